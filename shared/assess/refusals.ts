@@ -12,7 +12,7 @@ import { ensureOptions, joiningTrouble } from "../facts/node-to-repair.ts";
 import { attemptLater, failOf } from "../fail.ts";
 import { actionsFor } from "../pki/actions.ts";
 import { CERTS } from "../pki/certs.ts";
-import { refuseOtherFolder } from "../static-pods/etcd-pod.ts";
+import { etcdIsInPlace, refuseOtherFolder } from "../static-pods/etcd-pod.ts";
 import { comingHere, refuseFixedAtEtcd } from "../static-pods/first-screen.ts";
 import { allRows, refuseWhereNothingFits } from "../static-pods/preflight.ts";
 
@@ -30,11 +30,16 @@ interface Made {
   ca: boolean;
 }
 
+interface Known extends Made {
+  /** Part 1 stops etcd, and the servers with it: one whose files are sound, and that answers, goes on. */
+  stops: boolean;
+}
+
 interface Look {
   part: Refusal["part"];
   /** For another node, whose own words are not repeated. */
   words: string;
-  look: (cp: ControlPlaneNode, made: Made) => unknown;
+  look: (cp: ControlPlaneNode, known: Known) => unknown;
 }
 
 /** By its manifest as it will be: what is typed into it before part 2 is the older one's, and is written over. */
@@ -50,6 +55,15 @@ async function refuseTurnedAway(cp: ControlPlaneNode) {
   if (why) throw why;
 }
 
+function sharedKeys(cp: ControlPlaneNode) {
+  return actionsFor(SHARED, cp.facts, ensureOptions(cp, "all"));
+}
+
+async function etcdGoesOn(cp: ControlPlaneNode): Promise<boolean> {
+  const answers = async () => (await etcdClient(cp.facts)?.status()) !== undefined;
+  return etcdIsInPlace(cp, sharedKeys(cp)) && (await attemptLater(answers, false));
+}
+
 const SHARED = { certs: CERTS.filter((row) => row.shared), serviceAccountKey: true };
 
 /** Rows of `preflight` have their own names. */
@@ -58,8 +72,8 @@ export const REFUSALS = {
   "member":            { part: 1, words: "etcd's data is of another machine's member", look: refuseNoMember },
   "folder":            { part: 1, words: "etcd's manifest names another folder than the one with its data", look: refuseOtherFolder },
   "clock":             { part: 1, words: "no time server sets its clock, and nothing proves its time", look: (cp, { keys }) => keys && refuseDoubtfulClock(cp) },
-  "place":             { part: 1, words: "a folder there is full, cannot be written, or its kubelet would not start", look: refuseWhereNothingFits },
-  "fixed files":       { part: 1, words: "a file that is written there is immutable, or a mount", look: (cp) => refuseFixedAtEtcd(cp, actionsFor(SHARED, cp.facts, ensureOptions(cp, "all"))) },
+  "place":             { part: 1, words: "a folder there is full, cannot be written, or its kubelet would not start", look: (cp, { stops }) => stops && refuseWhereNothingFits(cp) },
+  "fixed files":       { part: 1, words: "a file that is written there is immutable, or a mount", look: (cp, { stops }) => stops && refuseFixedAtEtcd(cp, sharedKeys(cp)) },
   "images":            { part: 1, words: "an image is not there", look: undefined },
   "users of the pods": { part: 1, words: "nothing says as whom a static pod runs", look: undefined },
   "etcd's gateway":    { part: 1, words: "etcd's gateway is off", look: undefined },
@@ -73,11 +87,16 @@ export type RefusalId = keyof typeof REFUSALS;
 
 /** Errors: none of its own; other errors than a Fail are. */
 export async function refusalsHere(cp: ControlPlaneNode, made: Made): Promise<Refusal[]> {
-  const rows = await attemptLater(() => allRows(comingHere(cp)), []);
+  const stops = !(await attemptLater(() => etcdGoesOn(cp), false));
+  const { pods, ...coming } = comingHere(cp);
+  const starts = pods.filter(({ name }) => stops || name !== "etcd");
+  const rows = await attemptLater(() => allRows({ ...coming, pods: starts }), []);
   const ids = Object.keys(REFUSALS) as RefusalId[];
   const all = ids.map(async (id) => {
     const { part, look } = REFUSALS[id];
-    const refuses = look ? await failOf(() => look(cp, made)) : rows.find(({ of }) => of === id)?.refuses;
+    const refuses = look
+      ? await failOf(() => look(cp, { ...made, stops }))
+      : rows.find(({ of }) => of === id)?.refuses;
     return refuses ? [{ part, id, message: refuses.message, hint: refuses.hint }] : [];
   });
   return (await Promise.all(all)).flat();

@@ -67,7 +67,7 @@ function silentMembers(around: Around): Decisions | undefined {
     aim: `Say first what ${names} is: nothing answers there, and part 2 would stop for it`,
     notes: [
       {
-        text: `${names} answers neither ssh nor etcd's members. Start it, and ask again; or, if it is away for now, and comes back some day: it stays in the cluster and in etcd, nobody waits for it, and its pods are evicted once the controller-manager runs in full.`,
+        text: `${names}: nothing answers at the address of its etcd${silent.some((name) => around.facts.seen.silent.includes(name)) ? ", nor by ssh" : ""}. Start it, and ask again; or, if it is away for now, and comes back some day: it stays in the cluster and in etcd, nobody waits for it, and its pods are evicted once the controller-manager runs in full.`,
         commands: planLine(around, more("without")),
       },
       {

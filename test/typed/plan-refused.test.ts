@@ -233,3 +233,20 @@ test("what part 3 needs is said before part 3, where part 2 does not write over 
     "On m1, part 3 would refuse: The API server takes no bootstrap tokens",
   );
 });
+
+test("what only a stop of etcd needs is no refusal where etcd goes on: its files are sound, and it answers", async () => {
+  const mount = (path: string) => `23 22 0:30 /x ${path} rw - ext4 /dev/sda rw\n`;
+  for (const [lost, ids] of [
+    [LEAF, []],
+    ["pki/etcd/server.key", ["fixed files"]],
+  ] as const) {
+    using node = await oneOfThree();
+    gone(lost)(node);
+    write(
+      `${node.root}/proc/self/mountinfo`,
+      mount("/etc/kubernetes/manifests/kube-controller-manager.yaml"),
+    );
+    const { refusals } = JSON.parse((await node.run("00-assess --json")).stdout) as { refusals: Json[] };
+    expect(refusals.map(({ id }) => id)).toEqual([...ids]);
+  }
+});
