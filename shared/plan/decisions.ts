@@ -6,6 +6,7 @@ import { command } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";
 import { REFUSALS, type Refusal } from "../assess/refusals.ts";
 import { choiceOf, namerOf } from "../facts/lost-files.ts";
+import { isKubeadms } from "../manifests/on-disk.ts";
 import { listed } from "../plain.ts";
 import { shell } from "../shell-line.ts";
 import { isGivenUp } from "../static-pods/without-files.ts";
@@ -78,12 +79,23 @@ function silentMembers(around: Around): Decisions | undefined {
   };
 }
 
+/** Parts 1 and 2 go on without what other static pods need: those wait in the rescue folder. */
+function isNeeded({ program }: { program: string }): boolean {
+  return isKubeadms(program) || program === "kubelet";
+}
+
+/** Files of other static pods are lost here: part 1 goes on beside a living API server only when it is told so. */
+export function filesCome({ lostFiles = [] }: Assessment): boolean {
+  return lostFiles.some((file) => !isNeeded(file));
+}
+
 /** By what was really looked at: who lacks a file has said so, and who is away cannot give it. */
 function lostFiles({ node: here, lostFiles = [] }: Assessment, around: Around): Decisions | undefined {
   const { facts, nodes } = around;
   const lacksIt = (path: string) => facts.seen.nodes.filter((one) => one.lostFiles.includes(path));
   const there = facts.named.filter((file) => lacksIt(file.path).length > 0);
   const open = [...lostFiles, ...there.filter(({ path }) => !lostFiles.some((one) => one.path === path))]
+    .filter(isNeeded)
     .filter((file) => !isGivenUp(file, facts.givenUp))
     .map((file) => ({ mounted: false, ...file }));
   if (open.length === 0) return undefined;

@@ -11,7 +11,7 @@ import { FEW } from "../plain.ts";
 import { shell } from "../shell-line.ts";
 import { aimOf, joinsOf, lookedAt } from "./aim.ts";
 import { askLines } from "./ask-nodes.ts";
-import { type Note, notesBeforePart3, planAgain } from "./decisions.ts";
+import { filesCome, type Note, notesBeforePart3, planAgain } from "./decisions.ts";
 import { type Elsewhere, elsewhere } from "./elsewhere.ts";
 import { withHelp } from "./help.ts";
 import { bundleNote } from "./lying-here.ts";
@@ -202,7 +202,8 @@ function courseHere({ course, damaged }: Assessment, { nodes, facts }: Around): 
 
 type Steps = (Placed & { number: string })[];
 
-function stepsHere({ course, deep }: Assessment, blocks: readonly Block[], { nodes, facts }: Around): Steps {
+function stepsHere(assessed: Assessment, blocks: readonly Block[], { nodes, facts }: Around): Steps {
+  const { course, deep } = assessed;
   if (!course) return [];
   const others = nodes.filter(({ role }) => role === "control plane node");
   const joins = course.includes("join") ? undefined : joinsOf(facts, nodes);
@@ -214,7 +215,10 @@ function stepsHere({ course, deep }: Assessment, blocks: readonly Block[], { nod
     ? meant.flatMap((task): Course => (task === "close" ? ["join", "close"] : [task]))
     : meant;
   const unheard = others.length > 0 && !course.includes("unpack");
-  const own = stepsOf(blocksOf(blocks, tasks, deep), nodes, { ...facts, joins, unheard });
+  const own = stepsOf(blocksOf(blocks, tasks, deep), nodes, {
+    ...{ ...facts, joins, unheard },
+    filesLater: filesCome(assessed),
+  });
   const steps = numbered(withMoves(own, { nodes, facts, joins: course.includes("join") }));
   return withOutage(steps, { several: others.length > 0, othersServe: facts.othersServe });
 }

@@ -112,7 +112,7 @@ export function notesBeforePart1(
   const notes: [holds: boolean, text: string, commands: string[]][] = [
     [
       filesBack.length > 0,
-      "Files are lost that no script makes. No line is refused for them. If you have them, bring them back before part 1, by one of these ways.",
+      "Files are lost that no script makes, and parts 1 and 2 go on without them. If you have them, bring them back before part 1, by one of these ways.",
       [],
     ],
     ...filesBack.map((line): [boolean, string, string[]] => [

@@ -77,6 +77,8 @@ interface Facts extends Pick<PlanFacts, "lost" | "user" | "said" | "seen"> {
   joins: readonly string[] | undefined;
   /** No bundle brings the operator's words to the other control plane nodes: their first lines do. */
   unheard?: boolean;
+  /** Part 1 goes on without files that other static pods than kubeadm's need. */
+  filesLater?: boolean;
 }
 
 export function stepsOf(blocks: readonly Block[], nodes: readonly PlanNode[], facts: Facts): Placed[] {
@@ -194,8 +196,9 @@ function keptNote({ task }: Block, joins: Facts["joins"]): string {
 /** NODE stands for all that are lost. */
 function commandSaid(typed: string, { task }: Block, facts: Omit<Facts, "user" | "joins">): string {
   const { names } = facts.lost;
-  const line = /^\.\/bunw scripts\/0[12]-/.test(typed) ? withOptions(typed, saidFor(task, facts)) : typed;
-  return line.replace(/\bNODE\b/, (word) => (names.length > 0 ? shell`${names}` : word));
+  const later = facts.filesLater && typed.startsWith("./bunw scripts/01-etcd.ts") ? " --files-later" : "";
+  const said = /^\.\/bunw scripts\/0[12]-/.test(typed) ? withOptions(typed, saidFor(task, facts)) : typed;
+  return (said + later).replace(/\bNODE\b/, (word) => (names.length > 0 ? shell`${names}` : word));
 }
 
 /**

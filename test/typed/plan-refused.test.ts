@@ -250,3 +250,26 @@ test("what only a stop of etcd needs is no refusal where etcd goes on: its files
     expect(refusals.map(({ id }) => id)).toEqual([...ids]);
   }
 });
+
+test("what another static pod needs, and is lost, holds up no step: part 1's line goes on without it", async () => {
+  const conf = "/etc/keepalived/keepalived.conf";
+  const withKeepalived = (objects: Objects) => {
+    three(objects);
+    const text = JSON.stringify(mirrorPod("kube-scheduler")).replaceAll("kube-scheduler", "keepalived");
+    const pod = JSON.parse(text) as ReturnType<typeof mirrorPod>;
+    pod.spec.containers[0]!.command = ["keepalived", "-f", conf];
+    pod.spec.containers[0]!.volumeMounts = [{ name: "conf", mountPath: conf }];
+    pod.spec.volumes = [{ name: "conf", hostPath: { path: conf, type: "File" } }];
+    objects["pods/kube-system/keepalived-m1"] = pod;
+  };
+  using node = await oneOfThree({ etcd: withKeepalived, containers: ["etcd", "kube-apiserver"] });
+  gone(LEAF)(node);
+  const said = JSON.parse((await node.run("00-assess --json")).stdout) as { lostFiles: Json[] };
+  expect(said.lostFiles.map(({ path }) => path)).toEqual([conf]);
+  await node.answers({ m2: {}, m3: {} });
+  const { exitCode, stdout } = await node.plan("--seen /root/seen");
+  expect(exitCode).toBe(2);
+  expect(pasted(stdout)).toContain(`ssh -n root@${SHOWN_ADDRESS} '01-etcd.ts --files-later'`);
+  expect((await node.run("01-etcd --dry-run")).exitCode).toBe(3);
+  expect((await node.run("01-etcd --files-later --dry-run")).exitCode).toBe(0);
+});
