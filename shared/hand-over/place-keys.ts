@@ -92,12 +92,18 @@ export function checkOrigin({ files, manifest }: Bundle, here: Here, { confirmed
   say(`its CA is newer than the one that etcd's data names (${known}), as after part 1 with --new-cas`);
 }
 
+/** Milliseconds. A bundle is a backup, too: by then its words are of another repair. */
+const WORDS_LAST = 24 * 3600_000;
+
 /** What everybody can lock proves nobody's word. `own`: this node's name; it is neither away nor lost. */
 export function takeWordsOf({ manifest }: Bundle, { confirmed, lock }: Vouching, own: string | undefined) {
   const words = asWords(manifest?.words).filter(({ value }) => value !== own);
   if (words.length === 0) return;
-  if (confirmed !== undefined || may(SOURCE_OF[lock], "words")) return takeWords(words);
-  say(`not taken, as nothing proves who said it: ${words.map(asSaid).join("; ")}`);
+  const isOld = !(Date.now() - Date.parse(manifest!.made) < WORDS_LAST);
+  const isProved = confirmed !== undefined || may(SOURCE_OF[lock], "words");
+  if (isProved && !isOld) return takeWords(words);
+  const why = isOld ? "as the bundle is old" : "as nothing proves who said it";
+  say(`not taken, ${why}: ${words.map(asSaid).join("; ")}`);
 }
 
 function unproved(ca: string, known: string, lock: LockKind): Fail {

@@ -229,7 +229,10 @@ function isHeard(lock: LockKind): boolean {
   using _ = sandbox();
   const { manifest, files } = bundleOf(hisKeys);
   takeWordsOf(
-    { files, manifest: { ...manifest!, words: [HIS_WORD] } as Bundle["manifest"] },
+    {
+      files,
+      manifest: { ...manifest!, made: new Date().toISOString(), words: [HIS_WORD] } as Bundle["manifest"],
+    },
     { confirmed: undefined, lock },
     "cp2",
   );

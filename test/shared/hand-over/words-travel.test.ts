@@ -1,5 +1,5 @@
 /** What was said on one control plane node travels in the bundle: if it is proved who locked it, or not at all. */
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout, spyOn, test } from "bun:test";
 import { main } from "../../../scripts/hand-over.ts";
 import { exists, removeFile, writeFile } from "../../../shared/files/files.ts";
 import { foldersHere, WORDS_FILE } from "../../../shared/node/rescue-folder.ts";
@@ -16,7 +16,8 @@ const ALL = ["without cp3 cp1", "start-without tracing-config-file cp1"];
 /** As on the node that unpacks it: nothing was said there. */
 function forget() {
   mode.began = new Date();
-  for (const { dir } of foldersHere()) removeFile(`${dir}/${WORDS_FILE}`);
+  const kept = ["/run/kube-pki-repair-words.json", ...foldersHere().map(({ dir }) => `${dir}/${WORDS_FILE}`)];
+  for (const path of kept) if (exists(path)) removeFile(path);
 }
 
 async function packed(lock: readonly string[]) {
@@ -41,6 +42,16 @@ test.each([
   await packed(lock);
   await main(["unpack", FILE, ...key]);
   expect(said()).toEqual(ALL);
+});
+
+test("a bundle is a backup, too: words of an old one are named, and not taken", async () => {
+  using box = node();
+  await packed(["--passphrase-file", "/passphrase"]);
+  const later = Date.now() + 2 * 24 * 3600_000;
+  using _clock = spyOn(Date, "now").mockReturnValue(later);
+  await main(["unpack", FILE, "--passphrase-file", "/passphrase"]);
+  expect(said()).toEqual([]);
+  expect(box.said.join("\n")).toMatch(/not taken, as the bundle is old: as said at .*: cp3 is away; as said/);
 });
 
 test("what was said here later, or has ended here since, a bundle does not change", async () => {
