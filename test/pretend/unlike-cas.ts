@@ -138,6 +138,10 @@ export const CAS: Unlike[] = [
     who: "security teams: nothing but an expired certificate needs them",
     change: (place) => remove(place, `${PKI}/etcd/ca.key`, `${PKI}/front-proxy-ca.key`),
     says: /etcd\/ca\.key.*kept offline/,
+    // what they sign is lost as well: somebody brings them, or part 1 makes new ones
+    plays: {
+      "lost, and the old keys found": { refuses: ["01-etcd", /front-proxy-ca.*key missing/], code: 1 },
+    },
   },
   {
     name: "admin.conf is of system:masters, and the group kubeadm:cluster-admins has no rights any more",

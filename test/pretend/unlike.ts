@@ -63,6 +63,8 @@ export interface End {
 export interface Lost {
   /** The script that ends before anything is touched, and what it names. */
   refuses?: [script: "01-etcd --new-cas" | "01-etcd" | "02-control-plane", names: RegExp];
+  /** Its exit code; default: 3. */
+  code?: number;
   /** What does not come back as it was, by the names of `belongings`. */
   without?: RegExp;
   /** What the operator types behind both parts. */
