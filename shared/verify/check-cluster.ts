@@ -4,12 +4,14 @@ import { API_SERVER_BUNDLES, type KubeObject } from "../api/kube-object.ts";
 import type { Answer, CheckRow } from "../checks/check.ts";
 import { severalCas } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { saidAt, wordsOf } from "../node/words.ts";
+import { saKeyIsNew } from "../facts/sa-key.ts";
+import { saidAt, type Word, wordsOf } from "../node/words.ts";
 import { caIn } from "../pki/kubeconfig-fields.ts";
 import { trustsCa } from "../pki/trusted-keys.ts";
 import { listed } from "../plain.ts";
 import { apiServerBundles, namespacesWithOldCa } from "../workloads/root-ca.ts";
 import {
+  holdsCa,
   isCurrent,
   isFilled,
   type TokenSecret,
@@ -41,7 +43,7 @@ export async function* clusterChecks(
           : { failed: `another CA in ${listed(old)}: the controller-manager writes it` },
     };
   yield { id: "cluster-info", look: () => clusterInfo(api, trust) };
-  yield* await tokenChecks(api, trust);
+  yield* await tokenChecks(cp, api, trust);
 }
 
 async function clusterInfo(api: KubeApi, { caPem }: TokenTrust): Promise<Answer> {
@@ -52,23 +54,26 @@ async function clusterInfo(api: KubeApi, { caPem }: TokenTrust): Promise<Answer>
   return trustsCa(caIn(map.data.kubeconfig), caPem) ? "today's CA" : { failed: "another CA" };
 }
 
-function tokenAnswer(secret: TokenSecret, trust: TokenTrust): Answer {
+/** `givenUp`: the word that one of the keys is. */
+function tokenAnswer(secret: TokenSecret, trust: TokenTrust, givenUp: Word | undefined): Answer {
   if (!isFilled(secret)) return "no token yet: the controller-manager fills it";
   if (isCurrent(secret, trust)) return "verifies";
   if (trust.oldSaPub && isCurrent(secret, { ...trust, saPub: trust.oldSaPub }))
     return { warning: "of the old key: accepted until retire takes sa-old.pub out" };
-  const given = wordsOf("start-without").find(({ value }) => value === "service-account-key-file");
-  if (given && isCurrent(secret, { ...trust, saPub: undefined }))
-    return { warning: `${saidAt(given)}: refused while the key that signed it is given up` };
+  if (givenUp && holdsCa(secret, trust))
+    return { warning: `${saidAt(givenUp)}: refused while the key that signed it is given up` };
   return { failed: "does not verify, or holds another CA" };
 }
 
-async function tokenChecks(api: KubeApi, trust: TokenTrust): Promise<CheckRow[]> {
+async function tokenChecks(cp: ControlPlaneNode, api: KubeApi, trust: TokenTrust): Promise<CheckRow[]> {
+  const [word] = wordsOf("start-without").filter(({ value }) => value === "service-account-key-file");
+  // where sa.key is new as well, any of the old tokens may be its predecessor's
+  const givenUp = word && !saKeyIsNew(cp) ? word : undefined;
   try {
     return (await tokenSecrets(api)).map((secret) => ({
       id: "token-secret",
       of: `${secret.metadata.namespace}/${secret.metadata.name}`,
-      look: () => tokenAnswer(secret, trust),
+      look: () => tokenAnswer(secret, trust, givenUp),
     }));
   } catch (err) {
     const failed = (err as Error).message;

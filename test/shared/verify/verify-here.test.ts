@@ -6,6 +6,7 @@ import { reduced } from "../../../shared/manifests/repair-changes.ts";
 import { readNode } from "../../../shared/node/node.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueLeaf } from "../../../shared/pki/issue.ts";
+import { serviceAccountKeyId } from "../../../shared/pki/sa-keys.ts";
 import { verifyHere } from "../../../shared/verify/verify-here.ts";
 import { type ApiOptions, status } from "../../pretend/api.ts";
 import { ADDRESS, FACTS, healthyCp, manifest, mirrorPod, otherCa, write } from "../../pretend/cluster.ts";
@@ -79,6 +80,17 @@ const cni = ({ root }: Node) => {
     `${root}/etc/cni/net.d/calico-kubeconfig`,
     JSON.stringify({ kind: "Config", clusters: [{ name: "local", cluster }] }),
   );
+};
+const giveUpKey = ({ root }: Node) => {
+  const word = { at: "2026-01-01T00:00:00Z", by: "plan", on: "m1", files: [`${CONF}/pki/sa-2024.pub`] };
+  const said = [{ ...word, option: "start-without", value: "service-account-key-file" }];
+  write(`${root}/run/kube-pki-repair-words.json`, JSON.stringify({ made: word.at, said, over: [] }));
+};
+const OF_OTHER_KEY = {
+  "/api/v1/namespaces/shop/secrets/other": tokenSecret(
+    tokenBy(newKeyOf("ECDSA-P256"), { alg: "ES256", of: "shop:cart" }),
+    { "ca.crt": btoa(pki("ca.crt")) },
+  ),
 };
 const M2_AT = ADDRESS.replace(/11$/, "12");
 const WITH_THIRD = { members: [MEMBER, THIRD] };
@@ -231,6 +243,20 @@ const ROWS: Row[] = [
         "/api/v1/namespaces/shop/secrets/empty": { type: "kubernetes.io/service-account-token" },
       },
     },
+  },
+  {
+    what: "a token Secret of a key that was given up",
+    change: giveUpKey,
+    api: { objects: OF_OTHER_KEY },
+  },
+  {
+    what: "a token Secret of another key, where one was given up, and sa.key is new",
+    change: (node) => {
+      giveUpKey(node);
+      const mark = { made: "2026-01-01T00:00:00Z", kid: serviceAccountKeyId(own.pub) };
+      write(`${node.root}${CONF}/.kube-pki-repair-new-sa-key`, JSON.stringify(mark));
+    },
+    api: { objects: OF_OTHER_KEY },
   },
   {
     what: "a token Secret of the key before",
