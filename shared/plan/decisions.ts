@@ -5,11 +5,11 @@
 import { command } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";
 import { REFUSALS, type Refusal } from "../assess/refusals.ts";
-import { choiceOf, namerOf } from "../facts/lost-files.ts";
+import { namerOf } from "../facts/lost-files.ts";
 import { isKubeadms } from "../manifests/on-disk.ts";
 import { listed } from "../plain.ts";
 import { shell } from "../shell-line.ts";
-import { isGivenUp } from "../static-pods/without-files.ts";
+import { choices, inWords, isGivenUp } from "../static-pods/without-files.ts";
 import { sshLines } from "./paste.ts";
 import { tarPipe } from "./paste-files.ts";
 import type { PlanFacts, Said } from "./plan-facts.ts";
@@ -41,13 +41,14 @@ export function decisionsOf(assessed: Assessment, around: Around): Decisions | u
   return { aim: open.map(({ aim }) => aim).join("; "), notes: open.flatMap(({ notes }) => notes) };
 }
 
-/** Of the same answers. */
+/** Of the same answers. `page`: the file that it is printed into. */
 export function planAgain(
   { folder, unkept }: Pick<PlanFacts, "folder" | "unkept">,
-  more: Partial<Said>,
+  more: Partial<Said> = {},
+  page?: string,
 ): string {
-  const all = { ...unkept, ...more };
-  return folder === undefined ? command("plan", all) : command(shell`plan --seen ${folder}`, all);
+  const seen = folder === undefined ? "" : shell` --seen ${folder}`;
+  return command(`plan${page ? ` ${page}` : ""}${seen}`, { ...unkept, ...more });
 }
 
 /** The line on the first control plane node that prints the plan of the same answers, with more words. */
@@ -89,79 +90,96 @@ export function filesCome({ lostFiles = [] }: Assessment): boolean {
   return lostFiles.some((file) => !isNeeded(file));
 }
 
-/** By what was really looked at: who lacks a file has said so, and who is away cannot give it. */
-function lostFiles({ node: here, lostFiles = [] }: Assessment, around: Around): Decisions | undefined {
-  const { facts, nodes } = around;
-  const lacksIt = (path: string) => facts.seen.nodes.filter((one) => one.lostFiles.includes(path));
-  const there = facts.named.filter((file) => lacksIt(file.path).length > 0);
-  const open = [...lostFiles, ...there.filter(({ path }) => !lostFiles.some((one) => one.path === path))]
-    .filter(isNeeded)
-    .filter((file) => !isGivenUp(file, facts.givenUp))
-    .map((file) => ({ mounted: false, ...file }));
-  if (open.length === 0) return undefined;
-  const lackers = (path: string) => [
-    ...(lostFiles.some((one) => one.path === path) ? [here] : []),
-    ...lacksIt(path).map(({ name }) => name),
-  ];
-  const at = (name: string) => nodes.find((one) => one.name === name);
-  const notes = open.flatMap((file): Note[] => {
-    const lost = lackers(file.path);
-    const others = nodes.filter(({ name, role }) => role !== "worker" && !lost.includes(name));
-    const isSeen = ({ name }: PlanNode) => name === here || facts.seen.nodes.some((one) => one.name === name);
-    const [has, unseen] = [others.filter(isSeen), others.filter((one) => !isSeen(one))];
-    const { away } = facts.lost;
-    const who = [
-      ...(has.length > 0 ? [`Not lost on ${listed(has.map(({ name }) => name))}, as was seen`] : []),
-      ...(unseen.length > 0
-        ? [`Not looked at: ${listed(unseen.map(({ name }) => name))}; the lines that ask all nodes do it`]
-        : []),
-      ...(away.length > 0 ? [`${listed(away)} is away, and may have it`] : []),
-    ];
-    const without = file.program === "kubelet" ? "its kubelet" : file.program;
-    const from = has[0];
-    const lines = lost.flatMap((name) => {
-      const to = at(name);
-      if (!to) return [];
-      const names = shell`${file.path.slice(1)}`;
-      const ends = { from: from?.address ?? "", to: to.address };
-      const brings = from ? [`(${tarPipe(facts.user, ends, { folder: "/", names, keep: true })})`] : [];
-      const mounted = name === here && file.mounted ? on(to, facts, command("00-salvage files")) : [];
-      return [...mounted, ...brings];
-    });
-    const nobody = who.length > 0 ? "" : ". No other control plane node has it";
-    return [
-      {
-        text: `${file.path} (${namerOf({ ...file, kind: "file", without: "", inside: "" })}) is lost on ${listed(lost)}, and ${without} does not start without it. kubeadm did not make it. ${who.join(". ")}${nobody}.${lines.length > 0 ? " Typed on your machine, this brings it. Then print the plan again:" : ""}`,
-        commands: lines,
-      },
-    ];
-  });
-  const backup = open.flatMap(({ path }) => lackers(path)).flatMap((name) => at(name) ?? []);
-  const copies = [...new Set(backup)].flatMap((node) =>
-    on(node, facts, "./bunw scripts/00-salvage.ts files --backup DIR"),
+interface OpenFile {
+  path: string;
+  program: string;
+  namedBy: string;
+  /** A process of this node still has it. */
+  mounted: boolean;
+  /** Names of the nodes on which it is lost. */
+  lostOn: string[];
+}
+
+/** Lost files that no script makes, and that nobody has given up: here, and where a node has said so. */
+function openFiles(
+  { node: here, lostFiles = [] }: Assessment,
+  { seen, named, givenUp }: PlanFacts,
+): OpenFile[] {
+  const lackers = (path: string) =>
+    seen.nodes.flatMap(({ name, lostFiles }) => (lostFiles.includes(path) ? [name] : []));
+  const own = lostFiles.map((file) => ({ ...file, lostOn: [here, ...lackers(file.path)] }));
+  const there = named
+    .filter(({ path }) => !lostFiles.some((file) => file.path === path))
+    .map((file) => ({ ...file, mounted: false, lostOn: lackers(file.path) }));
+  return [...own, ...there].filter(
+    (file) => file.lostOn.length > 0 && isNeeded(file) && !isGivenUp(file, givenUp),
   );
+}
+
+function lostFiles(assessed: Assessment, around: Around): Decisions | undefined {
+  const open = openFiles(assessed, around.facts);
+  if (open.length === 0) return undefined;
+  const names = new Set(open.flatMap(({ lostOn }) => lostOn));
+  const copies = around.nodes
+    .filter(({ name }) => names.has(name))
+    .flatMap((node) => on(node, around.facts, "./bunw scripts/00-salvage.ts files --backup DIR"));
   return {
     aim: `Decide first about lost files: ${listed(open.map(({ path }) => path))}`,
     notes: [
-      ...notes,
+      ...open.map((file) => fileNote(file, assessed.node, around)),
       { text: "From your own copies, which lie in the folder DIR of that node:", commands: copies },
       ...giveUp(open, around),
     ],
   };
 }
 
-/** The flags that can be given up, and what that loosens. */
-function giveUp(open: readonly { program: string; namedBy: string }[], around: Around): Note[] {
-  const flags = [
-    ...new Set(open.filter(({ program }) => program === "kube-apiserver").map((one) => one.namedBy)),
+/** By what was really looked at: who lacks a file has said so, and who is away cannot give it. */
+function fileNote(file: OpenFile, here: string, { facts, nodes }: Around): Note {
+  const { path, program, lostOn } = file;
+  const others = nodes.filter(({ name, role }) => role !== "worker" && !lostOn.includes(name));
+  const isSeen = ({ name }: PlanNode) => name === here || facts.seen.nodes.some((one) => one.name === name);
+  const [has, unseen] = [others.filter(isSeen), others.filter((one) => !isSeen(one))];
+  const named = (all: readonly PlanNode[]) => listed(all.map(({ name }) => name));
+  const { away } = facts.lost;
+  const who = [
+    ...(has[0] ? [`Not lost on ${named(has)}, as was seen`] : []),
+    ...(unseen[0] ? [`Not looked at: ${named(unseen)}; the lines that ask all nodes do it`] : []),
+    ...(away.length > 0 ? [`${listed(away)} is away, and may have it`] : []),
   ];
-  const known = flags.filter((flag) => choiceOf(flag) !== undefined);
+  const commands = nodes
+    .filter(({ name }) => lostOn.includes(name))
+    .flatMap((to) => [
+      ...(to.name === here && file.mounted ? on(to, facts, command("00-salvage files")) : []),
+      ...(has[0] ? [bringLine(path, { from: has[0], to }, facts)] : []),
+    ]);
+  const namer = namerOf({ ...file, kind: "file", without: "", inside: "" });
+  const sentences = [
+    `${path} (${namer}) is lost on ${listed(lostOn)}, and ${program === "kubelet" ? "its kubelet" : program} does not start without it`,
+    "kubeadm did not make it",
+    ...(who.length > 0 ? who : ["No other control plane node has it"]),
+  ];
+  const brings =
+    commands.length > 0 ? " Typed on your machine, this brings it. Then print the plan again:" : "";
+  return { text: `${sentences.join(". ")}.${brings}`, commands };
+}
+
+function bringLine(
+  path: string,
+  { from, to }: { from: PlanNode; to: PlanNode },
+  { user }: PlanFacts,
+): string {
+  const ends = { from: from.address, to: to.address };
+  return `(${tarPipe(user, ends, { folder: "/", names: shell`${path.slice(1)}`, keep: true })})`;
+}
+
+/** The flags that can be given up, and what that loosens. */
+function giveUp(open: readonly OpenFile[], around: Around): Note[] {
+  const known = choices(open);
   if (known.length === 0) return [];
-  const names = [...(around.facts.unkept["start-without"] ?? []), ...known.map((flag) => flag.slice(2))];
-  const means = known.map((flag) => `${flag}: ${choiceOf(flag)}`).join("; ");
+  const names = [...(around.facts.unkept["start-without"] ?? []), ...known.map(({ name }) => name)];
   return [
     {
-      text: `If nobody has them, this prints the plan with lines that start the API server without the flags that name them (${means}):`,
+      text: `If nobody has them, this prints the plan with lines that start the API server without the flags that name them (${inWords(known)}):`,
       commands: planLine(around, { "start-without": names }),
     },
   ];

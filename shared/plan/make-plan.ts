@@ -8,7 +8,6 @@ import { type Course, courseFrom } from "../facts/course.ts";
 import { meanings, wordsHere } from "../node/words.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { FEW } from "../plain.ts";
-import { shell } from "../shell-line.ts";
 import { aimOf, joinsOf, lookedAt } from "./aim.ts";
 import { askLines } from "./ask-nodes.ts";
 import { filesCome, type Note, notesBeforePart3, planAgain } from "./decisions.ts";
@@ -127,7 +126,7 @@ export function makePlan(given: Assessment, facts: PlanFacts, runbook: string): 
     ],
     elsewhere: away,
     first: [
-      ...(makesKeys(assessed) ? bundleNote(facts.bundles, planAgain(facts, {})) : []),
+      ...(makesKeys(assessed) ? bundleNote(facts.bundles, planAgain(facts)) : []),
       ...firstNotes(assessed, { ...facts, away, hold, ask: askOf(assessed, blocks, { nodes, facts }) }),
       ...renewal(assessed, blocks, { nodes, facts }),
     ].map(pasteable),
@@ -171,12 +170,8 @@ function keyGivenUp({ said }: PlanFacts): string {
 }
 
 /** Of the same answers: those that are too old by then are named. */
-function anewLines(user: string, first: PlanNode, { unkept, folder }: PlanFacts): Line[] {
-  const plan =
-    folder === undefined
-      ? command(`plan ${PAGE}`, unkept)
-      : command(shell`plan ${PAGE} --seen ${folder}`, unkept);
-  return [...sshLines(user, [first], plan), toOperator(user, first, PAGE)];
+function anewLines(user: string, first: PlanNode, facts: PlanFacts): Line[] {
+  return [...sshLines(user, [first], planAgain(facts, {}, PAGE)), toOperator(user, first, PAGE)];
 }
 
 const PAGE = "plan.html";

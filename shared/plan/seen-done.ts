@@ -78,27 +78,34 @@ function inUtc(at: Date): string {
 
 /** What a node has said of itself, in our words. This one was looked at now. */
 export function saidBy(name: string, { nodes, silent }: Seen, here: Assessment): { said?: string } {
-  if (name === here.node) return { said: `Here: ${wordsHere(here).join("; ")}` };
+  if (name === here.node) return { said: `Here: ${damageHere(here).join("; ")}` };
   if (silent.includes(name)) return { said: "Asked, and no answer" };
   const node = nodes.find((one) => one.name === name);
-  return node ? { said: `At ${inUtc(node.made)}: ${wordsOf(node).join("; ")}` } : {};
+  return node ? { said: `At ${inUtc(node.made)}: ${damageOf(node).join("; ")}` } : {};
 }
 
-function wordsHere({ damaged, damage, deep, lostFiles = [] }: Assessment): string[] {
+function damageHere({ damaged, damage, deep, lostFiles = [] }: Assessment): string[] {
   if (!damaged) return ["nothing is damaged"];
   const lost = (deep?.keys ?? []).flatMap(({ name, places }) =>
     places.some(({ found }) => found) ? [] : [name],
   );
   return [
     ...(lost.length > 0 ? [`lost: ${keyFiles(lost)}`] : []),
-    `damaged: ${kindsOf(damage).join(", ")}`,
-    ...(lostFiles.length > 0
-      ? [`lost, and no script makes it: ${listed(lostFiles.map(({ path }) => path))}`]
-      : []),
+    ...inKinds(
+      kindsOf(damage),
+      lostFiles.map(({ path }) => path),
+    ),
   ];
 }
 
-function wordsOf(node: SeenNode): string[] {
+function inKinds(kinds: readonly string[], files: readonly string[]): string[] {
+  return [
+    ...(kinds.length > 0 ? [`damaged: ${kinds.join(", ")}`] : []),
+    ...(files.length > 0 ? [`lost, and no script makes it: ${listed(files)}`] : []),
+  ];
+}
+
+function damageOf(node: SeenNode): string[] {
   const { controlPlane, lacks, damaged, lostData, otherKeys, joins, held, kinds, lostFiles } = node;
   if (!damaged) return ["nothing is damaged"];
   const keys = lacks?.length ? `lost: ${keyFiles(lacks)}` : "no key is lost";
@@ -109,7 +116,6 @@ function wordsOf(node: SeenNode): string[] {
     ...(otherKeys ? ["other keys are in the way"] : []),
     ...(controlPlane ? [] : [joins ? "has to join again" : "damaged, and need not join"]),
     ...(held ? [held.what] : []),
-    ...(kinds.length > 0 ? [`damaged: ${kinds.join(", ")}`] : []),
-    ...(lostFiles.length > 0 ? [`lost, and no script makes it: ${listed(lostFiles)}`] : []),
+    ...inKinds(kinds, lostFiles),
   ];
 }

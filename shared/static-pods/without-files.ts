@@ -26,8 +26,17 @@ export function refuseNoChoice(names: readonly string[]) {
     });
 }
 
+interface Choice {
+  name: string;
+  means: string;
+}
+
+export function inWords(choices: readonly Choice[]): string {
+  return choices.map(({ name, means }) => `--${name}: ${means}`).join("; ");
+}
+
 /** Flags of the API server that can be given up with these files, by their names without dashes, and what that means. */
-export function choices(lost: readonly LostFile[]): { name: string; means: string }[] {
+export function choices(lost: readonly Pick<LostFile, "program" | "namedBy">[]): Choice[] {
   const own = lost.filter(({ program }) => program === "kube-apiserver").map(({ namedBy }) => namedBy);
   return [...new Set(own)].flatMap((flag) => {
     const means = choiceOf(flag);
@@ -43,7 +52,7 @@ export function wayWithoutFiles(lost: readonly LostFile[]): string {
   const known = choices(lost);
   if (known.length === 0) return "";
   const line = again({ "start-without": known.map(({ name }) => name) });
-  return `. If nobody has them: ${line} starts the API server without the flags that name them (${known.map(({ name, means }) => `--${name}: ${means}`).join("; ")})`;
+  return `. If nobody has them: ${line} starts the API server without the flags that name them (${inWords(known)})`;
 }
 
 /** By its flag, as this run's line says, or by its path, as it was said before. */
