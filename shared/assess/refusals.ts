@@ -14,7 +14,7 @@ import { actionsFor } from "../pki/actions.ts";
 import { CERTS } from "../pki/certs.ts";
 import { etcdIsInPlace, refuseOtherFolder } from "../static-pods/etcd-pod.ts";
 import { comingHere, refuseFixedAtEtcd } from "../static-pods/first-screen.ts";
-import { allRows, refuseWhereNothingFits } from "../static-pods/preflight.ts";
+import { allRows, type Coming, refuseWhereNothingFits } from "../static-pods/preflight.ts";
 
 export interface Refusal {
   part: 1 | 2 | 3;
@@ -31,6 +31,8 @@ interface Made {
 }
 
 interface Known extends Made {
+  /** As they will be. */
+  pods: Coming["pods"];
   /** Part 1 stops etcd, and the servers with it: one whose files are sound, and that answers, goes on. */
   stops: boolean;
 }
@@ -43,8 +45,8 @@ interface Look {
 }
 
 /** By its manifest as it will be: what is typed into it before part 2 is the older one's, and is written over. */
-function takesNoTokens(cp: ControlPlaneNode) {
-  const pod = comingHere(cp).pods.find(({ name }) => name === "kube-apiserver");
+function takesNoTokens(cp: ControlPlaneNode, { pods }: Known) {
+  const pod = pods.find(({ name }) => name === "kube-apiserver");
   const trouble = pod && joiningTrouble(cp, pod.manifest);
   if (trouble) throw trouble;
 }
@@ -79,7 +81,7 @@ export const REFUSALS = {
   "etcd's gateway":    { part: 1, words: "etcd's gateway is off", look: undefined },
   "etcd's release":    { part: 1, words: "etcd's manifest names an older release than its data", look: undefined },
   "endpoint":          { part: 1, words: "nothing decides where the API is reached", look: undefined },
-  "bootstrap tokens":  { part: 3, words: "its API server takes no bootstrap tokens", look: (cp, { ca }) => ca && takesNoTokens(cp) },
+  "bootstrap tokens":  { part: 3, words: "its API server takes no bootstrap tokens", look: (cp, known) => known.ca && takesNoTokens(cp, known) },
   "etcd's answer":     { part: 1, words: "its etcd runs, and turns this kit away", look: refuseTurnedAway },
 } as const satisfies Record<string, Omit<Look, "look"> & { look: Look["look"] | undefined }>;
 
@@ -95,7 +97,7 @@ export async function refusalsHere(cp: ControlPlaneNode, made: Made): Promise<Re
   const all = ids.map(async (id) => {
     const { part, look } = REFUSALS[id];
     const refuses = look
-      ? await failOf(() => look(cp, { ...made, stops }))
+      ? await failOf(() => look(cp, { ...made, pods, stops }))
       : rows.find(({ of }) => of === id)?.refuses;
     return refuses ? [{ part, id, message: refuses.message, hint: refuses.hint }] : [];
   });

@@ -46,7 +46,7 @@ export async function beforeEtcdStops(cp: ControlPlaneNode, { actions, others, i
   const { leaves, pods } = refuseFixedAtEtcd(cp, actions);
   // they are made while programs stop and folders are copied
   makeKeysAhead(cp.facts.keyAlgorithm, countOfKeys([...actions, ...leaves]));
-  const has = await preflight({ ...comingHere(cp), imagesLater });
+  const has = await preflight({ ...comingHere(cp, pods), imagesLater });
   const running = (await controlPlaneContainers(cp.node.runtimeEndpoint)).map(({ name }) => name);
   const stops = [...((await kubeletStopped()) ? [] : ["kubelet"]), ...new Set(running)];
   sayScreen(cp, {
@@ -152,8 +152,8 @@ function allPods(cp: ControlPlaneNode): WantedManifest[] {
 }
 
 /** What `preflight` asks before part 1, for who only looks. */
-export function comingHere(cp: ControlPlaneNode): Coming {
-  return { cp, part: 1, pods: toRun(allPods(cp), cp), imagesLater: undefined, isFull: cp.data.isFull };
+export function comingHere(cp: ControlPlaneNode, pods = allPods(cp)): Coming {
+  return { cp, part: 1, pods: toRun(pods, cp), imagesLater: undefined, isFull: cp.data.isFull };
 }
 
 function toRun(pods: readonly WantedManifest[], cp: ControlPlaneNode): Coming["pods"] {
