@@ -26,8 +26,10 @@ async function main() {
     async () => {
       const looked = await lookHere(etcdData);
       const cp = looked.known?.cp;
-      if (cp) withWords({ "etcd-data": etcdData }, cp);
-      if (cp) keepSaid(cp);
+      if (cp) {
+        withWords({ "etcd-data": etcdData }, cp);
+        keepSaid(cp);
+      }
       return await assess(looked, { deep });
     },
     LOOKS,

@@ -9,7 +9,7 @@ import { namerOf } from "../facts/lost-files.ts";
 import { isKubeadms } from "../manifests/on-disk.ts";
 import { listed } from "../plain.ts";
 import { shell } from "../shell-line.ts";
-import { choices, inWords, isGivenUp } from "../static-pods/without-files.ts";
+import { choices, choicesInWords, isGivenUp } from "../static-pods/without-files.ts";
 import { sshLines } from "./paste.ts";
 import { tarPipe } from "./paste-files.ts";
 import type { PlanFacts, Said } from "./plan-facts.ts";
@@ -47,8 +47,8 @@ export function planAgain(
   more: Partial<Said> = {},
   page?: string,
 ): string {
-  const seen = folder === undefined ? "" : shell` --seen ${folder}`;
-  return command(`plan${page ? ` ${page}` : ""}${seen}`, { ...unkept, ...more });
+  const said = { seen: folder, ...unkept, ...more };
+  return page === undefined ? command("plan", said) : command(shell`plan ${page}`, said);
 }
 
 /** The line on the first control plane node that prints the plan of the same answers, with more words. */
@@ -179,7 +179,7 @@ function giveUp(open: readonly OpenFile[], around: Around): Note[] {
   const names = [...(around.facts.unkept["start-without"] ?? []), ...known.map(({ name }) => name)];
   return [
     {
-      text: `If nobody has them, this prints the plan with lines that start the API server without the flags that name them (${inWords(known)}):`,
+      text: `If nobody has them, this prints the plan with lines that start the API server without the flags that name them (${choicesInWords(known)}):`,
       commands: planLine(around, { "start-without": names }),
     },
   ];

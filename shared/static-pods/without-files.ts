@@ -31,7 +31,7 @@ interface Choice {
   means: string;
 }
 
-export function inWords(choices: readonly Choice[]): string {
+export function choicesInWords(choices: readonly Choice[]): string {
   return choices.map(({ name, means }) => `--${name}: ${means}`).join("; ");
 }
 
@@ -52,7 +52,7 @@ export function wayWithoutFiles(lost: readonly LostFile[]): string {
   const known = choices(lost);
   if (known.length === 0) return "";
   const line = again({ "start-without": known.map(({ name }) => name) });
-  return `. If nobody has them: ${line} starts the API server without the flags that name them (${inWords(known)})`;
+  return `. If nobody has them: ${line} starts the API server without the flags that name them (${choicesInWords(known)})`;
 }
 
 /** By its flag, as this run's line says, or by its path, as it was said before. */

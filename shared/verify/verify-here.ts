@@ -101,6 +101,10 @@ function awayFrom(cp: ControlPlaneNode, without: readonly string[]): Word[] {
   return wordsOf("without").filter(({ value }) => said.without.includes(value));
 }
 
+function namesOf(words: readonly Word[]): string[] {
+  return words.map(({ value }) => value);
+}
+
 async function verifyControlPlane(checks: Checks, cp: ControlPlaneNode, noted: Noted) {
   const admin = await attemptLater(() => adminClient(cp.facts));
   await step(
@@ -110,11 +114,7 @@ async function verifyControlPlane(checks: Checks, cp: ControlPlaneNode, noted: N
       await checks.add(
         admin instanceof Fail
           ? [noAdmin(admin), withoutAdmin(cp)]
-          : serverChecks(
-              cp,
-              admin,
-              noted.away.map(({ value }) => value),
-            ),
+          : serverChecks(cp, admin, namesOf(noted.away)),
       );
     },
     LOOKS,
@@ -138,8 +138,7 @@ function wholeCluster(checks: Checks, cp: ControlPlaneNode, api: KubeApi, noted:
       oldSaPub: oldSaKeys(pki).join(""),
     };
     await checks.add(clusterChecks(cp, api, trust));
-    const away = noted.away.map(({ value }) => value);
-    const nodes = await seenNodes(api, trustedSince(cp), away);
+    const nodes = await seenNodes(api, trustedSince(cp), namesOf(noted.away));
     const asked = { caPem: trust.caPem, well: noted.well, away: noted.away };
     endWordsOf([...nodes.there.keys()].filter((name) => !nodes.notRenewed.includes(name)));
     const isGone = ({ option, value }: Word) => option === "lost" && !nodes.there.has(value);

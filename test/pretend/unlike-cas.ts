@@ -12,6 +12,7 @@ import {
   editFile,
   editPod,
   editYaml,
+  makeMaster,
   PKI,
   read,
   reissue,
@@ -147,15 +148,7 @@ export const CAS: Unlike[] = [
     name: "admin.conf is of system:masters, and the group kubeadm:cluster-admins has no rights any more",
     who: "clusters from before 1.29 whose rights were taken away on purpose",
     change: async (place) => {
-      const { cert, key } = await issueClient(
-        { cn: "kubernetes-admin", o: "system:masters" },
-        place.ca,
-        FACTS,
-      );
-      editYaml(place, "/etc/kubernetes/admin.conf", ({ users: [{ user }] }) => {
-        user["client-certificate-data"] = Buffer.from(cert).toString("base64");
-        user["client-key-data"] = Buffer.from(key).toString("base64");
-      });
+      await makeMaster(place);
       delete place.objects["clusterrolebindings/kubeadm:cluster-admins"];
     },
   },

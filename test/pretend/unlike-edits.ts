@@ -4,7 +4,7 @@ import { readFileSync, rmSync, statSync } from "node:fs";
 import { parse, stringify } from "yaml";
 import type { Manifest } from "../../shared/objects/objects.ts";
 import { type ClusterFacts, certRow } from "../../shared/pki/certs.ts";
-import { issueLeaf } from "../../shared/pki/issue.ts";
+import { issueClient, issueLeaf } from "../../shared/pki/issue.ts";
 import { FACTS, write } from "./cluster.ts";
 import type { Place } from "./unlike-cluster.ts";
 import { lease, object } from "./unlike-objects.ts";
@@ -73,6 +73,15 @@ export function editConfigMap(place: Place, of: string, key: string, change: (te
   const after = change(map.data[key]!);
   if (after === map.data[key]) throw new Error(`${of}: nothing changes`);
   map.data[key] = after;
+}
+
+/** Gives admin.conf a user of system:masters, as kubeadm did before 1.29. */
+export async function makeMaster(place: Place) {
+  const { cert, key } = await issueClient({ cn: "kubernetes-admin", o: "system:masters" }, place.ca, FACTS);
+  editYaml(place, "/etc/kubernetes/admin.conf", ({ users: [{ user }] }) => {
+    user["client-certificate-data"] = Buffer.from(cert).toString("base64");
+    user["client-key-data"] = Buffer.from(key).toString("base64");
+  });
 }
 
 /** Issues a certificate anew by the CA on the disk, with other facts. */

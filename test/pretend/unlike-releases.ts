@@ -2,20 +2,20 @@
 import { cpSync } from "node:fs";
 import type { Manifest } from "../../shared/objects/objects.ts";
 import type { ClusterFacts } from "../../shared/pki/certs.ts";
-import { issueClient } from "../../shared/pki/issue.ts";
-import { FACTS, makeControlPlane, write } from "./cluster.ts";
+import { makeControlPlane, write } from "./cluster.ts";
 import type { Unlike } from "./unlike.ts";
 import type { Place } from "./unlike-cluster.ts";
-import { editKubeadm, editPod, editYaml, reissue, remove } from "./unlike-edits.ts";
+import { editKubeadm, editPod, makeMaster, reissue, remove } from "./unlike-edits.ts";
 import { usualObjects } from "./unlike-objects.ts";
 
 const SERVERS = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 const MONTH_MS = 30 * 24 * 3600_000;
 
-const inConfig = (version: string) => (place: Place) =>
-  editKubeadm(place, (config) => {
-    config.kubernetesVersion = version;
-  });
+/** kubeadm-config with these fields. */
+const withFields = (fields: object) => (place: Place) =>
+  editKubeadm(place, (config) => void Object.assign(config, fields));
+
+const inConfig = (kubernetesVersion: string) => withFields({ kubernetesVersion });
 
 /** All of it made with other facts: another release, another kind of keys. */
 const madeWith = (facts: Partial<ClusterFacts>) => async (place: Place) => {
@@ -76,15 +76,7 @@ export const RELEASES: Unlike[] = [
     who: "clusters that were upgraded, and whose certificates were renewed by kubeadm certs renew",
     change: async (place) => {
       await reissue(place, "apiserver-kubelet-client", { kubernetesVersion: "v1.28.0" });
-      const { cert, key } = await issueClient(
-        { cn: "kubernetes-admin", o: "system:masters" },
-        place.ca,
-        FACTS,
-      );
-      editYaml(place, "/etc/kubernetes/admin.conf", ({ users: [{ user }] }) => {
-        user["client-certificate-data"] = Buffer.from(cert).toString("base64");
-        user["client-key-data"] = Buffer.from(key).toString("base64");
-      });
+      await makeMaster(place);
     },
     lost: { without: /^apiserver-kubelet-client\.crt/ },
   },
@@ -112,10 +104,7 @@ export const RELEASES: Unlike[] = [
   {
     name: "encryptionAlgorithm was changed after kubeadm init",
     who: "people who read of it later",
-    change: (place) =>
-      editKubeadm(place, (config) => {
-        config.encryptionAlgorithm = "RSA-3072";
-      }),
+    change: withFields({ encryptionAlgorithm: "RSA-3072" }),
   },
   {
     name: "arguments are lists in kubeadm-config",
@@ -133,10 +122,7 @@ export const RELEASES: Unlike[] = [
   {
     name: "the cluster is called Köln Produktion",
     who: "clusterName in kubeadm-config",
-    change: (place) =>
-      editKubeadm(place, (config) => {
-        config.clusterName = "Köln Produktion";
-      }),
+    change: withFields({ clusterName: "Köln Produktion" }),
   },
   {
     name: "kubeadm's annotations of static pods are missing",

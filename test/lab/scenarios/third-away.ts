@@ -7,11 +7,10 @@ import { field } from "../machine/field.ts";
 import { kubectl, type Machine, sh } from "../machine/machine.ts";
 import { FLEET_PACKAGES } from "../machine/operator.ts";
 import { earlierKey, fieldLife } from "../scene/field-life.ts";
-import { followPlan } from "../scene/follow-plan.ts";
+import { askAllNodes, followPlan } from "../scene/follow-plan.ts";
 import { cutPower, powerOn } from "../scene/power.ts";
 import { makeReachable, operatorsTerminal } from "../scene/reachable.ts";
 import { damage, note, type Scenario, type Scene, type } from "../scene/scene.ts";
-import type { Terminal } from "../scene/terminal.ts";
 import { haAllLost } from "./several-control-planes.ts";
 
 const PLAN = "./bunw scripts/plan.ts";
@@ -73,21 +72,11 @@ async function decide(scene: Scene, page: string, word: string): Promise<string>
   return raw;
 }
 
-async function allNodes(scene: Scene, bash: Terminal, page: string): Promise<string> {
-  const [, look] = /^> .*To look at all nodes at once.*\n\n```sh\n([\s\S]*?)\n```$/m.exec(page) ?? [];
-  scene.checks.push({
-    name: "the plan prints the lines that ask all nodes",
-    ok: look !== undefined,
-    detail: "",
-  });
-  return look ? (await bash.paste(look)).stderr : page;
-}
-
 async function repair(scene: Scene) {
   const began = Date.now();
   await using bash = operatorsTerminal({});
   const { raw } = await type(scene, scene.lab.controlPlanes[0]!, PLAN, { part: 0, exit: [0, 2, 3] });
-  let page = await allNodes(scene, bash, raw);
+  let page = await askAllNodes(raw, bash);
   page = await decide(scene, page, "--without cp3");
   page = await decide(scene, page, "--start-without");
   await followPlan(scene, { bash, page });
@@ -110,7 +99,7 @@ async function comeBack(scene: Scene) {
   await powerOn(scene, [cp3]);
   await using bash = operatorsTerminal({});
   const { raw } = await type(scene, cp1, PLAN, { part: 0, exit: [0, 2, 3] });
-  const page = await allNodes(scene, bash, raw);
+  const page = await askAllNodes(raw, bash);
   await followPlan(scene, { bash, page, first: true });
   for (const node of scene.lab.controlPlanes) {
     const { stderr, ok } = await type(scene, node, `${VERIFY} --wait 60`, { part: 5 });

@@ -138,18 +138,23 @@ const PLAN = /^\.\/bunw scripts\/plan\.ts\b/;
 export async function planOfAllNodes(scene: Scene, bash: Terminal, user?: string): Promise<string> {
   const plan = `./bunw scripts/plan.ts${user ? ` --user ${user}` : ""}`;
   const { raw } = await type(scene, scene.lab.controlPlanes[0]!, plan, { part: 0, exit: [0, 2, 3] });
-  const [, look] = /^> .*To look at all nodes at once.*\n\n```sh\n([\s\S]*?)\n```$/m.exec(raw) ?? [];
-  if (!look)
-    throw new Fail("The plan has no line that looks at all nodes", {
-      hint: "see what plan.ts says there, with --keep",
-    });
-  const { stderr: page } = await bash.paste(look);
+  const page = await askAllNodes(raw, bash);
   scene.checks.push({
     name: "the plan of what all nodes say has looked at all of them",
     ok: page.includes("Looked at") && !page.includes("Not looked at") && !page.includes("Does not count"),
     detail: /Looked at: .*$/m.exec(page)?.[0] ?? page.trim().split("\n").at(-1)!,
   });
   return page;
+}
+
+/** Pastes the block of a plan that asks all nodes; the plan that it prints. Errors: Fail where there is none. */
+export async function askAllNodes(page: string, bash: Terminal): Promise<string> {
+  const [, look] = /^> .*To look at all nodes at once.*\n\n```sh\n([\s\S]*?)\n```$/m.exec(page) ?? [];
+  if (!look)
+    throw new Fail("The plan has no line that looks at all nodes", {
+      hint: "see what plan.ts says there, with --keep",
+    });
+  return (await bash.paste(look)).stderr;
 }
 
 /** Where it says so, it is made on another node, once. */
