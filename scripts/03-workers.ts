@@ -30,6 +30,7 @@ import { keepWorkersPods } from "../shared/static-pods/workers-pods.ts";
 import { APPROVES, endBySignal, endJoining, startApprover } from "../shared/workers/approver.ts";
 import { withoutServing } from "../shared/workers/kubelet-port.ts";
 import * as seen from "../shared/workers/nodes-seen.ts";
+import { countOnAgain, reallyOut } from "../shared/workers/really-out.ts";
 import { approveJoining, watchNodesReturn } from "../shared/workers/wait.ts";
 import { sayTokens, writeTokenFiles } from "../shared/workers/written-tokens.ts";
 import { waitForSigner } from "../shared/workloads/root-ca.ts";
@@ -52,7 +53,8 @@ async function main() {
 const COMMANDS = new Map(Object.entries({ open, close, approve }));
 
 async function open(values: Values) {
-  const { cp, api, out } = await onControlPlane(values, "03-workers open");
+  const { cp, api, out: said } = await onControlPlane(values, "03-workers open");
+  const out = await countOnAgain(cp, said);
   const silent = caIsNew(cp) ? undefined : await seen.findSilent(cp, api, leftNames(out));
   if (silent) seen.saySilent(silent);
   if (silent?.workers.length === 0) return await nobodyJoins({ cp, api, out }, silent);
@@ -118,7 +120,7 @@ async function onControlPlane(values: Values, words?: string, mayBeDeleted = fal
   const said = withWords(values, cp, { mayBeDeleted });
   const api = await adminApi(cp, containerEnd(cp, "kube-apiserver"));
   await seen.refuseDeafLeases(cp, api);
-  const out = await seen.reallyOut(cp, api, await leftOut(cp, said));
+  const out = await reallyOut(cp, api, await leftOut(cp, said));
   if (words) await saySilentMembers(cp, words, leftNames(out));
   keepSaid(cp);
   return { cp, api, out };

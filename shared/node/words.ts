@@ -1,7 +1,7 @@
 /**
  * The operator's words about this cluster: typed once, on any script, known to every script on this node. They are
- * one file, root's alone: in memory until a script changes this node, as free blocks of its disk may still hold lost
- * keys, and in a rescue folder from then on. A word is no progress file: it says what nobody can find out by
+ * one file, root's alone: in memory until a script has changed this node, as free blocks of its disk may still hold
+ * lost keys, and in its rescue folder from the next script on. A word is no progress file: it says what nobody can find out by
  * looking. It holds until a fact contradicts it, a later word takes its place, or the operator takes it back. A
  * kept word may leave out, not wait and not ask. A step that cannot be taken back needs it on its own line.
  */
@@ -123,10 +123,7 @@ function withWord(words: Word[], word: Word): Word[] {
 /** Places are judged when they are read: also a run that is refused later keeps them, for the line that its hint has. */
 export function keepPlaces(on: string) {
   const places = typedNow().filter(({ option }) => (WORD_KINDS[option] as Kind).single);
-  keep(
-    places.map((word) => ({ ...word, on })),
-    foldersHere().length > 0,
-  );
+  keep(places.map((word) => ({ ...word, on })));
 }
 
 /**
@@ -146,7 +143,7 @@ export function keepWords(on: string, files: ReadonlyMap<string, readonly string
 }
 
 /** Whether there was something to be kept. */
-function keep(said: readonly Word[], onDisk = mayUseDisk()): boolean {
+function keep(said: readonly Word[]): boolean {
   const known = keptHere().said;
   const isKept = ({ option, value, on, files = [] }: Word) =>
     known.some(
@@ -155,15 +152,15 @@ function keep(said: readonly Word[], onDisk = mayUseDisk()): boolean {
         files.every((path) => one.files?.includes(path)),
     );
   const unkept = said.filter((word) => !isKept(word));
-  add(unkept, onDisk);
+  add(unkept);
   return unkept.length > 0;
 }
 
-function add(words: readonly Word[], onDisk = mayUseDisk()) {
+function add(words: readonly Word[]) {
   if (words.length === 0) return;
   const kept = keptHere();
   const note = `what was said: ${meanings(words).join("; ")}`;
-  write({ ...kept, said: words.reduce(withWord, kept.said) }, note, onDisk);
+  write({ ...kept, said: words.reduce(withWord, kept.said) }, note);
 }
 
 /** Those of another node. What was said here later, or has ended here since, they do not change. */
@@ -216,8 +213,9 @@ function fileHere(): string | undefined {
   return [...foldersHere().map(wordsFile), IN_MEMORY].find((path) => exists(path));
 }
 
+/** A script that has changed this node has made a folder for what it moved. A word alone makes none. */
 function mayUseDisk(): boolean {
-  return mode.script !== "" || foldersHere().length > 0;
+  return foldersHere().length > 0;
 }
 
 /** What this kit does not know, as a later one may have kept it, is no word. */
@@ -233,9 +231,9 @@ function keptHere(): Kept {
   };
 }
 
-function write(kept: Kept, note: string, onDisk = mayUseDisk()) {
+function write(kept: Kept, note: string) {
   const [before = IN_MEMORY, memory] = [fileHere(), exists(IN_MEMORY)];
-  const path = before === IN_MEMORY && onDisk ? wordsFile(rescueOfRun()) : before;
+  const path = before === IN_MEMORY && mayUseDisk() ? wordsFile(rescueOfRun()) : before;
   const put = () => {
     writeFile(path, `${JSON.stringify(kept, null, 2)}\n`, { mode: 0o600, folderMode: 0o700, note });
     if (memory && path !== IN_MEMORY) removeFile(IN_MEMORY);

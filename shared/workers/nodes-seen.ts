@@ -9,7 +9,6 @@ import type { KubeApi } from "../api/kube-api.ts";
 import {
   allRenewals,
   leaseRenewed,
-  mayBeAlive,
   nodeLeases,
   provingSince,
   renewalRefused,
@@ -21,13 +20,12 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { KnownNode } from "../facts/known-nodes.ts";
 import { apiAddressOf } from "../facts/known-nodes.ts";
 import { otherControlPlanes } from "../facts/next.ts";
-import { Fail, Refused } from "../fail.ts";
+import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
-import { endWordsOf, isTyped, wordsOf } from "../node/words.ts";
+import { endWordsOf } from "../node/words.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { listed } from "../plain.ts";
 import { mode, say, tell } from "../run.ts";
-import { shell } from "../shell-line.ts";
 import { isListening, listeningOn } from "./kubelet-port.ts";
 
 /**
@@ -225,48 +223,4 @@ export function sayReduced(
   say(
     `${reduced} they are back, then on each control plane node: ${command("03-workers close", { lost })}${rest}`,
   );
-}
-
-/**
- * Of the nodes that are left out, those that really are: who renews its Lease is here, whatever was typed.
- * `gone`: their members are out of etcd. Errors: Refused where such a node, or one that this run's line calls lost
- * for good, is here: its Node would be deleted. What was said before ends so.
- */
-export async function reallyOut(
-  cp: ControlPlaneNode,
-  api: KubeApi,
-  { gone = [], ...out }: LeftOut & { gone?: readonly string[] },
-): Promise<LeftOut> {
-  if (leftNames(out).length === 0) return out;
-  const renewals = await allRenewals(api);
-  const names = leftNames(out).filter((name) => renewals.has(name));
-  if (names.length === 0) return out;
-  const since = trustedSince(cp);
-  const isFreshNow = (name: string) => mayBeAlive(renewals.get(name), since);
-  if (mode.dryRun) return outInDryRun(out, names.filter(isFreshNow));
-  const listening = listeningOn(cp.cluster.nodes.filter(({ name }) => names.includes(name)));
-  const notAwaited = out.without.filter((name) => !isFreshNow(name));
-  const options = { onlyNew: true, since, listening, notAwaited };
-  const { notRenewed } = await nodeLeases(api, names, options);
-  const here = names.filter((name) => !notRenewed.includes(name));
-  const kept = wordsOf("lost").flatMap((word) => (isTyped(word) ? [] : [word.value]));
-  const isSure = (name: string) => gone.includes(name) || !kept.includes(name);
-  const living = here.find((name) => out.lost.includes(name) && isSure(name));
-  if (living)
-    throw new Refused(`${living} is not lost: it renews its Lease`, {
-      hint: shell`nothing was changed. Leave it out of --lost. Shall it go all the same? First, there: systemctl stop kubelet`,
-    });
-  for (const name of here) say(`${name}: it renews its Lease, so it is here, and counts`);
-  endWordsOf(here);
-  const isStill = (name: string) => !here.includes(name);
-  return { without: out.without.filter(isStill), lost: out.lost.filter(isStill) };
-}
-
-/** It waits for no renewal, so it judges none: who was lost a moment ago has a Lease of a moment ago. */
-function outInDryRun({ without, lost }: LeftOut, fresh: readonly string[]): LeftOut {
-  for (const name of fresh)
-    say(
-      `${name}: renewed its Lease within the last minute. Without --dry-run this waits: who renews it is here`,
-    );
-  return { lost, without: without.filter((name) => !fresh.includes(name)) };
 }

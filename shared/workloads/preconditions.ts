@@ -23,7 +23,7 @@ import { saPubText } from "../pki/sa-keys.ts";
 import { listed } from "../plain.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { reallyOut } from "../workers/nodes-seen.ts";
+import { reallyOut } from "../workers/really-out.ts";
 import type { SigningTrust } from "./token-secrets.ts";
 
 export interface Ready {

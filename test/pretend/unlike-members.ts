@@ -155,7 +155,7 @@ export const MEMBERS: Unlike[] = [
       "03-workers open": { typed: "03-workers open --without m3", code: 0, names: /m3/ },
       "03-workers close": { typed: "03-workers close --without m3", code: 0, names: /./ },
       "04-sa-tokens": { typed: "04-sa-tokens --without m3", code: 0, names: /./ },
-      "05-verify": { code: 2, names: /m3/ },
+      "05-verify": { code: 0, names: /all good but what you said: m3 is away/ },
     },
     lost: KEYS_ARE_ELSEWHERE,
     plays: Object.fromEntries(

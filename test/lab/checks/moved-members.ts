@@ -194,7 +194,7 @@ export async function tell(folder: string, name = "m2") {
   const cp = {
     data: withMoved(raw, MOVED),
     facts,
-    node: { addresses: [address] },
+    node: { addresses: [address], kubelet: { staticPodPath: "/etc/kubernetes/manifests" } },
   } as unknown as ControlPlaneNode;
   await tellMembers(cp);
   setRoot("/");

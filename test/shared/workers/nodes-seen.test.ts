@@ -4,11 +4,9 @@ import type { LeftOut } from "../../../shared/again.ts";
 import { DeafWebhook } from "../../../shared/api/called-by-api.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { failOf } from "../../../shared/fail.ts";
-import { mode } from "../../../shared/run.ts";
 import {
   missedOf,
   proveNodes,
-  reallyOut,
   refuseDeafLeases,
   type Silent,
   sayReduced,
@@ -16,10 +14,10 @@ import {
   sayWindows,
   workersOf,
 } from "../../../shared/workers/nodes-seen.ts";
-import { type ApiOptions, NO_TLS, pretendApi, status } from "../../pretend/api.ts";
+import { NO_TLS, pretendApi, status } from "../../pretend/api.ts";
 import { healthyCp, otherCa, write } from "../../pretend/cluster.ts";
 import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
-import { LEASES, lease, living } from "../../pretend/running.ts";
+import { LEASES, lease } from "../../pretend/running.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 setDefaultTimeout(300_000);
@@ -118,68 +116,6 @@ test.each<[string, Partial<Silent> & { leader?: string }, LeftOut, string, strin
   expect(
     missedOf({ ...SILENT, unrepaired: ["a"], controlPlanes: ["b"], workers: ["c"], named: ["d"] }),
   ).toEqual(["a", "b", "c"]);
-});
-
-interface Row {
-  out: LeftOut;
-  objects?: Record<string, object>;
-  living?: string[];
-  dryRun?: true;
-}
-
-const W = (seconds: number, name = "w1") => ({ [`${LEASES}/${name}`]: lease(seconds) });
-
-test.each<[string, Row, LeftOut | string, string[]]>([
-  ["nobody is", { out: { without: [], lost: [] }, objects: W(0) }, { without: [], lost: [] }, []],
-  ["no Lease is there", { out: { without: ["w1"], lost: [] } }, { without: ["w1"], lost: [] }, []],
-  [
-    "its Lease is old",
-    { out: { without: ["w1"], lost: ["w2"] }, objects: { ...W(4000), ...W(4000, "w2") } },
-    { without: ["w1"], lost: ["w2"] },
-    [],
-  ],
-  [
-    "one of two is here",
-    { out: { without: ["w1", "w2"], lost: [] }, objects: { ...W(0), ...W(4000, "w2") }, living: ["w1"] },
-    { without: ["w2"], lost: [] },
-    ["w1: it renews its Lease, so it is here, and counts"],
-  ],
-  [
-    "a lost one lives",
-    { out: { without: [], lost: ["w1"] }, objects: W(0), living: ["w1"] },
-    "w1 is not lost: it renews its Lease",
-    [],
-  ],
-  [
-    "a dry run waits for nobody",
-    { out: { without: ["w1"], lost: [] }, objects: W(0), dryRun: true },
-    { without: [], lost: [] },
-    [],
-  ],
-  [
-    "a dry run, and one was lost a moment ago",
-    { out: { without: [], lost: ["w1"] }, objects: W(34), dryRun: true },
-    { without: [], lost: ["w1"] },
-    [],
-  ],
-  [
-    "a dry run, and its Lease is old",
-    { out: { without: ["w1"], lost: [] }, objects: W(4000), dryRun: true },
-    { without: ["w1"], lost: [] },
-    [],
-  ],
-])("who is left out: %s", async (_, { out, objects = {}, dryRun = false, ...row }, expected, said) => {
-  using box = sandbox();
-  const cp = await placeOf(box);
-  const on = living(row.living ?? []) as NonNullable<ApiOptions["on"]>;
-  using server = pretendApi({ objects, on });
-  mode.dryRun = dryRun;
-  let left: LeftOut | undefined;
-  const refused = await failOf(async () => {
-    left = await reallyOut(cp, new KubeApi({ server: server.url, ca: NO_TLS }), out);
-  });
-  expect(refused?.message ?? left).toEqual(expected);
-  expect(box.said.filter((line) => line.includes("so it is here"))).toEqual(said);
 });
 
 test.each<[string, Record<string, object>, string]>([
