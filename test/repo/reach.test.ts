@@ -21,7 +21,7 @@ const BUDGETS: Record<string, number> = {
   "01-etcd": 154,
   "02-control-plane": 156,
   "03-join": 62,
-  "03-workers": 147,
+  "03-workers": 148,
   "04-sa-tokens": 149,
   "05-verify": 174,
   drill: 172,
