@@ -25,6 +25,7 @@ import { managerIsReduced } from "../shared/manifests/repair-changes.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
 import { done, mode, run, say, start, step, tell } from "../shared/run.ts";
 import { beforeServersStop, keepShown } from "../shared/static-pods/first-screen.ts";
+import { endGivenUp } from "../shared/static-pods/flags-back.ts";
 import * as manager from "../shared/static-pods/full-manager.ts";
 import { howToReplace } from "../shared/static-pods/replace-control-plane.ts";
 import { refuseLostFiles } from "../shared/static-pods/restore.ts";
@@ -107,6 +108,7 @@ async function proveApi(cp: ControlPlaneNode, started: Date | undefined): Promis
   await ownApiReady(local, cp, { changed: started !== undefined, ended: apiServerEnd(cp) });
   if (mode.dryRun) return local;
   say(`${local.server}: ready`);
+  endGivenUp(cp);
   await ensureAdmins(cp, local);
   await seen.proveNodes(cp, local);
   const since = (await takeUpSaKey(cp, local)) ?? started;

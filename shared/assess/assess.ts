@@ -19,6 +19,7 @@ import { Fail } from "../fail.ts";
 import { type Container, isServerContainer } from "../node/containers.ts";
 import { kubeletsOtherName, type Node } from "../node/node.ts";
 import { kubeletsEndedConf, kubeletsLostFlags } from "../node/systemctl-kubelet.ts";
+import { wordsHere } from "../node/words.ts";
 import { oldSaKey } from "../old-sa-key/old-tokens.ts";
 import { CERTS, type ClusterFacts } from "../pki/certs.ts";
 import { byKind, type Finding, pkiFindings, wholePki, withAdminElsewhere } from "../pki/examine.ts";
@@ -237,6 +238,7 @@ async function assessControlPlane({
     damage: [...withWhatComes(damage, node, known.certificatesDir), ...network],
     ...(lostKeys.length > 0 && { survivors: survivors({ known, node, running, lost }) }),
     ...filesBack({ node, running, lost }, lostFiles, known),
+    ...(wordsHere().length > 0 && { words: wordsHere() }),
     ...(cp && isDamaged && { refusals: await silently(() => refusalsHere(cp, made)) }),
     deep,
     ...verdict,

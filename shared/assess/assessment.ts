@@ -8,6 +8,7 @@ import type { Course } from "../facts/course.ts";
 import type { LostFile } from "../facts/lost-files.ts";
 import { backupAnswer } from "../hand-over/backup-mark.ts";
 import type { Node } from "../node/node.ts";
+import type { Word } from "../node/words.ts";
 import { day } from "../pki/judge.ts";
 import type { Refusal } from "./refusals.ts";
 
@@ -32,6 +33,8 @@ export interface Assessment extends NodeVerdict {
   lostFiles?: (Pick<LostFile, "path" | "program" | "namedBy"> & { mounted: boolean })[];
   /** What parts 1 to 3 would refuse here; unset: nothing is damaged. */
   refusals?: Refusal[];
+  /** What the operator has said here. */
+  words?: Word[];
   /** What `--deep` found: each lost key, and where it can still be found. */
   deep?: Deep | undefined;
   damaged: boolean;

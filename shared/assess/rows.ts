@@ -132,7 +132,10 @@ function manifestRow(
   const manifest = attempt(() => readManifest(path));
   if (manifest instanceof Fail) return answer({ state: "unreadable", failed: manifest.message });
   if (manifest && Array.isArray(trouble))
-    return answer({ state: "changed", failed: `differs from its mirror pod in etcd: ${trouble.join(" ")}` });
+    return answer({
+      state: "changed",
+      failed: `differs from the manifest before the repair: ${trouble.join(" ")}`,
+    });
   if (manifest && !trouble) return answer("");
   if (whereIs(path) !== path)
     return answer({ state: "waits", failed: `as ${whereIs(path)}: part 2 brings it back` });

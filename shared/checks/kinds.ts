@@ -68,7 +68,7 @@ const NODE_KINDS = {
   "audit-policy": file("…", { what: "…", severity: "weakens", works: "all; the audit log says who did what, and no more",
     mend: "put your own policy there: RUNBOOK Report and clean up" }),
   "given-up": file("…", { what: "… is given up", severity: "weakens", works: "all but what the flag was for",
-    mend: `put the file back, and the flag into kube-apiserver.yaml` }),
+    mend: `put the file back, then: ${command("02-control-plane")} puts the flag back, too` }),
   "old-service-account-key": file("…", { what: "…", severity: "weakens",
     works: "all; but tokens of the lost key are accepted, whoever has it", mend: command("04-sa-tokens retire") }),
   "rescue-folder": file("…", { what: "…", severity: "weakens", works: "all; but who becomes root here reads old keys or Secrets in it", mend: "RUNBOOK Report and clean up" }),

@@ -14,9 +14,11 @@ import {
   wordsHere,
   wordsOf,
 } from "../node/words.ts";
+import { isHeard } from "../pki/served.ts";
 import { say } from "../run.ts";
 import { refuseUnknownNodes } from "./cluster.ts";
 import type { ControlPlaneNode } from "./control-plane-node.ts";
+import type { KnownNode } from "./known-nodes.ts";
 import { type LostFile, lostHere } from "./lost-files.ts";
 
 type List = Exclude<WordOption, "endpoint" | "etcd-data">;
@@ -68,4 +70,21 @@ function isKnown(word: Pick<Word, "option" | "value">, { cluster, data, node }: 
   const names = [...cluster.nodes.map(({ name }) => name), ...members];
   const mayBeHere = word.option === "lost-on" || word.value !== node.name;
   return !isOfNode(word) || (names.includes(word.value) && mayBeHere);
+}
+
+/** A kubelet's port, and milliseconds: a machine that is on answers sooner, if only that nobody listens there. */
+const [KUBELET, SOON] = [10250, 1500];
+
+/** Names of those whose machines are on. */
+export async function machinesOn(nodes: readonly KnownNode[]): Promise<string[]> {
+  const isOn = async ({ claimed: { ips } }: KnownNode) =>
+    ips[0] !== undefined && (await isHeard(ips[0], KUBELET, SOON)) !== undefined;
+  const on = await Promise.all(nodes.map(isOn));
+  return nodes.flatMap(({ name }, i) => (on[i] ? [name] : []));
+}
+
+/** Those of `without` that an earlier run's line left out, and whose machines are on again. What this run's line says stays. */
+export async function onAgain(nodes: readonly KnownNode[], without: readonly string[]): Promise<string[]> {
+  const kept = wordsOf("without").filter((word) => !isTyped(word) && without.includes(word.value));
+  return await machinesOn(nodes.filter(({ name }) => kept.some(({ value }) => value === name)));
 }

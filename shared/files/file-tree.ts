@@ -85,7 +85,7 @@ function sameEntry(a: string, b: string): boolean {
   );
 }
 
-function freeName(path: string): string {
+export function freeName(path: string): string {
   for (let n = 0; ; n++) {
     const name = n === 0 ? path : `${path}.${n}`;
     if (!exists(name) && !isLink(name)) return name;

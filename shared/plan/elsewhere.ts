@@ -5,7 +5,8 @@
 import type { Assessment } from "../assess/assessment.ts";
 import { CERTS } from "../pki/certs.ts";
 import { listed } from "../plain.ts";
-import { decisionsOf, type Note } from "./decisions.ts";
+import { decisionsOf } from "./decisions.ts";
+import type { Note } from "./note.ts";
 import type { PlanFacts } from "./plan-facts.ts";
 import type { PlanNode } from "./plan-nodes.ts";
 import { isSearched } from "./seen-nodes.ts";

@@ -10,11 +10,13 @@ import { registryPrefix } from "../objects/stored.ts";
 import { FEW } from "../plain.ts";
 import { aimOf, joinsOf, lookedAt } from "./aim.ts";
 import { askLines } from "./ask-nodes.ts";
-import { filesCome, type Note, notesBeforePart3, planAgain } from "./decisions.ts";
+import { notesBeforePart3 } from "./decisions.ts";
 import { type Elsewhere, elsewhere } from "./elsewhere.ts";
 import { withHelp } from "./help.ts";
+import { filesCome, givenUpNotes } from "./lost-file-notes.ts";
 import { bundleNote } from "./lying-here.ts";
 import { withMoves } from "./move-steps.ts";
+import { type Note, planAgain } from "./note.ts";
 import { firstNotes, notesBeforeEnd, notesBeforePart1, renewalNote } from "./notes.ts";
 import { withOutage } from "./outage.ts";
 import { kitLines, type Line, sshLines, workersFile } from "./paste.ts";
@@ -123,11 +125,19 @@ export function makePlan(given: Assessment, facts: PlanFacts, runbook: string): 
     looked: [
       ...lookedAt(assessed.node, facts, nodes),
       ...meanings(wordsHere()).map((word) => `As said: ${word}`),
+      ...facts.onAgain.map((name) => `${name} is on again: this plan counts it`),
     ],
     elsewhere: away,
     first: [
       ...(makesKeys(assessed) ? bundleNote(facts.bundles, planAgain(facts)) : []),
-      ...firstNotes(assessed, { ...facts, away, hold, ask: askOf(assessed, blocks, { nodes, facts }) }),
+      ...firstNotes(assessed, {
+        ...facts,
+        nodes,
+        away,
+        hold,
+        ask: askOf(assessed, blocks, { nodes, facts }),
+      }),
+      ...givenUpNotes(assessed.node, { nodes, facts }),
       ...renewal(assessed, blocks, { nodes, facts }),
     ].map(pasteable),
     anew: steps.length > 0 && nodes[0] && !away ? anewLines(user, nodes[0], facts) : [],

@@ -1,8 +1,8 @@
 /** A plan as Markdown: for a terminal, a printer, a wiki. */
 import { listed, quoteUntrusted } from "../plain.ts";
 import { VERSION } from "../run.ts";
-import type { Note } from "./decisions.ts";
 import type { HelpedStep, Plan, PlanPart } from "./make-plan.ts";
+import type { Note } from "./note.ts";
 import { ROOT } from "./paste.ts";
 import type { PlanStep } from "./plan-steps.ts";
 import { inSentences, isSeenDone } from "./seen-done.ts";

@@ -4,11 +4,12 @@
  */
 import { command } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";
+import { isOfNode, meanings, type Word } from "../node/words.ts";
 import { day } from "../pki/judge.ts";
 import { listed } from "../plain.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
-import { type Note, planAgain } from "./decisions.ts";
 import { type Elsewhere, isDone } from "./elsewhere.ts";
+import { type Note, planAgain } from "./note.ts";
 import { ROOT, sshLines } from "./paste.ts";
 import { tarPipe } from "./paste-files.ts";
 import type { PlanFacts } from "./plan-facts.ts";
@@ -22,7 +23,12 @@ const AGAIN = "Then print the plan again";
 /** Before the first step. */
 export function firstNotes(
   { course, next, damage, damaged }: Assessment,
-  asked: Asked & { ask: string | undefined; hold: string | undefined; away: Elsewhere | undefined },
+  asked: Asked & {
+    nodes: readonly PlanNode[];
+    ask: string | undefined;
+    hold: string | undefined;
+    away: Elsewhere | undefined;
+  },
 ): Note[] {
   const unsafe = damage.find(({ state }) => state === "unsafe");
   return [
@@ -35,6 +41,7 @@ export function firstNotes(
       : []),
     ...(course || !damaged ? [] : inNotes(`This comes first. ${AGAIN}`, next, asked)),
     ...(asked.away ? denial(asked.away, asked) : []),
+    ...saidElsewhere(asked),
     ...withoutData(asked, asked.away),
     ...(asked.ask
       ? [
@@ -50,6 +57,27 @@ export function firstNotes(
 
 const ASK =
   "To look at all nodes at once, and make the plan of what they say, paste this on your machine, in the folder with kit.tar.gz. It reads only, and brings the kit where it is missing.";
+
+const LISTS = ["without", "lost", "lost-on", "worker", "start-without"] as const;
+
+/** Words of other control plane nodes, which nobody has said here. An answer proves none: the operator says it again. */
+function saidElsewhere(asked: Asked & { nodes: readonly PlanNode[] }): Note[] {
+  const isNew = ({ option, value }: Word) =>
+    LISTS.some((list) => list === option) &&
+    !asked.said[option as (typeof LISTS)[number]].includes(value) &&
+    (!isOfNode({ option }) || asked.nodes.some(({ name }) => name === value));
+  return asked.seen.nodes.flatMap(({ name, words }): Note[] => {
+    const own = words.filter(isNew);
+    if (own.length === 0) return [];
+    const of = (list: (typeof LISTS)[number]) => [
+      ...(asked.unkept[list] ?? []),
+      ...own.flatMap(({ option, value }) => (option === list ? value : [])),
+    ];
+    const more = Object.fromEntries(LISTS.map((list) => [list, of(list)]));
+    const text = `On ${name} it was said that ${listed(meanings(own))}. Does it hold? Then print the plan here with that word.`;
+    return [{ text, commands: [planAgain(asked, more)] }];
+  });
+}
 
 /** The operator's word, where no plan for new keys is printed without it. */
 function denial({ open }: Elsewhere, asked: Asked): Note[] {

@@ -18,7 +18,7 @@ import { type LostNodes, NONE_LOST } from "../facts/course.ts";
 import type { KnownNode } from "../facts/known-nodes.ts";
 import { lastLeaderElsewhere } from "../facts/leaders.ts";
 import type { LostFile } from "../facts/lost-files.ts";
-import { withWords } from "../facts/said.ts";
+import { onAgain, withWords } from "../facts/said.ts";
 import { attempt, failOf, Refused } from "../fail.ts";
 import { backupState } from "../hand-over/backup-mark.ts";
 import { hostFiles } from "../manifests/command.ts";
@@ -33,6 +33,7 @@ import { deviceOf } from "../salvage/disk/device.ts";
 import { Disk } from "../salvage/disk/disk.ts";
 import { wantedManifests } from "../static-pods/wanted-manifests.ts";
 import { bundlesHere, isReportHere } from "./lying-here.ts";
+import { withOtherEtcd } from "./other-etcd.ts";
 import { ROOT } from "./paste.ts";
 import { isName } from "./plan-nodes.ts";
 import { NONE_SEEN, readSeen, type Seen } from "./seen-nodes.ts";
@@ -41,6 +42,8 @@ export interface PlanFacts {
   /** Undefined where it cannot be read. */
   known: { cluster: Cluster; data: EtcdData } | undefined;
   lost: LostNodes;
+  /** Names of nodes that are away, as was said before, and whose machines are on again. */
+  onAgain: readonly string[];
   seen: Seen;
   /** The folder of those answers. */
   folder: string | undefined;
@@ -112,9 +115,11 @@ export async function factsForPlan(
   endWords(({ option, value }) => option === "lost" && living.includes(value), "its etcd answers");
   const { without, lost, ...words } = cp ? withWords(typed, cp) : typed;
   refuseUnclear(cluster?.nodes ?? [], [...without, ...lost, ...words.worker]);
-  const nodes = cp
+  const left = cp
     ? await lostNodes(cp, { without, lost }, { lostOn: words["lost-on"], peers })
     : { ...NONE_LOST, names: lost, away: without };
+  const on = await onAgain(cluster?.nodes ?? [], left.away);
+  const nodes = { ...left, away: left.away.filter((name) => !on.includes(name)) };
   const serves = ({ id }: { id: string }) =>
     peers.some((peer) => peer.id === id && answersPeers(peer, cp!.facts));
   const othersServe = cp !== undefined && quorumOf(cp.data.members, serves).isEnough;
@@ -131,7 +136,8 @@ export async function factsForPlan(
       ? readSeen(folder, { nodes: cluster.nodes, hashes, files, now: new Date() })
       : NONE_SEEN;
   // this node is looked at now, whatever it said before
-  const seen = { ...answers, nodes: answers.nodes.filter(({ name }) => name !== cp?.node.name) };
+  const others = answers.nodes.filter(({ name }) => name !== cp?.node.name);
+  const seen = { ...answers, nodes: cp ? withOtherEtcd(others, peers, cp) : others };
   const leader = cp && lastLeaderElsewhere(cp);
   const unkept = { user: user === ROOT ? undefined : user };
   const said = {
@@ -144,6 +150,7 @@ export async function factsForPlan(
   return {
     known,
     lost: nodes,
+    onAgain: on,
     seen,
     folder,
     isKept: rescueFolders().length > 0,

@@ -5,9 +5,9 @@
 import { createHash } from "node:crypto";
 import { asHtml, FEW } from "../plain.ts";
 import { VERSION } from "../run.ts";
-import type { Note } from "./decisions.ts";
 import type { HelpedStep, Plan, PlanPart } from "./make-plan.ts";
 import { ANEW, ANEW_AT_ANY_TIME, AWAY, howTo, LOST, span, where } from "./markdown.ts";
+import type { Note } from "./note.ts";
 import type { Line } from "./paste.ts";
 import style from "./plan-page.css" with { type: "text" };
 import script from "./plan-page-script.js" with { type: "text" };

@@ -10,6 +10,7 @@ import { HOLD } from "../facts/course.ts";
 import { Fail } from "../fail.ts";
 import { list, stat } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
+import { asWords, type Word } from "../node/words.ts";
 import { isName } from "./plan-nodes.ts";
 
 export interface SeenNode {
@@ -36,6 +37,8 @@ export interface SeenNode {
   lostFiles: readonly string[];
   /** What parts 1 to 3 would refuse there: ids that are known here. */
   refusals: readonly Pick<Refusal, "part" | "id">[];
+  /** What the operator has said on a control plane node. */
+  words: readonly Word[];
   /** What it says of part 0's first lines there. */
   held: Sight | undefined;
   /** Fingerprints of the CAs that its kubelet trusts. */
@@ -125,6 +128,7 @@ function judged(
     otherKeys: said.deep?.moveToRescue === true,
     lostFiles: controlPlane ? files.filter((path) => lostIn(said).includes(path)) : [],
     refusals: controlPlane ? refusedIn(said) : [],
+    words: controlPlane ? asWords(said.words) : [],
     held: heldAt({ damage: rows, deep: said.deep, next: listOf(said.next).map(String) }, name, made),
     trusts: listOf(said.ca?.copies).map((copy) => String((copy as { hash?: unknown } | null)?.hash)),
   };
@@ -153,6 +157,7 @@ interface Json {
   survivors?: unknown;
   lostFiles?: unknown;
   refusals?: unknown;
+  words?: unknown;
   deep?: { keys?: unknown; unread?: unknown; moveToRescue?: unknown } | null;
 }
 

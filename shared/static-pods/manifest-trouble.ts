@@ -9,7 +9,9 @@ import { manifestPath, readableManifest, whereIs } from "../manifests/on-disk.ts
 import { full } from "../manifests/repair-changes.ts";
 import type { ContainerSpec, Manifest } from "../objects/objects.ts";
 import { veiled } from "../redact.ts";
+import { flagsToComeBack } from "./flags-back.ts";
 import { FROM_MIRROR_POD, type WantedManifest } from "./wanted-manifests.ts";
+import { withoutFlags } from "./without-files.ts";
 
 /** Why the manifest on disk cannot stay. A list: its differences from the mirror pod. */
 export type Trouble = "missing or cut off" | string[];
@@ -34,13 +36,17 @@ export function onDisk(one: WantedManifest, cp: ControlPlaneNode) {
   const at = whereIs(path);
   const now = usableManifest(at, one.manifest);
   const differences = now ? differencesOf(full(now), one.manifest) : [];
-  const isStale =
-    differences.length > 0 &&
-    one.source === FROM_MIRROR_POD &&
-    stat(at)!.modified < cp.rescue.made &&
-    !isNewerEtcd(now!, one, cp);
+  const isOlder = () =>
+    one.source === FROM_MIRROR_POD && stat(at)!.modified < cp.rescue.made && !isNewerEtcd(now!, one, cp);
+  const isStale = differences.length > 0 && (isOlder() || lacksFlagsAlone(now!, one));
   const trouble: Trouble | undefined = !now ? "missing or cut off" : isStale ? differences : undefined;
   return { path, at, kept: trouble ? undefined : now, differences, trouble };
+}
+
+/** It differs by nothing but flags that were given up, and whose files are here again. */
+function lacksFlagsAlone(now: Manifest, { before, manifest }: WantedManifest): boolean {
+  const back = before ? flagsToComeBack(now, manifest) : [];
+  return back.length > 0 && differencesOf(full(now), withoutFlags(manifest, back)).length === 0;
 }
 
 /**

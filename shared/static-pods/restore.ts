@@ -25,6 +25,7 @@ import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { endWaiting } from "./exchange.ts";
 import { fitNamedCas } from "./fit-files.ts";
+import { keepBefore } from "./flags-back.ts";
 import { manifestToRun, manifestTrouble, onDisk, type Trouble } from "./manifest-trouble.ts";
 import { layAsideUnproved } from "./unproved-pods.ts";
 import { apiServerMayLive, type WantedManifest, wantedManifests } from "./wanted-manifests.ts";
@@ -89,6 +90,7 @@ function restore(one: WantedManifest, cp: ControlPlaneNode): boolean {
     return at !== path;
   }
   if (trouble) keepOld(at, trouble, cp);
+  if (one.before) keepBefore(kept ?? one.before, next, cp.rescue);
   const note = [...(kept ? [] : [one.source + one.remark]), ...changesOf(next, kept, cp)].join(", ");
   if (!kept) for (const words of one.said) say(`${one.name}: ${words}`);
   const isNew = writeFile(path, manifestText(next), { folderMode: 0o700, note });
@@ -137,7 +139,7 @@ function changesOf(next: Manifest, kept: Manifest | undefined, { facts }: Contro
 function keepOld(path: string, trouble: Trouble, { asideDir }: ControlPlaneNode) {
   const info = stat(path);
   if (Array.isArray(trouble)) {
-    say(`${path}: differs from its mirror pod: ${trouble.join(" ")}`);
+    say(`${path}: differs from the manifest before the repair: ${trouble.join(" ")}`);
     copyToRescue(path, asideDir);
   } else if (info && (info.kind !== "file" || info.size > 0)) moveToRescue(path, asideDir, trouble);
 }

@@ -19,6 +19,7 @@ import type { Manifest, PodSpec } from "../objects/objects.ts";
 import { CERTS, certPath } from "../pki/certs.ts";
 import { KUBECONFIGS, kubeconfigRow } from "../pki/kubeconfigs.ts";
 import { mode } from "../run.ts";
+import { withFlagsBack } from "./flags-back.ts";
 import { manifestFromPeer } from "./from-other-control-plane.ts";
 import { startWithout } from "./without-files.ts";
 
@@ -29,6 +30,8 @@ export interface WantedManifest {
   /** What to add to `source`; mostly "". */
   remark: string;
   manifest: Manifest;
+  /** The API server's, with the flags that are given up. */
+  before?: Manifest;
   /** Where its container ran otherwise than its mirror pod says: in words, for the operator. */
   said: string[];
 }
@@ -72,10 +75,11 @@ export function wantedManifests(cp: ControlPlaneNode, names?: readonly string[])
     manifests.push({ name, remark: "", ...derived });
   }
   const pki = cp.facts.certificatesDir;
-  const fit = (manifest: Manifest) => startWithout(fitOldSaKey(manifest, pki), cp);
-  return manifests.map((one) =>
-    one.name === "kube-apiserver" ? { ...one, manifest: fit(one.manifest) } : one,
-  );
+  return manifests.map((one) => {
+    if (one.name !== "kube-apiserver") return one;
+    const before = withFlagsBack(fitOldSaKey(one.manifest, pki));
+    return { ...one, before, manifest: startWithout(before, cp) };
+  });
 }
 
 /** The static pods that kubeadm did not make. */

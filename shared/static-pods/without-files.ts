@@ -11,7 +11,7 @@ import { choiceOf, isAuditPolicy, type LostFile, stopsAll, thereWhen } from "../
 import { believedPeers } from "../facts/next.ts";
 import { Fail, type Refused } from "../fail.ts";
 import { exists, writeFile } from "../files/files.ts";
-import { commandOf, flags, hostFiles } from "../manifests/command.ts";
+import { commandOf, flags, type HostFile, hostFiles } from "../manifests/command.ts";
 import { STAND_IN_MARK } from "../manifests/repair-changes.ts";
 import type { Manifest } from "../objects/objects.ts";
 import { say } from "../run.ts";
@@ -82,17 +82,20 @@ export function startWithout(
   const lost = hostFiles(manifest).filter(
     (file) => isGivenUp({ ...file, program: "kube-apiserver" }, flagsToDrop) && !exists(file.path),
   );
-  if (lost.length === 0) return manifest;
+  for (const { namedBy, path } of lost) sayOnce(namedBy, path);
+  return lost.length === 0 ? manifest : withoutFlags(manifest, lost);
+}
+
+/** The same without the flags, given several times or once, that name these files. */
+export function withoutFlags(manifest: Manifest, files: readonly HostFile[]): Manifest {
   const copy = structuredClone(manifest);
   const command = flags(commandOf(copy));
-  for (const { namedBy, inside, path } of lost) {
-    // a flag may be given several times, and other files of it are here
+  for (const { namedBy, inside } of files) {
     const name = namedBy.slice(2);
     command.remove(name, command.all(name).includes(inside) ? inside : undefined);
     if (namedBy === "--authorization-config") command.set("authorization-mode", "Node,RBAC");
-    sayOnce(namedBy, path);
   }
-  dropVolumes(copy, lost);
+  dropVolumes(copy, files);
   return copy;
 }
 

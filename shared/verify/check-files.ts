@@ -15,7 +15,7 @@ import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { standIns } from "../manifests/repair-changes.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import { heldIn, rescuedEtcd, rescuedFiles } from "../node/rescue-folder.ts";
-import { endWords, saidAt, type Word, wordsOf } from "../node/words.ts";
+import { saidAt, type Word, wordsOf } from "../node/words.ts";
 import { infoOf, isValidNow, signedBy } from "../pki/certificate.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { clusterCa, type Finding, pkiFindings, wholePki, withAdminElsewhere } from "../pki/examine.ts";
@@ -23,6 +23,7 @@ import { day } from "../pki/judge.ts";
 import { kubeconfigRows, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { oldSaPub } from "../pki/sa-keys.ts";
 import { listed } from "../plain.ts";
+import { endGivenUp } from "../static-pods/flags-back.ts";
 import { mountsSuperAdmin, otherStaticPods } from "../static-pods/wanted-manifests.ts";
 
 /** Of it hangs what all others say of dates. */
@@ -55,7 +56,7 @@ export function* fileChecks(cp: ControlPlaneNode): Generator<CheckRow> {
       () => ({ warning: "a replacement of this kit for the lost audit policy" }),
       path,
     );
-  endWords((word) => isBackWithFlag(word, cp), "its file and its flag are back");
+  endGivenUp(cp);
   for (const word of wordsOf("start-without"))
     yield row("given-up", () => givenUp(word), listed(word.files ?? []));
   const oldKey = oldSaPub(facts.certificatesDir);
@@ -84,13 +85,6 @@ function* rootsKubeconfig({ certificatesDir }: ClusterFacts): Generator<CheckRow
     return isOurs ? "as admin.conf" : { warning: "its certificate is signed by another CA" };
   };
   yield { id: "roots-kubeconfig", of: ROOTS, look };
-}
-
-function isBackWithFlag({ option, files = [] }: Word, cp: ControlPlaneNode): boolean {
-  if (option !== "start-without") return false;
-  const manifest = readManifest(manifestPath(cp, "kube-apiserver"));
-  const named = manifest ? hostFiles(manifest).map(({ path }) => path) : [];
-  return files.every((path) => exists(path) && named.includes(path));
 }
 
 /** Open until the API server has it again. */

@@ -13,11 +13,12 @@ import { type Answer, type CheckRow, isWell } from "../checks/check.ts";
 import { type CheckId, KINDS } from "../checks/kinds.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { KnownNode } from "../facts/known-nodes.ts";
+import { machinesOn } from "../facts/said.ts";
 import { saidAt, type Word, wordsOf } from "../node/words.ts";
 import { quoteUntrusted } from "../plain.ts";
 import { onOther, shell } from "../shell-line.ts";
 import { inTime } from "../wait-for.ts";
-import { askKubeletPort, isListening, KUBELET_PORT, servingByCa } from "../workers/kubelet-port.ts";
+import { askKubeletPort, servingByCa } from "../workers/kubelet-port.ts";
 
 /** The Nodes, by name, with their kubelets' Leases. Errors: as KubeApi. */
 export async function seenNodes(api: KubeApi, since: Date, away: readonly string[] = []) {
@@ -96,15 +97,16 @@ function* nodeRows(
   }
 }
 
-/** A machine that is on says at least that nobody listens. */
-async function awayAnswer({ name, controlPlane, claimed: { ips } }: KnownNode, word: Word): Promise<Answer> {
-  const seen = ips[0] === undefined ? undefined : await isListening({ host: ips[0], port: KUBELET_PORT });
-  if (seen === undefined) return { warning: saidAt(word) };
+async function awayAnswer(node: KnownNode, word: Word): Promise<Answer> {
+  const { name, controlPlane } = node;
+  if ((await machinesOn([node])).length === 0) return { warning: saidAt(word) };
   const files = wordsOf("start-without").flatMap(({ files: lost = [] }) => lost.map((path) => path.slice(1)));
   const fetch = `${onOther(name, shell`tar -C / -cf - ${files}`)} | ${shell`tar -C / -xpkf - ${files}`}`;
   const lines = controlPlane
     ? [
-        ...(files.length > 0 ? [`here ${fetch} (what was given up, if it is there)`] : []),
+        ...(files.length > 0
+          ? [`here ${fetch} (what was given up, if it is there), then ${command("02-control-plane")}`]
+          : []),
         `here ${command("hand-over pack")}`,
         `there ${command("hand-over unpack FILE")}, then ${command("01-etcd")}, ${command("02-control-plane")}`,
       ]

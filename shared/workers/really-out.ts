@@ -4,6 +4,7 @@ import type { KubeApi } from "../api/kube-api.ts";
 import { allRenewals, mayBeAlive, nodeLeases } from "../api/leases.ts";
 import { trustedSince } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { onAgain } from "../facts/said.ts";
 import { Refused } from "../fail.ts";
 import { endWords, endWordsOf, isTyped, wordsOf } from "../node/words.ts";
 import { mode, say } from "../run.ts";
@@ -54,24 +55,19 @@ function outInDryRun({ without, lost }: LeftOut, fresh: readonly string[]): Left
   return { lost, without: without.filter((name) => !fresh.includes(name)) };
 }
 
-/**
- * For `open`: a worker that an earlier run's line left out, and whose machine is on again, is to join, and counts. Its
- * kubelet cannot renew its Lease before that. What this run's line says stays.
- */
+/** For `open`: a worker whose machine is on again is to join, and counts. Its kubelet renews no Lease before that. */
 export async function countOnAgain(
   { cluster }: Pick<ControlPlaneNode, "cluster">,
   { without, lost }: LeftOut,
 ): Promise<LeftOut> {
-  const kept = wordsOf("without").filter((word) => !isTyped(word) && without.includes(word.value));
-  const workers = cluster.nodes.filter(
-    ({ name, controlPlane }) => !controlPlane && kept.some(({ value }) => value === name),
-  );
-  const names = workers.map(({ name }) => name);
-  const listening = await listeningOn(workers)(names);
-  const isOn = (name: string) => listening.get(name) !== undefined;
-  for (const name of names.filter((name) => !isOn(name)))
+  const workers = cluster.nodes.filter(({ controlPlane, name }) => !controlPlane && without.includes(name));
+  const on = await onAgain(workers, without);
+  for (const { name } of workers.filter(
+    ({ name }) =>
+      !on.includes(name) && !wordsOf("without").some((word) => word.value === name && isTyped(word)),
+  ))
     say(`${name} does not answer, and gets no token. Is it on? ${command("words", { back: [name] })}`);
   if (!mode.dryRun)
-    endWords(({ option, value }) => option === "without" && isOn(value), "its machine is on again");
-  return { lost, without: without.filter((name) => !isOn(name)) };
+    endWords(({ option, value }) => option === "without" && on.includes(value), "its machine is on again");
+  return { lost, without: without.filter((name) => !on.includes(name)) };
 }

@@ -65,18 +65,18 @@ export function serveEtcd(root: string, state: EtcdState, hostname = ADDRESS) {
 
 /**
  * Another member of the same etcd, at its own address, with its own certificate of the etcd CA on this node's
- * disk.
+ * disk, or of this one.
  */
-export async function serveOtherMember(root: string, state: EtcdState, hostname: string) {
-  const [cert, key] = ["ca.crt", "ca.key"].map((file) =>
-    readFileSync(`${root}/etc/kubernetes/pki/etcd/${file}`, "utf8"),
-  );
-  const own = await issueLeaf(
-    certRow("etcd-server"),
-    { cert: cert!, key: key! },
-    { ...FACTS, advertiseAddress: hostname },
-  );
-  return serve(hostname, { ...own, ca: cert! }, state);
+export async function serveOtherMember(
+  root: string,
+  state: EtcdState,
+  hostname: string,
+  other?: { cert: string; key: string },
+) {
+  const read = (file: string) => readFileSync(`${root}/etc/kubernetes/pki/etcd/${file}`, "utf8");
+  const ca = other ?? { cert: read("ca.crt"), key: read("ca.key") };
+  const own = await issueLeaf(certRow("etcd-server"), ca, { ...FACTS, advertiseAddress: hostname });
+  return serve(hostname, { ...own, ca: ca.cert }, state);
 }
 
 function serve(hostname: string, pems: { cert: string; key: string; ca: string }, state: EtcdState) {

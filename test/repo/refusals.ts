@@ -68,7 +68,7 @@ interface Where {
 /** Where the plan shows each refusal before its first line that stops anything, or why it cannot. */
 export const WHERE: Where[] = [
   {
-    shownBy: "decisions.ts lostFiles",
+    shownBy: "lost-file-notes.ts fileDecisions",
     why: "a decision before the steps: who may have the file, what brings it, what its loss loosens",
     of: "before-part-1.ts sayLostFiles; without-files.ts refuseLost refuseNoChoice; control-plane-node.ts withLostFiles",
   },

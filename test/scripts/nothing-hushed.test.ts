@@ -125,7 +125,7 @@ test("manifests of an attempt that differ from what ran, put back by parts 1 and
   const { exitCode, stderr } = part1;
   expect({ exitCode, stderr }).toMatchObject({
     exitCode: 0,
-    stderr: expect.stringContaining("differs from its mirror pod"),
+    stderr: expect.stringContaining("differs from the manifest before the repair"),
   });
   expect(stderr.match(MARKED)).toBeNull();
   await shows(node, ["02-control-plane --dry-run"]);

@@ -4,7 +4,8 @@
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync } from "node:fs";
-import { stringify } from "yaml";
+import { parse, stringify } from "yaml";
+import { commandOf, flags } from "../../shared/manifests/command.ts";
 import { serviceAccountKeyId, tokenVerifier } from "../../shared/pki/sa-keys.ts";
 import { healthyCp, manifest, mirrorPod, type Objects, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
@@ -119,6 +120,10 @@ test("a lost second key is named with what it costs; with the operator's word th
   expect((await node.run("05-verify")).stdout).toContain(
     "is given up: is back, and the API server still runs without",
   );
+  await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  const flagsNow = flags(commandOf(parse(node.read("/etc/kubernetes/manifests/kube-apiserver.yaml"))));
+  expect(flagsNow.all("service-account-key-file").toSorted()).toEqual([SECOND, "/etc/kubernetes/pki/sa.pub"]);
+  expect((await node.run("05-verify")).stdout).not.toContain("given up");
 });
 
 test("where sa.key alone is new, 4.7 and part 5 name the published keys and whose copies of tokens have ended", async () => {

@@ -75,7 +75,7 @@ test.each([
   const away = "m2 is away: as said at DATE 00:00 (plan, on m1)";
   if (at !== AT_M2) return expect(stdout).toContain(`${away}\n`);
   expect(stdout).toContain(
-    `${away}. Its machine is on again, and its kubelet renews no Lease: here ssh root@m2 tar -C / -cf - etc/kubernetes/pki/sa-2024.pub | tar -C / -xpkf - etc/kubernetes/pki/sa-2024.pub (what was given up, if it is there); here ./bunw scripts/hand-over.ts pack; there ./bunw scripts/hand-over.ts unpack FILE, then ./bunw scripts/01-etcd.ts, ./bunw scripts/02-control-plane.ts\n`,
+    `${away}. Its machine is on again, and its kubelet renews no Lease: here ssh root@m2 tar -C / -cf - etc/kubernetes/pki/sa-2024.pub | tar -C / -xpkf - etc/kubernetes/pki/sa-2024.pub (what was given up, if it is there), then ./bunw scripts/02-control-plane.ts; here ./bunw scripts/hand-over.ts pack; there ./bunw scripts/hand-over.ts unpack FILE, then ./bunw scripts/01-etcd.ts, ./bunw scripts/02-control-plane.ts\n`,
   );
   expect(stdout).toContain(`${path} is given up: as said at`);
 });

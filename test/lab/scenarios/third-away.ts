@@ -100,6 +100,13 @@ async function comeBack(scene: Scene) {
   await using bash = operatorsTerminal({});
   const { raw } = await type(scene, cp1, PLAN, { part: 0, exit: [0, 2, 3] });
   const page = await askAllNodes(raw, bash);
+  const [, bring = ""] = /^> .*, which was given up\..*\n\n```sh\n([\s\S]*?)\n```$/m.exec(page) ?? [];
+  scene.checks.push({
+    name: "the plan prints the lines that bring the lost file from cp3",
+    ok: bring !== "",
+    detail: bring,
+  });
+  for (const line of bring.split("\n")) await bash.paste(line);
   await followPlan(scene, { bash, page, first: true });
   for (const node of scene.lab.controlPlanes) {
     const { stderr, ok } = await type(scene, node, `${VERIFY} --wait 60`, { part: 5 });

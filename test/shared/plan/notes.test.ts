@@ -6,7 +6,7 @@ import { firstNotes } from "../../../shared/plan/notes.ts";
 import { NONE_SEEN } from "../../../shared/plan/seen-nodes.ts";
 
 test("a node without etcd's data is asked about, unless it is said to be lost or away, or its keys come first", () => {
-  const nodes = ["m2", "m3", "m4", "m5"].map((name) => ({ name, lostData: name !== "m5" }));
+  const nodes = ["m2", "m3", "m4", "m5"].map((name) => ({ name, lostData: name !== "m5", words: [] }));
   const asked = (lost: object, away?: object) =>
     firstNotes(
       { course: ["all-lost"], damaged: true, damage: [], next: [] } as never,

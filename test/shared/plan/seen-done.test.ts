@@ -46,6 +46,7 @@ const answer = {
   kinds: [],
   lostFiles: [],
   refusals: [],
+  words: [],
   held: undefined,
 };
 const nodes = [

@@ -1,0 +1,139 @@
+/** A control plane node that was away is on again: the plan has its steps, and what it alone may still have. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { healthyCp, otherCa, write } from "../pretend/cluster.ts";
+import { sameEtcd, serveEtcd, serveOtherMember } from "../pretend/etcd.ts";
+import { lookAt, type PretendNode } from "../pretend/in-process.ts";
+import { ASKED, AT, MEMBERS, pasted, setAddress, three } from "../pretend/plan.ts";
+import { typeHere } from "../pretend/typed-here.ts";
+
+setDefaultTimeout(300_000);
+
+const { ca } = await healthyCp();
+const stranger = await otherCa();
+const FILE = "/etc/kubernetes/pki/sa-2024.pub";
+const word = { at: "2026-01-01T00:00:00Z", by: "plan", on: "m1" };
+const AWAY = { ...word, option: "without", value: "m3" };
+const GIVEN_UP = { ...word, option: "start-without", value: "service-account-key-file", files: [FILE] };
+
+function say(root: string, words: object[]) {
+  write(`${root}/run/kube-pki-repair-words.json`, JSON.stringify({ made: word.at, said: words, over: [] }));
+}
+
+/** What the others said when the block asked them. */
+function answers(root: string, all: Record<string, object>) {
+  mkdirSync(`${root}/root/seen`, { recursive: true });
+  for (const [name, answer] of Object.entries(all))
+    writeFileSync(`${root}/root/seen/${name}.json`, JSON.stringify({ ...answer, node: name }));
+}
+
+interface Row {
+  what: string;
+  /** Of m3; unset: it is off. */
+  on?: true;
+  /** Whose CA has signed what m3's etcd shows. */
+  etcd?: "another's" | "ours";
+  words?: object[];
+  /** Said on m2. */
+  there?: object[];
+  args?: string;
+  seen?: false;
+  lines: string[];
+  not?: RegExp;
+  says?: string[];
+}
+
+const STEPS = [`ssh -n root@${AT.m3} '01-etcd.ts'`, `ssh -n root@${AT.m3} '02-control-plane.ts'`];
+const BRING = (to: string) =>
+  `(set -o pipefail; ssh -n root@${AT.m3} tar -C / -cf - etc/kubernetes/pki/sa-2024.pub | ssh root@${to} tar -C / -xpkf - etc/kubernetes/pki/sa-2024.pub)`;
+const ON = "m3 is on again: this plan counts it";
+
+test.each<Row>([
+  {
+    what: "it is on, with an etcd of the CA from before: it cannot know that it is damaged, and gets the keys",
+    on: true,
+    etcd: "another's",
+    words: [AWAY],
+    lines: [...STEPS, `ssh -n root@${AT.m3} "LINE --move-aside"`],
+    says: [ON],
+  },
+  {
+    what: "and the file that was given up may be there: it is fetched to both that start without it, whose part 2 puts the flag back",
+    on: true,
+    etcd: "another's",
+    words: [AWAY, GIVEN_UP],
+    there: [GIVEN_UP],
+    lines: [
+      ...STEPS,
+      `ssh -n root@${AT.m1} '02-control-plane.ts'`,
+      `ssh -n root@${AT.m2} '02-control-plane.ts'`,
+    ],
+    says: ["m3 is on again, and may have /etc/kubernetes/pki/sa-2024.pub, which was given up."],
+  },
+  {
+    what: "this run's line says that it is away: so it is",
+    on: true,
+    etcd: "another's",
+    words: [AWAY],
+    args: " --without m3",
+    lines: [],
+    not: new RegExp(AT.m3),
+  },
+  { what: "it is off: it has no step", words: [AWAY, GIVEN_UP], lines: [], not: /192\.0\.2\.13|tar -C/ },
+  {
+    what: "its etcd is ours, as it says that nothing is damaged there: nothing is planned",
+    on: true,
+    etcd: "ours",
+    words: [AWAY],
+    lines: [],
+    not: /hand-over/,
+  },
+  {
+    what: "nobody was asked yet: it counts, and is asked",
+    on: true,
+    etcd: "another's",
+    words: [AWAY],
+    seen: false,
+    lines: STEPS,
+    says: [ON, "To look at all nodes at once"],
+  },
+  {
+    what: "another node knows what was said, and this one does not: the line says it here",
+    on: true,
+    etcd: "another's",
+    there: [AWAY, { ...word, option: "etcd-data", value: "/x" }, { option: "without", value: "$(reboot)" }],
+    lines: [],
+    says: [
+      "On m2 it was said that m3 is away. Does it hold? Then print the plan here with that word.",
+      "./bunw scripts/plan.ts --seen /root/seen --without m3",
+    ],
+  },
+])("$what", async ({ on, etcd, words = [], there = [], args = "", seen = true, lines, not, says = [] }) => {
+  const change = ({ root }: PretendNode) => say(root, words);
+  const far = (objects: Parameters<typeof three>[0]) => {
+    three(objects);
+    if (!on) setAddress(objects, "m3", "192.0.2.13");
+  };
+  const members = MEMBERS.map((member) =>
+    on || member.name !== "m3" ? member : { ...member, peerURLs: ["https://192.0.2.13:2380"] },
+  );
+  await lookAt({ ...ASKED, etcd: far, members, kind: "healthy control plane node", change }, async (node) => {
+    const state = { ...sameEtcd(node.stored), members };
+    using _own = serveEtcd(node.root, state);
+    using _m2 = await serveOtherMember(node.root, state, AT.m2);
+    using _m3 = etcd
+      ? await serveOtherMember(node.root, state, AT.m3, etcd === "ours" ? undefined : stranger)
+      : { [Symbol.dispose]: () => undefined };
+    const well = JSON.parse((await typeHere("00-assess --json")).stdout);
+    const well3 = { m2: { ...well, words: there }, ...(on ? { m3: well } : {}) };
+    if (seen) answers(node.root, well3);
+    const { stdout } = await typeHere(`plan${seen ? " --seen /root/seen" : ""}${args}`);
+    const all = pasted(stdout);
+    for (const line of lines) expect(all).toContain(line);
+    if (not) expect(all.join("\n")).not.toMatch(not);
+    for (const text of says) expect(stdout).toContain(text);
+    if (says.some((text) => text.includes("may have")))
+      for (const to of [AT.m1, AT.m2]) expect(stdout).toContain(BRING(to));
+    expect(ca.cert).not.toBe(stranger.cert);
+  });
+});
