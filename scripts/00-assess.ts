@@ -10,7 +10,7 @@ import { deepAsked } from "../shared/assess/deep.ts";
 import { kubeadmConfig } from "../shared/assess/kubeadm-config.ts";
 import { lookHere } from "../shared/assess/look-here.ts";
 import { printAssessment } from "../shared/assess/printed.ts";
-import { keepSaid, withWords } from "../shared/facts/said.ts";
+import { IN_ROWS, keepSaid, withWords } from "../shared/facts/said.ts";
 import { Refused } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { answer, LOOKS, run, step } from "../shared/run.ts";
@@ -27,7 +27,7 @@ async function main() {
       const looked = await lookHere(etcdData);
       const cp = looked.known?.cp;
       if (cp) {
-        withWords({ "etcd-data": etcdData }, cp);
+        withWords({ "etcd-data": etcdData }, cp, { shown: IN_ROWS });
         keepSaid(cp);
       }
       return await assess(looked, { deep });

@@ -1,6 +1,7 @@
 /** The rows of the damage table. */
-import type { Answer, Check } from "../checks/check.ts";
+import { type Answer, type Check, found } from "../checks/check.ts";
 import { checkIdOf } from "../checks/kinds.ts";
+import { openFiles } from "../checks/open.ts";
 import type { EtcdHome } from "../etcd-location/etcd-home.ts";
 import type { StrangeCa } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode, PartialFacts } from "../facts/control-plane-node.ts";
@@ -10,9 +11,10 @@ import { attempt, Fail } from "../fail.ts";
 import { exists, readText, stat } from "../files/files.ts";
 import { findStaticPods, type MirrorPod } from "../manifests/mirror-pods.ts";
 import { manifestPath, readManifest, secondManifests, whereIs } from "../manifests/on-disk.ts";
-import { managerIsReduced, standIns } from "../manifests/repair-changes.ts";
+import { managerIsReduced } from "../manifests/repair-changes.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
+import { saidAt, wordsOf } from "../node/words.ts";
 import { publicPem } from "../pki/certificate.ts";
 import { CERTS } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
@@ -196,13 +198,14 @@ function isShared(path: string, mode: number): boolean {
 /** What a repair leaves for a time. */
 export function repairRows({ cp }: PartialFacts): Check[] {
   if (!cp) return [];
-  const policies = attempt(() => standIns(cp), []);
+  const open = attempt(() => [...openFiles(cp)], []);
   return [
     ...(managerIsReduced(cp)
       ? [row("controller-manager", "kube-controller-manager", { warning: "reduced until part 3 is closed" })]
       : []),
-    ...policies.map((path) =>
-      row("audit-policy", path, { warning: "a replacement of this kit for the lost audit policy" }),
+    ...open.map((one) => found(one, one.look())),
+    ...wordsOf("without").map((word) =>
+      found({ id: "node-away", of: word.value }, { warning: saidAt(word) }),
     ),
   ];
 }

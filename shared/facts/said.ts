@@ -26,15 +26,18 @@ const LISTS = WORD_OPTIONS.filter((option) => option !== "endpoint" && option !=
 type Typed = Spoken & { [option in List]?: readonly string[] | undefined };
 type Cp = Pick<ControlPlaneNode, "cluster" | "data" | "node" | "dataFrom" | "etcd" | "earlier">;
 
+/** What these say are rows of 00-assess and 05-verify. */
+export const IN_ROWS: readonly WordOption[] = ["without", "start-without"];
+
 /**
  * `typed` with all that was said: of `start-without`, the paths that were given up. Says what this run's line does
- * not say itself. Errors: Refused as `refuseUnknownNodes`, for typed names; a kept one of which there is no node any
- * more does not count.
+ * not say itself, without options that are `shown` in another way. Errors: Refused as `refuseUnknownNodes`, for typed
+ * names; a kept one of which there is no node any more does not count.
  */
 export function withWords<V extends Typed>(
   typed: V,
   cp: Cp,
-  { silent = false, ...options }: { mayBeDeleted?: boolean; silent?: boolean } = {},
+  { shown = [], ...options }: { mayBeDeleted?: boolean; shown?: readonly WordOption[] } = {},
 ): V & Record<List, string[]> {
   refuseUnknownNodes({ without: typed.without ?? [], lost: typed.lost ?? [] }, cp, options);
   const known = WORD_OPTIONS.map((option) => {
@@ -44,7 +47,7 @@ export function withWords<V extends Typed>(
   hear(Object.fromEntries(known));
   keepPlaces(cp.node.name);
   const kept = wordsHere().filter((word) => !isTyped(word) && isKnown(word, cp));
-  if (!silent) for (const word of kept) say(asSaid(word));
+  for (const word of kept) if (!shown.includes(word.option)) say(asSaid(word));
   const lists = LISTS.map((option) => {
     const values = kept.flatMap((word) => (word.option === option ? (word.files ?? word.value) : []));
     return [option, [...new Set([...(typed[option] ?? []), ...values])]] as const;

@@ -3,27 +3,22 @@
 import { ADMIN_CONF } from "../api/admin-api.ts";
 import type { Answer, CheckRow } from "../checks/check.ts";
 import { type CheckId, checkIdOf } from "../checks/kinds.ts";
+import { openFiles } from "../checks/open.ts";
 import { clockTrouble } from "../facts/clock.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { choiceOf } from "../facts/lost-files.ts";
 import { believedPeers } from "../facts/next.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { backupAnswer } from "../hand-over/backup-mark.ts";
 import { hostFiles } from "../manifests/command.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
-import { standIns } from "../manifests/repair-changes.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import { heldIn, rescuedEtcd, rescuedFiles } from "../node/rescue-folder.ts";
-import { saidAt, type Word, wordsOf } from "../node/words.ts";
 import { infoOf, isValidNow, signedBy } from "../pki/certificate.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { clusterCa, type Finding, pkiFindings, wholePki, withAdminElsewhere } from "../pki/examine.ts";
 import { day } from "../pki/judge.ts";
 import { kubeconfigRows, readKubeconfig } from "../pki/kubeconfigs.ts";
-import { oldSaPub } from "../pki/sa-keys.ts";
-import { listed } from "../plain.ts";
-import { endGivenUp } from "../static-pods/flags-back.ts";
 import { mountsSuperAdmin, otherStaticPods } from "../static-pods/wanted-manifests.ts";
 
 /** Of it hangs what all others say of dates. */
@@ -50,18 +45,7 @@ export function* fileChecks(cp: ControlPlaneNode): Generator<CheckRow> {
     ...otherStaticPods(cp),
   ])
     yield row("manifest", () => manifestAnswer(manifestPath(cp, name, namespace)), name);
-  for (const path of standIns(cp))
-    yield row(
-      "audit-policy",
-      () => ({ warning: "a replacement of this kit for the lost audit policy" }),
-      path,
-    );
-  endGivenUp(cp);
-  for (const word of wordsOf("start-without"))
-    yield row("given-up", () => givenUp(word), listed(word.files ?? []));
-  const oldKey = oldSaPub(facts.certificatesDir);
-  if (exists(oldKey))
-    yield row("old-service-account-key", () => ({ warning: "old tokens are still accepted" }), oldKey);
+  yield* openFiles(cp);
   for (const rescue of rescuedFiles()) {
     const inUse = cp.dataFrom === rescuedEtcd(rescue) ? "; the scripts still use this folder" : "";
     const warning = `holds ${heldIn(rescue)}${inUse}: remove it when nothing is missing any more`;
@@ -85,16 +69,6 @@ function* rootsKubeconfig({ certificatesDir }: ClusterFacts): Generator<CheckRow
     return isOurs ? "as admin.conf" : { warning: "its certificate is signed by another CA" };
   };
   yield { id: "roots-kubeconfig", of: ROOTS, look };
-}
-
-/** Open until the API server has it again. */
-function givenUp(word: Word): Answer {
-  const means = choiceOf(`--${word.value}`);
-  return {
-    warning: word.files?.every((path) => exists(path))
-      ? `is back, and the API server still runs without it (--${word.value}; ${means})`
-      : `${saidAt(word)}: ${means}`,
-  };
 }
 
 function findingAnswer({ state, detail, differs }: Finding): Answer {

@@ -17,7 +17,7 @@ import {
 } from "../facts/control-plane-node.ts";
 import { controlPlaneWithoutData, isNotKubeadms, whyWithoutData } from "../facts/no-etcd-data.ts";
 import { tokenKeys } from "../facts/sa-key.ts";
-import { withWords } from "../facts/said.ts";
+import { IN_ROWS, withWords } from "../facts/said.ts";
 import { attemptLater, Fail, Refused } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import type { Node } from "../node/node.ts";
@@ -97,7 +97,7 @@ function endAnswered(cp: ControlPlaneNode) {
 
 function awayFrom(cp: ControlPlaneNode, without: readonly string[]): Word[] {
   endAnswered(cp);
-  const said = withWords({ without }, cp, { mayBeDeleted: true, silent: true });
+  const said = withWords({ without }, cp, { mayBeDeleted: true, shown: IN_ROWS });
   return wordsOf("without").filter(({ value }) => said.without.includes(value));
 }
 
