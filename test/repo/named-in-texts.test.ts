@@ -211,10 +211,13 @@ function wrongFiles({ path, text }: Source): string[] {
   const files = [...text.matchAll(/`(?:\.\/bunw )?((?:scripts|shared|test)\/[\w./-]+)/g)].map(
     ([, file]) => file!,
   );
-  const own = new Set([...text.matchAll(/^#+ (.+)$/gm)].map(([, title]) => anchorOf(title!)));
   const links = [...text.matchAll(/\]\((?!https?:)([^)#]*)(#[^)]*)?\)/g)].flatMap(([, file, anchor]) => {
-    if (!file && anchor && own.has(anchor)) return [];
-    return [anchor ? anchor : join(dirname(path), file!)];
+    const page = file ? pages.find((one) => one.path === join(dirname(path), file))?.text : text;
+    const isThere = [...(page ?? "").matchAll(/^#+ (.+)$/gm)].some(
+      ([, title]) => anchorOf(title!) === anchor,
+    );
+    if (anchor) return isThere ? [] : [`${file}${anchor}`];
+    return [join(dirname(path), file!)];
   });
   const lost = [...files, ...links].filter((file) => !existsSync(join(HOME, file)));
   const npm = [...text.matchAll(/\bnpm run ([\w-]+)/g)]
@@ -248,9 +251,11 @@ test("each variable of the environment and of the playbook that a page names is 
 
 test("each file, folder, link and npm script that a page names is there", () => {
   const page =
-    "`test/none.ts`, `./bunw shared/none.ts x`, [a](shared/README.md), [b](none.md), [c](#none), [d](#as-it-is)\n## As it is!\n `npm run none`, `npm run pack`";
+    "`test/none.ts`, `./bunw shared/none.ts x`, [a](shared/README.md), [b](none.md), [c](#none), [d](#as-it-is), [e](RUNBOOK-MORE.md#files), [f](RUNBOOK-MORE.md#none)\n## As it is!\n `npm run none`, `npm run pack`";
   expect(wrongFiles({ path: "a.md", text: page })).toEqual(
-    ["test/none.ts", "shared/none.ts", "none.md", "#none", "none"].map((name) => `a.md: ${name}`),
+    ["test/none.ts", "shared/none.ts", "none.md", "#none", "RUNBOOK-MORE.md#none", "none"].map(
+      (name) => `a.md: ${name}`,
+    ),
   );
   expect(sources.filter(({ path }) => path.endsWith(".md")).flatMap(wrongFiles)).toEqual([]);
 });

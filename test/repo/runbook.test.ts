@@ -22,10 +22,9 @@ const said = (await Promise.all(code)).join("\n");
 const commands = onBothPages.flatMap((block) => block.commands);
 const ours = [...new Set(commands.filter((command) => /^\.\/bunw scripts\//.test(command)))];
 
-test("what is typed first on a node stands within the first 40 lines of the page, and the whole way within 600", () => {
+test("what is typed first on a node stands within the first 40 lines of the page", () => {
   const first = blocks.find(({ on }) => on)!;
   expect([first.task, first.line <= 40]).toEqual(["hold", true]);
-  expect(text.split("\n").length - 1).toBeLessThanOrEqual(600);
 });
 
 test("the runbook's numbered headings are the scripts' steps, in order", async () => {
@@ -134,11 +133,6 @@ test("words that no script says are seen in what a page shows as printed", () =>
 test("the scripts say what the pages show as printed", () => {
   expect(shownLines.length).toBeGreaterThan(30);
   expect(shownLines.flatMap(strangePairs)).toEqual([]);
-});
-
-test("each part says what to do if it does not work, and how to undo it", () => {
-  const silent = parts.filter((part) => !/\*\*If not/i.test(part.text) || !/\*\*Undo/i.test(part.text));
-  expect(silent.map((part) => `${part.number} ${part.title}`)).toEqual([]);
 });
 
 test("each task of a repair has its fences, in the order of the table, and each fence that is typed in a repair is a task", () => {

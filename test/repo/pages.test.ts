@@ -1,0 +1,91 @@
+/**
+ * The pages for operators are read at 3 a.m., on a terminal too: short sentences and paragraphs, 100 columns,
+ * each part of RUNBOOK.md with the same labels, and limits in words.
+ */
+import { expect, test } from "bun:test";
+import { join } from "node:path";
+import { readRunbook } from "../../shared/plan/runbook.ts";
+
+const HOME = join(import.meta.dir, "../..");
+const textOf = (page: string) => Bun.file(join(HOME, page)).text();
+
+/** With the most words that each may have, code and tables too: what it had before it was last made shorter. */
+const PAGES: [page: string, words: number][] = [["RUNBOOK.md", 6_550]];
+const [SENTENCE, PARAGRAPH, COLUMNS] = [25, 60, 100];
+
+/** The one sentence that is as long as it is: tests hold its words. */
+const LONG = /^Exit codes: 0 done or well/;
+
+/** Without fences, tables and headings: a list's item is a paragraph. */
+function paragraphsOf(page: string): string[] {
+  const prose = page
+    .replace(/^ *```[\s\S]*?^ *```$/gm, "\n")
+    .replace(/^(?:\||#).*$/gm, "\n")
+    .replace(/^ *(?:- |\d+\. )/gm, "\n$&");
+  return prose
+    .split(/\n\s*\n/)
+    .map((paragraph) => paragraph.replace(/\s+/g, " ").trim())
+    .filter(Boolean);
+}
+
+/** Code is one word, and of a link its text counts. */
+const plain = (text: string) => text.replace(/`[^`]*`/g, "`x`").replace(/\[([^\]]*)\]\([^)]*\)/g, "$1");
+const wordsOf = (text: string) => text.split(/\s+/).filter(Boolean).length;
+
+function tooLong(page: string): string[] {
+  return paragraphsOf(page).flatMap((paragraph) => {
+    const sentences = plain(paragraph).split(/(?<=[.!?]["*)]{0,3}) (?=["*(`]*[A-Z`\d])/);
+    const shown = (text: string) => `${wordsOf(text)} words: ${text.slice(0, 70)}`;
+    return [
+      ...(wordsOf(plain(paragraph)) > PARAGRAPH ? [shown(paragraph)] : []),
+      ...sentences.filter((one) => wordsOf(one) > SENTENCE && !LONG.test(one)).map(shown),
+    ];
+  });
+}
+
+/** A line of prose; code that has more letters than the line stands as it is. */
+function tooWide(page: string): string[] {
+  return page
+    .replace(/^ *```[\s\S]*?^ *```$/gm, "")
+    .split("\n")
+    .filter((line) => line.length > COLUMNS && !/^[|#]/.test(line) && !/`[^`]{80,}`/.test(line));
+}
+
+test("a long sentence, a long paragraph and a wide line are seen, and code and tables are not", () => {
+  const words = (count: number) => Array(count).fill("word").join(" ");
+  expect(tooLong(`A ${words(30)}.\n\n- B ${words(20)}.\n- C ${words(20)}.\n`)).toHaveLength(1);
+  expect(tooLong(`${`Now ${words(19)}. `.repeat(4)}\n`)).toHaveLength(1);
+  expect(tooLong(`Type \`${words(30)}\`.\n\`\`\`sh\n${words(70)}\n\`\`\`\n| ${words(70)} |\n`)).toEqual([]);
+  expect(
+    tooWide(`${words(21)}\n| ${words(30)} |\n\`\`\`sh\n${words(30)}\n\`\`\`\n\`${words(30)}\`\n`),
+  ).toEqual([words(21)]);
+});
+
+test.each(PAGES)(
+  "%s has at most %d words, in short sentences and paragraphs, within 100 columns",
+  async (page, most) => {
+    const text = await textOf(page);
+    expect(tooLong(text)).toEqual([]);
+    expect(tooWide(text)).toEqual([]);
+    expect(wordsOf(text)).toBeLessThanOrEqual(most);
+  },
+);
+
+const LABELS = ["Needs", "Stops", "Type", "You should see", "If not", "Undo"];
+
+test("each part of RUNBOOK.md says in this order: needs, stops, type, you should see, if not, undo", async () => {
+  const { parts } = readRunbook(await textOf("RUNBOOK.md"));
+  const labels = parts.map(({ text }) => [
+    ...new Set([...text.matchAll(/\*\*([A-Z][\w ]+)\.\*\*/g)].map(([, label]) => label!)),
+  ]);
+  expect(labels.map((own) => own.filter((label) => LABELS.includes(label)))).toEqual(parts.map(() => LABELS));
+});
+
+test("no page names a chapter without a link to it, but in tables and undo lines, which a plan prints too", async () => {
+  const named = PAGES.map(async ([page]) =>
+    paragraphsOf(await textOf(page)).filter(
+      (text) => /RUNBOOK-MORE(?:\.md)?,? "/.test(text) && !text.startsWith("**Undo.**"),
+    ),
+  );
+  expect((await Promise.all(named)).flat()).toEqual([]);
+});
