@@ -88,6 +88,8 @@ const NODE_KINDS = {
   "ca-file": file("…", { what: "…", warning: "soon", works: "all, until that day: then who reads it trusts no server", mend: RENEW_CA }),
   "ca-held": { area: "node", what: "today's CA in the memory of …", severity: "outage", warning: "soon", mend: RENEW_CA,
     works: "connections that are open; no new one once that certificate has expired, so nothing outlives a restart" },
+  "user-held": { area: "node", what: "the client certificate in the memory of …", severity: "soon", warning: "soon",
+    works: "all, until the certificate that it has read expires: then the API refuses it", mend: "crictl ps --name …, then crictl stop ID: the kubelet starts it again" },
   "clock": { area: "node", what: "clock", severity: "outage", works: "what compares no dates",
     mend: "timedatectl set-ntp true, or chronyc makestep" },
   "kubelet": { area: "kubelet", what: "the kubelet", severity: "soon", mend: PART_1,

@@ -23,7 +23,7 @@ import { runningKubelet } from "../node/started-with.ts";
 import { infoOf } from "../pki/certificate.ts";
 import { certPath, certRow, minorOf } from "../pki/certs.ts";
 import { caText, readable } from "../pki/examine.ts";
-import { KUBECONFIGS, kubeconfigRow, readKubeconfig } from "../pki/kubeconfigs.ts";
+import { KUBECONFIGS, kubeconfigRow, parseKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { type CaOfKey, caOfKey, casIn, newestOf, textReadAt } from "./held-ca.ts";
 import { mountingPods } from "./mounting-pods.ts";
 
@@ -43,6 +43,8 @@ export interface CaReader {
   until?: Date | undefined;
   /** The file itself still has an older one, which ends then: a restart alone does not help. */
   fileUntil?: Date | undefined;
+  /** Of a static pod beside kubeadm's: its kubeconfig may have had another client certificate when it started. */
+  otherUser?: true | undefined;
 }
 
 /** Whether one has a certificate in memory that has expired: open connections go on, and it trusts no new one. */
@@ -192,7 +194,16 @@ function judged({ name, ca, path, seen, starts, isUnsure }: Reading, today: CaOf
   const file = newestOf(casIn(readable(path) ?? "", path), today.hash);
   const fileUntil = isOld(file?.notAfter) ? file!.notAfter : undefined;
   const started = starts[0];
-  const row = { name, ca, path, started, changed: stat(path)?.changed, fileUntil };
+  const otherUser = isUnsure && mayHaveReadOther(path, starts);
+  const row = {
+    name,
+    ca,
+    path,
+    started,
+    changed: stat(path)?.changed,
+    fileUntil,
+    ...(otherUser && { otherUser }),
+  };
   if (!started) return { ...row, until: fileUntil };
   // by each clock: where one was set since, they may differ
   const read = starts.map((start) => endOf(textReadAt(path, start)));
@@ -207,4 +218,14 @@ function judged({ name, ca, path, seen, starts, isUnsure }: Reading, today: CaOf
   // with one that had ended, it would not have come up
   const older = today.olderEnd && started < today.olderEnd ? today.olderEnd : undefined;
   return { ...row, holds: madeSince ? "an older one" : undefined, until: older };
+}
+
+/** A certificate that is a file of its own is read again, and so it is with one that nobody has written since. */
+function mayHaveReadOther(path: string, starts: readonly Date[]): boolean {
+  const userIn = (text = "") => attempt(() => parseKubeconfig(text, path), undefined);
+  const now = userIn(readable(path));
+  const written = stat(path)?.modified;
+  if (!now?.clientCertPem || now.clientCertificatePath || !written) return false;
+  const isRead = (start: Date) => userIn(textReadAt(path, start))?.clientCertPem === now.clientCertPem;
+  return starts.length > 0 && starts.every((start) => start < written && !isRead(start));
 }

@@ -14,6 +14,7 @@ export function readerRows(readers: readonly CaReader[], now = new Date()): Chec
   const rows = [
     ...files.map((all) => fileRow(all, now)),
     ...[...Map.groupBy(held, ({ name }) => name).values()].map((all) => processRow(firstToEnd(all), now)),
+    ...readers.filter(({ otherUser }) => otherUser).map(userRow),
   ];
   const names = [...new Set(readers.filter(({ started }) => started).map(({ name }) => name))];
   return rows.length > 0 || names.length === 0
@@ -74,6 +75,11 @@ function processRow({ name, path, started, changed, holds, until }: CaReader, no
   const said = `${since}: ${has} ${which}`;
   const look = () => (holds && ended ? { state: "old CA", failed: said } : { warning: said });
   return { id: "ca-held", of: name, look };
+}
+
+function userRow({ name, path, started }: CaReader): CheckRow {
+  const warning = `started at ${second(started!)}, before ${path} was written: it may hold the client certificate from before, which expires earlier`;
+  return { id: "user-held", of: name, look: () => ({ warning }) };
 }
 
 /** "2027-11-25, 12 days from now". */

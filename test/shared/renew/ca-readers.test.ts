@@ -282,8 +282,8 @@ test("a process's start is counted back from today's clock; unknown where the ke
   expect(processStart(101)).toBeUndefined();
 });
 
-test("a static pod beside kubeadm's that has a kubeconfig may hold what was in it when it started; it does where its process sees that", async () => {
-  using node = place();
+/** kube-vip, with admin.conf, on that node; the readers that are its. */
+function kubeVip(node: ReturnType<typeof place>) {
   const [metadata, name] = [{ name: "kube-vip", namespace: "kube-system" }, "conf"];
   const volumes = [{ name, hostPath: { path: `${KUBECONFIGS}/admin.conf` } }];
   const containers = [{ name: "kube-vip", image: "x", volumeMounts: [{ name, mountPath: "/admin.conf" }] }];
@@ -291,31 +291,54 @@ test("a static pod beside kubeadm's that has a kubeconfig may hold what was in i
     `${KUBECONFIGS}/manifests/kube-vip.yaml`,
     JSON.stringify({ kind: "Pod", metadata, spec: { containers, volumes } }),
   );
-  const of = (created: Date, podUid = "d".repeat(32)) => [
-    {
-      id: "c".repeat(64),
-      name: "kube-vip",
-      pod: `kube-vip-${NODE.name}`,
-      namespace: "kube-system",
-      running: true,
-      podUid,
-      created,
-    },
-  ];
-  const seen = async (all: ReturnType<typeof of>) =>
-    shown(await caReaders({ node: NODE, facts: FACTS, cluster: { oldCaPem: ca.cert } as never }, all)).filter(
-      ([what]) => String(what).startsWith("kube-vip"),
-    );
-  expect(await seen(of(AFTER))).toEqual([["kube-vip admin.conf", "today's", undefined]]);
+  return async (created: Date, podUid = "d".repeat(32)) => {
+    const pod = `kube-vip-${NODE.name}`;
+    const one = { id: "c".repeat(64), name: "kube-vip", pod, namespace: "kube-system", running: true };
+    const asked = { node: NODE, facts: FACTS, cluster: { oldCaPem: ca.cert } as never };
+    const all = await caReaders(asked, [{ ...one, podUid, created }]);
+    return all.filter((reader) => reader.name === "kube-vip");
+  };
+}
+
+test("a static pod beside kubeadm's that has a kubeconfig may hold what was in it when it started; it does where its process sees that", async () => {
+  using node = place();
+  const vip = kubeVip(node);
+  const seen = async (...started: Parameters<typeof vip>) => shown(await vip(...started));
+  expect(await seen(AFTER)).toEqual([["kube-vip admin.conf", "today's", undefined]]);
   renewAll(node);
-  expect(await seen(of(BEFORE))).toEqual([["kube-vip admin.conf", undefined, endOf(ca.cert)]]);
-  expect(await seen(of(AFTER))).toEqual([["kube-vip admin.conf", "today's", undefined]]);
-  expect(await seen(of(BEFORE, "d0b2c3d4-0000-4000-8000-000000000001"))).toEqual([]);
+  expect(await seen(BEFORE)).toEqual([["kube-vip admin.conf", undefined, endOf(ca.cert)]]);
+  expect(await seen(AFTER)).toEqual([["kube-vip admin.conf", "today's", undefined]]);
+  expect(await seen(BEFORE, "d0b2c3d4-0000-4000-8000-000000000001")).toEqual([]);
   const running = (config: string) =>
     pretendProcess(node.at(""), { pid: 55, comm: "kube-vip", mounts: { "/admin.conf": config } });
   running(await Bun.file(node.at(CONFIGS[3]!)).text());
-  expect(await seen(of(BEFORE))).toEqual([["kube-vip admin.conf", undefined, endOf(ca.cert)]]);
+  expect(await seen(BEFORE)).toEqual([["kube-vip admin.conf", undefined, endOf(ca.cert)]]);
   // the file alone is mounted: it is the one from its start
   running(config(ca.cert));
-  expect(await seen(of(BEFORE))).toEqual([["kube-vip admin.conf", "an older one", endOf(ca.cert)]]);
+  expect(await seen(BEFORE)).toEqual([["kube-vip admin.conf", "an older one", endOf(ca.cert)]]);
+});
+
+test("such a pod may hold the client certificate from before where another one was written since, and not where it was not", async () => {
+  using node = place();
+  const vip = kubeVip(node);
+  const path = CONFIGS[3]!;
+  const base64 = (text: string) => Buffer.from(text).toString("base64");
+  const withUser = (caPem: string, user: string) =>
+    config(caPem).replace(/client-(certificate|key): .*/g, `client-$1-data: ${base64(user)}`);
+  const otherUser = async (started: Date) => (await vip(started)).map((one) => one.otherUser ?? false);
+  const [old, renewedUser] = [ca.cert, etcdCa.cert];
+  // in its place, as kubeadm certs renew writes it
+  node.put(path, withUser(ca.cert, renewedUser));
+  expect([await otherUser(BEFORE), await otherUser(AFTER)]).toEqual([[true], [false]]);
+  // only another mode since
+  utimesSync(node.at(path), new Date(BEFORE.getTime() - 60_000), new Date(BEFORE.getTime() - 60_000));
+  expect(await otherUser(BEFORE)).toEqual([false]);
+  // by this kit: another user, or only another CA
+  node.replace(path, withUser(ca.cert, old));
+  expect(await otherUser(BEFORE)).toEqual([true]);
+  node.replace(path, withUser(renewed(ca), old));
+  expect(await otherUser(BEFORE)).toEqual([false]);
+  // a certificate that is a file of its own is read again
+  node.put(path, config(ca.cert));
+  expect(await otherUser(BEFORE)).toEqual([false]);
 });

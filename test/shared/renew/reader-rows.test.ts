@@ -79,3 +79,10 @@ test("holders for metrics: each process and file once", () => {
     { kind: "file", name: kubelet.path, until: T },
   ]);
 });
+
+test("a static pod that may have read another client certificate is named with what lets it read the new one", () => {
+  const vip = { ...etcd, name: "kube-vip", path: "/etc/kubernetes/admin.conf", otherUser: true } as const;
+  expect(said([vip])).toEqual([
+    "user-held | the client certificate in the memory of kube-vip | warning | soon | started at 2027-03-02T10:00:00Z, before /etc/kubernetes/admin.conf was written: it may hold the client certificate from before, which expires earlier",
+  ]);
+});
