@@ -1,7 +1,7 @@
 /** The rows of the damage table about the kubelet: whether it runs, and the credentials that it uses. */
 
 import type { Todo } from "../again.ts";
-import { type Answer, type Check, found } from "../checks/check.ts";
+import { type Answer, type Check, found, hasFailed } from "../checks/check.ts";
 import type { CheckId } from "../checks/kinds.ts";
 import { knownHere, stoppedProcesses } from "../evidence/owners.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
@@ -12,7 +12,7 @@ import { cniKubeconfigs, trustsOldCa } from "../node/cni-trust.ts";
 import { type Container, isServerContainer } from "../node/containers.ts";
 import { stateOfPem } from "../node/kubelet-certs.ts";
 import { clientText } from "../node/kubelet-config.ts";
-import { kubeletActive, kubeletStopped, type Node } from "../node/node.ts";
+import { kubeletActive, kubeletState, kubeletStopped, type Node } from "../node/node.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { certRow } from "../pki/certs.ts";
 import { caText } from "../pki/examine.ts";
@@ -34,9 +34,12 @@ export async function kubeletRow(
   { held = false } = {},
 ): Promise<Check[]> {
   const runs = await kubeletActive();
-  const isHeld = held && !runs && (await kubeletStopped());
+  const state = runs ? "active" : await kubeletState();
+  const loops = ENDS.includes(state) ? `systemd starts it, and it ends again (${state}): ${LOG}; ` : "";
   const stopped = (detail: string) =>
-    isHeld ? { warning: `${HELD}; ${detail}` } : { state: "stopped", failed: detail };
+    held && state === "inactive"
+      ? { warning: `${HELD}; ${detail}` }
+      : { state: "stopped", failed: `${loops}${detail}` };
   const kubelet = (detail: string) => row("kubelet", "kubelet", runs ? detail : stopped(detail));
   const certificate = clientCertificate(node);
   if (running instanceof Fail)
@@ -44,12 +47,20 @@ export async function kubeletRow(
       kubelet(certificate),
       row("containers", "containers", { warning: `${running.message}; ${running.hint}` }),
     ];
+  if (running.length === 0) return [atOnce(kubelet(`no container runs; ${certificate}`))];
   const controlPlane = running.filter(isServerContainer);
   const counts = `${controlPlane.length} control-plane and ${running.length - controlPlane.length} other containers running`;
   return [kubelet(`${counts}; ${certificate}`)];
 }
 
 const HELD = "stopped, as part 0 says: part 1 starts it";
+const ENDS = ["activating", "failed"];
+const LOG = "journalctl -u kubelet -n 50";
+
+/** After a reboot nothing is left that could run on. */
+function atOnce(kubelet: Check): Check {
+  return hasFailed(kubelet) ? { ...kubelet, severity: "outage", works: "nothing on this node" } : kubelet;
+}
 
 /**
  * What of part 0 is still to be typed on this node. Where the runtime cannot be asked, a controller-manager

@@ -64,11 +64,15 @@ export async function kubeletActive(): Promise<boolean> {
 }
 
 /**
- * Whether somebody has stopped it, or never started it. One that ends by itself is "activating"
- * (Restart=always) or "failed".
+ * As `systemctl is-active` prints it: "inactive" where somebody has stopped it, or never started it. One that ends by
+ * itself is "activating" (Restart=always) or "failed".
  */
+export async function kubeletState(): Promise<string> {
+  return (await $({ quiet: true, nothrow: true })`systemctl is-active kubelet`).stdout.trim();
+}
+
 export async function kubeletStopped(): Promise<boolean> {
-  return (await $({ quiet: true, nothrow: true })`systemctl is-active kubelet`).stdout.trim() === "inactive";
+  return (await kubeletState()) === "inactive";
 }
 
 /**

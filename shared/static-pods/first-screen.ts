@@ -1,6 +1,6 @@
 /**
  * The screen before the first stop of parts 1 and 2: what will be stopped and written, whose API is away,
- * what is here for what comes, and what agrees on who this cluster is. A dry run shows the same.
+ * what was checked, and which sources know this cluster's CA. A dry run shows the same.
  *
  * And what ends with a living API server whose certificate's file is gone: what it shows is the only place
  * that still knows names by hand. It is kept in the rescue folder before the server ends.
@@ -50,7 +50,7 @@ export async function beforeEtcdStops(cp: ControlPlaneNode, { actions, others, i
   const running = (await controlPlaneContainers(cp.node.runtimeEndpoint)).map(({ name }) => name);
   const stops = [...((await kubeletStopped()) ? [] : ["kubelet"]), ...new Set(running)];
   sayScreen(cp, {
-    stops: `${stops.join(", ") || "nothing: no server of the control plane runs"}; ${whoseApi(others)}`,
+    stops: `${stops.join(", ") || "nothing: no server of the control plane runs"}; ${whoseApi(others, running)}`,
     writes: [...actions, ...leaves],
     pods: toWrite(pods, cp).filter(({ name }) => name === "etcd"),
     has: ["room on the disk", ...has],
@@ -70,10 +70,11 @@ export function refuseFixedAtEtcd(cp: ControlPlaneNode, actions: readonly PkiAct
   return { leaves, pods };
 }
 
-function whoseApi({ words, running, isEnough }: BeforeEtcd["others"]): string {
-  if (words.startsWith("1 of")) return "the API of the whole cluster is away until part 2";
+function whoseApi({ words, running, isEnough }: BeforeEtcd["others"], here: readonly string[]): string {
+  const is = here.includes("kube-apiserver") ? "is" : "stays";
+  if (words.startsWith("1 of")) return `the API of the whole cluster ${is} unavailable until part 2`;
   if (isEnough) return `etcd goes on with its ${running} other members, and so does their nodes' API`;
-  return `the API of the whole cluster is away: ${words} have to run, and ${running} other ${running === 1 ? "runs" : "run"}`;
+  return `the API of the whole cluster is unavailable: ${words} have to run, and ${running} other ${running === 1 ? "runs" : "run"}`;
 }
 
 interface BeforeServers {
@@ -105,7 +106,7 @@ export async function beforeServersStop(
     stops.push(`${MANAGER} (with the kubelet, and reduced)`);
   const has = await preflight({ cp, part: 2, pods: toRun(pods, cp), imagesLater, isFull });
   const api = stops.includes("kube-apiserver")
-    ? "; they start again at once, and this node's API is away until then"
+    ? "; they start again at once, and this node's API is unavailable until then"
     : "";
   sayScreen(cp, { stops: `${stops.join(", ") || "nothing"}${api}`, writes, pods: written, has });
 }
@@ -171,9 +172,9 @@ interface Screen {
 }
 
 function sayScreen(cp: ControlPlaneNode, { stops, writes, pods, has }: Screen) {
-  say(`stops here: ${stops}`);
-  say(`writes: ${written(writes, pods)}`);
-  say(`here for what comes: ${has.join(", ")}`);
+  say(`will stop: ${stops}`);
+  say(`will write: ${written(writes, pods)}`);
+  say(`checked: ${has.join(", ")}`);
   const { from, copies } = clusterCaSeen(cp.node, { ...cp, certificatesDir: cp.facts.certificatesDir });
   const agree = copies.filter((copy) => copy.is === "the cluster's").map(({ what }) => what);
   const not = copies.filter((copy) => copy.is !== "the cluster's" && copy.is !== "not compared");
@@ -181,9 +182,7 @@ function sayScreen(cp: ControlPlaneNode, { stops, writes, pods, has }: Screen) {
     not.length > 0 && !caIsNew(cp)
       ? `; not: ${not.map((copy) => `${copy.what} (${copy.is})`).join(", ")}`
       : "";
-  say(
-    `${agree.length > 0 ? "agree on who this cluster is" : "says who this cluster is"}: ${[from, ...agree].join(", ")}${others}`,
-  );
+  say(`cluster CA known from: ${[from, ...agree].join(", ")}${others}`);
 }
 
 /** "new keys ca, sa", "etcd/server.crt and .key", "4 certificates", "scheduler.conf" */

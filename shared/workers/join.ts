@@ -172,7 +172,7 @@ export async function proveKubelet(node: Node, { ca, saved }: Proving) {
   say(`${node.name}: renewed its Lease with it`);
   await leaveFormer(node, self, saved.dir);
   await leadAsBefore(node, { before, ca });
-  if (!saved.containers) return;
+  if (!saved.containers?.length) return;
   const running = new Set((await workloadContainers(node.runtimeEndpoint)).map((container) => container.id));
   const ended = saved.containers.filter((id) => !running.has(id));
   say(

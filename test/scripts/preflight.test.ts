@@ -234,7 +234,7 @@ test("a release before 1.29 is said to be not rehearsed; with dockershim it is r
   expect((await docker.run("00-assess")).stdout).toContain("dockershim");
 });
 
-const SCREEN = /== 1\.1 [\s\S]*?( {2}stops here: [\s\S]*?)\n\n== 1\.2/;
+const SCREEN = /== 1\.1 [\s\S]*?( {2}will stop: [\s\S]*?)\n\n== 1\.2/;
 
 test("01-etcd: one screen before the first stop, the same in a dry run", async () => {
   using node = await pretendNode({ kind: "healthy control plane node", containers: SERVERS });
@@ -242,10 +242,10 @@ test("01-etcd: one screen before the first stop, the same in a dry run", async (
   const dry = SCREEN.exec((await node.run("01-etcd --dry-run")).stderr)?.[1];
   expect(dry).toBe(
     [
-      "  stops here: kubelet, etcd, kube-apiserver, kube-controller-manager, kube-scheduler; the API of the whole cluster is away until part 2",
-      "  writes: etcd/server.crt and .key",
-      "  here for what comes: room on the disk, the images of 4 static pods, no alarm in etcd, clock follows a time server",
-      "  agree on who this cluster is: kube-root-ca.crt in etcd's data, /etc/kubernetes/pki/ca.crt, /etc/kubernetes/kubelet.conf",
+      "  will stop: kubelet, etcd, kube-apiserver, kube-controller-manager, kube-scheduler; the API of the whole cluster is unavailable until part 2",
+      "  will write: etcd/server.crt and .key",
+      "  checked: room on the disk, the images of 4 static pods, no alarm in etcd, clock follows a time server",
+      "  cluster CA known from: kube-root-ca.crt in etcd's data, /etc/kubernetes/pki/ca.crt, /etc/kubernetes/kubelet.conf",
     ].join("\n"),
   );
   expect(SCREEN.exec((await node.run("01-etcd")).stderr)?.[1]).toBe(dry!);
@@ -268,7 +268,7 @@ test("01-etcd on one of three: the screen says whose API is away", async () => {
   };
   const { stderr } = await node.run("01-etcd --dry-run");
   expect(stderr).toContain(
-    "kube-scheduler; the API of the whole cluster is away: 2 of its 3 members have to run, and 1 other runs\n",
+    "kube-scheduler; the API of the whole cluster is unavailable: 2 of its 3 members have to run, and 1 other runs\n",
   );
 });
 
@@ -276,13 +276,13 @@ test("02-control-plane: one screen before the first stop; none where nothing is 
   using node = await pretendNode({ kind: "healthy control plane node", containers: SERVERS });
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   using _api = serveRunning(node);
-  expect((await node.run("02-control-plane --dry-run")).stderr).not.toContain("stops here");
+  expect((await node.run("02-control-plane --dry-run")).stderr).not.toContain("will stop");
   write(`${node.root}/etc/kubernetes/scheduler.conf`, "");
   expect((await node.run("02-control-plane --dry-run")).stderr).toContain(
     [
       // nobody else reads it; a kubelet that restarts gets its controller-manager reduced
-      "  stops here: kube-scheduler, kube-controller-manager (with the kubelet, and reduced)",
-      "  writes: scheduler.conf",
+      "  will stop: kube-scheduler, kube-controller-manager (with the kubelet, and reduced)",
+      "  will write: scheduler.conf",
     ].join("\n"),
   );
 });

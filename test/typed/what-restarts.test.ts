@@ -123,7 +123,7 @@ test.each<[string, (node: PretendNode) => Promise<void> | void]>([
 ])("part 2 where admin.conf alone %s: it is written, and nothing restarts", async (_, change) => {
   using node = await controlPlane(change);
   const before = node.read(MANAGER);
-  expect((await node.run("02-control-plane --dry-run")).stderr).toContain("stops here: nothing\n");
+  expect((await node.run("02-control-plane --dry-run")).stderr).toContain("will stop: nothing\n");
   const { exitCode, stderr } = await node.run("02-control-plane");
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(node.exists(`${CONF}/admin.conf`)).toBe(true);
@@ -147,7 +147,7 @@ test.each<[string, (node: PretendNode) => Promise<void> | void, string[]]>([
 ])("part 2 says before what it stops for %s: who reads it", async (_, change, names) => {
   using node = await controlPlane(change);
   const { stderr } = await node.run("02-control-plane --dry-run");
-  const [, stops = ""] = /stops here: (.*?)(?:; they start again|\n)/.exec(stderr) ?? [];
+  const [, stops = ""] = /will stop: (.*?)(?:; they start again|\n)/.exec(stderr) ?? [];
   const servers = stops.split(", ").map((name) => name.replace(/ \(.*/, ""));
   for (const name of ["kube-apiserver", "kube-scheduler", "kube-vip"])
     expect([stops, name, servers.includes(name)]).toEqual([stops, name, names.includes(name)]);
@@ -176,5 +176,5 @@ test("who really reads admin.conf starts again with it: a scheduler whose flags 
     { etcd },
   );
   const { stderr } = await node.run("02-control-plane --dry-run");
-  expect(stderr).toMatch(/stops here: kube-scheduler/);
+  expect(stderr).toMatch(/will stop: kube-scheduler/);
 });

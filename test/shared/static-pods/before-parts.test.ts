@@ -272,16 +272,16 @@ async function part2({ imagesLater, isFull = false }: Row) {
   await beforeServersStop(cp, { "images-later": imagesLater, isFull });
 }
 
-/** What is stopped, written, and here for what comes; and what is warned of, by its first words. */
+/** What is stopped, written and checked; and what is warned of, by its first words. */
 function screenOf(said: readonly string[]) {
   const after = (begin: string) => said.find((line) => line.startsWith(begin))?.slice(begin.length);
   const warnings = said
     .filter((line) => line.startsWith("warning: "))
     .map((line) => line.split(" ").slice(1, 6).join(" "));
   return {
-    stops: after("stops here: "),
-    writes: after("writes: "),
-    has: after("here for what comes: "),
+    stops: after("will stop: "),
+    writes: after("will write: "),
+    has: after("checked: "),
     warnings,
   };
 }
