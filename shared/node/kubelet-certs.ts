@@ -12,6 +12,7 @@ import { attempt, Fail } from "../fail.ts";
 import { moveToRescue } from "../files/file-tree.ts";
 import { exists, list, readText } from "../files/files.ts";
 import { certInfo, certificatesIn, isValidNow, keyMatches, signedBy } from "../pki/certificate.ts";
+import { day } from "../pki/judge.ts";
 import { withTrust } from "../pki/kubeconfig-fields.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { trusted, trustedKeys, trustedText } from "../pki/trusted-keys.ts";
@@ -84,5 +85,13 @@ export function withOtherCas({ kubelet }: Node, caPem: string): string {
 }
 
 function moveAllToRescue(folder: string, prefix: string, asideDir: string) {
-  for (const name of list(folder)) if (name.startsWith(prefix)) moveToRescue(`${folder}/${name}`, asideDir);
+  const paths = list(folder).flatMap((name) => (name.startsWith(prefix) ? [`${folder}/${name}`] : []));
+  // all are judged first: a link's file goes, too
+  const judged = paths.map((path) => [path, expiredWhy(path)] as const);
+  for (const [path, why] of judged) moveToRescue(path, asideDir, why);
+}
+
+function expiredWhy(path: string): string | undefined {
+  const info = attempt(() => certInfo(readText(path) ?? ""), undefined);
+  return info && info.notAfter < new Date() ? `expired: it was valid until ${day(info.notAfter)}` : undefined;
 }

@@ -57,8 +57,9 @@ export function lostOnNodes(runs: readonly KeptRecord[]): Map<string, LostFiles>
         (file, i) => file.did === "wrote" && file.isNew && !aside.has(file.path) && !wasThere(file.path, i),
       )
       .map(({ path }) => path);
-    const missing = [...new Set(made)].filter((path) => !/kubelet-(client|server)-\d/.test(basename(path)));
-    return [node, { missing, aside: [...aside.values()] }];
+    const isNoDated = (path: string) => !/kubelet-(client|server)-\d/.test(basename(path));
+    const missing = [...new Set(made)].filter(isNoDated);
+    return [node, { missing, aside: [...aside.values()].filter(({ path }) => isNoDated(path)) }];
   });
   return new Map(nodes.filter(([, { missing, aside }]) => missing.length + aside.length > 0));
 }

@@ -41,19 +41,25 @@ export function inPlainWords({ ours, others, left, changed }: Told): [about: str
 
 function lost(ours: readonly KeptRecord[]): string {
   const files = [...lostOnNodes(ours)].map(([node, { missing, aside }]) => {
+    const ended = aside.flatMap(({ why }) => EXPIRED.exec(why)?.[1] ?? []).sort();
+    const others = aside.length - ended.length;
     const words = [
-      missing.length > 0 && `${count(missing.length)} missing`,
-      aside.length > 0 && `${count(aside.length)} of no use any more`,
+      ...(missing.length > 0 ? [`${count(missing.length)} missing`] : []),
+      ...(ended.length > 0 ? [`${count(ended.length)} expired (the first on ${ended[0]})`] : []),
+      ...(others > 0 ? [`${count(others)} replaced`] : []),
     ];
-    return `on ${node} ${words.filter(Boolean).join(" and ")}`;
+    return `on ${node} ${listed(words).replace(/, (?=[^,]*$)/, " and ")}`;
   });
   const still = [...filesGivenUp(ours).keys()];
   const lost =
     files.length > 0
       ? `Files of the control plane: ${files.join(", ")}.`
-      : "No file was missing, and none was of no use.";
+      : "No file was missing, had expired, or was replaced.";
   return still.length > 0 ? `${lost} Still lost: ${listed(still)}.` : lost;
 }
+
+/** As `judged` of pki/ensure.ts has it, and kubelet-certs.ts. */
+const EXPIRED = /^expired\b.*?(\d{4}-\d\d-\d\d)/;
 
 interface Keys {
   /** By the key's file: the run that brought it back. */
@@ -120,7 +126,7 @@ const LOGINS = {
   renewed:
     "The cluster's CA had expired, and was renewed with its own key: hashes stay, workers join again, and kubeconfigs of people work when they have today's ca.crt.",
   before:
-    "The cluster's CA is the one from before: no node has to join for it, and kubeconfigs of people work until they expire.",
+    "The cluster's CA has not changed: only nodes whose own certificates had expired or were lost join again, and kubeconfigs of people work until they expire.",
 };
 
 const RESTARTS = /^PATCH (deployments|daemonsets|statefulsets|replicasets)$/;

@@ -38,11 +38,17 @@ interface Told extends RepairReport {
   others: readonly KeptRecord[];
 }
 
-export function repairPage(report: RepairReport): string {
+/** `others`: what a node says of itself alone. */
+export function byBelief(runs: RepairReport["runs"]) {
   const { true: ours = [], false: others = [] } = Object.groupBy(
-    report.runs,
+    runs,
     ({ source }) => `${may(source, "report")}`,
   );
+  return { ours, others };
+}
+
+export function repairPage(report: RepairReport): string {
+  const { ours, others } = byBelief(report.runs);
   const told = { ...report, ours, others };
   const { cluster, tool, made } = report;
   const failed = report.checks.filter(hasFailed).length;

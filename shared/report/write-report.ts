@@ -12,7 +12,7 @@ import { shell } from "../shell-line.ts";
 import type { VerifiedHere } from "../verify/verify-here.ts";
 import { addressToType, type Identities, identitiesOf } from "../workers/identities.ts";
 import { readKeptRuns } from "./read-runs.ts";
-import { type RepairReport, repairPage } from "./repair-page.ts";
+import { byBelief, type RepairReport, repairPage } from "./repair-page.ts";
 
 /** What `report` knows when it has looked. `here` is this node's name. */
 export interface Verified extends VerifiedHere {
@@ -42,9 +42,18 @@ export function writeReport(file: string, logs: string | undefined, { here, know
   const from = new Set(runs.map(({ node }) => node));
   const others = nodes.filter(({ name }) => ![here, ...from, ...unchanged].includes(name) && isDnsName(name));
   if (unchanged.length > 0) say(`no run changed anything on ${listed(unchanged)}`);
-  say(`${runs.length} runs, from ${listed([...from]) || "no node"}`);
+  say(`${runs.length} runs${whoSays(runs)}`);
   const to = nodes.find(({ name }) => name === here);
   if (found && to && others.length > 0) printHowToBring(others, to, identitiesOf(found));
+}
+
+/** ": 5 on cp1; 2 by the words of w1, w2" */
+function whoSays(runs: Parameters<typeof byBelief>[0]): string {
+  const { ours, others } = byBelief(runs);
+  const on = (some: typeof runs, words: string) =>
+    some.length > 0 ? [`${some.length} ${words} ${listed([...new Set(some.map(({ node }) => node))])}`] : [];
+  const parts = [...on(ours, "on"), ...on(others, "by the words of")];
+  return parts.length > 0 ? `: ${parts.join("; ")}` : "";
 }
 
 /** Whose transcripts speak of the cluster, too. */

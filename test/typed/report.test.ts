@@ -56,7 +56,7 @@ test("report writes one page, names the nodes that brought nothing, and prints t
     "kubeconfigs of users",
   ])
     expect(page).toContain(said);
-  expect(stderr).toContain("3 runs, from w1, m1");
+  expect(stderr).toContain("3 runs: 1 on m1; 2 by the words of w1\n");
   expect(stdout).toMatch(/^ssh root@\S+ 'cd \/root && find .*' > logs\/w2\.tar$/m);
   expect(stdout).not.toContain("logs/w1.tar");
   expect(stderr).toContain("  then: ./bunw scripts/report.ts report.html --logs .\n");

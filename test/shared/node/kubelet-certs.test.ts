@@ -1,10 +1,13 @@
 /** The kubelet's clientCAFile with a new cluster CA, and its serving certificates of another CA. */
 import { expect, test } from "bun:test";
+import { symlinkSync } from "node:fs";
+import { basename, dirname } from "node:path";
 import { exists } from "../../../shared/files/files.ts";
-import { dropForeignServing, withOtherCas } from "../../../shared/node/kubelet-certs.ts";
-import { certificatesIn } from "../../../shared/pki/certificate.ts";
+import { dropClientPems, dropForeignServing, withOtherCas } from "../../../shared/node/kubelet-certs.ts";
+import { certInfo, certificatesIn } from "../../../shared/pki/certificate.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueClient, type Pair } from "../../../shared/pki/issue.ts";
+import { beginToTell, listenToRun, type RunEvent } from "../../../shared/run-events.ts";
 import { write } from "../../pretend/cluster.ts";
 import { NODE } from "../../pretend/control-plane-node.ts";
 import { leadingTo } from "../../pretend/endpoint.ts";
@@ -66,4 +69,31 @@ test.each<[string, boolean, Pair | undefined, boolean]>([
   const node = { ...NODE, kubelet: { ...NODE.kubelet, serverTlsBootstrap } };
   expect(dropForeignServing(node, TODAY.cert, "/aside")).toBe(isMoved);
   expect([exists(serverPem), exists(`/aside${serverPem}`)]).toEqual([by !== undefined && !isMoved, isMoved]);
+});
+
+test("what had expired says so where it is moved aside, its link, too; what has not says nothing", async () => {
+  using box = sandbox();
+  const YEARS = 2 * 8760 * 3600_000;
+  const old = await issueClient({ cn: "system:node:m1", o: "system:nodes" }, BEFORE, facts, {
+    now: new Date(Date.now() - YEARS),
+  });
+  const folder = dirname(NODE.kubelet.clientPem);
+  write(`${box.dir}${folder}/kubelet-client-1.pem`, old.cert + old.key);
+  write(`${box.dir}${folder}/kubelet-client-2.pem`, own.cert + own.key);
+  symlinkSync("kubelet-client-1.pem", box.dir + NODE.kubelet.clientPem);
+  const heard: RunEvent[] = [];
+  beginToTell({ what: "run", script: "01-etcd", version: "0", args: [] });
+  listenToRun((event) => heard.push(event));
+  try {
+    dropClientPems(NODE, "/root/aside");
+  } finally {
+    listenToRun(undefined);
+  }
+  const whys = heard.flatMap((event) => (event.what === "file" ? [[basename(event.path), event.why]] : []));
+  const until = certInfo(old.cert).notAfter.toISOString().slice(0, 10);
+  expect(whys.sort()).toEqual([
+    ["kubelet-client-1.pem", `expired: it was valid until ${until}`],
+    ["kubelet-client-2.pem", undefined],
+    ["kubelet-client-current.pem", `expired: it was valid until ${until}`],
+  ]);
 });

@@ -66,6 +66,14 @@ test.each<[string, FileEvent[], [missing: string[], aside: string[]]]>([
   expect(words).toEqual(missing.length + aside.length > 0 ? [["cp1", missing, aside]] : []);
 });
 
+test("of a kubelet's certificate its link is named, not the dated files beside it", () => {
+  const moved = (name: string) => file("moved", `/var/lib/kubelet/pki/${name}`, { to: `${ASIDE}/${name}` });
+  const events = [moved("kubelet-client-2026-11-20-10-00-00.pem"), moved("kubelet-client-current.pem")];
+  expect([...brokenThings([recordOf("01-etcd", { events })])]).toEqual([
+    ["cp1", [expect.stringContaining("kubelet-client-current.pem: replaced")]],
+  ]);
+});
+
 test("what was broken, and what was changed, by node", () => {
   const events = [
     made(`${PKI}/a`),
@@ -237,7 +245,7 @@ test.each<[string, KeptRecord[], string]>([
 });
 
 const NEW_CA = /^The cluster's CA is new: /;
-const SAME_CA = /^The cluster's CA is the one from before: /;
+const SAME_CA = /^The cluster's CA has not changed: /;
 test.each<[string, KeptRecord[], string[], RegExp, RegExp]>([
   ["as before", [], [], SAME_CA, /tokens from before stay valid\.$/],
   ["a CA was made", [recordOf("01-etcd", { events: [key("ca.key")] })], [], NEW_CA, /stay valid\.$/],
@@ -311,16 +319,22 @@ test.each<[string, KeptRecord[], KeptRecord[], string]>([
   expect(told("Workloads", ours, { others })).toBe(sentence + REST);
 });
 
-test("what was lost, and what is left, is counted", () => {
-  const events = [made(`${PKI}/a`), file("moved", `${PKI}/b`, { to: `${ASIDE}/b` })];
+test("what was lost, and what is left, is counted; what had expired with its first day", () => {
+  const moved = (name: string, why?: string) =>
+    file("moved", `${PKI}/${name}`, { to: `${ASIDE}/${name}`, ...(why && { why }) });
+  const expired = (day: string) => `expired: it was valid until ${day}`;
+  const events = [made(`${PKI}/a`), moved("b")];
   const runs = [
     recordOf("01-etcd", { events }),
-    recordOf("01-etcd", { node: "cp2", events: events.slice(1) }),
+    recordOf("01-etcd", {
+      node: "cp2",
+      events: [moved("c", expired("2026-11-21")), moved("d", expired("2026-11-20")), moved("e", "wrong CA")],
+    }),
   ];
   expect(told("Lost", runs)).toBe(
-    "Files of the control plane: on cp1 1 missing and 1 of no use any more, on cp2 1 of no use any more.",
+    "Files of the control plane: on cp1 1 missing and 1 replaced, on cp2 2 expired (the first on 2026-11-20) and 1 replaced.",
   );
-  expect(told("Lost", [])).toBe("No file was missing, and none was of no use.");
+  expect(told("Lost", [])).toBe("No file was missing, had expired, or was replaced.");
   expect([[], ["a"], ["a", "b"]].map((left) => told("Left", [], { left }))).toEqual([
     "Nothing that the scripts know of.",
     '1 point: "What is left for people", below.',

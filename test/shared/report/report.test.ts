@@ -163,7 +163,7 @@ test("it begins in plain words: what was lost, keys, tokens, pods, the API, and 
   const text = textOf(page);
   expect(page.indexOf("In plain words")).toBeLessThan(page.indexOf("Timeline"));
   for (const said of [
-    "Lost Files of the control plane: on cp1 2 missing and 1 of no use any more, on cp2 2 missing and 1 of no use any more.",
+    "Lost Files of the control plane: on cp1 2 missing and 1 expired (the first on 2026-04-30), on cp2 2 missing and 1 expired (the first on 2026-04-30).",
     "Keys ca.key is new. No run made another shared key.",
     "CA is new: every node joins again",
     "Service-account tokens from before stay valid.",
@@ -206,7 +206,7 @@ test("keys that came back are named with where from, and nobody has to join", ()
     "Keys ca.key, sa.key came back (00-salvage memory). No run made another shared key.",
   );
   expect(text).toContain(
-    "no node has to join for it, and kubeconfigs of people work until they expire. Service-account tokens from before stay valid.",
+    "only nodes whose own certificates had expired or were lost join again, and kubeconfigs of people work until they expire. Service-account tokens from before stay valid.",
   );
   expect(text).toContain("No script restarted a workload, and none evicted a pod.");
 });
