@@ -30,7 +30,13 @@ export interface RunningPod extends KubeObject {
     reason?: string;
     message?: string;
     podIP?: string;
-    conditions?: { type: string; status: string; reason?: string; message?: string }[];
+    conditions?: {
+      type: string;
+      status: string;
+      reason?: string;
+      message?: string;
+      lastTransitionTime?: string;
+    }[];
     containerStatuses?: {
       name?: string;
       state?: {

@@ -48,10 +48,21 @@ async function readyPods(api: KubeApi, away: AwayNodes): Promise<Answer> {
   await readAll("pods", api.items<RunningPod>("/api/v1/pods"), (pod) => {
     if (pod.status?.phase !== "Succeeded" && !isReady(pod)) late.push(pod);
   });
-  const { here = [], there = [] } = Object.groupBy(late, (pod) => (isOn(pod, away) ? "there" : "here"));
-  const rest = there.length > 0 ? [`on ${awayNames(there)}: ${listed(there.map(nameOf))}`] : [];
+  const where = (pod: RunningPod) => (isOn(pod, away) ? "there" : isJustLate(pod) ? "soon" : "here");
+  const { here = [], there = [], soon = [] } = Object.groupBy(late, where);
+  const rest = [
+    ...(soon.length > 0 ? [`that are not Ready for less than a minute: ${listed(soon.map(nameOf))}`] : []),
+    ...(there.length > 0 ? [`on ${awayNames(there)}: ${listed(there.map(nameOf))}`] : []),
+  ];
   if (here.length > 0) return { warning: [`not Ready: ${listed(here.map(nameOf))}`, ...rest].join("; ") };
   return ["all", ...rest].join(" but those ");
+}
+
+/** As after part 3, which has just restarted it, or its kubelet. */
+function isJustLate({ status }: RunningPod): boolean {
+  const since = status?.conditions?.find(({ type }) => type === "Ready")?.lastTransitionTime;
+  const seconds = since === undefined ? Number.NaN : (Date.now() - Date.parse(since)) / 1000;
+  return seconds > -5 && seconds < 60;
 }
 
 function freshPods(

@@ -32,3 +32,23 @@ test.each([
     expect(warning === undefined ? names(answer) : { warning: names(warning) }).toEqual(named);
   },
 );
+
+test.each<[string, number | undefined, unknown]>([
+  [
+    "for seven seconds, as after close has restarted it",
+    7,
+    "all but those that are not Ready for less than a minute: shop/web",
+  ],
+  ["for an hour", 3600, { warning: "not Ready: shop/web" }],
+  ["since a time to come, by a node's wrong clock", -600, { warning: "not Ready: shop/web" }],
+  ["without a time", undefined, { warning: "not Ready: shop/web" }],
+])("a pod that is not Ready %s", async (_, seconds, answer) => {
+  const lastTransitionTime =
+    seconds === undefined ? undefined : new Date(Date.now() - seconds * 1000).toISOString();
+  const status = { phase: "Running", conditions: [{ type: "Ready", status: "False", lastTransitionTime }] };
+  const pod = { metadata: { name: "web", namespace: "shop" }, spec: { nodeName: "w1" }, status };
+  using server = pretendApi({ objects: { "/api/v1/namespaces/shop/pods/web": pod } });
+  const api = new KubeApi({ server: server.url, ca: NO_TLS });
+  const { value: row } = await podChecks({} as never, api, "the CA", new Set()).next();
+  expect(await row!.look()).toEqual(answer as never);
+});
