@@ -12,7 +12,6 @@ import { attempt, Fail } from "../fail.ts";
 import { moveToRescue } from "../files/file-tree.ts";
 import { exists, list, readText } from "../files/files.ts";
 import { certInfo, certificatesIn, isValidNow, keyMatches, signedBy } from "../pki/certificate.ts";
-import { day } from "../pki/judge.ts";
 import { withTrust } from "../pki/kubeconfig-fields.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { trusted, trustedKeys, trustedText } from "../pki/trusted-keys.ts";
@@ -93,5 +92,5 @@ function moveAllToRescue(folder: string, prefix: string, asideDir: string) {
 
 function expiredWhy(path: string): string | undefined {
   const info = attempt(() => certInfo(readText(path) ?? ""), undefined);
-  return info && info.notAfter < new Date() ? `expired: it was valid until ${day(info.notAfter)}` : undefined;
+  return info && info.notAfter < new Date() ? `expired: it was valid until ${info.notAfter.toISOString().slice(0, 10)}` : undefined;
 }
