@@ -18,6 +18,8 @@ export type RunEvent =
   /** A program was run, a link was made, or the like: in the words of the screen. */
   | { what: "act"; line: string }
   | FileEvent
+  /** Of the API server: its file is lost for good, or here again. */
+  | { what: "flag"; did: "given up" | "back"; flag: string; path: string }
   /** The old data is served with the new certificates: of etcd, once enough members run. */
   | { what: "proved"; subject: "etcd" }
   /** A second or more, for whatever it says. */

@@ -92,5 +92,7 @@ function moveAllToRescue(folder: string, prefix: string, asideDir: string) {
 
 function expiredWhy(path: string): string | undefined {
   const info = attempt(() => certInfo(readText(path) ?? ""), undefined);
-  return info && info.notAfter < new Date() ? `expired: it was valid until ${info.notAfter.toISOString().slice(0, 10)}` : undefined;
+  return info && info.notAfter < new Date()
+    ? `expired: it was valid until ${info.notAfter.toISOString().slice(0, 10)}`
+    : undefined;
 }

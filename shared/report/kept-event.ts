@@ -19,6 +19,7 @@ export type KeptEvent = { at: Date } & (
       mode: string;
       certificates: KeptCertificate[];
     }
+  | { what: "flag"; did: string; flag: string; path: string }
   | { what: "proved"; subject: string }
   | { what: "waited"; for: string; seconds: number }
   | { what: "object"; verb: string; path: string }
@@ -82,6 +83,7 @@ const KINDS: Record<KeptEvent["what"], (line: Line) => object | undefined> = {
       certificates,
     });
   },
+  flag: (line) => texts(line, "did", "flag", "path"),
   proved: (line) => texts(line, "subject"),
   waited: (line) =>
     Number.isFinite(line.seconds) ? texts(line, "for", { seconds: line.seconds }) : undefined,

@@ -64,18 +64,16 @@ export function lostOnNodes(runs: readonly KeptRecord[]): Map<string, LostFiles>
   return new Map(nodes.filter(([, { missing, aside }]) => missing.length + aside.length > 0));
 }
 
-/** What part 2 says of a file that it was told to do without. */
-const GIVEN_UP = /starts WITHOUT "([^"\n]+)" \((--[\w-]+)\), as you say/g;
-
 /** Files that nobody had any more: the API server starts without the flags that name them. By their path. */
 export function filesGivenUp(runs: readonly KeptRecord[]): Map<string, { flag: string; nodes: string[] }> {
   const files = new Map<string, { flag: string; nodes: string[] }>();
-  for (const { node, text, script } of runs)
-    if (script === "02-control-plane")
-      for (const [, path, flag] of text.matchAll(GIVEN_UP)) {
-        const { nodes = [] } = files.get(path!) ?? {};
-        files.set(path!, { flag: flag!, nodes: [...new Set([...nodes, node])] });
-      }
+  for (const run of runs)
+    for (const { did, flag, path } of eventsOf(run, "flag")) {
+      const others = (files.get(path)?.nodes ?? []).filter((name) => name !== run.node);
+      const nodes = did === "back" ? others : [...others, run.node];
+      if (nodes.length > 0) files.set(path, { flag, nodes });
+      else files.delete(path);
+    }
   return files;
 }
 
@@ -175,7 +173,7 @@ export function leftForPeople(
     });
   const lost = [...filesGivenUp(runs)].map(
     ([path, { flag, nodes }]) =>
-      `${path} is lost on ${listed(nodes)}, and the API server starts without ${flag}: put it back there, and the flag into its manifest, if somebody finds it`,
+      `${path} is lost on ${listed(nodes)}, and the API server starts without ${flag}: if somebody finds it, put it back there, and run part 2, which puts the flag back`,
   );
   return [...new Set([...said.filter(Boolean), ...lost, ...(end?.left ?? []), ...now])];
 }

@@ -12,6 +12,7 @@ import type { Node } from "../node/node.ts";
 import { type Rescue, rescueFolders } from "../node/rescue-folder.ts";
 import { endWords, type Word, wordsOf } from "../node/words.ts";
 import type { Manifest } from "../objects/objects.ts";
+import { told } from "../run-events.ts";
 
 const BEFORE = "kube-apiserver-before.yaml";
 
@@ -82,5 +83,7 @@ export function endGivenUp({ node }: { node: Node }) {
   const paths = manifest ? named(manifest).map(({ path }) => path) : [];
   const isBack = ({ option, files = [] }: Word) =>
     option === "start-without" && files.every((path) => exists(path) && paths.includes(path));
+  for (const { value, files = [] } of wordsOf("start-without").filter(isBack))
+    for (const path of files) told({ what: "flag", did: "back", flag: `--${value}`, path });
   endWords(isBack, "its file and its flag are back");
 }

@@ -15,6 +15,7 @@ import { commandOf, flags, type HostFile, hostFiles } from "../manifests/command
 import { STAND_IN_MARK } from "../manifests/repair-changes.ts";
 import type { Manifest } from "../objects/objects.ts";
 import { say } from "../run.ts";
+import { told } from "../run-events.ts";
 import { onOther, shell } from "../shell-line.ts";
 
 /** Errors: Fail where the API server cannot do without one of these flags, by their names without dashes. Paths pass. */
@@ -103,9 +104,10 @@ export function withoutFlags(manifest: Manifest, files: readonly HostFile[]): Ma
 const said = new Set<string>();
 
 function sayOnce(flag: string, path: string) {
-  if (!said.has(path))
-    say(`kube-apiserver starts WITHOUT "${path}" (${flag}), as you say: ${choiceOf(flag)}`);
+  if (said.has(path)) return;
   said.add(path);
+  say(`kube-apiserver starts WITHOUT "${path}" (${flag}), as you say: ${choiceOf(flag)}`);
+  told({ what: "flag", did: "given up", flag, path });
 }
 
 /**

@@ -343,21 +343,32 @@ test("what was lost, and what is left, is counted; what had expired with its fir
 });
 
 test("a file that was given up is still lost, is left for people, and tokens of its key are refused", () => {
-  const text = `\n  kube-apiserver starts WITHOUT "${PKI}/sa-2024.pub" (--service-account-key-file), as you say: x\n`;
-  const oidc = text.replace("sa-2024.pub", "oidc.crt").replace("service-account-key-file", "oidc-ca-file");
+  const flag = (did: string, name: string, file: string) => ({
+    at: AT,
+    what: "flag" as const,
+    ...{ did, flag: `--${name}`, path: `${PKI}/${file}` },
+  });
+  const key = flag("given up", "service-account-key-file", "sa-2024.pub");
   const runs = [
-    recordOf("02-control-plane", { text }),
-    recordOf("02-control-plane", { node: "cp2", text: text + oidc }),
-    // only part 2 says it
-    recordOf("05-verify", { text: text.replace("sa-2024", "other") }),
+    recordOf("02-control-plane", { events: [key] }),
+    recordOf("02-control-plane", {
+      node: "cp2",
+      events: [
+        key,
+        flag("given up", "oidc-ca-file", "oidc.crt"),
+        flag("given up", "tracing-config-file", "t.yaml"),
+      ],
+    }),
+    // its file is here again
+    recordOf("02-control-plane", { node: "cp2", events: [flag("back", "tracing-config-file", "t.yaml")] }),
   ];
   expect(told("Lost", runs)).toEndWith(` Still lost: ${PKI}/sa-2024.pub, ${PKI}/oidc.crt.`);
   expect(told("Tokens and logins", runs)).toEndWith(
     ` Service-account tokens from before stay valid, but those of ${PKI}/sa-2024.pub are refused.`,
   );
   expect(leftForPeople(runs, { checks: [], end: undefined })).toEqual([
-    `${PKI}/sa-2024.pub is lost on cp1, cp2, and the API server starts without --service-account-key-file: put it back there, and the flag into its manifest, if somebody finds it`,
-    `${PKI}/oidc.crt is lost on cp2, and the API server starts without --oidc-ca-file: put it back there, and the flag into its manifest, if somebody finds it`,
+    `${PKI}/sa-2024.pub is lost on cp1, cp2, and the API server starts without --service-account-key-file: if somebody finds it, put it back there, and run part 2, which puts the flag back`,
+    `${PKI}/oidc.crt is lost on cp2, and the API server starts without --oidc-ca-file: if somebody finds it, put it back there, and run part 2, which puts the flag back`,
   ]);
 });
 
