@@ -101,8 +101,12 @@ export function tellSummary(checks: readonly Check[]) {
   tell(`\n${checks.length} checks, ${verdictOf(checks)}`);
 }
 
-/** The operator's words, which wait for a fact. */
+/** The operator's words, which wait for a fact: "cp3 is away". */
 const SAID: readonly string[] = ["node-away", "given-up"];
+
+export function saidIn(checks: readonly Partial<Pick<Check, "id" | "what">>[]): string[] {
+  return checks.flatMap(({ id, what = "" }) => (SAID.includes(id ?? "") ? [what] : []));
+}
 
 /** "all good, 3 warnings": what does not fail is good. */
 export function verdictOf(
@@ -115,7 +119,7 @@ export function verdictOf(
     .filter(([kind]) => howMany(kind) > 0)
     .map(([kind, words]) => `${howMany(kind)} ${words}`)
     .join(", ");
-  const said = checks.filter(({ id }) => SAID.includes(id ?? "")).map(({ what = "" }) => what);
+  const said = saidIn(checks);
   const but = said.length > 0 ? ` but what you said: ${listed(said)}` : "";
   const verdict = failed.length > 0 ? `${failed.length} failed (${howBad})` : `all good${but}`;
   return `${verdict}${warnings > 0 ? `, ${warnings} warning${warnings > 1 ? "s" : ""}` : ""}`;

@@ -208,6 +208,10 @@ export function notesBeforeEnd(
   ];
   const place = `a new machine, or the same one, empty, takes the place of ${listed(controlPlanes)}`;
   return [
+    {
+      text: '05-verify\'s last line says until when the certificates are good. RUNBOOK-MORE.md, "Watch it", has the lines of a timer that warns before that.',
+      commands: [],
+    },
     ...(part2 && controlPlanes.length > 0
       ? [
           {

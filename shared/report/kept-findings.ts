@@ -10,7 +10,8 @@ import type { KeptRecord } from "./read-runs.ts";
 import { clockOf, lasting, wentWell } from "./repair-timeline.ts";
 
 /** What the page shows of a check. */
-export type ShownCheck = Pick<Check, "area" | "what" | "result" | "state" | "severity" | "detail" | "mend">;
+export type ShownCheck = Pick<Check, "area" | "what" | "result" | "state" | "severity" | "detail" | "mend"> &
+  Partial<Pick<Check, "id">>;
 
 export function detailOf({ state, detail, mend }: ShownCheck): string {
   return [state, detail, mend].filter(Boolean).join(": ");

@@ -19,10 +19,18 @@ interface Told {
    * it.
    */
   changed: readonly string[];
+  /** As RepairReport has it. */
+  goodUntil?: string | undefined;
 }
 
 /** What each sentence is about, and the sentence. */
-export function inPlainWords({ ours, others, left, changed }: Told): [about: string, sentence: string][] {
+export function inPlainWords({
+  ours,
+  others,
+  left,
+  changed,
+  goodUntil,
+}: Told): [about: string, sentence: string][] {
   const keys = keysOf(ours);
   return [
     ["Lost", lost(ours)],
@@ -36,6 +44,9 @@ export function inPlainWords({ ours, others, left, changed }: Told): [about: str
         ? `${count(left.length)} ${left.length === 1 ? "point" : "points"}: "What is left for people", below.`
         : "Nothing that the scripts know of.",
     ],
+    ...(goodUntil
+      ? [["Next time", `The certificates of this node are ${goodUntil}.`] as [string, string]]
+      : []),
   ];
 }
 

@@ -3,7 +3,7 @@
  */
 
 import { hasFailed } from "../checks/check.ts";
-import { verdictOf } from "../checks/print-checks.ts";
+import { saidIn, verdictOf } from "../checks/print-checks.ts";
 import { may } from "../evidence/sources.ts";
 import { listed } from "../plain.ts";
 import { count } from "../progress.ts";
@@ -28,6 +28,8 @@ export interface RepairReport extends KeptRuns {
     | undefined;
   /** Of the cluster, where it could be read. */
   cluster?: { name: string; kubernetes: string; nodes: readonly string[] } | undefined;
+  /** "good until 2027-11-30 (apiserver.crt)", with how to be warned; unset: no certificate of this node can be read. */
+  goodUntil?: string | undefined;
   tool: string;
   made: Date;
 }
@@ -73,6 +75,8 @@ function headingOf(checks: RepairReport["checks"]): string {
     (result) => checks.filter((check) => check.result === result).length,
   ) as [number, number];
   if (failed > 0) return `Not all is well: ${failed} checks fail`;
+  const said = saidIn(checks);
+  if (said.length > 0) return `Repaired: no check fails. Open, as you said: ${listed(said)}`;
   return warnings > 0
     ? `Repaired: no check fails, ${warnings} ${warnings === 1 ? "warning" : "warnings"}`
     : "Repaired, and all is well";
@@ -93,12 +97,12 @@ function extent(runs: readonly KeptRecord[]) {
 }
 
 function bodyOf(told: Told): string[] {
-  const { ours, others, end } = told;
+  const { ours, others, end, goodUntil } = told;
   const left = leftForPeople(ours, told);
   return [
     html.card(
       "In plain words",
-      html.sentences(inPlainWords({ ours, others, left, changed: end?.changed ?? [] })),
+      html.sentences(inPlainWords({ ours, others, left, changed: end?.changed ?? [], goodUntil })),
     ),
     tilesOf(told),
     html.card("Timeline", html.scrolled(drawTimeline(repairTimeline(ours, others))) + LEGEND),

@@ -1,5 +1,6 @@
 /** `report FILE.html`: the page of this repair, over all nodes whose transcripts are here. */
 import { again } from "../again.ts";
+import { goodUntil } from "../checks/forecast.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import type { KnownNode } from "../facts/known-nodes.ts";
 import { writeTyped } from "../files/operator-files.ts";
@@ -22,7 +23,11 @@ export interface Verified extends VerifiedHere {
 }
 
 /** `logs`: the folder with other nodes' transcripts. Errors: as `readKeptRuns` and `writeTyped`. */
-export function writeReport(file: string, logs: string | undefined, { here, known, checks, end }: Verified) {
+export function writeReport(
+  file: string,
+  logs: string | undefined,
+  { here, known, checks, end, endings }: Verified,
+) {
   const found = known?.cluster && known.data && { cluster: known.cluster, data: known.data };
   const nodes = found?.cluster.nodes ?? [];
   const { runs, notes, unchanged = [] } = readKeptRuns(here, logs, controlPlanesOf(known));
@@ -35,7 +40,10 @@ export function writeReport(file: string, logs: string | undefined, { here, know
   };
   writeTyped(
     file,
-    repairPage({ runs, notes, unchanged, checks, end, cluster, tool: VERSION, made: new Date() }),
+    repairPage({
+      ...{ runs, notes, unchanged, checks, end, cluster },
+      ...{ goodUntil: goodUntil(endings), tool: VERSION, made: new Date() },
+    }),
     { mode: 0o600 },
   );
   for (const line of notes) say(`warning: ${line}`);
