@@ -1,10 +1,7 @@
 /** Little is behind a script: an operator who edits one at night has to read what it loads. */
 import { expect, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
-import { $, Glob } from "bun";
-import { behind, type Reach, tooMuch } from "./reach.ts";
+import { behind, filesAt, filesOf, type Reach, tooMuch } from "./reach.ts";
 import type { Source } from "./sources.ts";
 
 const HOME = join(import.meta.dir, "../..");
@@ -39,32 +36,11 @@ const BUDGETS: Record<string, number> = {
 /** Rooms beside the repair: no part loads them. */
 const BESIDE = ["plan", "drill", "report"];
 
-async function filesOf(home: string): Promise<Map<string, Source>> {
-  const paths = [...new Glob("{scripts,shared}/**/*.ts").scanSync(home)];
-  return new Map(
-    await Promise.all(
-      paths.map(async (path) => [path, { path, text: await Bun.file(join(home, path)).text() }] as const),
-    ),
-  );
-}
-
 const files = await filesOf(HOME);
 const scripts = [...files.keys()]
   .filter((path) => path.startsWith("scripts/"))
   .map((path) => basename(path, ".ts"));
 const reach = new Map(scripts.sort().map((script) => [script, behind(`scripts/${script}.ts`, files)]));
-
-/** The files as they were where the budgets were last changed. */
-async function filesBefore(): Promise<Map<string, Source>> {
-  const folder = mkdtempSync(join(tmpdir(), "reach-"));
-  try {
-    const commit = (await $`git log -1 --format=%H -- test/repo/reach.test.ts`.cwd(HOME).text()).trim();
-    if (commit) await $`git archive ${commit} scripts shared | tar -x -C ${folder}`.cwd(HOME);
-    return await filesOf(folder);
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
-}
 
 const pathsOf = (sources: readonly Source[]) => sources.map(({ path }) => path);
 
@@ -99,7 +75,9 @@ test("a script with too much behind it is told what is new, and what to do", () 
 test("no script has more files behind it than its budget", async () => {
   expect(Object.keys(BUDGETS).sort(), "each script has its row in BUDGETS").toEqual([...reach.keys()]);
   const isOver = ([script, sources]: [string, Source[]]) => sources.length > BUDGETS[script]!;
-  const before = [...reach].some(isOver) ? await filesBefore() : new Map<string, Source>();
+  const before = [...reach].some(isOver)
+    ? await filesAt(HOME, "test/repo/reach.test.ts")
+    : new Map<string, Source>();
   const found = [...reach].map(([script, sources]) =>
     tooMuch({
       script,

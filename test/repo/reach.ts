@@ -1,5 +1,31 @@
 /** What is behind a script: all files of this project that it loads, and those that only give it a type. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { $, Glob } from "bun";
 import { importsOf, type Source } from "./sources.ts";
+
+/** Path → file, of all that a node gets as code. */
+export async function filesOf(home: string): Promise<Map<string, Source>> {
+  const paths = [...new Glob("{scripts,shared}/**/*.ts").scanSync(home)];
+  return new Map(
+    await Promise.all(
+      paths.map(async (path) => [path, { path, text: await Bun.file(join(home, path)).text() }] as const),
+    ),
+  );
+}
+
+/** The same in the last commit that changed `budgets`, the test file with a table of budgets; none before the first. */
+export async function filesAt(home: string, budgets: string): Promise<Map<string, Source>> {
+  const folder = mkdtempSync(join(tmpdir(), "budgets-"));
+  try {
+    const commit = (await $`git log -1 --format=%H -- ${budgets}`.cwd(home).text()).trim();
+    if (commit) await $`git archive ${commit} scripts shared | tar -x -C ${folder}`.cwd(home);
+    return await filesOf(folder);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
 
 /** The files behind one, itself too, in the order of their paths. */
 export function behind(path: string, files: ReadonlyMap<string, Source>): Source[] {

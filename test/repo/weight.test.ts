@@ -1,0 +1,145 @@
+/** The kit does not grow by itself: bytes and files of each room, which an operator copies and a stranger reads. */
+import { expect, test } from "bun:test";
+import { join } from "node:path";
+import { filesAt, filesOf } from "./reach.ts";
+import type { Source } from "./sources.ts";
+
+const HOME = join(import.meta.dir, "../..");
+const SELF = "test/repo/weight.test.ts";
+
+/**
+ * At most so many kB (1,000 bytes) of TypeScript, and so many files. A figure only goes down: who takes
+ * something away lowers it. One that goes up has the issue and the new ability behind it, as a comment.
+ */
+// biome-ignore format: a table
+const BUDGETS: Record<string, [kB: number, files: number]> = {
+  scripts: [160, 19],
+  shared: [71.5, 15],
+  "shared/api": [73.5, 13],
+  "shared/assess": [106.5, 17],
+  "shared/checks": [43.5, 7],
+  "shared/drill": [44.5, 10],
+  "shared/etcd": [90.5, 11],
+  "shared/etcd-data": [102, 15],
+  "shared/etcd-location": [57.5, 9],
+  "shared/evidence": [28.5, 5],
+  "shared/facts": [182.5, 24],
+  "shared/files": [69, 12],
+  "shared/hand-over": [54.5, 11],
+  "shared/kit": [14, 3],
+  "shared/manifests": [49.5, 6],
+  "shared/moved": [33, 8],
+  "shared/node": [107, 13],
+  "shared/objects": [58, 5],
+  "shared/old-sa-key": [27.5, 5],
+  "shared/pki": [133.5, 16],
+  "shared/plan": [154.5, 27],
+  "shared/renew": [66, 14],
+  "shared/report": [78, 13],
+  "shared/restore": [67.5, 13],
+  "shared/salvage": [147, 29],
+  "shared/static-pods": [134.5, 19],
+  "shared/verify": [62, 10],
+  "shared/workers": [120, 19],
+  "shared/workloads": [126, 19],
+};
+
+/** "scripts", "shared" for the files that stand in no room, "shared/etcd". */
+function roomOf(path: string): string {
+  return path.split("/").slice(0, -1).slice(0, 2).join("/");
+}
+
+/** Room → its files, path → bytes. */
+function roomsOf(files: Iterable<Source>): Map<string, Map<string, number>> {
+  const rooms = Map.groupBy(files, ({ path }) => roomOf(path));
+  return new Map(
+    [...rooms].map(([room, sources]) => [
+      room,
+      new Map(sources.map(({ path, text }) => [path, Buffer.byteLength(text)])),
+    ]),
+  );
+}
+
+const NONE: ReadonlyMap<string, number> = new Map();
+
+function bytesIn(room: ReadonlyMap<string, number>): number {
+  return [...room.values()].reduce((sum, bytes) => sum + bytes, 0);
+}
+
+interface Weight {
+  room: string;
+  budget: [kB: number, files: number];
+  /** Path → bytes: now, and where the budgets were last agreed on. */
+  now: ReadonlyMap<string, number>;
+  before: ReadonlyMap<string, number>;
+}
+
+/** What to do where a room is over its budget; undefined where it is not. */
+function tooHeavy({ room, budget: [kB, files], now, before }: Weight): string | undefined {
+  if (bytesIn(now) <= 1000 * kB && now.size <= files) return undefined;
+  const grown = [...now]
+    .map(([path, bytes]) => ({ path, more: bytes - (before.get(path) ?? 0) }))
+    .filter(({ more }) => more > 0)
+    .sort((a, b) => b.more - a.more);
+  return [
+    `${room}/: ${bytesIn(now)} bytes in ${now.size} files, the budget is ${1000 * kB} in ${files}. Since the budgets were last changed it has ${signed(bytesIn(now) - bytesIn(before))} bytes and ${signed(now.size - before.size)} files:`,
+    ...grown
+      .slice(0, 10)
+      .map(({ path, more }) => `  ${path}: ${signed(more)}${before.has(path) ? "" : ", new"}`),
+    `A budget only goes down. Take away as much in this room: what nobody uses, what is asked twice, a function that is called once. Only a new ability that an issue names`,
+    `raises the figure in ${SELF}, and the comment behind it names both.`,
+  ].join("\n");
+}
+
+function signed(number: number): string {
+  return number < 0 ? String(number) : `+${number}`;
+}
+
+test("a room that is too heavy is told what has grown by how much, and what to do", () => {
+  const weight: Weight = {
+    room: "shared/etcd",
+    budget: [1, 2],
+    now: new Map(Object.entries({ "shared/etcd/a.ts": 600, "shared/etcd/b.ts": 400 })),
+    before: new Map(Object.entries({ "shared/etcd/a.ts": 500, "shared/etcd/c.ts": 450 })),
+  };
+  expect(tooHeavy(weight)).toBeUndefined();
+  expect(tooHeavy({ ...weight, budget: [0.9, 2] })).toMatch(
+    /^shared\/etcd\/: 1000 bytes in 2 files, the budget is 900 in 2\. .* \+50 bytes and \+0 files:\n {2}shared\/etcd\/b\.ts: \+400, new\n {2}shared\/etcd\/a\.ts: \+100\nA budget only goes down\./,
+  );
+  expect(tooHeavy({ ...weight, budget: [2, 1] })).toContain("in 2 files, the budget is 2000 in 1.");
+});
+
+test("bytes count, not letters, and a folder in a room is the room's", () => {
+  const source = (path: string, text: string) => ({ path, text });
+  const rooms = roomsOf([
+    source("scripts/a.ts", "√"),
+    source("shared/b.ts", "b"),
+    source("shared/c/d/e.ts", "e"),
+  ]);
+  expect([...rooms].map(([room, files]) => [room, bytesIn(files)])).toEqual([
+    ["scripts", 3],
+    ["shared", 1],
+    ["shared/c", 1],
+  ]);
+});
+
+test("no room has more bytes or files than its budget", async () => {
+  const rooms = roomsOf((await filesOf(HOME)).values());
+  expect(Object.keys(BUDGETS).sort(), "each room has its row in BUDGETS").toEqual([...rooms.keys()].sort());
+  const isOver = (room: string) =>
+    tooHeavy({ room, budget: BUDGETS[room]!, now: rooms.get(room)!, before: NONE });
+  const over = Object.keys(BUDGETS).filter(isOver);
+  const before = over.length > 0 ? roomsOf((await filesAt(HOME, SELF)).values()) : new Map();
+  const found = over.map((room) =>
+    tooHeavy({ room, budget: BUDGETS[room]!, now: rooms.get(room)!, before: before.get(room) ?? NONE }),
+  );
+  if (found.length > 0) throw new Error(found.join("\n\n"));
+  for (const [room, [kB, files]] of Object.entries(BUDGETS)) {
+    const now = rooms.get(room)!;
+    const [spare, fewer] = [kB - bytesIn(now) / 1000, files - now.size];
+    if (spare >= 1 || fewer > 0)
+      console.log(
+        `  ${room}/ is lighter than its budget, which can go down to ${Math.ceil(bytesIn(now) / 500) / 2} kB and ${now.size} files`,
+      );
+  }
+});
