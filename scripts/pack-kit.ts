@@ -30,7 +30,9 @@ async function main() {
   if (isTarball(out)) await packTarball(out, archs);
   else await packFolder(out, archs);
   say(`${values.out}: ${size(out)} MB, for ${archs.join(", ")}`);
-  if (isTarball(out)) answer(next(values.out));
+  if (!isTarball(out)) return;
+  say(`SHA256 ${sha256(readFileSync(out))}: the same sources give the same file, on any machine`);
+  answer(next(values.out));
 }
 
 function isTarball(out: string): boolean {
@@ -88,10 +90,12 @@ async function kitFiles(archs: Arch[]): Promise<Map<string, Uint8Array>> {
   for (const arch of archs) files.set(`bun/${arch}`, await nodesBun(arch));
   files.set("START-HERE.txt", Buffer.from(START_HERE));
   const sorted = [...files].sort(([a], [b]) => (a < b ? -1 : 1));
-  const sums = sorted.map(
-    ([name, bytes]) => `${createHash("sha256").update(bytes).digest("hex")}  ${name}\n`,
-  );
+  const sums = sorted.map(([name, bytes]) => `${sha256(bytes)}  ${name}\n`);
   return new Map([...sorted, [SUMS, Buffer.from(sums.join(""))]]);
+}
+
+function sha256(bytes: Uint8Array): string {
+  return createHash("sha256").update(bytes).digest("hex");
 }
 
 /** The files of the checkout that a path names; with links followed, as a kit has none. */

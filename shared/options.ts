@@ -5,6 +5,7 @@
 import { basename, join, relative, resolve } from "node:path";
 import { type ParseArgsConfig, parseArgs } from "node:util";
 import { Fail } from "./fail.ts";
+import { FullAnswer, VERSION } from "./run.ts";
 import { shell } from "./shell-line.ts";
 
 /** A path as it was typed, from the folder the script is run in. */
@@ -17,11 +18,13 @@ export function typed(path: string): string {
  * option with `path: …` is a path of this node: its value is made absolute. One with `number: true` takes a
  * number above 0, one with `oneOf: […]` one of these words. One with `list: true` takes names with commas
  * between them, also several times, and is a list of them: an empty one where it is not given. One with `of:
- * […]` belongs to these sub-commands alone; "": to none. Errors: Fail with the option that was meant, or with
- * the sub-command that it belongs to.
+ * […]` belongs to these sub-commands alone; "": to none. `--version` ends each script. Errors: Fail
+ * with the option that was meant, or with the sub-command that it belongs to.
  */
 export function parseWords<T extends ParseArgsConfig>(config: T): Parsed<T> {
   own = config;
+  if (tokensOf(config).some((token) => "rawName" in token && token.rawName === "--version"))
+    throw new FullAnswer(`kube-pki-repair ${VERSION}`);
   const fault = faultOf(config);
   if (fault)
     throw new Fail(fault.what, {
@@ -148,7 +151,7 @@ function hasValue({
   value?: string | undefined;
   inlineValue?: boolean | undefined;
 }): boolean {
-  if (value === undefined || value === "") return false;
+  if (!value) return false;
   return inlineValue === true || !value.startsWith("-");
 }
 

@@ -26,6 +26,9 @@ export const VERSION: string = packageJson.version;
  */
 export const mode = { dryRun: false, script: "", again: false, began: new Date() };
 
+/** Thrown where the answer is all that was asked for: exit code 0. */
+export class FullAnswer extends Error {}
+
 /**
  * Runs a script's `main`; shows a failure as `error:` and `hint:` and exits with its code. A bug keeps its
  * stack.
@@ -37,6 +40,7 @@ export async function run(main: () => Promise<unknown>) {
     refuseNoNumber(process.env.KUBE_PKI_REPAIR_PATIENCE);
     await main();
   } catch (err) {
+    if (err instanceof FullAnswer) return answer(err.message);
     if (err instanceof Fail) show(err.message, err.hint, unfinishedActions());
     else if (err instanceof ProcessOutput)
       show(

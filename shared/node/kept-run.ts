@@ -2,7 +2,7 @@
  * A run that writes leaves its transcript, and what it changed, in the rescue folder:
  * RESCUE/runs/TIME-SCRIPT-PID.txt as the operator saw it, and beside it .jsonl, one JSON object a line:
  *
- *     {"at":"2026-05-01T10:00:00.000Z","what":"run","format":1,"script":"01-etcd","version":"0.1.0","args":["--new-cas"],"host":"cp1"}
+ *     {"at":"2026-05-01T10:00:00.000Z","what":"run","format":1,"script":"01-etcd","version":"1.0.0","args":["--new-cas"],"host":"cp1"}
  *     {"at":…,"what":"node","name":"cp1"}
  *     {"at":…,"what":"step","title":"1.4 Make or keep the shared keys"}       and "step end" with "ok"
  *     {"at":…,"what":"file","did":"wrote","path":"/etc/kubernetes/pki/ca.crt","mode":"0644","certificates":[{"subject","fingerprint","until"}]}

@@ -82,6 +82,7 @@ test("nothing of the kit depends on the machine: packed anew, without any progra
     expect.stringMatching(/^.*other\.tar\.gz: \d+ MB, for \S+$/m),
     [],
   ]);
+  expect(said).toContain(`SHA256 ${new Bun.SHA256().update(readFileSync(tarball)).digest("hex")}: the same`);
   // what to type next stands there: first what keeps the old keys alive, then the line to each node, then the
   // plan
   const next = said.slice(

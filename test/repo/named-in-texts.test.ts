@@ -57,7 +57,7 @@ function wrongCommands({ path, text }: Source): string[] {
 }
 
 function wrongWords(before: string, tail: string, help: string): string[] {
-  const options = tail.match(/(?<=\s)--(?!help)[a-z][a-z-]*/g) ?? [];
+  const options = tail.match(/(?<=\s)--(?!help|version\b)[a-z][a-z-]*/g) ?? [];
   const word = before.startsWith("command(") ? /^ ([a-z]+)(?![\w/])/.exec(tail)?.[1] : undefined;
   const known = (name: string) => new RegExp(`(?<![\\w-])${name}(?![\\w-])`).test(help);
   return [...options.filter((option) => !known(option)), ...(word && !known(word) ? [word] : [])];
