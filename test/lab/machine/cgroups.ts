@@ -7,7 +7,7 @@
  * us: so the nodes' are below the hierarchy's root, which is free of that rule, and a process joins a leaf of
  * a node's (`Place`), never the node's own.
  */
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
 import { record } from "./state.ts";
@@ -121,6 +121,46 @@ function notHandedDown(cgroup: string) {
 
 function words(file: string) {
   return existsSync(file) ? readFileSync(file, "utf8").trim().split(/\s+/).filter(Boolean) : [];
+}
+
+/**
+ * Counts the CPU of a command and of the lab's nodes that it starts, who outlive it or end with it, by cpuacct. `join` goes before the
+ * command; it is then in a cgroup beside the nodes', so that ours stays and counts when they are gone. `end`
+ * gives the seconds. Undefined: on cgroup v2 alone, and where nobody may make a cgroup.
+ */
+export function cpuOfLab(parent = PARENT): { join: string[]; end(): number } | undefined {
+  const found = readHierarchies(
+    readFileSync("/proc/self/mounts", "utf8"),
+    readFileSync("/proc/self/cgroup", "utf8"),
+  ).find((h) => h.options.split(",").includes("cpuacct") && !h.options.split(",").includes("cpuset"));
+  if (!found) return undefined;
+  const all = join(found.mount, found.own, parent);
+  const own = join(all, `with-nodes-${process.pid}`);
+  try {
+    mkdirSync(own, { recursive: true });
+  } catch (err) {
+    if (["EACCES", "EROFS", "EPERM"].includes((err as NodeJS.ErrnoException).code ?? "")) return undefined;
+    throw err;
+  }
+  const nanoseconds = () => Number(readFileSync(join(all, "cpuacct.usage"), "utf8"));
+  const before = nanoseconds();
+  return {
+    join: ["sh", "-c", 'echo $$ > "$0/cgroup.procs"; exec "$@"', own],
+    end() {
+      const used = (nanoseconds() - before) / 1e9;
+      for (const cgroup of [own, all]) removeIfEmpty(cgroup);
+      return used;
+    },
+  };
+}
+
+/** Who is left in one keeps it: a lab that stays up, or a process that the command has left behind. */
+function removeIfEmpty(cgroup: string) {
+  try {
+    rmdirSync(cgroup);
+  } catch (err) {
+    if ((err as NodeJS.ErrnoException).code !== "EBUSY") throw err;
+  }
 }
 
 /**

@@ -1,5 +1,7 @@
 import { expect, test } from "bun:test";
-import { type Hierarchy, readHierarchies } from "../machine/cgroups.ts";
+import { existsSync, mkdirSync, rmdirSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { cpuOfLab, type Hierarchy, readHierarchies } from "../machine/cgroups.ts";
 
 const shown = (list: Hierarchy[]) =>
   list.map(({ mount, options, own }) => `${options || "cgroup2"} ${mount} ${own}`);
@@ -25,4 +27,34 @@ test("cgroup v2 alone is one hierarchy", () => {
   expect(shown(readHierarchies(mounts, "0::/system.slice/v2.service\n"))).toEqual([
     "cgroup2 /sys/fs/cgroup /system.slice/v2.service",
   ]);
+});
+
+/** As root, with cgroup v1. */
+const counts = cpuOfLab("kpr-lab-test");
+counts?.end();
+
+test.skipIf(counts === undefined)(
+  "the CPU of a command counts, and of what it has moved into a node's cgroup that is gone; nothing stays",
+  async () => {
+    const { join: joins, end } = cpuOfLab("kpr-lab-test")!;
+    const place = dirname(joins.at(-1)!);
+    const node = join(place, "cp1");
+    mkdirSync(node);
+    const work = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done";
+    const line = `echo $$ > ${node}/cgroup.procs; ${work}`;
+    const child = Bun.spawn([...joins, "sh", "-c", line], { stdout: "ignore" });
+    expect(await child.exited).toBe(0);
+    rmdirSync(node);
+    const seen = Number(child.resourceUsage()!.cpuTime.total) / 1e6;
+    expect(end()).toBeGreaterThan(seen / 2);
+    expect(existsSync(place)).toBe(false);
+  },
+);
+
+test("who counts a lab's CPU from beside its nodes finds the nodes where they always are", () => {
+  const mounts = "cgroup /sys/fs/cgroup/cpuacct cgroup rw,cpuacct 0 0\n";
+  const places = ["/a", "/a/kpr-lab/with-nodes-7"].map((own) =>
+    shown(readHierarchies(mounts, `2:cpuacct:${own}\n`)),
+  );
+  expect(places[1]).toEqual(places[0]!);
 });
