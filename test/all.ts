@@ -10,7 +10,7 @@ import { parseArgs } from "node:util";
 import { inParallel } from "../shared/api/many.ts";
 import { Fail } from "../shared/fail.ts";
 import { run } from "../shared/run.ts";
-import { allChecks, type Check, HOME, isAsked, type Runs } from "./checks.ts";
+import { allChecks, type Check, HOME, inOwnNetwork, isAsked, type Runs } from "./checks.ts";
 import { type Cost, costTable, tooDear } from "./costs.ts";
 import { type Count, countRecord } from "./counts.ts";
 import { cpuOfLab } from "./lab/machine/cgroups.ts";
@@ -43,14 +43,6 @@ const BESIDE = availableParallelism();
 
 /** Where the CPU is wanted, a process of this niceness gets a tenth of what another one gets. */
 const NICE = ["nice", "-n", "10"];
-
-/**
- * A loopback of its own, for tests that ask nothing of the machine's network: they serve there, and so do the
- * lab and another run of them.
- */
-const OWN_NETWORK = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"];
-const hasOwnNetwork =
-  Bun.which("unshare") !== null && Bun.spawnSync([...OWN_NETWORK, "true"], { stderr: "ignore" }).success;
 
 /** What each check did last, on this machine. */
 const LAST_RUNS = join(CACHE, "last-runs.json");
@@ -207,7 +199,7 @@ async function runCheck(check: Check, isBeside: boolean): Promise<Result> {
 }
 
 function startCheck({ command, env, isAlone, scenario }: Check, before: string[], record: string) {
-  const own = isAlone && hasOwnNetwork ? OWN_NETWORK : [];
+  const own = isAlone ? inOwnNetwork() : [];
   const words = [...before, ...own, process.execPath, ...command, ...(scenario ? ["--json", record] : [])];
   return Bun.spawn(words, {
     ...{ cwd: HOME, stdout: "pipe", stderr: "pipe" },

@@ -49,7 +49,7 @@ export const HOME = resolve(import.meta.dir, "..");
 const TYPES = "node_modules/.types";
 
 /** How long each file took the last time, on this machine: those that take longest come first. */
-const TIMES = join(CACHE, "test-times.json");
+export const TIMES = join(CACHE, "test-times.json");
 
 /**
  * The folder says when a test runs: whole scripts and kits are in these two, soaks in one of their own, and
@@ -74,9 +74,9 @@ const TESTS = {
 // biome-ignore format: a table
 const CHECKS: Check[] = [
   { name: "format and lint", cpu: 20, command: ["x", "biome", "check", "."], runs: "ok" },
-  { name: "types", cpu: 20, command: ["x", "tsc", "-p", ".", "--incremental", "--tsBuildInfoFile", TYPES], runs: "ok" },
-  { name: "tests in process", cpu: 150, command: bunTest(TESTS.inProcess, IN_PROCESS), runs: "ok", isAlone: true, count: countTests },
-  { name: "tests of scripts", cpu: 300, command: bunTest(TESTS.scripts), runs: "scripts", isAlone: true, count: countTests },
+  { name: "types", cpu: 25, command: ["x", "tsc", "-p", ".", "--incremental", "--tsBuildInfoFile", TYPES], runs: "ok" },
+  { name: "tests in process", cpu: 220, command: bunTest(TESTS.inProcess, IN_PROCESS), runs: "ok", isAlone: true, count: countTests },
+  { name: "tests of scripts", cpu: 320, command: bunTest(TESTS.scripts), runs: "scripts", isAlone: true, count: countTests },
   { name: "tests of kits", cpu: 45, command: bunTest(TESTS.kits), runs: "scripts", count: countTests },
   { name: "a sample of the soaks", cpu: 60, command: bunTest(TESTS.sampled), runs: "scripts", isAlone: true, env: { SAMPLE: "1" }, count: countTests },
   { name: "etcd's data, cut off and changed everywhere", command: bunTest(["test/shared/etcd-data/data.test.ts"]), runs: "soak", env: { EVERY_PLACE: "1" }, count: countTests },
@@ -84,17 +84,17 @@ const CHECKS: Check[] = [
   { name: "lab: a member that was away, and all have moved", command: ["test/lab/checks/lagging-member.ts"], runs: "soak", count: countLines, built: ETCD_PROGRAMS },
   ...TESTS.soaks.map((path): Check => ({ name: `soak: ${basename(path, ".test.ts")}`, command: bunTest([path]), runs: "soak", count: countTests })),
   { name: "lab: its programs are built", command: ["test/lab/machine/binaries.ts"], runs: "before the lab" },
-  { name: "lab: the playbook's order, batches and gates", cpu: 60, command: ["test/lab/checks/playbook.ts"], runs: "beside the lab", count: countLines },
-  { name: "lab: a computed key accepts old tokens", command: ["test/lab/checks/old-tokens.ts"], runs: "beside the lab", isNightly: true, count: countLines },
-  { name: "lab: issuing equals kubeadm", cpu: 60, command: ["test/lab/checks/kubeadm-equal.ts"], runs: "beside the lab" },
-  { name: "lab: keys from the memory of real processes", command: ["test/lab/checks/process-memory.ts"], runs: "beside the lab", isNightly: true, count: countLines },
-  { name: "lab: part 3's token on a real API", command: ["test/lab/checks/joining.ts"], runs: "beside the lab", isNightly: true, count: countLines },
+  { name: "lab: the playbook's order, batches and gates", cpu: 80, command: ["test/lab/checks/playbook.ts"], runs: "beside the lab", count: countLines },
+  { name: "lab: a computed key accepts old tokens", cpu: 100, command: ["test/lab/checks/old-tokens.ts"], runs: "beside the lab", isNightly: true, count: countLines },
+  { name: "lab: issuing equals kubeadm", cpu: 50, command: ["test/lab/checks/kubeadm-equal.ts"], runs: "beside the lab" },
+  { name: "lab: keys from the memory of real processes", cpu: 80, command: ["test/lab/checks/process-memory.ts"], runs: "beside the lab", isNightly: true, count: countLines },
+  { name: "lab: part 3's token on a real API", cpu: 18, command: ["test/lab/checks/joining.ts"], runs: "beside the lab", count: countLines },
   { name: "lab: the kit on arm64, without AVX2, with a busybox", command: ["test/lab/checks/kit.ts"], runs: "beside the lab", isNightly: true, count: countLines },
-  { name: "lab: tokens equal the controller-manager's", cpu: 60, command: ["test/lab/checks/tokens.ts"], runs: "beside the lab", count: countLines },
+  { name: "lab: tokens equal the controller-manager's", cpu: 25, command: ["test/lab/checks/tokens.ts"], runs: "beside the lab", count: countLines },
   { name: "lab: the plan's page in a browser", command: ["test/lab/checks/plan-page.ts"], runs: "beside the lab", isNightly: true, count: countLines },
   { name: "lab: the report in a browser", command: ["test/lab/checks/report-page.ts"], runs: "beside the lab", isNightly: true, count: countLines },
-  { name: "lab: age opens our bundles, we open age's", cpu: 10, command: ["test/lab/checks/age-equal.ts"], runs: "beside the lab" },
-  { name: "lab: YAML equals Kubernetes' own", cpu: 20, command: ["test/lab/checks/yaml-equal.ts"], runs: "beside the lab", count: countLines },
+  { name: "lab: age opens our bundles, we open age's", cpu: 8, command: ["test/lab/checks/age-equal.ts"], runs: "beside the lab" },
+  { name: "lab: YAML equals Kubernetes' own", cpu: 6, command: ["test/lab/checks/yaml-equal.ts"], runs: "beside the lab", count: countLines },
   { name: "lab: keys from the free blocks of real file systems", command: ["test/lab/checks/disks.ts"], runs: "beside the lab", isNightly: true, count: countTests },
   { name: "lab: a restored snapshot equals etcdutl's", command: ["test/lab/checks/restore.ts"], runs: "beside the lab", isNightly: true, count: countLines, built: ETCD_PROGRAMS },
   { name: "lab: a lost member's data keeps what was acknowledged", command: ["test/lab/checks/survivor.ts"], runs: "beside the lab", isNightly: true, count: countLines, built: ETCD_PROGRAMS },
@@ -130,7 +130,7 @@ export function isAsked({ runs, isNightly }: Check, part: string | undefined): b
   return part === undefined ? runs !== "soak" && !isNightly : runs === part;
 }
 
-function bunTest(files: readonly string[], width = TEST_FILES): string[] {
+export function bunTest(files: readonly string[], width = TEST_FILES): string[] {
   return [
     "test",
     `--parallel=${width}`,
@@ -145,4 +145,14 @@ function bunTest(files: readonly string[], width = TEST_FILES): string[] {
 function rehearsal(scenario: string, follow: string): Pick<Check, "command" | "runs" | "scenario"> {
   const words = ["--scenario", scenario, "--follow", follow, "--html", "rehearsal.html"];
   return { command: ["test/lab/rehearse.ts", ...words], runs: "in the lab", scenario };
+}
+
+/**
+ * Before a command: a loopback of its own, for tests that ask nothing of the machine's network: they serve
+ * there, and so do the lab and another run of them. Nothing, where this machine gives none.
+ */
+export function inOwnNetwork(): string[] {
+  const words = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"];
+  const isThere = Bun.which("unshare") !== null;
+  return isThere && Bun.spawnSync([...words, "true"], { stderr: "ignore" }).success ? words : [];
 }

@@ -2,10 +2,10 @@
 import type { Check } from "./checks.ts";
 
 /**
- * Over its budget a check is marked. Over so many times its budget it is red: neither a busy machine nor a
- * slower one makes that of it.
+ * Over its budget a check is marked. Over so many times its budget it is red. A machine with 60
+ * others at work made twice as much of hand-over.test.ts (7.6 s of CPU in place of 3.9).
  */
-const RED = 3;
+const RED = 4;
 
 export interface Cost {
   check: Pick<Check, "name" | "cpu">;

@@ -11,7 +11,8 @@ const textOf = (page: string) => Bun.file(join(HOME, page)).text();
 
 /** With the most words that each may have, code and tables too: what it had before it was last made shorter. */
 const PAGES: [page: string, words: number][] = [
-  ["README.md", 1_630],
+  // 80 of them are "A release" (issue 43)
+  ["README.md", 1_710],
   ["RUNBOOK.md", 6_550],
   ["RUNBOOK-MORE.md", 15_700],
 ];
