@@ -5,8 +5,18 @@
  */
 import { leaveNode } from "./pretend/no-node.ts";
 import { ofNow } from "./pretend/programs.ts";
+import { quickPassphrases, SEALED } from "./pretend/quick-passphrases.ts";
 import { withoutShell } from "./pretend/without-shell.ts";
 
 leaveNode();
 withoutShell();
+Bun.plugin({
+  name: "quick passphrases",
+  setup(build) {
+    build.onLoad({ filter: SEALED }, async ({ path }) => ({
+      contents: quickPassphrases(await Bun.file(path).text()),
+      loader: "ts",
+    }));
+  },
+});
 Object.assign(Bun, { spawn: ofNow(Bun.spawn), spawnSync: ofNow(Bun.spawnSync) });

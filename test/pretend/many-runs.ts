@@ -12,6 +12,7 @@ import { format } from "node:util";
 import { $ } from "zx/core";
 import { resetModules, resettable } from "./module-state.ts";
 import { ofNow } from "./programs.ts";
+import { quickPassphrases, SEALED } from "./quick-passphrases.ts";
 import { withoutShell } from "./without-shell.ts";
 
 const HOME = resolve(import.meta.dir, "../..");
@@ -54,7 +55,8 @@ async function built(): Promise<string> {
             external: true,
           }));
           build.onLoad({ filter: /\/(scripts|shared)\/.*\.ts$/ }, async ({ path }) => {
-            const text = await Bun.file(path).text();
+            const own = await Bun.file(path).text();
+            const text = SEALED.test(path) ? quickPassphrases(own) : own;
             const main = `globalThis.${MAINS}[${JSON.stringify(basename(path, ".ts"))}] = () => run(main);`;
             const placed = text
               .replace(STARTS, main)
