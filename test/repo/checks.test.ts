@@ -92,20 +92,20 @@ test("a commit is named, with a sign where something is changed beside it, and n
   expect([clean, await commitOf(box.dir)]).toEqual([expect.stringMatching(/^[0-9a-f]{7,}$/), `${clean}+`]);
 });
 
-test("the most expensive check stands first; over its budget it is marked, and red only over four times of it", () => {
+test("the most expensive check stands first; over its budget it is marked, and red only over ten times of it", () => {
   const cost = (name: string, cpu: number, budget?: number): Cost => ({
     check: { name, ...(budget === undefined ? {} : { cpu: budget }) },
     cpu,
     seconds: 2 * cpu,
   });
-  const costs = [cost("cheap", 1.25, 2), cost("dear", 401, 100), cost("over", 120, 100), cost("unknown", 40)];
+  const costs = [cost("cheap", 1.25, 2), cost("dear", 1010, 100), cost("over", 120, 100), cost("unknown", 40)];
   expect(costTable(costs).slice(1)).toEqual([
-    "    401     100     802   dear   over its budget",
+    "   1010     100    2020   dear   over its budget",
     "    120     100     240   over   over its budget",
     "   40.0       -    80.0   unknown",
     "    1.3     2.0     2.5   cheap",
-    "    562     202          all",
+    "   1171     202          all",
   ]);
   expect(costs.flatMap((one) => (tooDear(one) ? one.check.name : []))).toEqual(["dear"]);
-  expect(tooDear(costs[1]!)).toContain("it took 401 s of CPU, more than 4 times its budget of 100 s");
+  expect(tooDear(costs[1]!)).toContain("it took 1010 s of CPU, more than 10 times its budget of 100 s");
 });
