@@ -4,13 +4,14 @@
  * the file, or names its script; nearer who names the very function.
  */
 import { existsSync, readFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import { $, Glob } from "bun";
 import { Fail } from "../shared/fail.ts";
 import { run } from "../shared/run.ts";
 import { bunTest, HOME, inOwnNetwork, TIMES } from "./checks.ts";
-import { countTests } from "./counts.ts";
+import { type Count, countTests } from "./counts.ts";
 
 const USAGE = `Usage: npm run near [-- options]
 
@@ -52,29 +53,37 @@ async function main() {
   );
 }
 
-/** Until a test is red, or the time is over. */
+/** On each core some of them, until a test is red or the time is over. */
 async function runNearest(tests: readonly string[], ms: ReadonlyMap<string, number>, until: number) {
   let [ran, passed, failed] = [0, 0, 0];
-  while (ran < tests.length && failed === 0 && Date.now() < until) {
-    const some = together(tests.slice(ran), ms);
-    ran += some.length;
-    const child = Bun.spawn([...inOwnNetwork(), process.execPath, ...bunTest(some)], {
-      ...{ cwd: HOME, stdout: "pipe", stderr: "pipe" },
-    });
-    const said = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
-    const count = countTests(said.join("\n"), await child.exited);
-    passed += count.passed;
-    failed += count.failed;
-    console.log(`${count.passed} passed: ${some.join(" ")}`);
-    for (const red of count.red ?? []) console.log(`not ok: ${red}`);
-    if (failed > 0 && !count.red?.length) console.log(said.join("\n"));
-  }
+  const lane = async () => {
+    while (ran < tests.length && failed === 0 && Date.now() < until) {
+      const some = together(tests.slice(ran), ms);
+      ran += some.length;
+      const count = await runTests(some);
+      passed += count.passed;
+      failed += count.failed;
+    }
+  };
+  await Promise.all(Array.from({ length: availableParallelism() }, lane));
   const left = tests.length - ran;
   console.log(
     `${ran} of ${tests.length} test files that what has changed can reach${left > 0 ? "; the others: npm run ok" : ""}`,
   );
   console.log(`${passed} passed, ${failed} failed`);
   process.exitCode = failed === 0 ? 0 : 1;
+}
+
+async function runTests(tests: readonly string[]): Promise<Count> {
+  const child = Bun.spawn([...inOwnNetwork(), process.execPath, ...bunTest(tests, 1)], {
+    ...{ cwd: HOME, stdout: "pipe", stderr: "pipe" },
+  });
+  const said = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+  const count = countTests(said.join("\n"), await child.exited);
+  console.log(`${count.passed} passed: ${tests.join(" ")}`);
+  for (const red of count.red ?? []) console.log(`not ok: ${red}`);
+  if (count.failed > 0 && !count.red?.length) console.log(said.join("\n"));
+  return count;
 }
 
 /** The first of them, as many as fit. */
