@@ -169,31 +169,33 @@ export class Cluster {
     }
   }
 
-  /** kubectl on the first control plane node, as its admin. */
+  /**
+   * kubectl on the first control plane node, as its admin. On a busy machine the balancer may cut a connection: it takes
+   * an API server for dead that is late.
+   */
   async kubectl(...args: string[]): Promise<string> {
-    return await this.controlPlanes[0]!.must(["kubectl", ...args], {
-      env: { KUBECONFIG: "/etc/kubernetes/admin.conf" },
-    });
+    return await this.kubectlReading(args);
   }
 
-  /**
-   * YAML; nothing where there is no object in it. On a busy machine the balancer may cut a connection: it takes an API
-   * server for dead that is late.
-   */
+  /** YAML; nothing where there is no object in it. */
   async apply(yaml: string) {
-    if (!yaml.includes("kind:")) return;
+    if (yaml.includes("kind:")) await this.kubectlReading(["apply", "-f", "-"], yaml);
+  }
+
+  private async kubectlReading(args: string[], input?: string): Promise<string> {
     const env = { KUBECONFIG: "/etc/kubernetes/admin.conf" };
-    const command = ["kubectl", "apply", "-f", "-"];
-    const isApplied = async () => {
-      const { exitCode, stderr } = await this.controlPlanes[0]!.run(command, { env, input: yaml });
+    const options = { env, ...(input === undefined ? {} : { input }) };
+    let said = "";
+    const isDone = async () => {
+      const { exitCode, stdout, stderr } = await this.controlPlanes[0]!.run(["kubectl", ...args], options);
+      said = stdout;
       if (exitCode === 0) return true;
       if (/EOF|connection re(fused|set)|TLS handshake timeout/.test(stderr)) return false;
-      throw new Error(`kubectl apply: ${stderr.trim()}`);
+      throw new Error(`kubectl ${args.join(" ")}: ${stderr.trim()}`);
     };
-    await waitFor("kubectl apply", isApplied, {
-      seconds: 60,
-      hint: "kubectl get --raw /readyz, with --keep",
-    });
+    const hint = "kubectl get --raw /readyz, with --keep";
+    await waitFor(`kubectl ${args[0]}`, isDone, { seconds: 180, hint });
+    return said;
   }
 
   async saveLogs() {
