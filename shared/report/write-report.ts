@@ -69,6 +69,9 @@ export function controlPlanesOf(known: PartialFacts | undefined): string[] {
   return (known?.cluster?.nodes ?? []).flatMap(({ name, controlPlane }) => (controlPlane ? [name] : []));
 }
 
+/** As RUNBOOK.md and a plan call it, on that machine and on this node. */
+const LOGS = "logs.d";
+
 /**
  * Lines for a machine that reaches all nodes: each leads to that node, and not where another one has said
  * that it is.
@@ -77,16 +80,16 @@ function printHowToBring(others: readonly KnownNode[], here: KnownNode, known: I
   say(
     `no transcripts from ${listed(others.map(({ name }) => name))}. To bring them, where you can reach all nodes:`,
   );
-  answer("mkdir -p -m 700 logs");
+  answer(`mkdir -p -m 700 ${LOGS}`);
   for (const node of others.slice(0, FEW)) {
     const { address, why } = addressToType(node, known);
     if (why) say(`${node.name}: you know its address: ${why}`);
-    answer(shell`ssh root@${address} ${PACK_RUNS} > logs/${node.name}.tar`);
+    answer(shell`ssh root@${address} ${PACK_RUNS} > ${LOGS}/${node.name}.tar`);
   }
   if (others.length > FEW)
     say(
       `and the same for ${others.length - FEW} more nodes; or by the playbook: scripts/fleet.yaml --tags report`,
     );
-  answer(shell`scp -p logs/*.tar root@${addressToType(here, known).address}:${typed(".")}/`);
-  say(`then: ${again({ logs: "." })}`);
+  answer(shell`scp -pr ${LOGS} root@${addressToType(here, known).address}:${typed(".")}/`);
+  say(`then: ${again({ logs: LOGS })}`);
 }

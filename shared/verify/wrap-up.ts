@@ -16,7 +16,7 @@ import { attemptLater, Fail } from "../fail.ts";
 import { exists, list, stat } from "../files/files.ts";
 import { backupState } from "../hand-over/backup-mark.ts";
 import type { Node } from "../node/node.ts";
-import { rescuedEtcd, rescueFolders } from "../node/rescue-folder.ts";
+import { rescuedEtcd, rescueFolders, runsIn } from "../node/rescue-folder.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { oldSaKeys } from "../pki/sa-keys.ts";
@@ -112,19 +112,26 @@ const KINDS: [RegExp, string][] = [
   [/\/manifests\/[^/]+\.yaml$/, "manifests"],
 ];
 
-/** What on this node was written since the repair began, by its files' times. */
+/** What on this node was written since the repair began, by its files' times; the last run's record is closed at its end. */
 function fileChanges({ asideDir, earlier }: ControlPlaneNode, { rescue }: Repair): string[] {
   const aside = earlier ? `${earlier.rescue.dir}/aside` : asideDir;
-  const written = filesBelow("/etc/kubernetes").filter((path) => (stat(path)?.modified ?? 0) >= rescue.made);
-  const counts = KINDS.map(([pattern, name]) => ({
-    name,
-    count: written.filter((path) => pattern.test(path)).length,
-  }));
+  const time = (path: string) => stat(path)?.modified ?? new Date(0);
+  const written = filesBelow("/etc/kubernetes").filter((path) => time(path) >= rescue.made);
+  const lastRun = Math.max(...filesBelow(runsIn(rescue)).map((path) => time(path).getTime()));
+  const isOthers = (path: string) => Number.isFinite(lastRun) && time(path).getTime() > lastRun;
+  const others = countsOf(written.filter(isOthers)).filter(({ count }) => count > 0);
+  const counted = (counts: ReturnType<typeof countsOf>) =>
+    counts.map(({ name, count }) => `${count} ${name}`).join(", ");
   const moved = filesBelow(aside);
   return [
-    `on this node since ${rescue.made.toISOString().slice(0, 16).replace("T", " ")} UTC, in /etc/kubernetes: ${counts.map(({ name, count }) => `${count} ${name}`).join(", ")}`,
+    `on this node since ${rescue.made.toISOString().slice(0, 16).replace("T", " ")} UTC, in /etc/kubernetes: ${counted(countsOf(written.filter((path) => !isOthers(path))))}`,
+    ...(others.length > 0 ? [`written by others since the last run: ${counted(others)}`] : []),
     ...(moved.length > 0 ? [`moved aside, not deleted: ${moved.length} files, in ${aside}`] : []),
   ];
+}
+
+function countsOf(paths: readonly string[]) {
+  return KINDS.map(([pattern, name]) => ({ name, count: paths.filter((path) => pattern.test(path)).length }));
 }
 
 function filesBelow(folder: string): string[] {

@@ -57,9 +57,10 @@ test("report writes one page, names the nodes that brought nothing, and prints t
   ])
     expect(page).toContain(said);
   expect(stderr).toContain("3 runs: 1 on m1; 2 by the words of w1\n");
-  expect(stdout).toMatch(/^ssh root@\S+ 'cd \/root && find .*' > logs\/w2\.tar$/m);
-  expect(stdout).not.toContain("logs/w1.tar");
-  expect(stderr).toContain("  then: ./bunw scripts/report.ts report.html --logs .\n");
+  expect(stdout).toMatch(/^ssh root@\S+ 'cd \/root && find .*' > logs\.d\/w2\.tar$/m);
+  expect(stdout).not.toContain("w1.tar");
+  expect(stdout).toMatch(/^scp -pr logs\.d root@\S+:\S+\/$/m);
+  expect(stderr).toContain("  then: ./bunw scripts/report.ts report.html --logs logs.d\n");
   expect(stderr).toEndWith("hint: ./bunw scripts/05-verify.ts says what repairs each\n");
   expect(secretsIn([page], node.root)).toEqual([]);
 });
