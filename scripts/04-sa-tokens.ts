@@ -155,7 +155,7 @@ async function proveTokens({ api }: Scene): Promise<Fail | undefined> {
   const user = await tokens.reviewNewToken(api);
   if (user) return void say(`a new token: accepted as ${user}`);
   return new Fail("The API does not accept the token that it has just signed", {
-    hint: "sa.key differs between control plane nodes: compare their sa.pub with sha256sum",
+    hint: "compare sa.pub of all control plane nodes with sha256sum: sa.key differs between them",
   });
 }
 

@@ -62,7 +62,7 @@ async function pack(values: Values) {
     values.out ?? `kube-pki-${ca.replace("sha256:", "").slice(0, 8)}-${day(new Date())}.age`;
   if (exists(typed(out)) && !values.force)
     throw new Fail(`"${out}" is there already`, {
-      hint: "--out names another file, --force overwrites it",
+      hint: "name another file with --out, or overwrite it with --force",
     });
   refuseUnwritable([dirname(BACKUP_MARK)]);
   if (exists(typed(out))) forGood("bundle", { FILE: out });

@@ -63,7 +63,9 @@ function formOf(file: string | undefined): (plan: Plan) => string {
   const form = FORMS[/\.(\w+)$/.exec(file ?? ".md")?.[1] ?? ""];
   if (form) return form;
   const endings = Object.keys(FORMS).map((ending) => `.${ending}`);
-  throw new Fail(`"${file}" is no name for a plan`, { hint: `it ends in ${endings.join(" or ")}` });
+  throw new Fail(`"${file}" is no name for a plan`, {
+    hint: `give a name that ends in ${endings.join(" or ")}`,
+  });
 }
 
 function refuseWorker({ role, node: name, verdict }: Assessment, { node }: Looked) {

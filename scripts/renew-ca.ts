@@ -49,7 +49,7 @@ function chosen({ only }: Values): renewal.CaName[] {
   const unknown = only.filter((name) => !renewal.CA_NAMES.some((one) => one === name));
   if (unknown.length > 0)
     throw new Fail(`No CA is called "${unknown.join('", "')}"`, {
-      hint: `their names are ${renewal.CA_NAMES.join(", ")}`,
+      hint: `use one of these names: ${renewal.CA_NAMES.join(", ")}`,
     });
   return renewal.CA_NAMES.filter((name) => only.length === 0 || only.includes(name));
 }
@@ -86,7 +86,8 @@ function refuseSilent(cp: ControlPlaneNode) {
   if (!endedAt) return;
   const end = day(endedAt);
   throw new Refused(`The CA that the kubelets trust has expired (${end}): they are silent since`, {
-    hint: "nothing was changed. ./bunw scripts/00-assess.ts, then parts 0 to 5: nothing is evicted",
+    unchanged: true,
+    hint: "./bunw scripts/00-assess.ts, then parts 0 to 5: nothing is evicted",
   });
 }
 

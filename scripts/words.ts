@@ -17,7 +17,8 @@ async function main() {
   const unsaid = back.filter((value) => !said.includes(value));
   if (unsaid.length > 0)
     throw new Fail(`Nothing is kept of "${unsaid.join('", "')}"`, {
-      hint: `nothing was changed. Kept here: ${said.length > 0 ? listed(said) : "nothing"}`,
+      unchanged: true,
+      hint: `take back one that is kept here: ${said.length > 0 ? listed(said) : "nothing"}`,
     });
   endWords(({ value }) => back.includes(value), "you take it back");
   const words = wordsHere();

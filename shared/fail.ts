@@ -1,15 +1,25 @@
+interface FailOptions {
+  /** Begins with a verb, or is one command: test/repo/hints.test.ts. */
+  hint: string;
+  unchanged?: boolean;
+  cause?: unknown;
+}
+
 /**
  * The one error for the operator: what failed, with the values in quotes, and the operator's next command.
  * Any other error that escapes a script is a bug and keeps its stack trace.
  */
 export class Fail extends Error {
   readonly hint: string;
+  /** The screen says behind the message that nothing was changed. */
+  readonly unchanged: boolean;
   /** What the script ends with. */
   readonly exitCode: number;
 
-  constructor(message: string, options: { hint: string; cause?: unknown; exitCode?: number }) {
+  constructor(message: string, options: FailOptions & { exitCode?: number }) {
     super(message, { cause: options.cause });
     this.hint = options.hint;
+    this.unchanged = options.unchanged ?? false;
     this.exitCode = options.exitCode ?? 1;
   }
 }
@@ -19,7 +29,7 @@ export class Fail extends Error {
  * run it again does not help. Exit code 3.
  */
 export class Refused extends Fail {
-  constructor(message: string, options: { hint: string; cause?: unknown }) {
+  constructor(message: string, options: FailOptions) {
     super(message, { ...options, exitCode: 3 });
   }
 }

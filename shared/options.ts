@@ -28,7 +28,7 @@ export function parseWords<T extends ParseArgsConfig>(config: T): Parsed<T> {
   const fault = faultOf(config);
   if (fault)
     throw new Fail(fault.what, {
-      hint: `${fault.meant ? `did you mean ${fault.meant}? ` : ""}${thisScript()} --help`,
+      hint: `${fault.meant ? `type ${fault.meant}, or see ` : ""}${thisScript()} --help`,
     });
   const parsed = parseArgs(config);
   const values = parsed.values as Record<string, unknown>;

@@ -29,7 +29,7 @@ export function ask(prompt: string): string {
   });
   if (exitCode === 130)
     throw new Fail("Stopped at the question for the passphrase", {
-      hint: "nothing was written; run it again",
+      hint: "run it again; nothing was written",
     });
   if (exitCode !== 0) throw noTerminal();
   return stdout.toString();

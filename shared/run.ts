@@ -41,11 +41,12 @@ export async function run(main: () => Promise<unknown>) {
     await main();
   } catch (err) {
     if (err instanceof FullAnswer) return answer(err.message);
-    if (err instanceof Fail) show(err.message, err.hint, unfinishedActions());
+    if (err instanceof Fail)
+      show(`${err.message}${err.unchanged ? UNCHANGED : ""}`, err.hint, unfinishedActions());
     else if (err instanceof ProcessOutput)
       show(
         `A program that this step called exited ${err.exitCode}: ${lastLine(err)}`,
-        "repair the cause, then run this script again: it skips finished steps",
+        "repair the cause, then run the same line again: it skips finished steps",
         unfinishedActions(),
       );
     else tell(Bun.inspect(err));
@@ -57,7 +58,7 @@ export async function run(main: () => Promise<unknown>) {
 function refuseNoNumber(patience: string | undefined) {
   if (!patience || Number(patience) >= 0) return;
   throw new Fail(`KUBE_PKI_REPAIR_PATIENCE is "${patience}", and has to be a number`, {
-    hint: "3: each wait is three times as long; 1, or unset: as it is",
+    hint: "give a number: with 3 each wait is three times as long",
   });
 }
 
@@ -185,6 +186,8 @@ export async function act(line: string, action: () => Promise<unknown> | unknown
   told({ what: "act", line: plainLine(line) });
   say(line);
 }
+
+const UNCHANGED = ". Nothing was changed";
 
 /** Shows what the script leaves half done on this node, what stopped it, and what to do. */
 export function show(message: string, hint: string, left: readonly string[] = []) {

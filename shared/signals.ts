@@ -11,7 +11,7 @@ type Signal = (typeof SIGNALS)[number];
 /** The exit code of a script that a signal ended. */
 const BY_SIGNAL = 130;
 
-export const RUN_AGAIN = "what was written is whole. Run the same command again: finished steps are skipped";
+export const RUN_AGAIN = "run the same line again: what was written is whole, and finished steps are skipped";
 
 /** What a signal does now; undefined: nobody has called `onSignal`, and the system ends the process. */
 let action: ((signal: Signal) => void) | undefined;
@@ -19,7 +19,7 @@ let action: ((signal: Signal) => void) | undefined;
 /** The signal that has come and was not obeyed yet. */
 let pending: Signal | undefined;
 
-const BACK = "what was here before is back. Run the same command again";
+const BACK = "run the same line again: the old files are back";
 
 /** What is said of it. */
 let hintOfPending = BACK;

@@ -29,12 +29,15 @@ export async function adminClient(facts: ClusterFacts, server = localServer(fact
   const own = admin || isElsewhere(facts) ? await superUser(facts, server) : undefined;
   if (own) return own;
   if (!admin)
-    throw new Fail(`There is no ${ADMIN_CONF}`, { hint: "part 2 first: ./bunw scripts/02-control-plane.ts" });
+    throw new Fail(`There is no ${ADMIN_CONF}`, {
+      hint: "run part 2 first: ./bunw scripts/02-control-plane.ts",
+    });
   const key = keyPath(certRow("ca"), facts.certificatesDir);
   throw new Refused(
     `${ADMIN_CONF} signs in by ${admin.signsInBy}, and "${key}" is not here to sign a certificate for this kit`,
     {
-      hint: "nothing was changed. Put it here for the time of the repair, then run this again",
+      unchanged: true,
+      hint: "put it here for the time of the repair, then run the same line again",
     },
   );
 }
@@ -107,7 +110,8 @@ export async function ownApiReady(
   throw changed || !isOurs
     ? fail
     : new Refused(`kube-apiserver runs here, its files are sound, and it is not ready: ${fail.message}`, {
-        hint: "nothing was changed. What lacks: kubectl --kubeconfig /etc/kubernetes/admin.conf get --raw '/readyz?verbose'; crictl logs ID. Then this again",
+        unchanged: true,
+        hint: "see what is missing: kubectl --kubeconfig /etc/kubernetes/admin.conf get --raw '/readyz?verbose'; crictl logs ID. Then run the same line again",
       });
 }
 
@@ -117,7 +121,7 @@ export async function ownApiReady(
  */
 export async function sayEndpointReady(facts: ClusterFacts) {
   const api = await adminClient(facts, clusterServer(facts));
-  const hint = "does the load balancer run, and does the name resolve on this node?";
+  const hint = "check that the load balancer runs, and that the name resolves on this node";
   const late = await failOf(() => apiReady(api, { seconds: 20, hint }));
   say(late ? `warning: ${late.message}; ${hint}` : `${api.server}: ready`);
   const isAway = late && readKubeconfig(ADMIN_CONF)!.server === api.server;

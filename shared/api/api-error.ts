@@ -8,13 +8,13 @@ import { quoteUntrusted } from "../plain.ts";
 
 /** The hint where the API server answers, and is in trouble; and the one where it does not answer. */
 export const IS_IT_WELL =
-  "is the API server well? kubectl get --raw '/readyz?verbose'. Then run this script again: what is done stays done";
+  "see whether the API server is well: kubectl get --raw '/readyz?verbose'. Then run the same line again: what is done stays done";
 export const NO_ANSWER_HINT =
-  "crictl ps -a --name kube-apiserver; crictl logs ID. Then run this script again: what is done stays done";
+  "crictl ps -a --name kube-apiserver; crictl logs ID. Then run the same line again: what is done stays done";
 
 const FAILED_CALL = /failed calling webhook "([^"]+)"/;
 const DEAF_HINT =
-  "this webhook does not answer: do its pods run? kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations. To go on unchecked (its failurePolicy: Ignore) is your decision. Then run this script again";
+  "see whether the pods of this webhook run, which does not answer: kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations. To go on unchecked (its failurePolicy: Ignore) is your decision. Then run the same line again";
 
 /**
  * The API answered, and refused. `status` is the HTTP status, `message` the API's own sentence, as one short
@@ -90,7 +90,7 @@ export function parsed(text: string, server: string): unknown {
     return JSON.parse(text);
   } catch (cause) {
     throw new Fail(`${server} did not answer with JSON: "${quoteUntrusted(text.slice(0, 100))}"`, {
-      hint: "is it the API server (curl -k SERVER/version), or does something else listen there?",
+      hint: "see whether the API server or something else listens there: curl -k SERVER/version",
       cause,
     });
   }

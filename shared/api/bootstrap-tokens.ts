@@ -153,7 +153,7 @@ async function refuseAutoApproval(api: KubeApi, user: string) {
   throw new Fail(
     `A rule of this cluster approves every node's certificate for the holder of any bootstrap token ("${user}")`,
     {
-      hint: "kubectl get clusterrolebindings -o wide | grep nodeclient: remove the group system:bootstrappers or system:authenticated from that binding until close is done; then run this again",
+      hint: "kubectl get clusterrolebindings -o wide | grep nodeclient: remove the group system:bootstrappers or system:authenticated from that binding until close is done; then run the same line again",
     },
   );
 }

@@ -66,7 +66,7 @@ export async function ensureAdmins({ facts }: { facts: ClusterFacts }, api: Kube
       throw new Fail(
         "admin.conf has no rights, and ca.key is not here to sign a certificate for a user that has",
         {
-          hint: "put ca.key here for the time of the repair, then run this again",
+          hint: "put ca.key here for the time of the repair, then run the same line again",
         },
       );
     await ensureBindings(own, rows);

@@ -115,11 +115,11 @@ function seconds(date: Date): number {
 export function refuseMetricsPlace(path: string) {
   if (!path.endsWith(".prom"))
     throw new Fail(`node_exporter reads only files that end in .prom, not "${path}"`, {
-      hint: `--metrics ${path}.prom`,
+      hint: `give a name that ends in .prom: --metrics ${path}.prom`,
     });
   if (stat(dirname(path))?.kind !== "dir")
     throw new Fail(`There is no folder "${dirname(path)}"`, {
-      hint: "the one that node_exporter reads: ps -C node_exporter -o args shows --collector.textfile.directory",
+      hint: "give the folder that node_exporter reads: ps -C node_exporter -o args shows --collector.textfile.directory",
     });
 }
 

@@ -137,7 +137,7 @@ export function hintOf(checks: readonly Check[]): string | undefined {
   if (failed.length === 0) return undefined;
   return failed.some(({ mend }) => PART.test(mend ?? ""))
     ? `${command("00-assess")} on that node says which part repairs it`
-    : "type what repairs each, then run this again";
+    : "type what repairs each, then run the same line again";
 }
 
 /** What every `--output json` of a list of checks has. */

@@ -65,7 +65,9 @@ export function storedApi(data: EtcdData): ApiReader {
     get: async <T>(path: string): Promise<T> => {
       const found = await find<T>(path);
       if (found) return found;
-      throw new Fail(`etcd's data has no "${path}"`, { hint: "it was deleted meanwhile: run this again" });
+      throw new Fail(`etcd's data has no "${path}"`, {
+        hint: "run the same line again: it was deleted meanwhile",
+      });
     },
     list: <T>(path: string) => Array.fromAsync(items<T>(path)),
   };

@@ -99,7 +99,7 @@ function choose({ named, candidates, node }: Choice): EtcdPlace {
   throw new Fail(
     `etcd's data is not in "${named[0]!.dir}" (${named[0]!.by}), but there is some in "${only.dir}"`,
     {
-      hint: `is a disk not mounted? ${shell`findmnt ${named[0]!.dir}`}; systemctl list-units --type mount --failed. If "${only.dir}" is this cluster's: ${again({ "etcd-data": only.dir })}`,
+      hint: `see whether a disk is not mounted: ${shell`findmnt ${named[0]!.dir}`}; systemctl list-units --type mount --failed. If "${only.dir}" is this cluster's: ${again({ "etcd-data": only.dir })}`,
     },
   );
 }

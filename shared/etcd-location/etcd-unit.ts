@@ -76,7 +76,7 @@ export function isUnitHere({ path, dataDir, by }: EtcdUnit): string {
   return `etcd runs on this node as a systemd unit (${path}, data in ${dataDir})${by ? `, as ${by} sets it up` : ""}: this kit repairs etcd only as the static pod that kubeadm makes`;
 }
 
-export const UNIT_BY_HAND = `nothing was changed. ./bunw scripts/00-assess.ts says what is lost here, what is well, and what to do by hand; RUNBOOK-MORE "If etcd is a unit of this node"`;
+export const UNIT_BY_HAND = `./bunw scripts/00-assess.ts says what is lost here, what is well, and what to do by hand; RUNBOOK-MORE "If etcd is a unit of this node"`;
 
 /**
  * kubespray's kubelet unit reads kubelet.env; KubeKey has a folder for its scripts, and since version 4 one

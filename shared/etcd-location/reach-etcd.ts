@@ -132,9 +132,10 @@ export function gatewayTrouble(pod: EtcdPod, path: string): Refused | undefined 
     ? "has no JSON gateway"
     : "has its JSON gateway at a URL without TLS: nothing proves who answers there";
   return new Refused(`etcd ${why} (${flag}), and this kit asks etcd through it`, {
+    unchanged: true,
     hint:
-      `nothing was changed. In ${path} ${isOff ? "take that flag out" : "make it an https: URL"}; its kubelet restarts etcd, and the API is away for some ` +
-      "seconds. See that kubectl answers, then this again. Put the flag back when 05-verify is well",
+      `${isOff ? "remove that flag from" : "make it an https: URL in"} ${path}; its kubelet restarts etcd, and the API is away for some ` +
+      "seconds. Wait until kubectl answers, then run the same line again. Put the flag back when 05-verify is well",
   });
 }
 

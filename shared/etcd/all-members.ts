@@ -39,7 +39,7 @@ export async function proveMembers(
     const status = await answerOf(peer, () => theirs.status());
     if (status.clusterId !== clusterId) {
       throw new Fail(`etcd on ${name} is another cluster: "${status.clusterId}", here "${clusterId}"`, {
-        hint: `it was started without its data. On ${name}: mv /etc/kubernetes/manifests/etcd.yaml /root/, then RUNBOOK-MORE "If a member has no data"`,
+        hint: `type on ${name}, which was started without its data: mv /etc/kubernetes/manifests/etcd.yaml /root/, then RUNBOOK-MORE "If a member has no data"`,
       });
     }
     if (status.isLearner) sayLearner(peer, facts);
@@ -78,7 +78,7 @@ async function proveSameKeys(own: EtcdClient, voting: ReadonlyMap<Peer, EtcdClie
   const names = [...voting.keys()].map(({ name }) => name);
   await waitFor(`etcd on ${listed(names)} and here to have compacted to the same revision`, compare, {
     seconds: 60,
-    hint: "run this script again: the API server compacts every five minutes",
+    hint: "run the same line again: the API server compacts every five minutes",
   });
   for (const name of names) {
     if (!same.get(name))
@@ -102,7 +102,7 @@ async function caughtUp(name: string, theirs: EtcdClient, revision: number) {
   await waitFor(`etcd on ${name} to catch up with revision ${revision}`, isThere, {
     seconds: 120,
     progress: () => seen,
-    hint: shell`crictl logs of etcd on ${name}; then run this script again`,
+    hint: shell`crictl logs of etcd on ${name}; then run the same line again`,
   });
 }
 
@@ -125,7 +125,8 @@ export function refuseLiving(
   const strangers = [...(by["another's"] ?? []), ...(by["no certificate"] ?? [])];
   if (alive)
     throw new Refused(`${alive.name} is not lost: its etcd answers at ${alive.host}:${alive.port}`, {
-      hint: `nothing was changed. R${repair([alive]).slice(1)}`,
+      unchanged: true,
+      hint: repair([alive]),
     });
   askAboutStrangers(strangers, cp, {
     lostOn,

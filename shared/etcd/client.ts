@@ -39,7 +39,8 @@ const REQUEST_TIMEOUT = 10_000;
 /** The same where etcd reads its whole database for the answer: 8 GB, at 50 MB/s, take 160 s. */
 const WHOLE_TIMEOUT = 600_000;
 
-const HINT = "crictl ps -a --name etcd; crictl logs ID. Then run this script again: what is done stays done";
+const HINT =
+  "crictl ps -a --name etcd; crictl logs ID. Then run the same line again: what is done stays done";
 
 /** Keys per request when all keys are listed. */
 const PAGE = 10_000;

@@ -152,7 +152,7 @@ async function uidOf(
 function differs(what: string): OtherEtcd {
   return new OtherEtcd(`etcd answers, but it is not the one from before: ${what}`, {
     hint:
-      "nothing was written to it. Move its manifest out again (mv /etc/kubernetes/manifests/etcd.yaml /root/), compare its --data-dir with the " +
+      "move its manifest out again; nothing was written to it (mv /etc/kubernetes/manifests/etcd.yaml /root/), compare its --data-dir with the " +
       'folder that step 1.1 read, then RUNBOOK-MORE "If etcd comes up empty"',
   });
 }

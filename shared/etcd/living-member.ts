@@ -41,7 +41,8 @@ export async function refuseLivingNode(node: Node, { host, lost, etcdData }: Sai
   refuseOtherEtcd({ node, dataDir: place.dir });
   if (lost !== undefined && lost !== node.name)
     throw new Refused(`This is "${node.name}", not "${lost}"`, {
-      hint: "nothing was changed. --lost takes the name of the node on which it is typed: is this the right machine?",
+      unchanged: true,
+      hint: "check that this is the right machine: --lost takes the name of the node on which it is typed",
     });
   if (lost === undefined) refuseNoControlPlane(node, place.dir, all);
   refuseOtherMachine(node, host);
@@ -66,7 +67,8 @@ function refuseNoControlPlane(node: Node, dataDir: string, all: readonly Contain
 export function refuseOtherMachine({ addresses }: Pick<Node, "addresses">, host: string) {
   if (addresses.map(canonicalIp).includes(canonicalIp(host))) return;
   throw new Refused(`"${host}" is no address of this machine (${addresses.join(", ")})`, {
-    hint: "nothing was changed. The line is for the machine with that address: log in there. If this is that machine, and it has another address now: --address with that one",
+    unchanged: true,
+    hint: "log in to the machine with that address: the line is for it. If this is that machine, and it has another address now: --address with that one",
   });
 }
 
@@ -103,8 +105,9 @@ function refuseRunning({ name }: Node, running: readonly Container[]) {
   throw new Refused(
     `"${name}" is not lost: ${names.join(" and ")} ${names.length > 1 ? "run" : "runs"} here`,
     {
+      unchanged: true,
       hint:
-        "nothing was changed. What this node needs says ./bunw scripts/00-assess.ts. " +
+        "see what this node needs: ./bunw scripts/00-assess.ts. " +
         `If it is to join anew all the same: here systemctl stop kubelet; ${shell`crictl stop ${ids}`}; ${leaveOutFirst(name)}`,
     },
   );
@@ -129,7 +132,8 @@ async function refuseMember(node: Node, { data, dir, lost }: Left) {
   const lists = answers.find(({ isListed }) => isListed);
   if (lists)
     throw new Refused(`"${node.name}" is a member of etcd: ${lists.name} lists it`, {
-      hint: `nothing was changed. What this node needs says ./bunw scripts/00-assess.ts. If its data is to be given up: ${leaveOutFirst(node.name)}`,
+      unchanged: true,
+      hint: `see what this node needs: ./bunw scripts/00-assess.ts. If its data is to be given up: ${leaveOutFirst(node.name)}`,
     });
   if (answers[0])
     return say(
@@ -140,14 +144,15 @@ async function refuseMember(node: Node, { data, dir, lost }: Left) {
   throw new Refused(
     `etcd's data is here, in "${dir}", and nothing proves that etcd goes on without this member`,
     {
+      unchanged: true,
       hint:
-        "nothing was changed. What this node needs says ./bunw scripts/00-assess.ts. " +
+        "see what this node needs: ./bunw scripts/00-assess.ts. " +
         `If ${command("02-control-plane", { lost: [node.name] })} has taken it out, on another control plane node: ${again({ lost: node.name })}`,
     },
   );
 }
 
-const ASK_HINT = "Ctrl-C ends it: nothing was changed";
+const ASK_HINT = "end it with Ctrl-C: nothing was changed";
 
 /**
  * Other members of the same etcd that answer, with the certificates on this disk, and whether this node's

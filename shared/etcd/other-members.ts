@@ -74,7 +74,7 @@ export function refuseNeverStarted(members: readonly Voter[], silent: readonly P
   throw new Fail(
     `etcd runs here, and cannot answer: ${quorum.words} have to run, and ${names} never started`,
     {
-      hint: `a join was cut off there. Start etcd there by hand, with certificates of the etcd CA that is here. ${BEGINS_ANEW}`,
+      hint: `start etcd there by hand, where a join was cut off, with certificates of the etcd CA that is here. ${BEGINS_ANEW}`,
     },
   );
 }
@@ -129,7 +129,7 @@ export async function refuseLearner(
     "This node's etcd has no vote, and answers no client: its join was cut off before etcd promoted it",
     {
       hint:
-        `on a control plane node that is repaired: ${promotion({ id: data.memberId }, facts)}; then this script again here. ` +
+        `type on a control plane node that is repaired: ${promotion({ id: data.memberId }, facts)}; then run the same line here again. ` +
         `Or stop its kubelet and its etcd, take it out there with ${out}, and RUNBOOK-MORE "The same machine comes back"`,
     },
   );
@@ -223,8 +223,9 @@ export function askAboutStrangers(
   throw new Refused(
     `What answers at ${[...new Set(open.map(at))].join(", ")} may be ${what} of ${peerNames(open)}, and nothing here proves it: ${matters}`,
     {
+      unchanged: true,
       hint:
-        `nothing was changed. It shows ${[...new Set(open.map(shownKey))].join(", ")}; ${own}. Look at ${peerNames(open)}. If ${what} runs there: ${honest}. ` +
+        `look at ${peerNames(open)}. It shows ${[...new Set(open.map(shownKey))].join(", ")}; ${own}. If ${what} runs there: ${honest}. ` +
         `If not, or if that machine is off, somebody else has that address: ${word}. If it is ${peerNames(open)}'s ${what} all the same, ${wrong}`,
     },
   );

@@ -36,12 +36,13 @@ export function refuseNoMember({ data, node: { addresses, name } }: ControlPlane
   const here = addresses.join(", ");
   if (memberName(own) === name)
     throw new Refused(`etcd's member "${name}" is at ${own.peerURLs}, and this machine has ${here}`, {
-      hint: `nothing was changed. Has that network other addresses? ${command("move --moved OLD=NEW")}. Is an address only away? When ip addr shows it, run this script again`,
+      unchanged: true,
+      hint: `type, if that network has other addresses: ${command("move --moved OLD=NEW")}. If an address is only away: when ip addr shows it, run the same line again`,
     });
   throw new Refused(
     `etcd's data is of no member at this machine's addresses (${here}), but of "${memberName(own)}"`,
     {
-      hint: `its members are ${members.map((member) => `"${memberName(member)}" ${member.peerURLs}`).join(", ")}: run this on one of them`,
+      hint: `run this on one of its members: ${members.map((member) => `"${memberName(member)}" ${member.peerURLs}`).join(", ")}`,
     },
   );
 }
@@ -99,7 +100,7 @@ function seen(peers: readonly Peer[], silent: readonly Peer[]): Pick<EtcdSeen, "
   return { peers: nodes(peers), silent: nodes(silent) };
 }
 
-const PART_1_FIRST = "part 1 first: ./bunw scripts/01-etcd.ts";
+const PART_1_FIRST = "run part 1 first: ./bunw scripts/01-etcd.ts";
 
 /**
  * Step 2.1: it is the one from before, and so is each other member but those that are away, and the lost
@@ -179,12 +180,13 @@ async function refuseSignsOfLife(
     });
     return (renews !== undefined || answers.length > 0) && { renews, answers };
   };
-  const options = { seconds: RENEWS, hint: "it ends by itself" };
+  const options = { seconds: RENEWS, hint: "wait: it ends by itself" };
   const seen = await undefinedOnTimeout(waitFor(`a sign of life of ${peerNames(nodes)}`, sign, options));
   if (!seen) return;
   refuseLiving(seen.answers, said, cp);
   throw new Refused(`${seen.renews} is not lost: its kubelet renews its Lease`, {
-    hint: `nothing was changed. Shall it go all the same? First, there: systemctl stop kubelet. Else: ${again({}, { of: "02-control-plane", less: [seen.renews!] })}`,
+    unchanged: true,
+    hint: `type without it: ${again({}, { of: "02-control-plane", less: [seen.renews!] })}. If it shall go all the same, first there: systemctl stop kubelet`,
   });
 }
 

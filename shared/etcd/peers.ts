@@ -299,7 +299,7 @@ export function refuseWhereOthersLive(
     `etcd ${runs} on ${peerNames(open)}, which may still have ${keys}: with keys of their own, control plane nodes refuse each other`,
     {
       hint:
-        `if one has them: there ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +
+        `type on one that has them: ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +
         `If they are lost on all of these nodes as well: ${again({ "lost-on": running.map(({ name }) => name) }, { of: "01-etcd" })}`,
     },
   );

@@ -60,7 +60,7 @@ export async function startRelay(way: { from: string; to: string; port: number }
   } catch (cause) {
     await end();
     throw new Fail(`Cannot listen on ${way.from}:${way.port}: ${(cause as Error).message}`, {
-      hint: shell`does another program have that port? ss -ltnp sport = :${String(way.port)}`,
+      hint: shell`see whether another program has that port: ss -ltnp sport = :${String(way.port)}`,
       cause,
     });
   }
@@ -91,6 +91,6 @@ async function ip(words: readonly string[]) {
   const { exitCode, stderr } = await $({ quiet: true, nothrow: true })`ip ${words}`;
   if (exitCode === 0) return;
   throw new Fail(`ip ${words.join(" ")} exited ${exitCode}: ${stderr.trim()}`, {
-    hint: "is this root? ip addr show dev lo",
+    hint: "run this as root; see the addresses: ip addr show dev lo",
   });
 }

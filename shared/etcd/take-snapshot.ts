@@ -9,7 +9,7 @@ import { quoteUntrusted } from "../plain.ts";
 import type { EtcdClient } from "./client.ts";
 
 const SUM = 32;
-const HINT = "is etcd well? ./bunw scripts/05-verify.ts. Then this again";
+const HINT = "see whether etcd is well: ./bunw scripts/05-verify.ts. Then run the same line again";
 
 /** In pieces, never all of it. Errors: Fail where etcd ends it, or where its sum is not that of its content. */
 export async function* snapshotOfEtcd(client: EtcdClient): AsyncGenerator<Uint8Array> {

@@ -190,7 +190,7 @@ export function standIn<P extends Pick<Peer, "id" | "name" | "host" | "servedPem
   throw new Refused(
     `None of the old addresses of ${running.map(({ name }) => name).join(", ")} can stand for its machine`,
     {
-      hint: "each is another machine's now, or its etcd's certificate does not have it: then part 1 there first",
+      hint: "see whose each address is now. If it is right, and only missing in the certificate of its etcd: part 1 there first",
     },
   );
 }

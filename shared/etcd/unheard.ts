@@ -40,7 +40,7 @@ export async function etcdLives(cp: ControlPlaneNode): Promise<boolean> {
 
 /** Step 1.5 issues it, and etcd need not restart for that. */
 const NO_CLIENT = new Fail("its client certificate is not sound", {
-  hint: "step 1.5 issues it, and 1.7 asks etcd",
+  hint: "go on: step 1.5 issues it, and 1.7 asks etcd",
 });
 
 async function proveServing(cp: ControlPlaneNode) {
@@ -151,7 +151,8 @@ function noUser({ facts }: ControlPlaneNode, { message }: Fail): Refused | undef
   if (!AUTH.test(message)) return undefined;
   const disable = etcdctlLine("--user root auth disable", facts, "-it");
   return new Refused(`etcd has its own authentication on, and this kit asks it as nobody: ${message}`, {
-    hint: `nothing was changed. For the time of the repair: ${disable}; then this again. auth enable when 05-verify is well`,
+    unchanged: true,
+    hint: `type for the time of the repair: ${disable}; then run the same line again. auth enable when 05-verify is well`,
   });
 }
 
@@ -161,7 +162,8 @@ function showsNothing({ id, created }: Container): Refused {
   return new Refused(
     `etcd's container runs since ${created.toISOString().slice(0, 19)}Z, and its port shows no certificate yet`,
     {
-      hint: `nothing was changed. Does it still read its data? ${shell`crictl logs --tail 20 ${id}`}. ${EVEN_IF}; ${shell`crictl stop ${id}`}; then this again`,
+      unchanged: true,
+      hint: `see whether it still reads its data: ${shell`crictl logs --tail 20 ${id}`}. ${EVEN_IF}; ${shell`crictl stop ${id}`}; then run the same line again`,
     },
   );
 }
@@ -169,6 +171,7 @@ function showsNothing({ id, created }: Container): Refused {
 function silent({ message }: Fail, container: Container | undefined): Refused {
   const id = container?.id ?? "ID";
   return new Refused(`etcd runs here, its files are sound, and it does not answer this kit: ${message}`, {
-    hint: `nothing was changed. It says why: ${shell`crictl logs --tail 20 ${id}`}. ${EVEN_IF}; ${shell`crictl stop ${id}`}; then this again`,
+    unchanged: true,
+    hint: `see why: ${shell`crictl logs --tail 20 ${id}`}. ${EVEN_IF}; ${shell`crictl stop ${id}`}; then run the same line again`,
   });
 }

@@ -20,7 +20,8 @@ export async function refuseOtherTime(server: string, caPem: string) {
   if (!time || Math.abs(ahead) <= TOLERANCE_MS || process.env[BY_WORD] === "right") return;
   if (!(await clockIsSynchronized())) throw wrongClock(`${apart(-ahead)} that of ${server}`);
   throw new Fail(`The clock of ${server} is ${apart(ahead)} this machine's, which follows a time server`, {
-    hint: `nothing was changed. Set it there: timedatectl; chronyc makestep. ${afterItsClock(caPem)}`,
+    unchanged: true,
+    hint: `set it there: timedatectl; chronyc makestep. ${afterItsClock(caPem)}`,
   });
 }
 
@@ -42,9 +43,10 @@ export function refuseFuture(what: string, made: Date) {
 
 export function wrongClock(by: string): Fail {
   return new Fail(`This node's clock says ${minute(new Date())}: that is ${by}`, {
+    unchanged: true,
     hint:
-      "nothing was changed: certificates made now would not be valid for the others. Which clock is wrong? date -u on each node. Set that one: " +
-      "timedatectl set-ntp true, or chronyc makestep; timedatectl shows whether it follows a time server. Then run this again. " +
+      "see which clock is wrong: date -u on each node (certificates made now would not be valid for the others). Set that one: " +
+      "timedatectl set-ntp true, or chronyc makestep; timedatectl shows whether it follows a time server. Then run the same line again. " +
       `If this clock is right, and was wrong before: ${BY_WORD}=right before the same command`,
   });
 }

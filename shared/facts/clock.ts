@@ -98,9 +98,10 @@ export async function refuseDoubtfulClock(cp: Place) {
   throw new Refused(
     `This node's clock says ${minute(new Date())}, and no time server sets it. ${what} is ${duration(older)} older`,
     {
+      unchanged: true,
       hint:
-        "nothing was changed: keys and certificates that are made with a clock that is ahead are not valid when it is right again. Is that the " +
-        `time? date -u. If it is: ${BY_WORD}=right before the same command. If not: timedatectl set-ntp true, or chronyc makestep, and the same command`,
+        "see whether that is the time: date -u (what is made with a clock that is ahead is not valid when it is right again). " +
+        `If it is: ${BY_WORD}=right before the same command. If not: timedatectl set-ntp true, or chronyc makestep, and the same command`,
     },
   );
 }

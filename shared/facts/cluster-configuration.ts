@@ -79,7 +79,7 @@ export function storedConfiguration(data: EtcdData): string {
   const text = configMapIn(data, OF)?.ClusterConfiguration;
   if (text) return text;
   throw new Refused(`Cannot find the ConfigMap ${OF} in etcd's data`, {
-    hint: `is this the etcd of a kubeadm cluster? ./bunw scripts/00-assess.ts shows what the data holds; --etcd-data DIR names another folder. While the API lives, kubeadm makes it again: kubeadm init phase upload-config kubeadm --config FILE, with the cluster's own names and ranges in it; until it lives, put that FILE to ${CORRECTED}`,
+    hint: `see what the data holds: ./bunw scripts/00-assess.ts; --etcd-data DIR names another folder. While the API lives, kubeadm makes it again: kubeadm init phase upload-config kubeadm --config FILE, with the cluster's own names and ranges in it; until it lives, put that FILE to ${CORRECTED}`,
   });
 }
 

@@ -102,24 +102,29 @@ export function refuseUnknownNodes(
       `${strangers.join(", ")}: no node of this cluster any more. If a name is mistyped: its nodes are ${nodes}`,
     );
   else if (strangers.length > 0)
-    throw new Refused(`etcd knew no node "${strangers.join('", "')}"`, { hint: `its nodes: ${nodes}` });
+    throw new Refused(`etcd knew no node "${strangers.join('", "')}"`, {
+      hint: `name one of its nodes: ${nodes}`,
+    });
   const own = data.members.find(({ id }) => id === data.memberId);
   const here = names.find((name) => name === node.name || (own && name === memberName(own)));
   if (here !== undefined)
     throw new Refused(`"${here}" is this node, and it is not ${out.lost.includes(here) ? "lost" : "away"}`, {
-      hint: "nothing was changed. Name other nodes only, those that do not come back now, or never",
+      unchanged: true,
+      hint: "name other nodes only, those that do not come back now, or never",
     });
   const id = out.without.find((name) =>
     data.members.some((member) => isNameless(member) && member.id === name),
   );
   if (id !== undefined)
     throw new Refused(`${id} is no node that is away, but a member of etcd that never started`, {
-      hint: `nothing was changed. Part 2 takes it out: ${command("02-control-plane", { lost: [id] })}`,
+      unchanged: true,
+      hint: `take it out in part 2: ${command("02-control-plane", { lost: [id] })}`,
     });
   const both = out.without.find((name) => out.lost.includes(name));
   if (both !== undefined)
     throw new Refused(`"${both}" cannot be away (--without) and lost for good (--lost)`, {
-      hint: "nothing was changed. Name it once",
+      unchanged: true,
+      hint: "name it once",
     });
 }
 
@@ -136,6 +141,6 @@ export function onlyLabelled(nodes: readonly KnownNode[]): string[] {
 export function need<T extends string>(value: T | undefined, name: string): T {
   if (value) return value;
   throw new Fail(`Cannot find ${name} in etcd's data`, {
-    hint: "kubeadm's defaults are never used in its place; see what the data holds: ./bunw scripts/00-assess.ts --json",
+    hint: "see what the data holds: ./bunw scripts/00-assess.ts --json; kubeadm's defaults are never used in its place",
   });
 }

@@ -195,7 +195,7 @@ function isPlace(text: string): boolean {
 function byWord(place: EndpointPlace, given: string): EndpointSeen {
   if (!isPlace(given))
     throw new Refused(`--endpoint "${given}" is no place`, {
-      hint: `HOST:PORT, or [ADDRESS]:PORT: ${again({ endpoint: "lb.example:6443" })}`,
+      hint: `give HOST:PORT, or [ADDRESS]:PORT: ${again({ endpoint: "lb.example:6443" })}`,
     });
   return { witnesses: witnessesOf(place), answers: new Map(), value: given, undecided: false };
 }
@@ -213,7 +213,8 @@ export function sayEndpoint({ endpoint, facts }: { endpoint: EndpointSeen; facts
 export function refuseUndecided({ endpoint: seen }: { endpoint: EndpointSeen }) {
   if (!seen.undecided) return;
   throw new Refused(`Nothing decides where this cluster's API is reached: ${saidBy(seen)}`, {
-    hint: `nothing was changed. Say it: ${again({ endpoint: "HOST:PORT" })}`,
+    unchanged: true,
+    hint: `give it: ${again({ endpoint: "HOST:PORT" })}`,
   });
 }
 

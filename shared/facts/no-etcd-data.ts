@@ -44,7 +44,8 @@ export function isNotKubeadms({ runs }: Pick<EtcdHome, "runs">): boolean {
 
 /** Refuses everything that needs kubeadm's etcd and its data; the hint has the next commands. */
 export function withoutDataFail(found: WithoutData, node: Node | undefined, dataDir: string): Fail {
-  if (found.etcd.runs === "unit") return new Refused(whyWithoutData(found, dataDir), { hint: UNIT_BY_HAND });
+  if (found.etcd.runs === "unit")
+    return new Refused(whyWithoutData(found, dataDir), { unchanged: true, hint: UNIT_BY_HAND });
   const commands = withoutDataSteps(found, node).map(bare);
   const about = found.etcd.runs === "elsewhere" ? "If etcd is external" : "If a member has no data";
   return new Refused(whyWithoutData(found, dataDir), {
@@ -97,19 +98,21 @@ export function refuseWorker(
   if (!node || named?.includes(node.name) || exists(dataDir) || controlPlaneWithoutData(node, dataDir))
     return;
   const worker =
-    "The CAs' keys belong on control plane nodes only: a worker joins with ./bunw scripts/03-join.ts. Remove the bundle here";
+    "remove the bundle here: the CAs' keys belong on control plane nodes only, and a worker joins with ./bunw scripts/03-join.ts";
   if (named)
     throw new Refused(
       `This is a worker: "${node.name}" is none of the control plane nodes ${named.join(", ")}`,
       {
-        hint: `nothing was changed. ${worker}`,
+        unchanged: true,
+        hint: worker,
       },
     );
   if (force) return;
   throw new Refused(
     `Nothing shows that "${node.name}" is a control plane node: nothing of one is here, and the bundle does not name them`,
     {
-      hint: `nothing was changed. ${worker}. If it is a control plane node that has lost everything: the same with --force`,
+      unchanged: true,
+      hint: `${worker}. If it is a control plane node that has lost everything: the same with --force`,
     },
   );
 }

@@ -114,9 +114,10 @@ export function refuseDockershim({
   throw new Refused(
     `The kubelet runs Docker by its own dockershim (Kubernetes ${cluster.kubernetesVersion}, --container-runtime=${containerRuntime ?? "docker"}): this kit is for a runtime with a CRI socket`,
     {
+      unchanged: true,
       hint:
-        'nothing was changed. By hand: RUNBOOK names for each step the kubeadm phase that does it ("by hand"). ' +
-        "What was etcd's data, and which keys are here, says ./bunw scripts/00-assess.ts on this node",
+        "see what of etcd and which keys are here: ./bunw scripts/00-assess.ts. " +
+        'By hand: RUNBOOK names for each step the kubeadm phase that does it ("by hand")',
     },
   );
 }
@@ -134,9 +135,10 @@ export function joiningTrouble(
   return new Refused(
     `The API server takes no bootstrap tokens (no --${FLAG}), so no worker can join with one`,
     {
+      unchanged: true,
       hint:
-        `nothing was changed. For the time of part 3: --${FLAG}=true into ${path}, on each control plane node; its kubelet restarts the API server. ` +
-        "Then this again, and take it out after close",
+        `add --${FLAG}=true to ${path} until close is done, on each control plane node; its kubelet restarts the API server. ` +
+        "Then run the same line again",
     },
   );
 }

@@ -161,7 +161,7 @@ export function stalePods(data: EtcdData, nodes: ReadonlySet<string>, cutOff: Cu
       object,
       (why) =>
         new Fail(`Cannot read a pod in etcd: ${why}`, {
-          hint: "the repair counts as not finished",
+          hint: "finish the repair: it counts as not finished",
         }),
     ) as RunningPod;
     return (

@@ -136,7 +136,7 @@ export function refuseExternalSigner({ externalSigner }: ClusterFacts) {
   throw new Fail(
     `The API server's tokens come from an external signer (--${SIGNER_FLAG}): it takes no sa-old.pub beside it`,
     {
-      hint: "for old tokens to stay valid, the signer itself must list their public key (its FetchKeys); nothing is to be done on this node",
+      hint: "do nothing on this node. Old tokens stay valid if the signer itself lists their public key (its FetchKeys)",
     },
   );
 }
@@ -185,7 +185,8 @@ export function refuseOwnCertificate(known: Known) {
   throw new Refused(
     `The API server shows a certificate of its own, --tls-cert-file=${main.path}, and not one of the cluster's CA`,
     {
-      hint: `nothing was changed. RUNBOOK-MORE "If the API server has a certificate of its own": for the time of the repair ${shell`--tls-cert-file=${own}`}, and its key`,
+      unchanged: true,
+      hint: `follow RUNBOOK-MORE "If the API server has a certificate of its own". For the time of the repair ${shell`--tls-cert-file=${own}`}, and its key`,
     },
   );
 }

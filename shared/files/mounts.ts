@@ -59,7 +59,8 @@ export function refuseMounted(files: readonly string[]) {
   const file = files.find((path) => mounted.includes(contentPath(path)));
   if (file === undefined) return;
   throw new Fail(`Cannot replace "${file}": it is a mount of its own`, {
-    hint: `nothing was changed. See what mounts it: ${shell`findmnt ${file}`}. Take it out there, ${shell`umount ${file}`}, then run this again`,
+    unchanged: true,
+    hint: `see what mounts it: ${shell`findmnt ${file}`}. Take it out there, ${shell`umount ${file}`}, then run the same line again`,
   });
 }
 

@@ -54,8 +54,7 @@ export function secretIn(file: string): string {
   const place = refuseOthers(typed(file), "secret");
   const info = stat(place);
   const text = info && readText(place);
-  if (text === undefined)
-    throw new Fail(`There is no file "${file}"`, { hint: "is it in this folder? ls -l" });
+  if (text === undefined) throw new Fail(`There is no file "${file}"`, { hint: "look for the file: ls -l" });
   if (info!.mode & 0o077) throw new Fail(`Others can read "${file}"`, { hint: shell`chmod 600 ${file}` });
   return text;
 }
@@ -147,6 +146,7 @@ function refusal(path: string, { path: entry, info }: Entry, why: string, use: P
   const look = shell`ls -ld ${dirname(entry)} ${entry}`;
   const where = entry === path ? "" : ` "${entry}":`;
   return new Refused(`Cannot ${isWrite ? "write" : "take"} "${path}":${where} ${why}`, {
-    hint: `nothing was changed. Who made it? ${look}. ${other}${ifRight}. Then run this again`,
+    unchanged: true,
+    hint: `see who made it: ${look}. ${other}${ifRight}. Then run the same line again`,
   });
 }

@@ -45,7 +45,8 @@ export function refuseNoRoom(paths: readonly string[], to: string) {
   throw new Fail(
     `No room for the copy below "${folder}": it needs ${megabytes(need)} MB, ${megabytes(free)} MB are free`,
     {
-      hint: `nothing was changed.${more} Make room there (${shell`df -h ${folder}`}), or mount another disk there; then run this again`,
+      unchanged: true,
+      hint: `make room there (${shell`df -h ${folder}`}), or mount another disk there; then run the same line again.${more}`,
     },
   );
 }
@@ -77,7 +78,8 @@ function folderOf(place: string): string {
 
 function noRoomIn(folder: string, why: string): Fail {
   return new Fail(`No room in "${folder}": ${why}`, {
-    hint: `nothing was changed. Make room there (${shell`df -h ${folder}; df -i ${folder}`}); then run this again`,
+    unchanged: true,
+    hint: `make room there (${shell`df -h ${folder}; df -i ${folder}`}); then run the same line again`,
   });
 }
 
@@ -126,9 +128,10 @@ export function refuseNoMemory(todo: string, { need = NEED, orElse }: Need = {})
   if (free === undefined || free.bytes >= need) return;
   const [needed, have] = [need, free.bytes].map(megabytes);
   const way =
-    free.of === MEMINFO ? "What takes it? ps aux --sort=-rss | head. Make room, or add swap" : OUTSIDE;
+    free.of === MEMINFO ? "see what takes it: ps aux --sort=-rss | head. Make room, or add swap" : OUTSIDE;
   throw new Fail(`Not enough memory to ${todo}: ${needed} MB are needed, ${have} MB are free (${free.of})`, {
-    hint: `nothing was changed. ${way}; then run this again${orElse ? `. ${orElse}` : ""}`,
+    unchanged: true,
+    hint: `${way}; then run the same line again${orElse ? `. ${orElse}` : ""}`,
   });
 }
 

@@ -43,12 +43,12 @@ function howToRepair(code: string, path: string): string {
   const place = nearestPlace(path);
   // what root may not, a flag of the file forbids (chattr(1))
   if (code === "EPERM" && process.getuid?.() === 0)
-    return `see which flag forbids it: ${shell`lsattr -d ${place}`}. Take it off: ${shell`chattr -ia ${place}`}; then run this again`;
+    return `see which flag forbids it: ${shell`lsattr -d ${place}`}. Take it off: ${shell`chattr -ia ${place}`}; then run the same line again`;
   if (code === "EACCES" || code === "EPERM") return "run it as root";
   if (code === "ENOSPC" || code === "EDQUOT")
-    return shell`make room there: df -h ${place}; df -i ${place}. Then run this again`;
+    return shell`make room there: df -h ${place}; df -i ${place}. Then run the same line again`;
   if (code === "EROFS")
-    return shell`it can only be read. Why? findmnt -T ${place}; dmesg | tail. Then: mount -o remount,rw, and run this again`;
+    return shell`it can only be read. Why? findmnt -T ${place}; dmesg | tail. Then: mount -o remount,rw, and run the same line again`;
   return shell`repair that, see: ls -ld ${path} ; df ${place}`;
 }
 

@@ -46,10 +46,12 @@ interface Proof {
  */
 export async function writeOpened(file: string, to: string, options: LockOptions, proof: Proof) {
   if (exists(typed(to)))
-    throw new Fail(`"${to}" is there already`, { hint: shell`--out names another file; ls -l ${to}` });
+    throw new Fail(`"${to}" is there already`, {
+      hint: shell`name another file with --out; see this one: ls -l ${to}`,
+    });
   const host = hostPath(typed(file));
   if (!tryFile("look at", file, () => fs.statSync(host))?.isFile())
-    throw new Fail(`There is no file "${file}"`, { hint: "is it in this folder? ls -l" });
+    throw new Fail(`There is no file "${file}"`, { hint: "look for the file: ls -l" });
   const lockedWith = lockOf(new Uint8Array(await Bun.file(host).slice(0, HEAD).arrayBuffer()));
   proof.refuseLock(lockedWith);
   const key = keyFor(lockedWith, options);

@@ -47,7 +47,7 @@ export function keyFor(lock: LockKind, { identity, "passphrase-file": file }: Lo
   if (lock === "recipients") {
     if (identity) return { identityFile: secretIn(identity) };
     throw new Fail("This bundle was packed for recipients, not with a passphrase", {
-      hint: "--identity FILE, as age-keygen wrote it",
+      hint: "give the file that age-keygen wrote: --identity FILE",
     });
   }
   if (identity)
@@ -109,7 +109,7 @@ function generated(): string {
 function strong(passphrase: string): string {
   if (passphrase.length >= 12) return passphrase;
   throw new Fail("The passphrase is too short: whoever finds the bundle can try all of them", {
-    hint: "12 letters or more; --generate makes a good one",
+    hint: "take 12 letters or more, or let --generate make a good one",
   });
 }
 
@@ -117,6 +117,6 @@ function passphraseIn(file: string): string {
   const passphrase = secretIn(file).replace(/\r?\n$/, "");
   if (passphrase && !passphrase.includes("\n")) return passphrase;
   throw new Fail(`"${file}" holds ${passphrase ? "more than one line" : "no passphrase"}`, {
-    hint: "the passphrase alone, on the first line",
+    hint: "write the passphrase alone, on the first line",
   });
 }

@@ -107,9 +107,10 @@ export function takeWordsOf({ manifest }: Bundle, { confirmed, lock }: Vouching,
 }
 
 function unproved(ca: string, known: string, lock: LockKind): Fail {
-  const maker = lock === "recipients" ? "everybody who knows a recipient can lock such a file. " : "";
+  const maker = lock === "recipients" ? ". Everybody who knows a recipient can lock such a file" : "";
   return new Fail(`Nothing proves that the bundle is from this cluster: its CA is ${ca}, ${known}`, {
-    hint: `nothing was changed. ${maker}Give the fingerprint that pack printed, or that another control plane node has (00-assess), not one from where the bundle lay: --ca-hash sha256:HASH`,
+    unchanged: true,
+    hint: `give the fingerprint that pack printed, or that another control plane node has (00-assess), not one from where the bundle lay: --ca-hash sha256:HASH${maker}`,
   });
 }
 
@@ -210,7 +211,7 @@ function otherKeys(conflicts: Conflict[], here: Here, source: string): Fail {
   return new Fail(
     `This node has other keys than ${source}: ${conflicts.map(({ file }) => file).join(", ")}${which ?? ""}`,
     {
-      hint: `if the keys here are right, pack them on this node for the other control plane nodes; if ${source} is right: --move-aside, it moves the keys here to the rescue folder`,
+      hint: `pack the keys on this node for the other control plane nodes, if those here are right. If ${source} is right: --move-aside, it moves the keys here to the rescue folder`,
     },
   );
 }

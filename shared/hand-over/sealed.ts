@@ -130,7 +130,7 @@ export async function recipientsOf(identityFile: string): Promise<string[]> {
 }
 
 function addRecipient(encrypter: Encrypter, recipient: string) {
-  const hint = "a recipient begins with age1 and is printed by: age-keygen -y IDENTITY-FILE";
+  const hint = "print the recipient, which begins with age1: age-keygen -y IDENTITY-FILE";
   if (/^AGE-SECRET-KEY/i.test(recipient))
     throw new Fail("A secret key was given where a recipient belongs", { hint });
   // X25519 only: not every age tool can use the other kinds (age1pq1…, age1tag1…, plugins)
@@ -166,7 +166,7 @@ function readHeader(file: Uint8Array): { raw: Uint8Array; lockedWith: LockKind }
   const text = Buffer.from(raw).toString("latin1");
   if (!text.startsWith(VERSION)) {
     throw new Fail("This is no file in the age format", {
-      hint: "is this the file that pack wrote? Its first line is: age-encryption.org/v1",
+      hint: "take the file that pack wrote: its first line is age-encryption.org/v1",
     });
   }
   const stanzas = [...text.split(/^--- /m, 1)[0]!.matchAll(/^-> (\S+)/gm)].map((match) => match[1]);
@@ -190,7 +190,7 @@ function whyNot(err: unknown, lockedWith: LockKind): Fail {
   if (message.startsWith("no identity matched")) return wrongKey(lockedWith, err);
   if (!message.includes("work factor")) return damaged(err);
   return new Fail("The passphrase of this file would take too long to try: its work factor is above 2^20", {
-    hint: "was it made by somebody you know? age itself can open it: age -d FILE",
+    hint: "open it with age itself, if somebody you know has made it: age -d FILE",
     cause: err,
   });
 }

@@ -60,7 +60,7 @@ async function fetchInto(kept: string, arch: Arch): Promise<Buffer<ArrayBuffer>>
     const tarball = readFileSync(file);
     if (!isPinned(arch, tarball))
       throw new Fail(`What npm brought as "${name}@${BUN_VERSION}" is not what is pinned, by its sha512`, {
-        hint: "npm config get registry: is that one to be trusted? Ask another one: npm_config_registry=URL npm run pack",
+        hint: "see whether that registry is to be trusted: npm config get registry. Ask another one: npm_config_registry=URL npm run pack",
       });
     renameSync(file, kept);
     return tarball;
@@ -112,7 +112,7 @@ async function npmPack(spec: string, folder: string): Promise<string> {
   const file = stdout.trim().split("\n").at(-1)!;
   if (exitCode === 0 && existsSync(join(folder, file)) && file !== "") return file;
   throw new Fail(`npm cannot fetch "${spec}", exit code ${exitCode}: ${stderr.trim().split("\n").at(-1)}`, {
-    hint: `npm pack ${spec} says more; without network pack once where there is one: "${cache()}" is then all that is needed`,
+    hint: `npm pack ${spec} says more. No network here: pack on another machine, and copy "${cache()}"`,
   });
 }
 

@@ -47,7 +47,7 @@ export function manifestFromMirrorPod(pod: Pod, nodeName: string): Manifest {
   const suffix = nameSuffix(nodeName);
   if (!pod.metadata.annotations?.[MIRROR_ANNOTATION] || !pod.metadata.name.endsWith(suffix)) {
     throw new Fail(`Pod "${pod.metadata.name}" is not a mirror pod of node "${nodeName}"`, {
-      hint: "a mirror pod has the name NAME-NODE; see the node's name with `hostname` and in the kubelet's --hostname-override",
+      hint: "see the node's name with `hostname` and in the kubelet's --hostname-override: a mirror pod has the name NAME-NODE",
     });
   }
   refuseUnknownFields(pod);
@@ -67,7 +67,7 @@ function refuseUnknownFields(pod: Pod) {
   throw new Fail(
     `Cannot make a manifest of pod "${pod.metadata.name}": fields unknown to this kit: "${lost.join('", "')}"`,
     {
-      hint: "its Kubernetes is newer than this kit: write the manifest with that release's `kubeadm init phase control-plane all --config`",
+      hint: "write the manifest with that release's `kubeadm init phase control-plane all --config`: its Kubernetes is newer than this kit",
     },
   );
 }

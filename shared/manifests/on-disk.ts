@@ -25,7 +25,7 @@ const MAX_SIZE = 10 * 2 ** 20;
 export function readManifest(path: string): Manifest | undefined {
   const fail = (why: string, cause?: unknown) =>
     new Fail(`"${path}" is no manifest: ${why}`, {
-      hint: shell`move it away, then run this script again: mv ${path} /root/`,
+      hint: shell`move it away, then run the same line again: mv ${path} /root/`,
       cause,
     });
   const info = stat(path);

@@ -49,7 +49,8 @@ const overrideOf = (name: string) => `--hostname-override=${name}`;
 
 function keepsNoName({ name, hostName }: Node): Fail {
   return new Fail(`This host is called "${hostName}" now, and "${KUBEADMS}" has no KUBELET_KUBEADM_ARGS`, {
-    hint: `nothing was changed. Put ${overrideOf(name)} where systemctl cat kubelet says that flags are read from; then this again`,
+    unchanged: true,
+    hint: `put ${overrideOf(name)} where systemctl cat kubelet says that flags are read from; then run the same line again`,
   });
 }
 

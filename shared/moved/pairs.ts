@@ -37,7 +37,8 @@ export function pairsOf(words: readonly string[]): Map<string, string> {
       throw new Refused(
         `"${word}" is no pair OLD=NEW of two IPv4 or two IPv6 addresses, two names, or two servers`,
         {
-          hint: "nothing was changed. --moved 10.0.0.11=10.0.1.11,api.old.example=api.example; a cluster cannot change from IPv4 to IPv6. An endpoint where there was none: https://10.0.0.11:6443=https://api.example:6443",
+          unchanged: true,
+          hint: "give pairs, as in --moved 10.0.0.11=10.0.1.11,api.old.example=api.example; a cluster cannot change from IPv4 to IPv6. An endpoint where there was none: https://10.0.0.11:6443=https://api.example:6443",
         },
       );
     return both as [string, string];
@@ -46,7 +47,8 @@ export function pairsOf(words: readonly string[]): Map<string, string> {
   const machines = ofMachines(map);
   if (new Set(machines.values()).size < machines.size)
     throw new Refused("Two machines cannot have the same new address", {
-      hint: `nothing was changed. --moved says ${words.join(", ")}`,
+      unchanged: true,
+      hint: `give pairs of addresses or names: --moved says ${words.join(", ")}`,
     });
   return map;
 }
@@ -79,7 +81,7 @@ export function refusePairs(
   const ranges = [...cluster.serviceSubnets, ...(cluster.podSubnet?.split(",") ?? [])];
   for (const [old, today] of moved) {
     const refused = (why: string, hint: string) =>
-      new Refused(`${old}=${today}: ${why}`, { hint: `nothing was changed. ${hint}` });
+      new Refused(`${old}=${today}: ${why}`, { unchanged: true, hint });
     const host = isServer(today) ? endpointHost(new URL(today).host) : today;
     const range = ranges.find((one) => isWithin(host, one));
     if (range)
@@ -122,12 +124,14 @@ function refuseEndpoint(moved: Moved, { cluster, data }: Pick<KnownHere, "cluste
   const wrong = putIn.find(([old]) => !today.includes(old));
   if (wrong)
     throw new Refused(`${wrong.join("=")}: no kubeconfig of this cluster leads there`, {
-      hint: `nothing was changed. They lead to ${today.join(", ")}`,
+      unchanged: true,
+      hint: `name the same NEW as before: they lead to ${today.join(", ")}`,
     });
   const others = new Set(putIn.map(([, server]) => server));
   if (others.size > 1)
     throw new Refused(`A cluster has one endpoint, not ${[...others].join(" and ")}`, {
-      hint: "nothing was changed. Several control plane nodes: the same NEW for each",
+      unchanged: true,
+      hint: "give the same NEW for each of several control plane nodes",
     });
 }
 
@@ -144,7 +148,8 @@ export async function refuseAnswering(moved: Moved, { cluster, data, node }: Kno
   const there = left.filter((_, i) => answers[i] === "ours");
   if (there.length > 0)
     throw new Refused(`This cluster's API server answers at ${there.join(", ")}: it has not moved`, {
-      hint: "nothing was changed. Does a copy of that machine run? Stop one of the two first",
+      unchanged: true,
+      hint: "stop one of the two first, if a copy of that machine runs",
     });
 }
 
@@ -158,7 +163,8 @@ export function saidSince(said: Moved, goesOn: Moved, path: string): Moved {
   );
   if (!other) return new Map([...said].filter(([old]) => !goesOn.has(old)));
   throw new Refused(`${other.join("=")}: a move goes on here that says otherwise`, {
-    hint: `nothing was changed. It is kept in ${path}; to say it anew, take that file away: ${shell`mv ${path} ${path}.wrong`}`,
+    unchanged: true,
+    hint: `take that file away to say it again: ${shell`mv ${path} ${path}.wrong`}`,
   });
 }
 

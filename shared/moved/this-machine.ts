@@ -56,7 +56,7 @@ export async function addressNow(
   throw new Fail(
     `This machine was at ${like}, and nothing here tells which of its addresses takes that one's place`,
     {
-      hint: `say it: --moved ${like}=ADDRESS; it has ${node.addresses.join(", ")}`,
+      hint: `give it: --moved ${like}=ADDRESS; it has ${node.addresses.join(", ")}`,
     },
   );
 }
@@ -80,7 +80,8 @@ export async function refuseAway(own: Moved) {
   ];
   if (why.length === 0) return;
   throw new Refused(`${[...own.keys()].join(", ")} may only be away: ${why.join("; ")}`, {
-    hint: `nothing was changed. If it comes back: ip addr, and then part 1. If this machine has left it for good: ${again({ moved: [...own].map((pair) => pair.join("=")) })}`,
+    unchanged: true,
+    hint: `wait until ip addr shows it, then part 1. If this machine has left it for good: ${again({ moved: [...own].map((pair) => pair.join("=")) })}`,
   });
 }
 
@@ -97,7 +98,8 @@ export function refuseCopiedDisk({ node, data }: KnownHere) {
   throw new Refused(
     `etcd's data here is of "${node.name}", and this is another machine (machine-id ${now}, was ${then})`,
     {
-      hint: 'nothing was changed. Two machines with one member\'s data damage etcd. If that machine is gone for good: RUNBOOK-MORE "A control plane node is lost for good"',
+      unchanged: true,
+      hint: 'stop one of the two: two machines with one member\'s data damage etcd. If that machine is gone for good: RUNBOOK-MORE "A control plane node is lost for good"',
     },
   );
 }

@@ -39,7 +39,7 @@ export function ownFlags(folder: string): Flags {
   const text = readText(path);
   if (text === undefined)
     throw new Fail(`There is no "${path}": the kubelet's flags are not known any more`, {
-      hint: "was kubeadm reset run already? Then take the flags from a backup, or from another control plane node",
+      hint: "take the flags from a backup, or from another control plane node, if kubeadm reset was run already",
     });
   const words = /^KUBELET_KUBEADM_ARGS="?(.*?)"?$/m.exec(text)?.[1]?.split(/\s+/).filter(Boolean) ?? [];
   const flags = words.map((word): Flags[number] => {
@@ -72,11 +72,11 @@ export function whereItWas({ address, kubernetes }: { address: string; kubernete
   const [, host, port] = /^(.+):(\d+)$/.exec(address) ?? [];
   if (!host)
     throw new Fail(`"${address}" is no address with a port`, {
-      hint: "--address IP:PORT, as part 2 has printed it",
+      hint: "give --address IP:PORT, as part 2 has printed it",
     });
   if (!/^v?1\.\d+/.test(kubernetes))
     throw new Fail(`"${kubernetes}" is no version of Kubernetes`, {
-      hint: "--kubernetes v1.34.4, as part 2 has printed it",
+      hint: "give --kubernetes v1.34.4, as part 2 has printed it",
     });
   return { host: canonicalIp(host.replace(/^\[(.*)\]$/, "$1")), port: Number(port), kubernetes };
 }

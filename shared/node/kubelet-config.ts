@@ -161,7 +161,7 @@ function kubeletGone(file: string): Refused {
   return new Refused(
     `The kubelet's configuration is gone: "${file}" is missing, and etcd's data is here (${ETCD_MEMBER}), so this is a control plane node`,
     {
-      hint: "kubeadm writes it again, out of etcd's data: RUNBOOK-MORE \"If the kubelet's folder is gone, too\": ./bunw scripts/00-assess.ts --kubeadm-config >/root/kubeadm.yaml, then kubeadm init phase kubelet-start --config /root/kubeadm.yaml && systemctl stop kubelet, then this again",
+      hint: "let kubeadm write it again, out of etcd's data: RUNBOOK-MORE \"If the kubelet's folder is gone, too\": ./bunw scripts/00-assess.ts --kubeadm-config >/root/kubeadm.yaml, then kubeadm init phase kubelet-start --config /root/kubeadm.yaml && systemctl stop kubelet, then run the same line again",
     },
   );
 }
@@ -238,11 +238,11 @@ export function inside(conf: Kubeconfig | undefined): string {
 
 // biome-ignore format: a table
 const OTHERS = [
-  { name: "k3s",      folder: "/var/lib/rancher/k3s",  hint: "it renews certificates that end soon when it starts: systemctl restart k3s (k3s-agent on agents); k3s certificate check. CAs: k3s certificate rotate-ca, https://docs.k3s.io/cli/certificate" },
-  { name: "RKE2",     folder: "/var/lib/rancher/rke2", hint: "it renews certificates that end soon when it starts: systemctl restart rke2-server (rke2-agent on agents); rke2 certificate check. CAs: rke2 certificate rotate-ca, https://docs.rke2.io/security/certificates" },
+  { name: "k3s",      folder: "/var/lib/rancher/k3s",  hint: "restart it, as it renews certificates that end soon when it starts: systemctl restart k3s (k3s-agent on agents); k3s certificate check. CAs: k3s certificate rotate-ca, https://docs.k3s.io/cli/certificate" },
+  { name: "RKE2",     folder: "/var/lib/rancher/rke2", hint: "restart it, as it renews certificates that end soon when it starts: systemctl restart rke2-server (rke2-agent on agents); rke2 certificate check. CAs: rke2 certificate rotate-ca, https://docs.rke2.io/security/certificates" },
   { name: "MicroK8s", folder: "/var/snap/microk8s",    hint: "microk8s refresh-certs -c says until when they are valid, microk8s refresh-certs --cert server.crt renews one; its files are in /var/snap/microk8s/current/certs" },
-  { name: "k0s",      folder: "/var/lib/k0s",          hint: "its keys are in /var/lib/k0s/pki, and in what k0s backup has made: k0s restore. New CAs: https://docs.k0sproject.io/stable/troubleshooting/certificate-authorities" },
-  { name: "Talos",    folder: "/system/state",         hint: "its keys are in the machine configuration: talosctl on your own machine, https://docs.siderolabs.com/talos (security, CA rotation)" },
+  { name: "k0s",      folder: "/var/lib/k0s",          hint: "look in /var/lib/k0s/pki for its keys, and in what k0s backup has made: k0s restore. New CAs: https://docs.k0sproject.io/stable/troubleshooting/certificate-authorities" },
+  { name: "Talos",    folder: "/system/state",         hint: "look in the machine configuration for its keys: talosctl on your own machine, https://docs.siderolabs.com/talos (security, CA rotation)" },
 ] as const;
 
 /** Says what this node is, where kubeadm has not set it up. */

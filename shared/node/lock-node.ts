@@ -114,7 +114,8 @@ function lockedBy(text: string): Fail {
   const holder = quoteUntrusted(text);
   const pid = /^\d+/.exec(holder)?.[0];
   return new Fail(`This node is locked by ${holder ? `process ${holder}` : "another run"}`, {
-    hint: `nothing was changed. Wait until that run has ended${pid ? `, or look at it: ps -fp ${pid}. If its window is gone: kill ${pid} ends it in order` : ""}; then run this again`,
+    unchanged: true,
+    hint: `wait until that run has ended${pid ? `, or look at it: ps -fp ${pid}. If its window is gone: kill ${pid} ends it in order` : ""}; then run the same line again`,
     exitCode: LOCKED,
   });
 }

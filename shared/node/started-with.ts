@@ -110,7 +110,7 @@ function dropInsIn(folder: string): string[] {
 
 function readDropIn(path: string): Fields {
   const hint =
-    "the kubelet does not start with it either: repair it, or move it away; journalctl -u kubelet -n 50";
+    "repair it, or move it away: the kubelet does not start with it either; journalctl -u kubelet -n 50";
   try {
     const fields = readYaml(readText(path) ?? "");
     if (isMapping(fields)) return fields;

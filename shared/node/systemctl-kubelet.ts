@@ -56,7 +56,7 @@ export async function systemctlKubelet(verb: keyof typeof DONE, note = "") {
     throw new Fail(
       `${shell`systemctl ${verb} kubelet`} exited ${exitCode}: ${stderr.trim().split("\n").at(-1)}`,
       {
-        hint: `${look}. Then run this script again: finished steps are skipped`,
+        hint: `${look}. Then run the same line again: finished steps are skipped`,
       },
     );
   });
@@ -211,7 +211,8 @@ function cannotJoin(exec: string): Fail {
   const line = `ExecStart=${exec} --bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf`;
   const write = shell`mkdir -p ${folder} && printf ${"%s\\n"} ${"[Service]"} ${"ExecStart="} ${line} > ${`${folder}/zz-bootstrap-kubeconfig.conf`} && systemctl daemon-reload`;
   return new Refused("The kubelet's unit has no --bootstrap-kubeconfig, so it cannot join", {
-    hint: `nothing was changed. ${write}; then this line again. The kubelet that runs does not notice`,
+    unchanged: true,
+    hint: `${write}; then run the same line again. The kubelet that runs does not notice`,
   });
 }
 
@@ -224,7 +225,7 @@ function losesFlags(names: readonly string[], lost: readonly string[], pid: numb
     `The kubelet would be started without ${names.map((name) => `--${name}`).join(", ")}${end}: ${why}`,
     {
       hint:
-        `never start this kubelet before the file is back${pid ? `. It still runs and has the file's variables: ${save}` : ""}. ` +
+        `do not start this kubelet before the file is back${pid ? `. It still runs and has the file's variables: ${save}` : ""}. ` +
         `A backup has it, or another node: there --node-ip and --hostname-override are that node's own. RUNBOOK-MORE "A kubelet without its files"`,
     },
   );

@@ -19,7 +19,7 @@ import type { StoredObject } from "./objects.ts";
 type Decoded = StoredObject | { encrypted: string } | { undecoded: string };
 
 export const DAMAGED_VALUE =
-  "the value is damaged in this data directory: read the one of another etcd member, or a snapshot";
+  "read the data of another etcd member, or a snapshot: the value is damaged in this data directory";
 
 /** The kinds that can be decoded, by apiVersion. */
 const KINDS: Record<string, string[]> = {

@@ -15,7 +15,7 @@ export function keyCopies(
 ): { path: string; pems: string[] }[] {
   if (named !== undefined && readText(named) === undefined)
     throw new Fail(`There is no "${named}"`, {
-      hint: "a public key in PEM, or the cluster's published keys (JWKS): --from FILE",
+      hint: "give a public key in PEM, or the cluster's published keys (JWKS): --from FILE",
     });
   const asides = list("/root").filter((name) => name.startsWith("kube-pki-repair-"));
   const backups = list("/etc/kubernetes/tmp");

@@ -77,7 +77,7 @@ export function computeKey(old: OldTokens, options: RsaOptions = {}): OldKey {
   const recovery = Object.hasOwn(RECOVERIES, alg) ? RECOVERIES[alg] : undefined;
   if (!recovery)
     throw new Fail(`Cannot compute a key from ${alg || "no"} tokens`, {
-      hint: `known: ${Object.keys(RECOVERIES).join(", ")}; is --kid right?`,
+      hint: `check --kid; known: ${Object.keys(RECOVERIES).join(", ")}`,
     });
   if (tokens.length < recovery.tokens)
     throw new Fail(`There is only one ${alg} token of the key ${kid || "(no kid)"}, and two are needed`, {
@@ -92,13 +92,13 @@ export function computeKey(old: OldTokens, options: RsaOptions = {}): OldKey {
     if (proved.length === 1) return proved[0]!;
     if (proved.length > 1)
       throw new Fail(`Two keys can have signed this one ${alg} token, and it names none (no kid)`, {
-        hint: `a second token shows which one: ${MORE}`,
+        hint: `bring a second token, which shows which one: ${MORE}`,
       });
   }
   throw new Fail(
     `No single key has signed the ${tokens.length} tokens ${kid ? `that name the key ${kid}` : "without a kid"}`,
     {
-      hint: "different keys signed them, or some are damaged: go on without sa-old.pub; old pods then have to restart (RUNBOOK part 4)",
+      hint: "go on without sa-old.pub: different keys signed them, or some are damaged; old pods then have to restart (RUNBOOK part 4)",
     },
   );
 }

@@ -130,7 +130,7 @@ function fromFile(path: string, few: Few): number {
   const text = readText(path);
   if (text === undefined)
     throw new Fail(`There is no "${path}"`, {
-      hint: "a file with old tokens, a line each: --token-file FILE",
+      hint: "give a file with old tokens, a line each: --token-file FILE",
     });
   return text.split("\n").filter((line) => few.add(line, false)).length;
 }

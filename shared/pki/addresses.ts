@@ -116,7 +116,7 @@ export function isDnsName(name: string): boolean {
 export function refuseInClear(server: string) {
   if (server.startsWith("https://")) return;
   throw new Refused(`"${server}" is no address that begins with https://: a token would go there in clear`, {
-    hint: "nothing was sent. Who wrote that address? The API server's begins with https://",
+    hint: "see who wrote that address: the API server's begins with https://. Nothing was sent",
   });
 }
 

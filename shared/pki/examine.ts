@@ -135,7 +135,7 @@ export function clusterCa(certificatesDir: string): string {
   const pem = caText(certRow("ca"), certificatesDir);
   if (pem) return pem;
   throw new Fail(`There is no "${certPath(certRow("ca"), certificatesDir)}"`, {
-    hint: "parts 1 and 2 first: ./bunw scripts/00-assess.ts",
+    hint: "run parts 1 and 2 first: ./bunw scripts/00-assess.ts",
   });
 }
 

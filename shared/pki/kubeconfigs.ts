@@ -245,7 +245,7 @@ function parsed(text: string, path: string): Yaml {
 
 function unreadable(path: string, reason: string, cause?: unknown): Fail {
   return new Fail(`Cannot use the kubeconfig ${path}: ${reason}`, {
-    hint: shell`look at it, or move it away and run this again: mv ${path} ${path}.bad`,
+    hint: shell`look at it, or move it away and run the same line again: mv ${path} ${path}.bad`,
     cause,
   });
 }

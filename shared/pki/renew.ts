@@ -61,7 +61,7 @@ function refuseLost(leaf: string, renewed: string, now: Date) {
   const why = notIssuedBy(leaf, renewed, now);
   if (why)
     throw new Fail(`"${certInfo(leaf).subject}" would not be one of the renewed CA: ${why}`, {
-      hint: "nothing was written. openssl x509 -noout -text shows both; renew the CA by the tool that made it",
+      hint: "renew the CA by the tool that made it; openssl x509 -noout -text shows both. Nothing was written",
     });
 }
 
@@ -101,11 +101,11 @@ function refuseOther(caPem: string, keyPem: string) {
     throw new Fail(`"${subject}" is no CA`, { hint: "kubeadm certs renew makes other certificates anew" });
   if (!keyMatches(caPem, keyPem))
     throw new Fail(`The key is not that of "${subject}"`, {
-      hint: "with another key it is a new CA, which nobody trusts: find this one's key (00-salvage)",
+      hint: "find this one's key (00-salvage): with another key it is a new CA, which nobody trusts",
     });
   if (!isSelfSigned(caPem))
     throw new Fail(`"${subject}" is signed by "${issuer}", not by itself`, {
-      hint: "only who signed it can renew it: send them a CSR of its key and name",
+      hint: "send a CSR of its key and name to those who signed it: only they can renew it",
     });
 }
 

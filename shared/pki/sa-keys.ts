@@ -76,7 +76,7 @@ export function oldSaKeys(certificatesDir: string): string[] {
   const keys = publicKeysIn(text);
   if (keys.length === 0)
     throw new Fail(`There is no public key in "${path}"`, {
-      hint: shell`the API server would not start with it: rm ${path}`,
+      hint: shell`remove it, as the API server would not start with it: rm ${path}`,
     });
   const today = new Set(publicKeysIn(readText(`${certificatesDir}/sa.pub`) ?? "").map(serviceAccountKeyId));
   return keys.filter((pem) => !today.has(serviceAccountKeyId(pem)));

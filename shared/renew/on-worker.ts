@@ -31,7 +31,8 @@ export async function renewalOfWorker(node: Node, brought?: Candidate): Promise<
     throw new Refused(
       `The CA in "${kubeconfig}" has expired (${day(now.notAfter)}): this worker has to join`,
       {
-        hint: "nothing was changed. First on the control plane nodes: ./bunw scripts/00-assess.ts; part 3 gives this worker its line",
+        unchanged: true,
+        hint: "type first on the control plane nodes: ./bunw scripts/00-assess.ts; part 3 gives this worker its line",
       },
     );
   const renewal = (pem: string, note: string): Renewal => ({

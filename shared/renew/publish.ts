@@ -61,7 +61,7 @@ export async function publish(
     return host;
   }
   await waitForRootCa(api, ca.pem, holds);
-  const hint = `does it lead? kubectl -n kube-system get lease ${MANAGER}; crictl logs ID`;
+  const hint = `see whether it leads: kubectl -n kube-system get lease ${MANAGER}; crictl logs ID`;
   let fewest = Number.POSITIVE_INFINITY;
   const all = async () => {
     const { length } = await secretsBehind(api, ca);

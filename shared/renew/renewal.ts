@@ -137,7 +137,8 @@ export function renewalOf(name: CaName, facts: ClusterFacts, { seen, brought, le
   if (brought) return renewal(...asBrought(now, brought));
   if (!isValidNow(now) && isSelfSigned(now.pem))
     throw new Refused(`"${path}" has expired (${day(now.notAfter)}): it is renewed by the repair now`, {
-      hint: "nothing was changed. ./bunw scripts/00-assess.ts, then parts 0 to 5: they renew it with its own key",
+      unchanged: true,
+      hint: "./bunw scripts/00-assess.ts, then parts 0 to 5: they renew it with its own key",
     });
   const life = lifeOf(now, facts);
   if (!isDue(now, life)) return renewal(now.pem, `kept, until ${day(now.notAfter)}`);
@@ -163,7 +164,8 @@ export function asBrought(now: Readonly<CertInfo>, { pem, from }: Candidate): [p
       : `it is valid from ${day(info.notBefore)} until ${day(info.notAfter)}, the one here until ${day(now.notAfter)}`
     : "it holds no certificate";
   throw new Fail(`"${from}" cannot take the place of "${now.subject}": ${why}`, {
-    hint: "nothing was changed. Whoever signs this CA has to keep its key, its name and its key id (openssl x509 -noout -text)",
+    unchanged: true,
+    hint: "ask those who sign this CA to keep its key, its name and its key id (openssl x509 -noout -text)",
   });
 }
 
@@ -172,10 +174,12 @@ function notHere(row: Cert, now: CertInfo, key: string | undefined, facts: Clust
   const end = `it ${isValidNow(now) ? "expires" : "has expired"} on ${day(now.notAfter)}`;
   if (key !== undefined)
     return new Refused(`"${path}" is signed by "${now.issuer}", and only that can renew it; ${end}`, {
-      hint: `nothing was changed. Send them ./bunw scripts/renew-ca.ts --csr CA (no secret, the CA is ${row.name}); what comes back: --from FOLDER, as FOLDER/${row.file}.crt`,
+      unchanged: true,
+      hint: `send them ./bunw scripts/renew-ca.ts --csr CA (no secret, the CA is ${row.name}); what comes back: --from FOLDER, as FOLDER/${row.file}.crt`,
     });
   return new Refused(`The key of "${path}" is not here, and ${end}`, {
-    hint: `nothing was changed. Run this where the key is, then copy ${row.file}.crt from there (no secret) and here: --from FOLDER, as FOLDER/${row.file}.crt`,
+    unchanged: true,
+    hint: `run this where the key is, then copy ${row.file}.crt from there (no secret) and here: --from FOLDER, as FOLDER/${row.file}.crt`,
   });
 }
 

@@ -26,7 +26,8 @@ export function refuseUnsound({ facts }: Pick<ControlPlaneNode, "facts">) {
   if (broken.length === 0) return;
   const names = broken.map(({ paths, state }) => `"${paths[0]}" (${state})`).join(", ");
   throw new Refused(`Not all files here are sound: ${names}`, {
-    hint: "nothing was changed. Repair that first: ./bunw scripts/00-assess.ts",
+    unchanged: true,
+    hint: "repair that first: ./bunw scripts/00-assess.ts",
   });
 }
 

@@ -22,7 +22,8 @@ export function requestOf(name: CaName, { certificatesDir }: Pick<ClusterFacts, 
   const key = readText(keyPath(row, certificatesDir));
   if (key !== undefined) return requestFor(caText(row, certificatesDir) ?? "", key);
   throw new Refused(`"${keyPath(row, certificatesDir)}" is not here`, {
-    hint: "nothing was changed. Run this where the key is",
+    unchanged: true,
+    hint: "run this where the key is",
   });
 }
 

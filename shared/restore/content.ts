@@ -30,13 +30,15 @@ export function contentFor(stored: EtcdData, as: string, lost: readonly string[]
   const cluster = readCluster(data);
   if (cluster.configuration.etcd?.external)
     throw new Refused("This cluster's etcd is external: kubeadm does not keep it", {
-      hint: 'nothing was changed. Restore it where it runs, by its own means: RUNBOOK-MORE "If etcd is external"',
+      unchanged: true,
+      hint: 'restore it where it runs, by its own means: RUNBOOK-MORE "If etcd is external"',
     });
   const node = cluster.nodes.find(({ name }) => name === as);
   const controlPlanes = cluster.nodes.filter(({ controlPlane }) => controlPlane).map(({ name }) => name);
   if (node?.controlPlane) return { data, cluster, node };
   throw new Refused(`"${as}" is none of the control plane nodes that the data knows`, {
-    hint: `nothing was changed. This machine becomes one of ${controlPlanes.join(", ")}: ${again({ as: controlPlanes[0] ?? "NODE" })}`,
+    unchanged: true,
+    hint: `choose which of ${controlPlanes.join(", ")} this machine becomes: ${again({ as: controlPlanes[0] ?? "NODE" })}`,
   });
 }
 
@@ -54,7 +56,8 @@ export function withNames(data: EtcdData, said: readonly string[]): EtcdData {
   );
   if (strange !== undefined)
     throw new Refused(`The data knows no Node "${strange}"`, {
-      hint: `nothing was changed. It has ${listed(nodes.map(({ name }) => name))}`,
+      unchanged: true,
+      hint: `name one of its nodes: ${listed(nodes.map(({ name }) => name))}`,
     });
   const given = [...new Set(said)].filter((name) => isAmong(nodes, name));
   if (given.length >= unnamed.length) return Object.create(data, { formerMembers: { value: given } });
@@ -62,7 +65,8 @@ export function withNames(data: EtcdData, said: readonly string[]): EtcdData {
   throw new Refused(
     `${unnamed.length} of ${data.members.length} members have no name in this data, as in a snapshot of etcd 3.5: at ${places}`,
     {
-      hint: `nothing was changed. Name the control plane nodes that they were, ${unnamed.length - given.length} more: ${again({ lost: unnamed.slice(given.length).map((_, i) => `NODE${i + 1}`) })}. By their labels, which a worker can have got, too: ${listed(onlyLabelled(nodes)) || "none"}`,
+      unchanged: true,
+      hint: `name the control plane nodes that they were, ${unnamed.length - given.length} more: ${again({ lost: unnamed.slice(given.length).map((_, i) => `NODE${i + 1}`) })}. By their labels, which a worker can have got, too: ${listed(onlyLabelled(nodes)) || "none"}`,
     },
   );
 }
@@ -136,7 +140,8 @@ export function refuseOlderImage({ data, node }: Content, storageVersion: string
   throw new Refused(
     `The data is of etcd ${storageVersion}, and the manifest of ${node.name} names "${image}"`,
     {
-      hint: "nothing was changed. etcd refuses data of a newer release: take --as a control plane node that was upgraded already, or another snapshot",
+      unchanged: true,
+      hint: "take --as a control plane node that was upgraded already, or another snapshot: etcd refuses data of a newer release",
     },
   );
 }

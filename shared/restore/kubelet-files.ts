@@ -29,7 +29,7 @@ export function refuseOtherName({ node: { name } }: Content, { hostName, flags }
   const called = flags.get("hostname-override") ?? hostName;
   if (called.toLowerCase() === name || (!exists(FLAGS_FILE) && !flags.has("hostname-override"))) return;
   throw new Fail(`The kubelet here calls itself "${called}", and this machine becomes "${name}"`, {
-    hint: `put --hostname-override=${name} into KUBELET_KUBEADM_ARGS of ${FLAGS_FILE}, or move that file away; then this again`,
+    hint: `put --hostname-override=${name} into KUBELET_KUBEADM_ARGS of ${FLAGS_FILE}, or move that file away; then run the same line again`,
   });
 }
 
@@ -39,7 +39,7 @@ export function writeKubeletFiles({ data, cluster, node }: Content, { hostName }
   const kubelet = configMapIn(data, "kube-system/kubelet-config")?.kubelet;
   if (kubelet === undefined)
     throw new Fail("The cluster keeps no configuration of its kubelets (ConfigMap kubelet-config)", {
-      hint: `bring ${KUBELET_CONFIG} of one of its nodes here; then this again: what is written stays`,
+      hint: `bring ${KUBELET_CONFIG} of one of its nodes here; then run the same line again: what is written stays`,
     });
   const inFile = minorOf(cluster.kubernetesVersion) >= 34;
   const socket = `unix://${SOCKETS.find(exists) ?? SOCKETS[0]}`;

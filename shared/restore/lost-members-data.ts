@@ -48,7 +48,7 @@ export function memberDataIn(dir: string): MemberData {
         own
           ? `The member of "${dir}" has not got a vote yet: its data may be a part of all`
           : `The member of "${dir}" was taken out of etcd before: its data ends there`,
-        { hint: "nothing was changed. Take another member's data directory, or a snapshot" },
+        { unchanged: true, hint: "take another member's data directory, or a snapshot" },
       );
     const { last } = logTail(`${host}/member/wal`);
     return { dir, own, members, clusterId, revision, lastWrite, last };
@@ -72,15 +72,17 @@ export function chooseData(all: readonly MemberData[]): Chosen {
   const clusters = new Set(all.map(({ clusterId }) => clusterId));
   if (clusters.size > 1)
     throw new Refused(`These are data of ${clusters.size} clusters: ${inWords(all)}`, {
-      hint: "nothing was changed. Which one is this cluster's? Name the directories of one of them",
+      unchanged: true,
+      hint: "name the directories of this cluster's members alone",
     });
   const twice = all.find(({ own }, i) => all.findIndex((other) => other.own.id === own.id) !== i);
   if (twice)
     throw new Refused(`Two of these are data of one member, "${memberName(twice.own)}": ${inWords(all)}`, {
-      hint: "nothing was changed. Name the one that was written last",
+      unchanged: true,
+      hint: "name the one that was written last",
     });
   const [chosen] = all.toSorted((a, b) => b.last.term - a.last.term || b.last.index - a.last.index);
-  if (!chosen) throw new Fail("No data directory was named", { hint: "--from DIR" });
+  if (!chosen) throw new Fail("No data directory was named", { hint: "give the folder: --from DIR" });
   const voters = chosen.members.filter(({ isLearner }) => !isLearner);
   const here = voters.filter(({ id }) => all.some(({ own }) => own.id === id)).length;
   return { chosen, voters: voters.length, here, isQuorum: 2 * here > voters.length };

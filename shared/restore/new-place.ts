@@ -48,7 +48,8 @@ export function newAddress(found: Content, { addresses, given, routed }: Place):
   for (const range of [...cluster.serviceSubnets, ...(cluster.podSubnet?.split(",") ?? [])])
     if (isWithin(chosen, range))
       throw new Refused(`${chosen} is in the cluster's own range ${range}: no node can have it`, {
-        hint: `nothing was changed. ${again({ address: "IP" })}: another address of this machine`,
+        unchanged: true,
+        hint: `${again({ address: "IP" })}: another address of this machine`,
       });
   const others = cluster.nodes.filter(({ name }) => name !== node.name);
   const claims = others.find((one) => hostsSaid(one).includes(chosen));
@@ -60,7 +61,8 @@ export function newAddress(found: Content, { addresses, given, routed }: Place):
     );
   if (owner && chosen !== old)
     throw new Refused(`${chosen} was the address of "${owner.name}"`, {
-      hint: `nothing was changed. Is this machine that one? ${again({ as: owner.name })}. Else give it another address first`,
+      unchanged: true,
+      hint: `type, if this machine is that one: ${again({ as: owner.name })}. If not, give it another address first`,
     });
   return chosen;
 }
@@ -74,7 +76,7 @@ export function oldAddress({ name, places }: KnownNode, data: EtcdData): string 
 function refuseAddress(given: string, { alike, old }: { alike: readonly string[]; old: string | undefined }) {
   if (alike.includes(canonicalIp(given))) return;
   throw new Fail(`This machine has no address "${given}"${old ? ` of the family of ${old}` : ""}`, {
-    hint: `it has ${alike.join(", ") || "none of it"}: ip -br addr`,
+    hint: `see which address it has: ip -br addr (${alike.join(", ") || "none of this kind"})`,
   });
 }
 
@@ -123,7 +125,7 @@ export async function refuseOldAnswers(
     return seen.some(isOpen);
   };
   // who is busy, or just starts, is silent at one question
-  await inTime("an answer of the old control plane", ask, { seconds: 10, hint: "it ends by itself" });
+  await inTime("an answer of the old control plane", ask, { seconds: 10, hint: "wait: it ends by itself" });
   const old = seen.filter(({ by }) => by === "the old one");
   if (old.length > 0) throw stillThere(old);
   askWho(
@@ -206,7 +208,8 @@ const stopped = () =>
 function stillThere(old: readonly Answer[]): Refused {
   const nodes = [...new Set(old.flatMap(({ names }) => names))].join(", ");
   return new Refused(`The old control plane still answers: ${old.map(({ what }) => what).join(", ")}`, {
-    hint: `nothing was changed, as ${TWICE}. Repair it: on ${nodes} ./bunw scripts/00-assess.ts. If it shall go: there ${stopped()}`,
+    unchanged: true,
+    hint: `repair it: on ${nodes} ./bunw scripts/00-assess.ts. If it shall go, as ${TWICE}: there ${stopped()}`,
   });
 }
 

@@ -35,22 +35,25 @@ export interface SnapshotFile {
 export async function snapshotFile(path: string, { skipHashCheck = false } = {}): Promise<SnapshotFile> {
   const info = tryFile("look at", path, () => fs.statSync(hostPath(path)));
   if (!info?.isFile())
-    throw new Fail(`There is no snapshot "${path}"`, { hint: shell`is it in this folder? ls -l ${path}` });
+    throw new Fail(`There is no snapshot "${path}"`, { hint: shell`look for the file: ls -l ${path}` });
   refuseOtherFile(path, info.size);
   const rest = info.size % SECTOR;
   if (rest !== 0 && rest !== SUM)
     throw new Refused(`"${path}" is no snapshot of etcd, or not all of it: ${info.size} bytes`, {
-      hint: "nothing was changed. Copy it here once more, from where it was made; compare with sha256sum",
+      unchanged: true,
+      hint: "copy it here once more, from where it was made; compare with sha256sum",
     });
   const hasSum = rest === SUM;
   const size = info.size - rest;
   if (hasSum && !(await isSumOf(path, size)))
     throw new Refused(`The SHA-256 at the end of "${path}" is not that of its content: it is damaged`, {
-      hint: "nothing was changed. Copy it here once more, from where it was made, or take another snapshot",
+      unchanged: true,
+      hint: "copy it here once more, from where it was made, or take another snapshot",
     });
   if (!hasSum && !skipHashCheck)
     throw new Refused(`"${path}" has no SHA-256 at its end: it is a copy of etcd's member/snap/db`, {
-      hint: `nothing was changed. If etcd was stopped while it was copied, it is whole, but lacks what only the log had (--from takes a whole data directory): ${again({ "skip-hash-check": true })}`,
+      unchanged: true,
+      hint: `take it without its sum, if etcd was stopped while it was copied: ${again({ "skip-hash-check": true })}. It lacks what only the log had (--from takes a whole data directory)`,
     });
   return { path, size, hasSum };
 }
@@ -79,10 +82,11 @@ function refuseOtherFile(path: string, size: number) {
     fs.closeSync(file);
   }
   const [, is, hint] = OTHERS.find(([begins]) => begins.test(head.toString("hex"))) ?? [];
-  if (is) throw new Refused(`"${path}" ${is}`, { hint: `nothing was changed. First: ${hint!(path)}` });
+  if (is) throw new Refused(`"${path}" ${is}`, { unchanged: true, hint: `open it first: ${hint!(path)}` });
   if (size === 0)
     throw new Refused(`"${path}" is empty`, {
-      hint: shell`nothing was changed. Copy it here once more, from where it was made: ls -l ${path}`,
+      unchanged: true,
+      hint: shell`copy it here once more, from where it was made: ls -l ${path}`,
     });
 }
 
@@ -145,13 +149,14 @@ export function refuseState(
 ) {
   if (hasAuth)
     throw new Refused(`"${path}" is of an etcd with users (auth enable): kubeadm's has none`, {
-      hint: "nothing was changed. Is it this cluster's? etcdutl snapshot restore takes it",
+      unchanged: true,
+      hint: "restore it with etcdutl snapshot restore, if it is this cluster's",
     });
   if (alarms.length === 0 || disarm) return;
-  const full = `its database of ${megabytes(fs.statSync(hostPath(path)).size)} MB was full: raise --quota-backend-bytes in etcd's manifest after part 1, and defragment it`;
-  const damaged =
-    "a member found that its keys differ from the others': which snapshot is right, only you can tell";
+  const full = `raise --quota-backend-bytes in etcd's manifest after part 1, and defragment it: its database of ${megabytes(fs.statSync(hostPath(path)).size)} MB was full`;
+  const damaged = "choose the snapshot that is right: a member found that its keys differ from the others'";
   throw new Refused(`"${path}" has the alarm ${alarms.join(", ")}: etcd takes no writes with it`, {
-    hint: `nothing was changed. ${alarms.includes("CORRUPT") ? damaged : full}. To go on without the alarm: ${again({ disarm: true })}`,
+    unchanged: true,
+    hint: `${alarms.includes("CORRUPT") ? damaged : full}. To go on without the alarm: ${again({ disarm: true })}`,
   });
 }

@@ -53,7 +53,8 @@ export function refuseNotEmpty(dir: string) {
     .filter((name) => name !== "lost+found" && !name.startsWith("."));
   if (there.length === 0) return;
   throw new Fail(`There is something in "${dir}": ${there.join(", ")}`, {
-    hint: `nothing was changed. What is it? ${shell`ls -la ${dir}/member`}. If nobody needs it: ${shell`mv ${dir} ${dir}.before`}, then this again`,
+    unchanged: true,
+    hint: `see what it is: ${shell`ls -la ${dir}/member`}. If nobody needs it: ${shell`mv ${dir} ${dir}.before`}, then run the same line again`,
   });
 }
 

@@ -101,8 +101,9 @@ function refuseUnread(unread: readonly Process[], open: readonly string[], here:
   throw new Refused(
     `${who} may hold ${open.map((name) => `${name}.key`).join(", ")}, and was not read to its end`,
     {
+      unchanged: true,
       hint:
-        "nothing was changed. This part would end that process. Mend what is said above, and run this again. " +
+        "mend what is said above, and run the same line again: this part would end that process. " +
         `If you give up what it holds: ${again({ "lost-on": [here] }, { of: "01-etcd" })}`,
     },
   );
@@ -128,8 +129,9 @@ export function refuseWhileLeaderMayHaveKey(
   const on =
     nodes.join() === host ? host : `${host} (${nodes.length > 1 ? "one of " : ""}${nodes.join(", ")})`;
   throw new Refused(`The controller-manager on ${on} led last: only its process may hold ca.key in memory`, {
+    unchanged: true,
     hint:
-      `nothing was changed. Go there first: on ${open[0]} ${command("plan")}. ` +
+      `go there first: on ${open[0]} ${command("plan")}. ` +
       `If ca.key is lost there, too, or ${open[0]} for good: ${again({ "lost-on": nodes }, { of: "01-etcd" })}`,
   });
 }

@@ -67,7 +67,7 @@ export async function searchDisk(
   using disk = new Disk(path);
   found.path = path;
   const hint =
-    "--minutes gives it more time; an image of the disk is read faster on another machine: --image FILE";
+    "give it more time with --minutes, or read an image of the disk on another machine: --image FILE";
   const budget = new Budget({ what: path, seconds: minutes * 60, bytes: MOST_BYTES, stop, hint });
   const keep = new Keep(found, foundKeys);
   const began = performance.now();

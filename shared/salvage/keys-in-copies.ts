@@ -73,7 +73,7 @@ function textsOf({ data }: Secret): string[] {
 /** Every file below the folder, but what is behind links. Errors: Fail where it is none. */
 export function searchFolder(foundKeys: FoundKeys, folder: string) {
   if (stat(folder)?.kind !== "dir")
-    throw new Fail(`"${folder}" is no folder`, { hint: "--backup DIR: the folder with your copies" });
+    throw new Fail(`"${folder}" is no folder`, { hint: "give the folder with your copies: --backup DIR" });
   let [found, files] = [0, 0];
   for (const path of filesBelow(folder, DEEPEST)) {
     if (++files > MOST_FILES)

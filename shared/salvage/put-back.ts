@@ -105,7 +105,7 @@ function questionOf(choices: readonly { lost: LostConfig; rivals: readonly TextF
   const asked = choices.find(({ rivals }) => rivals.length > 0);
   if (!asked) return undefined;
   return new Fail(`${asked.lost.path}: ${whyAsked(asked.rivals)}`, {
-    hint: `which one is right? Type its install line above, then ${again({})}. New values are written with its first key`,
+    hint: `type the install line of the right one, above, then ${again({})}. New values are written with its first key`,
   });
 }
 

@@ -87,7 +87,7 @@ function keyBytes(text: string): Buffer {
   const hex = text.trim();
   if (!/^([0-9a-f]{32}|[0-9a-f]{48}|[0-9a-f]{64})$/i.test(hex))
     throw new Fail("This is not a certificate key", {
-      hint: "it has 64 characters of 0-9 and a-f, as kubeadm init --upload-certs printed it",
+      hint: "give the key that kubeadm init --upload-certs printed: 64 characters of 0-9 and a-f",
     });
   return Buffer.from(hex, "hex");
 }
@@ -103,7 +103,7 @@ function decrypt(sealed: Buffer, key: Buffer, name: string): string {
     return Buffer.concat([cipher.update(sealed.subarray(NONCE, -TAG)), cipher.final()]).toString("utf8");
   } catch (cause) {
     throw new Fail(`The certificate key does not open ${name} of the Secret kubeadm-certs`, {
-      hint: "each upload makes a new certificate key: is this the newest one? Look into the shell's history, and into the logs of your automation",
+      hint: "look for the newest one, as each upload makes a new certificate key: into the shell's history, and into the logs of your automation",
       cause,
     });
   }

@@ -88,7 +88,7 @@ function chosen({ name }: SharedKey, known: Generations, { kid, from }: WantedOp
   throw new Fail(
     `"${name === "sa" ? kid : from}" names ${meant.length === 0 ? "none" : meant.length} of the known ${name} keys`,
     {
-      hint: `the known ones are: ${known.generations.map(labelOf).join("; ") || "none"}`,
+      hint: `choose a known one: ${known.generations.map(labelOf).join("; ") || "none"}`,
     },
   );
 }

@@ -95,7 +95,8 @@ export function refuseOtherFolder(cp: ControlPlaneNode) {
     throw new Fail(
       `etcd's manifest (${source}) has its data in "${wanted.dir}", and the data was found in "${cp.etcd.dir}"`,
       {
-        hint: `nothing was changed. etcd would start there without its data: put it where the manifest has it (mount its disk there; or, if "${wanted.dir}" is empty or not there: mv), then ${command("00-assess")}`,
+        unchanged: true,
+        hint: `put the data where the manifest has it (mount its disk there; or, if "${wanted.dir}" is empty or not there: mv), as etcd would start there without it; then ${command("00-assess")}`,
       },
     );
   }

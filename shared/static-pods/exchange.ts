@@ -46,7 +46,7 @@ export async function exchangeManifest(
     `${path} is away, its new content waits in ${waiting}: without it this node runs no ${name}. Run this script again`,
   );
   removeFile(path);
-  const hint = shell`crictl ps --name ${name}; journalctl -u kubelet -n 50; then run this script again`;
+  const hint = shell`crictl ps --name ${name}; journalctl -u kubelet -n 50; then run the same line again`;
   const ends = () => waitFor(`the old ${name} to end`, isForgotten(old, cp.node), { seconds: 90, hint });
   await Promise.all([old.length > 0 && ends(), next.when?.()]);
   renameFile(waiting, path);

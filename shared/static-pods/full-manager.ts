@@ -44,7 +44,7 @@ export async function fullControllerManager(
   const path = manifestPath(cp, name);
   const now = manifestBeforeOrAfter(path);
   if (!now)
-    throw new Fail(`There is no "${path}"`, { hint: "part 2 first: ./bunw scripts/02-control-plane.ts" });
+    throw new Fail(`There is no "${path}"`, { hint: "run part 2 first: ./bunw scripts/02-control-plane.ts" });
   const manifest = full(now);
   if (manifest === now && exists(path)) return say(`${path}: kept, nothing in it is reduced`);
   const endpoints = await endpointsToWaitFor(api, restarted);

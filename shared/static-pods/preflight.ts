@@ -74,6 +74,7 @@ export async function preflight(coming: Coming): Promise<string[]> {
   if (refusals.length === 1) throw refusals[0]!;
   if (refusals.length > 1)
     throw new Refused(refusals.map(({ message }) => message).join("; "), {
+      unchanged: true,
       hint: refusals.map(({ hint }) => hint).join(". Also: "),
     });
   return seen.flatMap(({ has }) => has ?? []);
@@ -121,8 +122,9 @@ async function imagesHere({ cp, pods, imagesLater, part }: Coming): Promise<Seen
   ];
   return {
     refuses: new Refused(message, {
+      unchanged: true,
       hint:
-        `nothing was changed. ${pull}. Where no registry answers, on a node that has it: ${save}, and here: ctr -n k8s.io images import images.tar ` +
+        `${pull}. Where no registry answers, on a node that has it: ${save}, and here: ctr -n k8s.io images import images.tar ` +
         `(CRI-O: podman save, podman load). If the kubelet can pull it, with credentials of its own: ${again({ "images-later": true }, { of: SCRIPT[part] })}`,
     }),
   };
@@ -141,14 +143,14 @@ function endpointNamed({ cp }: Coming): Seen {
 /** Key files get the owner that can read them: see fit-files.ts. */
 function usersKnown({ cp, pods }: Coming): Seen {
   const unknown = pods.filter(({ manifest }) => !userOf(manifest)).map(({ name }) => name);
-  const hint = (more: string) => ({ hint: `nothing was changed. ${more}, and then this again` });
+  const hint = (more: string) => ({ unchanged: true, hint: `${more}, then run the same line again` });
   if (unknown.length > 0)
     return {
       refuses: new Refused(
         `${unknown.join(", ")} must not run as root (runAsNonRoot), and only its image knows its user: whose are its keys?`,
         {
           ...hint(
-            `securityContext.runAsUser into ${unknown.map((name) => manifestPath(cp, name)).join(", ")} says it`,
+            `set securityContext.runAsUser in ${unknown.map((name) => manifestPath(cp, name)).join(", ")}`,
           ),
         },
       ),
@@ -159,7 +161,7 @@ function usersKnown({ cp, pods }: Coming): Seen {
     refuses: new Refused(
       `${file.path} is read by ${file.readers.join(" and ")}, which run as different users and share no group`,
       {
-        ...hint("One group for both in securityContext.supplementalGroups"),
+        ...hint("give both one group in securityContext.supplementalGroups"),
       },
     ),
   };
@@ -171,7 +173,8 @@ function olderEtcd(cp: ControlPlaneNode, manifest: WantedManifest["manifest"]): 
   const { storageVersion } = cp.data;
   if (!isOlderRelease(image, storageVersion)) return undefined;
   return new Refused(`etcd's data is of etcd ${storageVersion}, and its manifest names "${image}"`, {
-    hint: `nothing was changed. No older etcd opens it. crictl images shows the newer image: put a manifest with it into ${manifestPath(cp, "etcd")}; then this again`,
+    unchanged: true,
+    hint: `put a manifest with the newer image, which crictl images shows, into ${manifestPath(cp, "etcd")}: no older etcd opens the data. Then run the same line again`,
   });
 }
 
@@ -182,7 +185,8 @@ function roomInEtcd({ cp, part, isFull }: Coming): Seen {
     return { warns: `${FULL}. Part 2 cannot go on so. Between parts 1 and 2, when etcd runs: ${lines}` };
   return {
     refuses: new Refused(FULL, {
-      hint: `nothing was changed. ${lines}. RUNBOOK-MORE "If etcd's database is full"; then this again`,
+      unchanged: true,
+      hint: `${lines}. RUNBOOK-MORE "If etcd's database is full"; then run the same line again`,
     }),
   };
 }

@@ -205,7 +205,7 @@ export async function untilGood<T extends Found>(
     now = await look();
     return failedOf(now).length === 0;
   };
-  const hint = "Ctrl-C ends it; 05-verify without --wait says what mends it";
+  const hint = "end it with Ctrl-C; 05-verify without --wait says what mends it";
   await undefinedOnTimeout(waitFor(() => nameFailed(now), isGood, { seconds, easing: true, hint }));
   return now;
 }

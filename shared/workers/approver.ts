@@ -33,7 +33,7 @@ interface Asked extends LeftOut {
 export async function startApprover(asked: Asked) {
   const { without, lost, "etcd-data": etcdData = false } = asked;
   const line = again({ "etcd-data": etcdData, without, lost }, { of: "03-workers approve" });
-  const byHand = `the token is made, but nothing approves the certificates of workers yet. Run this in a second window on this node, until all workers have joined: ${line}`;
+  const byHand = `run this in a second window on this node, until all workers have joined: ${line}. The token is made, but nothing approves the certificates of workers yet`;
   await act(
     `${APPROVER}: started, approves the certificates that workers ask for with the token: ${APPROVER_LOG}`,
     async () => {
@@ -125,7 +125,7 @@ function selinuxHint(why: string): string {
 
 async function isActive(): Promise<boolean> {
   const ask = () => $({ quiet: true, nothrow: true })`systemctl is-active --quiet ${APPROVER}`;
-  const hint = "systemd answers from its memory: systemctl status";
+  const hint = "see whether systemd answers: systemctl status";
   return (await sayWhile(`systemctl is-active ${APPROVER}`, hint, ask)).exitCode === 0;
 }
 
@@ -155,7 +155,7 @@ async function stopApprover() {
     const { exitCode, stderr } = await stopUnit();
     if (exitCode !== 0)
       throw new Fail(`${shell`systemctl stop ${APPROVER}`} exited ${exitCode}: ${quoteUntrusted(stderr)}`, {
-        hint: `systemctl status ${APPROVER}; then run this again`,
+        hint: `systemctl status ${APPROVER}; then run the same line again`,
       });
   });
 }

@@ -51,7 +51,8 @@ export function refuseLeftOut({ name }: Pick<Node, "name">, out: LeftOut) {
   if (!leftNames(out).includes(name)) return;
   const [without, lost] = [out.without, out.lost].map((names) => names.filter((other) => other !== name));
   throw new Refused(`"${name}" is this node, and the line says that it does not come back`, {
-    hint: `nothing was changed. On the first control plane node: ${command("03-workers open", { without: without!, lost: lost! })}; then the line that it prints`,
+    unchanged: true,
+    hint: `type on the first control plane node: ${command("03-workers open", { without: without!, lost: lost! })}; then the line that it prints`,
   });
 }
 
@@ -189,7 +190,7 @@ export async function proveKubelet(node: Node, { ca, saved }: Proving) {
  */
 async function orRollBack({ kubelet }: Node, { ca, saved }: Pick<Proving, "ca" | "saved">) {
   const hasIt = () => trusted(kubelet.clientPem, ca) && exists(kubelet.kubeconfig);
-  const hint = `journalctl -u kubelet -n 50; on the first control plane node: ${APPROVER_LOG} (shows what it refused, and why; if it no longer runs: open again), kubectl get csr. Does a controller-manager run there (crictl ps)?`;
+  const hint = `journalctl -u kubelet -n 50; on the first control plane node: ${APPROVER_LOG} (shows what it refused, and why; if it no longer runs: open again), kubectl get csr, and crictl ps: a controller-manager has to run there`;
   try {
     await waitFor("the kubelet to get its certificate", hasIt, { seconds: 120, hint });
   } catch (err) {
@@ -197,6 +198,6 @@ async function orRollBack({ kubelet }: Node, { ca, saved }: Pick<Proving, "ca" |
     if (!(await undisturbed(() => rollBack(saved, hasIt)))) return;
     const again =
       "Then there: ./bunw scripts/03-workers.ts open, and here the line and the file that it makes: this node may ask once with each token, and may have asked";
-    throw new Fail(err.message, { hint: `what was here before is back. ${hint} ${again}`, cause: err });
+    throw new Fail(err.message, { hint: `${hint}. The old files are back. ${again}`, cause: err });
   }
 }

@@ -26,9 +26,9 @@ export function refuseControlPlane(node: Node, { etcdData, all }: Here) {
     ...dataIn(etcdData, unit?.dataDir),
   ];
   if (trace === undefined) return;
-  if (unit) throw new Refused(isUnitHere(unit), { hint: UNIT_BY_HAND });
+  if (unit) throw new Refused(isUnitHere(unit), { unchanged: true, hint: UNIT_BY_HAND });
   throw new Refused(`This is a control plane node (${trace}): join is for workers`, {
-    hint: "part 2 gives its kubelet a certificate: ./bunw scripts/02-control-plane.ts; what is to be done here says ./bunw scripts/00-assess.ts",
+    hint: "run part 2, which gives its kubelet a certificate: ./bunw scripts/02-control-plane.ts. See what is to be done here: ./bunw scripts/00-assess.ts",
   });
 }
 

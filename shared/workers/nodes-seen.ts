@@ -41,7 +41,7 @@ export async function proveNodes({ cluster }: ControlPlaneNode, api: KubeApi) {
     throw new Fail(
       `The API serves ${uids.size} Nodes, and none of the ${cluster.nodes.length} that etcd's data has`,
       {
-        hint: 'RUNBOOK-MORE "If etcd comes up empty"',
+        hint: 'follow RUNBOOK-MORE "If etcd comes up empty"',
       },
     );
   }
@@ -55,7 +55,8 @@ export async function proveNodes({ cluster }: ControlPlaneNode, api: KubeApi) {
 /** "Ready" is stale as long as nobody watches the nodes: the Lease is the proof. */
 export async function proveOwnKubelet({ node, facts }: ControlPlaneNode, api: KubeApi) {
   const since = provingSince(clusterCa(facts.certificatesDir), readText(node.kubelet.clientPem));
-  const hint = "journalctl -u kubelet -n 50; is its clock right, is kubelet.conf's server reachable?";
+  const hint =
+    "journalctl -u kubelet -n 50; check its clock (date), and that kubelet.conf's server is reachable";
   await waitForRenewal(api, node.name, since, { seconds: 90, hint });
   if (!mode.dryRun) say(`${node.name}: renewed its Lease with the new certificate`);
 }

@@ -56,7 +56,7 @@ export async function proveServer(server: string, ca: string) {
     await new KubeApi({ server, ca }).reach("/version");
   } catch (cause) {
     throw new Fail(`Cannot reach "${server}" with that CA: ${(cause as Error).message}`, {
-      hint: "is the address right and reachable from here (curl -k SERVER/version)? If the certificate is of another CA: run part 2 on the control plane node that answers there",
+      hint: "check that the address is right and reachable from here (curl -k SERVER/version). If the certificate is of another CA: run part 2 on the control plane node that answers there",
       cause,
     });
   }
@@ -75,7 +75,7 @@ export async function leadAsBefore(node: Node, { before, ca }: { before: string 
   const { kubeconfig, clientPem } = node.kubelet;
   const [own, joined] = [serverIn(before ?? ""), readText(kubeconfig)];
   if (mode.dryRun || own === undefined || !joined || own === serverIn(joined)) return;
-  const hint = `when it does, write it into ${kubeconfig} in the place of ${serverIn(joined)}, then: systemctl restart kubelet`;
+  const hint = `write it, when it does, into ${kubeconfig} in the place of ${serverIn(joined)}, then: systemctl restart kubelet`;
   const answers = () => whoAnswers(own, ca).then((who) => who === "ours");
   const silent = await failOf(() =>
     waitFor(`${own} to answer with the new CA`, answers, { seconds: STARTS, hint }),

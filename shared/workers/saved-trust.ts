@@ -160,7 +160,7 @@ export async function rollBack(saved: Copied, unless = () => false): Promise<boo
     return true;
   }
   throw new Fail(`Not all files from before are back: ${trouble.message}`, {
-    hint: `repair the cause (${trouble.hint}); then run this script again, or bring them back by hand: ${shell`cp -a ${saved.dir}/before/. /`} ; systemctl start kubelet`,
+    hint: `repair the cause (${trouble.hint}); then run the same line again, or bring them back by hand: ${shell`cp -a ${saved.dir}/before/. /`} ; systemctl start kubelet`,
     cause: trouble,
   });
 }

@@ -38,7 +38,8 @@ export function readTokenFile(
   const whose = /^# (\S+)$/.exec(second)?.[1] ?? name;
   if (whose !== name)
     throw new Fail(`"${file}" holds the token of "${whose}", and this node is "${name}"`, {
-      hint: `nothing was changed; ${hint}`,
+      unchanged: true,
+      hint,
     });
   const keys = trustedKeys(text);
   if (keys.symmetricDifference(new Set(hashes)).size === 0)
@@ -46,7 +47,8 @@ export function readTokenFile(
   throw new Fail(
     `The CA in "${file}" has the fingerprint "${[...keys].join(",")}", not "${hashes.join(",")}"`,
     {
-      hint: "nothing was changed. The file and the join line are from two different runs of ./bunw scripts/03-workers.ts open: take both from the newest run. If they still differ, somebody has changed the file on its way",
+      unchanged: true,
+      hint: "take the file and the join line from the newest run of ./bunw scripts/03-workers.ts open: these are from two different ones. If they still differ, somebody has changed the file on its way",
     },
   );
 }

@@ -80,7 +80,7 @@ export async function watchNodesReturn(
   });
   if (left.length > 0)
     throw new Fail(`Not back, and not waited for: ${listed(left)} (${OF_WINDOWS})`, {
-      hint: `then this again. To go on without them, which starts the clock for their pods: ${again({ without: left })}`,
+      hint: `join them by hand, then run the same line again. Without them (their pods are evicted after five minutes): ${again({ without: left })}`,
     });
   if (managerIsReduced(cp)) await sayEvictions(cp, api, { nodes: without, isFull: true });
 }

@@ -93,7 +93,7 @@ function shown(missed: readonly Missed[], tried: number): Shown {
   const [first] = missed;
   if (!first || missed.length < tried || !missed.every(({ sandbox }) => sandbox)) return { left };
   const noNetwork = new Fail(`no node gives a new pod a network: ${first.node}: ${first.why}`, {
-    hint: "kubectl get events -A --field-selector reason=FailedCreatePodSandBox; do the network plugin's pods run? Then run this script again: it goes on with these",
+    hint: "kubectl get events -A --field-selector reason=FailedCreatePodSandBox. See whether the network plugin's pods run. Then run the same line again: it goes on with these",
   });
   return { left, noNetwork };
 }
@@ -156,7 +156,7 @@ async function lookAt(
     waitFor(`a test pod on ${node} to be reached at ${ip}`, isReached, {
       seconds: REACH_SECONDS,
       easing: true,
-      hint: `${hint}; does a NetworkPolicy forbid it?`,
+      hint: `${hint}; see whether a NetworkPolicy forbids it`,
     }),
   );
   return reached

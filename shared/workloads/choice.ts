@@ -73,7 +73,8 @@ export function refuseBareNames(skip: readonly string[]) {
   const bare = skip.filter((name) => !/^[^/]+\/[^/]+$/.test(name));
   if (bare.length === 0) return;
   throw new Refused(`--skip ${bare.join(",")}: no NAMESPACE/NAME`, {
-    hint: `nothing was changed. ${again({ "dry-run": true }, { of: "04-sa-tokens", less: bare })} lists the workloads by such names`,
+    unchanged: true,
+    hint: `${again({ "dry-run": true }, { of: "04-sa-tokens", less: bare })} lists the workloads by such names`,
   });
 }
 
@@ -91,7 +92,7 @@ function refuseUnknownSkip(owners: readonly PodOwner[], skip: readonly string[])
 async function refuseUnknownNamespace(api: KubeApi, namespace: string, owners: readonly PodOwner[]) {
   if (await api.find(`/api/v1/namespaces/${encodeURIComponent(namespace)}`)) return;
   throw new Fail(`There is no namespace "${namespace}"`, {
-    hint: `old pods are in: ${listed(namespacesOf(owners)) || "none"}`,
+    hint: `choose one where a restart is pending: ${listed(namespacesOf(owners)) || "none"}`,
   });
 }
 
@@ -102,7 +103,7 @@ function refuseDisorder(groups: readonly Group[], later: readonly PodOwner[], ch
   throw new Fail(
     `${label(first)} has to restart first: until then, new pods may get no traffic from Services`,
     {
-      hint: `first, or with it: ${again({ "only-system": true, namespace: choice.namespaces }, { of: "04-sa-tokens" })}`,
+      hint: `type first, or with it: ${again({ "only-system": true, namespace: choice.namespaces }, { of: "04-sa-tokens" })}`,
     },
   );
 }

@@ -128,7 +128,7 @@ export async function evictInTurn(
     const names = some.map(({ metadata }) => metadata.name).join(" ");
     await waitFor(`${label(owner)} to have a new pod for ${names}`, areBack, {
       ...{ seconds: SECONDS, easing: true },
-      hint: `${shell`kubectl -n ${owner.namespace} get pods -o wide`}; does its controller run? ${AGAIN}`,
+      hint: `${shell`kubectl -n ${owner.namespace} get pods -o wide`}; see whether its controller runs; ${AGAIN}`,
     });
     before = there;
   }
@@ -153,7 +153,7 @@ export async function evict(api: KubeApi, owner: PodOwner, pod: RunningPod) {
   if (end instanceof Fail) throw end;
   await waitFor(`${namespace}/${name} to be gone`, isGone, {
     ...{ seconds: SECONDS, easing: true },
-    hint: shell`is its node Ready? kubectl -n ${namespace} describe pod ${name}`,
+    hint: shell`see whether its node is Ready: kubectl -n ${namespace} describe pod ${name}`,
   });
 }
 

@@ -83,6 +83,6 @@ export function refuseRest({
   if (namespaces.length > 0) counts.push(`${namespaces.length} namespaces`);
   if (workloads.length + secrets.size + namespaces.length === 0) return;
   throw new Fail(`Not all could be renewed. Left for you: ${counts.join(", ")}`, {
-    hint: "4.7 names each with its command. Then run this script again: it does only what is left",
+    hint: "type the commands that 4.7 names. Then run the same line again: it does only what is left",
   });
 }

@@ -67,7 +67,7 @@ function trustHere(cp: ControlPlaneNode): SigningTrust {
   }
   if (caPem && saPub && saKey) return { caPem, saPub: tokenKeys(cp) ?? saPub, saKey };
   throw new Fail("The shared keys are not there", {
-    hint: "parts 1 and 2 first: ./bunw scripts/00-assess.ts",
+    hint: "run parts 1 and 2 first: ./bunw scripts/00-assess.ts",
   });
 }
 
@@ -85,7 +85,7 @@ async function refuseSilent(api: KubeApi, nodes: readonly string[], since: Date)
   const what = `${notRenewed.length} of ${nodes.length} nodes do not renew their Lease: ${listed(notRenewed)}`;
   if (deaf) throw new Fail(`${what}: ${deaf.message}`, { hint: deaf.hint });
   throw new Fail(what, {
-    hint: `part 3 there first; nodes that are away for now: ${again({ without: notRenewed }, { of: "04-sa-tokens" })}; those that are lost for good: --lost`,
+    hint: `run part 3 there first; nodes that are away for now: ${again({ without: notRenewed }, { of: "04-sa-tokens" })}; those that are lost for good: --lost`,
   });
 }
 
@@ -95,6 +95,6 @@ function refuseDeadNodes(names: readonly string[]) {
   const one = `The Node "${names[0]}" is still there, and it is lost for good`;
   const all = `Nodes that are lost for good are still there: ${listed(names)}`;
   throw new Fail(names.length === 1 ? one : all, {
-    hint: shell`kubectl --kubeconfig /etc/kubernetes/admin.conf delete node ${names}; then run this script again`,
+    hint: shell`kubectl --kubeconfig /etc/kubernetes/admin.conf delete node ${names}; then run the same line again`,
   });
 }

@@ -103,7 +103,7 @@ function whyRefused(err: unknown, { metadata: { namespace = "", name } }: TokenS
   const why = refusalOfOne(err);
   if (!why) throw err;
   return new Fail(`the API refuses it: ${why.message}`, {
-    hint: shell`its users, or a policy, have made it so: kubectl -n ${namespace} describe secret ${name}; if nobody needs it: kubectl -n ${namespace} delete secret ${name}. Then this script again`,
+    hint: shell`see who, or which policy, has made it so: kubectl -n ${namespace} describe secret ${name}; if nobody needs it: kubectl -n ${namespace} delete secret ${name}. Then run the same line again`,
   });
 }
 
@@ -162,7 +162,7 @@ function claimsOf({ secret: { metadata }, accountUid: serviceAccountUid }: Stale
 async function reviewAll(api: KubeApi, tokens: string[]) {
   const limit = {
     seconds: 20,
-    hint: "sa.key differs between control plane nodes, or an API server has not read sa.pub yet: compare these files with sha256sum, then run this script again",
+    hint: "compare sa.key and sa.pub of all control plane nodes with sha256sum: they differ, or an API server has not read sa.pub yet. Then run the same line again",
   };
   await inParallel(tokens, WIDTH, (token) =>
     waitFor("the API to accept a new token", () => review(api, token), limit),
@@ -172,6 +172,6 @@ async function reviewAll(api: KubeApi, tokens: string[]) {
 
 function notAsWritten(secret: TokenSecret): Fail {
   return new Fail(`${nameOf(secret)} does not hold what was written to it`, {
-    hint: "sa.key and sa.pub do not belong together (./bunw scripts/00-assess.ts), or a webhook changes Secrets",
+    hint: "see whether sa.key and sa.pub belong together (./bunw scripts/00-assess.ts), or a webhook changes Secrets",
   });
 }

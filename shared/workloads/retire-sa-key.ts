@@ -46,7 +46,7 @@ export async function retireOldSaKey(cp: ControlPlaneNode, api: KubeApi, { force
   const path = manifestPath(cp, "kube-apiserver");
   const manifest = readManifest(path);
   if (!manifest)
-    throw new Fail(`There is no "${path}"`, { hint: "part 2 first: ./bunw scripts/02-control-plane.ts" });
+    throw new Fail(`There is no "${path}"`, { hint: "run part 2 first: ./bunw scripts/02-control-plane.ts" });
   const bare = withoutOldSaKey(manifest, pki);
   if (kids.length > 0) forGood("oldKey", { DIR: `${cp.asideDir}${pki}` });
   if (bare !== manifest) {

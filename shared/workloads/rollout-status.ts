@@ -83,7 +83,7 @@ export function rolloutState(
 /** deployment.spec.progressDeadlineSeconds is over (pkg/controller/deployment/util: TimedOutReason). */
 const DEADLINE = "ProgressDeadlineExceeded";
 
-export const AGAIN = "then run this script again";
+export const AGAIN = "then run the same line again";
 
 /**
  * Errors: Fail where a restart would wait for people: a pause, or a changed template that they have not
@@ -104,7 +104,7 @@ export function refuseHeld({ spec, status }: Workload, owner: PodOwner) {
   throw new Fail(
     `its updateStrategy is OnDelete, and a change of its template waits: a new pod would have that change`,
     {
-      hint: shell`is the change good? kubectl -n ${namespace} delete pod ${owner.pods.map(({ metadata }) => metadata.name)}`,
+      hint: shell`type, if the change is good: kubectl -n ${namespace} delete pod ${owner.pods.map(({ metadata }) => metadata.name)}`,
     },
   );
 }

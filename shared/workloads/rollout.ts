@@ -122,7 +122,7 @@ async function rollOut(api: KubeApi, owner: PodOwner, { away, lists }: Pick<Arou
   throw new Fail(
     `a StatefulSet makes no pod anew after ${first} on ${awayNames(waiting)}. Kept as they are: ${rest}`,
     {
-      hint: `when that node is back, ${AGAIN}`,
+      hint: `wait until that node is back, ${AGAIN}`,
     },
   );
 }

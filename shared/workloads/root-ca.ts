@@ -51,7 +51,7 @@ export async function namespacesWithOldCa(
 }
 
 const DOES_IT_LEAD =
-  "does it lead? kubectl -n kube-system get lease kube-controller-manager; crictl ps -a --name kube-controller-manager";
+  "see whether it leads: kubectl -n kube-system get lease kube-controller-manager; crictl ps -a --name kube-controller-manager";
 
 /**
  * Waits until a controller-manager with today's CA leads: what is asked of it until then is signed by nobody, or by
@@ -150,7 +150,7 @@ function sayGiven(old: readonly string[], refused: readonly Fail[], kept: readon
 
 function keptFrom(namespace: string): Fail {
   return new Fail(`${NAME} of ${namespace} stays without today's CA, though the API refuses nothing`, {
-    hint: shell`who writes it? kubectl -n ${namespace} get configmap ${NAME} -o yaml --show-managed-fields`,
+    hint: shell`see who writes it: kubectl -n ${namespace} get configmap ${NAME} -o yaml --show-managed-fields`,
   });
 }
 
@@ -171,7 +171,7 @@ async function refusalIn(api: KubeApi, namespace: string, caPem: string): Promis
     const why = refusalOfOne(err);
     if (why)
       return new Fail(`in ${namespace} the API says: ${why.message}`, {
-        hint: shell`who made it so? If it is immutable, the controller-manager makes it anew: kubectl --kubeconfig /etc/kubernetes/admin.conf -n ${namespace} delete configmap ${NAME}`,
+        hint: shell`delete it, if it is immutable (see first who made it so): the controller-manager makes a new one. kubectl --kubeconfig /etc/kubernetes/admin.conf -n ${namespace} delete configmap ${NAME}`,
       });
   }
   return undefined;

@@ -48,7 +48,7 @@ export function expectStop(
   hint: string | RegExp,
   code = 1,
 ) {
-  const said = /(?:^|\n)error: (.+)\nhint: (.+)\n$/.exec(stderr);
+  const said = /(?:^|\n)error: (.+?)(?:\. Nothing was changed)?\nhint: (.+)\n$/.exec(stderr);
   expect({ exitCode, stderr, said: said !== null }).toMatchObject({ exitCode: code, said: true });
   expect(said![1]!).toMatch(error);
   expect(said![2]!).toMatch(hint);

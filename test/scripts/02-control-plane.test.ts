@@ -25,7 +25,7 @@ test("02-control-plane where etcd does not answer names part 1, and changes noth
   const { exitCode, stderr } = await node.run("02-control-plane");
   expect(exitCode).toBe(1);
   expect(stderr).toContain("error: Waited 30 s for etcd to answer: ");
-  expect(stderr).toContain("hint: part 1 first: ./bunw scripts/01-etcd.ts\n");
+  expect(stderr).toContain("hint: run part 1 first: ./bunw scripts/01-etcd.ts\n");
   expect(node.fingerprint()).toEqual(before);
 });
 

@@ -47,7 +47,7 @@ test.each([
   expect(exitCode).toBe(1);
   expect(stderr).toMatch(
     new RegExp(
-      `error: ${error}\\nhint: (nothing was changed; )?copy it from the first control plane node.*/token\\.d/w1/token \\.`,
+      `error: ${error}(\\. Nothing was changed)?\\nhint: copy it from the first control plane node.*/token\\.d/w1/token \\.`,
     ),
   );
   expect(node.fingerprint()).toEqual(before);
@@ -77,7 +77,7 @@ test("03-join on a worker that open was told not to wait for is refused: nobody 
     expect.stringContaining('error: "w1" is this node, and the line says that it does not come back\n'),
   ]);
   expect(stderr).toEndWith(
-    "\nhint: nothing was changed. On the first control plane node: ./bunw scripts/03-workers.ts open --without w2; then the line that it prints\n",
+    ". Nothing was changed\nhint: type on the first control plane node: ./bunw scripts/03-workers.ts open --without w2; then the line that it prints\n",
   );
   expect(node.fingerprint()).toEqual(before);
 });

@@ -229,7 +229,7 @@ test("03-workers close --without goes on without the node, but not without one t
   const strange = await node.run("03-workers close --without w3");
   expect([strange.exitCode, strange.stderr]).toEqual([
     3,
-    expect.stringContaining('error: etcd knew no node "w3"\nhint: its nodes: m1, w1, w2\n'),
+    expect.stringContaining('error: etcd knew no node "w3"\nhint: name one of its nodes: m1, w1, w2\n'),
   ]);
   expect(node.fingerprint()).toEqual(untouched);
 

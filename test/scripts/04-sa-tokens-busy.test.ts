@@ -238,7 +238,7 @@ test("twenty workloads that cannot be restarted are each named with a command; t
   expect(api.changes().filter((change) => /train|paused|agent|changed|hooked|gone/.test(change))).toEqual([]);
   expect(stderr).toContain("  a new token: accepted as system:serviceaccount:kube-system:default\n");
   expect(stderr).toEndWith(
-    "error: Not all could be renewed. Left for you: 20 workloads, 0 token Secrets\nhint: 4.7 names each with its command. Then run this script again: it does only what is left\n",
+    "error: Not all could be renewed. Left for you: 20 workloads, 0 token Secrets\nhint: type the commands that 4.7 names. Then run the same line again: it does only what is left\n",
   );
 
   for (const path of [...api.objects.keys()])

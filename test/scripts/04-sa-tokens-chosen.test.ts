@@ -83,7 +83,7 @@ test("a --skip without its namespace is refused before a token is renewed", asyn
   const { exitCode, stderr } = await node.run("04-sa-tokens --skip web,blog/db", WAITS);
   expect(exitCode).toBe(3);
   expect(stderr).toEndWith(
-    "\nerror: --skip web: no NAMESPACE/NAME\nhint: nothing was changed. ./bunw scripts/04-sa-tokens.ts --skip blog/db --dry-run lists the workloads by such names\n",
+    "\nerror: --skip web: no NAMESPACE/NAME. Nothing was changed\nhint: ./bunw scripts/04-sa-tokens.ts --skip blog/db --dry-run lists the workloads by such names\n",
   );
   expect(api.changes()).toEqual([]);
 });

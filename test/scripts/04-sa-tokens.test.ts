@@ -189,7 +189,7 @@ test("04-sa-tokens refuses while the controller-manager is reduced: part 3 is no
 test("04-sa-tokens refuses while a node does not renew its Lease, and names it", async () => {
   const stderr = await refused("04-sa-tokens", { [`${LEASES}/w2`]: lease(4000) });
   expect(stderr).toEndWith(
-    "error: 1 of 3 nodes do not renew their Lease: w2\nhint: part 3 there first; nodes that are away for now: ./bunw scripts/04-sa-tokens.ts --without w2; those that are lost for good: --lost\n",
+    "error: 1 of 3 nodes do not renew their Lease: w2\nhint: run part 3 there first; nodes that are away for now: ./bunw scripts/04-sa-tokens.ts --without w2; those that are lost for good: --lost\n",
   );
 });
 
@@ -202,12 +202,12 @@ test("04-sa-tokens --lost a node whose Node is still there refuses: it has to be
   const stderr = await refused("04-sa-tokens --lost w2", { [`${LEASES}/w2`]: lease(4000) });
   expect(stderr).toContain('error: The Node "w2" is still there, and it is lost for good\n');
   expect(stderr).toContain(
-    "kubectl --kubeconfig /etc/kubernetes/admin.conf delete node w2; then run this script again\n",
+    "kubectl --kubeconfig /etc/kubernetes/admin.conf delete node w2; then run the same line again\n",
   );
 });
 
 test("04-sa-tokens and 02-control-plane --without a name that the repair's copy does not have take it for mistyped", async () => {
-  const hint = 'error: etcd knew no node "w22"\nhint: its nodes: m1, w1, w2\n';
+  const hint = 'error: etcd knew no node "w22"\nhint: name one of its nodes: m1, w1, w2\n';
   const copied = (root: string) =>
     cpSync(`${root}/var/lib/etcd`, `${root}${RESCUE}/etcd`, { recursive: true });
   expect(await refused("04-sa-tokens --without w22", {}, copied, 3)).toEndWith(hint);
@@ -258,7 +258,7 @@ test.each(["02-control-plane", "03-workers open", "03-workers approve"])(
   "%s --without a name that today's data does not have is refused",
   async (line) => {
     expect(await refused(`${line} --without w7`, {}, undefined, 3)).toEndWith(
-      'error: etcd knew no node "w7"\nhint: its nodes: m1, w1, w2\n',
+      'error: etcd knew no node "w7"\nhint: name one of its nodes: m1, w1, w2\n',
     );
   },
 );
@@ -266,7 +266,7 @@ test.each(["02-control-plane", "03-workers open", "03-workers approve"])(
 test("04-sa-tokens without sa.key, which signs the new tokens, names parts 1 and 2", async () => {
   const stderr = await refused("04-sa-tokens", {}, (root) => rmSync(`${root}/etc/kubernetes/pki/sa.key`));
   expect(stderr).toEndWith(
-    "error: The shared keys are not there\nhint: parts 1 and 2 first: ./bunw scripts/00-assess.ts\n",
+    "error: The shared keys are not there\nhint: run run parts 1 and 2 first: ./bunw scripts/00-assess.ts\n",
   );
 });
 
@@ -275,7 +275,7 @@ test("04-sa-tokens before part 1 and 2 names them", async () => {
   const { exitCode, stderr } = await node.run("04-sa-tokens");
   expect(exitCode).toBe(1);
   expect(stderr).toEndWith(
-    "error: The shared keys are not there\nhint: parts 1 and 2 first: ./bunw scripts/00-assess.ts\n",
+    "error: The shared keys are not there\nhint: run run parts 1 and 2 first: ./bunw scripts/00-assess.ts\n",
   );
 });
 

@@ -154,7 +154,7 @@ test("04-sa-tokens goes past a webhook that stays deaf, and leaves what it refus
   for (const line of left) expect(line).toContain(WAY_OUT);
   expect(api.objects.get(OPS).spec.template.metadata.annotations).toBeDefined();
   expect(stderr).toEndWith(
-    "error: Not all could be renewed. Left for you: 1 workloads, 1 token Secrets, 1 namespaces\nhint: 4.7 names each with its command. Then run this script again: it does only what is left\n",
+    "error: Not all could be renewed. Left for you: 1 workloads, 1 token Secrets, 1 namespaces\nhint: type the commands that 4.7 names. Then run the same line again: it does only what is left\n",
   );
 });
 
@@ -228,7 +228,8 @@ test("04-sa-tokens leaves a namespace in which somebody writes the old CA back, 
     "  kube-root-ca.crt: today's CA in every namespace but shop: there it does not come, though the API refuses nothing. Going on without them\n",
   );
   const why = "kube-root-ca.crt of shop stays without today's CA, though the API refuses nothing";
-  const look = "who writes it? kubectl -n shop get configmap kube-root-ca.crt -o yaml --show-managed-fields";
+  const look =
+    "see who writes it: kubectl -n shop get configmap kube-root-ca.crt -o yaml --show-managed-fields";
   expect(stderr).toContain(`  - shop/web (Deployment) still trusts the old CA: ${why}: ${look}`);
   expect(stderr).toContain("  - kube-root-ca.crt has another CA in: shop");
   expect(api.changes()).toContain(`PATCH ${OPS}`);

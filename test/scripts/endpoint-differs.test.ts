@@ -239,13 +239,12 @@ test("lost, and nothing decides: refused before anything is stopped, with what e
   using node = await pretendNode({ etcd: said({ kubeadm: `${OLD}:6443`, clusterInfo: LB }) });
   const what =
     /^Nothing decides where this cluster's API is reached: kubeadm-config: \S+:6443 \(does not answer\) {3}cluster-info: \S+:6443 /;
-  const again =
-    /^nothing was changed\. Say it: \.\/bunw scripts\/01-etcd\.ts --new-cas --endpoint HOST:PORT$/;
+  const again = /^give it: \.\/bunw scripts\/01-etcd\.ts --new-cas --endpoint HOST:PORT$/;
   await expectRefusal(node, "01-etcd --new-cas", what, again, REFUSED);
   expect(await node.run(`01-etcd --dry-run --new-cas --endpoint ${LB}`)).toMatchObject({ exitCode: 0 });
   using later = await pretendNode({ kind: "healthy control plane node" });
   const { stderr } = await later.run(`02-control-plane --endpoint ${LB}`);
-  expect(stderr).toEndWith("hint: part 1 first: ./bunw scripts/01-etcd.ts\n");
+  expect(stderr).toEndWith("hint: run part 1 first: ./bunw scripts/01-etcd.ts\n");
   expect((await later.run("01-etcd --dry-run")).stderr).toContain(
     `(02-control-plane, on m1): the API is reached at ${LB}\n`,
   );

@@ -18,8 +18,7 @@ const said = (by: string) =>
   new RegExp(
     `^etcd runs on this node as a systemd unit \\(/etc/systemd/system/etcd\\.service, data in /var/lib/etcd\\), as ${by} sets it up: this kit repairs etcd only `,
   );
-const HINT =
-  /^nothing was changed\. \.\/bunw scripts\/00-assess\.ts says .*RUNBOOK-MORE "If etcd is a unit of this node"$/;
+const HINT = /^\.\/bunw scripts\/00-assess\.ts says .*RUNBOOK-MORE "If etcd is a unit of this node"$/;
 
 const LINES = WRITERS.filter((line) => !/^(00-salvage$|restore)/.test(line));
 const CASES = MAKERS.flatMap((by) =>

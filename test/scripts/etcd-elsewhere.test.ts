@@ -113,7 +113,7 @@ test("01-etcd refuses where the manifest has another folder than the data: etcd 
   const before = node.fingerprint();
   const { exitCode, stderr } = await node.run("01-etcd --new-cas");
   expect(stderr).toContain(
-    'error: etcd\'s manifest (from its mirror pod in etcd) has its data in "/srv/etcd", and the data was found in "/data/etcd"\nhint: nothing was changed. ',
+    'error: etcd\'s manifest (from its mirror pod in etcd) has its data in "/srv/etcd", and the data was found in "/data/etcd". Nothing was changed\nhint: ',
   );
   expect({ exitCode, after: node.fingerprint() }).toEqual({ exitCode: 1, after: before });
 });

@@ -38,7 +38,7 @@ test("join on a kubespray worker whose kubelet.env is gone refuses, and stops no
     node,
     join(),
     NO_ENV,
-    /^never start this kubelet before the file is back\. .*another node/,
+    /^do not start this kubelet before the file is back\. .*another node/,
   );
   await expectRefusal(node, `${join()} --dry-run`, NO_ENV, /^never start/);
 });
@@ -153,7 +153,7 @@ test("a flag that the running kubelet has, and that a missing file gave it, is n
     node,
     join(),
     /^The kubelet would be started without --node-ip: "\/var\/lib\/kubelet\/kubeadm-flags\.env" or "\/etc\/default\/kubelet" is missing, which its unit reads flags from$/,
-    /^never start this kubelet before the file is back/,
+    /^do not start this kubelet before the file is back/,
   );
 });
 

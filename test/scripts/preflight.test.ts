@@ -308,7 +308,7 @@ test.each<[string, string, boolean]>([
     if (!refuses) return expect(await node.run(line)).toMatchObject({ exitCode: 0 });
     const error =
       /^etcd's data is of etcd 3\.6\.0, and its manifest names "registry\.k8s\.io\/etcd:3\.5\.21-0"$/;
-    await expectRefusal(node, line, error, /^nothing was changed\. .*manifests\/etcd\.yaml/, REFUSED);
-    await expectRefusal(node, "01-etcd --new-cas", error, /^nothing was changed/, REFUSED);
+    await expectRefusal(node, line, error, /^put a manifest .*manifests\/etcd\.yaml/, REFUSED);
+    await expectRefusal(node, "01-etcd --new-cas", error, /^put a manifest/, REFUSED);
   },
 );

@@ -42,7 +42,7 @@ test.each(["02-control-plane --lost m2", "02-control-plane --lost m2 --dry-run"]
     expectStop(
       said,
       /^m2 is not lost: its etcd answers at /,
-      /^nothing was changed\. Repair it: .*02-control-plane\.ts(?: --dry-run)?\. If it shall go/,
+      /^repair it: .*02-control-plane\.ts(?: --dry-run)?\. If it shall go/,
       REFUSED,
     );
     expect(state.members).toEqual([MEMBER, living]);

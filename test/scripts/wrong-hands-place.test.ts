@@ -30,7 +30,7 @@ test("hand-over unpack on a worker is refused", async () => {
   using node = await nodeOf("worker");
   cpSync(`${from.root}/root/keys.age`, `${node.root}/root/keys.age`);
   const hint =
-    /^nothing was changed\. The CAs' keys belong on control plane nodes only: a worker joins with /;
+    /^remove the bundle here: the CAs' keys belong on control plane nodes only, and a worker joins with /;
   const error = /^This is a worker: "w1" is none of the control plane nodes m1$/;
   await expectRefusal(node, "hand-over unpack keys.age --passphrase-file pass", error, hint, REFUSED);
 });
@@ -49,7 +49,7 @@ test("hand-over unpack on a worker of a bundle that names no control plane nodes
     node,
     "hand-over unpack keys.age --passphrase-file pass",
     error,
-    /^nothing was changed\. .* --force/,
+    /^remove the bundle here.* --force/,
     REFUSED,
   );
   expect(await node.run("hand-over unpack keys.age --passphrase-file pass --force")).toMatchObject({

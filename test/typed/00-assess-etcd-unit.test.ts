@@ -81,7 +81,7 @@ test("00-assess on a kubespray worker without kubelet.env names it before anythi
   );
   const { exitCode, stdout } = await node.run("00-assess");
   expect(exitCode).toBe(2);
-  expect(stdout).toMatch(/\nnext\n {2}never start this kubelet before the file is back\./);
+  expect(stdout).toMatch(/\nnext\n {2}do not start this kubelet before the file is back\./);
 });
 
 test("00-assess --kubeadm-config prints what kubeadm's phases need, out of etcd's data", async () => {

@@ -125,7 +125,7 @@ test("join-again --dry-run writes nothing", async () => {
 const CONTROL_PLANE = ["etcd", "kube-apiserver", "kube-proxy"];
 const RUNS = /^"m1" is not lost: etcd and kube-apiserver run here$/;
 const STOP_FIRST =
-  /^nothing was changed\. .*00-assess\.ts.* systemctl stop kubelet; crictl stop etcd-id kube-apiserver-id; .*02-control-plane\.ts --lost m1; /;
+  /^see what this node needs: .*00-assess\.ts.* systemctl stop kubelet; crictl stop etcd-id kube-apiserver-id; .*02-control-plane\.ts --lost m1; /;
 
 test.each(["", " --lost m1", " --dry-run"])(
   "join-again%s on a control plane node that lives is refused",
@@ -158,13 +158,7 @@ test.each([undefined, "healthy control plane node"] as const)(
     using node = kind ? here(await pretendNode({ kind })) : await withoutData();
     const error = new RegExp(`^"10\\.0\\.0\\.13" is no address of this machine \\(${SHOWN_ADDRESS}\\)$`);
     const line = "join-again --address 10.0.0.13:6443 --kubernetes v1.34.4";
-    await expectRefusal(
-      node,
-      line,
-      error,
-      /^nothing was changed\. The line is for the machine with that address: /,
-      REFUSED,
-    );
+    await expectRefusal(node, line, error, /^log in to the machine with that address: /, REFUSED);
   },
 );
 
@@ -196,14 +190,14 @@ test("join-again where etcd's data is here is refused, unless the operator says 
     node,
     `${LINE} v1.34.4`,
     error,
-    /^nothing was changed\. .*00-assess\.ts.*join-again\.ts .* --lost m1$/,
+    /^see what this node needs: .*00-assess\.ts.*join-again\.ts .* --lost m1$/,
     REFUSED,
   );
   await expectRefusal(
     node,
     `${LINE} v1.34.4 --lost m2`,
     /^This is "m1", not "m2"$/,
-    /^nothing was changed\./,
+    /^check that this is the right machine/,
     REFUSED,
   );
   const { exitCode, stderr } = await node.run(`${LINE} v1.34.4 --lost m1`);
@@ -226,7 +220,7 @@ test.each(["", " --lost m1"])(
       { ...sameEtcd(node.stored), members: [MEMBER, OTHER] },
       ADDRESS.replace(/11$/, "12"),
     );
-    const hint = /^nothing was changed\. .*00-assess\.ts.*02-control-plane\.ts --lost m1; /;
+    const hint = /^see what this node needs: .*00-assess\.ts.*02-control-plane\.ts --lost m1; /;
     await expectRefusal(
       node,
       `${LINE} v1.34.4${more}`,

@@ -26,7 +26,7 @@ test("etcd without its JSON gateway is not stopped: 01 and 02 name the flag, and
       node,
       line,
       /etcd .*--enable-grpc-gateway=false/,
-      /manifests\/etcd\.yaml.*then this again/,
+      /manifests\/etcd\.yaml.*then run the same line again/,
       REFUSED,
     );
 });
@@ -59,7 +59,13 @@ test("etcd with its own authentication is not stopped: 01 and 02 name it", async
   using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), auth: true });
   using _api = serveRunning(node, { on: renewing });
   for (const line of ["01-etcd", "02-control-plane"])
-    await expectRefusal(node, line, /etcd .*authentication/, /auth disable.*then this again/, REFUSED);
+    await expectRefusal(
+      node,
+      line,
+      /etcd .*authentication/,
+      /auth disable.*then run the same line again/,
+      REFUSED,
+    );
 });
 
 test("an etcd that says no for a reason that nobody knows is not stopped", async () => {

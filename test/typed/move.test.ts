@@ -268,7 +268,7 @@ test("a host that has another name, and flags of its kubelet that are nowhere to
   const before = node.fingerprint();
   expect(await node.run("move")).toMatchObject({
     exitCode: 1,
-    stderr: expect.stringContaining("Put --hostname-override=m1 where"),
+    stderr: expect.stringContaining("put --hostname-override=m1 where"),
   });
   expect(node.fingerprint()).toEqual(before);
 });

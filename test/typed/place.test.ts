@@ -35,7 +35,7 @@ const JOIN = "03-join --server https://127.0.0.1:1 --ca-hash sha256:00";
 const NO_JOIN: Row = [
   JOIN,
   /^This is a control plane node \(.+\): join is for workers$/,
-  /^part 2 gives its kubelet/,
+  /^run part 2, which gives its kubelet/,
 ];
 
 /** [kind of node, what is typed there, exit code] */
@@ -87,13 +87,13 @@ const PLACES: [where: string, kind: NonNullable<NodeOptions["kind"]>, code: numb
       [
         "02-control-plane",
         /^etcd's certificates are not there$/,
-        /^part 1 first: \.\/bunw scripts\/01-etcd\.ts$/,
+        /^run part 1 first: \.\/bunw scripts\/01-etcd\.ts$/,
       ],
-      ["03-workers open", /^There is no \/etc\/kubernetes\/admin\.conf$/, /^part 2 first: /],
-      ["03-workers close", /^There is no \/etc\/kubernetes\/admin\.conf$/, /^part 2 first: /],
-      ["03-workers approve", /^There is no \/etc\/kubernetes\/admin\.conf$/, /^part 2 first: /],
-      ["04-sa-tokens", /^The shared keys are not there$/, /^parts 1 and 2 first: /],
-      ["04-sa-tokens retire", /^There is no \/etc\/kubernetes\/admin\.conf$/, /^part 2 first: /],
+      ["03-workers open", /^There is no \/etc\/kubernetes\/admin\.conf$/, /^run part 2 first: /],
+      ["03-workers close", /^There is no \/etc\/kubernetes\/admin\.conf$/, /^run part 2 first: /],
+      ["03-workers approve", /^There is no \/etc\/kubernetes\/admin\.conf$/, /^run part 2 first: /],
+      ["04-sa-tokens", /^The shared keys are not there$/, /^run parts 1 and 2 first: /],
+      ["04-sa-tokens retire", /^There is no \/etc\/kubernetes\/admin\.conf$/, /^run part 2 first: /],
       ["hand-over unpack keys.age", /^There is no file "keys\.age"$/, /^pack writes it/],
       NOTHING_TO_PACK,
     ],
@@ -103,7 +103,7 @@ const PLACES: [where: string, kind: NonNullable<NodeOptions["kind"]>, code: numb
     "healthy control plane node",
     1,
     [
-      ["02-control-plane", /for etcd to answer: /, /^part 1 first: /],
+      ["02-control-plane", /for etcd to answer: /, /^run part 1 first: /],
       ["03-workers open", /\/readyz: No answer/, /part 2 again/],
       ["03-workers close", /\/readyz: No answer/, /part 2 again/],
       ["03-workers approve", /\/readyz: No answer/, /part 2 again/],

@@ -143,7 +143,7 @@ test("--only renews one; a CA in the first half of its life is kept", async () =
     expect(await node.renew("--only front-proxy-ca")).toMatchObject({ exitCode: 0 });
     expect(texts(node, FILES).slice(0, 2)).toEqual([ca!, etcd!]);
     expect((await node.renew("--only front-proxy-ca,ca-of-etcd")).stderr).toContain(
-      'No CA is called "ca-of-etcd"\nhint: their names are front-proxy-ca, etcd-ca, ca',
+      'No CA is called "ca-of-etcd"\nhint: use one of these names: front-proxy-ca, etcd-ca, ca',
     );
   } finally {
     node.end();

@@ -220,7 +220,7 @@ test.each(["at the first question", "later"])(
     expect({ exitCode, stderr }).toMatchObject({ exitCode: 3 });
     expect(stderr).toContain(`The old control plane still answers: m1's etcd at ${SHOWN_ADDRESS}:2380`);
     expect(stderr).toMatch(
-      /\nhint: nothing was changed, .* there systemctl disable --now kubelet; for p in .*restore\.ts snapshot\.db --as m1 --lost-on m1\n$/,
+      /\. Nothing was changed\nhint: repair it: .* there systemctl disable --now kubelet; for p in .*restore\.ts snapshot\.db --as m1 --lost-on m1\n$/,
     );
     expect(node.exists("/var/lib/etcd")).toBe(false);
   },
@@ -311,7 +311,7 @@ test("an API server of the cluster's CA is the old control plane, whatever name 
   using _server = await answers({ hostname: BALANCER, port: 6443 }, "kube-apiserver", ca);
   const { exitCode, stderr } = await node.run(`${LINE} --lost-on m1`);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 3 });
-  expect(stderr).toMatch(/The old control plane still answers: https:\S+\.15:6443\n/);
+  expect(stderr).toMatch(/The old control plane still answers: https:\S+\.15:6443\. Nothing was changed\n/);
 });
 
 test("of two members whose places strangers have, each is asked for by its name, and no other name is taken", async () => {

@@ -59,7 +59,7 @@ const WORDS: [line: string, error: string, meant: string][] = [
 ];
 
 test.each(WORDS)("%s: refused, with the option that begins so", async (line, error, meant) => {
-  const hint = `${meant ? `did you mean ${meant}? ` : ""}./bunw scripts/${line.split(" ")[0]}.ts --help`;
+  const hint = `${meant ? `type ${meant}, or see ` : ""}./bunw scripts/${line.split(" ")[0]}.ts --help`;
   expect(await typeHere(line)).toEqual({
     exitCode: 1,
     stdout: "",
@@ -143,7 +143,7 @@ test("plan plan.pdf: refused: nobody writes that", async () => {
   expectStop(
     await typeHere("plan plan.pdf"),
     /^"plan.pdf" is no name for a plan$/,
-    /^it ends in \.md or \.html$/,
+    /^give a name that ends in \.md or \.html$/,
   );
 });
 
@@ -156,15 +156,15 @@ test.each(["-oProxyCommand=x", "a\u00a0b", "a;reboot", "EXAMPLE\\jo"])(
 
 /** Names of nodes that etcd's data does not have, or that cannot be away. */
 const NAMES: [line: string, error: RegExp, hint: RegExp][] = [
-  ["02-control-plane --without cp33", /^etcd knew no node "cp33"$/, /^its nodes: /],
-  ["02-control-plane --without m1", /^"m1" is this node, and it is not away$/, /^nothing was changed/],
-  ["02-control-plane --without w1,,cp33", /^etcd knew no node "cp33"$/, /^its nodes: /],
-  ["01-etcd --lost-on cp33", /^etcd knew no node "cp33"$/, /^its nodes: /],
-  ["03-workers open --without cp33", /^etcd knew no node "cp33"$/, /^its nodes: /],
-  ["03-workers close --without cp33", /^etcd knew no node "cp33"$/, /^its nodes: /],
-  ["03-workers approve --without cp33", /^etcd knew no node "cp33"$/, /^its nodes: /],
-  ["04-sa-tokens --without cp33", /^etcd knew no node "cp33"$/, /^its nodes: /],
-  ["04-sa-tokens retire --lost m1", /^"m1" is this node, and it is not lost$/, /^nothing was changed/],
+  ["02-control-plane --without cp33", /^etcd knew no node "cp33"$/, /^name one of its nodes: /],
+  ["02-control-plane --without m1", /^"m1" is this node, and it is not away$/, /^name other nodes only/],
+  ["02-control-plane --without w1,,cp33", /^etcd knew no node "cp33"$/, /^name one of its nodes: /],
+  ["01-etcd --lost-on cp33", /^etcd knew no node "cp33"$/, /^name one of its nodes: /],
+  ["03-workers open --without cp33", /^etcd knew no node "cp33"$/, /^name one of its nodes: /],
+  ["03-workers close --without cp33", /^etcd knew no node "cp33"$/, /^name one of its nodes: /],
+  ["03-workers approve --without cp33", /^etcd knew no node "cp33"$/, /^name one of its nodes: /],
+  ["04-sa-tokens --without cp33", /^etcd knew no node "cp33"$/, /^name one of its nodes: /],
+  ["04-sa-tokens retire --lost m1", /^"m1" is this node, and it is not lost$/, /^name other nodes only/],
 ];
 
 test("a name that cannot be meant: refused, and nothing is changed", async () => {

@@ -169,6 +169,6 @@ function isBadSector(err: unknown): boolean {
 
 function endedEarly(path: string, offset: number): Fail {
   return new Fail(`"${path}" ended at byte ${offset} while it was read`, {
-    hint: "is it still being copied? Run this again when the copy is finished",
+    hint: "run the same line again when it is copied to its end",
   });
 }

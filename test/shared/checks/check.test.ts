@@ -127,9 +127,9 @@ test("the last line leads to a part of the repair where one mends it, else to wh
   const returned = found({ id: "node-returned", of: "m2" }, { state: "changed", failed: "" });
   const lost = found({ id: "certificate-apiserver" }, { failed: "missing" });
   expect(hintOf([found({ id: "backup" }, { warning: "none" })])).toBeUndefined();
-  expect(hintOf([returned])).toBe("type what repairs each, then run this again");
+  expect(hintOf([returned])).toBe("type what repairs each, then run the same line again");
   const sides = found({ id: "tokens-both-ways", of: "m2" }, { failed: "its sa.key is another" });
-  expect(hintOf([sides])).toBe("type what repairs each, then run this again");
+  expect(hintOf([sides])).toBe("type what repairs each, then run the same line again");
   expect(hintOf([returned, lost])).toBe(
     "./bunw scripts/00-assess.ts on that node says which part repairs it",
   );

@@ -19,7 +19,7 @@ test.each<[string, unknown, { isWritten?: boolean }, string, string]>([
     new Damaged("no root"),
     { isWritten: true },
     'Cannot read the etcd data in "/d", which is being written to: no root',
-    "run this again",
+    "run the same line again",
   ],
   ["a bad disk", of("EIO"), {}, 'Cannot read the etcd data in "/d": EIO', "dmesg"],
   ["no right", of("EACCES"), {}, 'Cannot read the etcd data in "/d": EACCES', "as root"],

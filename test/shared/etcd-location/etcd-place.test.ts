@@ -151,7 +151,7 @@ test("where the named folder is not there, no other is taken: its disk may not b
   expect(message).toBe(
     `etcd's data is not in "/srv/etcd" (${MANIFEST}), but there is some in "/var/lib/etcd"`,
   );
-  expect(hint).toStartWith("is a disk not mounted? findmnt /srv/etcd");
+  expect(hint).toStartWith("see whether a disk is not mounted: findmnt /srv/etcd");
   expect(hint).toEndWith(" --etcd-data /var/lib/etcd");
 });
 

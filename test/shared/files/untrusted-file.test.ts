@@ -59,7 +59,7 @@ test("a process that has ended, and that nobody has waited for, has no mounts", 
     const { value } = await parent.stdout.getReader().read();
     const child = Number(new TextDecoder().decode(value));
     const isZombie = () => readFileSync(`/proc/${child}/stat`, "utf8").includes(") Z ");
-    await waitFor("the child to end", isZombie, { seconds: 60, hint: "it ends by itself" });
+    await waitFor("the child to end", isZombie, { seconds: 60, hint: "wait: wait: it ends by itself" });
     expect(mountsOf(process.pid)).not.toEqual([]);
     expect(mountsOf(child)).toEqual([]);
   } finally {

@@ -165,7 +165,7 @@ describe("unpack on a node that has keys", () => {
       const { message, hint } = await failOf(() => checkOrigin(his, place, { confirmed: undefined, lock }));
       expect(message).toBe(`Nothing proves that the bundle is from this cluster: ${why}`);
       expect(hint).toMatch(
-        /^nothing was changed\. everybody who knows a recipient can lock such a file\. .*--ca-hash sha256:/,
+        /^give the fingerprint .*--ca-hash sha256:.*everybody who knows a recipient can lock such a file$/i,
       );
       checkOrigin(his, place, { confirmed: hash, lock });
     }

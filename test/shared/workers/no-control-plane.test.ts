@@ -112,7 +112,7 @@ test.each(REFUSED.map(([why, one]) => ({ why, ...one })))(
       message: `This is a control plane node (${why}): join is for workers`,
       exitCode: 3,
     });
-    expect(fail!.hint).toStartWith("part 2 gives its kubelet a certificate: ");
+    expect(fail!.hint).toStartWith("run part 2, which gives its kubelet a certificate: ");
   },
 );
 
