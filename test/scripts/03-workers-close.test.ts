@@ -104,7 +104,7 @@ test("03-workers open makes no token before a controller-manager with the new CA
   const { exitCode, stdout, stderr } = await node.run("03-workers open");
   expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: "" });
   expect(stderr).toContain(
-    "error: Waited 120 s for the controller-manager to give kube-system today's CA: no answer yet\nhint: does it lead?",
+    "error: Waited 120 s for the controller-manager to give kube-system today's CA: no answer yet\nhint: see whether it leads:",
   );
   expect(node.exists("/root/token.d")).toBe(false);
   expect(api.changes()).toEqual([]);
@@ -297,7 +297,7 @@ test("03-workers: a Windows node is named with the way by hand, and close ends w
     `error: Not back, and not waited for: w2 (Windows, by its label: join is for Linux. By hand: ${BY_HAND})\n`,
   );
   expect(stderr).toEndWith(
-    " which starts the clock for their pods: ./bunw scripts/03-workers.ts close --without w2\n",
+    " Without them (their pods are evicted after five minutes): ./bunw scripts/03-workers.ts close --without w2\n",
   );
 });
 

@@ -121,7 +121,7 @@ test("join-again after kubeadm reset with the line of another machine is refused
     node,
     "join-again --address 10.0.0.14:6443 --kubernetes v1.34.4",
     error,
-    /^see what this node needs: /,
+    /^log in to the machine with that address: /,
     REFUSED,
   );
 });

@@ -40,7 +40,7 @@ test("join on a kubespray worker whose kubelet.env is gone refuses, and stops no
     NO_ENV,
     /^do not start this kubelet before the file is back\. .*another node/,
   );
-  await expectRefusal(node, `${join()} --dry-run`, NO_ENV, /^never start/);
+  await expectRefusal(node, `${join()} --dry-run`, NO_ENV, /^do not start/);
 });
 
 test("join on such a worker that still runs says how the flags are saved from its process", async () => {
@@ -100,7 +100,7 @@ test("a roll back starts no kubelet without kubelet.conf, and says so; the files
 
 test("part 1 refuses before it stops anything where the kubelet's unit reads all flags from a file that is gone", async () => {
   using node = await pretendNode({ commands: kubespray() });
-  await expectRefusal(node, "01-etcd --new-cas", NO_ENV, /^never start/);
+  await expectRefusal(node, "01-etcd --new-cas", NO_ENV, /^do not start/);
 });
 
 const DROP_INS = "/etc/kubernetes/kubelet.conf.d";
@@ -131,7 +131,7 @@ test("join does the same on a worker, and minds no folder that is there", async 
 
 test("part 2 does the same", async () => {
   using node = await pretendNode({ kind: "healthy control plane node", commands: kubespray() });
-  await expectRefusal(node, "02-control-plane", NO_ENV, /^never start/);
+  await expectRefusal(node, "02-control-plane", NO_ENV, /^do not start/);
 });
 
 test("a flag that the running kubelet has, and that a missing file gave it, is not lost by a restart", async () => {

@@ -132,7 +132,7 @@ test.each([
     403,
     210,
     "/proc/meminfo",
-    "What takes it? ps aux --sort=-rss | head. Make room, or add swap",
+    "see what takes it: ps aux --sort=-rss | head. Make room, or add swap",
   ],
 ] as [number, Record<string, string>, number, number, string, string][])(
   "00-token-key of RSA-%d without the memory for its numbers says so before it computes",
