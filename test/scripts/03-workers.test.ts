@@ -130,7 +130,7 @@ test("03-workers open before part 2 names it", async () => {
   const { exitCode, stderr } = await node.run("03-workers open");
   expect(exitCode).toBe(1);
   expect(stderr).toEndWith(
-    "error: There is no /etc/kubernetes/admin.conf\nhint: run run run part 2 first: ./bunw scripts/02-control-plane.ts\n",
+    "error: There is no /etc/kubernetes/admin.conf\nhint: run part 2 first: ./bunw scripts/02-control-plane.ts\n",
   );
 });
 
@@ -139,6 +139,6 @@ test("03-workers close before part 2 names it", async () => {
   const { exitCode, stderr } = await node.run("03-workers close");
   expect(exitCode).toBe(1);
   expect(stderr).toEndWith(
-    "error: There is no /etc/kubernetes/admin.conf\nhint: run run run part 2 first: ./bunw scripts/02-control-plane.ts\n",
+    "error: There is no /etc/kubernetes/admin.conf\nhint: run part 2 first: ./bunw scripts/02-control-plane.ts\n",
   );
 });

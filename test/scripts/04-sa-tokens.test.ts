@@ -266,7 +266,7 @@ test.each(["02-control-plane", "03-workers open", "03-workers approve"])(
 test("04-sa-tokens without sa.key, which signs the new tokens, names parts 1 and 2", async () => {
   const stderr = await refused("04-sa-tokens", {}, (root) => rmSync(`${root}/etc/kubernetes/pki/sa.key`));
   expect(stderr).toEndWith(
-    "error: The shared keys are not there\nhint: run run parts 1 and 2 first: ./bunw scripts/00-assess.ts\n",
+    "error: The shared keys are not there\nhint: run parts 1 and 2 first: ./bunw scripts/00-assess.ts\n",
   );
 });
 
@@ -275,7 +275,7 @@ test("04-sa-tokens before part 1 and 2 names them", async () => {
   const { exitCode, stderr } = await node.run("04-sa-tokens");
   expect(exitCode).toBe(1);
   expect(stderr).toEndWith(
-    "error: The shared keys are not there\nhint: run run parts 1 and 2 first: ./bunw scripts/00-assess.ts\n",
+    "error: The shared keys are not there\nhint: run parts 1 and 2 first: ./bunw scripts/00-assess.ts\n",
   );
 });
 

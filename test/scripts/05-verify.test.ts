@@ -152,7 +152,7 @@ test("05-verify without admin.conf checks what it can, and names the part that m
   const { exitCode, stdout } = await verify(node, undefined);
   expect(exitCode).toBe(2);
   expect(stdout).toContain(
-    "  failed   API: admin.conf: There is no /etc/kubernetes/admin.conf; run run run part 2 first: ./bunw scripts/02-control-plane.ts\n",
+    "  failed   API: admin.conf: There is no /etc/kubernetes/admin.conf; run part 2 first: ./bunw scripts/02-control-plane.ts\n",
   );
 });
 

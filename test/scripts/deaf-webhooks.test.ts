@@ -244,7 +244,7 @@ test("04-sa-tokens stops where the controller-manager gives kube-system no new C
   const map = { [ROOT_CA.replace("shop", "kube-system")]: { data: { "ca.crt": before.cert } } };
   using api = serveRunning(node, { objects: { ...hooked(node), ...map }, on: rolls });
   const { exitCode, stderr } = await node.run("04-sa-tokens", { KUBE_PKI_REPAIR_PATIENCE: "0.01" });
-  expect([exitCode, stderr]).toEqual([1, expect.stringContaining("hint: does it lead? ")]);
+  expect([exitCode, stderr]).toEqual([1, expect.stringContaining("hint: see whether it leads: ")]);
   expect(api.changes()).toEqual([]);
 });
 

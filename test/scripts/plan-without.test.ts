@@ -167,7 +167,7 @@ test("refused: a node whose etcd answers is not lost", async () => {
     node,
     "plan --lost m2",
     /^m2 is not lost: its etcd answers at [\d.]+:2380$/,
-    /Repair it/,
+    /^repair it/,
     3,
   );
 });
