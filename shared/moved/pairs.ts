@@ -38,7 +38,7 @@ export function pairsOf(words: readonly string[]): Map<string, string> {
         `"${word}" is no pair OLD=NEW of two IPv4 or two IPv6 addresses, two names, or two servers`,
         {
           unchanged: true,
-          hint: "give pairs, as in --moved 10.0.0.11=10.0.1.11,api.old.example=api.example; a cluster cannot change from IPv4 to IPv6. An endpoint where there was none: https://10.0.0.11:6443=https://api.example:6443",
+          hint: "give pairs: --moved 10.0.0.11=10.0.1.11,api.old.example=api.example; a cluster cannot change from IPv4 to IPv6. An endpoint where there was none: https://10.0.0.11:6443=https://api.example:6443",
         },
       );
     return both as [string, string];
@@ -48,7 +48,7 @@ export function pairsOf(words: readonly string[]): Map<string, string> {
   if (new Set(machines.values()).size < machines.size)
     throw new Refused("Two machines cannot have the same new address", {
       unchanged: true,
-      hint: `give pairs of addresses or names: --moved says ${words.join(", ")}`,
+      hint: `correct --moved: ${words.join(", ")}`,
     });
   return map;
 }
@@ -125,13 +125,13 @@ function refuseEndpoint(moved: Moved, { cluster, data }: Pick<KnownHere, "cluste
   if (wrong)
     throw new Refused(`${wrong.join("=")}: no kubeconfig of this cluster leads there`, {
       unchanged: true,
-      hint: `name the same NEW as before: they lead to ${today.join(", ")}`,
+      hint: `give one of these as OLD: ${today.join(", ")}`,
     });
   const others = new Set(putIn.map(([, server]) => server));
   if (others.size > 1)
     throw new Refused(`A cluster has one endpoint, not ${[...others].join(" and ")}`, {
       unchanged: true,
-      hint: "give the same NEW for each of several control plane nodes",
+      hint: "give the same NEW for each control plane node",
     });
 }
 
@@ -149,7 +149,7 @@ export async function refuseAnswering(moved: Moved, { cluster, data, node }: Kno
   if (there.length > 0)
     throw new Refused(`This cluster's API server answers at ${there.join(", ")}: it has not moved`, {
       unchanged: true,
-      hint: "stop one of the two first, if a copy of that machine runs",
+      hint: "stop one of the two, if a copy of it runs",
     });
 }
 

@@ -40,7 +40,7 @@ function withEndpoint(key: string, text: string, moved: Moved): string {
   const line = `controlPlaneEndpoint: ${putIn}\n`;
   if (text.trimStart().startsWith("{"))
     throw new Fail(`ClusterConfiguration cannot be given "${line.trim()}": it is not as kubeadm writes it`, {
-      hint: "kubectl -n kube-system edit configmap kubeadm-config; then run the same line again",
+      hint: "kubectl -n kube-system edit configmap kubeadm-config; then the same line again",
     });
   return /^controlPlaneEndpoint:/m.test(text)
     ? text.replace(/^controlPlaneEndpoint:.*\n?/m, line)

@@ -98,7 +98,12 @@ test("the most expensive check stands first; over its budget it is marked, and r
     cpu,
     seconds: 2 * cpu,
   });
-  const costs = [cost("cheap", 1.25, 2), cost("dear", 1010, 100), cost("over", 120, 100), cost("unknown", 40)];
+  const costs = [
+    cost("cheap", 1.25, 2),
+    cost("dear", 1010, 100),
+    cost("over", 120, 100),
+    cost("unknown", 40),
+  ];
   expect(costTable(costs).slice(1)).toEqual([
     "   1010     100    2020   dear   over its budget",
     "    120     100     240   over   over its budget",

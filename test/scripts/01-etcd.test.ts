@@ -154,7 +154,9 @@ test("01-etcd where etcd's CA is lost, and etcd still runs elsewhere, prints wha
   const before = node.fingerprint();
   const { exitCode, stderr } = await node.run("01-etcd --new-cas");
   expect(exitCode).toBe(3);
-  expect(stderr).toMatch(/nothing here proves it: it would refuse a new CA(?:\. Nothing was changed)?\nhint: .*hand-over\.ts pack/);
+  expect(stderr).toMatch(
+    /nothing here proves it: it would refuse a new CA(?:\. Nothing was changed)?\nhint: .*hand-over\.ts pack/,
+  );
   expect(stderr).toContain(`on m3, on each: ${STOP_ETCD}. Then here ./bunw scripts/01-etcd.ts --new-cas`);
   expect(node.fingerprint()).toEqual(before);
 });
