@@ -58,7 +58,7 @@ async function readyPods(api: KubeApi, away: AwayNodes): Promise<Answer> {
   return ["all", ...rest].join(" but those ");
 }
 
-/** As after part 3, which has just restarted it, or its kubelet. */
+/** As after part 3, which restarts it. */
 function isJustLate({ status }: RunningPod): boolean {
   const since = status?.conditions?.find(({ type }) => type === "Ready")?.lastTransitionTime;
   const seconds = since === undefined ? Number.NaN : (Date.now() - Date.parse(since)) / 1000;

@@ -107,31 +107,25 @@ function trustChanges(cp: ControlPlaneNode): string[] {
 }
 
 const KINDS: [RegExp, string][] = [
-  [/\.(crt|key|pub)$/, "certificates and keys"],
-  [/\.conf$/, "kubeconfigs"],
-  [/\/manifests\/[^/]+\.yaml$/, "manifests"],
+  [/\.(crt|key|pub)$/gm, "certificates and keys"],
+  [/\.conf$/gm, "kubeconfigs"],
+  [/\/manifests\/[^/\n]+\.yaml$/gm, "manifests"],
 ];
 
-/** What on this node was written since the repair began, by its files' times; the last run's record is closed at its end. */
+/** What this repair's runs have written here, by the files' times. */
 function fileChanges({ asideDir, earlier }: ControlPlaneNode, { rescue }: Repair): string[] {
   const aside = earlier ? `${earlier.rescue.dir}/aside` : asideDir;
-  const time = (path: string) => stat(path)?.modified ?? new Date(0);
-  const written = filesBelow("/etc/kubernetes").filter((path) => time(path) >= rescue.made);
-  const lastRun = Math.max(...filesBelow(runsIn(rescue)).map((path) => time(path).getTime()));
-  const isOthers = (path: string) => Number.isFinite(lastRun) && time(path).getTime() > lastRun;
-  const others = countsOf(written.filter(isOthers)).filter(({ count }) => count > 0);
-  const counted = (counts: ReturnType<typeof countsOf>) =>
-    counts.map(({ name, count }) => `${count} ${name}`).join(", ");
+  const time = (path: string) => Number(stat(path)?.modified ?? 0);
+  const last = Math.max(0, ...filesBelow(runsIn(rescue)).map(time)) || Infinity;
+  const written = filesBelow("/etc/kubernetes")
+    .filter((path) => time(path) >= +rescue.made && time(path) <= last)
+    .join("\n");
+  const counts = KINDS.map(([kind, name]) => `${written.match(kind)?.length ?? 0} ${name}`);
   const moved = filesBelow(aside);
   return [
-    `on this node since ${rescue.made.toISOString().slice(0, 16).replace("T", " ")} UTC, in /etc/kubernetes: ${counted(countsOf(written.filter((path) => !isOthers(path))))}`,
-    ...(others.length > 0 ? [`written by others since the last run: ${counted(others)}`] : []),
+    `on this node since ${rescue.made.toISOString().slice(0, 16).replace("T", " ")} UTC, in /etc/kubernetes: ${counts.join(", ")}`,
     ...(moved.length > 0 ? [`moved aside, not deleted: ${moved.length} files, in ${aside}`] : []),
   ];
-}
-
-function countsOf(paths: readonly string[]) {
-  return KINDS.map(([pattern, name]) => ({ name, count: paths.filter((path) => pattern.test(path)).length }));
 }
 
 function filesBelow(folder: string): string[] {
