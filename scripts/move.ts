@@ -116,7 +116,8 @@ async function look(known: machine.KnownHere, values: Values): Promise<Moved> {
   else if (rescued.hasMoveEnded()) say("the move has ended on this node");
   else
     throw new Refused("This machine has its address of before, and --moved says no other", {
-      hint: "nothing was changed. Of other machines: --moved OLD=NEW,…",
+      unchanged: true,
+      hint: "name the other machines that have moved: --moved OLD=NEW,…",
     });
   return moved;
 }
@@ -206,7 +207,7 @@ async function onWorker(node: Node, values: Values) {
   const moved = pairs.pairsOf(values.moved);
   if (moved.size === 0 && !(await own.hostRenamed(node)))
     throw new Fail("On a worker this needs the addresses", {
-      hint: "the line that it prints on a control plane node: --moved OLD=NEW,…",
+      hint: "type the line that it prints on a control plane node: --moved OLD=NEW,…",
     });
   await moveWorker(node, moved);
   done("the same on the other workers, then ./bunw scripts/05-verify.ts on all nodes");

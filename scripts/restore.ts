@@ -105,7 +105,7 @@ const UNPACK =
 function asOf({ as }: Values): string {
   if (as) return as;
   throw new Fail("restore needs the name of the control plane node that this machine becomes", {
-    hint: "--as NODE; kubectl get nodes had it",
+    hint: "add --as NODE, with the name that kubectl get nodes had",
   });
 }
 
@@ -165,7 +165,7 @@ function ofMembers(dirs: readonly string[], values: Values): Source {
   const name = memberName(chosen.own);
   if (name !== asOf(values))
     throw new Fail(`The data is that of "${name}", and it goes on under this name`, {
-      hint: `this machine becomes "${name}": ${again({ as: name })}`,
+      hint: `type, and this machine becomes "${name}": ${again({ as: name })}`,
     });
   const data = readEtcdData(hostPath(chosen.dir));
   const write = (place: Place) => lost.writeAlone(chosen, place);

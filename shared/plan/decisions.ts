@@ -87,7 +87,7 @@ export function notesBeforePart3({ node, refusals = [] }: Assessment): Note[] {
 
 /** A note is not endless. */
 function sentencesOf(hint: string): string[] {
-  return hint.replace(/^nothing was changed[.:] /, "").split(/(?<=\.) (?=[A-Z])/);
+  return hint.split(/(?<=\.) (?=[A-Z])/);
 }
 
 const SCRIPT: Record<Refusal["part"], string> = {

@@ -23,7 +23,7 @@ export function isUserName(name: string): boolean {
 export function refuseNoUser(name: string) {
   if (isUserName(name)) return;
   throw new Refused(`"${name}" is no name of a user`, {
-    hint: `letters, digits, ".", "_" and "-", which is not the first: ${command("plan --user ubuntu")}`,
+    hint: `use letters, digits, ".", "_", and "-" but not as the first: ${command("plan --user ubuntu")}`,
   });
 }
 

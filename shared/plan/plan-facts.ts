@@ -213,7 +213,7 @@ function refuseUnclear(nodes: readonly KnownNode[], said: readonly string[]) {
   throw new Refused(
     `${listed(names)}: by the label of the Node a control plane node, and etcd knows no member of it`,
     {
-      hint: `the label proves nothing: who may write a Node's status can set it. A worker: ${again({ worker: names })}. A control plane node whose member is gone: ${again({ lost: names })}`,
+      hint: `say which it is, as who may write a Node's status can set the label. A worker: ${again({ worker: names })}. A control plane node whose member is gone: ${again({ lost: names })}`,
     },
   );
 }

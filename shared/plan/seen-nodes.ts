@@ -78,7 +78,7 @@ export function readSeen(dir: string, known: Known): Seen {
   const files = stat(dir)?.kind === "dir" ? list(dir).filter((name) => name.endsWith(".json")) : [];
   if (files.length === 0)
     throw new Fail(`"${dir}" holds no answer of a node (NODE.json)`, {
-      hint: "the plan prints the lines that ask all nodes: ./bunw scripts/plan.ts without --seen",
+      hint: "print the plan without --seen: it has the lines that ask all nodes",
     });
   const nodes: SeenNode[] = [];
   const silent: string[] = [];

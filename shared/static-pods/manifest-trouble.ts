@@ -35,7 +35,7 @@ export function onDisk(one: WantedManifest, cp: ControlPlaneNode) {
   const path = manifestPath(cp, one.name, one.manifest.metadata.namespace);
   const at = whereIs(path);
   const now = usableManifest(at, one.manifest);
-  const differences = now ? differencesOf(full(now), one.manifest) : [];
+  const differences = now ? differencesOf(full(now), full(one.manifest)) : [];
   const isOlder = () =>
     one.source === FROM_MIRROR_POD && stat(at)!.modified < cp.rescue.made && !isNewerEtcd(now!, one, cp);
   const isStale = differences.length > 0 && (isOlder() || lacksFlagsAlone(now!, one));

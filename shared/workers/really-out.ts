@@ -38,7 +38,8 @@ export async function reallyOut(
   const living = here.find((name) => out.lost.includes(name) && isSure(name));
   if (living)
     throw new Refused(`${living} is not lost: it renews its Lease`, {
-      hint: shell`nothing was changed. Leave it out of --lost. Shall it go all the same? First, there: systemctl stop kubelet`,
+      unchanged: true,
+      hint: shell`leave it out of --lost. If it is to go all the same, type there first: systemctl stop kubelet`,
     });
   for (const name of here) say(`${name}: it renews its Lease, so it is here, and counts`);
   endWordsOf(here);

@@ -1,8 +1,10 @@
 import { expect, test } from "bun:test";
 import { reduced } from "../../../shared/manifests/repair-changes.ts";
 import type { Manifest } from "../../../shared/objects/objects.ts";
-import { manifestDifferences } from "../../../shared/static-pods/manifest-trouble.ts";
-import { manifest } from "../../pretend/cluster.ts";
+import { manifestDifferences, onDisk } from "../../../shared/static-pods/manifest-trouble.ts";
+import { FROM_MIRROR_POD } from "../../../shared/static-pods/wanted-manifests.ts";
+import { manifest, write } from "../../pretend/cluster.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
 
 function edited(name: string, edit: (pod: Manifest) => void): Manifest {
   const pod = manifest(name);
@@ -38,6 +40,20 @@ test("what a repair changes for a time, and etcd's first members, are no differe
   );
   expect(manifestDifferences(first, manifest("etcd"))).toEqual([]);
 });
+
+test.each([true, false])(
+  "a manager that is reduced on one side alone is kept as it is: here %p",
+  (isHere) => {
+    using box = sandbox();
+    const name = "kube-controller-manager";
+    const [full, less] = [manifest(name), reduced(manifest(name), "v1.34.4")];
+    write(`${box.dir}/etc/kubernetes/manifests/${name}.yaml`, JSON.stringify(isHere ? less : full));
+    const one = { name, source: FROM_MIRROR_POD, remark: "", manifest: isHere ? full : less, said: [] };
+    const node = { kubelet: { staticPodPath: "/etc/kubernetes/manifests" } };
+    const { differences, trouble } = onDisk(one, { node, rescue: { made: new Date() }, ran: [] } as never);
+    expect({ differences, trouble }).toEqual({ differences: [], trouble: undefined });
+  },
+);
 
 const MARK = "s3cret-of-the-operator";
 
