@@ -14,7 +14,7 @@ import {
   wordsHere,
   wordsOf,
 } from "../node/words.ts";
-import { isHeard } from "../pki/served.ts";
+import { knock } from "../pki/served.ts";
 import { say } from "../run.ts";
 import { refuseUnknownNodes } from "./cluster.ts";
 import type { ControlPlaneNode } from "./control-plane-node.ts";
@@ -75,13 +75,18 @@ function isKnown(word: Pick<Word, "option" | "value">, { cluster, data, node }: 
   return !isOfNode(word) || (names.includes(word.value) && mayBeHere);
 }
 
-/** A kubelet's port, and milliseconds: a machine that is on answers sooner, if only that nobody listens there. */
-const [KUBELET, SOON] = [10250, 1500];
+/** Of the kubelet, of ssh, of etcd's peers; and milliseconds: who is there answers sooner. */
+const [PORTS, SOON] = [[10250, 22, 2380], 1500];
 
-/** Names of those whose machines are on. */
+/**
+ * Names of those whose machines are on: a program takes connections there. That a port is closed, a firewall says, too, for a
+ * machine that is off.
+ */
 export async function machinesOn(nodes: readonly KnownNode[]): Promise<string[]> {
-  const isOn = async ({ claimed: { ips } }: KnownNode) =>
-    ips[0] !== undefined && (await isHeard(ips[0], KUBELET, SOON)) !== undefined;
+  const isOn = async ({ claimed: { ips } }: KnownNode) => {
+    const open = await Promise.all(PORTS.map((port) => ips[0] && knock(ips[0], port, SOON)));
+    return open.includes(true);
+  };
   const on = await Promise.all(nodes.map(isOn));
   return nodes.flatMap(({ name }, i) => (on[i] ? [name] : []));
 }

@@ -2,7 +2,7 @@
  * What a server shows before it knows us: its certificate, and its time. Nothing in it is believed before it
  * is verified. And how a client reaches it, and trusts what Go's programs trust.
  */
-import { isIP, isIPv6 } from "node:net";
+import { connect as connectSocket, isIP, isIPv6 } from "node:net";
 import { connect } from "node:tls";
 import { attempt } from "../fail.ts";
 import { isFor } from "./addresses.ts";
@@ -215,4 +215,23 @@ export async function isHeard(
     if (code === "ECONNREFUSED") return false;
     return code === "ECONNRESET" ? true : undefined;
   }
+}
+
+/**
+ * A socket alone, also of what speaks no HTTP: of these there may be more than of requests. It says false, too, where
+ * there is no route to the host.
+ */
+export function knock(host: string, port: number, milliseconds: number): Promise<boolean | undefined> {
+  return new Promise((resolve) => {
+    const socket = connectSocket({ host, port, timeout: milliseconds });
+    const end = (answer: boolean | undefined) => {
+      resolve(answer);
+      socket.destroy();
+    };
+    socket.once("timeout", () => end(undefined));
+    socket.once("connect", () => end(true));
+    socket.once("error", (err: NodeJS.ErrnoException) =>
+      end(err.code === "ECONNREFUSED" ? false : undefined),
+    );
+  });
 }

@@ -3,7 +3,6 @@
  * node, and of all.
  */
 
-import { connect } from "node:net";
 import type { Listening } from "../api/leases.ts";
 import { inParallel } from "../api/many.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -12,7 +11,7 @@ import { configMapIn } from "../objects/stored.ts";
 import { endpointUrl } from "../pki/addresses.ts";
 import { certInfo, infoOf, isValidNow } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
-import { fetchDirectly, isHeard, servedPem, trusting } from "../pki/served.ts";
+import { fetchDirectly, isHeard, knock, servedPem, trusting } from "../pki/served.ts";
 
 export const KUBELET_PORT = 10250;
 
@@ -98,27 +97,8 @@ export async function isListening({
   host: string;
   port: number;
 }): Promise<boolean | undefined> {
-  const seems = await knock({ host, port });
+  const seems = await knock(host, port, KNOCK_MS);
   return seems === false ? await isHeard(host, port, KNOCK_MS) : seems;
-}
-
-/**
- * A socket alone: of these there may be more than of requests. It says false, too, where there is no route to
- * the node.
- */
-function knock({ host, port }: { host: string; port: number }): Promise<boolean | undefined> {
-  return new Promise((resolve) => {
-    const socket = connect({ host, port, timeout: KNOCK_MS });
-    const end = (answer: boolean | undefined) => {
-      resolve(answer);
-      socket.destroy();
-    };
-    socket.once("timeout", () => end(undefined));
-    socket.once("connect", () => end(true));
-    socket.once("error", (err: NodeJS.ErrnoException) =>
-      end(err.code === "ECONNREFUSED" ? false : undefined),
-    );
-  });
 }
 
 /**

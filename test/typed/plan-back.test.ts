@@ -31,6 +31,8 @@ interface Row {
   what: string;
   /** Of m3; unset: it is off. */
   on?: true;
+  /** It is off, and its address says that nobody listens. */
+  refuses?: true;
   /** Whose CA has signed what m3's etcd shows. */
   etcd?: "another's" | "ours";
   words?: object[];
@@ -81,6 +83,13 @@ test.each<Row>([
   },
   { what: "it is off: it has no step", words: [AWAY, GIVEN_UP], lines: [], not: /192\.0\.2\.13|tar -C/ },
   {
+    what: "it is off, and a firewall refuses connections for it: it has no step",
+    refuses: true,
+    words: [AWAY, GIVEN_UP],
+    lines: [],
+    not: /127\.77\.9\.13|tar -C/,
+  },
+  {
     what: "its etcd is ours, as it says that nothing is damaged there: nothing is planned",
     on: true,
     etcd: "ours",
@@ -108,32 +117,39 @@ test.each<Row>([
       "./bunw scripts/plan.ts --seen /root/seen --without m3",
     ],
   },
-])("$what", async ({ on, etcd, words = [], there = [], args = "", seen = true, lines, not, says = [] }) => {
-  const change = ({ root }: PretendNode) => say(root, words);
-  const far = (objects: Parameters<typeof three>[0]) => {
-    three(objects);
-    if (!on) setAddress(objects, "m3", "192.0.2.13");
-  };
-  const members = MEMBERS.map((member) =>
-    on || member.name !== "m3" ? member : { ...member, peerURLs: ["https://192.0.2.13:2380"] },
-  );
-  await lookAt({ ...ASKED, etcd: far, members, kind: "healthy control plane node", change }, async (node) => {
-    const state = { ...sameEtcd(node.stored), members };
-    using _own = serveEtcd(node.root, state);
-    using _m2 = await serveOtherMember(node.root, state, AT.m2);
-    using _m3 = etcd
-      ? await serveOtherMember(node.root, state, AT.m3, etcd === "ours" ? undefined : stranger)
-      : { [Symbol.dispose]: () => undefined };
-    const well = JSON.parse((await typeHere("00-assess --json")).stdout);
-    const well3 = { m2: { ...well, words: there }, ...(on ? { m3: well } : {}) };
-    if (seen) answers(node.root, well3);
-    const { stdout } = await typeHere(`plan${seen ? " --seen /root/seen" : ""}${args}`);
-    const all = pasted(stdout);
-    for (const line of lines) expect(all).toContain(line);
-    if (not) expect(all.join("\n")).not.toMatch(not);
-    for (const text of says) expect(stdout).toContain(text);
-    if (says.some((text) => text.includes("may have")))
-      for (const to of [AT.m1, AT.m2]) expect(stdout).toContain(BRING(to));
-    expect(ca.cert).not.toBe(stranger.cert);
-  });
-});
+])(
+  "$what",
+  async ({ on, refuses, etcd, words = [], there = [], args = "", seen = true, lines, not, says = [] }) => {
+    const OFF = refuses ? "127.77.9.13" : "192.0.2.13";
+    const change = ({ root }: PretendNode) => say(root, words);
+    const far = (objects: Parameters<typeof three>[0]) => {
+      three(objects);
+      if (!on) setAddress(objects, "m3", OFF);
+    };
+    const members = MEMBERS.map((member) =>
+      on || member.name !== "m3" ? member : { ...member, peerURLs: [`https://${OFF}:2380`] },
+    );
+    await lookAt(
+      { ...ASKED, etcd: far, members, kind: "healthy control plane node", change },
+      async (node) => {
+        const state = { ...sameEtcd(node.stored), members };
+        using _own = serveEtcd(node.root, state);
+        using _m2 = await serveOtherMember(node.root, state, AT.m2);
+        using _m3 = etcd
+          ? await serveOtherMember(node.root, state, AT.m3, etcd === "ours" ? undefined : stranger)
+          : { [Symbol.dispose]: () => undefined };
+        const well = JSON.parse((await typeHere("00-assess --json")).stdout);
+        const well3 = { m2: { ...well, words: there }, ...(on ? { m3: well } : {}) };
+        if (seen) answers(node.root, well3);
+        const { stdout } = await typeHere(`plan${seen ? " --seen /root/seen" : ""}${args}`);
+        const all = pasted(stdout);
+        for (const line of lines) expect(all).toContain(line);
+        if (not) expect(all.join("\n")).not.toMatch(not);
+        for (const text of says) expect(stdout).toContain(text);
+        if (says.some((text) => text.includes("may have")))
+          for (const to of [AT.m1, AT.m2]) expect(stdout).toContain(BRING(to));
+        expect(ca.cert).not.toBe(stranger.cert);
+      },
+    );
+  },
+);

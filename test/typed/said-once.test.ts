@@ -58,11 +58,15 @@ test.each([
     AT_M2,
   ],
   ["a machine that is off gets none", "192.0.2.12"],
+  ["a machine that is off behind a firewall that refuses for it gets none", "127.77.9.12"],
 ])("05-verify: %s", async (_, at) => {
   const { node, etcd } = await withMemberAway(at);
   using _node = node;
   using _etcd = etcd;
   using _api = serveRunning(node, { objects: AWAY });
+  // a kubelet listens, whatever it has of certificates; at the other address a firewall says that nobody does
+  using _kubelet =
+    at === AT_M2 ? Bun.serve({ hostname: at, port: 10250, fetch: () => new Response() }) : undefined;
   const path = "/etc/kubernetes/pki/sa-2024.pub";
   const word = { at: "2026-01-01T00:00:00Z", by: "plan", on: "m1" };
   const said = [
