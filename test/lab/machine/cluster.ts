@@ -10,6 +10,7 @@ import { giveImages, imageNames, imageStore, pauseImage } from "./images.ts";
 import { approveServingCertificates, changeNodes, initFirstControlPlane, joinOthers } from "./kubeadm.ts";
 import { layout } from "./layout.ts";
 import { saveLogs } from "./logs.ts";
+import { CUT } from "./machine.ts";
 import { makeSwitch, routeTo, SWITCH, startBalancer, startRegistry } from "./network.ts";
 import { Node, type NodeSpec } from "./node.ts";
 import { installPackages, type Needed, NODE_PACKAGES } from "./packages.ts";
@@ -169,10 +170,7 @@ export class Cluster {
     }
   }
 
-  /**
-   * kubectl on the first control plane node, as its admin. On a busy machine the balancer may cut a connection: it takes
-   * an API server for dead that is late.
-   */
+  /** kubectl on the first control plane node, as its admin; asked again where the connection was cut. */
   async kubectl(...args: string[]): Promise<string> {
     return await this.kubectlReading(args);
   }
@@ -190,7 +188,7 @@ export class Cluster {
       const { exitCode, stdout, stderr } = await this.controlPlanes[0]!.run(["kubectl", ...args], options);
       said = stdout;
       if (exitCode === 0) return true;
-      if (/EOF|connection re(fused|set)|TLS handshake timeout/.test(stderr)) return false;
+      if (CUT.test(stderr)) return false;
       throw new Error(`kubectl ${args.join(" ")}: ${stderr.trim()}`);
     };
     const hint = "kubectl get --raw /readyz, with --keep";

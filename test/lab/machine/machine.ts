@@ -1,5 +1,6 @@
 /** The part of the lab's API that a rehearsal uses, so that scenarios can be tested on pretend nodes, too. */
 import { Fail } from "../../../shared/fail.ts";
+import { waitFor } from "../../../shared/wait-for.ts";
 import type { Profile } from "./profile.ts";
 
 export interface RunOptions {
@@ -47,6 +48,23 @@ export interface Lab {
 export function kubectl(lab: Lab, args: string[], input?: string): Promise<Output> {
   const command = ["kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf", "--request-timeout=20s", ...args];
   return lab.controlPlanes[0]!.run(command, input === undefined ? {} : { input });
+}
+
+/** On a busy machine the balancer may cut a connection: it takes an API server for dead that is late. */
+export const CUT = /EOF|connection re(fused|set)|TLS handshake timeout|broken pipe|i\/o timeout/;
+
+/** The same, asked again where the connection was cut. For what has to be there: a check of the API takes `kubectl`. */
+export async function kubectlAgain(lab: Lab, args: string[], input?: string): Promise<Output> {
+  let output: Output | undefined;
+  const isAnswered = async () => {
+    output = await kubectl(lab, args, input);
+    return output.exitCode === 0 || !CUT.test(output.stderr);
+  };
+  await waitFor(`kubectl ${args[0]}`, isAnswered, {
+    seconds: 120,
+    hint: "kubectl get --raw /readyz, with --keep",
+  });
+  return output!;
 }
 
 /** Runs a line of shell on a node. Errors: Fail where it does not end with 0. */

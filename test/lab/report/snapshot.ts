@@ -3,7 +3,7 @@ import { createHash, X509Certificate } from "node:crypto";
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { parse } from "yaml";
 import { Fail } from "../../../shared/fail.ts";
-import { kubectl, type Lab, type Machine } from "../machine/machine.ts";
+import { kubectlAgain, type Lab, type Machine } from "../machine/machine.ts";
 
 export interface Snapshot {
   kubernetes: string;
@@ -55,7 +55,13 @@ export function snapshotOfDisks(lab: Lab): Snapshot {
 }
 
 export async function list(lab: Lab, kind: string): Promise<Item[]> {
-  const { stdout, stderr, exitCode } = await kubectl(lab, ["get", kind, "--all-namespaces", "-o", "json"]);
+  const { stdout, stderr, exitCode } = await kubectlAgain(lab, [
+    "get",
+    kind,
+    "--all-namespaces",
+    "-o",
+    "json",
+  ]);
   if (exitCode !== 0)
     throw new Fail(`Cannot list ${kind}: ${stderr.trim()}`, { hint: "look at the node with --keep" });
   return (JSON.parse(stdout) as { items: Item[] }).items;

@@ -4,7 +4,7 @@
  */
 import { legacyTokenSigner } from "../../../shared/pki/sa-keys.ts";
 import { newKeyOf } from "../../pretend/old-keys.ts";
-import { kubectl } from "../machine/machine.ts";
+import { kubectl, kubectlAgain } from "../machine/machine.ts";
 import { countValid } from "../report/verdict.ts";
 import { cutPower, powerOn } from "./power.ts";
 import { controlPlaneSamples, note, type Scenario, type Scene, sayAndWait } from "./scene.ts";
@@ -25,7 +25,7 @@ export function earlierKey(): string {
 const [NAMESPACE, ACCOUNT, SECRET] = ["shop", "asker", "deployer-token"];
 
 async function must(scene: Scene, args: string[], object?: object): Promise<string> {
-  const { exitCode, stdout, stderr } = await kubectl(scene.lab, args, object && JSON.stringify(object));
+  const { exitCode, stdout, stderr } = await kubectlAgain(scene.lab, args, object && JSON.stringify(object));
   if (exitCode !== 0) throw new Error(`kubectl ${args.join(" ")}: ${stderr.trim()}`);
   return stdout.trim();
 }
