@@ -208,8 +208,9 @@ function courseHere({ course, damaged }: Assessment, { nodes, facts }: Around): 
 type Steps = (Placed & { number: string })[];
 
 function stepsHere(assessed: Assessment, blocks: readonly Block[], { nodes, facts }: Around): Steps {
-  const { course, deep } = assessed;
+  const { course, damaged, deep } = assessed;
   if (!course) return [];
+  const isWell = ({ name }: PlanNode) => facts.seen.nodes.some((one) => one.name === name && !one.damaged);
   const others = nodes.filter(({ role }) => role === "control plane node");
   const joins = course.includes("join") ? undefined : joinsOf(facts, nodes);
   const isLooked = others.every(({ name }) =>
@@ -222,6 +223,7 @@ function stepsHere(assessed: Assessment, blocks: readonly Block[], { nodes, fact
   const unheard = others.length > 0 && !course.includes("unpack");
   const own = stepsOf(blocksOf(blocks, tasks, deep), nodes, {
     ...{ ...facts, joins, unheard },
+    well: damaged ? [] : others.filter(isWell).map(({ name }) => name),
     filesLater: filesCome(assessed),
   });
   const steps = numbered(withMoves(own, { nodes, facts, joins: course.includes("join") }));

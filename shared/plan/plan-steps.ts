@@ -77,6 +77,8 @@ interface Facts extends Pick<PlanFacts, "lost" | "user" | "said" | "seen"> {
   joins: readonly string[] | undefined;
   /** No bundle brings the operator's words to the other control plane nodes: their first lines do. */
   unheard?: boolean;
+  /** Names of control plane nodes that were looked at, and are well: parts 1 and 2 have nothing to do there. */
+  well?: readonly string[];
   /** Part 1 goes on without files that other static pods than kubeadm's need. */
   filesLater?: boolean;
 }
@@ -105,8 +107,10 @@ interface Around extends Facts {
   isKept: boolean;
 }
 
-function stepsIn(block: Joined, { nodes: all, isKept, user, joins, ...facts }: Around): Placed[] {
-  const { lost } = facts;
+function stepsIn(block: Joined, { nodes: given, isKept, user, joins, ...facts }: Around): Placed[] {
+  const { lost, well = [] } = facts;
+  const isRepair = block.part === 1 || block.part === 2;
+  const all = isRepair ? given.filter(({ name }) => !well.includes(name)) : given;
   const nodes =
     block.task === "join" && joins
       ? all.filter(({ name, role }) => role !== "worker" || joins.includes(name))
