@@ -46,7 +46,7 @@ describe("03-workers close", () => {
       else
         expect([exitCode, stderr]).toEqual([
           3,
-          expect.stringContaining("error: w2 is not lost: it renews its Lease\n"),
+          expect.stringContaining("error: w2 is not lost: it renews its Lease. Nothing was changed\n"),
         ]);
     }
     expect(node.fingerprint()).toEqual(before);

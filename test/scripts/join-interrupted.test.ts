@@ -85,7 +85,7 @@ test.each(CUTS)(
     expectStop(
       stopped,
       /^Stopped by SIGHUP/,
-      /^what was written is whole\. Run the same command again: finished steps are skipped$/,
+      /^run the same line again: what was written is whole, and finished steps are skipped$/,
       130,
     );
     expect(stopped.stderr).toContain("\nnote: this worker's kubelet has the new trust and goes on by itself");
@@ -142,7 +142,7 @@ test("03-join whose certificate does not come in time puts the old files back, a
   expectStop(
     failed,
     /^Waited 120 s for the kubelet to get its certificate/,
-    /^what was here before is back\. .*\.\/bunw scripts\/03-workers\.ts open/,
+    /The old files are back\. .*\.\/bunw scripts\/03-workers\.ts open/,
   );
   expect(kubeletFiles(node)).toEqual(before);
   node.kubelet.goOn("renews its Lease");

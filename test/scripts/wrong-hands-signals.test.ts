@@ -20,7 +20,7 @@ const SIGNALS: [NodeJS.Signals, RegExp][] = [
   ["SIGTERM", /^Stopped by SIGTERM$/],
   ["SIGQUIT", /^Stopped by Ctrl-\\ \(SIGQUIT\)$/],
 ];
-const AGAIN = /^what was written is whole\. Run the same command again: finished steps are skipped$/;
+const AGAIN = /^run the same line again: what was written is whole, and finished steps are skipped$/;
 const BACK = /^what was here before is back\. Run the same command again$/;
 const WAITS = { KUBE_PKI_REPAIR_PATIENCE: "1" };
 const STOPPED = "\nnote: this node's kubelet is stopped, its containers run on. ";
