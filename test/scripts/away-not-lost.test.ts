@@ -143,7 +143,7 @@ describe("02-control-plane", () => {
     const { exitCode, stderr } = await node.run("02-control-plane --lost m2", WAITS);
     expect([exitCode, stderr]).toEqual([
       3,
-      expect.stringContaining("error: m2 is not lost: its kubelet renews its Lease\n"),
+      expect.stringContaining("error: m2 is not lost: its kubelet renews its Lease. Nothing was changed\n"),
     ]);
     expect(state.members).toEqual([MEMBER, LOST, THIRD]);
     expect(node.fingerprint()).toEqual(before);
