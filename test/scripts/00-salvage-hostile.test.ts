@@ -649,7 +649,7 @@ test.each([
     expectNothingOf(node, Object.values(files));
     expect(run.stderr).toContain(label);
     expect(run.stderr).toContain(
-      `error: /etc/kubernetes/extra/config.yaml: ${words}\nhint: `,
+      `error: /etc/kubernetes/extra/config.yaml: ${words}\nhint: type the install line of the right one, above, then `,
     );
     for (const i of names.keys())
       expect(run.stderr).toMatch(

@@ -179,7 +179,9 @@ describe("03-workers open looks whether its approver runs", () => {
     const { exitCode, stderr } = await node.run("03-workers open", WAITS);
     expect(exitCode).toBe(1);
     expect(stderr).toContain(`error: kube-pki-repair-approve was started, and has ended: ${LOG}\n`);
-    expect(stderr).toEndWith("nothing approves the certificates of workers yet\n");
+    expect(stderr).toEndWith(
+      ": ./bunw scripts/03-workers.ts approve. The token is made, but nothing approves the certificates of workers yet\n",
+    );
   });
 
   test("it is started so that a failed exec is told, and with the operator's word about the clock", async () => {

@@ -28,7 +28,9 @@ test.skipIf(process.getuid?.() !== 0)(
       const before = stateOf(trap.root);
       const env = { PATH: process.env.PATH!, KUBE_PKI_REPAIR_ROOT: trap.root };
       const { exitCode, stderr } = await runInTurn({ line: `${line} /tmp/out.html.prom`, env });
-      const isSaid = stderr.includes('"/tmp/out.html.prom": it is a link of user 1234 to "/etc/ca.key". Nothing was changed\n');
+      const isSaid = stderr.includes(
+        '"/tmp/out.html.prom": it is a link of user 1234 to "/etc/ca.key". Nothing was changed\n',
+      );
       if (exitCode !== 3 || !isSaid) wrong.push(`${line}: ${exitCode}: ${stderr.split("\n")[0]}`);
       if (stateOf(trap.root) !== before) wrong.push(`${line}: something was changed`);
     };
