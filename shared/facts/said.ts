@@ -93,6 +93,10 @@ export async function machinesOn(nodes: readonly KnownNode[]): Promise<string[]>
 
 /** Those of `without` that an earlier run's line left out, and whose machines are on again. What this run's line says stays. */
 export async function onAgain(nodes: readonly KnownNode[], without: readonly string[]): Promise<string[]> {
-  const kept = wordsOf("without").filter((word) => !isTyped(word) && without.includes(word.value));
-  return await machinesOn(nodes.filter(({ name }) => kept.some(({ value }) => value === name)));
+  return await machinesOn(saidBefore(nodes, without));
+}
+
+export function saidBefore(nodes: readonly KnownNode[], without: readonly string[]): KnownNode[] {
+  const kept = wordsOf("without").flatMap((word) => (isTyped(word) ? [] : word.value));
+  return nodes.filter(({ name }) => without.includes(name) && kept.includes(name));
 }

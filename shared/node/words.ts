@@ -107,6 +107,10 @@ export function wordOf(option: "endpoint" | "etcd-data"): Word | undefined {
   return wordsOf(option).at(-1);
 }
 
+export function pathsGivenUp(): string[] {
+  return wordsOf("start-without").flatMap(({ files = [] }) => files);
+}
+
 /** Whether this run's own line says so. */
 export function isTyped({ option, value }: Pick<Word, "option" | "value">): boolean {
   return typedNow().some((word) => word.option === option && word.value === value);

@@ -7,7 +7,7 @@ import type { Assessment } from "../assess/assessment.ts";
 import { namerOf } from "../facts/lost-files.ts";
 import { exists } from "../files/files.ts";
 import { isKubeadms } from "../manifests/on-disk.ts";
-import { type Word, wordsOf } from "../node/words.ts";
+import { pathsGivenUp } from "../node/words.ts";
 import { listed } from "../plain.ts";
 import { shell } from "../shell-line.ts";
 import { choices, choicesInWords, isGivenUp } from "../static-pods/without-files.ts";
@@ -86,7 +86,7 @@ function fileNote(file: OpenFile, here: string, { facts, nodes }: Surroundings):
     .filter(({ name }) => lostOn.includes(name))
     .flatMap((to) => [
       ...(to.name === here && file.mounted ? linesOn(to, facts, command("00-salvage files")) : []),
-      ...(has[0] ? [bringLine(path, { from: has[0], to }, facts)] : []),
+      ...(has[0] ? [`(${pipeOf(path, { from: has[0], to }, facts)})`] : []),
     ]);
   const namer = namerOf({ ...file, kind: "file", without: "", inside: "" });
   const sentences = [
@@ -97,14 +97,6 @@ function fileNote(file: OpenFile, here: string, { facts, nodes }: Surroundings):
   const brings =
     commands.length > 0 ? " Typed on your machine, this brings it. Then print the plan again:" : "";
   return { text: `${sentences.join(". ")}.${brings}`, commands };
-}
-
-function bringLine(
-  path: string,
-  { from, to }: { from: PlanNode; to: PlanNode },
-  { user }: PlanFacts,
-): string {
-  return `(${pipeOf(path, { from, to }, { user })})`;
 }
 
 function pipeOf(
@@ -129,17 +121,18 @@ function giveUp(open: readonly OpenFile[], around: Surroundings): Note[] {
   ];
 }
 
-/** A control plane node was away, and is on again: it may have what was given up meanwhile. Nobody has looked there. */
+/**
+ * A control plane node was away, and is on again: it may have what was given up meanwhile. Only paths that
+ * were given up here get into a line: another node's answer says which of them it lacks, too.
+ */
 export function givenUpNotes(here: string, { facts, nodes }: Surroundings): Note[] {
-  const open = ({ option, files = [] }: Word) => (option === "start-without" ? files : []);
+  const own = pathsGivenUp();
   const words = [
-    {
-      name: here,
-      files: wordsOf("start-without")
-        .flatMap(open)
-        .filter((path) => !exists(path)),
-    },
-    ...facts.seen.nodes.map(({ name, words }) => ({ name, files: words.flatMap(open) })),
+    { name: here, files: own.filter((path) => !exists(path)) },
+    ...facts.seen.nodes.map(({ name, words }) => {
+      const there = words.flatMap(({ option, files = [] }) => (option === "start-without" ? files : []));
+      return { name, files: own.filter((path) => there.includes(path)) };
+    }),
   ];
   return nodes
     .filter(({ name, role }) => role !== "worker" && facts.onAgain.includes(name))

@@ -199,10 +199,15 @@ function courseHere({ course, damaged }: Assessment, { nodes, facts }: Around): 
   const { seen, lost, isKept } = facts;
   if (damaged || (course && course[0] !== "hold")) return course;
   const others = nodes.flatMap(({ name, role }) => (role === "control plane node" ? [name] : []));
-  const isWell = (name: string) => seen.nodes.some((node) => node.name === name && !node.damaged);
-  if (lost.names.length > 0 || !others.every(isWell)) return course?.filter((task) => task !== "hold");
+  if (lost.names.length > 0 || !others.every((name) => isWell(name, seen)))
+    return course?.filter((task) => task !== "hold");
   const first = joinsOf(facts, nodes).length > 0 ? "open" : isKept ? "report" : undefined;
   return first && courseFrom({ others }, first);
+}
+
+/** It was looked at, and nothing is damaged there. */
+function isWell(name: string, { nodes }: PlanFacts["seen"]): boolean {
+  return nodes.some((node) => node.name === name && !node.damaged);
 }
 
 type Steps = (Placed & { number: string })[];
@@ -210,7 +215,6 @@ type Steps = (Placed & { number: string })[];
 function stepsHere(assessed: Assessment, blocks: readonly Block[], { nodes, facts }: Around): Steps {
   const { course, damaged, deep } = assessed;
   if (!course) return [];
-  const isWell = ({ name }: PlanNode) => facts.seen.nodes.some((one) => one.name === name && !one.damaged);
   const others = nodes.filter(({ role }) => role === "control plane node");
   const joins = course.includes("join") ? undefined : joinsOf(facts, nodes);
   const isLooked = others.every(({ name }) =>
@@ -223,7 +227,7 @@ function stepsHere(assessed: Assessment, blocks: readonly Block[], { nodes, fact
   const unheard = others.length > 0 && !course.includes("unpack");
   const own = stepsOf(blocksOf(blocks, tasks, deep), nodes, {
     ...{ ...facts, joins, unheard },
-    well: damaged ? [] : others.filter(isWell).map(({ name }) => name),
+    well: damaged ? [] : others.flatMap(({ name }) => (isWell(name, facts.seen) ? [name] : [])),
     filesLater: filesCome(assessed),
   });
   const steps = numbered(withMoves(own, { nodes, facts, joins: course.includes("join") }));

@@ -4,6 +4,7 @@
  */
 import { command } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";
+import { choiceOf } from "../facts/lost-files.ts";
 import { isOfNode, meanings, type Word } from "../node/words.ts";
 import { day } from "../pki/judge.ts";
 import { listed } from "../plain.ts";
@@ -65,7 +66,9 @@ function saidElsewhere(asked: Asked & { nodes: readonly PlanNode[] }): Note[] {
   const isNew = ({ option, value }: Word) =>
     LISTS.some((list) => list === option) &&
     !asked.said[option as (typeof LISTS)[number]].includes(value) &&
-    (!isOfNode({ option }) || asked.nodes.some(({ name }) => name === value));
+    (isOfNode({ option })
+      ? asked.nodes.some(({ name }) => name === value)
+      : choiceOf(`--${value}`) !== undefined);
   return asked.seen.nodes.flatMap(({ name, words }): Note[] => {
     const own = words.filter(isNew);
     if (own.length === 0) return [];

@@ -156,7 +156,7 @@ export async function factsForPlan(
     isKept: rescueFolders().length > 0,
     leader,
     running,
-    silent: await silentPeers(peers, [...nodes.names, ...nodes.away], { ...answers, running }),
+    silent: await silentPeers(peers, [...left.names, ...left.away], { ...answers, running }),
     made: {
       backup: cp !== undefined && attempt(() => backupState(cp.facts.certificatesDir).fits, false),
       report: isReportHere(),

@@ -3,16 +3,18 @@
  * in the rescue folder, as neither etcd's data nor the manifest knows it once the API server has run without the flag.
  */
 import { join } from "node:path";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { attempt } from "../fail.ts";
 import { freeName } from "../files/file-tree.ts";
 import { exists, list, writeFile } from "../files/files.ts";
-import { commandOf, flags, type HostFile, hostFiles } from "../manifests/command.ts";
+import { commandOf, flags, type HostFile, hostFiles, mainContainer } from "../manifests/command.ts";
 import { manifestPath, manifestText, readManifest } from "../manifests/on-disk.ts";
 import type { Node } from "../node/node.ts";
-import { type Rescue, rescueFolders } from "../node/rescue-folder.ts";
-import { endWords, type Word, wordsOf } from "../node/words.ts";
+import { rescueFolders } from "../node/rescue-folder.ts";
+import { endWords, pathsGivenUp, type Word, wordsOf } from "../node/words.ts";
 import type { Manifest } from "../objects/objects.ts";
 import { told } from "../run-events.ts";
+import { isGivenUp } from "./without-files.ts";
 
 const BEFORE = "kube-apiserver-before.yaml";
 
@@ -24,9 +26,14 @@ function namedOnlyIn(manifest: Manifest, other: Manifest): HostFile[] {
   return named(manifest).filter(({ path }) => !paths.includes(path));
 }
 
-/** Where `next` lacks a flag of `before`, which only an operator's word takes away. */
-export function keepBefore(before: Manifest, next: Manifest, rescue: Rescue) {
-  if (namedOnlyIn(before, next).length === 0) return;
+/** Where `next` lacks a flag of `before` that is given up. */
+export function keepBefore(
+  before: Manifest,
+  next: Manifest,
+  { rescue, flagsToDrop = [] }: Pick<ControlPlaneNode, "rescue" | "flagsToDrop">,
+) {
+  const isDropped = (file: HostFile) => isGivenUp({ ...file, program: "kube-apiserver" }, flagsToDrop);
+  if (!namedOnlyIn(before, next).some(isDropped)) return;
   writeFile(freeName(join(rescue.dir, BEFORE)), manifestText(before), {
     mode: 0o600,
     folderMode: 0o700,
@@ -36,9 +43,8 @@ export function keepBefore(before: Manifest, next: Manifest, rescue: Rescue) {
 
 /** The manifest with each flag that was given up and whose file is here; the same object where there is none. */
 export function withFlagsBack(manifest: Manifest): Manifest {
-  const missing = wordsOf("start-without")
-    .flatMap(({ files = [] }) => files)
-    .filter((path) => exists(path) && !named(manifest).some((file) => file.path === path));
+  const paths = named(manifest).map(({ path }) => path);
+  const missing = pathsGivenUp().filter((path) => exists(path) && !paths.includes(path));
   if (missing.length === 0) return manifest;
   const copy = structuredClone(manifest);
   for (const before of keptBefore())
@@ -65,15 +71,15 @@ function putBack(manifest: Manifest, before: Manifest, { namedBy, inside, path }
     const at = volume.hostPath?.path;
     if (at === undefined || there.includes(volume.name) || !`${path}/`.startsWith(`${at}/`)) continue;
     manifest.spec.volumes = [...(manifest.spec.volumes ?? []), volume];
-    const mount = before.spec.containers[0]!.volumeMounts?.find(({ name }) => name === volume.name);
-    const [container] = manifest.spec.containers;
-    if (mount) container!.volumeMounts = [...(container!.volumeMounts ?? []), mount];
+    const mount = mainContainer(before)?.volumeMounts?.find(({ name }) => name === volume.name);
+    const container = mainContainer(manifest)!;
+    if (mount) container.volumeMounts = [...(container.volumeMounts ?? []), mount];
   }
 }
 
 /** Flags that `now` lacks and `wanted` has again, as their files are here: what the kit took away, it puts back. */
 export function flagsToComeBack(now: Manifest, wanted: Manifest): HostFile[] {
-  const given = wordsOf("start-without").flatMap(({ files = [] }) => files);
+  const given = pathsGivenUp();
   return namedOnlyIn(wanted, now).filter(({ path }) => given.includes(path) && exists(path));
 }
 

@@ -90,7 +90,7 @@ function restore(one: WantedManifest, cp: ControlPlaneNode): boolean {
     return at !== path;
   }
   if (trouble) keepOld(at, trouble, cp);
-  if (one.before) keepBefore(kept ?? one.before, next, cp.rescue);
+  if (one.before) keepBefore(kept ?? one.before, next, cp);
   const note = [...(kept ? [] : [one.source + one.remark]), ...changesOf(next, kept, cp)].join(", ");
   if (!kept) for (const words of one.said) say(`${one.name}: ${words}`);
   const isNew = writeFile(path, manifestText(next), { folderMode: 0o700, note });

@@ -14,7 +14,7 @@ import { type CheckId, KINDS } from "../checks/kinds.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { KnownNode } from "../facts/known-nodes.ts";
 import { machinesOn } from "../facts/said.ts";
-import { saidAt, type Word, wordsOf } from "../node/words.ts";
+import { pathsGivenUp, saidAt, type Word } from "../node/words.ts";
 import { quoteUntrusted } from "../plain.ts";
 import { onOther, shell } from "../shell-line.ts";
 import { inTime } from "../wait-for.ts";
@@ -100,7 +100,7 @@ function* nodeRows(
 async function awayAnswer(node: KnownNode, word: Word): Promise<Answer> {
   const { name, controlPlane } = node;
   if ((await machinesOn([node])).length === 0) return { warning: saidAt(word) };
-  const files = wordsOf("start-without").flatMap(({ files: lost = [] }) => lost.map((path) => path.slice(1)));
+  const files = pathsGivenUp().map((path) => path.slice(1));
   const fetch = `${onOther(name, shell`tar -C / -cf - ${files}`)} | ${shell`tar -C / -xpkf - ${files}`}`;
   const lines = controlPlane
     ? [

@@ -4,7 +4,7 @@ import type { KubeApi } from "../api/kube-api.ts";
 import { allRenewals, mayBeAlive, nodeLeases } from "../api/leases.ts";
 import { trustedSince } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { onAgain } from "../facts/said.ts";
+import { machinesOn, saidBefore } from "../facts/said.ts";
 import { Refused } from "../fail.ts";
 import { endWords, endWordsOf, isTyped, wordsOf } from "../node/words.ts";
 import { mode, say } from "../run.ts";
@@ -61,12 +61,10 @@ export async function countOnAgain(
   { cluster }: Pick<ControlPlaneNode, "cluster">,
   { without, lost }: LeftOut,
 ): Promise<LeftOut> {
-  const workers = cluster.nodes.filter(({ controlPlane, name }) => !controlPlane && without.includes(name));
-  const on = await onAgain(workers, without);
-  for (const { name } of workers.filter(
-    ({ name }) =>
-      !on.includes(name) && !wordsOf("without").some((word) => word.value === name && isTyped(word)),
-  ))
+  const workers = cluster.nodes.filter(({ controlPlane }) => !controlPlane);
+  const away = saidBefore(workers, without);
+  const on = await machinesOn(away);
+  for (const { name } of away.filter(({ name }) => !on.includes(name)))
     say(`${name} does not answer, and gets no token. Is it on? ${command("words", { back: [name] })}`);
   if (!mode.dryRun)
     endWords(({ option, value }) => option === "without" && on.includes(value), "its machine is on again");

@@ -109,6 +109,19 @@ test.each<Row>([
     says: [ON, "To look at all nodes at once"],
   },
   {
+    what: "an answer names files that nobody gave up here, and a flag that there is not: no line has them",
+    on: true,
+    etcd: "another's",
+    words: [AWAY, GIVEN_UP],
+    there: [
+      { ...GIVEN_UP, files: ["/root/.ssh/authorized_keys", FILE] },
+      { ...GIVEN_UP, value: "$(reboot)" },
+    ],
+    lines: STEPS,
+    not: /authorized_keys|reboot/,
+    says: ["m3 is on again, and may have /etc/kubernetes/pki/sa-2024.pub, which was given up."],
+  },
+  {
     what: "another node knows what was said, and this one does not: the line says it here",
     on: true,
     etcd: "another's",

@@ -1,6 +1,6 @@
 /** A file that was given up is here again: its flag and its volume come back, and the word ends. */
 import { expect, test } from "bun:test";
-import { mkdirSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, rmSync } from "node:fs";
 import { commandOf } from "../../../shared/manifests/command.ts";
 import { hear, keepWords, wordsOf } from "../../../shared/node/words.ts";
 import type { Manifest } from "../../../shared/objects/objects.ts";
@@ -67,7 +67,7 @@ test.each<[string, Row]>([
   const before = server(flags);
   const names = [...new Set(flags.map((flag) => /^--([\w-]+)/.exec(flag)![1]!))];
   const runs = startWithout(before, { flagsToDrop: names });
-  keepBefore(before, runs, RESCUE);
+  keepBefore(before, runs, { rescue: RESCUE, flagsToDrop: names });
   hear({ "start-without": names });
   const lost = flags
     .map((flag) => flag.split("=")[1]!)
@@ -91,6 +91,12 @@ test.each<[string, Row]>([
     back.map((name) => `${CONF}/${name}`),
   );
   expect(withFlagsBack(wanted)).toBe(wanted);
+});
+
+test("a flag that goes for another reason, as sa-old.pub's after part 4, leaves no manifest of before", () => {
+  using box = sandbox();
+  keepBefore(server([KEY("a"), KEY("sa-old")]), server([KEY("a")]), { rescue: RESCUE, flagsToDrop: [] });
+  expect(existsSync(`${box.dir}${RESCUE.dir}`)).toBe(false);
 });
 
 test("the word ends where all its files and flags are here; without a manifest of before, nothing is made up", () => {
