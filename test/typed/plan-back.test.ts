@@ -168,3 +168,18 @@ test.each<Row>([
     );
   },
 );
+
+test("it was said to be away, its machine is on, and nothing answers for its etcd: nobody asks what it is", async () => {
+  const members = MEMBERS.map((member) =>
+    member.name === "m3" ? { ...member, peerURLs: ["https://192.0.2.13:2380"] } : member,
+  );
+  const asked = async (words: object[]) =>
+    await lookAt({ ...ASKED, members, change: ({ root }: PretendNode) => say(root, words) }, async () => {
+      using _kubelet = Bun.serve({ hostname: AT.m3, port: 10250, fetch: () => new Response() });
+      return (await typeHere("plan")).stdout;
+    });
+  expect(await asked([])).toContain("Say first what m3 is");
+  const known = await asked([AWAY]);
+  expect(known).toContain(ON);
+  expect(known).not.toContain("Say first what m3 is");
+});
