@@ -16,6 +16,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { UNPACK } from "../../scripts/pack-kit.ts";
 import { HOLD } from "../../shared/facts/course.ts";
+import { trustedKeys } from "../../shared/pki/trusted-keys.ts";
 import { healthyCp, write } from "../pretend/cluster.ts";
 import { agedText } from "../pretend/expired.ts";
 import { bigInt, POD_UID, podRecord, pretendProcess } from "../pretend/memory.ts";
@@ -170,6 +171,14 @@ test("bash runs the lines as they are: each command arrives in one piece, and th
 
 const EVIL = "10.0.0.9; reboot `x` $(y) </code><img src=x>";
 
+/** As 00-assess says it of a control plane node. */
+function lostEverything(node: string) {
+  const keys = ["ca", "front-proxy-ca", "etcd/ca", "sa"].map((name) => ({ name, places: [] }));
+  const hashes = [...trustedKeys(readFileSync(`${healthy}${PKI}/ca.crt`, "utf8"))];
+  const says = { schemaVersion: 1, node, role: "control plane", made: new Date(), ca: { hashes } };
+  return { ...says, damaged: true, damage: [], survivors: [{}], deep: { keys, unread: [] } };
+}
+
 test("what somebody wrote into a Node gets into no line: a placeholder stands there, and the reason", async () => {
   // by an address of this machine no Node is a member
   const far = (text: string) => text.replaceAll(AT.m2, "10.77.0.12").replaceAll(AT.m3, "10.77.0.13");
@@ -188,7 +197,12 @@ test("what somebody wrote into a Node gets into no line: a placeholder stands th
       );
     },
     members: JSON.parse(far(JSON.stringify(MEMBERS))),
-    args: "--lost-on m2,m3",
+    // nothing answers at those addresses in a network of its own: the others have been asked by ssh
+    change: (root) => {
+      for (const name of ["m2", "m3"])
+        write(`${root}/root/seen/${name}.json`, JSON.stringify(lostEverything(name)));
+    },
+    args: "--lost-on m2,m3 --seen /root/seen",
   });
   expect(pasted(stdout).join("\n")).not.toMatch(/reboot|\$\(y|img|169\.254/);
   const fences = [...stdout.matchAll(/```sh\n([\s\S]*?)\n```/g)].map(([, lines]) => lines).join("\n");

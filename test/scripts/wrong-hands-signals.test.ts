@@ -21,7 +21,7 @@ const SIGNALS: [NodeJS.Signals, RegExp][] = [
   ["SIGQUIT", /^Stopped by Ctrl-\\ \(SIGQUIT\)$/],
 ];
 const AGAIN = /^run the same line again: what was written is whole, and finished steps are skipped$/;
-const BACK = /^what was here before is back\. Run the same command again$/;
+const BACK = /^run the same line again: the old files are back$/;
 const WAITS = { KUBE_PKI_REPAIR_PATIENCE: "1" };
 const STOPPED = "\nnote: this node's kubelet is stopped, its containers run on. ";
 
@@ -133,7 +133,7 @@ test.each(["SIGINT", "SIGHUP"] as const)(
     expectStop(
       { exitCode: await child.exited, stderr, stdout: "" },
       /^Waited 120 s /,
-      /^what was here before is back\. /,
+      /\. The old files are back\. /,
     );
     expect(kubeletFiles(node)).toEqual(before);
   },
