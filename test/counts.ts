@@ -34,9 +34,11 @@ function errorBefore(output: string): string[] {
     .slice(0, 12);
 }
 
-/** `ok: …` and `not ok: …`, one line each. A check that stops before its end is a failure, too. */
+/** `ok: …` and `not ok: …`, one line each. A check that stops before its end is a failure, too: with its last lines. */
 export function countLines(output: string, exitCode: number): Count {
   const red = [...output.matchAll(/^not ok: (.+)$/gm)].map((match) => match[1]!);
+  if (red.length === 0 && exitCode !== 0)
+    red.push([`exit code ${exitCode}`, ...output.trimEnd().split("\n").slice(-6)].join("\n    "));
   return {
     passed: output.match(/^ok: /gm)?.length ?? 0,
     failed: Math.max(red.length, exitCode === 0 ? 0 : 1),

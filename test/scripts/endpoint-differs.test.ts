@@ -9,7 +9,7 @@ import { ADDRESS, FACTS, otherCa } from "../pretend/cluster.ts";
 import { BALANCER, certify, lead, leadingTo, OLD, said, serveBalancer } from "../pretend/endpoint.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { type NodeOptions, pretendNode } from "../pretend/node.ts";
-import { LEASES, lease, serveRunning } from "../pretend/running.ts";
+import { lease, serveRunning } from "../pretend/running.ts";
 import { expectRefusal, REFUSED } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds. A script takes a quarter of a second, on a machine that has nothing else to do. */
@@ -54,10 +54,10 @@ function wholeObjects(node: Node): Record<string, object> {
   };
 }
 
-/** Every kubelet renews its Lease, all the time. */
-const renewing = (_: unknown, { objects }: { objects: Map<string, object> }) => {
-  for (const path of objects.keys())
-    if (path.startsWith(LEASES)) objects.set(path, { ...objects.get(path), ...lease(-60) });
+/** Every kubelet and every leader renews its Lease, all the time. */
+const renewing = (_: unknown, { objects }: { objects: Map<string, { spec?: object }> }) => {
+  for (const [path, object] of objects)
+    if (path.includes("/leases/")) Object.assign(object.spec!, lease(-60).spec);
   return undefined;
 };
 
