@@ -114,7 +114,7 @@ async function look(
   await first.refuseWhileMemoryHasKeys(made, cp, lostOn);
   refuseWhereOthersLive(made, peers, lostOn);
   first.refuseWhileLeaderMayHaveKey(made, cp, lostOn);
-  await first.sayLostFiles(cp, { later: values["files-later"] });
+  await first.sayLostFiles(cp);
   const healthy = await isHealthy(cp, actions);
   const imagesLater = values["images-later"];
   if (!healthy) await beforeEtcdStops(cp, { actions, others: peers.others, imagesLater });
@@ -195,7 +195,7 @@ function replacedKey({ data, node, facts }: ControlPlaneNode) {
 
 const USAGE = `Usage:
     ./bunw scripts/01-etcd.ts [--new-cas | --new-internal-cas] [--lost-on NODE,…]
-                              [--start-without FLAG,…] [--files-later] [--images-later]
+                              [--start-without FLAG,…] [--images-later]
                               [--endpoint HOST:PORT] [--dry-run] [--etcd-data DIR]
 
 Brings etcd back on this control plane node: its old data, with certificates that fit. Keys and
@@ -218,9 +218,8 @@ Options:
     --start-without FLAGS
                      Flags of the API server, without dashes, whose files are lost for good: part 2
                      starts it without them. Each one loosens something; the refusal says what.
-    --files-later    Go on although files are lost that a living API server here has read and that
-                     no script can make. Part 2 needs them.
-    --images-later   Go on although an image is not on this node: the kubelet pulls it.
+    --images-later   Go on although an image is not on this node: the kubelet pulls it. Part 2 knows
+                     it, too.
     --endpoint HOST:PORT
                      Where the API is reached, if nothing decides between those who name a place.
     --etcd-data DIR  etcd's data directory (default: found by itself).
@@ -240,7 +239,6 @@ const OPTIONS = {
   "new-internal-cas": { type: "boolean" },
   "lost-on": { type: "string", list: true },
   "start-without": { type: "string", list: true },
-  "files-later": { type: "boolean" },
   endpoint: { type: "string" },
   "images-later": { type: "boolean" },
   "etcd-data": { type: "string", path: "proved" },

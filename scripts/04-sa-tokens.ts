@@ -165,7 +165,7 @@ async function sayLeft({ cp, api, trust }: Scene, chosen: Chosen, left: Left) {
   const waiting = { reported: reportedOf(chosen.groups), skipped, later };
   for (const line of await leftToDo({ cp, api, ...left, ...waiting, caPem: trust.caPem }))
     say(`- ${line}`);
-  rememberSkipped(skipped);
+  rememberSkipped(skipped, cp.node.name);
   const old = [...Object.values(waiting).flat(), ...left.workloads].length + left.secrets.size;
   if (old === 0 && oldSaKeys(cp.facts.certificatesDir).length === 0) dropNewSaKeyMark();
 }

@@ -14,7 +14,7 @@ import { otherControlPlanes } from "../shared/facts/next.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
 import { keepSaid, withWords } from "../shared/facts/said.ts";
 import { attemptLater, Fail, Refused } from "../shared/fail.ts";
-import { exists, hostPath, removeFile, writeMark } from "../shared/files/files.ts";
+import { exists, hostPath } from "../shared/files/files.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { refuseUnwritable } from "../shared/files/room.ts";
 import { renewHostPodIps } from "../shared/moved/host-network-pods.ts";
@@ -27,9 +27,10 @@ import { tellCluster } from "../shared/moved/tell-cluster.ts";
 import * as machine from "../shared/moved/this-machine.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
 import { type Node, readNode } from "../shared/node/node.ts";
-import * as rescued from "../shared/node/rescue-folder.ts";
+import { asideOf, newRescue } from "../shared/node/rescue-folder.ts";
 import { kubeletFlags } from "../shared/node/started-with.ts";
 import { refuseUnfitKubelet, stopKubelet } from "../shared/node/systemctl-kubelet.ts";
+import { endWords, isOver, keepOwn, movedHere, wordsOf } from "../shared/node/words.ts";
 import { type Moved, meansWorkers, thatMoved } from "../shared/pki/addresses.ts";
 import { done, run, say, start, step } from "../shared/run.ts";
 import { withoutServing } from "../shared/workers/kubelet-port.ts";
@@ -57,22 +58,18 @@ async function main() {
     // it would start what is only half changed
     changes.length > 0 ? stopKubelet() : say("kubelet: stays as it is"),
   );
-  await step("M.3 Put the new addresses into this node's files", () => keep(moved, changes));
+  await step("M.3 Put the new addresses into this node's files", () => keep(known, moved, changes));
   if (changes.length > 0) return done(inOneLine(partsFirst(moved, known)));
   await tell(place, values, known);
 }
 
 /** What is said first: a run that was cut off goes on by it. */
-function keep(moved: Moved, changes: readonly own.FileChange[]) {
-  const rescue = rescued.newRescue();
-  const kept = rescued.moveHere()?.path;
-  if (moved.size > rescued.movedHere().size)
-    writeMark<rescued.MovedMark>(
-      kept ?? rescued.movedFile(rescue),
-      { made: new Date().toISOString(), addresses: Object.fromEntries(moved) },
-      "read by every part from now on",
-    );
-  own.writeChanges(changes, rescued.asideOf(rescue));
+function keep({ node }: machine.KnownHere, moved: Moved, changes: readonly own.FileChange[]) {
+  const rescue = newRescue();
+  const known = movedHere();
+  const since = [...moved].filter(([old]) => !known.has(old)).map((pair) => pair.join("="));
+  keepOwn("moved", since, { on: node.name, onDisk: true });
+  own.writeChanges(changes, asideOf(rescue));
 }
 
 /**
@@ -100,10 +97,10 @@ function partsFirst(moved: Moved, { cluster, node }: machine.KnownHere): Todo[] 
 async function look(known: machine.KnownHere, values: Values): Promise<Moved> {
   const { node } = known;
   const said = pairs.pairsOf(values.moved);
-  const goesOn = rescued.movedHere();
+  const goesOn = movedHere();
   const since =
     goesOn.size > 0
-      ? pairs.saidSince(said, goesOn, rescued.moveHere()!.path)
+      ? pairs.saidSince(said, goesOn)
       : new Map([...said, ...(await ownPairs(known, said))]);
   if (since.size > 0) {
     pairs.refusePairs(since, known, goesOn);
@@ -113,7 +110,7 @@ async function look(known: machine.KnownHere, values: Values): Promise<Moved> {
   if (moved.size > 0) return sayMoved(moved);
   if (await own.hostRenamed(node))
     say(`this host is called ${node.hostName} now; its node stays ${node.name}`);
-  else if (rescued.hasMoveEnded()) say("the move has ended on this node");
+  else if (isOver("moved")) say("the move has ended on this node");
   else
     throw new Refused("This machine has its address of before, and --moved says no other", {
       unchanged: true,
@@ -140,7 +137,7 @@ function sayMoved(moved: Moved): Moved {
 }
 
 async function tell(place: EtcdPlace, values: Values, known: machine.KnownHere) {
-  const moved = rescued.movedHere();
+  const moved = movedHere();
   const cp = await controlPlaneToRepair(values["etcd-data"]);
   const api = await step("M.4 See that the cluster answers", () =>
     attemptLater(() => adminApi(cp)),
@@ -156,7 +153,7 @@ async function tell(place: EtcdPlace, values: Values, known: machine.KnownHere) 
   );
   const { silent } = await step("M.6 Restart what keeps an old address in memory", async () => {
     await renewHostPodIps(api, cp.node.name, moved);
-    return await restartOldPods(api, moved, new Date(rescued.moveHere()!.mark.made));
+    return await restartOldPods(api, moved, moveBegan());
   });
   await step("M.7 Say what still names an old address", () => sayNamed(place, moved));
   const here = { command: command("move"), called: "this line here" };
@@ -171,7 +168,10 @@ async function tell(place: EtcdPlace, values: Values, known: machine.KnownHere) 
   for (const name of asking)
     say(`${name}: its kubelet asks for a certificate with its new address`);
   if (asking.length > 0) return done(inOneLine([{ command: command("03-workers close") }, here]));
-  await step("M.8 End the move on this node", () => endMove());
+  await step("M.8 End the move on this node", () =>
+    // from now on everything here is read as it stands
+    endWords(({ option }) => option === "moved", "all is told"),
+  );
   done(inOneLine(afterwards(known)));
 }
 
@@ -192,11 +192,8 @@ function sayNamed({ dir, wal }: EtcdPlace, moved: Moved) {
   sayStillNamed(namedInFiles(moved), "no file of this node names one", "on this node");
 }
 
-/** From now on everything here is read as it stands. */
-function endMove() {
-  const { path, mark } = rescued.moveHere()!;
-  writeMark<rescued.MovedMark>(rescued.endedFile(path), mark, "as it was");
-  removeFile(path);
+function moveBegan(): Date {
+  return new Date(Math.min(...wordsOf("moved").map(({ at }) => Date.parse(at))));
 }
 
 function workerLine(moved: Moved): string {

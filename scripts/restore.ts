@@ -11,13 +11,14 @@ import { isNameless, memberName } from "../shared/etcd-data/members.ts";
 import { minute } from "../shared/evidence/server-clock.ts";
 import { guestsOf } from "../shared/facts/endpoint-witnesses.ts";
 import { Fail } from "../shared/fail.ts";
-import { exists, hostPath, writeMark } from "../shared/files/files.ts";
+import { exists, hostPath } from "../shared/files/files.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { refuseNoMemory } from "../shared/files/room.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
 import { type Node, readNode, routedAddress } from "../shared/node/node.ts";
-import { newRescue, type RestoredMark, restoredFile } from "../shared/node/rescue-folder.ts";
+import { newRescue } from "../shared/node/rescue-folder.ts";
 import { type KubeletFlags, kubeletFlags } from "../shared/node/started-with.ts";
+import { keepOwn } from "../shared/node/words.ts";
 import { typed } from "../shared/options.ts";
 import { endpointUrl } from "../shared/pki/addresses.ts";
 import * as content from "../shared/restore/content.ts";
@@ -65,16 +66,14 @@ async function main() {
 async function writeData(
   source: Source,
   { cluster, node, data }: content.Content,
-  { caHash, ...place }: Place & Pick<RestoredMark, "caHash">,
+  { caHash, ...place }: Place & { caHash: string | undefined },
 ) {
   const named = data.members.filter((member) => !isNameless(member)).map(({ name }) => name);
   const controlPlanes = cluster.nodes.filter((one) => one.controlPlane).map(({ name }) => name);
   const members = [...new Set([...named, ...controlPlanes])];
-  writeMark<RestoredMark>(
-    restoredFile(newRescue()),
-    { made: new Date().toISOString(), members, from: source.from, caHash },
-    "by it every part knows who is lost, and what proves keys",
-  );
+  newRescue();
+  // by it every part knows who is lost, and what proves keys
+  keepOwn("restored", [source.from], { on: node.name, members, caHash, onDisk: true });
   for (const name of controlPlanes)
     if (name !== node.name) say(`${name}: lost, and left out by all that comes`);
   const { dir, peerUrl } = place;
@@ -115,7 +114,9 @@ interface Place {
 }
 
 /** What is read, as of when, and how it is written here. */
-interface Source extends Pick<RestoredMark, "from"> {
+interface Source {
+  /** Whoever makes a snapshot chooses what it says. */
+  from: "a snapshot" | "a member's disk";
   data: EtcdData;
   until: Date;
   write(place: Place): Promise<void>;

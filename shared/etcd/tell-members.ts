@@ -14,7 +14,7 @@ import { memberName } from "../etcd-data/members.ts";
 import { hostOf } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { Fail, Refused } from "../fail.ts";
-import { movedHere } from "../node/rescue-folder.ts";
+import { movedHere } from "../node/words.ts";
 import { addressBefore, asMoved, isFor, isLoopback, type Moved } from "../pki/addresses.ts";
 import { infoOf } from "../pki/certificate.ts";
 import { isHeard } from "../pki/served.ts";

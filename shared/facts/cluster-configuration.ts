@@ -6,7 +6,7 @@ import type { EtcdData } from "../etcd-data/data.ts";
 import type { ExternalEtcd } from "../etcd-location/etcd-home.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { readText } from "../files/files.ts";
-import { movedHere } from "../node/rescue-folder.ts";
+import { movedHere } from "../node/words.ts";
 import { configMapIn, registryPrefix } from "../objects/stored.ts";
 import { endpointPutIn } from "../pki/addresses.ts";
 import { CERTIFICATES_DIR } from "../pki/certs.ts";

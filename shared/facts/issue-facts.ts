@@ -13,7 +13,7 @@ import { commandOf, flags, hostPathOf } from "../manifests/command.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { manifestPath, readableManifest } from "../manifests/on-disk.ts";
 import type { Node } from "../node/node.ts";
-import { movedHere } from "../node/rescue-folder.ts";
+import { movedHere } from "../node/words.ts";
 import type { Manifest } from "../objects/objects.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { addressBefore, endpointHost, endpointUrl, isLoopback } from "../pki/addresses.ts";

@@ -2,18 +2,14 @@
 import { isNameless, memberName } from "../etcd-data/members.ts";
 import {
   asSaid,
-  hear,
-  isOfNode,
-  isTyped,
-  keepPlaces,
-  keepWords,
+  kindOf,
   type Spoken,
   WORD_OPTIONS,
   type Word,
+  type WordKind,
   type WordOption,
-  wordsHere,
-  wordsOf,
-} from "../node/words.ts";
+} from "../node/word-kinds.ts";
+import { hear, isTyped, keepPlaces, keepWords, wordsHere, wordsOf } from "../node/words.ts";
 import { knock } from "../pki/served.ts";
 import { say } from "../run.ts";
 import { refuseUnknownNodes } from "./cluster.ts";
@@ -27,7 +23,7 @@ type Typed = Spoken & { [option in List]?: readonly string[] | undefined };
 type Cp = Pick<ControlPlaneNode, "cluster" | "data" | "node" | "dataFrom" | "etcd" | "earlier">;
 
 /** What these say are rows of 00-assess and 05-verify. */
-export const IN_ROWS: readonly WordOption[] = ["without", "start-without"];
+export const IN_ROWS: readonly WordKind[] = ["without", "start-without", "skip"];
 
 /**
  * `typed` with all that was said: of `start-without`, the paths that were given up. Says what this run's line does
@@ -37,7 +33,7 @@ export const IN_ROWS: readonly WordOption[] = ["without", "start-without"];
 export function withWords<V extends Typed>(
   typed: V,
   cp: Cp,
-  { shown = [], ...options }: { mayBeDeleted?: boolean; shown?: readonly WordOption[] } = {},
+  { shown = [], ...options }: { mayBeDeleted?: boolean; shown?: readonly WordKind[] } = {},
 ): V & Record<List, string[]> {
   refuseUnknownNodes({ without: typed.without ?? [], lost: typed.lost ?? [] }, cp, options);
   const known = WORD_OPTIONS.map((option) => {
@@ -72,7 +68,7 @@ function isKnown(word: Pick<Word, "option" | "value">, { cluster, data, node }: 
   const members = data.members.filter((member) => !isNameless(member)).map(memberName);
   const names = [...cluster.nodes.map(({ name }) => name), ...members];
   const mayBeHere = word.option === "lost-on" || word.value !== node.name;
-  return !isOfNode(word) || (names.includes(word.value) && mayBeHere);
+  return !kindOf(word).ofNodes || (names.includes(word.value) && mayBeHere);
 }
 
 /** Of the kubelet, of ssh, of etcd's peers; and milliseconds: who is there answers sooner. */

@@ -9,8 +9,8 @@ import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { attempt, Fail } from "../fail.ts";
 import { copyToRescue } from "../files/file-tree.ts";
 import { readBytes, type WriteOptions, writeTogether } from "../files/files.ts";
-import { lastRestore } from "../node/rescue-folder.ts";
-import { asSaid, asWords, takeWords } from "../node/words.ts";
+import { asSaid, asWords } from "../node/word-kinds.ts";
+import { lastRestore, takeWords } from "../node/words.ts";
 import { certInfo, hashIn, madeAt, publicPem } from "../pki/certificate.ts";
 import type { SharedKey } from "../pki/certs.ts";
 import { day } from "../pki/judge.ts";
@@ -75,7 +75,7 @@ export function checkOrigin({ files, manifest }: Bundle, here: Here, { confirmed
   }
   const known = [...trustedKeys(oldCaPem)].join(", ");
   if (trustedKeys(oldCaPem).has(ca)) {
-    const isOwn = restored === undefined || restored.from === "a member's disk";
+    const isOwn = restored === undefined || restored.value === "a member's disk";
     if (!isProved && !isOwn)
       throw unproved(ca, "and so does etcd's data, which restore.ts has made of a snapshot", lock);
     return say("its CA is the one that etcd's data names");

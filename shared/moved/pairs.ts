@@ -4,6 +4,7 @@
  * writes, nor DNS.
  */
 import { isIP } from "node:net";
+import { command } from "../again.ts";
 import { memberHosts } from "../etcd-location/reach-etcd.ts";
 import { apiAddressOf, apiEndpoint } from "../facts/known-nodes.ts";
 import { Refused } from "../fail.ts";
@@ -21,7 +22,6 @@ import {
 } from "../pki/addresses.ts";
 import { whoAnswers } from "../pki/served.ts";
 import { say } from "../run.ts";
-import { shell } from "../shell-line.ts";
 import type { KnownHere } from "./this-machine.ts";
 
 /**
@@ -157,14 +157,14 @@ export async function refuseAnswering(moved: Moved, { cluster, data, node }: Kno
  * What is said beside the pairs of a move that goes on: of machines that nobody spoke of before. Errors: Refused
  * where it says otherwise.
  */
-export function saidSince(said: Moved, goesOn: Moved, path: string): Moved {
+export function saidSince(said: Moved, goesOn: Moved): Moved {
   const other = [...said].find(([old, today]) =>
     goesOn.has(old) ? goesOn.get(old) !== today : [...goesOn.values()].includes(old),
   );
   if (!other) return new Map([...said].filter(([old]) => !goesOn.has(old)));
   throw new Refused(`${other.join("=")}: a move goes on here that says otherwise`, {
     unchanged: true,
-    hint: `take that file away to say it again: ${shell`mv ${path} ${path}.wrong`}`,
+    hint: `take that back: ${command("words", { back: [...goesOn].map((pair) => pair.join("=")) })}`,
   });
 }
 

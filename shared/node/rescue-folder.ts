@@ -8,8 +8,7 @@ import { lstatSync, readdirSync, readFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { attempt, Fail } from "../fail.ts";
 import { allCopied, copiedEntry, linksOut } from "../files/copied-entry.ts";
-import { exists, hostEntry, list, type Mark, readKeptJson, readText, stat } from "../files/files.ts";
-import type { Moved } from "../pki/addresses.ts";
+import { exists, hostEntry, list, readText, stat } from "../files/files.ts";
 import { listed } from "../plain.ts";
 
 const PARENT = "/root";
@@ -114,67 +113,6 @@ export function versionsAside(path: string): Version[] {
 /** Those with a copy of etcd's data. */
 export function foldersWithData(): Rescue[] {
   return rescueFolders().filter((rescue) => exists(rescuedEtcd(rescue)));
-}
-
-/**
- * Where move.ts keeps which machines have other addresses than before; under another name the move is over.
- */
-export function movedFile({ dir }: Pick<Rescue, "dir">): string {
-  return `${dir}/moved.json`;
-}
-
-/** Its name when the move is over. */
-export function endedFile(path: string): string {
-  return `${path}.done`;
-}
-
-/** Whether one has ended here. */
-export function hasMoveEnded(): boolean {
-  return rescueFolders().some((rescue) => exists(endedFile(movedFile(rescue))));
-}
-
-/** What is kept there: by the operator's word, old address → new address. */
-export interface MovedMark extends Mark {
-  addresses: Record<string, string>;
-}
-
-/** The move that goes on, and where it is kept; undefined where there is none. */
-export function moveHere(): { path: string; mark: MovedMark } | undefined {
-  const path = rescueFolders()
-    .map(movedFile)
-    .find((one) => exists(one));
-  const mark = path === undefined ? undefined : readKeptJson<MovedMark>(path);
-  return path !== undefined && mark ? { path, mark } : undefined;
-}
-
-/**
- * Its addresses; empty where there is none. As long as it goes on, everything that is read from etcd's data
- * or a file of before is read as if the machines had always been where they are now.
- */
-export function movedHere(): Moved {
-  return new Map(Object.entries(moveHere()?.mark.addresses ?? {}));
-}
-
-/** Where restore.ts keeps who etcd's members were: the data that it makes has only one. */
-export function restoredFile({ dir }: Pick<Rescue, "dir">): string {
-  return `${dir}/restored.json`;
-}
-
-export interface RestoredMark extends Mark {
-  /** Names. */
-  members: string[];
-  /** Of what etcd's data was made. Whoever makes a snapshot chooses what it says. */
-  from: "a snapshot" | "a member's disk";
-  /** The CA's fingerprint, where the operator has given it. */
-  caHash?: string | undefined;
-}
-
-/** Of the last restore on this node; undefined where there was none. */
-export function lastRestore(): RestoredMark | undefined {
-  const path = rescueFolders()
-    .map(restoredFile)
-    .find((one) => exists(one));
-  return path === undefined ? undefined : readKeptJson<RestoredMark>(path);
 }
 
 /** In a rescue folder: what the operator has said (words.ts). */

@@ -4,64 +4,30 @@
  * lost keys, and in its rescue folder from the next script on. A word is no progress file: it says what nobody can find out by
  * looking. It holds until a fact contradicts it, a later word takes its place, or the operator takes it back. A
  * kept word may leave out, not wait and not ask. A step that cannot be taken back needs it on its own line.
+ * Words of this node alone (moved, restored, skip, images-later) are kept beside them: `keepOwn`.
  */
 import { basename } from "node:path";
 import { attempt, Fail } from "../fail.ts";
 import { exists, type Mark, readKeptJson, removeFile, writeFile } from "../files/files.ts";
-import { listed } from "../plain.ts";
+import type { Moved } from "../pki/addresses.ts";
 import { mode, say } from "../run.ts";
 import { foldersHere, rescueOfRun, WORDS_FILE } from "./rescue-folder.ts";
-
-interface Kind {
-  /** For the operator, of one or several values. */
-  means: (values: readonly string[]) => string;
-  /** Its values are nodes. */
-  ofNodes?: true;
-  /** It has one value: a later word takes the place of an earlier one. */
-  single?: true;
-  /** Another word for the same node: the later one counts. */
-  instead?: "without" | "lost";
-}
-
-const are = (values: readonly string[]) => `${listed(values)} ${values.length > 1 ? "are" : "is"}`;
-
-/** By the option that says it. */
-// biome-ignore format: a table
-const WORD_KINDS = {
-  without:         { means: (nodes) => `${are(nodes)} away`, ofNodes: true, instead: "lost" },
-  lost:            { means: (nodes) => `${are(nodes)} lost for good`, ofNodes: true, instead: "without" },
-  "lost-on":       { means: (nodes) => `on ${listed(nodes)} the keys are lost, too, or a stranger answers there`, ofNodes: true },
-  worker:          { means: (nodes) => `${are(nodes)} no control plane node`, ofNodes: true },
-  "start-without": { means: (flags) => `the API server starts without ${flags.map((flag) => `--${flag}`).join(", ")}` },
-  endpoint:        { means: ([place]) => `the API is reached at ${place}`, single: true },
-  "etcd-data":     { means: ([dir]) => `etcd's data is in ${dir}`, single: true },
-} as const satisfies Record<string, Kind>;
-
-export type WordOption = keyof typeof WORD_KINDS;
-export type Spoken = { [option in WordOption]?: string | readonly string[] | undefined };
-
-export const WORD_OPTIONS = Object.keys(WORD_KINDS) as WordOption[];
-
-export interface Word {
-  option: WordOption;
-  value: string;
-  /** When it was said first: ISO time. */
-  at: string;
-  /** The script, and the node, where it was typed. */
-  by: string;
-  on?: string | undefined;
-  /** Paths that were given up with it. */
-  files?: readonly string[];
-}
+import {
+  asSaid,
+  isKind,
+  kindOf,
+  meanings,
+  type Spoken,
+  WORD_OPTIONS,
+  type Word,
+  type WordKind,
+  withWord,
+} from "./word-kinds.ts";
 
 interface Kept extends Mark {
   said: Word[];
   /** No longer true: since when, and why. */
   over: (Word & { over: string; why: string })[];
-}
-
-export function isOfNode({ option }: Pick<Word, "option">): boolean {
-  return (WORD_KINDS[option] as Kind).ofNodes === true;
 }
 
 /** Root alone writes there, and a power cut ends it, as it ends the kit that lies beside it. */
@@ -85,9 +51,11 @@ function typedNow(): Word[] {
   return typed.words;
 }
 
+const scriptName = () => basename(process.argv[1] ?? "", ".ts");
+
 /** This run's command line. From here on it counts; `keepWords` keeps it. */
 export function hear(said: Spoken) {
-  const [at, by] = [new Date().toISOString(), basename(process.argv[1] ?? "", ".ts")];
+  const [at, by] = [new Date().toISOString(), scriptName()];
   for (const option of WORD_OPTIONS)
     for (const value of [said[option] ?? []].flat()) hold(withWord(typedNow(), { option, value, at, by }));
 }
@@ -98,7 +66,7 @@ export function wordsHere(): Word[] {
 }
 
 /** The words of one option. */
-export function wordsOf(option: WordOption): Word[] {
+export function wordsOf(option: WordKind): Word[] {
   return wordsHere().filter((word) => word.option === option);
 }
 
@@ -116,17 +84,9 @@ export function isTyped({ option, value }: Pick<Word, "option" | "value">): bool
   return typedNow().some((word) => word.option === option && word.value === value);
 }
 
-function withWord(words: Word[], word: Word): Word[] {
-  const { single, instead }: Kind = WORD_KINDS[word.option];
-  const goes = (other: Word) =>
-    (other.option === word.option && (single || other.value === word.value)) ||
-    (other.option === instead && other.value === word.value);
-  return [...words.filter((other) => !goes(other)), word];
-}
-
 /** Places are judged when they are read: also a run that is refused later keeps them, for the line that its hint has. */
 export function keepPlaces(on: string) {
-  const places = typedNow().filter(({ option }) => (WORD_KINDS[option] as Kind).single);
+  const places = typedNow().filter(({ option }) => kindOf({ option }).single);
   keep(places.map((word) => ({ ...word, on })));
 }
 
@@ -143,7 +103,7 @@ export function keepWords(on: string, files: ReadonlyMap<string, readonly string
     return all.length > 0 ? [{ ...word, on, files: all }] : [];
   });
   hold(said);
-  if (!keep(said) && exists(IN_MEMORY) && mayUseDisk()) write(keptHere(), "what was said before");
+  if (!keep(said) && exists(IN_MEMORY) && mayUseDisk()) write(keptHere(), "what was said before", true);
 }
 
 /** Whether there was something to be kept. */
@@ -160,11 +120,47 @@ function keep(said: readonly Word[]): boolean {
   return unkept.length > 0;
 }
 
-function add(words: readonly Word[]) {
+function add(words: readonly Word[], onDisk = mayUseDisk()) {
   if (words.length === 0) return;
   const kept = keptHere();
   const note = `what was said: ${meanings(words).join("; ")}`;
-  write({ ...kept, said: words.reduce(withWord, kept.said) }, note);
+  write({ ...kept, said: words.reduce(withWord, kept.said) }, note, onDisk);
+}
+
+/**
+ * Of this node alone: kept at once. `onDisk`: in this run's rescue folder, also where it is the first file there, as what
+ * this run writes next is read by it.
+ */
+export function keepOwn(
+  option: WordKind,
+  values: readonly string[],
+  { onDisk, ...more }: { onDisk?: true } & Pick<Word, "on" | "members" | "caHash">,
+) {
+  const [at, by] = [new Date().toISOString(), scriptName()];
+  add(
+    values.map((value) => ({ option, value, at, by, ...more })),
+    onDisk,
+  );
+}
+
+/**
+ * The move that goes on: old address → new address, by the operator's word; empty where there is none. As long as
+ * it goes on, everything that is read from etcd's data or a file of before is read as if the machines had always been
+ * where they are now.
+ */
+export function movedHere(): Moved {
+  const pairs = wordsOf("moved").map(({ value }) => value.split("="));
+  return new Map(pairs.flatMap(([old, today]) => (old && today ? [[old, today] as const] : [])));
+}
+
+/** The last restore on this node: etcd's members of before, and what proves keys; undefined where there was none. */
+export function lastRestore(): Word | undefined {
+  return wordsOf("restored").at(-1);
+}
+
+/** Whether a word of this kind has held here, and does no longer. */
+export function isOver(option: WordKind): boolean {
+  return keptHere().over.some((word) => word.option === option) && wordsOf(option).length === 0;
 }
 
 /** Those of another node. What was said here later, or has ended here since, they do not change. */
@@ -178,21 +174,10 @@ export function takeWords(words: readonly Word[]) {
   add(words.filter((word) => !isLater(word)));
 }
 
-/** Another node's words, of what is printed and may get into lines. */
-export function asWords(said: unknown): Word[] {
-  const isText = (text: unknown) => typeof text === "string" && /^[\x21-\x7e]{1,253}$/.test(text);
-  return ([said ?? []].flat() as (Word | null)[]).flatMap((one): Word[] => {
-    if (!Object.hasOwn(WORD_KINDS, one?.option ?? "")) return [];
-    const { option, value, at, by, on, files } = one!;
-    const paths = [files ?? []].flat();
-    if (![value, at, by, on ?? "-", ...paths].every(isText) || Number.isNaN(Date.parse(at))) return [];
-    return [{ option, value, at, by, on, ...(paths.length > 0 && { files: paths }) }];
-  });
-}
-
 /** Nodes that renew their Leases: whatever was said of them before. */
 export function endWordsOf(nodes: readonly string[]) {
-  const isOf = (word: Word) => isOfNode(word) && word.option !== "worker" && nodes.includes(word.value);
+  const isOf = (word: Word) =>
+    kindOf(word).ofNodes === true && word.option !== "worker" && nodes.includes(word.value);
   endWords(isOf, "it renews its Lease");
 }
 
@@ -205,12 +190,13 @@ export function endWords(isOver: (word: Word) => boolean, why: string) {
   for (const word of ended) say(`${asSaid(word)}: not any more, ${why}`);
   if (ended.length === 0) return;
   const left = { said: kept.said.filter((word) => !isOver(word)), over: [...kept.over, ...ended] };
-  write({ ...kept, ...left }, "what still holds of what was said");
+  write({ ...kept, ...left }, "what still holds of what was said", mayUseDisk());
 }
 
-/** Whether this is the folder that keeps what still holds. */
-export function hasWords(rescue: { dir: string }): boolean {
-  return fileHere() === wordsFile(rescue) && keptHere().said.length > 0;
+/** Of the folder that keeps them: what is still open, in words. */
+export function openWords(rescue: { dir: string }): string[] {
+  const isHere = fileHere() === wordsFile(rescue);
+  return isHere ? meanings(keptHere().said.filter((word) => !kindOf(word).isHistory)) : [];
 }
 
 function fileHere(): string | undefined {
@@ -226,8 +212,7 @@ function mayUseDisk(): boolean {
 function keptHere(): Kept {
   const path = fileHere();
   const kept = path === undefined ? undefined : readKeptJson<Partial<Kept> | null>(path);
-  const isWord = (word: Word | null) =>
-    Object.hasOwn(WORD_KINDS, word?.option ?? "") && typeof word!.value === "string";
+  const isWord = (word: Word | null) => isKind(word?.option) && typeof word!.value === "string";
   return {
     made: kept?.made ?? new Date().toISOString(),
     said: [kept?.said ?? []].flat().filter(isWord),
@@ -235,9 +220,9 @@ function keptHere(): Kept {
   };
 }
 
-function write(kept: Kept, note: string) {
+function write(kept: Kept, note: string, onDisk: boolean) {
   const [before = IN_MEMORY, memory] = [fileHere(), exists(IN_MEMORY)];
-  const path = before === IN_MEMORY && mayUseDisk() ? wordsFile(rescueOfRun()) : before;
+  const path = before === IN_MEMORY && onDisk ? wordsFile(rescueOfRun()) : before;
   const put = () => {
     writeFile(path, `${JSON.stringify(kept, null, 2)}\n`, { mode: 0o600, folderMode: 0o700, note });
     if (memory && path !== IN_MEMORY) removeFile(IN_MEMORY);
@@ -246,23 +231,4 @@ function write(kept: Kept, note: string) {
   // who only looks goes on where nothing can be written, as in a unit of systemd
   const done = attempt(put);
   if (done instanceof Fail) say(`${done.message}: what was said is not kept`);
-}
-
-/** "cp3 and w1 are away" */
-export function meanings(words: readonly Word[]): string[] {
-  return [...Map.groupBy(words, ({ option }) => option)].map(([option, same]) =>
-    (WORD_KINDS[option] as Kind).means(same.map(({ value }) => value)),
-  );
-}
-
-/** "as said at 04:50 (plan, on cp1): cp3 is away" */
-export function asSaid(word: Word): string {
-  return `${saidAt(word)}: ${meanings([word]).join()}${word.files ? ` (${listed(word.files)})` : ""}`;
-}
-
-/** "as said at 04:50 (plan, on cp1)" */
-export function saidAt({ at, by, on }: Word): string {
-  const [day, time] = [at.slice(0, 10), at.slice(11, 16)];
-  const today = day === new Date().toISOString().slice(0, 10);
-  return `as said at ${today ? time : `${day} ${time}`} (${[by, ...(on ? [`on ${on}`] : [])].join(", ")})`;
 }

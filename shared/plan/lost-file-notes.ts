@@ -6,25 +6,14 @@ import { command } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";
 import { namerOf } from "../facts/lost-files.ts";
 import { exists } from "../files/files.ts";
-import { isKubeadms } from "../manifests/on-disk.ts";
 import { pathsGivenUp } from "../node/words.ts";
 import { listed } from "../plain.ts";
 import { shell } from "../shell-line.ts";
-import { choices, choicesInWords, isGivenUp } from "../static-pods/without-files.ts";
+import { choices, choicesInWords, isGivenUp, isNeeded } from "../static-pods/without-files.ts";
 import { type Decisions, linesOn, type Note, planLine, type Surroundings } from "./note.ts";
 import { tarPipe } from "./paste-files.ts";
 import type { PlanFacts } from "./plan-facts.ts";
 import type { PlanNode } from "./plan-nodes.ts";
-
-/** Parts 1 and 2 go on without what other static pods need: those wait in the rescue folder. */
-function isNeeded({ program }: { program: string }): boolean {
-  return isKubeadms(program) || program === "kubelet";
-}
-
-/** Files of other static pods are lost here: part 1 goes on beside a living API server only when it is told so. */
-export function filesCome({ lostFiles = [] }: Assessment): boolean {
-  return lostFiles.some((file) => !isNeeded(file));
-}
 
 interface OpenFile {
   path: string;

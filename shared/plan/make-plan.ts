@@ -5,7 +5,8 @@
 import { command } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";
 import { type Course, courseFrom } from "../facts/course.ts";
-import { meanings, wordsHere } from "../node/words.ts";
+import { meanings } from "../node/word-kinds.ts";
+import { wordsHere } from "../node/words.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { FEW } from "../plain.ts";
 import { aimOf, joinsOf, lookedAt } from "./aim.ts";
@@ -13,7 +14,7 @@ import { askLines } from "./ask-nodes.ts";
 import { notesBeforePart3 } from "./decisions.ts";
 import { type Elsewhere, elsewhere } from "./elsewhere.ts";
 import { withHelp } from "./help.ts";
-import { filesCome, givenUpNotes } from "./lost-file-notes.ts";
+import { givenUpNotes } from "./lost-file-notes.ts";
 import { bundleNote } from "./lying-here.ts";
 import { withMoves } from "./move-steps.ts";
 import { type Note, planAgain } from "./note.ts";
@@ -228,7 +229,6 @@ function stepsHere(assessed: Assessment, blocks: readonly Block[], { nodes, fact
   const own = stepsOf(blocksOf(blocks, tasks, deep), nodes, {
     ...{ ...facts, joins, unheard },
     well: damaged ? [] : others.flatMap(({ name }) => (isWell(name, facts.seen) ? [name] : [])),
-    filesLater: filesCome(assessed),
   });
   const steps = numbered(withMoves(own, { nodes, facts, joins: course.includes("join") }));
   return withOutage(steps, { several: others.length > 0, othersServe: facts.othersServe });

@@ -5,7 +5,7 @@
 import { command } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";
 import { choiceOf } from "../facts/lost-files.ts";
-import { isOfNode, meanings, type Word } from "../node/words.ts";
+import { kindOf, meanings, type Word } from "../node/word-kinds.ts";
 import { day } from "../pki/judge.ts";
 import { listed } from "../plain.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
@@ -66,7 +66,7 @@ function saidElsewhere(asked: Asked & { nodes: readonly PlanNode[] }): Note[] {
   const isNew = ({ option, value }: Word) =>
     LISTS.some((list) => list === option) &&
     !asked.said[option as (typeof LISTS)[number]].includes(value) &&
-    (isOfNode({ option })
+    (kindOf({ option }).ofNodes
       ? asked.nodes.some(({ name }) => name === value)
       : choiceOf(`--${value}`) !== undefined);
   return asked.seen.nodes.flatMap(({ name, words }): Note[] => {

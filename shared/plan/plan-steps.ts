@@ -79,8 +79,6 @@ interface Facts extends Pick<PlanFacts, "lost" | "user" | "said" | "seen"> {
   unheard?: boolean;
   /** Names of control plane nodes that were looked at, and are well: parts 1 and 2 have nothing to do there. */
   well?: readonly string[];
-  /** Part 1 goes on without files that other static pods than kubeadm's need. */
-  filesLater?: boolean;
 }
 
 export function stepsOf(blocks: readonly Block[], nodes: readonly PlanNode[], facts: Facts): Placed[] {
@@ -200,9 +198,8 @@ function keptNote({ task }: Block, joins: Facts["joins"]): string {
 /** NODE stands for all that are lost. */
 function commandSaid(typed: string, { task }: Block, facts: Omit<Facts, "user" | "joins">): string {
   const { names } = facts.lost;
-  const later = facts.filesLater && typed.startsWith("./bunw scripts/01-etcd.ts") ? " --files-later" : "";
   const said = /^\.\/bunw scripts\/0[12]-/.test(typed) ? withOptions(typed, saidFor(task, facts)) : typed;
-  return (said + later).replace(/\bNODE\b/, (word) => (names.length > 0 ? shell`${names}` : word));
+  return said.replace(/\bNODE\b/, (word) => (names.length > 0 ? shell`${names}` : word));
 }
 
 /**

@@ -25,10 +25,9 @@ import { isIrreplaceable, wantedKeys } from "./wanted-keys.ts";
 
 /**
  * Says which files are lost, what does not run without each, and what brings them back. Errors: Refused where
- * a living API server, which has read them, would be stopped and not start again, unless they come `later`, or their
- * flags are given up.
+ * a living API server, which has read them, would be stopped and not start again, unless their flags are given up.
  */
-export async function sayLostFiles(cp: ControlPlaneNode, { later: mayWait }: { later: boolean | undefined }) {
+export async function sayLostFiles(cp: ControlPlaneNode) {
   refuseNoChoice(cp.flagsToDrop ?? []);
   const lost = lostHere({ ...cp, certificatesDir: cp.facts.certificatesDir });
   if (lost.length === 0) return;
@@ -42,15 +41,14 @@ export async function sayLostFiles(cp: ControlPlaneNode, { later: mayWait }: { l
   for (const line of inLines(restoreCommands(byCopies, { mounted, others, pki: cp.facts.certificatesDir })))
     say(`  ${line}`);
   const needed = stillNeeded(lost, cp);
-  const running = needed.length > 0 && !mayWait ? await containers(cp.node.runtimeEndpoint) : [];
+  const running = needed.length > 0 ? await containers(cp.node.runtimeEndpoint) : [];
   const alive = running.some(
     (one) => one.running && one.namespace === "kube-system" && one.name === "kube-apiserver",
   );
   if (!alive) return;
-  const later = `. To bring them before part 2: ${again({ "files-later": true }, { of: "01-etcd" })}`;
   throw new Refused(
     `The API server here still runs, and would not start again without ${needed.map(({ path }) => path).join(", ")}`,
-    { hint: `bring these files back first, by a line above${wayWithoutFiles(needed) || later}` },
+    { hint: `bring these files back first, by a line above${wayWithoutFiles(needed)}` },
   );
 }
 

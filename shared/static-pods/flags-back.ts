@@ -11,7 +11,8 @@ import { commandOf, flags, type HostFile, hostFiles, mainContainer } from "../ma
 import { manifestPath, manifestText, readManifest } from "../manifests/on-disk.ts";
 import type { Node } from "../node/node.ts";
 import { rescueFolders } from "../node/rescue-folder.ts";
-import { endWords, pathsGivenUp, type Word, wordsOf } from "../node/words.ts";
+import type { Word } from "../node/word-kinds.ts";
+import { endWords, pathsGivenUp, wordsOf } from "../node/words.ts";
 import type { Manifest } from "../objects/objects.ts";
 import { told } from "../run-events.ts";
 import { isGivenUp } from "./without-files.ts";

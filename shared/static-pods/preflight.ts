@@ -18,6 +18,7 @@ import { isOlderRelease, mainContainer } from "../manifests/command.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
 import { hasImage } from "../node/containers.ts";
 import { rescuedEtcd } from "../node/rescue-folder.ts";
+import { endWords, keepOwn, wordsOf } from "../node/words.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { unreadable, userOf } from "./fit-files.ts";
@@ -109,13 +110,17 @@ async function imagesHere({ cp, pods, imagesLater, part }: Coming): Promise<Seen
     [...images.keys()].map(async (image) => ({ image, is: await hasImage(cp.node.runtimeEndpoint, image) })),
   );
   const missing = asked.filter(({ is }) => is === false).map(({ image }) => image);
+  endWords(({ option, value }) => option === "images-later" && !missing.includes(value), "it is here");
+  const later = wordsOf("images-later").map(({ value }) => value);
   if (missing.length === 0)
     return asked.every(({ is }) => is) ? { has: `the images of ${pods.length} static pods` } : {};
   const named = missing.map(
     (image) => `"${image}" (${[...new Set(images.get(image)!.map(({ name }) => name))].join(", ")})`,
   );
   const message = `image ${named.join(", ")} is not on this node`;
-  if (imagesLater) return { warns: `${message}; the kubelet pulls it, or the static pod does not start` };
+  if (imagesLater) keepOwn("images-later", missing, { on: cp.node.name });
+  if (imagesLater || missing.every((image) => later.includes(image)))
+    return { warns: `${message}; the kubelet pulls it, or the static pod does not start` };
   const [pull, save] = [
     missing.map((image) => shell`crictl pull ${image}`).join("; "),
     shell`ctr -n k8s.io images export images.tar ${missing}`,

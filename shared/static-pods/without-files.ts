@@ -12,6 +12,7 @@ import { believedPeers } from "../facts/next.ts";
 import { Fail, type Refused } from "../fail.ts";
 import { exists, writeFile } from "../files/files.ts";
 import { commandOf, flags, type HostFile, hostFiles } from "../manifests/command.ts";
+import { isKubeadms } from "../manifests/on-disk.ts";
 import { STAND_IN_MARK } from "../manifests/repair-changes.ts";
 import type { Manifest } from "../objects/objects.ts";
 import { say } from "../run.ts";
@@ -64,12 +65,17 @@ export function isGivenUp(
   return program === "kube-apiserver" && [namedBy.slice(2), path].some((one) => dropped.includes(one));
 }
 
+/** Without its files the control plane does not start. Parts 1 and 2 go on without other static pods. */
+export function isNeeded({ program }: Pick<LostFile, "program">): boolean {
+  return isKubeadms(program) || program === "kubelet";
+}
+
 /** Those that are not given up. */
 export function stillNeeded(
   lost: readonly LostFile[],
   { flagsToDrop = [] }: Pick<ControlPlaneNode, "flagsToDrop">,
 ): LostFile[] {
-  return lost.filter((file) => stopsAll(file) && !isGivenUp(file, flagsToDrop));
+  return lost.filter((file) => stopsAll(file) && isNeeded(file) && !isGivenUp(file, flagsToDrop));
 }
 
 /**

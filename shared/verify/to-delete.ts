@@ -12,7 +12,7 @@ import { gone } from "../files/untrusted-file.ts";
 import { UNFINISHED } from "../files/write-steps.ts";
 import { BACKUP_MARK } from "../hand-over/backup-mark.ts";
 import { heldIn, rescuedEtcd, rescueFolders } from "../node/rescue-folder.ts";
-import { hasWords, meanings, wordsHere } from "../node/words.ts";
+import { openWords } from "../node/words.ts";
 import { typed } from "../options.ts";
 import { listed } from "../plain.ts";
 import { STASH } from "../salvage/stash.ts";
@@ -38,15 +38,15 @@ export function onThisNode(node: string, dataFrom?: string): ToDelete[] {
   const rescued = rescueFolders().map((rescue) => {
     const inUse =
       dataFrom === rescuedEtcd(rescue) ? ": the last thing to go, the scripts read their facts here" : "";
-    const said = hasWords(rescue) ? `; KEEP IT while this holds: ${meanings(wordsHere()).join("; ")}` : "";
+    const open = openWords(rescue);
+    const said = open.length > 0 ? `; KEEP IT while this holds: ${open.join("; ")}` : "";
     return on(shell`rm -rf ${rescue.dir}`, `${heldIn(rescue)}${inUse}${said}`);
   });
-  const marks = list(MARKS).filter((name) => OURS.test(name) && `${MARKS}/${name}` !== BACKUP_MARK);
+  const marks = list(MARKS).flatMap((name) => (OURS.test(name) ? `${MARKS}/${name}` : []));
+  const notes = marks.filter((path) => path !== BACKUP_MARK);
   return [
     ...rescued,
-    ...(marks.length > 0
-      ? [on(shell`rm -f ${marks.map((name) => `${MARKS}/${name}`)}`, "notes for part 4, no secret")]
-      : []),
+    ...(notes.length > 0 ? [on(shell`rm -f ${notes}`, "notes for part 4, no secret")] : []),
     ...(stat(STASH) ? [on(shell`rm -rf ${STASH}`, "keys that 00-salvage has found, in memory")] : []),
     ...unfinished(MARKS).map((path) => on(shell`rm -rf ${path}`, "not whole: a run was cut off here")),
     ...(stat(`${ROOT}/token.d`) ? [on(shell`rm -rf ${ROOT}/token.d`, "the workers' bootstrap tokens")] : []),

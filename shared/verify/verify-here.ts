@@ -21,7 +21,7 @@ import { IN_ROWS, withWords } from "../facts/said.ts";
 import { attemptLater, Fail, Refused } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import type { Node } from "../node/node.ts";
-import { endWords, endWordsOf, type Word, wordsOf } from "../node/words.ts";
+import { endWords, endWordsOf, wordsOf } from "../node/words.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { oldSaKeys } from "../pki/sa-keys.ts";
 import { caReaders, kubeletCaReader } from "../renew/ca-readers.ts";
@@ -48,7 +48,7 @@ export interface VerifiedHere {
 
 interface HowToVerify {
   etcdData: string | undefined;
-  /** Nodes that are away, as typed. */
+  /** Away, as typed. */
   without?: readonly string[];
   /** Also where the cluster cannot be read: those who help just then need what is here. */
   mustEnd?: boolean;
@@ -84,7 +84,7 @@ interface Noted {
   oldCa: OldCaHolder[];
   /** What is well now comes to it. */
   well: WellAnswers;
-  away: readonly Word[];
+  away: ReturnType<typeof awayFrom>;
 }
 
 /** What everything here says now needs no word. */
@@ -95,14 +95,10 @@ function endAnswered(cp: ControlPlaneNode) {
     endWords(({ option }) => option === "etcd-data", "etcd's manifest names it");
 }
 
-function awayFrom(cp: ControlPlaneNode, without: readonly string[]): Word[] {
+function awayFrom(cp: ControlPlaneNode, without: readonly string[]) {
   endAnswered(cp);
   const said = withWords({ without }, cp, { mayBeDeleted: true, shown: IN_ROWS });
   return wordsOf("without").filter(({ value }) => said.without.includes(value));
-}
-
-function namesOf(words: readonly Word[]): string[] {
-  return words.map(({ value }) => value);
 }
 
 async function verifyControlPlane(checks: Checks, cp: ControlPlaneNode, noted: Noted) {
@@ -114,7 +110,11 @@ async function verifyControlPlane(checks: Checks, cp: ControlPlaneNode, noted: N
       await checks.add(
         admin instanceof Fail
           ? [noAdmin(admin), withoutAdmin(cp)]
-          : serverChecks(cp, admin, namesOf(noted.away)),
+          : serverChecks(
+              cp,
+              admin,
+              noted.away.map(({ value }) => value),
+            ),
       );
     },
     LOOKS,
@@ -138,11 +138,14 @@ function wholeCluster(checks: Checks, cp: ControlPlaneNode, api: KubeApi, noted:
       oldSaPub: oldSaKeys(pki).join(""),
     };
     await checks.add(clusterChecks(cp, api, trust));
-    const nodes = await seenNodes(api, trustedSince(cp), namesOf(noted.away));
+    const nodes = await seenNodes(
+      api,
+      trustedSince(cp),
+      noted.away.map(({ value }) => value),
+    );
     const asked = { caPem: trust.caPem, well: noted.well, away: noted.away };
     endWordsOf([...nodes.there.keys()].filter((name) => !nodes.notRenewed.includes(name)));
-    const isGone = ({ option, value }: Word) => option === "lost" && !nodes.there.has(value);
-    endWords(isGone, "its Node is deleted");
+    endWords(({ option, value }) => option === "lost" && !nodes.there.has(value), "its Node is deleted");
     await checks.add(await nodeChecks(cp, api, nodes, asked));
     await checks.add(returnedChecks(cp, api));
     await checks.add(podChecks(cp, api, trust.caPem, new Set(nodes.notRenewed)));

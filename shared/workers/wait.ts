@@ -16,7 +16,7 @@ import { renewalBefore } from "../facts/leaders.ts";
 import { apiNamesShown, clusterCasBefore } from "../facts/names-before.ts";
 import { Fail } from "../fail.ts";
 import { managerIsReduced } from "../manifests/repair-changes.ts";
-import { movedHere } from "../node/rescue-folder.ts";
+import { movedHere } from "../node/words.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { listed } from "../plain.ts";
 import { mode, say } from "../run.ts";

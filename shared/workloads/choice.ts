@@ -1,13 +1,12 @@
 /**
  * Whose pods restart in this run: the operator's choice. What is left for later shows in the cluster, and a
- * later run finds it there. That something was left on purpose shows nowhere, so a mark on this node
- * remembers it for 05-verify.
+ * later run finds it there. That something was left on purpose shows nowhere: it is a word (node/words.ts).
  */
 import { again } from "../again.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { part4 } from "../facts/next.ts";
 import { Fail, Refused } from "../fail.ts";
-import { type Mark, readMark, removeFile, writeMark } from "../files/files.ts";
+import { endWords, keepOwn, wordsOf } from "../node/words.ts";
 import { listed } from "../plain.ts";
 import { howToRestart, label, ownerName, type PodOwner } from "./pod-owners.ts";
 import { type Group, NETWORK } from "./stale-pods.ts";
@@ -108,31 +107,27 @@ function refuseDisorder(groups: readonly Group[], later: readonly PodOwner[], ch
   );
 }
 
-const MARK = "/etc/kubernetes/.kube-pki-repair-skipped";
-
-interface SkippedMark extends Mark {
-  workloads: string[];
-}
-
 /** Of this repair: `namespace/name`. They may have restarted since. */
 function skippedBefore(since: Date): string[] {
-  const mark = readMark<SkippedMark>(MARK);
-  return mark && Array.isArray(mark.workloads) && new Date(mark.made) >= since
-    ? mark.workloads.map(String)
-    : [];
+  return wordsOf("skip").flatMap(({ value, at }) => (new Date(at) >= since ? [value] : []));
 }
 
-/** Part 4 decides it anew each time; where nothing is skipped any more, nobody reads the mark. */
-export function rememberSkipped(skipped: readonly PodOwner[]) {
-  if (skipped.length === 0) return removeFile(MARK);
-  const mark = { made: new Date().toISOString(), workloads: skipped.map(ownerName) };
-  writeMark(MARK, mark, "for part 5: you restart these yourself");
+/** Part 4 decides it anew each time. */
+export function rememberSkipped(skipped: readonly PodOwner[], on: string) {
+  const names = skipped.map(ownerName);
+  endSkips((name) => !names.includes(name));
+  keepOwn("skip", names, { on });
+}
+
+function endSkips(isOver: (name: string) => boolean) {
+  endWords(({ option, value }) => option === "skip" && isOver(value), "nothing of it has to restart");
 }
 
 /** For part 5: what restarts when part 4 runs again, and what the operator has kept out of it. */
 export function leftOver(groups: readonly Group[], since: Date): Waiting {
-  const before = skippedBefore(since);
   const owners = groups.flatMap(restartsOf);
+  endSkips((name) => !owners.some((owner) => ownerName(owner) === name));
+  const before = skippedBefore(since);
   const isSkipped = (owner: PodOwner) => before.includes(ownerName(owner));
   return { later: owners.filter((owner) => !isSkipped(owner)), skipped: owners.filter(isSkipped) };
 }

@@ -2,9 +2,11 @@
  * Each object and each file that scripts read, as nonsense: what a wrong edit, a full disk, a power cut or a bad copy
  * leaves. A row of NONSENSE is one of them in one form.
  */
+
 import { lstatSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import type { Objects } from "./cluster.ts";
 import { write } from "./cluster.ts";
+import { keptWords } from "./kept-words.ts";
 import { type Place, usualCluster } from "./unlike-cluster.ts";
 import { setFlags } from "./unlike-edits.ts";
 import { configMap, object } from "./unlike-objects.ts";
@@ -71,8 +73,10 @@ function more({ objects, root }: Pick<Place, "objects" | "root">) {
       "containerRuntimeEndpoint: unix:///run/containerd/containerd.sock\n",
     [`${root}/root/.kube/config`]: readFileSync(`${root}/etc/kubernetes/admin.conf`, "utf8"),
     [`${kept}/containers.json`]: "[]\n",
-    [`${kept}/restored.json`]: '{"made":"2026-01-01T00:00:00Z","members":[]}\n',
-    [`${kept}/moved.json.done`]: '{"made":"2026-01-01T00:00:00Z","addresses":{}}\n',
+    [`${kept}/words.json`]: keptWords(
+      [{ option: "restored", value: "a snapshot", members: [] }],
+      [{ option: "moved", value: "10.9.9.8=10.9.9.9" }],
+    ),
   };
   for (const [path, text] of Object.entries(files)) write(path, text);
 }

@@ -7,7 +7,7 @@ import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { Glob } from "bun";
 import packageJson from "../../package.json" with { type: "json" };
-import { WORD_OPTIONS, type WordOption } from "../../shared/node/words.ts";
+import { WORD_OPTIONS, type WordOption } from "../../shared/node/word-kinds.ts";
 import { readRunbook } from "../../shared/plan/runbook.ts";
 import { helpOf, SCRIPTS } from "./help.ts";
 import { lineOf, type Source } from "./sources.ts";
@@ -80,7 +80,7 @@ test("an unknown script, word or option is seen, in a page and in code", () => {
   const page =
     "`./bunw scripts/09-none.ts`, 01-etcd --no-such → 02-control-plane --new-cas, `hand-over.ts pack --to X`.\n`close --waits 3`";
   const code =
-    'hint: `{command("01-etcd")} --files-later, or {command("hand-over fold")}; 05-verify --out`\n';
+    'hint: `{command("01-etcd")} --images-later, or {command("hand-over fold")}; 05-verify --out`\n';
   const wrong = ["09-none", "--no-such", "--new-cas", "fold", "--out"];
   expect(
     [page, code].flatMap((text) => wrongCommands({ path: "a", text })).map((line) => line.split(": ")[1]!),

@@ -86,7 +86,7 @@ export const PROMISES: Promised[] = [
   readme("**Other addresses?**", "scenario moved", "scenario moved-all", "test/typed/move.test.ts: it finds its own addresses"),
   more("no member of etcd is made anew", "scenario moved-all", "test/shared/etcd/relay.test.ts: what is sent to the old address"),
   more("in the kit's folder, `plan.ts` prints each line from here to the end", "scenario restored", "scenario ha-restored", "test/typed/restore.test.ts: on a new machine the plan is that of the snapshot"),
-  more("They know who was a member of etcd before (`restored.json` in the rescue folder), and leave the others out as with `--lost`", "scenario ha-restored", "test/typed/restore.test.ts: every part knows that the other two are lost"),
+  more("They know who was a member of etcd before (`words.json` in the rescue folder), and leave the others out as with `--lost`", "scenario ha-restored", "test/typed/restore.test.ts: every part knows that the other two are lost"),
   more("It goes on alone with every write that it has acknowledged", "scenario survivor", "check survivor.ts"),
   more("# no bundle: part 1 with --new-cas", "scenario restored-new-cas", "test/typed/restore.test.ts: parts 0 and 1 go on from"),
   more("Also after `rm -rf /etc/kubernetes`: `move.ts` first", "scenario moved-lost", "test/typed/move.test.ts: after rm -rf nothing is there to write"),

@@ -29,7 +29,7 @@ const BUDGETS: Record<string, [kB: number, files: number]> = {
   "shared/kit": [14, 3],
   "shared/manifests": [49.5, 6],
   "shared/moved": [33, 8],
-  "shared/node": [107, 13],
+  "shared/node": [108, 14], // moves, restores and skips are words, too (issue 41, item 1): what they mean is a file of its own
   "shared/objects": [58, 5],
   "shared/old-sa-key": [27.5, 5],
   "shared/pki": [134, 16], // a machine that is on again is heard by a socket (issue 41, item 5)
@@ -38,7 +38,7 @@ const BUDGETS: Record<string, [kB: number, files: number]> = {
   "shared/report": [78, 13],
   "shared/restore": [67.5, 13],
   "shared/salvage": [147, 29],
-  "shared/static-pods": [134.5, 19],
+  "shared/static-pods": [135.2, 19], // --images-later is said once for parts 1 and 2 (issue 41, item 1)
   "shared/verify": [62, 10],
   "shared/workers": [120, 19],
   "shared/workloads": [126, 19],

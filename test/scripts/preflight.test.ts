@@ -6,9 +6,11 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { statSync } from "node:fs";
 import { parse, stringify } from "yaml";
+import { mainContainer } from "../../shared/manifests/command.ts";
 import type { Manifest } from "../../shared/objects/objects.ts";
 import { type Objects, otherCa, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd, THIRD_AT, THREE } from "../pretend/etcd.ts";
+import { keptWords } from "../pretend/kept-words.ts";
 import { CRICTL, type NodeOptions, pretendNode } from "../pretend/node.ts";
 import { knewCa, serveRunning } from "../pretend/running.ts";
 import { here } from "../pretend/typed-here.ts";
@@ -67,6 +69,23 @@ test.each(["etcd", "kube-scheduler"])(
     expect(stderr).toMatch(new RegExp(`warning: ${wanted.source}`));
   },
 );
+
+test("02-control-plane: --images-later, said once to part 1, holds here; it ends when the image is here", async () => {
+  using node = await pretendNode({
+    kind: "healthy control plane node",
+    containers: SERVERS,
+    ...without("kube-apiserver"),
+  });
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  write(`${node.root}/etc/kubernetes/pki/apiserver.crt`, "");
+  const image = mainContainer(parse(node.read("/etc/kubernetes/manifests/kube-apiserver.yaml")))!.image!;
+  const said = [{ option: "images-later", value: image, by: "01-etcd" }] as const;
+  write(`${node.root}/run/kube-pki-repair-words.json`, keptWords(said));
+  const { exitCode, stderr } = await node.run("02-control-plane --dry-run");
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain(`as said at`);
+  expect(stderr).toMatch(/warning: image ".*kube-apiserver:.* is not on this node; the kubelet pulls it/);
+});
 
 test("02-control-plane: the same, before it issues anything", async () => {
   using node = await pretendNode({

@@ -9,7 +9,7 @@ import { mkdirSync, readFileSync } from "node:fs";
 import { generateX25519Identity, identityToRecipient } from "age-encryption";
 import { packTar } from "../../shared/hand-over/bundle.ts";
 import { seal } from "../../shared/hand-over/sealed.ts";
-import { movedFile } from "../../shared/node/rescue-folder.ts";
+import { WORDS_FILE } from "../../shared/node/rescue-folder.ts";
 import { certInfo } from "../../shared/pki/certificate.ts";
 import { certRow, SHARED_FILES } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
@@ -23,6 +23,7 @@ import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { testFacts } from "../pretend/facts.ts";
 import { servePart2 } from "../pretend/in-part2.ts";
 import { bootstrap, join, LEASE, newCa, serve, writeToken } from "../pretend/joining.ts";
+import { movedWords } from "../pretend/kept-words.ts";
 import { LONG_LIFE, longLives } from "../pretend/long-lives.ts";
 import { bigInt, POD_UID, podRecord, pretendProcess } from "../pretend/memory.ts";
 import { CRICTL, crictlPs, pretendNode, routesOf } from "../pretend/node.ts";
@@ -58,8 +59,8 @@ const MOVED_FROM = "127.66.0.12";
 
 async function movedBefore() {
   const node = await pretendNode({ kind: "healthy control plane node" });
-  const file = movedFile({ dir: `${node.root}/root/kube-pki-repair-20261129T080000` });
-  write(file, JSON.stringify({ made: new Date(), addresses: { [MOVED_FROM]: ADDRESS } }), 0o600);
+  const file = `${node.root}/root/kube-pki-repair-20261129T080000/${WORDS_FILE}`;
+  write(file, movedWords([[MOVED_FROM, ADDRESS]]), 0o600);
   return node;
 }
 

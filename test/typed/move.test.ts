@@ -1,7 +1,8 @@
 /** move as operators run it on a machine with another address: what it refuses, what it writes, what parts read then. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { type MovedMark, movedFile } from "../../shared/node/rescue-folder.ts";
+import { WORDS_FILE } from "../../shared/node/rescue-folder.ts";
+import type { Word } from "../../shared/node/word-kinds.ts";
 import { certInfo } from "../../shared/pki/certificate.ts";
 import { ADDRESS, write } from "../pretend/cluster.ts";
 import { certify, lead, said } from "../pretend/endpoint.ts";
@@ -35,13 +36,16 @@ function naming(text: string, { root }: Pick<Moved, "root">): string[] {
   );
 }
 
-function markOf({ root }: Pick<Moved, "root">): MovedMark | undefined {
-  const folders = readdirSync(`${root}/root`).filter((name) => name.startsWith("kube-pki-repair-"));
-  const files = folders.map((name) => `${root}${movedFile({ dir: `/root/${name}` })}`);
-  const texts = files.flatMap((file) =>
-    readdirSync(file.replace(/\/[^/]+$/, "")).includes("moved.json") ? [readFileSync(file, "utf8")] : [],
-  );
-  return texts[0] === undefined ? undefined : (JSON.parse(texts[0]) as MovedMark);
+/** By what goes on, old address → new one. `over`: by what has ended. */
+function movesOf({ root }: Pick<Moved, "root">, when: "said" | "over" = "said"): Record<string, string> {
+  const [file] = new Bun.Glob(`kube-pki-repair-*/${WORDS_FILE}`).scanSync({ cwd: `${root}/root` });
+  const kept = file
+    ? (JSON.parse(readFileSync(`${root}/root/${file}`, "utf8")) as Record<typeof when, Word[]>)
+    : undefined;
+  const pairs = (kept?.[when] ?? [])
+    .filter(({ option }) => option === "moved")
+    .map(({ value }) => value.split("="));
+  return Object.fromEntries(pairs);
 }
 
 test("part 1 and 00-assess name the script where a machine has another address", async () => {
@@ -109,7 +113,7 @@ test("it finds its own addresses; its files get the new one, the old files stay 
     `next: part 1, then part 2, then on each worker: ./bunw scripts/move.ts --moved ${SHOWN_ADDRESS}=${NEW}, then ./bunw scripts/03-workers.ts close, then ./bunw scripts/move.ts`,
   );
   expect(naming(ADDRESS, node)).toEqual([]);
-  expect(markOf(node)?.addresses).toEqual({ [ADDRESS]: NEW });
+  expect(movesOf(node)).toEqual({ [ADDRESS]: NEW });
   expect(node.calls()).toContain("systemctl stop kubelet");
 });
 
@@ -147,7 +151,7 @@ test.each<[string, object[], Parameters<typeof said>[0] | undefined]>([
   );
   const { exitCode, stderr } = await node.run("move");
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(markOf(node)?.addresses).toEqual({ [ADDRESS]: NEW });
+  expect(movesOf(node)).toEqual({ [ADDRESS]: NEW });
 });
 
 test("where only the cluster's VIP is here, move and restore ask for the machine's own address", async () => {
@@ -172,17 +176,17 @@ test("what the operator says of another machine later is taken into the move tha
   const pair = "10.77.0.21=10.77.1.21";
   const { exitCode, stderr } = await node.run(`move --moved ${pair}`);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(markOf(node)?.addresses).toEqual({ [ADDRESS]: NEW, "10.77.0.21": "10.77.1.21" });
+  expect(movesOf(node)).toEqual({ [ADDRESS]: NEW, "10.77.0.21": "10.77.1.21" });
   const other = await node.run(`move --moved 10.77.0.21=10.77.1.22`);
   expect(other).toMatchObject({ exitCode: 3 });
   expect(other.stderr).toContain("a move goes on here that says otherwise");
-  expect(markOf(node)?.addresses).toEqual({ [ADDRESS]: NEW, "10.77.0.21": "10.77.1.21" });
+  expect(movesOf(node)).toEqual({ [ADDRESS]: NEW, "10.77.0.21": "10.77.1.21" });
 });
 
 test("after rm -rf nothing is there to write, and part 1 issues certificates for the new address", async () => {
   using node = await movedNode("wiped control plane node");
   expect(await node.run("move")).toMatchObject({ exitCode: 0 });
-  expect(markOf(node)?.addresses).toEqual({ [ADDRESS]: NEW });
+  expect(movesOf(node)).toEqual({ [ADDRESS]: NEW });
   const { stderr } = await node.run("01-etcd --new-cas");
   expect(stderr).toContain(`m1 (from the kubelet's client certificate), ${NEW}`);
   const { sans } = certInfo(node.read("/etc/kubernetes/pki/etcd/peer.crt"));
@@ -248,7 +252,7 @@ test("a host that has another name: its node keeps the old one, and the parts br
   expect(stderr).toContain("this host is called renamed now; its node stays m1");
   expect(stderr).toContain("next: part 1, then part 2, then ./bunw scripts/05-verify.ts");
   expect(node.read("/var/lib/kubelet/kubeadm-flags.env")).toContain(`${args}"--hostname-override=m1 `);
-  expect(markOf(node)).toBeUndefined();
+  expect(movesOf(node)).toEqual({});
   using worker = here(await pretendNode({ kind: "worker", ...renamed }));
   const flags = worker.read("/var/lib/kubelet/kubeadm-flags.env");
   // no API answers here: what it had is back

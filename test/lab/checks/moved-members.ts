@@ -12,13 +12,14 @@ import { withMoved } from "../../../shared/etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../../../shared/facts/control-plane-node.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { setRoot } from "../../../shared/files/files.ts";
-import { movedFile } from "../../../shared/node/rescue-folder.ts";
+import { WORDS_FILE } from "../../../shared/node/rescue-folder.ts";
 import { asMoved } from "../../../shared/pki/addresses.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf } from "../../../shared/pki/issue.ts";
 import { fetchDirectly, trusting } from "../../../shared/pki/served.ts";
 import { endOnSignal, run } from "../../../shared/run.ts";
 import { testFacts } from "../../pretend/facts.ts";
+import { movedWords } from "../../pretend/kept-words.ts";
 import { type Started, startProgram } from "../machine/program.ts";
 import { onEachRelease } from "./etcd-releases.ts";
 
@@ -175,10 +176,7 @@ async function moved(folder: string, { members, tls, acknowledged, ids }: Case):
 export function sayMoved(folder: string, name: string) {
   const rescue = `${folder}/${name}.pki/root/kube-pki-repair-20261129T080000`;
   mkdirSync(rescue, { recursive: true });
-  writeFileSync(
-    movedFile({ dir: rescue }),
-    JSON.stringify({ made: new Date(), addresses: Object.fromEntries(MOVED) }),
-  );
+  writeFileSync(`${rescue}/${WORDS_FILE}`, movedWords(MOVED));
 }
 
 export async function hasAlias(): Promise<boolean> {

@@ -4,6 +4,8 @@
  * no names of members that have joined (kubeadm up to 1.33: KUBERNETES=v1.29.15).
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { WORDS_FILE } from "../../../shared/node/rescue-folder.ts";
+import type { Word } from "../../../shared/node/word-kinds.ts";
 import { INTRUDER_HOME, INTRUDER_PACKAGES } from "../attacker/intruder.ts";
 import { pluginsToken, ROLE } from "../attacker/network-plugin.ts";
 import { mirrorPodOfKubelet } from "../attacker/objects.ts";
@@ -91,7 +93,7 @@ async function findings(scene: Scene) {
     {
       name: "a restore remembers the control plane nodes alone",
       ok: named.length > 0 && named.every((name) => cps.includes(name)),
-      detail: named.join(", ") || "no restored.json",
+      detail: named.join(", ") || "no word of a restore",
     },
     {
       name: "no printed line brings a file from the attacker's worker",
@@ -111,10 +113,15 @@ async function wait(scene: Scene) {
   await sh(hisWorker(scene), `touch ${INTRUDER_HOME}/stop`);
 }
 
+/** Names of control plane nodes that the words of the restore have. */
 function marks(node: Machine): string[] {
-  const folders = readdirSync(node.path("/root")).map((name) => node.path(`/root/${name}/restored.json`));
-  return folders.flatMap((path) =>
-    existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as { members: string[] }).members : [],
+  const files = readdirSync(node.path("/root")).map((name) => node.path(`/root/${name}/${WORDS_FILE}`));
+  return files.flatMap((path) =>
+    existsSync(path)
+      ? (JSON.parse(readFileSync(path, "utf8")) as { said: Word[] }).said.flatMap(
+          ({ members = [] }) => members,
+        )
+      : [],
   );
 }
 

@@ -26,13 +26,12 @@ import { readEvidence } from "../../../shared/facts/evidence.ts";
 import { ownNode } from "../../../shared/facts/issue-facts.ts";
 import { apiEndpoint } from "../../../shared/facts/known-nodes.ts";
 import { attempt, Fail } from "../../../shared/fail.ts";
-import { writeMark } from "../../../shared/files/files.ts";
 import type { Bundle } from "../../../shared/hand-over/bundle.ts";
 import { checkOrigin, takeWordsOf } from "../../../shared/hand-over/place-keys.ts";
 import type { LockKind } from "../../../shared/hand-over/sealed.ts";
 import { findStaticPods } from "../../../shared/manifests/mirror-pods.ts";
-import { newRescue, type RestoredMark, restoredFile } from "../../../shared/node/rescue-folder.ts";
-import { wordsHere } from "../../../shared/node/words.ts";
+import { newRescue } from "../../../shared/node/rescue-folder.ts";
+import { keepOwn, wordsHere } from "../../../shared/node/words.ts";
 import type { Manifest } from "../../../shared/objects/objects.ts";
 import { certInfo } from "../../../shared/pki/certificate.ts";
 import { readSeen } from "../../../shared/plan/seen-nodes.ts";
@@ -205,14 +204,14 @@ const hisKeys = await sharedFiles();
  * Whether a bundle's own words make its CA the cluster's; `by`: etcd's data names his CA, since it was restored
  * so.
  */
-async function isTaken(lock: LockKind, { by }: { by?: RestoredMark["from"] } = {}): Promise<boolean> {
+async function isTaken(lock: LockKind, { by }: { by?: string } = {}): Promise<boolean> {
   const cluster = { name: "kubernetes", kubeSystemUid: "uid" };
   using _ = sandbox();
-  const made = new Date().toISOString();
   if (by)
-    await quietly(async () =>
-      writeMark<RestoredMark>(restoredFile(newRescue()), { made, members: [], from: by }, "his"),
-    );
+    await quietly(async () => {
+      newRescue();
+      keepOwn("restored", [by], { members: [], onDisk: true });
+    });
   const oldCaPem = by ? hisKeys.get("ca.crt")!.toString() : ca.cert;
   const here = { certificatesDir: DIR, asideDir: "/root/aside", cluster: { ...cluster, oldCaPem } };
   return !(

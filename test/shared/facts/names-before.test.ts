@@ -7,11 +7,12 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { certificatesBefore, namesByHand } from "../../../shared/facts/names-before.ts";
 import { ensureOptions } from "../../../shared/facts/node-to-repair.ts";
 import { writeFile } from "../../../shared/files/files.ts";
-import { movedFile } from "../../../shared/node/rescue-folder.ts";
+import { WORDS_FILE } from "../../../shared/node/rescue-folder.ts";
 import { CERTS, certRow } from "../../../shared/pki/certs.ts";
 import { issueLeaf } from "../../../shared/pki/issue.ts";
 import { FACTS, healthyCp, otherCa } from "../../pretend/cluster.ts";
 import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
+import { movedWords } from "../../pretend/kept-words.ts";
 import { withM2 } from "../../pretend/lost-cp.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
@@ -46,10 +47,7 @@ test("an address that its machine has left stays in the API server's certificate
   const left = () => namesByHand([cert], etcdRow, controlPlaneOf(data));
   expect(left()).toEqual(BY_HAND);
   mkdirSync(folder, { recursive: true });
-  writeFileSync(
-    movedFile({ dir: folder }),
-    JSON.stringify({ made: new Date(), addresses: { [BY_HAND[1]!]: "10.9.9.8" } }),
-  );
+  writeFileSync(`${folder}/${WORDS_FILE}`, movedWords([[BY_HAND[1]!, "10.9.9.8"]]));
   expect(left()).toEqual([BY_HAND[0]!]);
 });
 

@@ -2,6 +2,7 @@
 import { expect, spyOn, test } from "bun:test";
 import * as fs from "node:fs";
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { asSaid, type WordOption } from "../../../shared/node/word-kinds.ts";
 import * as words from "../../../shared/node/words.ts";
 import { mode } from "../../../shared/run.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
@@ -11,7 +12,7 @@ function nextRun() {
   Object.assign(mode, { began: new Date(), script: "" });
 }
 
-const valuesOf = (option: words.WordOption) => words.wordsOf(option).map(({ value }) => value);
+const valuesOf = (option: WordOption) => words.wordsOf(option).map(({ value }) => value);
 
 function quiet<T>(look: (said: string[]) => T): T {
   const said: string[] = [];
@@ -43,7 +44,7 @@ test("typed once, known to a later run; the later of two words for a node counts
       on: "cp1",
     });
     nextRun();
-    expect(words.asSaid(words.wordOf("endpoint")!)).toMatch(
+    expect(asSaid(words.wordOf("endpoint")!)).toMatch(
       /^as said at \d\d:\d\d \(.+, on cp1\): the API is reached at lb:6443$/,
     );
     words.hear({ lost: ["cp3"] });

@@ -50,7 +50,6 @@ interface Row {
   newCas?: NewCas;
   /** The operator's word. */
   lostOn?: string[];
-  filesLater?: boolean;
   imagesLater?: boolean;
   isFull?: boolean;
 }
@@ -105,7 +104,6 @@ const ROWS: Row[] = [
     },
     newCas: "all",
   },
-  { what: "all is lost, and the files come later", newCas: "all", filesLater: true },
   { what: "all is well", on: WELL },
   { what: "all is well, and its servers run", on: { ...WELL, containers: SERVERS } },
   {
@@ -241,7 +239,7 @@ test.each(ROWS)("$what", async (row) => {
 });
 
 /** As the step 1.1 of part 1. */
-async function part1({ newCas, lostOn = [], filesLater, imagesLater }: Row) {
+async function part1({ newCas, lostOn = [], imagesLater }: Row) {
   const cp = await controlPlaneToRepair(undefined);
   refuseExternalCa(cp);
   refuseNoMember(cp);
@@ -254,7 +252,7 @@ async function part1({ newCas, lostOn = [], filesLater, imagesLater }: Row) {
   await refuseWhileMemoryHasKeys(made, cp, lostOn);
   refuseWhereOthersLive(made, peers, lostOn);
   refuseWhileLeaderMayHaveKey(made, cp, lostOn);
-  await sayLostFiles(cp, { later: filesLater });
+  await sayLostFiles(cp);
   const others = quorumOf(cp.data.members, ({ id }) => peers.alive.some((peer) => peer.id === id));
   await beforeEtcdStops(cp, { actions, others, imagesLater });
   const todo = actions

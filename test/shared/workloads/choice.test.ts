@@ -102,7 +102,7 @@ test.each<[string, Partial<Choice>, PodOwner[], Date, End | string]>([
   ],
 ])("who restarts: %s", async (_, choice, skippedBefore, since, expected) => {
   using _box = sandbox();
-  rememberSkipped(skippedBefore);
+  rememberSkipped(skippedBefore, "m1");
   using server = pretendApi({ objects: { "/api/v1/namespaces/shop": {}, "/api/v1/namespaces/data": {} } });
   const api = new KubeApi({ server: server.url, ca: NO_TLS });
   let end: End | undefined;
@@ -126,9 +126,9 @@ test("the mark of what was skipped goes when nothing is skipped any more; until 
   };
   const everything = ["proxy", "dns", "cart", "web", "db"];
   expect(shown()).toEqual([everything, []]);
-  rememberSkipped([WEB]);
+  rememberSkipped([WEB], "m1");
   expect(shown()).toEqual([everything.filter((name) => name !== "web"), ["web"]]);
-  rememberSkipped([]);
+  rememberSkipped([], "m1");
   expect(shown()).toEqual([everything, []]);
   expect(names(reportedOf(GROUPS))).toEqual(["bare"]);
 });

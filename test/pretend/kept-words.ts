@@ -1,0 +1,19 @@
+/** What the operator has said, as a script has kept it: the text of words.json. */
+import type { Word } from "../../shared/node/word-kinds.ts";
+
+type Said = Partial<Word> & Pick<Word, "option" | "value">;
+
+export function keptWords(said: readonly Said[], over: readonly Said[] = []): string {
+  const at = new Date().toISOString();
+  const word = { at, by: "move", on: "m1" };
+  return JSON.stringify({
+    made: at,
+    said: said.map((one) => ({ ...word, ...one })),
+    over: over.map((one) => ({ ...word, over: at, why: "it is over", ...one })),
+  });
+}
+
+/** Of a move: pairs of old and new addresses. */
+export function movedWords(pairs: Iterable<readonly [string, string]>): string {
+  return keptWords([...pairs].map((pair) => ({ option: "moved", value: pair.join("=") })));
+}
