@@ -3,10 +3,11 @@
  * next week, and with them a file is lost that kubeadm has never made. The operator has what is printed alone.
  */
 
-import { field } from "../machine/field.ts";
+import { EARLIER_KEY, field } from "../machine/field.ts";
 import { kubectl, type Machine, sh } from "../machine/machine.ts";
 import { FLEET_PACKAGES } from "../machine/operator.ts";
 import { earlierKey, fieldLife } from "../scene/field-life.ts";
+import { carryFile, followRunbook, printedLine } from "../scene/follow.ts";
 import { askAllNodes, followPlan } from "../scene/follow-plan.ts";
 import { cutPower, powerOn } from "../scene/power.ts";
 import { makeReachable, operatorsTerminal } from "../scene/reachable.ts";
@@ -14,13 +15,15 @@ import { damage, note, type Scenario, type Scene, type } from "../scene/scene.ts
 import { haAllLost } from "./several-control-planes.ts";
 
 const PLAN = "./bunw scripts/plan.ts";
+const PART_2 = "./bunw scripts/02-control-plane.ts";
+const SALVAGE = ["look-around", "salvage", "new-internal-cas"];
 const VERIFY = "./bunw scripts/05-verify.ts";
 
 export const thirdAway: Scenario = {
   ...haAllLost,
   name: "third-away",
   title:
-    "With Calico: certificates are deleted on two of three control plane nodes, the third is off until next week, and a file that kubeadm never made is lost; the operator has what the plan prints",
+    "With Calico: certificates are deleted on two of three control plane nodes, the third is off until next week, and a file that kubeadm never made is lost; the operator has what is printed",
   oldKeys: true,
   machinesFail: true,
   packages: FLEET_PACKAGES,
@@ -33,7 +36,7 @@ export const thirdAway: Scenario = {
     fieldLife.tokenOfEarlierKey,
     { title: "kubeadm-config names an endpoint of before", run: nameOldEndpoint },
     { title: "cp3 is off, and cp1 and cp2 lose their certificates", run: lose },
-    { title: "The operator pastes what the plan prints, with cp3 away", run: repair },
+    { title: "The operator repairs what is here, with cp3 away", run: repair },
     { title: "05-verify knows that cp3 is away", run: verifyWithout },
     { title: "cp3 is switched on, and the operator types its lines", run: comeBack },
     fieldLife.tokenIsValid,
@@ -74,14 +77,27 @@ async function decide(scene: Scene, page: string, word: string): Promise<string>
 
 async function repair(scene: Scene) {
   const began = Date.now();
+  await (scene.guide === "runbook" ? byRunbook(scene) : byPlan(scene));
+  const took = ((Date.now() - began) / 1000).toFixed(0);
+  note(scene, "repaired", `after ${took} s`);
+}
+
+/** Where a line is refused, the hint has the one that the operator types. */
+async function byRunbook(scene: Scene) {
+  await followRunbook(scene, [...SALVAGE, "several-control-planes", "end-etcd"], {
+    parts: [0, 1, 2, 3, 5],
+    away: ["cp3"],
+    asHinted: true,
+  });
+}
+
+async function byPlan(scene: Scene) {
   await using bash = operatorsTerminal({});
   const { raw } = await type(scene, scene.lab.controlPlanes[0]!, PLAN, { part: 0, exit: [0, 2, 3] });
   let page = await askAllNodes(raw, bash);
   page = await decide(scene, page, "--without cp3");
   page = await decide(scene, page, "--start-without");
   await followPlan(scene, { bash, page });
-  const took = ((Date.now() - began) / 1000).toFixed(0);
-  note(scene, "repaired", `after ${took} s`);
 }
 
 async function verifyWithout(scene: Scene) {
@@ -95,8 +111,43 @@ async function verifyWithout(scene: Scene) {
 }
 
 async function comeBack(scene: Scene) {
-  const [cp1, , cp3] = scene.lab.controlPlanes as [Machine, Machine, Machine];
-  await powerOn(scene, [cp3]);
+  await powerOn(scene, scene.lab.controlPlanes.slice(2));
+  await (scene.guide === "runbook" ? backByVerify(scene) : backByPlan(scene));
+  for (const node of scene.lab.controlPlanes) {
+    const { stderr, ok } = await type(scene, node, `${VERIFY} --wait 60`, { part: 5 });
+    scene.checks.push({
+      name: `05-verify on ${node.name} finds all good, and nothing open`,
+      ok: ok && !/cp3 is away|given up/.test(stderr),
+      detail: stderr.trim().split("\n").at(-1) ?? "",
+    });
+  }
+}
+
+/** By the lines that 05-verify prints for a machine that is on again. */
+async function backByVerify(scene: Scene) {
+  const [cp1, cp2, cp3] = scene.lab.controlPlanes as [Machine, Machine, Machine];
+  const { stdout } = await type(scene, cp1, VERIFY, { part: 5 });
+  const lines = /Its machine is on again.*tar -C.*hand-over\.ts pack.*01-etcd\.ts.*02-control-plane\.ts/;
+  scene.checks.push({
+    name: "05-verify prints the lines for cp3, which is on again",
+    ok: lines.test(stdout),
+    detail: stdout.match(/.*Its machine is on again.*/)?.[0] ?? "",
+  });
+  for (const node of [cp1, cp2]) {
+    await carryFile(cp3, node, EARLIER_KEY);
+    await type(scene, node, PART_2, { part: 2 });
+  }
+  const pack = "./bunw scripts/hand-over.ts pack --passphrase-file passphrase --out shared-keys.age --force";
+  await type(scene, cp1, "umask 077 && head -c 24 /dev/urandom | base64 > passphrase", { part: 1 });
+  const { raw } = await type(scene, cp1, pack, { part: 1 });
+  for (const file of ["passphrase", "shared-keys.age"]) await carryFile(cp1, cp3, file);
+  const unpack = printedLine("./bunw scripts/hand-over.ts unpack --passphrase-file", raw) ?? "false";
+  for (const line of [unpack, "./bunw scripts/01-etcd.ts", PART_2])
+    await type(scene, cp3, line, { part: line === PART_2 ? 2 : 1 });
+}
+
+async function backByPlan(scene: Scene) {
+  const [cp1] = scene.lab.controlPlanes as [Machine];
   await using bash = operatorsTerminal({});
   const { raw } = await type(scene, cp1, PLAN, { part: 0, exit: [0, 2, 3] });
   const page = await askAllNodes(raw, bash);
@@ -108,12 +159,4 @@ async function comeBack(scene: Scene) {
   });
   for (const line of bring.split("\n")) await bash.paste(line);
   await followPlan(scene, { bash, page, first: true });
-  for (const node of scene.lab.controlPlanes) {
-    const { stderr, ok } = await type(scene, node, `${VERIFY} --wait 60`, { part: 5 });
-    scene.checks.push({
-      name: `05-verify on ${node.name} finds all good, and nothing open`,
-      ok: ok && !/cp3 is away|given up/.test(stderr),
-      detail: stderr.trim().split("\n").at(-1) ?? "",
-    });
-  }
 }

@@ -25,6 +25,8 @@ interface Following {
   away?: string[];
   /** Names of the only workers on which something is typed. */
   workers?: string[];
+  /** Where a line is refused, the operator types the one that its hint has for the same script. */
+  asHinted?: true;
   /** Called before each command. */
   before?: (command: string, at: { scene: Scene; node: Machine }) => Promise<void>;
 }
@@ -67,11 +69,37 @@ async function followBlock(follow: Follow, block: Block, node: Machine): Promise
     await follow.before?.(command, { scene, node });
     if (killAfter && WRITES.test(command))
       await killInTheMiddle(scene, node, command, { ...block, seconds: killAfter });
-    const step = await type(scene, node, command, block);
+    const step = await typed(follow, node, command, block);
     follow.printed += step.raw;
     if (!step.ok) return false;
   }
   return true;
+}
+
+async function typed({ scene, asHinted }: Follow, node: Machine, command: string, block: Block) {
+  const hinted: string[] = [];
+  for (let line = command; ; ) {
+    const mayBeRefused = asHinted && hinted.length < MOST_HINTS;
+    const exit = [...(block.exit ?? [0]), ...(mayBeRefused ? [3] : [])];
+    const step = await type(scene, node, line, { ...block, exit });
+    const better = step.exitCode === 3 && mayBeRefused ? hintedLine(line, step.stderr) : undefined;
+    if (better === undefined || hinted.includes(better))
+      return { ...step, ok: step.ok && step.exitCode !== 3 };
+    hinted.push(better);
+    line = better;
+  }
+}
+
+/** A line that is still refused then fails. */
+const MOST_HINTS = 3;
+
+/** The last line of a hint for the script that was refused, with its options. */
+export function hintedLine(command: string, stderr: string): string | undefined {
+  const script = /^\.\/bunw scripts\/[\w-]+\.ts/.exec(command)?.[0] ?? "";
+  const hint = stderr.slice(stderr.lastIndexOf("\nhint: "));
+  const option = String.raw`(?: --(?:lost-on|start-without|endpoint|without) \S+| --[\w-]+)`;
+  const lines = hint.match(new RegExp(`${script.replaceAll(".", "\\.")}${option}*`, "g")) ?? [];
+  return lines.at(-1);
 }
 
 function withoutLost({ without = [], away = [] }: Follow, command: string) {
