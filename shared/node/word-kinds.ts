@@ -28,7 +28,7 @@ const WORD_KINDS = {
   "start-without": { means: (flags) => `the API server starts without ${flags.map((flag) => `--${flag}`).join(", ")}` },
   endpoint:        { means: ([place]) => `the API is reached at ${place}`, single: true },
   "etcd-data":     { means: ([dir]) => `etcd's data is in ${dir}`, single: true },
-  moved:           { means: (pairs) => `moved: ${listed(pairs)}`, own: true },
+  moved:           { means: (pairs) => listed(pairs.map((pair) => pair.replace("=", " is now "))), own: true },
   restored:        { means: ([from]) => `etcd's data was made of ${from}`, single: true, own: true, isHistory: true },
   skip:            { means: (workloads) => `you restart ${listed(workloads)}`, own: true },
   "images-later":  { means: (images) => `the kubelet pulls ${listed(images)}`, own: true },
