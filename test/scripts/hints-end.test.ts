@@ -209,7 +209,13 @@ test.each([
     ["01-etcd --dry-run --new-cas", "01-etcd --dry-run --new-cas --start-without authentication-config"],
   ],
   ["01-etcd --new-cas --dry-run", ["01-etcd --new-cas --dry-run --start-without authentication-config"]],
-  ["01-etcd --images-later --dry-run --new-internal-cas", ["01-etcd --images-later --dry-run --new-cas"]],
+  [
+    "01-etcd --images-later --dry-run --new-internal-cas",
+    [
+      "01-etcd --images-later --dry-run --new-cas",
+      "01-etcd --images-later --dry-run --new-cas --start-without authentication-config",
+    ],
+  ],
 ])(
   "part 1's hints keep what was typed and come to an end, where an API server lives that has lost a file: %s",
   async (first, hints) => {
