@@ -92,6 +92,7 @@ const CHECKS: Check[] = [
   { name: "lab: the kit on arm64, without AVX2, with a busybox", command: ["test/lab/checks/kit.ts"], runs: "beside the lab", isNightly: true, count: countLines },
   { name: "lab: tokens equal the controller-manager's", cpu: 25, command: ["test/lab/checks/tokens.ts"], runs: "beside the lab", count: countLines },
   { name: "lab: the plan's page in a browser", command: ["test/lab/checks/plan-page.ts"], runs: "beside the lab", isNightly: true, count: countLines },
+  { name: "lab: metrics and alerts, by Prometheus' own programs", cpu: 30, command: ["test/lab/checks/metrics.ts"], runs: "beside the lab", isNightly: true, count: countLines },
   { name: "lab: the report in a browser", command: ["test/lab/checks/report-page.ts"], runs: "beside the lab", isNightly: true, count: countLines },
   { name: "lab: age opens our bundles, we open age's", cpu: 8, command: ["test/lab/checks/age-equal.ts"], runs: "beside the lab" },
   { name: "lab: YAML equals Kubernetes' own", cpu: 6, command: ["test/lab/checks/yaml-equal.ts"], runs: "beside the lab", count: countLines },

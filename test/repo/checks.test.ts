@@ -1,6 +1,6 @@
 /** What `npm test` and `npm run night` run, in which turn, and what it may cost. */
 import { expect, test } from "bun:test";
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { $, Glob } from "bun";
 import { allChecks, HOME, isAsked } from "../checks.ts";
 import { type Cost, costTable, tooDear } from "../costs.ts";
@@ -30,6 +30,15 @@ test("a commit runs every test file but the soaks, and one rehearsal; the night 
   expect(onCommit.flatMap(({ scenario }) => scenario ?? [])).toEqual(["all-lost"]);
   expect(CHECKS.filter((check) => !onCommit.includes(check) && !isAsked(check, "night"))).toEqual([]);
   expect(CHECKS.filter((check) => isAsked(check, "soak") && !isAsked(check, "night"))).toEqual([]);
+});
+
+test("each program of test/lab/checks is run by a check", () => {
+  const programs = [...new Glob("test/lab/checks/*.ts").scanSync(HOME)].filter((path) =>
+    readFileSync(`${HOME}/${path}`, "utf8").startsWith("#!"),
+  );
+  const run = new Set(CHECKS.flatMap(({ command }) => command));
+  expect(programs.length).toBeGreaterThan(10);
+  expect(programs.filter((path) => !run.has(path))).toEqual([]);
 });
 
 test("each check has a name of its own, by which its last run is kept", () => {
