@@ -72,7 +72,7 @@ const SHARED = { certs: CERTS.filter((row) => row.shared), serviceAccountKey: tr
 // biome-ignore format: a table
 export const REFUSALS = {
   "member":            { part: 1, words: "etcd's data is of another machine's member", look: refuseNoMember },
-  "folder":            { part: 1, words: "etcd's manifest names another folder than the one with its data", look: refuseOtherFolder },
+  "folder":            { part: 1, words: "etcd's manifest is not found, or names another folder than that of its data", look: refuseOtherFolder },
   "clock":             { part: 1, words: "no time server sets its clock, and nothing proves its time", look: (cp, { keys }) => keys && refuseDoubtfulClock(cp) },
   "place":             { part: 1, words: "a folder there is full, cannot be written, or its kubelet would not start", look: (cp, { stops }) => stops && refuseWhereNothingFits(cp) },
   "fixed files":       { part: 1, words: "a file that is written there is immutable, or a mount", look: (cp, { stops }) => stops && refuseFixedAtEtcd(cp, sharedKeys(cp)) },

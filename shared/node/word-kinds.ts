@@ -98,8 +98,8 @@ export function meanings(words: readonly Word[]): string[] {
 
 /** "as said at 04:50 (plan, on cp1): cp3 is away" */
 export function asSaid(word: Word): string {
-  const of = word.files ?? word.members;
-  return `${saidAt(word)}: ${meanings([word]).join()}${of ? ` (${listed(of)})` : ""}`;
+  const of = word.files ?? word.members ?? [];
+  return `${saidAt(word)}: ${meanings([word]).join()}${of.length > 0 ? ` (${listed(of)})` : ""}`;
 }
 
 /** "as said at 04:50 (plan, on cp1)" */

@@ -215,7 +215,8 @@ type Steps = (Placed & { number: string })[];
 
 function stepsHere(assessed: Assessment, blocks: readonly Block[], { nodes, facts }: Around): Steps {
   const { course, damaged, deep } = assessed;
-  if (!course) return [];
+  // without the cluster's nodes no line has a place
+  if (!course || nodes.length === 0) return [];
   const others = nodes.filter(({ role }) => role === "control plane node");
   const joins = course.includes("join") ? undefined : joinsOf(facts, nodes);
   const isLooked = others.every(({ name }) =>

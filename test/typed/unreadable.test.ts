@@ -62,7 +62,8 @@ function dry(line: string): string {
 
 /** `npm run soak` takes all of them. */
 const EVERY = process.env.EVERY_ROW ? 1 : 131;
-const ROWS = (await nonsense()).filter((_, i) => i % EVERY === 0);
+const ALWAYS = "configmaps/kube-system/kubeadm-config: cut off";
+const ROWS = (await nonsense()).filter(({ name }, i) => i % EVERY === 0 || name === ALWAYS);
 
 test.each(ROWS.map((row) => [row.name, row] as const))(
   "%s: each script goes on, or stops with a hint and no stack",
@@ -88,10 +89,11 @@ test.each(ROWS.map((row) => [row.name, row] as const))(
           stack: undefined,
           changed: [],
         });
-        expect([line, [0, 2].includes(exitCode) || ([1, 3].includes(exitCode) && said.hint)]).toEqual([
-          line,
-          true,
-        ]);
+        // a plan that waits for a look, or for a word, says so on its page
+        const isSaid =
+          said.hint || (line === "plan" && exitCode === 3 && /^> Then print the plan again/m.test(stdout));
+        const isAnswer = [0, 2].includes(exitCode) || ([1, 3].includes(exitCode) && isSaid);
+        expect([line, isAnswer]).toEqual([line, true]);
       }
     }
   },
