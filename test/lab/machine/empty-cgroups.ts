@@ -61,11 +61,20 @@ async function removeDirectory(dir: string) {
   }
 }
 
-/** Parents before children. */
+/** Parents before children. One that went away while we looked has none. */
 function directoriesBelow(dir: string): string[] {
-  return readdirSync(dir, { withFileTypes: true })
+  return entriesOf(dir)
     .filter((entry) => entry.isDirectory())
     .flatMap((entry) => [join(dir, entry.name), ...directoriesBelow(join(dir, entry.name))]);
+}
+
+function entriesOf(dir: string) {
+  try {
+    return readdirSync(dir, { withFileTypes: true });
+  } catch (err) {
+    if ((err as NodeJS.ErrnoException).code === "ENOENT") return [];
+    throw err;
+  }
 }
 
 /**
