@@ -109,7 +109,8 @@ export async function followPlan(
   if (first) return next(await typeFirst(scene, first));
   const window: Window = { scene, variables: new Map(), bash: options.bash };
   const steps = readPlan(page).filter(({ part }) => parts.includes(part));
-  note(scene, "the plan is printed", `${steps.length} steps`);
+  const [, aim = ""] = /^\*\*(.+)\*\*$/m.exec(page) ?? [];
+  note(scene, "the plan is printed", `${steps.length} steps; ${aim}`);
   for (const step of steps) {
     if (step.lines.some((line) => line.includes("04-sa-tokens.ts retire"))) await restartBarePods(scene);
     if (!(await follow(window, step))) return;
@@ -325,7 +326,8 @@ interface Pasted {
  * By ssh, as it stands on the page; the record has what the node was told, and the exit code that the
  * operator was shown.
  */
-async function paste({ scene }: Window, { line, step, told, output }: Pasted) {
+async function paste(window: Window, { line, step, told, output }: Pasted) {
+  const { scene } = window;
   const [, way, address] = /^(?:line=\$\()?ssh (-[nt]) \w+@(\S+)/.exec(line) ?? [];
   const node = {
     ...(address ? machineAt(scene, address) : scene.lab.operator!),
@@ -337,6 +339,7 @@ async function paste({ scene }: Window, { line, step, told, output }: Pasted) {
     exit: step.exit,
     mayHoldToken: way === "-t",
   });
+  if (typed.ok && told && PLAN.test(told)) window.page = typed.raw;
   // ssh brings both streams as they come: what a script says last on one may stand before the other's end
   if (typed.ok && told && step.ends) checkEnd(step, typed.stderr, { last: false });
   return typed.ok;
