@@ -157,7 +157,7 @@ async function isHealthy(cp: ControlPlaneNode, actions: readonly PkiAction[]): P
 async function stopOldControlPlane(cp: ControlPlaneNode, healthy: boolean) {
   const { node } = cp;
   await continueOthers(await containers(node.runtimeEndpoint));
-  if (healthy) return say("etcd serves with the certificates on disk: nothing to stop");
+  if (healthy) return say("unchanged etcd: it serves with the certificates on disk");
   await keepShown(cp);
   await stopKubelet();
   await stopContainers(node.runtimeEndpoint, await controlPlaneContainers(node.runtimeEndpoint));
@@ -166,7 +166,7 @@ async function stopOldControlPlane(cp: ControlPlaneNode, healthy: boolean) {
 async function copyWhatIsLeft(cp: ControlPlaneNode, healthy: boolean) {
   const { rescue, etcd, data } = cp;
   const copy = rescuedEtcd(rescue);
-  if (exists(copy)) return say(`${copy}: kept`);
+  if (exists(copy)) return say(`unchanged ${copy}`);
   if (healthy) return say("etcd is healthy: no copy needed");
   keepRan(cp);
   // etcd's data last: a folder that has it has everything

@@ -120,7 +120,7 @@ async function proveApi(cp: ControlPlaneNode, started: Date | undefined): Promis
 
 async function tellCluster(cp: ControlPlaneNode, api: KubeApi) {
   if (mode.dryRun)
-    return say("would: publish the CA in cluster-info, drop dead CAs for aggregated API servers");
+    return say("would publish the CA in cluster-info, drop dead CAs for aggregated API servers");
   if (!caIsNew(cp)) say("the cluster knows this CA already: kubelets and pods trust it");
   await publishClusterInfo(cp, api);
   await cleanFrontProxy(cp, api);

@@ -104,11 +104,12 @@ async function seeRootCa({ api, trust: { caPem } }: Scene): Promise<KeptFrom> {
 async function renew({ api, trust }: Scene): Promise<Renewed> {
   if (mode.dryRun) return await sayStale({ api, trust });
   const { renewed, caOnly, stuck, orphans, refused } = await renewTokens(api, trust);
-  if (renewed.length + refused.size === 0) say("all token Secrets verify: kept");
-  else say(`${count(renewed.length)} token Secrets have a new token`);
-  if (caOnly.length > 0) say(`${count(caOnly.length)} with a good token: today's CA beside it`);
+  if (renewed.length + refused.size === 0) say("unchanged token Secrets: all of them verify");
+  else say(`renewed ${count(renewed.length)} token Secrets`);
+  if (caOnly.length > 0)
+    say(`renewed only the CA in ${count(caOnly.length)} token Secrets with a valid token`);
   sayNames("immutable: delete them and make them anew by hand", stuck);
-  sayNames("left alone: their ServiceAccount is gone, or is another one now", orphans);
+  sayNames("unchanged, as their ServiceAccount is gone, or is another one now", orphans);
   sayNames("not yet, because the API refuses it", [...refused.keys()]);
   return { renewed, caOnly, stuck, orphans, refused };
 }
@@ -117,7 +118,7 @@ async function sayStale({ api, trust }: Pick<Scene, "api" | "trust">): Promise<R
   const verifies = tokens.verifierOf(trust);
   const all = await tokens.tokenSecrets(api);
   const stale = all.filter((secret) => !tokens.isCurrent(secret, trust, verifies));
-  if (stale.length === 0) say("all token Secrets verify: kept");
+  if (stale.length === 0) say("unchanged token Secrets: all of them verify");
   sayNames("would renew", stale.map(nameOf));
   if (stale.some((secret) => !verifies(tokens.tokenOf(secret)))) forGood("tokens");
   return { renewed: [], caOnly: [], stuck: [], orphans: [], refused: new Map() };
@@ -151,7 +152,7 @@ async function restartAll(
 
 /** What is left is printed all the same. */
 async function proveTokens({ api }: Scene): Promise<Fail | undefined> {
-  if (mode.dryRun) return void say("would: ask for a token and have it reviewed");
+  if (mode.dryRun) return void say("would ask for a token and have it reviewed");
   const user = await tokens.reviewNewToken(api);
   if (user) return void say(`a new token: accepted as ${user}`);
   return new Fail("The API does not accept the token that it has just signed", {

@@ -56,7 +56,7 @@ async function main() {
   if (moved.size === 0 && changes.length === 0) return done(inOneLine(afterwards(known)));
   await step("M.2 Stop the kubelet", () =>
     // it would start what is only half changed
-    changes.length > 0 ? stopKubelet() : say("kubelet: stays as it is"),
+    changes.length > 0 ? stopKubelet() : say("unchanged kubelet"),
   );
   await step("M.3 Put the new addresses into this node's files", () => keep(known, moved, changes));
   if (changes.length > 0) return done(inOneLine(partsFirst(moved, known)));

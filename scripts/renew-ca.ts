@@ -144,7 +144,7 @@ async function onWorker({ "etcd-data": etcdData, from, undo }: Values) {
     async () => {
       if ((await kubeletCaReader(node)).some(restart.holdsAnother({ undo })))
         await restart.restartOwnKubelet(node, asKubelet(node));
-      else say("kubelet: it has read them since: not restarted");
+      else say("unchanged kubelet: it has read the renewed CAs");
     },
     "systemctl restart kubelet",
   );

@@ -77,8 +77,8 @@ async function writeData(
   for (const name of controlPlanes)
     if (name !== node.name) say(`${name}: lost, and left out by all that comes`);
   const { dir, peerUrl } = place;
-  const written = `write ${dir}/member: one member, ${node.name}, at ${peerUrl}`;
-  await act(written, () => source.write(place));
+  const written = `${dir}/member: one member, ${node.name}, at ${peerUrl}`;
+  await act("write", written, () => source.write(place));
 }
 
 interface Moving {

@@ -1,7 +1,6 @@
 /**
- * What cannot simply be taken back. Each such act is a row, and is said in one sentence before it is done,
- * also in a dry run, with the way back, or that there is none. RUNBOOK.md has the same sentences; words in
- * capitals stand for what varies.
+ * What cannot simply be undone. One sentence says it before it is done, also in a dry run. RUNBOOK.md has the
+ * same sentences; words in capitals stand for what varies.
  */
 import { say } from "./run.ts";
 

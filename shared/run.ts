@@ -2,11 +2,10 @@
  * The rules of the terminal, stated once.
  *
  * Answers (a report, the help, a command to paste) go to stdout; narration goes to stderr. A step is `== 1.1
- * …`, an item of a step is ` thing: what happened`, a skipped item says so, and every stop ends in `error:`
- * and `hint:`. Signs (√ ‼ ×) and colour are for a terminal only, and NO_COLOR takes the colour away. A key, a
- * token or a passphrase is never printed, and never part of a command line. Nobody else writes to the
- * terminal, and all that goes there is `plain`: it holds words of strangers, and a terminal obeys some
- * characters.
+ * …`, its items are what was done, verb first, or `thing: what is known`, and every stop ends in `error:` and
+ * `hint:`. Signs (√ ‼ ×) and colour are for a terminal only, and NO_COLOR takes the colour away. A key, a
+ * token or a passphrase is never printed, and never part of a command line. All of it is
+ * `plain`: it holds words of strangers, and a terminal obeys some characters.
  *
  * With `--dry-run` the same code runs, but `act` and `shared/files/files.ts` only say what they would do.
  */
@@ -120,7 +119,7 @@ export function done(next: string, left?: string) {
 
 let silent = false;
 
-/** Does something in memory whose narration is of no use: it tells of files that nobody will write. */
+/** Does something in memory: its narration would tell of files that nobody will write. */
 export async function silently<T>(action: () => Promise<T>): Promise<T> {
   const before = silent;
   silent = true;
@@ -158,7 +157,7 @@ export function tell(text: string) {
 /** What a terminal shows at the beginning of a line of an answer: well, a warning, a failure. */
 export type Sign = "√" | "‼" | "×";
 
-/** Of the terminal (ECMA-48, SGR): green, yellow, red. */
+/** ECMA-48, SGR: green, yellow, red. */
 const COLOURS: Record<Sign, number> = { "√": 32, "‼": 33, "×": 31 };
 
 /**
@@ -178,9 +177,18 @@ function coloured(text: string, code: number): string {
   return process.env.NO_COLOR ? text : `\x1b[${code}m${text}\x1b[0m`;
 }
 
+/** Other verbs take "ed". */
+const PAST: Record<string, string> = { copy: "copied", set: "set", stop: "stopped", write: "wrote" };
+
+/** The one form of progress: "stopped", in a dry run "would stop". What is left as it is: "unchanged X". */
+export function did(verb: string): string {
+  return mode.dryRun ? `would ${verb}` : (PAST[verb] ?? `${verb.replace(/e$/, "")}ed`);
+}
+
 /** Changes the node or the cluster, and says so; in a dry run it only says what it would do. */
-export async function act(line: string, action: () => Promise<unknown> | unknown) {
-  if (mode.dryRun) return say(`would: ${line}`);
+export async function act(verb: string, what: string, action: () => Promise<unknown> | unknown) {
+  const line = `${did(verb)} ${what}`;
+  if (mode.dryRun) return say(line);
   checkSignal();
   await action();
   told({ what: "act", line: plainLine(line) });
@@ -189,7 +197,7 @@ export async function act(line: string, action: () => Promise<unknown> | unknown
 
 const UNCHANGED = ". Nothing was changed";
 
-/** Shows what the script leaves half done on this node, what stopped it, and what to do. */
+/** Shows what is left half done, what stopped it, and what to do. */
 export function show(message: string, hint: string, left: readonly string[] = []) {
   for (const line of left) narrate(`\n${bold("note:")} ${plain(line)}`);
   narrate(`\n${bold("error:")} ${plain(message)}\n${bold("hint:")} ${plain(hint)}`);

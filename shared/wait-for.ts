@@ -1,7 +1,7 @@
 /**
  * Waits: for a condition, a program or an answer, none of them without an end, and none silent. After ten
  * seconds, and then every ten seconds, a line says what is waited for, since when, until when at most, what
- * the last probe said, and what to do: the operator sees that it is not stuck, and need not wait in vain.
+ * the last probe said, and what to do.
  */
 import { Fail } from "./fail.ts";
 import { quoteUntrusted } from "./plain.ts";
@@ -22,16 +22,14 @@ const EASED_INTERVAL = 2000;
 
 /**
  * Calls `probe` until it gives something other than undefined or false, and returns that. In a dry run
- * nothing was started, so there is nothing to wait for: undefined. A long wait says what it waits for.
+ * nothing was started: undefined.
  *
- * With `easing` it asks less often the longer it takes, down to every two seconds: for waits of which there
- * are many. `interval`: milliseconds between two probes, where that is more than 150. An error of the probe is
+ * With `easing` it asks less often the longer it takes, down to every two seconds. `interval`: milliseconds between two probes, where that is more than 150. An error of the probe is
  * "not yet"; the last one is shown when the time (in seconds) is over, followed by the hint. The last probe
  * begins when the time is over: so a wait in which this machine stood still, or whose clock was set, has looked
  * all the same.
  *
  * `progress` gives what can change only so often, as the fewest that were left: each change begins the time anew.
- * What is slow because there is much of it is not late.
  *
  * `ended` looks at what is waited for: a Fail ends the wait, as it cannot come any more; words are shown as what the
  * wait has seen so far.

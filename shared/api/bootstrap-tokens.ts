@@ -72,7 +72,8 @@ async function makeToken(api: KubeApi, node: string): Promise<string> {
 export async function closeJoining(api: KubeApi) {
   if ((await revokeTokens(api)) === 0) say("no token of this kit is left");
   const path = `${RBAC}/clusterrolebindings/${BINDING.name}`;
-  if (await api.find(path)) await act(`ClusterRoleBinding ${BINDING.name}: removed`, () => remove(api, path));
+  if (await api.find(path))
+    await act("remove", `ClusterRoleBinding ${BINDING.name}`, () => remove(api, path));
 }
 
 /** Whether something of `openJoining` is still there. */
@@ -119,8 +120,8 @@ async function revokeTokens(api: KubeApi): Promise<number> {
   const ours = await ourSecrets(api);
   const revoke = ({ metadata }: Secret) => remove(api, `${SECRETS}/${metadata.name}`);
   if (ours.length > FEW)
-    await act(`${ours.length} bootstrap tokens: revoked`, () => inParallel(ours, WRITES, revoke));
-  else for (const one of ours) await act(`${one.metadata.name}: revoked`, () => revoke(one));
+    await act("revoke", `${ours.length} bootstrap tokens`, () => inParallel(ours, WRITES, revoke));
+  else for (const one of ours) await act("revoke", one.metadata.name, () => revoke(one));
   return ours.length;
 }
 

@@ -98,7 +98,7 @@ export async function changeClusterInfo(api: KubeApi, change: (before: string) =
     );
   const before = now.data?.kubeconfig ?? "";
   const kubeconfig = change(before);
-  if (kubeconfig === before) return say("cluster-info: kept");
+  if (kubeconfig === before) return say("unchanged cluster-info");
   // The signatures belong to the old text: they are dropped, and the controller-manager makes new ones for
   // every token that may sign.
   const body = {
@@ -111,7 +111,7 @@ export async function changeClusterInfo(api: KubeApi, change: (before: string) =
   const metadata = { ...body.metadata, resourceVersion: now.metadata.resourceVersion };
   const written = await unlessRefused([409], () => api.replace(CLUSTER_INFO, { ...body, metadata }));
   if (written === undefined) return await changeClusterInfo(api, change);
-  say(`cluster-info: ${serverIn(kubeconfig)}, CA ${certInfo(caIn(kubeconfig) ?? "").publicKeyHash}`);
+  say(`updated cluster-info: ${serverIn(kubeconfig)}, CA ${certInfo(caIn(kubeconfig) ?? "").publicKeyHash}`);
 }
 
 /** What aggregated API servers trust. */
@@ -152,10 +152,10 @@ export async function cleanFrontProxy({ facts, cluster }: TrustBefore, api: Kube
     );
     return text === undefined ? [] : [[name, text] as const];
   });
-  if (changes.length === 0) return say("extension-apiserver-authentication: kept");
+  if (changes.length === 0) return say("unchanged extension-apiserver-authentication");
   await api.patch(AUTHENTICATION, { data: Object.fromEntries(changes) });
   say(
-    `extension-apiserver-authentication: today's CA in place of the one before (${changes.map(([key]) => key).join(", ")})`,
+    `updated extension-apiserver-authentication with the current CA (${changes.map(([key]) => key).join(", ")})`,
   );
 }
 
@@ -183,7 +183,9 @@ export async function ensureBindings(api: KubeApi, rows: Binding[]) {
     };
     const made = await unlessRefused([409], () => api.create(`${RBAC}/clusterrolebindings`, binding));
     say(
-      `ClusterRoleBinding ${name}: was missing, ${made === undefined ? "another control plane node has made it" : "made"}`,
+      made === undefined
+        ? `unchanged ClusterRoleBinding ${name}: another node has just created it`
+        : `created ClusterRoleBinding ${name}`,
     );
   }
 }

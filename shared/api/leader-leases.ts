@@ -58,8 +58,7 @@ export async function leaderNow(api: KubeApi, name: string): Promise<string | un
 }
 
 /**
- * Removes the Lease of a leader that no longer runs, so that the next one need not wait. If another has just
- * taken it, it stays.
+ * Removes the Lease of a leader that no longer runs, so that the next one need not wait.
  */
 export async function dropLease(api: KubeApi, name: string, holder: string) {
   const path = leaderPath(name);
@@ -68,7 +67,9 @@ export async function dropLease(api: KubeApi, name: string, holder: string) {
   const preconditions = { resourceVersion: lease.metadata.resourceVersion };
   const removed = await unlessRefused([404, 409], () => api.delete(path, { preconditions }));
   say(
-    `Lease ${name}: ${removed === undefined ? "kept, another holder has just taken it" : `removed, its holder "${holder}" no longer runs`}`,
+    removed === undefined
+      ? `unchanged Lease ${name}: another holder has just taken it`
+      : `removed Lease ${name}: its holder "${holder}" no longer runs`,
   );
 }
 

@@ -152,7 +152,7 @@ export async function removeMembers(
       continue;
     }
     forGood("memberOut", { NODE: name });
-    await act(`${name}: taken out of etcd's members`, () => own!.removeMember(member.id));
+    await act("remove", `${name} from etcd's members`, () => own!.removeMember(member.id));
   }
   const left = members.filter((member) => !names.includes(memberName(member)));
   const words = left.map(memberName).join(", ");

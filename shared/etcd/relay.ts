@@ -50,7 +50,7 @@ export async function startRelay(way: { from: string; to: string; port: number }
     leaves("relay", undefined);
   };
   // host: it is no address of this machine for whoever asks which it has
-  await act(`${link}: taken on lo`, () => ip(["addr", "replace", link, "dev", "lo", "scope", "host"]));
+  await act("add", `${link} to lo`, () => ip(["addr", "replace", link, "dev", "lo", "scope", "host"]));
   leaves("relay", `${link} is still on this machine's loopback: ip addr del ${link} dev lo`);
   try {
     await new Promise<void>((resolve, reject) => {
@@ -84,7 +84,7 @@ function linkOf(address: string): string {
 }
 
 async function giveBack(link: string) {
-  await act(`${link}: given back`, () => ip(["addr", "del", link, "dev", "lo"]));
+  await act("remove", `${link} from lo`, () => ip(["addr", "del", link, "dev", "lo"]));
 }
 
 async function ip(words: readonly string[]) {

@@ -39,7 +39,7 @@ export function hasMoved(): boolean {
 export async function tellMembers(cp: ControlPlaneNode) {
   const moved = movedHere();
   const client = etcdClient(cp.facts);
-  if (mode.dryRun) return say("would: tell etcd's members the new addresses, when most of them run");
+  if (mode.dryRun) return say("would update the peer URLs of etcd's members, when most of them run");
   await endLeftRelays(peerHosts(cp).flatMap((host) => addressBefore(host, moved) ?? []));
   await waitForOwnEtcd(cp);
   const peers = await settledPeers(await peersOf(cp.data, cp.node.addresses), {
@@ -127,8 +127,8 @@ async function update(client: EtcdClient, moved: Moved) {
     if (urls.join() === member.peerURLs.join()) continue;
     const line = `${memberName(member)}: ${member.peerURLs} → ${urls}`;
     // an update of a learner gives it a vote before etcd 3.6.12 (etcd-io/etcd#21736)
-    if (member.isLearner) say(`${line}: not told, as its join was cut off and it has no vote`);
-    else await act(line, () => client.updateMember(member.id, urls));
+    if (member.isLearner) say(`unchanged ${line}: its join was cut off and it has no vote`);
+    else await act("update", line, () => client.updateMember(member.id, urls));
   }
 }
 

@@ -7,7 +7,7 @@ import * as fs from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { Fail } from "../fail.ts";
 import { Progress } from "../progress.ts";
-import { mode as run, say } from "../run.ts";
+import { did, mode as run, say } from "../run.ts";
 import { told } from "../run-events.ts";
 import { shell } from "../shell-line.ts";
 import { checkSignal, orUndo, RUN_AGAIN } from "../signals.ts";
@@ -60,7 +60,7 @@ export async function copyLargeTree(from: string, to: string): Promise<boolean> 
 }
 
 function isKept(from: string, to: string): boolean {
-  if (exists(to)) say(`${to}: kept`);
+  if (exists(to)) say(`unchanged ${to}`);
   else if (!exists(from) && !isLink(from))
     throw new Fail(`Cannot copy ${from}: it is not there`, {
       hint: shell`look for it with: ls -la ${dirname(from)}`,
@@ -78,7 +78,7 @@ export function isLink(path: string): boolean {
 
 function sayCopied(from: string, to: string) {
   told({ what: "file", did: "copied", path: from, to });
-  say(`${run.dryRun ? "would copy" : "copied"} ${from} to ${to}`);
+  say(`${did("copy")} ${from} to ${to}`);
 }
 
 /** What a dry run remembers of a copy. */
@@ -172,14 +172,14 @@ function* wholeCopy(from: string, to: string, links: LinkMode): Generator<FileCo
 
 function* entryCopy(entry: CopiedEntry, whole: string): Generator<FileCopy> {
   const { from, to, info, via, target } = entry;
-  if (from === whole) return say(`${from}: not copied (it is this copy)`);
+  if (from === whole) return say(`skipped ${from} (it is this copy)`);
   if (via) say(`${via}: a link, so ${from} is copied in its place`);
   if (target !== undefined) fs.symlinkSync(target, to);
   else if (info.isFile()) yield emptyFile(from, to);
   else if (info.isDirectory()) yield* folderCopy(entry, whole);
   else
     return say(
-      `${from}: not copied (${info.isSymbolicLink() ? "a link to nothing" : "neither file, folder nor link"}: ${basename(from)})`,
+      `skipped ${from} (${info.isSymbolicLink() ? "a link to nothing" : "neither file, folder nor link"}: ${basename(from)})`,
     );
   fs.lchownSync(to, info.uid, info.gid);
   if (target !== undefined) return;

@@ -4,7 +4,7 @@
  */
 import * as fs from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { mode as run, say } from "../run.ts";
+import { did, mode as run, say } from "../run.ts";
 import { told } from "../run-events.ts";
 import { copyTree, copyWhole, isLink, noteCopy, PRIVATE_FOLDER } from "./copy-tree.ts";
 import { exists, list } from "./files.ts";
@@ -26,9 +26,7 @@ export function moveToRescue(path: string, folder: string, why?: string): string
     note(resolve("/", path), { kind: "gone" });
   } else tryFile("move", path, () => moveEntry(hostEntry(path), hostEntry(to)), true, to);
   told({ what: "file", did: "moved", path, to, ...(why === undefined ? {} : { why }) });
-  say(
-    `${run.dryRun ? "would move" : "moved"} ${path} to ${to}${content ? ` (a link: ${content} stays where it is)` : ""}`,
-  );
+  say(`${did("move")} ${path} to ${to}${content ? ` (a link: unchanged ${content})` : ""}`);
   return to;
 }
 

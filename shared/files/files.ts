@@ -9,7 +9,7 @@
 import * as fs from "node:fs";
 import { basename, dirname, resolve } from "node:path";
 import { attempt, Fail } from "../fail.ts";
-import { mode as run, say } from "../run.ts";
+import { did, mode as run, say } from "../run.ts";
 import { told } from "../run-events.ts";
 import { shell } from "../shell-line.ts";
 import { contentAt, contentPath, hostEntry, hostPath, lookUp, namesBelow, note } from "./root.ts";
@@ -74,7 +74,7 @@ export function list(folder: string): string[] {
 }
 
 /**
- * Writes a file beside and renames it into place; says `wrote PATH (note)`, or `PATH: kept` where content and
+ * Writes a file beside and renames it into place; says `wrote PATH (note)`, or `unchanged PATH` where content and
  * mode are equal already, and returns whether it wrote.
  *
  * The copy beside is 0600 from its first byte, starts with a dot (the kubelet skips dot files in its
@@ -126,7 +126,7 @@ function prepare(path: string, content: string | Uint8Array, options: WriteOptio
     });
   const mode = options.mode ?? old?.mode ?? 0o600;
   if (old && old.mode === mode && bytes.equals(readBytes(path)!)) {
-    say(`${path}: kept`);
+    say(`unchanged ${path}`);
     return undefined;
   }
   const target = options.replace ? resolve("/", path) : contentPath(path);
@@ -138,7 +138,7 @@ function prepare(path: string, content: string | Uint8Array, options: WriteOptio
   if (run.dryRun) {
     const commit = () => {
       note(target, { kind: "file", bytes, mode });
-      say(`would write ${said}`);
+      say(`${did("write")} ${said}`);
     };
     return { path, commit, discard: () => undefined };
   }
@@ -158,7 +158,7 @@ function prepare(path: string, content: string | Uint8Array, options: WriteOptio
   const commit = () => {
     tryFile("write", path, () => renameInto(beside, host), true);
     told({ what: "file", did: "wrote", path, isNew: !old, mode, bytes });
-    say(`wrote ${said}`);
+    say(`${did("write")} ${said}`);
   };
   return { path, commit, discard };
 }
@@ -186,7 +186,7 @@ export function removeFile(path: string): boolean {
   if (run.dryRun) note(resolve("/", path), { kind: "gone" });
   else tryFile("remove", path, () => removeEntry(host), true);
   told({ what: "file", did: "removed", path });
-  say(`${run.dryRun ? "would remove" : "removed"} ${path}`);
+  say(`${did("remove")} ${path}`);
   return true;
 }
 
@@ -203,7 +203,7 @@ export function renameFile(from: string, to: string) {
     note(resolve("/", to), { kind: "file", bytes: Buffer.from(content), mode });
   } else tryFile("rename", from, () => renameInto(hostEntry(from), hostEntry(to)), true);
   told({ what: "file", did: "renamed", path: from, to });
-  say(`${run.dryRun ? "would rename" : "renamed"} ${from} to ${basename(to)}`);
+  say(`${did("rename")} ${from} to ${basename(to)}`);
 }
 
 export interface Mark {

@@ -151,7 +151,7 @@ export function placeKeys(
       const path = `${here.certificatesDir}/${file}`;
       const content = files.get(file)!;
       const standing = standingOf(key, file, files, readBytes(path));
-      if (standing === "the same key") say(`${path}: kept (the same key in another format)`);
+      if (standing === "the same key") say(`unchanged ${path} (the same key in another format)`);
       else wanted.push({ path, content, mode: modeOf(file) });
       if (typeof standing === "object") conflicts.push({ file, path, ...standing });
     }

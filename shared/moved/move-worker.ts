@@ -23,8 +23,8 @@ import { namedInFiles, sayStillNamed } from "./still-named.ts";
 export async function moveWorker(node: Node, moved: Moved) {
   const changes = await step("M.1 Look at this worker's files", async () => {
     const found = await changesHere(node, moved);
-    for (const { path } of found) say(`${path}: changes`);
-    if (found.length === 0) say("no file of this worker has to change");
+    for (const { path } of found) say(`will change ${path}`);
+    if (found.length === 0) say("no file of this worker changes");
     else await refuseUnfitKubelet({ node, renames: true });
     refuseUnwritable(found.map(({ path }) => path));
     return found;
@@ -61,7 +61,7 @@ function confOf({ kubelet: { kubeconfig } }: Node) {
 }
 
 async function restartWith(node: Node, changes: readonly FileChange[]) {
-  await systemctlKubelet("stop", " (containers run on without it)");
+  await systemctlKubelet("stop", " (containers keep running)");
   writeChanges(changes, asideOf(newRescue()));
   const conf = confOf(node);
   if (!mode.dryRun) await proveServer(conf.server, conf.caPem);

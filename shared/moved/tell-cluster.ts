@@ -24,9 +24,9 @@ export async function tellCluster(api: KubeApi, moved: Moved) {
       return today === text ? [] : [[key, today] as const];
     });
     if (!now) say(`${name}: not there`);
-    else if (changed.length === 0) say(`${name}: names no old address`);
+    else if (changed.length === 0) say(`unchanged ${name}: no old address in it`);
     else
-      await act(`${name}: ${changed.map(([key]) => key).join(", ")} with the new addresses`, () =>
+      await act("update", `addresses in ${name}: ${changed.map(([key]) => key).join(", ")}`, () =>
         api.patch(path, { data: Object.fromEntries(changed) }),
       );
   }

@@ -138,7 +138,7 @@ export async function stopContainers(endpoint: string, list: readonly Container[
   if (list.length === 0) return say("old control plane: none of its containers is running");
   for (const container of list) {
     const stop = () => $({ quiet: true })`crictl ${at(endpoint)} stop --timeout ${seconds} ${container.id}`;
-    await act(`${container.name}: stopped`, () => sayWhile(`${container.name} to stop`, RUNTIME, stop));
+    await act("stop", container.name, () => sayWhile(`${container.name} to stop`, RUNTIME, stop));
   }
 }
 

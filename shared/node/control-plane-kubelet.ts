@@ -94,7 +94,7 @@ async function issueClientPem(
   writeFile(dated, cert + key, { mode: 0o600, note: `until ${day(certInfo(cert).notAfter)}` });
   // The kubelet requires a symbolic link here (certificate_store.go).
   const link = hostEntry(node.kubelet.clientPem);
-  await act(`${node.kubelet.clientPem}: points to the new certificate`, () => {
+  await act("point", `${node.kubelet.clientPem} to the new certificate`, () => {
     symlinkSync(dated, `${link}.new`);
     renameSync(`${link}.new`, link);
   });
@@ -123,7 +123,7 @@ function ensureKubeletConf(
     (now.clientCertificatePath === clientPem || isOwnClient(node, inside(now), caPem)) &&
     !isFar
   ) {
-    say(`${kubeconfig}: kept`);
+    say(`unchanged ${kubeconfig}`);
     return false;
   }
   // what a kubelet that runs with its own has in memory is right: the file is for its next start

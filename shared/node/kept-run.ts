@@ -6,7 +6,7 @@
  *     {"at":…,"what":"node","name":"cp1"}
  *     {"at":…,"what":"step","title":"1.4 Make or keep the shared keys"}       and "step end" with "ok"
  *     {"at":…,"what":"file","did":"wrote","path":"/etc/kubernetes/pki/ca.crt","mode":"0644","certificates":[{"subject","fingerprint","until"}]}
- *     {"at":…,"what":"act","line":"kubelet: stopped"}    {"at":…,"what":"object","verb":"PATCH","path":"/api/v1/…"}
+ *     {"at":…,"what":"act","line":"stopped kubelet"}    {"at":…,"what":"object","verb":"PATCH","path":"/api/v1/…"}
  *     {"at":…,"what":"proved","subject":"etcd"}          {"at":…,"what":"waited","for":"etcd to answer","seconds":2.5}
  *     {"at":…,"what":"failed","message":…,"hint":…}      {"at":…,"what":"end","exitCode":0,"objects":{"PATCH secrets":31}}
  *

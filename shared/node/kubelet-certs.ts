@@ -79,7 +79,9 @@ export function withOtherCas({ kubelet }: Node, caPem: string): string {
   const isToday = (pem: string) => !trustedKeys(pem).isDisjointFrom(today);
   const others = bundle.length < 2 ? [] : bundle.filter((pem) => !isToday(pem) && !isBefore(pem));
   for (const pem of others)
-    say(`${kubelet.clientCaFile}: keeps its other CA, ${attempt(() => certInfo(pem).subject, "of no name")}`);
+    say(
+      `unchanged in ${kubelet.clientCaFile}: the other CA, ${attempt(() => certInfo(pem).subject, "of no name")}`,
+    );
   return [caPem, ...others.map((pem) => `${pem.trim()}\n`)].join("");
 }
 

@@ -32,8 +32,6 @@ import {
   unitIfAny,
 } from "./started-with.ts";
 
-const DONE = { stop: "stopped", start: "started", restart: "restarted" } as const;
-
 const KUBELET_STOPPED =
   "this node's kubelet is stopped, its containers run on. It stays so until a run of this script starts it, or: systemctl start kubelet";
 
@@ -41,7 +39,7 @@ const KUBELET_STOPPED =
  * Stops, starts or restarts the kubelet by systemd. Errors: Fail with what systemctl printed; and as
  * `refuseUnfitKubelet`.
  */
-export async function systemctlKubelet(verb: keyof typeof DONE, note = "") {
+export async function systemctlKubelet(verb: "stop" | "start" | "restart", note = "") {
   if (verb !== "stop") {
     const unit = await kubeletUnit();
     await refuseUnfitKubelet(undefined, unit);
@@ -49,7 +47,7 @@ export async function systemctlKubelet(verb: keyof typeof DONE, note = "") {
   }
   const look = "systemctl status kubelet; journalctl -u kubelet -n 50";
   const turn = () => $({ quiet: true, nothrow: true })`systemctl ${verb} kubelet`;
-  await act(`kubelet: ${DONE[verb]}${note}`, async () => {
+  await act(verb, `kubelet${note}`, async () => {
     if (verb === "stop") leaves("kubelet", KUBELET_STOPPED);
     const { exitCode, stderr } = await sayWhile(shell`systemctl ${verb} kubelet`, look, turn);
     if (exitCode === 0) return verb === "stop" ? undefined : leaves("kubelet", undefined);
@@ -65,7 +63,7 @@ export async function systemctlKubelet(verb: keyof typeof DONE, note = "") {
 /** Unless it is stopped: one that ends by itself would come back in the middle. Errors: as `systemctlKubelet`. */
 export async function stopKubelet() {
   if (await kubeletStopped()) say("kubelet: not running");
-  else await systemctlKubelet("stop", " (containers run on without it)");
+  else await systemctlKubelet("stop", " (containers keep running)");
 }
 
 type Unit = Awaited<ReturnType<typeof kubeletUnit>>;

@@ -98,7 +98,7 @@ const MONTH_MS = 30 * 86_400_000;
 async function applyRow(one: PkiAction, job: Job): Promise<boolean> {
   const { row, todo, finding } = one;
   if (todo === "keep") {
-    say(`${finding.paths[0]}: kept (${finding.detail})`);
+    say(`unchanged ${finding.paths[0]} (${finding.detail})`);
     return false;
   }
   if (!row) return writeSa(one, job);

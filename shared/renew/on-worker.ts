@@ -41,7 +41,7 @@ export async function renewalOfWorker(node: Node, brought?: Candidate): Promise<
   if (brought) return renewal(...asBrought(now, brought));
   const next = successorOf(now, inPods(node)) ?? successorOf(now, await clusterInfo(conf.server, conf.caPem));
   if (next) return renewal(next.pem, next.from);
-  return renewal(now.pem, `kept, until ${day(now.notAfter)}: the cluster has none that ends later`);
+  return renewal(now.pem, `unchanged, until ${day(now.notAfter)}: the cluster has none that expires later`);
 }
 
 function inPods(node: Node): Candidate[] {

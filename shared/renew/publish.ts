@@ -50,7 +50,7 @@ export async function publish(
   api: KubeApi,
   ca: Readonly<CertInfo>,
 ): Promise<string | undefined> {
-  if (mode.dryRun) return void say("would: put the renewed CA into cluster-info; wait for kube-root-ca.crt");
+  if (mode.dryRun) return void say("would put the renewed CA into cluster-info; wait for kube-root-ca.crt");
   await changeClusterInfo(api, (before) => renewedText(before, ca));
   const host = await leadsElsewhere(cp, api);
   const given = (await casInUse(api)).ca.every(({ pem }) => holds(pem, ca.pem));

@@ -141,7 +141,7 @@ export function renewalOf(name: CaName, facts: ClusterFacts, { seen, brought, le
       hint: "./bunw scripts/00-assess.ts, then parts 0 to 5: they renew it with its own key",
     });
   const life = lifeOf(now, facts);
-  if (!isDue(now, life)) return renewal(now.pem, `kept, until ${day(now.notAfter)}`);
+  if (!isDue(now, life)) return renewal(now.pem, `unchanged, until ${day(now.notAfter)}`);
   const used = successorOf(now, seen);
   if (used && !isDue(certInfo(used.pem), life)) return renewal(used.pem, `in use already: ${used.from}`);
   const key = readText(keyPath(row, facts.certificatesDir));
@@ -156,7 +156,7 @@ export function asBrought(now: Readonly<CertInfo>, { pem, from }: Candidate): [p
   const found = successorOf(now, [{ pem, from }], { word: true });
   if (found) return [found.pem, from];
   const [info] = infosIn(pem);
-  if (info?.pem === now.pem) return [now.pem, `kept, it is the one in ${from}`];
+  if (info?.pem === now.pem) return [now.pem, `unchanged, it is the one in ${from}`];
   const unlike = info ? unlikeOld(now.pem, info.pem) : [];
   const why = info
     ? unlike.length > 0

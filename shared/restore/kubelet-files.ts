@@ -35,7 +35,7 @@ export function refuseOtherName({ node: { name } }: Content, { hostName, flags }
 
 /** Those that are not here yet. Errors: Fail where the cluster does not keep the kubelet's configuration. */
 export function writeKubeletFiles({ data, cluster, node }: Content, { hostName }: Machine) {
-  if (exists(KUBELET_CONFIG)) return say(`${KUBELET_CONFIG}: kept`);
+  if (exists(KUBELET_CONFIG)) return say(`unchanged ${KUBELET_CONFIG}`);
   const kubelet = configMapIn(data, "kube-system/kubelet-config")?.kubelet;
   if (kubelet === undefined)
     throw new Fail("The cluster keeps no configuration of its kubelets (ConfigMap kubelet-config)", {

@@ -130,7 +130,7 @@ export async function startEtcd(cp: ControlPlaneNode) {
   const credentials = await ensureControlPlaneKubelet(node, facts, asideDir);
   const manifest = restoreManifests(cp, ["etcd"]);
   restoreOthers(cp);
-  if (!credentials && !manifest && (await kubeletActive())) return say("kubelet: running, not restarted");
+  if (!credentials && !manifest && (await kubeletActive())) return say("unchanged kubelet: it runs");
   await holdServers(cp);
   await restartKubelet(cp);
 }

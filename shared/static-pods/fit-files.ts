@@ -64,7 +64,8 @@ export async function fitOwners(pods: Pods, { facts }: ControlPlaneNode) {
     if (info?.kind !== "file" || !owner || readers.every(({ user }) => canRead(user, info))) continue;
     const names = readers.map(({ name, user }) => `${name} (user ${user.uid})`).join(" and ");
     await act(
-      `${path}: owner ${owner.uid}:${owner.gid}, mode 0${owner.mode.toString(8)}: ${names} reads it`,
+      "set",
+      `owner ${owner.uid}:${owner.gid}, mode 0${owner.mode.toString(8)} of ${path}: ${names} reads it`,
       () => giveTo(path, owner),
     );
   }

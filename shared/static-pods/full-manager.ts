@@ -46,7 +46,7 @@ export async function fullControllerManager(
   if (!now)
     throw new Fail(`There is no "${path}"`, { hint: "run part 2 first: ./bunw scripts/02-control-plane.ts" });
   const manifest = full(now);
-  if (manifest === now && exists(path)) return say(`${path}: kept, nothing in it is reduced`);
+  if (manifest === now && exists(path)) return say(`unchanged ${path}: nothing in it is reduced`);
   const endpoints = await endpointsToWaitFor(api, restarted);
   forGood("fullManager");
   await exchangeManifest(cp, name, {

@@ -65,7 +65,8 @@ export async function continueOthers(all: readonly Container[]) {
     if (comm === MANAGERS && !isManager)
       // the program: a shell has a kill of its own
       await act(
-        `${what}: continued; the line of an older kit pauses all of this name`,
+        "continue",
+        `${what}; the line of an older kit pauses all of this name`,
         () => $({ quiet: true })`env kill -CONT ${pid}`,
       );
     else if (!isManager) say(`${what} is stopped, and not by this kit. To continue it: ${line}`);

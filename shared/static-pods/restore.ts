@@ -85,7 +85,7 @@ function restore(one: WantedManifest, cp: ControlPlaneNode): boolean {
   if (next === kept) {
     endWaiting(path);
     say(
-      `${path}: kept${differences.length > 0 ? `; differs from the manifest before the repair: ${differences.join(" ")}` : ""}`,
+      `unchanged ${path}${differences.length > 0 ? `; it differs from the manifest before the repair: ${differences.join(" ")}` : ""}`,
     );
     return at !== path;
   }

@@ -234,7 +234,7 @@ function sayReadBefore(kept: readonly StaleReader[]) {
   for (const { container, file } of kept) {
     const restart = shell`crictl stop ${container.id}`;
     say(
-      `${container.name}: runs since before ${file} was changed, not by this kit: kept. To let it read that: ${restart}`,
+      `unchanged ${container.name}: it runs since before ${file} was changed, not by this kit. To let it read that: ${restart}`,
     );
   }
 }

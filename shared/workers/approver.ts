@@ -35,7 +35,8 @@ export async function startApprover(asked: Asked) {
   const line = again({ "etcd-data": etcdData, without, lost }, { of: "03-workers approve" });
   const byHand = `run this in a second window on this node, until all workers have joined: ${line}. The token is made, but nothing approves the certificates of workers yet`;
   await act(
-    `${APPROVER}: started, approves the certificates that workers ask for with the token: ${APPROVER_LOG}`,
+    "start",
+    `${APPROVER}, which approves the certificates that workers ask for with the token: ${APPROVER_LOG}`,
     async () => {
       await stopUnit();
       const began = Date.now();
@@ -151,7 +152,7 @@ export async function endJoining(api: KubeApi) {
 /** Stops it if it runs on this node. Errors: Fail with the message of systemctl. */
 async function stopApprover() {
   if (!(await isActive())) return;
-  await act(`${APPROVER}: stopped`, async () => {
+  await act("stop", APPROVER, async () => {
     const { exitCode, stderr } = await stopUnit();
     if (exitCode !== 0)
       throw new Fail(`${shell`systemctl stop ${APPROVER}`} exited ${exitCode}: ${quoteUntrusted(stderr)}`, {

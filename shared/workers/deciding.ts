@@ -105,7 +105,7 @@ async function denyOld({ api, refused, progress }: Scene, csr: Csr, reason: stri
   refused.add(csr.metadata.name);
   if (await deny(api, csr, MOVED_MESSAGE))
     progress.say(
-      `${csr.metadata.name}: denied: ${quoteUntrusted(reason)}: its kubelet asks anew, with its new address`,
+      `denied ${csr.metadata.name}: ${quoteUntrusted(reason)}: its kubelet asks again, with its new address`,
     );
 }
 
@@ -207,5 +207,5 @@ function refuse({ refused, progress }: Scene, csr: Csr, reason: string) {
 }
 
 function sayApproved({ expected, progress }: Scene, csr: Csr, whom: string) {
-  if (expected.length <= FEW) progress.say(`${csr.metadata.name}: approved for ${whom}`);
+  if (expected.length <= FEW) progress.say(`approved ${csr.metadata.name} for ${whom}`);
 }

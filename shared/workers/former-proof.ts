@@ -40,7 +40,7 @@ export async function removeFormers(api: KubeApi) {
   for await (const { metadata } of api.items<KubeObject>(NODES))
     if (metadata.annotations?.[FORMER_SERVING]) left.push(metadata.name);
   if (left.length === 0) return;
-  await act(`annotation ${FORMER_SERVING}: removed from Nodes (${left.length})`, () =>
+  await act("remove", `annotation ${FORMER_SERVING} from Nodes (${left.length})`, () =>
     inParallel(left, WRITES, async (name) => void (await annotateFormer(api, name, null))),
   );
 }

@@ -31,12 +31,12 @@ export async function leaveFormer(node: Node, self: KubeApi, rescueDir: string) 
   const pem = formerServing(node, rescueDir);
   if (!pem) return;
   try {
-    await act("its serving certificate from before is left in its Node, until close", () =>
+    await act("save", "the old serving certificate in this worker's Node, until close", () =>
       annotateFormer(self, node.name, pem),
     );
   } catch (err) {
     if (!(err instanceof Fail)) throw err;
-    say(`warning: its serving certificate from before could not be left in its Node: ${err.message}`);
+    say(`warning: could not save the old serving certificate in this worker's Node: ${err.message}`);
   }
 }
 

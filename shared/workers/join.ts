@@ -93,10 +93,10 @@ interface NewTrust {
  */
 export async function swapTrust(node: Node, trust: NewTrust, saved: SavedTrust) {
   const { kubelet } = node;
-  if (await asksAlready(node, trust)) say("kubelet: left alone, it asks with this trust already");
+  if (await asksAlready(node, trust)) say("unchanged kubelet: it asks with this trust already");
   else {
     const aside = `${saved.dir}/aside`;
-    await systemctlKubelet("stop", " (containers run on without it)");
+    await systemctlKubelet("stop", " (containers keep running)");
     writeTogether([
       {
         path: kubelet.bootstrapKubeconfig,

@@ -38,7 +38,7 @@ export async function wayToApi(node: Node, given: string, ca: string): Promise<W
   await proveServer(server, ca);
   if (isOwn)
     say(
-      `${server}: this worker's own way to the API, and it stays: only the CA and the client certificate change`,
+      `unchanged ${server}, this worker's own way to the API: only the CA and the client certificate change`,
     );
   else if (own && own !== given)
     say(`${own}: this worker's own way to the API does not answer with the new CA yet; it joins at ${given}`);
@@ -86,7 +86,7 @@ export async function leadAsBefore(node: Node, { before, ca }: { before: string 
       `warning: ${kubeconfig} leads to ${serverIn(joined)} now, and led to ${own} before, which does not answer: ${hint}`,
     );
   const trouble = await failOf(() => exchange(node, content));
-  if (!trouble) return say(`${kubeconfig}: leads to ${own}, as before`);
+  if (!trouble) return say(`unchanged server in ${kubeconfig}: ${own}`);
   await exchange(node, joined);
   say(
     `warning: ${kubeconfig} leads to ${serverIn(joined)}: by ${own} the kubelet did not renew its Lease: ${hint}`,
@@ -96,7 +96,7 @@ export async function leadAsBefore(node: Node, { before, ca }: { before: string 
 /** Errors: Fail where the kubelet does not renew its Lease with it. */
 async function exchange(node: Node, content: string) {
   const { kubeconfig } = node.kubelet;
-  await systemctlKubelet("stop", " (containers run on without it)");
+  await systemctlKubelet("stop", " (containers keep running)");
   writeFile(kubeconfig, content, { mode: 0o600 });
   const since = new Date();
   await systemctlKubelet("start");

@@ -152,7 +152,7 @@ export async function rollBack(saved: Copied, unless = () => false): Promise<boo
     );
   // as before: without kubelet.conf it did not start either
   const unfit = await unfitKubelet();
-  if (unfit) say(`kubelet: stays stopped. ${unfit.message}; ${unfit.hint}`);
+  if (unfit) say(`unchanged kubelet, which is stopped. ${unfit.message}; ${unfit.hint}`);
   else troubles.push(await failOf(() => systemctlKubelet("start")));
   const [trouble] = troubles.filter((one) => one !== undefined);
   if (!trouble) {

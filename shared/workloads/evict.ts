@@ -132,7 +132,7 @@ export async function evictInTurn(
     });
     before = there;
   }
-  say(`${podsOf(owner)}: evicted, and new ones are Ready`);
+  say(`evicted ${podsOf(owner)}: new ones are Ready`);
 }
 
 /**

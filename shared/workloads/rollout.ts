@@ -108,12 +108,11 @@ async function rollOut(api: KubeApi, owner: PodOwner, { away, lists }: Pick<Arou
   const { waiting, wanted } = await rolledOut(api, owner, away);
   const some = waiting.length > 0 && `${waiting.length} of ${wanted} on ${awayNames(waiting)}`;
   const old = (await stillThere(api, owner, selectorOf(before))).filter((pod) => !isOn(pod, away));
-  if (old.length === 0)
-    return say(`${podsOf(owner)}: replaced by a rolling update${some ? `, ${some}` : ""}`);
+  if (old.length === 0) return say(`replaced ${podsOf(owner)} by a rolling update${some ? `, ${some}` : ""}`);
   const left = { ...owner, pods: owner.newPodsWaitFor === "lower numbers" ? below(old, waiting) : old };
   const why = some ? `its rolling update goes no further: ${some}` : "something took the restart back";
   if (left.pods.length > 0) {
-    say(`${podsOf(left)}: still there, ${why}; evicted instead`);
+    say(`will evict ${podsOf(left)}, which ${left.pods.length > 1 ? "are" : "is"} still there: ${why}`);
     await evictInTurn(api, left, { away, lists });
   }
   const kept = old.filter((pod) => !left.pods.includes(pod));
@@ -208,7 +207,7 @@ async function replace(api: KubeApi, owner: PodOwner) {
   });
   if (without.length > 0) throw await notBack(api, owner, { without, renewed, reason });
   say(
-    `${podsOf(owner)}: replaced${width >= owner.pods.length ? " on all nodes at once" : `, ${width} at a time`}`,
+    `replaced ${podsOf(owner)}${width >= owner.pods.length ? " on all nodes at once" : `, ${width} at a time`}`,
   );
 }
 

@@ -177,7 +177,8 @@ export const HOSTS: Unlike[] = [
     ends: {
       "02-control-plane": {
         code: 0,
-        names: /kube-scheduler: runs since before .*scheduler\.conf was changed, not by this kit: kept/,
+        names:
+          /unchanged kube-scheduler: it runs since before .*scheduler\.conf was changed, not by this kit/,
       },
     },
   },

@@ -87,7 +87,7 @@ test("01-etcd stops a healthy etcd whose manifest is cut off, as the kubelet wou
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   const { exitCode, stderr } = await node.run("01-etcd", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr).toContain("  kube-apiserver: stopped\n");
+  expect(stderr).toContain("  stopped kube-apiserver\n");
   expect(parse(node.read("/etc/kubernetes/manifests/etcd.yaml"))).toEqual(parse(whole));
 });
 
@@ -179,7 +179,7 @@ test("an expired CA of etcd is renewed beside an etcd that runs elsewhere; where
 test("an etcd whose CA has expired in its memory is stopped, though all its files are right", async () => {
   using node = await pretendNode({ kind: "healthy control plane node" });
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
-  expect((await node.run("01-etcd --dry-run")).stderr).toContain("nothing to stop");
+  expect((await node.run("01-etcd --dry-run")).stderr).toContain("unchanged etcd: ");
   const file = "/etc/kubernetes/pki/etcd/ca.crt";
   const today = node.read(file);
   await expireEtcdCa(node.root);
@@ -192,7 +192,7 @@ test("an etcd whose CA has expired in its memory is stopped, though all its file
     exitCode: 0,
     stderr: expect.stringContaining("etcd: a CA in memory that has expired since"),
   });
-  expect(stderr).not.toContain("nothing to stop");
+  expect(stderr).not.toContain("unchanged etcd: ");
 });
 
 /** The etcd of another node, with a certificate of the same CA. */

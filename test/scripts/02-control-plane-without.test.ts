@@ -101,7 +101,7 @@ test("02-control-plane --dry-run --lost prints that a member is taken out of etc
   const before = node.fingerprint();
   const line = "02-control-plane --dry-run --lost m3";
   const removal =
-    "  would: m3: taken out of etcd's members\n" +
+    "  would remove m3 from etcd's members\n" +
     "  then etcd has the members m1, m2, and answers while 2 of its 2 members run\n";
   const silent = await node.run(line);
   expect([silent.exitCode, silent.stderr]).toEqual([0, expect.stringContaining(removal)]);
@@ -116,7 +116,7 @@ test("02-control-plane --dry-run --lost prints that a member is taken out of etc
 test("02-control-plane --dry-run --lost prints the removal where part 1 has not been there yet", async () => {
   using node = await pretendNode({ members: THREE });
   const { stderr } = await node.run("02-control-plane --dry-run --lost m2");
-  expect(stderr).toContain("  would: m2: taken out of etcd's members");
+  expect(stderr).toContain("  would remove m2 from etcd's members");
   expect(stderr).toContain("  then etcd has the members m1, m3, and answers while 2 of its 2 members run\n");
 });
 

@@ -137,7 +137,7 @@ test("02-control-plane starts kube-vip again when its admin.conf is issued anew,
   using _api = servePart2(node);
   const { exitCode, stderr } = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr).toContain(`  ${file}: kept\n`);
+  expect(stderr).toContain(`  unchanged ${file}\n`);
   expect(node.exists("/etc/kubernetes/manifests/kube-vip.yaml")).toBe(false);
   const stopped = node.calls().filter((call) => call.includes(" stop --timeout"));
   expect(stopped.filter((call) => !call.endsWith(" kube-controller-manager-id"))).toEqual([
@@ -232,7 +232,7 @@ test("02-control-plane starts an API server and a controller-manager again that 
   const { exitCode, stderr } = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain(
-    "the API server signs tokens with another key than sa.key on disk\n  kube-apiserver: stopped\n",
+    "the API server signs tokens with another key than sa.key on disk\n  stopped kube-apiserver\n",
   );
   expect(stopped().map((call) => call.split(" ").at(-1))).toEqual([
     "kube-apiserver-id",

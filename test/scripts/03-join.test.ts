@@ -182,7 +182,7 @@ test("03-join leaves the kubelet's serving certificate from before in its Node, 
   // this API lets nobody in for that
   expect({ exitCode, stderr }).toEqual({
     exitCode: 0,
-    stderr: expect.stringContaining("  warning: its serving certificate from before"),
+    stderr: expect.stringContaining("  warning: could not save the old serving certificate"),
   });
 });
 

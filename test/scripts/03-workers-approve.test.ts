@@ -130,9 +130,9 @@ test("03-workers approve gives each worker one certificate, and nobody else any"
     'd-server: not approved: it asks for the name "w1"',
     'e-other-token: not approved: "system:bootstrap:zzzzzz" does not use the token of open',
     'f-escape: not approved: etcd knew no node "w1\\u001b[2J\\u009b31m\\n  w1: back"',
-    "g-w1: approved for w1",
+    "approved g-w1 for w1",
     'WARNING: h-w1-again: not approved: it asks for "w1", and so did g-w1, which was approved.',
-    "i-w2: approved for w2",
+    "approved i-w2 for w2",
   ])
     expect(stderr.split("\n").filter((said) => said.startsWith(`  ${line}`))).toHaveLength(1);
 });
@@ -151,7 +151,7 @@ test("03-workers approve approves a CSR by its whole name, which the API lets a 
   const { exitCode, stderr } = await running;
   const approvals = csrs.map(({ metadata }) => metadata.name);
   expect({ exitCode, approvals: node.approvals().sort() }).toEqual({ exitCode: 0, approvals });
-  expect(stderr).toContain("  b\\..\\c d\\nnext: x: approved for w2\n");
+  expect(stderr).toContain("  approved b\\..\\c d\\nnext: x for w2\n");
 });
 
 test("03-workers approve waits for a node that renewed its Lease a moment ago, and gives it nothing when it renews again", async () => {

@@ -146,7 +146,7 @@ test("03-workers close takes out of the Nodes what join has left there", async (
   const { exitCode, stderr } = await node.run("03-workers close", WAITS);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain(
-    "\n  annotation kube-pki-repair/serving-certificate-before: removed from Nodes (1)\n",
+    "\n  removed annotation kube-pki-repair/serving-certificate-before from Nodes (1)\n",
   );
   expect(api.objects.get("/api/v1/nodes/w1").metadata.annotations).toEqual({ other: "stays" });
 });
@@ -157,7 +157,7 @@ test("03-workers close stops what open has started", async () => {
   await node.run("03-workers open");
   const { exitCode, stderr } = await node.run("03-workers close", WAITS);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr).toContain("\n  kube-pki-repair-approve: stopped\n  bootstrap-token-");
+  expect(stderr).toContain("\n  stopped kube-pki-repair-approve\n  revoked bootstrap-token-");
   expect(node.calls()).toContain("systemctl stop kube-pki-repair-approve");
 });
 

@@ -234,7 +234,7 @@ test("twenty workloads that cannot be restarted are each named with a command; t
   expect(left.at(-1)).toBe(
     "  - shop/train still trusts the old CA (of the PyTorchJob train, with restartPolicy Never: it may run until it is finished): restart it yourself if it talks to the API",
   );
-  expect(stderr).toContain("  1 pod of shop/web (Deployment): replaced by a rolling update\n");
+  expect(stderr).toContain("  replaced 1 pod of shop/web (Deployment) by a rolling update\n");
   expect(api.changes().filter((change) => /train|paused|agent|changed|hooked|gone/.test(change))).toEqual([]);
   expect(stderr).toContain("  a new token: accepted as system:serviceaccount:kube-system:default\n");
   expect(stderr).toEndWith(

@@ -337,7 +337,7 @@ test("a new pod that the scheduler puts on a node that is away is named, and nei
   });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain(
-    "  2 pods of calico-system/calico-typha (Deployment): replaced by a rolling update, 1 of 2 on w2, which is away\n",
+    "  replaced 2 pods of calico-system/calico-typha (Deployment) by a rolling update, 1 of 2 on w2, which is away\n",
   );
   expect(order.at(-1)).toBe("web");
 });

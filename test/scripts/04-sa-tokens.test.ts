@@ -121,7 +121,7 @@ test("04-sa-tokens with the old CA and key has nothing to do", async () => {
   using api = serveRunning(node);
   const { exitCode, stderr } = await node.run("04-sa-tokens", WAITS);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr).toContain("  all token Secrets verify: kept\n");
+  expect(stderr).toContain("  unchanged token Secrets: all of them verify\n");
   expect(stderr).toContain("  none: the cluster knew its CA before, no pod has to restart\n");
   expect(stderr).not.toContain("give them new ones");
   expect(api.changes().filter((change) => !/\/token$|\/tokenreviews$/.test(change))).toEqual([]);

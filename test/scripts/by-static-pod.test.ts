@@ -171,7 +171,7 @@ test("part 1 ends the containers of this node's static pods alone, and continues
   expect([...new Set(ended)].sort()).toEqual(CONTROL_PLANE.map((name) => `${name}-id`).sort());
   expect(node.calls().filter((call) => call.startsWith("kill"))).toEqual(["kill -CONT 20"]);
   expect(stderr).toContain(
-    "  kube-controller (pid 20) of the container calico-kube-controllers of kube-system/calico-kube-controllers-0: continued; ",
+    "  continued kube-controller (pid 20) of the container calico-kube-controllers of kube-system/calico-kube-controllers-0; ",
   );
   expect(stderr).toContain(
     "  postgres (pid 22) of a-team/db-0 is stopped, and not by this kit. To continue it: kill -CONT 22\n",
@@ -182,8 +182,10 @@ test("part 2 continues them, too, and ends a paused controller-manager also wher
   using node = await nodeOf([CALICO, OWN_MANAGER], { kind: "healthy control plane node" });
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   const { stderr } = await node.run("02-control-plane --dry-run");
-  expect(stderr).toContain("  would: kube-controller (pid 20) of the container calico-kube-controllers of ");
-  expect(stderr).toContain("  would: kube-controller-manager: stopped\n");
+  expect(stderr).toContain(
+    "  would continue kube-controller (pid 20) of the container calico-kube-controllers of ",
+  );
+  expect(stderr).toContain("  would stop kube-controller-manager\n");
 });
 
 test("another etcd in kube-system makes no machine a living control plane node", async () => {

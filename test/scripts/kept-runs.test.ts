@@ -77,7 +77,7 @@ test("01-etcd keeps what it printed, its steps and each file, with the certifica
     did: "copied",
     to: expect.stringMatching(/^\/root\/kube-pki-repair-\w+\/etcd$/),
   });
-  expect(what(kept!, "act").map(({ line }) => line)).toContain("kubelet: restarted");
+  expect(what(kept!, "act").map(({ line }) => line)).toContain("restarted kubelet");
   expect(what(kept!, "proved")).toMatchObject([{ subject: "etcd" }]);
 });
 

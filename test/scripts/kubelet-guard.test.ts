@@ -93,7 +93,7 @@ test("a roll back starts no kubelet without kubelet.conf, and says so; the files
   const said = await node.run(join());
   expectStop(said, /^Waited 120 s for the kubelet to get its certificate/, /journalctl/);
   expect(said.stderr).toContain(
-    '  kubelet: stays stopped. The kubelet cannot start: "/etc/kubernetes/pki/ca.crt" is missing, the CA that it trusts; there is no "/etc/kubernetes/kubelet.conf" and no "/etc/kubernetes/bootstrap-kubelet.conf"',
+    '  unchanged kubelet, which is stopped. The kubelet cannot start: "/etc/kubernetes/pki/ca.crt" is missing, the CA that it trusts; there is no "/etc/kubernetes/kubelet.conf" and no "/etc/kubernetes/bootstrap-kubelet.conf"',
   );
   expect(node.calls().filter((call) => call === "systemctl start kubelet")).toHaveLength(1);
 });
@@ -126,7 +126,7 @@ test("join does the same on a worker, and minds no folder that is there", async 
   await expectRefusal(node, join(), LOST_DROP_INS, /^bring it back first/);
   write(`${node.root}${DROP_INS}/10-hardening.conf`, "{}\n");
   using _api = await serve(newCa);
-  expect((await node.run(join())).stderr).toContain("\n  kubelet: started\n\n== 3.5 ");
+  expect((await node.run(join())).stderr).toContain("\n  started kubelet\n\n== 3.5 ");
 });
 
 test("part 2 does the same", async () => {
@@ -177,5 +177,5 @@ test.each(FIT)("join does not mind %s", async (_, unit) => {
   writeToken(node.root);
   using _api = await serve(newCa);
   const { stderr } = await node.run(join());
-  expect(stderr).toContain("\n  kubelet: started\n\n== 3.5 ");
+  expect(stderr).toContain("\n  started kubelet\n\n== 3.5 ");
 });

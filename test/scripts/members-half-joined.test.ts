@@ -80,7 +80,7 @@ test("02-control-plane --lost the learner: etcd answers without it", async () =>
   const { stderr, exitCode } = await scene.node.run("02-control-plane --lost w2", PATIENCE);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain(
-    "  w2: taken out of etcd's members\n  then etcd has the member m1, and answers while it runs\n",
+    "  removed w2 from etcd's members\n  then etcd has the member m1, and answers while it runs\n",
   );
 });
 
@@ -121,7 +121,7 @@ test("02-control-plane: the hint about one that never started can be typed, take
   );
   const second = await scene.node.run(`02-control-plane --lost ${ID}`, PATIENCE);
   expect({ exitCode: second.exitCode, stderr: second.stderr }).toMatchObject({ exitCode: 0 });
-  expect(second.stderr).toContain(`  ${ID}: taken out of etcd's members\n`);
+  expect(second.stderr).toContain(`  removed ${ID} from etcd's members\n`);
   expect(second.stderr).not.toMatch(/delete node|kubeadm join|takes the place of/);
   expect(second.stderr).not.toMatch(new RegExp(`\ndone\\..*${ID}`));
   expect(scene.state.members).toEqual([MEMBER, THIRD]);

@@ -70,7 +70,7 @@ test("a token Secret of the second key is well for 05-verify, and 04-sa-tokens d
   const part4 = await node.run("04-sa-tokens");
   expect(part4).toMatchObject({
     exitCode: 0,
-    stderr: expect.stringContaining("  all token Secrets verify: kept\n"),
+    stderr: expect.stringContaining("  unchanged token Secrets: all of them verify\n"),
   });
   expect(api.changes().filter((change) => !/\/token$|\/tokenreviews$/.test(change))).toEqual([]);
 });

@@ -78,7 +78,7 @@ test("00-token-key computes the key of kube-proxy's tokens, writes it, and finds
   const after = node.fingerprint();
   const { stderr } = await node.run("00-token-key");
   expect(stderr).toContain(`${OLD}: is the old key\n`);
-  expect(stderr).toContain(`${OLD}: kept\n`);
+  expect(stderr).toContain(`unchanged ${OLD}\n`);
   expect(node.fingerprint()).toEqual(after);
 });
 

@@ -146,7 +146,7 @@ test("an etcd that has read another CA than the one on disk is stopped: it can a
   const hasRead = (await otherCa()).cert;
   using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), hasRead });
   const { stderr } = await node.run("01-etcd");
-  expect(stderr).toContain("  etcd: stopped\n");
+  expect(stderr).toContain("  stopped etcd\n");
 });
 
 test("an etcd whose CA was only copied there again is not stopped, also where the certificate that asks it is lost", async () => {

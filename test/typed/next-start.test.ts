@@ -198,7 +198,7 @@ test("a wrapper joins", async () => {
   using node = here(await pretendNode({ kind: "worker", commands: unit(WRAPPER) }));
   writeToken(node.root);
   using _api = await serve(newCa);
-  expect((await node.run(join())).stderr).toContain("\n  kubelet: started\n\n== 3.5 ");
+  expect((await node.run(join())).stderr).toContain("\n  started kubelet\n\n== 3.5 ");
 });
 
 test("where the CA has ended on the disk, renew-ca restarts nothing: an expired certificate of the kubelet stops nothing", async () => {

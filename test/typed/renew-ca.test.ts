@@ -79,9 +79,7 @@ test("each CA's certificate is renewed where it stands, kubeconfigs too, and not
     expect(await node.renew("--undo")).toMatchObject({ exitCode: 0 });
     expect(texts(node, FILES)).toEqual(cas);
     expect(texts(node, CONFIGS)).toEqual(configs);
-    expect((await node.renew("--undo")).stderr).toContain(
-      "kept: none from before is here that is still valid",
-    );
+    expect((await node.renew("--undo")).stderr).toContain("unchanged: no valid older one is here");
   } finally {
     node.end();
   }
@@ -153,7 +151,7 @@ test("--only renews one; a CA in the first half of its life is kept", async () =
     const before = young.fingerprint();
     const { exitCode, stderr } = await young.renew();
     expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/05-verify.ts\n");
-    expect({ exitCode, kept: stderr.match(/\.crt: kept, until /g)?.length }).toEqual({
+    expect({ exitCode, kept: stderr.match(/\.crt: unchanged, until /g)?.length }).toEqual({
       exitCode: 0,
       kept: 3,
     });
@@ -244,7 +242,7 @@ test("a worker takes the renewed CA from a file that its key proves, never anoth
 test("a worker takes the renewed CA from what the cluster has given to kube-system's pods there, or from cluster-info; a tenant's pod decides nothing", async () => {
   const node = await worker();
   try {
-    const kept = (stderr: string) => expect(stderr).toContain("the cluster has none that ends later");
+    const kept = (stderr: string) => expect(stderr).toContain("the cluster has none that expires later");
     const copy = (uid: string) =>
       `${node.root}/var/lib/kubelet/pods/${uid}/volumes/kubernetes.io~projected/kube-api-access/ca.crt`;
     const { stderr } = await node.renew();

@@ -104,7 +104,7 @@ test("a dry run writes nothing, and a second run writes over nothing", async () 
   const before = node.fingerprint();
   const { exitCode, stderr } = await node.run(`${LINE} --dry-run`);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr).toContain("would: write /var/lib/etcd/member");
+  expect(stderr).toContain("would write /var/lib/etcd/member");
   expect(node.fingerprint()).toEqual(before);
   expect((await node.run(LINE)).exitCode).toBe(0);
   const after = node.fingerprint();
@@ -158,7 +158,7 @@ test("a kubelet's files that are here are kept", async () => {
   write(`${node.root}/var/lib/kubelet/config.yaml`, "staticPodPath: /etc/kubernetes/manifests\n");
   const { exitCode, stderr } = await node.run(LINE);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr).toContain("/var/lib/kubelet/config.yaml: kept");
+  expect(stderr).toContain("unchanged /var/lib/kubelet/config.yaml");
   expect(node.exists("/var/lib/kubelet/kubeadm-flags.env")).toBe(false);
 });
 

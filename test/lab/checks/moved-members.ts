@@ -214,7 +214,7 @@ async function cutOff(
   const nobodyLeads = async () => (await Promise.all(NEW.map(leader))).every((id) => id === "0");
   await members[1]!.until("the members to have no leader", nobodyLeads, START);
   const child = tellBeside(folder);
-  const said = await saysUntil(child.stderr, "taken on lo");
+  const said = await saysUntil(child.stderr, " to lo");
   child.kill(signal);
   await child.exited;
   const found = {

@@ -264,7 +264,7 @@ test("dropLease() leaves the Lease of somebody who has taken it over", async () 
   expect(server.changes()).toEqual([]);
   await dropLease(client(server), "kube-scheduler", "m1_a");
   expect(server.requests.at(-1)?.body).toEqual({ preconditions: { resourceVersion: "1" } });
-  expect(box.said).toEqual(["Lease kube-scheduler: kept, another holder has just taken it"]);
+  expect(box.said).toEqual(["unchanged Lease kube-scheduler: another holder has just taken it"]);
 });
 
 /** What etcd's data said some time ago. */

@@ -56,7 +56,7 @@ test("a link to what is copied anyway stays one, inside the copy; so does a loop
   const at = (path: string) => fs.readlinkSync(`${box.dir}/rescue/etcd/${path}`);
   expect([at("member/newest"), at("member/wal/back")]).toEqual(["snap/db", ".."]);
   expect(list("/rescue/etcd/copies")).toEqual([]);
-  expect(box.said).toContain(`${box.dir}/rescue/etcd.kube-pki-repair.partial: not copied (it is this copy)`);
+  expect(box.said).toContain(`skipped ${box.dir}/rescue/etcd.kube-pki-repair.partial (it is this copy)`);
 });
 
 test("a link to nothing, or to itself, is left out and named: its target may come back with other content", async () => {
@@ -68,7 +68,7 @@ test("a link to nothing, or to itself, is left out and named: its target may com
   expect(list("/rescue/etcd")).toEqual(["member"]);
   expect(fs.readdirSync(join(box.dir, "rescue/etcd"))).toEqual(["member"]);
   for (const name of ["gone", "loop"])
-    expect(box.said).toContain(`${box.dir}${ETCD}/${name}: not copied (a link to nothing: ${name})`);
+    expect(box.said).toContain(`skipped ${box.dir}${ETCD}/${name} (a link to nothing: ${name})`);
 });
 
 test("a link that others have made is not followed to what is not theirs, and no copy is left", async () => {
@@ -99,7 +99,7 @@ test("of a link that is moved aside, what it leads to stays, and that is said", 
   using _box = box;
   moveToRescue(`${ETCD}/member`, "/aside");
   expect(box.said.at(-1)).toBe(
-    `moved ${ETCD}/member to /aside${ETCD}/member (a link: /mnt/one/member stays where it is)`,
+    `moved ${ETCD}/member to /aside${ETCD}/member (a link: unchanged /mnt/one/member)`,
   );
   expect(readText("/mnt/one/member/snap/db")).toBe("database");
 });

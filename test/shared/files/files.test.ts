@@ -80,7 +80,7 @@ test("an equal file is kept: not a byte, a time or an inode changes", () => {
   const before = fingerprint(box.dir);
   expect(writeFile(KEY, "key")).toBe(false);
   expect(fingerprint(box.dir)).toBe(before);
-  expect(box.said.at(-1)).toBe(`${KEY}: kept`);
+  expect(box.said.at(-1)).toBe(`unchanged ${KEY}`);
 });
 
 test("an existing file keeps its mode and owner unless a mode is given", () => {
@@ -182,7 +182,7 @@ test("a dry run changes nothing on disk, and later reads see what it would have 
     "would move /etc/pki to /rescue/etc/pki",
     "would copy /rescue/etc/pki to /copy",
     "would write /etc/pki/b",
-    "/etc/new/key: kept",
+    "unchanged /etc/new/key",
   ]);
 });
 
@@ -202,7 +202,7 @@ test("a copied tree keeps modes, times and links; one that was cut off is begun 
     "ca.crt",
   ]);
   expect(copyTree("/etc/pki", "/rescue/pki")).toBe(false);
-  expect(box.said.at(-1)).toBe("/rescue/pki: kept");
+  expect(box.said.at(-1)).toBe("unchanged /rescue/pki");
   expect(() => copyTree("/nowhere", "/rescue/nowhere")).toThrow("Cannot copy /nowhere: it is not there");
 });
 

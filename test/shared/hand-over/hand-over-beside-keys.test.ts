@@ -57,9 +57,9 @@ describe("unpack on a node that has keys", () => {
     expect(present()).toHaveLength(8);
     expect(readText(`${PKI}/ca.key`)).toBe(String(pkcs8));
     expect(stat(`${PKI}/sa.key`)!.mode).toBe(0o600);
-    expect(box.said).toContain(`${PKI}/ca.key: kept (the same key in another format)`);
-    expect(box.said).toContain(`${PKI}/sa.pub: kept (the same key in another format)`);
-    expect(box.said).toContain(`${PKI}/ca.crt: kept`);
+    expect(box.said).toContain(`unchanged ${PKI}/ca.key (the same key in another format)`);
+    expect(box.said).toContain(`unchanged ${PKI}/sa.pub (the same key in another format)`);
+    expect(box.said).toContain(`unchanged ${PKI}/ca.crt`);
   });
 
   test("refuses other keys by name, both fingerprints beside each other; --move-aside keeps them in the rescue folder", async () => {
@@ -111,7 +111,7 @@ describe("unpack on a node that has keys", () => {
     );
     await putMade(2);
     await unpack();
-    expect(box.said).toContain(`${PKI}/ca.crt: kept (the same key in another format)`);
+    expect(box.said).toContain(`unchanged ${PKI}/ca.crt (the same key in another format)`);
   });
 
   test("says which of the two is the cluster's, by etcd's data", async () => {

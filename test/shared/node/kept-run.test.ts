@@ -51,7 +51,7 @@ test.each<[string, RunEvent, boolean]>([
   ["a file that is not whole is none", wrote(`${CONF}/a${UNFINISHED}`), false],
   ["one that comes out of memory", wrote("/run/a", { did: "moved", to: `${CONF}/a` }), true],
   ["one that becomes whole", wrote(`${CONF}/a${UNFINISHED}`, { did: "renamed", to: `${CONF}/a` }), true],
-  ["a program", { what: "act", line: "kubelet: stopped" }, true],
+  ["a program", { what: "act", line: "stopped kubelet" }, true],
   ["an object", { what: "object", verb: "PUT", path: "/api/v1/nodes/w1" }, true],
 ])("the first change begins a record: %s", (_, event, begins) => {
   expect(keptOf([event]) !== undefined).toBe(begins);

@@ -249,7 +249,7 @@ test("ensureMany makes everything, and a second run changes no byte", async () =
   expect([second.written, second.kept.length]).toEqual([[], 16]);
   expect(everything()).toBe(before);
   expect(box.said[0]).toMatch(
-    /^\/etc\/kubernetes\/pki\/ca.crt: kept \(until \d{4}-\d\d-\d\d, signed by kubernetes\)$/,
+    /^unchanged \/etc\/kubernetes\/pki\/ca.crt \(until \d{4}-\d\d-\d\d, signed by kubernetes\)$/,
   );
   expect(box.said.join()).not.toContain("PRIVATE KEY");
 });

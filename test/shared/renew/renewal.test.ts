@@ -157,7 +157,7 @@ test("what was brought counts first, then what the cluster has in use, then its 
   expect(await renewalHere({ cert: renewed }, { brought })).toMatchObject({ next: { pem: next.pem } });
   expect(await renewalHere({ cert: renewed, key: old.key })).toMatchObject({
     next: { pem: next.pem },
-    note: expect.stringMatching(/^kept, until /),
+    note: expect.stringMatching(/^unchanged, until /),
   });
 });
 
@@ -200,7 +200,9 @@ test("a CA that a company has signed is due in the second half of its own life, 
     cert: await ofCompany(old.cert, new Date(Date.now() + age * left)),
     key: old.key,
   });
-  expect(await renewalHere(await of(1.1))).toMatchObject({ note: expect.stringMatching(/^kept, until /) });
+  expect(await renewalHere(await of(1.1))).toMatchObject({
+    note: expect.stringMatching(/^unchanged, until /),
+  });
   await expect(renewalHere(await of(0.9))).rejects.toThrow("and only that can renew it");
   using box = sandbox();
   const facts = testFacts({ caValidityHours: 10 * LIFE });

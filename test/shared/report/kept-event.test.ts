@@ -20,9 +20,9 @@ test.each([
 });
 
 test("an event keeps its own fields, and no others", () => {
-  expect(asEvent({ at: AT, what: "act", line: "kubelet: stopped", more: "x" })).toEqual({
+  expect(asEvent({ at: AT, what: "act", line: "stopped kubelet", more: "x" })).toEqual({
     at: new Date(AT),
     what: "act",
-    line: "kubelet: stopped",
+    line: "stopped kubelet",
   });
 });

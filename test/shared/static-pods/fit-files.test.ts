@@ -166,19 +166,19 @@ test.each<[string, number, ReturnType<typeof reading>[], string[], string[][]?]>
     "one user: it is that user's",
     0o600,
     [reading("a", user(4321))],
-    ["owner 4321:4321, mode 0600: a (user 4321) reads it"],
+    ["owner 4321:4321, mode 0600 of KEY: a (user 4321) reads it"],
   ],
   [
     "one user of two pods",
     0o600,
     [reading("a", user(4321)), reading("b", user(4321, 7))],
-    ["owner 4321:4321, mode 0600: a (user 4321) and b (user 4321) reads it"],
+    ["owner 4321:4321, mode 0600 of KEY: a (user 4321) and b (user 4321) reads it"],
   ],
   [
     "two users with a group in common: it is root's, for that group",
     0o600,
     [reading("a", user(4321, 7)), reading("b", user(4322, 0, 7))],
-    ["owner 0:7, mode 0640: a (user 4321) and b (user 4322) reads it"],
+    ["owner 0:7, mode 0640 of KEY: a (user 4321) and b (user 4322) reads it"],
   ],
   [
     "users of whom one is not of the others' group",
@@ -198,7 +198,7 @@ test.each<[string, number, ReturnType<typeof reading>[], string[], string[][]?]>
     "root, and one user",
     0o600,
     [reading("a", user(4321)), reading("b", {})],
-    ["owner 4321:4321, mode 0600: a (user 4321) reads it"],
+    ["owner 4321:4321, mode 0600 of KEY: a (user 4321) reads it"],
   ],
   ["a user who can read it, as all can", 0o644, [reading("a", user(4321))], []],
   ["a user who can read it by the group", 0o640, [reading("a", user(4321, GROUP))], []],
@@ -206,7 +206,7 @@ test.each<[string, number, ReturnType<typeof reading>[], string[], string[][]?]>
     "a user in the group, which may not read it",
     0o604,
     [reading("a", user(4321, GROUP))],
-    ["owner 4321:4321, mode 0600: a (user 4321) reads it"],
+    ["owner 4321:4321, mode 0600 of KEY: a (user 4321) reads it"],
   ],
   ["a file of another place", 0o600, [reading("a", user(4321), "/srv/key")], []],
   ["a file that is not there", 0o600, [reading("a", user(4321), "/etc/kubernetes/pki/ca.key")], []],
@@ -215,7 +215,7 @@ test.each<[string, number, ReturnType<typeof reading>[], string[], string[][]?]>
   write(box.dir + KEY, "key", permissions);
   mode.dryRun = true;
   await fitOwners(pods, CP);
-  expect(box.said).toEqual(said.map((line) => `would: ${KEY}: ${line}`));
+  expect(box.said).toEqual(said.map((line) => `would set ${line.replace("KEY", KEY)}`));
   expect(unreadable(pods, CP)).toEqual(apart.map((readers) => ({ path: KEY, readers })));
 });
 

@@ -220,7 +220,7 @@ test("a manifest that is empty, cut off or no YAML is moved aside and written ag
   flags(edited.spec.containers[0]!.command!).set("v", "4");
   writeFile(path, manifestText(edited));
   expect(restoreManifests(cp, ["kube-scheduler"])).toBe(false);
-  expect(box.said.at(-1)).toBe(`${path}: kept; differs from the manifest before the repair: +--v=4`);
+  expect(box.said.at(-1)).toBe(`unchanged ${path}; it differs from the manifest before the repair: +--v=4`);
 });
 
 test("under a new CA a full controller-manager from before the repair is reduced; one that part 3 left is not", async () => {

@@ -169,7 +169,7 @@ test.each<[string, string, string, Partial<Return>, string[]]>([
     const { said } = end;
     if (decisions.includes("Denied"))
       expect(said).toEqual([
-        `csr-1: denied: ip "10.0.0.11" does not belong to w1, which had w1, 10.0.0.21: its kubelet asks anew, with its new address`,
+        `denied csr-1: ip "10.0.0.11" does not belong to w1, which had w1, 10.0.0.21: its kubelet asks again, with its new address`,
       ]);
   },
 );
@@ -299,7 +299,7 @@ const now = () => new Date();
 const later = () => LATER;
 
 test.each<[string, Asking, { approved?: number; undecided?: number; said?: string[] }]>([
-  ["a worker asks with the kit's token", {}, { approved: 1, said: ["a: approved for w1"] }],
+  ["a worker asks with the kit's token", {}, { approved: 1, said: ["approved a for w1"] }],
   ["a kubelet renews its own certificate", { csrs: [{ name: "a", renewal: true }] }, {}],
   [
     "a worker that is left out",
@@ -345,7 +345,7 @@ test("a request that somebody else wrote to while it was approved is approved wh
       return status(409, "the object has been modified");
     },
   });
-  expect([end.approved.length, end.scene.doubles.size, end.said]).toEqual([2, 0, ["a: approved for w1"]]);
+  expect([end.approved.length, end.scene.doubles.size, end.said]).toEqual([2, 0, ["approved a for w1"]]);
 });
 
 test("what another control plane node has approved counts, and a second one in that name does not", async () => {

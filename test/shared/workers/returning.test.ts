@@ -156,7 +156,7 @@ test("a good request is approved; until its certificate is there, the node is wa
   });
   expect(approved).toBe(1);
   expect(changes).toEqual(["PUT /apis/certificates.k8s.io/v1/certificatesigningrequests/csr-w2/approval"]);
-  expect(said).toContain("csr-w2: approved for system:node:w2");
+  expect(said).toContain("approved csr-w2 for system:node:w2");
   expect(said).toContain("w2: its request is approved, and its certificate is not there yet");
 });
 

@@ -48,7 +48,7 @@ test("rollBack(): a kubelet without its configuration stays stopped", async () =
     rmSync(`${root}/var/lib/kubelet/config.yaml`);
     await rollBack(saved);
     expect(calls().filter((call) => /systemctl start/.test(call))).toEqual([]);
-    expect(said.filter((line) => line.includes("stays stopped"))).toHaveLength(1);
+    expect(said.filter((line) => line.includes("unchanged kubelet, which is stopped"))).toHaveLength(1);
   });
 });
 

@@ -52,7 +52,7 @@ test("twenty owners of a namespace never have it listed twice at the same time, 
   expect(await restartInOrder(client(server), groups, way)).toEqual({ left: [], notes: [] });
   expect(most).toBe(1);
   expect(server.changes()).toHaveLength(60);
-  expect(box.said.filter((line) => line.endsWith("evicted, and new ones are Ready"))).toHaveLength(20);
+  expect(box.said.filter((line) => line.endsWith(": new ones are Ready"))).toHaveLength(20);
 });
 
 /** Each list is held until the test lets it go. */

@@ -70,7 +70,7 @@ test("pods on nodes that are away are named; a DaemonSet's others are replaced, 
     ),
   });
   expect(server.changes()).toEqual([`POST ${PODS}/log-w1/eviction`, `POST ${PODS}/log-w3/eviction`]);
-  expect(box.said).toContain("2 pods of shop/log (DaemonSet): replaced, 1 at a time");
+  expect(box.said).toContain("replaced 2 pods of shop/log (DaemonSet), 1 at a time");
 });
 
 test("a Deployment of the system whose pods are all on nodes that are away starts elsewhere: what has to come after may need it", async () => {

@@ -82,7 +82,7 @@ test.each([
     const at = server.objects.get(DEPLOYMENT).spec.template.metadata.annotations[RESTARTED];
     expect(new Date(at).getTime()).toBeGreaterThan(SINCE.getTime());
   }
-  expect(box.said).toEqual(["1 pod of shop/web (Deployment): replaced by a rolling update"]);
+  expect(box.said).toEqual(["replaced 1 pod of shop/web (Deployment) by a rolling update"]);
 });
 
 test("a rollout that an operator takes back leaves the old pods: they are evicted, and not called replaced", async () => {
@@ -105,8 +105,8 @@ test("a rollout that an operator takes back leaves the old pods: they are evicte
   await restart(client(server), owner("Deployment"));
   expect(server.changes()).toEqual([`PATCH ${DEPLOYMENT}`, `POST ${POD}/eviction`]);
   expect(box.said).toEqual([
-    "1 pod of shop/web (Deployment): still there, something took the restart back; evicted instead",
-    "1 pod of shop/web (Deployment): evicted, and new ones are Ready",
+    "will evict 1 pod of shop/web (Deployment), which is still there: something took the restart back",
+    "evicted 1 pod of shop/web (Deployment): new ones are Ready",
   ]);
 });
 
@@ -188,7 +188,7 @@ test("an eviction that a PodDisruptionBudget refuses is asked again until it is 
   });
   await restart(client(server), owner("ReplicaSet", "evict"));
   expect(server.changes()).toEqual(Array(3).fill(`POST ${POD}/eviction`));
-  expect(box.said).toEqual(["1 pod of shop/web (ReplicaSet): evicted, and new ones are Ready"]);
+  expect(box.said).toEqual(["evicted 1 pod of shop/web (ReplicaSet): new ones are Ready"]);
 });
 
 /**
@@ -241,8 +241,8 @@ test("a rolling update that waits for a new pod on a node that is away is ended:
   await restart(client(server), owner("Deployment"), ["n2"]);
   expect(server.changes()).toEqual([`PATCH ${DEPLOYMENT}`, `POST ${POD}/eviction`]);
   expect(box.said.slice(-2)).toEqual([
-    "1 pod of shop/web (Deployment): still there, its rolling update goes no further: 1 of 2 on n2, which is away; evicted instead",
-    "1 pod of shop/web (Deployment): evicted, and new ones are Ready",
+    "will evict 1 pod of shop/web (Deployment), which is still there: its rolling update goes no further: 1 of 2 on n2, which is away",
+    "evicted 1 pod of shop/web (Deployment): new ones are Ready",
   ]);
 });
 
@@ -341,7 +341,7 @@ test("pods of an operator's Cluster are evicted one after the other: the next wh
   });
   await restart(client(server), { ...owner("Cluster", "evict"), pods: members });
   expect(away).toEqual(["web-11 of 3", "web-10 of 3", "web-9 of 3"]);
-  expect(box.said).toEqual(["3 pods of shop/web (Cluster): evicted, and new ones are Ready"]);
+  expect(box.said).toEqual(["evicted 3 pods of shop/web (Cluster): new ones are Ready"]);
 });
 
 test.each([
