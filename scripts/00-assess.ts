@@ -52,8 +52,8 @@ Options:
     --deep           Search for each lost key in memory, in the Secret kubeadm-certs and in free
                      blocks of the disk. Print where each can still be found, and the row of the
                      table in RUNBOOK 0.1: 0 all keys are here, 1 another control plane node or a
-                     Secret, 2 memory, 3 the disk, 4 a new CA with old tokens kept valid, 5 all new.
-                     Reads only: a key that is found is kept nowhere.
+                     Secret, 2 memory, 3 the disk, 4 a new CA, old tokens stay valid, 5 all new.
+                     Reads only: a key that is found is saved nowhere.
     --no-disk        Leave the disk out. Reading it takes long: all of it is read.
     --device DEVICE, --image FILE
                      Read this instead of the device that holds /etc/kubernetes.

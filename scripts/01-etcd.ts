@@ -199,7 +199,7 @@ const USAGE = `Usage:
                               [--endpoint HOST:PORT] [--dry-run] [--etcd-data DIR]
 
 Brings etcd back on this control plane node: its old data, with certificates that fit. Keys and
-certificates that are here and right are kept. Run it on each control plane node, the first one
+certificates that are here and right stay. Run it on each control plane node, the first one
 first. Between two nodes, hand-over.ts carries the shared keys. No workload restarts.
 
 Options:

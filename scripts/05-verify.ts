@@ -77,7 +77,7 @@ Options:
     --json           The same as --output json.
     --wait SECONDS   Look again until nothing fails, or the time is over. It says for what it waits.
     --without NODES  Nodes that are away for now: they are not asked, and nobody waits for them. The
-                     word is kept for all scripts, in memory or in the rescue folder.
+                     word is saved for all scripts, in memory or in the rescue folder.
     --metrics FILE   Write the results for Prometheus (node_exporter's textfile collector): when
                      each certificate ends, what is bad, the age of the backup. The name of the
                      file ends in .prom.

@@ -17,14 +17,14 @@ async function main() {
   const said = wordsHere().map(({ value }) => value);
   const unsaid = back.filter((value) => !said.includes(value));
   if (unsaid.length > 0)
-    throw new Fail(`Nothing is kept of "${unsaid.join('", "')}"`, {
+    throw new Fail(`Nothing is saved of "${unsaid.join('", "')}"`, {
       unchanged: true,
-      hint: `take back one that is kept here: ${said.length > 0 ? listed(said) : "nothing"}`,
+      hint: `take back one that is saved here: ${said.length > 0 ? listed(said) : "nothing"}`,
     });
   endWords(({ value }) => back.includes(value), "you take it back");
   const words = wordsHere();
   answer(
-    words.length > 0 ? words.map(asSaid).join("\n") : "nothing that you have said is kept here",
+    words.length > 0 ? words.map(asSaid).join("\n") : "nothing that you have said is saved here",
   );
 }
 

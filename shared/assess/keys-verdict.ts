@@ -35,7 +35,7 @@ export function lostVerdict(names: readonly string[], oldKey: OldSaKey, hold: re
   if (names.every(isInternal))
     return {
       rung: 0,
-      verdict: `${lost}. Only control plane nodes trust them. Are they kept offline, or on another control plane node? Bring them. Else make new ones: nothing else changes`,
+      verdict: `${lost}. Only control plane nodes trust them. Are they stored offline, or on another control plane node? Bring them. Else make new ones: nothing else changes`,
       next: inLines(partsHere(names)),
     };
   const madeNew = names.includes("ca") ? "new CA, every node rejoins" : "a new service-account key";

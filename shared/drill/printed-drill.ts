@@ -120,7 +120,7 @@ const COPY = {
 
 function lostRow({ path, program, namedBy, kept }: KeptFile): TableRow {
   const detail = `${named(program, namedBy)} needs it; ${COPY[kept]}`;
-  return kept === "same" ? { ...ok(path, detail), state: "kept" } : bad(path, "lost", detail);
+  return kept === "same" ? { ...ok(path, detail), state: "saved" } : bad(path, "lost", detail);
 }
 
 const ok = (what: string, detail: string): TableRow => ({ what, result: "ok", detail });

@@ -228,7 +228,7 @@ export function readKeptJson<T>(path: string): T | undefined {
     return text === undefined ? undefined : (JSON.parse(text) as T);
   } catch (cause) {
     if (!(cause instanceof SyntaxError)) throw cause;
-    throw new Fail(`"${path}", which a run of this kit has kept, is no JSON: ${cause.message}`, {
+    throw new Fail(`"${path}", which a run of this kit has saved, is no JSON: ${cause.message}`, {
       hint: shell`bring it back from a copy, or do without it: mv ${path} ${path}.bad`,
       cause,
     });

@@ -175,7 +175,7 @@ class KeptRun {
       for (const { fd } of Object.values(this.#files ?? {})) closeSync(fd);
       this.#files = undefined;
       say(
-        `warning: this run goes on, but its transcript is not kept: ${err instanceof Error ? err.message : err}`,
+        `warning: this run continues, but its transcript is not saved: ${err instanceof Error ? err.message : err}`,
       );
     }
   }

@@ -166,7 +166,7 @@ async function writeConfig(row: KubeconfigRow, finding: Finding, job: Job): Prom
   const mended = finding.state === "wrong CA" ? withCa(readable(row.path) ?? "", ca.cert) : undefined;
   if (mended && !kubeconfigTrouble(row, mended, facts)) {
     setAside(finding, options);
-    return writeFile(row.path, mended, { mode: 0o600, note: "today's CA in it; its user is kept" });
+    return writeFile(row.path, mended, { mode: 0o600, note: "current CA in it; its user is unchanged" });
   }
   const subject = subjectOf(row, facts);
   const before = textBefore(row, job);

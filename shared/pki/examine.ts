@@ -187,7 +187,7 @@ export function isOffline({ differs }: Finding): boolean {
 }
 
 const OFFLINE =
-  "its key is not on this node (is it kept offline?), and nothing needs it before one of its certificates expires";
+  "its key is not on this node (is it stored offline?), and nothing needs it before one of its certificates expires";
 
 function leavesAreSound({ name }: Cert, facts: ClusterFacts, where: Where): boolean {
   return CERTS.every((leaf) => leaf.ca !== name || examine(leaf, facts, where).state === "ok");

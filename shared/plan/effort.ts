@@ -133,7 +133,7 @@ export const EFFORTS: Record<Exclude<Task, "old-key-there">, Effort> = {
     note: "When keys.age lies where it is to stay",
   },
   remove: {
-    does: "Remove what the repair has kept",
+    does: "Remove what the repair has saved",
     costs: "for good: the old files and etcd's data from before are the way back",
     seconds: [0, 2],
     note: "When nothing is missing any more: that may be days from now",

@@ -61,7 +61,7 @@ ${plan.first.map((one, index) => note(one, `note ${index + 1}`)).join("\n")}
 <main>
 ${plan.parts.map((one) => part(one, plan)).join("\n")}
 </main>
-<footer>kube-pki-repair ${asHtml(VERSION)}. RUNBOOK.md has these parts in full. The ticks are kept in this page's address.</footer>`;
+<footer>kube-pki-repair ${asHtml(VERSION)}. RUNBOOK.md has these parts in full. The ticks are saved in this page's address.</footer>`;
 }
 
 function hashOf(text: string): string {

@@ -81,7 +81,7 @@ export function filesGivenUp(runs: readonly KeptRecord[]): Map<string, { flag: s
 export function brokenThings(runs: readonly KeptRecord[]): Map<string, string[]> {
   const words = ({ missing, aside }: LostFiles) => [
     ...(missing.length > 0 ? [`${missing.length} files were missing: ${missing.join(", ")}`] : []),
-    ...aside.map(({ path, to, why }) => `${path}: ${why || "replaced"}; the old one is kept: ${to}`),
+    ...aside.map(({ path, to, why }) => `${path}: ${why || "replaced"}; the old one is saved: ${to}`),
   ];
   return new Map([...lostOnNodes(runs)].map(([node, files]) => [node, words(files)]));
 }

@@ -114,7 +114,7 @@ export function sayContent(content: Content, until: Date) {
   say(`${release}: ${count("minions")} node(s), ${count("pods")} pod(s), ${sets}`);
   say(`${data.keyCount} keys, revision ${data.revision}`);
   say(
-    `its CA: ${[...trustedKeys(cluster.oldCaPem)].join(", ")}. Compare it with the fingerprint that you have kept: whoever makes a snapshot chooses what it says`,
+    `its CA: ${[...trustedKeys(cluster.oldCaPem)].join(", ")}. Compare it with the fingerprint that you have saved: whoever makes a snapshot chooses what it says`,
   );
   say("what was created since then is gone, and what was deleted since comes back");
   if (claims.length > 0)

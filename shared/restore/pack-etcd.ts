@@ -75,7 +75,7 @@ function unproved(file: string): Refused {
   return new Refused(
     `Nothing proves that "${file}" is a snapshot of your cluster: everybody who knows a recipient can lock such a file`,
     {
-      hint: `${again({ "ca-hash": "sha256:HASH" })}, with the CA's fingerprint that pack printed. Take it from where you have kept it, not from where the snapshot lay. Nothing was changed`,
+      hint: `${again({ "ca-hash": "sha256:HASH" })}, with the CA's fingerprint that pack printed. Take it from where you have saved it, not from where the snapshot lay. Nothing was changed`,
     },
   );
 }

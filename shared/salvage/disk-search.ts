@@ -83,7 +83,7 @@ export async function searchDisk(
     if (disk.unreadable > 0) say(`warning: ${disk.unreadable} bytes of ${path} cannot be read`);
     if (found.dropped > 0)
       say(
-        `warning: ${count(found.dropped)} more texts of ${path} are not kept: somebody may have filled the disk with them`,
+        `warning: ${count(found.dropped)} more texts of ${path} are not saved: somebody may have filled the disk with them`,
       );
   }
 }

@@ -38,7 +38,7 @@ export function layAsideUnproved(cp: ControlPlaneNode, names?: readonly string[]
   );
   if (more > 0)
     say(
-      `${more} more such mirror pods: NOT put to use, and not kept; see them with kubectl get pods -A when the API answers`,
+      `${more} more such mirror pods: NOT put to use, and not saved; see them with kubectl get pods -A when the API answers`,
     );
 }
 

@@ -119,7 +119,7 @@ async function rollOut(api: KubeApi, owner: PodOwner, { away, lists }: Pick<Arou
   if (kept.length === 0) return;
   const [first, rest] = [waiting, kept].map((pods) => listed(pods.map(({ metadata }) => metadata.name)));
   throw new Fail(
-    `a StatefulSet makes no pod anew after ${first} on ${awayNames(waiting)}. Kept as they are: ${rest}`,
+    `a StatefulSet creates no new pod after ${first} on ${awayNames(waiting)}. Unchanged: ${rest}`,
     {
       hint: `wait until that node is back, ${AGAIN}`,
     },
@@ -269,7 +269,7 @@ async function notBack(
   const workload = await api.get<Workload>(owner.path!);
   const why = (await whyNot(api, owner, workload)) || reason;
   const rest = owner.pods.length - renewed - without.length;
-  const more = rest > 0 ? `; its other ${rest} old pods are kept, as hardly any new one comes` : "";
+  const more = rest > 0 ? `; its other ${rest} old pods keep running, as hardly any new one comes` : "";
   const hint = `${shell`kubectl -n ${owner.namespace} get pods -o wide --selector ${selectorOf(workload)}`}; ${AGAIN}`;
   const words = `no new pod that is Ready on ${listed(without)}: ${why}${more}`;
   return without.length < renewed ? new FewNodesLeft(words, { hint }) : new Fail(words, { hint });

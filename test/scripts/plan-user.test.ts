@@ -109,7 +109,7 @@ test("the end of the plan stands in its order: report, backup, its mark, removal
     "Make the backup of the keys",
     "Copy keys.age",
     "Remove the backup from the node",
-    "Remove what the repair has kept",
+    "Remove what the repair has saved",
     "Verify once more: nothing is left to warn of",
     "Remove the kit, with every passphrase, token and bundle in it",
   ]);

@@ -114,7 +114,7 @@ test("a table shows in capitals what has failed; JSON has the word, and begins t
     "note",
     "ok",
   ]);
-  expect(stateWord({ result: "ok", state: "kept" })).toBe("kept");
+  expect(stateWord({ result: "ok", state: "saved" })).toBe("saved");
   const { checks } = checksAsJson([expired, silent, known]);
   expect(checks.map(({ state, detail }) => [state, detail])).toEqual([
     ["expired", "expired: in May"],

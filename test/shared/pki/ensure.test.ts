@@ -373,7 +373,9 @@ test("an expired CA is renewed, and kubeconfigs keep their users: only the CA in
   expect(configs.map((path) => readKubeconfig(path)!)).toEqual(
     before.map((config) => ({ ...config, caPem: ca })),
   );
-  expect(box.said.filter((line) => line.endsWith("(today's CA in it; its user is kept)"))).toHaveLength(5);
+  expect(box.said.filter((line) => line.endsWith("(current CA in it; its user is unchanged)"))).toHaveLength(
+    5,
+  );
 });
 
 test("a wrong leaf is moved aside and issued anew; a new CA takes its leaves and kubeconfigs with it", async () => {

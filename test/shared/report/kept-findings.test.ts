@@ -88,8 +88,8 @@ test("what was broken, and what was changed, by node", () => {
       "cp1",
       [
         `1 files were missing: ${PKI}/a`,
-        `${PKI}/b: expired; the old one is kept: ${ASIDE}/b`,
-        `${PKI}/c: replaced; the old one is kept: ${ASIDE}/c`,
+        `${PKI}/b: expired; the old one is saved: ${ASIDE}/b`,
+        `${PKI}/c: replaced; the old one is saved: ${ASIDE}/c`,
       ],
     ],
   ]);

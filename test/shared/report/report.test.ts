@@ -91,7 +91,7 @@ test("the page says what was broken, what stopped, what was cut off, what change
   for (const said of [
     "4 runs on 2 nodes, 2026-05-01 10:00:00 to 10:32:48 UTC",
     "2 files were missing: /etc/kubernetes/pki/ca.crt, /etc/kubernetes/pki/ca.key",
-    "/etc/kubernetes/pki/etcd/server.crt: expired: on 2026-04-30; the old one is kept: /root/kube-pki-repair-20260501T100000/aside/x",
+    "/etc/kubernetes/pki/etcd/server.crt: expired: on 2026-04-30; the old one is saved: /root/kube-pki-repair-20260501T100000/aside/x",
     "kubelet renews its Lease: 9.1 s, of which it waited 8.9 s for the Lease of cp1 to be renewed",
     "Waited 120 s for the kubelet to get its certificate",
     "cut off after 2.0 s, in 3.4 Swap the trust and restart the kubelet",

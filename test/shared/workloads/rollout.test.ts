@@ -308,7 +308,7 @@ test.each([
   if (evictions.length > 0) await run;
   else
     await expect(run).rejects.toThrow(
-      "a StatefulSet makes no pod anew after web-2 on n2, which is away. Kept as they are: web-9",
+      "a StatefulSet creates no new pod after web-2 on n2, which is away. Unchanged: web-9",
     );
   expect(server.changes()).toEqual(["PATCH /apis/apps/v1/namespaces/shop/statefulsets/web", ...evictions]);
 });

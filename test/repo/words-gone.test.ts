@@ -1,0 +1,57 @@
+/**
+ * Private words that are gone from what operators read: messages, hints, help, printed notes, and the pages. Beside each
+ * its words of the field. The words that stay have their meaning in README.md, "Words".
+ */
+import { expect, test } from "bun:test";
+import { join } from "node:path";
+import { Glob } from "bun";
+import { blank, lineOf, type Source, templatesOf } from "./sources.ts";
+
+const HOME = join(import.meta.dir, "../..");
+const read = async (path: string): Promise<Source> => ({
+  path,
+  text: await Bun.file(`${HOME}/${path}`).text(),
+});
+const sources = await Promise.all([...new Glob("{scripts,shared}/**/*.ts").scanSync(HOME)].sort().map(read));
+const pages = await Promise.all(["README.md", "RUNBOOK.md", "RUNBOOK-MORE.md"].map(read));
+
+// biome-ignore format: a table
+const GONE: [word: RegExp, field: string][] = [
+  [/\bkept\b/i, "unchanged, saved, stays"],
+];
+
+/** Each literal that holds a sentence; of a template with "…" for each value. */
+function textsOf(source: Source): { at: string; text: string }[] {
+  const code = blank(source.text, { strings: false });
+  const strings = [...code.matchAll(/"((?:\\.|[^"\\\n])*)"/g)].map((match) => ({
+    at: `${source.path}:${lineOf(source.text, match.index)}`,
+    text: match[1]!,
+  }));
+  const templates = templatesOf(source).map(({ at, texts }) => ({ at, text: texts.join("…") }));
+  return [...strings, ...templates].filter(({ text }) => text.includes(" "));
+}
+
+function found(texts: readonly { at: string; text: string }[]): string[] {
+  return texts.flatMap(({ at, text }) =>
+    GONE.flatMap(([word, field]) => {
+      const match = word.exec(text);
+      return match
+        ? [`${at}: "${text.slice(Math.max(0, match.index - 30), match.index + 30)}": ${field}`]
+        : [];
+    }),
+  );
+}
+
+test("a word is seen in a string, in a template and in a page, and not in a comment or a name", () => {
+  const text = '/** It is kept. */\nconst kept = "kept";\nsay("the file is kept");\nsay(`it is kept`);\n';
+  const [{ at } = { at: "" }] = textsOf({ path: "a.ts", text });
+  expect(at).toBe("a.ts:3");
+  expect(found(textsOf({ path: "a.ts", text }))).toHaveLength(2);
+});
+
+test("no text that operators read has a word that is gone", () => {
+  const inPages = pages.flatMap(({ path, text }) =>
+    text.split("\n").map((line, index) => ({ at: `${path}:${index + 1}`, text: line })),
+  );
+  expect(found([...sources.flatMap(textsOf), ...inPages])).toEqual([]);
+});
