@@ -82,7 +82,7 @@ export const REFUSALS = {
   "etcd's release":    { part: 1, words: "etcd's manifest names an older release than its data", look: undefined },
   "endpoint":          { part: 1, words: "nothing decides where the API is reached", look: undefined },
   "bootstrap tokens":  { part: 3, words: "its API server takes no bootstrap tokens", look: (cp, known) => known.ca && takesNoTokens(cp, known) },
-  "etcd's answer":     { part: 1, words: "its etcd runs, and turns this kit away", look: refuseTurnedAway },
+  "etcd's answer":     { part: 1, words: "its etcd runs, and refuses this kit", look: refuseTurnedAway },
 } as const satisfies Record<string, Omit<Look, "look"> & { look: Look["look"] | undefined }>;
 
 export type RefusalId = keyof typeof REFUSALS;

@@ -134,7 +134,7 @@ export function gatewayTrouble(pod: EtcdPod, path: string): Refused | undefined 
   return new Refused(`etcd ${why} (${flag}), and this kit asks etcd through it`, {
     unchanged: true,
     hint:
-      `${isOff ? "remove that flag from" : "make it an https: URL in"} ${path}; its kubelet restarts etcd, and the API is away for some ` +
+      `${isOff ? "remove that flag from" : "make it an https: URL in"} ${path}; its kubelet restarts etcd, and the API is unavailable for some ` +
       "seconds. Wait until kubectl answers, then run the same line again. Put the flag back when 05-verify is well",
   });
 }

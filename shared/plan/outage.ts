@@ -21,10 +21,12 @@ export function withOutage<S extends PlanStep>(steps: readonly S[], { several, o
   const until = `until step ${back.number} has ended`;
   const whole = several && (!othersServe || stops.some(({ task }) => task === "end-etcd"));
   const api = whole ? "the API of the whole cluster, where it still answers, is" : "the API is";
-  const costs = new Map<S, string>(stops.map((step) => [step, `nothing more: the API is away ${until}`]));
+  const costs = new Map<S, string>(
+    stops.map((step) => [step, `nothing more: the API is unavailable ${until}`]),
+  );
   costs.set(
     first,
-    `${api} away from here ${until}. Read the steps up to ${back.number} first, then be quick. ${NO_RESTART}`,
+    `${api} unavailable from here ${until}. Read the steps up to ${back.number} first, then be quick. ${NO_RESTART}`,
   );
   if (several && !whole)
     for (const step of stops)

@@ -181,7 +181,7 @@ function apiAway(ours: readonly KeptRecord[]): string {
   const back = moments(ours).find(({ text }) => text === "API proved")?.time;
   if (!back) return "No run has proved the API yet.";
   const from = first
-    ? `Away from ${clockOf(first)} at the latest (part 1 stops what is left; a line that ended etcd on another node before it is not in these records) `
+    ? `Unavailable from ${clockOf(first)} at the latest (part 1 stops what is left; a line that ended etcd on another node before it is not in these records) `
     : "Proved ";
   return `${from}${first ? "until" : "at"} ${clockOf(back)} UTC by these scripts. Before that, these records do not know whether it answered.`;
 }

@@ -43,7 +43,7 @@ export async function exchangeManifest(
   writeFile(waiting, manifestText(next.manifest), { mode: stat(path)?.mode ?? 0o600, note: next.note });
   leaves(
     path,
-    `${path} is away, its new content waits in ${waiting}: without it this node runs no ${name}. Run this script again`,
+    `${path} is moved aside: its new content waits in ${waiting}: without it this node runs no ${name}. Run this script again`,
   );
   removeFile(path);
   const hint = shell`crictl ps --name ${name}; journalctl -u kubelet -n 50; then run the same line again`;
@@ -75,7 +75,7 @@ export function takeAway(cp: Pick<ControlPlaneNode, "node">, name: string) {
   const path = manifestPath(cp, name);
   leaves(
     path,
-    `${path} is away, in ${waitingPath(path)}: without it this node runs no ${name}. Part 2 brings it back`,
+    `${path} is moved aside, to ${waitingPath(path)}: without it this node runs no ${name}. Part 2 brings it back`,
   );
   renameFile(path, waitingPath(path));
 }

@@ -276,7 +276,7 @@ test.each(SIGNALS)(
     const stopped = await interrupted(node, "03-workers close", `removed ${MANAGER}`, signal);
     expectStop(stopped, error, AGAIN, 130);
     expect(stopped.stderr).toContain(
-      `\nnote: ${MANAGER} is away, its new content waits in /etc/kubernetes/manifests/.kube-controller-manager.yaml: `,
+      `\nnote: ${MANAGER} is moved aside: its new content waits in /etc/kubernetes/manifests/.kube-controller-manager.yaml: `,
     );
     rmSync(pod, { recursive: true });
     expect(await node.run("03-workers close", WAITS)).toMatchObject({ exitCode: 0 });

@@ -14,7 +14,7 @@ export interface AddOn {
   /** What it writes on the nodes' disks while a cluster runs. */
   writes: RegExp[];
   /**
-   * NAMESPACE/POD/CONTAINER: who ends by himself, and starts again, when the API is away for longer than his
+   * NAMESPACE/POD/CONTAINER: who ends by himself, and starts again, when the API is unavailable for longer than his
    * leader Lease.
    */
   endsWithoutApi?: RegExp;

@@ -20,21 +20,21 @@ const course = (...tasks: Task[]) =>
 const ALONE = { several: false, othersServe: false };
 const NONE_SERVES = { several: true, othersServe: false };
 const OTHERS_SERVE = { several: true, othersServe: true };
-const MORE = /^nothing more: the API is away until step \d has ended$/;
+const MORE = /^nothing more: the API is unavailable until step \d has ended$/;
 
 test.each([
   [
     "alone",
     course("hold", "new-cas", "control-plane"),
     ALONE,
-    ["as ever", /^the API is away from here until step 3 has ended\. .* be quick/],
+    ["as ever", /^the API is unavailable from here until step 3 has ended\. .* be quick/],
   ],
   [
     "etcd's CA is made new: all of etcd ends, whoever serves now",
     course("end-etcd", "new-internal-cas", "etcd-there", "control-plane"),
     OTHERS_SERVE,
     [
-      /^the API of the whole cluster, where it still answers, is away from here until step 4 has ended/,
+      /^the API of the whole cluster, where it still answers, is unavailable from here until step 4 has ended/,
       MORE,
       MORE,
     ],
