@@ -108,7 +108,7 @@ async function renew({ api, trust }: Scene): Promise<Renewed> {
   else say(`renewed ${count(renewed.length)} token Secrets`);
   if (caOnly.length > 0)
     say(`renewed only the CA in ${count(caOnly.length)} token Secrets with a valid token`);
-  sayNames("immutable: delete them and make them anew by hand", stuck);
+  sayNames("immutable: delete them and create them again by hand", stuck);
   sayNames("unchanged, as their ServiceAccount is gone, or is another one now", orphans);
   sayNames("not yet, because the API refuses it", [...refused.keys()]);
   return { renewed, caOnly, stuck, orphans, refused };

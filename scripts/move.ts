@@ -227,7 +227,7 @@ Options:
                      name, where it has another one. Of this machine, where it has several. An
                      endpoint where there was none: https://ADDRESS:6443=https://NAME:6443.
     --without NODES  Nodes that are away for now: at the end nobody waits for them. What has an old
-                     address in memory there starts anew when they boot.
+                     address in memory there restarts when they boot.
     --etcd-data DIR  etcd's data directory (default: found by itself).
     --dry-run        Print what would be done; nothing is written, stopped or started.
     --help           Print this text.

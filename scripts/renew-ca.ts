@@ -157,7 +157,7 @@ function sayLeft(ca: renewal.Renewal) {
   if (!older) return;
   const end = day(older.notAfter);
   say(`before ${end}: the workers, one line on each, in any order and at any time`);
-  say(`before ${end}: each container that runs now and asks the API has to start anew once`);
+  say(`before ${end}: each container that runs now and asks the API has to restart once`);
   say(`before ${end}: kubeconfigs and programs outside of the cluster; of each, the CA only`);
 }
 

@@ -205,7 +205,7 @@ to 5.
 
 SNAPSHOT is the file of etcdctl snapshot save, or of hand-over.ts pack --with-etcd, which
 hand-over.ts snapshot opens. Its revision is raised by 1,000,000,000, so that clients that live on
-list all objects anew.
+list all objects again.
 
 Options:
     --as NODE         The name of the control plane node that this machine becomes. Workers, volumes

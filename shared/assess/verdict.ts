@@ -180,7 +180,7 @@ function caEnded(seen: Seen): NodeVerdict | undefined {
   return {
     rung: 0,
     course: courseOf({ ...seen, expired: "all" }),
-    verdict: `the files of this node are well, but the CA's certificate from before it was renewed has expired (${day(endedAt)}), and no kubelet has been heard since: what has it in memory starts anew, and the workers join`,
+    verdict: `the files of this node are well, but the CA's certificate from before it was renewed has expired (${day(endedAt)}), and no kubelet has been heard since: what has it in memory restarts, and the workers join`,
     next: inLines(partsHere()),
   };
 }
@@ -197,7 +197,7 @@ function signedAnew(seen: Seen): NodeVerdict | undefined {
   return {
     rung: 0,
     course: courseOf(seen),
-    verdict: `the CAs and the service-account key are here. They sign anew what is missing${renewal(seen.damage)}`,
+    verdict: `the CAs and the service-account key are here. They sign again what is missing${renewal(seen.damage)}`,
     next: inLines(partsHere()),
   };
 }

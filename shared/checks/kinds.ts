@@ -73,7 +73,7 @@ const NODE_KINDS = {
     works: "all; but tokens of the lost key are accepted, whoever has it", mend: command("04-sa-tokens retire") }),
   "rescue-folder": file("…", { what: "…", severity: "weakens", works: "all; but who becomes root here reads old keys or Secrets in it", mend: "RUNBOOK Report and clean up" }),
   "backup": file("backup", { what: "backup", severity: "weakens",
-    works: "all; if the keys are lost once more, every node joins anew and every pod restarts",
+    works: "all; if the keys are lost once more, every node joins again and every pod restarts",
     mend: `${BACKUP}, and keep the file away from this machine` }),
   "roots-kubeconfig": file("…", { what: "…", severity: "weakens",
     works: "all; but kubectl takes this file where KUBECONFIG names no other, and is Unauthorized",
@@ -183,11 +183,11 @@ const CLUSTER_KINDS = {
   "pods-ready": { area: "pods", what: "Ready", severity: "note", works: "the other pods of the same owners",
     mend: "kubectl --kubeconfig /etc/kubernetes/admin.conf get pods -A" },
   "pods-fresh": { area: "pods", what: "started after they could see today's CA", severity: "soon", warning: "soon", mend: `${PART_4} restarts them`,
-    works: "pods that do not call the API, or read their CA and token anew" },
+    works: "pods that do not call the API, or read their CA and token again" },
   "pods-renewed": { area: "pods", what: "started after they could see the renewed CA", severity: "soon", warning: "soon", works: "all, until that day",
-    mend: "most start anew by themselves until then; others: kubectl --kubeconfig /etc/kubernetes/admin.conf rollout restart" },
+    mend: "most restart by themselves until then; others: kubectl --kubeconfig /etc/kubernetes/admin.conf rollout restart" },
   "pods-skipped": { area: "pods", what: "left as they are by --skip", severity: "weakens", mend: `${PART_4}, without --skip`,
-    works: "pods that do not call the API, or read their CA and token anew" },
+    works: "pods that do not call the API, or read their CA and token again" },
 } satisfies Record<string, Kind>;
 
 /** Before every other: nobody starts that kubelet. */

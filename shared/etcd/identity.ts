@@ -107,7 +107,7 @@ async function proveDeleted(client: EtcdClient, lost: string[], data: EtcdData):
 const AT_ONCE = 50;
 
 /**
- * How many Nodes have their UIDs from before, as text. Nodes that were deleted or made anew since do not
+ * How many Nodes have their UIDs from before, as text. Nodes that were deleted or created again since do not
  * count.
  */
 async function proveUids(

@@ -108,7 +108,7 @@ function refuseRunning({ name }: Node, running: readonly Container[]) {
       unchanged: true,
       hint:
         "see what this node needs: ./bunw scripts/00-assess.ts. " +
-        `If it is to join anew all the same: here systemctl stop kubelet; ${shell`crictl stop ${ids}`}; ${leaveOutFirst(name)}`,
+        `If it is to join again all the same: here systemctl stop kubelet; ${shell`crictl stop ${ids}`}; ${leaveOutFirst(name)}`,
     },
   );
 }

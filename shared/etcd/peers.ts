@@ -256,7 +256,7 @@ function newCa(strangers: readonly Peer[]): Pick<Question, "matters" | "honest" 
     matters: "it would refuse a new CA",
     honest: keysFrom(strangers),
     wrong:
-      "it and this one refuse each other until the keys of one are carried to the other, and every key that is still there was made anew for nothing",
+      "it and this one refuse each other until the keys of one are carried to the other, and every key that is still there was replaced for nothing",
   };
 }
 

@@ -63,5 +63,5 @@ export function holdersOf({
 
 function managementCluster({ namespace, name }: Managed, certificatesDir: string): string {
   const secrets = ["ca", "etcd", "proxy", "sa"].map((purpose) => `${name}-${purpose}`).join(", ");
-  return `Cluster API's management cluster still has the old keys, and gives them to the next machine that it makes: in its namespace ${namespace}, put tls.crt and tls.key of the Secrets ${secrets} anew, from ca, etcd/ca, front-proxy-ca and sa in ${certificatesDir} (of sa, tls.crt is sa.pub)`;
+  return `Cluster API's management cluster still has the old keys, and gives them to the next machine that it makes: in its namespace ${namespace}, put tls.crt and tls.key of the Secrets ${secrets} again, from ca, etcd/ca, front-proxy-ca and sa in ${certificatesDir} (of sa, tls.crt is sa.pub)`;
 }

@@ -142,7 +142,7 @@ function readConfig(path: string | undefined, mayBeGone: boolean): KubeletConfig
 function configIn(text: string, path: string): KubeletConfiguration {
   if (text.trim() === "") return {};
   return readMapping(text, `The kubelet's configuration "${path}"`, {
-    hint: `correct it: the kubelet does not start with it either. kubeadm writes it anew: RUNBOOK-MORE "If the kubelet's folder is gone, too"`,
+    hint: `correct it: the kubelet does not start with it either. kubeadm writes a new one: RUNBOOK-MORE "If the kubelet's folder is gone, too"`,
     shape: SHAPE,
   });
 }

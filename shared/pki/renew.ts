@@ -98,7 +98,7 @@ function refuseOther(caPem: string, keyPem: string) {
     });
   const { isCa, subject, issuer } = certInfo(caPem);
   if (!isCa)
-    throw new Fail(`"${subject}" is no CA`, { hint: "kubeadm certs renew makes other certificates anew" });
+    throw new Fail(`"${subject}" is no CA`, { hint: "kubeadm certs renew renews the other certificates" });
   if (!keyMatches(caPem, keyPem))
     throw new Fail(`The key is not that of "${subject}"`, {
       hint: "find this one's key (00-salvage): with another key it is a new CA, which nobody trusts",

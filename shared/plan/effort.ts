@@ -60,7 +60,7 @@ export const EFFORTS: Record<Exclude<Task, "old-key-there">, Effort> = {
     seconds: [60, 120],
   },
   "end-etcd": {
-    does: "End etcd there: its CA is made anew",
+    does: "End etcd there: it gets a new CA",
     costs: NO_RESTART,
     seconds: [0, 1],
     note: "Only if no look has found etcd/ca.key on one of them: else it comes from there, by a hand-over",

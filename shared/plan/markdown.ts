@@ -45,7 +45,7 @@ function head(plan: Plan): string[] {
   ];
 }
 
-export const ANEW_AT_ANY_TIME = "Make this plan anew at any time, as a page; it says what is left then";
+export const ANEW_AT_ANY_TIME = "Make this plan again at any time, as a page; it says what is left then";
 
 const NOT_SO = 'if not: RUNBOOK-MORE.md, "Where sudo asks for a password"';
 
@@ -87,7 +87,7 @@ function part({ number, title, notes, steps, why, undo }: PlanPart, { anew }: Pl
   return [`## ${number} ${title}`, ...notes.flatMap(note), "", ...steps.flatMap(stepLines), end, ""];
 }
 
-export const ANEW = "**It went otherwise?** Make the plan anew, by the two lines at the top.";
+export const ANEW = "**It went otherwise?** Make the plan again, by the two lines at the top.";
 
 function stepLines(step: HelpedStep): string[] {
   return [

@@ -167,12 +167,12 @@ export function notesBeforePart1(
     ],
     [
       isHope && !deep?.diskSearched && asked.noDisk === undefined,
-      "The disk was not searched. This does it, which may take long, and prints the plan anew.",
+      "The disk was not searched. This does it, which may take long, and prints the plan again.",
       [command("plan --deep", asked.unkept)],
     ],
     [
       isHope && !deep?.diskSearched && asked.noDisk !== undefined,
-      `The disk was not searched: ${asked.noDisk}. With an image of it, or another device (--device), this does it, and prints the plan anew.`,
+      `The disk was not searched: ${asked.noDisk}. With an image of it, or another device (--device), this does it, and prints the plan again.`,
       [command("plan --deep --image FILE", asked.unkept)],
     ],
   ];

@@ -94,7 +94,7 @@ function copiesAnswer(copies: readonly OtherCopy[], unseen: readonly string[]) {
 
 function podsAnswer(pods: readonly string[], until: Date, now: Date) {
   if (pods.length === 0) return "all";
-  const said = `${pods.length} not yet: until ${day(until)} each has to start anew once: ${listed(pods)}`;
+  const said = `${pods.length} not yet: until ${day(until)} each has to restart once: ${listed(pods)}`;
   return until.getTime() - now.getTime() < YEAR_MS ? { warning: said } : said;
 }
 

@@ -144,7 +144,7 @@ function nodeChanges({ data }: Repair, now: readonly Pick<KnownNode, "name" | "u
   const lines: [string, string[]][] = [
     ["Nodes that are gone", before.filter(({ name }) => uid(name) === undefined).map(({ name }) => name)],
     [
-      "Nodes that were deleted and made anew",
+      "Nodes deleted and created again",
       before.filter((node) => ![undefined, node.uid].includes(uid(node.name))).map(({ name }) => name),
     ],
     ["new Nodes", now.map(({ name }) => name).filter((name) => !before.some((node) => node.name === name))],

@@ -48,7 +48,7 @@ export async function proveNodes({ cluster }: ControlPlaneNode, api: KubeApi) {
   const others = cluster.nodes.filter((node) => !same.includes(node)).map(({ name }) => name);
   if (others.length === 0) return say(`${same.length} Nodes, all with the UIDs from before`);
   say(
-    `${same.length} of ${cluster.nodes.length} Nodes, with the UIDs from before; deleted or made anew since: ${others.join(", ")}`,
+    `${same.length} of ${cluster.nodes.length} Nodes, with the UIDs from before; deleted or created again since: ${others.join(", ")}`,
   );
 }
 

@@ -19,6 +19,7 @@ const pages = await Promise.all(["README.md", "RUNBOOK.md", "RUNBOOK-MORE.md"].m
 const GONE: [word: RegExp, field: string][] = [
   [/\bkept\b/i, "unchanged, saved, stays"],
   [/\b(?:API|servers?)\b[^.;:]{0,30} away\b|\bturns [^.;:]{0,20} away\b|\bis away, in\b/, "unavailable, refuses, moved aside (a node is away: --without)"],
+  [/(?<!=")\banew\b/i, "again; a new …; restarts"],
 ];
 
 /** Each literal that holds a sentence; of a template with "…" for each value. */

@@ -107,7 +107,7 @@ test("01-etcd beside a learner that never started: part 2 takes it out, nobody i
   const { exitCode, stderr } = await part1([MEMBER, { ...NAMELESS, isLearner: true }]);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain(
-    `  ${ID} never started: a join was cut off. Take it out, and that machine can join anew: ${OUT}\n`,
+    `  ${ID} never started: a join was cut off. Take it out, and that machine can join again: ${OUT}\n`,
   );
   expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/02-control-plane.ts\n");
 });
@@ -117,7 +117,7 @@ test("02-control-plane: the hint about one that never started can be typed, take
   const first = await scene.node.run("02-control-plane", PATIENCE);
   expect(first.exitCode).toBe(3);
   expect(first.stderr).toContain(
-    `hint: ${ID} never started: a join was cut off. Take it out, and that machine can join anew: ${OUT}\n`,
+    `hint: ${ID} never started: a join was cut off. Take it out, and that machine can join again: ${OUT}\n`,
   );
   const second = await scene.node.run(`02-control-plane --lost ${ID}`, PATIENCE);
   expect({ exitCode: second.exitCode, stderr: second.stderr }).toMatchObject({ exitCode: 0 });
@@ -132,7 +132,7 @@ test("03-workers open names one that never started with the line of part 2, and 
   using scene = await repaired([MEMBER, NAMELESS, THIRD]);
   const open = await scene.node.run("03-workers open --dry-run", { KUBE_PKI_REPAIR_PATIENCE: "0.05" });
   expect(open.stderr).toContain(
-    `  ${ID} never started: a join was cut off. Take it out, and that machine can join anew: ${OUT}\n`,
+    `  ${ID} never started: a join was cut off. Take it out, and that machine can join again: ${OUT}\n`,
   );
   const again = await scene.node.run(`03-workers open --dry-run --lost ${ID}`, {
     KUBE_PKI_REPAIR_PATIENCE: "0.05",

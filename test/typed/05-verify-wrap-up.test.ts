@@ -195,11 +195,7 @@ test("its JSON has the same in fields: what has changed, what is left, and the c
   const [made, added] = ["w2", "w5"].map((name) => ({ metadata: { name, uid: "made later" } }));
   const nodes = { "/api/v1/nodes/w2": made!, "/api/v1/nodes/w5": added! };
   const { repair } = JSON.parse((await end(node, nodes, "05-verify --output json")).stdout);
-  for (const line of [
-    "Nodes that are gone: w9",
-    "Nodes that were deleted and made anew: w2",
-    "new Nodes: w5",
-  ])
+  for (const line of ["Nodes that are gone: w9", "Nodes deleted and created again: w2", "new Nodes: w5"])
     expect(repair.changed).toContain(line);
   expect(repair.left[0]).toStartWith("kubeconfigs of users, CI and monitoring still have the old CA");
   expect(repair.remove[0]).toEqual({

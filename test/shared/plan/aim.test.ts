@@ -98,7 +98,7 @@ test.each<[string, Row, string | undefined]>([
   [
     "what is missing",
     { course: ["hold"] },
-    `This plan makes anew what is missing: no pod restarts.${UNSEEN}`,
+    `This plan makes again what is missing: no pod restarts.${UNSEEN}`,
   ],
   [
     "new keys, and ca.key is lost",

@@ -127,7 +127,7 @@ test.each<[string, Record<string, object>, string]>([
   [
     "one is another",
     { m1: { uid: "uid-of-m1" }, w1: { uid: "new" } },
-    "1 of 3 Nodes, with the UIDs from before; deleted or made anew since: w1, w2",
+    "1 of 3 Nodes, with the UIDs from before; deleted or created again since: w1, w2",
   ],
   [
     "none is the same",
