@@ -218,7 +218,7 @@ Options:
     --start-without FLAGS
                      Flags of the API server, without dashes, whose files are lost for good: part 2
                      starts it without them. Each one loosens something; the refusal says what.
-    --images-later   Go on although an image is not on this node: the kubelet pulls it. Part 2 knows
+    --images-later   Continue although an image is not on this node: the kubelet pulls it. Part 2 knows
                      it, too.
     --endpoint HOST:PORT
                      Where the API is reached, if nothing decides between those who name a place.

@@ -212,7 +212,7 @@ Options:
     --start-without FLAGS
                      Flags of the API server, without dashes, whose files are lost for good: it
                      starts without them. Each one loosens something; the refusal says what.
-    --images-later   Go on although an image is not on this node: the kubelet pulls it.
+    --images-later   Continue although an image is not on this node: the kubelet pulls it.
     --endpoint HOST:PORT
                      Where the API is reached, if nothing decides between those who name a place.
     --etcd-data DIR  etcd's data directory (default: found by itself).

@@ -2,7 +2,7 @@
 /**
  * RUNBOOK part 3, on each worker, between `03-workers open` and `close`: its kubelet trusts the new
  * CA and asks for a new client certificate; its configuration and all containers stay. Safe to run
- * again: it goes on where it was stopped, or puts the old files back.
+ * again: it continues where it was stopped, or puts the old files back.
  */
 import { command, inOneLine } from "../shared/again.ts";
 import { Fail } from "../shared/fail.ts";

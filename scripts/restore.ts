@@ -165,7 +165,7 @@ function ofMembers(dirs: readonly string[], values: Values): Source {
   );
   const name = memberName(chosen.own);
   if (name !== asOf(values))
-    throw new Fail(`The data is that of "${name}", and it goes on under this name`, {
+    throw new Fail(`The data is that of "${name}", and it continues under this name`, {
       hint: `type, and this machine becomes "${name}": ${again({ as: name })}`,
     });
   const data = readEtcdData(hostPath(chosen.dir));

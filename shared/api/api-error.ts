@@ -14,7 +14,7 @@ export const NO_ANSWER_HINT =
 
 const FAILED_CALL = /failed calling webhook "([^"]+)"/;
 const DEAF_HINT =
-  "see whether the pods of this webhook run, which does not answer: kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations. To go on unchecked (its failurePolicy: Ignore) is your decision. Then run the same line again";
+  "see whether the pods of this webhook run, which does not answer: kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations. To continue unchecked (its failurePolicy: Ignore) is your decision. Then run the same line again";
 
 /**
  * The API answered, and refused. `status` is the HTTP status, `message` the API's own sentence, as one short

@@ -83,5 +83,5 @@ async function howToBypassWebhook(api: KubeApi, webhook: string): Promise<string
   const patch = JSON.stringify([
     { op: "replace", path: `/webhooks/${index}/failurePolicy`, value: "Ignore" },
   ]);
-  return `${look}If they do not come back, it is your decision to go on unchecked: ${shell`kubectl patch --type=json --patch ${patch} ${kind.toLowerCase()} ${name}`}, this script again, then the same with "Fail"`;
+  return `${look}If they do not come back, it is your decision to continue unchecked: ${shell`kubectl patch --type=json --patch ${patch} ${kind.toLowerCase()} ${name}`}, this script again, then the same with "Fail"`;
 }

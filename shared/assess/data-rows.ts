@@ -86,7 +86,7 @@ export function roleRows({ cluster }: PartialFacts): Check[] {
 function cutOff(member: Member): string {
   if (isNameless(member))
     return `never started: a join was cut off. Part 2 takes it out: ${command("02-control-plane", { lost: [memberName(member)] })}`;
-  return `has no vote: a join goes on there, or was cut off. When the API answers, ${command("05-verify")} prints what ends it`;
+  return `has no vote: a join is in progress there, or was cut off. When the API answers, ${command("05-verify")} prints what ends it`;
 }
 
 /** Where the pods trust more than the CA that signs. */

@@ -255,7 +255,7 @@ export const NO_NEW_POD: Pick<NodeVerdict, "verdict" | "next"> = {
 
 export const OLD_CA_HELD: Pick<NodeVerdict, "verdict" | "next"> = {
   verdict:
-    "the files of this node are well, but the CA's certificate from before it was renewed is still in memory here, and has expired: open connections go on, and no new one",
+    "the files of this node are well, but the CA's certificate from before it was renewed is still in memory here, and has expired: open connections continue, and no new one works",
   next: inLines([{ command: command("renew-ca"), note: "restarts what holds it, one after the other" }]),
 };
 

@@ -31,7 +31,7 @@ function* troubles(cp: ControlPlaneNode): Generator<string> {
     const manifest = attempt(() => readManifest(path));
     if (manifest instanceof Fail) yield manifest.message;
     else if (!manifest) yield `${path}: missing`;
-    else if (isReduced(manifest)) yield `${name} is reduced: a repair goes on`;
+    else if (isReduced(manifest)) yield `${name} is reduced: a repair is in progress`;
   }
   for (const { path, namedBy } of lostHere({
     data,
@@ -42,7 +42,7 @@ function* troubles(cp: ControlPlaneNode): Generator<string> {
   }))
     yield `${path}: missing (${namedBy})`;
   if (findings[0]?.state === "ok" && caIsNew(cp))
-    yield "its CA is not the one that etcd's data names: a repair goes on";
+    yield "its CA is not the one that etcd's data names: a repair is in progress";
 }
 
 async function silence({ facts }: ControlPlaneNode): Promise<string[]> {

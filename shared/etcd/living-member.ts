@@ -142,7 +142,7 @@ async function refuseMember(node: Node, { data, dir, lost }: Left) {
   if (lost !== undefined)
     return say(`etcd's data in "${dir}" is given up, as --lost says: kubeadm reset deletes it`);
   throw new Refused(
-    `etcd's data is here, in "${dir}", and nothing proves that etcd goes on without this member`,
+    `etcd's data is here, in "${dir}", and nothing proves that etcd continues without this member`,
     {
       unchanged: true,
       hint:

@@ -43,7 +43,7 @@ export function quorumOf<M extends Pick<Member, "isLearner">>(
 }
 
 const BEGINS_ANEW =
-  'If nobody can, this member goes on alone with all that it has: RUNBOOK-MORE "Only a snapshot is left"';
+  'If nobody can, this member continues alone with all that it has: RUNBOOK-MORE "Only a snapshot is left"';
 
 /**
  * A member is taken out by the majority of all members, those that are lost, too. Errors: Refused where the

@@ -40,7 +40,7 @@ export async function etcdLives(cp: ControlPlaneNode): Promise<boolean> {
 
 /** Step 1.5 issues it, and etcd need not restart for that. */
 const NO_CLIENT = new Fail("its client certificate is not sound", {
-  hint: "go on: step 1.5 issues it, and 1.7 asks etcd",
+  hint: "continue: step 1.5 issues it, and 1.7 asks etcd",
 });
 
 async function proveServing(cp: ControlPlaneNode) {

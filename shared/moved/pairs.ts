@@ -162,7 +162,7 @@ export function saidSince(said: Moved, goesOn: Moved): Moved {
     goesOn.has(old) ? goesOn.get(old) !== today : [...goesOn.values()].includes(old),
   );
   if (!other) return new Map([...said].filter(([old]) => !goesOn.has(old)));
-  throw new Refused(`${other.join("=")}: a move goes on here that says otherwise`, {
+  throw new Refused(`${other.join("=")}: a move in progress here says otherwise`, {
     unchanged: true,
     hint: `take that back: ${command("words", { back: [...goesOn].map((pair) => pair.join("=")) })}`,
   });

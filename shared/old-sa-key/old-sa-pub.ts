@@ -46,7 +46,7 @@ function refuseRsa(tokens: readonly Jwt[], options: RsaOptions) {
     need: rsaMemory(bytes, options),
     orElse:
       "Or run it on another control plane node that has more: --token-file takes this node's tokens along. " +
-      "Or go on without: part 4 then renews the tokens, and restarts their pods",
+      "Or continue without: part 4 then renews the tokens, and restarts their pods",
   });
 }
 
@@ -98,7 +98,7 @@ export function computeKey(old: OldTokens, options: RsaOptions = {}): OldKey {
   throw new Fail(
     `No single key has signed the ${tokens.length} tokens ${kid ? `that name the key ${kid}` : "without a kid"}`,
     {
-      hint: "go on without sa-old.pub: different keys signed them, or some are damaged; old pods then have to restart (RUNBOOK part 4)",
+      hint: "continue without sa-old.pub: different keys signed them, or some are damaged; old pods then have to restart (RUNBOOK part 4)",
     },
   );
 }

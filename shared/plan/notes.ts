@@ -101,7 +101,7 @@ function withoutData(asked: Asked, away: Elsewhere | undefined): Note[] {
   const plan = planAgain(asked, { lost: [...(asked.unkept.lost ?? []), ...names] });
   return [
     {
-      text: `${listed(names)}: no data of etcd is found there, so parts 1 and 2 cannot repair it. A disk that is not mounted? Mount it, and ask again. Gone for good? Then print the plan so: it goes on without, and says at its end how the machine comes back.`,
+      text: `${listed(names)}: no data of etcd is found there, so parts 1 and 2 cannot repair it. A disk that is not mounted? Mount it, and ask again. Gone for good? Then print the plan so: it continues without, and says at its end how the machine comes back.`,
       commands: [plan],
     },
   ];
@@ -143,7 +143,7 @@ export function notesBeforePart1(
   const notes: [holds: boolean, text: string, commands: string[]][] = [
     [
       filesBack.length > 0,
-      "Files are lost that no script makes, and parts 1 and 2 go on without them. If you have them, bring them back before part 1, by one of these ways.",
+      "Files are lost that no script makes, and parts 1 and 2 continue without them. If you have them, bring them back before part 1, by one of these ways.",
       [],
     ],
     ...filesBack.map((line): [boolean, string, string[]] => [
@@ -152,7 +152,7 @@ export function notesBeforePart1(
     ]),
     [
       isHope,
-      `Nobody has ${files} any more? Look in backups before you go on: with the old keys no worker joins, and no pod restarts.`,
+      `Nobody has ${files} any more? Look in backups before you continue: with the old keys no worker joins, and no pod restarts.`,
       [],
     ],
     [

@@ -32,7 +32,7 @@ export function withOutage<S extends PlanStep>(steps: readonly S[], { several, o
     for (const step of stops)
       costs.set(
         step,
-        `the control plane of this node stops ${until}; the API of the others goes on. ${NO_RESTART}`,
+        `the control plane of this node stops ${until}; the API of the others keeps running. ${NO_RESTART}`,
       );
   return steps.map((step) => ({ ...step, costs: costs.get(step) ?? step.costs }));
 }

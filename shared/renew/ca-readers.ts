@@ -1,7 +1,7 @@
 /**
  * Which processes of this node have read a CA's certificate once, when they started, and which one. As long
  * as the CA is renewed with its own key, both are good until the older one's end. Then a process that still
- * has that trusts nobody: open connections go on, and no new one. So the cluster is silent, and dies at its
+ * has that trusts nobody: open connections continue, and no new one works. So the cluster is silent, and dies at its
  * next restart. Nobody reads front-proxy-ca once, and nobody the CA for clients. Reads only.
  *
  * Sources: etcd client/pkg/transport (ClientCAs and RootCAs once), apiserver storagebackend/factory/etcd3.go

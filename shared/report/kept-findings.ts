@@ -143,7 +143,7 @@ export function whatStopped(runs: readonly KeptRecord[]): string[][] {
         clockOf(run.ended),
         `${run.node}, ${run.script}`,
         `cut off after ${lasting(run.ended.getTime() - run.began.getTime())}, in ${step}`,
-        "the next run of it went on there",
+        "the next run of it continued there",
       ],
     ];
   });

@@ -157,6 +157,6 @@ export function refuseState(
   const damaged = "choose the snapshot that is right: a member found that its keys differ from the others'";
   throw new Refused(`"${path}" has the alarm ${alarms.join(", ")}: etcd takes no writes with it`, {
     unchanged: true,
-    hint: `${alarms.includes("CORRUPT") ? damaged : full}. To go on without the alarm: ${again({ disarm: true })}`,
+    hint: `${alarms.includes("CORRUPT") ? damaged : full}. To continue without the alarm: ${again({ disarm: true })}`,
   });
 }

@@ -87,7 +87,7 @@ export async function refuseWhileMemoryHasKeys(
   throw new Fail(
     `${found.map(({ wanted, from }) => `${wanted.keyFile} is still in ${from}`).join(", ")}: no new one is needed`,
     {
-      hint: "./bunw scripts/00-salvage.ts memory puts them back; then ./bunw scripts/00-assess.ts says how to go on",
+      hint: "./bunw scripts/00-salvage.ts memory puts them back; then ./bunw scripts/00-assess.ts says how to continue",
     },
   );
 }

@@ -73,7 +73,7 @@ export function refuseFixedAtEtcd(cp: ControlPlaneNode, actions: readonly PkiAct
 function whoseApi({ words, running, isEnough }: BeforeEtcd["others"], here: readonly string[]): string {
   const is = here.includes("kube-apiserver") ? "is" : "stays";
   if (words.startsWith("1 of")) return `the API of the whole cluster ${is} unavailable until part 2`;
-  if (isEnough) return `etcd goes on with its ${running} other members, and so does their nodes' API`;
+  if (isEnough) return `etcd keeps running with its ${running} other members, and so does their nodes' API`;
   return `the API of the whole cluster is unavailable: ${words} have to run, and ${running} other ${running === 1 ? "runs" : "run"}`;
 }
 

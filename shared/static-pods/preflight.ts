@@ -187,7 +187,7 @@ function roomInEtcd({ cp, part, isFull }: Coming): Seen {
   if (!isFull) return { has: "no alarm in etcd" };
   const lines = makeRoom({ certificatesDir: cp.facts.certificatesDir, revision: cp.data.revision });
   if (part === 1)
-    return { warns: `${FULL}. Part 2 cannot go on so. Between parts 1 and 2, when etcd runs: ${lines}` };
+    return { warns: `${FULL}. Part 2 cannot continue so. Between parts 1 and 2, when etcd runs: ${lines}` };
   return {
     refuses: new Refused(FULL, {
       unchanged: true,

@@ -34,7 +34,7 @@ const JOINING = "join";
 export function passPointOfNoReturn() {
   leaves(
     JOINING,
-    "this worker's kubelet has the new trust and goes on by itself: it asks for its certificate, and renews its Lease with it. The same command again waits for that; where no certificate comes, it puts the old files back",
+    "this worker's kubelet has the new trust and continues by itself: it asks for its certificate, and renews its Lease with it. The same command again waits for that; where no certificate comes, it puts the old files back",
   );
 }
 
@@ -52,7 +52,7 @@ interface UnfinishedMark extends Mark {
 export async function saveTrust(node: Node): Promise<SavedTrust> {
   const containers = await workloadsHere(node);
   const before = unfinished(node);
-  if (before) say(`${before.dir}: a join was cut off here; this one goes on with what it saved`);
+  if (before) say(`${before.dir}: a join was cut off here; this one continues with what it saved`);
   const saved = before ?? copyTrust(node);
   if (containers) say(`${containers.length} containers run here and keep running`);
   return { ...saved, containers };
@@ -65,7 +65,7 @@ async function workloadsHere(node: Node): Promise<string[] | undefined> {
   } catch (err) {
     if (!(err instanceof Fail)) throw err;
     return void say(
-      `${err.message}: the join goes on, and does not say at its end that all of them still run`,
+      `${err.message}: the join continues, but cannot prove at its end that all of them still run`,
     );
   }
 }

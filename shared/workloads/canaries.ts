@@ -1,6 +1,6 @@
 /**
  * Test pods: does a new pod get a network, on every node? They are a probe, no gate: what one of them does
- * not reach is named, and the others go on. Only where no kubelet at all can give a new pod a network is
+ * not reach is named, and the others continue. Only where no kubelet at all can give a new pod a network is
  * nothing begun that needs one.
  */
 
@@ -93,7 +93,7 @@ function shown(missed: readonly Missed[], tried: number): Shown {
   const [first] = missed;
   if (!first || missed.length < tried || !missed.every(({ sandbox }) => sandbox)) return { left };
   const noNetwork = new Fail(`no node gives a new pod a network: ${first.node}: ${first.why}`, {
-    hint: "kubectl get events -A --field-selector reason=FailedCreatePodSandBox. See whether the network plugin's pods run. Then run the same line again: it goes on with these",
+    hint: "kubectl get events -A --field-selector reason=FailedCreatePodSandBox. See whether the network plugin's pods run. Then run the same line again: it continues with these",
   });
   return { left, noNetwork };
 }

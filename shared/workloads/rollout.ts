@@ -177,7 +177,7 @@ async function stuck(
   { workload, words }: { workload: Workload; words: string },
 ): Promise<Fail> {
   const why = await whyNot(api, owner, workload);
-  return new Fail(`its rollout does not go on: ${words}${why ? `: ${why}` : ""}`, {
+  return new Fail(`its rollout does not continue: ${words}${why ? `: ${why}` : ""}`, {
     hint: `${howToLookAt(owner)}; ${AGAIN}`,
   });
 }

@@ -143,7 +143,7 @@ function sayGiven(old: readonly string[], refused: readonly Fail[], kept: readon
     ...(those.length > 0 ? [`${listed(those)}: there the API refuses it`] : []),
     ...(kept.length > 0 ? [`${listed(kept)}: there it does not come, though the API refuses nothing`] : []),
   ];
-  say(`${NAME}: today's CA in every namespace but ${why.join("; ")}. Going on without them`);
+  say(`${NAME}: today's CA in every namespace but ${why.join("; ")}. Continuing without them`);
   for (const [message, { hint }] of new Map(refused.map((one) => [one.message, one])))
     say(`${message}: ${hint}`);
 }

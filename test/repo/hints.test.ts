@@ -16,7 +16,7 @@ const sources = await Promise.all(
 
 // biome-ignore format: a list
 const VERBS = [
-  "add", "ask", "bring", "change", "check", "choose", "close", "compare", "copy", "correct", "delete", "do", "end", "find", "finish",
+  "add", "ask", "bring", "change", "check", "choose", "close", "compare", "continue", "copy", "correct", "delete", "do", "end", "find", "finish",
   "follow", "give", "go", "install", "join", "leave", "let", "log", "look", "make", "mend", "move", "name", "open", "pack", "paste",
   "print", "put", "read", "remove", "renew", "repair", "restart", "restore", "run", "say", "see", "send", "set", "start", "stop", "take", "type",
   "unpack", "use", "wait", "write",

@@ -85,11 +85,11 @@ const STUCK: [says: string, objects: Objects][] = [
     workload("Deployment", "paused", { paused: true }),
   ],
   [
-    "deadline (Deployment) still trusts the old CA: its rollout does not go on",
+    "deadline (Deployment) still trusts the old CA: its rollout does not continue",
     workload("Deployment", "deadline", {}, { ...stuck, conditions: [late] }),
   ],
   [
-    "quota (Deployment) still trusts the old CA: its rollout does not go on: 0 of 1 pods are new, 1 available: exceeded quota",
+    "quota (Deployment) still trusts the old CA: its rollout does not continue: 0 of 1 pods are new, 1 available: exceeded quota",
     workload(
       "Deployment",
       "quota",
@@ -101,14 +101,14 @@ const STUCK: [says: string, objects: Objects][] = [
     ),
   ],
   [
-    "image (Deployment) still trusts the old CA: its rollout does not go on: 0 of 1 pods are new, 1 available: image-2: ImagePullBackOff: of image",
+    "image (Deployment) still trusts the old CA: its rollout does not continue: 0 of 1 pods are new, 1 available: image-2: ImagePullBackOff: of image",
     {
       ...workload("Deployment", "image", {}, stuck),
       [`${SHOP}/pods/image-2`]: waiting("image", "ImagePullBackOff"),
     },
   ],
   [
-    "seen (Deployment) still trusts the old CA: its rollout does not go on: no controller has seen",
+    "seen (Deployment) still trusts the old CA: its rollout does not continue: no controller has seen",
     workload("Deployment", "seen", {}, { observedGeneration: 0 }),
   ],
   ["policy (Deployment) still trusts the old CA: admission webhook", workload("Deployment", "policy")],
@@ -122,11 +122,11 @@ const STUCK: [says: string, objects: Objects][] = [
     workload("DaemonSet", "agent", { updateStrategy: { type: "OnDelete" } }, { updatedNumberScheduled: 0 }),
   ],
   [
-    "ledger (StatefulSet) still trusts the old CA: its rollout does not go on: 0 of 1",
+    "ledger (StatefulSet) still trusts the old CA: its rollout does not continue: 0 of 1",
     workload("StatefulSet", "ledger", {}, { ...stuck, updateRevision: "c" }),
   ],
   [
-    "log (DaemonSet) still trusts the old CA: its rollout does not go on: 0 of 1 pods are new, 1 available: exceeded quota: pods",
+    "log (DaemonSet) still trusts the old CA: its rollout does not continue: 0 of 1 pods are new, 1 available: exceeded quota: pods",
     {
       ...workload("DaemonSet", "log", {}, { updatedNumberScheduled: 0 }),
       [`${SHOP}/events/log.1`]: {

@@ -423,7 +423,7 @@ test.each([
   expect([...objects.keys()].filter((path) => CANARY.test(path))).toEqual([]);
 });
 
-test("where no node gives a new pod a network, the kubelets' reason is printed, nothing that needs a new pod is begun, and the next run goes on", async () => {
+test("where no node gives a new pod a network, the kubelets' reason is printed, nothing that needs a new pod is begun, and the next run continues", async () => {
   const sandbox =
     "Failed to create pod sandbox: plugin type calico failed: x509: certificate signed by unknown authority";
   let mended = false;

@@ -118,7 +118,7 @@ test("04-sa-tokens restarts a deaf webhook's own pods first, and then does what 
   const { exitCode, stderr } = await node.run("04-sa-tokens", WAITS);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain(
-    "  kube-root-ca.crt: today's CA in every namespace but shop: there the API refuses it. Going on without them\n",
+    "  kube-root-ca.crt: today's CA in every namespace but shop: there the API refuses it. Continuing without them\n",
   );
   expect(stderr).toContain(
     `  the API refuses it, because the webhook "all.policy.example" does not answer: its pods serve policy/hook: kubectl -n policy get pods. `,
@@ -225,7 +225,7 @@ test("04-sa-tokens leaves a namespace in which somebody writes the old CA back, 
   const { exitCode, stderr } = await node.run("04-sa-tokens", { KUBE_PKI_REPAIR_PATIENCE: "0.02" });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 1 });
   expect(stderr).toContain(
-    "  kube-root-ca.crt: today's CA in every namespace but shop: there it does not come, though the API refuses nothing. Going on without them\n",
+    "  kube-root-ca.crt: today's CA in every namespace but shop: there it does not come, though the API refuses nothing. Continuing without them\n",
   );
   const why = "kube-root-ca.crt of shop stays without today's CA, though the API refuses nothing";
   const look =

@@ -88,7 +88,9 @@ test.each(CUTS)(
       /^run the same line again: what was written is whole, and finished steps are skipped$/,
       130,
     );
-    expect(stopped.stderr).toContain("\nnote: this worker's kubelet has the new trust and goes on by itself");
+    expect(stopped.stderr).toContain(
+      "\nnote: this worker's kubelet has the new trust and continues by itself",
+    );
     expect(stopped.stderr).not.toContain("== Roll back");
     const approve = first ?? node.approve();
     node.kubelet.goOn("renews its Lease");

@@ -148,7 +148,7 @@ test("00-assess names a member that has no vote, and one that never started, eac
   const { stdout, stderr } = await node.run("00-assess", PATIENCE);
   expect({ stdout, stderr }).toMatchObject({
     stdout: expect.stringMatching(
-      /^ {2}etcd's member m3 +note +has no vote: a join goes on there, or was cut off\./m,
+      /^ {2}etcd's member m3 +note +has no vote: a join is in progress there, or was cut off\./m,
     ),
   });
   expect(stdout).toContain(`never started: a join was cut off. Part 2 takes it out: ${OUT}\n`);

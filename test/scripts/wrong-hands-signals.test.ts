@@ -68,7 +68,7 @@ test.each(SIGNALS)(
     const stopped = await interrupted(node, join(), "== 3.5 ", signal);
     expectStop(stopped, error, AGAIN, 130);
     expect(stopped.stderr).toContain(
-      "\nnote: this worker's kubelet has the new trust and goes on by itself: ",
+      "\nnote: this worker's kubelet has the new trust and continues by itself: ",
     );
     expect(existsSync(`${node.root}/run/kube-pki-repair.lock`)).toBe(false);
     expect(await joins(node, api)).toMatchObject({ exitCode: 0 });
@@ -112,7 +112,9 @@ test("SIGHUP while join starts the kubelet: too late to go back, it ends there, 
     heard,
   });
   expectStop(stopped, /^Stopped by SIGHUP/, AGAIN, 130);
-  expect(stopped.stderr).toContain("\nnote: this worker's kubelet has the new trust and goes on by itself: ");
+  expect(stopped.stderr).toContain(
+    "\nnote: this worker's kubelet has the new trust and continues by itself: ",
+  );
   expect(stopped.stderr).not.toContain("== 3.5 ");
   expect(await joins(node, api)).toMatchObject({ exitCode: 0 });
 });
@@ -184,7 +186,7 @@ test("join whose output nobody reads any more, as over an ssh without a terminal
 });
 
 test.each(SIGNALS)(
-  "%s while 01-etcd stops the kubelet: it says that the kubelet is stopped, and the next run goes on",
+  "%s while 01-etcd stops the kubelet: it says that the kubelet is stopped, and the next run continues",
   async (signal, error) => {
     using node = await pretendNode({ commands: [slow("systemctl stop kubelet", 'echo > "$FAKE/stopped"')] });
     const before = node.fingerprint();
@@ -209,7 +211,7 @@ const rescued = ({ root }: { root: string }) =>
   );
 
 test.each(SIGNALS)(
-  "%s while 01-etcd copies a gigabyte: it ends at once, nothing of the copy is left, and the next run goes on",
+  "%s while 01-etcd copies a gigabyte: it ends at once, nothing of the copy is left, and the next run continues",
   async (signal, error) => {
     using node = await pretendNode();
     const large = `${node.root}/var/lib/etcd/large`;

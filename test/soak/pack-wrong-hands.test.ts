@@ -199,7 +199,7 @@ test("SIGKILL while it writes: the former tarball stays or the new one is whole,
   await $`gzip -t ${out}`;
 });
 
-test("SIGKILL while it writes a folder: with SHA256SUMS it is whole, without it the next run goes on there", async () => {
+test("SIGKILL while it writes a folder: with SHA256SUMS it is whole, without it the next run continues there", async () => {
   const kit = join(place, "kit");
   mkdirSync(kit);
   const child = start({ args: ["--out", kit] });

@@ -185,7 +185,7 @@ const withData = async (options: NodeOptions = {}) =>
 test("join-again where etcd's data is here is refused, unless the operator says that this node is lost", async () => {
   using node = await withData();
   const error =
-    /^etcd's data is here, in "\/var\/lib\/etcd", and nothing proves that etcd goes on without this member$/;
+    /^etcd's data is here, in "\/var\/lib\/etcd", and nothing proves that etcd continues without this member$/;
   await expectRefusal(
     node,
     `${LINE} v1.34.4`,

@@ -365,7 +365,7 @@ test("the disk of one of three may lack writes, and its member keeps its name", 
   const { exitCode, stderr } = await node.run("restore --from /mnt/cp2 --as m1");
   expect(exitCode).toBe(1);
   expect(stderr).toContain("1 of 3 members: what only the others had is lost");
-  expect(stderr).toContain('error: The data is that of "m2", and it goes on under this name');
+  expect(stderr).toContain('error: The data is that of "m2", and it continues under this name');
   expect(node.exists("/var/lib/etcd")).toBe(false);
 });
 

@@ -49,7 +49,7 @@ test.each([
     "enough go on",
     course("old-cas", "control-plane"),
     OTHERS_SERVE,
-    [/^the control plane of this node stops until step 2 has ended; the API of the others goes on/],
+    [/^the control plane of this node stops until step 2 has ended; the API of the others keeps running/],
   ],
   ["nothing stops", course("open", "verify"), ALONE, ["as ever", "as ever"]],
 ] as const)("%s", (_, steps, around, says) => {

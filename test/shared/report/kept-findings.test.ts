@@ -148,12 +148,12 @@ test.each<[string, KeptRecord, string[][]]>([
   [
     "it was cut off in a step",
     recordOf("01-etcd", { exitCode: undefined, steps: [step("1.1 a", AT), step("1.2 b")] }),
-    [["cut off after 1 min 5 s, in 1.2 b", "the next run of it went on there"]],
+    [["cut off after 1 min 5 s, in 1.2 b", "the next run of it continued there"]],
   ],
   [
     "it was cut off at its end",
     recordOf("01-etcd", { exitCode: undefined, steps: [step("1.1 a", AT)] }),
-    [["cut off after 1 min 5 s, in its end", "the next run of it went on there"]],
+    [["cut off after 1 min 5 s, in its end", "the next run of it continued there"]],
   ],
   [
     "it was cut off, and had said why",

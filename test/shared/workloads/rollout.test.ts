@@ -273,7 +273,7 @@ test("a pod that is not Ready on a node that is there is waited for, also beside
     },
   });
   await expect(restart(client(server), owner("Deployment"), ["n2"])).rejects.toThrow(
-    "its rollout does not go on: 3 of 3 pods are new, 1",
+    "its rollout does not continue: 3 of 3 pods are new, 1",
   );
 });
 
@@ -464,7 +464,7 @@ test.each([
       },
     });
     await expect(restart(client(server), owner("Deployment"))).rejects.toMatchObject({
-      message: `its rollout does not go on: 1 of 2 pods are new, 2 available: ${why}`,
+      message: `its rollout does not continue: 1 of 2 pods are new, 2 available: ${why}`,
       hint: expect.stringContaining("kubectl -n shop rollout status deployment/web"),
     });
   },

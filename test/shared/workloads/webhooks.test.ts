@@ -99,13 +99,13 @@ test.each<[string, ApiOptions["on"], string | undefined, string]>([
     "a webhook of a Service does not answer",
     refusing("checks.example"),
     'the API refuses it, because the webhook "checks.example" does not answer',
-    `its pods serve hooks/checks: kubectl -n hooks get pods. If they do not come back, it is your decision to go on unchecked: kubectl patch --type=json --patch '[{"op":"replace","path":"/webhooks/1/failurePolicy","value":"Ignore"}]' validatingwebhookconfiguration checks, this script again, then the same with "Fail"`,
+    `its pods serve hooks/checks: kubectl -n hooks get pods. If they do not come back, it is your decision to continue unchecked: kubectl patch --type=json --patch '[{"op":"replace","path":"/webhooks/1/failurePolicy","value":"Ignore"}]' validatingwebhookconfiguration checks, this script again, then the same with "Fail"`,
   ],
   [
     "one outside of the cluster does not answer",
     refusing("outside.example"),
     'the API refuses it, because the webhook "outside.example" does not answer',
-    `If they do not come back, it is your decision to go on unchecked: kubectl patch --type=json --patch '[{"op":"replace","path":"/webhooks/0/failurePolicy","value":"Ignore"}]' validatingwebhookconfiguration checks, this script again, then the same with "Fail"`,
+    `If they do not come back, it is your decision to continue unchecked: kubectl patch --type=json --patch '[{"op":"replace","path":"/webhooks/0/failurePolicy","value":"Ignore"}]' validatingwebhookconfiguration checks, this script again, then the same with "Fail"`,
   ],
   [
     "nobody knows it",
