@@ -42,9 +42,7 @@ async function main() {
   start("02-control-plane", { dryRun: values["dry-run"] });
   lockNode();
 
-  const { cp, out } = await step("2.1 Check that etcd is the one from before", () =>
-    checkEtcd(values),
-  );
+  const { cp, out } = await step("2.1 Check that etcd is the old one", () => checkEtcd(values));
   const issued = await step(
     "2.2 Issue certificates and kubeconfigs",
     () => issue(cp, values["super-admin"]),

@@ -112,7 +112,7 @@ async function look(known: machine.KnownHere, values: Values): Promise<Moved> {
     say(`this host is called ${node.hostName} now; its node stays ${node.name}`);
   else if (isOver("moved")) say("the move has ended on this node");
   else
-    throw new Refused("This machine has its address of before, and --moved says no other", {
+    throw new Refused("This machine's address has not changed, and --moved names no other", {
       unchanged: true,
       hint: "name the other machines that have moved: --moved OLD=NEW,…",
     });

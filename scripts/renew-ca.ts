@@ -211,7 +211,7 @@ Options:
                      FOLDER/front-proxy-ca.crt, those that there are. For a CA whose key is not
                      here, or that a company's CA has signed.
     --csr CA         Print a CSR for whoever signs this CA. No secret is in it.
-    --undo           Put the certificates from before back, which this kit has moved aside. Possible
+    --undo           Put the old certificates back, which this kit has moved aside. Possible
                      until their end, on each node.
     --etcd-data DIR  etcd's data directory (default: found by itself).
     --dry-run        Print what would be done; nothing is written, stopped or started.

@@ -180,7 +180,7 @@ function caEnded(seen: Seen): NodeVerdict | undefined {
   return {
     rung: 0,
     course: courseOf({ ...seen, expired: "all" }),
-    verdict: `the files of this node are well, but the CA's certificate from before it was renewed has expired (${day(endedAt)}), and no kubelet has been heard since: what has it in memory restarts, and the workers join`,
+    verdict: `the files of this node are well, but the CA's old certificate has expired (${day(endedAt)}), and no kubelet has been heard since: what has it in memory restarts, and the workers join`,
     next: inLines(partsHere()),
   };
 }
@@ -255,7 +255,7 @@ export const NO_NEW_POD: Pick<NodeVerdict, "verdict" | "next"> = {
 
 export const OLD_CA_HELD: Pick<NodeVerdict, "verdict" | "next"> = {
   verdict:
-    "the files of this node are well, but the CA's certificate from before it was renewed is still in memory here, and has expired: open connections continue, and no new one works",
+    "the files of this node are well, but the CA's old certificate is still in memory here, and has expired: open connections continue, and no new one works",
   next: inLines([{ command: command("renew-ca"), note: "restarts what holds it, one after the other" }]),
 };
 

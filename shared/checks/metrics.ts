@@ -51,7 +51,7 @@ export function metricsText({ node, checks, endings, oldCa, backup }: Seen, now 
     ),
     metric(
       "old_ca_holders",
-      "How many still hold a CA's certificate from before it was renewed, as far as this node knows.",
+      "How many still hold a CA's old certificate, as far as this node knows.",
       byKind(oldCa, (all) => all.length),
     ),
     metric(

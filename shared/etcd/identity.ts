@@ -150,7 +150,7 @@ async function uidOf(
 }
 
 function differs(what: string): OtherEtcd {
-  return new OtherEtcd(`etcd answers, but it is not the one from before: ${what}`, {
+  return new OtherEtcd(`etcd answers, but it is not the old one: ${what}`, {
     hint:
       "move its manifest out again; nothing was written to it (mv /etc/kubernetes/manifests/etcd.yaml /root/), compare its --data-dir with the " +
       'folder that step 1.1 read, then RUNBOOK-MORE "If etcd comes up empty"',

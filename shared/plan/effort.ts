@@ -134,7 +134,7 @@ export const EFFORTS: Record<Exclude<Task, "old-key-there">, Effort> = {
   },
   remove: {
     does: "Remove what the repair has saved",
-    costs: "for good: the old files and etcd's data from before are the way back",
+    costs: "for good: the old files and etcd's old data are the way back",
     seconds: [0, 2],
     note: "When nothing is missing any more: that may be days from now",
   },

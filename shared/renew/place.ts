@@ -61,7 +61,7 @@ export function place(renewals: readonly Renewal[], paths: readonly string[], as
 export function wayBack(name: CaName, path: string): Renewal {
   const now = certInfo(readText(path) ?? "");
   const next = certificateBefore(now, path);
-  const note = next ? "from before" : "unchanged: no valid older one is here";
+  const note = next ? "the old one" : "unchanged: no valid older one is here";
   return { name, path, now, next: next ?? now, note };
 }
 

@@ -71,14 +71,14 @@ function processRow({ name, path, started, changed, holds, until }: CaReader, no
   const ended = until && until <= now;
   const which = until
     ? `the one that ${ended ? `has expired on ${day(until)}` : `expires on ${left(until, now)}`}`
-    : "one from before";
+    : "an older one";
   const said = `${since}: ${has} ${which}`;
   const look = () => (holds && ended ? { state: "old CA", failed: said } : { warning: said });
   return { id: "ca-held", of: name, look };
 }
 
 function userRow({ name, path, started }: CaReader): CheckRow {
-  const warning = `started at ${second(started!)}, before ${path} was written: it may hold the client certificate from before, which expires earlier`;
+  const warning = `started at ${second(started!)}, before ${path} was written: it may hold the old client certificate, which expires earlier`;
   return { id: "user-held", of: name, look: () => ({ warning }) };
 }
 

@@ -126,14 +126,14 @@ function tokens({ made }: Keys, changed: readonly string[], givenUp: readonly st
   const pods = sa
     ? "The key of service-account tokens is new: pods get new tokens in part 4."
     : givenUp.length > 0
-      ? `Service-account tokens from before stay valid, but those of ${listed(givenUp)} are refused.`
-      : "Service-account tokens from before stay valid.";
+      ? `Old service-account tokens stay valid, but those of ${listed(givenUp)} are refused.`
+      : "Old service-account tokens stay valid.";
   return `${logins} ${pods}`;
 }
 
 /** By the cluster's CA. */
 const LOGINS = {
-  new: "The cluster's CA is new: every node joins again, and kubeconfigs of people from before are refused.",
+  new: "The cluster's CA is new: every node joins again, and people's old kubeconfigs are refused.",
   renewed:
     "The cluster's CA had expired, and was renewed with its own key: hashes stay, workers join again, and kubeconfigs of people work when they have today's ca.crt.",
   before:

@@ -151,7 +151,7 @@ export function fitNamedCas(cp: ControlPlaneNode, names?: readonly string[]): st
       if (content === undefined) continue;
       copyToRescue(path, cp.asideDir);
       writeFile(path, content, {
-        note: `${name} --${flag}: today's CA in place of the one before; other CAs stay`,
+        note: `${name} --${flag}: the current CA in place of the old one; other CAs stay`,
       });
       written.add(path);
     }

@@ -85,7 +85,7 @@ export function prove({ claims, byName }: Identities, name: string, values: read
   const since = began.getTime();
   for (const value of values.flatMap((one) => asPlain(one) ?? [])) {
     const others = (claims.get(value) ?? []).filter((one) => one.node !== node || isProved(one));
-    claims.set(value, [...others, { node, source: "a serving certificate from before", since }]);
+    claims.set(value, [...others, { node, source: "an old serving certificate", since }]);
   }
 }
 
@@ -208,7 +208,7 @@ function shortName(value: string, dnsDomain: string): string {
 }
 
 const isProved = ({ source }: Claim) => may(source, "facts");
-const wasSigned = ({ source }: Claim) => source === "a serving certificate from before";
+const wasSigned = ({ source }: Claim) => source === "an old serving certificate";
 
 /** The first rule that holds decides. `undefined`: the node may have it. */
 // biome-ignore format: a table

@@ -46,9 +46,9 @@ export async function proveNodes({ cluster }: ControlPlaneNode, api: KubeApi) {
     );
   }
   const others = cluster.nodes.filter((node) => !same.includes(node)).map(({ name }) => name);
-  if (others.length === 0) return say(`${same.length} Nodes, all with the UIDs from before`);
+  if (others.length === 0) return say(`${same.length} Nodes, all with their old UIDs`);
   say(
-    `${same.length} of ${cluster.nodes.length} Nodes, with the UIDs from before; deleted or created again since: ${others.join(", ")}`,
+    `${same.length} of ${cluster.nodes.length} Nodes, with their old UIDs; deleted or created again since: ${others.join(", ")}`,
   );
 }
 

@@ -140,7 +140,7 @@ export function endJoin({ kubelet }: Node, tokenFile: string) {
  */
 export async function rollBack(saved: Copied, unless = () => false): Promise<boolean> {
   if (mode.dryRun) return true;
-  tell("\n== Roll back: this worker's files from before come back");
+  tell("\n== Roll back: this worker's old files come back");
   const troubles = [await failOf(() => systemctlKubelet("stop"))];
   if (unless()) return await goOn();
   leaves(JOINING, undefined);
@@ -159,7 +159,7 @@ export async function rollBack(saved: Copied, unless = () => false): Promise<boo
     removeFile(`${saved.dir}/${UNFINISHED}`);
     return true;
   }
-  throw new Fail(`Not all files from before are back: ${trouble.message}`, {
+  throw new Fail(`Not all old files are back: ${trouble.message}`, {
     hint: `repair the cause (${trouble.hint}); then run the same line again, or bring them back by hand: ${shell`cp -a ${saved.dir}/before/. /`} ; systemctl start kubelet`,
     cause: trouble,
   });

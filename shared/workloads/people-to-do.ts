@@ -95,7 +95,7 @@ function unknownBefore({ etcd }: Pick<ControlPlaneNode, "etcd">): string[] {
   const rescue = rescueFolders().find((one) => showsToday(one, etcd));
   if (!rescue) return [];
   return [
-    `${rescuedEtcd(rescue)} is a link to the data of today, no copy from before the repair. If the CA was replaced, ${OLD_KUBECONFIGS}`,
+    `${rescuedEtcd(rescue)} is a link to the current data, no copy that was made before the repair. If the CA was replaced, ${OLD_KUBECONFIGS}`,
   ];
 }
 

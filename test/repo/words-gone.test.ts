@@ -21,6 +21,7 @@ const GONE: [word: RegExp, field: string][] = [
   [/\b(?:API|servers?)\b[^.;:]{0,30} away\b|\bturns [^.;:]{0,20} away\b|\bis away, in\b/, "unavailable, refuses, moved aside (a node is away: --without)"],
   [/(?<!=")\banew\b/i, "again; a new …; restarts"],
   [/\b(?:goes|go|went|going) on\b/i, "continues, keeps running, is in progress"],
+  [/\bof before\b|\bthe one before\b(?! it)|\bfrom before\b/, "old, previous"],
 ];
 
 /** Each literal that holds a sentence; of a template with "…" for each value. */

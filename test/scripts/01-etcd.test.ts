@@ -112,9 +112,7 @@ test("01-etcd does not take a healthy but empty etcd for the old one", async () 
   using _etcd = serveEtcd(node.root, empty);
   const { exitCode, stderr } = await running;
   expect(exitCode).toBe(1);
-  expect(stderr).toContain(
-    "error: etcd answers, but it is not the one from before: 0 keys, was 12; no Node object",
-  );
+  expect(stderr).toContain("error: etcd answers, but it is not the old one: 0 keys, was 12; no Node object");
 });
 
 test("01-etcd says which command looks further when etcd does not come", async () => {

@@ -80,9 +80,7 @@ test("02-control-plane tells of Nodes that are gone or other ones now, and stops
   api.objects.get("/api/v1/nodes/w2").metadata.uid = "made-anew";
   const { exitCode, stderr } = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr).toContain(
-    "  1 of 3 Nodes, with the UIDs from before; deleted or created again since: w1, w2\n",
-  );
+  expect(stderr).toContain("  1 of 3 Nodes, with their old UIDs; deleted or created again since: w1, w2\n");
   api.objects.delete("/api/v1/nodes/m1");
   const none = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   expect(none.exitCode).toBe(1);

@@ -120,7 +120,7 @@ test("05-verify says what of the cluster has the certificate from before, which 
   const rows = stdout.split("\n").filter((line) => /certificate from before|renewed CA/.test(line));
   expect([exitCode, ...rows]).toEqual([
     0,
-    "  warning  cluster: copies of a CA's certificate from before it was renewed: until DATE it has to be replaced in /home/eve/.kube/config, configmaps/shop/trust; not seen from here: other nodes (05-verify there), kubeconfigs of people and of CI, which are theirs to change: ./bunw scripts/renew-ca.ts does what is the cluster's own; the rest is its owners'",
+    "  warning  cluster: copies of a CA's old certificate: until DATE it has to be replaced in /home/eve/.kube/config, configmaps/shop/trust; not seen from here: other nodes (05-verify there), kubeconfigs of people and of CI, which are theirs to change: ./bunw scripts/renew-ca.ts does what is the cluster's own; the rest is its owners'",
     "  warning  pods: started after they could see the renewed CA: 1 not yet: until DATE each has to restart once: shop/till: most restart by themselves until then; others: kubectl --kubeconfig /etc/kubernetes/admin.conf rollout restart",
   ]);
   await node.run("05-verify --metrics /var/lib/prometheus/a.prom");

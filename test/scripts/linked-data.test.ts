@@ -84,7 +84,7 @@ test("a link to the data of today is no copy from before: part 4 says that the C
   using _api = serveStale(node, (await otherCa()).cert);
   const { stderr } = await node.run("04-sa-tokens", PATIENCE);
   expect(stderr).toContain(
-    `  - ${SHOWN}/etcd is a link to the data of today, no copy from before the repair. If the CA was replaced, `,
+    `  - ${SHOWN}/etcd is a link to the current data, no copy that was made before the repair. If the CA was replaced, `,
   );
   expect(stderr).toContain("kubeconfigs of users, CI and monitoring still have the old CA");
   expect(stderr).toContain(`${SHOWN} holds etcd's data with all Secrets (by links: `);

@@ -134,7 +134,7 @@ test("an etcd that is another one is not stopped either", async () => {
   await expectRefusal(
     node,
     "01-etcd",
-    "etcd answers, but it is not the one from before",
+    "etcd answers, but it is not the old one",
     "nothing was written to it",
   );
 });

@@ -90,7 +90,7 @@ test.each<[string, Partial<EtcdState>, string]>([
   ],
 ])("an etcd that is healthy, but %s, is refused", async (_, different, what) => {
   const run = prove(different);
-  await expect(run).rejects.toThrow(`etcd answers, but it is not the one from before: ${what}`);
+  await expect(run).rejects.toThrow(`etcd answers, but it is not the old one: ${what}`);
   await expect(run).rejects.toMatchObject({
     hint: expect.stringContaining('RUNBOOK-MORE "If etcd comes up empty"'),
   });

@@ -303,7 +303,7 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
       return elsewhere.requests.length > 0;
     },
   },
-  "a serving certificate from before": {
+  "an old serving certificate": {
     facts: () => {
       const known = identities({ ...OF, nodes: [...OF.nodes, node("w3", "10.0.0.22", ["lab-api"])] });
       prove(known, "w1", ["lab-api", "kubernetes.default.svc", "w2"], new Date());

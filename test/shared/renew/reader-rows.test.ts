@@ -31,7 +31,7 @@ test("one that may hold it is never a failure; where no older one is known, noth
   const may = [{ ...etcd, until: T }];
   expect(said(may)[0]).toContain("was written at 2027-05-01T12:00:00Z: it may hold the one that expires on");
   expect(said(may, T)[0]).toContain("| warning | soon | started");
-  expect(said([{ ...etcd, holds: "an older one" }])[0]).toEndWith("it holds one from before");
+  expect(said([{ ...etcd, holds: "an older one" }])[0]).toEndWith("it holds an older one");
   expect(said([etcd])).toEqual([
     "ca-held | today's CA in the memory of etcd | ok | nothing says that it is an older one",
   ]);
@@ -83,6 +83,6 @@ test("holders for metrics: each process and file once", () => {
 test("a static pod that may have read another client certificate is named with what lets it read the new one", () => {
   const vip = { ...etcd, name: "kube-vip", path: "/etc/kubernetes/admin.conf", otherUser: true } as const;
   expect(said([vip])).toEqual([
-    "user-held | the client certificate in the memory of kube-vip | warning | soon | started at 2027-03-02T10:00:00Z, before /etc/kubernetes/admin.conf was written: it may hold the client certificate from before, which expires earlier",
+    "user-held | the client certificate in the memory of kube-vip | warning | soon | started at 2027-03-02T10:00:00Z, before /etc/kubernetes/admin.conf was written: it may hold the old client certificate, which expires earlier",
   ]);
 });

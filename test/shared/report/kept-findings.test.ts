@@ -364,7 +364,7 @@ test("a file that was given up is still lost, is left for people, and tokens of 
   ];
   expect(told("Lost", runs)).toEndWith(` Still lost: ${PKI}/sa-2024.pub, ${PKI}/oidc.crt.`);
   expect(told("Tokens and logins", runs)).toEndWith(
-    ` Service-account tokens from before stay valid, but those of ${PKI}/sa-2024.pub are refused.`,
+    ` Old service-account tokens stay valid, but those of ${PKI}/sa-2024.pub are refused.`,
   );
   expect(leftForPeople(runs, { checks: [], end: undefined })).toEqual([
     `${PKI}/sa-2024.pub is lost on cp1, cp2, and the API server starts without --service-account-key-file: if somebody finds it, put it back there, and run part 2, which puts the flag back`,

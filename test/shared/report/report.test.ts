@@ -166,7 +166,7 @@ test("it begins in plain words: what was lost, keys, tokens, pods, the API, and 
     "Lost Files of the control plane: on cp1 2 missing and 1 expired (the first on 2026-04-30), on cp2 2 missing and 1 expired (the first on 2026-04-30).",
     "Keys ca.key is new. No run made another shared key.",
     "CA is new: every node joins again",
-    "Service-account tokens from before stay valid.",
+    "Old service-account tokens stay valid.",
     "Part 4 restarted 9 workloads by their own rolling update, and evicted 0 pods.",
     "Away from 10:00:00 at the latest (part 1 stops what is left; a line that ended etcd on another node before it is not in these records) until 10:00:20 UTC by these scripts.",
     "Left 4 points",
@@ -206,7 +206,7 @@ test("keys that came back are named with where from, and nobody has to join", ()
     "Keys ca.key, sa.key came back (00-salvage memory). No run made another shared key.",
   );
   expect(text).toContain(
-    "only nodes whose own certificates had expired or were lost join again, and kubeconfigs of people work until they expire. Service-account tokens from before stay valid.",
+    "only nodes whose own certificates had expired or were lost join again, and kubeconfigs of people work until they expire. Old service-account tokens stay valid.",
   );
   expect(text).toContain("No script restarted a workload, and none evicted a pod.");
 });

@@ -122,12 +122,12 @@ test.each<[string, Record<string, object>, string]>([
   [
     "all are there",
     { m1: { uid: "uid-of-m1" }, w1: { uid: "uid-of-w1" }, w2: { uid: "uid-of-w2" } },
-    "3 Nodes, all with the UIDs from before",
+    "3 Nodes, all with their old UIDs",
   ],
   [
     "one is another",
     { m1: { uid: "uid-of-m1" }, w1: { uid: "new" } },
-    "1 of 3 Nodes, with the UIDs from before; deleted or created again since: w1, w2",
+    "1 of 3 Nodes, with their old UIDs; deleted or created again since: w1, w2",
   ],
   [
     "none is the same",
