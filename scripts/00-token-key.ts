@@ -71,7 +71,7 @@ function collect(
   );
   const old = notOfToday(found, pki);
   if (found.length > 0 && old.length === 0)
-    return void say("all of them verify with today's sa.pub: there is no old key to look for");
+    return void say("all of them verify with the current sa.pub: there is no old key to look for");
   const tokens = tokensOfLastKey(old, kid);
   say(`the key in use last: ${tokens.kid || "(its tokens do not name it)"}, ${tokens.alg}`);
   return tokens;

@@ -131,7 +131,7 @@ interface Left {
   notes: string[];
   secrets: Renewed["refused"];
   renewed: string[];
-  /** Namespaces without today's CA. */
+  /** Namespaces without the current CA. */
   namespaces: string[];
 }
 

@@ -27,8 +27,8 @@ no old key were found. Compares that with what is here, and says what would not 
 to do about it now. Reads only.
 
 Options:
-    --bundle FILE    The bundle of hand-over pack: does it still have today's keys?
-    --backup DIR     Your copies of files that nobody can rebuild: are they today's?
+    --bundle FILE    The bundle of hand-over pack: does it still have the current keys?
+    --backup DIR     Your copies of files that nobody can rebuild: are they current?
     --json           Print the same for programs: each file as it is, and as it would be.
     --etcd-data DIR  etcd's data directory (default: found by itself).
     --help           Print this text.

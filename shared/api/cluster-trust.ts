@@ -159,7 +159,7 @@ export async function cleanFrontProxy({ facts, cluster }: TrustBefore, api: Kube
   );
 }
 
-/** A bundle with today's CA in place of those of before; undefined where none of these is in it. */
+/** A bundle with the current CA in place of those of before; undefined where none of these is in it. */
 function withoutDead(now: string, before: string | undefined, caPem: string): string | undefined {
   const [dead, today] = [trustedKeys(before), trustedKeys(caPem)];
   const others = certificatesIn(now).filter((pem) => trustedKeys(pem).isDisjointFrom(dead.union(today)));

@@ -155,7 +155,7 @@ interface LooksAt {
  * differ from ours). A kubelet that must first find the API gets the time for it, unless its port is closed.
  * `onlyNew`: a kubelet may have died since its last renewal, so only one while we look counts, or one of the
  * last minute where the port is open; a dry run does not wait and takes all. `since`: an older renewal proves
- * nothing, as that kubelet may not trust today's CA. `notAwaited`: these are looked at, and nobody waits for
+ * nothing, as that kubelet may not trust the current CA. `notAwaited`: these are looked at, and nobody waits for
  * them.
  */
 export async function nodeLeases(

@@ -86,7 +86,7 @@ const NODE_KINDS = {
   "expiry-ca": file("…", { what: "…", warning: "soon", works: "all, until that day: then all that it has signed ends with it",
     mend: `${RENEW_CA}: RUNBOOK-MORE A CA that expires` }),
   "ca-file": file("…", { what: "…", warning: "soon", works: "all, until that day: then who reads it trusts no server", mend: RENEW_CA }),
-  "ca-held": { area: "node", what: "today's CA in the memory of …", severity: "outage", warning: "soon", mend: RENEW_CA,
+  "ca-held": { area: "node", what: "the current CA in the memory of …", severity: "outage", warning: "soon", mend: RENEW_CA,
     works: "connections that are open; no new one once that certificate has expired, so nothing outlives a restart" },
   "user-held": { area: "node", what: "the client certificate in the memory of …", severity: "soon", warning: "soon",
     works: "all, until the certificate that it has read expires: then the API refuses it", mend: "crictl ps --name …, then crictl stop ID: the kubelet starts it again" },
@@ -135,7 +135,7 @@ const NO_LOGS = "all but kubectl logs, exec and port-forward there";
 /** 05-verify asks the API and etcd. */
 // biome-ignore format: a table
 const CLUSTER_KINDS = {
-  "etcd-answers": { area: "etcd", what: "answers with today's certificates", severity: "outage", works: AS_THEY_ARE, mend: command("01-etcd") },
+  "etcd-answers": { area: "etcd", what: "answers with the current certificates", severity: "outage", works: AS_THEY_ARE, mend: command("01-etcd") },
   "etcd-members": { area: "etcd", what: "members", severity: "weakens", mend: ASSESS,
     works: "all, as long as more than half of the members answer" },
   "admin-conf": { area: "API", what: "admin.conf", severity: "weakens", works: "all; only its users are locked out", mend: PART_2 },
@@ -182,7 +182,7 @@ const CLUSTER_KINDS = {
     works: "all that needs no old label, taint or hand edit" },
   "pods-ready": { area: "pods", what: "Ready", severity: "note", works: "the other pods of the same owners",
     mend: "kubectl --kubeconfig /etc/kubernetes/admin.conf get pods -A" },
-  "pods-fresh": { area: "pods", what: "started after they could see today's CA", severity: "soon", warning: "soon", mend: `${PART_4} restarts them`,
+  "pods-fresh": { area: "pods", what: "started after they could see the current CA", severity: "soon", warning: "soon", mend: `${PART_4} restarts them`,
     works: "pods that do not call the API, or read their CA and token again" },
   "pods-renewed": { area: "pods", what: "started after they could see the renewed CA", severity: "soon", warning: "soon", works: "all, until that day",
     mend: "most restart by themselves until then; others: kubectl --kubeconfig /etc/kubernetes/admin.conf rollout restart" },

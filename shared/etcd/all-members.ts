@@ -22,7 +22,7 @@ import { askAboutStrangers, type Peer, promotion, quorumOf, shownBy, wayWithout 
 import { STOP_ETCD } from "./peers.ts";
 
 /**
- * Proves that each other member answers with today's certificates, belongs to the same cluster, and holds the
+ * Proves that each other member answers with the current certificates, belongs to the same cluster, and holds the
  * same keys as this one (by etcd's own hash at a common revision). Members in `without` are left out. A
  * learner tells no hash, so its keys are not compared. Errors: Fail that names the first one that does not.
  */

@@ -71,7 +71,7 @@ export async function proveOwnEtcd(
   const peers = await peersOf(data, node.addresses);
   const silent = await silentPeers(peers, facts);
   for (const { name } of silent.filter(({ refuses }) => refuses))
-    say(`${name}: its etcd refuses this one's certificate: part 1 there starts it with today's CA`);
+    say(`${name}: its etcd refuses this one's certificate: part 1 there starts it with the current CA`);
   refuseNeverStarted(data.members, silent);
   const quorum = quorumOf(data.members, ({ id }) => !silent.some((peer) => peer.id === id));
   if (!quorum.isEnough) {

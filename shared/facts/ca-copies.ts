@@ -124,7 +124,7 @@ export function caIsNew({ facts, cluster }: Pick<ControlPlaneNode, "facts" | "cl
 }
 
 /**
- * From when on a Lease renewal shows a kubelet that trusts today's CA. Where that is new, an API server of
+ * From when on a Lease renewal shows a kubelet that trusts the current CA. Where that is new, an API server of
  * another control plane node may have served those that trust the old one until part 1 ran there; this node's
  * API server has its certificate since after that. Where it is renewed, who trusted the old certificate has
  * lost the API at its end.
@@ -140,7 +140,7 @@ export function trustedSince(
 }
 
 /**
- * When the certificate of today's CA that was there before this repair has expired; undefined where it has
+ * When the certificate of the current CA that was there before this repair has expired; undefined where it has
  * not. Who has it in memory trusts no server any more.
  */
 export function caEndedAt({ facts, cluster }: Pick<ControlPlaneNode, "facts" | "cluster">): Date | undefined {
@@ -155,7 +155,7 @@ export function caEndedAt({ facts, cluster }: Pick<ControlPlaneNode, "facts" | "
 }
 
 /**
- * Since when the key of today's CA is in use, by what this node has of it: the CA in ca.crt and in
+ * Since when the key of the current CA is in use, by what this node has of it: the CA in ca.crt and in
  * kubeconfigs, and what it signed. Undefined where such a copy of the CA has ended: who read it when it
  * started trusts nothing any more.
  */

@@ -98,7 +98,7 @@ export function renewalBefore({ data, dataFrom, rescue, earlier }: Repair, node:
 const HEARD = 60_000;
 
 /**
- * When the certificate expired that today's CA had before, if this node's kubelet has not been heard since, by
+ * When the certificate expired that the current CA had before, if this node's kubelet has not been heard since, by
  * etcd's data: then none has that trusts the old one, whatever stands in its files now.
  */
 export function silentSinceCaEnded(

@@ -48,8 +48,8 @@ function kubeconfigsIn(value: unknown): string[] {
 }
 
 /**
- * Whether what answers at the kubeconfig's server is verified by today's CA, and not by the kubeconfig's.
- * Where nothing answers, a CA of the same name with another key says it. A set that holds today's CA, a proxy
+ * Whether what answers at the kubeconfig's server is verified by the current CA, and not by the kubeconfig's.
+ * Where nothing answers, a CA of the same name with another key says it. A set that holds the current CA, a proxy
  * with a CA of its own, and what verifies nothing are well.
  */
 export async function trustsOldCa(path: string, caPem: string): Promise<boolean> {

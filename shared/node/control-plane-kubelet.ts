@@ -68,7 +68,7 @@ export function renewedAfterExpiry({ kubelet }: Node): Date | undefined {
 }
 
 /**
- * The kubelet's clientCAFile normally is pki/ca.crt itself. Another file without today's CA gets its content;
+ * The kubelet's clientCAFile normally is pki/ca.crt itself. Another file without the current CA gets its content;
  * other CAs in it stay.
  */
 function ensureClientCa(node: Node, caPem: string, asideDir: string): boolean {

@@ -135,7 +135,7 @@ function tokens({ made }: Keys, changed: readonly string[], givenUp: readonly st
 const LOGINS = {
   new: "The cluster's CA is new: every node joins again, and people's old kubeconfigs are refused.",
   renewed:
-    "The cluster's CA had expired, and was renewed with its own key: hashes stay, workers join again, and kubeconfigs of people work when they have today's ca.crt.",
+    "The cluster's CA had expired, and was renewed with its own key: hashes stay, workers join again, and kubeconfigs of people work when they have the current ca.crt.",
   before:
     "The cluster's CA has not changed: only nodes whose own certificates had expired or were lost join again, and kubeconfigs of people work until they expire.",
 };

@@ -47,7 +47,7 @@ export async function takeUpSaKey(
     HOLDERS.includes(name),
   );
   await stopContainers(node.runtimeEndpoint, holders);
-  await waitForKeys(api, "the API server to check tokens with today's sa.pub", (kids) =>
+  await waitForKeys(api, "the API server to check tokens with the current sa.pub", (kids) =>
     own.some((kid) => kids.includes(kid)),
   );
   return since;

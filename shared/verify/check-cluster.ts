@@ -30,7 +30,7 @@ export async function* clusterChecks(
     look: async () => {
       const old = await namespacesWithOldCa(api, trust.caPem);
       const failed = `another CA in ${old.join(", ")}: the controller-manager writes it`;
-      return old.length === 0 ? (severalCas(cp) ?? "today's CA") : { failed };
+      return old.length === 0 ? (severalCas(cp) ?? "current CA") : { failed };
     },
   };
   const { all, old } = await apiServerBundles(api, trust.caPem);
@@ -40,7 +40,7 @@ export async function* clusterChecks(
       of: API_SERVER_BUNDLES,
       look: () =>
         old.length === 0
-          ? "today's CA"
+          ? "current CA"
           : { failed: `another CA in ${listed(old)}: the controller-manager writes it` },
     };
   yield { id: "cluster-info", look: () => clusterInfo(api, trust) };
@@ -52,7 +52,7 @@ async function clusterInfo(api: KubeApi, { caPem }: TokenTrust): Promise<Answer>
     "/api/v1/namespaces/kube-public/configmaps/cluster-info",
   );
   if (!map) return "not there: nobody joins by it";
-  return trustsCa(caIn(map.data.kubeconfig), caPem) ? "today's CA" : { failed: "another CA" };
+  return trustsCa(caIn(map.data.kubeconfig), caPem) ? "current CA" : { failed: "another CA" };
 }
 
 /** `givenUp`: the word that one of the keys is. */

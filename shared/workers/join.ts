@@ -145,7 +145,7 @@ function keepsConf({ kubelet: { kubeconfig, clientPem } }: Node, ca: string): bo
 function dropOldCredentials(node: Node, ca: string, aside: string) {
   const { kubeconfig, clientPem } = node.kubelet;
   const hasCertificate = trusted(clientPem, ca);
-  const names = exists(clientPem) ? "is not of today's CA, or has expired" : "was missing";
+  const names = exists(clientPem) ? "is not of the current CA, or has expired" : "was missing";
   const why = hasCertificate
     ? "it trusted another CA"
     : `the client certificate of this kubelet, ${clientPem}, ${names}`;

@@ -1,5 +1,5 @@
 /**
- * Waits until the nodes are back: each kubelet renews its Lease with a certificate of today's CA, and its own
+ * Waits until the nodes are back: each kubelet renews its Lease with a certificate of the current CA, and its own
  * port serves with one. Made for thousands of nodes: Leases and CSRs are watched, not listed again and again,
  * and little is kept of each node.
  */

@@ -21,7 +21,7 @@ interface Done extends Repaired {
   /** Stale pods that could not be restarted, and Secrets that could not be renewed. */
   workloads: readonly Left[];
   secrets: Renewed["refused"];
-  /** Namespaces without today's CA. */
+  /** Namespaces without the current CA. */
   namespaces: readonly string[];
 }
 

@@ -86,7 +86,7 @@ const OLD_KUBECONFIGS =
   "kubeconfigs of users, CI and monitoring still have the old CA: give them new ones (kubeadm kubeconfig user, or copies of admin.conf)";
 
 const ENDED_KUBECONFIGS =
-  "kubeconfigs of users, CI and monitoring have the CA's certificate that has expired: put today's ca.crt there, their certificates and tokens stay";
+  "kubeconfigs of users, CI and monitoring have the CA's certificate that has expired: put the current ca.crt there, their certificates and tokens stay";
 
 /**
  * Where a rescue folder shows the data of today, nothing here tells whether this repair has replaced the CA.

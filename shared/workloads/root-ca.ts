@@ -28,7 +28,7 @@ export const ROOT_CA_MAPS = `/api/v1/configmaps?fieldSelector=metadata.name%3D${
 type Has = (text: string | undefined, caPem: string) => boolean;
 
 /**
- * Namespaces whose kube-root-ca.crt does not have today's CA; it may have others beside it. `has`: unless another
+ * Namespaces whose kube-root-ca.crt does not have the current CA; it may have others beside it. `has`: unless another
  * certificate of its key is as good.
  */
 export async function namespacesWithOldCa(
@@ -54,7 +54,7 @@ const DOES_IT_LEAD =
   "see whether it leads: kubectl -n kube-system get lease kube-controller-manager; crictl ps -a --name kube-controller-manager";
 
 /**
- * Waits until a controller-manager with today's CA leads: what is asked of it until then is signed by nobody, or by
+ * Waits until a controller-manager with the current CA leads: what is asked of it until then is signed by nobody, or by
  * the old one. What else it has to give, and to whom, is part 4's: a tenant can keep it from its own namespace.
  */
 export async function waitForSigner(api: KubeApi, caPem: string) {
@@ -64,11 +64,11 @@ export async function waitForSigner(api: KubeApi, caPem: string) {
     );
     return trustsCa(map?.data?.["ca.crt"], caPem);
   };
-  await waitFor(`the controller-manager to give ${SYSTEM} today's CA`, given, {
+  await waitFor(`the controller-manager to give ${SYSTEM} the current CA`, given, {
     seconds: 120,
     hint: DOES_IT_LEAD,
   });
-  if (!mode.dryRun) say(`${NAME}: today's CA in ${SYSTEM}`);
+  if (!mode.dryRun) say(`${NAME}: the current CA in ${SYSTEM}`);
 }
 
 /** Milliseconds between two questions why a namespace has the old CA. */
@@ -83,11 +83,11 @@ const STILL_SECONDS = 60;
  */
 const SYSTEM = "kube-system";
 
-/** By namespace: why its pods would not start with today's CA. */
+/** By namespace: why its pods would not start with the current CA. */
 export type KeptFrom = ReadonlyMap<string, Fail>;
 
 /**
- * A pod that starts after that has today's CA at once; one that runs already, within a minute. The
+ * A pod that starts after that has the current CA at once; one that runs already, within a minute. The
  * controller-manager in full writes 20 of them a second (--kube-api-qps): thousands take minutes. Namespaces for
  * which the API refuses it are named, and not waited for: nobody knows when a webhook answers again, and
  * whoever may write ConfigMaps in a namespace can make this one immutable, or write it back again and again:
@@ -112,7 +112,7 @@ export async function waitForRootCa(api: KubeApi, caPem: string, has: Has = trus
   };
   const what = () => {
     const missing = [...old, ...bundles.map((name) => `ClusterTrustBundle ${name}`)];
-    return `the controller-manager to give every namespace today's CA${missing.length > 0 ? ` (missing: ${listed(missing)})` : ""}`;
+    return `the controller-manager to give every namespace the current CA${missing.length > 0 ? ` (missing: ${listed(missing)})` : ""}`;
   };
   const { refused, kept } = (await waitFor(what, seen, {
     seconds: 120,
@@ -137,19 +137,19 @@ interface Seen {
 }
 
 function sayGiven(old: readonly string[], refused: readonly Fail[], kept: readonly string[]) {
-  if (old.length === 0) return say(`${NAME}: today's CA in every namespace`);
+  if (old.length === 0) return say(`${NAME}: the current CA in every namespace`);
   const those = old.filter((namespace) => !kept.includes(namespace));
   const why = [
     ...(those.length > 0 ? [`${listed(those)}: there the API refuses it`] : []),
     ...(kept.length > 0 ? [`${listed(kept)}: there it does not come, though the API refuses nothing`] : []),
   ];
-  say(`${NAME}: today's CA in every namespace but ${why.join("; ")}. Continuing without them`);
+  say(`${NAME}: the current CA in every namespace but ${why.join("; ")}. Continuing without them`);
   for (const [message, { hint }] of new Map(refused.map((one) => [one.message, one])))
     say(`${message}: ${hint}`);
 }
 
 function keptFrom(namespace: string): Fail {
-  return new Fail(`${NAME} of ${namespace} stays without today's CA, though the API refuses nothing`, {
+  return new Fail(`${NAME} of ${namespace} stays without the current CA, though the API refuses nothing`, {
     hint: shell`see who writes it: kubectl -n ${namespace} get configmap ${NAME} -o yaml --show-managed-fields`,
   });
 }
@@ -218,7 +218,7 @@ export async function trustBundles(api: KubeApi): Promise<TrustBundle[]> {
   return [];
 }
 
-/** Those for the API server, and the names of those that do not have today's CA. */
+/** Those for the API server, and the names of those that do not have the current CA. */
 export async function apiServerBundles(
   api: KubeApi,
   caPem: string,

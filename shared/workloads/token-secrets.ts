@@ -41,7 +41,7 @@ export function tokenSecrets(api: KubeApi): Promise<TokenSecret[]> {
 }
 
 /**
- * Whether a Secret's token is signed with a key of today, and today's CA is beside it; or no controller has
+ * Whether a Secret's token is signed with a key of today, and the current CA is beside it; or no controller has
  * filled it yet.
  */
 export function isCurrent(secret: TokenSecret, trust: TokenTrust, verifies = verifierOf(trust)): boolean {

@@ -77,7 +77,7 @@ export const CAS: Unlike[] = [
     },
   },
   {
-    name: "kube-root-ca.crt holds today's CA and then the one of before",
+    name: "kube-root-ca.crt holds the current CA and then the one of before",
     who: "the same manual, the other order",
     change: async (place) => {
       const both = `${place.ca.cert}${(await otherCa()).cert}`;

@@ -22,6 +22,7 @@ const GONE: [word: RegExp, field: string][] = [
   [/(?<!=")\banew\b/i, "again; a new …; restarts"],
   [/\b(?:goes|go|went|going) on\b/i, "continues, keeps running, is in progress"],
   [/\bof before\b|\bthe one before\b(?! it)|\bfrom before\b/, "old, previous"],
+  [/\btoday's\b/i, "current"],
 ];
 
 /** Each literal that holds a sentence; of a template with "…" for each value. */

@@ -104,7 +104,7 @@ test("03-workers open makes no token before a controller-manager with the new CA
   const { exitCode, stdout, stderr } = await node.run("03-workers open");
   expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: "" });
   expect(stderr).toContain(
-    "error: Waited 120 s for the controller-manager to give kube-system today's CA: no answer yet\nhint: see whether it leads:",
+    "error: Waited 120 s for the controller-manager to give kube-system the current CA: no answer yet\nhint: see whether it leads:",
   );
   expect(node.exists("/root/token.d")).toBe(false);
   expect(api.changes()).toEqual([]);

@@ -85,7 +85,7 @@ async function podCheck(node: Node) {
   const { stdout } = await node.run("05-verify --json");
   type Row = { what: string; result: string; detail: string };
   return (JSON.parse(stdout).checks as Row[]).filter(
-    ({ what }) => /today's CA$|left as they are/.test(what) && what !== "kube-root-ca.crt",
+    ({ what }) => /the current CA$|left as they are/.test(what) && what !== "kube-root-ca.crt",
   );
 }
 

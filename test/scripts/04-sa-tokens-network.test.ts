@@ -154,7 +154,7 @@ function rolls({ method, path }: ApiRequest, { objects }: Api) {
   return undefined;
 }
 
-/** The controller-manager has given the namespace today's CA. */
+/** The controller-manager has given the namespace the current CA. */
 function rootCas(node: { read: (path: string) => string }): Objects {
   const data = { "ca.crt": node.read("/etc/kubernetes/pki/ca.crt") };
   const namespaces = ["calico-system", "tigera-operator"];

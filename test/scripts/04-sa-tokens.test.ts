@@ -306,7 +306,7 @@ test("04-sa-tokens goes no further when the system's namespace does not get the 
   const { exitCode, stderr } = await node.run("04-sa-tokens");
   expect(exitCode).toBe(1);
   expect(stderr).toContain(
-    "error: Waited 120 s for the controller-manager to give every namespace today's CA (missing: kube-system): no answer yet\nhint: see whether it leads:",
+    "error: Waited 120 s for the controller-manager to give every namespace the current CA (missing: kube-system): no answer yet\nhint: see whether it leads:",
   );
   expect(api.changes()).toEqual([]);
 });

@@ -84,7 +84,7 @@ test("05-verify names what still holds a CA's certificate from before it was ren
     return [exitCode, stdout.split("\n").find((line) => line.includes("memory of"))];
   };
   const since =
-    "node: today's CA in the memory of etcd: started at TIME, before /etc/kubernetes/pki/etcd/ca.crt was renewed at TIME: it holds the one that";
+    "node: the current CA in the memory of etcd: started at TIME, before /etc/kubernetes/pki/etcd/ca.crt was renewed at TIME: it holds the one that";
   const mend = ": ./bunw scripts/renew-ca.ts";
   expect(await look(20)).toEqual([0, `  warning  ${since} expires on DATE, 19 days from now${mend}`]);
   const [exitCode, line] = await look(-1);
@@ -135,7 +135,7 @@ test("05-verify where neither API nor etcd answers says so at once, and exits wi
   using node = await pretendNode({ kind: "healthy control plane node" });
   const { exitCode, stdout, stderr } = await verify(node, undefined);
   expect(exitCode).toBe(2);
-  expect(stdout).toContain("  failed   etcd: answers with today's certificates: ");
+  expect(stdout).toContain("  failed   etcd: answers with the current certificates: ");
   expect(stdout).toMatch(/^ {2}failed {3}API: https:\/\/127\.77\.0\.11:6443: No answer from /m);
   expect(stdout).toMatch(/^ {2}failed {3}cluster: can be looked at: No answer from /m);
   expect(stderr).toEndWith("hint: ./bunw scripts/00-assess.ts on that node says which part repairs it\n");
@@ -182,7 +182,7 @@ test("05-verify says apart what is on a node that does not renew its Lease: no r
   const { exitCode, stdout } = await verify(node, api, "05-verify --all");
   expect(exitCode).toBe(2);
   expect(stdout.split("\n").filter((line) => /^ {2}\w+ +pods: /.test(line))).toEqual([
-    "  warning  pods: started after they could see today's CA: all but those on w2, which is away: kube-system/kube-proxy (DaemonSet): when it is back, ./bunw scripts/04-sa-tokens.ts",
+    "  warning  pods: started after they could see the current CA: all but those on w2, which is away: kube-system/kube-proxy (DaemonSet): when it is back, ./bunw scripts/04-sa-tokens.ts",
     "  ok       pods: Ready: all but those on w2, which is away: kube-system/typha-new",
   ]);
 });
@@ -233,7 +233,7 @@ test("05-verify names what parts 3 and 4 have left: a reduced controller-manager
     expect.stringMatching(
       /^ {2}failed {3}nodes: w2 renews its Lease: last \d+ s ago: does its kubelet run\? .*03-workers.ts open$/,
     ),
-    "  failed   pods: started after they could see today's CA: not shop/web (DaemonSet): ./bunw scripts/04-sa-tokens.ts restarts them",
+    "  failed   pods: started after they could see the current CA: not shop/web (DaemonSet): ./bunw scripts/04-sa-tokens.ts restarts them",
     "  failed   API: controller-manager: still reduced: ./bunw scripts/03-workers.ts close",
   ]);
 });
@@ -245,9 +245,9 @@ const bundle = (trustBundle: string, signerName = "kubernetes.io/kube-apiserver-
 
 test.each([
   [
-    "today's CA alone",
+    "the current CA alone",
     ["today"],
-    ["  ok       cluster: ClusterTrustBundle kubernetes.io:kube-apiserver-serving:*: today's CA"],
+    ["  ok       cluster: ClusterTrustBundle kubernetes.io:kube-apiserver-serving:*: the current CA"],
   ],
   [
     "another CA",

@@ -75,7 +75,7 @@ const notAsked = (change: string) => !/\/token$|\/tokenreviews$/.test(change);
 // biome-ignore format: a table
 const WELL = [
   ["the old CA and today's; ca.crt has today's alone", old.cert + today.cert, today.cert],
-  ["today's CA and the old one; ca.crt has today's alone", today.cert + old.cert, today.cert],
+  ["the current CA and the old one; ca.crt has today's alone", today.cert + old.cert, today.cert],
   ["today's alone; ca.crt has the old CA and today's", today.cert, old.cert + today.cert],
   ["both, and ca.crt too, the old one first", old.cert + today.cert, old.cert + today.cert],
   ["both, and ca.crt too, each in another order", old.cert + today.cert, today.cert + old.cert],

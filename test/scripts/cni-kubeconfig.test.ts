@@ -70,7 +70,7 @@ test("a worker says it, too, and that it need not join again", async () => {
 
 test.each<[string, Record<string, string>]>([
   [
-    "has today's CA beside the old one",
+    "has the current CA beside the old one",
     { ...OLD, "calico-kubeconfig": kubeconfig(ca(before.cert, today.cert)) },
   ],
   [

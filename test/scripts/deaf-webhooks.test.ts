@@ -118,7 +118,7 @@ test("04-sa-tokens restarts a deaf webhook's own pods first, and then does what 
   const { exitCode, stderr } = await node.run("04-sa-tokens", WAITS);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain(
-    "  kube-root-ca.crt: today's CA in every namespace but shop: there the API refuses it. Continuing without them\n",
+    "  kube-root-ca.crt: the current CA in every namespace but shop: there the API refuses it. Continuing without them\n",
   );
   expect(stderr).toContain(
     `  the API refuses it, because the webhook "all.policy.example" does not answer: its pods serve policy/hook: kubectl -n policy get pods. `,
@@ -214,7 +214,7 @@ test("03-workers open asks for no namespace but the system's: there the controll
   });
   const { exitCode, stdout, stderr } = await node.run("03-workers open");
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr).toContain("  kube-root-ca.crt: today's CA in kube-system\n");
+  expect(stderr).toContain("  kube-root-ca.crt: the current CA in kube-system\n");
   expect(stdout).toStartWith("./bunw scripts/03-join.ts --server ");
   expect(api.requests.filter(({ path }) => /configmaps\?|clustertrustbundles/.test(path))).toEqual([]);
 });
@@ -225,9 +225,9 @@ test("04-sa-tokens leaves a namespace in which somebody writes the old CA back, 
   const { exitCode, stderr } = await node.run("04-sa-tokens", { KUBE_PKI_REPAIR_PATIENCE: "0.02" });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 1 });
   expect(stderr).toContain(
-    "  kube-root-ca.crt: today's CA in every namespace but shop: there it does not come, though the API refuses nothing. Continuing without them\n",
+    "  kube-root-ca.crt: the current CA in every namespace but shop: there it does not come, though the API refuses nothing. Continuing without them\n",
   );
-  const why = "kube-root-ca.crt of shop stays without today's CA, though the API refuses nothing";
+  const why = "kube-root-ca.crt of shop stays without the current CA, though the API refuses nothing";
   const look =
     "see who writes it: kubectl -n shop get configmap kube-root-ca.crt -o yaml --show-managed-fields";
   expect(stderr).toContain(`  - shop/web (Deployment) still trusts the old CA: ${why}: ${look}`);

@@ -152,7 +152,7 @@ test("00-token-key where today's sa.key signed all tokens has nothing to do", as
   write(`${node.root}/etc/kubernetes/pki/sa.pub`, old.pub);
   const { exitCode, stderr } = await node.run("00-token-key");
   expect(exitCode).toBe(0);
-  expect(stderr).toContain("all of them verify with today's sa.pub: there is no old key to look for\n");
+  expect(stderr).toContain("all of them verify with the current sa.pub: there is no old key to look for\n");
   expect(node.exists(OLD)).toBe(false);
 });
 

@@ -96,7 +96,7 @@ test.each([
     const { exitCode, stdout } = await node.run("05-verify");
     expect({ exitCode, stdout }).toMatchObject({ exitCode: 0 });
     expect(stdout).not.toContain("failed   etcd");
-    for (const what of ["answers with today's certificates", "members"])
+    for (const what of ["answers with the current certificates", "members"])
       expect(stdout.split("\n").find((line) => line.startsWith(`  ${what} `))).toContain(words);
   },
 );
@@ -112,7 +112,7 @@ test("05-verify: an etcd that says no is an outage where the API server says tha
   using _api = serveRunning(node, { on: (request, api) => notReady(request) ?? renewing(request, api) });
   const { exitCode, stdout } = await node.run("05-verify");
   expect(exitCode).toBe(2);
-  expect(stdout).toContain("  failed   etcd: answers with today's certificates: ");
+  expect(stdout).toContain("  failed   etcd: answers with the current certificates: ");
 });
 
 test("an etcd that runs and has too few members is not stopped: it waits for them", async () => {

@@ -111,7 +111,7 @@ test("a namespace that keeps the old CA, and a token Secret of another CA, hold 
     });
     const { exitCode, stderr } = await node.renew();
     expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-    expect(stderr).toContain("kube-root-ca.crt: today's CA in every namespace but bank: ");
+    expect(stderr).toContain("kube-root-ca.crt: the current CA in every namespace but bank: ");
     expect(stderr).not.toContain("by-hand");
   } finally {
     node.end();

@@ -96,7 +96,12 @@ test("the worst stands first, what failed before warnings, those of a kind toget
   ];
   expect(worstFirst(checks).map(({ what }) => what)).toEqual([
     ...["w1 renews its Lease", "w1 is Ready", "w2 is Ready", "apiserver.crt and .key"],
-    ...["started after they could see today's CA", "backup", "clock", "a new token is signed and accepted"],
+    ...[
+      "started after they could see the current CA",
+      "backup",
+      "clock",
+      "a new token is signed and accepted",
+    ],
   ]);
   expect(summaryOf(checks)).toEqual({
     ...{ checks: 8, ok: 2, warnings: 2, failed: 4 },

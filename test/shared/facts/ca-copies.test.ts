@@ -71,7 +71,7 @@ test("where nothing names the cluster's CA, nothing is compared", () => {
   expect([seen.hashes, seen.copies.map(({ is }) => is)]).toEqual([[], ["not compared", "not compared"]]);
 });
 
-test("a Lease renewal shows trust in today's CA since that was made; where it is renewed since the old one's end; where it is new since this node serves with it", async () => {
+test("a Lease renewal shows trust in the current CA since that was made; where it is renewed since the old one's end; where it is new since this node serves with it", async () => {
   const end = new Date(Math.floor(Date.now() / 1000) * 1000 - 30_000);
   const ended = (await agedText(ca.cert, ca.key, certInfo(ca.cert).notAfter.getTime() - end.getTime()))!;
   const since = (pair: Pair, oldCaPem: string, { apiserver = "", aside = "" } = {}) => {
@@ -88,7 +88,7 @@ test("a Lease renewal shows trust in today's CA since that was made; where it is
   expect(since(older, ca.cert, { apiserver: server.cert })).toEqual(madeAt(server.cert));
 });
 
-test("today's CA is in use since its oldest copy here was made, and nobody knows since when once one copy has ended", async () => {
+test("the current CA is in use since its oldest copy here was made, and nobody knows since when once one copy has ended", async () => {
   const days = async (ago: number) => (await agedText(ca.cert, ca.key, ago * 86_400_000))!;
   const since = (copy: string) => {
     using node = nodeWith(ca);
@@ -102,7 +102,7 @@ test("today's CA is in use since its oldest copy here was made, and nobody knows
   expect(since(await days(11 * 366))).toBeUndefined();
 });
 
-test("a certificate that today's CA has signed and that has expired since ends nobody's trust in it: the CA is in use since then", async () => {
+test("a certificate that the current CA has signed and that has expired since ends nobody's trust in it: the CA is in use since then", async () => {
   const now = new Date(Date.now() - 2 * 365 * 86_400_000);
   const { cert } = await issueLeaf(certRow("apiserver"), ca, FACTS, { now });
   using node = nodeWith(ca);

@@ -40,7 +40,7 @@ test.each([
   ["a company's CA, and its proxy answers", company.pem, company.tls, false],
   ["a company's CA, and nobody answers", company.pem, undefined, false],
   ["the old CA, and a stranger answers: that proves nothing", old.pem, company.tls, false],
-  ["today's CA beside the old one", old.pem + today.pem, today.tls, false],
+  ["the current CA beside the old one", old.pem + today.pem, today.tls, false],
 ])("%s", async (_, trusted, shown, isOld) => {
   expect(await judged(trusted, shown)).toBe(isOld);
 });

@@ -64,7 +64,7 @@ test.each([
 });
 
 test.each<[string, (ca: string, other: string) => string | undefined, boolean]>([
-  ["today's CA", (ca) => ca, false],
+  ["the current CA", (ca) => ca, false],
   ["nothing", () => undefined, false],
   ["another CA", (_, other) => other, true],
 ])(

@@ -58,7 +58,7 @@ test.each<[string, Pair[], { conf?: Pair; client?: true }, string[]]>([
 
 test.each<[string, boolean, Pair | undefined, boolean]>([
   ["of another CA, where the cluster's CA signs them, is moved aside", true, BEFORE, true],
-  ["of today's CA stays", true, TODAY, false],
+  ["of the current CA stays", true, TODAY, false],
   ["that the kubelet signs itself stays", false, BEFORE, false],
   ["that is not there needs nothing", true, undefined, false],
 ])("a serving certificate %s", async (_, serverTlsBootstrap, by, isMoved) => {

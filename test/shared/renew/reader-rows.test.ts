@@ -22,7 +22,7 @@ const said = (readers: readonly CaReader[], now = NOW) =>
 test("one that holds an older one is told until when, and once that is over, that it is", () => {
   const held = [{ ...etcd, holds: "an older one", until: T } as const];
   const since = `started at 2027-03-02T10:00:00Z, before ${PATH} was renewed at 2027-05-01T12:00:00Z: it holds the one that`;
-  const what = "ca-held | today's CA in the memory of etcd";
+  const what = "ca-held | the current CA in the memory of etcd";
   expect(said(held)).toEqual([`${what} | warning | soon | ${since} expires on 2027-11-13, 12 days from now`]);
   expect(said(held, T)).toEqual([`${what} | failed | outage | old CA | ${since} has expired on 2027-11-13`]);
 });
@@ -33,7 +33,7 @@ test("one that may hold it is never a failure; where no older one is known, noth
   expect(said(may, T)[0]).toContain("| warning | soon | started");
   expect(said([{ ...etcd, holds: "an older one" }])[0]).toEndWith("it holds an older one");
   expect(said([etcd])).toEqual([
-    "ca-held | today's CA in the memory of etcd | ok | nothing says that it is an older one",
+    "ca-held | the current CA in the memory of etcd | ok | nothing says that it is an older one",
   ]);
 });
 
@@ -53,7 +53,7 @@ test("a file that is old comes before a restart of who reads it; one that has ex
   expect(said([old])).toEqual([
     "ca-file | /etc/kubernetes/kubelet.conf | warning | soon | still has the CA's certificate that expires on 2027-11-13, 12 days from now; a renewed one of the same key is here, and kubelet reads it when it starts",
   ]);
-  expect(said([old], T)[0]).toStartWith("ca-held | today's CA in the memory of kubelet | failed");
+  expect(said([old], T)[0]).toStartWith("ca-held | the current CA in the memory of kubelet | failed");
   expect(said([{ ...old, started: undefined, holds: undefined }])[0]).not.toContain("reads it");
 });
 
@@ -64,7 +64,7 @@ test("all is well; nothing runs that reads it once", () => {
       { ...kubelet, holds: "today's" },
     ]),
   ).toEqual([
-    "ca-held | today's CA in the memory of etcd, kubelet | ok | nothing says that it is an older one",
+    "ca-held | the current CA in the memory of etcd, kubelet | ok | nothing says that it is an older one",
   ]);
   expect(said([{ ...etcd, started: undefined }])).toEqual([]);
 });

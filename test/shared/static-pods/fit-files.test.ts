@@ -70,7 +70,7 @@ test.each([
   ["etcd", "trusted-ca-file", "etcd/ca"],
   ["etcd", "peer-trusted-ca-file", "etcd/ca"],
 ])(
-  "%s --%s: today's CA takes the old one's place, the company's stays, and a second run changes nothing",
+  "%s --%s: the current CA takes the old one's place, the company's stays, and a second run changes nothing",
   async (name, flag, file) => {
     const { root } = await healthyCp();
     const data = await pretendData((objects) => {

@@ -125,7 +125,7 @@ function jobOwner(i: number): PodOwner {
 
 const kept = (i: number) => ({
   owner: owner("web", { namespace: `team-${i}` }),
-  why: new Fail(`team-${i} stays without today's CA`, { hint: `kubectl -n team-${i} get configmap` }),
+  why: new Fail(`team-${i} stays without the current CA`, { hint: `kubectl -n team-${i} get configmap` }),
 });
 
 test("a thousand of one reason have two lines: that of the first with its command, and who else", async () => {
@@ -136,7 +136,7 @@ test("a thousand of one reason have two lines: that of the first with its comman
     secrets: new Map(THOUSAND.map((i) => [`team-${i}/token`, why])),
   });
   const first =
-    "web (Deployment) still has a token of the old key: team-0 stays without today's CA: kubectl -n";
+    "web (Deployment) still has a token of the old key: team-0 stays without the current CA: kubectl -n";
   expect(said.slice(0, -1)).toEqual([
     "Secret team-0/token still has old trust: why: hint",
     expect.stringMatching(/^999 more like Secret team-0\/token: Secret team-1\/token, .* and 979 more$/),

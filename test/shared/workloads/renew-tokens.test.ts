@@ -290,7 +290,7 @@ test("a Secret that does not hold what was written ends it, and so does an API t
   await expect(renew(changing)).rejects.toThrow("a/dead does not hold what was written to it");
 });
 
-test("namespacesWithOldCa() names active namespaces without today's CA", async () => {
+test("namespacesWithOldCa() names active namespaces without the current CA", async () => {
   const map = (ca: string) => ({ data: { "ca.crt": ca } });
   using server = pretendApi({
     objects: {

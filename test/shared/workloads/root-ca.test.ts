@@ -46,7 +46,7 @@ test.each([
     using box = sandbox();
     await waitForRootCa(new KubeApi({ server: api.url, ca: NO_TLS }), TODAY);
     expect(box.said).toEqual([
-      "kube-root-ca.crt: today's CA in every namespace but a-team: there the API refuses it. Continuing without them",
+      "kube-root-ca.crt: the current CA in every namespace but a-team: there the API refuses it. Continuing without them",
       expect.stringMatching(
         /^in a-team the API says: .*kubectl --kubeconfig \/etc\/kubernetes\/admin.conf -n a-team delete configmap kube-root-ca.crt$/,
       ),
@@ -78,5 +78,5 @@ test("thousands of namespaces take as long as they take: while one after the oth
   } finally {
     delete process.env.KUBE_PKI_REPAIR_PATIENCE;
   }
-  expect(box.said).toEqual(["kube-root-ca.crt: today's CA in every namespace"]);
+  expect(box.said).toEqual(["kube-root-ca.crt: the current CA in every namespace"]);
 });
