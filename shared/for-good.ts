@@ -47,5 +47,5 @@ export function inForGoodWords(act: keyof typeof FOR_GOOD, values: Record<string
   const { what, back }: Row = FOR_GOOD[act];
   const filled = (text: string) =>
     Object.entries(values).reduce((done, [word, value]) => done.replace(word, () => value), text);
-  return `for good: ${filled(what)}. ${back ? `Way back: ${filled(back)}` : "There is no way back"}`;
+  return `irreversible: ${filled(what)}. ${back ? `Way back: ${filled(back)}` : "There is no way back"}`;
 }

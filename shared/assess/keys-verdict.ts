@@ -115,7 +115,7 @@ function whereItMayBe(nodes: readonly string[]): Todo[] {
     },
     {
       command: command("plan", { "lost-on": nodes }),
-      note: "here, if ca.key is lost there, too, or that node is gone for good",
+      note: "here, if ca.key is lost there, too, or that node is lost for good",
     },
   ];
 }

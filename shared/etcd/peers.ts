@@ -229,7 +229,7 @@ async function heardPeers(peers: readonly Peer[], lostOn: readonly string[]): Pr
     to: "to answer, whose machine may still have the keys that are made here",
     seconds: 30,
     hint: (open) =>
-      `look there. Lost there, too, or gone for good: Ctrl-C, and ${again({ "lost-on": open.map(({ name }) => name) }, { of: "01-etcd" })}`,
+      `look there. If it is lost for good, or its keys are: Ctrl-C, and ${again({ "lost-on": open.map(({ name }) => name) }, { of: "01-etcd" })}`,
   });
 }
 

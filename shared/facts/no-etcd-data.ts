@@ -184,5 +184,5 @@ export function damagedDataSteps(name: string): string[] {
 
 /** How the other control plane nodes go on without this one. */
 export function withoutNode(name: string): string {
-  return shell`./bunw scripts/02-control-plane.ts --lost ${name}   # on another control plane node, if the data is gone for good: RUNBOOK-MORE "If a member has no data"`;
+  return shell`./bunw scripts/02-control-plane.ts --lost ${name}   # on another control plane node, if the data is lost for good: RUNBOOK-MORE "If a member has no data"`;
 }

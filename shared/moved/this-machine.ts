@@ -81,7 +81,7 @@ export async function refuseAway(own: Moved) {
   if (why.length === 0) return;
   throw new Refused(`${[...own.keys()].join(", ")} may only be away: ${why.join("; ")}`, {
     unchanged: true,
-    hint: `wait until ip addr shows it, then part 1. If it has left it for good: ${again({ moved: [...own].map((pair) => pair.join("=")) })}`,
+    hint: `wait until ip addr shows it, then part 1. If it no longer has it: ${again({ moved: [...own].map((pair) => pair.join("=")) })}`,
   });
 }
 
@@ -99,7 +99,7 @@ export function refuseCopiedDisk({ node, data }: KnownHere) {
     `etcd's data here is of "${node.name}", and this is another machine (machine-id ${now}, was ${then})`,
     {
       unchanged: true,
-      hint: 'stop one of the two: with one member\'s data both damage etcd. If that one is gone for good: RUNBOOK-MORE "A control plane node is lost for good"',
+      hint: 'stop one of the two: with one member\'s data both damage etcd. If that one is lost for good: RUNBOOK-MORE "A control plane node is lost for good"',
     },
   );
 }

@@ -97,7 +97,7 @@ export const EFFORTS: Record<Exclude<Task, "old-key-there">, Effort> = {
   "delete-nodes": {
     does: "Delete the Node of what is lost for good",
     costs:
-      "for good: its labels, taints and annotations are gone, and its pods start elsewhere: that machine must not run any more",
+      "irreversible: its labels, taints and annotations are gone, and its pods start elsewhere: that machine must not run any more",
     seconds: [1, 5],
   },
   tokens: {
@@ -134,7 +134,7 @@ export const EFFORTS: Record<Exclude<Task, "old-key-there">, Effort> = {
   },
   remove: {
     does: "Remove what the repair has saved",
-    costs: "for good: the old files and etcd's old data are the way back",
+    costs: "irreversible: the old files and etcd's old data are the way back",
     seconds: [0, 2],
     note: "When nothing is missing any more: that may be days from now",
   },

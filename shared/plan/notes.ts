@@ -85,7 +85,7 @@ function saidElsewhere(asked: Asked & { nodes: readonly PlanNode[] }): Note[] {
 /** The operator's word, where no plan for new keys is printed without it. */
 function denial({ open }: Elsewhere, asked: Asked): Note[] {
   if (open.length === 0) return [];
-  const text = `You have looked at ${listed(open)}, and the keys are lost there, too? Or it is gone for good? Then print the plan here with your word.`;
+  const text = `You have looked at ${listed(open)}, and the keys are lost there, too? Or it is lost for good? Then print the plan here with your word.`;
   return [
     { text, commands: [planAgain(asked, { "lost-on": [...(asked.unkept["lost-on"] ?? []), ...open] })] },
   ];
@@ -101,7 +101,7 @@ function withoutData(asked: Asked, away: Elsewhere | undefined): Note[] {
   const plan = planAgain(asked, { lost: [...(asked.unkept.lost ?? []), ...names] });
   return [
     {
-      text: `${listed(names)}: no data of etcd is found there, so parts 1 and 2 cannot repair it. A disk that is not mounted? Mount it, and ask again. Gone for good? Then print the plan so: it continues without, and says at its end how the machine comes back.`,
+      text: `${listed(names)}: no data of etcd is found there, so parts 1 and 2 cannot repair it. A disk that is not mounted? Mount it, and ask again. Lost for good? Then print the plan so: it continues without, and says at its end how the machine comes back.`,
       commands: [plan],
     },
   ];

@@ -204,7 +204,7 @@ function commandSaid(typed: string, { task }: Block, facts: Omit<Facts, "user" |
 
 /**
  * What cannot be taken back, each line says itself. Part 2 takes members of etcd out: a worker is none. Part 1 makes
- * new keys beside control plane nodes that were looked at, or that are gone for good.
+ * new keys beside control plane nodes that were looked at, or that are lost for good.
  */
 function saidFor(
   task: Task | undefined,

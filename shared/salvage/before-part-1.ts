@@ -55,7 +55,7 @@ export async function sayLostFiles(cp: ControlPlaneNode) {
 /**
  * Part 1 stops the old control plane's processes, and their memory is gone then. Errors: Fail where they hold
  * one of the keys that are to be made new; Refused where one that may hold it could not be read, unless the operator
- * gives that up (`lostOn`). Where ca.key is gone for good, sa.key alone is no reason to stop: an ending API server
+ * gives that up (`lostOn`). Where ca.key is lost for good, sa.key alone is no reason to stop: an ending API server
  * holds it for a minute, and pods restart anyway.
  */
 export async function refuseWhileMemoryHasKeys(
@@ -130,6 +130,6 @@ export function refuseWhileLeaderMayHaveKey(
     unchanged: true,
     hint:
       `go there first: on ${open[0]} ${command("plan")}. ` +
-      `If ca.key is lost there, too, or ${open[0]} for good: ${again({ "lost-on": nodes }, { of: "01-etcd" })}`,
+      `If ca.key is lost there, too, or ${open[0]} is lost for good: ${again({ "lost-on": nodes }, { of: "01-etcd" })}`,
   });
 }

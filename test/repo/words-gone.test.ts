@@ -23,6 +23,7 @@ const GONE: [word: RegExp, field: string][] = [
   [/\b(?:goes|go|went|going) on\b/i, "continues, keeps running, is in progress"],
   [/\bof before\b|\bthe one before\b(?! it)|\bfrom before\b/, "old, previous"],
   [/\btoday's\b/i, "current"],
+  [/(?<!\blost )\bfor good\b/i, "permanently, irreversible (a node or a key is lost for good: --lost)"],
 ];
 
 /** Each literal that holds a sentence; of a template with "…" for each value. */

@@ -70,7 +70,7 @@ test("the way back that 01-etcd --new-cas names: old keys that turn up take the 
   await node.called("systemctl restart kubelet");
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   const { stderr } = await running;
-  expect(stderr).toContain("  for good: new shared keys (ca): ");
+  expect(stderr).toContain("  irreversible: new shared keys (ca): ");
   for (const [path, text] of old) write(node.root + path, text);
   const again = await node.run("01-etcd", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   expect({ exitCode: again.exitCode, stderr: again.stderr }).toMatchObject({ exitCode: 0 });

@@ -332,6 +332,6 @@ test("close --without says what is evicted of whom, and from when on, before the
   });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toMatch(
-    /w2: 2 pods to be deleted from \d\d:\d\d:\d\d on, unless [^\n]+ shop\/debug\n(.*\n)*.*for good: the controller-manager/,
+    /w2: 2 pods to be deleted from \d\d:\d\d:\d\d on, unless [^\n]+ shop\/debug\n(.*\n)*.*irreversible: the controller-manager/,
   );
 });

@@ -63,7 +63,7 @@ const REFUSED: (Row & { error: RegExp; hint: RegExp })[] = [
     on: { etcd: led("m2") },
     line: "01-etcd --new-cas",
     error: /^The controller-manager on m2 led last: only its process may hold ca\.key in memory$/,
-    hint: /^go there first: on m2 \.\/bunw scripts\/plan\.ts\. If ca\.key is lost there, too, or m2 for good: \.\/bunw scripts\/01-etcd\.ts --new-cas --lost-on m2$/,
+    hint: /^go there first: on m2 \.\/bunw scripts\/plan\.ts\. If ca\.key is lost there, too, or m2 is lost for good: \.\/bunw scripts\/01-etcd\.ts --new-cas --lost-on m2$/,
   },
   {
     what: "a new CA where no node has the name of the host that led last",

@@ -208,7 +208,7 @@ const ALL_WELL = {
 
 ROWS.push(
   {
-    what: "etcd's data is lost on another node: the operator says whether it is gone for good",
+    what: "etcd's data is lost on another node: the operator says whether it is lost for good",
     seen: { m2: as("m2", LOST), m3: as("m3", NO_DATA) },
     aim: /^This plan is for keys that m1 does not have\. Looked at, but not their memory: m3\. /,
     looked: /m3 \(\d\d:\d\d UTC, not its memory\)/,
