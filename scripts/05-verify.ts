@@ -79,7 +79,7 @@ Options:
     --without NODES  Nodes that are away for now: they are not asked, and nobody waits for them. The
                      word is saved for all scripts, in memory or in the rescue folder.
     --metrics FILE   Write the results for Prometheus (node_exporter's textfile collector): when
-                     each certificate ends, what is bad, the age of the backup. The name of the
+                     each certificate expires, what is bad, the age of the backup. The name of the
                      file ends in .prom.
     --etcd-data DIR  etcd's data directory (default: found by itself).
     --help           Print this text.

@@ -110,7 +110,7 @@ async function look(known: machine.KnownHere, values: Values): Promise<Moved> {
   if (moved.size > 0) return sayMoved(moved);
   if (await own.hostRenamed(node))
     say(`this host is called ${node.hostName} now; its node stays ${node.name}`);
-  else if (isOver("moved")) say("the move has ended on this node");
+  else if (isOver("moved")) say("the move is finished on this node");
   else
     throw new Refused("This machine's address has not changed, and --moved names no other", {
       unchanged: true,
@@ -168,7 +168,7 @@ async function tell(place: EtcdPlace, values: Values, known: machine.KnownHere) 
   for (const name of asking)
     say(`${name}: its kubelet asks for a certificate with its new address`);
   if (asking.length > 0) return done(inOneLine([{ command: command("03-workers close") }, here]));
-  await step("M.8 End the move on this node", () =>
+  await step("M.8 Finish the move on this node", () =>
     // from now on everything here is read as it stands
     endWords(({ option }) => option === "moved", "all is told"),
   );

@@ -199,7 +199,7 @@ const USAGE = `Usage:
 
 Renews CAs that are in the second half of their life with their own keys: the same certificate but
 for its end and its serial number. What they have signed stays good, tokens and the hash for
-kubeadm join stay, and old and renewed certificate may be in use side by side until the old end. Run
+kubeadm join stay, and old and renewed certificate may be in use side by side until the old one expires. Run
 it on each control plane node, one after the other: etcd, the API server, controller-manager,
 scheduler and kubelet restart one by one, no other container does. Then on each worker, where it
 needs no key, no token and no carried file: its kubelet restarts. All that may take months.
@@ -212,7 +212,7 @@ Options:
                      here, or that a company's CA has signed.
     --csr CA         Print a CSR for whoever signs this CA. No secret is in it.
     --undo           Put the old certificates back, which this kit has moved aside. Possible
-                     until their end, on each node.
+                     until they expire, on each node.
     --etcd-data DIR  etcd's data directory (default: found by itself).
     --dry-run        Print what would be done; nothing is written, stopped or started.
     --help           Print this text.

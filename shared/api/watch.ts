@@ -90,7 +90,7 @@ async function* changes<T extends KubeObject>(
   const ending = AbortSignal.any([signal, AbortSignal.timeout(DEAD_AFTER_SECONDS * 1000)]);
   for await (const event of api.stream<Event<T>>(withQuery(path, query), ending)) {
     if (event.type === "ERROR")
-      throw new ApiError(event.object.code ?? 500, event.object.message ?? "the API server ended the watch");
+      throw new ApiError(event.object.code ?? 500, event.object.message ?? "the API server closed the watch");
     place.version = event.object.metadata.resourceVersion;
     if (event.type !== "BOOKMARK") yield event;
   }

@@ -93,7 +93,7 @@ export function withoutServers(one: Check): Check {
   return { ...one, serversStopped: true, severity: "outage", works };
 }
 
-const FIRST_END = "The first certificate that is still here ends on";
+const FIRST_END = "The first certificate that is still here expires on";
 const STOPPED = "pods and Services as they are, and the API where another control plane node runs it";
 
 /** What programs read. */

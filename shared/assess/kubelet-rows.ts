@@ -35,7 +35,7 @@ export async function kubeletRow(
 ): Promise<Check[]> {
   const runs = await kubeletActive();
   const state = runs ? "active" : await kubeletState();
-  const loops = ENDS.includes(state) ? `systemd starts it, and it ends again (${state}): ${LOG}; ` : "";
+  const loops = ENDS.includes(state) ? `systemd starts it, and it exits again (${state}): ${LOG}; ` : "";
   const stopped = (detail: string) =>
     held && state === "inactive"
       ? { warning: `${HELD}; ${detail}` }
@@ -153,7 +153,7 @@ export async function cniRows({ kubelet }: Node): Promise<Check[]> {
 }
 
 const NO_NEW_POD =
-  "no new pod starts on this node, and none ends, until the network plugin's agent here has restarted";
+  "no new pod starts on this node, and none stops, until the network plugin's agent here has restarted";
 
 /** Of a CA that was renewed: files and processes of this node that still have the certificate from before. */
 export function heldRows(readers: readonly CaReader[]): Check[] {

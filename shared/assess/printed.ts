@@ -148,5 +148,5 @@ function stillWorks(damage: readonly Check[]) {
 
 function untilItRestarts(all: readonly Check[]): string {
   const [until] = all.flatMap(({ until }) => until ?? []);
-  return `what runs now, until it restarts or its certificate ends${until ? `: the first that is still here on ${until}` : ""}. Of each file: --json`;
+  return `what runs now, until it restarts or its certificate expires${until ? `: the first that is still here on ${until}` : ""}. Of each file: --json`;
 }

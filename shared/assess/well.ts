@@ -38,6 +38,6 @@ export async function wellLine(
     servers.length > 1 && asked[1] !== "ours"
       ? `; from here ${clusterServer(facts)} ${ANSWERS[asked[1]!]}`
       : "";
-  const until = ends[0] ? ` (the first ends on ${ends[0].toISOString().slice(0, 10)})` : "";
+  const until = ends[0] ? ` (the first expires on ${ends[0].toISOString().slice(0, 10)})` : "";
   return `${[...files].filter(exists).length} files${until}, ${answering} servers answer with certificates of this cluster's CA${silent}`;
 }

@@ -25,7 +25,7 @@ const IN_MEMORY = "a server has it in memory until it restarts";
  */
 // biome-ignore format: a table
 const CERTIFICATES: Record<CertName, Pick<Kind, "works"> & Partial<Kind>> = {
-  "ca": { works: "all that has a certificate, until that ends; no node joins, no kubelet gets its next one", mend: ASSESS },
+  "ca": { works: "all that has a certificate, until that expires; no node joins, no kubelet gets its next one", mend: ASSESS },
   "apiserver": { works: `${IN_MEMORY}; once it has expired, nobody reaches the API` },
   "apiserver-kubelet-client": { works: `${IN_MEMORY}; once it has expired, kubectl logs, exec and port-forward fail, and nothing else` },
   "front-proxy-ca": { works: `${IN_MEMORY}; without it only aggregated APIs fail (kubectl top, autoscalers)`, mend: ASSESS },
@@ -78,12 +78,12 @@ const NODE_KINDS = {
   "roots-kubeconfig": file("…", { what: "…", severity: "weakens",
     works: "all; but kubectl takes this file where KUBECONFIG names no other, and is Unauthorized",
     mend: "cp /etc/kubernetes/admin.conf /root/.kube/config" }),
-  "expiry-next": file("…", { what: "what ends in the next 90 days", works: "all, until that day", mend: "RUNBOOK-MORE What expires soon" }),
+  "expiry-next": file("…", { what: "what expires in the next 90 days", works: "all, until that day", mend: "RUNBOOK-MORE What expires soon" }),
   "expiry-certificate": file("…", { what: "…", warning: "soon", works: "all, until that day",
     mend: "kubeadm certs renew all, then restart the servers: RUNBOOK-MORE What expires soon" }),
   "expiry-kubelet": file("…", { what: "…", warning: "soon", works: "all, until that day; this kubelet should have a newer one by now",
     mend: "systemctl restart kubelet; rotateCertificates: true in its configuration? RUNBOOK-MORE What expires soon" }),
-  "expiry-ca": file("…", { what: "…", warning: "soon", works: "all, until that day: then all that it has signed ends with it",
+  "expiry-ca": file("…", { what: "…", warning: "soon", works: "all, until that day: then all that it has signed expires with it",
     mend: `${RENEW_CA}: RUNBOOK-MORE A CA that expires` }),
   "ca-file": file("…", { what: "…", warning: "soon", works: "all, until that day: then who reads it trusts no server", mend: RENEW_CA }),
   "ca-held": { area: "node", what: "the current CA in the memory of …", severity: "outage", warning: "soon", mend: RENEW_CA,
@@ -103,9 +103,9 @@ const NODE_KINDS = {
     works: "pods; kubectl logs and exec fail on this node, and kubectl top" },
   "kubelet-conf": { area: "kubelet", what: "…", severity: "soon", mend: ASSESS, works: "its containers; without it the kubelet does not reach the API after its next start" },
   "bootstrap-kubelet-conf": { area: "kubelet", what: "…", severity: "weakens", mend: "rm …",
-    works: "all; but its token lets a machine join, until it ends" },
+    works: "all; but its token lets a machine join, until it expires" },
   "cni-kubeconfig": { area: "node", what: "…", severity: "outage", mend: `after part 3: ${command("04-sa-tokens --only-system")}`,
-    works: "pods that run, and those on the host's network. No other new pod starts on this node, and none ends" },
+    works: "pods that run, and those on the host's network. No other new pod starts on this node, and none stops" },
   "containers": { area: "node", what: "containers", severity: "note", works: "all; the container runtime was not asked",
     mend: "crictl ps" },
   "stopped-process": { area: "node", what: "processes of pods", severity: "outage", mend: "kill -CONT PID",
@@ -141,7 +141,7 @@ const CLUSTER_KINDS = {
   "admin-conf": { area: "API", what: "admin.conf", severity: "weakens", works: "all; only its users are locked out", mend: PART_2 },
   "api-ready": { area: "API", what: "…", severity: "outage", works: AS_THEY_ARE, mend: ASSESS },
   "api-certificate": { area: "API", what: "serves the certificate that is on disk", severity: "soon", mend: PART_2,
-    works: "clients that trust the CA of the one that it shows, until that ends" },
+    works: "clients that trust the CA of the one that it shows, until that expires" },
   "api-token": { area: "API", what: "a new token is signed and accepted", severity: "outage", mend: PART_2,
     works: "pods with a token that is still accepted, an hour at most" },
   "controller-manager": { area: "API", what: "controller-manager", severity: "weakens", mend: CLOSE,
@@ -193,7 +193,7 @@ const CLUSTER_KINDS = {
 /** Before every other: nobody starts that kubelet. */
 // biome-ignore format: a table
 const KUBELET_START: Kind = { area: "kubelet", what: "the kubelet's start", severity: "outage", mend: "RUNBOOK-MORE A kubelet without its files",
-  works: "this node's containers, until its kubelet starts: then all of them end" };
+  works: "this node's containers, until its kubelet starts: then all of them stop" };
 
 export const KINDS = {
   "kubelet-start": KUBELET_START,

@@ -46,7 +46,7 @@ export function metricsText({ node, checks, endings, oldCa, backup }: Seen, now 
     metric("bad_checks", "Checks that failed or warn, by their id.", badById(checks)),
     metric(
       "certificate_expiry_timestamp_seconds",
-      "When the certificate in this file ends (notAfter).",
+      "When the certificate in this file expires (notAfter).",
       endings.map(({ kind, path, notAfter }) => ({ labels: { kind, path }, value: seconds(notAfter) })),
     ),
     metric(
@@ -56,7 +56,7 @@ export function metricsText({ node, checks, endings, oldCa, backup }: Seen, now 
     ),
     metric(
       "old_ca_expiry_timestamp_seconds",
-      "When the first of these older certificates ends (notAfter).",
+      "When the first of these older certificates expires (notAfter).",
       byKind(oldCa, (all) => Math.min(...all.map(({ until }) => seconds(until)))),
     ),
     metric(

@@ -32,7 +32,7 @@ export async function* snapshotOfEtcd(client: EtcdClient): AsyncGenerator<Uint8A
 function pieceIn(line: string, endpoint: string): Buffer {
   const { result, error } = JSON.parse(line) as { result?: { blob?: string }; error?: { message?: string } };
   if (result) return Buffer.from(result.blob ?? "", "base64");
-  throw new Fail(`etcd at ${endpoint} ended its snapshot: ${quoteUntrusted(error?.message ?? line)}`, {
+  throw new Fail(`etcd at ${endpoint} stopped its snapshot: ${quoteUntrusted(error?.message ?? line)}`, {
     hint: HINT,
   });
 }

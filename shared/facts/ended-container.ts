@@ -53,7 +53,7 @@ export function containerEnd(
     if (!last || !modified || last.created < modified) return undefined;
     const line = ends.get(last.id) ?? (await attemptLater(() => errorOf(last, node), undefined));
     if (!line) return undefined;
-    const words = `its container has ended: ${quoteUntrusted(line)}`;
+    const words = `its container has exited: ${quoteUntrusted(line)}`;
     const cause = causeOf(line, { path, name });
     if (cause) return new Fail(`${name} does not start: ${words}`, { hint: cause });
     if (PASSES.test(line) || !(await attemptLater(needs, false))) return words;
@@ -61,7 +61,7 @@ export function containerEnd(
     const same = [...ends.values()].filter((other) => withoutNumbers(other) === withoutNumbers(line));
     return same.length < SAME_ENDS
       ? words
-      : new Fail(`${name} does not start, and ends with the same error each time: ${words}`, {
+      : new Fail(`${name} does not start, and exits with the same error each time: ${words}`, {
           hint: shell`crictl logs ${last.id}; its flags are in ${path}. Mend that, then: ${again({})}`,
         });
   };

@@ -238,8 +238,8 @@ export function inside(conf: Kubeconfig | undefined): string {
 
 // biome-ignore format: a table
 const OTHERS = [
-  { name: "k3s",      folder: "/var/lib/rancher/k3s",  hint: "restart it, as it renews certificates that end soon when it starts: systemctl restart k3s (k3s-agent on agents); k3s certificate check. CAs: k3s certificate rotate-ca, https://docs.k3s.io/cli/certificate" },
-  { name: "RKE2",     folder: "/var/lib/rancher/rke2", hint: "restart it, as it renews certificates that end soon when it starts: systemctl restart rke2-server (rke2-agent on agents); rke2 certificate check. CAs: rke2 certificate rotate-ca, https://docs.rke2.io/security/certificates" },
+  { name: "k3s",      folder: "/var/lib/rancher/k3s",  hint: "restart it, as it renews certificates that expire soon when it starts: systemctl restart k3s (k3s-agent on agents); k3s certificate check. CAs: k3s certificate rotate-ca, https://docs.k3s.io/cli/certificate" },
+  { name: "RKE2",     folder: "/var/lib/rancher/rke2", hint: "restart it, as it renews certificates that expire soon when it starts: systemctl restart rke2-server (rke2-agent on agents); rke2 certificate check. CAs: rke2 certificate rotate-ca, https://docs.rke2.io/security/certificates" },
   { name: "MicroK8s", folder: "/var/snap/microk8s",    hint: "microk8s refresh-certs -c says until when they are valid, microk8s refresh-certs --cert server.crt renews one; its files are in /var/snap/microk8s/current/certs" },
   { name: "k0s",      folder: "/var/lib/k0s",          hint: "look in /var/lib/k0s/pki for its keys, and in what k0s backup has made: k0s restore. New CAs: https://docs.k0sproject.io/stable/troubleshooting/certificate-authorities" },
   { name: "Talos",    folder: "/system/state",         hint: "look in the machine configuration for its keys: talosctl on your own machine, https://docs.siderolabs.com/talos (security, CA rotation)" },

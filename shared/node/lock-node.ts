@@ -115,7 +115,7 @@ function lockedBy(text: string): Fail {
   const pid = /^\d+/.exec(holder)?.[0];
   return new Fail(`This node is locked by ${holder ? `process ${holder}` : "another run"}`, {
     unchanged: true,
-    hint: `wait until that run has ended${pid ? `, or look at it: ps -fp ${pid}. If its window is gone: kill ${pid} ends it in order` : ""}; then run the same line again`,
+    hint: `wait until that run has finished${pid ? `, or look at it: ps -fp ${pid}. If its window is gone: kill ${pid} ends it in order` : ""}; then run the same line again`,
     exitCode: LOCKED,
   });
 }

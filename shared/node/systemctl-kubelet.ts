@@ -215,7 +215,7 @@ function cannotJoin(exec: string): Fail {
 }
 
 function losesFlags(names: readonly string[], lost: readonly string[], pid: number | undefined): Fail {
-  const end = names.includes("kubeconfig") ? ", and would end every pod of this node" : "";
+  const end = names.includes("kubeconfig") ? ", and would stop every pod of this node" : "";
   const files = lost.map((path) => `"${path}"`).join(" or ");
   const why = lost.length > 0 ? `${files} is missing, which its unit reads flags from` : "its unit has none";
   const save = `(umask 077; tr '\\0' '\\n' < /proc/${pid}/environ > /run/kubelet.environ)`;

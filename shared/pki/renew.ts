@@ -1,5 +1,5 @@
 /**
- * Renews a CA's certificate with its own key: the old one byte for byte, but for its end and its serial
+ * Renews a CA's certificate with its own key: the old one byte for byte, but for its expiry date and its serial
  * number (RFC 5280 §4.1). Whatever it signed stays good, and who trusts it goes on to trust that key. The
  * bytes are copied, never made anew: Go looks a CA up by the bytes of its name, OpenSSL, Java, Python and
  * Node by its key id.

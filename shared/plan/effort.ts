@@ -60,7 +60,7 @@ export const EFFORTS: Record<Exclude<Task, "old-key-there">, Effort> = {
     seconds: [60, 120],
   },
   "end-etcd": {
-    does: "End etcd there: it gets a new CA",
+    does: "Stop etcd there: it gets a new CA",
     costs: NO_RESTART,
     seconds: [0, 1],
     note: "Only if no look has found etcd/ca.key on one of them: else it comes from there, by a hand-over",
@@ -170,7 +170,7 @@ export const MOVES = {
   },
   restored: {
     does: "Restart the worker's kubelet",
-    costs: "pods end that etcd's data does not know: they are later than the snapshot",
+    costs: "pods stop that etcd's data does not know: they are later than the snapshot",
     seconds: [0, 1],
     note: 'A Node that joined since the snapshot registers only when its kubelet starts. RUNBOOK-MORE.md, "Only a snapshot is left", says more',
   },

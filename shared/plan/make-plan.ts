@@ -176,7 +176,7 @@ const NOT_NEEDED: Record<number, string> = {
 function keyGivenUp({ said }: PlanFacts): string {
   const given = said["start-without"].includes("service-account-key-file");
   return given
-    ? "the keys that sign tokens are the old ones. But tokens of the key that is given up are refused: ./bunw scripts/04-sa-tokens.ts after part 3 makes new ones for Secrets, and copies of them outside of the cluster end"
+    ? "the keys that sign tokens are the old ones. But tokens of the key that is given up are refused: ./bunw scripts/04-sa-tokens.ts after part 3 makes new ones for Secrets, and copies of them outside of the cluster stop working"
     : "";
 }
 

@@ -18,7 +18,7 @@ export function withOutage<S extends PlanStep>(steps: readonly S[], { several, o
   const back = steps.find(({ task }) => task === "control-plane");
   const [first] = stops;
   if (!first || !back) return [...steps];
-  const until = `until step ${back.number} has ended`;
+  const until = `until step ${back.number} is done`;
   const whole = several && (!othersServe || stops.some(({ task }) => task === "end-etcd"));
   const api = whole ? "the API of the whole cluster, where it still answers, is" : "the API is";
   const costs = new Map<S, string>(

@@ -115,6 +115,6 @@ async function cappedRow(
   if (seen.size === 0) return [];
   const names = `${seen.size} of ${cluster.nodes.length} nodes are seen: ${listed([...seen])}`;
   const since = day(new Date(end.getTime() - YEAR_MS));
-  const warning = `on ${day(end)} all that are signed since ${since} end with the CA, in the same second; ${names}`;
+  const warning = `on ${day(end)} all that are signed since ${since} expire with the CA, in the same second; ${names}`;
   return [{ id: "expiry-kubelets", look: () => ({ warning }) }];
 }

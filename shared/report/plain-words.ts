@@ -157,7 +157,7 @@ function workloads(ours: readonly KeptRecord[], others: readonly KeptRecord[]): 
 }
 
 /** What a join says at its end of the containers on its node. */
-const CONTAINERS = /^ {2}(?:all (\d+) containers still run|warning: (\d+) containers have ended since)/m;
+const CONTAINERS = /^ {2}(?:all (\d+) containers still run|warning: (\d+) containers have exited since)/m;
 
 function joinedAgain(joins: readonly KeptRecord[]): string {
   if (joins.length === 0) return "";
@@ -181,7 +181,7 @@ function apiAway(ours: readonly KeptRecord[]): string {
   const back = moments(ours).find(({ text }) => text === "API proved")?.time;
   if (!back) return "No run has proved the API yet.";
   const from = first
-    ? `Unavailable from ${clockOf(first)} at the latest (part 1 stops what is left; a line that ended etcd on another node before it is not in these records) `
+    ? `Unavailable from ${clockOf(first)} at the latest (part 1 stops what is left; a line that stopped etcd on another node before it is not in these records) `
     : "Proved ";
   return `${from}${first ? "until" : "at"} ${clockOf(back)} UTC by these scripts. Before that, these records do not know whether it answered.`;
 }

@@ -1,4 +1,4 @@
-/** Checks of all pods: are they Ready, and do they hold the current CA and tokens? */
+/** Checks of all pods: are they Ready, and do they hold current CA and tokens? */
 import { command } from "../again.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { isReady, nameOf } from "../api/kube-object.ts";

@@ -98,7 +98,7 @@ function trustChanges(cp: ControlPlaneNode): string[] {
   const accepted =
     oldSaKeys(cp.facts.certificatesDir).length > 0
       ? "tokens of the old key are still accepted (sa-old.pub)"
-      : "tokens of the old key end";
+      : "tokens of the old key expire";
   const kept = caEndedAt(cp) ? "renewed with its own key" : "as before";
   return [
     old.length > 0 ? `CA: new, ${now} instead of ${old.join(" and ")}` : `CA: ${kept}, ${now}`,

@@ -115,7 +115,7 @@ async function whyNotRunning(began: number): Promise<string | undefined> {
   if (!ended) return undefined;
   const lines = (await log()).split("\n").filter(Boolean);
   const reason = lines.findLast((line) => /error:|denied|failed/i.test(line)) ?? lines.at(-1);
-  return `${APPROVER} was started, and has ended: ${reason ? quoteUntrusted(reason) : `see ${APPROVER_LOG}`}`;
+  return `${APPROVER} was started, and has exited: ${reason ? quoteUntrusted(reason) : `see ${APPROVER_LOG}`}`;
 }
 
 /** systemd may start no program with the label of a file in memory (systemd issue 35804). */

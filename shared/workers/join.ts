@@ -179,7 +179,7 @@ export async function proveKubelet(node: Node, { ca, saved }: Proving) {
   say(
     ended.length === 0
       ? `all ${saved.containers.length} containers still run`
-      : `warning: ${ended.length} containers have ended since: ${ended.map((id) => id.slice(0, 13))}`,
+      : `warning: ${ended.length} containers have exited since: ${ended.map((id) => id.slice(0, 13))}`,
   );
 }
 

@@ -115,7 +115,7 @@ function copyTrust({ kubelet }: Node): Copied {
   writeMark<UnfinishedMark>(
     `${dir}/${UNFINISHED}`,
     { made: new Date().toISOString(), files },
-    "until this join has ended",
+    "until this join is done",
   );
   return { dir, files };
 }

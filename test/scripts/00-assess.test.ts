@@ -216,7 +216,7 @@ test.each([
     "servers still have it in memory",
     ["kube-apiserver", "etcd"],
     "soon",
-    "all that has a certificate, until that ends; ",
+    "all that has a certificate, until that expires; ",
   ],
 ] as const)(
   "00-assess --output json says how bad a lost CA key is, and until when it can wait, where %s",
@@ -232,7 +232,7 @@ test.each([
       state: "missing",
       detail: expect.stringContaining("missing: signs: apiserver, "),
       works: expect.stringMatching(
-        new RegExp(`^${RegExp.escape(works)}.* certificate that is still here ends on DATE$`),
+        new RegExp(`^${RegExp.escape(works)}.* certificate that is still here expires on DATE$`),
       ),
       mend: "what it names as next",
     });

@@ -466,7 +466,7 @@ test("05-verify --json prints every check, and a worker's are its kubelet's", as
       ...{ result: "ok", detail: "not there, as it should be" },
     },
     {
-      ...{ id: "expiry-next", area: "files", what: "what ends in the next 90 days", result: "ok" },
+      ...{ id: "expiry-next", area: "files", what: "what expires in the next 90 days", result: "ok" },
       detail: expect.stringContaining("none; the first is "),
     },
   ]);

@@ -178,7 +178,7 @@ describe("03-workers open looks whether its approver runs", () => {
     using _api = serveRunning(node);
     const { exitCode, stderr } = await node.run("03-workers open", WAITS);
     expect(exitCode).toBe(1);
-    expect(stderr).toContain(`error: kube-pki-repair-approve was started, and has ended: ${LOG}\n`);
+    expect(stderr).toContain(`error: kube-pki-repair-approve was started, and has exited: ${LOG}\n`);
     expect(stderr).toEndWith(
       ": ./bunw scripts/03-workers.ts approve. The token is made, but nothing approves the certificates of workers yet\n",
     );

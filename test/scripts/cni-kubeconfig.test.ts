@@ -43,7 +43,7 @@ test("a control plane node says that no new pod starts there, in 00-assess and 0
   const assess = await node.run("00-assess");
   expect(assess.exitCode).toBe(2);
   expect(assess.stdout).toMatch(
-    /\/etc\/cni\/net\.d\/calico-kubeconfig +!OLD CA! +no new pod starts on this node, and none ends/,
+    /\/etc\/cni\/net\.d\/calico-kubeconfig +!OLD CA! +no new pod starts on this node, and none stops/,
   );
   expect(assess.stdout).toContain("./bunw scripts/04-sa-tokens.ts --only-system");
   expect(assess.stdout).not.toMatch(/01-etcd|02-control-plane/);
@@ -51,7 +51,7 @@ test("a control plane node says that no new pod starts there, in 00-assess and 0
   expect(verify.exitCode).toBe(2);
   expect(verify.stdout).toContain("failed   node: /etc/cni/net.d/calico-kubeconfig: trusts the old CA");
   expect(verify.stdout).toMatch(
-    /outage now\. .*No other new pod starts on this node, and none ends\n +repair: after part 3: .*04-sa-tokens\.ts --only-system/,
+    /outage now\. .*No other new pod starts on this node, and none stops\n +repair: after part 3: .*04-sa-tokens\.ts --only-system/,
   );
 });
 

@@ -29,7 +29,7 @@ async function worker({ env = true, config = true, unit = KUBESPRAY_KUBELET } = 
 }
 
 const NO_ENV =
-  /^The kubelet would be started without --kubeconfig, and would end every pod of this node: "\/etc\/kubernetes\/kubelet\.env" is missing, which its unit reads flags from$/;
+  /^The kubelet would be started without --kubeconfig, and would stop every pod of this node: "\/etc\/kubernetes\/kubelet\.env" is missing, which its unit reads flags from$/;
 
 test("join on a kubespray worker whose kubelet.env is gone refuses, and stops nothing", async () => {
   using node = await worker({ env: false });

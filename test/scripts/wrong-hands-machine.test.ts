@@ -247,7 +247,13 @@ test.each(WRITERS.filter((line) => !/approve|00-token-key|join-again/.test(line)
     const { node, holder } = await lockedNode();
     using _node = node;
     const error = /^This node is locked by process 4711 \(01-etcd, since DATE 02:03:04 UTC\)$/;
-    await expectRefusal(node, line, error, /^wait until that run has ended, or look at it: ps -fp 4711\./, 4);
+    await expectRefusal(
+      node,
+      line,
+      error,
+      /^wait until that run has finished, or look at it: ps -fp 4711\./,
+      4,
+    );
     holder.stdin.end();
     await holder.exited;
     expect((await node.run(`${line} --dry-run`)).exitCode).not.toBe(4);

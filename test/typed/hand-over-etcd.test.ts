@@ -84,7 +84,7 @@ test.each<[string, string, string]>([
     `${[lines[1], lines[0], ...lines.slice(2)].join("\n")}\n`,
     "was cut off, or changed on its way",
   ],
-  ["etcd ends", `${lines[0]}\n{"error":{"message":"disk"}}\n`, "ended its snapshot: disk"],
+  ["etcd ends", `${lines[0]}\n{"error":{"message":"disk"}}\n`, "stopped its snapshot: disk"],
 ])(
   "a snapshot that %s is none: nothing of it is left, and no mark says that there is one",
   async (_, stream, said) => {

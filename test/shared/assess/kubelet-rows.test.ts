@@ -30,7 +30,7 @@ test("a kubelet that ends after each start is told from one that was stopped", a
   expect(await said("inactive", [SHOP])).toEqual([`soon | ${counts} | ${soon}`]);
   for (const state of ["activating", "failed"])
     expect(await said(state, [SHOP])).toEqual([
-      `soon | systemd starts it, and it ends again (${state}): journalctl -u kubelet -n 50; ${counts} | ${soon}`,
+      `soon | systemd starts it, and it exits again (${state}): journalctl -u kubelet -n 50; ${counts} | ${soon}`,
     ]);
 });
 

@@ -37,7 +37,7 @@ test("leaf certificates 90 days ahead, CAs a year ahead, one row for a kind, the
 
 test("a kubelet renews its own: it is named only where it should have done that by now", async () => {
   expect(await said([ending("kubelet", "kubelet-client-current.pem", 37)])).toEqual([
-    "expiry-next | what ends in the next 90 days | ok |  | none; the first is kubelet-client-current.pem, on 2027-01-02",
+    "expiry-next | what expires in the next 90 days | ok |  | none; the first is kubelet-client-current.pem, on 2027-01-02",
   ]);
   expect(await said([ending("kubelet", "kubelet-client-current.pem", 36)])).toEqual([
     "expiry-kubelet | kubelet-client-current.pem | warning | soon | until 2027-01-01, 36 days from now",
@@ -55,7 +55,7 @@ test("a kubelet's certificate that was cut short by its CA's end stands beside t
 test("what has ended has its own check, and where nothing can be read nothing is said", async () => {
   const all = [ending("certificate", "apiserver.crt", -1), ending("certificate", "etcd/peer.crt", 200)];
   expect(await said(all)).toEqual([
-    "expiry-next | what ends in the next 90 days | ok |  | none; the first is peer.crt, on 2027-06-14",
+    "expiry-next | what expires in the next 90 days | ok |  | none; the first is peer.crt, on 2027-06-14",
   ]);
   expect(await said([])).toEqual([]);
 });

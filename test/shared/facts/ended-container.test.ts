@@ -56,11 +56,11 @@ function place(name: Server = "kube-apiserver") {
 const ended = (end: Awaited<ReturnType<ReturnType<typeof containerEnd>>>) =>
   end instanceof Fail ? `${end.message}\n${end.hint}` : end;
 
-const WORDS = "its container has ended: ";
+const WORDS = "its container has exited: ";
 
 // biome-ignore format: a table
 test.each<[string, Server, Shown, string | RegExp | undefined]>([
-  ["a lost file that a flag names", "kube-apiserver", { log: `I1130 something\n${klog(NO_KEY)}` }, /^kube-apiserver does not start: its container has ended: E1130.*\nbring \/etc\/kubernetes\/pki\/sa-2024\.pub back \(--service-account-key-file names it\).*02-control-plane\.ts --start-without service-account-key-file \(/],
+  ["a lost file that a flag names", "kube-apiserver", { log: `I1130 something\n${klog(NO_KEY)}` }, /^kube-apiserver does not start: its container has exited: E1130.*\nbring \/etc\/kubernetes\/pki\/sa-2024\.pub back \(--service-account-key-file names it\).*02-control-plane\.ts --start-without service-account-key-file \(/],
   ["klog.Fatal, with the stacks of all goroutines behind it", "kube-apiserver", { log: `F1130 04:50:01.1 1 server.go:1] ${NO_KEY}\ngoroutine 1 [running]:\nmain.main()`, exitCode: 255 }, /does not start/],
   ["etcd's own file, in its log of JSON", "etcd", { log: '{"level":"fatal","msg":"discovery failed","error":"open /etc/kubernetes/pki/etcd/server.key: no such file or directory"}' }, /^etcd does not start[\s\S]*\nbring \/etc\/kubernetes\/pki\/etcd\/server.key back/],
   ["the scheduler's kubeconfig", "kube-scheduler", { log: klog("stat /etc/kubernetes/scheduler.conf: no such file or directory") }, /^kube-scheduler does not start/],
@@ -106,7 +106,7 @@ test.each<[string, string[], boolean, boolean]>([
   const look = containerEnd({ node: NODE }, "kube-apiserver", async () => answers);
   let end: Awaited<ReturnType<typeof look>>;
   for (const __ of logs) end = await look();
-  expect(ended(end)).toMatch(isFinal ? /^kube-apiserver does not start, and ends with the same error/ : /^its container/);
+  expect(ended(end)).toMatch(isFinal ? /^kube-apiserver does not start, and exits with the same error/ : /^its container/);
 });
 
 test("one container that has ended is one end, however often it is looked at", async () => {

@@ -54,7 +54,7 @@ test.each([
     "process 41 (01-etcd, since 2026-01-01 00:00:00 UTC)",
     "ps -fp 41",
   ],
-  ["", "another run", "wait until that run has ended; then"],
+  ["", "another run", "wait until that run has finished; then"],
 ])("another run is named as it says: %p", async (said, who, hint) => {
   using box = sandbox();
   write(box.dir + LOCK, said);

@@ -403,7 +403,7 @@ test("a wrong leaf is moved aside and issued anew; a new CA takes its leaves and
   for (const row of CERTS) expect([row.name, examine(row, FACTS).state]).toEqual([row.name, "ok"]);
 });
 
-test("certificates that end sooner than those before are named: a year later all of them end at once", async () => {
+test("certificates that expire sooner than those before are named: a year later all of them end at once", async () => {
   using box = sandbox();
   await ensureMany(EVERYTHING, FACTS, { ...OPTIONS, newCas: "all" });
   const signer = { cert: readText(`${PKI}/ca.crt`)!, key: readText(`${PKI}/ca.key`)! };
@@ -411,7 +411,7 @@ test("certificates that end sooner than those before are named: a year later all
   put("apiserver", await issueLeaf(certRow("apiserver"), signer, long, { key }));
   await ensureMany(EVERYTHING, FACTS, OPTIONS);
   expect(box.said.at(-1)).toMatch(
-    /^warning: certificates before were valid until 20\d\d-.*, these end on 20\d\d-.*kubeadm certs renew all$/,
+    /^warning: certificates before were valid until 20\d\d-.*, these expire on 20\d\d-.*kubeadm certs renew all$/,
   );
   const lines = box.said.length;
   put(

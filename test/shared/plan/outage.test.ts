@@ -27,14 +27,14 @@ test.each([
     "alone",
     course("hold", "new-cas", "control-plane"),
     ALONE,
-    ["as ever", /^the API is unavailable from here until step 3 has ended\. .* be quick/],
+    ["as ever", /^the API is unavailable from here until step 3 is done\. .* be quick/],
   ],
   [
     "etcd's CA is made new: all of etcd ends, whoever serves now",
     course("end-etcd", "new-internal-cas", "etcd-there", "control-plane"),
     OTHERS_SERVE,
     [
-      /^the API of the whole cluster, where it still answers, is unavailable from here until step 4 has ended/,
+      /^the API of the whole cluster, where it still answers, is unavailable from here until step 4 is done/,
       MORE,
       MORE,
     ],
@@ -49,7 +49,7 @@ test.each([
     "enough go on",
     course("old-cas", "control-plane"),
     OTHERS_SERVE,
-    [/^the control plane of this node stops until step 2 has ended; the API of the others keeps running/],
+    [/^the control plane of this node stops until step 2 is done; the API of the others keeps running/],
   ],
   ["nothing stops", course("open", "verify"), ALONE, ["as ever", "as ever"]],
 ] as const)("%s", (_, steps, around, says) => {

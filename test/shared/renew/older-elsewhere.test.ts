@@ -68,7 +68,7 @@ test("in its last year: whose certificates end with it, of its nodes those that 
   };
   const { rows } = await look({ pem: older, objects, client: older });
   expect(rows).toEqual([
-    "expiry-kubelets warning on DATE all that are signed since DATE end with the CA, in the same second; 2 of 3 nodes are seen: m1, w1",
+    "expiry-kubelets warning on DATE all that are signed since DATE expire with the CA, in the same second; 2 of 3 nodes are seen: m1, w1",
   ]);
   expect((await look({ pem: older })).rows).toEqual([]);
 });

@@ -310,7 +310,7 @@ test.each<[string, KeptRecord[], KeptRecord[], string]>([
     [
       joined("w1", "x\n  all 7 containers still run\n"),
       joined("w1", "nothing"),
-      joined("w2", "  warning: 2 containers have ended since\n"),
+      joined("w2", "  warning: 2 containers have exited since\n"),
     ],
     `${NONE} Joined again, by their own words: w1, w2; of their containers 7 ran on, and 2 ended.`,
   ],
@@ -383,7 +383,7 @@ test.each<[string, KeptRecord[], RegExp]>([
   [
     "away, from the first stop",
     [stops(new Date("2026-05-01T10:02:00Z")), stops(AT), proof],
-    /^Away from 10:00:00 at the latest \(part 1 stops what is left; a line that ended etcd on another node before it is not in these records\) until 10:09:00 UTC/,
+    /^Away from 10:00:00 at the latest \(part 1 stops what is left; a line that stopped etcd on another node before it is not in these records\) until 10:09:00 UTC/,
   ],
 ])("of the API: %s", (_, ours, words) => {
   expect(told("The API", ours)).toMatch(words);

@@ -168,7 +168,7 @@ test("it begins in plain words: what was lost, keys, tokens, pods, the API, and 
     "CA is new: every node joins again",
     "Old service-account tokens stay valid.",
     "Part 4 restarted 9 workloads by their own rolling update, and evicted 0 pods.",
-    "Away from 10:00:00 at the latest (part 1 stops what is left; a line that ended etcd on another node before it is not in these records) until 10:00:20 UTC by these scripts.",
+    "Away from 10:00:00 at the latest (part 1 stops what is left; a line that stopped etcd on another node before it is not in these records) until 10:00:20 UTC by these scripts.",
     "Left 4 points",
   ])
     expect(text).toContain(said);
@@ -225,7 +225,7 @@ test("what joins say of the containers on their nodes is counted, and called the
   });
   const joins = [
     join("w1", said.replace("2", "10")),
-    join("w2", "  warning: 2 containers have ended since: 7d,03\n"),
+    join("w2", "  warning: 2 containers have exited since: 7d,03\n"),
   ];
   const text = textOf(repairPage(report(brought(box, [...EXAMPLE.slice(0, 3), ...joins]))));
   expect(text).toContain(
@@ -238,7 +238,7 @@ test("a new key of which no record is left is new by what 05-verify sees", () =>
   const found = report(brought(box, EXAMPLE.slice(2)));
   const changed = [
     "CA: new, sha256:7d instead of sha256:03",
-    "service-account key: new; tokens of the old key end",
+    "service-account key: new; tokens of the old key expire",
   ];
   const text = textOf(repairPage({ ...found, end: { ...found.end!, changed } }));
   expect(text).toContain("CA is new: every node joins again");

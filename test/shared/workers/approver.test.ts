@@ -73,13 +73,13 @@ test.each<[string, FakeCommand[], boolean[], string | undefined]>([
       { command: LOG, stdout: "begins\nerror: no key\nhint: x\n" },
     ],
     [true],
-    "kube-pki-repair-approve was started, and has ended: error: no key",
+    "kube-pki-repair-approve was started, and has exited: error: no key",
   ],
   [
     "or with its last words",
     [{ command: "systemd-run *" }, { command: ACTIVE, exit: 3 }, { command: LOG, stdout: "begins\nends\n" }],
     [true],
-    "kube-pki-repair-approve was started, and has ended: ends",
+    "kube-pki-repair-approve was started, and has exited: ends",
   ],
   [
     "where there is no journal, it counts that it runs",
@@ -95,7 +95,7 @@ test.each<[string, FakeCommand[], boolean[], string | undefined]>([
       { command: LOG, stdout: "kube-pki-repair 0.1.0   03-workers approve\nerror: killed\n" },
     ],
     [true],
-    "kube-pki-repair-approve was started, and has ended: error: killed",
+    "kube-pki-repair-approve was started, and has exited: error: killed",
   ],
   [
     "one that has begun is well",
