@@ -204,7 +204,7 @@ Options:
                        (kubelet.conf).
     --pid PID          A process that you know to be the control plane's, though it is in no
                        container of kube-system.
-    --move-aside       Move other keys that are here, sound or not, to the rescue folder, and put
+    --move-aside       Move other keys that are here, valid or not, to the rescue folder, and put
                        the keys that the cluster uses in their places.
     --etcd-data DIR    etcd's data directory (default: found by itself).
     --dry-run          Search, and print what would be written.

@@ -65,7 +65,7 @@ the whole cluster, on a worker its kubelet. Reads only. What is bad comes first,
 how bad it is, what still works and until when, and the command that repairs it. How bad:
     outage now   something does not work
     expires soon it works until a date, or until something restarts
-    minor        it works; a spare, a protection or a tool is lacking
+    minor        it works; a spare, a protection or a tool is missing
     note         good to know
 After a repair it ends with what has changed, what is left for people, and what to delete on which
 node. ./bunw scripts/report.ts makes a page of the repair, and a bundle for a colleague.

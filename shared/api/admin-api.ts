@@ -109,7 +109,7 @@ export async function ownApiReady(
     served.status === "fulfilled" && isServerOf(served.value, facts.advertiseAddress, cluster.oldCaPem);
   throw changed || !isOurs
     ? fail
-    : new Refused(`kube-apiserver runs here, its files are sound, and it is not ready: ${fail.message}`, {
+    : new Refused(`kube-apiserver runs here, its files are valid, and it is not ready: ${fail.message}`, {
         unchanged: true,
         hint: "see what is missing: kubectl --kubeconfig /etc/kubernetes/admin.conf get --raw '/readyz?verbose'; crictl logs ID. Then run the same line again",
       });

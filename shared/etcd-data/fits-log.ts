@@ -28,7 +28,7 @@ export function newestIn(tree: Tree): Newest | undefined {
   return undefined;
 }
 
-/** `before`: entries up to the db's index, oldest first. Errors: Damaged where the db lacks what one of them wrote. */
+/** `before`: entries up to the db's index, oldest first. Errors: Damaged where the db does not have what one of them wrote. */
 export function checkFitsLog(before: readonly Entry[], newest: Newest | undefined, replay: Replay) {
   for (const { type, index, data } of before.toReversed()) {
     // up to etcd 3.5 a member publishes itself by a request of v2: it writes no key
@@ -36,7 +36,7 @@ export function checkFitsLog(before: readonly Entry[], newest: Newest | undefine
     if (mayHaveMade(data, newest) || hidesWrites(data, newest?.main ?? 1)) return;
     if (replay.wouldWrite(data))
       throw new Damaged(
-        `the db lacks what entry ${index} of the log wrote: it ends at revision ${newest?.main ?? 1}`,
+        `the db does not have what entry ${index} of the log wrote: it ends at revision ${newest?.main ?? 1}`,
       );
   }
 }

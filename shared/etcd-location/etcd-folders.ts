@@ -138,7 +138,7 @@ export function withItsPlace(
   const paths = pathsOf(data, apiServer);
   const wrong = paths
     .filter((path) => exists(path))
-    .map((path) => `. The one in ${path} does not open it: it lacks the key "${fail.keyName}"`);
+    .map((path) => `. The one in ${path} does not open it: it is missing the key "${fail.keyName}"`);
   const hint =
     paths.length > 0
       ? `${CONFIG_FIRST}: ${paths.map(copied).join("; ")}${wrong.join("")}`

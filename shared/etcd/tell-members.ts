@@ -116,7 +116,7 @@ async function waitForLeader(
 
 const LOGS = "crictl ps -a --name etcd; crictl logs ID, on each control plane node";
 const behind = ({ name }: StandIn) =>
-  `part 1 once more on ${name}: was this machine away for long, only from there its etcd gets what it lacks`;
+  `part 1 once more on ${name}: was this machine away for long, only from there its etcd gets what is missing`;
 
 /** Bytes in three minutes: more than heartbeats. */
 const MUCH = 8 << 20;

@@ -20,7 +20,7 @@ import { quorumOf } from "./other-members.ts";
 import { ETCD_STARTS, ownEtcdRefuses, ownEtcdRuns, peersOf, silentPeers } from "./peers.ts";
 
 /**
- * Whether this node's etcd is to be left alone, where its files are sound: it serves the data from before, or
+ * Whether this node's etcd is to be left alone, where its files are valid: it serves the data from before, or
  * it runs and waits for other members. Says which. Errors: Refused where it lives and does not answer us;
  * Fail where it holds other data.
  */
@@ -39,7 +39,7 @@ export async function etcdLives(cp: ControlPlaneNode): Promise<boolean> {
 }
 
 /** Step 1.5 issues it, and etcd need not restart for that. */
-const NO_CLIENT = new Fail("its client certificate is not sound", {
+const NO_CLIENT = new Fail("its client certificate is not valid", {
   hint: "continue: step 1.5 issues it, and 1.7 asks etcd",
 });
 
@@ -170,7 +170,7 @@ function showsNothing({ id, created }: Container): Refused {
 
 function silent({ message }: Fail, container: Container | undefined): Refused {
   const id = container?.id ?? "ID";
-  return new Refused(`etcd runs here, its files are sound, and it does not answer this kit: ${message}`, {
+  return new Refused(`etcd runs here, its files are valid, and it does not answer this kit: ${message}`, {
     unchanged: true,
     hint: `see why: ${shell`crictl logs --tail 20 ${id}`}. ${EVEN_IF}; ${shell`crictl stop ${id}`}; then run the same line again`,
   });

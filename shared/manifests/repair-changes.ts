@@ -154,7 +154,7 @@ function word(certificatesDir: string): string {
 }
 
 /** The first words of a stand-in: the operator's own policy does not have them. */
-export const STAND_IN_MARK = "# A stand-in made by kube-pki-repair";
+export const STAND_IN_MARK = "# A replacement made by kube-pki-repair";
 
 /** Audit policies that this kit wrote in place of lost ones. */
 export function standIns(cp: { node: Node }): string[] {

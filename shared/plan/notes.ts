@@ -218,7 +218,7 @@ export function notesBeforeEnd(
     ...(part2 && controlPlanes.length > 0
       ? [
           {
-            text: `When all checks are good, ${place}. Step ${part2.number} has printed the lines for it: they copy the shared keys and join it with kubeadm; 05-verify then says what of the old one it lacks. ${user === ROOT ? "" : `${NODE_TO_NODE} `}${part2.on[0]} keeps what was printed:`,
+            text: `When all checks are good, ${place}. Step ${part2.number} has printed the lines for it: they copy the shared keys and join it with kubeadm; 05-verify then says what of the old one is missing. ${user === ROOT ? "" : `${NODE_TO_NODE} `}${part2.on[0]} keeps what was printed:`,
             commands: [
               "sed -n '/^After part 3/,/^done/p' /root/kube-pki-repair-*/runs/*-02-control-plane-*.txt",
             ],

@@ -25,7 +25,7 @@ export function refuseUnsound({ facts }: Pick<ControlPlaneNode, "facts">) {
   const broken = all.filter((one) => one.state !== "ok" && !isAway(one));
   if (broken.length === 0) return;
   const names = broken.map(({ paths, state }) => `"${paths[0]}" (${state})`).join(", ");
-  throw new Refused(`Not all files here are sound: ${names}`, {
+  throw new Refused(`Not all files here are valid: ${names}`, {
     unchanged: true,
     hint: "repair that first: ./bunw scripts/00-assess.ts",
   });

@@ -53,7 +53,7 @@ export async function snapshotFile(path: string, { skipHashCheck = false } = {})
   if (!hasSum && !skipHashCheck)
     throw new Refused(`"${path}" has no SHA-256 at its end: it is a copy of etcd's member/snap/db`, {
       unchanged: true,
-      hint: `take it without its sum, if etcd was stopped while it was copied: ${again({ "skip-hash-check": true })}. It lacks what only the log had (--from takes a whole data directory)`,
+      hint: `take it without its sum, if etcd was stopped while it was copied: ${again({ "skip-hash-check": true })}. What only the log had is missing (--from takes a whole data directory)`,
     });
   return { path, size, hasSum };
 }

@@ -74,7 +74,7 @@ export async function lookForLost(etcdData: string | undefined, { pid, backup, .
   const strange = strangeCa(here);
   if (strange)
     say(
-      `${certificatesDir}/ca.crt: sound, but not the cluster's CA: ${strange.hash}; etcd's data names ${clustersHash(here)}`,
+      `${certificatesDir}/ca.crt: valid, but not the cluster's CA: ${strange.hash}; etcd's data names ${clustersHash(here)}`,
     );
   if (foundKeys.wanted.length === 0 && !strange) say(`${certificatesDir}: nothing is lost`);
   for (const one of foundKeys.wanted) sayLost(one);

@@ -157,7 +157,7 @@ export function provideFiles(lost: readonly LostFile[], cp: ControlPlaneNode) {
     else
       writeFile(path, STAND_IN_AUDIT_POLICY, {
         mode: 0o600,
-        note: "a STAND-IN for the lost audit policy: it records metadata only",
+        note: "a REPLACEMENT for the lost audit policy: it records metadata only",
       });
   }
 }

@@ -25,6 +25,9 @@ const GONE: [word: RegExp, field: string][] = [
   [/\btoday's\b/i, "current"],
   [/(?<!\blost )\bfor good\b/i, "permanently, irreversible (a node or a key is lost for good: --lost)"],
   [/\b(?:certificate|CA|token|first)s?(?: \w+){0,2} ends?\b|\b(?:has|have) ended\b|\bnone ends\b|\bends? (?:with the|with the same|soon|in the next|on …)/, "expires; exits, stops; is finished"],
+  [/\black(?:s|ed|ing)?\b/i, "is missing"],
+  [/\bsound\b/i, "valid"],
+  [/\bstand-ins?\b/i, "replacement"],
 ];
 
 /** Each literal that holds a sentence; of a template with "…" for each value. */

@@ -234,7 +234,7 @@ test("what part 3 needs is said before part 3, where part 2 does not write over 
   );
 });
 
-test("what only a stop of etcd needs is no refusal where etcd goes on: its files are sound, and it answers", async () => {
+test("what only a stop of etcd needs is no refusal where etcd goes on: its files are valid, and it answers", async () => {
   const mount = (path: string) => `23 22 0:30 /x ${path} rw - ext4 /dev/sda rw\n`;
   for (const [lost, ids] of [
     [LEAF, []],

@@ -181,7 +181,7 @@ test("nothing is changed where a file is not sound, where a key is away, and whe
     await refused("--only etcd-ca", 3, `The key of "${PKI}/etcd/ca.crt" is not here`);
     writeFileSync(`${node.root}${PKI}/front-proxy-client.crt`, "half of one");
     before = node.fingerprint();
-    await refused("", 3, `Not all files here are sound: "${PKI}/front-proxy-client.crt" (unreadable)`);
+    await refused("", 3, `Not all files here are valid: "${PKI}/front-proxy-client.crt" (unreadable)`);
   } finally {
     node.end();
   }

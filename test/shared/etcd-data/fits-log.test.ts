@@ -82,13 +82,13 @@ const LACKS: [string, Buffer[], number][] = [
 ];
 for (const [what, requests, index] of LACKS)
   test(`was never on the disk: ${what}`, () => {
-    const lacks = `the db lacks what entry ${index} of the log wrote: it ends at revision 3`;
+    const lacks = `the db does not have what entry ${index} of the log wrote: it ends at revision 3`;
     expect(() => check(requests)).toThrow(lacks);
   });
 
 test("a db without any key lacks the first one", () => {
   const entry = { type: 0, term: 2, index: 4, data: new Uint8Array(put("a", "1")) };
-  const lacks = "the db lacks what entry 4 of the log wrote: it ends at revision 1";
+  const lacks = "the db does not have what entry 4 of the log wrote: it ends at revision 1";
   expect(() => checkFitsLog([entry], undefined, new Replay(new Mvcc()))).toThrow(lacks);
 });
 
