@@ -67,7 +67,7 @@ async function main() {
   );
   if (hasMoved())
     await step(
-      "1.6b Tell etcd's members the new addresses",
+      "1.6b Update the peer URLs of etcd's members",
       () => tellMembers(cp),
       "etcdctl member update ID --peer-urls=URL",
     );

@@ -59,7 +59,7 @@ async function main() {
     "kubectl get --raw /readyz",
   );
   await step(
-    "2.5 Tell the cluster about its CAs",
+    "2.5 Publish the CAs in the cluster",
     () => tellCluster(cp, api),
     "kubectl -n kube-public edit configmap cluster-info",
   );

@@ -184,7 +184,7 @@ const USAGE = `Usage:
 pack:     Locks the keys that all control plane nodes share (three CAs and sa) into one file in the
           age format, for the other control plane nodes or as a backup. Refuses if one of the keys
           is missing, has expired or does not fit. A file in memory (tmpfs) or in the kit's folder
-          does not count as a backup. The mark of one that does tells the other nodes of it.
+          does not count as a backup. The mark of one that does shows it to the other nodes.
 unpack:   Checks every key and puts the missing ones into their places, all or nothing. Keys that
           are here already stay as they are. If other keys are here, it changes nothing. It refuses a bundle
           of another cluster, one that is older than the cluster's CA, and to put keys on a worker.

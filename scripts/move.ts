@@ -170,7 +170,7 @@ async function tell(place: EtcdPlace, values: Values, known: machine.KnownHere) 
   if (asking.length > 0) return done(inOneLine([{ command: command("03-workers close") }, here]));
   await step("M.8 Finish the move on this node", () =>
     // from now on everything here is read as it stands
-    endWords(({ option }) => option === "moved", "all is told"),
+    endWords(({ option }) => option === "moved", "all is done"),
   );
   done(inOneLine(afterwards(known)));
 }
@@ -219,7 +219,7 @@ node keeps the old one. A control plane node finds its own old and new address b
 other control plane nodes and of workers are said with --moved. All parts then read what etcd's data
 says as if the machines had always been where they are now. Run it on each control plane node that
 has moved; then parts 1 and 2; then on each worker, with the line that it prints; then 03-workers
-close; then here once more: it tells the cluster.
+close; then here once more: it updates the cluster.
 
 Options:
     --moved OLD=NEW,…

@@ -75,7 +75,7 @@ async function onControlPlane(cp: ControlPlaneNode, values: Values, only: renewa
   );
   if (!answers) return done(inOneLine(untilEtcdAnswers(cp)));
   const ca = renewals.find(({ name }) => name === "ca");
-  const leader = await step("R.4 Tell the cluster", () => ca && tell(cp, api, ca));
+  const leader = await step("R.4 Update the cluster's objects", () => ca && tell(cp, api, ca));
   if (ca && !values.undo) sayLeft(ca);
   done(inOneLine(next(cp, renewals, leader)));
 }
@@ -85,10 +85,13 @@ function refuseSilent(cp: ControlPlaneNode) {
   const endedAt = silentSinceCaEnded(cp);
   if (!endedAt) return;
   const end = day(endedAt);
-  throw new Refused(`The CA that the kubelets trust has expired (${end}): they are silent since`, {
-    unchanged: true,
-    hint: "./bunw scripts/00-assess.ts, then parts 0 to 5: nothing is evicted",
-  });
+  throw new Refused(
+    `The CA that the kubelets trust has expired (${end}): they do not renew their Leases since`,
+    {
+      unchanged: true,
+      hint: "./bunw scripts/00-assess.ts, then parts 0 to 5: nothing is evicted",
+    },
+  );
 }
 
 /** Facts first, refusals second. The cluster has to be well: one thing of it is away at a time. */

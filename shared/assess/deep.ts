@@ -151,7 +151,7 @@ function lostKey(
   elsewhere: KeyPlace[],
 ): LostKey {
   const inUse = generations[0];
-  const known = inUse ? `known by ${inUse.from.join(", ")}` : "nothing here tells which key it was";
+  const known = inUse ? `known by ${inUse.from.join(", ")}` : "nothing here shows which key it was";
   const detail = from
     ? `proved by ${inUse!.from.join(", ")}`
     : elsewhere.length > 0

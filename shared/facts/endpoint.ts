@@ -247,7 +247,7 @@ function saidBy({ witnesses, answers }: EndpointSeen): string {
 export const ANSWERS: Record<Answerer, string> = {
   ours: "answers",
   "not for this name": "answers with a certificate that is not for this name",
-  "a stranger": "answers with a stranger's certificate",
+  another: "answers with an unknown certificate",
   nobody: "does not answer",
 };
 

@@ -55,7 +55,7 @@ const FLAGS: Record<string, { without?: string; choice?: string }> = {
   "--egress-selector-config-file":   { choice: "the API server reaches nodes and webhooks without its proxy" },
   "--tracing-config-file":           { choice: "no traces" },
   "--oidc-ca-file":                  { choice: "the OIDC issuer needs a certificate of a CA that the API server's image knows" },
-  "--kubelet-certificate-authority": { choice: "the API server does not check the kubelets' serving certificates: kubectl logs and exec may reach a stranger" },
+  "--kubelet-certificate-authority": { choice: "the API server does not check the kubelets' serving certificates: kubectl logs and exec may reach another machine" },
   "--service-account-key-file":      { choice: "tokens that the key in it has signed are refused: part 4 makes new ones for Secrets, and copies of these outside of the cluster stop working" },
   "--audit-webhook-config-file":     { choice: "audit events go to no webhook" },
   "--authentication-token-webhook-config-file": { choice: "tokens that this webhook accepts are refused" },

@@ -54,7 +54,7 @@ export async function addressNow(
   const found = await routedAddress(like, guestsOf(known));
   if (found) return found;
   throw new Fail(
-    `This machine was at ${like}, and nothing here tells which of its addresses takes that one's place`,
+    `This machine was at ${like}, and nothing here shows which of its addresses takes that one's place`,
     {
       hint: `give it: --moved ${like}=ADDRESS; it has ${node.addresses.join(", ")}`,
     },

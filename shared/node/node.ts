@@ -118,7 +118,7 @@ export function otherName(node: Pick<Node, "name" | "hostName">, flags: KubeletF
   );
 }
 
-const MOVE = `${command("move")}   # it tells the kubelet its node's name: RUNBOOK-MORE "Machines that moved"`;
+const MOVE = `${command("move")}   # it gives the kubelet its node's name: RUNBOOK-MORE "Machines that moved"`;
 
 /** Those by which others reach it. */
 export async function machineAddresses(): Promise<string[]> {

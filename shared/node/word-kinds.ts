@@ -23,7 +23,7 @@ const are = (values: readonly string[]) => `${listed(values)} ${values.length > 
 const WORD_KINDS = {
   without:         { means: (nodes) => `${are(nodes)} away`, ofNodes: true, instead: "lost" },
   lost:            { means: (nodes) => `${are(nodes)} lost for good`, ofNodes: true, instead: "without" },
-  "lost-on":       { means: (nodes) => `on ${listed(nodes)} the keys are lost, too, or a stranger answers there`, ofNodes: true },
+  "lost-on":       { means: (nodes) => `on ${listed(nodes)} the keys are lost, too, or another machine answers there`, ofNodes: true },
   worker:          { means: (nodes) => `${are(nodes)} no control plane node`, ofNodes: true },
   "start-without": { means: (flags) => `the API server starts without ${flags.map((flag) => `--${flag}`).join(", ")}` },
   endpoint:        { means: ([place]) => `the API is reached at ${place}`, single: true },

@@ -75,7 +75,7 @@ const TIME_MS = 1500;
  * Who answers at a place: a server of this CA for this name, one of this CA that is not for this name, a
  * stranger, or nobody.
  */
-export type Answerer = "ours" | "not for this name" | "a stranger" | "nobody";
+export type Answerer = "ours" | "not for this name" | "another" | "nobody";
 
 /**
  * `name`: for which the certificate has to be, if it is not the host (tls-server-name). Its dates are not
@@ -87,7 +87,7 @@ export async function whoAnswers(server: string, caPem: string, name?: string): 
   const pem = await shownSoon(host, Number(port || 443));
   if (pem === undefined) return "nobody";
   if (isServerOf(pem, name ?? host, caPem)) return "ours";
-  return isKnown(pem, caPem) && infoOf(pem)?.usages.includes("server") ? "not for this name" : "a stranger";
+  return isKnown(pem, caPem) && infoOf(pem)?.usages.includes("server") ? "not for this name" : "another";
 }
 
 /** Undefined where nobody shows a certificate in time: also where the resolver does not answer. */

@@ -163,7 +163,7 @@ export const MOVES = {
     note: MOVED,
   },
   end: {
-    does: "Tell the cluster the new addresses",
+    does: "Put the new addresses into the cluster's objects",
     costs: "pods restart that keep an old address in memory, such as kube-proxy's",
     seconds: [2, 60],
     note: `It also names what still has an old address, for those who made it. ${MOVED}`,

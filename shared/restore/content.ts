@@ -105,7 +105,7 @@ export function sayContent(content: Content, until: Date) {
   const { data, cluster } = content;
   const newest = takenAt(content);
   const age = Date.now() - (newest ?? until).getTime();
-  const by = newest ? "the newest Lease of a control plane node" : "the file's own time: no Lease tells";
+  const by = newest ? "the newest Lease of a control plane node" : "the file's own time: no Lease shows it";
   say(`as of ${minute(newest ?? until)}, ${duration(age)} ago, by ${by}`);
   const count = (place: string) => data.keys(`${registryPrefix(data)}/${place}/`).length;
   const claims = withVolumes(data);

@@ -134,7 +134,7 @@ export function isIrreplaceable({ name }: Pick<WantedKey, "name">): boolean {
 /** For the operator: a line for the key in use, and for each other one that is known. */
 export function sayLost({ keyFile, generations, candidates }: WantedKey) {
   const lines = generations.map(({ hash, kind, from }) => `${hash}, ${kind}, named by ${from.join(", ")}`);
-  say(`${keyFile}: lost; ${lines[0] ?? "nothing here tells which key it was"}`);
+  say(`${keyFile}: lost; ${lines[0] ?? "nothing here shows which key it was"}`);
   for (const [i, line] of lines.slice(1).entries())
     say(`  or ${i + 1 < candidates ? "" : "an earlier one, "}${line}`);
 }

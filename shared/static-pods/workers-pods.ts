@@ -42,7 +42,7 @@ export function keepWorkersPods({ cluster, data, rescue }: ControlPlaneNode, wit
       writeFile(file, text, {
         mode: 0o600,
         folderMode: 0o700,
-        note: `a static pod of ${whose}, as their kubelets have told it`,
+        note: `a static pod of ${whose}, as their kubelets reported it`,
       });
       say(
         `if 00-assess names ${name} as lost on ${whose}: read that file, then ${shell`scp -p ${file} root@NODE:/etc/kubernetes/manifests/${name}.yaml`}`,

@@ -74,7 +74,7 @@ async function cniKubeconfig({ kubelet: { clientCaFile } }: Node, path: string):
   const isOld = await trustsOldCa(path, readText(clientCaFile) ?? "");
   return isOld
     ? { failed: "trusts the old CA: the network plugin's agent here has to restart" }
-    : "reaches the API, as far as its CA tells";
+    : "reaches the API, as far as its CA shows";
 }
 
 async function kubeletConf({ name, kubelet: { kubeconfig, clientCaFile } }: Node): Promise<Answer> {

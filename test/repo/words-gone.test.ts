@@ -28,6 +28,9 @@ const GONE: [word: RegExp, field: string][] = [
   [/\black(?:s|ed|ing)?\b/i, "is missing"],
   [/\bsound\b/i, "valid"],
   [/\bstand-ins?\b/i, "replacement"],
+  [/\b(?:told|tells)\b/i, "updates, shows, says"],
+  [/\b(?:silent|deaf|unheard)\b/i, "does not answer, does not renew its Lease"],
+  [/\bstrangers?\b/i, "unknown, another machine"],
 ];
 
 /** Each literal that holds a sentence; of a template with "…" for each value. */

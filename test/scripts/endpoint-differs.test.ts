@@ -172,7 +172,7 @@ const ANSWERS: [string, (node: Node) => Disposable | Promise<Disposable>, RegExp
   [
     "a stranger",
     async (node) => serveBalancer(node, { tls: await issueLeaf(API, await otherCa(), FACTS) }),
-    /answers with a stranger's certificate/,
+    /answers with an unknown certificate/,
   ],
   [
     "a kubelet of this cluster, with a certificate of the cluster's CA for another name",

@@ -95,7 +95,7 @@ test("where others have moved, too, each move is a step of the plan, on those wh
   const at = (words: string) => steps.find(([, does]) => does!.startsWith(words))?.join(" ");
   expect(at("Put the new addresses into the node's")).toMatch(/^1[a-z] .* files, on m2$/);
   expect(at("Put the new addresses into the worker's")).toMatch(/^3a .*, on w1, w2$/);
-  expect(at("Tell the cluster")).toMatch(/^5a .*, on m1, m2$/);
+  expect(at("Put the new addresses into")).toMatch(/^5a .*, on m1, m2$/);
   expect(stdout).toContain("Addresses have changed: ");
 });
 
@@ -165,7 +165,7 @@ test("where only the cluster's VIP is here, move and restore ask for the machine
   const before = node.fingerprint();
   const { exitCode, stderr } = await node.run("move");
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 1 });
-  expect(stderr).toContain(`nothing here tells which of its addresses`);
+  expect(stderr).toContain(`nothing here shows which of its addresses`);
   expect(stderr).toContain(`--moved ${SHOWN_ADDRESS}=ADDRESS`);
   expect(node.fingerprint()).toEqual(before);
 });

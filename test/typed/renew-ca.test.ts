@@ -305,7 +305,9 @@ test("files that were placed after the end, and kubelets that are silent since: 
     const { exitCode, stderr } = await node.renew();
     expect({ exitCode, stderr }).toEqual({
       exitCode: 3,
-      stderr: expect.stringMatching(/they are silent since[\s\S]*00-assess\.ts, then parts 0 to 5/),
+      stderr: expect.stringMatching(
+        /they do not renew their Leases since[\s\S]*00-assess\.ts, then parts 0 to 5/,
+      ),
     });
     expect(node.fingerprint()).toEqual(before);
   } finally {

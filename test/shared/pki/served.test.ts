@@ -21,8 +21,8 @@ test.each([
   ["ours", elsewhere, ca, "kubernetes.default"],
   ["not for this name", elsewhere, ca, undefined],
   ["not for this name", server, ca, "example.org"],
-  ["a stranger", client, ca, undefined],
-  ["a stranger", server, other, undefined],
+  ["another", client, ca, undefined],
+  ["another", server, other, undefined],
 ] as const)("%s", async (who, tls, trusted, name) => {
   using api = pretendApi({ tls });
   expect(await whoAnswers(api.url, trusted.cert, name)).toBe(who);

@@ -227,7 +227,7 @@ test("of a lost key the one in use is said, and each other one", () => {
   sayLost({ ...key, generations: [] });
   sayLost({ ...key, generations: [of("a"), of("b"), of("c")] });
   expect(box.said).toEqual([
-    "ca.key: lost; nothing here tells which key it was",
+    "ca.key: lost; nothing here shows which key it was",
     "ca.key: lost; sha256:a, RSA, named by a",
     "or sha256:b, RSA, named by b",
     "or an earlier one, sha256:c, RSA, named by c",
