@@ -39,10 +39,7 @@ export function withOptions(line: string, more: object): string {
 /** A bundle that stays: one in the kit's folder, or in memory, is no backup. */
 export const BACKUP = command("hand-over pack --generate --out /root/keys.age");
 
-/**
- * By their names: what a list gets more, the value that takes the place of the typed one, true for a switch,
- * false: the option goes.
- */
+/** By name: what a list gets more, or the new value; true: a switch; false: the option goes. */
 type More = Record<string, boolean | string | readonly string[]>;
 
 interface Which {
@@ -56,8 +53,8 @@ interface Which {
 }
 
 /**
- * This script's own command, to be typed again with something more. No word that was typed is lost: what it
- * was typed for still holds, --dry-run, too: the line never does more than the one before was allowed to.
+ * This script's own command again, with something more. No typed word is lost, nor is --dry-run: the line never does
+ * more than the last one was allowed to.
  */
 export function again(more: More, { of, less = [] }: Which = {}): string {
   const line = typedLine();

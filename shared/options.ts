@@ -16,8 +16,8 @@ export function typed(path: string): string {
 /**
  * As parseArgs of node:util, for `parseOptions` (files/operator-files.ts), which also judges the paths. An
  * option with `path: …` is a path of this node: its value is made absolute. One with `number: true` takes a
- * number above 0, one with `oneOf: […]` one of these words. One with `list: true` takes names with commas
- * between them, also several times, and is a list of them: an empty one where it is not given. One with `of:
+ * number above 0, one with `oneOf: […]` one of these words. One with `list: true` takes names with commas,
+ * also several times: a list, empty if it is not given. One with `of:
  * […]` belongs to these sub-commands alone; "": to none. `--version` ends each script. Errors: Fail
  * with the option that was meant, or with the sub-command that it belongs to.
  */

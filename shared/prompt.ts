@@ -20,7 +20,7 @@ printf '%s' "$1" >&3
 IFS= read -r line <&3 || exit 9
 printf '%s' "$line"`;
 
-/** One line, without echo. Errors: Fail where there is no terminal. */
+/** One line, without echo. Errors: Fail without a terminal. */
 export function ask(prompt: string): string {
   const { stdout, exitCode } = Bun.spawnSync(["sh", "-c", ASK, "ask", prompt], {
     stdin: "inherit",
@@ -44,7 +44,7 @@ export function askTwice(): string {
   });
 }
 
-/** Shows a line on the terminal and nowhere else. Errors: Fail where there is none. */
+/** Shows a line on the terminal alone. Errors: Fail if there is none. */
 export function showOnce(line: string) {
   try {
     const terminal = openSync("/dev/tty", "w");

@@ -197,10 +197,14 @@ export async function act(verb: string, what: string, action: () => Promise<unkn
 
 const UNCHANGED = ". Nothing was changed";
 
+/** Each alternative of a hint has its line; what is quoted is whole. */
+const APART = /(?<!\w)'[^']*'|"[^"]*"|\. (?=(?:If|Or|Where)\b)/g;
+
 /** Shows what is left half done, what stopped it, and what to do. */
 export function show(message: string, hint: string, left: readonly string[] = []) {
   for (const line of left) narrate(`\n${bold("note:")} ${plain(line)}`);
-  narrate(`\n${bold("error:")} ${plain(message)}\n${bold("hint:")} ${plain(hint)}`);
+  const lines = plain(hint).replaceAll(APART, (text) => (text === ". " ? "\n  " : text));
+  narrate(`\n${bold("error:")} ${plain(message)}\n${bold("hint:")} ${lines}`);
   told({ what: "failed", message: plain(message), hint: plain(hint) });
 }
 

@@ -48,10 +48,7 @@ const NAMES: Record<Signal, string> = {
   SIGQUIT: "Ctrl-\\ (SIGQUIT)",
 };
 
-/**
- * A place between two changes. Errors: Fail where a signal has come meanwhile, and the caller brings back
- * what was before.
- */
+/** Called between two changes. Errors: Fail if a signal has come; its caller undoes them. */
 export function checkSignal() {
   if (pending) throw stoppedBy(pending, hintOfPending);
 }

@@ -68,7 +68,7 @@ export async function adminApi({ facts }: { facts: ClusterFacts }, ended?: Ended
   await apiReady(api, {
     seconds: 90,
     ended,
-    hint: `${CONTAINER}; or part 2 again: ./bunw scripts/02-control-plane.ts`,
+    hint: `${CONTAINER}. Or part 2 again: ./bunw scripts/02-control-plane.ts`,
   });
   return api;
 }

@@ -90,7 +90,7 @@ export function wayWithout(member: Named, of: string): string {
   const lost = (words: string) => again({ lost: [name] }, { of: words });
   if (isNameless(member))
     return `${name} never started: a join was cut off. Take it out, and that machine can join again: ${lost("02-control-plane")}`;
-  return `${name} does not answer: part 1 there first. If it is away for now: ${again({ without: [name] }, { of })}; if its data is lost for good: ${lost(of)}`;
+  return `${name} does not answer: part 1 there first. If it is away for now: ${again({ without: [name] }, { of })}. If its data is lost for good: ${lost(of)}`;
 }
 
 /**

@@ -198,7 +198,7 @@ function whyNot(err: unknown, lockedWith: LockKind): Fail {
 function wrongKey(lockedWith: LockKind, cause: unknown): Fail {
   if (lockedWith === "passphrase") {
     return new Fail("The passphrase does not open this file", {
-      hint: "type it again; if it is certainly right, the file's beginning is damaged: compare its sha256sum with the original's",
+      hint: "type it again. If it is certainly right, the file's beginning is damaged: compare its sha256sum with the original's",
       cause,
     });
   }

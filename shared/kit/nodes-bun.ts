@@ -75,7 +75,7 @@ function fetchFolder(kept: string): string {
   const made = attempt(() => tryFile("write", kept, () => emptyPartial(kept), true)!);
   if (!(made instanceof Fail)) return made;
   throw new Fail(made.message, {
-    hint: shell`look at it: ls -ld ${cache()}; or have another cache: KUBE_PKI_REPAIR_CACHE=FOLDER npm run pack`,
+    hint: shell`look at it: ls -ld ${cache()}. Or use another cache: KUBE_PKI_REPAIR_CACHE=FOLDER npm run pack`,
     cause: made,
   });
 }

@@ -153,7 +153,7 @@ export function tokensOfLastKey(found: readonly FoundToken[], wanted?: string): 
   const kid = wanted ?? [...kids][0];
   if (kid === undefined)
     throw new Fail("There is no old token of kube-system in etcd's data, nor in a pod of this node", {
-      hint: "run it on a node with kube-proxy or CoreDNS; or name the key that you know to be the old one, if other tokens are there: --kid",
+      hint: "run it on a node with kube-proxy or CoreDNS. Or name the key that you know to be the old one, if other tokens are there: --kid",
     });
   if (!wanted && kids.size > 1)
     throw new Fail(

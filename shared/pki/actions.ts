@@ -106,7 +106,7 @@ function lostKey(finding: Finding, remedy: Remedy): Fail {
   return new Fail(
     `${finding.paths[0]} is needed and cannot be used: ${finding.state} (${finding.detail}${why})`,
     {
-      hint: `look for it with ./bunw scripts/00-salvage.ts, bring it from another control plane node with ./bunw scripts/hand-over.ts, or from a backup; only if it is lost for good: ${again(option, { of: "01-etcd" })}`,
+      hint: `look for it: ./bunw scripts/00-salvage.ts. Or bring it from another control plane node: ./bunw scripts/hand-over.ts. Or from a backup. If it is lost for good: ${again(option, { of: "01-etcd" })}`,
     },
   );
 }

@@ -172,7 +172,7 @@ export function refuseRivals(foundKeys: FoundKeys) {
     throw new Fail(
       `${rivals[0]!.wanted.keyFile}: ${rivals.length} were found, and each can be the one in use`,
       {
-        hint: `choose one: ${rivals.map(howToTake).join("; or ")}`,
+        hint: `choose one: ${rivals.map(howToTake).join(". Or ")}`,
       },
     );
 }

@@ -177,7 +177,7 @@ export function refuseLost(
   throw new Kind(
     `Cannot start ${pods}: ${lost.map((file) => `"${file.path}" (${file.namedBy})`).join(", ")} missing`,
     {
-      hint: `bring these files, which kubeadm did not make, then run the same line again: ${inLines(restoreCommands(lost, { mounted: [], others, pki: cp.facts.certificatesDir })).join("; or ")}${wayWithoutFiles(lost)}`,
+      hint: `bring these files, which kubeadm did not make, then run the same line again: ${inLines(restoreCommands(lost, { mounted: [], others, pki: cp.facts.certificatesDir })).join(". Or ")}${wayWithoutFiles(lost)}`,
     },
   );
 }

@@ -242,10 +242,10 @@ function namesOf({ away }: Scene): string {
 
 /** What to do for nodes that do not come back. */
 function hintForLateNodes({ away, refused }: Scene): string {
-  const join = "has 03-join.ts been run there?";
+  const join = "see whether 03-join.ts has run there.";
   const csrs =
-    " The CSRs that were not approved, and why, are printed above; if you know that one is right: kubectl certificate approve CSR.";
-  return `${join}${refused.size > 0 ? csrs : ""} Continue without these nodes, if they are away for now: ${again({ without: [...away.keys()] }, { of: "03-workers close" })}; those that are lost for good: --lost`;
+    " The CSRs that were not approved, and why, are printed above. If you know that one is right: kubectl certificate approve CSR.";
+  return `${join}${refused.size > 0 ? csrs : ""} If these nodes are away for now: ${again({ without: [...away.keys()] }, { of: "03-workers close" })}. If they are lost for good: --lost`;
 }
 
 async function followLeases(scene: Scene, { signal, onListed }: Following) {

@@ -48,10 +48,10 @@ export function expectStop(
   hint: string | RegExp,
   code = 1,
 ) {
-  const said = /(?:^|\n)error: (.+?)(?:\. Nothing was changed)?\nhint: (.+)\n$/.exec(stderr);
+  const said = /(?:^|\n)error: (.+?)(?:\. Nothing was changed)?\nhint: (.+(?:\n {2}.+)*)\n$/.exec(stderr);
   expect({ exitCode, stderr, said: said !== null }).toMatchObject({ exitCode: code, said: true });
   expect(said![1]!).toMatch(error);
-  expect(said![2]!).toMatch(hint);
+  expect(said![2]!.replaceAll("\n  ", ". ")).toMatch(hint);
   expect(stderr).not.toMatch(/^\s+at .*\.[jt]s:\d/m);
 }
 

@@ -79,9 +79,18 @@ function wrong({ at, text }: Hint): string[] {
       : []),
     ...(/\?/.test(words) ? ["asks"] : []),
     ...(/^nothing was/i.test(words) ? ["begins with what is a fact"] : []),
+    ...(linesOf(words).some((line) => ANOTHER.test(line)) ? ["two alternatives on a line"] : []),
   ];
   return why.map((reason) => `${at}: ${reason}: ${words.slice(0, 60)}`);
 }
+
+/** As `show` of run.ts prints it: what begins a sentence so has a line. Without what is quoted, and brackets. */
+function linesOf(words: string): string[] {
+  return words.replace(/"[^"]*"|\([^()]*\)/g, "…").split(/\. (?=(?:If|Or|Where)\b)/);
+}
+
+/** Another way to go on the line that has one already. */
+const ANOTHER = /[;.] (?:or|if|only if|else|those that)\b/i;
 
 test("a hint that asks, that is no command, and that says this again is seen", () => {
   const text = `
@@ -92,7 +101,10 @@ test("a hint that asks, that is no command, and that says this again is seen", (
     throw new Fail("x", { hint: LOOK });
     throw new Fail("x", { hint: shell\`ls -l \${path}\` });
     throw new Fail("x", { hint: \`\${again({})} shows it\` });
-    throw new Fail("x", { hint: "run the same line again" });\n`;
+    throw new Fail("x", { hint: "run the same line again" });
+    throw new Fail("x", { hint: "look there; or here" });
+    throw new Fail("x", { hint: "look there. If it is gone: ls; only if it is lost: rm" });
+    throw new Fail("x", { hint: "look there. If it is gone: ls. Or (ls; or rm) here" });\n`;
   expect(
     hintsOf({ path: "a.ts", text })
       .flatMap(wrong)
@@ -104,6 +116,8 @@ test("a hint that asks, that is no command, and that says this again is seen", (
     "a.ts:4 begins with no verb",
     "a.ts:4 begins with what is a fact",
     "a.ts:6 begins with no verb",
+    "a.ts:10 two alternatives on a line",
+    "a.ts:11 two alternatives on a line",
   ]);
 });
 

@@ -155,7 +155,7 @@ test("04-sa-tokens goes on past a node that is away; one that is lost has to be 
   using _api = serveRunning(node, { objects: AWAY, on: living(["m1", "w1"]) });
   const none = await node.run("04-sa-tokens --dry-run", WAITS);
   expect(none.stderr).toContain(
-    "04-sa-tokens.ts --dry-run --without w2; those that are lost for good: --lost\n",
+    "04-sa-tokens.ts --dry-run --without w2\n  If they are lost for good: --lost\n",
   );
   const away = await node.run("04-sa-tokens --dry-run --without w2", WAITS);
   expect(away).toMatchObject({ exitCode: 0 });

@@ -69,12 +69,12 @@ test.each([
     using _stranger = strangerAt(M2);
     const before = node.fingerprint();
     const refused = await node.run(line, WAITS);
-    const asked = /^error: (.+)\nhint: (.+)\n$/m.exec(refused.stderr);
+    const asked = /^error: (.+)\nhint: (.+(?:\n {2}.+)*)\n$/m.exec(refused.stderr);
     expect([refused.exitCode, asked?.[1]]).toEqual([REFUSED, expect.stringContaining(`at ${M2}:2380`)]);
     expect(asked![2]).toMatch(
       /It shows the name "[^"]+" and the key sha256:HASH; (that of etcd's CA here is sha256:HASH|no CA of etcd is here)/,
     );
-    expect(asked![2]).toMatch(/--lost-on m2\. If .+ m2's etcd all the same/);
+    expect(asked![2]).toMatch(/--lost-on m2\n {2}If .+ m2's etcd all the same/);
     const gone = await node.run(`${line} --lost-on m2`, WAITS);
     expect({ exitCode: gone.exitCode, stderr: gone.stderr }).toMatchObject({ exitCode: 0 });
     expect(gone.stderr).toContain(`m2: what answers at ${M2}:2380 is not its etcd, as you say`);

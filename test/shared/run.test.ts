@@ -1,7 +1,7 @@
 /** What stands on the screen of a step. */
 import { afterAll, afterEach, expect, mock, spyOn, test } from "bun:test";
 import { Fail } from "../../shared/fail.ts";
-import { LOOKS, run, say, show, step } from "../../shared/run.ts";
+import { act, did, LOOKS, mode, run, say, show, step } from "../../shared/run.ts";
 import { leaves } from "../../shared/signals.ts";
 import { variablesHere } from "../pretend/programs.ts";
 
@@ -31,6 +31,39 @@ test("a look that fails has its title above the error", async () => {
   ).catch((err) => err);
   show(message, hint);
   expect(lines()).toEqual(["\n== 5.1 Check", "\nerror: no API\nhint: start it"]);
+});
+
+test.each([
+  ["one way", "look: ls -l", "look: ls -l"],
+  [
+    "two more ways",
+    "look: ls -l. If it is gone: cp a b. Or run it there",
+    "look: ls -l\n  If it is gone: cp a b\n  Or run it there",
+  ],
+  [
+    "a title",
+    'see: RUNBOOK-MORE "A. If etcd is external". Where not: ls',
+    'see: RUNBOOK-MORE "A. If etcd is external"\n  Where not: ls',
+  ],
+  [
+    "a file's name",
+    "remove it: rm 'a. Or b'. If the node's is gone: ls",
+    "remove it: rm 'a. Or b'\n  If the node's is gone: ls",
+  ],
+  ["no alternative", "wait. Orders come. Iffy", "wait. Orders come. Iffy"],
+])("a hint with %s has a line for each alternative, and what is quoted stays whole", (_, hint, shown) => {
+  show("no node", hint);
+  expect(lines()).toEqual([`\nerror: no node\nhint: ${shown}`]);
+});
+
+test("progress has its verb in front, of a dry run too", async () => {
+  const verbs = ["stop", "copy", "write", "set", "remove", "start"];
+  expect(verbs.map(did)).toEqual(["stopped", "copied", "wrote", "set", "removed", "started"]);
+  mode.dryRun = true;
+  await act("remove", "/etc/x", () => Promise.reject(new Error("not in a dry run")));
+  mode.dryRun = false;
+  await act("remove", "/etc/x", () => undefined);
+  expect(lines()).toEqual(["  would remove /etc/x", "  removed /etc/x"]);
 });
 
 test("a run begins with nothing that another one in this process left half done", async () => {

@@ -55,7 +55,7 @@ test.each<[string, string, (node: PretendNode) => unknown, string]>([
   using _fixed = fix(`${node.root}${CONF}/${file}`);
   const before = node.fingerprint();
   const { exitCode, stderr } = await node.run(line);
-  const [, error, hint] = /\nerror: (.+)\nhint: (.+)\n$/.exec(stderr) ?? [];
+  const [, error, hint] = /\nerror: (.+)\nhint: (.+(?:\n {2}.+)*)\n$/.exec(stderr) ?? [];
   expect({ exitCode, error, hint }).toEqual({
     exitCode: 1,
     error: expect.stringMatching(FORBIDDEN),

@@ -294,8 +294,8 @@ export async function type(
 
 /** Why a command failed: our scripts' error and hint, otherwise its last line. */
 export function reasonIn({ exitCode, stdout, stderr }: Pick<Step, "exitCode" | "stdout" | "stderr">): string {
-  const [, error, hint] = /^error: (.*)\nhint: (.*)$/m.exec(stderr) ?? [];
-  if (error) return `${error} (hint: ${hint})`;
+  const [, error, hint] = /^error: (.*)\nhint: (.*(?:\n {2}.*)*)/m.exec(stderr) ?? [];
+  if (error) return `${error} (hint: ${hint!.replaceAll("\n  ", ". ")})`;
   return (stderr.trim() || stdout.trim()).split("\n").at(-1) || `exit ${exitCode}, without a reason`;
 }
 

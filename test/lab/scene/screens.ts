@@ -212,18 +212,19 @@ function phrasesOn(screen: string, exitCode: number): string[] {
   const last =
     /^done\. {2}next: (.*)$/m.exec(screen)?.[1] ??
     (exitCode === 2 && /^if they are nowhere: (.*)$/m.exec(screen)?.[1]);
-  const hint = (isStop(exitCode) && /^hint: (.*)$/m.exec(screen)?.[1]) || "";
-  const instead = /if nobody has (?:it|that key): (.*)$/;
+  const hint = (isStop(exitCode) && /^hint: (.*(?:\r?\n {2}.*)*)/m.exec(screen)?.[1]) || "";
+  const ways = hint.split(/\r?\n {2}/);
+  const instead = /if nobody has (?:it|that key): (.*)$/i;
   return [
     ...list.map((line) => instead.exec(line)?.[1] ?? line.replace(/ +# .*/, "").trim()),
     last || "",
-    instead.exec(hint)?.[1] ?? hint,
+    ways.map((way) => instead.exec(way)?.[1]).find(Boolean) ?? ways.join(". "),
   ].flatMap((line) => line.split(", then "));
 }
 
 /** A hint may name an option alone: the same command with it. */
 function withOption(operator: Operator, phrase: string): string | undefined {
-  const option = /^[^.]*: (--move-aside)\b/.exec(phrase)?.[1];
+  const option = /(?:^|\. )[^.]*: (--move-aside)\b/.exec(phrase)?.[1];
   return option && `${BUNW}${operator.typed.at(-1)!.replace(/^\w+: /, "")} ${option}`;
 }
 

@@ -245,7 +245,7 @@ test.each([
   const why = refused.get("0-team/s0")!;
   expect(why.message).toBe(`the API refuses it: ${message}`);
   expect(why.hint).toContain(
-    "kubectl -n 0-team describe secret s0; if nobody needs it: kubectl -n 0-team delete secret s0.",
+    "kubectl -n 0-team describe secret s0. If nobody needs it: kubectl -n 0-team delete secret s0;",
   );
 });
 
