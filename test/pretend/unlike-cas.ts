@@ -138,7 +138,7 @@ export const CAS: Unlike[] = [
     name: "the keys of etcd's CA and the front proxy's are kept offline",
     who: "security teams: nothing but an expired certificate needs them",
     change: (place) => remove(place, `${PKI}/etcd/ca.key`, `${PKI}/front-proxy-ca.key`),
-    says: /etcd\/ca\.key.*kept offline/,
+    says: /etcd\/ca\.key.*stored offline/,
     // what they sign is lost as well: somebody brings them, or part 1 makes new ones
     plays: {
       "lost, and the old keys found": { refuses: ["01-etcd", /front-proxy-ca.*key missing/], code: 1 },

@@ -82,6 +82,6 @@ test("a worker without crictl joins: only a report at the end needs it", async (
   const { exitCode, stderr } = await joinToItsEnd(node, api);
   expect({ exitCode, stderr }).toMatchObject({
     exitCode: 0,
-    stderr: expect.stringContaining("crictl is missing: the join goes on"),
+    stderr: expect.stringContaining("crictl is missing: the join continues"),
   });
 });

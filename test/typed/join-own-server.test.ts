@@ -56,7 +56,7 @@ test("where its own balancer answers with the new CA it joins there, and --serve
   const [run] = await Promise.all([node.run(join(), PATIENT), itsKubelet(node)]);
   expect(run).toMatchObject({ exitCode: 0 });
   expect(run.stderr).toContain(
-    ":6443: this worker's own way to the API, and it stays: only the CA and the client certificate change\n",
+    ":6443, this worker's own way to the API: only the CA and the client certificate change\n",
   );
   expect(serverIn(node.read(CONF))).toBe(OWN);
 });
@@ -71,7 +71,7 @@ test("where its own balancer comes with the kubelet it joins at --server, and th
   const { exitCode, stderr } = await joining;
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain("own way to the API does not answer with the new CA yet; it joins at https://");
-  expect(stderr).toContain(`  ${CONF}: leads to https://`);
+  expect(stderr).toContain(`  unchanged server in ${CONF}: https://`);
   expect(serverIn(node.read(CONF))).toBe(OWN);
   expect(node.read(CONF)).toContain(Buffer.from(newCa.cert).toString("base64"));
 });

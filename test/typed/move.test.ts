@@ -95,7 +95,7 @@ test("where others have moved, too, each move is a step of the plan, on those wh
   const at = (words: string) => steps.find(([, does]) => does!.startsWith(words))?.join(" ");
   expect(at("Put the new addresses into the node's")).toMatch(/^1[a-z] .* files, on m2$/);
   expect(at("Put the new addresses into the worker's")).toMatch(/^3a .*, on w1, w2$/);
-  expect(at("Put the new addresses into")).toMatch(/^5a .*, on m1, m2$/);
+  expect(at("Put the new addresses into the cluster")).toMatch(/^5a .*, on m1, m2$/);
   expect(stdout).toContain("Addresses have changed: ");
 });
 
@@ -179,7 +179,7 @@ test("what the operator says of another machine later is taken into the move tha
   expect(movesOf(node)).toEqual({ [ADDRESS]: NEW, "10.77.0.21": "10.77.1.21" });
   const other = await node.run(`move --moved 10.77.0.21=10.77.1.22`);
   expect(other).toMatchObject({ exitCode: 3 });
-  expect(other.stderr).toContain("a move goes on here that says otherwise");
+  expect(other.stderr).toContain("a move in progress here says otherwise");
   expect(movesOf(node)).toEqual({ [ADDRESS]: NEW, "10.77.0.21": "10.77.1.21" });
 });
 
@@ -365,7 +365,7 @@ test("a machine that has its address of before has not moved", async () => {
   const { exitCode, stderr } = await node.run("move");
   expect({ exitCode, stderr }).toMatchObject({
     exitCode: 3,
-    stderr: expect.stringContaining("has its address of before"),
+    stderr: expect.stringContaining("address has not changed"),
   });
 });
 
@@ -442,7 +442,7 @@ test("the plan of a host with another name begins with move, as a line to paste"
   );
   const { stdout } = await node.run("plan");
   expect(stdout).toMatch(
-    /> Do not start or restart the kubelet before this: This host is called "renamed".*\n\n```sh\n\.\/bunw scripts\/move\.ts +# it tells/,
+    /> Do not start or restart the kubelet before this: This host is called "renamed".*\n\n```sh\n\.\/bunw scripts\/move\.ts +# it gives/,
   );
 });
 

@@ -279,7 +279,7 @@ test.each<[string, () => Disposable | Promise<Disposable>, string, RegExp]>([
   expect({ exitCode: asked.exitCode, stderr: asked.stderr }).toMatchObject({ exitCode: 3 });
   expect(asked.stderr).toContain(`may be ${what} of m1, and nothing here proves it`);
   expect(asked.stderr).toMatch(shows);
-  expect(asked.stderr).toContain("./bunw scripts/restore.ts snapshot.db --as m1 --lost-on m1. If it is");
+  expect(asked.stderr).toContain("./bunw scripts/restore.ts snapshot.db --as m1 --lost-on m1\n  If it is");
   expect(node.fingerprint()).toEqual(before);
   const { exitCode, stderr } = await node.run(`${LINE} --lost-on m1`);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });

@@ -15,7 +15,7 @@ test("what was said is printed; --back takes it back, and refuses what nobody ha
     expect.stringMatching(/: w2 is away$/),
     "",
   ]);
-  expectStop(await node.run("words --back w3"), /^Nothing is saved of "w3"$/, /kept here: w1, w2$/);
+  expectStop(await node.run("words --back w3"), /^Nothing is saved of "w3"$/, /saved here: w1, w2$/);
   const { stdout, stderr } = await node.run("words --back w2");
   expect(stderr).toContain("w2 is away: not any more, you take it back");
   expect(stdout).toMatch(/^as said at .*: w1 is away\n$/);

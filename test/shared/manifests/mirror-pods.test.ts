@@ -226,7 +226,7 @@ test("a hundred of them are twenty files", async () => {
   expect(files).toEqual(CONTROL_PLANE);
   const [rescue] = readdirSync(`${box.dir}/root`);
   expect(readdirSync(`${box.dir}/root/${rescue}/unproved`)).toHaveLength(20);
-  expect(said).toContain("80 more such mirror pods: NOT put to use, and not kept");
+  expect(said).toContain("80 more such mirror pods: NOT put to use, and not saved");
 });
 
 /** What was put in its order; undefined deletes. */

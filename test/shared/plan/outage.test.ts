@@ -20,7 +20,7 @@ const course = (...tasks: Task[]) =>
 const ALONE = { several: false, othersServe: false };
 const NONE_SERVES = { several: true, othersServe: false };
 const OTHERS_SERVE = { several: true, othersServe: true };
-const MORE = /^nothing more: the API is unavailable until step \d has ended$/;
+const MORE = /^nothing more: the API is unavailable until step \d is done$/;
 
 test.each([
   [
