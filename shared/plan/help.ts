@@ -28,7 +28,7 @@ const joins = ({ course }: Damage) => course.includes("join");
 // biome-ignore format: a table
 const ROWS: readonly Row[] = [
   { says: /^etcd cannot answer without/, at: ["hold", ...ETCD], if: ({ leavesOut }) => leavesOut },
-  { says: /^sa\.key: … nothing here tells/, at: ["salvage", "token-key"] },
+  { says: /^sa\.key: … nothing here shows/, at: ["salvage", "token-key"] },
   { says: /^Waited … for etcd to answer/, at: ETCD },
   { says: /^etcd runs on …, and the CA of etcd is not here/, at: ETCD, if: several },
   { says: /^etcd runs on …, and its CA has expired/, at: ETCD, if: several },
@@ -38,7 +38,7 @@ const ROWS: readonly Row[] = [
   { says: /sa-old\.pub/, at: ["control-plane"], if: ({ course }) => course.includes("retire") },
   { says: /^warning: Waited 20 s for https:/, at: ["control-plane"] },
   { says: /^Waited … for the kubelet to get its certificate/, at: ["join"], last: true },
-  { says: /^… was started, and has ended/, at: ["open"], if: joins },
+  { says: /^… was started, and has exited/, at: ["open"], if: joins },
   { says: /not approved: it asks for/, at: ["join"], last: true },
   { says: /^these nodes have no serving certificate/, at: ["close"] },
   { says: /^no node gives a new pod a network/, at: ["tokens"] },

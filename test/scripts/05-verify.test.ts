@@ -247,7 +247,7 @@ test.each([
   [
     "the current CA alone",
     ["today"],
-    ["  ok       cluster: ClusterTrustBundle kubernetes.io:kube-apiserver-serving:*: the current CA"],
+    ["  ok       cluster: ClusterTrustBundle kubernetes.io:kube-apiserver-serving:*: current CA"],
   ],
   [
     "another CA",

@@ -68,8 +68,8 @@ test.each<[string, Server, Shown, string | RegExp | undefined]>([
   ["etcd prints its usage behind the cause", "etcd", { log: "flag provided but not defined: -bad\nUsage:\n\n  etcd [flags]", exitCode: 2 }, /^etcd does not start/],
   // and what passes
   ["etcd is not there yet", "kube-apiserver", { log: klog(REFUSED) }, WORDS + klog(REFUSED)],
-  ["the old one still has the port", "kube-apiserver", { log: klog("listen tcp 0.0.0.0:6443: bind: address already in use") }, /^its container has ended/],
-  ["a file that is here meanwhile", "etcd", { log: "open /etc/hosts: no such file or directory" }, /^its container has ended/],
+  ["the old one still has the port", "kube-apiserver", { log: klog("listen tcp 0.0.0.0:6443: bind: address already in use") }, /^its container has exited/],
+  ["a file that is here meanwhile", "etcd", { log: "open /etc/hosts: no such file or directory" }, /^its container has exited/],
   ["this run has stopped it, and its log has an error of before", "kube-apiserver", { log: klog(NO_KEY), exitCode: 137 }, undefined],
   ["it has ended well", "kube-apiserver", { log: klog(NO_KEY), exitCode: 0 }, undefined],
   ["it runs", "kube-apiserver", { log: klog(NO_KEY), running: true }, undefined],
