@@ -218,8 +218,8 @@ Options:
     --start-without FLAGS
                      Flags of the API server, without dashes, whose files are lost for good: part 2
                      starts it without them. Each one loosens something; the refusal says what.
-    --images-later   Continue although an image is not on this node: the kubelet pulls it. Part 2 knows
-                     it, too.
+    --images-later   Continue although an image is not on this node: the kubelet pulls it. Part 2
+                     knows it, too.
     --endpoint HOST:PORT
                      Where the API is reached, if nothing decides between those who name a place.
     --etcd-data DIR  etcd's data directory (default: found by itself).

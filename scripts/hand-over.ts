@@ -186,8 +186,9 @@ pack:     Locks the keys that all control plane nodes share (three CAs and sa) i
           is missing, has expired or does not fit. A file in memory (tmpfs) or in the kit's folder
           does not count as a backup. The mark of one that does shows it to the other nodes.
 unpack:   Checks every key and puts the missing ones into their places, all or nothing. Keys that
-          are here already stay as they are. If other keys are here, it changes nothing. It refuses a bundle
-          of another cluster, one that is older than the cluster's CA, and to put keys on a worker.
+          are here already stay as they are. If other keys are here, it changes nothing. It refuses
+          a bundle of another cluster, one that is older than the cluster's CA, and to put keys on a
+          worker.
 list:     Prints what is in a bundle. Writes nothing.
 snapshot: Opens the snapshot of etcd that pack --with-etcd made, for restore.ts.
 identity: Makes an age identity on the node that will open a bundle, or keeps the one in FILE, and

@@ -201,11 +201,12 @@ const USAGE = `Usage:
     ./bunw scripts/renew-ca.ts --csr CA
 
 Renews CAs that are in the second half of their life with their own keys: the same certificate but
-for its end and its serial number. What they have signed stays good, tokens and the hash for
-kubeadm join stay, and old and renewed certificate may be in use side by side until the old one expires. Run
-it on each control plane node, one after the other: etcd, the API server, controller-manager,
-scheduler and kubelet restart one by one, no other container does. Then on each worker, where it
-needs no key, no token and no carried file: its kubelet restarts. All that may take months.
+for its expiry date and its serial number. What they have signed stays good, tokens and the hash
+for kubeadm join stay, and old and renewed certificate may be in use side by side until the old one
+expires. Run it on each control plane node, one after the other: etcd, the API server,
+controller-manager, scheduler and kubelet restart one by one, no other container does. Then on each
+worker, where it needs no key, no token and no carried file: its kubelet restarts. All that may take
+months.
 
 Options:
     --only CAS       Of ${renewal.CA_NAMES.join(", ")}: these alone. Nothing restarts for

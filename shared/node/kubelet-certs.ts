@@ -80,7 +80,7 @@ export function withOtherCas({ kubelet }: Node, caPem: string): string {
   const others = bundle.length < 2 ? [] : bundle.filter((pem) => !isToday(pem) && !isBefore(pem));
   for (const pem of others)
     say(
-      `unchanged in ${kubelet.clientCaFile}: the other CA, ${attempt(() => certInfo(pem).subject, "of no name")}`,
+      `unchanged in ${kubelet.clientCaFile}: another CA, ${attempt(() => certInfo(pem).subject, "of no name")}`,
     );
   return [caPem, ...others.map((pem) => `${pem.trim()}\n`)].join("");
 }

@@ -62,13 +62,10 @@ export function managerIsPaused(all: readonly Container[]): boolean {
 export async function continueOthers(all: readonly Container[]) {
   for (const { pid, comm, of, isManager } of stoppedProcesses(knownHere(all))) {
     const [what, line] = [`${comm} (pid ${pid}) of ${of}`, shell`kill -CONT ${String(pid)}`];
+    const pausesAll = `${what}; the line of an older kit pauses all of this name`;
     if (comm === MANAGERS && !isManager)
       // the program: a shell has a kill of its own
-      await act(
-        "continue",
-        `${what}; the line of an older kit pauses all of this name`,
-        () => $({ quiet: true })`env kill -CONT ${pid}`,
-      );
+      await act("continue", pausesAll, () => $({ quiet: true })`env kill -CONT ${pid}`);
     else if (!isManager) say(`${what} is stopped, and not by this kit. To continue it: ${line}`);
   }
 }

@@ -103,7 +103,7 @@ function whyRefused(err: unknown, { metadata: { namespace = "", name } }: TokenS
   const why = refusalOfOne(err);
   if (!why) throw err;
   return new Fail(`the API refuses it: ${why.message}`, {
-    hint: shell`see who, or which policy, has made it so: kubectl -n ${namespace} describe secret ${name}. If nobody needs it: kubectl -n ${namespace} delete secret ${name}; then run the same line again`,
+    hint: `${shell`see who, or which policy, has made it so: kubectl -n ${namespace} describe secret ${name}`}. If nobody needs it: ${shell`kubectl -n ${namespace} delete secret ${name}`}; then run the same line again`,
   });
 }
 

@@ -91,7 +91,7 @@ test("join keeps the other CAs of the kubelet's client CA file, and drops the cl
   const { exitCode, stderr } = await joinToItsEnd(node, api);
   expect({ exitCode, stderr }).toMatchObject({
     exitCode: 0,
-    stderr: expect.stringContaining("unchanged in /etc/kubernetes/pki/ca.crt: the other CA, "),
+    stderr: expect.stringContaining("unchanged in /etc/kubernetes/pki/ca.crt: another CA, "),
   });
   expect(node.read("/etc/kubernetes/pki/ca.crt")).toBe(`${newCa.cert}${monitoring.cert.trim()}\n`);
   const [folder] =
