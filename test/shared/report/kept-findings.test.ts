@@ -247,7 +247,7 @@ test.each<[string, KeptRecord[], string]>([
 const NEW_CA = /^The cluster's CA is new: /;
 const SAME_CA = /^The cluster's CA has not changed: /;
 test.each<[string, KeptRecord[], string[], RegExp, RegExp]>([
-  ["as before", [], [], SAME_CA, /tokens from before stay valid\.$/],
+  ["as before", [], [], SAME_CA, /Old service-account tokens stay valid\.$/],
   ["a CA was made", [recordOf("01-etcd", { events: [key("ca.key")] })], [], NEW_CA, /stay valid\.$/],
   ["05-verify sees a new CA", [], ["CA: new, since"], NEW_CA, /stay valid\.$/],
   [
@@ -383,7 +383,7 @@ test.each<[string, KeptRecord[], RegExp]>([
   [
     "away, from the first stop",
     [stops(new Date("2026-05-01T10:02:00Z")), stops(AT), proof],
-    /^Away from 10:00:00 at the latest \(part 1 stops what is left; a line that stopped etcd on another node before it is not in these records\) until 10:09:00 UTC/,
+    /^Unavailable from 10:00:00 at the latest \(part 1 stops what is left; a line that stopped etcd on another node before it is not in these records\) until 10:09:00 UTC/,
   ],
 ])("of the API: %s", (_, ours, words) => {
   expect(told("The API", ours)).toMatch(words);

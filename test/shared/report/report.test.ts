@@ -168,7 +168,7 @@ test("it begins in plain words: what was lost, keys, tokens, pods, the API, and 
     "CA is new: every node joins again",
     "Old service-account tokens stay valid.",
     "Part 4 restarted 9 workloads by their own rolling update, and evicted 0 pods.",
-    "Away from 10:00:00 at the latest (part 1 stops what is left; a line that stopped etcd on another node before it is not in these records) until 10:00:20 UTC by these scripts.",
+    "Unavailable from 10:00:00 at the latest (part 1 stops what is left; a line that stopped etcd on another node before it is not in these records) until 10:00:20 UTC by these scripts.",
     "Left 4 points",
   ])
     expect(text).toContain(said);
