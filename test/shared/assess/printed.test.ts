@@ -18,7 +18,7 @@ async function printed(how?: Parameters<typeof assess>[1]) {
   return await lookAt({ etcd: withM2 }, async (_, said) => {
     const assessment = await assess(await lookHere(undefined), how);
     const from = said.length;
-    printAssessment(assessment, {});
+    printAssessment(assessment);
     const lines = said.slice(from).flatMap((text) => text.split("\n"));
     return { assessment, lines: lines.map((line) => line.trim().replaceAll(/ +/g, " ")) };
   });
