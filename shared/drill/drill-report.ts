@@ -21,10 +21,6 @@ export interface Drill {
   others: string[];
   /** Why the repair would stop; empty: it would not. */
   stops: Stop[];
-  /** What part 4 would restart, and what it would leave to people. */
-  restarts: Restarts;
-  /** How long it would take: an estimate. */
-  time: TimeNeeded;
   /** Requests to the API server that the drill made. */
   apiReads: number;
   /** Whether all of it would come back. */
@@ -38,32 +34,6 @@ export interface Drill {
  * `none`.
  */
 export type KeptFile = LostFile & { kept: "same" | "other" | "none" };
-
-/** `shop/web (Deployment)`, and its pods that would restart. */
-export interface RestartedWorkload {
-  workload: string;
-  pods: string[];
-}
-
-export interface Restarts {
-  /** Why etcd's data does not say it. */
-  unknown?: string;
-  workloads: RestartedWorkload[];
-  /** With part 4's own words. */
-  left: (RestartedWorkload & { why: string; hint?: string })[];
-}
-
-/** Seconds from the first command on, the least and the most; and of what they were made. */
-export interface TimeNeeded {
-  untilApi: readonly [number, number];
-  untilNodes: readonly [number, number];
-  untilPods: readonly [number, number];
-  controlPlanes: number;
-  workers: number;
-  /** Of etcd's data on this node. */
-  bytes: number;
-  keys: number;
-}
 
 export interface ComparedFile {
   path: string;

@@ -13,14 +13,12 @@ import { lackingOfExternalCa } from "../facts/signed-elsewhere.ts";
 import { failOf } from "../fail.ts";
 import { exists, readBytes } from "../files/files.ts";
 import { type BackupState, backupState } from "../hand-over/backup-mark.ts";
-import { type ClusterFacts, certPath, certRow } from "../pki/certs.ts";
+import type { ClusterFacts } from "../pki/certs.ts";
 import { dueCas } from "../renew/renewal.ts";
 import { copiesIn } from "../salvage/backup-files.ts";
 import { compareFiles, compareServers, filesOf } from "./compared-files.ts";
 import type { ComparedFile, Drill, KeptFile, Stop } from "./drill-report.ts";
-import { textOf } from "./file-fields.ts";
 import { refuseDamaged } from "./healthy-node.ts";
-import { predictRestarts, timeNeeded } from "./predicted-cost.ts";
 import { asIfGone, entriesBelow, loseFiles, rehearseRepair } from "./rehearsed-repair.ts";
 import { todosOf } from "./what-to-do-now.ts";
 
@@ -44,7 +42,7 @@ export async function repairAndCompare({ etcdData, bundle, backup: folder }: Dri
   const { cp, blind } = await look(etcdData);
   await refuseDamaged(cp);
   const here = filesOf(cp);
-  const { gone, stops, back, newCa } = await repairInMemory(cp);
+  const { gone, stops, back } = await repairInMemory(cp);
   const files = compareFiles(here, back, cp);
   const servers = await compareServers(cp, back);
   const lost = keptIn(folder, gone);
@@ -60,14 +58,11 @@ export async function repairAndCompare({ etcdData, bundle, backup: folder }: Dri
     stops: [...(lost.every(isKept) ? [] : blind), ...stops],
     others,
   };
-  const restarts = await predictRestarts(cp, newCa);
   const todo = todosOf(seen);
   const about = { node: cp.node.name, kubernetes: cp.cluster.kubernetesVersion };
   return {
     ...about,
     ...seen,
-    restarts,
-    time: timeNeeded(cp, restarts),
     apiReads: API_READS,
     allBack: todo.length === 0,
     todo,
@@ -99,14 +94,12 @@ async function look(etcdData: string | undefined): Promise<{ cp: ControlPlaneNod
   };
 }
 
-/** `newCa`: the certificate of the cluster CA that it made. */
 function repairInMemory(cp: ControlPlaneNode) {
   return asIfGone(foldersOf(cp), async () => {
     const external = externalCa(cp);
     const gone = loseFiles(cp);
     const stops = await rehearseRepair(cp);
-    const newCa = textOf(certPath(certRow("ca"), cp.facts.certificatesDir));
-    return { gone, stops: [...external, ...stops], back: filesOf(cp), newCa };
+    return { gone, stops: [...external, ...stops], back: filesOf(cp) };
   });
 }
 

@@ -1,10 +1,9 @@
 /** A drill for the terminal. */
 import { command } from "../again.ts";
 import { printLines, type TableRow } from "../checks/print-checks.ts";
-import { megabytes } from "../files/room.ts";
 import { etcdBackup } from "../hand-over/backup-mark.ts";
 import { day } from "../pki/judge.ts";
-import { FEW, listed } from "../plain.ts";
+import { listed } from "../plain.ts";
 import { answer, VERSION } from "../run.ts";
 import { type ComparedFile, type Drill, fieldsIn, type KeptFile } from "./drill-report.ts";
 
@@ -25,7 +24,6 @@ export function printDrill(found: Drill) {
   if (others.length > 0) answer(`\n  not rebuilt, and named by no flag: ${listed(others)}`);
   if (rows.some(({ state }) => state === "changed"))
     answer("\n  - is here and would be missing, + would be new");
-  printRestarts(found);
   if (due)
     answer(
       `\n  ${listed(due.files)}: in the second half of a CA's life, until ${day(due.first)}. It is renewed on the living cluster: ${command("renew-ca")}`,
@@ -52,37 +50,6 @@ const WORDS: Record<ComparedFile["is"], [many: string, back: string]> = {
   kubeconfig: ["kubeconfigs", "the same server, user and rights"],
   manifest: ["manifests", "the same in meaning"],
 };
-
-/** What it would cost, by part 4's code and the rehearsals' figures. */
-function printRestarts({ restarts: { unknown, workloads, left }, time }: Drill) {
-  const pods = workloads.reduce((sum, one) => sum + one.pods.length, 0);
-  answer(
-    unknown
-      ? `\n  what part 4 would restart is not known: ${unknown}`
-      : `\n  part 4 would restart ${counted(pods, "pod")} of ${counted(workloads.length, "workload")}`,
-  );
-  if (left.length > 0) answer("  it would leave to you:");
-  for (const { workload, why, hint } of left.slice(0, FEW))
-    answer(`    ${workload}: ${why}${hint ? `: ${hint}` : ""}`);
-  if (left.length > FEW) answer(`    and ${left.length - FEW} more`);
-  const { controlPlanes, workers, bytes, keys } = time;
-  answer(
-    `\n  estimated, by the rehearsals' figures, for ${counted(controlPlanes, "control plane node")}, ${counted(workers, "worker")}, ${keys} keys in etcd, ${megabytes(bytes)} MB:`,
-  );
-  answer(
-    `    the API after ${minutes(time.untilApi)}, all nodes after ${minutes(time.untilNodes)}, all pods after ${minutes(time.untilPods)}; and the time in which you read`,
-  );
-}
-
-function counted(count: number, what: string): string {
-  return `${count} ${what}${count === 1 ? "" : "s"}`;
-}
-
-/** "1 to 3 minutes" */
-function minutes(range: readonly [number, number]): string {
-  const [least, most] = range.map((seconds) => Math.max(1, Math.round(seconds / 60))) as [number, number];
-  return least === most ? counted(least, "minute") : `${least} to ${most} minutes`;
-}
 
 /** One line for all that come back; a line for each one that does not. */
 function rowsOf(is: ComparedFile["is"], files: readonly ComparedFile[]): TableRow[] {

@@ -21,7 +21,7 @@ const BUDGETS: Record<string, number> = {
   "03-workers": 149,
   "04-sa-tokens": 150,
   "05-verify": 177,
-  drill: 174,
+  drill: 157,
   "hand-over": 120,
   "join-again": 80,
   move: 136,
