@@ -13,8 +13,8 @@ const SELF = "test/repo/weight.test.ts";
  */
 // biome-ignore format: a table
 const BUDGETS: Record<string, [kB: number, files: number]> = {
-  scripts: [158.5, 19],
-  shared: [71, 15],
+  scripts: [158, 19],
+  shared: [70.5, 15],
   "shared/api": [73.5, 13],
   "shared/assess": [103, 16],
   "shared/checks": [43.5, 7],
@@ -37,7 +37,7 @@ const BUDGETS: Record<string, [kB: number, files: number]> = {
   "shared/renew": [66, 14],
   "shared/report": [78, 13],
   "shared/restore": [67.5, 13],
-  "shared/salvage": [147, 29],
+  "shared/salvage": [131.5, 28],
   "shared/static-pods": [135.2, 19], // --images-later is said once for parts 1 and 2 (issue 41, item 1)
   "shared/verify": [62, 10],
   "shared/workers": [119, 19],
