@@ -124,6 +124,6 @@ export const WHERE: Where[] = [
   },
   {
     why: "only drill and other scripts beside the repair, by a word of the same name",
-    of: "healthy-node.ts refuseDamaged",
+    of: "drill.ts refuseDamaged",
   },
 ];

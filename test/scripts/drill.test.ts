@@ -5,7 +5,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { randomBytes } from "node:crypto";
 import { readFileSync, renameSync, rmSync, symlinkSync } from "node:fs";
-import type { Drill } from "../../shared/drill/drill-report.ts";
+import type { Drill } from "../../shared/drill/drill.ts";
 import { BACKUP_MARK } from "../../shared/hand-over/backup-mark.ts";
 import { manifestText } from "../../shared/manifests/on-disk.ts";
 import { reduced } from "../../shared/manifests/repair-changes.ts";

@@ -6,7 +6,7 @@
 import { mkdtempSync, readFileSync, rmSync, statSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Drill } from "../../../shared/drill/drill-report.ts";
+import type { Drill } from "../../../shared/drill/drill.ts";
 import { ADDRESS } from "../../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../../pretend/etcd.ts";
 import { pretendNode } from "../../pretend/node.ts";

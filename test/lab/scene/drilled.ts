@@ -3,8 +3,8 @@
  * by file and field by field. What a file says after the repair is read by a second drill, which reads the
  * disk; which files there are is read from the disk itself.
  */
-import type { ComparedFile, Drill } from "../../../shared/drill/drill-report.ts";
-import { type Fields, fieldDifferences } from "../../../shared/drill/file-fields.ts";
+import { type ComparedFile, type Fields, fieldDifferences } from "../../../shared/drill/compared.ts";
+import type { Drill } from "../../../shared/drill/drill.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { redact } from "../../../shared/redact.ts";
 import type { Machine } from "../machine/machine.ts";
