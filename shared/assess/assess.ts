@@ -30,11 +30,9 @@ import { holders, mountedFiles } from "../salvage/memory/processes.ts";
 import { shell } from "../shell-line.ts";
 import { mountsSuperAdmin } from "../static-pods/wanted-manifests.ts";
 import { restoreCommands } from "../static-pods/without-files.ts";
-import { type Assessment, type Judged, row, withoutServers, withWhatComes } from "./assessment.ts";
+import { type Assessment, bad, type Judged, row, withoutServers, withWhatComes } from "./assessment.ts";
 import { caRows, dataRows, endpointRows, memberRows, roleRows } from "./data-rows.ts";
-import { type DeepOptions, searchDeep } from "./deep.ts";
-import { cniRows, heldRows, holdHere, kubeletRow, kubeletTrustRows } from "./kubelet-rows.ts";
-import { type Looked, seen } from "./look-here.ts";
+import { type Looked, seen, wellLine } from "./look-here.ts";
 import { refusalsHere } from "./refusals.ts";
 import {
   clockRows,
@@ -46,11 +44,10 @@ import {
   sharedRow,
   summary,
 } from "./rows.ts";
-import { survivors } from "./survivors.ts";
+import { type DeepOptions, searchDeep, survivors } from "./survivors.ts";
 import { controlPlaneVerdict, NOTHING_DAMAGED } from "./verdict.ts";
-import { wellLine } from "./well.ts";
 import { assessWithoutParts } from "./without-data.ts";
-import { assessWorker } from "./worker.ts";
+import { assessWorker, cniRows, heldRows, holdHere, kubeletRow, kubeletTrustRows } from "./worker.ts";
 
 interface AssessOptions {
   deep?: DeepOptions | undefined;
@@ -105,7 +102,7 @@ function withOtherName(assessed: Assessment, other: Fail | undefined): Assessmen
 function withUnfitKubelet(assessed: Assessment, id: CheckId, unfit: Fail | undefined): Assessment {
   if (!unfit) return assessed;
   const what = id === "kubelet-conf" ? "kubelet.conf" : KINDS[id].what;
-  const unsafe = row(id, what, { state: "unsafe", failed: unfit.message });
+  const unsafe = bad(id, what, "unsafe", unfit.message);
   const { damaged, verdict, next } = assessed;
   return {
     ...assessed,
@@ -158,26 +155,15 @@ interface Look {
   known: PartialFacts;
 }
 
-async function assessControlPlane({
-  node,
-  dataDir,
-  running,
-  deep: options,
-  lost,
-  known,
-}: Look): Promise<Judged> {
+async function assessControlPlane(look: Look): Promise<Judged> {
+  const { node, dataDir, running, deep: options, lost, known } = look;
+  const { cp } = known;
   const findings = findingsOf(known);
   const { shared, leaves, kubeconfigs } = byKind(findings);
   const evidence = readEvidence({ data: known.data, node, certificatesDir: known.certificatesDir });
   const strange = strangeCa(known);
-  const clock = known.cp ? await clockTrouble(known.cp) : [];
-  const lostFiles = lostHere({
-    data: known.data,
-    node,
-    certificatesDir: known.certificatesDir,
-    etcd: known.etcd,
-    ran: known.cp?.ran,
-  });
+  const clock = cp ? await clockTrouble(cp) : [];
+  const lostFiles = lostHere({ ...known, data: known.data, node, ran: cp?.ran });
   const files = [
     ...clockRows(clock),
     ...shared.map((finding) => sharedRow(finding, finding.name === "ca" ? strange : undefined)),
@@ -198,7 +184,7 @@ async function assessControlPlane({
     ...repairRows(known),
   ];
   const held = [...files, ...rest].some((one) => hasFailed(one) && one.severity !== "weakens");
-  const readers = known.cp ? heldRows(await caReaders(known.cp, seen(running))) : [];
+  const readers = cp ? heldRows(await caReaders(cp, seen(running))) : [];
   const damage = [...files, ...(await kubeletRow(node, running, { held })), ...rest, ...readers];
   const network = await cniRows(node);
   const isOther = (way: Remedy["do"]) => (finding: Finding) =>
@@ -208,11 +194,9 @@ async function assessControlPlane({
   const lostKeys = shared.filter(isLost);
   const oldKey = oldSaKey(known.data, node, known.certificatesDir);
   const deep =
-    options &&
-    (lostKeys.length > 0
+    options && lostKeys.length > 0
       ? await searchDeep({ node, known, evidence, lostKeys, strange, oldKey, lost }, options)
-      : undefined);
-  const hold = await holdHere(running);
+      : undefined;
   const verdict = controlPlaneVerdict({
     known,
     nodeName: node.name,
@@ -225,19 +209,18 @@ async function assessControlPlane({
     oldKey,
     deep,
     lost,
-    hold,
+    hold: await holdHere(running),
   });
   const isDamaged = damage.some(hasFailed);
-  const isWell = known.cp && !isDamaged && verdict.verdict === NOTHING_DAMAGED;
-  const { cp } = known;
+  const isWell = cp && !isDamaged && verdict.verdict === NOTHING_DAMAGED;
   const made = { keys: lostKeys.length > 0, ca: lostKeys.some(({ name }) => name === "ca") };
   return {
     role: "control plane",
-    well: isWell ? await wellLine(known.cp!, findings) : undefined,
+    well: isWell ? await wellLine(cp, findings) : undefined,
     cluster: known.cluster && describe(known.cluster, known.facts),
     damage: [...withWhatComes(damage, node, known.certificatesDir), ...network],
     ...(lostKeys.length > 0 && { survivors: survivors({ known, node, running, lost }) }),
-    ...filesBack({ node, running, lost }, lostFiles, known),
+    ...filesBack(look, lostFiles, known),
     ...(wordsHere().length > 0 && { words: wordsHere() }),
     ...(cp && isDamaged && { refusals: await silently(() => refusalsHere(cp, made)) }),
     deep,
@@ -247,7 +230,7 @@ async function assessControlPlane({
 
 /** What brings lost files back, before part 1 stops anything. */
 function filesBack(
-  { node, running, lost }: Pick<Look, "node" | "running" | "lost">,
+  { node, running, lost }: Look,
   files: readonly LostFile[],
   { cluster, certificatesDir }: PartialFacts,
 ): Pick<Assessment, "filesBack" | "lostFiles"> {
