@@ -6,12 +6,12 @@ import { command, inLines } from "../again.ts";
 import { type Check, hasFailed } from "../checks/check.ts";
 import { type CheckId, KINDS } from "../checks/kinds.ts";
 import { knownHere, type StoppedProcess, stoppedProcesses } from "../evidence/owners.ts";
-import { clusterCaSeen, strangeCa } from "../facts/ca-copies.ts";
+import { clusterCaSeen, type StrangeCa, strangeCa } from "../facts/ca-copies.ts";
 import { clockTrouble } from "../facts/clock.ts";
 import type { Cluster } from "../facts/cluster.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { type LostNodes, NONE_LOST } from "../facts/course.ts";
-import { readEvidence } from "../facts/evidence.ts";
+import { type ClusterEvidence, readEvidence } from "../facts/evidence.ts";
 import { type LostFile, lostHere, stopsAll } from "../facts/lost-files.ts";
 import { believedPeers } from "../facts/next.ts";
 import { controlPlaneWithoutData, isNotKubeadms } from "../facts/no-etcd-data.ts";
@@ -156,14 +156,53 @@ interface Look {
 }
 
 async function assessControlPlane(look: Look): Promise<Judged> {
-  const { node, dataDir, running, deep: options, lost, known } = look;
-  const { cp } = known;
+  const { node, deep: options, known, running, lost } = look;
+  const { cp, certificatesDir } = known;
   const findings = findingsOf(known);
-  const { shared, leaves, kubeconfigs } = byKind(findings);
-  const evidence = readEvidence({ data: known.data, node, certificatesDir: known.certificatesDir });
-  const strange = strangeCa(known);
-  const clock = cp ? await clockTrouble(cp) : [];
+  const evidence = readEvidence({ data: known.data, node, certificatesDir });
+  const here = { findings, evidence, strange: strangeCa(known), clock: cp ? await clockTrouble(cp) : [] };
   const lostFiles = lostHere({ ...known, data: known.data, node, ran: cp?.ran });
+  const damage = await damageOf(look, here, lostFiles);
+  const network = await cniRows(node);
+  const oldKey = oldSaKey(known.data, node, certificatesDir);
+  const keys = { ...keysOf(here), strange: here.strange, oldKey, known, lost };
+  const isSearched = options && keys.lostKeys.length > 0;
+  const deep = isSearched ? await searchDeep({ ...keys, node, evidence }, options) : undefined;
+  const verdict = controlPlaneVerdict({
+    ...{ ...keys, nodeName: node.name, clock: here.clock, damage, deep },
+    noNewPod: network.length > 0,
+    hold: await holdHere(running),
+  });
+  const isDamaged = damage.some(hasFailed);
+  const isWell = cp && !isDamaged && verdict.verdict === NOTHING_DAMAGED;
+  const made = { keys: keys.lostKeys.length > 0, ca: keys.lostKeys.some(({ name }) => name === "ca") };
+  return {
+    role: "control plane",
+    well: isWell ? await wellLine(cp, findings) : undefined,
+    cluster: known.cluster && describe(known.cluster, known.facts),
+    damage: [...withWhatComes(damage, node, certificatesDir), ...network],
+    ...(made.keys && { survivors: survivors({ known, node, running, lost }) }),
+    ...filesBack(look, lostFiles),
+    ...(wordsHere().length > 0 && { words: wordsHere() }),
+    ...(cp && isDamaged && { refusals: await silently(() => refusalsHere(cp, made)) }),
+    ...{ deep, ...verdict },
+  };
+}
+
+interface Here {
+  findings: Finding[];
+  evidence: ClusterEvidence;
+  strange: StrangeCa | undefined;
+  clock: Fail | readonly string[];
+}
+
+/** The rows of the table, in its order. */
+async function damageOf(
+  { node, dataDir, running, known }: Look,
+  { findings, evidence, strange, clock }: Here,
+  lostFiles: readonly LostFile[],
+): Promise<Check[]> {
+  const { shared, leaves, kubeconfigs } = byKind(findings);
   const files = [
     ...clockRows(clock),
     ...shared.map((finding) => sharedRow(finding, finding.name === "ca" ? strange : undefined)),
@@ -184,59 +223,27 @@ async function assessControlPlane(look: Look): Promise<Judged> {
     ...repairRows(known),
   ];
   const held = [...files, ...rest].some((one) => hasFailed(one) && one.severity !== "weakens");
-  const readers = cp ? heldRows(await caReaders(cp, seen(running))) : [];
-  const damage = [...files, ...(await kubeletRow(node, running, { held })), ...rest, ...readers];
-  const network = await cniRows(node);
-  const isOther = (way: Remedy["do"]) => (finding: Finding) =>
-    finding.state !== "ok" && remedyOf(finding, evidence).do === way;
-  const isLost = (finding: Finding) =>
-    finding.state === "ok" ? strange && finding.name === "ca" : isOther("lost")(finding);
-  const lostKeys = shared.filter(isLost);
-  const oldKey = oldSaKey(known.data, node, known.certificatesDir);
-  const deep =
-    options && lostKeys.length > 0
-      ? await searchDeep({ node, known, evidence, lostKeys, strange, oldKey, lost }, options)
-      : undefined;
-  const verdict = controlPlaneVerdict({
-    known,
-    nodeName: node.name,
-    clock,
-    lostKeys,
-    ofOthers: shared.filter(isOther("elsewhere")),
-    damage,
-    noNewPod: network.length > 0,
-    strange,
-    oldKey,
-    deep,
-    lost,
-    hold: await holdHere(running),
-  });
-  const isDamaged = damage.some(hasFailed);
-  const isWell = cp && !isDamaged && verdict.verdict === NOTHING_DAMAGED;
-  const made = { keys: lostKeys.length > 0, ca: lostKeys.some(({ name }) => name === "ca") };
-  return {
-    role: "control plane",
-    well: isWell ? await wellLine(cp, findings) : undefined,
-    cluster: known.cluster && describe(known.cluster, known.facts),
-    damage: [...withWhatComes(damage, node, known.certificatesDir), ...network],
-    ...(lostKeys.length > 0 && { survivors: survivors({ known, node, running, lost }) }),
-    ...filesBack(look, lostFiles, known),
-    ...(wordsHere().length > 0 && { words: wordsHere() }),
-    ...(cp && isDamaged && { refusals: await silently(() => refusalsHere(cp, made)) }),
-    deep,
-    ...verdict,
-  };
+  const readers = known.cp ? heldRows(await caReaders(known.cp, seen(running))) : [];
+  return [...files, ...(await kubeletRow(node, running, { held })), ...rest, ...readers];
+}
+
+/** `ofOthers`: CAs that have expired, and that only another CA can renew. */
+function keysOf({ findings, evidence, strange }: Here) {
+  const { shared } = byKind(findings);
+  const withRemedy = (way: Remedy["do"]) =>
+    shared.filter((one) => one.state !== "ok" && remedyOf(one, evidence).do === way);
+  const foreign = shared.filter(({ name, state }) => strange && name === "ca" && state === "ok");
+  return { lostKeys: [...foreign, ...withRemedy("lost")], ofOthers: withRemedy("elsewhere") };
 }
 
 /** What brings lost files back, before part 1 stops anything. */
 function filesBack(
-  { node, running, lost }: Look,
+  { node, running, lost, known: { cluster, certificatesDir } }: Look,
   files: readonly LostFile[],
-  { cluster, certificatesDir }: PartialFacts,
 ): Pick<Assessment, "filesBack" | "lostFiles"> {
   if (files.length === 0) return { filesBack: [] };
-  const known = knownHere(running instanceof Fail ? [] : running);
-  const mounted = mountedFiles(holders(known).own, files).map(({ path }) => path);
+  const { own } = holders(knownHere(running instanceof Fail ? [] : running));
+  const mounted = mountedFiles(own, files).map(({ path }) => path);
   const others = cluster ? believedPeers(cluster, { node, without: lost.names }).map(({ name }) => name) : [];
   const needed = files.filter(stopsAll).map(({ path, program, namedBy }) => ({
     ...{ path, program, namedBy },

@@ -40,7 +40,6 @@ export async function lookHere(etcdData: string | undefined, endpoint?: string):
   return { node, all, place, known: exists(place.dir) ? await ask() : undefined };
 }
 
-/** Those that can be seen. */
 export function seen(all: Container[] | Fail): Container[] {
   return all instanceof Fail ? [] : all;
 }
@@ -57,7 +56,7 @@ export async function wellLine(
   const manifests = CONTROL_PLANE.map((name) => manifestPath({ node }, name));
   const { kubeconfig, clientPem } = node.kubelet;
   const files = new Set([...findings.flatMap(({ paths }) => paths), ...manifests, kubeconfig, clientPem]);
-  const ends = findings.flatMap(({ cert }) => cert?.notAfter ?? []).sort((a, b) => a.getTime() - b.getTime());
+  const ends = findings.flatMap(({ cert }) => cert?.notAfter ?? []).sort((a, b) => +a - +b);
   const cas = `${bothCas(facts.certificatesDir, cluster.oldCaPem)}\n${facts.shown ?? ""}`;
   const etcdCa = readable(certPath(certRow("etcd-ca"), facts.certificatesDir)) ?? "";
   const { client, peer } = facts.etcdAt ?? { client: facts.advertiseAddress, peer: facts.advertiseAddress };

@@ -36,7 +36,7 @@ export function printAssessment({
   );
   if (lost.length > 0)
     answer(
-      `${lostIs(deep)}: ${lost.join(", ")}${deep && !deep.diskSearched ? " (the disk was not searched)" : ""}`,
+      `${deep ? "no longer to be had" : "lost on this node"}: ${lost.join(", ")}${deep && !deep.diskSearched ? " (the disk was not searched)" : ""}`,
     );
   if (well) answer(`well: ${well}`);
   answer(way ? `your way: ${way}\n` : "");
@@ -67,10 +67,6 @@ const ROLES: Record<Assessment["role"], string> = {
   worker: "worker",
   unknown: "worker, or a control plane node that lost everything",
 };
-
-function lostIs(deep: Assessment["deep"]): string {
-  return deep ? "no longer to be had" : "lost on this node";
-}
 
 /** The cluster's CA, and whether each CA on this node is that one. */
 function printCas({ hashes, from, copies }: Assessment["ca"]) {

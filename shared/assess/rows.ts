@@ -89,9 +89,7 @@ export function summary(what: "certificates" | "kubeconfigs", findings: Finding[
 }
 
 function soonest(findings: Finding[]): string {
-  const ends = findings
-    .flatMap((finding) => finding.cert?.notAfter ?? [])
-    .sort((a, b) => a.getTime() - b.getTime());
+  const ends = findings.flatMap(({ cert }) => cert?.notAfter ?? []).sort((a, b) => +a - +b);
   return ends[0] ? `the first expires on ${ends[0].toISOString().slice(0, 10)}` : "";
 }
 
@@ -100,7 +98,6 @@ export function podsBeside({ runs }: EtcdHome): string[] {
   return CONTROL_PLANE.filter((name) => name !== "etcd" || !isNotKubeadms({ runs }));
 }
 
-/** The manifests. */
 export function manifestRows(node: Node, { data, cp, home }: PartialFacts): Check[] {
   if (!data) return [];
   const pods = attempt(() => findStaticPods(data, node.name).proved);
@@ -114,7 +111,9 @@ export function manifestRows(node: Node, { data, cp, home }: PartialFacts): Chec
     ...all.map(({ name, namespace }) =>
       manifestRow(manifestPath({ node }, name, namespace), name, { pods, trouble: trouble.get(name) }),
     ),
-    ...all.flatMap(({ name, namespace }) => secondManifests({ node }, name, namespace)).map(secondRow),
+    ...all
+      .flatMap(({ name, namespace }) => secondManifests({ node }, name, namespace))
+      .map((path) => bad("second-manifest", path, "second", SECOND)),
     ...(pods instanceof Fail ? [] : unprovedRows({ data, node })),
   ];
 }
@@ -153,11 +152,8 @@ function unprovedRows(place: Pick<ControlPlaneNode, "data" | "node">): Check[] {
   return others > 0 ? [...rows, rowOf(`${others} more mirror pods`, "not put to use either")] : rows;
 }
 
-function secondRow(path: string): Check {
-  const failed =
-    "a second manifest of the same pod: the kubelet runs one of the two. Part 2 moves this one to the rescue folder";
-  return bad("second-manifest", path, "second", failed);
-}
+const SECOND =
+  "a second manifest of the same pod: the kubelet runs one of the two. Part 2 moves this one to the rescue folder";
 
 /** Files that no step makes. */
 export function lostFileRows(lost: readonly LostFile[]): Check[] {

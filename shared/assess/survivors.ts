@@ -38,7 +38,7 @@ interface Seen {
 export function survivors({ known, node, running, lost }: Seen): Survivor[] {
   const { data, certificatesDir } = known;
   const all = [othersHave(known, { node, without: lost.names })];
-  const add = (where: string, detail: string, hope = "worth a try") => all.push({ where, hope, detail });
+  const add = (where: string, detail: string) => all.push({ where, hope: "worth a try", detail });
   const salvage = command("00-salvage");
   add("a backup", `of ${certificatesDir}, of any age, if the CA was the same: ${salvage} --backup DIR`);
   const [newest] = snapshotsWith(certificatesDir);

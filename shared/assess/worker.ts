@@ -209,12 +209,12 @@ function workerVerdict(damaged: boolean, noNewPod: boolean, oldCa: boolean): Ver
 
 const JOIN = `parts 1 and 2 on the control plane nodes, then the line that ${command("03-workers open")} prints there`;
 
-const JOINS_AGAIN: Pick<Verdict, "verdict" | "next"> = {
+const JOINS_AGAIN = {
   verdict: "this worker has to join again. Its containers run on",
   next: [JOIN],
 };
 
-const NOTHING_DAMAGED: Pick<Verdict, "verdict" | "next"> = {
+const NOTHING_DAMAGED = {
   verdict:
     "nothing is damaged here. If the control plane nodes have a new CA now, this worker has to join again nevertheless",
   next: [],
