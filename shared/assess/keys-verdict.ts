@@ -20,13 +20,9 @@ export function lostAndWay(
   const names = lostKeys.map(({ name }) => name);
   if (names.every(isInternal)) return {};
   return {
-    lost: lostKeys.map(keyFile),
+    lost: names.map((name) => `${CERTS.find((row) => row.name === name)?.file ?? name}.key`),
     way: `00-assess --deep → 00-salvage → the line that it prints. If it finds no key: ${wayFrom(names, oldKey)}`,
   };
-}
-
-function keyFile({ name }: Finding): string {
-  return `${CERTS.find((row) => row.name === name)?.file ?? name}.key`;
 }
 
 /** Nobody has searched for them yet. */
