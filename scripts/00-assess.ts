@@ -3,15 +3,13 @@
  * RUNBOOK part 0: what is damaged on this node, what survives, and the commands that repair it.
  * Reads only; run it on any node, at any time.
  */
-import { movedTo } from "../shared/again.ts";
 import { assess } from "../shared/assess/assess.ts";
 import { assessmentAsJson } from "../shared/assess/assessment.ts";
-import { deepAsked } from "../shared/assess/deep.ts";
 import { kubeadmConfig } from "../shared/assess/kubeadm-config.ts";
 import { lookHere } from "../shared/assess/look-here.ts";
-import { printAssessment } from "../shared/assess/printed.ts";
+import { printAssessment, printShort } from "../shared/assess/printed.ts";
+import { deepAsked } from "../shared/assess/survivors.ts";
 import { IN_ROWS, keepSaid, withWords } from "../shared/facts/said.ts";
-import { Refused } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { answer, LOOKS, run, step } from "../shared/run.ts";
 
@@ -35,14 +33,14 @@ async function main() {
     LOOKS,
   );
   if (values.json) answer(JSON.stringify(assessmentAsJson(assessment), null, 2));
-  else printAssessment(assessment, { short: values.output === "short", since: values.since });
+  else if (values.output === "short") printShort(assessment);
+  else printAssessment(assessment);
   if (assessment.damaged) process.exitCode = 2;
 }
 
 const USAGE = `Usage:
     ./bunw scripts/00-assess.ts [--deep [--no-disk | --device DEVICE | --image FILE]]
-                                [--output short|json] [--since FILE] [--kubeadm-config]
-                                [--etcd-data DIR]
+                                [--output short|json] [--kubeadm-config] [--etcd-data DIR]
 
 Prints what is damaged on this node, the worst first, how bad it is and what still works meanwhile,
 where the old keys may still be, and which commands come next. Reads only. ./bunw scripts/plan.ts
@@ -60,8 +58,6 @@ Options:
     --output WORD    short: only what is damaged, a line each, and what comes next. json: the same
                      for programs, with the version of its fields, and a summary.
     --json           The same as --output json.
-    --since FILE     A second look: only what has changed since FILE, which --json printed before
-                     on this node, and what comes next.
     --kubeadm-config Print only what kubeadm's phases take with --config, out of etcd's data: for
                      clusters that this kit does not repair.
     --etcd-data DIR  etcd's data directory (default: found by itself).
@@ -78,29 +74,14 @@ const OPTIONS = {
   image: { type: "string", file: "proved" },
   output: { type: "string", oneOf: ["short", "json"] },
   json: { type: "boolean" },
-  since: { type: "string", path: "trusted" },
   "kubeadm-config": { type: "boolean" },
   "etcd-data": { type: "string", path: "proved" },
   help: { type: "boolean" },
 } as const;
 
 function parse() {
-  refuseOldWords();
   const { values } = parseOptions({ options: OPTIONS });
   return { ...values, json: values.json || values.output === "json" };
-}
-
-/** What was called so before. */
-function refuseOldWords() {
-  const hint = process.argv.includes("--drill")
-    ? movedTo("drill", OPTIONS, { gone: ["drill"], takes: ["json", "etcd-data"] })
-    : process.argv.includes("--plan")
-      ? movedTo("plan", OPTIONS, {
-          gone: ["plan"],
-          takes: ["deep", "no-disk", "device", "image", "etcd-data"],
-        })
-      : undefined;
-  if (hint) throw new Refused("That is a script of its own", { hint });
 }
 
 if (import.meta.main) await run(main);

@@ -102,10 +102,9 @@ async function searchIn(job: Job, place: Place, search: () => Promise<boolean>) 
  */
 function isLost({ foundKeys, configs, only }: Job, place: Place): boolean {
   if (place !== "disk") return foundKeys.missing().length > 0;
-  return only === "disk"
-    ? foundKeys.missing().length + configs.length > 0
-    : foundKeys.missing().some(isIrreplaceable) ||
-        configs.some(({ namedBy }) => namedBy !== "--audit-policy-file");
+  return (
+    configs.length > 0 || foundKeys.missing().some((key) => only === "disk" || isIrreplaceable(key))
+  );
 }
 
 async function searchProcesses({ foundKeys, here, processes }: Job): Promise<boolean> {
@@ -167,8 +166,8 @@ const USAGE = `Usage:
                                  [--move-aside] [--dry-run] [--etcd-data DIR]
 
 Looks for this node's lost keys. Restores all found keys together, at the end. Without an argument:
-memory, then the Secret, then the disk. The disk is searched only if ca.key or sa.key, or a file
-that only a copy can bring back, is still missing then.
+memory, then the Secret, then the disk. The disk is searched only if ca.key, sa.key or the
+encryption configuration is still missing then.
 
 A key is restored only if its public half is known from where no tenant can write (kube-system in
 etcd, the kubelet's own files), and sa.key only if it verifies tokens of kube-system. A key that
@@ -183,8 +182,8 @@ secret:  Every Secret in etcd's data: Cluster API keeps the keys there (CLUSTER-
          --upload-certs leaves for two hours. The certificate key that kubeadm printed opens it:
          from --certificate-key-file, or typed.
 disk:    Deleted files stay in free blocks until they are overwritten: do not write to that disk
-         before. Reads it once; that takes long. Restores an encryption configuration that opens
-         what etcd holds; you choose if several do. Other finds go to the rescue folder.
+         before. Reads it once; that takes long. Finds keys, and encryption configurations: one
+         that opens what etcd holds is restored; you choose if several do.
 files:   Searches for no key. Restores lost files that flags name and kubeadm did not make, as every
          run of this script does: those that the static pod's own process still has mounted, and
          those in the folder of --backup.

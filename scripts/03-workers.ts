@@ -4,7 +4,7 @@
  * controller-manager runs in full again. `open` on the first control plane node, then 03-join on
  * each worker, then `close` on each control plane node. Safe to run again. `open` starts `approve`.
  */
-import { command, inOneLine, type LeftOut, leftNames, movedTo } from "../shared/again.ts";
+import { command, inOneLine, type LeftOut, leftNames } from "../shared/again.ts";
 import { adminApi } from "../shared/api/admin-api.ts";
 import { ANY_WORKER, openJoining, TOKEN_GROUP } from "../shared/api/bootstrap-tokens.ts";
 import { leftOut } from "../shared/etcd/all-members.ts";
@@ -16,7 +16,7 @@ import * as next from "../shared/facts/next.ts";
 import { controlPlaneToRepair, refuseNoJoining } from "../shared/facts/node-to-repair.ts";
 import { trustSeen } from "../shared/facts/sa-key.ts";
 import { keepSaid, withWords } from "../shared/facts/said.ts";
-import { Fail, Refused } from "../shared/fail.ts";
+import { Fail } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { lockNode, lockNodeShared } from "../shared/node/lock-node.ts";
 import { clusterCa } from "../shared/pki/examine.ts";
@@ -36,7 +36,6 @@ import { sayTokens, writeTokenFiles } from "../shared/workers/written-tokens.ts"
 import { waitForSigner } from "../shared/workloads/root-ca.ts";
 
 async function main() {
-  refuseJoin();
   const { values, positionals } = parseOptions(CONFIG);
   if (values.help) return console.log(USAGE);
   const name = positionals.join(" ");
@@ -198,14 +197,5 @@ const OPTIONS = {
 
 const CONFIG = { options: OPTIONS, allowPositionals: true } as const;
 type Values = ReturnType<typeof parseOptions<typeof CONFIG>>["values"];
-
-/** What it was called before. */
-function refuseJoin() {
-  const typed = process.argv.slice(2);
-  if (typed.find((word) => !word.startsWith("-")) !== "join") return;
-  const takes = ["token-file", "without", "lost", "etcd-data", "dry-run"];
-  const hint = movedTo("03-join", OPTIONS, { gone: ["join"], takes });
-  throw new Refused("join is a script of its own", { hint });
-}
 
 if (import.meta.main) await run(main);

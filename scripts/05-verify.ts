@@ -3,13 +3,11 @@
  * RUNBOOK part 5: proof. Each chain from both ends, each node, each token. Reads only. On a control
  * plane node it looks at the whole cluster, on a worker at its kubelet. Run it at any time.
  */
-import { movedTo } from "../shared/again.ts";
 import type { Check } from "../shared/checks/check.ts";
 import { goodUntil } from "../shared/checks/forecast.ts";
 import { metricsText, refuseMetricsPlace, writeMetrics } from "../shared/checks/metrics.ts";
 import { checksAsJson, hintOf, printChecks, tellSummary } from "../shared/checks/print-checks.ts";
 import { keepSaid } from "../shared/facts/said.ts";
-import { Refused } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { backupMade } from "../shared/hand-over/backup-mark.ts";
 import { readNode } from "../shared/node/node.ts";
@@ -104,17 +102,8 @@ const OPTIONS = {
 type Values = ReturnType<typeof parse>;
 
 function parse() {
-  refuseReport();
   const { values } = parseOptions({ options: OPTIONS });
   return { ...values, json: values.json || values.output === "json" };
-}
-
-/** What it was called before. */
-function refuseReport() {
-  const old = process.argv.find((word) => /^--(report|bundle|logs|with-names)(=|$)/.test(word));
-  if (old === undefined) return;
-  const hint = movedTo("report", OPTIONS, { gone: ["report"], takes: ["etcd-data"] });
-  throw new Refused("The report is a script of its own", { hint });
 }
 
 if (import.meta.main) await run(main);

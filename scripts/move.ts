@@ -17,13 +17,10 @@ import { attemptLater, Fail, Refused } from "../shared/fail.ts";
 import { exists, hostPath } from "../shared/files/files.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { refuseUnwritable } from "../shared/files/room.ts";
-import { renewHostPodIps } from "../shared/moved/host-network-pods.ts";
 import { moveWorker } from "../shared/moved/move-worker.ts";
-import { restartOldPods } from "../shared/moved/old-in-memory.ts";
-import * as own from "../shared/moved/own-files.ts";
 import * as pairs from "../shared/moved/pairs.ts";
 import { namedInData, namedInFiles, sayStillNamed } from "../shared/moved/still-named.ts";
-import { tellCluster } from "../shared/moved/tell-cluster.ts";
+import { renewHostPodIps, restartOldPods, tellCluster } from "../shared/moved/tell-cluster.ts";
 import * as machine from "../shared/moved/this-machine.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
 import { type Node, readNode } from "../shared/node/node.ts";
@@ -50,7 +47,7 @@ async function main() {
   const moved = await step("M.1 Look at this machine, and who has moved", () =>
     look(known, values),
   );
-  const changes = await own.changesHere(node, moved, { isControlPlane: true });
+  const changes = await machine.changesHere(node, moved, { isControlPlane: true });
   if (changes.length > 0) await refuseUnfitKubelet({ node, by: "repair", renames: true });
   refuseUnwritable(changes.map(({ path }) => path));
   if (moved.size === 0 && changes.length === 0) return done(inOneLine(afterwards(known)));
@@ -64,12 +61,12 @@ async function main() {
 }
 
 /** What is said first: a run that was cut off goes on by it. */
-function keep({ node }: machine.KnownHere, moved: Moved, changes: readonly own.FileChange[]) {
+function keep({ node }: machine.KnownHere, moved: Moved, changes: readonly machine.FileChange[]) {
   const rescue = newRescue();
   const known = movedHere();
   const since = [...moved].filter(([old]) => !known.has(old)).map((pair) => pair.join("="));
   keepOwn("moved", since, { on: node.name, onDisk: true });
-  own.writeChanges(changes, asideOf(rescue));
+  machine.writeChanges(changes, asideOf(rescue));
 }
 
 /**
@@ -108,7 +105,7 @@ async function look(known: machine.KnownHere, values: Values): Promise<Moved> {
   }
   const moved = new Map([...goesOn, ...since]);
   if (moved.size > 0) return sayMoved(moved);
-  if (await own.hostRenamed(node))
+  if (await machine.hostRenamed(node))
     say(`this host is called ${node.hostName} now; its node stays ${node.name}`);
   else if (isOver("moved")) say("the move is finished on this node");
   else
@@ -202,7 +199,7 @@ function workerLine(moved: Moved): string {
 
 async function onWorker(node: Node, values: Values) {
   const moved = pairs.pairsOf(values.moved);
-  if (moved.size === 0 && !(await own.hostRenamed(node)))
+  if (moved.size === 0 && !(await machine.hostRenamed(node)))
     throw new Fail("On a worker this needs the addresses", {
       hint: "type the line that it prints on a control plane node: --moved OLD=NEW,…",
     });

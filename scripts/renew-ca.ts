@@ -23,7 +23,6 @@ import { mendKubeletConf, refuseUnfitKubelet } from "../shared/node/systemctl-ku
 import { day } from "../shared/pki/judge.ts";
 import { caReaders, holdExpired, kubeletCaReader } from "../shared/renew/ca-readers.ts";
 import { asKubelet, renewalOfWorker } from "../shared/renew/on-worker.ts";
-import { caFiles, olderOf, place, wayBack } from "../shared/renew/place.ts";
 import { publish } from "../shared/renew/publish.ts";
 import * as renewal from "../shared/renew/renewal.ts";
 import * as here from "../shared/renew/renewals-here.ts";
@@ -63,7 +62,7 @@ async function onControlPlane(cp: ControlPlaneNode, values: Values, only: renewa
     look(cp, values, only, { isLate, hasEnded }),
   );
   await step("R.2 Put the certificates in place", async () => {
-    const written = place(renewals, caFiles(node, facts.certificatesDir), asideDir);
+    const written = here.place(renewals, here.caFiles(node, facts.certificatesDir), asideDir);
     if (written.length === 0) say("all files have them already");
     await mendKubeletConf();
   });
@@ -132,13 +131,13 @@ async function onWorker({ "etcd-data": etcdData, from, undo }: Values) {
   const one = await step("R.1 Look at this worker's CA", async () => {
     const brought = from === undefined ? undefined : here.broughtFor("ca", from);
     const found = undo
-      ? wayBack("ca", node.kubelet.clientCaFile)
+      ? here.wayBack("ca", node.kubelet.clientCaFile)
       : await renewalOfWorker(node, brought);
     say(`${found.path}: ${here.inWords(found)}`);
     return found;
   });
   await step("R.2 Put the certificate in place", async () => {
-    const written = place([one], caFiles(node, ""), asideOf(newRescue()));
+    const written = here.place([one], here.caFiles(node, ""), asideOf(newRescue()));
     if (written.length === 0) say("both files have it already");
     await mendKubeletConf();
   });
@@ -156,7 +155,7 @@ async function onWorker({ "etcd-data": etcdData, from, undo }: Values) {
 
 /** What still trusts the old certificate alone, and may do so until its end. */
 function sayLeft(ca: renewal.Renewal) {
-  const older = olderOf(ca);
+  const older = here.olderOf(ca);
   if (!older) return;
   const end = day(older.notAfter);
   say(`before ${end}: the workers, one line on each, in any order and at any time`);
@@ -178,7 +177,7 @@ function next(
   leader: string | undefined,
 ): Todo[] {
   const verify = { command: command("05-verify") };
-  if (renewals.every((one) => olderOf(one) === undefined)) return [verify];
+  if (renewals.every((one) => here.olderOf(one) === undefined)) return [verify];
   const names = others(cp).join(", ");
   const on = leader ? `${names} (${leader} last)` : names;
   const theSame: Todo = { command: again({}), called: "the same", on, unlessDone: true };

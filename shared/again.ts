@@ -3,9 +3,8 @@
  * with something more (`again`), and lists of them. What was said once is kept (node/words.ts): no line says it
  * again.
  */
-import type { ParseArgsConfig } from "node:util";
-import { type TypedWord, tokensOf, typedLine } from "./options.ts";
-import { shell, shellWord } from "./shell-line.ts";
+import { type TypedWord, typedLine } from "./options.ts";
+import { shell } from "./shell-line.ts";
 
 /**
  * Nodes that the operator leaves out: `without` are away and come back some day, `lost` are lost for good.
@@ -74,26 +73,6 @@ export function again(more: More, { of, less = [] }: Which = {}): string {
     .filter(({ value }) => !last.includes(String(value)))
     .flatMap((word) => shown(word, more, less));
   return [script, ...words, ...(last.length > 0 ? [shell`${last}`] : [])].join(" ");
-}
-
-/**
- * This line for the script that does it now: what was typed, without what only this one takes. The value of a
- * word that is `gone` stays.
- */
-export function movedTo(
-  script: string,
-  options: ParseArgsConfig["options"] & {},
-  { gone, takes }: Record<"gone" | "takes", string[]>,
-) {
-  const words = tokensOf({ options }).flatMap((token) => {
-    if (token.kind === "positional") return gone.includes(token.value) ? [] : shellWord(token.value);
-    if (token.kind !== "option") return [];
-    if (gone.includes(token.name)) return token.value === undefined ? [] : shellWord(token.value);
-    return token.name in options && ![...takes, "help"].includes(token.name)
-      ? []
-      : optionWords(token.name, token.value ?? true);
-  });
-  return [command(script), ...words].join(" ");
 }
 
 function shown({ option, value }: TypedWord, more: More, less: readonly string[]): string[] {

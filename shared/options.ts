@@ -53,7 +53,7 @@ function valuesOf(name: string, config: ParseArgsConfig): string[] {
   );
 }
 
-export function tokensOf({ options = {}, args = process.argv.slice(2) }: ParseArgsConfig) {
+function tokensOf({ options = {}, args = process.argv.slice(2) }: ParseArgsConfig) {
   return parseArgs({ options, args: [...args], strict: false, allowPositionals: true, tokens: true }).tokens;
 }
 

@@ -6,7 +6,6 @@
  */
 import {
   type ParseOptions,
-  parse,
   parseAllDocuments,
   parseDocument,
   type ScalarTag,
@@ -105,10 +104,9 @@ const WRITE: SchemaOptions = {
 
 /**
  * The only document of a text. Errors: YAMLParseError, ReferenceError (an alias to nothing, or too many),
- * RangeError (too deep). Of a text that is cut off: what there is of it.
+ * RangeError (too deep).
  */
-export function readYaml(text: string, { cut = false } = {}): unknown {
-  if (cut) return parse(text, { ...READ, logLevel: "silent" });
+export function readYaml(text: string): unknown {
   const document = onlyDocument(text);
   if (document.errors[0]) throw document.errors[0];
   return document.toJS();

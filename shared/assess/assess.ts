@@ -6,12 +6,12 @@ import { command, inLines } from "../again.ts";
 import { type Check, hasFailed } from "../checks/check.ts";
 import { type CheckId, KINDS } from "../checks/kinds.ts";
 import { knownHere, type StoppedProcess, stoppedProcesses } from "../evidence/owners.ts";
-import { clusterCaSeen, strangeCa } from "../facts/ca-copies.ts";
+import { clusterCaSeen, type StrangeCa, strangeCa } from "../facts/ca-copies.ts";
 import { clockTrouble } from "../facts/clock.ts";
 import type { Cluster } from "../facts/cluster.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { type LostNodes, NONE_LOST } from "../facts/course.ts";
-import { readEvidence } from "../facts/evidence.ts";
+import { type ClusterEvidence, readEvidence } from "../facts/evidence.ts";
 import { type LostFile, lostHere, stopsAll } from "../facts/lost-files.ts";
 import { believedPeers } from "../facts/next.ts";
 import { controlPlaneWithoutData, isNotKubeadms } from "../facts/no-etcd-data.ts";
@@ -30,11 +30,9 @@ import { holders, mountedFiles } from "../salvage/memory/processes.ts";
 import { shell } from "../shell-line.ts";
 import { mountsSuperAdmin } from "../static-pods/wanted-manifests.ts";
 import { restoreCommands } from "../static-pods/without-files.ts";
-import { type Assessment, type Judged, row, withoutServers, withWhatComes } from "./assessment.ts";
+import { type Assessment, bad, type Judged, row, withoutServers, withWhatComes } from "./assessment.ts";
 import { caRows, dataRows, endpointRows, memberRows, roleRows } from "./data-rows.ts";
-import { type DeepOptions, searchDeep } from "./deep.ts";
-import { cniRows, heldRows, holdHere, kubeletRow, kubeletTrustRows } from "./kubelet-rows.ts";
-import { type Looked, seen } from "./look-here.ts";
+import { type Looked, seen, wellLine } from "./look-here.ts";
 import { refusalsHere } from "./refusals.ts";
 import {
   clockRows,
@@ -46,11 +44,10 @@ import {
   sharedRow,
   summary,
 } from "./rows.ts";
-import { survivors } from "./survivors.ts";
+import { type DeepOptions, searchDeep, survivors } from "./survivors.ts";
 import { controlPlaneVerdict, NOTHING_DAMAGED } from "./verdict.ts";
-import { wellLine } from "./well.ts";
 import { assessWithoutParts } from "./without-data.ts";
-import { assessWorker } from "./worker.ts";
+import { assessWorker, cniRows, heldRows, holdHere, kubeletRow, kubeletTrustRows } from "./worker.ts";
 
 interface AssessOptions {
   deep?: DeepOptions | undefined;
@@ -105,7 +102,7 @@ function withOtherName(assessed: Assessment, other: Fail | undefined): Assessmen
 function withUnfitKubelet(assessed: Assessment, id: CheckId, unfit: Fail | undefined): Assessment {
   if (!unfit) return assessed;
   const what = id === "kubelet-conf" ? "kubelet.conf" : KINDS[id].what;
-  const unsafe = row(id, what, { state: "unsafe", failed: unfit.message });
+  const unsafe = bad(id, what, "unsafe", unfit.message);
   const { damaged, verdict, next } = assessed;
   return {
     ...assessed,
@@ -158,26 +155,54 @@ interface Look {
   known: PartialFacts;
 }
 
-async function assessControlPlane({
-  node,
-  dataDir,
-  running,
-  deep: options,
-  lost,
-  known,
-}: Look): Promise<Judged> {
+async function assessControlPlane(look: Look): Promise<Judged> {
+  const { node, deep: options, known, running, lost } = look;
+  const { cp, certificatesDir } = known;
   const findings = findingsOf(known);
-  const { shared, leaves, kubeconfigs } = byKind(findings);
-  const evidence = readEvidence({ data: known.data, node, certificatesDir: known.certificatesDir });
-  const strange = strangeCa(known);
-  const clock = known.cp ? await clockTrouble(known.cp) : [];
-  const lostFiles = lostHere({
-    data: known.data,
-    node,
-    certificatesDir: known.certificatesDir,
-    etcd: known.etcd,
-    ran: known.cp?.ran,
+  const evidence = readEvidence({ data: known.data, node, certificatesDir });
+  const here = { findings, evidence, strange: strangeCa(known), clock: cp ? await clockTrouble(cp) : [] };
+  const lostFiles = lostHere({ ...known, data: known.data, node, ran: cp?.ran });
+  const damage = await damageOf(look, here, lostFiles);
+  const network = await cniRows(node);
+  const oldKey = oldSaKey(known.data, node, certificatesDir);
+  const keys = { ...keysOf(here), strange: here.strange, oldKey, known, lost };
+  const isSearched = options && keys.lostKeys.length > 0;
+  const deep = isSearched ? await searchDeep({ ...keys, node, evidence }, options) : undefined;
+  const verdict = controlPlaneVerdict({
+    ...{ ...keys, nodeName: node.name, clock: here.clock, damage, deep },
+    noNewPod: network.length > 0,
+    hold: await holdHere(running),
   });
+  const isDamaged = damage.some(hasFailed);
+  const isWell = cp && !isDamaged && verdict.verdict === NOTHING_DAMAGED;
+  const made = { keys: keys.lostKeys.length > 0, ca: keys.lostKeys.some(({ name }) => name === "ca") };
+  return {
+    role: "control plane",
+    well: isWell ? await wellLine(cp, findings) : undefined,
+    cluster: known.cluster && describe(known.cluster, known.facts),
+    damage: [...withWhatComes(damage, node, certificatesDir), ...network],
+    ...(made.keys && { survivors: survivors({ known, node, running, lost }) }),
+    ...filesBack(look, lostFiles),
+    ...(wordsHere().length > 0 && { words: wordsHere() }),
+    ...(cp && isDamaged && { refusals: await silently(() => refusalsHere(cp, made)) }),
+    ...{ deep, ...verdict },
+  };
+}
+
+interface Here {
+  findings: Finding[];
+  evidence: ClusterEvidence;
+  strange: StrangeCa | undefined;
+  clock: Fail | readonly string[];
+}
+
+/** The rows of the table, in its order. */
+async function damageOf(
+  { node, dataDir, running, known }: Look,
+  { findings, evidence, strange, clock }: Here,
+  lostFiles: readonly LostFile[],
+): Promise<Check[]> {
+  const { shared, leaves, kubeconfigs } = byKind(findings);
   const files = [
     ...clockRows(clock),
     ...shared.map((finding) => sharedRow(finding, finding.name === "ca" ? strange : undefined)),
@@ -199,61 +224,26 @@ async function assessControlPlane({
   ];
   const held = [...files, ...rest].some((one) => hasFailed(one) && one.severity !== "weakens");
   const readers = known.cp ? heldRows(await caReaders(known.cp, seen(running))) : [];
-  const damage = [...files, ...(await kubeletRow(node, running, { held })), ...rest, ...readers];
-  const network = await cniRows(node);
-  const isOther = (way: Remedy["do"]) => (finding: Finding) =>
-    finding.state !== "ok" && remedyOf(finding, evidence).do === way;
-  const isLost = (finding: Finding) =>
-    finding.state === "ok" ? strange && finding.name === "ca" : isOther("lost")(finding);
-  const lostKeys = shared.filter(isLost);
-  const oldKey = oldSaKey(known.data, node, known.certificatesDir);
-  const deep =
-    options &&
-    (lostKeys.length > 0
-      ? await searchDeep({ node, known, evidence, lostKeys, strange, oldKey, lost }, options)
-      : undefined);
-  const hold = await holdHere(running);
-  const verdict = controlPlaneVerdict({
-    known,
-    nodeName: node.name,
-    clock,
-    lostKeys,
-    ofOthers: shared.filter(isOther("elsewhere")),
-    damage,
-    noNewPod: network.length > 0,
-    strange,
-    oldKey,
-    deep,
-    lost,
-    hold,
-  });
-  const isDamaged = damage.some(hasFailed);
-  const isWell = known.cp && !isDamaged && verdict.verdict === NOTHING_DAMAGED;
-  const { cp } = known;
-  const made = { keys: lostKeys.length > 0, ca: lostKeys.some(({ name }) => name === "ca") };
-  return {
-    role: "control plane",
-    well: isWell ? await wellLine(known.cp!, findings) : undefined,
-    cluster: known.cluster && describe(known.cluster, known.facts),
-    damage: [...withWhatComes(damage, node, known.certificatesDir), ...network],
-    ...(lostKeys.length > 0 && { survivors: survivors({ known, node, running, lost }) }),
-    ...filesBack({ node, running, lost }, lostFiles, known),
-    ...(wordsHere().length > 0 && { words: wordsHere() }),
-    ...(cp && isDamaged && { refusals: await silently(() => refusalsHere(cp, made)) }),
-    deep,
-    ...verdict,
-  };
+  return [...files, ...(await kubeletRow(node, running, { held })), ...rest, ...readers];
+}
+
+/** `ofOthers`: CAs that have expired, and that only another CA can renew. */
+function keysOf({ findings, evidence, strange }: Here) {
+  const { shared } = byKind(findings);
+  const withRemedy = (way: Remedy["do"]) =>
+    shared.filter((one) => one.state !== "ok" && remedyOf(one, evidence).do === way);
+  const foreign = shared.filter(({ name, state }) => strange && name === "ca" && state === "ok");
+  return { lostKeys: [...foreign, ...withRemedy("lost")], ofOthers: withRemedy("elsewhere") };
 }
 
 /** What brings lost files back, before part 1 stops anything. */
 function filesBack(
-  { node, running, lost }: Pick<Look, "node" | "running" | "lost">,
+  { node, running, lost, known: { cluster, certificatesDir } }: Look,
   files: readonly LostFile[],
-  { cluster, certificatesDir }: PartialFacts,
 ): Pick<Assessment, "filesBack" | "lostFiles"> {
   if (files.length === 0) return { filesBack: [] };
-  const known = knownHere(running instanceof Fail ? [] : running);
-  const mounted = mountedFiles(holders(known).own, files).map(({ path }) => path);
+  const { own } = holders(knownHere(running instanceof Fail ? [] : running));
+  const mounted = mountedFiles(own, files).map(({ path }) => path);
   const others = cluster ? believedPeers(cluster, { node, without: lost.names }).map(({ name }) => name) : [];
   const needed = files.filter(stopsAll).map(({ path, program, namedBy }) => ({
     ...{ path, program, namedBy },

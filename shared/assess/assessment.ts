@@ -51,6 +51,11 @@ export function row(id: CheckId, what: string, answer: Answer): Check {
   return hasFailed(check) && check.mend === ASSESS ? { ...check, mend: NEXT } : check;
 }
 
+/** `state`: in a word; `failed`: "" where that says all. */
+export function bad(id: CheckId, what: string, state: string, failed = ""): Check {
+  return row(id, what, { state, failed });
+}
+
 /** Not 00-assess, which says it. */
 const NEXT = "what it names as next";
 

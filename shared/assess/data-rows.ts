@@ -4,7 +4,7 @@
  */
 import { command } from "../again.ts";
 import type { Check } from "../checks/check.ts";
-import type { EtcdData } from "../etcd-data/data.ts";
+import type { CheckId } from "../checks/kinds.ts";
 import { DamagedData } from "../etcd-data/directory.ts";
 import { isNameless, type Member, memberName } from "../etcd-data/members.ts";
 import { FULL, makeRoom } from "../etcd-location/reach-etcd.ts";
@@ -14,54 +14,41 @@ import { lacksOnlyConfiguration } from "../facts/cluster-configuration.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { endpointDifference } from "../facts/endpoint.ts";
 import { releaseNote } from "../facts/node-to-repair.ts";
-import type { Fail } from "../fail.ts";
-import { row } from "./assessment.ts";
+import { bad, row } from "./assessment.ts";
 
 /** What was read of etcd's data, and what could not be. */
 export function dataRows(
   { data, dataFrom = "", obstacle, cluster, certificatesDir, cp }: PartialFacts,
   dataDir: string,
 ): Check[] {
-  if (obstacle instanceof DamagedData)
-    return [row("etcd-damage", dataDir, { state: "damaged", failed: obstacle.message })];
-  if (!data) return [row("etcd-data", dataDir, { state: "unreadable", failed: obstacle!.message })];
+  if (obstacle instanceof DamagedData) return [bad("etcd-damage", dataDir, "damaged", obstacle.message)];
+  if (!data) return [bad("etcd-data", dataDir, "unreadable", obstacle!.message)];
   const members = `${data.members.length} member${data.members.length === 1 ? "" : "s"}`;
   const lastWrite = `${data.lastWrite.toISOString().slice(0, 19)}Z`;
   const detail = `${members}, ${data.keyCount} keys, revision ${data.revision}, last write ${lastWrite}`;
-  return [
-    row("etcd-data", dataFrom, detail),
-    ...(data.isFull ? [fullRow({ certificatesDir, revision: data.revision })] : []),
-    ...releaseRow(cluster?.kubernetesVersion),
-    ...data.warnings.map((warning) => row("etcd-data", dataFrom, { warning })),
-    ...(obstacle ? [obstacleRow(obstacle, data)] : []),
-    ...(cp?.node.nat ? [natRow(cp.node.nat)] : []),
-  ];
+  const rows = [row("etcd-data", dataFrom, detail)];
+  const warn = (id: CheckId, what: string, warning: string) => rows.push(row(id, what, { warning }));
+  // said, but no damage: certificates do not mend it
+  const room = makeRoom({ certificatesDir, revision: data.revision });
+  if (data.isFull) warn("etcd-room", "room in etcd's database", `${FULL}. When etcd runs: ${room}`);
+  const note = cluster && releaseNote(cluster.kubernetesVersion);
+  if (note) warn("release", "release", note);
+  for (const warning of data.warnings) warn("etcd-data", dataFrom, warning);
+  // what the repair needs is no damage of a cluster that does without
+  if (obstacle && lacksOnlyConfiguration(data)) warn("etcd-facts", FACTS, obstacle.message);
+  else if (obstacle) rows.push(bad("etcd-facts", FACTS, "incomplete", obstacle.message));
+  const nat = cp?.node.nat;
+  const move = command("move", { moved: [`${nat}=NEW`] });
+  if (nat)
+    warn(
+      "etcd-facts",
+      FACTS,
+      `${nat} is at no card of this machine, NAT leads it here. If the machine has moved: ${move}`,
+    );
+  return rows;
 }
 
-/** What the repair needs is no damage of a cluster that does without. */
-function obstacleRow({ message }: Fail, data: EtcdData): Check {
-  const answer = lacksOnlyConfiguration(data)
-    ? { warning: message }
-    : { state: "incomplete", failed: message };
-  return row("etcd-facts", "facts in etcd's data", answer);
-}
-
-function natRow(ip: string): Check {
-  const warning = `${ip} is at no card of this machine, NAT leads it here. If the machine has moved: ${command("move", { moved: [`${ip}=NEW`] })}`;
-  return row("etcd-facts", "facts in etcd's data", { warning });
-}
-
-/** Said, but no damage: certificates do not mend it. */
-function fullRow(place: Parameters<typeof makeRoom>[0]): Check {
-  return row("etcd-room", "room in etcd's database", {
-    warning: `${FULL}. When etcd runs: ${makeRoom(place)}`,
-  });
-}
-
-function releaseRow(version: string | undefined): Check[] {
-  const note = version && releaseNote(version);
-  return note ? [row("release", "release", { warning: note })] : [];
-}
+const FACTS = "facts in etcd's data";
 
 /**
  * Members whose join goes on, or was cut off: no damage. Where etcd cannot answer without one that never

@@ -20,13 +20,9 @@ export function lostAndWay(
   const names = lostKeys.map(({ name }) => name);
   if (names.every(isInternal)) return {};
   return {
-    lost: lostKeys.map(keyFile),
+    lost: names.map((name) => `${CERTS.find((row) => row.name === name)?.file ?? name}.key`),
     way: `00-assess --deep → 00-salvage → the line that it prints. If it finds no key: ${wayFrom(names, oldKey)}`,
   };
-}
-
-function keyFile({ name }: Finding): string {
-  return `${CERTS.find((row) => row.name === name)?.file ?? name}.key`;
 }
 
 /** Nobody has searched for them yet. */
@@ -59,11 +55,6 @@ const ONLY_IF_LOST = "only if the old keys are nowhere to be found";
 /** `hold`: what of part 0 is still to be typed here. */
 type Asked = Pick<Known, "others" | "expired" | "leavesOut"> & { hold: readonly Todo[] };
 
-function notSearched({ diskSearched, unread = [] }: Deep): string {
-  const memory = unread.map((who) => `; the memory of ${who} was not read to its end`);
-  return [...memory, ...(diskSearched ? [] : ["; the disk was not searched"])].join("");
-}
-
 /** After the search: the rung, why, and what to type. */
 export function deepVerdict(
   deep: Deep,
@@ -74,30 +65,25 @@ export function deepVerdict(
   const nowhere = deep.keys.filter(({ places }) => places.length === 0);
   const lost = nowhere.filter(isIrreplaceable);
   const rung = rungOf(deep, irreplaceable, lost);
-  const unread = lost.length === 0 ? "" : notSearched(deep);
+  const unread = deep.unread?.map((who) => `; the memory of ${who} was not read to its end`) ?? [];
+  if (!deep.diskSearched) unread.push("; the disk was not searched");
   const back = salvageCommands(deep);
   const names = nowhere.map(({ name }) => name);
   const leader =
     cp && deep.keys.some((key) => key.name === "ca" && !isFound(key)) ? lastLeaderElsewhere(cp) : undefined;
   const there = leader?.nodes.filter((name) => seen.others?.includes(name)) ?? [];
   const way = [...(back.length > 0 ? [inArrows(back)] : []), wayFrom(names, oldKeyOf(deep))].join(" → ");
+  const first = lost.length > 0 ? { note: BACKUPS_FIRST } : {};
+  const instead = withoutKeys(names, oldKeyOf(deep)).map((todo) => ({ ...first, ...todo }));
+  const next =
+    there.length > 0
+      ? whereItMayBe(there)
+      : [...back, ...instead, { command: command("02-control-plane") }, ...withoutCertificateKey(deep)];
   return {
     rung,
     ...(lost.length > 0 ? { lost: nowhere.map(({ file }) => file), way } : {}),
-    verdict: `${whyOf(rung, lost)}${unread}${cluster ? "" : "; etcd's data cannot be read, so few keys can be proved"} (RUNBOOK 0.1, row ${rung})`,
-    next: inLines(
-      there.length > 0
-        ? [...hold, ...whereItMayBe(there)]
-        : [
-            ...hold,
-            ...back,
-            ...withoutKeys(names, oldKeyOf(deep)).map((todo) =>
-              lost.length > 0 ? { note: BACKUPS_FIRST, ...todo } : todo,
-            ),
-            { command: command("02-control-plane") },
-            ...withoutCertificateKey(deep),
-          ],
-    ),
+    verdict: `${whyOf(rung, lost)}${lost.length > 0 ? unread.join("") : ""}${cluster ? "" : "; etcd's data cannot be read, so few keys can be proved"} (RUNBOOK 0.1, row ${rung})`,
+    next: inLines([...hold, ...next]),
     course: courseFrom({ ...seen, ...sureOf(deep) }),
   };
 }
@@ -172,26 +158,19 @@ function rungOf({ oldTokens }: Deep, irreplaceable: LostKey[], lost: LostKey[]):
 
 /** The commands that bring back what can be found. */
 function salvageCommands({ keys, diskOption, moveToRescue }: Deep): Todo[] {
-  const salvage = (line: string) => ({ command: moveToRescue ? `${line} --move-aside` : line });
-  const sealed = keys.some(({ places }) => isSealed(places[0]));
   const words = new Set(keys.map(({ places }) => places[0]?.word));
-  const on = keys
-    .find(({ places }) => places[0] && !places[0].word)
-    ?.places[0]?.where.replace("maybe on ", "");
+  const isAsked = keys.some(({ places }) => isSealed(places[0]));
+  const todo: Todo[] = [];
+  const salvage = (line: string, more: Pick<Todo, "note"> = {}) =>
+    todo.push({ command: moveToRescue ? `${line} --move-aside` : line, ...more });
+  if (words.has("memory")) salvage(command("00-salvage memory"));
+  if (words.has("secret")) salvage(command("00-salvage secret"), isAsked ? { note: ASKS } : {});
+  if (words.has("disk")) salvage(`${command("00-salvage disk")} ${diskOption}`.trim());
+  const elsewhere = keys.flatMap(({ places: [first] }) => (first && !first.word ? first.where : []))[0];
+  if (elsewhere === undefined) return todo;
   const pack = `${command("00-assess --deep")}, then ${command("hand-over pack")} where the keys are`;
-  return [
-    ...(words.has("memory") ? [salvage(command("00-salvage memory"))] : []),
-    ...(words.has("secret")
-      ? [{ ...salvage(command("00-salvage secret")), ...(sealed ? { note: ASKS } : {}) }]
-      : []),
-    ...(words.has("disk") ? [salvage(`${command("00-salvage disk")} ${diskOption}`.trim())] : []),
-    ...(on
-      ? [
-          { on, command: pack },
-          { command: command("hand-over unpack FILE"), note: LOST_THERE_TOO },
-        ]
-      : []),
-  ];
+  todo.push({ on: elsewhere.replace("maybe on ", ""), command: pack });
+  return [...todo, { command: command("hand-over unpack FILE"), note: LOST_THERE_TOO }];
 }
 
 const ASKS = "asks for the certificate key that kubeadm printed";

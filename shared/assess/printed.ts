@@ -5,24 +5,9 @@ import { SEVERITIES } from "../checks/kind.ts";
 import { printChecks, printDifferences, printLines, printTable } from "../checks/print-checks.ts";
 import { answer, VERSION } from "../run.ts";
 import type { Assessment } from "./assessment.ts";
-import { printSince } from "./since.ts";
 
-interface Shown {
-  /** Without what is well, and without the tables below the damage. */
-  short?: boolean;
-  /** The file of an earlier look: only what has changed. */
-  since?: string | undefined;
-}
-
-export function printAssessment(assessment: Assessment, { short, since }: Shown) {
-  if (since !== undefined) {
-    printSince(assessment, since);
-    printNext(assessment);
-  } else if (short) printShort(assessment);
-  else printAll(assessment);
-}
-
-function printShort({ damage, verdict, next }: Assessment) {
+/** Without what is well, and without the tables below the damage. */
+export function printShort({ damage, verdict, next }: Assessment) {
   printChecks(damage, { advice: "none" });
   printNext({ verdict, next });
 }
@@ -32,7 +17,7 @@ function printNext({ verdict, next }: Pick<Assessment, "verdict" | "next">) {
   if (next.length > 0) answer(`\nnext\n${next.map((line) => `  ${line}`).join("\n")}`);
 }
 
-function printAll({
+export function printAssessment({
   node,
   role,
   kubernetes,
@@ -51,7 +36,7 @@ function printAll({
   );
   if (lost.length > 0)
     answer(
-      `${lostIs(deep)}: ${lost.join(", ")}${deep && !deep.diskSearched ? " (the disk was not searched)" : ""}`,
+      `${deep ? "no longer to be had" : "lost on this node"}: ${lost.join(", ")}${deep && !deep.diskSearched ? " (the disk was not searched)" : ""}`,
     );
   if (well) answer(`well: ${well}`);
   answer(way ? `your way: ${way}\n` : "");
@@ -82,10 +67,6 @@ const ROLES: Record<Assessment["role"], string> = {
   worker: "worker",
   unknown: "worker, or a control plane node that lost everything",
 };
-
-function lostIs(deep: Assessment["deep"]): string {
-  return deep ? "no longer to be had" : "lost on this node";
-}
 
 /** The cluster's CA, and whether each CA on this node is that one. */
 function printCas({ hashes, from, copies }: Assessment["ca"]) {

@@ -1,5 +1,5 @@
 /** The rows of the damage table. */
-import { type Answer, type Check, found } from "../checks/check.ts";
+import { type Check, found } from "../checks/check.ts";
 import { checkIdOf } from "../checks/kinds.ts";
 import { openFiles } from "../checks/open.ts";
 import type { EtcdHome } from "../etcd-location/etcd-home.ts";
@@ -25,11 +25,11 @@ import { shell } from "../shell-line.ts";
 import { manifestTrouble } from "../static-pods/manifest-trouble.ts";
 import { unprovedPods } from "../static-pods/unproved-pods.ts";
 import { otherStaticPods, wantedManifests } from "../static-pods/wanted-manifests.ts";
-import { row } from "./assessment.ts";
+import { bad, row } from "./assessment.ts";
 
 /** Says nothing where nothing is known against the clocks. */
 export function clockRows(found: Fail | readonly string[]): Check[] {
-  if (found instanceof Fail) return [row("clock", "clock", { state: "wrong", failed: found.message })];
+  if (found instanceof Fail) return [bad("clock", "clock", "wrong", found.message)];
   return found.map((warning) => row("clock", "clock", { warning }));
 }
 
@@ -39,10 +39,7 @@ export function clockRows(found: Fail | readonly string[]): Check[] {
  */
 export function sharedRow(finding: Finding, strange?: StrangeCa): Check {
   if (strange)
-    return row(checkIdOf(finding.name), whatOf(finding), {
-      state: "foreign",
-      failed: strange.older ? EARLIER : LATER,
-    });
+    return bad(checkIdOf(finding.name), whatOf(finding), "foreign", strange.older ? EARLIER : LATER);
   if (!finding.row) return findingRow(finding, "signs every service-account token");
   const signs = CERTS.filter((row) => row.ca === finding.name).map((row) => row.name);
   const more = finding.name === "ca" ? ", all kubeconfigs, every kubelet" : "";
@@ -83,22 +80,16 @@ export function foreignSaRow(sa: Finding, { tokens }: Evidence): Check[] {
  */
 export function summary(what: "certificates" | "kubeconfigs", findings: Finding[]): Check[] {
   if (findings.length === 0) return [];
-  const [wrong, differing] = [
-    findings.filter(({ state }) => state !== "ok"),
-    findings.filter(({ differs }) => differs),
-  ];
-  const differences = differing.map((finding) => findingRow(finding));
+  const wrong = findings.filter(({ state }) => state !== "ok");
+  const differences = findings.filter(({ differs }) => differs).map((finding) => findingRow(finding));
   const all = `${findings.length} ${what}`;
   if (wrong.length === 0) return [row(what, all, soonest(findings)), ...differences];
-  if (findings.every(({ state }) => state === "missing"))
-    return [row(what, all, { state: "missing", failed: "" })];
+  if (findings.every(({ state }) => state === "missing")) return [bad(what, all, "missing")];
   return [...wrong.map((finding) => findingRow(finding)), ...differences];
 }
 
 function soonest(findings: Finding[]): string {
-  const ends = findings
-    .flatMap((finding) => finding.cert?.notAfter ?? [])
-    .sort((a, b) => a.getTime() - b.getTime());
+  const ends = findings.flatMap(({ cert }) => cert?.notAfter ?? []).sort((a, b) => +a - +b);
   return ends[0] ? `the first expires on ${ends[0].toISOString().slice(0, 10)}` : "";
 }
 
@@ -107,7 +98,6 @@ export function podsBeside({ runs }: EtcdHome): string[] {
   return CONTROL_PLANE.filter((name) => name !== "etcd" || !isNotKubeadms({ runs }));
 }
 
-/** The manifests. */
 export function manifestRows(node: Node, { data, cp, home }: PartialFacts): Check[] {
   if (!data) return [];
   const pods = attempt(() => findStaticPods(data, node.name).proved);
@@ -121,7 +111,9 @@ export function manifestRows(node: Node, { data, cp, home }: PartialFacts): Chec
     ...all.map(({ name, namespace }) =>
       manifestRow(manifestPath({ node }, name, namespace), name, { pods, trouble: trouble.get(name) }),
     ),
-    ...all.flatMap(({ name, namespace }) => secondManifests({ node }, name, namespace)).map(secondRow),
+    ...all
+      .flatMap(({ name, namespace }) => secondManifests({ node }, name, namespace))
+      .map((path) => bad("second-manifest", path, "second", SECOND)),
     ...(pods instanceof Fail ? [] : unprovedRows({ data, node })),
   ];
 }
@@ -131,21 +123,14 @@ function manifestRow(
   name: string,
   { pods, trouble }: { pods: MirrorPod[] | Fail; trouble: string | string[] | undefined },
 ): Check {
-  const answer = (is: Answer) => row("manifest", `manifests/${name}.yaml`, is);
+  const is = (state: string, failed: string) => bad("manifest", `manifests/${name}.yaml`, state, failed);
   const manifest = attempt(() => readManifest(path));
-  if (manifest instanceof Fail) return answer({ state: "unreadable", failed: manifest.message });
+  if (manifest instanceof Fail) return is("unreadable", manifest.message);
   if (manifest && Array.isArray(trouble))
-    return answer({
-      state: "changed",
-      failed: `differs from the manifest before the repair: ${trouble.join(" ")}`,
-    });
-  if (manifest && !trouble) return answer("");
-  if (whereIs(path) !== path)
-    return answer({ state: "waits", failed: `as ${whereIs(path)}: part 2 brings it back` });
-  return answer({
-    state: manifest ? "cut off" : exists(path) ? "empty" : "missing",
-    failed: podOf(name, pods),
-  });
+    return is("changed", `differs from the manifest before the repair: ${trouble.join(" ")}`);
+  if (manifest && !trouble) return row("manifest", `manifests/${name}.yaml`, "");
+  if (whereIs(path) !== path) return is("waits", `as ${whereIs(path)}: part 2 brings it back`);
+  return is(manifest ? "cut off" : exists(path) ? "empty" : "missing", podOf(name, pods));
 }
 
 function podOf(name: string, pods: MirrorPod[] | Fail): string {
@@ -167,33 +152,27 @@ function unprovedRows(place: Pick<ControlPlaneNode, "data" | "node">): Check[] {
   return others > 0 ? [...rows, rowOf(`${others} more mirror pods`, "not put to use either")] : rows;
 }
 
-function secondRow(path: string): Check {
-  const failed =
-    "a second manifest of the same pod: the kubelet runs one of the two. Part 2 moves this one to the rescue folder";
-  return row("second-manifest", path, { state: "second", failed });
-}
+const SECOND =
+  "a second manifest of the same pod: the kubelet runs one of the two. Part 2 moves this one to the rescue folder";
 
 /** Files that no step makes. */
 export function lostFileRows(lost: readonly LostFile[]): Check[] {
   const failed = (file: LostFile) =>
     `named by ${namerOf(file)}; ${thereWhen(file) ?? "cannot be rebuilt"}; without it ${file.without}`;
-  return lost.map((file) => row("lost-file", file.path, { state: "missing", failed: failed(file) }));
+  return lost.map((file) => bad("lost-file", file.path, "missing", failed(file)));
 }
 
 /** Private files that others can read: this damage stops nothing. */
 export function modeRows(paths: readonly string[]): Check[] {
   return [...new Set(paths)].flatMap((path) => {
-    const mode = stat(path)?.mode ?? 0;
+    const { mode = 0, gid = 0 } = stat(path) ?? {};
+    // kubeadm lets static pods that do not run as root share a file by a group of their own
+    const isShared = (mode & 0o037) === 0 && gid !== 0;
+    if ((mode & 0o077) === 0 || isShared) return [];
     const octal = mode.toString(8).padStart(4, "0");
-    if ((mode & 0o077) === 0 || isShared(path, mode)) return [];
     const warning = `others can read it (${octal}): ${shell`chmod 600 ${path}`}`;
     return [row("file-mode", path.replace("/etc/kubernetes/", ""), { warning })];
   });
-}
-
-/** kubeadm lets static pods that do not run as root share a file by a group of their own. */
-function isShared(path: string, mode: number): boolean {
-  return (mode & 0o037) === 0 && stat(path)!.gid !== 0;
 }
 
 /** What a repair leaves for a time. */

@@ -1,18 +1,32 @@
-/** Where lost keys may still be. */
+/**
+ * Where lost keys may still be, by a look; and with `--deep` where each of them can be found. That uses the engines of
+ * 00-salvage, writes nothing and keeps nothing that it finds. keys-verdict.ts says what follows.
+ */
 import { dirname } from "node:path";
-import { command } from "../again.ts";
+import { again, command } from "../again.ts";
+import type { StrangeCa } from "../facts/ca-copies.ts";
 import { fetchLine, managedNode } from "../facts/ca-holders.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
-import type { LostNodes } from "../facts/course.ts";
+import type { LostNodes, OldSaKey } from "../facts/course.ts";
+import type { ClusterEvidence } from "../facts/evidence.ts";
 import { believedPeers } from "../facts/next.ts";
 import { attempt, Fail } from "../fail.ts";
-import { exists } from "../files/files.ts";
+import { exists, readText } from "../files/files.ts";
 import { type Container, isServerContainer } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { registryPrefix, sealedIn } from "../objects/stored.ts";
-import { snapshotsWith } from "../salvage/keys-in-copies.ts";
+import { hashIn } from "../pki/certificate.ts";
+import type { Finding } from "../pki/examine.ts";
+import { say } from "../run.ts";
+import { nothingFound, ownDevice, searchDisk } from "../salvage/disk-search.ts";
+import { FoundKeys } from "../salvage/found-keys.ts";
+import { IN_SECRETS, searchSecrets, snapshotsWith } from "../salvage/keys-in-copies.ts";
+import { findKubeadmCerts } from "../salvage/kubeadm-certs.ts";
+import { mayHold, processesHere, searchMemory } from "../salvage/memory-search.ts";
+import { STASH } from "../salvage/stash.ts";
+import { isIrreplaceable, type WantedKey, wantedKeys } from "../salvage/wanted-keys.ts";
 import { shell } from "../shell-line.ts";
-import type { Survivor } from "./assessment.ts";
+import type { Deep, KeyPlace, LostKey, Survivor } from "./assessment.ts";
 
 interface Seen {
   known: PartialFacts;
@@ -22,14 +36,26 @@ interface Seen {
 }
 
 export function survivors({ known, node, running, lost }: Seen): Survivor[] {
-  return [
-    othersHave(known, { node, without: lost.names }),
-    backup(known),
-    ...snapshots(known),
-    ...managementCluster(known, node),
-    memory(running),
-    kubeadmCerts(known),
-  ];
+  const { data, certificatesDir } = known;
+  const all = [othersHave(known, { node, without: lost.names })];
+  const add = (where: string, detail: string) => all.push({ where, hope: "worth a try", detail });
+  const salvage = command("00-salvage");
+  add("a backup", `of ${certificatesDir}, of any age, if the CA was the same: ${salvage} --backup DIR`);
+  const [newest] = snapshotsWith(certificatesDir);
+  if (newest)
+    add("a snapshot of this disk", `${salvage} ${shell`--backup ${dirname(`${newest}${certificatesDir}`)}`}`);
+  if (exists("/etc/.git"))
+    add(
+      "etckeeper",
+      `keys of a commit: git -C /etc log --oneline -- kubernetes; (umask 077; mkdir /dev/shm/etc && git -C /etc archive COMMIT kubernetes | tar -xC /dev/shm/etc); ${salvage} --backup /dev/shm/etc`,
+    );
+  const managed = managedNode(data, node.name);
+  if (managed)
+    add(
+      "Cluster API's management cluster",
+      `it made this node. With its kubeconfig: ${fetchLine(managed)}; bring that folder here, then ${salvage} --backup /dev/shm/keys`,
+    );
+  return [...all, memory(running), kubeadmCerts(known)];
 }
 
 function othersHave(
@@ -42,30 +68,6 @@ function othersHave(
   return believedPeers(cluster, here).length > 0
     ? { where, hope: "worth a try", detail: `look there first: ${same}` }
     : { where, hope: "none", detail: "this cluster has only this one" };
-}
-
-function backup({ certificatesDir }: PartialFacts): Survivor {
-  const detail = `of ${certificatesDir}, of any age, if the CA was the same: ${command("00-salvage")} --backup DIR`;
-  return { where: "a backup", hope: "worth a try", detail };
-}
-
-/** Of this disk, by snapper or rpm-ostree; and the history of /etc that etckeeper makes. */
-function snapshots({ certificatesDir }: PartialFacts): Survivor[] {
-  const [newest] = snapshotsWith(certificatesDir);
-  const line =
-    newest && `${command("00-salvage")} ${shell`--backup ${dirname(`${newest}${certificatesDir}`)}`}`;
-  const history = `keys of a commit: git -C /etc log --oneline -- kubernetes; (umask 077; mkdir /dev/shm/etc && git -C /etc archive COMMIT kubernetes | tar -xC /dev/shm/etc); ${command("00-salvage")} --backup /dev/shm/etc`;
-  return [
-    ...(line ? [{ where: "a snapshot of this disk", hope: "worth a try", detail: line }] : []),
-    ...(exists("/etc/.git") ? [{ where: "etckeeper", hope: "worth a try", detail: history }] : []),
-  ];
-}
-
-function managementCluster({ data }: PartialFacts, { name }: Node): Survivor[] {
-  const managed = managedNode(data, name);
-  if (!managed) return [];
-  const detail = `it made this node. With its kubeconfig: ${fetchLine(managed)}; bring that folder here, then ${command("00-salvage")} --backup /dev/shm/keys`;
-  return [{ where: "Cluster API's management cluster", hope: "worth a try", detail }];
 }
 
 /** Servers that may have a lost key in memory. */
@@ -101,5 +103,153 @@ function kubeadmCerts({ data }: PartialFacts): Survivor {
     where,
     hope: "worth a try",
     detail: `it is in etcd's data; ${command("00-salvage secret")} opens it with the key that kubeadm init --upload-certs printed`,
+  };
+}
+
+export interface DeepOptions {
+  /** A device or image; "own": the device that holds /etc/kubernetes; unset: no disk. */
+  disk: string | undefined;
+  /** The same as an option of 00-salvage, as it is typed; "" for none. */
+  diskOption: string;
+}
+
+/** Of what was typed; undefined where it is not asked for. Errors: Fail where only a place is named. */
+export function deepAsked({
+  deep,
+  "no-disk": noDisk,
+  device,
+  image,
+}: Partial<Record<"deep" | "no-disk", boolean> & Record<"device" | "image", string>>):
+  | DeepOptions
+  | undefined {
+  if (deep)
+    return {
+      disk: noDisk ? undefined : (image ?? device ?? "own"),
+      diskOption: image ? shell`--image ${image}` : device ? shell`--device ${device}` : "",
+    };
+  if (!noDisk && !device && !image) return undefined;
+  throw new Fail("--no-disk, --device and --image need --deep: they say where it searches", {
+    hint: again({ deep: true }),
+  });
+}
+
+interface LostKeysHere extends Pick<Seen, "node" | "known" | "lost"> {
+  evidence: ClusterEvidence;
+  lostKeys: Finding[];
+  strange: StrangeCa | undefined;
+  oldKey: OldSaKey;
+}
+
+/** Searches memory first, the disk only for what is not found there. Reads only. */
+export async function searchDeep(
+  { node, known, evidence, lostKeys, strange, oldKey, lost }: LostKeysHere,
+  options: DeepOptions,
+): Promise<Deep> {
+  const certificatesDir = known.certificatesDir;
+  const names = new Set(lostKeys.map(({ name }) => keyName(name)));
+  const wanted = wantedKeys(evidence, { certificatesDir, others: strange !== undefined }).filter(({ name }) =>
+    names.has(name),
+  );
+  const foundKeys = new FoundKeys(wanted, { stash: false });
+  foundKeys.takeWhatIsHere(certificatesDir);
+  const notRead = await searchMemory(foundKeys, { data: known.data, processes: await processesHere(node) });
+  searchSecrets(foundKeys, known.data);
+  const diskSearched =
+    foundKeys.missing().length > 0 && options.disk !== undefined && (await readDisk(options.disk, foundKeys));
+  const elsewhere = placesElsewhere({ node, without: lost.names }, known);
+  const moveToRescue = wanted.some((one) => isInTheWay(one, certificatesDir));
+  const expired = lostKeys
+    .filter(({ state }) => state === "expired")
+    .filter(({ name }) => !wanted.some((one) => keyName(name) === one.name));
+  const keys = [
+    ...wanted.map((one) => lostKey(one, foundKeys.placeOf(one), elsewhere(one.keyFile))),
+    ...expired.map(({ name, detail }) => ({
+      name: keyName(name),
+      file: `${keyName(name)}.key`,
+      places: [],
+      detail: `here, but ${detail}`,
+    })),
+  ];
+  const unread = mayHold(
+    notRead,
+    foundKeys.missing().map(({ name }) => name),
+  );
+  return {
+    keys,
+    oldTokens: oldKey !== "lost",
+    oldKeyHere: oldKey === "here",
+    diskSearched,
+    ...(unread.length > 0 ? { unread: unread.map(({ name, pid }) => `${name} (pid ${pid})`) } : {}),
+    diskOption: options.diskOption,
+    moveToRescue,
+  };
+}
+
+/** Whether another key, or a file that cannot be read, is in the place of the lost key or its public half. */
+function isInTheWay({ keyFile, publicFile, generations }: WantedKey, certificatesDir: string): boolean {
+  if (exists(`${certificatesDir}/${keyFile}`)) return true;
+  const text = attempt(() => readText(`${certificatesDir}/${publicFile}`));
+  if (text instanceof Fail) return true;
+  const hash = text === undefined ? generations[0]?.hash : attempt(() => hashIn(text));
+  return hash instanceof Fail || hash !== generations[0]?.hash;
+}
+
+/** A disk that cannot be read is no reason to give up what was found elsewhere. */
+async function readDisk(disk: string, foundKeys: FoundKeys): Promise<boolean> {
+  try {
+    await searchDisk(disk === "own" ? await ownDevice() : disk, foundKeys, nothingFound());
+    return true;
+  } catch (err) {
+    if (!(err instanceof Fail)) throw err;
+    say(`disk not searched: ${err.message}`);
+    return false;
+  }
+}
+
+/** Places that this node cannot look into: the Secret without its key, the other control plane nodes. */
+function placesElsewhere(
+  here: { node: Node; without: readonly string[] },
+  { cluster, data }: PartialFacts,
+): (file: string) => KeyPlace[] {
+  const secret = attempt(() => data && findKubeadmCerts(data));
+  const others = cluster ? believedPeers(cluster, here).map(({ name }) => name) : [];
+  return (file) => [
+    ...(secret && !(secret instanceof Fail) && secret.data?.[file.replace("/", "-")]
+      ? [{ rung: 1, where: "the Secret kubeadm-certs", word: "secret", found: false } as const]
+      : []),
+    ...(others.length > 0
+      ? [{ rung: 1, where: `maybe on ${others.join(", ")}`, found: false } as const]
+      : []),
+  ];
+}
+
+function lostKey(
+  { name, keyFile, generations }: WantedKey,
+  from: string | undefined,
+  elsewhere: KeyPlace[],
+): LostKey {
+  const inUse = generations[0];
+  const known = inUse ? `known by ${inUse.from.join(", ")}` : "nothing here shows which key it was";
+  const detail = from
+    ? `proved by ${inUse!.from.join(", ")}`
+    : elsewhere.length > 0
+      ? known
+      : `${known}${isIrreplaceable({ name }) ? "" : "; only control plane nodes trust it"}`;
+  return { name, file: keyFile, places: [...(from ? [foundPlace(from)] : []), ...elsewhere], detail };
+}
+
+/** A finding's CA as SHARED_KEYS names it. */
+function keyName(name: string): string {
+  return name === "etcd-ca" ? "etcd/ca" : name;
+}
+
+function foundPlace(from: string): KeyPlace {
+  if (from.startsWith(`${IN_SECRETS} `)) return { rung: 1, where: from, word: "secret", found: true };
+  if (from.startsWith("blocks of")) return { rung: 3, where: from, word: "disk", found: true };
+  return {
+    rung: 2,
+    where: from === STASH ? "what an earlier 00-salvage found" : from,
+    word: "memory",
+    found: true,
   };
 }

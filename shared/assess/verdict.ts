@@ -107,25 +107,20 @@ function obstacle({ known: { obstacle }, damaged, nodeName }: Seen): NodeVerdict
 
 function dockershim({ known: { cp } }: Seen): NodeVerdict | undefined {
   const docker = cp && attempt(() => refuseDockershim(cp));
-  return docker instanceof Fail
-    ? { verdict: `the repair cannot begin: ${docker.message}`, next: [docker.hint] }
-    : undefined;
+  if (!(docker instanceof Fail)) return undefined;
+  return { verdict: `the repair cannot begin: ${docker.message}`, next: [docker.hint] };
 }
 
 function wrongClock({ clock }: Seen): NodeVerdict | undefined {
-  return clock instanceof Fail
-    ? { verdict: `first the clock: ${clock.message}`, next: [clock.hint] }
-    : undefined;
+  if (!(clock instanceof Fail)) return undefined;
+  return { verdict: `first the clock: ${clock.message}`, next: [clock.hint] };
 }
 
 function externalCa({ known: { cp } }: Seen): NodeVerdict | undefined {
   const lacking = cp && lackingOfExternalCa(cp);
-  return (
-    lacking && {
-      verdict: `the cluster's CA is external: its key was never on the control plane nodes. Get from that CA: ${lacking.files.join(", ")}`,
-      next: lacking.steps,
-    }
-  );
+  if (!lacking) return undefined;
+  const verdict = `the cluster's CA is external: its key was never on the control plane nodes. Get from that CA: ${lacking.files.join(", ")}`;
+  return { verdict, next: lacking.steps };
 }
 
 /** Nothing is signed before: a certificate of an expired CA is good for nobody. */
@@ -229,19 +224,16 @@ function newCa({ known: { cp }, lost }: Seen): NodeVerdict | undefined {
 function nothingDamaged(seen: Seen): NodeVerdict {
   const { lost, others } = seen;
   const leavesOut = lost.controlPlanes.length > 0 && lost.silent.length === 0;
+  const course = leavesOut ? courseFrom({ leavesOut }, "control-plane") : others.length > 0 && courseOf(seen);
   return {
-    ...(leavesOut
-      ? { course: courseFrom({ leavesOut }, "control-plane") }
-      : others.length > 0
-        ? { course: courseOf(seen) }
-        : {}),
+    ...(course && { course }),
     verdict: NOTHING_DAMAGED,
     next: inLines([{ command: command("05-verify"), note: "looks at the whole cluster" }]),
   };
 }
 
 /** Of a node where all files are well. */
-export const NO_NEW_POD: Pick<NodeVerdict, "verdict" | "next"> = {
+export const NO_NEW_POD: NodeVerdict = {
   verdict:
     "the files of this node are well, but no new pod gets a network here: the network plugin still has the old CA",
   next: inLines([
@@ -253,7 +245,7 @@ export const NO_NEW_POD: Pick<NodeVerdict, "verdict" | "next"> = {
   ]),
 };
 
-export const OLD_CA_HELD: Pick<NodeVerdict, "verdict" | "next"> = {
+export const OLD_CA_HELD: NodeVerdict = {
   verdict:
     "the files of this node are well, but the CA's old certificate is still in memory here, and has expired: open connections continue, and no new one works",
   next: inLines([{ command: command("renew-ca"), note: "restarts what holds it, one after the other" }]),

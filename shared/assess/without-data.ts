@@ -1,7 +1,6 @@
 /** A control plane node on which the parts of the runbook do not begin, and why: its files by themselves. */
 import { $ } from "zx/core";
 import { type Check, hasFailed } from "../checks/check.ts";
-import type { CheckId } from "../checks/kinds.ts";
 import type { EtcdUnit } from "../etcd-location/etcd-unit.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { type LostFile, lostHere } from "../facts/lost-files.ts";
@@ -16,10 +15,10 @@ import { CERTS } from "../pki/certs.ts";
 import { byKind, pkiFindings } from "../pki/examine.ts";
 import { day, timeVerdict } from "../pki/judge.ts";
 import { kubeconfigRow } from "../pki/kubeconfigs.ts";
-import { type Judged, row } from "./assessment.ts";
+import { bad, type Judged, row } from "./assessment.ts";
 import { dataRows } from "./data-rows.ts";
-import { clientPemRow, kubeletRow } from "./kubelet-rows.ts";
 import { lostFileRows, manifestRows, podsBeside, sharedRow, summary } from "./rows.ts";
+import { clientPemRow, kubeletRow } from "./worker.ts";
 
 interface Look {
   node: Node;
@@ -78,7 +77,7 @@ async function etcdRows(
   dataDir: string,
 ): Promise<Check[]> {
   if (unit && runs === "unit") return await etcdUnitRows(unit);
-  if (runs !== "elsewhere") return [missing("etcd-data", dataDir, "etcd's data")];
+  if (runs !== "elsewhere") return [bad("etcd-data", dataDir, "missing", "etcd's data")];
   const detail = servers.length > 0 ? "by --etcd-servers" : `no trace of it beside ${from[0]}`;
   return [row("etcd-data", "etcd", { warning: `external: ${detail}` })];
 }
@@ -96,7 +95,7 @@ function fileRows({ etcd }: WithoutData, certificatesDir: string): Check[] {
     ...found.shared.map((finding) => sharedRow(finding)),
     ...summary("certificates", found.leaves),
     ...(isNotKubeadms(etcd) ? etcd.client.filter((path) => !exists(path)) : []).map((what) =>
-      missing("certificate-apiserver-etcd-client", what, "the API server needs it to reach etcd"),
+      bad("certificate-apiserver-etcd-client", what, "missing", "the API server needs it to reach etcd"),
     ),
     ...summary("kubeconfigs", found.kubeconfigs),
   ];
@@ -106,12 +105,13 @@ function lostManifests(node: Node, { etcd }: WithoutData): Check[] {
   return podsBeside(etcd)
     .filter((name) => !exists(whereIs(manifestPath({ node }, name))))
     .map((name) =>
-      missing("manifest", `manifests/${name}.yaml`, "its mirror pod is in etcd, and etcd's data is not here"),
+      bad(
+        "manifest",
+        `manifests/${name}.yaml`,
+        "missing",
+        "its mirror pod is in etcd, and etcd's data is not here",
+      ),
     );
-}
-
-function missing(id: CheckId, what: string, failed: string): Check {
-  return row(id, what, { state: "missing", failed });
 }
 
 async function etcdUnitRows({ path, name, dataDir, lostSettings, files }: EtcdUnit): Promise<Check[]> {
@@ -119,9 +119,7 @@ async function etcdUnitRows({ path, name, dataDir, lostSettings, files }: EtcdUn
   const where = `${path}${name ? `, member "${name}"` : ""}, data in ${dataDir}`;
   return [
     row("etcd-unit", "etcd.service", exitCode === 0 ? where : { state: "stopped", failed: where }),
-    ...lostSettings.map((what) =>
-      row(id, what, { state: "missing", failed: "etcd.service does not start without it" }),
-    ),
+    ...lostSettings.map((what) => bad(id, what, "missing", "etcd.service does not start without it")),
     ...etcdsFileRows(files),
   ];
 }
@@ -140,14 +138,10 @@ function etcdsFileRows(files: readonly string[]): Check[] {
 function etcdsFileRow(what: string): Check {
   const text = attempt(() => readText(what));
   if (text === undefined)
-    return row(id, what, {
-      state: "missing",
-      failed: "etcd's own; every new connection to it fails without it",
-    });
+    return bad(id, what, "missing", "etcd's own; every new connection to it fails without it");
   const info =
     text instanceof Fail || text.includes(" PRIVATE KEY-----") ? undefined : attempt(() => certInfo(text));
-  if (text instanceof Fail || info instanceof Fail)
-    return row(id, what, { state: "unreadable", failed: "etcd's own" });
+  if (text instanceof Fail || info instanceof Fail) return bad(id, what, "unreadable", "etcd's own");
   const verdict = info && timeVerdict(info);
   return row(id, what, verdict ? { state: verdict[0], failed: verdict[1] } : info ? day(info.notAfter) : "");
 }

@@ -14,6 +14,10 @@ export interface CheckRow {
   look: () => Promise<Answer> | Answer;
 }
 
+export function check(id: CheckId, look: CheckRow["look"], of?: string): CheckRow {
+  return { id, look, ...(of !== undefined && { of }) };
+}
+
 /** A string: all is well, and how. `severity` and `mend` where they are not those of the kind. */
 export type Answer = string | Difference | { warning: string } | Failed;
 

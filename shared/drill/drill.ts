@@ -2,29 +2,30 @@
  * A drill on the living cluster: what the repair of rung 5 would make if /etc/kubernetes were deleted now,
  * beside what is here. Reads only: the repair is made in memory, and forgotten.
  */
-
-import { readdirSync } from "node:fs";
+import { lstatSync, readdirSync } from "node:fs";
 import { setPriority } from "node:os";
+import { join } from "node:path";
 import { $ } from "zx/core";
+import { command } from "../again.ts";
+import { adminClient } from "../api/admin-api.ts";
+import { caIsNew } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import type { LostFile } from "../facts/lost-files.ts";
+import { type LostFile, lostHere } from "../facts/lost-files.ts";
 import { controlPlaneToRepair } from "../facts/node-to-repair.ts";
-import { lackingOfExternalCa } from "../facts/signed-elsewhere.ts";
-import { failOf } from "../fail.ts";
-import { exists, readBytes } from "../files/files.ts";
-import { type BackupState, backupState } from "../hand-over/backup-mark.ts";
-import { type ClusterFacts, certPath, certRow } from "../pki/certs.ts";
+import { attempt, Fail, failOf, Refused } from "../fail.ts";
+import { exists, hostEntry, readBytes } from "../files/files.ts";
+import { tryFile } from "../files/try-file.ts";
+import { backupState } from "../hand-over/backup-mark.ts";
+import { manifestPath, readManifest } from "../manifests/on-disk.ts";
+import { isReduced } from "../manifests/repair-changes.ts";
+import { CONTROL_PLANE } from "../node/containers.ts";
+import { pkiFindings, wholePki, withAdminElsewhere } from "../pki/examine.ts";
+import { listed } from "../plain.ts";
 import { dueCas } from "../renew/renewal.ts";
 import { copiesIn } from "../salvage/backup-files.ts";
-import { compareFiles, compareServers, filesOf } from "./compared-files.ts";
-import type { ComparedFile, Drill, KeptFile, Stop } from "./drill-report.ts";
-import { textOf } from "./file-fields.ts";
-import { refuseDamaged } from "./healthy-node.ts";
-import { predictRestarts, timeNeeded } from "./predicted-cost.ts";
-import { asIfGone, entriesBelow, loseFiles, rehearseRepair } from "./rehearsed-repair.ts";
-import { todosOf } from "./what-to-do-now.ts";
-
-const KUBERNETES = "/etc/kubernetes";
+import { compareFiles, compareServers, filesOf } from "./compared.ts";
+import { asIfGone, rehearseRepair } from "./rehearsed-repair.ts";
+import { type KeptFile, type Stop, todosOf } from "./what-to-do-now.ts";
 
 interface DrillOptions {
   etcdData?: string | undefined;
@@ -33,52 +34,63 @@ interface DrillOptions {
   backup?: string | undefined;
 }
 
+/** The shape of `drill --json`. */
+export type Drill = Awaited<ReturnType<typeof repairAndCompare>>;
+
 /** Errors: Fail where this is no control plane node, Refused where it is not well. */
 export async function drill(options: DrillOptions): Promise<Drill> {
-  await lowPriority();
+  // all threads of this process, and so those that they start
+  const threads = readdirSync("/proc/self/task");
+  for (const thread of threads) lower(Number(thread));
+  await $({ quiet: true, nothrow: true })`ionice -c 3 -p ${threads}`;
   return await repairAndCompare(options);
 }
 
+/** The lowest of setpriority(2). A thread may have ended meanwhile. */
+function lower(thread: number) {
+  try {
+    setPriority(thread, 19);
+  } catch (err) {
+    if (!(err instanceof Error && "code" in err && err.code === "ERR_SYSTEM_ERROR")) throw err;
+  }
+}
+
+const KUBERNETES = "/etc/kubernetes";
+
 /** The same, as fast as it goes. */
-export async function repairAndCompare({ etcdData, bundle, backup: folder }: DrillOptions): Promise<Drill> {
+export async function repairAndCompare({ etcdData, bundle, backup: folder }: DrillOptions) {
   const { cp, blind } = await look(etcdData);
   await refuseDamaged(cp);
   const here = filesOf(cp);
-  const { gone, stops, back, newCa } = await repairInMemory(cp);
-  const files = compareFiles(here, back, cp);
-  const servers = await compareServers(cp, back);
-  const lost = keptIn(folder, gone);
-  const backup = backupOf(cp.facts, bundle);
+  const folders = [...new Set([KUBERNETES, cp.facts.certificatesDir, cp.node.kubelet.staticPodPath])];
+  const made = await asIfGone(folders, () => rehearseRepair(cp));
+  const files = compareFiles(here, made.back, cp);
+  const servers = await compareServers(cp, made.back);
+  const lost = keptIn(folder, made.lost);
   const due = dueCas(cp.facts);
-  const others = othersThan(files, lost, cp);
-  const seen = {
-    files,
-    servers,
+  const found = {
+    ...{ files, servers },
+    /** Files that nobody can rebuild. */
     lost,
-    ...(backup && { backup }),
+    /** Of the shared keys; unset in external CA mode: there is nothing to be packed. */
+    ...(!cp.facts.externalCa && { backup: backupState(cp.facts.certificatesDir, bundle) }),
+    /** CAs to be renewed on the living cluster, whatever is lost. */
     ...(due && { due }),
-    stops: [...(lost.every(isKept) ? [] : blind), ...stops],
-    others,
+    /** Why the repair would stop. With all copies back, nothing keeps it from reading the data. */
+    stops: [...(lost.every(({ kept }) => kept === "same") ? [] : blind), ...made.stops],
+    others: othersThan([...files, ...lost], lost, folders),
   };
-  const restarts = await predictRestarts(cp, newCa);
-  const todo = todosOf(seen);
-  const about = { node: cp.node.name, kubernetes: cp.cluster.kubernetesVersion };
+  /** What to do about it now: commands, each with its reason. */
+  const todo = todosOf(found);
   return {
-    ...about,
-    ...seen,
-    restarts,
-    time: timeNeeded(cp, restarts),
-    apiReads: API_READS,
+    ...{ node: cp.node.name, kubernetes: cp.cluster.kubernetesVersion, ...found },
+    /** refuseDamaged asks whether the API server is ready; all else comes from etcd's data on this node. */
+    apiReads: 1,
+    /** Whether all of it would come back. */
     allBack: todo.length === 0,
     todo,
   };
 }
-
-/** With all copies back, nothing keeps a repair from reading the data. */
-const isKept = ({ kept }: KeptFile) => kept === "same";
-
-/** refuseDamaged asks whether the API server is ready; all else comes from etcd's data on this node. */
-const API_READS = 1;
 
 /**
  * As after the deletion: nothing below /etc/kubernetes says anything. `blind`: why a repair could not begin
@@ -86,90 +98,85 @@ const API_READS = 1;
  */
 async function look(etcdData: string | undefined): Promise<{ cp: ControlPlaneNode; blind: Stop[] }> {
   const seen: ControlPlaneNode[] = [];
-  const blind = await failOf(() =>
-    asIfGone([KUBERNETES], async () => {
-      seen.push(await controlPlaneToRepair(etcdData));
-    }),
+  const fail = await failOf(() =>
+    asIfGone([KUBERNETES], async () => void seen.push(await controlPlaneToRepair(etcdData))),
   );
   const [cp] = seen;
   if (cp) return { cp, blind: [] };
-  return {
-    cp: await controlPlaneToRepair(etcdData),
-    blind: blind ? [{ message: blind.message, hint: blind.hint, byCopies: true }] : [],
-  };
+  const blind = fail ? [{ message: fail.message, hint: fail.hint, byCopies: true as const }] : [];
+  return { cp: await controlPlaneToRepair(etcdData), blind };
 }
 
-/** `newCa`: the certificate of the cluster CA that it made. */
-function repairInMemory(cp: ControlPlaneNode) {
-  return asIfGone(foldersOf(cp), async () => {
-    const external = externalCa(cp);
-    const gone = loseFiles(cp);
-    const stops = await rehearseRepair(cp);
-    const newCa = textOf(certPath(certRow("ca"), cp.facts.certificatesDir));
-    return { gone, stops: [...external, ...stops], back: filesOf(cp), newCa };
+/**
+ * A drill compares with what is here: on a damaged node that is the wrong measure. Errors: Refused with what
+ * is wrong here. Asks the API server one question.
+ */
+async function refuseDamaged(cp: ControlPlaneNode) {
+  const wrong = [...troubles(cp)];
+  if (wrong.length === 0) wrong.push(...(await silence(cp)));
+  if (wrong.length === 0) return;
+  throw new Refused(`A drill needs a node that is well, and this one is not: ${listed(wrong)}`, {
+    hint: `${command("00-assess")} says what is damaged here, and what repairs it`,
   });
 }
 
-/** What an accident takes: kubeadm's folders may be elsewhere. */
-function foldersOf({ facts, node }: ControlPlaneNode): string[] {
-  return [...new Set([KUBERNETES, facts.certificatesDir, node.kubelet.staticPodPath])];
+function* troubles(cp: ControlPlaneNode): Generator<string> {
+  const { facts, node, data, etcd, ran } = cp;
+  const findings = withAdminElsewhere(pkiFindings(wholePki(facts), facts), facts);
+  for (const { paths, state, detail } of findings)
+    if (state !== "ok") yield `${paths[0]}: ${state} (${detail})`;
+  for (const name of CONTROL_PLANE) {
+    const path = manifestPath(cp, name);
+    const manifest = attempt(() => readManifest(path));
+    if (manifest instanceof Fail) yield manifest.message;
+    else if (!manifest) yield `${path}: missing`;
+    else if (isReduced(manifest)) yield `${name} is reduced: a repair is in progress`;
+  }
+  const lost = lostHere({ data, node, etcd, ran, certificatesDir: facts.certificatesDir });
+  for (const { path, namedBy } of lost) yield `${path}: missing (${namedBy})`;
+  if (findings[0]?.state === "ok" && caIsNew(cp))
+    yield "its CA is not the one that etcd's data names: a repair is in progress";
 }
 
-function externalCa(cp: ControlPlaneNode): Stop[] {
-  const lacking = lackingOfExternalCa(cp);
-  const message = `the cluster's CA is external: its key never was on this node. It has to issue ${lacking?.files.join(", ")}`;
-  return lacking ? [{ message, hint: lacking.steps.join("; ") }] : [];
+async function silence({ facts }: ControlPlaneNode): Promise<string[]> {
+  const wrong: string[] = [];
+  const silent = await failOf(async () => {
+    const api = await adminClient(facts);
+    if (!(await api.ready())) wrong.push(`${api.server} is not ready`);
+  });
+  return silent ? [silent.message] : wrong;
+}
+
+interface At {
+  path: string;
 }
 
 /** Files on the disk that the repair does not make, and that nothing names which it starts. */
-function othersThan(
-  files: readonly ComparedFile[],
-  lost: readonly LostFile[],
-  cp: ControlPlaneNode,
-): string[] {
-  const known = new Set([...files.map(({ path }) => path), ...lost.map(({ path }) => path)]);
-  const isLost = (path: string) => lost.some((file) => path.startsWith(`${file.path}/`));
-  return foldersOf(cp)
-    .filter(
-      (folder, i, all) =>
-        !all.some((other, j) => i !== j && folder.startsWith(`${other}/`)) && exists(folder),
-    )
-    .flatMap((folder) => entriesBelow(folder).filter(({ kind }) => kind === "file" || kind === "link"))
-    .map(({ path }) => path)
+function othersThan(named: readonly At[], lost: readonly At[], folders: readonly string[]): string[] {
+  const known = new Set(named.map(({ path }) => path));
+  const isBelow = (path: string, all: readonly string[]) => all.some((one) => path.startsWith(`${one}/`));
+  const isLost = (path: string) =>
+    isBelow(
+      path,
+      lost.map((one) => one.path),
+    );
+  return folders
+    .filter((folder) => !isBelow(folder, folders) && exists(folder))
+    .flatMap((folder) => entriesBelow(folder))
+    .flatMap(({ path, kind }) => (kind === "other" ? [] : [path]))
     .filter((path) => !known.has(path) && !isLost(path) && !path.includes("/.kube-pki-repair-"));
 }
 
-/** The lowest of setpriority(2). */
-const LOWEST = 19;
-
-/**
- * All threads of this process, and so those that they start. The disk's class is set where the machine has
- * the program ionice.
- */
-async function lowPriority() {
-  const threads = readdirSync("/proc/self/task");
-  for (const thread of threads) lower(Number(thread));
-  await $({ quiet: true, nothrow: true })`ionice -c 3 -p ${threads}`;
-}
-
-/** A thread may have ended meanwhile. */
-function lower(thread: number) {
-  try {
-    setPriority(thread, LOWEST);
-  } catch (err) {
-    if (!(err instanceof Error && "code" in err && err.code === "ERR_SYSTEM_ERROR")) throw err;
-  }
-}
-
-/**
- * `bundle`: the file, where the operator names it. Undefined in external CA mode: there is nothing to be
- * packed.
- */
-function backupOf(
-  { externalCa, certificatesDir }: ClusterFacts,
-  bundle: string | undefined,
-): BackupState | undefined {
-  return externalCa ? undefined : backupState(certificatesDir, bundle);
+/** All that is no folder below this one on the disk, whatever is thought away. */
+function entriesBelow(folder: string): { path: string; kind: "file" | "link" | "other" }[] {
+  const names = tryFile("list", folder, () => readdirSync(hostEntry(folder))) ?? [];
+  return names.sort().flatMap((name) => {
+    const path = join(folder, name);
+    const info = tryFile("look at", path, () => lstatSync(hostEntry(path)));
+    if (!info) return [];
+    if (info.isDirectory()) return entriesBelow(path);
+    return [{ path, kind: info.isSymbolicLink() ? "link" : info.isFile() ? "file" : "other" }];
+  });
 }
 
 /**
@@ -179,15 +186,12 @@ function backupOf(
 function keptIn(folder: string | undefined, lost: readonly LostFile[]): KeptFile[] {
   const copies = folder === undefined ? [] : copiesIn(folder, lost);
   return lost.map((file) => {
-    const here =
-      file.kind === "folder"
-        ? entriesBelow(file.path).flatMap(({ path, kind }) => (kind === "file" ? [path] : []))
-        : [file.path];
-    const isSame = (path: string) =>
-      copies.some(
-        (copy) => copy.path === path && Buffer.from(copy.content).equals(readBytes(path) ?? Buffer.of()),
-      );
-    const isThere = (path: string) => copies.some((copy) => copy.path === path);
-    return { ...file, kept: here.every(isSame) ? "same" : here.some(isThere) ? "other" : "none" };
+    const below =
+      file.kind === "folder" ? entriesBelow(file.path).filter(({ kind }) => kind === "file") : [file];
+    const found = below.map(({ path }) => copies.filter((copy) => copy.path === path));
+    const isSame = found.every((all) =>
+      all.some(({ path, content }) => Buffer.from(content).equals(readBytes(path) ?? Buffer.of())),
+    );
+    return { ...file, kept: isSame ? "same" : found.some((all) => all.length > 0) ? "other" : "none" };
   });
 }

@@ -1,31 +1,29 @@
 /** A drill for the terminal. */
 import { command } from "../again.ts";
 import { printLines, type TableRow } from "../checks/print-checks.ts";
-import { megabytes } from "../files/room.ts";
+import { namerOf } from "../facts/lost-files.ts";
 import { etcdBackup } from "../hand-over/backup-mark.ts";
 import { day } from "../pki/judge.ts";
-import { FEW, listed } from "../plain.ts";
+import { listed } from "../plain.ts";
 import { answer, VERSION } from "../run.ts";
-import { type ComparedFile, type Drill, fieldsIn, type KeptFile } from "./drill-report.ts";
+import type { ComparedFile, Fields } from "./compared.ts";
+import type { Drill } from "./drill.ts";
 
 export function printDrill(found: Drill) {
   const { node, kubernetes, files, servers, lost, backup, others, due, stops, allBack, todo } = found;
   answer(`kube-pki-repair ${VERSION}   drill, reads only   node ${node}   Kubernetes ${kubernetes}`);
   answer("if /etc/kubernetes were deleted now, and no old key were found, the repair would make:\n");
-  const rows = [...KINDS.flatMap((is) => rowsOf(is, files)), ...serverRows(servers)];
-  const ofBackup = backup
-    ? [backup.fits ? ok("backup of the keys", backup.says) : bad("backup of the keys", "none", backup.says)]
-    : [];
-  printLines([
-    ...rows,
-    ...lost.map(lostRow),
-    ...ofBackup,
-    ...stops.map(({ message }) => bad("the repair", "stops", message)),
-  ]);
+  const rows = [...WORDS.flatMap((words) => fileRows(words, files)), ...serverRows(servers)];
+  for (const file of lost) {
+    const detail = `${namerOf(file)} needs it; ${COPY[file.kept]}`;
+    if (file.kept === "same") rows.push({ ...ok(file.path, detail), state: "saved" });
+    else rows.push(bad(file.path, "lost", detail));
+  }
+  if (backup) rows.push(backup.fits ? ok(BACKUP, backup.says) : bad(BACKUP, "none", backup.says));
+  printLines([...rows, ...stops.map(({ message }) => bad("the repair", "stops", message))]);
   if (others.length > 0) answer(`\n  not rebuilt, and named by no flag: ${listed(others)}`);
   if (rows.some(({ state }) => state === "changed"))
     answer("\n  - is here and would be missing, + would be new");
-  printRestarts(found);
   if (due)
     answer(
       `\n  ${listed(due.files)}: in the second half of a CA's life, until ${day(due.first)}. It is renewed on the living cluster: ${command("renew-ca")}`,
@@ -43,94 +41,49 @@ export function printDrill(found: Drill) {
     answer(`\nnow, while all is well\n${todo.map((lines) => lines.replaceAll(/^/gm, "  ")).join("\n")}`);
 }
 
-const KINDS: readonly ComparedFile["is"][] = ["CA", "key", "certificate", "kubeconfig", "manifest"];
-
-const WORDS: Record<ComparedFile["is"], [many: string, back: string]> = {
-  CA: ["CAs", "new ones"],
-  key: ["private keys", "new ones"],
-  certificate: ["certificates", "the same subject, names, usages and kind of key"],
-  kubeconfig: ["kubeconfigs", "the same server, user and rights"],
-  manifest: ["manifests", "the same in meaning"],
-};
-
-/** What it would cost, by part 4's code and the rehearsals' figures. */
-function printRestarts({ restarts: { unknown, workloads, left }, time }: Drill) {
-  const pods = workloads.reduce((sum, one) => sum + one.pods.length, 0);
-  answer(
-    unknown
-      ? `\n  what part 4 would restart is not known: ${unknown}`
-      : `\n  part 4 would restart ${counted(pods, "pod")} of ${counted(workloads.length, "workload")}`,
-  );
-  if (left.length > 0) answer("  it would leave to you:");
-  for (const { workload, why, hint } of left.slice(0, FEW))
-    answer(`    ${workload}: ${why}${hint ? `: ${hint}` : ""}`);
-  if (left.length > FEW) answer(`    and ${left.length - FEW} more`);
-  const { controlPlanes, workers, bytes, keys } = time;
-  answer(
-    `\n  estimated, by the rehearsals' figures, for ${counted(controlPlanes, "control plane node")}, ${counted(workers, "worker")}, ${keys} keys in etcd, ${megabytes(bytes)} MB:`,
-  );
-  answer(
-    `    the API after ${minutes(time.untilApi)}, all nodes after ${minutes(time.untilNodes)}, all pods after ${minutes(time.untilPods)}; and the time in which you read`,
-  );
+/** How many fields of files and servers were compared. */
+export function fieldsIn({ files, servers }: Pick<Drill, "files" | "servers">): number {
+  const inFile = (fields: Fields = {}) => Object.values(fields).flat().length;
+  const ofServers = servers.map(({ path }) => files.find((file) => file.path === path)?.back);
+  return [...files.map(({ here }) => here), ...ofServers].reduce((sum, fields) => sum + inFile(fields), 0);
 }
 
-function counted(count: number, what: string): string {
-  return `${count} ${what}${count === 1 ? "" : "s"}`;
-}
-
-/** "1 to 3 minutes" */
-function minutes(range: readonly [number, number]): string {
-  const [least, most] = range.map((seconds) => Math.max(1, Math.round(seconds / 60))) as [number, number];
-  return least === most ? counted(least, "minute") : `${least} to ${most} minutes`;
-}
-
-/** One line for all that come back; a line for each one that does not. */
-function rowsOf(is: ComparedFile["is"], files: readonly ComparedFile[]): TableRow[] {
-  const own = files.filter((file) => file.is === is && file.here);
-  const [same, other] = [
-    own.filter(({ differences }) => differences.length === 0),
-    own.filter(({ differences }) => differences.length > 0),
-  ];
-  const [many, back] = WORDS[is];
-  return [
-    ...(same.length > 0 ? [ok(`${same.length} ${many}`, back)] : []),
-    ...same.flatMap(({ path, note }): TableRow[] =>
-      note ? [{ what: path, result: "warning", detail: note }] : [],
-    ),
-    ...other.map(({ path, back, differences }) =>
-      back ? bad(path, "changed", differences.join(", ")) : bad(path, "not made", ""),
-    ),
-  ];
-}
-
-function serverRows(servers: Drill["servers"]): TableRow[] {
-  const other = servers.filter(({ differences }) => differences.length > 0);
-  const same = servers.length - other.length;
-  return [
-    ...(same > 0 ? [ok(`${same} servers`, "they show what they would show")] : []),
-    ...other.map(({ server, differences }) => bad(server, "changed", differences.join(", "))),
-  ];
-}
-
+const BACKUP = "backup of the keys";
+const WORDS: readonly [is: ComparedFile["is"], many: string, back: string][] = [
+  ["CA", "CAs", "new ones"],
+  ["key", "private keys", "new ones"],
+  ["certificate", "certificates", "the same subject, names, usages and kind of key"],
+  ["kubeconfig", "kubeconfigs", "the same server, user and rights"],
+  ["manifest", "manifests", "the same in meaning"],
+];
 const COPY = {
   same: "your copy is the same",
   other: "your copy is another one",
   none: "nobody can rebuild it",
 };
 
-function lostRow({ path, program, namedBy, kept }: KeptFile): TableRow {
-  const detail = `${named(program, namedBy)} needs it; ${COPY[kept]}`;
-  return kept === "same" ? { ...ok(path, detail), state: "saved" } : bad(path, "lost", detail);
-}
-
 const ok = (what: string, detail: string): TableRow => ({ what, result: "ok", detail });
 const bad = (what: string, state: string, detail: string): TableRow => ({
-  what,
-  result: "failed",
-  state,
-  detail,
+  ...{ what, result: "failed", state, detail },
 });
 
-function named(program: string, namedBy: string): string {
-  return namedBy.startsWith("/") ? namedBy : `${program} ${namedBy}`;
+const isBack = ({ differences }: { differences: string[] }) => differences.length === 0;
+
+/** One line for all that come back; a line for each one that does not. */
+function fileRows([kind, many, words]: (typeof WORDS)[number], files: readonly ComparedFile[]): TableRow[] {
+  const own = files.filter(({ is, here }) => is === kind && here);
+  const same = own.filter(isBack);
+  const rows = same.length > 0 ? [ok(`${same.length} ${many}`, words)] : [];
+  for (const { path, note } of same) if (note) rows.push({ ...ok(path, note), result: "warning" });
+  for (const { path, back, differences } of own.filter((file) => !isBack(file)))
+    rows.push(back ? bad(path, "changed", differences.join(", ")) : bad(path, "not made", ""));
+  return rows;
+}
+
+function serverRows(servers: Drill["servers"]): TableRow[] {
+  const same = servers.filter(isBack).length;
+  const rows = same > 0 ? [ok(`${same} servers`, "they show what they would show")] : [];
+  for (const { server, differences } of servers.filter((one) => !isBack(one)))
+    rows.push(bad(server, "changed", differences.join(", ")));
+  return rows;
 }

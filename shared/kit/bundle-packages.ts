@@ -13,8 +13,6 @@ interface Manifest {
   dependencies?: Record<string, string>;
 }
 
-type Files = Map<string, Uint8Array>;
-
 /**
  * `home`: the checkout. `sources`: the texts that import them; `direct`: names of the packages that they may
  * import. Errors: Fail where a package is not installed, or cannot be bundled.
@@ -23,19 +21,24 @@ export async function bundledPackages(
   home: string,
   sources: readonly string[],
   direct: readonly string[],
-): Promise<Files> {
-  const files: Files = new Map();
+): Promise<Map<string, Uint8Array>> {
+  const files = new Map<string, Uint8Array>();
   const imported = importsOf(sources);
   for (const [name, { version, license }] of withDependencies(home, direct)) {
     // "zx/core" of zx
     const modules = imported.filter((path) => path === name || path.startsWith(`${name}/`));
-    for (const file of licensesOf(home, name)) files.set(...file);
+    const folder = join("node_modules", name);
+    // a license has to be with what it is for
+    for (const file of readdirSync(join(home, folder)))
+      if (/^(licen[cs]e|notice|copying)/i.test(file))
+        files.set(join(folder, file), readFileSync(join(home, folder, file)));
     if (modules.length === 0) continue;
-    const exports = Object.fromEntries(modules.map((module) => [pathIn(name, module), fileIn(name, module)]));
+    const exports = Object.fromEntries(
+      modules.map((module) => [`.${module.slice(name.length)}`, fileIn(name, module)]),
+    );
     const manifest = { name, version, license, type: "module", exports };
-    files.set(`node_modules/${name}/package.json`, Buffer.from(`${JSON.stringify(manifest, null, 2)}\n`));
-    for (const module of modules)
-      files.set(join("node_modules", name, fileIn(name, module)), await bundled(home, module));
+    files.set(join(folder, "package.json"), Buffer.from(`${JSON.stringify(manifest, null, 2)}\n`));
+    for (const module of modules) files.set(join(folder, fileIn(name, module)), await bundled(home, module));
   }
   return files;
 }
@@ -45,9 +48,7 @@ function withDependencies(home: string, names: readonly string[], seen = new Map
   for (const name of names.filter((name) => !seen.has(name))) {
     const file = join(home, "node_modules", name, "package.json");
     if (!existsSync(file))
-      throw new Fail(`The package ${name} is not installed`, {
-        hint: "./bunw install --frozen-lockfile",
-      });
+      throw new Fail(`The package ${name} is not installed`, { hint: "./bunw install --frozen-lockfile" });
     const manifest = JSON.parse(readFileSync(file, "utf8")) as Manifest;
     seen.set(name, manifest);
     withDependencies(home, Object.keys(manifest.dependencies ?? {}), seen);
@@ -64,22 +65,9 @@ function importsOf(sources: readonly string[]): string[] {
   return [...new Set(imported)].sort();
 }
 
-/** "./core", and "." of the package itself. */
-function pathIn(name: string, module: string): string {
-  return `.${module.slice(name.length)}`;
-}
-
+/** "./core.js" of "zx/core", "./index.js" of the package itself. */
 function fileIn(name: string, module: string): string {
-  const path = pathIn(name, module);
-  return path === "." ? "./index.js" : `${path.replace(/\.js$/, "")}.js`;
-}
-
-/** A license has to be with what it is for. */
-function licensesOf(home: string, name: string): [path: string, bytes: Uint8Array][] {
-  const folder = join("node_modules", name);
-  return readdirSync(join(home, folder))
-    .filter((file) => /^(licen[cs]e|notice|copying)/i.test(file))
-    .map((file) => [join(folder, file), readFileSync(join(home, folder, file))]);
+  return module === name ? "./index.js" : `.${module.slice(name.length).replace(/\.js$/, "")}.js`;
 }
 
 /** Names stay, as they are in stacks and messages. */

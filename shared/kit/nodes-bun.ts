@@ -72,19 +72,18 @@ async function fetchInto(kept: string, arch: Arch): Promise<Buffer<ArrayBuffer>>
 
 /** Errors: Fail where the cache is another user's, or on a full disk. */
 function fetchFolder(kept: string): string {
-  const made = attempt(() => tryFile("write", kept, () => emptyPartial(kept), true)!);
+  const make = () => {
+    mkdirSync(dirname(kept), { recursive: true });
+    const folder = freshPartial(kept);
+    mkdirSync(folder);
+    return folder;
+  };
+  const made = attempt(() => tryFile("write", kept, make, true)!);
   if (!(made instanceof Fail)) return made;
   throw new Fail(made.message, {
     hint: shell`look at it: ls -ld ${cache()}. Or use another cache: KUBE_PKI_REPAIR_CACHE=FOLDER npm run pack`,
     cause: made,
   });
-}
-
-function emptyPartial(kept: string): string {
-  mkdirSync(dirname(kept), { recursive: true });
-  const folder = freshPartial(kept);
-  mkdirSync(folder);
-  return folder;
 }
 
 /**
@@ -97,17 +96,11 @@ async function npmPack(spec: string, folder: string): Promise<string> {
     throw new Fail(`npm, which fetches "${spec}", is missing here`, {
       hint: "install npm, or pack on a machine that has it",
     });
-  const child = Bun.spawn([npm, "pack", "--silent", spec], {
-    cwd: folder,
-    stdin: "ignore",
-    stdout: "pipe",
-    stderr: "pipe",
-  });
+  const streams = { stdin: "ignore", stdout: "pipe", stderr: "pipe" } as const;
+  const child = Bun.spawn([npm, "pack", "--silent", spec], { cwd: folder, ...streams });
   process.once("exit", () => child.kill());
-  const [stdout, stderr] = await Promise.all([
-    new Response(child.stdout).text(),
-    new Response(child.stderr).text(),
-  ]);
+  const texts = [child.stdout, child.stderr].map((stream) => new Response(stream).text());
+  const [stdout = "", stderr = ""] = await Promise.all(texts);
   const exitCode = await child.exited;
   const file = stdout.trim().split("\n").at(-1)!;
   if (exitCode === 0 && existsSync(join(folder, file)) && file !== "") return file;

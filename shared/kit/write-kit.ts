@@ -41,10 +41,8 @@ export async function writeKitTarball(out: string, files: KitFiles) {
   say("compressing it: some seconds");
   // a signal that came meanwhile is heard
   await setImmediate();
-  const tarball = Bun.gzipSync(Buffer.from(writeTar(entries, new Date(0))), {
-    level: 6,
-    library: "libdeflate",
-  });
+  const tar = Buffer.from(writeTar(entries, new Date(0)));
+  const tarball = Bun.gzipSync(tar, { level: 6, library: "libdeflate" });
   await setImmediate();
   writeTyped(out, tarball, { mode: 0o644 });
 }

@@ -16,9 +16,9 @@ import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { mode, say, step } from "../run.ts";
 import { orUndo } from "../signals.ts";
 import { proveServer } from "../workers/own-server.ts";
-import { renewHostPodIps } from "./host-network-pods.ts";
-import { changesHere, type FileChange, writeChanges } from "./own-files.ts";
 import { namedInFiles, sayStillNamed } from "./still-named.ts";
+import { renewHostPodIps } from "./tell-cluster.ts";
+import { changesHere, type FileChange, writeChanges } from "./this-machine.ts";
 
 export async function moveWorker(node: Node, moved: Moved) {
   const changes = await step("M.1 Look at this worker's files", async () => {
@@ -29,27 +29,25 @@ export async function moveWorker(node: Node, moved: Moved) {
     refuseUnwritable(found.map(({ path }) => path));
     return found;
   });
+  const putBack = async () => {
+    if (mode.dryRun) return;
+    for (const { path, before } of changes) writeFile(path, before, { note: "as before" });
+    await systemctlKubelet("restart");
+  };
   // one that was cut off before it started the kubelet again
   if (changes.length > 0 || !(await kubeletActive()))
     await step("M.2 Put the new addresses in, and restart the kubelet", () =>
-      orUndo(
-        () => restartWith(node, changes),
-        () => putBack(changes),
-      ),
+      orUndo(() => restartWith(node, changes), putBack),
     );
-  await step("M.3 See that pods in this machine's own network have its new address", () =>
-    seeHostPods(node, moved),
-  );
+  await step("M.3 See that pods in this machine's own network have its new address", async () => {
+    const why = await failOf(() => renewHostPodIps(KubeApi.from(confOf(node)), node.name, moved));
+    if (why) say(`not seen: ${why.message}. When the API server answers: this line once more`);
+  });
   await step("M.4 Say what still names an old address here", () =>
     mode.dryRun
       ? say("would look at this node's files")
       : sayStillNamed(namedInFiles(moved), "no file of this node names one", "on this node"),
   );
-}
-
-async function seeHostPods(node: Node, moved: Moved) {
-  const why = await failOf(() => renewHostPodIps(KubeApi.from(confOf(node)), node.name, moved));
-  if (why) say(`not seen: ${why.message}. When the API server answers: this line once more`);
 }
 
 function confOf({ kubelet: { kubeconfig } }: Node) {
@@ -65,17 +63,8 @@ async function restartWith(node: Node, changes: readonly FileChange[]) {
   writeChanges(changes, asideOf(newRescue()));
   const conf = confOf(node);
   if (!mode.dryRun) await proveServer(conf.server, conf.caPem);
-  const since = new Date();
+  const [since, hint] = [new Date(), "journalctl -u kubelet -n 50"];
   await systemctlKubelet("start");
-  await waitForRenewal(KubeApi.from(conf), node.name, since, {
-    seconds: 90,
-    hint: "journalctl -u kubelet -n 50",
-  });
+  await waitForRenewal(KubeApi.from(conf), node.name, since, { seconds: 90, hint });
   if (!mode.dryRun) say(`${node.name}: renewed its Lease`);
-}
-
-async function putBack(changes: readonly FileChange[]) {
-  if (mode.dryRun) return;
-  for (const { path, before } of changes) writeFile(path, before, { note: "as before" });
-  await systemctlKubelet("restart");
 }

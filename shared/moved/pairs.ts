@@ -1,7 +1,7 @@
 /**
  * Which machines have moved, and where to, by the operator's word: pairs, and what cannot be. Who may say that? A
  * machine its own address (this-machine.ts); the operator those of others. Not a Node's status, which its kubelet
- * writes, nor DNS.
+ * writes, nor DNS. Errors: Refused where the words cannot be.
  */
 import { isIP } from "node:net";
 import { command } from "../again.ts";
@@ -24,32 +24,25 @@ import { whoAnswers } from "../pki/served.ts";
 import { say } from "../run.ts";
 import type { KnownHere } from "./this-machine.ts";
 
-/**
- * Old address → new address, of words like "10.0.0.11=10.0.1.11", or old name → new name. Errors: Refused where one is
- * no such pair.
- */
+const refused = (what: string, hint: string) => new Refused(what, { unchanged: true, hint });
+
+/** Old address → new address, of words like "10.0.0.11=10.0.1.11", or old name → new name. */
 export function pairsOf(words: readonly string[]): Map<string, string> {
   const pairs = words.map((word) => {
     const [old = "", today = "", ...more] = word.split("=");
     const both = [old, today].map((one) => (isIP(one) > 0 ? canonicalIp(one) : one.toLowerCase()));
     const isPair = both.every((one) => isIP(one) || isDnsName(one)) || both.every(isServerText);
     if (more.length > 0 || isIP(old) !== isIP(today) || !isPair)
-      throw new Refused(
+      throw refused(
         `"${word}" is no pair OLD=NEW of two IPv4 or two IPv6 addresses, two names, or two servers`,
-        {
-          unchanged: true,
-          hint: "give pairs: --moved 10.0.0.11=10.0.1.11,api.old.example=api.example; a cluster cannot change from IPv4 to IPv6. An endpoint where there was none: https://10.0.0.11:6443=https://api.example:6443",
-        },
+        "give pairs: --moved 10.0.0.11=10.0.1.11,api.old.example=api.example; a cluster cannot change from IPv4 to IPv6. An endpoint where there was none: https://10.0.0.11:6443=https://api.example:6443",
       );
     return both as [string, string];
   });
   const map = new Map(pairs.filter(([old, today]) => old !== today));
   const machines = ofMachines(map);
   if (new Set(machines.values()).size < machines.size)
-    throw new Refused("Two machines cannot have the same new address", {
-      unchanged: true,
-      hint: `correct --moved: ${words.join(", ")}`,
-    });
+    throw refused("Two machines cannot have the same new address", `correct --moved: ${words.join(", ")}`);
   return map;
 }
 
@@ -61,37 +54,27 @@ function isServerText(one: string): boolean {
   return one === `https://${hostname}:${port || "443"}` && (isIP(host) > 0 || isDnsName(host));
 }
 
-/**
- * `known`: read with `goesOn`, the pairs of a move that goes on, if there is one. Errors: Refused where the cluster
- * cannot have moved like that.
- */
-export function refusePairs(
-  moved: Moved,
-  { cluster, data }: Pick<KnownHere, "cluster" | "data">,
-  goesOn: Moved = NONE,
-) {
+type Known = Pick<KnownHere, "cluster" | "data">;
+
+/** `known`: read with `goesOn`, the pairs of a move that goes on, if there is one. */
+export function refusePairs(moved: Moved, { cluster, data }: Known, goesOn: Moved = new Map()) {
   const nodes = cluster.nodes.map(({ name, places, claimed }) => ({
     name,
     ips: [...new Set([...places, ...claimed.ips].filter((ip) => isIP(ip)).map(canonicalIp))],
     places,
   }));
-  const members = data.members.flatMap(memberHosts);
   const endpoint = endpointHost(cluster.endpoint ?? "").toLowerCase();
-  const known = [...nodes.flatMap(({ ips }) => ips), ...members, endpoint];
+  const known = [...nodes.flatMap(({ ips }) => ips), ...data.members.flatMap(memberHosts), endpoint];
   const ranges = [...cluster.serviceSubnets, ...(cluster.podSubnet?.split(",") ?? [])];
   for (const [old, today] of moved) {
-    const refused = (why: string, hint: string) =>
-      new Refused(`${old}=${today}: ${why}`, { unchanged: true, hint });
+    const wrong = (why: string, hint: string) => refused(`${old}=${today}: ${why}`, hint);
     const host = isServer(today) ? endpointHost(new URL(today).host) : today;
     const range = ranges.find((one) => isWithin(host, one));
     if (range)
-      throw refused(
-        `that address is in ${range}, which is the cluster's own`,
-        "give the machine another one",
-      );
+      throw wrong(`that address is in ${range}, which is the cluster's own`, "give the machine another one");
     if (isServer(old)) continue;
     if (!known.includes(old))
-      throw refused(
+      throw wrong(
         isIP(old) > 0 ? "nothing of this cluster was there" : "that is not the endpoint's name",
         `by etcd's data: ${nodes.map(({ name, ips }) => `${name} ${ips}`).join(", ")}; endpoint ${endpoint}. A node keeps its name`,
       );
@@ -102,18 +85,17 @@ export function refusePairs(
     if (!owner && claims)
       say(`warning: ${today} is also an address of ${claims.name}, by what its Node says; your word counts`);
     if (owner || moved.has(today) || goesOn.has(today))
-      throw refused(
+      throw wrong(
         `that is the address of ${owner?.name ?? "another machine"}, or was`,
         `give each machine that has moved an address that none of them had${owner ? `. Has ${owner.name} it still? Then this one another` : ""}`,
       );
   }
-  refuseEndpoint(moved, { cluster, data });
+  const putIn = [...moved].filter(([old]) => isServer(old));
+  if (putIn.length > 0) refuseEndpoint(moved, putIn, { cluster, data });
 }
 
 /** What kubeconfigs of others lead to: the endpoint, or without one each control plane node's API server. */
-function refuseEndpoint(moved: Moved, { cluster, data }: Pick<KnownHere, "cluster" | "data">) {
-  const putIn = [...moved].filter(([old]) => isServer(old));
-  if (putIn.length === 0) return;
+function refuseEndpoint(moved: Moved, putIn: readonly [string, string][], { cluster, data }: Known) {
   const places = cluster.nodes.flatMap((node) =>
     node.controlPlane ? (apiAddressOf(node, data, 6443) ?? []) : [],
   );
@@ -123,22 +105,19 @@ function refuseEndpoint(moved: Moved, { cluster, data }: Pick<KnownHere, "cluste
   const today = servers.map((server) => asMoved(server, ofMachines(moved)));
   const wrong = putIn.find(([old]) => !today.includes(old));
   if (wrong)
-    throw new Refused(`${wrong.join("=")}: no kubeconfig of this cluster leads there`, {
-      unchanged: true,
-      hint: `give one of these as OLD: ${today.join(", ")}`,
-    });
+    throw refused(
+      `${wrong.join("=")}: no kubeconfig of this cluster leads there`,
+      `give one of these as OLD: ${today.join(", ")}`,
+    );
   const others = new Set(putIn.map(([, server]) => server));
   if (others.size > 1)
-    throw new Refused(`A cluster has one endpoint, not ${[...others].join(" and ")}`, {
-      unchanged: true,
-      hint: "give the same NEW for each control plane node",
-    });
+    throw refused(
+      `A cluster has one endpoint, not ${[...others].join(" and ")}`,
+      "give the same NEW for each control plane node",
+    );
 }
 
-/**
- * Errors: Refused where this cluster's API server answers at an address that its machine is said to have
- * left.
- */
+/** This cluster's API server must not answer at an address that its machine is said to have left. */
 export async function refuseAnswering(moved: Moved, { cluster, data, node }: KnownHere) {
   const port = apiEndpoint(node.name, data)?.port ?? 6443;
   const ofMachines = new Set(cluster.nodes.flatMap(hostsSaid));
@@ -147,25 +126,20 @@ export async function refuseAnswering(moved: Moved, { cluster, data, node }: Kno
   const answers = await Promise.all(left.map((old) => whoAnswers(endpointUrl(old, port), cluster.oldCaPem)));
   const there = left.filter((_, i) => answers[i] === "ours");
   if (there.length > 0)
-    throw new Refused(`This cluster's API server answers at ${there.join(", ")}: it has not moved`, {
-      unchanged: true,
-      hint: "stop one of the two, if a copy of it runs",
-    });
+    throw refused(
+      `This cluster's API server answers at ${there.join(", ")}: it has not moved`,
+      "stop one of the two, if a copy of it runs",
+    );
 }
 
-/**
- * What is said beside the pairs of a move that goes on: of machines that nobody spoke of before. Errors: Refused
- * where it says otherwise.
- */
+/** What is said beside the pairs of a move that goes on: of machines that nobody spoke of before. */
 export function saidSince(said: Moved, goesOn: Moved): Moved {
   const other = [...said].find(([old, today]) =>
     goesOn.has(old) ? goesOn.get(old) !== today : [...goesOn.values()].includes(old),
   );
   if (!other) return new Map([...said].filter(([old]) => !goesOn.has(old)));
-  throw new Refused(`${other.join("=")}: a move in progress here says otherwise`, {
-    unchanged: true,
-    hint: `take that back: ${command("words", { back: [...goesOn].map((pair) => pair.join("=")) })}`,
-  });
+  throw refused(
+    `${other.join("=")}: a move in progress here says otherwise`,
+    `take that back: ${command("words", { back: [...goesOn].map((pair) => pair.join("=")) })}`,
+  );
 }
-
-const NONE: Moved = new Map();

@@ -1,6 +1,6 @@
 /**
- * What this machine was by etcd's data, and where it is now: its addresses of before, today's, and whether it is
- * the same machine at all.
+ * What this machine was by etcd's data, and where it is now: its addresses of before, today's, whether it is the
+ * same machine at all, and its files that name addresses of machines.
  */
 import { isIP } from "node:net";
 import { again } from "../again.ts";
@@ -10,11 +10,15 @@ import type { Cluster } from "../facts/cluster.ts";
 import { guestsOf } from "../facts/endpoint-witnesses.ts";
 import { apiEndpoint } from "../facts/known-nodes.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
-import { readText } from "../files/files.ts";
+import { copyToRescue } from "../files/file-tree.ts";
+import { exists, list, readText, writeFile } from "../files/files.ts";
 import { textsOfNode } from "../files/untrusted-file.ts";
-import { cardsWithoutAddress, type Node, routedAddress } from "../node/node.ts";
+import { KUBELET_CONFIG } from "../node/kubelet-config.ts";
+import { cardsWithoutAddress, hasOtherName, type Node, routedAddress } from "../node/node.ts";
+import { kubeletFlags, USUAL_FLAG_FILES } from "../node/started-with.ts";
 import { readObject } from "../objects/stored.ts";
-import { canonicalIp, type Moved } from "../pki/addresses.ts";
+import { asMoved, canonicalIp, type Moved, ofMachines } from "../pki/addresses.ts";
+import { KUBECONFIGS, leadsToEndpoint } from "../pki/kubeconfigs.ts";
 import { say } from "../run.ts";
 import { namedInFiles } from "./still-named.ts";
 
@@ -111,4 +115,64 @@ function sayOtherHardware(name: string, was: string | undefined) {
   say(
     `warning: the hardware is another one (${now}, was ${was}): the machine that was "${name}" must never start again`,
   );
+}
+
+export interface FileChange {
+  path: string;
+  before: string;
+  after: string;
+}
+
+/** Kubeconfigs, manifests and the kubelet's flags that name an old address, or that do not keep the node's name. */
+export async function changesHere(
+  node: Node,
+  moved: Moved,
+  { isControlPlane = false } = {},
+): Promise<FileChange[]> {
+  const { kubeconfig, staticPodPath } = node.kubelet;
+  const keepsName = !(await hostRenamed(node));
+  const manifests = list(staticPodPath).filter(
+    (name) => /\.(ya?ml|json)$/.test(name) && !name.startsWith("."),
+  );
+  const paths = [
+    ...KUBECONFIGS.map(({ name, path }) => (name === "kubelet" ? kubeconfig : path)),
+    ...manifests.map((name) => `${staticPodPath}/${name}`),
+    ...USUAL_FLAG_FILES,
+    KUBELET_CONFIG,
+  ];
+  const toEndpoint = new Set(KUBECONFIGS.filter(leadsToEndpoint).map(({ path }) => path));
+  const override = `--hostname-override=${node.name}`;
+  const changes = paths.flatMap((path) => {
+    const before = exists(path) ? attempt(() => readText(path), undefined) : undefined;
+    if (before === undefined) return [];
+    const today = asMoved(before, isControlPlane && !toEndpoint.has(path) ? ofMachines(moved) : moved);
+    const after = keepsName || path !== KUBEADMS ? today : today.replace(ARGS, `$&${override} `);
+    return after === before ? [] : [{ path, before, after }];
+  });
+  if (keepsName || changes.some(({ after }) => after.includes(override))) return changes;
+  throw new Fail(
+    `This host is called "${node.hostName}" now, and "${KUBEADMS}" has no KUBELET_KUBEADM_ARGS`,
+    {
+      unchanged: true,
+      hint: `put ${override} where systemctl cat kubelet says that flags are read from; then run the same line again`,
+    },
+  );
+}
+
+/** kubeadm keeps the flag in this file (cmd/kubeadm/app/phases/kubelet/flags.go). */
+const [KUBEADMS] = USUAL_FLAG_FILES;
+const ARGS = /^KUBELET_KUBEADM_ARGS="?/m;
+
+/** Whether the host has another name than its node, and the kubelet is not told the node's. */
+export async function hostRenamed(node: Node): Promise<boolean> {
+  return hasOtherName(node, await kubeletFlags());
+}
+
+/** Each old file stays beside, in the rescue folder. */
+export function writeChanges(changes: readonly FileChange[], asideDir: string) {
+  if (changes.length === 0) say("no file of this node has to change");
+  for (const { path, after } of changes) {
+    copyToRescue(path, asideDir);
+    writeFile(path, after, { note: "with the new addresses" });
+  }
 }

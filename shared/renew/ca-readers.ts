@@ -24,8 +24,7 @@ import { infoOf } from "../pki/certificate.ts";
 import { certPath, certRow, minorOf } from "../pki/certs.ts";
 import { caText, readable } from "../pki/examine.ts";
 import { KUBECONFIGS, kubeconfigRow, parseKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
-import { type CaOfKey, caOfKey, casIn, newestOf, textReadAt } from "./held-ca.ts";
-import { mountingPods } from "./mounting-pods.ts";
+import { type CaOfKey, caOfKey, casIn, mountingPods, newestOf, textReadAt } from "./held-ca.ts";
 
 export interface CaReader {
   /** Of kubeadm's four, "kubelet", or the container of another static pod. */

@@ -3,11 +3,17 @@
  * started. What was there before is known where this kit has replaced it: the rescue folder has it, since
  * that moment. Reads only.
  */
+import { processesOf, processStart } from "../etcd-location/static-pod-here.ts";
 import { attempt } from "../fail.ts";
 import { readText, stat } from "../files/files.ts";
+import { textBelow } from "../files/untrusted-file.ts";
+import { hostFiles } from "../manifests/command.ts";
+import { isKubeadms, podsOnDisk } from "../manifests/on-disk.ts";
+import { type Container, isStaticUid, nameSuffix } from "../node/containers.ts";
+import type { Node } from "../node/node.ts";
 import { versionsAside } from "../node/rescue-folder.ts";
 import { type CertInfo, certificatesIn, infosIn } from "../pki/certificate.ts";
-import { parseKubeconfig } from "../pki/kubeconfigs.ts";
+import { KUBECONFIGS, parseKubeconfig } from "../pki/kubeconfigs.ts";
 
 /** The certificates of one key, by their ends: with the same key one only differs from another by it. */
 export interface CaOfKey {
@@ -66,3 +72,42 @@ export function textReadAt(path: string, started: Date): string | undefined {
 
 /** Between the move of an old file and the write of the new one. */
 const WRITES_MS = 10_000;
+
+interface Mounting {
+  /** Of the container. */
+  name: string;
+  path: string;
+  /** By each clock that says it. */
+  starts: readonly Date[];
+  /** As its process sees the file. */
+  seen?: string | undefined;
+}
+
+/**
+ * Static pods beside kubeadm's own that have a kubeconfig, such as kube-vip: client-go reads its CA once. Nothing says
+ * what such a program does with it later, so it may hold an older one. It does hold it where the file alone is mounted:
+ * then its process sees the one from its start for as long as it runs.
+ */
+export function mountingPods(node: Node, all: readonly Container[]): Mounting[] {
+  const configs = new Set([...KUBECONFIGS.map(({ path }) => path), node.kubelet.kubeconfig]);
+  return [...podsOnDisk({ node })].flatMap(([key, manifest]) => {
+    const [namespace, name = ""] = key.split("/");
+    if (isKubeadms(name)) return [];
+    const files = hostFiles(manifest).filter(({ path }) => configs.has(path));
+    const isOwn = (one: Container) =>
+      one.running &&
+      one.namespace === namespace &&
+      isStaticUid(one.podUid) &&
+      one.pod === `${name}${nameSuffix(node.name)}`;
+    return all.filter(isOwn).flatMap(({ name, created }) => {
+      const pids = processesOf(name, all).map(({ pid }) => pid);
+      const starts = [created, ...pids.flatMap((pid) => processStart(pid) ?? [])];
+      // of the first process that has it
+      const seen = (inside: string) =>
+        inside === "" ? undefined : pids.flatMap((pid) => textBelow(pid, inside) ?? [])[0];
+      return [...new Map(files.map((file) => [file.path, file.inside]))].map(([path, inside]) => ({
+        ...{ name, path, starts, seen: seen(inside) },
+      }));
+    });
+  });
+}

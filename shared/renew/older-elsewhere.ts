@@ -2,29 +2,36 @@
  * What of the cluster still has a CA's certificate from before it was renewed, and by when each has to change;
  * and in a CA's last year, whose certificates end with it. Reads only.
  */
-import type { KubeApi } from "../api/kube-api.ts";
-import type { CheckRow } from "../checks/check.ts";
+import type { ApiReader, KubeApi } from "../api/kube-api.ts";
+import { nameOf } from "../api/kube-object.ts";
+import { readAll } from "../api/many.ts";
+import { type CheckRow, check } from "../checks/check.ts";
+import type { EtcdData } from "../etcd-data/data.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import {
+  lastWritten,
+  mountedBefore,
+  NOT_YET,
+  type RunningPod,
+  type TrustHolder,
+} from "../facts/pod-trust.ts";
 import { attempt, Fail } from "../fail.ts";
+import { textsHere } from "../files/untrusted-file.ts";
 import { clientText } from "../node/kubelet-config.ts";
 import { rescuedEtcd } from "../node/rescue-folder.ts";
-import { infoOf } from "../pki/certificate.ts";
+import { AGGREGATED_TRUST, registryPrefix, sealOf } from "../objects/stored.ts";
+import { infoOf, infosIn } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { day } from "../pki/judge.ts";
-import { listed } from "../plain.ts";
+import { listed, plainLine } from "../plain.ts";
 import { CLIENT_SIGNER, type Csr, nodeAsking, requestsTo, SERVING_SIGNER } from "../workers/csr.ts";
+import { ROOT_CA_MAPS } from "../workloads/root-ca.ts";
+import { TOKEN_SECRETS } from "../workloads/token-secrets.ts";
 import { type KnownCas, knownCas } from "./ca-readers.ts";
-import { podsWithOlderCa } from "./old-pods.ts";
-import { copiesInData, copiesOnNode, type OtherCopy } from "./other-copies.ts";
+import { type CaOfKey, newestOf } from "./held-ca.ts";
 import type { OldCaHolder } from "./reader-rows.ts";
 
-interface Elsewhere {
-  rows: CheckRow[];
-  holders: OldCaHolder[];
-}
-
-const DAY_MS = 86_400_000;
-const YEAR_MS = 365 * DAY_MS;
+const YEAR_MS = 365 * 86_400_000;
 
 /**
  * Nothing is looked for where nothing says that a CA was renewed, or once the one before has expired: then
@@ -35,35 +42,27 @@ export async function olderElsewhere(
   api: KubeApi,
   named: ReadonlySet<string>,
   now = new Date(),
-): Promise<Elsewhere> {
+): Promise<{ rows: CheckRow[]; holders: OldCaHolder[] }> {
   const cas = knownCas(cp.facts.certificatesDir, cp.cluster.oldCaPem);
   const isOpen = (ca: keyof KnownCas) => (cas[ca]?.olderEnd ?? now) > now;
-  const capped = await cappedRow(cp, api, now);
-  if (!(Object.keys(cas) as (keyof KnownCas)[]).some(isOpen)) return { rows: capped, holders: [] };
+  const rows = await cappedRow(cp, api, now);
+  if (!(Object.keys(cas) as (keyof KnownCas)[]).some(isOpen)) return { rows, holders: [] };
   const { copies, unseen } = copiesOf(cp, cas);
   const older = copies.filter(
     ({ where, ca, until }) => now < until && until < cas[ca]!.end && !named.has(where),
   );
   const pods = isOpen("ca") ? await podsWithOlderCa(api, cas.ca!) : [];
   const until = cas.ca?.olderEnd ?? now;
-  return {
-    rows: [
-      ...capped,
-      { id: "ca-copies", look: () => copiesAnswer(older, unseen) },
-      ...(isOpen("ca") ? [{ id: "pods-renewed", look: () => podsAnswer(pods, until, now) } as const] : []),
-    ],
-    holders: [
-      ...older.map(
-        (one) =>
-          ({
-            kind: one.where.startsWith("/") ? "file" : "object",
-            name: one.where,
-            until: one.until,
-          }) as const,
-      ),
-      ...pods.map((name) => ({ kind: "pod", name, until }) as const),
-    ],
-  };
+  rows.push(check("ca-copies", () => copiesAnswer(older, unseen)));
+  if (isOpen("ca")) rows.push(check("pods-renewed", () => podsAnswer(pods, until, now)));
+  const holders = older.map(
+    ({ where, until }): OldCaHolder => ({
+      kind: where.startsWith("/") ? "file" : "object",
+      name: where,
+      until,
+    }),
+  );
+  return { rows, holders: [...holders, ...pods.map((name) => ({ kind: "pod", name, until }) as const)] };
 }
 
 /** The copy of a repair that has begun is not what the cluster stores now. */
@@ -116,5 +115,104 @@ async function cappedRow(
   const names = `${seen.size} of ${cluster.nodes.length} nodes are seen: ${listed([...seen])}`;
   const since = day(new Date(end.getTime() - YEAR_MS));
   const warning = `on ${day(end)} all that are signed since ${since} expire with the CA, in the same second; ${names}`;
-  return [{ id: "expiry-kubelets", look: () => ({ warning }) }];
+  return [check("expiry-kubelets", () => ({ warning }))];
+}
+
+/**
+ * Pods that have read a CA's certificate from before it was renewed: they started before kube-root-ca.crt, or a
+ * token's Secret, had today's. None has to restart before the older one's end. Returns `namespace/name` of each, as
+ * the API lists them. Errors: as KubeApi.
+ */
+export async function podsWithOlderCa(api: ApiReader, ca: CaOfKey): Promise<string[]> {
+  const [maps, secrets] = [new Map<string, Date>(), new Map<string, Date>()];
+  const isToday = (text: string | undefined) => (newestOf(text, ca.hash)?.notAfter ?? ca.end) >= ca.end;
+  const since = (holder: TrustHolder, text: string | undefined) =>
+    isToday(text) ? lastWritten(holder, new Date(0)) : NOT_YET;
+  await readAll("ConfigMaps with the CA", api.items<TrustHolder>(ROOT_CA_MAPS), (map) =>
+    maps.set(map.metadata.namespace ?? "", since(map, map.data?.["ca.crt"])),
+  );
+  await readAll("token Secrets", api.items<TrustHolder>(TOKEN_SECRETS), (secret) => {
+    const text = Buffer.from(secret.data?.["ca.crt"] ?? "", "base64").toString();
+    secrets.set(nameOf(secret), since(secret, text));
+  });
+  const cutOff = {
+    rootCa: (namespace: string) => maps.get(namespace) ?? NOT_YET,
+    token: (name: string) => secrets.get(name),
+  };
+  const found: string[] = [];
+  await readAll("pods", api.items<RunningPod>("/api/v1/pods"), (pod) => {
+    if (mountedBefore(pod, cutOff)) found.push(nameOf(pod));
+  });
+  return found;
+}
+
+/**
+ * Where else a certificate lies that has a CA's key and is not today's: in files of this node, and in objects that the
+ * cluster stores, whoever made them. They only become lines for people, and what this kit itself has to change.
+ */
+interface OtherCopy {
+  /** A file's path, or an object as `configmaps/NAMESPACE/NAME`. */
+  where: string;
+  ca: keyof KnownCas;
+  /** When the one that ends first expires. */
+  until: Date;
+}
+
+/** In the objects of etcd's data, in their order; `sealed`: values that nothing here can open. */
+export function copiesInData(data: EtcdData, cas: KnownCas): { copies: OtherCopy[]; sealed: number } {
+  const prefix = `${registryPrefix(data)}/`;
+  let sealed = 0;
+  const copies: OtherCopy[] = [];
+  for (const { key, value } of data.list(prefix)) {
+    const name = key.slice(prefix.length);
+    if (name === UNION) continue;
+    if (sealOf(value)) sealed++;
+    else copies.push(...copiesIn(Buffer.from(value), plainLine(name), cas));
+  }
+  return { copies, sealed };
+}
+
+/**
+ * Each API server adds its CAs to it, and takes those out that have expired (pkg/controlplane/controller,
+ * clusterauthenticationtrust).
+ */
+const UNION = `configmaps/${AGGREGATED_TRUST}`;
+
+/** In the files of this node; `unseen`: folders of which not all was looked at, with the reason. */
+export function copiesOnNode(cas: KnownCas): { copies: OtherCopy[]; unseen: string[] } {
+  const unseen: string[] = [];
+  const copies: OtherCopy[] = [];
+  for (const one of textsHere()) {
+    const where = plainLine(one.path);
+    if ("unseen" in one) unseen.push(`${where} (${one.unseen})`);
+    else copies.push(...copiesIn(Buffer.from(one.text), where, cas));
+  }
+  return { copies, unseen };
+}
+
+function copiesIn(bytes: Buffer, where: string, cas: KnownCas): OtherCopy[] {
+  if (!bytes.includes(BEGIN) && !bytes.includes(BEGIN_IN_BASE64)) return [];
+  const all = infosIn(plainPem(bytes.toString("latin1")));
+  return (Object.keys(cas) as (keyof KnownCas)[]).flatMap((ca) => {
+    const today = cas[ca];
+    const ends = all
+      .filter((one) => one.publicKeyHash === today?.hash && one.notAfter.getTime() !== today.end.getTime())
+      .map(({ notAfter }) => notAfter.getTime());
+    return ends.length > 0 ? [{ where, ca, until: new Date(Math.min(...ends)) }] : [];
+  });
+}
+
+const BEGIN = "-----BEGIN CERTIFICATE-----";
+/** As in kubeconfigs and in Secrets that are stored as JSON; whole groups of three bytes. */
+const BEGIN_IN_BASE64 = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t";
+
+/** Each certificate at the beginning of a line: in JSON, in YAML, behind a length, or in base64 it is not. */
+function plainPem(text: string): string {
+  const inBase64 = [...text.matchAll(/LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t[A-Za-z0-9+/]*/g)];
+  const decoded = inBase64.map(([match]) => Buffer.from(match, "base64").toString("latin1"));
+  return [text, ...decoded]
+    .join("\n")
+    .replaceAll("\\n", "\n")
+    .replace(/^[ \t]+/gm, "")
+    .replaceAll(BEGIN, `\n${BEGIN}`);
 }

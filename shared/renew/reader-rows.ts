@@ -1,5 +1,5 @@
 /** What follows of it: who has to restart, or to be changed, before the older certificate of a CA has expired. */
-import type { CheckRow } from "../checks/check.ts";
+import { type CheckRow, check } from "../checks/check.ts";
 import { day } from "../pki/judge.ts";
 import { listed } from "../plain.ts";
 import type { CaReader } from "./ca-readers.ts";
@@ -19,10 +19,8 @@ export function readerRows(readers: readonly CaReader[], now = new Date()): Chec
   const names = [...new Set(readers.filter(({ started }) => started).map(({ name }) => name))];
   return rows.length > 0 || names.length === 0
     ? rows
-    : [{ id: "ca-held", of: names.join(", "), look: () => WELL }];
+    : [check("ca-held", () => "nothing says that it is an older one", names.join(", "))];
 }
-
-const WELL = "nothing says that it is an older one";
 
 /** For metrics and for lists: the same, with the day until when. */
 export interface OldCaHolder {
@@ -62,7 +60,7 @@ function fileRow(all: readonly CaReader[], now: Date): CheckRow {
   const readBy = [...new Set(all.filter(({ started }) => started).map(({ name }) => name))];
   const who = readBy.length > 0 ? `, and ${listed(readBy)} reads it when it starts` : "";
   const warning = `still has the CA's certificate that expires on ${left(fileUntil!, now)}; a renewed one of the same key is here${who}`;
-  return { id: "ca-file", of: path, look: () => ({ warning }) };
+  return check("ca-file", () => ({ warning }), path);
 }
 
 function processRow({ name, path, started, changed, holds, until }: CaReader, now: Date): CheckRow {
@@ -74,12 +72,12 @@ function processRow({ name, path, started, changed, holds, until }: CaReader, no
     : "an older one";
   const said = `${since}: ${has} ${which}`;
   const look = () => (holds && ended ? { state: "old CA", failed: said } : { warning: said });
-  return { id: "ca-held", of: name, look };
+  return check("ca-held", look, name);
 }
 
 function userRow({ name, path, started }: CaReader): CheckRow {
   const warning = `started at ${second(started!)}, before ${path} was written: it may hold the old client certificate, which expires earlier`;
-  return { id: "user-held", of: name, look: () => ({ warning }) };
+  return check("user-held", () => ({ warning }), name);
 }
 
 /** "2027-11-25, 12 days from now". */

@@ -10,14 +10,7 @@ import { Budget } from "./budget.ts";
 import { carve, diskProgress } from "./disk/carve.ts";
 import { deviceOf } from "./disk/device.ts";
 import { Disk } from "./disk/disk.ts";
-import type {
-  CertificateFind,
-  ConfigFind,
-  Find,
-  KubeconfigFind,
-  ManifestFind,
-  PrivateKeyFind,
-} from "./disk/finds.ts";
+import type { CertificateFind, ConfigFind, Find, PrivateKeyFind } from "./disk/finds.ts";
 import type { FoundKeys } from "./found-keys.ts";
 
 /**
@@ -30,17 +23,14 @@ export async function ownDevice(): Promise<string> {
   return path;
 }
 
-export type TextFind = KubeconfigFind | ManifestFind | ConfigFind;
-
 /** What a search found beside the keys that were taken. Nothing proves it. */
 export interface DiskFound {
   /** "/dev/vda1". */
   path: string;
   /** CAs of which the cluster knows nothing, each with a key that belongs to it. */
   pairs: { name: string; cert: CertificateFind; key: PrivateKeyFind }[];
-  texts: TextFind[];
-  /** So many more texts were found, and not kept. */
-  dropped: number;
+  /** Encryption configurations. */
+  configs: ConfigFind[];
 }
 
 /** Default of `minutes`; and the most bytes that are read of a disk. */
@@ -48,8 +38,8 @@ export const DISK_MINUTES = 240;
 const MOST_BYTES = 64e12;
 
 /**
- * The most that is kept of what a stranger can lay out in any number: bytes of texts, and a number of keys
- * and of certificates.
+ * The most that is kept of what a stranger can lay out in any number: bytes of configurations, and a number
+ * of keys and of certificates.
  */
 const MOST_TEXT = 64e6;
 const MOST_PEMS = 10_000;
@@ -81,15 +71,15 @@ export async function searchDisk(
     found.pairs = keep.pairs();
     say(`${path}: read for ${((performance.now() - began) / 1000).toFixed(1)} s, ${keep.counted()}`);
     if (disk.unreadable > 0) say(`warning: ${disk.unreadable} bytes of ${path} cannot be read`);
-    if (found.dropped > 0)
+    if (keep.dropped > 0)
       say(
-        `warning: ${count(found.dropped)} more texts of ${path} are not saved: somebody may have filled the disk with them`,
+        `warning: ${count(keep.dropped)} more encryption configurations of ${path} are not saved: somebody may have filled the disk with them`,
       );
   }
 }
 
 export function nothingFound(): DiskFound {
-  return { path: "", pairs: [], texts: [], dropped: 0 };
+  return { path: "", pairs: [], configs: [] };
 }
 
 /** Keeps what is met, within limits. */
@@ -101,6 +91,8 @@ class Keep {
   /** Subjects, as kubeadm names them, of CAs of which the cluster knows nothing. */
   readonly #unknown: { name: string; cn: string }[];
   #text = 0;
+  /** So many more configurations were found, and not kept. */
+  dropped = 0;
 
   constructor(found: DiskFound, foundKeys: FoundKeys) {
     this.#found = found;
@@ -117,14 +109,10 @@ class Keep {
     if (find.kind === "private key" && this.#unknown.length > 0 && this.#keys.size < MOST_PEMS)
       this.#keys.set(find.publicKeyHash, find);
     if (find.kind === "certificate" && find.info.isCa && this.#cas.length < MOST_PEMS) this.#cas.push(find);
-    if (find.kind === "manifest" || find.kind === "kubeconfig" || find.kind === "config")
-      this.#keepText(find);
-  }
-
-  #keepText(find: TextFind) {
-    if (this.#text + find.text.length > MOST_TEXT) this.#found.dropped++;
-    else this.#found.texts.push(find);
+    if (find.kind !== "config") return;
     this.#text += find.text.length;
+    if (this.#text <= MOST_TEXT) this.#found.configs.push(find);
+    else this.dropped++;
   }
 
   pairs(): DiskFound["pairs"] {

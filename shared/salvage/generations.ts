@@ -55,15 +55,38 @@ export function generation(text: string, from: string[]): Generation {
   return { hash: publicKeyHash(publicKey), kind, publicKey, text, from, tokens: [] };
 }
 
+/** Each public key once, with all that is known of it. */
+class Known {
+  readonly found = new Map<string, Generation>();
+
+  add(one: Generation) {
+    const known = this.found.get(one.hash);
+    if (!known) return void this.found.set(one.hash, one);
+    known.text ??= one.text;
+    known.whole ??= one.whole;
+    known.publicKey ??= one.publicKey;
+    known.from = [...new Set([...known.from, ...one.from])];
+    known.tokens = [...new Set([...known.tokens, ...one.tokens])];
+  }
+
+  addReadable(pem: string, from: string, whole?: string) {
+    const one = attempt(() => generation(pem, [from]), undefined);
+    if (one) this.add({ ...one, whole });
+  }
+}
+
 /** `ca`: a row's name in CERTS. */
 export function caGenerations(ca: string, { texts }: ClusterEvidence): Generations {
-  const found = new Map<string, Generation>();
-  for (const { from, text, whole } of texts.filter((known) => known.ca === ca))
-    for (const pem of certificatesIn(text)) addReadable(found, pem, from, whole ? text : undefined);
-  const generations = [...found.values()].sort(
+  const known = new Known();
+  for (const { from, text, whole } of texts.filter((one) => one.ca === ca))
+    for (const pem of certificatesIn(text)) known.addReadable(pem, from, whole ? text : undefined);
+  const generations = [...known.found.values()].sort(
     (a, b) => weightOf(b) - weightOf(a) || b.from.length - a.from.length,
   );
-  return { generations, candidates: generations.filter((one) => isEqual(one, generations[0]!)).length };
+  // files of this node may be copies of each other, so their number says nothing
+  const isEqual = (one: Generation, [first]: readonly Generation[]) =>
+    weightOf(one) === weightOf(first!) && (weightOf(one) === 0 || one.from.length === first!.from.length);
+  return { generations, candidates: generations.filter((one) => isEqual(one, generations)).length };
 }
 
 /**
@@ -74,54 +97,22 @@ function weightOf({ from }: Generation): number {
   return from.includes(CLUSTER_CA_SOURCE) ? 2 : from.includes(IN_PODS) ? 1 : 0;
 }
 
-/** Files of this node may be copies of each other, so their number says nothing. */
-function isEqual(one: Generation, first: Generation): boolean {
-  const weight = weightOf(one);
-  return weight === weightOf(first) && (weight === 0 || one.from.length === first.from.length);
-}
-
-export function saGenerations({ tokens }: ClusterEvidence, certificatesDir: string): Generations {
-  const found = new Map<string, Generation>();
-  const sorted = tokens.filter(({ kid, alg }) => kid !== "" && Object.hasOwn(KINDS, alg)).sort(byUse);
-  for (const { kid, alg, from, text } of sorted)
-    add(found, { hash: hashOf(kid), kind: KINDS[alg]!, from: [from], tokens: [text] });
-  const newest = new Set(sorted.filter((token) => byUse(token, sorted[0]!) === 0).map(({ kid }) => kid));
-  const pub = attempt(() => readText(`${certificatesDir}/sa.pub`), "") ?? "";
-  for (const pem of publicKeysIn(pub)) addReadable(found, pem, "pki/sa.pub");
-  return { generations: [...found.values()], candidates: sorted.length > 0 ? newest.size : found.size };
-}
-
-/**
- * What pods hold is in use; a Secret may hold a forgotten token. The key that signed last is the one that
- * signs.
- */
-function byUse(a: KnownToken, b: KnownToken): number {
-  return Number(b.from === IN_PODS) - Number(a.from === IN_PODS) || b.issuedAt - a.issuedAt;
-}
-
 /** RFC 7518 §3.1. */
 const KINDS: Record<string, Target["kind"]> = { RS256: "RSA", ES256: "P-256", ES384: "P-384" };
 
-function addReadable(found: Map<string, Generation>, pem: string, from: string, whole?: string) {
-  const one = attempt(() => generation(pem, [from]));
-  if (!(one instanceof Fail)) add(found, { ...one, whole });
-}
-
-function add(found: Map<string, Generation>, one: Generation) {
-  const known = found.get(one.hash);
-  if (!known) found.set(one.hash, one);
-  else
-    Object.assign(known, {
-      text: known.text ?? one.text,
-      whole: known.whole ?? one.whole,
-      publicKey: known.publicKey ?? one.publicKey,
-      from: union(known.from, one.from),
-      tokens: union(known.tokens, one.tokens),
-    });
-}
-
-function union(one: string[], other: string[]): string[] {
-  return [...new Set([...one, ...other])];
+export function saGenerations({ tokens }: ClusterEvidence, certificatesDir: string): Generations {
+  const known = new Known();
+  // what pods hold is in use, a Secret may hold a forgotten token; the key that signed last is the one that signs
+  const byUse = (a: KnownToken, b: KnownToken) =>
+    Number(b.from === IN_PODS) - Number(a.from === IN_PODS) || b.issuedAt - a.issuedAt;
+  const sorted = tokens.filter(({ kid, alg }) => kid !== "" && Object.hasOwn(KINDS, alg)).sort(byUse);
+  for (const { kid, alg, from, text } of sorted)
+    known.add({ hash: hashOf(kid), kind: KINDS[alg]!, from: [from], tokens: [text] });
+  const newest = new Set(sorted.filter((token) => byUse(token, sorted[0]!) === 0).map(({ kid }) => kid));
+  const pub = attempt(() => readText(`${certificatesDir}/sa.pub`), "") ?? "";
+  for (const pem of publicKeysIn(pub)) known.addReadable(pem, "pki/sa.pub");
+  const generations = [...known.found.values()];
+  return { generations, candidates: sorted.length > 0 ? newest.size : generations.length };
 }
 
 /**

@@ -1,54 +1,29 @@
-/**
- * Finds lost configuration files that the API server's flags name. kubeadm never made them, so only a copy
- * brings them back.
- */
+/** Which of the found encryption configurations is the lost one: nobody can rebuild it, so only a copy brings it back. */
 import type { EtcdData } from "../etcd-data/data.ts";
 import type { LostFile } from "../facts/lost-files.ts";
 import { namesPlugin, opened, type Sealed, sealedIn, sealOf, writesClear } from "../objects/stored.ts";
 import { orUndefined } from "../pki/certificate.ts";
 import { readYaml } from "../yaml.ts";
 import type { ConfigFind } from "./disk/finds.ts";
-import type { TextFind } from "./disk-search.ts";
 
-/** What each flag's file holds. */
-const KINDS: Record<string, readonly string[]> = {
-  "--encryption-provider-config": ["EncryptionConfiguration", "EncryptionConfig"],
-  "--audit-policy-file": ["Policy"],
-  "--admission-control-config-file": ["AdmissionConfiguration"],
-  "--authentication-config": ["AuthenticationConfiguration"],
-  "--authorization-config": ["AuthorizationConfiguration"],
-  "--egress-selector-config-file": ["EgressSelectorConfiguration"],
-  "--tracing-config-file": ["TracingConfiguration"],
-};
+export type LostConfig = Pick<LostFile, "path" | "namedBy">;
 
-export interface LostConfig extends Pick<LostFile, "path" | "namedBy"> {
-  kinds: readonly string[];
-}
-
-/** Those that a search of a disk knows by their kind. */
+/** Those of the lost files that a search of a disk knows. */
 export function lostConfigs(files: readonly LostFile[]): LostConfig[] {
-  return files.flatMap(({ path, namedBy }) => {
-    const kinds = Object.hasOwn(KINDS, namedBy) ? KINDS[namedBy] : undefined;
-    return kinds ? [{ path, namedBy, kinds }] : [];
-  });
+  return files.filter(({ namedBy }) => namedBy === "--encryption-provider-config");
 }
 
 /**
- * What was found for a lost file: the content that is proved, or all complete texts of its kind, which prove
- * nothing. Everybody can lay out such a file. Only an EncryptionConfiguration can be proved: it opens a value
- * of each key that encrypted etcd's data; nobody else has these keys. Of a KMS plugin it names the plugin;
- * that alone proves nothing. Not proved where nothing is encrypted. `rivals`: a disk's blocks keep earlier
+ * The content that is proved, or all that was found, which proves nothing: everybody can lay out such a file.
+ * It is proved by what it opens: a value of each key that encrypted etcd's data; nobody else has these keys.
+ * Of a KMS plugin it names the plugin; that alone proves nothing. `rivals`: a disk's blocks keep earlier
  * versions as well, which open it, too. Which one is of today nothing tells, so a person has to: a wrong one
  * writes with a retired key, or in clear.
  */
-export function chooseConfig({ kinds }: LostConfig, finds: readonly TextFind[], data: EtcdData | undefined) {
-  const whole = finds.filter(
-    (find): find is ConfigFind => find.kind === "config" && kinds.includes(find.configKind) && find.complete,
-  );
-  const versions = [...new Map(whole.map((find) => [find.text.trim(), find])).values()];
-  const isProvable = data !== undefined && versions.length > 0 && kinds.includes("EncryptionConfiguration");
-  const samples = isProvable ? samplesIn(data) : [];
-  // parsing never fails here: `judge` has parsed the text before
+export function chooseConfig(finds: readonly ConfigFind[], data: EtcdData | undefined) {
+  const versions = [...new Map(finds.map((find) => [find.text.trim(), find])).values()];
+  const samples = data !== undefined && versions.length > 0 ? samplesIn(data) : [];
+  // parsing never fails here: configAt has parsed the text before
   const opening = versions.filter(({ text }) => samples.some(isTried) && opensAll(readYaml(text), samples));
   const meant = [...Map.groupBy(opening, ({ text }) => JSON.stringify(readYaml(text))).values()].map(
     ([first]) => first!,
@@ -64,15 +39,10 @@ export function chooseConfig({ kinds }: LostConfig, finds: readonly TextFind[], 
  * Whether an encryption configuration, of whatever origin, does not open what etcd's data holds. Errors:
  * none; no YAML opens nothing.
  */
-export function opensNothing({ kinds }: LostConfig, text: string, data: EtcdData | undefined): boolean {
-  const samples = data !== undefined && kinds.includes("EncryptionConfiguration") ? samplesIn(data) : [];
-  return (
-    samples.length > 0 &&
-    !opensAll(
-      orUndefined(() => readYaml(text)),
-      samples,
-    )
-  );
+export function opensNothing(text: string, data: EtcdData | undefined): boolean {
+  const samples = data === undefined ? [] : samplesIn(data);
+  const config = orUndefined(() => readYaml(text));
+  return samples.length > 0 && !opensAll(config, samples);
 }
 
 function opensAll(config: unknown, samples: readonly Sealed[]): boolean {

@@ -15,7 +15,8 @@ import { day } from "../pki/judge.ts";
 import { mode, say } from "../run.ts";
 import { readYaml } from "../yaml.ts";
 import { copiesIn } from "./backup-files.ts";
-import type { DiskFound, TextFind } from "./disk-search.ts";
+import type { ConfigFind } from "./disk/finds.ts";
+import type { DiskFound } from "./disk-search.ts";
 import { type FoundKey, type FoundKeys, pairOf } from "./found-keys.ts";
 import { labelOf } from "./generations.ts";
 import { chooseConfig, type LostConfig, opensNothing } from "./lost-configs.ts";
@@ -29,7 +30,7 @@ export interface Brought {
   processes: Holders;
   /** Lost files that flags name. */
   files: LostFile[];
-  /** Those of them that the API server's flags name, with what a disk's blocks may have of them. */
+  /** Those of them that a disk's blocks may have. */
   configs: LostConfig[];
   /** The operator's own copies of them. */
   backup: string | undefined;
@@ -71,14 +72,14 @@ function foundBeside(brought: Brought, ca: Uint8Array | undefined) {
     const taken = firstOfEach([...mounted, ...mountedFiles(processes.own, files), ...copies]);
     const isShut = ({ path, content }: FoundCopy) =>
       configs.some(
-        (lost) => lost.path === path && opensNothing(lost, Buffer.from(content).toString("utf8"), here.data),
+        (lost) => lost.path === path && opensNothing(Buffer.from(content).toString("utf8"), here.data),
       );
     for (const { from } of copies.filter((copy) => taken.includes(copy) && isShut(copy)))
       say(
         `warning: ${from} does not open what is encrypted in etcd: is it a newer or an older copy? It is taken nevertheless, as you say`,
       );
     const open = configs.filter((lost) => !taken.some(({ path }) => path === lost.path));
-    const choices = open.map((lost) => ({ lost, ...chooseConfig(lost, disk.texts, here.data) }));
+    const choices = open.map((lost) => ({ lost, ...chooseConfig(disk.configs, here.data) }));
     const opened = choices.flatMap(({ lost: { path }, proved: content }): FoundCopy[] =>
       content
         ? [{ path, content, from: "out of the disk's blocks: it opens what is encrypted in etcd" }]
@@ -90,7 +91,6 @@ function foundBeside(brought: Brought, ca: Uint8Array | undefined) {
         ...unprovedPairs(disk, here.certificatesDir),
         ...choices.flatMap(({ lost, unproved }) => unprovedConfigs(lost, unproved, disk)),
         ...choices.flatMap(({ lost, rivals }) => unprovedConfigs(lost, rivals, disk, whyAsked(rivals))),
-        ...looseTexts(disk),
       ],
       question: questionOf(choices),
       trouble: undefined,
@@ -101,7 +101,9 @@ function foundBeside(brought: Brought, ca: Uint8Array | undefined) {
 }
 
 /** Several encryption configurations open etcd's data, or the only one of them writes in clear. */
-function questionOf(choices: readonly { lost: LostConfig; rivals: readonly TextFind[] }[]): Fail | undefined {
+function questionOf(
+  choices: readonly { lost: LostConfig; rivals: readonly ConfigFind[] }[],
+): Fail | undefined {
   const asked = choices.find(({ rivals }) => rivals.length > 0);
   if (!asked) return undefined;
   return new Fail(`${asked.lost.path}: ${whyAsked(asked.rivals)}`, {
@@ -109,7 +111,7 @@ function questionOf(choices: readonly { lost: LostConfig; rivals: readonly TextF
   });
 }
 
-function whyAsked({ length }: readonly TextFind[]): string {
+function whyAsked({ length }: readonly ConfigFind[]): string {
   return length > 1
     ? `${length} versions open what is encrypted in etcd, and each can be the one in use`
     : "new values would be written in clear: identity is its first provider";
@@ -121,8 +123,7 @@ function firstOfEach(found: readonly FoundCopy[]): FoundCopy[] {
 }
 
 /**
- * A stranger can lay out any number. So many of each thing get a file and a command of their own; all texts
- * are in one file a kind.
+ * A stranger can lay out any number. So many of each thing get a file and a command of their own.
  */
 const FEW = 5;
 
@@ -151,12 +152,12 @@ function unprovedPairs({ pairs, path }: DiskFound, certificatesDir: string): Unp
 }
 
 /**
- * Texts that may be a lost file which the API server's flags name. `why`: of those that are proved, and among
+ * Encryption configurations that may be the lost one. `why`: of those that are proved, and among
  * which a person chooses: all.
  */
 function unprovedConfigs(
   lost: LostConfig,
-  candidates: readonly TextFind[],
+  candidates: readonly ConfigFind[],
   { path }: DiskFound,
   why?: string,
 ): Unproved[] {
@@ -170,29 +171,6 @@ function unprovedConfigs(
     file: `${lost.namedBy.replace(/^-+/, "")}-${i + 1}-${name}`,
     place: lost.path,
   }));
-}
-
-/**
- * Manifests, kubeconfigs and configurations for a person to look through: one file a kind, however many there
- * are.
- */
-function looseTexts({ texts, path, dropped }: DiskFound): Unproved[] {
-  const kinds = Map.groupBy(texts, ({ kind }) => kind);
-  return [...kinds].map(([kind, finds]) => ({
-    what: `${finds.length} ${finds.length === 1 ? kind : `${kind}s`}${dropped > 0 ? ", not all of those on the disk" : ""}`,
-    from: path,
-    source: SOURCE,
-    content: finds
-      .map((find) => `# ${nameOf(find)}, at byte ${find.offset}\n${find.text.replace(/\n?$/, "\n")}---\n`)
-      .join(""),
-    file: `${kind}s-on-disk.yaml`,
-  }));
-}
-
-function nameOf(find: TextFind): string {
-  const name =
-    find.kind === "manifest" ? find.name : find.kind === "kubeconfig" ? find.user : find.configKind;
-  return name.replaceAll(/[^\w.:@-]+/g, "-").slice(0, 100);
 }
 
 /** Proved keys that stay out of their place: earlier ones, or those among which a person has to choose. */

@@ -75,38 +75,24 @@ function wantedShared(
  * ones.
  */
 function chosen({ name }: SharedKey, known: Generations, { kid, from }: WantedOptions): Generations {
-  const isMeant =
-    name === "sa" && kid !== undefined
-      ? (one: Generation) => one.hash === hashOf(kid)
-      : name === "ca" && from !== undefined
-        ? (one: Generation) => one.hash === from || one.from.includes(from)
-        : undefined;
-  if (!isMeant) return known;
+  const said = name === "sa" ? kid : name === "ca" ? from : undefined;
+  if (said === undefined) return known;
+  const isMeant = (one: Generation) =>
+    name === "sa" ? one.hash === hashOf(said) : one.hash === said || one.from.includes(said);
   const meant = known.generations.filter(isMeant);
-  if (meant.length === 1)
-    return { generations: [...meant, ...known.generations.filter((one) => !isMeant(one))], candidates: 1 };
-  throw new Fail(
-    `"${name === "sa" ? kid : from}" names ${meant.length === 0 ? "none" : meant.length} of the known ${name} keys`,
-    {
-      hint: `choose a known one: ${known.generations.map(labelOf).join("; ") || "none"}`,
-    },
-  );
+  const others = known.generations.filter((one) => !isMeant(one));
+  if (meant.length === 1) return { generations: [...meant, ...others], candidates: 1 };
+  throw new Fail(`"${said}" names ${meant.length === 0 ? "none" : meant.length} of the known ${name} keys`, {
+    hint: `choose a known one: ${known.generations.map(labelOf).join("; ") || "none"}`,
+  });
 }
 
 /** A leaf's key is worth finding only where its certificate is still here; else both are issued anew. */
 function wantedLeaf({ row, cert, paths }: Finding): WantedKey[] {
   if (!row || "path" in row || row.shared || !cert || readText(paths[1]!) !== undefined) return [];
-  const generations = [generation(cert.pem, [`pki/${row.file}.crt`])];
-  return [
-    {
-      name: row.file,
-      publicFile: `${row.file}.crt`,
-      keyFile: `${row.file}.key`,
-      shared: false,
-      generations,
-      candidates: 1,
-    },
-  ];
+  const [name, publicFile, keyFile] = [row.file, `${row.file}.crt`, `${row.file}.key`];
+  const generations = [generation(cert.pem, [`pki/${publicFile}`])];
+  return [{ name, publicFile, keyFile, shared: false, generations, candidates: 1 }];
 }
 
 /**

@@ -212,8 +212,8 @@ export function restoreCommands(
           { command: command("00-salvage files --backup DIR"), note: "DIR: your own copies of them" },
         ]
       : []),
-    ...(files.length > 0
-      ? [{ command: command("00-salvage disk"), note: "where nobody has a copy; for you to look at" }]
+    ...(files.some(({ namedBy }) => namedBy === "--encryption-provider-config")
+      ? [{ command: command("00-salvage disk"), note: "where nobody has a copy" }]
       : []),
     ...files.flatMap(({ path, namedBy }) =>
       namedBy === KUBELET_CA

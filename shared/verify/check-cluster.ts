@@ -1,83 +1,194 @@
-/** Checks of the trust that the cluster itself holds: its copies of the CA, and its token Secrets. */
+/**
+ * Checks of the whole cluster: its own copies of the CA, its token Secrets, every pod, and whether a control
+ * plane node that was lost and has joined again is as it was.
+ */
+import { command } from "../again.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import { API_SERVER_BUNDLES, type KubeObject } from "../api/kube-object.ts";
-import type { Answer, CheckRow } from "../checks/check.ts";
+import { API_SERVER_BUNDLES, isReady, type KubeObject, nameOf } from "../api/kube-object.ts";
+import { readAll } from "../api/many.ts";
+import { type Answer, type CheckRow, check } from "../checks/check.ts";
 import { severalCas } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { saKeyIsNew } from "../facts/sa-key.ts";
+import type { RunningPod } from "../facts/pod-trust.ts";
+import { podTrust, saKeyIsNew } from "../facts/sa-key.ts";
+import { attempt } from "../fail.ts";
+import { asItRan } from "../manifests/as-it-ran.ts";
+import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
+import { withoutOldSaKey } from "../manifests/repair-changes.ts";
 import { saidAt, type Word } from "../node/word-kinds.ts";
 import { wordsOf } from "../node/words.ts";
+import type { Manifest, Pod } from "../objects/objects.ts";
+import { asMoved } from "../pki/addresses.ts";
 import { caIn } from "../pki/kubeconfig-fields.ts";
 import { trustsCa } from "../pki/trusted-keys.ts";
 import { listed } from "../plain.ts";
+import { shell } from "../shell-line.ts";
+import * as before from "../static-pods/lost-nodes.ts";
+import { manifestDifferences } from "../static-pods/manifest-trouble.ts";
+import { byHand, leftOver, reportedOf, resumeCommands } from "../workloads/choice.ts";
+import { type AwayNodes, awayNames, isOn } from "../workloads/on-away.ts";
+import { label } from "../workloads/pod-owners.ts";
 import { apiServerBundles, namespacesWithOldCa } from "../workloads/root-ca.ts";
-import {
-  holdsCa,
-  isCurrent,
-  isFilled,
-  type TokenSecret,
-  type TokenTrust,
-  tokenSecrets,
-} from "../workloads/token-secrets.ts";
+import { type Group, staleGroups } from "../workloads/stale-pods.ts";
+import * as tokens from "../workloads/token-secrets.ts";
 
-export async function* clusterChecks(
+const CURRENT = "current CA";
+const another = (where: string) => ({ failed: `another CA in ${where}: the controller-manager writes it` });
+
+export async function* trustChecks(
   cp: ControlPlaneNode,
   api: KubeApi,
-  trust: TokenTrust,
+  trust: tokens.TokenTrust,
 ): AsyncGenerator<CheckRow> {
-  yield {
-    id: "root-ca",
-    look: async () => {
-      const old = await namespacesWithOldCa(api, trust.caPem);
-      const failed = `another CA in ${old.join(", ")}: the controller-manager writes it`;
-      return old.length === 0 ? (severalCas(cp) ?? "current CA") : { failed };
-    },
-  };
-  const { all, old } = await apiServerBundles(api, trust.caPem);
+  const { caPem } = trust;
+  yield check("root-ca", async () => {
+    const old = await namespacesWithOldCa(api, caPem);
+    return old.length === 0 ? (severalCas(cp) ?? CURRENT) : another(old.join(", "));
+  });
+  const { all, old } = await apiServerBundles(api, caPem);
   if (all.length > 0)
-    yield {
-      id: "trust-bundle",
-      of: API_SERVER_BUNDLES,
-      look: () =>
-        old.length === 0
-          ? "current CA"
-          : { failed: `another CA in ${listed(old)}: the controller-manager writes it` },
-    };
-  yield { id: "cluster-info", look: () => clusterInfo(api, trust) };
-  yield* await tokenChecks(cp, api, trust);
-}
-
-async function clusterInfo(api: KubeApi, { caPem }: TokenTrust): Promise<Answer> {
-  const map = await api.find<KubeObject & { data: { kubeconfig: string } }>(
-    "/api/v1/namespaces/kube-public/configmaps/cluster-info",
-  );
-  if (!map) return "not there: nobody joins by it";
-  return trustsCa(caIn(map.data.kubeconfig), caPem) ? "current CA" : { failed: "another CA" };
-}
-
-/** `givenUp`: the word that one of the keys is. */
-function tokenAnswer(secret: TokenSecret, trust: TokenTrust, givenUp: Word | undefined): Answer {
-  if (!isFilled(secret)) return "no token yet: the controller-manager fills it";
-  if (isCurrent(secret, trust)) return "verifies";
-  if (trust.oldSaPub && isCurrent(secret, { ...trust, saPub: trust.oldSaPub }))
-    return { warning: "of the old key: accepted until retire takes sa-old.pub out" };
-  if (givenUp && holdsCa(secret, trust))
-    return { warning: `${saidAt(givenUp)}: refused while the key that signed it is given up` };
-  return { failed: "does not verify, or holds another CA" };
-}
-
-async function tokenChecks(cp: ControlPlaneNode, api: KubeApi, trust: TokenTrust): Promise<CheckRow[]> {
+    yield check(
+      "trust-bundle",
+      () => (old.length === 0 ? CURRENT : another(listed(old))),
+      API_SERVER_BUNDLES,
+    );
+  yield check("cluster-info", async () => {
+    const path = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
+    const map = await api.find<KubeObject & { data: { kubeconfig: string } }>(path);
+    if (!map) return "not there: nobody joins by it";
+    return trustsCa(caIn(map.data.kubeconfig), caPem) ? CURRENT : { failed: "another CA" };
+  });
   const [word] = wordsOf("start-without").filter(({ value }) => value === "service-account-key-file");
   // where sa.key is new as well, any of the old tokens may be its predecessor's
   const givenUp = word && !saKeyIsNew(cp) ? word : undefined;
   try {
-    return (await tokenSecrets(api)).map((secret) => ({
-      id: "token-secret",
-      of: `${secret.metadata.namespace}/${secret.metadata.name}`,
-      look: () => tokenAnswer(secret, trust, givenUp),
-    }));
+    for (const secret of await tokens.tokenSecrets(api))
+      yield check("token-secret", () => tokenAnswer(secret, trust, givenUp), nameOf(secret));
   } catch (err) {
     const failed = (err as Error).message;
-    return [{ id: "token-secrets", look: () => ({ failed }) }];
+    yield check("token-secrets", () => ({ failed }));
   }
 }
+
+/** `givenUp`: the word that one of the keys is. */
+function tokenAnswer(
+  secret: tokens.TokenSecret,
+  trust: tokens.TokenTrust,
+  givenUp: Word | undefined,
+): Answer {
+  if (!tokens.isFilled(secret)) return "no token yet: the controller-manager fills it";
+  if (tokens.isCurrent(secret, trust)) return "verifies";
+  if (trust.oldSaPub && tokens.isCurrent(secret, { ...trust, saPub: trust.oldSaPub }))
+    return { warning: "of the old key: accepted until retire takes sa-old.pub out" };
+  if (givenUp && tokens.holdsCa(secret, trust))
+    return { warning: `${saidAt(givenUp)}: refused while the key that signed it is given up` };
+  return { failed: "does not verify, or holds another CA" };
+}
+
+/** `away`: no pod starts or ends there, whatever is done here. */
+export async function* podChecks(
+  cp: ControlPlaneNode,
+  api: KubeApi,
+  caPem: string,
+  away: AwayNodes,
+): AsyncGenerator<CheckRow> {
+  yield check("pods-ready", () => readyPods(api, away));
+  const trust = podTrust(cp);
+  const all = await staleGroups(api, caPem, trust);
+  const groups = ofPods(all, (pod) => !isOn(pod, away));
+  const left = leftOver(groups, trust.since);
+  const elsewhere = ofPods(all, (pod) => isOn(pod, away)).flatMap(({ owners }) => owners);
+  yield check("pods-fresh", () => {
+    if (left.later.length > 0)
+      return { failed: `not ${listed(left.later.map(label))}`, mend: resumeCommands(left) };
+    const reported = reportedOf(groups).map(label);
+    if (reported.length > 0) return { warning: `not ${listed(reported)}: the scripts cannot restart them` };
+    const rest = left.skipped.length > 0 ? "all others" : "all";
+    if (elsewhere.length === 0) return rest;
+    const on = `${awayNames(elsewhere.flatMap(({ pods }) => pods))}: ${listed(elsewhere.map(label))}`;
+    return { warning: `${rest} but those on ${on}: when it is back, ${command("04-sa-tokens")}` };
+  });
+  if (left.skipped.length > 0)
+    yield check("pods-skipped", () => ({
+      warning: `skipped by you, still with the old CA or token: ${byHand(left.skipped)}`,
+    }));
+}
+
+function ofPods(groups: readonly Group[], isMeant: (pod: RunningPod) => boolean): Group[] {
+  return groups.map(({ name, owners }) => {
+    const fewer = owners.map((owner) => ({ ...owner, pods: owner.pods.filter(isMeant) }));
+    return { name, owners: fewer.filter(({ pods }) => pods.length > 0) };
+  });
+}
+
+async function readyPods(api: KubeApi, away: AwayNodes): Promise<Answer> {
+  const late: RunningPod[] = [];
+  await readAll("pods", api.items<RunningPod>("/api/v1/pods"), (pod) => {
+    if (pod.status?.phase !== "Succeeded" && !isReady(pod)) late.push(pod);
+  });
+  const where = (pod: RunningPod) => (isOn(pod, away) ? "there" : isJustLate(pod) ? "soon" : "here");
+  const { here = [], there = [], soon = [] } = Object.groupBy(late, where);
+  const rest: string[] = [];
+  if (soon.length > 0) rest.push(`that are not Ready for less than a minute: ${listed(soon.map(nameOf))}`);
+  if (there.length > 0) rest.push(`on ${awayNames(there)}: ${listed(there.map(nameOf))}`);
+  if (here.length > 0) return { warning: [`not Ready: ${listed(here.map(nameOf))}`, ...rest].join("; ") };
+  return ["all", ...rest].join(" but those ");
+}
+
+/** As after part 3, which restarts it. */
+function isJustLate({ status }: RunningPod): boolean {
+  const since = status?.conditions?.find(({ type }) => type === "Ready")?.lastTransitionTime;
+  const seconds = since === undefined ? Number.NaN : (Date.now() - Date.parse(since)) / 1000;
+  return seconds > -5 && seconds < 60;
+}
+
+type ApiNode = before.NodeObject & { metadata: { name: string } };
+
+/**
+ * Of a control plane node that was lost and has joined again: a row for its labels, and one for each static
+ * pod. kubeadm brings back no labels, taints and hand edits. Errors: as KubeApi.
+ */
+export async function* returnedChecks(cp: ControlPlaneNode, api: KubeApi): AsyncGenerator<CheckRow> {
+  const lost = before.lostNodes();
+  if (lost.length === 0) return;
+  const nodes = await api.list<ApiNode>("/api/v1/nodes");
+  const pods = await api.list<Pod>("/api/v1/namespaces/kube-system/pods");
+  for (const was of lost) {
+    const now = nodes.find(({ metadata }) => metadata.name === was.name);
+    // the Node of before: it is still to be deleted
+    if (!now || now.metadata.uid === was.object.metadata.uid) continue;
+    const row = (what: string, look: () => Answer) =>
+      check("node-returned", look, `${was.name}, which has joined again: ${what}`);
+    yield row("labels, taints, annotations", () => {
+      const commands = before.putBackCommands(was, now);
+      if (commands.length === 0) return "as before";
+      return { state: "changed", failed: `${commands.join("; ")}${orMeant(was.folder)}` };
+    });
+    for (const pod of was.pods) yield row(pod.name, () => podAnswer(was, pod, pods, cp));
+  }
+}
+
+function podAnswer(
+  lost: before.LostNode,
+  pod: before.LostNode["pods"][number],
+  pods: readonly Pod[],
+  cp: ControlPlaneNode,
+): Answer {
+  const { name, folder } = lost;
+  const moved = before.movedSince(lost, cp.data);
+  const back = `${before.putManifest(pod.file, name, cp, moved)}${orMeant(folder)}`;
+  const mirror = pods.find(
+    ({ metadata, spec }) => metadata.name === `${pod.name}-${name.toLowerCase()}` && spec.nodeName === name,
+  );
+  const now =
+    mirror && attempt(() => asItRan(manifestFromMirrorPod(mirror, name), mirror).manifest, undefined);
+  if (!now) return { state: "missing", failed: back };
+  const lasting = (manifest: Manifest) => withoutOldSaKey(manifest, cp.facts.certificatesDir);
+  const was = JSON.parse(asMoved(JSON.stringify(pod.manifest), moved)) as Manifest;
+  const differences = manifestDifferences(lasting(now), lasting(was));
+  return differences.length === 0
+    ? "as before"
+    : { state: "changed", failed: `${differences.join(" ")}: ${back}` };
+}
+
+const orMeant = (folder: string) => shell`; or, if it is to be so: rm -r ${folder}`;

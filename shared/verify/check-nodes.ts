@@ -4,12 +4,11 @@
  */
 import { command } from "../again.ts";
 import { ApiError } from "../api/api-error.ts";
-import type { DeafWebhook } from "../api/called-by-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import type { KubeObject } from "../api/kube-object.ts";
 import { clockAhead, nodeLeases } from "../api/leases.ts";
 import { inParallel } from "../api/many.ts";
-import { type Answer, type CheckRow, isWell } from "../checks/check.ts";
+import { type Answer, type CheckRow, check, isWell } from "../checks/check.ts";
 import { type CheckId, KINDS } from "../checks/kinds.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { KnownNode } from "../facts/known-nodes.ts";
@@ -43,14 +42,6 @@ const WELL_FOR = 60_000;
 /** By check and node: an answer that was well, and until when it counts, as performance.now(). */
 export type WellAnswers = Map<string, { answer: Answer; until: number }>;
 
-interface Asked {
-  caPem: string;
-  /** Of the looks before this one. */
-  well: WellAnswers;
-  /** What was said of nodes that are away. */
-  away?: readonly Word[];
-}
-
 /** Rows that have been looked at already, and stand in order. */
 export async function nodeChecks(...of: Parameters<typeof nodeRows>): Promise<CheckRow[]> {
   const looked: CheckRow[] = [];
@@ -70,30 +61,27 @@ function* nodeRows(
   cp: ControlPlaneNode,
   api: KubeApi,
   { there, renewals, notRenewed, deaf }: Seen,
-  { caPem, well, away = [] }: Asked,
+  { caPem, well, away = [] }: { caPem: string; well: WellAnswers; away?: readonly Word[] },
 ): Generator<CheckRow> {
-  const serving = servingByCa(cp);
-  const late = new Set(notRenewed);
+  const [serving, late] = [servingByCa(cp), new Set(notRenewed)];
   for (const node of cp.cluster.nodes) {
     const { name } = node;
     const seen = there.get(name);
     if (!seen) {
-      yield { id: "node-gone", of: name, look: () => ({ warning: "there is no such Node any more" }) };
+      yield check("node-gone", () => ({ warning: "there is no such Node any more" }), name);
       continue;
     }
     const isLate = late.has(name);
     const word = away.find(({ value }) => value === name);
     if (word && isLate) {
-      yield { id: "node-away", of: name, look: () => awayAnswer(node, word) };
+      yield check("node-away", () => awayAnswer(node, word), name);
       continue;
     }
-    yield { id: "node-lease", of: name, look: () => renewalOf(renewals.get(name), isLate, deaf) };
-    const hint = KINDS["node-ready"].mend.replace("…", name);
-    const look = async () => readyNode(isLate ? seen : await onceKnown(seen, api, hint));
-    yield { id: "node-ready", of: name, look };
+    yield check("node-lease", () => renewalOf(renewals.get(name), isLate, deaf), name);
+    yield check("node-ready", async () => readyNode(isLate ? seen : await onceKnown(seen, api)), name);
     if (isLate) continue;
-    const servingLook = async () => servingOf(await askKubeletPort(node, caPem), name);
-    if (serving) yield rememberedRow("node-serving-certificate", name, servingLook, well);
+    const ask = async () => servingOf(await askKubeletPort(node, caPem), name);
+    if (serving) yield rememberedRow("node-serving-certificate", name, ask, well);
     yield rememberedRow("node-reached", name, () => reachedByApi(name, api), well);
   }
 }
@@ -103,15 +91,16 @@ async function awayAnswer(node: KnownNode, word: Word): Promise<Answer> {
   if ((await machinesOn([node])).length === 0) return { warning: saidAt(word) };
   const files = pathsGivenUp().map((path) => path.slice(1));
   const fetch = `${onOther(name, shell`tar -C / -cf - ${files}`)} | ${shell`tar -C / -xpkf - ${files}`}`;
-  const lines = controlPlane
-    ? [
-        ...(files.length > 0
-          ? [`here ${fetch} (what was given up, if it is there), then ${command("02-control-plane")}`]
-          : []),
-        `here ${command("hand-over pack")}`,
-        `there ${command("hand-over unpack FILE")}, then ${command("01-etcd")}, ${command("02-control-plane")}`,
-      ]
-    : [`here ${command("03-workers open")}, and there the line that it prints`];
+  const lines: string[] = [];
+  if (!controlPlane) lines.push(`here ${command("03-workers open")}, and there the line that it prints`);
+  else {
+    if (files.length > 0)
+      lines.push(`here ${fetch} (what was given up, if it is there), then ${command("02-control-plane")}`);
+    lines.push(
+      `here ${command("hand-over pack")}`,
+      `there ${command("hand-over unpack FILE")}, then ${command("01-etcd")}, ${command("02-control-plane")}`,
+    );
+  }
   return {
     warning: `${saidAt(word)}. Its machine is on again, and its kubelet renews no Lease: ${lines.join("; ")}`,
   };
@@ -128,20 +117,19 @@ function rememberedRow(
     if (isWell(answer)) well.set(key, { answer, until: performance.now() + WELL_FOR });
     return answer;
   };
-  return { id, of, look };
+  return check(id, look, of);
 }
 
 /** `time` is by that node's clock. */
-function renewalOf(time: Date | undefined, isLate: boolean, deaf?: DeafWebhook): Answer {
+function renewalOf(time: Date | undefined, isLate: boolean, deaf: Seen["deaf"]): Answer {
   if (!time) return { failed: "never" };
   const ago = `${((Date.now() - time.getTime()) / 1000).toFixed(0)} s ago`;
   const last = `last ${time > new Date() ? `at ${time.toISOString()}, by its own clock` : ago}`;
   if (isLate) return deaf ? { failed: `${last}: ${deaf.message}`, mend: deaf.hint } : { failed: last };
-  const ahead = clockAhead(time);
+  const ahead = clockAhead(time) / 1000;
   if (ahead === 0) return ago;
-  return {
-    warning: `yes, but its clock is ${Math.abs(ahead / 1000).toFixed(0)} s ${ahead > 0 ? "ahead of" : "behind"} this node's`,
-  };
+  const apart = `${Math.abs(ahead).toFixed(0)} s ${ahead > 0 ? "ahead of" : "behind"}`;
+  return { warning: `yes, but its clock is ${apart} this node's` };
 }
 
 /**
@@ -153,10 +141,10 @@ function servingOf(answer: Awaited<ReturnType<typeof askKubeletPort>>, name: str
   if (answer === "unreachable")
     return { differs: "its port 10250 cannot be reached from here, as behind a firewall" };
   if (answer === "other") return { failed: "no" };
-  const mend = shell`on ${name}: serverTLSBootstrap: true in its kubelet's configuration, systemctl restart kubelet; then here ./bunw scripts/03-workers.ts close`;
+  const before = shell`on ${name}: serverTLSBootstrap: true in its kubelet's configuration, systemctl restart kubelet; then here ./bunw scripts/03-workers.ts close`;
   return {
     differs: "its kubelet signs its own: it joined before the cluster set serverTLSBootstrap",
-    before: mend,
+    before,
   };
 }
 
@@ -175,29 +163,28 @@ const YOUNG = 180_000;
  * is asked for again. So is one that has just joined, and is not Ready yet: what it prints for that node would
  * restart its API server, which its kubelet needs to begin (CSINode), and then waits for by the minute.
  */
-async function onceKnown(seen: SeenNode, api: KubeApi, hint: string): Promise<SeenNode> {
+async function onceKnown(seen: SeenNode, api: KubeApi): Promise<SeenNode> {
+  const { name, creationTimestamp = "" } = seen.metadata;
+  const isYoung = Date.now() - Date.parse(creationTimestamp) < YOUNG;
   let now = seen;
-  const isYoung = Date.now() - Date.parse(seen.metadata.creationTimestamp ?? "") < YOUNG;
   const isKnown = async () => {
     const status = readyOf(now)?.status;
     if (isYoung ? status === "True" : status !== "Unknown") return true;
-    now = await api.get<SeenNode>(`/api/v1/nodes/${seen.metadata.name}`);
+    now = await api.get<SeenNode>(`/api/v1/nodes/${name}`);
     return false;
   };
-  const what = `the kubelet of ${seen.metadata.name} to ${isYoung ? "be ready to run pods" : "post its status"}`;
+  const what = `the kubelet of ${name} to ${isYoung ? "be ready to run pods" : "post its status"}`;
+  const hint = KINDS["node-ready"].mend.replace("…", name);
   await inTime(what, isKnown, { seconds: isYoung ? 60 : 30, easing: true, hint });
   return now;
 }
 
 /** By its condition: a kubelet that renews its Lease may still run no pod. */
 function readyNode(seen: SeenNode): Answer {
-  const ready = readyOf(seen);
-  if (ready?.status === "True") return "yes";
-  return {
-    failed: ready
-      ? [`Ready is ${ready.status}`, ...(ready.message ? [quoteUntrusted(ready.message)] : [])].join(": ")
-      : "it never was",
-  };
+  const { status, message } = readyOf(seen) ?? {};
+  if (status === "True") return "yes";
+  if (status === undefined) return { failed: "it never was" };
+  return { failed: `Ready is ${status}${message ? `: ${quoteUntrusted(message)}` : ""}` };
 }
 
 /**

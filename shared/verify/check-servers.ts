@@ -9,7 +9,7 @@ import type { KubeApi } from "../api/kube-api.ts";
 import type { LEADERS } from "../api/leader.ts";
 import { leaderNow } from "../api/leader-leases.ts";
 import { allRenewals, isFresh } from "../api/leases.ts";
-import type { Answer, CheckRow } from "../checks/check.ts";
+import { type Answer, type CheckRow, check } from "../checks/check.ts";
 import { etcdClient, type LiveMember } from "../etcd/client.ts";
 import { howMany, silentMembers } from "../etcd/identity.ts";
 import { promotion } from "../etcd/other-members.ts";
@@ -18,8 +18,7 @@ import { isNameless, memberName } from "../etcd-data/members.ts";
 import { FULL, hostOf, makeRoom } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { endpointDifference } from "../facts/endpoint.ts";
-import type { KnownNode } from "../facts/known-nodes.ts";
-import { apiAddressOf } from "../facts/known-nodes.ts";
+import { apiAddressOf, type KnownNode } from "../facts/known-nodes.ts";
 import { leaderLease } from "../facts/leaders.ts";
 import { otherControlPlanes } from "../facts/next.ts";
 import { failOf } from "../fail.ts";
@@ -36,37 +35,38 @@ import { inTime, undefinedOnTimeout } from "../wait-for.ts";
 import { newToken, review, reviewNewToken } from "../workloads/token-secrets.ts";
 
 /** etcd and the API by this node's own certificates; then one check for each other control plane node. */
-export function serverChecks(cp: ControlPlaneNode, api: KubeApi, away: readonly string[] = []): CheckRow[] {
-  const servers = [...new Set([localServer(cp.facts), clusterServer(cp.facts)])];
-  const others = otherControlPlanes(cp.cluster, { ...cp, without: away });
-  return [
-    { id: "etcd-answers", look: () => unlessTurnedAway(cp, api, () => etcdAnswer(cp)) },
-    { id: "etcd-members", look: () => unlessTurnedAway(cp, api, () => members(cp, api, away)) },
-    ...servers.map(
-      (server): CheckRow => ({
-        id: "api-ready",
-        of: server,
-        look: () =>
-          server === localServer(cp.facts) ? readyAnswer(cp, server) : endpointAnswer(cp, api, server),
-      }),
-    ),
-    { id: "endpoint", look: () => endpointDifference(cp.endpoint, cp.facts) ?? "all witnesses agree" },
-    { id: "api-certificate", look: () => servedCertificate(cp) },
-    { id: "api-token", look: async () => (await reviewNewToken(api)) || { failed: "not accepted" } },
-    {
-      id: "controller-manager",
-      look: () => (managerIsReduced(cp) ? { failed: "still reduced" } : "runs in full"),
-    },
-    { id: "controller-manager-leads", look: () => leader(cp, api, "kube-controller-manager") },
-    { id: "scheduler-leads", look: () => leader(cp, api, "kube-scheduler") },
-    ...others.map(
-      (node): CheckRow => ({
-        id: "tokens-both-ways",
-        of: node.name,
-        look: () => tokensBothWays(cp, api, node),
-      }),
-    ),
-  ];
+export function* serverChecks(
+  cp: ControlPlaneNode,
+  api: KubeApi,
+  away: readonly string[] = [],
+): Generator<CheckRow> {
+  const { facts, cluster, endpoint } = cp;
+  const own = localServer(facts);
+  const ready = async (server: string): Promise<Answer> =>
+    (await (await adminClient(facts, server)).ready()) ? "ready" : { failed: "not ready" };
+  const leader = async (component: (typeof LEADERS)[number]): Promise<Answer> => {
+    const lease = leaderLease(cp.node, component);
+    if (lease === undefined) return "elects no leader";
+    return (await leaderNow(api, lease)) ?? { failed: "no leader" };
+  };
+  yield check("etcd-answers", () => unlessTurnedAway(cp, api, () => etcdAnswer(cp)));
+  yield check("etcd-members", () => unlessTurnedAway(cp, api, () => members(cp, api, away)));
+  for (const server of new Set([own, clusterServer(facts)]))
+    yield check(
+      "api-ready",
+      () => (server === own ? ready(own) : fromHere(cp, api, () => ready(server))),
+      server,
+    );
+  yield check("endpoint", () => endpointDifference(endpoint, facts) ?? "all witnesses agree");
+  yield check("api-certificate", () => servedCertificate(cp));
+  yield check("api-token", async () => (await reviewNewToken(api)) || { failed: "not accepted" });
+  yield check("controller-manager", () =>
+    managerIsReduced(cp) ? { failed: "still reduced" } : "runs in full",
+  );
+  yield check("controller-manager-leads", () => leader("kube-controller-manager"));
+  yield check("scheduler-leads", () => leader("kube-scheduler"));
+  for (const node of otherControlPlanes(cluster, { ...cp, without: away }))
+    yield check("tokens-both-ways", () => tokensBothWays(cp, api, node), node.name);
 }
 
 /**
@@ -82,18 +82,7 @@ export function withoutAdmin({ facts, cluster }: ControlPlaneNode): CheckRow {
       };
     return "answers; without admin.conf it cannot be asked whether it is ready";
   };
-  return { id: "api-ready", of: localServer(facts), look };
-}
-
-async function leader(
-  { node }: ControlPlaneNode,
-  api: KubeApi,
-  component: (typeof LEADERS)[number],
-): Promise<Answer> {
-  const lease = leaderLease(node, component);
-  return lease === undefined
-    ? "elects no leader"
-    : ((await leaderNow(api, lease)) ?? { failed: "no leader" });
+  return check("api-ready", look, localServer(facts));
 }
 
 /** No answer to our own client is no outage where an API server reads through this etcd all the time. */
@@ -121,20 +110,6 @@ async function etcdAnswer({ facts }: ControlPlaneNode): Promise<Answer> {
   return { failed: FULL, mend: makeRoom({ certificatesDir: facts.certificatesDir, revision }) };
 }
 
-/** One that just starts, or elects a leader, is silent at one question. */
-async function silentForLong(
-  ...[members, data, facts]: Parameters<typeof silentMembers>
-): Promise<LiveMember[]> {
-  let silent: LiveMember[] = [];
-  const allAnswer = async () => {
-    silent = await silentMembers(members, data, facts);
-    return silent.length === 0;
-  };
-  const hint = "crictl ps -a --name etcd on each control plane node";
-  await inTime("every member of etcd to answer", allAnswer, { seconds: 15, hint });
-  return silent;
-}
-
 async function members(
   { facts, data }: ControlPlaneNode,
   api: KubeApi,
@@ -142,14 +117,19 @@ async function members(
 ): Promise<Answer> {
   const now = (await etcdClient(facts)?.members()) ?? [];
   const asked = now.filter((member) => !away.includes(memberName(member)));
-  const silent = await silentForLong(asked, data, facts);
+  let silent: LiveMember[] = [];
+  // one that just starts, or elects a leader, is silent at one question
+  const allAnswer = async () => {
+    silent = await silentMembers(asked, data, facts);
+    return silent.length === 0;
+  };
+  const hint = "crictl ps -a --name etcd on each control plane node";
+  await inTime("every member of etcd to answer", allAnswer, { seconds: 15, hint });
   if (silent.length > 0) {
-    const mend = silent.every(isNameless)
-      ? "it never started: take it out with"
-      : "part 1 there; if its data is lost:";
-    return {
-      failed: `${howMany(now, silent)}: ${mend} ${command("02-control-plane", { lost: silent.map(memberName) })}`,
-    };
+    const never = silent.every(isNameless);
+    const mend = never ? "it never started: take it out with" : "part 1 there; if its data is lost:";
+    const line = command("02-control-plane", { lost: silent.map(memberName) });
+    return { failed: `${howMany(now, silent)}: ${mend} ${line}` };
   }
   const learners = now.filter(({ isLearner }) => isLearner);
   if (learners.length > 0)
@@ -179,45 +159,35 @@ async function withoutNode(all: readonly LiveMember[], api: KubeApi): Promise<st
   );
   const nameless = all.filter((_, i) => !found[i]);
   if (nameless.length === 0) return [];
-  type Addressed = { status?: { addresses?: { address: string }[] } };
-  const nodes = await api.list<Addressed>("/api/v1/nodes");
+  const nodes = await api.list<{ status?: { addresses?: { address: string }[] } }>("/api/v1/nodes");
   const claimed = new Set(
     nodes.flatMap(({ status }) => status?.addresses?.map(({ address }) => address) ?? []),
   );
   return nameless.filter(({ peerURLs }) => !peerURLs.some((url) => claimed.has(hostOf(url)))).map(memberName);
 }
 
-async function readyAnswer({ facts }: ControlPlaneNode, server: string): Promise<Answer> {
-  return (await (await adminClient(facts, server)).ready()) ? "ready" : { failed: "not ready" };
-}
-
 /**
  * Some balancers do not lead a server back to itself. Where other nodes renew their Leases, they reach an API
  * server all the same.
  */
-async function endpointAnswer(cp: ControlPlaneNode, api: KubeApi, server: string): Promise<Answer> {
+async function fromHere(cp: ControlPlaneNode, api: KubeApi, ready: () => Promise<Answer>): Promise<Answer> {
   let answer: Answer = "ready";
   const late = await failOf(async () => {
-    answer = await readyAnswer(cp, server);
+    answer = await ready();
   });
   if (!late) return answer;
-  const others = cp.cluster.nodes.filter(({ name }) => name !== cp.node.name);
   const renewals = await allRenewals(api);
-  const alive = others.filter(({ name }) => isFresh(renewals.get(name)));
-  if (alive.length === 0) throw late;
-  return {
-    warning: `${late.message}. Not from this node, at least: ${alive.length} others renew their Leases`,
-  };
+  const others = cp.cluster.nodes.filter(({ name }) => name !== cp.node.name);
+  const alive = others.filter(({ name }) => isFresh(renewals.get(name))).length;
+  if (alive === 0) throw late;
+  return { warning: `${late.message}. Not from this node, at least: ${alive} others renew their Leases` };
 }
 
 /** Both ends of the chain: what the server shows over the network, and the pair on disk. */
 async function servedCertificate({ facts }: ControlPlaneNode): Promise<Answer> {
-  const row = certRow("apiserver");
-  const [cert, key, ca] = [
-    certPath(row, facts.certificatesDir),
-    keyPath(row, facts.certificatesDir),
-    certPath(certRow("ca"), facts.certificatesDir),
-  ].map((path) => readText(path)!);
+  const [row, pki] = [certRow("apiserver"), facts.certificatesDir];
+  const paths = [certPath(row, pki), keyPath(row, pki), certPath(certRow("ca"), pki)];
+  const [cert, key, ca] = paths.map((path) => readText(path)!);
   const served = await servedPem(facts.advertiseAddress, facts.bindPort);
   if (shareCertificate(served, facts.shown ?? ""))
     return `of --tls-cert-file, until ${day(certInfo(served).notAfter)}`;

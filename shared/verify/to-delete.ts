@@ -27,36 +27,35 @@ export interface ToDelete {
   why: string;
 }
 
-const SECRETS = "opens, or is, a bundle of all keys: when it is away from this machine";
 const MARKS = "/etc/kubernetes";
-const OURS = /^\.kube-pki-repair-/;
 const ROOT = "/root";
+const KIT = resolve(import.meta.dir, "../..");
 
 /** `dataFrom`: where the scripts read their facts now. */
 export function onThisNode(node: string, dataFrom?: string): ToDelete[] {
-  const on = (command: string, why: string) => ({ on: node, command, why });
-  const rescued = rescueFolders().map((rescue) => {
-    const inUse =
-      dataFrom === rescuedEtcd(rescue) ? ": the last thing to go, the scripts read their facts here" : "";
+  const all: ToDelete[] = [];
+  const on = (command: string, why: string) => all.push({ on: node, command, why });
+  for (const rescue of rescueFolders()) {
+    const isInUse = dataFrom === rescuedEtcd(rescue);
+    const last = isInUse ? ": the last thing to go, the scripts read their facts here" : "";
     const open = openWords(rescue);
     const said = open.length > 0 ? `; KEEP IT while this holds: ${open.join("; ")}` : "";
-    return on(shell`rm -rf ${rescue.dir}`, `${heldIn(rescue)}${inUse}${said}`);
-  });
-  const marks = list(MARKS).flatMap((name) => (OURS.test(name) ? `${MARKS}/${name}` : []));
-  const notes = marks.filter((path) => path !== BACKUP_MARK);
-  return [
-    ...rescued,
-    ...(notes.length > 0 ? [on(shell`rm -f ${notes}`, "notes for part 4, no secret")] : []),
-    ...(stat(STASH) ? [on(shell`rm -rf ${STASH}`, "keys that 00-salvage has found, in memory")] : []),
-    ...unfinished(MARKS).map((path) => on(shell`rm -rf ${path}`, "not whole: a run was cut off here")),
-    ...(stat(`${ROOT}/token.d`) ? [on(shell`rm -rf ${ROOT}/token.d`, "the workers' bootstrap tokens")] : []),
-    ...[...new Set([ROOT, typed(".")])].flatMap((folder) =>
-      // what is in the kit's folder goes with it
-      folder === KIT
-        ? []
-        : secretFiles(hostEntry(folder)).map((name) => on(shell`shred -u ${join(folder, name)}`, SECRETS)),
-    ),
-  ];
+    on(shell`rm -rf ${rescue.dir}`, `${heldIn(rescue)}${last}${said}`);
+  }
+  const ours = list(MARKS).filter((name) => name.startsWith(".kube-pki-repair-"));
+  const notes = ours.map((name) => `${MARKS}/${name}`).filter((path) => path !== BACKUP_MARK);
+  if (notes.length > 0) on(shell`rm -f ${notes}`, "notes for part 4, no secret");
+  if (stat(STASH)) on(shell`rm -rf ${STASH}`, "keys that 00-salvage has found, in memory");
+  for (const path of unfinished(MARKS)) on(shell`rm -rf ${path}`, "not whole: a run was cut off here");
+  if (stat(`${ROOT}/token.d`)) on(shell`rm -rf ${ROOT}/token.d`, "the workers' bootstrap tokens");
+  // what is in the kit's folder goes with it
+  for (const folder of new Set([ROOT, typed(".")]))
+    for (const name of folder === KIT ? [] : secretFiles(hostEntry(folder)))
+      on(
+        shell`shred -u ${join(folder, name)}`,
+        "opens, or is, a bundle of all keys: when it is away from this machine",
+      );
+  return all;
 }
 
 /** The kit's folder is memory of its own: with it goes all that is in it. */
@@ -69,43 +68,21 @@ export function kits(kit = KIT): ToDelete {
   };
 }
 
-const KIT = resolve(import.meta.dir, "../..");
-
 /** `names`: of nodes that were part of the repair. What lies there shows only there. */
 export function onOtherNodes(names: readonly string[]): ToDelete[] {
-  if (names.length === 0) return [];
-  return [
-    {
-      on: listed(names),
-      command: "rm -rf /root/kube-pki-repair-* /etc/kubernetes/.kube-pki-repair-{new-sa-key,skipped}",
-      why: `unknown from here: ${command("05-verify")} there says what it is`,
-    },
-  ];
+  const line = "rm -rf /root/kube-pki-repair-* /etc/kubernetes/.kube-pki-repair-{new-sa-key,skipped}";
+  const why = `unknown from here: ${command("05-verify")} there says what it is`;
+  return names.length > 0 ? [{ on: listed(names), command: line, why }] : [];
 }
 
 export async function inCluster(api: KubeApi): Promise<ToDelete[]> {
-  const on = "the cluster";
-  const canaries = await hasLeftCanaries(api);
-  return [
-    ...(canaries
-      ? [
-          {
-            on,
-            command: "kubectl -n kube-system delete pod -l kube-pki-repair=canary",
-            why: "test pods of a run that was cut off",
-          },
-        ]
-      : []),
-    ...((await joiningIsOpen(api))
-      ? [
-          {
-            on,
-            command: command("03-workers close"),
-            why: "the workers' bootstrap token, or the right to use it",
-          },
-        ]
-      : []),
-  ];
+  const all: ToDelete[] = [];
+  const on = (command: string, why: string) => all.push({ on: "the cluster", command, why });
+  if (await hasLeftCanaries(api))
+    on("kubectl -n kube-system delete pod -l kube-pki-repair=canary", "test pods of a run that was cut off");
+  if (await joiningIsOpen(api))
+    on(command("03-workers close"), "the workers' bootstrap token, or the right to use it");
+  return all;
 }
 
 function unfinished(folder: string): string[] {
@@ -123,11 +100,10 @@ function unfinished(folder: string): string[] {
 const SECRET =
   /^(age-encryption\.org\/v1\n|-----BEGIN AGE ENCRYPTED FILE-----|(#.*\n)*AGE-SECRET-KEY-|[a-z0-9]{6}\.[a-z0-9]{16}\s)/;
 
-/** Bytes that are looked at; a bundle is larger, its first line is not. */
-const HEAD = 4096;
-
 /** What it opens shows only beside its bundle: it looks like nothing. */
 const OPENER = /(^|[-.])passphrase(\.txt)?$/;
+/** Bytes: no bundle of keys is as large; its first line is not longer. */
+const [LARGEST, HEAD] = [1 << 20, 4096];
 
 /** Names of regular files in this folder of this machine, not below it. */
 function secretFiles(folder: string): string[] {
@@ -139,6 +115,3 @@ function secretFiles(folder: string): string[] {
     return OPENER.test(name) || SECRET.test(readFileSync(path).subarray(0, HEAD).toString("latin1"));
   });
 }
-
-/** Bytes. No bundle of keys is as large. */
-const LARGEST = 1 << 20;

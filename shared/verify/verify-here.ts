@@ -4,17 +4,13 @@
  */
 import { adminClient } from "../api/admin-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import { type Check, type CheckRow, Checks, hasFailed } from "../checks/check.ts";
-import { type Ending, endingsHere, forecast } from "../checks/forecast.ts";
+import { type Check, Checks, check, hasFailed } from "../checks/check.ts";
+import { endingsHere, forecast } from "../checks/forecast.ts";
 import { inManifest } from "../etcd-location/etcd-candidates.ts";
 import { holdsData } from "../etcd-location/etcd-folders.ts";
 import { etcdDataOf } from "../etcd-location/etcd-place.ts";
 import { trustedSince } from "../facts/ca-copies.ts";
-import {
-  askControlPlaneNode,
-  type ControlPlaneNode,
-  type PartialFacts,
-} from "../facts/control-plane-node.ts";
+import { askControlPlaneNode, type ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { controlPlaneWithoutData, isNotKubeadms, whyWithoutData } from "../facts/no-etcd-data.ts";
 import { tokenKeys } from "../facts/sa-key.ts";
 import { IN_ROWS, withWords } from "../facts/said.ts";
@@ -29,22 +25,10 @@ import { olderElsewhere } from "../renew/older-elsewhere.ts";
 import { type OldCaHolder, oldCaHolders, readerRows } from "../renew/reader-rows.ts";
 import { LOOKS, mode, say, step } from "../run.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
-import { clusterChecks } from "./check-cluster.ts";
-import { clockCheck, fileChecks } from "./check-files.ts";
-import { kubeletChecks } from "./check-kubelet.ts";
+import { podChecks, returnedChecks, trustChecks } from "./check-cluster.ts";
+import { fileChecks, kubeletChecks } from "./check-here.ts";
 import { nodeChecks, seenNodes, type WellAnswers } from "./check-nodes.ts";
-import { podChecks } from "./check-pods.ts";
-import { returnedChecks } from "./check-returned.ts";
 import { serverChecks, withoutAdmin } from "./check-servers.ts";
-
-export interface VerifiedHere {
-  checks: readonly Check[];
-  endings: readonly Ending[];
-  /** Who still holds a CA's certificate from before it was renewed. */
-  oldCa: readonly OldCaHolder[];
-  /** Undefined on a worker. */
-  known: PartialFacts | undefined;
-}
 
 interface HowToVerify {
   etcdData: string | undefined;
@@ -56,27 +40,39 @@ interface HowToVerify {
   well?: WellAnswers;
 }
 
-/** Errors: Fail where the cluster cannot be read, unless it must end. */
+export type VerifiedHere = Awaited<ReturnType<typeof verifyHere>>;
+
+/** `known` is undefined on a worker. Errors: Fail where the cluster cannot be read, unless it must end. */
 export async function verifyHere(
   node: Node,
   { etcdData, without = [], mustEnd = false, well = new Map() }: HowToVerify,
-): Promise<VerifiedHere> {
+) {
   const checks = new Checks();
   await step("5.1 Check this node's kubelet", () => checks.add(kubeletChecks(node)), LOOKS);
   const place = await etcdDataOf(etcdData, { node });
   const known = exists(place.dir) ? await askControlPlaneNode(place, node) : undefined;
-  const withoutData = withoutDataCheck(node, known, place.dir);
-  const readers = known?.cp ? await caReaders(known.cp) : known ? [] : await kubeletCaReader(node);
+  const { cp, obstacle } = known ?? {};
+  // where etcd is not kubeadm's, neither are its certificates, and that is no damage
+  const unread =
+    known && isNotKubeadms(known.home)
+      ? { etcd: known.home, from: [] }
+      : controlPlaneWithoutData(node, place.dir);
+  const readers = cp ? await caReaders(cp) : known ? [] : await kubeletCaReader(node);
+  /** Who still holds a CA's certificate from before it was renewed. */
   const oldCa = oldCaHolders(readers);
-  if (withoutData) await checks.add([withoutData]);
-  else if (known?.cp)
-    await verifyControlPlane(checks, known.cp, { oldCa, well, away: awayFrom(known.cp, without) });
-  else if (known?.obstacle && mustEnd) await checks.add([noLook(known.obstacle)]);
-  else if (known?.obstacle) throw known.obstacle;
+  if (unread) {
+    const why = whyWithoutData(unread, place.dir);
+    const warning = `${why}; only this node's kubelet was checked`;
+    await checks.add([
+      check("etcd-data", () => (isNotKubeadms(unread.etcd) ? { warning } : { failed: why })),
+    ]);
+  } else if (cp) await verifyControlPlane(checks, cp, { oldCa, well, away: awayFrom(cp, without) });
+  else if (obstacle && mustEnd) await checks.add([check("cluster-read", () => Promise.reject(obstacle))]);
+  else if (obstacle) throw obstacle;
   await checks.add(readerRows(readers));
   const endings = endingsHere(node, known?.certificatesDir);
   await checks.add(forecast(endings));
-  return { checks: checks.all, endings, known, oldCa };
+  return { checks: checks.all as readonly Check[], endings, known, oldCa };
 }
 
 interface Noted {
@@ -103,122 +99,68 @@ function awayFrom(cp: ControlPlaneNode, without: readonly string[]) {
 
 async function verifyControlPlane(checks: Checks, cp: ControlPlaneNode, noted: Noted) {
   const admin = await attemptLater(() => adminClient(cp.facts));
-  await step(
-    "5.2 Check this control plane node's files and servers",
-    async () => {
-      await checks.add([clockCheck(cp), ...fileChecks(cp)]);
-      await checks.add(
-        admin instanceof Fail
-          ? [noAdmin(admin), withoutAdmin(cp)]
-          : serverChecks(
-              cp,
-              admin,
-              noted.away.map(({ value }) => value),
-            ),
-      );
-    },
-    LOOKS,
-  );
-  await step(
-    "5.3 Check the cluster's trust, tokens and nodes",
-    async () => {
-      if (!(admin instanceof Fail)) await checks.add([wholeCluster(checks, cp, admin, noted)]);
-    },
-    LOOKS,
-  );
-}
-
-/** Fails where the API does not answer; the rows that were checked before count. */
-function wholeCluster(checks: Checks, cp: ControlPlaneNode, api: KubeApi, noted: Noted): CheckRow {
-  const look = async () => {
-    const pki = cp.facts.certificatesDir;
-    const trust = {
-      caPem: clusterCa(pki),
-      saPub: cp.facts.externalSigner ? undefined : tokenKeys(cp),
-      oldSaPub: oldSaKeys(pki).join(""),
-    };
-    await checks.add(clusterChecks(cp, api, trust));
-    const nodes = await seenNodes(
-      api,
-      trustedSince(cp),
-      noted.away.map(({ value }) => value),
-    );
-    const asked = { caPem: trust.caPem, well: noted.well, away: noted.away };
-    endWordsOf([...nodes.there.keys()].filter((name) => !nodes.notRenewed.includes(name)));
-    endWords(({ option, value }) => option === "lost" && !nodes.there.has(value), "its Node is deleted");
-    await checks.add(await nodeChecks(cp, api, nodes, asked));
-    await checks.add(returnedChecks(cp, api));
-    await checks.add(podChecks(cp, api, trust.caPem, new Set(nodes.notRenewed)));
-    const { rows, holders } = await olderElsewhere(cp, api, new Set(noted.oldCa.map(({ name }) => name)));
-    await checks.add(rows);
-    noted.oldCa.push(...holders);
-    return `${cp.cluster.nodes.length} nodes`;
+  const away = noted.away.map(({ value }) => value);
+  const own = async () => {
+    await checks.add(fileChecks(cp));
+    if (!(admin instanceof Fail)) return await checks.add(serverChecks(cp, admin, away));
+    // what this kit cannot do is no damage of the cluster
+    const words = `${admin.message}; ${admin.hint}`;
+    const answer = admin instanceof Refused ? { warning: words } : { failed: words };
+    await checks.add([check("admin-conf", () => answer), withoutAdmin(cp)]);
   };
-  return { id: "cluster-read", look };
-}
-
-function noLook(obstacle: Fail): CheckRow {
-  const look = () => {
-    throw obstacle;
+  const whole = async () => {
+    // fails where the API does not answer; the rows that were checked before count
+    if (!(admin instanceof Fail))
+      await checks.add([check("cluster-read", () => wholeCluster(checks, cp, admin, noted))]);
   };
-  return { id: "cluster-read", look };
+  await step("5.2 Check this control plane node's files and servers", own, LOOKS);
+  await step("5.3 Check the cluster's trust, tokens and nodes", whole, LOOKS);
 }
 
-/** What this kit cannot do is no damage of the cluster. */
-function noAdmin(fail: Fail): CheckRow {
-  const words = `${fail.message}; ${fail.hint}`;
-  return { id: "admin-conf", look: () => (fail instanceof Refused ? { warning: words } : { failed: words }) };
-}
-
-/**
- * Undefined where everything can be looked at, and on a worker. Where etcd is not kubeadm's, that is no
- * damage.
- */
-function withoutDataCheck(
-  node: Node,
-  known: PartialFacts | undefined,
-  dataDir: string,
-): CheckRow | undefined {
-  // etcd is not kubeadm's, so neither are its certificates
-  const found =
-    known && isNotKubeadms(known.home)
-      ? { etcd: known.home, from: [] }
-      : controlPlaneWithoutData(node, dataDir);
-  if (!found) return undefined;
-  const why = whyWithoutData(found, dataDir);
-  const warning = `${why}; only this node's kubelet was checked`;
-  return { id: "etcd-data", look: () => (isNotKubeadms(found.etcd) ? { warning } : { failed: why }) };
-}
-
-interface Found {
-  checks: readonly Check[];
+async function wholeCluster(
+  checks: Checks,
+  cp: ControlPlaneNode,
+  api: KubeApi,
+  { oldCa, well, away }: Noted,
+) {
+  const pki = cp.facts.certificatesDir;
+  const caPem = clusterCa(pki);
+  const saPub = cp.facts.externalSigner ? undefined : tokenKeys(cp);
+  await checks.add(trustChecks(cp, api, { caPem, saPub, oldSaPub: oldSaKeys(pki).join("") }));
+  const names = away.map(({ value }) => value);
+  const nodes = await seenNodes(api, trustedSince(cp), names);
+  endWordsOf([...nodes.there.keys()].filter((name) => !nodes.notRenewed.includes(name)));
+  endWords(({ option, value }) => option === "lost" && !nodes.there.has(value), "its Node is deleted");
+  await checks.add(await nodeChecks(cp, api, nodes, { caPem, well, away }));
+  await checks.add(returnedChecks(cp, api));
+  await checks.add(podChecks(cp, api, caPem, new Set(nodes.notRenewed)));
+  const { rows, holders } = await olderElsewhere(cp, api, new Set(oldCa.map(({ name }) => name)));
+  await checks.add(rows);
+  oldCa.push(...holders);
+  return `${cp.cluster.nodes.length} nodes`;
 }
 
 /** The last look: one where nothing failed, or the one at the end of these seconds. 0: looks no more. */
-export async function untilGood<T extends Found>(
+export async function untilGood<T extends { checks: readonly Check[] }>(
   first: T,
   look: () => Promise<T>,
   seconds: number,
 ): Promise<T> {
   let now = first;
-  if (seconds === 0 || failedOf(now).length === 0) return now;
-  say(`waiting, ${seconds} s at most, for ${nameFailed(now)}`);
+  const failed = () => now.checks.filter(hasFailed).map(({ area, what }) => `${area}: ${what}`);
+  // the first of them by name: a cluster may have thousands of nodes
+  const named = () => {
+    const [names, more] = [failed().slice(0, 3).join(", "), failed().length - 3];
+    return more > 0 ? `${names} and ${more} more` : names;
+  };
+  if (seconds === 0 || failed().length === 0) return now;
+  say(`waiting, ${seconds} s at most, for ${named()}`);
   mode.again = true;
   const isGood = async () => {
     now = await look();
-    return failedOf(now).length === 0;
+    return failed().length === 0;
   };
   const hint = "end it with Ctrl-C; 05-verify without --wait says what mends it";
-  await undefinedOnTimeout(waitFor(() => nameFailed(now), isGood, { seconds, easing: true, hint }));
+  await undefinedOnTimeout(waitFor(named, isGood, { seconds, easing: true, hint }));
   return now;
-}
-
-function failedOf({ checks }: Found): Check[] {
-  return checks.filter(hasFailed);
-}
-
-/** The first of them by name: a cluster may have thousands of nodes. */
-function nameFailed(found: Found): string {
-  const names = failedOf(found).map(({ area, what }) => `${area}: ${what}`);
-  return names.length > 3 ? `${names.slice(0, 3).join(", ")} and ${names.length - 3} more` : names.join(", ");
 }

@@ -4,13 +4,10 @@
  */
 import { BACKUP, command, inLines, type Todo } from "../again.ts";
 import { adminClient } from "../api/admin-api.ts";
-import type { KubeApi } from "../api/kube-api.ts";
 import { caEndedAt } from "../facts/ca-copies.ts";
 import { readCluster } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import type { KnownNode } from "../facts/known-nodes.ts";
-import type { Repair } from "../facts/repair.ts";
-import { replacedCa } from "../facts/repair.ts";
+import { type Repair, replacedCa } from "../facts/repair.ts";
 import { saKeyIsNew } from "../facts/sa-key.ts";
 import { attemptLater, Fail } from "../fail.ts";
 import { exists, list, stat } from "../files/files.ts";
@@ -37,33 +34,31 @@ export interface WrapUp {
 
 /** Without `cp` (a worker) only what lies here. Undefined where nothing of a repair is to be seen. */
 export async function wrapUp(node: Node, cp: ControlPlaneNode | undefined): Promise<WrapUp | undefined> {
-  const api = cp && (await answering(cp));
+  // the checks have said why it does not answer
+  const admin = cp && (await attemptLater(() => adminClient(cp.facts)));
+  const client = admin instanceof Fail ? undefined : admin;
+  const api = client && (await undefinedOnTimeout(client.ready())) ? client : undefined;
   const here = [...onThisNode(node.name, cp?.dataFrom), ...(api ? await inCluster(api) : [])];
   const repair = cp && repairOf(cp);
   if (!repair && here.length === 0) return undefined;
   const next = beforeRemoval(cp);
   if (!cp) return { changed: [], left: [], next, remove: [...here, kits()] };
-  const nodes = (await api?.list("/api/v1/nodes"))?.map(({ metadata }) => ({
-    name: metadata.name,
-    uid: metadata.uid ?? "",
-  }));
+  const nodes = (await api?.list("/api/v1/nodes"))?.map(({ metadata }) => metadata);
   const others = (nodes ?? cp.cluster.nodes).map(({ name }) => name).filter((name) => name !== node.name);
-  const changed = repair
-    ? [...trustChanges(cp), ...fileChanges(cp, repair), ...(nodes ? nodeChanges(repair, nodes) : [])]
-    : [];
-  const left = api
-    ? await peopleToDo({ cp, api, renewed: [], caPem: clusterCa(cp.facts.certificatesDir) })
-    : [];
+  const caPem = clusterCa(cp.facts.certificatesDir);
+  const changed = repair ? [...trustChanges(cp, caPem), ...fileChanges(cp, repair)] : [];
+  if (repair && nodes) changed.push(...nodeChanges(repair, nodes));
+  const left = api ? await peopleToDo({ cp, api, renewed: [], caPem }) : [];
   return { changed, left, next, remove: [...here, ...onOtherNodes(others), kits()] };
 }
 
 /** The transcripts lie in what is removed; and no old key is left to go back to. */
 function beforeRemoval(cp: ControlPlaneNode | undefined): Todo[] {
-  const page = {
+  const report = {
     command: command("report report.html"),
     note: "once, on one control plane node: the page about this repair, of the transcripts in the rescue folders",
+    ...(!cp && { on: "a control plane node" }),
   };
-  const report = cp ? page : { ...page, on: "a control plane node" };
   const backup = {
     command: BACKUP,
     note: "once, in a terminal (ssh -t): it shows the passphrase. Then move the file away, and its mark to the others",
@@ -74,36 +69,20 @@ function beforeRemoval(cp: ControlPlaneNode | undefined): Todo[] {
   ];
 }
 
-/** The checks have said why it does not answer. */
-async function answering({ facts }: ControlPlaneNode): Promise<KubeApi | undefined> {
-  const api = await attemptLater(() => adminClient(facts));
-  return api instanceof Fail
-    ? undefined
-    : await undefinedOnTimeout(api.ready().then((ready) => (ready ? api : undefined)));
-}
-
 /** The newest that has a copy of etcd's data; it may be over. */
 function repairOf(cp: ControlPlaneNode): Repair | undefined {
-  return (
-    cp.earlier ??
-    (rescueFolders().some(({ dir }) => dir === cp.rescue.dir) && exists(rescuedEtcd(cp.rescue))
-      ? cp
-      : undefined)
-  );
+  const isHere = rescueFolders().some(({ dir }) => dir === cp.rescue.dir) && exists(rescuedEtcd(cp.rescue));
+  return cp.earlier ?? (isHere ? cp : undefined);
 }
 
-function trustChanges(cp: ControlPlaneNode): string[] {
-  const caPem = clusterCa(cp.facts.certificatesDir);
+function trustChanges(cp: ControlPlaneNode, caPem: string): string[] {
   const [now, old] = [certInfo(caPem).publicKeyHash, [...replacedCa(cp, caPem)]];
-  const accepted =
-    oldSaKeys(cp.facts.certificatesDir).length > 0
-      ? "tokens of the old key are still accepted (sa-old.pub)"
-      : "tokens of the old key expire";
   const kept = caEndedAt(cp) ? "renewed with its own key" : "as before";
-  return [
-    old.length > 0 ? `CA: new, ${now} instead of ${old.join(" and ")}` : `CA: ${kept}, ${now}`,
-    ...(saKeyIsNew(cp) ? [`service-account key: new; ${accepted}`] : []),
-  ];
+  const ca = old.length > 0 ? `new, ${now} instead of ${old.join(" and ")}` : `${kept}, ${now}`;
+  if (!saKeyIsNew(cp)) return [`CA: ${ca}`];
+  const isAccepted = oldSaKeys(cp.facts.certificatesDir).length > 0;
+  const tokens = `tokens of the old key ${isAccepted ? "are still accepted (sa-old.pub)" : "end"}`;
+  return [`CA: ${ca}`, `service-account key: new; ${tokens}`];
 }
 
 const KINDS: [RegExp, string][] = [
@@ -138,18 +117,22 @@ function filesBelow(folder: string): string[] {
 }
 
 /** A kubelet that joins again keeps its Node; a Node that was deleted comes back with another UID. */
-function nodeChanges({ data }: Repair, now: readonly Pick<KnownNode, "name" | "uid">[]): string[] {
+function nodeChanges({ data }: Repair, now: readonly { name: string; uid?: string }[]): string[] {
   const before = readCluster(data).nodes;
-  const uid = (name: string) => now.find((node) => node.name === name)?.uid;
-  const lines: [string, string[]][] = [
-    ["Nodes that are gone", before.filter(({ name }) => uid(name) === undefined).map(({ name }) => name)],
-    [
-      "Nodes deleted and created again",
-      before.filter((node) => ![undefined, node.uid].includes(uid(node.name))).map(({ name }) => name),
-    ],
-    ["new Nodes", now.map(({ name }) => name).filter((name) => !before.some((node) => node.name === name))],
+  const uidNow = (name: string) => {
+    const node = now.find((one) => one.name === name);
+    return node && (node.uid ?? "");
+  };
+  const gone = before.filter(({ name }) => uidNow(name) === undefined);
+  const anew = before.filter((node) => ![undefined, node.uid].includes(uidNow(node.name)));
+  const added = now.filter(({ name }) => !before.some((node) => node.name === name));
+  const line = (what: string, nodes: readonly { name: string }[]) =>
+    nodes.length > 0 ? [`${what}: ${listed(nodes.map(({ name }) => name))}`] : [];
+  return [
+    ...line("Nodes that are gone", gone),
+    ...line("Nodes deleted and created again", anew),
+    ...line("new Nodes", added),
   ];
-  return lines.flatMap(([what, names]) => (names.length > 0 ? [`${what}: ${listed(names)}`] : []));
 }
 
 /** For a terminal: four headings, or fewer. */
@@ -162,9 +145,6 @@ export function wrapUpText({ changed, left, next, remove }: WrapUp): string {
     ["Next, in this order, before anything is deleted", inLines(next)],
     ["To delete, when nothing is missing any more", lines],
   ];
-  return parts
-    .flatMap(([title, items]) =>
-      items.length > 0 ? [`${title}\n${items.map((item) => `  ${item}`).join("\n")}`] : [],
-    )
-    .join("\n");
+  const shown = parts.filter(([, items]) => items.length > 0);
+  return shown.map(([title, items]) => [title, ...items.map((item) => `  ${item}`)].join("\n")).join("\n");
 }

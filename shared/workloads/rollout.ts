@@ -85,7 +85,7 @@ async function refuse(api: KubeApi, owner: PodOwner, { caPem, kept }: Pick<Aroun
  * What can be foretold by what the cluster holds of it; an eviction itself is only asked for in earnest.
  * Errors: Fail where it would wait for people.
  */
-export async function refuseHopeless(api: ApiReader, owner: PodOwner) {
+async function refuseHopeless(api: ApiReader, owner: PodOwner) {
   if (owner.path) refuseHeld(await api.get<Workload>(owner.path), owner);
   const never = owner.restart === "evict" ? await neverAllowed(api, owner, owner.pods[0]!) : undefined;
   if (never) throw never;

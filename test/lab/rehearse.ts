@@ -246,19 +246,8 @@ async function rehearseBoth(
   return record;
 }
 
-/** Earlier names of scenarios and options → the names of today. */
-export const OLD_NAMES: Record<string, string> = {
-  again: "repaired-twice",
-  "half-finished": "half-repaired",
-  "control-plane-destroyed": "ha-one-destroyed",
-  "master-destroyed": "ha-one-destroyed",
-  "--masters": "--control-planes",
-};
-
-/** The scenario of this name. Errors: Fail, whose hint has today's name of an old one. */
+/** The scenario of this name. Errors: Fail where there is none. */
 export function find(name: string): Scenario {
-  const today = OLD_NAMES[name];
-  if (today) throw new Fail(`The scenario "${name}" has another name now`, { hint: `--scenario ${today}` });
   const scenario = SCENARIOS.find((known) => known.name === name);
   if (!scenario) throw new Fail(`There is no scenario "${name}"`, { hint: "npm run rehearse -- --list" });
   return scenario;

@@ -1,10 +1,8 @@
 /** Builds the lab's cluster and leaves it up. */
 import { parseArgs } from "node:util";
-import { Fail } from "../../shared/fail.ts";
 import { run } from "../../shared/run.ts";
 import { Cluster } from "./machine/cluster.ts";
 import { unlock } from "./machine/state.ts";
-import { OLD_NAMES } from "./rehearse.ts";
 
 const USAGE = `usage: ./bunw test/lab/up.ts [--control-planes 1] [--workers 1]
 
@@ -20,15 +18,10 @@ async function main() {
     options: {
       "control-planes": { type: "string", default: "1" },
       workers: { type: "string", default: "1" },
-      masters: { type: "string" },
       help: { type: "boolean" },
     },
   });
   if (values.help) return console.log(USAGE);
-  if (values.masters)
-    throw new Fail("The option --masters has another name now", {
-      hint: `${OLD_NAMES["--masters"]} ${values.masters}`,
-    });
   const onProgress = (line: string) => console.error(`  ${line}`);
   const cluster = await Cluster.up({
     controlPlanes: Number(values["control-planes"]),

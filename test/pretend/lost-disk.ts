@@ -29,9 +29,9 @@ import { testFacts } from "./facts.ts";
 import { onNode } from "./no-node.ts";
 import { quietly } from "./quietly.ts";
 
-export const MANIFESTS = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+const MANIFESTS = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 
-export const AUDIT_POLICY = `# What our auditors asked for in 2024
+const AUDIT_POLICY = `# What our auditors asked for in 2024
 kind: Policy
 apiVersion: audit.k8s.io/v1
 rules:
@@ -158,10 +158,17 @@ export function tool(command: string[], input = ""): string {
   return stdout.toString();
 }
 
-/** The files of which a part was not found, by content. */
+/** What a search of a disk looks for: keys, certificates and encryption configurations. */
+export function isSought(content: string): boolean {
+  return /^(?:-----BEGIN |kind: EncryptionConfig)/m.test(content);
+}
+
+/** Of the files that are looked for, those of which a part was not found, by content. */
 export function lost(files: Files, finds: readonly Find[]): string[] {
   const texts = new Set(finds.map((find) => ("pem" in find ? find.pem : "text" in find ? find.text : "")));
   const pieces = (content: string) =>
     content.startsWith("-----BEGIN") ? content.split(/(?<=-----END [A-Z ]+-----\n)/) : [content];
-  return Object.keys(files).filter((name) => !pieces(files[name]!).every((piece) => texts.has(piece)));
+  return Object.keys(files).filter(
+    (name) => isSought(files[name]!) && !pieces(files[name]!).every((piece) => texts.has(piece)),
+  );
 }

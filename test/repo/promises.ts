@@ -32,7 +32,7 @@ export const PROMISES: Promised[] = [
   readme("**It looks for the old keys before it makes new ones.**", "test/typed/00-salvage.test.ts: 01-etcd --new-cas refuses where a process that it would stop still holds a lost key", "test/shared/assess/assess.test.ts: deep: memory holds the keys"),
   readme("The memory of a controller-manager that still runs has `ca.key` and `sa.key` (0.2 s).", "scenario pki-lost-alive", "check process-memory.ts", "test/shared/salvage/salvage.test.ts: all is lost, and memory has two keys"),
   readme("kubeadm's own Secret has all shared keys.", "test/typed/00-salvage.test.ts: opens kubeadm-certs with the certificate key"),
-  readme("The disk's free blocks have deleted keys and configuration files.", "scenario undelete", "check disks.ts", "test/shared/salvage/carve.test.ts: "),
+  readme("The disk's free blocks have deleted keys.", "scenario undelete", "check disks.ts", "test/shared/salvage/carve.test.ts: "),
   readme("A public key that the cluster already knows proves each of them.", "test/scripts/00-salvage-hostile.test.ts: a planted pair of etcd's CA is not put to use", "test/shared/pki/lost-keys.test.ts: a key that signed none of the pods' tokens"),
   readme("only workers whose own certificates are gone or expired join again, no pod restarts, every token stays valid", "scenario pki-lost-alive", "scenario undelete", "test/scripts/plan.test.ts: no pod restarts"),
   readme("`00-token-key` computes its public half from two old tokens", "check old-tokens.ts", "scenario old-tokens", "test/typed/00-token-key.test.ts: computes the key of kube-proxy's tokens"),

@@ -12,25 +12,25 @@ const HOME = join(import.meta.dir, "../..");
  * it.
  */
 const BUDGETS: Record<string, number> = {
-  "00-assess": 193,
-  "00-salvage": 142,
+  "00-assess": 186,
+  "00-salvage": 140,
   "00-token-key": 112,
-  "01-etcd": 156,
+  "01-etcd": 155,
   "02-control-plane": 158,
   "03-join": 62,
   "03-workers": 149,
   "04-sa-tokens": 150,
-  "05-verify": 177,
-  drill: 174,
+  "05-verify": 171,
+  drill: 154,
   "hand-over": 120,
   "join-again": 80,
-  move: 136,
-  "pack-kit": 20,
-  plan: 219,
-  "renew-ca": 150,
-  report: 242,
+  move: 133,
+  "pack-kit": 19,
+  plan: 213,
+  "renew-ca": 148,
+  report: 231,
   restore: 119,
-  words: 22,
+  words: 18,
 };
 
 /** Rooms beside the repair: no part loads them. */

@@ -30,7 +30,7 @@ const MAY_BE_BARE: Record<string, string> = {
   "shared/plan/paste-files.ts": "the same",
   "shared/plan/ask-nodes.ts": "the same",
   "shared/plan/markdown.ts": "a sentence about ssh",
-  "shared/drill/compared-files.ts": "a sentence about kubeadm's version",
+  "shared/drill/compared.ts": "a sentence about kubeadm's version",
   "shared/salvage/disk/device.ts": "a sentence about findmnt",
 };
 

@@ -488,53 +488,6 @@ test("a link to nowhere in the place of that folder does not stop the salvage", 
 
 // ---- the disk ----
 
-const AUTHENTICATION = stringify({
-  ...{ apiVersion: "apiserver.config.k8s.io/v1beta1", kind: "AuthenticationConfiguration" },
-  jwt: [
-    {
-      issuer: { url: "https://evil.example", audiences: ["a"] },
-      claimMappings: { username: { claim: "sub", prefix: "" } },
-    },
-  ],
-});
-
-const CONFIGS: [flag: string, text: string][] = [
-  ["--authentication-config", AUTHENTICATION],
-  [
-    "--authorization-config",
-    stringify({
-      apiVersion: "apiserver.config.k8s.io/v1",
-      kind: "AuthorizationConfiguration",
-      authorizers: [{ type: "AlwaysAllow" }],
-    }),
-  ],
-  [
-    "--admission-control-config-file",
-    stringify({ apiVersion: "apiserver.config.k8s.io/v1", kind: "AdmissionConfiguration", plugins: [] }),
-  ],
-  [
-    "--egress-selector-config-file",
-    stringify({
-      apiVersion: "apiserver.k8s.io/v1beta1",
-      kind: "EgressSelectorConfiguration",
-      egressSelections: [],
-    }),
-  ],
-  [
-    "--tracing-config-file",
-    stringify({
-      apiVersion: "apiserver.config.k8s.io/v1",
-      kind: "TracingConfiguration",
-      endpoint: "evil:4317",
-    }),
-  ],
-  [
-    "--audit-policy-file",
-    stringify({ apiVersion: "audit.k8s.io/v1", kind: "Policy", rules: [{ level: "None" }] }),
-  ],
-  ["--encryption-provider-config", encryption(["one", Buffer.alloc(32, "his")])],
-];
-
 function encryption(...keys: [name: string, secret: Buffer][]): string {
   const aescbc = { keys: keys.map(([name, secret]) => ({ name, secret: secret.toString("base64") })) };
   const resources = [{ resources: ["secrets"], providers: [{ aescbc }, { identity: {} }] }];
@@ -569,20 +522,18 @@ function aside(node: Node): string[] {
   return rescue && existsSync(folder) ? readdirSync(folder) : [];
 }
 
-test.each(CONFIGS)(
-  "a planted file for %s is not put to use: it is named, laid aside, and the command that would take it is printed",
-  async (flag, text) => {
-    using node = await wiped([], { etcd: withFlag(flag) });
-    const run = await searchImage(node, { planted: text, ca: pki("ca.key"), sa: pki("sa.key") });
-    expectOwn(node, run, SHARED);
-    expectNothingOf(node, [text]);
-    expect(run.stderr).toContain("/etc/kubernetes/extra/config.yaml, 1 of 1 found: NOT put to use");
-    expect(run.stderr).toMatch(
-      /install -D -m 600 \/root\/kube-pki-repair-TIME\/unproved\/\S+ \/etc\/kubernetes\/extra\/config\.yaml/,
-    );
-    expect(aside(node).some((name) => name.startsWith(flag.replace(/^-+/, "")))).toBe(true);
-  },
-);
+test("a planted encryption configuration is not put to use: it is named, laid aside, and the command that would take it is printed", async () => {
+  const planted = encryption(["one", Buffer.alloc(32, "his")]);
+  using node = await wiped([], { etcd: withFlag("--encryption-provider-config") });
+  const run = await searchImage(node, { planted, ca: pki("ca.key"), sa: pki("sa.key") });
+  expectOwn(node, run, SHARED);
+  expectNothingOf(node, [planted]);
+  expect(run.stderr).toContain("/etc/kubernetes/extra/config.yaml, 1 of 1 found: NOT put to use");
+  expect(run.stderr).toMatch(
+    /install -D -m 600 \/root\/kube-pki-repair-TIME\/unproved\/\S+ \/etc\/kubernetes\/extra\/config\.yaml/,
+  );
+  expect(aside(node)).toEqual(["encryption-provider-config-1-config.yaml"]);
+});
 
 test("a planted pair of etcd's CA is not put to use, however well it belongs together", async () => {
   using node = await wiped([]);
@@ -696,56 +647,35 @@ function seal(key: Buffer, name: string, plain: string): Buffer {
 }
 
 const ODD_YAML: [what: string, text: string][] = [
-  [
-    "volumes that are a map",
-    pod("spec: {volumes: {a: b}, containers: [{name: a, volumeMounts: [{name: a}]}]}"),
-  ],
-  ["containers that are a map", pod("spec: {containers: {a: b}}")],
-  ["containers that are numbers", pod("spec: {containers: [1, null, x]}")],
-  [
-    "volumeMounts that are text",
-    pod("spec: {containers: [{name: a, volumeMounts: abc}], volumes: [null, 7]}"),
-  ],
-  ["a spec that is text", pod("spec: abc")],
-  ["initContainers that are a number", pod("spec: {containers: [{name: a}], initContainers: 7}")],
-  ["metadata that is null", "apiVersion: v1\nkind: Pod\nmetadata:\nspec: {containers: [{name: a}]}\n"],
-  [
-    "a name that is a list",
-    "apiVersion: v1\nkind: Pod\nmetadata: {name: [a]}\nspec: {containers: [{name: a}]}\n",
-  ],
-  ["a kind of JavaScript's own", "apiVersion: v1\nkind: constructor\nmetadata: {name: a}\n"],
-  ["the kind __proto__", "apiVersion: v1\nkind: __proto__\nmetadata: {name: a}\n"],
-  ["a key __proto__", pod("__proto__: {polluted: 1}\nspec: {containers: [{name: a}]}")],
+  ["resources that are a map", config("resources: {a: b}")],
+  ["resources that are text", config("resources: abc")],
+  ["a kind that is a list", `kind: [EncryptionConfiguration]\n${config("resources: []")}`],
+  ["a key __proto__", config("__proto__: {polluted: 1}\nresources: []")],
   [
     "aliases that blow up",
-    pod(
-      `spec: &a [1,1,1,1,1,1,1,1,1]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: [*c,*c,*c,*c,*c,*c,*c,*c,*c]`,
+    config(
+      `resources: &a [1,1,1,1,1,1,1,1,1]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: [*c,*c,*c,*c,*c,*c,*c,*c,*c]`,
     ),
   ],
-  ["an alias to nothing", pod("spec: *nothing")],
-  ["tags", pod("spec: !!js/function 'x'\nb: !!binary abc\nc: !!timestamp 7")],
+  ["an alias to nothing", config("resources: *nothing")],
+  ["tags", config("resources: !!js/function 'x'\nb: !!binary abc\nc: !!timestamp 7")],
   [
-    "a kubeconfig with users that are a map",
-    "apiVersion: v1\nkind: Config\nclusters: {a: b}\ncontexts: 7\ncurrent-context: [x]\nusers: {a: b}\n",
+    "an odd shape",
+    config(
+      "resources: [7, null, {providers: {a: b}}, {providers: [null, {aescbc: 7}, {aescbc: {keys: {a: b}}}]}]",
+    ),
   ],
-  [
-    "an encryption configuration of odd shape",
-    "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources: [7, null, {providers: {a: b}}, {providers: [null, {aescbc: 7}, {aescbc: {keys: {a: b}}}]}]\n",
-  ],
-  [
-    "a configuration that holds itself",
-    "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources: [&a [*a, *a]]\n",
-  ],
-  ["keys nested a thousand deep", pod(`spec: ${"[".repeat(1000)}${"]".repeat(1000)}`)],
-  ["two documents and a mark", `%YAML 1.1\n---\n${pod("spec: 1")}...\n`],
+  ["itself in it", config("resources: [&a [*a, *a]]")],
+  ["keys nested a thousand deep", config(`resources: ${"[".repeat(1000)}${"]".repeat(1000)}`)],
+  ["two documents and a mark", `%YAML 1.1\n---\n${config("resources: 1")}...\n`],
 ];
 
-function pod(rest: string): string {
-  return `apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: kube-system}\n${rest}\n`;
+function config(rest: string): string {
+  return `apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\n${rest}\n`;
 }
 
 test.each(ODD_YAML)(
-  "YAML with %s on the disk does not keep the keys behind it from being found",
+  "an encryption configuration with %s on the disk does not keep the keys behind it from being found",
   async (_, text) => {
     using node = await wiped([], { etcd: withFlag("--encryption-provider-config") });
     const run = await searchImage(node, {
@@ -759,25 +689,18 @@ test.each(ODD_YAML)(
 );
 
 test("what throws in the search of the disk, whatever it is, does not keep the keys out of memory from their place", async () => {
-  using node = await wiped([MANAGER], { etcd: withFlag("--authentication-config") });
+  using node = await wiped([MANAGER], { etcd: withFlag("--encryption-provider-config") });
   writeFileSync(`${node.root}/root/image`, layOut({ odd: ODD_YAML[0]![1] }, 4096));
   const run = await node.run(`00-salvage --image ${node.root}/root/image`);
   expectOwn(node, run, SHARED);
 });
 
-test("3,000 small policies make no 3,000 files", async () => {
-  using node = await wiped([]);
-  const policies = Object.fromEntries(
-    Array.from({ length: 3000 }, (_, i) => [
-      `p${i}`,
-      stringify({
-        apiVersion: "audit.k8s.io/v1",
-        kind: "Policy",
-        rules: [{ level: "None", users: [`u${i}`] }],
-      }),
-    ]),
+test("3,000 planted encryption configurations make no 3,000 files", async () => {
+  using node = await wiped([], { etcd: withFlag("--encryption-provider-config") });
+  const planted = Object.fromEntries(
+    Array.from({ length: 3000 }, (_, i) => [`p${i}`, encryption(["one", Buffer.alloc(32, `${i}`)])]),
   );
-  const run = await searchImage(node, { ...policies, ca: pki("ca.key"), sa: pki("sa.key") });
+  const run = await searchImage(node, { ...planted, ca: pki("ca.key"), sa: pki("sa.key") });
   expectOwn(node, run, SHARED);
   const rescue = `${node.root}/root/${readdirSync(`${node.root}/root`)[0]}`;
   expect(readdirSync(rescue, { recursive: true }).length).toBeLessThan(20);

@@ -30,22 +30,6 @@ test.each([
   expect(node.fingerprint()).toEqual(before);
 });
 
-test.each([
-  ["03-workers join", ""],
-  [
-    "03-workers join --server https://x:6443 --ca-hash sha256:00 --token-file=my$token --dry-run",
-    " --server https://x:6443 --ca-hash sha256:00 --token-file 'my$token' --dry-run",
-  ],
-  ["03-workers --dry-run join --help", " --dry-run --help"],
-])("%s, the old spelling, is refused with the line of today", async (line, words) => {
-  using node = await pretendNode({ kind: "worker" });
-  const before = node.fingerprint();
-  const { exitCode, stdout, stderr } = await node.run(line);
-  expect({ exitCode, stdout }).toEqual({ exitCode: 3, stdout: "" });
-  expect(stderr).toEndWith(`\nerror: join is a script of its own\nhint: ./bunw scripts/03-join.ts${words}\n`);
-  expect(node.fingerprint()).toEqual(before);
-});
-
 test("03-workers open on a control plane node with its old CA has nothing to do where every kubelet renews its Lease, and prints no line for workers", async () => {
   using node = await pretendNode({ kind: "healthy control plane node" });
   using api = serveLeases(node, ["m1", "w1", "w2"]);

@@ -5,13 +5,12 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { randomBytes } from "node:crypto";
 import { readFileSync, renameSync, rmSync, symlinkSync } from "node:fs";
-import type { Drill } from "../../shared/drill/drill-report.ts";
+import type { Drill } from "../../shared/drill/drill.ts";
 import { BACKUP_MARK } from "../../shared/hand-over/backup-mark.ts";
 import { manifestText } from "../../shared/manifests/on-disk.ts";
 import { reduced } from "../../shared/manifests/repair-changes.ts";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
-import { busyWorkloads } from "../pretend/busy-workloads.ts";
 import { FACTS, healthyCp, manifest, mirrorPod, type Objects, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { expectTranscript, pretendNode } from "../pretend/node.ts";
@@ -274,33 +273,9 @@ test.each([
       stops: stops.length,
       allBack: todo.every((line) => line.includes("no backup")),
     }).toEqual(wanted);
-    expect(found.restarts.unknown).toBeUndefined();
     expect(todo.join("\n")).not.toContain("bring the EncryptionConfiguration back");
   },
 );
-
-function busy(objects: Objects) {
-  plain.etcd(objects);
-  busyWorkloads(objects);
-}
-
-test("drill says how many pods part 4 would restart, and in part 4's words what it would leave", async () => {
-  const run = await drilled({ ...plain, etcd: busy });
-  await expectTranscript("drill-busy", run);
-});
-
-test("drill where pods are encrypted says that the restarts are not known, and compares the rest", async () => {
-  const { restarts } = await drillOf({
-    ...plain,
-    etcd: (objects) => {
-      busy(objects);
-      objects["pods/shop/task"] = "k8s:enc:aescbc:v1:key1:\u0001\u0002";
-    },
-  });
-  expect(restarts.unknown).toBe(
-    'Cannot read "/registry/pods/shop/task": it is encrypted at rest (aescbc:v1:key1)',
-  );
-});
 
 test("drill a file behind a link would be lost with its link", async () => {
   const { lost } = await drillOf({

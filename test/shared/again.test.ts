@@ -3,7 +3,7 @@
  * script's, with what was said.
  */
 import { afterEach, expect, test } from "bun:test";
-import { again, command, movedTo } from "../../shared/again.ts";
+import { again, command } from "../../shared/again.ts";
 import { parseWords } from "../../shared/options.ts";
 
 const argv = process.argv;
@@ -111,26 +111,5 @@ test.each<[string, string[], Parameters<typeof again>, string]>([
 test("a line with options that say something new: none for an empty list", () => {
   expect(command("02-control-plane", { lost: ["b", "c"], without: [], endpoint: undefined })).toBe(
     "./bunw scripts/02-control-plane.ts --lost b,c",
-  );
-});
-
-test.each<[string[], string]>([
-  [["--report", "r.html", "--wait", "5", "--all"], "report.ts r.html"],
-  [["--report=it's.html", "--wait=5", "--logs", "logs"], "report.ts 'it'\\''s.html' --logs logs"],
-  [
-    ["--bundle", "b.tar", "--with-names", "--etcd-data", "/srv"],
-    "report.ts --bundle b.tar --with-names --etcd-data /srv",
-  ],
-  [["--report", "r.html", "--help"], "report.ts r.html --help"],
-])("%j moves to %s: what only the old script takes stays behind", (words, line) => {
-  process.argv = ["bun", `${HOME}scripts/05-verify.ts`, ...words];
-  const options = {
-    all: { type: "boolean" },
-    wait: { type: "string" },
-    "etcd-data": { type: "string" },
-    help: { type: "boolean" },
-  } as const;
-  expect(movedTo("report", options, { gone: ["report"], takes: ["etcd-data"] })).toBe(
-    `./bunw scripts/${line}`,
   );
 });

@@ -82,7 +82,7 @@ test.each(HOSTILE.slice(0, 6))("%j as a name or a path stays one in the lines th
     inside: "",
   } as const;
   const lost = [{ ...file, namedBy: "--kubelet-certificate-authority" }];
-  const [fromOther, , , install] = restoreCommands(lost, { mounted: [], others: [name], pki: "/pki" }).map(
+  const [fromOther, , install] = restoreCommands(lost, { mounted: [], others: [name], pki: "/pki" }).map(
     (todo) => todo.command,
   );
   expect(wordsOf(fromOther!.replace(/ \| tar .*/, ""))).toEqual([

@@ -118,27 +118,6 @@ test.each([
   expectStop(await typeHere(line), error, /^\.\/bunw scripts\/[\w-]+\.ts --help$/);
 });
 
-/** [the spelling of before, the line of today] */
-const MOVED: [before: string, today: string][] = [
-  ["00-assess --plan", "plan.ts"],
-  ["00-assess --plan plan.html --lost m2,m3 --user=ubuntu", "plan.ts plan.html --lost m2,m3 --user ubuntu"],
-  ["00-assess --deep --plan --etcd-data /srv/my\u00a0etcd", "plan.ts --deep --etcd-data '/srv/my\u00a0etcd'"],
-  ["00-assess --drill --bundle keys.age", "drill.ts --bundle keys.age"],
-  ["05-verify --report report.html --logs logs", "report.ts report.html --logs logs"],
-  ["05-verify --all --report=report.html", "report.ts report.html"],
-  ["05-verify --bundle=case.tar --with-names --wait 5", "report.ts --bundle case.tar --with-names"],
-  ["05-verify --logs logs", "report.ts --logs logs"],
-];
-
-test.each(MOVED)("%s, the spelling of before, says the line of today", async (before, today) => {
-  const { exitCode, stdout, stderr } = await typeHere(before);
-  expect([exitCode, stdout, stderr]).toEqual([
-    REFUSED,
-    "",
-    expect.stringContaining(`hint: ./bunw scripts/${today}\n`),
-  ]);
-});
-
 test("plan plan.pdf: refused: nobody writes that", async () => {
   expectStop(
     await typeHere("plan plan.pdf"),

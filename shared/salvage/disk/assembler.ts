@@ -4,24 +4,20 @@
  */
 import type { Budget } from "../budget.ts";
 import type { Disk } from "./disk.ts";
+import { configAt, KIND } from "./encryption-config.ts";
 import { type Find, type PemFind, pemFind } from "./finds.ts";
 import { BEGIN, BLOCK, type CutPem, END, LABELS, LONGEST, type PemBlock, pemAt } from "./pem-block.ts";
 import { joinPems, provedJoins } from "./stitch.ts";
-import { TimeShare } from "./time-share.ts";
-import { isComplete, type Judgement, judge, kindIn } from "./yaml-document.ts";
-import { AFTER, BEFORE, mayBeOurs, type YamlText, yamlTexts } from "./yaml-text.ts";
-
-const API_VERSION = "apiVersion:";
 
 /** What to search a disk for. */
-export const WORDS = [BEGIN, END, API_VERSION] as const;
+export const WORDS = [BEGIN, END, KIND] as const;
 
 type PemHead = CutPem & { offset: number };
 
 /** The most cut keys, and ends of keys, that are kept in memory. */
 const MOST_PIECES = 20_000;
 
-/** How long YAML texts, and joins of keys in pieces, may take in all. */
+/** How long configurations, and joins of keys in pieces, may take in all. */
 const TEXT_SECONDS = 600;
 const PIECE_SECONDS = 120;
 
@@ -32,11 +28,11 @@ export class Assembler {
   readonly #budget: Budget | undefined;
   /** Hashes of every content, to yield each once. */
   readonly #seen = new Set<number | bigint>();
-  /** Hashes of every text that was looked at, and of every cut beginning. */
-  readonly #seenTexts = new Set<number | bigint>();
+  /** Hashes of every cut beginning. */
   readonly #seenHeads = new Set<number | bigint>();
   #pemEnd = 0;
-  #yamlEnd = 0;
+  /** The last word of a configuration: each place before it was tried as a beginning. */
+  #configTried = 0;
   readonly #pemHeads: PemHead[] = [];
   /** CA certificates that were found whole. */
   readonly #cas: string[] = [];
@@ -47,7 +43,7 @@ export class Assembler {
   readonly #texts = new TimeShare(TEXT_SECONDS);
   readonly #pieces = new TimeShare(PIECE_SECONDS);
 
-  /** Once the `budget` is spent no text is tried any further; keys are looked at in what was read. */
+  /** Once the `budget` is spent no configuration is tried; keys are looked at in what was read. */
   constructor(disk: Disk, budget?: Budget) {
     this.#disk = disk;
     this.#budget = budget;
@@ -61,7 +57,7 @@ export class Assembler {
       ...(failed === undefined ? [] : [`a text cannot be read: ${failed}`]),
       ...(texts > 0
         ? [
-            `${texts} places with YAML were skipped: the disk has too much of it. Keys were searched everywhere`,
+            `${texts} places with encryption configurations were skipped: the disk has too many. Keys were searched everywhere`,
           ]
         : []),
       ...(pieces > 0
@@ -74,7 +70,7 @@ export class Assembler {
   *look(needle: string, offset: number): Generator<Find> {
     if (needle === BEGIN) yield* this.#begin(offset);
     else if (needle === END) this.#end(offset);
-    else yield* this.#texts.take(() => [...this.#yaml(offset)]);
+    else yield* this.#texts.take(() => this.#config(offset));
   }
 
   /**
@@ -125,33 +121,11 @@ export class Assembler {
     this.#ends.set(place, others);
   }
 
-  *#yaml(offset: number): Generator<Find> {
-    if (offset < this.#yamlEnd || !mayBeOurs(this.#disk, offset) || this.#budget?.over()) return;
-    const from = Math.max(0, offset - BEFORE);
-    const bytes = this.#disk.read(from, offset - from + AFTER);
-    let partly: [YamlText, Judgement] | undefined;
-    let longest: YamlText | undefined;
-    for (const candidate of yamlTexts(bytes, offset - from, from)) {
-      if (!longest && !this.#isNew(`${candidate.ended} ${candidate.text}`, this.#seenTexts)) return;
-      longest ??= candidate;
-      if (!kindIn(candidate.text)) return;
-      const judgement = judge(candidate.text, candidate.ended);
-      if (isComplete(judgement)) {
-        this.#yamlEnd = offset + candidate.after;
-        return yield* this.#fromYaml(candidate.text, judgement, { offset: offset - candidate.before });
-      }
-      if (judgement && (!partly || partly[1] === "cut")) partly = [candidate, judgement];
-      if (this.#budget?.over()) break;
-    }
-    if (partly) yield* this.#partly(partly, offset);
-  }
-
-  /** A text whose end was not found. */
-  *#partly([{ text, before, after }, judgement]: [YamlText, Judgement], offset: number): Generator<Find> {
-    const start = offset - before;
-    this.#yamlEnd = offset + after;
-    if (judgement === "cut") this.#noteCut(kindIn(text)!, start);
-    else yield* this.#fromYaml(text, judgement, { offset: start });
+  #config(word: number): Find[] {
+    if (this.#budget?.over()) return [];
+    const found = configAt(this.#disk, word, this.#configTried);
+    this.#configTried = word;
+    return found && this.#isNew(found.text) ? [this.#counted({ kind: "config", ...found })] : [];
   }
 
   /** The find; "known" where its content was met before, undefined where it is not what its label says. */
@@ -167,11 +141,6 @@ export class Assembler {
     return find;
   }
 
-  *#fromYaml(text: string, judgement: Judgement, place: { offset: number }): Generator<Find> {
-    if (!judgement || judgement === "cut" || !this.#isNew(`${isComplete(judgement)} ${text}`)) return;
-    yield this.#counted({ ...judgement, text, ...place });
-  }
-
   #noteCut(what: string, offset: number) {
     if (Object.hasOwn(LABELS, what) && LABELS[what] !== "private key") return;
     if (this.#cut.length < MOST_PIECES) this.#cut.push({ kind: "cut", what, offset });
@@ -182,5 +151,42 @@ export class Assembler {
     if (seen.has(hash)) return false;
     seen.add(hash);
     return true;
+  }
+}
+
+/**
+ * Limits the time for one kind of look at what a stranger can lay out in any number, so that keys are
+ * searched everywhere all the same.
+ */
+class TimeShare {
+  skipped = 0;
+  /** Why the first look failed, where one did. */
+  failed: string | undefined;
+  readonly #milliseconds: number;
+  #spent = 0;
+
+  constructor(seconds: number) {
+    this.#milliseconds = seconds * 1000;
+  }
+
+  /**
+   * What the look finds, or nothing where the time is over. A text that breaks a parser must not hide the
+   * keys behind it.
+   */
+  take<T>(look: () => T[]): T[] {
+    if (this.#spent >= this.#milliseconds) {
+      this.skipped++;
+      return [];
+    }
+    const began = performance.now();
+    try {
+      return look();
+    } catch (err) {
+      if (!(err instanceof Error)) throw err;
+      this.failed ??= err.message;
+      return [];
+    } finally {
+      this.#spent += performance.now() - began;
+    }
   }
 }

@@ -1,7 +1,7 @@
 /**
  * Reads a disk and yields all that may be of a deleted /etc/kubernetes: deleted files lie in free blocks
- * until they are overwritten. What can be proved, is proved: keys by signing, kubeconfigs by their key and
- * certificate. A key in two pieces is joined, a text has to be whole. Writes nothing. Reads the disk once.
+ * until they are overwritten. A key is proved by signing. One in two pieces is joined; an encryption
+ * configuration has to be whole. Writes nothing. Reads the disk once.
  */
 import { Progress } from "../../progress.ts";
 import { say } from "../../run.ts";

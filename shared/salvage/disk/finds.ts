@@ -27,52 +27,23 @@ export interface CertificateFind extends Place {
   info: CertInfo;
 }
 
-/**
- * Proved where certificate and key are embedded: they belong together. Other files that it names are not
- * read.
- */
-export interface KubeconfigFind extends Place {
-  kind: "kubeconfig";
-  text: string;
-  /** Of the current context. */
-  user: string;
-}
-
-/** Nothing proves it. `complete`: its end was seen, and it has all the volumes that it mounts. */
-export interface ManifestFind extends Place {
-  kind: "manifest";
-  text: string;
-  name: string;
-  complete: boolean;
-}
-
-/** EncryptionConfiguration, audit Policy, and the other configuration files of the API server. */
+/** An EncryptionConfiguration, whole. Nothing proves it but what it opens. */
 export interface ConfigFind extends Place {
   kind: "config";
   text: string;
-  configKind: string;
-  complete: boolean;
 }
 
 /**
  * The beginning of a file that is not whole: overwritten, or its second piece was not found. `what` is its
- * PEM label or its kind.
+ * PEM label.
  */
 export interface CutFind extends Place {
   kind: "cut";
   what: string;
 }
 
-export type Find =
-  | PrivateKeyFind
-  | PublicKeyFind
-  | CertificateFind
-  | KubeconfigFind
-  | ManifestFind
-  | ConfigFind
-  | CutFind;
+export type Find = PrivateKeyFind | PublicKeyFind | CertificateFind | ConfigFind | CutFind;
 export type PemFind = PrivateKeyFind | PublicKeyFind | CertificateFind;
-export type YamlFind = KubeconfigFind | ManifestFind | ConfigFind;
 
 /** What a whole block of PEM is; undefined where it is not what its label says. */
 export function pemFind(

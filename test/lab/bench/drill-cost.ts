@@ -1,12 +1,12 @@
 /**
  * What a drill costs on a large cluster: a pretend node that is well, whose etcd is real, has thousands of
  * Nodes, pods and gigabytes, and is written to a hundred times a second. Half of the pods are as Kubernetes
- * encodes them (protobuf), half are JSON and would restart.
+ * encodes them (protobuf), half are JSON.
  */
 import { mkdtempSync, readFileSync, rmSync, statSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Drill } from "../../../shared/drill/drill-report.ts";
+import type { Drill } from "../../../shared/drill/drill.ts";
 import { ADDRESS } from "../../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../../pretend/etcd.ts";
 import { pretendNode } from "../../pretend/node.ts";
@@ -29,7 +29,6 @@ interface DrillCost {
   apiReads: number;
   /** Requests that the API server really got. */
   asked: number;
-  foretold: number;
   drill: Cost;
 }
 
@@ -68,21 +67,20 @@ export async function benchDrill(gigabytes: number, nodes: number): Promise<Dril
 async function measure(
   node: Awaited<ReturnType<typeof pretendNode>>,
   { url, load }: { url: string; load: Parameters<typeof writing>[1] },
-): Promise<Pick<DrillCost, "apiReads" | "asked" | "foretold" | "drill">> {
+): Promise<Pick<DrillCost, "apiReads" | "asked" | "drill">> {
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   using api = serveRunning(node);
   await using _writer = writing(url, load, WRITES);
   const { stdout, stderr } = await node.run("drill --json");
   if (!stdout) throw new Error(`the drill said: ${stderr}`);
-  const { apiReads, restarts } = JSON.parse(stdout) as Drill;
+  const { apiReads } = JSON.parse(stdout) as Drill;
   const asked = api.requests.length;
-  const foretold = restarts.workloads.reduce((sum, { pods }) => sum + pods.length, 0);
-  return { apiReads, asked, foretold, drill: await median(() => ended(node.start("drill --json"), [0, 2])) };
+  return { apiReads, asked, drill: await median(() => ended(node.start("drill --json"), [0, 2])) };
 }
 
-export function drillLine({ gigabytes, nodes, pods, apiReads, asked, foretold, drill }: DrillCost): string {
+export function drillLine({ gigabytes, nodes, pods, apiReads, asked, drill }: DrillCost): string {
   const cluster = `${nodes} Nodes, ${pods} pods, etcd of ${gigabytes.toFixed(1)} GB, ${WRITES} writes/s`;
-  return `drill, ${cluster}: ${cost(drill)}; ${asked} API requests (it says ${apiReads}); ${foretold} pods foretold`;
+  return `drill, ${cluster}: ${cost(drill)}; ${asked} API requests (it says ${apiReads})`;
 }
 
 async function putMany(url: string, count: number, entry: (i: number) => [key: string, value: Uint8Array]) {

@@ -1,8 +1,7 @@
 #!/usr/bin/env bun
 /**
  * How much of a deleted /etc/kubernetes comes back by our carving, by photorec and by extundelete, on the
- * same ext4 images. A file counts when its full content is in a tool's output, under any name; in ours a
- * manifest must also be recognised as complete.
+ * same ext4 images. A file counts when its full content is in a tool's output, under any name.
  *
  * By hand, as root: ./bunw test/lab/bench/undelete-tools.ts
  */
@@ -61,9 +60,7 @@ const SCENARIOS: readonly Scenario[] = [
 const TOOLS: Record<string, (image: string, out: string) => Promise<string[]>> = {
   ours: async (image) => {
     const finds = await findsOn(image);
-    return finds.flatMap((find) =>
-      "pem" in find ? find.pem : "text" in find && !("complete" in find && !find.complete) ? find.text : [],
-    );
+    return finds.flatMap((find) => ("pem" in find ? find.pem : "text" in find ? find.text : []));
   },
   photorec: async (image, out) => {
     const options = "partition_none,options,mode_ext2,fileopt,everything,enable,wholespace,search";
@@ -87,9 +84,7 @@ const TOOLS: Record<string, (image: string, out: string) => Promise<string[]>> =
 const KINDS: Record<string, (name: string) => boolean> = {
   keys: (name) => name.endsWith(".key"),
   certificates: (name) => name.endsWith(".crt"),
-  kubeconfigs: (name) => name.endsWith(".conf"),
-  manifests: (name) => name.startsWith("manifests/"),
-  others: (name) => /^(audit|encryption|kubelet-client|pki\/sa\.pub)/.test(name),
+  others: (name) => /^(encryption|kubelet-client|pki\/sa\.pub)/.test(name),
 };
 
 async function main() {

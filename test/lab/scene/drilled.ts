@@ -3,13 +3,12 @@
  * by file and field by field. What a file says after the repair is read by a second drill, which reads the
  * disk; which files there are is read from the disk itself.
  */
-import type { ComparedFile, Drill } from "../../../shared/drill/drill-report.ts";
-import { type Fields, fieldDifferences } from "../../../shared/drill/file-fields.ts";
+import { type ComparedFile, type Fields, fieldDifferences } from "../../../shared/drill/compared.ts";
+import type { Drill } from "../../../shared/drill/drill.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { redact } from "../../../shared/redact.ts";
 import type { Machine } from "../machine/machine.ts";
 import { changedFiles, filesOf } from "../report/footprint.ts";
-import { list } from "../report/snapshot.ts";
 import { KIT, note, type Scenario, type Scene } from "./scene.ts";
 
 type Line = Scenario["lines"][number];
@@ -17,13 +16,11 @@ type Line = Scenario["lines"][number];
 /** The two lines that a scenario puts around its disaster and its repair. */
 export function drilled(): Record<"before" | "outcome", Line> {
   const foretold = new Map<Machine, Drill>();
-  let pods = new Map<string, string>();
   return {
     before: {
       title: "On a quiet afternoon: a drill on each control plane node",
       async run(scene) {
         for (const node of scene.lab.controlPlanes) foretold.set(node, await drillOn(scene, node));
-        pods = await uidsOf(scene);
       },
     },
     outcome: {
@@ -31,13 +28,6 @@ export function drilled(): Record<"before" | "outcome", Line> {
       async run(scene) {
         for (const [node, drill] of foretold)
           compareWith(scene, node, { drill, now: await drillOn(scene, node) });
-        const now = await uidsOf(scene);
-        // What was on a machine that was off has started with it.
-        const wasOff = await podsOn(scene, scene.away);
-        const restarted = [...pods].flatMap(([name, uid]) =>
-          now.get(name) === uid || wasOff.has(name) ? [] : [name],
-        );
-        for (const [node, drill] of foretold) compareRestarts(scene, node, { drill, restarted, wasOff });
       },
     },
   };
@@ -105,50 +95,6 @@ function compareWith(scene: Scene, node: Machine, { drill, now }: { drill: Drill
     `${node.name}: what the drill called not rebuilt did not come back`,
     late,
     `${drill.others.length} files`,
-  );
-}
-
-/**
- * `namespace/name` → UID of every pod that stays: one that was told to end may take half a minute. A mirror
- * pod's UID changes with its static pod, and no part restarts one as a pod.
- */
-async function uidsOf({ lab }: Scene): Promise<Map<string, string>> {
-  const isMirror = ({ annotations }: { annotations?: Record<string, string> }) =>
-    annotations?.["kubernetes.io/config.mirror"];
-  const pods = (await list(lab, "pods")).filter(
-    ({ metadata }) => !isMirror(metadata) && !metadata.deletionTimestamp,
-  );
-  return new Map(pods.map(({ metadata }) => [`${metadata.namespace}/${metadata.name}`, metadata.uid]));
-}
-
-/** `namespace/name` of the pods on these nodes. */
-async function podsOn({ lab }: Scene, nodes: readonly string[]): Promise<Set<string>> {
-  const pods = (await list(lab, "pods")).filter(({ spec }) => nodes.includes(spec?.nodeName));
-  return new Set(pods.map(({ metadata }) => `${metadata.namespace}/${metadata.name}`));
-}
-
-/** What is left to people, they may have restarted. */
-function compareRestarts(
-  scene: Scene,
-  node: Machine,
-  { drill, restarted, wasOff }: { drill: Drill; restarted: string[]; wasOff: ReadonlySet<string> },
-) {
-  const { unknown, workloads, left } = drill.restarts;
-  const podsIn = (all: typeof workloads) =>
-    all.flatMap(({ workload, pods }) => pods.map((pod) => `${workload.split("/")[0]}/${pod}`));
-  const [meant, mayBe] = [podsIn(workloads), podsIn(left)];
-  const stayed = meant
-    .filter((name) => !restarted.includes(name) && !wasOff.has(name))
-    .map((name) => `${name} did not restart`);
-  const more = restarted
-    .filter((name) => ![...meant, ...mayBe].includes(name))
-    .map((name) => `${name} restarted`);
-  const wrong = unknown === undefined ? [...stayed, ...more] : [unknown];
-  ask(
-    scene,
-    `${node.name}: these pods restarted, as the drill foretold`,
-    wrong,
-    `${meant.length} pods, ${mayBe.length} left to people`,
   );
 }
 

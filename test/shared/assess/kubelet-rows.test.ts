@@ -1,6 +1,6 @@
 /** What 00-assess says of a kubelet that does not run, also where nothing else runs: after a reboot. */
 import { expect, test } from "bun:test";
-import { kubeletRow } from "../../../shared/assess/kubelet-rows.ts";
+import { kubeletRow } from "../../../shared/assess/worker.ts";
 import type { Container } from "../../../shared/node/containers.ts";
 import { NODE } from "../../pretend/control-plane-node.ts";
 import { programsHere } from "../../pretend/programs.ts";

@@ -1,9 +1,9 @@
 /** What 00-assess has found out about lost keys is printed whole: a row for each place. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { assess } from "../../../shared/assess/assess.ts";
-import { deepAsked } from "../../../shared/assess/deep.ts";
 import { lookHere } from "../../../shared/assess/look-here.ts";
 import { printAssessment } from "../../../shared/assess/printed.ts";
+import { deepAsked } from "../../../shared/assess/survivors.ts";
 import { healthyCp } from "../../pretend/cluster.ts";
 import { lookAt } from "../../pretend/in-process.ts";
 import { withM2 } from "../../pretend/lost-cp.ts";
@@ -18,7 +18,7 @@ async function printed(how?: Parameters<typeof assess>[1]) {
   return await lookAt({ etcd: withM2 }, async (_, said) => {
     const assessment = await assess(await lookHere(undefined), how);
     const from = said.length;
-    printAssessment(assessment, {});
+    printAssessment(assessment);
     const lines = said.slice(from).flatMap((text) => text.split("\n"));
     return { assessment, lines: lines.map((line) => line.trim().replaceAll(/ +/g, " ")) };
   });

@@ -5,16 +5,14 @@
 import { setDefaultTimeout, test } from "bun:test";
 import { createHash } from "node:crypto";
 import { readFileSync, renameSync, rmSync, symlinkSync } from "node:fs";
-import { repairAndCompare } from "../../../shared/drill/drill.ts";
-import { type Drill, fieldsIn } from "../../../shared/drill/drill-report.ts";
-import { printDrill } from "../../../shared/drill/printed-drill.ts";
+import { type Drill, repairAndCompare } from "../../../shared/drill/drill.ts";
+import { fieldsIn, printDrill } from "../../../shared/drill/printed-drill.ts";
 import { failOf } from "../../../shared/fail.ts";
 import { markBackup } from "../../../shared/hand-over/about-bundle.ts";
 import { manifestText } from "../../../shared/manifests/on-disk.ts";
 import { reduced } from "../../../shared/manifests/repair-changes.ts";
 import { certRow, SHARED_FILES } from "../../../shared/pki/certs.ts";
 import { issueClient, issueLeaf } from "../../../shared/pki/issue.ts";
-import { busyWorkloads, inEtcd } from "../../pretend/busy-workloads.ts";
 import {
   FACTS,
   healthyCp,
@@ -32,7 +30,7 @@ import { longLives } from "../../pretend/long-lives.ts";
 import { withM2 } from "../../pretend/lost-cp.ts";
 import type { NodeOptions } from "../../pretend/node.ts";
 import { newKeyOf } from "../../pretend/old-keys.ts";
-import { knewCa, oldPod, serveRunning } from "../../pretend/running.ts";
+import { knewCa, serveRunning } from "../../pretend/running.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
 setDefaultTimeout(300_000);
@@ -77,15 +75,6 @@ function unsigned(pod: ReturnType<typeof manifest>) {
   const [main] = pod.spec.containers;
   main!.command = main!.command!.filter((word) => !word.startsWith("--cluster-signing-"));
   return pod;
-}
-
-function busy(objects: Objects) {
-  busyWorkloads(objects);
-  inEtcd(objects, "daemonsets/kube-system/agent", {
-    spec: { updateStrategy: { type: "RollingUpdate" } },
-    status: {},
-  });
-  inEtcd(objects, "pods/kube-system/agent-1", oldPod("agent-1", { kind: "DaemonSet", name: "agent" }));
 }
 
 /** As hand-over pack leaves it. */
@@ -169,11 +158,9 @@ const ROWS: Row[] = [
       write(`${root}${CONF}/.kube-pki-repair-x`, "ours\n");
     },
   },
-  { what: "workloads that part 4 restarts, and those that it leaves", etcd: busy },
   {
     what: "pods that are encrypted",
     etcd: (objects) => {
-      busy(objects);
       objects["pods/shop/task"] = "k8s:enc:aescbc:v1:key1:\u0001\u0002";
     },
   },
@@ -262,7 +249,7 @@ test.each(ROWS)("$what", async ({ what, etcd, on, files, later, how = {}, api })
 });
 
 function decidedBy(found: Drill) {
-  const { files, servers, lost, backup, others, stops, restarts, todo, time } = found;
+  const { files, servers, lost, backup, others, stops, todo } = found;
   const changed = files.filter(({ differences, note }) => differences.length > 0 || note);
   return {
     allBack: found.allBack,
@@ -286,12 +273,6 @@ function decidedBy(found: Drill) {
       others,
       stops: stops.map(({ byCopies }) => (byCopies ? "by copies" : "stop")),
     },
-    restarts: restarts.workloads.map(({ workload, pods }) => [workload, ...pods].join(" ")),
-    left: restarts.left.map(({ workload, pods }) => [workload, ...pods].join(" ")),
-    unknown: restarts.unknown !== undefined,
     todo: todo.map((line) => commandOf(line.split("\n")[1]!)),
-    time: [time.untilApi, time.untilNodes, time.untilPods]
-      .map((range) => range.map(Math.round).join("-"))
-      .join(", "),
   };
 }

@@ -347,19 +347,8 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
   },
   "a disk's blocks": {
     files: () => {
-      const text = stringify({
-        apiVersion: "apiserver.config.k8s.io/v1",
-        kind: "AuthenticationConfiguration",
-      });
-      const find = {
-        kind: "config",
-        text,
-        configKind: "AuthenticationConfiguration",
-        complete: true,
-        offset: 0,
-      } as const;
-      const lost = { path: "/a", namedBy: "--authentication-config", kinds: ["AuthenticationConfiguration"] };
-      return chooseConfig(lost, [find], undefined).proved !== undefined;
+      const text = stringify({ kind: "EncryptionConfiguration", resources: [{ providers: [] }] });
+      return chooseConfig([{ kind: "config", text, offset: 0 }], undefined).proved !== undefined;
     },
   },
   "a folder of copies": {

@@ -1,7 +1,7 @@
 /** A second restart of the kubelet, where it remembers an old podIP of pods in its own network; and none elsewhere. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
-import { renewHostPodIps } from "../../../shared/moved/host-network-pods.ts";
+import { renewHostPodIps } from "../../../shared/moved/tell-cluster.ts";
 import { NO_TLS, pretendApi } from "../../pretend/api.ts";
 import { lookAt } from "../../pretend/in-process.ts";
 

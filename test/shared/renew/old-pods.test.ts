@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { certInfo } from "../../../shared/pki/certificate.ts";
 import { renewCa } from "../../../shared/pki/renew.ts";
-import { podsWithOlderCa } from "../../../shared/renew/old-pods.ts";
+import { podsWithOlderCa } from "../../../shared/renew/older-elsewhere.ts";
 import { NO_TLS, pretendApi } from "../../pretend/api.ts";
 import { healthyCp } from "../../pretend/cluster.ts";
 

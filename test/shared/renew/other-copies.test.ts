@@ -4,7 +4,7 @@ import { symlinkSync } from "node:fs";
 import { certInfo } from "../../../shared/pki/certificate.ts";
 import { kubeletKubeconfig } from "../../../shared/pki/kubeconfigs.ts";
 import { renewCa } from "../../../shared/pki/renew.ts";
-import { copiesInData, copiesOnNode } from "../../../shared/renew/other-copies.ts";
+import { copiesInData, copiesOnNode } from "../../../shared/renew/older-elsewhere.ts";
 import { healthyCp, otherCa, write } from "../../pretend/cluster.ts";
 import { pretendData } from "../../pretend/control-plane-node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";

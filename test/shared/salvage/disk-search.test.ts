@@ -1,4 +1,4 @@
-/** What a search of a disk keeps: keys that are wanted, CAs of which nothing is known, texts; within limits. */
+/** What a search of a disk keeps: keys that are wanted, CAs of which nothing is known, encryption configurations; within limits. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { privateKeyOf, publicKeyHash } from "../../../shared/pki/certificate.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
@@ -18,27 +18,8 @@ const [cluster, etcd, other] = [
   await issueCa(certRow("etcd-ca"), FACTS),
 ];
 const leaf = await issueLeaf(certRow("etcd-server"), etcd, FACTS);
-const POLICY = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n- level: Metadata\n";
-const MANIFEST =
-  "apiVersion: v1\nkind: Pod\nmetadata:\n  name: etcd\nspec:\n  containers:\n  - name: etcd\n    image: etcd\n";
-
-const CONF = `apiVersion: v1
-kind: Config
-clusters:
-- name: one
-  cluster:
-    server: https://lb.example:6443
-contexts:
-- name: one
-  context:
-    cluster: one
-    user: jane
-current-context: one
-users:
-- name: jane
-  user:
-    token: t
-`;
+const CONFIG =
+  "kind: EncryptionConfiguration\nresources: [{resources: [secrets], providers: [{identity: {}}]}]\n";
 
 const wanted = (name: string, key?: string): WantedKey => {
   const hash = key && publicKeyHash(privateKeyOf(key));
@@ -62,12 +43,12 @@ const searched = async (
   return { found, foundKeys, said, trouble: trouble?.replaceAll(image, "DISK"), image };
 };
 
-test("a wanted key is taken, a CA of which nothing is known is kept with its key, texts are kept; all is counted", async () => {
+test("a wanted key is taken, a CA of which nothing is known is kept with its key, configurations are kept; all is counted", async () => {
   const keys = [wanted("ca", cluster.key), wanted("etcd/ca")];
   const { found, foundKeys, said, image } = await searched(
     {
       ...{ "ca.key": cluster.key, "etcd.key": etcd.key, "etcd.crt": etcd.cert, "leaf.crt": leaf.cert },
-      ...{ "policy.yaml": POLICY, "etcd.yaml": MANIFEST, "admin.conf": CONF },
+      ...{ "enc.yaml": CONFIG, "etcd.yaml": "apiVersion: v1\nkind: Pod\n" },
     },
     keys,
   );
@@ -75,12 +56,9 @@ test("a wanted key is taken, a CA of which nothing is known is kept with its key
   expect(found.pairs.map(({ name, cert, key }) => [name, cert.pem, key.pem])).toEqual([
     ["etcd/ca", etcd.cert, etcd.key],
   ]);
-  expect(found.texts.map(({ kind }) => kind).sort()).toEqual(["config", "kubeconfig", "manifest"]);
-  expect(found.dropped).toBe(0);
+  expect(found.configs.map(({ text }) => text)).toEqual([CONFIG]);
   expect(said[0]).toBe("DISK: 0 MB to read, for 240 min at most");
-  expect(said.at(-1)).toBe(
-    "DISK: read for SECONDS, 2 private keys, 2 certificates, 1 configuration, 1 manifest, 1 kubeconfig",
-  );
+  expect(said.at(-1)).toBe("DISK: read for SECONDS, 2 private keys, 2 certificates, 1 configuration");
 });
 
 test.each<[string, Record<string, string>, WantedKey[]]>([

@@ -10,7 +10,6 @@ import { chooseConfig, opensNothing } from "../../../shared/salvage/lost-configs
 import { pretendData } from "../../pretend/control-plane-node.ts";
 import { encryptionConfig, SEALS, sealed } from "../../pretend/sealed.ts";
 
-const LOST = { path: "/e.yaml", namedBy: "--encryption-provider-config", kinds: ["EncryptionConfiguration"] };
 const KEY = randomBytes(32);
 const ETCD_KEY = "/registry/secrets/default/s";
 
@@ -25,8 +24,7 @@ const FORMS = {
 };
 
 const config = (provider: string, key = KEY) => encryptionConfig(provider, key);
-const find = (text: string) =>
-  ({ kind: "config", configKind: "EncryptionConfiguration", complete: true, text, offset: 0 }) as const;
+const find = (text: string) => ({ kind: "config", text, offset: 0 }) as const;
 
 /** etcd's data with these values below /registry/. */
 const data = (values: Record<string, Uint8Array>) => pretendData((objects) => Object.assign(objects, values));
@@ -37,12 +35,12 @@ describe.each(Object.keys(SEALS))("%s", (provider) => {
     async (_, plain) => {
       const stored = await data({ "secrets/default/s": sealed(provider, plain, KEY, ETCD_KEY) });
       const [own, other] = [find(config(provider)), find(config(provider, randomBytes(32)))];
-      expect(chooseConfig(LOST, [other, own], stored)).toEqual({
+      expect(chooseConfig([other, own], stored)).toEqual({
         proved: own.text,
         rivals: [],
         unproved: [],
       });
-      expect(chooseConfig(LOST, [other], stored)).toEqual({
+      expect(chooseConfig([other], stored)).toEqual({
         proved: undefined,
         rivals: [],
         unproved: [other],
@@ -56,11 +54,11 @@ test.each(["v1", "v2"])(
   async (version) => {
     const byPlugin = { "secrets/default/k": Buffer.from(`k8s:enc:kms:${version}:vault:\0abc`) };
     const own = find(config("secretbox"));
-    expect(chooseConfig(LOST, [own], await data(byPlugin)).proved).toBeUndefined();
+    expect(chooseConfig([own], await data(byPlugin)).proved).toBeUndefined();
     const both = { ...byPlugin, "secrets/default/s": sealed("secretbox", FORMS.JSON, KEY, ETCD_KEY) };
-    expect(chooseConfig(LOST, [own], await data(both)).proved).toBe(own.text);
+    expect(chooseConfig([own], await data(both)).proved).toBe(own.text);
     const elsewhere = find(own.text.replace("vault", "other"));
-    expect(chooseConfig(LOST, [elsewhere], await data(both)).proved).toBeUndefined();
+    expect(chooseConfig([elsewhere], await data(both)).proved).toBeUndefined();
   },
 );
 
@@ -78,18 +76,18 @@ test("of several configurations that open what etcd holds none is chosen, nor on
     versionOf(key2!, key1!),
     versionOf("{identity: {}}", key1!),
   ];
-  expect(chooseConfig(LOST, [own, rotated], stored)).toEqual({
+  expect(chooseConfig([own, rotated], stored)).toEqual({
     proved: undefined,
     rivals: [own, rotated],
     unproved: [],
   });
-  expect(chooseConfig(LOST, [own, clear], stored)).toEqual({
+  expect(chooseConfig([own, clear], stored)).toEqual({
     proved: undefined,
     rivals: [own, clear],
     unproved: [],
   });
-  expect(chooseConfig(LOST, [clear], stored)).toEqual({ proved: undefined, rivals: [clear], unproved: [] });
-  expect(chooseConfig(LOST, [own, find(`# a copy\n${own.text}`)], stored)).toEqual({
+  expect(chooseConfig([clear], stored)).toEqual({ proved: undefined, rivals: [clear], unproved: [] });
+  expect(chooseConfig([own, find(`# a copy\n${own.text}`)], stored)).toEqual({
     proved: own.text,
     rivals: [],
     unproved: [],
@@ -97,17 +95,16 @@ test("of several configurations that open what etcd holds none is chosen, nor on
   const events = find(
     `${own.text.replace("]\n", "")}, {resources: [events], providers: [{identity: {}}]}]\n`,
   );
-  expect(chooseConfig(LOST, [events], stored).proved).toBe(events.text);
+  expect(chooseConfig([events], stored).proved).toBe(events.text);
 });
 
 test("the operator's own copy is doubted where it does not open what etcd holds, and not where nothing is encrypted", async () => {
   const stored = await data({ "secrets/default/s": sealed("secretbox", FORMS.JSON, KEY, ETCD_KEY) });
   const doubted = [config("secretbox"), config("secretbox", randomBytes(32)), "a: [", ""].map((text) =>
-    opensNothing(LOST, text, stored),
+    opensNothing(text, stored),
   );
   expect(doubted).toEqual([false, true, true, true]);
-  expect(opensNothing(LOST, "", await data({}))).toBe(false);
-  expect(opensNothing({ ...LOST, kinds: ["Policy"] }, "", stored)).toBe(false);
+  expect(opensNothing("", await data({}))).toBe(false);
 });
 
 test("CBOR that is cut off, has more behind it, or is nested without end is no object", () => {

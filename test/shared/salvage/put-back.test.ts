@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { certInfo } from "../../../shared/pki/certificate.ts";
-import type { TextFind } from "../../../shared/salvage/disk-search.ts";
+import type { ConfigFind } from "../../../shared/salvage/disk/finds.ts";
 import { nothingFound } from "../../../shared/salvage/disk-search.ts";
 import { FoundKeys } from "../../../shared/salvage/found-keys.ts";
 import { type Brought, putBack } from "../../../shared/salvage/put-back.ts";
@@ -14,7 +14,7 @@ import { encryptionConfig, sealed } from "../../pretend/sealed.ts";
 const { ca } = await healthyCp();
 const RESCUE = "/root/kube-pki-repair-20260101T000000";
 const PATH = "/etc/kubernetes/own/e.yaml";
-const LOST = { path: PATH, namedBy: "--encryption-provider-config", kinds: ["EncryptionConfiguration"] };
+const LOST = { path: PATH, namedBy: "--encryption-provider-config" };
 const ETCD_KEY = "/registry/secrets/default/s";
 const KEY = Buffer.alloc(32, 7);
 const data = await pretendData((objects) =>
@@ -23,9 +23,7 @@ const data = await pretendData((objects) =>
   }),
 );
 
-const find = (text: string, offset = 0): TextFind => ({
-  ...{ kind: "config", configKind: "EncryptionConfiguration", complete: true, text, offset },
-});
+const find = (text: string, offset = 0): ConfigFind => ({ kind: "config", text, offset });
 const own = find(encryptionConfig("secretbox", KEY), 4096);
 const other = find(encryptionConfig("secretbox", Buffer.alloc(32, 8)), 8192);
 const providers = (...all: string[]) =>
@@ -38,7 +36,7 @@ interface More extends Partial<Brought["disk"]> {
   two?: { mounted?: string; copied: string };
 }
 
-function put(texts: TextFind[], { two, ...more }: More = {}, configs: Brought["configs"] = [LOST]) {
+function put(found: ConfigFind[], { two, ...more }: More = {}, configs: Brought["configs"] = [LOST]) {
   using box = sandbox();
   const lost = { path: PATH, inside: PATH, program: "kube-apiserver", kind: "file" };
   if (two) {
@@ -52,7 +50,7 @@ function put(texts: TextFind[], { two, ...more }: More = {}, configs: Brought["c
       files: (two ? [lost] : []) as Brought["files"],
       ...{ processes: { own: [{ pid: 7, name: "kube-apiserver" }], stopped: [] } as never },
       backup: two && "/root/backup",
-      disk: { ...nothingFound(), path: "/dev/vda1", texts, ...more },
+      disk: { ...nothingFound(), path: "/dev/vda1", configs: found, ...more },
     },
     { moveToRescue: undefined },
   );
@@ -70,9 +68,9 @@ test("nothing was found", () => {
   expect([placed, kept, question, said]).toEqual([undefined, [], undefined, ["nothing was found"]]);
 });
 
-test("the configuration that opens etcd's data goes into its place; the texts are kept to look at", () => {
+test("the configuration that opens etcd's data goes into its place, and no other one is kept", () => {
   const { placed, kept, question } = put([other, own]);
-  expect([placed, kept, question]).toEqual([own.text, ["configs-on-disk.yaml"], undefined]);
+  expect([placed, kept, question]).toEqual([own.text, [], undefined]);
 });
 
 test("what the API server still has mounted comes before the operator's own copy of it", () => {
@@ -89,7 +87,7 @@ test("what the API server still has mounted comes before the operator's own copy
 test("one that opens nothing is kept, with its place, and not put to use", () => {
   const { placed, kept, question, said } = put([other]);
   expect([placed, question]).toEqual([undefined, undefined]);
-  expect(kept).toEqual(["configs-on-disk.yaml", "encryption-provider-config-1-e.yaml"]);
+  expect(kept).toEqual(["encryption-provider-config-1-e.yaml"]);
   expect(said).toContain("nothing is put into its place");
   expect(said.find((line) => line.startsWith(`${PATH}, 1 of 1 found: NOT put to use`))).toContain(
     "nothing proves it; it is from byte 8192 of /dev/vda1",
@@ -99,32 +97,27 @@ test("one that opens nothing is kept, with its place, and not put to use", () =>
 test("several that open it are all kept, each with what it writes with, and a person is asked", () => {
   const { placed, kept, question, said } = put([first, second]);
   expect(placed).toBeUndefined();
-  expect(kept).toEqual(
-    [1, 2]
-      .map((n) => `encryption-provider-config-${n}-e.yaml`)
-      .concat("configs-on-disk.yaml")
-      .sort(),
-  );
+  expect(kept).toEqual([1, 2].map((n) => `encryption-provider-config-${n}-e.yaml`));
   expect(question).toStartWith(`${PATH}: `);
   expect(said.filter((line) => line.includes(" of 2 found, writes with "))).toHaveLength(2);
 });
 
-test("of strangers' texts a few get a file of their own, and all are in one; so do CAs of which nothing is known", () => {
+test("a few of a stranger's configurations get a file of their own; so do CAs of which nothing is known", () => {
   const many = Array.from({ length: 7 }, (_, at) =>
     find(encryptionConfig("secretbox", Buffer.alloc(32, 20 + at))),
   );
   const info = certInfo(ca.cert);
   const cert = { kind: "certificate" as const, pem: ca.cert, info, offset: 1 };
   const key = { kind: "private key" as const, pem: ca.key, publicKeyHash: info.publicKeyHash, offset: 2 };
-  const { kept, said } = put(many, { dropped: 3, pairs: [{ name: "etcd/ca", cert, key }] });
+  const { kept, said } = put(many, { pairs: [{ name: "etcd/ca", cert, key }] });
   const half = info.publicKeyHash.slice(7, 15);
   expect(kept).toEqual(
     [
-      ...["configs-on-disk.yaml", `etcd-ca-${half}.crt`, `etcd-ca-${half}.key`],
+      ...[`etcd-ca-${half}.crt`, `etcd-ca-${half}.key`],
       ...[1, 2, 3, 4, 5].map((n) => `encryption-provider-config-${n}-e.yaml`),
     ].sort(),
   );
-  expect(said.some((line) => line.startsWith("7 configs, not all of those on the disk"))).toBe(true);
+  expect(said.some((line) => line.startsWith(`${PATH}, 5 of 7 found: NOT put to use`))).toBe(true);
   expect(
     said.some(
       (line) => line.includes("install -D -m 644") && line.includes("/etc/kubernetes/pki/etcd/ca.crt"),

@@ -201,9 +201,10 @@ const PKI = "/etc/kubernetes/pki";
 
 test.each<[string, LostFile[], { mounted?: string[]; others?: string[] }, string[]]>([
   ["nothing is lost", [], {}, []],
+  ["nobody else has it", [lost("--oidc-ca-file")], {}, ["00-salvage.ts files --backup DIR"]],
   [
-    "nobody else has it",
-    [lost("--oidc-ca-file")],
+    "nobody else has the encryption configuration",
+    [lost("--encryption-provider-config")],
     {},
     ["00-salvage.ts files --backup DIR", "00-salvage.ts disk"],
   ],
@@ -211,11 +212,7 @@ test.each<[string, LostFile[], { mounted?: string[]; others?: string[] }, string
     "a process still has it",
     [lost("--oidc-ca-file")],
     { mounted: [CONF] },
-    [
-      `00-salvage.ts files   # still mounted: ${CONF}`,
-      "00-salvage.ts files --backup DIR",
-      "00-salvage.ts disk",
-    ],
+    [`00-salvage.ts files   # still mounted: ${CONF}`, "00-salvage.ts files --backup DIR"],
   ],
   [
     "another control plane node has it",
@@ -224,7 +221,6 @@ test.each<[string, LostFile[], { mounted?: string[]; others?: string[] }, string
     [
       "- etc/kubernetes/own/oidc-ca-file   # m2, m3: mostly the same there",
       "00-salvage.ts files --backup DIR",
-      "00-salvage.ts disk",
     ],
   ],
   [
@@ -233,7 +229,6 @@ test.each<[string, LostFile[], { mounted?: string[]; others?: string[] }, string
     {},
     [
       "00-salvage.ts files --backup DIR",
-      "00-salvage.ts disk",
       `install -D -m 644 ${PKI}/ca.crt ${CONF}/kubelet-certificate-authority`,
     ],
   ],

@@ -1,7 +1,7 @@
 /** What part 5 says of the cluster's pods. */
 import { expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
-import { podChecks } from "../../../shared/verify/check-pods.ts";
+import { podChecks } from "../../../shared/verify/check-cluster.ts";
 import { NO_TLS, pretendApi } from "../../pretend/api.ts";
 
 const WAITING = { phase: "Pending" };

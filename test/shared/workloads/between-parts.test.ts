@@ -10,7 +10,7 @@ import { adminClient } from "../../../shared/api/admin-api.ts";
 import { assess } from "../../../shared/assess/assess.ts";
 import { kubeadmConfig } from "../../../shared/assess/kubeadm-config.ts";
 import { lookHere } from "../../../shared/assess/look-here.ts";
-import { printAssessment } from "../../../shared/assess/printed.ts";
+import { printAssessment, printShort } from "../../../shared/assess/printed.ts";
 import type { Check } from "../../../shared/checks/check.ts";
 import { refuseLivingNode } from "../../../shared/etcd/living-member.ts";
 import { readControlPlaneNode } from "../../../shared/facts/control-plane-node.ts";
@@ -324,9 +324,9 @@ function endOf(end: Awaited<ReturnType<typeof wrapUp>>) {
 /** How many lines 00-assess prints, and how many of them are of damage: all of it, and --output short. */
 async function screensOf(said: readonly string[]): Promise<string[]> {
   const assessment = await assess(await lookHere(undefined));
-  return [false, true].map((short) => {
+  return [printAssessment, printShort].map((print) => {
     const from = said.length;
-    printAssessment(assessment, { short });
+    print(assessment);
     const lines = said.slice(from).join("\n").split("\n");
     return `${lines.length} lines, ${lines.filter((line) => /![A-Z ]+!/.test(line)).length} of damage`;
   });

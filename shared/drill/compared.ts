@@ -1,0 +1,188 @@
+/**
+ * The files of a control plane node, and what its servers show, beside those that the repair has made in
+ * memory: field by field, as two of them are never equal byte by byte. A new certificate has another key, other
+ * dates and another CA. A field is a list whose order does not count. No key is in it.
+ */
+import { dirname } from "node:path";
+import { command } from "../again.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { attempt } from "../fail.ts";
+import { exists, list, readText } from "../files/files.ts";
+import { manifestPath, podsOnDisk, readManifest } from "../manifests/on-disk.ts";
+import { infoOf } from "../pki/certificate.ts";
+import { CERTS, certPath, certRow, keyPath, SERVICE_ACCOUNT_KEYS } from "../pki/certs.ts";
+import {
+  clusterServer,
+  KUBECONFIGS,
+  kubeconfigRow,
+  localServer,
+  readKubeconfig,
+} from "../pki/kubeconfigs.ts";
+import { servedPem } from "../pki/served.ts";
+import { manifestLines } from "../static-pods/manifest-trouble.ts";
+
+export type Fields = Record<string, readonly string[]>;
+
+/** A file that is there, and what it says; of a CA and of a key only that it is there. */
+interface SeenFile {
+  is: "CA" | "certificate" | "key" | "kubeconfig" | "manifest";
+  fields: Fields;
+}
+
+export interface ComparedFile extends Pick<SeenFile, "is"> {
+  path: string;
+  /** As it is now, and as the repair would make it; unset: it is not here, or would not be made. */
+  here?: Fields;
+  back?: Fields;
+  /** `-names x`: the repair would leave that out. */
+  differences: string[];
+  /** Differences that change nothing for anybody, in words. */
+  note?: string;
+}
+
+export interface ComparedServer {
+  /** "kube-apiserver, port 6443" */
+  server: string;
+  /** The certificate's file. */
+  path: string;
+  differences: string[];
+}
+
+const NOT_MADE = "-the file";
+
+/** What is there now, or has been made in memory: path → content. */
+export function filesOf(cp: ControlPlaneNode): Map<string, SeenFile> {
+  const pki = cp.facts.certificatesDir;
+  const { kubeconfig, clientPem } = cp.node.kubelet;
+  const found = new Map<string, SeenFile>();
+  const add = (is: SeenFile["is"], path: string, fields: Fields | undefined) =>
+    fields && found.set(path, { is, fields });
+  const present = (path: string) => (exists(path) ? {} : undefined);
+  for (const row of CERTS) {
+    const [cert, key] = [certPath(row, pki), keyPath(row, pki)];
+    if (row.ca) add("certificate", cert, certificateFields(textOf(cert)));
+    else add("CA", cert, present(cert));
+    add("key", key, present(key));
+  }
+  for (const key of ["key", "pub"].map((end) => `${pki}/${SERVICE_ACCOUNT_KEYS.file}.${end}`))
+    add("key", key, present(key));
+  for (const { name, path } of KUBECONFIGS)
+    if (name !== "kubelet") add("kubeconfig", path, kubeconfigFields(path));
+  // in memory the link does not lead to the new certificate, which is then the only one beside it
+  const newest = list(dirname(clientPem)).findLast((name) => /^kubelet-client-\d/.test(name));
+  const own = textOf(clientPem) || textOf(`${dirname(clientPem)}/${newest}`);
+  add("kubeconfig", kubeconfig, kubeconfigFields(kubeconfig, own));
+  add("certificate", clientPem, certificateFields(own));
+  for (const key of podsOnDisk(cp).keys()) {
+    const [namespace = "", name = ""] = key.split("/");
+    const path = manifestPath(cp, name, namespace);
+    const manifest = attempt(() => readManifest(path), undefined);
+    add("manifest", path, manifest && { lines: manifestLines(manifest) });
+  }
+  return found;
+}
+
+/** "" where it is not there. */
+function textOf(path: string): string {
+  return attempt(() => readText(path), "") ?? "";
+}
+
+/** Subject, names, usages and kind of key; undefined where it is no certificate. */
+function certificateFields(pem: string | undefined): Fields | undefined {
+  const info = infoOf(pem);
+  if (!info) return undefined;
+  const { subject, sans, usages, algorithm } = info;
+  return { subject: subject.split(", "), names: [...sans.dns, ...sans.ips], usages, key: [algorithm] };
+}
+
+/**
+ * Where it leads, and as whom: the subject's CN is the user, its O the groups. `clientPem`: of a kubelet,
+ * whose certificate is a file.
+ */
+function kubeconfigFields(path: string, clientPem?: string): Fields | undefined {
+  const config = attempt(() => readKubeconfig(path), undefined);
+  const info = infoOf(clientPem ?? config?.clientCertPem);
+  const rights = info?.o.map((group) => `O=${group}`) ?? [];
+  return config && { server: [config.server], user: info ? [`CN=${info.cn}`] : [], rights };
+}
+
+/** `-names x` is in `here` only, `+names x` in `back` only. A manifest's lines stand alone. */
+export function fieldDifferences(here: Fields, back: Fields): string[] {
+  return Object.keys({ ...here, ...back }).flatMap((field) => {
+    const [has, gets] = [here[field] ?? [], back[field] ?? []];
+    const only = (sign: string, of: readonly string[], other: readonly string[]) =>
+      of
+        .filter((value) => !other.includes(value))
+        .map((value) => `${sign}${field === "lines" ? "" : `${field} `}${value}`);
+    return [...only("-", has, gets), ...only("+", gets, has)];
+  });
+}
+
+type Files = ReadonlyMap<string, SeenFile>;
+
+/**
+ * Each file once, sorted by path. What is only made, such as a kubeconfig that was removed here, is no loss.
+ */
+export function compareFiles(here: Files, back: Files, cp: ControlPlaneNode): ComparedFile[] {
+  return [...new Set([...here.keys(), ...back.keys()])].sort().map((path) => {
+    const [has, gets] = [here.get(path), back.get(path)];
+    const all = has && gets ? fieldDifferences(has.fields, gets.fields) : has ? [NOT_MADE] : [];
+    const note = harmless(path, all, cp);
+    return {
+      ...{
+        path,
+        is: (has ?? gets)!.is,
+        ...(has && { here: has.fields }),
+        ...(gets && { back: gets.fields }),
+      },
+      ...{ differences: note ? [] : all, ...(note && { note }) },
+    };
+  });
+}
+
+const ADMINS = ["O=system:masters", "O=kubeadm:cluster-admins"];
+
+/**
+ * `kubeadm certs renew` keeps what an earlier version has written; part 2 writes what this version would, and
+ * either is right. The first certificate of a kubelet has kubeadm's kind of key, the next ones have the kubelet's.
+ */
+function harmless(
+  path: string,
+  differences: readonly string[],
+  { facts, node }: ControlPlaneNode,
+): string | undefined {
+  const areAll = (isOne: (difference: string) => boolean) =>
+    differences.length > 0 && differences.every(isOne);
+  if (path === kubeconfigRow("super-admin").path && differences.includes(NOT_MADE))
+    return `only if asked for: ${command("02-control-plane --super-admin")}`;
+  if (path === node.kubelet.clientPem && areAll((difference) => /^[-+]key /.test(difference)))
+    return `as the kubelet renews it: ${differences.join(", ")}`;
+  const either = [...ADMINS, clusterServer(facts), localServer(facts)];
+  if (areAll((difference) => either.includes(difference.replace(/^[-+]\w+ /, ""))))
+    return `as kubeadm ${facts.kubernetesVersion} writes it: ${differences.join(", ")}`;
+  return undefined;
+}
+
+/**
+ * `back`: what the repair has made. A server that does not answer is a difference: on a node that is well all
+ * of them do. etcd's ports are kubeadm's (app/constants).
+ */
+export async function compareServers({ facts }: ControlPlaneNode, back: Files): Promise<ComparedServer[]> {
+  const compared = async (name: string, row: string, port: number, host = facts.advertiseAddress) => {
+    const path = certPath(certRow(row), facts.certificatesDir);
+    const [shown] = await Promise.allSettled([servedPem(host, port)]);
+    const fields = shown.status === "fulfilled" ? certificateFields(shown.value) : undefined;
+    const made = back.get(path)?.fields;
+    const why = shown.status === "rejected" ? String(shown.reason) : "it shows no certificate";
+    const differences = fields && made ? fieldDifferences(fields, made) : [NOT_MADE];
+    return {
+      ...{ server: `${name}, port ${port}`, path },
+      differences: fields ? differences : [`-no answer: ${why}`],
+    };
+  };
+  return await Promise.all([
+    compared("kube-apiserver", "apiserver", facts.bindPort),
+    compared("etcd", "etcd-server", 2379, facts.etcdAt?.client),
+    compared("etcd for its peers", "etcd-peer", 2380, facts.etcdAt?.peer),
+  ]);
+}
