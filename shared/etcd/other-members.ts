@@ -165,6 +165,15 @@ export function shownBy(
   return etcdCas(certificatesDir).some((pem) => signedBy(servedPem, pem)) ? "ours" : "another's";
 }
 
+/** Whether it shows a certificate of another CA than etcd's on this disk; of one that was moved aside here, too. */
+export function showsOtherCa(
+  servedPem: string | undefined,
+  { certificatesDir }: Pick<ClusterFacts, "certificatesDir">,
+): boolean {
+  const ca = readText(certPath(certRow("etcd-ca"), certificatesDir));
+  return servedPem !== undefined && infoOf(ca ?? "") !== undefined && !signedBy(servedPem, ca!);
+}
+
 /** In PEM: the one on disk, and those that took its place before. */
 function etcdCas(certificatesDir: string): string[] {
   const path = certPath(certRow("etcd-ca"), certificatesDir);

@@ -3,6 +3,7 @@
  * to be written.
  */
 
+import { again } from "../again.ts";
 import { may, type SourceName } from "../evidence/sources.ts";
 import type { Cluster } from "../facts/cluster.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
@@ -211,7 +212,7 @@ function otherKeys(conflicts: Conflict[], here: Here, source: string): Fail {
   return new Fail(
     `This node has other keys than ${source}: ${conflicts.map(({ file }) => file).join(", ")}${which ?? ""}`,
     {
-      hint: `pack the keys on this node for the other control plane nodes, if those here are right. If ${source} is right: --move-aside, it moves the keys here to the rescue folder`,
+      hint: `pack the keys on this node for the other control plane nodes, if those here are right. If ${source} is right: ${again({ "move-aside": true })} moves the keys here to the rescue folder`,
     },
   );
 }

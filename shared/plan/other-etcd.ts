@@ -1,5 +1,5 @@
 /** Who was away while etcd's CA was made anew cannot know that it is damaged: this node sees it. */
-import { type Peer, quorumOf, shownBy } from "../etcd/other-members.ts";
+import { type Peer, quorumOf, showsOtherCa } from "../etcd/other-members.ts";
 import { answersPeers } from "../etcd/peers.ts";
 import { ownMember } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -12,7 +12,7 @@ export function withOtherEtcd(
   cp: ControlPlaneNode,
 ): SeenNode[] {
   const shows = (name: string) =>
-    peers.some((peer) => peer.name === name && shownBy(peer, cp.facts) === "another's");
+    peers.some((peer) => peer.name === name && showsOtherCa(peer.servedPem, cp.facts));
   const own = ownMember(cp.data, cp.node.addresses);
   const isOurs = ({ id }: { id: string }) =>
     id === own?.id || peers.some((peer) => peer.id === id && answersPeers(peer, cp.facts));

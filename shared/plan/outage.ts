@@ -37,4 +37,4 @@ export function withOutage<S extends PlanStep>(steps: readonly S[], { several, o
   return steps.map((step) => ({ ...step, costs: costs.get(step) ?? step.costs }));
 }
 
-const NO_RESTART = "No workload restarts";
+const NO_RESTART = "No running workload stops";

@@ -10,11 +10,13 @@ import { clockAhead, nodeLeases } from "../api/leases.ts";
 import { inParallel } from "../api/many.ts";
 import { type Answer, type CheckRow, check, isWell } from "../checks/check.ts";
 import { type CheckId, KINDS } from "../checks/kinds.ts";
+import { showsOtherCa } from "../etcd/other-members.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { KnownNode } from "../facts/known-nodes.ts";
 import { machinesOn } from "../facts/said.ts";
 import { saidAt, type Word } from "../node/word-kinds.ts";
 import { pathsGivenUp } from "../node/words.ts";
+import { shownSoon } from "../pki/served.ts";
 import { quoteUntrusted } from "../plain.ts";
 import { onOther, shell } from "../shell-line.ts";
 import { inTime } from "../wait-for.ts";
@@ -74,7 +76,7 @@ function* nodeRows(
     const isLate = late.has(name);
     const word = away.find(({ value }) => value === name);
     if (word && isLate) {
-      yield check("node-away", () => awayAnswer(node, word), name);
+      yield check("node-away", () => awayAnswer(node, word, cp.facts), name);
       continue;
     }
     yield check("node-lease", () => renewalOf(renewals.get(name), isLate, deaf), name);
@@ -86,8 +88,8 @@ function* nodeRows(
   }
 }
 
-async function awayAnswer(node: KnownNode, word: Word): Promise<Answer> {
-  const { name, controlPlane } = node;
+async function awayAnswer(node: KnownNode, word: Word, facts: ControlPlaneNode["facts"]): Promise<Answer> {
+  const { name, controlPlane, claimed } = node;
   if ((await machinesOn([node])).length === 0) return { warning: saidAt(word) };
   const files = pathsGivenUp().map((path) => path.slice(1));
   const fetch = `${onOther(name, shell`tar -C / -cf - ${files}`)} | ${shell`tar -C / -xpkf - ${files}`}`;
@@ -96,9 +98,11 @@ async function awayAnswer(node: KnownNode, word: Word): Promise<Answer> {
   else {
     if (files.length > 0)
       lines.push(`here ${fetch} (what was given up, if it is there), then ${command("02-control-plane")}`);
+    // etcd's CA was made while it was away: whoever answers there, this only chooses the line
+    const isOld = claimed.ips[0] && showsOtherCa(await shownSoon(claimed.ips[0], 2380), facts);
     lines.push(
       `here ${command("hand-over pack")}`,
-      `there ${command("hand-over unpack FILE")}, then ${command("01-etcd")}, ${command("02-control-plane")}`,
+      `there ${isOld ? command("hand-over unpack --move-aside FILE") : command("hand-over unpack FILE")}, then ${command("01-etcd")}, ${command("02-control-plane")}`,
     );
   }
   return {

@@ -19,7 +19,7 @@ const BUDGETS: Record<string, [kB: number, files: number]> = {
   "shared/assess": [100, 13],
   "shared/checks": [43.5, 7],
   "shared/drill": [29.5, 5],
-  "shared/etcd": [90.5, 11],
+  "shared/etcd": [91, 11], // who comes back with an old CA of etcd is seen, also where that was moved aside here (issue 41, item 5)
   "shared/etcd-data": [102, 15],
   "shared/etcd-location": [57.5, 9],
   "shared/evidence": [28.5, 5],
@@ -39,7 +39,7 @@ const BUDGETS: Record<string, [kB: number, files: number]> = {
   "shared/restore": [67.5, 13],
   "shared/salvage": [131, 27],
   "shared/static-pods": [135.3, 19], // --images-later is said once for parts 1 and 2 (issue 41, item 1)
-  "shared/verify": [57.5, 7],
+  "shared/verify": [58, 7], // the lines for who comes back with old keys (issue 41, item 5)
   "shared/workers": [119, 19],
   "shared/workloads": [126, 19],
 };

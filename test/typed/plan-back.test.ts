@@ -35,6 +35,8 @@ interface Row {
   refuses?: true;
   /** Whose CA has signed what m3's etcd shows. */
   etcd?: "another's" | "ours";
+  /** The CA of m3's etcd was here before: part 1 has moved it aside. */
+  aside?: true;
   words?: object[];
   /** Said on m2. */
   there?: object[];
@@ -60,6 +62,14 @@ test.each<Row>([
     // part 1 there would ask who m3 is
     not: new RegExp(`${AT.m2} '0[12]-|${AT.m2} "LINE`),
     says: [ON],
+  },
+  {
+    what: "the same, where part 1 has moved the old CA's certificate aside here",
+    on: true,
+    etcd: "another's",
+    aside: true,
+    words: [AWAY],
+    lines: [...STEPS, `ssh -n root@${AT.m3} "LINE --move-aside"`],
   },
   {
     what: "and the file that was given up may be there: it is fetched to both that start without it, whose part 2 puts the flag back",
@@ -134,9 +144,28 @@ test.each<Row>([
   },
 ])(
   "$what",
-  async ({ on, refuses, etcd, words = [], there = [], args = "", seen = true, lines, not, says = [] }) => {
+  async ({
+    on,
+    refuses,
+    etcd,
+    aside,
+    words = [],
+    there = [],
+    args = "",
+    seen = true,
+    lines,
+    not,
+    says = [],
+  }) => {
     const OFF = refuses ? "127.77.9.13" : "192.0.2.13";
-    const change = ({ root }: PretendNode) => say(root, words);
+    const change = ({ root }: PretendNode) => {
+      say(root, words);
+      if (aside)
+        write(
+          `${root}/root/kube-pki-repair-20260101T000000/aside/etc/kubernetes/pki/etcd/ca.crt`,
+          stranger.cert,
+        );
+    };
     const far = (objects: Parameters<typeof three>[0]) => {
       three(objects);
       if (!on) setAddress(objects, "m3", OFF);

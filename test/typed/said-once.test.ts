@@ -1,7 +1,7 @@
 /** A control plane node that is away, said once: what later runs on this node know of it. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { type Objects, write } from "../pretend/cluster.ts";
-import { LOST, sameEtcd, serveEtcd } from "../pretend/etcd.ts";
+import { type Objects, otherCa, write } from "../pretend/cluster.ts";
+import { LOST, sameEtcd, serveEtcd, serveOtherMember } from "../pretend/etcd.ts";
 import { AT_M2, withM2 } from "../pretend/lost-cp.ts";
 import { MEMBER, pretendNode } from "../pretend/node.ts";
 import { setAddress } from "../pretend/plan.ts";
@@ -56,10 +56,12 @@ test.each([
   [
     "a machine that is on again, and whose kubelet renews no Lease, gets its lines: first the file that only it may have",
     AT_M2,
+    false,
   ],
-  ["a machine that is off gets none", "192.0.2.12"],
-  ["a machine that is off behind a firewall that refuses for it gets none", "127.77.9.12"],
-])("05-verify: %s", async (_, at) => {
+  ["the same, where its etcd shows another CA than etcd's here: its keys are moved aside", AT_M2, true],
+  ["a machine that is off gets none", "192.0.2.12", false],
+  ["a machine that is off behind a firewall that refuses for it gets none", "127.77.9.12", false],
+])("05-verify: %s", async (_, at, hasOtherCa) => {
   const { node, etcd } = await withMemberAway(at);
   using _node = node;
   using _etcd = etcd;
@@ -67,6 +69,9 @@ test.each([
   // a kubelet listens, whatever it has of certificates; at the other address a firewall says that nobody does
   using _kubelet =
     at === AT_M2 ? Bun.serve({ hostname: at, port: 10250, fetch: () => new Response() }) : undefined;
+  using _member = hasOtherCa
+    ? await serveOtherMember(node.root, sameEtcd(node.stored), at, await otherCa())
+    : undefined;
   const path = "/etc/kubernetes/pki/sa-2024.pub";
   const word = { at: "2026-01-01T00:00:00Z", by: "plan", on: "m1" };
   const said = [
@@ -79,7 +84,7 @@ test.each([
   const away = "m2 is away: as said at DATE 00:00 (plan, on m1)";
   if (at !== AT_M2) return expect(stdout).toContain(`${away}\n`);
   expect(stdout).toContain(
-    `${away}. Its machine is on again, and its kubelet renews no Lease: here ssh root@m2 tar -C / -cf - etc/kubernetes/pki/sa-2024.pub | tar -C / -xpkf - etc/kubernetes/pki/sa-2024.pub (what was given up, if it is there), then ./bunw scripts/02-control-plane.ts; here ./bunw scripts/hand-over.ts pack; there ./bunw scripts/hand-over.ts unpack FILE, then ./bunw scripts/01-etcd.ts, ./bunw scripts/02-control-plane.ts\n`,
+    `${away}. Its machine is on again, and its kubelet renews no Lease: here ssh root@m2 tar -C / -cf - etc/kubernetes/pki/sa-2024.pub | tar -C / -xpkf - etc/kubernetes/pki/sa-2024.pub (what was given up, if it is there), then ./bunw scripts/02-control-plane.ts; here ./bunw scripts/hand-over.ts pack; there ./bunw scripts/hand-over.ts unpack${hasOtherCa ? " --move-aside" : ""} FILE, then ./bunw scripts/01-etcd.ts, ./bunw scripts/02-control-plane.ts\n`,
   );
   expect(stdout).toContain(`${path} is given up: as said at`);
 });

@@ -141,7 +141,9 @@ async function backByVerify(scene: Scene) {
   await type(scene, cp1, "umask 077 && head -c 24 /dev/urandom | base64 > passphrase", { part: 1 });
   const { raw } = await type(scene, cp1, pack, { part: 1 });
   for (const file of ["passphrase", "shared-keys.age"]) await carryFile(cp1, cp3, file);
-  const unpack = printedLine("./bunw scripts/hand-over.ts unpack --passphrase-file", raw) ?? "false";
+  const printed = printedLine("./bunw scripts/hand-over.ts unpack --passphrase-file", raw) ?? "false";
+  // etcd's CA is another one by now: 05-verify's line says so
+  const unpack = stdout.includes("unpack --move-aside FILE") ? `${printed} --move-aside` : printed;
   for (const line of [unpack, "./bunw scripts/01-etcd.ts", PART_2])
     await type(scene, cp3, line, { part: line === PART_2 ? 2 : 1 });
 }
