@@ -123,15 +123,18 @@ async function typeFirst(scene: Scene, lines: readonly string[]): Promise<string
   let page: string | undefined;
   for (const line of lines) {
     const isPlan = PLAN.test(line);
-    const typed = await type(scene, scene.lab.controlPlanes[0]!, line, {
-      part: 0,
-      exit: isPlan ? [0, 2] : [0],
-    });
-    if (!typed.ok) return undefined;
-    if (isPlan) page = typed.raw;
+    const [cp1] = scene.lab.controlPlanes as [Machine];
+    const typed = await type(scene, cp1, line, { part: 0, exit: isPlan ? [0, 2, 3] : [0] });
+    const [, worker] = WHICH_IT_IS.exec(typed.stderr) ?? [];
+    const answered = worker ? await type(scene, cp1, worker, { part: 0, exit: [0, 2] }) : typed;
+    if (!answered.ok || answered.exitCode === 3) return undefined;
+    if (isPlan) page = answered.raw;
   }
   return page;
 }
+
+/** A label says that a worker is a control plane node: the operator knows better. */
+const WHICH_IT_IS = /A worker: (\.\/bunw scripts\/plan\.ts(?: [\w./=,-]+)* --worker \S+?)\. /;
 
 const PLAN = /^\.\/bunw scripts\/plan\.ts\b/;
 
