@@ -4,7 +4,7 @@
 export const LEADERS = ["kube-controller-manager", "kube-scheduler"] as const;
 
 interface LeaderLease {
-  spec: { holderIdentity?: string; renewTime?: string };
+  spec?: { holderIdentity?: string; renewTime?: string };
 }
 
 /**

@@ -143,7 +143,7 @@ function renewal(data: EtcdData, name: string): { time: number; revision: number
   const lease = stored && attempt(() => decodeObject(stored.value));
   const time =
     lease && !(lease instanceof Fail) && "spec" in lease
-      ? Date.parse((lease.spec as { renewTime?: string }).renewTime ?? "")
+      ? Date.parse((lease.spec as { renewTime?: string } | null)?.renewTime ?? "")
       : Number.NaN;
   return stored && !Number.isNaN(time) ? { time, revision: stored.modRevision } : undefined;
 }

@@ -90,7 +90,7 @@ export function leadersSeen({ data, dataFrom, rescue, node }: Repair & { node: N
  */
 export function renewalBefore({ data, dataFrom, rescue, earlier }: Repair, node: string): Date | undefined {
   const copy = dataFrom === rescuedEtcd(rescue) ? data : earlier?.data;
-  const renewTime = copy && storedLease(copy, `kube-node-lease/${node}`)?.spec.renewTime;
+  const renewTime = copy && storedLease(copy, `kube-node-lease/${node}`)?.spec?.renewTime;
   return renewTime === undefined ? undefined : new Date(renewTime);
 }
 
@@ -105,7 +105,7 @@ export function silentSinceCaEnded(
   cp: Pick<ControlPlaneNode, "facts" | "cluster" | "data" | "node">,
 ): Date | undefined {
   const endedAt = caEndedAt(cp);
-  const renewTime = endedAt && storedLease(cp.data, `kube-node-lease/${cp.node.name}`)?.spec.renewTime;
+  const renewTime = endedAt && storedLease(cp.data, `kube-node-lease/${cp.node.name}`)?.spec?.renewTime;
   const heard = new Date(renewTime ?? Number.NaN).getTime() + HEARD;
   return endedAt && heard < Math.min(endedAt.getTime() + 2 * HEARD, Date.now()) ? endedAt : undefined;
 }
@@ -172,7 +172,7 @@ function configOf(path: string | undefined): ElectionConfig | undefined {
 
 function storedLease(data: EtcdData, name: string) {
   return attempt(
-    () => readObject<{ spec: { holderIdentity?: string; renewTime?: string } }>(data, `leases/${name}`),
+    () => readObject<{ spec?: { holderIdentity?: string; renewTime?: string } }>(data, `leases/${name}`),
     undefined,
   );
 }

@@ -44,7 +44,7 @@ let made: ReturnType<typeof makeControlPlane> | undefined;
 export async function usualCluster(): Promise<Place> {
   made ??= makeControlPlane({ now: new Date(Date.now() - MONTH_MS) });
   const { root: healthy, ca } = await made;
-  const root = mkdtempSync(join(tmpdir(), "unlike-"));
+  const root = mkdtempSync(join(tmpdir(), `unlike-${process.pid}-`));
   cpSync(healthy, root, { recursive: true, preserveTimestamps: true, verbatimSymlinks: true });
   return {
     ...{ root, ca, objects: usualObjects(root, ca) },

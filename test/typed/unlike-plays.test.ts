@@ -32,7 +32,8 @@ const ALL = ROWS.flatMap((row) =>
   (Object.keys(PLAYS) as Play[]).map((play) => [play, row.name, row] as const),
 );
 /** Of others, where nothing gives this file a temporary folder of its own. */
-const BEFORE = globSync(`${tmpdir()}/unlike-*`);
+const OWN = `${tmpdir()}/unlike-${process.pid}-*`;
+const BEFORE = globSync(OWN);
 const EVERY = process.env.EVERY_ROW ? 1 : 53;
 
 /**
@@ -77,5 +78,5 @@ test("a row leaves no folder behind, nor does one that fails", async () => {
   await expect(bringBack({ name: "it fails", who: "this test", change }, runsHere)).rejects.toThrow(
     "it fails",
   );
-  expect(globSync(`${tmpdir()}/unlike-*`).filter((path) => !BEFORE.includes(path))).toEqual([]);
+  expect(globSync(OWN).filter((path) => !BEFORE.includes(path))).toEqual([]);
 });
