@@ -123,18 +123,30 @@ async function typeFirst(scene: Scene, lines: readonly string[]): Promise<string
   let page: string | undefined;
   for (const line of lines) {
     const isPlan = PLAN.test(line);
-    const [cp1] = scene.lab.controlPlanes as [Machine];
-    const typed = await type(scene, cp1, line, { part: 0, exit: isPlan ? [0, 2, 3] : [0] });
-    const [, worker] = WHICH_IT_IS.exec(typed.stderr) ?? [];
-    const answered = worker ? await type(scene, cp1, worker, { part: 0, exit: [0, 2] }) : typed;
-    if (!answered.ok || answered.exitCode === 3) return undefined;
-    if (isPlan) page = answered.raw;
+    const exit = isPlan ? [0, 2] : [0];
+    const typed = await typeAndAnswer(scene, scene.lab.controlPlanes[0]!, line, { part: 0, exit });
+    if (!typed.ok) return undefined;
+    if (isPlan) page = typed.raw;
   }
   return page;
 }
 
 /** A label says that a worker is a control plane node: the operator knows better. */
 const WHICH_IT_IS = /A worker: (\.\/bunw scripts\/plan\.ts(?: [\w./=,-]+)* --worker \S+?)\. /;
+
+/** A plan that asks it is typed again with the answer. */
+async function typeAndAnswer(
+  scene: Scene,
+  node: Machine,
+  command: string,
+  options: { part: number | undefined; exit: number[] },
+) {
+  const exit = PLAN.test(command) ? [...options.exit, 3] : options.exit;
+  const typed = await type(scene, node, command, { ...options, exit });
+  const [, worker] = WHICH_IT_IS.exec(typed.stderr) ?? [];
+  if (worker) return await type(scene, node, worker, options);
+  return { ...typed, ok: options.exit.includes(typed.exitCode) };
+}
 
 const PLAN = /^\.\/bunw scripts\/plan\.ts\b/;
 
@@ -304,7 +316,8 @@ async function typeThere(window: Window, groups: Record<string, string>, step: P
     throw new Fail(`Step ${step.number} of the plan types a line that nothing printed`, {
       hint: "look at the step before it",
     });
-  const typed = await type(scene, machineAt(scene, address!), command, { part: step.part, exit: step.exit });
+  const { part, exit = [0] } = step;
+  const typed = await typeAndAnswer(scene, machineAt(scene, address!), command, { part, exit });
   if (keep) variables.set(keep, typed.raw.trim());
   if (typed.ok && PLAN.test(command)) window.page = typed.raw;
   if (typed.ok && step.ends) checkEnd(step, typed.stderr);
