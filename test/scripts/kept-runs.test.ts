@@ -127,7 +127,7 @@ test("where it cannot be written the repair goes on, and says so once", async ()
   const stderr = await new Response(child.stderr).text();
   const exitCode = await child.exited;
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr.match(/its transcript is not kept: .*/g)).toEqual([expect.stringContaining("ENOTDIR")]);
+  expect(stderr.match(/its transcript is not saved: .*/g)).toEqual([expect.stringContaining("ENOTDIR")]);
   expect(api.changes().length).toBeGreaterThan(3);
 });
 
