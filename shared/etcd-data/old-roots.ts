@@ -110,7 +110,7 @@ function* pagesIn(file: DbFile, pageSize: number): Generator<FoundPage> {
 
 /** A page that nobody leads to may have got others behind it since. */
 function beyond(): never {
-  throw new Damaged("a value goes on in the next page");
+  throw new Damaged("a value does not end in its page");
 }
 
 function isRoot({ page }: FoundPage): boolean {

@@ -13,7 +13,7 @@ const SELF = "test/repo/weight.test.ts";
  */
 // biome-ignore format: a table
 const BUDGETS: Record<string, [kB: number, files: number]> = {
-  scripts: [158.5, 19], // restore takes a snapshot and a log, and says first that a way back is exact (issue 45)
+  scripts: [159, 19], // restore takes a snapshot and a log, and says first that a way back is exact (issue 45)
   shared: [70.5, 15],
   "shared/api": [73.5, 13],
   "shared/assess": [100, 13],
