@@ -1,7 +1,7 @@
 /** Whether the db's values are those that the log's entries have written. */
 import type { Bbolt } from "./bbolt.ts";
 import { writesIn } from "./fits-log.ts";
-import { readKeyValue, readRevision } from "./key-value.ts";
+import { readRevision, valueIn } from "./key-value.ts";
 import { legacyRequest } from "./members.ts";
 import type { Leaf } from "./page.ts";
 import { Damaged, wireFields } from "./protobuf.ts";
@@ -32,7 +32,7 @@ export function checkValues(db: Bbolt, folder: string, applied: number) {
 function contentOf(leaf: Leaf, i: number): RevisionKey & { content: number | undefined } {
   const row = readRevision(leaf, i);
   const hasValue = row.key !== "" && !row.isTombstone;
-  return { ...row, content: hasValue ? sumOf(row.key, readKeyValue(leaf, i).value) : undefined };
+  return { ...row, content: hasValue ? sumOf(row.key, valueIn(leaf, i)) : undefined };
 }
 
 function sumOf(key: string, value: Uint8Array): number {

@@ -9,7 +9,7 @@
  */
 import { existsSync, readdirSync } from "node:fs";
 import { Damaged, fieldsOf, hexId } from "./protobuf.ts";
-import { crc32c, hasZeroSector, isZeroFrom, LogFile } from "./raft-files.ts";
+import { crc32c, hasZeroSector, isZero, isZeroFrom, LogFile } from "./raft-files.ts";
 
 const FRAME_HEADER_SIZE = 8;
 const METADATA_TYPE = 1;
@@ -185,6 +185,9 @@ function readRecords(file: LogFile, from: number, reading: Reading): number | un
   return stopAtDamage(file, { start: position, end: file.size, position }, reading);
 }
 
+/** Bytes that are passed at once where they are zeros: etcd makes room for 64 MB. */
+const ROOM = 4096;
+
 /** Where the log goes on behind damage: a record that follows another one. Returns the place, and the sum before it. */
 function nextChain(file: LogFile, from: number): { position: number; crc: number } | undefined {
   const recordAt = (position: number) => {
@@ -197,6 +200,10 @@ function nextChain(file: LogFile, from: number): { position: number; crc: number
       : undefined;
   };
   for (let at = from; at + FRAME_HEADER_SIZE <= file.size; at += 8) {
+    if (at % ROOM === 0 && isZero(file.slice(at, Math.min(at + ROOM, file.size)))) {
+      at += ROOM - 8;
+      continue;
+    }
     const one = recordAt(at);
     const next = one && recordAt(one.end);
     if (next?.data.length && next.type !== CRC_TYPE && crc32c(next.data, one!.crc) === next.crc)
