@@ -8,9 +8,10 @@
 import { again } from "../shared/again.ts";
 import { type EtcdData, readEtcdData, readSnapshotData } from "../shared/etcd-data/data.ts";
 import { isNameless, memberName } from "../shared/etcd-data/members.ts";
+import { beginningAt } from "../shared/etcd-data/old-roots.ts";
 import { minute } from "../shared/evidence/server-clock.ts";
 import { guestsOf } from "../shared/facts/endpoint-witnesses.ts";
-import { Fail } from "../shared/fail.ts";
+import { attempt, Fail } from "../shared/fail.ts";
 import { exists, hostPath } from "../shared/files/files.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { refuseNoMemory } from "../shared/files/room.ts";
@@ -26,6 +27,7 @@ import { refuseOtherName, writeKubeletFiles } from "../shared/restore/kubelet-fi
 import * as lost from "../shared/restore/lost-members-data.ts";
 import { newAddress, oldAddress, refuseOldAnswers } from "../shared/restore/new-place.ts";
 import * as snapshots from "../shared/restore/snapshot-file.ts";
+import { wayInWords } from "../shared/restore/ways-back.ts";
 import { BUMP, refuseNotEmpty, writeRestored } from "../shared/restore/write-data.ts";
 import { act, done, run, say, start, step } from "../shared/run.ts";
 
@@ -124,9 +126,14 @@ interface Source {
 
 async function sourceOf([file, ...more]: string[], values: Values): Promise<Source> {
   const { from } = values;
-  if (file && more.length === 0 && from.length === 0) return await ofSnapshot(typed(file), values);
+  if (file && more.length === 0) {
+    const snapshot = await ofSnapshot(typed(file), values);
+    if (from.length === 0) return snapshot;
+    snapshot.data[Symbol.dispose]();
+    return ofMembers(from.map(typed), values, typed(file));
+  }
   if (!file && from.length > 0) return ofMembers(from.map(typed), values);
-  throw new Fail("restore needs a snapshot, or --from with data directories, and not both", {
+  throw new Fail("restore needs one snapshot, or --from with data directories, or both", {
     hint: "./bunw scripts/restore.ts --help",
   });
 }
@@ -150,9 +157,19 @@ async function ofSnapshot(path: string, values: Values): Promise<Source> {
   };
 }
 
-function ofMembers(dirs: readonly string[], values: Values): Source {
-  const all = dirs.map(lost.memberDataIn);
+function ofMembers(dirs: readonly string[], values: Values, snapshot?: string): Source {
+  const all = dirs.map((dir) => lost.memberDataIn(dir, snapshot));
   const { chosen, here, voters, isQuorum } = lost.chooseData(all);
+  const data = readEtcdData(
+    hostPath(chosen.dir),
+    undefined,
+    chosen.root && beginningAt(chosen.root),
+  );
+  if (chosen.root || chosen.last.isCut) {
+    const found = attempt(() => content.contentFor(data, asOf(values), values.lost), undefined);
+    const until = found && content.takenAt(found);
+    say(wayInWords(chosen, { until, snapshot: snapshot && hostPath(snapshot) }));
+  }
   for (const { dir, own, revision, lastWrite, last } of all)
     say(
       `${dir}: ${memberName(own)}, written ${minute(lastWrite)}, entry ${last.index} of term ` +
@@ -168,7 +185,6 @@ function ofMembers(dirs: readonly string[], values: Values): Source {
     throw new Fail(`The data is that of "${name}", and it continues under this name`, {
       hint: `type, and this machine becomes "${name}": ${again({ as: name })}`,
     });
-  const data = readEtcdData(hostPath(chosen.dir));
   const write = (place: Place) => lost.writeAlone(chosen, place);
   return { data, until: data.lastWrite, from: "a member's disk", write };
 }
@@ -194,7 +210,7 @@ const USAGE = `Usage:
     ./bunw scripts/restore.ts SNAPSHOT --as NODE [--lost NODE,…] [--lost-on NODE,…]
                               [--ca-hash sha256:HASH] [--address IP] [--skip-hash-check] [--disarm]
                               [--etcd-data DIR] [--dry-run]
-    ./bunw scripts/restore.ts --from DIR,… --as NODE [--lost NODE,…] [--lost-on NODE,…]
+    ./bunw scripts/restore.ts [SNAPSHOT] --from DIR,… --as NODE [--lost NODE,…] [--lost-on NODE,…]
                               [--address IP] [--etcd-data DIR] [--dry-run]
 
 All control plane nodes are lost. This machine, with the cluster's kubelet, kubeadm and container
@@ -213,7 +229,8 @@ Options:
     --from DIRS       Data directories of lost members, from their disks or copies of them, such as
                       /mnt/var/lib/etcd. The one whose log is newest is taken, with all that it
                       has. With those of more than half of the members nothing acknowledged is
-                      lost: better than any snapshot.
+                      lost: better than any snapshot. Of damaged ones an older tree and the log, or
+                      SNAPSHOT and the log; the first line says if that is exact.
     --lost NODES      The other control plane nodes, where the data has no names of them: a snapshot
                       of etcd 3.5 has none of members that have joined.
     --ca-hash HASH    Refuse data that does not name this CA: its fingerprint, as pack printed it.

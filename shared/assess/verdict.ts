@@ -100,7 +100,7 @@ function obstacle({ known: { obstacle }, damaged, nodeName }: Seen): NodeVerdict
     verdict: `${damaged ? "the" : `${NOTHING_DAMAGED}. A`} repair cannot begin: ${obstacle.message}`,
     next:
       obstacle instanceof DamagedData
-        ? damagedDataSteps(nodeName)
+        ? damagedDataSteps(nodeName, obstacle)
         : [...(obstacle instanceof HasMoved ? [command("move")] : []), obstacle.hint],
   };
 }

@@ -8,7 +8,7 @@
  * *afterwards*. etcd commits every 100 ms, so a read is `stable` if it takes less; what takes longer is read
  * in parts, each from a tree of its own: see `backward`.
  */
-import { DbFile } from "./db-file.ts";
+import { DbFile, type Meta } from "./db-file.ts";
 import type { Leaf } from "./page.ts";
 import { Damaged } from "./protobuf.ts";
 import { Tree } from "./tree.ts";
@@ -25,11 +25,12 @@ const MOST_LEAVES = 256;
  * `Damaged`.
  */
 export class Bbolt {
-  private readonly file: DbFile;
+  readonly file: DbFile;
   private tree: Tree;
 
-  constructor(path: string) {
-    this.file = new DbFile(path);
+  /** `meta`: an older tree in place of the newest one, of a file that nobody writes to. */
+  constructor(path: string, meta?: Meta) {
+    this.file = new DbFile(path, meta);
     try {
       this.tree = new Tree(this.file, this.file.newestMeta());
     } catch (err) {

@@ -2,7 +2,7 @@
  * etcd's data directory, read without etcd: what a member would answer if it were started now, and what its
  * keys were before. A running etcd does not hinder the reading and is not hindered.
  */
-import { type DirectoryState, explain, readDbAlone, readDirectory } from "./directory.ts";
+import { type Beginning, type DirectoryState, explain, readDbAlone, readDirectory } from "./directory.ts";
 import type { KeyValue } from "./key-value.ts";
 import type { Member } from "./members.ts";
 import { CompactedSince, fromRaw, type Mvcc, type Revision, toRaw } from "./mvcc.ts";
@@ -35,6 +35,11 @@ export interface EtcdData {
    */
   committed: { revision: number };
   keyCount: number;
+  /**
+   * The log's last entry. `isCut`: others came behind it, and are lost. `isDamaged`: etcd would not read all of this log,
+   * before its last entry or behind it.
+   */
+  end: { index: number; term: number; isCut: boolean; isDamaged: boolean };
   /** When db or log was last written. */
   lastWrite: Date;
   /**
@@ -79,10 +84,10 @@ export interface EtcdData {
 
 /**
  * Reads `dir`, which holds member/snap/db (kubeadm: /var/lib/etcd). `wal`: the log's folder, where etcd had
- * --wal-dir (server/config's WALDir). Writes nothing. What cannot be read is a `Fail`.
+ * --wal-dir (server/config's WALDir). `from`: as `readDirectory`. Writes nothing. What cannot be read is a `Fail`.
  */
-export function readEtcdData(dir: string, wal = `${dir}/member/wal`): EtcdData {
-  return dataOf(dir, () => readDirectory(dir, wal));
+export function readEtcdData(dir: string, wal = `${dir}/member/wal`, from?: Beginning): EtcdData {
+  return dataOf(dir, () => readDirectory(dir, wal, from));
 }
 
 /**
@@ -174,6 +179,7 @@ function describe(
     members,
     revision: mvcc.revision,
     committed: { revision: committed },
+    end: { ...wal.last, isCut: wal.isCut, isDamaged: wal.isDamaged },
     keyCount,
     lastWrite,
     isFull,

@@ -17,7 +17,7 @@ const META_SIZE = 64;
 const META_END = PAGE_HEADER_SIZE + META_SIZE;
 const META_CHECKSUM = PAGE_HEADER_SIZE + 56;
 /** Where the second meta page may lie when the first cannot tell. Most likely first. */
-const PAGE_SIZES = [4096, 8192, 16384, 32768, 65536, 1024, 2048, 512];
+export const PAGE_SIZES = [4096, 8192, 16384, 32768, 65536, 1024, 2048, 512];
 
 /**
  * Bytes. A file up to this size is held in memory, so that its answers stay the same however long they are
@@ -52,6 +52,7 @@ type Found = Omit<Meta, "raw">;
 export class DbFile {
   readonly path: string;
   private readonly file: number;
+  private readonly fixed: Meta | undefined;
   private isOpen = true;
   private whole: Buffer | undefined;
   private block = NO_BYTES;
@@ -60,8 +61,9 @@ export class DbFile {
   private blockLength = 0;
   private isSlow = false;
 
-  constructor(path: string) {
-    this.path = path;
+  /** `fixed`: in place of the newest meta page, where nobody writes to the file. */
+  constructor(path: string, fixed?: Meta) {
+    [this.path, this.fixed] = [path, fixed];
     this.file = openRegular(path);
     try {
       this.holdSmall();
@@ -82,6 +84,7 @@ export class DbFile {
 
   /** The valid meta with the higher txid, as it is now. Forgets what was read under an older one. */
   newestMeta(): Meta {
+    if (this.fixed) return this.fixed;
     this.blockLength = 0;
     const head = this.bytesUpTo(META_END);
     const first = head && parseMeta(head, 0);
@@ -96,7 +99,11 @@ export class DbFile {
 
   /** Whether nobody has committed since `meta` was the newest. */
   isNewest(meta: Meta): boolean {
-    return this.whole !== undefined || (this.bytesUpTo(meta.raw.length)?.equals(meta.raw) ?? false);
+    return (
+      this.whole !== undefined ||
+      meta === this.fixed ||
+      (this.bytesUpTo(meta.raw.length)?.equals(meta.raw) ?? false)
+    );
   }
 
   /** Fills `target` with the bytes at `offset`. */
@@ -156,7 +163,8 @@ export class DbFile {
 
   /** A copy in memory, if nobody commits while it is made. */
   private holdSmall() {
-    if (this.size < 2 * META_END) throw new Damaged(`${this.path} has only ${this.size} bytes`);
+    if (this.size < 2 * META_END && !this.fixed)
+      throw new Damaged(`${this.path} has only ${this.size} bytes`);
     if (this.size > SMALL_FILE) return;
     const before = this.newestMeta();
     const copy = Buffer.allocUnsafeSlow(this.size);

@@ -10,7 +10,7 @@ import { existsSync, readdirSync, statSync } from "node:fs";
 import { Fail } from "../fail.ts";
 import { shell } from "../shell-line.ts";
 import { Bbolt } from "./bbolt.ts";
-import { checkFitsLog, newestIn } from "./fits-log.ts";
+import { checkFitsLog, type Newest, newestIn } from "./fits-log.ts";
 import { u64 } from "./key-value.ts";
 import { legacyRequest, type Member, Members, mayName } from "./members.ts";
 import { Mvcc } from "./mvcc.ts";
@@ -40,14 +40,36 @@ const LOG_READS = 20;
 /** Milliseconds between attempts on a directory that is being written to. */
 const PAUSE = 100;
 
-/** Reads `dir`, which holds member/snap/db, and the log's folder. Errors: as `readEtcdData`. */
-export function readDirectory(dir: string, wal: string): DirectoryState {
+/** What is read under another tree than the newest one, and what else is in the directory. */
+export interface Read extends Pick<DirectoryState, "mvcc" | "wal"> {
+  db: Bbolt | undefined;
+  newest: Newest | undefined;
+  replay: Replay;
+  /** The log's last entry that the tree has. */
+  applied: number;
+  paths: { db: string; wal: string };
+}
+
+/** Begins with another tree than the newest one, and proves it. Errors: Damaged. */
+export interface Beginning {
+  open(): Bbolt | undefined;
+  /** Before the log's replay. `isMade`: an entry is known to have made the newest revision. */
+  check(read: Read, isMade: boolean): void;
+  /** After it. Whether the log's end is lost. */
+  isCut(read: Read): boolean;
+}
+
+/**
+ * Reads `dir`, which holds member/snap/db, and the log's folder. `from`: in place of the newest tree. Errors: as
+ * `readEtcdData`.
+ */
+export function readDirectory(dir: string, wal: string, from?: Beginning): DirectoryState {
   const paths = { dir, snap: `${dir}/member/snap`, db: `${dir}/member/snap/db`, wal };
   checkFolders(paths);
   for (let attempt = 1; ; attempt++) {
     const before = lastWrite(paths);
     try {
-      return readOnce(paths);
+      return readOnce(paths, from);
     } catch (cause) {
       const isWritten = lastWrite(paths).getTime() !== before.getTime();
       if (!isWritten || attempt === ATTEMPTS) throw explain(cause, { dir, isWritten });
@@ -82,7 +104,7 @@ export function readDbAlone(path: string): DirectoryState {
 
 const NO_LOG: Wal = {
   ...{ clusterId: "", memberId: "", entries: new Map(), before: [], isOfRestore: false, warnings: [] },
-  ...{ last: { index: 0, term: 0 }, commit: 0 },
+  ...{ last: { index: 0, term: 0 }, commit: 0, isCut: false, isDamaged: false },
 };
 
 interface Paths {
@@ -118,11 +140,14 @@ function lastWrite(paths: Paths): Date {
 
 /** etcd itself may start on it, and serve other keys: bbolt's pages have no checksums. */
 export class DamagedData extends Fail {
+  readonly dir: string;
+
   constructor(dir: string, cause: Damaged) {
     super(`etcd's data in "${dir}" is damaged: ${cause.message}`, {
       hint: 'leave it as it is, and take the data of another member, its disk, or a snapshot: RUNBOOK-MORE "If etcd\'s data is damaged"',
       cause,
     });
+    this.dir = dir;
   }
 }
 
@@ -149,9 +174,9 @@ export function explain(cause: unknown, at: { dir: string; isWritten?: boolean }
   });
 }
 
-function readOnce(paths: Paths): DirectoryState {
+function readOnce(paths: Paths, from?: Beginning): DirectoryState {
   const snapshot = readNewestSnapshot(paths.snap);
-  const db = openDb(paths, snapshot);
+  const db = from ? from.open() : openDb(paths, snapshot);
   try {
     const mvcc = new Mvcc(db);
     const { applied, newest, members, replay, ...tables } = mvcc.catchUp((tree) => ({
@@ -166,12 +191,15 @@ function readOnce(paths: Paths): DirectoryState {
     if (snapshot && isInStore) members.readStore(snapshot.store);
     const after = isInStore ? Math.min(applied, snapshot?.index ?? 0) : applied;
     const wal = readLog(paths, {
-      ...{ after, applied },
+      ...{ after, applied, readsOn: from !== undefined },
       isWanted: (entry: Entry) => entry.index > applied || mayName(entry) || (isInStore && entry.type !== 0),
     });
     checkLog(wal, applied, paths);
-    checkFitsLog(wal.before, newest, replay);
+    const isMade = checkFitsLog(wal.before, newest, replay);
+    const read: Read = { db, mvcc, newest, replay, wal, applied, paths };
+    from?.check(read, isMade);
     const committed = replayLog(wal, applied, { mvcc, members, replay });
+    wal.isCut ||= from?.isCut(read) ?? false;
     return {
       db,
       mvcc,
@@ -208,7 +236,7 @@ export function appliedIn(snap: string): number {
   return db?.stable(consistentIndex) ?? 0;
 }
 
-function consistentIndex(tree: Tree): number {
+export function consistentIndex(tree: Tree): number {
   return tree.find("meta", Buffer.from("consistent_index"), (leaf, i) => u64(leaf.value(i))) ?? 0;
 }
 

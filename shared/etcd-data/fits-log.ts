@@ -28,21 +28,26 @@ export function newestIn(tree: Tree): Newest | undefined {
   return undefined;
 }
 
-/** `before`: entries up to the db's index, oldest first. Errors: Damaged where the db does not have what one of them wrote. */
-export function checkFitsLog(before: readonly Entry[], newest: Newest | undefined, replay: Replay) {
+/**
+ * `before`: entries up to the db's index, oldest first. Whether one of them is known to have made the newest revision.
+ * Errors: Damaged where the db does not have what one of them wrote.
+ */
+export function checkFitsLog(before: readonly Entry[], newest: Newest | undefined, replay: Replay): boolean {
   for (const { type, index, data } of before.toReversed()) {
     // up to etcd 3.5 a member publishes itself by a request of v2: it writes no key
     if (type !== 0 || legacyRequest(data)) continue;
-    if (mayHaveMade(data, newest) || hidesWrites(data, newest?.main ?? 1)) return;
+    if (mayHaveMade(data, newest)) return true;
+    if (hidesWrites(data, newest?.main ?? 1)) return false;
     if (replay.wouldWrite(data))
       throw new Damaged(
         `the db does not have what entry ${index} of the log wrote: it ends at revision ${newest?.main ?? 1}`,
       );
   }
+  return false;
 }
 
 /** Whether one of its writes, whichever branch was taken, is this revision. */
-function mayHaveMade(request: Uint8Array, newest: Newest | undefined): boolean {
+export function mayHaveMade(request: Uint8Array, newest: Newest | undefined): boolean {
   if (!newest) return false;
   return wireFields(request).some(({ number, bytes }) =>
     number === 9 ? newest.isTombstone : writesIn(number, bytes).some((write) => isWrite(write, newest)),
@@ -55,7 +60,7 @@ interface Write {
 }
 
 /** RequestOp { 2 put, 3 delete_range, 4 txn }, TxnRequest { 2 success, 3 failure }. */
-function writesIn(field: number, message: Uint8Array): Write[] {
+export function writesIn(field: number, message: Uint8Array): Write[] {
   if (field === 4 || field === 5) return [{ isPut: field === 4, message }];
   if (field !== 6) return [];
   const operations = wireFields(message).filter(({ number }) => number === 2 || number === 3);

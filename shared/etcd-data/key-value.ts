@@ -39,6 +39,11 @@ export function readRevision(leaf: Leaf, i: number): StoredRevision {
   return { ...revision, key, lease };
 }
 
+/** The value in a value of the bucket: a view that holds until the next one. */
+export function valueIn(leaf: Leaf, i: number): Uint8Array {
+  return parseKeyValue(leaf.value(i)).value;
+}
+
 /** A whole value of the bucket, a copy. */
 export function readKeyValue(leaf: Leaf, i: number): KeyValue {
   const keyValue = parseKeyValue(leaf.value(i));

@@ -132,6 +132,11 @@ export class Mvcc {
       : undefined;
   }
 
+  /** What the log's replay has made of a key in this revision. */
+  replayedAt(key: string, revision: number): Revision | undefined {
+    return this.replayed.get(key)?.find(({ modRevision }) => modRevision === revision);
+  }
+
   /** Newest first, as far back as the db file goes: at least to the last compaction. */
   history(key: string): Revision[] {
     const replayed = [...(this.replayed.get(key) ?? [])].reverse();
@@ -181,7 +186,7 @@ export class Mvcc {
   }
 }
 
-function compaction(tree: Tree): number {
+export function compaction(tree: Tree): number {
   return Math.max(...["scheduledCompactRev", "finishedCompactRev"].map((name) => storedNumber(tree, name)));
 }
 

@@ -37,6 +37,11 @@ export class Page {
       throw new Damaged(`${what} is neither branch nor leaf: flags ${flags}`);
   }
 
+  /** How many pages of the file it takes. */
+  get span(): number {
+    return this.head.readUInt32LE(12) + 1;
+  }
+
   key(i: number): Buffer {
     const element = this.element(i) + (this.isLeaf ? 4 : 0);
     return this.bytes(this.element(i) + this.head.readUInt32LE(element), this.head.readUInt32LE(element + 4));

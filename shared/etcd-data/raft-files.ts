@@ -83,7 +83,7 @@ export function isZeroFrom(file: LogFile, position: number): boolean {
 /** Compared as a whole: a log has up to 64 MB of zeros, and every script reads it. */
 const ZEROS = Buffer.alloc(LOG_BLOCK);
 
-function isZero(bytes: Buffer): boolean {
+export function isZero(bytes: Buffer): boolean {
   return bytes.equals(ZEROS.subarray(0, bytes.length));
 }
 

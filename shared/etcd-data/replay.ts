@@ -175,6 +175,11 @@ export class Replay {
     this.leases.delete(lease);
   }
 
+  /** Whether there is this lease. */
+  hasLease(lease: bigint): boolean {
+    return this.leases.has(lease);
+  }
+
   private keysOfLease(lease: bigint): string[] {
     return this.leases.has(lease) ? this.mvcc.keysOfLease(lease).sort() : [];
   }

@@ -16,6 +16,9 @@ const BRANCHES_KEPT = 512;
 /** Where a tree begins: a page, or, of an inline bucket, the page itself. */
 type Root = { id: number } | { inline: Buffer };
 
+/** `bucket`: "" for the bucket of buckets. */
+type Visit = (id: number, page: Page, bucket: string) => void;
+
 export class Tree {
   readonly meta: Meta;
   private readonly file: DbFile;
@@ -64,6 +67,27 @@ export class Tree {
   /** Whether etcd has made its buckets of revisions and of what is stored about them. */
   get hasKeys(): boolean {
     return ["key", "meta"].every((name) => this.findBucket(name));
+  }
+
+  /**
+   * Visits each page of all buckets; it holds until the next one. Not what is below the branches in `whole`, to which
+   * each one is added that was visited to its end.
+   */
+  walk(visit: Visit, whole = new Set<number>()) {
+    const buckets: { id: number; name: string }[] = [];
+    let left = this.meta.highWater;
+    const below = (id: number, page: Page, bucket: string) => {
+      if (whole.has(id)) return;
+      if (left-- === 0) throw new Damaged(`${page.what} is met twice`);
+      visit(id, page, bucket);
+      for (let i = 0; page.isLeaf && !bucket && i < page.count; i++)
+        if (page.isBucket(i)) buckets.push({ id: pageId(page.value(i), 0), name: page.key(i).toString() });
+      if (page.isLeaf) return;
+      for (let i = page.count - 1; i >= 0; i--) below(page.child(i), this.child(page, i), bucket);
+      if (bucket) whole.add(id);
+    };
+    below(this.meta.root, this.page({ id: this.meta.root }), "");
+    for (const { id, name } of buckets) if (id !== 0) below(id, this.page({ id }), name);
   }
 
   private findBucket(name: string): Root | undefined {

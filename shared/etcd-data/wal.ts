@@ -7,9 +7,9 @@
  *   frame   | length u64: low 56 bits the record's length, top byte 0x80 + padding | record | padding to 8 bytes |   length 0: the end
  *   record  walpb.Record { 1 type, 2 crc, 3 data }; crc is CRC-32C over the data of all records so far, a crc record begins each file
  */
-import { readdirSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { Damaged, fieldsOf, hexId } from "./protobuf.ts";
-import { crc32c, hasZeroSector, isZeroFrom, LogFile } from "./raft-files.ts";
+import { crc32c, hasZeroSector, isZero, isZeroFrom, LogFile } from "./raft-files.ts";
 
 const FRAME_HEADER_SIZE = 8;
 const METADATA_TYPE = 1;
@@ -45,6 +45,10 @@ export interface Wal {
   last: { index: number; term: number };
   /** raftpb.HardState.commit: the last index this member knew a quorum had. */
   commit: number;
+  /** Entries behind the last one were there, and are lost: not those of a write that a power loss cut off. */
+  isCut: boolean;
+  /** etcd would not read all of it. */
+  isDamaged: boolean;
   /** What an operator should know: damage, lost entries. */
   warnings: string[];
 }
@@ -61,6 +65,8 @@ export interface Wish {
   /** The db has what the entries up to this one have written; 0 where nobody asks. */
   applied?: number;
   isWanted: (entry: Entry) => boolean;
+  /** Goes on behind damage, up to the first entry after `applied` that is not there. */
+  readsOn?: boolean;
 }
 
 /**
@@ -68,7 +74,7 @@ export interface Wish {
  * `Damaged`.
  */
 export function readWal(folder: string, wish: Wish): Wal {
-  const files = neededFiles(readdirSync(folder), wish.after);
+  const files = neededFiles(readdirSync(folder), wish);
   if (files.length === 0) throw new Damaged(`${folder} holds no .wal file`);
   const wal: Wal = {
     clusterId: "",
@@ -76,6 +82,7 @@ export function readWal(folder: string, wish: Wish): Wal {
     ...{ entries: new Map(), before: [], isOfRestore: false },
     last: { index: 0, term: 0 },
     commit: 0,
+    ...{ isCut: false, isDamaged: false },
     warnings: [],
   };
   const reading: Reading = {
@@ -90,14 +97,39 @@ export function readWal(folder: string, wish: Wish): Wal {
   for (const file of files)
     readFile(`${folder}/${file}`, Object.assign(reading, { isLast: file === files.at(-1) }));
   if (wal.before.at(-1)?.index !== wish.applied) wal.before = [];
+  if (wish.readsOn) endAtGap(wal, wish);
   if (!wal.clusterId)
     throw new Damaged(`${folder}/${files[0]} does not begin with the ids of cluster and member`);
   if (wal.commit > wal.last.index) {
+    wal.isCut = true;
     wal.warnings.push(
       `The log says that entry ${wal.commit} is committed, but ends at ${wal.last.index}: what is between them is lost`,
     );
   }
   return wal;
+}
+
+/** What comes behind an entry that is not there may have been made of it. */
+function endAtGap(wal: Wal, { applied = 0 }: Wish) {
+  const { index: last, term } = wal.last;
+  let end = Math.min(applied, last);
+  while (wal.entries.has(end + 1)) end++;
+  for (const index of wal.entries.keys()) if (index > end) wal.entries.delete(index);
+  wal.isCut ||= end < last;
+  wal.last = {
+    index: end,
+    term: end === last ? term : ((wal.entries.get(end) ?? wal.before.at(-1))?.term ?? 0),
+  };
+}
+
+/** The log's first entry, by the name of its first file: cheap. Undefined where there is no log. */
+export function firstEntryIn(folder: string): number | undefined {
+  const [first] = existsSync(folder) ? logNames(readdirSync(folder)) : [];
+  return first === undefined ? undefined : Math.max(1, Number.parseInt(first.slice(17, 33), 16));
+}
+
+function logNames(names: string[]): string[] {
+  return names.filter((name) => WAL_NAME.test(name)).sort();
 }
 
 const WAL_NAME = /^([0-9a-f]{16})-([0-9a-f]{16})\.wal$/;
@@ -106,14 +138,14 @@ const WAL_NAME = /^([0-9a-f]{16})-([0-9a-f]{16})\.wal$/;
  * From the file that holds the entry before those that are needed: etcd may have begun the next file, and
  * stopped before its first entry.
  */
-function neededFiles(names: string[], after: number): string[] {
-  const files = names.filter((name) => WAL_NAME.test(name)).sort();
+function neededFiles(names: string[], { after, readsOn = false }: Wish): string[] {
+  const files = logNames(names);
   const start = files.findLastIndex((name) => Number.parseInt(name.slice(17, 33), 16) <= after);
   const needed = files.slice(Math.max(start, 0));
   for (const [i, name] of needed.entries()) {
     const sequence = Number.parseInt(name.slice(0, 16), 16);
     const expected = Number.parseInt(needed[0]!.slice(0, 16), 16) + i;
-    if (sequence !== expected) throw new Damaged(`a .wal file is missing before ${name}`);
+    if (sequence !== expected && !readsOn) throw new Damaged(`a .wal file is missing before ${name}`);
   }
   return needed;
 }
@@ -134,7 +166,12 @@ interface Reading {
 /** Adds one file's records to the log. */
 function readFile(path: string, reading: Reading) {
   using file = new LogFile(path);
-  let position = 0;
+  for (let from: number | undefined = 0; from !== undefined; ) from = readRecords(file, from, reading);
+}
+
+/** Returns where they go on behind damage, if they do and the wish goes on. */
+function readRecords(file: LogFile, from: number, reading: Reading): number | undefined {
+  let position = from;
   while (position + FRAME_HEADER_SIZE <= file.size) {
     const frame = readFrame(file.slice(position, position + FRAME_HEADER_SIZE), position);
     if (frame === undefined) break;
@@ -144,7 +181,35 @@ function readFile(path: string, reading: Reading) {
       return stopAtDamage(file, { ...frame, position }, reading);
     position = frame.end;
   }
-  if (!isZeroFrom(file, position)) stopAtDamage(file, { start: position, end: file.size, position }, reading);
+  if (isZeroFrom(file, position)) return undefined;
+  return stopAtDamage(file, { start: position, end: file.size, position }, reading);
+}
+
+/** Bytes that are passed at once where they are zeros: etcd makes room for 64 MB. */
+const ROOM = 4096;
+
+/** Where the log goes on behind damage: a record that follows another one. Returns the place, and the sum before it. */
+function nextChain(file: LogFile, from: number): { position: number; crc: number } | undefined {
+  const recordAt = (position: number) => {
+    if (position + FRAME_HEADER_SIZE > file.size) return undefined;
+    const frame = readFrame(file.slice(position, position + FRAME_HEADER_SIZE), position);
+    if (!frame || frame.end > file.size || frame.end % 8 !== 0) return undefined;
+    const record = parseRecord(file.slice(frame.start, frame.start + frame.length));
+    return record && record.type >= METADATA_TYPE && record.type <= SNAPSHOT_TYPE
+      ? { ...record, data: new Uint8Array(record.data), end: frame.end }
+      : undefined;
+  };
+  for (let at = from; at + FRAME_HEADER_SIZE <= file.size; at += 8) {
+    if (at % ROOM === 0 && isZero(file.slice(at, Math.min(at + ROOM, file.size)))) {
+      at += ROOM - 8;
+      continue;
+    }
+    const one = recordAt(at);
+    const next = one && recordAt(one.end);
+    if (next?.data.length && next.type !== CRC_TYPE && crc32c(next.data, one!.crc) === next.crc)
+      return { position: one!.end, crc: one!.crc };
+  }
+  return undefined;
 }
 
 /** Undefined where the log ends. */
@@ -190,22 +255,33 @@ function follows(record: WalRecord, reading: Reading): boolean {
 
 /**
  * As etcd does: a record with a sector of zeros was cut by a power loss and is dropped. Other damage etcd
- * refuses; here it is a warning.
+ * refuses; here it is a warning. Returns where the log goes on, if it may.
  */
 function stopAtDamage(
   file: LogFile,
   frame: { start: number; end: number; position: number },
   reading: Reading,
-) {
+): number | undefined {
+  const { wal, wish, isLast } = reading;
   const place = `${file.path} at byte ${frame.position}`;
-  if (!reading.isLast) throw new Damaged(`checksum mismatch in ${place}, with more files after it`);
+  if (!isLast && !wish.readsOn) throw new Damaged(`checksum mismatch in ${place}, with more files after it`);
   const torn = frame.end > file.size || hasZeroSector(file, frame);
-  reading.wal.warnings.push(
+  const next = isZeroFrom(file, frame.position) ? undefined : nextChain(file, frame.position);
+  const isTornEnd = isLast && torn && !next;
+  reading.crc = undefined;
+  if (wish.readsOn && !isTornEnd) {
+    [wal.isDamaged, reading.crc, reading.isBegun] = [true, next?.crc, false];
+    wal.isCut ||= isLast && !next;
+    return next?.position;
+  }
+  wal.isCut ||= !isTornEnd;
+  wal.isDamaged ||= !isTornEnd;
+  wal.warnings.push(
     torn
       ? `The log's last write was cut off, as by a power loss, and is left out: ${place}`
-      : `Checksum mismatch in ${place}: etcd refuses this log, and what was written after it (entry ${reading.wal.last.index}) is left out`,
+      : `Checksum mismatch in ${place}: etcd refuses this log, and what was written after it (entry ${wal.last.index}) is left out`,
   );
-  reading.crc = undefined;
+  return undefined;
 }
 
 /**

@@ -5,6 +5,8 @@
  */
 
 import { command } from "../again.ts";
+import type { DamagedData } from "../etcd-data/directory.ts";
+import { firstEntryIn } from "../etcd-data/wal.ts";
 import { controlPlaneTraces } from "../etcd-location/control-plane-traces.ts";
 import { memberFolders } from "../etcd-location/etcd-candidates.ts";
 import { type EtcdHome, etcdHome } from "../etcd-location/etcd-home.ts";
@@ -173,13 +175,22 @@ function whereDataIs(): string[] {
 }
 
 /** What is left to do where etcd's data here is damaged: sentences, as what the others have decides. */
-export function damagedDataSteps(name: string): string[] {
+export function damagedDataSteps(name: string, { dir }: DamagedData): string[] {
   const leftOut = shell`./bunw scripts/02-control-plane.ts --lost ${name}`;
+  const exact = shell`./bunw scripts/restore.ts --from DIR --as ${name} --dry-run`;
   return [
     `look at the other control plane nodes, there: ${command("00-assess")}. If etcd's data is whole on most of them, leave this node out on one of them: ${leftOut}`,
-    "else make new data, from the disk of a member whose data is whole (./bunw scripts/restore.ts --from DIR --as NODE), or from a snapshot (./bunw scripts/restore.ts SNAPSHOT --as NODE)",
+    `else make new data of the members' folders, damaged or not: ${exact}. It says first whether all keys are there; ${wayIn(dir)}. If they are not: of a snapshot, ${shell`./bunw scripts/restore.ts SNAPSHOT --as ${name}`}`,
     'leave the damaged data as it is until then: RUNBOOK-MORE "If etcd\'s data is damaged"',
   ];
+}
+
+/** What restore would try on this folder; whether it leads to all keys takes longer to tell. */
+function wayIn(dir: string): string {
+  const first = firstEntryIn(`${dir}/member/wal`);
+  if (first === undefined) return "of this folder alone they are not, as its log is gone";
+  const alone = first === 1 ? ", then the log alone" : "";
+  return `of this folder it tries older trees of the database and the log, which begins with entry ${first}${alone}`;
 }
 
 /** How the other control plane nodes go on without this one. */

@@ -89,7 +89,7 @@ export function refuseOtherCa({ oldCaPem }: Pick<Cluster, "oldCaPem">, confirmed
  * The newest Lease of a control plane node's kubelet, which no other kubelet writes: a file's own time is
  * that of its last copy.
  */
-function takenAt({ data, cluster }: Content): Date | undefined {
+export function takenAt({ data, cluster }: Content): Date | undefined {
   const times = cluster.nodes
     .filter(({ controlPlane }) => controlPlane)
     .map(({ name }) =>

@@ -11,19 +11,21 @@
  * and its own address is the new one. etcd starts on it as always, without that flag.
  */
 import * as fs from "node:fs";
-import { readEtcdData } from "../etcd-data/data.ts";
 import { appliedIn, explain } from "../etcd-data/directory.ts";
 import { type Member, memberName } from "../etcd-data/members.ts";
+import type { OldRoot } from "../etcd-data/old-roots.ts";
 import { Damaged } from "../etcd-data/protobuf.ts";
 import { readNewestSnapshot, snapNames } from "../etcd-data/raft-files.ts";
-import { readWal } from "../etcd-data/wal.ts";
+import { type Entry, firstEntryIn, readWal } from "../etcd-data/wal.ts";
 import { Fail, Refused } from "../fail.ts";
 import { copyLargeTree } from "../files/copy-tree.ts";
 import { hostPath } from "../files/files.ts";
 import { silently } from "../run.ts";
-import { CHANGE, changeOf, entryOf, hardStateOf, LogRecords, RECORD } from "./log-records.ts";
+import { makeNewest } from "./db-edit.ts";
+import { CHANGE, changeOf, entryOf, hardStateOf, LogRecords, metadataOf, RECORD } from "./log-records.ts";
 import { appendTo, logTail } from "./log-tail.ts";
-import { memberJson, type SnapMember, snapBytes, snapName, snapRecordOf } from "./new-member.ts";
+import { logName, memberJson, type SnapMember, snapBytes, snapName, snapRecordOf } from "./new-member.ts";
+import { wayInto } from "./ways-back.ts";
 import { makeMember, writeSynced } from "./write-data.ts";
 
 export interface MemberData {
@@ -33,15 +35,22 @@ export interface MemberData {
   clusterId: string;
   revision: number;
   lastWrite: Date;
-  last: { index: number; term: number };
+  /** The log's last entry; `isCut` and `isDamaged` as `EtcdData` has them. */
+  last: { index: number; term: number; isCut?: boolean; isDamaged?: boolean };
+  /** Where the newest tree of its db is damaged: an older one, from which the log leads to the same keys. */
+  root?: OldRoot | undefined;
 }
 
-/** Errors: Fail as `readEtcdData`; Refused where its member has no vote, or is none any more. */
-export function memberDataIn(dir: string): MemberData {
+/**
+ * `snapshot`: of this cluster; a damaged log may lead from it. Errors: Fail as `readEtcdData`; Refused where its member has no vote, or is none any more, and where it is damaged
+ * without an exact way back.
+ */
+export function memberDataIn(dir: string, snapshot?: string): MemberData {
   const host = hostPath(dir);
   try {
-    using data = readEtcdData(host);
-    const { memberId, members, clusterId, revision, lastWrite } = data;
+    const { root, ...read } = wayInto(host, snapshot === undefined ? [] : [hostPath(snapshot)]);
+    using data = read.data;
+    const { memberId, members, clusterId, revision, lastWrite, end } = data;
     const own = members.find(({ id }) => id === memberId);
     if (!own || own.isLearner)
       throw new Refused(
@@ -50,23 +59,24 @@ export function memberDataIn(dir: string): MemberData {
           : `The member of "${dir}" was taken out of etcd before: its data ends there`,
         { unchanged: true, hint: "take another member's data directory, or a snapshot" },
       );
-    const { last } = logTail(`${host}/member/wal`);
-    return { dir, own, members, clusterId, revision, lastWrite, last };
+    return { dir, own, members, clusterId, revision, lastWrite, last: end, root };
   } catch (cause) {
     throw explain(cause, { dir });
   }
 }
 
+type Ids = Parameters<typeof metadataOf>[0];
+
 interface Chosen {
   chosen: MemberData;
-  /** Members with a vote, and those of them whose data is here. */
+  /** Members with a vote, and those of them whose log is here to its end. */
   voters: number;
   here: number;
   isQuorum: boolean;
 }
 
 /**
- * The one whose log is up to date. Errors: Refused where they are of several clusters, or two of one member.
+ * The one whose log is up to date, rather one that is not damaged. Errors: Refused where they are of several clusters, or two of one member.
  */
 export function chooseData(all: readonly MemberData[]): Chosen {
   const clusters = new Set(all.map(({ clusterId }) => clusterId));
@@ -81,12 +91,17 @@ export function chooseData(all: readonly MemberData[]): Chosen {
       unchanged: true,
       hint: "name the one that was written last",
     });
-  const [chosen] = all.toSorted((a, b) => b.last.term - a.last.term || b.last.index - a.last.index);
+  const [chosen] = all.toSorted(
+    (a, b) => b.last.term - a.last.term || b.last.index - a.last.index || damageOf(a) - damageOf(b),
+  );
   if (!chosen) throw new Fail("No data directory was named", { hint: "give the folder: --from DIR" });
   const voters = chosen.members.filter(({ isLearner }) => !isLearner);
-  const here = voters.filter(({ id }) => all.some(({ own }) => own.id === id)).length;
+  // what a log has lost, its member may have acknowledged
+  const here = voters.filter(({ id }) => all.some(({ own, last }) => own.id === id && !last.isCut)).length;
   return { chosen, voters: voters.length, here, isQuorum: 2 * here > voters.length };
 }
+
+const damageOf = ({ root, last }: MemberData) => (last.isCut ? 2 : root ? 1 : 0);
 
 function inWords(all: readonly MemberData[]): string {
   return all
@@ -102,14 +117,31 @@ export async function writeAlone(survivor: MemberData, { dir, peerUrl }: { dir: 
   const from = `${survivor.dir}/member`;
   await makeMember({ dir, from }, async (folder) => {
     await silently(() => copyLargeTree(from, folder));
+    if (survivor.root) await beginWith(survivor.root, hostPath(from), hostPath(folder));
     goOnAlone(hostPath(folder), survivor, peerUrl);
   });
 }
 
+/** In the copy, which then begins with this tree, or with the log alone. */
+async function beginWith(root: OldRoot, from: string, folder: string) {
+  const [snap, isOther] = [`${folder}/snap`, root.path !== `${from}/snap/db`];
+  for (const name of fs.readdirSync(snap)) if (name.endsWith(".snap.db")) fs.rmSync(`${snap}/${name}`);
+  if (root.index === 0 || isOther) fs.rmSync(`${snap}/db`, { force: true });
+  if (root.index === 0) return;
+  if (isOther) await fs.promises.copyFile(root.path, `${snap}/db`);
+  fs.chmodSync(`${snap}/db`, 0o600);
+  makeNewest(`${snap}/db`, root);
+}
+
 /** Behind the last entry: the others are out, its own URL is the new one, and all of it is committed. */
-function goOnAlone(folder: string, { own, members }: MemberData, peerUrl: string) {
-  const tail = logTail(`${folder}/wal`);
+function goOnAlone(folder: string, { own, members, last, clusterId }: MemberData, peerUrl: string) {
   const id = ({ id }: Member) => BigInt(`0x${id}`);
+  const known = members.map((member): SnapMember => ({ ...member, id: id(member) }));
+  const ids = { memberId: id(own), clusterId: BigInt(`0x${clusterId}`) };
+  const tail = last.isDamaged ? undefined : logTail(`${folder}/wal`);
+  const made = tail ? undefined : newLog(`${folder}/wal`, ids, appliedIn(`${folder}/snap`));
+  const { records, at } = made ?? { records: new LogRecords(tail!.crc), at: placeWithoutSnap(folder) };
+  const { term, vote } = tail ?? { term: last.term, vote: id(own) };
   const url = memberJson(id(own), { name: own.name, peerUrl });
   const changes = [
     ...members
@@ -117,35 +149,43 @@ function goOnAlone(folder: string, { own, members }: MemberData, peerUrl: string
       .map((other) => changeOf(CHANGE.removeNode, id(other))),
     changeOf(CHANGE.updateNode, id(own), url),
   ];
-  const records = new LogRecords(tail.crc);
-  const { term, vote, last } = tail;
   for (const [i, change] of changes.entries())
     records.add(RECORD.entry, entryOf({ type: 1, term, index: last.index + 1 + i }, change));
-  const at = placeWithoutSnap(folder);
-  const known = members.map((member): SnapMember => ({ ...member, id: id(member) }));
-  if (at) {
-    for (const name of snapNames(`${folder}/snap`)) fs.rmSync(`${folder}/snap/${name}`);
+  if (at) for (const name of snapNames(`${folder}/snap`)) fs.rmSync(`${folder}/snap/${name}`);
+  if (at?.index) {
     writeSynced(`${folder}/snap/${snapName(at)}`, snapBytes(at, known));
     records.add(RECORD.snapshot, snapRecordOf(at, known));
   }
   records.add(RECORD.state, hardStateOf({ term, vote, commit: last.index + changes.length }));
-  appendTo(tail, records);
+  if (tail) return appendTo(tail, records);
+  for (const name of fs.readdirSync(`${folder}/wal`)) fs.rmSync(`${folder}/wal/${name}`);
+  writeSynced(`${folder}/wal/${logName(at!.index)}`, records.bytes());
+}
+
+/** In place of a damaged log: what of it the db does not have yet, up to what is lost. */
+function newLog(folder: string, ids: Ids, applied: number) {
+  const wish = { after: applied, applied, isWanted: ({ index }: Entry) => index > applied, readsOn: true };
+  const { before, entries } = readWal(folder, wish);
+  const at = before.at(-1) ?? { index: 0, term: 0 };
+  if (at.index !== applied) throw new Damaged(`the db's last entry, ${applied}, is not in the log`);
+  const records = new LogRecords().begin().add(RECORD.metadata, metadataOf(ids));
+  if (at.index === 0) records.add(RECORD.snapshot, snapRecordOf(at, []));
+  else records.add(RECORD.state, hardStateOf({ term: at.term, vote: ids.memberId, commit: at.index }));
+  for (const entry of [...entries.values()].sort((a, b) => a.index - b.index))
+    records.add(RECORD.entry, entryOf(entry, entry.data));
+  return { records, at };
 }
 
 /**
- * The db's last entry, where no .snap is there from which etcd could go on: one that is not newer than the db,
+ * The db's last entry, or 0 without a db, where no .snap is there from which etcd could go on: one that is not newer than the db,
  * and that the log reaches back to. Errors: Damaged where the log has not that entry.
  */
 function placeWithoutSnap(folder: string): { index: number; term: number } | undefined {
   const applied = appliedIn(`${folder}/snap`);
   const newest = readNewestSnapshot(`${folder}/snap`);
-  const [first] = fs
-    .readdirSync(`${folder}/wal`)
-    .filter((name) => name.endsWith(".wal"))
-    .sort();
-  const isUsable =
-    newest && newest.index <= applied && newest.index >= Number.parseInt(first!.slice(17, 33), 16);
-  if (isUsable || applied === 0) return undefined;
+  const isUsable = newest && newest.index <= applied && newest.index >= firstEntryIn(`${folder}/wal`)!;
+  if (applied === 0) return { index: 0, term: 0 };
+  if (isUsable) return undefined;
   const wish = { after: applied, applied, isWanted: () => false };
   const entry = readWal(`${folder}/wal`, wish).before.at(-1);
   if (entry) return entry;

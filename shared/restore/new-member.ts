@@ -49,7 +49,7 @@ export function confStateJson(voter: bigint): string {
   return `{"voters":[${voter}],"auto_leave":false}`;
 }
 
-export const LOG_NAME = `${hex16(0)}-${hex16(0)}.wal`;
+export const LOG_NAME = logName(0);
 export const SNAP_NAME = snapName(LAST);
 
 /** A raft index and its term. */
@@ -60,6 +60,11 @@ interface RaftPlace {
 
 /** A member as a snapshot knows it. */
 export type SnapMember = Omit<Member, "id" | "clientURLs"> & { id: bigint; clientURLs?: string[] };
+
+/** Of a log of one file, behind this entry. */
+export function logName(index: number): string {
+  return `${hex16(0)}-${hex16(index)}.wal`;
+}
 
 export function snapName({ term, index }: RaftPlace): string {
   return `${hex16(term)}-${hex16(index)}.snap`;

@@ -1,7 +1,9 @@
 /** The member of fixtures/etcd/3.6.5-busy, killed while it was written to: see make-busy.ts there. */
-import { readdirSync, readFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { gunzipSync } from "node:zlib";
-import type { Source } from "./damaged-etcd.ts";
+import { type Source, writeDamaged } from "./damaged-etcd.ts";
+import { laterLog } from "./write-wal.ts";
 
 const FOLDER = `${import.meta.dirname}/../fixtures/etcd/3.6.5-busy`;
 
@@ -16,4 +18,18 @@ export function busyEtcd(): Source {
     files: new Map(files.map((name) => [name.replace("_", "/"), read(name)])),
   };
   return made;
+}
+
+/** The same member with a log that etcd has purged: it begins with this entry. */
+export function purgedEtcd(from: number): Source {
+  const dir = mkdtempSync(`${tmpdir()}/purged-etcd-`);
+  try {
+    const source = busyEtcd();
+    writeDamaged(dir, "none", { seed: 0, source });
+    const { name, bytes } = laterLog(`${dir}/member/wal`, from);
+    const files = [...source.files].filter(([file]) => file.startsWith("snap/"));
+    return { ...source, files: new Map([...files, [`wal/${name}`, bytes]]) };
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
 }

@@ -122,7 +122,7 @@ const ACTS: Record<string, Act> = {
   "db-gone": () => undefined,
   "db-zero": ({ db }) => db.fill(0),
   "wal-flip": changeFile("wal/", flip),
-  "wal-zero": changeFile("wal/", ({ pick }, bytes) => { const place = pick(bytes.length) & ~511; bytes.fill(0, place, place + 4096); }),
+  "wal-zero": changeFile("wal/", ({ pick }, bytes) => { const place = pick(bytes.length) & ~511; bytes.fill(0, place, Math.min(place + 4096, bytes.length)); }),
   "wal-last-gone": without((victim) => files(victim, "wal/").slice(-1)),
   "wal-none": without((victim) => files(victim, "wal/")),
   "snap-flip": changeFile("snap/", flip),

@@ -4,7 +4,8 @@
  * head of shared/etcd-data/wal.ts.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
-import { entryOf, LogRecords, RECORD } from "../../shared/restore/log-records.ts";
+import { readWal } from "../../shared/etcd-data/wal.ts";
+import { entryOf, hardStateOf, LogRecords, metadataOf, RECORD } from "../../shared/restore/log-records.ts";
 import { bytesField, intField } from "../../shared/restore/protobuf-fields.ts";
 
 export interface WrittenMember {
@@ -86,4 +87,18 @@ function attributes(id: string, name: string): Uint8Array {
 
 function put(key: string, value: string | Uint8Array): Uint8Array {
   return Buffer.concat([bytesField(1, key), bytesField(2, value)]);
+}
+
+/** One log file as etcd cuts and purges it: of the log in `folder`, what begins with this entry. */
+export function laterLog(folder: string, from: number): { name: string; bytes: Buffer } {
+  const { entries, last, ...wal } = readWal(folder, { after: 0, isWanted: () => true });
+  const ids = { memberId: BigInt(`0x${wal.memberId}`), clusterId: BigInt(`0x${wal.clusterId}`) };
+  const later = new LogRecords().begin().add(RECORD.metadata, metadataOf(ids));
+  const state = { term: last.term, vote: ids.memberId, commit: last.index };
+  later.add(RECORD.state, hardStateOf({ ...state, commit: from }));
+  for (const entry of entries.values())
+    if (entry.index >= from) later.add(RECORD.entry, entryOf(entry, entry.data));
+  later.add(RECORD.state, hardStateOf(state));
+  const hex = (number: number) => number.toString(16).padStart(16, "0");
+  return { name: `${hex(1)}-${hex(from)}.wal`, bytes: Buffer.concat([later.bytes(), Buffer.alloc(4096)]) };
 }

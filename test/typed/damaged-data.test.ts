@@ -1,22 +1,25 @@
 /** etcd's data on this node is damaged: each script that reads it names that, and what is left to do. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
-import { busyEtcd } from "../pretend/busy-etcd.ts";
+import { purgedEtcd } from "../pretend/busy-etcd.ts";
 import { writeDamaged } from "../pretend/damaged-etcd.ts";
 import { pretendNode } from "../pretend/node.ts";
 import { here } from "../pretend/typed-here.ts";
 
 setDefaultTimeout(300_000);
 
+/** The entry with which the busy member's log begins: no tree that "truncate" and "lost-write-3" leave whole is so new. */
+const PURGED = 3606;
+
 /** What is in the place of `member`. */
 const DAMAGES: Record<string, (member: string) => void> = {
   "a db of zeros": (member) => writeFileSync(`${member}/snap/db`, Buffer.alloc(32768)),
   "a db that is cut off": (member) => {
     rmSync(`${member}/wal`, { recursive: true });
-    writeDamaged(member.replace(/\/member$/, ""), "truncate", { seed: 1, source: busyEtcd() });
+    writeDamaged(member.replace(/\/member$/, ""), "truncate", { seed: 1, source: purgedEtcd(PURGED) });
   },
   "a db whose last writes were not on the disk": (member) => {
-    writeDamaged(member.replace(/\/member$/, ""), "lost-write-3", { seed: 2, source: busyEtcd() });
+    writeDamaged(member.replace(/\/member$/, ""), "lost-write-3", { seed: 2, source: purgedEtcd(PURGED) });
   },
   "a log whose last file is empty": (member) => {
     for (const name of readdirSync(`${member}/wal`)) truncateSync(`${member}/wal/${name}`, 0);
@@ -33,11 +36,11 @@ const CHAPTER = 'RUNBOOK-MORE "If etcd\'s data is damaged"';
 const LINES = [
   ...["01-etcd", "01-etcd --new-cas --dry-run", "02-control-plane", "03-workers open", "03-workers close"],
   ...["04-sa-tokens", "05-verify", "00-token-key", "move", "renew-ca", "drill"],
-  "restore --from /var/lib/etcd --as m1 --etcd-data /var/lib/other",
 ];
+const RESTORE = "restore --from /var/lib/etcd --as m1 --etcd-data /var/lib/other";
 
 test.each(Object.keys(DAMAGES))("%s: every script refuses it, with what is left to do", async (damage) => {
-  for (const line of LINES) {
+  for (const line of [...LINES, ...(damage === "a db of zeros" ? [] : [RESTORE])]) {
     using node = await damaged(damage);
     const { exitCode, stderr } = await node.run(line);
     expect([1, 3], line).toContain(exitCode);
@@ -45,6 +48,15 @@ test.each(Object.keys(DAMAGES))("%s: every script refuses it, with what is left 
     expect(stderr.split("\nhint: ")[1], line).toContain(CHAPTER);
     expect(stderr, line).not.toMatch(/^ +at /m);
   }
+});
+
+test("a db of zeros, and a log from its first entry on: restore says first that this is exact, and writes it", async () => {
+  using node = await damaged("a db of zeros");
+  const { exitCode, stderr } = await node.run(RESTORE);
+  expect(stderr).toMatch(
+    /Looks for an older tree that is whole\n +exact: the log from its first entry on has all keys up to entry \d+, the last one\n/,
+  );
+  expect([exitCode, readdirSync(`${node.root}/var/lib/other`)]).toEqual([0, ["member"]]);
 });
 
 test.each(Object.keys(DAMAGES))(
@@ -56,7 +68,8 @@ test.each(Object.keys(DAMAGES))(
     expect(found.exitCode).toBe(2);
     expect(rows).toContainEqual(expect.objectContaining({ id: "etcd-damage", state: "!DAMAGED!" }));
     expect(next.join("\n")).toContain("./bunw scripts/02-control-plane.ts --lost m1");
-    expect(next.join("\n")).toContain("./bunw scripts/restore.ts --from DIR --as NODE");
+    expect(next.join("\n")).toContain("./bunw scripts/restore.ts --from DIR --as m1 --dry-run");
+    expect(next.join("\n")).toMatch(/of this folder (it tries older trees of|alone they are not)/);
     expect(next.join("\n")).toContain(CHAPTER);
     const plan = await node.run("plan");
     expect(plan.stdout).toContain("**the repair cannot begin: etcd's data in");

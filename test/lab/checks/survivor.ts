@@ -5,9 +5,7 @@
 import { cpSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { readEtcdData } from "../../../shared/etcd-data/data.ts";
 import { readNewestSnapshot, snapNames } from "../../../shared/etcd-data/raft-files.ts";
-import { readWal } from "../../../shared/etcd-data/wal.ts";
 import { Fail } from "../../../shared/fail.ts";
-import { entryOf, hardStateOf, LogRecords, metadataOf, RECORD } from "../../../shared/restore/log-records.ts";
 import {
   chooseData,
   type MemberData,
@@ -15,6 +13,7 @@ import {
   writeAlone,
 } from "../../../shared/restore/lost-members-data.ts";
 import { run, silently } from "../../../shared/run.ts";
+import { laterLog } from "../../pretend/write-wal.ts";
 import { ask } from "../machine/loopback-etcd.ts";
 import { compareWithEtcd } from "./etcd-equal.ts";
 import { askMember, type Member, memberAt, membersOf, startMember } from "./etcd-member.ts";
@@ -78,20 +77,11 @@ async function withoutSnap(etcd: string, folder: string): Promise<string> {
   return `without its .snap files, and with a purged log: ${said.keys} keys at revision ${said.revision}, same cluster`;
 }
 
-/** As etcd cuts and purges it: the log begins with a file of its own, after this entry. */
+/** As etcd cuts and purges it: the log begins with a file of its own, with this entry. */
 function purgeLog(folder: string, index: number) {
-  const [name] = readdirSync(folder).filter((name) => name.endsWith(".wal"));
-  const wal = readWal(folder, { after: 0, isWanted: () => true });
-  const ids = { memberId: BigInt(`0x${wal.memberId}`), clusterId: BigInt(`0x${wal.clusterId}`) };
-  const later = new LogRecords().begin().add(RECORD.metadata, metadataOf(ids));
-  const state = { term: wal.last.term, vote: ids.memberId, commit: wal.last.index };
-  later.add(RECORD.state, hardStateOf({ ...state, commit: index }));
-  for (const entry of wal.entries.values())
-    if (entry.index >= index) later.add(RECORD.entry, entryOf(entry, entry.data));
-  later.add(RECORD.state, hardStateOf(state));
-  rmSync(`${folder}/${name}`);
-  const hex = (number: number) => number.toString(16).padStart(16, "0");
-  writeFileSync(`${folder}/${hex(1)}-${hex(index)}.wal`, Buffer.concat([later.bytes(), Buffer.alloc(4096)]));
+  const { name, bytes } = laterLog(folder, index);
+  for (const old of readdirSync(folder)) rmSync(`${folder}/${old}`);
+  writeFileSync(`${folder}/${name}`, bytes);
 }
 
 interface Case {

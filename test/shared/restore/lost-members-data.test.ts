@@ -160,16 +160,34 @@ function tear(path: string) {
   appendFileSync(path, header);
 }
 
-test("a log that etcd refuses is refused, and nothing is left", async () => {
-  using box = sandbox();
-  const dir = disk(box, 0, 6);
-  const path = log(box, dir);
-  const bytes = readFileSync(path);
-  bytes[bytes.lastIndexOf("v4")]! ^= 1;
-  writeFileSync(path, bytes);
-  const fail = await failOf(() => memberDataIn(dir));
-  expect(fail?.message).toContain("Checksum mismatch");
-});
+test.each([
+  ["before its last write", "v4", 5],
+  ["in its last write", "v5", 6],
+])(
+  "a log that etcd refuses, damaged %s (%s): what is whole is taken, and it is no quorum's",
+  async (_, value, revision) => {
+    using box = sandbox();
+    const dir = disk(box, 0, 6);
+    const path = log(box, dir);
+    const bytes = readFileSync(path);
+    bytes[bytes.lastIndexOf(value)]! ^= 1;
+    writeFileSync(path, bytes);
+    const found = memberDataIn(dir);
+    expect(found).toMatchObject({ revision, last: { isCut: true } });
+    expect(chooseData([found, memberDataIn(disk(box, 1, 3))])).toMatchObject({ here: 1, isQuorum: false });
+    await writeAlone(found, { dir: DIR, peerUrl: NEW });
+    using data = readEtcdData(`${box.dir}${DIR}`);
+    expect(data).toMatchObject({
+      revision,
+      memberId: "a1",
+      clusterId: "77",
+      warnings: [],
+      end: { isCut: false },
+    });
+    expect(data.members).toMatchObject([{ id: "a1", peerURLs: [NEW] }]);
+    expect(data.keys("/registry/k/")).toHaveLength(revision - 1);
+  },
+);
 
 /** A pipe that nobody writes to: whoever opens it as a file waits for ever. */
 const pipe = (path: string) => Bun.spawnSync(["mkfifo", path]);

@@ -1,0 +1,85 @@
+/**
+ * How a lost member's data is read: as etcd would read it, or, if that is damaged, by an older tree and the log from
+ * there on. Both have the same keys. What is read is not changed.
+ */
+import * as fs from "node:fs";
+import { type EtcdData, readEtcdData } from "../etcd-data/data.ts";
+import { consistentIndex, DamagedData } from "../etcd-data/directory.ts";
+import { beginningAt, type OldRoot, wholeTrees } from "../etcd-data/old-roots.ts";
+import { Damaged } from "../etcd-data/protobuf.ts";
+import { firstEntryIn, readWal } from "../etcd-data/wal.ts";
+import { attempt, Fail, Refused } from "../fail.ts";
+import { say } from "../run.ts";
+
+interface WayBack {
+  data: EtcdData;
+  /** In place of the newest tree, where that is damaged. */
+  root?: OldRoot;
+}
+
+/**
+ * `snapshots`: dbs of this cluster, of before, which the log may lead from, too. Errors: Fail as `readEtcdData`; Refused where the data is damaged, and no older tree leads to the same keys.
+ */
+export function wayInto(host: string, snapshots: readonly string[] = []): WayBack {
+  const damage = attempt(() => readEtcdData(host));
+  if (!(damage instanceof Fail)) return { data: damage };
+  if (!(damage instanceof DamagedData)) throw damage;
+  say(`${damage.message}. Looks for an older tree that is whole`);
+  const refused: { index: number; why: string }[] = [];
+  for (const root of treesIn([`${host}/member/snap/db`, ...snapshots])) {
+    const data = attempt(() => readEtcdData(host, undefined, beginningAt(root)));
+    if (!(data instanceof Fail)) return { data, root };
+    refused.push({ index: root.index, why: reasonOf(data) });
+  }
+  throw new Refused(
+    `${damage.message}. No exact way leads back: ${refusedInWords(refused)}; ${logIn(host)}`,
+    {
+      unchanged: true,
+      hint: 'name the folders of other members, too (--from DIR,DIR), or take a snapshot: RUNBOOK-MORE "If etcd\'s data is damaged"',
+      cause: damage,
+    },
+  );
+}
+
+/** What the operator is told first. `until`: when the data is of, if that is known. */
+export function wayInWords(
+  { root, last }: { root?: OldRoot | undefined; last: { index: number; isCut?: boolean } },
+  { until, snapshot }: { until?: Date | undefined; snapshot?: string | undefined } = {},
+): string {
+  if (last.isCut)
+    return `as of ${until ? until.toISOString().slice(11, 19) : "an unknown time"}, entry ${last.index}: what was acknowledged after that is lost`;
+  const tree = root?.path === snapshot ? "the snapshot" : "an older tree";
+  const by = root?.index ? `${tree}, of entry ${root.index}, and the log` : "the log from its first entry on";
+  return `exact: ${by} has all keys up to entry ${last.index}, the last one`;
+}
+
+function* treesIn(dbs: readonly string[]): Generator<OldRoot> {
+  for (const db of dbs) if (fs.existsSync(db)) yield* wholeTrees(db, consistentIndex);
+}
+
+function reasonOf({ cause, message }: Fail): string {
+  return cause instanceof Damaged ? cause.message : message;
+}
+
+/** The last one is the log alone. */
+function refusedInWords(refused: readonly { index: number; why: string }[]): string {
+  const trees = refused.filter(({ index }) => index > 0);
+  const [newest] = trees;
+  const log = refused.at(-1)?.index === 0 ? `; the log alone: ${refused.at(-1)!.why}` : "";
+  if (!newest) return `no older tree is whole${log}`;
+  const entries = [...new Set([trees.at(-1)!.index, newest.index])].join(" to ");
+  return `${trees.length} older tree(s), of entry ${entries}, do not fit the log (the newest: ${newest.why})${log}`;
+}
+
+function logIn(host: string): string {
+  const folder = `${host}/member/wal`;
+  const from = firstEntryIn(folder);
+  if (from === undefined) return "the log is gone";
+  try {
+    const { last } = readWal(folder, { after: from, isWanted: () => false });
+    return `the log has entries ${from} to ${last.index}`;
+  } catch (err) {
+    if (!(err instanceof Damaged)) throw err;
+    return `the log is damaged, too: ${err.message}`;
+  }
+}

@@ -1,0 +1,139 @@
+/** Damaged data of a lost member: what leads back, and what is refused; on real etcd: test/lab/checks/ways-back.ts. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { type EtcdData, readEtcdData } from "../../../shared/etcd-data/data.ts";
+import { failOf } from "../../../shared/fail.ts";
+import { chooseData, memberDataIn, writeAlone } from "../../../shared/restore/lost-members-data.ts";
+import { wayInWords } from "../../../shared/restore/ways-back.ts";
+import { busyEtcd, purgedEtcd } from "../../pretend/busy-etcd.ts";
+import { writeDamaged } from "../../pretend/damaged-etcd.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+
+setDefaultTimeout(300_000);
+
+const DIR = "/var/lib/etcd";
+const NEW = "https://10.9.9.9:2380";
+/** After the fixture's last .snap, as etcd purges it. */
+const PURGED = 3606;
+
+const contentOf = (data: EtcdData) =>
+  new Map(data.list("").map(({ key, value, ...rest }) => [key, `${Bun.inspect(rest)} ${Bun.hash(value)}`]));
+
+/** All bytes of a folder. */
+const bytesIn = (folder: string) =>
+  readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map(({ parentPath, name }) => [name, Bun.hash(readFileSync(`${parentPath}/${name}`))])
+    .sort();
+
+test.each([
+  ["both meta pages are zeros", "meta-both", purgedEtcd(PURGED), "an older tree, of entry 3718, and the log"],
+  ["the newest root page is zeros", "root", purgedEtcd(PURGED), "an older tree, of entry 3617, and the log"],
+  [
+    "the top of the keys' tree is",
+    "branch-top",
+    purgedEtcd(PURGED),
+    "an older tree, of entry 3617, and the log",
+  ],
+  ["ten leaves are, and the log is whole", "leaf-10", busyEtcd(), "the log from its first entry on"],
+  ["the db is, and the log is whole", "db-zero", busyEtcd(), "the log from its first entry on"],
+  ["the db is cut off, and the log is whole", "truncate", busyEtcd(), "the log from its first entry on"],
+])("%s (%s): all keys come back, and the disk is as before", async (_, form, source, by) => {
+  using box = sandbox();
+  writeDamaged(`${box.dir}/whole`, "none", { seed: 1, source });
+  writeDamaged(`${box.dir}/disk`, form, { seed: 1, source });
+  const before = bytesIn(`${box.dir}/disk`);
+  const found = memberDataIn("/disk");
+  expect(wayInWords(found)).toBe(`exact: ${by} has all keys up to entry 3774, the last one`);
+  await writeAlone(found, { dir: DIR, peerUrl: NEW });
+  using truth = readEtcdData(`${box.dir}/whole`);
+  using data = readEtcdData(`${box.dir}${DIR}`);
+  expect(contentOf(data)).toEqual(contentOf(truth));
+  const { clusterId, memberId, revision, compactedRevision } = truth;
+  expect(data).toMatchObject({ clusterId, memberId, revision, compactedRevision, warnings: [] });
+  expect(data.members).toMatchObject([{ name: "default", peerURLs: [NEW] }]);
+  expect(bytesIn(`${box.dir}/disk`)).toEqual(before);
+});
+
+test.each([
+  [
+    "leaves of all trees are gone",
+    "leaf-10",
+    /No exact way leads back: 2 older tree\(s\), of entry 3327, do not fit the log .*the log has entries 3606 to 3774$/,
+  ],
+  [
+    "the db is zeros",
+    "db-zero",
+    /no older tree is whole; the log alone: entry 1 is not in the log; the log has entries 3606 to 3774$/,
+  ],
+  ["the log is gone, too", "root-both+wal-none", /; the log is gone$/],
+])("%s (%s): refused with what is missing, and nothing is written", async (_, form, why) => {
+  using box = sandbox();
+  writeDamaged(`${box.dir}/disk`, form, { seed: 2, source: purgedEtcd(PURGED) });
+  const refused = await failOf(() => memberDataIn("/disk"));
+  expect(refused?.message).toMatch(/^etcd's data in "[^"]*\/disk" is damaged: /);
+  expect(refused?.message).toMatch(why);
+  expect(refused?.exitCode).toBe(3);
+  expect(refused?.hint).toContain("--from DIR,DIR");
+});
+
+test("a db of zeros, a snapshot of before, and the log from there on: all keys come back", async () => {
+  using box = sandbox();
+  const source = purgedEtcd(2900);
+  writeDamaged(`${box.dir}/whole`, "none", { seed: 1, source });
+  writeDamaged(`${box.dir}/disk`, "db-zero", { seed: 1, source });
+  const snapshot = Buffer.concat([source.old, new Bun.CryptoHasher("sha256").update(source.old).digest()]);
+  writeFileSync(`${box.dir}/night.db`, snapshot);
+  expect((await failOf(() => memberDataIn("/disk")))?.message).toContain("no older tree is whole");
+  const found = memberDataIn("/disk", "/night.db");
+  expect(wayInWords(found, { snapshot: `${box.dir}/night.db` })).toMatch(
+    /^exact: the snapshot, of entry \d+, and the log has all keys up to entry 3774, the last one$/,
+  );
+  await writeAlone(found, { dir: DIR, peerUrl: NEW });
+  using truth = readEtcdData(`${box.dir}/whole`);
+  using data = readEtcdData(`${box.dir}${DIR}`);
+  expect(contentOf(data)).toEqual(contentOf(truth));
+  const { clusterId, memberId, revision } = truth;
+  expect(data).toMatchObject({ clusterId, memberId, revision, warnings: [], members: [{ peerURLs: [NEW] }] });
+  expect(readFileSync(`${box.dir}/night.db`).equals(snapshot)).toBe(true);
+});
+
+test.each([
+  ["the log begins after it", purgedEtcd(3606), (db: Buffer) => db, /newest: .*entry|does not tell/],
+  [
+    "it is of another cluster, or was changed",
+    purgedEtcd(2900),
+    other,
+    /does not tell which entry has made|two contents|is not what the log has/,
+  ],
+])("a snapshot that the log does not lead from (%s) is refused", async (_, source, change, why) => {
+  using box = sandbox();
+  writeDamaged(`${box.dir}/disk`, "db-zero", { seed: 1, source });
+  writeFileSync(`${box.dir}/night.db`, change(Buffer.from(source.old)));
+  expect((await failOf(() => memberDataIn("/disk", "/night.db")))?.message).toMatch(why);
+});
+
+/** Its values have other letters. */
+function other(db: Buffer): Buffer {
+  for (let at = db.indexOf(" of write "); at >= 0; at = db.indexOf(" of write ", at + 1)) db.write(" OF", at);
+  return db;
+}
+
+test("where the log's end is lost, it is said as of when", () => {
+  const last = { index: 88120, isCut: true };
+  const until = new Date("2026-11-30T14:02:11Z");
+  expect(wayInWords({ last }, { until })).toBe(
+    "as of 14:02:11, entry 88120: what was acknowledged after that is lost",
+  );
+});
+
+test("of two disks whose logs end alike, the one that is not damaged is taken", () => {
+  using box = sandbox();
+  writeDamaged(`${box.dir}/whole`, "none", { seed: 1, source: busyEtcd() });
+  writeDamaged(`${box.dir}/damaged`, "root", { seed: 1, source: busyEtcd() });
+  const [damaged, whole] = [memberDataIn("/damaged"), memberDataIn("/whole")];
+  const other = { ...damaged, own: { ...damaged.own, id: "b2", name: "cp2" } };
+  expect(chooseData([other, whole]).chosen).toBe(whole);
+  const longer = { ...other, last: { ...other.last, index: other.last.index + 1 } };
+  expect(chooseData([longer, whole]).chosen).toBe(longer);
+});
