@@ -153,7 +153,7 @@ test("01-etcd where etcd's CA is lost, and etcd still runs elsewhere, prints wha
   const { exitCode, stderr } = await node.run("01-etcd --new-cas");
   expect(exitCode).toBe(3);
   expect(stderr).toMatch(
-    /nothing here proves it: it would refuse a new CA(?:\. Nothing was changed)?\nhint: look at m3\. .*\n  If etcd runs there: .*hand-over\.ts pack/,
+    /nothing here proves it: it would refuse a new CA(?:\. Nothing was changed)?\nhint: look at m3\. .*\n {2}If etcd runs there: .*hand-over\.ts pack/,
   );
   expect(stderr).toContain(`on m3, on each: ${STOP_ETCD}. Then here ./bunw scripts/01-etcd.ts --new-cas`);
   expect(node.fingerprint()).toEqual(before);
