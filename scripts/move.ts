@@ -107,7 +107,7 @@ async function look(known: machine.KnownHere, values: Values): Promise<Moved> {
   if (moved.size > 0) return sayMoved(moved);
   if (await machine.hostRenamed(node))
     say(`this host is called ${node.hostName} now; its node stays ${node.name}`);
-  else if (isOver("moved")) say("the move is finished on this node");
+  else if (isOver("moved", FINISHED)) say("the move is finished on this node");
   else
     throw new Refused("This machine's address has not changed, and --moved names no other", {
       unchanged: true,
@@ -167,7 +167,7 @@ async function tell(place: EtcdPlace, values: Values, known: machine.KnownHere) 
   if (asking.length > 0) return done(inOneLine([{ command: command("03-workers close") }, here]));
   await step("M.8 Finish the move on this node", () =>
     // from now on everything here is read as it stands
-    endWords(({ option }) => option === "moved", "all is done"),
+    endWords(({ option }) => option === "moved", FINISHED),
   );
   done(inOneLine(afterwards(known)));
 }
@@ -188,6 +188,9 @@ function sayNamed({ dir, wal }: EtcdPlace, moved: Moved) {
   sayStillNamed(namedInData(data, moved), "no object names one", "kubectl edit");
   sayStillNamed(namedInFiles(moved), "no file of this node names one", "on this node");
 }
+
+/** Why a move is over: not where the operator has taken it back. */
+const FINISHED = "all is done";
 
 function moveBegan(): Date {
   return new Date(Math.min(...wordsOf("moved").map(({ at }) => Date.parse(at))));

@@ -158,9 +158,9 @@ export function lastRestore(): Word | undefined {
   return wordsOf("restored").at(-1);
 }
 
-/** Whether a word of this kind has held here, and does no longer. */
-export function isOver(option: WordKind): boolean {
-  return keptHere().over.some((word) => word.option === option) && wordsOf(option).length === 0;
+/** Whether a word of this kind has held here, and ended for this reason. */
+export function isOver(option: WordKind, why: string): boolean {
+  return keptHere().over.some((word) => word.option === option && word.why === why);
 }
 
 /** Those of another node. What was said here later, or has ended here since, they do not change. */

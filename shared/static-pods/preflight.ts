@@ -109,8 +109,10 @@ async function imagesHere({ cp, pods, imagesLater, part }: Coming): Promise<Seen
   const asked = await Promise.all(
     [...images.keys()].map(async (image) => ({ image, is: await hasImage(cp.node.runtimeEndpoint, image) })),
   );
-  const missing = asked.filter(({ is }) => is === false).map(({ image }) => image);
-  endWords(({ option, value }) => option === "images-later" && !missing.includes(value), "it is here");
+  const [missing, here] = [false, true].map((seen) =>
+    asked.filter(({ is }) => is === seen).map(({ image }) => image),
+  ) as [string[], string[]];
+  endWords(({ option, value }) => option === "images-later" && here.includes(value), "it is here");
   const later = wordsOf("images-later").map(({ value }) => value);
   if (missing.length === 0)
     return asked.every(({ is }) => is) ? { has: `the images of ${pods.length} static pods` } : {};

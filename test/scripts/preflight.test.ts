@@ -79,12 +79,21 @@ test("02-control-plane: --images-later, said once to part 1, holds here; it ends
   using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
   write(`${node.root}/etc/kubernetes/pki/apiserver.crt`, "");
   const image = mainContainer(parse(node.read("/etc/kubernetes/manifests/kube-apiserver.yaml")))!.image!;
-  const said = [{ option: "images-later", value: image, by: "01-etcd" }] as const;
+  // part 2 does not look at etcd's, which the kubelet may still pull; the scheduler's is here
+  const [etcds, here] = ["etcd", "kube-scheduler"].map(
+    (name) => mainContainer(parse(node.read(`/etc/kubernetes/manifests/${name}.yaml`)))!.image!,
+  ) as [string, string];
+  const said = [image, etcds, here].map(
+    (value) => ({ option: "images-later", value, by: "01-etcd" }) as const,
+  );
   write(`${node.root}/run/kube-pki-repair-words.json`, keptWords(said));
   const { exitCode, stderr } = await node.run("02-control-plane --dry-run");
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain(`as said at`);
   expect(stderr).toMatch(/warning: image ".*kube-apiserver:.* is not on this node; the kubelet pulls it/);
+  expect(stderr.match(/.*: not any more, .*/g)).toEqual([
+    expect.stringContaining(`the kubelet pulls ${here}: not any more, it is here`),
+  ]);
 });
 
 test("02-control-plane: the same, before it issues anything", async () => {

@@ -8,6 +8,7 @@ import { ADDRESS, write } from "../pretend/cluster.ts";
 import { certify, lead, said } from "../pretend/endpoint.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { servePart2 } from "../pretend/in-part2.ts";
+import { movedWords } from "../pretend/kept-words.ts";
 import { MEMBER, pretendNode, routesOf, SHOWN_ADDRESS } from "../pretend/node.ts";
 import { AT, MEMBERS, reachable, three } from "../pretend/plan.ts";
 import { here } from "../pretend/typed-here.ts";
@@ -241,6 +242,26 @@ test("an endpoint where there was none: admin.conf leads there, this machine's o
   expect(certInfo(node.read("/etc/kubernetes/pki/apiserver.crt")).sans.dns).toContain(NEW_NAME);
   for (const name of ["scheduler", "controller-manager", "kubelet"])
     expect(node.read(`/etc/kubernetes/${name}.conf`)).toContain(`server: ${own}`);
+});
+
+test("a move that was taken back is none that is finished", async () => {
+  using node = await movedNode("healthy control plane node");
+  write(
+    `${node.root}/root/kube-pki-repair-20261129T080000/${WORDS_FILE}`,
+    movedWords([["10.77.0.21", "10.77.1.21"]]),
+  );
+  await node.run("words --back 10.77.0.21=10.77.1.21");
+  expect(movesOf(node, "over")).toEqual({ "10.77.0.21": "10.77.1.21" });
+  using still = here(await pretendNode({ kind: "healthy control plane node" }));
+  write(
+    `${still.root}/root/kube-pki-repair-20261129T080000/${WORDS_FILE}`,
+    node.read(`/root/kube-pki-repair-20261129T080000/${WORDS_FILE}`),
+  );
+  const { exitCode, stderr } = await still.run("move");
+  expect({ exitCode, stderr }).toMatchObject({
+    exitCode: 3,
+    stderr: expect.stringContaining("--moved names no other"),
+  });
 });
 
 test("a host that has another name: its node keeps the old one, and the parts bring the kubelet back; a worker does it itself", async () => {
