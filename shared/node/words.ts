@@ -158,7 +158,7 @@ export function lastRestore(): Word | undefined {
   return wordsOf("restored").at(-1);
 }
 
-/** Whether a word of this kind has held here, and ended for this reason. */
+/** Whether a word of this kind has ended here for this reason. */
 export function isOver(option: WordKind, why: string): boolean {
   return keptHere().over.some((word) => word.option === option && word.why === why);
 }

@@ -3,16 +3,9 @@
  * back to "this". That nothing was changed is a fact, and stands in the message: `unchanged` of fail.ts.
  */
 import { expect, test } from "bun:test";
-import { join } from "node:path";
-import { Glob } from "bun";
-import { blank, lineOf, type Source } from "./sources.ts";
+import { blank, kitSources, lineOf, type Source } from "./sources.ts";
 
-const HOME = join(import.meta.dir, "../..");
-const sources = await Promise.all(
-  [...new Glob("{scripts,shared}/**/*.ts").scanSync(HOME)]
-    .sort()
-    .map(async (path) => ({ path, text: await Bun.file(`${HOME}/${path}`).text() })),
-);
+const sources = await kitSources();
 
 // biome-ignore format: a list
 const VERBS = [

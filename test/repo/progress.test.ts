@@ -3,16 +3,9 @@
  * make the first three.
  */
 import { expect, test } from "bun:test";
-import { join } from "node:path";
-import { Glob } from "bun";
-import { callsOf, type Source } from "./sources.ts";
+import { callsOf, kitSources, type Source } from "./sources.ts";
 
-const HOME = join(import.meta.dir, "../..");
-const sources = await Promise.all(
-  [...new Glob("{scripts,shared}/**/*.ts").scanSync(HOME)]
-    .sort()
-    .map(async (path) => ({ path, text: await Bun.file(`${HOME}/${path}`).text() })),
-);
+const sources = await kitSources();
 
 // biome-ignore format: a list
 const DONE = [

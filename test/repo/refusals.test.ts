@@ -3,15 +3,10 @@
  * a place in it, or a reason why it cannot be known (issue 41, item 3).
  */
 import { expect, test } from "bun:test";
-import { join } from "node:path";
-import { Glob } from "bun";
 import { reached, refuses, WHERE } from "./refusals.ts";
+import { kitSources } from "./sources.ts";
 
-const HOME = join(import.meta.dir, "../..");
-const paths = [...new Glob("{scripts,shared}/**/*.ts").scanSync(HOME)].sort();
-const sources = await Promise.all(
-  paths.map(async (path) => ({ path, text: await Bun.file(`${HOME}/${path}`).text() })),
-);
+const sources = await kitSources();
 
 /** They say what comes next, and so name every script. */
 const STOP = /shared\/(again|run|facts\/next)\.ts$/;

@@ -6,7 +6,7 @@ import { courseFrom, type Known, TASKS, type Task } from "../../shared/facts/cou
 import { FOR_GOOD } from "../../shared/for-good.ts";
 import { readRunbook } from "../../shared/plan/runbook.ts";
 import { helpOf } from "./help.ts";
-import { blank } from "./sources.ts";
+import { blank, kitSources } from "./sources.ts";
 
 const home = join(import.meta.dir, "../..");
 const text = await Bun.file(`${home}/RUNBOOK.md`).text();
@@ -15,10 +15,8 @@ const more = await Bun.file(`${home}/RUNBOOK-MORE.md`).text();
 const onBothPages = [...blocks, ...readRunbook(more).blocks];
 const scripts = [...new Glob("scripts/[0-9]*.ts").scanSync(home)].sort();
 /** The code of the scripts and of shared/, without comments: what they can say. */
-const code = [...new Glob("{scripts,shared}/**/*.ts").scanSync(home)].map(async (path) =>
-  blank(await Bun.file(`${home}/${path}`).text(), { strings: false }),
-);
-const said = (await Promise.all(code)).join("\n");
+const code = (await kitSources()).map(({ text }) => blank(text, { strings: false }));
+const said = code.join("\n");
 const commands = onBothPages.flatMap((block) => block.commands);
 const ours = [...new Set(commands.filter((command) => /^\.\/bunw scripts\//.test(command)))];
 
@@ -28,7 +26,7 @@ test("what is typed first on a node stands within the first 40 lines of the page
 });
 
 test("the runbook's numbered headings are the scripts' steps, in order", async () => {
-  const steps = (await Promise.all(code)).map((source) => [
+  const steps = code.map((source) => [
     ...new Set([...source.matchAll(/\bstep\(\s*"(\d+\.\d+ .+?)"/g)].map((match) => match[1]!)),
   ]);
   // of a file in its order; 03-join runs between two words of 03-workers

@@ -2,10 +2,25 @@
  * Reads TypeScript just well enough for the tests of the house: it separates comments and strings from code.
  */
 import { dirname, join } from "node:path";
+import { Glob } from "bun";
 
 export interface Source {
   path: string;
   text: string;
+}
+
+const HOME = join(import.meta.dir, "../..");
+
+/** Files of the house at these paths. */
+export async function sourcesAt(paths: readonly string[]): Promise<Source[]> {
+  return await Promise.all(
+    paths.map(async (path) => ({ path, text: await Bun.file(join(HOME, path)).text() })),
+  );
+}
+
+/** All code of scripts and shared, by path. */
+export async function kitSources(): Promise<Source[]> {
+  return await sourcesAt([...new Glob("{scripts,shared}/**/*.ts").scanSync(HOME)].sort());
 }
 
 /**

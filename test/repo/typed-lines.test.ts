@@ -3,16 +3,10 @@
  * whoever has chosen it.
  */
 import { expect, test } from "bun:test";
-import { join } from "node:path";
-import { Glob } from "bun";
 import { shell } from "../../shared/shell-line.ts";
-import { blank, type Source, type Template, templatesOf } from "./sources.ts";
+import { blank, kitSources, type Source, type Template, templatesOf } from "./sources.ts";
 
-const home = join(import.meta.dir, "../..");
-const paths = [...new Glob("{scripts,shared}/**/*.ts").scanSync(home)].sort();
-const sources: Source[] = await Promise.all(
-  paths.map(async (path) => ({ path, text: await Bun.file(`${home}/${path}`).text() })),
-);
+const sources = await kitSources();
 
 const PROGRAMS =
   "KUBECTL|chmod|chown|cp|crictl|df|diff|etcdctl|findmnt|install|journalctl|kubeadm|kubectl|ls|mkdir|mount|mv|namei|openssl|rm|rmdir|scp|shred|ssh|systemctl|tar|umount|\\./bunw";

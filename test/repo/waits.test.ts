@@ -3,15 +3,9 @@
  * `sayWhile`, `answered` or a Progress.
  */
 import { expect, test } from "bun:test";
-import { join } from "node:path";
-import { Glob } from "bun";
-import { blank, matches, type Source } from "./sources.ts";
+import { blank, kitSources, matches, type Source } from "./sources.ts";
 
-const home = join(import.meta.dir, "../..");
-const paths = [...new Glob("{scripts,shared}/**/*.ts").scanSync(home)].sort();
-const sources: Source[] = await Promise.all(
-  paths.map(async (path) => ({ path, text: await Bun.file(`${home}/${path}`).text() })),
-);
+const sources = await kitSources();
 
 /**
  * Beginnings of what somebody else has to end: a program, a request, a connection, a stream, the end of

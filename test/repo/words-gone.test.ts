@@ -3,17 +3,10 @@
  * its words of the field. The words that stay have their meaning in README.md, "Words".
  */
 import { expect, test } from "bun:test";
-import { join } from "node:path";
-import { Glob } from "bun";
-import { blank, lineOf, type Source, templatesOf } from "./sources.ts";
+import { blank, kitSources, lineOf, type Source, sourcesAt, templatesOf } from "./sources.ts";
 
-const HOME = join(import.meta.dir, "../..");
-const read = async (path: string): Promise<Source> => ({
-  path,
-  text: await Bun.file(`${HOME}/${path}`).text(),
-});
-const sources = await Promise.all([...new Glob("{scripts,shared}/**/*.ts").scanSync(HOME)].sort().map(read));
-const pages = await Promise.all(["README.md", "RUNBOOK.md", "RUNBOOK-MORE.md"].map(read));
+const sources = await kitSources();
+const pages = await sourcesAt(["README.md", "RUNBOOK.md", "RUNBOOK-MORE.md"]);
 
 // biome-ignore format: a table
 const GONE: [word: RegExp, field: string][] = [
