@@ -25,6 +25,9 @@ async function packed(lock: readonly string[]) {
   mode.began = new Date();
   words.hear({ without: ["cp3"], "start-without": ["tracing-config-file"] });
   words.keepWords("cp1", new Map([["tracing-config-file", ["/etc/kubernetes/tracing.yaml"]]]));
+  // of that node alone: nobody else takes them, whoever proves them
+  words.keepOwn("moved", ["10.0.0.1=10.0.1.1"], { on: "cp1" });
+  words.keepOwn("restored", ["a snapshot"], { on: "cp1", members: ["cp1"], caHash: "sha256:x" });
   await main(["pack", ...lock, "--out", FILE]);
   forget();
   expect(said()).toEqual([]);
