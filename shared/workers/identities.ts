@@ -9,7 +9,7 @@ import { may, type SourceName } from "../evidence/sources.ts";
 import type { Cluster } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { storedPlaces } from "../facts/endpoint-witnesses.ts";
-import type { KnownNode } from "../facts/known-nodes.ts";
+import { apiEndpoint, type KnownNode } from "../facts/known-nodes.ts";
 import { apiNamesHere } from "../facts/names-before.ts";
 import { attempt } from "../fail.ts";
 import { readObjects, registryPrefix } from "../objects/stored.ts";
@@ -19,8 +19,10 @@ import { quoteUntrusted } from "../plain.ts";
 /** The names and addresses that are known, and of whom. */
 interface KnownNames {
   nodes: readonly KnownNode[];
-  /** By node: addresses of control plane nodes, from etcd's members and from the API servers' mirror pods. */
+  /** By node: addresses of control plane nodes, by etcd's members and API servers' mirror pods. */
   proved: ReadonlyMap<string, readonly string[]>;
+  /** Where the nodes were that a restore left behind: a claim. */
+  left?: readonly (readonly [node: KnownNode, host: string])[];
   /** Hosts by which the API is reached, by whoever says so in etcd's data. */
   endpoints?: readonly string[];
   /** Names and addresses of API servers, by kubeadm-config and by their certificates. */
@@ -72,6 +74,7 @@ export function identities(known: KnownNames) {
     claim(node, "kube-system in etcd", [node.name, ...(known.proved.get(node.name) ?? [])]);
     claim(node, "a kubelet's status", [...node.claimed.names, ...node.claimed.ips]);
   }
+  for (const [node, host] of known.left ?? []) claim(node, "a kubelet's status", [host]);
   /** Names by which pods find a Service, in its own namespace (`name`) and in others (`name.namespace`). */
   const serviceNames = new Set(
     known.services.flatMap((name) => [name, name.slice(0, name.lastIndexOf("."))]),
@@ -118,6 +121,7 @@ export function identitiesOf(known: Known, shown: readonly string[] = []): Ident
   return identities({
     nodes,
     proved: new Map(nodes.map(({ name, places }) => [name, places.filter((host) => isIP(host))])),
+    left: leftBehind(nodes, data),
     endpoints: [endpoint ?? "", ...places].filter(Boolean).map(endpointHost),
     apiNames: [
       ...(configuration.apiServer?.certSANs ?? []),
@@ -129,6 +133,17 @@ export function identitiesOf(known: Known, shown: readonly string[] = []): Ident
     dnsDomain,
     services: data.keys(services).map((key) => key.slice(services.length).split("/").reverse().join(".")),
     nobodys: RESERVED_RANGES,
+  });
+}
+
+const DELETED = { uid: "", controlPlane: true, claimed: { names: [], ips: [] }, places: [] };
+
+/** By their mirror pods: a lost node's status may name another address, and its place be claimed. */
+function leftBehind(nodes: readonly KnownNode[], data: EtcdData): [KnownNode, string][] {
+  return (data.formerMembers ?? []).flatMap((name) => {
+    const host = attempt(() => apiEndpoint(name, data)?.host, undefined);
+    const node = nodes.find((one) => one.name === name) ?? { name, ...DELETED };
+    return host ? [[node, host]] : [];
   });
 }
 
@@ -170,10 +185,8 @@ function plain({ type, value }: { type: string; value: string }): string | undef
 const asPlain = (value: string) => plain({ type: isIP(value) ? "ip" : "dns", value });
 
 /**
- * The nodes to which it belongs: first those for which a better source than a kubelet names it; then those
- * that had it in their newest serving certificate; else the control plane nodes that claim it (who writes their
- * status has the control plane anyway); else the workers that claim it. If more than one claims it, it
- * belongs to nobody.
+ * Whose it is: who is proved to have it, else who had it in the newest serving certificate, else the control plane
+ * nodes that claim it, else the workers that do. Several owners are none.
  */
 function owners(value: string, identities: Identities): readonly Claim[] {
   const all = identities.claims.get(value) ?? [];
@@ -210,22 +223,24 @@ function shortName(value: string, dnsDomain: string): string {
 const isProved = ({ source }: Claim) => may(source, "facts");
 const wasSigned = ({ source }: Claim) => source === "an old serving certificate";
 
+const namesOf = (claims: readonly Claim[]) => claims.map(({ node }) => node.name).join(" and ");
+
 /** The first rule that holds decides. `undefined`: the node may have it. */
 // biome-ignore format: a table
 const RULES: [holds: (wanted: Wanted) => boolean, why: (wanted: Wanted) => string | undefined][] = [
   [({ value, identities }) => isIP(value) > 0 && identities.nobodys.some((range) => isWithin(value, range)), () => "means the local machine, on every machine"],
-  [({ value }) => /(^|\.)localhost(\.localdomain)?$/.test(value),                             () => "means the local machine, on every machine"],
-  [isReserved,                                                                                () => "belongs to a Service"],
-  [({ owners }) => owners.length > 1 && owners.every(isProved),                               ({ owners }) => `is proved for ${owners.map((own) => own.node.name).join(" and ")}, so it belongs to none of them`],
-  [({ node, owners: [own] }) => own?.node === node && isProved(own),                          () => undefined],
-  [isServiceName,                                                                             () => "belongs to a Service"],
-  [({ owners: [own] }) => own !== undefined && isProved(own),                                 ({ owners }) => `belongs to ${owners[0]!.node.name}`],
-  [({ value, identities }) => (identities.endpoints ?? []).some((host) => asPlain(host) === value),   () => "is the API's endpoint"],
+  [({ value }) => /(^|\.)localhost(\.localdomain)?$/.test(value), () => "means the local machine, on every machine"],
+  [isReserved, () => "belongs to a Service"],
+  [({ owners }) => owners.length > 1 && owners.every(isProved), ({ owners }) => `is proved for ${namesOf(owners)}, so it belongs to none of them`],
+  [({ node, owners: [own] }) => own?.node === node && isProved(own), () => undefined],
+  [isServiceName, () => "belongs to a Service"],
+  [({ owners: [own] }) => own !== undefined && isProved(own), ({ owners }) => `belongs to ${owners[0]!.node.name}`],
+  [({ value, identities }) => (identities.endpoints ?? []).some((host) => asPlain(host) === value), () => "is the API's endpoint"],
   [({ value, node, identities }) => !node.controlPlane && identities.apiNames.some((name) => covers(name, value)), () => "is one of the API server's names"],
   [({ value, node, owners: [own], identities }) => !(own?.node === node && wasSigned(own)) && (identities.called ?? []).some((host) => asPlain(host) === value), () => "is where the API server calls a webhook"],
   [({ node, owners }) => !owners.some((own) => own.node === node),
-    ({ node, owners }) => owners.length > 0 ? `belongs to ${owners.map((own) => own.node.name).join(" and ")}` : `does not belong to ${node.name}, which had ${[...node.claimed.names, ...node.claimed.ips].join(", ")}`],
-  [({ owners }) => owners.length > 1,                                                         ({ owners }) => `is claimed by ${owners.map((own) => own.node.name).join(" and ")}`],
+    ({ node, owners }) => owners.length > 0 ? `belongs to ${namesOf(owners)}` : `does not belong to ${node.name}, which had ${[...node.claimed.names, ...node.claimed.ips].join(", ")}`],
+  [({ owners }) => owners.length > 1, ({ owners }) => `is claimed by ${namesOf(owners)}`],
 ];
 
 /** Why this node must not have this name or address in a certificate; undefined where it may. */
@@ -248,11 +263,7 @@ function covers(name: string, value: string): boolean {
   return name.startsWith("*.") ? value.endsWith(name.slice(1).toLowerCase()) : asPlain(name) === value;
 }
 
-/**
- * For a line to paste. What etcd's members and the API servers say comes first; a control plane node's
- * kubelet, or a worker's, is asked only after them. Where neither decides, a placeholder, and why. `name`: in
- * the placeholder.
- */
+/** For a line to paste: where it is proved to be, else what its Node says. Else a placeholder with `name`, and why. */
 export function addressToType(
   node: KnownNode,
   known: Identities,

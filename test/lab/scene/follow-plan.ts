@@ -2,8 +2,10 @@
  * Follows the plan that is printed on the first control plane node: an operator who has nothing but that
  * page. Each line is read as bash would read it, and typed on the node whose address it names.
  */
+import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
+import { INTRUDER_HOME } from "../attacker/intruder.ts";
 import type { Machine, Output } from "../machine/machine.ts";
 import { carryFile, followRunbook } from "./follow.ts";
 import { restartBarePods } from "./printed.ts";
@@ -108,7 +110,7 @@ export async function followPlan(
   const first = options.first ? firstIn(page) : undefined;
   if (first) return next(await typeFirst(scene, first));
   const window: Window = { scene, variables: new Map(), bash: options.bash };
-  const steps = readPlan(page).filter(({ part }) => parts.includes(part));
+  const steps = readPlan(withAddresses(scene, page)).filter(({ part }) => parts.includes(part));
   const [, aim = ""] = /^\*\*(.+)\*\*$/m.exec(page) ?? [];
   note(scene, "the plan is printed", `${steps.length} steps; ${aim}`);
   for (const step of steps) {
@@ -116,6 +118,16 @@ export async function followPlan(
     if (!(await follow(window, step))) return;
     if (window.page !== undefined) return next(window.page);
   }
+}
+
+/** A Node of the attacker's has a placeholder, with the reason: the operator writes the address in. */
+function withAddresses({ lab, say }: Scene, page: string): string {
+  const owned = lab.nodes.filter((node) => existsSync(node.path(INTRUDER_HOME)));
+  return owned.reduce((text, { nodeName, ip }) => {
+    const placeholder = new RegExp(`ADDRESS-OF-${nodeName}\\b`, "g");
+    if (placeholder.test(text)) say(`the operator writes in the address of ${nodeName}: ${ip}`);
+    return text.replaceAll(placeholder, ip);
+  }, page);
 }
 
 /** In the kit's folder of the first control plane node. Returns the plan that the last line prints. */

@@ -1,7 +1,7 @@
 /** Whose a name or an address is, out of etcd's data: by whom what is known there can have been written. */
 import { expect, test } from "bun:test";
 import { readCluster } from "../../../shared/facts/cluster.ts";
-import { identitiesOf, nameObjection, prove } from "../../../shared/workers/identities.ts";
+import { addressToType, identitiesOf, nameObjection, prove } from "../../../shared/workers/identities.ts";
 import { ADDRESS, mirrorPod, type Objects } from "../../pretend/cluster.ts";
 import { pretendData } from "../../pretend/control-plane-node.ts";
 import { dns, ip } from "../../pretend/csrs.ts";
@@ -55,6 +55,41 @@ test("a Service's names are nobody's, and what looks like one is", async () => {
   expect(nameObjection(dns("web.shop"), "w1", identities)).toBe('dns "web.shop" belongs to a Service');
   expect(nameObjection(dns("web.example"), "w1", identities)).toBeUndefined();
 });
+
+/** m2 is lost, and restore.ts left it behind. Root on w1 has the network plugin's token: he says where m2 was, and m2 is nowhere. */
+test.each(["its Node says so", "its Node says another address", "it has no Node"])(
+  "a worker that says a lost control plane node's address has no address to type: %s",
+  async (its) => {
+    const [was, nowhere] = ["10.0.0.12", "10.250.9.9"];
+    const says = (address: string) => ({ status: { addresses: [{ type: "InternalIP", address }] } });
+    const data = await pretendData((objects) => {
+      const pod = mirrorPod("kube-apiserver");
+      const containers = [
+        { name: "kube-apiserver", command: ["kube-apiserver", `--advertise-address=${was}`] },
+      ];
+      objects["pods/kube-system/kube-apiserver-m2"] = {
+        ...pod,
+        metadata: { ...pod.metadata, name: "kube-apiserver-m2" },
+        spec: { ...pod.spec, nodeName: "m2", containers },
+      };
+      const node = objects["minions/m1"] as { metadata: object };
+      if (its !== "it has no Node")
+        objects["minions/m2"] = {
+          ...node,
+          metadata: { ...node.metadata, name: "m2", uid: "uid-of-m2", labels: {} },
+          ...says(its === "its Node says so" ? was : nowhere),
+        };
+      Object.assign(objects["minions/w1"]!, says(was));
+    });
+    const restored = Object.create(data, { formerMembers: { value: ["m2"] } }) as typeof data;
+    const known = identitiesOf({ cluster: readCluster(restored), data: restored });
+    const w1 = known.byName.get("w1")!;
+    expect(addressToType(w1, known)).toEqual({
+      address: "ADDRESS-OF-w1",
+      why: `ip "${was}" belongs to m2`,
+    });
+  },
+);
 
 test("two workers that say the same prove nothing, and take nothing from a third", async () => {
   const says = (objects: Objects, name: string, address: string) =>
