@@ -45,9 +45,7 @@ export function howToReplace(cp: ControlPlaneNode, without: readonly string[]): 
       ? ["On the same machine, with what was saved there:", `  kubeadm join --config ${LAST_JOIN_CONFIG}`]
       : []),
     ...(cp.node.kubelet.serverTlsBootstrap
-      ? [
-          "Then approve the CSR for its serving certificate (kubectl get csr, kubectl certificate approve NAME)",
-        ]
+      ? ["Then, from this folder, approve its serving certificate:", `  ${command("03-workers close")}`]
       : []),
     ...afterJoin(cp, lost),
   ].join("\n");

@@ -2,7 +2,7 @@
  * A control plane node comes in by the lines that part 2 printed with --lost: a new machine, or the same one.
  */
 import { Fail } from "../../../shared/fail.ts";
-import { kubectl, type Machine } from "../machine/machine.ts";
+import type { Machine } from "../machine/machine.ts";
 import { FAILS_IN_THE_LAB, SERVING_BY_CA } from "../machine/pins.ts";
 import { quiet } from "../report/footprint.ts";
 import type { Step } from "../report/rehearsal.ts";
@@ -41,13 +41,14 @@ export async function deleteNode(scene: Scene) {
   await type(scene, nodeOfPart2(scene), whatPart2Printed(scene, KUBECTL), { part: 3 });
 }
 
-/** The keys, then kubeadm's line of this beginning, then the CSR. */
+/** The keys, then kubeadm's line of this beginning, then the line that approves the serving certificate. */
 export async function joinByPrinted(scene: Scene, node: Machine, join: string) {
   await typePipe(scene, node, whatPart2Printed(scene, "tar", `root@${node.nodeName} `));
   const line = whatPart2Printed(scene, join);
   const ignored = FAILS_IN_THE_LAB ? ` --ignore-preflight-errors=${FAILS_IN_THE_LAB}` : "";
   await type(scene, node, join.startsWith("kubeadm") ? line + ignored : line, { cwd: "/root" });
-  if (SERVING_BY_CA) await approveServing(scene, nodeOfPart2(scene), node.nodeName);
+  if (SERVING_BY_CA)
+    await type(scene, nodeOfPart2(scene), whatPart2Printed(scene, "./bunw scripts/03-workers.ts close"));
 }
 
 /** Both ends of the printed pipe, as printed; base64 between them replaces ssh, as this lab runs no sshd. */
@@ -62,31 +63,6 @@ async function typePipe(scene: Scene, node: Machine, line: string) {
   const end = await node.run(bash(`base64 -d | ${unpack}`), { input: stdout });
   if (exitCode !== 0 || end.exitCode !== 0)
     throw new Fail(`Nothing was carried to the machine: ${stderr}${end.stderr}`, { hint: line });
-}
-
-/** The last printed line is advice: the CSR must be there, and its user must find it. */
-async function approveServing(scene: Scene, first: Machine, nodeName: string) {
-  const select =
-    '{range .items[?(@.spec.username=="system:node:NODE")]}{.metadata.name} {.status.conditions[*].type}{"\\n"}{end}';
-  const query = [
-    "get",
-    "csr",
-    "-o",
-    `jsonpath=${select.replace("NODE", nodeName)}`,
-    "--field-selector",
-    "spec.signerName=kubernetes.io/kubelet-serving",
-  ];
-  const pending = async () =>
-    (await kubectl(scene.lab, query)).stdout.split("\n").find((line) => /^\S+ $/.test(line));
-  const name = await sayAndWait(scene, `a serving certificate request of ${nodeName}`, pending, {
-    seconds: 60,
-    hint: "kubectl get csr",
-  });
-  await type(
-    scene,
-    first,
-    `kubectl --kubeconfig /etc/kubernetes/admin.conf certificate approve ${name!.trim()}`,
-  );
 }
 
 /**
