@@ -15,7 +15,7 @@ import { parseOptions, writeTyped } from "../shared/files/operator-files.ts";
 import { readKubeconfig } from "../shared/pki/kubeconfigs.ts";
 import { makePlan, type Plan } from "../shared/plan/make-plan.ts";
 import { planAsMarkdown } from "../shared/plan/markdown.ts";
-import { ROOT, refuseNoUser } from "../shared/plan/paste.ts";
+import { ROOT, requireUserName } from "../shared/plan/paste.ts";
 import { toOperator } from "../shared/plan/paste-files.ts";
 import { factsForPlan, type PlanFacts } from "../shared/plan/plan-facts.ts";
 import { planAsPage } from "../shared/plan/plan-page.ts";
@@ -27,7 +27,7 @@ async function main() {
   const { file, deep, ...values } = parse();
   if (values.help) return console.log(USAGE);
   const form = formOf(file);
-  if (values.user !== undefined) refuseNoUser(values.user);
+  if (values.user !== undefined) requireUserName(values.user);
   const print = (plan: Plan) =>
     file === undefined ? answer(form(plan)) : write(file, form(plan), plan);
   const restore = await planOfRestore(values.user ?? ROOT, values);

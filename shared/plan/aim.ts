@@ -1,12 +1,15 @@
 /**
- * A plan's first sentences: what it is for, what it costs the workers, and which nodes it has looked at. No
- * promise about what nobody has seen.
+ * A plan's first sentences: what it is for, what it costs the workers, and which nodes it has looked at, with no
+ * promise about what nobody has seen; or on which node it has to be made instead: the one that has the lost keys, or
+ * may have them. No new keys are planned before that.
  */
 import type { Assessment } from "../assess/assessment.ts";
 import { listed } from "../plain.ts";
-import { isDone } from "./elsewhere.ts";
+import { decisionsOf } from "./decisions.ts";
+import type { Note, Surroundings } from "./note.ts";
+import type { PlanNode } from "./paste.ts";
 import type { PlanFacts } from "./plan-facts.ts";
-import type { PlanNode } from "./plan-nodes.ts";
+import { inUtc, keyFiles, lostKeys } from "./seen-done.ts";
 import { isSearched } from "./seen-nodes.ts";
 
 type Facts = Pick<PlanFacts, "seen" | "lost" | "said" | "moved">;
@@ -36,12 +39,10 @@ function aimOfRepair(
   if (!damaged && course.includes("old-cas")) return AIMS.others;
   if (!damaged) return joinsOf(facts, nodes).length > 0 ? `${AIMS.workers}${workers}` : AIMS.rest;
   if (course.includes("new-cas")) {
-    const isLost = deep?.keys.some(({ name, places }) => name === "ca" && !places.some(({ found }) => found));
     const restart = `every pod with a token restarts once, ${pods} pods at most.`;
-    const new_ = isLost
-      ? `It makes new ones: every worker joins again, and ${restart}`
-      : `It makes new ones: ${restart}${workers}`;
-    return `This plan is for keys that ${whoLacks(node, facts, nodes)}. ${new_}`;
+    const isLost = lostKeys(deep).includes("ca");
+    const cost = isLost ? `every worker joins again, and ${restart}` : `${restart}${workers}`;
+    return `This plan is for keys that ${whoLacks(node, facts, nodes)}. It makes new ones: ${cost}`;
   }
   if (course.includes("salvage")) return `${AIMS.salvage}${workers}`;
   if (course.includes("tokens")) return AIMS.ended;
@@ -61,20 +62,17 @@ const AIMS = {
 };
 
 function whoLacks(here: string, facts: Facts, nodes: readonly PlanNode[]): string {
-  const open = nodes.flatMap(({ name, role }) =>
-    role === "control plane node" && !isDone(name, facts) ? [name] : [],
-  );
+  const open = openOthers(nodes, facts);
   if (open.length === 0) return "nobody has any more";
   const isSeen = (name: string) => facts.seen.nodes.some((node) => node.name === name);
-  const [seen, unseen] = [true, false].map((is) => open.filter((name) => isSeen(name) === is));
-  const which = [
-    ...(unseen!.length > 0 ? [`Not looked at: ${listed(unseen!)}`] : []),
-    ...(seen!.length > 0 ? [`Looked at, but not their memory: ${listed(seen!)}`] : []),
-  ];
+  const which: string[] = [];
+  const [seen, unseen] = [open.filter(isSeen), open.filter((name) => !isSeen(name))];
+  if (unseen.length > 0) which.push(`Not looked at: ${listed(unseen)}`);
+  if (seen.length > 0) which.push(`Looked at, but not their memory: ${listed(seen)}`);
   return `${here} does not have. ${which.join(". ")}. If one of them has them, the plan is made there`;
 }
 
-/** Of those that keep the old CA. */
+/** Workers that keep the old CA. */
 function workersOf({ seen }: Facts, nodes: readonly PlanNode[]): string {
   const workers = nodes.filter(({ role }) => role === "worker").map(({ name }) => name);
   if (workers.length === 0) return "";
@@ -90,9 +88,8 @@ function workersOf({ seen }: Facts, nodes: readonly PlanNode[]): string {
 
 /** Workers that say that they have lost what only a join brings back. */
 export function joinsOf({ seen }: Pick<PlanFacts, "seen">, nodes: readonly PlanNode[]): string[] {
-  return nodes.flatMap(({ name, role }) =>
-    role === "worker" && seen.nodes.some((node) => node.name === name && node.joins) ? [name] : [],
-  );
+  const joins = seen.nodes.flatMap((node) => (node.joins ? [node.name] : []));
+  return nodes.flatMap(({ name, role }) => (role === "worker" && joins.includes(name) ? [name] : []));
 }
 
 /** "m1 (here), m2 (03:12 UTC). Asked, and no answer: w2. Not looked at: w1". */
@@ -101,17 +98,98 @@ export function lookedAt(
   { seen }: Pick<PlanFacts, "seen">,
   nodes: readonly PlanNode[],
 ): string[] {
-  const at = (made: Date) => `${made.toISOString().slice(11, 16)} UTC`;
   const looked = seen.nodes.filter(({ name }) => name !== here);
   const silent = seen.silent.filter((name) => name !== here && nodes.some((node) => node.name === name));
   const known = [here, ...silent, ...looked.map(({ name }) => name)];
   const others = nodes.flatMap(({ name }) => (known.includes(name) ? [] : [name]));
-  return [
-    `Looked at: ${listed([`${here} (here)`, ...looked.map((node) => `${node.name} (${at(node.made)}${isSearched(node) ? "" : ", not its memory"})`)])}`,
-    ...(silent.length > 0
-      ? [`Asked, and no answer: ${listed(silent)}. Off, or ssh fails: --without NODE leaves one out`]
-      : []),
-    ...(others.length > 0 ? [`Not looked at: ${listed(others)}`] : []),
-    ...seen.leftOut.map((why) => `Does not count: ${why}`),
-  ];
+  const times = looked.map(
+    (node) => `${node.name} (${inUtc(node.made)}${isSearched(node) ? "" : ", not its memory"})`,
+  );
+  const lines = [`Looked at: ${listed([`${here} (here)`, ...times])}`];
+  if (silent.length > 0)
+    lines.push(`Asked, and no answer: ${listed(silent)}. Off, or ssh fails: --without NODE leaves one out`);
+  if (others.length > 0) lines.push(`Not looked at: ${listed(others)}`);
+  return [...lines, ...seen.leftOut.map((why) => `Does not count: ${why}`)];
+}
+
+export interface Elsewhere {
+  /** A sentence for the operator. */
+  aim: string;
+  /** The node to make the plan on; unset: `open` are looked at first, and the plan is made again here. */
+  to?: string;
+  /** Control plane nodes of which the operator may say that keys are lost there, too. */
+  open: readonly string[];
+  /** The operator's decisions: each with its line. */
+  notes?: Note[];
+}
+
+/** Undefined: the plan is made here, and has steps. */
+export function elsewhere(assessed: Assessment, around: Surroundings): Elsewhere | undefined {
+  const where = whereKeysAre(assessed, around.facts);
+  const decisions = where?.to === undefined ? decisionsOf(assessed, around) : undefined;
+  if (!decisions) return where;
+  const aim = [...(where ? [where.aim] : []), decisions.aim].join("; ");
+  return { open: where?.open ?? [], aim, notes: decisions.notes };
+}
+
+function whereKeysAre(
+  { course, deep }: Pick<Assessment, "course" | "deep">,
+  facts: PlanFacts,
+): Elsewhere | undefined {
+  const lost = lostKeys(deep);
+  if (!course || lost.length === 0) return undefined;
+  const more = whoHasMore(lost, facts);
+  if (more) return more;
+  // where etcd ends on all of them, none has a key that is made here
+  const besideOthers = course.includes("new-internal-cas") && !course.includes("end-etcd");
+  if (!course.includes("new-cas") && !besideOthers) return undefined;
+  const open = (names: readonly string[]) => names.filter((name) => !isDone(name, facts));
+  const leaders = lost.includes("ca") ? open(facts.leader?.nodes ?? []) : [];
+  const [leader] = leaders;
+  if (leader !== undefined) return { to: leader, open: leaders, aim: `Make this plan on ${leader}: ${LED}` };
+  const running = open(facts.running);
+  if (running.length === 0) return undefined;
+  const aim = `Look at ${listed(running)} first: etcd runs there, or seems to, so ${keyFiles(lost)} may still be there`;
+  return { open: running, aim };
+}
+
+const LED = "the controller-manager there led last, and only its process may hold ca.key in memory";
+
+/** Looked at, down to its memory, or given up by the operator. */
+function isDone(name: string, { seen, lost, said }: Pick<PlanFacts, "seen" | "lost" | "said">): boolean {
+  const given = [...lost.names, ...(said["lost-on"] ?? [])];
+  return given.includes(name) || seen.nodes.some((node) => node.name === name && isSearched(node));
+}
+
+/** Names of the other control plane nodes that nobody has looked at to the end, or given up. */
+export function openOthers(nodes: readonly PlanNode[], facts: Parameters<typeof isDone>[1]): string[] {
+  const names = nodes.flatMap(({ name, role }) => (role === "control plane node" ? [name] : []));
+  return names.filter((name) => !isDone(name, facts));
+}
+
+/** How much it costs to make each of the shared keys anew. */
+const COSTS: Record<string, number> = { ca: 8, sa: 4, "etcd/ca": 2, "front-proxy-ca": 1 };
+
+/** The control plane node that says that it has what is worth more than what is here. */
+function whoHasMore(lost: readonly string[], { seen, known, said }: PlanFacts): Elsewhere | undefined {
+  const cost = (keys: readonly string[]) => keys.reduce((all, name) => all + (COSTS[name] ?? 0), 0);
+  // Where workers and pods trust a lost key, the others cost nothing beside it, and nothing says whether those of
+  // another node are the cluster's, or of a half attempt.
+  const trusted = lost.filter((name) => name === "ca" || name === "sa");
+  const counted = trusted.length > 0 ? trusted : lost;
+  const isOther = (name: string) =>
+    known?.cluster.nodes.some((node) => node.controlPlane && node.name === name);
+  const others = seen.nodes.flatMap((node) => {
+    const isGivenUp = node.lostData && said["lost-on"]?.includes(node.name);
+    if (!node.lacks || !isOther(node.name) || isGivenUp) return [];
+    const { name, lacks, lostData } = node;
+    return { name, lacks, lostData, counts: cost(counted.filter((key) => lacks.includes(key))) };
+  });
+  const [best] = others.toSorted((a, b) => a.counts - b.counts || cost(a.lacks) - cost(b.lacks));
+  if (!best || best.counts >= cost(counted)) return undefined;
+  const { name, lostData } = best;
+  const has = `has ${keyFiles(lost.filter((key) => !best.lacks.includes(key)))}`;
+  if (!lostData) return { to: name, open: [], aim: `Make this plan on ${name}: it ${has}` };
+  const aim = `Bring the keys from ${name} by a hand-over (RUNBOOK.md, part 1), and print the plan again: ${name} ${has}, and no data of etcd, so no part begins there`;
+  return { open: [name], aim };
 }

@@ -5,9 +5,22 @@
 import { command } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";
 import { REFUSALS, type Refusal } from "../assess/refusals.ts";
+import { namerOf } from "../facts/lost-files.ts";
+import { exists } from "../files/files.ts";
+import { pathsGivenUp } from "../node/words.ts";
 import { listed } from "../plain.ts";
-import { fileDecisions } from "./lost-file-notes.ts";
-import { type Decisions, linesOn, type Note, planLine, type Surroundings } from "./note.ts";
+import { shell } from "../shell-line.ts";
+import { choices, choicesInWords, isGivenUp, isNeeded } from "../static-pods/without-files.ts";
+import { linesOn, type Note, planAgain, type Surroundings } from "./note.ts";
+import type { PlanNode } from "./paste.ts";
+import { tarPipe } from "./paste-files.ts";
+import type { PlanFacts, Said } from "./plan-facts.ts";
+
+interface Decisions {
+  /** A sentence for the operator. */
+  aim: string;
+  notes: Note[];
+}
 
 /** Undefined: nothing is open, or no line of part 1 or 2 is coming. */
 export function decisionsOf(assessed: Assessment, around: Surroundings): Decisions | undefined {
@@ -18,16 +31,22 @@ export function decisionsOf(assessed: Assessment, around: Surroundings): Decisio
   return { aim: open.map(({ aim }) => aim).join("; "), notes: open.flatMap(({ notes }) => notes) };
 }
 
+/** The line on the first control plane node that prints the plan of the same answers, with more words. */
+function planLine({ facts, nodes }: Surroundings, more: Partial<Said>): string[] {
+  return linesOn(nodes[0]!, facts, planAgain(facts, more));
+}
+
 function silentMembers(around: Surroundings): Decisions | undefined {
-  const { silent, unkept } = around.facts;
+  const { silent, unkept, seen } = around.facts;
   if (silent.length === 0) return undefined;
   const names = listed(silent);
+  const bySsh = silent.some((name) => seen.silent.includes(name)) ? ", nor by ssh" : "";
   const more = (option: "without" | "lost") => ({ [option]: [...(unkept[option] ?? []), ...silent] });
   return {
     aim: `Say first what ${names} is: nothing answers there, and part 2 would stop for it`,
     notes: [
       {
-        text: `${names}: nothing answers at the address of its etcd${silent.some((name) => around.facts.seen.silent.includes(name)) ? ", nor by ssh" : ""}. Start it, and ask again; or, if it is away for now, and comes back some day: it stays in the cluster and in etcd, nobody waits for it, and its pods are evicted once the controller-manager runs in full.`,
+        text: `${names}: nothing answers at the address of its etcd${bySsh}. Start it, and ask again; or, if it is away for now, and comes back some day: it stays in the cluster and in etcd, nobody waits for it, and its pods are evicted once the controller-manager runs in full.`,
         commands: planLine(around, more("without")),
       },
       {
@@ -41,57 +60,160 @@ function silentMembers(around: Surroundings): Decisions | undefined {
 /** What a look of parts 1 to 3 refuses now. Another node's own words are not repeated. */
 function refusals(
   { node: here, refusals: all = [] }: Assessment,
-  around: Surroundings,
+  { facts, nodes }: Surroundings,
 ): Decisions | undefined {
-  const { facts, nodes } = around;
-  const own = all.filter(isBeforeSteps);
+  const own = all.filter(isBeforePart3);
   const others = facts.seen.nodes.flatMap(({ name, refusals }) =>
-    refusals.filter(isBeforeSteps).map((one) => ({ ...one, name })),
+    refusals.filter(isBeforePart3).map((one) => ({ ...one, on: name })),
   );
-  if (own.length + others.length === 0) return undefined;
-  const at = (name: string) => nodes.find((one) => one.name === name);
-  const says = ({ part, id }: Pick<Refusal, "part" | "id">) =>
-    `part ${part} would refuse it: ${REFUSALS[id].words}`;
-  return {
-    aim: `Mend first what would be refused: ${listed([...own.map((one) => `on ${here}, ${says(one)}`), ...others.map((one) => `on ${one.name}, ${says(one)}`)])}`,
-    notes: [
-      ...own.flatMap(({ part, message, hint }) =>
-        [
-          `On ${here}, part ${part} would refuse: ${message}.`,
-          ...sentencesOf(hint),
-          "Then print the plan again.",
-        ].map((text) => ({ text, commands: [] })),
-      ),
-      ...others.map((one) => ({
-        text: `On ${one.name}, ${says(one)}. Part ${one.part} there says what to do, and changes nothing:`,
-        commands: at(one.name) ? linesOn(at(one.name)!, facts, `${SCRIPT[one.part]} --dry-run`) : [],
-      })),
-    ],
-  };
+  const open = [...own.map((one) => ({ ...one, on: here })), ...others];
+  if (open.length === 0) return undefined;
+  const says = ({ on, part, id }: (typeof others)[number]) =>
+    `${on}, part ${part} would refuse it: ${REFUSALS[id].words}`;
+  const notes = own.flatMap((one) => inNotes(here, one, "Then print the plan again."));
+  for (const one of others) {
+    const at = nodes.find(({ name }) => name === one.on);
+    const script = one.part === 1 ? command("01-etcd --dry-run") : command("02-control-plane --dry-run");
+    const text = `On ${says(one)}. Part ${one.part} there says what to do, and changes nothing:`;
+    notes.push({ text, commands: at ? linesOn(at, facts, script) : [] });
+  }
+  return { aim: `Mend first what would be refused: ${listed(open.map((one) => `on ${says(one)}`))}`, notes };
 }
 
 /** What part 3 needs is mended before part 3: part 2 would write over it. */
-function isBeforeSteps({ part }: Pick<Refusal, "part">): boolean {
+function isBeforePart3({ part }: Pick<Refusal, "part">): boolean {
   return part < 3;
 }
 
 export function notesBeforePart3({ node, refusals = [] }: Assessment): Note[] {
-  const own = refusals.filter((one) => !isBeforeSteps(one));
-  return own.flatMap(({ message, hint }) =>
-    [`On ${node}, part 3 would refuse: ${message}.`, ...sentencesOf(hint)].map((text) => ({
-      text,
-      commands: [],
-    })),
+  return refusals.filter((one) => !isBeforePart3(one)).flatMap((one) => inNotes(node, one));
+}
+
+/** A sentence each: a note is not endless. */
+function inNotes(node: string, { part, message, hint }: Refusal, ...more: string[]): Note[] {
+  const sentences = hint.split(/(?<=\.) (?=[A-Z])/);
+  return [`On ${node}, part ${part} would refuse: ${message}.`, ...sentences, ...more].map((text) => ({
+    text,
+    commands: [],
+  }));
+}
+
+interface OpenFile {
+  path: string;
+  program: string;
+  namedBy: string;
+  /** A process of this node still has it. */
+  mounted: boolean;
+  /** Names of the nodes on which it is lost. */
+  lostOn: string[];
+}
+
+/** Lost files that no script makes, and that nobody has given up: here, and where a node has said so. */
+function openFiles(
+  { node: here, lostFiles = [] }: Assessment,
+  { seen, named, givenUp }: PlanFacts,
+): OpenFile[] {
+  const lackers = (path: string) =>
+    seen.nodes.flatMap(({ name, lostFiles }) => (lostFiles.includes(path) ? [name] : []));
+  const own = lostFiles.map((file) => ({ ...file, lostOn: [here, ...lackers(file.path)] }));
+  const there = named
+    .filter(({ path }) => !lostFiles.some((file) => file.path === path))
+    .map((file) => ({ ...file, mounted: false, lostOn: lackers(file.path) }));
+  return [...own, ...there].filter(
+    (file) => file.lostOn.length > 0 && isNeeded(file) && !isGivenUp(file, givenUp),
   );
 }
 
-/** A note is not endless. */
-function sentencesOf(hint: string): string[] {
-  return hint.split(/(?<=\.) (?=[A-Z])/);
+/** Who may have the files, the lines that bring them, and the line that gives them up. */
+function fileDecisions(assessed: Assessment, around: Surroundings): Decisions | undefined {
+  const { facts, nodes } = around;
+  const open = openFiles(assessed, facts);
+  if (open.length === 0) return undefined;
+  const lackers = nodes.filter(({ name }) => open.some(({ lostOn }) => lostOn.includes(name)));
+  const notes = [
+    ...open.map((file) => fileNote(file, assessed.node, around)),
+    {
+      text: "From your own copies, which lie in the folder DIR of that node:",
+      commands: lackers.flatMap((node) =>
+        linesOn(node, facts, "./bunw scripts/00-salvage.ts files --backup DIR"),
+      ),
+    },
+  ];
+  // flags that can be given up, with what that loosens
+  const flags = choices(open);
+  if (flags.length > 0)
+    notes.push({
+      text: `If nobody has them, this prints the plan with lines that start the API server without the flags that name them (${choicesInWords(flags)}):`,
+      commands: planLine(around, {
+        "start-without": [...(facts.unkept["start-without"] ?? []), ...flags.map(({ name }) => name)],
+      }),
+    });
+  return { aim: `Decide first about lost files: ${listed(open.map(({ path }) => path))}`, notes };
 }
 
-const SCRIPT: Record<Refusal["part"], string> = {
-  1: command("01-etcd"),
-  2: command("02-control-plane"),
-  3: command("03-workers open"),
-};
+/** Says only what was really looked at: who lacks a file has said so, and who is away cannot give it. */
+function fileNote(file: OpenFile, here: string, { facts, nodes }: Surroundings): Note {
+  const { path, program, lostOn, mounted } = file;
+  const others = nodes.filter(({ name, role }) => role !== "worker" && !lostOn.includes(name));
+  const isSeen = ({ name }: PlanNode) => name === here || facts.seen.nodes.some((one) => one.name === name);
+  const [has, unseen] = [others.filter(isSeen), others.filter((one) => !isSeen(one))];
+  const named = (all: readonly PlanNode[]) => listed(all.map(({ name }) => name));
+  const namer = namerOf({ ...file, kind: "file", without: "", inside: "" });
+  const sentences = [
+    `${path} (${namer}) is lost on ${listed(lostOn)}, and ${program === "kubelet" ? "its kubelet" : program} does not start without it`,
+    "kubeadm did not make it",
+  ];
+  if (has[0]) sentences.push(`Not lost on ${named(has)}, as was seen`);
+  if (unseen[0]) sentences.push(`Not looked at: ${named(unseen)}; the lines that ask all nodes do it`);
+  if (facts.lost.away.length > 0) sentences.push(`${listed(facts.lost.away)} is away, and may have it`);
+  if (sentences.length === 2) sentences.push("No other control plane node has it");
+  const commands: string[] = [];
+  for (const to of nodes.filter(({ name }) => lostOn.includes(name))) {
+    if (to.name === here && mounted) commands.push(...linesOn(to, facts, command("00-salvage files")));
+    if (has[0]) commands.push(bringLine([path], { from: has[0], to }, facts));
+  }
+  if (commands.length === 0) return { text: `${sentences.join(". ")}.`, commands };
+  const brings = "Typed on your machine, this brings it. Then print the plan again:";
+  return { text: `${sentences.join(". ")}. ${brings}`, commands };
+}
+
+function bringLine(
+  paths: readonly string[],
+  { from, to }: Record<"from" | "to", PlanNode>,
+  { user }: Pick<PlanFacts, "user">,
+): string {
+  const ends = { from: from.address, to: to.address };
+  const pipes = paths.map((path) =>
+    tarPipe(user, ends, { folder: "/", names: shell`${path.slice(1)}`, keep: true }),
+  );
+  return `(${pipes.join("; ")})`;
+}
+
+/**
+ * A control plane node was away, and is on again: it may have what was given up meanwhile. Only paths that
+ * were given up here get into a line: another node's answer says which of them it lacks, too.
+ */
+export function givenUpNotes(here: string, { facts, nodes }: Surroundings): Note[] {
+  const own = pathsGivenUp();
+  const lacks = new Map([[here, own.filter((path) => !exists(path))]]);
+  for (const { name, words } of facts.seen.nodes) {
+    const there = words.flatMap(({ option, files = [] }) => (option === "start-without" ? files : []));
+    lacks.set(
+      name,
+      own.filter((path) => there.includes(path)),
+    );
+  }
+  const backAgain = nodes.filter(({ name, role }) => role !== "worker" && facts.onAgain.includes(name));
+  return backAgain.flatMap((from): Note[] => {
+    const lacking = nodes.flatMap((to) => {
+      const files = lacks.get(to.name) ?? [];
+      return to.name !== from.name && files.length > 0 ? [{ to, files }] : [];
+    });
+    if (lacking.length === 0) return [];
+    const files = [...new Set(lacking.flatMap((one) => one.files))];
+    const text = `${from.name} is on again, and may have ${listed(files)}, which ${files.length > 1 ? "were" : "was"} given up. If so, this brings it, and part 2 puts its flag back.`;
+    const bring = lacking.map(({ to, files }) => bringLine(files, { from, to }, facts));
+    const part2 = lacking.flatMap(({ to }) => linesOn(to, facts, command("02-control-plane")));
+    return [{ text, commands: [...bring, ...part2] }];
+  });
+}

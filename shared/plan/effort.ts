@@ -1,14 +1,15 @@
 /**
- * What each task of RUNBOOK.md does in a few words, what it costs the cluster, and how long it takes: seconds
- * on one node, the least and the most of what the rehearsals measured on two cores, with the machine idle and
- * busy.
+ * Tables by the tasks of RUNBOOK.md: what each does in a few words, what it costs the cluster, how long it takes, and
+ * which rows of RUNBOOK.md's tables "it says" belong to it, if this damage can bring them.
  */
 import { basename } from "node:path";
-import type { Task } from "../facts/course.ts";
+import type { Course, Task } from "../facts/course.ts";
+import type { IfNot } from "./runbook.ts";
 
 export interface Effort {
   does: string;
   costs: string;
+  /** On one node: the least and the most that rehearsals measured on two cores, with the machine idle and busy. */
   seconds: readonly [number, number];
   /** What can make it longer. */
   longer?: string;
@@ -29,16 +30,16 @@ const NO_JOIN =
   "Only for workers that the first step of this part has named. If it printed no line, no worker has to join: skip this step";
 
 // biome-ignore-start format: tables
-const ETCD: Effort = {
+const START_ETCD: Effort = {
   does: "Start etcd on its old data",
   costs: "no workload restarts",
   seconds: [2, 20],
   longer: "it copies etcd's data once",
 };
-/** What the dry run before part 4 is. */
+/** The dry run before part 4. */
 export const DRY_RUN: Effort = { does: "Read which pods will restart", costs: NOTHING, seconds: [1, 5] };
 
-/** By the task of RUNBOOK.md's fence. What is carried: `carrying`. */
+/** The task of RUNBOOK.md's fence → its effort. A step that carries a file has `carrying`. */
 export const EFFORTS: Record<Exclude<Task, "old-key-there">, Effort> = {
   hold: {
     does: "Stop the kubelet, and pause the controller-manager",
@@ -65,12 +66,12 @@ export const EFFORTS: Record<Exclude<Task, "old-key-there">, Effort> = {
     seconds: [0, 1],
     note: "Only if no look has found etcd/ca.key on one of them: else it comes from there, by a hand-over",
   },
-  "new-cas": ETCD,
-  "old-cas": ETCD,
-  "new-internal-cas": ETCD,
+  "new-cas": START_ETCD,
+  "old-cas": START_ETCD,
+  "new-internal-cas": START_ETCD,
   "hand-over": { does: "Pack the shared keys", costs: NO_RESTART, seconds: [1, 10] },
   unpack: { does: "Unpack the shared keys", costs: NO_RESTART, seconds: [2, 10] },
-  "etcd-there": ETCD,
+  "etcd-there": START_ETCD,
   "control-plane": {
     does: "Bring the control plane back",
     costs: "the API is back at its end; no workload restarts",
@@ -201,4 +202,64 @@ export function carrying(files: readonly string[]): Effort {
   const names = files.map((file) => basename(file));
   const note = names.includes("token") ? { note: NO_JOIN } : {};
   return { does: `Carry ${names.join(" and ")}`, costs: "nothing", seconds: [1, 2], ...note };
+}
+
+export interface Damage {
+  course: Course;
+  /** The cluster has other control plane nodes. */
+  several: boolean;
+  /** Nodes are lost for good. */
+  leavesOut: boolean;
+}
+
+interface Row {
+  says: RegExp;
+  /** It stands at the first step of these; `last`: at the last one, behind the one that carries its file. */
+  at: readonly Task[];
+  last?: true;
+  /** Unset: it can always come. */
+  if?: (damage: Damage) => boolean;
+}
+
+const PART_1: readonly Task[] = ["new-cas", "old-cas", "new-internal-cas"];
+const several = (damage: Damage) => damage.several;
+const joins = ({ course }: Damage) => course.includes("join");
+
+// biome-ignore format: a table
+const ROWS: readonly Row[] = [
+  { says: /^etcd cannot answer without/, at: ["hold", ...PART_1], if: ({ leavesOut }) => leavesOut },
+  { says: /^sa\.key: … nothing here shows/, at: ["salvage", "token-key"] },
+  { says: /^Waited … for etcd to answer/, at: PART_1 },
+  { says: /^etcd runs on …, and the CA of etcd is not here/, at: PART_1, if: several },
+  { says: /^etcd runs on …, and its CA has expired/, at: PART_1, if: several },
+  { says: /^The controller-manager on … led last/, at: ["new-cas"], if: several },
+  { says: /^etcd runs on …, which may still have/, at: ["new-cas", "new-internal-cas"], if: several },
+  { says: /^etcd on … shows a certificate of another CA/, at: PART_1, if: several },
+  { says: /sa-old\.pub/, at: ["control-plane"], if: ({ course }) => course.includes("retire") },
+  { says: /^warning: Waited 20 s for https:/, at: ["control-plane"] },
+  { says: /^Waited … for the kubelet to get its certificate/, at: ["join"], last: true },
+  { says: /^… was started, and has exited/, at: ["open"], if: joins },
+  { says: /not approved: it asks for/, at: ["join"], last: true },
+  { says: /^these nodes have no serving certificate/, at: ["close"] },
+  { says: /^no node gives a new pod a network/, at: ["tokens"] },
+  { says: /^left: test pod on/, at: ["tokens"] },
+];
+
+/** What RUNBOOK.md says and no row of the table knows. */
+export function unplaced(ifNot: readonly IfNot[]): string[] {
+  return ifNot.flatMap(({ says }) => (ROWS.filter((row) => row.says.test(says)).length === 1 ? [] : [says]));
+}
+
+/** Each step with its rows. */
+export function withHelp<S extends { task?: Task | undefined }>(
+  steps: readonly S[],
+  all: readonly IfNot[],
+  damage: Damage,
+) {
+  const stepOf = ({ says }: IfNot) => {
+    const row = ROWS.find((one) => one.says.test(says));
+    if (!row || row.if?.(damage) === false) return undefined;
+    return steps.filter(({ task }) => task && row.at.includes(task)).at(row.last ? -1 : 0);
+  };
+  return steps.map((step) => ({ ...step, help: all.filter((row) => stepOf(row) === step) }));
 }

@@ -9,26 +9,19 @@ import { meanings } from "../node/word-kinds.ts";
 import { wordsHere } from "../node/words.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { FEW } from "../plain.ts";
-import { aimOf, joinsOf, lookedAt } from "./aim.ts";
-import { askLines } from "./ask-nodes.ts";
-import { notesBeforePart3 } from "./decisions.ts";
-import { type Elsewhere, elsewhere } from "./elsewhere.ts";
-import { withHelp } from "./help.ts";
-import { givenUpNotes } from "./lost-file-notes.ts";
-import { bundleNote } from "./lying-here.ts";
-import { withMoves } from "./move-steps.ts";
-import { type Note, planAgain } from "./note.ts";
-import { firstNotes, notesBeforeEnd, notesBeforePart1, renewalNote } from "./notes.ts";
-import { withOutage } from "./outage.ts";
-import { kitLines, type Line, sshLines, workersFile } from "./paste.ts";
-import { toOperator } from "./paste-files.ts";
+import { aimOf, type Elsewhere, elsewhere, joinsOf, lookedAt } from "./aim.ts";
+import { givenUpNotes, notesBeforePart3 } from "./decisions.ts";
+import { withHelp } from "./effort.ts";
+import { askLines, type Note, planAgain, type Surroundings } from "./note.ts";
+import { bundleNotes, firstNotes, notesBeforeEnd, notesBeforePart1, renewalNote } from "./notes.ts";
+import { isName, type Line, type PlanNode, planNodes, sshLines, workersFile } from "./paste.ts";
+import { kitLines, toOperator } from "./paste-files.ts";
 import type { PlanFacts } from "./plan-facts.ts";
-import { isName, type PlanNode, planNodes } from "./plan-nodes.ts";
-import { type Placed, type PlanStep, planThere, stepsOf } from "./plan-steps.ts";
+import { planThere, stepsOf } from "./plan-steps.ts";
 import { type Block, type IfNot, type Part, readRunbook } from "./runbook.ts";
 import { saidBy, sightsOf, withSights } from "./seen-done.ts";
 import { isSearched, type Sight } from "./seen-nodes.ts";
-import { numbered } from "./step-order.ts";
+import { numbered, type Placed, type PlanStep, withMoves, withOutage } from "./step-order.ts";
 
 export interface Plan {
   node: string;
@@ -50,7 +43,7 @@ export interface Plan {
   looked: string[];
   /** It has to be made on another node, or waits for a look: it only says so. */
   elsewhere: Elsewhere | undefined;
-  /** What comes before the first step. */
+  /** Notes before the first step. */
   first: Note[];
   parts: PlanPart[];
   /** Makes this plan anew, and brings it to the operator's machine. */
@@ -61,7 +54,7 @@ export interface Plan {
 
 export interface PlanPart extends Pick<Part, "title" | "undo"> {
   number: number;
-  /** What comes before its steps. */
+  /** They stand before its steps. */
   notes: Note[];
   steps: HelpedStep[];
   /** Why it has none. */
@@ -79,89 +72,66 @@ export function makePlan(given: Assessment, facts: PlanFacts, runbook: string): 
   const { known, lost, user } = facts;
   const nodes = known ? planNodes(known, { here: given.node, without: [...lost.names, ...lost.away] }) : [];
   const assessed = { ...given, course: courseHere(given, { nodes, facts }) };
-  const { parts, blocks } = readRunbook(runbook);
-  const away = elsewhere(assessed, { facts, nodes });
-  const several = nodes.some(({ role }) => role === "control plane node");
-  const damage = { course: assessed.course ?? [], several, leavesOut: lost.names.length > 0 };
+  const around: Around = { nodes, facts, assessed, ...readRunbook(runbook) };
+  const away = elsewhere(assessed, around);
   const made = new Date();
-  const helped = away
-    ? stepsThere(away, blocks, { nodes, facts }).map((step) => ({ ...step, help: [] }))
-    : withHelp(
-        stepsHere(assessed, blocks, { nodes, facts }),
-        parts.flatMap(({ ifNot }) => ifNot),
-        damage,
-      );
-  const steps = withSights(helped, sightsOf(assessed, facts, made));
-  const hold = steps.find(({ task }) => task === "hold")?.number;
-  const strange = known?.cluster.nodes.flatMap(({ name }) => (isName(name) ? [] : [name])) ?? [];
-  /** By the part that they stand before. */
-  const NOTES: Record<number, () => Note[]> = {
-    1: () => notesBeforePart1(assessed, { ...facts, nodes }),
-    3: () => notesBeforePart3(assessed),
-    [AFTER_PROOF]: () => notesBeforeEnd(steps, facts),
-  };
-  /** A line with a name that is none is left out. */
-  const pasteable = ({ text, commands }: Note) => ({
-    text,
-    commands: commands.filter((line) => !strange.some((name) => line.includes(name))),
-  });
+  const unseen = away ? stepsThere(away, around) : stepsHere(around);
+  const steps = withSights(unseen, sightsOf(assessed, facts, made));
+  const pods = known ? known.data.keys(`${registryPrefix(known.data)}/pods/`).length : 0;
+  const isToType = pasteable(known?.cluster.nodes ?? []);
   return {
-    node: assessed.node,
-    cluster: known?.cluster.name,
-    kubernetes: assessed.kubernetes,
-    made,
+    ...{ node: assessed.node, kubernetes: assessed.kubernetes, cluster: known?.cluster.name, made, user },
     // who reads a plan has no table of rows
     verdict: assessed.verdict.replace(/ \(RUNBOOK 0\.1, row \d\)/, ""),
     nodes: nodes.map((node) => ({ ...node, ...saidBy(node.name, facts.seen, assessed) })),
-    user,
-    lost: lost.names,
-    away: lost.away,
-    aim:
-      away?.aim ??
-      aimOf(assessed, {
-        facts,
-        nodes,
-        pods: known ? known.data.keys(`${registryPrefix(known.data)}/pods/`).length : 0,
-      }),
+    ...{ lost: lost.names, away: lost.away },
+    aim: away?.aim ?? aimOf(assessed, { facts, nodes, pods }),
     looked: [
       ...lookedAt(assessed.node, facts, nodes),
       ...meanings(wordsHere()).map((word) => `As said: ${word}`),
       ...facts.onAgain.map((name) => `${name} is on again: this plan counts it`),
     ],
     elsewhere: away,
-    first: [
-      ...(makesKeys(assessed) ? bundleNote(facts.bundles, planAgain(facts)) : []),
-      ...firstNotes(assessed, {
-        ...facts,
-        nodes,
-        away,
-        hold,
-        ask: askOf(assessed, blocks, { nodes, facts }),
-      }),
-      ...givenUpNotes(assessed.node, { nodes, facts }),
-      ...renewal(assessed, blocks, { nodes, facts }),
-    ].map(pasteable),
+    first: notesOnTop(around, { steps, away }).map(isToType),
     anew: steps.length > 0 && nodes[0] && !away ? anewLines(user, nodes[0], facts) : [],
-    parts: (steps.length > 0 ? parts : []).flatMap(({ number, title, undo }): PlanPart[] => {
-      const own = steps.filter(({ part }) => part === number);
-      if (own.length > 0)
-        return [{ number, title, undo, notes: (NOTES[number]?.() ?? []).map(pasteable), steps: own }];
-      const why = (number === 4 && keyGivenUp(facts)) || NOT_NEEDED[number];
-      return away
-        ? []
-        : [{ number, title, undo: "", notes: [], steps: [], why: why || "nothing to do for this damage" }];
-    }),
-    seconds: [0, 1].map((end) =>
-      steps
-        .filter(({ part }) => part < AFTER_PROOF)
-        .reduce((sum, step) => sum + step.seconds[end]! * turns(step), 0),
-    ) as [number, number],
+    parts: partsOf(around, { steps, away }).map((part) => ({ ...part, notes: part.notes.map(isToType) })),
+    seconds: [secondsOf(steps, 0), secondsOf(steps, 1)],
   };
 }
 
-/** Nothing on this node brings a lost key back. */
-function makesKeys({ course = [] }: Assessment): boolean {
-  return course.includes("new-cas") || course.includes("new-internal-cas");
+interface Around extends Surroundings {
+  assessed: Assessment;
+  parts: readonly Part[];
+  blocks: readonly Block[];
+}
+
+type Steps = (HelpedStep & Placed)[];
+
+/** A line with a name that is none is left out. */
+function pasteable(nodes: readonly { name: string }[]): (note: Note) => Note {
+  const strange = nodes.flatMap(({ name }) => (isName(name) ? [] : [name]));
+  return ({ text, commands }) => ({
+    text,
+    commands: commands.filter((line) => !strange.some((name) => line.includes(name))),
+  });
+}
+
+interface Made {
+  steps: Steps;
+  away: Elsewhere | undefined;
+}
+
+function notesOnTop(around: Around, { steps, away }: Made): Note[] {
+  const { assessed, facts, nodes } = around;
+  const { course = [], node } = assessed;
+  const makesKeys = course.includes("new-cas") || course.includes("new-internal-cas");
+  const hold = steps.find(({ task }) => task === "hold")?.number;
+  return [
+    ...(makesKeys ? bundleNotes(facts) : []),
+    ...firstNotes(assessed, { ...facts, nodes, away, hold, ask: askOf(around) }),
+    ...givenUpNotes(node, around),
+    ...renewal(around),
+  ];
 }
 
 const AFTER_PROOF = 6;
@@ -172,38 +142,51 @@ const NOT_NEEDED: Record<number, string> = {
   1: "etcd runs, and nothing of it is damaged",
   4: "the keys that sign tokens are the old ones, so every token stays valid, and no pod restarts",
 };
+const KEY_GIVEN_UP =
+  "the keys that sign tokens are the old ones. But tokens of the key that is given up are refused: ./bunw scripts/04-sa-tokens.ts after part 3 makes new ones for Secrets, and copies of them outside of the cluster stop working";
 
-function keyGivenUp({ said }: PlanFacts): string {
-  const given = said["start-without"].includes("service-account-key-file");
-  return given
-    ? "the keys that sign tokens are the old ones. But tokens of the key that is given up are refused: ./bunw scripts/04-sa-tokens.ts after part 3 makes new ones for Secrets, and copies of them outside of the cluster stop working"
-    : "";
-}
-
-/** Of the same answers: those that are too old by then are named. */
-function anewLines(user: string, first: PlanNode, facts: PlanFacts): Line[] {
-  return [...sshLines(user, [first], planAgain(facts, {}, PAGE)), toOperator(user, first, PAGE)];
+function partsOf({ assessed, facts, nodes, parts }: Around, { steps, away }: Made): PlanPart[] {
+  /** Part → the notes before its steps. */
+  const notes: Record<number, () => Note[]> = {
+    1: () => notesBeforePart1(assessed, { ...facts, nodes }),
+    3: () => notesBeforePart3(assessed),
+    [AFTER_PROOF]: () => notesBeforeEnd(steps, facts),
+  };
+  const isKeyGivenUp = facts.said["start-without"].includes("service-account-key-file");
+  if (steps.length === 0) return [];
+  return parts.flatMap(({ number, title, undo }): PlanPart[] => {
+    const own = steps.filter(({ part }) => part === number);
+    if (own.length > 0) return [{ number, title, undo, notes: notes[number]?.() ?? [], steps: own }];
+    if (away) return [];
+    const why = number === 4 && isKeyGivenUp ? KEY_GIVEN_UP : NOT_NEEDED[number];
+    return [{ number, title, undo: "", notes: [], steps: [], why: why ?? "nothing to do for this damage" }];
+  });
 }
 
 const PAGE = "plan.html";
 
-interface Around {
-  nodes: readonly PlanNode[];
-  facts: PlanFacts;
+/** Made of the same answers: those that are too old by then are named. */
+function anewLines(user: string, first: PlanNode, facts: PlanFacts): Line[] {
+  return [...sshLines(user, [first], planAgain(facts, {}, PAGE)), toOperator(user, first, PAGE)];
 }
 
 /**
  * Where this node is well, the others decide: nothing is stopped for them, and those that were looked at and
  * are well, too, need none of parts 0 to 2.
  */
-function courseHere({ course, damaged }: Assessment, { nodes, facts }: Around): Course | undefined {
+function courseHere({ course, damaged }: Assessment, { nodes, facts }: Surroundings): Course | undefined {
   const { seen, lost, isKept } = facts;
   if (damaged || (course && course[0] !== "hold")) return course;
-  const others = nodes.flatMap(({ name, role }) => (role === "control plane node" ? [name] : []));
+  const others = othersOf(nodes);
   if (lost.names.length > 0 || !others.every((name) => isWell(name, seen)))
     return course?.filter((task) => task !== "hold");
   const first = joinsOf(facts, nodes).length > 0 ? "open" : isKept ? "report" : undefined;
   return first && courseFrom({ others }, first);
+}
+
+/** Names of the other control plane nodes. */
+function othersOf(nodes: readonly PlanNode[]): string[] {
+  return nodes.flatMap(({ name, role }) => (role === "control plane node" ? [name] : []));
 }
 
 /** It was looked at, and nothing is damaged there. */
@@ -211,85 +194,78 @@ function isWell(name: string, { nodes }: PlanFacts["seen"]): boolean {
   return nodes.some((node) => node.name === name && !node.damaged);
 }
 
-type Steps = (Placed & { number: string })[];
-
-function stepsHere(assessed: Assessment, blocks: readonly Block[], { nodes, facts }: Around): Steps {
+function stepsHere({ assessed, nodes, facts, blocks, parts }: Around): Omit<Steps[number], "seen">[] {
   const { course, damaged, deep } = assessed;
   // without the cluster's nodes no line has a place
   if (!course || nodes.length === 0) return [];
-  const others = nodes.filter(({ role }) => role === "control plane node");
-  const joins = course.includes("join") ? undefined : joinsOf(facts, nodes);
-  const isLooked = others.every(({ name }) =>
+  const others = othersOf(nodes);
+  const several = others.length > 0;
+  const isNewJoin = course.includes("join");
+  const joins = isNewJoin ? undefined : joinsOf(facts, nodes);
+  const isLooked = others.every((name) =>
     facts.seen.nodes.some((node) => node.name === name && isSearched(node)),
   );
-  const meant = course.filter((task) => !(isLooked && (task === "look" || task === "look-around")));
-  const tasks = joins?.length
-    ? meant.flatMap((task): Course => (task === "close" ? ["join", "close"] : [task]))
-    : meant;
-  const unheard = others.length > 0 && !course.includes("unpack");
-  const own = stepsOf(blocksOf(blocks, tasks, deep), nodes, {
-    ...{ ...facts, joins, unheard },
-    well: damaged ? [] : others.flatMap(({ name }) => (isWell(name, facts.seen) ? [name] : [])),
+  const tasks = course.flatMap((task): Course => {
+    if (isLooked && (task === "look" || task === "look-around")) return [];
+    return task === "close" && joins?.length ? ["join", "close"] : [task];
   });
-  const steps = numbered(withMoves(own, { nodes, facts, joins: course.includes("join") }));
-  return withOutage(steps, { several: others.length > 0, othersServe: facts.othersServe });
+  const own = stepsOf(blocksOf(blocks, tasks, deep), nodes, {
+    ...{ ...facts, joins, unheard: several && !course.includes("unpack") },
+    well: damaged ? [] : others.filter((name) => isWell(name, facts.seen)),
+  });
+  const steps = numbered(withMoves(own, { nodes, facts, joins: isNewJoin }));
+  const ifNot = parts.flatMap((part) => part.ifNot);
+  return withHelp(withOutage(steps, { several, othersServe: facts.othersServe }), ifNot, {
+    ...{ course, several, leavesOut: facts.lost.names.length > 0 },
+  });
 }
 
-/** What keeps the keys alive comes first; then the plan is made where they are. */
-function stepsThere({ to }: Elsewhere, blocks: readonly Block[], { nodes, facts }: Around): Steps {
+/** The lines that keep the keys alive come first; then the plan is made where they are. */
+function stepsThere({ to }: Elsewhere, { nodes, facts, blocks }: Around): Omit<Steps[number], "seen">[] {
   const controlPlanes = nodes.filter(({ role }) => role !== "worker");
   const there = controlPlanes.filter(({ name }) => name === to);
   const steps = stepsOf(blocksOf(blocks, ["hold"], undefined), controlPlanes, { ...facts, joins: [] });
-  if (there.length === 0) return numbered(steps);
-  const { user, said } = facts;
-  return numbered([...steps, { ...planThere(user, there, said), part: steps[0]?.part ?? 0 }]);
+  if (there.length > 0)
+    steps.push({ ...planThere(facts.user, there, facts.said), part: steps[0]?.part ?? 0 });
+  return numbered(steps).map((step) => ({ ...step, help: [] }));
+}
+
+/** RUNBOOK.md's line that brings the kit to a node. */
+function kitLine(blocks: readonly Block[]): string | undefined {
+  return blocks.find(({ sshTo }) => sshTo)?.commands.join("\n  ");
 }
 
 /** Where nodes may be damaged, and there are others. */
-function askOf(
-  { course, damaged }: Assessment,
-  blocks: readonly Block[],
-  { nodes, facts }: Around,
-): string | undefined {
-  const kit = blocks.find(({ sshTo }) => sshTo);
+function askOf({ assessed: { course, damaged }, nodes, facts, blocks }: Around): string | undefined {
+  const kit = kitLine(blocks);
   const hasOthers = nodes.slice(1).some(({ why }) => !why);
-  return (damaged || course) && kit && hasOthers
-    ? askLines({ ...facts, nodes, kit: kit.commands.join("\n  ") })
-    : undefined;
+  return (damaged || course) && kit && hasOthers ? askLines({ ...facts, nodes, kit }) : undefined;
 }
 
 /**
  * CAs in the second half of their life are renewed where all is well: a node after the other, and last where the
  * controller-manager leads.
  */
-function renewal(
-  { course, damaged }: Assessment,
-  blocks: readonly Block[],
-  { nodes, facts }: Around,
-): Note[] {
-  const kit = blocks.find(({ sshTo }) => sshTo);
+function renewal({ assessed: { course, damaged }, nodes, facts, blocks }: Around): Note[] {
+  const kit = kitLine(blocks);
   const { due, user, leader } = facts;
   if (damaged || !due || !kit) return [];
   if (course && course[0] !== "report") return [renewalNote(due)];
   const isLast = ({ name, role }: PlanNode) =>
     leader?.nodes.includes(name) ?? role === "first control plane node";
   const rank = (node: PlanNode) => (node.role === "worker" ? 2 : isLast(node) ? 1 : 0);
-  const others = nodes.slice(1);
-  const lines = [
-    ...(workersFile(nodes) ?? []),
-    ...(others.length > 0 ? kitLines(user, others, kit.commands.join("\n  ")) : []),
-    ...sshLines(
-      user,
-      nodes.toSorted((a, b) => rank(a) - rank(b)),
-      command("renew-ca"),
-    ),
-  ];
-  return [
-    renewalNote(
-      due,
-      lines.map(({ text }) => text),
-    ),
-  ];
+  const inTurn = nodes.toSorted((a, b) => rank(a) - rank(b));
+  const lines = [...(workersFile(nodes) ?? [])];
+  if (nodes.length > 1) lines.push(...kitLines(user, nodes.slice(1), kit));
+  lines.push(...sshLines(user, inTurn, command("renew-ca")));
+  const commands = lines.map(({ text }) => text);
+  return [renewalNote(due, commands)];
+}
+
+/** All steps up to the proof. `end`: 0 the least, 1 the most. */
+function secondsOf(steps: Steps, end: 0 | 1): number {
+  const before = steps.filter(({ part }) => part < AFTER_PROOF);
+  return before.reduce((sum, step) => sum + step.seconds[end] * turns(step), 0);
 }
 
 /** Many nodes get a file of addresses, and twenty of them their turn at the same time. */

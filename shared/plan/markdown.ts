@@ -4,8 +4,8 @@ import { VERSION } from "../run.ts";
 import type { HelpedStep, Plan, PlanPart } from "./make-plan.ts";
 import type { Note } from "./note.ts";
 import { ROOT } from "./paste.ts";
-import type { PlanStep } from "./plan-steps.ts";
 import { inSentences, isSeenDone } from "./seen-done.ts";
+import type { PlanStep } from "./step-order.ts";
 
 export function planAsMarkdown(plan: Plan): string {
   return [...head(plan), ...plan.parts.flatMap((one) => part(one, plan)), ...ifNot(plan.parts)].join("\n");

@@ -1,9 +1,11 @@
-/** What a plan says beside its steps, with lines to type. */
+/** A sentence that a plan says beside its steps, with lines to type: those that ask all nodes, and print it again. */
 import { command } from "../again.ts";
-import { shell } from "../shell-line.ts";
-import { sshLines } from "./paste.ts";
+import { exists } from "../files/files.ts";
+import { typed } from "../options.ts";
+import { programWord, shell } from "../shell-line.ts";
+import { asRoot, isName, KIT_PLACE, meet, type PlanNode, sshLines, sudo, WITHIN } from "./paste.ts";
+import { kitProgram } from "./paste-files.ts";
 import type { PlanFacts, Said } from "./plan-facts.ts";
-import type { PlanNode } from "./plan-nodes.ts";
 
 export interface Note {
   text: string;
@@ -11,18 +13,12 @@ export interface Note {
   commands: string[];
 }
 
-export interface Decisions {
-  /** A sentence for the operator. */
-  aim: string;
-  notes: Note[];
-}
-
 export interface Surroundings {
   facts: PlanFacts;
   nodes: readonly PlanNode[];
 }
 
-/** Of the same answers. `page`: the file that it is printed into. */
+/** Made of the same answers. `page`: the file that it is printed into. */
 export function planAgain(
   { folder, unkept }: Pick<PlanFacts, "folder" | "unkept">,
   more: Partial<Said> = {},
@@ -32,11 +28,63 @@ export function planAgain(
   return page === undefined ? command("plan", said) : command(shell`plan ${page}`, said);
 }
 
-/** The line on the first control plane node that prints the plan of the same answers, with more words. */
-export function planLine({ facts, nodes }: Surroundings, more: Partial<Said>): string[] {
-  return linesOn(nodes[0]!, facts, planAgain(facts, more));
-}
-
 export function linesOn(node: PlanNode, { user }: Pick<PlanFacts, "user">, line: string): string[] {
   return sshLines(user, [node], line).map(({ text }) => text);
+}
+
+/** The folder of answers, on the operator's machine and in the kit's folder. */
+const SEEN = "seen.d";
+const LOOK = "./bunw scripts/00-assess.ts --deep --no-disk --json";
+
+/** Etcd's data where the operator has said that it is, on nodes that have that folder. */
+function lookAt(dir: string | undefined): string {
+  return dir?.length
+    ? `if ${shell`[ -d ${dir} ]`}; then ${LOOK} ${shell`--etcd-data ${dir}`}; else ${LOOK}; fi`
+    : LOOK;
+}
+
+interface Asked {
+  user: string;
+  said: Partial<Said>;
+  unkept: Partial<Said>;
+  nodes: readonly PlanNode[];
+  /** RUNBOOK.md's line that brings the kit to a node. */
+  kit: string;
+}
+
+/**
+ * Asks all nodes what 00-assess says there, and makes the plan of their answers. Pasted on the operator's machine:
+ * twenty nodes at the same time, whether they have the kit or not. Before that, one after the other, ssh asks about
+ * each host key that it does not know: twenty questions at once nobody can answer. A node that does not answer
+ * leaves an empty file: it was asked. One without a known address is not asked, nor one without a name of its own:
+ * its words would be another one's.
+ */
+export function askLines({ user, said, unkept, nodes, kit }: Asked): string {
+  const { program, file } = kitProgram(kit);
+  const look = `[ -x ${KIT_PLACE}/bunw ] || { ${program}\n} >&2 && cd ${KIT_PLACE} && ${lookAt(said["etcd-data"])}`;
+  const asked = nodes.filter(({ name, why }) => !why && isName(name));
+  const plan = `tar -C ${KIT_PLACE} --no-same-permissions -xof - && cd ${KIT_PLACE} && ${command(`plan --seen ${SEEN}`, unkept)}`;
+  const ask = `{ ssh ${WITHIN} ${user}@$1 "$look" < ${file} > ${SEEN}/$0.json; } 2>&1 | sed "s/^/$0: /"; exit 0`;
+  return [
+    `export look=${programWord(sudo(user) ? `${sudo(user)}sh -c ${programWord(look)}` : look)}`,
+    `nodes="${asked.map(({ name, address }) => `${name} ${address}`).join("\n")}"`,
+    `echo "$nodes" | while read -r _ a; do ${meet(user)}; done`,
+    `mkdir -p ${SEEN} && echo "$nodes" | xargs -P 20 -n 2 sh -c '${ask}'`,
+    `tar -cf - ${SEEN} | ssh ${user}@${nodes[0]!.address} ${asRoot(user, plan)}`,
+  ].join("\n");
+}
+
+const PASSPHRASE = "passphrase";
+
+/** Whether hand-over.ts finds the passphrase in the kit's folder: else it asks on a terminal. */
+export function hasPassphrase(): boolean {
+  return exists(typed(PASSPHRASE));
+}
+
+/** Unpacks a bundle, or opens a snapshot, that lies in the kit's folder. */
+export function openLine(verb: "unpack" | "snapshot", file: string): string {
+  const script = command(`hand-over ${verb}`, {
+    "passphrase-file": hasPassphrase() ? PASSPHRASE : undefined,
+  });
+  return `${script} ${shell`${file}`}`;
 }

@@ -1,7 +1,4 @@
-/**
- * What a plan says beside its steps: what it is for, what has to come first, and what would make another plan
- * of it.
- */
+/** What a plan says beside its steps: what has to come first, and what would make another plan of it. */
 import { command } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";
 import { choiceOf } from "../facts/lost-files.ts";
@@ -9,60 +6,59 @@ import { kindOf, meanings, type Word } from "../node/word-kinds.ts";
 import { day } from "../pki/judge.ts";
 import { listed } from "../plain.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
-import { type Elsewhere, isDone } from "./elsewhere.ts";
-import { type Note, planAgain } from "./note.ts";
-import { ROOT, sshLines } from "./paste.ts";
+import { type Elsewhere, openOthers } from "./aim.ts";
+import { linesOn, type Note, openLine, planAgain } from "./note.ts";
+import { type PlanNode, ROOT } from "./paste.ts";
 import { tarPipe } from "./paste-files.ts";
 import type { PlanFacts } from "./plan-facts.ts";
-import type { PlanNode } from "./plan-nodes.ts";
-import type { PlanStep } from "./plan-steps.ts";
+import type { Placed, PlanStep } from "./step-order.ts";
 
-type Asked = Pick<PlanFacts, "lost" | "user" | "said" | "unkept" | "seen" | "folder" | "noDisk">;
+type Asked = Pick<
+  PlanFacts,
+  "lost" | "user" | "said" | "unkept" | "seen" | "folder" | "noDisk" | "bundles"
+> & { nodes: readonly PlanNode[] };
 
-const AGAIN = "Then print the plan again";
-
-/** Before the first step. */
-export function firstNotes(
-  { course, next, damage, damaged }: Assessment,
-  asked: Asked & {
-    nodes: readonly PlanNode[];
-    ask: string | undefined;
-    hold: string | undefined;
-    away: Elsewhere | undefined;
-  },
-): Note[] {
-  const unsafe = damage.find(({ state }) => state === "unsafe");
-  return [
-    ...(unsafe
-      ? inNotes(
-          `Do not start or restart the kubelet before this: ${unsafe.detail}. ${AGAIN}`,
-          next.slice(0, 1),
-          asked,
-        )
-      : []),
-    ...(course || !damaged ? [] : inNotes(`This comes first. ${AGAIN}`, next, asked)),
-    ...(asked.away ? denial(asked.away, asked) : []),
-    ...saidElsewhere(asked),
-    ...withoutData(asked, asked.away),
-    ...(asked.ask
-      ? [
-          {
-            text: asked.hold === undefined ? ASK : `Step ${asked.hold} first: it stops the loss. ${ASK}`,
-            commands: [asked.ask],
-          },
-        ]
-      : []),
-    ...(asked.away?.notes ?? []),
-  ];
+interface First extends Asked {
+  /** The block that asks all nodes. */
+  ask: string | undefined;
+  /** The number of the step that stops the loss. */
+  hold: string | undefined;
+  away: Elsewhere | undefined;
 }
 
+const AGAIN = "Then print the plan again";
 const ASK =
   "To look at all nodes at once, and make the plan of what they say, paste this on your machine, in the folder with kit.tar.gz. It reads only, and brings the kit where it is missing.";
+
+/** Before the first step. */
+export function firstNotes({ course, next, damage, damaged }: Assessment, asked: First): Note[] {
+  const { ask, hold, away } = asked;
+  const notes: Note[] = [];
+  const unsafe = damage.find(({ state }) => state === "unsafe");
+  if (unsafe) {
+    const text = `Do not start or restart the kubelet before this: ${unsafe.detail}. ${AGAIN}`;
+    notes.push(...inNotes(text, next.slice(0, 1), asked));
+  }
+  if (!course && damaged) notes.push(...inNotes(`This comes first. ${AGAIN}`, next, asked));
+  // no plan for new keys is printed without the operator's word
+  if (away && away.open.length > 0)
+    notes.push({
+      text: `You have looked at ${listed(away.open)}, and the keys are lost there, too? Or it is lost for good? Then print the plan here with your word.`,
+      commands: [planAgain(asked, { "lost-on": [...(asked.unkept["lost-on"] ?? []), ...away.open] })],
+    });
+  notes.push(...saidElsewhere(asked), ...withoutData(asked));
+  if (ask)
+    notes.push({
+      text: hold === undefined ? ASK : `Step ${hold} first: it stops the loss. ${ASK}`,
+      commands: [ask],
+    });
+  return [...notes, ...(away?.notes ?? [])];
+}
 
 const LISTS = ["without", "lost", "lost-on", "worker", "start-without"] as const;
 
 /** Words of other control plane nodes, which nobody has said here. An answer proves none: the operator says it again. */
-function saidElsewhere(asked: Asked & { nodes: readonly PlanNode[] }): Note[] {
+function saidElsewhere(asked: Asked): Note[] {
   const isNew = ({ option, value }: Word) =>
     LISTS.some((list) => list === option) &&
     !asked.said[option as (typeof LISTS)[number]].includes(value) &&
@@ -82,29 +78,27 @@ function saidElsewhere(asked: Asked & { nodes: readonly PlanNode[] }): Note[] {
   });
 }
 
-/** The operator's word, where no plan for new keys is printed without it. */
-function denial({ open }: Elsewhere, asked: Asked): Note[] {
-  if (open.length === 0) return [];
-  const text = `You have looked at ${listed(open)}, and the keys are lost there, too? Or it is lost for good? Then print the plan here with your word.`;
-  return [
-    { text, commands: [planAgain(asked, { "lost-on": [...(asked.unkept["lost-on"] ?? []), ...open] })] },
-  ];
-}
-
 /** Nothing is repaired where etcd's data is lost: the operator says whether it is. */
-function withoutData(asked: Asked, away: Elsewhere | undefined): Note[] {
-  const { seen, lost } = asked;
+function withoutData(asked: First): Note[] {
+  const { seen, lost, away } = asked;
   // its keys are brought from there first
   const known = [...lost.names, ...lost.away, ...(away && !away.to ? away.open : [])];
   const names = seen.nodes.flatMap(({ name, lostData }) => (lostData && !known.includes(name) ? [name] : []));
   if (names.length === 0) return [];
-  const plan = planAgain(asked, { lost: [...(asked.unkept.lost ?? []), ...names] });
   return [
     {
       text: `${listed(names)}: no data of etcd is found there, so parts 1 and 2 cannot repair it. A disk that is not mounted? Mount it, and ask again. Lost for good? Then print the plan so: it continues without, and says at its end how the machine comes back.`,
-      commands: [plan],
+      commands: [planAgain(asked, { lost: [...(asked.unkept.lost ?? []), ...names] })],
     },
   ];
+}
+
+/** Before new keys are made, if the kit's folder has a bundle. */
+export function bundleNotes(asked: Pick<Asked, "bundles" | "folder" | "unkept">): Note[] {
+  return asked.bundles.slice(0, 1).map((bundle) => ({
+    text: `A bundle of keys lies here: ${bundle}. With the old keys no worker joins, and no pod restarts: this comes first. ${AGAIN}.`,
+    commands: [openLine("unpack", bundle), planAgain(asked)],
+  }));
 }
 
 /** Where nothing is damaged on this node. `commands`: none where another node may be. */
@@ -124,73 +118,58 @@ function inNotes(text: string, next: readonly string[], { unkept }: Asked): Note
   return [{ text: `${text}.`, commands: [...next.filter(isCommand), command("plan", unkept)] }, ...sentences];
 }
 
-/**
- * After part 0: files without which part 1 stops, and places where lost keys may be, into which this node
- * cannot look.
- */
-export function notesBeforePart1(
-  { course, filesBack = [], deep }: Assessment,
-  asked: Asked & { nodes: readonly PlanNode[] },
-): Note[] {
+/** After part 0: files without which part 1 stops, and places where lost keys may be that this node cannot read. */
+export function notesBeforePart1({ course, filesBack = [], deep }: Assessment, asked: Asked): Note[] {
+  const notes: Note[] = [];
+  const add = (text: string, ...commands: string[]) => void notes.push({ text, commands });
+  if (filesBack.length > 0)
+    add(
+      "Files are lost that no script makes, and parts 1 and 2 continue without them. If you have them, bring them back before part 1, by one of these ways.",
+    );
+  for (const way of filesBack)
+    if (!asked.noDisk || !way.includes("00-salvage.ts disk")) notes.push(wayBack(way, asked));
   const lost =
     deep?.keys.filter((key) => isIrreplaceable(key) && !key.places.some(({ found }) => found)) ?? [];
+  if (course === undefined || lost.length === 0) return notes;
   const files = lost.map(({ file }) => file).join(" and ");
-  const others = asked.nodes.flatMap(({ name, role }) =>
-    role === "control plane node" && !isDone(name, asked) ? [name] : [],
+  const others = openOthers(asked.nodes, asked);
+  const plan = command("plan", asked.unkept);
+  add(
+    `Nobody has ${files} any more? Look in backups before you continue: with the old keys no worker joins, and no pod restarts.`,
   );
-  const inSecret = lost.some(({ places }) => places.some(({ word }) => word === "secret"));
-  const isHope = course !== undefined && lost.length > 0;
-  const notes: [holds: boolean, text: string, commands: string[]][] = [
-    [
-      filesBack.length > 0,
-      "Files are lost that no script makes, and parts 1 and 2 continue without them. If you have them, bring them back before part 1, by one of these ways.",
-      [],
-    ],
-    ...filesBack.map((line): [boolean, string, string[]] => [
-      !(asked.noDisk && line.includes("00-salvage.ts disk")),
-      ...oneWay(line, asked),
-    ]),
-    [
-      isHope,
-      `Nobody has ${files} any more? Look in backups before you continue: with the old keys no worker joins, and no pod restarts.`,
-      [],
-    ],
-    [
-      isHope && others.length > 0,
+  if (others.length > 0)
+    add(
       `If another control plane node (${listed(others)}) still has ${files}, or finds them in memory: print the plan there, and follow that one.`,
-      [command("plan", asked.said)],
-    ],
-    [
-      isHope && inSecret,
+      command("plan", asked.said),
+    );
+  if (lost.some(({ places }) => places.some(({ word }) => word === "secret")))
+    add(
       `The Secret kubeadm-certs is in etcd's data. This opens it, with the certificate key that kubeadm printed. ${AGAIN}.`,
-      [command("00-salvage secret"), command("plan", asked.unkept)],
-    ],
-    [
-      isHope && !deep?.diskSearched && asked.noDisk === undefined,
+      ...[command("00-salvage secret"), plan],
+    );
+  if (deep?.diskSearched) return notes;
+  if (asked.noDisk === undefined)
+    add(
       "The disk was not searched. This does it, which may take long, and prints the plan again.",
-      [command("plan --deep", asked.unkept)],
-    ],
-    [
-      isHope && !deep?.diskSearched && asked.noDisk !== undefined,
+      command("plan --deep", asked.unkept),
+    );
+  else
+    add(
       `The disk was not searched: ${asked.noDisk}. With an image of it, or another device (--device), this does it, and prints the plan again.`,
-      [command("plan --deep --image FILE", asked.unkept)],
-    ],
-  ];
-  return notes.flatMap(([holds, text, commands]) => (holds ? [{ text, commands }] : []));
+      command("plan --deep --image FILE", asked.unkept),
+    );
+  return notes;
 }
 
 /** A way of 00-assess, with its comment: it is typed on your machine. */
-function oneWay(
-  way: string,
-  { user, nodes }: Asked & { nodes: readonly PlanNode[] },
-): [text: string, commands: string[]] {
+function wayBack(way: string, { user, nodes }: Asked): Note {
   const [line = "", comment = ""] = way.split(/(?<! ) +# /);
   const [, name, names] = /^ssh root@(\S+) tar -C \/ -cf - (.+) \| tar -C \/ -xpkf - \2$/.exec(line) ?? [];
   const [from, to] = [nodes.find((node) => node.name === name), nodes[0]!];
-  const ends = { from: from?.address ?? "", to: to.address };
-  const pipe = names && from && `(${tarPipe(user, ends, { folder: "/", names, keep: true })})`;
-  const commands = pipe ? [pipe] : sshLines(user, [to], line).map(({ text }) => text);
-  return [comment || `On ${to.name}:`, commands];
+  const text = comment || `On ${to.name}:`;
+  if (!names || !from) return { text, commands: linesOn(to, { user }, line) };
+  const pipe = tarPipe(user, { from: from.address, to: to.address }, { folder: "/", names, keep: true });
+  return { text, commands: [`(${pipe})`] };
 }
 
 const NODE_TO_NODE =
@@ -201,37 +180,26 @@ const NODE_TO_NODE =
  * the lines: what it prints stays on its node.
  */
 export function notesBeforeEnd(
-  steps: readonly (PlanStep & { part: number })[],
-  { lost, user }: Asked,
+  steps: readonly (PlanStep & Placed)[],
+  { lost: { names, controlPlanes }, user }: Pick<Asked, "lost" | "user">,
 ): Note[] {
-  const { names, controlPlanes } = lost;
-  const [workers, part2] = [
-    names.filter((name) => !controlPlanes.includes(name)),
-    steps.find(({ part }) => part === 2),
-  ];
-  const place = `a new machine, or the same one, empty, takes the place of ${listed(controlPlanes)}`;
-  return [
+  const notes: Note[] = [
     {
       text: '05-verify\'s last line says until when the certificates are good. RUNBOOK-MORE.md, "Watch it", has the lines of a timer that warns before that.',
       commands: [],
     },
-    ...(part2 && controlPlanes.length > 0
-      ? [
-          {
-            text: `When all checks are good, ${place}. Step ${part2.number} has printed the lines for it: they copy the shared keys and join it with kubeadm; 05-verify then says what of the old one is missing. ${user === ROOT ? "" : `${NODE_TO_NODE} `}${part2.on[0]} keeps what was printed:`,
-            commands: [
-              "sed -n '/^After part 3/,/^done/p' /root/kube-pki-repair-*/runs/*-02-control-plane-*.txt",
-            ],
-          },
-        ]
-      : []),
-    ...(workers.length > 0
-      ? [
-          {
-            text: `A machine that takes the place of ${listed(workers)} joins as any new worker: kubeadm join. The same one after kubeadm reset.`,
-            commands: [],
-          },
-        ]
-      : []),
   ];
+  const part2 = steps.find(({ part }) => part === 2);
+  if (part2 && controlPlanes.length > 0)
+    notes.push({
+      text: `When all checks are good, a new machine, or the same one, empty, takes the place of ${listed(controlPlanes)}. Step ${part2.number} has printed the lines for it: they copy the shared keys and join it with kubeadm; 05-verify then says what of the old one is missing. ${user === ROOT ? "" : `${NODE_TO_NODE} `}${part2.on[0]} keeps what was printed:`,
+      commands: ["sed -n '/^After part 3/,/^done/p' /root/kube-pki-repair-*/runs/*-02-control-plane-*.txt"],
+    });
+  const workers = names.filter((name) => !controlPlanes.includes(name));
+  if (workers.length > 0)
+    notes.push({
+      text: `A machine that takes the place of ${listed(workers)} joins as any new worker: kubeadm join. The same one after kubeadm reset.`,
+      commands: [],
+    });
+  return notes;
 }

@@ -1,12 +1,72 @@
 /**
- * Lines that bring files from node to node, or to the operator's machine: with owner and mode, and no copy
- * lies anywhere between.
+ * Lines that bring files: the kit to the nodes, files from node to node or to the operator's machine, with owner and
+ * mode, and no copy lies anywhere between.
  */
 import { basename, dirname } from "node:path";
+import { Fail } from "../fail.ts";
 import { PACK_RUNS } from "../node/rescue-folder.ts";
 import { forScp, programWord } from "../shell-line.ts";
-import { asRoot, byName, KIT_PLACE, type Line, meetByName, onEach, ROOT, sudo } from "./paste.ts";
-import { isName, type PlanNode } from "./plan-nodes.ts";
+import {
+  ALL,
+  AT_ONCE,
+  asRoot,
+  isName,
+  KIT_PLACE,
+  type Line,
+  type LineFor,
+  MANY_FILE,
+  meet,
+  onEach,
+  type PlanNode,
+  ROOT,
+  sideBySide,
+  sizes,
+  sudo,
+  WITHIN,
+} from "./paste.ts";
+
+/**
+ * The program that unpacks the kit there, and the kit, in RUNBOOK.md's line `ssh root@NODE '…' < kit.tar.gz`. Errors:
+ * Fail where it is another.
+ */
+export function kitProgram(line: string): { program: string; file: string } {
+  const [, program, file] = /^ssh root@NODE '([^']*)' < (\S+)$/.exec(line) ?? [];
+  if (program && file) return { program, file };
+  throw new Fail(`RUNBOOK.md's line for the kit has another form: ${line}`, { hint: "unpack the kit again" });
+}
+
+/**
+ * The kit on these nodes: RUNBOOK.md's line for one node, on all at the same time. Before that ssh meets each
+ * of them: twenty questions about host keys at once nobody can answer.
+ */
+export function kitLines(user: string, nodes: readonly PlanNode[], line: string): Line[] {
+  const { program, file } = kitProgram(line);
+  const { few, many } = sizes(nodes);
+  const unpack = user === ROOT ? program : `${sudo(user)}sh -c ${programWord(program)}`;
+  const send = (address: string) => `ssh ${user}@${address} "$unpack" < ${file}`;
+  const own = few.map(({ name, address }) => ({ at: name, text: send(address) }));
+  const addresses = few.flatMap(({ address, why }) => (why ? [] : [address]));
+  const lines: Line[] = [{ text: `export unpack=${programWord(unpack)}` }];
+  if (own.length > 1)
+    lines.push({ text: `for a in ${addresses.join(" ")}; do ${meet(user)}; done` }, ...sideBySide(own));
+  else lines.push(...own);
+  if (many.length > 0)
+    lines.push(
+      { text: `cut -d" " -f1 ${MANY_FILE} | while read -r a; do ${meet(user)}; done` },
+      { at: ALL, text: `${AT_ONCE} sh -c '${send("{}")}'` },
+    );
+  return lines;
+}
+
+/** Many workers at once, if the line has the node's name in it: $0 is the address, $1 the name. */
+function together(program: LineFor): string {
+  return `xargs -P 20 -n 2 bash -c ${programWord(program("$0", "$1"))} < ${MANY_FILE}`;
+}
+
+/** ssh compares the host key with that of this name, wherever the address leads (HostKeyAlias in ssh_config(5)). */
+function byName(name: string): string {
+  return `-o HostKeyAlias=${name}`;
+}
 
 /** Whoever has one of these can become a node, or open the bundle of the keys. */
 const SECRET = /(^|\/)(token|passphrase)$/;
@@ -14,8 +74,7 @@ const SECRET = /(^|\/)(token|passphrase)$/;
 /**
  * `files` of one folder. Another user may not read such a file: root's tar packs and unpacks it. NODE in the
  * path is the name of the node that gets it: each has a file of its own. A secret goes to the machine that ssh
- * knows by that name: a worker's address is only its own claim (HostKeyAlias in ssh_config(5)). scp would take
- * the name for both ends.
+ * knows by that name: a worker's address is only its own claim. scp would take the name for both ends.
  */
 export function carryLines(
   user: string,
@@ -24,42 +83,49 @@ export function carryLines(
   files: readonly string[],
 ): Line[] {
   const [file = "", ...more] = files;
-  const path = file.startsWith("/")
-    ? file
-    : `${KIT_PLACE}/${more.length > 0 ? `{${files.join(",")}}` : file}`;
-  const into = file.startsWith("/") ? dirname(path) : KIT_PLACE;
+  const inKitsFolder = `${KIT_PLACE}/${more.length > 0 ? `{${files.join(",")}}` : file}`;
+  const [path, into] = file.startsWith("/") ? [file, dirname(file)] : [inKitsFolder, KIT_PLACE];
+  const names = files.map((one) => basename(one)).join(" ");
   const isSecret = files.some((one) => SECRET.test(one));
   const isPiped = isSecret || user !== ROOT;
-  const own = (name: string) => path.replace("NODE", name);
-  const scp = (address: string, name: string) =>
-    `scp -3 -p root@${forScp(from.address)}:${own(name)} root@${forScp(address)}:${into}/`;
-  const pipe = (address: string, name: string) =>
-    tarPipe(
-      user,
-      { from: from.address, to: address, ...(isSecret && { called: name.replace(" ", "-") }) },
-      { folder: dirname(own(name)), into, names: files.map((one) => basename(one)).join(" ") },
-    );
-  const line = isPiped ? (address: string, name: string) => `(${pipe(address, name)})` : scp;
-  const program = isPiped ? pipe : scp;
-  if (!isSecret && path === own(""))
-    return onEach(nodes, line, { same: isPiped ? `bash -c ${programWord(pipe("{}", ""))}` : scp("{}", "") });
-  const all = onEach(nodes, line, { named: `bash -c ${programWord(program("$0", "$1"))}` });
-  return isSecret ? [...meetByName(user, nodes), ...all] : all;
+  const program = (address: string, name: string) => {
+    const own = path.replace("NODE", name);
+    if (!isPiped) return `scp -3 -p root@${forScp(from.address)}:${own} root@${forScp(address)}:${into}/`;
+    const ends = { from: from.address, to: address, ...(isSecret && { called: name.replace(" ", "-") }) };
+    return tarPipe(user, ends, { folder: dirname(own), into, names });
+  };
+  const line = isPiped ? (...one: Parameters<LineFor>) => `(${program(...one)})` : program;
+  if (isSecret) return [...meetByName(user, nodes), ...onEach(nodes, line, together(program))];
+  if (path.includes("NODE")) return onEach(nodes, line, together(program));
+  const same = isPiped ? `bash -c ${programWord(program("{}", ""))}` : program("{}", "");
+  return onEach(nodes, line, `${AT_ONCE} ${same}`);
 }
 
 /**
- * It fails where either end does. `called`: the name by which ssh knows the machine that gets it. Only `names` are
- * unpacked, whatever comes. `into`: unset, the same folder there. `keep`: what is there already stays.
+ * Before a line for many workers at once, ssh meets each by its name: it asks about the host key of one that it does
+ * not know by it, and says by which other names it knows that key.
  */
+function meetByName(user: string, nodes: readonly PlanNode[]): Line[] {
+  if (sizes(nodes).many.length === 0) return [];
+  const ask = `ssh-keygen -F $n > /dev/null 2>&1 || ssh -n ${WITHIN} ${byName("$n")} ${user}@$a true`;
+  return [{ text: `while read -r a n; do ${ask}; done < ${MANY_FILE}` }];
+}
+
+interface Piped {
+  folder: string;
+  /** Unset: the same folder there. */
+  into?: string;
+  /** Only these are unpacked, whatever comes. */
+  names: string;
+  /** A file that is there already stays. */
+  keep?: boolean;
+}
+
+/** It fails where either end does. `called`: the name by which ssh knows the machine that gets it. */
 export function tarPipe(
   user: string,
   { from, to, called }: { from: string; to: string; called?: string },
-  {
-    folder,
-    into = folder,
-    names,
-    keep = false,
-  }: { folder: string; into?: string; names: string; keep?: boolean },
+  { folder, into = folder, names, keep = false }: Piped,
 ): string {
   const tar = (at: string) => `${sudo(user)}tar -C ${at}`;
   return `set -o pipefail; ssh -n ${user}@${from} ${tar(folder)} -cf - ${names} | ssh ${called ? `${byName(called)} ` : ""}${user}@${to} ${tar(into)} -xp${keep ? "k" : ""}f - ${names}`;
@@ -80,12 +146,11 @@ export function toOperator(user: string, { name, address }: PlanNode, file: stri
  * came in.
  */
 export function gatherLines(user: string, to: PlanNode, nodes: readonly PlanNode[], folder: string): Line[] {
-  const put = (name: string) => `cd ${KIT_PLACE} && mkdir -p -m 700 ${folder} && cat > ${folder}/${name}.tar`;
-  const there = (name: string) => (user === ROOT ? `"${put(name)}"` : `"${sudo(user)}sh -c '${put(name)}'"`);
-  const pipe = (address: string, name: string) =>
-    `set -o pipefail; ssh -n ${user}@${address} ${asRoot(user, PACK_RUNS)} | ssh ${user}@${to.address} ${there(name)}`;
+  const pipe = (address: string, name: string) => {
+    const put = `cd ${KIT_PLACE} && mkdir -p -m 700 ${folder} && cat > ${folder}/${name}.tar`;
+    const there = user === ROOT ? put : `${sudo(user)}sh -c '${put}'`;
+    return `set -o pipefail; ssh -n ${user}@${address} ${asRoot(user, PACK_RUNS)} | ssh ${user}@${to.address} "${there}"`;
+  };
   const named = nodes.filter(({ name }) => isName(name));
-  return onEach(named, (address, name) => `(${pipe(address, name)})`, {
-    named: `bash -c ${programWord(pipe("$0", "$1"))}`,
-  });
+  return onEach(named, (...one) => `(${pipe(...one)})`, together(pipe));
 }

@@ -1,15 +1,15 @@
 /**
- * What a plan needs beside the assessment: the cluster, and which of its nodes will not come back. Reads
- * only; it asks etcd.
+ * What a plan needs beside the assessment: the cluster, which of its nodes will not come back, and what lies here.
+ * Reads only; it asks etcd.
  */
-
 import { again, command, type LeftOut, leftNames } from "../again.ts";
 import { leftOut, membersNow, nodesAmong, refuseLiving, takenOut } from "../etcd/all-members.ts";
 import { etcdClient } from "../etcd/client.ts";
-import { type Peer, quorumOf, refuseNoQuorum, shownBy } from "../etcd/other-members.ts";
+import { type Peer, quorumOf, refuseNoQuorum, shownBy, showsOtherCa } from "../etcd/other-members.ts";
 import { answersPeers, peersOf, SOON } from "../etcd/peers.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless } from "../etcd-data/members.ts";
+import { ownMember } from "../etcd-location/reach-etcd.ts";
 import { isControlPlaneName } from "../evidence/control-planes.ts";
 import { clusterCaSeen } from "../facts/ca-copies.ts";
 import { type Cluster, onlyLabelled } from "../facts/cluster.ts";
@@ -20,10 +20,12 @@ import { lastLeaderElsewhere } from "../facts/leaders.ts";
 import type { LostFile } from "../facts/lost-files.ts";
 import { onAgain, withWords } from "../facts/said.ts";
 import { attempt, failOf, Refused } from "../fail.ts";
+import { list } from "../files/files.ts";
 import { backupState } from "../hand-over/backup-mark.ts";
 import { hostFiles } from "../manifests/command.ts";
 import { rescueFolders } from "../node/rescue-folder.ts";
 import { endWords, lastRestore, movedHere, wordOf, wordsOf } from "../node/words.ts";
+import { typed as inKitsFolder } from "../options.ts";
 import type { Moved } from "../pki/addresses.ts";
 import { isHeard } from "../pki/served.ts";
 import { trustedKeys } from "../pki/trusted-keys.ts";
@@ -32,11 +34,8 @@ import { type DueCas, dueCas } from "../renew/renewal.ts";
 import { deviceOf } from "../salvage/disk/device.ts";
 import { Disk } from "../salvage/disk/disk.ts";
 import { wantedManifests } from "../static-pods/wanted-manifests.ts";
-import { bundlesHere, isReportHere } from "./lying-here.ts";
-import { withOtherEtcd } from "./other-etcd.ts";
-import { ROOT } from "./paste.ts";
-import { isName } from "./plan-nodes.ts";
-import { NONE_SEEN, readSeen, type Seen } from "./seen-nodes.ts";
+import { isName, ROOT } from "./paste.ts";
+import { NONE_SEEN, readSeen, type Seen, type SeenNode } from "./seen-nodes.ts";
 
 export interface PlanFacts {
   /** Undefined where it cannot be read. */
@@ -58,7 +57,7 @@ export interface PlanFacts {
   running: readonly string[];
   /** Members of etcd that no word is said of, at whose address nothing answers, also by ssh where they were asked. */
   silent: readonly string[];
-  /** What lies on this node of a repair's end: a backup of today's keys, a report. */
+  /** What was made on this node at a repair's end: a backup of the current keys, a report. */
   made: { backup: boolean; report: boolean };
   /** Why the disk below /etc/kubernetes cannot be searched. */
   noDisk: string | undefined;
@@ -109,70 +108,51 @@ export async function factsForPlan(
   { cp, cluster, data }: Partial<PartialFacts>,
   { user = ROOT, seen: folder, ...typed }: Asked,
 ): Promise<PlanFacts> {
-  const known = cluster && data && { cluster, data };
+  const all = cluster?.nodes ?? [];
   const peers = cp ? await peersOf(cp.data, cp.node.addresses) : [];
-  const living = peers.flatMap((peer) => (shownBy(peer, cp!.facts) === "ours" ? [peer.name] : []));
-  endWords(({ option, value }) => option === "lost" && living.includes(value), "its etcd answers");
-  const { without, lost, ...words } = cp ? withWords(typed, cp) : typed;
-  refuseUnclear(cluster?.nodes ?? [], [...without, ...lost, ...words.worker]);
+  const words = cp ? allWords(typed, cp, peers) : typed;
+  refuseUnclear(all, [...words.without, ...words.lost, ...words.worker]);
   const left = cp
-    ? await lostNodes(cp, { without, lost }, { lostOn: words["lost-on"], peers })
-    : { ...NONE_LOST, names: lost, away: without };
-  const on = await onAgain(cluster?.nodes ?? [], left.away);
-  const nodes = { ...left, away: left.away.filter((name) => !on.includes(name)) };
-  const serves = ({ id }: { id: string }) =>
-    peers.some((peer) => peer.id === id && answersPeers(peer, cp!.facts));
-  const othersServe = cp !== undefined && quorumOf(cp.data.members, serves).isEnough;
+    ? await lostNodes(cp, words, peers)
+    : { ...NONE_LOST, names: words.lost, away: words.without };
+  const on = await onAgain(all, left.away);
+  const lost = { ...left, away: left.away.filter((name) => !on.includes(name)) };
+  const named = cp ? namedFiles(cp) : [];
+  const seen = cluster
+    ? seenIn(folder, { cp, cluster, peers, files: named.map(({ path }) => path) })
+    : NONE_SEEN;
   const running = peers
     .filter((peer) => !isNameless(peer) && shownBy(peer, cp!.facts) !== "nothing")
     .map(({ name }) => name);
-  const copies = cp ? clusterCaSeen(cp.node, { ...cp, ...cp.facts }).copies : [];
-  const made = copies.filter(({ is }) => is === "new in this repair");
-  const hashes = [...trustedKeys(cluster?.oldCaPem ?? ""), ...made.flatMap(({ hash }) => hash ?? [])];
-  const named = cp ? namedFiles(cp) : [];
-  const files = named.map(({ path }) => path);
-  const answers =
-    folder !== undefined && cluster
-      ? readSeen(folder, { nodes: cluster.nodes, hashes, files, now: new Date() })
-      : NONE_SEEN;
-  // this node is looked at now, whatever it said before
-  const others = answers.nodes.filter(({ name }) => name !== cp?.node.name);
-  const seen = { ...answers, nodes: cp ? withOtherEtcd(others, peers, cp) : others };
-  const leader = cp && lastLeaderElsewhere(cp);
   const unkept = { user: user === ROOT ? undefined : user };
-  const said = {
-    ...{ without: nodes.away, lost: nodes.names, "lost-on": words["lost-on"], worker: words.worker },
-    "start-without": [
-      ...new Set([...(typed["start-without"] ?? []), ...wordsOf("start-without").map(({ value }) => value)]),
-    ],
-    ...{ "etcd-data": saidFirst("etcd-data", typed), endpoint: saidFirst("endpoint", typed), ...unkept },
-  };
+  const said = saidHere(typed, words, { lost, ...unkept });
   return {
-    known,
-    lost: nodes,
-    onAgain: on,
-    seen,
-    folder,
+    known: cluster && data && { cluster, data },
+    ...{ lost, onAgain: on, seen, folder, running, named, user, said },
     isKept: rescueFolders().length > 0,
-    leader,
-    running,
-    silent: await silentPeers(peers, [...left.names, ...left.away], { ...answers, running }),
+    leader: cp && lastLeaderElsewhere(cp),
+    silent: await silentPeers(peers, [...left.names, ...left.away], { ...seen, running }),
     made: {
       backup: cp !== undefined && attempt(() => backupState(cp.facts.certificatesDir).fits, false),
-      report: isReportHere(),
+      report: lyingHere("report.html").includes("report.html"),
     },
     noDisk: (await failOf(openDisk))?.message,
-    named,
-    othersServe,
+    othersServe: cp !== undefined && quorumOf(cp.data.members, answering(cp, peers)).isEnough,
     due: cp && dueCas(cp.facts),
     moved: movedHere(),
     isRestored: lastRestore() !== undefined,
-    bundles: bundlesHere(),
-    user,
-    said,
+    bundles: lyingHere(".age").filter((name) => !name.endsWith(LOCKED)),
     givenUp: words["start-without"] ?? [],
     unkept: cp ? unkept : said,
   };
+}
+
+/** The end of the name of what hand-over.ts makes of a snapshot of etcd. */
+export const LOCKED = ".etcd.age";
+
+/** Names of files in the kit's folder that end so: an operator has put them there. */
+export function lyingHere(ending: string): string[] {
+  return list(inKitsFolder(".")).filter((name) => name.endsWith(ending) && !name.startsWith("-"));
 }
 
 async function openDisk() {
@@ -186,25 +166,80 @@ function namedFiles(cp: ControlPlaneNode): PlanFacts["named"] {
   );
 }
 
+/** A node whose etcd answers is not lost, whatever was said before. */
+function allWords(typed: Asked, cp: ControlPlaneNode, peers: readonly Peer[]) {
+  const living = peers.flatMap((peer) => (shownBy(peer, cp.facts) === "ours" ? [peer.name] : []));
+  endWords(({ option, value }) => option === "lost" && living.includes(value), "its etcd answers");
+  return withWords(typed, cp);
+}
+
+/** As typed, or as said before. */
+function saidHere(
+  typed: Asked,
+  words: Asked,
+  { lost, user }: Pick<PlanFacts, "lost"> & Pick<Said, "user">,
+): Said {
+  const flags = [...(typed["start-without"] ?? []), ...wordsOf("start-without").map(({ value }) => value)];
+  return {
+    ...{ without: lost.away, lost: lost.names, "lost-on": words["lost-on"], worker: words.worker },
+    "start-without": [...new Set(flags)],
+    "etcd-data": typed["etcd-data"] ?? wordOf("etcd-data")?.value,
+    endpoint: typed.endpoint ?? wordOf("endpoint")?.value,
+    user,
+  };
+}
+
+interface Here {
+  cp: ControlPlaneNode | undefined;
+  cluster: Cluster;
+  peers: readonly Peer[];
+  /** Paths that this node's static pods name. */
+  files: readonly string[];
+}
+
+/** This node is looked at now, whatever it said before. */
+function seenIn(folder: string | undefined, { cp, cluster, peers, files }: Here): Seen {
+  if (folder === undefined) return NONE_SEEN;
+  const copies = cp ? clusterCaSeen(cp.node, { ...cp, ...cp.facts }).copies : [];
+  const made = copies.flatMap(({ is, hash }) => (is === "new in this repair" ? (hash ?? []) : []));
+  const hashes = [...trustedKeys(cluster.oldCaPem ?? ""), ...made];
+  const answers = readSeen(folder, { nodes: cluster.nodes, hashes, files, now: new Date() });
+  const nodes = answers.nodes.filter(({ name }) => name !== cp?.node.name);
+  return { ...answers, nodes: cp ? withOtherEtcd(nodes, peers, cp) : nodes };
+}
+
+/**
+ * Who was away while etcd's CA was made anew cannot know that it is damaged: this node sees that its etcd shows a CA
+ * that is not this node's, while most members show this node's.
+ */
+function withOtherEtcd(nodes: readonly SeenNode[], peers: readonly Peer[], cp: ControlPlaneNode): SeenNode[] {
+  const own = ownMember(cp.data, cp.node.addresses);
+  const answers = answering(cp, peers);
+  if (!quorumOf(cp.data.members, (one) => one.id === own?.id || answers(one)).isEnough) return [...nodes];
+  const shows = (name: string) =>
+    peers.some((peer) => peer.name === name && showsOtherCa(peer.servedPem, cp.facts));
+  return nodes.map((node) =>
+    shows(node.name)
+      ? { ...node, damaged: true, otherKeys: true, kinds: [...new Set([...node.kinds, "etcd"])] }
+      : node,
+  );
+}
+
+/** Whether a member of etcd answers with a certificate of this node's CA. */
+function answering({ facts }: ControlPlaneNode, peers: readonly Peer[]) {
+  return ({ id }: { id: string }) => peers.some((peer) => peer.id === id && answersPeers(peer, facts));
+}
+
 /** A machine that is off says nothing at all; one whose etcd has ended says that nobody listens. */
 async function silentPeers(
   peers: readonly Peer[],
   said: readonly string[],
   { nodes, silent, running }: Pick<Seen, "nodes" | "silent"> & { running: readonly string[] },
 ): Promise<string[]> {
-  const open = peers.filter(
-    (peer) =>
-      !isNameless(peer) &&
-      ![...said, ...running].includes(peer.name) &&
-      !nodes.some(({ name }) => name === peer.name),
-  );
+  const known = [...said, ...running, ...nodes.map(({ name }) => name)];
+  const open = peers.filter((peer) => !isNameless(peer) && !known.includes(peer.name));
   const heard = await Promise.all(open.map(({ host, port }) => isHeard(host, port, SOON)));
   return open.flatMap(({ name }, i) => (silent.includes(name) || heard[i] === undefined ? [name] : []));
-}
-
-/** As typed, or as said before. */
-function saidFirst(option: "endpoint" | "etcd-data", typed: Asked): string | undefined {
-  return typed[option] ?? wordOf(option)?.value;
 }
 
 function refuseUnclear(nodes: readonly KnownNode[], said: readonly string[]) {
@@ -218,17 +253,9 @@ function refuseUnclear(nodes: readonly KnownNode[], said: readonly string[]) {
   );
 }
 
-interface Looked {
-  lostOn: readonly string[];
-  peers: readonly Peer[];
-}
-
-async function lostNodes(
-  cp: ControlPlaneNode,
-  named: LeftOut,
-  { lostOn, peers }: Looked,
-): Promise<LostNodes> {
-  const { lost } = named;
+async function lostNodes(cp: ControlPlaneNode, words: Asked, peers: readonly Peer[]): Promise<LostNodes> {
+  const { without, lost, "lost-on": lostOn } = words;
+  const named = { without, lost };
   const strange = leftNames(named).find((name) => !isName(name));
   if (strange !== undefined)
     throw new Refused(`"${strange}" is no name of a node: no line is made of it`, {
@@ -240,8 +267,7 @@ async function lostNodes(
     throw new Refused(`${never.join(", ")} is no node, but a member of etcd that never started`, {
       hint: `print the plan without it. Part 2 names it, and takes it out: ${command("02-control-plane", { lost: never })}`,
     });
-  const out = await takenOut(cp);
-  const { without: away, lost: names } = await leftOut(cp, named, out);
+  const { without: away, lost: names } = await leftOut(cp, named, await takenOut(cp));
   if (names.length === 0) return { ...NONE_LOST, away };
   refuseLiving(peers, { lost, lostOn }, cp);
   refuseNoQuorum(await membersNow(etcdClient(cp.facts), cp.data), lost);

@@ -11,8 +11,8 @@ import type { Note } from "./note.ts";
 import type { Line } from "./paste.ts";
 import style from "./plan-page.css" with { type: "text" };
 import script from "./plan-page-script.js" with { type: "text" };
-import type { PlanStep } from "./plan-steps.ts";
 import { inSentences, isSeenDone } from "./seen-done.ts";
+import type { PlanStep } from "./step-order.ts";
 
 export function planAsPage(plan: Plan): string {
   const title = `The plan${plan.cluster ? ` for the cluster ${plan.cluster}` : ""}`;

@@ -3,7 +3,7 @@
  * lines to paste.
  */
 import { command, withOptions } from "../again.ts";
-import type { LostNodes, Task } from "../facts/course.ts";
+import type { Task } from "../facts/course.ts";
 import { inForGoodWords } from "../for-good.ts";
 import { listed } from "../plain.ts";
 import { shell } from "../shell-line.ts";
@@ -21,56 +21,22 @@ import {
   NEW_ONE,
 } from "./effort.ts";
 import {
+  isNotFirst,
   keptLine,
-  kitLines,
   type Line,
+  nodesAt,
+  type PlanNode,
   printedLines,
   sideBySide,
   sshLines,
   terminalLines,
   workersFile,
 } from "./paste.ts";
-import { carryLines, gatherLines, toOperator } from "./paste-files.ts";
+import { carryLines, gatherLines, kitLines, toOperator } from "./paste-files.ts";
 import type { PlanFacts, Said } from "./plan-facts.ts";
-import { nodesAt, type PlanNode } from "./plan-nodes.ts";
 import type { Block } from "./runbook.ts";
 import { isSearched } from "./seen-nodes.ts";
-import { type Joined, KEEPER, together } from "./step-order.ts";
-
-export interface PlanStep extends Effort {
-  /** The part's number in RUNBOOK.md, and a letter: 1.4 is a step of a script. */
-  number: string;
-  /** Of RUNBOOK.md's fence; unset: it prepares one. */
-  task?: Task | undefined;
-  /** "on" the nodes it is typed on; "to" those that get a file. */
-  way: "on" | "to";
-  /** Names. */
-  on: string[];
-  /** On all of them at the same time. */
-  sideBySide: boolean;
-  lines: Line[];
-  exit: number[];
-  /** How its output ends; unset: the runbook does not say. */
-  ends?: string | undefined;
-}
-
-const FOUND_MORE =
-  "A key stays lost, as this plan expects, so it ends with exit code 2. If it ends with 0, it found more: print the plan again";
-const FOUND_LESS =
-  "It ends with exit code 0. If it ends with 2, it found less than this plan expects: print the plan again";
-
-const NONE_HAS_IT = "All of them were looked at: etcd/ca.key is on none of them";
-
-const isLooked =
-  (seen: PlanFacts["seen"]) =>
-  ({ name }: PlanNode) =>
-    seen.nodes.some((node) => node.name === name && isSearched(node));
-
-const movedAside = (names: readonly string[]) =>
-  `Other keys are in the way on ${listed(names)}: there they go to the rescue folder`;
-
-/** It has no number yet. */
-export type Placed = Omit<PlanStep, "number"> & { part: number };
+import { KEEPER, onNodes, type Placed, type PlanStep } from "./step-order.ts";
 
 interface Facts extends Pick<PlanFacts, "lost" | "user" | "said" | "seen"> {
   /** The only workers that have to join; unset: each of them. */
@@ -81,122 +47,153 @@ interface Facts extends Pick<PlanFacts, "lost" | "user" | "said" | "seen"> {
   well?: readonly string[];
 }
 
+const OPERATOR = { on: ["your machine"], sideBySide: false, exit: [0] };
+
 export function stepsOf(blocks: readonly Block[], nodes: readonly PlanNode[], facts: Facts): Placed[] {
   const file = workersFile(nodes);
-  const common = { part: blocks[0]?.part ?? 0, ...onNodes([], "on"), on: ["your machine"], exit: [0] };
-  return [
-    ...(file ? [{ ...common, ...ADDRESSES, lines: file }] : []),
-    ...together(blocks).flatMap((block, index, all) =>
-      stepsIn(block, { ...facts, nodes, isKept: isPrinted(all.slice(index + 1)) }),
-    ),
-  ].filter(({ on }) => on.length > 0);
+  const addresses: Placed[] = file
+    ? [{ ...ADDRESSES, ...OPERATOR, part: blocks[0]?.part ?? 0, way: "on", lines: file }]
+    : [];
+  const steps = together(blocks).flatMap((block, index, all) => {
+    // a later step needs what it prints: the next one that is typed on nodes is that line
+    const isKept = all.slice(index + 1).find((one) => one.on)?.printed === true;
+    const meant = nodes.filter((node) => isMeant(node, block, facts));
+    return block.on ? typedSteps(block, meant, facts, isKept) : fileSteps(block, meant, facts);
+  });
+  return [...addresses, ...steps].filter(({ on }) => on.length > 0);
 }
 
-const NONE_JOINS = "no worker has to join";
+/** `files`: what it carries. */
+type Joined = Block & { files: string[] };
 
-/** Whether the next command that is typed on nodes is a line that was printed. */
-function isPrinted(after: readonly Block[]): boolean {
-  return after.find((block) => block.on)?.printed === true;
+/** Files of the kit's folder that go the same way go together. */
+function together(blocks: readonly Block[]): Joined[] {
+  const all: Joined[] = [];
+  for (const block of blocks) {
+    const [last, { carry }] = [all.at(-1), block];
+    const isSame =
+      last?.carry &&
+      carry &&
+      carry.from === last.carry.from &&
+      carry.to === last.carry.to &&
+      block.part === last.part;
+    if (isSame && [...last.files, carry.file].every((file) => !/NODE|^\//.test(file)))
+      last.files.push(carry.file);
+    else all.push({ ...block, files: carry ? [carry.file] : [] });
+  }
+  return all;
 }
 
-interface Around extends Facts {
-  nodes: readonly PlanNode[];
-  /** A later step needs what it prints. */
+function isMeant(node: PlanNode, { part, task }: Block, { joins, well = [] }: Facts): boolean {
+  if ((part === 1 || part === 2) && well.includes(node.name)) return false;
+  // this node has been looked at, and what was found is here
+  if (task === "look" || task === "look-around") return isNotFirst(node);
+  if (task === "salvage") return !isNotFirst(node);
+  return task !== "join" || node.role !== "worker" || !joins || joins.includes(node.name);
+}
+
+/** The kit, transcripts, and what is carried. */
+function fileSteps(block: Joined, nodes: readonly PlanNode[], { user }: Facts): Placed[] {
+  const { part = 0, exit, task, carry, files, sshTo, gather } = block;
+  const others = nodes.filter(isNotFirst);
+  if (sshTo) {
+    const at = nodesAt(others, sshTo);
+    const lines = kitLines(user, at, block.commands.join("\n  "));
+    return [{ ...KIT, ...onNodes(at, "to", true), part, exit, lines }];
+  }
+  if (gather) {
+    const first = nodes.find((node) => !isNotFirst(node))!;
+    return [
+      {
+        ...{ ...GATHER, ...onNodes(others, "on"), part, exit, task },
+        lines: gatherLines(user, first, others, gather),
+      },
+    ];
+  }
+  const [from] = nodesAt(nodes, carry!.from);
+  if (carry!.to === "operator") {
+    const lines = [toOperator(user, from!, carry!.file)];
+    return [{ ...fetching(carry!.file), ...OPERATOR, way: "to", part, exit, task, lines }];
+  }
+  const to = nodesAt(nodes, carry!.to);
+  const effort = task === "backup-there" ? EFFORTS[task] : carrying(files);
+  return [{ ...effort, ...onNodes(to, "to"), part, exit, task, lines: carryLines(user, from!, to, files) }];
+}
+
+/** Each script is a step of its own, with the lines that prepare it. */
+function typedSteps(block: Joined, nodes: readonly PlanNode[], facts: Facts, isKept: boolean): Placed[] {
+  const { part = 0, exit, task, ends, sideBySide } = block;
+  const at = nodesAt(nodes, block.on!);
+  const others = task === "unpack" ? facts.seen.nodes.filter(({ otherKeys }) => otherKeys) : [];
+  const aside = others.map(({ name }) => name);
+  return inScripts(block.commands).map((commands, index, all) => {
+    const isLast = index === all.length - 1;
+    const step: Placed = {
+      ...{ ...effortOf(commands.at(-1)!, block, facts), ...onNodes(at, "on", sideBySide), part, exit, task },
+      lines: linesOf(
+        commands.map((command) => commandSaid(command, block, facts)),
+        at,
+        { ...block, user: facts.user, isKept, aside },
+      ),
+    };
+    const note = noteOf(block, at, facts, { isKept: isKept && isLast, aside });
+    if (note !== undefined) step.note = note;
+    // without what belongs to the runbook's example alone
+    if (ends && isLast)
+      step.ends = ends.replace(/(next:) .*/, "$1 …").replace(/^\d+( checks, all good).*/, "…$1…");
+    return step;
+  });
+}
+
+function inScripts(commands: readonly string[]): string[][] {
+  const scripts: string[][] = [[]];
+  for (const [index, command] of commands.entries()) {
+    scripts.at(-1)!.push(command);
+    if (command.startsWith("./bunw ") && index < commands.length - 1) scripts.push([]);
+  }
+  return scripts;
+}
+
+const FOUND_MORE =
+  "A key stays lost, as this plan expects, so it ends with exit code 2. If it ends with 0, it found more: print the plan again";
+const FOUND_LESS =
+  "It ends with exit code 0. If it ends with 2, it found less than this plan expects: print the plan again";
+const NONE_HAS_IT = "All of them were looked at: etcd/ca.key is on none of them";
+
+interface Typing {
+  /** A later step needs the line that is printed. */
   isKept: boolean;
+  /** Names of nodes where other keys are in the way. */
+  aside: readonly string[];
 }
 
-function stepsIn(block: Joined, { nodes: given, isKept, user, joins, ...facts }: Around): Placed[] {
-  const { lost, well = [] } = facts;
-  const isRepair = block.part === 1 || block.part === 2;
-  const all = isRepair ? given.filter(({ name }) => !well.includes(name)) : given;
-  const nodes =
-    block.task === "join" && joins
-      ? all.filter(({ name, role }) => role !== "worker" || joins.includes(name))
-      : all;
-  const { part = 0, exit, task } = block;
-  if (block.sshTo) {
-    const at = nodesAt(nodes, block.sshTo).filter(isNotFirst);
-    return [
-      {
-        part,
-        exit,
-        ...KIT,
-        ...onNodes(at, "to", true),
-        lines: kitLines(user, at, block.commands.join("\n  ")),
-      },
+/** In place of the effort's own note; undefined: that one stays. */
+function noteOf(
+  { task, exit }: Block,
+  at: readonly PlanNode[],
+  { joins, lost, said, seen }: Facts,
+  { isKept, aside }: Typing,
+): string | undefined {
+  if (task === "remove") {
+    // the folder keeps these words
+    const open = [
+      ...lost.away.map((name) => `${name} is away`),
+      ...said["start-without"].map((flag) => `no --${flag}`),
     ];
+    return open.length > 0 ? `Not while this holds: ${open.join("; ")}` : undefined;
   }
-  if (block.gather) {
-    const [[first], others] = [nodes.filter((node) => !isNotFirst(node)), nodes.filter(isNotFirst)] as const;
-    return [
-      {
-        part,
-        exit,
-        task,
-        ...GATHER,
-        ...onNodes(others, "on"),
-        lines: gatherLines(user, first!, others, block.gather),
-      },
-    ];
-  }
-  if (block.carry?.to === "operator") {
-    const [from] = nodesAt(nodes, block.carry.from);
-    const { file } = block.carry;
-    return [
-      {
-        part,
-        exit,
-        task,
-        ...fetching(file),
-        way: "to",
-        on: ["your machine"],
-        sideBySide: false,
-        lines: [toOperator(user, from!, file)],
-      },
-    ];
-  }
-  if (block.carry) {
-    const [[from], to] = [nodesAt(nodes, block.carry.from), nodesAt(nodes, block.carry.to)] as const;
-    const effort = task === "backup-there" ? EFFORTS[task] : carrying(block.files);
-    return [
-      { part, exit, task, ...effort, ...onNodes(to, "to"), lines: carryLines(user, from!, to, block.files) },
-    ];
-  }
-  const at = nodesAt(nodes, block.on!).filter(isMeant(block));
-  const aside =
-    task === "unpack" ? facts.seen.nodes.flatMap(({ name, otherKeys }) => (otherKeys ? [name] : [])) : [];
-  const flags = facts.said["start-without"] ?? [];
-  // the folder keeps these words
-  const open = [...lost.away.map((name) => `${name} is away`), ...flags.map((flag) => `no --${flag}`)];
-  return inSteps(block.commands).map((commands, index, all) => ({
-    ...{
-      part,
-      exit,
-      task,
-      ...effortOf(commands.at(-1)!, block, lost),
-      ...onNodes(at, "on", block.sideBySide),
-    },
-    ...(isKept && index === all.length - 1 ? { note: keptNote(block, joins) } : {}),
-    ...(block.task === "salvage" ? { note: exit.includes(2) ? FOUND_MORE : FOUND_LESS } : {}),
-    ...(aside.length > 0 ? { note: movedAside(aside) } : {}),
-    ...(task === "remove" && open.length > 0 ? { note: `Not while this holds: ${open.join("; ")}` } : {}),
-    ...(task === "end-etcd" && at.every(isLooked(facts.seen)) ? { note: NONE_HAS_IT } : {}),
-    ...(block.ends && index === all.length - 1 ? { ends: inGeneral(block.ends) } : {}),
-    lines: linesOf(
-      commands.map((command) => commandSaid(command, block, facts)),
-      at,
-      { ...block, user, isKept, aside },
-    ),
-  }));
-}
-
-/** With the old CA each worker that has to join is one that has lost something. */
-function keptNote({ task }: Block, joins: Facts["joins"]): string {
+  const isLooked = ({ name }: PlanNode) => seen.nodes.some((node) => node.name === name && isSearched(node));
+  if (task === "end-etcd") return at.every(isLooked) ? NONE_HAS_IT : undefined;
+  if (aside.length > 0)
+    return `Other keys are in the way on ${listed(aside)}: there they go to the rescue folder`;
+  if (task === "salvage") return exit.includes(2) ? FOUND_MORE : FOUND_LESS;
+  if (!isKept) return undefined;
+  // with the old CA each worker that has to join is one that has lost something
   return task === "open" && joins ? `${KEPT}. ${DECIDES}` : KEPT;
 }
 
 /** NODE stands for all that are lost. */
-function commandSaid(typed: string, { task }: Block, facts: Omit<Facts, "user" | "joins">): string {
+function commandSaid(typed: string, { task }: Block, facts: Facts): string {
   const { names } = facts.lost;
   const said = /^\.\/bunw scripts\/0[12]-/.test(typed) ? withOptions(typed, saidFor(task, facts)) : typed;
   return said.replace(/\bNODE\b/, (word) => (names.length > 0 ? shell`${names}` : word));
@@ -208,7 +205,7 @@ function commandSaid(typed: string, { task }: Block, facts: Omit<Facts, "user" |
  */
 function saidFor(
   task: Task | undefined,
-  { lost: { controlPlanes }, said, seen, unheard = false }: Omit<Facts, "user" | "joins">,
+  { lost: { controlPlanes }, said, seen, unheard = false }: Facts,
 ): Partial<Said> {
   const lostOn = said["lost-on"];
   if (task === "control-plane")
@@ -225,20 +222,10 @@ function saidFor(
   return { "lost-on": [...new Set([...lostOn, ...controlPlanes, ...looked])] };
 }
 
-/** The last step of a plan that is made elsewhere. */
-export function planThere(user: string, there: readonly PlanNode[], said: Said): Omit<PlanStep, "number"> {
-  const effort = { does: "Make the plan there", costs: "nothing: it reads only", seconds: [1, 15] as const };
-  return {
-    ...effort,
-    ...onNodes(there, "on"),
-    lines: sshLines(user, there, command("plan", said)),
-    exit: [0, 2, 3],
-  };
-}
-
 /** With what part 2 takes out for good. */
-function effortOf(command: string, { task }: Block, { controlPlanes }: LostNodes): Effort {
-  const effort = command.endsWith(" --dry-run") ? DRY_RUN : EFFORTS[task as keyof typeof EFFORTS];
+function effortOf(command: string, { task }: Block, { lost: { controlPlanes } }: Facts): Effort {
+  if (command.endsWith(" --dry-run")) return DRY_RUN;
+  const effort: Effort = EFFORTS[task as keyof typeof EFFORTS];
   if (task !== "control-plane" || controlPlanes.length === 0) return effort;
   const nodes = controlPlanes.join(", ");
   return {
@@ -249,54 +236,27 @@ function effortOf(command: string, { task }: Block, { controlPlanes }: LostNodes
   };
 }
 
-/** This node has been looked at. What was found is here. */
-function isMeant({ task }: Block): (node: PlanNode) => boolean {
-  if (task === "look" || task === "look-around") return isNotFirst;
-  return task === "salvage" ? (node) => !isNotFirst(node) : () => true;
-}
-
-function isNotFirst({ role }: PlanNode): boolean {
-  return role !== "first control plane node";
-}
-
-interface Typing extends Pick<Block, "task" | "printed" | "terminal" | "sideBySide"> {
-  user: string;
-  isKept: boolean;
-  /** Names of nodes where other keys are in the way. */
-  aside: readonly string[];
-}
-
-function linesOf(commands: readonly string[], at: readonly PlanNode[], typing: Typing): Line[] {
-  const { task, printed, user, isKept } = typing;
-  if (typing.terminal) return commands.flatMap((command) => terminalLines(user, at, command));
+function linesOf(
+  commands: readonly string[],
+  at: readonly PlanNode[],
+  typing: Typing & Pick<Block, "task" | "printed" | "terminal" | "sideBySide"> & { user: string },
+): Line[] {
+  const { task, printed, terminal, user, isKept, aside } = typing;
+  if (terminal) return commands.flatMap((command) => terminalLines(user, at, command));
   if (typing.sideBySide && at.length > 1)
     return sideBySide(linesOf(commands, at, { ...typing, sideBySide: false }));
-  if (printed)
-    return printedLines(user, at, {
-      ...{ step: KEEPER, none: task === "join" ? NONE_JOINS : undefined },
-      aside: typing.aside,
-    });
-  const last = commands.at(-1);
+  const none = task === "join" ? "no worker has to join" : undefined;
+  if (printed) return printedLines(user, at, { step: KEEPER, none, aside });
   return commands.flatMap((command) =>
-    isKept && command === last && at[0] ? [keptLine(user, at[0], command)] : sshLines(user, at, command),
+    isKept && command === commands.at(-1) && at[0]
+      ? [keptLine(user, at[0], command)]
+      : sshLines(user, at, command),
   );
 }
 
-function onNodes(nodes: readonly PlanNode[], way: PlanStep["way"], sideBySide = false) {
-  return { way, on: nodes.map(({ name }) => name), sideBySide: sideBySide && nodes.length > 1 };
-}
-
-/** Each script is a step of its own, with the lines that prepare it. */
-function inSteps(commands: readonly string[]): string[][] {
-  const steps: string[][] = [[]];
-  for (const [index, command] of commands.entries()) {
-    steps.at(-1)!.push(command);
-    if (command.startsWith("./bunw ") && index < commands.length - 1) steps.push([]);
-  }
-  return steps;
-}
-
-/** Without what belongs to the runbook's example alone. */
-function inGeneral(end: string): string {
-  return end.replace(/(next:) .*/, "$1 …").replace(/^\d+( checks, all good).*/, "…$1…");
+/** The last step of a plan that is made elsewhere. */
+export function planThere(user: string, there: readonly PlanNode[], said: Said): Omit<PlanStep, "number"> {
+  const lines = sshLines(user, there, command("plan", said));
+  const effort = { does: "Make the plan there", costs: "nothing: it reads only", seconds: [1, 15] as const };
+  return { ...effort, ...onNodes(there, "on"), lines, exit: [0, 2, 3] };
 }

@@ -15,10 +15,10 @@ import { typed } from "../options.ts";
 import { withNames } from "../restore/content.ts";
 import { shell } from "../shell-line.ts";
 import type { Effort } from "./effort.ts";
-import { asksNothing, lockedHere, openLine, snapshotsHere } from "./lying-here.ts";
 import type { HelpedStep, Plan } from "./make-plan.ts";
-import { type Line, sshLines, terminalLines } from "./paste.ts";
-import type { PlanNode } from "./plan-nodes.ts";
+import { hasPassphrase, openLine } from "./note.ts";
+import { type Line, type PlanNode, sshLines, terminalLines } from "./paste.ts";
+import { LOCKED, lyingHere } from "./plan-facts.ts";
 import { numbered } from "./step-order.ts";
 
 const CHAPTER = 'RUNBOOK-MORE.md, "Only a snapshot is left"';
@@ -49,8 +49,8 @@ export async function planOfRestore(
   { lost, "lost-on": lostOn }: OfLost,
 ): Promise<Plan | undefined> {
   if (TRACES.some((path) => exists(path))) return undefined;
-  const [locked] = lockedHere();
-  const snapshot = snapshotsHere().flatMap((file) => snapshotIn(file, lost) ?? [])[0];
+  const [locked] = lyingHere(LOCKED);
+  const snapshot = lyingHere(".db").flatMap((file) => snapshotIn(file, lost) ?? [])[0];
   if (!snapshot && locked === undefined) return undefined;
   const here = await thisMachine();
   return snapshot ? ofSnapshot({ ...snapshot, lostOn }, here, user) : ofLocked(locked!, here, { user, lost });
@@ -85,9 +85,7 @@ function ofLocked(
 ): Plan {
   const verdict = `nothing of a cluster is on this machine but a locked snapshot of its etcd, ${locked}`;
   const open: Effort = { does: "Open the snapshot", costs: "nothing", seconds: [1, 60] };
-  const lines = asksNothing()
-    ? sshLines(user, [here], openLine(locked))
-    : terminalLines(user, [here], openLine(locked));
+  const lines = (hasPassphrase() ? sshLines : terminalLines)(user, [here], openLine("snapshot", locked));
   return page({ here, user, verdict }, [{ ...open, lines }, planAgain(here, user, lost)]);
 }
 

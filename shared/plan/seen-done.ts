@@ -1,22 +1,22 @@
 /** What of a plan is done already, as far as it was seen when the plan was made. */
 import type { Assessment } from "../assess/assessment.ts";
 import type { LostNodes, Task } from "../facts/course.ts";
+import { CERTS } from "../pki/certs.ts";
 import { listed } from "../plain.ts";
 import { KIT } from "./effort.ts";
-import { keyFiles } from "./elsewhere.ts";
-import type { PlanStep } from "./plan-steps.ts";
 import { heldAt, isSearched, kindsOf, type Seen, type SeenNode, type Sight } from "./seen-nodes.ts";
+import type { PlanStep } from "./step-order.ts";
 
 type Sights = Partial<Record<Task | "kit", readonly Sight[]>>;
 
 interface Around {
   seen: Pick<Seen, "nodes">;
   lost: Pick<LostNodes, "controlPlanes">;
-  /** What lies on this node of a repair's end. */
+  /** Lies on this node at a repair's end. */
   made: { backup: boolean; report: boolean };
 }
 
-/** Of this node, and of those that have answered. */
+/** On this node, and on those that have answered. */
 export function sightsOf(here: Assessment, { seen, lost, made }: Around, at: Date): Sights {
   const others = seen.nodes.filter(({ name }) => name !== here.node);
   const held = [heldAt(here, here.node, at), ...others.map(({ held }) => held)];
@@ -72,8 +72,18 @@ export function inSentences(seen: readonly Sight[]): string[] {
 }
 
 /** "01:20 UTC". */
-function inUtc(at: Date): string {
+export function inUtc(at: Date): string {
   return `${at.toISOString().slice(11, 16)} UTC`;
+}
+
+/** Names of lost keys that are nowhere to be found; none if nobody has searched. */
+export function lostKeys(deep: Assessment["deep"]): string[] {
+  return (deep?.keys ?? []).flatMap(({ name, places }) => (places.some(({ found }) => found) ? [] : [name]));
+}
+
+/** "ca.key, sa.key". */
+export function keyFiles(names: readonly string[]): string {
+  return names.map((name) => `${CERTS.find((row) => row.name === name)?.file ?? name}.key`).join(", ");
 }
 
 /** What a node has said of itself, in our words. This one was looked at now. */
@@ -86,16 +96,9 @@ export function saidBy(name: string, { nodes, silent }: Seen, here: Assessment):
 
 function damageHere({ damaged, damage, deep, lostFiles = [] }: Assessment): string[] {
   if (!damaged) return ["nothing is damaged"];
-  const lost = (deep?.keys ?? []).flatMap(({ name, places }) =>
-    places.some(({ found }) => found) ? [] : [name],
-  );
-  return [
-    ...(lost.length > 0 ? [`lost: ${keyFiles(lost)}`] : []),
-    ...inKinds(
-      kindsOf(damage),
-      lostFiles.map(({ path }) => path),
-    ),
-  ];
+  const lost = lostKeys(deep);
+  const files = lostFiles.map(({ path }) => path);
+  return [...(lost.length > 0 ? [`lost: ${keyFiles(lost)}`] : []), ...inKinds(kindsOf(damage), files)];
 }
 
 function inKinds(kinds: readonly string[], files: readonly string[]): string[] {
@@ -106,16 +109,14 @@ function inKinds(kinds: readonly string[], files: readonly string[]): string[] {
 }
 
 function damageOf(node: SeenNode): string[] {
-  const { controlPlane, lacks, damaged, lostData, otherKeys, joins, held, kinds, lostFiles } = node;
-  if (!damaged) return ["nothing is damaged"];
-  const keys = lacks?.length ? `lost: ${keyFiles(lacks)}` : "no key is lost";
-  const ofKeys = isSearched(node) ? keys : "its memory was not searched to its end";
-  return [
-    ...(lostData ? ["no data of etcd is found"] : []),
-    ...(controlPlane && !lostData ? [ofKeys] : []),
-    ...(otherKeys ? ["other keys are in the way"] : []),
-    ...(controlPlane ? [] : [joins ? "has to join again" : "damaged, and need not join"]),
-    ...(held ? [held.what] : []),
-    ...inKinds(kinds, lostFiles),
-  ];
+  if (!node.damaged) return ["nothing is damaged"];
+  const { controlPlane, lacks, lostData, held } = node;
+  const words: string[] = [];
+  if (lostData) words.push("no data of etcd is found");
+  else if (controlPlane && !isSearched(node)) words.push("its memory was not searched to its end");
+  else if (controlPlane) words.push(lacks?.length ? `lost: ${keyFiles(lacks)}` : "no key is lost");
+  if (node.otherKeys) words.push("other keys are in the way");
+  if (!controlPlane) words.push(node.joins ? "has to join again" : "damaged, and need not join");
+  if (held) words.push(held.what);
+  return [...words, ...inKinds(node.kinds, node.lostFiles)];
 }

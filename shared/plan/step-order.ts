@@ -1,49 +1,123 @@
-/** What belongs together in one step, and how the steps are called. */
-import { KEPT } from "./effort.ts";
-import type { Line } from "./paste.ts";
-import type { Block } from "./runbook.ts";
+/**
+ * The steps of a plan as a list: what is typed between the parts that repair, if machines have moved (scripts/move.ts)
+ * or etcd's data was restored (scripts/restore.ts); how the steps are called; and from which to which of them the API
+ * is unavailable.
+ */
+import { command } from "../again.ts";
+import type { Cluster } from "../facts/cluster.ts";
+import type { Task } from "../facts/course.ts";
+import { hostsSaid, type Moved, meansWorkers, thatMoved } from "../pki/addresses.ts";
+import { type Effort, KEPT, MOVES } from "./effort.ts";
+import { isNotFirst, type Line, nodesAt, type PlanNode, sshLines } from "./paste.ts";
+import type { PlanFacts } from "./plan-facts.ts";
 
-interface Unnumbered {
-  part: number;
-  note?: string;
+export interface PlanStep extends Effort {
+  /** The part's number in RUNBOOK.md, and a letter: 1.4 is a step of a script. */
+  number: string;
+  /** The task of RUNBOOK.md's fence; unset: it prepares one. */
+  task?: Task | undefined;
+  /** "on" the nodes it is typed on; "to" those that get a file. */
+  way: "on" | "to";
+  /** Names. */
+  on: string[];
+  /** On all of them at the same time. */
+  sideBySide: boolean;
   lines: Line[];
+  exit: number[];
+  /** How its output ends; unset: the runbook does not say. */
+  ends?: string | undefined;
 }
 
-/** "0a", "0b", "1a", …; a step that types a kept line names the step that keeps it. */
-export function numbered<S extends Unnumbered>(steps: readonly S[]): (S & { number: string })[] {
-  let keeps = "";
-  return steps.map((step, index) => {
-    const before = steps.slice(0, index).filter(({ part }) => part === step.part).length;
-    const number = `${step.part}${String.fromCharCode("a".charCodeAt(0) + before)}`;
-    if (step.note?.startsWith(KEPT)) keeps = number;
-    return {
-      ...step,
-      number,
-      lines: step.lines.map((line) => ({ ...line, text: line.text.replaceAll(KEEPER, keeps) })),
-    };
-  });
+/** It has no number yet. */
+export type Placed = Omit<PlanStep, "number"> & { part: number };
+
+export function onNodes(nodes: readonly PlanNode[], way: PlanStep["way"], sideBySide = false) {
+  return { way, on: nodes.map(({ name }) => name), sideBySide: sideBySide && nodes.length > 1 };
+}
+
+interface Around {
+  nodes: readonly PlanNode[];
+  facts: Pick<PlanFacts, "known" | "moved" | "isRestored" | "user">;
+  /** With a new CA each worker joins, which restarts its kubelet. */
+  joins: boolean;
+}
+
+/**
+ * In their places: other control plane nodes learn it before part 1, workers before part 3, which waits for
+ * their kubelets, and the cluster before the proof, as what restarts kube-proxy needs every kubelet.
+ */
+export function withMoves(steps: readonly Placed[], { nodes, facts, joins }: Around): Placed[] {
+  const { known, moved, isRestored, user } = facts;
+  const all = [...steps];
+  const put = (before: number, at: readonly PlanNode[], line: string, effort: Effort) => {
+    // what only prepares a part, such as the kit, comes first
+    const index = all.findIndex(({ part, task }) => task !== undefined && part >= before);
+    if (index < 0 || at.length === 0) return;
+    const lines = sshLines(user, at, line);
+    all.splice(index, 0, { ...effort, ...onNodes(at, "on"), part: all[index]!.part, lines, exit: [0] });
+  };
+  const workers = nodesAt(nodes, "each-worker");
+  const hasMoved = moved.size > 0 && known !== undefined;
+  const names = hasMoved ? namesToTell(moved, known.cluster) : [];
+  const told = nodesAt(nodes, "each-control-plane").filter(({ name }) => names.includes(name));
+  const line = command("move", { moved: [...moved].map((pair) => pair.join("=")) });
+  put(1, told.filter(isNotFirst), line, MOVES.others);
+  if (hasMoved && meansWorkers(moved, known.cluster)) put(3, workers, line, MOVES.workers);
+  if (isRestored && !joins) put(3, workers, "systemctl restart kubelet", MOVES.restored);
+  put(5, told, command("move"), MOVES.end);
+  return all;
+}
+
+/** Names of those who have moved; of all, where what they lead to is another one. */
+function namesToTell(moved: Moved, { nodes }: Cluster): readonly string[] {
+  const ofNodes = new Set(nodes.flatMap(hostsSaid));
+  const onlyMachines = [...moved.values()].every((one) => ofNodes.has(one));
+  return (onlyMachines ? thatMoved(nodes, moved) : nodes).map(({ name }) => name);
 }
 
 /** Stands in a line until the steps have their numbers. */
 export const KEEPER = "STEP-THAT-KEEPS";
 
-/** Files of the kit's folder that go the same way go together. */
-export function together(blocks: readonly Block[]): Joined[] {
-  const all: Joined[] = [];
-  for (const block of blocks) {
-    const [last, { carry }] = [all.at(-1), block];
-    const isSame =
-      last?.carry &&
-      carry &&
-      carry.from === last.carry.from &&
-      carry.to === last.carry.to &&
-      block.part === last.part;
-    if (isSame && [...last.files, carry.file].every((file) => !/NODE|^\//.test(file)))
-      last.files.push(carry.file);
-    else all.push({ ...block, files: carry ? [carry.file] : [] });
-  }
-  return all;
+/** "0a", "0b", "1a", …; a step that types a kept line names the step that keeps it. */
+export function numbered<S extends { part: number; note?: string; lines: Line[] }>(
+  steps: readonly S[],
+): (S & { number: string })[] {
+  let keeps = "";
+  return steps.map((step, index) => {
+    const before = steps.slice(0, index).filter(({ part }) => part === step.part).length;
+    const number = `${step.part}${String.fromCharCode("a".charCodeAt(0) + before)}`;
+    if (step.note?.startsWith(KEPT)) keeps = number;
+    const lines = step.lines.map((line) => ({ ...line, text: line.text.replaceAll(KEEPER, keeps) }));
+    return { ...step, number, lines };
+  });
 }
 
-/** `files`: what it carries. */
-export type Joined = Block & { files: string[] };
+/** Each ends the control plane of the nodes it is typed on. */
+const STOPS: readonly Task[] = ["end-etcd", "new-cas", "old-cas", "new-internal-cas", "etcd-there"];
+
+interface Others {
+  /** The cluster has other control plane nodes. */
+  several: boolean;
+  /** Without this node, enough members of etcd go on. */
+  othersServe: boolean;
+}
+
+/** The steps, with what those that stop something cost: whose API is unavailable, and until which step. */
+export function withOutage<S extends PlanStep>(steps: readonly S[], { several, othersServe }: Others): S[] {
+  const stops = steps.filter(({ task }) => task && STOPS.includes(task));
+  const back = steps.find(({ task }) => task === "control-plane");
+  if (stops.length === 0 || !back) return [...steps];
+  const until = `until step ${back.number} is done`;
+  const whole = several && (!othersServe || stops.some(({ task }) => task === "end-etcd"));
+  const api = whole ? "the API of the whole cluster, where it still answers, is" : "the API is";
+  const costsOf = (step: S): string => {
+    if (!stops.includes(step)) return step.costs;
+    if (several && !whole)
+      return `the control plane of this node stops ${until}; the API of the others keeps running. ${NO_RESTART}`;
+    if (step !== stops[0]) return `nothing more: the API is unavailable ${until}`;
+    return `${api} unavailable from here ${until}. Read the steps up to ${back.number} first, then be quick. ${NO_RESTART}`;
+  };
+  return steps.map((step) => ({ ...step, costs: costsOf(step) }));
+}
+
+const NO_RESTART = "No running workload stops";

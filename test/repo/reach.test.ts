@@ -26,7 +26,7 @@ const BUDGETS: Record<string, number> = {
   "join-again": 80,
   move: 133,
   "pack-kit": 19,
-  plan: 213,
+  plan: 204,
   "renew-ca": 148,
   report: 231,
   restore: 122, // older trees of damaged data (issue 45)

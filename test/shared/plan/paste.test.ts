@@ -7,14 +7,13 @@ import {
   asRoot,
   isUserName,
   keptLine,
-  kitLines,
   type Line,
+  type PlanNode,
   printedLines,
   sideBySide,
   sshLines,
 } from "../../../shared/plan/paste.ts";
-import { carryLines } from "../../../shared/plan/paste-files.ts";
-import type { PlanNode } from "../../../shared/plan/plan-nodes.ts";
+import { carryLines, kitLines } from "../../../shared/plan/paste-files.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 /** The word goes through this bash, and through the shell at the other end, which has nothing but sudo. */

@@ -1,6 +1,6 @@
 /** Where the plan is one for a new machine, on which a snapshot lies: only where nothing of a node is. */
 import { expect, test } from "bun:test";
-import { lockedHere } from "../../../shared/plan/lying-here.ts";
+import { LOCKED, lyingHere } from "../../../shared/plan/plan-facts.ts";
 import { planOfRestore } from "../../../shared/plan/restore-plan.ts";
 import { write } from "../../pretend/cluster.ts";
 import { lookAt } from "../../pretend/in-process.ts";
@@ -16,7 +16,7 @@ test.each([
   const plan = await lookAt({ kind: "no node" }, async ({ root }) => {
     using _folder = variablesHere({ PWD: "/root" });
     write(`${root}/root/keys.etcd.age`, "x");
-    expect(lockedHere()).toEqual(["keys.etcd.age"]);
+    expect(lyingHere(LOCKED)).toEqual(["keys.etcd.age"]);
     if (!isNew) write(root + file, "x");
     return await planOfRestore("root", { lost: [], "lost-on": [] });
   });

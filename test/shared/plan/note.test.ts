@@ -1,8 +1,8 @@
 /** The block that asks all nodes: a name and an address for each, two words. */
 import { expect, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
-import { askLines } from "../../../shared/plan/ask-nodes.ts";
-import type { PlanNode } from "../../../shared/plan/plan-nodes.ts";
+import { askLines } from "../../../shared/plan/note.ts";
+import type { PlanNode } from "../../../shared/plan/paste.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const KIT = "ssh root@NODE 'tar -xzf -' < kit.tar.gz";

@@ -1,8 +1,8 @@
 /** The plan says from which step until which the API is away, and whose. */
 import { expect, test } from "bun:test";
 import type { Task } from "../../../shared/facts/course.ts";
-import { withOutage } from "../../../shared/plan/outage.ts";
-import type { PlanStep } from "../../../shared/plan/plan-steps.ts";
+import type { PlanStep } from "../../../shared/plan/step-order.ts";
+import { withOutage } from "../../../shared/plan/step-order.ts";
 
 const course = (...tasks: Task[]) =>
   tasks.map((task, index): PlanStep => {
