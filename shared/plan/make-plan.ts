@@ -202,15 +202,13 @@ function stepsHere({ assessed, nodes, facts, blocks, parts }: Around): Omit<Step
   const several = others.length > 0;
   const isNewJoin = course.includes("join");
   const joins = isNewJoin ? undefined : joinsOf(facts, nodes);
-  const isLooked = others.every((name) =>
-    facts.seen.nodes.some((node) => node.name === name && isSearched(node)),
+  const isAfter = course[0] === "report";
+  const open = blocksOf(blocks, tasksOf(course, { others, joins, facts }), deep).filter(
+    (block) => !isAfter || isOpen(block, facts),
   );
-  const tasks = course.flatMap((task): Course => {
-    if (isLooked && (task === "look" || task === "look-around")) return [];
-    return task === "close" && joins?.length ? ["join", "close"] : [task];
-  });
-  const own = stepsOf(blocksOf(blocks, tasks, deep), nodes, {
+  const own = stepsOf(open, nodes, {
     ...{ ...facts, joins, unheard: several && !course.includes("unpack") },
+    done: isAfter ? doneAfter(facts) : {},
     well: damaged ? [] : others.filter((name) => isWell(name, facts.seen)),
   });
   const steps = numbered(withMoves(own, { nodes, facts, joins: isNewJoin }));
@@ -218,6 +216,39 @@ function stepsHere({ assessed, nodes, facts, blocks, parts }: Around): Omit<Step
   return withHelp(withOutage(steps, { several, othersServe: facts.othersServe }), ifNot, {
     ...{ course, several, leavesOut: facts.lost.names.length > 0 },
   });
+}
+
+/** Nobody looks again where all were looked at; with the old CA single workers join. */
+function tasksOf(
+  course: Course,
+  {
+    others,
+    joins,
+    facts,
+  }: { others: readonly string[]; joins: readonly string[] | undefined; facts: PlanFacts },
+): Course {
+  const isLooked = others.every((name) =>
+    facts.seen.nodes.some((node) => node.name === name && isSearched(node)),
+  );
+  return course.flatMap((task): Course => {
+    if (isLooked && (task === "look" || task === "look-around")) return [];
+    return task === "close" && joins?.length ? ["join", "close"] : [task];
+  });
+}
+
+/** Whether a plan after the repair still needs this: a backup that was made is carried and removed while it lies here. */
+function isOpen({ task, on }: Block, { made }: PlanFacts): boolean {
+  if (!made.backup || (task !== "backup" && task !== "backup-away")) return true;
+  const isPack = task === "backup" && on;
+  return made.backupHere && !isPack;
+}
+
+function doneAfter({ seen, made }: PlanFacts) {
+  const backup = seen.nodes.filter(({ hasBackup }) => made.backup && hasBackup);
+  return {
+    kit: seen.nodes.map(({ name }) => name),
+    "backup-there": backup.map(({ name }) => name),
+  };
 }
 
 /** The lines that keep the keys alive come first; then the plan is made where they are. */

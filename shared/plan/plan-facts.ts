@@ -2,7 +2,7 @@
  * What a plan needs beside the assessment: the cluster, which of its nodes will not come back, and what lies here.
  * Reads only; it asks etcd.
  */
-import { again, command, type LeftOut, leftNames } from "../again.ts";
+import { again, BACKUP_FILE, command, type LeftOut, leftNames } from "../again.ts";
 import { leftOut, membersNow, nodesAmong, refuseLiving, takenOut } from "../etcd/all-members.ts";
 import { etcdClient } from "../etcd/client.ts";
 import { type Peer, quorumOf, refuseNoQuorum, shownBy, showsOtherCa } from "../etcd/other-members.ts";
@@ -20,7 +20,7 @@ import { lastLeaderElsewhere } from "../facts/leaders.ts";
 import type { LostFile } from "../facts/lost-files.ts";
 import { onAgain, withWords } from "../facts/said.ts";
 import { attempt, failOf, Refused } from "../fail.ts";
-import { list } from "../files/files.ts";
+import { exists, list } from "../files/files.ts";
 import { backupState } from "../hand-over/backup-mark.ts";
 import { hostFiles } from "../manifests/command.ts";
 import { rescueFolders } from "../node/rescue-folder.ts";
@@ -57,8 +57,8 @@ export interface PlanFacts {
   running: readonly string[];
   /** Members of etcd that no word is said of, at whose address nothing answers, also by ssh where they were asked. */
   silent: readonly string[];
-  /** What was made on this node at a repair's end: a backup of the current keys, a report. */
-  made: { backup: boolean; report: boolean };
+  /** Made at a repair's end: a backup of the current keys, which may still lie here, and a report. */
+  made: { backup: boolean; backupHere: boolean; report: boolean };
   /** Why the disk below /etc/kubernetes cannot be searched. */
   noDisk: string | undefined;
   /** Files that this node's static pods name. */
@@ -134,6 +134,7 @@ export async function factsForPlan(
     silent: await silentPeers(peers, [...left.names, ...left.away], { ...seen, running }),
     made: {
       backup: cp !== undefined && attempt(() => backupState(cp.facts.certificatesDir).fits, false),
+      backupHere: exists(BACKUP_FILE),
       report: lyingHere("report.html").includes("report.html"),
     },
     noDisk: (await failOf(openDisk))?.message,

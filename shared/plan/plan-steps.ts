@@ -45,6 +45,8 @@ interface Facts extends Pick<PlanFacts, "lost" | "user" | "said" | "seen"> {
   unheard?: boolean;
   /** Names of control plane nodes that were looked at, and are well: parts 1 and 2 have nothing to do there. */
   well?: readonly string[];
+  /** Names of nodes where the kit is, or that know of the backup, in a plan after the repair. */
+  done?: Partial<Record<Task | "kit", readonly string[]>>;
 }
 
 const OPERATOR = { on: ["your machine"], sideBySide: false, exit: [0] };
@@ -84,7 +86,9 @@ function together(blocks: readonly Block[]): Joined[] {
   return all;
 }
 
-function isMeant(node: PlanNode, { part, task }: Block, { joins, well = [] }: Facts): boolean {
+function isMeant(node: PlanNode, { part, task, sshTo }: Block, { joins, well = [], done }: Facts): boolean {
+  const what = sshTo ? "kit" : task;
+  if (what && done?.[what]?.includes(node.name)) return false;
   if ((part === 1 || part === 2) && well.includes(node.name)) return false;
   // this node has been looked at, and what was found is here
   if (task === "look" || task === "look-around") return isNotFirst(node);

@@ -29,6 +29,8 @@ export interface SeenNode {
   damaged: boolean;
   /** What is damaged there, in words of ours. */
   kinds: readonly string[];
+  /** A control plane node that is well, and knows of a backup of its keys. */
+  hasBackup: boolean;
   /** A control plane node on which etcd's data is lost. */
   lostData: boolean;
   /** Other keys are in the places of the cluster's. */
@@ -124,6 +126,7 @@ function judged(
     joins: !controlPlane && isFailed(OF_JOIN),
     damaged: said.damaged !== false,
     kinds: kindsOf(rows),
+    hasBackup: isKnown && said.damaged === false && !rows.some(({ id }) => id === "backup"),
     lostData: controlPlane && (!isKnown || isFailed(["etcd-data", "etcd-damage"])),
     otherKeys: said.deep?.moveToRescue === true,
     lostFiles: controlPlane ? files.filter((path) => lostIn(said).includes(path)) : [],

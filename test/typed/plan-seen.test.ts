@@ -362,6 +362,59 @@ test.each<[string, Partial<Row>, string[]]>([
   });
 });
 
+/** The answer of a node that knows of no backup of its keys, and of one that does. */
+const KNOWS_NONE = WELL;
+const KNOWS = { ...WELL, damage: (WELL.damage as { id: string }[]).filter(({ id }) => id !== "backup") };
+const [PACK, COPY, MARK, SHRED] = ["hand-over.ts pack", ":/root/keys.age .", "-backup root@", "shred -u"];
+
+test.each<
+  [what: string, seen: Row["seen"], backup: "none" | "here" | "away", has: string[], hasNot: string[]]
+>([
+  [
+    "no backup was made, and all have the kit",
+    { ...ALL_WELL, m2: as("m2", KNOWS_NONE), m3: as("m3", KNOWS_NONE) },
+    "none",
+    [PACK, COPY, MARK, SHRED],
+    ["$unpack"],
+  ],
+  [
+    "the backup lies on this node, and one other node knows of it",
+    { ...ALL_WELL, m2: as("m2", KNOWS_NONE), m3: as("m3", KNOWS) },
+    "here",
+    [COPY, `${MARK}${AT.m2}`, SHRED],
+    [PACK, `${MARK}${AT.m3}`, "$unpack"],
+  ],
+  [
+    "the backup is away, all know of it",
+    { ...ALL_WELL, m2: as("m2", KNOWS), m3: as("m3", KNOWS) },
+    "away",
+    [],
+    [PACK, COPY, MARK, SHRED, "$unpack"],
+  ],
+  [
+    "a worker did not answer: only that one gets the kit",
+    { ...ALL_WELL, m2: as("m2", KNOWS), m3: as("m3", KNOWS), w2: "" },
+    "away",
+    ['ssh root@10.77.0.22 "$unpack"'],
+    [PACK, 'root@10.77.0.21 "$unpack"', `root@${AT.m2} "$unpack"`],
+  ],
+])("a plan after the repair has no line for what is done: %s", async (_, seen, backup, has, hasNot) => {
+  await lookAt({ ...ASKED, kind: "healthy control plane node" }, async ({ root }) => {
+    mkdirSync(`${root}/root/kube-pki-repair-20260101T000000/runs`, { recursive: true });
+    write(`${root}/root/pass`, "nine trees by the river\n");
+    if (backup !== "none")
+      expect(await typeHere("hand-over pack --passphrase-file pass --out /root/keys.age")).toMatchObject({
+        exitCode: 0,
+      });
+    if (backup === "away") rmSync(`${root}/root/keys.age`);
+    writeAnswers(`${root}/root/seen`, seen);
+    const { stdout } = await typeHere("plan --seen /root/seen");
+    const end = stdout.slice(stdout.indexOf("\n## 6 "));
+    expect(end).toContain("Write the report");
+    expect([...has, ...hasNot].filter((line) => end.includes(line))).toEqual(has);
+  });
+});
+
 test("the page says on each node's card what that node has said, and ticks what it has done", async () => {
   await lookAt({ ...ASKED }, async ({ root }) => {
     const stopped = { id: "kubelet", what: "kubelet", state: "known" };

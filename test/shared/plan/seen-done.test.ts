@@ -42,6 +42,7 @@ const answer = {
   lacks: [],
   joins: false,
   lostData: false,
+  hasBackup: false,
   otherKeys: false,
   kinds: [],
   lostFiles: [],
