@@ -7,7 +7,8 @@
 import { inOneLine, leftNames, NOBODY } from "../shared/again.ts";
 import { leftOut } from "../shared/etcd/all-members.ts";
 import { readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
-import { afterTokenKey, otherControlPlanes } from "../shared/facts/next.ts";
+import { otherControlPlanes } from "../shared/facts/known-nodes.ts";
+import { afterTokenKey } from "../shared/facts/next.ts";
 import { refuseExternalSigner } from "../shared/facts/signed-elsewhere.ts";
 import { writeFile } from "../shared/files/files.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";

@@ -10,7 +10,7 @@ import { readEtcdData } from "../shared/etcd-data/data.ts";
 import { etcdDataOf } from "../shared/etcd-location/etcd-place.ts";
 import type { EtcdPlace } from "../shared/etcd-location/etcd-proof.ts";
 import { lookPastNat } from "../shared/facts/control-plane-node.ts";
-import { otherControlPlanes } from "../shared/facts/next.ts";
+import { otherControlPlanes } from "../shared/facts/known-nodes.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
 import { keepSaid, withWords } from "../shared/facts/said.ts";
 import { attemptLater, Fail, Refused } from "../shared/fail.ts";

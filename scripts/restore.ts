@@ -10,7 +10,7 @@ import { type EtcdData, readEtcdData, readSnapshotData } from "../shared/etcd-da
 import { isNameless, memberName } from "../shared/etcd-data/members.ts";
 import { beginningAt } from "../shared/etcd-data/old-roots.ts";
 import { minute } from "../shared/evidence/server-clock.ts";
-import { guestsOf } from "../shared/facts/endpoint-witnesses.ts";
+import { guestsOf } from "../shared/facts/endpoint.ts";
 import { attempt, Fail } from "../shared/fail.ts";
 import { exists, hostPath } from "../shared/files/files.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";

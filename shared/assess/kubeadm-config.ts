@@ -5,7 +5,7 @@
 import { stringify } from "yaml";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { etcdDataOf } from "../etcd-location/etcd-place.ts";
-import { readConfiguration, storedConfiguration } from "../facts/cluster-configuration.ts";
+import { readConfiguration, storedConfiguration } from "../facts/cluster.ts";
 import { askControlPlaneNode } from "../facts/control-plane-node.ts";
 import { ownNode } from "../facts/issue-facts.ts";
 import { apiEndpoint } from "../facts/known-nodes.ts";

@@ -4,12 +4,11 @@
  */
 import { dirname } from "node:path";
 import { again, command } from "../again.ts";
-import type { StrangeCa } from "../facts/ca-copies.ts";
-import { fetchLine, managedNode } from "../facts/ca-holders.ts";
+import { fetchLine, managedNode, type StrangeCa } from "../facts/ca-copies.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import type { LostNodes, OldSaKey } from "../facts/course.ts";
 import type { ClusterEvidence } from "../facts/evidence.ts";
-import { believedPeers } from "../facts/next.ts";
+import { believedPeers } from "../facts/known-nodes.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { type Container, isServerContainer } from "../node/containers.ts";

@@ -15,8 +15,8 @@ import {
   partsHere,
 } from "../facts/course.ts";
 import { HasMoved } from "../facts/issue-facts.ts";
+import { otherControlPlanes } from "../facts/known-nodes.ts";
 import { silentSinceCaEnded } from "../facts/leaders.ts";
-import { otherControlPlanes } from "../facts/next.ts";
 import { damagedDataSteps } from "../facts/no-etcd-data.ts";
 import { refuseDockershim } from "../facts/node-to-repair.ts";
 import { lackingOfExternalCa } from "../facts/signed-elsewhere.ts";

@@ -26,8 +26,7 @@ import { bothCas } from "../pki/examine.ts";
 import { serverTime } from "../pki/served.ts";
 import { say } from "../run.ts";
 import type { Cluster } from "./cluster.ts";
-import { apiAddressOf } from "./known-nodes.ts";
-import { believedPeers } from "./next.ts";
+import { apiAddressOf, believedPeers } from "./known-nodes.ts";
 
 /**
  * Where nothing of the cluster is younger than this, and no time server is followed, the clock itself is in

@@ -1,19 +1,109 @@
 /**
- * What the cluster was, read from etcd's data: names, addresses, ranges, nodes. kubeadm's silent defaults are
- * never used: a script stops where a value is missing.
- *
- * Sources: the ConfigMap kube-system/kubeadm-config (ClusterConfiguration), Node objects, kube-root-ca.crt.
+ * What the cluster was, read from etcd's data: names, addresses, ranges, nodes. Sources: Node objects,
+ * kube-root-ca.crt, and kubeadm's ClusterConfiguration in the ConfigMap kube-system/kubeadm-config, YAML that people
+ * edit by hand. kubeadm's silent defaults are never used: a script stops where a value is missing, and one that cannot
+ * be read is refused with its line. Reads only.
  */
-
-import { command, type LeftOut, leftNames } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
-import { isNameless, memberName } from "../etcd-data/members.ts";
-import { Fail, Refused } from "../fail.ts";
-import { AGGREGATED_TRUST, configMapIn, readObject } from "../objects/stored.ts";
+import type { ExternalEtcd } from "../etcd-location/etcd-home.ts";
+import { attempt, Fail, Refused } from "../fail.ts";
+import { readText } from "../files/files.ts";
+import { movedHere } from "../node/words.ts";
+import { AGGREGATED_TRUST, configMapIn, readObject, registryPrefix } from "../objects/stored.ts";
+import { endpointPutIn } from "../pki/addresses.ts";
 import { CERTIFICATES_DIR } from "../pki/certs.ts";
 import { say } from "../run.ts";
-import { type ClusterConfiguration, readConfiguration } from "./cluster-configuration.ts";
+import { readMapping, type Shape } from "../yaml.ts";
 import { type KnownNode, readNodes } from "./known-nodes.ts";
+
+/** The fields of kubeadm's ClusterConfiguration (v1beta3 and v1beta4) that matter here. */
+export interface ClusterConfiguration {
+  clusterName?: string;
+  kubernetesVersion?: string;
+  controlPlaneEndpoint?: string;
+  certificatesDir?: string;
+  networking?: { serviceSubnet?: string; podSubnet?: string; dnsDomain?: string };
+  apiServer?: { certSANs?: string[] };
+  etcd?: {
+    local?: { dataDir?: string; serverCertSANs?: string[]; peerCertSANs?: string[] };
+    external?: ExternalEtcd;
+  };
+  certificateValidityPeriod?: string;
+  caCertificateValidityPeriod?: string;
+}
+
+const OF = "kube-system/kubeadm-config";
+
+/** A corrected copy takes its place if it cannot be read: where an operator puts the text while the API does not live: root's alone, and no name that others give. */
+const CORRECTED = "/root/corrected-kubeadm-config.yaml";
+
+/** The kinds of fields that are read, by their paths. */
+const SHAPE: Shape = {
+  ...{ clusterName: "string", kubernetesVersion: "string", controlPlaneEndpoint: "string" },
+  ...{ certificatesDir: "string", networking: "mapping", "networking.serviceSubnet": "string" },
+  ...{ "networking.podSubnet": "string", "networking.dnsDomain": "string", apiServer: "mapping" },
+  ...{ "apiServer.certSANs": "list", etcd: "mapping", "etcd.local": "mapping" },
+  ...{ "etcd.local.dataDir": "string", "etcd.local.serverCertSANs": "list" },
+  ...{ "etcd.local.peerCertSANs": "list", "etcd.external": "mapping" },
+  ...{ certificateValidityPeriod: "string", caCertificateValidityPeriod: "string" },
+};
+
+/** Errors: Refused where there is none, or none that can be read. */
+export function readConfiguration(data: EtcdData): ClusterConfiguration {
+  const stored = configurationOf(data);
+  const putIn = endpointPutIn(movedHere());
+  return putIn ? { ...stored, controlPlaneEndpoint: putIn } : stored;
+}
+
+function configurationOf(data: EtcdData): ClusterConfiguration {
+  const found = attempt(() =>
+    parsedConfiguration(storedConfiguration(data), `The ConfigMap ${OF} in etcd's data`),
+  );
+  if (!(found instanceof Fail)) return found;
+  const text = readText(CORRECTED);
+  // while a shell writes it, it is empty
+  if (!text?.trim()) throw found;
+  const corrected = parsedConfiguration(text, CORRECTED);
+  if (!isSaid) say(`kubeadm-config is read from ${CORRECTED}: ${found.message}`);
+  isSaid = true;
+  return corrected;
+}
+
+let isSaid = false;
+
+/** The text as it is stored. Errors: Refused where there is none. */
+export function storedConfiguration(data: EtcdData): string {
+  const text = configMapIn(data, OF)?.ClusterConfiguration;
+  if (text) return text;
+  throw new Refused(`Cannot find the ConfigMap ${OF} in etcd's data`, {
+    hint: `see what the data holds: ./bunw scripts/00-assess.ts; --etcd-data DIR names another folder. While the API lives, kubeadm makes it again: kubeadm init phase upload-config kubeadm --config FILE, with the cluster's own names and ranges in it; until it lives, put that FILE to ${CORRECTED}`,
+  });
+}
+
+function parsedConfiguration(text: string, what: string): ClusterConfiguration {
+  const hint = `correct it: kubectl -n kube-system edit configmap kubeadm-config. If the API does not answer: ./bunw scripts/00-assess.ts --kubeadm-config >${CORRECTED} prints it, correct it there, then run the same script again, on each control plane node`;
+  return readMapping(text, what, { hint, shape: SHAPE });
+}
+
+/** kubeadm's certificatesDir, also where the rest of the cluster cannot be read. */
+export function certificatesDirIn(data: EtcdData, otherwise = CERTIFICATES_DIR): string {
+  return attempt(() => readConfiguration(data).certificatesDir ?? CERTIFICATES_DIR, otherwise);
+}
+
+/**
+ * Whether the cluster lives and only has no kubeadm-config that can be read: somebody has deleted or mistyped it, or
+ * made the cluster without kubeadm. An etcd that came up empty has none either, and no workloads: its API server makes
+ * only namespaces, nodes and what it needs itself.
+ */
+export function lacksOnlyConfiguration(data: EtcdData): boolean {
+  const lacks = attempt(() => readConfiguration(data)) instanceof Fail;
+  const works = attempt(() =>
+    ["deployments/", "daemonsets/"].some((path) =>
+      data.list(`${registryPrefix(data)}/${path}`).some(() => true),
+    ),
+  );
+  return lacks && works === true;
+}
 
 export interface Cluster {
   name: string;
@@ -68,64 +158,6 @@ export function readCluster(data: EtcdData): Cluster {
       "the namespace kube-system",
     ),
   };
-}
-
-interface Known {
-  cluster: Cluster;
-  data: EtcdData;
-  node: { name: string };
-  dataFrom: string;
-  etcd: { dir: string };
-  earlier?: { data: EtcdData };
-}
-
-/**
- * Checks the names after --without and --lost: of nodes and, as `memberName`, of etcd's members. Those of a
- * repair that is over count: their Nodes may be deleted since. `mayBeDeleted`: where the repair has no copy
- * of etcd's data, and so no proof that a name never was one, it is said. Errors: Refused where one is this
- * node's own, or etcd never knew it: it is mistyped.
- */
-export function refuseUnknownNodes(
-  out: LeftOut,
-  { cluster, data, node, dataFrom, etcd, earlier }: Known,
-  { mayBeDeleted = false } = {},
-) {
-  const names = leftNames(out);
-  const nodesBefore = earlier ? readCluster(earlier.data).nodes : [];
-  const members = [...data.members, ...(earlier?.data.members ?? [])].map(memberName);
-  const nodesKnown = [...cluster.nodes, ...nodesBefore].map(({ name }) => name);
-  const known = new Set([...nodesKnown, ...members, ...(data.formerMembers ?? [])]);
-  const strangers = names.filter((name) => !known.has(name));
-  const nodes = [...known].join(", ");
-  if (strangers.length > 0 && mayBeDeleted && dataFrom === etcd.dir)
-    say(
-      `${strangers.join(", ")}: no node of this cluster any more. If a name is mistyped: its nodes are ${nodes}`,
-    );
-  else if (strangers.length > 0)
-    throw new Refused(`etcd knew no node "${strangers.join('", "')}"`, {
-      hint: `name one of its nodes: ${nodes}`,
-    });
-  const own = data.members.find(({ id }) => id === data.memberId);
-  const here = names.find((name) => name === node.name || (own && name === memberName(own)));
-  if (here !== undefined)
-    throw new Refused(`"${here}" is this node, and it is not ${out.lost.includes(here) ? "lost" : "away"}`, {
-      unchanged: true,
-      hint: "name other nodes only, those that do not come back now, or never",
-    });
-  const id = out.without.find((name) =>
-    data.members.some((member) => isNameless(member) && member.id === name),
-  );
-  if (id !== undefined)
-    throw new Refused(`${id} is no node that is away, but a member of etcd that never started`, {
-      unchanged: true,
-      hint: `take it out in part 2: ${command("02-control-plane", { lost: [id] })}`,
-    });
-  const both = out.without.find((name) => out.lost.includes(name));
-  if (both !== undefined)
-    throw new Refused(`"${both}" cannot be away (--without) and lost for good (--lost)`, {
-      unchanged: true,
-      hint: "name it once",
-    });
 }
 
 /** For the operator, of a Node by its name. */

@@ -19,8 +19,7 @@ import { type Container, containersInTime, type Ran } from "../node/containers.t
 import { type Node, readNode } from "../node/node.ts";
 import { asideOf, newRescue, type Rescue, useRescue } from "../node/rescue-folder.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
-import { type Cluster, readCluster } from "./cluster.ts";
-import { certificatesDirIn } from "./cluster-configuration.ts";
+import { type Cluster, certificatesDirIn, readCluster } from "./cluster.ts";
 import { askedEndpoint, type EndpointSeen, endpointSeen, withEndpoint } from "./endpoint.ts";
 import { factsFor, HasMoved, natLeadsHere, ownNode } from "./issue-facts.ts";
 import type { KnownNode } from "./known-nodes.ts";

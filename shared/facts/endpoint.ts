@@ -1,49 +1,180 @@
 /**
- * Where the cluster is reached, by several witnesses: kubeadm-config is only what kubeadm was told last. An
- * address changes, or a balancer comes later; somebody then edits what runs with it, kube-proxy's ConfigMap,
- * the kubeconfigs, cluster-info, and nothing breaks. Where they disagree, what answers with a certificate of
- * the cluster's CA counts, and among those the majority. A control plane node's own API server proves nothing
- * against a balancer that is silent: it always answers, and the balancer may not send a node back to itself, or
- * has not seen yet that the API is back. Everybody can answer at a balancer's address: an answer that is not the
- * cluster's is named, and counts as silence. What cannot be decided so, the operator decides with --endpoint. Reads
- * only.
+ * Where the cluster is reached, by several witnesses: ConfigMaps in etcd's data, and this node's kubeconfigs. No
+ * worker's kubelet may write them. kubeadm-config is only what kubeadm was told last: an address changes, or a
+ * balancer comes later; somebody then edits what runs with it, and nothing breaks. Where they disagree, what answers
+ * with a certificate of the cluster's CA counts, and among those the majority. A control plane node's own API server
+ * proves nothing against a balancer that does not answer: it always answers, and the balancer may not send a node back
+ * to itself, or has not seen yet that the API is back. Everybody can answer at a balancer's address: an answer that is
+ * not the cluster's is named, and counts as none. The operator decides the rest with --endpoint. Reads only.
  */
-
 import { isIP } from "node:net";
 import { again } from "../again.ts";
-import { Refused } from "../fail.ts";
-import { wordOf } from "../node/words.ts";
-import { endpointHost, endpointUrl, isDnsName, isFor } from "../pki/addresses.ts";
+import type { EtcdData } from "../etcd-data/data.ts";
+import type { EtcdFolders } from "../etcd-location/etcd-folders.ts";
+import { memberHosts } from "../etcd-location/reach-etcd.ts";
+import { may, type SourceName } from "../evidence/sources.ts";
+import { attempt, Refused } from "../fail.ts";
+import { findMirrorPods } from "../manifests/mirror-pods.ts";
+import type { Node } from "../node/node.ts";
+import type { Rescue } from "../node/rescue-folder.ts";
+import { movedHere, wordOf } from "../node/words.ts";
+import { configMapIn } from "../objects/stored.ts";
+import {
+  asMoved,
+  canonicalHost,
+  endpointHost,
+  endpointUrl,
+  isDnsName,
+  isFor,
+  ofMachines,
+} from "../pki/addresses.ts";
 import { type ClusterFacts, certRow } from "../pki/certs.ts";
-import { bothCas } from "../pki/examine.ts";
+import { bothCas, readable } from "../pki/examine.ts";
 import type { Difference } from "../pki/judge.ts";
-import { localServer } from "../pki/kubeconfigs.ts";
+import { serverIn } from "../pki/kubeconfig-fields.ts";
+import { KUBECONFIGS, leadsToEndpoint, localServer, parseKubeconfig } from "../pki/kubeconfigs.ts";
 import { type Answerer, whoAnswers } from "../pki/served.ts";
 import { say } from "../run.ts";
-import {
-  type ConfigHere,
-  type EndpointPlace,
-  isLocal,
-  KUBEADM,
-  kubeconfigsHere,
-  serverHost,
-  serverPlace,
-  type Witness,
-  witnessesOf,
-} from "./endpoint-witnesses.ts";
+import type { Cluster, ClusterConfiguration } from "./cluster.ts";
+import { believedPeers } from "./known-nodes.ts";
 import { ownCertificates } from "./names-before.ts";
-import { believedPeers } from "./next.ts";
+import type { Repair } from "./repair.ts";
 import { shownBeside } from "./signed-elsewhere.ts";
 
-/** What the witnesses say. */
+interface Witness {
+  /** "kube-proxy", "admin.conf". */
+  name: string;
+  /** "host:port"; "": that it has none, and each control plane node is reached by itself. */
+  place: string;
+  /** Pods run with what kube-proxy has: it counts twice. The kubeconfigs of one node are one voice. */
+  weight: number;
+}
+
+export interface EndpointPlace extends Pick<Repair, "data" | "rescue" | "earlier"> {
+  cluster: Cluster;
+  facts: ClusterFacts;
+  node: Node;
+  etcd: EtcdFolders;
+}
+
+/** In etcd's data, beside kubeadm-config. */
+// biome-ignore format: a table
+const STORED: readonly { name: string; namespace: string; key: string; source: SourceName; weight: number }[] = [
+  { name: "cluster-info", namespace: "kube-public", key: "kubeconfig",      source: "cluster-info in etcd", weight: 1 },
+  { name: "kube-proxy",   namespace: "kube-system", key: "kubeconfig.conf", source: "kube-system in etcd",  weight: 2 },
+];
+
+const KUBEADM = "kubeadm-config";
+
+const EDITS: Record<string, string> = {
+  [KUBEADM]: "kubectl -n kube-system edit configmap kubeadm-config",
+  "cluster-info": "kubectl -n kube-public edit configmap cluster-info",
+  "kube-proxy": "kubectl -n kube-system edit configmap kube-proxy",
+};
+
+/** kubeadm-config first, which only kubeadm reads. */
+export function storedPlaces(
+  data: EtcdData,
+  { controlPlaneEndpoint: told }: ClusterConfiguration,
+  port: number,
+): Witness[] {
+  const all: Witness[] = [
+    { name: KUBEADM, place: told ? serverPlace(endpointUrl(told, port)) : "", weight: 1 },
+  ];
+  for (const { name, namespace, key, weight } of STORED.filter(({ source }) => may(source, "facts"))) {
+    const map = attempt(() => configMapIn(data, `${namespace}/${name}`), undefined);
+    const server = serverIn(map?.[key] ?? "");
+    if (server && !isLocal(serverHost(server))) all.push({ name, place: serverPlace(server), weight });
+  }
+  return all;
+}
+
+interface ConfigHere {
+  name: string;
+  server: string;
+  tlsServerName?: string | undefined;
+}
+
+/** The kubeconfigs of this node; those of before the repair where it has a copy of them. */
+function kubeconfigsHere({ rescue, node }: { rescue: Rescue; node: Node }): ConfigHere[] {
+  const moved = movedHere();
+  return KUBECONFIGS.flatMap((row) => {
+    const { name, path } = row;
+    const at = name === "kubelet" ? node.kubelet.kubeconfig : path;
+    const text = readable(`${rescue.dir}/before${at}`) ?? readable(at);
+    if (!text) return [];
+    const now = asMoved(text, leadsToEndpoint(row) ? moved : ofMachines(moved));
+    const config = attempt(() => parseKubeconfig(now, at), undefined);
+    if (!config || !URL.canParse(config.server)) return [];
+    return [{ name: `${name}.conf`, server: config.server, tlsServerName: config.tlsServerName }];
+  });
+}
+
+/**
+ * The kubeconfigs of one node are one witness; those that lead to the node itself say nothing of an endpoint.
+ */
+export function witnessesOf(place: EndpointPlace): Witness[] {
+  const { data, cluster, facts, node } = place;
+  const stored = storedPlaces(data, cluster.configuration, facts.bindPort);
+  // another address of this machine may be a guest, a VIP, which leads to another node next
+  const proved = cluster.nodes.find(({ name }) => name === node.name)?.places ?? [];
+  const here = proved.length > 0 ? proved : node.addresses;
+  const own = [...here, ...cluster.nodes.flatMap(({ places }) => places)];
+  // without an endpoint kubeadm writes the address of the first control plane node
+  const none = stored[0]!.place === "";
+  const isOwn = (at: string) => isLocal(endpointHost(at)) || here.includes(endpointHost(at));
+  const files = kubeconfigsHere(place).map(
+    ({ name, server }): Witness => ({ name, place: serverPlace(server), weight: 0 }),
+  );
+  const far = files.filter((one) => !isOwn(one.place));
+  const byPlace = [...Map.groupBy(far, ({ place }) => place).values()];
+  const most = byPlace.sort((a, b) => b.length - a.length)[0]?.[0];
+  const voice = most ?? (none && files.length > 0 ? { ...files[0]!, place: "" } : undefined);
+  const all = [...stored, ...(voice ? [{ ...voice, weight: 1 }] : []), ...far.filter((one) => one !== most)];
+  return all.map((one) => (none && own.includes(endpointHost(one.place)) ? { ...one, place: "" } : one));
+}
+
+/**
+ * Which addresses are guests on the machine that was `node`: the cluster's record names them, as an endpoint or in a
+ * static pod (kube-vip), and none is an API server's or an etcd's own.
+ */
+export function guestsOf({
+  data,
+  cluster,
+  node,
+}: Pick<EndpointPlace, "data" | "cluster"> & { node: Pick<Node, "name"> }): (ip: string) => boolean {
+  const members = data.members.flatMap(memberHosts).map(canonicalHost);
+  const own = new Set([...cluster.nodes.flatMap(({ places }) => places), ...members]);
+  const pods = findMirrorPods(data, node.name).map(({ pod }) => pod.spec);
+  const said = JSON.stringify([cluster.configuration, storedPlaces(data, cluster.configuration, 0), pods]);
+  return (ip) => !own.has(ip) && asMoved(said, new Map([[ip, "-"]])) !== said;
+}
+
+function serverHost(server: string): string {
+  return endpointHost(new URL(server).host);
+}
+
+/** "https://lb.example" → "lb.example:443". */
+export function serverPlace(server: string): string {
+  const { host, port } = new URL(server);
+  return port ? host : `${host}:443`;
+}
+
+/** Loopback: on each node its own proxy or API server. */
+function isLocal(host: string): boolean {
+  return host === "localhost" || host === "::1" || /^127\.0\.0\.\d+$/.test(host);
+}
+
+/** Server → who answers there, for those that were asked. */
+type Answers = ReadonlyMap<string, Answerer>;
+
 export interface EndpointSeen {
   witnesses: readonly Witness[];
   /** As `controlPlaneEndpoint`: "host:port", or undefined where the cluster has none. */
   value: string | undefined;
-  /** Nothing decides between them: `value` is kubeadm-config's then. */
+  /** Nothing decides between the witnesses: `value` is kubeadm-config's then. */
   undecided: boolean;
-  /** By place and by server, of those that were asked: who answers there. */
-  answers: ReadonlyMap<string, Answerer>;
+  answers: Answers;
 }
 
 /** Without asking anybody. */
@@ -57,7 +188,12 @@ export function endpointSeen(place: EndpointPlace): EndpointSeen {
  */
 export async function askedEndpoint(place: EndpointPlace, given?: string): Promise<EndpointSeen> {
   const { facts, cluster } = place;
-  const known = given === undefined ? endpointSeen(place) : byWord(place, given);
+  if (given !== undefined && !isPlace(given))
+    throw new Refused(`--endpoint "${given}" is no place`, {
+      hint: `give HOST:PORT, or [ADDRESS]:PORT: ${again({ endpoint: "lb.example:6443" })}`,
+    });
+  const seen = endpointSeen(place);
+  const known = given === undefined ? seen : { ...seen, value: given, undecided: false };
   const [places, configs] = [new Set(known.witnesses.map(({ place }) => place)), kubeconfigsHere(place)];
   const said = wordOf("endpoint")?.value;
   const kept = given === undefined && said !== undefined && isPlace(said) ? said : undefined;
@@ -70,10 +206,50 @@ export async function askedEndpoint(place: EndpointPlace, given?: string): Promi
     await Promise.all(servers.map(async (to) => [to, await whoAnswers(to, cas, names.get(to))] as const)),
   );
   if (given !== undefined) return { ...known, answers };
-  const seen = decided(place, answers);
   const isBeaten =
     answers.get(usual[0]!) !== "ours" && [...places].some((at) => isServed(at, answers, place));
-  return kept && !isBeaten ? { ...seen, value: kept, undecided: false } : seen;
+  const asked = decided(place, answers);
+  return kept && !isBeaten ? { ...asked, value: kept, undecided: false } : asked;
+}
+
+function isPlace(text: string): boolean {
+  const host = endpointHost(text);
+  return (isIP(host) > 0 || isDnsName(host.toLowerCase())) && /^([^:]+|\[.+\])(:\d{1,5})?$/.test(text);
+}
+
+function decided(place: EndpointPlace, answers: Answers): EndpointSeen {
+  const { cluster, facts } = place;
+  const witnesses = witnessesOf(place);
+  const certificates = ownCertificates(certRow("apiserver"), place);
+  const scoreOf = (at: string) => {
+    const named = at !== "" && certificates.some(({ sans }) => isFor(sans, endpointHost(at)));
+    const voices = witnesses.filter((one) => one.place === at);
+    return voices.reduce((sum, { weight }) => sum + weight, named ? 1 : 0);
+  };
+  const places = [...new Set(witnesses.map(({ place }) => place))];
+  const living = places.filter((at) => answers.get(urlOf(at, facts)) === "ours");
+  const open = places.some((at) => isServed(at, answers, place)) ? living : places;
+  const best = Math.max(...open.map(scoreOf));
+  const winners = open.filter((at) => scoreOf(at) === best);
+  const told = witnesses[0]!.place;
+  // any of those that answer is right
+  const winner =
+    winners.length === 1 ? winners[0]! : living.length > 0 && winners.includes(told) ? told : undefined;
+  const asTold = winner === undefined || winner === told;
+  const value = asTold ? cluster.configuration.controlPlaneEndpoint : winner;
+  return { witnesses, answers, value: value || undefined, undecided: winner === undefined };
+}
+
+/** Somebody of this cluster answers there who is more than one of its machines. */
+function isServed(at: string, answers: Answers, place: Pick<EndpointPlace, "facts" | "cluster" | "node">) {
+  if (at === "" || answers.get(urlOf(at, place.facts)) !== "ours") return false;
+  const host = endpointHost(at);
+  return !isLocal(host) && !place.node.addresses.includes(host) && !isOfAnother(host, place);
+}
+
+/** Whoever goes there reaches that node's API server, and shows this one's certificate to nobody. */
+function isOfAnother(host: string, { cluster, node }: Pick<EndpointPlace, "cluster" | "node">): boolean {
+  return believedPeers(cluster, { node }).some(({ name, places }) => [name, ...places].includes(host));
 }
 
 /**
@@ -100,12 +276,7 @@ export function withEndpoint(place: EndpointPlace, seen: EndpointSeen): ClusterF
   };
 }
 
-/** Whoever goes there reaches that node's API server, and shows this one's certificate to nobody. */
-function isOfAnother(host: string, { cluster, node }: Pick<EndpointPlace, "cluster" | "node">): boolean {
-  return believedPeers(cluster, { node }).some(({ name, places }) => [name, ...places].includes(host));
-}
-
-/** Of what lies in etcd's data: kubeadm alone reads kubeadm-config. */
+/** A ConfigMap in etcd's data that more than kubeadm reads. */
 function isInUse(name: string): boolean {
   return name !== KUBEADM && Object.hasOwn(EDITS, name);
 }
@@ -116,9 +287,7 @@ function isInUse(name: string): boolean {
  */
 function isUsed(at: string, { value, answers }: EndpointSeen, facts: ClusterFacts): boolean {
   const url = urlOf(at, facts);
-  return (
-    url === urlOf(value, facts) || answers.get(url) === "ours" || answers.get(url) === "not for this name"
-  );
+  return url === urlOf(value, facts) || ["ours", "not for this name"].includes(answers.get(url) ?? "");
 }
 
 /**
@@ -129,84 +298,33 @@ function isUsed(at: string, { value, answers }: EndpointSeen, facts: ClusterFact
 function isRight(
   { server, name, tlsServerName = "" }: ConfigHere,
   { answers, witnesses }: EndpointSeen,
-  { facts, cluster, node }: EndpointPlace,
+  place: EndpointPlace,
 ): boolean {
   if (answers.get(server) === "ours") return true;
-  if (isLocal(serverHost(server)) || node.addresses.includes(serverHost(server))) return true;
-  const named = certRow("apiserver").names!(facts);
+  if (isLocal(serverHost(server)) || place.node.addresses.includes(serverHost(server))) return true;
+  const named = certRow("apiserver").names!(place.facts);
   if (isFor(named, tlsServerName) && answers.get(server) === "nobody") return true;
   const isSaid = witnesses.some((one) => one.name !== name && one.place === serverPlace(server));
-  return isSaid && !witnesses.some((one) => isServed(one.place, answers, { facts, cluster, node }));
+  return isSaid && !witnesses.some((one) => isServed(one.place, answers, place));
 }
 
-/** Somebody of this cluster answers there who is more than one of its machines. */
-function isServed(
-  at: string,
-  answers: ReadonlyMap<string, Answerer>,
-  place: Pick<EndpointPlace, "facts" | "cluster" | "node">,
-): boolean {
-  if (at === "" || answers.get(urlOf(at, place.facts)) !== "ours") return false;
-  const host = endpointHost(at);
-  return !isLocal(host) && !place.node.addresses.includes(host) && !isOfAnother(host, place);
-}
-
-function decided(place: EndpointPlace, answers: ReadonlyMap<string, Answerer>): EndpointSeen {
-  const { cluster, facts } = place;
-  const witnesses = witnessesOf(place);
-  const certificates = ownCertificates(certRow("apiserver"), place);
-  const scoreOf = (at: string) => {
-    const named = at !== "" && certificates.some(({ sans }) => isFor(sans, endpointHost(at)));
-    return witnesses
-      .filter((one) => one.place === at)
-      .reduce((sum, { weight }) => sum + weight, named ? 1 : 0);
-  };
-  const places = [...new Set(witnesses.map(({ place }) => place))];
-  const living = places.filter((at) => answers.get(urlOf(at, facts)) === "ours");
-  const open = places.some((at) => isServed(at, answers, place)) ? living : places;
-  const best = Math.max(...open.map(scoreOf));
-  const winners = open.filter((at) => scoreOf(at) === best);
-  const told = witnesses[0]!.place;
-  // any of those that answer is right
-  const winner =
-    winners.length === 1 ? winners[0]! : living.length > 0 && winners.includes(told) ? told : undefined;
-  const asTold = winner === undefined || winner === told;
-  const value = asTold ? cluster.configuration.controlPlaneEndpoint : winner;
-  return { witnesses, answers, value: value || undefined, undecided: winner === undefined };
+interface Reached {
+  endpoint: EndpointSeen;
+  facts: ClusterFacts;
 }
 
 /** Hosts by which somebody may reach the API server, and that its certificate does not get by its row. */
-export function reachedBy({
-  endpoint: { witnesses },
-  facts,
-}: {
-  endpoint: EndpointSeen;
-  facts: ClusterFacts;
-}): string[] {
+export function reachedBy({ endpoint: { witnesses }, facts }: Reached): string[] {
   const own = certRow("apiserver").names!(facts);
   const hosts = witnesses.flatMap(({ name, place }) => (place && isInUse(name) ? [endpointHost(place)] : []));
   return [...new Set(hosts)].filter((host) => !isFor(own, host));
 }
 
-function isPlace(text: string): boolean {
-  const host = endpointHost(text);
-  return (isIP(host) > 0 || isDnsName(host.toLowerCase())) && /^([^:]+|\[.+\])(:\d{1,5})?$/.test(text);
-}
-
-function byWord(place: EndpointPlace, given: string): EndpointSeen {
-  if (!isPlace(given))
-    throw new Refused(`--endpoint "${given}" is no place`, {
-      hint: `give HOST:PORT, or [ADDRESS]:PORT: ${again({ endpoint: "lb.example:6443" })}`,
-    });
-  return { witnesses: witnessesOf(place), answers: new Map(), value: given, undecided: false };
-}
-
 /** Says where the witnesses disagree, and which place counts. */
-export function sayEndpoint({ endpoint, facts }: { endpoint: EndpointSeen; facts: ClusterFacts }) {
+export function sayEndpoint({ endpoint, facts }: Reached) {
   const difference = endpointDifference(endpoint, facts);
-  if (difference)
-    say(
-      `endpoint: ${difference.differs}${endpoint.undecided ? "" : `; ${urlOf(endpoint.value, facts)} counts`}`,
-    );
+  const counts = endpoint.undecided ? "" : `; ${urlOf(endpoint.value, facts)} counts`;
+  if (difference) say(`endpoint: ${difference.differs}${counts}`);
 }
 
 /** Errors: Refused where nothing decides which place it is, with what each witness says. */
@@ -227,18 +345,12 @@ export function endpointDifference(seen: EndpointSeen, facts: ClusterFacts): Dif
   return { differs: saidBy(seen), ...(edits.size > 0 && { before: [...edits].join("; ") }) };
 }
 
-const EDITS: Record<string, string> = {
-  [KUBEADM]: "kubectl -n kube-system edit configmap kubeadm-config",
-  "cluster-info": "kubectl -n kube-public edit configmap cluster-info",
-  "kube-proxy": "kubectl -n kube-system edit configmap kube-proxy",
-};
-
 /** "kubeadm-config: lb-old:6443   cluster-info, kube-proxy, admin.conf: lb:6443 (answers)" */
 function saidBy({ witnesses, answers }: EndpointSeen): string {
   const told = [...Map.groupBy(witnesses, ({ place }) => place)].map(([place, those]) => {
     const answer = answers.get(`https://${place}`);
-    const words = answer === undefined ? "" : answer === "ours" ? " (answers)" : ` (${ANSWERS[answer]})`;
-    return `${those.map(({ name }) => name).join(", ")}: ${place || "none"}${words}`;
+    const names = those.map(({ name }) => name).join(", ");
+    return `${names}: ${place || "none"}${answer ? ` (${ANSWERS[answer]})` : ""}`;
   });
   return told.join("   ");
 }

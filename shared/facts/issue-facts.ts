@@ -20,11 +20,9 @@ import { addressBefore, endpointHost, endpointUrl, isLoopback } from "../pki/add
 import { algorithmOf } from "../pki/certificate.ts";
 import { ADMINS_GROUP, type ClusterFacts, certPath, certRow, KUBELET_CLIENT_BINDING } from "../pki/certs.ts";
 import { isServerOf, shownSoon } from "../pki/served.ts";
-import { type Cluster, need } from "./cluster.ts";
-import type { ClusterConfiguration } from "./cluster-configuration.ts";
-import { serverPlace } from "./endpoint-witnesses.ts";
-import { apiEndpoint, type KnownNode } from "./known-nodes.ts";
-import { believedPeers } from "./next.ts";
+import { type Cluster, type ClusterConfiguration, need } from "./cluster.ts";
+import { serverPlace } from "./endpoint.ts";
+import { apiEndpoint, believedPeers, type KnownNode } from "./known-nodes.ts";
 import { isExternalCa, isExternalSigner } from "./signed-elsewhere.ts";
 
 /**

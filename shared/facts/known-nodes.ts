@@ -103,3 +103,25 @@ export function apiAddressOf(
 ): { host: string; port: number } | undefined {
   return apiEndpoint(name, data) ?? (places[0] ? { host: places[0], port } : undefined);
 }
+
+/** As much of a node as decides here. */
+interface Known {
+  name: string;
+  controlPlane: boolean;
+}
+
+export function otherControlPlanes<N extends Known>(
+  { nodes }: { nodes: readonly N[] },
+  { node, without = [] }: { node: Pick<Known, "name">; without?: readonly string[] },
+): N[] {
+  const left = [node.name, ...without];
+  return nodes.filter(({ controlPlane, name }) => controlPlane && !left.includes(name));
+}
+
+/** Those of them that are believed: a restore has left the others behind, and they are only known to be lost. */
+export function believedPeers<N extends Known & { former?: true }>(
+  cluster: { nodes: readonly N[] },
+  place: Parameters<typeof otherControlPlanes>[1],
+): N[] {
+  return otherControlPlanes(cluster, place).filter(({ former }) => !former);
+}

@@ -16,8 +16,7 @@ import { type Cert, type ClusterFacts, certPath, certRow, isEtcds, subjectOf } f
 import { readable } from "../pki/examine.ts";
 import { shownSoon } from "../pki/served.ts";
 import { type Cluster, readCluster } from "./cluster.ts";
-import { apiAddressOf } from "./known-nodes.ts";
-import { believedPeers } from "./next.ts";
+import { apiAddressOf, believedPeers } from "./known-nodes.ts";
 import type { Repair } from "./repair.ts";
 
 interface Place extends Pick<Repair, "data" | "rescue" | "earlier"> {

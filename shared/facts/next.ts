@@ -4,6 +4,7 @@
  */
 import { command, type LeftOut, leftNames, type Todo } from "../again.ts";
 import { behind, EACH, type OldSaKey, part1, TOKEN_KEY } from "./course.ts";
+import { otherControlPlanes } from "./known-nodes.ts";
 
 /** What all commands of one run have in common. */
 export interface Route {
@@ -15,36 +16,8 @@ export interface Route {
   others: readonly string[];
 }
 
-/** As much of a node as decides here. */
-interface Known {
-  name: string;
-  controlPlane: boolean;
-}
-
-interface Place {
-  node: Pick<Known, "name">;
-  without?: readonly string[];
-}
-
-export function otherControlPlanes<N extends Known>(
-  { nodes }: { nodes: readonly N[] },
-  { node, without = [] }: Place,
-): N[] {
-  return nodes.filter(
-    ({ controlPlane, name }) => controlPlane && name !== node.name && !without.includes(name),
-  );
-}
-
-/** Those of them that are believed: a restore has left the others behind, and they are only known to be lost. */
-export function believedPeers<N extends Known & { former?: true }>(
-  cluster: { nodes: readonly N[] },
-  place: Place,
-): N[] {
-  return otherControlPlanes(cluster, place).filter(({ former }) => !former);
-}
-
 export function routeOf(
-  { cluster, node }: { cluster: { nodes: readonly Known[] } } & Place,
+  { cluster, node }: { cluster: Parameters<typeof otherControlPlanes>[0]; node: { name: string } },
   out: LeftOut,
 ): Route {
   const others = otherControlPlanes(cluster, { node, without: leftNames(out) }).map(({ name }) => name);

@@ -18,8 +18,7 @@ import { madeAt } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { foreignCa } from "../pki/lost-keys.ts";
 import { knowsCa, type TrustedKeys, trustedKeys } from "../pki/trusted-keys.ts";
-import { type Cluster, readCluster } from "./cluster.ts";
-import { certificatesDirIn } from "./cluster-configuration.ts";
+import { type Cluster, certificatesDirIn, readCluster } from "./cluster.ts";
 import { type CutOff, mountedBefore, type RunningPod, reasonToLeave } from "./pod-trust.ts";
 
 /** A repair that has begun, or begins now: its rescue folder, and etcd's data from before it. */

@@ -1,5 +1,9 @@
 /** The operator's words for a run: what was typed, and what was said before and still holds. */
+
+import { command, type LeftOut, leftNames } from "../again.ts";
+import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
+import { Refused } from "../fail.ts";
 import {
   asSaid,
   kindOf,
@@ -12,7 +16,7 @@ import {
 import { hear, isTyped, keepPlaces, keepWords, wordsHere, wordsOf } from "../node/words.ts";
 import { knock } from "../pki/served.ts";
 import { say } from "../run.ts";
-import { refuseUnknownNodes } from "./cluster.ts";
+import { type Cluster, readCluster } from "./cluster.ts";
 import type { ControlPlaneNode } from "./control-plane-node.ts";
 import type { KnownNode } from "./known-nodes.ts";
 import { type LostFile, lostHere } from "./lost-files.ts";
@@ -20,7 +24,15 @@ import { type LostFile, lostHere } from "./lost-files.ts";
 type List = Exclude<WordOption, "endpoint" | "etcd-data">;
 const LISTS = WORD_OPTIONS.filter((option) => option !== "endpoint" && option !== "etcd-data") as List[];
 type Typed = Spoken & { [option in List]?: readonly string[] | undefined };
-type Cp = Pick<ControlPlaneNode, "cluster" | "data" | "node" | "dataFrom" | "etcd" | "earlier">;
+
+interface Place {
+  cluster: Cluster;
+  data: EtcdData;
+  node: { name: string };
+  dataFrom: string;
+  etcd: { dir: string };
+  earlier?: { data: EtcdData };
+}
 
 /** What these say are rows of 00-assess and 05-verify. */
 export const IN_ROWS: readonly WordKind[] = ["without", "start-without", "skip"];
@@ -32,7 +44,7 @@ export const IN_ROWS: readonly WordKind[] = ["without", "start-without", "skip"]
  */
 export function withWords<V extends Typed>(
   typed: V,
-  cp: Cp,
+  cp: Place,
   { shown = [], ...options }: { mayBeDeleted?: boolean; shown?: readonly WordKind[] } = {},
 ): V & Record<List, string[]> {
   refuseUnknownNodes({ without: typed.without ?? [], lost: typed.lost ?? [] }, cp, options);
@@ -51,6 +63,56 @@ export function withWords<V extends Typed>(
   return { ...typed, ...(Object.fromEntries(lists) as Record<List, string[]>) };
 }
 
+/**
+ * Checks the names after --without and --lost: of nodes and, as `memberName`, of etcd's members. Those of a
+ * repair that is over count: their Nodes may be deleted since. `mayBeDeleted`: where the repair has no copy
+ * of etcd's data, and so no proof that a name never was one, it is said. Errors: Refused where one is this
+ * node's own, or etcd never knew it: it is mistyped.
+ */
+export function refuseUnknownNodes(out: LeftOut, cp: Place, { mayBeDeleted = false } = {}) {
+  const { data, node } = cp;
+  const names = leftNames(out);
+  refuseStrangers(names, cp, mayBeDeleted);
+  const refuse = (message: string, hint: string) => {
+    throw new Refused(message, { unchanged: true, hint });
+  };
+  const own = data.members.find(({ id }) => id === data.memberId);
+  const here = names.find((name) => name === node.name || (own && name === memberName(own)));
+  if (here !== undefined)
+    refuse(
+      `"${here}" is this node, and it is not ${out.lost.includes(here) ? "lost" : "away"}`,
+      "name other nodes only, those that do not come back now, or never",
+    );
+  const nameless = data.members.filter(isNameless).map(({ id }) => id);
+  const id = out.without.find((name) => nameless.includes(name));
+  if (id !== undefined)
+    refuse(
+      `${id} is no node that is away, but a member of etcd that never started`,
+      `take it out in part 2: ${command("02-control-plane", { lost: [id] })}`,
+    );
+  const both = out.without.find((name) => out.lost.includes(name));
+  if (both !== undefined)
+    refuse(`"${both}" cannot be away (--without) and lost for good (--lost)`, "name it once");
+}
+
+function refuseStrangers(names: readonly string[], place: Place, mayBeDeleted: boolean) {
+  const { cluster, data, dataFrom, etcd, earlier } = place;
+  const nodesBefore = earlier ? readCluster(earlier.data).nodes : [];
+  const members = [...data.members, ...(earlier?.data.members ?? [])].map(memberName);
+  const nodesKnown = [...cluster.nodes, ...nodesBefore].map(({ name }) => name);
+  const known = new Set([...nodesKnown, ...members, ...(data.formerMembers ?? [])]);
+  const strangers = names.filter((name) => !known.has(name));
+  const nodes = [...known].join(", ");
+  if (strangers.length > 0 && mayBeDeleted && dataFrom === etcd.dir)
+    say(
+      `${strangers.join(", ")}: no node of this cluster any more. If a name is mistyped: its nodes are ${nodes}`,
+    );
+  else if (strangers.length > 0)
+    throw new Refused(`etcd knew no node "${strangers.join('", "')}"`, {
+      hint: `name one of its nodes: ${nodes}`,
+    });
+}
+
 /** When the look is through. `lost`: of other nodes, which the same flags name. */
 export function keepSaid(
   cp: Pick<ControlPlaneNode, "data" | "node" | "facts" | "etcd" | "ran">,
@@ -64,7 +126,7 @@ export function keepSaid(
 }
 
 /** This node, and who is none of the cluster's, cannot be meant. A member that never started has no name. */
-function isKnown(word: Pick<Word, "option" | "value">, { cluster, data, node }: Cp): boolean {
+function isKnown(word: Pick<Word, "option" | "value">, { cluster, data, node }: Place): boolean {
   const members = data.members.filter((member) => !isNameless(member)).map(memberName);
   const names = [...cluster.nodes.map(({ name }) => name), ...members];
   const mayBeHere = word.option === "lost-on" || word.value !== node.name;

@@ -7,7 +7,7 @@ import { again } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberHosts } from "../etcd-location/reach-etcd.ts";
 import type { Cluster } from "../facts/cluster.ts";
-import { guestsOf } from "../facts/endpoint-witnesses.ts";
+import { guestsOf } from "../facts/endpoint.ts";
 import { apiEndpoint } from "../facts/known-nodes.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { copyToRescue } from "../files/file-tree.ts";

@@ -10,7 +10,7 @@ import type { EtcdData } from "../etcd-data/data.ts";
 import { memberName } from "../etcd-data/members.ts";
 import { placeOf } from "../etcd-location/reach-etcd.ts";
 import type { Cluster } from "../facts/cluster.ts";
-import { guestsOf } from "../facts/endpoint-witnesses.ts";
+import { guestsOf } from "../facts/endpoint.ts";
 import { apiEndpoint, type KnownNode } from "../facts/known-nodes.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { canonicalIp, endpointHost, endpointUrl, hostsSaid, isWithin } from "../pki/addresses.ts";

@@ -8,7 +8,7 @@ import { isIP } from "node:net";
 import { memberName } from "../etcd-data/members.ts";
 import { ownMember } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { believedPeers } from "../facts/next.ts";
+import { believedPeers } from "../facts/known-nodes.ts";
 import { asItRan } from "../manifests/as-it-ran.ts";
 import { commandOf, flags } from "../manifests/command.ts";
 import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";

@@ -4,7 +4,7 @@
  * API.
  */
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { believedPeers } from "../facts/next.ts";
+import { believedPeers } from "../facts/known-nodes.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, stat } from "../files/files.ts";
 import { asItRan } from "../manifests/as-it-ran.ts";

@@ -7,8 +7,8 @@
 
 import { again, command, inLines, type Todo } from "../again.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { believedPeers } from "../facts/known-nodes.ts";
 import { choiceOf, isAuditPolicy, type LostFile, stopsAll, thereWhen } from "../facts/lost-files.ts";
-import { believedPeers } from "../facts/next.ts";
 import { Fail, type Refused } from "../fail.ts";
 import { exists, writeFile } from "../files/files.ts";
 import { commandOf, flags, type HostFile, hostFiles } from "../manifests/command.ts";

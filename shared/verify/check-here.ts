@@ -10,7 +10,7 @@ import { openFiles } from "../checks/open.ts";
 import { knownHere, stoppedProcesses } from "../evidence/owners.ts";
 import { clockTrouble } from "../facts/clock.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { believedPeers } from "../facts/next.ts";
+import { believedPeers } from "../facts/known-nodes.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { backupAnswer } from "../hand-over/backup-mark.ts";

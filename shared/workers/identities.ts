@@ -8,7 +8,7 @@ import type { EtcdData } from "../etcd-data/data.ts";
 import { may, type SourceName } from "../evidence/sources.ts";
 import type { Cluster } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { storedPlaces } from "../facts/endpoint-witnesses.ts";
+import { storedPlaces } from "../facts/endpoint.ts";
 import { apiEndpoint, type KnownNode } from "../facts/known-nodes.ts";
 import { apiNamesHere } from "../facts/names-before.ts";
 import { attempt } from "../fail.ts";

@@ -17,9 +17,7 @@ import {
 import { inParallel } from "../api/many.ts";
 import { caEndedAt, caIsNew, trustedSince } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import type { KnownNode } from "../facts/known-nodes.ts";
-import { apiAddressOf } from "../facts/known-nodes.ts";
-import { otherControlPlanes } from "../facts/next.ts";
+import { apiAddressOf, type KnownNode, otherControlPlanes } from "../facts/known-nodes.ts";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { endWordsOf } from "../node/words.ts";

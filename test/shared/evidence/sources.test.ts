@@ -21,7 +21,7 @@ import {
   type SourceName,
 } from "../../../shared/evidence/sources.ts";
 import { readCluster } from "../../../shared/facts/cluster.ts";
-import { storedPlaces } from "../../../shared/facts/endpoint-witnesses.ts";
+import { storedPlaces } from "../../../shared/facts/endpoint.ts";
 import { readEvidence } from "../../../shared/facts/evidence.ts";
 import { ownNode } from "../../../shared/facts/issue-facts.ts";
 import { apiEndpoint } from "../../../shared/facts/known-nodes.ts";

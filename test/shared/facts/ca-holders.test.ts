@@ -1,7 +1,7 @@
 /** Who outside of the cluster has to learn a new CA. */
 import { expect, test } from "bun:test";
 import type { KubeObject } from "../../../shared/api/kube-object.ts";
-import { holdersOf, managedNode } from "../../../shared/facts/ca-holders.ts";
+import { holdersOf, managedNode } from "../../../shared/facts/ca-copies.ts";
 import { pretendData } from "../../pretend/control-plane-node.ts";
 
 const PLACE = { oldHashes: ["sha256:a", "sha256:b"], certificatesDir: "/etc/kubernetes/pki" };

@@ -2,8 +2,9 @@
 import { expect, test } from "bun:test";
 import { generateKeyPairSync } from "node:crypto";
 import { etcdHome } from "../../../shared/etcd-location/etcd-home.ts";
-import { readCluster, refuseUnknownNodes } from "../../../shared/facts/cluster.ts";
+import { readCluster } from "../../../shared/facts/cluster.ts";
 import { factsFor, ownNode } from "../../../shared/facts/issue-facts.ts";
+import { refuseUnknownNodes } from "../../../shared/facts/said.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { certInfo, signedBy } from "../../../shared/pki/certificate.ts";
 import { certRow } from "../../../shared/pki/certs.ts";

@@ -2,8 +2,12 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { lookHere } from "../../../shared/assess/look-here.ts";
-import { endpointDifference, refuseUndecided, withEndpoint } from "../../../shared/facts/endpoint.ts";
-import type { EndpointPlace } from "../../../shared/facts/endpoint-witnesses.ts";
+import {
+  type EndpointPlace,
+  endpointDifference,
+  refuseUndecided,
+  withEndpoint,
+} from "../../../shared/facts/endpoint.ts";
 import { failOf } from "../../../shared/fail.ts";
 import { healthyCp } from "../../pretend/cluster.ts";
 import { testFacts } from "../../pretend/facts.ts";

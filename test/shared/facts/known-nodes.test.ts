@@ -4,7 +4,7 @@
  */
 import { expect, test } from "bun:test";
 import { readCluster } from "../../../shared/facts/cluster.ts";
-import { witnessesOf } from "../../../shared/facts/endpoint-witnesses.ts";
+import { witnessesOf } from "../../../shared/facts/endpoint.ts";
 import { ownNode } from "../../../shared/facts/issue-facts.ts";
 import { apiAddressOf, apiEndpoint } from "../../../shared/facts/known-nodes.ts";
 import { namesByHand } from "../../../shared/facts/names-before.ts";

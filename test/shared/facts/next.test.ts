@@ -4,6 +4,7 @@
  */
 import { describe, expect, test } from "bun:test";
 import { command, inLines, inOneLine, NOBODY, type Todo } from "../../../shared/again.ts";
+import { otherControlPlanes } from "../../../shared/facts/known-nodes.ts";
 import * as next from "../../../shared/facts/next.ts";
 
 const nodeCalled = (name: string, controlPlane = true) => ({
@@ -27,7 +28,7 @@ const OLD = { caIsNew: false, saKeyIsNew: false };
 const NEW = { caIsNew: true, saKeyIsNew: true };
 
 test("the other control plane nodes are neither this one, nor workers, nor lost ones", () => {
-  expect(next.otherControlPlanes(cluster, { node }).map(({ name }) => name)).toEqual(["cp2", "cp3"]);
+  expect(otherControlPlanes(cluster, { node }).map(({ name }) => name)).toEqual(["cp2", "cp3"]);
   expect(lost.others).toEqual(["cp2"]);
 });
 
