@@ -1,6 +1,6 @@
 /**
- * The cluster's CA, as etcd's data names it, and each CA that is found on this node: is it that one? Reads
- * only.
+ * The cluster's CA, as etcd's data names it, and each CA that is found on this node: is it that one? And who else
+ * keeps the cluster's keys, or makes nodes that trust its CA. Reads only.
  */
 
 import type { EtcdData } from "../etcd-data/data.ts";
@@ -33,12 +33,11 @@ import { IN_PODS, readEvidence } from "./evidence.ts";
 export interface ClusterCa {
   /** Fingerprints of the cluster's CA; several while it is exchanged, none where nothing here names it. */
   hashes: string[];
-  /** What names them, for the operator. */
+  /** The source that names them, for the operator. */
   from: string;
   copies: CaCopy[];
 }
 
-/** A CA on this node. */
 interface CaCopy {
   what: string;
   /** Unset: it cannot be read. */
@@ -54,32 +53,27 @@ type Known = Pick<PartialFacts, "cluster" | "facts" | "rescue" | "certificatesDi
  */
 export function clusterCaSeen(node: Node, known?: Known): ClusterCa {
   const certificatesDir = known?.certificatesDir ?? certificatesDirOn(node);
-  const { text, from } = known?.cluster
-    ? { text: known.cluster.oldCaPem, from: `${CLUSTER_CA_SOURCE} in etcd's data` }
-    : inPods(node, certificatesDir);
+  const stored = known?.cluster && {
+    text: known.cluster.oldCaPem,
+    from: `${CLUSTER_CA_SOURCE} in etcd's data`,
+  };
+  const { text, from } = stored ?? inPods(node, certificatesDir) ?? { text: "", from: "" };
   const hashes = [...trustedKeys(text)];
-  const judge = (what: string, pem: string | Fail, made: boolean): CaCopy => {
+  const other = known && repairHasBegun(known) ? "new in this repair" : "another CA";
+  const copies = copiesOn(node, certificatesDir).map(({ what, pem }): CaCopy => {
     const own = pem instanceof Fail ? [] : [...trustedKeys(pem)];
     const [hash] = own;
     if (!hash) return { what, is: "unreadable" };
     if (hashes.length === 0) return { what, hash, is: "not compared" };
     const same = own.find((one) => hashes.includes(one));
-    return same
-      ? { what, hash: same, is: "the cluster's" }
-      : { what, hash, is: made ? "new in this repair" : "another CA" };
-  };
-  const made = known !== undefined && repairHasBegun(known);
-  return {
-    hashes,
-    from,
-    copies: copiesOn(node, certificatesDir).map(({ what, pem }) => judge(what, pem, made)),
-  };
+    return same ? { what, hash: same, is: "the cluster's" } : { what, hash, is: other };
+  });
+  return { hashes, from, copies };
 }
 
-function inPods(node: Node, certificatesDir: string): { text: string; from: string } {
+function inPods(node: Node, certificatesDir: string) {
   const { texts } = readEvidence({ data: undefined, node, certificatesDir });
-  const found = texts.find(({ ca, from }) => ca === "ca" && from === IN_PODS);
-  return { text: found?.text ?? "", from: found?.from ?? "" };
+  return texts.find(({ ca, from }) => ca === "ca" && from === IN_PODS);
 }
 
 /** A file that is missing is no copy. */
@@ -173,11 +167,9 @@ export function caInUseSince(certificatesDir: string): Date | undefined {
 
 function certificatesHere(certificatesDir: string): Readonly<CertInfo>[] {
   const configs = KUBECONFIGS.flatMap(({ path }) => attempt(() => readKubeconfig(path), undefined) ?? []);
-  const leaves = CERTS.filter((row) => row.ca === "ca").map((row) =>
-    readable(certPath(row, certificatesDir)),
-  );
-  const texts = [...configs.flatMap(({ caPem, clientCertPem }) => [caPem, clientCertPem]), ...leaves];
-  return texts.flatMap(infosIn);
+  const inConfigs = configs.flatMap(({ caPem, clientCertPem }) => [caPem, clientCertPem]);
+  const leaves = CERTS.filter((row) => row.ca === "ca");
+  return [...inConfigs, ...leaves.map((row) => readable(certPath(row, certificatesDir)))].flatMap(infosIn);
 }
 
 /**
@@ -196,10 +188,6 @@ export function severalCas({
   };
 }
 
-interface Annotated {
-  metadata: { annotations?: Record<string, string> };
-}
-
 /** A cluster as Cluster API's management cluster knows it. */
 interface Managed {
   namespace: string;
@@ -207,50 +195,37 @@ interface Managed {
 }
 
 /**
- * Annotations that Cluster API's controller gives to a Node (api/v1beta1/common_types.go); undefined where it
- * has none.
+ * The annotations that Cluster API's controller gives to a Node (api/v1beta1/common_types.go); undefined where it
+ * has none. A kubelet can write every annotation of its own Node: only lines for people come of them.
  */
-function managedBy({ metadata }: Annotated): Managed | undefined {
-  const [name, namespace] = ["cluster-name", "cluster-namespace"].map(
-    (key) => metadata.annotations?.[`cluster.x-k8s.io/${key}`] ?? "",
-  );
-  return name && namespace && [name, namespace].every((one) => /^[a-z0-9][a-z0-9.-]{0,252}$/.test(one))
-    ? { namespace, name }
-    : undefined;
-}
-
-/** The same of a node in etcd's data. */
 export function managedNode(data: EtcdData | undefined, node: string): Managed | undefined {
+  type Annotated = { metadata: { annotations?: Record<string, string> } };
   const object = data && attempt(() => readObject<Annotated>(data, `minions/${node}`), undefined);
-  return object && managedBy(object);
+  const annotated = (key: string) => object?.metadata.annotations?.[`cluster.x-k8s.io/${key}`] ?? "";
+  const [name, namespace] = [annotated("cluster-name"), annotated("cluster-namespace")];
+  const isName = (one: string) => /^[a-z0-9][a-z0-9.-]{0,252}$/.test(one);
+  return isName(name) && isName(namespace) ? { namespace, name } : undefined;
 }
 
-/** For a shell of the management cluster: writes the private keys of this cluster into a folder in memory. */
+/** Typed in a shell of the management cluster: writes the private keys of this cluster into a folder in memory. */
 export function fetchLine({ namespace, name }: Managed): string {
   const keys = shell`kubectl -n ${namespace} get secret ${name}-$k`;
   return `(umask 077; mkdir /dev/shm/keys && for k in ca sa etcd proxy; do ${keys} -o jsonpath='{.data.tls\\.key}' | base64 -d >/dev/shm/keys/$k.key; done)`;
 }
 
-/**
- * What has to learn a new CA outside of the cluster, a sentence each. `oldHashes`: "sha256:…" of the CA that
- * was replaced.
- */
-export function holdersOf({
-  managed,
-  oldHashes,
-  certificatesDir,
-}: {
+interface Outside {
   managed: Managed | undefined;
+  /** "sha256:…" of the CA that was replaced. */
   oldHashes: Iterable<string>;
   certificatesDir: string;
-}): string[] {
-  return [
-    ...(managed ? [managementCluster(managed, certificatesDir)] : []),
-    `what makes new nodes (launch templates, Terraform, kickstart, join lines in a wiki) may name the old CA: search it for ${[...oldHashes].join(" and ")}, kubeadm's --discovery-token-ca-cert-hash`,
-  ];
 }
 
-function managementCluster({ namespace, name }: Managed, certificatesDir: string): string {
+/** Outside of the cluster these have to learn a new CA: a sentence each. */
+export function holdersOf({ managed, oldHashes, certificatesDir }: Outside): string[] {
+  const templates = `what makes new nodes (launch templates, Terraform, kickstart, join lines in a wiki) may name the old CA: search it for ${[...oldHashes].join(" and ")}, kubeadm's --discovery-token-ca-cert-hash`;
+  if (!managed) return [templates];
+  const { namespace, name } = managed;
   const secrets = ["ca", "etcd", "proxy", "sa"].map((purpose) => `${name}-${purpose}`).join(", ");
-  return `Cluster API's management cluster still has the old keys, and gives them to the next machine that it makes: in its namespace ${namespace}, put tls.crt and tls.key of the Secrets ${secrets} again, from ca, etcd/ca, front-proxy-ca and sa in ${certificatesDir} (of sa, tls.crt is sa.pub)`;
+  const management = `Cluster API's management cluster still has the old keys, and gives them to the next machine that it makes: in its namespace ${namespace}, put tls.crt and tls.key of the Secrets ${secrets} again, from ca, etcd/ca, front-proxy-ca and sa in ${certificatesDir} (of sa, tls.crt is sa.pub)`;
+  return [management, templates];
 }

@@ -63,11 +63,8 @@ export async function clockTrouble(cp: Place, isSynchronized?: boolean): Promise
   const since = cp.data.lastWrite.getTime() - Date.now();
   if (since > TOLERANCE_MS)
     return wrongClock(`${duration(since)} before etcd's last write here, ${minute(cp.data.lastWrite)}`);
-  const others = [
-    ...new Map(
-      [...storedClocks(cp), ...(await livingClocks(cp))].map((other) => [other.name, other]),
-    ).values(),
-  ];
+  const all = [...storedClocks(cp), ...(await livingClocks(cp))];
+  const others = [...new Map(all.map((other) => [other.name, other])).values()];
   const differ = others.filter(({ ahead }) => Math.abs(ahead) > TOLERANCE_MS);
   const agree = others.length - differ.length;
   if (differ.length > agree)
@@ -105,7 +102,7 @@ export async function refuseDoubtfulClock(cp: Place) {
   );
 }
 
-/** Of the other API servers that run under the CA on disk, or the one from before. */
+/** The other API servers that run under the CA on disk, or the one from before. */
 async function livingClocks({ data, cluster, facts, node }: Place): Promise<Other[]> {
   const cas = bothCas(facts.certificatesDir, cluster.oldCaPem);
   const asked = believedPeers(cluster, { node }).map(async (other): Promise<Other[]> => {
@@ -117,7 +114,7 @@ async function livingClocks({ data, cluster, facts, node }: Place): Promise<Othe
 }
 
 /**
- * What etcd's order of writes proves: who wrote later has the later time, or one of the two clocks is wrong.
+ * Proved by etcd's order of writes: who wrote later has the later time, or one of the two clocks is wrong.
  * A renewal after now is wrong in any case. Two that are about the same time agree.
  */
 function storedClocks({ data, cluster, node }: Place): Other[] {
@@ -139,10 +136,8 @@ function storedClocks({ data, cluster, node }: Place): Other[] {
  */
 function renewal(data: EtcdData, name: string): { time: number; revision: number } | undefined {
   const stored = data.get(`${registryPrefix(data)}/leases/kube-node-lease/${name}`);
-  const lease = stored && attempt(() => decodeObject(stored.value));
-  const time =
-    lease && !(lease instanceof Fail) && "spec" in lease
-      ? Date.parse((lease.spec as { renewTime?: string } | null)?.renewTime ?? "")
-      : Number.NaN;
-  return stored && !Number.isNaN(time) ? { time, revision: stored.modRevision } : undefined;
+  const lease = stored && attempt(() => decodeObject(stored.value), undefined);
+  if (!stored || !lease || !("spec" in lease)) return undefined;
+  const time = Date.parse((lease.spec as { renewTime?: string } | null)?.renewTime ?? "");
+  return Number.isNaN(time) ? undefined : { time, revision: stored.modRevision };
 }

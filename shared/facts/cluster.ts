@@ -16,7 +16,7 @@ import { say } from "../run.ts";
 import { readMapping, type Shape } from "../yaml.ts";
 import { type KnownNode, readNodes } from "./known-nodes.ts";
 
-/** The fields of kubeadm's ClusterConfiguration (v1beta3 and v1beta4) that matter here. */
+/** As much of kubeadm's ClusterConfiguration (v1beta3 and v1beta4) as matters here. */
 export interface ClusterConfiguration {
   clusterName?: string;
   kubernetesVersion?: string;
@@ -120,13 +120,11 @@ export interface Cluster {
   configuration: ClusterConfiguration;
   nodes: KnownNode[];
   /**
-   * What the cluster trusted before the repair, by kube-root-ca.crt: its CA; others, too, while it is
+   * Trusted by the cluster before the repair, by kube-root-ca.crt: its CA; others, too, while it is
    * exchanged, in any order.
    */
   oldCaPem: string;
-  /**
-   * What aggregated API servers trusted before it: the ConfigMap extension-apiserver-authentication, by key.
-   */
+  /** Trusted by aggregated API servers before it: the ConfigMap extension-apiserver-authentication, by key. */
   aggregated: { "client-ca-file"?: string; "requestheader-client-ca-file"?: string };
   kubeSystemUid: string;
 }
@@ -160,7 +158,6 @@ export function readCluster(data: EtcdData): Cluster {
   };
 }
 
-/** For the operator, of a Node by its name. */
 export const ONLY_LABELLED =
   "its label says that it is a control plane node, and etcd knows no member of it: it is treated as a worker";
 

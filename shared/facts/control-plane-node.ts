@@ -2,7 +2,6 @@
  * All that a script on a control plane node knows before it acts: the node, the cluster as it was, the names
  * to issue, the folders.
  */
-
 import { command } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { type EtcdFolders, withItsPlace } from "../etcd-location/etcd-folders.ts";
@@ -42,10 +41,7 @@ export interface ControlPlaneNode extends Repair {
    * admission made of it.
    */
   ran?: readonly Ran[];
-  /**
-   * What the API server starts without, as the operator says, where it is lost for good: all files of these flags, and
-   * files by their paths.
-   */
+  /** Flags whose files, and paths of files, that the API server starts without, as the operator says: they are lost for good. */
   flagsToDrop?: readonly string[];
 }
 
@@ -54,7 +50,7 @@ export interface PartialFacts extends Partial<Repair> {
   cluster?: Cluster;
   facts?: ClusterFacts;
   cp?: ControlPlaneNode;
-  /** What cannot be read, and why, with the next command. All that comes after it is unset. */
+  /** Says what cannot be read, and why, with the next command. All that comes after it is unset. */
   obstacle?: Fail;
   /** etcd's own folders, as they were asked for. */
   etcd: EtcdFolders;
@@ -85,13 +81,8 @@ export function lookAtControlPlaneNode(
   const cluster = attempt(() => withOwn(readCluster(repair.data), repair.data, node));
   if (cluster instanceof Fail)
     return {
-      ...{
-        ...repair,
-        etcd,
-        obstacle: withItsPlace(cluster, { ...etcd, ...repair }),
-        home: etcdHome({ node, dataDir: etcd.dir, data: repair.data }),
-        asideDir,
-      },
+      ...{ ...repair, etcd, asideDir, obstacle: withItsPlace(cluster, { ...etcd, ...repair }) },
+      home: etcdHome({ node, dataDir: etcd.dir, data: repair.data }),
       certificatesDir: certificatesDirIn(repair.data, certificatesDir),
     };
   const home = etcdHome({ node, dataDir: etcd.dir, data: repair.data, cluster });
@@ -174,7 +165,7 @@ function reachedAt(
   return { ...known, cluster, facts, cp: { ...place, cluster, facts, endpoint } };
 }
 
-/** With what the runtime still knows of this node's static pods, and what part 1 has kept of that. */
+/** Adds what the runtime still knows of this node's static pods, and what part 1 has kept of that. */
 async function withRan(known: PartialFacts, all: Asked["all"]): Promise<PartialFacts> {
   const { cp } = known;
   const pods = cp && attempt(() => findMirrorPods(cp.data, cp.node.name));
@@ -182,8 +173,9 @@ async function withRan(known: PartialFacts, all: Asked["all"]): Promise<PartialF
   const uids = new Set(pods.flatMap(({ pod }) => pod.metadata.annotations?.[HASH_ANNOTATION] ?? []));
   const ran = await ranHere(uids, { node: cp.node, all });
   // what part 1 has kept says more than a container that tells nothing
+  const kept = readKeptJson<Ran[]>(ranFile(cp.rescue)) ?? [];
   const [told, silent] = [true, false].map((is) => ran.filter(({ args }) => args.length > 0 === is));
-  return { ...known, cp: { ...cp, ran: [...told!, ...rescuedRan(cp.rescue), ...silent!] } };
+  return { ...known, cp: { ...cp, ran: [...told!, ...kept, ...silent!] } };
 }
 
 /**
@@ -191,16 +183,9 @@ async function withRan(known: PartialFacts, all: Asked["all"]): Promise<PartialF
  * know any more.
  */
 export function keepRan({ ran = [], rescue }: ControlPlaneNode) {
+  const modes = { mode: 0o600, folderMode: 0o700 };
   if (ran.length > 0)
-    writeFile(ranFile(rescue), JSON.stringify(ran), {
-      mode: 0o600,
-      folderMode: 0o700,
-      note: "how its static pods ran",
-    });
-}
-
-function rescuedRan(rescue: Rescue): Ran[] {
-  return readKeptJson<Ran[]>(ranFile(rescue)) ?? [];
+    writeFile(ranFile(rescue), JSON.stringify(ran), { ...modes, note: "how its static pods ran" });
 }
 
 function ranFile({ dir }: Rescue): string {
@@ -222,9 +207,7 @@ type PlaceHere = Awaited<ReturnType<typeof placeHere>>;
 /** `seen`: where it was looked at already. */
 export type HowToRead = Pick<Asked, "given" | "asRan"> & { seen?: PlaceHere };
 
-/**
- * The same where all must be known. `typed`: --etcd-data. Errors: Fail as `placeHere`, and the obstacle.
- */
+/** The same where all must be known. `typed`: --etcd-data. Errors: Fail as `placeHere`, and the obstacle. */
 export async function readControlPlaneNode(
   typed: string | undefined,
   { seen, ...asked }: HowToRead = {},

@@ -7,17 +7,14 @@ import { command, inArrows, type Todo } from "../again.ts";
 import { certRow, isInternal } from "../pki/certs.ts";
 import { shell, signalLine } from "../shell-line.ts";
 
-/**
- * What decides: the damage before anything is done, or what a repair has made new so far. Unset: it is not
- * so.
- */
+/** This decides: the damage before anything is done, or what a repair has made new so far. Unset: it is not so. */
 export interface Known {
   /** Shared keys that nothing on this node brings back: part 1 makes new ones, or has made them. */
   lost?: readonly string[];
   /** 00-salvage brings other lost keys back. */
   found?: boolean;
   oldKey?: OldSaKey;
-  /** What is damaged has expired: all of it, or some. */
+  /** Whether what is damaged has expired: all of it, or some. */
   expired?: "all" | "some" | "none";
   /**
    * The cluster's CA has expired, and is renewed with its own key: who has the old certificate in memory
@@ -124,14 +121,13 @@ export function courseFrom(known: Known, first: Task = "hold"): Course {
   return tasks.slice(tasks.indexOf(first)).filter((task) => TASKS[task].if(known));
 }
 
-/** What is open behind this task, up to the first whose script says what comes next. */
+/** Open behind this task: up to the first whose script says what comes next. */
 export function behind(task: Task, known: Known, lost: readonly string[]): Todo[] {
   const open = courseFrom({ ...known, leavesOut: lost.length > 0 }, task).filter((one) => one !== task);
   const last = open.findIndex((one) => "says" in TASKS[one]);
   return open.slice(0, last + 1).flatMap((one) => todosOf(one, lost));
 }
 
-/** None where it is not one command. */
 function todosOf(task: Task, lost: readonly string[] = []): Todo[] {
   const { typed, on }: Row = TASKS[task];
   return typed ? [{ command: typed(lost), ...(on && { on }) }] : [];
@@ -143,10 +139,10 @@ export function newCasOption(lost: readonly string[]): "" | "--new-internal-cas"
   return lost.every(isInternal) ? "--new-internal-cas" : "--new-cas";
 }
 
-/** What takes the place of part 1 where etcd is not on the control plane nodes. */
+/** Takes the place of part 1 where etcd is not on the control plane nodes. */
 export const KUBEADM_CERTS = `kubeadm init phase certs all --config FILE   # and what follows in RUNBOOK-MORE "If etcd is external"`;
 
-/** What takes the place of part 1; where etcd is the static pod that kubeadm makes, part 1 is right. */
+/** Takes the place of part 1; where etcd is the static pod that kubeadm makes, part 1 is right. */
 const INSTEAD_OF_PART_1 = {
   "static pod": undefined,
   unknown: undefined,
@@ -185,13 +181,9 @@ export const HOLD: readonly Todo[] = [
  * 01-etcd --new-cas → …".
  */
 export function wayFrom(lost: readonly string[], oldKey: OldSaKey): string {
-  const commands = [
-    command("02-control-plane"),
-    command("03-workers"),
-    command("04-sa-tokens"),
-    command("05-verify"),
-  ];
-  return inArrows([...withoutKeys(lost, oldKey), ...commands.map((line) => ({ command: line }))]);
+  const parts = [command("02-control-plane"), command("03-workers"), command("04-sa-tokens")];
+  const todos = [...parts, command("05-verify")].map((line): Todo => ({ command: line }));
+  return inArrows([...withoutKeys(lost, oldKey), ...todos]);
 }
 
 /** Parts 1 and 2 on this node. */

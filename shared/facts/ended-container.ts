@@ -27,7 +27,7 @@ const ERROR = /^[EF]\d{4} |^Error: |^error: |^panic: |"level":"(error|fatal|pani
 const NO_FILE = /\b(?:open|stat|lstat) (\/[^\s:"\\]+): no such file or directory/;
 const FLAG = /unknown (?:shorthand )?flag|flag provided but not defined|invalid (?:argument|value) "/;
 
-/** What ends by itself, when another server, or the old process, is ready. */
+/** Such an error ends by itself, when another server, or the old process, is ready. */
 const PASSES =
   /refused|deadline|time[d ]?-?out|in use|unreachable|no route|\bEOF\b|reset by peer|lost|shut|unauthorized|forbidden|not ready|unavailable|too many|try again|leader/i;
 
@@ -35,7 +35,7 @@ const PASSES =
 const SAME_ENDS = 3;
 
 /**
- * For a wait for this server (`waitFor`, `ended`). Its end is final where the log's last error names a file that its
+ * Passed to a wait for this server (`waitFor`, `ended`). Its end is final where the log's last error names a file that its
  * manifest names and that is not on this node, or a flag that it does not know; or where it has ended with the same
  * error three times during this wait, each time while what it `needs` answered. A container that is older
  * than its manifest, or that was stopped, shows nothing.
@@ -84,7 +84,7 @@ async function errorOf({ id }: Container, { runtimeEndpoint }: Node): Promise<st
   return lines.findLast((line) => ERROR.test(line) || FLAG.test(line)) ?? lines.at(-1) ?? "";
 }
 
-/** What to do about a cause that stays. The log only says where to look: the manifest and the disk decide. */
+/** The way out of a cause that stays. The log only says where to look: the manifest and the disk decide. */
 function causeOf(line: string, { path, name }: { path: string; name: string }): string | undefined {
   const manifest = attempt(() => readManifest(path), undefined);
   const inside = NO_FILE.exec(line)?.[1];
@@ -99,9 +99,7 @@ function causeOf(line: string, { path, name }: { path: string; name: string }): 
     const back = shell`bring ${lost} back`;
     return `${back}${flag ? ` (${flag} names it)` : ""}, then: ${again({})}${without}`;
   }
-  if (!FLAG.test(line)) return undefined;
-  const flag = shell`correct this flag in ${path}`;
-  return `${flag}, then: ${again({})}`;
+  return FLAG.test(line) ? `${shell`correct this flag in ${path}`}, then: ${again({})}` : undefined;
 }
 
 /** Times, process ids and line numbers differ from start to start. */

@@ -1,5 +1,5 @@
 /**
- * What is still known of the cluster's public keys: certificates in etcd's data and on this node's disk, and
+ * The cluster's public keys, as far as they are still known: certificates in etcd's data and on this node's disk, and
  * the tokens that pods hold. Each place is a row with its source (evidence/sources.ts): a place that a tenant
  * can write to is not even read. A place that cannot be read is reported, and the others are read.
  */
@@ -40,9 +40,8 @@ interface Places {
   certificatesDir: string;
 }
 
-/** The same while it is read: what several rows need is looked up once. */
 interface Asked extends Places {
-  /** Projected volumes of kube-system's pods on this node. */
+  /** Projected volumes of kube-system's pods on this node: looked up once. */
   volumes: () => readonly string[];
 }
 
@@ -55,7 +54,7 @@ interface Row {
   read: (asked: Asked) => string | undefined;
 }
 
-/** What kube-system's pods on this node have mounted: what the cluster uses now. */
+/** They have mounted what the cluster uses now. */
 export const IN_PODS = "kube-system's pods on this node";
 
 const IN_SECRETS = "kube-system's token Secrets";

@@ -1,8 +1,7 @@
 /**
- * What certificates and kubeconfigs need to say on one control plane node: the cluster as it was, and this
+ * Facts that certificates and kubeconfigs have to state on one control plane node: the cluster as it was, and this
  * node's own name and address.
  */
-
 import { isIP } from "node:net";
 import { command } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
@@ -41,10 +40,7 @@ export function ownNode(node: Node, { nodes }: Pick<Cluster, "nodes">): Node {
   };
 }
 
-/**
- * What the tables of certificates and kubeconfigs need to know for one control plane node. Errors: Fail where
- * its address is unknown.
- */
+/** Errors: Fail where this node's address is unknown. */
 export function factsFor(node: Node, cluster: Cluster, data: EtcdData): ClusterFacts {
   const { configuration } = cluster;
   const { host, port } = apiAddress(node, cluster, data);
@@ -61,14 +57,14 @@ export function factsFor(node: Node, cluster: Cluster, data: EtcdData): ClusterF
     etcdServerCertSANs: configuration.etcd?.local?.serverCertSANs ?? [],
     // by its old address the others reach a member until they know the new one (etcd/tell-members.ts)
     etcdPeerCertSANs: [
-      ...(configuration.etcd?.local?.peerCertSANs ?? []),
+      configuration.etcd?.local?.peerCertSANs ?? [],
       addressBefore(host, movedHere()) ?? [],
     ].flat(),
     kubernetesVersion: cluster.kubernetesVersion,
     clusterName: cluster.name,
     keyAlgorithm: need(algorithmOf(cluster.oldCaPem), "a known key algorithm of the cluster CA"),
-    certificateValidityHours: validity(configuration, "certificateValidityPeriod") ?? 8760,
-    caValidityHours: validity(configuration, "caCertificateValidityPeriod") ?? 87600,
+    certificateValidityHours: hoursIn(configuration, "certificateValidityPeriod") ?? 8760,
+    caValidityHours: hoursIn(configuration, "caCertificateValidityPeriod") ?? 87600,
     certificatesDir: cluster.certificatesDir,
     ...etcdPlaces(node, data, host),
     externalCa: isExternalCa(data, cluster),
@@ -138,7 +134,7 @@ function checksWithoutSaPub(node: Node, data: EtcdData, { certificatesDir }: Clu
   return files.length > 0 && files.every(isWithout);
 }
 
-/** By etcd's manifest on disk, or its mirror pod. */
+/** Read from etcd's manifest on disk, or its mirror pod. */
 function etcdPlaces(
   node: Node,
   data: EtcdData,
@@ -198,7 +194,7 @@ export async function natLeadsHere(
   return listens.length > 0 && (isForIt(here) || isForIt(onDisk));
 }
 
-function validity(
+function hoursIn(
   configuration: ClusterConfiguration,
   field: "certificateValidityPeriod" | "caCertificateValidityPeriod",
 ) {

@@ -8,7 +8,7 @@
 import type { EtcdData } from "../etcd-data/data.ts";
 import { hostOf } from "../etcd-location/reach-etcd.ts";
 import { controlPlanesAmong, hasControlPlaneLabel } from "../evidence/control-planes.ts";
-import { attempt, Fail } from "../fail.ts";
+import { attempt } from "../fail.ts";
 import { commandOf, flags } from "../manifests/command.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { readObjects } from "../objects/stored.ts";
@@ -24,12 +24,12 @@ export interface KnownNode {
   /** It only says that it is a control plane node, by its label: nothing of it is believed. */
   onlyLabelled?: true;
   /**
-   * By its label, which accounts of pods on any worker may write, so it is only a word: who has it is not
-   * waited for, and never called back.
+   * Its label says so, which accounts of pods on any worker may write: who has it is not waited for, and never called
+   * back.
    */
   windows?: true;
   /**
-   * What its Node says of itself. It decides nothing: it may be shown, asked at, or compared with what is proved.
+   * Said by its Node of itself. It decides nothing: it may be shown, asked at, or compared with what is proved.
    * `names`: the Node's own name, its hostname and its DNS names; `ips`: as they are written.
    */
   claimed: { names: string[]; ips: string[] };
@@ -46,7 +46,7 @@ interface StoredNode {
 export function readNodes(data: EtcdData): KnownNode[] {
   const stored = readObjects<StoredNode>(data, "minions/").toArray();
   const roles = controlPlanesAmong(new Set(stored.map(({ metadata }) => metadata.name)), data);
-  return stored.map((node) => {
+  return stored.map((node): KnownNode => {
     const { name, uid, labels } = node.metadata;
     const addresses = node.status?.addresses ?? [];
     const of = (isIps: boolean) =>
@@ -54,9 +54,9 @@ export function readNodes(data: EtcdData): KnownNode[] {
     const role = roles.get(name);
     return {
       ...{ name, uid, controlPlane: role !== undefined },
-      ...(role === "former" ? { former: true as const } : {}),
-      ...(role === undefined && hasControlPlaneLabel(node) ? { onlyLabelled: true as const } : {}),
-      ...(labels?.["kubernetes.io/os"] === "windows" ? { windows: true as const } : {}),
+      ...(role === "former" && { former: true }),
+      ...(role === undefined && hasControlPlaneLabel(node) && { onlyLabelled: true }),
+      ...(labels?.["kubernetes.io/os"] === "windows" && { windows: true }),
       claimed: { names: [...new Set([name, ...of(false)])], ips: of(true) },
       places: role === "member" ? placesOf(name, data) : [],
     };
@@ -66,14 +66,12 @@ export function readNodes(data: EtcdData): KnownNode[] {
 /** Each machine has these. */
 const OWN_ALONE = ["", "localhost", "127.0.0.1", "::1", "0.0.0.0", "::"];
 
-/** By its API server, and by its member of etcd. */
+/** Its API server's host, and those of its member of etcd. */
 function placesOf(name: string, data: EtcdData): string[] {
-  const api = attempt(() => apiEndpoint(name, data)?.host);
-  const hosts = api instanceof Fail || api === undefined ? [] : [canonicalHost(api)];
-  return [...new Set([...hosts, ...memberPlaces(name, data)])];
+  const api = attempt(() => apiEndpoint(name, data)?.host, undefined);
+  return [...new Set([...(api ? [canonicalHost(api)] : []), ...memberPlaces(name, data)])];
 }
 
-/** Where the member of this name is. */
 function memberPlaces(name: string, { members }: EtcdData): string[] {
   const { peerURLs = [], clientURLs = [] } = members.find((one) => one.name === name) ?? {};
   return [...peerURLs, ...clientURLs]
@@ -100,7 +98,7 @@ export function apiAddressOf(
   { name, places }: KnownNode,
   data: EtcdData,
   port: number,
-): { host: string; port: number } | undefined {
+): ReturnType<typeof apiEndpoint> {
   return apiEndpoint(name, data) ?? (places[0] ? { host: places[0], port } : undefined);
 }
 

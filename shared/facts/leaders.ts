@@ -4,7 +4,7 @@ import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless } from "../etcd-data/members.ts";
 import { ownMember } from "../etcd-location/reach-etcd.ts";
 import { oldestStart } from "../etcd-location/static-pod-here.ts";
-import { attempt, Fail } from "../fail.ts";
+import { attempt } from "../fail.ts";
 import { list, stat } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
 import { commandOf, flags, hostPathOf } from "../manifests/command.ts";
@@ -38,8 +38,8 @@ interface LastLeader {
 }
 
 /**
- * Of the controller-managers. Undefined where this node's led, or nobody; and where etcd has no other member:
- * then the machine has got another name. A Lease decides which node is asked about, and no more.
+ * Undefined where this node's controller-manager led, or nobody; and where etcd has no other member: then the machine
+ * has got another name. A Lease decides which node is asked about, and no more.
  */
 export function lastLeaderElsewhere({ data, node, cluster }: HereSeen): LastLeader | undefined {
   const host = leaderHost(data);
@@ -48,7 +48,7 @@ export function lastLeaderElsewhere({ data, node, cluster }: HereSeen): LastLead
   if (host === undefined || [node.hostName, node.name].includes(host) || names.length === 0) return undefined;
   const namesOf = (name: string) => [
     name,
-    ...cluster.nodes.flatMap((known) => (known.name === name ? known.claimed.names : [])),
+    ...(cluster.nodes.find((known) => known.name === name)?.claimed.names ?? []),
   ];
   const called = names.filter((name) => namesOf(name).includes(host));
   const alike = names.filter((name) => namesOf(name).some((one) => firstLabel(one) === firstLabel(host)));
@@ -65,23 +65,19 @@ function firstLabel(name: string): string {
  * this node.
  */
 export function leadersSeen({ data, dataFrom, rescue, node }: Repair & { node: Node }): LeadersSeen {
-  const leases = LEADERS.flatMap((name) => leaderLease(node, name) ?? []);
-  const started = LEADERS.flatMap((name): [string, Date][] => {
-    const [lease, start] = [leaderLease(node, name), oldestStart(name)];
-    return lease && start ? [[lease, start]] : [];
-  });
   const wal = `${dataFrom}/member/wal`;
   const written = list(wal).flatMap((name) => stat(`${wal}/${name}`)?.modified.getTime() ?? []);
-  const leaders = leases.flatMap((name): [string, Leader][] => {
-    const leader = storedLeader(data, name);
-    return leader ? [[name, leader]] : [];
-  });
-  return {
-    leases,
-    started: new Map(started),
-    leaders: new Map(leaders),
-    at: new Date(Math.max(rescue.made.getTime(), ...written)),
-  };
+  const at = new Date(Math.max(rescue.made.getTime(), ...written));
+  const [leases, started, leaders] = [[] as string[], new Map<string, Date>(), new Map<string, Leader>()];
+  for (const name of LEADERS) {
+    const lease = leaderLease(node, name);
+    if (!lease) continue;
+    leases.push(lease);
+    const [start, leader] = [oldestStart(name), storedLeader(data, lease)];
+    if (start) started.set(lease, start);
+    if (leader) leaders.set(lease, leader);
+  }
+  return { leases, started, leaders, at };
 }
 
 /**
@@ -164,10 +160,10 @@ interface ElectionConfig {
   };
 }
 
-/** What cannot be read says nothing. */
+/** A file that cannot be read says nothing. */
 function configOf(path: string | undefined): ElectionConfig | undefined {
-  const config = path && attempt(() => readYaml(smallText(path) ?? "") as ElectionConfig | undefined);
-  return config instanceof Fail || !config ? undefined : config;
+  const read = () => readYaml(smallText(path!) ?? "") as ElectionConfig | undefined;
+  return path ? (attempt(read, undefined) ?? undefined) : undefined;
 }
 
 function storedLease(data: EtcdData, name: string) {

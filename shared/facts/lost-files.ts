@@ -14,7 +14,7 @@ import { findStaticPods } from "../manifests/mirror-pods.ts";
 import { isKubeadms, podsOnDisk } from "../manifests/on-disk.ts";
 import type { Ran } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
-import type { Manifest, Pod, PodSpec } from "../objects/objects.ts";
+import type { Manifest, Pod } from "../objects/objects.ts";
 import { AGGREGATED_TRUST, configMapIn } from "../objects/stored.ts";
 import { infoOf } from "../pki/certificate.ts";
 import { CERTS, certPath, keyPath } from "../pki/certs.ts";
@@ -27,15 +27,15 @@ export interface LostFile {
   kind: "file" | "folder" | "socket";
   /** "kube-apiserver", "kubelet". */
   program: string;
-  /** What names it: "--audit-policy-file", "volume audit", "/etc/kubernetes/admission.yaml". */
+  /** "--audit-policy-file", "volume audit", "/etc/kubernetes/admission.yaml". */
   namedBy: string;
-  /** What happens without it, for the operator. */
+  /** Says to the operator what happens without it. */
   without: string;
   /** Its path in the container of the static pod; "" where there is none. */
   inside: string;
-  /** Of a socket: the static pod that serves it. */
+  /** The static pod that serves the socket. */
   servedBy?: string;
-  /** What etcd's data has as text, and where: part 2 writes it. */
+  /** Text in etcd's data, and where: part 2 writes it. */
   stored?: { text: string; from: string };
 }
 
@@ -44,7 +44,7 @@ interface Wanted {
   manifest: Pick<Manifest, "spec">;
 }
 
-/** What each flag's loss means. `choice`: what a start without the flag means; unset: there is none. */
+/** Meaning of each flag's loss. `choice`: meaning of a start without the flag; unset: there is none. */
 // biome-ignore format: a table
 const FLAGS: Record<string, { without?: string; choice?: string }> = {
   "--audit-policy-file":             { without: "part 2 puts a replacement there, which records metadata only" },
@@ -72,17 +72,14 @@ const PUBLISHED: Record<string, [of: string, key: string]> = {
 export function withStored(files: readonly LostFile[], data: EtcdData | undefined): LostFile[] {
   return files.map((file) => {
     const [of, key] = (Object.hasOwn(PUBLISHED, file.namedBy) && PUBLISHED[file.namedBy]) || [];
-    const text =
-      data && of && isKubeadms(file.program)
-        ? attempt(() => configMapIn(data, of)?.[key!], undefined)
-        : undefined;
-    return infoOf(text)
-      ? { ...file, stored: { text: text!, from: `the ConfigMap ${of} in etcd's data` } }
-      : file;
+    if (!data || !of || !isKubeadms(file.program)) return file;
+    const text = attempt(() => configMapIn(data, of)?.[key!], undefined);
+    const from = `the ConfigMap ${of} in etcd's data`;
+    return infoOf(text) ? { ...file, stored: { text: text!, from } } : file;
   });
 }
 
-/** Flags that the API server can start without, and what that means. */
+/** Undefined where the API server cannot start without the flag. */
 export function choiceOf(flag: string): string | undefined {
   return Object.hasOwn(FLAGS, flag) ? FLAGS[flag]!.choice : undefined;
 }
@@ -90,25 +87,17 @@ export function choiceOf(flag: string): string | undefined {
 /** Files that parts 1 and 2 make. */
 export function madeFiles(certificatesDir: string): ReadonlySet<string> {
   const pairs = CERTS.flatMap((row) => [certPath(row, certificatesDir), keyPath(row, certificatesDir)]);
-  const sa = ["sa.key", "sa.pub"].map((file) => `${certificatesDir}/${file}`);
-  const folders = [certificatesDir, `${certificatesDir}/etcd`];
-  return new Set([
-    ...pairs,
-    ...sa,
-    oldSaPub(certificatesDir),
-    ...folders,
-    ...KUBECONFIGS.map(({ path }) => path),
-  ]);
+  const others = ["/sa.key", "/sa.pub", "", "/etcd"].map((name) => `${certificatesDir}${name}`);
+  return new Set([...pairs, ...others, oldSaPub(certificatesDir), ...KUBECONFIGS.map(({ path }) => path)]);
 }
 
-/** What is known of a node: its data, or else its manifests on disk, say what its static pods need. */
+/** Its data, or else its manifests on disk, say what a node's static pods need. */
 interface Place {
   data: EtcdData | undefined;
   node: Node;
   certificatesDir: string;
   /** Its folders, and the API server as it runs, or ran. */
   etcd: EtcdFolders;
-  /** As of a control plane node. */
   ran?: readonly Ran[] | undefined;
 }
 
@@ -126,16 +115,13 @@ export function lostHere({ data, node, certificatesDir, etcd, ran }: Place): Los
   const others = onDisk.filter(({ name }) => !known.some((one) => one.name === name));
   const made = madeFiles(certificatesDir);
   const all = [...known, ...others];
-  const seen =
-    etcd.apiServer && !all.some(({ name }) => name === "kube-apiserver")
-      ? ofFlags("kube-apiserver", etcd.apiServer, made)
-      : [];
-  return [...withStored([...lostFiles(all, made), ...seen], data), ...lostOfKubelet(node)];
-}
-
-/** Without its volumes: the runtime does not say what is made where it is missing. */
-function ofFlags(name: string, manifest: { spec: PodSpec }, made: ReadonlySet<string>): LostFile[] {
-  return lostFiles([{ name, manifest }], made).filter(({ namedBy }) => !namedBy.startsWith("volume "));
+  const lost = lostFiles(all, made);
+  if (etcd.apiServer && !all.some(({ name }) => name === "kube-apiserver")) {
+    const seen = lostFiles([{ name: "kube-apiserver", manifest: etcd.apiServer }], made);
+    // without its volumes: the runtime does not say what is made where it is missing
+    lost.push(...seen.filter(({ namedBy }) => !namedBy.startsWith("volume ")));
+  }
+  return [...withStored(lost, data), ...lostOfKubelet(node)];
 }
 
 function wantedOf(name: string, pod: Pod, { node, ran }: Pick<Place, "node" | "ran">): Wanted | undefined {
@@ -145,10 +131,7 @@ function wantedOf(name: string, pod: Pod, { node, ran }: Pick<Place, "node" | "r
   );
 }
 
-/**
- * Of these static pods: each lost file once, except those that are `made`. `beside`: those that may serve a
- * socket.
- */
+/** Each lost file of these static pods once, except those that are `made`. `beside`: those that may serve a socket. */
 export function lostFiles(pods: readonly Wanted[], made: ReadonlySet<string>, beside = pods): LostFile[] {
   const all = pods.flatMap(({ name, manifest }) => {
     const needed = hostFiles(manifest).filter((file) => isNeeded(file, name));
@@ -172,7 +155,7 @@ export function namerOf({ namedBy, program }: LostFile): string {
   return namedBy.startsWith("/") ? namedBy : `${program} ${namedBy}`;
 }
 
-/** When it will be there: a socket, or what part 2 writes; undefined for what only a copy brings back. */
+/** Undefined for what only a copy brings back. */
 export function thereWhen({ kind, servedBy, stored }: LostFile): string | undefined {
   if (stored) return `part 2 writes it again, from ${stored.from}`;
   if (kind !== "socket") return undefined;
@@ -226,7 +209,6 @@ function configText(path: string): string | undefined {
   return /\.(crt|key|pub|pem)$/.test(path) ? undefined : smallText(path);
 }
 
-/** The kubelet's own: it does not start without them. */
 export function lostOfKubelet({ kubelet }: Pick<Node, "kubelet">): LostFile[] {
   return kubelet.files
     .filter(({ path }) => !exists(path))

@@ -34,12 +34,12 @@ export function shownCopy(
   return `${dir}/shown${certPath(row, certificatesDir)}`;
 }
 
-/** Of a row's certificates from before, each name once. None where the row has no names. */
+/** In a row's certificates from before, each name once. None where the row has no names. */
 export function namesBefore(row: Cert, place: Place): string[] {
   return row.names ? namesByHand(certificatesBefore(row, place), row, place) : [];
 }
 
-/** Of the cluster's CA, and for this node; in its place and in rescue folders. */
+/** Certificates of the cluster's CA for this node, in their place and in rescue folders. */
 export function ownCertificates(row: Cert, place: Place): CertInfo[] {
   return ofOwn(certificatesBefore(row, place), row, place);
 }
@@ -70,13 +70,13 @@ function ofOwn(pems: readonly string[], row: Cert, place: Place): CertInfo[] {
   return named.filter(({ pem }) => cas.some((ca) => attempt(() => signedBy(pem, ca)) === true));
 }
 
-/** Of the cluster's CA etcd's data decides; of etcd's own CA it knows nothing. */
+/** Etcd's data decides on the cluster's CA; it knows nothing of etcd's own. */
 function casOf(row: Cert, place: Place): string[] {
   if (row.ca === "ca") return clusterCasBefore(place);
   return certificatesBefore(certRow(row.ca!), place);
 }
 
-/** By etcd's data, of this repair and of the one before. */
+/** In etcd's data of this repair, and of the one before. */
 export function clusterCasBefore({ cluster, earlier }: Pick<Place, "cluster" | "earlier">): string[] {
   return [cluster.oldCaPem, ...(earlier ? [readCluster(earlier.data).oldCaPem] : [])];
 }
@@ -98,10 +98,7 @@ export function certificatesBefore(
   return [path, ...kept].flatMap((copy) => readable(copy) || []);
 }
 
-/**
- * Of the API server's certificates of today and from before: somebody may have given it names that
- * kubeadm-config does not have.
- */
+/** In current and old certificates: somebody may have given the API server names that kubeadm-config does not have. */
 export function apiNamesHere(place: Pick<Place, "facts" | "rescue" | "earlier">): string[] {
   return certificatesBefore(certRow("apiserver"), place).flatMap(sansIn);
 }

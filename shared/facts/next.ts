@@ -1,12 +1,12 @@
 /**
- * What each script prints as next: what is open behind its own task, from what it has seen. The order, and
+ * Each script prints as next what is open behind its own task, from what it has seen. The order, and
  * what belongs to a repair, is the table of course.ts. Pure.
  */
 import { command, type LeftOut, leftNames, type Todo } from "../again.ts";
 import { behind, EACH, type OldSaKey, part1, TOKEN_KEY } from "./course.ts";
 import { otherControlPlanes } from "./known-nodes.ts";
 
-/** What all commands of one run have in common. */
+/** All commands of one run have this in common. */
 export interface Route {
   /** Names of nodes that are lost for good. */
   lost: readonly string[];
@@ -32,14 +32,9 @@ function onOthers({ others }: Route, todo: Todo): Todo[] {
  * After `00-token-key`. `saKeyIsHere`: part 1 has made the new one. `carry`: what takes the old key to the
  * other control plane nodes.
  */
-export function afterTokenKey({
-  saKeyIsHere,
-  carry,
-}: {
-  saKeyIsHere: boolean;
-  carry: readonly Todo[];
-}): Todo[] {
-  return [...(saKeyIsHere ? [] : [part1(["sa"])]), ...carry, { command: command("02-control-plane") }];
+export function afterTokenKey(seen: { saKeyIsHere: boolean; carry: readonly Todo[] }): Todo[] {
+  const part2 = { command: command("02-control-plane") };
+  return [...(seen.saKeyIsHere ? [] : [part1(["sa"])]), ...seen.carry, part2];
 }
 
 export interface EtcdSeen {
@@ -53,7 +48,7 @@ export interface EtcdSeen {
   silent: readonly string[];
   /** Enough members run: etcd answers. */
   answers: boolean;
-  /** Of the service-account key that this repair has replaced; unset: it has not. */
+  /** Unset: this repair has not replaced the service-account key. */
   oldKey?: OldSaKey | undefined;
 }
 
@@ -62,20 +57,13 @@ export function afterEtcd({ peers, silent, makesKeys, newKeys, answers, oldKey =
   // A peer that runs with the new keys has got them: then they are handed over already.
   const notCarried = makesKeys || (newKeys && silent.length === peers.length);
   const tokenKey = oldKey === "in tokens" ? [TOKEN_KEY] : [];
-  const pack = { command: command("hand-over pack") };
-  const part1There =
-    silent.length > 0 ? [{ command: command("01-etcd"), called: "part 1", on: silent.join(", ") }] : [];
-  if (!answers) return [...(notCarried ? [pack] : []), ...part1There, ...tokenKey];
-  const handOver = [
-    pack,
-    { command: command("hand-over unpack FILE"), called: "unpack it", on: peers.join(", ") },
-  ];
-  return [
-    ...(notCarried && peers.length > 0 ? handOver : []),
-    ...part1There,
-    ...tokenKey,
-    { command: command("02-control-plane") },
-  ];
+  const todos: Todo[] = [];
+  if (notCarried && (peers.length > 0 || !answers)) todos.push({ command: command("hand-over pack") });
+  if (notCarried && peers.length > 0 && answers)
+    todos.push({ command: command("hand-over unpack FILE"), called: "unpack it", on: peers.join(", ") });
+  if (silent.length > 0) todos.push({ command: command("01-etcd"), called: "part 1", on: silent.join(", ") });
+  todos.push(...tokenKey);
+  return answers ? [...todos, { command: command("02-control-plane") }] : todos;
 }
 
 export interface TrustSeen {
@@ -90,11 +78,8 @@ export interface TrustSeen {
  * stay.
  */
 function afterPart3({ caIsNew, caEnded = false, saKeyIsNew }: TrustSeen, route: Route): Todo[] {
-  return behind(
-    "close",
-    { lost: [...(caIsNew ? ["ca"] : []), ...(saKeyIsNew ? ["sa"] : [])], caEnded },
-    route.lost,
-  );
+  const lost = [...(caIsNew ? ["ca"] : []), ...(saKeyIsNew ? ["sa"] : [])];
+  return behind("close", { lost, caEnded }, route.lost);
 }
 
 /**

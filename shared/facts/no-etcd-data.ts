@@ -21,7 +21,7 @@ import { KUBEADM_CERTS } from "./course.ts";
 
 export interface WithoutData {
   etcd: EtcdHome;
-  /** What shows that this is a control plane node. */
+  /** Shows that this is a control plane node. */
   from: string[];
 }
 
@@ -55,20 +55,14 @@ export function withoutDataFail(found: WithoutData, node: Node | undefined, data
   });
 }
 
+type HomeSeen = Parameters<typeof etcdHome>[0];
+
 /** The same for scripts that need no facts of this node. */
-export function refuseOtherEtcd({
-  node,
-  dataDir,
-  cluster,
-}: {
-  node: Node | undefined;
-  dataDir: string;
-  cluster?: Parameters<typeof etcdHome>[0]["cluster"];
-}) {
-  const etcd = etcdHome({ node, dataDir, cluster });
+export function refuseOtherEtcd(seen: Pick<HomeSeen, "cluster" | "dataDir"> & { node: Node | undefined }) {
+  const etcd = etcdHome(seen);
   // without the cluster's word, only what is here is sure
-  if (etcd.runs === "unit" || (cluster && isNotKubeadms(etcd)))
-    throw withoutDataFail({ etcd, from: [] }, node, dataDir);
+  if (etcd.runs === "unit" || (seen.cluster && isNotKubeadms(etcd)))
+    throw withoutDataFail({ etcd, from: [] }, seen.node, seen.dataDir);
 }
 
 /** A command without its comment. */
@@ -104,10 +98,7 @@ export function refuseWorker(
   if (named)
     throw new Refused(
       `This is a worker: "${node.name}" is none of the control plane nodes ${named.join(", ")}`,
-      {
-        unchanged: true,
-        hint: worker,
-      },
+      { unchanged: true, hint: worker },
     );
   if (force) return;
   throw new Refused(
@@ -142,10 +133,6 @@ export function whyWithoutData({ etcd, from }: WithoutData, dataDir: string): st
   return `This is a control plane node (${from.slice(0, 2).join(", ")}), and there is no "${dataDir}": ${reason}`;
 }
 
-function keysFirst(node: Node | undefined): string {
-  return `./bunw scripts/00-salvage.ts memory   # lost CA keys; or copy ca.*, front-proxy-ca.*, sa.* in ${certificatesDirOn(node)} from another control plane node (scp -p)`;
-}
-
 /**
  * Parts 1 to 4 need kubeadm's etcd. An external one is repaired where it runs, and kubeadm's own phases do
  * the rest.
@@ -155,26 +142,24 @@ export function withoutDataSteps({ etcd }: WithoutData, node: Node | undefined):
   if (etcd.runs === "elsewhere")
     return [
       `repair etcd where it runs, and put back the files that the API server needs to reach it: ${etcd.client.join(", ")}`,
-      keysFirst(node),
+      `./bunw scripts/00-salvage.ts memory   # lost CA keys; or copy ca.*, front-proxy-ca.*, sa.* in ${certificatesDirOn(node)} from another control plane node (scp -p)`,
       KUBEADM_CERTS,
     ];
   return [...whereDataIs(), withoutNode(node?.name ?? "NODE")];
 }
 
-/** What `etcdDataOf` did not take, as nothing names it. */
+/** Folders that `etcdDataOf` did not take, as nothing names them. */
 function whereDataIs(): string[] {
-  const found = memberFolders();
-  if (found.length > 0)
-    return found.map(
-      (dir) =>
-        `${command("00-assess", { "etcd-data": dir })}   # etcd's data is in it, and nothing here says whose`,
-    );
-  return [
-    "lsblk -f   # no folder of this machine holds etcd's data. Is a disk not mounted? Mount it, then ./bunw scripts/00-assess.ts",
-  ];
+  const found = memberFolders().map(
+    (dir) =>
+      `${command("00-assess", { "etcd-data": dir })}   # etcd's data is in it, and nothing here says whose`,
+  );
+  const none =
+    "lsblk -f   # no folder of this machine holds etcd's data. Is a disk not mounted? Mount it, then ./bunw scripts/00-assess.ts";
+  return found.length > 0 ? found : [none];
 }
 
-/** What is left to do where etcd's data here is damaged: sentences, as what the others have decides. */
+/** Left to do where etcd's data here is damaged: sentences, as what the others have decides. */
 export function damagedDataSteps(name: string, { dir }: DamagedData): string[] {
   const leftOut = shell`./bunw scripts/02-control-plane.ts --lost ${name}`;
   const exact = shell`./bunw scripts/restore.ts --from DIR --as ${name} --dry-run`;
@@ -185,7 +170,7 @@ export function damagedDataSteps(name: string, { dir }: DamagedData): string[] {
   ];
 }
 
-/** What restore would try on this folder; whether it leads to all keys takes longer to tell. */
+/** Restore would try this on the folder; whether it leads to all keys takes longer to tell. */
 function wayIn(dir: string): string {
   const first = firstEntryIn(`${dir}/member/wal`);
   if (first === undefined) return "of this folder alone they are not, as its log is gone";

@@ -1,9 +1,6 @@
 /**
- * A control plane node that is to be repaired: what must hold before anything is made, and how its PKI is
- * treated.
- *
- * Releases of Kubernetes that this kit has not been rehearsed with, and what is known of them. And whether
- * workers can join by a bootstrap token at all, for part 3.
+ * A control plane node that is to be repaired: what must hold before anything is made, how its PKI is
+ * treated, what is known of its release, and whether workers can join by a bootstrap token at all.
  */
 import { hostOf } from "../etcd-location/reach-etcd.ts";
 import { clockIsSynchronized } from "../evidence/server-clock.ts";
@@ -11,7 +8,6 @@ import { Refused } from "../fail.ts";
 import { commandOf, flags } from "../manifests/command.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { manifestPath, readableManifest } from "../manifests/on-disk.ts";
-import type { Node } from "../node/node.ts";
 import type { Manifest } from "../objects/objects.ts";
 import type { ActionOptions, NewCas } from "../pki/actions.ts";
 import { isFor } from "../pki/addresses.ts";
@@ -85,7 +81,7 @@ const URLS: Partial<Record<string, { field: "clientURLs" | "peerURLs"; flags: re
  */
 const [REHEARSED, WITHOUT_DOCKERSHIM] = [29, 24];
 
-/** For an operator who decides; undefined for a release that is rehearsed. */
+/** Undefined for a release that is rehearsed. */
 export function releaseNote(version: string): string | undefined {
   const minor = minorOf(version);
   if (minor >= REHEARSED) return undefined;
@@ -100,13 +96,7 @@ export function releaseNote(version: string): string | undefined {
  * Errors: Refused where the kubelet itself runs the containers with Docker: they are gone with it, and crictl
  * cannot ask it.
  */
-export function refuseDockershim({
-  node,
-  cluster,
-}: {
-  node: Pick<Node, "kubelet" | "runtimeEndpoint">;
-  cluster: { kubernetesVersion: string };
-}) {
+export function refuseDockershim({ node, cluster }: Pick<ControlPlaneNode, "node" | "cluster">) {
   const { containerRuntime } = node.kubelet;
   const isOld = minorOf(cluster.kubernetesVersion) < WITHOUT_DOCKERSHIM;
   const isDocker = containerRuntime === "docker" || (isOld && containerRuntime !== "remote");
@@ -143,7 +133,7 @@ export function joiningTrouble(
   );
 }
 
-/** Before a token is made. Errors: Refused where no worker can join with it; and as `refuseUndecided`. */
+/** Errors: Refused where no worker can join with a token; and as `refuseUndecided`. */
 export function refuseNoJoining(cp: Pick<ControlPlaneNode, "node" | "endpoint">) {
   refuseUndecided(cp);
   const trouble = joiningTrouble(cp);

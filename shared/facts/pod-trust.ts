@@ -102,18 +102,15 @@ export function lastWritten({ metadata }: Pick<TrustHolder, "metadata">, made: D
 const MOUNT_LAG_MS = 120_000;
 
 /**
- * Of a pod that may still use what it mounted before: when these files got today's content. It is stale;
- * `reasonToLeave`: it is left alone.
+ * When the files that this pod mounts got today's content; undefined where it uses nothing older. A pod that may is
+ * stale; `reasonToLeave`: it is left alone.
  */
 export function mountedBefore(pod: RunningPod, cutOff: CutOff, now = new Date()): Date | undefined {
   const written = filesWritten(pod, cutOff);
   return written && mayUseOld(pod, written, now) ? written : undefined;
 }
 
-/**
- * When the files that this pod mounts got today's content; undefined where it mounts neither a CA nor a
- * token, or is a mirror pod.
- */
+/** Undefined where it mounts neither a CA nor a token, or is a mirror pod. */
 function filesWritten({ metadata, spec }: RunningPod, cutOff: CutOff): Date | undefined {
   if (metadata.annotations?.["kubernetes.io/config.mirror"]) return undefined;
   const found = (spec.volumes ?? []).flatMap(({ projected, configMap, secret }) => {

@@ -43,12 +43,12 @@ export interface Repair {
 export function findRepair(place: EtcdFolders): Repair {
   const rescue = foldersWithData().find((candidate) => !showsToday(candidate, place));
   refuseNoMemory(`read etcd's data in "${place.dir}"`);
-  const repair = rescue && fromRescue(rescue, place);
-  if (
-    repair &&
-    (repair.rescue.made.getTime() <= issuedAt(`${certificatesDirIn(repair.data)}/etcd/server.crt`) ||
-      takesUpAnothers(repair))
-  ) {
+  const repair: Repair | undefined = rescue && {
+    ...{ rescue, data: readRescued(rescue, place.apiServer), dataFrom: rescuedEtcd(rescue) },
+  };
+  const isCurrent = ({ rescue, data }: Repair) =>
+    rescue.made.getTime() <= issuedAt(`${certificatesDirIn(data)}/etcd/server.crt`);
+  if (repair && (isCurrent(repair) || takesUpAnothers(repair))) {
     const live = attempt(() => readFolders(place));
     const ended = !(live instanceof Fail) && hasEnded(repair.data, live, repair.rescue.made);
     return ended ? { rescue: newRescue(), data: live, dataFrom: place.dir, earlier: repair } : repair;
@@ -74,15 +74,10 @@ export function replacedCa(
 }
 
 function takesUpAnothers({ rescue, data }: Repair): boolean {
-  const isAnothers = () => {
+  return attempt(() => {
     const ca = clusterCa(certificatesDirIn(data));
     return rescue.made >= madeAt(ca) && !knowsCa(readCluster(data).oldCaPem, ca);
-  };
-  return attempt(isAnothers) === true;
-}
-
-function fromRescue(rescue: Rescue, { apiServer }: EtcdFolders): Repair {
-  return { rescue, data: readRescued(rescue, apiServer), dataFrom: rescuedEtcd(rescue) };
+  }, false);
 }
 
 /** Milliseconds since 1970, 0 where there is no certificate, or none that can be read. */
@@ -90,15 +85,11 @@ function issuedAt(path: string): number {
   return attempt(() => madeAt(readText(path) ?? "").getTime(), 0);
 }
 
-/*
- * Whether a repair is over, by etcd's data of today. The rescue folder has the facts of its own day. What has changed since (a manifest, a
- * node, a release) is only in today's data.
- */
-
 /**
- * True where the nodes have all the static pods that they had in `before`, the copy from the repair's
- * beginning at `began`, and, under a new CA, parts 3 and 4 are finished. Unreadable (encrypted) data counts
- * as not finished.
+ * Whether a repair is over, by etcd's data of today: the rescue folder has the facts of its own day, and not what has
+ * changed since (a manifest, a node, a release). True where the nodes have all the static pods that they had in
+ * `before`, the copy from the repair's beginning at `began`, and, under a new CA, parts 3 and 4 are finished.
+ * Unreadable (encrypted) data counts as not finished.
  */
 export function hasEnded(before: EtcdData, live: EtcdData, began: Date): boolean {
   if (live.revision === before.revision) return false;
@@ -111,19 +102,20 @@ export function hasEnded(before: EtcdData, live: EtcdData, began: Date): boolean
   // A control plane node that is lost for good has no Node any more.
   const { nodes } = clusters[1]!;
   const controlPlanes = nodes.flatMap(({ controlPlane, name }) => (controlPlane ? [name] : []));
-  if (
-    controlPlanes.some((name) =>
-      staticPods(before, name).some((pod) => !staticPods(live, name).includes(pod)),
-    )
-  )
-    return false;
+  const lacksPods = (name: string) =>
+    staticPods(before, name).some((pod) => !staticPods(live, name).includes(pod));
+  if (controlPlanes.some(lacksPods)) return false;
   const ca = isKnown === true ? (here as string) : now;
   if (knowsCa(old, ca)) return true;
   const since = new Date(Math.max(began.getTime(), madeAt(ca).getTime()));
+  // Pods of other namespaces do not count: everybody who may create a pod there could hold up the end of the repair
+  // for ever. Part 4 asks the API for those. Token Secrets are not read: they are often encrypted, and part 4 restarts
+  // the pods that mount one as well.
+  const cutOff: CutOff = { rootCa: () => since, token: () => undefined };
   const isThrough = () =>
     !controlPlanes.some((name) => runsReduced(live, name)) &&
-    !waits(live, new Set(nodes.map(({ name }) => name)), since);
-  return attempt(isThrough) === true;
+    !stalePods(live, new Set(nodes.map(({ name }) => name)), cutOff, "pods/kube-system/");
+  return attempt(isThrough, false);
 }
 
 /** Which of kubeadm's static pods a node has; by their keys alone where pods are encrypted. */
@@ -142,31 +134,15 @@ function runsReduced(data: EtcdData, cp: string): boolean {
 }
 
 /**
- * Whether a pod of kube-system waits for part 4, which restarts none before every namespace has the new CA.
- * Pods of other namespaces do not count: everybody who may create a pod there could hold up the end of the
- * repair for ever. Part 4 asks the API for those. A stale pod that part 4 only names may stay for ever.
+ * Whether part 4 would restart a pod of these nodes that is stored there; one that it only names may stay for ever.
+ * Errors: Fail where one cannot be read.
  */
-function waits(data: EtcdData, nodes: ReadonlySet<string>, since: Date): boolean {
-  // Token Secrets are not read: they are often encrypted, and part 4 restarts the pods that mount one as
-  // well.
-  const cutOff: CutOff = { rootCa: () => since, token: () => undefined };
-  return stalePods(data, nodes, cutOff, "pods/kube-system/");
-}
-
-/** Whether part 4 would restart a pod of these nodes that is stored there. Errors: Fail where one cannot be read. */
 export function stalePods(data: EtcdData, nodes: ReadonlySet<string>, cutOff: CutOff, path: string): boolean {
   return readObjects<unknown>(data, path).some((object) => {
-    const pod = asPod(
-      object,
-      (why) =>
-        new Fail(`Cannot read a pod in etcd: ${why}`, {
-          hint: "finish the repair: it counts as not finished",
-        }),
-    ) as RunningPod;
-    return (
-      nodes.has(pod.spec.nodeName ?? "") &&
-      mountedBefore(pod, cutOff) !== undefined &&
-      reasonToLeave(pod) === undefined
-    );
+    const hint = "finish the repair: it counts as not finished";
+    const unreadable = (why: string) => new Fail(`Cannot read a pod in etcd: ${why}`, { hint });
+    const pod = asPod(object, unreadable) as RunningPod;
+    const isStale = nodes.has(pod.spec.nodeName ?? "") && mountedBefore(pod, cutOff) !== undefined;
+    return isStale && reasonToLeave(pod) === undefined;
   });
 }

@@ -2,14 +2,12 @@
  * Whether the service-account key is new, and which pods started late enough to use nothing from before the
  * repair.
  */
-
 import { attempt } from "../fail.ts";
 import { readText, stat } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
 import { commandOf, flags, hostPathOf } from "../manifests/command.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
-import type { PodSpec } from "../objects/objects.ts";
 import { readObject } from "../objects/stored.ts";
 import { madeAt, publicKeysIn, publicPem } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
@@ -47,21 +45,15 @@ export function saKeyIsNew({ facts, node }: Pick<ControlPlaneNode, "facts" | "no
  */
 export function tokenKeys(cp: Pick<ControlPlaneNode, "facts" | "node" | "data">): string | undefined {
   const pki = cp.facts.certificatesDir;
-  const manifest = readManifest(manifestPath(cp, "kube-apiserver")) ?? apiServerPod(cp);
+  const mirrors = attempt(() => findMirrorPods(cp.data, cp.node.name), []);
+  const mirror = mirrors.find(({ name }) => name === "kube-apiserver")?.pod;
+  const manifest = readManifest(manifestPath(cp, "kube-apiserver")) ?? mirror;
   const named = manifest ? flags(commandOf(manifest)).all("service-account-key-file") : [];
   const paths = named
     .flatMap((inside) => hostPathOf(manifest!, inside) ?? [])
     .filter((path) => path !== oldSaPub(pki));
   const texts = [`${pki}/sa.pub`, ...paths].flatMap((path) => smallText(path) ?? []);
   return [...new Set(texts.flatMap(publicHalves))].join("") || undefined;
-}
-
-function apiServerPod({
-  data,
-  node,
-}: Pick<ControlPlaneNode, "node" | "data">): { spec: PodSpec } | undefined {
-  return attempt(() => findMirrorPods(data, node.name), []).find(({ name }) => name === "kube-apiserver")
-    ?.pod;
 }
 
 /** The API server takes a private key there, too (client-go's keyutil.PublicKeysFromFile). */
@@ -103,7 +95,6 @@ function podsAreThrough({ data, dataFrom, etcd, cluster }: ControlPlaneNode, caP
   return attempt(() => !stalePods(data, nodes, cutOff, "pods/"), false);
 }
 
-/** By what pods are judged. */
 export interface PodTrust {
   /**
    * A pod that started after this time has nothing from before the repair: neither the old CA, nor a token of

@@ -34,7 +34,7 @@ interface Place {
   earlier?: { data: EtcdData };
 }
 
-/** What these say are rows of 00-assess and 05-verify. */
+/** These words are rows of 00-assess and 05-verify. */
 export const IN_ROWS: readonly WordKind[] = ["without", "start-without", "skip"];
 
 /**
@@ -133,12 +133,14 @@ function isKnown(word: Pick<Word, "option" | "value">, { cluster, data, node }: 
   return !kindOf(word).ofNodes || (names.includes(word.value) && mayBeHere);
 }
 
-/** Of the kubelet, of ssh, of etcd's peers; and milliseconds: who is there answers sooner. */
-const [PORTS, SOON] = [[10250, 22, 2380], 1500];
+/** The kubelet's, ssh's, that of etcd's peers. */
+const PORTS = [10250, 22, 2380];
+/** Milliseconds: who is there answers sooner. */
+const SOON = 1500;
 
 /**
- * Names of those whose machines are on: a program takes connections there. That a port is closed, a firewall says, too, for a
- * machine that is off.
+ * Names of those whose machines are on: a program takes connections there. That a port is closed a firewall says, too,
+ * for a machine that is off.
  */
 export async function machinesOn(nodes: readonly KnownNode[]): Promise<string[]> {
   const isOn = async ({ claimed: { ips } }: KnownNode) => {
@@ -149,7 +151,7 @@ export async function machinesOn(nodes: readonly KnownNode[]): Promise<string[]>
   return nodes.flatMap(({ name }, i) => (on[i] ? [name] : []));
 }
 
-/** Those of `without` that an earlier run's line left out, and whose machines are on again. What this run's line says stays. */
+/** Names of nodes that an earlier run's line left out, and whose machines are on again. This run's line counts as it is. */
 export async function onAgain(nodes: readonly KnownNode[], without: readonly string[]): Promise<string[]> {
   return await machinesOn(saidBefore(nodes, without));
 }

@@ -1,5 +1,5 @@
 /**
- * What is signed outside of the control plane nodes: such a key is not lost, and no new one takes its place.
+ * Keys that sign outside of the control plane nodes: such a key is not lost, and no new one takes its place.
  *
  * kubeadm's external CA mode: the key of the cluster CA never was on the control plane nodes, and the
  * controller-manager has no key to sign with (kubeadm's app/phases/controlplane/manifests.go).
@@ -13,7 +13,6 @@
  * --tls-sni-cert-key for other names. The files are the operator's: what they hold is trusted where this kit
  * asks that server, and parts 1 to 4 refuse where kubeadm's certificate would not be shown. Reads only.
  */
-
 import type { EtcdData } from "../etcd-data/data.ts";
 import type { EtcdFolders } from "../etcd-location/etcd-folders.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
@@ -28,6 +27,8 @@ import { signedBy } from "../pki/certificate.ts";
 import { CERTS, type ClusterFacts, certPath, certRow, keyPath } from "../pki/certs.ts";
 import { clusterCa, examine, pkiFindings, readable, wholePki } from "../pki/examine.ts";
 import { shell } from "../shell-line.ts";
+import type { Cluster } from "./cluster.ts";
+import type { KnownNode } from "./known-nodes.ts";
 import type { Repair } from "./repair.ts";
 
 interface Place {
@@ -35,30 +36,25 @@ interface Place {
   node: Node;
 }
 
-/** What `Cluster` says of the control plane nodes. */
-interface ControlPlanes {
-  nodes: readonly { name: string; controlPlane: boolean }[];
-  certificatesDir: string;
+type ControlPlanes = Pick<Cluster, "certificatesDir"> & {
+  nodes: readonly Pick<KnownNode, "name" | "controlPlane">[];
+};
+
+/** In etcd's data; none where they cannot be read. */
+function mirrorsOf(data: EtcdData, { nodes }: Pick<ControlPlanes, "nodes">): MirrorPod[] {
+  const names = nodes.flatMap(({ controlPlane, name }) => (controlPlane ? [name] : []));
+  return attempt(() => names.flatMap((name) => findMirrorPods(data, name)), []);
 }
 
-/**
- * Whether no controller-manager on these control plane nodes had a key to sign with, by the mirror pods in
- * etcd's data.
- */
-function nobodySigns(data: EtcdData, controlPlanes: readonly string[]): boolean {
-  const pods = attempt(() => controlPlanes.flatMap((name) => findMirrorPods(data, name)), []);
-  const managers = pods.filter(({ name }) => name === "kube-controller-manager");
+/** Whether no controller-manager on a control plane node had a key to sign with, and the CA's key is not here either. */
+export function isExternalCa(data: EtcdData, cluster: ControlPlanes): boolean {
+  if (exists(keyPath(certRow("ca"), cluster.certificatesDir))) return false;
+  const managers = mirrorsOf(data, cluster).filter(({ name }) => name === "kube-controller-manager");
   return managers.length > 0 && !managers.some(signs);
 }
 
-/** The same, and the key of the CA is not on this node either. */
-export function isExternalCa(data: EtcdData, { nodes, certificatesDir }: ControlPlanes): boolean {
-  const controlPlanes = nodes.flatMap(({ controlPlane, name }) => (controlPlane ? [name] : []));
-  return !exists(keyPath(certRow("ca"), certificatesDir)) && nobodySigns(data, controlPlanes);
-}
-
 /**
- * By `--cluster-signing-key-file`, or by the flag of one signer, such as
+ * It has `--cluster-signing-key-file`, or the flag of one signer, such as
  * `--cluster-signing-kubelet-client-key-file`.
  */
 function signs({ pod }: MirrorPod): boolean {
@@ -80,25 +76,20 @@ export function lackingOfExternalCa({
   if (!facts.externalCa) return undefined;
   const ca = examine(certRow("ca"), facts);
   const [caFile] = ca.paths;
-  if (ca.state !== "ok")
-    return {
-      files: [caFile!],
-      steps: [
-        shell`scp -p root@NODE:${caFile!} ${caFile!}   # every node has the same`,
-        "./bunw scripts/00-assess.ts",
-      ],
-    };
+  if (ca.state !== "ok") {
+    const copy = shell`scp -p root@NODE:${caFile!} ${caFile!}   # every node has the same`;
+    return { files: [caFile!], steps: [copy, "./bunw scripts/00-assess.ts"] };
+  }
   const { kubeconfigs } = wholePki(facts);
   const findings = pkiFindings({ certs: CERTS.filter((row) => row.ca === "ca"), kubeconfigs }, facts);
   const files = findings.filter(({ state }) => state !== "ok").map(({ paths }) => paths[0]!);
   if (!hasOwnClient(node, clusterCa(facts.certificatesDir))) files.push(node.kubelet.clientPem);
-  return files.length > 0 ? { files, steps: sign(facts.certificatesDir) } : undefined;
+  const steps = [
+    `put the external CA's ca.key into ${facts.certificatesDir} for the time of the repair, then run ./bunw scripts/00-assess.ts again`,
+    `or: kubeadm certs generate-csr --config FILE   # then have the CA sign these CSRs: RUNBOOK-MORE "If the cluster's CA is external"`,
+  ];
+  return files.length > 0 ? { files, steps } : undefined;
 }
-
-const sign = (certificatesDir: string) => [
-  `put the external CA's ca.key into ${certificatesDir} for the time of the repair, then run ./bunw scripts/00-assess.ts again`,
-  `or: kubeadm certs generate-csr --config FILE   # then have the CA sign these CSRs: RUNBOOK-MORE "If the cluster's CA is external"`,
-];
 
 /** Errors: Fail where a file is missing that only the external CA can issue. */
 export function refuseExternalCa(cp: Place) {
@@ -106,9 +97,7 @@ export function refuseExternalCa(cp: Place) {
   if (lacking)
     throw new Refused(
       `The cluster's CA is external (its key never was on the control plane nodes). It has to issue ${lacking.files.join(", ")}`,
-      {
-        hint: lacking.steps.join("; "),
-      },
+      { hint: lacking.steps.join("; ") },
     );
 }
 
@@ -116,15 +105,10 @@ export function refuseExternalCa(cp: Place) {
  * Whether an API server here has the flag, and no controller-manager signs tokens with a key of its own:
  * kubeadm's extraArgs cannot take a flag away, only make it empty. By mirror pods in etcd's data.
  */
-export function isExternalSigner(
-  data: EtcdData,
-  { nodes }: { nodes: readonly { name: string; controlPlane: boolean }[] },
-): boolean {
-  const names = nodes.flatMap(({ controlPlane, name }) => (controlPlane ? [name] : []));
-  const pods = attempt(() => names.flatMap((name) => findMirrorPods(data, name)));
-  const has = (pod: string, flag: string) =>
-    !(pods instanceof Fail) &&
-    pods.some(({ name, pod: { spec } }) => name === pod && Boolean(flags(commandOf({ spec })).get(flag)));
+export function isExternalSigner(data: EtcdData, cluster: Pick<ControlPlanes, "nodes">): boolean {
+  const pods = mirrorsOf(data, cluster);
+  const has = (program: string, flag: string) =>
+    pods.some(({ name, pod }) => name === program && Boolean(flags(commandOf(pod)).get(flag)));
   return (
     has("kube-apiserver", SIGNER_FLAG) && !has("kube-controller-manager", "service-account-private-key-file")
   );
@@ -167,7 +151,7 @@ function shownFiles({ data, node, etcd, facts }: Known): { path: string; main: b
   return files.filter(({ path }) => path !== own);
 }
 
-/** What it shows beside kubeadm's own: PEM; undefined where there is nothing. */
+/** Certificates that it shows beside kubeadm's own: PEM; undefined where there are none. */
 export function shownBeside(known: Known): string | undefined {
   const pems = shownFiles(known).flatMap(({ path }) => readable(path) || []);
   return pems.length > 0 ? pems.join("\n") : undefined;
