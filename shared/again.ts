@@ -36,8 +36,7 @@ export function withOptions(line: string, more: object): string {
 }
 
 /** A bundle that stays: one in the kit's folder, or in memory, is no backup. */
-export const BACKUP_FILE = "/root/keys.age";
-export const BACKUP = command(`hand-over pack --generate --out ${BACKUP_FILE}`);
+export const BACKUP = command("hand-over pack --generate --out /root/keys.age");
 
 /** By name: what a list gets more, or the new value; true: a switch; false: the option goes. */
 type More = Record<string, boolean | string | readonly string[]>;

@@ -65,11 +65,8 @@ export async function superUser(facts: ClusterFacts, server: string): Promise<Ku
  */
 export async function adminApi({ facts }: { facts: ClusterFacts }, ended?: Ended): Promise<KubeApi> {
   const api = await adminClient(facts);
-  await apiReady(api, {
-    seconds: 90,
-    ended,
-    hint: `${CONTAINER}. Or part 2 again: ./bunw scripts/02-control-plane.ts`,
-  });
+  const hint = `${CONTAINER}. Or part 2 again: ./bunw scripts/02-control-plane.ts`;
+  await apiReady(api, { seconds: 90, ended, hint });
   return api;
 }
 
@@ -79,18 +76,10 @@ export async function adminApi({ facts }: { facts: ClusterFacts }, ended?: Ended
  */
 export async function apiReady(
   api: KubeApi,
-  { seconds, hint, ended }: { seconds: number; hint?: string; ended?: Ended | undefined },
+  how: { seconds: number; hint?: string; ended?: Ended | undefined },
 ) {
-  await waitFor(`${api.server}/readyz`, () => api.ready(), {
-    seconds,
-    ended,
-    hint: hint ?? withSelinux(`${CONTAINER}; journalctl -u kubelet -n 50`),
-  });
-}
-
-interface OwnApi {
-  facts: ClusterFacts;
-  cluster: { oldCaPem: string };
+  const hint = how.hint ?? withSelinux(`${CONTAINER}; journalctl -u kubelet -n 50`);
+  await waitFor(`${api.server}/readyz`, () => api.ready(), { ...how, hint });
 }
 
 /**
@@ -99,7 +88,7 @@ interface OwnApi {
  */
 export async function ownApiReady(
   api: KubeApi,
-  { facts, cluster }: OwnApi,
+  { facts, cluster }: { facts: ClusterFacts; cluster: { oldCaPem: string } },
   { changed, ended }: { changed: boolean; ended: Ended },
 ) {
   const fail = await failOf(() => apiReady(api, { seconds: 180, ended }));
@@ -125,7 +114,6 @@ export async function sayEndpointReady(facts: ClusterFacts) {
   const late = await failOf(() => apiReady(api, { seconds: 20, hint }));
   say(late ? `warning: ${late.message}; ${hint}` : `${api.server}: ready`);
   const isAway = late && readKubeconfig(ADMIN_CONF)!.server === api.server;
-  say(
-    `kubectl${isAway ? ` --server ${localServer(facts)}` : ""} works here: export KUBECONFIG=${ADMIN_CONF}`,
-  );
+  const server = isAway ? ` --server ${localServer(facts)}` : "";
+  say(`kubectl${server} works here: export KUBECONFIG=${ADMIN_CONF}`);
 }

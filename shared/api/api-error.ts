@@ -6,7 +6,7 @@ import { Fail } from "../fail.ts";
 import { orUndefined } from "../pki/certificate.ts";
 import { quoteUntrusted } from "../plain.ts";
 
-/** The hint where the API server answers, and is in trouble; and the one where it does not answer. */
+/** Hints: the API server answers, and is in trouble; and it does not answer. */
 export const IS_IT_WELL =
   "see whether the API server is well: kubectl get --raw '/readyz?verbose'. Then run the same line again: what is done stays done";
 export const NO_ANSWER_HINT =
@@ -48,10 +48,7 @@ export function refusalOfOne(err: unknown): ApiError | undefined {
   return err instanceof ApiError && REFUSED.includes(err.status) ? err : undefined;
 }
 
-/**
- * What the API gives; undefined where it refuses with one of these: 404, it is gone; 409, somebody else was
- * faster. Errors: as `ask`.
- */
+/** Undefined where the API refuses with one of these: 404, it is gone; 409, somebody else was faster. Errors: as `ask`. */
 export async function unlessRefused<T>(
   statuses: readonly number[],
   ask: () => Promise<T>,
@@ -69,7 +66,7 @@ export function refusal(status: number, text: string, request: string): ApiError
   return new ApiError(status, statusMessage(text) ?? `${request}: HTTP ${status}`);
 }
 
-/** How many bytes are read of a refusal. */
+/** Bytes that are read of a refusal. */
 const MOST = 1_000_000;
 
 /** The first bytes of an answer as text, at most `most`; the rest is not read. */

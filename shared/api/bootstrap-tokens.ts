@@ -19,18 +19,19 @@ export const TOKEN_GROUP = "system:bootstrappers:kube-pki-repair";
 
 const SECRETS = "/api/v1/namespaces/kube-system/secrets";
 const TYPE = "bootstrap.kubernetes.io/token";
-/** For a token that any worker may use, and for one of one node. */
+/** In place of a node's name: any worker may use the token. */
 export const ANY_WORKER = "";
 const OF_ANY = "kube-pki-repair: workers come back";
 const OF_NODE = /^kube-pki-repair: (\S+) comes back$/;
 
-/** Requests at the same time. */
+/** Maximum number of concurrent requests. */
 const WRITES = 50;
 
 export const TOKEN_HOURS = 2;
 
-/** What a joining kubelet must be allowed: to make a CSR and to read it. */
+/** Allows a joining kubelet to make a CSR and to read it. */
 const BINDING = { name: "kube-pki-repair:kubelet-bootstrap", role: "system:node-bootstrapper" };
+const BINDING_PATH = `${RBAC}/clusterrolebindings/${BINDING.name}`;
 
 type Secret = KubeObject & { type?: string; data?: Record<string, string> };
 
@@ -71,17 +72,13 @@ async function makeToken(api: KubeApi, node: string): Promise<string> {
 /** Removes what `openJoining` made, in this run or an earlier one. */
 export async function closeJoining(api: KubeApi) {
   if ((await revokeTokens(api)) === 0) say("no token of this kit is left");
-  const path = `${RBAC}/clusterrolebindings/${BINDING.name}`;
-  if (await api.find(path))
-    await act("remove", `ClusterRoleBinding ${BINDING.name}`, () => remove(api, path));
+  if (await api.find(BINDING_PATH))
+    await act("remove", `ClusterRoleBinding ${BINDING.name}`, () => remove(api, BINDING_PATH));
 }
 
 /** Whether something of `openJoining` is still there. */
 export async function joiningIsOpen(api: KubeApi): Promise<boolean> {
-  return (
-    (await ourSecrets(api)).length > 0 ||
-    (await api.find(`${RBAC}/clusterrolebindings/${BINDING.name}`)) !== undefined
-  );
+  return (await ourSecrets(api)).length > 0 || (await api.find(BINDING_PATH)) !== undefined;
 }
 
 /**
@@ -95,10 +92,8 @@ export async function tokenUsers(api: KubeApi): Promise<Map<string, string>> {
 /** Whether this user's token is still a valid one of the kit: one request, however many tokens there are. */
 export async function isTokenUser(api: KubeApi, user: string): Promise<boolean> {
   const id = user.slice(USER.length);
-  const secret =
-    user === userOf(id) && /^[a-z0-9]{6}$/.test(id)
-      ? await api.find<Secret>(`${SECRETS}/bootstrap-token-${id}`)
-      : undefined;
+  if (user !== userOf(id) || !/^[a-z0-9]{6}$/.test(id)) return false;
+  const secret = await api.find<Secret>(`${SECRETS}/bootstrap-token-${id}`);
   return secret !== undefined && secret.type === TYPE && valid(secret).length > 0;
 }
 
@@ -115,7 +110,7 @@ function nodeOf(description: string): string | undefined {
   return description === OF_ANY ? ANY_WORKER : OF_NODE.exec(description)?.[1];
 }
 
-/** Of thousands each name would be a line. */
+/** Few are named, a line each. */
 async function revokeTokens(api: KubeApi): Promise<number> {
   const ours = await ourSecrets(api);
   const revoke = ({ metadata }: Secret) => remove(api, `${SECRETS}/${metadata.name}`);
@@ -135,20 +130,15 @@ async function ourSecrets(api: KubeApi): Promise<Secret[]> {
  * server the same question.
  */
 async function refuseAutoApproval(api: KubeApi, user: string) {
-  const spec = {
-    user,
-    groups: ["system:bootstrappers", TOKEN_GROUP, "system:authenticated"],
-    resourceAttributes: {
-      group: "certificates.k8s.io",
-      resource: "certificatesigningrequests",
-      subresource: "nodeclient",
-      verb: "create",
-    },
-  };
-  const review = { apiVersion: "authorization.k8s.io/v1", kind: "SubjectAccessReview", spec };
+  const groups = ["system:bootstrappers", TOKEN_GROUP, "system:authenticated"];
+  const csrs = { group: "certificates.k8s.io", resource: "certificatesigningrequests" };
+  const resourceAttributes = { ...csrs, subresource: "nodeclient", verb: "create" };
   const answer = await api.create<{ status?: { allowed?: boolean } }>(
     "/apis/authorization.k8s.io/v1/subjectaccessreviews",
-    review,
+    {
+      ...{ apiVersion: "authorization.k8s.io/v1", kind: "SubjectAccessReview" },
+      spec: { user, groups, resourceAttributes },
+    },
   );
   if (!answer.status?.allowed) return;
   throw new Fail(

@@ -1,5 +1,5 @@
 /**
- * What the API server itself calls: admission webhooks and aggregated APIs. While a webhook with
+ * Called by the API server itself: admission webhooks and aggregated APIs. While a webhook with
  * failurePolicy Fail does not answer, the API refuses what the webhook would have looked at: new pods,
  * ConfigMaps, Secrets, Leases. Its error names the webhook.
  */
@@ -80,8 +80,7 @@ async function howToBypassWebhook(api: KubeApi, webhook: string): Promise<string
     ? `its pods serve ${service.namespace}/${service.name}: ${shell`kubectl -n ${service.namespace} get pods`}. `
     : "";
   const [kind, name] = found.name.split(" ") as [string, string];
-  const patch = JSON.stringify([
-    { op: "replace", path: `/webhooks/${index}/failurePolicy`, value: "Ignore" },
-  ]);
+  const ignore = { op: "replace", path: `/webhooks/${index}/failurePolicy`, value: "Ignore" };
+  const patch = JSON.stringify([ignore]);
   return `${look}If they do not come back, it is your decision to continue unchecked: ${shell`kubectl patch --type=json --patch ${patch} ${kind.toLowerCase()} ${name}`}, this script again, then the same with "Fail"`;
 }

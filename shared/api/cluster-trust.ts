@@ -47,15 +47,12 @@ const KUBELET_CLIENT: Binding = {
  * it is made with a certificate of system:masters that is only in memory, and valid for an hour.
  */
 export async function ensureAdmins({ facts }: { facts: ClusterFacts }, api: KubeApi) {
-  const kubeletClient = certInfo(
-    readText(certPath(certRow("apiserver-kubelet-client"), facts.certificatesDir))!,
-  );
+  const rows: Binding[] = [];
   // where its group is another one, somebody may have taken these rights away on purpose
-  const needsGroup = infoOf(readKubeconfig(ADMIN_CONF)?.clientCertPem)?.o.includes(CLUSTER_ADMINS.name);
-  const rows = [
-    ...(needsGroup ? [CLUSTER_ADMINS] : []),
-    ...(kubeletClient.o.length === 0 ? [KUBELET_CLIENT] : []),
-  ];
+  if (infoOf(readKubeconfig(ADMIN_CONF)?.clientCertPem)?.o.includes(CLUSTER_ADMINS.name))
+    rows.push(CLUSTER_ADMINS);
+  const kubeletClient = certPath(certRow("apiserver-kubelet-client"), facts.certificatesDir);
+  if (certInfo(readText(kubeletClient)!).o.length === 0) rows.push(KUBELET_CLIENT);
   try {
     await ensureBindings(api, rows);
   } catch (err) {
@@ -65,9 +62,7 @@ export async function ensureAdmins({ facts }: { facts: ClusterFacts }, api: Kube
     if (!own)
       throw new Fail(
         "admin.conf has no rights, and ca.key is not here to sign a certificate for a user that has",
-        {
-          hint: "put ca.key here for the time of the repair, then run the same line again",
-        },
+        { hint: "put ca.key here for the time of the repair, then run the same line again" },
       );
     await ensureBindings(own, rows);
   }
@@ -99,35 +94,28 @@ export async function changeClusterInfo(api: KubeApi, change: (before: string) =
   const before = now.data?.kubeconfig ?? "";
   const kubeconfig = change(before);
   if (kubeconfig === before) return say("unchanged cluster-info");
+  // Several control plane nodes may be repaired at the same time.
+  const { resourceVersion } = now.metadata;
+  const metadata = { name: "cluster-info", namespace: "kube-public", resourceVersion };
   // The signatures belong to the old text: they are dropped, and the controller-manager makes new ones for
   // every token that may sign.
-  const body = {
-    apiVersion: "v1",
-    kind: "ConfigMap",
-    metadata: { name: "cluster-info", namespace: "kube-public" },
-    data: { kubeconfig },
-  };
-  // Several control plane nodes may be repaired at the same time.
-  const metadata = { ...body.metadata, resourceVersion: now.metadata.resourceVersion };
-  const written = await unlessRefused([409], () => api.replace(CLUSTER_INFO, { ...body, metadata }));
+  const body = { apiVersion: "v1", kind: "ConfigMap", metadata, data: { kubeconfig } };
+  const written = await unlessRefused([409], () => api.replace(CLUSTER_INFO, body));
   if (written === undefined) return await changeClusterInfo(api, change);
   say(`updated cluster-info: ${serverIn(kubeconfig)}, CA ${certInfo(caIn(kubeconfig) ?? "").publicKeyHash}`);
 }
 
-/** What aggregated API servers trust. */
+/** Aggregated API servers trust what is in it. */
 export const AUTHENTICATION = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication";
 
-/**
- * Of extension-apiserver-authentication: what the API server's flags of these names trust, and the CA in it
- * that is kubeadm's.
- */
+/** Its keys are flags of the API server, which trust a CA of kubeadm's. */
 const AGGREGATED = { "client-ca-file": "ca", "requestheader-client-ca-file": "front-proxy-ca" } as const;
 
-/** What this ConfigMap said before the repair, by key. */
 type AggregatedTrust = Partial<Record<keyof typeof AGGREGATED, string | undefined>>;
 
 interface TrustBefore {
   facts: ClusterFacts;
+  /** As before the repair. */
   cluster: { oldCaPem: string; aggregated: AggregatedTrust };
 }
 
@@ -137,26 +125,23 @@ interface TrustBefore {
  * of them; all others stay.
  */
 export async function cleanFrontProxy({ facts, cluster }: TrustBefore, api: KubeApi) {
-  const before = {
-    ...cluster.aggregated,
-    "client-ca-file": `${cluster.aggregated["client-ca-file"] ?? ""}\n${cluster.oldCaPem}`,
-  };
+  const { aggregated, oldCaPem } = cluster;
+  const before = { ...aggregated, "client-ca-file": `${aggregated["client-ca-file"] ?? ""}\n${oldCaPem}` };
   const now = await api.find<KubeObject & { data?: AggregatedTrust }>(AUTHENTICATION);
   if (!now) return say("extension-apiserver-authentication: not there yet, the API server makes it");
-  const changes = Object.entries(AGGREGATED).flatMap(([key, ca]) => {
-    const name = key as keyof typeof AGGREGATED;
-    const text = withoutDead(
-      now.data?.[name] ?? "",
-      before[name],
-      caText(certRow(ca), facts.certificatesDir)!,
-    );
-    return text === undefined ? [] : [[name, text] as const];
-  });
-  if (changes.length === 0) return say("unchanged extension-apiserver-authentication");
-  await api.patch(AUTHENTICATION, { data: Object.fromEntries(changes) });
-  say(
-    `updated extension-apiserver-authentication with the current CA (${changes.map(([key]) => key).join(", ")})`,
-  );
+  const data: AggregatedTrust = {};
+  for (const [key, ca] of Object.entries(AGGREGATED) as [
+    keyof typeof AGGREGATED,
+    "ca" | "front-proxy-ca",
+  ][]) {
+    const caPem = caText(certRow(ca), facts.certificatesDir)!;
+    const text = withoutDead(now.data?.[key] ?? "", before[key], caPem);
+    if (text !== undefined) data[key] = text;
+  }
+  const changed = Object.keys(data);
+  if (changed.length === 0) return say("unchanged extension-apiserver-authentication");
+  await api.patch(AUTHENTICATION, { data });
+  say(`updated extension-apiserver-authentication with the current CA (${changed.join(", ")})`);
 }
 
 /** A bundle with the current CA in place of those of before; undefined where none of these is in it. */
@@ -172,31 +157,21 @@ export async function ensureBindings(api: KubeApi, rows: Binding[]) {
   for (const { name, role, subject } of rows) {
     const path = `${RBAC}/clusterrolebindings/${name}`;
     if (await api.find(path)) continue;
-    const roleRef = { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: role };
-    const subjects = [{ apiGroup: "rbac.authorization.k8s.io", ...subject }];
+    const apiGroup = "rbac.authorization.k8s.io";
     const binding = {
-      apiVersion: "rbac.authorization.k8s.io/v1",
-      kind: "ClusterRoleBinding",
-      metadata: { name },
-      roleRef,
-      subjects,
+      ...{ apiVersion: `${apiGroup}/v1`, kind: "ClusterRoleBinding", metadata: { name } },
+      roleRef: { apiGroup, kind: "ClusterRole", name: role },
+      subjects: [{ apiGroup, ...subject }],
     };
     const made = await unlessRefused([409], () => api.create(`${RBAC}/clusterrolebindings`, binding));
-    say(
-      made === undefined
-        ? `unchanged ClusterRoleBinding ${name}: another node has just created it`
-        : `created ClusterRoleBinding ${name}`,
-    );
+    if (made) say(`created ClusterRoleBinding ${name}`);
+    else say(`unchanged ClusterRoleBinding ${name}: another node has just created it`);
   }
-}
-
-function base64(text: string): string {
-  return Buffer.from(text).toString("base64");
 }
 
 /** As kubeadm writes it: one cluster without a name, no user. */
 function clusterInfoText(server: string, ca: string): string {
-  const cluster = { "certificate-authority-data": base64(ca), server };
+  const cluster = { "certificate-authority-data": Buffer.from(ca).toString("base64"), server };
   return yamlText({
     apiVersion: "v1",
     clusters: [{ cluster, name: "" }],

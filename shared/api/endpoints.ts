@@ -43,10 +43,10 @@ interface ProbedPod extends KubeObject {
   };
 }
 
-/** Requests at the same time. */
+/** Maximum number of concurrent requests. */
 const AT_ONCE = 50;
 
-/** How long pods get. */
+/** Pods get so long. */
 const SECONDS = 60;
 
 /**
@@ -95,22 +95,16 @@ async function atRisk(
 ): Promise<Map<string, Backend[]>> {
   const services = new Map<string, Backend[]>();
   const safe = new Set<string>();
-  for await (const { metadata, endpoints } of api.items<EndpointSlice>(
-    "/apis/discovery.k8s.io/v1/endpointslices",
-  )) {
+  const slices = api.items<EndpointSlice>("/apis/discovery.k8s.io/v1/endpointslices");
+  for await (const { metadata, endpoints } of slices) {
     const { namespace = "", labels } = metadata;
     const service = `${namespace}/${labels?.["kubernetes.io/service-name"]}`;
-    for (const { addresses = [], conditions, nodeName: node, targetRef } of endpoints ?? []) {
+    for (const { addresses = [], conditions, nodeName: node = "", targetRef } of endpoints ?? []) {
       if (conditions?.ready === false) continue;
-      const isPod =
-        targetRef?.kind === "Pod" &&
-        [targetRef.name, node].every((name) => name !== undefined && isDnsName(name));
-      if (!isPod || (restarted && !restarted.includes(node!))) safe.add(service);
-      else
-        services.set(service, [
-          ...(services.get(service) ?? []),
-          { namespace, pod: targetRef.name!, node: node!, addresses },
-        ]);
+      const pod = targetRef?.kind === "Pod" ? (targetRef.name ?? "") : "";
+      const isPod = isDnsName(pod) && isDnsName(node);
+      if (!isPod || (restarted && !restarted.includes(node))) safe.add(service);
+      else services.set(service, [...(services.get(service) ?? []), { namespace, pod, node, addresses }]);
     }
   }
   for (const service of safe) services.delete(service);
@@ -151,7 +145,7 @@ function startedUnready({ status }: ProbedPod): boolean {
   return containerStatuses.length > 0 && !Number.isNaN(since) && containerStatuses.every(isNew);
 }
 
-/** What each kubelet has probed since its start, by its metrics: read once a node. */
+/** Probes that each kubelet has made since its start, by its metrics: read once a node. */
 class Probes {
   readonly #api: KubeApi;
   readonly #lines = new Map<string, Promise<string[] | undefined>>();
@@ -176,7 +170,7 @@ class Probes {
     return lines;
   }
 
-  /** Undefined also where the way to it is silent: one such node voids no other Service's look. */
+  /** Undefined also where nothing answers: one such node voids no other Service's check. */
   async #ask(node: string): Promise<string[] | undefined> {
     const ask = () => this.#api.ofKubelet(`/api/v1/nodes/${node}/proxy/metrics/probes`);
     const text = await attemptLater(ask, undefined);
@@ -186,8 +180,6 @@ class Probes {
 
 /** A line of the metric prober_probe_total (pkg/kubelet/prober/prober_manager.go). */
 function isProbedReady(line: string): boolean {
-  return (
-    line.startsWith("prober_probe_total{") &&
-    ['probe_type="Readiness"', 'result="successful"'].every((label) => line.includes(label))
-  );
+  const labels = ['probe_type="Readiness"', 'result="successful"'];
+  return line.startsWith("prober_probe_total{") && labels.every((label) => line.includes(label));
 }

@@ -15,11 +15,11 @@ interface Page<T> {
   metadata: { continue?: string; resourceVersion: string };
 }
 
-/** How long a question may take, in milliseconds. */
+/** Milliseconds that a question may take. */
 const READ_TIMEOUT = 20_000;
 
 /**
- * How long a change may take. A webhook may take 30 s, and several come one after the other; after 60 s the
+ * The same for a change. A webhook may take 30 s, and several come one after the other; after 60 s the
  * API server answers in any case (--request-timeout), and names the webhook. Who hangs up before does not
  * learn its name.
  */
@@ -95,13 +95,12 @@ export class KubeApi {
     return this.request<T>("GET", path);
   }
 
-  /** The object; undefined if there is none. */
   find<T = KubeObject>(path: string): Promise<T | undefined> {
     return unlessRefused([404], () => this.get<T>(path));
   }
 
   /**
-   * What a kubelet answers through the API server (metrics, logs, health). Whoever owns that node writes it
+   * A kubelet's answer through the API server (metrics, logs, health). Whoever owns that node writes it
    * (evidence/sources.ts), so it is cut where it is too long. Errors: as `request`.
    */
   async ofKubelet(path: string): Promise<string> {
@@ -193,18 +192,12 @@ export class KubeApi {
   }
 
   #fetch(method: string, path: string, body: unknown, contentType: string, signal: AbortSignal) {
+    const type = body === undefined ? {} : { "Content-Type": contentType };
     const request = {
-      method,
-      headers: {
-        ...HEADERS,
-        ...(body === undefined ? {} : { "Content-Type": contentType }),
-        ...this.#headers,
-      },
-      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-      tls: this.#tls,
+      ...{ method, signal, tls: this.#tls, headers: { ...HEADERS, ...type, ...this.#headers } },
+      ...(body !== undefined && { body: JSON.stringify(body) }),
       // the API server sends nobody elsewhere; a kubelet behind it may try, and only this server is verified
       redirect: "manual" as const,
-      signal,
     };
     return answered(fetchDirectly(this.server + path, request), this.server, NO_ANSWER_HINT);
   }

@@ -1,9 +1,10 @@
 /**
  * An object as the API has it, and what is read in many of them: whether a pod is Ready, which pods a label
  * selector means (k8s.io/apimachinery pkg/apis/meta/v1 LabelSelector, labels.Parse for its text), which
- * ClusterTrustBundles are for the API server.
+ * ClusterTrustBundles are for the API server, and who leads by a Lease (client-go leaderelection).
  */
-/** For what else a script reads in it, the script has its own type. */
+
+/** A script has its own type for what else it reads in it. */
 export interface KubeObject {
   apiVersion?: string;
   kind?: string;
@@ -78,19 +79,51 @@ export function selects(
   );
 }
 
-/** By which names a ClusterTrustBundle is known as the API server's. */
+/** Signs the API server's ClusterTrustBundles. */
 const SIGNER = "kubernetes.io/kube-apiserver-serving";
 
-/** Of the names that the controller-manager gives: this, and a hash of the content. */
+/** The controller-manager names them so, with a hash of the content behind it. */
 export const API_SERVER_BUNDLES = `${SIGNER.replace("/", ":")}:`;
 
 /** Whether this names the API server's: a bundle's spec, or the source of a pod's volume. */
-export function isApiServers({
-  name = "",
-  signerName,
-}: {
-  name?: string;
-  signerName?: string | undefined;
-}): boolean {
-  return signerName === SIGNER || name.startsWith(API_SERVER_BUNDLES);
+export function isApiServers(named: { name?: string; signerName?: string | undefined }): boolean {
+  return named.signerName === SIGNER || (named.name ?? "").startsWith(API_SERVER_BUNDLES);
+}
+
+/** The components that elect a leader. */
+export const LEADERS = ["kube-controller-manager", "kube-scheduler"] as const;
+
+/**
+ * Who holds a leader's Lease, for instance `cp1_1b2c…`, and its renewal. Two that differ prove that somebody
+ * led in between.
+ */
+export interface Leader {
+  holder: string;
+  renewTime: string;
+}
+
+/**
+ * The holder is HOST_UUID, with the host's name as its kernel has it (os.Hostname in
+ * cmd/kube-controller-manager/app and cmd/kube-scheduler/app).
+ */
+export function hostOfHolder(holder: string): string {
+  return holder.replace(/_[^_]*$/, "");
+}
+
+/** Undefined: nobody has taken the Lease, or it is gone. */
+export function leaderIn(
+  lease: { spec?: { holderIdentity?: string; renewTime?: string } } | undefined,
+): Leader | undefined {
+  const { holderIdentity: holder, renewTime } = lease?.spec ?? {};
+  return holder && renewTime ? { holder, renewTime } : undefined;
+}
+
+/** The leaders' Leases as somebody saw them before, by name, and when that was, by our own clock. */
+export interface LeadersSeen {
+  /** Those by which this cluster elects leaders. */
+  leases: readonly string[];
+  /** Since when this host's oldest process runs that may hold each; of none that runs, nothing. */
+  started: ReadonlyMap<string, Date>;
+  leaders: ReadonlyMap<string, Leader>;
+  at: Date;
 }

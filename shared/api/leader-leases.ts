@@ -7,25 +7,22 @@ import { shell } from "../shell-line.ts";
 import { type Ended, undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { unlessRefused } from "./api-error.ts";
 import type { KubeApi } from "./kube-api.ts";
-import { hostOfHolder, type Leader, type LeadersSeen, leaderIn } from "./leader.ts";
+import { hostOfHolder, type Leader, type LeadersSeen, leaderIn } from "./kube-object.ts";
 import { isFresh, LEASES, type Lease, renewed } from "./leases.ts";
 
-/** `name`: of a Lease in kube-system, or "NAMESPACE/NAME" (flags of the component may say so). */
+/** `name`: that of a Lease in kube-system, or "NAMESPACE/NAME" (flags of the component may say so). */
 function leaderPath(name: string): string {
   const [own, namespace = "kube-system"] = name.split("/").reverse() as [string, string?];
   return `${LEASES}/${namespace}/leases/${own}`;
 }
 
-/** Undefined: nobody has taken the Lease, or it is gone. */
 export async function leaderOf(api: KubeApi, name: string): Promise<Leader | undefined> {
   return leaderIn(await api.find<Lease>(leaderPath(name)));
 }
 
 function isSame(one: Leader | undefined, other: Leader | undefined): boolean {
-  return (
-    one?.holder === other?.holder &&
-    (one && Date.parse(one.renewTime)) === (other && Date.parse(other.renewTime))
-  );
+  const timeOf = (leader: Leader | undefined) => leader && Date.parse(leader.renewTime);
+  return one?.holder === other?.holder && timeOf(one) === timeOf(other);
 }
 
 /**
@@ -52,25 +49,19 @@ export async function nextLeader(
 export async function leaderNow(api: KubeApi, name: string): Promise<string | undefined> {
   const last = await leaderOf(api, name);
   if (last && isFresh(new Date(last.renewTime))) return last.holder;
-  return await undefinedOnTimeout(
-    nextLeader(api, name, last, { seconds: 30, hint: shell`crictl ps -a --name ${name}` }),
-  );
+  const hint = shell`crictl ps -a --name ${name}`;
+  return await undefinedOnTimeout(nextLeader(api, name, last, { seconds: 30, hint }));
 }
 
-/**
- * Removes the Lease of a leader that no longer runs, so that the next one need not wait.
- */
+/** Removes the Lease of a leader that no longer runs, so that the next one need not wait. */
 export async function dropLease(api: KubeApi, name: string, holder: string) {
   const path = leaderPath(name);
   const lease = await api.find<Lease>(path);
   if (!lease || lease.spec.holderIdentity !== holder) return;
   const preconditions = { resourceVersion: lease.metadata.resourceVersion };
   const removed = await unlessRefused([404, 409], () => api.delete(path, { preconditions }));
-  say(
-    removed === undefined
-      ? `unchanged Lease ${name}: another holder has just taken it`
-      : `removed Lease ${name}: its holder "${holder}" no longer runs`,
-  );
+  if (removed === undefined) say(`unchanged Lease ${name}: another holder has just taken it`);
+  else say(`removed Lease ${name}: its holder "${holder}" no longer runs`);
 }
 
 interface OwnProcesses {

@@ -16,13 +16,11 @@ import { refusalOfOne, unlessRefused } from "./api-error.ts";
 import { asDeafWebhook, type DeafWebhook } from "./called-by-api.ts";
 import type { KubeApi } from "./kube-api.ts";
 import type { KubeObject } from "./kube-object.ts";
-import { readAll } from "./many.ts";
-import { watch } from "./watch.ts";
+import { readAll, watch } from "./many.ts";
 
 /** A kubelet whose last renewal is older than a minute does not run, or cannot reach the API. */
 const FRESH_MS = 60_000;
 
-/** As much of one as is looked at here. */
 export interface Lease extends KubeObject {
   spec: { holderIdentity?: string; renewTime?: string; leaseDurationSeconds?: number };
 }
@@ -30,7 +28,7 @@ export interface Lease extends KubeObject {
 export const LEASES = "/apis/coordination.k8s.io/v1/namespaces";
 const NODE_LEASES = `${LEASES}/kube-node-lease/leases`;
 
-/** When its holder renewed it last, by the holder's clock; 1970 where it never did. */
+/** The last renewal, by its holder's clock; 1970 if there was none. */
 export function renewed(lease: Lease | undefined): Date {
   return new Date(lease?.spec.renewTime ?? 0);
 }
@@ -56,10 +54,9 @@ export function clockAhead(renewal: Date): number {
  * after this one was made, nor with an older client certificate after `clientPem` was made.
  */
 export function provingSince(caPem: string, clientPem?: string): Date {
-  const made = [caPem, clientPem].flatMap((pem) =>
-    pem ? [Math.min(madeAt(pem).getTime(), Date.now())] : [],
-  );
-  return new Date(Math.max(...made, Date.now() - FRESH_MS));
+  const now = Date.now();
+  const made = [caPem, clientPem].flatMap((pem) => (pem ? [Math.min(madeAt(pem).getTime(), now)] : []));
+  return new Date(Math.max(...made, now - FRESH_MS));
 }
 
 /** Whether a kubelet renewed its Lease after `since`. Errors: as KubeApi. */
@@ -67,7 +64,7 @@ export async function leaseRenewed(api: KubeApi, node: string, since: Date): Pro
   return renewed(await api.find<Lease>(`${NODE_LEASES}/${node}`)) > since;
 }
 
-/** Milliseconds between two questions why a Lease is not renewed; the first one comes as late. */
+/** Milliseconds between two questions why a Lease is not renewed, and before the first. */
 const ASK_EVERY = 5000;
 
 /**
@@ -118,9 +115,7 @@ export function mayBeAlive(time: Date | undefined, made: Date): boolean {
   return time !== undefined && time >= made && isFresh(time);
 }
 
-/**
- * Seconds in which every living kubelet renews its Lease, even if the API was away and has just come back.
- */
+/** Seconds in which every living kubelet renews its Lease, even if the API was unavailable and has just come back. */
 export const RENEWAL_SECONDS = 25;
 
 /** When each kubelet last renewed its Lease, by node name. */
@@ -133,7 +128,7 @@ export async function allRenewals(api: KubeApi): Promise<Map<string, Date>> {
 }
 
 /**
- * Of these nodes: whether somebody listens at the kubelet's port; undefined where that cannot be told. A
+ * Node → whether somebody listens at the kubelet's port; undefined where that cannot be told. A
  * kubelet whose certificate has expired does not start, so its port is closed; and a port that is open shows
  * that the kubelet of a last renewal still runs.
  */
@@ -188,9 +183,7 @@ export async function nodeLeases(
   return { ...leases, deaf: silent === undefined ? undefined : await renewalRefused(api, silent) };
 }
 
-/**
- * What was seen of the kubelets' ports. A port that is open, or of which nothing can be told, is asked once.
- */
+/** The kubelets' ports. A port that is open, or of which nothing can be told, is asked once. */
 function portsSeen(listening: Listening | undefined) {
   const open = new Map<string, boolean | undefined>();
   const closedLooks = new Map<string, number>();

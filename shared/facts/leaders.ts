@@ -1,5 +1,5 @@
 /** Who led, and which kubelets were alive, when etcd's data was written. */
-import { hostOfHolder, LEADERS, type Leader, type LeadersSeen, leaderIn } from "../api/leader.ts";
+import { hostOfHolder, LEADERS, type Leader, type LeadersSeen, leaderIn } from "../api/kube-object.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless } from "../etcd-data/members.ts";
 import { ownMember } from "../etcd-location/reach-etcd.ts";

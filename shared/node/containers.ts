@@ -34,24 +34,20 @@ export async function containers(endpoint: string) {
   }));
 }
 
-/** The same; none where no runtime answers. */
-export async function containersIfAny({
-  runtimeEndpoint,
-}: {
+interface Runtime {
   runtimeEndpoint: string;
-}): Promise<readonly Container[]> {
+}
+
+/** The same; none where no runtime answers. */
+export async function containersIfAny({ runtimeEndpoint }: Runtime): Promise<readonly Container[]> {
   return await attemptLater(() => containers(runtimeEndpoint), []);
 }
 
 /**
- * The same for who acts on it: a runtime that starts anew, or is busy, is asked for ten seconds. None where it stays
- * silent, and at once where crictl is missing.
+ * The same for who acts on it: a runtime that starts anew, or is busy, is asked for ten seconds. None where it does
+ * not answer, and at once where crictl is missing.
  */
-export async function containersInTime({
-  runtimeEndpoint,
-}: {
-  runtimeEndpoint: string;
-}): Promise<readonly Container[]> {
+export async function containersInTime({ runtimeEndpoint }: Runtime): Promise<readonly Container[]> {
   return await attemptLater(() => patiently(() => containers(runtimeEndpoint)), []);
 }
 
@@ -69,11 +65,9 @@ interface Inspected {
   limits?: { memory: number; cpu: number } | undefined;
   /** Its user. */
   uid?: number | undefined;
-  /** What it has ended with. */
   exitCode?: number | undefined;
 }
 
-/** A container in detail. */
 export type Ran = Pick<Container, "name" | "podUid" | "running"> & Inspected;
 
 /** One container in detail, also one that has ended; asked for in time, too. Errors: as `containers`, and where it is gone. */
@@ -173,8 +167,8 @@ export function isStaticUid(uid: string): boolean {
 }
 
 /**
- * By itself crictl gives up after 2 s (cmd/crictl/main.go), which is soon on a busy machine: what it asked for is done
- * all the same, later. A runtime that does not run is told at once.
+ * crictl's own limit is 2 s (cmd/crictl/main.go), which is soon on a busy machine: what it asked for is done
+ * all the same, later. That a runtime does not run it says at once.
  */
 function at(endpoint: string): string[] {
   return ["--runtime-endpoint", endpoint, "--timeout", "60s"];
@@ -208,10 +202,8 @@ async function crictl(endpoint: string, args: string[]): Promise<unknown> {
     });
   }
   const isGone = output.stderr.includes("code = NotFound");
-  throw new (isGone ? Fail : NoAnswer)(
-    `Cannot look at the containers through "${endpoint}": ${output.stderr.trim().split("\n").at(-1)}`,
-    {
-      hint: `${RUNTIME}; the runtime must run: it is not part of the damage`,
-    },
-  );
+  const why = output.stderr.trim().split("\n").at(-1);
+  throw new (isGone ? Fail : NoAnswer)(`Cannot look at the containers through "${endpoint}": ${why}`, {
+    hint: `${RUNTIME}; the runtime must run: it is not part of the damage`,
+  });
 }

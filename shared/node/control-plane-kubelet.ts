@@ -2,7 +2,6 @@
  * The kubelet of a control plane node: its client certificate and kubelet.conf, issued with the CA's key on
  * this disk.
  */
-
 import { renameSync, symlinkSync } from "node:fs";
 import { dirname } from "node:path";
 import { attempt, Fail } from "../fail.ts";
@@ -17,7 +16,7 @@ import { withTrust } from "../pki/kubeconfig-fields.ts";
 import { clusterServer, kubeletKubeconfig, localServer, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { trustsCa } from "../pki/trusted-keys.ts";
 import { act, say } from "../run.ts";
-import { dropClientPems, dropForeignServing, withOtherCas, withRotated } from "./kubelet-certs.ts";
+import { dropClientPems, dropForeignServing, withOtherCas, withRotated } from "./credentials.ts";
 import { inside } from "./kubelet-config.ts";
 import { hasOwnClient, isOwnClient, kubeletActive, type Node } from "./node.ts";
 import { rescueFolders } from "./rescue-folder.ts";
@@ -117,18 +116,13 @@ function ensureKubeletConf(
   const now = attempt(() => readKubeconfig(kubeconfig), undefined);
   // one that leads elsewhere is somebody's own: a proxy on this node, say
   const isFar = starts && now?.server === clusterServer(facts) && now.server !== localServer(facts);
-  if (
-    now &&
-    trustsCa(now.caPem, caPem) &&
-    (now.clientCertificatePath === clientPem || isOwnClient(node, inside(now), caPem)) &&
-    !isFar
-  ) {
+  const isGood = now !== undefined && trustsCa(now.caPem, caPem) && !isFar;
+  if (isGood && (now.clientCertificatePath === clientPem || isOwnClient(node, inside(now), caPem))) {
     say(`unchanged ${kubeconfig}`);
     return false;
   }
   // what a kubelet that runs with its own has in memory is right: the file is for its next start
-  const mended =
-    starts || isFar || !now || !trustsCa(now.caPem, caPem) ? undefined : withRotated(node.kubelet);
+  const mended = isGood && !starts ? withRotated(node.kubelet) : undefined;
   if (mended) {
     copyToRescue(kubeconfig, asideDir);
     writeFile(kubeconfig, mended, { mode: 0o600, note: ROTATED });
@@ -138,8 +132,6 @@ function ensureKubeletConf(
   const ofOwn = isOwn ? withTrust(readText(kubeconfig)!, { ca: caPem, clientPem }) : undefined;
   if (exists(kubeconfig)) copyToRescue(kubeconfig, asideDir);
   const content = ofOwn ?? kubeletKubeconfig({ server: localServer(facts), ca: caPem, clientPem });
-  return writeFile(kubeconfig, content, {
-    mode: 0o600,
-    ...(ofOwn && { note: `leads to ${now?.server}, as before` }),
-  });
+  const note = ofOwn && { note: `leads to ${now?.server}, as before` };
+  return writeFile(kubeconfig, content, { mode: 0o600, ...note });
 }

@@ -1,6 +1,6 @@
 /**
- * What a kubelet of this machine was started with, in the words of `kubeadm join --config`: a plain join
- * leaves all of it out.
+ * A kubelet of this machine was started with flags that a plain join leaves out: here they are in the words of
+ * `kubeadm join --config`.
  */
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
@@ -58,9 +58,9 @@ export function shownFlags(flags: Flags): string {
   return flags.map(one).join(" ");
 }
 
-/** What part 2 has printed for this machine. */
+/** Printed by part 2 for this machine. */
 export interface WhereItWas {
-  /** Of its API server. */
+  /** Its API server's. */
   host: string;
   port: number;
   /** kubeadm's version decides the format: "v1.34.4". */
@@ -81,15 +81,13 @@ export function whereItWas({ address, kubernetes }: { address: string; kubernete
   return { host: canonicalIp(host.replace(/^\[(.*)\]$/, "$1")), port: Number(port), kubernetes };
 }
 
-/** What a JoinConfiguration says of a machine. */
 interface JoiningKubelet {
-  /** Of the Node. */
+  /** The Node's. */
   name: string;
   criSocket: string;
   flags: Flags;
 }
 
-/** kubeadm's JoinConfiguration for this machine. */
 export function joinConfig(
   { name, criSocket, flags }: JoiningKubelet,
   { host, port, kubernetes }: WhereItWas,

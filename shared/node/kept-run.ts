@@ -47,7 +47,7 @@ function recordOf(path: string): { began: Date; until: Date; hasEnded: boolean }
   return at && until ? { began: new Date(at), until, hasEnded } : undefined;
 }
 
-/** Of what is written here; report/kept-event.ts reads it. */
+/** report/kept-event.ts reads it. */
 export const RECORD_FORMAT = 1;
 
 /** Bytes of one file. What is more is left out, but for steps and the end. */
@@ -72,16 +72,13 @@ export function keepRun({ onlyInRepair = false } = {}) {
   process.on("exit", (code) => run.end(code));
 }
 
-/** `fd` and the bytes written. */
 interface Open {
   fd: number;
+  /** Bytes written. */
   size: number;
 }
 
-interface OpenFiles {
-  text: Open;
-  record: Open;
-}
+type OpenFiles = Record<"text" | "record", Open>;
 
 class KeptRun {
   readonly #onlyInRepair: boolean;
@@ -140,11 +137,8 @@ class KeptRun {
   }
 
   #line(at: Date, entry: object, mustStay: boolean) {
-    this.#append(
-      "record",
-      `${withoutSecrets(JSON.stringify({ at: at.toISOString(), ...entry }))}\n`,
-      mustStay,
-    );
+    const line = withoutSecrets(JSON.stringify({ at: at.toISOString(), ...entry }));
+    this.#append("record", `${line}\n`, mustStay);
     if (mustStay) this.#toDisk(this.#files!);
   }
 
@@ -174,20 +168,17 @@ class KeptRun {
       listenToRun(undefined);
       for (const { fd } of Object.values(this.#files ?? {})) closeSync(fd);
       this.#files = undefined;
-      say(
-        `warning: this run continues, but its transcript is not saved: ${err instanceof Error ? err.message : err}`,
-      );
+      const why = err instanceof Error ? err.message : err;
+      say(`warning: this run continues, but its transcript is not saved: ${why}`);
     }
   }
 }
 
 function isChange(event: RunEvent): boolean {
+  if (event.what !== "file") return event.what === "act" || event.what === "object";
   // what was not whole was nobody's file
-  if (event.what === "file")
-    return ![event.path, event.to ?? event.path].every(
-      (path) => MEMORY.test(path) || path.endsWith(UNFINISHED),
-    );
-  return event.what === "act" || event.what === "object";
+  const isNothing = (path: string) => MEMORY.test(path) || path.endsWith(UNFINISHED);
+  return ![event.path, event.to ?? event.path].every(isNothing);
 }
 
 /** As it is written. The content of a file is not in it. */
@@ -198,21 +189,20 @@ function shown(event: RunEvent): object {
   const certificates = bytes ? certificatesOf(Buffer.from(bytes).toString()) : [];
   return {
     ...rest,
-    ...(mode === undefined ? {} : { mode: mode.toString(8).padStart(4, "0") }),
-    ...(certificates.length > 0 ? { certificates } : {}),
+    ...(mode !== undefined && { mode: mode.toString(8).padStart(4, "0") }),
+    ...(certificates.length > 0 && { certificates }),
   };
 }
 
-/** Of PEM, or of a kubeconfig's client. */
+/** In PEM, or of a kubeconfig's client. */
 function certificatesOf(text: string) {
   const client = /^[ \t]*client-certificate-data: (\S+)$/m.exec(text)?.[1];
   const pems = certificatesIn(client ? Buffer.from(client, "base64").toString() : text);
-  return pems.flatMap((pem) => {
-    const info = orUndefined(() => certInfo(pem));
-    return info
-      ? [{ subject: info.subject, fingerprint: info.publicKeyHash, until: info.notAfter.toISOString() }]
-      : [];
-  });
+  return pems
+    .flatMap((pem) => orUndefined(() => certInfo(pem)) ?? [])
+    .map(({ subject, publicKeyHash, notAfter }) => ({
+      ...{ subject, fingerprint: publicKeyHash, until: notAfter.toISOString() },
+    }));
 }
 
 /** "secrets" of /api/v1/namespaces/NS/secrets/NAME, "eviction" of …/pods/NAME/eviction. */

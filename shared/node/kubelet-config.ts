@@ -32,14 +32,11 @@ const FILE_FLAGS = [
 ];
 const TLS_FILES = ["tlsCertFile", "tlsPrivateKeyFile"] as const;
 
-function named(flag: string, path: string | undefined): { path: string; flag: string }[] {
-  return path ? [{ path, flag }] : [];
-}
+const LOGS = "/var/log/pods";
 
-/** The kubelet's records of pods: a folder of logs for each. */
-let logs = "/var/log/pods";
+/** The kubelet's records of pods, a folder of logs for each: as the configuration says that was read last. */
+let logs = LOGS;
 
-/** Where they are: by the configuration that was read last, or the kubelet's default. */
 export function podLogsDir(): string {
   return logs;
 }
@@ -62,17 +59,16 @@ const SHAPE: Shape = {
 };
 
 /**
- * What a node's kubelet reads and writes. Errors: Fail where kubeadm has not set up this node; `mayBeGone`:
+ * A node's kubelet reads and writes these. Errors: Fail where kubeadm has not set up this node; `mayBeGone`:
  * as kubeadm's defaults then.
  */
 export function readKubelet(flags: KubeletFlags, { mayBeGone = false } = {}) {
   const config = withDropIns(readConfig(pathIn(flags, "config"), mayBeGone), pathIn(flags, "config-dir"));
-  logs = absolute(config.podLogsDir) ?? "/var/log/pods";
+  logs = absolute(config.podLogsDir) ?? LOGS;
   const { staticPodPath, authentication, serverTLSBootstrap = false } = config;
   const certDir = pathIn(flags, "cert-dir") ?? `${KUBELET_DIR}/pki`;
-  const [rotates, renews] = ["rotate-server-certificates", "rotate-certificates"].map((flag) =>
-    flags.get(flag),
-  );
+  const [rotates, renews] = [flags.get("rotate-server-certificates"), flags.get("rotate-certificates")];
+  const named = (flag: string, path: string | undefined) => (path ? [{ path, flag }] : []);
   return {
     kubeconfig: pathIn(flags, "kubeconfig") ?? "/etc/kubernetes/kubelet.conf",
     bootstrapKubeconfig: pathIn(flags, "bootstrap-kubeconfig") ?? "/etc/kubernetes/bootstrap-kubelet.conf",
@@ -90,10 +86,7 @@ export function readKubelet(flags: KubeletFlags, { mayBeGone = false } = {}) {
     serverPem: `${certDir}/kubelet-server-current.pem`,
     /** A folder for each pod on this node, named by its UID. */
     podsDir: `${pathIn(flags, "root-dir") ?? KUBELET_DIR}/pods`,
-    /**
-     * What its flags and its configuration name and kubeadm did not make. It does not start without one of
-     * them.
-     */
+    /** Named by its flags and its configuration, and not made by kubeadm. It does not start without one of them. */
     files: [
       ...TLS_FILES.flatMap((field) => named(field, absolute(config[field]))),
       ...FILE_FLAGS.flatMap((flag) => named(`--${flag}`, pathIn(flags, flag))),
@@ -127,8 +120,7 @@ function readConfig(path: string | undefined, mayBeGone: boolean): KubeletConfig
   const file = path !== undefined && exists(path) ? path : KUBELET_CONFIG;
   const text = readText(file);
   if (text === undefined) {
-    const other = otherDistribution();
-    if (other) throw other;
+    refuseOtherDistribution();
     if (mayBeGone) return {};
     throw exists(ETCD_MEMBER) ? kubeletGone(path ?? KUBELET_CONFIG) : noNode(path ?? KUBELET_CONFIG);
   }
@@ -138,7 +130,6 @@ function readConfig(path: string | undefined, mayBeGone: boolean): KubeletConfig
   return { ...config, ...configIn(readText(besideIt) ?? "", besideIt) };
 }
 
-/** One without a word in it says nothing. */
 function configIn(text: string, path: string): KubeletConfiguration {
   if (text.trim() === "") return {};
   return readMapping(text, `The kubelet's configuration "${path}"`, {
@@ -184,36 +175,25 @@ function besides(config: KubeletConfiguration, folder: string): KubeletConfigura
 }
 
 /**
- * What the kubelet logs when it starts: pkg/kubelet/kubelet.go, makePodSourceConfig; apiserver's
+ * The kubelet logs this when it starts: pkg/kubelet/kubelet.go, makePodSourceConfig; apiserver's
  * dynamic_cafile_content.go.
  */
-const LOGGED = [
-  {
-    field: "staticPodPath",
-    grep: "Adding static pod path",
-    pattern: /"Adding static pod path" path="([^"]+)"/,
-  },
-  {
-    field: "authentication.x509.clientCAFile",
-    grep: "client-ca-bundle::",
-    pattern: /"client-ca-bundle::([^"]+)"/,
-  },
-] as const;
+const LOGGED: [field: string, grep: string, pattern: RegExp][] = [
+  ["staticPodPath", "Adding static pod path", /"Adding static pod path" path="([^"]+)"/],
+  ["authentication.x509.clientCAFile", "client-ca-bundle::", /"client-ca-bundle::([^"]+)"/],
+];
 
-/**
- * What the kubelet's own journal still says of a configuration whose drop-ins are lost: fields and paths,
- * none where it says nothing.
- */
+/** Fields and paths of a configuration whose drop-ins are lost, as far as the kubelet's journal still has them. */
 export async function loggedConfig(): Promise<string[]> {
   const known: string[] = [];
-  for (const { field, grep, pattern } of LOGGED) {
+  const [what, hint] = [
+    "journalctl to search the kubelet's journal",
+    "journalctl --disk-usage; it ends by itself",
+  ];
+  for (const [field, grep, pattern] of LOGGED) {
     const search = () =>
       $({ quiet: true, nothrow: true })`journalctl -u kubelet -o cat --no-pager -r -n 1 -g ${grep}`;
-    const { stdout } = await sayWhile(
-      "journalctl to search the kubelet's journal",
-      "journalctl --disk-usage; it ends by itself",
-      search,
-    );
+    const { stdout } = await sayWhile(what, hint, search);
     const path = pattern.exec(stdout)?.[1];
     if (path) known.push(`${field}: ${path}`);
   }
@@ -248,14 +228,11 @@ const OTHERS = [
 /** Says what this node is, where kubeadm has not set it up. */
 export class OtherDistribution extends Refused {}
 
-/** For a node without kubeadm's own files; undefined where nothing tells. */
-function otherDistribution(): OtherDistribution | undefined {
+function refuseOtherDistribution() {
   const other = OTHERS.find(({ folder }) => exists(folder));
-  return (
-    other &&
-    new OtherDistribution(
-      `This is a node of ${other.name} ("${other.folder}"), and kubeadm has not set it up`,
-      other,
-    )
-  );
+  if (!other) return;
+  const { name, folder, hint } = other;
+  throw new OtherDistribution(`This is a node of ${name} ("${folder}"), and kubeadm has not set it up`, {
+    hint,
+  });
 }

@@ -4,7 +4,6 @@
  * the process, however that ends. Its file is in /run: in memory, where only root can make one. `fstat` and
  * `stat` tell whether it is still the one of that name.
  */
-
 import {
   closeSync,
   existsSync,
@@ -66,10 +65,8 @@ function lock() {
   if (fd === undefined) return;
   held = path;
   truncateSync(path);
-  writeSync(
-    fd,
-    `${process.pid} (${mode.script}, since ${new Date().toISOString().slice(0, 19).replace("T", " ")} UTC)`,
-  );
+  const since = new Date().toISOString().slice(0, 19).replace("T", " ");
+  writeSync(fd, `${process.pid} (${mode.script}, since ${since} UTC)`);
   process.on("exit", () => rmSync(path, { force: true }));
   clearUp();
 }
@@ -81,15 +78,15 @@ function clearUp() {
     removeLeftOvers(rescue.dir, [rescuedEtcd(rescue), rescuedLog(rescue)]);
 }
 
+const NO_FLOCK =
+  "warning: flock (util-linux) is missing: see to it that no other script of the kit runs here";
+
 /** A descriptor that holds the lock; undefined where this node has no program for that. */
 function lockFile(path: string): number | undefined {
   for (;;) {
     const fd = openSync(path, "a+", 0o600);
     const answer = flock(fd);
-    if (answer === "no program")
-      return void say(
-        "warning: flock (util-linux) is missing: see to it that no other script of the kit runs here",
-      );
+    if (answer === "no program") return void say(NO_FLOCK);
     if (answer === "another's") throw lockedBy(readFileSync(path, "utf8"));
     // the one before removes its file at its end: perhaps after we opened it
     if (statSync(path, { throwIfNoEntry: false })?.ino === fstatSync(fd).ino) return fd;

@@ -1,11 +1,9 @@
 /**
- * What this node is, by what a deletion of /etc/kubernetes does not remove: the kubelet's folder and its
- * systemd unit.
+ * This node, by what a deletion of /etc/kubernetes does not remove: the kubelet's folder and its systemd unit.
  *
  * Sources: the kubelet's flags (its process, or its unit), its configuration, its client certificate, and the
  * machine itself.
  */
-
 import { isIP } from "node:net";
 import { $ } from "zx/core";
 import { command } from "../again.ts";
@@ -20,7 +18,7 @@ import { clientText, readKubelet } from "./kubelet-config.ts";
 import { flagsOf, isKubelet, type KubeletFlags, kubeletFlags, unitIfAny } from "./started-with.ts";
 
 export interface Node extends Awaited<ReturnType<typeof readNode>> {
-  /** Of its addresses the one that is at no card here: NAT leads it to this machine. */
+  /** One of its addresses that is at no card here: NAT leads it to this machine. */
   nat?: string;
 }
 
@@ -58,7 +56,6 @@ export function needRoot() {
     });
 }
 
-/** Whether the kubelet's unit is active. */
 export async function kubeletActive(): Promise<boolean> {
   return (await $({ quiet: true, nothrow: true })`systemctl is-active --quiet kubelet`).exitCode === 0;
 }
@@ -79,11 +76,7 @@ export async function kubeletStopped(): Promise<boolean> {
  * The name of its Node object, and where the name comes from. The certificate has the exact name, even where
  * the host name differs: the API server knew this kubelet by it.
  */
-function nodeName(
-  clientPem: string,
-  override: string | undefined,
-  hostName: string,
-): { name: string; nameFrom: string } {
+function nodeName(clientPem: string, override: string | undefined, hostName: string) {
   const cn = infoOf(clientPem)?.cn;
   if (cn?.startsWith("system:node:"))
     return { name: cn.slice("system:node:".length), nameFrom: "the kubelet's client certificate" };
@@ -122,14 +115,17 @@ const MOVE = `${command("move")}   # it gives the kubelet its node's name: RUNBO
 
 /** Those by which others reach it. */
 export async function machineAddresses(): Promise<string[]> {
-  return (await allAddresses()).flatMap(({ scope, local }) =>
-    scope !== "host" && scope !== "link" ? [local] : [],
-  );
+  return await addressesWhere((scope) => scope !== "host" && scope !== "link");
 }
 
 /** Those that only this machine itself can use. */
 export async function hostAddresses(): Promise<string[]> {
-  return (await allAddresses()).flatMap(({ scope, local }) => (scope === "host" ? [local] : []));
+  return await addressesWhere((scope) => scope === "host");
+}
+
+async function addressesWhere(isMeant: (scope: string) => boolean): Promise<string[]> {
+  const all = (await links()).flatMap((link) => link.addr_info ?? []);
+  return all.flatMap(({ scope, local }) => (isMeant(scope) ? [local] : []));
 }
 
 /**
@@ -145,10 +141,6 @@ export async function cardsWithoutAddress(): Promise<string[]> {
     const isCard = exists(`/sys/class/net/${ifname}/device`);
     return flags.includes("UP") && isCard && !needsNone && !hasOne ? [ifname] : [];
   });
-}
-
-async function allAddresses(): Promise<{ scope: string; local: string }[]> {
-  return (await links()).flatMap((link) => link.addr_info ?? []);
 }
 
 interface Link {
@@ -221,7 +213,6 @@ export function hasOwnClient(node: Node, caPem: string): boolean {
   return isOwnClient(node, clientText(node.kubelet), caPem);
 }
 
-/** The same of its text. */
 export function isOwnClient({ name }: Node, pem: string, caPem: string): boolean {
   return trustedText(pem, caPem) && certInfo(pem).cn === `system:node:${name}`;
 }

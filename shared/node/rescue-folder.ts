@@ -60,7 +60,7 @@ export function rescuedEtcd(rescue: Rescue): string {
   return `${rescue.dir}/etcd`;
 }
 
-/** What a repair has moved aside there, each file under its whole old path. */
+/** Holds what a repair has moved aside, each file under its whole old path. */
 export function asideOf({ dir }: Rescue): string {
   return `${dir}/aside`;
 }
@@ -92,11 +92,11 @@ export function foldersHere(): Rescue[] {
 
 interface Version {
   text: string;
-  /** Until when it was in its place. */
+  /** When the file was moved away. */
   until: Date;
 }
 
-/** What rescue folders have of a file, the one that went first comes first. */
+/** Old versions of a file in rescue folders; the one that went first comes first. */
 export function versionsAside(path: string): Version[] {
   const found = rescueFolders().flatMap((rescue) => {
     const folder = `${asideOf(rescue)}${dirname(path)}`;
@@ -131,31 +131,28 @@ const SECRET = /PRIVATE KEY|client-key-data:|AGE-SECRET-KEY-|^[ \t]*token:\s*\S/
 /** Bytes; larger files are not read, and count as secret. */
 const LARGEST = 1 << 20;
 
-/**
- * What is in it, by looking: "etcd's data with all Secrets, 9 files with a private key or a token, 3
- * without".
- */
-export function heldIn({ dir, made }: Rescue): string {
-  const etcd = exists(rescuedEtcd({ dir, made }));
-  const parts = [runsIn, ...(etcd ? [rescuedEtcd, rescuedLog] : [])].map((part) =>
-    basename(part({ dir, made })),
+/** "etcd's data with all Secrets, 9 files with a private key or a token, 3 without", by looking. */
+export function heldIn(rescue: Rescue): string {
+  const etcd = exists(rescuedEtcd(rescue));
+  const parts = [runsIn, ...(etcd ? [rescuedEtcd, rescuedLog] : [])];
+  const files = filesBelow(
+    hostEntry(rescue.dir),
+    parts.map((part) => basename(part(rescue))),
   );
-  const files = filesBelow(hostEntry(dir), parts);
   const secret = files.filter(isSecret).length;
   const others = files.length - secret;
-  const runs = list(runsIn({ dir, made })).filter((name) => name.endsWith(".txt")).length;
+  const runs = list(runsIn(rescue)).filter((name) => name.endsWith(".txt")).length;
   const kept = runs > 0 ? [`the transcripts of ${runs} run${runs === 1 ? "" : "s"}`] : [];
   if (!etcd && secret === 0)
     return `no key and no Secret, only ${listed([...files.map((path) => basename(path)).sort(), ...kept])}`;
-  return [
-    ...(etcd ? [`etcd's data with all Secrets${byLinks(rescuedEtcd({ dir, made }))}`] : []),
-    ...(secret > 0 ? [`${secret} file${secret === 1 ? "" : "s"} with a private key or a token`] : []),
-    ...(others > 0 ? [`${others} without`] : []),
-    ...kept,
-  ].join(", ");
+  const held: string[] = [];
+  if (etcd) held.push(`etcd's data with all Secrets${byLinks(rescuedEtcd(rescue))}`);
+  if (secret > 0) held.push(`${secret} file${secret === 1 ? "" : "s"} with a private key or a token`);
+  if (others > 0) held.push(`${others} without`);
+  return [...held, ...kept].join(", ");
 }
 
-/** What was put elsewhere, or was never copied, is not deleted with the folder. */
+/** A link's target, or what was never copied, is not deleted with the folder. */
 function byLinks(folder: string): string {
   const links = attempt(() => linksOut(allCopied(copiedEntry(hostEntry(folder), folder, "followed"))));
   return links instanceof Fail || links.length === 0 ? "" : ` (by links: ${listed(links)})`;
@@ -176,8 +173,6 @@ function isSecret(host: string): boolean {
 }
 
 function stampOf(name: string): Date | undefined {
-  const match = NAME.exec(name);
-  return match
-    ? new Date(`${match[1]}-${match[2]}-${match[3]}T${match[4]}:${match[5]}:${match[6]}Z`)
-    : undefined;
+  const [, year, month, day, hour, minute, second] = NAME.exec(name) ?? [];
+  return year === undefined ? undefined : new Date(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`);
 }

@@ -1,5 +1,5 @@
 /**
- * What a program of this node is started with: a unit of systemd, and the kubelet's flags with the drop-in
+ * How a program of this node is started: a unit of systemd, and the kubelet's flags with the drop-in
  * folder that one of them names.
  *
  * A unit: what systemd would start, by the unit and its drop-ins, one after the other, as `systemctl cat`
@@ -33,7 +33,7 @@ export const USUAL_FLAG_FILES = [
   "/etc/sysconfig/kubelet",
 ];
 
-/** Of its process or its unit; where systemd does not answer, of the usual files alone. */
+/** Its process' flags, or its unit's; where systemd does not answer, those of the usual files alone. */
 export async function kubeletFlags(): Promise<KubeletFlags> {
   const running = await attemptLater(runningKubelet, undefined);
   if (running) return running.flags;
@@ -66,8 +66,8 @@ const NOT_HERE = /^No files found for |System has not been booted with systemd/m
 const SYSTEMD = "systemctl status; journalctl -n 50 _PID=1";
 
 /**
- * What systemd says; "" where it knows no such unit, or does not run here. Errors: Fail where it does not answer in
- * time: a unit that cannot be read is not none.
+ * systemctl's output; "" where systemd knows no such unit, or does not run here. Errors: Fail where it does not answer
+ * in time: a unit that cannot be read is not none.
  */
 async function systemd(...words: string[]): Promise<string> {
   const ask = async () => {
@@ -115,10 +115,8 @@ function readDropIn(path: string): Fields {
     const fields = readYaml(readText(path) ?? "");
     if (isMapping(fields)) return fields;
   } catch (cause) {
-    throw new Fail(
-      `Cannot read the kubelet's drop-in "${path}": ${(cause as Error).message.split("\n")[0]}`,
-      { hint, cause },
-    );
+    const why = (cause as Error).message.split("\n")[0];
+    throw new Fail(`Cannot read the kubelet's drop-in "${path}": ${why}`, { hint, cause });
   }
   throw new Fail(`The kubelet's drop-in "${path}" is no KubeletConfiguration`, { hint });
 }
@@ -128,14 +126,10 @@ function patched(target: Fields, patch: Fields): Fields {
   const result = { ...target };
   for (const [name, value] of Object.entries(patch)) {
     const old = Object.hasOwn(result, name) ? result[name] : undefined;
+    const now = isMapping(value) ? patched(isMapping(old) ? old : {}, value) : value;
+    const plain = { value: now, enumerable: true, writable: true, configurable: true };
     if (value === null) delete result[name];
-    else
-      Object.defineProperty(result, name, {
-        value: isMapping(value) ? patched(isMapping(old) ? old : {}, value) : value,
-        enumerable: true,
-        writable: true,
-        configurable: true,
-      });
+    else Object.defineProperty(result, name, plain);
   }
   return result;
 }
@@ -167,10 +161,7 @@ export function readUnit(text: string): Unit {
     if (name === "EnvironmentFile") value ? files.push(environmentFile(value)) : files.splice(0);
   }
   for (const { path } of files)
-    assign(
-      variables,
-      [...assignments(readable(path))].map(([name, value]) => `${name}=${unquoted(value)}`),
-    );
+    for (const [name, value] of assignments(readable(path))) variables.set(name, unquoted(value));
   return { command: wordsOf(exec).flatMap((word) => expanded(word, variables)), exec, variables, files };
 }
 

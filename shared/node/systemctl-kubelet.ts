@@ -19,7 +19,7 @@ import { act, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { leaves } from "../signals.ts";
 import { sayWhile } from "../wait-for.ts";
-import { withRotated } from "./kubelet-certs.ts";
+import { withRotated } from "./credentials.ts";
 import { loggedConfig, readKubelet } from "./kubelet-config.ts";
 import { kubeletStopped, type Node, otherName } from "./node.ts";
 import { asideOf, rescueOfRun } from "./rescue-folder.ts";
@@ -51,12 +51,10 @@ export async function systemctlKubelet(verb: "stop" | "start" | "restart", note 
     if (verb === "stop") leaves("kubelet", KUBELET_STOPPED);
     const { exitCode, stderr } = await sayWhile(shell`systemctl ${verb} kubelet`, look, turn);
     if (exitCode === 0) return verb === "stop" ? undefined : leaves("kubelet", undefined);
-    throw new Fail(
-      `${shell`systemctl ${verb} kubelet`} exited ${exitCode}: ${stderr.trim().split("\n").at(-1)}`,
-      {
-        hint: `${look}. Then run the same line again: finished steps are skipped`,
-      },
-    );
+    const why = stderr.trim().split("\n").at(-1);
+    throw new Fail(`${shell`systemctl ${verb} kubelet`} exited ${exitCode}: ${why}`, {
+      hint: `${look}. Then run the same line again: finished steps are skipped`,
+    });
   });
 }
 
@@ -98,27 +96,27 @@ export async function unfitKubelet(coming?: Coming, known?: Unit): Promise<Fail 
   if (own instanceof Fail) return own;
   const comes = filesOf(coming);
   const isHere = (path: string) => comes.includes(path) || exists(path);
+  const needs = (path: string | undefined, why: string) => (path ? [{ path, why }] : []);
   const missing = [
-    ...unit.files
-      .filter((file) => !file.isHere && !file.optional)
-      .map(({ path }) => ({ path, why: "which its unit reads" })),
-    ...named(flags, "config"),
-    ...own.files.map(({ path, flag }) => ({ path, why: `which ${flag} names` })),
-    ...clientCa(flags),
+    ...unit.files.flatMap((file) =>
+      file.isHere || file.optional ? [] : needs(file.path, "which its unit reads"),
+    ),
+    ...needs(flags.get("config"), "which --config names"),
+    ...own.files.flatMap(({ path, flag }) => needs(path, `which ${flag} names`)),
+    ...needs(clientCa(flags), "the CA that it trusts"),
   ].filter(({ path }) => !isHere(path));
   const credentials = ["kubeconfig", "bootstrap-kubeconfig"].flatMap((name) => flags.get(name) || []);
   if (coming?.by === "join" && credentials.length < 2) return cannotJoin(unit.exec);
-  const sentences = [
-    ...missing.map(({ path, why }) => `"${path}" is missing, ${why}`),
-    ...(credentials.some(isHere)
-      ? []
-      : [`there is no ${credentials.map((path) => `"${path}"`).join(" and no ")}`]),
-  ];
+  const sentences = missing.map(({ path, why }) => `"${path}" is missing, ${why}`);
+  if (!credentials.some(isHere))
+    sentences.push(`there is no ${credentials.map((path) => `"${path}"`).join(" and no ")}`);
+  if (sentences.length === 0) return undefined;
   const dropIns = flags.get("config-dir");
   const isLost = dropIns !== undefined && missing.some(({ path }) => path === dropIns);
-  return sentences.length > 0
-    ? cannotStart(sentences.join("; "), isLost ? await aboutDropIns(dropIns) : "")
-    : undefined;
+  const more = isLost ? await aboutDropIns(dropIns) : "";
+  return new Fail(`The kubelet cannot start: ${sentences.join("; ")}`, {
+    hint: `bring it back first: systemctl cat kubelet shows what the kubelet reads.${more} RUNBOOK-MORE "A kubelet without its files"`,
+  });
 }
 
 function filesOf({ node, by }: Partial<Coming> = {}): string[] {
@@ -129,7 +127,7 @@ function filesOf({ node, by }: Partial<Coming> = {}): string[] {
 
 interface EndedConf {
   path: string;
-  /** What it says with the certificate that the kubelet rotates; undefined where that is not valid either. */
+  /** Its text with the certificate that the kubelet rotates; undefined where that is not valid either. */
   mended: string | undefined;
   fail: Fail;
 }
@@ -158,7 +156,7 @@ function leadByHand(path: string, clientPem: string): string {
   return `${config} set-credentials ${user} ${shell`--client-certificate=${clientPem} --client-key=${clientPem}`}`;
 }
 
-/** For a look: a kubelet.conf that each start of this kit mends, and no other start. */
+/** A kubelet.conf that each start by this kit mends, and no other start. */
 export async function kubeletsEndedConf(): Promise<Fail | undefined> {
   const ended = await attemptLater(async () => endedInConf((await unitIfAny()).command), undefined);
   return ended?.mended === undefined ? undefined : ended.fail;
@@ -172,7 +170,6 @@ export async function mendKubeletConf(unit?: Unit) {
   writeFile(ended.path, ended.mended, { mode: 0o600, note: ROTATED });
 }
 
-/** What is said where it is written. */
 export const ROTATED = "with the certificate that the kubelet rotates: the one in it has expired";
 
 /** Why a start would not fail, but lose flags; undefined where it would lose none, and where nothing tells. */
@@ -190,17 +187,11 @@ async function flagsLost({ command, files }: Unit): Promise<Fail | undefined> {
   return without.length > 0 ? losesFlags(without, lost, process?.pid) : undefined;
 }
 
-function named(flags: ReadonlyMap<string, string>, name: string) {
-  const path = flags.get(name);
-  return path ? [{ path, why: `which --${name} names` }] : [];
-}
-
-/** A drop-in may name another one: then nothing is said. */
-function clientCa(flags: ReadonlyMap<string, string>) {
-  const [, inConfig] =
-    /^[ \t]*clientCAFile: *["']?([^\s"']+)/m.exec(readText(flags.get("config") ?? "/dev/null") ?? "") ?? [];
-  const path = flags.get("client-ca-file") ?? (flags.has("config-dir") ? undefined : inConfig);
-  return path ? [{ path, why: "the CA that it trusts" }] : [];
+/** Undefined also where a drop-in may name another one. */
+function clientCa(flags: KubeletFlags): string | undefined {
+  const config = readText(flags.get("config") ?? "/dev/null") ?? "";
+  const [, inConfig] = /^[ \t]*clientCAFile: *["']?([^\s"']+)/m.exec(config) ?? [];
+  return flags.get("client-ca-file") ?? (flags.has("config-dir") ? undefined : inConfig);
 }
 
 /** Behind all other drop-ins: the whole line, as a flag can only be added so. */
@@ -241,13 +232,4 @@ async function aboutDropIns(folder: string): Promise<string> {
     shell`them: mkdir -p ${folder}, and what the journal says into ${folder}/10-recovered.conf (apiVersion: kubelet.config.k8s.io/v1beta1, ` +
     "kind: KubeletConfiguration); the rest is lost."
   );
-}
-
-function cannotStart(why: string, more: string): Fail {
-  return new Fail(`The kubelet cannot start: ${why}`, {
-    hint: [
-      "bring it back first: systemctl cat kubelet shows what the kubelet reads.",
-      `${more} RUNBOOK-MORE "A kubelet without its files"`,
-    ].join(""),
-  });
 }

@@ -1,8 +1,8 @@
-/** What the operator can say of this cluster: each kind of word, what it means, and how it is printed. */
+/** The operator's words about this cluster: each kind, what it means, and how it is printed. */
 import { listed } from "../plain.ts";
 
 interface Kind {
-  /** For the operator, of one or several values. */
+  /** A sentence for the operator, about one or several values. */
   means: (values: readonly string[]) => string;
   /** Its values are nodes. */
   ofNodes?: true;
@@ -10,15 +10,15 @@ interface Kind {
   single?: true;
   /** Another word for the same node: the later one counts. */
   instead?: "without" | "lost";
-  /** Of this node alone: no bundle and no answer brings it, and whoever keeps it reads it by rules of its own. */
+  /** It is about this node alone: no bundle and no answer brings it, and whoever keeps it reads it by rules of its own. */
   own?: true;
-  /** What was done, and is no longer open. */
+  /** It was done, and is no longer open. */
   isHistory?: true;
 }
 
 const are = (values: readonly string[]) => `${listed(values)} ${values.length > 1 ? "are" : "is"}`;
 
-/** By the option that says it; `restored`: by the script. */
+/** Option → kind. `restored` is said by the script. */
 // biome-ignore format: a table
 const WORD_KINDS = {
   without:         { means: (nodes) => `${are(nodes)} away`, ofNodes: true, instead: "lost" },
@@ -39,7 +39,7 @@ type Own = { [kind in WordKind]: (typeof WORD_KINDS)[kind] extends { own: true }
 export type WordOption = Exclude<WordKind, Own>;
 export type Spoken = { [option in WordOption]?: string | readonly string[] | undefined };
 
-/** What each script that takes the option hears, and other nodes are told. */
+/** Each script that takes the option hears these, and other nodes are told. */
 export const WORD_OPTIONS = (Object.keys(WORD_KINDS) as WordKind[]).filter(
   (kind) => !kindOf({ option: kind }).own,
 ) as WordOption[];

@@ -1,8 +1,8 @@
 /**
  * The operator's words about this cluster: typed once, on any script, known to every script on this node. They are
  * one file, root's alone: in memory until a script has changed this node, as free blocks of its disk may still hold
- * lost keys, and in its rescue folder from the next script on. A word is no progress file: it says what nobody can find out by
- * looking. It holds until a fact contradicts it, a later word takes its place, or the operator takes it back. A
+ * lost keys, and in its rescue folder from the next script on. A word is no progress file: it says what nobody can find
+ * out by looking. It holds until a fact contradicts it, a later word takes its place, or the operator takes it back. A
  * kept word may leave out, not wait and not ask. A step that cannot be taken back needs it on its own line.
  * Words of this node alone (moved, restored, skip, images-later) are kept beside them: `keepOwn`.
  */
@@ -34,14 +34,14 @@ interface Kept extends Mark {
 const IN_MEMORY = "/run/kube-pki-repair-words.json";
 const wordsFile = ({ dir }: { dir: string }) => `${dir}/${WORDS_FILE}`;
 
-/** Of this run: typed, and not kept yet. `run`: another run in this process has none of them. */
+/** Typed in this run, and not kept yet. `run`: another run in this process has none of them. */
 let typed: { run: Date; words: Word[] } = { run: mode.began, words: [] };
 
 function hold(words: Word[]) {
   typed = { run: mode.began, words };
 }
 
-/** For what begins no run of its own. */
+/** Called by what begins no run of its own. */
 export function nothingTyped() {
   hold([]);
 }
@@ -65,7 +65,6 @@ export function wordsHere(): Word[] {
   return typedNow().reduce(withWord, keptHere().said);
 }
 
-/** The words of one option. */
 export function wordsOf(option: WordKind): Word[] {
   return wordsHere().filter((word) => word.option === option);
 }
@@ -109,11 +108,10 @@ export function keepWords(on: string, files: ReadonlyMap<string, readonly string
 /** Whether there was something to be kept. */
 function keep(said: readonly Word[]): boolean {
   const known = keptHere().said;
-  const isKept = ({ option, value, on, files = [] }: Word) =>
+  const idOf = ({ option, value, on }: Word) => [option, value, on].join();
+  const isKept = (word: Word) =>
     known.some(
-      (one) =>
-        [one.option, one.value, one.on].join() === [option, value, on].join() &&
-        files.every((path) => one.files?.includes(path)),
+      (one) => idOf(one) === idOf(word) && (word.files ?? []).every((path) => one.files?.includes(path)),
     );
   const unkept = said.filter((word) => !isKept(word));
   add(unkept);
@@ -128,8 +126,8 @@ function add(words: readonly Word[], onDisk = mayUseDisk()) {
 }
 
 /**
- * Of this node alone: kept at once. `onDisk`: in this run's rescue folder, also where it is the first file there, as what
- * this run writes next is read by it.
+ * Keeps words of this node alone, at once. `onDisk`: in this run's rescue folder, also where it is the first file
+ * there, as what this run writes next is read by it.
  */
 export function keepOwn(
   option: WordKind,
@@ -166,11 +164,10 @@ export function isOver(option: WordKind, why: string): boolean {
 /** Those of another node. What was said here later, or has ended here since, they do not change. */
 export function takeWords(words: readonly Word[]) {
   const { said, over } = keptHere();
+  const isSame = (one: Word, { option, value }: Word) => one.option === option && one.value === value;
   const isLater = (word: Word) =>
     said.some((one) => withWord([one], word).length === 1 && one.at >= word.at) ||
-    over.some(
-      (one) => [one.option, one.value].join() === [word.option, word.value].join() && one.over > word.at,
-    );
+    over.some((one) => isSame(one, word) && one.over > word.at);
   add(words.filter((word) => !isLater(word)));
 }
 
@@ -193,7 +190,7 @@ export function endWords(isOver: (word: Word) => boolean, why: string) {
   write({ ...kept, ...left }, "what still holds of what was said", mayUseDisk());
 }
 
-/** Of the folder that keeps them: what is still open, in words. */
+/** Still open, in words, if this folder keeps them. */
 export function openWords(rescue: { dir: string }): string[] {
   const isHere = fileHere() === wordsFile(rescue);
   return isHere ? meanings(keptHere().said.filter((word) => !kindOf(word).isHistory)) : [];
@@ -208,7 +205,7 @@ function mayUseDisk(): boolean {
   return foldersHere().length > 0;
 }
 
-/** What this kit does not know, as a later one may have kept it, is no word. */
+/** A later kit may have kept what this one does not know: that is no word. */
 function keptHere(): Kept {
   const path = fileHere();
   const kept = path === undefined ? undefined : readKeptJson<Partial<Kept> | null>(path);

@@ -1,5 +1,5 @@
 /**
- * What the operator decides, or mends, before a plan has steps: a line behind it would be refused, and by then an
+ * Decided, or mended, by the operator before a plan has steps: a line behind it would be refused, and by then an
  * earlier line has stopped something. Each way is a note of its own, with the machine that its line is typed on.
  */
 import { command } from "../again.ts";
@@ -57,7 +57,7 @@ function silentMembers(around: Surroundings): Decisions | undefined {
   };
 }
 
-/** What a look of parts 1 to 3 refuses now. Another node's own words are not repeated. */
+/** Parts 1 to 3 would refuse these now. Another node's own words are not repeated. */
 function refusals(
   { node: here, refusals: all = [] }: Assessment,
   { facts, nodes }: Surroundings,
@@ -80,7 +80,7 @@ function refusals(
   return { aim: `Mend first what would be refused: ${listed(open.map((one) => `on ${says(one)}`))}`, notes };
 }
 
-/** What part 3 needs is mended before part 3: part 2 would write over it. */
+/** Part 3's refusals are mended before part 3: part 2 would write over it. */
 function isBeforePart3({ part }: Pick<Refusal, "part">): boolean {
   return part < 3;
 }

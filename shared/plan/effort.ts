@@ -11,9 +11,9 @@ export interface Effort {
   costs: string;
   /** On one node: the least and the most that rehearsals measured on two cores, with the machine idle and busy. */
   seconds: readonly [number, number];
-  /** What can make it longer. */
+  /** A reason why it can take longer. */
   longer?: string;
-  /** What to know before it is typed. */
+  /** To be known before it is typed. */
   note?: string;
 }
 
@@ -245,7 +245,7 @@ const ROWS: readonly Row[] = [
   { says: /^left: test pod on/, at: ["tokens"] },
 ];
 
-/** What RUNBOOK.md says and no row of the table knows. */
+/** Rows of RUNBOOK.md that no row of the table knows. */
 export function unplaced(ifNot: readonly IfNot[]): string[] {
   return ifNot.flatMap(({ says }) => (ROWS.filter((row) => row.says.test(says)).length === 1 ? [] : [says]));
 }

@@ -19,30 +19,24 @@ export function escaped(text: string): string {
 function head(plan: Plan): string[] {
   const { node, cluster, kubernetes, made, verdict, aim, nodes, lost, away, first, parts, anew, looked } =
     plan;
-  const placeholders = nodes.filter(({ why }) => why);
-  return [
-    `# The plan${cluster ? ` for the cluster ${escaped(cluster)}` : ""}`,
-    "",
-    `kube-pki-repair ${VERSION} made it on ${escaped(node)}, ${made.toISOString().slice(0, 19)}Z${kubernetes ? `; Kubernetes ${escaped(kubernetes)}` : ""}. ${escaped(looked.join(". "))}.`,
-    "",
-    ...(aim ? [`**${escaped(aim)}**`, "", `00-assess: ${escaped(verdict)}`] : [`**${escaped(verdict)}**`]),
-    "",
-    ...(parts.length > 0 ? [...howTo(plan), ""] : []),
-    ...listOfNodes(nodes),
-    ...(lost.length > 0 ? [`- ${LOST}: ${escaped(listed(lost))}`] : []),
-    ...(away.length > 0 ? [`- ${AWAY}: ${escaped(listed(away))}`] : []),
-    ...(placeholders.length > 0
-      ? [
-          "",
-          ...placeholders.map(
-            ({ address, why }) => `- ${address}: write its address in yourself. ${escaped(why!)}`,
-          ),
-        ]
-      : []),
-    ...(anew.length > 0 ? ["", `${ANEW_AT_ANY_TIME}:`, "", fence(anew.map(({ text }) => text))] : []),
-    ...first.flatMap(note),
-    "",
+  const of = cluster ? ` for the cluster ${escaped(cluster)}` : "";
+  const release = kubernetes ? `; Kubernetes ${escaped(kubernetes)}` : "";
+  const lines = [
+    ...[`# The plan${of}`, ""],
+    `kube-pki-repair ${VERSION} made it on ${escaped(node)}, ${made.toISOString().slice(0, 19)}Z${release}. ${escaped(looked.join(". "))}.`,
+    ...["", `**${escaped(aim ?? verdict)}**`, ""],
   ];
+  if (aim) lines.push(`00-assess: ${escaped(verdict)}`, "");
+  if (parts.length > 0) lines.push(...howTo(plan), "");
+  lines.push(...listOfNodes(nodes));
+  if (lost.length > 0) lines.push(`- ${LOST}: ${escaped(listed(lost))}`);
+  if (away.length > 0) lines.push(`- ${AWAY}: ${escaped(listed(away))}`);
+  const unknown = nodes.filter(({ why }) => why);
+  if (unknown.length > 0) lines.push("");
+  for (const { address, why } of unknown)
+    lines.push(`- ${address}: write its address in yourself. ${escaped(why!)}`);
+  if (anew.length > 0) lines.push("", `${ANEW_AT_ANY_TIME}:`, "", fence(anew.map(({ text }) => text)));
+  return [...lines, ...first.flatMap(note), ""];
 }
 
 export const ANEW_AT_ANY_TIME = "Make this plan again at any time, as a page; it says what is left then";
@@ -53,12 +47,9 @@ const NOT_SO = 'if not: RUNBOOK-MORE.md, "Where sudo asks for a password"';
 export function howTo({ seconds, user }: Plan): string[] {
   const isRoot = user === ROOT;
   const who = isRoot ? "as root" : `as \`${user}\`, who may use sudo there without a password (${NOT_SO}),`;
+  const lasts = `All commands up to the proof take about **${span(seconds)}**: an estimate, from rehearsals on two cores.`;
   return [
-    ...(seconds[1] > 0
-      ? [
-          `All commands up to the proof take about **${span(seconds)}**: an estimate, from rehearsals on two cores.`,
-        ]
-      : []),
+    ...(seconds[1] > 0 ? [lasts] : []),
     `Paste the lines into one bash window on a machine that reaches the nodes by ssh ${who} and knows their host keys: if ssh asks about one, stop and look.`,
     `On a node itself, ${isRoot ? "" : "after `sudo -i`, "}type what stands behind \`&&\`.`,
     "Each line up to the proof may be repeated. Continue with the next step when one has finished as it says, with exit code 0 unless it names another.",
@@ -104,18 +95,19 @@ export function where({ way, on, sideBySide }: PlanStep): string {
   return `${way} ${listed(on)}${sideBySide ? " (side by side)" : ""}`;
 }
 
-/** What to know before, what it costs, how long it takes, how it ends. */
-function about({ seen, note, costs, seconds, longer, on, exit, ends }: HelpedStep): string[] {
-  return [
-    ...inSentences(seen).map(escaped),
-    ...(note ? [note] : []),
-    `Costs: ${costs}`,
-    ...(seconds[1] > 1
-      ? [`Takes about ${span(seconds)}${on.length > 1 ? " a node" : ""}${longer ? ` (${longer})` : ""}`]
-      : []),
-    ...(ends ? [`Ends in \`${ends}\``] : []),
-    ...(exit.some((code) => code > 0) ? [`Exit code ${exit.join(" or ")}`] : []),
-  ];
+function about(step: HelpedStep): string[] {
+  const { seen, note, costs, ends, exit } = step;
+  const lines = [...inSentences(seen).map(escaped), ...(note ? [note] : []), `Costs: ${costs}`];
+  if (lasts(step)) lines.push(`Takes ${lasts(step)}`);
+  if (ends) lines.push(`Ends in \`${ends}\``);
+  if (exit.some((code) => code > 0)) lines.push(`Exit code ${exit.join(" or ")}`);
+  return lines;
+}
+
+/** "about 2 to 20 s a node (it copies etcd's data once)"; "" where it takes no time. */
+export function lasts({ seconds, longer, on }: PlanStep): string {
+  if (seconds[1] <= 1) return "";
+  return `about ${span(seconds)}${on.length > 1 ? " a node" : ""}${longer ? ` (${longer})` : ""}`;
 }
 
 /** "2 to 20 s", "1 to 4 minutes". */
@@ -133,18 +125,15 @@ function fence(lines: readonly string[]): string {
 
 /** RUNBOOK.md's own rows: their cells are Markdown. */
 function ifNot(parts: readonly PlanPart[]): string[] {
-  const rows = parts.flatMap(({ steps }) =>
-    steps.flatMap(({ number, help }) =>
-      help.map(({ says, cause, remedy }) => `| ${number} | ${says} | ${cause} | ${remedy} |`),
-    ),
+  const steps = parts.flatMap((one) => one.steps);
+  const rows = steps.flatMap(({ number, help }) =>
+    help.map(({ says, cause, remedy }) => `| ${number} | ${says} | ${cause} | ${remedy} |`),
   );
-  if (rows.length === 0) return [];
-  return [
+  const head = [
     "# If a step does not end as it says",
     "",
     "| step | it says | cause | do |",
     "|---|---|---|---|",
-    ...rows,
-    "",
   ];
+  return rows.length > 0 ? [...head, ...rows, ""] : [];
 }

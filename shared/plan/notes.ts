@@ -1,4 +1,4 @@
-/** What a plan says beside its steps: what has to come first, and what would make another plan of it. */
+/** Beside its steps a plan says what has to come first, and what would make another plan of it. */
 import { command } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";
 import { choiceOf } from "../facts/lost-files.ts";
@@ -111,7 +111,7 @@ export function renewalNote({ files, first }: NonNullable<PlanFacts["due"]>, com
   return { text, commands };
 }
 
-/** What 00-assess prints as next is a command or a sentence. */
+/** 00-assess prints a command or a sentence as next. */
 function inNotes(text: string, next: readonly string[], { unkept }: Asked): Note[] {
   const isCommand = (line: string) => /^(\.\/bunw|systemctl|ssh|scp|kubectl|kubeadm) /.test(line);
   const sentences = next.filter((line) => !isCommand(line)).map((line) => ({ text: line, commands: [] }));

@@ -17,7 +17,7 @@ export interface PlanNode {
   /** A DNS name, or "node 3". */
   name: string;
   role: "first control plane node" | "control plane node" | "worker";
-  /** For ssh: an IP address, or a placeholder such as ADDRESS-OF-w1. */
+  /** ssh gets it: an IP address, or a placeholder such as ADDRESS-OF-w1. */
   address: string;
   /** Why it is a placeholder. */
   why?: string;
@@ -153,7 +153,7 @@ export function terminalLines(user: string, nodes: readonly PlanNode[], command:
 interface PrintedBy {
   /** The step that has printed the line. */
   step: string;
-  /** What it means if that step prints none; unset: that is a failure. */
+  /** The meaning if that step prints none; unset: that is a failure. */
   none?: string | undefined;
   /** Names of nodes where other keys are in the way. */
   aside?: readonly string[];

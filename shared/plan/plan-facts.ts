@@ -1,8 +1,8 @@
 /**
- * What a plan needs beside the assessment: the cluster, which of its nodes will not come back, and what lies here.
+ * A plan needs this beside the assessment: the cluster, which of its nodes will not come back, and what lies here.
  * Reads only; it asks etcd.
  */
-import { again, BACKUP_FILE, command, type LeftOut, leftNames } from "../again.ts";
+import { again, BACKUP, command, type LeftOut, leftNames } from "../again.ts";
 import { leftOut, membersNow, nodesAmong, refuseLiving, takenOut } from "../etcd/all-members.ts";
 import { etcdClient } from "../etcd/client.ts";
 import { type Peer, quorumOf, refuseNoQuorum, shownBy, showsOtherCa } from "../etcd/other-members.ts";
@@ -70,15 +70,15 @@ export interface PlanFacts {
   moved: Moved;
   /** restore.ts has made etcd's data. */
   isRestored: boolean;
-  /** Names of bundles of keys in the kit's folder. */
+  /** Bundles of keys in the kit's folder. */
   bundles: readonly string[];
   /** Who the operator is on the nodes. */
   user: string;
-  /** As typed, and as said before: what a plan that is made elsewhere has to be told. */
+  /** As typed, and as said before: a plan that is made elsewhere has to be told all of it. */
   said: Said;
-  /** What the API server starts without: files of these flags, and paths. */
+  /** The API server starts without files of these flags, and these paths. */
   givenUp: readonly string[];
-  /** What a plan that is made here has to be told: words that are kept are not. */
+  /** A plan that is made here has to be told only these: words that are kept are not among them. */
   unkept: Partial<Said>;
 }
 
@@ -134,7 +134,7 @@ export async function factsForPlan(
     silent: await silentPeers(peers, [...left.names, ...left.away], { ...seen, running }),
     made: {
       backup: cp !== undefined && attempt(() => backupState(cp.facts.certificatesDir).fits, false),
-      backupHere: exists(BACKUP_FILE),
+      backupHere: exists(BACKUP.split(" ").at(-1)!),
       report: lyingHere("report.html").includes("report.html"),
     },
     noDisk: (await failOf(openDisk))?.message,

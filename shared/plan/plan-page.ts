@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import { asHtml, FEW } from "../plain.ts";
 import { VERSION } from "../run.ts";
 import type { HelpedStep, Plan, PlanPart } from "./make-plan.ts";
-import { ANEW, ANEW_AT_ANY_TIME, AWAY, howTo, LOST, span, where } from "./markdown.ts";
+import { ANEW, ANEW_AT_ANY_TIME, AWAY, howTo, LOST, lasts, span, where } from "./markdown.ts";
 import type { Note } from "./note.ts";
 import type { Line } from "./paste.ts";
 import style from "./plan-page.css" with { type: "text" };
@@ -129,22 +129,18 @@ function lines(all: readonly Line[], of: string): string {
   return `<div class="lines${isLong ? " long" : ""}" data-of="${asHtml(of)}">${items.join("\n")}</div>`;
 }
 
-/** What has to be written in by hand shows. */
+/** Addresses that have to be written in by hand stand out. */
 function marked(text: string): string {
   return asHtml(text).replaceAll(/ADDRESS-OF-[\w.-]+/g, "<mark>$&</mark>");
 }
 
-function about({ costs, seconds, longer, on, exit, ends }: PlanStep): string[] {
-  return [
-    `<b>Costs</b> ${asHtml(costs)}.`,
-    ...(seconds[1] > 1
-      ? [
-          `<b>Takes</b> about ${span(seconds)}${on.length > 1 ? " a node" : ""}${longer ? ` (${asHtml(longer)})` : ""}.`,
-        ]
-      : []),
-    ...(ends ? [`<b>Ends in</b> <code>${asHtml(ends)}</code>`] : []),
-    ...(exit.some((code) => code > 0) ? [`<b>Exit code</b> ${exit.join(" or ")}.`] : []),
-  ];
+function about(step: PlanStep): string[] {
+  const { costs, exit, ends } = step;
+  const lines = [`<b>Costs</b> ${asHtml(costs)}.`];
+  if (lasts(step)) lines.push(`<b>Takes</b> ${asHtml(lasts(step))}.`);
+  if (ends) lines.push(`<b>Ends in</b> <code>${asHtml(ends)}</code>`);
+  if (exit.some((code) => code > 0)) lines.push(`<b>Exit code</b> ${exit.join(" or ")}.`);
+  return lines;
 }
 
 /** RUNBOOK.md's rows for this step and this damage. */

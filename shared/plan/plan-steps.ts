@@ -204,7 +204,7 @@ function commandSaid(typed: string, { task }: Block, facts: Facts): string {
 }
 
 /**
- * What cannot be taken back, each line says itself. Part 2 takes members of etcd out: a worker is none. Part 1 makes
+ * An irreversible step needs the words on its own line. Part 2 takes members of etcd out: a worker is none. Part 1 makes
  * new keys beside control plane nodes that were looked at, or that are lost for good.
  */
 function saidFor(

@@ -23,7 +23,7 @@ import { numbered } from "./step-order.ts";
 
 const CHAPTER = 'RUNBOOK-MORE.md, "Only a snapshot is left"';
 
-/** What a node of the cluster has, and a new machine has not. */
+/** A node of the cluster has one of these, and a new machine has not. */
 const TRACES = [
   "/var/lib/etcd/member",
   "/etc/kubernetes/kubelet.conf",
@@ -40,7 +40,7 @@ interface Snapshot {
   unnamed: boolean;
 }
 
-/** What the operator has said of the lost nodes, as restore.ts has it. */
+/** The operator's words about the lost nodes, as restore.ts has them. */
 type OfLost = Record<"lost" | "lost-on", readonly string[]>;
 
 /** Undefined where this machine is a node of the cluster, or has no snapshot of its etcd. */

@@ -114,9 +114,7 @@ export function readRunbook(markdown: string): Runbook {
   };
 }
 
-/**
- * What is printed belongs to the commands just before it, and to those beside them that run the same script.
- */
+/** Output belongs to the commands just before it, and to those beside them that run the same script. */
 function setEnd(section: Block[], printed: readonly string[]) {
   const end = printed.findLast((line) => line.trim() !== "")?.trim();
   const script = (block: Block) => /^\.\/bunw \S+( [a-z]+)?/.exec(block.commands.at(-1) ?? "")?.[0];
@@ -133,18 +131,12 @@ const ENDS = /^done\.|\bchecks, all good/;
 
 /** The rows of the tables "it says". */
 function ifNotIn(text: string): IfNot[] {
-  return [...text.matchAll(/^\| it says \|.*\n\|---.*\n((?:\|.*\n)+)/gm)].flatMap(([, rows]) =>
-    rows!
-      .trim()
-      .split("\n")
-      .map((row) => {
-        const [says = "", cause = "", remedy = ""] = row
-          .split("|")
-          .slice(1)
-          .map((cell) => cell.trim());
-        return { says, cause, remedy };
-      }),
-  );
+  const tables = text.matchAll(/^\| it says \|.*\n\|---.*\n((?:\|.*\n)+)/gm);
+  const rows = [...tables].flatMap(([, body]) => body!.trim().split("\n"));
+  return rows.map((row) => {
+    const [, says = "", cause = "", remedy = ""] = row.split("|").map((cell) => cell.trim());
+    return { says, cause, remedy };
+  });
 }
 
 function undoIn(text: string): string {
@@ -160,26 +152,29 @@ function readBlock(fence: { info: string; line: number; body: string[] }, part: 
     printed: false,
     sideBySide: false,
   };
+  const { line } = fence;
   const word: Record<string, string> = {};
   for (const item of fence.info.split(/\s+/).slice(1)) {
     const [key, value] = item.split("=", 2) as [string, string | undefined];
     if (key === "printed") block.printed = true;
     else if (key === "side-by-side") block.sideBySide = true;
     else if (key === "terminal") block.terminal = true;
-    else if (["task", "on", "exit", "if", "carry", "from", "to", "gather", "ssh-to"].includes(key) && value)
-      word[key] = value;
-    else throw bad(fence.line, `"${item}" is not known`);
+    else if (WORDS.includes(key) && value) word[key] = value;
+    else throw bad(line, `"${item}" is not known`);
   }
-  if (word.task) block.task = task(word.task, fence.line);
-  if (word.on) block.on = place(word.on, fence.line);
-  if (word.if) block.if = word.if.split(",");
-  if (word.exit) block.exit = word.exit.split(",").map(Number);
-  if (word.gather) block.gather = word.gather;
-  if (word["ssh-to"]) block.sshTo = place(word["ssh-to"], fence.line);
-  if (word.carry)
-    block.carry = { file: word.carry, from: place(word.from, fence.line), to: place(word.to, fence.line) };
+  const { task, on, if: tags, exit, gather, "ssh-to": sshTo, carry: file, from, to } = word;
+  if (task !== undefined && !isTask(task)) throw bad(line, `"${task}" is not a task`);
+  if (task) block.task = task;
+  if (on) block.on = place(on, line);
+  if (tags) block.if = tags.split(",");
+  if (exit) block.exit = exit.split(",").map(Number);
+  if (gather) block.gather = gather;
+  if (sshTo) block.sshTo = place(sshTo, line);
+  if (file) block.carry = { file, from: place(from, line), to: place(to, line) };
   return block;
 }
+
+const WORDS = ["task", "on", "exit", "if", "carry", "from", "to", "gather", "ssh-to"];
 
 /** One command a line; a backslash at the end joins lines; comment lines are for the reader. */
 function commandsOf(body: string[]): string[] {
@@ -195,11 +190,6 @@ function place(name: string | undefined, line: number): Place {
   const found = PLACES.find((known) => known === name);
   if (!found) throw bad(line, `"${name}" is not a place`);
   return found;
-}
-
-function task(name: string, line: number): Task {
-  if (!isTask(name)) throw bad(line, `"${name}" is not a task`);
-  return name;
 }
 
 function bad(line: number, what: string) {

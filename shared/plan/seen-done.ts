@@ -1,4 +1,4 @@
-/** What of a plan is done already, as far as it was seen when the plan was made. */
+/** Steps of a plan that are done already, as far as it was seen when the plan was made. */
 import type { Assessment } from "../assess/assessment.ts";
 import type { LostNodes, Task } from "../facts/course.ts";
 import { CERTS } from "../pki/certs.ts";
@@ -50,7 +50,6 @@ export function sightsOf(here: Assessment, { seen, lost, made }: Around, at: Dat
   };
 }
 
-/** Each step with what was seen of it. */
 export function withSights<S extends PlanStep>(steps: readonly S[], sights: Sights) {
   return steps.map((step) => {
     const task = step.does === KIT.does ? "kit" : step.task;
@@ -86,7 +85,7 @@ export function keyFiles(names: readonly string[]): string {
   return names.map((name) => `${CERTS.find((row) => row.name === name)?.file ?? name}.key`).join(", ");
 }
 
-/** What a node has said of itself, in our words. This one was looked at now. */
+/** A node's words about itself, in ours. This one was looked at now. */
 export function saidBy(name: string, { nodes, silent }: Seen, here: Assessment): { said?: string } {
   if (name === here.node) return { said: `Here: ${damageHere(here).join("; ")}` };
   if (silent.includes(name)) return { said: "Asked, and no answer" };

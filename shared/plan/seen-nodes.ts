@@ -1,5 +1,5 @@
 /**
- * What other nodes say of themselves: a folder with the answer of `00-assess --json` of each, NODE.json, as
+ * Other nodes' words about themselves: a folder with the answer of `00-assess --json` of each, NODE.json, as
  * the plan's block of lines makes it. Whoever may write there may have made them. So they decide where the
  * operator looks and which steps are on the page, and never who gets keys.
  */
@@ -18,7 +18,7 @@ export interface SeenNode {
   made: Date;
   controlPlane: boolean;
   /**
-   * Of a control plane node: shared keys that it says are lost there, as files and in memory. Undefined where
+   * Shared keys that a control plane node says are lost there, as files and in memory. Undefined where
    * nobody has searched its memory.
    */
   lacks: readonly string[] | undefined;
@@ -27,7 +27,7 @@ export interface SeenNode {
   /** A worker that has lost what only a join brings back. */
   joins: boolean;
   damaged: boolean;
-  /** What is damaged there, in words of ours. */
+  /** Damaged there, in words of ours. */
   kinds: readonly string[];
   /** A control plane node that is well, and knows of a backup of its keys. */
   hasBackup: boolean;
@@ -37,11 +37,11 @@ export interface SeenNode {
   otherKeys: boolean;
   /** Files without which a static pod there does not start; only such as are named here, too. */
   lostFiles: readonly string[];
-  /** What parts 1 to 3 would refuse there: ids that are known here. */
+  /** Parts 1 to 3 would refuse this there: ids that are known here. */
   refusals: readonly Pick<Refusal, "part" | "id">[];
-  /** What the operator has said on a control plane node. */
+  /** The operator's, on a control plane node. */
   words: readonly Word[];
-  /** What it says of part 0's first lines there. */
+  /** How far part 0's first lines are done there. */
   held: Sight | undefined;
   /** Fingerprints of the CAs that its kubelet trusts. */
   trusts: readonly string[];
@@ -62,7 +62,7 @@ export interface Seen {
 
 export const NONE_SEEN: Seen = { nodes: [], silent: [], leftOut: [] };
 
-/** By what the plan's own node knows. */
+/** The plan's own node knows this. */
 interface Known {
   nodes: readonly { name: string; controlPlane: boolean }[];
   /** Fingerprints of the cluster's CA. */
@@ -72,7 +72,7 @@ interface Known {
   now: Date;
 }
 
-/** Minutes: what happened since, an older one does not know; and how far a clock may be ahead of ours. */
+/** Minutes: an older answer does not know what happened since; and a clock may be so far ahead of ours. */
 const [OLD, AHEAD] = [60, 5];
 
 /** Errors: Fail where there is no such folder, or no answer in it. */
@@ -199,7 +199,7 @@ interface Row extends Pick<Check, "what" | "result"> {
   isExpired: boolean;
 }
 
-/** By the ids of failed rows; other ids are damage, too. */
+/** Ids of failed rows → words of ours; other ids are damage, too. */
 export function kindsOf(rows: readonly (Pick<Check, "result"> & { id: string })[]): string[] {
   const ids = rows.filter(({ result }) => result === "failed").map(({ id }) => id);
   return [...new Set(ids.map((id) => KINDS_OF.find(([is]) => is.test(id))?.[1] ?? "other"))];
@@ -215,7 +215,6 @@ const KINDS_OF: [ids: RegExp, kind: string][] = [
   [/^etcd/, "etcd"],
 ];
 
-/** As the checks that they were made of. */
 function rowsOf({ damage }: Json): Row[] {
   const rows = listOf(damage) as ({ id?: unknown; what?: unknown; state?: unknown } | null)[];
   return rows.map((row) => {
@@ -235,7 +234,6 @@ export interface Sight {
   isWhole: boolean;
 }
 
-/** As much of an answer as shows part 0's first two lines. */
 interface HoldSeen {
   damage: readonly (Pick<Check, "what" | "result"> & { id: string })[];
   /** Unset: nobody has searched, and `next` does not begin with what is still to be held. */
@@ -255,7 +253,7 @@ export function heldAt({ damage, deep, next }: HoldSeen, on: string, at: Date): 
   );
   const isOpen = !deep || HOLD.some(({ command }) => next.some((line) => line.startsWith(command)));
   const manager = paused ? `${paused.what} is paused` : isOpen ? "" : "no controller-manager runs";
-  const what = ["the kubelet is stopped", ...(manager ? [manager] : [])].join(", ");
+  const what = `the kubelet is stopped${manager && `, ${manager}`}`;
   return { on, at, what, isWhole: manager !== "" };
 }
 

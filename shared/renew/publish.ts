@@ -4,8 +4,7 @@
  */
 import { AUTHENTICATION, changeClusterInfo } from "../api/cluster-trust.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import { type KubeObject, nameOf } from "../api/kube-object.ts";
-import { hostOfHolder } from "../api/leader.ts";
+import { hostOfHolder, type KubeObject, nameOf } from "../api/kube-object.ts";
 import { leaderNow } from "../api/leader-leases.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { leaderLease } from "../facts/leaders.ts";

@@ -69,7 +69,7 @@ function lost(ours: readonly KeptRecord[]): string {
   return still.length > 0 ? `${lost} Still lost: ${listed(still)}.` : lost;
 }
 
-/** As `judged` of pki/ensure.ts has it, and kubelet-certs.ts. */
+/** As `judged` of pki/ensure.ts has it, and node/credentials.ts. */
 const EXPIRED = /^expired\b.*?(\d{4}-\d\d-\d\d)/;
 
 interface Keys {

@@ -6,7 +6,7 @@
 import { command } from "../again.ts";
 import { adminClient } from "../api/admin-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import type { LEADERS } from "../api/leader.ts";
+import type { LEADERS } from "../api/kube-object.ts";
 import { leaderNow } from "../api/leader-leases.ts";
 import { allRenewals, isFresh } from "../api/leases.ts";
 import { type Answer, type CheckRow, check } from "../checks/check.ts";

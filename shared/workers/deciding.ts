@@ -5,8 +5,7 @@
 
 import { isTokenUser } from "../api/bootstrap-tokens.ts";
 import { mayBeAlive, RENEWAL_SECONDS } from "../api/leases.ts";
-import { retry } from "../api/many.ts";
-import { watch } from "../api/watch.ts";
+import { retry, watch } from "../api/many.ts";
 import { madeAt } from "../pki/certificate.ts";
 import { FEW, quoteUntrusted } from "../plain.ts";
 import {

@@ -12,7 +12,7 @@ import { moveToRescue } from "../files/file-tree.ts";
 import { exists, readText, writeTogether } from "../files/files.ts";
 import { lostPods } from "../manifests/on-disk.ts";
 import { containersInTime, workloadContainers } from "../node/containers.ts";
-import { dropClientPems, dropForeignServing, withOtherCas } from "../node/kubelet-certs.ts";
+import { dropClientPems, dropForeignServing, withOtherCas } from "../node/credentials.ts";
 import { clientText } from "../node/kubelet-config.ts";
 import { kubeletActive, type Node, readNode } from "../node/node.ts";
 import { refuseUnfitKubelet, systemctlKubelet } from "../node/systemctl-kubelet.ts";

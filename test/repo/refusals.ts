@@ -104,7 +104,7 @@ export const WHERE: Where[] = [
   },
   {
     why: "a word that was typed wrong: the plan's own lines are RUNBOOK's, held by named-in-texts.test.ts",
-    of: "options.ts parseWords; operator-files.ts refusal secretIn; 01-etcd.ts newCasOf; endpoint.ts byWord; choice.ts refuseBareNames refuseDisorder refuseUnknownNamespace refuseUnknownSkip; look.ts vouchedFor; wanted-keys.ts chosen; old-tokens.ts fromFile; 00-salvage.ts placesIn; renew.ts digestIn refuseLost refuseOther",
+    of: "options.ts parseWords; operator-files.ts refusal secretIn; 01-etcd.ts newCasOf; endpoint.ts askedEndpoint; choice.ts refuseBareNames refuseDisorder refuseUnknownNamespace refuseUnknownSkip; look.ts vouchedFor; wanted-keys.ts chosen; old-tokens.ts fromFile; 00-salvage.ts placesIn; renew.ts digestIn refuseLost refuseOther",
   },
   {
     why: "another run, Ctrl-C, or a server that is silent at that moment",

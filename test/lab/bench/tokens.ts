@@ -4,8 +4,7 @@
  * says more.
  */
 import { join } from "node:path";
-import { inParallel } from "../../../shared/api/many.ts";
-import { watch } from "../../../shared/api/watch.ts";
+import { inParallel, watch } from "../../../shared/api/many.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { tokenVerifier } from "../../../shared/pki/sa-keys.ts";
 import { count } from "../../../shared/progress.ts";

@@ -1,9 +1,9 @@
-/** shared/api/watch.ts against a pretend API: bookmarks, forgotten history, connections that break. */
+/** watch() of shared/api/many.ts against a pretend API: bookmarks, forgotten history, connections that break. */
 import { afterEach, expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import type { KubeObject } from "../../../shared/api/kube-object.ts";
 import { watchRenewals } from "../../../shared/api/leases.ts";
-import { type Change, watch } from "../../../shared/api/watch.ts";
+import { type Change, watch } from "../../../shared/api/many.ts";
 import { NO_TLS } from "../../pretend/api.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 

@@ -1,24 +1,38 @@
 /**
- * The kubelet's own credentials: kubelet.conf, the client certificate that it rotates, and its serving
- * certificate.
+ * Credentials on a node: the kubelet's own, which are kubelet.conf, the client certificate that it rotates, and its
+ * serving certificate; and the kubeconfigs of the network plugin.
  *
  * The trap: /var/lib/kubelet/pki/kubelet-client-current.pem is outside of /etc/kubernetes and survives. As
  * long as it has not expired, the kubelet prefers it to every kubelet.conf, whichever CA signed it
  * (client-go's certificate_manager.go; kubeadm issue 2015). So it is moved aside when the CA is new.
+ *
+ * The runtime starts the plugin's program (CNI) for each pod's network. Many such programs ask the API, with a
+ * kubeconfig that the plugin's agent on this node has written when it started, with the CA of then. With another CA
+ * than the current one no pod gets a network here, so none starts, and none ends.
  */
-
 import { dirname } from "node:path";
 import { attempt, Fail } from "../fail.ts";
 import { moveToRescue } from "../files/file-tree.ts";
 import { exists, list, readText } from "../files/files.ts";
-import { certInfo, certificatesIn, isValidNow, keyMatches, signedBy } from "../pki/certificate.ts";
+import { smallText } from "../files/untrusted-file.ts";
+import {
+  certInfo,
+  certificatesIn,
+  infoOf,
+  isValidNow,
+  keyMatches,
+  orUndefined,
+  signedBy,
+} from "../pki/certificate.ts";
 import { withTrust } from "../pki/kubeconfig-fields.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
+import { isServerOf, servedPem } from "../pki/served.ts";
 import { trusted, trustedKeys, trustedText } from "../pki/trusted-keys.ts";
 import { say } from "../run.ts";
+import { readYaml } from "../yaml.ts";
 import type { Node } from "./node.ts";
 
-/** What is wrong with a certificate in a text that has its key, too, in a word. */
+/** Says in a word what is wrong with a certificate in a text that has its key, too. */
 export function stateOfPem(
   read: () => string | undefined,
   ca: string | undefined,
@@ -50,10 +64,8 @@ export function dropForeignServing(node: Node, caPem: string, asideDir: string):
  * kubelet.conf with the certificate that the kubelet rotates as its user's; undefined where that is not valid, or not
  * of the CA in it.
  */
-export function withRotated({
-  kubeconfig,
-  clientPem,
-}: Pick<Node["kubelet"], "kubeconfig" | "clientPem">): string | undefined {
+export function withRotated(kubelet: Pick<Node["kubelet"], "kubeconfig" | "clientPem">): string | undefined {
+  const { kubeconfig, clientPem } = kubelet;
   const ca = attempt(() => readKubeconfig(kubeconfig), undefined)?.caPem;
   const isSound = ca && attempt(() => trustedText(readText(clientPem) ?? "", ca), false);
   return isSound ? withTrust(readText(kubeconfig)!, { ca, clientPem }) : undefined;
@@ -78,10 +90,10 @@ export function withOtherCas({ kubelet }: Node, caPem: string): string {
   const today = trustedKeys(caPem);
   const isToday = (pem: string) => !trustedKeys(pem).isDisjointFrom(today);
   const others = bundle.length < 2 ? [] : bundle.filter((pem) => !isToday(pem) && !isBefore(pem));
-  for (const pem of others)
-    say(
-      `unchanged in ${kubelet.clientCaFile}: another CA, ${attempt(() => certInfo(pem).subject, "of no name")}`,
-    );
+  for (const pem of others) {
+    const subject = attempt(() => certInfo(pem).subject, "of no name");
+    say(`unchanged in ${kubelet.clientCaFile}: another CA, ${subject}`);
+  }
   return [caPem, ...others.map((pem) => `${pem.trim()}\n`)].join("");
 }
 
@@ -97,4 +109,71 @@ function expiredWhy(path: string): string | undefined {
   return info && info.notAfter < new Date()
     ? `expired: it was valid until ${info.notAfter.toISOString().slice(0, 10)}`
     : undefined;
+}
+
+/** Where containerd and CRI-O look, unless their own configuration says otherwise. */
+const CNI_DIR = "/etc/cni/net.d";
+
+interface CniCluster {
+  server?: string;
+  "certificate-authority"?: string;
+  "certificate-authority-data"?: string;
+  "insecure-skip-tls-verify"?: boolean;
+}
+
+/**
+ * Kubeconfigs that the plugin in use reads: those that the first sound configuration names, as the runtimes
+ * choose it (libcni's ConfFiles: by name). What an earlier plugin has left is none of them.
+ */
+export function cniKubeconfigs(): string[] {
+  for (const name of list(CNI_DIR).filter((one) => /\.(conf|conflist|json)$/.test(one))) {
+    const conf: { type?: string; plugins?: unknown[] } | undefined = orUndefined(() =>
+      JSON.parse(smallText(`${CNI_DIR}/${name}`) ?? ""),
+    );
+    if (conf?.type || conf?.plugins?.length) return [...new Set(kubeconfigsIn(conf))];
+  }
+  return [];
+}
+
+/** Calico's and others' "kubernetes": {"kubeconfig": …}, multus' own, and those of the plugins that it calls. */
+function kubeconfigsIn(value: unknown): string[] {
+  if (typeof value !== "object" || value === null) return [];
+  return Object.entries(value).flatMap(([key, inner]) =>
+    key === "kubeconfig" && typeof inner === "string" && inner.startsWith("/")
+      ? [inner]
+      : kubeconfigsIn(inner),
+  );
+}
+
+/**
+ * Whether what answers at the kubeconfig's server is verified by the current CA, and not by the kubeconfig's.
+ * Where nothing answers, a CA of the same name with another key says it. A set that holds the current CA, a proxy
+ * with a CA of its own, and what verifies nothing are well.
+ */
+export async function trustsOldCa(path: string, caPem: string): Promise<boolean> {
+  const cluster = clusterIn(path);
+  const pem = cluster && caOf(cluster);
+  if (!pem || !URL.canParse(cluster.server ?? "") || cluster["insecure-skip-tls-verify"]) return false;
+  const [own, today] = [trustedKeys(pem), trustedKeys(caPem)];
+  if (own.size === 0 || today.size === 0 || !own.isDisjointFrom(today)) return false;
+  const { hostname, port } = new URL(cluster.server!);
+  const host = hostname.replace(/^\[|\]$/g, "");
+  const [served] = await Promise.allSettled([servedPem(host, Number(port || 443))]);
+  if (served.status === "rejected") return !namesIn(pem).isDisjointFrom(namesIn(caPem));
+  return isServerOf(served.value, host, caPem) && !isServerOf(served.value, host, pem);
+}
+
+function clusterIn(path: string): CniCluster | undefined {
+  type Config = { clusters?: { cluster?: CniCluster }[] } | undefined;
+  const config = orUndefined(() => readYaml(smallText(path) ?? "")) as Config;
+  return config?.clusters?.[0]?.cluster;
+}
+
+function caOf(cluster: CniCluster): string | undefined {
+  const { "certificate-authority": file, "certificate-authority-data": data } = cluster;
+  return data ? Buffer.from(data, "base64").toString() : file && orUndefined(() => smallText(file));
+}
+
+function namesIn(pem: string): Set<string> {
+  return new Set(certificatesIn(pem).flatMap((one) => infoOf(one)?.subject ?? []));
 }
