@@ -120,20 +120,24 @@ function inNotes(text: string, next: readonly string[], { unkept }: Asked): Note
 
 /** After part 0: files without which part 1 stops, and places where lost keys may be that this node cannot read. */
 export function notesBeforePart1({ course, filesBack = [], deep }: Assessment, asked: Asked): Note[] {
+  const ways = filesBack.filter((way) => !asked.noDisk || !way.includes("00-salvage.ts disk"));
+  const text =
+    "Files are lost that no script makes, and parts 1 and 2 continue without them. If you have them, bring them back before part 1, by one of these ways.";
+  return [
+    ...(filesBack.length > 0 ? [{ text, commands: [] }] : []),
+    ...ways.map((way) => wayBack(way, asked)),
+    ...(course && deep ? hopeNotes(deep, asked) : []),
+  ];
+}
+
+/** Where keys may still be that nothing on this node brings back. */
+function hopeNotes(deep: NonNullable<Assessment["deep"]>, asked: Asked): Note[] {
   const notes: Note[] = [];
   const add = (text: string, ...commands: string[]) => void notes.push({ text, commands });
-  if (filesBack.length > 0)
-    add(
-      "Files are lost that no script makes, and parts 1 and 2 continue without them. If you have them, bring them back before part 1, by one of these ways.",
-    );
-  for (const way of filesBack)
-    if (!asked.noDisk || !way.includes("00-salvage.ts disk")) notes.push(wayBack(way, asked));
-  const lost =
-    deep?.keys.filter((key) => isIrreplaceable(key) && !key.places.some(({ found }) => found)) ?? [];
-  if (course === undefined || lost.length === 0) return notes;
+  const lost = deep.keys.filter((key) => isIrreplaceable(key) && !key.places.some(({ found }) => found));
+  if (lost.length === 0) return [];
   const files = lost.map(({ file }) => file).join(" and ");
   const others = openOthers(asked.nodes, asked);
-  const plan = command("plan", asked.unkept);
   add(
     `Nobody has ${files} any more? Look in backups before you continue: with the old keys no worker joins, and no pod restarts.`,
   );
@@ -145,20 +149,18 @@ export function notesBeforePart1({ course, filesBack = [], deep }: Assessment, a
   if (lost.some(({ places }) => places.some(({ word }) => word === "secret")))
     add(
       `The Secret kubeadm-certs is in etcd's data. This opens it, with the certificate key that kubeadm printed. ${AGAIN}.`,
-      ...[command("00-salvage secret"), plan],
+      ...[command("00-salvage secret"), command("plan", asked.unkept)],
     );
-  if (deep?.diskSearched) return notes;
-  if (asked.noDisk === undefined)
-    add(
-      "The disk was not searched. This does it, which may take long, and prints the plan again.",
-      command("plan --deep", asked.unkept),
-    );
-  else
-    add(
-      `The disk was not searched: ${asked.noDisk}. With an image of it, or another device (--device), this does it, and prints the plan again.`,
-      command("plan --deep --image FILE", asked.unkept),
-    );
-  return notes;
+  return deep.diskSearched ? notes : [...notes, diskNote(asked)];
+}
+
+function diskNote({ noDisk, unkept }: Asked): Note {
+  if (noDisk === undefined) {
+    const text = "The disk was not searched. This does it, which may take long, and prints the plan again.";
+    return { text, commands: [command("plan --deep", unkept)] };
+  }
+  const text = `The disk was not searched: ${noDisk}. With an image of it, or another device (--device), this does it, and prints the plan again.`;
+  return { text, commands: [command("plan --deep --image FILE", unkept)] };
 }
 
 /** A way of 00-assess, with its comment: it is typed on your machine. */

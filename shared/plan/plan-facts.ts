@@ -121,9 +121,8 @@ export async function factsForPlan(
   const seen = cluster
     ? seenIn(folder, { cp, cluster, peers, files: named.map(({ path }) => path) })
     : NONE_SEEN;
-  const running = peers
-    .filter((peer) => !isNameless(peer) && shownBy(peer, cp!.facts) !== "nothing")
-    .map(({ name }) => name);
+  const shows = (peer: Peer) => !isNameless(peer) && shownBy(peer, cp!.facts) !== "nothing";
+  const running = peers.filter(shows).map(({ name }) => name);
   const unkept = { user: user === ROOT ? undefined : user };
   const said = saidHere(typed, words, { lost, ...unkept });
   return {
@@ -132,11 +131,7 @@ export async function factsForPlan(
     isKept: rescueFolders().length > 0,
     leader: cp && lastLeaderElsewhere(cp),
     silent: await silentPeers(peers, [...left.names, ...left.away], { ...seen, running }),
-    made: {
-      backup: cp !== undefined && attempt(() => backupState(cp.facts.certificatesDir).fits, false),
-      backupHere: exists(BACKUP.split(" ").at(-1)!),
-      report: lyingHere("report.html").includes("report.html"),
-    },
+    made: madeHere(cp),
     noDisk: (await failOf(openDisk))?.message,
     othersServe: cp !== undefined && quorumOf(cp.data.members, answering(cp, peers)).isEnough,
     due: cp && dueCas(cp.facts),
@@ -145,6 +140,15 @@ export async function factsForPlan(
     bundles: lyingHere(".age").filter((name) => !name.endsWith(LOCKED)),
     givenUp: words["start-without"] ?? [],
     unkept: cp ? unkept : said,
+  };
+}
+
+function madeHere(cp: ControlPlaneNode | undefined): PlanFacts["made"] {
+  return {
+    backup: cp !== undefined && attempt(() => backupState(cp.facts.certificatesDir).fits, false),
+    // where RUNBOOK.md's line makes it
+    backupHere: exists(BACKUP.split(" ").at(-1)!),
+    report: lyingHere("report.html").includes("report.html"),
   };
 }
 
