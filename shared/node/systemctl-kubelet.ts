@@ -115,7 +115,10 @@ export async function unfitKubelet(coming?: Coming, known?: Unit): Promise<Fail 
   const isLost = dropIns !== undefined && missing.some(({ path }) => path === dropIns);
   const more = isLost ? await aboutDropIns(dropIns) : "";
   return new Fail(`The kubelet cannot start: ${sentences.join("; ")}`, {
-    hint: `bring it back first: systemctl cat kubelet shows what the kubelet reads.${more} RUNBOOK-MORE "A kubelet without its files"`,
+    hint: [
+      "bring it back first: systemctl cat kubelet shows what the kubelet reads.",
+      `${more} RUNBOOK-MORE "A kubelet without its files"`,
+    ].join(""),
   });
 }
 

@@ -12,24 +12,24 @@ const HOME = join(import.meta.dir, "../..");
  * it.
  */
 const BUDGETS: Record<string, number> = {
-  "00-assess": 186,
-  "00-salvage": 140,
-  "00-token-key": 112,
-  "01-etcd": 155,
-  "02-control-plane": 158,
-  "03-join": 62,
-  "03-workers": 149,
-  "04-sa-tokens": 150,
-  "05-verify": 171,
-  drill: 154,
-  "hand-over": 120,
+  "00-assess": 181,
+  "00-salvage": 136,
+  "00-token-key": 111,
+  "01-etcd": 152,
+  "02-control-plane": 154,
+  "03-join": 61,
+  "03-workers": 145,
+  "04-sa-tokens": 146,
+  "05-verify": 165,
+  drill: 152,
+  "hand-over": 117,
   "join-again": 80,
-  move: 133,
+  move: 129,
   "pack-kit": 19,
-  plan: 204,
-  "renew-ca": 148,
-  report: 231,
-  restore: 122, // older trees of damaged data (issue 45)
+  plan: 199,
+  "renew-ca": 145,
+  report: 225,
+  restore: 120, // older trees of damaged data (issue 45)
   words: 18,
 };
 

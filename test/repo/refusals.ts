@@ -68,7 +68,7 @@ interface Where {
 /** Where the plan shows each refusal before its first line that stops anything, or why it cannot. */
 export const WHERE: Where[] = [
   {
-    shownBy: "lost-file-notes.ts fileDecisions",
+    shownBy: "decisions.ts fileDecisions",
     why: "a decision before the steps: who may have the file, what brings it, what its loss loosens",
     of: "before-part-1.ts sayLostFiles; without-files.ts refuseLost refuseNoChoice; control-plane-node.ts withLostFiles",
   },
@@ -78,14 +78,14 @@ export const WHERE: Where[] = [
     of: "all-members.ts answerOf",
   },
   {
-    shownBy: "elsewhere.ts whereKeysAre",
+    shownBy: "aim.ts whereKeysAre",
     why: "who may still have a key is looked at first, and the line names who was; etcd ends on the others by a step",
     of: "peers.ts lookAtPeers refuseNewCa refuseWhereOthersLive; before-part-1.ts refuseWhileLeaderMayHaveKey refuseUnread refuseWhileMemoryHasKeys",
   },
   {
     shownBy: "refusals.ts refusalsHere",
     why: "the part's own look, as a dry look",
-    of: "own-etcd.ts refuseNoMember; etcd-pod.ts refuseOtherFolder; clock.ts refuseDoubtfulClock; room.ts noRoomIn refuseNoRoom; systemctl-kubelet.ts cannotStart cannotJoin losesFlags endedInConf; preflight.ts imagesHere usersKnown olderEtcd preflight; reach-etcd.ts gatewayTrouble; endpoint.ts refuseUndecided; node-to-repair.ts joiningTrouble; mounts.ts refuseMounted; unheard.ts noUser",
+    of: "own-etcd.ts refuseNoMember; etcd-pod.ts refuseOtherFolder; clock.ts refuseDoubtfulClock; room.ts noRoomIn refuseNoRoom; systemctl-kubelet.ts unfitKubelet cannotJoin losesFlags endedInConf; preflight.ts imagesHere usersKnown olderEtcd preflight; reach-etcd.ts gatewayTrouble; endpoint.ts refuseUndecided; node-to-repair.ts joiningTrouble; mounts.ts refuseMounted; unheard.ts noUser",
   },
   {
     shownBy: "assess.ts assess",
