@@ -44,7 +44,9 @@ export function findRepair(place: EtcdFolders): Repair {
   const rescue = foldersWithData().find((candidate) => !showsToday(candidate, place));
   refuseNoMemory(`read etcd's data in "${place.dir}"`);
   const repair: Repair | undefined = rescue && {
-    ...{ rescue, data: readRescued(rescue, place.apiServer), dataFrom: rescuedEtcd(rescue) },
+    rescue,
+    data: readRescued(rescue, place.apiServer),
+    dataFrom: rescuedEtcd(rescue),
   };
   const isCurrent = ({ rescue, data }: Repair) =>
     rescue.made.getTime() <= issuedAt(`${certificatesDirIn(data)}/etcd/server.crt`);

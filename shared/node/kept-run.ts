@@ -200,8 +200,10 @@ function certificatesOf(text: string) {
   const pems = certificatesIn(client ? Buffer.from(client, "base64").toString() : text);
   return pems
     .flatMap((pem) => orUndefined(() => certInfo(pem)) ?? [])
-    .map(({ subject, publicKeyHash, notAfter }) => ({
-      ...{ subject, fingerprint: publicKeyHash, until: notAfter.toISOString() },
+    .map((info) => ({
+      subject: info.subject,
+      fingerprint: info.publicKeyHash,
+      until: info.notAfter.toISOString(),
     }));
 }
 

@@ -107,12 +107,8 @@ function fileSteps(block: Joined, nodes: readonly PlanNode[], { user }: Facts): 
   }
   if (gather) {
     const first = nodes.find((node) => !isNotFirst(node))!;
-    return [
-      {
-        ...{ ...GATHER, ...onNodes(others, "on"), part, exit, task },
-        lines: gatherLines(user, first, others, gather),
-      },
-    ];
+    const lines = gatherLines(user, first, others, gather);
+    return [{ ...GATHER, ...onNodes(others, "on"), part, exit, task, lines }];
   }
   const [from] = nodesAt(nodes, carry!.from);
   if (carry!.to === "operator") {
