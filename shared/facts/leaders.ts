@@ -138,8 +138,11 @@ function storedLeader(data: EtcdData, name: string): Leader | undefined {
 export function leaderLease(node: Node, component: (typeof LEADERS)[number]): string | undefined {
   const manifest = readableManifest(whereIs(manifestPath({ node }, component)));
   const command = flags(manifest ? commandOf(manifest) : []);
-  const config = command.get("config") && hostPathOf(manifest!, command.get("config")!);
-  const { leaderElection: { leaderElect, resourceName, resourceNamespace } = {} } = configOf(config) ?? {
+  const path = command.get("config") && hostPathOf(manifest!, command.get("config")!);
+  const readConfig = () => readYaml(smallText(path!) ?? "") as ElectionConfig | undefined;
+  // a file that cannot be read says nothing
+  const config = path ? attempt(readConfig, undefined) : undefined;
+  const { leaderElection: { leaderElect, resourceName, resourceNamespace } = {} } = config ?? {
     leaderElection: {
       leaderElect: command.get("leader-elect") !== "false",
       resourceName: command.get("leader-elect-resource-name"),
@@ -158,12 +161,6 @@ interface ElectionConfig {
     resourceName?: string | undefined;
     resourceNamespace?: string | undefined;
   };
-}
-
-/** A file that cannot be read says nothing. */
-function configOf(path: string | undefined): ElectionConfig | undefined {
-  const read = () => readYaml(smallText(path!) ?? "") as ElectionConfig | undefined;
-  return path ? (attempt(read, undefined) ?? undefined) : undefined;
 }
 
 function storedLease(data: EtcdData, name: string) {

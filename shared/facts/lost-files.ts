@@ -107,7 +107,8 @@ interface Place {
  */
 export function lostHere({ data, node, certificatesDir, etcd, ran }: Place): LostFile[] {
   const mirrors = data ? attempt(() => findStaticPods(data, node.name).proved, []) : [];
-  const known = mirrors.flatMap(({ name, pod }) => wantedOf(name, pod, { node, ran }) ?? []);
+  const ranAs = (pod: Pod) => asItRan(manifestFromMirrorPod(pod, node.name), pod, ran).manifest;
+  const known = mirrors.flatMap(({ name, pod }) => attempt(() => [{ name, manifest: ranAs(pod) }], []));
   const onDisk = [...podsOnDisk({ node }).values()].map((manifest) => ({
     name: manifest.metadata.name,
     manifest,
@@ -122,13 +123,6 @@ export function lostHere({ data, node, certificatesDir, etcd, ran }: Place): Los
     lost.push(...seen.filter(({ namedBy }) => !namedBy.startsWith("volume ")));
   }
   return [...withStored(lost, data), ...lostOfKubelet(node)];
-}
-
-function wantedOf(name: string, pod: Pod, { node, ran }: Pick<Place, "node" | "ran">): Wanted | undefined {
-  return attempt(
-    () => ({ name, manifest: asItRan(manifestFromMirrorPod(pod, node.name), pod, ran).manifest }),
-    undefined,
-  );
 }
 
 /** Each lost file of these static pods once, except those that are `made`. `beside`: those that may serve a socket. */
@@ -183,9 +177,7 @@ function unanswered(program: string): string {
   return `${program} gets no answer from the plugin that serves it`;
 }
 
-/**
- * So deep do files name others: admission configuration, a plugin's file, its kubeconfig, its certificate.
- */
+/** So deep do files name others: admission configuration, a plugin's file, its kubeconfig, its certificate. */
 const DEPTH = 4;
 
 function byPriority(
@@ -194,19 +186,15 @@ function byPriority(
   program: string,
   depth = DEPTH,
 ): LostFile[] {
-  const text = depth > 0 && inside !== "" ? configText(path) : undefined;
-  return namedInside(text ?? "", inside).flatMap((named) => {
+  // kubeadm's kubeconfigs have all inside
+  const isConfig = depth > 0 && inside !== "" && !/\.(crt|key|pub|pem)$/.test(path);
+  return namedInside((isConfig && smallText(path)) || "", inside).flatMap((named) => {
     const host = hostPathOf(manifest, named.path);
     if (host === undefined || host === path) return [];
     const without = named.kind === "socket" ? unanswered(program) : `${program} does not start`;
     const file = { path: host, kind: named.kind, program, namedBy: path, without, inside: named.path };
     return [file, ...byPriority(file, manifest, program, depth - 1)];
   });
-}
-
-/** Kubeconfigs of kubeadm have all inside. */
-function configText(path: string): string | undefined {
-  return /\.(crt|key|pub|pem)$/.test(path) ? undefined : smallText(path);
 }
 
 export function lostOfKubelet({ kubelet }: Pick<Node, "kubelet">): LostFile[] {

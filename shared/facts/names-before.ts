@@ -66,14 +66,9 @@ function ofOwn(pems: readonly string[], row: Cert, place: Place): CertInfo[] {
   const { cn } = subjectOf(row, place.facts);
   const named = pems.flatMap((pem) => infoOf(pem) ?? []).filter((info) => info.cn === cn);
   if (named.length === 0) return [];
-  const cas = casOf(row, place);
+  // etcd's data decides on the cluster's CA; it knows nothing of etcd's own
+  const cas = row.ca === "ca" ? clusterCasBefore(place) : certificatesBefore(certRow(row.ca!), place);
   return named.filter(({ pem }) => cas.some((ca) => attempt(() => signedBy(pem, ca)) === true));
-}
-
-/** Etcd's data decides on the cluster's CA; it knows nothing of etcd's own. */
-function casOf(row: Cert, place: Place): string[] {
-  if (row.ca === "ca") return clusterCasBefore(place);
-  return certificatesBefore(certRow(row.ca!), place);
 }
 
 /** In etcd's data of this repair, and of the one before. */

@@ -48,9 +48,7 @@ export function findRepair(place: EtcdFolders): Repair {
     data: readRescued(rescue, place.apiServer),
     dataFrom: rescuedEtcd(rescue),
   };
-  const isCurrent = ({ rescue, data }: Repair) =>
-    rescue.made.getTime() <= issuedAt(`${certificatesDirIn(data)}/etcd/server.crt`);
-  if (repair && (isCurrent(repair) || takesUpAnothers(repair))) {
+  if (repair && isCurrent(repair)) {
     const live = attempt(() => readFolders(place));
     const ended = !(live instanceof Fail) && hasEnded(repair.data, live, repair.rescue.made);
     return ended ? { rescue: newRescue(), data: live, dataFrom: place.dir, earlier: repair } : repair;
@@ -75,16 +73,14 @@ export function replacedCa(
   return trustedKeys(before).difference(today);
 }
 
-function takesUpAnothers({ rescue, data }: Repair): boolean {
+/** Part 1 has issued etcd's certificate since, or somebody had begun before us. */
+function isCurrent({ rescue, data }: Repair): boolean {
+  const folder = certificatesDirIn(data);
+  if (attempt(() => rescue.made <= madeAt(readText(`${folder}/etcd/server.crt`) ?? ""), false)) return true;
   return attempt(() => {
-    const ca = clusterCa(certificatesDirIn(data));
+    const ca = clusterCa(folder);
     return rescue.made >= madeAt(ca) && !knowsCa(readCluster(data).oldCaPem, ca);
   }, false);
-}
-
-/** Milliseconds since 1970, 0 where there is no certificate, or none that can be read. */
-function issuedAt(path: string): number {
-  return attempt(() => madeAt(readText(path) ?? "").getTime(), 0);
 }
 
 /**

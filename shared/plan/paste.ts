@@ -23,14 +23,11 @@ export interface PlanNode {
   why?: string;
 }
 
-interface Where {
-  /** The node that the plan is made on. */
-  here: string;
-  without: readonly string[];
-}
-
-/** All nodes but those of `without`: this one first, then the other control plane nodes, then the workers. */
-export function planNodes(from: Parameters<typeof identitiesOf>[0], { here, without }: Where): PlanNode[] {
+/** All nodes but those of `without`: this one (`here`) first, then the other control plane nodes, then the workers. */
+export function planNodes(
+  from: Parameters<typeof identitiesOf>[0],
+  { here, without }: { here: string; without: readonly string[] },
+): PlanNode[] {
   const known = identitiesOf(from);
   const rank = (node: KnownNode) => (node.name === here ? 0 : node.controlPlane ? 1 : 2);
   return from.cluster.nodes

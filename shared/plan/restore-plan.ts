@@ -40,13 +40,10 @@ interface Snapshot {
   unnamed: boolean;
 }
 
-/** The operator's words about the lost nodes, as restore.ts has them. */
-type OfLost = Record<"lost" | "lost-on", readonly string[]>;
-
 /** Undefined where this machine is a node of the cluster, or has no snapshot of its etcd. */
 export async function planOfRestore(
   user: string,
-  { lost, "lost-on": lostOn }: OfLost,
+  { lost, "lost-on": lostOn }: Record<"lost" | "lost-on", readonly string[]>,
 ): Promise<Plan | undefined> {
   if (TRACES.some((path) => exists(path))) return undefined;
   const [locked] = lyingHere(LOCKED);

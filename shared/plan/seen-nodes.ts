@@ -90,29 +90,35 @@ export function readSeen(dir: string, known: Known): Seen {
     if (!node) leftOut.push(`${file}: no node of this cluster is called so`);
     else if (stat(`${dir}/${file}`)?.size === 0) silent.push(node.name);
     else {
-      const read = judged(smallText(`${dir}/${file}`), node, known);
-      if (typeof read === "string") leftOut.push(`${file}: ${read}`);
-      else nodes.push(read);
+      const said = asJson(smallText(`${dir}/${file}`) ?? "");
+      const why = whyLeftOut(said, node.name, known);
+      if (why) leftOut.push(`${file}: ${why}`);
+      else nodes.push(seenNode(said!, node, known.files ?? []));
     }
   }
   return { nodes, silent, leftOut };
 }
 
-/** Or why it does not count. */
-function judged(
-  text: string | undefined,
-  { name, controlPlane }: Known["nodes"][number],
-  { hashes, files = [], now }: Known,
-): SeenNode | string {
-  const said = asJson(text ?? "");
+/** Undefined: it counts. */
+function whyLeftOut(said: Json | undefined, name: string, { hashes, now }: Known): string | undefined {
   if (said?.schemaVersion !== 1 || !Array.isArray(said.damage)) return "no answer of 00-assess --json";
   if (said.node !== name) return "it is of another node than its name says";
-  const made = new Date(String(said.made));
-  const minutes = (now.getTime() - made.getTime()) / 60_000;
+  const minutes = (now.getTime() - new Date(String(said.made)).getTime()) / 60_000;
   if (!(minutes <= OLD)) return `older than ${OLD} minutes, or without a time: ask again`;
   if (minutes < -AHEAD) return "its time is ahead of this node's: one of the two clocks is wrong";
   const own = listOf(said.ca?.hashes);
-  if (!own.some((hash) => hashes.includes(hash as string))) return "nothing in it names this cluster's CA";
+  return own.some((hash) => hashes.includes(hash as string))
+    ? undefined
+    : "nothing in it names this cluster's CA";
+}
+
+function seenNode(
+  said: Json,
+  { name, controlPlane }: Known["nodes"][number],
+  files: readonly string[],
+): SeenNode {
+  const made = new Date(String(said.made));
+  const lost = listOf(said.lostFiles).map((file) => (file as { path?: unknown } | null)?.path);
   const rows = rowsOf(said);
   const isFailed = (ids: readonly string[]) =>
     rows.some(({ id, result }) => ids.includes(id) && result === "failed");
@@ -129,7 +135,7 @@ function judged(
     hasBackup: isKnown && said.damaged === false && !rows.some(({ id }) => id === "backup"),
     lostData: controlPlane && (!isKnown || isFailed(["etcd-data", "etcd-damage"])),
     otherKeys: said.deep?.moveToRescue === true,
-    lostFiles: controlPlane ? files.filter((path) => lostIn(said).includes(path)) : [],
+    lostFiles: controlPlane ? files.filter((path) => lost.includes(path)) : [],
     refusals: controlPlane ? refusedIn(said) : [],
     words: controlPlane ? asWords(said.words) : [],
     held: heldAt({ damage: rows, deep: said.deep, next: listOf(said.next).map(String) }, name, made),
@@ -177,10 +183,6 @@ function lacking({ survivors, deep }: Json, rows: readonly Row[]): string[] | un
   const found = (places: unknown) =>
     (listOf(places) as { found?: unknown }[]).some((place) => place?.found === true);
   return keys.flatMap((key) => (typeof key?.name === "string" && !found(key.places) ? [key.name] : []));
-}
-
-function lostIn({ lostFiles }: Json): unknown[] {
-  return listOf(lostFiles).map((file) => (file as { path?: unknown } | null)?.path);
 }
 
 function refusedIn({ refusals }: Json): SeenNode["refusals"] {
