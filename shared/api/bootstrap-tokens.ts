@@ -76,7 +76,6 @@ export async function closeJoining(api: KubeApi) {
     await act("remove", `ClusterRoleBinding ${BINDING.name}`, () => remove(api, BINDING_PATH));
 }
 
-/** Whether something of `openJoining` is still there. */
 export async function joiningIsOpen(api: KubeApi): Promise<boolean> {
   return (await ourSecrets(api)).length > 0 || (await api.find(BINDING_PATH)) !== undefined;
 }

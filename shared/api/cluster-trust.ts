@@ -152,7 +152,6 @@ function withoutDead(now: string, before: string | undefined, caPem: string): st
   return isDead && !knowsCa(before, caPem) ? [caPem, ...others].join("") : undefined;
 }
 
-/** Makes the bindings that are missing. */
 export async function ensureBindings(api: KubeApi, rows: Binding[]) {
   for (const { name, role, subject } of rows) {
     const path = `${RBAC}/clusterrolebindings/${name}`;

@@ -24,7 +24,6 @@ interface EndpointSlice extends KubeObject {
     | null;
 }
 
-/** A pod behind a Service. */
 interface Backend {
   namespace: string;
   pod: string;

@@ -39,7 +39,6 @@ const HEADERS = {
 /** Bytes that are read of a kubelet's answer: metrics of all probes of the largest node are a tenth of it. */
 const KUBELETS = 16 * 2 ** 20;
 
-/** Objects in one page of a list. */
 const PAGE = 500;
 
 export class KubeApi {
@@ -54,7 +53,6 @@ export class KubeApi {
     cert?: string | undefined;
     key?: string | undefined;
     token?: string | undefined;
-    /** More headers for every request. */
     headers?: Record<string, string>;
   }) {
     const { server, ca, cert, key, token, headers } = options;
@@ -131,7 +129,6 @@ export class KubeApi {
     return page;
   }
 
-  /** All items of a collection, one after the other. */
   async *items<T = KubeObject>(path: string): AsyncGenerator<T> {
     for await (const { items } of this.pages<T>(path)) yield* items;
   }
@@ -211,7 +208,6 @@ function changes(method: string, path: string): boolean {
   return method !== "GET" && !/reviews$|\/token$|[?&]dryRun=All/.test(path);
 }
 
-/** A path with one more query parameter. */
 export function withQuery(path: string, query: string): string {
   return `${path}${path.includes("?") ? "&" : "?"}${query}`;
 }

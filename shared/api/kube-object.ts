@@ -90,7 +90,6 @@ export function isApiServers(named: { name?: string; signerName?: string | undef
   return named.signerName === SIGNER || (named.name ?? "").startsWith(API_SERVER_BUNDLES);
 }
 
-/** The components that elect a leader. */
 export const LEADERS = ["kube-controller-manager", "kube-scheduler"] as const;
 
 /**

@@ -59,7 +59,6 @@ export function provingSince(caPem: string, clientPem?: string): Date {
   return new Date(Math.max(...made, now - FRESH_MS));
 }
 
-/** Whether a kubelet renewed its Lease after `since`. Errors: as KubeApi. */
 export async function leaseRenewed(api: KubeApi, node: string, since: Date): Promise<boolean> {
   return renewed(await api.find<Lease>(`${NODE_LEASES}/${node}`)) > since;
 }
@@ -118,7 +117,6 @@ export function mayBeAlive(time: Date | undefined, made: Date): boolean {
 /** Seconds in which every living kubelet renews its Lease, even if the API was unavailable and has just come back. */
 export const RENEWAL_SECONDS = 25;
 
-/** When each kubelet last renewed its Lease, by node name. */
 export async function allRenewals(api: KubeApi): Promise<Map<string, Date>> {
   const renewals = new Map<string, Date>();
   await readAll("Leases", api.items<Lease>(NODE_LEASES), (lease) =>

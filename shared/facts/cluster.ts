@@ -37,7 +37,7 @@ const OF = "kube-system/kubeadm-config";
 /** A corrected copy takes its place if it cannot be read: where an operator puts the text while the API does not live: root's alone, and no name that others give. */
 const CORRECTED = "/root/corrected-kubeadm-config.yaml";
 
-/** The kinds of fields that are read, by their paths. */
+/** Path of a field → its kind. */
 const SHAPE: Shape = {
   ...{ clusterName: "string", kubernetesVersion: "string", controlPlaneEndpoint: "string" },
   ...{ certificatesDir: "string", networking: "mapping", "networking.serviceSubnet": "string" },
@@ -71,7 +71,7 @@ function configurationOf(data: EtcdData): ClusterConfiguration {
 
 let isSaid = false;
 
-/** The text as it is stored. Errors: Refused where there is none. */
+/** Errors: Refused where there is none. */
 export function storedConfiguration(data: EtcdData): string {
   const text = configMapIn(data, OF)?.ClusterConfiguration;
   if (text) return text;

@@ -46,7 +46,6 @@ export const NONE_LOST: LostNodes = { names: [], away: [], controlPlanes: [], si
 export type OldSaKey = "here" | "in tokens" | "lost";
 
 interface Row {
-  /** Whether it is part of the course. */
   if: (known: Known) => boolean;
   /** Where it is one command, whatever is known. */
   typed?: (lost: readonly string[]) => string;
@@ -108,7 +107,6 @@ export const TASKS = {
 } as const satisfies Record<string, Row>;
 
 export type Task = keyof typeof TASKS;
-/** In the order of the table. */
 export type Course = readonly Task[];
 
 export function isTask(word: string): word is Task {
@@ -186,7 +184,6 @@ export function wayFrom(lost: readonly string[], oldKey: OldSaKey): string {
   return inArrows([...withoutKeys(lost, oldKey), ...todos]);
 }
 
-/** Parts 1 and 2 on this node. */
 export function partsHere(lost: readonly string[] = []): Todo[] {
   return [part1(lost), ...todosOf("control-plane")];
 }

@@ -320,7 +320,6 @@ export function reachedBy({ endpoint: { witnesses }, facts }: Reached): string[]
   return [...new Set(hosts)].filter((host) => !isFor(own, host));
 }
 
-/** Says where the witnesses disagree, and which place counts. */
 export function sayEndpoint({ endpoint, facts }: Reached) {
   const difference = endpointDifference(endpoint, facts);
   const counts = endpoint.undecided ? "" : `; ${urlOf(endpoint.value, facts)} counts`;

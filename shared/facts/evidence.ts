@@ -33,7 +33,7 @@ export interface ClusterEvidence extends Evidence {
   unread: string[];
 }
 
-/** Where to look. Without etcd's data: only on this node's disk. */
+/** Without etcd's data only this node's disk is read. */
 interface Places {
   data: EtcdData | undefined;
   node: Node | undefined;
@@ -84,7 +84,6 @@ const TOKEN_ROWS: readonly { from: string; source: SourceName; read: (asked: Ask
   { from: IN_SECRETS, source: KUBE_SYSTEM,            read: ({ data }) => tokenSecrets(data).map((secret) => inSecret(secret, "token")) },
 ];
 
-/** Reads every place that may decide which keys are the cluster's. */
 export function readEvidence(places: Places): ClusterEvidence {
   const known: ClusterEvidence = { texts: [], tokens: [], unread: [] };
   let volumes: readonly string[] | undefined;

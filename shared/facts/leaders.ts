@@ -30,7 +30,6 @@ interface HereSeen {
   cluster: { nodes: readonly Pick<KnownNode, "name" | "claimed">[] };
 }
 
-/** Who led last, and not on this node. */
 interface LastLeader {
   host: string;
   /** The control plane nodes that it may be: one, or all of them where none has the name of that host. */

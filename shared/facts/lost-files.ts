@@ -22,7 +22,6 @@ import { KUBECONFIGS } from "../pki/kubeconfigs.ts";
 import { oldSaPub } from "../pki/sa-keys.ts";
 
 export interface LostFile {
-  /** On this node. */
   path: string;
   kind: "file" | "folder" | "socket";
   /** "kube-apiserver", "kubelet". */
@@ -33,7 +32,6 @@ export interface LostFile {
   without: string;
   /** Its path in the container of the static pod; "" where there is none. */
   inside: string;
-  /** The static pod that serves the socket. */
   servedBy?: string;
   /** Text in etcd's data, and where: part 2 writes it. */
   stored?: { text: string; from: string };
@@ -68,7 +66,6 @@ const PUBLISHED: Record<string, [of: string, key: string]> = {
   "--requestheader-client-ca-file": [AGGREGATED_TRUST, "requestheader-client-ca-file"],
 };
 
-/** The same files, with what etcd's data has of them. */
 export function withStored(files: readonly LostFile[], data: EtcdData | undefined): LostFile[] {
   return files.map((file) => {
     const [of, key] = (Object.hasOwn(PUBLISHED, file.namedBy) && PUBLISHED[file.namedBy]) || [];

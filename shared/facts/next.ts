@@ -8,9 +8,7 @@ import { otherControlPlanes } from "./known-nodes.ts";
 
 /** All commands of one run have this in common. */
 export interface Route {
-  /** Names of nodes that are lost for good. */
   lost: readonly string[];
-  /** This node's name. */
   own?: string;
   /** Names of the other control plane nodes, except those that are left out. */
   others: readonly string[];
@@ -120,7 +118,6 @@ export function afterIdleOpen(
   return seen.closeOn.length > 0 ? closeOn(seen.closeOn, route) : afterPart3(seen, route);
 }
 
-/** After `close`. */
 export function afterClose(route: Route, seen: TrustSeen): Todo[] {
   return [
     ...onOthers(route, { command: command("03-workers close"), called: "the same" }),
@@ -137,12 +134,11 @@ interface TokensSeen {
   skipped: readonly { name: string; command: string }[];
 }
 
-/** Part 4 without these, each `namespace/name`. */
+/** `skipped`: each `namespace/name`. */
 export function part4(skipped: readonly string[]): string {
   return command("04-sa-tokens", { skip: skipped });
 }
 
-/** After part 4. */
 export function afterTokens(route: Route, { oldSaKey, later, skipped }: TokensSeen): Todo[] {
   const names = skipped.map(({ name }) => name);
   if (later) return [{ command: part4(names) }];
@@ -151,7 +147,6 @@ export function afterTokens(route: Route, { oldSaKey, later, skipped }: TokensSe
   return [...byHand, ...behind("tokens", { lost: ["sa"], oldKey: oldSaKey ? "here" : "lost" }, route.lost)];
 }
 
-/** After `retire`. */
 export function afterRetire(route: Route): Todo[] {
   return [
     ...onOthers(route, { command: command("04-sa-tokens retire"), called: "the same" }),

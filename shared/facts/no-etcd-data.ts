@@ -65,7 +65,6 @@ export function refuseOtherEtcd(seen: Pick<HomeSeen, "cluster" | "dataDir"> & { 
     throw withoutDataFail({ etcd, from: [] }, seen.node, seen.dataDir);
 }
 
-/** A command without its comment. */
 function bare(line: string): string {
   return line.replace(/(?<! ) +# .*/, "");
 }

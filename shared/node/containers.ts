@@ -63,7 +63,6 @@ interface Inspected {
   image?: string | undefined;
   /** Bytes, and microseconds of a processor; 0: no limit. */
   limits?: { memory: number; cpu: number } | undefined;
-  /** Its user. */
   uid?: number | undefined;
   exitCode?: number | undefined;
 }
@@ -113,7 +112,6 @@ export async function hasImage(endpoint: string, image: string): Promise<boolean
   return /no such image/.test(stderr) ? false : undefined;
 }
 
-/** Running containers of the control plane. */
 export async function controlPlaneContainers(endpoint: string): Promise<Container[]> {
   return (await containers(endpoint)).filter((c) => c.running && isServerContainer(c));
 }

@@ -71,7 +71,6 @@ export function withRotated(kubelet: Pick<Node["kubelet"], "kubeconfig" | "clien
   return isSound ? withTrust(readText(kubeconfig)!, { ca, clientPem }) : undefined;
 }
 
-/** Moves all client certificates aside, the link and the dated files. */
 export function dropClientPems(node: Node, asideDir: string) {
   moveAllToRescue(dirname(node.kubelet.clientPem), "kubelet-client-", asideDir);
 }

@@ -208,7 +208,6 @@ export async function routedAddress(
   return left[0] && canonicalIp(left[0].local);
 }
 
-/** Whether the kubelet's client certificate is valid, and is for this node. */
 export function hasOwnClient(node: Node, caPem: string): boolean {
   return isOwnClient(node, clientText(node.kubelet), caPem);
 }

@@ -75,7 +75,7 @@ export function rescuedLog(rescue: Rescue): string {
  */
 export const PACK_RUNS = "cd /root && find . -path './kube-pki-repair-*/runs/*' -type f | tar -cf - -T -";
 
-/** All rescue folders on this node, newest first. */
+/** Newest first. */
 export function rescueFolders(): Rescue[] {
   return foldersHere().filter(({ dir }) => list(dir).join() !== WORDS_FILE);
 }

@@ -4,7 +4,6 @@ import { listed } from "../plain.ts";
 interface Kind {
   /** A sentence for the operator, about one or several values. */
   means: (values: readonly string[]) => string;
-  /** Its values are nodes. */
   ofNodes?: true;
   /** It has one value: a later word takes the place of an earlier one. */
   single?: true;
@@ -52,7 +51,6 @@ export interface Word {
   /** The script, and the node, where it was typed. */
   by: string;
   on?: string | undefined;
-  /** Paths that were given up with it. */
   files?: readonly string[];
   /** With `restored`: the names of etcd's members of before, whose data has only one. */
   members?: readonly string[];

@@ -69,7 +69,6 @@ export function wordsOf(option: WordKind): Word[] {
   return wordsHere().filter((word) => word.option === option);
 }
 
-/** The kept value of an option that has one. */
 export function wordOf(option: "endpoint" | "etcd-data"): Word | undefined {
   return wordsOf(option).at(-1);
 }
@@ -156,7 +155,6 @@ export function lastRestore(): Word | undefined {
   return wordsOf("restored").at(-1);
 }
 
-/** Whether a word of this kind has ended here for this reason. */
 export function isOver(option: WordKind, why: string): boolean {
   return keptHere().over.some((word) => word.option === option && word.why === why);
 }

@@ -250,7 +250,6 @@ export function unplaced(ifNot: readonly IfNot[]): string[] {
   return ifNot.flatMap(({ says }) => (ROWS.filter((row) => row.says.test(says)).length === 1 ? [] : [says]));
 }
 
-/** Each step with its rows. */
 export function withHelp<S extends { task?: Task | undefined }>(
   steps: readonly S[],
   all: readonly IfNot[],

@@ -46,7 +46,6 @@ export interface PlanFacts {
   seen: Seen;
   /** The folder of those answers. */
   folder: string | undefined;
-  /** A repair has left something on this node. */
   isKept: boolean;
   /** Whose controller-manager led last, where it was another node's. */
   leader: { host: string; nodes: readonly string[] } | undefined;
@@ -70,7 +69,6 @@ export interface PlanFacts {
   moved: Moved;
   /** restore.ts has made etcd's data. */
   isRestored: boolean;
-  /** Bundles of keys in the kit's folder. */
   bundles: readonly string[];
   /** Who the operator is on the nodes. */
   user: string;
@@ -155,7 +153,7 @@ function madeHere(cp: ControlPlaneNode | undefined): PlanFacts["made"] {
 /** The end of the name of what hand-over.ts makes of a snapshot of etcd. */
 export const LOCKED = ".etcd.age";
 
-/** Names of files in the kit's folder that end so: an operator has put them there. */
+/** An operator has put such files into the kit's folder. */
 export function lyingHere(ending: string): string[] {
   return list(inKitsFolder(".")).filter((name) => name.endsWith(ending) && !name.startsWith("-"));
 }

@@ -143,7 +143,6 @@ function about(step: PlanStep): string[] {
   return lines;
 }
 
-/** RUNBOOK.md's rows for this step and this damage. */
 function remedies({ number, help }: HelpedStep): string {
   const rows = help.map(
     ({ says, cause, remedy }) =>

@@ -254,7 +254,6 @@ function linesOf(
   );
 }
 
-/** The last step of a plan that is made elsewhere. */
 export function planThere(user: string, there: readonly PlanNode[], said: Said): Omit<PlanStep, "number"> {
   const lines = sshLines(user, there, command("plan", said));
   const effort = { does: "Make the plan there", costs: "nothing: it reads only", seconds: [1, 15] as const };

@@ -45,7 +45,6 @@ export interface Block {
   /** Only in scenarios with one of these tags. */
   if?: string[];
   printed: boolean;
-  /** On all its nodes at the same time. */
   sideBySide: boolean;
   carry?: { file: string; from: Place; to: Place };
   sshTo?: Place;
@@ -129,7 +128,6 @@ function setEnd(section: Block[], printed: readonly string[]) {
 /** Other last lines are of the example alone. */
 const ENDS = /^done\.|\bchecks, all good/;
 
-/** The rows of the tables "it says". */
 function ifNotIn(text: string): IfNot[] {
   const tables = text.matchAll(/^\| it says \|.*\n\|---.*\n((?:\|.*\n)+)/gm);
   const rows = [...tables].flatMap(([, body]) => body!.trim().split("\n"));
