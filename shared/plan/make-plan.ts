@@ -78,7 +78,8 @@ export function makePlan(given: Assessment, facts: PlanFacts, runbook: string): 
   const unseen = away ? stepsThere(away, around) : stepsHere(around);
   const steps = withSights(unseen, sightsOf(assessed, facts, made));
   const pods = known ? known.data.keys(`${registryPrefix(known.data)}/pods/`).length : 0;
-  const isToType = pasteable(known?.cluster.nodes ?? []);
+  const parts = partsOf(around, { steps, away });
+  const strange = (known?.cluster.nodes ?? []).flatMap(({ name }) => (isName(name) ? [] : [name]));
   return {
     ...{ node: assessed.node, kubernetes: assessed.kubernetes, cluster: known?.cluster.name, made, user },
     // who reads a plan has no table of rows
@@ -92,9 +93,9 @@ export function makePlan(given: Assessment, facts: PlanFacts, runbook: string): 
       ...facts.onAgain.map((name) => `${name} is on again: this plan counts it`),
     ],
     elsewhere: away,
-    first: notesOnTop(around, { steps, away }).map(isToType),
+    first: withoutNames(strange, notesOnTop(around, { steps, away })),
     anew: steps.length > 0 && nodes[0] && !away ? anewLines(user, nodes[0], facts) : [],
-    parts: partsOf(around, { steps, away }).map((part) => ({ ...part, notes: part.notes.map(isToType) })),
+    parts: parts.map((part) => ({ ...part, notes: withoutNames(strange, part.notes) })),
     seconds: [secondsOf(steps, 0), secondsOf(steps, 1)],
   };
 }
@@ -107,13 +108,12 @@ interface Around extends Surroundings {
 
 type Steps = (HelpedStep & Placed)[];
 
-/** A line with a name that is none is left out. */
-function pasteable(nodes: readonly { name: string }[]): (note: Note) => Note {
-  const strange = nodes.flatMap(({ name }) => (isName(name) ? [] : [name]));
-  return ({ text, commands }) => ({
+/** A line with one of these names is left out: the name is none. */
+function withoutNames(names: readonly string[], notes: readonly Note[]): Note[] {
+  return notes.map(({ text, commands }) => ({
     text,
-    commands: commands.filter((line) => !strange.some((name) => line.includes(name))),
-  });
+    commands: commands.filter((line) => !names.some((name) => line.includes(name))),
+  }));
 }
 
 interface Made {
@@ -202,11 +202,14 @@ function stepsHere({ assessed, nodes, facts, blocks, parts }: Around): Omit<Step
   const several = others.length > 0;
   const isNewJoin = course.includes("join");
   const joins = isNewJoin ? undefined : joinsOf(facts, nodes);
+  const tasks = course.flatMap((task): Course => {
+    if ((task === "look" || task === "look-around") && isLooked(others, facts.seen)) return [];
+    // with the old CA single workers join
+    return task === "close" && joins?.length ? ["join", "close"] : [task];
+  });
   const isAfter = course[0] === "report";
-  const open = blocksOf(blocks, tasksOf(course, { others, joins, facts }), deep).filter(
-    (block) => !isAfter || isOpen(block, facts),
-  );
-  const own = stepsOf(open, nodes, {
+  const all = blocksOf(blocks, tasks, deep);
+  const own = stepsOf(isAfter ? all.filter((block) => isOpen(block, facts)) : all, nodes, {
     ...{ ...facts, joins, unheard: several && !course.includes("unpack") },
     done: isAfter ? doneAfter(facts) : {},
     well: damaged ? [] : others.filter((name) => isWell(name, facts.seen)),
@@ -218,22 +221,9 @@ function stepsHere({ assessed, nodes, facts, blocks, parts }: Around): Omit<Step
   });
 }
 
-/** Nobody looks again where all were looked at; with the old CA single workers join. */
-function tasksOf(
-  course: Course,
-  {
-    others,
-    joins,
-    facts,
-  }: { others: readonly string[]; joins: readonly string[] | undefined; facts: PlanFacts },
-): Course {
-  const isLooked = others.every((name) =>
-    facts.seen.nodes.some((node) => node.name === name && isSearched(node)),
-  );
-  return course.flatMap((task): Course => {
-    if (isLooked && (task === "look" || task === "look-around")) return [];
-    return task === "close" && joins?.length ? ["join", "close"] : [task];
-  });
+/** All of them were looked at, down to their memory. */
+function isLooked(names: readonly string[], { nodes }: PlanFacts["seen"]): boolean {
+  return names.every((name) => nodes.some((node) => node.name === name && isSearched(node)));
 }
 
 /** Whether a plan after the repair still needs this: a backup that was made is carried and removed while it lies here. */
