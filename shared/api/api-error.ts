@@ -82,7 +82,7 @@ export async function firstOf(response: Response, most = MOST): Promise<string> 
 }
 
 /** Errors: Fail that names the server. */
-export function parsed(text: string, server: string): unknown {
+export function parseJson(text: string, server: string): unknown {
   try {
     return JSON.parse(text);
   } catch (cause) {

@@ -41,7 +41,7 @@ type Secret = KubeObject & { type?: string; data?: Record<string, string> };
  * Fail if a rule of the cluster would approve every CSR of their holders.
  */
 export async function openJoining(api: KubeApi, nodes: readonly string[]): Promise<Map<string, string>> {
-  await refuseAutoApproval(api, userOf(letters(6)));
+  await refuseAutoApproval(api, userOf(randomLetters(6)));
   await revokeTokens(api);
   await ensureBindings(api, [{ ...BINDING, subject: { kind: "Group", name: TOKEN_GROUP } }]);
   const tokens = new Map<string, string>();
@@ -51,7 +51,7 @@ export async function openJoining(api: KubeApi, nodes: readonly string[]): Promi
 }
 
 async function makeToken(api: KubeApi, node: string): Promise<string> {
-  const [id, secret] = [letters(6), letters(16)];
+  const [id, secret] = [randomLetters(6), randomLetters(16)];
   await api.create(SECRETS, {
     apiVersion: "v1",
     kind: "Secret",
@@ -163,7 +163,7 @@ function textOf(base64: string | undefined): string {
   return Buffer.from(base64 ?? "", "base64").toString();
 }
 
-function letters(count: number): string {
+function randomLetters(count: number): string {
   const alphabet = "abcdefghijklmnopqrstuvwxyz0123456789";
   return Array.from({ length: count }, () => alphabet[randomInt(alphabet.length)]).join("");
 }

@@ -7,7 +7,7 @@ import type { Kubeconfig } from "../pki/kubeconfigs.ts";
 import { fetchDirectly, trusting } from "../pki/served.ts";
 import { told } from "../run-events.ts";
 import { answered } from "../wait-for.ts";
-import { firstOf, NO_ANSWER_HINT, parsed, refusal, unlessRefused } from "./api-error.ts";
+import { firstOf, NO_ANSWER_HINT, parseJson, refusal, unlessRefused } from "./api-error.ts";
 import type { KubeObject } from "./kube-object.ts";
 
 interface Page<T> {
@@ -85,8 +85,8 @@ export class KubeApi {
     const response = await this.#fetch(method, path, body, contentType, timeout);
     const text = await this.#text(response);
     if (!response.ok) throw refusal(response.status, text, `${method} ${path}`);
-    if (changes(method, path)) told({ what: "object", verb: method, path: path.replace(/\?.*/, "") });
-    return (text.startsWith("{") || text.startsWith("[") ? parsed(text, this.server) : text) as T;
+    if (isChange(method, path)) told({ what: "object", verb: method, path: path.replace(/\?.*/, "") });
+    return (text.startsWith("{") || text.startsWith("[") ? parseJson(text, this.server) : text) as T;
   }
 
   get<T = KubeObject>(path: string) {
@@ -150,7 +150,7 @@ export class KubeApi {
     for await (const chunk of response.body) {
       const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
       rest = lines.pop()!;
-      for (const line of lines) if (line) yield parsed(line, this.server) as T;
+      for (const line of lines) if (line) yield parseJson(line, this.server) as T;
     }
   }
 
@@ -204,7 +204,7 @@ export class KubeApi {
 export type ApiReader = Pick<KubeApi, "get" | "find" | "items" | "list">;
 
 /** Reviews, trials and short-lived tokens are asked for with POST, and nothing is stored. */
-function changes(method: string, path: string): boolean {
+function isChange(method: string, path: string): boolean {
   return method !== "GET" && !/reviews$|\/token$|[?&]dryRun=All/.test(path);
 }
 

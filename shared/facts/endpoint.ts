@@ -179,7 +179,7 @@ export interface EndpointSeen {
 
 /** Without asking anybody. */
 export function endpointSeen(place: EndpointPlace): EndpointSeen {
-  return decided(place, new Map());
+  return decideEndpoint(place, new Map());
 }
 
 /**
@@ -208,7 +208,7 @@ export async function askedEndpoint(place: EndpointPlace, given?: string): Promi
   if (given !== undefined) return { ...known, answers };
   const isBeaten =
     answers.get(usual[0]!) !== "ours" && [...places].some((at) => isServed(at, answers, place));
-  const asked = decided(place, answers);
+  const asked = decideEndpoint(place, answers);
   return kept && !isBeaten ? { ...asked, value: kept, undecided: false } : asked;
 }
 
@@ -217,7 +217,7 @@ function isPlace(text: string): boolean {
   return (isIP(host) > 0 || isDnsName(host.toLowerCase())) && /^([^:]+|\[.+\])(:\d{1,5})?$/.test(text);
 }
 
-function decided(place: EndpointPlace, answers: Answers): EndpointSeen {
+function decideEndpoint(place: EndpointPlace, answers: Answers): EndpointSeen {
   const { cluster, facts } = place;
   const witnesses = witnessesOf(place);
   const certificates = ownCertificates(certRow("apiserver"), place);

@@ -48,7 +48,7 @@ export function isNotKubeadms({ runs }: Pick<EtcdHome, "runs">): boolean {
 export function withoutDataFail(found: WithoutData, node: Node | undefined, dataDir: string): Fail {
   if (found.etcd.runs === "unit")
     return new Refused(whyWithoutData(found, dataDir), { unchanged: true, hint: UNIT_BY_HAND });
-  const commands = withoutDataSteps(found, node).map(bare);
+  const commands = withoutDataSteps(found, node).map(withoutComment);
   const about = found.etcd.runs === "elsewhere" ? "If etcd is external" : "If a member has no data";
   return new Refused(whyWithoutData(found, dataDir), {
     hint: `${commands.join("; ")}: RUNBOOK-MORE "${about}"`,
@@ -65,7 +65,7 @@ export function refuseOtherEtcd(seen: Pick<HomeSeen, "cluster" | "dataDir"> & { 
     throw withoutDataFail({ etcd, from: [] }, seen.node, seen.dataDir);
 }
 
-function bare(line: string): string {
+function withoutComment(line: string): string {
   return line.replace(/(?<! ) +# .*/, "");
 }
 
@@ -74,7 +74,7 @@ export function noControlPlane(dataDir: string): Fail {
   return new Refused(
     `This is no control plane node: nothing of a control plane is here, and there is no "${dataDir}"`,
     {
-      hint: `run it on a control plane node; for a worker there is only ./bunw scripts/03-join.ts. If this is a control plane node, find the disk or folder with etcd's data: ${whereDataIs().map(bare).join("; ")}`,
+      hint: `run it on a control plane node; for a worker there is only ./bunw scripts/03-join.ts. If this is a control plane node, find the disk or folder with etcd's data: ${whereDataIs().map(withoutComment).join("; ")}`,
     },
   );
 }
@@ -164,13 +164,13 @@ export function damagedDataSteps(name: string, { dir }: DamagedData): string[] {
   const exact = shell`./bunw scripts/restore.ts --from DIR --as ${name} --dry-run`;
   return [
     `look at the other control plane nodes, there: ${command("00-assess")}. If etcd's data is whole on most of them, leave this node out on one of them: ${leftOut}`,
-    `else make new data of the members' folders, damaged or not: ${exact}. It says first whether all keys are there; ${wayIn(dir)}. If they are not: of a snapshot, ${shell`./bunw scripts/restore.ts SNAPSHOT --as ${name}`}`,
+    `else make new data of the members' folders, damaged or not: ${exact}. It says first whether all keys are there; ${restoreWays(dir)}. If they are not: of a snapshot, ${shell`./bunw scripts/restore.ts SNAPSHOT --as ${name}`}`,
     'leave the damaged data as it is until then: RUNBOOK-MORE "If etcd\'s data is damaged"',
   ];
 }
 
 /** Restore would try this on the folder; whether it leads to all keys takes longer to tell. */
-function wayIn(dir: string): string {
+function restoreWays(dir: string): string {
   const first = firstEntryIn(`${dir}/member/wal`);
   if (first === undefined) return "of this folder alone they are not, as its log is gone";
   const alone = first === 1 ? ", then the log alone" : "";

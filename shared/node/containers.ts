@@ -99,14 +99,16 @@ interface CriDetails {
 
 /** The last lines of a container's log, oldest first; none where the runtime does not say. Its process has written them. */
 export async function lastLines(endpoint: string, id: string): Promise<string[]> {
-  const ask = () => $({ quiet: true, nothrow: true })`crictl ${at(endpoint)} logs --tail 50 ${id}`;
+  const ask = () =>
+    $({ quiet: true, nothrow: true })`crictl ${endpointOptions(endpoint)} logs --tail 50 ${id}`;
   const { exitCode, stdout, stderr } = await sayWhile(shell`crictl logs ${id}`, RUNTIME, ask);
   return exitCode === 0 ? `${stdout}\n${stderr}`.split("\n").filter((line) => line.trim()) : [];
 }
 
 /** Whether the runtime has an image; undefined where it does not say. Errors: none of its own. */
 export async function hasImage(endpoint: string, image: string): Promise<boolean | undefined> {
-  const ask = () => $({ quiet: true, nothrow: true })`crictl ${at(endpoint)} inspecti -q ${image}`;
+  const ask = () =>
+    $({ quiet: true, nothrow: true })`crictl ${endpointOptions(endpoint)} inspecti -q ${image}`;
   const { exitCode, stderr } = await sayWhile(shell`crictl inspecti ${image}`, RUNTIME, ask);
   if (exitCode === 0) return true;
   return /no such image/.test(stderr) ? false : undefined;
@@ -129,7 +131,8 @@ export async function workloadContainers(endpoint: string): Promise<Container[]>
 export async function stopContainers(endpoint: string, list: readonly Container[], seconds = 0) {
   if (list.length === 0) return say("old control plane: none of its containers is running");
   for (const container of list) {
-    const stop = () => $({ quiet: true })`crictl ${at(endpoint)} stop --timeout ${seconds} ${container.id}`;
+    const stop = () =>
+      $({ quiet: true })`crictl ${endpointOptions(endpoint)} stop --timeout ${seconds} ${container.id}`;
     await act("stop", container.name, () => sayWhile(`${container.name} to stop`, RUNTIME, stop));
   }
 }
@@ -168,7 +171,7 @@ export function isStaticUid(uid: string): boolean {
  * crictl's own limit is 2 s (cmd/crictl/main.go), which is soon on a busy machine: what it asked for is done
  * all the same, later. That a runtime does not run it says at once.
  */
-function at(endpoint: string): string[] {
+function endpointOptions(endpoint: string): string[] {
   return ["--runtime-endpoint", endpoint, "--timeout", "60s"];
 }
 
@@ -190,7 +193,7 @@ async function patiently<T>(ask: () => Promise<T>): Promise<T> {
 }
 
 async function crictl(endpoint: string, args: string[]): Promise<unknown> {
-  const ask = () => $({ quiet: true, nothrow: true })`crictl ${at(endpoint)} ${args}`;
+  const ask = () => $({ quiet: true, nothrow: true })`crictl ${endpointOptions(endpoint)} ${args}`;
   const output = await sayWhile(shell`crictl ${args[0]!}`, RUNTIME, ask);
   if (output.exitCode === 0) return JSON.parse(output.stdout);
   // by the shell that starts it

@@ -125,7 +125,7 @@ class KeptRun {
   #write(event: RunEvent, at: Date) {
     if (event.what === "text") return this.#append("text", `${withoutSecrets(event.text)}\n`);
     if (event.what === "object" && !this.#named(event)) return;
-    this.#line(at, shown(event), event.what.startsWith("step"));
+    this.#line(at, recordEntry(event), event.what.startsWith("step"));
   }
 
   /** Whether it is still one of those that are worth a line of their own. */
@@ -182,7 +182,7 @@ function isChange(event: RunEvent): boolean {
 }
 
 /** As it is written. The content of a file is not in it. */
-function shown(event: RunEvent): object {
+function recordEntry(event: RunEvent): object {
   if (event.what === "run") return { ...event, format: RECORD_FORMAT, host: hostname() };
   if (event.what !== "file") return event;
   const { bytes, mode, ...rest } = event;

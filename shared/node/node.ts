@@ -124,7 +124,7 @@ export async function hostAddresses(): Promise<string[]> {
 }
 
 async function addressesWhere(isMeant: (scope: string) => boolean): Promise<string[]> {
-  const all = (await links()).flatMap((link) => link.addr_info ?? []);
+  const all = (await readLinks()).flatMap((link) => link.addr_info ?? []);
   return all.flatMap(({ scope, local }) => (isMeant(scope) ? [local] : []));
 }
 
@@ -133,7 +133,7 @@ async function addressesWhere(isMeant: (scope: string) => boolean): Promise<stri
  * part of a bond or a bridge, or carries VLANs, needs none.
  */
 export async function cardsWithoutAddress(): Promise<string[]> {
-  const all = await links();
+  const all = await readLinks();
   const carriers = all.flatMap(({ link = [] }) => link);
   return all.flatMap(({ ifname = "", flags = [], master, addr_info = [] }) => {
     const needsNone = master !== undefined || carriers.includes(ifname);
@@ -166,7 +166,7 @@ interface Address {
 }
 
 /** From `ip`: kubeadm itself needs this program. */
-async function links(): Promise<Link[]> {
+async function readLinks(): Promise<Link[]> {
   const output = await $({ quiet: true, nothrow: true })`ip -j addr`;
   if (output.exitCode !== 0) {
     throw new Fail(`Cannot read this machine's addresses: ip -j addr exited ${output.exitCode}`, {

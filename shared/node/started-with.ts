@@ -95,7 +95,7 @@ type Fields = Record<string, unknown>;
  */
 export function withDropIns<T extends object>(config: T, folder: string | undefined): T {
   return (folder ? dropInsIn(folder) : []).reduce<Fields>(
-    (merged, path) => patched(merged, readDropIn(path)),
+    (merged, path) => applyPatch(merged, readDropIn(path)),
     config as Fields,
   ) as T;
 }
@@ -122,11 +122,11 @@ function readDropIn(path: string): Fields {
 }
 
 /** null takes a field away; everything but an object replaces what was there. */
-function patched(target: Fields, patch: Fields): Fields {
+function applyPatch(target: Fields, patch: Fields): Fields {
   const result = { ...target };
   for (const [name, value] of Object.entries(patch)) {
     const old = Object.hasOwn(result, name) ? result[name] : undefined;
-    const now = isMapping(value) ? patched(isMapping(old) ? old : {}, value) : value;
+    const now = isMapping(value) ? applyPatch(isMapping(old) ? old : {}, value) : value;
     const plain = { value: now, enumerable: true, writable: true, configurable: true };
     if (value === null) delete result[name];
     else Object.defineProperty(result, name, plain);
@@ -161,8 +161,8 @@ export function readUnit(text: string): Unit {
     if (name === "EnvironmentFile") value ? files.push(environmentFile(value)) : files.splice(0);
   }
   for (const { path } of files)
-    for (const [name, value] of assignments(readable(path))) variables.set(name, unquoted(value));
-  return { command: wordsOf(exec).flatMap((word) => expanded(word, variables)), exec, variables, files };
+    for (const [name, value] of assignments(readable(path))) variables.set(name, unquote(value));
+  return { command: wordsOf(exec).flatMap((word) => expandWord(word, variables)), exec, variables, files };
 }
 
 /**
@@ -193,7 +193,7 @@ function assign(variables: Map<string, string>, words: readonly string[]) {
 }
 
 function environmentFile(value: string): EnvironmentFile {
-  const path = unquoted(value).replace(/^-/, "");
+  const path = unquote(value).replace(/^-/, "");
   // a pattern or a specifier names no one file
   return { path, optional: value.startsWith("-"), isHere: /[*?[%]/.test(path) || exists(path) };
 }
@@ -204,10 +204,10 @@ function readable(path: string): string {
 
 /** Words as systemd splits them, without their quotes. */
 function wordsOf(text: string): string[] {
-  return (text.match(/(?:"[^"\\]*(?:\\.[^"\\]*){0,9999}"|'[^']*'|\\.|[^\s"'\\]+)+/gs) ?? []).map(unquoted);
+  return (text.match(/(?:"[^"\\]*(?:\\.[^"\\]*){0,9999}"|'[^']*'|\\.|[^\s"'\\]+)+/gs) ?? []).map(unquote);
 }
 
-function unquoted(word: string): string {
+function unquote(word: string): string {
   return word.replaceAll(
     /"([^"\\]*(?:\\.[^"\\]*){0,9999})"|'([^']*)'|\\(.)/gs,
     (_, double?: string, single?: string, escaped?: string) => {
@@ -217,7 +217,7 @@ function unquoted(word: string): string {
 }
 
 /** `$NAME` alone becomes as many words as its value has; `${NAME}` stays part of its word. */
-function expanded(word: string, variables: ReadonlyMap<string, string>): string[] {
+function expandWord(word: string, variables: ReadonlyMap<string, string>): string[] {
   const [, alone] = /^\$(\w+)$/.exec(word) ?? [];
   if (alone) return wordsOf(variables.get(alone) ?? "");
   return [word.replaceAll(/\$\{(\w+)\}/g, (_, name: string) => variables.get(name) ?? "")];

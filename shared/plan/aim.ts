@@ -124,7 +124,7 @@ export interface Elsewhere {
 }
 
 /** Undefined: the plan is made here, and has steps. */
-export function elsewhere(assessed: Assessment, around: Surroundings): Elsewhere | undefined {
+export function whereToPlan(assessed: Assessment, around: Surroundings): Elsewhere | undefined {
   const where = whereKeysAre(assessed, around.facts);
   const decisions = where?.to === undefined ? decisionsOf(assessed, around) : undefined;
   if (!decisions) return where;

@@ -25,7 +25,7 @@ interface Decisions {
 /** Undefined: nothing is open, or no line of part 1 or 2 is coming. */
 export function decisionsOf(assessed: Assessment, around: Surroundings): Decisions | undefined {
   if (!assessed.course?.includes("control-plane") || !around.nodes[0]) return undefined;
-  const all = [silentMembers(around), fileDecisions(assessed, around), refusals(assessed, around)];
+  const all = [silentDecisions(around), fileDecisions(assessed, around), refusalDecisions(assessed, around)];
   const open = all.filter((one) => one !== undefined);
   if (open.length === 0) return undefined;
   return { aim: open.map(({ aim }) => aim).join("; "), notes: open.flatMap(({ notes }) => notes) };
@@ -36,7 +36,7 @@ function planLine({ facts, nodes }: Surroundings, more: Partial<Said>): string[]
   return linesOn(nodes[0]!, facts, planAgain(facts, more));
 }
 
-function silentMembers(around: Surroundings): Decisions | undefined {
+function silentDecisions(around: Surroundings): Decisions | undefined {
   const { silent, unkept, seen } = around.facts;
   if (silent.length === 0) return undefined;
   const names = listed(silent);
@@ -58,7 +58,7 @@ function silentMembers(around: Surroundings): Decisions | undefined {
 }
 
 /** Parts 1 to 3 would refuse these now. Another node's own words are not repeated. */
-function refusals(
+function refusalDecisions(
   { node: here, refusals: all = [] }: Assessment,
   { facts, nodes }: Surroundings,
 ): Decisions | undefined {

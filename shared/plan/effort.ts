@@ -246,7 +246,7 @@ const ROWS: readonly Row[] = [
 ];
 
 /** Rows of RUNBOOK.md that no row of the table knows. */
-export function unplaced(ifNot: readonly IfNot[]): string[] {
+export function rowsWithoutPlace(ifNot: readonly IfNot[]): string[] {
   return ifNot.flatMap(({ says }) => (ROWS.filter((row) => row.says.test(says)).length === 1 ? [] : [says]));
 }
 

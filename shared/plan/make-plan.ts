@@ -9,7 +9,7 @@ import { meanings } from "../node/word-kinds.ts";
 import { wordsHere } from "../node/words.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { FEW } from "../plain.ts";
-import { aimOf, type Elsewhere, elsewhere, joinsOf, lookedAt } from "./aim.ts";
+import { aimOf, type Elsewhere, joinsOf, lookedAt, whereToPlan } from "./aim.ts";
 import { givenUpNotes, notesBeforePart3 } from "./decisions.ts";
 import { withHelp } from "./effort.ts";
 import { askLines, type Note, planAgain, type Surroundings } from "./note.ts";
@@ -17,7 +17,7 @@ import { bundleNotes, firstNotes, notesBeforeEnd, notesBeforePart1, renewalNote 
 import { isName, type Line, type PlanNode, planNodes, sshLines, workersFile } from "./paste.ts";
 import { kitLines, toOperator } from "./paste-files.ts";
 import type { PlanFacts } from "./plan-facts.ts";
-import { planThere, stepsOf } from "./plan-steps.ts";
+import { stepsOf, stepThere } from "./plan-steps.ts";
 import { type Block, type IfNot, type Part, readRunbook } from "./runbook.ts";
 import { saidBy, sightsOf, withSights } from "./seen-done.ts";
 import { isSearched, type Sight } from "./seen-nodes.ts";
@@ -73,7 +73,7 @@ export function makePlan(given: Assessment, facts: PlanFacts, runbook: string): 
   const nodes = known ? planNodes(known, { here: given.node, without: [...lost.names, ...lost.away] }) : [];
   const assessed = { ...given, course: courseHere(given, { nodes, facts }) };
   const around: Around = { nodes, facts, assessed, ...readRunbook(runbook) };
-  const away = elsewhere(assessed, around);
+  const away = whereToPlan(assessed, around);
   const made = new Date();
   const unseen = away ? stepsThere(away, around) : stepsHere(around);
   const steps = withSights(unseen, sightsOf(assessed, facts, made));
@@ -130,7 +130,7 @@ function notesOnTop(around: Around, { steps, away }: Made): Note[] {
     ...(makesKeys ? bundleNotes(facts) : []),
     ...firstNotes(assessed, { ...facts, nodes, away, hold, ask: askOf(around) }),
     ...givenUpNotes(node, around),
-    ...renewal(around),
+    ...renewalNotes(around),
   ];
 }
 
@@ -247,7 +247,7 @@ function stepsThere({ to }: Elsewhere, { nodes, facts, blocks }: Around): Omit<S
   const there = controlPlanes.filter(({ name }) => name === to);
   const steps = stepsOf(blocksOf(blocks, ["hold"], undefined), controlPlanes, { ...facts, joins: [] });
   if (there.length > 0)
-    steps.push({ ...planThere(facts.user, there, facts.said), part: steps[0]?.part ?? 0 });
+    steps.push({ ...stepThere(facts.user, there, facts.said), part: steps[0]?.part ?? 0 });
   return numbered(steps).map((step) => ({ ...step, help: [] }));
 }
 
@@ -267,7 +267,7 @@ function askOf({ assessed: { course, damaged }, nodes, facts, blocks }: Around):
  * CAs in the second half of their life are renewed where all is well: a node after the other, and last where the
  * controller-manager leads.
  */
-function renewal({ assessed: { course, damaged }, nodes, facts, blocks }: Around): Note[] {
+function renewalNotes({ assessed: { course, damaged }, nodes, facts, blocks }: Around): Note[] {
   const kit = kitLine(blocks);
   const { due, user, leader } = facts;
   if (damaged || !due || !kit) return [];
@@ -286,11 +286,11 @@ function renewal({ assessed: { course, damaged }, nodes, facts, blocks }: Around
 /** All steps up to the proof. `end`: 0 the least, 1 the most. */
 function secondsOf(steps: Steps, end: 0 | 1): number {
   const before = steps.filter(({ part }) => part < AFTER_PROOF);
-  return before.reduce((sum, step) => sum + step.seconds[end] * turns(step), 0);
+  return before.reduce((sum, step) => sum + step.seconds[end] * turnsOf(step), 0);
 }
 
 /** Many nodes get a file of addresses, and twenty of them their turn at the same time. */
-function turns({ on, sideBySide }: PlanStep): number {
+function turnsOf({ on, sideBySide }: PlanStep): number {
   if (sideBySide) return 1;
   return on.length > 2 * FEW ? Math.ceil(on.length / FEW) : on.length;
 }

@@ -3,7 +3,7 @@ import { command } from "../again.ts";
 import { exists } from "../files/files.ts";
 import { typed } from "../options.ts";
 import { programWord, shell } from "../shell-line.ts";
-import { asRoot, isName, KIT_PLACE, meet, type PlanNode, sshLines, sudo, WITHIN } from "./paste.ts";
+import { asRoot, isName, KIT_PLACE, meetLine, type PlanNode, sshLines, sudo, WITHIN } from "./paste.ts";
 import { kitProgram } from "./paste-files.ts";
 import type { PlanFacts, Said } from "./plan-facts.ts";
 
@@ -68,7 +68,7 @@ export function askLines({ user, said, unkept, nodes, kit }: Asked): string {
   return [
     `export look=${programWord(sudo(user) ? `${sudo(user)}sh -c ${programWord(look)}` : look)}`,
     `nodes="${asked.map(({ name, address }) => `${name} ${address}`).join("\n")}"`,
-    `echo "$nodes" | while read -r _ a; do ${meet(user)}; done`,
+    `echo "$nodes" | while read -r _ a; do ${meetLine(user)}; done`,
     `mkdir -p ${SEEN} && echo "$nodes" | xargs -P 20 -n 2 sh -c '${ask}'`,
     `tar -cf - ${SEEN} | ssh ${user}@${nodes[0]!.address} ${asRoot(user, plan)}`,
   ].join("\n");

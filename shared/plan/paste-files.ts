@@ -10,17 +10,17 @@ import {
   ALL,
   AT_ONCE,
   asRoot,
+  fewAndMany,
   isName,
   KIT_PLACE,
   type Line,
   type LineFor,
   MANY_FILE,
-  meet,
+  meetLine,
   onEach,
   type PlanNode,
   ROOT,
   sideBySide,
-  sizes,
   sudo,
   WITHIN,
 } from "./paste.ts";
@@ -41,30 +41,30 @@ export function kitProgram(line: string): { program: string; file: string } {
  */
 export function kitLines(user: string, nodes: readonly PlanNode[], line: string): Line[] {
   const { program, file } = kitProgram(line);
-  const { few, many } = sizes(nodes);
+  const { few, many } = fewAndMany(nodes);
   const unpack = user === ROOT ? program : `${sudo(user)}sh -c ${programWord(program)}`;
   const send = (address: string) => `ssh ${user}@${address} "$unpack" < ${file}`;
   const own = few.map(({ name, address }) => ({ at: name, text: send(address) }));
   const addresses = few.flatMap(({ address, why }) => (why ? [] : [address]));
   const lines: Line[] = [{ text: `export unpack=${programWord(unpack)}` }];
   if (own.length > 1)
-    lines.push({ text: `for a in ${addresses.join(" ")}; do ${meet(user)}; done` }, ...sideBySide(own));
+    lines.push({ text: `for a in ${addresses.join(" ")}; do ${meetLine(user)}; done` }, ...sideBySide(own));
   else lines.push(...own);
   if (many.length > 0)
     lines.push(
-      { text: `cut -d" " -f1 ${MANY_FILE} | while read -r a; do ${meet(user)}; done` },
+      { text: `cut -d" " -f1 ${MANY_FILE} | while read -r a; do ${meetLine(user)}; done` },
       { at: ALL, text: `${AT_ONCE} sh -c '${send("{}")}'` },
     );
   return lines;
 }
 
 /** Many workers at once, if the line has the node's name in it: $0 is the address, $1 the name. */
-function together(program: LineFor): string {
+function lineForMany(program: LineFor): string {
   return `xargs -P 20 -n 2 bash -c ${programWord(program("$0", "$1"))} < ${MANY_FILE}`;
 }
 
 /** ssh compares the host key with that of this name, wherever the address leads (HostKeyAlias in ssh_config(5)). */
-function byName(name: string): string {
+function hostKeyOption(name: string): string {
   return `-o HostKeyAlias=${name}`;
 }
 
@@ -95,8 +95,8 @@ export function carryLines(
     return tarPipe(user, ends, { folder: dirname(own), into, names });
   };
   const line = isPiped ? (...one: Parameters<LineFor>) => `(${program(...one)})` : program;
-  if (isSecret) return [...meetByName(user, nodes), ...onEach(nodes, line, together(program))];
-  if (path.includes("NODE")) return onEach(nodes, line, together(program));
+  if (isSecret) return [...meetByName(user, nodes), ...onEach(nodes, line, lineForMany(program))];
+  if (path.includes("NODE")) return onEach(nodes, line, lineForMany(program));
   const same = isPiped ? `bash -c ${programWord(program("{}", ""))}` : program("{}", "");
   return onEach(nodes, line, `${AT_ONCE} ${same}`);
 }
@@ -106,8 +106,8 @@ export function carryLines(
  * not know by it, and says by which other names it knows that key.
  */
 function meetByName(user: string, nodes: readonly PlanNode[]): Line[] {
-  if (sizes(nodes).many.length === 0) return [];
-  const ask = `ssh-keygen -F $n > /dev/null 2>&1 || ssh -n ${WITHIN} ${byName("$n")} ${user}@$a true`;
+  if (fewAndMany(nodes).many.length === 0) return [];
+  const ask = `ssh-keygen -F $n > /dev/null 2>&1 || ssh -n ${WITHIN} ${hostKeyOption("$n")} ${user}@$a true`;
   return [{ text: `while read -r a n; do ${ask}; done < ${MANY_FILE}` }];
 }
 
@@ -128,7 +128,7 @@ export function tarPipe(
   { folder, into = folder, names, keep = false }: Piped,
 ): string {
   const tar = (at: string) => `${sudo(user)}tar -C ${at}`;
-  return `set -o pipefail; ssh -n ${user}@${from} ${tar(folder)} -cf - ${names} | ssh ${called ? `${byName(called)} ` : ""}${user}@${to} ${tar(into)} -xp${keep ? "k" : ""}f - ${names}`;
+  return `set -o pipefail; ssh -n ${user}@${from} ${tar(folder)} -cf - ${names} | ssh ${called ? `${hostKeyOption(called)} ` : ""}${user}@${to} ${tar(into)} -xp${keep ? "k" : ""}f - ${names}`;
 }
 
 /** A file of this node, to the operator's machine. */
@@ -152,5 +152,5 @@ export function gatherLines(user: string, to: PlanNode, nodes: readonly PlanNode
     return `set -o pipefail; ssh -n ${user}@${address} ${asRoot(user, PACK_RUNS)} | ssh ${user}@${to.address} "${there}"`;
   };
   const named = nodes.filter(({ name }) => isName(name));
-  return onEach(named, (...one) => `(${pipe(...one)})`, together(pipe));
+  return onEach(named, (...one) => `(${pipe(...one)})`, lineForMany(pipe));
 }

@@ -175,7 +175,7 @@ export function printedLines(user: string, nodes: readonly PlanNode[], by: Print
 export const WITHIN = "-o ConnectTimeout=10";
 
 /** In a loop over $a: ssh asks about the host key of one that it does not know. */
-export function meet(user: string): string {
+export function meetLine(user: string): string {
   return `ssh-keygen -F $a > /dev/null 2>&1 || ssh -n ${WITHIN} ${user}@$a true`;
 }
 
@@ -185,7 +185,7 @@ export const AT_ONCE = `cut -d" " -f1 ${MANY_FILE} | xargs -P 20 -I{}`;
 export const ALL = "the workers";
 
 /** Workers beyond a handful get one line together; those without a known address are left out there. */
-export function sizes(nodes: readonly PlanNode[]): { few: PlanNode[]; many: PlanNode[] } {
+export function fewAndMany(nodes: readonly PlanNode[]): { few: PlanNode[]; many: PlanNode[] } {
   const workers = nodes.filter(({ role }) => role === "worker");
   if (workers.length <= FEW) return { few: [...nodes], many: [] };
   return { few: nodes.filter(({ role }) => role !== "worker"), many: workers.filter(({ why }) => !why) };
@@ -193,7 +193,7 @@ export function sizes(nodes: readonly PlanNode[]): { few: PlanNode[]; many: Plan
 
 /** The file for many workers; undefined if there are not too many for a line each. */
 export function workersFile(nodes: readonly PlanNode[]): Line[] | undefined {
-  const lines = sizes(nodes).many.map(({ address, name }) => `${address} ${name}`);
+  const lines = fewAndMany(nodes).many.map(({ address, name }) => `${address} ${name}`);
   return lines.length > 0 ? [{ text: `cat > ${MANY_FILE} <<END\n${lines.join("\n")}\nEND` }] : undefined;
 }
 
@@ -206,7 +206,7 @@ export function onEach(
   line: LineFor,
   together = `${AT_ONCE} ${line("{}", "")}`,
 ): Line[] {
-  const { few, many } = sizes(nodes);
+  const { few, many } = fewAndMany(nodes);
   const own: Line[] = few.map(({ name, address }) => ({ at: name, text: line(address, name) }));
   return many.length > 0 ? [...own, { at: ALL, text: together }] : own;
 }

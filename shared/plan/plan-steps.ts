@@ -56,7 +56,7 @@ export function stepsOf(blocks: readonly Block[], nodes: readonly PlanNode[], fa
   const addresses: Placed[] = file
     ? [{ ...ADDRESSES, ...OPERATOR, part: blocks[0]?.part ?? 0, way: "on", lines: file }]
     : [];
-  const steps = together(blocks).flatMap((block, index, all) => {
+  const steps = joinCarried(blocks).flatMap((block, index, all) => {
     // a later step needs what it prints: the next one that is typed on nodes is that line
     const isKept = all.slice(index + 1).find((one) => one.on)?.printed === true;
     const meant = nodes.filter((node) => isMeant(node, block, facts));
@@ -69,7 +69,7 @@ export function stepsOf(blocks: readonly Block[], nodes: readonly PlanNode[], fa
 type Joined = Block & { files: string[] };
 
 /** Files of the kit's folder that go the same way go together. */
-function together(blocks: readonly Block[]): Joined[] {
+function joinCarried(blocks: readonly Block[]): Joined[] {
   const all: Joined[] = [];
   for (const block of blocks) {
     const [last, { carry }] = [all.at(-1), block];
@@ -222,7 +222,6 @@ function saidFor(
   return { "lost-on": [...new Set([...lostOn, ...controlPlanes, ...looked])] };
 }
 
-/** With what part 2 takes out for good. */
 function effortOf(command: string, { task }: Block, { lost: { controlPlanes } }: Facts): Effort {
   if (command.endsWith(" --dry-run")) return DRY_RUN;
   const effort: Effort = EFFORTS[task as keyof typeof EFFORTS];
@@ -254,7 +253,7 @@ function linesOf(
   );
 }
 
-export function planThere(user: string, there: readonly PlanNode[], said: Said): Omit<PlanStep, "number"> {
+export function stepThere(user: string, there: readonly PlanNode[], said: Said): Omit<PlanStep, "number"> {
   const lines = sshLines(user, there, command("plan", said));
   const effort = { does: "Make the plan there", costs: "nothing: it reads only", seconds: [1, 15] as const };
   return { ...effort, ...onNodes(there, "on"), lines, exit: [0, 2, 3] };

@@ -1,7 +1,7 @@
 /** Help stands at the step that can need it, and only where this damage can bring it. */
 import { expect, test } from "bun:test";
 import type { Task } from "../../../shared/facts/course.ts";
-import { unplaced, withHelp } from "../../../shared/plan/effort.ts";
+import { rowsWithoutPlace, withHelp } from "../../../shared/plan/effort.ts";
 import { readRunbook } from "../../../shared/plan/runbook.ts";
 
 const { parts } = readRunbook(await Bun.file(`${import.meta.dir}/../../../RUNBOOK.md`).text());
@@ -9,7 +9,7 @@ const rows = parts.flatMap((part) => part.ifNot);
 
 test("each row of RUNBOOK.md has its place, and only one", () => {
   expect(rows.length).toBeGreaterThan(10);
-  expect(unplaced(rows)).toEqual([]);
+  expect(rowsWithoutPlace(rows)).toEqual([]);
 });
 
 const course = [
