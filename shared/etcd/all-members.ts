@@ -162,8 +162,7 @@ export async function removeMembers(
 }
 
 /**
- * Of names after --lost, those of nodes: a member of etcd that never started is none, and part 2 takes it out
- * for good.
+ * Names after --lost that are nodes: a member of etcd that never started is none; part 2 takes it out.
  */
 export function nodesAmong(names: readonly string[], { data }: Pick<ControlPlaneNode, "data">): string[] {
   return names.filter((name) => !data.members.some((member) => isNameless(member) && member.id === name));
@@ -229,7 +228,6 @@ export async function membersNow(
   return (await unlessSilent(async () => client?.members())) ?? data.members;
 }
 
-/** `living`: not any more. */
 function lostAlso(lost: readonly string[], living: readonly string[] = []): string {
   return again({ lost }, { of: "02-control-plane", less: living });
 }

@@ -8,6 +8,7 @@ import { containerEnd } from "../facts/ended-container.ts";
 import type { EtcdSeen } from "../facts/next.ts";
 import { Fail, failOf, Refused } from "../fail.ts";
 import { withSelinux } from "../files/selinux.ts";
+import { wordsOf } from "../node/words.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { mode, say } from "../run.ts";
 import { told } from "../run-events.ts";
@@ -59,8 +60,7 @@ export async function waitForOwnEtcd(cp: ControlPlaneNode) {
 }
 
 /**
- * Step 1.7: it runs, and once enough members run, it is the one from before. Errors: Fail where it is not, or
- * can never answer.
+ * Step 1.7: it runs, and with enough members it is the one from before. Errors: Fail where it is not, or never can.
  */
 export async function proveOwnEtcd(
   cp: ControlPlaneNode,
@@ -94,9 +94,11 @@ export async function proveOwnEtcd(
   return { ...seen(still(peers), still(silent)), answers: true };
 }
 
-/** By their names; without those that never started: they are no nodes to go to. */
+/** Their names: nobody goes to those that never started, or are away. */
 function seen(peers: readonly Peer[], silent: readonly Peer[]): Pick<EtcdSeen, "peers" | "silent"> {
-  const nodes = (some: readonly Peer[]) => some.flatMap((peer) => (isNameless(peer) ? [] : [peer.name]));
+  const isAway = (name: string) => wordsOf("without").some(({ value }) => value === name);
+  const nodes = (some: readonly Peer[]) =>
+    some.flatMap((peer) => (isNameless(peer) || isAway(peer.name) ? [] : peer.name));
   return { peers: nodes(peers), silent: nodes(silent) };
 }
 

@@ -106,8 +106,7 @@ export function lookedAt(
     (node) => `${node.name} (${inUtc(node.made)}${isSearched(node) ? "" : ", not its memory"})`,
   );
   const lines = [`Looked at: ${listed([`${here} (here)`, ...times])}`];
-  if (silent.length > 0)
-    lines.push(`Asked, and no answer: ${listed(silent)}. Off, or ssh fails: --without NODE leaves one out`);
+  if (silent.length > 0) lines.push(`Asked, and no answer: ${listed(silent)}`);
   if (others.length > 0) lines.push(`Not looked at: ${listed(others)}`);
   return [...lines, ...seen.leftOut.map((why) => `Does not count: ${why}`)];
 }

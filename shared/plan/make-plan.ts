@@ -241,10 +241,14 @@ function doneAfter({ seen, made }: PlanFacts) {
   };
 }
 
-/** The lines that keep the keys alive come first; then the plan is made where they are. */
-function stepsThere({ to }: Elsewhere, { nodes, facts, blocks }: Around): Omit<Steps[number], "seen">[] {
+/** The lines that keep the keys alive come first, where one is lost; then the plan is made where they are. */
+function stepsThere(
+  { to }: Elsewhere,
+  { assessed: { course }, nodes, facts, blocks }: Around,
+): Omit<Steps[number], "seen">[] {
   const controlPlanes = nodes.filter(({ role }) => role !== "worker");
   const there = controlPlanes.filter(({ name }) => name === to);
+  if (there.length === 0 && course && !course.includes("hold")) return [];
   const steps = stepsOf(blocksOf(blocks, ["hold"], undefined), controlPlanes, { ...facts, joins: [] });
   if (there.length > 0)
     steps.push({ ...stepThere(facts.user, there, facts.said), part: steps[0]?.part ?? 0 });

@@ -15,7 +15,7 @@ import type { Placed, PlanStep } from "./step-order.ts";
 
 type Asked = Pick<
   PlanFacts,
-  "lost" | "user" | "said" | "unkept" | "seen" | "folder" | "noDisk" | "bundles"
+  "lost" | "user" | "said" | "unkept" | "seen" | "folder" | "noDisk" | "bundles" | "onAgain"
 > & { nodes: readonly PlanNode[] };
 
 interface First extends Asked {
@@ -46,7 +46,7 @@ export function firstNotes({ course, next, damage, damaged }: Assessment, asked:
       text: `You have looked at ${listed(away.open)}, and the keys are lost there, too? Or it is lost for good? Then print the plan here with your word.`,
       commands: [planAgain(asked, { "lost-on": [...(asked.unkept["lost-on"] ?? []), ...away.open] })],
     });
-  notes.push(...saidElsewhere(asked), ...withoutData(asked));
+  notes.push(...saidElsewhere(asked), ...withoutData(asked), ...silentWorkers(asked));
   if (ask)
     notes.push({
       text: hold === undefined ? ASK : `Step ${hold} first: it stops the loss. ${ASK}`,
@@ -61,6 +61,7 @@ const LISTS = ["without", "lost", "lost-on", "worker", "start-without"] as const
 function saidElsewhere(asked: Asked): Note[] {
   const isNew = ({ option, value }: Word) =>
     LISTS.some((list) => list === option) &&
+    !asked.onAgain.includes(value) &&
     !asked.said[option as (typeof LISTS)[number]].includes(value) &&
     (kindOf({ option }).ofNodes
       ? asked.nodes.some(({ name }) => name === value)
@@ -91,6 +92,15 @@ function withoutData(asked: First): Note[] {
       commands: [planAgain(asked, { lost: [...(asked.unkept.lost ?? []), ...names] })],
     },
   ];
+}
+
+/** Part 3 waits for each worker. Control plane nodes are a decision, as part 2 stops for them. */
+function silentWorkers(asked: Asked): Note[] {
+  const isWorker = (name: string) => asked.nodes.some((node) => node.name === name && node.role === "worker");
+  const names = asked.seen.silent.filter(isWorker);
+  if (names.length === 0) return [];
+  const text = `${listed(names)}: asked, and no answer. Off for now? Print the plan so: part 3 then does not wait for it, 15 minutes at most.`;
+  return [{ text, commands: [planAgain(asked, { without: [...(asked.unkept.without ?? []), ...names] })] }];
 }
 
 /** Before new keys are made, if the kit's folder has a bundle. */

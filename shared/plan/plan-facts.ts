@@ -125,7 +125,11 @@ export async function factsForPlan(
   const said = saidHere(typed, words, { lost, ...unkept });
   return {
     known: cluster && data && { cluster, data },
-    ...{ lost, onAgain: on, seen, folder, running, named, user, said },
+    // what a restore has left behind needs no word, and nothing of it is believed
+    lost: cp
+      ? lost
+      : { ...lost, names: [...lost.names, ...all.flatMap((one) => (one.former ? one.name : []))] },
+    ...{ onAgain: on, seen, folder, running, named, user, said },
     isKept: rescueFolders().length > 0,
     leader: cp && lastLeaderElsewhere(cp),
     silent: await silentPeers(peers, [...left.names, ...left.away], { ...seen, running }),

@@ -106,11 +106,14 @@ function whyLeftOut(said: Json | undefined, name: string, { hashes, now }: Known
   const minutes = (now.getTime() - new Date(String(said.made)).getTime()) / 60_000;
   if (!(minutes <= OLD)) return `older than ${OLD} minutes, or without a time: ask again`;
   if (minutes < -AHEAD) return "its time is ahead of this node's: one of the two clocks is wrong";
-  const own = listOf(said.ca?.hashes);
-  return own.some((hash) => hashes.includes(hash as string))
+  // a worker that has just started has no pod's CA to compare its files with
+  const copies = listOf(said.ca?.copies).map(hashOf);
+  return [...listOf(said.ca?.hashes), ...copies].some((hash) => hashes.includes(hash as string))
     ? undefined
     : "nothing in it names this cluster's CA";
 }
+
+const hashOf = (copy: unknown) => String((copy as { hash?: unknown } | null)?.hash);
 
 function seenNode(
   said: Json,
@@ -139,7 +142,7 @@ function seenNode(
     refusals: controlPlane ? refusedIn(said) : [],
     words: controlPlane ? asWords(said.words) : [],
     held: heldAt({ damage: rows, deep: said.deep, next: listOf(said.next).map(String) }, name, made),
-    trusts: listOf(said.ca?.copies).map((copy) => String((copy as { hash?: unknown } | null)?.hash)),
+    trusts: listOf(said.ca?.copies).map(hashOf),
   };
 }
 

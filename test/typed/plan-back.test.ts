@@ -1,8 +1,12 @@
 /** A control plane node that was away is on again: the plan has its steps, and what it alone may still have. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
+import { readCluster } from "../../shared/facts/cluster.ts";
+import { factsForPlan } from "../../shared/plan/plan-facts.ts";
 import { healthyCp, otherCa, write } from "../pretend/cluster.ts";
+import { pretendData } from "../pretend/control-plane-node.ts";
 import { sameEtcd, serveEtcd, serveOtherMember } from "../pretend/etcd.ts";
+import { expireCertificates } from "../pretend/expired.ts";
 import { lookAt, type PretendNode } from "../pretend/in-process.ts";
 import { ASKED, AT, MEMBERS, pasted, setAddress, three } from "../pretend/plan.ts";
 import { typeHere } from "../pretend/typed-here.ts";
@@ -197,6 +201,43 @@ test.each<Row>([
     );
   },
 );
+
+test("on another node it was said to be away as well: its machine is on, and nobody is asked whether that holds", async () => {
+  const change = ({ root }: PretendNode) => say(root, [AWAY]);
+  await lookAt({ ...ASKED, members: MEMBERS, change }, async (node) => {
+    using _kubelet = Bun.serve({ hostname: AT.m3, port: 10250, fetch: () => new Response() });
+    const well = JSON.parse((await typeHere("00-assess --json")).stdout);
+    answers(node.root, { m2: { ...well, words: [AWAY] } });
+    const { stdout } = await typeHere("plan --seen /root/seen");
+    expect(stdout).toContain(ON);
+    expect(stdout).not.toContain("Does it hold?");
+  });
+});
+
+test("a restore has left m3 behind, and the repair cannot begin yet: no line asks there, and no word is needed for it", async () => {
+  await lookAt(ASKED, async () => {
+    const here = await pretendData(three, MEMBERS.slice(0, 2));
+    const data: typeof here = Object.create(here, { formerMembers: { value: ["m3"] } });
+    const typed = { without: [], lost: [], "lost-on": [], worker: [] };
+    const { lost, said } = await factsForPlan({ cluster: readCluster(data), data }, typed);
+    expect([lost.names, said.lost]).toEqual([["m3"], []]);
+  });
+});
+
+test("certificates have only expired, and a member answers nobody: that is asked, and nothing is stopped before", async () => {
+  const members = MEMBERS.map((member) =>
+    member.name === "m3" ? { ...member, peerURLs: ["https://192.0.2.13:2380"] } : member,
+  );
+  const change = ({ root }: PretendNode) => expireCertificates(root);
+  await lookAt({ ...ASKED, kind: "healthy control plane node", members, change }, async () => {
+    const { exitCode, stdout } = await typeHere("plan");
+    expect(exitCode).toBe(3);
+    expect(stdout).toContain("Say first what m3 is");
+    expect(stdout).toContain("--without m3");
+    expect(stdout).not.toContain("Stop the kubelet");
+    expect(stdout).not.toContain("stops the loss");
+  });
+});
 
 test("it was said to be away, its machine is on, and nothing answers for its etcd: nobody asks what it is", async () => {
   const members = MEMBERS.map((member) =>

@@ -173,8 +173,7 @@ const ROWS: Row[] = [
     change: gone("pki/apiserver.crt"),
     seen: { m2: as("m2", WELL), w1: "", w2: as("w2", WORKER_LOST) },
     aim: "This plan makes again what is missing: no pod restarts. w2 joins again. Not looked at: w1. A worker that has lost its own files has to join again.",
-    looked:
-      /Asked, and no answer: w1\. Off, or ssh fails: --without NODE leaves one out\. Not looked at: m3\./,
+    looked: /Asked, and no answer: w1\. Not looked at: m3\./,
     has: [
       `(set -o pipefail; ssh -n root@${AT.m1} tar -C /run/kube-pki-repair/token.d/w2 -cf - token | ssh -o HostKeyAlias=w2 root@10.77.0.22 tar -C /run/kube-pki-repair -xpf - token)`,
       'ssh -n root@10.77.0.22 "LINE"',
@@ -477,6 +476,27 @@ test("after part 1 has made a new CA, a node that trusts it is this cluster's, t
     const { stdout } = await typeHere("plan --seen /root/seen");
     expect(stdout).not.toContain("Does not count");
     expect(stdout).toMatch(/Looked at: m1 \(here\), w1 \(.*\), w2 \(/);
+  });
+});
+
+/** No pod runs yet, so nothing says which CA the pods have: the kubelet's own files name it. */
+test("a worker that has just started counts, and one that is silent has a line that leaves it out", async () => {
+  await lookAt({ ...ASKED }, async ({ root }) => {
+    const copy = (hash: string) => ({ what: "/etc/kubernetes/pki/ca.crt", hash, is: "not compared" });
+    const started = (hash: string) => ({
+      ...as("w1", WORKER_LOST),
+      ca: { hashes: [], copies: [copy(hash)] },
+    });
+    writeAnswers(`${root}/root/seen`, { m2: as("m2", LOST), w1: started(hashes[0]!), w2: "" });
+    const { stdout } = await typeHere("plan --seen /root/seen");
+    expect(stdout).not.toContain("Does not count");
+    expect(stdout).toMatch(/Looked at: m1 \(here\), m2 \(.*\), w1 \(/);
+    expect(stdout).toContain("> w2: asked, and no answer. Off for now? ");
+    expect(stdout).toContain("\n./bunw scripts/plan.ts --seen /root/seen --without w2\n");
+    expect((await typeHere("plan --seen /root/seen --without w2")).stdout).not.toContain("Off for now?");
+
+    writeAnswers(`${root}/root/seen`, { w1: started("sha256:other") });
+    expect((await typeHere("plan --seen /root/seen")).stdout).toContain("w1.json: nothing in it names this");
   });
 });
 

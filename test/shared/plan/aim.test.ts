@@ -137,7 +137,7 @@ test("who was looked at, when, and who was not", () => {
   };
   expect(lookedAt("m1", { seen } as never, [...NODES, node("w3", "worker")])).toEqual([
     "Looked at: m1 (here), m2 (03:12 UTC), w1 (03:12 UTC, not its memory)",
-    "Asked, and no answer: w2. Off, or ssh fails: --without NODE leaves one out",
+    "Asked, and no answer: w2",
     "Not looked at: w3",
     "Does not count: w9: of another cluster",
   ]);
