@@ -4,6 +4,7 @@
  */
 import { basename } from "node:path";
 import type { Course, Task } from "../facts/course.ts";
+import { isSecret } from "./paste-files.ts";
 import type { IfNot } from "./runbook.ts";
 
 export interface Effort {
@@ -26,6 +27,8 @@ const NAMES = "It should name no worker that has to join. If it names one: RUNBO
 /** Who lives from memory renews its Lease until it starts anew. */
 export const DECIDES =
   "It decides who joins. A worker that has lost its files, and whose kubelet runs on from memory, it does not name: that one joins when its kubelet has been restarted. Then repeat this step";
+const BY_NAME =
+  "The host key is looked up by the node's name. If ssh knows the machine by its address alone, it asks: say yes only if the address is that node's";
 const NO_JOIN =
   "Only for workers that the first step of this part has named. If it printed no line, no worker has to join: skip this step";
 
@@ -200,7 +203,8 @@ export function fetching(file: string): Effort {
 
 export function carrying(files: readonly string[]): Effort {
   const names = files.map((file) => basename(file));
-  const note = names.includes("token") ? { note: NO_JOIN } : {};
+  const notes = names.includes("token") ? [NO_JOIN, BY_NAME] : [BY_NAME];
+  const note = isSecret(files) ? { note: notes.join(". ") } : {};
   return { does: `Carry ${names.join(" and ")}`, costs: "nothing", seconds: [1, 2], ...note };
 }
 

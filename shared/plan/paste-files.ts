@@ -69,7 +69,8 @@ function hostKeyOption(name: string): string {
 }
 
 /** Whoever has one of these can become a node, or open the bundle of the keys. */
-const SECRET = /(^|\/)(token|passphrase)$/;
+export const isSecret = (files: readonly string[]) =>
+  files.some((one) => /(^|\/)(token|passphrase)$/.test(one));
 
 /**
  * `files` of one folder. Another user may not read such a file: root's tar packs and unpacks it. NODE in the
@@ -86,16 +87,16 @@ export function carryLines(
   const inKitsFolder = `${KIT_PLACE}/${more.length > 0 ? `{${files.join(",")}}` : file}`;
   const [path, into] = file.startsWith("/") ? [file, dirname(file)] : [inKitsFolder, KIT_PLACE];
   const names = files.map((one) => basename(one)).join(" ");
-  const isSecret = files.some((one) => SECRET.test(one));
-  const isPiped = isSecret || user !== ROOT;
+  const secret = isSecret(files);
+  const isPiped = secret || user !== ROOT;
   const program = (address: string, name: string) => {
     const own = path.replace("NODE", name);
     if (!isPiped) return `scp -3 -p root@${forScp(from.address)}:${own} root@${forScp(address)}:${into}/`;
-    const ends = { from: from.address, to: address, ...(isSecret && { called: name.replace(" ", "-") }) };
+    const ends = { from: from.address, to: address, ...(secret && { called: name.replace(" ", "-") }) };
     return tarPipe(user, ends, { folder: dirname(own), into, names });
   };
   const line = isPiped ? (...one: Parameters<LineFor>) => `(${program(...one)})` : program;
-  if (isSecret) return [...meetByName(user, nodes), ...onEach(nodes, line, lineForMany(program))];
+  if (secret) return [...meetByName(user, nodes), ...onEach(nodes, line, lineForMany(program))];
   if (path.includes("NODE")) return onEach(nodes, line, lineForMany(program));
   const same = isPiped ? `bash -c ${programWord(program("{}", ""))}` : program("{}", "");
   return onEach(nodes, line, `${AT_ONCE} ${same}`);
