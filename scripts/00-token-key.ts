@@ -57,7 +57,7 @@ async function main() {
   done(inOneLine(afterTokenKey({ saKeyIsHere: todaysSaPub(pki) !== undefined, carry })));
 }
 
-/** Undefined where no token is older than the key of today. */
+/** Undefined if no token is older than the key of today. */
 function collect(
   pki: string,
   collected: () => ReturnType<typeof collectTokens>,

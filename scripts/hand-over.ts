@@ -90,7 +90,7 @@ async function snapshot(file: string, values: Values) {
   done(await ofEtcd.openSnapshot(file, values));
 }
 
-/** The keys that are here; says which. Errors: Refused where the CA is external: its key is not. */
+/** The keys that are here; says which. Errors: Refused if the CA is external: its key is not. */
 async function toPack(
   values: Values,
 ): Promise<Pick<Looked, "node" | "here"> & { bundle: bundles.Bundle }> {

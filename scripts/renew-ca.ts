@@ -79,7 +79,7 @@ async function onControlPlane(cp: ControlPlaneNode, values: Values, only: renewa
   done(inOneLine(next(cp, renewals, leader)));
 }
 
-/** Errors: Refused where a controller-manager that starts in full would evict workers' pods. */
+/** Errors: Refused if a controller-manager that starts in full would evict workers' pods. */
 function refuseSilent(cp: ControlPlaneNode) {
   const endedAt = silentSinceCaEnded(cp);
   if (!endedAt) return;

@@ -64,7 +64,7 @@ export async function attemptLater<T, D>(
   }
 }
 
-/** The Fail that an action ends with; undefined where it goes well. */
+/** The Fail that an action ends with; undefined if it goes well. */
 export async function failOf(action: () => unknown): Promise<Fail | undefined> {
   const end = await attemptLater(async () => void (await action()));
   return end instanceof Fail ? end : undefined;

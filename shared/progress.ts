@@ -6,7 +6,7 @@ import { say } from "./run.ts";
 interface Figures {
   what: string;
   done: number;
-  /** Unset where nobody knows. */
+  /** Unset if nobody knows. */
   total?: number | undefined;
   /** What is counted, where `what` does not say so: "MB". */
   unit?: string | undefined;
@@ -100,7 +100,7 @@ export class Progress {
 
 /**
  * `nodes back ███████████████░░░░░ 3,871 / 5,000 41/s about 28 s left 2 refused`; nothing about speed before
- * the first, and `tokens 3,500 1,020/s` where nobody knows how many there are.
+ * the first, and `tokens 3,500 1,020/s` if nobody knows how many there are.
  */
 export function progressLine({ what, done, total, unit, seconds, note }: Figures, bar: boolean): string {
   const rate = seconds > 0 ? done / seconds : 0;
@@ -139,7 +139,7 @@ function duration(seconds: number): string {
   return whole < 7200 ? `${Math.round(whole / 60)} min` : `${Math.round(whole / 3600)} h`;
 }
 
-/** The first names of a list in a line; nothing where there is none. */
+/** The first names of a list in a line; nothing if there is none. */
 export function sayNames(what: string, names: readonly string[]) {
   if (names.length > 0) say(`${what}: ${listed(names)}`);
 }

@@ -35,7 +35,7 @@ export function ask(prompt: string): string {
   return stdout.toString();
 }
 
-/** A new passphrase, asked for twice. Errors: Fail where the two differ. */
+/** A new passphrase, asked for twice. Errors: Fail if the two differ. */
 export function askTwice(): string {
   const first = ask("Passphrase for the bundle: ");
   if (first === ask("The same again: ")) return first;

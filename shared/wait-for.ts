@@ -24,7 +24,7 @@ const EASED_INTERVAL = 2000;
  * Calls `probe` until it gives something other than undefined or false, and returns that. In a dry run
  * nothing was started: undefined.
  *
- * With `easing` it asks less often the longer it takes, down to every two seconds. `interval`: milliseconds between two probes, where that is more than 150. An error of the probe is
+ * With `easing` it asks less often the longer it takes, down to every two seconds. `interval`: milliseconds between two probes, if that is more than 150. An error of the probe is
  * "not yet"; the last one is shown when the time (in seconds) is over, followed by the hint. The last probe
  * begins when the time is over: so a wait in which this machine stood still, or whose clock was set, has looked
  * all the same.
@@ -78,7 +78,7 @@ export async function waitFor<T>(
   });
 }
 
-/** Whether what is waited for has ended: a Fail where it cannot come any more, else what was seen; undefined: it has not. */
+/** Whether what is waited for has ended: a Fail if it cannot come any more, else what was seen; undefined: it has not. */
 export type Ended = () => Promise<Fail | string | undefined>;
 
 /** Looks every two seconds, and where the time is over. Errors: the Fail of `ended`. */
@@ -118,7 +118,7 @@ export async function sayWhile<T>(
 }
 
 /**
- * The head or the body of a server's answer. Errors: Fail where it does not come; `from` names the server,
+ * The head or the body of a server's answer. Errors: Fail if it does not come; `from` names the server,
  * `hint` the next command.
  */
 export async function answered<T>(asked: Promise<T>, from: string, hint: string): Promise<T> {
@@ -131,7 +131,7 @@ export async function answered<T>(asked: Promise<T>, from: string, hint: string)
   }
 }
 
-/** A `waitFor` that gives undefined where the time is over. */
+/** A `waitFor` that gives undefined if the time is over. */
 export async function undefinedOnTimeout<T>(waiting: Promise<T>): Promise<T | undefined> {
   try {
     return await waiting;
@@ -156,7 +156,7 @@ type Words = string | (() => string);
 export interface Waiting {
   what: Words;
   hint: Words;
-  /** Milliseconds, as Date.now(); `end` is unset where what is waited for has its own limit. */
+  /** Milliseconds, as Date.now(); `end` is unset if what is waited for has its own limit. */
   began: number;
   end?: number;
   /** The last error of the probe. */
@@ -236,7 +236,7 @@ function lineOf(wait: Waiting): string {
   return `${waits} (${times}). If it takes too long: ${words(hint)}`;
 }
 
-/** What was seen, or the last error of the probe, in words; undefined where there was none. */
+/** What was seen, or the last error of the probe, in words; undefined if there was none. */
 function soFar({ last, seen }: Pick<Waiting, "last" | "seen">): string | undefined {
   if (seen !== undefined || last === undefined) return seen;
   return last instanceof Error ? last.message : String(last);

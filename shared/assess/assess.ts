@@ -1,6 +1,6 @@
 /**
- * Judges a node and writes nothing: what is damaged, what survives, what repairs it. One object, printed or
- * given as JSON.
+ * Judges a node and writes nothing: the damage, what survives, the commands that repair it. One object,
+ * printed or given as JSON.
  */
 import { command, inLines } from "../again.ts";
 import { type Check, hasFailed } from "../checks/check.ts";
@@ -51,11 +51,11 @@ import { assessWorker, cniRows, heldRows, holdHere, kubeletRow, kubeletTrustRows
 
 interface AssessOptions {
   deep?: DeepOptions | undefined;
-  /** As the operator says. */
+  /** Nodes that the operator names as lost. */
   lost?: LostNodes | undefined;
 }
 
-/** Judges what was seen of this node. Anything that cannot be read is a row. */
+/** Judges what was seen of this node. A row names what cannot be read. */
 export async function assess(
   { node: found, all, place, known }: Looked,
   { deep, lost = NONE_LOST }: AssessOptions = {},
@@ -87,7 +87,7 @@ export async function assess(
   return withUnfitKubelet(started, "kubelet-conf", ended && new Fail(ended.message, { hint: hint! }));
 }
 
-/** One that runs may be older than the host's name: then all is well until it starts anew. */
+/** A running kubelet may be older than the host's name: all is well until it restarts. */
 function withOtherName(assessed: Assessment, other: Fail | undefined): Assessment {
   const runs = assessed.damage.some(({ id, result }) => id === "kubelet" && result === "ok");
   if (!other || !runs) return withUnfitKubelet(assessed, "kubelet-name", other);
@@ -96,8 +96,8 @@ function withOtherName(assessed: Assessment, other: Fail | undefined): Assessmen
 }
 
 /**
- * Before every other command: nobody starts a kubelet that would lose flags, take another name, or end at once. Other
- * files of its have rows of their own.
+ * This verdict precedes all others, so that nobody starts a kubelet that would lose flags, take another name,
+ * or exit at once. The kubelet's other files have rows of their own.
  */
 function withUnfitKubelet(assessed: Assessment, id: CheckId, unfit: Fail | undefined): Assessment {
   if (!unfit) return assessed;
@@ -112,7 +112,7 @@ function withUnfitKubelet(assessed: Assessment, id: CheckId, unfit: Fail | undef
   };
 }
 
-/** What was stopped by a signal, and is not to be, is continued before all else. */
+/** A process that a signal has stopped is continued before anything else. */
 function withStopped(assessed: Assessment, stopped: readonly StoppedProcess[]): Assessment {
   const kubelet = assessed.damage.find(({ id }) => id === "kubelet");
   const rows = stopped.map((process) => stoppedRow(process, kubelet?.result === "ok"));
@@ -135,7 +135,7 @@ function withStopped(assessed: Assessment, stopped: readonly StoppedProcess[]): 
   };
 }
 
-/** Part 0 pauses the controller-manager of a node whose kubelet it stops: that is no damage. */
+/** A paused controller-manager is no damage if its kubelet is stopped: part 0 does both. */
 function stoppedRow({ pid, comm, of, isManager, inKubeSystem }: StoppedProcess, kubeletRuns: boolean): Check {
   const undo = shell`kill -CONT ${String(pid)}`;
   const isMeant = isManager && !kubeletRuns;
@@ -227,7 +227,7 @@ async function damageOf(
   return [...files, ...(await kubeletRow(node, running, { held })), ...rest, ...readers];
 }
 
-/** `ofOthers`: CAs that have expired, and that only another CA can renew. */
+/** `ofOthers`: expired CAs whose issuer is another CA, so that only that CA can renew them. */
 function keysOf({ findings, evidence, strange }: Here) {
   const { shared } = byKind(findings);
   const withRemedy = (way: Remedy["do"]) =>
@@ -236,7 +236,7 @@ function keysOf({ findings, evidence, strange }: Here) {
   return { lostKeys: [...foreign, ...withRemedy("lost")], ofOthers: withRemedy("elsewhere") };
 }
 
-/** What brings lost files back, before part 1 stops anything. */
+/** The lines that bring lost files back before part 1 stops anything. */
 function filesBack(
   { node, running, lost, known: { cluster, certificatesDir } }: Look,
   files: readonly LostFile[],
@@ -255,7 +255,7 @@ function filesBack(
   };
 }
 
-/** Nothing says where a kubeconfig has to lead while the cluster is unknown. */
+/** While the cluster is unknown, nothing says where a kubeconfig has to lead. */
 function findingsOf(known: PartialFacts): Finding[] {
   const { facts, cp } = known;
   const wanted = facts

@@ -1,4 +1,4 @@
-/** The look at this node of which an assessment is made, and a plan: once for both. Reads only. */
+/** Looks at this node once, for the assessment and for the plan. Reads only. */
 import { etcdDataOf, sayPlace } from "../etcd-location/etcd-place.ts";
 import type { EtcdPlace } from "../etcd-location/etcd-proof.ts";
 import {
@@ -20,16 +20,16 @@ import { whoAnswers } from "../pki/served.ts";
 
 export interface Looked {
   node: Node;
-  /** All containers, or why they cannot be seen: that is no damage of the PKI. */
+  /** All containers, or why they cannot be listed, which is no damage of the PKI. */
   all: Container[] | Fail;
   place: EtcdPlace;
-  /** Undefined where no etcd data is here. */
+  /** Undefined if no etcd data is here. */
   known: PartialFacts | undefined;
 }
 
 /**
- * `etcdData`, `endpoint`: as typed. Errors: Fail where this is no kubeadm node at all, and as `etcdDataOf`;
- * Refused where the endpoint is no place.
+ * `etcdData`, `endpoint`: as typed. Errors: Fail if this is no kubeadm node at all, and as `etcdDataOf`;
+ * Refused if the endpoint is no place.
  */
 export async function lookHere(etcdData: string | undefined, endpoint?: string): Promise<Looked> {
   const node = await readNode();
@@ -45,8 +45,8 @@ export function seen(all: Container[] | Fail): Container[] {
 }
 
 /**
- * The first line about a node that is well: what was looked at, and who answers. `findings`: all that is right. Undefined where the API server or etcd of this node does not answer: then
- * nobody knows.
+ * The first line about a healthy node: what was checked, and which servers answer. `findings`: all are right.
+ * Undefined if this node's API server or etcd does not answer: then nobody knows.
  */
 export async function wellLine(
   cp: ControlPlaneNode,

@@ -1,4 +1,4 @@
-/** A drill for the terminal. */
+/** Prints a drill on the terminal. */
 import { command } from "../again.ts";
 import { printLines, type TableRow } from "../checks/print-checks.ts";
 import { namerOf } from "../facts/lost-files.ts";
@@ -69,7 +69,7 @@ const bad = (what: string, state: string, detail: string): TableRow => ({
 
 const isBack = ({ differences }: { differences: string[] }) => differences.length === 0;
 
-/** One line for all that come back; a line for each one that does not. */
+/** One line for all files that come back; a line for each that does not. */
 function fileRows([kind, many, words]: (typeof WORDS)[number], files: readonly ComparedFile[]): TableRow[] {
   const own = files.filter(({ is, here }) => is === kind && here);
   const same = own.filter(isBack);

@@ -78,7 +78,7 @@ export class Bbolt {
   }
 }
 
-/** `first`: the first key of the last leaf; undefined where the bucket has ended. */
+/** `first`: the first key of the last leaf; undefined if the bucket has ended. */
 function readLeaves<T>(
   leaves: Iterable<Leaf>,
   { most, read }: { most: number; read: (leaf: Leaf, i: number) => T },

@@ -46,7 +46,7 @@ export interface EtcdData {
    * A member has raised the alarm NOSPACE, its database is full: etcd takes no writes until it is disarmed.
    */
   isFull: boolean;
-  /** "3.6.0": no older etcd opens it. Undefined before etcd 3.6, and where there is only a log. */
+  /** "3.6.0": no older etcd opens it. Undefined before etcd 3.6, and if there is only a log. */
   storageVersion?: string | undefined;
   /**
    * What an operator should know before relying on this data: a log that is cut off or damaged, entries
@@ -58,7 +58,7 @@ export interface EtcdData {
   get(key: string): KeyValue | undefined;
   /** At most the first `length` bytes of a live value. */
   valueHead(key: string, length: number): Uint8Array | undefined;
-  /** The lease of a live key, without its value; 0n where there is none. */
+  /** The lease of a live key, without its value; 0n if there is none. */
   leaseOf(key: string): bigint;
   /**
    * Live keys that begin with `prefix`, sorted by key. Each value is read when its turn comes: all of them

@@ -61,7 +61,7 @@ export class DbFile {
   private blockLength = 0;
   private isSlow = false;
 
-  /** `fixed`: in place of the newest meta page, where nobody writes to the file. */
+  /** `fixed`: in place of the newest meta page, if nobody writes to the file. */
   constructor(path: string, fixed?: Meta) {
     [this.path, this.fixed] = [path, fixed];
     this.file = openRegular(path);
@@ -154,7 +154,7 @@ export class DbFile {
     return new Damaged(`${this.path} ends before byte ${end}`);
   }
 
-  /** The file's first bytes, until the next call; undefined where it has fewer. */
+  /** The file's first bytes, until the next call; undefined if it has fewer. */
   private bytesUpTo(length: number): Buffer | undefined {
     if (length > this.first.length) this.first = Buffer.allocUnsafeSlow(length);
     const bytes = this.first.subarray(0, length);

@@ -122,7 +122,7 @@ function checkFolders(paths: Paths) {
   });
 }
 
-/** Unlike existsSync it fails where it may not look. */
+/** Unlike existsSync it fails if it may not look. */
 function isThere(folder: string, dir: string): boolean {
   try {
     return statSync(folder, { throwIfNoEntry: false }) !== undefined;
@@ -230,7 +230,7 @@ function openDb(paths: Pick<Paths, "db" | "snap">, snapshot: Snapshot | undefine
   return new Bbolt(sent);
 }
 
-/** The last entry that the db in this folder has, which etcd would take; 0 where it has none. */
+/** The last entry that the db in this folder has, which etcd would take; 0 if it has none. */
 export function appliedIn(snap: string): number {
   using db = openDb({ snap, db: `${snap}/db` }, readNewestSnapshot(snap));
   return db?.stable(consistentIndex) ?? 0;

@@ -17,7 +17,7 @@ import type { Entry } from "./wal.ts";
 /** The db's newest revision. A deletion has an empty value. */
 export type Newest = RevisionKey & Pick<KeyValue, "key" | "value">;
 
-/** Undefined where the db has no key. */
+/** Undefined if the db has no key. */
 export function newestIn(tree: Tree): Newest | undefined {
   for (const leaf of tree.leavesOf("key")) {
     if (leaf.count === 0) return undefined;
@@ -30,7 +30,7 @@ export function newestIn(tree: Tree): Newest | undefined {
 
 /**
  * `before`: entries up to the db's index, oldest first. Whether one of them is known to have made the newest revision.
- * Errors: Damaged where the db does not have what one of them wrote.
+ * Errors: Damaged if the db does not have what one of them wrote.
  */
 export function checkFitsLog(before: readonly Entry[], newest: Newest | undefined, replay: Replay): boolean {
   for (const { type, index, data } of before.toReversed()) {

@@ -10,7 +10,7 @@ import { Damaged, NOTHING, Reader } from "./protobuf.ts";
 import type { RevisionKey, StoredRevision } from "./revision-index.ts";
 
 /**
- * `key` is text, revisions are etcd's (`modRevision` is Kubernetes' resourceVersion), `lease` is 0n where
+ * `key` is text, revisions are etcd's (`modRevision` is Kubernetes' resourceVersion), `lease` is 0n if
  * there is none.
  */
 export interface KeyValue {

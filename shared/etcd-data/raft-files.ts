@@ -9,7 +9,7 @@ import { Damaged, fieldsOf } from "./protobuf.ts";
 
 /**
  * Opens a file that others may have made: a pipe would be waited for, and a device may do something. Errors: Damaged
- * where it is no regular file.
+ * if it is no regular file.
  */
 export function openRegular(path: string): number {
   if (statSync(path).isFile()) {

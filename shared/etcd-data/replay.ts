@@ -54,7 +54,7 @@ export class Replay {
   }
 
   /**
-   * What the field of a request does to keys, a lease's end aside; nothing where etcd refuses it. All compares,
+   * What the field of a request does to keys, a lease's end aside; nothing if etcd refuses it. All compares,
    * also those of nested transactions, look at the keys as they are before the first write.
    */
   private operationsOf(field: number, message: Uint8Array): Operation[] {

@@ -35,7 +35,7 @@ export class RevisionIndex {
   private readonly older = new Column(Int32Array);
   private readonly leases = new Map<number, bigint>();
 
-  /** Adds a revision that is older than all of its key; returns the one after it, Infinity where there is none. */
+  /** Adds a revision that is older than all of its key; returns the one after it, Infinity if there is none. */
   addOlder(row: StoredRevision): number {
     const id = this.idOf(row.key);
     const added = this.append(row, NO_ROW);
@@ -67,7 +67,7 @@ export class RevisionIndex {
     return this.history(key).next().value;
   }
 
-  /** 0n where there is none. */
+  /** 0n if there is none. */
   leaseOf(key: string): bigint {
     const id = this.ids.get(key);
     return (id !== undefined && this.leases.get(this.newest.get(id))) || 0n;

@@ -33,7 +33,7 @@ export interface Wal {
   entries: Map<number, Entry>;
   /**
    * The last entries up to `wish.applied`, without a gap, oldest first: as far as `KEPT` goes. Empty
-   * where the log has not that entry itself.
+   * if the log has not that entry itself.
    */
   before: Entry[];
   /**
@@ -62,7 +62,7 @@ const KEPT = { entries: 4096, bytes: 8 * 1024 * 1024 };
  */
 export interface Wish {
   after: number;
-  /** The db has what the entries up to this one have written; 0 where nobody asks. */
+  /** The db has what the entries up to this one have written; 0 if nobody asks. */
   applied?: number;
   isWanted: (entry: Entry) => boolean;
   /** Goes on behind damage, up to the first entry after `applied` that is not there. */
@@ -122,7 +122,7 @@ function endAtGap(wal: Wal, { applied = 0 }: Wish) {
   };
 }
 
-/** The log's first entry, by the name of its first file: cheap. Undefined where there is no log. */
+/** The log's first entry, by the name of its first file: cheap. Undefined if there is no log. */
 export function firstEntryIn(folder: string): number | undefined {
   const [first] = existsSync(folder) ? logNames(readdirSync(folder)) : [];
   return first === undefined ? undefined : Math.max(1, Number.parseInt(first.slice(17, 33), 16));
@@ -185,7 +185,7 @@ function readRecords(file: LogFile, from: number, reading: Reading): number | un
   return stopAtDamage(file, { start: position, end: file.size, position }, reading);
 }
 
-/** Bytes that are passed at once where they are zeros: etcd makes room for 64 MB. */
+/** Bytes that are passed at once if they are zeros: etcd makes room for 64 MB. */
 const ROOM = 4096;
 
 /** Where the log goes on behind damage: a record that follows another one. Returns the place, and the sum before it. */
@@ -212,7 +212,7 @@ function nextChain(file: LogFile, from: number): { position: number; crc: number
   return undefined;
 }
 
-/** Undefined where the log ends. */
+/** Undefined if the log ends. */
 export function readFrame(header: Buffer, position: number) {
   const low = header.readUInt32LE(0);
   const high = header.readUInt32LE(4);
@@ -285,7 +285,7 @@ function stopAtDamage(
 }
 
 /**
- * False where the record makes no sense here. The checksum does not cover its type, so a damaged type shows
+ * False if the record makes no sense here. The checksum does not cover its type, so a damaged type shows
  * only in this way.
  */
 function addRecord(reading: Reading, record: WalRecord): boolean {

@@ -1,6 +1,6 @@
 /**
- * Every member of etcd, not only this node's: in stacked clusters each API server serves what its own member
- * holds.
+ * Checks every member of etcd, not only this node's: in stacked clusters each API server serves what its own
+ * member holds.
  */
 
 import { again, type LeftOut } from "../again.ts";
@@ -22,9 +22,10 @@ import { askAboutStrangers, type Peer, promotion, quorumOf, shownBy, wayWithout 
 import { STOP_ETCD } from "./peers.ts";
 
 /**
- * Proves that each other member answers with the current certificates, belongs to the same cluster, and holds the
- * same keys as this one (by etcd's own hash at a common revision). Members in `without` are left out. A
- * learner tells no hash, so its keys are not compared. Errors: Fail that names the first one that does not.
+ * Proves that each other member answers with the current certificates, belongs to the same cluster, and holds
+ * the same keys as this one (by etcd's own hash at a common revision). Leaves out members in `without`. A
+ * learner gives no hash, so its keys are not compared. Errors: Fail that names the first member that does
+ * not.
  */
 export async function proveMembers(
   own: EtcdClient,
@@ -57,8 +58,8 @@ function sayLearner(peer: Peer, facts: ClusterFacts) {
 }
 
 /**
- * Each reads its whole database for its hash, and takes no write meanwhile (storage/mvcc/kvstore.go, hashByRev): one
- * after the other, and each once.
+ * One after the other, and each once: a member reads its whole database for its hash, and accepts no write
+ * meanwhile (storage/mvcc/kvstore.go, hashByRev).
  */
 async function proveSameKeys(own: EtcdClient, voting: ReadonlyMap<Peer, EtcdClient>) {
   let { revision } = await own.status();
@@ -90,8 +91,8 @@ async function proveSameKeys(own: EtcdClient, voting: ReadonlyMap<Peer, EtcdClie
 }
 
 /**
- * A member that was away first takes in what was written meanwhile, however much. Until then it does not know
- * this revision.
+ * A member that was offline first receives all that was written meanwhile. Until then it does not know this
+ * revision.
  */
 async function caughtUp(name: string, theirs: EtcdClient, revision: number) {
   let seen = 0;
@@ -107,8 +108,8 @@ async function caughtUp(name: string, theirs: EtcdClient, revision: number) {
 }
 
 /**
- * Errors: Refused where a member that is said to be lost answers: it may hold data that no other member has.
- * `lostOn`: the operator has looked, and what answers there with nothing that proves it is somebody else.
+ * Errors: Refused if a member that is said to be lost answers: it may hold data that no other member has.
+ * `lostOn`: nodes that the operator has checked; an unproved server at their addresses is another machine.
  */
 export function refuseLiving(
   peers: readonly Peer[],
@@ -137,8 +138,8 @@ export function refuseLiving(
 }
 
 /**
- * Takes out members that are lost for good, so that a new machine can take their place, and says who remains.
- * A member that is out already is no error. `own`: unset in a dry run before etcd has its certificates.
+ * Removes lost members from etcd, so that a new machine can take their place, and says who remains. A member
+ * that is gone already is no error. `own`: unset in a dry run before etcd has its certificates.
  */
 export async function removeMembers(
   members: readonly Pick<LiveMember, "id" | "name" | "isLearner">[],
@@ -162,25 +163,28 @@ export async function removeMembers(
 }
 
 /**
- * Of names after --lost, those of nodes: a member of etcd that never started is none, and part 2 takes it out
- * for good.
+ * The names after --lost that are nodes. A member of etcd that never started is none: part 2 only removes it
+ * from etcd.
  */
 export function nodesAmong(names: readonly string[], { data }: Pick<ControlPlaneNode, "data">): string[] {
   return names.filter((name) => !data.members.some((member) => isNameless(member) && member.id === name));
 }
 
 /**
- * Nodes whose member was taken out of etcd since the copy was made, as part 2 does with --lost. So what was
- * said once holds on every control plane node and in every later script, until a machine of that name joins
- * again: as a member, or with a Node of its own. Only etcd's own answer proves it; where it does not answer,
- * only those that restore.ts has left behind are known.
+ * Nodes whose member left etcd since the copy was made, as part 2 does with --lost. So a name given once
+ * holds on every control plane node and in every later script, until a machine of that name joins again, as a
+ * member or with a Node of its own. Only etcd's own answer proves it; if it does not answer, only nodes that
+ * restore.ts left behind are known.
  */
 export async function takenOut(cp: Known): Promise<string[]> {
   const client = etcdClient(cp.facts);
   return (client && (await unlessSilent(() => outByEtcd(client, cp)))) ?? leftBehind(cp);
 }
 
-/** By what this member knows itself: so also where most of the others are away. A silence is no deleted Node. */
+/**
+ * Reads this member's own copy, so it works even if most others are offline. A failed read is no deleted
+ * Node.
+ */
 async function outByEtcd(client: EtcdClient, { data, cluster }: Known): Promise<string[]> {
   const live = (await client.members()).map(({ name }) => name);
   const gone = cluster.nodes.filter(({ name }) => !live.includes(name) && memberNames(data).includes(name));
@@ -190,7 +194,7 @@ async function outByEtcd(client: EtcdClient, { data, cluster }: Known): Promise<
 
 type Known = Pick<ControlPlaneNode, "data" | "facts" | "cluster" | "etcd">;
 
-/** By etcd's data of today: the copy of a repair may be older than a join. */
+/** By etcd's current data: the copy of a repair may be older than a join. */
 function leftBehind({ data: { formerMembers = [] }, cluster, etcd }: Known): string[] {
   if (formerMembers.length === 0) return [];
   using today = readFolders(etcd);
@@ -200,8 +204,8 @@ function leftBehind({ data: { formerMembers = [] }, cluster, etcd }: Known): str
 }
 
 /**
- * The nodes to leave out: those that the operator names (`nodesAmong`), and, said here, those that are taken
- * out already (`gone`): they are lost.
+ * The nodes to leave out: those that the operator names (`nodesAmong`), and those that left etcd before
+ * (`gone`), which this names as lost.
  */
 export async function leftOut(
   cp: Known,
@@ -221,7 +225,7 @@ export async function leftOut(
   };
 }
 
-/** etcd's own members where it answers, and else those that its data names. */
+/** etcd's own member list if it answers, else that of its data. */
 export async function membersNow(
   client: EtcdClient | undefined,
   data: EtcdData,
@@ -229,7 +233,7 @@ export async function membersNow(
   return (await unlessSilent(async () => client?.members())) ?? data.members;
 }
 
-/** `living`: not any more. */
+/** `living`: no longer lost. */
 function lostAlso(lost: readonly string[], living: readonly string[] = []): string {
   return again({ lost }, { of: "02-control-plane", less: living });
 }

@@ -1,7 +1,7 @@
 /**
- * Proof that an etcd which answers is the one from before. "Healthy" is no proof: an empty etcd is healthy
- * too, and its cluster id can even be the same (etcd makes it of its first members). So its keys, members,
- * Node UIDs and the UID of the namespace kube-system are compared with the data read before.
+ * Proves that the etcd that answers is the old one. "Healthy" is no proof: an empty etcd is healthy too, and
+ * can even have the same cluster id (etcd derives it from its first members). So its keys, members, Node UIDs
+ * and the UID of the namespace kube-system are compared with the data read before.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberName } from "../etcd-data/members.ts";
@@ -19,12 +19,12 @@ interface SameEtcd {
   facts: ClusterFacts;
 }
 
-/** etcd answers, and holds other data than the one from before. */
+/** etcd answers, but holds other data than the old one. */
 export class OtherEtcd extends Fail {}
 
 /**
- * Compares a running etcd with the data read before. Returns what was proved, a sentence each.
- * Errors: Fail with the first difference; nothing is written by it.
+ * Compares a running etcd with the data read before. Returns a sentence for each proof. Errors: Fail with the
+ * first difference. Writes nothing.
  */
 export async function proveSameEtcd(
   client: EtcdClient,
@@ -33,7 +33,7 @@ export async function proveSameEtcd(
   const status = await client.status();
   const members = await client.members();
   const keys = await client.keys();
-  // keys without a lease must be there however much time has passed
+  // keys without a lease must still exist however much time has passed
   const lost = data.keys("").filter((key) => !keys.has(key) && data.leaseOf(key) === 0n);
 
   if (keys.size === 0 || lost.length > data.keyCount / 2) {
@@ -60,13 +60,15 @@ export async function proveSameEtcd(
   ];
 }
 
-/** Listed members that do not answer: a list is no sign of life. This node's own member is not asked. */
+/**
+ * Listed members that do not answer: being listed is no sign of life. Does not ask this node's own member.
+ */
 export async function silentMembers(
   members: readonly LiveMember[],
   data: EtcdData,
   facts: ClusterFacts,
 ): Promise<LiveMember[]> {
-  // a member that has moved, and has not been told yet, is where the data says
+  // the data has the old address of a member that moved and was not updated yet
   const known = members.map((member) => ({
     clientURLs: [],
     ...member,
@@ -90,9 +92,8 @@ export function howMany(members: readonly LiveMember[], silent: readonly LiveMem
 }
 
 /**
- * Keys that are gone: another member may have known that they were deleted, or the cluster has worked on
- * since. etcd itself says whether they were there at the revision that was read, as long as this revision is
- * not compacted away.
+ * Missing keys may have been deleted by another member, or since the data was read. etcd says whether they
+ * existed at the revision that was read, as long as that is not compacted away.
  */
 async function proveDeleted(client: EtcdClient, lost: string[], data: EtcdData): Promise<string> {
   for (const key of lost) {
@@ -103,13 +104,10 @@ async function proveDeleted(client: EtcdClient, lost: string[], data: EtcdData):
   return lost.length > 0 ? ` (${lost.length} deleted since)` : "";
 }
 
-/** Reads at the same time: each takes a way to the leader and back, and there may be thousands of Nodes. */
+/** Maximum number of concurrent reads: each goes through the leader, and there may be thousands of Nodes. */
 const AT_ONCE = 50;
 
-/**
- * How many Nodes have their UIDs from before, as text. Nodes that were deleted or created again since do not
- * count.
- */
+/** How many Nodes still have their old UIDs, as text. Deleted and recreated Nodes do not count. */
 async function proveUids(
   client: EtcdClient,
   data: EtcdData,
@@ -129,7 +127,7 @@ async function proveUids(
   return same < nodes.length ? `${same} of ${nodes.length}` : `${same}`;
 }
 
-/** The UID of a Node now; undefined where it is deleted. `how`: as `get`. Errors: Fail where etcd does not answer. */
+/** The UID of a Node now; undefined if it is deleted. `how`: as `get`. Errors: Fail if etcd does not answer. */
 export async function nodeUid(
   client: EtcdClient,
   data: EtcdData,

@@ -1,4 +1,4 @@
-/** The etcd of this node: is it a member, and does it serve the data from before? */
+/** This node's etcd: whether it is a member, and serves the old data. */
 import { again, command, type LeftOut, leftNames } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
@@ -28,7 +28,10 @@ import {
 import { ETCD_STARTS, ownEtcdRuns, peersOf, SOON, shownAt, silentPeers } from "./peers.ts";
 import { refuseUnasked, whySilent } from "./unheard.ts";
 
-/** Errors: Refused where etcd's data is of another machine's member, or this member's network has other addresses. */
+/**
+ * Errors: Refused if etcd's data belongs to another machine's member, or this member's network has other
+ * addresses.
+ */
 export function refuseNoMember({ data, node: { addresses, name } }: ControlPlaneNode) {
   if (ownMember(data, addresses)) return;
   const { members, memberId } = data;
@@ -53,14 +56,14 @@ const limit = (cp: ControlPlaneNode) => ({
   hint: withSelinux("crictl ps -a --name etcd; crictl logs ID; journalctl -u kubelet -n 50"),
 });
 
-/** From then on it speaks with its peers. */
+/** Once it runs, it talks to its peers. */
 export async function waitForOwnEtcd(cp: ControlPlaneNode) {
   await waitFor("etcd to show its new certificate to its peers", () => ownEtcdRuns(cp), limit(cp));
 }
 
 /**
- * Step 1.7: it runs, and once enough members run, it is the one from before. Errors: Fail where it is not, or
- * can never answer.
+ * Step 1.7: this etcd runs, and is the old one once enough members run. Errors: Fail if it is not, or can
+ * never answer.
  */
 export async function proveOwnEtcd(
   cp: ControlPlaneNode,
@@ -94,7 +97,7 @@ export async function proveOwnEtcd(
   return { ...seen(still(peers), still(silent)), answers: true };
 }
 
-/** By their names; without those that never started: they are no nodes to go to. */
+/** By their names, without members that never started: they are no nodes. */
 function seen(peers: readonly Peer[], silent: readonly Peer[]): Pick<EtcdSeen, "peers" | "silent"> {
   const nodes = (some: readonly Peer[]) => some.flatMap((peer) => (isNameless(peer) ? [] : [peer.name]));
   return { peers: nodes(peers), silent: nodes(silent) };
@@ -103,8 +106,8 @@ function seen(peers: readonly Peer[], silent: readonly Peer[]): Pick<EtcdSeen, "
 const PART_1_FIRST = "run part 1 first: ./bunw scripts/01-etcd.ts";
 
 /**
- * Step 2.1: it is the one from before, and so is each other member but those that are away, and the lost
- * ones, which are taken out. Tells whether it is full.
+ * Step 2.1: this etcd is the old one, and so is each other member, except offline and lost ones; lost ones
+ * are removed. Returns whether the database is full.
  */
 export async function proveEtcd(
   cp: ControlPlaneNode,
@@ -154,15 +157,16 @@ function sayAway(name: string, { without, lost }: LeftOut) {
 const RENEWS = 12;
 
 /**
- * A machine that stands still for a moment, or has just started, is silent at one question: who is to be taken out is
- * asked for as long as its Lease is watched. Errors: Refused where one of them shows a sign of life meanwhile.
+ * A machine that pauses for a moment, or has just started, may miss one question. So members that are to be
+ * removed are asked as long as their Lease is watched. Errors: Refused if one of them shows a sign of life
+ * meanwhile.
  */
 async function refuseSignsOfLife(
   client: EtcdClient,
   cp: ControlPlaneNode,
   { gone, ...said }: { gone: readonly Peer[]; lost: readonly string[]; lostOn: readonly string[] },
 ) {
-  // one that never started has no data, and no kubelet
+  // a member that never started has no data and no kubelet
   const nodes = gone.filter((peer) => !isNameless(peer));
   if (nodes.length === 0) return;
   const silent = nodes.filter((peer) => shownBy(peer, cp.facts) === "nothing");
@@ -201,7 +205,7 @@ async function sayPlannedRemovals(client: EtcdClient | undefined, data: EtcdData
   await removeMembers(await membersNow(client, data), lost, client);
 }
 
-/** As `containerEnd` of the API server: what it needs is etcd. */
+/** A `containerEnd` for the API server: it needs etcd. */
 export function apiServerEnd(cp: ControlPlaneNode): Ended {
   return containerEnd(cp, "kube-apiserver", async () => (await etcdClient(cp.facts)?.status()) !== undefined);
 }

@@ -31,7 +31,7 @@ export type KnownPods = ReturnType<typeof knownHere>;
 
 /**
  * By what pods are told apart: the runtime's containers, and the kubelet's records, which are there also
- * where no runtime answers. `first`: the cgroup of this node's first process, as a node may itself be a
+ * if no runtime answers. `first`: the cgroup of this node's first process, as a node may itself be a
  * container.
  */
 export function knownHere(containers: readonly Container[]) {
@@ -132,7 +132,7 @@ type Named = Record<"uid" | "id", string | undefined>;
 
 /**
  * Only the first folder with such a name counts, and the first id: a container may have made and named what is
- * below, and its own folder may be its user namespace's. Undefined where a user may have made one of those above.
+ * below, and its own folder may be its user namespace's. Undefined if a user may have made one of those above.
  */
 function namedBy(folders: readonly string[], known: KnownPods): Named | undefined {
   const at = folders.findIndex((one) => POD.test(one) || CONTAINER.test(one));
@@ -163,7 +163,7 @@ const HIERARCHIES = ["/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified", "/sys/f
 
 /**
  * Whether root has made each of these folders, one below the other; not in user.slice, nor in that of machines, whose
- * root is another. False where they are not mounted. A node that is a container may see its own folder there or what
+ * root is another. False if they are not mounted. A node that is a container may see its own folder there or what
  * is in it; its own folder may be that of the user as whom it runs.
  */
 function areRoots(folders: readonly string[], { first }: KnownPods): boolean {
@@ -174,7 +174,7 @@ function areRoots(folders: readonly string[], { first }: KnownPods): boolean {
   );
 }
 
-/** Its path in systemd's own hierarchy, or in that of version 2; undefined where the process has ended. */
+/** Its path in systemd's own hierarchy, or in that of version 2; undefined if the process has ended. */
 function cgroupOf(pid: number): string | undefined {
   const lines = (hostText(`/proc/${pid}/cgroup`) ?? "")
     .split("\n")
@@ -198,7 +198,7 @@ function ownFolder(first: string | undefined): string {
 }
 
 /**
- * UIDs of kube-system's pods: by etcd's data where it can be read, and by the kubelet's records. Annotations
+ * UIDs of kube-system's pods: by etcd's data if it can be read, and by the kubelet's records. Annotations
  * do not count: any kubelet may write a mirror pod into kube-system that claims the UID of a tenant's pod as
  * its hash.
  */

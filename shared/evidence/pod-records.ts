@@ -19,7 +19,7 @@ interface PodRecord {
   uid: string;
 }
 
-/** Every pod that the kubelet's records on this node name; none where there is no such folder. */
+/** Every pod that the kubelet's records on this node name; none if there is no such folder. */
 export function podRecords(): PodRecord[] {
   return list(podLogsDir()).flatMap((folder) => {
     const [, namespace, name, uid] = /^([a-z0-9-]+)_([a-z0-9.-]+)_([0-9a-f-]+)$/.exec(folder) ?? [];

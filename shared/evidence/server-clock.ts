@@ -12,7 +12,7 @@ export const TOLERANCE_MS = BACKDATE_MS;
 /** The operator's word against all that is found: `right`. */
 export const BY_WORD = "KUBE_PKI_REPAIR_CLOCK";
 
-/** Errors: Fail where a server of this CA has another time than this machine. */
+/** Errors: Fail if a server of this CA has another time than this machine. */
 export async function refuseOtherTime(server: string, caPem: string) {
   const { hostname, port } = new URL(server);
   const time = await serverTime(hostname.replace(/^\[|\]$/g, ""), Number(port || 443), caPem);
@@ -34,7 +34,7 @@ function afterItsClock(caPem: string): string {
   return `Its CA begins at ${minute(notBefore)}, later than now: ${again}`;
 }
 
-/** Errors: Fail where something was made later than now, on another node. */
+/** Errors: Fail if something was made later than now, on another node. */
 export function refuseFuture(what: string, made: Date) {
   const ahead = made.getTime() - Date.now();
   if (ahead > TOLERANCE_MS && process.env[BY_WORD] !== "right")
@@ -76,7 +76,7 @@ const ANSWERS_WITHIN = 2000;
 
 /**
  * Whether the kernel knows that its clock follows a time server, of whatever program (chrony, ntpd,
- * systemd-timesyncd): adjtimex(2) without STA_UNSYNC, as timedatectl(1) shows it. False where it cannot be
+ * systemd-timesyncd): adjtimex(2) without STA_UNSYNC, as timedatectl(1) shows it. False if it cannot be
  * asked.
  */
 export async function clockIsSynchronized(): Promise<boolean> {

@@ -128,7 +128,7 @@ export interface Unproved {
   content: string | Uint8Array;
   /** Its name in the rescue folder. */
   file: string;
-  /** Where it would go; undefined where it is only for a person to look at. */
+  /** Where it would go; undefined if it is only for a person to look at. */
   place?: string | undefined;
   /** Permission bits in that place. Default 0600. */
   mode?: number | undefined;

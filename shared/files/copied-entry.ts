@@ -30,7 +30,7 @@ export interface CopiedEntry {
 /** A folder whose content is copied: `from` has no link on its way. */
 type Top = Pick<CopiedEntry, "from" | "to">;
 
-/** Errors: as node:fs; Fail where a link leads to what its maker does not own. */
+/** Errors: as node:fs; Fail if a link leads to what its maker does not own. */
 export function copiedEntry(from: string, to: string, links: LinkMode): CopiedEntry {
   const real = links === "followed" && !fs.lstatSync(from).isSymbolicLink() ? realHost(from) : undefined;
   return entryOf(from, to, links === "kept" ? undefined : real ? [{ from: real, to }] : []);

@@ -44,7 +44,7 @@ export function copyTree(from: string, to: string): boolean {
 
 /**
  * The same for what may be gigabytes: it says how far it is. What links lead to is copied: the copy holds all
- * that was there. Errors: also Fail where a signal has come, and as `copiedEntry`; nothing of the copy is
+ * that was there. Errors: also Fail if a signal has come, and as `copiedEntry`; nothing of the copy is
  * left then.
  */
 export async function copyLargeTree(from: string, to: string): Promise<boolean> {

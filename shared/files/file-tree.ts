@@ -15,7 +15,7 @@ import { makeFolder, syncFolder } from "./write-steps.ts";
 /**
  * Moves a file or a folder below `folder`, under its whole old path (`FOLDER/etc/kubernetes/pki/ca.crt`;
  * `.1`, `.2` … where that is taken), and says so. Of a link, the link alone: what it leads to stays. `why`,
- * for the record: what is wrong with it. Returns the new path, undefined where there was nothing to move.
+ * for the record: what is wrong with it. Returns the new path, undefined if there was nothing to move.
  */
 export function moveToRescue(path: string, folder: string, why?: string): string | undefined {
   if (!exists(path) && !isLink(path)) return undefined;
@@ -90,7 +90,7 @@ export function freeName(path: string): string {
   }
 }
 
-/** A rename where that is possible; across file systems a whole copy first, and only then the removal. */
+/** A rename if that is possible; across file systems a whole copy first, and only then the removal. */
 function moveEntry(from: string, to: string) {
   makeFolder(dirname(to), PRIVATE_FOLDER);
   try {

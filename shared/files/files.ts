@@ -33,7 +33,7 @@ export function exists(path: string): boolean {
   return stat(path) !== undefined;
 }
 
-/** Follows links; undefined where there is nothing, or a link to nothing. Fails where it may not look. */
+/** Follows links; undefined if there is nothing, or a link to nothing. Fails if it may not look. */
 export function stat(path: string): FileInfo | undefined {
   const place = contentAt(path);
   if (place.kind === "file")
@@ -50,20 +50,20 @@ function madeNow() {
   return { modified: now, changed: now };
 }
 
-/** The bytes, or undefined where there is no such file. Fails where it may not read. */
+/** The bytes, or undefined if there is no such file. Fails if it may not read. */
 export function readBytes(path: string): Uint8Array | undefined {
   const place = contentAt(path);
   if (place.kind === "file") return place.bytes;
   return place.kind === "gone" ? undefined : tryFile("read", path, () => fs.readFileSync(place.host));
 }
 
-/** The text, or undefined where there is no such file. Fails where it may not read. */
+/** The text, or undefined if there is no such file. Fails if it may not read. */
 export function readText(path: string): string | undefined {
   const bytes = readBytes(path);
   return bytes && Buffer.from(bytes).toString("utf8");
 }
 
-/** The names in a folder, sorted; none where there is no such folder. */
+/** The names in a folder, sorted; none if there is no such folder. */
 export function list(folder: string): string[] {
   const place = contentAt(folder);
   const onDisk =
@@ -191,7 +191,7 @@ export function removeFile(path: string): boolean {
 }
 
 /**
- * Renames a file within its folder, over one that may be there. Errors: Fail where there is none to rename.
+ * Renames a file within its folder, over one that may be there. Errors: Fail if there is none to rename.
  */
 export function renameFile(from: string, to: string) {
   const content = readBytes(from);
@@ -215,13 +215,13 @@ export function writeMark<T extends Mark>(path: string, mark: T, note: string) {
   writeFile(path, `${JSON.stringify(mark, null, 2)}\n`, { mode: 0o644, note });
 }
 
-/** Undefined where there is none, or where it cannot be read. */
+/** Undefined if there is none, or if it cannot be read. */
 export function readMark<T extends Mark>(path: string): T | undefined {
   const mark = attempt(() => readKeptJson<T | null>(path), undefined);
   return mark && !Number.isNaN(Date.parse(mark.made)) ? mark : undefined;
 }
 
-/** What a run of this kit has kept as JSON; undefined where there is none. Errors: Fail where it cannot be read. */
+/** What a run of this kit has kept as JSON; undefined if there is none. Errors: Fail if it cannot be read. */
 export function readKeptJson<T>(path: string): T | undefined {
   const text = readText(path);
   try {

@@ -16,7 +16,7 @@ interface Mount {
 /** What the kernel appends to a mounted file or folder that was deleted (fs/d_path.c). */
 const DELETED = /\/\/deleted$/;
 
-/** The mounts that a process sees; none where it has ended. */
+/** The mounts that a process sees; none if it has ended. */
 export function mountsOf(pid: number | "self"): Mount[] {
   const lines = (hostText(`/proc/${pid}/mountinfo`) ?? "").split("\n").filter(Boolean);
   return lines.map((line) => {
@@ -37,14 +37,14 @@ function mountAt(pid: number | "self", path: string): Mount | undefined {
 }
 
 /**
- * Whether what is written there is gone when the machine is off, and needs no shredding. False where this
+ * Whether what is written there is gone when the machine is off, and needs no shredding. False if this
  * machine does not say.
  */
 export function isInMemory(path: string): boolean {
   return ["tmpfs", "ramfs"].includes(mountAt("self", contentPath(path))?.type ?? "");
 }
 
-/** A path of this process as the node's first process sees it; undefined where that has no such mount. */
+/** A path of this process as the node's first process sees it; undefined if that has no such mount. */
 export function onHost(pid: number, path: string): string | undefined {
   const mount = mountAt(pid, path);
   if (!mount) return undefined;

@@ -47,7 +47,7 @@ export function parseOptions<T extends ParseArgsConfig>(config: T): Parsed<T> {
 }
 
 /**
- * The text of a file with a secret. Errors: Fail where it is not there, or where others can read it; as
+ * The text of a file with a secret. Errors: Fail if it is not there, or if others can read it; as
  * `refuseOthers`.
  */
 export function secretIn(file: string): string {
@@ -80,7 +80,7 @@ interface Entry {
 }
 
 /**
- * Where the content of the path is: no link is on the way to it. Errors: Refused where somebody else has a
+ * Where the content of the path is: no link is on the way to it. Errors: Refused if somebody else has a
  * hand in what is there.
  */
 export function refuseOthers(path: string, use: PathUse): string {

@@ -27,7 +27,7 @@ const SMALL = { bytes: 4e6, inodes: 100 };
 const SHARES_BLOCKS = [0x9123683e, 0x58465342];
 
 /**
- * Errors: Fail where the file system of `to` has no room for copies of these files and folders, with what
+ * Errors: Fail if the file system of `to` has no room for copies of these files and folders, with what
  * their links lead to; and as `sizeBelow`.
  */
 export function refuseNoRoom(paths: readonly string[], to: string) {
@@ -53,8 +53,8 @@ export function refuseNoRoom(paths: readonly string[], to: string) {
 
 /**
  * `paths`: folders, and files that are going to be replaced: a file in a folder that can be written may be
- * immutable (chattr +i, where access(2) says EPERM). Errors: Fail where one of them, or the folder above that is there,
- * can only be read, or where the small files of a part, or `bytes`, do not fit.
+ * immutable (chattr +i, where access(2) says EPERM). Errors: Fail if one of them, or the folder above that is there,
+ * can only be read, or if the small files of a part, or `bytes`, do not fit.
  */
 export function refuseUnwritable(
   paths: readonly string[],
@@ -121,7 +121,7 @@ interface Need {
 }
 
 /**
- * `todo`: "read etcd's data". Errors: Fail where the kernel would end this process before it has done that.
+ * `todo`: "read etcd's data". Errors: Fail if the kernel would end this process before it has done that.
  */
 export function refuseNoMemory(todo: string, { need = NEED, orElse }: Need = {}) {
   const free = freeMemory();
@@ -137,7 +137,7 @@ export function refuseNoMemory(todo: string, { need = NEED, orElse }: Need = {})
 
 const OUTSIDE = "Run it outside that limit, from another login";
 
-/** The least of all limits. Undefined where this machine does not tell. */
+/** The least of all limits. Undefined if this machine does not tell. */
 function freeMemory(): { bytes: number; of: string } | undefined {
   const meminfo = readText(MEMINFO) ?? "";
   const lines = [...meminfo.matchAll(/^(\w+): +(\d+) kB$/gm)];
@@ -171,7 +171,7 @@ function limits(): { bytes: number; of: string }[] {
   });
 }
 
-/** Bytes that are free in one; NaN where it has no limit. */
+/** Bytes that are free in one; NaN if it has no limit. */
 function limitOf(folder: string, { max, now }: { max: string; now: string }): { bytes: number; of: string } {
   const number = (name: string) => Number.parseInt(readText(`${folder}/${name}`) ?? "", 10);
   const cache = Number(

@@ -44,7 +44,7 @@ export function hostEntry(path: string): string {
 }
 
 /**
- * The node's path at which the content of `path` is: another one only where `path` is a link. It need not
+ * The node's path at which the content of `path` is: another one only if `path` is a link. It need not
  * exist.
  */
 export function contentPath(path: string): string {
@@ -61,7 +61,7 @@ export function contentAt(path: string): ContentPlace {
 
 type ContentPlace = { at: string } & (Exclude<Entry, { kind: "tree" }> | { kind: "disk"; host: string });
 
-/** `real`: without links on the way, where that is known already. */
+/** `real`: without links on the way, if that is known already. */
 function content(path: string): { path: string; real?: string } {
   const own = resolve("/", path);
   // a link that is thought away, or replaced in memory, leads nowhere
@@ -76,7 +76,7 @@ function content(path: string): { path: string; real?: string } {
 }
 
 /**
- * Where the content of a path of this machine is, followed as the node would; undefined where a link leads to
+ * Where the content of a path of this machine is, followed as the node would; undefined if a link leads to
  * nothing, or in a circle.
  */
 export function realHost(host: string): string | undefined {

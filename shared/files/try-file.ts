@@ -6,7 +6,7 @@ import { shell } from "../shell-line.ts";
 import { hostPath } from "./root.ts";
 
 /**
- * `action`'s value; undefined where the path does not exist (unless it `must`); a Fail with the system's
+ * `action`'s value; undefined if the path does not exist (unless it `must`); a Fail with the system's
  * reason otherwise. `to`: where it writes, if that is elsewhere.
  */
 export function tryFile<T>(
@@ -26,7 +26,7 @@ export function tryFile<T>(
 }
 
 /**
- * The same of an error that has come: a Fail with the system's reason, or the error itself where it is none
+ * The same of an error that has come: a Fail with the system's reason, or the error itself if it is none
  * of the system's.
  */
 export function failOfFile(err: unknown, verb: string, path: string, to = path): unknown {

@@ -21,7 +21,7 @@ import { tryFile } from "./try-file.ts";
 /** Bytes. The largest file that is read: a kubeconfig, a manifest, a token. */
 const LARGEST = 1 << 20;
 
-/** A file below /proc as this node has it; undefined where there is none, or where its process has ended. */
+/** A file below /proc as this node has it; undefined if there is none, or if its process has ended. */
 export function hostText(path: string): string | undefined {
   return unlinkedText(`${hostPath("/proc")}${path.slice("/proc".length)}`);
 }
@@ -41,7 +41,7 @@ export function textBelow(pid: number, path: string): string | undefined {
 
 /**
  * A file of this node whose path a flag, a pod or a configuration names: links count, and so does what a dry
- * run would have written. Undefined where there is no regular file of at most `largest` bytes. Errors: as
+ * run would have written. Undefined if there is no regular file of at most `largest` bytes. Errors: as
  * `readText`.
  */
 export function smallText(path: string, largest = LARGEST): string | undefined {
@@ -103,7 +103,7 @@ const NO_FILE = ["ELOOP", "ENXIO", "ENODEV", "EINVAL"];
 /** It does not exist, or the process or its mapping is gone meanwhile; or its cgroup's path is too long to be said. */
 const GONE = ["ENOENT", "ENOTDIR", "ESRCH", "EIO", "EFAULT", "ENAMETOOLONG"];
 
-/** The value, or undefined where it is gone, or for a reason in `also`. */
+/** The value, or undefined if it is gone, or for a reason in `also`. */
 export function gone<T>(action: () => T, also: readonly string[] = []): T | undefined {
   try {
     return action();
@@ -139,7 +139,7 @@ export function* textsHere(): Generator<TextHere> {
   for (const home of ["/root", ...homes]) yield* textsOfPeople(`${home}/.kube`);
 }
 
-/** The same without people's. Errors: Fail where a folder of root's cannot be listed. */
+/** The same without people's. Errors: Fail if a folder of root's cannot be listed. */
 export function* textsOfNode(folders = FOLDERS): Generator<TextHere> {
   for (const folder of folders.filter((one) => isFolder(one) && !LEFT_OUT.test(one))) {
     if (!isRoots(folder)) yield* textsOfPeople(folder);
@@ -181,7 +181,7 @@ function* textsOfPeople(folder: string): Generator<TextHere> {
   if (why.size > 0) yield { path: folder, unseen: [...why].join("; ") };
 }
 
-/** The names in a folder, or a small file's text; the system's error; undefined where it is neither, or is gone. */
+/** The names in a folder, or a small file's text; the system's error; undefined if it is neither, or is gone. */
 function lookAt(path: string): string[] | string | Error | undefined {
   try {
     const host = hostEntry(path);

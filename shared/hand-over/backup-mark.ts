@@ -41,13 +41,13 @@ export interface BackupState {
   /** Whether it holds the keys of this folder. */
   fits: boolean;
   says: string;
-  /** The operator's next command, where it does not. */
+  /** The operator's next command, if it does not. */
   command: string;
 }
 
 /**
  * Whether a backup of the keys of this folder was made. `bundle`: the file, where the operator names it. It
- * is not opened: the mark says what the bundle of its SHA-256 holds. Errors: Fail where the file cannot be
+ * is not opened: the mark says what the bundle of its SHA-256 holds. Errors: Fail if the file cannot be
  * read.
  */
 export function backupState(certificatesDir: string, bundle?: string): BackupState {
@@ -107,7 +107,7 @@ export function markLine({ from, to }: { from: string; to?: never } | { to: stri
 }
 
 /**
- * When the backup of the keys of this folder was made; undefined where there is none, or it holds other keys.
+ * When the backup of the keys of this folder was made; undefined if there is none, or it holds other keys.
  */
 export function backupMade(certificatesDir: string): Date | undefined {
   const mark = backupMark();

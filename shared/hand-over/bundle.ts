@@ -38,7 +38,7 @@ export interface BundleManifest {
   made: string;
   /** Host name of the node where it was packed. */
   node: string;
-  /** Unset where etcd's data could not be read. */
+  /** Unset if etcd's data could not be read. */
   cluster?: Origin | undefined;
   /** "sha256:…", of the cluster CA's public key. */
   ca: string;
@@ -52,7 +52,7 @@ export interface BundleManifest {
 export interface Bundle {
   /** All of SHARED_FILES; without those of sa where an external signer has the key. */
   files: Map<string, Uint8Array>;
-  /** Unset where the bundle was packed by hand, with tar and age. */
+  /** Unset if the bundle was packed by hand, with tar and age. */
   manifest: BundleManifest | undefined;
 }
 
@@ -104,7 +104,7 @@ export function packTar({ files, manifest }: Bundle): Uint8Array {
 }
 
 /**
- * Errors: Fail where it holds anything except the shared keys, or not all of them, or where they do not
+ * Errors: Fail if it holds anything except the shared keys, or not all of them, or if they do not
  * belong together. A bundle that was packed by hand has no manifest, and may have the paths that
  * `hand-over.ts files` prints, as tar stores them.
  */

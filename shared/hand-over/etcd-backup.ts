@@ -41,7 +41,7 @@ interface Proof {
 }
 
 /**
- * Writes a snapshot that is not locked any more. Errors: as `openPieces` and `proof`; Fail where there is
+ * Writes a snapshot that is not locked any more. Errors: as `openPieces` and `proof`; Fail if there is
  * something at `to`.
  */
 export async function writeOpened(file: string, to: string, options: LockOptions, proof: Proof) {

@@ -11,7 +11,7 @@ import { notKept } from "./backup-mark.ts";
 
 interface Pair {
   /**
-   * As the operator typed them. `opener`: a passphrase or an age identity; unset where it was typed, or is on
+   * As the operator typed them. `opener`: a passphrase or an age identity; unset if it was typed, or is on
    * another machine.
    */
   bundle: string;

@@ -14,7 +14,7 @@ interface OpenedBundle {
   lock: LockKind;
 }
 
-/** `file`: as it was typed. Errors: Fail where it is no bundle, cannot be opened, or cannot be used. */
+/** `file`: as it was typed. Errors: Fail if it is no bundle, cannot be opened, or cannot be used. */
 export async function openBundle(
   file: string,
   options: LockOptions,

@@ -50,7 +50,7 @@ const SOURCE_OF: Record<LockKind, SourceName> = {
 
 /**
  * Refuses a bundle of another cluster, one that is older than the cluster's CA, and one that nothing proves;
- * says what it was compared with. What a bundle says of its cluster counts only where its lock proves who
+ * says what it was compared with. What a bundle says of its cluster counts only if its lock proves who
  * made it.
  */
 export function checkOrigin({ files, manifest }: Bundle, here: Here, { confirmed, lock }: Vouching) {
@@ -116,7 +116,7 @@ function unproved(ca: string, known: string, lock: LockKind): Fail {
 }
 
 /**
- * Writes all missing files, or none; keeps equal files. Returns the paths written. Errors: Fail where other
+ * Writes all missing files, or none; keeps equal files. Returns the paths written. Errors: Fail if other
  * keys are there.
  */
 export function unpackHere(

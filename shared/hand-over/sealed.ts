@@ -23,7 +23,7 @@ const VERSION = "age-encryption.org/v1\n";
 /** age's default work factor for passphrases: 2^18, about a second (C2SP age.md). */
 const SCRYPT_LOG_N = 18;
 
-/** Errors: Fail where a recipient is not valid. */
+/** Errors: Fail if a recipient is not valid. */
 export async function seal(
   content: Uint8Array,
   lock: Lock,
@@ -51,7 +51,7 @@ function encrypterFor(lock: Lock, scryptLogN = SCRYPT_LOG_N): Encrypter {
 }
 
 /**
- * The content. Errors: Fail where the key does not fit, or where the file is cut off, changed, or not in the
+ * The content. Errors: Fail if the key does not fit, or if the file is cut off, changed, or not in the
  * age format.
  */
 export async function open(file: Uint8Array, key: Key): Promise<Uint8Array> {
@@ -100,7 +100,7 @@ function streamOf(pieces: AsyncIterable<Uint8Array>): ReadableStream<Uint8Array>
 }
 
 /**
- * What a file needs, by its header. Errors: Fail where it is not in the age format, or ends inside its
+ * What a file needs, by its header. Errors: Fail if it is not in the age format, or ends inside its
  * header.
  */
 export function lockOf(file: Uint8Array): LockKind {
@@ -120,7 +120,7 @@ export async function newIdentity(): Promise<string> {
 }
 
 /**
- * The recipients to encrypt to, so that this identity file can decrypt. Errors: Fail where it is not an
+ * The recipients to encrypt to, so that this identity file can decrypt. Errors: Fail if it is not an
  * identity file.
  */
 export async function recipientsOf(identityFile: string): Promise<string[]> {

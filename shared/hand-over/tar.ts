@@ -42,7 +42,7 @@ export function writeTar(files: readonly TarFile[], modified: Date): Uint8Array 
 }
 
 /**
- * Every file, in order. Errors: Fail where it is no tar, is cut off, or holds anything other than plain
+ * Every file, in order. Errors: Fail if it is no tar, is cut off, or holds anything other than plain
  * files, with names of their own folder.
  */
 export function readTar(tar: Uint8Array): TarFile[] {
@@ -103,7 +103,7 @@ function notName(name: string): string {
   return `${JSON.stringify(name)} is no name for a file of a tar`;
 }
 
-/** At a slash, where it is too long for one field. Errors: Error where there is no such slash. */
+/** At a slash, where it is too long for one field. Errors: Error if there is no such slash. */
 function splitName(name: string): [prefix: string, last: string] {
   const fits = (text: string, field: "name" | "prefix") => Buffer.byteLength(text) <= FIELDS[field][1];
   if (fits(name, "name")) return ["", name];

@@ -15,7 +15,7 @@ interface Manifest {
 
 /**
  * `home`: the checkout. `sources`: the texts that import them; `direct`: names of the packages that they may
- * import. Errors: Fail where a package is not installed, or cannot be bundled.
+ * import. Errors: Fail if a package is not installed, or cannot be bundled.
  */
 export async function bundledPackages(
   home: string,

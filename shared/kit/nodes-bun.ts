@@ -30,7 +30,7 @@ export const NODES_BUN = {
 
 export type Arch = keyof typeof NODES_BUN;
 
-/** The Bun for such a node. Errors: Fail where it cannot be had, or is not the one that is pinned. */
+/** The Bun for such a node. Errors: Fail if it cannot be had, or is not the one that is pinned. */
 export async function nodesBun(arch: Arch): Promise<Uint8Array> {
   const { name } = NODES_BUN[arch];
   const kept = join(cache(), `${name.replace("@oven/", "")}.tgz`);
@@ -70,7 +70,7 @@ async function fetchInto(kept: string, arch: Arch): Promise<Buffer<ArrayBuffer>>
   }
 }
 
-/** Errors: Fail where the cache is another user's, or on a full disk. */
+/** Errors: Fail if the cache is another user's, or on a full disk. */
 function fetchFolder(kept: string): string {
   const make = () => {
     mkdirSync(dirname(kept), { recursive: true });

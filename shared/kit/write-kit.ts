@@ -21,7 +21,7 @@ export const SUMS = "SHA256SUMS";
 
 const EXECUTABLE = /^(bunw$|bun\/)/;
 
-/** Asked first: to fetch and to compress takes long. Errors: Fail where nothing can be written at `out`. */
+/** Asked first: to fetch and to compress takes long. Errors: Fail if nothing can be written at `out`. */
 export function refuseKitPlace(out: string) {
   const refused = attempt(() => refuseUnwritable([dirname(out)]));
   if (!(refused instanceof Fail)) return;
@@ -47,7 +47,7 @@ export async function writeKitTarball(out: string, files: KitFiles) {
   writeTyped(out, tarball, { mode: 0o644 });
 }
 
-/** Errors: Fail where the folder has something in it. */
+/** Errors: Fail if the folder has something in it. */
 export function writeKitFolder(out: string, files: KitFiles) {
   tryFile("write", out, () => fillFolder(out, files), true);
 }

@@ -16,8 +16,8 @@ import { readYaml } from "../yaml.ts";
 
 /**
  * A file or folder of the host that a pod needs. `namedBy`: "volume k8s-certs", "--audit-policy-file", "env
- * KUBECONFIG". `type` as in hostPath: File, Directory, FileOrCreate, DirectoryOrCreate, …, or "" where the
- * volume has no type. `inside`: its path in the container, "" where none mounts it.
+ * KUBECONFIG". `type` as in hostPath: File, Directory, FileOrCreate, DirectoryOrCreate, …, or "" if the
+ * volume has no type. `inside`: its path in the container, "" if none mounts it.
  */
 export interface HostFile {
   path: string;
@@ -58,7 +58,7 @@ export function hostFiles(manifest: { spec: PodSpec }): HostFile[] {
   return [...mounted, ...named];
 }
 
-/** The path on the host of a path in the pod's containers; undefined where none of them mounts it. */
+/** The path on the host of a path in the pod's containers; undefined if none of them mounts it. */
 export function hostPathOf({ spec }: { spec: PodSpec }, inside: string): string | undefined {
   const paths = spec.containers.flatMap(
     (container) => toHostPath(inside, container, spec.volumes ?? []) ?? [],
@@ -188,7 +188,7 @@ interface NamedInside {
 }
 
 /**
- * `text` is the content of the file `path`. Empty where it is no YAML: a certificate, or a file that is cut
+ * `text` is the content of the file `path`. Empty if it is no YAML: a certificate, or a file that is cut
  * off.
  */
 export function namedInside(text: string, path: string): NamedInside[] {
@@ -237,7 +237,7 @@ export function shownWord(word: string, container: string): string {
   return value === undefined ? flag : `${flag}=${veiled(value)}`;
 }
 
-/** Whether an image's release, major and minor, is older than another image's or version's; false where either is unknown. */
+/** Whether an image's release, major and minor, is older than another image's or version's; false if either is unknown. */
 export function isOlderRelease(image = "", than = ""): boolean {
   const [one, other] = [image, than].map((text) => /^v?(\d+)\.(\d+)/.exec(text.split(":").at(-1)!));
   const number = ([, major, minor]: RegExpExecArray) => Number(major) * 1000 + Number(minor);

@@ -137,7 +137,7 @@ function mirrorPodsBelow(path: string, data: EtcdData, nodeName: string): Mirror
 /** A key that a mirror pod of this node can have; `fullName` ends in the node's. */
 type Place = { key: string; namespace: string; fullName: string; nodeName: string };
 
-/** Undefined where the name is not for this node, or is a name under which no API server stores anything. */
+/** Undefined if the name is not for this node, or is a name under which no API server stores anything. */
 function placeOf(key: string, prefix: string, nodeName: string): Place | undefined {
   const [namespace = "", fullName = "", ...more] = key.slice(prefix.length).split("/");
   const isNamed =
@@ -177,7 +177,7 @@ function newest(place: Place, data: EtcdData): MirrorPod | undefined {
 }
 
 /**
- * Undefined if the pod only has a mirror pod's name. Errors: Fail where a pod of kube-system cannot be read;
+ * Undefined if the pod only has a mirror pod's name. Errors: Fail if a pod of kube-system cannot be read;
  * any other is skipped.
  */
 function readMirrorPod(stored: KeyValue, place: Place, data: EtcdData): Pod | undefined {

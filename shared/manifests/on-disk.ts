@@ -19,8 +19,8 @@ import { commandOf, flags } from "./command.ts";
 const MAX_SIZE = 10 * 2 ** 20;
 
 /**
- * A manifest from disk: the first document of the file, as the kubelet reads it. Undefined where there is no
- * file, or an empty one. Errors: Fail where it is no YAML, or no pod.
+ * A manifest from disk: the first document of the file, as the kubelet reads it. Undefined if there is no
+ * file, or an empty one. Errors: Fail if it is no YAML, or no pod.
  */
 export function readManifest(path: string): Manifest | undefined {
   const fail = (why: string, cause?: unknown) =>
@@ -149,7 +149,7 @@ function isAnothers(
   return pod?.name === name && (pod.namespace ?? "default") !== namespace;
 }
 
-/** As `readManifest`, but undefined also where the file is none: no kubelet starts that either. */
+/** As `readManifest`, but undefined even if the file is none: no kubelet starts that either. */
 export function readableManifest(path: string): Manifest | undefined {
   return attempt(() => readManifest(path), undefined);
 }

@@ -83,7 +83,7 @@ export function isReduced(pod: Pick<Manifest, "metadata">): boolean {
 }
 
 /**
- * Whether this node's controller-manager is still reduced; false also where its manifest is missing, or
+ * Whether this node's controller-manager is still reduced; false even if its manifest is missing, or
  * damaged.
  */
 export function managerIsReduced(place: { node: Node }): boolean {

@@ -1,7 +1,7 @@
 /**
  * Which machines have moved, and where to, by the operator's word: pairs, and what cannot be. Who may say that? A
  * machine its own address (this-machine.ts); the operator those of others. Not a Node's status, which its kubelet
- * writes, nor DNS. Errors: Refused where the words cannot be.
+ * writes, nor DNS. Errors: Refused if the words cannot be.
  */
 import { isIP } from "node:net";
 import { command } from "../again.ts";

@@ -30,7 +30,7 @@ export interface KnownHere {
 }
 
 /**
- * This machine's addresses of before that it has no more, by etcd's data; none where its API server's is
+ * This machine's addresses of before that it has no more, by etcd's data; none if its API server's is
  * here.
  */
 export function ownBefore({ node, data }: KnownHere): string[] {
@@ -46,7 +46,7 @@ function ownHosts(data: EtcdData): string[] {
 }
 
 /**
- * Where this machine is now: as the kubelet is told (--node-ip), or by its default route. Errors: Fail where
+ * Where this machine is now: as the kubelet is told (--node-ip), or by its default route. Errors: Fail if
  * neither tells.
  */
 export async function addressNow(
@@ -70,7 +70,7 @@ const NETWORK =
   /^\/etc\/(netplan|systemd\/network|network|NetworkManager\/system-connections|sysconfig\/network)\b/;
 
 /**
- * `own`: this machine's old addresses that are not here, with today's. Errors: Refused where something shows that one
+ * `own`: this machine's old addresses that are not here, with today's. Errors: Refused if something shows that one
  * may only be away, as one that comes late: a move puts it out of all files.
  */
 export async function refuseAway(own: Moved) {
@@ -90,7 +90,7 @@ export async function refuseAway(own: Moved) {
 }
 
 /**
- * Errors: Refused where this is another machine with a copy of that one's disk. Data that restore.ts has made
+ * Errors: Refused if this is another machine with a copy of that one's disk. Data that restore.ts has made
  * names this machine's own address as its member's.
  */
 export function refuseCopiedDisk({ node, data }: KnownHere) {

@@ -85,7 +85,7 @@ const [BYTE_STRING, TEXT, LIST, MAP, TAGGED] = [2, 3, 4, 5, 6];
 const DEPTH = 200;
 
 /**
- * Where the item ends that begins at `at`; undefined where it is not well-formed. Kubernetes writes no item
+ * Where the item ends that begins at `at`; undefined if it is not well-formed. Kubernetes writes no item
  * of indefinite length.
  */
 function endOf(view: DataView, at: number, depth: number): number | undefined {

@@ -13,7 +13,7 @@ import type { StoredObject } from "./objects.ts";
 
 /**
  * `encrypted`: provider, version and key name, such as "aescbc:v1:key1". `undecoded`: apiVersion and kind of
- * an object this table does not hold, such as "batch/v1 Job", "an object in CBOR", or "" where the bytes are
+ * an object this table does not hold, such as "batch/v1 Job", "an object in CBOR", or "" if the bytes are
  * of none of these formats.
  */
 type Decoded = StoredObject | { encrypted: string } | { undecoded: string };

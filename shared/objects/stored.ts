@@ -22,7 +22,7 @@ export const AGGREGATED_TRUST = "kube-system/extension-apiserver-authentication"
 
 /** A value that the API server has encrypted, and that no configuration on this node opens. */
 export class SealedFail extends Fail {
-  /** The name of the key that sealed it; undefined where a KMS plugin did. */
+  /** The name of the key that sealed it; undefined if a KMS plugin did. */
   readonly keyName: string | undefined;
 
   /** `seal`: "secretbox:v1:key1", "kms:v2:vault". */
@@ -51,7 +51,7 @@ export const CONFIG_FIRST =
 
 const BY_HAND = `by hand, as this kit cannot read this cluster's facts: kubeadm init phase certs all --config FILE, and what else RUNBOOK-MORE "If a KMS plugin has encrypted ConfigMaps" says; lost keys come first`;
 
-/** The object under `/registry/…`, decoded, or undefined. Errors: Fail where it is encrypted, or is no such object. */
+/** The object under `/registry/…`, decoded, or undefined. Errors: Fail if it is encrypted, or is no such object. */
 export function readObject<T>(data: EtcdData, path: string): T | undefined {
   const stored = data.get(`${registryPrefix(data)}/${path}`);
   return stored && (decodeStored(data, stored) as T);
@@ -88,7 +88,7 @@ function wrongField(object: object): string | undefined {
     : wrong && `an object whose ${wrong} has no fields`;
 }
 
-/** A ConfigMap's data; `of`: "kube-system/kubeadm-config". Undefined where there is none. Errors: as `readObject`. */
+/** A ConfigMap's data; `of`: "kube-system/kubeadm-config". Undefined if there is none. Errors: as `readObject`. */
 export function configMapIn(data: EtcdData, of: string): Record<string, string> | undefined {
   return readObject<{ data?: Record<string, string> }>(data, `configmaps/${of}`)?.data;
 }
@@ -123,7 +123,7 @@ const PREFIX = /^k8s:enc:([a-z]+):v[12]:([^:]+):/;
 
 const COLON = 0x3a;
 
-/** The prefix of a value that is encrypted, from its first bytes; undefined where it is not. */
+/** The prefix of a value that is encrypted, from its first bytes; undefined if it is not. */
 export function sealOf(head: Uint8Array): string | undefined {
   // of protobuf "k8s\0", of JSON and CBOR another byte
   return head[3] !== COLON
@@ -131,7 +131,7 @@ export function sealOf(head: Uint8Array): string | undefined {
     : PREFIX.exec(Buffer.from(head.subarray(0, 300)).toString("latin1"))?.[0];
 }
 
-/** Undefined where the value is not encrypted. */
+/** Undefined if the value is not encrypted. */
 export function sealedIn(etcdKey: string, value: Uint8Array): Sealed | undefined {
   const [prefix, provider, keyName] = PREFIX.exec(sealOf(value) ?? "") ?? [];
   return prefix
@@ -150,7 +150,7 @@ const OPENERS: Record<string, Open> = { aescbc: openCbc, aesgcm: openGcm, secret
 const MOST_KEYS = 64;
 
 /**
- * What was sealed, an object as the API server stores it; undefined where no key of the configuration opens
+ * What was sealed, an object as the API server stores it; undefined if no key of the configuration opens
  * it.
  */
 export function opened(config: unknown, sealed: Sealed): Buffer | undefined {

@@ -166,7 +166,7 @@ class Pair {
   }
 }
 
-/** The same in doubles, for numbers of up to 52 bits; undefined where there is no step to take. */
+/** The same in doubles, for numbers of up to 52 bits; undefined if there is no step to take. */
 function smallHalfGcd(x: number, y: number, bits: number): Matrix | undefined {
   const floor = 2 ** ((bits >> 1) + 1);
   if (x <= floor || y <= floor) return undefined;

@@ -28,7 +28,7 @@ export interface OldKey {
 interface Recovery {
   tokens: number;
   keys: (tokens: readonly Jwt[], options: RsaOptions) => string[];
-  /** Errors: Fail where there is too little memory for these tokens. */
+  /** Errors: Fail if there is too little memory for these tokens. */
   refuse?: (tokens: readonly Jwt[], options: RsaOptions) => void;
 }
 
@@ -71,7 +71,7 @@ export function copyOfKey(old: OldTokens, pems: readonly string[]): OldKey | und
   return prove(old, pems.flatMap(publicKeysIn))[0];
 }
 
-/** Computes the key. Errors: Fail where there are too few tokens, or no key can have signed them. */
+/** Computes the key. Errors: Fail if there are too few tokens, or no key can have signed them. */
 export function computeKey(old: OldTokens, options: RsaOptions = {}): OldKey {
   const { kid, alg, tokens } = old;
   const recovery = Object.hasOwn(RECOVERIES, alg) ? RECOVERIES[alg] : undefined;
@@ -103,7 +103,7 @@ export function computeKey(old: OldTokens, options: RsaOptions = {}): OldKey {
   );
 }
 
-/** Those of the keys that the tokens' kid names, or, where they have none, that signed every one of them. */
+/** Those of the keys that the tokens' kid names, or, if they have none, that signed every one of them. */
 function prove({ kid, tokens }: OldTokens, pems: readonly string[]): OldKey[] {
   return pems.flatMap((pem) => {
     const [id, verifies] = [serviceAccountKeyId(pem), tokenVerifier(pem)];
@@ -121,7 +121,7 @@ function prove({ kid, tokens }: OldTokens, pems: readonly string[]): OldKey[] {
 
 const CURVES = { "P-256": p256, "P-384": p384, "P-521": p521 };
 
-/** In PEM; none where the signature cannot be one of the algorithm. */
+/** In PEM; none if the signature cannot be one of the algorithm. */
 export function ecKeys({ alg, signed, signature }: Jwt): string[] {
   const crv = JWS.get(alg)?.crv;
   const curve = crv && CURVES[crv];

@@ -51,7 +51,7 @@ export function oldSaKey(
   return old.tokens.length >= (old.alg.startsWith("RS") ? 2 : 1) ? "in tokens" : "lost";
 }
 
-/** All places at once; `podsDir`: the kubelet's. Errors: Fail where the named file is not there. */
+/** All places at once; `podsDir`: the kubelet's. Errors: Fail if the named file is not there. */
 export function collectTokens(data: EtcdData, podsDir: string, tokenFile?: string): Collected {
   const few = new Few();
   const inEtcd = fromSecrets(data, few);
@@ -143,7 +143,7 @@ export interface OldTokens {
 }
 
 /**
- * Picks the tokens of the key that was in use last. Errors: Fail where kube-system's tokens do not show which
+ * Picks the tokens of the key that was in use last. Errors: Fail if kube-system's tokens do not show which
  * one that was.
  */
 export function tokensOfLastKey(found: readonly FoundToken[], wanted?: string): OldTokens {

@@ -47,7 +47,7 @@ export interface RsaOptions {
 }
 
 /**
- * The key that signed both RS256 tokens, in PEM; none where no key can have signed both. Takes a minute for
+ * The key that signed both RS256 tokens, in PEM; none if no key can have signed both. Takes a minute for
  * RSA-2048, and memory as `rsaMemory`.
  */
 export function rsaKey(

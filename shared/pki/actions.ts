@@ -24,7 +24,7 @@ export interface ActionOptions {
    * that lost them, nobody else.
    */
   newCas?: NewCas | undefined;
-  /** What the cluster's public keys are known by; asked only where one of them is not here. */
+  /** What the cluster's public keys are known by; asked only if one of them is not here. */
   evidence?: (() => Evidence) | undefined;
 }
 
@@ -63,7 +63,7 @@ export function keysToMake(actions: readonly PkiAction[]): Finding[] {
   return actions.filter(({ todo }) => todo === "make").map(({ finding }) => finding);
 }
 
-/** Errors: Fail where a CA or sa.key is lost and a new one is not asked for. */
+/** Errors: Fail if a CA or sa.key is lost and a new one is not asked for. */
 export function refuseLostKeys(actions: readonly PkiAction[]) {
   for (const { finding, todo, remedy } of actions) if (todo === "refuse") throw lostKey(finding, remedy!);
 }

@@ -112,7 +112,7 @@ export function isDnsName(name: string): boolean {
   return name.length <= 253 && /^(?:\*\.)?(?![-.])(?!.*(?:[-.]\.|\.-))[a-z0-9.-]+(?<![-.])$/.test(name);
 }
 
-/** Errors: Refused where a token would go over the network as everybody can read it. */
+/** Errors: Refused if a token would go over the network as everybody can read it. */
 export function refuseInClear(server: string) {
   if (server.startsWith("https://")) return;
   throw new Refused(`"${server}" is no address that begins with https://: a token would go there in clear`, {
@@ -129,7 +129,7 @@ export type Moved = ReadonlyMap<string, string>;
 /** Whether it is a server of kubeconfigs, in `Moved`. */
 export const isServer = (one: string) => one.startsWith("https://");
 
-/** "api.example:6443": the endpoint that is put in; undefined where none is. */
+/** "api.example:6443": the endpoint that is put in; undefined if none is. */
 export function endpointPutIn(moved: Moved): string | undefined {
   return [...moved.values()].find(isServer)?.slice("https://".length);
 }
@@ -171,7 +171,7 @@ export function thatMoved<N extends Placed>(nodes: readonly N[], moved: Moved): 
   return nodes.filter((node) => hostsSaid(node).some((ip) => today.has(ip)));
 }
 
-/** What an address of today was before; undefined where its machine has not moved. */
+/** What an address of today was before; undefined if its machine has not moved. */
 export function addressBefore(today: string, moved: Moved): string | undefined {
   return [...moved].find(([, to]) => isIP(today) > 0 && to === canonicalIp(today))?.[0];
 }

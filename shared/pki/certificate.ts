@@ -52,7 +52,7 @@ export function infosIn(text = ""): Readonly<CertInfo>[] {
   return certificatesIn(text).flatMap((pem) => infoOf(pem) ?? []);
 }
 
-/** The first certificate of a text. Fails where there is none, or only part of one. */
+/** The first certificate of a text. Fails if there is none, or only part of one. */
 export function certInfo(text: string): Readonly<CertInfo> {
   return infoOfPem(certificatesIn(text)[0] ?? "");
 }
@@ -77,7 +77,7 @@ const infoOfPem = memo((pem): Readonly<CertInfo> => {
   };
 });
 
-/** The same; undefined where there is none that can be read. */
+/** The same; undefined if there is none that can be read. */
 export function infoOf(text = ""): Readonly<CertInfo> | undefined {
   return attempt(() => certInfo(text), undefined);
 }
@@ -95,7 +95,7 @@ export function isValidNow({ notBefore, notAfter }: CertInfo): boolean {
 
 /**
  * The key algorithm of a certificate, or the nearest that kubeadm makes, for new keys beside it; undefined
- * where it makes none such.
+ * if it makes none such.
  */
 export function algorithmOf(certPem: string): KeyAlgorithm | undefined {
   return algorithmLike(algorithmName(publicKeyOf(certPem)));
@@ -151,7 +151,7 @@ export function hashIn(publicText: string): string {
   return publicKeyHash(publicKeyOf(publicText));
 }
 
-/** What family a key is of; undefined where kubeadm makes none such. */
+/** What family a key is of; undefined if kubeadm makes none such. */
 export function keyKind(key: KeyObject): "RSA" | "P-256" | "P-384" | undefined {
   if (key.asymmetricKeyType === "rsa") return "RSA";
   const crv = curveOf(key)?.crv;
@@ -169,7 +169,7 @@ export function publicKeysIn(text: string): string[] {
 }
 
 /**
- * The first private key of a text: PKCS#1, SEC1 or PKCS#8, also where other blocks stand before it (EC
+ * The first private key of a text: PKCS#1, SEC1 or PKCS#8, even if other blocks stand before it (EC
  * PARAMETERS, a certificate).
  */
 export function privateKeyOf(text: string): KeyObject {

@@ -13,7 +13,7 @@ export type KeyAlgorithm = (typeof KEY_ALGORITHMS)[number];
 
 /**
  * For new keys beside one of this kind ("RSA-8192", "ECDSA-P521"), which a company's own CA may have: the
- * next larger that kubeadm makes, or its largest. Undefined where it makes none of the family.
+ * next larger that kubeadm makes, or its largest. Undefined if it makes none of the family.
  */
 export function algorithmLike(name: string): KeyAlgorithm | undefined {
   const sizeOf = (one: string) => Number(/(?<!\d)\d+$/.exec(one)?.[0]);
@@ -34,7 +34,7 @@ export interface ClusterFacts {
   advertiseAddress: string;
   bindPort: number;
   /**
-   * "host", "host:port" or "[v6]:port"; unset where the cluster has none. Not always that of kubeadm-config:
+   * "host", "host:port" or "[v6]:port"; unset if the cluster has none. Not always that of kubeadm-config:
    * see facts/endpoint.ts.
    */
   controlPlaneEndpoint?: string | undefined;

@@ -109,7 +109,7 @@ export function pkiFindings(
 }
 
 /**
- * Nothing of the node reads admin.conf, and security teams keep it elsewhere. So where it alone is missing, and ca.key
+ * Nothing of the node reads admin.conf, and security teams keep it elsewhere. So if it alone is missing, and ca.key
  * can sign for this kit in its place, that is a difference: what is lost by accident is seldom this one file.
  */
 export function withAdminElsewhere(
@@ -128,7 +128,7 @@ const ADMIN_ELSEWHERE =
   "not here, and nothing on this node reads it. ./bunw scripts/02-control-plane.ts writes one, and restarts nothing for it";
 
 /**
- * The cluster CA on this node's disk: all of ca.crt, the certificate that signs first. Errors: Fail where it
+ * The cluster CA on this node's disk: all of ca.crt, the certificate that signs first. Errors: Fail if it
  * is not there.
  */
 export function clusterCa(certificatesDir: string): string {
@@ -139,7 +139,7 @@ export function clusterCa(certificatesDir: string): string {
   });
 }
 
-/** The same of any CA's row; undefined where the file is not there. */
+/** The same of any CA's row; undefined if the file is not there. */
 export function caText(row: Cert, certificatesDir: string): string | undefined {
   const text = readable(certPath(row, certificatesDir));
   return text && signingFirst(text, readable(keyPath(row, certificatesDir)));
@@ -276,7 +276,7 @@ function rootVerdict(info: CertInfo): Verdict {
   return info.isCa ? timeVerdict(info) : ["wrong usage", `${nameIn(info.subject)} is not a CA's certificate`];
 }
 
-/** What would be wrong with this text in the place of a kubeconfig; undefined where nothing would. */
+/** What would be wrong with this text in the place of a kubeconfig; undefined if nothing would. */
 export function kubeconfigTrouble(row: KubeconfigRow, text: string, facts: ClusterFacts): Verdict {
   const config = attempt(() => parseKubeconfig(text, row.path));
   return config instanceof Fail
@@ -351,7 +351,7 @@ function trustsServer(
   return trustsCa(caPem, today) || shown.some((pem) => valid.some((one) => signedBy(pem, one)));
 }
 
-/** The text, "" (which is no certificate) where it may not be read, undefined where there is no file. */
+/** The text, "" (which is no certificate) if it may not be read, undefined if there is no file. */
 export function readable(path: string): string | undefined {
   return attempt(() => readText(path), "");
 }

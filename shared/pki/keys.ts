@@ -32,7 +32,7 @@ const CURVES: Record<string, Curve> = {
   secp521r1: { crv: "P-521", alg: "ES512", hash: "SHA-512" },
 };
 
-/** The JWS algorithms of Kubernetes' tokens; RSA where there is no curve. */
+/** The JWS algorithms of Kubernetes' tokens; RSA if there is no curve. */
 export const JWS = new Map<string, { hash: string; crv?: Curve["crv"] }>([
   ["RS256", { hash: "SHA-256" }],
   ...Object.values(CURVES).map((curve) => [curve.alg, curve] as const),
@@ -43,7 +43,7 @@ export function curveOf(key: KeyObject): Curve | undefined {
 }
 
 /**
- * A private key for WebCrypto, and what it signs with. Errors: Fail where it is neither RSA nor of a curve
+ * A private key for WebCrypto, and what it signs with. Errors: Fail if it is neither RSA nor of a curve
  * that Kubernetes can load.
  */
 export async function signingKey(
@@ -154,7 +154,7 @@ export function der(tag: number, ...content: Uint8Array[]): Buffer {
   return Buffer.concat([Buffer.from(head), ...content]);
 }
 
-/** The pieces inside of a piece, each with its head. Errors: Fail where they do not fill it. */
+/** The pieces inside of a piece, each with its head. Errors: Fail if they do not fill it. */
 export function insideOf(whole: Buffer): Buffer[] {
   const pieces: Buffer[] = [];
   for (let rest = contentOf(whole); rest.length > 0; rest = rest.subarray(pieces.at(-1)!.length)) {

@@ -8,7 +8,7 @@ import { isMapping, listOf, readYaml, yamlText } from "../yaml.ts";
 type Fields = Record<string, unknown>;
 
 /**
- * The server of its current context; without one that of its first cluster. Undefined where it is no
+ * The server of its current context; without one that of its first cluster. Undefined if it is no
  * kubeconfig, or names none.
  */
 export function serverIn(text: string): string | undefined {
@@ -25,7 +25,7 @@ export function caIn(text: string): string | undefined {
 }
 
 /**
- * The same text with this CA in the cluster of its current context; undefined where it names no server:
+ * The same text with this CA in the cluster of its current context; undefined if it names no server:
  * nothing in it is worth keeping.
  */
 export function withCa(text: string, ca: string): string | undefined {

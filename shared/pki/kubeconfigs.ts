@@ -29,7 +29,7 @@ export interface KubeconfigRow {
 
 export interface Kubeconfig {
   server: string;
-  /** The CAs it trusts, from the file or from the path it names; "" where there are none. */
+  /** The CAs it trusts, from the file or from the path it names; "" if there are none. */
   caPem: string;
   /** Set where they are a file of their own. */
   caPath?: string | undefined;
@@ -43,7 +43,7 @@ export interface Kubeconfig {
   token?: string | undefined;
   /** How its user signs in where not by a certificate: "the program kubelogin", "a token". */
   signsInBy?: string | undefined;
-  /** The name that the server's certificate has to have, where it is not the server's own. */
+  /** The name that the server's certificate has to have, if it is not the server's own. */
   tlsServerName?: string | undefined;
 }
 
@@ -65,7 +65,7 @@ export const KUBECONFIGS: readonly KubeconfigRow[] = [
   { name: "scheduler",          path: "/etc/kubernetes/scheduler.conf",          cn: "system:kube-scheduler",                                      server: localServer },
 ];
 
-/** The rows a control plane node of this version has; super-admin.conf only where asked for. */
+/** The rows a control plane node of this version has; super-admin.conf only if asked for. */
 export function kubeconfigRows(facts: ClusterFacts, options: { superAdmin: boolean }): KubeconfigRow[] {
   const minor = minorOf(facts.kubernetesVersion);
   return KUBECONFIGS.filter(
@@ -89,7 +89,7 @@ export function clusterServer(facts: ClusterFacts): string {
 }
 
 /**
- * Who leads to the cluster's endpoint; the others of a control plane node go to its own API server, also where an
+ * Who leads to the cluster's endpoint; the others of a control plane node go to its own API server, even if an
  * endpoint is put in.
  */
 export function leadsToEndpoint({ server }: KubeconfigRow): boolean {
@@ -160,7 +160,7 @@ export function kubeletKubeconfig({ server, ca, clientPem = KUBELET_CLIENT_PEM }
 }
 
 /**
- * Reads the current context of a kubeconfig; undefined where the file is missing. Fails where it is empty
+ * Reads the current context of a kubeconfig; undefined if the file is missing. Fails if it is empty
  * (the kubelet makes an empty controller-manager.conf when its static pod comes first), not YAML, or has no
  * cluster.
  */

@@ -26,7 +26,7 @@ interface RenewOptions {
 
 /**
  * The renewed certificate in PEM. Each control plane node that has the key makes the same one, byte for byte:
- * nothing of it is random, and its end is counted from the old end. Errors: Fail where the text is no single
+ * nothing of it is random, and its end is counted from the old end. Errors: Fail if the text is no single
  * certificate of a CA that has signed itself, with this key, or is signed in a way that nobody signs a CA;
  * and where one of `signed` would not be good.
  */
@@ -117,7 +117,7 @@ export function isSelfSigned(caPem: string): boolean {
 }
 
 /**
- * Why a strict reader would not take `caPem` as the issuer of this certificate at that time; undefined where
+ * Why a strict reader would not take `caPem` as the issuer of this certificate at that time; undefined if
  * everybody does. Strict are Go in the name, OpenSSL, Java, Python and Node in key id and serial number.
  */
 export function notIssuedBy(leafPem: string, caPem: string, at: Date): string | undefined {

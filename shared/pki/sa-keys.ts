@@ -66,7 +66,7 @@ export function oldSaPub(certificatesDir: string): string {
 }
 
 /**
- * The old keys on this node, in PEM, without those that sa.pub holds as well. Errors: Fail where the file
+ * The old keys on this node, in PEM, without those that sa.pub holds as well. Errors: Fail if the file
  * holds no key.
  */
 export function oldSaKeys(certificatesDir: string): string[] {
@@ -139,9 +139,9 @@ function encoded(value: unknown): string {
 
 export interface Jwt {
   alg: string;
-  /** "" where there is none, as in tokens from before Kubernetes 1.16. */
+  /** "" if there is none, as in tokens from before Kubernetes 1.16. */
   kid: string;
-  /** Seconds since 1970; 0 where there is none, as in tokens from Secrets. */
+  /** Seconds since 1970; 0 if there is none, as in tokens from Secrets. */
   issuedAt: number;
   /** header.payload, which is what was signed, and the signature. */
   signed: string;
@@ -149,7 +149,7 @@ export interface Jwt {
   text: string;
 }
 
-/** A service-account token, or undefined where the text is none. */
+/** A service-account token, or undefined if the text is none. */
 export function readJwt(text: string): Jwt | undefined {
   const trimmed = text.trim();
   if (!/^[\w-]+\.[\w-]+\.[\w-]+$/.test(trimmed)) return undefined;
@@ -194,7 +194,7 @@ export function base64url(number: bigint, length = 1): string {
   );
 }
 
-/** No object at all where it is no JSON. */
+/** No object at all if it is no JSON. */
 function json(part: string): Record<string, unknown> {
   const value = orUndefined(() => JSON.parse(Buffer.from(part, "base64url").toString()) as unknown);
   return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};

@@ -18,7 +18,7 @@ const HANDSHAKE_MS = 10_000;
 export class NoCertificate extends Error {}
 
 /**
- * The certificate that a server shows, also where it then refuses us. Errors: the connection's own;
+ * The certificate that a server shows, even if it then refuses us. Errors: the connection's own;
  * NoCertificate.
  */
 export function servedPem(host: string, port: number, timeout = HANDSHAKE_MS): Promise<string> {
@@ -44,7 +44,7 @@ export function servedPem(host: string, port: number, timeout = HANDSHAKE_MS): P
 }
 
 /**
- * Whether a server takes this certificate of a client, and answers: false where it refuses it, undefined where it
+ * Whether a server takes this certificate of a client, and answers: false if it refuses it, undefined if it
  * does neither in time. With TLS 1.3 the refusal comes after the handshake (RFC 8446, 4.4.2.4).
  */
 export function takesClient(
@@ -90,7 +90,7 @@ export async function whoAnswers(server: string, caPem: string, name?: string): 
   return isKnown(pem, caPem) && infoOf(pem)?.usages.includes("server") ? "not for this name" : "another";
 }
 
-/** Undefined where nobody shows a certificate in time: also where the resolver does not answer. */
+/** Undefined if nobody shows a certificate in time: even if the resolver does not answer. */
 export async function shownSoon(host: string, port: number): Promise<string | undefined> {
   const signal = AbortSignal.timeout(2 * TIME_MS);
   const late = new Promise<undefined>((resolve) =>
@@ -108,7 +108,7 @@ export async function shownSoon(host: string, port: number): Promise<string | un
 const HEAD = 16_384;
 
 /**
- * What time it is for a server of this CA, by the Date of its answer (RFC 9110, 6.6.1). Undefined where
+ * What time it is for a server of this CA, by the Date of its answer (RFC 9110, 6.6.1). Undefined if
  * nobody answers, or somebody whose certificate is not one of this CA for a server of that name. The
  * certificate's dates are not looked at: our own clock may be the wrong one.
  */
@@ -197,7 +197,7 @@ export function fetchDirectly(url: string, request: BunFetchRequestInit): Promis
 /**
  * Whether somebody listens at a port: an answer of any kind. False: the host says that nobody does;
  * undefined: nothing is heard within so many milliseconds. Asked with fetch: the sockets of Bun's node:net
- * call it ECONNREFUSED, too, where there is no route to the host.
+ * call it ECONNREFUSED, too, if there is no route to the host.
  */
 export async function isHeard(
   host: string,
@@ -218,7 +218,7 @@ export async function isHeard(
 }
 
 /**
- * A socket alone, also of what speaks no HTTP: of these there may be more than of requests. It says false, too, where
+ * A socket alone, also of what speaks no HTTP: of these there may be more than of requests. It says false, too, if
  * there is no route to the host.
  */
 export function knock(host: string, port: number, milliseconds: number): Promise<boolean | undefined> {

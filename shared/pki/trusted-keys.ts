@@ -37,7 +37,7 @@ const keysOfText = memo((text): readonly string[] => {
 
 /**
  * A CA's text with the certificate first whose key is `keyPem`: a file may hold several, and that one signs.
- * So it is the one that `certInfo`, `hashIn` and `issueLeaf` take. As it is where there is no such key, or
+ * So it is the one that `certInfo`, `hashIn` and `issueLeaf` take. As it is if there is no such key, or
  * one certificate only.
  */
 export function signingFirst(caPem: string, keyPem: string | undefined): string {
@@ -49,7 +49,7 @@ export function signingFirst(caPem: string, keyPem: string | undefined): string 
 
 /**
  * Whether a text has the key of the CA that signs, the first of `caPem`, in a certificate of any time: it is
- * no new CA for those who have the text. Errors: Fail where that CA cannot be read.
+ * no new CA for those who have the text. Errors: Fail if that CA cannot be read.
  */
 export function knowsCa(text: string | undefined, caPem: string): boolean {
   return trustedKeys(text).has(certInfo(caPem).publicKeyHash);

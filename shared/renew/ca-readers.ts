@@ -117,7 +117,7 @@ interface ReadsOnce {
   ca: CaReader["ca"];
   /** Its flags that name the file. */
   by: readonly string[];
-  /** kubeadm's, where it does not run. */
+  /** kubeadm's, if it does not run. */
   usual: string;
 }
 
@@ -146,7 +146,7 @@ interface Reading extends Pick<CaReader, "name" | "ca" | "path"> {
 
 type Running = ReturnType<typeof processesOf>[number] & { starts: readonly Date[] };
 
-/** The processes; one that is not there where none is. */
+/** The processes; one that is not there if none is. */
 function runs(name: string, all: readonly Container[]): (Running | undefined)[] {
   const containers = all.filter((one) => one.running && one.name === name && isServerContainer(one));
   const created = Math.max(0, ...containers.map((one) => one.created.getTime()));

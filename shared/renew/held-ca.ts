@@ -25,7 +25,7 @@ export interface CaOfKey {
   olderEnd?: Date | undefined;
 }
 
-/** Undefined where none of the texts that are in use has a certificate of that key. */
+/** Undefined if none of the texts that are in use has a certificate of that key. */
 export function caOfKey(
   hash: string,
   inUse: readonly (string | undefined)[],
@@ -56,7 +56,7 @@ export function casIn(text: string, path: string): string {
 }
 
 /**
- * The text that a process has read which started then; undefined where nothing says it. Between the last
+ * The text that a process has read which started then; undefined if nothing says it. Between the last
  * write of a file and its last change lie a rename, a copy with its old time, or only another mode; not where
  * this kit has taken the one before away as it wrote it.
  */

@@ -34,7 +34,7 @@ import type { OldCaHolder } from "./reader-rows.ts";
 const YEAR_MS = 365 * 86_400_000;
 
 /**
- * Nothing is looked for where nothing says that a CA was renewed, or once the one before has expired: then
+ * Nothing is looked for if nothing says that a CA was renewed, or once the one before has expired: then
  * other checks say what fails. `named`: files of this node that have been named already. Errors: as KubeApi.
  */
 export async function olderElsewhere(

@@ -16,8 +16,8 @@ import { say } from "../run.ts";
 import { asBrought, type Candidate, type Renewal, successorOf } from "./renewal.ts";
 
 /**
- * The certificate that its kubelet trusts the API by, and what takes its place. Errors: Refused where it has expired:
- * then the kubelet's own has, too, and it joins (part 3); Fail where kubelet.conf is not there.
+ * The certificate that its kubelet trusts the API by, and what takes its place. Errors: Refused if it has expired:
+ * then the kubelet's own has, too, and it joins (part 3); Fail if kubelet.conf is not there.
  */
 export async function renewalOfWorker(node: Node, brought?: Candidate): Promise<Renewal> {
   const { kubeconfig, clientCaFile } = node.kubelet;

@@ -5,7 +5,7 @@ import { listed } from "../plain.ts";
 import type { CaReader } from "./ca-readers.ts";
 
 /**
- * A row for each file that still has the older certificate, and for each process that holds it; one where
+ * A row for each file that still has the older certificate, and for each process that holds it; one if
  * nobody does. A file whose certificate has expired has a check of its own.
  */
 export function readerRows(readers: readonly CaReader[], now = new Date()): CheckRow[] {

@@ -127,7 +127,7 @@ interface Sources {
 /**
  * One of these CAs on this control plane node. What the operator has brought counts first, then what the cluster
  * has in use, so that all nodes have the same; then its own key makes it: each node makes the same bytes. Errors:
- * Refused where it has expired, or its key is not here and nothing was brought; as `renewCa`.
+ * Refused if it has expired, or its key is not here and nothing was brought; as `renewCa`.
  */
 export function renewalOf(name: CaName, facts: ClusterFacts, { seen, brought, leaves }: Sources): Renewal {
   const row = certRow(name);
@@ -151,7 +151,7 @@ export function renewalOf(name: CaName, facts: ClusterFacts, { seen, brought, le
   return renewal(renewCa(now.pem, key, { hours: facts.caValidityHours, signed }), "renewed with its own key");
 }
 
-/** Errors: Fail where it cannot take the place of the one here. */
+/** Errors: Fail if it cannot take the place of the one here. */
 export function asBrought(now: Readonly<CertInfo>, { pem, from }: Candidate): [pem: string, note: string] {
   const found = successorOf(now, [{ pem, from }], { word: true });
   if (found) return [found.pem, from];

@@ -37,7 +37,7 @@ export function haveExpired({ facts }: Pick<ControlPlaneNode, "facts">, names: r
   return names.some((name) => examine(certRow(name), facts).state === "expired");
 }
 
-/** Errors: Refused where a certificate or kubeconfig here is not sound: that is repaired first. */
+/** Errors: Refused if a certificate or kubeconfig here is not sound: that is repaired first. */
 export function refuseUnsound({ facts }: Pick<ControlPlaneNode, "facts">) {
   const all = pkiFindings(wholePki(facts), facts);
   const isAway = ({ row, state }: (typeof all)[number]) =>
@@ -79,7 +79,7 @@ export function inWords({ now, next, note }: Renewal): string {
     : `until ${day(now.notAfter)}; then until ${day(next.notAfter)} (${note})`;
 }
 
-/** The operator's file for this CA; undefined where the folder has none. */
+/** The operator's file for this CA; undefined if the folder has none. */
 export function broughtFor(name: CaName, folder: string): Candidate | undefined {
   const file = `${folder}/${certRow(name).file}.crt`;
   const pem = readText(file);
@@ -146,7 +146,7 @@ function certificateBefore(now: Readonly<CertInfo>, path: string): Readonly<Cert
   return before.sort((a, b) => b.notAfter.getTime() - a.notAfter.getTime())[0];
 }
 
-/** The one that goes, or has gone before; undefined where nothing here says that there was another. */
+/** The one that goes, or has gone before; undefined if nothing here says that there was another. */
 export function olderOf({ now, next, path }: Renewal): Readonly<CertInfo> | undefined {
   return now.pem === next.pem ? certificateBefore(now, path) : now;
 }

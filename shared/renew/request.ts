@@ -16,7 +16,7 @@ const ALGORITHMS = {
   "P-384": "300a06082a8648ce3d040303",
 };
 
-/** Of a CA on this node, which is not changed. Errors: Refused where its key is not here; as `requestFor`. */
+/** Of a CA on this node, which is not changed. Errors: Refused if its key is not here; as `requestFor`. */
 export function requestOf(name: CaName, { certificatesDir }: Pick<ClusterFacts, "certificatesDir">): string {
   const row = certRow(name);
   const key = readText(keyPath(row, certificatesDir));
@@ -28,7 +28,7 @@ export function requestOf(name: CaName, { certificatesDir }: Pick<ClusterFacts, 
 }
 
 /**
- * In PEM (RFC 2986 §4), the name byte for byte. Errors: Fail where the key is not that certificate's, or of another
+ * In PEM (RFC 2986 §4), the name byte for byte. Errors: Fail if the key is not that certificate's, or of another
  * kind than Kubernetes' own.
  */
 export function requestFor(caPem: string, keyPem: string): string {

@@ -136,7 +136,7 @@ async function restartPod({ node }: ControlPlaneNode, name: string, prove?: () =
   say(`${name}: runs with the certificate on disk`);
 }
 
-/** No container ends with it. Errors: Fail where its Lease is not renewed afterwards. */
+/** No container ends with it. Errors: Fail if its Lease is not renewed afterwards. */
 export async function restartOwnKubelet(node: Node, api: KubeApi) {
   await systemctlKubelet("restart", " (containers run on)");
   const since = new Date();

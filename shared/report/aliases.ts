@@ -150,7 +150,7 @@ function replaced(word: string, trees: readonly Tree[]): string {
 }
 
 /**
- * Before and behind a name stands no letter and no number; it begins or ends with something else only where
+ * Before and behind a name stands no letter and no number; it begins or ends with something else only if
  * the word does.
  */
 function isEdge(parts: readonly string[], part: number, end: number): boolean {

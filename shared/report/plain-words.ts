@@ -15,7 +15,7 @@ interface Told {
   /** Sentences. */
   left: readonly string[];
   /**
-   * What 05-verify sees of it now; it knows of a new key also where no record is left of the run that made
+   * What 05-verify sees of it now; it knows of a new key also if no record is left of the run that made
    * it.
    */
   changed: readonly string[];

@@ -74,7 +74,7 @@ const RECORD = /(^|\/)kube-pki-repair-\d{8}T\d{6}\/runs\/[\w-]{1,100}\.jsonl$/;
 
 /**
  * Everything that is here. `logs`: the folder with NODE.tar. `controlPlanes`: members of etcd, by its data.
- * Errors: Fail where that folder is not there.
+ * Errors: Fail if that folder is not there.
  */
 export function readKeptRuns(here: string, logs?: string, controlPlanes: readonly string[] = []): KeptRuns {
   if (logs !== undefined && stat(logs)?.kind !== "dir")
@@ -118,7 +118,7 @@ function filesHere(): Files {
   );
 }
 
-/** A sentence where it cannot be read. */
+/** A sentence if it cannot be read. */
 function filesIn(path: string): Files | string {
   const linked = attempt(() => refuseOthers(path, "proved"));
   if (linked instanceof Fail) return linked.message;

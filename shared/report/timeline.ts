@@ -21,7 +21,7 @@ export interface Span {
   /** Null: until the end. */
   to: number | null;
   kind: "away" | "run" | "failed";
-  /** Up to a semicolon it is written at the span, the rest only where the pointer rests. */
+  /** Up to a semicolon it is written at the span, the rest only if the pointer rests. */
   label: string;
 }
 

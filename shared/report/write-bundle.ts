@@ -70,7 +70,7 @@ export async function writeBundle(file: string, { here, hostName, known, checks,
   );
 }
 
-/** What 00-assess says; why it cannot, where it cannot. */
+/** What 00-assess says; why it cannot, if it cannot. */
 async function assessment(etcdData: string | undefined): Promise<unknown> {
   const assessed = await attemptLater(async () => assess(await lookHere(etcdData)));
   return assessed instanceof Fail
@@ -87,7 +87,7 @@ interface BundledFile {
   text: string;
 }
 
-/** The node whose own words these are; undefined where they are believed. */
+/** The node whose own words these are; undefined if they are believed. */
 function whoseWord(run: KeptRecord | undefined): string | undefined {
   return run && !may(run.source, "report") ? run.node : undefined;
 }

@@ -23,7 +23,7 @@ export interface Content {
 
 /**
  * `lost`: the other control plane nodes, as far as the operator has named them. Errors: as `readCluster` and
- * `withNames`; Refused where the cluster's etcd is external, or has no such control plane node.
+ * `withNames`; Refused if the cluster's etcd is external, or has no such control plane node.
  */
 export function contentFor(stored: EtcdData, as: string, lost: readonly string[]): Content {
   const data = withNames(stored, [as, ...lost]);
@@ -44,8 +44,8 @@ export function contentFor(stored: EtcdData, as: string, lost: readonly string[]
 
 /**
  * A snapshot of etcd 3.5 has no names of members that have joined. Whose they were, the operator says: an address
- * belongs to whoever claims it, and a label is anybody's. `said`: names of Nodes. Errors: Refused where a member has no
- * name and nobody was named for it, or where there is no such Node.
+ * belongs to whoever claims it, and a label is anybody's. `said`: names of Nodes. Errors: Refused if a member has no
+ * name and nobody was named for it, or if there is no such Node.
  */
 export function withNames(data: EtcdData, said: readonly string[]): EtcdData {
   const unnamed = data.members.filter(isNameless);
@@ -74,7 +74,7 @@ export function withNames(data: EtcdData, said: readonly string[]): EtcdData {
 const isAmong = (nodes: readonly KnownNode[], wanted: string) => nodes.some(({ name }) => name === wanted);
 
 /**
- * `confirmed`: the CA's fingerprint, as the operator has kept it apart from the backup. Errors: Refused where the
+ * `confirmed`: the CA's fingerprint, as the operator has kept it apart from the backup. Errors: Refused if the
  * data names another CA.
  */
 export function refuseOtherCa({ oldCaPem }: Pick<Cluster, "oldCaPem">, confirmed: string | undefined) {
@@ -132,7 +132,7 @@ function withVolumes(data: EtcdData): string[] {
   return sets.filter(owns).map(({ metadata }) => `${metadata.namespace}/${metadata.name}`);
 }
 
-/** Errors: Refused where the etcd that its manifest names is older than the data. */
+/** Errors: Refused if the etcd that its manifest names is older than the data. */
 export function refuseOlderImage({ data, node }: Content, storageVersion: string | undefined) {
   const pod = attempt(() => readObject<Pod>(data, `pods/kube-system/etcd-${node.name}`));
   const image = pod instanceof Fail ? undefined : pod?.spec.containers[0]?.image;

@@ -74,7 +74,7 @@ export class DbEdit {
     this.#buckets.set(name, this.#bucketBytes(bucket, { isLeaf: true, items: sorted }));
   }
 
-  /** The greatest key of a bucket; undefined where it has none. */
+  /** The greatest key of a bucket; undefined if it has none. */
   lastKey(name: string): Buffer | undefined {
     let node = this.#top(this.#bucket(name));
     for (let depth = 0; !node.isLeaf; depth++) node = this.#child(node, depth);

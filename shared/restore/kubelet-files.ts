@@ -24,7 +24,7 @@ interface Machine {
   flags: KubeletFlags;
 }
 
-/** Errors: Fail where the kubelet's own flags call this machine otherwise than the node that it becomes. */
+/** Errors: Fail if the kubelet's own flags call this machine otherwise than the node that it becomes. */
 export function refuseOtherName({ node: { name } }: Content, { hostName, flags }: Machine) {
   const called = flags.get("hostname-override") ?? hostName;
   if (called.toLowerCase() === name || (!exists(FLAGS_FILE) && !flags.has("hostname-override"))) return;
@@ -33,7 +33,7 @@ export function refuseOtherName({ node: { name } }: Content, { hostName, flags }
   });
 }
 
-/** Those that are not here yet. Errors: Fail where the cluster does not keep the kubelet's configuration. */
+/** Those that are not here yet. Errors: Fail if the cluster does not keep the kubelet's configuration. */
 export function writeKubeletFiles({ data, cluster, node }: Content, { hostName }: Machine) {
   if (exists(KUBELET_CONFIG)) return say(`unchanged ${KUBELET_CONFIG}`);
   const kubelet = configMapIn(data, "kube-system/kubelet-config")?.kubelet;

@@ -21,7 +21,7 @@ interface LogTail {
   last: { index: number; term: number };
 }
 
-/** Errors: Damaged where etcd would not read this log either. */
+/** Errors: Damaged if etcd would not read this log either. */
 export function logTail(folder: string): LogTail {
   const names = fs.readdirSync(folder).filter((name) => name.endsWith(".wal"));
   const name = names.sort().at(-1);

@@ -42,7 +42,7 @@ export interface MemberData {
 }
 
 /**
- * `snapshot`: of this cluster; a damaged log may lead from it. Errors: Fail as `readEtcdData`; Refused where its member has no vote, or is none any more, and where it is damaged
+ * `snapshot`: of this cluster; a damaged log may lead from it. Errors: Fail as `readEtcdData`; Refused if its member has no vote, or is none any more, and where it is damaged
  * without an exact way back.
  */
 export function memberDataIn(dir: string, snapshot?: string): MemberData {
@@ -76,7 +76,7 @@ interface Chosen {
 }
 
 /**
- * The one whose log is up to date, rather one that is not damaged. Errors: Refused where they are of several clusters, or two of one member.
+ * The one whose log is up to date, rather one that is not damaged. Errors: Refused if they are of several clusters, or two of one member.
  */
 export function chooseData(all: readonly MemberData[]): Chosen {
   const clusters = new Set(all.map(({ clusterId }) => clusterId));
@@ -177,8 +177,8 @@ function newLog(folder: string, ids: Ids, applied: number) {
 }
 
 /**
- * The db's last entry, or 0 without a db, where no .snap is there from which etcd could go on: one that is not newer than the db,
- * and that the log reaches back to. Errors: Damaged where the log has not that entry.
+ * The db's last entry, or 0 without a db, if no .snap is there from which etcd could go on: one that is not newer than the db,
+ * and that the log reaches back to. Errors: Damaged if the log has not that entry.
  */
 function placeWithoutSnap(folder: string): { index: number; term: number } | undefined {
   const applied = appliedIn(`${folder}/snap`);

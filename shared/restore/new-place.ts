@@ -32,7 +32,7 @@ interface Place {
 
 /**
  * The one that is given, that the node had, that of the default route, or the only one of its family. Errors:
- * Fail where nothing decides; Refused where it cannot be a node's.
+ * Fail if nothing decides; Refused if it cannot be a node's.
  */
 export function newAddress(found: Content, { addresses, given, routed }: Place): string {
   const { cluster, node, data } = found;
@@ -106,7 +106,7 @@ interface Answer extends Asked, Pick<Peer, "servedPem"> {
 
 /**
  * Anybody can answer at the address of a machine that is off. `lostOn`: the operator has looked there. Errors:
- * Refused where what answers proves that it is the old control plane, and, with a question, where it may be.
+ * Refused if what answers proves that it is the old control plane, and, with a question, where it may be.
  */
 export async function refuseOldAnswers(
   { cluster, data }: Pick<Content, "cluster" | "data">,
@@ -179,7 +179,7 @@ function members(data: EtcdData): Asked[] {
 
 /**
  * A kubelet's serving certificate is of the cluster's CA, too. etcd's own CA is in none of its keys, so a member
- * is proved only where that lies here, and else whoever answers may be it.
+ * is proved only if that lies here, and else whoever answers may be it.
  */
 async function answerOf(asked: Asked, cluster: Cluster): Promise<Answer> {
   if (asked.isEtcd) {

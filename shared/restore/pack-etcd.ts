@@ -18,7 +18,7 @@ import { typed } from "../options.ts";
 import { shell } from "../shell-line.ts";
 import { refuseOtherCa } from "./content.ts";
 
-/** Errors: as `lookPastNat`; Fail where etcd's certificates are not here. */
+/** Errors: as `lookPastNat`; Fail if etcd's certificates are not here. */
 export async function etcdHere(folders: EtcdFolders, node: Node | undefined): Promise<EtcdClient> {
   const { facts, obstacle } = await lookPastNat(folders, node);
   const client = facts && etcdClient(facts);
@@ -42,7 +42,7 @@ interface Opened extends LockOptions {
 }
 
 /**
- * Returns the line that comes next. Errors: as `writeOpened`; Refused where its lock proves nothing and the
+ * Returns the line that comes next. Errors: as `writeOpened`; Refused if its lock proves nothing and the
  * operator does not name its CA, or another one.
  */
 export async function openSnapshot(

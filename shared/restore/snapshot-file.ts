@@ -31,7 +31,7 @@ export interface SnapshotFile {
   hasSum: boolean;
 }
 
-/** Errors: Fail where it is not there or not whole; Refused where its sum is wrong, or where it has none. */
+/** Errors: Fail if it is not there or not whole; Refused if its sum is wrong, or if it has none. */
 export async function snapshotFile(path: string, { skipHashCheck = false } = {}): Promise<SnapshotFile> {
   const info = tryFile("look at", path, () => fs.statSync(hostPath(path)));
   if (!info?.isFile())
@@ -72,7 +72,7 @@ const OTHERS: readonly [begins: RegExp, is: string, hint: (path: string) => stri
   ],
 ];
 
-/** Errors: Refused where it is something else by its first bytes. */
+/** Errors: Refused if it is something else by its first bytes. */
 function refuseOtherFile(path: string, size: number) {
   const head = Buffer.alloc(Math.min(size, 64));
   const file = fs.openSync(hostPath(path), "r");
@@ -142,7 +142,7 @@ function textOf(tree: Tree, bucket: string, key: string): string | undefined {
   return tree.find(bucket, Buffer.from(key), (leaf, i) => leaf.value(i).toString("latin1"));
 }
 
-/** Errors: Refused where etcd would not serve this, or not as a kubeadm cluster needs it. */
+/** Errors: Refused if etcd would not serve this, or not as a kubeadm cluster needs it. */
 export function refuseState(
   { alarms, hasAuth }: StoredState,
   { path, disarm = false }: { path: string; disarm?: boolean | undefined },

@@ -45,7 +45,7 @@ interface Restored {
   bump?: number;
 }
 
-/** Errors: Fail where there is something already. */
+/** Errors: Fail if there is something already. */
 export function refuseNotEmpty(dir: string) {
   if (!fs.existsSync(hostPath(dir))) return;
   const there = fs
@@ -60,7 +60,7 @@ export function refuseNotEmpty(dir: string) {
 
 /**
  * `dir`/member, whole or not at all: `fill` makes the folder under another name, out of `from`. Errors: as
- * `refuseNotEmpty`, `refuseNoRoom`, and Fail where `from` is no data of etcd.
+ * `refuseNotEmpty`, `refuseNoRoom`, and Fail if `from` is no data of etcd.
  */
 export async function makeMember(
   { dir, from }: { dir: string; from: string },

@@ -70,7 +70,7 @@ export function* serverChecks(
 
 /**
  * Without admin.conf nobody can ask whether it is ready. What answers there must be this cluster's: a pod of
- * the host's network may listen on a port that is free. Errors: Fail where nothing answers: it does not run.
+ * the host's network may listen on a port that is free. Errors: Fail if nothing answers: it does not run.
  */
 export function withoutAdmin({ facts, cluster }: ControlPlaneNode): CheckRow {
   const look = async () => {

@@ -42,7 +42,7 @@ interface HowToVerify {
 
 export type VerifiedHere = Awaited<ReturnType<typeof verifyHere>>;
 
-/** `known` is undefined on a worker. Errors: Fail where the cluster cannot be read, unless it must end. */
+/** `known` is undefined on a worker. Errors: Fail if the cluster cannot be read, unless it must end. */
 export async function verifyHere(
   node: Node,
   { etcdData, without = [], mustEnd = false, well = new Map() }: HowToVerify,

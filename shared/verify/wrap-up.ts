@@ -32,7 +32,7 @@ export interface WrapUp {
   remove: ToDelete[];
 }
 
-/** Without `cp` (a worker) only what lies here. Undefined where nothing of a repair is to be seen. */
+/** Without `cp` (a worker) only what lies here. Undefined if nothing of a repair is to be seen. */
 export async function wrapUp(node: Node, cp: ControlPlaneNode | undefined): Promise<WrapUp | undefined> {
   // the checks have said why it does not answer
   const admin = cp && (await attemptLater(() => adminClient(cp.facts)));
