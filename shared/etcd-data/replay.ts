@@ -29,7 +29,7 @@ export class Replay {
     for (const { key } of tree?.items("alarm") ?? []) this.raiseAlarm(key);
   }
 
-  /** One etcdserverpb.InternalRaftRequest. What does not touch keys, leases or alarms is passed over. */
+  /** One etcdserverpb.InternalRaftRequest. Requests that touch no key, lease or alarm are skipped. */
   apply(request: Uint8Array) {
     for (const field of wireFields(request)) {
       if (field.number === 10) this.applyAlarm(field.bytes);
@@ -42,7 +42,7 @@ export class Replay {
     }
   }
 
-  /** Whether this request would make a revision now. Nothing changes. */
+  /** Whether this request would make a revision now. Changes nothing. */
   wouldWrite(request: Uint8Array): boolean {
     return wireFields(request).some(({ number, bytes }) => {
       if (this.isRaised(CORRUPT)) return false;
@@ -54,8 +54,8 @@ export class Replay {
   }
 
   /**
-   * What the field of a request does to keys, a lease's end aside; nothing if etcd refuses it. All compares,
-   * also those of nested transactions, look at the keys as they are before the first write.
+   * The operations of a request's field on keys, without a lease's end; empty if etcd refuses it. All
+   * compares, also in nested transactions, see the keys before the first write.
    */
   private operationsOf(field: number, message: Uint8Array): Operation[] {
     if (field === 5) return [{ deleteRange: message }];
@@ -200,7 +200,7 @@ export class Replay {
     this.alarms.add(`${BigInt.asUintN(64, fields.int(1))}/${fields.int(2)}`);
   }
 
-  /** Whether a member has said that its database is full. */
+  /** Whether a member has reported that its database is full. */
   get isFull(): boolean {
     return this.isRaised(NOSPACE);
   }

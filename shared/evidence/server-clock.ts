@@ -1,15 +1,15 @@
 /**
- * This machine's clock beside another machine's, for those that know only a server, or a date. The cluster's
- * own clocks are in clock.ts.
+ * Compares this machine's clock with another's, if only a server or a date is known. The cluster's own clocks
+ * are in clock.ts.
  */
 import { Fail } from "../fail.ts";
 import { BACKDATE_MS, certInfo } from "../pki/certificate.ts";
 import { serverTime } from "../pki/served.ts";
 
-/** Certificates begin so long before they are made: clocks that differ by less do no harm. */
+/** Certificates are backdated by this much, so clocks that differ by less do no harm. */
 export const TOLERANCE_MS = BACKDATE_MS;
 
-/** The operator's word against all that is found: `right`. */
+/** `right`: the operator's word against all findings. */
 export const BY_WORD = "KUBE_PKI_REPAIR_CLOCK";
 
 /** Errors: Fail if a server of this CA has another time than this machine. */
@@ -25,7 +25,7 @@ export async function refuseOtherTime(server: string, caPem: string) {
   });
 }
 
-/** What has to be made again when a control plane node's clock is set; part 2 makes no CA. */
+/** The things to make again once a control plane node's clock is set; part 2 makes no CA. */
 function afterItsClock(caPem: string): string {
   const { notBefore } = certInfo(caPem);
   if (notBefore.getTime() <= Date.now()) return "Then parts 1 and 2 there again, and this line again";
@@ -34,7 +34,7 @@ function afterItsClock(caPem: string): string {
   return `Its CA begins at ${minute(notBefore)}, later than now: ${again}`;
 }
 
-/** Errors: Fail if something was made later than now, on another node. */
+/** Errors: Fail if another node has made something at a later time than now. */
 export function refuseFuture(what: string, made: Date) {
   const ahead = made.getTime() - Date.now();
   if (ahead > TOLERANCE_MS && process.env[BY_WORD] !== "right")

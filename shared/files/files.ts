@@ -21,11 +21,11 @@ export { hostEntry, hostPath, setRoot } from "./root.ts";
 export interface WriteOptions {
   /** Permission bits. Without it an existing file keeps its own, and a new one gets 0600. */
   mode?: number | undefined;
-  /** Said in brackets after the path: `wrote PATH (note)`. Never a secret. */
+  /** Printed in brackets after the path: `wrote PATH (note)`. Never a secret. */
   note?: string | undefined;
   /** Permission bits of parent folders that have to be made. Default 0755. */
   folderMode?: number | undefined;
-  /** What is there may be somebody else's: a link is replaced, not followed, and no owner is kept. */
+  /** An existing file may be somebody else's: a link is replaced, not followed, and no owner is kept. */
   replace?: boolean | undefined;
 }
 
@@ -74,13 +74,11 @@ export function list(folder: string): string[] {
 }
 
 /**
- * Writes a file beside and renames it into place; says `wrote PATH (note)`, or `unchanged PATH` where content and
- * mode are equal already, and returns whether it wrote.
- *
- * The copy beside is 0600 from its first byte, starts with a dot (the kubelet skips dot files in its
- * manifests folder) and is on disk before it gets the name. An existing file's owner is kept. A link is kept
- * as well: the file it points to is replaced. A link to nothing is refused, because its target (on a mount,
- * say) may come back.
+ * Writes a file beside and renames it into place; says `wrote PATH (note)`, or `unchanged PATH` if content
+ * and mode are equal already, and returns whether it wrote. The copy beside is 0600 from its first byte,
+ * starts with a dot (the kubelet skips dot files in its manifests folder) and is on disk before it gets the
+ * name. An existing file keeps its owner. A link stays: the file it points to is replaced. A dead link is
+ * refused, because its target (on a mount, say) may come back.
  */
 export function writeFile(path: string, content: string | Uint8Array, options: WriteOptions = {}): boolean {
   const pending = prepare(path, content, options);
@@ -164,8 +162,7 @@ function prepare(path: string, content: string | Uint8Array, options: WriteOptio
 }
 
 /**
- * Gives a file to another user and group, with these permission bits; of a link, what it points to. Says
- * nothing.
+ * Gives a file, or the target of a link, to another user and group, with these permission bits. Says nothing.
  */
 export function giveTo(path: string, { uid, gid, mode }: { uid: number; gid: number; mode: number }) {
   const give = () => {
@@ -221,7 +218,10 @@ export function readMark<T extends Mark>(path: string): T | undefined {
   return mark && !Number.isNaN(Date.parse(mark.made)) ? mark : undefined;
 }
 
-/** What a run of this kit has kept as JSON; undefined if there is none. Errors: Fail if it cannot be read. */
+/**
+ * A JSON file that an earlier run of this kit has saved; undefined if there is none. Errors: Fail if it
+ * cannot be read.
+ */
 export function readKeptJson<T>(path: string): T | undefined {
   const text = readText(path);
   try {

@@ -1,4 +1,4 @@
-/** What is mounted where, as a process sees it, by /proc/PID/mountinfo (proc_pid_mountinfo(5)). */
+/** Mounts as a process sees them, by /proc/PID/mountinfo (proc_pid_mountinfo(5)). */
 import { Fail } from "../fail.ts";
 import { shell } from "../shell-line.ts";
 import { contentPath } from "./root.ts";
@@ -26,8 +26,8 @@ export function mountsOf(pid: number | "self"): Mount[] {
 }
 
 /**
- * The mount at a path, as that process sees it: the deepest above it; of several on one place the last one,
- * which hides the others.
+ * The deepest mount above a path, as that process sees it; of several at one path the last, which hides the
+ * others.
  */
 function mountAt(pid: number | "self", path: string): Mount | undefined {
   let deepest: Mount | undefined;
@@ -37,8 +37,8 @@ function mountAt(pid: number | "self", path: string): Mount | undefined {
 }
 
 /**
- * Whether what is written there is gone when the machine is off, and needs no shredding. False if this
- * machine does not say.
+ * Whether files there vanish when the machine is off, and need no shredding. False if this machine does not
+ * say.
  */
 export function isInMemory(path: string): boolean {
   return ["tmpfs", "ramfs"].includes(mountAt("self", contentPath(path))?.type ?? "");

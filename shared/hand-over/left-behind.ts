@@ -1,7 +1,7 @@
 /**
- * A bundle and the file that opens it, on one machine: together they are all keys of the cluster. Neither
- * pack nor unpack removes them: the bundle may be the only backup, and the next node may still need it. They
- * say what to remove, and when.
+ * A bundle and the file that opens it on one machine are together all keys of the cluster. Neither pack nor
+ * unpack removes them: the bundle may be the only backup, and the next node may still need it. They say what
+ * to remove, and when.
  */
 import { isInMemory } from "../files/mounts.ts";
 import { typed } from "../options.ts";
@@ -18,7 +18,7 @@ interface Pair {
   opener: string | undefined;
 }
 
-/** `when`: from when on nobody needs them here any more. */
+/** `when`: the time from which nobody needs them here any more. */
 export function sayLeftBehind({ bundle, opener }: Pair, when: string) {
   if (opener === undefined) return;
   const both = `WARNING: "${opener}" opens "${bundle}", and together they are all keys of the cluster`;

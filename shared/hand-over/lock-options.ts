@@ -1,6 +1,6 @@
 /**
  * How the operator locks and opens a bundle: passphrases and age identities, by options or typed on the
- * terminal; and what comes after it was locked.
+ * terminal; and the commands that follow.
  */
 import { dirname } from "node:path";
 import { BACKUP, command } from "../again.ts";
@@ -42,7 +42,7 @@ export function howToLock({
   return async () => ({ passphrase: given ?? (generate ? generated() : strong(askTwice())) });
 }
 
-/** What opens a bundle that was locked so. */
+/** The key for a bundle with this lock. */
 export function keyFor(lock: LockKind, { identity, "passphrase-file": file }: LockOptions): Key {
   if (lock === "recipients") {
     if (identity) return { identityFile: secretIn(identity) };
@@ -58,7 +58,7 @@ export function keyFor(lock: LockKind, { identity, "passphrase-file": file }: Lo
 }
 
 /**
- * What was packed. `bundle`: as it was typed; `ca`: the fingerprint of the CA in it; `others`: the other
+ * The packed bundle. `bundle`: as it was typed; `ca`: the fingerprint of the CA in it; `others`: the other
  * control plane nodes, as far as they are known.
  */
 interface Packed {
@@ -67,7 +67,7 @@ interface Packed {
   others: readonly string[];
 }
 
-/** What comes next where the bundle only travels. The line that others type stands alone on stdout. */
+/** The next commands for a bundle that only travels. The line for the other nodes stands alone on stdout. */
 export function tellCarry({ bundle, ca, others }: Packed, options: LockOptions) {
   say(`${bundle} does not count as a backup: ${notKept(typed(bundle))}. A backup: ${BACKUP}`);
   const files = [bundle, ...(options["passphrase-file"] === undefined ? [] : [options["passphrase-file"]])];
@@ -76,7 +76,7 @@ export function tellCarry({ bundle, ca, others }: Packed, options: LockOptions) 
   answer(unpackLine(bundle, ca, options));
 }
 
-/** The same where it is the backup: its mark is enough for the others. */
+/** The next commands for a backup: its mark is enough for the other nodes. */
 export function tellKept({ bundle, ca, others }: Packed, options: LockOptions) {
   say(
     `${bundle} counts as the backup of these keys: move it away from this machine, and not to where what opens it is`,
@@ -91,7 +91,7 @@ export function tellKept({ bundle, ca, others }: Packed, options: LockOptions) {
   for (const to of others) answer(markLine({ to }));
 }
 
-/** The line with which others unpack what is locked so. */
+/** The line that unpacks a bundle with this lock on another node. */
 function unpackLine(bundle: string, ca: string, { to, "passphrase-file": file }: LockOptions): string {
   if (to) return command(shell`hand-over unpack --identity FILE --ca-hash ${ca} ${bundle}`);
   if (file === undefined) return command(shell`hand-over unpack --ca-hash ${ca} ${bundle}`);

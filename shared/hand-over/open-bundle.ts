@@ -1,4 +1,4 @@
-/** A bundle from its file: all of it is in memory and judged before it is used. */
+/** Reads a bundle from its file: all of it is in memory and checked before it is used. */
 import { Fail } from "../fail.ts";
 import { readBytes, stat } from "../files/files.ts";
 import { typed } from "../options.ts";

@@ -1,6 +1,6 @@
 /**
- * A bundle compared with the node on which it is unpacked: whose it is, what is there already, and what has
- * to be written.
+ * Compares a bundle with the node on which it is unpacked: its cluster, the files that are here, and those to
+ * write.
  */
 
 import { again } from "../again.ts";
@@ -21,7 +21,7 @@ import { say } from "../run.ts";
 import { type Bundle, caOf, keysIn, modeOf, type Origin, publicHash, sameKey, textIn } from "./bundle.ts";
 import type { LockKind } from "./sealed.ts";
 
-/** What this node knows about the cluster. */
+/** This node's facts about the cluster. */
 export interface Here extends Pick<PartialFacts, "certificatesDir" | "asideDir" | "obstacle"> {
   cluster?: Pick<Cluster, "name" | "oldCaPem" | "kubeSystemUid"> & Partial<Pick<Cluster, "nodes">>;
 }
@@ -50,7 +50,7 @@ const SOURCE_OF: Record<LockKind, SourceName> = {
 
 /**
  * Refuses a bundle of another cluster, one that is older than the cluster's CA, and one that nothing proves;
- * says what it was compared with. What a bundle says of its cluster counts only if its lock proves who
+ * says what it was compared with. The bundle's own words about its cluster count only if its lock proves who
  * made it.
  */
 export function checkOrigin({ files, manifest }: Bundle, here: Here, { confirmed, lock }: Vouching) {
@@ -59,7 +59,7 @@ export function checkOrigin({ files, manifest }: Bundle, here: Here, { confirmed
   const ca = caOf(files);
   if (confirmed && confirmed !== ca) throw new Fail(`The bundle's CA is ${ca}, not ${confirmed}`, { hint });
   const restored = lastRestore();
-  // the operator has named it when etcd's data was restored
+  // the operator named it when etcd's data was restored
   const isProved = confirmed !== undefined || may(SOURCE_OF[lock], "keys") || restored?.caHash === ca;
   if (!here.cluster) {
     if (!isProved) throw unproved(ca, `etcd's data cannot be read (${here.obstacle?.message})`, lock);
@@ -93,10 +93,13 @@ export function checkOrigin({ files, manifest }: Bundle, here: Here, { confirmed
   say(`its CA is newer than the one that etcd's data names (${known}), as after part 1 with --new-cas`);
 }
 
-/** Milliseconds. A bundle is a backup, too: by then its words are of another repair. */
+/** Milliseconds. A bundle is a backup, too: later, its words belong to another repair. */
 const WORDS_LAST = 24 * 3600_000;
 
-/** What everybody can lock proves nobody's word. `own`: this node's name; it is neither away nor lost. */
+/**
+ * A lock that everybody can make proves nobody's words. `own`: this node's name, which is neither away nor
+ * lost.
+ */
 export function takeWordsOf({ manifest }: Bundle, { confirmed, lock }: Vouching, own: string | undefined) {
   const words = asWords(manifest?.words).filter(({ value }) => value !== own);
   if (words.length === 0) return;
@@ -129,16 +132,16 @@ export function unpackHere(
 
 interface PlaceOptions {
   moveToRescue?: boolean | undefined;
-  /** Where the keys come from, for the operator: "the bundle". */
+  /** The source of the keys, for the operator: "the bundle". */
   source: string;
   /**
    * Other files to write with them. They come first, and a public half before its key: as long as a key is
-   * missing, a next run looks again.
+   * missing, the next run looks again.
    */
   more?: readonly (WriteOptions & { path: string; content: string | Uint8Array })[];
 }
 
-/** The same for some keys, from any source. Both halves of each are in `files`. */
+/** The same for some keys, from any source. `files` has both halves of each. */
 export function placeKeys(
   keys: readonly SharedKey[],
   files: Bundle["files"],
@@ -164,7 +167,7 @@ export function placeKeys(
   return writeTogether([...(options.more ?? []), ...wanted]);
 }
 
-/** A file of this node that has another key than the source: what is here, and what the source has. */
+/** A file of this node with another key than the source's: both keys. */
 interface Conflict {
   file: string;
   path: string;

@@ -11,7 +11,7 @@ import { Fail } from "../fail.ts";
 /** What a file is encrypted with: one passphrase, or any number of X25519 recipients (`age1…`). */
 export type Lock = { passphrase: string } | { recipients: readonly string[] };
 
-/** By what a file is locked. */
+/** The lock of a file. */
 export type LockKind = "passphrase" | "recipients";
 
 /** What decrypts it: the passphrase, or the text of an identity file. */
@@ -32,7 +32,10 @@ export async function seal(
   return await encrypterFor(lock, options.scryptLogN).encrypt(content);
 }
 
-/** The same of what does not fit into memory. Errors: as `seal`, and those of `pieces`, while it is read. */
+/**
+ * The same for data that does not fit into memory. Errors: as `seal`, and those of `pieces`, while it is
+ * read.
+ */
 export async function sealPieces(
   pieces: AsyncIterable<Uint8Array>,
   lock: Lock,
@@ -65,8 +68,8 @@ export async function open(file: Uint8Array, key: Key): Promise<Uint8Array> {
 }
 
 /**
- * The same of what does not fit into memory: each piece is authenticated, and only the last one proves that it
- * is whole. `lockedWith`: as `lockOf` of its head. Errors: as `open`, also while it is read.
+ * The same for data that does not fit into memory: each piece is authenticated, and only the last one proves
+ * that it is whole. `lockedWith`: `lockOf` its head. Errors: as `open`, also while it is read.
  */
 export async function* openPieces(
   file: ReadableStream<Uint8Array>,
@@ -100,8 +103,7 @@ function streamOf(pieces: AsyncIterable<Uint8Array>): ReadableStream<Uint8Array>
 }
 
 /**
- * What a file needs, by its header. Errors: Fail if it is not in the age format, or ends inside its
- * header.
+ * The lock of a file, by its header. Errors: Fail if it is not in the age format, or ends inside its header.
  */
 export function lockOf(file: Uint8Array): LockKind {
   return readHeader(file).lockedWith;

@@ -87,7 +87,7 @@ function header({ name, mode, bytes }: TarFile, modified: Date): Buffer {
 }
 
 /**
- * Relative, in its folder, and the same to every program and terminal. A tar of GNU's begins its names with
+ * A relative name inside its folder, and the same for every program and terminal. GNU tar begins names with
  * "./".
  */
 function isName(name: string): boolean {
@@ -103,7 +103,7 @@ function notName(name: string): string {
   return `${JSON.stringify(name)} is no name for a file of a tar`;
 }
 
-/** At a slash, where it is too long for one field. Errors: Error if there is no such slash. */
+/** Splits at a slash if it is too long for one field. Errors: Error if there is no such slash. */
 function splitName(name: string): [prefix: string, last: string] {
   const fits = (text: string, field: "name" | "prefix") => Buffer.byteLength(text) <= FIELDS[field][1];
   if (fits(name, "name")) return ["", name];
@@ -120,7 +120,7 @@ function checksum(head: Uint8Array): number {
   return head.reduce((sum, byte, at) => sum + (at >= from && at < from + length ? 0x20 : byte), 0);
 }
 
-/** GNU's own format ("ustar  ") has times where POSIX has the prefix. */
+/** GNU's own format ("ustar  ") has times in the place of POSIX' prefix. */
 function nameOf(head: Buffer): string {
   const prefix = text(head, "magic") === "ustar" ? text(head, "prefix") : "";
   return prefix ? `${prefix}/${text(head, "name")}` : text(head, "name");

@@ -1,10 +1,8 @@
 /**
- * The Bun that a kit brings to the nodes, whatever machine it is packed on: out of the registry that npm is
- * set up for, held against the sums below, and kept in our cache. The versions are bunw's.
- *
- * x64 is the build that needs no AVX2, so that one Bun runs on all x86-64. It costs nothing: in 1.4.5 the
- * registry's build "with AVX2" is the same, byte for byte. For another version: its sums are what `npm view
- * @oven/NAME@VERSION dist.integrity` says.
+ * The Bun that a kit brings to the nodes, whatever machine it is packed on: from the registry that npm is set
+ * up for, checked against the sums below, and cached. The versions are bunw's. x64 is the build that needs no
+ * AVX2, so that one Bun runs on all x86-64. It costs nothing: in 1.4.5 the registry's build "with AVX2" is
+ * the same, byte for byte. Another version's sums: `npm view @oven/NAME@VERSION dist.integrity`.
  */
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
@@ -19,7 +17,7 @@ import { shell } from "../shell-line.ts";
 
 export const BUN_VERSION = "1.4.5";
 
-/** By what bunw calls a node: the package in the registry, and its sum (sha512). */
+/** Keyed by bunw's name of a node: the package in the registry, and its sum (sha512). */
 // biome-ignore format: a table
 export const NODES_BUN = {
   "x64":        { name: "@oven/bun-linux-x64-baseline",      sum: "s8yMwYcFnnrA178gji0gZbkE2WVDej/Ti1x770oPfihxyRxSMNhGhiAQNXV53aDeraZxksdvKV/RAdQBCd0qPA==" },
@@ -30,7 +28,7 @@ export const NODES_BUN = {
 
 export type Arch = keyof typeof NODES_BUN;
 
-/** The Bun for such a node. Errors: Fail if it cannot be had, or is not the one that is pinned. */
+/** The Bun for such a node. Errors: Fail if it cannot be fetched, or has another sum. */
 export async function nodesBun(arch: Arch): Promise<Uint8Array> {
   const { name } = NODES_BUN[arch];
   const kept = join(cache(), `${name.replace("@oven/", "")}.tgz`);
@@ -41,7 +39,7 @@ export async function nodesBun(arch: Arch): Promise<Uint8Array> {
   return bun.bytes;
 }
 
-/** bunw's, so that one folder is kept and one is thrown away. */
+/** bunw's folder, so that there is only one to keep or delete. */
 function cache() {
   const { KUBE_PKI_REPAIR_CACHE, XDG_CACHE_HOME } = process.env;
   const ours = KUBE_PKI_REPAIR_CACHE || join(XDG_CACHE_HOME || join(homedir(), ".cache"), "kube-pki-repair");

@@ -17,9 +17,9 @@ interface Corrected {
 }
 
 /**
- * `ran`: the newest container of each name of this node's static pods. Those of this manifest count, and no
- * others: the UID of their pod is the hash of the file, and the mirror pod has it as an annotation. Without
- * any, what admission says of itself is still taken back.
+ * `ran`: the newest container of each name of this node's static pods. Only those of this manifest count: the
+ * UID of their pod is the hash of the file, which the mirror pod has as an annotation. Without any, the
+ * changes that admission itself names are still taken back.
  */
 export function asItRan(made: Manifest, mirror: Pod, ran: readonly Ran[] = []): Corrected {
   const manifest = structuredClone(made);
@@ -97,9 +97,7 @@ function leftOut(
   return [`${resource} ${kind.slice(0, -1)} ${value} left out: ${why}`];
 }
 
-/**
- * By AlwaysPullImages, or as the file has it: a static pod that brings the registry back cannot wait for it.
- */
+/** AlwaysPullImages or the file set this: a static pod that brings the registry back cannot wait for it. */
 function pullsWhereMissing(container: ContainerSpec): string[] {
   if (container.imagePullPolicy !== "Always") return [];
   container.imagePullPolicy = "IfNotPresent";
@@ -107,8 +105,8 @@ function pullsWhereMissing(container: ContainerSpec): string[] {
 }
 
 /**
- * Each changes the container where the fact says otherwise, and says so. What the runtime does not tell
- * changes nothing.
+ * Each changes the container if the fact differs, and says so. Facts that the runtime does not tell change
+ * nothing.
  */
 const CORRECTIONS: ((container: ContainerSpec, fact: Ran, spec: PodSpec) => string[])[] = [
   (container, { image }) => {

@@ -101,8 +101,8 @@ function toHostPath(path: string, container: ContainerSpec, volumes: Volume[]): 
 }
 
 /**
- * By the flag's name: the program makes folders and logs itself, a plugin its socket; everything else is a
- * file that must exist.
+ * The type by the flag's name: the program makes folders and logs itself, a plugin its socket; everything
+ * else is a file that must exist.
  */
 function pathType(namedBy: string): string {
   if (/-endpoint$/.test(namedBy)) return "Socket";
@@ -111,8 +111,8 @@ function pathType(namedBy: string): string {
 }
 
 /**
- * The container that gives a static pod of kubeadm its name; sidecars may stand before it. Of other pods the
- * first.
+ * The container that gives a static pod of kubeadm its name; sidecars may stand before it. In other pods the
+ * first container.
  */
 export function mainContainer({
   spec,
@@ -124,7 +124,7 @@ export function mainContainer({
 }
 
 /**
- * Its words with the flags, to read or to change in place: kubeadm gives them in `command`; others give the
+ * Its words with the flags, to read or to change in place: kubeadm has them in `command`; others have the
  * program there, and the flags in `args`.
  */
 export function commandOf({ spec }: { spec: Pick<PodSpec, "containers"> }): string[] {
@@ -223,8 +223,8 @@ function namedBy(key: string, text: string, folder: string): NamedInside[] {
 }
 
 /**
- * A word of a container's command, for whoever reads the terminal or a transcript: flags of kubeadm's servers are no
- * secrets, but for those whose name says so; those of every other program may be, and so may be what a shell gets.
+ * A word of a container's command, safe for a terminal or a transcript: flags of kubeadm's servers are no
+ * secrets, unless their name says so. Those of other programs, and a shell's arguments, may be.
  */
 export function shownWord(word: string, container: string): string {
   const isServers =

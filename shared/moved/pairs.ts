@@ -1,7 +1,7 @@
 /**
- * Which machines have moved, and where to, by the operator's word: pairs, and what cannot be. Who may say that? A
- * machine its own address (this-machine.ts); the operator those of others. Not a Node's status, which its kubelet
- * writes, nor DNS. Errors: Refused if the words cannot be.
+ * Which machines have moved, by the operator's word: pairs of addresses, and which of them cannot be right. A
+ * machine may name its own address (this-machine.ts), the operator those of others; not a Node's status,
+ * which its kubelet writes, nor DNS. Errors: Refused if the words cannot be right.
  */
 import { isIP } from "node:net";
 import { command } from "../again.ts";
@@ -46,7 +46,7 @@ export function pairsOf(words: readonly string[]): Map<string, string> {
   return map;
 }
 
-/** "https://api.example:6443", and nothing behind it. */
+/** "https://api.example:6443" with no path. */
 function isServerText(one: string): boolean {
   if (!isServer(one) || !URL.canParse(one)) return false;
   const { hostname, port } = new URL(one);
@@ -56,7 +56,7 @@ function isServerText(one: string): boolean {
 
 type Known = Pick<KnownHere, "cluster" | "data">;
 
-/** `known`: read with `goesOn`, the pairs of a move that goes on, if there is one. */
+/** `known`: read with `goesOn`, the pairs of a move in progress, if there is one. */
 export function refusePairs(moved: Moved, { cluster, data }: Known, goesOn: Moved = new Map()) {
   const nodes = cluster.nodes.map(({ name, places, claimed }) => ({
     name,
@@ -78,7 +78,7 @@ export function refusePairs(moved: Moved, { cluster, data }: Known, goesOn: Move
         isIP(old) > 0 ? "nothing of this cluster was there" : "that is not the endpoint's name",
         `by etcd's data: ${nodes.map(({ name, ips }) => `${name} ${ips}`).join(", ")}; endpoint ${endpoint}. A node keeps its name`,
       );
-    // an address of before has to be one: who has taken another machine's could be either of the two
+    // an old address has to be this node's: if another machine has it now, either could be meant
     const isOthers = ({ ips }: { ips: readonly string[] }) => ips.includes(today) && !ips.includes(old);
     const owner = nodes.find((one) => isOthers(one) && one.places.includes(today));
     const claims = nodes.find(isOthers);
@@ -94,7 +94,10 @@ export function refusePairs(moved: Moved, { cluster, data }: Known, goesOn: Move
   if (putIn.length > 0) refuseEndpoint(moved, putIn, { cluster, data });
 }
 
-/** What kubeconfigs of others lead to: the endpoint, or without one each control plane node's API server. */
+/**
+ * The hosts in other machines' kubeconfigs: the endpoint, or without one each control plane node's API
+ * server.
+ */
 function refuseEndpoint(moved: Moved, putIn: readonly [string, string][], { cluster, data }: Known) {
   const places = cluster.nodes.flatMap((node) =>
     node.controlPlane ? (apiAddressOf(node, data, 6443) ?? []) : [],
@@ -117,7 +120,7 @@ function refuseEndpoint(moved: Moved, putIn: readonly [string, string][], { clus
     );
 }
 
-/** This cluster's API server must not answer at an address that its machine is said to have left. */
+/** This cluster's API server must not answer at an address that its machine has left. */
 export async function refuseAnswering(moved: Moved, { cluster, data, node }: KnownHere) {
   const port = apiEndpoint(node.name, data)?.port ?? 6443;
   const ofMachines = new Set(cluster.nodes.flatMap(hostsSaid));
@@ -132,7 +135,7 @@ export async function refuseAnswering(moved: Moved, { cluster, data, node }: Kno
     );
 }
 
-/** What is said beside the pairs of a move that goes on: of machines that nobody spoke of before. */
+/** The new pairs beside those of a move in progress: machines that were not named before. */
 export function saidSince(said: Moved, goesOn: Moved): Moved {
   const other = [...said].find(([old, today]) =>
     goesOn.has(old) ? goesOn.get(old) !== today : [...goesOn.values()].includes(old),

@@ -1,14 +1,13 @@
 /**
- * What the cluster keeps of an old address, and nobody else rewrites. In objects: kubeadm-config, without which
- * the next `kubeadm upgrade` or `join` brings the old ones back; cluster-info; kube-proxy's kubeconfig. A Node's
- * addresses, the Service kubernetes and its EndpointSlice follow by themselves.
- *
- * In memory: kube-proxy (its kubeconfig; its node's own address, which it asks for once), and what a DaemonSet runs
- * in the network of a machine that has moved, the network plugin first. The podIP of such a pod is the node's. The
+ * Updates old addresses that the cluster keeps, and that nothing else rewrites. In objects: kubeadm-config,
+ * without which the next `kubeadm upgrade` or `join` brings the old ones back; cluster-info; kube-proxy's
+ * kubeconfig. A Node's addresses, the Service kubernetes and its EndpointSlice follow by themselves. In
+ * memory: kube-proxy (its kubeconfig; its node's own address, which it asks for once), and DaemonSets in the
+ * network of a machine that has moved, the network plugin first. The podIP of such a pod is the node's. The
  * kubelet takes it from the Node when it first sees the pod, and never changes it ("immutable once set",
- * pkg/kubelet/kubelet_pods.go): Services would lead to the old one. A pod that was started on a new address may still
- * have read the Node of before: a restart of the kubelet, once the Node names the new one, mends that without
- * touching a pod.
+ * pkg/kubelet/kubelet_pods.go): Services would lead to the old one. A pod that was started on a new address
+ * may still have read the old Node: a restart of the kubelet, once the Node has the new one, mends that
+ * without touching a pod.
  */
 import { isIP } from "node:net";
 import { changeClusterInfo } from "../api/cluster-trust.ts";
@@ -66,8 +65,8 @@ interface Node {
 }
 
 /**
- * `made`: when the move was said; what started later has read the new addresses. Returns the nodes whose kubelets
- * do not renew their Lease, and where such a pod is: nobody else would start a new one.
+ * `made`: when the operator named the move; pods that started later have the new addresses. Returns the nodes
+ * whose kubelets do not renew their Lease but have such a pod: nobody there would start a new one.
  */
 export async function restartOldPods(api: KubeApi, moved: Moved, made: Date): Promise<{ silent: string[] }> {
   const nodes = await api.list<Node>("/api/v1/nodes");
@@ -104,10 +103,7 @@ function movedNodes(nodes: readonly Node[], moved: Moved): ReadonlySet<string> {
   return new Set(there.map(({ metadata }) => metadata.name));
 }
 
-/**
- * Whether kube-proxy's kubeconfig leads to an address that is another one now: then all of them have read the
- * old one.
- */
+/** Whether kube-proxy's kubeconfig has an old address: then all kube-proxies have read it. */
 async function proxiesLedThere(api: KubeApi, moved: Moved): Promise<boolean> {
   const config = await api.find<ConfigMap>(`${CONFIG_MAPS}/kube-proxy`);
   const text = Object.values(config?.data ?? {}).join("\n");
@@ -138,9 +134,9 @@ interface HostPod {
 }
 
 /**
- * Needs a running kubelet; one that does not say its new address is told, and left as it is. A podIP that stays is
- * told as well: not only the kubelet writes a pod's status, a network plugin's account may, and so may who has its
- * token. Errors: as KubeApi.
+ * Needs a running kubelet; names one that does not report its new address, and leaves it alone. Names a podIP
+ * that does not change, too: not only the kubelet writes a pod's status, a network plugin's account may, and
+ * so may whoever has its token. Errors: as KubeApi.
  */
 export async function renewHostPodIps(api: KubeApi, node: string, moved: Moved) {
   if (mode.dryRun) return say(`would see that no pod in ${node}'s own network has an old podIP`);

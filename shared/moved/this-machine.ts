@@ -1,6 +1,6 @@
 /**
- * What this machine was by etcd's data, and where it is now: its addresses of before, today's, whether it is the
- * same machine at all, and its files that name addresses of machines.
+ * This machine's old addresses by etcd's data, its current ones, whether it is the same machine at all, and
+ * its files that name addresses of machines.
  */
 import { isIP } from "node:net";
 import { again } from "../again.ts";
@@ -22,17 +22,14 @@ import { KUBECONFIGS, leadsToEndpoint } from "../pki/kubeconfigs.ts";
 import { say } from "../run.ts";
 import { namedInFiles } from "./still-named.ts";
 
-/** What a control plane node knows of itself before its facts can be read. */
+/** A control plane node's facts before all of them can be read. */
 export interface KnownHere {
   node: Node;
   data: EtcdData;
   cluster: Cluster;
 }
 
-/**
- * This machine's addresses of before that it has no more, by etcd's data; none if its API server's is
- * here.
- */
+/** Old addresses of this machine, by etcd's data, that it no longer has; none if its API server's is here. */
 export function ownBefore({ node, data }: KnownHere): string[] {
   const api = apiEndpoint(node.name, data)?.host ?? "";
   const hosts = [api, ...ownHosts(data)].filter((host) => isIP(host)).map(canonicalIp);
@@ -46,8 +43,8 @@ function ownHosts(data: EtcdData): string[] {
 }
 
 /**
- * Where this machine is now: as the kubelet is told (--node-ip), or by its default route. Errors: Fail if
- * neither tells.
+ * This machine's current address: the kubelet's --node-ip, or that of its default route. Errors: Fail if
+ * neither is known.
  */
 export async function addressNow(
   known: KnownHere,
@@ -70,8 +67,8 @@ const NETWORK =
   /^\/etc\/(netplan|systemd\/network|network|NetworkManager\/system-connections|sysconfig\/network)\b/;
 
 /**
- * `own`: this machine's old addresses that are not here, with today's. Errors: Refused if something shows that one
- * may only be away, as one that comes late: a move puts it out of all files.
+ * `own`: this machine's old addresses that are not here, with the new ones. Errors: Refused if one may only
+ * be missing for now, such as one that comes up late: a move removes it from all files.
  */
 export async function refuseAway(own: Moved) {
   if (own.size === 0) return;
@@ -108,7 +105,10 @@ export function refuseCopiedDisk({ node, data }: KnownHere) {
   );
 }
 
-/** The disk may be in another machine, or a copy of it: nothing here tells. `was`: as the kubelet said it to its Node. */
+/**
+ * The disk may be in another machine, or a copy: nothing here shows it. `was`: as the kubelet reported it in
+ * its Node.
+ */
 function sayOtherHardware(name: string, was: string | undefined) {
   const now = attempt(() => readText("/sys/class/dmi/id/product_uuid")?.trim(), undefined);
   if (!was || !now || was.toLowerCase() === now.toLowerCase()) return;
@@ -123,7 +123,10 @@ export interface FileChange {
   after: string;
 }
 
-/** Kubeconfigs, manifests and the kubelet's flags that name an old address, or that do not keep the node's name. */
+/**
+ * Kubeconfigs, manifests and the kubelet's flags that name an old address, or that would lose the node's
+ * name.
+ */
 export async function changesHere(
   node: Node,
   moved: Moved,
@@ -163,7 +166,7 @@ export async function changesHere(
 const [KUBEADMS] = USUAL_FLAG_FILES;
 const ARGS = /^KUBELET_KUBEADM_ARGS="?/m;
 
-/** Whether the host has another name than its node, and the kubelet is not told the node's. */
+/** Whether the host has another name than its node, and no flag gives the kubelet the node's. */
 export async function hostRenamed(node: Node): Promise<boolean> {
   return hasOtherName(node, await kubeletFlags());
 }

@@ -37,14 +37,14 @@ export interface Secret extends StoredObject {
   data?: Record<string, string>;
 }
 
-/** As much of a pod as is looked at here; the rest is passed through. */
+/** The fields of a pod that scripts read; the rest is passed through. */
 export interface Pod extends StoredObject {
   spec: PodSpec;
 }
 
 /**
- * A static pod's, ready to be written as YAML. Keys are in alphabetical order, as kubeadm writes them; the
- * last is `status: {}`.
+ * A static pod's manifest, ready to be written as YAML. Keys are in alphabetical order, as kubeadm writes
+ * them; the last is `status: {}`.
  */
 export interface Manifest {
   apiVersion: string;
@@ -90,8 +90,8 @@ export interface Toleration {
 }
 
 /**
- * A list has one element; `texts` is a map of strings; a field whose name ends in "!" has to be there. Fields
- * without a row are not looked at.
+ * A list has one element; `texts` is a map of strings; a field whose name ends in "!" is required. Fields
+ * without a row are not checked.
  */
 type Shape =
   | "string"
@@ -143,7 +143,7 @@ const POD: Shape = {
   status: { phase: "string", containerStatuses: [{ state: { running: { startedAt: "string" } } }] },
 };
 
-/** What is wrong, and where: "spec.volumes is no list". */
+/** The fault and its path: "spec.volumes is no list". */
 class Misshapen extends Error {}
 
 /**

@@ -58,8 +58,8 @@ export function isObject(decoded: Decoded): decoded is StoredObject {
 }
 
 /**
- * What a newer Kubernetes stored in this object and the table does not know: path and field number, such as
- * "spec.containers.99". Only of an object that came from `decodeObject`.
+ * Fields that a newer Kubernetes stored in this object and the table does not know: path and field number,
+ * such as "spec.containers.99". Only for an object from `decodeObject`.
  */
 export function unknownFields(object: StoredObject): string[] {
   return UNKNOWN_FIELDS.get(object) ?? [];
@@ -123,7 +123,7 @@ function parseField(text: string): [number, Field] {
   return [Number(number), field];
 }
 
-/** Where in the object a message is, and the fields met so far that the table does not know. */
+/** The path of a message in the object, and the fields met so far that the table does not know. */
 interface Place {
   path: string;
   unknown: string[];

@@ -35,7 +35,7 @@ export class SealedFail extends Fail {
   }
 }
 
-/** Who opens what is sealed so: a key of this name, or a KMS plugin. */
+/** The key or KMS plugin that opens this seal. */
 export function readSeal(seal: string): { byPlugin: boolean; name: string; words: string } {
   const [provider, , name = ""] = seal.split(":");
   const byPlugin = provider === "kms";
@@ -65,7 +65,7 @@ export function readObjects<T>(data: EtcdData, path: string): IteratorObject<T, 
   return data.list(`${registryPrefix(data)}/${path}`).map((stored) => decodeStored(data, stored) as T);
 }
 
-/** What a key has. Errors: as `readObject`. */
+/** Decodes a key's value. Errors: as `readObject`. */
 export function decodeStored(data: EtcdData, { key, value }: KeyValue): unknown {
   const object = attempt(() => decodeObject(value));
   if (object instanceof Fail)
@@ -77,7 +77,7 @@ export function decodeStored(data: EtcdData, { key, value }: KeyValue): unknown 
   throw new Fail(`Cannot read "${key}": ${is} (${value.length} bytes)`, { hint: DAMAGED_VALUE });
 }
 
-/** Fields that code reads on from without a look, as every API server has looked at them. */
+/** Fields that code reads without a check, as every API server has checked them. */
 function wrongField(object: object): string | undefined {
   const { metadata, ...rest } = object as Record<string, unknown>;
   const wrong = ["data", "spec", "status"].find(
@@ -93,7 +93,7 @@ export function configMapIn(data: EtcdData, of: string): Record<string, string> 
   return readObject<{ data?: Record<string, string> }>(data, `configmaps/${of}`)?.data;
 }
 
-/** Where the API server keeps its objects, "/registry" unless --etcd-prefix says otherwise. */
+/** The API server's prefix of its objects, "/registry" unless --etcd-prefix says otherwise. */
 export function registryPrefix(data: EtcdData): string {
   const suffix = "/namespaces/kube-system";
   if (data.get(`/registry${suffix}`)) return "/registry";
@@ -125,7 +125,7 @@ const COLON = 0x3a;
 
 /** The prefix of a value that is encrypted, from its first bytes; undefined if it is not. */
 export function sealOf(head: Uint8Array): string | undefined {
-  // of protobuf "k8s\0", of JSON and CBOR another byte
+  // protobuf begins with "k8s\0", JSON and CBOR with another byte
   return head[3] !== COLON
     ? undefined
     : PREFIX.exec(Buffer.from(head.subarray(0, 300)).toString("latin1"))?.[0];
@@ -144,15 +144,12 @@ type Open = (key: Buffer, sealed: Sealed) => Buffer;
 const OPENERS: Record<string, Open> = { aescbc: openCbc, aesgcm: openGcm, secretbox: openBox };
 
 /**
- * Keys that are tried for one value. kube-apiserver's guide has a handful; a stranger may list very many, so
- * that one fits by chance.
+ * Most keys tried for one value. kube-apiserver's guide has a handful; a stranger may list very many, so that
+ * one fits by chance.
  */
 const MOST_KEYS = 64;
 
-/**
- * What was sealed, an object as the API server stores it; undefined if no key of the configuration opens
- * it.
- */
+/** The unsealed object as the API server stores it; undefined if no key of the configuration opens it. */
 export function opened(config: unknown, sealed: Sealed): Buffer | undefined {
   const open = Object.hasOwn(OPENERS, sealed.provider) ? OPENERS[sealed.provider] : undefined;
   if (!open) return undefined;
@@ -173,8 +170,8 @@ export function namesPlugin(config: unknown, { keyName }: Sealed): boolean {
 }
 
 /**
- * Whether new values of what it decrypts would be stored in clear: the first provider writes. One `identity`
- * alone excludes a resource.
+ * Whether new values of its resources would be stored in clear: the first provider writes. A single
+ * `identity` excludes a resource.
  */
 export function writesClear(config: unknown): boolean {
   const ofEach = listOf(field(config, "resources")).map((resource) => listOf(field(resource, "providers")));
@@ -183,7 +180,7 @@ export function writesClear(config: unknown): boolean {
   );
 }
 
-/** With what new values would be written, for the operator: "aescbc key2". */
+/** The key of new values, for the operator: "aescbc key2". */
 export function writerIn(config: unknown): string {
   const [first] = providersOf(config).filter(isMapping);
   const [name = "nothing"] = Object.keys(first ?? {});
@@ -200,8 +197,8 @@ function field(value: unknown, name: string): unknown {
 }
 
 /**
- * Protobuf, whole JSON or whole CBOR. aesgcm and secretbox open nothing with another key; AES-CBC itself
- * proves nothing, so all of the value has to be one.
+ * Whether it is protobuf, whole JSON or whole CBOR. aesgcm and secretbox open nothing with another key;
+ * AES-CBC itself proves nothing, so the whole value has to be one.
  */
 function isStored(plain: Buffer): boolean {
   const isProtobuf =

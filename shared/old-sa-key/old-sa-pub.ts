@@ -20,11 +20,11 @@ import { type RsaOptions, rsaKey, rsaMemory } from "./rsa-key.ts";
 export interface OldKey {
   pem: string;
   kid: string;
-  /** What proves it, for the operator. */
+  /** The proof, for the operator. */
   proof: string;
 }
 
-/** What a token's algorithm needs: so many tokens, and the keys that can have signed them. */
+/** The needs of a token's algorithm: the number of tokens, and the keys that can have signed them. */
 interface Recovery {
   tokens: number;
   keys: (tokens: readonly Jwt[], options: RsaOptions) => string[];
@@ -51,8 +51,8 @@ function refuseRsa(tokens: readonly Jwt[], options: RsaOptions) {
 }
 
 /**
- * Which tokens are tried, by how many are needed: a token that is damaged, or planted under the old kid,
- * costs a minute, not the key.
+ * Tokens to try, by how many are needed: a token that is damaged, or planted under the old kid, costs a
+ * minute, not the key.
  */
 const CHOICES: Record<number, number[][]> = {
   1: [[0], [1], [2]],
@@ -66,7 +66,7 @@ const CHOICES: Record<number, number[][]> = {
 const MORE =
   "look for more on other nodes (/var/lib/kubelet/pods/*/volumes/kubernetes.io~projected/*/token) and name the file: --token-file";
 
-/** Of public keys that somebody kept, the one that fits the tokens. */
+/** The saved public key that fits the tokens. */
 export function copyOfKey(old: OldTokens, pems: readonly string[]): OldKey | undefined {
   return prove(old, pems.flatMap(publicKeysIn))[0];
 }
@@ -103,7 +103,7 @@ export function computeKey(old: OldTokens, options: RsaOptions = {}): OldKey {
   );
 }
 
-/** Those of the keys that the tokens' kid names, or, if they have none, that signed every one of them. */
+/** The keys that the tokens' kid names, or, if they have none, that signed every one of them. */
 function prove({ kid, tokens }: OldTokens, pems: readonly string[]): OldKey[] {
   return pems.flatMap((pem) => {
     const [id, verifies] = [serviceAccountKeyId(pem), tokenVerifier(pem)];

@@ -1,7 +1,7 @@
 /**
- * Where old service-account tokens still are: in Secrets in etcd's data, and in volumes of this node's pods.
- * Reads only; prints no token. Layout of volumes: /var/lib/kubelet/pods/UID/volumes/PLUGIN/NAME/FILE
- * (kubernetes pkg/kubelet/kubelet_getters.go).
+ * Finds old service-account tokens: in Secrets in etcd's data, and in volumes of this node's pods. Reads
+ * only; prints no token. Layout of volumes: /var/lib/kubelet/pods/UID/volumes/PLUGIN/NAME/FILE (kubernetes
+ * pkg/kubelet/kubelet_getters.go).
  */
 import { again } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
@@ -23,7 +23,7 @@ const PLUGINS = ["kubernetes.io~projected", "kubernetes.io~secret"];
 /** Bytes. No token is as long as this. */
 const MAX_SIZE = 16_384;
 
-/** Of each key so many tokens are enough, however many thousands there are. */
+/** So many tokens of each key are enough, however many thousands there are. */
 const ENOUGH = 5;
 
 /** `trusted`: only an administrator of the cluster can have put it there (kube-system). */
@@ -34,11 +34,11 @@ export interface FoundToken {
 
 interface Collected {
   found: FoundToken[];
-  /** How many there were, by where; for the operator. */
+  /** Their number by source; for the operator. */
   counts: { secrets: number; encrypted: number; volumes: number; file: number };
 }
 
-/** What is left of a lost service-account key. Data that cannot be read has no tokens. */
+/** The remains of a lost service-account key. Unreadable data counts as having no tokens. */
 export function oldSaKey(
   data: EtcdData | undefined,
   node: Pick<Node, "kubelet">,
@@ -51,7 +51,7 @@ export function oldSaKey(
   return old.tokens.length >= (old.alg.startsWith("RS") ? 2 : 1) ? "in tokens" : "lost";
 }
 
-/** All places at once; `podsDir`: the kubelet's. Errors: Fail if the named file is not there. */
+/** Tokens of all sources; `podsDir`: the kubelet's. Errors: Fail if the named file does not exist. */
 export function collectTokens(data: EtcdData, podsDir: string, tokenFile?: string): Collected {
   const few = new Few();
   const inEtcd = fromSecrets(data, few);
@@ -63,7 +63,7 @@ export function collectTokens(data: EtcdData, podsDir: string, tokenFile?: strin
   return { found: few.found, counts };
 }
 
-/** Without the tokens that today's sa.pub verifies: no key is lost for them. */
+/** Leaves out tokens that the current sa.pub verifies: no key is lost for them. */
 export function notOfToday(found: readonly FoundToken[], certificatesDir: string): FoundToken[] {
   const today = todaysSaPub(certificatesDir);
   if (!today) return [...found];
@@ -118,7 +118,7 @@ function fromVolumes(data: EtcdData, podsDir: string, few: Few): number {
     .filter(Boolean).length;
 }
 
-/** The files that a pod sees; the kubelet's own ones begin with two dots. */
+/** The files that a pod sees; the kubelet's own begin with two dots. */
 function volumeFiles(volumes: string): string[] {
   return PLUGINS.flatMap((plugin) =>
     list(`${volumes}/${plugin}`).map((name) => `${volumes}/${plugin}/${name}`),

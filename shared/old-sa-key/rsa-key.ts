@@ -28,21 +28,21 @@ const SMALL = 1_000_000n;
 const [SHORTEST, LONGEST] = [64, 512];
 
 /**
- * So much memory the greatest common divisor takes, in bytes for each byte of one of its numbers. Measured in
- * cgroups, all of Bun with it: 194 MB for RSA-1024, 323 MB for RSA-2048, 552 MB for RSA-4096. That is 16 for
- * each byte, and half as much again for what no measurement has met.
+ * Bytes of memory for each byte of one of the two numbers. Measured in cgroups, with all of Bun: 194 MB for
+ * RSA-1024, 323 MB for RSA-2048, 552 MB for RSA-4096. That is 16 for each byte, and half as much again as a
+ * reserve.
  */
 const MEMORY = 24;
 
-/** Bytes of memory that it takes to compute a key whose signatures have so many bytes. */
+/** Bytes of memory needed to compute a key whose signatures have so many bytes. */
 export function rsaMemory(signature: number, { exponent = EXPONENT }: RsaOptions = {}): number {
   return signature <= LONGEST ? signature * exponent * MEMORY : 0;
 }
 
 export interface RsaOptions {
-  /** For tests, where a small one saves time. */
+  /** Tests set a small one to save time. */
   exponent?: number;
-  /** Called with how many bits are done, of how many. */
+  /** Called with the bits done and their total. */
   progress?: (done: number, total: number) => void;
 }
 
