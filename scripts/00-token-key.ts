@@ -57,7 +57,7 @@ async function main() {
   done(inOneLine(afterTokenKey({ saKeyIsHere: todaysSaPub(pki) !== undefined, carry })));
 }
 
-/** Undefined if no token is older than the key of today. */
+/** Undefined if no token is older than the current key. */
 function collect(
   pki: string,
   collected: () => ReturnType<typeof collectTokens>,

@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
- * RUNBOOK part 1: etcd serves the old data with new certificates.
- * Run on each control plane node, the first one first. Safe to run again: what is right is kept.
+ * RUNBOOK part 1: etcd serves the old data with new certificates. Run on each control plane node,
+ * the first one first. Safe to run again: valid files stay.
  */
 import { inOneLine } from "../shared/again.ts";
 import { proveOwnEtcd, refuseNoMember } from "../shared/etcd/own-etcd.ts";
@@ -92,7 +92,7 @@ function newCasOf(values: Values): NewCas | undefined {
 /** The keys that all control plane nodes have in common. */
 const SHARED = { certs: CERTS.filter((row) => row.shared), serviceAccountKey: true };
 
-/** Facts first, refusals second; nothing is touched before all of them are through. */
+/** Facts first, refusals second; nothing changes before all of them have passed. */
 async function look(
   values: Values,
   newCas: NewCas | undefined,
@@ -135,9 +135,9 @@ function sayFacts(cp: ControlPlaneNode) {
 }
 
 /**
- * Whether etcd lives with the certificates on disk, all of them right: nothing is stopped then.
- * Where its manifest is wrong, the kubelet stops it soon, and an API server without etcd then keeps
- * the kubelet from starting anything.
+ * Whether etcd lives with valid certificates on disk: then nothing is stopped. With a wrong
+ * manifest the kubelet stops it soon, and an API server without etcd then keeps the kubelet from
+ * starting anything.
  */
 async function isHealthy(cp: ControlPlaneNode, actions: readonly PkiAction[]): Promise<boolean> {
   if (!pod.etcdIsInPlace(cp, actions) || !(await etcdLives(cp))) return false;
@@ -169,7 +169,7 @@ async function copyWhatIsLeft(cp: ControlPlaneNode, healthy: boolean) {
   if (exists(copy)) return say(`unchanged ${copy}`);
   if (healthy) return say("etcd is healthy: no copy needed");
   keepRan(cp);
-  // etcd's data last: a folder that has it has everything
+  // etcd's data last: a folder that has it is complete
   for (const left of leftOf(cp))
     if (exists(left)) await copyLargeTree(left, `${rescue.dir}/before${left}`);
   if (etcd.wal) await copyLargeTree(etcd.wal, rescuedLog(rescue));
@@ -187,7 +187,7 @@ async function makeSharedKeys(
   await apply(actions, facts, { asideDir, onNewSaKey: markNewSaKey });
 }
 
-/** Of a service-account key that this node has made anew, in this run or before. */
+/** The service-account key that a new one of this node has replaced, in this run or before. */
 function replacedKey({ data, node, facts }: ControlPlaneNode) {
   const pki = facts.certificatesDir;
   return newSaKeySince(readText(`${pki}/sa.pub`) ?? "") && oldSaKey(data, node, pki);

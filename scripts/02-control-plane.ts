@@ -1,8 +1,8 @@
 #!/usr/bin/env bun
 /**
- * RUNBOOK part 2: certificates, kubeconfigs and static pods of this node; the API answers.
- * Run on each control plane node, side by side if you like, once part 1 has proved etcd.
- * Safe to run again: what is right is kept.
+ * RUNBOOK part 2: certificates, kubeconfigs and static pods of this node; the API answers. Run on
+ * each control plane node, side by side if you like, once part 1 has proved etcd. Safe to run
+ * again: valid files stay.
  */
 import { inOneLine, type LeftOut, leftNames, type Todo } from "../shared/again.ts";
 import { adminClient, ownApiReady, sayEndpointReady } from "../shared/api/admin-api.ts";
@@ -86,7 +86,7 @@ async function checkEtcd(values: Values): Promise<{ cp: ControlPlaneNode; out: L
   servers.refuseWithoutEndpoint(cp);
   await servers.refuseUnfitNode(cp);
   servers.makeKeys(cp, values["super-admin"]);
-  // a member is taken out, for good, by a word of this line alone
+  // only a word of this very line takes a member out of etcd
   const kept = said.lost.filter((name) => !values.lost.includes(name));
   const out = { without: [...said.without, ...kept], lost: values.lost };
   await beforeServersStop(cp, { ...values, ...(await proveEtcd(cp, out, values["lost-on"])) });
@@ -94,7 +94,7 @@ async function checkEtcd(values: Values): Promise<{ cp: ControlPlaneNode; out: L
   return { cp, out };
 }
 
-/** What a living API server shows of a lost certificate is kept first: it ends with the new one. */
+/** Copies a lost certificate that a living API server still shows, which ends with the new one. */
 async function issue(cp: ControlPlaneNode, superAdmin: boolean | undefined): Promise<string[]> {
   await keepShown(cp);
   return await servers.issueForServers(cp, { superAdmin });
@@ -134,8 +134,9 @@ async function proveKubelet(cp: ControlPlaneNode, api: KubeApi, out: LeftOut): P
 }
 
 /**
- * The controller-manager, which part 2 has started reduced, runs in full again if every known node
- * renews its Lease, is named as away, or was evicted before. Else it stays so, and evicts nothing.
+ * The controller-manager, which part 2 has started reduced, becomes a normal one if every known
+ * node renews its Lease, is named as away, or was evicted before. Else it stays reduced, and evicts
+ * nothing.
  */
 async function letManagerRun(cp: ControlPlaneNode, api: KubeApi, out: LeftOut): Promise<string[]> {
   const silent = await seen.findSilent(cp, api, leftNames(out));
@@ -156,16 +157,16 @@ async function letManagerRun(cp: ControlPlaneNode, api: KubeApi, out: LeftOut): 
 }
 
 /**
- * Only workers are missed, under the old CA, and nothing is left on them that this node's
- * controller-manager could evict. That another one leads in full proves nothing: its own node's
- * part 2 may be about to end it.
+ * Only workers are missing, under the old CA, and this node's controller-manager could evict
+ * nothing more from them. Another one that leads in full proves nothing: its own node's part 2 may
+ * be about to end it.
  */
 async function wereAwayBefore(cp: ControlPlaneNode, api: KubeApi, silent: seen.Silent) {
   const areWorkers = silent.workers.length === seen.missedOf(silent).length;
   return !caIsNew(cp) && areWorkers && (await areEvicted(cp, api, silent.workers));
 }
 
-/** Those named now, and those that part 2 has taken out of etcd before, here or on another node. */
+/** Nodes named now, and those that part 2 has taken out of etcd before, here or on another node. */
 async function lostForGood(cp: ControlPlaneNode, named: readonly string[]): Promise<string[]> {
   const nodes = nodesAmong(named, cp);
   return mode.dryRun ? nodes : [...new Set([...nodes, ...(await takenOut(cp))])];

@@ -1,8 +1,8 @@
 #!/usr/bin/env bun
 /**
- * RUNBOOK part 4: pods and tokens. What still trusts the old CA or the old service-account key is
- * renewed, in order. Run it once, on the first control plane node, after part 3 is closed. Safe to
- * run again: what is current is not touched.
+ * RUNBOOK part 4: renews pods and tokens that still trust the old CA or the old service-account
+ * key, in order. Run it once, on the first control plane node, after part 3 is closed. Safe to run
+ * again: current ones stay.
  */
 import { inOneLine, type LeftOut } from "../shared/again.ts";
 import { adminApi, apiReady, sayEndpointReady } from "../shared/api/admin-api.ts";
@@ -124,10 +124,10 @@ async function sayStale({ api, trust }: Pick<Scene, "api" | "trust">): Promise<R
   return { renewed: [], caOnly: [], stuck: [], orphans: [], refused: new Map() };
 }
 
-/** What still holds the old CA or an old token, and which Secrets have a new one. */
+/** Holders of the old CA or an old token, and Secrets with a new one. */
 interface Left {
   workloads: order.Left[];
-  /** Lines about what is no failure. */
+  /** Lines that are no failures. */
   notes: string[];
   secrets: Renewed["refused"];
   renewed: string[];
@@ -150,7 +150,7 @@ async function restartAll(
   return { workloads, notes, secrets: again?.refused ?? new Map(), renewed, namespaces };
 }
 
-/** What is left is printed all the same. */
+/** The rest is printed even if this fails. */
 async function proveTokens({ api }: Scene): Promise<Fail | undefined> {
   if (mode.dryRun) return void say("would ask for a token and have it reviewed");
   const user = await tokens.reviewNewToken(api);

@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
- * On a quiet afternoon, on a control plane node that is well: what would a repair bring back, and
- * what not? It repairs this node in memory. Reads only; RUNBOOK-MORE, "Before it happens".
+ * On a quiet afternoon, on a healthy control plane node: repairs this node in memory, and says what
+ * would come back and what would not. Reads only; RUNBOOK-MORE, "Before it happens".
  */
 import { drill } from "../shared/drill/drill.ts";
 import { printDrill } from "../shared/drill/printed-drill.ts";

@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
  * The keys that all control plane nodes share, in one encrypted file: carried from one node to
- * another (RUNBOOK part 1), and kept as the backup (RUNBOOK-MORE, "Before it happens"). The file
+ * another (RUNBOOK part 1), and stored as the backup (RUNBOOK-MORE, "Before it happens"). The file
  * is a plain tar in the age format: `age -d FILE | tar -tv` shows it without this kit.
  */
 import { dirname } from "node:path";
@@ -73,7 +73,7 @@ async function pack(values: Values) {
   writeTyped(out, sealed, { mode: 0o600, note: `sha256 ${sha256Of(sealed)}` });
   const packed = { path: typed(out), sha256: sha256Of(sealed) };
   markBackup(bundle.files, packed, { newest: true });
-  // a file in memory is no change of this node; that all keys are in one belongs to the repair
+  // a file in memory is no change of this node, but that all keys are in one belongs to the repair
   told({ what: "act", line: `packed the shared keys into ${typed(out)}` });
   if (etcd) await ofEtcd.packEtcd(etcd, out, lock);
   const when = "When it is unpacked on every node that needs it";
@@ -84,13 +84,15 @@ async function pack(values: Values) {
   else tellKept({ bundle: out, ca, others }, values);
 }
 
-/** What restore.ts takes. */
+/** Unpacks a snapshot for restore.ts. */
 async function snapshot(file: string, values: Values) {
   start("hand-over snapshot", { dryRun: values["dry-run"] });
   done(await ofEtcd.openSnapshot(file, values));
 }
 
-/** The keys that are here; says which. Errors: Refused if the CA is external: its key is not. */
+/**
+ * The keys that are here; says which. Errors: Refused if the CA is external: its key is elsewhere.
+ */
 async function toPack(
   values: Values,
 ): Promise<Pick<Looked, "node" | "here"> & { bundle: bundles.Bundle }> {
@@ -156,7 +158,7 @@ function hasSigner({ data, cluster }: PartialFacts): boolean {
 
 type Looked = Awaited<ReturnType<typeof look>>;
 
-/** The cluster of this machine, which may be no node, and what to do where its data is lost. */
+/** The cluster of this machine, which may be no node, and what to do if its data is lost. */
 async function look(values: Values) {
   const node = await nodeIfAny();
   const place = await etcdDataOf(values["etcd-data"], { node });

@@ -2,9 +2,9 @@
 /**
  * On a control plane node whose etcd data is lost, before `kubeadm reset`: saves how its kubelet
  * was started, and writes the file with which `kubeadm join` starts it in the same way
- * (RUNBOOK-MORE, "The same machine comes back"). Safe to run again: each save has a folder of
- * its own, and none is changed later. After the reset it makes the new save of the last one. It
- * refuses a node that lives: its line stands on another node's screen.
+ * (RUNBOOK-MORE, "The same machine comes back"). Safe to run again: each save has a folder of its
+ * own, and none is changed later. After the reset it makes the new save from the last one. It
+ * refuses a living node, as its line is printed on another node.
  */
 import { refuseLivingNode, refuseOtherMachine } from "../shared/etcd/living-member.ts";
 import { Fail } from "../shared/fail.ts";
@@ -49,7 +49,7 @@ function lineOf({ address, kubernetes }: Values): WhereItWas {
 }
 
 interface Kubelet {
-  /** Of the Node. */
+  /** The Node's name. */
   name: string;
   criSocket: string;
   /** The folder with its files. */
@@ -62,7 +62,7 @@ async function kubeletHere({ host }: WhereItWas, values: Values): Promise<Kubele
   return { name: node.name, criSocket: node.runtimeEndpoint, from: KUBELET_DIR };
 }
 
-/** After kubeadm reset nothing but what is saved knows the kubelet. */
+/** After kubeadm reset only the saved files describe the kubelet. */
 async function kubeletIn(folder: string, { host }: WhereItWas): Promise<Kubelet> {
   refuseOtherMachine({ addresses: await machineAddresses() }, host);
   const path = joinYaml(folder);
@@ -84,7 +84,7 @@ function save({ name, criSocket, from }: Kubelet, was: WhereItWas): string {
   say(`the kubelet of ${name} has these flags of yours: ${shownFlags(flags) || "none"}`);
   const folder = `${newRescue().dir}/${SAVED_BELOW}`;
   for (const file of FILES) writeFile(`${folder}/${file}`, readText(`${from}/${file}`)!, PRIVATE);
-  // last: where it is, all is saved
+  // last: if it exists, all is saved
   const config = joinConfig({ name, criSocket, flags }, was);
   writeFile(joinYaml(folder), config, { ...PRIVATE, note: "for kubeadm join" });
   return folder;
@@ -102,7 +102,7 @@ function lastSave(): string | undefined {
   return folders.find((folder) => exists(joinYaml(folder)));
 }
 
-/** A join that failed may have changed them, or a hand join.yaml: the operator chooses. */
+/** A failed join, or a hand-written join.yaml, may have changed them: the operator chooses. */
 function sayDifference(last: string, folder: string) {
   const differs = (file: string) => readText(`${last}/${file}`) !== readText(`${folder}/${file}`);
   const others = [...FILES, "join.yaml"].filter(differs);

@@ -2,7 +2,7 @@
 /**
  * RUNBOOK-MORE "Machines that moved": machines of this cluster have other addresses than before.
  * Run it on each control plane node that has moved, before part 1; on the workers; once more there
- * when part 2 is through. Safe to run again: it says what is left, and does that.
+ * when part 2 is done. Safe to run again: it names what is left, and does that.
  */
 import { again, command, inOneLine, type Todo } from "../shared/again.ts";
 import { adminApi } from "../shared/api/admin-api.ts";
@@ -52,7 +52,7 @@ async function main() {
   refuseUnwritable(changes.map(({ path }) => path));
   if (moved.size === 0 && changes.length === 0) return done(inOneLine(afterwards(known)));
   await step("M.2 Stop the kubelet", () =>
-    // it would start what is only half changed
+    // a running kubelet would start half-changed pods
     changes.length > 0 ? stopKubelet() : say("unchanged kubelet"),
   );
   await step("M.3 Put the new addresses into this node's files", () => keep(known, moved, changes));
@@ -60,7 +60,7 @@ async function main() {
   await tell(place, values, known);
 }
 
-/** What is said first: a run that was cut off goes on by it. */
+/** Saved first, so that a run that was cut off continues with it. */
 function keep({ node }: machine.KnownHere, moved: Moved, changes: readonly machine.FileChange[]) {
   const rescue = newRescue();
   const known = movedHere();
@@ -70,8 +70,8 @@ function keep({ node }: machine.KnownHere, moved: Moved, changes: readonly machi
 }
 
 /**
- * Parts 1 and 2 everywhere, then the workers; then this script here once more. Where only the host
- * has another name: parts 1 and 2 here.
+ * Parts 1 and 2 everywhere, then the workers; then this script here once more. If only the host has
+ * another name: parts 1 and 2 here.
  */
 function partsFirst(moved: Moved, { cluster, node }: machine.KnownHere): Todo[] {
   const on = otherControlPlanes(cluster, { node })
@@ -116,7 +116,7 @@ async function look(known: machine.KnownHere, values: Values): Promise<Moved> {
   return moved;
 }
 
-/** Of this machine's addresses of before that it has no more. */
+/** Pairs for this machine's old addresses that it no longer has. */
 async function ownPairs(known: machine.KnownHere, said: Moved) {
   const before = machine.ownBefore(known);
   if (before.length > 0) machine.refuseCopiedDisk(known);
@@ -166,7 +166,7 @@ async function tell(place: EtcdPlace, values: Values, known: machine.KnownHere) 
     say(`${name}: its kubelet asks for a certificate with its new address`);
   if (asking.length > 0) return done(inOneLine([{ command: command("03-workers close") }, here]));
   await step("M.8 Finish the move on this node", () =>
-    // from now on everything here is read as it stands
+    // from now on everything here is read unchanged
     endWords(({ option }) => option === "moved", FINISHED),
   );
   done(inOneLine(afterwards(known)));
@@ -182,14 +182,14 @@ function afterwards({ cluster, node }: machine.KnownHere): Todo[] {
   return others.length > 0 ? [theSame, verify] : [verify];
 }
 
-/** What is left is people's: nobody else knows whether it is meant. */
+/** The rest is for people: only they know whether it is meant. */
 function sayNamed({ dir, wal }: EtcdPlace, moved: Moved) {
   using data = readEtcdData(hostPath(dir), wal && hostPath(wal));
   sayStillNamed(namedInData(data, moved), "no object names one", "kubectl edit");
   sayStillNamed(namedInFiles(moved), "no file of this node names one", "on this node");
 }
 
-/** Why a move is over: not where the operator has taken it back. */
+/** Why a move ends, unless the operator has taken it back. */
 const FINISHED = "all is done";
 
 function moveBegan(): Date {

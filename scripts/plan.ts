@@ -56,7 +56,7 @@ function write(file: string, text: string, { user, node, nodes }: Plan) {
     say(`to your machine: ${toOperator(user, here, path).text}`);
 }
 
-/** By the ending of the file's name. */
+/** Keyed by the ending of the file's name. */
 const FORMS: Record<string, (plan: Plan) => string> = { md: planAsMarkdown, html: planAsPage };
 
 function formOf(file: string | undefined): (plan: Plan) => string {
@@ -77,7 +77,7 @@ function refuseWorker({ role, node: name, verdict }: Assessment, { node }: Looke
   });
 }
 
-/** What this node's API server names, and another one has lost. */
+/** Files that this node's API server names, and another node has lost. */
 function lostThere({ named, seen }: PlanFacts) {
   return named.filter(
     ({ program, path }) =>

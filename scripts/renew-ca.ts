@@ -1,9 +1,9 @@
 #!/usr/bin/env bun
 /**
- * RUNBOOK-MORE "A CA that expires": renews the cluster's CAs with their own keys, on a cluster
- * that lives. Run it on each control plane node, one after the other, then on each worker, at any
- * time before the old end. No workload restarts, no certificate is issued anew, no node joins. Safe
- * to run again: it says what is left, and does that.
+ * RUNBOOK-MORE "A CA that expires": renews the cluster's CAs with their own keys, on a running
+ * cluster. Run it on each control plane node, one after the other, then on each worker, at any time
+ * before the old end. No workload restarts, no certificate is issued again, no node joins. Safe to
+ * run again: it names what is left, and does that.
  */
 import { again, command, inOneLine, NOBODY, type Todo } from "../shared/again.ts";
 import { adminApi, adminClient, ownApiReady } from "../shared/api/admin-api.ts";
@@ -93,7 +93,10 @@ function refuseSilent(cp: ControlPlaneNode) {
   );
 }
 
-/** Facts first, refusals second. The cluster has to be well: one thing of it is away at a time. */
+/**
+ * Facts first, refusals second. The cluster has to be healthy: only one part of it is down at a
+ * time.
+ */
 async function look(
   cp: ControlPlaneNode,
   values: Values,
@@ -101,7 +104,7 @@ async function look(
   { isLate, hasEnded }: { isLate: boolean; hasEnded: boolean },
 ) {
   if (!isLate) here.refuseUnsound(cp);
-  // where a CA has ended on the disk, parts 1 and 2 restart it, and write its files before
+  // if a CA on disk has expired, parts 1 and 2 restart the kubelet, and write its files before
   await refuseUnfitKubelet({ node: cp.node, by: hasEnded ? "repair" : undefined });
   const api = isLate ? await adminClient(cp.facts) : await adminApi(cp);
   if (isLate) say("a CA has expired, on the disk or in the memory of what runs here");
@@ -153,7 +156,7 @@ async function onWorker({ "etcd-data": etcdData, from, undo }: Values) {
   done("the same on the other workers, then ./bunw scripts/05-verify.ts on all nodes");
 }
 
-/** What still trusts the old certificate alone, and may do so until its end. */
+/** Holders that still trust only the old certificate, which is allowed until its end. */
 function sayLeft(ca: renewal.Renewal) {
   const older = here.olderOf(ca);
   if (!older) return;
@@ -170,7 +173,10 @@ function untilEtcdAnswers(cp: ControlPlaneNode): Todo[] {
   ];
 }
 
-/** `leader`: the other node whose controller-manager leads, and gives out what it has read. */
+/**
+ * `leader`: the other node whose controller-manager leads, and publishes the certificate that it
+ * has read.
+ */
 function next(
   cp: ControlPlaneNode,
   renewals: readonly renewal.Renewal[],

@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
  * RUNBOOK 5.4: one page about a repair, over all nodes whose transcripts are here, and a bundle for
- * a colleague. Neither has a secret. Looks as 05-verify does; it writes the files that are named.
+ * a colleague. Neither has a secret. Checks like 05-verify; writes only the files that you name.
  */
 import { command } from "../shared/again.ts";
 import { hintOf, tellSummary } from "../shared/checks/print-checks.ts";

@@ -1,9 +1,9 @@
 #!/usr/bin/env bun
 /**
  * RUNBOOK-MORE "Only a snapshot is left": all control plane nodes are lost, and this new machine
- * becomes one of them. Makes etcd's data of a snapshot, or of what is left of lost members, and
- * the kubelet's files of the cluster's own configuration. Then parts 0 to 5 are as always. What is
- * read is not changed, and nothing is written over.
+ * becomes one of them. Makes etcd's data from a snapshot, or from the rest of lost members, and the
+ * kubelet's files from the cluster's own configuration. Then parts 0 to 5 are as always. Changes no
+ * source, and overwrites nothing.
  */
 import { again } from "../shared/again.ts";
 import { type EtcdData, readEtcdData, readSnapshotData } from "../shared/etcd-data/data.ts";
@@ -64,7 +64,7 @@ async function main() {
   done(next(place, `${found.cluster.certificatesDir}/ca.key`));
 }
 
-/** The data last: what is there is never written over. Cut off before, it begins again. */
+/** The data last; existing data is never overwritten. A run that was cut off begins again. */
 async function writeData(
   source: Source,
   { cluster, node, data }: content.Content,
@@ -74,7 +74,7 @@ async function writeData(
   const controlPlanes = cluster.nodes.filter((one) => one.controlPlane).map(({ name }) => name);
   const members = [...new Set([...named, ...controlPlanes])];
   newRescue();
-  // by it every part knows who is lost, and what proves keys
+  // it shows every part which nodes are lost, and what proves keys
   keepOwn("restored", [source.from], { on: node.name, members, caHash, onDisk: true });
   for (const name of controlPlanes)
     if (name !== node.name) say(`${name}: lost, and left out by all that comes`);
@@ -88,7 +88,7 @@ interface Moving {
   address: string;
 }
 
-/** `caKey`: a member that lives has its keys. */
+/** `caKey`: a living member has its keys. */
 function next({ old, address }: Moving, caKey: string): string {
   const moved = old === undefined || old === address ? [] : [`${MOVE} --moved ${old}=${address}`];
   return [
@@ -115,9 +115,9 @@ interface Place {
   peerUrl: string;
 }
 
-/** What is read, as of when, and how it is written here. */
+/** The source, its time, and how it is written here. */
 interface Source {
-  /** Whoever makes a snapshot chooses what it says. */
+  /** A snapshot's maker chooses its content. */
   from: "a snapshot" | "a member's disk";
   data: EtcdData;
   until: Date;

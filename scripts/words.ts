@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
- * RUNBOOK-MORE "What you have said": who is away or lost, where the API is, which files are given
- * up. Prints what still holds on this node, and takes back what does not.
+ * RUNBOOK-MORE "What you have said": who is away or lost, the API's address, files that are given
+ * up. Prints words that still hold on this node, and takes back those that do not.
  */
 import { Fail } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";

@@ -2,17 +2,17 @@
 import { FEW, listed, plainLine } from "./plain.ts";
 import { say } from "./run.ts";
 
-/** What a progress line is made of. */
+/** The figures of a progress line. */
 interface Figures {
   what: string;
   done: number;
-  /** Unset if nobody knows. */
+  /** Unset if it is unknown. */
   total?: number | undefined;
-  /** What is counted, where `what` does not say so: "MB". */
+  /** The unit, if `what` does not say it: "MB". */
   unit?: string | undefined;
-  /** Since the beginning. */
+  /** Seconds since the beginning. */
   seconds: number;
-  /** What else to show. */
+  /** More words to show. */
   note?: string;
 }
 
@@ -43,7 +43,7 @@ export class Progress {
     this.#last.time = this.#began;
   }
 
-  /** Shows how far it is, if it is time for a line. */
+  /** Shows the progress if it is time for a line. */
   show(done: number, note?: string) {
     const now = Date.now();
     const seconds = (now - this.#began) / 1000;
@@ -144,16 +144,16 @@ export function sayNames(what: string, names: readonly string[]) {
   if (names.length > 0) say(`${what}: ${listed(names)}`);
 }
 
-/** A line about one of many. */
+/** A line about one of many items. */
 export interface LineOfMany {
-  /** Its name, as it stands in a list. */
+  /** The item's name in a list. */
   name: string;
-  /** Words that are its own: others of the same reason have theirs in these places. */
+  /** Words that belong to this item: lines with the same reason have their own in these positions. */
   own: Iterable<string | undefined>;
   text: string;
 }
 
-/** What is the same of all that have this reason. */
+/** The words that all items with this reason share. */
 function reasonOf({ own, text }: LineOfMany): string {
   const words = new Set(own);
   const masked = text.replaceAll(/\w(?:[\w.-]*\w)?/g, (word) => (words.has(word) ? "…" : word));
@@ -161,8 +161,8 @@ function reasonOf({ own, text }: LineOfMany): string {
 }
 
 /**
- * The lines in their order. Where more than a few have the same reason: the first of them, and in a line below it
- * how many more there are, and the first of their names.
+ * The lines in their order. If more than a few have the same reason: the first of them, and below it a line
+ * with the number of the others, and the first of their names.
  */
 export function fewLines(lines: readonly LineOfMany[]): string[] {
   const alike = [...Map.groupBy(lines, reasonOf).values()].filter(({ length }) => length > FEW);
@@ -179,7 +179,7 @@ function moreLike(name: string, more: readonly LineOfMany[]): string {
   return `${count(more.length)} more like ${name}: ${listed(more.map((one) => one.name))}`;
 }
 
-/** The same of lines that come one by one: of each reason the first few are said when they come. */
+/** The same for lines that come one by one: the first few of each reason are printed when they come. */
 export class LinesOfMany {
   readonly #byReason = new Map<string, LineOfMany[]>();
 
@@ -190,7 +190,7 @@ export class LinesOfMany {
     if (alike.push(line) <= FEW) say(line.text);
   }
 
-  /** When all have come. */
+  /** Called after the last one. */
   sayRest() {
     for (const alike of this.#byReason.values())
       if (alike.length > FEW) say(moreLike(alike[0]!.name, alike.slice(FEW)));

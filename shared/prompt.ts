@@ -7,7 +7,7 @@ import { closeSync, openSync, writeSync } from "node:fs";
 import { Fail } from "./fail.ts";
 
 /**
- * The shell resets the terminal even where Ctrl-C ends us. The answer comes through a pipe; `printf` is the
+ * The shell resets the terminal even if Ctrl-C ends us. The answer comes through a pipe; `printf` is the
  * shell's own, so no argv has it.
  */
 const ASK = `

@@ -15,7 +15,7 @@ import { endpointDifference } from "../facts/endpoint.ts";
 import { releaseNote } from "../facts/node-to-repair.ts";
 import { bad, row } from "./assessment.ts";
 
-/** What was read of etcd's data, and what could not be read. */
+/** Rows for etcd's data: the parts read, and those that could not be read. */
 export function dataRows(
   { data, dataFrom = "", obstacle, cluster, certificatesDir, cp }: PartialFacts,
   dataDir: string,

@@ -34,7 +34,7 @@ export function isWell(answer: Answer): boolean {
   return typeof answer === "string" || "differs" in answer;
 }
 
-/** What was checked. `id` and `what` together identify one check. */
+/** A check and its result. `id` and `what` together identify one check. */
 export interface Check {
   id: CheckId;
   area: string;

@@ -24,7 +24,7 @@ export interface Kind {
   severity: Severity;
   /** The severity of its warning; unset: `note`, or `weakens`. */
   warning?: Severity;
-  /** What still works if it fails, and until when. */
+  /** The things that still work if it fails, and until when. */
   works: string;
   /** The command that mends it, or the place in RUNBOOK.md that says how. "…" as in `what`. */
   mend: string;

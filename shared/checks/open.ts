@@ -1,5 +1,5 @@
 /**
- * What a repair leaves open on this node until somebody closes it. 00-assess and 05-verify use this one list.
+ * A repair's open ends on this node, until somebody closes them. 00-assess and 05-verify use this one list.
  */
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { choiceOf } from "../facts/lost-files.ts";

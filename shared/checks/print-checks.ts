@@ -42,7 +42,9 @@ function signOf({ result }: TableRow): Sign {
 
 interface Shown {
   all?: boolean | undefined;
-  /** Where to print what still works and what mends it; "behind" has only the latter, on the same line. */
+  /**
+   * The place for advice: what still works and what mends it; "behind" has only the latter, on the same line.
+   */
   advice?: "below" | "behind" | "none";
 }
 
@@ -59,7 +61,7 @@ export function printChecks(checks: readonly Check[], { all, advice = "below" }:
   if (advice === "below") printDifferences(checks);
 }
 
-/** What works, and is not as kubeadm-config would have it; nothing if nothing differs. */
+/** Checks that work, but differ from kubeadm-config; and what to type before the next upgrade. */
 export function printDifferences(checks: readonly Check[]) {
   const found = checks.filter(({ differs }) => differs !== undefined);
   if (found.length === 0) return;
@@ -128,10 +130,7 @@ export function verdictOf(
 /** The parts that 00-assess sends to; a hand-over, say, stays what the check itself names. */
 const PART = /^\.\/bunw scripts\/0[0-4]-/;
 
-/**
- * What to do about what has failed: a part of the repair where one mends it, else what each check names.
- * Undefined if nothing has failed.
- */
+/** The next step: a part of the repair that mends a failed check, else what each names. Undefined if none has failed. */
 export function hintOf(checks: readonly Check[]): string | undefined {
   const failed = checks.filter(hasFailed);
   if (failed.length === 0) return undefined;
@@ -140,7 +139,7 @@ export function hintOf(checks: readonly Check[]): string | undefined {
     : "type what repairs each, then run the same line again";
 }
 
-/** What every `--output json` of a list of checks has. */
+/** Common fields of every `--output json` of a list of checks. */
 export function checksAsJson(checks: readonly Check[]) {
   const said = checks.map((check) => ({
     ...check,

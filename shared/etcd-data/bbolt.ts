@@ -3,7 +3,7 @@
  * tx.go, internal/freelist.
  *
  * bbolt never changes a page that the newest meta page leads to: a transaction writes pages that were free,
- * then the other meta page. What transaction N+1 frees is written over by N+2 at the earliest, so after N+1's
+ * then the other meta page. N+2 is the first that writes over pages that transaction N+1 frees, so after N+1's
  * meta page. Therefore what was read of tree N is as N left it if N's meta page is still the newest one
  * *afterwards*. etcd commits every 100 ms, so a read is `stable` if it takes less; what takes longer is read
  * in parts, each from a tree of its own: see `backward`.

@@ -1,8 +1,9 @@
 /**
  * Combines the files of etcd's data directory, db, log and snapshots, into the state that a member would have
- * if it started now. The db alone is not enough: it lags the log by up to 100 ms of writes, so the log's tail
- * is replayed onto it. The db is read first, then the log, so a running etcd does no harm: its later writes
- * are in the log.
+ * if it started now.
+ *
+ * The db alone is not enough: it lags the log by up to 100 ms of writes, so the log's tail is replayed onto
+ * it. The db is read first, then the log, so a running etcd does no harm: its later writes are in the log.
  */
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { Fail } from "../fail.ts";

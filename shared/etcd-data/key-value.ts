@@ -1,7 +1,8 @@
 /**
  * The values in the bucket `key` of etcd's db file. Sources: etcd server/storage/mvcc revision.go;
- * api/mvccpb/kv.proto. bucket key   main u64 BE | "_" | sub u64 BE [ | "t" tombstone ]  →  mvccpb.KeyValue; a
- * tombstone's holds only the key
+ * api/mvccpb/kv.proto.
+ *
+ *   bucket key   main u64 BE | "_" | sub u64 BE [ | "t" tombstone ]  →  mvccpb.KeyValue; a tombstone's holds only the key
  */
 
 import type { Leaf } from "./page.ts";

@@ -115,9 +115,9 @@ export class Members {
   }
 
   /**
-   * What a member publishes when it starts: a v2 request PUT /0/members/<id>/attributes up to etcd 3.5,
-   * afterwards field 1301 of InternalRaftRequest, ClusterMemberAttrSetRequest { 1 member_ID, 2 { 1 name, 2
-   * client_urls } }.
+   * Applies the attributes that a member publishes when it starts: a v2 request PUT
+   * /0/members/<id>/attributes up to etcd 3.5, afterwards field 1301 of InternalRaftRequest,
+   * ClusterMemberAttrSetRequest { 1 member_ID, 2 { 1 name, 2 client_urls } }.
    */
   applyAttributes(entry: Entry) {
     const legacy = legacyRequest(entry.data);

@@ -47,12 +47,12 @@ export class Page {
     return this.bytes(this.element(i) + this.head.readUInt32LE(element), this.head.readUInt32LE(element + 4));
   }
 
-  /** For a branch. */
+  /** Only on a branch. */
   child(i: number): number {
     return pageId(this.head, this.element(i) + 8);
   }
 
-  /** For a leaf. */
+  /** Only on a leaf. */
   isBucket(i: number): boolean {
     return (this.head.readUInt32LE(this.element(i)) & BUCKET_LEAF_FLAG) !== 0;
   }

@@ -53,7 +53,7 @@ export class Tree {
     if (root) yield* this.leaves(this.page(root), below);
   }
 
-  /** What `read` makes of a key; undefined if it is not there. */
+  /** The result of `read` for a key; undefined if there is none. */
   find<T>(bucket: string, key: Buffer, read: (leaf: Leaf, i: number) => T): T | undefined {
     const root = this.findBucket(bucket);
     return root && this.findIn(root, key, read);

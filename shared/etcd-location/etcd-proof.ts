@@ -93,7 +93,7 @@ interface Judged {
   own: boolean;
   /** Whether the CA in it signed this kubelet's certificate. */
   ca: "yes" | "no" | "unknown";
-  /** For the operator. */
+  /** Text for the operator. */
   words: string;
 }
 

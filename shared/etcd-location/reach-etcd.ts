@@ -1,11 +1,12 @@
 /**
  * How to reach etcd: which member is this machine, and the others' addresses, by their URLs; its JSON
- * gateway, which this kit uses; and etcdctl in its container, for the operator. Sources: etcdutl,
- * snapshot/v3_snapshot.go and etcdutl/snapshot_command.go. A restore without --initial-cluster makes one
- * member `default` at http://localhost:2380. At its start it publishes its name and client URLs, and keeps
- * that peer URL. Flags or variables of its static pod name the gateway: embed/config.go and
- * etcdmain/config.go: a variable is `ETCD_` and the flag's name; --listen-client-http-urls takes the gateway
- * away from the client port.
+ * gateway, which this kit uses; and etcdctl in its container, for the operator.
+ *
+ * Sources: etcdutl, snapshot/v3_snapshot.go and etcdutl/snapshot_command.go. A restore without
+ * --initial-cluster makes one member `default` at http://localhost:2380. At its start it publishes its name
+ * and client URLs, and keeps that peer URL. Flags or variables of its static pod name the gateway:
+ * embed/config.go and etcdmain/config.go: a variable is `ETCD_` and the flag's name;
+ * --listen-client-http-urls takes the gateway away from the client port.
  */
 import { isIP } from "node:net";
 import type { EtcdData, Member } from "../etcd-data/data.ts";

@@ -122,8 +122,8 @@ export function oldestStart(name: string): Date | undefined {
 const TICKS = 100;
 
 /**
- * By the current clock, counted back: a wrong clock at the start, as after a boot without a battery, does not
- * matter. Undefined if the process has exited, or this machine does not say.
+ * Uses the current clock, counted back: a wrong clock at the start, as after a boot without a battery, does
+ * not matter. Undefined if the process has exited, or this machine does not say.
  */
 export function processStart(pid: number): Date | undefined {
   const [, after = ""] = /^\d+ \(.*\) (.*)$/s.exec(hostText(`/proc/${pid}/stat`) ?? "") ?? [];

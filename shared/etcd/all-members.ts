@@ -194,7 +194,7 @@ async function outByEtcd(client: EtcdClient, { data, cluster }: Known): Promise<
 
 type Known = Pick<ControlPlaneNode, "data" | "facts" | "cluster" | "etcd">;
 
-/** By etcd's current data: the copy of a repair may be older than a join. */
+/** Reads etcd's current data: the copy of a repair may be older than a join. */
 function leftBehind({ data: { formerMembers = [] }, cluster, etcd }: Known): string[] {
   if (formerMembers.length === 0) return [];
   using today = readFolders(etcd);

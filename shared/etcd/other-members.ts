@@ -153,8 +153,8 @@ export interface Peer extends Pick<Member, "id" | "isLearner"> {
 }
 
 /**
- * Whose etcd answers at a peer's address. Only a certificate of an etcd CA that is here, or was moved aside
- * here, proves it: anybody may answer at the address of a machine that is off.
+ * The proved owner of the etcd at a peer's address. Only a certificate of an etcd CA that is here, or was
+ * moved aside here, proves it: anybody may answer at the address of a machine that is off.
  */
 export function shownBy(
   { servedPem, isDeaf = false }: Pick<Peer, "servedPem" | "isDeaf">,
@@ -248,7 +248,7 @@ function shownKey({ servedPem }: Stranger): string {
   return `the name "${quoteUntrusted(info.cn ?? "")}" and the key ${info.publicKeyHash}`;
 }
 
-/** For the operator: each by its name, else by its id and address. */
+/** Each by its name, else by its id and address; for the operator. */
 export function peerNames(peers: readonly Pick<Peer, "id" | "name" | "host">[]): string {
   return peers.map((peer) => (isNameless(peer) ? `${peer.name} at ${peer.host}` : peer.name)).join(", ");
 }

@@ -97,7 +97,7 @@ export async function proveOwnEtcd(
   return { ...seen(still(peers), still(silent)), answers: true };
 }
 
-/** By their names, without members that never started: they are no nodes. */
+/** Their names, without members that never started: they are no nodes. */
 function seen(peers: readonly Peer[], silent: readonly Peer[]): Pick<EtcdSeen, "peers" | "silent"> {
   const nodes = (some: readonly Peer[]) => some.flatMap((peer) => (isNameless(peer) ? [] : [peer.name]));
   return { peers: nodes(peers), silent: nodes(silent) };

@@ -2,10 +2,11 @@
  * Updates the peer URLs of etcd's members after machines have moved. A member that has moved dials the others
  * and uses those connections; only members that dial it need its new address. So one running member that
  * others find is enough for a majority: one that has not moved, or one that is reached at its old address for
- * that time, through a relay in this process on loopback. Writes to no data directory. Sources: etcd
- * server/etcdserver/api/rafthttp (the receiver opens a stream; without one it uses POST),
- * membership/cluster.go (peerURLs change by UpdateMember alone); with real etcd 3.5 and 3.6:
- * test/lab/checks/moved-members.ts.
+ * that time, through a relay in this process on loopback.
+ *
+ * Writes to no data directory. Sources: etcd server/etcdserver/api/rafthttp (the receiver opens a stream;
+ * without one it uses POST), membership/cluster.go (peerURLs change by UpdateMember alone); with real etcd
+ * 3.5 and 3.6: test/lab/checks/moved-members.ts.
  */
 import { command } from "../again.ts";
 import { memberName } from "../etcd-data/members.ts";

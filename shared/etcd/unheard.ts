@@ -130,7 +130,7 @@ export async function turnedAway(cp: ControlPlaneNode, fail: Fail): Promise<Fail
   return (await ownEtcdRuns(cp)) ? (known ?? fail) : undefined;
 }
 
-/** For part 2 if etcd did not answer: why, if it lives; else the same Fail. */
+/** Why etcd did not answer part 2, if it lives; else the same Fail. */
 export async function whySilent(cp: ControlPlaneNode, fail: Fail): Promise<Fail> {
   const said = fail.cause instanceof Fail ? fail.cause : fail;
   const known = noUser(cp, said);

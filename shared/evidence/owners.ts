@@ -38,8 +38,8 @@ export function knownHere(containers: readonly Container[]) {
 }
 
 /**
- * Who owns a process with the name `name`: "kube-apiserver", "kubelet". A process that has ended is "another
- * process".
+ * The owner of a process with the name `name`: "kube-apiserver", "kubelet". A process that has exited is
+ * "another process".
  */
 export function processOwner(pid: number, name: string, known: KnownPods): ProcessOwner {
   const folders = foldersOf(pid, known);

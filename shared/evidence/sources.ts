@@ -8,8 +8,8 @@ import { shell } from "../shell-line.ts";
  * plane nodes, often unattended: what it believes, it puts to use. So the writer of evidence limits what the
  * evidence may prove, not its look, its age or its number.
  *
- * Every reader of evidence names its source and asks `may`. What is not proved is never put to use:
- * `keepUnproved` names it, keeps it with its origin, and prints the command that would take it.
+ * Every reader of evidence names its source and asks `may`. Unproved evidence is never used: `keepUnproved`
+ * names it, saves it with its origin, and prints the command that would use it.
  * `test/shared/evidence/sources.test.ts` walks this table and plays each writer.
  */
 
@@ -31,7 +31,7 @@ export type Decision =
   | "words";
 
 export interface Source {
-  /** Who can write there, for the operator. */
+  /** The people or programs that can write there, for the operator. */
   writer: string;
   decides: readonly Decision[];
   /** A decision that it may still support: mostly by comparison with something known. */
@@ -121,9 +121,9 @@ export function ofNamespace(namespace: string): SourceName {
 }
 
 export interface Unproved {
-  /** For the operator: "etcd/ca.key", "the static pod kube-vip". */
+  /** Its name for the operator: "etcd/ca.key", "the static pod kube-vip". */
   what: string;
-  /** Where it was found, for the operator: "byte 4096 of /dev/vda1". */
+  /** The place of the find, for the operator: "byte 4096 of /dev/vda1". */
   from: string;
   source: SourceName;
   /** Why it is not used, for the operator. Default: nothing proves it. */

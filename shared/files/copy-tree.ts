@@ -31,8 +31,8 @@ const SYNC_EVERY = 64 * 2 ** 20;
 
 /**
  * Copies a small file or folder at once, and says so. It is for putting back what was there, so links stay
- * links. An existing `to` stays. Returns whether it copied. For large trees, or data that is read later:
- * `copyLargeTree`.
+ * links. An existing `to` stays. Returns whether it copied. See `copyLargeTree` for large trees, or data that
+ * is read later.
  */
 export function copyTree(from: string, to: string): boolean {
   if (isKept(from, to)) return false;

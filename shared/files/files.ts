@@ -75,10 +75,12 @@ export function list(folder: string): string[] {
 
 /**
  * Writes a file beside and renames it into place; says `wrote PATH (note)`, or `unchanged PATH` if content
- * and mode are equal already, and returns whether it wrote. The copy beside is 0600 from its first byte,
- * starts with a dot (the kubelet skips dot files in its manifests folder) and is on disk before it gets the
- * name. An existing file keeps its owner. A link stays: the file it points to is replaced. A dead link is
- * refused, because its target (on a mount, say) may come back.
+ * and mode are equal already, and returns whether it wrote.
+ *
+ * The copy beside is 0600 from its first byte, starts with a dot (the kubelet skips dot files in its
+ * manifests folder) and is on disk before it gets the name. An existing file keeps its owner. A link stays:
+ * the file it points to is replaced. A dead link is refused, because its target (on a mount, say) may come
+ * back.
  */
 export function writeFile(path: string, content: string | Uint8Array, options: WriteOptions = {}): boolean {
   const pending = prepare(path, content, options);

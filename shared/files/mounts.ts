@@ -13,7 +13,7 @@ interface Mount {
   type: string;
 }
 
-/** What the kernel appends to a mounted file or folder that was deleted (fs/d_path.c). */
+/** The kernel appends this to a mounted file or folder that was deleted (fs/d_path.c). */
 const DELETED = /\/\/deleted$/;
 
 /** The mounts that a process sees; none if it has ended. */

@@ -2,10 +2,13 @@
  * Maps a node's paths to this machine, or to the memory of a dry run. The root is "/", unless the variable
  * KUBE_PKI_REPAIR_ROOT or a test sets another for files; programs (systemctl, crictl, ip) stay this
  * machine's. Inside another root links are followed as that node would follow them, so that none leads out to
- * our own files. A dry run keeps its writes in memory: later reads in the same process see them, so the same
- * code prints the whole plan. An entry is a file, a tree that was copied or moved from a path on disk, or the
- * fact that something is deleted. It covers everything below its path that has no entry itself. Paths are the
- * node's own (see files.ts), absolute and normalised.
+ * our own files.
+ *
+ * A dry run keeps its writes in memory: later reads in the same process see them, so the same code prints the
+ * whole plan. An entry is a file, a tree that was copied or moved from a path on disk, or the fact that
+ * something is deleted. It covers everything below its path that has no entry itself.
+ *
+ * Paths are the node's own (see files.ts), absolute and normalised.
  */
 import { existsSync, lstatSync, readlinkSync, realpathSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";

@@ -1,8 +1,9 @@
 /**
- * The steps of a write, on paths of this machine. Each is on disk when it returns. Errors: as node:fs. A file
- * or a folder is made beside its place, so that a rename puts it there whole. A run that was cut off may
- * leave such a copy: nothing reads it, but it may hold a key, or be as large as etcd's data. Its ending shows
- * that it is the kit's, and it is never the only copy of anything.
+ * The steps of a write, on paths of this machine. Each is on disk when it returns. Errors: as node:fs.
+ *
+ * A file or a folder is made beside its place, so that a rename puts it there whole. A run that was cut off
+ * may leave such a copy: nothing reads it, but it may hold a key, or be as large as etcd's data. Its ending
+ * shows that it is the kit's, and it is never the only copy of anything.
  */
 import * as fs from "node:fs";
 import { basename, dirname, join } from "node:path";

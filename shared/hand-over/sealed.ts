@@ -8,13 +8,13 @@
 import { armor, Decrypter, Encrypter, generateX25519Identity, identityToRecipient } from "age-encryption";
 import { Fail } from "../fail.ts";
 
-/** What a file is encrypted with: one passphrase, or any number of X25519 recipients (`age1…`). */
+/** The lock of a file: one passphrase, or any number of X25519 recipients (`age1…`). */
 export type Lock = { passphrase: string } | { recipients: readonly string[] };
 
 /** The lock of a file. */
 export type LockKind = "passphrase" | "recipients";
 
-/** What decrypts it: the passphrase, or the text of an identity file. */
+/** The key to a file: the passphrase, or the text of an identity file. */
 export type Key = { passphrase: string } | { identityFile: string };
 
 const ARMOR = "-----BEGIN AGE ENCRYPTED FILE-----";

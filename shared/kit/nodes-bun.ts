@@ -1,8 +1,10 @@
 /**
  * The Bun that a kit brings to the nodes, whatever machine it is packed on: from the registry that npm is set
- * up for, checked against the sums below, and cached. The versions are bunw's. x64 is the build that needs no
- * AVX2, so that one Bun runs on all x86-64. It costs nothing: in 1.4.5 the registry's build "with AVX2" is
- * the same, byte for byte. Another version's sums: `npm view @oven/NAME@VERSION dist.integrity`.
+ * up for, checked against the sums below, and cached. The versions are bunw's.
+ *
+ * x64 is the build that needs no AVX2, so that one Bun runs on all x86-64. It costs nothing: in 1.4.5 the
+ * registry's build "with AVX2" is the same, byte for byte. Another version's sums: `npm view
+ * @oven/NAME@VERSION dist.integrity`.
  */
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";

@@ -1,10 +1,11 @@
 /**
  * Updates old addresses that the cluster keeps, and that nothing else rewrites. In objects: kubeadm-config,
  * without which the next `kubeadm upgrade` or `join` brings the old ones back; cluster-info; kube-proxy's
- * kubeconfig. A Node's addresses, the Service kubernetes and its EndpointSlice follow by themselves. In
- * memory: kube-proxy (its kubeconfig; its node's own address, which it asks for once), and DaemonSets in the
- * network of a machine that has moved, the network plugin first. The podIP of such a pod is the node's. The
- * kubelet takes it from the Node when it first sees the pod, and never changes it ("immutable once set",
+ * kubeconfig. A Node's addresses, the Service kubernetes and its EndpointSlice follow by themselves.
+ *
+ * In memory: kube-proxy (its kubeconfig; its node's own address, which it asks for once), and DaemonSets in
+ * the network of a machine that has moved, the network plugin first. The podIP of such a pod is the node's.
+ * The kubelet takes it from the Node when it first sees the pod, and never changes it ("immutable once set",
  * pkg/kubelet/kubelet_pods.go): Services would lead to the old one. A pod that was started on a new address
  * may still have read the old Node: a restart of the kubelet, once the Node has the new one, mends that
  * without touching a pod.

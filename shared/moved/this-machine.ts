@@ -62,7 +62,7 @@ export async function addressNow(
   );
 }
 
-/** Where a machine's own addresses are configured. */
+/** Folders in which a machine's own addresses are configured. */
 const NETWORK =
   /^\/etc\/(netplan|systemd\/network|network|NetworkManager\/system-connections|sysconfig\/network)\b/;
 

@@ -9,7 +9,7 @@
 import { BYTES, Damaged, Reader, VARINT } from "../etcd-data/protobuf.ts";
 
 /**
- * What Go's MarshalJSON makes of the scalars. An int beyond 2^53 becomes its decimal text: JavaScript's
+ * Decodes scalars as Go's MarshalJSON shows them. An int beyond 2^53 becomes its decimal text: JavaScript's
  * numbers cannot hold it.
  */
 export const SCALARS: Record<string, (reader: Reader) => unknown> = {

@@ -1,9 +1,8 @@
 /**
- * Kubernetes' objects as etcd holds them: as much of each as the scripts look at. The rest is passed through.
+ * Kubernetes' objects in etcd, with the fields that scripts read; the rest is passed through.
  *
- * What was read as a pod, from etcd or from a file, is compared with the shape that everything here relies
- * on. The API server and the kubelet check this shape. A damaged value, or a file that was edited in a hurry,
- * may not have it.
+ * A pod, from etcd or from a file, is compared with the shape on which all code relies. The API server and
+ * the kubelet check this shape, but a damaged value, or a file that was edited in a hurry, may not have it.
  */
 /**
  * An object as the JSON API shows it, except that `resourceVersion` is not stored: it is the key's

@@ -1,6 +1,6 @@
 /**
- * Single fields of a kubeconfig's text. What a repair is not about stays as somebody wrote it: servers,
- * names, other contexts. Read in any form: cluster-info and kube-proxy's ConfigMap hold kubeconfigs, too.
+ * Single fields of a kubeconfig's text. All else that people wrote stays: servers, names, other contexts.
+ * Reads any form: cluster-info and kube-proxy's ConfigMap hold kubeconfigs, too.
  */
 import { attempt, Fail } from "../fail.ts";
 import { isMapping, listOf, readYaml, yamlText } from "../yaml.ts";
@@ -8,8 +8,8 @@ import { isMapping, listOf, readYaml, yamlText } from "../yaml.ts";
 type Fields = Record<string, unknown>;
 
 /**
- * The server of its current context; without one that of its first cluster. Undefined if it is no
- * kubeconfig, or names none.
+ * The server of its current context; without one that of its first cluster. Undefined if it is no kubeconfig,
+ * or names none.
  */
 export function serverIn(text: string): string | undefined {
   const config = read(text);
@@ -17,7 +17,7 @@ export function serverIn(text: string): string | undefined {
   return typeof server === "string" && URL.canParse(server) ? server : undefined;
 }
 
-/** The CAs that are in the same cluster's entry. */
+/** The CAs in the same cluster's entry. */
 export function caIn(text: string): string | undefined {
   const config = read(text);
   const data = config && clusterOf(config)?.["certificate-authority-data"];
@@ -25,7 +25,7 @@ export function caIn(text: string): string | undefined {
 }
 
 /**
- * The same text with this CA in the cluster of its current context; undefined if it names no server:
+ * The same text with this CA in the cluster of its current context; undefined if it names no server, as then
  * nothing in it is worth keeping.
  */
 export function withCa(text: string, ca: string): string | undefined {
@@ -37,7 +37,7 @@ export function withCa(text: string, ca: string): string | undefined {
   return yamlText(config);
 }
 
-/** The same, and its user shows the certificate and key in this file: a kubelet's. */
+/** The same, and its user has the certificate and key in this file, as a kubelet's. */
 export function withTrust(
   text: string,
   { ca, clientPem }: { ca: string; clientPem: string },
@@ -51,7 +51,7 @@ export function withTrust(
   return yamlText(config);
 }
 
-/** The same, and its user shows this certificate: all else stays, as with `kubeadm certs renew`. */
+/** The same, and its user has this certificate: all else stays, as with `kubeadm certs renew`. */
 export function withUser(
   text: string,
   { ca, user: { cert, key } }: { ca: string; user: { cert: string; key: string } },

@@ -10,7 +10,7 @@ import { readYaml, yamlText } from "../yaml.ts";
 import { endpointUrl } from "./addresses.ts";
 import { ADMINS_GROUP, type ClusterFacts, minorOf } from "./certs.ts";
 
-/** Where every kubelet keeps its client certificate and key, in one file. */
+/** The file of every kubelet's client certificate and key. */
 export const KUBELET_CLIENT_PEM = "/var/lib/kubelet/pki/kubelet-client-current.pem";
 
 export interface KubeconfigRow {
@@ -31,19 +31,16 @@ export interface Kubeconfig {
   server: string;
   /** The CAs it trusts, from the file or from the path it names; "" if there are none. */
   caPem: string;
-  /** Set where they are a file of their own. */
+  /** Set if they are a file of their own. */
   caPath?: string | undefined;
   clientCertPem?: string | undefined;
   clientKeyPem?: string | undefined;
-  /**
-   * Set where the certificate is a file of its own; clientCertPem is then that file's content, if it is
-   * there.
-   */
+  /** Set if the certificate is a file of its own; clientCertPem is then that file's content, if it exists. */
   clientCertificatePath?: string | undefined;
   token?: string | undefined;
-  /** How its user signs in where not by a certificate: "the program kubelogin", "a token". */
+  /** The credential of a user without a certificate: "the program kubelogin", "a token". */
   signsInBy?: string | undefined;
-  /** The name that the server's certificate has to have, if it is not the server's own. */
+  /** The name that the server's certificate has to have, if it is not the server's host. */
   tlsServerName?: string | undefined;
 }
 
@@ -79,9 +76,7 @@ export function kubeconfigRow(name: string): KubeconfigRow {
   return row;
 }
 
-/**
- * "https://api.example:6443": the cluster's endpoint, or this node's API server where the cluster has none.
- */
+/** "https://api.example:6443": the cluster's endpoint, or this node's API server if the cluster has none. */
 export function clusterServer(facts: ClusterFacts): string {
   return facts.controlPlaneEndpoint
     ? endpointUrl(facts.controlPlaneEndpoint, facts.bindPort)
@@ -89,8 +84,8 @@ export function clusterServer(facts: ClusterFacts): string {
 }
 
 /**
- * Who leads to the cluster's endpoint; the others of a control plane node go to its own API server, even if an
- * endpoint is put in.
+ * Whether this row's server is the cluster's endpoint; the others of a control plane node use its own API
+ * server, even if there is a new endpoint.
  */
 export function leadsToEndpoint({ server }: KubeconfigRow): boolean {
   return server === clusterServer;
@@ -120,8 +115,8 @@ export function kubeconfigText(
 }
 
 /**
- * What a kubelet joins with (`/etc/kubernetes/bootstrap-kubelet.conf`): a bootstrap token. Text; it holds a
- * secret.
+ * The kubeconfig with which a kubelet joins (`/etc/kubernetes/bootstrap-kubelet.conf`): a bootstrap token. It
+ * holds a secret.
  */
 export function bootstrapKubeconfig({
   server,
@@ -143,7 +138,7 @@ export function bootstrapKubeconfig({
 interface KubeletsOwn {
   server: string;
   ca: string;
-  /** Where the kubelet has its certificate with its key: without --cert-dir in KUBELET_CLIENT_PEM. */
+  /** The file of the kubelet's certificate and key: without --cert-dir KUBELET_CLIENT_PEM. */
   clientPem?: string;
 }
 
@@ -194,7 +189,7 @@ export function parseKubeconfig(text: string, path: string): Kubeconfig {
   };
 }
 
-/** The ways of client-go beside a certificate (client-go tools/clientcmd/api/v1, AuthInfo). */
+/** client-go's credentials other than a certificate (client-go tools/clientcmd/api/v1, AuthInfo). */
 function otherCredential(user: Yaml): string | undefined {
   if (user.exec) return `the program ${user.exec.command}`;
   if (user.token || user.tokenFile) return "a token";

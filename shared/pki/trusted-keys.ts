@@ -1,9 +1,9 @@
 /**
- * What a text trusts, as a set of public keys. A CA's file may hold several certificates in any order: the CA
- * of before beside today's (kubernetes.io, "Manual Rotation of CA Certificates"), or an intermediate CA
- * beside its root. sa.pub and the files of --service-account-key-file may hold several keys. So two texts are
- * compared by their keys, never letter by letter: what lets a server or a token through is one right key
- * among them. `has`, `difference` and `isSubsetOf` are those of every Set.
+ * The public keys that a text trusts, as a set. A CA's file may hold several certificates in any order: the
+ * old CA beside the current one (kubernetes.io, "Manual Rotation of CA Certificates"), or an intermediate CA
+ * beside its root. sa.pub and the files of --service-account-key-file may hold several keys. So texts are
+ * compared by their keys, never by their letters: one right key among them lets a server or a token through.
+ * `has`, `difference` and `isSubsetOf` are those of every Set.
  */
 
 import { attempt } from "../fail.ts";
@@ -24,7 +24,7 @@ import {
 /** Hashes: "sha256:<hex of the SPKI's DER>". */
 export type TrustedKeys = ReadonlySet<string>;
 
-/** The keys of all certificates and public keys in these texts. What cannot be read counts as not there. */
+/** The keys of all certificates and public keys in these texts. Unreadable ones are left out. */
 export function trustedKeys(...texts: readonly (string | undefined)[]): TrustedKeys {
   return new Set(texts.flatMap((text) => (text ? keysOfText(text) : [])));
 }

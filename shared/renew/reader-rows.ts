@@ -1,12 +1,12 @@
-/** What follows of it: who has to restart, or to be changed, before the older certificate of a CA has expired. */
+/** Rows that say who has to restart, or to be changed, before the older certificate of a CA expires. */
 import { type CheckRow, check } from "../checks/check.ts";
 import { day } from "../pki/judge.ts";
 import { listed } from "../plain.ts";
 import type { CaReader } from "./ca-readers.ts";
 
 /**
- * A row for each file that still has the older certificate, and for each process that holds it; one if
- * nobody does. A file whose certificate has expired has a check of its own.
+ * A row for each file that still has the older certificate, and for each process that holds it; a single one
+ * if there is none. A file with an expired certificate has a check of its own.
  */
 export function readerRows(readers: readonly CaReader[], now = new Date()): CheckRow[] {
   const files = [...Map.groupBy(readers.filter(isOldFile(now)), ({ path }) => path).values()];
@@ -22,7 +22,7 @@ export function readerRows(readers: readonly CaReader[], now = new Date()): Chec
     : [check("ca-held", () => "nothing says that it is an older one", names.join(", "))];
 }
 
-/** For metrics and for lists: the same, with the day until when. */
+/** The same for metrics and lists, with the expiry date. */
 export interface OldCaHolder {
   kind: "process" | "file" | "pod" | "object";
   name: string;
@@ -49,7 +49,7 @@ function isHeld({ started, holds, until }: CaReader): boolean {
   return started !== undefined && holds !== "today's" && (holds !== undefined || until !== undefined);
 }
 
-/** One that is sure comes before one that may be. */
+/** A sure holder comes before a possible one. */
 function firstToEnd(all: readonly CaReader[]): CaReader {
   const end = ({ until }: CaReader) => until?.getTime() ?? 0;
   return [...all].sort((a, b) => Number(!a.holds) - Number(!b.holds) || end(a) - end(b))[0]!;

@@ -1,7 +1,7 @@
 /**
- * The renewals on this node: what is looked at before anything changes, and the files that get the renewed
- * certificates: PEM files and kubeconfigs that the kubelet and the static pods read. What was there is copied aside
- * first, and comes back from there.
+ * The renewals on this node: checks before anything changes, and the files that get the renewed certificates:
+ * PEM files and kubeconfigs that the kubelet and the static pods read. Old files are first copied aside, and
+ * an undo takes them from there.
  */
 import type { KubeApi } from "../api/kube-api.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -37,7 +37,7 @@ export function haveExpired({ facts }: Pick<ControlPlaneNode, "facts">, names: r
   return names.some((name) => examine(certRow(name), facts).state === "expired");
 }
 
-/** Errors: Refused if a certificate or kubeconfig here is not sound: that is repaired first. */
+/** Errors: Refused if a certificate or kubeconfig here is not valid: a repair comes first. */
 export function refuseUnsound({ facts }: Pick<ControlPlaneNode, "facts">) {
   const all = pkiFindings(wholePki(facts), facts);
   const isAway = ({ row, state }: (typeof all)[number]) =>
@@ -52,7 +52,10 @@ export function refuseUnsound({ facts }: Pick<ControlPlaneNode, "facts">) {
   });
 }
 
-/** Of each CA that is on this node. Without `api`, nothing says what the cluster has in use. Errors: as `renewalOf`. */
+/**
+ * One for each CA on this node. Without `api`, the cluster's certificates in use are unknown. Errors: as
+ * `renewalOf`.
+ */
 export async function renewalsHere(
   { facts, node }: Pick<ControlPlaneNode, "facts" | "node">,
   api: KubeApi | undefined,
@@ -72,7 +75,7 @@ export async function renewalsHere(
   );
 }
 
-/** For the operator. */
+/** Text for the operator. */
 export function inWords({ now, next, note }: Renewal): string {
   return now.pem === next.pem
     ? note
@@ -90,8 +93,8 @@ export function broughtFor(name: CaName, folder: string): Candidate | undefined 
 const LARGEST = 256 * 1024;
 
 /**
- * Paths, each once: the CAs' own, the kubeconfigs, the kubelet's two, and each file of the host that a flag of a
- * static pod names. Of a link, the file that it leads to.
+ * Paths, each once: the CAs' own, the kubeconfigs, the kubelet's two, and each file of the host that a flag
+ * of a static pod names. Links are resolved.
  */
 export function caFiles(node: Node, certificatesDir: string): string[] {
   const { kubeconfig, clientCaFile } = node.kubelet;
@@ -110,8 +113,8 @@ export function caFiles(node: Node, certificatesDir: string): string[] {
 }
 
 /**
- * Writes `next` of each renewal where another certificate of that CA stands; all files are on disk beside their
- * places before the first one changes. Returns the paths written.
+ * Writes `next` of each renewal in the place of other certificates of that CA; all files are on disk beside
+ * their paths before the first one changes. Returns the paths written.
  */
 export function place(renewals: readonly Renewal[], paths: readonly string[], asideDir: string): string[] {
   const changes = paths.flatMap((path) => {
@@ -126,7 +129,7 @@ export function place(renewals: readonly Renewal[], paths: readonly string[], as
   return writeTogether(changes);
 }
 
-/** Of the CA in this file: back to the one from before. */
+/** Renews in reverse: the CA in this file gets its old certificate. */
 export function wayBack(name: CaName, path: string): Renewal {
   const now = certInfo(readText(path) ?? "");
   const next = certificateBefore(now, path);
@@ -135,8 +138,8 @@ export function wayBack(name: CaName, path: string): Renewal {
 }
 
 /**
- * The certificate of this CA that was here before it was renewed, and is valid still: of the copies in all rescue
- * folders the one that ends last. Undefined: there is none.
+ * This CA's certificate before its renewal, if it is still valid: the last to expire of the copies in all
+ * rescue folders. Undefined: there is none.
  */
 function certificateBefore(now: Readonly<CertInfo>, path: string): Readonly<CertInfo> | undefined {
   const all = versionsAside(contentPath(path)).flatMap(({ text }) => infosIn(text));
@@ -146,7 +149,7 @@ function certificateBefore(now: Readonly<CertInfo>, path: string): Readonly<Cert
   return before.sort((a, b) => b.notAfter.getTime() - a.notAfter.getTime())[0];
 }
 
-/** The one that goes, or has gone before; undefined if nothing here says that there was another. */
+/** The old certificate, replaced now or before; undefined if none is known here. */
 export function olderOf({ now, next, path }: Renewal): Readonly<CertInfo> | undefined {
   return now.pem === next.pem ? certificateBefore(now, path) : now;
 }

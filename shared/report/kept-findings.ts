@@ -1,6 +1,6 @@
 /**
- * What the records of a repair say, in sentences: what was broken, what changed, what stopped, and what is
- * left for people.
+ * The records of a repair as sentences: what was broken, what changed, what stopped, and what is left for
+ * people.
  */
 import { basename } from "node:path";
 import type { Check } from "../checks/check.ts";
@@ -9,7 +9,7 @@ import type { KeptEvent } from "./kept-event.ts";
 import type { KeptRecord } from "./read-runs.ts";
 import { clockOf, lasting, wentWell } from "./repair-timeline.ts";
 
-/** What the page shows of a check. */
+/** The fields of a check on the page. */
 export type ShownCheck = Pick<Check, "area" | "what" | "result" | "state" | "severity" | "detail" | "mend"> &
   Partial<Pick<Check, "id">>;
 
@@ -32,17 +32,17 @@ function byNode(runs: readonly KeptRecord[], of: (its: KeptRecord[]) => string[]
   return new Map(nodes.filter(([, lines]) => lines.length > 0));
 }
 
-/** Where scripts keep and make things of their own. */
+/** Folders of the scripts' own files. */
 const OWN = /^\/(root|run|dev\/shm|tmp)\/|\/\.[^/]+$|\/bootstrap-kubelet\.conf$/;
 
 interface LostFiles {
-  /** Paths that were not there when a script wrote them, and that no script had taken away before. */
+  /** Paths that did not exist when a script wrote them, and that no script had moved away before. */
   missing: string[];
-  /** What was moved aside: its path, where it is now, and what was wrong with it as it was judged then. */
+  /** Files that were moved aside: the old path, the new one, and the fault found then. */
   aside: { path: string; to: string; why: string }[];
 }
 
-/** Of each node that has some. */
+/** Keyed by node, for nodes that have some. */
 export function lostOnNodes(runs: readonly KeptRecord[]): Map<string, LostFiles> {
   const nodes = [...Map.groupBy(runs, ({ node }) => node)].map(([node, its]): [string, LostFiles] => {
     const files = its.flatMap((run) => eventsOf(run, "file")).filter(({ path }) => !OWN.test(path));
@@ -65,7 +65,7 @@ export function lostOnNodes(runs: readonly KeptRecord[]): Map<string, LostFiles>
   return new Map(nodes.filter(([, { missing, aside }]) => missing.length + aside.length > 0));
 }
 
-/** Files that nobody had any more: the API server starts without the flags that name them. By their path. */
+/** Files that were lost for good: the API server starts without the flags that name them. Keyed by path. */
 export function filesGivenUp(runs: readonly KeptRecord[]): Map<string, { flag: string; nodes: string[] }> {
   const files = new Map<string, { flag: string; nodes: string[] }>();
   for (const run of runs)
@@ -127,7 +127,7 @@ export function changedObjects(runs: readonly KeptRecord[]): string[][] {
   });
 }
 
-/** when, where, why, what to do */
+/** columns: when, where, why, what to do */
 export function whatStopped(runs: readonly KeptRecord[]): string[][] {
   return runs.flatMap((run) => {
     const failed = eventsOf(run, "failed").map(({ at, message, hint }) => [
@@ -149,10 +149,10 @@ export function whatStopped(runs: readonly KeptRecord[]): string[][] {
   });
 }
 
-/** The step in which part 4 says what it leaves to people, and its lines. */
+/** The heading in part 4's output for tasks that are left to people, and its lines. */
 const LEFT = /^== \d\.\d+ Print what is left/;
 
-/** What the last run of part 4 printed, and what is not well now. */
+/** The tasks that the last run of part 4 printed, and checks that are bad now. */
 export function leftForPeople(
   runs: readonly KeptRecord[],
   { checks, end }: { checks: readonly ShownCheck[]; end: { left: readonly string[] } | undefined },

@@ -16,9 +16,9 @@ import { drawTimeline } from "./timeline.ts";
 import { quotes, transcripts, whatRunsSay } from "./what-runs-say.ts";
 
 export interface RepairReport extends KeptRuns {
-  /** How it is now. */
+  /** The current state. */
   checks: readonly ShownCheck[];
-  /** By the end of 05-verify. */
+  /** The tasks and left-overs at the end of 05-verify. */
   end:
     | {
         changed?: readonly string[];
@@ -26,21 +26,27 @@ export interface RepairReport extends KeptRuns {
         remove: readonly { on: string; command: string; why: string }[];
       }
     | undefined;
-  /** Of the cluster, where it could be read. */
+  /** Facts of the cluster, if it could be read. */
   cluster?: { name: string; kubernetes: string; nodes: readonly string[] } | undefined;
-  /** "good until 2027-11-30 (apiserver.crt)", with how to be warned; unset: no certificate of this node can be read. */
+  /**
+   * "good until 2027-11-30 (apiserver.crt)", with how to be warned; unset: no certificate of this node can be
+   * read.
+   */
   goodUntil?: string | undefined;
   tool: string;
   made: Date;
 }
 
-/** `ours` speak of the cluster: this node's runs, and those of members of etcd. `others` are quoted. */
+/**
+ * `ours` are believed about the cluster: the runs of this node, and of members of etcd. `others` are only
+ * quoted.
+ */
 interface Told extends RepairReport {
   ours: readonly KeptRecord[];
   others: readonly KeptRecord[];
 }
 
-/** `others`: what a node says of itself alone. */
+/** `others`: runs whose node speaks only for itself. */
 export function byBelief(runs: RepairReport["runs"]) {
   const { true: ours = [], false: others = [] } = Object.groupBy(
     runs,

@@ -1,6 +1,5 @@
 /**
- * What the records of runs say, as parts of a page: of those that are believed, and of each other node in a
- * block of its own.
+ * The records of runs as parts of a page: the believed ones, and a block for each other node.
  */
 
 import { asHtml } from "../plain.ts";
@@ -43,8 +42,7 @@ export function whatRunsSay(runs: readonly KeptRecord[]): [title: string, body: 
 }
 
 /**
- * A block for each node whose word nobody vouches for, those that stopped first: what stands there, root on
- * that node wrote.
+ * A block for each node that nobody vouches for, those that stopped first: root on that node wrote the text.
  */
 export function quotes(others: readonly KeptRecord[]): string {
   const all = [...Map.groupBy(others, ({ node }) => node)].toSorted(

@@ -15,10 +15,10 @@ import { addressToType, type Identities, identitiesOf } from "../workers/identit
 import { readKeptRuns } from "./read-runs.ts";
 import { byBelief, type RepairReport, repairPage } from "./repair-page.ts";
 
-/** What `report` knows when it has looked. `here` is this node's name. */
+/** The facts of `report`. `here` is this node's name. */
 export interface Verified extends VerifiedHere {
   here: string;
-  /** What it leaves to people, and what can be deleted. */
+  /** The tasks for people, and the left-overs that can be deleted. */
   end: RepairReport["end"];
 }
 
@@ -64,18 +64,15 @@ function whoSays(runs: Parameters<typeof byBelief>[0]): string {
   return parts.length > 0 ? `: ${parts.join("; ")}` : "";
 }
 
-/** Whose transcripts speak of the cluster, too. */
+/** Nodes whose transcripts are believed about the cluster. */
 export function controlPlanesOf(known: PartialFacts | undefined): string[] {
   return (known?.cluster?.nodes ?? []).flatMap(({ name, controlPlane }) => (controlPlane ? [name] : []));
 }
 
-/** As RUNBOOK.md and a plan call it, on that machine and on this node. */
+/** The folder's name in RUNBOOK.md and in a plan, on that machine and on this node. */
 const LOGS = "logs.d";
 
-/**
- * Lines for a machine that reaches all nodes: each leads to that node, and not where another one has said
- * that it is.
- */
+/** Lines for a machine that reaches all nodes: each address is that node's proved one. */
 function printHowToBring(others: readonly KnownNode[], here: KnownNode, known: Identities) {
   say(
     `no transcripts from ${listed(others.map(({ name }) => name))}. To bring them, where you can reach all nodes:`,

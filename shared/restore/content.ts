@@ -1,4 +1,4 @@
-/** What a snapshot, or a lost member's data, holds: said with numbers before anything is written. */
+/** The content of a snapshot, or of a lost member's data, in numbers, before anything is written. */
 import { again } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless } from "../etcd-data/members.ts";
@@ -43,8 +43,8 @@ export function contentFor(stored: EtcdData, as: string, lost: readonly string[]
 }
 
 /**
- * A snapshot of etcd 3.5 has no names of members that have joined. Whose they were, the operator says: an address
- * belongs to whoever claims it, and a label is anybody's. `said`: names of Nodes. Errors: Refused if a member has no
+ * A snapshot of etcd 3.5 has no names of members that have joined. The operator names their Nodes (`said`):
+ * an address belongs to whoever claims it, and anybody can set a label. Errors: Refused if a member has no
  * name and nobody was named for it, or if there is no such Node.
  */
 export function withNames(data: EtcdData, said: readonly string[]): EtcdData {
@@ -74,7 +74,7 @@ export function withNames(data: EtcdData, said: readonly string[]): EtcdData {
 const isAmong = (nodes: readonly KnownNode[], wanted: string) => nodes.some(({ name }) => name === wanted);
 
 /**
- * `confirmed`: the CA's fingerprint, as the operator has kept it apart from the backup. Errors: Refused if the
+ * `confirmed`: the CA's fingerprint, which the operator stored apart from the backup. Errors: Refused if the
  * data names another CA.
  */
 export function refuseOtherCa({ oldCaPem }: Pick<Cluster, "oldCaPem">, confirmed: string | undefined) {
@@ -100,7 +100,7 @@ export function takenAt({ data, cluster }: Content): Date | undefined {
   return times.length > 0 ? new Date(Math.max(...times)) : undefined;
 }
 
-/** `until`: what it has is as of then, where its Leases do not tell. */
+/** `until`: the time of the content if its Leases do not show it. */
 export function sayContent(content: Content, until: Date) {
   const { data, cluster } = content;
   const newest = takenAt(content);
@@ -124,7 +124,7 @@ export function sayContent(content: Content, until: Date) {
   for (const warning of data.warnings) say(`warning: ${warning}`);
 }
 
-/** NAMESPACE/NAME of those with claims of their own. */
+/** NAMESPACE/NAME of StatefulSets with volume claims. */
 function withVolumes(data: EtcdData): string[] {
   const sets = attempt(() => readObjects<StoredObject>(data, "statefulsets/").toArray(), []);
   const owns = ({ spec }: StoredObject) =>

@@ -1,14 +1,14 @@
 /**
- * Data directories of lost members: which of them has all that was acknowledged, and how its member goes on
+ * Data directories of lost members: which of them has all acknowledged writes, and how its member continues
  * alone. Sources: etcd server/etcdserver/bootstrap.go and server/storage/util.go (CreateConfigChangeEnts,
  * what --force-new-cluster appends), server.go (applyConfChange); raft's election (raft.go, isUpToDate).
  *
- * What a client was told lies in the logs of a quorum. So of any quorum the log that is up to date by the
- * rule of an election, the last entry's term, then its index, has all of it. The commit index does not tell:
- * it is written later than a client is answered. --force-new-cluster goes by it, and drops the entries behind
- * it: acknowledged writes are lost, and their revisions given out again. Here the whole log counts as
- * committed, which claims no more than an election that this member would win; then the others are taken out,
- * and its own address is the new one. etcd starts on it as always, without that flag.
+ * An acknowledged write is in the logs of a quorum. So of any quorum the log that is up to date by the rule
+ * of an election, the last entry's term, then its index, has all of them. The commit index does not tell: it
+ * is written after the client has its answer. --force-new-cluster uses it, and drops the entries behind it:
+ * acknowledged writes are lost, and their revisions given out again. Here the whole log counts as committed,
+ * which claims no more than an election that this member would win; then the others are removed, and its own
+ * address is the new one. etcd starts on it as always, without that flag.
  */
 import * as fs from "node:fs";
 import { appliedIn, explain } from "../etcd-data/directory.ts";
@@ -37,7 +37,7 @@ export interface MemberData {
   lastWrite: Date;
   /** The log's last entry; `isCut` and `isDamaged` as `EtcdData` has them. */
   last: { index: number; term: number; isCut?: boolean; isDamaged?: boolean };
-  /** Where the newest tree of its db is damaged: an older one, from which the log leads to the same keys. */
+  /** Set if the newest tree of its db is damaged: an older one, from which the log leads to the same keys. */
   root?: OldRoot | undefined;
 }
 
@@ -69,14 +69,15 @@ type Ids = Parameters<typeof metadataOf>[0];
 
 interface Chosen {
   chosen: MemberData;
-  /** Members with a vote, and those of them whose log is here to its end. */
+  /** The number of voting members, and of those whose log is here to its end. */
   voters: number;
   here: number;
   isQuorum: boolean;
 }
 
 /**
- * The one whose log is up to date, rather one that is not damaged. Errors: Refused if they are of several clusters, or two of one member.
+ * The one whose log is up to date, undamaged if possible. Errors: Refused if they are of several clusters, or
+ * two of one member.
  */
 export function chooseData(all: readonly MemberData[]): Chosen {
   const clusters = new Set(all.map(({ clusterId }) => clusterId));
@@ -96,7 +97,7 @@ export function chooseData(all: readonly MemberData[]): Chosen {
   );
   if (!chosen) throw new Fail("No data directory was named", { hint: "give the folder: --from DIR" });
   const voters = chosen.members.filter(({ isLearner }) => !isLearner);
-  // what a log has lost, its member may have acknowledged
+  // a member may have acknowledged entries that its log has lost
   const here = voters.filter(({ id }) => all.some(({ own, last }) => own.id === id && !last.isCut)).length;
   return { chosen, voters: voters.length, here, isQuorum: 2 * here > voters.length };
 }
@@ -122,7 +123,7 @@ export async function writeAlone(survivor: MemberData, { dir, peerUrl }: { dir: 
   });
 }
 
-/** In the copy, which then begins with this tree, or with the log alone. */
+/** Makes the copy start from this tree, or from the log alone. */
 async function beginWith(root: OldRoot, from: string, folder: string) {
   const [snap, isOther] = [`${folder}/snap`, root.path !== `${from}/snap/db`];
   for (const name of fs.readdirSync(snap)) if (name.endsWith(".snap.db")) fs.rmSync(`${snap}/${name}`);
@@ -133,7 +134,7 @@ async function beginWith(root: OldRoot, from: string, folder: string) {
   makeNewest(`${snap}/db`, root);
 }
 
-/** Behind the last entry: the others are out, its own URL is the new one, and all of it is committed. */
+/** Appends: the others are removed, its own URL is the new one, and all of it is committed. */
 function goOnAlone(folder: string, { own, members, last, clusterId }: MemberData, peerUrl: string) {
   const id = ({ id }: Member) => BigInt(`0x${id}`);
   const known = members.map((member): SnapMember => ({ ...member, id: id(member) }));
@@ -162,7 +163,7 @@ function goOnAlone(folder: string, { own, members, last, clusterId }: MemberData
   writeSynced(`${folder}/wal/${logName(at!.index)}`, records.bytes());
 }
 
-/** In place of a damaged log: what of it the db does not have yet, up to what is lost. */
+/** Replaces a damaged log by its entries that the db does not have yet, up to the lost ones. */
 function newLog(folder: string, ids: Ids, applied: number) {
   const wish = { after: applied, applied, isWanted: ({ index }: Entry) => index > applied, readsOn: true };
   const { before, entries } = readWal(folder, wish);
@@ -177,8 +178,9 @@ function newLog(folder: string, ids: Ids, applied: number) {
 }
 
 /**
- * The db's last entry, or 0 without a db, if no .snap is there from which etcd could go on: one that is not newer than the db,
- * and that the log reaches back to. Errors: Damaged if the log has not that entry.
+ * The db's last entry, or 0 without a db, if there is no .snap from which etcd could continue: one that is
+ * not newer than the db, and that the log reaches back to. Errors: Damaged if the log does not have that
+ * entry.
  */
 function placeWithoutSnap(folder: string): { index: number; term: number } | undefined {
   const applied = appliedIn(`${folder}/snap`);

@@ -1,6 +1,6 @@
 /**
- * The machine that becomes a control plane node of the lost cluster: its address there, and whether anything
- * of the old control plane still answers. Two clusters under one name would pull at the same workers.
+ * The machine that becomes a control plane node of the lost cluster: its address there, and whether the old
+ * control plane still answers. Two clusters with one name would fight for the same workers.
  */
 import { isIP } from "node:net";
 import { again } from "../again.ts";
@@ -22,17 +22,17 @@ import { inTime } from "../wait-for.ts";
 import type { Content } from "./content.ts";
 
 interface Place {
-  /** Of this machine. */
+  /** This machine's addresses. */
   addresses: readonly string[];
   /** --address */
   given: string | undefined;
-  /** By its default route; its other addresses may be those of a bridge. */
+  /** The address of its default route; others may be those of a bridge. */
   routed: string | undefined;
 }
 
 /**
- * The one that is given, that the node had, that of the default route, or the only one of its family. Errors:
- * Fail if nothing decides; Refused if it cannot be a node's.
+ * The given address, else the node's old one, that of the default route, or the only one of its family.
+ * Errors: Fail if nothing decides; Refused if it cannot be a node's.
  */
 export function newAddress(found: Content, { addresses, given, routed }: Place): string {
   const { cluster, node, data } = found;
@@ -67,7 +67,7 @@ export function newAddress(found: Content, { addresses, given, routed }: Place):
   return chosen;
 }
 
-/** Of its API server, or of its member of etcd. */
+/** The address of its API server, or of its member of etcd. */
 export function oldAddress({ name, places }: KnownNode, data: EtcdData): string | undefined {
   const host = apiEndpoint(name, data)?.host ?? places[0];
   return host && isIP(host) ? canonicalIp(host) : undefined;
@@ -91,22 +91,22 @@ function only(alike: readonly string[]): string {
   );
 }
 
-/** Where a server of the lost cluster was: of `name`, or of each of these where they share an address. */
+/** A server of the lost cluster: of `name`, or of several nodes with one address. */
 interface Asked extends Pick<Peer, "id" | "host" | "port"> {
   names: readonly string[];
-  /** For the operator: "m1's etcd at 10.0.0.11:2380". */
+  /** Its name for the operator: "m1's etcd at 10.0.0.11:2380". */
   what: string;
   isEtcd: boolean;
 }
 
 interface Answer extends Asked, Pick<Peer, "servedPem"> {
-  /** "unproved": a person has to look. */
+  /** "unproved": a person has to check. */
   by: "the old one" | "unproved" | "another's" | "nobody";
 }
 
 /**
- * Anybody can answer at the address of a machine that is off. `lostOn`: the operator has looked there. Errors:
- * Refused if what answers proves that it is the old control plane, and, with a question, where it may be.
+ * Anybody can answer at the address of a machine that is off. `lostOn`: nodes that the operator has checked.
+ * Errors: Refused if the answer proves to be the old control plane's, and, with a question, if it may be.
  */
 export async function refuseOldAnswers(
   { cluster, data }: Pick<Content, "cluster" | "data">,
@@ -124,7 +124,7 @@ export async function refuseOldAnswers(
     seen = await Promise.all(asked.map((one) => answerOf(one, cluster)));
     return seen.some(isOpen);
   };
-  // who is busy, or just starts, is silent at one question
+  // a server that is busy, or just starts, may miss one question
   await inTime("an answer of the old control plane", ask, { seconds: 10, hint: "wait: it ends by itself" });
   const old = seen.filter(({ by }) => by === "the old one");
   if (old.length > 0) throw stillThere(old);
@@ -147,7 +147,7 @@ function refuseUnknown(lostOn: readonly string[], known: readonly string[]) {
   });
 }
 
-/** Each control plane node's own, and the endpoint, which may be a balancer of them all. */
+/** Each control plane node's own, and the endpoint, which may be a balancer for all of them. */
 function apiServers(cluster: Cluster, data: EtcdData): Asked[] {
   const nodes = cluster.nodes.flatMap(({ name, controlPlane }) => (controlPlane ? [name] : []));
   const servers = new Map<string, string[]>();
@@ -178,8 +178,8 @@ function members(data: EtcdData): Asked[] {
 }
 
 /**
- * A kubelet's serving certificate is of the cluster's CA, too. etcd's own CA is in none of its keys, so a member
- * is proved only if that lies here, and else whoever answers may be it.
+ * A kubelet's serving certificate is of the cluster's CA, too. None of its keys is etcd's CA, so a member is
+ * proved only if that CA is here; otherwise the answer may be its own.
  */
 async function answerOf(asked: Asked, cluster: Cluster): Promise<Answer> {
   if (asked.isEtcd) {

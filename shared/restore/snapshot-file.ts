@@ -1,5 +1,5 @@
 /**
- * The file of a snapshot, as etcd gives it: its database, and behind it the SHA-256 of that. Sources: etcd
+ * etcd's snapshot file: its database, then the SHA-256 of that. Sources: etcd
  * server/etcdserver/api/v3rpc/maintenance.go (Snapshot), etcdutl/snapshot/v3_snapshot.go (hasChecksum);
  * server/storage/schema (alarm.go, auth.go, schema.go), api/etcdserverpb/rpc.proto (AlarmMember).
  */
@@ -27,7 +27,7 @@ export interface SnapshotFile {
   path: string;
   /** Bytes of the database alone. */
   size: number;
-  /** Its sum is behind it, and right. */
+  /** The sum follows it, and is right. */
   hasSum: boolean;
 }
 
@@ -58,7 +58,10 @@ export async function snapshotFile(path: string, { skipHashCheck = false } = {})
   return { path, size, hasSum };
 }
 
-/** What people bring in place of a snapshot, by its first bytes in hex, and what makes one of it. */
+/**
+ * Files that people bring instead of a snapshot, by their first bytes in hex, and how to make a snapshot of
+ * each.
+ */
 const OTHERS: readonly [begins: RegExp, is: string, hint: (path: string) => string][] = [
   [/^1f8b/, "is compressed (gzip)", (path) => shell`gunzip -k ${path}`],
   [/^28b52ffd/, "is compressed (zstd)", (path) => shell`zstd -d ${path}`],
@@ -72,7 +75,7 @@ const OTHERS: readonly [begins: RegExp, is: string, hint: (path: string) => stri
   ],
 ];
 
-/** Errors: Refused if it is something else by its first bytes. */
+/** Errors: Refused if its first bytes are those of another format. */
 function refuseOtherFile(path: string, size: number) {
   const head = Buffer.alloc(Math.min(size, 64));
   const file = fs.openSync(hostPath(path), "r");
@@ -112,7 +115,7 @@ async function isSumOf(path: string, size: number): Promise<boolean> {
   }
 }
 
-/** What a database has beside its keys. */
+/** A database's state beside its keys. */
 interface StoredState {
   /** "3.6.0"; undefined before etcd 3.6. */
   storageVersion: string | undefined;

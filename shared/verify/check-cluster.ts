@@ -59,7 +59,7 @@ export async function* trustChecks(
     return trustsCa(caIn(map.data.kubeconfig), caPem) ? CURRENT : { failed: "another CA" };
   });
   const [word] = wordsOf("start-without").filter(({ value }) => value === "service-account-key-file");
-  // where sa.key is new as well, any of the old tokens may be its predecessor's
+  // if sa.key is new as well, any of the old tokens may be its predecessor's
   const givenUp = word && !saKeyIsNew(cp) ? word : undefined;
   try {
     for (const secret of await tokens.tokenSecrets(api))
@@ -70,7 +70,7 @@ export async function* trustChecks(
   }
 }
 
-/** `givenUp`: the word that one of the keys is. */
+/** `givenUp`: the operator's word that one of the keys is given up. */
 function tokenAnswer(
   secret: tokens.TokenSecret,
   trust: tokens.TokenTrust,
@@ -85,7 +85,7 @@ function tokenAnswer(
   return { failed: "does not verify, or holds another CA" };
 }
 
-/** `away`: no pod starts or ends there, whatever is done here. */
+/** `away`: no pod starts or stops there, whatever is done here. */
 export async function* podChecks(
   cp: ControlPlaneNode,
   api: KubeApi,
@@ -135,7 +135,7 @@ async function readyPods(api: KubeApi, away: AwayNodes): Promise<Answer> {
   return ["all", ...rest].join(" but those ");
 }
 
-/** As after part 3, which restarts it. */
+/** Late as after part 3, which restarts it. */
 function isJustLate({ status }: RunningPod): boolean {
   const since = status?.conditions?.find(({ type }) => type === "Ready")?.lastTransitionTime;
   const seconds = since === undefined ? Number.NaN : (Date.now() - Date.parse(since)) / 1000;
@@ -145,8 +145,8 @@ function isJustLate({ status }: RunningPod): boolean {
 type ApiNode = before.NodeObject & { metadata: { name: string } };
 
 /**
- * Of a control plane node that was lost and has joined again: a row for its labels, and one for each static
- * pod. kubeadm brings back no labels, taints and hand edits. Errors: as KubeApi.
+ * Checks of a control plane node that was lost and has joined again: a row for its labels, and one for each
+ * static pod. kubeadm brings back no labels, taints and hand edits. Errors: as KubeApi.
  */
 export async function* returnedChecks(cp: ControlPlaneNode, api: KubeApi): AsyncGenerator<CheckRow> {
   const lost = before.lostNodes();
@@ -155,7 +155,7 @@ export async function* returnedChecks(cp: ControlPlaneNode, api: KubeApi): Async
   const pods = await api.list<Pod>("/api/v1/namespaces/kube-system/pods");
   for (const was of lost) {
     const now = nodes.find(({ metadata }) => metadata.name === was.name);
-    // the Node of before: it is still to be deleted
+    // it is still the old Node, which has to be deleted
     if (!now || now.metadata.uid === was.object.metadata.uid) continue;
     const row = (what: string, look: () => Answer) =>
       check("node-returned", look, `${was.name}, which has joined again: ${what}`);

@@ -1,6 +1,6 @@
 /**
- * Checks of this control plane node's servers, each chain from both ends, and of what they share with the
- * other control plane nodes.
+ * Checks of this control plane node's servers, each chain from both ends, and of the files that they share
+ * with the other control plane nodes.
  */
 
 import { command } from "../again.ts";
@@ -33,7 +33,7 @@ import { isServerOf, servedPem } from "../pki/served.ts";
 import { inTime, undefinedOnTimeout } from "../wait-for.ts";
 import { newToken, review, reviewNewToken } from "../workloads/token-secrets.ts";
 
-/** etcd and the API by this node's own certificates; then one check for each other control plane node. */
+/** etcd and the API with this node's own certificates; then one check for each other control plane node. */
 export function* serverChecks(
   cp: ControlPlaneNode,
   api: KubeApi,
@@ -69,8 +69,8 @@ export function* serverChecks(
 }
 
 /**
- * Without admin.conf nobody can ask whether it is ready. What answers there must be this cluster's: a pod of
- * the host's network may listen on a port that is free. Errors: Fail if nothing answers: it does not run.
+ * Without admin.conf nobody can ask whether it is ready. The server there must be this cluster's: a pod of
+ * the host's network may listen on a free port. Errors: Fail if nothing answers: it does not run.
  */
 export function withoutAdmin({ facts, cluster }: ControlPlaneNode): CheckRow {
   const look = async () => {
@@ -84,7 +84,7 @@ export function withoutAdmin({ facts, cluster }: ControlPlaneNode): CheckRow {
   return check("api-ready", look, localServer(facts));
 }
 
-/** No answer to our own client is no outage where an API server reads through this etcd all the time. */
+/** No answer to our own client is no outage if an API server keeps reading through this etcd. */
 async function unlessTurnedAway(
   cp: ControlPlaneNode,
   api: KubeApi,
@@ -117,7 +117,7 @@ async function members(
   const now = (await etcdClient(facts)?.members()) ?? [];
   const asked = now.filter((member) => !away.includes(memberName(member)));
   let silent: LiveMember[] = [];
-  // one that just starts, or elects a leader, is silent at one question
+  // a server that just starts, or elects a leader, may miss one question
   const allAnswer = async () => {
     silent = await silentMembers(asked, data, facts);
     return silent.length === 0;
@@ -149,8 +149,8 @@ async function members(
 }
 
 /**
- * Members of which there is no Node, by their names; and by their addresses, as a restore may give a member any name:
- * what a Node claims is enough to call nobody gone.
+ * Members without a Node, by their names and addresses, as a restore may give a member any name: a Node's
+ * claim is enough to call nobody gone.
  */
 async function withoutNode(all: readonly LiveMember[], api: KubeApi): Promise<string[]> {
   const found = await Promise.all(
@@ -166,8 +166,8 @@ async function withoutNode(all: readonly LiveMember[], api: KubeApi): Promise<st
 }
 
 /**
- * Some balancers do not lead a server back to itself. Where other nodes renew their Leases, they reach an API
- * server all the same.
+ * Some balancers do not lead a server back to itself. If other nodes renew their Leases, they do reach an API
+ * server.
  */
 async function fromHere(cp: ControlPlaneNode, api: KubeApi, ready: () => Promise<Answer>): Promise<Answer> {
   let answer: Answer = "ready";
@@ -182,7 +182,7 @@ async function fromHere(cp: ControlPlaneNode, api: KubeApi, ready: () => Promise
   return { warning: `${late.message}. Not from this node, at least: ${alive} others renew their Leases` };
 }
 
-/** Both ends of the chain: what the server shows over the network, and the pair on disk. */
+/** Both ends of the chain: the certificate that the server shows over the network, and the pair on disk. */
 async function servedCertificate({ facts }: ControlPlaneNode): Promise<Answer> {
   const [row, pki] = [certRow("apiserver"), facts.certificatesDir];
   const paths = [certPath(row, pki), keyPath(row, pki), certPath(certRow("ca"), pki)];
@@ -198,8 +198,8 @@ async function servedCertificate({ facts }: ControlPlaneNode): Promise<Answer> {
 }
 
 /**
- * All control plane nodes have to agree: a token that one signs, each other accepts, and all of them have the
- * same CAs.
+ * All control plane nodes have to agree: each accepts tokens that another one signs, and all have the same
+ * CAs.
  */
 async function tokensBothWays(
   { facts, data }: ControlPlaneNode,

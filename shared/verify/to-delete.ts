@@ -1,6 +1,6 @@
 /**
- * What of a repair still lies on this node and in the cluster, and on which other nodes nobody has looked:
- * each with the command that removes it.
+ * Left-overs of a repair on this node and in the cluster, and the other nodes that were not checked: each
+ * with the command that removes it.
  */
 import { existsSync, lstatSync, readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
@@ -23,7 +23,7 @@ export interface ToDelete {
   /** Node names, or words. */
   on: string;
   command: string;
-  /** What it is, and when it may go. */
+  /** Its purpose, and when it may go. */
   why: string;
 }
 
@@ -31,7 +31,7 @@ const MARKS = "/etc/kubernetes";
 const ROOT = "/root";
 const KIT = resolve(import.meta.dir, "../..");
 
-/** `dataFrom`: where the scripts read their facts now. */
+/** `dataFrom`: the folder from which scripts read their facts now. */
 export function onThisNode(node: string, dataFrom?: string): ToDelete[] {
   const all: ToDelete[] = [];
   const on = (command: string, why: string) => all.push({ on: node, command, why });
@@ -48,7 +48,7 @@ export function onThisNode(node: string, dataFrom?: string): ToDelete[] {
   if (stat(STASH)) on(shell`rm -rf ${STASH}`, "keys that 00-salvage has found, in memory");
   for (const path of unfinished(MARKS)) on(shell`rm -rf ${path}`, "not whole: a run was cut off here");
   if (stat(`${ROOT}/token.d`)) on(shell`rm -rf ${ROOT}/token.d`, "the workers' bootstrap tokens");
-  // what is in the kit's folder goes with it
+  // files in the kit's folder are removed with it
   for (const folder of new Set([ROOT, typed(".")]))
     for (const name of folder === KIT ? [] : secretFiles(hostEntry(folder)))
       on(
@@ -58,7 +58,7 @@ export function onThisNode(node: string, dataFrom?: string): ToDelete[] {
   return all;
 }
 
-/** The kit's folder is memory of its own: with it goes all that is in it. */
+/** The kit's folder is memory of its own, and everything in it is removed with it. */
 export function kits(kit = KIT): ToDelete {
   const inside = [...secretFiles(kit), ...(existsSync(join(kit, "token.d")) ? ["token.d"] : [])];
   return {
@@ -68,7 +68,7 @@ export function kits(kit = KIT): ToDelete {
   };
 }
 
-/** `names`: of nodes that were part of the repair. What lies there shows only there. */
+/** `names`: nodes that took part in the repair. Left-overs there show only there. */
 export function onOtherNodes(names: readonly string[]): ToDelete[] {
   const line = "rm -rf /root/kube-pki-repair-* /etc/kubernetes/.kube-pki-repair-{new-sa-key,skipped}";
   const why = `unknown from here: ${command("05-verify")} there says what it is`;
@@ -100,7 +100,7 @@ function unfinished(folder: string): string[] {
 const SECRET =
   /^(age-encryption\.org\/v1\n|-----BEGIN AGE ENCRYPTED FILE-----|(#.*\n)*AGE-SECRET-KEY-|[a-z0-9]{6}\.[a-z0-9]{16}\s)/;
 
-/** What it opens shows only beside its bundle: it looks like nothing. */
+/** A passphrase file: only the bundle beside it shows its purpose. */
 const OPENER = /(^|[-.])passphrase(\.txt)?$/;
 /** Bytes: no bundle of keys is as large; its first line is not longer. */
 const [LARGEST, HEAD] = [1 << 20, 4096];

@@ -1,6 +1,6 @@
 /**
- * What a repair has changed, what it leaves to people, and what of it can be deleted: one screen at the end
- * of part 5. Reads only.
+ * The end of part 5 on one screen: what the repair has changed, what it leaves to people, and what can be
+ * deleted. Reads only.
  */
 import { BACKUP, command, inLines, type Todo } from "../again.ts";
 import { adminClient } from "../api/admin-api.ts";
@@ -23,18 +23,18 @@ import { peopleToDo } from "../workloads/people-to-do.ts";
 import { inCluster, kits, onOtherNodes, onThisNode, type ToDelete } from "./to-delete.ts";
 
 export interface WrapUp {
-  /** Of the repair whose rescue folder is here. */
+  /** Changes of the repair whose rescue folder is here. */
   changed: string[];
-  /** For people; what a check has found is not said again. */
+  /** Tasks for people, without those that a check has named. */
   left: string[];
-  /** What is done before anything is removed, in this order. */
+  /** Commands to type before anything is removed, in this order. */
   next: Todo[];
   remove: ToDelete[];
 }
 
-/** Without `cp` (a worker) only what lies here. Undefined if nothing of a repair is to be seen. */
+/** Without `cp` (a worker) only the files of this node. Undefined if there is no trace of a repair. */
 export async function wrapUp(node: Node, cp: ControlPlaneNode | undefined): Promise<WrapUp | undefined> {
-  // the checks have said why it does not answer
+  // the checks have said why the API does not answer
   const admin = cp && (await attemptLater(() => adminClient(cp.facts)));
   const client = admin instanceof Fail ? undefined : admin;
   const api = client && (await undefinedOnTimeout(client.ready())) ? client : undefined;
@@ -52,7 +52,7 @@ export async function wrapUp(node: Node, cp: ControlPlaneNode | undefined): Prom
   return { changed, left, next, remove: [...here, ...onOtherNodes(others), kits()] };
 }
 
-/** The transcripts lie in what is removed; and no old key is left to go back to. */
+/** The files to remove hold the transcripts; afterwards no old key is left. */
 function beforeRemoval(cp: ControlPlaneNode | undefined): Todo[] {
   const report = {
     command: command("report report.html"),
@@ -69,7 +69,7 @@ function beforeRemoval(cp: ControlPlaneNode | undefined): Todo[] {
   ];
 }
 
-/** The newest that has a copy of etcd's data; it may be over. */
+/** The newest repair with a copy of etcd's data; it may be over. */
 function repairOf(cp: ControlPlaneNode): Repair | undefined {
   const isHere = rescueFolders().some(({ dir }) => dir === cp.rescue.dir) && exists(rescuedEtcd(cp.rescue));
   return cp.earlier ?? (isHere ? cp : undefined);
@@ -91,7 +91,7 @@ const KINDS: [RegExp, string][] = [
   [/\/manifests\/[^/\n]+\.yaml$/gm, "manifests"],
 ];
 
-/** What this repair's runs have written here, by the files' times. */
+/** Files that this repair's runs have written here, by their times. */
 function fileChanges({ asideDir, earlier }: ControlPlaneNode, { rescue }: Repair): string[] {
   const aside = earlier ? `${earlier.rescue.dir}/aside` : asideDir;
   const time = (path: string) => Number(stat(path)?.modified ?? 0);
@@ -135,7 +135,7 @@ function nodeChanges({ data }: Repair, now: readonly { name: string; uid?: strin
   ];
 }
 
-/** For a terminal: four headings, or fewer. */
+/** Text for a terminal: four headings, or fewer. */
 export function wrapUpText({ changed, left, next, remove }: WrapUp): string {
   const width = Math.max(...remove.map(({ on }) => `on ${on}`.length));
   const lines = remove.map(({ on, command, why }) => `${`on ${on}`.padEnd(width)}  ${command}   # ${why}`);
