@@ -100,12 +100,12 @@ async function look(
   const { endpoint: given, "etcd-data": etcdData, "lost-on": lostOn } = values;
   const known = await controlPlaneToRepair(etcdData, { given });
   sayFacts(known);
-  const said = withWords(values, known);
-  const cp = { ...known, flagsToDrop: said["start-without"] };
+  const leftOut = withWords(values, known);
+  const cp = { ...known, flagsToDrop: leftOut["start-without"] };
   refuseExternalCa(cp);
   refuseNoMember(cp);
   const actions = actionsFor(SHARED, cp.facts, ensureOptions(cp, newCas));
-  const peers = await lookAtPeers(cp, actions, { typed: lostOn, said: said["lost-on"] });
+  const peers = await lookAtPeers(cp, actions, { typed: lostOn, said: leftOut["lost-on"] });
   pod.refuseForeignCa(cp);
   const made = keysToMake(actions);
   if (made.length > 0) await refuseDoubtfulClock(cp);
@@ -170,8 +170,8 @@ async function copyWhatIsLeft(cp: ControlPlaneNode, healthy: boolean) {
   if (healthy) return say("etcd is healthy: no copy needed");
   keepRan(cp);
   // etcd's data last: a folder that has it is complete
-  for (const left of leftOf(cp))
-    if (exists(left)) await copyLargeTree(left, `${rescue.dir}/before${left}`);
+  for (const folder of leftOf(cp))
+    if (exists(folder)) await copyLargeTree(folder, `${rescue.dir}/before${folder}`);
   if (etcd.wal) await copyLargeTree(etcd.wal, rescuedLog(rescue));
   await copyLargeTree(etcd.dir, copy);
   say(`${data.keyCount} keys, revision ${data.revision}`);

@@ -80,15 +80,15 @@ async function checkEtcd(values: Values): Promise<{ cp: ControlPlaneNode; out: L
   refuseNoChoice(flagsToDrop);
   const known = await controlPlaneToRepair(etcdData, { given: endpoint });
   refuseExternalCa(known);
-  const said = withWords(values, known);
-  const cp = { ...known, flagsToDrop: said["start-without"] };
+  const leftOut = withWords(values, known);
+  const cp = { ...known, flagsToDrop: leftOut["start-without"] };
   refuseLostFiles(cp, await servers.startsNow(cp, values["super-admin"]));
   servers.refuseWithoutEndpoint(cp);
   await servers.refuseUnfitNode(cp);
   servers.makeKeys(cp, values["super-admin"]);
   // only a word of this very line takes a member out of etcd
-  const kept = said.lost.filter((name) => !values.lost.includes(name));
-  const out = { without: [...said.without, ...kept], lost: values.lost };
+  const saved = leftOut.lost.filter((name) => !values.lost.includes(name));
+  const out = { without: [...leftOut.without, ...saved], lost: values.lost };
   await beforeServersStop(cp, { ...values, ...(await proveEtcd(cp, out, values["lost-on"])) });
   keepSaid(cp);
   return { cp, out };
@@ -109,10 +109,14 @@ async function proveApi(cp: ControlPlaneNode, started: Date | undefined): Promis
   endGivenUp(cp);
   await ensureAdmins(cp, local);
   await seen.proveNodes(cp, local);
-  const since = (await takeUpSaKey(cp, local)) ?? started;
+  const began = (await takeUpSaKey(cp, local)) ?? started;
   await proveOldSaKeys(local, facts);
-  if (since)
-    await dropDeadLeaders(local, { hostName: cp.node.hostName, since, seen: leadersSeen(cp) });
+  if (began)
+    await dropDeadLeaders(local, {
+      hostName: cp.node.hostName,
+      since: began,
+      seen: leadersSeen(cp),
+    });
   return local;
 }
 

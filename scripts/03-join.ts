@@ -30,9 +30,9 @@ async function main() {
   else if (joined) await prove(node, { ca: joined, saved: await saveTrust(node) });
   else await prove(node, await changeTrust(node, paste));
   endJoin(node, paste.file);
-  const theSame = { command: command("03-join"), called: "the same" };
+  const again = { command: command("03-join"), called: "the same" };
   const close = { command: command("03-workers close"), on: "each control plane node" };
-  done(inOneLine([{ ...theSame, on: "the other workers that open has named" }, close]));
+  done(inOneLine([{ ...again, on: "the other workers that open has named" }, close]));
 }
 
 type Paste = ReturnType<typeof pasted>;

@@ -144,10 +144,10 @@ async function restartAll(
   const { api, trust, cp, out, kept } = scene;
   const way = { from: cp.node.name, away: new Set(out.without), kept, caPem: trust.caPem };
   const { left: workloads, notes } = await order.restartInOrder(api, groups, way);
-  const again = first.refused.size === 0 ? undefined : await renew(scene);
-  const renewed = [...first.renewed, ...(again?.renewed ?? [])];
+  const second = first.refused.size === 0 ? undefined : await renew(scene);
+  const renewed = [...first.renewed, ...(second?.renewed ?? [])];
   const namespaces = mode.dryRun ? [] : await namespacesWithOldCa(api, trust.caPem);
-  return { workloads, notes, secrets: again?.refused ?? new Map(), renewed, namespaces };
+  return { workloads, notes, secrets: second?.refused ?? new Map(), renewed, namespaces };
 }
 
 /** The rest is printed even if this fails. */
@@ -182,7 +182,7 @@ function sayNext(cp: ControlPlaneNode, out: LeftOut, { later, skipped }: Chosen)
 
 async function retire(values: Values) {
   const cp = await controlPlaneToRepair(values["etcd-data"], { asRan: false });
-  const said = withWords(values, cp, { mayBeDeleted: true });
+  const typedOut = withWords(values, cp, { mayBeDeleted: true });
   keepSaid(cp);
   finishExchange(cp, "kube-apiserver");
   const api = await adminApi(cp, containerEnd(cp, "kube-apiserver"));
@@ -192,7 +192,7 @@ async function retire(values: Values) {
     await apiReady(api, { seconds: 120 });
     await sayEndpointReady(cp.facts);
   });
-  done(inOneLine(afterRetire(routeOf(cp, await leftOut(cp, said)))));
+  done(inOneLine(afterRetire(routeOf(cp, await leftOut(cp, typedOut)))));
 }
 
 const USAGE = `Usage:

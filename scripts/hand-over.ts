@@ -44,10 +44,10 @@ export async function main(args: string[] = process.argv.slice(2)) {
   if (command === "unpack" && file && more.length === 0) return await unpack(file, values);
   if (command === "list" && file && more.length === 0) return await list(file, values);
   if (command === "snapshot" && file && more.length === 0) return await snapshot(file, values);
-  const said = positionals.join(" ");
+  const typedWords = positionals.join(" ");
   throw new Fail(
     `hand-over needs pack, unpack FILE, list FILE, snapshot FILE, identity FILE or files, ` +
-      `got "${said}"`,
+      `got "${typedWords}"`,
     { hint: "./bunw scripts/hand-over.ts --help" },
   );
 }
@@ -163,10 +163,10 @@ async function look(values: Values) {
   const node = await nodeIfAny();
   const place = await etcdDataOf(values["etcd-data"], { node });
   const { dir } = place;
-  const here = lookAtControlPlaneNode(place, undefined, certificatesDirOn(node));
-  noData.refuseOtherEtcd({ node, dataDir: dir, cluster: here.cluster });
+  const facts = lookAtControlPlaneNode(place, undefined, certificatesDirOn(node));
+  noData.refuseOtherEtcd({ node, dataDir: dir, cluster: facts.cluster });
   return {
-    here,
+    here: facts,
     stepsWithoutData: () => noData.stepsWhereDataIsLost(node, dir),
     ...{ node, dir },
   };

@@ -32,10 +32,13 @@ async function main() {
   if (values.help) return console.log(USAGE);
   start("join-again", { dryRun: values["dry-run"] });
   lockNodeShared();
-  const was = lineOf(values);
+  const node = lineOf(values);
   const last = lastSave();
   const isReset = last !== undefined && !exists(KUBELET_CONFIG);
-  const folder = save(isReset ? await kubeletIn(last, was) : await kubeletHere(was, values), was);
+  const folder = save(
+    isReset ? await kubeletIn(last, node) : await kubeletHere(node, values),
+    node,
+  );
   if (last) sayDifference(last, folder);
   say("kubeadm reset leaves the kubelet's unit, its drop-ins and /etc/default/kubelet as they are");
   done(next(folder));

@@ -71,9 +71,9 @@ function formOf(file: string | undefined): (plan: Plan) => string {
 function refuseWorker({ role, node: name, verdict }: Assessment, { node }: Looked) {
   if (role === "control plane") return;
   const server = attempt(() => readKubeconfig(node.kubelet.kubeconfig)?.server, undefined);
-  const where = server ? `: this kubelet asks ${server}, one of them or their balancer` : "";
+  const kubeletNote = server ? `: this kubelet asks ${server}, one of them or their balancer` : "";
   throw new Refused(`"${name}" is no control plane node: ${verdict}`, {
-    hint: `make it on a control plane node${where}. There: ${command("plan")}`,
+    hint: `make it on a control plane node${kubeletNote}. There: ${command("plan")}`,
   });
 }
 
@@ -161,8 +161,8 @@ function parse() {
   const options = { options: OPTIONS, allowPositionals: true } as const;
   const { values, positionals } = parseOptions({ ...options, file: "written" });
   const [file, more] = positionals;
-  const asked = values.deep || values.device || values.image ? values : MEMORY;
-  if (more === undefined) return { ...values, file, deep: deepAsked(asked) };
+  const places = values.deep || values.device || values.image ? values : MEMORY;
+  if (more === undefined) return { ...values, file, deep: deepAsked(places) };
   throw new Fail(`"${more}" is not understood`, { hint: "./bunw scripts/plan.ts --help" });
 }
 

@@ -132,10 +132,10 @@ async function tell(cp: ControlPlaneNode, api: KubeApi, ca: renewal.Renewal) {
 async function onWorker({ "etcd-data": etcdData, from, undo }: Values) {
   const node = await readWorker(etcdData);
   const one = await step("R.1 Look at this worker's CA", async () => {
-    const brought = from === undefined ? undefined : here.broughtFor("ca", from);
+    const candidate = from === undefined ? undefined : here.broughtFor("ca", from);
     const found = undo
       ? here.wayBack("ca", node.kubelet.clientCaFile)
-      : await renewalOfWorker(node, brought);
+      : await renewalOfWorker(node, candidate);
     say(`${found.path}: ${here.inWords(found)}`);
     return found;
   });
@@ -185,11 +185,11 @@ function next(
   const verify = { command: command("05-verify") };
   if (renewals.every((one) => here.olderOf(one) === undefined)) return [verify];
   const names = others(cp).join(", ");
-  const on = leader ? `${names} (${leader} last)` : names;
-  const theSame: Todo = { command: again({}), called: "the same", on, unlessDone: true };
+  const nodes = leader ? `${names} (${leader} last)` : names;
+  const sameLine: Todo = { command: again({}), called: "the same", on: nodes, unlessDone: true };
   const workers = renewals.some(({ name }) => name === "ca");
   return [
-    ...(names === "" ? [] : [theSame]),
+    ...(names === "" ? [] : [sameLine]),
     ...(leader ? [{ command: again({}), called: "this line here once more" }] : []),
     ...(workers ? [{ command: command("renew-ca"), on: "each worker" }] : []),
     verify,

@@ -14,12 +14,12 @@ async function main() {
   const { values } = parse();
   if (values.help) return console.log(USAGE);
   const { back } = values;
-  const said = wordsHere().map(({ value }) => value);
-  const unsaid = back.filter((value) => !said.includes(value));
+  const saved = wordsHere().map(({ value }) => value);
+  const unsaid = back.filter((value) => !saved.includes(value));
   if (unsaid.length > 0)
     throw new Fail(`Nothing is saved of "${unsaid.join('", "')}"`, {
       unchanged: true,
-      hint: `take back one that is saved here: ${said.length > 0 ? listed(said) : "nothing"}`,
+      hint: `take back one that is saved here: ${saved.length > 0 ? listed(saved) : "nothing"}`,
     });
   endWords(({ value }) => back.includes(value), "you take it back");
   const words = wordsHere();

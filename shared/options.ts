@@ -167,7 +167,7 @@ function nameOfCommand(command: string): string {
 
 /** The first option that begins with the word; undefined if none does. */
 function meantBy(word: string, options: NonNullable<ParseArgsConfig["options"]>): string | undefined {
-  const said = word.replace(/^[-\u2010-\u2015\u2212]+/, "").replace(/=.*/, "");
-  const name = said.length < 2 ? undefined : Object.keys(options).find((one) => one.startsWith(said));
+  const bare = word.replace(/^[-\u2010-\u2015\u2212]+/, "").replace(/=.*/, "");
+  const name = bare.length < 2 ? undefined : Object.keys(options).find((one) => one.startsWith(bare));
   return name && `--${name}`;
 }

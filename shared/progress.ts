@@ -59,11 +59,11 @@ export class Progress {
       if (now - this.#last.time >= REDRAW) this.#draw(now);
     } else if ((this.#total ?? Infinity) > FEW && done > this.#last.done) {
       const tenth = Math.floor((done / (this.#total ?? Infinity)) * 10);
-      const since = now - this.#last.time;
+      const elapsed = now - this.#last.time;
       if (
         done === this.#total ||
-        (tenth > this.#last.tenth && since >= LINE_AT_MOST) ||
-        since >= LINE_AT_LEAST
+        (tenth > this.#last.tenth && elapsed >= LINE_AT_MOST) ||
+        elapsed >= LINE_AT_LEAST
       )
         this.#line(now, tenth);
     }
@@ -104,10 +104,10 @@ export class Progress {
  */
 export function progressLine({ what, done, total, unit, seconds, note }: Figures, bar: boolean): string {
   const rate = seconds > 0 ? done / seconds : 0;
-  const of = total === undefined ? "" : ` / ${count(total)}`;
+  const totalPart = total === undefined ? "" : ` / ${count(total)}`;
   return [
     what,
-    `${bar && total !== undefined ? `${barOf(done, total)}  ` : ""}${count(done)}${of}${unit ? ` ${unit}` : ""}`,
+    `${bar && total !== undefined ? `${barOf(done, total)}  ` : ""}${count(done)}${totalPart}${unit ? ` ${unit}` : ""}`,
     ...(rate > 0 && total !== undefined && done >= total ? [`in ${duration(seconds)}`] : []),
     ...(rate > 0 ? [speed(rate, unit)] : []),
     ...(rate > 0 && total !== undefined && done < total

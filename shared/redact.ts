@@ -73,15 +73,15 @@ export function secretsOf(text: string): { what: string; secret: string }[] {
 
 /** The text without its secrets, and what kind of secret was in it. */
 export function redact(text: string): { text: string; what?: string } {
-  let what: string | undefined;
+  let kind: string | undefined;
   for (const form of SECRET_FORMS)
     text = text.replaceAll(form.pattern, (match, ...rest) => {
       const secret = secretIn(match, rest);
       if (form.is && !form.is(secret)) return match;
-      what = form.what;
+      kind = form.what;
       return `${match.slice(0, match.length - secret.length)}<${form.what}>`;
     });
-  return what ? { text, what } : { text };
+  return kind ? { text, what: kind } : { text };
 }
 
 /** The group's text is at the end of the match. */

@@ -75,8 +75,8 @@ function withoutBytes(event: RunEvent): RunEvent {
  * process that reports nothing.
  */
 export function listenToRun(next: Listener | undefined) {
-  const before = early;
+  const events = early;
   early = undefined;
-  listener = before && next;
-  for (const { event, at } of before ?? []) listener?.(event, at);
+  listener = events && next;
+  for (const { event, at } of events ?? []) listener?.(event, at);
 }

@@ -121,12 +121,12 @@ let silent = false;
 
 /** Runs something in memory without output, which would name files that nobody writes. */
 export async function silently<T>(action: () => Promise<T>): Promise<T> {
-  const before = silent;
+  const wasSilent = silent;
   silent = true;
   try {
     return await action();
   } finally {
-    silent = before;
+    silent = wasSilent;
   }
 }
 

@@ -26,7 +26,7 @@ const BACK = "run the same line again: the old files are back";
 /** Its hint. */
 let hintOfPending = BACK;
 
-const left = new Map<string, string>();
+const leftHalfDone = new Map<string, string>();
 
 /** From now on a signal calls this. */
 export function onSignal(next: (signal: Signal) => void) {
@@ -88,18 +88,18 @@ export async function orUndo<T>(
 
 /** Runs `work` to its end; a signal that comes meanwhile does nothing. */
 export async function undisturbed<T>(work: () => Promise<T>): Promise<T> {
-  const before = action;
-  if (before) onSignal(() => undefined);
+  const old = action;
+  if (old) onSignal(() => undefined);
   try {
     return await work();
   } finally {
-    action = before;
+    action = old;
   }
 }
 
 /** A run begins with no left-overs of an earlier run in this process. */
 export function leavesNothing() {
-  left.clear();
+  leftHalfDone.clear();
 }
 
 /**
@@ -107,10 +107,10 @@ export function leavesNothing() {
  * it.
  */
 export function leaves(what: string, note: string | undefined) {
-  if (note === undefined) left.delete(what);
-  else left.set(what, note);
+  if (note === undefined) leftHalfDone.delete(what);
+  else leftHalfDone.set(what, note);
 }
 
 export function unfinishedActions(): string[] {
-  return [...left.values()];
+  return [...leftHalfDone.values()];
 }

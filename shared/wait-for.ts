@@ -128,8 +128,8 @@ export async function answered<T>(asked: Promise<T>, from: string, hint: string)
   try {
     return await sayWhile(`an answer from ${from}`, hint, () => asked, { within: true, every: 10 });
   } catch (cause) {
-    const said = cause instanceof Error ? cause.message : String(cause);
-    const reason = said.replace(". Is the computer able to access the url?", "");
+    const message = cause instanceof Error ? cause.message : String(cause);
+    const reason = message.replace(". Is the computer able to access the url?", "");
     throw new Fail(`No answer from ${from}: ${reason}`, { hint, cause });
   }
 }
@@ -228,12 +228,12 @@ function sayWaits() {
 function lineOf(wait: Waiting): string {
   const { what, hint, began, end, line } = wait;
   const reason = soFar(wait);
-  const until = end === undefined ? [] : [`until ${clock(end)} at most`];
-  const so = reason ? [`so far: ${quoteUntrusted(reason)}`] : [];
-  wait.line = [words(what), ...so, words(hint)].join("\n");
+  const limit = end === undefined ? [] : [`until ${clock(end)} at most`];
+  const state = reason ? [`so far: ${quoteUntrusted(reason)}`] : [];
+  wait.line = [words(what), ...state, words(hint)].join("\n");
   const waits = `still waiting for ${words(what)}`;
-  if (line === wait.line) return [waits, ...until].join(", ");
-  const times = [`since ${clock(began)}`, ...until, ...so].join(", ");
+  if (line === wait.line) return [waits, ...limit].join(", ");
+  const times = [`since ${clock(began)}`, ...limit, ...state].join(", ");
   return `${waits} (${times}). If it takes too long: ${words(hint)}`;
 }
 

@@ -142,14 +142,14 @@ export function readMapping(
       path.split(".").reduce<unknown>((of, name) => (isMapping(of) ? of[name] : undefined), value) ??
       undefined;
     const isTexts = Array.isArray(found) && found.every((one) => typeof one === "string");
-    const is = isTexts
+    const matches = isTexts
       ? "list"
       : isMapping(found)
         ? "mapping"
         : Array.isArray(found)
           ? "list of other than texts"
           : typeof found;
-    if (found !== undefined && is !== kind) throw fail(`has ${path} as a ${is}, not a ${kind}`);
+    if (found !== undefined && matches !== kind) throw fail(`has ${path} as a ${matches}, not a ${kind}`);
   }
   return value;
 }

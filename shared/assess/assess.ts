@@ -101,8 +101,8 @@ function withOtherName(assessed: Assessment, other: Fail | undefined): Assessmen
  */
 function withUnfitKubelet(assessed: Assessment, id: CheckId, unfit: Fail | undefined): Assessment {
   if (!unfit) return assessed;
-  const what = id === "kubelet-conf" ? "kubelet.conf" : KINDS[id].what;
-  const unsafe = bad(id, what, "unsafe", unfit.message);
+  const file = id === "kubelet-conf" ? "kubelet.conf" : KINDS[id].what;
+  const unsafe = bad(id, file, "unsafe", unfit.message);
   const { damaged, verdict, next } = assessed;
   return {
     ...assessed,
@@ -125,12 +125,12 @@ function withStopped(assessed: Assessment, stopped: readonly StoppedProcess[]): 
   };
   const { damaged, verdict, next } = assessed;
   const names = rows.filter(hasFailed).map(({ what }) => what);
-  const alone = `a signal has stopped what must run: ${names.join(", ")}`;
+  const reason = `a signal has stopped what must run: ${names.join(", ")}`;
   return {
     ...assessed,
     damage,
     damaged: true,
-    verdict: damaged ? verdict : alone,
+    verdict: damaged ? verdict : reason,
     next: [...inLines([first]), ...(damaged ? next : [])],
   };
 }

@@ -70,13 +70,13 @@ export function deepVerdict(
   const names = nowhere.map(({ name }) => name);
   const leader =
     cp && deep.keys.some((key) => key.name === "ca" && !isFound(key)) ? lastLeaderElsewhere(cp) : undefined;
-  const there = leader?.nodes.filter((name) => seen.others?.includes(name)) ?? [];
+  const nodes = leader?.nodes.filter((name) => seen.others?.includes(name)) ?? [];
   const way = [...(back.length > 0 ? [inArrows(back)] : []), wayFrom(names, oldKeyOf(deep))].join(" → ");
   const first = lost.length > 0 ? { note: BACKUPS_FIRST } : {};
   const instead = withoutKeys(names, oldKeyOf(deep)).map((todo) => ({ ...first, ...todo }));
   const next =
-    there.length > 0
-      ? whereItMayBe(there)
+    nodes.length > 0
+      ? whereItMayBe(nodes)
       : [...back, ...instead, { command: command("02-control-plane") }, ...withoutCertificateKey(deep)];
   return {
     rung,
@@ -162,10 +162,10 @@ function salvageCommands({ keys, diskOption, moveToRescue }: Deep): Todo[] {
   if (words.has("memory")) salvage(command("00-salvage memory"));
   if (words.has("secret")) salvage(command("00-salvage secret"), isAsked ? { note: ASKS } : {});
   if (words.has("disk")) salvage(`${command("00-salvage disk")} ${diskOption}`.trim());
-  const elsewhere = keys.flatMap(({ places: [first] }) => (first && !first.word ? first.where : []))[0];
-  if (elsewhere === undefined) return todo;
+  const place = keys.flatMap(({ places: [first] }) => (first && !first.word ? first.where : []))[0];
+  if (place === undefined) return todo;
   const pack = `${command("00-assess --deep")}, then ${command("hand-over pack")} where the keys are`;
-  todo.push({ on: elsewhere.replace("maybe on ", ""), command: pack });
+  todo.push({ on: place.replace("maybe on ", ""), command: pack });
   return [...todo, { command: command("hand-over unpack FILE"), note: LOST_THERE_TOO }];
 }
 

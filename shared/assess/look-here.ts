@@ -62,16 +62,16 @@ export async function wellLine(
   const { client, peer } = facts.etcdAt ?? { client: facts.advertiseAddress, peer: facts.advertiseAddress };
   const etcd = [endpointUrl(client, 2379), endpointUrl(peer, 2380)];
   const servers = [...new Set([localServer(facts), clusterServer(facts)])];
-  const asked = await Promise.all([
+  const answers = await Promise.all([
     ...servers.map((to) => whoAnswers(to, cas)),
     ...etcd.map((to) => whoAnswers(to, etcdCa)),
   ]);
-  const answering = asked.filter((answer) => answer === "ours").length;
-  if (asked[0] !== "ours" || asked[servers.length] !== "ours") return undefined;
+  const answering = answers.filter((answer) => answer === "ours").length;
+  if (answers[0] !== "ours" || answers[servers.length] !== "ours") return undefined;
   const silent =
-    servers.length > 1 && asked[1] !== "ours"
-      ? `; from here ${clusterServer(facts)} ${ANSWERS[asked[1]!]}`
+    servers.length > 1 && answers[1] !== "ours"
+      ? `; from here ${clusterServer(facts)} ${ANSWERS[answers[1]!]}`
       : "";
-  const until = ends[0] ? ` (the first expires on ${ends[0].toISOString().slice(0, 10)})` : "";
-  return `${[...files].filter(exists).length} files${until}, ${answering} servers answer with certificates of this cluster's CA${silent}`;
+  const expiry = ends[0] ? ` (the first expires on ${ends[0].toISOString().slice(0, 10)})` : "";
+  return `${[...files].filter(exists).length} files${expiry}, ${answering} servers answer with certificates of this cluster's CA${silent}`;
 }

@@ -101,9 +101,9 @@ export function podsBeside({ runs }: EtcdHome): string[] {
 export function manifestRows(node: Node, { data, cp, home }: PartialFacts): Check[] {
   if (!data) return [];
   const pods = attempt(() => findStaticPods(data, node.name).proved);
-  const before = cp && attempt(() => [...wantedManifests(cp, ["etcd"]), ...wantedManifests(cp)]);
+  const wanted = cp && attempt(() => [...wantedManifests(cp, ["etcd"]), ...wantedManifests(cp)]);
   const trouble = new Map(
-    (before instanceof Fail ? [] : (before ?? [])).map((one) => [one.name, manifestTrouble(one, cp!)]),
+    (wanted instanceof Fail ? [] : (wanted ?? [])).map((one) => [one.name, manifestTrouble(one, cp!)]),
   );
   const others = pods instanceof Fail ? [] : otherStaticPods({ data, node });
   const all = [...podsBeside(home).map((name) => ({ name, namespace: undefined })), ...others];
@@ -123,14 +123,14 @@ function manifestRow(
   name: string,
   { pods, trouble }: { pods: MirrorPod[] | Fail; trouble: string | string[] | undefined },
 ): Check {
-  const is = (state: string, failed: string) => bad("manifest", `manifests/${name}.yaml`, state, failed);
+  const badRow = (state: string, failed: string) => bad("manifest", `manifests/${name}.yaml`, state, failed);
   const manifest = attempt(() => readManifest(path));
-  if (manifest instanceof Fail) return is("unreadable", manifest.message);
+  if (manifest instanceof Fail) return badRow("unreadable", manifest.message);
   if (manifest && Array.isArray(trouble))
-    return is("changed", `differs from the manifest before the repair: ${trouble.join(" ")}`);
+    return badRow("changed", `differs from the manifest before the repair: ${trouble.join(" ")}`);
   if (manifest && !trouble) return row("manifest", `manifests/${name}.yaml`, "");
-  if (whereIs(path) !== path) return is("waits", `as ${whereIs(path)}: part 2 brings it back`);
-  return is(manifest ? "cut off" : exists(path) ? "empty" : "missing", podOf(name, pods));
+  if (whereIs(path) !== path) return badRow("waits", `as ${whereIs(path)}: part 2 brings it back`);
+  return badRow(manifest ? "cut off" : exists(path) ? "empty" : "missing", podOf(name, pods));
 }
 
 function podOf(name: string, pods: MirrorPod[] | Fail): string {

@@ -155,13 +155,13 @@ export async function searchDeep(
   searchSecrets(foundKeys, known.data);
   const diskSearched =
     foundKeys.missing().length > 0 && options.disk !== undefined && (await readDisk(options.disk, foundKeys));
-  const elsewhere = placesElsewhere({ node, without: lost.names }, known);
+  const others = placesElsewhere({ node, without: lost.names }, known);
   const moveToRescue = wanted.some((one) => isInTheWay(one, certificatesDir));
   const expired = lostKeys
     .filter(({ state }) => state === "expired")
     .filter(({ name }) => !wanted.some((one) => keyName(name) === one.name));
   const keys = [
-    ...wanted.map((one) => lostKey(one, foundKeys.placeOf(one), elsewhere(one.keyFile))),
+    ...wanted.map((one) => lostKey(one, foundKeys.placeOf(one), others(one.keyFile))),
     ...expired.map(({ name, detail }) => ({
       name: keyName(name),
       file: `${keyName(name)}.key`,

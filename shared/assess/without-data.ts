@@ -116,9 +116,9 @@ function lostManifests(node: Node, { etcd }: WithoutData): Check[] {
 
 async function etcdUnitRows({ path, name, dataDir, lostSettings, files }: EtcdUnit): Promise<Check[]> {
   const { exitCode } = await $({ quiet: true, nothrow: true })`systemctl is-active --quiet etcd`;
-  const where = `${path}${name ? `, member "${name}"` : ""}, data in ${dataDir}`;
+  const place = `${path}${name ? `, member "${name}"` : ""}, data in ${dataDir}`;
   return [
-    row("etcd-unit", "etcd.service", exitCode === 0 ? where : { state: "stopped", failed: where }),
+    row("etcd-unit", "etcd.service", exitCode === 0 ? place : { state: "stopped", failed: place }),
     ...lostSettings.map((what) => bad(id, what, "missing", "etcd.service does not start without it")),
     ...etcdsFileRows(files),
   ];

@@ -99,13 +99,13 @@ export function forecast(endings: readonly Ending[], now = new Date()): CheckRow
       [string, Ending[]],
     ];
     const days = Math.floor((together[0]!.notAfter.getTime() - now.getTime()) / DAY);
-    const then = later
+    const laterNote = later
       .map(([last, ending]: [string, Ending[]]) => `; then ${named(ending)} until ${last}`)
       .join("");
     return {
       id,
       of: named(together),
-      look: () => ({ warning: `until ${first}, ${days} days from now${then}` }),
+      look: () => ({ warning: `until ${first}, ${days} days from now${laterNote}` }),
     };
   });
 }

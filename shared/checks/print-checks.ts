@@ -121,9 +121,9 @@ export function verdictOf(
     .filter(([kind]) => howMany(kind) > 0)
     .map(([kind, words]) => `${howMany(kind)} ${words}`)
     .join(", ");
-  const said = saidIn(checks);
-  const but = said.length > 0 ? ` but what you said: ${listed(said)}` : "";
-  const verdict = failed.length > 0 ? `${failed.length} failed (${howBad})` : `all good${but}`;
+  const given = saidIn(checks);
+  const exception = given.length > 0 ? ` but what you said: ${listed(given)}` : "";
+  const verdict = failed.length > 0 ? `${failed.length} failed (${howBad})` : `all good${exception}`;
   return `${verdict}${warnings > 0 ? `, ${warnings} warning${warnings > 1 ? "s" : ""}` : ""}`;
 }
 
@@ -141,9 +141,9 @@ export function hintOf(checks: readonly Check[]): string | undefined {
 
 /** Common fields of every `--output json` of a list of checks. */
 export function checksAsJson(checks: readonly Check[]) {
-  const said = checks.map((check) => ({
+  const shown = checks.map((check) => ({
     ...check,
     detail: [check.state, check.detail].filter(Boolean).join(": "),
   }));
-  return { schemaVersion: SCHEMA_VERSION, summary: summaryOf(checks), checks: said };
+  return { schemaVersion: SCHEMA_VERSION, summary: summaryOf(checks), checks: shown };
 }

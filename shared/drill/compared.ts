@@ -158,8 +158,8 @@ function harmless(
     return `only if asked for: ${command("02-control-plane --super-admin")}`;
   if (path === node.kubelet.clientPem && areAll((difference) => /^[-+]key /.test(difference)))
     return `as the kubelet renews it: ${differences.join(", ")}`;
-  const either = [...ADMINS, clusterServer(facts), localServer(facts)];
-  if (areAll((difference) => either.includes(difference.replace(/^[-+]\w+ /, ""))))
+  const servers = [...ADMINS, clusterServer(facts), localServer(facts)];
+  if (areAll((difference) => servers.includes(difference.replace(/^[-+]\w+ /, ""))))
     return `as kubeadm ${facts.kubernetesVersion} writes it: ${differences.join(", ")}`;
   return undefined;
 }

@@ -41,13 +41,13 @@ export type Drill = Awaited<ReturnType<typeof repairAndCompare>>;
 export async function drill(options: DrillOptions): Promise<Drill> {
   // lowers all threads of this process, and so those that they start
   const threads = readdirSync("/proc/self/task");
-  for (const thread of threads) lower(Number(thread));
+  for (const thread of threads) lowerPriority(Number(thread));
   await $({ quiet: true, nothrow: true })`ionice -c 3 -p ${threads}`;
   return await repairAndCompare(options);
 }
 
 /** The lowest priority of setpriority(2). A thread may have exited meanwhile. */
-function lower(thread: number) {
+function lowerPriority(thread: number) {
   try {
     setPriority(thread, 19);
   } catch (err) {
@@ -61,10 +61,10 @@ const KUBERNETES = "/etc/kubernetes";
 export async function repairAndCompare({ etcdData, bundle, backup: folder }: DrillOptions) {
   const { cp, blind } = await look(etcdData);
   await refuseDamaged(cp);
-  const here = filesOf(cp);
+  const present = filesOf(cp);
   const folders = [...new Set([KUBERNETES, cp.facts.certificatesDir, cp.node.kubelet.staticPodPath])];
   const made = await asIfGone(folders, () => rehearseRepair(cp));
-  const files = compareFiles(here, made.back, cp);
+  const files = compareFiles(present, made.back, cp);
   const servers = await compareServers(cp, made.back);
   const lost = keptIn(folder, made.lost);
   const due = dueCas(cp.facts);
@@ -113,7 +113,7 @@ async function look(etcdData: string | undefined): Promise<{ cp: ControlPlaneNod
  */
 async function refuseDamaged(cp: ControlPlaneNode) {
   const wrong = [...troubles(cp)];
-  if (wrong.length === 0) wrong.push(...(await silence(cp)));
+  if (wrong.length === 0) wrong.push(...(await notReady(cp)));
   if (wrong.length === 0) return;
   throw new Refused(`A drill needs a node that is well, and this one is not: ${listed(wrong)}`, {
     hint: `${command("00-assess")} says what is damaged here, and what repairs it`,
@@ -138,7 +138,7 @@ function* troubles(cp: ControlPlaneNode): Generator<string> {
     yield "its CA is not the one that etcd's data names: a repair is in progress";
 }
 
-async function silence({ facts }: ControlPlaneNode): Promise<string[]> {
+async function notReady({ facts }: ControlPlaneNode): Promise<string[]> {
   const wrong: string[] = [];
   const silent = await failOf(async () => {
     const api = await adminClient(facts);

@@ -25,14 +25,14 @@ import type { Stop } from "./what-to-do-now.ts";
  * is forgotten.
  */
 export async function asIfGone<T>(folders: readonly string[], action: () => Promise<T>): Promise<T> {
-  const before = mode.dryRun;
+  const wasDryRun = mode.dryRun;
   mode.dryRun = true;
   for (const folder of folders) note(folder, { kind: "gone" });
   try {
     return await silently(action);
   } finally {
     clearOverlay();
-    mode.dryRun = before;
+    mode.dryRun = wasDryRun;
   }
 }
 
@@ -62,15 +62,15 @@ const ROUNDS = 5;
  * repair.
  */
 function bringBack({ data, node, facts, etcd, ran }: ControlPlaneNode): LostFile[] {
-  const brought: LostFile[] = [];
+  const files: LostFile[] = [];
   for (let round = 0; round < ROUNDS; round++) {
     const all = lostHere({ data, node, etcd, ran, certificatesDir: facts.certificatesDir });
     const lost = all.filter(({ stored }) => !stored);
     if (lost.length === 0) break;
     for (const { path } of lost) note(path, { kind: "tree", source: path });
-    brought.push(...lost);
+    files.push(...lost);
   }
-  return brought;
+  return files;
 }
 
 async function makeFiles(cp: ControlPlaneNode) {

@@ -98,7 +98,7 @@ export function readSnapshotData(file: string): EtcdData {
 
 function dataOf(dir: string, load: () => DirectoryState): EtcdData {
   let view = readView(load);
-  const again = <T>(action: (mvcc: Mvcc) => T): T => {
+  const repeat = <T>(action: (mvcc: Mvcc) => T): T => {
     view.state.db?.[Symbol.dispose]();
     view = readView(load);
     Object.assign(data, view.facts);
@@ -108,7 +108,7 @@ function dataOf(dir: string, load: () => DirectoryState): EtcdData {
     try {
       return rereadIfCompacted(
         () => action(view.state.mvcc),
-        () => again(action),
+        () => repeat(action),
       );
     } catch (cause) {
       throw explain(cause, { dir });

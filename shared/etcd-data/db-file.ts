@@ -88,7 +88,7 @@ export class DbFile {
     for (const size of first ? [first.pageSize] : PAGE_SIZES) {
       const raw = this.bytesUpTo(size + META_END);
       if (!raw) continue;
-      const newest = newer(parseMeta(raw, 0), parseMeta(raw, size));
+      const newest = newerMeta(parseMeta(raw, 0), parseMeta(raw, size));
       if (newest) return { ...newest, raw: Buffer.from(raw) };
     }
     throw new Damaged(`${this.path} has no valid meta page`);
@@ -172,7 +172,7 @@ export class DbFile {
   }
 }
 
-function newer(one: Found | undefined, other: Found | undefined): Found | undefined {
+function newerMeta(one: Found | undefined, other: Found | undefined): Found | undefined {
   return one && other ? (other.txid > one.txid ? other : one) : (one ?? other);
 }
 

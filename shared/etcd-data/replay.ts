@@ -92,7 +92,7 @@ export class Replay {
     const [holds, target] = [RESULTS[number(1)]!, number(2)];
     const compare = { target, number: int(4 + target), value: bytes(7) };
     const keys = this.range(latin1(bytes(3)), latin1(bytes(64)));
-    if (keys.length === 0) return target !== VALUE_TARGET && holds(order(0n, compare.number));
+    if (keys.length === 0) return target !== VALUE_TARGET && holds(compareNumbers(0n, compare.number));
     return keys.every((key) => holds(compareTo(this.mvcc.get(key)!, compare)));
   }
 
@@ -228,10 +228,10 @@ function compareTo(
     2: BigInt(modRevision),
     4: lease,
   };
-  return order(numbers[compare.target] ?? 0n, compare.number);
+  return compareNumbers(numbers[compare.target] ?? 0n, compare.number);
 }
 
-function order(a: bigint, b: bigint): number {
+function compareNumbers(a: bigint, b: bigint): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 

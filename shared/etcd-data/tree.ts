@@ -154,8 +154,8 @@ export class Tree {
   private page(root: Root): Page {
     if ("inline" in root) return this.inlinePage(root.inline);
     const { id } = root;
-    const kept = this.branches.get(id);
-    if (kept) return kept;
+    const cached = this.branches.get(id);
+    if (cached) return cached;
     const page = this.readPage(id, this.leafHead);
     if (page.isLeaf) return page;
     if (this.branches.size >= BRANCHES_KEPT) this.branches.clear();

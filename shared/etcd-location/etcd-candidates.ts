@@ -53,13 +53,13 @@ export async function namesOf(asked: Asked): Promise<NamedFolders[]> {
 export function inManifest({ node }: Pick<Asked, "node">): NamedFolders[] {
   const path = manifestPath({ node }, "etcd");
   const spec = attempt(() => readManifest(path), undefined)?.spec;
-  return named(path, spec && foldersOfPod({ spec }));
+  return namedFolders(path, spec && foldersOfPod({ spec }));
 }
 
 /** A cluster's etcd that is a unit of this node, running or not. */
 function inUnit(): NamedFolders[] {
   const unit = readEtcdUnit();
-  return unit && isClusters(unit) ? named(unit.path, { dir: unit.dataDir, wal: undefined }) : [];
+  return unit && isClusters(unit) ? namedFolders(unit.path, { dir: unit.dataDir, wal: undefined }) : [];
 }
 
 /** A data copy from the beginning of this repair has the mirror pod. */
@@ -68,19 +68,23 @@ function inRescue({ node, apiServer }: Asked): NamedFolders[] {
   if (!rescue) return [];
   using data = readRescued(rescue, apiServer);
   const pod = findMirrorPods(data, node.name).find(({ name }) => name === "etcd")?.pod;
-  return named(`its mirror pod in ${rescue.dir}`, pod && foldersOfPod(pod), { starts: false });
+  return namedFolders(`its mirror pod in ${rescue.dir}`, pod && foldersOfPod(pod), { starts: false });
 }
 
 function ofProcesses({ containers }: Asked): NamedFolders[] {
-  return processesOf("etcd", containers).flatMap((pod) => named(pod.by, foldersOfPod(pod)));
+  return processesOf("etcd", containers).flatMap((pod) => namedFolders(pod.by, foldersOfPod(pod)));
 }
 
 async function ofContainer({ node, containers }: Asked): Promise<NamedFolders[]> {
   const pod = await containerOf("etcd", { node, all: containers });
-  return pod ? named(pod.by, foldersOfPod(pod)) : [];
+  return pod ? namedFolders(pod.by, foldersOfPod(pod)) : [];
 }
 
-function named(by: string, folders: EtcdFolders | undefined, { starts } = { starts: true }): NamedFolders[] {
+function namedFolders(
+  by: string,
+  folders: EtcdFolders | undefined,
+  { starts } = { starts: true },
+): NamedFolders[] {
   return folders ? [{ by, starts, ...folders }] : [];
 }
 
@@ -113,14 +117,14 @@ const REMOTE = /^(nfs|cifs|smb|ceph|9p|fuse|autofs|glusterfs|lustre)/;
  */
 export function memberFolders(): string[] {
   const remote = mountsOf(1).flatMap(({ at, type }) => (REMOTE.test(type) ? [at] : []));
-  const never = [...NEVER, ...RUNTIMES, ...remote, ...rescueFolders().map(({ dir }) => dir)];
+  const excluded = [...NEVER, ...RUNTIMES, ...remote, ...rescueFolders().map(({ dir }) => dir)];
   const found: string[] = [];
   let level = ["/"];
   for (let depth = 0, looked = 0; depth < DEPTH && looked < MOST; depth++) {
     looked += level.length;
     level = level
       .flatMap(foldersIn)
-      .filter((path) => !never.some((folder) => isBelow(path, folder)) && isRoots(path));
+      .filter((path) => !excluded.some((folder) => isBelow(path, folder)) && isRoots(path));
     found.push(
       ...level
         .filter((path) => path.endsWith("/member") && exists(`${path}/snap`))
@@ -132,9 +136,9 @@ export function memberFolders(): string[] {
 
 /** Folders that were written later than this one, each with the time. */
 export function writtenLater(place: EtcdFolders): { dir: string; written: Date }[] {
-  const here = lastWritten(place);
+  const lastWrite = lastWritten(place);
   const all = memberFolders().map((dir) => ({ dir, written: lastWritten({ dir, wal: undefined }) }));
-  return all.filter(({ written }) => written > here);
+  return all.filter(({ written }) => written > lastWrite);
 }
 
 function lastWritten({ dir, wal = `${dir}/member/wal` }: EtcdFolders): Date {

@@ -73,17 +73,17 @@ const PARTS = ["", "/member", "/member/snap", "/member/snap/db", "/member/wal"];
  * data.
  */
 export function showsToday(rescue: Rescue, { dir, wal }: EtcdFolders): boolean {
-  const same = (a: string, b: string) => exists(a) && keyOf(a) === keyOf(b);
+  const isSame = (a: string, b: string) => exists(a) && keyOf(a) === keyOf(b);
   return (
-    PARTS.some((part) => same(`${rescuedEtcd(rescue)}${part}`, `${dir}${part}`)) ||
-    (wal !== undefined && same(rescuedLog(rescue), wal))
+    PARTS.some((part) => isSame(`${rescuedEtcd(rescue)}${part}`, `${dir}${part}`)) ||
+    (wal !== undefined && isSame(rescuedLog(rescue), wal))
   );
 }
 
 /** Whether a member's data is there. A folder that only root may list may have some. */
 export function holdsData({ dir }: EtcdFolders): boolean {
-  const there = attempt(() => exists(`${dir}/member/snap`));
-  return there instanceof Fail || there;
+  const found = attempt(() => exists(`${dir}/member/snap`));
+  return found instanceof Fail || found;
 }
 
 /** The same key for a folder under two names, by a link or a mount. */

@@ -94,10 +94,10 @@ function etcdOptions({ node, data, cluster }: Seen): Pick<EtcdHome, "servers" | 
   }
   const { endpoints = [], caFile, certFile, keyFile } = cluster?.configuration.etcd?.external ?? {};
   if (caFile && certFile && keyFile) return { servers: endpoints, client: [caFile, certFile, keyFile] };
-  const left = list(ETCD_SSL).filter((name) => name === "ca.pem" || name.startsWith("node-"));
+  const files = list(ETCD_SSL).filter((name) => name === "ca.pem" || name.startsWith("node-"));
   return {
     servers: endpoints,
-    client: left.length > 2 ? left.map((name) => `${ETCD_SSL}/${name}`) : kubeadms(node),
+    client: files.length > 2 ? files.map((name) => `${ETCD_SSL}/${name}`) : kubeadms(node),
   };
 }
 

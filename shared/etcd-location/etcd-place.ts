@@ -54,13 +54,13 @@ async function placeOf(
   const known = node ? inManifest({ node }) : [];
   const sure = [...known, ...usual].filter(holdsData);
   if (known.some(holdsData) && new Set(sure.map(({ dir }) => keyOf(dir))).size === 1)
-    return chosen(known[0]!, known);
+    return asPlace(known[0]!, known);
   const named = await names();
-  const candidates = merged([...named, ...usual].filter(holdsData));
+  const candidates = uniqueFolders([...named, ...usual].filter(holdsData));
   const found = attempt(() => choose({ named, candidates, node }));
-  const kept = wordOf("etcd-data");
+  const saved = wordOf("etcd-data");
   const isOpen = found instanceof Fail || candidates.length === 0;
-  if (kept && isOpen && exists(`${kept.value}/member`)) return await asNamed(kept.value, saidAt(kept));
+  if (saved && isOpen && exists(`${saved.value}/member`)) return await asNamed(saved.value, saidAt(saved));
   if (found instanceof Fail) throw found;
   return found;
 }
@@ -90,8 +90,8 @@ interface Choice {
 function choose({ named, candidates, node }: Choice): EtcdPlace {
   const [only, ...more] = candidates;
   const isNamed = ({ dir }: EtcdFolders) => named.some((one) => keyOf(one.dir) === keyOf(dir));
-  if (!only) return chosen(named[0] ?? { dir: USUAL_DATA[0]!, wal: undefined }, named);
-  const place = more.length > 0 ? proved(candidates, named, node) : chosen(only, named);
+  if (!only) return asPlace(named[0] ?? { dir: USUAL_DATA[0]!, wal: undefined }, named);
+  const place = more.length > 0 ? proved(candidates, named, node) : asPlace(only, named);
   if (named.length === 0) refuseLater(place);
   if (named.length === 0 || more.length > 0 || isNamed(only)) return place;
   throw new Fail(
@@ -118,12 +118,12 @@ function refuseLater(place: EtcdPlace) {
   );
 }
 
-function chosen({ dir, wal }: EtcdFolders, named: readonly NamedFolders[]): EtcdPlace {
-  const by = named.find((one) => keyOf(one.dir) === keyOf(dir))?.by;
-  return { dir, wal, why: dir === USUAL_DATA[0] && !wal ? "" : (by ?? "the only place with data") };
+function asPlace({ dir, wal }: EtcdFolders, named: readonly NamedFolders[]): EtcdPlace {
+  const source = named.find((one) => keyOf(one.dir) === keyOf(dir))?.by;
+  return { dir, wal, why: dir === USUAL_DATA[0] && !wal ? "" : (source ?? "the only place with data") };
 }
 
 /** Joins a folder's names by a link or a mount. Named folders come first. */
-function merged(all: readonly EtcdFolders[]): EtcdFolders[] {
+function uniqueFolders(all: readonly EtcdFolders[]): EtcdFolders[] {
   return [...new Map(all.toReversed().map((one) => [keyOf(one.dir), one])).values()].reverse();
 }

@@ -34,7 +34,7 @@ export function proved(
   const one = chooseFolder(all);
   if (!one)
     throw new Fail(
-      `Several folders hold etcd's data, and nothing proves which is this cluster's: ${all.map(shown).join("; ")}`,
+      `Several folders hold etcd's data, and nothing proves which is this cluster's: ${all.map(judgedLine).join("; ")}`,
       {
         hint: `name the right one: ${all.map(({ folders }) => again({ "etcd-data": folders.dir })).join(" or ")}`,
       },
@@ -99,7 +99,7 @@ interface Judged {
 
 function judge(folders: EtcdFolders, named: readonly NamedFolders[], node: Node | undefined): Judged {
   const names = named.filter((one) => keyOf(one.dir) === keyOf(folders.dir));
-  const by = names.map((one) => `named by ${one.by}`);
+  const sources = names.map((one) => `named by ${one.by}`);
   const known = { folders, named: names.length > 0, starts: names.some((one) => one.starts) };
   const addresses = node?.addresses ?? [];
   const seen = attempt(() => {
@@ -112,11 +112,11 @@ function judge(folders: EtcdFolders, named: readonly NamedFolders[], node: Node 
       ids: undefined,
       own: false,
       ca: "unknown",
-      words: [...by, `cannot be read: ${seen.message}`].join(", "),
+      words: [...sources, `cannot be read: ${seen.message}`].join(", "),
     };
   const { ids, member, ca } = seen;
   const words = [
-    ...by,
+    ...sources,
     memberWords(member, addresses),
     CA_WORDS[ca],
     `revision ${ids.revision}, last write ${ids.written.toISOString()}`,
@@ -137,7 +137,7 @@ const CA_WORDS = {
   unknown: "no CA to compare",
 };
 
-function shown({ folders, words }: Judged): string {
+function judgedLine({ folders, words }: Judged): string {
   return `"${folders.dir}" (${words})`;
 }
 
@@ -161,9 +161,9 @@ function caOf(data: EtcdData, node: Node | undefined): Judged["ca"] {
 /** The current one, and the one before this repair. */
 function kubeletsCertificates({ kubelet }: Node): string[] {
   const [rescue] = foldersWithData();
-  const before = rescue ? `${rescue.dir}/before${dirname(kubelet.clientPem)}` : undefined;
-  const saved = before ? list(before).filter((name) => /^kubelet-client-\d.*\.pem$/.test(name)) : [];
-  return [kubelet.clientPem, ...saved.map((name) => `${before}/${name}`)].flatMap((path) => {
+  const oldFolder = rescue ? `${rescue.dir}/before${dirname(kubelet.clientPem)}` : undefined;
+  const saved = oldFolder ? list(oldFolder).filter((name) => /^kubelet-client-\d.*\.pem$/.test(name)) : [];
+  return [kubelet.clientPem, ...saved.map((name) => `${oldFolder}/${name}`)].flatMap((path) => {
     const pem = attempt(() => readText(path));
     return pem && !(pem instanceof Fail) ? [pem] : [];
   });

@@ -92,16 +92,16 @@ export function withMoved(data: EtcdData, moved: Moved): EtcdData {
         return members;
       },
     },
-    asToday: { value: <T>(object: T): T => inPlace(object, moved) },
+    asToday: { value: <T>(object: T): T => moveInPlace(object, moved) },
   }) as EtcdData;
 }
 
 /** Changes the object itself, as `unknownFields` belong to it. */
-function inPlace<T>(value: T, moved: Moved): T {
+function moveInPlace<T>(value: T, moved: Moved): T {
   if (typeof value === "string") return asMoved(value, moved) as T;
   if (typeof value !== "object" || value === null || ArrayBuffer.isView(value)) return value;
   for (const [key, child] of Object.entries(value))
-    (value as Record<string, unknown>)[key] = inPlace(child, moved);
+    (value as Record<string, unknown>)[key] = moveInPlace(child, moved);
   return value;
 }
 
@@ -116,8 +116,8 @@ const [OFF, ELSEWHERE] = ["enable-grpc-gateway", "listen-client-http-urls"];
 export function gatewayUrl(pod: EtcdPod, address: string): string | undefined {
   const urls = gatewayUrls(pod).filter((url) => url.startsWith("https://"));
   const own = urls.find((url) => hostOf(url) === address);
-  const any = urls.find((url) => ["0.0.0.0", "::"].includes(hostOf(url)));
-  return own ?? (any ? endpointUrl(address, Number(new URL(any).port)) : urls[0]);
+  const wildcard = urls.find((url) => ["0.0.0.0", "::"].includes(hostOf(url)));
+  return own ?? (wildcard ? endpointUrl(address, Number(new URL(wildcard).port)) : urls[0]);
 }
 
 /** Why this kit cannot ask such an etcd; undefined if it can. `path`: its manifest. */
@@ -163,8 +163,8 @@ export function makeRoom({
   certificatesDir: string;
   revision: number;
 }): string {
-  const inside = (words: string) => etcdctlLine(words, { certificatesDir });
-  return `${inside(shell`compact ${String(revision)}`)}; ${inside("defrag")}; ${inside("alarm disarm")}`;
+  const etcdctl = (words: string) => etcdctlLine(words, { certificatesDir });
+  return `${etcdctl(shell`compact ${String(revision)}`)}; ${etcdctl("defrag")}; ${etcdctl("alarm disarm")}`;
 }
 
 /** etcdctl in the container of this node's static pod: most nodes have none. `words`: its arguments. */

@@ -68,11 +68,11 @@ async function proveSameKeys(own: EtcdClient, voting: ReadonlyMap<Peer, EtcdClie
   const compare = async () => {
     ({ revision } = await own.status());
     for (const theirs of voting.values()) if ((await theirs.status()).revision < revision) return false;
-    const here = await own.hashAt(revision);
+    const ownHash = await own.hashAt(revision);
     for (const [peer, theirs] of voting) {
-      const there = await answerOf(peer, () => theirs.hashAt(revision));
-      if (there.compacted !== here.compacted) return false;
-      same.set(peer.name, there.hash === here.hash);
+      const otherHash = await answerOf(peer, () => theirs.hashAt(revision));
+      if (otherHash.compacted !== ownHash.compacted) return false;
+      same.set(peer.name, otherHash.hash === ownHash.hash);
     }
     return true;
   };
@@ -116,13 +116,13 @@ export function refuseLiving(
   { lost, lostOn }: { lost: readonly string[]; lostOn: readonly string[] },
   cp: ControlPlaneNode,
 ) {
-  const of = peers.filter(({ name }) => lost.includes(name));
+  const peersLost = peers.filter(({ name }) => lost.includes(name));
   const repair = (living: readonly Peer[]) =>
     `repair it: parts 1 and 2 there, and here ${lostAlso(
       lost,
       living.map(({ name }) => name),
     )}. If it shall go all the same, stop it first: there ${STOP_ETCD}`;
-  const { ours: [alive] = [], ...by } = Object.groupBy(of, (peer) => shownBy(peer, cp.facts));
+  const { ours: [alive] = [], ...by } = Object.groupBy(peersLost, (peer) => shownBy(peer, cp.facts));
   const strangers = [...(by["another's"] ?? []), ...(by["no certificate"] ?? [])];
   if (alive)
     throw new Refused(`${alive.name} is not lost: its etcd answers at ${alive.host}:${alive.port}`, {
@@ -155,10 +155,10 @@ export async function removeMembers(
     forGood("memberOut", { NODE: name });
     await act("remove", `${name} from etcd's members`, () => own!.removeMember(member.id));
   }
-  const left = members.filter((member) => !names.includes(memberName(member)));
-  const words = left.map(memberName).join(", ");
-  if (names.length > 0 && left.length > 1)
-    say(`then etcd has the members ${words}, and answers while ${quorumOf(left, () => true).words} run`);
+  const remaining = members.filter((member) => !names.includes(memberName(member)));
+  const words = remaining.map(memberName).join(", ");
+  if (names.length > 0 && remaining.length > 1)
+    say(`then etcd has the members ${words}, and answers while ${quorumOf(remaining, () => true).words} run`);
   else if (names.length > 0) say(`then etcd has the member ${words}, and answers while it runs`);
 }
 
@@ -187,9 +187,13 @@ export async function takenOut(cp: Known): Promise<string[]> {
  */
 async function outByEtcd(client: EtcdClient, { data, cluster }: Known): Promise<string[]> {
   const live = (await client.members()).map(({ name }) => name);
-  const gone = cluster.nodes.filter(({ name }) => !live.includes(name) && memberNames(data).includes(name));
-  const uids = await Promise.all(gone.map(({ name }) => nodeUid(client, data, name, { agreed: false })));
-  return gone.flatMap(({ name, uid }, i) => ([undefined, uid].includes(uids[i]) ? [name] : []));
+  const candidates = cluster.nodes.filter(
+    ({ name }) => !live.includes(name) && memberNames(data).includes(name),
+  );
+  const uids = await Promise.all(
+    candidates.map(({ name }) => nodeUid(client, data, name, { agreed: false })),
+  );
+  return candidates.flatMap(({ name, uid }, i) => ([undefined, uid].includes(uids[i]) ? [name] : []));
 }
 
 type Known = Pick<ControlPlaneNode, "data" | "facts" | "cluster" | "etcd">;
@@ -215,8 +219,8 @@ export async function leftOut(
   const gone = out ?? (await takenOut(cp));
   const unsaid = gone.filter((name) => !named.lost.includes(name));
   for (const name of unsaid) {
-    const by = cp.data.formerMembers?.includes(name) ? "restore" : "02-control-plane --lost";
-    say(`${name}: no member of etcd any more (${by}): left out here, too`);
+    const script = cp.data.formerMembers?.includes(name) ? "restore" : "02-control-plane --lost";
+    say(`${name}: no member of etcd any more (${script}): left out here, too`);
   }
   return {
     gone,

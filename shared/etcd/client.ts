@@ -161,10 +161,10 @@ export class EtcdClient {
   async snapshotLines(): Promise<ReadableStream<Uint8Array>> {
     const path = "/v3/maintenance/snapshot";
     const request = { method: "POST", body: "{}", tls: this.#tls };
-    const from = `etcd at ${this.endpoint}`;
-    const response = await answered(fetchDirectly(this.endpoint + path, request), from, HINT);
+    const server = `etcd at ${this.endpoint}`;
+    const response = await answered(fetchDirectly(this.endpoint + path, request), server, HINT);
     if (!response.ok || !response.body)
-      throw new EtcdRefusal(`${from}${path}: HTTP ${response.status}`, response.status);
+      throw new EtcdRefusal(`${server}${path}: HTTP ${response.status}`, response.status);
     return response.body;
   }
 

@@ -38,16 +38,16 @@ export async function proveSameEtcd(
 
   if (keys.size === 0 || lost.length > data.keyCount / 2) {
     const nodes = `${registryPrefix(data)}/minions/`;
-    throw differs(
+    throw otherEtcd(
       `${keys.size} keys, was ${data.keyCount}${[...keys].some((key) => key.startsWith(nodes)) ? "" : "; no Node object"}`,
     );
   }
   if (status.clusterId !== data.clusterId)
-    throw differs(`cluster id "${status.clusterId}", was "${data.clusterId}"`);
+    throw otherEtcd(`cluster id "${status.clusterId}", was "${data.clusterId}"`);
   if (status.revision < data.committed.revision)
-    throw differs(`revision ${status.revision}, was ${data.revision}`);
+    throw otherEtcd(`revision ${status.revision}, was ${data.revision}`);
   const strangers = members.filter((member) => !data.members.some(({ id }) => id === member.id));
-  if (strangers.length > 0) throw differs(`a member "${memberName(strangers[0]!)}" that was not there`);
+  if (strangers.length > 0) throw otherEtcd(`a member "${memberName(strangers[0]!)}" that was not there`);
   const deleted = await proveDeleted(client, lost, data);
   const nodes = await proveUids(client, data, cluster);
 
@@ -77,12 +77,12 @@ export async function silentMembers(
   const others = known.filter(
     (member) => member.id !== data.memberId && placeOf(member).host !== facts.advertiseAddress,
   );
-  const asked = await Promise.allSettled(
+  const answers = await Promise.allSettled(
     others.map((member) => etcdClient(facts, placeOf(member).host)!.status()),
   );
-  const isSilent = (answer: (typeof asked)[number]) =>
+  const isSilent = (answer: (typeof answers)[number]) =>
     answer.status === "rejected" || answer.value.leaderId === "0";
-  return others.filter((_, i) => isSilent(asked[i]!));
+  return others.filter((_, i) => isSilent(answers[i]!));
 }
 
 /** "2 of 3 members answer, not cp3" */
@@ -97,9 +97,9 @@ export function howMany(members: readonly LiveMember[], silent: readonly LiveMem
  */
 async function proveDeleted(client: EtcdClient, lost: string[], data: EtcdData): Promise<string> {
   for (const key of lost) {
-    const there = await client.wasThere(key, data.committed.revision);
-    if (there === "compacted") return ` (${lost.length} deleted since)`;
-    if (!there) throw differs(`${lost.length} keys are missing, for instance "${key}"`);
+    const wasThere = await client.wasThere(key, data.committed.revision);
+    if (wasThere === "compacted") return ` (${lost.length} deleted since)`;
+    if (!wasThere) throw otherEtcd(`${lost.length} keys are missing, for instance "${key}"`);
   }
   return lost.length > 0 ? ` (${lost.length} deleted since)` : "";
 }
@@ -115,14 +115,14 @@ async function proveUids(
 ): Promise<string> {
   const kubeSystem = await uidOf(client, data, `${registryPrefix(data)}/namespaces/kube-system`);
   if (kubeSystem !== kubeSystemUid)
-    throw differs(
+    throw otherEtcd(
       `the namespace kube-system ${kubeSystem ? `has the UID "${kubeSystem}", was "${kubeSystemUid}"` : "is missing"}`,
     );
   let same = 0;
   for (let at = 0; at < nodes.length; at += AT_ONCE) {
-    const some = nodes.slice(at, at + AT_ONCE);
-    const now = await Promise.all(some.map(({ name }) => nodeUid(client, data, name)));
-    same += some.filter(({ uid }, i) => uid === now[i]).length;
+    const batch = nodes.slice(at, at + AT_ONCE);
+    const now = await Promise.all(batch.map(({ name }) => nodeUid(client, data, name)));
+    same += batch.filter(({ uid }, i) => uid === now[i]).length;
   }
   return same < nodes.length ? `${same} of ${nodes.length}` : `${same}`;
 }
@@ -147,7 +147,7 @@ async function uidOf(
   return value && (decodeObject(data.shown(key, value)) as { metadata?: { uid?: string } }).metadata?.uid;
 }
 
-function differs(what: string): OtherEtcd {
+function otherEtcd(what: string): OtherEtcd {
   return new OtherEtcd(`etcd answers, but it is not the old one: ${what}`, {
     hint:
       "move its manifest out again; nothing was written to it (mv /etc/kubernetes/manifests/etcd.yaml /root/), compare its --data-dir with the " +

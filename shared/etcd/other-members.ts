@@ -66,10 +66,10 @@ export function refuseNoQuorum(members: readonly Voter[], without: readonly stri
  * members that do not run.
  */
 export function refuseNeverStarted(members: readonly Voter[], silent: readonly Peer[]) {
-  const never = silent.filter((peer) => isNameless(peer) && !peer.isLearner);
-  const quorum = quorumOf(members, ({ id }) => !never.some((peer) => peer.id === id));
+  const neverStarted = silent.filter((peer) => isNameless(peer) && !peer.isLearner);
+  const quorum = quorumOf(members, ({ id }) => !neverStarted.some((peer) => peer.id === id));
   if (quorum.isEnough) return;
-  const names = never.map(({ name, host }) => `${name} at ${host}`).join(", ");
+  const names = neverStarted.map(({ name, host }) => `${name} at ${host}`).join(", ");
   throw new Fail(
     `etcd runs here, and cannot answer: ${quorum.words} have to run, and ${names} never started`,
     {
@@ -123,13 +123,13 @@ export async function refuseLearner(
 ) {
   if (!(await client.status()).isLearner) return;
   const own = data.members.find(({ id }) => id === data.memberId);
-  const out = command("02-control-plane", { lost: [own ? memberName(own) : data.memberId] });
+  const removal = command("02-control-plane", { lost: [own ? memberName(own) : data.memberId] });
   throw new Fail(
     "This node's etcd has no vote, and answers no client: its join was cut off before etcd promoted it",
     {
       hint:
         `type on a control plane node that is repaired: ${promotion({ id: data.memberId }, facts)}; then run the same line here again. ` +
-        `Or stop its kubelet and its etcd, take it out there with ${out}, and RUNBOOK-MORE "The same machine comes back"`,
+        `Or stop its kubelet and its etcd, take it out there with ${removal}, and RUNBOOK-MORE "The same machine comes back"`,
     },
   );
 }
@@ -177,10 +177,12 @@ export function showsOtherCa(
 function etcdCas(certificatesDir: string): string[] {
   const path = certPath(certRow("etcd-ca"), certificatesDir);
   const folders = rescueFolders().map(({ dir }) => dirname(`${dir}/aside${path}`));
-  const aside = folders.flatMap((dir) =>
+  const oldPems = folders.flatMap((dir) =>
     list(dir).flatMap((name) => (name.startsWith(basename(path)) ? `${dir}/${name}` : [])),
   );
-  return [path, ...aside].flatMap((each) => readText(each) ?? []).filter((pem) => infoOf(pem) !== undefined);
+  return [path, ...oldPems]
+    .flatMap((each) => readText(each) ?? [])
+    .filter((pem) => infoOf(pem) !== undefined);
 }
 
 /** A question about a peer that no certificate proves. */
@@ -209,12 +211,12 @@ export function askAboutStrangers(
   question: Question,
 ) {
   const { lostOn, matters, honest, wrong, server } = question;
-  const what = server?.name ?? "etcd";
+  const serverName = server?.name ?? "etcd";
   const open = strangers.filter(({ name }) => !lostOn.includes(name));
   const at = (peer: Stranger) => `${peer.host}:${peer.port}`;
   for (const peer of strangers.filter((each) => !open.includes(each)))
     say(
-      `${peer.name}: what answers at ${at(peer)} is not its ${what}, as you say. It shows ${shownKey(peer)}`,
+      `${peer.name}: what answers at ${at(peer)} is not its ${serverName}, as you say. It shows ${shownKey(peer)}`,
     );
   if (open.length === 0) return;
   const [ca] = etcdCas(facts.certificatesDir);
@@ -228,12 +230,12 @@ export function askAboutStrangers(
     question.of === undefined ? {} : { of: question.of },
   );
   throw new Refused(
-    `What answers at ${[...new Set(open.map(at))].join(", ")} may be ${what} of ${peerNames(open)}, and nothing here proves it: ${matters}`,
+    `What answers at ${[...new Set(open.map(at))].join(", ")} may be ${serverName} of ${peerNames(open)}, and nothing here proves it: ${matters}`,
     {
       unchanged: true,
       hint:
-        `look at ${peerNames(open)}. It shows ${[...new Set(open.map(shownKey))].join(", ")}; ${own}. If ${what} runs there: ${honest}. ` +
-        `If not, or if that machine is off, somebody else has that address: ${word}. If it is ${peerNames(open)}'s ${what} all the same, ${wrong}`,
+        `look at ${peerNames(open)}. It shows ${[...new Set(open.map(shownKey))].join(", ")}; ${own}. If ${serverName} runs there: ${honest}. ` +
+        `If not, or if that machine is off, somebody else has that address: ${word}. If it is ${peerNames(open)}'s ${serverName} all the same, ${wrong}`,
     },
   );
 }

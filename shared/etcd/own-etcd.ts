@@ -36,14 +36,14 @@ export function refuseNoMember({ data, node: { addresses, name } }: ControlPlane
   if (ownMember(data, addresses)) return;
   const { members, memberId } = data;
   const own = members.find(({ id }) => id === memberId) ?? { id: memberId, name: "", peerURLs: [] };
-  const here = addresses.join(", ");
+  const addressList = addresses.join(", ");
   if (memberName(own) === name)
-    throw new Refused(`etcd's member "${name}" is at ${own.peerURLs}, and this machine has ${here}`, {
+    throw new Refused(`etcd's member "${name}" is at ${own.peerURLs}, and this machine has ${addressList}`, {
       unchanged: true,
       hint: `type, if that network has other addresses: ${command("move --moved OLD=NEW")}. If an address is only away: when ip addr shows it, run the same line again`,
     });
   throw new Refused(
-    `etcd's data is of no member at this machine's addresses (${here}), but of "${memberName(own)}"`,
+    `etcd's data is of no member at this machine's addresses (${addressList}), but of "${memberName(own)}"`,
     {
       hint: `run this on one of its members: ${members.map((member) => `"${memberName(member)}" ${member.peerURLs}`).join(", ")}`,
     },
@@ -91,10 +91,10 @@ export async function proveOwnEtcd(
   for (const proof of await proveSameEtcd(client, cp)) say(proof);
   told({ what: "proved", subject: "etcd" });
   const members = await client.members();
-  const still = (some: readonly Peer[]) =>
+  const membersOf = (some: readonly Peer[]) =>
     some.filter(({ id }) => members.some((member) => member.id === id));
-  for (const peer of still(silent)) if (isNameless(peer)) say(wayWithout(peer, "02-control-plane"));
-  return { ...seen(still(peers), still(silent)), answers: true };
+  for (const peer of membersOf(silent)) if (isNameless(peer)) say(wayWithout(peer, "02-control-plane"));
+  return { ...seen(membersOf(peers), membersOf(silent)), answers: true };
 }
 
 /** Their names, without members that never started: they are no nodes. */
@@ -133,14 +133,14 @@ export async function proveEtcd(
   await refuseLearner(client, cp);
   for (const proof of await proveSameEtcd(client, cp)) say(proof);
   const members = await client.members();
-  const still = peers.filter(({ id }) => members.some((member) => member.id === id));
+  const current = peers.filter(({ id }) => members.some((member) => member.id === id));
   await proveMembers(client, facts, {
-    peers: still,
+    peers: current,
     without: [...lost, ...leftNames(await leftOut(cp, named))],
   });
-  for (const { name } of still.filter((peer) => named.without.includes(peer.name))) sayAway(name, named);
-  const gone = still.filter(({ name }) => lost.includes(name));
-  await refuseSignsOfLife(client, cp, { gone, lost, lostOn });
+  for (const { name } of current.filter((peer) => named.without.includes(peer.name))) sayAway(name, named);
+  const removed = current.filter(({ name }) => lost.includes(name));
+  await refuseSignsOfLife(client, cp, { gone: removed, lost, lostOn });
   await removeMembers(members, lost, client);
   return { isFull: await client.isFull() };
 }
@@ -175,12 +175,12 @@ async function refuseSignsOfLife(
     Promise.all(nodes.map(async ({ name }) => hexOf(await client.get(`${prefix}/${name}`))));
   const before = await leases();
   const sign = async () => {
-    const asked = silent.map(async (peer) => ({ ...peer, ...(await shownAt(peer, SOON)) }));
-    const [now, shown] = await Promise.all([leases(), Promise.all(asked)]);
+    const pending = silent.map(async (peer) => ({ ...peer, ...(await shownAt(peer, SOON)) }));
+    const [now, shown] = await Promise.all([leases(), Promise.all(pending)]);
     const renews = nodes.find((_, i) => now[i] !== before[i])?.name;
     const answers = shown.filter((peer) => {
-      const by = shownBy(peer, cp.facts);
-      return by === "ours" || (by !== "nothing" && !said.lostOn.includes(peer.name));
+      const owner = shownBy(peer, cp.facts);
+      return owner === "ours" || (owner !== "nothing" && !said.lostOn.includes(peer.name));
     });
     return (renews !== undefined || answers.length > 0) && { renews, answers };
   };

@@ -200,19 +200,19 @@ export async function lookAtPeers(
   refuseUnknownNodes({ without: [], lost: typed.filter((name) => name !== cp.node.name) }, cp);
   const makesKeys = actions.some(({ todo }) => todo === "make");
   const lostOn = makesKeys ? typed : said;
-  const asked = await peersOf(cp.data, cp.node.addresses);
-  const peers = makesKeys ? await heardPeers(asked, lostOn) : asked;
+  const known = await peersOf(cp.data, cp.node.addresses);
+  const peers = makesKeys ? await heardPeers(known, lostOn) : known;
   const seen = peers.map((peer) => ({ peer, shown: shownBy(peer, cp.facts) }));
   for (const { peer, shown } of seen) say(`${peer.name}, ${peer.host}: ${SHOWN[shown]}`);
-  const which = (wanted: keyof typeof SHOWN) =>
+  const shownAs = (wanted: keyof typeof SHOWN) =>
     seen.flatMap(({ peer, shown }) => (shown === wanted ? peer : []));
-  const [alive, deaf] = [which("ours"), which("no certificate")];
+  const [alive, deaf] = [shownAs("ours"), shownAs("no certificate")];
   const etcdCa = actions.find(({ row }) => row?.name === "etcd-ca");
   // a renewed CA has the old key: an etcd that restarts with it accepts the others' certificates
   const isKept = etcdCa?.todo === "keep" || etcdCa?.remedy?.do === "renew";
   if (alive.length > 0 && !isKept) throw refuseNewCa(alive);
   // without its files, an etcd still has the CA that it has read
-  const strangers = [...which("another's"), ...(isKept ? [] : deaf)];
+  const strangers = [...shownAs("another's"), ...(isKept ? [] : deaf)];
   askAboutStrangers(strangers, cp, { lostOn, ...(isKept ? otherCa() : newCa(strangers)) });
   const former = alive.filter((peer) => !servesOurCa(peer, cp.facts));
   if (former.length > 0)

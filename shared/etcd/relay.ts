@@ -69,14 +69,16 @@ export async function startRelay(way: { from: string; to: string; port: number }
 
 /** A local sender to an own address has that address as its source, or has chosen another own one. */
 function isOwn(remote: string | undefined, from: string): boolean {
-  const here = Object.values(networkInterfaces()).flatMap((all = []) => all.map(({ address }) => address));
-  return remote !== undefined && [from, ...here].map(canonicalIp).includes(canonicalIp(remote));
+  const addresses = Object.values(networkInterfaces()).flatMap((all = []) =>
+    all.map(({ address }) => address),
+  );
+  return remote !== undefined && [from, ...addresses].map(canonicalIp).includes(canonicalIp(remote));
 }
 
 /** Removes addresses of members, in canonical form, that a killed run has left on loopback. */
 export async function endLeftRelays(old: readonly string[]) {
-  const here = (await hostAddresses()).map(canonicalIp);
-  for (const address of new Set(old)) if (here.includes(address)) await giveBack(linkOf(address));
+  const addresses = (await hostAddresses()).map(canonicalIp);
+  for (const address of new Set(old)) if (addresses.includes(address)) await giveBack(linkOf(address));
 }
 
 function linkOf(address: string): string {

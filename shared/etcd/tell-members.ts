@@ -74,8 +74,8 @@ function sayWhoIsMissing(
   moved: Moved,
 ) {
   say(`etcd's members learn the new addresses when ${words} run; now ${running}`);
-  const today = [...moved.values()];
-  const untold = silent.filter(({ host }) => !today.includes(host));
+  const newAddresses = [...moved.values()];
+  const untold = silent.filter(({ host }) => !newAddresses.includes(host));
   for (const { name, host } of untold)
     say(`${name} at ${host}: has it moved, too? ${command("move", { moved: [`${host}=ITS-ADDRESS`] })}`);
 }
@@ -85,12 +85,12 @@ const LOOKS = 40;
 
 /** The first of these members whose leader answers: a leader that has just stopped is still named. */
 async function withLeader(clients: readonly EtcdClient[]): Promise<EtcdClient | undefined> {
-  const asked = clients.map(async (client) => {
+  const answers = clients.map(async (client) => {
     const status = await unlessSilent(() => client.status());
     if (status === undefined || status.leaderId === "0") return undefined;
     return (await unlessSilent(() => client.members({ agreed: true }))) && client;
   });
-  return (await Promise.all(asked)).find((client) => client !== undefined);
+  return (await Promise.all(answers)).find((client) => client !== undefined);
 }
 
 /**
@@ -104,7 +104,7 @@ async function waitForLeader(
   relay?: StandIn,
 ): Promise<EtcdClient | undefined> {
   const before = relay?.carried() ?? 0;
-  const hint = relay ? `${behind(relay)}. Or: ${LOGS}` : LOGS;
+  const hint = relay ? `${hintFor(relay)}. Or: ${LOGS}` : LOGS;
   const waiting = waitFor("etcd to have a leader", () => withLeader(clients), { seconds: 180, hint });
   try {
     return await waiting;
@@ -115,7 +115,7 @@ async function waitForLeader(
 }
 
 const LOGS = "crictl ps -a --name etcd; crictl logs ID, on each control plane node";
-const behind = ({ name }: StandIn) =>
+const hintFor = ({ name }: StandIn) =>
   `part 1 once more on ${name}: was this machine away for long, only from there its etcd gets what is missing`;
 
 /** Bytes in three minutes: more than heartbeats. */
@@ -149,8 +149,8 @@ async function relayFor(
     running.some(({ host }) => !hasMoved(host))
   )
     return undefined;
-  const taken = [...moved.values(), ...peerHosts(cp), ...(await heardAt(running, moved))];
-  const { peer, from } = standIn(running, moved, taken);
+  const usedAddresses = [...moved.values(), ...peerHosts(cp), ...(await heardAt(running, moved))];
+  const { peer, from } = standIn(running, moved, usedAddresses);
   say(`${peer.name}: reached under its old address ${from} from here, until the others know the new one`);
   const relay = await startRelay({ from, to: peer.host, port: peer.port });
   return { ...relay, name: peer.name };
@@ -164,13 +164,13 @@ export async function heardAt(
   running: readonly Pick<Peer, "host" | "port">[],
   moved: Moved,
 ): Promise<string[]> {
-  const asked = running.map(async ({ host, port }) => {
+  const answers = running.map(async ({ host, port }) => {
     const old = addressBefore(host, moved);
     if (old === undefined) return [];
     const answer = await isHeard(old, port, KNOCK_MS);
     return answer === true || (answer === false && !isLoopback(old)) ? [old] : [];
   });
-  return (await Promise.all(asked)).flat();
+  return (await Promise.all(answers)).flat();
 }
 
 /** Milliseconds for an answer at an old address; most networks give none if no machine has it. */
@@ -186,9 +186,9 @@ export function standIn<P extends Pick<Peer, "id" | "name" | "host" | "servedPem
   taken: readonly string[],
 ): { peer: P; from: string } {
   for (const peer of running) {
-    const from = addressBefore(peer.host, moved);
+    const address = addressBefore(peer.host, moved);
     const sans = infoOf(peer.servedPem)?.sans;
-    if (from && !taken.includes(from) && sans && isFor(sans, from)) return { peer, from };
+    if (address && !taken.includes(address) && sans && isFor(sans, address)) return { peer, from: address };
   }
   throw new Refused(
     `None of the old addresses of ${running.map(({ name }) => name).join(", ")} can stand for its machine`,

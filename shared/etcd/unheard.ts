@@ -75,7 +75,10 @@ async function livesSilently(
 ): Promise<boolean> {
   refuseUnasked(cp);
   const shows = () => ownEtcdRuns(cp);
-  if (!(fail instanceof EtcdRefusal) && !(await comes("etcd to show its certificate", shows, ETCD_STARTS)))
+  if (
+    !(fail instanceof EtcdRefusal) &&
+    !(await happensInTime("etcd to show its certificate", shows, ETCD_STARTS))
+  )
     throw showsNothing(container!);
   const quorum = await quorumNow(cp);
   if (!quorum.isEnough) {
@@ -89,16 +92,16 @@ async function livesSilently(
   const withoutUser = noUser(cp, fail);
   if (withoutUser) throw withoutUser;
   let last = fail;
-  const again = async () => {
+  const probe = async () => {
     const now = await failOf(() => proveServing(cp));
     last = now ?? last;
     return !now;
   };
-  if (await comes("etcd to answer", again, 30)) return true;
-  throw last instanceof OtherEtcd ? last : silent(last, container);
+  if (await happensInTime("etcd to answer", probe, 30)) return true;
+  throw last instanceof OtherEtcd ? last : noAnswer(last, container);
 }
 
-async function comes(what: string, probe: () => Promise<boolean>, seconds: number): Promise<boolean> {
+async function happensInTime(what: string, probe: () => Promise<boolean>, seconds: number): Promise<boolean> {
   return (await inTime(what, probe, { seconds, hint: "crictl ps -a --name etcd; crictl logs ID" })) === true;
 }
 
@@ -110,11 +113,11 @@ async function quorumNow({ data, node, facts }: ControlPlaneNode) {
 
 /** Errors: Refused if etcd's manifest on disk shows that this kit cannot ask it. */
 export function refuseUnasked(cp: ControlPlaneNode) {
-  const trouble = unasked(cp);
+  const trouble = refusalToAsk(cp);
   if (trouble) throw trouble;
 }
 
-function unasked(cp: ControlPlaneNode): Refused | undefined {
+function refusalToAsk(cp: ControlPlaneNode): Refused | undefined {
   const path = manifestPath(cp, "etcd");
   const manifest = readableManifest(path);
   return manifest && gatewayTrouble(manifest, path);
@@ -125,18 +128,18 @@ function unasked(cp: ControlPlaneNode): Refused | undefined {
  * port for us. Undefined if it may be in trouble. Whether it serves others, only they can say.
  */
 export async function turnedAway(cp: ControlPlaneNode, fail: Fail): Promise<Fail | undefined> {
-  const known = unasked(cp) ?? noUser(cp, fail);
+  const known = refusalToAsk(cp) ?? noUser(cp, fail);
   if (!known && !(fail instanceof EtcdRefusal)) return undefined;
   return (await ownEtcdRuns(cp)) ? (known ?? fail) : undefined;
 }
 
 /** Why etcd did not answer part 2, if it lives; else the same Fail. */
 export async function whySilent(cp: ControlPlaneNode, fail: Fail): Promise<Fail> {
-  const said = fail.cause instanceof Fail ? fail.cause : fail;
-  const known = noUser(cp, said);
+  const cause = fail.cause instanceof Fail ? fail.cause : fail;
+  const known = noUser(cp, cause);
   if (known) return known;
-  const lives = said instanceof EtcdRefusal && (await quorumNow(cp)).isEnough;
-  return lives ? silent(said, await ownContainer(cp)) : fail;
+  const lives = cause instanceof EtcdRefusal && (await quorumNow(cp)).isEnough;
+  return lives ? noAnswer(cause, await ownContainer(cp)) : fail;
 }
 
 /**
@@ -166,7 +169,7 @@ function showsNothing({ id, created }: Container): Refused {
   );
 }
 
-function silent({ message }: Fail, container: Container | undefined): Refused {
+function noAnswer({ message }: Fail, container: Container | undefined): Refused {
   const id = container?.id ?? "ID";
   return new Refused(`etcd runs here, its files are valid, and it does not answer this kit: ${message}`, {
     unchanged: true,

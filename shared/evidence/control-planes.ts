@@ -29,11 +29,11 @@ export function controlPlanesAmong(
   names: ReadonlySet<string>,
   { members, formerMembers = [] }: Members,
 ): Map<string, "member" | "former"> {
-  const is = (role: "member" | "former", all: readonly string[]) =>
+  const withRole = (role: "member" | "former", all: readonly string[]) =>
     all.filter((name) => names.has(name)).map((name) => [name, role] as const);
   return new Map([
-    ...is("former", formerMembers),
-    ...is(
+    ...withRole("former", formerMembers),
+    ...withRole(
       "member",
       members.map(({ name }) => name),
     ),

@@ -103,8 +103,10 @@ export function stoppedProcesses(known: KnownPods): StoppedProcess[] {
     if (!named?.uid) return [];
     const pod = podOf(named, known);
     const isManager = comm === MANAGER.slice(0, COMM) && pod !== undefined && isOf(pod, MANAGER);
-    const of = pod ? inWords(pod) : `the pod with the UID ${named.uid}`;
-    return [{ pid: Number(pid), comm, of, isManager, inKubeSystem: pod?.namespace === "kube-system" }];
+    const podWords = pod ? inWords(pod) : `the pod with the UID ${named.uid}`;
+    return [
+      { pid: Number(pid), comm, of: podWords, isManager, inKubeSystem: pod?.namespace === "kube-system" },
+    ];
   });
 }
 

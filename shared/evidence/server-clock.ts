@@ -21,17 +21,17 @@ export async function refuseOtherTime(server: string, caPem: string) {
   if (!(await clockIsSynchronized())) throw wrongClock(`${apart(-ahead)} that of ${server}`);
   throw new Fail(`The clock of ${server} is ${apart(ahead)} this machine's, which follows a time server`, {
     unchanged: true,
-    hint: `set it there: timedatectl; chronyc makestep. ${afterItsClock(caPem)}`,
+    hint: `set it there: timedatectl; chronyc makestep. ${remakeHint(caPem)}`,
   });
 }
 
 /** The things to make again once a control plane node's clock is set; part 2 makes no CA. */
-function afterItsClock(caPem: string): string {
+function remakeHint(caPem: string): string {
   const { notBefore } = certInfo(caPem);
   if (notBefore.getTime() <= Date.now()) return "Then parts 1 and 2 there again, and this line again";
-  const again =
+  const remake =
     "there 01-etcd.ts --new-cas once more, then what it prints, and the line of a new 03-workers.ts open here";
-  return `Its CA begins at ${minute(notBefore)}, later than now: ${again}`;
+  return `Its CA begins at ${minute(notBefore)}, later than now: ${remake}`;
 }
 
 /** Errors: Fail if another node has made something at a later time than now. */
@@ -81,13 +81,15 @@ const ANSWERS_WITHIN = 2000;
  */
 export async function clockIsSynchronized(): Promise<boolean> {
   try {
-    const asked = Bun.spawn(ASK, {
+    const timedatectl = Bun.spawn(ASK, {
       timeout: ANSWERS_WITHIN,
       stdin: "ignore",
       stdout: "pipe",
       stderr: "ignore",
     });
-    return (await asked.exited) === 0 && (await new Response(asked.stdout).text()).trim() === "yes";
+    return (
+      (await timedatectl.exited) === 0 && (await new Response(timedatectl.stdout).text()).trim() === "yes"
+    );
   } catch (err) {
     if (err instanceof Error && "code" in err) return false; // the system's reason: there is no such program
     throw err;

@@ -134,16 +134,16 @@ function prepare(path: string, content: string | Uint8Array, options: WriteOptio
     throw new Fail(`Cannot write ${path}: it is a link to ${target}, which is not there`, {
       hint: shell`bring ${target} back, or remove the link: rm ${path}`,
     });
-  const said = `${path}${options.note ? ` (${options.note})` : ""}`;
+  const line = `${path}${options.note ? ` (${options.note})` : ""}`;
   if (run.dryRun) {
     const commit = () => {
       note(target, { kind: "file", bytes, mode });
-      say(`${did("write")} ${said}`);
+      say(`${did("write")} ${line}`);
     };
     return { path, commit, discard: () => undefined };
   }
   const host = options.replace ? hostEntry(target) : hostPath(target);
-  const beside = tryFile(
+  const partial = tryFile(
     "write",
     path,
     () =>
@@ -154,11 +154,11 @@ function prepare(path: string, content: string | Uint8Array, options: WriteOptio
       }),
     true,
   )!;
-  const discard = () => fs.rmSync(beside, { force: true });
+  const discard = () => fs.rmSync(partial, { force: true });
   const commit = () => {
-    tryFile("write", path, () => renameInto(beside, host), true);
+    tryFile("write", path, () => renameInto(partial, host), true);
     told({ what: "file", did: "wrote", path, isNew: !old, mode, bytes });
-    say(`${did("write")} ${said}`);
+    say(`${did("write")} ${line}`);
   };
   return { path, commit, discard };
 }
@@ -178,10 +178,10 @@ export function giveTo(path: string, { uid, gid, mode }: { uid: number; gid: num
 export function removeFile(path: string): boolean {
   const host = hostEntry(path);
   const place = lookUp(resolve("/", path));
-  const there =
+  const found =
     place.kind === "file" ||
     (place.kind === "disk" && tryFile("look at", path, () => fs.lstatSync(host)) !== undefined);
-  if (!there) return false;
+  if (!found) return false;
   if (run.dryRun) note(resolve("/", path), { kind: "gone" });
   else tryFile("remove", path, () => removeEntry(host), true);
   told({ what: "file", did: "removed", path });

@@ -48,9 +48,9 @@ export function isInMemory(path: string): boolean {
 export function onHost(pid: number, path: string): string | undefined {
   const mount = mountAt(pid, path);
   if (!mount) return undefined;
-  const inside = join(mount.root, path.slice(mount.at === "/" ? 0 : mount.at.length));
-  const outside = mountsOf(1).find(({ device, root }) => device === mount.device && isBelow(inside, root));
-  return outside && join(outside.at, inside.slice(outside.root === "/" ? 0 : outside.root.length));
+  const below = join(mount.root, path.slice(mount.at === "/" ? 0 : mount.at.length));
+  const outside = mountsOf(1).find(({ device, root }) => device === mount.device && isBelow(below, root));
+  return outside && join(outside.at, below.slice(outside.root === "/" ? 0 : outside.root.length));
 }
 
 /** rename(2) replaces no mounted file (EBUSY). Errors: Fail with the first of these files that is a mount of its own. */

@@ -144,8 +144,8 @@ function refusal(path: string, { path: entry, info }: Entry, why: string, use: P
         : shell`; or, if it is right: chown root ${entry}; chmod go-w ${entry}`;
   const other = `${isWrite ? "Name a place in" : "Copy it to"} a folder where nobody else can write, such as your home`;
   const look = shell`ls -ld ${dirname(entry)} ${entry}`;
-  const where = entry === path ? "" : ` "${entry}":`;
-  return new Refused(`Cannot ${isWrite ? "write" : "take"} "${path}":${where} ${why}`, {
+  const place = entry === path ? "" : ` "${entry}":`;
+  return new Refused(`Cannot ${isWrite ? "write" : "take"} "${path}":${place} ${why}`, {
     unchanged: true,
     hint: `see who made it: ${look}. ${other}${ifRight}. Then run the same line again`,
   });

@@ -155,14 +155,14 @@ function limits(): { bytes: number; of: string }[] {
   return (readText(OWN) ?? "").split("\n").flatMap((line) => {
     const [, controllers = "", path = "/"] = /^\d+:([^:]*):(.*)$/.exec(line) ?? [];
     if (controllers.split(",").includes("memory"))
-      return above(path).map((one) =>
+      return foldersAbove(path).map((one) =>
         limitOf(`/sys/fs/cgroup/memory${one}`, {
           max: "memory.limit_in_bytes",
           now: "memory.usage_in_bytes",
         }),
       );
     return controllers === ""
-      ? above(path).map((one) =>
+      ? foldersAbove(path).map((one) =>
           limitOf(`/sys/fs/cgroup${one}`, { max: "memory.max", now: "memory.current" }),
         )
       : [];
@@ -179,7 +179,7 @@ function limitOf(folder: string, { max, now }: { max: string; now: string }): { 
 }
 
 /** "/a/b" → "/a/b", "/a", "" */
-function above(path: string): string[] {
+function foldersAbove(path: string): string[] {
   const parts = path.split("/").filter(Boolean);
   return Array.from({ length: parts.length + 1 }, (_, i) =>
     parts

@@ -32,8 +32,8 @@ export function tryFile<T>(
 export function failOfFile(err: unknown, verb: string, path: string, to = path): unknown {
   const code = err instanceof Error && "code" in err ? String(err.code) : undefined;
   if (!code || err instanceof Fail) return err;
-  const what = to === path ? path : `${path} to ${to}`;
-  return new Fail(`Cannot ${verb} ${what}: ${(err as Error).message}`, {
+  const paths = to === path ? path : `${path} to ${to}`;
+  return new Fail(`Cannot ${verb} ${paths}: ${(err as Error).message}`, {
     hint: howToRepair(code, code === "EPERM" ? path : to),
     cause: err,
   });

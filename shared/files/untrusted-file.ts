@@ -50,7 +50,7 @@ export function smallText(path: string, largest = LARGEST): string | undefined {
     return place.bytes.length > largest ? undefined : Buffer.from(place.bytes).toString("utf8");
   const { host } = place;
   const read = (file: number) => content(file, largest, readMore);
-  return tryFile("read", path, () => (statSync(host).isFile() ? regular(host, 0, read) : undefined));
+  return tryFile("read", path, () => (statSync(host).isFile() ? openRegularFile(host, 0, read) : undefined));
 }
 
 /**
@@ -60,11 +60,14 @@ export function smallText(path: string, largest = LARGEST): string | undefined {
 function unlinkedText(host: string): string | undefined {
   if (gone(() => lstatSync(host))?.isFile() !== true) return undefined;
   const read: typeof readMore = (...more) => gone(() => readMore(...more)) ?? 0;
-  return gone(() => regular(host, constants.O_NOFOLLOW, (file) => content(file, LARGEST, read)), NO_FILE);
+  return gone(
+    () => openRegularFile(host, constants.O_NOFOLLOW, (file) => content(file, LARGEST, read)),
+    NO_FILE,
+  );
 }
 
 /** Checks the type before opening, as even opening a device may act, and again when it is open. */
-function regular(
+function openRegularFile(
   host: string,
   flags: number,
   read: (file: number) => string | undefined,
@@ -155,12 +158,12 @@ const [DEPTH, MOST, TIME] = [5, 2000, 2000];
 
 /** No error stops it: a file server may deny root, or be offline. */
 function* textsOfPeople(folder: string): Generator<TextHere> {
-  const until = performance.now() + TIME;
+  const deadline = performance.now() + TIME;
   const why = new Set<string>();
   const paths = new Set([folder]);
   let left = MOST;
   for (const path of paths) {
-    const isLate = performance.now() > until;
+    const isLate = performance.now() > deadline;
     if (isLate || left-- === 0) {
       why.add(isLate ? `more than ${TIME / 1000} s` : `more than ${MOST} files`);
       break;
@@ -181,7 +184,8 @@ function lookAt(path: string): string[] | string | Error | undefined {
     const host = hostEntry(path);
     const info = lstatSync(host);
     const read = (file: number) => content(file, LARGEST, readMore);
-    if (!info.isDirectory()) return info.isFile() ? regular(host, constants.O_NOFOLLOW, read) : undefined;
+    if (!info.isDirectory())
+      return info.isFile() ? openRegularFile(host, constants.O_NOFOLLOW, read) : undefined;
     const names = readdirSync(host).sort();
     // users' own configuration counts most
     return names.includes("config") ? ["config", ...names] : names;

@@ -61,9 +61,13 @@ export function writeBeside(
   { mode, old, folderMode }: { mode: number; old: FileInfo | undefined; folderMode: number },
 ): string {
   makeFolder(dirname(host), folderMode);
-  const beside = freshPartial(host);
+  const partial = freshPartial(host);
   try {
-    const fd = fs.openSync(beside, fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL, 0o600);
+    const fd = fs.openSync(
+      partial,
+      fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL,
+      0o600,
+    );
     try {
       fs.writeFileSync(fd, bytes);
       if (old && (old.uid !== process.getuid?.() || old.gid !== process.getgid?.()))
@@ -73,9 +77,9 @@ export function writeBeside(
     } finally {
       fs.closeSync(fd);
     }
-    return beside;
+    return partial;
   } catch (err) {
-    fs.rmSync(beside, { force: true });
+    fs.rmSync(partial, { force: true });
     throw err;
   }
 }

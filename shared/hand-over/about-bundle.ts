@@ -14,9 +14,9 @@ export const NO_SA = "sa              not in it: an external signer has the serv
 export function aboutBundle({ files, manifest }: Bundle): string[] {
   if (!manifest) return ["packed by hand: it does not say when, and of which cluster", ...describe(files)];
   const { made, node, tool, cluster, externalSigner } = manifest;
-  const from = cluster ? `cluster "${cluster.name}"` : "cluster not known";
+  const origin = cluster ? `cluster "${cluster.name}"` : "cluster not known";
   return [
-    `packed ${made} on ${node}, ${tool}; ${from}`,
+    `packed ${made} on ${node}, ${tool}; ${origin}`,
     ...describe(files),
     ...(externalSigner ? [NO_SA] : []),
   ];

@@ -67,9 +67,9 @@ async function writePieces(
     return "";
   }
   const host = hostEntry(place);
-  const beside = tryFile("write to", dirname(place), () => freshPartial(host), true)!;
+  const partial = tryFile("write to", dirname(place), () => freshPartial(host), true)!;
   const progress = new Progress(`writing ${path}`, undefined, process.stderr.isTTY, "MB");
-  const [hash, file] = [createHash("sha256"), fs.openSync(beside, "wx", 0o600)];
+  const [hash, file] = [createHash("sha256"), fs.openSync(partial, "wx", 0o600)];
   let size = 0;
   try {
     for await (const piece of pieces) {
@@ -80,12 +80,12 @@ async function writePieces(
       checkSignal();
     }
     fs.fsyncSync(file);
-    refuse(beside);
-    renameInto(beside, host);
+    refuse(partial);
+    renameInto(partial, host);
   } finally {
     progress.clear();
     fs.closeSync(file);
-    fs.rmSync(beside, { force: true });
+    fs.rmSync(partial, { force: true });
   }
   told({ what: "act", line: `wrote ${place}` });
   say(`wrote ${path} (${megabytes(size)} MB)`);

@@ -21,10 +21,10 @@ interface Pair {
 /** `when`: the time from which nobody needs them here any more. */
 export function sayLeftBehind({ bundle, opener }: Pair, when: string) {
   if (opener === undefined) return;
-  const both = `WARNING: "${opener}" opens "${bundle}", and together they are all keys of the cluster`;
+  const warning = `WARNING: "${opener}" opens "${bundle}", and together they are all keys of the cluster`;
   const paths = [typed(opener), typed(bundle)];
-  if (notKept(paths[1]!)) say(`${both}. ${when}: ${removal(paths)}`);
-  else say(`${both}. Keep them in two places, away from this machine`);
+  if (notKept(paths[1]!)) say(`${warning}. ${when}: ${removal(paths)}`);
+  else say(`${warning}. Keep them in two places, away from this machine`);
 }
 
 /** Memory needs no shredding. */

@@ -38,8 +38,10 @@ export function howToLock({
       throw new Fail("--to names no recipient", { hint: "age-keygen -y IDENTITY-FILE prints it" });
     return async () => ({ recipients });
   }
-  const given = file === undefined ? undefined : strong(passphraseIn(file));
-  return async () => ({ passphrase: given ?? (generate ? generated() : strong(askTwice())) });
+  const passphrase = file === undefined ? undefined : refuseWeak(passphraseIn(file));
+  return async () => ({
+    passphrase: passphrase ?? (generate ? showNewPassphrase() : refuseWeak(askTwice())),
+  });
 }
 
 /** The key for a bundle with this lock. */
@@ -98,7 +100,7 @@ function unpackLine(bundle: string, ca: string, { to, "passphrase-file": file }:
   return command(shell`hand-over unpack --passphrase-file ${file} --ca-hash ${ca} ${bundle}`);
 }
 
-function generated(): string {
+function showNewPassphrase(): string {
   const passphrase = newPassphrase();
   showOnce(
     `\n  ${passphrase}\n\n  The passphrase of the bundle. Write it down now: it is shown once. Without it nobody can open the bundle.\n\n`,
@@ -106,7 +108,7 @@ function generated(): string {
   return passphrase;
 }
 
-function strong(passphrase: string): string {
+function refuseWeak(passphrase: string): string {
   if (passphrase.length >= 12) return passphrase;
   throw new Fail("The passphrase is too short: whoever finds the bundle can try all of them", {
     hint: "take 12 letters or more, or let --generate make a good one",

@@ -62,15 +62,15 @@ export function checkOrigin({ files, manifest }: Bundle, here: Here, { confirmed
   // the operator named it when etcd's data was restored
   const isProved = confirmed !== undefined || may(SOURCE_OF[lock], "keys") || restored?.caHash === ca;
   if (!here.cluster) {
-    if (!isProved) throw unproved(ca, `etcd's data cannot be read (${here.obstacle?.message})`, lock);
+    if (!isProved) throw unprovedBundle(ca, `etcd's data cannot be read (${here.obstacle?.message})`, lock);
     return say(`warning: not compared with etcd's data: ${here.obstacle?.message}`);
   }
 
   const { name, kubeSystemUid, oldCaPem } = here.cluster;
-  const from = manifest?.cluster;
-  if (from && from.kubeSystemUid !== kubeSystemUid) {
+  const bundleCluster = manifest?.cluster;
+  if (bundleCluster && bundleCluster.kubeSystemUid !== kubeSystemUid) {
     throw new Fail(
-      `The bundle is foreign: it is from the cluster "${from.name}" (UID of kube-system: ${from.kubeSystemUid}), this node is in "${name}" (${kubeSystemUid})`,
+      `The bundle is foreign: it is from the cluster "${bundleCluster.name}" (UID of kube-system: ${bundleCluster.kubeSystemUid}), this node is in "${name}" (${kubeSystemUid})`,
       { hint },
     );
   }
@@ -78,7 +78,7 @@ export function checkOrigin({ files, manifest }: Bundle, here: Here, { confirmed
   if (trustedKeys(oldCaPem).has(ca)) {
     const isOwn = restored === undefined || restored.value === "a member's disk";
     if (!isProved && !isOwn)
-      throw unproved(ca, "and so does etcd's data, which restore.ts has made of a snapshot", lock);
+      throw unprovedBundle(ca, "and so does etcd's data, which restore.ts has made of a snapshot", lock);
     return say("its CA is the one that etcd's data names");
   }
   const own = signingFirst(textIn(files, "ca.crt")!, textIn(files, "ca.key"));
@@ -89,7 +89,8 @@ export function checkOrigin({ files, manifest }: Bundle, here: Here, { confirmed
       { hint },
     );
   }
-  if (!isProved || (!from && !confirmed)) throw unproved(ca, `etcd's data names ${known}`, lock);
+  if (!isProved || (!bundleCluster && !confirmed))
+    throw unprovedBundle(ca, `etcd's data names ${known}`, lock);
   say(`its CA is newer than the one that etcd's data names (${known}), as after part 1 with --new-cas`);
 }
 
@@ -110,7 +111,7 @@ export function takeWordsOf({ manifest }: Bundle, { confirmed, lock }: Vouching,
   say(`not taken, ${why}: ${words.map(asSaid).join("; ")}`);
 }
 
-function unproved(ca: string, known: string, lock: LockKind): Fail {
+function unprovedBundle(ca: string, known: string, lock: LockKind): Fail {
   const maker = lock === "recipients" ? ". Everybody who knows a recipient can lock such a file" : "";
   return new Fail(`Nothing proves that the bundle is from this cluster: its CA is ${ca}, ${known}`, {
     unchanged: true,
@@ -185,15 +186,15 @@ function standingOf(
   if (Buffer.from(there).equals(files.get(file)!)) return "equal";
   const wanted = publicHash(files, key);
   const text = Buffer.from(there).toString("utf8");
-  const same = attempt(() => sameKey(key, file, files, text));
-  const here = attempt(() => hashIn(file === key.keyFile ? publicPem(text) : text));
-  if (same instanceof Fail || here instanceof Fail) return { here: "unreadable", there: wanted };
-  if (!same && file === key.keyFile)
+  const isSame = attempt(() => sameKey(key, file, files, text));
+  const hash = attempt(() => hashIn(file === key.keyFile ? publicPem(text) : text));
+  if (isSame instanceof Fail || hash instanceof Fail) return { here: "unreadable", there: wanted };
+  if (!isSame && file === key.keyFile)
     return {
-      here: `${key.publicFile.endsWith(".crt") ? "of another CA" : "another"} (${here})`,
+      here: `${key.publicFile.endsWith(".crt") ? "of another CA" : "another"} (${hash})`,
       there: wanted,
     };
-  if (!same) return { here, there: wanted };
+  if (!isSame) return { here: hash, there: wanted };
   const end = file.endsWith(".crt") ? certInfo(text).notAfter : undefined;
   return end && end < new Date()
     ? { here: `a certificate that expired on ${day(end)}`, there: wanted }
@@ -209,11 +210,11 @@ function otherKeys(conflicts: Conflict[], here: Here, source: string): Fail {
       ? `${source}'s`
       : [...(known ?? [])].join(", ");
   const theCluster = `by etcd's data, the cluster's CA is ${theOne}`;
-  const which =
+  const fingerprints =
     ca &&
     `; the CA here is ${ca.here}, ${source}'s ${ca.there}; ${known ? theCluster : `etcd's data cannot be read: ${here.obstacle?.message}`}`;
   return new Fail(
-    `This node has other keys than ${source}: ${conflicts.map(({ file }) => file).join(", ")}${which ?? ""}`,
+    `This node has other keys than ${source}: ${conflicts.map(({ file }) => file).join(", ")}${fingerprints ?? ""}`,
     {
       hint: `pack the keys on this node for the other control plane nodes, if those here are right. If ${source} is right: ${again({ "move-aside": true })} moves the keys here to the rescue folder`,
     },

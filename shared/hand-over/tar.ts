@@ -52,12 +52,12 @@ export function readTar(tar: Uint8Array): TarFile[] {
     const head = bytes.subarray(at, at + BLOCK);
     if (head.length < BLOCK) throw bad("it ends too early");
     if (head.every((byte) => byte === 0)) return files;
-    if (checksum(head) !== octal(head, "checksum")) throw bad("a checksum in it is wrong");
+    if (checksum(head) !== octalIn(head, "checksum")) throw bad("a checksum in it is wrong");
     const name = nameOf(head);
-    if (!isName(name)) throw bad(notName(name));
+    if (!isName(name)) throw bad(wrongName(name));
     const type = text(head, "type");
     if (type !== "0" && type !== "") throw bad(`${JSON.stringify(name)} in it is not a plain file`);
-    const size = octal(head, "size");
+    const size = octalIn(head, "size");
     const content = bytes.subarray(at + BLOCK, at + BLOCK + size);
     if (content.length < size) throw bad("it ends too early");
     files.push({ name, mode: Number.parseInt(head.toString("latin1", 100, 107), 8), bytes: content });
@@ -66,7 +66,7 @@ export function readTar(tar: Uint8Array): TarFile[] {
 }
 
 function header({ name, mode, bytes }: TarFile, modified: Date): Buffer {
-  if (!isName(name)) throw new Error(notName(name));
+  if (!isName(name)) throw new Error(wrongName(name));
   const [prefix, last] = splitName(name);
   const head = Buffer.alloc(BLOCK);
   const number = (value: number, at: number, length: number) =>
@@ -99,7 +99,7 @@ function isName(name: string): boolean {
   );
 }
 
-function notName(name: string): string {
+function wrongName(name: string): string {
   return `${JSON.stringify(name)} is no name for a file of a tar`;
 }
 
@@ -131,7 +131,7 @@ function text(head: Buffer, field: keyof typeof FIELDS): string {
   return head.toString("utf8", from, from + length).replace(/\0[\s\S]*$/, "");
 }
 
-function octal(head: Buffer, field: keyof typeof FIELDS): number {
+function octalIn(head: Buffer, field: keyof typeof FIELDS): number {
   const digits = text(head, field).trim();
   if (!/^[0-7]+$/.test(digits)) throw bad("a number in it cannot be read");
   return Number.parseInt(digits, 8);

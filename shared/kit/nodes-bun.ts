@@ -33,11 +33,12 @@ export type Arch = keyof typeof NODES_BUN;
 /** The Bun for such a node. Errors: Fail if it cannot be fetched, or has another sum. */
 export async function nodesBun(arch: Arch): Promise<Uint8Array> {
   const { name } = NODES_BUN[arch];
-  const kept = join(cache(), `${name.replace("@oven/", "")}.tgz`);
-  let tarball = tryFile("read", kept, () => readFileSync(kept));
-  if (!tarball || !isPinned(arch, tarball)) tarball = await fetchInto(kept, arch);
+  const cached = join(cache(), `${name.replace("@oven/", "")}.tgz`);
+  let tarball = tryFile("read", cached, () => readFileSync(cached));
+  if (!tarball || !isPinned(arch, tarball)) tarball = await fetchInto(cached, arch);
   const bun = readTar(Bun.gunzipSync(tarball)).find((file) => file.name === "package/bin/bun");
-  if (!bun) throw new Fail(`There is no bin/bun in "${kept}"`, { hint: shell`rm ${kept} and pack again` });
+  if (!bun)
+    throw new Fail(`There is no bin/bun in "${cached}"`, { hint: shell`rm ${cached} and pack again` });
   return bun.bytes;
 }
 

@@ -26,8 +26,8 @@ export function asItRan(made: Manifest, mirror: Pod, ran: readonly Ran[] = []): 
   const own = ran.filter(({ podUid }) => podUid === mirror.metadata.annotations?.[HASH_ANNOTATION]);
   const { spec } = manifest;
   const containers = () => [...(spec.initContainers ?? []), ...spec.containers];
-  const said = [
-    ...withoutStrangers(spec, own),
+  const corrections = [
+    ...removeOthers(spec, own),
     ...withoutDefaults(manifest),
     ...containers().flatMap((container) => {
       const fact = own.find(({ name }) => name === container.name);
@@ -37,13 +37,13 @@ export function asItRan(made: Manifest, mirror: Pod, ran: readonly Ran[] = []): 
       );
     }),
   ];
-  return { manifest, said };
+  return { manifest, said: corrections };
 }
 
 const ADDED = "admission added it to the mirror pod, its container ran without";
 
 /** While a pod runs, the runtime has a container of each name in it. */
-function withoutStrangers(spec: PodSpec, own: readonly Ran[]): string[] {
+function removeOthers(spec: PodSpec, own: readonly Ran[]): string[] {
   if (!own.some(({ running }) => running)) return [];
   const strangers = spec.containers.filter(({ name }) => !own.some((one) => one.name === name));
   spec.containers = spec.containers.filter((container) => !strangers.includes(container));
@@ -111,9 +111,9 @@ function pullsWhereMissing(container: ContainerSpec): string[] {
 const CORRECTIONS: ((container: ContainerSpec, fact: Ran, spec: PodSpec) => string[])[] = [
   (container, { image }) => {
     if (!image || image === container.image) return [];
-    const before = container.image;
+    const oldImage = container.image;
     container.image = image;
-    return [`image ${image}, not ${before}: its container ran with it`];
+    return [`image ${image}, not ${oldImage}: its container ran with it`];
   },
   (container, { args }) => {
     const words = [...(container.command ?? []), ...(container.args ?? [])];

@@ -73,8 +73,8 @@ function namedPaths(container: ContainerSpec): NamedPath[] {
   const words = [...(container.command ?? []), ...(container.args ?? [])];
   const inWords = words.flatMap((word, i) => {
     const [, flag, value] = /^(--?[\w-]+)=(.*)$/s.exec(word) ?? [];
-    const before = words[i - 1] ?? "";
-    const namedBy = flag ?? (/^--?[\w-]+$/.test(before) ? before : "argument");
+    const previous = words[i - 1] ?? "";
+    const namedBy = flag ?? (/^--?[\w-]+$/.test(previous) ? previous : "argument");
     return paths(value ?? word, namedBy);
   });
   const inEnv = (container.env ?? []).flatMap(({ name, value }) => paths(value ?? "", `env ${name}`));
@@ -140,7 +140,7 @@ export function commandOf({ spec }: { spec: Pick<PodSpec, "containers"> }): stri
  * the flag; `remove` takes out those with this value, or all.
  */
 export function flags(command: string[]) {
-  const given = (name: string) =>
+  const valuesOf = (name: string) =>
     command.flatMap((word, at) => {
       if (word.startsWith(`--${name}=`)) return { at, words: 1, value: word.slice(`--${name}=`.length) };
       if (word !== `--${name}`) return [];
@@ -148,17 +148,17 @@ export function flags(command: string[]) {
       return { at, words: value === undefined ? 1 : 2, value };
     });
   const remove = (name: string, only?: string) => {
-    for (const { at, words, value } of given(name).reverse())
+    for (const { at, words, value } of valuesOf(name).reverse())
       if (only === undefined || value === only) command.splice(at, words);
   };
   return {
     get: (name: string): string | undefined => {
-      const last = given(name).at(-1);
+      const last = valuesOf(name).at(-1);
       return last && (last.value ?? "true");
     },
-    all: (name: string): string[] => given(name).flatMap(({ value }) => value ?? []),
+    all: (name: string): string[] => valuesOf(name).flatMap(({ value }) => value ?? []),
     set: (name: string, value: string) => {
-      const place = given(name)[0]?.at ?? command.length;
+      const place = valuesOf(name)[0]?.at ?? command.length;
       remove(name);
       command.splice(place, 0, `--${name}=${value}`);
     },
@@ -192,10 +192,10 @@ interface NamedInside {
  * off.
  */
 export function namedInside(text: string, path: string): NamedInside[] {
-  return attempt(() => namedBelow(readable(text), dirname(path)), []);
+  return attempt(() => namedBelow(parseQuietly(text), dirname(path)), []);
 }
 
-function readable(text: string): unknown {
+function parseQuietly(text: string): unknown {
   try {
     return readYaml(text);
   } catch (cause) {

@@ -173,8 +173,8 @@ function newest(place: Place, data: EtcdData): MirrorPod | undefined {
   if (pod) return found(pod, "live");
   if (live && !isTrusted(place)) return undefined;
   for (const revision of data.history(place.key)) {
-    const before = revision.deleted ? undefined : readMirrorPod(revision, place, data);
-    if (before) return found(before, "history");
+    const older = revision.deleted ? undefined : readMirrorPod(revision, place, data);
+    if (older) return found(older, "history");
   }
   return undefined;
 }

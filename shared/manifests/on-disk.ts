@@ -35,7 +35,7 @@ export function readManifest(path: string): Manifest | undefined {
   const text = readText(path);
   if (!text?.trim()) return undefined;
   if (isDeep(text)) throw fail("it is nested too deeply");
-  const document = parsed(text, fail);
+  const document = parseManifest(text, fail);
   return document === undefined ? undefined : (asPod(document, fail) as Manifest);
 }
 
@@ -67,7 +67,7 @@ function isDeep(text: string): boolean {
   return new RegExp(`([-?:] ){${MAX_DEPTH}}`).test(text);
 }
 
-function parsed(text: string, fail: (why: string, cause: unknown) => Fail): unknown {
+function parseManifest(text: string, fail: (why: string, cause: unknown) => Fail): unknown {
   try {
     return readFirstYaml(text);
   } catch (cause) {

@@ -59,10 +59,10 @@ export function reduced(manifest: Manifest, kubernetesVersion: string): Manifest
   const off = PUNISHERS.filter(({ since }) => (since ?? 0) <= minor).map(({ name, old }) =>
     minor < 28 ? old : name,
   );
-  const before = flags(commandOf(manifest)).get("controllers") ?? "*,bootstrapsigner,tokencleaner";
+  const controllers = flags(commandOf(manifest)).get("controllers") ?? "*,bootstrapsigner,tokencleaner";
   const copy = structuredClone(manifest);
-  copy.metadata.annotations = { ...copy.metadata.annotations, [REDUCED]: before };
-  flags(commandOf(copy)).set("controllers", [before, ...off.map((name) => `-${name}`)].join(","));
+  copy.metadata.annotations = { ...copy.metadata.annotations, [REDUCED]: controllers };
+  flags(commandOf(copy)).set("controllers", [controllers, ...off.map((name) => `-${name}`)].join(","));
   liftLimits(copy);
   return copy;
 }
@@ -92,11 +92,11 @@ export function managerIsReduced(place: { node: Node }): boolean {
 
 /** The controller-manager as it was before `reduced`. */
 export function full(manifest: Manifest): Manifest {
-  const before = manifest.metadata.annotations?.[REDUCED];
-  if (before === undefined) return manifest;
+  const controllers = manifest.metadata.annotations?.[REDUCED];
+  if (controllers === undefined) return manifest;
   const copy = structuredClone(manifest);
   delete copy.metadata.annotations?.[REDUCED];
-  flags(commandOf(copy)).set("controllers", before);
+  flags(commandOf(copy)).set("controllers", controllers);
   restoreLimits(copy);
   if (Object.keys(copy.metadata.annotations ?? {}).length === 0) delete copy.metadata.annotations;
   return copy;

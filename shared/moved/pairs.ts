@@ -30,14 +30,14 @@ const refused = (what: string, hint: string) => new Refused(what, { unchanged: t
 export function pairsOf(words: readonly string[]): Map<string, string> {
   const pairs = words.map((word) => {
     const [old = "", today = "", ...more] = word.split("=");
-    const both = [old, today].map((one) => (isIP(one) > 0 ? canonicalIp(one) : one.toLowerCase()));
-    const isPair = both.every((one) => isIP(one) || isDnsName(one)) || both.every(isServerText);
+    const pair = [old, today].map((one) => (isIP(one) > 0 ? canonicalIp(one) : one.toLowerCase()));
+    const isPair = pair.every((one) => isIP(one) || isDnsName(one)) || pair.every(isServerText);
     if (more.length > 0 || isIP(old) !== isIP(today) || !isPair)
       throw refused(
         `"${word}" is no pair OLD=NEW of two IPv4 or two IPv6 addresses, two names, or two servers`,
         "give pairs: --moved 10.0.0.11=10.0.1.11,api.old.example=api.example; a cluster cannot change from IPv4 to IPv6. An endpoint where there was none: https://10.0.0.11:6443=https://api.example:6443",
       );
-    return both as [string, string];
+    return pair as [string, string];
   });
   const map = new Map(pairs.filter(([old, today]) => old !== today));
   const machines = ofMachines(map);
@@ -105,12 +105,12 @@ function refuseEndpoint(moved: Moved, putIn: readonly [string, string][], { clus
   const servers = cluster.endpoint
     ? [endpointUrl(cluster.endpoint, places[0]?.port ?? 6443)]
     : places.map(({ host, port }) => endpointUrl(host, port));
-  const today = servers.map((server) => asMoved(server, ofMachines(moved)));
-  const wrong = putIn.find(([old]) => !today.includes(old));
+  const current = servers.map((server) => asMoved(server, ofMachines(moved)));
+  const wrong = putIn.find(([old]) => !current.includes(old));
   if (wrong)
     throw refused(
       `${wrong.join("=")}: no kubeconfig of this cluster leads there`,
-      `give one of these as OLD: ${today.join(", ")}`,
+      `give one of these as OLD: ${current.join(", ")}`,
     );
   const others = new Set(putIn.map(([, server]) => server));
   if (others.size > 1)
@@ -124,13 +124,13 @@ function refuseEndpoint(moved: Moved, putIn: readonly [string, string][], { clus
 export async function refuseAnswering(moved: Moved, { cluster, data, node }: KnownHere) {
   const port = apiEndpoint(node.name, data)?.port ?? 6443;
   const ofMachines = new Set(cluster.nodes.flatMap(hostsSaid));
-  const today = new Set(moved.values());
-  const left = [...moved.keys()].filter((old) => ofMachines.has(old) && !today.has(old));
+  const newAddresses = new Set(moved.values());
+  const left = [...moved.keys()].filter((old) => ofMachines.has(old) && !newAddresses.has(old));
   const answers = await Promise.all(left.map((old) => whoAnswers(endpointUrl(old, port), cluster.oldCaPem)));
-  const there = left.filter((_, i) => answers[i] === "ours");
-  if (there.length > 0)
+  const stillHere = left.filter((_, i) => answers[i] === "ours");
+  if (stillHere.length > 0)
     throw refused(
-      `This cluster's API server answers at ${there.join(", ")}: it has not moved`,
+      `This cluster's API server answers at ${stillHere.join(", ")}: it has not moved`,
       "stop one of the two, if a copy of it runs",
     );
 }

@@ -36,7 +36,7 @@ export function namedInData(data: EtcdData, moved: Moved): StillNamed[] {
     if (BY_ITSELF.test(key) || KUBERNETES.test(key)) return [];
     const bytes = data.get(full)?.value;
     // protobuf's length or tag before it is no letter of a word
-    return bytes ? named(plainLine(key), Buffer.from(bytes).toString("latin1"), moved) : [];
+    return bytes ? namedAddresses(plainLine(key), Buffer.from(bytes).toString("latin1"), moved) : [];
   });
 }
 
@@ -44,14 +44,14 @@ export function namedInData(data: EtcdData, moved: Moved): StillNamed[] {
 export function namedInFiles(moved: Moved, texts: Generator<TextHere> = textsHere()): StillNamed[] {
   return texts
     .flatMap((one) => {
-      const where = plainLine(one.path);
-      if ("unseen" in one) return [{ where, addresses: [], unseen: one.unseen }];
-      return where.startsWith(KUBEADMS_OWN) ? [] : named(where, one.text, moved);
+      const path = plainLine(one.path);
+      if ("unseen" in one) return [{ where: path, addresses: [], unseen: one.unseen }];
+      return path.startsWith(KUBEADMS_OWN) ? [] : namedAddresses(path, one.text, moved);
     })
     .toArray();
 }
 
-function named(where: string, text: string, moved: Moved): StillNamed[] {
+function namedAddresses(where: string, text: string, moved: Moved): StillNamed[] {
   const addresses = [...moved].filter((pair) => isIn(text, pair)).map(([old]) => old);
   return addresses.length > 0 ? [{ where, addresses }] : [];
 }

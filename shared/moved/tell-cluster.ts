@@ -33,8 +33,8 @@ export async function tellCluster(api: KubeApi, moved: Moved) {
     const path = `${CONFIG_MAPS}/${name}`;
     const now = (await api.find<ConfigMap>(path))?.data;
     const changed = Object.entries(now ?? {}).flatMap(([key, text]) => {
-      const today = withEndpoint(key, asMoved(text, moved), moved);
-      return today === text ? [] : [[key, today] as const];
+      const next = withEndpoint(key, asMoved(text, moved), moved);
+      return next === text ? [] : [[key, next] as const];
     });
     if (!now) say(`${name}: not there`);
     else if (changed.length === 0) say(`unchanged ${name}: no old address in it`);
@@ -73,10 +73,10 @@ export async function restartOldPods(api: KubeApi, moved: Moved, made: Date): Pr
   const nodes = await api.list<Node>("/api/v1/nodes");
   const renewals = await allRenewals(api);
   const silent = nodes.map(({ metadata }) => metadata.name).filter((name) => !isFresh(renewals.get(name)));
-  const around = { onMoved: movedNodes(nodes, moved), everyProxy: await proxiesLedThere(api, moved) };
+  const scene = { onMoved: movedNodes(nodes, moved), everyProxy: await proxiesLedThere(api, moved) };
   const old: RunningPod[] = [];
   for await (const pod of api.items<RunningPod>("/api/v1/pods"))
-    if (keepsOld(pod, around) && startedBefore(pod, made)) old.push(pod);
+    if (keepsOld(pod, scene) && startedBefore(pod, made)) old.push(pod);
   if (old.length === 0) say("nothing runs that was started before");
   for (const owner of ownersOf(old, made)) {
     const pods = owner.pods.filter(({ spec }) => !silent.includes(spec.nodeName ?? ""));
@@ -98,10 +98,11 @@ function ownersOf(old: readonly RunningPod[], since: Date): PodOwner[] {
 }
 
 function movedNodes(nodes: readonly Node[], moved: Moved): ReadonlySet<string> {
-  const either = new Set([...moved].flat());
-  const isMoved = ({ address }: { address: string }) => isIP(address) > 0 && either.has(canonicalIp(address));
-  const there = nodes.filter(({ status }) => status?.addresses?.some(isMoved));
-  return new Set(there.map(({ metadata }) => metadata.name));
+  const addresses = new Set([...moved].flat());
+  const isMoved = ({ address }: { address: string }) =>
+    isIP(address) > 0 && addresses.has(canonicalIp(address));
+  const found = nodes.filter(({ status }) => status?.addresses?.some(isMoved));
+  return new Set(found.map(({ metadata }) => metadata.name));
 }
 
 /** Whether kube-proxy's kubeconfig has an old address: then all kube-proxies have read it. */
@@ -154,9 +155,9 @@ export async function renewHostPodIps(api: KubeApi, node: string, moved: Moved) 
     await undefinedOnTimeout(waitFor(`pods in ${node}'s own network to have its new address`, areNew, LOOK))
   )
     return;
-  const still = await namingOld(api, node, moved);
+  const stale = await namingOld(api, node, moved);
   say(
-    `warning: the status of ${still.join(", ")} still names an old podIP: Services may lead there. ${LOOK.hint}; kubectl get endpointslices -A -o wide`,
+    `warning: the status of ${stale.join(", ")} still names an old podIP: Services may lead there. ${LOOK.hint}; kubectl get endpointslices -A -o wide`,
   );
 }
 

@@ -93,9 +93,9 @@ export async function refuseAway(own: Moved) {
 export function refuseCopiedDisk({ node, data }: KnownHere) {
   if (ownHosts(data).some((host) => node.addresses.includes(host))) return;
   type Stored = { status?: { nodeInfo?: { machineID?: string; systemUUID?: string } } };
-  const was = readObject<Stored>(data, `minions/${node.name}`)?.status?.nodeInfo;
-  const [then, now] = [was?.machineID, readText("/etc/machine-id")?.trim()];
-  if (!then || !now || then === now) return sayOtherHardware(node.name, was?.systemUUID);
+  const oldInfo = readObject<Stored>(data, `minions/${node.name}`)?.status?.nodeInfo;
+  const [then, now] = [oldInfo?.machineID, readText("/etc/machine-id")?.trim()];
+  if (!then || !now || then === now) return sayOtherHardware(node.name, oldInfo?.systemUUID);
   throw new Refused(
     `etcd's data here is of "${node.name}", and this is another machine (machine-id ${now}, was ${then})`,
     {
@@ -146,11 +146,11 @@ export async function changesHere(
   const toEndpoint = new Set(KUBECONFIGS.filter(leadsToEndpoint).map(({ path }) => path));
   const override = `--hostname-override=${node.name}`;
   const changes = paths.flatMap((path) => {
-    const before = exists(path) ? attempt(() => readText(path), undefined) : undefined;
-    if (before === undefined) return [];
-    const today = asMoved(before, isControlPlane && !toEndpoint.has(path) ? ofMachines(moved) : moved);
-    const after = keepsName || path !== KUBEADMS ? today : today.replace(ARGS, `$&${override} `);
-    return after === before ? [] : [{ path, before, after }];
+    const text = exists(path) ? attempt(() => readText(path), undefined) : undefined;
+    if (text === undefined) return [];
+    const next = asMoved(text, isControlPlane && !toEndpoint.has(path) ? ofMachines(moved) : moved);
+    const after = keepsName || path !== KUBEADMS ? next : next.replace(ARGS, `$&${override} `);
+    return after === text ? [] : [{ path, before: text, after }];
   });
   if (keepsName || changes.some(({ after }) => after.includes(override))) return changes;
   throw new Fail(

@@ -151,7 +151,7 @@ class Misshapen extends Error {}
  */
 export function asPod(value: unknown, fail: (why: string) => Error): Pod {
   try {
-    fit(value, POD, "");
+    checkShape(value, POD, "");
   } catch (err) {
     if (err instanceof Misshapen) throw fail(err.message);
     throw err;
@@ -164,7 +164,7 @@ export function asPod(value: unknown, fail: (why: string) => Error): Pod {
   return pod;
 }
 
-function fit(value: unknown, shape: Shape, at: string) {
+function checkShape(value: unknown, shape: Shape, at: string) {
   if (shape === "texts") return fitTexts(value, at);
   if (typeof shape === "string") {
     if (typeof value !== shape) throw new Misshapen(`${at} is no ${shape}`);
@@ -177,7 +177,7 @@ function fit(value: unknown, shape: Shape, at: string) {
     const path = at ? `${at}.${name}` : name;
     const found = Object.hasOwn(map, name) ? map[name] : undefined;
     if (found === null) delete map[name];
-    if (found !== undefined && found !== null) fit(found, inner, path);
+    if (found !== undefined && found !== null) checkShape(found, inner, path);
     else if (field.endsWith("!")) throw new Misshapen(`${path} is missing`);
   }
 }
@@ -188,7 +188,7 @@ function isList(shape: Shape): shape is readonly [Shape] {
 
 function fitList(value: unknown, shape: Shape, at: string) {
   if (!Array.isArray(value)) throw new Misshapen(`${at} is no list`);
-  for (const [i, one] of value.entries()) fit(one, shape, `${at}[${i}]`);
+  for (const [i, one] of value.entries()) checkShape(one, shape, `${at}[${i}]`);
 }
 
 function fitTexts(value: unknown, at: string) {

@@ -155,9 +155,9 @@ function skipUnknown(reader: Reader, tag: number, place: Place) {
 }
 
 function decodeField(object: Message, field: Field, from: { reader: Reader; place: Place }) {
-  const inside = field.inlined ? from.place : { ...from.place, path: `${from.place.path}${field.name}.` };
+  const place = field.inlined ? from.place : { ...from.place, path: `${from.place.path}${field.name}.` };
   if (field.map) {
-    const [key, value] = decodeMapEntry(field.type, from.reader.bytes(), inside);
+    const [key, value] = decodeMapEntry(field.type, from.reader.bytes(), place);
     object[field.name] ??= {};
     // not map[key] = value: "__proto__" is a valid key of a ConfigMap
     Object.defineProperty(object[field.name], key, {
@@ -168,7 +168,7 @@ function decodeField(object: Message, field: Field, from: { reader: Reader; plac
     });
     return;
   }
-  const value = decodeValue(field.type, from.reader, inside);
+  const value = decodeValue(field.type, from.reader, place);
   if (field.list) {
     object[field.name] ??= [];
     (object[field.name] as unknown[]).push(value);

@@ -71,10 +71,10 @@ export function decodeStored(data: EtcdData, { key, value }: KeyValue): unknown 
   if (object instanceof Fail)
     throw new Fail(`Cannot read "${key}": ${object.message}`, { hint: object.hint });
   if ("encrypted" in object) throw new SealedFail(key, object.encrypted);
-  const what = "undecoded" in object ? object.undecoded : wrongField(object);
-  if (what === undefined) return data.asToday(object);
-  const is = what ? `it is ${what}, which is not what belongs there` : `it is no object of Kubernetes`;
-  throw new Fail(`Cannot read "${key}": ${is} (${value.length} bytes)`, { hint: DAMAGED_VALUE });
+  const wrong = "undecoded" in object ? object.undecoded : wrongField(object);
+  if (wrong === undefined) return data.asToday(object);
+  const reason = wrong ? `it is ${wrong}, which is not what belongs there` : `it is no object of Kubernetes`;
+  throw new Fail(`Cannot read "${key}": ${reason} (${value.length} bytes)`, { hint: DAMAGED_VALUE });
 }
 
 /** Fields that code reads without a check, as every API server has checked them. */

@@ -104,14 +104,14 @@ class Pair {
 
   /** Reduces the bits above `shift`, and carries the lower ones along. */
   reduceTop(shift: number) {
-    const by = BigInt(shift);
-    const top = new Pair(this.x >> by, this.y >> by, this.bits - shift, this.progress);
+    const width = BigInt(shift);
+    const top = new Pair(this.x >> width, this.y >> width, this.bits - shift, this.progress);
     const { matrix } = top.measured();
     if (!matrix) return;
     const [a, b, c, d] = matrix;
     const [lowX, lowY] = [BigInt.asUintN(shift, this.x), BigInt.asUintN(shift, this.y)];
-    this.x = (top.x << by) + (d * lowX - b * lowY);
-    this.y = (top.y << by) + (a * lowY - c * lowX);
+    this.x = (top.x << width) + (d * lowX - b * lowY);
+    this.y = (top.y << width) + (a * lowY - c * lowX);
     this.follow(matrix, top.bits);
     if (this.bits > BIG) Bun.gc(true);
   }

@@ -58,16 +58,16 @@ export function collectTokens(data: EtcdData, podsDir: string, tokenFile?: strin
   const counts = {
     ...inEtcd,
     volumes: fromVolumes(data, podsDir, few),
-    file: tokenFile ? fromFile(tokenFile, few) : 0,
+    file: tokenFile ? addFromFile(tokenFile, few) : 0,
   };
   return { found: few.found, counts };
 }
 
 /** Leaves out tokens that the current sa.pub verifies: no key is lost for them. */
 export function notOfToday(found: readonly FoundToken[], certificatesDir: string): FoundToken[] {
-  const today = todaysSaPub(certificatesDir);
-  if (!today) return [...found];
-  const verifies = tokenVerifier(today);
+  const current = todaysSaPub(certificatesDir);
+  if (!current) return [...found];
+  const verifies = tokenVerifier(current);
   return found.filter(({ jwt }) => !verifies(jwt.text));
 }
 
@@ -82,12 +82,12 @@ class Few {
     const jwt = readJwt(text);
     if (!jwt) return false;
     const key = `${jwt.kid} ${trusted}`;
-    const kept = this.#kept.get(key) ?? 0;
+    const count = this.#kept.get(key) ?? 0;
     const newest = trusted && jwt.issuedAt > this.#newest;
     if (newest) this.#newest = jwt.issuedAt;
-    if (kept >= ENOUGH && !newest) return true;
+    if (count >= ENOUGH && !newest) return true;
     this.found.push({ jwt, trusted });
-    this.#kept.set(key, kept + 1);
+    this.#kept.set(key, count + 1);
     return true;
   }
 }
@@ -126,7 +126,7 @@ function volumeFiles(volumes: string): string[] {
 }
 
 /** Tokens of other nodes, a line each. */
-function fromFile(path: string, few: Few): number {
+function addFromFile(path: string, few: Few): number {
   const text = readText(path);
   if (text === undefined)
     throw new Fail(`There is no "${path}"`, {
@@ -165,7 +165,7 @@ export function tokensOfLastKey(found: readonly FoundToken[], wanted?: string): 
   // Without a kid only its namespace shows whether a token can be trusted.
   const candidates =
     kid === "" ? trusted : [...trusted, ...found.filter((token) => !token.trusted).map(({ jwt }) => jwt)];
-  const same = candidates.filter((jwt) => jwt.kid === kid);
-  const tokens = same.filter((jwt, i) => same.findIndex((other) => other.text === jwt.text) === i);
+  const matching = candidates.filter((jwt) => jwt.kid === kid);
+  const tokens = matching.filter((jwt, i) => matching.findIndex((other) => other.text === jwt.text) === i);
   return { kid, alg: tokens[0]?.alg ?? "", tokens };
 }

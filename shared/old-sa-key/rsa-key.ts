@@ -59,9 +59,9 @@ export function rsaKey(
   if (other.signature.length !== bytes || bytes < SHORTEST || bytes > LONGEST) return [];
   const keyBits = bytes * 8;
   const total = keyBits * exponent;
-  const gone: Gone = (bits) => progress(Math.min(bits, total), total);
+  const report: Gone = (bits) => progress(Math.min(bits, total), total);
   const common = withoutSmallFactors(
-    gcd(multipleOfN(one, exponent), multipleOfN(other, exponent), gone),
+    gcd(multipleOfN(one, exponent), multipleOfN(other, exponent), report),
     keyBits,
   );
   progress(total, total);

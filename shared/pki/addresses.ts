@@ -159,15 +159,15 @@ export function meansWorkers(moved: Moved, { nodes, endpoint }: Led): boolean {
   const ips = nodes.flatMap((node) => (node.controlPlane ? [] : hostsSaid(node)));
   // without an endpoint kubeadm writes the address of a control plane node
   const leadsTo = endpoint === undefined ? [...moved.keys()] : [endpointHost(endpoint)];
-  const either = [...moved].flat();
-  if (either.some(isServer)) return true;
-  return [...ips, ...leadsTo].some((one) => either.includes(one));
+  const addresses = [...moved].flat();
+  if (addresses.some(isServer)) return true;
+  return [...ips, ...leadsTo].some((one) => addresses.includes(one));
 }
 
 /** The nodes, by their current addresses, that have moved. */
 export function thatMoved<N extends Placed>(nodes: readonly N[], moved: Moved): N[] {
-  const today = new Set(moved.values());
-  return nodes.filter((node) => hostsSaid(node).some((ip) => today.has(ip)));
+  const newAddresses = new Set(moved.values());
+  return nodes.filter((node) => hostsSaid(node).some((ip) => newAddresses.has(ip)));
 }
 
 /** The old address of a machine that now has this one; undefined if it has not moved. */
@@ -199,11 +199,11 @@ export function asMoved(text: string, moved: Moved): string {
 
 function placesMoved(text: string, moved: Moved): string {
   const isOne = (one: string) => isIP(one) > 0 && !one.includes("%");
-  const today = (one: string) => (isOne(one) ? (moved.get(canonicalIp(one)) ?? one) : one);
+  const moveOne = (one: string) => (isOne(one) ? (moved.get(canonicalIp(one)) ?? one) : one);
   const named = [...moved].filter(([old]) => isIP(old) === 0);
   return named.reduce(
     (now, [old, name]) => now.replace(asHost(old), name),
-    text.replace(V4, today).replace(V6, today),
+    text.replace(V4, moveOne).replace(V6, moveOne),
   );
 }
 

@@ -122,7 +122,7 @@ async function writeCa(
   const [certFile, keyFile] = finding.paths as [string, string];
   const key = readText(keyFile)!;
   const { cert, note } = await restoredCa(row, action, { key, text: readable(certFile) ?? "" }, facts);
-  if (exists(certFile)) moveToRescue(certFile, options.asideDir, judged(finding));
+  if (exists(certFile)) moveToRescue(certFile, options.asideDir, faultOf(finding));
   return write({ cert, key }, note);
 }
 
@@ -168,14 +168,14 @@ async function writeConfig(row: KubeconfigRow, finding: Finding, job: Job): Prom
     return writeFile(row.path, mended, { mode: 0o600, note: "current CA in it; its user is unchanged" });
   }
   const subject = subjectOf(row, facts);
-  const before = textBefore(row, job);
-  const server = serverIn(before) ?? row.server(facts);
+  const old = textBefore(row, job);
+  const server = serverIn(old) ?? row.server(facts);
   const user = await issueClient(subject, ca, facts, { key: await takeKey(), now: options.now });
   setAside(finding, options);
   const note = `${subject.cn}, until ${day(endOf(user.cert))}, to ${server}`;
-  const kept = finding.state === "expired" ? withUser(before, { ca: ca.cert, user }) : undefined;
-  const isKept = kept !== undefined && !kubeconfigTrouble(row, kept, facts);
-  return writeFile(row.path, isKept ? kept : kubeconfigText(row, facts, { ca: ca.cert, user, server }), {
+  const renewed = finding.state === "expired" ? withUser(old, { ca: ca.cert, user }) : undefined;
+  const isKept = renewed !== undefined && !kubeconfigTrouble(row, renewed, facts);
+  return writeFile(row.path, isKept ? renewed : kubeconfigText(row, facts, { ca: ca.cert, user, server }), {
     mode: 0o600,
     note,
   });
@@ -238,10 +238,10 @@ function writePair(row: Cert, { cert, key }: Pair, facts: ClusterFacts, note: st
   });
 }
 
-function judged({ state, detail }: Finding): string {
+function faultOf({ state, detail }: Finding): string {
   return [state, detail].filter(Boolean).join(": ");
 }
 
 function setAside(finding: Finding, options: ApplyOptions) {
-  for (const path of finding.paths) moveToRescue(path, options.asideDir, judged(finding));
+  for (const path of finding.paths) moveToRescue(path, options.asideDir, faultOf(finding));
 }

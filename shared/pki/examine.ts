@@ -169,14 +169,14 @@ export function examine(
   const [text, key] = paths.map(readable);
   const cert = text && !row.ca ? signingFirst(text, key) : text;
   const pair = pairVerdict(cert, key);
-  const elsewhere = row.name === "ca" && facts?.externalCa && pair?.[0] === "key missing";
+  const isExternal = row.name === "ca" && facts?.externalCa && pair?.[0] === "key missing";
   const isOffline =
     pair?.[0] === "key missing" && facts && isInternal(row.name) && leavesAreSound(row, facts, where);
-  const verdict = (elsewhere || isOffline ? undefined : pair) ?? certVerdict(row, cert!, facts, dir);
+  const verdict = (isExternal || isOffline ? undefined : pair) ?? certVerdict(row, cert!, facts, dir);
   const found = finding(row, paths, cert, verdict);
   if (isOffline && !verdict) return { ...found, differs: { differs: OFFLINE } };
   if (facts && found.state === "ok" && found.cert) found.differs = namesDifference(row, found.cert, facts);
-  return elsewhere && !verdict
+  return isExternal && !verdict
     ? { ...found, detail: `${found.detail}; an external CA: its key is not on the control plane nodes` }
     : found;
 }

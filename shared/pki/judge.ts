@@ -89,7 +89,7 @@ export function subjectVerdict(
 
 /** Wrong if a name is missing that somebody needs. */
 export function namesVerdict(row: Pick<Cert, "needs">, { sans }: CertInfo, facts: ClusterFacts): Verdict {
-  const missing = lacking(sans, row.needs?.(facts));
+  const missing = missingNames(sans, row.needs?.(facts));
   return missing.length > 0 ? ["wrong names", `it is not valid for ${missing.join(", ")}`] : undefined;
 }
 
@@ -99,7 +99,7 @@ export function namesDifference(
   { sans, cn }: CertInfo,
   facts: ClusterFacts,
 ): Difference | undefined {
-  const missing = lacking(sans, row.names?.(facts));
+  const missing = missingNames(sans, row.names?.(facts));
   const words = [
     ...(missing.length > 0
       ? [`not valid for ${missing.join(", ")}, and no client that is known needs it`]
@@ -109,7 +109,7 @@ export function namesDifference(
   return words.length > 0 ? { differs: words.join("; ") } : undefined;
 }
 
-function lacking(has: Names, wanted: Names | undefined): string[] {
+function missingNames(has: Names, wanted: Names | undefined): string[] {
   return [...(wanted?.dns ?? []), ...(wanted?.ips ?? [])].filter((name) => !isFor(has, name));
 }
 

@@ -43,7 +43,7 @@ export function withTrust(
   { ca, clientPem }: { ca: string; clientPem: string },
 ): string | undefined {
   const config = read(withCa(text, ca) ?? "");
-  const user = config && named(config.users, contextOf(config)?.user, "user");
+  const user = config && entryNamed(config.users, contextOf(config)?.user, "user");
   if (!user) return undefined;
   for (const field of ["client-certificate-data", "client-key-data", "token", "tokenFile"])
     delete user[field];
@@ -57,7 +57,7 @@ export function withUser(
   { ca, user: { cert, key } }: { ca: string; user: { cert: string; key: string } },
 ): string | undefined {
   const config = read(withCa(text, ca) ?? "");
-  const user = config && named(config.users, contextOf(config)?.user, "user");
+  const user = config && entryNamed(config.users, contextOf(config)?.user, "user");
   if (!user) return undefined;
   for (const field of Object.keys(user)) delete user[field];
   const [certData, keyData] = [cert, key].map((pem) => Buffer.from(pem).toString("base64"));
@@ -66,11 +66,11 @@ export function withUser(
 }
 
 function read(text: string): Fields | undefined {
-  const config = attempt(() => parsed(text));
+  const config = attempt(() => parse(text));
   return config instanceof Fail || !isMapping(config) ? undefined : config;
 }
 
-function parsed(text: string): unknown {
+function parse(text: string): unknown {
   try {
     return readYaml(text);
   } catch (cause) {
@@ -79,19 +79,19 @@ function parsed(text: string): unknown {
 }
 
 function contextOf(config: Fields): Fields | undefined {
-  return named(config.contexts, config["current-context"], "context");
+  return entryNamed(config.contexts, config["current-context"], "context");
 }
 
 function clusterOf(config: Fields): Fields | undefined {
   const [first] = listOf(config.clusters);
-  return named(
+  return entryNamed(
     config.clusters,
     contextOf(config)?.cluster ?? (isMapping(first) ? first.name : undefined),
     "cluster",
   );
 }
 
-function named(items: unknown, name: unknown, field: string): Fields | undefined {
+function entryNamed(items: unknown, name: unknown, field: string): Fields | undefined {
   const item = listOf(items).find((one) => isMapping(one) && one.name === name);
   const value = isMapping(item) ? item[field] : undefined;
   return isMapping(value) ? value : undefined;

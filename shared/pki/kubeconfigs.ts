@@ -166,10 +166,10 @@ export function readKubeconfig(path: string): Kubeconfig | undefined {
 
 /** The same from text; `path` is only named in errors. */
 export function parseKubeconfig(text: string, path: string): Kubeconfig {
-  const config = parsed(text, path);
-  const context = named(config.contexts, config["current-context"])?.context;
-  const cluster = named(config.clusters, context?.cluster)?.cluster;
-  const user = named(config.users, context?.user)?.user ?? {};
+  const config = parse(text, path);
+  const context = entryNamed(config.contexts, config["current-context"])?.context;
+  const cluster = entryNamed(config.clusters, context?.cluster)?.cluster;
+  const user = entryNamed(config.users, context?.user)?.user ?? {};
   if (!cluster?.server)
     throw unreadable(path, text.trim() ? "its current context names no server" : "it is empty");
   const certificatePath = user["client-certificate"];
@@ -230,7 +230,7 @@ function configText(
 // biome-ignore lint/suspicious/noExplicitAny: the shape of a stranger's YAML, checked where it is read
 type Yaml = any;
 
-function parsed(text: string, path: string): Yaml {
+function parse(text: string, path: string): Yaml {
   try {
     return readYaml(text) ?? {};
   } catch (err) {
@@ -245,7 +245,7 @@ function unreadable(path: string, reason: string, cause?: unknown): Fail {
   });
 }
 
-function named(items: Yaml, name: Yaml): Yaml {
+function entryNamed(items: Yaml, name: Yaml): Yaml {
   return Array.isArray(items) ? items.find((item) => item?.name === name) : undefined;
 }
 

@@ -160,8 +160,8 @@ function isSignedWith(pem: string, key: string): boolean {
 function serviceAccountRemedy(key: string, pub: string | undefined, { tokens }: Evidence): Remedy {
   const kids = new Set(tokens.map(({ kid }) => kid));
   if (kids.size === 0 || kids.has(serviceAccountKeyId(publicPem(key)))) return { do: "again" };
-  const kept = attempt(() => serviceAccountKeyId(pub ?? ""));
-  return pub === undefined || kept instanceof Fail || kids.has(kept) ? STRANGE : { do: "again" };
+  const pubKid = attempt(() => serviceAccountKeyId(pub ?? ""));
+  return pub === undefined || pubKid instanceof Fail || kids.has(pubKid) ? STRANGE : { do: "again" };
 }
 
 /**

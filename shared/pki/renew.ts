@@ -37,9 +37,9 @@ export function renewCa(
 ): string {
   refuseOther(caPem, keyPem);
   const old = partsOf(caPem);
-  const until = timeOf(nextEnd(certInfo(caPem).notAfter, hours, now));
-  const serial = signed.some(namesSerial) ? old.serial : der(0x02, serialOf(old, until));
-  const validity = der(0x30, old.notBefore, until);
+  const end = timeOf(nextEnd(certInfo(caPem).notAfter, hours, now));
+  const serial = signed.some(namesSerial) ? old.serial : der(0x02, serialOf(old, end));
+  const validity = der(0x30, old.notBefore, end);
   const tbs = der(
     0x30,
     old.version,

@@ -78,8 +78,10 @@ export function oldSaKeys(certificatesDir: string): string[] {
     throw new Fail(`There is no public key in "${path}"`, {
       hint: shell`remove it, as the API server would not start with it: rm ${path}`,
     });
-  const today = new Set(publicKeysIn(readText(`${certificatesDir}/sa.pub`) ?? "").map(serviceAccountKeyId));
-  return keys.filter((pem) => !today.has(serviceAccountKeyId(pem)));
+  const currentKids = new Set(
+    publicKeysIn(readText(`${certificatesDir}/sa.pub`) ?? "").map(serviceAccountKeyId),
+  );
+  return keys.filter((pem) => !currentKids.has(serviceAccountKeyId(pem)));
 }
 
 /** The service account of a token, and the Secret that holds it. */
@@ -95,9 +97,9 @@ export async function legacyTokenSigner(
   saKeyPem: string,
 ): Promise<(claims: LegacyClaims) => Promise<string>> {
   const { key, alg, name, hash } = await signingKey(privateKeyOf(saKeyPem));
-  const header = encoded({ alg, kid: serviceAccountKeyId(publicPem(saKeyPem)) });
+  const header = encode({ alg, kid: serviceAccountKeyId(publicPem(saKeyPem)) });
   return async (claims) => {
-    const signed = `${header}.${encoded(payloadOf(claims))}`;
+    const signed = `${header}.${encode(payloadOf(claims))}`;
     const signature = await crypto.subtle.sign({ name, hash }, key, Buffer.from(signed));
     return `${signed}.${Buffer.from(signature).toString("base64url")}`;
   };
@@ -133,7 +135,7 @@ export function tokenVerifier(saPub: string): (token: string) => boolean {
   };
 }
 
-function encoded(value: unknown): string {
+function encode(value: unknown): string {
   return Buffer.from(JSON.stringify(value)).toString("base64url");
 }
 

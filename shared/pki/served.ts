@@ -23,22 +23,22 @@ export class NoCertificate extends Error {}
  */
 export function servedPem(host: string, port: number, timeout = HANDSHAKE_MS): Promise<string> {
   return new Promise((resolve, reject) => {
-    let taken = false;
-    const to = {
+    let isAccepted = false;
+    const target = {
       host,
       port,
       ...(isIP(host) ? {} : { servername: host }),
       rejectUnauthorized: false,
       timeout,
     };
-    const socket = connect(to, () => {
+    const socket = connect(target, () => {
       resolve(socket.getPeerX509Certificate()!.toString());
       socket.destroy();
     });
     socket.on("connect", () => {
-      taken = true;
+      isAccepted = true;
     });
-    socket.on("error", (err) => reject(taken ? new NoCertificate(err.message, { cause: err }) : err));
+    socket.on("error", (err) => reject(isAccepted ? new NoCertificate(err.message, { cause: err }) : err));
     socket.on("timeout", () => socket.destroy(new Error(`${host}:${port} does not answer`)));
   });
 }
@@ -184,12 +184,12 @@ const PROXIES = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_
  * node seems dead. The variables are unset while the request begins; programs that we start still have them.
  */
 export function fetchDirectly(url: string, request: BunFetchRequestInit): Promise<Response> {
-  const kept = PROXIES.map((name) => [name, process.env[name]] as const);
+  const variables = PROXIES.map((name) => [name, process.env[name]] as const);
   for (const name of PROXIES) delete process.env[name];
   try {
     return fetch(url, request);
   } finally {
-    for (const [name, value] of kept) if (value !== undefined) process.env[name] = value;
+    for (const [name, value] of variables) if (value !== undefined) process.env[name] = value;
   }
 }
 

@@ -67,14 +67,14 @@ export async function caReaders(
   containers?: readonly Container[],
 ): Promise<CaReader[]> {
   const all = containers ?? (await containersIfAny(node));
-  const today = knownCas(facts.certificatesDir, cluster.oldCaPem);
+  const cas = knownCas(facts.certificatesDir, cluster.oldCaPem);
   const rows = readsOnce(facts.certificatesDir).flatMap(({ name, ...reads }) =>
     runs(name, all).flatMap((process) => readers({ name, ...reads }, process, facts.kubernetesVersion)),
   );
   const others = mountingPods(node, all).map((pod): Reading => ({ ...pod, ca: "ca", isUnsure: true }));
   return [...rows, ...others, await kubelet(node, all)].flatMap((reads) => {
-    const of = today[reads.ca];
-    return of ? [judged(reads, of)] : [];
+    const ca = cas[reads.ca];
+    return ca ? [judge(reads, ca)] : [];
   });
 }
 
@@ -84,9 +84,9 @@ export async function kubeletCaReader(node: Node, containers?: readonly Containe
   const hash = infoOf(readable(clientCaFile))?.publicKeyHash;
   const { texts } = readEvidence({ data: undefined, node, certificatesDir: certificatesDirOn(node) });
   const inPods = texts.filter(({ ca, from }) => ca === "ca" && from === IN_PODS).map(({ text }) => text);
-  const before = [...asideTexts(clientCaFile), ...configTexts()];
-  const today = hash && caOfKey(hash, [readable(clientCaFile), ...inPods], before);
-  return today ? [judged(await kubelet(node, containers ?? (await containersIfAny(node))), today)] : [];
+  const oldTexts = [...asideTexts(clientCaFile), ...configTexts()];
+  const trusted = hash && caOfKey(hash, [readable(clientCaFile), ...inPods], oldTexts);
+  return trusted ? [judge(await kubelet(node, containers ?? (await containersIfAny(node))), trusted)] : [];
 }
 
 type Texts = Partial<Record<"now" | "before", readonly (string | undefined)[]>>;
@@ -98,8 +98,8 @@ export function knownCas(certificatesDir: string, oldCaPem: string): KnownCas {
   const known = (name: keyof KnownCas, { now = [], before = [] }: Texts = {}) => {
     const text = caText(certRow(name), certificatesDir);
     const hash = infoOf(text)?.publicKeyHash;
-    const aside = asideTexts(certPath(certRow(name), certificatesDir));
-    return hash === undefined ? undefined : caOfKey(hash, [text, ...now], [...aside, ...before]);
+    const oldTexts = asideTexts(certPath(certRow(name), certificatesDir));
+    return hash === undefined ? undefined : caOfKey(hash, [text, ...now], [...oldTexts, ...before]);
   };
   const ca = known("ca", { now: [oldCaPem], before: configTexts() });
   return { ca, "etcd-ca": known("etcd-ca"), "front-proxy-ca": known("front-proxy-ca") };
@@ -173,8 +173,8 @@ function readers(
 ): Reading[] {
   if (!process) return [{ name, ca, path: usual, starts: [] }];
   const { pid, spec, starts } = process;
-  const given = flags(commandOf({ spec }));
-  const named = new Set(by.flatMap((flag) => given.get(flag) ?? []));
+  const values = flags(commandOf({ spec }));
+  const named = new Set(by.flatMap((flag) => values.get(flag) ?? []));
   return [...named].flatMap((inside): Reading[] => {
     const path = hostPathOf({ spec }, inside) ?? inside;
     const caPath = attempt(() => readKubeconfig(path)?.caPath, undefined);
@@ -191,7 +191,7 @@ async function kubelet({ kubelet: { kubeconfig } }: Node, all: readonly Containe
   return { name: "kubelet", ca: "ca", path: caPath ?? kubeconfig, starts: started ? [started] : [] };
 }
 
-function judged({ name, ca, path, seen, starts, isUnsure }: Reading, today: CaOfKey): CaReader {
+function judge({ name, ca, path, seen, starts, isUnsure }: Reading, today: CaOfKey): CaReader {
   const endOf = (text: string | undefined) => newestOf(casIn(text ?? "", path), today.hash)?.notAfter;
   const isOld = (end: Date | undefined) => end !== undefined && end < today.end;
   const file = newestOf(casIn(readable(path) ?? "", path), today.hash);

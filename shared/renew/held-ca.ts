@@ -31,7 +31,7 @@ export function caOfKey(
   before: readonly (string | undefined)[] = [],
 ): CaOfKey | undefined {
   const endsIn = (texts: typeof inUse) =>
-    texts.flatMap((text) => ofKey(text, hash)).map(({ notAfter }) => notAfter.getTime());
+    texts.flatMap((text) => certificatesOfKey(text, hash)).map(({ notAfter }) => notAfter.getTime());
   const all = endsIn(inUse);
   if (all.length === 0) return undefined;
   const end = Math.max(...all);
@@ -41,10 +41,10 @@ export function caOfKey(
 
 /** A program with several of them in a file trusts the newest. */
 export function newestOf(text: string | undefined, hash: string): Readonly<CertInfo> | undefined {
-  return ofKey(text, hash).sort((a, b) => b.notAfter.getTime() - a.notAfter.getTime())[0];
+  return certificatesOfKey(text, hash).sort((a, b) => b.notAfter.getTime() - a.notAfter.getTime())[0];
 }
 
-function ofKey(text: string | undefined, hash: string): Readonly<CertInfo>[] {
+function certificatesOfKey(text: string | undefined, hash: string): Readonly<CertInfo>[] {
   return infosIn(text).filter(({ publicKeyHash }) => publicKeyHash === hash);
 }
 
@@ -61,12 +61,12 @@ export function casIn(text: string, path: string): string {
  */
 export function textReadAt(path: string, started: Date): string | undefined {
   const info = stat(path);
-  const aside = versionsAside(path);
+  const versions = versionsAside(path);
   const isOurs =
-    info && aside.some(({ until }) => Math.abs(until.getTime() - info.modified.getTime()) < WRITES_MS);
+    info && versions.some(({ until }) => Math.abs(until.getTime() - info.modified.getTime()) < WRITES_MS);
   const since = isOurs ? info.modified : info?.changed;
   if (since && since <= started) return attempt(() => readText(path), undefined);
-  return aside.find(({ until }) => started <= until)?.text;
+  return versions.find(({ until }) => started <= until)?.text;
 }
 
 /** Milliseconds between the move of an old file and the write of the new one. */

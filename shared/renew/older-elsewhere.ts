@@ -52,9 +52,9 @@ export async function olderElsewhere(
     ({ where, ca, until }) => now < until && until < cas[ca]!.end && !named.has(where),
   );
   const pods = isOpen("ca") ? await podsWithOlderCa(api, cas.ca!) : [];
-  const until = cas.ca?.olderEnd ?? now;
+  const end = cas.ca?.olderEnd ?? now;
   rows.push(check("ca-copies", () => copiesAnswer(older, unseen)));
-  if (isOpen("ca")) rows.push(check("pods-renewed", () => podsAnswer(pods, until, now)));
+  if (isOpen("ca")) rows.push(check("pods-renewed", () => podsAnswer(pods, end, now)));
   const holders = older.map(
     ({ where, until }): OldCaHolder => ({
       kind: where.startsWith("/") ? "file" : "object",
@@ -62,7 +62,7 @@ export async function olderElsewhere(
       until,
     }),
   );
-  return { rows, holders: [...holders, ...pods.map((name) => ({ kind: "pod", name, until }) as const)] };
+  return { rows, holders: [...holders, ...pods.map((name) => ({ kind: "pod", name, until: end }) as const)] };
 }
 
 /** A repair's copy of the data may be older than the cluster's current objects. */
@@ -93,8 +93,8 @@ function copiesAnswer(copies: readonly OtherCopy[], unseen: readonly string[]) {
 
 function podsAnswer(pods: readonly string[], until: Date, now: Date) {
   if (pods.length === 0) return "all";
-  const said = `${pods.length} not yet: until ${day(until)} each has to restart once: ${listed(pods)}`;
-  return until.getTime() - now.getTime() < YEAR_MS ? { warning: said } : said;
+  const detail = `${pods.length} not yet: until ${day(until)} each has to restart once: ${listed(pods)}`;
+  return until.getTime() - now.getTime() < YEAR_MS ? { warning: detail } : detail;
 }
 
 /** The controller-manager signs nothing beyond its CA's end (pkg/controller/certificates/authority, policies.go). */
@@ -183,9 +183,9 @@ export function copiesOnNode(cas: KnownCas): { copies: OtherCopy[]; unseen: stri
   const unseen: string[] = [];
   const copies: OtherCopy[] = [];
   for (const one of textsHere()) {
-    const where = plainLine(one.path);
-    if ("unseen" in one) unseen.push(`${where} (${one.unseen})`);
-    else copies.push(...copiesIn(Buffer.from(one.text), where, cas));
+    const path = plainLine(one.path);
+    if ("unseen" in one) unseen.push(`${path} (${one.unseen})`);
+    else copies.push(...copiesIn(Buffer.from(one.text), path, cas));
   }
   return { copies, unseen };
 }
@@ -194,9 +194,11 @@ function copiesIn(bytes: Buffer, where: string, cas: KnownCas): OtherCopy[] {
   if (!bytes.includes(BEGIN) && !bytes.includes(BEGIN_IN_BASE64)) return [];
   const all = infosIn(plainPem(bytes.toString("latin1")));
   return (Object.keys(cas) as (keyof KnownCas)[]).flatMap((ca) => {
-    const today = cas[ca];
+    const current = cas[ca];
     const ends = all
-      .filter((one) => one.publicKeyHash === today?.hash && one.notAfter.getTime() !== today.end.getTime())
+      .filter(
+        (one) => one.publicKeyHash === current?.hash && one.notAfter.getTime() !== current.end.getTime(),
+      )
       .map(({ notAfter }) => notAfter.getTime());
     return ends.length > 0 ? [{ where, ca, until: new Date(Math.min(...ends)) }] : [];
   });

@@ -54,8 +54,8 @@ export async function publish(
   if (mode.dryRun) return void say("would put the renewed CA into cluster-info; wait for kube-root-ca.crt");
   await changeClusterInfo(api, (before) => renewedText(before, ca));
   const host = await leadsElsewhere(cp, api);
-  const given = (await casInUse(api)).ca.every(({ pem }) => holds(pem, ca.pem));
-  if (host !== undefined && !given) {
+  const isPublished = (await casInUse(api)).ca.every(({ pem }) => holds(pem, ca.pem));
+  if (host !== undefined && !isPublished) {
     say(
       `kube-root-ca.crt: not yet, the ${MANAGER} on ${host} leads, and gives out what it read when it started`,
     );

@@ -58,20 +58,20 @@ function firstToEnd(all: readonly CaReader[]): CaReader {
 function fileRow(all: readonly CaReader[], now: Date): CheckRow {
   const { path, fileUntil } = all[0]!;
   const readBy = [...new Set(all.filter(({ started }) => started).map(({ name }) => name))];
-  const who = readBy.length > 0 ? `, and ${listed(readBy)} reads it when it starts` : "";
-  const warning = `still has the CA's certificate that expires on ${left(fileUntil!, now)}; a renewed one of the same key is here${who}`;
+  const readers = readBy.length > 0 ? `, and ${listed(readBy)} reads it when it starts` : "";
+  const warning = `still has the CA's certificate that expires on ${timeLeft(fileUntil!, now)}; a renewed one of the same key is here${readers}`;
   return check("ca-file", () => ({ warning }), path);
 }
 
 function processRow({ name, path, started, changed, holds, until }: CaReader, now: Date): CheckRow {
-  const since = `started at ${second(started!)}${changed ? `, before ${path} was ${holds ? "renewed" : "written"} at ${second(changed)}` : ""}`;
-  const has = holds ? "it holds" : "it may hold";
+  const start = `started at ${second(started!)}${changed ? `, before ${path} was ${holds ? "renewed" : "written"} at ${second(changed)}` : ""}`;
+  const holding = holds ? "it holds" : "it may hold";
   const ended = until && until <= now;
-  const which = until
-    ? `the one that ${ended ? `has expired on ${day(until)}` : `expires on ${left(until, now)}`}`
+  const certificate = until
+    ? `the one that ${ended ? `has expired on ${day(until)}` : `expires on ${timeLeft(until, now)}`}`
     : "an older one";
-  const said = `${since}: ${has} ${which}`;
-  const look = () => (holds && ended ? { state: "old CA", failed: said } : { warning: said });
+  const words = `${start}: ${holding} ${certificate}`;
+  const look = () => (holds && ended ? { state: "old CA", failed: words } : { warning: words });
   return check("ca-held", look, name);
 }
 
@@ -81,7 +81,7 @@ function userRow({ name, path, started }: CaReader): CheckRow {
 }
 
 /** "2027-11-25, 12 days from now". */
-function left(until: Date, now: Date): string {
+function timeLeft(until: Date, now: Date): string {
   return `${day(until)}, ${Math.floor((until.getTime() - now.getTime()) / 86_400_000)} days from now`;
 }
 

@@ -145,7 +145,7 @@ export function renewalOf(name: CaName, facts: ClusterFacts, { seen, brought, le
   const used = successorOf(now, seen);
   if (used && !isDue(certInfo(used.pem), life)) return renewal(used.pem, `in use already: ${used.from}`);
   const key = readText(keyPath(row, facts.certificatesDir));
-  if (key === undefined || !isSelfSigned(now.pem)) throw notHere(row, now, key, facts);
+  if (key === undefined || !isSelfSigned(now.pem)) throw keyMissing(row, now, key, facts);
   const others = leaves.filter((pem) => signedBy(pem, now.pem));
   const signed = [...signedWith(row, examine(row, facts), key), ...others];
   return renewal(renewCa(now.pem, key, { hours: facts.caValidityHours, signed }), "renewed with its own key");
@@ -169,7 +169,7 @@ export function asBrought(now: Readonly<CertInfo>, { pem, from }: Candidate): [p
   });
 }
 
-function notHere(row: Cert, now: CertInfo, key: string | undefined, facts: ClusterFacts): Refused {
+function keyMissing(row: Cert, now: CertInfo, key: string | undefined, facts: ClusterFacts): Refused {
   const path = certPath(row, facts.certificatesDir);
   const end = `it ${isValidNow(now) ? "expires" : "has expired"} on ${day(now.notAfter)}`;
   if (key !== undefined)

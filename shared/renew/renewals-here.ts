@@ -62,11 +62,11 @@ export async function renewalsHere(
   { only, from, undo }: { only: readonly CaName[]; from?: string | undefined; undo?: boolean | undefined },
 ): Promise<Renewal[]> {
   const pathOf = (name: CaName) => certPath(certRow(name), facts.certificatesDir);
-  const here = only.filter((name) => exists(pathOf(name)));
-  if (undo) return here.map((name) => wayBack(name, pathOf(name)));
+  const present = only.filter((name) => exists(pathOf(name)));
+  if (undo) return present.map((name) => wayBack(name, pathOf(name)));
   const seen: Partial<Record<CaName, Candidate[]>> = api ? await casInUse(api) : {};
   const leaves = [clientText(node.kubelet)].filter(Boolean);
-  return here.map((name) =>
+  return present.map((name) =>
     renewalOf(name, facts, {
       seen: seen[name] ?? [],
       brought: from === undefined ? undefined : broughtFor(name, from),
@@ -143,10 +143,10 @@ export function wayBack(name: CaName, path: string): Renewal {
  */
 function certificateBefore(now: Readonly<CertInfo>, path: string): Readonly<CertInfo> | undefined {
   const all = versionsAside(contentPath(path)).flatMap(({ text }) => infosIn(text));
-  const before = all.filter(
+  const older = all.filter(
     (info) => info.notAfter < now.notAfter && isValidNow(info) && unlikeOld(now.pem, info.pem).length === 0,
   );
-  return before.sort((a, b) => b.notAfter.getTime() - a.notAfter.getTime())[0];
+  return older.sort((a, b) => b.notAfter.getTime() - a.notAfter.getTime())[0];
 }
 
 /** The old certificate, replaced now or before; undefined if none is known here. */

@@ -56,15 +56,16 @@ export async function restartReaders(
   const looked = async () => new Set((await look()).flatMap((one) => (isBehind(one) ? one.name : [])));
   let behind = await looked();
   if (behind.size === 0) return say("nothing here has read another certificate: nothing restarts");
-  const then = async (name: string, restarts: () => Promise<unknown>) => {
+  const restartOne = async (name: string, restarts: () => Promise<unknown>) => {
     if (!behind.has(name)) return;
     await restarts();
     behind = await looked();
   };
-  for (const name of PODS) await then(name, async () => restartPod(cp, name, await PROOFS[name](cp, api)));
+  for (const name of PODS)
+    await restartOne(name, async () => restartPod(cp, name, await PROOFS[name](cp, api)));
   for (const name of behind)
-    if (name !== "kubelet" && !isPod(name)) await then(name, () => restartPod(cp, name));
-  await then("kubelet", () => restartOwnKubelet(cp.node, api));
+    if (name !== "kubelet" && !isPod(name)) await restartOne(name, () => restartPod(cp, name));
+  await restartOne("kubelet", () => restartOwnKubelet(cp.node, api));
 }
 
 /**

@@ -32,16 +32,16 @@ export function aliasesOf(
   others: ReadonlyMap<string, Written> = new Map(),
 ) {
   const named = namesOf(cluster);
-  const here = [...hostsOf(cluster), ...wordsOf(ours)];
-  const there = new Map([...others].map(([node, written]) => [node, wordsOf(written).slice(0, MOST)]));
-  const words = [...new Set([...here, ...[...there.values()].flat()])]
+  const ownWords = [...hostsOf(cluster), ...wordsOf(ours)];
+  const wordsByNode = new Map([...others].map(([node, written]) => [node, wordsOf(written).slice(0, MOST)]));
+  const words = [...new Set([...ownWords, ...[...wordsByNode.values()].flat()])]
     .filter((word) => !named.has(word))
     .sort();
   const alias = new Map(named);
   for (const [i, name] of words.filter((word) => !isIP(word)).entries()) alias.set(name, `host-${i + 1}`);
   for (const [i, ip] of words.filter((word) => isIP(word)).entries()) alias.set(ip, `address-${i + 1}`);
-  const known = treeOf([...named.keys(), ...here], alias);
-  const byNode = new Map([...there].map(([node, its]) => [node, treeOf(its, alias)]));
+  const known = treeOf([...named.keys(), ...ownWords], alias);
+  const byNode = new Map([...wordsByNode].map(([node, its]) => [node, treeOf(its, alias)]));
   return (text: string, by?: string) => {
     const its = by === undefined ? undefined : byNode.get(by);
     const trees = its ? [known, its] : [known];

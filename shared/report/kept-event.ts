@@ -89,10 +89,10 @@ const KINDS: Record<KeptEvent["what"], (line: Line) => object | undefined> = {
   object: (line) => texts(line, "verb", "path"),
   end: (line) => {
     const objects = Object.entries(isObject(line.objects) ? line.objects : {}).slice(0, LONGEST);
-    const counted = objects.flatMap(([kind, count]) =>
+    const counts = objects.flatMap(([kind, count]) =>
       Number.isSafeInteger(count) ? [[quoteUntrusted(kind), count]] : [],
     );
-    return Number.isSafeInteger(line.exitCode) ? { exitCode: line.exitCode, objects: counted } : undefined;
+    return Number.isSafeInteger(line.exitCode) ? { exitCode: line.exitCode, objects: counts } : undefined;
   },
 };
 

@@ -46,7 +46,7 @@ interface LostFiles {
 export function lostOnNodes(runs: readonly KeptRecord[]): Map<string, LostFiles> {
   const nodes = [...Map.groupBy(runs, ({ node }) => node)].map(([node, its]): [string, LostFiles] => {
     const files = its.flatMap((run) => eventsOf(run, "file")).filter(({ path }) => !OWN.test(path));
-    const aside = new Map(
+    const moved = new Map(
       files
         .filter(({ did, to }) => did === "moved" && to.startsWith("/root/"))
         .map((event) => [event.path, event]),
@@ -55,12 +55,12 @@ export function lostOnNodes(runs: readonly KeptRecord[]): Map<string, LostFiles>
       files.slice(0, index).some((earlier) => earlier.path === path && earlier.did !== "wrote");
     const made = files
       .filter(
-        (file, i) => file.did === "wrote" && file.isNew && !aside.has(file.path) && !wasThere(file.path, i),
+        (file, i) => file.did === "wrote" && file.isNew && !moved.has(file.path) && !wasThere(file.path, i),
       )
       .map(({ path }) => path);
     const isNoDated = (path: string) => !/kubelet-(client|server)-\d/.test(basename(path));
     const missing = [...new Set(made)].filter(isNoDated);
-    return [node, { missing, aside: [...aside.values()].filter(({ path }) => isNoDated(path)) }];
+    return [node, { missing, aside: [...moved.values()].filter(({ path }) => isNoDated(path)) }];
   });
   return new Map(nodes.filter(([, { missing, aside }]) => missing.length + aside.length > 0));
 }
@@ -116,9 +116,9 @@ export function issuedCertificates(runs: readonly KeptRecord[]): string[][] {
 /** node, run, what, how many */
 export function changedObjects(runs: readonly KeptRecord[]): string[][] {
   return runs.flatMap((run) => {
-    const counted = eventsOf(run, "end").flatMap(({ objects }) => objects);
+    const changes = eventsOf(run, "end").flatMap(({ objects }) => objects);
     const named = eventsOf(run, "object").map(({ verb, path }): [string, number] => [`${verb} ${path}`, 1]);
-    return (counted.length > 0 ? counted : named).map(([kind, times]) => [
+    return (changes.length > 0 ? changes : named).map(([kind, times]) => [
       run.node,
       run.script,
       kind,

@@ -60,12 +60,12 @@ function lost(ours: readonly KeptRecord[]): string {
     ];
     return `on ${node} ${listed(words).replace(/, (?=[^,]*$)/, " and ")}`;
   });
-  const still = [...filesGivenUp(ours).keys()];
+  const lostFiles = [...filesGivenUp(ours).keys()];
   const lost =
     files.length > 0
       ? `Files of the control plane: ${files.join(", ")}.`
       : "No file was missing, had expired, or was replaced.";
-  return still.length > 0 ? `${lost} Still lost: ${listed(still)}.` : lost;
+  return lostFiles.length > 0 ? `${lost} Still lost: ${listed(lostFiles)}.` : lost;
 }
 
 /** The text of `judged` in pki/ensure.ts and in node/credentials.ts. */

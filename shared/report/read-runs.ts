@@ -82,9 +82,9 @@ export function readKeptRuns(here: string, logs?: string, controlPlanes: readonl
     });
   const found: KeptRuns & { unchanged: string[] } = { runs: [], notes: [], unchanged: [] };
   addNode(found, { node: here, source: "this node" }, filesHere());
-  const brought =
+  const archives =
     logs === undefined ? [] : list(logs).filter((name) => name.endsWith(".tar") && name !== `${here}.tar`);
-  for (const name of brought) {
+  for (const name of archives) {
     const node = name.slice(0, -".tar".length);
     const files =
       isDnsName(node) && !node.startsWith("*") ? filesIn(join(logs!, name)) : "its name is no node's";
@@ -218,8 +218,8 @@ function stepsOf(events: readonly KeptEvent[]): KeptRecord["steps"] {
     if (event.what === "step") {
       const step = { title: event.title, began: event.at, ended: undefined, ok: false, waited: [] };
       steps.push(step);
-      const same = open.get(event.title);
-      if (same) same.push(step);
+      const earlier = open.get(event.title);
+      if (earlier) earlier.push(step);
       else open.set(event.title, [step]);
     }
     if (event.what === "waited")

@@ -129,11 +129,11 @@ function drawSpan(
   const width = Math.max(2.5, x(to ?? end) - left);
   const short = label.split(";")[0]!;
   const length = short.length * LETTER + 10;
-  const inside = width > length;
-  const fits = inside || until === undefined || left + width + length < x(until);
-  const at = inside ? left + width / 2 : left + width + 6;
+  const isInside = width > length;
+  const fits = isInside || until === undefined || left + width + length < x(until);
+  const at = isInside ? left + width / 2 : left + width + 6;
   const text = fits
-    ? `<text class="${inside ? `in ${kind}-in` : "beside"}" x="${at.toFixed(1)}" y="${top + 12}">${asHtml(short)}</text>`
+    ? `<text class="${isInside ? `in ${kind}-in` : "beside"}" x="${at.toFixed(1)}" y="${top + 12}">${asHtml(short)}</text>`
     : "";
   return `<g><title>${asHtml(label)}</title><rect class="${kind}" x="${left.toFixed(1)}" y="${top}" width="${width.toFixed(1)}" height="${BAR}" rx="4"/>${text}</g>`;
 }

@@ -49,14 +49,14 @@ export function quotes(others: readonly KeptRecord[]): string {
     ([, a], [, b]) => Number(isBad(b)) - Number(isBad(a)),
   );
   const blocks = all.map(([node, runs]) => {
-    const said = whatRunsSay(runs).map(([title, body]) => `<h3>${asHtml(title)}</h3>${body}`);
+    const parts = whatRunsSay(runs).map(([title, body]) => `<h3>${asHtml(title)}</h3>${body}`);
     const printed = `<h3>Transcripts</h3>${transcripts(runs, TRANSCRIPTS / all.length)}`;
     const stopped = runs.filter((run) => !wentWell(run)).length;
     const how = `${count(runs.length)} runs${stopped > 0 ? `, ${count(stopped)} of them stopped` : ""}`;
-    return `<details class="${isBad(runs) ? "bad" : ""}"><summary><b>${asHtml(node)} says</b> <span class="soft">${how}</span></summary><blockquote>${said.join("")}${printed}</blockquote></details>`;
+    return `<details class="${isBad(runs) ? "bad" : ""}"><summary><b>${asHtml(node)} says</b> <span class="soft">${how}</span></summary><blockquote>${parts.join("")}${printed}</blockquote></details>`;
   });
-  const whose = `<p class="soft">Root on a node wrote its block: it is that node's word about itself. Type nothing from there that you do not know.</p>`;
-  return blocks.length > 0 ? html.card("What other nodes say of themselves", whose + blocks.join("\n")) : "";
+  const notice = `<p class="soft">Root on a node wrote its block: it is that node's word about itself. Type nothing from there that you do not know.</p>`;
+  return blocks.length > 0 ? html.card("What other nodes say of themselves", notice + blocks.join("\n")) : "";
 }
 
 function isBad(runs: readonly KeptRecord[]): boolean {

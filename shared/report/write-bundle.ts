@@ -98,9 +98,9 @@ function renaming(cluster: Cluster | undefined, names: readonly string[], files:
     names: those.flatMap(({ run }) => (run ? namesIn(run) : [])),
     texts: those.map(({ text }) => text),
   });
-  const by = Map.groupBy(files, ({ run }) => whoseWord(run));
-  const { names: more, texts } = writtenIn(by.get(undefined) ?? []);
-  const others = [...by].flatMap(([node, those]): [string, Written][] =>
+  const byAuthor = Map.groupBy(files, ({ run }) => whoseWord(run));
+  const { names: more, texts } = writtenIn(byAuthor.get(undefined) ?? []);
+  const others = [...byAuthor].flatMap(([node, those]): [string, Written][] =>
     node === undefined ? [] : [[node, writtenIn(those)]],
   );
   const nodes = others.map(([node]) => node);

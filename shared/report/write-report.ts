@@ -47,20 +47,22 @@ export function writeReport(
     { mode: 0o600 },
   );
   for (const line of notes) say(`warning: ${line}`);
-  const from = new Set(runs.map(({ node }) => node));
-  const others = nodes.filter(({ name }) => ![here, ...from, ...unchanged].includes(name) && isDnsName(name));
+  const reporting = new Set(runs.map(({ node }) => node));
+  const others = nodes.filter(
+    ({ name }) => ![here, ...reporting, ...unchanged].includes(name) && isDnsName(name),
+  );
   if (unchanged.length > 0) say(`no run changed anything on ${listed(unchanged)}`);
   say(`${runs.length} runs${whoSays(runs)}`);
-  const to = nodes.find(({ name }) => name === here);
-  if (found && to && others.length > 0) printHowToBring(others, to, identitiesOf(found));
+  const target = nodes.find(({ name }) => name === here);
+  if (found && target && others.length > 0) printHowToBring(others, target, identitiesOf(found));
 }
 
 /** ": 5 on cp1; 2 by the words of w1, w2" */
 function whoSays(runs: Parameters<typeof byBelief>[0]): string {
   const { ours, others } = byBelief(runs);
-  const on = (some: typeof runs, words: string) =>
+  const phrase = (some: typeof runs, words: string) =>
     some.length > 0 ? [`${some.length} ${words} ${listed([...new Set(some.map(({ node }) => node))])}`] : [];
-  const parts = [...on(ours, "on"), ...on(others, "by the words of")];
+  const parts = [...phrase(ours, "on"), ...phrase(others, "by the words of")];
   return parts.length > 0 ? `: ${parts.join("; ")}` : "";
 }
 

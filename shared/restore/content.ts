@@ -59,14 +59,14 @@ export function withNames(data: EtcdData, said: readonly string[]): EtcdData {
       unchanged: true,
       hint: `name one of its nodes: ${listed(nodes.map(({ name }) => name))}`,
     });
-  const given = [...new Set(said)].filter((name) => isAmong(nodes, name));
-  if (given.length >= unnamed.length) return Object.create(data, { formerMembers: { value: given } });
+  const known = [...new Set(said)].filter((name) => isAmong(nodes, name));
+  if (known.length >= unnamed.length) return Object.create(data, { formerMembers: { value: known } });
   const places = unnamed.map(({ peerURLs }) => peerURLs.map(hostOf).join(", ")).join("; ");
   throw new Refused(
     `${unnamed.length} of ${data.members.length} members have no name in this data, as in a snapshot of etcd 3.5: at ${places}`,
     {
       unchanged: true,
-      hint: `name the control plane nodes that they were, ${unnamed.length - given.length} more: ${again({ lost: unnamed.slice(given.length).map((_, i) => `NODE${i + 1}`) })}. By their labels, which a worker can have got, too: ${listed(onlyLabelled(nodes)) || "none"}`,
+      hint: `name the control plane nodes that they were, ${unnamed.length - known.length} more: ${again({ lost: unnamed.slice(known.length).map((_, i) => `NODE${i + 1}`) })}. By their labels, which a worker can have got, too: ${listed(onlyLabelled(nodes)) || "none"}`,
     },
   );
 }
@@ -105,8 +105,10 @@ export function sayContent(content: Content, until: Date) {
   const { data, cluster } = content;
   const newest = takenAt(content);
   const age = Date.now() - (newest ?? until).getTime();
-  const by = newest ? "the newest Lease of a control plane node" : "the file's own time: no Lease shows it";
-  say(`as of ${minute(newest ?? until)}, ${duration(age)} ago, by ${by}`);
+  const source = newest
+    ? "the newest Lease of a control plane node"
+    : "the file's own time: no Lease shows it";
+  say(`as of ${minute(newest ?? until)}, ${duration(age)} ago, by ${source}`);
   const count = (place: string) => data.keys(`${registryPrefix(data)}/${place}/`).length;
   const claims = withVolumes(data);
   const sets = `${claims.length} StatefulSet(s) with volumes${claims.length > 0 ? `: ${listed(claims)}` : ""}`;

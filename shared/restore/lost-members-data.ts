@@ -98,8 +98,10 @@ export function chooseData(all: readonly MemberData[]): Chosen {
   if (!chosen) throw new Fail("No data directory was named", { hint: "give the folder: --from DIR" });
   const voters = chosen.members.filter(({ isLearner }) => !isLearner);
   // a member may have acknowledged entries that its log has lost
-  const here = voters.filter(({ id }) => all.some(({ own, last }) => own.id === id && !last.isCut)).length;
-  return { chosen, voters: voters.length, here, isQuorum: 2 * here > voters.length };
+  const complete = voters.filter(({ id }) =>
+    all.some(({ own, last }) => own.id === id && !last.isCut),
+  ).length;
+  return { chosen, voters: voters.length, here: complete, isQuorum: 2 * complete > voters.length };
 }
 
 const damageOf = ({ root, last }: MemberData) => (last.isCut ? 2 : root ? 1 : 0);
@@ -115,10 +117,10 @@ function inWords(all: readonly MemberData[]): string {
 
 /** A copy of its data in `dir`, in which it is the only member, at a new address. Errors: as `makeMember`. */
 export async function writeAlone(survivor: MemberData, { dir, peerUrl }: { dir: string; peerUrl: string }) {
-  const from = `${survivor.dir}/member`;
-  await makeMember({ dir, from }, async (folder) => {
-    await silently(() => copyLargeTree(from, folder));
-    if (survivor.root) await beginWith(survivor.root, hostPath(from), hostPath(folder));
+  const source = `${survivor.dir}/member`;
+  await makeMember({ dir, from: source }, async (folder) => {
+    await silently(() => copyLargeTree(source, folder));
+    if (survivor.root) await beginWith(survivor.root, hostPath(source), hostPath(folder));
     goOnAlone(hostPath(folder), survivor, peerUrl);
   });
 }

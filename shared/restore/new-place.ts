@@ -44,7 +44,7 @@ export function newAddress(found: Content, { addresses, given, routed }: Place):
     ? canonicalIp(given)
     : old && alike.includes(old)
       ? old
-      : (routed ?? only(alike.filter((ip) => !isGuest(ip))));
+      : (routed ?? onlyAddress(alike.filter((ip) => !isGuest(ip))));
   for (const range of [...cluster.serviceSubnets, ...(cluster.podSubnet?.split(",") ?? [])])
     if (isWithin(chosen, range))
       throw new Refused(`${chosen} is in the cluster's own range ${range}: no node can have it`, {
@@ -80,7 +80,7 @@ function refuseAddress(given: string, { alike, old }: { alike: readonly string[]
   });
 }
 
-function only(alike: readonly string[]): string {
+function onlyAddress(alike: readonly string[]): string {
   const [first, ...more] = alike;
   if (first && more.length === 0) return first;
   throw new Fail(
@@ -116,12 +116,12 @@ export async function refuseOldAnswers(
     lostOn,
     [...cluster.nodes, ...data.members].map((one) => memberName({ id: "", ...one })),
   );
-  const asked = [...apiServers(cluster, data), ...members(data)];
+  const servers = [...apiServers(cluster, data), ...members(data)];
   const isOpen = ({ by, names }: Answer) =>
     by === "the old one" || (by === "unproved" && !names.every((name) => lostOn.includes(name)));
   let seen: Answer[] = [];
   const ask = async () => {
-    seen = await Promise.all(asked.map((one) => answerOf(one, cluster)));
+    seen = await Promise.all(servers.map((one) => answerOf(one, cluster)));
     return seen.some(isOpen);
   };
   // a server that is busy, or just starts, may miss one question
@@ -184,11 +184,11 @@ function members(data: EtcdData): Asked[] {
 async function answerOf(asked: Asked, cluster: Cluster): Promise<Answer> {
   if (asked.isEtcd) {
     const shown = await shownAt(asked, SOON);
-    const by = shownBy(shown, cluster);
+    const owner = shownBy(shown, cluster);
     return {
       ...asked,
       ...shown,
-      by: by === "ours" ? "the old one" : by === "nothing" ? "nobody" : "unproved",
+      by: owner === "ours" ? "the old one" : owner === "nothing" ? "nobody" : "unproved",
     };
   }
   const servedPem = await shownSoon(asked.host, asked.port);
@@ -218,11 +218,15 @@ function askWho(unproved: readonly Answer[], cluster: Cluster, lostOn: readonly 
     ...{ lostOn, matters: TWICE, wrong: TWICE },
     honest: `the cluster lives, so repair it there: ./bunw scripts/00-assess.ts. If it shall go: there ${stopped()}`,
   };
-  const of = (isEtcd: boolean) =>
+  const answersOf = (isEtcd: boolean) =>
     unproved
       .filter((one) => one.isEtcd === isEtcd)
       .flatMap((one) => one.names.map((name) => ({ ...one, name })));
-  askAboutStrangers(of(true), { facts: cluster }, question);
+  askAboutStrangers(answersOf(true), { facts: cluster }, question);
   const shows = `the cluster's CA has signed it, as each kubelet's, and an API server of kubeadm's is named ${API_SERVER}`;
-  askAboutStrangers(of(false), { facts: cluster }, { ...question, server: { name: API_SERVER, shows } });
+  askAboutStrangers(
+    answersOf(false),
+    { facts: cluster },
+    { ...question, server: { name: API_SERVER, shows } },
+  );
 }

@@ -47,11 +47,11 @@ interface Restored {
 /** Errors: Fail if it exists already. */
 export function refuseNotEmpty(dir: string) {
   if (!fs.existsSync(hostPath(dir))) return;
-  const there = fs
+  const entries = fs
     .readdirSync(hostPath(dir))
     .filter((name) => name !== "lost+found" && !name.startsWith("."));
-  if (there.length === 0) return;
-  throw new Fail(`There is something in "${dir}": ${there.join(", ")}`, {
+  if (entries.length === 0) return;
+  throw new Fail(`There is something in "${dir}": ${entries.join(", ")}`, {
     unchanged: true,
     hint: `see what it is: ${shell`ls -la ${dir}/member`}. If nobody needs it: ${shell`mv ${dir} ${dir}.before`}, then run the same line again`,
   });

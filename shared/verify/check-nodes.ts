@@ -24,10 +24,10 @@ import { askKubeletPort, servingByCa } from "../workers/kubelet-port.ts";
 
 /** The Nodes, by name, with their kubelets' Leases. Errors: as KubeApi. */
 export async function seenNodes(api: KubeApi, since: Date, away: readonly string[] = []) {
-  const there = new Map(
+  const leases = new Map(
     (await api.list<SeenNode>("/api/v1/nodes")).map((seen) => [seen.metadata.name, seen]),
   );
-  return { there, ...(await nodeLeases(api, [...there.keys()], { since, notAwaited: away })) };
+  return { there: leases, ...(await nodeLeases(api, [...leases.keys()], { since, notAwaited: away })) };
 }
 
 type Seen = Awaited<ReturnType<typeof seenNodes>>;
@@ -132,8 +132,8 @@ function renewalOf(time: Date | undefined, isLate: boolean, deaf: Seen["deaf"]):
   if (isLate) return deaf ? { failed: `${last}: ${deaf.message}`, mend: deaf.hint } : { failed: last };
   const ahead = clockAhead(time) / 1000;
   if (ahead === 0) return ago;
-  const apart = `${Math.abs(ahead).toFixed(0)} s ${ahead > 0 ? "ahead of" : "behind"}`;
-  return { warning: `yes, but its clock is ${apart} this node's` };
+  const difference = `${Math.abs(ahead).toFixed(0)} s ${ahead > 0 ? "ahead of" : "behind"}`;
+  return { warning: `yes, but its clock is ${difference} this node's` };
 }
 
 /**
@@ -145,10 +145,10 @@ function servingOf(answer: Awaited<ReturnType<typeof askKubeletPort>>, name: str
   if (answer === "unreachable")
     return { differs: "its port 10250 cannot be reached from here, as behind a firewall" };
   if (answer === "other") return { failed: "no" };
-  const before = shell`on ${name}: serverTLSBootstrap: true in its kubelet's configuration, systemctl restart kubelet; then here ./bunw scripts/03-workers.ts close`;
+  const preparation = shell`on ${name}: serverTLSBootstrap: true in its kubelet's configuration, systemctl restart kubelet; then here ./bunw scripts/03-workers.ts close`;
   return {
     differs: "its kubelet signs its own: it joined before the cluster set serverTLSBootstrap",
-    before,
+    before: preparation,
   };
 }
 
@@ -178,9 +178,9 @@ async function onceKnown(seen: SeenNode, api: KubeApi): Promise<SeenNode> {
     now = await api.get<SeenNode>(`/api/v1/nodes/${name}`);
     return false;
   };
-  const what = `the kubelet of ${name} to ${isYoung ? "be ready to run pods" : "post its status"}`;
+  const awaited = `the kubelet of ${name} to ${isYoung ? "be ready to run pods" : "post its status"}`;
   const hint = KINDS["node-ready"].mend.replace("…", name);
-  await inTime(what, isKnown, { seconds: isYoung ? 60 : 30, easing: true, hint });
+  await inTime(awaited, isKnown, { seconds: isYoung ? 60 : 30, easing: true, hint });
   return now;
 }
 

@@ -53,7 +53,7 @@ export function* serverChecks(
   for (const server of new Set([own, clusterServer(facts)]))
     yield check(
       "api-ready",
-      () => (server === own ? ready(own) : fromHere(cp, api, () => ready(server))),
+      () => (server === own ? ready(own) : endpointAnswer(cp, api, () => ready(server))),
       server,
     );
   yield check("endpoint", () => endpointDifference(endpoint, facts) ?? "all witnesses agree");
@@ -115,18 +115,18 @@ async function members(
   away: readonly string[],
 ): Promise<Answer> {
   const now = (await etcdClient(facts)?.members()) ?? [];
-  const asked = now.filter((member) => !away.includes(memberName(member)));
+  const present = now.filter((member) => !away.includes(memberName(member)));
   let silent: LiveMember[] = [];
   // a server that just starts, or elects a leader, may miss one question
   const allAnswer = async () => {
-    silent = await silentMembers(asked, data, facts);
+    silent = await silentMembers(present, data, facts);
     return silent.length === 0;
   };
   const hint = "crictl ps -a --name etcd on each control plane node";
   await inTime("every member of etcd to answer", allAnswer, { seconds: 15, hint });
   if (silent.length > 0) {
-    const never = silent.every(isNameless);
-    const mend = never ? "it never started: take it out with" : "part 1 there; if its data is lost:";
+    const neverStarted = silent.every(isNameless);
+    const mend = neverStarted ? "it never started: take it out with" : "part 1 there; if its data is lost:";
     const line = command("02-control-plane", { lost: silent.map(memberName) });
     return { failed: `${howMany(now, silent)}: ${mend} ${line}` };
   }
@@ -135,17 +135,17 @@ async function members(
     return {
       warning: `${learners.map(memberName).join(", ")} has no vote: its join was cut off. To end it: ${promotion(learners[0]!, facts)}`,
     };
-  const alone = await withoutNode(now, api);
-  if (alone.length > 0)
+  const nodeless = await withoutNode(now, api);
+  if (nodeless.length > 0)
     return {
-      failed: `${alone.join(", ")} is a member, and its Node is gone: systemctl restart kubelet there makes it again`,
+      failed: `${nodeless.join(", ")} is a member, and its Node is gone: systemctl restart kubelet there makes it again`,
     };
-  const before = Math.max(data.members.length, data.formerMembers?.length ?? 0);
-  if (now.length < before)
-    return { warning: `${now.length}, was ${before}: a lost control plane node has not been replaced yet` };
-  const out = now.filter((member) => !asked.includes(member));
-  const rest = out.length > 0 ? `; not asked, as you say: ${out.map(memberName).join(", ")}` : "";
-  return `${asked.map(memberName).join(", ")}${rest}`;
+  const known = Math.max(data.members.length, data.formerMembers?.length ?? 0);
+  if (now.length < known)
+    return { warning: `${now.length}, was ${known}: a lost control plane node has not been replaced yet` };
+  const leftOut = now.filter((member) => !present.includes(member));
+  const rest = leftOut.length > 0 ? `; not asked, as you say: ${leftOut.map(memberName).join(", ")}` : "";
+  return `${present.map(memberName).join(", ")}${rest}`;
 }
 
 /**
@@ -169,7 +169,11 @@ async function withoutNode(all: readonly LiveMember[], api: KubeApi): Promise<st
  * Some balancers do not lead a server back to itself. If other nodes renew their Leases, they do reach an API
  * server.
  */
-async function fromHere(cp: ControlPlaneNode, api: KubeApi, ready: () => Promise<Answer>): Promise<Answer> {
+async function endpointAnswer(
+  cp: ControlPlaneNode,
+  api: KubeApi,
+  ready: () => Promise<Answer>,
+): Promise<Answer> {
   let answer: Answer = "ready";
   const late = await failOf(async () => {
     answer = await ready();
@@ -209,10 +213,10 @@ async function tokensBothWays(
   const { name } = node;
   if (!(await api.find(`/api/v1/nodes/${name}`))) return "there is no such Node any more";
   const { host, port } = apiAddressOf(node, data, facts.bindPort) ?? { host: name, port: facts.bindPort };
-  const there = await adminClient(facts, endpointUrl(host, port));
-  if (!(await review(there, await newToken(api))))
+  const client = await adminClient(facts, endpointUrl(host, port));
+  if (!(await review(client, await newToken(api))))
     return { failed: `${name} does not accept ours: its sa.pub is another` };
-  if (!(await review(api, await newToken(there))))
+  if (!(await review(api, await newToken(client))))
     return { failed: `this node does not accept ${name}'s: its sa.key is another` };
   return "both ways";
 }

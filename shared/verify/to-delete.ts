@@ -34,24 +34,24 @@ const KIT = resolve(import.meta.dir, "../..");
 /** `dataFrom`: the folder from which scripts read their facts now. */
 export function onThisNode(node: string, dataFrom?: string): ToDelete[] {
   const all: ToDelete[] = [];
-  const on = (command: string, why: string) => all.push({ on: node, command, why });
+  const add = (command: string, why: string) => all.push({ on: node, command, why });
   for (const rescue of rescueFolders()) {
     const isInUse = dataFrom === rescuedEtcd(rescue);
     const last = isInUse ? ": the last thing to go, the scripts read their facts here" : "";
     const open = openWords(rescue);
-    const said = open.length > 0 ? `; KEEP IT while this holds: ${open.join("; ")}` : "";
-    on(shell`rm -rf ${rescue.dir}`, `${heldIn(rescue)}${last}${said}`);
+    const condition = open.length > 0 ? `; KEEP IT while this holds: ${open.join("; ")}` : "";
+    add(shell`rm -rf ${rescue.dir}`, `${heldIn(rescue)}${last}${condition}`);
   }
   const ours = list(MARKS).filter((name) => name.startsWith(".kube-pki-repair-"));
   const notes = ours.map((name) => `${MARKS}/${name}`).filter((path) => path !== BACKUP_MARK);
-  if (notes.length > 0) on(shell`rm -f ${notes}`, "notes for part 4, no secret");
-  if (stat(STASH)) on(shell`rm -rf ${STASH}`, "keys that 00-salvage has found, in memory");
-  for (const path of unfinished(MARKS)) on(shell`rm -rf ${path}`, "not whole: a run was cut off here");
-  if (stat(`${ROOT}/token.d`)) on(shell`rm -rf ${ROOT}/token.d`, "the workers' bootstrap tokens");
+  if (notes.length > 0) add(shell`rm -f ${notes}`, "notes for part 4, no secret");
+  if (stat(STASH)) add(shell`rm -rf ${STASH}`, "keys that 00-salvage has found, in memory");
+  for (const path of unfinished(MARKS)) add(shell`rm -rf ${path}`, "not whole: a run was cut off here");
+  if (stat(`${ROOT}/token.d`)) add(shell`rm -rf ${ROOT}/token.d`, "the workers' bootstrap tokens");
   // files in the kit's folder are removed with it
   for (const folder of new Set([ROOT, typed(".")]))
     for (const name of folder === KIT ? [] : secretFiles(hostEntry(folder)))
-      on(
+      add(
         shell`shred -u ${join(folder, name)}`,
         "opens, or is, a bundle of all keys: when it is away from this machine",
       );
@@ -60,11 +60,11 @@ export function onThisNode(node: string, dataFrom?: string): ToDelete[] {
 
 /** The kit's folder is memory of its own, and everything in it is removed with it. */
 export function kits(kit = KIT): ToDelete {
-  const inside = [...secretFiles(kit), ...(existsSync(join(kit, "token.d")) ? ["token.d"] : [])];
+  const secrets = [...secretFiles(kit), ...(existsSync(join(kit, "token.d")) ? ["token.d"] : [])];
   return {
     on: "every node",
     command: "cd / && umount /run/kube-pki-repair && rmdir /run/kube-pki-repair",
-    why: `the kit, with every passphrase, token and bundle in it${inside.length > 0 ? `; here: ${listed(inside)}` : ""}`,
+    why: `the kit, with every passphrase, token and bundle in it${secrets.length > 0 ? `; here: ${listed(secrets)}` : ""}`,
   };
 }
 
@@ -77,11 +77,11 @@ export function onOtherNodes(names: readonly string[]): ToDelete[] {
 
 export async function inCluster(api: KubeApi): Promise<ToDelete[]> {
   const all: ToDelete[] = [];
-  const on = (command: string, why: string) => all.push({ on: "the cluster", command, why });
+  const add = (command: string, why: string) => all.push({ on: "the cluster", command, why });
   if (await hasLeftCanaries(api))
-    on("kubectl -n kube-system delete pod -l kube-pki-repair=canary", "test pods of a run that was cut off");
+    add("kubectl -n kube-system delete pod -l kube-pki-repair=canary", "test pods of a run that was cut off");
   if (await joiningIsOpen(api))
-    on(command("03-workers close"), "the workers' bootstrap token, or the right to use it");
+    add(command("03-workers close"), "the workers' bootstrap token, or the right to use it");
   return all;
 }
 

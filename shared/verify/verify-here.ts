@@ -93,16 +93,16 @@ function endAnswered(cp: ControlPlaneNode) {
 
 function awayFrom(cp: ControlPlaneNode, without: readonly string[]) {
   endAnswered(cp);
-  const said = withWords({ without }, cp, { mayBeDeleted: true, shown: IN_ROWS });
-  return wordsOf("without").filter(({ value }) => said.without.includes(value));
+  const leftOut = withWords({ without }, cp, { mayBeDeleted: true, shown: IN_ROWS });
+  return wordsOf("without").filter(({ value }) => leftOut.without.includes(value));
 }
 
 async function verifyControlPlane(checks: Checks, cp: ControlPlaneNode, noted: Noted) {
   const admin = await attemptLater(() => adminClient(cp.facts));
-  const away = noted.away.map(({ value }) => value);
+  const names = noted.away.map(({ value }) => value);
   const own = async () => {
     await checks.add(fileChecks(cp));
-    if (!(admin instanceof Fail)) return await checks.add(serverChecks(cp, admin, away));
+    if (!(admin instanceof Fail)) return await checks.add(serverChecks(cp, admin, names));
     // a limit of this kit is no damage of the cluster
     const words = `${admin.message}; ${admin.hint}`;
     const answer = admin instanceof Refused ? { warning: words } : { failed: words };

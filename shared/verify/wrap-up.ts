@@ -38,18 +38,18 @@ export async function wrapUp(node: Node, cp: ControlPlaneNode | undefined): Prom
   const admin = cp && (await attemptLater(() => adminClient(cp.facts)));
   const client = admin instanceof Fail ? undefined : admin;
   const api = client && (await undefinedOnTimeout(client.ready())) ? client : undefined;
-  const here = [...onThisNode(node.name, cp?.dataFrom), ...(api ? await inCluster(api) : [])];
+  const removable = [...onThisNode(node.name, cp?.dataFrom), ...(api ? await inCluster(api) : [])];
   const repair = cp && repairOf(cp);
-  if (!repair && here.length === 0) return undefined;
+  if (!repair && removable.length === 0) return undefined;
   const next = beforeRemoval(cp);
-  if (!cp) return { changed: [], left: [], next, remove: [...here, kits()] };
+  if (!cp) return { changed: [], left: [], next, remove: [...removable, kits()] };
   const nodes = (await api?.list("/api/v1/nodes"))?.map(({ metadata }) => metadata);
   const others = (nodes ?? cp.cluster.nodes).map(({ name }) => name).filter((name) => name !== node.name);
   const caPem = clusterCa(cp.facts.certificatesDir);
   const changed = repair ? [...trustChanges(cp, caPem), ...fileChanges(cp, repair)] : [];
   if (repair && nodes) changed.push(...nodeChanges(repair, nodes));
-  const left = api ? await peopleToDo({ cp, api, renewed: [], caPem }) : [];
-  return { changed, left, next, remove: [...here, ...onOtherNodes(others), kits()] };
+  const tasks = api ? await peopleToDo({ cp, api, renewed: [], caPem }) : [];
+  return { changed, left: tasks, next, remove: [...removable, ...onOtherNodes(others), kits()] };
 }
 
 /** The files to remove hold the transcripts; afterwards no old key is left. */
@@ -77,8 +77,8 @@ function repairOf(cp: ControlPlaneNode): Repair | undefined {
 
 function trustChanges(cp: ControlPlaneNode, caPem: string): string[] {
   const [now, old] = [certInfo(caPem).publicKeyHash, [...replacedCa(cp, caPem)]];
-  const kept = caEndedAt(cp) ? "renewed with its own key" : "as before";
-  const ca = old.length > 0 ? `new, ${now} instead of ${old.join(" and ")}` : `${kept}, ${now}`;
+  const state = caEndedAt(cp) ? "renewed with its own key" : "as before";
+  const ca = old.length > 0 ? `new, ${now} instead of ${old.join(" and ")}` : `${state}, ${now}`;
   if (!saKeyIsNew(cp)) return [`CA: ${ca}`];
   const isAccepted = oldSaKeys(cp.facts.certificatesDir).length > 0;
   const tokens = `tokens of the old key ${isAccepted ? "are still accepted (sa-old.pub)" : "end"}`;
@@ -93,17 +93,17 @@ const KINDS: [RegExp, string][] = [
 
 /** Files that this repair's runs have written here, by their times. */
 function fileChanges({ asideDir, earlier }: ControlPlaneNode, { rescue }: Repair): string[] {
-  const aside = earlier ? `${earlier.rescue.dir}/aside` : asideDir;
+  const folder = earlier ? `${earlier.rescue.dir}/aside` : asideDir;
   const time = (path: string) => Number(stat(path)?.modified ?? 0);
   const last = Math.max(0, ...filesBelow(runsIn(rescue)).map(time)) || Infinity;
   const written = filesBelow("/etc/kubernetes")
     .filter((path) => time(path) >= +rescue.made && time(path) <= last)
     .join("\n");
   const counts = KINDS.map(([kind, name]) => `${written.match(kind)?.length ?? 0} ${name}`);
-  const moved = filesBelow(aside);
+  const moved = filesBelow(folder);
   return [
     `on this node since ${rescue.made.toISOString().slice(0, 16).replace("T", " ")} UTC, in /etc/kubernetes: ${counts.join(", ")}`,
-    ...(moved.length > 0 ? [`moved aside, not deleted: ${moved.length} files, in ${aside}`] : []),
+    ...(moved.length > 0 ? [`moved aside, not deleted: ${moved.length} files, in ${folder}`] : []),
   ];
 }
 
@@ -118,19 +118,19 @@ function filesBelow(folder: string): string[] {
 
 /** A kubelet that joins again keeps its Node; a Node that was deleted comes back with another UID. */
 function nodeChanges({ data }: Repair, now: readonly { name: string; uid?: string }[]): string[] {
-  const before = readCluster(data).nodes;
+  const oldNodes = readCluster(data).nodes;
   const uidNow = (name: string) => {
     const node = now.find((one) => one.name === name);
     return node && (node.uid ?? "");
   };
-  const gone = before.filter(({ name }) => uidNow(name) === undefined);
-  const anew = before.filter((node) => ![undefined, node.uid].includes(uidNow(node.name)));
-  const added = now.filter(({ name }) => !before.some((node) => node.name === name));
+  const deleted = oldNodes.filter(({ name }) => uidNow(name) === undefined);
+  const recreated = oldNodes.filter((node) => ![undefined, node.uid].includes(uidNow(node.name)));
+  const added = now.filter(({ name }) => !oldNodes.some((node) => node.name === name));
   const line = (what: string, nodes: readonly { name: string }[]) =>
     nodes.length > 0 ? [`${what}: ${listed(nodes.map(({ name }) => name))}`] : [];
   return [
-    ...line("Nodes that are gone", gone),
-    ...line("Nodes deleted and created again", anew),
+    ...line("Nodes that are gone", deleted),
+    ...line("Nodes deleted and created again", recreated),
     ...line("new Nodes", added),
   ];
 }
