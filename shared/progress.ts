@@ -29,7 +29,7 @@ const LINE_AT_LEAST = 30_000;
 export class Progress {
   readonly #what: string;
   readonly #total: number | undefined;
-  readonly #terminal: boolean;
+  readonly #isTerminal: boolean;
   readonly #unit: string | undefined;
   readonly #began = Date.now();
   #figures: Figures | undefined;
@@ -38,7 +38,7 @@ export class Progress {
   constructor(what: string, total?: number, terminal = process.stderr.isTTY, unit?: string) {
     this.#what = what;
     this.#total = total;
-    this.#terminal = terminal;
+    this.#isTerminal = terminal;
     this.#unit = unit;
     this.#last.time = this.#began;
   }
@@ -55,7 +55,7 @@ export class Progress {
       seconds,
       ...(note ? { note } : {}),
     };
-    if (this.#terminal) {
+    if (this.#isTerminal) {
       if (now - this.#last.time >= REDRAW) this.#draw(now);
     } else if ((this.#total ?? Infinity) > FEW && done > this.#last.done) {
       const tenth = Math.floor((done / (this.#total ?? Infinity)) * 10);
@@ -77,7 +77,7 @@ export class Progress {
 
   /** Removes the line; the next message takes its place. */
   clear() {
-    if (!this.#terminal) return;
+    if (!this.#isTerminal) return;
     if (this.#figures) process.stderr.write("\r\x1b[2K");
     this.#last.time = 0;
   }
@@ -102,12 +102,12 @@ export class Progress {
  * `nodes back ███████████████░░░░░ 3,871 / 5,000 41/s about 28 s left 2 refused`; nothing about speed before
  * the first, and `tokens 3,500 1,020/s` if nobody knows how many there are.
  */
-export function progressLine({ what, done, total, unit, seconds, note }: Figures, bar: boolean): string {
+export function progressLine({ what, done, total, unit, seconds, note }: Figures, hasBar: boolean): string {
   const rate = seconds > 0 ? done / seconds : 0;
   const totalPart = total === undefined ? "" : ` / ${count(total)}`;
   return [
     what,
-    `${bar && total !== undefined ? `${barOf(done, total)}  ` : ""}${count(done)}${totalPart}${unit ? ` ${unit}` : ""}`,
+    `${hasBar && total !== undefined ? `${barOf(done, total)}  ` : ""}${count(done)}${totalPart}${unit ? ` ${unit}` : ""}`,
     ...(rate > 0 && total !== undefined && done >= total ? [`in ${duration(seconds)}`] : []),
     ...(rate > 0 ? [speed(rate, unit)] : []),
     ...(rate > 0 && total !== undefined && done < total

@@ -175,13 +175,16 @@ async function assessControlPlane(look: Look): Promise<Judged> {
   });
   const isDamaged = damage.some(hasFailed);
   const isWell = cp && !isDamaged && verdict.verdict === NOTHING_DAMAGED;
-  const made = { keys: keys.lostKeys.length > 0, ca: keys.lostKeys.some(({ name }) => name === "ca") };
+  const made = {
+    makesKeys: keys.lostKeys.length > 0,
+    makesCa: keys.lostKeys.some(({ name }) => name === "ca"),
+  };
   return {
     role: "control plane",
     well: isWell ? await wellLine(cp, findings) : undefined,
     cluster: known.cluster && describe(known.cluster, known.facts),
     damage: [...withWhatComes(damage, node, certificatesDir), ...network],
-    ...(made.keys && { survivors: survivors({ known, node, running, lost }) }),
+    ...(made.makesKeys && { survivors: survivors({ known, node, running, lost }) }),
     ...filesBack(look, lostFiles),
     ...(wordsHere().length > 0 && { words: wordsHere() }),
     ...(cp && isDamaged && { refusals: await silently(() => refusalsHere(cp, made)) }),

@@ -25,9 +25,9 @@ export interface Refusal {
 
 interface Made {
   /** A shared key is lost, so part 1 makes one. */
-  keys: boolean;
+  makesKeys: boolean;
   /** One of the new keys is that of the cluster's CA: workers join with a token. */
-  ca: boolean;
+  makesCa: boolean;
 }
 
 interface Known extends Made {
@@ -77,7 +77,7 @@ const SHARED = { certs: CERTS.filter((row) => row.shared), serviceAccountKey: tr
 export const REFUSALS = {
   "member":            { part: 1, words: "etcd's data is of another machine's member", look: refuseNoMember },
   "folder":            { part: 1, words: "etcd's manifest is not found, or names another folder than that of its data", look: refuseOtherFolder },
-  "clock":             { part: 1, words: "no time server sets its clock, and nothing proves its time", look: (cp, { keys }) => keys && refuseDoubtfulClock(cp) },
+  "clock":             { part: 1, words: "no time server sets its clock, and nothing proves its time", look: (cp, { makesKeys }) => makesKeys && refuseDoubtfulClock(cp) },
   "place":             { part: 1, words: "a folder there is full, cannot be written, or its kubelet would not start", look: (cp, { stops }) => stops && refuseWhereNothingFits(cp) },
   "fixed files":       { part: 1, words: "a file that is written there is immutable, or a mount", look: (cp, { stops }) => stops && refuseFixedAtEtcd(cp, sharedKeys(cp)) },
   "images":            { part: 1, words: "an image is not there", look: undefined },
@@ -85,7 +85,7 @@ export const REFUSALS = {
   "etcd's gateway":    { part: 1, words: "etcd's gateway is off", look: undefined },
   "etcd's release":    { part: 1, words: "etcd's manifest names an older release than its data", look: undefined },
   "endpoint":          { part: 1, words: "nothing decides where the API is reached", look: undefined },
-  "bootstrap tokens":  { part: 3, words: "its API server takes no bootstrap tokens", look: (cp, known) => known.ca && takesNoTokens(cp, known) },
+  "bootstrap tokens":  { part: 3, words: "its API server takes no bootstrap tokens", look: (cp, known) => known.makesCa && takesNoTokens(cp, known) },
   "etcd's answer":     { part: 1, words: "its etcd runs, and refuses this kit", look: refuseTurnedAway },
 } as const satisfies Record<string, Omit<Look, "look"> & { look: Look["look"] | undefined }>;
 

@@ -201,8 +201,8 @@ export async function assessWorker(node: Node, running: Container[] | Fail, ca: 
 
 type Verdict = Pick<Assessment, "role" | "verdict" | "next">;
 
-function workerVerdict(damaged: boolean, noNewPod: boolean, oldCa: boolean): Verdict {
-  const verdict = damaged ? JOINS_AGAIN : oldCa ? OLD_CA_HELD : noNewPod ? NO_NEW_POD : NOTHING_DAMAGED;
+function workerVerdict(damaged: boolean, noNewPod: boolean, hasOldCa: boolean): Verdict {
+  const verdict = damaged ? JOINS_AGAIN : hasOldCa ? OLD_CA_HELD : noNewPod ? NO_NEW_POD : NOTHING_DAMAGED;
   return { role: "worker", ...verdict };
 }
 

@@ -63,7 +63,7 @@ function chooseFolder(all: readonly Judged[]): Readable | undefined {
   const proved = own.filter(({ ca }) => ca === "yes");
   const candidates = proved.length > 0 ? proved : own.filter(({ starts }) => starts);
   // a named folder that cannot be read or compared may be the right one
-  if (all.some((one) => one.named && one.ca === "unknown" && !candidates.some((other) => other === one)))
+  if (all.some((one) => one.isNamed && one.ca === "unknown" && !candidates.some((other) => other === one)))
     return undefined;
   const started = candidates.filter(({ starts }) => starts);
   const [one, ...more] = started.length > 0 ? started : candidates;
@@ -79,18 +79,18 @@ function supersedes({ ids }: Readable, one: Readable): boolean {
 type Readable = Judged & { ids: NonNullable<Judged["ids"]> };
 
 function isOwn(one: Judged): one is Readable {
-  return one.own && one.ids !== undefined && one.ca !== "no";
+  return one.isOwn && one.ids !== undefined && one.ca !== "no";
 }
 
 interface Judged {
   folders: EtcdFolders;
   /** Whether a source names it, and whether etcd is started from it. */
-  named: boolean;
+  isNamed: boolean;
   starts: boolean;
   /** Undefined: the data cannot be read. */
   ids: { same: string; revision: number; written: Date } | undefined;
   /** One of its members has this machine's address. */
-  own: boolean;
+  isOwn: boolean;
   /** Whether the CA in it signed this kubelet's certificate. */
   ca: "yes" | "no" | "unknown";
   /** Text for the operator. */
@@ -100,7 +100,7 @@ interface Judged {
 function judge(folders: EtcdFolders, named: readonly NamedFolders[], node: Node | undefined): Judged {
   const names = named.filter((one) => keyOf(one.dir) === keyOf(folders.dir));
   const sources = names.map((one) => `named by ${one.by}`);
-  const known = { folders, named: names.length > 0, starts: names.some((one) => one.starts) };
+  const known = { folders, isNamed: names.length > 0, starts: names.some((one) => one.starts) };
   const addresses = node?.addresses ?? [];
   const seen = attempt(() => {
     using data = readFolders(folders);
@@ -110,7 +110,7 @@ function judge(folders: EtcdFolders, named: readonly NamedFolders[], node: Node 
     return {
       ...known,
       ids: undefined,
-      own: false,
+      isOwn: false,
       ca: "unknown",
       words: [...sources, `cannot be read: ${seen.message}`].join(", "),
     };
@@ -121,7 +121,7 @@ function judge(folders: EtcdFolders, named: readonly NamedFolders[], node: Node 
     CA_WORDS[ca],
     `revision ${ids.revision}, last write ${ids.written.toISOString()}`,
   ];
-  return { ...known, ids, own: member !== undefined, ca, words: words.join(", ") };
+  return { ...known, ids, isOwn: member !== undefined, ca, words: words.join(", ") };
 }
 
 function memberWords(member: Member | undefined, addresses: readonly string[]): string {

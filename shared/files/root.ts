@@ -35,14 +35,14 @@ export function setRoot(dir: string) {
  * A node's path as a path of this machine, for code that opens it itself. A dry run's writes are not there.
  */
 export function hostPath(path: string): string {
-  return root === "/" ? resolve("/", path) : join(root, follow(path, { last: true }));
+  return root === "/" ? resolve("/", path) : join(root, follow(path, { followsLast: true }));
 }
 
 /**
  * The same, but a link at the very end is not followed: for removing, renaming and copying the link itself.
  */
 export function hostEntry(path: string): string {
-  return root === "/" ? resolve("/", path) : join(root, follow(path, { last: false }));
+  return root === "/" ? resolve("/", path) : join(root, follow(path, { followsLast: false }));
 }
 
 /**
@@ -69,7 +69,7 @@ function content(path: string): { path: string; real?: string } {
   // a link that is deleted or replaced in memory has no target
   if (lookUp(own).kind !== "disk") return { path: own };
   if (root !== "/") {
-    const { at, isLink } = walk(path, { last: true });
+    const { at, isLink } = walk(path, { followsLast: true });
     return { path: isLink ? at : own, real: at };
   }
   const target = linkTarget(own);
@@ -92,7 +92,7 @@ export function realHost(host: string): string | undefined {
  */
 export function wayTo(path: string): string[] {
   const seen: string[] = [];
-  follow(path, { last: true, see: (entry) => seen.push(entry) });
+  follow(path, { followsLast: true, see: (entry) => seen.push(entry) });
   return seen;
 }
 
@@ -103,7 +103,7 @@ export function realPath(path: string): string {
 
 interface Way {
   /** Whether a link at the very end is followed. */
-  last: boolean;
+  followsLast: boolean;
   see?: (entry: string) => void;
 }
 
@@ -112,7 +112,7 @@ function follow(path: string, way: Way): string {
 }
 
 /** `isLink`: the last part of the path is a link, and was followed. */
-function walk(path: string, { last, see }: Way): { at: string; isLink: boolean } {
+function walk(path: string, { followsLast, see }: Way): { at: string; isLink: boolean } {
   const pending = resolve("/", path).split("/").filter(Boolean);
   let at = "/";
   let links = 0;
@@ -120,7 +120,7 @@ function walk(path: string, { last, see }: Way): { at: string; isLink: boolean }
   while (pending.length > 0) {
     const next = join(at, pending.shift()!);
     see?.(next);
-    const target = pending.length > 0 || last ? linkTarget(join(root, next)) : undefined;
+    const target = pending.length > 0 || followsLast ? linkTarget(join(root, next)) : undefined;
     if (pending.length === 0) isLink ??= target !== undefined;
     if (target === undefined) {
       at = next;

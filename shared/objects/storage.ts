@@ -90,10 +90,10 @@ function decodeUnknown(message: Uint8Array): Decoded {
 interface Field {
   name: string;
   type: string;
-  list: boolean;
-  map: boolean;
-  pointer: boolean;
-  inlined: boolean;
+  isList: boolean;
+  isMap: boolean;
+  isPointer: boolean;
+  isInlined: boolean;
   wire: number;
 }
 
@@ -114,10 +114,10 @@ function parseField(text: string): [number, Field] {
   const field: Field = {
     name,
     type: type.replace(/\W+$/, ""),
-    list: type.endsWith("[]"),
-    map: type.endsWith("{}"),
-    pointer: type.endsWith("?"),
-    inlined: type.endsWith("^"),
+    isList: type.endsWith("[]"),
+    isMap: type.endsWith("{}"),
+    isPointer: type.endsWith("?"),
+    isInlined: type.endsWith("^"),
     wire: /^(int|bool)\b(?!\{)/.test(type) ? VARINT : BYTES,
   };
   return [Number(number), field];
@@ -155,8 +155,8 @@ function skipUnknown(reader: Reader, tag: number, place: Place) {
 }
 
 function decodeField(object: Message, field: Field, from: { reader: Reader; place: Place }) {
-  const place = field.inlined ? from.place : { ...from.place, path: `${from.place.path}${field.name}.` };
-  if (field.map) {
+  const place = field.isInlined ? from.place : { ...from.place, path: `${from.place.path}${field.name}.` };
+  if (field.isMap) {
     const [key, value] = decodeMapEntry(field.type, from.reader.bytes(), place);
     object[field.name] ??= {};
     // not map[key] = value: "__proto__" is a valid key of a ConfigMap
@@ -169,11 +169,11 @@ function decodeField(object: Message, field: Field, from: { reader: Reader; plac
     return;
   }
   const value = decodeValue(field.type, from.reader, place);
-  if (field.list) {
+  if (field.isList) {
     object[field.name] ??= [];
     (object[field.name] as unknown[]).push(value);
-  } else if (field.inlined) Object.assign(object, value);
-  else if (field.pointer || !isZero(value)) object[field.name] = value;
+  } else if (field.isInlined) Object.assign(object, value);
+  else if (field.isPointer || !isZero(value)) object[field.name] = value;
 }
 
 const MAP_ZEROS: Record<string, unknown> = { string: "", bytes: "", quantity: "0" };

@@ -26,10 +26,10 @@ const MAX_SIZE = 16_384;
 /** So many tokens of each key are enough, however many thousands there are. */
 const ENOUGH = 5;
 
-/** `trusted`: only an administrator of the cluster can have put it there (kube-system). */
+/** `isTrusted`: only an administrator of the cluster can have put it there (kube-system). */
 export interface FoundToken {
   jwt: Jwt;
-  trusted: boolean;
+  isTrusted: boolean;
 }
 
 interface Collected {
@@ -78,15 +78,15 @@ class Few {
   #newest = 0;
 
   /** Whether the text is a token. */
-  add(text: string, trusted: boolean): boolean {
+  add(text: string, isTrusted: boolean): boolean {
     const jwt = readJwt(text);
     if (!jwt) return false;
-    const key = `${jwt.kid} ${trusted}`;
+    const key = `${jwt.kid} ${isTrusted}`;
     const count = this.#kept.get(key) ?? 0;
-    const newest = trusted && jwt.issuedAt > this.#newest;
+    const newest = isTrusted && jwt.issuedAt > this.#newest;
     if (newest) this.#newest = jwt.issuedAt;
     if (count >= ENOUGH && !newest) return true;
-    this.found.push({ jwt, trusted });
+    this.found.push({ jwt, isTrusted });
     this.#kept.set(key, count + 1);
     return true;
   }
@@ -147,7 +147,7 @@ export interface OldTokens {
  * one that was.
  */
 export function tokensOfLastKey(found: readonly FoundToken[], wanted?: string): OldTokens {
-  const trusted = found.filter((token) => token.trusted).map(({ jwt }) => jwt);
+  const trusted = found.filter((token) => token.isTrusted).map(({ jwt }) => jwt);
   const newest = Math.max(0, ...trusted.map((jwt) => jwt.issuedAt));
   const kids = new Set(trusted.filter((jwt) => jwt.issuedAt === newest).map((jwt) => jwt.kid));
   const kid = wanted ?? [...kids][0];
@@ -164,7 +164,7 @@ export function tokensOfLastKey(found: readonly FoundToken[], wanted?: string): 
     );
   // Without a kid only its namespace shows whether a token can be trusted.
   const candidates =
-    kid === "" ? trusted : [...trusted, ...found.filter((token) => !token.trusted).map(({ jwt }) => jwt)];
+    kid === "" ? trusted : [...trusted, ...found.filter((token) => !token.isTrusted).map(({ jwt }) => jwt)];
   const matching = candidates.filter((jwt) => jwt.kid === kid);
   const tokens = matching.filter((jwt, i) => matching.findIndex((other) => other.text === jwt.text) === i);
   return { kid, alg: tokens[0]?.alg ?? "", tokens };
