@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
  * RUNBOOK part 1: etcd serves the old data with new certificates. Run on each control plane node,
- * the first one first. Safe to run again: valid files stay.
+ * the first one first. Safe to run again.
  */
 import { inOneLine } from "../shared/again.ts";
 import { proveOwnEtcd, refuseNoMember } from "../shared/etcd/own-etcd.ts";
@@ -136,7 +136,7 @@ function sayFacts(cp: ControlPlaneNode) {
 
 /**
  * Whether etcd lives with valid certificates on disk: then nothing is stopped. With a wrong
- * manifest the kubelet stops it soon, and an API server without etcd then keeps the kubelet from
+ * manifest the kubelet soon stops it, and an API server without etcd keeps the kubelet from
  * starting anything.
  */
 async function isHealthy(cp: ControlPlaneNode, actions: readonly PkiAction[]): Promise<boolean> {

@@ -2,7 +2,7 @@
 /**
  * RUNBOOK part 2: certificates, kubeconfigs and static pods of this node; the API answers. Run on
  * each control plane node, side by side if you like, once part 1 has proved etcd. Safe to run
- * again: valid files stay.
+ * again.
  */
 import { inOneLine, type LeftOut, leftNames, type Todo } from "../shared/again.ts";
 import { adminClient, ownApiReady, sayEndpointReady } from "../shared/api/admin-api.ts";
@@ -162,8 +162,8 @@ async function letManagerRun(cp: ControlPlaneNode, api: KubeApi, out: LeftOut): 
 
 /**
  * Only workers are missing, under the old CA, and this node's controller-manager could evict
- * nothing more from them. Another one that leads in full proves nothing: its own node's part 2 may
- * be about to end it.
+ * nothing more from them. A normal one elsewhere proves nothing: its node's part 2 may be about to
+ * end it.
  */
 async function wereAwayBefore(cp: ControlPlaneNode, api: KubeApi, silent: seen.Silent) {
   const areWorkers = silent.workers.length === seen.missedOf(silent).length;

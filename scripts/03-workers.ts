@@ -116,10 +116,10 @@ type Scene = Awaited<ReturnType<typeof onControlPlane>>;
 async function onControlPlane(values: Values, words?: string, mayBeDeleted = false) {
   const endpoint = values.endpoint;
   const cp = await controlPlaneToRepair(values["etcd-data"], { given: endpoint, asRan: false });
-  const typedOut = withWords(values, cp, { mayBeDeleted });
+  const typed = withWords(values, cp, { mayBeDeleted });
   const api = await adminApi(cp, containerEnd(cp, "kube-apiserver"));
   await seen.refuseDeafLeases(cp, api);
-  const out = await reallyOut(cp, api, await leftOut(cp, typedOut));
+  const out = await reallyOut(cp, api, await leftOut(cp, typed));
   if (words) await saySilentMembers(cp, words, leftNames(out));
   keepSaid(cp);
   return { cp, api, out };

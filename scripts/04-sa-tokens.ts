@@ -2,7 +2,7 @@
 /**
  * RUNBOOK part 4: renews pods and tokens that still trust the old CA or the old service-account
  * key, in order. Run it once, on the first control plane node, after part 3 is closed. Safe to run
- * again: current ones stay.
+ * again.
  */
 import { inOneLine, type LeftOut } from "../shared/again.ts";
 import { adminApi, apiReady, sayEndpointReady } from "../shared/api/admin-api.ts";
@@ -182,7 +182,7 @@ function sayNext(cp: ControlPlaneNode, out: LeftOut, { later, skipped }: Chosen)
 
 async function retire(values: Values) {
   const cp = await controlPlaneToRepair(values["etcd-data"], { asRan: false });
-  const typedOut = withWords(values, cp, { mayBeDeleted: true });
+  const typed = withWords(values, cp, { mayBeDeleted: true });
   keepSaid(cp);
   finishExchange(cp, "kube-apiserver");
   const api = await adminApi(cp, containerEnd(cp, "kube-apiserver"));
@@ -192,7 +192,7 @@ async function retire(values: Values) {
     await apiReady(api, { seconds: 120 });
     await sayEndpointReady(cp.facts);
   });
-  done(inOneLine(afterRetire(routeOf(cp, await leftOut(cp, typedOut)))));
+  done(inOneLine(afterRetire(routeOf(cp, await leftOut(cp, typed)))));
 }
 
 const USAGE = `Usage:

@@ -37,12 +37,12 @@ async function main() {
   if (values.help) return console.log(USAGE);
   start("move", { dryRun: values["dry-run"] });
   lockNode();
-  const machineNode = await readNode();
-  const place = await etcdDataOf(values["etcd-data"], { node: machineNode });
-  if (!exists(place.dir)) return await onWorker(machineNode, values);
-  const { data, cluster, obstacle, cp } = await lookPastNat(place, machineNode);
+  const self = await readNode();
+  const place = await etcdDataOf(values["etcd-data"], { node: self });
+  if (!exists(place.dir)) return await onWorker(self, values);
+  const { data, cluster, obstacle, cp } = await lookPastNat(place, self);
   if (!data || !cluster) throw obstacle ?? new Error("no data, and no obstacle");
-  const node = cp?.node.nat ? cp.node : machineNode;
+  const node = cp?.node.nat ? cp.node : self;
   const known = { node, data, cluster };
   const moved = await step("M.1 Look at this machine, and who has moved", () =>
     look(known, values),
@@ -60,7 +60,7 @@ async function main() {
   await tell(place, values, known);
 }
 
-/** Saved first, so that a run that was cut off continues with it. */
+/** Saved first, so that an interrupted run continues with it. */
 function keep({ node }: machine.KnownHere, moved: Moved, changes: readonly machine.FileChange[]) {
   const rescue = newRescue();
   const known = movedHere();

@@ -186,10 +186,10 @@ function next(
   if (renewals.every((one) => here.olderOf(one) === undefined)) return [verify];
   const names = others(cp).join(", ");
   const nodes = leader ? `${names} (${leader} last)` : names;
-  const sameLine: Todo = { command: again({}), called: "the same", on: nodes, unlessDone: true };
+  const same: Todo = { command: again({}), called: "the same", on: nodes, unlessDone: true };
   const workers = renewals.some(({ name }) => name === "ca");
   return [
-    ...(names === "" ? [] : [sameLine]),
+    ...(names === "" ? [] : [same]),
     ...(leader ? [{ command: again({}), called: "this line here once more" }] : []),
     ...(workers ? [{ command: command("renew-ca"), on: "each worker" }] : []),
     verify,

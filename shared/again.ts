@@ -24,7 +24,6 @@ export function command(words: string, more: object = {}): string {
   return withOptions([shell`./bunw scripts/${script!}.ts`, ...args].join(" "), more);
 }
 
-/** Adds these options to a line. */
 export function withOptions(line: string, more: object): string {
   const options = Object.entries<More[string] | undefined>({ ...more }).flatMap(([name, value]) =>
     value === undefined ? [] : optionWords(name, value),

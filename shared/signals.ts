@@ -23,7 +23,6 @@ let pending: Signal | undefined;
 
 const BACK = "run the same line again: the old files are back";
 
-/** Its hint. */
 let hintOfPending = BACK;
 
 const leftHalfDone = new Map<string, string>();

@@ -96,8 +96,8 @@ function withOtherName(assessed: Assessment, other: Fail | undefined): Assessmen
 }
 
 /**
- * This verdict precedes all others, so that nobody starts a kubelet that would lose flags, take another name,
- * or exit at once. The kubelet's other files have rows of their own.
+ * Printed first, so that nobody starts a kubelet that would lose flags, take another name, or exit at once.
+ * Its other files have rows of their own.
  */
 function withUnfitKubelet(assessed: Assessment, id: CheckId, unfit: Fail | undefined): Assessment {
   if (!unfit) return assessed;
@@ -230,7 +230,7 @@ async function damageOf(
   return [...files, ...(await kubeletRow(node, running, { held })), ...rest, ...readers];
 }
 
-/** `ofOthers`: expired CAs whose issuer is another CA, so that only that CA can renew them. */
+/** `ofOthers`: expired CAs that only another CA can renew. */
 function keysOf({ findings, evidence, strange }: Here) {
   const { shared } = byKind(findings);
   const withRemedy = (way: Remedy["do"]) =>

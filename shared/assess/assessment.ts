@@ -60,8 +60,8 @@ export function bad(id: CheckId, what: string, state: string, failed = ""): Chec
 const NEXT = "what it names as next";
 
 /**
- * Adds what is well but not for long: certificates that expire soon, keys without a backup. If the CA is
- * lost, adds the day on which the first certificate expires. `certificatesDir`: set on a control plane node.
+ * Adds what expires soon, and keys without a backup. If the CA is lost, adds the first expiry date.
+ * `certificatesDir`: set on a control plane node.
  */
 export function withWhatComes(damage: readonly Check[], node: Node, certificatesDir?: string): Check[] {
   const endings = endingsHere(node, certificatesDir);
@@ -129,7 +129,6 @@ export interface Survivor {
   detail: string;
 }
 
-/** The additions of `--deep`. */
 export interface Deep {
   keys: LostKey[];
   /** Tokens of the lost service-account key, enough to compute its public half. */

@@ -1,6 +1,5 @@
 /**
- * The rows about etcd's data: how much could be read, which members have no vote yet, and which sources name
- * the API's address.
+ * The rows about etcd's data: what was read, members without a vote, and sources that name the API's address.
  */
 import { command } from "../again.ts";
 import type { Check } from "../checks/check.ts";
@@ -50,8 +49,8 @@ export function dataRows(
 const FACTS = "facts in etcd's data";
 
 /**
- * Members whose join is in progress or was cut off: no damage. Part 1 says so if etcd cannot answer without a
- * member that never started.
+ * Members whose join is in progress or was cut off: no damage. Part 1 says so if etcd needs one that never
+ * started.
  */
 export function memberRows({ data }: PartialFacts): Check[] {
   const members = (data?.members ?? []).filter((member) => isNameless(member) || member.isLearner);
@@ -62,7 +61,7 @@ export function memberRows({ data }: PartialFacts): Check[] {
 
 /**
  * Nodes whose label says more than etcd's member list: whoever may write a Node's status can write its
- * labels. The row names them and believes none.
+ * labels. No label is believed.
  */
 export function roleRows({ cluster }: PartialFacts): Check[] {
   return onlyLabelled(cluster?.nodes ?? []).map((name) => row("node-role", name, { warning: ONLY_LABELLED }));

@@ -1,7 +1,7 @@
 /**
  * Finds what parts 1 to 3 would refuse on this control plane node before anything is stopped, by their own
- * checks. Each check runs by itself, so that none hides the next. Checks that need another node's answer, or
- * an earlier step's files, are not here: the plan asks the other nodes, and its order makes the files.
+ * checks, each by itself, so that none hides the next. Checks that need another node's answer, or an earlier
+ * step's files, are not here: the plan asks the other nodes, and its order makes the files.
  */
 import { etcdClient } from "../etcd/client.ts";
 import { refuseNoMember } from "../etcd/own-etcd.ts";

@@ -1,6 +1,6 @@
 /**
- * Places where lost keys may still be; with `--deep` also where each was found, by the search of 00-salvage.
- * Writes nothing and keeps none of the keys. keys-verdict.ts draws the conclusion.
+ * Places where lost keys may be; with `--deep` also where each was found, by the search of 00-salvage. Writes
+ * nothing and keeps none of the keys. keys-verdict.ts draws the conclusion.
  */
 import { dirname } from "node:path";
 import { again, command } from "../again.ts";

@@ -56,7 +56,7 @@ export async function assessWithoutParts(
 
 /**
  * Lost files that only a copy brings back. The API server's files for etcd have rows of their own, and part 2
- * writes no replacement here.
+ * replaces none here.
  */
 function lostBeside(node: Node, { data, certificatesDir, home, etcd }: PartialFacts): LostFile[] {
   const lost = lostHere({ data, node, certificatesDir, etcd }).filter(
@@ -126,9 +126,7 @@ async function etcdUnitRows({ path, name, dataDir, lostSettings, files }: EtcdUn
 
 const id = "etcd-unit-file";
 
-/**
- * One row if all are well. Does not compare the files with each other: the running etcd proves that they fit.
- */
+/** One row if all are well. The running etcd proves that they fit each other. */
 function etcdsFileRows(files: readonly string[]): Check[] {
   const rows = files.map(etcdsFileRow);
   const wrong = rows.filter(hasFailed);

@@ -1,6 +1,6 @@
 /**
- * The kubelet of any node, and the credentials that it uses. Also the whole verdict for a worker, or for a
- * control plane node that lost everything: nothing else can be judged there.
+ * The kubelet of any node, and its credentials. Also the whole verdict for a worker, or for a control plane
+ * node that lost everything else.
  */
 import { dirname } from "node:path";
 import { command, type Todo } from "../again.ts";
@@ -162,7 +162,6 @@ export function heldRows(readers: readonly CaReader[]): Check[] {
 const lostPod = ({ kubelet: { staticPodPath } }: Node) =>
   `it ran here, by the kubelet's records, and its manifest in ${staticPodPath} is lost. Its mirror pod has it: ${command("03-workers open")} keeps it on a control plane node`;
 
-/** `ca`: the CAs on this node. */
 export async function assessWorker(node: Node, running: Container[] | Fail, ca: ClusterCa): Promise<Judged> {
   const { clientCaFile, kubeconfig } = node.kubelet;
   const strangers = ca.copies.filter(({ is }) => is === "another CA").map(({ what }) => what);

@@ -116,7 +116,6 @@ export function worstFirst(checks: readonly Check[]): Check[] {
   );
 }
 
-/** The figures of a summary. */
 interface Summary {
   checks: number;
   ok: number;

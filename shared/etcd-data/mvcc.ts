@@ -114,7 +114,6 @@ export class Mvcc {
     }
   }
 
-  /** The live value of a key. */
   get(key: string): KeyValue | undefined {
     const change = this.replayed.get(key)?.at(-1);
     if (change) return change.deleted ? undefined : change;
@@ -132,7 +131,6 @@ export class Mvcc {
       : undefined;
   }
 
-  /** The replayed revision of a key. */
   replayedAt(key: string, revision: number): Revision | undefined {
     return this.replayed.get(key)?.find(({ modRevision }) => modRevision === revision);
   }
@@ -164,7 +162,6 @@ export class Mvcc {
     return this.replayed.get(key)?.at(-1)?.lease ?? this.index.leaseOf(key);
   }
 
-  /** Adds a replayed revision. */
   add(change: Revision) {
     const changes = this.replayed.get(change.key);
     if (changes) changes.push(change);

@@ -175,7 +175,6 @@ export class Replay {
     this.leases.delete(lease);
   }
 
-  /** Whether there is this lease. */
   hasLease(lease: bigint): boolean {
     return this.leases.has(lease);
   }

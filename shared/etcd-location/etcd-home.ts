@@ -30,7 +30,6 @@ export interface EtcdHome {
    * whether etcd ever was here.
    */
   runs: "static pod" | "unit" | "elsewhere" | "unknown";
-  /** Set if etcd is a unit. */
   unit?: EtcdUnit;
   /** URLs in the API server's --etcd-servers, if they are known. */
   servers: string[];

@@ -16,7 +16,6 @@ export interface LiveMember {
   /** Empty: the member has never run. */
   name: string;
   peerURLs: string[];
-  /** A learner has no vote. */
   isLearner: boolean;
 }
 

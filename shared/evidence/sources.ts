@@ -110,7 +110,6 @@ export const SOURCES = {
 
 export type SourceName = keyof typeof SOURCES;
 
-/** Whether this source may decide this. */
 export function may(source: SourceName, decision: Decision): boolean {
   return (SOURCES[source] as Source).decides.includes(decision);
 }

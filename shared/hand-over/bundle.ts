@@ -129,7 +129,6 @@ export function unpackTar(tar: Uint8Array, certificatesDir: string): Bundle {
   return { files, manifest };
 }
 
-/** The shared keys that the bundle has. */
 export function keysIn(files: Bundle["files"]): SharedKey[] {
   return SHARED_KEYS.filter(({ keyFile, publicFile }) => files.has(keyFile) || files.has(publicFile));
 }

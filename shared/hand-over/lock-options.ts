@@ -44,7 +44,6 @@ export function howToLock({
   });
 }
 
-/** The key for a bundle with this lock. */
 export function keyFor(lock: LockKind, { identity, "passphrase-file": file }: LockOptions): Key {
   if (lock === "recipients") {
     if (identity) return { identityFile: secretIn(identity) };

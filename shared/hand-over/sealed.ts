@@ -11,7 +11,6 @@ import { Fail } from "../fail.ts";
 /** The lock of a file: one passphrase, or any number of X25519 recipients (`age1…`). */
 export type Lock = { passphrase: string } | { recipients: readonly string[] };
 
-/** The lock of a file. */
 export type LockKind = "passphrase" | "recipients";
 
 /** The key to a file: the passphrase, or the text of an identity file. */

@@ -20,7 +20,6 @@ import { type RsaOptions, rsaKey, rsaMemory } from "./rsa-key.ts";
 export interface OldKey {
   pem: string;
   kid: string;
-  /** The proof, for the operator. */
   proof: string;
 }
 

@@ -72,7 +72,7 @@ export function trusted(path: string, caPem: string): boolean {
   return trustedText(readText(path) ?? "", caPem);
 }
 
-/** The same of its text. */
+/** The same for the file's text. */
 export function trustedText(pem: string, caPem: string): boolean {
   const info = infoOf(pem);
   return (

@@ -17,7 +17,6 @@ interface LogTail {
   crc: number;
   term: number;
   vote: bigint;
-  /** The last entry. */
   last: { index: number; term: number };
 }
 

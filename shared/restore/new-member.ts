@@ -58,7 +58,6 @@ interface RaftPlace {
   index: number;
 }
 
-/** A member in a snapshot. */
 export type SnapMember = Omit<Member, "id" | "clientURLs"> & { id: bigint; clientURLs?: string[] };
 
 /** The name of a log with one file, behind this entry. */
