@@ -56,7 +56,7 @@ async function main() {
     onlySystem: values["only-system"] ?? false,
     namespaces: values.namespace,
   };
-  const kept = await step(
+  const stale = await step(
     "4.2 Wait for the CA in every namespace",
     () => seeRootCa(scene),
     "kubectl get cm -A --field-selector metadata.name=kube-root-ca.crt",
@@ -71,7 +71,7 @@ async function main() {
   );
   const left = await step(
     "4.5 Restart them in order",
-    () => restartAll({ ...scene, kept }, chosen.groups, renewed),
+    () => restartAll({ ...scene, kept: stale }, chosen.groups, renewed),
     "kubectl rollout restart",
   );
   const refused = await step(

@@ -160,16 +160,16 @@ async function assessControlPlane(look: Look): Promise<Judged> {
   const { cp, certificatesDir } = known;
   const findings = findingsOf(known);
   const evidence = readEvidence({ data: known.data, node, certificatesDir });
-  const here = { findings, evidence, strange: strangeCa(known), clock: cp ? await clockTrouble(cp) : [] };
+  const looked = { findings, evidence, strange: strangeCa(known), clock: cp ? await clockTrouble(cp) : [] };
   const lostFiles = lostHere({ ...known, data: known.data, node, ran: cp?.ran });
-  const damage = await damageOf(look, here, lostFiles);
+  const damage = await damageOf(look, looked, lostFiles);
   const network = await cniRows(node);
   const oldKey = oldSaKey(known.data, node, certificatesDir);
-  const keys = { ...keysOf(here), strange: here.strange, oldKey, known, lost };
+  const keys = { ...keysOf(looked), strange: looked.strange, oldKey, known, lost };
   const isSearched = options && keys.lostKeys.length > 0;
   const deep = isSearched ? await searchDeep({ ...keys, node, evidence }, options) : undefined;
   const verdict = controlPlaneVerdict({
-    ...{ ...keys, nodeName: node.name, clock: here.clock, damage, deep },
+    ...{ ...keys, nodeName: node.name, clock: looked.clock, damage, deep },
     noNewPod: network.length > 0,
     hold: await holdHere(running),
   });

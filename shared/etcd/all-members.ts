@@ -36,15 +36,15 @@ export async function proveMembers(
   const voting = new Map<Peer, EtcdClient>();
   for (const peer of peers.filter(({ name }) => !without.includes(name))) {
     const { name, host } = peer;
-    const theirs = etcdClient(facts, host)!;
-    const status = await answerOf(peer, () => theirs.status());
+    const client = etcdClient(facts, host)!;
+    const status = await answerOf(peer, () => client.status());
     if (status.clusterId !== clusterId) {
       throw new Fail(`etcd on ${name} is another cluster: "${status.clusterId}", here "${clusterId}"`, {
         hint: `type on ${name}, which was started without its data: mv /etc/kubernetes/manifests/etcd.yaml /root/, then RUNBOOK-MORE "If a member has no data"`,
       });
     }
     if (status.isLearner) sayLearner(peer, facts);
-    else voting.set(peer, theirs);
+    else voting.set(peer, client);
   }
   if (voting.size > 0) await proveSameKeys(own, voting);
 }
@@ -216,15 +216,15 @@ export async function leftOut(
   named: LeftOut,
   out?: readonly string[],
 ): Promise<LeftOut & { gone: readonly string[] }> {
-  const gone = out ?? (await takenOut(cp));
-  const unsaid = gone.filter((name) => !named.lost.includes(name));
+  const removed = out ?? (await takenOut(cp));
+  const unsaid = removed.filter((name) => !named.lost.includes(name));
   for (const name of unsaid) {
     const script = cp.data.formerMembers?.includes(name) ? "restore" : "02-control-plane --lost";
     say(`${name}: no member of etcd any more (${script}): left out here, too`);
   }
   return {
-    gone,
-    without: named.without.filter((name) => !gone.includes(name)),
+    gone: removed,
+    without: named.without.filter((name) => !removed.includes(name)),
     lost: [...nodesAmong(named.lost, cp), ...unsaid],
   };
 }

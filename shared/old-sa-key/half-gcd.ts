@@ -125,13 +125,13 @@ class Pair {
    * One division, if it leaves both numbers above 2^floor and their difference not below it; false if not.
    */
   divide(floor: number): boolean {
-    const by = BigInt(floor);
+    const floorBits = BigInt(floor);
     const first = this.x > this.y;
     const [large, small] = first ? [this.x, this.y] : [this.y, this.x];
-    if ((large - small) >> by === 0n) return false;
+    if ((large - small) >> floorBits === 0n) return false;
     let quotient = large / small;
     let rest = large - quotient * small;
-    if (rest >> by === 0n) [quotient, rest] = [quotient - 1n, rest + small];
+    if (rest >> floorBits === 0n) [quotient, rest] = [quotient - 1n, rest + small];
     if (quotient === 0n) return false;
     if (first) this.x = rest;
     else this.y = rest;

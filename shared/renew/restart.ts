@@ -54,16 +54,16 @@ export async function restartReaders(
   { look, isBehind }: { look: () => Promise<readonly CaReader[]>; isBehind: Behind },
 ) {
   const looked = async () => new Set((await look()).flatMap((one) => (isBehind(one) ? one.name : [])));
-  let behind = await looked();
-  if (behind.size === 0) return say("nothing here has read another certificate: nothing restarts");
+  let pending = await looked();
+  if (pending.size === 0) return say("nothing here has read another certificate: nothing restarts");
   const restartOne = async (name: string, restarts: () => Promise<unknown>) => {
-    if (!behind.has(name)) return;
+    if (!pending.has(name)) return;
     await restarts();
-    behind = await looked();
+    pending = await looked();
   };
   for (const name of PODS)
     await restartOne(name, async () => restartPod(cp, name, await PROOFS[name](cp, api)));
-  for (const name of behind)
+  for (const name of pending)
     if (name !== "kubelet" && !isPod(name)) await restartOne(name, () => restartPod(cp, name));
   await restartOne("kubelet", () => restartOwnKubelet(cp.node, api));
 }
@@ -74,12 +74,12 @@ export async function restartReaders(
  */
 export async function restartTogether(cp: ControlPlaneNode, readers: readonly CaReader[]): Promise<boolean> {
   const { runtimeEndpoint } = cp.node;
-  const behind = new Set<string>(readers.filter(holdsAnother({})).map(({ name }) => name));
+  const names = new Set<string>(readers.filter(holdsAnother({})).map(({ name }) => name));
   const all = await containers(runtimeEndpoint);
-  const old = all.filter((one) => one.running && isStaticUid(one.podUid) && behind.has(one.name));
+  const old = all.filter((one) => one.running && isStaticUid(one.podUid) && names.has(one.name));
   await stopContainers(runtimeEndpoint, old);
   // it then starts the static pods again at once, however often they have exited
-  if (behind.size > 0) await systemctlKubelet("restart", " (containers run on)");
+  if (names.size > 0) await systemctlKubelet("restart", " (containers run on)");
   return (await proveOwnEtcd(cp)).answers;
 }
 

@@ -163,7 +163,7 @@ export function leftForPeople(
   const lines = last?.text.split("\n") ?? [];
   const from = lines.findLastIndex((line) => LEFT.test(line)) + 1;
   const to = lines.findIndex((line, index) => index >= from && line.trim() === "");
-  const said = last
+  const tasks = last
     ? lines.slice(from, to < 0 ? undefined : to).map((line) => plainLine(line.replace(/^ *-? */, "")))
     : [];
   const now = checks
@@ -176,5 +176,5 @@ export function leftForPeople(
     ([path, { flag, nodes }]) =>
       `${path} is lost on ${listed(nodes)}, and the API server starts without ${flag}: if somebody finds it, put it back there, and run part 2, which puts the flag back`,
   );
-  return [...new Set([...said.filter(Boolean), ...lost, ...(end?.left ?? []), ...now])];
+  return [...new Set([...tasks.filter(Boolean), ...lost, ...(end?.left ?? []), ...now])];
 }

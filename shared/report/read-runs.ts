@@ -162,8 +162,8 @@ function withinBudget(names: readonly string[], files: Files, most: (typeof BUDG
   let [lines, bytes] = [0, 0];
   for (const name of names) {
     const record = files.get(name)!;
-    const said = files.get(name.replace(/jsonl$/, "txt")) ?? new Uint8Array();
-    bytes += record.length + Math.min(said.length, LONGEST_TEXT);
+    const quoted = files.get(name.replace(/jsonl$/, "txt")) ?? new Uint8Array();
+    bytes += record.length + Math.min(quoted.length, LONGEST_TEXT);
     lines += record.reduce((sum, byte) => sum + (byte === 0x0a ? 1 : 0), 1);
     if (read.length === most.runs || lines > most.lines || bytes > most.bytes) {
       const budget = `${count(most.runs)} runs, ${count(most.lines)} lines and ${most.bytes >> 20} MB`;
@@ -176,8 +176,8 @@ function withinBudget(names: readonly string[], files: Files, most: (typeof BUDG
       name,
       lines: redact(text(record)).text.split("\n").filter(Boolean),
       said:
-        redact(plain(text(said.subarray(0, LONGEST_TEXT)), LONGEST_TEXT)).text +
-        (said.length > LONGEST_TEXT ? REST : ""),
+        redact(plain(text(quoted.subarray(0, LONGEST_TEXT)), LONGEST_TEXT)).text +
+        (quoted.length > LONGEST_TEXT ? REST : ""),
     });
   }
   return { read, leftOut: undefined };

@@ -105,7 +105,7 @@ export function transcripts(runs: readonly KeptRecord[], room = TRANSCRIPTS): st
   return runs
     .map((run) => {
       room -= run.text.length;
-      const said =
+      const blocks =
         room >= 0 ? run.text : "(left out: this page is large enough; it is in the node's rescue folder)";
       const state = `${lasting(run.ended.getTime() - run.began.getTime())} · ${stateOf(run)}`;
       return html.transcript({
@@ -113,7 +113,7 @@ export function transcripts(runs: readonly KeptRecord[], room = TRANSCRIPTS): st
         node: run.node,
         command: typedAs(run),
         state,
-        said,
+        said: blocks,
         ok: wentWell(run),
       });
     })
