@@ -144,12 +144,12 @@ async function isHealthy(cp: ControlPlaneNode, actions: readonly PkiAction[]): P
   const holders = expiredHolders(await caReaders(cp));
   if (holders.length > 0) {
     const names = holders.join(", ");
-    say(`${names}: a CA in memory that has expired since; who has it trusts no new connection`);
+    say(`${names}: a CA in memory has expired; processes that hold it trust no new connection`);
     return false;
   }
   if (!pod.needsCopy(cp)) return true;
   say(
-    "the CA on disk is not the one in etcd's data, of which there is no copy yet: etcd is stopped",
+    "etcd's data names another CA than the one on disk, and has no copy yet: etcd is stopped",
   );
   return false;
 }

@@ -151,7 +151,7 @@ async function letManagerRun(cp: ControlPlaneNode, api: KubeApi, out: LeftOut): 
   const isFull = away.length === 0 || (await wereAwayBefore(cp, api, silent));
   const leader = isFull ? undefined : await manager.leadsInFull(cp, api);
   if (leader)
-    say(`the controller-manager on ${leader} leads in full: it treats them as on any day`);
+    say(`the controller-manager on ${leader} leads in full: it handles them as usual`);
   const evicts = isFull || leader !== undefined;
   const lonely = caIsNew(cp) && !evicts ? [] : [...controlPlanes, ...workers, ...named];
   await sayEvictions(cp, api, { nodes: lonely, isFull: evicts });

@@ -123,7 +123,7 @@ async function unpack(file: string, values: Values) {
   const written = unpackHere(bundle, here, { moveToRescue: values["move-aside"] });
   takeWordsOf(bundle, { confirmed: values["ca-hash"], lock }, node?.name);
   markBackup(bundle.files, { path: typed(file), sha256 }, { newest: false });
-  if (written.length === 0) say("all of it was here already");
+  if (written.length === 0) say("all keys of the bundle were here already");
   const opener = values["passphrase-file"] ?? values.identity;
   if (!mode.dryRun)
     sayLeftBehind({ bundle: file, opener }, "This node no longer needs them, so remove them here");

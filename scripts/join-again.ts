@@ -111,8 +111,8 @@ function sayDifference(last: string, folder: string) {
   const others = [...FILES, "join.yaml"].filter(differs);
   if (others.length === 0) return;
   const diff = shell`diff -r ${last} ${folder}`;
-  say(`warning: the save before has another ${others.join(", ")}: ${diff}`);
-  say(`if that one is right: ${joinLine(last)}`);
+  say(`warning: the previous save has another ${others.join(", ")}: ${diff}`);
+  say(`if the previous one is right: ${joinLine(last)}`);
 }
 
 function next(folder: string): string {

@@ -161,7 +161,7 @@ async function tell(place: EtcdPlace, values: Values, known: machine.KnownHere) 
   const waiting = silent.filter((name) => !without.includes(name));
   keepSaid(cp);
   if (waiting.length > 0) {
-    say(`of those that do not come back now: ${again({ without: waiting })}`);
+    say(`to continue without nodes that do not come back now: ${again({ without: waiting })}`);
     return done(inOneLine([{ command: workerLine(moved), on: waiting.join(", ") }, lastLine]));
   }
   const asking = await withoutServing(cp, thatMoved(cp.cluster.nodes, moved));

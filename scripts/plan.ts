@@ -63,7 +63,7 @@ function formOf(file: string | undefined): (plan: Plan) => string {
   const form = FORMS[/\.(\w+)$/.exec(file ?? ".md")?.[1] ?? ""];
   if (form) return form;
   const endings = Object.keys(FORMS).map((ending) => `.${ending}`);
-  throw new Fail(`"${file}" is no name for a plan`, {
+  throw new Fail(`Cannot write the plan to "${file}"`, {
     hint: `give a name that ends in ${endings.join(" or ")}`,
   });
 }

@@ -63,7 +63,7 @@ async function onControlPlane(cp: ControlPlaneNode, values: Values, only: renewa
   );
   await step("R.2 Put the certificates in place", async () => {
     const written = here.place(renewals, here.caFiles(node, facts.certificatesDir), asideDir);
-    if (written.length === 0) say("all files have them already");
+    if (written.length === 0) say("all files have the renewed CAs already");
     await mendKubeletConf();
   });
   if (hasEnded) return done("./bunw scripts/00-assess.ts, then parts 0 to 5 with these CAs");
@@ -107,7 +107,7 @@ async function look(
   // if a CA on disk has expired, parts 1 and 2 restart the kubelet, and write its files before
   await refuseUnfitKubelet({ node: cp.node, by: hasEnded ? "repair" : undefined });
   const api = isLate ? await adminClient(cp.facts) : await adminApi(cp);
-  if (isLate) say("a CA has expired, on the disk or in the memory of what runs here");
+  if (isLate) say("a CA has expired, on disk or in the memory of processes here");
   else await proveEtcd(cp, NOBODY, []);
   await refuseDoubtfulClock(cp);
   const renewals = await here.renewalsHere(cp, isLate ? undefined : api, { ...values, only });
@@ -141,7 +141,7 @@ async function onWorker({ "etcd-data": etcdData, from, undo }: Values) {
   });
   await step("R.2 Put the certificate in place", async () => {
     const written = here.place([one], here.caFiles(node, ""), asideOf(newRescue()));
-    if (written.length === 0) say("both files have it already");
+    if (written.length === 0) say("both files have the renewed CA already");
     await mendKubeletConf();
   });
   await step(
@@ -163,7 +163,7 @@ function sayLeft(ca: renewal.Renewal) {
   const end = day(older.notAfter);
   say(`before ${end}: the workers, one line on each, in any order and at any time`);
   say(`before ${end}: each container that runs now and asks the API has to restart once`);
-  say(`before ${end}: kubeconfigs and programs outside of the cluster; of each, the CA only`);
+  say(`before ${end}: kubeconfigs and programs outside of the cluster; only their CA changes`);
 }
 
 function untilEtcdAnswers(cp: ControlPlaneNode): Todo[] {

@@ -77,7 +77,7 @@ async function writeData(
   // it shows every part which nodes are lost, and what proves keys
   keepOwn("restored", [source.from], { on: node.name, members, caHash, onDisk: true });
   for (const name of controlPlanes)
-    if (name !== node.name) say(`${name}: lost, and left out by all that comes`);
+    if (name !== node.name) say(`${name}: lost, and left out by all later scripts`);
   const { dir, peerUrl } = place;
   const written = `${dir}/member: one member, ${node.name}, at ${peerUrl}`;
   await act("write", written, () => source.write(place));
@@ -178,7 +178,7 @@ function ofMembers(dirs: readonly string[], values: Values, snapshot?: string): 
   say(
     isQuorum
       ? `${here} of ${voters} members: a quorum, so every acknowledged write is there`
-      : `${here} of ${voters} members: what only the others had is lost. More disks make it sure`,
+      : `${here} of ${voters} members: writes that only the others had are lost. Bring more disks to be sure`,
   );
   const name = memberName(chosen.own);
   if (name !== asOf(values))

@@ -157,7 +157,7 @@ export class DamagedData extends Fail {
 export function explain(cause: unknown, at: { dir: string; isWritten?: boolean }): unknown {
   if (cause instanceof Damaged && at.isWritten) {
     return new Fail(`Cannot read the etcd data in "${at.dir}", which is being written to: ${cause.message}`, {
-      hint: "run the same line again; nothing has to be stopped for it. If it stays so: use the data directory of another etcd member",
+      hint: "run the same line again; nothing has to stop. If it fails again: use the data directory of another etcd member",
       cause,
     });
   }

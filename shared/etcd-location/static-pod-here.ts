@@ -77,7 +77,7 @@ export async function ranHere(
   const looks = [...newest.values()].map(async ({ name, podUid, running, id }) => {
     const seen = await attemptLater(() => inspect(node.runtimeEndpoint, id));
     if (seen instanceof Fail)
-      say(`${name}: its mirror pod says how it ran, not its container: ${seen.message}`);
+      say(`${name}: read from its mirror pod, not its container: ${seen.message}`);
     return { name, podUid, running, ...(seen instanceof Fail ? NOTHING_TOLD : seen) };
   });
   return await Promise.all(looks);

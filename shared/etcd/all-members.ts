@@ -51,10 +51,10 @@ export async function proveMembers(
 
 function sayLearner(peer: Peer, facts: ClusterFacts) {
   say(
-    `${peer.name}: same cluster, but no vote, as its join was cut off: no API server can use its etcd. To end the join:`,
+    `${peer.name}: same cluster, but no vote, as its join was cut off: no API server can use its etcd. To complete the join:`,
   );
   say(`  ${promotion(peer, facts)}`);
-  say(`or, when its etcd is stopped, to take it out: ${lostAlso([peer.name])}`);
+  say(`or, once its etcd is stopped, to remove it: ${lostAlso([peer.name])}`);
 }
 
 /**
@@ -84,7 +84,7 @@ async function proveSameKeys(own: EtcdClient, voting: ReadonlyMap<Peer, EtcdClie
   for (const name of names) {
     if (!same.get(name))
       throw new Fail(`etcd on ${name} holds other keys at revision ${revision} than this one`, {
-        hint: `go no further: one of the two is damaged. If it is that one: on ${name} ${STOP_ETCD}; here ${lostAlso([name])}; then RUNBOOK-MORE "The same machine comes back"`,
+        hint: `stop here: one of the two is damaged. If it is that one: on ${name} ${STOP_ETCD}; here ${lostAlso([name])}; then RUNBOOK-MORE "The same machine comes back"`,
       });
     say(`${name}: same cluster, the same keys at revision ${revision}`);
   }

@@ -58,7 +58,7 @@ export async function refuseLivingNode(node: Node, { host, lost, etcdData }: Sai
 function refuseNoControlPlane(node: Node, dataDir: string, all: readonly Container[]) {
   const { kubeconfig } = node.kubelet;
   if (!exists(kubeconfig) || exists(dataDir) || controlPlaneWithoutData(node, dataDir, all)) return;
-  throw new Refused(`This is no control plane node: nothing of one is here, and it has "${kubeconfig}"`, {
+  throw new Refused(`This is no control plane node: it has no trace of one, but it has "${kubeconfig}"`, {
     hint: `run it on a control plane node whose etcd data is lost. If "${node.name}" is one that has lost all of it: ${again({ lost: node.name })}`,
   });
 }
@@ -140,7 +140,7 @@ async function refuseMember(node: Node, { data, dir, lost }: Left) {
     });
   if (answers[0])
     return say(
-      `etcd's data in "${dir}" is of a member that is out, says ${answers[0].name}: kubeadm reset deletes it`,
+      `etcd's data in "${dir}" is of a former member, says ${answers[0].name}: kubeadm reset deletes it`,
     );
   if (lost !== undefined)
     return say(`etcd's data in "${dir}" is given up, as --lost says: kubeadm reset deletes it`);

@@ -73,7 +73,7 @@ export function refuseNeverStarted(members: readonly Voter[], silent: readonly P
   throw new Fail(
     `etcd runs here, and cannot answer: ${quorum.words} have to run, and ${names} never started`,
     {
-      hint: `start etcd there by hand, where a join was cut off, with certificates of the etcd CA that is here. ${BEGINS_ANEW}`,
+      hint: `start etcd by hand where a join was cut off, with certificates of the etcd CA that is here. ${BEGINS_ANEW}`,
     },
   );
 }
@@ -216,7 +216,7 @@ export function askAboutStrangers(
   const at = (peer: Stranger) => `${peer.host}:${peer.port}`;
   for (const peer of strangers.filter((each) => !open.includes(each)))
     say(
-      `${peer.name}: what answers at ${at(peer)} is not its ${serverName}, as you say. It shows ${shownKey(peer)}`,
+      `${peer.name}: the server at ${at(peer)} is not its ${serverName}, by your --lost-on. It shows ${shownKey(peer)}`,
     );
   if (open.length === 0) return;
   const [ca] = etcdCas(facts.certificatesDir);
@@ -230,7 +230,7 @@ export function askAboutStrangers(
     question.of === undefined ? {} : { of: question.of },
   );
   throw new Refused(
-    `What answers at ${[...new Set(open.map(at))].join(", ")} may be ${serverName} of ${peerNames(open)}, and nothing here proves it: ${matters}`,
+    `The server at ${[...new Set(open.map(at))].join(", ")} may be ${serverName} of ${peerNames(open)}, but nothing here proves it: ${matters}`,
     {
       unchanged: true,
       hint:

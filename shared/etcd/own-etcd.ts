@@ -150,7 +150,7 @@ function sayAway(name: string, { without, lost }: LeftOut) {
     without: without.filter((other) => other !== name),
     lost: [...lost, name],
   });
-  say(`${name}: away, as you say, so not asked; it stays a member of etcd. If it is lost for good: ${line}`);
+  say(`${name}: away, so not asked; it stays a member of etcd. If it is lost for good: ${line}`);
 }
 
 /** Seconds: a living kubelet renews its Lease every ten, through any API server that runs. */
@@ -200,7 +200,7 @@ function hexOf(value: Uint8Array | undefined): string {
 
 async function sayPlannedRemovals(client: EtcdClient | undefined, data: EtcdData, lost: readonly string[]) {
   if (client) await waitFor("etcd to answer", () => client.status(), { seconds: 30, hint: PART_1_FIRST });
-  else say("etcd: has to answer before part 2 (part 1)");
+  else say("etcd does not run yet: part 1 first");
   if (lost.length === 0) return;
   await removeMembers(await membersNow(client, data), lost, client);
 }

@@ -298,7 +298,7 @@ export function refuseWhereOthersLive(
   const runs = open.some((peer) => deaf.includes(peer)) ? "runs, or seems to," : "runs";
   const keys = made.map(({ name }) => name).join(", ");
   throw new Refused(
-    `etcd ${runs} on ${peerNames(open)}, which may still have ${keys}: with keys of their own, control plane nodes refuse each other`,
+    `etcd ${runs} on ${peerNames(open)}, which may still have ${keys}: control plane nodes with different keys refuse each other`,
     {
       hint:
         `type on one that has them: ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +

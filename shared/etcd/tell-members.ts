@@ -191,9 +191,9 @@ export function standIn<P extends Pick<Peer, "id" | "name" | "host" | "servedPem
     if (address && !taken.includes(address) && sans && isFor(sans, address)) return { peer, from: address };
   }
   throw new Refused(
-    `None of the old addresses of ${running.map(({ name }) => name).join(", ")} can stand for its machine`,
+    `None of the old addresses of ${running.map(({ name }) => name).join(", ")} can be used for its machine`,
     {
-      hint: "see whose each address is now. If it is right, and only missing in the certificate of its etcd: part 1 there first",
+      hint: "see which machine has each address now. If one is only missing in its etcd's certificate: part 1 there first",
     },
   );
 }

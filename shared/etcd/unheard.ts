@@ -86,7 +86,7 @@ async function livesSilently(
     return true;
   }
   if (fail === NO_CLIENT) {
-    say("etcd runs, and is not stopped: the certificate that asks it is issued in 1.5");
+    say("etcd runs, and is not stopped: step 1.5 issues our certificate for it");
     return true;
   }
   const withoutUser = noUser(cp, fail);
@@ -151,7 +151,7 @@ const AUTH = /user name is empty|permission denied|invalid auth token|authentica
 function noUser({ facts }: ControlPlaneNode, { message }: Fail): Refused | undefined {
   if (!AUTH.test(message)) return undefined;
   const disable = etcdctlLine("--user root auth disable", facts, "-it");
-  return new Refused(`etcd has its own authentication on, and this kit asks it as nobody: ${message}`, {
+  return new Refused(`etcd's own authentication is on, and this kit has no user there: ${message}`, {
     unchanged: true,
     hint: `type for the time of the repair: ${disable}; then run the same line again. auth enable when 05-verify is well`,
   });

@@ -87,7 +87,7 @@ interface Seen {
 function refuseOthersLink(link: Seen, content: Seen) {
   if (isOurs(link.info.uid) || link.info.uid === content.info.uid) return;
   const owners = `it is a link of user ${link.info.uid} to "${content.path}" of user ${content.info.uid}`;
-  throw new Fail(`Cannot copy what "${link.path}" leads to: ${owners}`, {
+  throw new Fail(`Cannot copy the target of the link "${link.path}": ${owners}`, {
     hint: `${shell`see who made it: ls -ld ${link.path} ${content.path}`}. If it is right: ${shell`chown -h root ${link.path}`}; then run the same line again`,
   });
 }

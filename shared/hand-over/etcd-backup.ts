@@ -53,7 +53,7 @@ export async function writeOpened(file: string, to: string, options: LockOptions
   proof.refuseLock(lockedWith);
   const key = keyFor(lockedWith, options);
   await writePieces(to, openPieces(Bun.file(host).stream(), key, lockedWith), proof.refuseContent);
-  if (!mode.dryRun) say("it has every Secret of the cluster, readable: remove it when it is restored");
+  if (!mode.dryRun) say("it has every Secret of the cluster, unencrypted: remove it after the restore");
 }
 
 async function writePieces(

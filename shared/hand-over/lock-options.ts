@@ -80,12 +80,12 @@ export function tellCarry({ bundle, ca, others }: Packed, options: LockOptions) 
 /** The next commands for a backup: its mark is enough for the other nodes. */
 export function tellKept({ bundle, ca, others }: Packed, options: LockOptions) {
   say(
-    `${bundle} counts as the backup of these keys: move it away from this machine, and not to where what opens it is`,
+    `${bundle} counts as the backup of these keys: move it away from this machine, but not to the place of the file or passphrase that opens it`,
   );
   say(
-    `keep the CA's fingerprint, and not where the backup lies: ${ca}. Whoever can write there could make both, and the file's name: without it nothing is restored that is locked for recipients`,
+    `save the CA's fingerprint, but not beside the backup: ${ca}. A restore needs it if the backup is locked for recipients: whoever can write there could replace both`,
   );
-  say(`it brings them to another control plane node, too: ${unpackLine(bundle, ca, options)}`);
+  say(`to unpack it on another control plane node: ${unpackLine(bundle, ca, options)}`);
   const known =
     others.length > 0 ? "; so that the others know of it, its mark goes there, which holds no key:" : "";
   tell(`\ndone.  next: move ${bundle} away${known || `, then ${command("05-verify")}`}`);

@@ -108,7 +108,7 @@ export function takeWordsOf({ manifest }: Bundle, { confirmed, lock }: Vouching,
   const isProved = confirmed !== undefined || may(SOURCE_OF[lock], "words");
   if (isProved && !isOld) return takeWords(words);
   const why = isOld ? "as the bundle is old" : "as nothing proves who said it";
-  say(`not taken, ${why}: ${words.map(asSaid).join("; ")}`);
+  say(`did not take words, ${why}: ${words.map(asSaid).join("; ")}`);
 }
 
 function unprovedBundle(ca: string, known: string, lock: LockKind): Fail {

@@ -41,11 +41,11 @@ export async function moveWorker(node: Node, moved: Moved) {
     );
   await step("M.3 See that pods in this machine's own network have its new address", async () => {
     const why = await failOf(() => renewHostPodIps(KubeApi.from(confOf(node)), node.name, moved));
-    if (why) say(`not seen: ${why.message}. When the API server answers: this line once more`);
+    if (why) say(`not checked: ${why.message}. When the API server answers, type the same line again`);
   });
   await step("M.4 Say what still names an old address here", () =>
     mode.dryRun
-      ? say("would look at this node's files")
+      ? say("would check this node's files")
       : sayStillNamed(namedInFiles(moved), "no file of this node names one", "on this node"),
   );
 }

@@ -83,7 +83,7 @@ export function refusePairs(moved: Moved, { cluster, data }: Known, goesOn: Move
     const owner = nodes.find((one) => isOthers(one) && one.places.includes(today));
     const claims = nodes.find(isOthers);
     if (!owner && claims)
-      say(`warning: ${today} is also an address of ${claims.name}, by what its Node says; your word counts`);
+      say(`warning: ${today} is also an address of ${claims.name}, says its Node; your word counts`);
     if (owner || moved.has(today) || goesOn.has(today))
       throw wrong(
         `that is the address of ${owner?.name ?? "another machine"}, or was`,

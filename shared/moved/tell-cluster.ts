@@ -52,8 +52,8 @@ function withEndpoint(key: string, text: string, moved: Moved): string {
   if (!putIn || key !== "ClusterConfiguration") return text;
   const line = `controlPlaneEndpoint: ${putIn}\n`;
   if (text.trimStart().startsWith("{"))
-    throw new Fail(`ClusterConfiguration cannot be given "${line.trim()}": it is not as kubeadm writes it`, {
-      hint: "kubectl -n kube-system edit configmap kubeadm-config; then the same line again",
+    throw new Fail(`Cannot add "${line.trim()}" to ClusterConfiguration: it is not as kubeadm writes it`, {
+      hint: "kubectl -n kube-system edit configmap kubeadm-config; then run the same line again",
     });
   return /^controlPlaneEndpoint:/m.test(text)
     ? text.replace(/^controlPlaneEndpoint:.*\n?/m, line)
@@ -77,7 +77,7 @@ export async function restartOldPods(api: KubeApi, moved: Moved, made: Date): Pr
   const old: RunningPod[] = [];
   for await (const pod of api.items<RunningPod>("/api/v1/pods"))
     if (keepsOld(pod, scene) && startedBefore(pod, made)) old.push(pod);
-  if (old.length === 0) say("nothing runs that was started before");
+  if (old.length === 0) say("no pod runs that was started before the move");
   for (const owner of ownersOf(old, made)) {
     const pods = owner.pods.filter(({ spec }) => !silent.includes(spec.nodeName ?? ""));
     const later = owner.pods.length - pods.length;

@@ -55,7 +55,7 @@ export async function addressNow(
   const found = await routedAddress(like, guestsOf(known));
   if (found) return found;
   throw new Fail(
-    `This machine was at ${like}, and nothing here shows which of its addresses takes that one's place`,
+    `This machine was at ${like}, and nothing here shows which of its addresses replaces it`,
     {
       hint: `give it: --moved ${like}=ADDRESS; it has ${node.addresses.join(", ")}`,
     },
@@ -80,7 +80,7 @@ export async function refuseAway(own: Moved) {
     ...(await cardsWithoutAddress()).map((card) => `${card} is up, and has no address`),
   ];
   if (why.length === 0) return;
-  throw new Refused(`${[...own.keys()].join(", ")} may only be away: ${why.join("; ")}`, {
+  throw new Refused(`${[...own.keys()].join(", ")} may only be missing for now: ${why.join("; ")}`, {
     unchanged: true,
     hint: `wait until ip addr shows it, then part 1. If it no longer has it: ${again({ moved: [...own].map((pair) => pair.join("=")) })}`,
   });
@@ -157,7 +157,7 @@ export async function changesHere(
     `This host is called "${node.hostName}" now, and "${KUBEADMS}" has no KUBELET_KUBEADM_ARGS`,
     {
       unchanged: true,
-      hint: `put ${override} where systemctl cat kubelet says that flags are read from; then run the same line again`,
+      hint: `put ${override} into the file of flags that systemctl cat kubelet names; then run the same line again`,
     },
   );
 }

@@ -106,7 +106,7 @@ export function registryPrefix(data: EtcdData): string {
   throw new Fail(
     `No Kubernetes cluster in this etcd data: none of its ${data.keyCount} keys ends in "${suffix}"`,
     {
-      hint: "name the folder, if this machine has the cluster's data elsewhere: --etcd-data DIR. Or restore a snapshot. This one is a new etcd's, or another's",
+      hint: "name the folder, if this machine has the cluster's data elsewhere: --etcd-data DIR. Or restore a snapshot. This data is a new etcd's, or another cluster's",
     },
   );
 }

@@ -88,7 +88,7 @@ function sayShorter(
   const end = new Date(Date.now() + certificateValidityHours * 3_600_000);
   if (last.getTime() < end.getTime() + MONTH_MS) return;
   say(
-    `warning: certificates before were valid until ${day(last)}, these expire on ${day(end)}, all on one day. Renew them before: kubeadm certs renew all`,
+    `warning: the old certificates were valid until ${day(last)}, the new ones expire on ${day(end)}, all on one day. Renew them before that: kubeadm certs renew all`,
   );
 }
 

@@ -48,7 +48,7 @@ export async function signingKey(
 ): Promise<{ key: CryptoKey; name: string; hash: string; alg: string }> {
   const { crv, alg, hash } = curveOf(key) ?? { alg: "RS256", hash: "SHA-256" };
   if (key.asymmetricKeyType !== "rsa" && !crv)
-    throw new Fail(`A key that is to sign is of the kind "${key.asymmetricKeyType}"`, {
+    throw new Fail(`Cannot sign with a key of the kind "${key.asymmetricKeyType}"`, {
       hint: "kubeadm knows RSA and ECDSA keys only; see what it is with: openssl pkey -noout -text_pub -in FILE",
     });
   const algorithm = crv ? { name: "ECDSA", namedCurve: crv } : { name: "RSASSA-PKCS1-v1_5", hash };

@@ -60,7 +60,7 @@ export function renewCa(
 function refuseLost(leaf: string, renewed: string, now: Date) {
   const why = notIssuedBy(leaf, renewed, now);
   if (why)
-    throw new Fail(`"${certInfo(leaf).subject}" would not be one of the renewed CA: ${why}`, {
+    throw new Fail(`"${certInfo(leaf).subject}" would not fit the renewed CA: ${why}`, {
       hint: "renew the CA by the tool that made it; openssl x509 -noout -text shows both. Nothing was written",
     });
 }

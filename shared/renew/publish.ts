@@ -57,7 +57,7 @@ export async function publish(
   const isPublished = (await casInUse(api)).ca.every(({ pem }) => holds(pem, ca.pem));
   if (host !== undefined && !isPublished) {
     say(
-      `kube-root-ca.crt: not yet, the ${MANAGER} on ${host} leads, and gives out what it read when it started`,
+      `kube-root-ca.crt: not yet, the ${MANAGER} on ${host} leads, and publishes the CA that it read at its start`,
     );
     return host;
   }

@@ -136,7 +136,7 @@ export function renewalOf(name: CaName, facts: ClusterFacts, { seen, brought, le
   const renewal = (pem: string, note: string): Renewal => ({ name, path, now, next: certInfo(pem), note });
   if (brought) return renewal(...asBrought(now, brought));
   if (!isValidNow(now) && isSelfSigned(now.pem))
-    throw new Refused(`"${path}" has expired (${day(now.notAfter)}): it is renewed by the repair now`, {
+    throw new Refused(`"${path}" has expired (${day(now.notAfter)}): the repair renews it`, {
       unchanged: true,
       hint: "./bunw scripts/00-assess.ts, then parts 0 to 5: they renew it with its own key",
     });

@@ -82,7 +82,7 @@ function printHowToBring(others: readonly KnownNode[], here: KnownNode, known: I
   answer(`mkdir -p -m 700 ${LOGS}`);
   for (const node of others.slice(0, FEW)) {
     const { address, why } = addressToType(node, known);
-    if (why) say(`${node.name}: you know its address: ${why}`);
+    if (why) say(`${node.name}: use the address that you know: ${why}`);
     answer(shell`ssh root@${address} ${PACK_RUNS} > ${LOGS}/${node.name}.tar`);
   }
   if (others.length > FEW)

@@ -29,14 +29,14 @@ export function contentFor(stored: EtcdData, as: string, lost: readonly string[]
   const data = withNames(stored, [as, ...lost]);
   const cluster = readCluster(data);
   if (cluster.configuration.etcd?.external)
-    throw new Refused("This cluster's etcd is external: kubeadm does not keep it", {
+    throw new Refused("This cluster's etcd is external: kubeadm does not run it", {
       unchanged: true,
       hint: 'restore it where it runs, by its own means: RUNBOOK-MORE "If etcd is external"',
     });
   const node = cluster.nodes.find(({ name }) => name === as);
   const controlPlanes = cluster.nodes.filter(({ controlPlane }) => controlPlane).map(({ name }) => name);
   if (node?.controlPlane) return { data, cluster, node };
-  throw new Refused(`"${as}" is none of the control plane nodes that the data knows`, {
+  throw new Refused(`"${as}" is not one of the control plane nodes in the data`, {
     unchanged: true,
     hint: `choose which of ${controlPlanes.join(", ")} this machine becomes: ${again({ as: controlPlanes[0] ?? "NODE" })}`,
   });
@@ -55,7 +55,7 @@ export function withNames(data: EtcdData, said: readonly string[]): EtcdData {
     (name) => !data.members.some((one) => one.name === name) && !isAmong(nodes, name),
   );
   if (strange !== undefined)
-    throw new Refused(`The data knows no Node "${strange}"`, {
+    throw new Refused(`The data has no Node "${strange}"`, {
       unchanged: true,
       hint: `name one of its nodes: ${listed(nodes.map(({ name }) => name))}`,
     });
@@ -66,7 +66,7 @@ export function withNames(data: EtcdData, said: readonly string[]): EtcdData {
     `${unnamed.length} of ${data.members.length} members have no name in this data, as in a snapshot of etcd 3.5: at ${places}`,
     {
       unchanged: true,
-      hint: `name the control plane nodes that they were, ${unnamed.length - known.length} more: ${again({ lost: unnamed.slice(known.length).map((_, i) => `NODE${i + 1}`) })}. By their labels, which a worker can have got, too: ${listed(onlyLabelled(nodes)) || "none"}`,
+      hint: `name the control plane nodes that they were, ${unnamed.length - known.length} more: ${again({ lost: unnamed.slice(known.length).map((_, i) => `NODE${i + 1}`) })}. Nodes with the label, which a worker can have, too: ${listed(onlyLabelled(nodes)) || "none"}`,
     },
   );
 }
@@ -118,10 +118,10 @@ export function sayContent(content: Content, until: Date) {
   say(
     `its CA: ${[...trustedKeys(cluster.oldCaPem)].join(", ")}. Compare it with the fingerprint that you have saved: whoever makes a snapshot chooses what it says`,
   );
-  say("what was created since then is gone, and what was deleted since comes back");
+  say("objects created since then are lost, and objects deleted since then come back");
   if (claims.length > 0)
     say(
-      "their pods start where they were then: a volume that only one node may have (ReadWriteOnce) has to be free",
+      "their pods start on the nodes of that time: a volume for one node only (ReadWriteOnce) has to be free",
     );
   for (const warning of data.warnings) say(`warning: ${warning}`);
 }

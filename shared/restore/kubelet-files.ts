@@ -38,7 +38,7 @@ export function writeKubeletFiles({ data, cluster, node }: Content, { hostName }
   if (exists(KUBELET_CONFIG)) return say(`unchanged ${KUBELET_CONFIG}`);
   const kubelet = configMapIn(data, "kube-system/kubelet-config")?.kubelet;
   if (kubelet === undefined)
-    throw new Fail("The cluster keeps no configuration of its kubelets (ConfigMap kubelet-config)", {
+    throw new Fail("The cluster stores no configuration of its kubelets (ConfigMap kubelet-config)", {
       hint: `bring ${KUBELET_CONFIG} of one of its nodes here; then run the same line again: what is written stays`,
     });
   const inFile = minorOf(cluster.kubernetesVersion) >= 34;

@@ -55,7 +55,7 @@ export function memberDataIn(dir: string, snapshot?: string): MemberData {
     if (!own || own.isLearner)
       throw new Refused(
         own
-          ? `The member of "${dir}" has not got a vote yet: its data may be a part of all`
+          ? `The member of "${dir}" has no vote yet: its data may be incomplete`
           : `The member of "${dir}" was taken out of etcd before: its data ends there`,
         { unchanged: true, hint: "take another member's data directory, or a snapshot" },
       );

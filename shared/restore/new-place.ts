@@ -57,7 +57,7 @@ export function newAddress(found: Content, { addresses, given, routed }: Place):
   // any kubelet may claim an address, but this machine has it
   if (claims && !owner && chosen !== old)
     say(
-      `warning: ${chosen} is also an address of ${claims.name}, by what its Node says; it is this machine's`,
+      `warning: ${chosen} is also an address of ${claims.name}, says its Node; it is this machine's`,
     );
   if (owner && chosen !== old)
     throw new Refused(`${chosen} was the address of "${owner.name}"`, {
@@ -84,7 +84,7 @@ function onlyAddress(alike: readonly string[]): string {
   const [first, ...more] = alike;
   if (first && more.length === 0) return first;
   throw new Fail(
-    `Which address is the node's? This machine has ${alike.join(", ") || "none of its family"}`,
+    `Cannot tell which address is the node's: this machine has ${alike.join(", ") || "none of its family"}`,
     {
       hint: again({ address: first ?? "IP" }),
     },
@@ -134,7 +134,7 @@ export async function refuseOldAnswers(
     lostOn,
   );
   for (const { what } of seen.filter(({ by }) => by === "another's"))
-    say(`${what}: somebody answers whose certificate is not of this cluster's CA`);
+    say(`${what}: another server answers: its certificate is not of this cluster's CA`);
   const silent = seen.filter(({ by }) => by === "nobody").map(({ what }) => what);
   if (silent.length > 0) say(`nobody answers at ${silent.join(", ")}`);
 }

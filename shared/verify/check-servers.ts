@@ -77,7 +77,7 @@ export function withoutAdmin({ facts, cluster }: ControlPlaneNode): CheckRow {
     const served = await servedPem(facts.advertiseAddress, facts.bindPort);
     if (!isServerOf(served, facts.advertiseAddress, bothCas(facts.certificatesDir, cluster.oldCaPem)))
       return {
-        failed: `what answers there shows a certificate of "${certInfo(served).issuer}", not of the cluster's CA for this address`,
+        failed: `the server there shows a certificate of "${certInfo(served).issuer}", not of the cluster's CA for this address`,
       };
     return "answers; without admin.conf it cannot be asked whether it is ready";
   };

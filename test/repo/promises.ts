@@ -19,6 +19,8 @@ const more = (words: string, ...held: string[]): Promised => ({ page: "RUNBOOK-M
 export const PROMISES: Promised[] = [
   readme("No container restarts until you ask for it, nothing is evicted, Services keep their endpoints.", "scenario all-lost", "scenario ha-all-lost", "test/scripts/no-eviction.test.ts: stays reduced for it"),
   readme("**Only expired, and no workers? Three lines**", "scenario expired", "scenario ha-expired", "test/scripts/plan.test.ts: a plan where all certificates have expired is a handful of lines"),
+  readme("`x509: certificate has expired or is not yet valid`, also after `kubeadm certs renew all` (it leaves out the kubelets)", "scenario expired-half-renewed", "test/scripts/plan.test.ts: a plan where all certificates have expired is a handful of lines"),
+  readme("Workers have their lines, too.", "scenario expired-half-renewed", "test/scripts/plan.test.ts: a plan where all certificates have expired is a handful of lines"),
   readme("prints all lines for your cluster and your damage, with its node names and addresses, ready to paste", "scenario by-ssh", "test/scripts/plan.test.ts: every line of the repair, in order, with names and addresses", "test/scripts/plan.test.ts: bash runs the lines as they are", "scenario all-lost"),
   readme("a page with boxes to tick and buttons that copy", "check plan-page.ts", "test/scripts/plan.test.ts: plan FILE writes that file, and no other"),
   readme("A CA that has expired itself, and whose key is here, is renewed with its own key", "scenario ca-ended", "test/shared/pki/lost-keys.test.ts: is renewed with its own key"),

@@ -421,7 +421,7 @@ test.each<[...Configured, why: string]>([
   const { exitCode, stderr } = await node.run("move");
   expect({ exitCode, stderr }).toMatchObject({
     exitCode: 3,
-    stderr: expect.stringContaining(`${SHOWN_ADDRESS} may only be away: ${why}`),
+    stderr: expect.stringContaining(`${SHOWN_ADDRESS} may only be missing for now: ${why}`),
   });
   expect(stderr).toContain(`./bunw scripts/move.ts --moved ${SHOWN_ADDRESS}=${NEW}\n`);
   expect(node.fingerprint()).toEqual(before);

@@ -81,7 +81,7 @@ test("a snapshot becomes etcd's data and the kubelet's files; what it holds is s
   expect(stderr).toContain("its SHA-256 is right");
   expect(stderr).toMatch(/as of DATE \d\d:\d\d UTC, 3 days ago, by the newest Lease of a control plane node/);
   expect(stderr).toContain("3 node(s), 4 pod(s), 1 StatefulSet(s) with volumes: shop/db");
-  expect(stderr).toContain("what was created since then is gone, and what was deleted since comes back");
+  expect(stderr).toContain("objects created since then are lost, and objects deleted since then come back");
   expect(stderr.indexOf("comes back")).toBeLessThan(stderr.indexOf("== S.4"));
   expect(stderr).toContain(`nobody answers at https://${SHOWN_ADDRESS}:6443`);
   using data = readEtcdData(join(node.root, "var/lib/etcd"));
@@ -283,7 +283,7 @@ test.each<[string, () => Disposable | Promise<Disposable>, string, RegExp]>([
   expect(node.fingerprint()).toEqual(before);
   const { exitCode, stderr } = await node.run(`${LINE} --lost-on m1`);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr).toMatch(new RegExp(`m1: what answers at \\S+ is not its ${what}, as you say\\. It shows `));
+  expect(stderr).toMatch(new RegExp(`m1: the server at \\S+ is not its ${what}, by your --lost-on. It shows `));
   expect(node.exists("/var/lib/etcd/member")).toBe(true);
 });
 
@@ -291,7 +291,7 @@ test.each<[string, () => Disposable | Promise<Disposable>, RegExp]>([
   [
     "a server of another CA, as a balancer's own page",
     async () => answers(SERVER, "kube-apiserver", await otherCa()),
-    /:6443: somebody answers whose certificate is not of this cluster's CA/,
+    /:6443: another server answers: its certificate is not of this cluster's CA/,
   ],
   [
     "a balancer that takes connections and has nobody behind it",
@@ -418,7 +418,7 @@ test.each([
   await disks(node);
   const { exitCode, stderr } = await node.run(line);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr).toContain("m2: lost, and left out by all that comes");
+  expect(stderr).toContain("m2: lost, and left out by all later scripts");
   const plan = await node.run("plan");
   expect({ exitCode: plan.exitCode, stderr: plan.stderr }).toMatchObject({ exitCode: 2 });
   expect(plan.stdout).toContain("02-control-plane.ts");
@@ -501,7 +501,7 @@ test("an address that a worker's Node claims too is this machine's, with a warni
   const { exitCode, stderr } = await node.run(`${LINE} --address 10.9.9.9 --dry-run`);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain(
-    "warning: 10.9.9.9 is also an address of w1, by what its Node says; it is this machine's",
+    "warning: 10.9.9.9 is also an address of w1, says its Node; it is this machine's",
   );
 });
 
