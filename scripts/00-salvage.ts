@@ -171,10 +171,10 @@ Looks for this node's lost keys. Restores all found keys together, at the end. W
 memory, then the Secret, then the disk. The disk is searched only if ca.key, sa.key or the
 encryption configuration is still missing then.
 
-A key is restored only if its public half is known from where no tenant can write (kube-system in
-etcd, the kubelet's own files), and sa.key only if it verifies tokens of kube-system. A key that
-nothing proves goes to the rescue folder, and the command that would restore it is printed. Ctrl-C
-ends the search; keys that are proved by then are restored.
+A key is restored only if its public half is known from a place where no tenant can write
+(kube-system in etcd, the kubelet's own files), and sa.key only if it verifies tokens of
+kube-system. An unproved key goes to the rescue folder, and the command that would restore it is
+printed. Ctrl-C ends the search; keys that are proved by then are restored.
 
 memory:  The controller-manager that leads still has ca.key and sa.key, an API server has sa.key,
          as long as they run. Stop the kubelet first (systemctl stop kubelet), and restart nothing.
@@ -199,10 +199,9 @@ Options:
                        found by then counts.
     --certificate-key-file FILE
                        A file that only you can read, with the certificate key.
-    --kid KID          The service-account key that is in use, where several are found or only an
-                       earlier one.
-    --from CA          The same for the cluster CA: its fingerprint (sha256:…), or what names it
-                       (kubelet.conf).
+    --kid KID          The service-account key in use, if several are found, or only an earlier one.
+    --from CA          The same for the cluster CA: its fingerprint (sha256:…), or a source that
+                       names it (kubelet.conf).
     --pid PID          A process that you know to be the control plane's, though it is in no
                        container of kube-system.
     --move-aside       Move other keys that are here, valid or not, to the rescue folder, and put

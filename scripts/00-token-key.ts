@@ -114,7 +114,7 @@ Options:
                        (JWKS). It is tried first.
     --token-file FILE  More old tokens, one a line, for instance from workers:
                        /var/lib/kubelet/pods/*/volumes/kubernetes.io~projected/*/token
-    --kid KID          The key to look for, where the tokens of kube-system do not name it.
+    --kid KID          The key to look for, if the tokens of kube-system do not name it.
     --etcd-data DIR    etcd's data directory (default: found by itself).
     --dry-run          Compute the key, but do not write it.
     --help             Print this text.

@@ -148,9 +148,7 @@ async function isHealthy(cp: ControlPlaneNode, actions: readonly PkiAction[]): P
     return false;
   }
   if (!pod.needsCopy(cp)) return true;
-  say(
-    "etcd's data names another CA than the one on disk, and has no copy yet: etcd is stopped",
-  );
+  say("etcd's data names another CA than the one on disk, and has no copy yet: etcd is stopped");
   return false;
 }
 
@@ -198,30 +196,30 @@ const USAGE = `Usage:
                               [--start-without FLAG,…] [--images-later]
                               [--endpoint HOST:PORT] [--dry-run] [--etcd-data DIR]
 
-Brings etcd back on this control plane node: its old data, with certificates that fit. Keys and
-certificates that are here and right stay. Run it on each control plane node, the first one
-first. Between two nodes, hand-over.ts carries the shared keys. No workload restarts.
+Brings etcd back on this control plane node: its old data, with valid certificates. Valid keys and
+certificates stay. Run it on each control plane node, the first one first. Between two nodes,
+hand-over.ts carries the shared keys. No workload restarts.
 
 Options:
-    --new-cas        Make new CAs and a new service-account key where they are missing. Use it only
+    --new-cas        Make new CAs and a new service-account key, if they are missing. Use it only
                      when 00-assess finds the old ones nowhere: every kubelet and every token must
                      be renewed then (parts 3 and 4).
     --new-internal-cas
-                     Make a new etcd CA and front-proxy CA where they are missing, but never the
+                     Make a new etcd CA and front-proxy CA, if they are missing, but never the
                      cluster's CA or the service-account key. Only control plane nodes trust these
                      two CAs, so nothing else must be renewed.
-    --lost-on NODES  Control plane nodes that you have looked at, or that are lost for good: the
-                     same keys are lost there, or what answers in their place is somebody else.
-                     Without it, no new key is made beside an etcd that runs, or seems to, and no
-                     new CA while another node's controller-manager led last, or one here cannot be
-                     read (this node's own name): it may have ca.key in memory.
+    --lost-on NODES  Control plane nodes whose keys you give up: you have searched them, or they are
+                     lost for good, or another machine answers at their address. Without it, no new
+                     key is made beside an etcd that may run, and no new CA while another node's
+                     controller-manager led last, or this node's own (its name) cannot be read: it
+                     may have ca.key in memory.
     --start-without FLAGS
                      Flags of the API server, without dashes, whose files are lost for good: part 2
                      starts it without them. Each one loosens something; the refusal says what.
-    --images-later   Continue although an image is not on this node: the kubelet pulls it. Part 2
-                     knows it, too.
+    --images-later   Continue although an image is not on this node: the kubelet pulls it. It holds
+                     for part 2, too.
     --endpoint HOST:PORT
-                     Where the API is reached, if nothing decides between those who name a place.
+                     The API's address, if the files and objects that record it disagree.
     --etcd-data DIR  etcd's data directory (default: found by itself).
     --dry-run        Print what would be done; nothing is written, stopped or started.
     --help           Print this text.

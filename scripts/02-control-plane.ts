@@ -150,8 +150,7 @@ async function letManagerRun(cp: ControlPlaneNode, api: KubeApi, out: LeftOut): 
   const { controlPlanes, workers, named } = silent;
   const isFull = away.length === 0 || (await wereAwayBefore(cp, api, silent));
   const leader = isFull ? undefined : await manager.leadsInFull(cp, api);
-  if (leader)
-    say(`the controller-manager on ${leader} leads in full: it handles them as usual`);
+  if (leader) say(`the controller-manager on ${leader} leads in full: it handles them as usual`);
   const evicts = isFull || leader !== undefined;
   const lonely = caIsNew(cp) && !evicts ? [] : [...controlPlanes, ...workers, ...named];
   await sayEvictions(cp, api, { nodes: lonely, isFull: evicts });
@@ -202,22 +201,22 @@ were: same flags, same images, same hand edits. Run it on each control plane nod
 you like, once part 1 has proved etcd. No workload restarts.
 
 Options:
-    --super-admin    Write super-admin.conf, too (group system:masters), where no static pod mounts
-                     it. kubeadm makes it on the first control plane node only.
+    --super-admin    Write super-admin.conf, too (group system:masters), although no static pod
+                     mounts it. kubeadm makes it on the first control plane node only.
     --without NODES  Nodes that are away for now. Nobody waits for them, so the controller-manager
                      runs in full, and evicts their pods; they stay in the cluster, and in etcd.
     --lost NODES     Control plane nodes that are lost for good. They are removed from etcd's
                      members, and the commands that put new ones in are printed. A member that never
                      started has no node's name: give its id, as step 2.1 prints it. A node that
                      lives is refused.
-    --lost-on NODES  Of those after --lost: you have looked, and what answers at their address is
-                     somebody else. Without it, a server there makes this script ask.
+    --lost-on NODES  Some of --lost: you have looked, and another machine answers at their address.
+                     Without it, a server there makes this script ask.
     --start-without FLAGS
                      Flags of the API server, without dashes, whose files are lost for good: it
                      starts without them. Each one loosens something; the refusal says what.
     --images-later   Continue although an image is not on this node: the kubelet pulls it.
     --endpoint HOST:PORT
-                     Where the API is reached, if nothing decides between those who name a place.
+                     The API's address, if the files and objects that record it disagree.
     --etcd-data DIR  etcd's data directory (default: found by itself).
     --dry-run        Print what would be done; nothing is written, stopped or started.
     --help           Print this text.

@@ -82,7 +82,7 @@ Options:
     --token-file FILE  The token and the CA (default: token): open wrote this worker's own to
                        token.d/NODE/token there. Copy it with scp.
     --without NODES, --lost NODES
-                       As open had them: a node that is left out does not join.
+                       The same as for open: a node that is left out does not join.
     --etcd-data DIR    Where etcd's data would be, if this were a control plane node (default: all
                        usual places are looked at).
     --dry-run          Print what would be done; nothing is written, stopped or started.

@@ -171,7 +171,7 @@ Options:
     --endpoint HOST:PORT  Where the workers reach the API, where nothing decides it.
     --without NODES    Nodes that are away for now: no certificate of theirs is approved, and close
                        does not wait for them. After close their pods are evicted. When one comes
-                       back: open, 03-join there, close; with the old CA nothing.
+                       back: open, 03-join there, close. Old CA: nothing.
     --lost NODES       The same for nodes that are lost for good: close prints what deletes their
                        Nodes. A node that renews its Lease is refused.
     --wait MINUTES     How long close waits for the nodes (default: 15).

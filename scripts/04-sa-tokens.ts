@@ -201,11 +201,11 @@ const USAGE = `Usage:
     ./bunw scripts/04-sa-tokens.ts retire [--without NODE,…] [--lost NODE,…] [--force] [--dry-run]
 
 Renews the tokens that no longer verify, and restarts pods with the old CA or an old token: first
-kube-proxy, on all nodes at once; then the network plugin with all that it asks, a tenth of the
-nodes at a time; then webhooks and DNS; then the rest, by their own rolling updates. Pods of other
+kube-proxy, on all nodes at once; then the network plugin and what it needs, a tenth of the nodes at
+a time; then webhooks and DNS; then the rest, by their own rolling updates. Pods of other
 controllers, and those whose updates are made by hand, are evicted, never more than a
-PodDisruptionBudget allows. What runs to its end, and what cannot be restarted, is left and named
-with its command: no workload and no test pod stops the others.
+PodDisruptionBudget allows. Pods that run to their end, or that cannot be restarted, are left and
+named with their command; they do not stop the others.
 
 retire:  On each control plane node, afterwards. Removes the old key (sa-old.pub, if 00-token-key
          made one) from the API server, unless a Secret or a running pod still holds a token of it.
@@ -217,8 +217,8 @@ Options:
     --namespace NS   Restart this namespace's pods now (also several, with commas or repeated).
                      Without these two, all restart. Tokens in Secrets are renewed in any case.
     --skip WORKLOADS Workloads that you restart yourself: NAMESPACE/NAME,…, as 4.4 names them.
-    --force          retire: also where a Secret or a pod may still use a token of the old key.
-                     These tokens then stop working; nothing else changes.
+    --force          retire: even if a Secret or a pod may still use a token of the old key. These
+                     tokens then stop working; nothing else changes.
     --etcd-data DIR  etcd's data directory (default: found by itself).
     --dry-run        Print what would be renewed and restarted; nothing is changed.
     --help           Print this text.

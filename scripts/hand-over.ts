@@ -206,9 +206,10 @@ Options:
     --identity FILE         Open with an age identity file.
     --out FILE              The file to write (default: kube-pki-HASH-DATE.age in this folder, HASH
                             of the cluster's CA; of snapshot: snapshot.db).
-    --with-etcd             Write a snapshot of etcd, too, into FILE.etcd.age, locked by the same.
+    --with-etcd             Write a snapshot of etcd, too, into FILE.etcd.age, locked in the same
+                            way.
     --force                 pack: overwrite the file. unpack: this is a control plane node, although
-                            nothing of one is left, and the bundle does not name its nodes.
+                            no trace of one is left, and the bundle does not name its nodes.
     --ca-hash HASH          Refuse any other CA. A file for recipients needs it: anyone who knows a
                             recipient can lock one for it. A bundle does not, if etcd's data names
                             its CA, and was not restored from a snapshot.

@@ -218,20 +218,20 @@ const USAGE = `Usage:
     ./bunw scripts/move.ts [--moved OLD=NEW,…] [--without NODE,…] [--dry-run]
                            [--etcd-data DIR]
 
-For a cluster whose machines have other addresses than before, or a host that has another name: its
-node keeps the old one. A control plane node finds its own old and new address by itself; those of
-other control plane nodes and of workers are said with --moved. All parts then read what etcd's data
-says as if the machines had always been where they are now. Run it on each control plane node that
-has moved; then parts 1 and 2; then on each worker, with the line that it prints; then 03-workers
-close; then here once more: it updates the cluster.
+For a cluster whose machines have other addresses than before, or a host with another name: its node
+keeps the old one. A control plane node finds its own old and new address; --moved gives those of
+other machines. All parts then read etcd's data as if the machines had always had their new
+addresses. Run it on each control plane node that has moved; then parts 1 and 2; then on each
+worker, with the line that it prints; then 03-workers close; then here once more: it updates the
+cluster.
 
 Options:
     --moved OLD=NEW,…
-                     Addresses of other machines that have moved, or of a balancer; the endpoint's
-                     name, where it has another one. Of this machine, where it has several. An
-                     endpoint where there was none: https://ADDRESS:6443=https://NAME:6443.
-    --without NODES  Nodes that are away for now: at the end nobody waits for them. What has an old
-                     address in memory there restarts when they boot.
+                     Other machines or balancers that moved; the endpoint, if renamed; this machine,
+                     if it has several addresses. A new endpoint:
+                     https://ADDRESS:6443=https://NAME:6443.
+    --without NODES  Nodes that are away for now: at the end nobody waits for them. Pods with an old
+                     address in memory restart there when they boot.
     --etcd-data DIR  etcd's data directory (default: found by itself).
     --dry-run        Print what would be done; nothing is written, stopped or started.
     --help           Print this text.

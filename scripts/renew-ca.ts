@@ -205,10 +205,10 @@ const USAGE = `Usage:
                                [--etcd-data DIR]
     ./bunw scripts/renew-ca.ts --csr CA
 
-Renews CAs that are in the second half of their life with their own keys: the same certificate but
-for its expiry date and its serial number. What they have signed stays good, tokens and the hash
-for kubeadm join stay, and old and renewed certificate may be in use side by side until the old one
-expires. Run it on each control plane node, one after the other: etcd, the API server,
+Renews CAs in the second half of their lifetime with their own keys: only the expiry date and the
+serial number of the certificate change. Certificates that they have signed, tokens and the hash for
+kubeadm join stay valid, and the old and the renewed certificate may be in use side by side until
+the old one expires. Run it on each control plane node, one after the other: etcd, the API server,
 controller-manager, scheduler and kubelet restart one by one, no other container does. Then on each
 worker, where it needs no key, no token and no carried file: its kubelet restarts. All that may take
 months.
@@ -217,11 +217,11 @@ Options:
     --only CAS       Of ${renewal.CA_NAMES.join(", ")}: these alone. Nothing restarts for
                      front-proxy-ca.
     --from FOLDER    Certificates that were made elsewhere: FOLDER/ca.crt, FOLDER/etcd/ca.crt,
-                     FOLDER/front-proxy-ca.crt, those that there are. For a CA whose key is not
-                     here, or that a company's CA has signed.
+                     FOLDER/front-proxy-ca.crt, or some of them. For a CA whose key is not here, or
+                     that a company's CA has signed.
     --csr CA         Print a CSR for whoever signs this CA. No secret is in it.
-    --undo           Put the old certificates back, which this kit has moved aside. Possible
-                     until they expire, on each node.
+    --undo           Put back the old certificates that this kit has moved aside. Possible until
+                     they expire, on each node.
     --etcd-data DIR  etcd's data directory (default: found by itself).
     --dry-run        Print what would be done; nothing is written, stopped or started.
     --help           Print this text.

@@ -214,30 +214,29 @@ const USAGE = `Usage:
                               [--address IP] [--etcd-data DIR] [--dry-run]
 
 All control plane nodes are lost. This machine, with the cluster's kubelet, kubeadm and container
-runtime, becomes one of them: writes etcd's data with one member, and the kubelet's files where
-there are none. It says first what the data holds, and as of when. It refuses while the old control
-plane answers, or something that may be it. Then come the keys (hand-over.ts unpack), and parts 1
-to 5.
+runtime, becomes one of them: writes etcd's data with one member, and the missing files of the
+kubelet. It first says what the data has, and from when. It refuses while the old control plane, or
+something that may be it, answers. Then come the keys (hand-over.ts unpack), and parts 1 to 5.
 
 SNAPSHOT is the file of etcdctl snapshot save, or of hand-over.ts pack --with-etcd, which
-hand-over.ts snapshot opens. Its revision is raised by 1,000,000,000, so that clients that live on
-list all objects again.
+hand-over.ts snapshot opens. Its revision is raised by 1,000,000,000, so that living clients list
+all objects again.
 
 Options:
     --as NODE         The name of the control plane node that this machine becomes. Workers, volumes
                       and certificates know it by that name.
     --from DIRS       Data directories of lost members, from their disks or copies of them, such as
-                      /mnt/var/lib/etcd. The one whose log is newest is taken, with all that it
-                      has. With those of more than half of the members nothing acknowledged is
-                      lost: better than any snapshot. Of damaged ones an older tree and the log, or
-                      SNAPSHOT and the log; the first line says if that is exact.
-    --lost NODES      The other control plane nodes, where the data has no names of them: a snapshot
-                      of etcd 3.5 has none of members that have joined.
+                      /mnt/var/lib/etcd. The one with the newest log is used. With those of more
+                      than half of the members no acknowledged write is lost: better than any
+                      snapshot. Damaged ones are read by an older tree, or SNAPSHOT, and the log;
+                      the first line says if that is exact.
+    --lost NODES      The other control plane nodes, if the data does not name them: a snapshot of
+                      etcd 3.5 has no names of members that have joined.
     --ca-hash HASH    Refuse data that does not name this CA: its fingerprint, as pack printed it.
                       After a snapshot without it, unpack needs it for a bundle for recipients.
-    --address IP      The node's address, where this machine has several.
-    --lost-on NODES   Control plane nodes that you have looked at: what answers at their address is
-                      somebody else.
+    --address IP      The node's address, if this machine has several.
+    --lost-on NODES   Control plane nodes that you have looked at: another machine answers at their
+                      address.
     --skip-hash-check
                       SNAPSHOT is a copy of etcd's member/snap/db, which has no sum.
     --disarm          Leave etcd's alarms behind (NOSPACE, CORRUPT).

@@ -31,12 +31,12 @@ async function main() {
 const USAGE = `Usage:
     ./bunw scripts/words.ts [--back WORD,…]
 
-Prints what you have said on this node, or on the one that packed the keys, and what still holds of
-it: every script goes by it.
+Prints your saved words, from this node or from the one that packed the keys, that still hold: every
+script uses them.
 
 Options:
     --back WORDS     Take these back: a node's name, a flag of --start-without, the endpoint or the
-                     folder, as they are printed. The other nodes keep theirs.
+                     folder, as they are printed. Other nodes keep theirs.
     --help           Print this text.
 
 Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node

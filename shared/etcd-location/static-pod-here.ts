@@ -76,8 +76,7 @@ export async function ranHere(
   const newest = new Map(own.map((one) => [`${one.podUid}/${one.name}`, one]));
   const looks = [...newest.values()].map(async ({ name, podUid, running, id }) => {
     const seen = await attemptLater(() => inspect(node.runtimeEndpoint, id));
-    if (seen instanceof Fail)
-      say(`${name}: read from its mirror pod, not its container: ${seen.message}`);
+    if (seen instanceof Fail) say(`${name}: read from its mirror pod, not its container: ${seen.message}`);
     return { name, podUid, running, ...(seen instanceof Fail ? NOTHING_TOLD : seen) };
   });
   return await Promise.all(looks);

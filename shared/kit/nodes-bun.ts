@@ -60,9 +60,12 @@ async function fetchInto(kept: string, arch: Arch): Promise<Buffer<ArrayBuffer>>
     const file = join(folder, await npmPack(`${name}@${BUN_VERSION}`, folder));
     const tarball = readFileSync(file);
     if (!isPinned(arch, tarball))
-      throw new Fail(`npm brought another file as "${name}@${BUN_VERSION}" than the pinned one, by its sha512`, {
-        hint: "see whether that registry is to be trusted: npm config get registry. Ask another one: npm_config_registry=URL npm run pack",
-      });
+      throw new Fail(
+        `npm brought another file as "${name}@${BUN_VERSION}" than the pinned one, by its sha512`,
+        {
+          hint: "see whether that registry is to be trusted: npm config get registry. Ask another one: npm_config_registry=URL npm run pack",
+        },
+      );
     renameSync(file, kept);
     return tarball;
   } finally {

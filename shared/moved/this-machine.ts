@@ -54,12 +54,9 @@ export async function addressNow(
   if (nodeIp && node.addresses.includes(canonicalIp(nodeIp))) return canonicalIp(nodeIp);
   const found = await routedAddress(like, guestsOf(known));
   if (found) return found;
-  throw new Fail(
-    `This machine was at ${like}, and nothing here shows which of its addresses replaces it`,
-    {
-      hint: `give it: --moved ${like}=ADDRESS; it has ${node.addresses.join(", ")}`,
-    },
-  );
+  throw new Fail(`This machine was at ${like}, and nothing here shows which of its addresses replaces it`, {
+    hint: `give it: --moved ${like}=ADDRESS; it has ${node.addresses.join(", ")}`,
+  });
 }
 
 /** Folders in which a machine's own addresses are configured. */

@@ -56,9 +56,7 @@ export function newAddress(found: Content, { addresses, given, routed }: Place):
   const owner = others.find(({ places }) => places.includes(chosen));
   // any kubelet may claim an address, but this machine has it
   if (claims && !owner && chosen !== old)
-    say(
-      `warning: ${chosen} is also an address of ${claims.name}, says its Node; it is this machine's`,
-    );
+    say(`warning: ${chosen} is also an address of ${claims.name}, says its Node; it is this machine's`);
   if (owner && chosen !== old)
     throw new Refused(`${chosen} was the address of "${owner.name}"`, {
       unchanged: true,

@@ -239,8 +239,7 @@ test("join-again goes on where another member of etcd says that this one is out"
     ADDRESS.replace(/11$/, "12"),
   );
   const { exitCode, stderr } = await node.run(`${LINE} v1.34.4`);
-  const said =
-    '  etcd\'s data in "/var/lib/etcd" is of a former member, says m2: kubeadm reset deletes it\n';
+  const said = '  etcd\'s data in "/var/lib/etcd" is of a former member, says m2: kubeadm reset deletes it\n';
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0, stderr: expect.stringContaining(said) });
 });
 

@@ -283,7 +283,9 @@ test.each<[string, () => Disposable | Promise<Disposable>, string, RegExp]>([
   expect(node.fingerprint()).toEqual(before);
   const { exitCode, stderr } = await node.run(`${LINE} --lost-on m1`);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr).toMatch(new RegExp(`m1: the server at \\S+ is not its ${what}, by your --lost-on. It shows `));
+  expect(stderr).toMatch(
+    new RegExp(`m1: the server at \\S+ is not its ${what}, by your --lost-on. It shows `),
+  );
   expect(node.exists("/var/lib/etcd/member")).toBe(true);
 });
 
@@ -500,9 +502,7 @@ test("an address that a worker's Node claims too is this machine's, with a warni
   });
   const { exitCode, stderr } = await node.run(`${LINE} --address 10.9.9.9 --dry-run`);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr).toContain(
-    "warning: 10.9.9.9 is also an address of w1, says its Node; it is this machine's",
-  );
+  expect(stderr).toContain("warning: 10.9.9.9 is also an address of w1, says its Node; it is this machine's");
 });
 
 test("on a new machine the plan is that of the snapshot which lies there; a locked one is opened first", async () => {
