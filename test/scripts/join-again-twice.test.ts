@@ -95,7 +95,7 @@ test("join-again with the same line saves the same again", async () => {
   using node = await savedOnce();
   const { saved, stderr } = await savedAgain(node, FIRST);
   for (const file of FILES) expect(node.read(`${saved}/${file}`)).toBe(node.read(`${EARLIER}/${file}`));
-  expect(stderr).not.toContain("the save before");
+  expect(stderr).not.toContain("the previous save");
 });
 
 test("join-again with another line after kubeadm reset takes the flags that are saved: nothing else has them", async () => {

@@ -171,7 +171,7 @@ test.each<[string, Lost, string, string, number]>([
   ["no name", {}, "restore snapshot.db", "needs the name of the control plane node", 1],
   ["nothing to restore", {}, "restore --as m1", "needs one snapshot, or --from", 1],
   ["both", {}, "restore snapshot.db --as m1 --from /mnt", "No etcd data in", 1],
-  ["a worker's name", {}, "restore snapshot.db --as w1", '"w1" is none of the control plane nodes', 3],
+  ["a worker's name", {}, "restore snapshot.db --as w1", '"w1" is not one of the control plane nodes', 3],
   ["an alarm", { buckets: { alarm: { [alarm]: "" } } }, LINE, "has the alarm NOSPACE", 3],
   ["users", { buckets: { auth: { authEnabled: "\x01" } } }, LINE, "is of an etcd with users", 3],
   ["a newer etcd than its image", { buckets: version("3.9.0") }, LINE, "The data is of etcd 3.9.0", 3],
@@ -277,7 +277,7 @@ test.each<[string, () => Disposable | Promise<Disposable>, string, RegExp]>([
   const before = node.fingerprint();
   const asked = await node.run(LINE);
   expect({ exitCode: asked.exitCode, stderr: asked.stderr }).toMatchObject({ exitCode: 3 });
-  expect(asked.stderr).toContain(`may be ${what} of m1, and nothing here proves it`);
+  expect(asked.stderr).toContain(`may be ${what} of m1, but nothing here proves it`);
   expect(asked.stderr).toMatch(shows);
   expect(asked.stderr).toContain("./bunw scripts/restore.ts snapshot.db --as m1 --lost-on m1\n  If it is");
   expect(node.fingerprint()).toEqual(before);
@@ -324,7 +324,7 @@ test("of two members whose places strangers have, each is asked for by its name,
   expect((await node.run(LINE)).stderr).toContain("may be etcd of m1, m2");
   const half = await node.run(`${LINE} --lost-on m1`);
   expect({ exitCode: half.exitCode, stderr: half.stderr }).toMatchObject({ exitCode: 3 });
-  expect(half.stderr).toContain("may be etcd of m2, and");
+  expect(half.stderr).toContain("may be etcd of m2, but");
   expect(half.stderr).toContain("--lost-on m1,m2");
   const wrong = await node.run(`${LINE} --lost-on m3`);
   expect({ exitCode: wrong.exitCode, stderr: wrong.stderr }).toMatchObject({ exitCode: 3 });
@@ -366,7 +366,7 @@ test("the disk of one of three may lack writes, and its member keeps its name", 
   await disks(node);
   const { exitCode, stderr } = await node.run("restore --from /mnt/cp2 --as m1");
   expect(exitCode).toBe(1);
-  expect(stderr).toContain("1 of 3 members: what only the others had is lost");
+  expect(stderr).toContain("1 of 3 members: writes that only the others had are lost");
   expect(stderr).toContain('error: The data is that of "m2", and it continues under this name');
   expect(node.exists("/var/lib/etcd")).toBe(false);
 });
@@ -648,7 +648,7 @@ test.each([
   const { exitCode, stderr } = await node.run(LINE);
   if (own === undefined) {
     expect({ exitCode, stderr }).toMatchObject({ exitCode: 1 });
-    return expect(stderr).toContain("Which address is the node's?");
+    return expect(stderr).toContain("Cannot tell which address is the node's");
   }
   expect(stderr).toContain(`m1 at ${own} (it was at ${SHOWN_ADDRESS})`);
 });
