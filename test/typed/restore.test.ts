@@ -463,7 +463,7 @@ test("whose a member without a name was, is asked: not who has its address, nor 
   const plan = await node.run("plan");
   expect([plan.exitCode, plan.stderr]).toEqual([3, expect.stringContaining("plan.ts --lost NODE1,NODE2.")]);
   const strange = await node.run(`${LINE} --lost m2,m9`);
-  expect([strange.exitCode, strange.stderr]).toEqual([3, expect.stringContaining('knows no Node "m9"')]);
+  expect([strange.exitCode, strange.stderr]).toEqual([3, expect.stringContaining('has no Node "m9"')]);
   const tooFew = await node.run(`${LINE} --lost m2`);
   expect([tooFew.exitCode, tooFew.stderr]).toEqual([3, expect.stringContaining("--lost m2,NODE1.")]);
   expect(node.fingerprint()).toEqual(before);
