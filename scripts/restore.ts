@@ -178,7 +178,7 @@ function ofMembers(dirs: readonly string[], values: Values, snapshot?: string): 
   say(
     isQuorum
       ? `${here} of ${voters} members: a quorum, so every acknowledged write is there`
-      : `${here} of ${voters} members: writes that only the others had are lost. Bring more disks to be sure`,
+      : `${here} of ${voters} members: writes of the others alone are lost. More disks would help`,
   );
   const name = memberName(chosen.own);
   if (name !== asOf(values))

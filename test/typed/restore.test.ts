@@ -366,7 +366,7 @@ test("the disk of one of three may lack writes, and its member keeps its name", 
   await disks(node);
   const { exitCode, stderr } = await node.run("restore --from /mnt/cp2 --as m1");
   expect(exitCode).toBe(1);
-  expect(stderr).toContain("1 of 3 members: writes that only the others had are lost");
+  expect(stderr).toContain("1 of 3 members: writes of the others alone are lost");
   expect(stderr).toContain('error: The data is that of "m2", and it continues under this name');
   expect(node.exists("/var/lib/etcd")).toBe(false);
 });
