@@ -42,9 +42,9 @@ const USAGE = `Usage:
     ./bunw scripts/00-assess.ts [--deep [--no-disk | --device DEVICE | --image FILE]]
                                 [--output short|json] [--kubeadm-config] [--etcd-data DIR]
 
-Prints what is damaged on this node, the worst first, how bad it is and what still works meanwhile,
-where the old keys may still be, and which commands come next. Reads only. ./bunw scripts/plan.ts
-prints all commands for this cluster and this damage.
+Prints the damage of this node, the worst first, how bad it is and what still works meanwhile, where
+the old keys may still be, and the next commands. Reads only. ./bunw scripts/plan.ts prints all
+commands for this cluster and this damage.
 
 Options:
     --deep           Search for each lost key in memory, in the Secret kubeadm-certs and in free
@@ -52,14 +52,14 @@ Options:
                      table in RUNBOOK 0.1: 0 all keys are here, 1 another control plane node or a
                      Secret, 2 memory, 3 the disk, 4 a new CA, old tokens stay valid, 5 all new.
                      Reads only: a key that is found is saved nowhere.
-    --no-disk        Leave the disk out. Reading it takes long: all of it is read.
+    --no-disk        Do not read the disk, which takes long.
     --device DEVICE, --image FILE
                      Read this instead of the device that holds /etc/kubernetes.
     --output WORD    short: only what is damaged, a line each, and what comes next. json: the same
                      for programs, with the version of its fields, and a summary.
     --json           The same as --output json.
-    --kubeadm-config Print only what kubeadm's phases take with --config, out of etcd's data: for
-                     clusters that this kit does not repair.
+    --kubeadm-config Print only the configuration for --config of kubeadm's phases, from etcd's
+                     data: for clusters that this kit does not repair.
     --etcd-data DIR  etcd's data directory (default: found by itself).
     --help           Print this text.
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bun
 /**
- * RUNBOOK part 0: looks for the old keys before new ones are made, and puts them back. A public key
- * that the cluster is known by proves each of them. Run on each control plane node, before anything
- * there is restarted. Safe to run again.
+ * RUNBOOK part 0: searches for the old keys before new ones are made, and puts them back. A public
+ * key of the cluster proves each of them. Run on each control plane node, before anything there is
+ * restarted. Safe to run again.
  */
 import { Fail } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
@@ -54,18 +54,20 @@ async function main() {
   sayNext(job, question);
 }
 
-/** What the search knows, and what it has brought so far. */
+/** The facts of the search, and its finds so far. */
 interface Job extends Salvage {
   values: Values;
-  /** Only this place was asked for. */
+  /** Set if only this place was asked for. */
   only: string | undefined;
-  /** Where it really looked: not a Secret without its key, nor a disk that cannot be read. */
+  /**
+   * Places that were really searched: not a Secret without its key, nor a disk that cannot be read.
+   */
   searched: Place[];
   /** The first error that ended a search early: thrown when everything found is in its place. */
   trouble?: unknown;
 }
 
-/** Where keys are looked for, the cheapest place first. */
+/** Places to search, the cheapest first. */
 const PLACES = ["memory", "secret", "disk"] as const;
 
 type Place = (typeof PLACES)[number];
@@ -85,7 +87,7 @@ function placesIn(positionals: readonly string[]): Place[] {
   });
 }
 
-/** If one search ends early, the others go on, and everything found until then is put back. */
+/** If one search ends early, the others continue, and everything found until then is put back. */
 async function searchIn(job: Job, place: Place, search: () => Promise<boolean>) {
   try {
     if (await search()) job.searched.push(place);
@@ -97,8 +99,8 @@ async function searchIn(job: Job, place: Place, search: () => Promise<boolean>) 
 }
 
 /**
- * Whether something is missing that this place may have. A disk takes long: without being asked for
- * it is searched only for what nothing else can replace.
+ * Whether something is missing that this place may have. A disk takes long: unless asked for, it is
+ * searched only for what nothing else can replace.
  */
 function isLost({ foundKeys, configs, only }: Job, place: Place): boolean {
   if (place !== "disk") return foundKeys.missing().length > 0;
@@ -130,7 +132,7 @@ async function searchFreeBlocks({ values, foundKeys, disk }: Job): Promise<boole
   return true;
 }
 
-/** What is still lost is a reason to exit with 2. */
+/** Exits with 2 if a key is still lost. */
 function sayNext(job: Job, question: Fail | undefined) {
   const { searched, values } = job;
   const next = nextAfterSalvage(job, {
@@ -169,10 +171,10 @@ Looks for this node's lost keys. Restores all found keys together, at the end. W
 memory, then the Secret, then the disk. The disk is searched only if ca.key, sa.key or the
 encryption configuration is still missing then.
 
-A key is restored only if its public half is known from where no tenant can write (kube-system in
-etcd, the kubelet's own files), and sa.key only if it verifies tokens of kube-system. A key that
-nothing proves goes to the rescue folder, and the command that would restore it is printed. Ctrl-C
-ends the search; keys that are proved by then are restored.
+A key is restored only if its public half is known from a place where no tenant can write
+(kube-system in etcd, the kubelet's own files), and sa.key only if it verifies tokens of
+kube-system. An unproved key goes to the rescue folder, and the command that would restore it is
+printed. Ctrl-C ends the search; keys that are proved by then are restored.
 
 memory:  The controller-manager that leads still has ca.key and sa.key, an API server has sa.key,
          as long as they run. Stop the kubelet first (systemctl stop kubelet), and restart nothing.
@@ -197,10 +199,9 @@ Options:
                        found by then counts.
     --certificate-key-file FILE
                        A file that only you can read, with the certificate key.
-    --kid KID          The service-account key that is in use, where several are found or only an
-                       earlier one.
-    --from CA          The same for the cluster CA: its fingerprint (sha256:…), or what names it
-                       (kubelet.conf).
+    --kid KID          The service-account key in use, if several are found, or only an earlier one.
+    --from CA          The same for the cluster CA: its fingerprint (sha256:…), or a source that
+                       names it (kubelet.conf).
     --pid PID          A process that you know to be the control plane's, though it is in no
                        container of kube-system.
     --move-aside       Move other keys that are here, valid or not, to the rescue folder, and put

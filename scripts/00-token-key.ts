@@ -57,7 +57,7 @@ async function main() {
   done(inOneLine(afterTokenKey({ saKeyIsHere: todaysSaPub(pki) !== undefined, carry })));
 }
 
-/** Undefined where no token is older than the key of today. */
+/** Undefined if no token is older than the current key. */
 function collect(
   pki: string,
   collected: () => ReturnType<typeof collectTokens>,
@@ -114,7 +114,7 @@ Options:
                        (JWKS). It is tried first.
     --token-file FILE  More old tokens, one a line, for instance from workers:
                        /var/lib/kubelet/pods/*/volumes/kubernetes.io~projected/*/token
-    --kid KID          The key to look for, where the tokens of kube-system do not name it.
+    --kid KID          The key to look for, if the tokens of kube-system do not name it.
     --etcd-data DIR    etcd's data directory (default: found by itself).
     --dry-run          Compute the key, but do not write it.
     --help             Print this text.

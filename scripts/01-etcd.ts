@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
- * RUNBOOK part 1: etcd serves the old data with new certificates.
- * Run on each control plane node, the first one first. Safe to run again: what is right is kept.
+ * RUNBOOK part 1: etcd serves the old data with new certificates. Run on each control plane node,
+ * the first one first. Safe to run again.
  */
 import { inOneLine } from "../shared/again.ts";
 import { proveOwnEtcd, refuseNoMember } from "../shared/etcd/own-etcd.ts";
@@ -92,7 +92,7 @@ function newCasOf(values: Values): NewCas | undefined {
 /** The keys that all control plane nodes have in common. */
 const SHARED = { certs: CERTS.filter((row) => row.shared), serviceAccountKey: true };
 
-/** Facts first, refusals second; nothing is touched before all of them are through. */
+/** Facts first, refusals second; nothing changes before all of them have passed. */
 async function look(
   values: Values,
   newCas: NewCas | undefined,
@@ -100,12 +100,12 @@ async function look(
   const { endpoint: given, "etcd-data": etcdData, "lost-on": lostOn } = values;
   const known = await controlPlaneToRepair(etcdData, { given });
   sayFacts(known);
-  const said = withWords(values, known);
-  const cp = { ...known, flagsToDrop: said["start-without"] };
+  const leftOut = withWords(values, known);
+  const cp = { ...known, flagsToDrop: leftOut["start-without"] };
   refuseExternalCa(cp);
   refuseNoMember(cp);
   const actions = actionsFor(SHARED, cp.facts, ensureOptions(cp, newCas));
-  const peers = await lookAtPeers(cp, actions, { typed: lostOn, said: said["lost-on"] });
+  const peers = await lookAtPeers(cp, actions, { typed: lostOn, said: leftOut["lost-on"] });
   pod.refuseForeignCa(cp);
   const made = keysToMake(actions);
   if (made.length > 0) await refuseDoubtfulClock(cp);
@@ -135,22 +135,20 @@ function sayFacts(cp: ControlPlaneNode) {
 }
 
 /**
- * Whether etcd lives with the certificates on disk, all of them right: nothing is stopped then.
- * Where its manifest is wrong, the kubelet stops it soon, and an API server without etcd then keeps
- * the kubelet from starting anything.
+ * Whether etcd lives with valid certificates on disk: then nothing is stopped. With a wrong
+ * manifest the kubelet soon stops it, and an API server without etcd keeps the kubelet from
+ * starting anything.
  */
 async function isHealthy(cp: ControlPlaneNode, actions: readonly PkiAction[]): Promise<boolean> {
   if (!pod.etcdIsInPlace(cp, actions) || !(await etcdLives(cp))) return false;
   const holders = expiredHolders(await caReaders(cp));
   if (holders.length > 0) {
     const names = holders.join(", ");
-    say(`${names}: a CA in memory that has expired since; who has it trusts no new connection`);
+    say(`${names}: a CA in memory has expired; processes that hold it trust no new connection`);
     return false;
   }
   if (!pod.needsCopy(cp)) return true;
-  say(
-    "the CA on disk is not the one in etcd's data, of which there is no copy yet: etcd is stopped",
-  );
+  say("etcd's data names another CA than the one on disk, and has no copy yet: etcd is stopped");
   return false;
 }
 
@@ -169,9 +167,9 @@ async function copyWhatIsLeft(cp: ControlPlaneNode, healthy: boolean) {
   if (exists(copy)) return say(`unchanged ${copy}`);
   if (healthy) return say("etcd is healthy: no copy needed");
   keepRan(cp);
-  // etcd's data last: a folder that has it has everything
-  for (const left of leftOf(cp))
-    if (exists(left)) await copyLargeTree(left, `${rescue.dir}/before${left}`);
+  // etcd's data last: a folder that has it is complete
+  for (const folder of leftOf(cp))
+    if (exists(folder)) await copyLargeTree(folder, `${rescue.dir}/before${folder}`);
   if (etcd.wal) await copyLargeTree(etcd.wal, rescuedLog(rescue));
   await copyLargeTree(etcd.dir, copy);
   say(`${data.keyCount} keys, revision ${data.revision}`);
@@ -187,7 +185,7 @@ async function makeSharedKeys(
   await apply(actions, facts, { asideDir, onNewSaKey: markNewSaKey });
 }
 
-/** Of a service-account key that this node has made anew, in this run or before. */
+/** The service-account key that a new one of this node has replaced, in this run or before. */
 function replacedKey({ data, node, facts }: ControlPlaneNode) {
   const pki = facts.certificatesDir;
   return newSaKeySince(readText(`${pki}/sa.pub`) ?? "") && oldSaKey(data, node, pki);
@@ -198,30 +196,30 @@ const USAGE = `Usage:
                               [--start-without FLAG,…] [--images-later]
                               [--endpoint HOST:PORT] [--dry-run] [--etcd-data DIR]
 
-Brings etcd back on this control plane node: its old data, with certificates that fit. Keys and
-certificates that are here and right stay. Run it on each control plane node, the first one
-first. Between two nodes, hand-over.ts carries the shared keys. No workload restarts.
+Brings etcd back on this control plane node: its old data, with valid certificates. Valid keys and
+certificates stay. Run it on each control plane node, the first one first. Between two nodes,
+hand-over.ts carries the shared keys. No workload restarts.
 
 Options:
-    --new-cas        Make new CAs and a new service-account key where they are missing. Use it only
+    --new-cas        Make new CAs and a new service-account key, if they are missing. Use it only
                      when 00-assess finds the old ones nowhere: every kubelet and every token must
                      be renewed then (parts 3 and 4).
     --new-internal-cas
-                     Make a new etcd CA and front-proxy CA where they are missing, but never the
+                     Make a new etcd CA and front-proxy CA, if they are missing, but never the
                      cluster's CA or the service-account key. Only control plane nodes trust these
                      two CAs, so nothing else must be renewed.
-    --lost-on NODES  Control plane nodes that you have looked at, or that are lost for good: the
-                     same keys are lost there, or what answers in their place is somebody else.
-                     Without it, no new key is made beside an etcd that runs, or seems to, and no
-                     new CA while another node's controller-manager led last, or one here cannot be
-                     read (this node's own name): it may have ca.key in memory.
+    --lost-on NODES  Control plane nodes whose keys you give up: you have searched them, or they are
+                     lost for good, or another machine answers at their address. Without it, no new
+                     key is made beside an etcd that may run, and no new CA while another node's
+                     controller-manager led last, or this node's own (its name) cannot be read: it
+                     may have ca.key in memory.
     --start-without FLAGS
                      Flags of the API server, without dashes, whose files are lost for good: part 2
                      starts it without them. Each one loosens something; the refusal says what.
-    --images-later   Continue although an image is not on this node: the kubelet pulls it. Part 2
-                     knows it, too.
+    --images-later   Continue although an image is not on this node: the kubelet pulls it. It holds
+                     for part 2, too.
     --endpoint HOST:PORT
-                     Where the API is reached, if nothing decides between those who name a place.
+                     The API's address, if the files and objects that record it disagree.
     --etcd-data DIR  etcd's data directory (default: found by itself).
     --dry-run        Print what would be done; nothing is written, stopped or started.
     --help           Print this text.

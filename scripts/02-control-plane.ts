@@ -1,8 +1,8 @@
 #!/usr/bin/env bun
 /**
- * RUNBOOK part 2: certificates, kubeconfigs and static pods of this node; the API answers.
- * Run on each control plane node, side by side if you like, once part 1 has proved etcd.
- * Safe to run again: what is right is kept.
+ * RUNBOOK part 2: certificates, kubeconfigs and static pods of this node; the API answers. Run on
+ * each control plane node, side by side if you like, once part 1 has proved etcd. Safe to run
+ * again.
  */
 import { inOneLine, type LeftOut, leftNames, type Todo } from "../shared/again.ts";
 import { adminClient, ownApiReady, sayEndpointReady } from "../shared/api/admin-api.ts";
@@ -80,21 +80,21 @@ async function checkEtcd(values: Values): Promise<{ cp: ControlPlaneNode; out: L
   refuseNoChoice(flagsToDrop);
   const known = await controlPlaneToRepair(etcdData, { given: endpoint });
   refuseExternalCa(known);
-  const said = withWords(values, known);
-  const cp = { ...known, flagsToDrop: said["start-without"] };
+  const leftOut = withWords(values, known);
+  const cp = { ...known, flagsToDrop: leftOut["start-without"] };
   refuseLostFiles(cp, await servers.startsNow(cp, values["super-admin"]));
   servers.refuseWithoutEndpoint(cp);
   await servers.refuseUnfitNode(cp);
   servers.makeKeys(cp, values["super-admin"]);
-  // a member is taken out, for good, by a word of this line alone
-  const kept = said.lost.filter((name) => !values.lost.includes(name));
-  const out = { without: [...said.without, ...kept], lost: values.lost };
+  // only a word of this very line takes a member out of etcd
+  const saved = leftOut.lost.filter((name) => !values.lost.includes(name));
+  const out = { without: [...leftOut.without, ...saved], lost: values.lost };
   await beforeServersStop(cp, { ...values, ...(await proveEtcd(cp, out, values["lost-on"])) });
   keepSaid(cp);
   return { cp, out };
 }
 
-/** What a living API server shows of a lost certificate is kept first: it ends with the new one. */
+/** Copies a lost certificate that a living API server still shows, which ends with the new one. */
 async function issue(cp: ControlPlaneNode, superAdmin: boolean | undefined): Promise<string[]> {
   await keepShown(cp);
   return await servers.issueForServers(cp, { superAdmin });
@@ -109,10 +109,14 @@ async function proveApi(cp: ControlPlaneNode, started: Date | undefined): Promis
   endGivenUp(cp);
   await ensureAdmins(cp, local);
   await seen.proveNodes(cp, local);
-  const since = (await takeUpSaKey(cp, local)) ?? started;
+  const began = (await takeUpSaKey(cp, local)) ?? started;
   await proveOldSaKeys(local, facts);
-  if (since)
-    await dropDeadLeaders(local, { hostName: cp.node.hostName, since, seen: leadersSeen(cp) });
+  if (began)
+    await dropDeadLeaders(local, {
+      hostName: cp.node.hostName,
+      since: began,
+      seen: leadersSeen(cp),
+    });
   return local;
 }
 
@@ -134,8 +138,9 @@ async function proveKubelet(cp: ControlPlaneNode, api: KubeApi, out: LeftOut): P
 }
 
 /**
- * The controller-manager, which part 2 has started reduced, runs in full again if every known node
- * renews its Lease, is named as away, or was evicted before. Else it stays so, and evicts nothing.
+ * The controller-manager, which part 2 has started reduced, becomes a normal one if every known
+ * node renews its Lease, is named as away, or was evicted before. Else it stays reduced, and evicts
+ * nothing.
  */
 async function letManagerRun(cp: ControlPlaneNode, api: KubeApi, out: LeftOut): Promise<string[]> {
   const silent = await seen.findSilent(cp, api, leftNames(out));
@@ -145,8 +150,7 @@ async function letManagerRun(cp: ControlPlaneNode, api: KubeApi, out: LeftOut): 
   const { controlPlanes, workers, named } = silent;
   const isFull = away.length === 0 || (await wereAwayBefore(cp, api, silent));
   const leader = isFull ? undefined : await manager.leadsInFull(cp, api);
-  if (leader)
-    say(`the controller-manager on ${leader} leads in full: it treats them as on any day`);
+  if (leader) say(`the controller-manager on ${leader} leads in full: it handles them as usual`);
   const evicts = isFull || leader !== undefined;
   const lonely = caIsNew(cp) && !evicts ? [] : [...controlPlanes, ...workers, ...named];
   await sayEvictions(cp, api, { nodes: lonely, isFull: evicts });
@@ -156,16 +160,16 @@ async function letManagerRun(cp: ControlPlaneNode, api: KubeApi, out: LeftOut): 
 }
 
 /**
- * Only workers are missed, under the old CA, and nothing is left on them that this node's
- * controller-manager could evict. That another one leads in full proves nothing: its own node's
- * part 2 may be about to end it.
+ * Only workers are missing, under the old CA, and this node's controller-manager could evict
+ * nothing more from them. A normal one elsewhere proves nothing: its node's part 2 may be about to
+ * end it.
  */
 async function wereAwayBefore(cp: ControlPlaneNode, api: KubeApi, silent: seen.Silent) {
   const areWorkers = silent.workers.length === seen.missedOf(silent).length;
   return !caIsNew(cp) && areWorkers && (await areEvicted(cp, api, silent.workers));
 }
 
-/** Those named now, and those that part 2 has taken out of etcd before, here or on another node. */
+/** Nodes named now, and those that part 2 has taken out of etcd before, here or on another node. */
 async function lostForGood(cp: ControlPlaneNode, named: readonly string[]): Promise<string[]> {
   const nodes = nodesAmong(named, cp);
   return mode.dryRun ? nodes : [...new Set([...nodes, ...(await takenOut(cp))])];
@@ -197,22 +201,22 @@ were: same flags, same images, same hand edits. Run it on each control plane nod
 you like, once part 1 has proved etcd. No workload restarts.
 
 Options:
-    --super-admin    Write super-admin.conf, too (group system:masters), where no static pod mounts
-                     it. kubeadm makes it on the first control plane node only.
+    --super-admin    Write super-admin.conf, too (group system:masters), although no static pod
+                     mounts it. kubeadm makes it on the first control plane node only.
     --without NODES  Nodes that are away for now. Nobody waits for them, so the controller-manager
                      runs in full, and evicts their pods; they stay in the cluster, and in etcd.
     --lost NODES     Control plane nodes that are lost for good. They are removed from etcd's
                      members, and the commands that put new ones in are printed. A member that never
                      started has no node's name: give its id, as step 2.1 prints it. A node that
                      lives is refused.
-    --lost-on NODES  Of those after --lost: you have looked, and what answers at their address is
-                     somebody else. Without it, a server there makes this script ask.
+    --lost-on NODES  Some of --lost: you have looked, and another machine answers at their address.
+                     Without it, a server there makes this script ask.
     --start-without FLAGS
                      Flags of the API server, without dashes, whose files are lost for good: it
                      starts without them. Each one loosens something; the refusal says what.
     --images-later   Continue although an image is not on this node: the kubelet pulls it.
     --endpoint HOST:PORT
-                     Where the API is reached, if nothing decides between those who name a place.
+                     The API's address, if the files and objects that record it disagree.
     --etcd-data DIR  etcd's data directory (default: found by itself).
     --dry-run        Print what would be done; nothing is written, stopped or started.
     --help           Print this text.

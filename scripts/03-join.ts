@@ -30,9 +30,9 @@ async function main() {
   else if (joined) await prove(node, { ca: joined, saved: await saveTrust(node) });
   else await prove(node, await changeTrust(node, paste));
   endJoin(node, paste.file);
-  const theSame = { command: command("03-join"), called: "the same" };
+  const again = { command: command("03-join"), called: "the same" };
   const close = { command: command("03-workers close"), on: "each control plane node" };
-  done(inOneLine([{ ...theSame, on: "the other workers that open has named" }, close]));
+  done(inOneLine([{ ...again, on: "the other workers that open has named" }, close]));
 }
 
 type Paste = ReturnType<typeof pasted>;
@@ -82,7 +82,7 @@ Options:
     --token-file FILE  The token and the CA (default: token): open wrote this worker's own to
                        token.d/NODE/token there. Copy it with scp.
     --without NODES, --lost NODES
-                       As open had them: a node that is left out does not join.
+                       The same as for open: a node that is left out does not join.
     --etcd-data DIR    Where etcd's data would be, if this were a control plane node (default: all
                        usual places are looked at).
     --dry-run          Print what would be done; nothing is written, stopped or started.

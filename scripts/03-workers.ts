@@ -74,8 +74,8 @@ async function open(values: Values) {
 /** With the old CA, a kubelet may still wait: its serving certificate has expired, and it asks. */
 async function nobodyJoins({ cp, api, out }: Scene, { controlPlanes, unrepaired }: seen.Silent) {
   const silentControlPlanes = [...unrepaired, ...controlPlanes];
-  const of = { asking: await withoutServing(cp), without: leftNames(out) };
-  const closeOn = silentControlPlanes.length === 0 ? await whereToClose(cp, api, of) : [];
+  const options = { asking: await withoutServing(cp), without: leftNames(out) };
+  const closeOn = silentControlPlanes.length === 0 ? await whereToClose(cp, api, options) : [];
   const end = { silentControlPlanes, closeOn, ...trustSeen(cp) };
   done(inOneLine(next.afterIdleOpen(next.routeOf(cp, out), end)));
 }
@@ -114,12 +114,12 @@ async function close(values: Values) {
 type Scene = Awaited<ReturnType<typeof onControlPlane>>;
 
 async function onControlPlane(values: Values, words?: string, mayBeDeleted = false) {
-  const given = values.endpoint;
-  const cp = await controlPlaneToRepair(values["etcd-data"], { given, asRan: false });
-  const said = withWords(values, cp, { mayBeDeleted });
+  const endpoint = values.endpoint;
+  const cp = await controlPlaneToRepair(values["etcd-data"], { given: endpoint, asRan: false });
+  const typed = withWords(values, cp, { mayBeDeleted });
   const api = await adminApi(cp, containerEnd(cp, "kube-apiserver"));
   await seen.refuseDeafLeases(cp, api);
-  const out = await reallyOut(cp, api, await leftOut(cp, said));
+  const out = await reallyOut(cp, api, await leftOut(cp, typed));
   if (words) await saySilentMembers(cp, words, leftNames(out));
   keepSaid(cp);
   return { cp, api, out };
@@ -171,7 +171,7 @@ Options:
     --endpoint HOST:PORT  Where the workers reach the API, where nothing decides it.
     --without NODES    Nodes that are away for now: no certificate of theirs is approved, and close
                        does not wait for them. After close their pods are evicted. When one comes
-                       back: open, 03-join there, close; with the old CA nothing.
+                       back: open, 03-join there, close. Old CA: nothing.
     --lost NODES       The same for nodes that are lost for good: close prints what deletes their
                        Nodes. A node that renews its Lease is refused.
     --wait MINUTES     How long close waits for the nodes (default: 15).

@@ -1,8 +1,8 @@
 #!/usr/bin/env bun
 /**
- * RUNBOOK part 4: pods and tokens. What still trusts the old CA or the old service-account key is
- * renewed, in order. Run it once, on the first control plane node, after part 3 is closed. Safe to
- * run again: what is current is not touched.
+ * RUNBOOK part 4: renews pods and tokens that still trust the old CA or the old service-account
+ * key, in order. Run it once, on the first control plane node, after part 3 is closed. Safe to run
+ * again.
  */
 import { inOneLine, type LeftOut } from "../shared/again.ts";
 import { adminApi, apiReady, sayEndpointReady } from "../shared/api/admin-api.ts";
@@ -56,7 +56,7 @@ async function main() {
     onlySystem: values["only-system"] ?? false,
     namespaces: values.namespace,
   };
-  const kept = await step(
+  const stale = await step(
     "4.2 Wait for the CA in every namespace",
     () => seeRootCa(scene),
     "kubectl get cm -A --field-selector metadata.name=kube-root-ca.crt",
@@ -71,7 +71,7 @@ async function main() {
   );
   const left = await step(
     "4.5 Restart them in order",
-    () => restartAll({ ...scene, kept }, chosen.groups, renewed),
+    () => restartAll({ ...scene, kept: stale }, chosen.groups, renewed),
     "kubectl rollout restart",
   );
   const refused = await step(
@@ -124,10 +124,10 @@ async function sayStale({ api, trust }: Pick<Scene, "api" | "trust">): Promise<R
   return { renewed: [], caOnly: [], stuck: [], orphans: [], refused: new Map() };
 }
 
-/** What still holds the old CA or an old token, and which Secrets have a new one. */
+/** Holders of the old CA or an old token, and Secrets with a new one. */
 interface Left {
   workloads: order.Left[];
-  /** Lines about what is no failure. */
+  /** Lines that are no failures. */
   notes: string[];
   secrets: Renewed["refused"];
   renewed: string[];
@@ -144,13 +144,13 @@ async function restartAll(
   const { api, trust, cp, out, kept } = scene;
   const way = { from: cp.node.name, away: new Set(out.without), kept, caPem: trust.caPem };
   const { left: workloads, notes } = await order.restartInOrder(api, groups, way);
-  const again = first.refused.size === 0 ? undefined : await renew(scene);
-  const renewed = [...first.renewed, ...(again?.renewed ?? [])];
+  const second = first.refused.size === 0 ? undefined : await renew(scene);
+  const renewed = [...first.renewed, ...(second?.renewed ?? [])];
   const namespaces = mode.dryRun ? [] : await namespacesWithOldCa(api, trust.caPem);
-  return { workloads, notes, secrets: again?.refused ?? new Map(), renewed, namespaces };
+  return { workloads, notes, secrets: second?.refused ?? new Map(), renewed, namespaces };
 }
 
-/** What is left is printed all the same. */
+/** The rest is printed even if this fails. */
 async function proveTokens({ api }: Scene): Promise<Fail | undefined> {
   if (mode.dryRun) return void say("would ask for a token and have it reviewed");
   const user = await tokens.reviewNewToken(api);
@@ -182,7 +182,7 @@ function sayNext(cp: ControlPlaneNode, out: LeftOut, { later, skipped }: Chosen)
 
 async function retire(values: Values) {
   const cp = await controlPlaneToRepair(values["etcd-data"], { asRan: false });
-  const said = withWords(values, cp, { mayBeDeleted: true });
+  const typed = withWords(values, cp, { mayBeDeleted: true });
   keepSaid(cp);
   finishExchange(cp, "kube-apiserver");
   const api = await adminApi(cp, containerEnd(cp, "kube-apiserver"));
@@ -192,7 +192,7 @@ async function retire(values: Values) {
     await apiReady(api, { seconds: 120 });
     await sayEndpointReady(cp.facts);
   });
-  done(inOneLine(afterRetire(routeOf(cp, await leftOut(cp, said)))));
+  done(inOneLine(afterRetire(routeOf(cp, await leftOut(cp, typed)))));
 }
 
 const USAGE = `Usage:
@@ -201,11 +201,11 @@ const USAGE = `Usage:
     ./bunw scripts/04-sa-tokens.ts retire [--without NODE,…] [--lost NODE,…] [--force] [--dry-run]
 
 Renews the tokens that no longer verify, and restarts pods with the old CA or an old token: first
-kube-proxy, on all nodes at once; then the network plugin with all that it asks, a tenth of the
-nodes at a time; then webhooks and DNS; then the rest, by their own rolling updates. Pods of other
+kube-proxy, on all nodes at once; then the network plugin and what it needs, a tenth of the nodes at
+a time; then webhooks and DNS; then the rest, by their own rolling updates. Pods of other
 controllers, and those whose updates are made by hand, are evicted, never more than a
-PodDisruptionBudget allows. What runs to its end, and what cannot be restarted, is left and named
-with its command: no workload and no test pod stops the others.
+PodDisruptionBudget allows. Pods that run to their end, or that cannot be restarted, are left and
+named with their command; they do not stop the others.
 
 retire:  On each control plane node, afterwards. Removes the old key (sa-old.pub, if 00-token-key
          made one) from the API server, unless a Secret or a running pod still holds a token of it.
@@ -217,8 +217,8 @@ Options:
     --namespace NS   Restart this namespace's pods now (also several, with commas or repeated).
                      Without these two, all restart. Tokens in Secrets are renewed in any case.
     --skip WORKLOADS Workloads that you restart yourself: NAMESPACE/NAME,…, as 4.4 names them.
-    --force          retire: also where a Secret or a pod may still use a token of the old key.
-                     These tokens then stop working; nothing else changes.
+    --force          retire: even if a Secret or a pod may still use a token of the old key. These
+                     tokens then stop working; nothing else changes.
     --etcd-data DIR  etcd's data directory (default: found by itself).
     --dry-run        Print what would be renewed and restarted; nothing is changed.
     --help           Print this text.

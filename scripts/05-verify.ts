@@ -73,9 +73,10 @@ Options:
     --output WORD    short: one line for each. json: all checks, for programs, with a summary, the
                      version of these fields, and what a repair has changed and left.
     --json           The same as --output json.
-    --wait SECONDS   Look again until nothing fails, or the time is over. It says for what it waits.
-    --without NODES  Nodes that are away for now: they are not asked, and nobody waits for them. The
-                     word is saved for all scripts, in memory or in the rescue folder.
+    --wait SECONDS   Check again until nothing fails, or the time is over. It says for what it
+                     waits.
+    --without NODES  Nodes that are away for now: they are not asked, and nobody waits for them. It
+                     is saved for all scripts, in memory or in the rescue folder.
     --metrics FILE   Write the results for Prometheus (node_exporter's textfile collector): when
                      each certificate expires, what is bad, the age of the backup. The name of the
                      file ends in .prom.

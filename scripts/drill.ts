@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
- * On a quiet afternoon, on a control plane node that is well: what would a repair bring back, and
- * what not? It repairs this node in memory. Reads only; RUNBOOK-MORE, "Before it happens".
+ * On a quiet afternoon, on a healthy control plane node: repairs this node in memory, and says what
+ * would come back and what would not. Reads only; RUNBOOK-MORE, "Before it happens".
  */
 import { drill } from "../shared/drill/drill.ts";
 import { printDrill } from "../shared/drill/printed-drill.ts";
@@ -22,9 +22,9 @@ async function main() {
 const USAGE = `Usage:
     ./bunw scripts/drill.ts [--bundle FILE] [--backup DIR] [--json] [--etcd-data DIR]
 
-On a control plane node that is well: repairs it in memory, as if /etc/kubernetes were deleted and
-no old key were found. Compares that with what is here, and says what would not come back, and what
-to do about it now. Reads only.
+On a healthy control plane node: repairs it in memory, as if /etc/kubernetes were deleted and no old
+key were found. Compares that with the files here, and says what would not come back, and what to do
+about it now. Reads only.
 
 Options:
     --bundle FILE    The bundle of hand-over pack: does it still have the current keys?

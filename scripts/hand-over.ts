@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
  * The keys that all control plane nodes share, in one encrypted file: carried from one node to
- * another (RUNBOOK part 1), and kept as the backup (RUNBOOK-MORE, "Before it happens"). The file
+ * another (RUNBOOK part 1), and stored as the backup (RUNBOOK-MORE, "Before it happens"). The file
  * is a plain tar in the age format: `age -d FILE | tar -tv` shows it without this kit.
  */
 import { dirname } from "node:path";
@@ -44,10 +44,10 @@ export async function main(args: string[] = process.argv.slice(2)) {
   if (command === "unpack" && file && more.length === 0) return await unpack(file, values);
   if (command === "list" && file && more.length === 0) return await list(file, values);
   if (command === "snapshot" && file && more.length === 0) return await snapshot(file, values);
-  const said = positionals.join(" ");
+  const typedWords = positionals.join(" ");
   throw new Fail(
     `hand-over needs pack, unpack FILE, list FILE, snapshot FILE, identity FILE or files, ` +
-      `got "${said}"`,
+      `got "${typedWords}"`,
     { hint: "./bunw scripts/hand-over.ts --help" },
   );
 }
@@ -73,7 +73,7 @@ async function pack(values: Values) {
   writeTyped(out, sealed, { mode: 0o600, note: `sha256 ${sha256Of(sealed)}` });
   const packed = { path: typed(out), sha256: sha256Of(sealed) };
   markBackup(bundle.files, packed, { newest: true });
-  // a file in memory is no change of this node; that all keys are in one belongs to the repair
+  // a file in memory is no change of this node, but that all keys are in one belongs to the repair
   told({ what: "act", line: `packed the shared keys into ${typed(out)}` });
   if (etcd) await ofEtcd.packEtcd(etcd, out, lock);
   const when = "When it is unpacked on every node that needs it";
@@ -84,13 +84,15 @@ async function pack(values: Values) {
   else tellKept({ bundle: out, ca, others }, values);
 }
 
-/** What restore.ts takes. */
+/** Unpacks a snapshot for restore.ts. */
 async function snapshot(file: string, values: Values) {
   start("hand-over snapshot", { dryRun: values["dry-run"] });
   done(await ofEtcd.openSnapshot(file, values));
 }
 
-/** The keys that are here; says which. Errors: Refused where the CA is external: its key is not. */
+/**
+ * The keys that are here; says which. Errors: Refused if the CA is external: its key is elsewhere.
+ */
 async function toPack(
   values: Values,
 ): Promise<Pick<Looked, "node" | "here"> & { bundle: bundles.Bundle }> {
@@ -121,7 +123,7 @@ async function unpack(file: string, values: Values) {
   const written = unpackHere(bundle, here, { moveToRescue: values["move-aside"] });
   takeWordsOf(bundle, { confirmed: values["ca-hash"], lock }, node?.name);
   markBackup(bundle.files, { path: typed(file), sha256 }, { newest: false });
-  if (written.length === 0) say("all of it was here already");
+  if (written.length === 0) say("all keys of the bundle were here already");
   const opener = values["passphrase-file"] ?? values.identity;
   if (!mode.dryRun)
     sayLeftBehind({ bundle: file, opener }, "This node no longer needs them, so remove them here");
@@ -156,15 +158,15 @@ function hasSigner({ data, cluster }: PartialFacts): boolean {
 
 type Looked = Awaited<ReturnType<typeof look>>;
 
-/** The cluster of this machine, which may be no node, and what to do where its data is lost. */
+/** The cluster of this machine, which may be no node, and what to do if its data is lost. */
 async function look(values: Values) {
   const node = await nodeIfAny();
   const place = await etcdDataOf(values["etcd-data"], { node });
   const { dir } = place;
-  const here = lookAtControlPlaneNode(place, undefined, certificatesDirOn(node));
-  noData.refuseOtherEtcd({ node, dataDir: dir, cluster: here.cluster });
+  const facts = lookAtControlPlaneNode(place, undefined, certificatesDirOn(node));
+  noData.refuseOtherEtcd({ node, dataDir: dir, cluster: facts.cluster });
   return {
-    here,
+    here: facts,
     stepsWithoutData: () => noData.stepsWhereDataIsLost(node, dir),
     ...{ node, dir },
   };
@@ -204,9 +206,10 @@ Options:
     --identity FILE         Open with an age identity file.
     --out FILE              The file to write (default: kube-pki-HASH-DATE.age in this folder, HASH
                             of the cluster's CA; of snapshot: snapshot.db).
-    --with-etcd             Write a snapshot of etcd, too, into FILE.etcd.age, locked by the same.
+    --with-etcd             Write a snapshot of etcd, too, into FILE.etcd.age, locked in the same
+                            way.
     --force                 pack: overwrite the file. unpack: this is a control plane node, although
-                            nothing of one is left, and the bundle does not name its nodes.
+                            no trace of one is left, and the bundle does not name its nodes.
     --ca-hash HASH          Refuse any other CA. A file for recipients needs it: anyone who knows a
                             recipient can lock one for it. A bundle does not, if etcd's data names
                             its CA, and was not restored from a snapshot.

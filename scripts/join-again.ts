@@ -2,9 +2,9 @@
 /**
  * On a control plane node whose etcd data is lost, before `kubeadm reset`: saves how its kubelet
  * was started, and writes the file with which `kubeadm join` starts it in the same way
- * (RUNBOOK-MORE, "The same machine comes back"). Safe to run again: each save has a folder of
- * its own, and none is changed later. After the reset it makes the new save of the last one. It
- * refuses a node that lives: its line stands on another node's screen.
+ * (RUNBOOK-MORE, "The same machine comes back"). Safe to run again: each save has a folder of its
+ * own, and none is changed later. After the reset it makes the new save from the last one. It
+ * refuses a living node, as its line is printed on another node.
  */
 import { refuseLivingNode, refuseOtherMachine } from "../shared/etcd/living-member.ts";
 import { Fail } from "../shared/fail.ts";
@@ -32,10 +32,13 @@ async function main() {
   if (values.help) return console.log(USAGE);
   start("join-again", { dryRun: values["dry-run"] });
   lockNodeShared();
-  const was = lineOf(values);
+  const node = lineOf(values);
   const last = lastSave();
   const isReset = last !== undefined && !exists(KUBELET_CONFIG);
-  const folder = save(isReset ? await kubeletIn(last, was) : await kubeletHere(was, values), was);
+  const folder = save(
+    isReset ? await kubeletIn(last, node) : await kubeletHere(node, values),
+    node,
+  );
   if (last) sayDifference(last, folder);
   say("kubeadm reset leaves the kubelet's unit, its drop-ins and /etc/default/kubelet as they are");
   done(next(folder));
@@ -49,7 +52,7 @@ function lineOf({ address, kubernetes }: Values): WhereItWas {
 }
 
 interface Kubelet {
-  /** Of the Node. */
+  /** The Node's name. */
   name: string;
   criSocket: string;
   /** The folder with its files. */
@@ -62,7 +65,7 @@ async function kubeletHere({ host }: WhereItWas, values: Values): Promise<Kubele
   return { name: node.name, criSocket: node.runtimeEndpoint, from: KUBELET_DIR };
 }
 
-/** After kubeadm reset nothing but what is saved knows the kubelet. */
+/** After kubeadm reset only the saved files describe the kubelet. */
 async function kubeletIn(folder: string, { host }: WhereItWas): Promise<Kubelet> {
   refuseOtherMachine({ addresses: await machineAddresses() }, host);
   const path = joinYaml(folder);
@@ -84,7 +87,7 @@ function save({ name, criSocket, from }: Kubelet, was: WhereItWas): string {
   say(`the kubelet of ${name} has these flags of yours: ${shownFlags(flags) || "none"}`);
   const folder = `${newRescue().dir}/${SAVED_BELOW}`;
   for (const file of FILES) writeFile(`${folder}/${file}`, readText(`${from}/${file}`)!, PRIVATE);
-  // last: where it is, all is saved
+  // last: if it exists, all is saved
   const config = joinConfig({ name, criSocket, flags }, was);
   writeFile(joinYaml(folder), config, { ...PRIVATE, note: "for kubeadm join" });
   return folder;
@@ -102,14 +105,14 @@ function lastSave(): string | undefined {
   return folders.find((folder) => exists(joinYaml(folder)));
 }
 
-/** A join that failed may have changed them, or a hand join.yaml: the operator chooses. */
+/** A failed join, or a hand-written join.yaml, may have changed them: the operator chooses. */
 function sayDifference(last: string, folder: string) {
   const differs = (file: string) => readText(`${last}/${file}`) !== readText(`${folder}/${file}`);
   const others = [...FILES, "join.yaml"].filter(differs);
   if (others.length === 0) return;
   const diff = shell`diff -r ${last} ${folder}`;
-  say(`warning: the save before has another ${others.join(", ")}: ${diff}`);
-  say(`if that one is right: ${joinLine(last)}`);
+  say(`warning: the previous save has another ${others.join(", ")}: ${diff}`);
+  say(`if the previous one is right: ${joinLine(last)}`);
 }
 
 function next(folder: string): string {
@@ -131,9 +134,9 @@ to join again. It saves the kubelet's flags and its configuration in a new rescu
 gives the kubelet the same flags. After the reset it takes them from the last save.
 02-control-plane.ts --lost prints this line, on another control plane node.
 
-It refuses a machine without that address, a worker, and a node that lives: etcd or the API server
-runs on it, or another member of etcd lists it. Where etcd's data is still here, the other members
-say whether this one is out. If none of them answers, --lost says it.
+It refuses a machine without that address, a worker, and a living node: etcd or the API server runs
+on it, or another member of etcd lists it. If etcd's data is still here, the other members say
+whether this one was removed; if none answers, --lost does.
 
 Options:
     --address IP:PORT     Where its API server listened, and will listen.

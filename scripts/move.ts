@@ -2,7 +2,7 @@
 /**
  * RUNBOOK-MORE "Machines that moved": machines of this cluster have other addresses than before.
  * Run it on each control plane node that has moved, before part 1; on the workers; once more there
- * when part 2 is through. Safe to run again: it says what is left, and does that.
+ * when part 2 is done. Safe to run again: it names what is left, and does that.
  */
 import { again, command, inOneLine, type Todo } from "../shared/again.ts";
 import { adminApi } from "../shared/api/admin-api.ts";
@@ -37,12 +37,12 @@ async function main() {
   if (values.help) return console.log(USAGE);
   start("move", { dryRun: values["dry-run"] });
   lockNode();
-  const here = await readNode();
-  const place = await etcdDataOf(values["etcd-data"], { node: here });
-  if (!exists(place.dir)) return await onWorker(here, values);
-  const { data, cluster, obstacle, cp } = await lookPastNat(place, here);
+  const self = await readNode();
+  const place = await etcdDataOf(values["etcd-data"], { node: self });
+  if (!exists(place.dir)) return await onWorker(self, values);
+  const { data, cluster, obstacle, cp } = await lookPastNat(place, self);
   if (!data || !cluster) throw obstacle ?? new Error("no data, and no obstacle");
-  const node = cp?.node.nat ? cp.node : here;
+  const node = cp?.node.nat ? cp.node : self;
   const known = { node, data, cluster };
   const moved = await step("M.1 Look at this machine, and who has moved", () =>
     look(known, values),
@@ -50,9 +50,9 @@ async function main() {
   const changes = await machine.changesHere(node, moved, { isControlPlane: true });
   if (changes.length > 0) await refuseUnfitKubelet({ node, by: "repair", renames: true });
   refuseUnwritable(changes.map(({ path }) => path));
-  if (moved.size === 0 && changes.length === 0) return done(inOneLine(afterwards(known)));
+  if (moved.size === 0 && changes.length === 0) return done(inOneLine(stepsAfter(known)));
   await step("M.2 Stop the kubelet", () =>
-    // it would start what is only half changed
+    // a running kubelet would start half-changed pods
     changes.length > 0 ? stopKubelet() : say("unchanged kubelet"),
   );
   await step("M.3 Put the new addresses into this node's files", () => keep(known, moved, changes));
@@ -60,31 +60,32 @@ async function main() {
   await tell(place, values, known);
 }
 
-/** What is said first: a run that was cut off goes on by it. */
+/** Saved first, so that an interrupted run continues with it. */
 function keep({ node }: machine.KnownHere, moved: Moved, changes: readonly machine.FileChange[]) {
   const rescue = newRescue();
   const known = movedHere();
-  const since = [...moved].filter(([old]) => !known.has(old)).map((pair) => pair.join("="));
-  keepOwn("moved", since, { on: node.name, onDisk: true });
+  const newPairs = [...moved].filter(([old]) => !known.has(old)).map((pair) => pair.join("="));
+  keepOwn("moved", newPairs, { on: node.name, onDisk: true });
   machine.writeChanges(changes, asideOf(rescue));
 }
 
 /**
- * Parts 1 and 2 everywhere, then the workers; then this script here once more. Where only the host
- * has another name: parts 1 and 2 here.
+ * Parts 1 and 2 everywhere, then the workers; then this script here once more. If only the host has
+ * another name: parts 1 and 2 here.
  */
 function partsFirst(moved: Moved, { cluster, node }: machine.KnownHere): Todo[] {
-  const on = otherControlPlanes(cluster, { node })
+  const others = otherControlPlanes(cluster, { node })
     .map(({ name }) => name)
     .join(", ");
-  const there = (todo: Todo): Todo[] => (on === "" ? [] : [{ ...todo, on, unlessDone: true }]);
+  const onOthers = (todo: Todo): Todo[] =>
+    others === "" ? [] : [{ ...todo, on: others, unlessDone: true }];
   const one = { command: command("01-etcd"), called: "part 1" };
   const two = { command: command("02-control-plane"), called: "part 2" };
   if (moved.size === 0) return [one, two, { command: command("05-verify") }];
   const workers = { command: workerLine(moved), on: "each worker" };
   return [
-    ...there({ command: again({}), called: "this line" }),
-    ...[one, ...there(one), two, ...there(two)],
+    ...onOthers({ command: again({}), called: "this line" }),
+    ...[one, ...onOthers(one), two, ...onOthers(two)],
     ...(meansWorkers(moved, cluster) ? [workers] : []),
     { command: command("03-workers close") },
     { command: command("move") },
@@ -93,17 +94,17 @@ function partsFirst(moved: Moved, { cluster, node }: machine.KnownHere): Todo[] 
 
 async function look(known: machine.KnownHere, values: Values): Promise<Moved> {
   const { node } = known;
-  const said = pairs.pairsOf(values.moved);
+  const typed = pairs.pairsOf(values.moved);
   const goesOn = movedHere();
-  const since =
+  const newPairs =
     goesOn.size > 0
-      ? pairs.saidSince(said, goesOn)
-      : new Map([...said, ...(await ownPairs(known, said))]);
-  if (since.size > 0) {
-    pairs.refusePairs(since, known, goesOn);
-    await pairs.refuseAnswering(since, known);
+      ? pairs.saidSince(typed, goesOn)
+      : new Map([...typed, ...(await ownPairs(known, typed))]);
+  if (newPairs.size > 0) {
+    pairs.refusePairs(newPairs, known, goesOn);
+    await pairs.refuseAnswering(newPairs, known);
   }
-  const moved = new Map([...goesOn, ...since]);
+  const moved = new Map([...goesOn, ...newPairs]);
   if (moved.size > 0) return sayMoved(moved);
   if (await machine.hostRenamed(node))
     say(`this host is called ${node.hostName} now; its node stays ${node.name}`);
@@ -116,14 +117,16 @@ async function look(known: machine.KnownHere, values: Values): Promise<Moved> {
   return moved;
 }
 
-/** Of this machine's addresses of before that it has no more. */
+/** Pairs for this machine's old addresses that it no longer has. */
 async function ownPairs(known: machine.KnownHere, said: Moved) {
-  const before = machine.ownBefore(known);
-  if (before.length > 0) machine.refuseCopiedDisk(known);
+  const oldAddresses = machine.ownBefore(known);
+  if (oldAddresses.length > 0) machine.refuseCopiedDisk(known);
   const nodeIp = (await kubeletFlags()).get("node-ip");
-  const today = async (old: string) =>
+  const newAddressOf = async (old: string) =>
     said.get(old) ?? (await machine.addressNow(known, { nodeIp, like: old }));
-  const all = await Promise.all(before.map(async (old) => [old, await today(old)] as const));
+  const all = await Promise.all(
+    oldAddresses.map(async (old) => [old, await newAddressOf(old)] as const),
+  );
   await machine.refuseAway(new Map(all.filter(([old]) => !said.has(old))));
   return all;
 }
@@ -153,43 +156,44 @@ async function tell(place: EtcdPlace, values: Values, known: machine.KnownHere) 
     return await restartOldPods(api, moved, moveBegan());
   });
   await step("M.7 Say what still names an old address", () => sayNamed(place, moved));
-  const here = { command: command("move"), called: "this line here" };
+  const lastLine = { command: command("move"), called: "this line here" };
   const { without } = withWords({ without: values.without }, cp);
   const waiting = silent.filter((name) => !without.includes(name));
   keepSaid(cp);
   if (waiting.length > 0) {
-    say(`of those that do not come back now: ${again({ without: waiting })}`);
-    return done(inOneLine([{ command: workerLine(moved), on: waiting.join(", ") }, here]));
+    say(`to continue without nodes that do not come back now: ${again({ without: waiting })}`);
+    return done(inOneLine([{ command: workerLine(moved), on: waiting.join(", ") }, lastLine]));
   }
   const asking = await withoutServing(cp, thatMoved(cp.cluster.nodes, moved));
   for (const name of asking)
     say(`${name}: its kubelet asks for a certificate with its new address`);
-  if (asking.length > 0) return done(inOneLine([{ command: command("03-workers close") }, here]));
+  if (asking.length > 0)
+    return done(inOneLine([{ command: command("03-workers close") }, lastLine]));
   await step("M.8 Finish the move on this node", () =>
-    // from now on everything here is read as it stands
+    // from now on everything here is read unchanged
     endWords(({ option }) => option === "moved", FINISHED),
   );
-  done(inOneLine(afterwards(known)));
+  done(inOneLine(stepsAfter(known)));
 }
 
-function afterwards({ cluster, node }: machine.KnownHere): Todo[] {
+function stepsAfter({ cluster, node }: machine.KnownHere): Todo[] {
   const others = otherControlPlanes(cluster, { node }).map(({ name }) => name);
-  const theSame: Todo = {
+  const onWorkers: Todo = {
     ...{ command: command("move"), called: "this line" },
     ...{ on: others.join(", "), unlessDone: true },
   };
   const verify = { command: command("05-verify"), on: "all nodes" };
-  return others.length > 0 ? [theSame, verify] : [verify];
+  return others.length > 0 ? [onWorkers, verify] : [verify];
 }
 
-/** What is left is people's: nobody else knows whether it is meant. */
+/** The rest is for people: only they know whether it is meant. */
 function sayNamed({ dir, wal }: EtcdPlace, moved: Moved) {
   using data = readEtcdData(hostPath(dir), wal && hostPath(wal));
   sayStillNamed(namedInData(data, moved), "no object names one", "kubectl edit");
   sayStillNamed(namedInFiles(moved), "no file of this node names one", "on this node");
 }
 
-/** Why a move is over: not where the operator has taken it back. */
+/** Why a move ends, unless the operator has taken it back. */
 const FINISHED = "all is done";
 
 function moveBegan(): Date {
@@ -214,20 +218,20 @@ const USAGE = `Usage:
     ./bunw scripts/move.ts [--moved OLD=NEW,…] [--without NODE,…] [--dry-run]
                            [--etcd-data DIR]
 
-For a cluster whose machines have other addresses than before, or a host that has another name: its
-node keeps the old one. A control plane node finds its own old and new address by itself; those of
-other control plane nodes and of workers are said with --moved. All parts then read what etcd's data
-says as if the machines had always been where they are now. Run it on each control plane node that
-has moved; then parts 1 and 2; then on each worker, with the line that it prints; then 03-workers
-close; then here once more: it updates the cluster.
+For a cluster whose machines have other addresses than before, or a host with another name: its node
+keeps the old one. A control plane node finds its own old and new address; --moved gives those of
+other machines. All parts then read etcd's data as if the machines had always had their new
+addresses. Run it on each control plane node that has moved; then parts 1 and 2; then on each
+worker, with the line that it prints; then 03-workers close; then here once more: it updates the
+cluster.
 
 Options:
     --moved OLD=NEW,…
-                     Addresses of other machines that have moved, or of a balancer; the endpoint's
-                     name, where it has another one. Of this machine, where it has several. An
-                     endpoint where there was none: https://ADDRESS:6443=https://NAME:6443.
-    --without NODES  Nodes that are away for now: at the end nobody waits for them. What has an old
-                     address in memory there restarts when they boot.
+                     Other machines or balancers that moved; the endpoint, if renamed; this machine,
+                     if it has several addresses. A new endpoint:
+                     https://ADDRESS:6443=https://NAME:6443.
+    --without NODES  Nodes that are away for now: at the end nobody waits for them. Pods with an old
+                     address in memory restart there when they boot.
     --etcd-data DIR  etcd's data directory (default: found by itself).
     --dry-run        Print what would be done; nothing is written, stopped or started.
     --help           Print this text.

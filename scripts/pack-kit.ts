@@ -1,9 +1,8 @@
 #!/usr/bin/env bun
 /**
- * Packs the kit that is copied to the nodes: their Bun, the scripts as they are, each module of a
- * package that they import as one file, RUNBOOK.md, and the sums. On any laptop: nothing of it
- * depends on the machine that packs. Same sources: same bytes. Needs the network once, for the
- * nodes' Bun.
+ * Packs the kit that is copied to the nodes: their Bun, the scripts, each module of a package that
+ * they import as one file, RUNBOOK.md, and the sums. Runs on any laptop: the kit does not depend on
+ * it. Same sources: same bytes. Needs the network once, for the nodes' Bun.
  */
 import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
@@ -39,7 +38,7 @@ function isTarball(out: string): boolean {
   return /\.(tar\.gz|tgz)$/.test(out);
 }
 
-/** In the order of an emergency: what stops the kubelet keeps the old keys alive. */
+/** In the order of an emergency: stopping the kubelet keeps the old keys alive. */
 function next(tarball: string): string {
   return [
     "next, if anything was deleted: on each control plane node, as root, before all else",
@@ -59,7 +58,9 @@ function archsOf(words: string): Arch[] {
   });
 }
 
-/** Nothing proves that its files are the checkout's. What it prints leaves out bundles beside. */
+/**
+ * Nothing proves that a kit's files are the checkout's. Its output leaves out bundles beside it.
+ */
 function refuseKit() {
   if (!existsSync(join(HOME, SUMS))) return;
   const whole = `cd ${HOME} && sha256sum -c ${SUMS} >/dev/null && cut -c67- ${SUMS}`;
@@ -78,7 +79,7 @@ export async function packFolder(out: string, archs: Arch[]) {
   writeKitFolder(out, await kitFiles(archs));
 }
 
-/** Everything that a node gets, by its path in the kit, in order. */
+/** All files of a node, by their path in the kit, in order. */
 async function kitFiles(archs: Arch[]): Promise<Map<string, Uint8Array>> {
   const names = CONTENTS.filter((item) => existsSync(join(HOME, item))).flatMap(filesBelow);
   const files = new Map(names.map((name) => [name, readFileSync(join(HOME, name)) as Uint8Array]));
@@ -98,7 +99,7 @@ function sha256(bytes: Uint8Array): string {
   return createHash("sha256").update(bytes).digest("hex");
 }
 
-/** The files of the checkout that a path names; with links followed, as a kit has none. */
+/** The files of the checkout below a path; links are resolved, as a kit has none. */
 function filesBelow(path: string): string[] {
   if (statSync(join(HOME, path)).isFile()) return [path];
   return readdirSync(join(HOME, path)).flatMap((name) => filesBelow(`${path}/${name}`));
@@ -111,15 +112,15 @@ function size(path: string): number {
   return Math.round(paths.reduce((total, file) => total + statSync(file).size, 0) / 1e6);
 }
 
-/** Below /run, where only root may make one. */
+/** Below /run, where only root can make folders. */
 export const KIT_FOLDER = "/run/kube-pki-repair";
 
 /**
- * Unpacks the kit from stdin on a node, as root, also over an earlier one. It lies in memory of its
- * own, mounted so that programs may run in it: /run and /dev/shm are memory, too, but hardened
- * hosts (CIS) mount them noexec. The folder below it is made in /run: no disk block is written.
- * It has mode 0700 and is root's from the first moment, and so is the mount. Anything else is
- * shown and refused. Also for a busybox's programs: its sha256sum knows no --quiet.
+ * Unpacks the kit from stdin on a node, as root, also over an earlier one. It is a memory file
+ * system of its own, mounted so that programs may run in it: /run and /dev/shm are memory, too, but
+ * hardened hosts (CIS) mount them noexec. The folder below it is made in /run: no disk block is
+ * written. It has mode 0700 and is root's from the first moment, and so is the mount. Anything else
+ * is shown and refused. Also works with busybox: its sha256sum knows no --quiet.
  */
 export const UNPACK = [
   `D=${KIT_FOLDER}`,
@@ -131,7 +132,7 @@ export const UNPACK = [
     '! sha256sum -c SHA256SUMS 2>&1 | grep -v ": OK$"',
 ].join("\n  ");
 
-/** Most clusters are of one kind; nodes with musl are rare, so they are asked for. */
+/** Most clusters need only these; kits for nodes with musl are made on request. */
 const DEFAULT_ARCHS: Arch[] = ["x64", "arm64"];
 
 const USAGE = `Usage: npm run pack -- [--out FILE.tar.gz | --out FOLDER] [--arch ARCH,…]
@@ -157,7 +158,7 @@ const OPTIONS = {
 } as const;
 
 /**
- * What an operator gets, as it is in the checkout. tsconfig.json is among it: without one, Bun
+ * The operator's files, unchanged from the checkout. tsconfig.json is among them: without one, Bun
  * takes that of a folder above, and everybody may write above a kit.
  */
 const CONTENTS = [
@@ -165,7 +166,7 @@ const CONTENTS = [
   ...["RUNBOOK.md", "RUNBOOK-MORE.md", "README.md", "CHANGELOG.md", "LICENSE"],
 ];
 
-/** As in part 0 of RUNBOOK.md, and in course.ts, which a laptop does not need. */
+/** The same lines as in part 0 of RUNBOOK.md, and in course.ts, which a laptop does not need. */
 const HOLD = [
   "systemctl stop kubelet",
   "for p in $(pgrep -x kube-controller); do " +

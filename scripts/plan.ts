@@ -56,14 +56,14 @@ function write(file: string, text: string, { user, node, nodes }: Plan) {
     say(`to your machine: ${toOperator(user, here, path).text}`);
 }
 
-/** By the ending of the file's name. */
+/** Keyed by the ending of the file's name. */
 const FORMS: Record<string, (plan: Plan) => string> = { md: planAsMarkdown, html: planAsPage };
 
 function formOf(file: string | undefined): (plan: Plan) => string {
   const form = FORMS[/\.(\w+)$/.exec(file ?? ".md")?.[1] ?? ""];
   if (form) return form;
   const endings = Object.keys(FORMS).map((ending) => `.${ending}`);
-  throw new Fail(`"${file}" is no name for a plan`, {
+  throw new Fail(`Cannot write the plan to "${file}"`, {
     hint: `give a name that ends in ${endings.join(" or ")}`,
   });
 }
@@ -71,13 +71,13 @@ function formOf(file: string | undefined): (plan: Plan) => string {
 function refuseWorker({ role, node: name, verdict }: Assessment, { node }: Looked) {
   if (role === "control plane") return;
   const server = attempt(() => readKubeconfig(node.kubelet.kubeconfig)?.server, undefined);
-  const where = server ? `: this kubelet asks ${server}, one of them or their balancer` : "";
+  const kubeletNote = server ? `: this kubelet asks ${server}, one of them or their balancer` : "";
   throw new Refused(`"${name}" is no control plane node: ${verdict}`, {
-    hint: `make it on a control plane node${where}. There: ${command("plan")}`,
+    hint: `make it on a control plane node${kubeletNote}. There: ${command("plan")}`,
   });
 }
 
-/** What this node's API server names, and another one has lost. */
+/** Files that this node's API server names, and another node has lost. */
 function lostThere({ named, seen }: PlanFacts) {
   return named.filter(
     ({ program, path }) =>
@@ -102,31 +102,30 @@ const USAGE = `Usage:
 
 Prints RUNBOOK.md for this cluster and this damage: only the lines that apply, in order, with the
 names and addresses of its nodes, ready to paste. FILE.html, such as plan.html, is a page with boxes
-to tick and buttons that copy. It looks at this node as 00-assess does, and searches for lost keys
-in memory; with --deep on the disk as well. Reads only; it writes the file that you name. What you
-say of nodes, the endpoint and etcd's data it keeps, in memory or in the rescue folder: say it once,
-and every script on this node knows it.
+to tick and buttons that copy. It checks this node as 00-assess does, and searches memory for lost
+keys; with --deep the disk, too. Reads only; it writes the file that you name. Your words about
+nodes, the endpoint and etcd's data are saved, in memory or in the rescue folder: later scripts on
+this node use them.
 
 Options:
-    --lost NODES     These are lost for good. Nothing is typed on them; the line of part 2, which
-                     takes them out of etcd, has it, and the page says how a new one comes in.
+    --lost NODES     These are lost for good. Nothing is typed on them; part 2's line removes them
+                     from etcd, and the page says how new ones join.
     --without NODES  These are away for now. Nothing is typed on them, nobody waits for them, and
                      they stay in the cluster.
-    --lost-on NODES  Control plane nodes that you have looked at: their keys are lost, too, or what
-                     answers at their address is somebody else. The line that makes keys has it.
+    --lost-on NODES  Control plane nodes that you have searched: their keys are lost, too, or
+                     another machine answers at their address. The line that makes keys repeats it.
     --start-without FLAGS
-                     Flags of the API server, without dashes, whose files nobody has any more.
-    --seen DIR       What other nodes say of themselves: the plan prints the lines that ask all of
-                     them and make the plan of their answers. Answers older than an hour do not
-                     count.
-    --worker NODES   These are workers, although their label says that they are control plane nodes:
-                     etcd knows no member of them.
+                     Flags of the API server, without dashes, whose files are lost for good.
+    --seen DIR       Other nodes' answers: the plan prints the lines that ask all of them and make
+                     the plan from their answers. Answers older than an hour do not count.
+    --worker NODES   These are workers, although their label calls them control plane nodes: etcd
+                     has no member of theirs.
     --endpoint HOST:PORT
-                     Where the API is reached, if nothing decides between those who name a place.
-    --user NAME      The lines are for this user of the nodes, who may use sudo there without a
-                     password (default: root).
-    --deep           Search the disk as well. It takes long: all of it is read.
-    --no-disk        With --deep: leave the disk out.
+                     The API's address, if the files and objects that record it disagree.
+    --user NAME      The lines log in as this user, who may use sudo there without a password
+                     (default: root).
+    --deep           Search the disk as well, which takes long.
+    --no-disk        With --deep: do not read the disk.
     --device DEVICE, --image FILE
                      With --deep: read this instead of the device that holds /etc/kubernetes.
     --etcd-data DIR  etcd's data directory (default: found by itself).
@@ -161,8 +160,8 @@ function parse() {
   const options = { options: OPTIONS, allowPositionals: true } as const;
   const { values, positionals } = parseOptions({ ...options, file: "written" });
   const [file, more] = positionals;
-  const asked = values.deep || values.device || values.image ? values : MEMORY;
-  if (more === undefined) return { ...values, file, deep: deepAsked(asked) };
+  const places = values.deep || values.device || values.image ? values : MEMORY;
+  if (more === undefined) return { ...values, file, deep: deepAsked(places) };
   throw new Fail(`"${more}" is not understood`, { hint: "./bunw scripts/plan.ts --help" });
 }
 

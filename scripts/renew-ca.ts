@@ -1,9 +1,9 @@
 #!/usr/bin/env bun
 /**
- * RUNBOOK-MORE "A CA that expires": renews the cluster's CAs with their own keys, on a cluster
- * that lives. Run it on each control plane node, one after the other, then on each worker, at any
- * time before the old end. No workload restarts, no certificate is issued anew, no node joins. Safe
- * to run again: it says what is left, and does that.
+ * RUNBOOK-MORE "A CA that expires": renews the cluster's CAs with their own keys, on a running
+ * cluster. Run it on each control plane node, one after the other, then on each worker, at any time
+ * before the old end. No workload restarts, no certificate is issued again, no node joins. Safe to
+ * run again: it names what is left, and does that.
  */
 import { again, command, inOneLine, NOBODY, type Todo } from "../shared/again.ts";
 import { adminApi, adminClient, ownApiReady } from "../shared/api/admin-api.ts";
@@ -63,7 +63,7 @@ async function onControlPlane(cp: ControlPlaneNode, values: Values, only: renewa
   );
   await step("R.2 Put the certificates in place", async () => {
     const written = here.place(renewals, here.caFiles(node, facts.certificatesDir), asideDir);
-    if (written.length === 0) say("all files have them already");
+    if (written.length === 0) say("all files have the renewed CAs already");
     await mendKubeletConf();
   });
   if (hasEnded) return done("./bunw scripts/00-assess.ts, then parts 0 to 5 with these CAs");
@@ -79,7 +79,7 @@ async function onControlPlane(cp: ControlPlaneNode, values: Values, only: renewa
   done(inOneLine(next(cp, renewals, leader)));
 }
 
-/** Errors: Refused where a controller-manager that starts in full would evict workers' pods. */
+/** Errors: Refused if a controller-manager that starts in full would evict workers' pods. */
 function refuseSilent(cp: ControlPlaneNode) {
   const endedAt = silentSinceCaEnded(cp);
   if (!endedAt) return;
@@ -93,7 +93,10 @@ function refuseSilent(cp: ControlPlaneNode) {
   );
 }
 
-/** Facts first, refusals second. The cluster has to be well: one thing of it is away at a time. */
+/**
+ * Facts first, refusals second. The cluster has to be healthy: only one part of it is down at a
+ * time.
+ */
 async function look(
   cp: ControlPlaneNode,
   values: Values,
@@ -101,10 +104,10 @@ async function look(
   { isLate, hasEnded }: { isLate: boolean; hasEnded: boolean },
 ) {
   if (!isLate) here.refuseUnsound(cp);
-  // where a CA has ended on the disk, parts 1 and 2 restart it, and write its files before
+  // if a CA on disk has expired, parts 1 and 2 restart the kubelet, and write its files before
   await refuseUnfitKubelet({ node: cp.node, by: hasEnded ? "repair" : undefined });
   const api = isLate ? await adminClient(cp.facts) : await adminApi(cp);
-  if (isLate) say("a CA has expired, on the disk or in the memory of what runs here");
+  if (isLate) say("a CA has expired, on disk or in the memory of processes here");
   else await proveEtcd(cp, NOBODY, []);
   await refuseDoubtfulClock(cp);
   const renewals = await here.renewalsHere(cp, isLate ? undefined : api, { ...values, only });
@@ -129,16 +132,16 @@ async function tell(cp: ControlPlaneNode, api: KubeApi, ca: renewal.Renewal) {
 async function onWorker({ "etcd-data": etcdData, from, undo }: Values) {
   const node = await readWorker(etcdData);
   const one = await step("R.1 Look at this worker's CA", async () => {
-    const brought = from === undefined ? undefined : here.broughtFor("ca", from);
+    const candidate = from === undefined ? undefined : here.broughtFor("ca", from);
     const found = undo
       ? here.wayBack("ca", node.kubelet.clientCaFile)
-      : await renewalOfWorker(node, brought);
+      : await renewalOfWorker(node, candidate);
     say(`${found.path}: ${here.inWords(found)}`);
     return found;
   });
   await step("R.2 Put the certificate in place", async () => {
     const written = here.place([one], here.caFiles(node, ""), asideOf(newRescue()));
-    if (written.length === 0) say("both files have it already");
+    if (written.length === 0) say("both files have the renewed CA already");
     await mendKubeletConf();
   });
   await step(
@@ -153,14 +156,14 @@ async function onWorker({ "etcd-data": etcdData, from, undo }: Values) {
   done("the same on the other workers, then ./bunw scripts/05-verify.ts on all nodes");
 }
 
-/** What still trusts the old certificate alone, and may do so until its end. */
+/** Holders that still trust only the old certificate, which is allowed until its end. */
 function sayLeft(ca: renewal.Renewal) {
   const older = here.olderOf(ca);
   if (!older) return;
   const end = day(older.notAfter);
   say(`before ${end}: the workers, one line on each, in any order and at any time`);
   say(`before ${end}: each container that runs now and asks the API has to restart once`);
-  say(`before ${end}: kubeconfigs and programs outside of the cluster; of each, the CA only`);
+  say(`before ${end}: kubeconfigs and programs outside of the cluster; only their CA changes`);
 }
 
 function untilEtcdAnswers(cp: ControlPlaneNode): Todo[] {
@@ -170,7 +173,10 @@ function untilEtcdAnswers(cp: ControlPlaneNode): Todo[] {
   ];
 }
 
-/** `leader`: the other node whose controller-manager leads, and gives out what it has read. */
+/**
+ * `leader`: the other node whose controller-manager leads, and publishes the certificate that it
+ * has read.
+ */
 function next(
   cp: ControlPlaneNode,
   renewals: readonly renewal.Renewal[],
@@ -179,11 +185,11 @@ function next(
   const verify = { command: command("05-verify") };
   if (renewals.every((one) => here.olderOf(one) === undefined)) return [verify];
   const names = others(cp).join(", ");
-  const on = leader ? `${names} (${leader} last)` : names;
-  const theSame: Todo = { command: again({}), called: "the same", on, unlessDone: true };
+  const nodes = leader ? `${names} (${leader} last)` : names;
+  const same: Todo = { command: again({}), called: "the same", on: nodes, unlessDone: true };
   const workers = renewals.some(({ name }) => name === "ca");
   return [
-    ...(names === "" ? [] : [theSame]),
+    ...(names === "" ? [] : [same]),
     ...(leader ? [{ command: again({}), called: "this line here once more" }] : []),
     ...(workers ? [{ command: command("renew-ca"), on: "each worker" }] : []),
     verify,
@@ -199,10 +205,10 @@ const USAGE = `Usage:
                                [--etcd-data DIR]
     ./bunw scripts/renew-ca.ts --csr CA
 
-Renews CAs that are in the second half of their life with their own keys: the same certificate but
-for its expiry date and its serial number. What they have signed stays good, tokens and the hash
-for kubeadm join stay, and old and renewed certificate may be in use side by side until the old one
-expires. Run it on each control plane node, one after the other: etcd, the API server,
+Renews CAs in the second half of their lifetime with their own keys: only the expiry date and the
+serial number of the certificate change. Certificates that they have signed, tokens and the hash for
+kubeadm join stay valid, and the old and the renewed certificate may be in use side by side until
+the old one expires. Run it on each control plane node, one after the other: etcd, the API server,
 controller-manager, scheduler and kubelet restart one by one, no other container does. Then on each
 worker, where it needs no key, no token and no carried file: its kubelet restarts. All that may take
 months.
@@ -211,11 +217,11 @@ Options:
     --only CAS       Of ${renewal.CA_NAMES.join(", ")}: these alone. Nothing restarts for
                      front-proxy-ca.
     --from FOLDER    Certificates that were made elsewhere: FOLDER/ca.crt, FOLDER/etcd/ca.crt,
-                     FOLDER/front-proxy-ca.crt, those that there are. For a CA whose key is not
-                     here, or that a company's CA has signed.
+                     FOLDER/front-proxy-ca.crt, or some of them. For a CA whose key is not here, or
+                     that a company's CA has signed.
     --csr CA         Print a CSR for whoever signs this CA. No secret is in it.
-    --undo           Put the old certificates back, which this kit has moved aside. Possible
-                     until they expire, on each node.
+    --undo           Put back the old certificates that this kit has moved aside. Possible until
+                     they expire, on each node.
     --etcd-data DIR  etcd's data directory (default: found by itself).
     --dry-run        Print what would be done; nothing is written, stopped or started.
     --help           Print this text.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
  * RUNBOOK 5.4: one page about a repair, over all nodes whose transcripts are here, and a bundle for
- * a colleague. Neither has a secret. Looks as 05-verify does; it writes the files that are named.
+ * a colleague. Neither has a secret. Checks like 05-verify; writes only the files that you name.
  */
 import { command } from "../shared/again.ts";
 import { hintOf, tellSummary } from "../shared/checks/print-checks.ts";
@@ -49,18 +49,18 @@ const USAGE = `Usage:
     ./bunw scripts/report.ts FILE.html [--logs DIR] [--etcd-data DIR]
     ./bunw scripts/report.ts --bundle FILE.tar [--with-names] [--logs DIR] [--etcd-data DIR]
 
-FILE.html, such as report.html, is a page about the repair: what was broken, what each run did and
-changed on which node, what is left for people. In one file, without a secret. It is made of the
-transcripts in the rescue folders, and of all checks of 05-verify, on a control plane node. Both
+FILE.html, such as report.html, is one page about the repair, without a secret: what was broken,
+what each run did and changed on which node, what is left for people. It is made from the
+transcripts in the rescue folders, and from all checks of 05-verify, on a control plane node. Both
 files may be asked for at once. Reads only; it writes the files that you name.
 
 Options:
-    --bundle FILE    Write a tar file for a colleague or an issue: transcripts, what 00-assess says
-                     and all checks, also where the cluster cannot be read. No key and no token is
-                     in it; host names and addresses are aliases.
+    --bundle FILE    Write a tar file for a colleague or an issue: transcripts, the output of
+                     00-assess and all checks, even if the cluster cannot be read. No key and no
+                     token is in it; host names and addresses are aliases.
     --with-names     Keep host names and addresses in the bundle.
-    --logs DIR       Where the other nodes' transcripts are, one NODE.tar each. Without them it
-                     prints the lines that bring them.
+    --logs DIR       The folder of the other nodes' transcripts, one NODE.tar each. Without it, the
+                     lines that bring them are printed.
     --etcd-data DIR  etcd's data directory (default: found by itself).
     --help           Print this text.
 

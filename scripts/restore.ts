@@ -1,9 +1,9 @@
 #!/usr/bin/env bun
 /**
  * RUNBOOK-MORE "Only a snapshot is left": all control plane nodes are lost, and this new machine
- * becomes one of them. Makes etcd's data of a snapshot, or of what is left of lost members, and
- * the kubelet's files of the cluster's own configuration. Then parts 0 to 5 are as always. What is
- * read is not changed, and nothing is written over.
+ * becomes one of them. Makes etcd's data from a snapshot, or from the rest of lost members, and the
+ * kubelet's files from the cluster's own configuration. Then parts 0 to 5 are as always. Changes no
+ * source, and overwrites nothing.
  */
 import { again } from "../shared/again.ts";
 import { type EtcdData, readEtcdData, readSnapshotData } from "../shared/etcd-data/data.ts";
@@ -64,7 +64,7 @@ async function main() {
   done(next(place, `${found.cluster.certificatesDir}/ca.key`));
 }
 
-/** The data last: what is there is never written over. Cut off before, it begins again. */
+/** The data last; existing data is never overwritten. A run that was cut off begins again. */
 async function writeData(
   source: Source,
   { cluster, node, data }: content.Content,
@@ -74,10 +74,10 @@ async function writeData(
   const controlPlanes = cluster.nodes.filter((one) => one.controlPlane).map(({ name }) => name);
   const members = [...new Set([...named, ...controlPlanes])];
   newRescue();
-  // by it every part knows who is lost, and what proves keys
+  // it shows every part which nodes are lost, and what proves keys
   keepOwn("restored", [source.from], { on: node.name, members, caHash, onDisk: true });
   for (const name of controlPlanes)
-    if (name !== node.name) say(`${name}: lost, and left out by all that comes`);
+    if (name !== node.name) say(`${name}: lost, and left out by all later scripts`);
   const { dir, peerUrl } = place;
   const written = `${dir}/member: one member, ${node.name}, at ${peerUrl}`;
   await act("write", written, () => source.write(place));
@@ -88,7 +88,7 @@ interface Moving {
   address: string;
 }
 
-/** `caKey`: a member that lives has its keys. */
+/** `caKey`: a living member has its keys. */
 function next({ old, address }: Moving, caKey: string): string {
   const moved = old === undefined || old === address ? [] : [`${MOVE} --moved ${old}=${address}`];
   return [
@@ -115,9 +115,9 @@ interface Place {
   peerUrl: string;
 }
 
-/** What is read, as of when, and how it is written here. */
+/** The source, its time, and how it is written here. */
 interface Source {
-  /** Whoever makes a snapshot chooses what it says. */
+  /** A snapshot's maker chooses its content. */
   from: "a snapshot" | "a member's disk";
   data: EtcdData;
   until: Date;
@@ -178,7 +178,7 @@ function ofMembers(dirs: readonly string[], values: Values, snapshot?: string): 
   say(
     isQuorum
       ? `${here} of ${voters} members: a quorum, so every acknowledged write is there`
-      : `${here} of ${voters} members: what only the others had is lost. More disks make it sure`,
+      : `${here} of ${voters} members: writes of the others alone are lost. More disks would help`,
   );
   const name = memberName(chosen.own);
   if (name !== asOf(values))
@@ -214,30 +214,29 @@ const USAGE = `Usage:
                               [--address IP] [--etcd-data DIR] [--dry-run]
 
 All control plane nodes are lost. This machine, with the cluster's kubelet, kubeadm and container
-runtime, becomes one of them: writes etcd's data with one member, and the kubelet's files where
-there are none. It says first what the data holds, and as of when. It refuses while the old control
-plane answers, or something that may be it. Then come the keys (hand-over.ts unpack), and parts 1
-to 5.
+runtime, becomes one of them: writes etcd's data with one member, and the missing files of the
+kubelet. It first says what the data has, and from when. It refuses while the old control plane, or
+something that may be it, answers. Then come the keys (hand-over.ts unpack), and parts 1 to 5.
 
 SNAPSHOT is the file of etcdctl snapshot save, or of hand-over.ts pack --with-etcd, which
-hand-over.ts snapshot opens. Its revision is raised by 1,000,000,000, so that clients that live on
-list all objects again.
+hand-over.ts snapshot opens. Its revision is raised by 1,000,000,000, so that living clients list
+all objects again.
 
 Options:
     --as NODE         The name of the control plane node that this machine becomes. Workers, volumes
                       and certificates know it by that name.
     --from DIRS       Data directories of lost members, from their disks or copies of them, such as
-                      /mnt/var/lib/etcd. The one whose log is newest is taken, with all that it
-                      has. With those of more than half of the members nothing acknowledged is
-                      lost: better than any snapshot. Of damaged ones an older tree and the log, or
-                      SNAPSHOT and the log; the first line says if that is exact.
-    --lost NODES      The other control plane nodes, where the data has no names of them: a snapshot
-                      of etcd 3.5 has none of members that have joined.
+                      /mnt/var/lib/etcd. The one with the newest log is used. With those of more
+                      than half of the members no acknowledged write is lost: better than any
+                      snapshot. Damaged ones are read by an older tree, or SNAPSHOT, and the log;
+                      the first line says if that is exact.
+    --lost NODES      The other control plane nodes, if the data does not name them: a snapshot of
+                      etcd 3.5 has no names of members that have joined.
     --ca-hash HASH    Refuse data that does not name this CA: its fingerprint, as pack printed it.
                       After a snapshot without it, unpack needs it for a bundle for recipients.
-    --address IP      The node's address, where this machine has several.
-    --lost-on NODES   Control plane nodes that you have looked at: what answers at their address is
-                      somebody else.
+    --address IP      The node's address, if this machine has several.
+    --lost-on NODES   Control plane nodes that you have looked at: another machine answers at their
+                      address.
     --skip-hash-check
                       SNAPSHOT is a copy of etcd's member/snap/db, which has no sum.
     --disarm          Leave etcd's alarms behind (NOSPACE, CORRUPT).

@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
- * RUNBOOK-MORE "What you have said": who is away or lost, where the API is, which files are given
- * up. Prints what still holds on this node, and takes back what does not.
+ * RUNBOOK-MORE "What you have said": who is away or lost, the API's address, files that are given
+ * up. Prints words that still hold on this node, and takes back those that do not.
  */
 import { Fail } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
@@ -14,12 +14,12 @@ async function main() {
   const { values } = parse();
   if (values.help) return console.log(USAGE);
   const { back } = values;
-  const said = wordsHere().map(({ value }) => value);
-  const unsaid = back.filter((value) => !said.includes(value));
+  const saved = wordsHere().map(({ value }) => value);
+  const unsaid = back.filter((value) => !saved.includes(value));
   if (unsaid.length > 0)
     throw new Fail(`Nothing is saved of "${unsaid.join('", "')}"`, {
       unchanged: true,
-      hint: `take back one that is saved here: ${said.length > 0 ? listed(said) : "nothing"}`,
+      hint: `take back one that is saved here: ${saved.length > 0 ? listed(saved) : "nothing"}`,
     });
   endWords(({ value }) => back.includes(value), "you take it back");
   const words = wordsHere();
@@ -31,12 +31,12 @@ async function main() {
 const USAGE = `Usage:
     ./bunw scripts/words.ts [--back WORD,…]
 
-Prints what you have said on this node, or on the one that packed the keys, and what still holds of
-it: every script goes by it.
+Prints your saved words, from this node or from the one that packed the keys, that still hold: every
+script uses them.
 
 Options:
     --back WORDS     Take these back: a node's name, a flag of --start-without, the endpoint or the
-                     folder, as they are printed. The other nodes keep theirs.
+                     folder, as they are printed. Other nodes keep theirs.
     --help           Print this text.
 
 Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node

@@ -1,14 +1,11 @@
 /**
  * Lines of this kit's scripts that an operator types next: another script's (`command`), this one's again
- * with something more (`again`), and lists of them. What was said once is kept (node/words.ts): no line says it
- * again.
+ * with more options (`again`), and lists of them. No line repeats words that are saved (node/words.ts).
  */
 import { type TypedWord, typedLine } from "./options.ts";
 import { shell } from "./shell-line.ts";
 
-/**
- * Nodes that the operator leaves out: `without` are away and come back some day, `lost` are lost for good.
- */
+/** Nodes that the operator leaves out: `without` are away and come back some day, `lost` never do. */
 export interface LeftOut {
   without: readonly string[];
   lost: readonly string[];
@@ -16,18 +13,17 @@ export interface LeftOut {
 
 export const NOBODY: LeftOut = { without: [], lost: [] };
 
-/** Both. */
+/** Both lists. */
 export function leftNames({ without, lost }: LeftOut): string[] {
   return [...new Set([...without, ...lost])];
 }
 
-/** "03-workers close" as an operator types it, with options that say something new. */
+/** "03-workers close" as an operator types it, with options that add something. */
 export function command(words: string, more: object = {}): string {
   const [script, ...args] = words.split(" ");
   return withOptions([shell`./bunw scripts/${script!}.ts`, ...args].join(" "), more);
 }
 
-/** A line that is there already, with these options. */
 export function withOptions(line: string, more: object): string {
   const options = Object.entries<More[string] | undefined>({ ...more }).flatMap(([name, value]) =>
     value === undefined ? [] : optionWords(name, value),
@@ -35,25 +31,22 @@ export function withOptions(line: string, more: object): string {
   return [line, ...options].join(" ");
 }
 
-/** A bundle that stays: one in the kit's folder, or in memory, is no backup. */
+/** A bundle to keep: one in the kit's folder, or in memory, is no backup. */
 export const BACKUP = command("hand-over pack --generate --out /root/keys.age");
 
-/** By name: what a list gets more, or the new value; true: a switch; false: the option goes. */
+/** Keyed by option: names for a list, or the new value; true: a switch; false: removes the option. */
 type More = Record<string, boolean | string | readonly string[]>;
 
 interface Which {
-  /**
-   * "03-workers close": if another script runs, its command with these options alone. Unset: the script that
-   * runs.
-   */
+  /** "03-workers close": that script's command, with these options alone. Unset: the running script. */
   of?: string;
-  /** Goes out of every list. */
+  /** Names to remove from every list. */
   less?: readonly string[];
 }
 
 /**
- * This script's own command again, with something more. No typed word is lost, nor is --dry-run: the line never does
- * more than the last one was allowed to.
+ * This script's own command again, with more options. Keeps all typed words, and --dry-run: the line never
+ * does more than the last one was allowed to.
  */
 export function again(more: More, { of, less = [] }: Which = {}): string {
   const line = typedLine();
@@ -95,20 +88,20 @@ function merged(typed: TypedWord["value"], more: More[string] | undefined, less:
   );
 }
 
-/** One thing to do next. */
+/** One next step. */
 export interface Todo {
   command: string;
-  /** The nodes to do it on, in words; unset: this node. */
+  /** The nodes on which to do it, in words; unset: this node. */
   on?: string;
-  /** What a sentence calls it: "part 1". Unset: its command. */
+  /** Its name in a sentence: "part 1". Unset: its command. */
   called?: string;
-  /** Some of these nodes may be through with it. */
+  /** Some of these nodes may have done it. */
   unlessDone?: true;
-  /** Why, or what to know: a comment behind the command. */
+  /** A reason or a note: a comment behind the command. */
   note?: string;
 }
 
-/** For the last line of a script: "part 1 on m2, then ./bunw scripts/02-control-plane.ts". */
+/** Text for the last line of a script: "part 1 on m2, then ./bunw scripts/02-control-plane.ts". */
 export function inOneLine(todos: readonly Todo[]): string {
   const phrases = todos.map(({ command, on, called, unlessDone }) => {
     if (!on) return called ?? command;
@@ -119,10 +112,10 @@ export function inOneLine(todos: readonly Todo[]): string {
   return phrases.join(", then ");
 }
 
-/** Letters. The comment of a longer line stands right behind it, and moves no other. */
+/** Letters. The comment of a longer line follows it directly, and does not move the others. */
 const LONG = 90;
 
-/** For a list: a line each, the comments one below the other. */
+/** Text for a list: one line each, with aligned comments. */
 export function inLines(todos: readonly Todo[]): string[] {
   const lines = todos.map(({ command, on, note }) => ({ text: `${on ? `on ${on}: ` : ""}${command}`, note }));
   const width = Math.max(

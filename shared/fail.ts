@@ -11,9 +11,9 @@ interface FailOptions {
  */
 export class Fail extends Error {
   readonly hint: string;
-  /** The screen says behind the message that nothing was changed. */
+  /** The screen adds to the message that nothing was changed. */
   readonly unchanged: boolean;
-  /** What the script ends with. */
+  /** The script's exit code. */
   readonly exitCode: number;
 
   constructor(message: string, options: FailOptions & { exitCode?: number }) {
@@ -25,8 +25,8 @@ export class Fail extends Error {
 }
 
 /**
- * The tool does not do this: on this cluster, on this node, or with these names. Nothing was changed, and to
- * run it again does not help. Exit code 3.
+ * The tool does not do this on this cluster, on this node, or with these names. Nothing was changed, and the
+ * same line is refused again. Exit code 3.
  */
 export class Refused extends Fail {
   constructor(message: string, options: FailOptions) {
@@ -35,8 +35,8 @@ export class Refused extends Fail {
 }
 
 /**
- * The value; where reading it fails, `otherwise`, or the Fail: there the error is a finding, and the script
- * goes on.
+ * The value; if reading it fails, `otherwise`, or the Fail: there the error is a finding, and the script
+ * continues.
  */
 export function attempt<T>(read: () => T): T | Fail;
 export function attempt<T, D>(read: () => T, otherwise: D): T | D;
@@ -49,7 +49,7 @@ export function attempt<T, D>(read: () => T, ...otherwise: [] | [D]): T | D | Fa
   }
 }
 
-/** The same of what may take time. */
+/** The same for an asynchronous read. */
 export async function attemptLater<T>(read: () => T | Promise<T>): Promise<T | Fail>;
 export async function attemptLater<T, D>(read: () => T | Promise<T>, otherwise: D): Promise<T | D>;
 export async function attemptLater<T, D>(
@@ -64,7 +64,7 @@ export async function attemptLater<T, D>(
   }
 }
 
-/** The Fail that an action ends with; undefined where it goes well. */
+/** The Fail that an action ends with; undefined if it goes well. */
 export async function failOf(action: () => unknown): Promise<Fail | undefined> {
   const end = await attemptLater(async () => void (await action()));
   return end instanceof Fail ? end : undefined;

@@ -1,6 +1,6 @@
 /**
- * What cannot simply be undone. One sentence says it before it is done, also in a dry run. RUNBOOK.md has the
- * same sentences; words in capitals stand for what varies.
+ * Irreversible actions. One sentence says it before each, also in a dry run. RUNBOOK.md has the same
+ * sentences; words in capitals stand for values.
  */
 import { say } from "./run.ts";
 
@@ -37,7 +37,7 @@ export const FOR_GOOD = {
   bundle: { what: "FILE is overwritten: keys that only this bundle holds are lost" },
 } as const satisfies Record<string, Row>;
 
-/** Says it before it is done. `values`: for the words in capitals. */
+/** Prints the sentence before the action. `values`: for the words in capitals. */
 export function forGood(act: keyof typeof FOR_GOOD, values: Record<string, string> = {}) {
   say(inForGoodWords(act, values));
 }

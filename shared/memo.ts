@@ -1,15 +1,15 @@
 /**
- * Remembers what was made of a text: the scripts look at the same few files again and again, and always as
- * they are now.
+ * Caches results by the text that they were made from: scripts read the same few files again and again, and
+ * always see their current content.
  */
 
-/** How many texts are remembered, and how many letters each may have. */
+/** The number of texts, and the most letters of each. */
 const TEXTS = 64;
 const LETTERS = 64 * 1024;
 
 /**
- * `make`, which is not called again for one of the last texts. It must give the same for the same text, and
- * nobody may change what it gave. An error is not remembered.
+ * `make` with a cache of its last texts. It must return the same for the same text, and nobody may change its
+ * result. Errors are not cached.
  */
 export function memo<T>(make: (text: string) => T): (text: string) => T {
   const made = new Map<string, T>();

@@ -1,6 +1,5 @@
 /**
- * The command line of a script, read strictly: a word that means nothing stops the script before it does
- * anything.
+ * Reads a script's command line strictly: an unknown word stops the script before it does anything.
  */
 import { basename, join, relative, resolve } from "node:path";
 import { type ParseArgsConfig, parseArgs } from "node:util";
@@ -17,9 +16,9 @@ export function typed(path: string): string {
  * As parseArgs of node:util, for `parseOptions` (files/operator-files.ts), which also judges the paths. An
  * option with `path: …` is a path of this node: its value is made absolute. One with `number: true` takes a
  * number above 0, one with `oneOf: […]` one of these words. One with `list: true` takes names with commas,
- * also several times: a list, empty if it is not given. One with `of:
- * […]` belongs to these sub-commands alone; "": to none. `--version` ends each script. Errors: Fail
- * with the option that was meant, or with the sub-command that it belongs to.
+ * also several times: a list, empty if it is not given. One with `of: […]` belongs to these sub-commands
+ * alone; "": to none. `--version` ends each script. Errors: Fail with the option that was meant, or with the
+ * sub-command that it belongs to.
  */
 export function parseWords<T extends ParseArgsConfig>(config: T): Parsed<T> {
   own = config;
@@ -67,12 +66,12 @@ function thisScript(): string {
   return shell`./bunw ${relative(join(import.meta.dir, ".."), process.argv[1] ?? "")}`;
 }
 
-/** What this script takes; unset: it has not read its command line. */
+/** This script's options; unset: it has not read its command line. */
 let own: ParseArgsConfig | undefined;
 
 /**
- * A word of the command line, or an option with its value: true for a switch, all names of a list, else what
- * was typed last.
+ * A word of the command line, or an option with its value: true for a switch, all names of a list, else the
+ * last value typed.
  */
 export interface TypedWord {
   option?: string;
@@ -108,7 +107,7 @@ interface Fault {
   meant?: string | undefined;
 }
 
-/** The first word that the script does not understand. */
+/** The first word that the script does not know. */
 function faultOf(config: ParseArgsConfig): Fault | undefined {
   const { options = {}, allowPositionals = false, args = process.argv.slice(2) } = config;
   const tokens = tokensOf(config);
@@ -143,7 +142,7 @@ function faultOf(config: ParseArgsConfig): Fault | undefined {
 /** Word processors and chats make one long dash of two. */
 const DASHES = /^[\u2010-\u2015\u2212]/;
 
-/** A next option is not a value, and an empty one is none: `--token-file "$UNSET"`. */
+/** The next option is no value, and neither is an empty word: `--token-file "$UNSET"`. */
 function hasValue({
   value,
   inlineValue,
@@ -166,9 +165,9 @@ function nameOfCommand(command: string): string {
   return command || basename(process.argv[1] ?? "", ".ts");
 }
 
-/** The first option that begins with the word; undefined where none does. */
+/** The first option that begins with the word; undefined if none does. */
 function meantBy(word: string, options: NonNullable<ParseArgsConfig["options"]>): string | undefined {
-  const said = word.replace(/^[-\u2010-\u2015\u2212]+/, "").replace(/=.*/, "");
-  const name = said.length < 2 ? undefined : Object.keys(options).find((one) => one.startsWith(said));
+  const bare = word.replace(/^[-\u2010-\u2015\u2212]+/, "").replace(/=.*/, "");
+  const name = bare.length < 2 ? undefined : Object.keys(options).find((one) => one.startsWith(bare));
   return name && `--${name}`;
 }

@@ -1,12 +1,12 @@
 /**
- * Makes text safe for a terminal, and for a page. Many of our lines hold words of others: an API's answer,
- * the names in a request, a container's name. A terminal obeys some characters, so none of these gets there;
- * and no line is endless.
+ * Makes text safe for a terminal, and for a page. Many of our lines contain other people's words: an API's
+ * answer, the names in a request, a container's name. Characters that a terminal obeys are replaced, and long
+ * lines are cut.
  */
 
 /**
- * C0 and C1 (but not the newline), DEL, what changes the direction of writing, line separators, and invisible
- * characters. A stranger's escape sequence loses its escape, and only letters are left.
+ * C0 and C1 (but not the newline), DEL, characters that change the direction of writing, line separators, and
+ * invisible characters. A stranger's escape sequence loses its escape, and only letters are left.
  */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: the pattern looks for them
 const OBEYED = /[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
@@ -14,14 +14,14 @@ const OBEYED = /[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u20
 /** The most characters in one message: enough for a list of all nodes of a large cluster. */
 const LONGEST = 100_000;
 
-/** The same of a stranger's sentence. */
+/** The same for a stranger's sentence. */
 const STRANGERS = 500;
 
-/** Up to so many, each one is worth a line or a word of its own. */
+/** The most items that get a line or a word of their own. */
 export const FEW = 20;
 
 /**
- * Ready for the terminal: newlines stay, any other character that a terminal obeys is shown as `\u001b`. JSON
+ * Text for the terminal: newlines stay, any other character that a terminal obeys is shown as `\u001b`. JSON
  * stays JSON.
  */
 export function plain(text: string, most = LONGEST): string {
@@ -31,19 +31,19 @@ export function plain(text: string, most = LONGEST): string {
   return cut(shown, most);
 }
 
-/** The same as one line: what is in a sentence of ours must not look like another sentence. */
+/** The same as one line: text inside our sentence must not look like another sentence. */
 export function plainLine(text: string): string {
   return plain(text).replaceAll("\n", "\\n");
 }
 
-/** A sentence of somebody else's, to be put into one of ours: one line, and short. */
+/** Another's sentence, short and in one line, to be put into one of ours. */
 export function quoteUntrusted(text: string): string {
   return cut(plainLine(text.trim()), STRANGERS);
 }
 
 /**
- * Anybody's text as text of a page, in an attribute, too: whole, and without what would turn the direction of
- * writing.
+ * Anybody's text as text of a page, also in an attribute: complete, but without characters that change the
+ * direction of writing.
  */
 export function asHtml(text: string): string {
   const entities: Record<string, string> = {

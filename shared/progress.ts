@@ -2,17 +2,17 @@
 import { FEW, listed, plainLine } from "./plain.ts";
 import { say } from "./run.ts";
 
-/** What a progress line is made of. */
+/** The figures of a progress line. */
 interface Figures {
   what: string;
   done: number;
-  /** Unset where nobody knows. */
+  /** Unset if it is unknown. */
   total?: number | undefined;
-  /** What is counted, where `what` does not say so: "MB". */
+  /** The unit, if `what` does not say it: "MB". */
   unit?: string | undefined;
-  /** Since the beginning. */
+  /** Seconds since the beginning. */
   seconds: number;
-  /** What else to show. */
+  /** More words to show. */
   note?: string;
 }
 
@@ -29,7 +29,7 @@ const LINE_AT_LEAST = 30_000;
 export class Progress {
   readonly #what: string;
   readonly #total: number | undefined;
-  readonly #terminal: boolean;
+  readonly #isTerminal: boolean;
   readonly #unit: string | undefined;
   readonly #began = Date.now();
   #figures: Figures | undefined;
@@ -38,12 +38,12 @@ export class Progress {
   constructor(what: string, total?: number, terminal = process.stderr.isTTY, unit?: string) {
     this.#what = what;
     this.#total = total;
-    this.#terminal = terminal;
+    this.#isTerminal = terminal;
     this.#unit = unit;
     this.#last.time = this.#began;
   }
 
-  /** Shows how far it is, if it is time for a line. */
+  /** Shows the progress if it is time for a line. */
   show(done: number, note?: string) {
     const now = Date.now();
     const seconds = (now - this.#began) / 1000;
@@ -55,15 +55,15 @@ export class Progress {
       seconds,
       ...(note ? { note } : {}),
     };
-    if (this.#terminal) {
+    if (this.#isTerminal) {
       if (now - this.#last.time >= REDRAW) this.#draw(now);
     } else if ((this.#total ?? Infinity) > FEW && done > this.#last.done) {
       const tenth = Math.floor((done / (this.#total ?? Infinity)) * 10);
-      const since = now - this.#last.time;
+      const elapsed = now - this.#last.time;
       if (
         done === this.#total ||
-        (tenth > this.#last.tenth && since >= LINE_AT_MOST) ||
-        since >= LINE_AT_LEAST
+        (tenth > this.#last.tenth && elapsed >= LINE_AT_MOST) ||
+        elapsed >= LINE_AT_LEAST
       )
         this.#line(now, tenth);
     }
@@ -77,7 +77,7 @@ export class Progress {
 
   /** Removes the line; the next message takes its place. */
   clear() {
-    if (!this.#terminal) return;
+    if (!this.#isTerminal) return;
     if (this.#figures) process.stderr.write("\r\x1b[2K");
     this.#last.time = 0;
   }
@@ -100,14 +100,14 @@ export class Progress {
 
 /**
  * `nodes back ███████████████░░░░░ 3,871 / 5,000 41/s about 28 s left 2 refused`; nothing about speed before
- * the first, and `tokens 3,500 1,020/s` where nobody knows how many there are.
+ * the first, and `tokens 3,500 1,020/s` if nobody knows how many there are.
  */
-export function progressLine({ what, done, total, unit, seconds, note }: Figures, bar: boolean): string {
+export function progressLine({ what, done, total, unit, seconds, note }: Figures, hasBar: boolean): string {
   const rate = seconds > 0 ? done / seconds : 0;
-  const of = total === undefined ? "" : ` / ${count(total)}`;
+  const totalPart = total === undefined ? "" : ` / ${count(total)}`;
   return [
     what,
-    `${bar && total !== undefined ? `${barOf(done, total)}  ` : ""}${count(done)}${of}${unit ? ` ${unit}` : ""}`,
+    `${hasBar && total !== undefined ? `${barOf(done, total)}  ` : ""}${count(done)}${totalPart}${unit ? ` ${unit}` : ""}`,
     ...(rate > 0 && total !== undefined && done >= total ? [`in ${duration(seconds)}`] : []),
     ...(rate > 0 ? [speed(rate, unit)] : []),
     ...(rate > 0 && total !== undefined && done < total
@@ -139,21 +139,21 @@ function duration(seconds: number): string {
   return whole < 7200 ? `${Math.round(whole / 60)} min` : `${Math.round(whole / 3600)} h`;
 }
 
-/** The first names of a list in a line; nothing where there is none. */
+/** The first names of a list in a line; nothing if there is none. */
 export function sayNames(what: string, names: readonly string[]) {
   if (names.length > 0) say(`${what}: ${listed(names)}`);
 }
 
-/** A line about one of many. */
+/** A line about one of many items. */
 export interface LineOfMany {
-  /** Its name, as it stands in a list. */
+  /** The item's name in a list. */
   name: string;
-  /** Words that are its own: others of the same reason have theirs in these places. */
+  /** Words that belong to this item: lines with the same reason have their own in these positions. */
   own: Iterable<string | undefined>;
   text: string;
 }
 
-/** What is the same of all that have this reason. */
+/** The words that all items with this reason share. */
 function reasonOf({ own, text }: LineOfMany): string {
   const words = new Set(own);
   const masked = text.replaceAll(/\w(?:[\w.-]*\w)?/g, (word) => (words.has(word) ? "…" : word));
@@ -161,8 +161,8 @@ function reasonOf({ own, text }: LineOfMany): string {
 }
 
 /**
- * The lines in their order. Where more than a few have the same reason: the first of them, and in a line below it
- * how many more there are, and the first of their names.
+ * The lines in their order. If more than a few have the same reason: the first of them, and below it a line
+ * with the number of the others, and the first of their names.
  */
 export function fewLines(lines: readonly LineOfMany[]): string[] {
   const alike = [...Map.groupBy(lines, reasonOf).values()].filter(({ length }) => length > FEW);
@@ -179,7 +179,7 @@ function moreLike(name: string, more: readonly LineOfMany[]): string {
   return `${count(more.length)} more like ${name}: ${listed(more.map((one) => one.name))}`;
 }
 
-/** The same of lines that come one by one: of each reason the first few are said when they come. */
+/** The same for lines that come one by one: the first few of each reason are printed when they come. */
 export class LinesOfMany {
   readonly #byReason = new Map<string, LineOfMany[]>();
 
@@ -190,7 +190,7 @@ export class LinesOfMany {
     if (alike.push(line) <= FEW) say(line.text);
   }
 
-  /** When all have come. */
+  /** Called after the last one. */
   sayRest() {
     for (const alike of this.#byReason.values())
       if (alike.length > FEW) say(moreLike(alike[0]!.name, alike.slice(FEW)));

@@ -7,7 +7,7 @@ import { closeSync, openSync, writeSync } from "node:fs";
 import { Fail } from "./fail.ts";
 
 /**
- * The shell resets the terminal even where Ctrl-C ends us. The answer comes through a pipe; `printf` is the
+ * The shell resets the terminal even if Ctrl-C ends us. The answer comes through a pipe; `printf` is the
  * shell's own, so no argv has it.
  */
 const ASK = `
@@ -35,7 +35,7 @@ export function ask(prompt: string): string {
   return stdout.toString();
 }
 
-/** A new passphrase, asked for twice. Errors: Fail where the two differ. */
+/** A new passphrase, asked for twice. Errors: Fail if the two differ. */
 export function askTwice(): string {
   const first = ask("Passphrase for the bundle: ");
   if (first === ask("The same again: ")) return first;

@@ -1,29 +1,29 @@
 /**
- * The last guard before a text is kept or sent on: scripts print no secret, and what still looks like one is
- * replaced. A text may be JSON in which another text stands: quotes and newlines have backslashes there. No
- * pattern has two loops over the same letters: a text is read in a time that grows with its length.
+ * The last guard before a text is saved or sent: scripts print no secret, and text that still looks like one
+ * is replaced. A text may be JSON that contains another text: quotes and newlines have backslashes there. No
+ * pattern has two loops over the same letters, so the time is linear.
  */
 import { createHmac, randomBytes } from "node:crypto";
 
 interface SecretForm {
   what: string;
-  /** The group `secret`, or all of it, is what nobody may see. */
+  /** The secret is the group `secret`, or the whole match. */
   pattern: RegExp;
-  /** Looks at what was found: a pattern cannot tell a word from a token. */
+  /** Judges a match: a pattern cannot tell a word from a token. */
   is?: (secret: string) => boolean;
 }
 
-/** Between a field's name and its value, in YAML, JSON and flags. */
+/** Separators of a field's name and its value, in YAML, JSON and flags. */
 const IS = String.raw`["'\\]{0,3}\s{0,8}[:=]\s{0,8}["'\\]{0,3}`;
 
-/** Where a word begins; a newline in JSON is `\n`. */
+/** The beginning of a word; a newline in JSON is `\n`. */
 const BEGIN = String.raw`(?:(?<![\w-])|(?<=\\[nrt]))`;
 
-/** In order: what an earlier one has replaced, no later one sees. */
+/** In order: later rows do not see what an earlier one has replaced. */
 // biome-ignore format: a table
 const SECRET_FORMS: readonly SecretForm[] = [
   { what: "a private key",           pattern: /-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:[^"-]*(?:-(?!----)[^"-]*){0,999}-----END [A-Z ]{0,40}PRIVATE KEY-----|[A-Za-z0-9+/=\s\\]*)/g },
-  // base64 of one; those of certificates and public keys begin otherwise
+  // base64 of one; certificates and public keys begin otherwise
   { what: "a private key",           pattern: /LS0tLS1CRUdJTiB(?!DRVJU|QVUJMSUM)[A-Za-z0-9+/=]{20,}/g },
   { what: "a private key",           pattern: field("client-key-data", "[A-Za-z0-9+/=]{20,}") },
   { what: "an age identity",         pattern: /AGE-SECRET-KEY-[0-9A-Z-]+/g },
@@ -34,7 +34,7 @@ const SECRET_FORMS: readonly SecretForm[] = [
   { what: "a bootstrap token",       pattern: field("token-secret", String.raw`(?:[a-z0-9]{16}\b|[A-Za-z0-9+/]{22}==)`) },
   // newPassphrase() in prompt.ts
   { what: "a passphrase",            pattern: /(?:\b|(?<=\\[nrt]))(?:[0-9a-hjkmnp-tv-z]{4}-){5}[0-9a-hjkmnp-tv-z]{4}\b/g },
-  // 16, 24 or 32 bytes, of an EncryptionConfiguration
+  // 16, 24 or 32 bytes, in an EncryptionConfiguration
   { what: "an encryption key",       pattern: field("secret", "(?:[A-Za-z0-9+/]{22}==|[A-Za-z0-9+/]{32}|[A-Za-z0-9+/]{43}=)(?![A-Za-z0-9+/=])") },
   { what: "a token",                 pattern: field("token", "[A-Za-z0-9._~+/=-]{20,4096}"), is: isRandom },
   { what: "a token",                 pattern: /--[a-z-]{0,40}token\s(?<secret>[A-Za-z0-9._~+/=-]{20,4096})/g, is: isRandom },
@@ -58,12 +58,12 @@ function isRandom(secret: string): boolean {
 
 const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
-/** No word, and no path. */
+/** It is no word, and no path. */
 function isPassword(secret: string): boolean {
   return !/^[./]/.test(secret) && /[A-Za-z]/.test(secret) && /[\d!@#$%^&*+~]/.test(secret);
 }
 
-/** Every secret in a text, as it stands there. */
+/** Every secret in a text, unchanged. */
 export function secretsOf(text: string): { what: string; secret: string }[] {
   return SECRET_FORMS.flatMap(({ what, pattern, is }) => {
     const found = [...text.matchAll(pattern)].map((match) => match.groups?.secret ?? match[0]);
@@ -73,27 +73,27 @@ export function secretsOf(text: string): { what: string; secret: string }[] {
 
 /** The text without its secrets, and what kind of secret was in it. */
 export function redact(text: string): { text: string; what?: string } {
-  let what: string | undefined;
+  let kind: string | undefined;
   for (const form of SECRET_FORMS)
     text = text.replaceAll(form.pattern, (match, ...rest) => {
       const secret = secretIn(match, rest);
       if (form.is && !form.is(secret)) return match;
-      what = form.what;
+      kind = form.what;
       return `${match.slice(0, match.length - secret.length)}<${form.what}>`;
     });
-  return what ? { text, what } : { text };
+  return kind ? { text, what: kind } : { text };
 }
 
-/** The group's text stands at the end of the match. */
+/** The group's text is at the end of the match. */
 function secretIn(match: string, rest: unknown[]): string {
   const groups = rest.at(-1);
   return typeof groups === "object" ? (groups as { secret: string }).secret : match;
 }
 
-/** Another one in each run: nobody finds a value by trying. Within a run equal values look equal. */
+/** New in each run, so that nobody finds a value by trying. Within a run equal values look equal. */
 const SALT = randomBytes(32);
 
-/** What stands for a value that may be a secret: "(hidden, 3f2a91c0)". */
+/** The replacement of a value that may be a secret: "(hidden, 3f2a91c0)". */
 export function veiled(value: string): string {
   return `(hidden, ${createHmac("sha256", SALT).update(value).digest("hex").slice(0, 8)})`;
 }

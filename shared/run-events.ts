@@ -1,16 +1,16 @@
 /**
- * What a run that writes says and changes. It is told here as it happens, from whatever floor, to the one who
- * keeps it (node/kept-run.ts). A script that only reads, and a dry run, tell nothing.
+ * The words and changes of a run that writes, reported as they happen, from any floor, to the listener that
+ * saves them (node/kept-run.ts). Scripts that only read, and dry runs, report nothing.
  */
 
 /**
- * Keys, tokens and the content of files are never part of it, but for `bytes`: its reader takes certificates
- * out of it, and nothing else.
+ * Never contains keys, tokens and the content of files, except `bytes`: its reader takes certificates out of
+ * it, and nothing else.
  */
 export type RunEvent =
   | { what: "run"; script: string; version: string; args: readonly string[] }
   | { what: "node"; name: string }
-  /** As on the screen: one message, of one or several lines. */
+  /** One message as on the screen, of one or several lines. */
   | { what: "text"; text: string }
   | { what: "step"; title: string }
   | { what: "step end"; title: string; ok: boolean }
@@ -18,11 +18,11 @@ export type RunEvent =
   /** A program was run, a link was made, or the like: in the words of the screen. */
   | { what: "act"; line: string }
   | FileEvent
-  /** Of the API server: its file is lost for good, or here again. */
+  /** A flag of the API server: its file is lost for good, or is back. */
   | { what: "flag"; did: "given up" | "back"; flag: string; path: string }
-  /** The old data is served with the new certificates: of etcd, once enough members run. */
+  /** etcd serves the old data with the new certificates, once enough members run. */
   | { what: "proved"; subject: "etcd" }
-  /** A second or more, for whatever it says. */
+  /** A wait of a second or more. */
   | { what: "waited"; for: string; seconds: number }
   /** An object of the cluster: the verb is the HTTP method, the path has no query. */
   | { what: "object"; verb: string; path: string };
@@ -30,25 +30,25 @@ export type RunEvent =
 interface FileEvent {
   what: "file";
   did: "wrote" | "copied" | "moved" | "renamed" | "removed";
-  /** As the node has it. */
+  /** The node's path. */
   path: string;
   to?: string;
-  /** What was wrong with a file that was moved aside, as it was judged. */
+  /** The fault of a file that was moved aside. */
   why?: string;
-  /** There was none before. */
+  /** The file did not exist before. */
   isNew?: boolean;
-  /** Permission bits of what was written. */
+  /** Permission bits of the written file. */
   mode?: number;
   bytes?: Uint8Array;
 }
 
 type Listener = (event: RunEvent, at: Date) => void;
 
-/** Undefined: nothing is told in this process. */
+/** Undefined: this process reports nothing. */
 let early: { event: RunEvent; at: Date }[] | undefined;
 let listener: Listener | undefined;
 
-/** So many messages may come before somebody listens. */
+/** The most messages kept before somebody listens. */
 const EARLY = 1000;
 
 /** From here on this process is a run that writes. */
@@ -63,7 +63,7 @@ export function told(event: RunEvent) {
   else if (early && early.length < EARLY) early.push({ event: withoutBytes(event), at: new Date() });
 }
 
-/** What is kept in memory for a while holds no content. */
+/** Events kept in memory have no content. */
 function withoutBytes(event: RunEvent): RunEvent {
   if (event.what !== "file") return event;
   const { bytes: _, ...rest } = event;
@@ -71,12 +71,12 @@ function withoutBytes(event: RunEvent): RunEvent {
 }
 
 /**
- * Hears everything from the beginning of this run; `undefined`: nobody listens any more. In a process that
- * tells nothing: nothing.
+ * Calls this for all events from the beginning of this run; `undefined`: stops listening. Does nothing in a
+ * process that reports nothing.
  */
 export function listenToRun(next: Listener | undefined) {
-  const before = early;
+  const events = early;
   early = undefined;
-  listener = before && next;
-  for (const { event, at } of before ?? []) listener?.(event, at);
+  listener = events && next;
+  for (const { event, at } of events ?? []) listener?.(event, at);
 }

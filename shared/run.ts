@@ -1,11 +1,11 @@
 /**
- * The rules of the terminal, stated once.
+ * The rules of the terminal, stated once. Answers (a report, the help, a command to paste) go to stdout;
+ * narration goes to stderr. A step is `== 1.1 …`, its items are actions, verb first, or `thing: fact`, and
+ * every stop ends in `error:` and `hint:`. Signs (√ ‼ ×) and colour are for a terminal only, and NO_COLOR
+ * removes the colour.
  *
- * Answers (a report, the help, a command to paste) go to stdout; narration goes to stderr. A step is `== 1.1
- * …`, its items are what was done, verb first, or `thing: what is known`, and every stop ends in `error:` and
- * `hint:`. Signs (√ ‼ ×) and colour are for a terminal only, and NO_COLOR takes the colour away. A key, a
- * token or a passphrase is never printed, and never part of a command line. All of it is
- * `plain`: it holds words of strangers, and a terminal obeys some characters.
+ * A key, a token or a passphrase is never printed, and never part of a command line. All of it is `plain`: it
+ * contains strangers' words, and a terminal obeys some characters.
  *
  * With `--dry-run` the same code runs, but `act` and `shared/files/files.ts` only say what they would do.
  */
@@ -20,12 +20,12 @@ import { checkSignal, leavesNothing, onSignal, stoppedBy, unfinishedActions } fr
 export const VERSION: string = packageJson.version;
 
 /**
- * What holds for the whole run of a script, set by `run` and `start`. `again`: its steps are done once more,
- * and are silent.
+ * The state of a script's whole run, set by `run` and `start`. `again`: its steps are repeated without
+ * output.
  */
 export const mode = { dryRun: false, script: "", again: false, began: new Date() };
 
-/** Thrown where the answer is all that was asked for: exit code 0. */
+/** Thrown if the answer is all that was asked for: exit code 0. */
 export class FullAnswer extends Error {}
 
 /**
@@ -53,7 +53,7 @@ export async function run(main: () => Promise<unknown>) {
   }
 }
 
-/** Of what is no number every wait would be without an end. */
+/** Refuses values that are no number: with them every wait would be endless. */
 function refuseNoNumber(patience: string | undefined) {
   if (!patience || Number(patience) >= 0) return;
   throw new Fail(`KUBE_PKI_REPAIR_PATIENCE is "${patience}", and has to be a number`, {
@@ -80,7 +80,7 @@ export function start(script: string, options: { dryRun?: boolean | undefined } 
   );
 }
 
-/** Of a step that only looks: its title stands on the screen where something is said below it. */
+/** A step that only looks: its title is printed only if something is said below it. */
 export const LOOKS = Symbol("the step only looks");
 
 /** The title of such a step, until something is said. */
@@ -109,8 +109,8 @@ export async function step<T>(
 }
 
 /**
- * The last line of a script that succeeded: what comes next. After a dry run: the same command for real.
- * `left`: what waits by choice.
+ * The last line of a successful script: the next command. After a dry run: the same command for real. `left`:
+ * steps that wait by choice.
  */
 export function done(next: string, left?: string) {
   const end = left ? `done for now: ${left}.  next, when you choose: ` : "done.  next: ";
@@ -119,20 +119,20 @@ export function done(next: string, left?: string) {
 
 let silent = false;
 
-/** Does something in memory: its narration would tell of files that nobody will write. */
+/** Runs something in memory without output, which would name files that nobody writes. */
 export async function silently<T>(action: () => Promise<T>): Promise<T> {
-  const before = silent;
+  const wasSilent = silent;
   silent = true;
   try {
     return await action();
   } finally {
-    silent = before;
+    silent = wasSilent;
   }
 }
 
 /**
- * To stderr, and told. Bun's console.error would paint it red on a terminal; elsewhere it is sure to be
- * written before the script ends.
+ * Writes to stderr, and reports it. Bun's console.error would paint it red on a terminal; elsewhere it is
+ * sure to be written before the script ends.
  */
 function narrate(text: string) {
   const title = titleOfLook;
@@ -154,7 +154,7 @@ export function tell(text: string) {
   narrate(plain(text));
 }
 
-/** What a terminal shows at the beginning of a line of an answer: well, a warning, a failure. */
+/** The sign at the beginning of an answer's line: well, a warning, a failure. */
 export type Sign = "√" | "‼" | "×";
 
 /** ECMA-48, SGR: green, yellow, red. */
@@ -172,15 +172,21 @@ export function answer(text: string, sign?: Sign) {
   );
 }
 
-/** No colour where the environment has NO_COLOR (no-color.org). */
+/** Has no colour if the environment has NO_COLOR (no-color.org). */
 function coloured(text: string, code: number): string {
   return process.env.NO_COLOR ? text : `\x1b[${code}m${text}\x1b[0m`;
 }
 
-/** Other verbs take "ed". */
+/**
+ * The one form of progress: "stopped", in a dry run "would stop". Things that do not change are "unchanged
+ * X".
+ */
 const PAST: Record<string, string> = { copy: "copied", set: "set", stop: "stopped", write: "wrote" };
 
-/** The one form of progress: "stopped", in a dry run "would stop". What is left as it is: "unchanged X". */
+/**
+ * The one form of progress: "stopped", in a dry run "would stop". For things that do not change: "unchanged
+ * X".
+ */
 export function did(verb: string): string {
   return mode.dryRun ? `would ${verb}` : (PAST[verb] ?? `${verb.replace(/e$/, "")}ed`);
 }
@@ -197,10 +203,10 @@ export async function act(verb: string, what: string, action: () => Promise<unkn
 
 const UNCHANGED = ". Nothing was changed";
 
-/** Each alternative of a hint has its line; what is quoted is whole. */
+/** Separates the alternatives of a hint into lines, but not inside of quotes. */
 const APART = /(?<!\w)'[^']*'|"[^"]*"|\. (?=(?:If|Or|Where)\b)/g;
 
-/** Shows what is left half done, what stopped it, and what to do. */
+/** Shows what is left half done, the reason of the stop, and the next step. */
 export function show(message: string, hint: string, left: readonly string[] = []) {
   for (const line of left) narrate(`\n${bold("note:")} ${plain(line)}`);
   const lines = plain(hint).replaceAll(APART, (text) => (text === ". " ? "\n  " : text));

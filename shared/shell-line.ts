@@ -1,12 +1,12 @@
 /**
  * Lines that an operator types or pastes: each name and path in them is one word to the shell, whatever it
- * holds. Names are other people's: of pods, nodes and members, and of the files that their flags name.
+ * contains. Other people choose names: of pods, nodes and members, and of the files in their flags.
  */
 import { isIPv6 } from "node:net";
 import { plainLine } from "./plain.ts";
 
 /**
- * One word, in one line; what needs no quotes gets none. What a terminal obeys is written as bash reads it:
+ * One word, in one line; quoted only if necessary. Characters that a terminal obeys are written for bash:
  * $'\u001b'.
  */
 export function shellWord(text: string): string {
@@ -17,15 +17,15 @@ export function shellWord(text: string): string {
     : `$'${plainLine(text.replace(/[\\']/g, "\\$&").replaceAll("\t", "\\t"))}'`;
 }
 
-/** A shell program of ours as one word, its lines as they are: `sh -c WORD`. Names go through `shell`. */
+/** A shell program of ours as one word, with its lines unchanged: `sh -c WORD`. Names go through `shell`. */
 export function programWord(program: string): string {
   return `'${program.replaceAll("'", `'\\''`)}'`;
 }
 
 /**
- * shell`rm -r ${path}`: the text is the shell's, each value is a word, each list as many words. A value is no
- * option to the program, whoever has chosen it: what begins with "-" stands behind "--", or behind the "=" of
- * its option. So options stand before names in the text.
+ * shell`rm -r ${path}`: the text is the shell's, each value is a word, each list as many words. No value
+ * becomes an option of the program: one that begins with "-" stands behind "--", or behind the "=" of its
+ * option. So options stand before names in the text.
  */
 export function shell(
   texts: TemplateStringsArray,
@@ -50,8 +50,8 @@ export function shell(
 }
 
 /**
- * An option whose value comes next. Of one letter: -m MODE, -n NAMESPACE, -T TARGET, which are switches in no
- * line of ours. One switch is named.
+ * An option whose value comes next. Single letters are -m MODE, -n NAMESPACE, -T TARGET, which are switches
+ * in no line of ours. One switch is excluded.
  */
 const ITS_VALUE = /(?:^|\s)(--(?!ignore-not-found )[a-z][\w-]*|-[mnT]) $/;
 
@@ -60,17 +60,17 @@ export function forScp(address: string): string {
   return isIPv6(address) ? `[${address}]` : address;
 }
 
-/** So many characters of a program's name the kernel keeps: `comm` in proc(5). */
+/** The kernel keeps so many characters of a program's name: `comm` in proc(5). */
 export const COMM = 15;
 
 /**
  * The line that sends a signal to exactly the processes of these static pods, on the node where it is typed.
  * It needs no kit, no crictl and no API. A pod's cgroup has "pod" and the pod's UID in its name, whatever the
  * runtime, the driver and the version of cgroups. A kubelet gives its static pods UIDs of 32 digits in a row
- * (an MD5 sum); all others have dashes, or underscores where systemd names the cgroup. So Calico's
- * kube-controllers, Cilium's etcd or a tenant's control plane are not meant, whatever they are called. Nor is
- * what a user has named so below user.slice, where he may: he can make the line signal no process but his own, but
- * each would make it wait. TERM is a request: the line ends when the process has, which takes etcd some seconds.
+ * (an MD5 sum); all others have dashes, or underscores if systemd names the cgroup. So Calico's
+ * kube-controllers, Cilium's etcd or a tenant's control plane do not match, whatever their names. Cgroups
+ * that a user names so below user.slice do not match either: the line would signal only his own processes,
+ * but wait for each. TERM is a request: the line ends when the process has, which takes etcd some seconds.
  */
 export function signalLine(signal: "STOP" | "CONT" | "TERM" | "KILL", names: readonly string[]): string {
   const programs = names.map((name) => name.slice(0, COMM)).join("|");
@@ -80,8 +80,7 @@ export function signalLine(signal: "STOP" | "CONT" | "TERM" | "KILL", names: rea
 }
 
 /**
- * A line for root on another machine. Its shell reads the line once more, so one with quotes in it is a word
- * here.
+ * A line for root on another machine. Its shell reads the line again, so a line with quotes is one word here.
  */
 export function onOther(name: string, line: string): string {
   return `${shell`ssh root@${name}`} ${/^[\w@%+=:,./ -]+$/.test(line) ? line : shellWord(line)}`;

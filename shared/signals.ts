@@ -1,7 +1,7 @@
 /**
- * Ctrl-C, an ssh that drops (SIGHUP), and kill: what they do to a script that changes the node. Files are
- * written without a pause, so a signal never finds half of one; it comes between two of them, or while the
- * script waits. The script then says what it leaves and ends. Where it can go back, it does (`orUndo`).
+ * Ctrl-C, an ssh that drops (SIGHUP), and kill, in a script that changes the node. Files are written without
+ * a pause, so a signal never finds half of one; it comes between two of them, or while the script waits. The
+ * script then says what it leaves and ends. If it can go back, it does (`orUndo`).
  */
 import { Fail } from "./fail.ts";
 
@@ -13,18 +13,19 @@ const BY_SIGNAL = 130;
 
 export const RUN_AGAIN = "run the same line again: what was written is whole, and finished steps are skipped";
 
-/** What a signal does now; undefined: nobody has called `onSignal`, and the system ends the process. */
+/**
+ * The current reaction to a signal; undefined: nobody has called `onSignal`, and the system ends the process.
+ */
 let action: ((signal: Signal) => void) | undefined;
 
-/** The signal that has come and was not obeyed yet. */
+/** A signal that has come and is not handled yet. */
 let pending: Signal | undefined;
 
 const BACK = "run the same line again: the old files are back";
 
-/** What is said of it. */
 let hintOfPending = BACK;
 
-const left = new Map<string, string>();
+const leftHalfDone = new Map<string, string>();
 
 /** From now on a signal calls this. */
 export function onSignal(next: (signal: Signal) => void) {
@@ -54,9 +55,9 @@ export function checkSignal() {
 }
 
 /**
- * Runs `work`. If it fails, or a signal comes meanwhile, `undo` brings back what was before; no signal
- * disturbs that. A signal that came too late for that is obeyed after it. `hint`: what is said where a signal
- * has come. Errors: those of `work`, and of `undo`.
+ * Runs `work`. If it fails, or a signal comes meanwhile, `undo` restores the old state, which no signal
+ * disturbs. A signal that comes too late for that is handled after it. `hint`: for a signal. Errors: those of
+ * `work`, and of `undo`.
  */
 export async function orUndo<T>(
   work: () => Promise<T>,
@@ -86,29 +87,29 @@ export async function orUndo<T>(
 
 /** Runs `work` to its end; a signal that comes meanwhile does nothing. */
 export async function undisturbed<T>(work: () => Promise<T>): Promise<T> {
-  const before = action;
-  if (before) onSignal(() => undefined);
+  const old = action;
+  if (old) onSignal(() => undefined);
   try {
     return await work();
   } finally {
-    action = before;
+    action = old;
   }
 }
 
-/** A run begins with nothing that another one in this process has left. */
+/** A run begins with no left-overs of an earlier run in this process. */
 export function leavesNothing() {
-  left.clear();
+  leftHalfDone.clear();
 }
 
 /**
- * Remembers what this run leaves half done if it ends now; `undefined` where that is mended. The end of a
- * failed run says it.
+ * Notes what this run leaves half done if it ends now; `undefined` once that is mended. A failed run prints
+ * it.
  */
 export function leaves(what: string, note: string | undefined) {
-  if (note === undefined) left.delete(what);
-  else left.set(what, note);
+  if (note === undefined) leftHalfDone.delete(what);
+  else leftHalfDone.set(what, note);
 }
 
 export function unfinishedActions(): string[] {
-  return [...left.values()];
+  return [...leftHalfDone.values()];
 }

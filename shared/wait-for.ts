@@ -1,7 +1,7 @@
 /**
- * Waits: for a condition, a program or an answer, none of them without an end, and none silent. After ten
- * seconds, and then every ten seconds, a line says what is waited for, since when, until when at most, what
- * the last probe said, and what to do.
+ * Waits for a condition, a program or an answer, never endlessly, and never without output. After ten
+ * seconds, and then every ten seconds, a line says what is waited for, since when, until when at most, the
+ * last result, and what to do.
  */
 import { Fail } from "./fail.ts";
 import { quoteUntrusted } from "./plain.ts";
@@ -12,27 +12,27 @@ import { checkSignal } from "./signals.ts";
 /** Milliseconds between two probes. */
 const PROBE_INTERVAL = 150;
 
-/** A time limit, of a wait that keeps its own. */
+/** A time limit for a wait of its own. */
 export function scaledTimeout(milliseconds: number): number {
   return milliseconds * patience();
 }
 
-/** Milliseconds between two probes of a wait that eases off, and between two looks at what has ended. */
+/** Milliseconds between two probes of a wait that eases off, and between two checks by `ended`. */
 const EASED_INTERVAL = 2000;
 
 /**
- * Calls `probe` until it gives something other than undefined or false, and returns that. In a dry run
+ * Calls `probe` until it returns something other than undefined or false, and returns that. In a dry run
  * nothing was started: undefined.
  *
- * With `easing` it asks less often the longer it takes, down to every two seconds. `interval`: milliseconds between two probes, where that is more than 150. An error of the probe is
- * "not yet"; the last one is shown when the time (in seconds) is over, followed by the hint. The last probe
- * begins when the time is over: so a wait in which this machine stood still, or whose clock was set, has looked
- * all the same.
+ * With `easing` it asks less often the longer it takes, down to every two seconds. `interval`: milliseconds
+ * between two probes, if that is more than 150. An error of the probe is "not yet"; the last one is shown
+ * when the time (in seconds) is over, followed by the hint. The last probe begins when the time is over, so a
+ * wait also looks once more if this machine was paused or its clock was set.
  *
- * `progress` gives what can change only so often, as the fewest that were left: each change begins the time anew.
+ * `progress` returns a value that can only go down, such as the number left: each change restarts the time.
  *
- * `ended` looks at what is waited for: a Fail ends the wait, as it cannot come any more; words are shown as what the
- * wait has seen so far.
+ * `ended` checks for the end of the awaited thing: a Fail ends the wait, as it cannot come any more; words
+ * are shown as the wait's result so far.
  */
 export async function waitFor<T>(
   what: Words,
@@ -78,10 +78,13 @@ export async function waitFor<T>(
   });
 }
 
-/** Whether what is waited for has ended: a Fail where it cannot come any more, else what was seen; undefined: it has not. */
+/**
+ * Whether the awaited thing has ended: a Fail if it cannot come any more, else its state; undefined: it has
+ * not.
+ */
 export type Ended = () => Promise<Fail | string | undefined>;
 
-/** Looks every two seconds, and where the time is over. Errors: the Fail of `ended`. */
+/** Checks every two seconds, and at the end of the time. Errors: the Fail of `ended`. */
 function lookAtEnd(ended: Ended | undefined, wait: Waiting): (isLast: boolean) => Promise<void> {
   let looked = Date.now();
   return async (isLast) => {
@@ -94,7 +97,7 @@ function lookAtEnd(ended: Ended | undefined, wait: Waiting): (isLast: boolean) =
   };
 }
 
-/** For the record of this run: it shows which of its time was waiting. */
+/** Records how much of this run's time was waiting. */
 function toldAtEnd(what: string, began: number): Disposable {
   const tell = () => {
     const seconds = Math.round((Date.now() - began) / 100) / 10;
@@ -104,8 +107,8 @@ function toldAtEnd(what: string, began: number): Disposable {
 }
 
 /**
- * Does something that has a time limit of its own: a program, a long answer. It is as little silent as
- * `waitFor`. `within`: it may be part of a longer wait.
+ * Runs something with a time limit of its own: a program, a long answer. It prints lines like `waitFor`.
+ * `within`: it may be part of a longer wait.
  */
 export async function sayWhile<T>(
   what: Words,
@@ -118,20 +121,20 @@ export async function sayWhile<T>(
 }
 
 /**
- * The head or the body of a server's answer. Errors: Fail where it does not come; `from` names the server,
+ * The head or the body of a server's answer. Errors: Fail if it does not come; `from` names the server,
  * `hint` the next command.
  */
 export async function answered<T>(asked: Promise<T>, from: string, hint: string): Promise<T> {
   try {
     return await sayWhile(`an answer from ${from}`, hint, () => asked, { within: true, every: 10 });
   } catch (cause) {
-    const said = cause instanceof Error ? cause.message : String(cause);
-    const reason = said.replace(". Is the computer able to access the url?", "");
+    const message = cause instanceof Error ? cause.message : String(cause);
+    const reason = message.replace(". Is the computer able to access the url?", "");
     throw new Fail(`No answer from ${from}: ${reason}`, { hint, cause });
   }
 }
 
-/** A `waitFor` that gives undefined where the time is over. */
+/** A `waitFor` that gives undefined if the time is over. */
 export async function undefinedOnTimeout<T>(waiting: Promise<T>): Promise<T | undefined> {
   try {
     return await waiting;
@@ -141,7 +144,7 @@ export async function undefinedOnTimeout<T>(waiting: Promise<T>): Promise<T | un
   }
 }
 
-/** What a probe gives in time, as `waitFor`; undefined: nothing. In a dry run it is asked once. */
+/** The result of a probe in time, as `waitFor`; undefined: none. In a dry run it is asked once. */
 export async function inTime<T>(
   ...[what, probe, options]: Parameters<typeof waitFor<T>>
 ): Promise<T | undefined> {
@@ -150,42 +153,40 @@ export async function inTime<T>(
   return (answer.status === "fulfilled" && answer.value) || undefined;
 }
 
-/** Words, or what finds them when they are printed. */
+/** Words, or a function that makes them when they are printed. */
 type Words = string | (() => string);
 
 export interface Waiting {
   what: Words;
   hint: Words;
-  /** Milliseconds, as Date.now(); `end` is unset where what is waited for has its own limit. */
+  /** Milliseconds, as Date.now(); `end` is unset if the awaited thing has its own limit. */
   began: number;
   end?: number;
   /** The last error of the probe. */
   last?: unknown;
-  /** What was seen of the end of what is waited for: it says more than the probe's error. */
+  /** The state when the awaited thing ended: it says more than the probe's error. */
   seen?: string | undefined;
-  /** What the last line said, but for its times. */
+  /** The last line printed, without its times. */
   line?: string;
-  /** Seconds between two lines; unset: ten. For a wait of hours in the background. */
+  /** Seconds between two lines, for a wait of hours in the background; unset: ten. */
   every?: number;
-  /** A request may be part of a longer wait: it says nothing while that one does. */
+  /** A request may be part of a longer wait: it prints nothing meanwhile. */
   within?: boolean;
-  /** Prints the line. Where a progress line is redrawn, the progress does. */
+  /** Prints the line. If a progress line is redrawn, the progress does. */
   say: (line: string) => void;
 }
 
-/**
- * Every time limit is multiplied by this: tests of what happens when no answer comes set it to almost zero.
- */
+/** Multiplies every time limit: tests of missing answers set it to almost zero. */
 function patience(): number {
   return Number(process.env.KUBE_PKI_REPAIR_PATIENCE || 1);
 }
 
-/** Seconds. Where no answer is waited for, what takes a second is a busy machine. */
+/** Seconds. If no answer is awaited, a wait of a second means a busy machine. */
 function sayEvery(): number {
   return patience() < 0.1 ? 10 : 10 * Math.min(1, patience());
 }
 
-/** So many waits at the same time are worth a line each. */
+/** The most concurrent waits that get a line each. */
 const LINES = 3;
 
 const waits = new Set<Waiting>();
@@ -193,8 +194,8 @@ let timer: ReturnType<typeof setInterval> | undefined;
 let quietUntil = 0;
 
 /**
- * Begins to say for whom it waits; ends when it is disposed. A timer does it, because a single probe may take
- * long.
+ * Starts to print lines about a wait; stops when it is disposed. A timer does it, because a single probe may
+ * take long.
  */
 function sayWhileWaiting(waiting: Waiting): Waiting & Disposable {
   const wait = { ...waiting, [Symbol.dispose]: () => forget(wait) };
@@ -223,20 +224,20 @@ function sayWaits() {
   if (long.length > LINES) long[0]!.say(`and ${long.length - LINES} more like these`);
 }
 
-/** In full where it says something new; else that it still waits, and until when. */
+/** Complete if it has news; else only that it still waits, and until when. */
 function lineOf(wait: Waiting): string {
   const { what, hint, began, end, line } = wait;
   const reason = soFar(wait);
-  const until = end === undefined ? [] : [`until ${clock(end)} at most`];
-  const so = reason ? [`so far: ${quoteUntrusted(reason)}`] : [];
-  wait.line = [words(what), ...so, words(hint)].join("\n");
+  const limit = end === undefined ? [] : [`until ${clock(end)} at most`];
+  const state = reason ? [`so far: ${quoteUntrusted(reason)}`] : [];
+  wait.line = [words(what), ...state, words(hint)].join("\n");
   const waits = `still waiting for ${words(what)}`;
-  if (line === wait.line) return [waits, ...until].join(", ");
-  const times = [`since ${clock(began)}`, ...until, ...so].join(", ");
+  if (line === wait.line) return [waits, ...limit].join(", ");
+  const times = [`since ${clock(began)}`, ...limit, ...state].join(", ");
   return `${waits} (${times}). If it takes too long: ${words(hint)}`;
 }
 
-/** What was seen, or the last error of the probe, in words; undefined where there was none. */
+/** The state seen, or the last error of the probe, in words; undefined if there was none. */
 function soFar({ last, seen }: Pick<Waiting, "last" | "seen">): string | undefined {
   if (seen !== undefined || last === undefined) return seen;
   return last instanceof Error ? last.message : String(last);

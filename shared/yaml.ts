@@ -1,8 +1,8 @@
 /**
  * YAML as Kubernetes reads it: sigs.k8s.io/yaml, and below it go.yaml.in/yaml/v2 (its resolve.go is the
  * source of the table here). It is neither YAML 1.1 nor 1.2: `on`, `y` and `1_000` are no strings, but
- * `12:30:45` and `2026-01-01` are. What is written here is quoted where either of these would see more than a
- * string. Go reads a document's values as JSON; of two equal keys it takes the last one.
+ * `12:30:45` and `2026-01-01` are. Written text is quoted if either of these would see more than a string. Go
+ * reads a document's values as JSON; of two equal keys it takes the last one.
  */
 import {
   type ParseOptions,
@@ -61,12 +61,15 @@ const FLOATS: ScalarTag = {
   },
 };
 
-/** To Go line breaks, a mark of byte order, or refused (readerc.go): only an escape keeps these letters. */
+/**
+ * Characters that Go reads as line breaks or a byte order mark, or refuses (readerc.go): only an escape keeps
+ * them.
+ */
 const ESCAPED = /[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]/g;
 
 /**
- * The library's own strings, but in quotes, on one line, where Go loses a letter, or the blanks before the
- * first line.
+ * The library's own strings, but quoted on one line if Go would lose a letter, or the blanks before the first
+ * line.
  */
 function quoting(strings: ScalarTag): ScalarTag {
   return {
@@ -112,12 +115,12 @@ export function readYaml(text: string): unknown {
   return document.toJS();
 }
 
-/** Paths of fields, "networking.podSubnet", and what each is where it is there. */
+/** Paths of fields, "networking.podSubnet", and the type of each if it exists. */
 export type Shape = Readonly<Record<string, "string" | "list" | "mapping">>;
 
 /**
- * The fields of a text that people may have written. Errors: Refused with its line and column, or with the field that
- * is not of its kind; `what`: the file or object, as a sentence begins; `hint`: how it is corrected.
+ * The fields of a text that people may have written. Errors: Refused with its line and column, or with the
+ * field of another type; `what`: the file or object, as a sentence begins; `hint`: how to correct it.
  */
 export function readMapping(
   text: string,
@@ -129,7 +132,7 @@ export function readMapping(
   try {
     value = readYaml(text);
   } catch (cause) {
-    // "…, at line 1, column 26:", and then the line itself
+    // "…, at line 1, column 26:", then the line itself
     const [why = ""] = String((cause as Error).message).split("\n");
     throw fail(`is no YAML: ${why.replace(/:$/, "")}`, cause);
   }
@@ -139,19 +142,19 @@ export function readMapping(
       path.split(".").reduce<unknown>((of, name) => (isMapping(of) ? of[name] : undefined), value) ??
       undefined;
     const isTexts = Array.isArray(found) && found.every((one) => typeof one === "string");
-    const is = isTexts
+    const matches = isTexts
       ? "list"
       : isMapping(found)
         ? "mapping"
         : Array.isArray(found)
           ? "list of other than texts"
           : typeof found;
-    if (found !== undefined && is !== kind) throw fail(`has ${path} as a ${is}, not a ${kind}`);
+    if (found !== undefined && matches !== kind) throw fail(`has ${path} as a ${matches}, not a ${kind}`);
   }
   return value;
 }
 
-/** The first document of a text, where others may follow. Errors: as `readYaml`. */
+/** The first of several documents of a text. Errors: as `readYaml`. */
 export function readFirstYaml(text: string): unknown {
   const document = firstDocument(text);
   if (document?.errors[0]) throw document.errors[0];
@@ -172,7 +175,7 @@ export function isMapping(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** The list; an empty one where the value is something else. */
+/** The list; an empty one if the value is something else. */
 export function listOf(value: unknown): unknown[] {
   return Array.isArray(value) ? value : [];
 }

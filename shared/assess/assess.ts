@@ -1,6 +1,6 @@
 /**
- * Judges a node and writes nothing: what is damaged, what survives, what repairs it. One object, printed or
- * given as JSON.
+ * Judges a node and writes nothing: the damage, what survives, the commands that repair it. One object,
+ * printed or given as JSON.
  */
 import { command, inLines } from "../again.ts";
 import { type Check, hasFailed } from "../checks/check.ts";
@@ -51,11 +51,11 @@ import { assessWorker, cniRows, heldRows, holdHere, kubeletRow, kubeletTrustRows
 
 interface AssessOptions {
   deep?: DeepOptions | undefined;
-  /** As the operator says. */
+  /** Nodes that the operator names as lost. */
   lost?: LostNodes | undefined;
 }
 
-/** Judges what was seen of this node. Anything that cannot be read is a row. */
+/** Judges what was seen of this node. A row names what cannot be read. */
 export async function assess(
   { node: found, all, place, known }: Looked,
   { deep, lost = NONE_LOST }: AssessOptions = {},
@@ -87,7 +87,7 @@ export async function assess(
   return withUnfitKubelet(started, "kubelet-conf", ended && new Fail(ended.message, { hint: hint! }));
 }
 
-/** One that runs may be older than the host's name: then all is well until it starts anew. */
+/** A running kubelet may be older than the host's name: all is well until it restarts. */
 function withOtherName(assessed: Assessment, other: Fail | undefined): Assessment {
   const runs = assessed.damage.some(({ id, result }) => id === "kubelet" && result === "ok");
   if (!other || !runs) return withUnfitKubelet(assessed, "kubelet-name", other);
@@ -96,13 +96,13 @@ function withOtherName(assessed: Assessment, other: Fail | undefined): Assessmen
 }
 
 /**
- * Before every other command: nobody starts a kubelet that would lose flags, take another name, or end at once. Other
- * files of its have rows of their own.
+ * Printed first, so that nobody starts a kubelet that would lose flags, take another name, or exit at once.
+ * Its other files have rows of their own.
  */
 function withUnfitKubelet(assessed: Assessment, id: CheckId, unfit: Fail | undefined): Assessment {
   if (!unfit) return assessed;
-  const what = id === "kubelet-conf" ? "kubelet.conf" : KINDS[id].what;
-  const unsafe = bad(id, what, "unsafe", unfit.message);
+  const file = id === "kubelet-conf" ? "kubelet.conf" : KINDS[id].what;
+  const unsafe = bad(id, file, "unsafe", unfit.message);
   const { damaged, verdict, next } = assessed;
   return {
     ...assessed,
@@ -112,7 +112,7 @@ function withUnfitKubelet(assessed: Assessment, id: CheckId, unfit: Fail | undef
   };
 }
 
-/** What was stopped by a signal, and is not to be, is continued before all else. */
+/** A process that a signal has stopped is continued before anything else. */
 function withStopped(assessed: Assessment, stopped: readonly StoppedProcess[]): Assessment {
   const kubelet = assessed.damage.find(({ id }) => id === "kubelet");
   const rows = stopped.map((process) => stoppedRow(process, kubelet?.result === "ok"));
@@ -125,17 +125,17 @@ function withStopped(assessed: Assessment, stopped: readonly StoppedProcess[]): 
   };
   const { damaged, verdict, next } = assessed;
   const names = rows.filter(hasFailed).map(({ what }) => what);
-  const alone = `a signal has stopped what must run: ${names.join(", ")}`;
+  const reason = `a signal has stopped what must run: ${names.join(", ")}`;
   return {
     ...assessed,
     damage,
     damaged: true,
-    verdict: damaged ? verdict : alone,
+    verdict: damaged ? verdict : reason,
     next: [...inLines([first]), ...(damaged ? next : [])],
   };
 }
 
-/** Part 0 pauses the controller-manager of a node whose kubelet it stops: that is no damage. */
+/** A paused controller-manager is no damage if its kubelet is stopped: part 0 does both. */
 function stoppedRow({ pid, comm, of, isManager, inKubeSystem }: StoppedProcess, kubeletRuns: boolean): Check {
   const undo = shell`kill -CONT ${String(pid)}`;
   const isMeant = isManager && !kubeletRuns;
@@ -160,28 +160,31 @@ async function assessControlPlane(look: Look): Promise<Judged> {
   const { cp, certificatesDir } = known;
   const findings = findingsOf(known);
   const evidence = readEvidence({ data: known.data, node, certificatesDir });
-  const here = { findings, evidence, strange: strangeCa(known), clock: cp ? await clockTrouble(cp) : [] };
+  const looked = { findings, evidence, strange: strangeCa(known), clock: cp ? await clockTrouble(cp) : [] };
   const lostFiles = lostHere({ ...known, data: known.data, node, ran: cp?.ran });
-  const damage = await damageOf(look, here, lostFiles);
+  const damage = await damageOf(look, looked, lostFiles);
   const network = await cniRows(node);
   const oldKey = oldSaKey(known.data, node, certificatesDir);
-  const keys = { ...keysOf(here), strange: here.strange, oldKey, known, lost };
+  const keys = { ...keysOf(looked), strange: looked.strange, oldKey, known, lost };
   const isSearched = options && keys.lostKeys.length > 0;
   const deep = isSearched ? await searchDeep({ ...keys, node, evidence }, options) : undefined;
   const verdict = controlPlaneVerdict({
-    ...{ ...keys, nodeName: node.name, clock: here.clock, damage, deep },
+    ...{ ...keys, nodeName: node.name, clock: looked.clock, damage, deep },
     noNewPod: network.length > 0,
     hold: await holdHere(running),
   });
   const isDamaged = damage.some(hasFailed);
   const isWell = cp && !isDamaged && verdict.verdict === NOTHING_DAMAGED;
-  const made = { keys: keys.lostKeys.length > 0, ca: keys.lostKeys.some(({ name }) => name === "ca") };
+  const made = {
+    makesKeys: keys.lostKeys.length > 0,
+    makesCa: keys.lostKeys.some(({ name }) => name === "ca"),
+  };
   return {
     role: "control plane",
     well: isWell ? await wellLine(cp, findings) : undefined,
     cluster: known.cluster && describe(known.cluster, known.facts),
     damage: [...withWhatComes(damage, node, certificatesDir), ...network],
-    ...(made.keys && { survivors: survivors({ known, node, running, lost }) }),
+    ...(made.makesKeys && { survivors: survivors({ known, node, running, lost }) }),
     ...filesBack(look, lostFiles),
     ...(wordsHere().length > 0 && { words: wordsHere() }),
     ...(cp && isDamaged && { refusals: await silently(() => refusalsHere(cp, made)) }),
@@ -227,7 +230,7 @@ async function damageOf(
   return [...files, ...(await kubeletRow(node, running, { held })), ...rest, ...readers];
 }
 
-/** `ofOthers`: CAs that have expired, and that only another CA can renew. */
+/** `ofOthers`: expired CAs that only another CA can renew. */
 function keysOf({ findings, evidence, strange }: Here) {
   const { shared } = byKind(findings);
   const withRemedy = (way: Remedy["do"]) =>
@@ -236,7 +239,7 @@ function keysOf({ findings, evidence, strange }: Here) {
   return { lostKeys: [...foreign, ...withRemedy("lost")], ofOthers: withRemedy("elsewhere") };
 }
 
-/** What brings lost files back, before part 1 stops anything. */
+/** The lines that bring lost files back before part 1 stops anything. */
 function filesBack(
   { node, running, lost, known: { cluster, certificatesDir } }: Look,
   files: readonly LostFile[],
@@ -255,7 +258,7 @@ function filesBack(
   };
 }
 
-/** Nothing says where a kubeconfig has to lead while the cluster is unknown. */
+/** While the cluster is unknown, nothing says where a kubeconfig has to lead. */
 function findingsOf(known: PartialFacts): Finding[] {
   const { facts, cp } = known;
   const wanted = facts

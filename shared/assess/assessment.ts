@@ -1,4 +1,4 @@
-/** What 00-assess says of a node: the shape of `--json`, and of the tables on the terminal. */
+/** The shape of `00-assess --json`, and of its tables on the terminal. */
 import { type Answer, type Check, found, hasFailed } from "../checks/check.ts";
 import { type Ending, endingsHere, firstEnd, forecast } from "../checks/forecast.ts";
 import { ASSESS, type CheckId, KINDS } from "../checks/kinds.ts";
@@ -19,50 +19,49 @@ export interface Assessment extends NodeVerdict {
   kubernetes: string | undefined;
   cluster: string | undefined;
   /**
-   * "31 files, 4 servers answer …": unset unless nothing is damaged, and this node's API server and etcd
+   * "31 files, 4 servers answer …"; set only if nothing is damaged, and this node's API server and etcd
    * answer.
    */
   well?: string | undefined;
-  /** The cluster's CA, and each CA on this node beside it. */
+  /** The cluster's CA, and whether each CA file of this node is the same. */
   ca: ClusterCa;
   damage: Check[];
   survivors: Survivor[];
-  /** The lines that bring lost files back which no script can make; unset or empty: none is lost. */
+  /** Lines that bring back lost files which no script can make; unset or empty: none is lost. */
   filesBack?: string[];
-  /** Those without which a static pod or the kubelet does not start. */
+  /** Lost files without which a static pod or the kubelet does not start. */
   lostFiles?: (Pick<LostFile, "path" | "program" | "namedBy"> & { mounted: boolean })[];
-  /** What parts 1 to 3 would refuse here; unset: nothing is damaged. */
+  /** Steps of parts 1 to 3 that would refuse here; unset: nothing is damaged. */
   refusals?: Refusal[];
-  /** What the operator has said here. */
+  /** The operator's saved words on this node. */
   words?: Word[];
-  /** What `--deep` found: each lost key, and where it can still be found. */
+  /** The findings of `--deep`: each lost key, and where it can still be found. */
   deep?: Deep | undefined;
   damaged: boolean;
 }
 
-/** What is said of a kind of node; all else is the same for all of them. */
+/** The fields that depend on the kind of node; all others are judged in the same way. */
 export type Judged = Omit<Assessment, "node" | "kubernetes" | "ca" | "damaged" | "survivors"> & {
   survivors?: Survivor[];
 };
 
-/** A line of the damage table. `what`: instead of the kind's own words. */
+/** A line of the damage table. `what` replaces the kind's own words. */
 export function row(id: CheckId, what: string, answer: Answer): Check {
   const check = { ...found({ id, of: what }, answer), what };
   return hasFailed(check) && check.mend === ASSESS ? { ...check, mend: NEXT } : check;
 }
 
-/** `state`: in a word; `failed`: "" where that says all. */
+/** `state`: in a word; `failed`: "" if that says all. */
 export function bad(id: CheckId, what: string, state: string, failed = ""): Check {
   return row(id, what, { state, failed });
 }
 
-/** Not 00-assess, which says it. */
+/** In the place of 00-assess, which prints this itself. */
 const NEXT = "what it names as next";
 
 /**
- * The damage, and what is well, but not for long: certificates that expire soon, keys without a backup. Where
- * the CA is lost: with the day on which the first certificate ends. `certificatesDir`: of a control plane
- * node.
+ * Adds what expires soon, and keys without a backup. If the CA is lost, adds the first expiry date.
+ * `certificatesDir`: set on a control plane node.
  */
 export function withWhatComes(damage: readonly Check[], node: Node, certificatesDir?: string): Check[] {
   const endings = endingsHere(node, certificatesDir);
@@ -72,7 +71,7 @@ export function withWhatComes(damage: readonly Check[], node: Node, certificates
   return [...dated, ...comingRows(endings, damage.some(hasFailed) ? undefined : certificatesDir)];
 }
 
-/** `backupOf`: the folder of the keys, where they are well. */
+/** `backupOf`: the folder of the keys, if they are well. */
 function comingRows(endings: readonly Ending[], backupOf: string | undefined): Check[] {
   const coming = forecast(endings).map(({ look, ...asked }) => found(asked, look() as Answer));
   if (backupOf) coming.push(found({ id: "backup" }, backupAnswer(backupOf)));
@@ -81,7 +80,7 @@ function comingRows(endings: readonly Ending[], backupOf: string | undefined): C
     .map((one) => ({ ...one, detail: `${one.detail}: ${one.mend}` }));
 }
 
-/** Where the CA is lost, files that are damaged can wait until this day. */
+/** If the CA is lost, damaged files can wait until this day. */
 function withDate(one: Check, until: string): Check {
   if (!hasFailed(one) || one.area !== "files") return one;
   return {
@@ -91,7 +90,7 @@ function withDate(one: Check, until: string): Check {
   };
 }
 
-/** What is missing is missed at once. */
+/** A missing file does harm at once if no server has it in memory. */
 export function withoutServers(one: Check): Check {
   if (!hasFailed(one) || one.area !== "files" || KINDS[one.id].severity !== "soon") return one;
   const works = one.until ? `${STOPPED}. ${FIRST_END} ${one.until}` : STOPPED;
@@ -101,7 +100,7 @@ export function withoutServers(one: Check): Check {
 const FIRST_END = "The first certificate that is still here expires on";
 const STOPPED = "pods and Services as they are, and the API where another control plane node runs it";
 
-/** What programs read. */
+/** Programs read this shape. */
 export type AssessmentJson = ReturnType<typeof assessmentAsJson>;
 
 /** Every field of the assessment, and its damage as checks, too. */
@@ -115,8 +114,8 @@ export function assessmentAsJson(assessment: Assessment) {
 }
 
 /**
- * Its state: `ok`, `known` (no damage, but good to know), `differs` (it works, and is no damage either), or
- * in capitals what is wrong.
+ * `state`: `ok`, `known` (no damage, but good to know), `differs` (works, no damage either), or in capitals
+ * what is wrong.
  */
 function rowAsJson({ id, what, detail, differs, until, serversStopped, ...check }: Check) {
   const state = differs !== undefined ? "differs" : check.result === "warning" ? "known" : stateWord(check);
@@ -130,26 +129,25 @@ export interface Survivor {
   detail: string;
 }
 
-/** What `--deep` adds. */
 export interface Deep {
   keys: LostKey[];
   /** Tokens of the lost service-account key, enough to compute its public half. */
   oldTokens: boolean;
-  /** Somebody has computed it: it is here. */
+  /** The lost key's public half was computed before, and is here. */
   oldKeyHere: boolean;
   diskSearched: boolean;
-  /** Processes that may hold a lost key, and were not read to their end. Unset: none. */
+  /** Processes that may hold a lost key, and that could not be read to their end. Unset: none. */
   unread?: string[];
   diskOption: string;
-  /** Other keys are in the places of the lost ones. */
+  /** Other keys are at the paths of the lost ones. */
   moveToRescue: boolean;
 }
 
-/** Where a key can be found: `found` has been seen and proved, the others are places to look at. */
+/** A place of a key. `found`: seen and proved there; otherwise only a place to look at. */
 export interface KeyPlace {
   rung: 1 | 2 | 3;
   where: string;
-  /** The word of 00-salvage that brings it back; unset: another control plane node's hand-over. */
+  /** The argument of 00-salvage that brings it back; unset: hand-over from another control plane node. */
   word?: "memory" | "secret" | "disk";
   found: boolean;
 }
@@ -158,21 +156,21 @@ export interface LostKey {
   name: string;
   /** Below pki/. */
   file: string;
-  /** What has been found first; none: nowhere. */
+  /** The most certain place first; empty: nowhere. */
   places: KeyPlace[];
   detail: string;
 }
 
 /** The conclusion, and the commands that come next. */
 export interface NodeVerdict {
-  /** Files of lost keys: after `--deep` those that are nowhere to be found. */
+  /** Files of lost keys; after `--deep` only those that nothing can bring back. */
   lost?: string[];
-  /** The whole way from here, in one line: "00-token-key → 01-etcd --new-cas → …". */
+  /** All steps from here in one line: "00-token-key → 01-etcd --new-cas → …". */
   way?: string;
-  /** Of the ladder (RUNBOOK part 0), where it is known: 0 all keys are here … 5 everything new. */
+  /** Recovery level of RUNBOOK part 0, if known: 0 all keys are here … 5 everything new. */
   rung?: number | undefined;
   verdict: string;
   next: string[];
-  /** The same way through RUNBOOK.md; unset: something else comes first, or nothing is to be done. */
+  /** The same steps as tasks of RUNBOOK.md; unset: something else comes first, or nothing is to be done. */
   course?: Course | undefined;
 }

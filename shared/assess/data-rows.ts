@@ -1,6 +1,5 @@
 /**
- * The rows of etcd's data: what was read of it, which members can do nothing yet, and who says where the API
- * is reached.
+ * The rows about etcd's data: what was read, members without a vote, and sources that name the API's address.
  */
 import { command } from "../again.ts";
 import type { Check } from "../checks/check.ts";
@@ -15,7 +14,7 @@ import { endpointDifference } from "../facts/endpoint.ts";
 import { releaseNote } from "../facts/node-to-repair.ts";
 import { bad, row } from "./assessment.ts";
 
-/** What was read of etcd's data, and what could not be. */
+/** Rows for etcd's data: the parts read, and those that could not be read. */
 export function dataRows(
   { data, dataFrom = "", obstacle, cluster, certificatesDir, cp }: PartialFacts,
   dataDir: string,
@@ -27,13 +26,13 @@ export function dataRows(
   const detail = `${members}, ${data.keyCount} keys, revision ${data.revision}, last write ${lastWrite}`;
   const rows = [row("etcd-data", dataFrom, detail)];
   const warn = (id: CheckId, what: string, warning: string) => rows.push(row(id, what, { warning }));
-  // said, but no damage: certificates do not mend it
+  // a full database is named, but it is no damage: certificates do not mend it
   const room = makeRoom({ certificatesDir, revision: data.revision });
   if (data.isFull) warn("etcd-room", "room in etcd's database", `${FULL}. When etcd runs: ${room}`);
   const note = cluster && releaseNote(cluster.kubernetesVersion);
   if (note) warn("release", "release", note);
   for (const warning of data.warnings) warn("etcd-data", dataFrom, warning);
-  // what the repair needs is no damage of a cluster that does without
+  // facts that only the repair needs are no damage if the cluster works without them
   if (obstacle && lacksOnlyConfiguration(data)) warn("etcd-facts", FACTS, obstacle.message);
   else if (obstacle) rows.push(bad("etcd-facts", FACTS, "incomplete", obstacle.message));
   const nat = cp?.node.nat;
@@ -50,8 +49,8 @@ export function dataRows(
 const FACTS = "facts in etcd's data";
 
 /**
- * Members whose join goes on, or was cut off: no damage. Where etcd cannot answer without one that never
- * started, part 1 says so.
+ * Members whose join is in progress or was cut off: no damage. Part 1 says so if etcd needs one that never
+ * started.
  */
 export function memberRows({ data }: PartialFacts): Check[] {
   const members = (data?.members ?? []).filter((member) => isNameless(member) || member.isLearner);
@@ -61,29 +60,29 @@ export function memberRows({ data }: PartialFacts): Check[] {
 }
 
 /**
- * Nodes that say more than etcd knows: whoever may write a Node's status can write its labels. Named, and not
- * believed.
+ * Nodes whose label says more than etcd's member list: whoever may write a Node's status can write its
+ * labels. No label is believed.
  */
 export function roleRows({ cluster }: PartialFacts): Check[] {
   return onlyLabelled(cluster?.nodes ?? []).map((name) => row("node-role", name, { warning: ONLY_LABELLED }));
 }
 
-/** The data may be old: part 2 and 05-verify ask etcd itself. */
+/** The data may be old; part 2 and 05-verify ask etcd itself. */
 function cutOff(member: Member): string {
   if (isNameless(member))
     return `never started: a join was cut off. Part 2 takes it out: ${command("02-control-plane", { lost: [memberName(member)] })}`;
   return `has no vote: a join is in progress there, or was cut off. When the API answers, ${command("05-verify")} prints what ends it`;
 }
 
-/** Where the pods trust more than the CA that signs. */
+/** Extra CAs that the pods trust, beside the one that signs. */
 export function caRows({ cp }: PartialFacts): Check[] {
   const difference = cp && severalCas(cp);
   return difference ? [row("root-ca", "CA", difference)] : [];
 }
 
 /**
- * Where the witnesses of the cluster's endpoint disagree; what nothing decides is no damage either, but parts
- * 1 to 3 ask for it.
+ * Sources that disagree about the cluster's endpoint. That is no damage, but parts 1 to 3 ask for the
+ * address.
  */
 export function endpointRows({ cp }: PartialFacts): Check[] {
   const difference = cp && endpointDifference(cp.endpoint, cp.facts);

@@ -1,6 +1,5 @@
 /**
- * What follows from lost keys: look for them; and after `00-assess --deep` the rung of the ladder, and the
- * commands that follow from what was found.
+ * The verdict if keys are lost: look for them; after `00-assess --deep` the recovery level and its commands.
  */
 
 import { command, inArrows, inLines, inOneLine, type Todo } from "../again.ts";
@@ -12,7 +11,7 @@ import type { Finding } from "../pki/examine.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
 import type { Deep, KeyPlace, LostKey, NodeVerdict } from "./assessment.ts";
 
-/** For the first line: keys that cost nobody else anything are not worth it. */
+/** Empty if only internal keys are lost: new ones cost nothing. */
 export function lostAndWay(
   lostKeys: readonly Finding[],
   oldKey: OldSaKey,
@@ -25,7 +24,7 @@ export function lostAndWay(
   };
 }
 
-/** Nobody has searched for them yet. */
+/** Before any search. */
 export function lostVerdict(names: readonly string[], oldKey: OldSaKey, hold: readonly Todo[]): NodeVerdict {
   const lost = `keys lost on this node: ${names.join(", ")}`;
   if (names.every(isInternal))
@@ -52,10 +51,10 @@ const LOOK_FIRST: readonly Todo[] = [
 
 const ONLY_IF_LOST = "only if the old keys are nowhere to be found";
 
-/** `hold`: what of part 0 is still to be typed here. */
+/** `hold`: commands of part 0 that are still to be typed here. */
 type Asked = Pick<Known, "others" | "expired" | "leavesOut"> & { hold: readonly Todo[] };
 
-/** After the search: the rung, why, and what to type. */
+/** After the search: the recovery level, why, and the commands. */
 export function deepVerdict(
   deep: Deep,
   { cluster, cp }: PartialFacts,
@@ -71,13 +70,13 @@ export function deepVerdict(
   const names = nowhere.map(({ name }) => name);
   const leader =
     cp && deep.keys.some((key) => key.name === "ca" && !isFound(key)) ? lastLeaderElsewhere(cp) : undefined;
-  const there = leader?.nodes.filter((name) => seen.others?.includes(name)) ?? [];
+  const nodes = leader?.nodes.filter((name) => seen.others?.includes(name)) ?? [];
   const way = [...(back.length > 0 ? [inArrows(back)] : []), wayFrom(names, oldKeyOf(deep))].join(" → ");
   const first = lost.length > 0 ? { note: BACKUPS_FIRST } : {};
   const instead = withoutKeys(names, oldKeyOf(deep)).map((todo) => ({ ...first, ...todo }));
   const next =
-    there.length > 0
-      ? whereItMayBe(there)
+    nodes.length > 0
+      ? whereItMayBe(nodes)
       : [...back, ...instead, { command: command("02-control-plane") }, ...withoutCertificateKey(deep)];
   return {
     rung,
@@ -88,10 +87,7 @@ export function deepVerdict(
   };
 }
 
-/**
- * Nothing is made anew, and nothing is put back here, before it was looked at: the plan there may bring all
- * of it.
- */
+/** No key is made or put back here before these nodes were searched: the plan there may bring all of it. */
 function whereItMayBe(nodes: readonly string[]): Todo[] {
   return [
     {
@@ -110,7 +106,7 @@ function isFound({ places }: Pick<LostKey, "places">): boolean {
   return places.some(({ found }) => found);
 }
 
-/** A place that this node cannot look into is a hope: the course does without it. */
+/** The course assumes nothing about places that this node cannot search. */
 function sureOf(deep: Deep): Pick<Known, "found" | "lost" | "oldKey"> {
   const [found, lost] = [true, false].map((is) => deep.keys.filter((key) => isFound(key) === is));
   return { found: found!.length > 0, lost: lost!.map(({ name }) => name), oldKey: oldKeyOf(deep) };
@@ -118,7 +114,7 @@ function sureOf(deep: Deep): Pick<Known, "found" | "lost" | "oldKey"> {
 
 const BACKUPS_FIRST = "look in backups first: a key that is found there saves parts 3 and 4";
 
-/** The Secret opens with a key that was printed once. Without it the Secret is of no use. */
+/** kubeadm printed the key to this Secret once. Without that key the Secret is of no use. */
 function withoutCertificateKey(deep: Deep): Todo[] {
   const inSecret = deep.keys.filter(({ places }) => isSealed(places[0]) && places.every(({ word }) => word));
   if (inSecret.length === 0) return [];
@@ -126,7 +122,7 @@ function withoutCertificateKey(deep: Deep): Todo[] {
   return [{ command: `if nobody has that key: ${inOneLine(withoutKeys(names, oldKeyOf(deep)))}` }];
 }
 
-/** A key of kubeadm-certs; a key of another Secret has been seen. */
+/** A key in kubeadm-certs is still encrypted; keys in other Secrets were read. */
 function isSealed(place: KeyPlace | undefined): boolean {
   return place?.word === "secret" && !place.found;
 }
@@ -144,7 +140,7 @@ const WHY: Record<number, string> = {
   5: "the lost keys are nowhere to be found: new ones are made, all nodes rejoin, tokens are renewed (parts 3 and 4)",
 };
 
-/** With the cluster's CA here, or found, no node has to join. */
+/** If the cluster's CA is here or was found, no node has to join. */
 function whyOf(rung: number, lost: readonly LostKey[]): string | undefined {
   if (rung < 5 || lost.some(({ name }) => name === "ca")) return WHY[rung];
   return "sa.key is nowhere to be found: a new one is made, tokens are renewed and pods restart (part 4)";
@@ -166,10 +162,10 @@ function salvageCommands({ keys, diskOption, moveToRescue }: Deep): Todo[] {
   if (words.has("memory")) salvage(command("00-salvage memory"));
   if (words.has("secret")) salvage(command("00-salvage secret"), isAsked ? { note: ASKS } : {});
   if (words.has("disk")) salvage(`${command("00-salvage disk")} ${diskOption}`.trim());
-  const elsewhere = keys.flatMap(({ places: [first] }) => (first && !first.word ? first.where : []))[0];
-  if (elsewhere === undefined) return todo;
+  const place = keys.flatMap(({ places: [first] }) => (first && !first.word ? first.where : []))[0];
+  if (place === undefined) return todo;
   const pack = `${command("00-assess --deep")}, then ${command("hand-over pack")} where the keys are`;
-  todo.push({ on: elsewhere.replace("maybe on ", ""), command: pack });
+  todo.push({ on: place.replace("maybe on ", ""), command: pack });
   return [...todo, { command: command("hand-over unpack FILE"), note: LOST_THERE_TOO }];
 }
 

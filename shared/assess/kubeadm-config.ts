@@ -1,5 +1,5 @@
 /**
- * The configuration that kubeadm's phases take with --config: the cluster's own, out of etcd's data, and this
+ * The configuration that kubeadm's phases take with --config: the cluster's own from etcd's data, with this
  * node's names and addresses.
  */
 import { stringify } from "yaml";
@@ -15,9 +15,9 @@ import { type Node, readNode } from "../node/node.ts";
 import { configMapIn, readObject } from "../objects/stored.ts";
 
 /**
- * YAML documents: ClusterConfiguration, InitConfiguration and, where the cluster keeps it,
- * KubeletConfiguration. It needs none of the kubelet's files: the phase kubelet-start writes them with it.
- * Errors: Fail where etcd's data, or the API server's address, is not to be had.
+ * YAML documents: ClusterConfiguration, InitConfiguration and, if the cluster has one, KubeletConfiguration.
+ * The kubelet's files are not needed: the phase kubelet-start writes them from it. Errors: Fail if etcd's
+ * data or the API server's address cannot be read.
  */
 export async function kubeadmConfig(etcdData: string | undefined): Promise<string> {
   const found = await readNode({ mayBeGone: true });
@@ -26,7 +26,7 @@ export async function kubeadmConfig(etcdData: string | undefined): Promise<strin
     found,
     { asRan: false },
   );
-  // one that cannot be read is for correcting it by hand
+  // an unreadable one is printed as it is, to be corrected by hand
   if (data && attempt(() => readConfiguration(data)) instanceof Fail) return storedConfiguration(data);
   if (!cluster || !data) throw obstacle!;
   const node = ownNode(found, cluster);
@@ -52,8 +52,8 @@ export async function kubeadmConfig(etcdData: string | undefined): Promise<strin
 }
 
 /**
- * This node's own where it is there. Else as kubeadm has annotated the Node, which others may write, too: then in a
- * folder of root's.
+ * This node's own socket if it is known. Else the one that kubeadm annotated on the Node, if it is in a
+ * folder of root's: others may write that annotation, too.
  */
 function socketOf({ name, runtimeEndpoint }: Node, data: EtcdData): string {
   const isHere = (socket: string) => exists(socket.replace(/^unix:\/\//, ""));

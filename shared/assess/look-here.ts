@@ -1,4 +1,4 @@
-/** The look at this node of which an assessment is made, and a plan: once for both. Reads only. */
+/** Looks at this node once, for the assessment and for the plan. Reads only. */
 import { etcdDataOf, sayPlace } from "../etcd-location/etcd-place.ts";
 import type { EtcdPlace } from "../etcd-location/etcd-proof.ts";
 import {
@@ -20,16 +20,16 @@ import { whoAnswers } from "../pki/served.ts";
 
 export interface Looked {
   node: Node;
-  /** All containers, or why they cannot be seen: that is no damage of the PKI. */
+  /** All containers, or why they cannot be listed, which is no damage of the PKI. */
   all: Container[] | Fail;
   place: EtcdPlace;
-  /** Undefined where no etcd data is here. */
+  /** Undefined if no etcd data is here. */
   known: PartialFacts | undefined;
 }
 
 /**
- * `etcdData`, `endpoint`: as typed. Errors: Fail where this is no kubeadm node at all, and as `etcdDataOf`;
- * Refused where the endpoint is no place.
+ * `etcdData`, `endpoint`: as typed. Errors: Fail if this is no kubeadm node at all, and as `etcdDataOf`;
+ * Refused if the endpoint is no place.
  */
 export async function lookHere(etcdData: string | undefined, endpoint?: string): Promise<Looked> {
   const node = await readNode();
@@ -45,8 +45,8 @@ export function seen(all: Container[] | Fail): Container[] {
 }
 
 /**
- * The first line about a node that is well: what was looked at, and who answers. `findings`: all that is right. Undefined where the API server or etcd of this node does not answer: then
- * nobody knows.
+ * The first line about a healthy node: what was checked, and which servers answer. `findings`: all are right.
+ * Undefined if this node's API server or etcd does not answer: then nobody knows.
  */
 export async function wellLine(
   cp: ControlPlaneNode,
@@ -62,16 +62,16 @@ export async function wellLine(
   const { client, peer } = facts.etcdAt ?? { client: facts.advertiseAddress, peer: facts.advertiseAddress };
   const etcd = [endpointUrl(client, 2379), endpointUrl(peer, 2380)];
   const servers = [...new Set([localServer(facts), clusterServer(facts)])];
-  const asked = await Promise.all([
+  const answers = await Promise.all([
     ...servers.map((to) => whoAnswers(to, cas)),
     ...etcd.map((to) => whoAnswers(to, etcdCa)),
   ]);
-  const answering = asked.filter((answer) => answer === "ours").length;
-  if (asked[0] !== "ours" || asked[servers.length] !== "ours") return undefined;
+  const answering = answers.filter((answer) => answer === "ours").length;
+  if (answers[0] !== "ours" || answers[servers.length] !== "ours") return undefined;
   const silent =
-    servers.length > 1 && asked[1] !== "ours"
-      ? `; from here ${clusterServer(facts)} ${ANSWERS[asked[1]!]}`
+    servers.length > 1 && answers[1] !== "ours"
+      ? `; from here ${clusterServer(facts)} ${ANSWERS[answers[1]!]}`
       : "";
-  const until = ends[0] ? ` (the first expires on ${ends[0].toISOString().slice(0, 10)})` : "";
-  return `${[...files].filter(exists).length} files${until}, ${answering} servers answer with certificates of this cluster's CA${silent}`;
+  const expiry = ends[0] ? ` (the first expires on ${ends[0].toISOString().slice(0, 10)})` : "";
+  return `${[...files].filter(exists).length} files${expiry}, ${answering} servers answer with certificates of this cluster's CA${silent}`;
 }

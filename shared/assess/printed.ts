@@ -6,7 +6,7 @@ import { printChecks, printDifferences, printLines, printTable } from "../checks
 import { answer, VERSION } from "../run.ts";
 import type { Assessment } from "./assessment.ts";
 
-/** Without what is well, and without the tables below the damage. */
+/** Leaves out healthy rows and the tables below the damage. */
 export function printShort({ damage, verdict, next }: Assessment) {
   printChecks(damage, { advice: "none" });
   printNext({ verdict, next });
@@ -58,7 +58,7 @@ export function printAssessment({
   if (damaged && (course || way)) answer(`\n${ALL_LINES}`);
 }
 
-/** No item of the list: it is another way to type the same. */
+/** It stands outside of the list, as it is another way to type the same. */
 const ALL_LINES = `all lines of the repair, for all nodes, ready to paste: ${command("plan")}`;
 const FILES_BACK = "files that cannot be rebuilt: bring them back before part 1, by any of these";
 
@@ -79,16 +79,16 @@ function printCas({ hashes, from, copies }: Assessment["ca"]) {
 
 const NOBODY_NAMES_IT = "nothing here names it; 00-assess on a control plane node with etcd's data does";
 
-/** What is good to know of a node that is well. */
+/** Notes on a healthy node. */
 function notes(damage: readonly Check[]) {
   for (const { what, detail } of damage.filter(({ result }) => result === "warning"))
     answer(`  note   ${what}: ${detail}`);
 }
 
-/** So many rows that say the same have a line each: which files they are can be read. */
+/** Up to so many files that say the same, each has its own line. */
 const NAMED = 3;
 
-/** The worst first. More rows of one kind that say the same are one row. */
+/** The worst first. More than that of one kind that say the same share one row. */
 function damageTable(damage: readonly Check[]) {
   const shown = worstFirst(damage).filter(({ differs }) => differs === undefined);
   const kinds = Map.groupBy(shown, ({ id, result, state, detail }) =>
@@ -107,8 +107,8 @@ function andMore([first, ...more]: readonly Check[]): string {
 }
 
 /**
- * How bad the damage is, and how long it can wait: a line for all of one kind, and one for all files that are
- * in the memory of what runs.
+ * How bad the damage is, and how long it can wait: one line for each kind, and one for all files that running
+ * processes have in memory.
  */
 function stillWorks(damage: readonly Check[]) {
   const failed = worstFirst(damage.filter(hasFailed));

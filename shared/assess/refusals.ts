@@ -1,7 +1,7 @@
 /**
- * What parts 1 to 3 would refuse on this control plane node, found before anything is stopped: their own looks, each
- * by itself, so that none hides the next. What needs an answer of another node, or what a step before makes, is not
- * here: the plan asks for the one, and its order brings the other.
+ * Finds what parts 1 to 3 would refuse on this control plane node before anything is stopped, by their own
+ * checks, each by itself, so that none hides the next. Checks that need another node's answer, or an earlier
+ * step's files, are not here: the plan asks the other nodes, and its order makes the files.
  */
 import { etcdClient } from "../etcd/client.ts";
 import { refuseNoMember } from "../etcd/own-etcd.ts";
@@ -25,26 +25,30 @@ export interface Refusal {
 
 interface Made {
   /** A shared key is lost, so part 1 makes one. */
-  keys: boolean;
-  /** The cluster's CA among them: workers join with a token. */
-  ca: boolean;
+  makesKeys: boolean;
+  /** One of the new keys is that of the cluster's CA: workers join with a token. */
+  makesCa: boolean;
 }
 
 interface Known extends Made {
-  /** As they will be. */
+  /** The pods as part 2 will start them. */
   pods: Coming["pods"];
-  /** Part 1 stops etcd, and the servers with it: one whose files are sound, and that answers, goes on. */
+  /**
+   * Part 1 stops etcd and its servers. Otherwise etcd keeps running, as its files are valid and it answers.
+   */
   stops: boolean;
 }
 
 interface Look {
   part: Refusal["part"];
-  /** For another node, whose own words are not repeated. */
+  /** The same refusal for another node's screen, which does not repeat this node's own words. */
   words: string;
   look: (cp: ControlPlaneNode, known: Known) => unknown;
 }
 
-/** By its manifest as it will be: what is typed into it before part 2 is the older one's, and is written over. */
+/**
+ * Judges the manifest as it will be: edits made before part 2 are in the older one, which is written over.
+ */
 function takesNoTokens(cp: ControlPlaneNode, { pods }: Known) {
   const pod = pods.find(({ name }) => name === "kube-apiserver");
   const trouble = pod && joiningTrouble(cp, pod.manifest);
@@ -68,12 +72,12 @@ async function etcdGoesOn(cp: ControlPlaneNode): Promise<boolean> {
 
 const SHARED = { certs: CERTS.filter((row) => row.shared), serviceAccountKey: true };
 
-/** Rows of `preflight` have their own names. */
+/** Rows of `preflight` add their own names. */
 // biome-ignore format: a table
 export const REFUSALS = {
   "member":            { part: 1, words: "etcd's data is of another machine's member", look: refuseNoMember },
   "folder":            { part: 1, words: "etcd's manifest is not found, or names another folder than that of its data", look: refuseOtherFolder },
-  "clock":             { part: 1, words: "no time server sets its clock, and nothing proves its time", look: (cp, { keys }) => keys && refuseDoubtfulClock(cp) },
+  "clock":             { part: 1, words: "no time server sets its clock, and nothing proves its time", look: (cp, { makesKeys }) => makesKeys && refuseDoubtfulClock(cp) },
   "place":             { part: 1, words: "a folder there is full, cannot be written, or its kubelet would not start", look: (cp, { stops }) => stops && refuseWhereNothingFits(cp) },
   "fixed files":       { part: 1, words: "a file that is written there is immutable, or a mount", look: (cp, { stops }) => stops && refuseFixedAtEtcd(cp, sharedKeys(cp)) },
   "images":            { part: 1, words: "an image is not there", look: undefined },
@@ -81,13 +85,13 @@ export const REFUSALS = {
   "etcd's gateway":    { part: 1, words: "etcd's gateway is off", look: undefined },
   "etcd's release":    { part: 1, words: "etcd's manifest names an older release than its data", look: undefined },
   "endpoint":          { part: 1, words: "nothing decides where the API is reached", look: undefined },
-  "bootstrap tokens":  { part: 3, words: "its API server takes no bootstrap tokens", look: (cp, known) => known.ca && takesNoTokens(cp, known) },
+  "bootstrap tokens":  { part: 3, words: "its API server takes no bootstrap tokens", look: (cp, known) => known.makesCa && takesNoTokens(cp, known) },
   "etcd's answer":     { part: 1, words: "its etcd runs, and refuses this kit", look: refuseTurnedAway },
 } as const satisfies Record<string, Omit<Look, "look"> & { look: Look["look"] | undefined }>;
 
 export type RefusalId = keyof typeof REFUSALS;
 
-/** Errors: none of its own; other errors than a Fail are. */
+/** Throws no Fail: each is a row. Other errors pass. */
 export async function refusalsHere(cp: ControlPlaneNode, made: Made): Promise<Refusal[]> {
   const stops = !(await attemptLater(() => etcdGoesOn(cp), false));
   const { pods, ...coming } = comingHere(cp);

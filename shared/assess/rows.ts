@@ -27,15 +27,15 @@ import { unprovedPods } from "../static-pods/unproved-pods.ts";
 import { otherStaticPods, wantedManifests } from "../static-pods/wanted-manifests.ts";
 import { bad, row } from "./assessment.ts";
 
-/** Says nothing where nothing is known against the clocks. */
+/** Empty if nothing is known against the clocks. */
 export function clockRows(found: Fail | readonly string[]): Check[] {
   if (found instanceof Fail) return [bad("clock", "clock", "wrong", found.message)];
   return found.map((warning) => row("clock", "clock", { warning }));
 }
 
 /**
- * A CA, or the service-account key. `strange`: of the cluster's CA, where a sound one that is not it is in
- * its place.
+ * Row of a CA or the service-account key. `strange`: a valid CA that is not the cluster's is in the place of
+ * the cluster CA.
  */
 export function sharedRow(finding: Finding, strange?: StrangeCa): Check {
   if (strange)
@@ -46,7 +46,7 @@ export function sharedRow(finding: Finding, strange?: StrangeCa): Check {
   return findingRow(finding, `signs: ${signs.join(", ")}${more}`);
 }
 
-/** `lost`: what is said where it is missing. */
+/** `lost`: the words for a missing file. */
 function findingRow(finding: Finding, lost = ""): Check {
   const { state, detail, differs } = finding;
   const answer =
@@ -62,7 +62,7 @@ const EARLIER = "another CA, made before the one that etcd's data names";
 const LATER =
   "another CA, made after the one that etcd's data names: by a half attempt, or by part 1 on another control plane node";
 
-/** A sound service-account key that is not the one that the cluster uses. */
+/** A valid service-account key that is not the one in use. */
 export function foreignSaRow(sa: Finding, { tokens }: Evidence): Check[] {
   const kids = new Set(tokens.map(({ kid }) => kid));
   const own =
@@ -75,8 +75,8 @@ export function foreignSaRow(sa: Finding, { tokens }: Evidence): Check[] {
 }
 
 /**
- * One line where all are right or all are missing; else a line for each one that is wrong. And one for each
- * that differs.
+ * One line if all are right or all are missing, else a line for each that is wrong, and one for each that
+ * differs.
  */
 export function summary(what: "certificates" | "kubeconfigs", findings: Finding[]): Check[] {
   if (findings.length === 0) return [];
@@ -93,7 +93,7 @@ function soonest(findings: Finding[]): string {
   return ends[0] ? `the first expires on ${ends[0].toISOString().slice(0, 10)}` : "";
 }
 
-/** The control plane's static pods of a node with such an etcd. */
+/** The static pods that a control plane node has beside such an etcd. */
 export function podsBeside({ runs }: EtcdHome): string[] {
   return CONTROL_PLANE.filter((name) => name !== "etcd" || !isNotKubeadms({ runs }));
 }
@@ -101,9 +101,9 @@ export function podsBeside({ runs }: EtcdHome): string[] {
 export function manifestRows(node: Node, { data, cp, home }: PartialFacts): Check[] {
   if (!data) return [];
   const pods = attempt(() => findStaticPods(data, node.name).proved);
-  const before = cp && attempt(() => [...wantedManifests(cp, ["etcd"]), ...wantedManifests(cp)]);
+  const wanted = cp && attempt(() => [...wantedManifests(cp, ["etcd"]), ...wantedManifests(cp)]);
   const trouble = new Map(
-    (before instanceof Fail ? [] : (before ?? [])).map((one) => [one.name, manifestTrouble(one, cp!)]),
+    (wanted instanceof Fail ? [] : (wanted ?? [])).map((one) => [one.name, manifestTrouble(one, cp!)]),
   );
   const others = pods instanceof Fail ? [] : otherStaticPods({ data, node });
   const all = [...podsBeside(home).map((name) => ({ name, namespace: undefined })), ...others];
@@ -123,14 +123,14 @@ function manifestRow(
   name: string,
   { pods, trouble }: { pods: MirrorPod[] | Fail; trouble: string | string[] | undefined },
 ): Check {
-  const is = (state: string, failed: string) => bad("manifest", `manifests/${name}.yaml`, state, failed);
+  const badRow = (state: string, failed: string) => bad("manifest", `manifests/${name}.yaml`, state, failed);
   const manifest = attempt(() => readManifest(path));
-  if (manifest instanceof Fail) return is("unreadable", manifest.message);
+  if (manifest instanceof Fail) return badRow("unreadable", manifest.message);
   if (manifest && Array.isArray(trouble))
-    return is("changed", `differs from the manifest before the repair: ${trouble.join(" ")}`);
+    return badRow("changed", `differs from the manifest before the repair: ${trouble.join(" ")}`);
   if (manifest && !trouble) return row("manifest", `manifests/${name}.yaml`, "");
-  if (whereIs(path) !== path) return is("waits", `as ${whereIs(path)}: part 2 brings it back`);
-  return is(manifest ? "cut off" : exists(path) ? "empty" : "missing", podOf(name, pods));
+  if (whereIs(path) !== path) return badRow("waits", `as ${whereIs(path)}: part 2 brings it back`);
+  return badRow(manifest ? "cut off" : exists(path) ? "empty" : "missing", podOf(name, pods));
 }
 
 function podOf(name: string, pods: MirrorPod[] | Fail): string {
@@ -140,7 +140,9 @@ function podOf(name: string, pods: MirrorPod[] | Fail): string {
   return `can be rebuilt from its mirror pod in etcd${pod.from === "history" ? "'s history" : ""}`;
 }
 
-/** What `restoreManifests` will lay aside. No damage: anyone who may create a pod can make them. */
+/**
+ * Mirror pods that `restoreManifests` will lay aside. No damage: anyone who may create a pod can make them.
+ */
 function unprovedRows(place: Pick<ControlPlaneNode, "data" | "node">): Check[] {
   const { pods, more } = unprovedPods(place, undefined);
   const etcds = unprovedPods(place, ["etcd"]);
@@ -155,7 +157,7 @@ function unprovedRows(place: Pick<ControlPlaneNode, "data" | "node">): Check[] {
 const SECOND =
   "a second manifest of the same pod: the kubelet runs one of the two. Part 2 moves this one to the rescue folder";
 
-/** Files that no step makes. */
+/** Lost files that no step makes. */
 export function lostFileRows(lost: readonly LostFile[]): Check[] {
   const failed = (file: LostFile) =>
     `named by ${namerOf(file)}; ${thereWhen(file) ?? "cannot be rebuilt"}; without it ${file.without}`;
@@ -175,7 +177,7 @@ export function modeRows(paths: readonly string[]): Check[] {
   });
 }
 
-/** What a repair leaves for a time. */
+/** Leftovers of a repair that are meant to go later. */
 export function repairRows({ cp }: PartialFacts): Check[] {
   if (!cp) return [];
   const open = attempt(() => [...openFiles(cp)], []);

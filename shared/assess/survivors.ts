@@ -1,6 +1,6 @@
 /**
- * Where lost keys may still be, by a look; and with `--deep` where each of them can be found. That uses the engines of
- * 00-salvage, writes nothing and keeps nothing that it finds. keys-verdict.ts says what follows.
+ * Places where lost keys may be; with `--deep` also where each was found, by the search of 00-salvage. Writes
+ * nothing and keeps none of the keys. keys-verdict.ts draws the conclusion.
  */
 import { dirname } from "node:path";
 import { again, command } from "../again.ts";
@@ -108,11 +108,11 @@ function kubeadmCerts({ data }: PartialFacts): Survivor {
 export interface DeepOptions {
   /** A device or image; "own": the device that holds /etc/kubernetes; unset: no disk. */
   disk: string | undefined;
-  /** The same as an option of 00-salvage, as it is typed; "" for none. */
+  /** The same as an option of 00-salvage; "" for none. */
   diskOption: string;
 }
 
-/** Of what was typed; undefined where it is not asked for. Errors: Fail where only a place is named. */
+/** The search that was asked for; undefined if none was. Errors: Fail if only a place is named. */
 export function deepAsked({
   deep,
   "no-disk": noDisk,
@@ -139,7 +139,7 @@ interface LostKeysHere extends Pick<Seen, "node" | "known" | "lost"> {
   oldKey: OldSaKey;
 }
 
-/** Searches memory first, the disk only for what is not found there. Reads only. */
+/** Searches memory first, and the disk only for keys that memory does not have. Reads only. */
 export async function searchDeep(
   { node, known, evidence, lostKeys, strange, oldKey, lost }: LostKeysHere,
   options: DeepOptions,
@@ -155,13 +155,13 @@ export async function searchDeep(
   searchSecrets(foundKeys, known.data);
   const diskSearched =
     foundKeys.missing().length > 0 && options.disk !== undefined && (await readDisk(options.disk, foundKeys));
-  const elsewhere = placesElsewhere({ node, without: lost.names }, known);
+  const others = placesElsewhere({ node, without: lost.names }, known);
   const moveToRescue = wanted.some((one) => isInTheWay(one, certificatesDir));
   const expired = lostKeys
     .filter(({ state }) => state === "expired")
     .filter(({ name }) => !wanted.some((one) => keyName(name) === one.name));
   const keys = [
-    ...wanted.map((one) => lostKey(one, foundKeys.placeOf(one), elsewhere(one.keyFile))),
+    ...wanted.map((one) => lostKey(one, foundKeys.placeOf(one), others(one.keyFile))),
     ...expired.map(({ name, detail }) => ({
       name: keyName(name),
       file: `${keyName(name)}.key`,
@@ -184,7 +184,7 @@ export async function searchDeep(
   };
 }
 
-/** Whether another key, or a file that cannot be read, is in the place of the lost key or its public half. */
+/** Whether another key, or an unreadable file, is at the path of the lost key or of its public half. */
 function isInTheWay({ keyFile, publicFile, generations }: WantedKey, certificatesDir: string): boolean {
   if (exists(`${certificatesDir}/${keyFile}`)) return true;
   const text = attempt(() => readText(`${certificatesDir}/${publicFile}`));
@@ -193,7 +193,7 @@ function isInTheWay({ keyFile, publicFile, generations }: WantedKey, certificate
   return hash instanceof Fail || hash !== generations[0]?.hash;
 }
 
-/** A disk that cannot be read is no reason to give up what was found elsewhere. */
+/** If the disk cannot be read, the keys found elsewhere still count. */
 async function readDisk(disk: string, foundKeys: FoundKeys): Promise<boolean> {
   try {
     await searchDisk(disk === "own" ? await ownDevice() : disk, foundKeys, nothingFound());
@@ -205,7 +205,7 @@ async function readDisk(disk: string, foundKeys: FoundKeys): Promise<boolean> {
   }
 }
 
-/** Places that this node cannot look into: the Secret without its key, the other control plane nodes. */
+/** Places that this node cannot search: the Secret without its key, the other control plane nodes. */
 function placesElsewhere(
   here: { node: Node; without: readonly string[] },
   { cluster, data }: PartialFacts,

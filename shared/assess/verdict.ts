@@ -31,10 +31,10 @@ import { deepVerdict, lostAndWay, lostVerdict } from "./keys-verdict.ts";
 interface SeenHere {
   known: PartialFacts;
   nodeName: string;
-  /** What proves it wrong, or what it says of others. */
+  /** Fail: this node's clock is wrong. Otherwise sentences about other nodes' clocks. */
   clock: Fail | readonly string[];
   lostKeys: Finding[];
-  /** CAs that have expired, and that only another CA can renew. */
+  /** Expired CAs whose issuer is another CA, so that only that CA can renew them. */
   ofOthers: Finding[];
   damage: readonly Check[];
   /** The network plugin's program here has the old CA. */
@@ -44,14 +44,14 @@ interface SeenHere {
   oldKey: OldSaKey;
   deep: Deep | undefined;
   lost: LostNodes;
-  /** What of part 0 is still to be typed here. */
+  /** Commands of part 0 that are still to be typed here. */
   hold: readonly Todo[];
 }
 
-/** What is seen, and what follows of it for several verdicts. */
+/** The facts, and conclusions that several verdicts share. */
 interface Seen extends SeenHere {
   damaged: boolean;
-  /** Names of the other control plane nodes, without those that are lost for good. */
+  /** The other control plane nodes, without those that are lost for good. */
   others: string[];
   expired: ReturnType<typeof expiredIn>;
   /** Names of the lost keys. */
@@ -77,7 +77,7 @@ export function controlPlaneVerdict(here: SeenHere): NodeVerdict {
   return nothingDamaged(seen);
 }
 
-/** What stops the repair comes first, then what is lost, then what the CAs sign anew. */
+/** Obstacles to the repair first, then lost keys, then what the CAs sign again. */
 const FIRST_THAT_APPLIES: readonly ((seen: Seen) => NodeVerdict | undefined)[] = [
   obstacle,
   dockershim,
@@ -123,7 +123,7 @@ function externalCa({ known: { cp } }: Seen): NodeVerdict | undefined {
   return { verdict, next: lacking.steps };
 }
 
-/** Nothing is signed before: a certificate of an expired CA is good for nobody. */
+/** Precedes all signing: a certificate of an expired CA is valid for nobody. */
 function ofOthers({ ofOthers, hold }: Seen): NodeVerdict | undefined {
   if (ofOthers.length === 0) return undefined;
   const files = ofOthers.map(({ paths: [path], cert }) => `${path} (${cert!.issuer})`);
@@ -133,7 +133,7 @@ function ofOthers({ ofOthers, hold }: Seen): NodeVerdict | undefined {
   };
 }
 
-/** With --deep: where each lost key can still be found. */
+/** After --deep: where each lost key can still be found. */
 function searched({ deep, known, others, expired, lost, hold }: Seen): NodeVerdict | undefined {
   return deep && deepVerdict(deep, known, { others, expired, leavesOut: lost.names.length > 0, hold });
 }
@@ -168,7 +168,7 @@ function keysLost(seen: Seen): NodeVerdict | undefined {
 
 const silentSince = ({ known: { cp } }: Pick<Seen, "known">) => cp && silentSinceCaEnded(cp);
 
-/** Its files are well, and nothing of the cluster has noticed. */
+/** All files are valid; only running processes hold the expired CA. */
 function caEnded(seen: Seen): NodeVerdict | undefined {
   const endedAt = silentSince(seen);
   if (!endedAt || seen.damage.some((one) => hasFailed(one) && one.id !== "ca-held")) return undefined;
@@ -180,7 +180,7 @@ function caEnded(seen: Seen): NodeVerdict | undefined {
   };
 }
 
-/** Nothing else has failed: no part of the repair does it. */
+/** Only if nothing else has failed: no part of the repair does this. */
 function oldCaHeld({ damage }: Seen): NodeVerdict | undefined {
   const failed = damage.filter(hasFailed);
   if (failed.length === 0 || failed.some(({ id }) => id !== "ca-held")) return undefined;
@@ -203,7 +203,7 @@ function casToRenew(damage: readonly Check[]): Cert[] {
   );
 }
 
-/** A CA whose key is here is renewed: whoever trusts that key goes on. */
+/** A CA whose key is here is renewed: all who trust that key keep working. */
 function renewal(damage: readonly Check[]): string {
   const files = casToRenew(damage).map(({ file }) => `${file}.crt`);
   return files.length > 0
@@ -220,7 +220,7 @@ function newCa({ known: { cp }, lost }: Seen): NodeVerdict | undefined {
   };
 }
 
-/** Another control plane node may be damaged, or one that is lost is to be taken out. */
+/** Another control plane node may be damaged, or a lost one may have to be taken out. */
 function nothingDamaged(seen: Seen): NodeVerdict {
   const { lost, others } = seen;
   const leavesOut = lost.controlPlanes.length > 0 && lost.silent.length === 0;
@@ -232,7 +232,7 @@ function nothingDamaged(seen: Seen): NodeVerdict {
   };
 }
 
-/** Of a node where all files are well. */
+/** The verdict for a node whose files are all valid. */
 export const NO_NEW_POD: NodeVerdict = {
   verdict:
     "the files of this node are well, but no new pod gets a network here: the network plugin still has the old CA",
@@ -253,7 +253,7 @@ export const OLD_CA_HELD: NodeVerdict = {
 
 export const NOTHING_DAMAGED = "nothing is damaged on this node";
 
-/** Part 2 may be repeated, and it takes a lost node out of etcd's members. */
+/** Part 2 is safe to repeat, and takes a lost node out of etcd's members. */
 function forCluster({ names, controlPlanes }: LostNodes): Course {
   return courseFrom(
     { lost: ["ca"], leavesOut: names.length > 0 },
@@ -261,7 +261,7 @@ function forCluster({ names, controlPlanes }: LostNodes): Course {
   );
 }
 
-/** A stopped kubelet is no damage of its own: with an expired certificate it does not start. */
+/** A stopped kubelet is no damage of its own: with an expired certificate it cannot start. */
 function expiredIn(damage: readonly Check[]): "all" | "some" | "none" {
   const states = damage.flatMap((one) => (hasFailed(one) && one.id !== "ca-held" ? one.state : []));
   if (!states.includes("expired")) return "none";

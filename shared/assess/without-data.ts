@@ -1,4 +1,4 @@
-/** A control plane node on which the parts of the runbook do not begin, and why: its files by themselves. */
+/** A control plane node that parts 1 to 4 cannot repair, and why; its files are judged one by one. */
 import { $ } from "zx/core";
 import { type Check, hasFailed } from "../checks/check.ts";
 import type { EtcdUnit } from "../etcd-location/etcd-unit.ts";
@@ -24,11 +24,11 @@ interface Look {
   node: Node;
   dataDir: string;
   running: Container[] | Fail;
-  /** Where etcd's data is here, but not kubeadm's to repair. */
+  /** Set if etcd's data is here, but etcd is not kubeadm's static pod. */
   known: PartialFacts | undefined;
 }
 
-/** Reads only. Names in certificates are not judged: this kit issues none there. */
+/** Reads only. Does not judge names in certificates: this kit issues none there. */
 export async function assessWithoutParts(
   { node, dataDir, running, known }: Look,
   found: WithoutData,
@@ -55,8 +55,8 @@ export async function assessWithoutParts(
 }
 
 /**
- * Files that only a copy brings back. The API server's way to etcd has rows of its own, and part 2 puts no
- * stand-in here.
+ * Lost files that only a copy brings back. The API server's files for etcd have rows of their own, and part 2
+ * replaces none here.
  */
 function lostBeside(node: Node, { data, certificatesDir, home, etcd }: PartialFacts): LostFile[] {
   const lost = lostHere({ data, node, certificatesDir, etcd }).filter(
@@ -67,7 +67,7 @@ function lostBeside(node: Node, { data, certificatesDir, home, etcd }: PartialFa
   );
 }
 
-/** It is in the verdict already. */
+/** The verdict has it already. */
 function withoutObstacle({ obstacle: _, ...known }: PartialFacts): PartialFacts {
   return known;
 }
@@ -82,7 +82,7 @@ async function etcdRows(
   return [row("etcd-data", "etcd", { warning: `external: ${detail}` })];
 }
 
-/** Of etcd's own files only those that such a node has. */
+/** Leaves out the etcd files that such a node does not have. */
 function fileRows({ etcd }: WithoutData, certificatesDir: string): Check[] {
   const certs = isNotKubeadms(etcd)
     ? CERTS.filter((row) => row.ca !== "etcd-ca" && row.name !== "etcd-ca")
@@ -116,9 +116,9 @@ function lostManifests(node: Node, { etcd }: WithoutData): Check[] {
 
 async function etcdUnitRows({ path, name, dataDir, lostSettings, files }: EtcdUnit): Promise<Check[]> {
   const { exitCode } = await $({ quiet: true, nothrow: true })`systemctl is-active --quiet etcd`;
-  const where = `${path}${name ? `, member "${name}"` : ""}, data in ${dataDir}`;
+  const place = `${path}${name ? `, member "${name}"` : ""}, data in ${dataDir}`;
   return [
-    row("etcd-unit", "etcd.service", exitCode === 0 ? where : { state: "stopped", failed: where }),
+    row("etcd-unit", "etcd.service", exitCode === 0 ? place : { state: "stopped", failed: place }),
     ...lostSettings.map((what) => bad(id, what, "missing", "etcd.service does not start without it")),
     ...etcdsFileRows(files),
   ];
@@ -126,7 +126,7 @@ async function etcdUnitRows({ path, name, dataDir, lostSettings, files }: EtcdUn
 
 const id = "etcd-unit-file";
 
-/** One row where all are well. Whether they fit each other is etcd's own matter: it runs with them. */
+/** One row if all are well. The running etcd proves that they fit each other. */
 function etcdsFileRows(files: readonly string[]): Check[] {
   const rows = files.map(etcdsFileRow);
   const wrong = rows.filter(hasFailed);

@@ -1,6 +1,6 @@
 /**
- * The kubelet of any node: whether it runs, and the credentials that it uses; and a worker, or a control plane node
- * that lost everything, of which nothing else can be judged.
+ * The kubelet of any node, and its credentials. Also the whole verdict for a worker, or for a control plane
+ * node that lost everything else.
  */
 import { dirname } from "node:path";
 import { command, type Todo } from "../again.ts";
@@ -34,8 +34,8 @@ import { lostFileRows } from "./rows.ts";
 import { NO_NEW_POD, OLD_CA_HELD } from "./verdict.ts";
 
 /**
- * The kubelet, and a second row where the containers cannot be looked at. `held`: part 0 says to stop it, as
- * this node is damaged.
+ * The kubelet's row, and a second one if the containers cannot be listed. `held`: part 0 stops this kubelet,
+ * as the node is damaged.
  */
 export async function kubeletRow(
   node: Node,
@@ -66,14 +66,14 @@ const HELD = "stopped, as part 0 says: part 1 starts it";
 const ENDS = ["activating", "failed"];
 const LOG = "journalctl -u kubelet -n 50";
 
-/** After a reboot nothing is left that could run on. */
+/** After a reboot no container keeps running. */
 function atOnce(kubelet: Check): Check {
   return hasFailed(kubelet) ? { ...kubelet, severity: "outage", works: "nothing on this node" } : kubelet;
 }
 
 /**
- * What of part 0 is still to be typed on this node. Where the runtime cannot be asked, a controller-manager
- * may run.
+ * Commands of part 0 that are still to be typed on this node. If the runtime does not answer, a
+ * controller-manager may run.
  */
 export async function holdHere(running: Container[] | Fail): Promise<Todo[]> {
   const pods = knownHere(running instanceof Fail ? [] : running);
@@ -97,7 +97,7 @@ function clientCertificate(node: Node): string {
   return `client certificate ${info.notAfter < new Date() ? "expired on" : "until"} ${day(info.notAfter)}`;
 }
 
-/** Judged by the CA that this kubelet trusts: the best that is possible without etcd's data. */
+/** Judged by the CA that this kubelet trusts, as there is no etcd data here. */
 export function clientPemRow({ kubelet }: Node): Check {
   const [id, what] = ["kubelet-client-certificate", kubelet.clientPem] as const;
   const detail = "the kubelet's client certificate";
@@ -109,7 +109,7 @@ export function clientPemRow({ kubelet }: Node): Check {
   return state ? bad(id, what, state, detail) : row(id, what, detail);
 }
 
-/** What the kubelet trusts and uses, where it is wrong. Without a CA here it cannot be judged. */
+/** Wrong files that the kubelet trusts and uses. They cannot be judged without a CA here. */
 export function kubeletTrustRows(node: Node, { facts }: PartialFacts): Check[] {
   const ca = facts && attempt(() => caText(certRow("ca"), facts.certificatesDir));
   if (!ca || ca instanceof Fail || attempt(() => certInfo(ca)) instanceof Fail) return [];
@@ -120,7 +120,7 @@ export function kubeletTrustRows(node: Node, { facts }: PartialFacts): Check[] {
   if (conf) rows.push(bad("kubelet-conf", confFile, conf, "part 1 writes a new one"));
   const client = stateOfPem(() => clientText(node.kubelet), ca, node.name);
   if (client) rows.push(bad("kubelet-client-certificate", clientPem, client, CLIENT));
-  // where there is no serving certificate, the kubelet waits for an approval that not every cluster needs
+  // without a serving certificate, the kubelet waits for an approval that not every cluster needs
   const serving =
     serverTlsBootstrap && exists(serverPem) ? stateOfPem(() => readText(serverPem), ca) : undefined;
   if (serving) rows.push(bad("kubelet-serving-certificate", serverPem, serving, SERVING));
@@ -150,7 +150,7 @@ export async function cniRows({ kubelet }: Node): Promise<Check[]> {
 const NO_NEW_NETWORK =
   "no new pod starts on this node, and none stops, until the network plugin's agent here has restarted";
 
-/** Of a CA that was renewed: files and processes of this node that still have the certificate from before. */
+/** Files and processes of this node that still have the CA's certificate from before its renewal. */
 export function heldRows(readers: readonly CaReader[]): Check[] {
   const rows = readerRows(readers).map(({ look, ...asked }) => found(asked, look() as Answer));
   return rows
@@ -158,11 +158,10 @@ export function heldRows(readers: readonly CaReader[]): Check[] {
     .map((one) => ({ ...one, detail: `${one.detail}: ${one.mend}` }));
 }
 
-/** Of this worker's own static pods, such as a balancer in front of the API. */
+/** Lost files of this worker's own static pods, such as a balancer in front of the API. */
 const lostPod = ({ kubelet: { staticPodPath } }: Node) =>
   `it ran here, by the kubelet's records, and its manifest in ${staticPodPath} is lost. Its mirror pod has it: ${command("03-workers open")} keeps it on a control plane node`;
 
-/** `ca`: the CAs on this node. */
 export async function assessWorker(node: Node, running: Container[] | Fail, ca: ClusterCa): Promise<Judged> {
   const { clientCaFile, kubeconfig } = node.kubelet;
   const strangers = ca.copies.filter(({ is }) => is === "another CA").map(({ what }) => what);
@@ -201,8 +200,8 @@ export async function assessWorker(node: Node, running: Container[] | Fail, ca: 
 
 type Verdict = Pick<Assessment, "role" | "verdict" | "next">;
 
-function workerVerdict(damaged: boolean, noNewPod: boolean, oldCa: boolean): Verdict {
-  const verdict = damaged ? JOINS_AGAIN : oldCa ? OLD_CA_HELD : noNewPod ? NO_NEW_POD : NOTHING_DAMAGED;
+function workerVerdict(damaged: boolean, noNewPod: boolean, hasOldCa: boolean): Verdict {
+  const verdict = damaged ? JOINS_AGAIN : hasOldCa ? OLD_CA_HELD : noNewPod ? NO_NEW_POD : NOTHING_DAMAGED;
   return { role: "worker", ...verdict };
 }
 
@@ -219,7 +218,7 @@ const NOTHING_DAMAGED = {
   next: [],
 };
 
-/** Joined as a worker, a control plane node would be lost. */
+/** A control plane node that joins as a worker would be lost. */
 function eitherVerdict({ name, nameFrom }: Node): Verdict {
   return {
     role: "unknown",
@@ -230,7 +229,7 @@ function eitherVerdict({ name, nameFrom }: Node): Verdict {
   };
 }
 
-/** Without these files its kubelet does not start again, so they come back before anything else. */
+/** The kubelet does not start again without these files, so they come back first. */
 function filesFirst(files: readonly LostFile[], verdict: Verdict): Verdict {
   const copies = files.map(
     ({ path }) =>

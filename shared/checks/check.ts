@@ -1,6 +1,5 @@
 /**
- * A check is a row of KINDS (kinds.ts) with how it is looked at. Here a row becomes what was found: how bad,
- * what still works, what mends it.
+ * A check: a row of KINDS (kinds.ts) and its result, with its severity, what still works, and what mends it.
  */
 
 import type { Difference } from "../pki/judge.ts";
@@ -9,7 +8,7 @@ import { type CheckId, KINDS } from "./kinds.ts";
 
 export interface CheckRow {
   id: CheckId;
-  /** What exactly, where the kind says "…": a node, a file. */
+  /** The node or file for the "…" of the kind. */
   of?: string;
   look: () => Promise<Answer> | Answer;
 }
@@ -18,13 +17,13 @@ export function check(id: CheckId, look: CheckRow["look"], of?: string): CheckRo
   return { id, look, ...(of !== undefined && { of }) };
 }
 
-/** A string: all is well, and how. `severity` and `mend` where they are not those of the kind. */
+/** A string: all is well, with details. `severity` and `mend` replace those of the kind. */
 export type Answer = string | Difference | { warning: string } | Failed;
 
 interface Failed {
-  /** "" where the state says all. */
+  /** "" if the state says all. */
   failed: string;
-  /** In a word: "missing", "wrong CA". */
+  /** One word: "missing", "wrong CA". */
   state?: string;
   severity?: Severity;
   mend?: string;
@@ -35,25 +34,25 @@ export function isWell(answer: Answer): boolean {
   return typeof answer === "string" || "differs" in answer;
 }
 
-/** What was looked at. `id` and `what` together are of one check only. */
+/** A check and its result. `id` and `what` together identify one check. */
 export interface Check {
   id: CheckId;
   area: string;
   what: string;
   result: "ok" | "warning" | "failed";
-  /** Of what has failed, in a word where there is one. */
+  /** One word for a failed check, if there is one. */
   state?: string;
   detail: string;
-  /** It is well, and differs: `before` of its Difference, "" where nothing is to be done. */
+  /** Healthy but different: the `before` of its Difference; "" if nothing is to be done. */
   differs?: string;
-  /** These three: unless all is well. What still works, and until when. */
+  /** Unset if all is well: the severity, what still works, and until when. */
   severity?: Severity;
   works?: string;
-  /** A command, or where RUNBOOK.md says how. */
+  /** A command, or the place in RUNBOOK.md that says how. */
   mend?: string;
-  /** Of 00-assess: servers have the file in memory, and none of the control plane's runs on this node. */
+  /** Set by 00-assess: servers have the file in memory, but none of the control plane runs on this node. */
   serversStopped?: true;
-  /** The same, where the CA is lost: the day on which the first certificate ends that is still in use. */
+  /** Set by 00-assess if the CA is lost: the day on which the first certificate in use expires. */
   until?: string;
 }
 
@@ -70,7 +69,7 @@ export class Checks {
   }
 }
 
-/** An error is an answer: what cannot be asked does not work now. */
+/** An error is an answer: it does not work now. */
 async function answerOf({ id, look }: CheckRow): Promise<Answer> {
   try {
     return await look();
@@ -96,8 +95,8 @@ export function found({ id, of = "" }: Omit<CheckRow, "look">, answer: Answer): 
 }
 
 /**
- * How bad a state of a file or a certificate is: what it does not have yet in memory goes wrong at once where
- * dates do not fit.
+ * The severity of a file's or certificate's state: files that no process has in memory yet fail at once if
+ * their dates do not fit.
  */
 function severityOf(id: CheckId, state: string | undefined): Severity {
   const { severity } = KINDS[id];
@@ -107,7 +106,7 @@ function severityOf(id: CheckId, state: string | undefined): Severity {
 const RANKS = Object.keys(SEVERITIES);
 const ORDER = Object.keys(KINDS);
 
-/** The worst first, those of one kind together; what is well stands last, in its order. */
+/** The worst first, grouped by kind; healthy checks stand last, in their order. */
 export function worstFirst(checks: readonly Check[]): Check[] {
   const rank = ({ severity }: Check) => (severity ? RANKS.indexOf(severity) : RANKS.length);
   const failedFirst = ({ result }: Check) => ["failed", "warning", "ok"].indexOf(result);
@@ -117,13 +116,12 @@ export function worstFirst(checks: readonly Check[]): Check[] {
   );
 }
 
-/** The figures of a summary. */
 interface Summary {
   checks: number;
   ok: number;
   warnings: number;
   failed: number;
-  /** Of the warnings and failures together. */
+  /** Counts warnings and failures together. */
   severities: Record<Severity, number>;
 }
 

@@ -1,6 +1,6 @@
 /**
- * What ends next on this node: certificates in the next 90 days, CAs in the next year, each with its day and
- * with what renews it.
+ * The next expiry dates on this node: certificates within 90 days, CAs within a year, each with its day and
+ * what renews it.
  */
 import { basename } from "node:path";
 import { attempt, Fail } from "../fail.ts";
@@ -22,8 +22,8 @@ export interface Ending {
 }
 
 /**
- * Of a control plane node its tables, of a worker the kubelet's. Without those that are missing or cannot be
- * read: they have checks of their own.
+ * On a control plane node from its tables, on a worker the kubelet's. Leaves out missing and unreadable
+ * files: they have checks of their own.
  */
 export function endingsHere(
   { kubelet }: Pick<Node, "kubelet">,
@@ -57,13 +57,12 @@ function endingOf(kind: Ending["kind"], path: string, pem: string | Fail | undef
 const DAY = 86_400_000;
 
 /**
- * Days: so long before their end is said that they end. A rotation of a CA touches every node, so it is
- * planned.
+ * Days before its expiry that a file is named. A rotation of a CA touches every node, so it needs planning.
  */
 const AHEAD: Record<Ending["kind"], number> = { ca: 365, certificate: 90, kubeconfig: 90, kubelet: 90 };
 
 /**
- * A kubelet gets its next certificate when 70 to 90 % of the time are over: client-go's util/certificate,
+ * A kubelet renews its certificate after 70 to 90 % of its lifetime: client-go's util/certificate,
  * jitteryDuration.
  */
 const ROTATED_BY = 0.9;
@@ -76,8 +75,8 @@ const CHECKS: Record<Ending["kind"], CheckId> = {
 };
 
 /**
- * A row for all that ends soon and is renewed in the same way; one that says what comes first where nothing
- * expires soon.
+ * One row for all that expire soon and are renewed in the same way. If none does, one row names the first to
+ * expire.
  */
 export function forecast(endings: readonly Ending[], now = new Date()): CheckRow[] {
   const left = inOrder(endings, now);
@@ -100,13 +99,13 @@ export function forecast(endings: readonly Ending[], now = new Date()): CheckRow
       [string, Ending[]],
     ];
     const days = Math.floor((together[0]!.notAfter.getTime() - now.getTime()) / DAY);
-    const then = later
+    const laterNote = later
       .map(([last, ending]: [string, Ending[]]) => `; then ${named(ending)} until ${last}`)
       .join("");
     return {
       id,
       of: named(together),
-      look: () => ({ warning: `until ${first}, ${days} days from now${then}` }),
+      look: () => ({ warning: `until ${first}, ${days} days from now${laterNote}` }),
     };
   });
 }
@@ -118,14 +117,14 @@ function inOrder(endings: readonly Ending[], now: Date): Ending[] {
     .toSorted((a, b) => a.notAfter.getTime() - b.notAfter.getTime());
 }
 
-/** A kubelet renews its own. */
+/** Leaves out the kubelet's own certificates, which it renews itself. */
 function firstOf(left: readonly Ending[]): Ending | undefined {
   return left.find(({ kind }) => kind !== "kubelet") ?? left[0];
 }
 
 const TIMER = "/etc/systemd/system/timers.target.wants/kube-pki-repair-verify.timer";
 
-/** What a repair ends with: the date, and how to be warned before it. Undefined where nothing here ends. */
+/** The end of a repair: the first date, and how to be warned before it. Undefined if nothing here expires. */
 export function goodUntil(endings: readonly Ending[], now = new Date()): string | undefined {
   const first = firstOf(inOrder(endings, now));
   if (!first) return undefined;
@@ -135,7 +134,7 @@ export function goodUntil(endings: readonly Ending[], now = new Date()): string 
 
 /**
  * The controller-manager signs nothing beyond its CA's end (pkg/controller/certificates/authority,
- * policies.go): such a kubelet has the newest that there is.
+ * policies.go), so such a kubelet has the newest certificate possible.
  */
 function endsWithCa({ kind, notAfter }: Ending, endings: readonly Ending[]): boolean {
   return (
@@ -154,7 +153,7 @@ function endsSoon({ kind, notBefore, notAfter }: Ending, now: Date): boolean {
   return kind !== "kubelet" || age > ROTATED_BY;
 }
 
-/** When the first of those ends that no repair is needed for until then; CAs apart. */
+/** The first expiry date until which no repair is needed; leaves out CAs. */
 export function firstEnd(endings: readonly Ending[], now = new Date()): Date | undefined {
   const ends = endings
     .filter(({ kind, notAfter }) => kind !== "ca" && notAfter > now)

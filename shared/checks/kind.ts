@@ -1,12 +1,11 @@
 /**
- * What a row says of a check: what it looks at, how bad it is where it fails, what still works, and what
- * mends it.
+ * The row of a check: what it looks at, its severity if it fails, what still works, and what mends it.
  */
 
 /**
- * What it means where a check is bad, the worst first. `outage`: something does not work. `soon`: it works
- * until a date, or until something restarts. `weakens` ("minor" on the screen): a spare, a protection or a
- * tool is lacking. `note`: good to know.
+ * The meaning of a failed check, the worst first. `outage`: something does not work. `soon`: it works until a
+ * date or a restart. `weakens` ("minor" on the screen): a spare, a protection or a tool is missing. `note`:
+ * good to know.
  */
 export const SEVERITIES = {
   outage: "outage now",
@@ -18,15 +17,15 @@ export const SEVERITIES = {
 export type Severity = keyof typeof SEVERITIES;
 
 export interface Kind {
-  /** Where 05-verify shows it. */
+  /** The heading of 05-verify that shows it. */
   area: string;
-  /** "…": what exactly, a node or a file. */
+  /** "…" stands for a node or a file. */
   what: string;
   severity: Severity;
-  /** The same of a warning; unset: a note, or what weakens. */
+  /** The severity of its warning; unset: `note`, or `weakens`. */
   warning?: Severity;
-  /** What still works where it is bad, and until when. */
+  /** The things that still work if it fails, and until when. */
   works: string;
-  /** The command that mends it, or where RUNBOOK.md says how. "…" as in `what`. */
+  /** The command that mends it, or the place in RUNBOOK.md that says how. "…" as in `what`. */
   mend: string;
 }

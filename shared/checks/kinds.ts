@@ -1,6 +1,6 @@
 /**
- * Every check of this kit, one row each: 00-assess and 05-verify print them, `--output json` and `--metrics`
- * name them by their ids. An id is stable: alert rules and other people's programs have it.
+ * Every check of this kit, one row each. 00-assess and 05-verify print them; `--output json` and `--metrics`
+ * use their ids. An id never changes: alert rules and other people's programs use it.
  */
 import { BACKUP, command } from "../again.ts";
 import { CERTS } from "../pki/certs.ts";
@@ -20,8 +20,8 @@ type CertName = (typeof CERTS)[number]["name"];
 const IN_MEMORY = "a server has it in memory until it restarts";
 
 /**
- * By the certificate. etcd reads its files for every new connection (client/pkg/transport/listener.go), the
- * others when they start or change.
+ * One row for each certificate. etcd reads its files for every new connection
+ * (client/pkg/transport/listener.go), the others when they start or when the file changes.
  */
 // biome-ignore format: a table
 const CERTIFICATES: Record<CertName, Pick<Kind, "works"> & Partial<Kind>> = {
@@ -190,7 +190,7 @@ const CLUSTER_KINDS = {
     works: "pods that do not call the API, or read their CA and token again" },
 } satisfies Record<string, Kind>;
 
-/** Before every other: nobody starts that kubelet. */
+/** Printed before all others: nobody starts that kubelet. */
 // biome-ignore format: a table
 const KUBELET_START: Kind = { area: "kubelet", what: "the kubelet's start", severity: "outage", mend: "RUNBOOK-MORE A kubelet without its files",
   works: "this node's containers, until its kubelet starts: then all of them stop" };
@@ -204,7 +204,7 @@ export const KINDS = {
 
 export type CheckId = keyof typeof KINDS;
 
-/** A finding's check, by the name of its certificate, key or kubeconfig. */
+/** The check id of a finding, by the name of its certificate, key or kubeconfig. */
 export function checkIdOf(name: string): CheckId {
   const ids = [
     `certificate-${name}`,

@@ -1,7 +1,7 @@
 /**
- * What was found as metrics for Prometheus: the text format
- * (prometheus.io/docs/instrumenting/exposition_formats), for node_exporter's textfile collector. Names and
- * dates only, no secret: other users of the node may read the file.
+ * Metrics for Prometheus in its text format (prometheus.io/docs/instrumenting/exposition_formats), for
+ * node_exporter's textfile collector. Names and dates only, no secret: other users of the node may read the
+ * file.
  */
 import { dirname } from "node:path";
 import { Fail } from "../fail.ts";
@@ -16,7 +16,7 @@ interface Seen {
   node: string;
   checks: readonly Check[];
   endings: readonly Ending[];
-  /** Who still holds a CA's certificate from before it was renewed, and until when that is good. */
+  /** Holders of a renewed CA's old certificate, and until when it is valid. */
   oldCa: readonly { kind: string; until: Date }[];
   /** When the backup of these keys was made; unset: there is none. */
   backup: Date | undefined;
@@ -27,7 +27,7 @@ interface Sample {
   value: number;
 }
 
-/** The file. `now` is when it was looked. */
+/** The file's text. `now`: when the node was checked. */
 export function metricsText({ node, checks, endings, oldCa, backup }: Seen, now = new Date()): string {
   const { ok } = summaryOf(checks);
   const bad = (["failed", "warning"] as const).flatMap((result) =>
@@ -111,7 +111,7 @@ function seconds(date: Date): number {
   return Math.floor(date.getTime() / 1000);
 }
 
-/** Errors: Fail where node_exporter would not read it. Before anything is looked at. */
+/** Runs before any check. Errors: Fail if node_exporter would not read the file. */
 export function refuseMetricsPlace(path: string) {
   if (!path.endsWith(".prom"))
     throw new Fail(`node_exporter reads only files that end in .prom, not "${path}"`, {
@@ -123,7 +123,7 @@ export function refuseMetricsPlace(path: string) {
     });
 }
 
-/** Beside and renamed: node_exporter reads the old file or the new one. */
+/** Written beside it and renamed: node_exporter reads the old file or the new one. */
 export function writeMetrics(path: string, text: string) {
   writeTyped(path, text, { mode: 0o644, use: "public" });
 }

@@ -1,4 +1,6 @@
-/** What a repair leaves open on this node until somebody ends it: 00-assess and 05-verify ask the same list. */
+/**
+ * A repair's open ends on this node, until somebody closes them. 00-assess and 05-verify use this one list.
+ */
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { choiceOf } from "../facts/lost-files.ts";
 import { exists } from "../files/files.ts";
@@ -12,7 +14,10 @@ import type { CheckRow } from "./check.ts";
 
 type Warning = { warning: string };
 
-/** Files: stand-ins, what was given up, a second key of tokens. A word whose file and flag are back ends here. */
+/**
+ * Files: replacements, paths that were given up, a second key for tokens. A word is done when its file and
+ * flag are back.
+ */
 export function* openFiles(
   cp: ControlPlaneNode,
 ): Generator<Omit<CheckRow, "look"> & { look: () => Warning }> {
@@ -34,7 +39,7 @@ export function* openFiles(
     };
 }
 
-/** Open until the API server has it again. */
+/** Open until the API server has the flag again. */
 function givenUp(word: Word): Warning {
   const means = choiceOf(`--${word.value}`);
   return {

@@ -6,19 +6,19 @@ import { type Check, hasFailed, summaryOf, worstFirst } from "./check.ts";
 import { SEVERITIES } from "./kind.ts";
 import { KINDS } from "./kinds.ts";
 
-/** Changes when a field of the JSON goes or gets another meaning; a new field changes nothing. */
+/** Increased when a field of the JSON disappears or changes its meaning; a new field does not count. */
 const SCHEMA_VERSION = 1;
 
-/** A line of a table: what was looked at, and how it is. */
+/** A line of a table: what was checked, and the result. */
 export type TableRow = Pick<Check, "what" | "result" | "state" | "detail">;
 
-/** "!MISSING!" can be seen and searched for; what is well stays small. */
+/** "!MISSING!" catches the eye and can be searched for; healthy states are in small letters. */
 export function stateWord({ result, state }: Pick<TableRow, "result" | "state">): string {
   if (result === "failed") return `!${(state ?? result).toUpperCase()}!`;
   return result === "warning" ? "note" : (state ?? "ok");
 }
 
-/** Each with its sign. */
+/** One line each, with its sign. */
 export function printLines(lines: readonly TableRow[], head: readonly string[][] = []) {
   const signs = [...head.map(() => undefined), ...lines.map(signOf)];
   printTable([...head, ...lines.map((line) => [line.what, stateWord(line), line.detail])], signs);
@@ -42,24 +42,26 @@ function signOf({ result }: TableRow): Sign {
 
 interface Shown {
   all?: boolean | undefined;
-  /** Where it stands what still works, and what mends it; "behind" has only the latter, in the same line. */
+  /**
+   * The place for advice: what still works and what mends it; "behind" has only the latter, on the same line.
+   */
   advice?: "below" | "behind" | "none";
 }
 
-/** The worst first. Without `all` what is well is only counted. */
+/** The worst first. Unless `all` is set, healthy checks are only counted. */
 export function printChecks(checks: readonly Check[], { all, advice = "below" }: Shown = {}) {
   const shown = worstFirst(checks).filter(({ result }) => all || result !== "ok");
   for (const [index, check] of shown.entries()) {
     answer(lineOf(check, advice), signOf(check));
     const next = shown[index + 1];
-    // what is the same for all of a kind is said once, below the last one
+    // advice that all of a kind share is printed once
     if (advice === "below" && check.severity && !(next && sameAdvice(check, next)))
       for (const line of adviceOf(check, isOneOfMany(check, shown))) answer(line);
   }
   if (advice === "below") printDifferences(checks);
 }
 
-/** What works, and is not as kubeadm-config would have it; nothing where nothing differs. */
+/** Checks that work, but differ from kubeadm-config; and what to type before the next upgrade. */
 export function printDifferences(checks: readonly Check[]) {
   const found = checks.filter(({ differs }) => differs !== undefined);
   if (found.length === 0) return;
@@ -119,19 +121,16 @@ export function verdictOf(
     .filter(([kind]) => howMany(kind) > 0)
     .map(([kind, words]) => `${howMany(kind)} ${words}`)
     .join(", ");
-  const said = saidIn(checks);
-  const but = said.length > 0 ? ` but what you said: ${listed(said)}` : "";
-  const verdict = failed.length > 0 ? `${failed.length} failed (${howBad})` : `all good${but}`;
+  const given = saidIn(checks);
+  const exception = given.length > 0 ? ` but what you said: ${listed(given)}` : "";
+  const verdict = failed.length > 0 ? `${failed.length} failed (${howBad})` : `all good${exception}`;
   return `${verdict}${warnings > 0 ? `, ${warnings} warning${warnings > 1 ? "s" : ""}` : ""}`;
 }
 
 /** The parts that 00-assess sends to; a hand-over, say, stays what the check itself names. */
 const PART = /^\.\/bunw scripts\/0[0-4]-/;
 
-/**
- * What to do about what has failed: a part of the repair where one mends it, else what each check names.
- * Undefined where nothing has failed.
- */
+/** The next step: a part of the repair that mends a failed check, else what each names. Undefined if none has failed. */
 export function hintOf(checks: readonly Check[]): string | undefined {
   const failed = checks.filter(hasFailed);
   if (failed.length === 0) return undefined;
@@ -140,11 +139,11 @@ export function hintOf(checks: readonly Check[]): string | undefined {
     : "type what repairs each, then run the same line again";
 }
 
-/** What every `--output json` of a list of checks has. */
+/** Common fields of every `--output json` of a list of checks. */
 export function checksAsJson(checks: readonly Check[]) {
-  const said = checks.map((check) => ({
+  const shown = checks.map((check) => ({
     ...check,
     detail: [check.state, check.detail].filter(Boolean).join(": "),
   }));
-  return { schemaVersion: SCHEMA_VERSION, summary: summaryOf(checks), checks: said };
+  return { schemaVersion: SCHEMA_VERSION, summary: summaryOf(checks), checks: shown };
 }

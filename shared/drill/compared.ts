@@ -1,7 +1,7 @@
 /**
- * The files of a control plane node, and what its servers show, beside those that the repair has made in
- * memory: field by field, as two of them are never equal byte by byte. A new certificate has another key, other
- * dates and another CA. A field is a list whose order does not count. No key is in it.
+ * Compares a control plane node's files and served certificates with those that the repair has made in
+ * memory, field by field: no two are equal byte by byte, as a new certificate has another key, other dates
+ * and another CA. A field is a list whose order does not count. No key is in it.
  */
 import { dirname } from "node:path";
 import { command } from "../again.ts";
@@ -23,7 +23,7 @@ import { manifestLines } from "../static-pods/manifest-trouble.ts";
 
 export type Fields = Record<string, readonly string[]>;
 
-/** A file that is there, and what it says; of a CA and of a key only that it is there. */
+/** A file and its fields; for a CA or a key only that it is there. */
 interface SeenFile {
   is: "CA" | "certificate" | "key" | "kubeconfig" | "manifest";
   fields: Fields;
@@ -31,12 +31,12 @@ interface SeenFile {
 
 export interface ComparedFile extends Pick<SeenFile, "is"> {
   path: string;
-  /** As it is now, and as the repair would make it; unset: it is not here, or would not be made. */
+  /** Its fields now, and as the repair would make it; unset: it is not here, or would not be made. */
   here?: Fields;
   back?: Fields;
-  /** `-names x`: the repair would leave that out. */
+  /** `-names x`: the repair would omit that name. */
   differences: string[];
-  /** Differences that change nothing for anybody, in words. */
+  /** Differences that do no harm, in words. */
   note?: string;
 }
 
@@ -50,7 +50,7 @@ export interface ComparedServer {
 
 const NOT_MADE = "-the file";
 
-/** What is there now, or has been made in memory: path → content. */
+/** Files on disk or made in memory: path → content. */
 export function filesOf(cp: ControlPlaneNode): Map<string, SeenFile> {
   const pki = cp.facts.certificatesDir;
   const { kubeconfig, clientPem } = cp.node.kubelet;
@@ -68,7 +68,7 @@ export function filesOf(cp: ControlPlaneNode): Map<string, SeenFile> {
     add("key", key, present(key));
   for (const { name, path } of KUBECONFIGS)
     if (name !== "kubelet") add("kubeconfig", path, kubeconfigFields(path));
-  // in memory the link does not lead to the new certificate, which is then the only one beside it
+  // in memory the link still has the old target: take the newest dated file
   const newest = list(dirname(clientPem)).findLast((name) => /^kubelet-client-\d/.test(name));
   const own = textOf(clientPem) || textOf(`${dirname(clientPem)}/${newest}`);
   add("kubeconfig", kubeconfig, kubeconfigFields(kubeconfig, own));
@@ -82,12 +82,12 @@ export function filesOf(cp: ControlPlaneNode): Map<string, SeenFile> {
   return found;
 }
 
-/** "" where it is not there. */
+/** "" if there is no such file. */
 function textOf(path: string): string {
   return attempt(() => readText(path), "") ?? "";
 }
 
-/** Subject, names, usages and kind of key; undefined where it is no certificate. */
+/** Subject, names, usages and kind of key; undefined if it is no certificate. */
 function certificateFields(pem: string | undefined): Fields | undefined {
   const info = infoOf(pem);
   if (!info) return undefined;
@@ -96,8 +96,8 @@ function certificateFields(pem: string | undefined): Fields | undefined {
 }
 
 /**
- * Where it leads, and as whom: the subject's CN is the user, its O the groups. `clientPem`: of a kubelet,
- * whose certificate is a file.
+ * Server and user: the subject's CN is the user, its O the groups. `clientPem`: for a kubelet, whose
+ * certificate is a file.
  */
 function kubeconfigFields(path: string, clientPem?: string): Fields | undefined {
   const config = attempt(() => readKubeconfig(path), undefined);
@@ -121,7 +121,8 @@ export function fieldDifferences(here: Fields, back: Fields): string[] {
 type Files = ReadonlyMap<string, SeenFile>;
 
 /**
- * Each file once, sorted by path. What is only made, such as a kubeconfig that was removed here, is no loss.
+ * Each file once, sorted by path. A file that the repair adds is no loss, such as a kubeconfig that was
+ * removed here.
  */
 export function compareFiles(here: Files, back: Files, cp: ControlPlaneNode): ComparedFile[] {
   return [...new Set([...here.keys(), ...back.keys()])].sort().map((path) => {
@@ -143,8 +144,8 @@ export function compareFiles(here: Files, back: Files, cp: ControlPlaneNode): Co
 const ADMINS = ["O=system:masters", "O=kubeadm:cluster-admins"];
 
 /**
- * `kubeadm certs renew` keeps what an earlier version has written; part 2 writes what this version would, and
- * either is right. The first certificate of a kubelet has kubeadm's kind of key, the next ones have the kubelet's.
+ * `kubeadm certs renew` keeps the form of an earlier version; part 2 writes that of this version, and either
+ * is right. A kubelet's first certificate has kubeadm's kind of key, later ones the kubelet's.
  */
 function harmless(
   path: string,
@@ -157,15 +158,15 @@ function harmless(
     return `only if asked for: ${command("02-control-plane --super-admin")}`;
   if (path === node.kubelet.clientPem && areAll((difference) => /^[-+]key /.test(difference)))
     return `as the kubelet renews it: ${differences.join(", ")}`;
-  const either = [...ADMINS, clusterServer(facts), localServer(facts)];
-  if (areAll((difference) => either.includes(difference.replace(/^[-+]\w+ /, ""))))
+  const servers = [...ADMINS, clusterServer(facts), localServer(facts)];
+  if (areAll((difference) => servers.includes(difference.replace(/^[-+]\w+ /, ""))))
     return `as kubeadm ${facts.kubernetesVersion} writes it: ${differences.join(", ")}`;
   return undefined;
 }
 
 /**
- * `back`: what the repair has made. A server that does not answer is a difference: on a node that is well all
- * of them do. etcd's ports are kubeadm's (app/constants).
+ * `back`: files that the repair has made. A server that does not answer is a difference: on a healthy node
+ * all answer. etcd's ports are kubeadm's (app/constants).
  */
 export async function compareServers({ facts }: ControlPlaneNode, back: Files): Promise<ComparedServer[]> {
   const compared = async (name: string, row: string, port: number, host = facts.advertiseAddress) => {

@@ -1,6 +1,6 @@
 /**
- * A drill on the living cluster: what the repair of rung 5 would make if /etc/kubernetes were deleted now,
- * beside what is here. Reads only: the repair is made in memory, and forgotten.
+ * A drill on the living cluster: the files that a repair of level 5 would make if /etc/kubernetes were
+ * deleted now, compared with those on disk. Reads only: the repair is made in memory, and forgotten.
  */
 import { lstatSync, readdirSync } from "node:fs";
 import { setPriority } from "node:os";
@@ -37,17 +37,17 @@ interface DrillOptions {
 /** The shape of `drill --json`. */
 export type Drill = Awaited<ReturnType<typeof repairAndCompare>>;
 
-/** Errors: Fail where this is no control plane node, Refused where it is not well. */
+/** Errors: Fail if this is no control plane node, Refused if it is not well. */
 export async function drill(options: DrillOptions): Promise<Drill> {
-  // all threads of this process, and so those that they start
+  // lowers all threads of this process, and so those that they start
   const threads = readdirSync("/proc/self/task");
-  for (const thread of threads) lower(Number(thread));
+  for (const thread of threads) lowerPriority(Number(thread));
   await $({ quiet: true, nothrow: true })`ionice -c 3 -p ${threads}`;
   return await repairAndCompare(options);
 }
 
-/** The lowest of setpriority(2). A thread may have ended meanwhile. */
-function lower(thread: number) {
+/** The lowest priority of setpriority(2). A thread may have exited meanwhile. */
+function lowerPriority(thread: number) {
   try {
     setPriority(thread, 19);
   } catch (err) {
@@ -57,14 +57,14 @@ function lower(thread: number) {
 
 const KUBERNETES = "/etc/kubernetes";
 
-/** The same, as fast as it goes. */
+/** The same at normal priority. */
 export async function repairAndCompare({ etcdData, bundle, backup: folder }: DrillOptions) {
   const { cp, blind } = await look(etcdData);
   await refuseDamaged(cp);
-  const here = filesOf(cp);
+  const present = filesOf(cp);
   const folders = [...new Set([KUBERNETES, cp.facts.certificatesDir, cp.node.kubelet.staticPodPath])];
   const made = await asIfGone(folders, () => rehearseRepair(cp));
-  const files = compareFiles(here, made.back, cp);
+  const files = compareFiles(present, made.back, cp);
   const servers = await compareServers(cp, made.back);
   const lost = keptIn(folder, made.lost);
   const due = dueCas(cp.facts);
@@ -72,19 +72,19 @@ export async function repairAndCompare({ etcdData, bundle, backup: folder }: Dri
     ...{ files, servers },
     /** Files that nobody can rebuild. */
     lost,
-    /** Of the shared keys; unset in external CA mode: there is nothing to be packed. */
+    /** The backup of the shared keys; unset in external CA mode: there is nothing to pack. */
     ...(!cp.facts.externalCa && { backup: backupState(cp.facts.certificatesDir, bundle) }),
     /** CAs to be renewed on the living cluster, whatever is lost. */
     ...(due && { due }),
-    /** Why the repair would stop. With all copies back, nothing keeps it from reading the data. */
+    /** Reasons why the repair would stop. With copies of all lost files it could read the data. */
     stops: [...(lost.every(({ kept }) => kept === "same") ? [] : blind), ...made.stops],
     others: othersThan([...files, ...lost], lost, folders),
   };
-  /** What to do about it now: commands, each with its reason. */
+  /** Commands to type now, each with its reason. */
   const todo = todosOf(found);
   return {
     ...{ node: cp.node.name, kubernetes: cp.cluster.kubernetesVersion, ...found },
-    /** refuseDamaged asks whether the API server is ready; all else comes from etcd's data on this node. */
+    /** Only refuseDamaged asks the API server, once; all else comes from etcd's data on this node. */
     apiReads: 1,
     /** Whether all of it would come back. */
     allBack: todo.length === 0,
@@ -93,8 +93,8 @@ export async function repairAndCompare({ etcdData, bundle, backup: folder }: Dri
 }
 
 /**
- * As after the deletion: nothing below /etc/kubernetes says anything. `blind`: why a repair could not begin
- * so, though the node is well.
+ * Looks as after the deletion: no file below /etc/kubernetes says anything. `blind`: why a repair could not
+ * begin then, though the node is well.
  */
 async function look(etcdData: string | undefined): Promise<{ cp: ControlPlaneNode; blind: Stop[] }> {
   const seen: ControlPlaneNode[] = [];
@@ -108,12 +108,12 @@ async function look(etcdData: string | undefined): Promise<{ cp: ControlPlaneNod
 }
 
 /**
- * A drill compares with what is here: on a damaged node that is the wrong measure. Errors: Refused with what
- * is wrong here. Asks the API server one question.
+ * A drill compares with the files here, and those of a damaged node prove nothing. Errors: Refused with the
+ * damage. Asks the API server once.
  */
 async function refuseDamaged(cp: ControlPlaneNode) {
   const wrong = [...troubles(cp)];
-  if (wrong.length === 0) wrong.push(...(await silence(cp)));
+  if (wrong.length === 0) wrong.push(...(await notReady(cp)));
   if (wrong.length === 0) return;
   throw new Refused(`A drill needs a node that is well, and this one is not: ${listed(wrong)}`, {
     hint: `${command("00-assess")} says what is damaged here, and what repairs it`,
@@ -138,7 +138,7 @@ function* troubles(cp: ControlPlaneNode): Generator<string> {
     yield "its CA is not the one that etcd's data names: a repair is in progress";
 }
 
-async function silence({ facts }: ControlPlaneNode): Promise<string[]> {
+async function notReady({ facts }: ControlPlaneNode): Promise<string[]> {
   const wrong: string[] = [];
   const silent = await failOf(async () => {
     const api = await adminClient(facts);
@@ -151,7 +151,7 @@ interface At {
   path: string;
 }
 
-/** Files on the disk that the repair does not make, and that nothing names which it starts. */
+/** Files on disk that the repair does not make, and that no static pod or kubelet names. */
 function othersThan(named: readonly At[], lost: readonly At[], folders: readonly string[]): string[] {
   const known = new Set(named.map(({ path }) => path));
   const isBelow = (path: string, all: readonly string[]) => all.some((one) => path.startsWith(`${one}/`));
@@ -167,7 +167,7 @@ function othersThan(named: readonly At[], lost: readonly At[], folders: readonly
     .filter((path) => !known.has(path) && !isLost(path) && !path.includes("/.kube-pki-repair-"));
 }
 
-/** All that is no folder below this one on the disk, whatever is thought away. */
+/** All entries below this folder on disk that are no folders, whatever is deleted in memory. */
 function entriesBelow(folder: string): { path: string; kind: "file" | "link" | "other" }[] {
   const names = tryFile("list", folder, () => readdirSync(hostEntry(folder))) ?? [];
   return names.sort().flatMap((name) => {
@@ -180,7 +180,7 @@ function entriesBelow(folder: string): { path: string; kind: "file" | "link" | "
 }
 
 /**
- * `folder`: the operator's copies, as `00-salvage files --backup` takes them. Errors: Fail where it is no
+ * `folder`: the operator's copies, as `00-salvage files --backup` takes them. Errors: Fail if it is no
  * folder.
  */
 function keptIn(folder: string | undefined, lost: readonly LostFile[]): KeptFile[] {

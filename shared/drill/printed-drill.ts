@@ -1,4 +1,4 @@
-/** A drill for the terminal. */
+/** Prints a drill on the terminal. */
 import { command } from "../again.ts";
 import { printLines, type TableRow } from "../checks/print-checks.ts";
 import { namerOf } from "../facts/lost-files.ts";
@@ -69,20 +69,20 @@ const bad = (what: string, state: string, detail: string): TableRow => ({
 
 const isBack = ({ differences }: { differences: string[] }) => differences.length === 0;
 
-/** One line for all that come back; a line for each one that does not. */
+/** One line for all files that come back; a line for each that does not. */
 function fileRows([kind, many, words]: (typeof WORDS)[number], files: readonly ComparedFile[]): TableRow[] {
   const own = files.filter(({ is, here }) => is === kind && here);
-  const same = own.filter(isBack);
-  const rows = same.length > 0 ? [ok(`${same.length} ${many}`, words)] : [];
-  for (const { path, note } of same) if (note) rows.push({ ...ok(path, note), result: "warning" });
+  const equal = own.filter(isBack);
+  const rows = equal.length > 0 ? [ok(`${equal.length} ${many}`, words)] : [];
+  for (const { path, note } of equal) if (note) rows.push({ ...ok(path, note), result: "warning" });
   for (const { path, back, differences } of own.filter((file) => !isBack(file)))
     rows.push(back ? bad(path, "changed", differences.join(", ")) : bad(path, "not made", ""));
   return rows;
 }
 
 function serverRows(servers: Drill["servers"]): TableRow[] {
-  const same = servers.filter(isBack).length;
-  const rows = same > 0 ? [ok(`${same} servers`, "they show what they would show")] : [];
+  const equal = servers.filter(isBack).length;
+  const rows = equal > 0 ? [ok(`${equal} servers`, "they show what they would show")] : [];
   for (const { server, differences } of servers.filter((one) => !isBack(one)))
     rows.push(bad(server, "changed", differences.join(", ")));
   return rows;

@@ -1,7 +1,7 @@
 /**
- * The repair of rung 5, in memory: the steps of parts 1 and 2 that make files, by the same code, with new
- * CAs, while folders are thought away as in a dry run. What is left out is what asks or changes others: the
- * other members of etcd, the containers' end, the API.
+ * The repair of level 5, in memory: the steps of parts 1 and 2 that make files, by the same code, with new
+ * CAs, while folders count as deleted, as in a dry run. Leaves out what asks or changes others: the other
+ * members of etcd, the containers, the API.
  */
 import { refuseNoMember } from "../etcd/own-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -21,22 +21,22 @@ import { filesOf } from "./compared.ts";
 import type { Stop } from "./what-to-do-now.ts";
 
 /**
- * While `action` runs, these folders are gone, nothing is written, and nothing is said; afterwards all is
- * forgotten.
+ * While `action` runs, these folders count as deleted, and nothing is written or said; afterwards all of it
+ * is forgotten.
  */
 export async function asIfGone<T>(folders: readonly string[], action: () => Promise<T>): Promise<T> {
-  const before = mode.dryRun;
+  const wasDryRun = mode.dryRun;
   mode.dryRun = true;
   for (const folder of folders) note(folder, { kind: "gone" });
   try {
     return await silently(action);
   } finally {
     clearOverlay();
-    mode.dryRun = before;
+    mode.dryRun = wasDryRun;
   }
 }
 
-/** What it makes, why it would stop, and the files that nobody can rebuild. */
+/** The files that it makes, why it would stop, and the files that nobody can rebuild. */
 export async function rehearseRepair(cp: ControlPlaneNode) {
   const stops: Stop[] = [];
   const external = lackingOfExternalCa(cp);
@@ -54,20 +54,23 @@ export async function rehearseRepair(cp: ControlPlaneNode) {
   return { lost, stops, back: filesOf(cp) };
 }
 
-/** So deep do files name others (facts/lost-files.ts): each is seen when the one that names it is back. */
+/** Files name others so deep (facts/lost-files.ts): each is seen once the file that names it is back. */
 const ROUNDS = 5;
 
-/** The files that nobody can rebuild: the operator has copies, and brings them back before a repair begins. */
+/**
+ * Assumes that the operator has copies of the files that nobody can rebuild, and brings them back before a
+ * repair.
+ */
 function bringBack({ data, node, facts, etcd, ran }: ControlPlaneNode): LostFile[] {
-  const brought: LostFile[] = [];
+  const files: LostFile[] = [];
   for (let round = 0; round < ROUNDS; round++) {
     const all = lostHere({ data, node, etcd, ran, certificatesDir: facts.certificatesDir });
     const lost = all.filter(({ stored }) => !stored);
     if (lost.length === 0) break;
     for (const { path } of lost) note(path, { kind: "tree", source: path });
-    brought.push(...lost);
+    files.push(...lost);
   }
-  return brought;
+  return files;
 }
 
 async function makeFiles(cp: ControlPlaneNode) {

@@ -1,6 +1,6 @@
 /**
- * What a drill finds, as things to do now, while all is well: a command each, with its reason. None: all of
- * it would come back.
+ * The result of a drill as commands to type while all is well, each with its reason. Empty: all of it would
+ * come back.
  */
 import { command } from "../again.ts";
 import type { LostFile } from "../facts/lost-files.ts";
@@ -29,7 +29,7 @@ interface Found {
   stops: Stop[];
 }
 
-/** Lines as a shell takes them. */
+/** Lines for a shell. */
 export function todosOf({ files, servers, lost, backup, stops }: Found): string[] {
   const changed = files.filter(({ differences }) => differences.length > 0);
   const todo = stops
@@ -52,7 +52,7 @@ export function todosOf({ files, servers, lost, backup, stops }: Found): string[
 
 const ARCHIVE = "/root/kubernetes-files.tgz";
 
-/** One archive: what nobody can rebuild may hold keys, such as those of an encryption configuration. */
+/** One archive: files that nobody can rebuild may hold keys, such as those of an encryption configuration. */
 function keepCopies(unkept: readonly KeptFile[]): string {
   const paths = unkept.map(({ path }) => path);
   const stale = unkept.some(({ kept }) => kept === "other") ? ", as your copy is not the same" : "";
@@ -68,7 +68,7 @@ const LISTS = {
   "etcd-peer": "etcd.local.peerCertSANs",
 };
 
-/** Where the cluster's own record is to say what the file says. */
+/** Edits that make the cluster's own record say what the file says. */
 function bringInto({ path, is, differences }: ComparedFile): string {
   const why = `# ${path} would not come back as it is: ${differences.join(", ")}`;
   const names = differences.flatMap((one) => (one.startsWith("-names ") ? [one.slice(7)] : []));

@@ -3,7 +3,7 @@
  * tx.go, internal/freelist.
  *
  * bbolt never changes a page that the newest meta page leads to: a transaction writes pages that were free,
- * then the other meta page. What transaction N+1 frees is written over by N+2 at the earliest, so after N+1's
+ * then the other meta page. N+2 is the first that writes over pages that transaction N+1 frees, so after N+1's
  * meta page. Therefore what was read of tree N is as N left it if N's meta page is still the newest one
  * *afterwards*. etcd commits every 100 ms, so a read is `stable` if it takes less; what takes longer is read
  * in parts, each from a tree of its own: see `backward`.
@@ -14,7 +14,7 @@ import { Damaged } from "./protobuf.ts";
 import { Tree } from "./tree.ts";
 
 /**
- * A part that fails is made as small as can be, and its pages are in the cache then: it fails again only by
+ * A part that fails is made as small as possible, and its pages are then in the cache: it fails again only by
  * chance.
  */
 const ATTEMPTS = 1000;
@@ -44,8 +44,8 @@ export class Bbolt {
   }
 
   /**
-   * What `read` makes of the newest tree. It is called again where somebody has committed meanwhile, so it
-   * must not change anything.
+   * The result of `read` on the newest tree. `read` must change nothing, as it runs again if somebody has
+   * committed meanwhile.
    */
   stable<T>(read: (tree: Tree, attempt: number) => T): T {
     for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
@@ -61,8 +61,8 @@ export class Bbolt {
   }
 
   /**
-   * What `read` makes of each key of a bucket, last key first. What was committed meanwhile is met below the
-   * place where the reading is, and not above: all items are from one tree only if nothing was.
+   * The result of `read` for each key of a bucket, last key first. Keys committed meanwhile are met below the
+   * current key, and not above it: all items are from one tree only if nobody committed.
    */
   *backward<T>(bucket: string, read: (leaf: Leaf, i: number) => T): Generator<T> {
     let below: Buffer | undefined;
@@ -78,7 +78,7 @@ export class Bbolt {
   }
 }
 
-/** `first`: the first key of the last leaf; undefined where the bucket has ended. */
+/** `first`: the first key of the last leaf; undefined if the bucket has ended. */
 function readLeaves<T>(
   leaves: Iterable<Leaf>,
   { most, read }: { most: number; read: (leaf: Leaf, i: number) => T },

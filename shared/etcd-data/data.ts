@@ -1,6 +1,6 @@
 /**
- * etcd's data directory, read without etcd: what a member would answer if it were started now, and what its
- * keys were before. A running etcd does not hinder the reading and is not hindered.
+ * Reads etcd's data directory without etcd: the answers that a member would give if it started now, and its
+ * keys' history. A running etcd does not disturb the reading, nor the reading etcd.
  */
 import { type Beginning, type DirectoryState, explain, readDbAlone, readDirectory } from "./directory.ts";
 import type { KeyValue } from "./key-value.ts";
@@ -10,9 +10,8 @@ import { CompactedSince, fromRaw, type Mvcc, type Revision, toRaw } from "./mvcc
 export type { KeyValue, Member };
 
 /**
- * All answers are of one revision. Only where etcd runs, and has compacted a value away before somebody asked
- * for it, the directory is read again: then this and all later answers are of a later revision, and so are
- * the fields here.
+ * All answers are of one revision. Only if etcd runs and has compacted a value away before it was asked for,
+ * the directory is read again: then all later answers and these fields are of a later revision.
  */
 export interface EtcdData {
   /**
@@ -23,42 +22,40 @@ export interface EtcdData {
   memberId: string;
   members: Member[];
   /**
-   * Names of the members of before, where restore.ts has made this data of theirs: `members` has only the one
-   * that goes on.
+   * Names of the old members, if restore.ts has made this data from theirs: `members` has only the one that
+   * continues.
    */
   formerMembers?: readonly string[];
   /** Main revision after the log's last entry. */
   revision: number;
   /**
-   * After the last entry this member knew a quorum had. Differs from `revision` only with several members:
-   * the rest may be lost.
+   * After the last entry that this member knew a quorum had. Differs from `revision` only with several
+   * members: the rest may be lost.
    */
   committed: { revision: number };
   keyCount: number;
   /**
-   * The log's last entry. `isCut`: others came behind it, and are lost. `isDamaged`: etcd would not read all of this log,
-   * before its last entry or behind it.
+   * The log's last entry. `isCut`: later entries existed, and are lost. `isDamaged`: etcd would refuse a part
+   * of this log, before its last entry or behind it.
    */
   end: { index: number; term: number; isCut: boolean; isDamaged: boolean };
   /** When db or log was last written. */
   lastWrite: Date;
   /**
-   * A member has raised the alarm NOSPACE, its database is full: etcd takes no writes until it is disarmed.
+   * A member has raised the alarm NOSPACE, as its database is full: etcd accepts no writes until it is
+   * disarmed.
    */
   isFull: boolean;
-  /** "3.6.0": no older etcd opens it. Undefined before etcd 3.6, and where there is only a log. */
+  /** "3.6.0": no older etcd opens it. Undefined before etcd 3.6, and if there is only a log. */
   storageVersion?: string | undefined;
-  /**
-   * What an operator should know before relying on this data: a log that is cut off or damaged, entries
-   * without a quorum.
-   */
+  /** Warnings before this data is relied on: a log that is cut off or damaged, entries without a quorum. */
   warnings: string[];
   /** 0 if there was no compaction. */
   compactedRevision: number;
   get(key: string): KeyValue | undefined;
   /** At most the first `length` bytes of a live value. */
   valueHead(key: string, length: number): Uint8Array | undefined;
-  /** The lease of a live key, without its value; 0n where there is none. */
+  /** The lease of a live key, without its value; 0n if there is none. */
   leaseOf(key: string): bigint;
   /**
    * Live keys that begin with `prefix`, sorted by key. Each value is read when its turn comes: all of them
@@ -66,13 +63,13 @@ export interface EtcdData {
    */
   list(prefix: string): Generator<KeyValue, void>;
   /**
-   * Newest first, tombstones included, at least back to the last compaction: what it has not yet removed is
-   * there as well.
+   * Newest first, with tombstones, at least back to the last compaction, and further if that has not
+   * finished.
    */
   history(key: string): Revision[];
-  /** A value of this key, wherever it was read, as this data shows its own: opened where they are. */
+  /** A value of this key, wherever it was read, as this data shows its own: opened if those are. */
   shown(key: string, value: Uint8Array): Uint8Array;
-  /** A decoded object with the addresses that machines have now: see node/moved.ts. It is changed itself. */
+  /** A decoded object with the machines' current addresses: see node/moved.ts. Changes the object itself. */
   asToday<T>(object: T): T;
   /** Names of live keys that begin with `prefix`, sorted. */
   keys(prefix: string): string[];
@@ -83,16 +80,17 @@ export interface EtcdData {
 }
 
 /**
- * Reads `dir`, which holds member/snap/db (kubeadm: /var/lib/etcd). `wal`: the log's folder, where etcd had
- * --wal-dir (server/config's WALDir). `from`: as `readDirectory`. Writes nothing. What cannot be read is a `Fail`.
+ * Reads `dir`, which holds member/snap/db (kubeadm: /var/lib/etcd). `wal`: the log's folder, if etcd had
+ * --wal-dir (server/config's WALDir). `from`: as `readDirectory`. Writes nothing. Errors: Fail if it cannot
+ * be read.
  */
 export function readEtcdData(dir: string, wal = `${dir}/member/wal`, from?: Beginning): EtcdData {
   return dataOf(dir, () => readDirectory(dir, wal, from));
 }
 
 /**
- * The same of a db by itself, as a snapshot is: without ids, and with nothing that only a log has. Its last
- * write is that of the file.
+ * The same for a db alone, as a snapshot is: without ids, and without what only a log has. Its last write is
+ * that of the file.
  */
 export function readSnapshotData(file: string): EtcdData {
   return dataOf(file, () => readDbAlone(file));
@@ -100,7 +98,7 @@ export function readSnapshotData(file: string): EtcdData {
 
 function dataOf(dir: string, load: () => DirectoryState): EtcdData {
   let view = readView(load);
-  const again = <T>(action: (mvcc: Mvcc) => T): T => {
+  const repeat = <T>(action: (mvcc: Mvcc) => T): T => {
     view.state.db?.[Symbol.dispose]();
     view = readView(load);
     Object.assign(data, view.facts);
@@ -110,7 +108,7 @@ function dataOf(dir: string, load: () => DirectoryState): EtcdData {
     try {
       return rereadIfCompacted(
         () => action(view.state.mvcc),
-        () => again(action),
+        () => repeat(action),
       );
     } catch (cause) {
       throw explain(cause, { dir });
@@ -153,7 +151,7 @@ function rereadIfCompacted<T>(action: () => T, otherwise: () => T): T {
   return otherwise();
 }
 
-/** What was read, its description, and the raw names of live and of deleted keys, both sorted. */
+/** The content, its description, and the raw names of live and of deleted keys, both sorted. */
 function readView(load: () => DirectoryState) {
   const state = load();
   const [live, deleted]: [string[], string[]] = [[], []];
@@ -165,7 +163,7 @@ function describe(
   { mvcc, wal, members, committed: logged, lastWrite, isFull, storageVersion }: DirectoryState,
   keyCount: number,
 ) {
-  // A single member commits all it has when it starts.
+  // A single member commits all its entries when it starts.
   const committed = members.length > 1 ? logged : mvcc.revision;
   const warnings = [...wal.warnings];
   if (committed < mvcc.revision) {
@@ -189,7 +187,7 @@ function describe(
   };
 }
 
-/** Of sorted names, those that begin with `prefix`. */
+/** The names that begin with `prefix`, from a sorted list. */
 function withPrefix(sorted: string[], prefix: string): string[] {
   let [low, high] = [0, sorted.length];
   while (low < high) {

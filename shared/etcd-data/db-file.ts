@@ -16,7 +16,7 @@ export const DB_VERSION = 2;
 const META_SIZE = 64;
 const META_END = PAGE_HEADER_SIZE + META_SIZE;
 const META_CHECKSUM = PAGE_HEADER_SIZE + 56;
-/** Where the second meta page may lie when the first cannot tell. Most likely first. */
+/** Possible offsets of the second meta page if the first is damaged. Most likely first. */
 export const PAGE_SIZES = [4096, 8192, 16384, 32768, 65536, 1024, 2048, 512];
 
 /**
@@ -24,14 +24,11 @@ export const PAGE_SIZES = [4096, 8192, 16384, 32768, 65536, 1024, 2048, 512];
  * asked for.
  */
 const SMALL_FILE = 64 * 1024 * 1024;
-/** Bytes that are read at once where the next read joins the last one. */
+/** Bytes to read at once if the next read continues the last one. */
 const LARGEST_BLOCK = 256 * 1024;
-/**
- * Bytes that may lie between two such reads where they come from a disk: it would rather read what is between
- * them.
- */
+/** Bytes between two such reads that are read along if they come from a disk: that is faster than a seek. */
 const NEAR = 64 * 1024;
-/** Milliseconds of a read that comes from a disk; out of the page cache it takes a twentieth of it. */
+/** Milliseconds of a read from a disk; from the page cache it takes a twentieth. */
 const FROM_DISK = 0.1;
 const NO_BYTES = Buffer.alloc(0);
 
@@ -42,7 +39,7 @@ export interface Meta {
   /** Pages with this id and above are not in use. */
   highWater: number;
   txid: bigint;
-  /** Both meta pages, from the file's beginning on: as long as they are the same, nobody has committed. */
+  /** Both meta pages as bytes: as long as they are the same, nobody has committed. */
   raw: Buffer;
 }
 
@@ -61,7 +58,7 @@ export class DbFile {
   private blockLength = 0;
   private isSlow = false;
 
-  /** `fixed`: in place of the newest meta page, where nobody writes to the file. */
+  /** `fixed`: in place of the newest meta page, if nobody writes to the file. */
   constructor(path: string, fixed?: Meta) {
     [this.path, this.fixed] = [path, fixed];
     this.file = openRegular(path);
@@ -91,7 +88,7 @@ export class DbFile {
     for (const size of first ? [first.pageSize] : PAGE_SIZES) {
       const raw = this.bytesUpTo(size + META_END);
       if (!raw) continue;
-      const newest = newer(parseMeta(raw, 0), parseMeta(raw, size));
+      const newest = newerMeta(parseMeta(raw, 0), parseMeta(raw, size));
       if (newest) return { ...newest, raw: Buffer.from(raw) };
     }
     throw new Damaged(`${this.path} has no valid meta page`);
@@ -117,8 +114,8 @@ export class DbFile {
   }
 
   /**
-   * The next block: from `offset` on, or, where reading goes backward, up to `end` and a bit further, as the
-   * values of a page lie behind its head. It is larger each time that it joins the last one.
+   * The next block: from `offset` on, or, when reading backward, up to `end` and a bit further, as a page's
+   * values lie behind its head. It grows each time that it continues the last one.
    */
   private readBlock(offset: number, end: number) {
     const [start, stop] = [this.blockStart, this.blockStart + this.blockLength];
@@ -154,7 +151,7 @@ export class DbFile {
     return new Damaged(`${this.path} ends before byte ${end}`);
   }
 
-  /** The file's first bytes, until the next call; undefined where it has fewer. */
+  /** The file's first bytes, until the next call; undefined if it has fewer. */
   private bytesUpTo(length: number): Buffer | undefined {
     if (length > this.first.length) this.first = Buffer.allocUnsafeSlow(length);
     const bytes = this.first.subarray(0, length);
@@ -175,7 +172,7 @@ export class DbFile {
   }
 }
 
-function newer(one: Found | undefined, other: Found | undefined): Found | undefined {
+function newerMeta(one: Found | undefined, other: Found | undefined): Found | undefined {
   return one && other ? (other.txid > one.txid ? other : one) : (one ?? other);
 }
 

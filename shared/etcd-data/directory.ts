@@ -1,10 +1,9 @@
 /**
- * The files of etcd's data directory: db, log and snapshots, put together to what a member would hold if it
- * were started now.
+ * Combines the files of etcd's data directory, db, log and snapshots, into the state that a member would have
+ * if it started now.
  *
- * The db file alone is not enough: it lags the log by up to 100 ms of writes, so the log's tail is replayed
- * onto it. The db is read first, and the log after it, so a running etcd does not hinder the reading: what it
- * writes meanwhile is in the log.
+ * The db alone is not enough: it lags the log by up to 100 ms of writes, so the log's tail is replayed onto
+ * it. The db is read first, then the log, so a running etcd does no harm: its later writes are in the log.
  */
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { Fail } from "../fail.ts";
@@ -20,7 +19,7 @@ import { Replay } from "./replay.ts";
 import type { Tree } from "./tree.ts";
 import { type Entry, readWal, type Wal, type Wish } from "./wal.ts";
 
-/** What the directory holds, at one revision. */
+/** The directory's content at one revision. */
 export interface DirectoryState {
   mvcc: Mvcc;
   members: Member[];
@@ -28,7 +27,7 @@ export interface DirectoryState {
   /** Revision at the last entry that this member knew a quorum had. */
   committed: number;
   lastWrite: Date;
-  /** A member has raised the alarm NOSPACE: etcd takes no writes. */
+  /** A member has raised the alarm NOSPACE: etcd accepts no writes. */
   isFull: boolean;
   /** "3.6.0": the release that its db was written for last; undefined before etcd 3.6, and without a db. */
   storageVersion: string | undefined;
@@ -40,7 +39,7 @@ const LOG_READS = 20;
 /** Milliseconds between attempts on a directory that is being written to. */
 const PAUSE = 100;
 
-/** What is read under another tree than the newest one, and what else is in the directory. */
+/** A directory read from another tree than the newest one. */
 export interface Read extends Pick<DirectoryState, "mvcc" | "wal"> {
   db: Bbolt | undefined;
   newest: Newest | undefined;
@@ -50,12 +49,12 @@ export interface Read extends Pick<DirectoryState, "mvcc" | "wal"> {
   paths: { db: string; wal: string };
 }
 
-/** Begins with another tree than the newest one, and proves it. Errors: Damaged. */
+/** Starts from another tree than the newest one, and proves it. Errors: Damaged. */
 export interface Beginning {
   open(): Bbolt | undefined;
   /** Before the log's replay. `isMade`: an entry is known to have made the newest revision. */
   check(read: Read, isMade: boolean): void;
-  /** After it. Whether the log's end is lost. */
+  /** After the replay: whether the log's end is lost. */
   isCut(read: Read): boolean;
 }
 
@@ -122,7 +121,7 @@ function checkFolders(paths: Paths) {
   });
 }
 
-/** Unlike existsSync it fails where it may not look. */
+/** Unlike existsSync it fails if access is denied. */
 function isThere(folder: string, dir: string): boolean {
   try {
     return statSync(folder, { throwIfNoEntry: false }) !== undefined;
@@ -152,13 +151,13 @@ export class DamagedData extends Fail {
 }
 
 /**
- * Turns damage, a directory that is replaced all the time, and missing permission into a Fail. Any other
- * error is a bug and stays as it is.
+ * Turns damage, a directory that changes all the time, and missing permission into a Fail. Any other error is
+ * a bug and stays as it is.
  */
 export function explain(cause: unknown, at: { dir: string; isWritten?: boolean }): unknown {
   if (cause instanceof Damaged && at.isWritten) {
     return new Fail(`Cannot read the etcd data in "${at.dir}", which is being written to: ${cause.message}`, {
-      hint: "run the same line again; nothing has to be stopped for it. If it stays so: use the data directory of another etcd member",
+      hint: "run the same line again; nothing has to stop. If it fails again: use the data directory of another etcd member",
       cause,
     });
   }
@@ -186,7 +185,7 @@ function readOnce(paths: Paths, from?: Beginning): DirectoryState {
       members: new Members(tree),
       replay: new Replay(mvcc, tree),
     }));
-    // etcd 3.5: its bucket learns neither what a member publishes, nor its other peerURLs, nor its promotion
+    // etcd 3.5 does not write to its bucket what a member publishes, new peerURLs, and a promotion
     const isInStore = !members.complete;
     if (snapshot && isInStore) members.readStore(snapshot.store);
     const after = isInStore ? Math.min(applied, snapshot?.index ?? 0) : applied;
@@ -217,8 +216,8 @@ function readOnce(paths: Paths, from?: Beginning): DirectoryState {
 }
 
 /**
- * A follower may have got a whole new db and stopped before it used it: then that db is beside the old one.
- * Undefined if there is no db.
+ * A follower may have received a whole new db and stopped before using it: that db is then beside the old
+ * one. Undefined if there is no db.
  */
 function openDb(paths: Pick<Paths, "db" | "snap">, snapshot: Snapshot | undefined): Bbolt | undefined {
   if (!existsSync(paths.db)) return undefined;
@@ -230,7 +229,7 @@ function openDb(paths: Pick<Paths, "db" | "snap">, snapshot: Snapshot | undefine
   return new Bbolt(sent);
 }
 
-/** The last entry that the db in this folder has, which etcd would take; 0 where it has none. */
+/** The last entry that the db in this folder has, by the db that etcd would use; 0 if it has none. */
 export function appliedIn(snap: string): number {
   using db = openDb({ snap, db: `${snap}/db` }, readNewestSnapshot(snap));
   return db?.stable(consistentIndex) ?? 0;
@@ -246,8 +245,8 @@ export function storageVersion(tree: Tree): string | undefined {
 }
 
 /**
- * Reads the log again if it seems cut off: where etcd writes to it, the end was only not written yet. A
- * file's time has steps of some milliseconds, so it does not tell at once whether somebody writes.
+ * Reads the log again if it seems cut off: a running etcd may not have finished writing. A file's time has
+ * steps of some milliseconds, so it shows only later whether somebody writes.
  */
 function readLog(paths: Paths, wish: Wish): Wal {
   for (let attempt = 1; ; attempt++) {
@@ -258,7 +257,7 @@ function readLog(paths: Paths, wish: Wish): Wal {
   }
 }
 
-/** Everything between the db and the log's end must be there; else the two do not belong together. */
+/** Everything between the db and the log's end must exist; else the two do not belong together. */
 function checkLog(wal: Wal, applied: number, paths: Paths) {
   if (wal.last.index < applied) {
     const damage = wal.warnings[0] ? ` (${wal.warnings[0]})` : "";

@@ -17,7 +17,7 @@ import type { Entry } from "./wal.ts";
 /** The db's newest revision. A deletion has an empty value. */
 export type Newest = RevisionKey & Pick<KeyValue, "key" | "value">;
 
-/** Undefined where the db has no key. */
+/** Undefined if the db has no key. */
 export function newestIn(tree: Tree): Newest | undefined {
   for (const leaf of tree.leavesOf("key")) {
     if (leaf.count === 0) return undefined;
@@ -29,8 +29,8 @@ export function newestIn(tree: Tree): Newest | undefined {
 }
 
 /**
- * `before`: entries up to the db's index, oldest first. Whether one of them is known to have made the newest revision.
- * Errors: Damaged where the db does not have what one of them wrote.
+ * `before`: entries up to the db's index, oldest first. Returns whether one of them is known to have made the
+ * newest revision. Errors: Damaged if the db does not have a key that one of them wrote.
  */
 export function checkFitsLog(before: readonly Entry[], newest: Newest | undefined, replay: Replay): boolean {
   for (const { type, index, data } of before.toReversed()) {
@@ -46,7 +46,7 @@ export function checkFitsLog(before: readonly Entry[], newest: Newest | undefine
   return false;
 }
 
-/** Whether one of its writes, whichever branch was taken, is this revision. */
+/** Whether one of its writes, in either branch, is this revision. */
 export function mayHaveMade(request: Uint8Array, newest: Newest | undefined): boolean {
   if (!newest) return false;
   return wireFields(request).some(({ number, bytes }) =>
@@ -81,8 +81,8 @@ function isWrite({ isPut, message }: Write, newest: Newest): boolean {
 }
 
 /**
- * Whether this and what is before it cannot be judged: a compaction up to the newest revision may have taken
- * away what was newer, an alarm refused writes, and a user of etcd may lack a right (RequestHeader 2).
+ * Whether this entry and earlier ones cannot be judged: a compaction up to the newest revision may have
+ * removed newer keys, an alarm refused writes, and a user of etcd may have no right (RequestHeader 2).
  */
 function hidesWrites(request: Uint8Array, newest: number): boolean {
   return wireFields(request).some(({ number, bytes }) => {

@@ -1,5 +1,5 @@
 /**
- * What etcd stores in its db file's bucket `key`. Sources: etcd server/storage/mvcc revision.go;
+ * The values in the bucket `key` of etcd's db file. Sources: etcd server/storage/mvcc revision.go;
  * api/mvccpb/kv.proto.
  *
  *   bucket key   main u64 BE | "_" | sub u64 BE [ | "t" tombstone ]  →  mvccpb.KeyValue; a tombstone's holds only the key
@@ -10,7 +10,7 @@ import { Damaged, NOTHING, Reader } from "./protobuf.ts";
 import type { RevisionKey, StoredRevision } from "./revision-index.ts";
 
 /**
- * `key` is text, revisions are etcd's (`modRevision` is Kubernetes' resourceVersion), `lease` is 0n where
+ * `key` is text, revisions are etcd's (`modRevision` is Kubernetes' resourceVersion), `lease` is 0n if
  * there is none.
  */
 export interface KeyValue {
@@ -26,7 +26,7 @@ const TOMBSTONE_LENGTH = 18;
 const REVISION_LENGTH = 17;
 const SEPARATOR = 0x5f;
 const TOMBSTONE = 0x74;
-/** Bytes in which a key and its numbers nearly always end. What follows is the value, of up to 1.5 MB. */
+/** Bytes in which a key and its numbers nearly always fit. The value follows, up to 1.5 MB. */
 const HEAD = 1024;
 
 /** A revision without its value, of which as little as possible is read. */
@@ -99,7 +99,7 @@ function parseRevision(key: Buffer): RevisionKey {
   return { main: u64(key), sub: u64(key.subarray(9)), isTombstone };
 }
 
-/** Where the bucket has the revision. */
+/** The revision's key in the bucket. */
 export function bucketKey({ main, sub, isTombstone }: RevisionKey): Buffer {
   const key = Buffer.alloc(isTombstone ? TOMBSTONE_LENGTH : REVISION_LENGTH, TOMBSTONE);
   key.writeBigUInt64BE(BigInt(main), 0);

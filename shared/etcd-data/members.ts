@@ -17,11 +17,11 @@ export interface Member {
   name: string;
   peerURLs: string[];
   clientURLs: string[];
-  /** It has no vote: `kubeadm join` adds its member so, and promotes it a moment later. */
+  /** It has no vote: `kubeadm join` adds its member without one, and promotes it a moment later. */
   isLearner: boolean;
 }
 
-/** What a member is called: by its id, in hex, until it has started for the first time. */
+/** A member's name; its id in hex until it has started for the first time. */
 export function memberName({ id, name }: Pick<Member, "id" | "name">): string {
   return name || id;
 }
@@ -75,9 +75,9 @@ export class Members {
   }
 
   /**
-   * A change of the membership: raftpb.ConfChange { 2 type, 3 node_id, 4 context: the member as JSON }. Who
-   * has a vote, raft says by the type alone; a promotion adds a learner once more. etcd refuses to add what
-   * is there (ValidateConfigurationChange).
+   * Applies a change of the membership: raftpb.ConfChange { 2 type, 3 node_id, 4 context: the member as JSON
+   * }. The type alone says who has a vote; a promotion adds a learner again. etcd refuses to add an existing
+   * member (ValidateConfigurationChange).
    */
   applyConfChange(entry: Entry) {
     const fields = fieldsOf(entry.data);
@@ -90,7 +90,7 @@ export class Members {
       this.add(id, { ...attributes, isLearner: type === ADD_LEARNER_NODE });
   }
 
-  /** Of a change that the bucket has already, where it is an update: etcd 3.5 writes other peerURLs to the log alone. */
+  /** Applies only updates of peerURLs: etcd 3.5 writes them to the log alone, not to the bucket. */
   applyUpdate(entry: Entry) {
     const fields = fieldsOf(entry.data);
     if (fields.number(2) === UPDATE_NODE)
@@ -115,9 +115,9 @@ export class Members {
   }
 
   /**
-   * What a member publishes when it starts: a v2 request PUT /0/members/<id>/attributes up to etcd 3.5,
-   * afterwards field 1301 of InternalRaftRequest, ClusterMemberAttrSetRequest { 1 member_ID, 2 { 1 name, 2
-   * client_urls } }.
+   * Applies the attributes that a member publishes when it starts: a v2 request PUT
+   * /0/members/<id>/attributes up to etcd 3.5, afterwards field 1301 of InternalRaftRequest,
+   * ClusterMemberAttrSetRequest { 1 member_ID, 2 { 1 name, 2 client_urls } }.
    */
   applyAttributes(entry: Entry) {
     const legacy = legacyRequest(entry.data);
@@ -154,9 +154,8 @@ export class Members {
 }
 
 /**
- * Ids of the members without a vote, as raft has them: raftpb.ConfState as JSON in the bucket `meta`. The
- * bucket `members` of etcd 3.5 calls a member a learner for good: there, a promotion never comes to it.
- * Undefined before etcd 3.5, which keeps no ConfState.
+ * Ids of members without a vote in raft: raftpb.ConfState as JSON in the bucket `meta`. In etcd 3.5 the
+ * bucket `members` never learns of a promotion. Undefined before etcd 3.5, which keeps no ConfState.
  */
 function learnersIn(tree: Pick<Tree, "find">): Set<string> | undefined {
   const json = tree.find("meta", Buffer.from("confState"), (leaf, i) => text(leaf.value(i)));

@@ -36,14 +36,14 @@ const FIRST: RevisionKey = { main: 1, sub: 0, isTombstone: false };
 
 /**
  * Inside, a key is its bytes as latin1 text, so that text order is byte order; `toRaw` and `fromRaw` convert
- * at the door.
+ * at the interface.
  */
 export class Mvcc {
   /** Main revision of the newest change. */
   revision = 1;
   /** 0 if there was no compaction yet. */
   compactedRevision = 0;
-  /** The greatest revision that the db should have between two others, and has not; 0 if none. */
+  /** The greatest revision that the db should have between two others, but has not; 0 if none. */
   private missing = 0;
   private readonly db: Bbolt | undefined;
   private index = new RevisionIndex();
@@ -82,7 +82,7 @@ export class Mvcc {
     else if (row.main < next.main - 1) this.missing = Math.max(this.missing, next.main - 1);
   }
 
-  /** Adds what etcd has written since, and returns what `read` makes of the tree that holds just this. */
+  /** Adds etcd's writes since, and returns the result of `read` on the tree with exactly these. */
   catchUp<T>(read: (tree?: Tree) => T): T {
     const { db } = this;
     if (!db) return read();
@@ -114,7 +114,6 @@ export class Mvcc {
     }
   }
 
-  /** The live value of a key. */
   get(key: string): KeyValue | undefined {
     const change = this.replayed.get(key)?.at(-1);
     if (change) return change.deleted ? undefined : change;
@@ -132,7 +131,6 @@ export class Mvcc {
       : undefined;
   }
 
-  /** What the log's replay has made of a key in this revision. */
   replayedAt(key: string, revision: number): Revision | undefined {
     return this.replayed.get(key)?.find(({ modRevision }) => modRevision === revision);
   }
@@ -143,7 +141,7 @@ export class Mvcc {
     return [...replayed, ...this.index.history(key).map((revision) => this.load(key, revision))];
   }
 
-  /** All keys that ever were, as far back as the db file goes; in no order. */
+  /** All keys that ever existed, as far back as the db file goes; unsorted. */
   *everyKey(): Generator<string> {
     yield* this.index.keys();
     for (const key of this.replayed.keys()) if (!this.index.has(key)) yield key;
@@ -164,7 +162,6 @@ export class Mvcc {
     return this.replayed.get(key)?.at(-1)?.lease ?? this.index.leaseOf(key);
   }
 
-  /** Adds a replayed revision. */
   add(change: Revision) {
     const changes = this.replayed.get(change.key);
     if (changes) changes.push(change);

@@ -47,12 +47,12 @@ export class Page {
     return this.bytes(this.element(i) + this.head.readUInt32LE(element), this.head.readUInt32LE(element + 4));
   }
 
-  /** Of a branch. */
+  /** Only on a branch. */
   child(i: number): number {
     return pageId(this.head, this.element(i) + 8);
   }
 
-  /** Of a leaf. */
+  /** Only on a leaf. */
   isBucket(i: number): boolean {
     return (this.head.readUInt32LE(this.element(i)) & BUCKET_LEAF_FLAG) !== 0;
   }
@@ -98,7 +98,7 @@ export class Page {
 
 export type Leaf = Pick<Page, "count" | "key" | "isBucket" | "value" | "valueSize">;
 
-/** Places in a leaf, last first. */
+/** Indexes into a leaf, in descending order. */
 export function places(leaf: Leaf): number[] {
   return Array.from({ length: leaf.count }, (_, i) => leaf.count - 1 - i);
 }

@@ -4,8 +4,8 @@
  */
 
 /**
- * Bytes that break the rules of their format. The door that was asked for them (`readEtcdData`,
- * `decodeObject`) makes it a `Fail`.
+ * Bytes that break the rules of their format. The exported reader (`readEtcdData`, `decodeObject`) turns it
+ * into a `Fail`.
  */
 export class Damaged extends Error {}
 
@@ -99,7 +99,7 @@ export class Reader {
   }
 }
 
-/** One field as it is on the wire. Of `number` and `bytes` only the one that fits its wire type is set. */
+/** One field as it is on the wire. Only the one of `number` and `bytes` that fits its wire type is set. */
 interface WireField {
   number: number;
   int: bigint;

@@ -1,15 +1,15 @@
 /**
- * etcd's files beside its database: those of its log, read in blocks from their beginning to their end, with
- * the zeros in them (their space before anything was written there, and sectors that a power loss has cut
- * off); the newest member/snap/*.snap; and the checksum of both. Sources: etcd server/etcdserver/api/snap
- * (snapshotter.go), snappb/snap.proto; raftpb/raft.proto.
+ * etcd's files beside its database: the log's, read in blocks from beginning to end, with their zeros (space
+ * not yet written, and sectors that a power loss has cut off); the newest member/snap/*.snap; and the
+ * checksum of both. Sources: etcd server/etcdserver/api/snap (snapshotter.go), snappb/snap.proto;
+ * raftpb/raft.proto.
  */
 import { closeSync, constants, fstatSync, openSync, readdirSync, readSync, statSync } from "node:fs";
 import { Damaged, fieldsOf } from "./protobuf.ts";
 
 /**
- * Opens a file that others may have made: a pipe would be waited for, and a device may do something. Errors: Damaged
- * where it is no regular file.
+ * Opens a file that others may have made: a pipe would block, and a device may act. Errors: Damaged if it is
+ * no regular file.
  */
 export function openRegular(path: string): number {
   if (statSync(path).isFile()) {
@@ -64,7 +64,7 @@ export class LogFile {
 /** Bytes that a disk writes whole or not at all. */
 const SECTOR = 512;
 
-/** Whether a whole sector of this part of the file, or what of it is in the part, is zeros. */
+/** Whether a whole sector of this part of the file, or the part of it that is inside, is zeros. */
 export function hasZeroSector(file: LogFile, frame: { start: number; end: number }): boolean {
   for (let sector = Math.floor(frame.start / SECTOR) * SECTOR; sector < frame.end; sector += SECTOR) {
     const part = file.slice(Math.max(sector, frame.start), Math.min(sector + SECTOR, frame.end));
@@ -115,7 +115,8 @@ export function snapNames(folder: string): string[] {
 }
 
 /**
- * The newest intact one; a damaged one, and what is no file, is passed over, as etcd does. Names are <term>-<index>.snap in hex.
+ * The newest intact one; like etcd, skips damaged ones and anything that is no file. Names are
+ * <term>-<index>.snap in hex.
  */
 export function readNewestSnapshot(folder: string): Snapshot | undefined {
   for (const name of snapNames(folder)) {
@@ -139,7 +140,7 @@ function parseSnapshot(path: string): Snapshot | undefined {
     const metadata = fieldsOf(inner.bytes(2));
     return { index: metadata.number(2), term: metadata.number(3), store: inner.bytes(1) };
   } catch (err) {
-    // the next older one is good as well: only member attributes are read from it
+    // the next older one is valid, too: only member attributes are read from it
     if (err instanceof Damaged) return undefined;
     throw err;
   }

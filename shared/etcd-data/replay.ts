@@ -29,7 +29,7 @@ export class Replay {
     for (const { key } of tree?.items("alarm") ?? []) this.raiseAlarm(key);
   }
 
-  /** One etcdserverpb.InternalRaftRequest. What does not touch keys, leases or alarms is passed over. */
+  /** One etcdserverpb.InternalRaftRequest. Requests that touch no key, lease or alarm are skipped. */
   apply(request: Uint8Array) {
     for (const field of wireFields(request)) {
       if (field.number === 10) this.applyAlarm(field.bytes);
@@ -42,7 +42,7 @@ export class Replay {
     }
   }
 
-  /** Whether this request would make a revision now. Nothing changes. */
+  /** Whether this request would make a revision now. Changes nothing. */
   wouldWrite(request: Uint8Array): boolean {
     return wireFields(request).some(({ number, bytes }) => {
       if (this.isRaised(CORRUPT)) return false;
@@ -54,8 +54,8 @@ export class Replay {
   }
 
   /**
-   * What the field of a request does to keys, a lease's end aside; nothing where etcd refuses it. All compares,
-   * also those of nested transactions, look at the keys as they are before the first write.
+   * The operations of a request's field on keys, without a lease's end; empty if etcd refuses it. All
+   * compares, also in nested transactions, see the keys before the first write.
    */
   private operationsOf(field: number, message: Uint8Array): Operation[] {
     if (field === 5) return [{ deleteRange: message }];
@@ -92,7 +92,7 @@ export class Replay {
     const [holds, target] = [RESULTS[number(1)]!, number(2)];
     const compare = { target, number: int(4 + target), value: bytes(7) };
     const keys = this.range(latin1(bytes(3)), latin1(bytes(64)));
-    if (keys.length === 0) return target !== VALUE_TARGET && holds(order(0n, compare.number));
+    if (keys.length === 0) return target !== VALUE_TARGET && holds(compareNumbers(0n, compare.number));
     return keys.every((key) => holds(compareTo(this.mvcc.get(key)!, compare)));
   }
 
@@ -175,7 +175,6 @@ export class Replay {
     this.leases.delete(lease);
   }
 
-  /** Whether there is this lease. */
   hasLease(lease: bigint): boolean {
     return this.leases.has(lease);
   }
@@ -200,7 +199,7 @@ export class Replay {
     this.alarms.add(`${BigInt.asUintN(64, fields.int(1))}/${fields.int(2)}`);
   }
 
-  /** Whether a member has said that its database is full. */
+  /** Whether a member has reported that its database is full. */
   get isFull(): boolean {
     return this.isRaised(NOSPACE);
   }
@@ -228,10 +227,10 @@ function compareTo(
     2: BigInt(modRevision),
     4: lease,
   };
-  return order(numbers[compare.target] ?? 0n, compare.number);
+  return compareNumbers(numbers[compare.target] ?? 0n, compare.number);
 }
 
-function order(a: bigint, b: bigint): number {
+function compareNumbers(a: bigint, b: bigint): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 

@@ -4,7 +4,7 @@
  * byte order.
  */
 
-/** A revision as its key in the bucket `key` says: etcd's `mvcc.BucketKey`. */
+/** A revision by its key in the bucket `key`: etcd's `mvcc.BucketKey`. */
 export interface RevisionKey {
   main: number;
   sub: number;
@@ -13,8 +13,8 @@ export interface RevisionKey {
 
 export interface StoredRevision extends RevisionKey {
   /**
-   * "" for a revision that is of no key: `etcdutl snapshot restore --bump-revision` writes one, only to raise
-   * the number.
+   * "" for a revision of no key: `etcdutl snapshot restore --bump-revision` writes one, only to raise the
+   * number.
    */
   key: string;
   lease: bigint;
@@ -35,7 +35,7 @@ export class RevisionIndex {
   private readonly older = new Column(Int32Array);
   private readonly leases = new Map<number, bigint>();
 
-  /** Adds a revision that is older than all of its key; returns the one after it, Infinity where there is none. */
+  /** Adds a revision that is older than all of its key; returns the one after it, Infinity if there is none. */
   addOlder(row: StoredRevision): number {
     const id = this.idOf(row.key);
     const added = this.append(row, NO_ROW);
@@ -67,7 +67,7 @@ export class RevisionIndex {
     return this.history(key).next().value;
   }
 
-  /** 0n where there is none. */
+  /** 0n if there is none. */
   leaseOf(key: string): bigint {
     const id = this.ids.get(key);
     return (id !== undefined && this.leases.get(this.newest.get(id))) || 0n;
@@ -118,7 +118,7 @@ class Column<A extends Int32Array | Uint32Array | Float64Array> {
     this.make = make;
   }
 
-  /** Returns its place. */
+  /** Returns its index. */
   push(value: number): number {
     if (this.length % CHUNK === 0) this.chunks.push(new this.make(CHUNK));
     this.set(this.length, value);

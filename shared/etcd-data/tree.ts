@@ -10,10 +10,10 @@ import { Damaged } from "./protobuf.ts";
 
 const BUCKET_HEADER_SIZE = 16;
 const MAX_DEPTH = 64;
-/** Branch pages that are kept: those near the root are needed again for each key. */
+/** Cached branch pages: those near the root are needed for each key. */
 const BRANCHES_KEPT = 512;
 
-/** Where a tree begins: a page, or, of an inline bucket, the page itself. */
+/** The root of a tree: a page id, or the page of an inline bucket. */
 type Root = { id: number } | { inline: Buffer };
 
 /** `bucket`: "" for the bucket of buckets. */
@@ -24,7 +24,7 @@ export class Tree {
   private readonly file: DbFile;
   private readonly branches = new Map<number, Page>();
   private readonly leafHead: Buffer;
-  /** What lies behind a leaf's first bytes, until the next of it is read. */
+  /** The bytes behind a leaf's first ones, valid until more of it is read. */
   private rest = Buffer.alloc(0);
 
   constructor(file: DbFile, meta: Meta) {
@@ -45,15 +45,15 @@ export class Tree {
   }
 
   /**
-   * A bucket's leaves, last first, each one cut off where its keys are no longer below `below`. Each holds
-   * until the next one.
+   * A bucket's leaves, last first, each cut off at keys that are not below `below`. Each is valid until the
+   * next one.
    */
   *leavesOf(bucket: string, below?: Buffer): Generator<Leaf> {
     const root = this.findBucket(bucket);
     if (root) yield* this.leaves(this.page(root), below);
   }
 
-  /** What `read` makes of a key; undefined where it is not there. */
+  /** The result of `read` for a key; undefined if there is none. */
   find<T>(bucket: string, key: Buffer, read: (leaf: Leaf, i: number) => T): T | undefined {
     const root = this.findBucket(bucket);
     return root && this.findIn(root, key, read);
@@ -70,8 +70,8 @@ export class Tree {
   }
 
   /**
-   * Visits each page of all buckets; it holds until the next one. Not what is below the branches in `whole`, to which
-   * each one is added that was visited to its end.
+   * Visits each page of all buckets; each is valid until the next one. Skips everything below the branches in
+   * `whole`, and adds each branch that it has visited to its end.
    */
   walk(visit: Visit, whole = new Set<number>()) {
     const buckets: { id: number; name: string }[] = [];
@@ -115,8 +115,8 @@ export class Tree {
   }
 
   /**
-   * Counts the pages: a damaged tree that comes back to itself has more of them than the file. bbolt has all
-   * leaves on one level: one on another level is of another time.
+   * Counts the pages: a damaged tree with a loop has more of them than the file. bbolt has all leaves on one
+   * level: a leaf on another level is from another time.
    */
   private *leaves(
     page: Page,
@@ -140,7 +140,10 @@ export class Tree {
     yield count === page.count ? page : cutOff(page, count);
   }
 
-  /** bbolt's branches have the first key of each of their pages (node.go, spill): another one is of another time. */
+  /**
+   * bbolt's branches hold the first key of each child (node.go, spill): a child with another one is from
+   * another time.
+   */
   private child(branch: Page, i: number): Page {
     const page = this.page({ id: branch.child(i) });
     if (page.count === 0 || !page.key(0).equals(branch.key(i)))
@@ -151,8 +154,8 @@ export class Tree {
   private page(root: Root): Page {
     if ("inline" in root) return this.inlinePage(root.inline);
     const { id } = root;
-    const kept = this.branches.get(id);
-    if (kept) return kept;
+    const cached = this.branches.get(id);
+    if (cached) return cached;
     const page = this.readPage(id, this.leafHead);
     if (page.isLeaf) return page;
     if (this.branches.size >= BRANCHES_KEPT) this.branches.clear();

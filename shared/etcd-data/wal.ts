@@ -29,11 +29,11 @@ export interface Entry {
 export interface Wal {
   clusterId: string;
   memberId: string;
-  /** The wanted ones by index; what a later entry of the same or a lower index replaced is gone. */
+  /** The wanted entries by index, without those that a later entry of the same or a lower index replaced. */
   entries: Map<number, Entry>;
   /**
    * The last entries up to `wish.applied`, without a gap, oldest first: as far as `KEPT` goes. Empty
-   * where the log has not that entry itself.
+   * if the log has not that entry itself.
    */
   before: Entry[];
   /**
@@ -49,7 +49,7 @@ export interface Wal {
   isCut: boolean;
   /** etcd would not read all of it. */
   isDamaged: boolean;
-  /** What an operator should know: damage, lost entries. */
+  /** Warnings for the operator: damage, lost entries. */
   warnings: string[];
 }
 
@@ -57,15 +57,15 @@ export interface Wal {
 const KEPT = { entries: 4096, bytes: 8 * 1024 * 1024 };
 
 /**
- * Which entries to read: those after index `after` that `isWanted`. Its `data` is a view that holds until the
- * next call.
+ * The entries to read: those after index `after` that `isWanted`. Its `data` is a view that is valid until
+ * the next call.
  */
 export interface Wish {
   after: number;
-  /** The db has what the entries up to this one have written; 0 where nobody asks. */
+  /** The db has the writes of the entries up to this one; 0 if nobody asks. */
   applied?: number;
   isWanted: (entry: Entry) => boolean;
-  /** Goes on behind damage, up to the first entry after `applied` that is not there. */
+  /** Continues behind damage, up to the first missing entry after `applied`. */
   readsOn?: boolean;
 }
 
@@ -109,7 +109,7 @@ export function readWal(folder: string, wish: Wish): Wal {
   return wal;
 }
 
-/** What comes behind an entry that is not there may have been made of it. */
+/** Entries behind a missing one may depend on it. */
 function endAtGap(wal: Wal, { applied = 0 }: Wish) {
   const { index: last, term } = wal.last;
   let end = Math.min(applied, last);
@@ -122,7 +122,7 @@ function endAtGap(wal: Wal, { applied = 0 }: Wish) {
   };
 }
 
-/** The log's first entry, by the name of its first file: cheap. Undefined where there is no log. */
+/** The log's first entry, by the name of its first file: cheap. Undefined if there is no log. */
 export function firstEntryIn(folder: string): number | undefined {
   const [first] = existsSync(folder) ? logNames(readdirSync(folder)) : [];
   return first === undefined ? undefined : Math.max(1, Number.parseInt(first.slice(17, 33), 16));
@@ -135,7 +135,7 @@ function logNames(names: string[]): string[] {
 const WAL_NAME = /^([0-9a-f]{16})-([0-9a-f]{16})\.wal$/;
 
 /**
- * From the file that holds the entry before those that are needed: etcd may have begun the next file, and
+ * Starts with the file that holds the entry before the needed ones: etcd may have begun the next file, and
  * stopped before its first entry.
  */
 function neededFiles(names: string[], { after, readsOn = false }: Wish): string[] {
@@ -154,10 +154,10 @@ interface Reading {
   isLast: boolean;
   /** The checksum so far; undefined before the first crc record. */
   crc: number | undefined;
-  /** Whether an entry was met, and one that is a request. */
+  /** Whether an entry was read, and whether one was a request. */
   isBegun: boolean;
   hasRequest: boolean;
-  /** Of `wal.before`. */
+  /** The bytes of `wal.before`. */
   keptBytes: number;
   wal: Wal;
   wish: Wish;
@@ -169,7 +169,7 @@ function readFile(path: string, reading: Reading) {
   for (let from: number | undefined = 0; from !== undefined; ) from = readRecords(file, from, reading);
 }
 
-/** Returns where they go on behind damage, if they do and the wish goes on. */
+/** Returns the position behind damage at which records continue, if they do and the wish allows it. */
 function readRecords(file: LogFile, from: number, reading: Reading): number | undefined {
   let position = from;
   while (position + FRAME_HEADER_SIZE <= file.size) {
@@ -185,10 +185,13 @@ function readRecords(file: LogFile, from: number, reading: Reading): number | un
   return stopAtDamage(file, { start: position, end: file.size, position }, reading);
 }
 
-/** Bytes that are passed at once where they are zeros: etcd makes room for 64 MB. */
+/** Bytes that are skipped at once if they are zeros: etcd makes room for 64 MB. */
 const ROOM = 4096;
 
-/** Where the log goes on behind damage: a record that follows another one. Returns the place, and the sum before it. */
+/**
+ * The position behind damage at which the log continues: a record that follows another one. Returns it with
+ * the sum before it.
+ */
 function nextChain(file: LogFile, from: number): { position: number; crc: number } | undefined {
   const recordAt = (position: number) => {
     if (position + FRAME_HEADER_SIZE > file.size) return undefined;
@@ -212,7 +215,7 @@ function nextChain(file: LogFile, from: number): { position: number; crc: number
   return undefined;
 }
 
-/** Undefined where the log ends. */
+/** Undefined if the log ends. */
 export function readFrame(header: Buffer, position: number) {
   const low = header.readUInt32LE(0);
   const high = header.readUInt32LE(4);
@@ -285,7 +288,7 @@ function stopAtDamage(
 }
 
 /**
- * False where the record makes no sense here. The checksum does not cover its type, so a damaged type shows
+ * False if the record makes no sense here. The checksum does not cover its type, so a damaged type shows
  * only in this way.
  */
 function addRecord(reading: Reading, record: WalRecord): boolean {

@@ -1,7 +1,7 @@
 /**
- * What shows that this is, or was, a control plane node: traces of its static pods, also where their
- * manifests and containers are gone, files that kubeadm makes there alone, and the places of etcd's data. No
- * data is read.
+ * Signs that this is, or was, a control plane node: traces of its static pods, which stay after manifests and
+ * containers are gone, files that kubeadm makes only there, and the usual paths of etcd's data. Reads no
+ * data.
  */
 
 import { isStaticPodOf, podRecords } from "../evidence/pod-records.ts";
@@ -12,12 +12,11 @@ import type { Node } from "../node/node.ts";
 
 /**
  * Traces of a static pod: its manifest, its container, and the kubelet's folder for it, which stays while the
- * kubelet does not run. Where the kubelet has stopped it: the container that has ended, and the kubelet's
- * record of the pod, the folder of its logs.
+ * kubelet does not run. After the kubelet has stopped it: the exited container, and its folder of logs.
  */
 export function tracesOf(name: "etcd" | "kube-apiserver", node: Node, all: readonly Container[]): string[] {
   const { podsDir, staticPodPath } = node.kubelet;
-  // any pod may give its container this name, in kube-system, too: Cilium's clustermesh-apiserver has an etcd
+  // any pod may give its container this name, even in kube-system: Cilium's clustermesh-apiserver has an etcd
   const records = podRecords();
   const others = new Set(
     records.flatMap(({ namespace, uid }) => (may(ofNamespace(namespace), "static pods") ? [] : [uid])),
@@ -32,8 +31,8 @@ export function tracesOf(name: "etcd" | "kube-apiserver", node: Node, all: reado
 }
 
 /**
- * Of the API server or etcd, and files that kubeadm makes only on control plane nodes. Not admin.conf:
- * workers may have a copy.
+ * Traces of the API server and etcd, and files that kubeadm makes only on control plane nodes. Not
+ * admin.conf: workers may have a copy.
  */
 export function controlPlaneTraces(node: Node, all: readonly Container[], certificatesDir: string): string[] {
   const inPki = ["ca.key", "sa.key", "apiserver.crt"].map((file) => `${certificatesDir}/${file}`);
@@ -43,7 +42,7 @@ export function controlPlaneTraces(node: Node, all: readonly Container[], certif
 
 /**
  * Folders that only root writes to: kubeadm's default, those of Red Hat's and Debian's packages, Cluster
- * API's on Azure, and the one that guides to kubeadm give etcd on a disk of its own.
+ * API's on Azure, and the one that kubeadm guides use for a disk of its own.
  */
 export const USUAL_DATA = [
   "/var/lib/etcd",

@@ -1,8 +1,8 @@
 /**
- * Folders that may be etcd's data directory. Some are named on this node: each place has its writer
- * (evidence/sources.ts), and only root or the control plane itself counts: a tenant's pod may be called etcd,
- * may run a program of this name, and may lay out a folder that looks like etcd's. Others only look like it:
- * they are for the operator to judge, and only names and times are read, not for long.
+ * Folders that may be etcd's data directory. Some are named on this node: each source has its writer
+ * (evidence/sources.ts), and only root or the control plane counts, as a tenant's pod may be called etcd, run
+ * a program of this name, and make a folder that looks like etcd's. Other folders only look like it: the
+ * operator judges them by names and times, and the search is short.
  */
 
 import { readdirSync } from "node:fs";
@@ -23,25 +23,25 @@ import { containerOf, processesOf } from "./static-pod-here.ts";
 export interface NamedFolders extends EtcdFolders {
   by: string;
   /**
-   * etcd is started from it, by root's files or by the runtime. False: its mirror pod, in the copy of a
-   * repair, had it.
+   * Root's files or the runtime start etcd from it. False: only its mirror pod, in the copy of a repair,
+   * named it.
    */
   starts: boolean;
 }
 
 interface Asked {
   node: Node;
-  /** Also those that have ended; none where no runtime answers. */
+  /** Exited ones, too; empty if no runtime answers. */
   containers: readonly Container[];
   apiServer?: EtcdFolders["apiServer"];
 }
 
-/** What etcd is started from, or runs with. */
+/** The sources that name a running etcd's data, or start it. */
 const READERS = [inManifest, inUnit, ofProcesses, ofContainer];
 
 /**
- * All that names it; where nothing of that is left, the copy of a repair, which is slow. A place that cannot
- * be looked at names nothing.
+ * All that names the data; if nothing does, the copy of a repair, which is slow. A source that cannot be read
+ * names nothing.
  */
 export async function namesOf(asked: Asked): Promise<NamedFolders[]> {
   const found: NamedFolders[] = [];
@@ -49,46 +49,50 @@ export async function namesOf(asked: Asked): Promise<NamedFolders[]> {
   return found.length > 0 ? found : attemptLater(() => inRescue(asked), []);
 }
 
-/** The manifest that the kubelet starts etcd from. */
+/** The manifest from which the kubelet starts etcd. */
 export function inManifest({ node }: Pick<Asked, "node">): NamedFolders[] {
   const path = manifestPath({ node }, "etcd");
   const spec = attempt(() => readManifest(path), undefined)?.spec;
-  return named(path, spec && foldersOfPod({ spec }));
+  return namedFolders(path, spec && foldersOfPod({ spec }));
 }
 
-/** A cluster's etcd that is a unit of this node, also where it does not run. */
+/** A cluster's etcd that is a unit of this node, running or not. */
 function inUnit(): NamedFolders[] {
   const unit = readEtcdUnit();
-  return unit && isClusters(unit) ? named(unit.path, { dir: unit.dataDir, wal: undefined }) : [];
+  return unit && isClusters(unit) ? namedFolders(unit.path, { dir: unit.dataDir, wal: undefined }) : [];
 }
 
-/** A copy of the data from the beginning of this repair knows the mirror pod. */
+/** A data copy from the beginning of this repair has the mirror pod. */
 function inRescue({ node, apiServer }: Asked): NamedFolders[] {
   const [rescue] = foldersWithData();
   if (!rescue) return [];
   using data = readRescued(rescue, apiServer);
   const pod = findMirrorPods(data, node.name).find(({ name }) => name === "etcd")?.pod;
-  return named(`its mirror pod in ${rescue.dir}`, pod && foldersOfPod(pod), { starts: false });
+  return namedFolders(`its mirror pod in ${rescue.dir}`, pod && foldersOfPod(pod), { starts: false });
 }
 
 function ofProcesses({ containers }: Asked): NamedFolders[] {
-  return processesOf("etcd", containers).flatMap((pod) => named(pod.by, foldersOfPod(pod)));
+  return processesOf("etcd", containers).flatMap((pod) => namedFolders(pod.by, foldersOfPod(pod)));
 }
 
 async function ofContainer({ node, containers }: Asked): Promise<NamedFolders[]> {
   const pod = await containerOf("etcd", { node, all: containers });
-  return pod ? named(pod.by, foldersOfPod(pod)) : [];
+  return pod ? namedFolders(pod.by, foldersOfPod(pod)) : [];
 }
 
-function named(by: string, folders: EtcdFolders | undefined, { starts } = { starts: true }): NamedFolders[] {
+function namedFolders(
+  by: string,
+  folders: EtcdFolders | undefined,
+  { starts } = { starts: true },
+): NamedFolders[] {
   return folders ? [{ by, starts, ...folders }] : [];
 }
 
-/** How deep, and how many folders at most. */
+/** The depth of the search, and the most folders. */
 const DEPTH = 5;
 const MOST = 50_000;
 
-/** The kernel's, programs', containers' and pods' own. */
+/** Folders of the kernel, of programs, containers and pods. */
 const NEVER = [
   "/proc",
   "/sys",
@@ -104,23 +108,23 @@ const NEVER = [
 ];
 const RUNTIMES = ["/var/lib/docker", "/var/lib/crio", KUBELET_DIR];
 
-/** File systems of other machines: one that does not answer would hold everything up. */
+/** Network file systems: one that does not answer would block the search. */
 const REMOTE = /^(nfs|cifs|smb|ceph|9p|fuse|autofs|glusterfs|lustre)/;
 
 /**
- * Folders with `member/snap` in them; copies of a repair are left out. All that is below a folder of somebody else
- * than root is his, and is not even listed: anybody may lay out such a folder.
+ * Folders that contain `member/snap`, without copies of a repair. Does not list below a folder that root does
+ * not own: its owner may make such a folder.
  */
 export function memberFolders(): string[] {
   const remote = mountsOf(1).flatMap(({ at, type }) => (REMOTE.test(type) ? [at] : []));
-  const never = [...NEVER, ...RUNTIMES, ...remote, ...rescueFolders().map(({ dir }) => dir)];
+  const excluded = [...NEVER, ...RUNTIMES, ...remote, ...rescueFolders().map(({ dir }) => dir)];
   const found: string[] = [];
   let level = ["/"];
   for (let depth = 0, looked = 0; depth < DEPTH && looked < MOST; depth++) {
     looked += level.length;
     level = level
       .flatMap(foldersIn)
-      .filter((path) => !never.some((folder) => isBelow(path, folder)) && isRoots(path));
+      .filter((path) => !excluded.some((folder) => isBelow(path, folder)) && isRoots(path));
     found.push(
       ...level
         .filter((path) => path.endsWith("/member") && exists(`${path}/snap`))
@@ -130,11 +134,11 @@ export function memberFolders(): string[] {
   return found;
 }
 
-/** Those that were written to after this one, each with the time. */
+/** Folders that were written later than this one, each with the time. */
 export function writtenLater(place: EtcdFolders): { dir: string; written: Date }[] {
-  const here = lastWritten(place);
+  const lastWrite = lastWritten(place);
   const all = memberFolders().map((dir) => ({ dir, written: lastWritten({ dir, wal: undefined }) }));
-  return all.filter(({ written }) => written > here);
+  return all.filter(({ written }) => written > lastWrite);
 }
 
 function lastWritten({ dir, wal = `${dir}/member/wal` }: EtcdFolders): Date {
@@ -142,7 +146,7 @@ function lastWritten({ dir, wal = `${dir}/member/wal` }: EtcdFolders): Date {
   return new Date(Math.max(0, ...files.map((path) => attempt(() => stat(path)?.modified.getTime() ?? 0, 0))));
 }
 
-/** Links are not followed. */
+/** Does not follow links. */
 function foldersIn(folder: string): string[] {
   const entries =
     gone(() => readdirSync(hostPath(folder), { withFileTypes: true }), ["EACCES", "EPERM"]) ?? [];

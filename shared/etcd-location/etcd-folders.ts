@@ -1,10 +1,9 @@
 /**
- * The folders of an etcd on this host: where its data is, and its log, where that has a folder of its own;
- * and their data, read with the values that the API server has encrypted, opened with the
- * EncryptionConfiguration on this node. Its path is the one that the API server's flag names, in its
- * manifest, its container or the mirror pod of a control plane node. Where none of them names a path, any
- * file below /etc/kubernetes may be it. Nothing is read before an encrypted value is met, and what is read
- * counts only for the values that it opens.
+ * The folders of an etcd on this host, for its data and, if separate, its log; and their data, with encrypted
+ * values opened by the EncryptionConfiguration on this node. The API server's flag has its path: in the
+ * manifest, the container or a control plane node's mirror pod. If none of them names a path, any file below
+ * /etc/kubernetes may be it. It is read only once an encrypted value is met, and counts only for values that
+ * it opens.
  */
 import { statSync } from "node:fs";
 import { type EtcdData, type KeyValue, readEtcdData } from "../etcd-data/data.ts";
@@ -30,15 +29,15 @@ export interface EtcdFolders {
   /** etcd's --wal-dir; undefined: the log is in member/wal. */
   wal: string | undefined;
   /**
-   * This node's API server, as its manifest or the runtime has it: it says how to open what is encrypted in
-   * the data.
+   * This node's API server, as its manifest or the runtime has it: it names the configuration that opens
+   * encrypted values.
    */
   apiServer?: { spec: PodSpec } | undefined;
 }
 
 /**
- * Where a static pod of etcd has its data: its own container's flags or variables, through its mounts, on
- * this host.
+ * The data folder of a static pod of etcd: its container's flags or variables, through its mounts, as a path
+ * of this host.
  */
 export function foldersOfPod({ spec }: { spec: PodSpec }): EtcdFolders | undefined {
   const own = mainContainer({ spec });
@@ -48,13 +47,13 @@ export function foldersOfPod({ spec }: { spec: PodSpec }): EtcdFolders | undefin
   return dir === undefined ? undefined : { dir, wal: at("--wal-dir", "env ETCD_WAL_DIR") };
 }
 
-/** What is encrypted in it is opened where the configuration for that is here. Errors: as `readEtcdData`. */
+/** Opens encrypted values if the configuration for them is here. Errors: as `readEtcdData`. */
 export function readFolders({ dir, wal, apiServer }: EtcdFolders): EtcdData {
   const data = withOpened(readEtcdData(hostPath(dir), wal && hostPath(wal)), apiServer);
   return withFormer(withMoved(data, movedHere()), lastRestore()?.members ?? []);
 }
 
-/** Who etcd's members were before restore.ts: they were control plane nodes. */
+/** Names etcd's members before restore.ts: they were control plane nodes. */
 function withFormer(data: EtcdData, formerMembers: readonly string[]): EtcdData {
   if (formerMembers.length === 0) return data;
   return Object.create(data, { formerMembers: { value: formerMembers } }) as EtcdData;
@@ -66,28 +65,28 @@ export function readRescued(rescue: Rescue, apiServer: EtcdFolders["apiServer"])
   return readFolders({ dir: rescuedEtcd(rescue), wal: exists(wal) ? wal : undefined, apiServer });
 }
 
-/** Parts of etcd's data that may be on a disk of their own, by a link; "" is all of it. */
+/** Parts of etcd's data that a link may put on a disk of their own; "" is all of it. */
 const PARTS = ["", "/member", "/member/snap", "/member/snap/db", "/member/wal"];
 
 /**
- * Whether a rescue folder holds, instead of a copy, a link to the data of today: what was before is not known
- * by it.
+ * Whether a rescue folder holds a link to the current data instead of a copy: then it does not show the old
+ * data.
  */
 export function showsToday(rescue: Rescue, { dir, wal }: EtcdFolders): boolean {
-  const same = (a: string, b: string) => exists(a) && keyOf(a) === keyOf(b);
+  const isSame = (a: string, b: string) => exists(a) && keyOf(a) === keyOf(b);
   return (
-    PARTS.some((part) => same(`${rescuedEtcd(rescue)}${part}`, `${dir}${part}`)) ||
-    (wal !== undefined && same(rescuedLog(rescue), wal))
+    PARTS.some((part) => isSame(`${rescuedEtcd(rescue)}${part}`, `${dir}${part}`)) ||
+    (wal !== undefined && isSame(rescuedLog(rescue), wal))
   );
 }
 
-/** Whether a member's data is there. A folder that nobody but root may look into may have some. */
+/** Whether a member's data is there. A folder that only root may list may have some. */
 export function holdsData({ dir }: EtcdFolders): boolean {
-  const there = attempt(() => exists(`${dir}/member/snap`));
-  return there instanceof Fail || there;
+  const found = attempt(() => exists(`${dir}/member/snap`));
+  return found instanceof Fail || found;
 }
 
-/** The same folder under two names, by a link or a mount, has one key. */
+/** The same key for a folder under two names, by a link or a mount. */
 export function keyOf(dir: string): string {
   const info = attempt(() => tryFile("look at", dir, () => statSync(hostPath(dir))));
   return info instanceof Fail || !info ? dir.replace(/(?<!\/)\/+$/, "") : `${info.dev}:${info.ino}`;
@@ -98,7 +97,7 @@ const FOLDER = "/etc/kubernetes";
 
 type ApiServer = { spec: PodSpec } | undefined;
 
-/** `apiServer`: this node's. What no configuration here opens stays as it is. */
+/** `apiServer`: this node's. Values that no configuration here opens stay encrypted. */
 export function withOpened(data: EtcdData, apiServer?: ApiServer): EtcdData {
   let configs: unknown[] | undefined;
   const shown = (key: string, value: Uint8Array): Uint8Array => {
@@ -112,7 +111,7 @@ export function withOpened(data: EtcdData, apiServer?: ApiServer): EtcdData {
     ...stored,
     value: shown(stored.key, stored.value),
   });
-  // its fields change where it reads the directory again, so they are not copied
+  // the original's fields change when it reads the directory again, so they are not copied
   return Object.assign(Object.create(data) as EtcdData, {
     shown,
     get: (key: string) => {
@@ -127,7 +126,7 @@ export function withOpened(data: EtcdData, apiServer?: ApiServer): EtcdData {
 }
 
 /**
- * The same error, with the place where the configuration has to lie. `etcd`: the data and this node's API
+ * The same error, with the path at which the configuration has to be. `etcd`: the data and this node's API
  * server.
  */
 export function withItsPlace(
@@ -156,10 +155,10 @@ function configsFor(data: EtcdData, apiServer: ApiServer): unknown[] {
   return paths.flatMap((path) => orUndefined(() => readYaml(smallText(path) ?? "")) ?? []);
 }
 
-/** How deep below the folder, at most. */
+/** Depth of the search below the folder. */
 const DEPTH = 5;
 
-/** Files whose text says that they are one. */
+/** Files that look like one by their text. */
 function maybeConfigs(folder: string, depth = DEPTH): string[] {
   return list(folder).flatMap((name) => {
     const path = `${folder}/${name}`;
@@ -170,10 +169,7 @@ function maybeConfigs(folder: string, depth = DEPTH): string[] {
   });
 }
 
-/**
- * Where the API servers have it, this node's first, each path once. Mirror pods name none where they are
- * encrypted.
- */
+/** Its paths in the API servers' flags, this node's first, each once. Encrypted mirror pods name none. */
 function pathsOf(data: EtcdData, apiServer: ApiServer): string[] {
   const mirrors = believedNames(data).flatMap((node) => mirrorsOf(node, data));
   const pods = [
@@ -187,7 +183,7 @@ function pathsOf(data: EtcdData, apiServer: ApiServer): string[] {
   ];
 }
 
-/** None where one of them cannot be read. */
+/** Empty if one of them cannot be read. */
 function mirrorsOf(node: string, data: EtcdData): MirrorPod[] {
   return attempt(() => findMirrorPods(data, node), []);
 }

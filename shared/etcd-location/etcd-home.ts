@@ -1,6 +1,6 @@
 /**
- * Where this cluster's etcd runs, and so who owns its certificates: one value, decided here and asked by
- * everybody. Parts 1 to 4 repair the static pod that kubeadm makes. Reads only.
+ * Decides once for all scripts where this cluster's etcd runs, and so who owns its certificates. Parts 1 to 4
+ * repair only kubeadm's static pod. Reads only.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
@@ -25,16 +25,15 @@ export interface ExternalEtcd {
 
 export interface EtcdHome {
   /**
-   * `static pod`: kubeadm's, of this node; its certificates are kubeadm's as well, below certificatesDir.
-   * `unit`: a systemd unit of this node, with files of its own. `elsewhere`: on other machines. `unknown`:
-   * nothing shows whether it ever was here.
+   * `static pod`: kubeadm's, on this node, with its certificates below certificatesDir. `unit`: a systemd
+   * unit of this node, with files of its own. `elsewhere`: on other machines. `unknown`: nothing shows
+   * whether etcd ever was here.
    */
   runs: "static pod" | "unit" | "elsewhere" | "unknown";
-  /** Where it is a unit. */
   unit?: EtcdUnit;
-  /** URLs in the API server's --etcd-servers, where they are known. */
+  /** URLs in the API server's --etcd-servers, if they are known. */
   servers: string[];
-  /** Files by which the API server reaches it: CA, certificate, key. */
+  /** The API server's files for etcd: CA, certificate, key. */
   client: string[];
 }
 
@@ -42,13 +41,13 @@ interface Seen {
   node: Node | undefined;
   dataDir: string;
   data?: EtcdData | undefined;
-  /** Read from the data, where it can be read. */
+  /** From etcd's data, if it can be read. */
   cluster?: { configuration: { etcd?: { external?: ExternalEtcd } } } | undefined;
-  /** The containers, if they are known, also those that have ended. */
+  /** The containers, if known, exited ones included. */
   all?: readonly Container[];
 }
 
-/** The cluster's own word counts where it can be read; else what is on this node. */
+/** The cluster's own configuration decides if it can be read; else the files of this node. */
 export function etcdHome(seen: Seen): EtcdHome {
   const { node, dataDir, cluster, all = [] } = seen;
   const found = etcdOptions(seen);
@@ -59,7 +58,7 @@ export function etcdHome(seen: Seen): EtcdHome {
   }
   const isPod = node !== undefined && tracesOf("etcd", node, all).length > 0;
   if (!isPod && unit && isClusters(unit)) return { runs: "unit", unit, ...found };
-  // data that cannot be read is of this node's etcd all the same
+  // data that cannot be read still belongs to this node's etcd
   if (isPod || exists(dataDir) || (node && found.servers.some((url) => isOwn(url, node.addresses))))
     return { runs: "static pod", ...found };
   const isElsewhere =
@@ -67,17 +66,17 @@ export function etcdHome(seen: Seen): EtcdHome {
   return { runs: isElsewhere ? "elsewhere" : "unknown", ...found };
 }
 
-/** kubeadm's own, for a stacked etcd and for one of its documentation's external set-up. */
+/** kubeadm's file names, for a stacked etcd and for the external one in its documentation. */
 function kubeadms(node: Node | undefined): string[] {
   return ["etcd/ca.crt", "apiserver-etcd-client.crt", "apiserver-etcd-client.key"].map(
     (file) => `${certificatesDirOn(node)}/${file}`,
   );
 }
 
-/** kubespray's and KubeKey's folder: it survives on a control plane node, also where etcd is elsewhere. */
+/** kubespray's and KubeKey's folder: it stays on a control plane node even if etcd is elsewhere. */
 const ETCD_SSL = "/etc/ssl/etcd/ssl";
 
-/** By the API server's manifest, by its mirror pod, by kubeadm's configuration, by files that are left. */
+/** From the API server's manifest, its mirror pod, kubeadm's configuration, or files that are left. */
 function etcdOptions({ node, data, cluster }: Seen): Pick<EtcdHome, "servers" | "client"> {
   const manifest = node && attempt(() => readManifest(whereIs(manifestPath({ node }, "kube-apiserver"))));
   const mirror =
@@ -94,10 +93,10 @@ function etcdOptions({ node, data, cluster }: Seen): Pick<EtcdHome, "servers" | 
   }
   const { endpoints = [], caFile, certFile, keyFile } = cluster?.configuration.etcd?.external ?? {};
   if (caFile && certFile && keyFile) return { servers: endpoints, client: [caFile, certFile, keyFile] };
-  const left = list(ETCD_SSL).filter((name) => name === "ca.pem" || name.startsWith("node-"));
+  const files = list(ETCD_SSL).filter((name) => name === "ca.pem" || name.startsWith("node-"));
   return {
     servers: endpoints,
-    client: left.length > 2 ? left.map((name) => `${ETCD_SSL}/${name}`) : kubeadms(node),
+    client: files.length > 2 ? files.map((name) => `${ETCD_SSL}/${name}`) : kubeadms(node),
   };
 }
 

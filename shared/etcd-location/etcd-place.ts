@@ -1,6 +1,6 @@
 /**
- * Finds etcd's data directory. What root or the control plane itself names counts (etcd-candidates.ts), then
- * a few places where only root writes. Where several hold data, the data itself has to prove it
+ * Finds etcd's data directory. First come paths that root or the control plane names (etcd-candidates.ts),
+ * then a few paths where only root writes. If several hold data, the data itself has to prove it
  * (etcd-proof.ts). Reads only.
  */
 import { again } from "../again.ts";
@@ -21,14 +21,14 @@ import { apiServerHere } from "./static-pod-here.ts";
 
 interface Here {
   node: Node | undefined;
-  /** If they are known already. */
+  /** Set if they are known already. */
   all?: readonly Container[] | undefined;
 }
 
 /**
- * `typed`: the operator's --etcd-data. What was said before counts where nothing else decides, if that folder
- * has data. Where nothing is found: the folder that is named, or kubeadm's default. Errors: Fail where several hold data and nothing proves
- * one, or where the one that is named is not there.
+ * `typed`: the operator's --etcd-data. An earlier one counts if nothing else decides and that folder has
+ * data. If nothing is found: the named folder, or kubeadm's default. Errors: Fail if several hold data and
+ * none is proved, or if the named folder does not exist.
  */
 export async function etcdDataOf(typed: string | undefined, { node, all }: Here): Promise<EtcdPlace> {
   const apiServer = await apiServerHere({ node, all });
@@ -54,26 +54,23 @@ async function placeOf(
   const known = node ? inManifest({ node }) : [];
   const sure = [...known, ...usual].filter(holdsData);
   if (known.some(holdsData) && new Set(sure.map(({ dir }) => keyOf(dir))).size === 1)
-    return chosen(known[0]!, known);
+    return asPlace(known[0]!, known);
   const named = await names();
-  const candidates = merged([...named, ...usual].filter(holdsData));
+  const candidates = uniqueFolders([...named, ...usual].filter(holdsData));
   const found = attempt(() => choose({ named, candidates, node }));
-  const kept = wordOf("etcd-data");
+  const saved = wordOf("etcd-data");
   const isOpen = found instanceof Fail || candidates.length === 0;
-  if (kept && isOpen && exists(`${kept.value}/member`)) return await asNamed(kept.value, saidAt(kept));
+  if (saved && isOpen && exists(`${saved.value}/member`)) return await asNamed(saved.value, saidAt(saved));
   if (found instanceof Fail) throw found;
   return found;
 }
 
-/** Says which place it is, where somebody might expect another. */
+/** Says which folder it is, if somebody might expect another. */
 export function sayPlace({ dir, wal, why }: EtcdPlace) {
   if (why) say(`etcd's data: ${dir}${wal ? `, its log: ${wal}` : ""} (${why})`);
 }
 
-/**
- * This machine as a node; undefined where it is none. Errors: Refused where it is a node that kubeadm has not
- * set up.
- */
+/** This machine as a node; undefined if it is none. Errors: Refused if kubeadm has not set it up. */
 export async function nodeIfAny(): Promise<Node | undefined> {
   try {
     return await readNode();
@@ -85,7 +82,7 @@ export async function nodeIfAny(): Promise<Node | undefined> {
 
 interface Choice {
   named: NamedFolders[];
-  /** With data; each folder once. */
+  /** Folders with data, each once. */
   candidates: EtcdFolders[];
   node: Node | undefined;
 }
@@ -93,8 +90,8 @@ interface Choice {
 function choose({ named, candidates, node }: Choice): EtcdPlace {
   const [only, ...more] = candidates;
   const isNamed = ({ dir }: EtcdFolders) => named.some((one) => keyOf(one.dir) === keyOf(dir));
-  if (!only) return chosen(named[0] ?? { dir: USUAL_DATA[0]!, wal: undefined }, named);
-  const place = more.length > 0 ? proved(candidates, named, node) : chosen(only, named);
+  if (!only) return asPlace(named[0] ?? { dir: USUAL_DATA[0]!, wal: undefined }, named);
+  const place = more.length > 0 ? proved(candidates, named, node) : asPlace(only, named);
   if (named.length === 0) refuseLater(place);
   if (named.length === 0 || more.length > 0 || isNamed(only)) return place;
   throw new Fail(
@@ -105,7 +102,10 @@ function choose({ named, candidates, node }: Choice): EtcdPlace {
   );
 }
 
-/** A usual place that nothing names: is the cluster's data elsewhere, as a restore may have left it? */
+/**
+ * Asks whether the cluster's data is elsewhere, as after a restore, if this is a usual path that nothing
+ * names.
+ */
 function refuseLater(place: EtcdPlace) {
   const later = writtenLater(place);
   if (later.length === 0) return;
@@ -118,12 +118,12 @@ function refuseLater(place: EtcdPlace) {
   );
 }
 
-function chosen({ dir, wal }: EtcdFolders, named: readonly NamedFolders[]): EtcdPlace {
-  const by = named.find((one) => keyOf(one.dir) === keyOf(dir))?.by;
-  return { dir, wal, why: dir === USUAL_DATA[0] && !wal ? "" : (by ?? "the only place with data") };
+function asPlace({ dir, wal }: EtcdFolders, named: readonly NamedFolders[]): EtcdPlace {
+  const source = named.find((one) => keyOf(one.dir) === keyOf(dir))?.by;
+  return { dir, wal, why: dir === USUAL_DATA[0] && !wal ? "" : (source ?? "the only place with data") };
 }
 
-/** The same folder under two names, by a link or a mount, is one. What is named comes first. */
-function merged(all: readonly EtcdFolders[]): EtcdFolders[] {
+/** Joins a folder's names by a link or a mount. Named folders come first. */
+function uniqueFolders(all: readonly EtcdFolders[]): EtcdFolders[] {
   return [...new Map(all.toReversed().map((one) => [keyOf(one.dir), one])).values()].reverse();
 }

@@ -1,8 +1,8 @@
 /**
  * Several folders hold etcd's data: which is this node's? The data itself has to prove it: a member with this
- * node's address, and the CA that signed this kubelet's certificate. Of several that do, the one that etcd is
- * started from: the others were left behind by a restore. Everything else is asked. The ids do not tell a
- * restored member from the one before: they derive from its URL.
+ * node's address, and the CA that signed this kubelet's certificate. If several do, the one from which etcd
+ * is started counts, as a restore left the others behind. All else is asked. The ids do not tell a restored
+ * member from the old one: they derive from its URL.
  */
 import { dirname } from "node:path";
 import { again } from "../again.ts";
@@ -18,11 +18,13 @@ import { type EtcdFolders, keyOf, readFolders } from "./etcd-folders.ts";
 import { isHere, ownMember } from "./reach-etcd.ts";
 
 export interface EtcdPlace extends EtcdFolders {
-  /** Why it is this one, for the operator; "": nothing else was in question. */
+  /** Why it is this one, for the operator; "": no other was in question. */
   why: string;
 }
 
-/** `named`: what names a folder. Errors: Fail where nothing proves one, with the line to type for each. */
+/**
+ * `named`: the sources that name a folder. Errors: Fail if none is proved, with the line to type for each.
+ */
 export function proved(
   candidates: readonly EtcdFolders[],
   named: readonly NamedFolders[],
@@ -32,7 +34,7 @@ export function proved(
   const one = chooseFolder(all);
   if (!one)
     throw new Fail(
-      `Several folders hold etcd's data, and nothing proves which is this cluster's: ${all.map(shown).join("; ")}`,
+      `Several folders hold etcd's data, and nothing proves which is this cluster's: ${all.map(judgedLine).join("; ")}`,
       {
         hint: `name the right one: ${all.map(({ folders }) => again({ "etcd-data": folders.dir })).join(" or ")}`,
       },
@@ -46,22 +48,22 @@ export function proved(
   };
 }
 
-/** What the other one is beside the one that counts, for the operator. */
+/** How the other folder differs from the one that counts, for the operator. */
 function howItDiffers({ folders, ids }: Judged, one: Judged): string {
   if (!one.starts || !ids || !one.ids || ids.same === one.ids.same) return `not "${folders.dir}"`;
   return `"${folders.dir}" is of another member${ids.written < one.ids.written ? ", an older one" : ""}`;
 }
 
 /**
- * The proved one that etcd is started from, or the only proved one; where there is nothing to compare with,
- * the one that it is started from. Undefined: not clear, or the same member wrote later elsewhere.
+ * The proved folder from which etcd is started, or the only proved one; if nothing can be compared, the one
+ * from which it is started. Undefined: not clear, or the same member wrote later elsewhere.
  */
 function chooseFolder(all: readonly Judged[]): Readable | undefined {
   const own = all.filter(isOwn);
   const proved = own.filter(({ ca }) => ca === "yes");
   const candidates = proved.length > 0 ? proved : own.filter(({ starts }) => starts);
-  // what is named, and cannot be read or compared, may be the right one
-  if (all.some((one) => one.named && one.ca === "unknown" && !candidates.some((other) => other === one)))
+  // a named folder that cannot be read or compared may be the right one
+  if (all.some((one) => one.isNamed && one.ca === "unknown" && !candidates.some((other) => other === one)))
     return undefined;
   const started = candidates.filter(({ starts }) => starts);
   const [one, ...more] = started.length > 0 ? started : candidates;
@@ -77,28 +79,28 @@ function supersedes({ ids }: Readable, one: Readable): boolean {
 type Readable = Judged & { ids: NonNullable<Judged["ids"]> };
 
 function isOwn(one: Judged): one is Readable {
-  return one.own && one.ids !== undefined && one.ca !== "no";
+  return one.isOwn && one.ids !== undefined && one.ca !== "no";
 }
 
 interface Judged {
   folders: EtcdFolders;
-  /** Whether anything names it, and whether etcd is started from it. */
-  named: boolean;
+  /** Whether a source names it, and whether etcd is started from it. */
+  isNamed: boolean;
   starts: boolean;
-  /** Undefined: it cannot be read. */
+  /** Undefined: the data cannot be read. */
   ids: { same: string; revision: number; written: Date } | undefined;
-  /** Its member is this machine's. */
-  own: boolean;
+  /** One of its members has this machine's address. */
+  isOwn: boolean;
   /** Whether the CA in it signed this kubelet's certificate. */
   ca: "yes" | "no" | "unknown";
-  /** For the operator. */
+  /** Text for the operator. */
   words: string;
 }
 
 function judge(folders: EtcdFolders, named: readonly NamedFolders[], node: Node | undefined): Judged {
   const names = named.filter((one) => keyOf(one.dir) === keyOf(folders.dir));
-  const by = names.map((one) => `named by ${one.by}`);
-  const known = { folders, named: names.length > 0, starts: names.some((one) => one.starts) };
+  const sources = names.map((one) => `named by ${one.by}`);
+  const known = { folders, isNamed: names.length > 0, starts: names.some((one) => one.starts) };
   const addresses = node?.addresses ?? [];
   const seen = attempt(() => {
     using data = readFolders(folders);
@@ -108,18 +110,18 @@ function judge(folders: EtcdFolders, named: readonly NamedFolders[], node: Node 
     return {
       ...known,
       ids: undefined,
-      own: false,
+      isOwn: false,
       ca: "unknown",
-      words: [...by, `cannot be read: ${seen.message}`].join(", "),
+      words: [...sources, `cannot be read: ${seen.message}`].join(", "),
     };
   const { ids, member, ca } = seen;
   const words = [
-    ...by,
+    ...sources,
     memberWords(member, addresses),
     CA_WORDS[ca],
     `revision ${ids.revision}, last write ${ids.written.toISOString()}`,
   ];
-  return { ...known, ids, own: member !== undefined, ca, words: words.join(", ") };
+  return { ...known, ids, isOwn: member !== undefined, ca, words: words.join(", ") };
 }
 
 function memberWords(member: Member | undefined, addresses: readonly string[]): string {
@@ -135,7 +137,7 @@ const CA_WORDS = {
   unknown: "no CA to compare",
 };
 
-function shown({ folders, words }: Judged): string {
+function judgedLine({ folders, words }: Judged): string {
   return `"${folders.dir}" (${words})`;
 }
 
@@ -143,10 +145,7 @@ function idsOf({ clusterId, memberId, revision, lastWrite }: EtcdData): NonNulla
   return { same: `${clusterId} ${memberId}`, revision, written: lastWrite };
 }
 
-/**
- * A kubelet's certificate is signed by the CA of the cluster that it is in. An empty data directory belongs
- * to no cluster.
- */
+/** A kubelet's certificate is signed by its cluster's CA. An empty data directory belongs to no cluster. */
 function caOf(data: EtcdData, node: Node | undefined): Judged["ca"] {
   if (attempt(() => registryPrefix(data)) instanceof Fail) return "no";
   const stored = attempt(() => configMapIn(data, "kube-system/kube-root-ca.crt")?.["ca.crt"]);
@@ -159,12 +158,12 @@ function caOf(data: EtcdData, node: Node | undefined): Judged["ca"] {
   return signed ? "yes" : "no";
 }
 
-/** Today's, and the one from before this repair. */
+/** The current one, and the one before this repair. */
 function kubeletsCertificates({ kubelet }: Node): string[] {
   const [rescue] = foldersWithData();
-  const before = rescue ? `${rescue.dir}/before${dirname(kubelet.clientPem)}` : undefined;
-  const saved = before ? list(before).filter((name) => /^kubelet-client-\d.*\.pem$/.test(name)) : [];
-  return [kubelet.clientPem, ...saved.map((name) => `${before}/${name}`)].flatMap((path) => {
+  const oldFolder = rescue ? `${rescue.dir}/before${dirname(kubelet.clientPem)}` : undefined;
+  const saved = oldFolder ? list(oldFolder).filter((name) => /^kubelet-client-\d.*\.pem$/.test(name)) : [];
+  return [kubelet.clientPem, ...saved.map((name) => `${oldFolder}/${name}`)].flatMap((path) => {
     const pem = attempt(() => readText(path));
     return pem && !(pem instanceof Fail) ? [pem] : [];
   });

@@ -18,18 +18,18 @@ import { shell } from "../shell-line.ts";
 export interface EtcdUnit {
   /** The unit's file. */
   path: string;
-  /** Files of settings that it names and that are gone: it does not start without them. */
+  /** Settings files that it names and that are gone: it does not start without them. */
   lostSettings: string[];
-  /** etcd's name of this member. */
+  /** The member's name in etcd. */
   name: string | undefined;
   dataDir: string;
-  /** Its CA, its certificate and key, and those that it shows its peers: as its settings name them. */
+  /** Its CA, certificate and key, and those for its peers, as its settings name them. */
   files: string[];
-  /** Who set it up, where a file of theirs tells. */
+  /** The tool that set it up, if its files show that. */
   by: "kubespray" | "KubeKey" | undefined;
 }
 
-/** Where systemd looks for units, the first one counts: systemd.unit(5). */
+/** Folders of systemd's units; the first that has the unit counts: systemd.unit(5). */
 const FOLDERS = ["/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib"].map(
   (folder) => `${folder}/systemd/system`,
 );
@@ -43,7 +43,7 @@ const PKI_SETTINGS = [
   "peer-key-file",
 ];
 
-/** Undefined where this node has no such unit. */
+/** Undefined if this node has no such unit. */
 export function readEtcdUnit(): EtcdUnit | undefined {
   const path = FOLDERS.map((folder) => `${folder}/etcd.service`).find((file) => exists(file));
   if (path === undefined) return undefined;
@@ -66,12 +66,12 @@ export function readEtcdUnit(): EtcdUnit | undefined {
   };
 }
 
-/** A distribution's own etcd has no certificates: only a cluster's is secured. */
+/** Only a cluster's etcd is secured: that of a distribution has no certificates. */
 export function isClusters({ files, lostSettings }: EtcdUnit): boolean {
   return files.length > 0 || lostSettings.length > 0;
 }
 
-/** Why parts 1 to 4 are not for it. */
+/** Why parts 1 to 4 cannot repair it. */
 export function isUnitHere({ path, dataDir, by }: EtcdUnit): string {
   return `etcd runs on this node as a systemd unit (${path}, data in ${dataDir})${by ? `, as ${by} sets it up` : ""}: this kit repairs etcd only as the static pod that kubeadm makes`;
 }
@@ -79,8 +79,8 @@ export function isUnitHere({ path, dataDir, by }: EtcdUnit): string {
 export const UNIT_BY_HAND = `./bunw scripts/00-assess.ts says what is lost here, what is well, and what to do by hand; RUNBOOK-MORE "If etcd is a unit of this node"`;
 
 /**
- * kubespray's kubelet unit reads kubelet.env; KubeKey has a folder for its scripts, and since version 4 one
- * for its backups.
+ * kubespray's kubelet unit reads kubelet.env; KubeKey has a folder of scripts, and since version 4 one of
+ * backups.
  */
 function maker(): EtcdUnit["by"] {
   if (FOLDERS.some((folder) => text(`${folder}/kubelet.service`).includes("/kubelet.env")))
@@ -92,7 +92,7 @@ function text(path: string): string {
   return attempt(() => readText(path), "") ?? "";
 }
 
-/** A line each, with a comment where that helps; what is in place is left out. */
+/** One command a line, some with a comment; files in place need none. */
 export function unitSteps(
   { unit, client }: { unit?: EtcdUnit | undefined; client: readonly string[] },
   nodeName: string,
@@ -111,7 +111,7 @@ export function unitSteps(
   ];
 }
 
-/** etcd takes every certificate of its CA that is a client's, or says nothing of its use. */
+/** etcd accepts every certificate of its CA that is for clients, or has no usages. */
 function clientPair(lost: readonly string[], files: readonly string[]): string[] {
   const [ca, cert, key] = files;
   if (!ca || !cert || !key || lost.length !== 3)

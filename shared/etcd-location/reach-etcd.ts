@@ -1,11 +1,11 @@
 /**
- * How etcd is reached: which of its members this machine is, and where the others are, by their URLs; its
- * JSON gateway, through which this kit asks it; and etcdctl in its container, which an operator types.
+ * How to reach etcd: which member is this machine, and the others' addresses, by their URLs; its JSON
+ * gateway, which this kit uses; and etcdctl in its container, for the operator.
  *
  * Sources: etcdutl, snapshot/v3_snapshot.go and etcdutl/snapshot_command.go. A restore without
- * --initial-cluster makes one member `default` at http://localhost:2380. When it is started, it publishes its
- * name and its client URLs, and keeps that peer URL. The gateway is named by flags or variables of its static
- * pod: embed/config.go and etcdmain/config.go: a variable is `ETCD_` and the flag's name;
+ * --initial-cluster makes one member `default` at http://localhost:2380. At its start it publishes its name
+ * and client URLs, and keeps that peer URL. Flags or variables of its static pod name the gateway:
+ * embed/config.go and etcdmain/config.go: a variable is `ETCD_` and the flag's name;
  * --listen-client-http-urls takes the gateway away from the client port.
  */
 import { isIP } from "node:net";
@@ -17,9 +17,9 @@ import { asMoved, endpointHost, endpointUrl, isLoopback, type Moved } from "../p
 import { shell } from "../shell-line.ts";
 
 /**
- * The member that the data is of, where one of its URLs has an address of this machine. A lone member at
- * localhost only is every machine's, and URLs with names alone are any machine's: then the data proves by other things
- * that it is this one's, by its API server's address (facts/issue-facts.ts) or its CA (etcd-proof.ts).
+ * The member whose data this is, if one of its URLs has an address of this machine. A lone member at
+ * localhost fits every machine, and URLs with names alone fit any: then other facts prove that the data is
+ * this machine's, its API server's address (facts/issue-facts.ts) or its CA (etcd-proof.ts).
  */
 export function ownMember(
   { members, memberId }: Pick<EtcdData, "members" | "memberId">,
@@ -35,7 +35,7 @@ export function ownMember(
   return isHere(own, addresses) || isAlone || hasNames ? own : undefined;
 }
 
-/** Whether it names this machine: one of its URLs has an address of it. */
+/** Whether one of its URLs has an address of this machine. */
 export function isHere(member: Urls, addresses: readonly string[]): boolean {
   return urlsOf(member).some((url) => addresses.includes(hostOf(url)));
 }
@@ -46,21 +46,20 @@ function urlsOf({ peerURLs, clientURLs }: Urls): string[] {
   return [...peerURLs, ...clientURLs];
 }
 
-/** Where other machines reach a member: the hosts of its URLs, without this machine's own loopback. */
+/** Hosts at which other machines reach a member, without this machine's loopback. */
 export function memberHosts(member: Urls): string[] {
   return urlsOf(member)
     .map(hostOf)
     .filter((host) => !isLoopback(host));
 }
 
-/** The host in a URL; "" where it is none. */
+/** The host in a URL; "" if it is none. */
 export function hostOf(url: string): string {
   return URL.canParse(url) ? endpointHost(new URL(url).host) : "";
 }
 
 /**
- * Where a member's peers find it. Where its peer URL is localhost: the machine of its client URLs, if they
- * name one.
+ * The address at which a member's peers find it. If its peer URL is localhost: the host of its client URLs.
  */
 export function placeOf({ peerURLs, clientURLs }: Pick<Member, "peerURLs" | "clientURLs">): {
   host: string;
@@ -73,7 +72,7 @@ export function placeOf({ peerURLs, clientURLs }: Pick<Member, "peerURLs" | "cli
   return { host: published ?? hostOf(url), port: Number(new URL(url).port || 2380) };
 }
 
-/** etcd's data as it would be if the machines had always been where they are. */
+/** etcd's data as if the machines had always had their current addresses. */
 export function withMoved(data: EtcdData, moved: Moved): EtcdData {
   if (moved.size === 0) return data;
   const urls = (all: readonly string[]) => all.map((url) => asMoved(url, moved));
@@ -85,7 +84,7 @@ export function withMoved(data: EtcdData, moved: Moved): EtcdData {
   let read: Member[] | undefined;
   let members: Member[] = [];
   return Object.create(data, {
-    // as they are read again, they change; until then they are the same: `peersOf` compares them
+    // read again, they change; until then they are the same objects: `peersOf` compares them
     members: {
       get: () => {
         if (read !== data.members) members = data.members.map(asToday);
@@ -93,16 +92,16 @@ export function withMoved(data: EtcdData, moved: Moved): EtcdData {
         return members;
       },
     },
-    asToday: { value: <T>(object: T): T => inPlace(object, moved) },
+    asToday: { value: <T>(object: T): T => moveInPlace(object, moved) },
   }) as EtcdData;
 }
 
-/** In the object itself, as what is known of it is known by it (`unknownFields`). */
-function inPlace<T>(value: T, moved: Moved): T {
+/** Changes the object itself, as `unknownFields` belong to it. */
+function moveInPlace<T>(value: T, moved: Moved): T {
   if (typeof value === "string") return asMoved(value, moved) as T;
   if (typeof value !== "object" || value === null || ArrayBuffer.isView(value)) return value;
   for (const [key, child] of Object.entries(value))
-    (value as Record<string, unknown>)[key] = inPlace(child, moved);
+    (value as Record<string, unknown>)[key] = moveInPlace(child, moved);
   return value;
 }
 
@@ -111,17 +110,17 @@ type EtcdPod = { spec: PodSpec };
 const [OFF, ELSEWHERE] = ["enable-grpc-gateway", "listen-client-http-urls"];
 
 /**
- * Its URL where it has one of its own, at best at this node's `address`. Undefined: it is at the client port,
- * or is off.
+ * The gateway's own URL, if it has one, preferably at this node's `address`. Undefined: it is at the client
+ * port, or off.
  */
 export function gatewayUrl(pod: EtcdPod, address: string): string | undefined {
   const urls = gatewayUrls(pod).filter((url) => url.startsWith("https://"));
   const own = urls.find((url) => hostOf(url) === address);
-  const any = urls.find((url) => ["0.0.0.0", "::"].includes(hostOf(url)));
-  return own ?? (any ? endpointUrl(address, Number(new URL(any).port)) : urls[0]);
+  const wildcard = urls.find((url) => ["0.0.0.0", "::"].includes(hostOf(url)));
+  return own ?? (wildcard ? endpointUrl(address, Number(new URL(wildcard).port)) : urls[0]);
 }
 
-/** Why this kit cannot ask such an etcd; undefined where it can. `path`: of its manifest. */
+/** Why this kit cannot ask such an etcd; undefined if it can. `path`: its manifest. */
 export function gatewayTrouble(pod: EtcdPod, path: string): Refused | undefined {
   const setting = settingOf(pod, OFF);
   const urls = gatewayUrls(pod);
@@ -149,13 +148,13 @@ function settingOf(pod: EtcdPod, name: string): string | undefined {
   return flags(words).get(name) ?? mainContainer(pod)?.env?.find((one) => one.name === variable)?.value;
 }
 
-/** The sentence about it. */
+/** The sentence about a full database. */
 export const FULL =
   "etcd's database is full (alarm NOSPACE): it takes no write, so no Lease is renewed and no object changes";
 
 /**
- * What an operator types where etcd runs. By itself etcd compacts nothing more: the API server's compaction
- * is a write, too.
+ * Commands for a node where etcd runs. etcd compacts nothing more by itself: the API server's compaction is a
+ * write, too.
  */
 export function makeRoom({
   certificatesDir,
@@ -164,14 +163,11 @@ export function makeRoom({
   certificatesDir: string;
   revision: number;
 }): string {
-  const inside = (words: string) => etcdctlLine(words, { certificatesDir });
-  return `${inside(shell`compact ${String(revision)}`)}; ${inside("defrag")}; ${inside("alarm disarm")}`;
+  const etcdctl = (words: string) => etcdctlLine(words, { certificatesDir });
+  return `${etcdctl(shell`compact ${String(revision)}`)}; ${etcdctl("defrag")}; ${etcdctl("alarm disarm")}`;
 }
 
-/**
- * etcdctl in the container of this node's static pod: the node itself mostly has none. `words`: what it is to
- * do.
- */
+/** etcdctl in the container of this node's static pod: most nodes have none. `words`: its arguments. */
 export function etcdctlLine(
   words: string,
   { certificatesDir }: { certificatesDir: string },

@@ -1,7 +1,7 @@
 /**
  * A static pod of this node as it runs, or ran: by its processes, and by the container that the runtime still
- * has. Any pod may give a container or a program such a name, so each is proved to be of the static pod. The
- * API server, for its flags and mounts, also by its manifest. Reads only.
+ * has. Any pod may give a container or a program such a name, so each is proved to be the static pod's. Reads
+ * the API server's flags and mounts also from its manifest. Reads only.
  */
 
 import { knownHere, processOwner } from "../evidence/owners.ts";
@@ -29,7 +29,7 @@ import { COMM } from "../shell-line.ts";
 /** A static pod, in a pod's words: its main container with command, variables and mounts. */
 interface SeenPod {
   spec: PodSpec;
-  /** What shows it, for the operator. */
+  /** The source, for the operator. */
   by: string;
 }
 
@@ -42,7 +42,7 @@ interface Mounted {
   hostPath: string;
 }
 
-/** The newest container of this static pod here, also one that was stopped. Errors: as `inspect`. */
+/** The newest container of this static pod here, running or exited. Errors: as `inspect`. */
 export async function containerOf(
   name: string,
   { node, all }: { node: Node; all: readonly Container[] },
@@ -62,8 +62,8 @@ export async function containerOf(
 const NOTHING_TOLD = { args: [], env: [], mounts: [] };
 
 /**
- * The newest container of each name in these static pods, by the pods' UIDs, running or ended; none where no runtime
- * answers. One that it lists and tells nothing more of is there all the same. `all`: where they were asked for already.
+ * The newest container of each name in these static pods, by the pods' UIDs, running or exited; none if no
+ * runtime answers. A container that it only lists counts, too. `all`: the containers, if known.
  */
 export async function ranHere(
   uids: ReadonlySet<string>,
@@ -76,15 +76,14 @@ export async function ranHere(
   const newest = new Map(own.map((one) => [`${one.podUid}/${one.name}`, one]));
   const looks = [...newest.values()].map(async ({ name, podUid, running, id }) => {
     const seen = await attemptLater(() => inspect(node.runtimeEndpoint, id));
-    if (seen instanceof Fail)
-      say(`${name}: its mirror pod says how it ran, not its container: ${seen.message}`);
+    if (seen instanceof Fail) say(`${name}: read from its mirror pod, not its container: ${seen.message}`);
     return { name, podUid, running, ...(seen instanceof Fail ? NOTHING_TOLD : seen) };
   });
   return await Promise.all(looks);
 }
 
 /**
- * Running processes of the control plane with this name: of a container of kube-system, or of a unit of the
+ * Running processes of the control plane with this name: in a container of kube-system, or in a unit of the
  * host.
  */
 export function processesOf(name: string, all: readonly Container[]): SeenProcess[] {
@@ -106,7 +105,7 @@ export function processesOf(name: string, all: readonly Container[]): SeenProces
   });
 }
 
-/** Of all processes with this name, whoever started them. */
+/** All processes with this name, whoever started them. */
 export function pidsNamed(name: string): number[] {
   const isNamed = (pid: string) => hostText(`/proc/${pid}/comm`)?.trim() === name.slice(0, COMM);
   return list("/proc").flatMap((pid) => (/^\d+$/.test(pid) && isNamed(pid) ? [Number(pid)] : []));
@@ -122,8 +121,8 @@ export function oldestStart(name: string): Date | undefined {
 const TICKS = 100;
 
 /**
- * By today's clock, counted back: a clock that was wrong at the start, as after a boot without a battery,
- * does not matter. Undefined where it has ended, or this machine does not say.
+ * Uses the current clock, counted back: a wrong clock at the start, as after a boot without a battery, does
+ * not matter. Undefined if the process has exited, or this machine does not say.
  */
 export function processStart(pid: number): Date | undefined {
   const [, after = ""] = /^\d+ \(.*\) (.*)$/s.exec(hostText(`/proc/${pid}/stat`) ?? "") ?? [];
@@ -156,19 +155,16 @@ function specOf({ name, args, env, mounts }: Started): PodSpec {
 }
 
 const NAME = "kube-apiserver";
-/** kubeadm's, where the kubelet's own configuration is lost. */
+/** kubeadm's path, if the kubelet's own configuration is lost. */
 const MANIFEST = `/etc/kubernetes/manifests/${NAME}.yaml`;
 
 interface Here {
   node: Node | undefined;
-  /** Containers, also those that have ended, if they are known already. */
+  /** Containers, exited ones too, if they are known already. */
   all?: readonly Container[] | undefined;
 }
 
-/**
- * Undefined where nothing of it is left: its manifest is lost, and the runtime has no container of it any
- * more.
- */
+/** Undefined if its manifest is lost and the runtime has no container of it. */
 export async function apiServerHere({ node, all }: Here): Promise<{ spec: PodSpec } | undefined> {
   const spec = readableManifest(whereIs(node ? manifestPath({ node }, NAME) : MANIFEST))?.spec;
   if (spec || !node) return spec && { spec };

@@ -1,6 +1,6 @@
 /**
- * Every member of etcd, not only this node's: in stacked clusters each API server serves what its own member
- * holds.
+ * Checks every member of etcd, not only this node's: in stacked clusters each API server serves what its own
+ * member holds.
  */
 
 import { again, type LeftOut } from "../again.ts";
@@ -22,9 +22,10 @@ import { askAboutStrangers, type Peer, promotion, quorumOf, shownBy, wayWithout 
 import { STOP_ETCD } from "./peers.ts";
 
 /**
- * Proves that each other member answers with the current certificates, belongs to the same cluster, and holds the
- * same keys as this one (by etcd's own hash at a common revision). Members in `without` are left out. A
- * learner tells no hash, so its keys are not compared. Errors: Fail that names the first one that does not.
+ * Proves that each other member answers with the current certificates, belongs to the same cluster, and holds
+ * the same keys as this one (by etcd's own hash at a common revision). Leaves out members in `without`. A
+ * learner gives no hash, so its keys are not compared. Errors: Fail that names the first member that does
+ * not.
  */
 export async function proveMembers(
   own: EtcdClient,
@@ -35,30 +36,30 @@ export async function proveMembers(
   const voting = new Map<Peer, EtcdClient>();
   for (const peer of peers.filter(({ name }) => !without.includes(name))) {
     const { name, host } = peer;
-    const theirs = etcdClient(facts, host)!;
-    const status = await answerOf(peer, () => theirs.status());
+    const client = etcdClient(facts, host)!;
+    const status = await answerOf(peer, () => client.status());
     if (status.clusterId !== clusterId) {
       throw new Fail(`etcd on ${name} is another cluster: "${status.clusterId}", here "${clusterId}"`, {
         hint: `type on ${name}, which was started without its data: mv /etc/kubernetes/manifests/etcd.yaml /root/, then RUNBOOK-MORE "If a member has no data"`,
       });
     }
     if (status.isLearner) sayLearner(peer, facts);
-    else voting.set(peer, theirs);
+    else voting.set(peer, client);
   }
   if (voting.size > 0) await proveSameKeys(own, voting);
 }
 
 function sayLearner(peer: Peer, facts: ClusterFacts) {
   say(
-    `${peer.name}: same cluster, but no vote, as its join was cut off: no API server can use its etcd. To end the join:`,
+    `${peer.name}: same cluster, but no vote, as its join was cut off: no API server can use its etcd. To complete the join:`,
   );
   say(`  ${promotion(peer, facts)}`);
-  say(`or, when its etcd is stopped, to take it out: ${lostAlso([peer.name])}`);
+  say(`or, once its etcd is stopped, to remove it: ${lostAlso([peer.name])}`);
 }
 
 /**
- * Each reads its whole database for its hash, and takes no write meanwhile (storage/mvcc/kvstore.go, hashByRev): one
- * after the other, and each once.
+ * One after the other, and each once: a member reads its whole database for its hash, and accepts no write
+ * meanwhile (storage/mvcc/kvstore.go, hashByRev).
  */
 async function proveSameKeys(own: EtcdClient, voting: ReadonlyMap<Peer, EtcdClient>) {
   let { revision } = await own.status();
@@ -67,11 +68,11 @@ async function proveSameKeys(own: EtcdClient, voting: ReadonlyMap<Peer, EtcdClie
   const compare = async () => {
     ({ revision } = await own.status());
     for (const theirs of voting.values()) if ((await theirs.status()).revision < revision) return false;
-    const here = await own.hashAt(revision);
+    const ownHash = await own.hashAt(revision);
     for (const [peer, theirs] of voting) {
-      const there = await answerOf(peer, () => theirs.hashAt(revision));
-      if (there.compacted !== here.compacted) return false;
-      same.set(peer.name, there.hash === here.hash);
+      const otherHash = await answerOf(peer, () => theirs.hashAt(revision));
+      if (otherHash.compacted !== ownHash.compacted) return false;
+      same.set(peer.name, otherHash.hash === ownHash.hash);
     }
     return true;
   };
@@ -83,15 +84,15 @@ async function proveSameKeys(own: EtcdClient, voting: ReadonlyMap<Peer, EtcdClie
   for (const name of names) {
     if (!same.get(name))
       throw new Fail(`etcd on ${name} holds other keys at revision ${revision} than this one`, {
-        hint: `go no further: one of the two is damaged. If it is that one: on ${name} ${STOP_ETCD}; here ${lostAlso([name])}; then RUNBOOK-MORE "The same machine comes back"`,
+        hint: `stop here: one of the two is damaged. If it is that one: on ${name} ${STOP_ETCD}; here ${lostAlso([name])}; then RUNBOOK-MORE "The same machine comes back"`,
       });
     say(`${name}: same cluster, the same keys at revision ${revision}`);
   }
 }
 
 /**
- * A member that was away first takes in what was written meanwhile, however much. Until then it does not know
- * this revision.
+ * A member that was offline first receives all that was written meanwhile. Until then it does not know this
+ * revision.
  */
 async function caughtUp(name: string, theirs: EtcdClient, revision: number) {
   let seen = 0;
@@ -107,21 +108,21 @@ async function caughtUp(name: string, theirs: EtcdClient, revision: number) {
 }
 
 /**
- * Errors: Refused where a member that is said to be lost answers: it may hold data that no other member has.
- * `lostOn`: the operator has looked, and what answers there with nothing that proves it is somebody else.
+ * Errors: Refused if a member that is said to be lost answers: it may hold data that no other member has.
+ * `lostOn`: nodes that the operator has checked; an unproved server at their addresses is another machine.
  */
 export function refuseLiving(
   peers: readonly Peer[],
   { lost, lostOn }: { lost: readonly string[]; lostOn: readonly string[] },
   cp: ControlPlaneNode,
 ) {
-  const of = peers.filter(({ name }) => lost.includes(name));
+  const peersLost = peers.filter(({ name }) => lost.includes(name));
   const repair = (living: readonly Peer[]) =>
     `repair it: parts 1 and 2 there, and here ${lostAlso(
       lost,
       living.map(({ name }) => name),
     )}. If it shall go all the same, stop it first: there ${STOP_ETCD}`;
-  const { ours: [alive] = [], ...by } = Object.groupBy(of, (peer) => shownBy(peer, cp.facts));
+  const { ours: [alive] = [], ...by } = Object.groupBy(peersLost, (peer) => shownBy(peer, cp.facts));
   const strangers = [...(by["another's"] ?? []), ...(by["no certificate"] ?? [])];
   if (alive)
     throw new Refused(`${alive.name} is not lost: its etcd answers at ${alive.host}:${alive.port}`, {
@@ -137,8 +138,8 @@ export function refuseLiving(
 }
 
 /**
- * Takes out members that are lost for good, so that a new machine can take their place, and says who remains.
- * A member that is out already is no error. `own`: unset in a dry run before etcd has its certificates.
+ * Removes lost members from etcd, so that a new machine can take their place, and says who remains. A member
+ * that is gone already is no error. `own`: unset in a dry run before etcd has its certificates.
  */
 export async function removeMembers(
   members: readonly Pick<LiveMember, "id" | "name" | "isLearner">[],
@@ -154,42 +155,50 @@ export async function removeMembers(
     forGood("memberOut", { NODE: name });
     await act("remove", `${name} from etcd's members`, () => own!.removeMember(member.id));
   }
-  const left = members.filter((member) => !names.includes(memberName(member)));
-  const words = left.map(memberName).join(", ");
-  if (names.length > 0 && left.length > 1)
-    say(`then etcd has the members ${words}, and answers while ${quorumOf(left, () => true).words} run`);
+  const remaining = members.filter((member) => !names.includes(memberName(member)));
+  const words = remaining.map(memberName).join(", ");
+  if (names.length > 0 && remaining.length > 1)
+    say(`then etcd has the members ${words}, and answers while ${quorumOf(remaining, () => true).words} run`);
   else if (names.length > 0) say(`then etcd has the member ${words}, and answers while it runs`);
 }
 
 /**
- * Names after --lost that are nodes: a member of etcd that never started is none; part 2 takes it out.
+ * The names after --lost that are nodes. A member of etcd that never started is none: part 2 only removes it
+ * from etcd.
  */
 export function nodesAmong(names: readonly string[], { data }: Pick<ControlPlaneNode, "data">): string[] {
   return names.filter((name) => !data.members.some((member) => isNameless(member) && member.id === name));
 }
 
 /**
- * Nodes whose member was taken out of etcd since the copy was made, as part 2 does with --lost. So what was
- * said once holds on every control plane node and in every later script, until a machine of that name joins
- * again: as a member, or with a Node of its own. Only etcd's own answer proves it; where it does not answer,
- * only those that restore.ts has left behind are known.
+ * Nodes whose member left etcd since the copy was made, as part 2 does with --lost. So a name given once
+ * holds on every control plane node and in every later script, until a machine of that name joins again, as a
+ * member or with a Node of its own. Only etcd's own answer proves it; if it does not answer, only nodes that
+ * restore.ts left behind are known.
  */
 export async function takenOut(cp: Known): Promise<string[]> {
   const client = etcdClient(cp.facts);
   return (client && (await unlessSilent(() => outByEtcd(client, cp)))) ?? leftBehind(cp);
 }
 
-/** By what this member knows itself: so also where most of the others are away. A silence is no deleted Node. */
+/**
+ * Reads this member's own copy, so it works even if most others are offline. A failed read is no deleted
+ * Node.
+ */
 async function outByEtcd(client: EtcdClient, { data, cluster }: Known): Promise<string[]> {
   const live = (await client.members()).map(({ name }) => name);
-  const gone = cluster.nodes.filter(({ name }) => !live.includes(name) && memberNames(data).includes(name));
-  const uids = await Promise.all(gone.map(({ name }) => nodeUid(client, data, name, { agreed: false })));
-  return gone.flatMap(({ name, uid }, i) => ([undefined, uid].includes(uids[i]) ? [name] : []));
+  const candidates = cluster.nodes.filter(
+    ({ name }) => !live.includes(name) && memberNames(data).includes(name),
+  );
+  const uids = await Promise.all(
+    candidates.map(({ name }) => nodeUid(client, data, name, { agreed: false })),
+  );
+  return candidates.flatMap(({ name, uid }, i) => ([undefined, uid].includes(uids[i]) ? [name] : []));
 }
 
 type Known = Pick<ControlPlaneNode, "data" | "facts" | "cluster" | "etcd">;
 
-/** By etcd's data of today: the copy of a repair may be older than a join. */
+/** Reads etcd's current data: the copy of a repair may be older than a join. */
 function leftBehind({ data: { formerMembers = [] }, cluster, etcd }: Known): string[] {
   if (formerMembers.length === 0) return [];
   using today = readFolders(etcd);
@@ -199,28 +208,28 @@ function leftBehind({ data: { formerMembers = [] }, cluster, etcd }: Known): str
 }
 
 /**
- * The nodes to leave out: those that the operator names (`nodesAmong`), and, said here, those that are taken
- * out already (`gone`): they are lost.
+ * The nodes to leave out: those that the operator names (`nodesAmong`), and those that left etcd before
+ * (`gone`), which this names as lost.
  */
 export async function leftOut(
   cp: Known,
   named: LeftOut,
   out?: readonly string[],
 ): Promise<LeftOut & { gone: readonly string[] }> {
-  const gone = out ?? (await takenOut(cp));
-  const unsaid = gone.filter((name) => !named.lost.includes(name));
+  const removed = out ?? (await takenOut(cp));
+  const unsaid = removed.filter((name) => !named.lost.includes(name));
   for (const name of unsaid) {
-    const by = cp.data.formerMembers?.includes(name) ? "restore" : "02-control-plane --lost";
-    say(`${name}: no member of etcd any more (${by}): left out here, too`);
+    const script = cp.data.formerMembers?.includes(name) ? "restore" : "02-control-plane --lost";
+    say(`${name}: no member of etcd any more (${script}): left out here, too`);
   }
   return {
-    gone,
-    without: named.without.filter((name) => !gone.includes(name)),
+    gone: removed,
+    without: named.without.filter((name) => !removed.includes(name)),
     lost: [...nodesAmong(named.lost, cp), ...unsaid],
   };
 }
 
-/** etcd's own members where it answers, and else those that its data names. */
+/** etcd's own member list if it answers, else that of its data. */
 export async function membersNow(
   client: EtcdClient | undefined,
   data: EtcdData,
@@ -228,6 +237,7 @@ export async function membersNow(
   return (await unlessSilent(async () => client?.members())) ?? data.members;
 }
 
+/** `living`: no longer lost. */
 function lostAlso(lost: readonly string[], living: readonly string[] = []): string {
   return again({ lost }, { of: "02-control-plane", less: living });
 }

@@ -1,7 +1,7 @@
 /**
- * Asks a running etcd, over the JSON gateway of its client port (etcd's rpc.proto, gRPC-gateway paths
- * `/v3/…`), so that no etcdctl is needed on the node. Numbers come as strings, keys and values as base64; ids
- * are given back as hex, as etcd prints them.
+ * Asks a running etcd over the JSON gateway of its client port (etcd's rpc.proto, gRPC-gateway paths
+ * `/v3/…`), so that the node needs no etcdctl. Numbers come as strings, keys and values as base64; this
+ * client returns ids as hex, as etcd prints them.
  */
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
@@ -13,16 +13,15 @@ import { answered } from "../wait-for.ts";
 
 export interface LiveMember {
   id: string;
-  /** Empty: it has never run. */
+  /** Empty: the member has never run. */
   name: string;
   peerURLs: string[];
-  /** It has no vote. */
   isLearner: boolean;
 }
 
-/** etcd answers, and says no. */
+/** etcd answers with a refusal. */
 export class EtcdRefusal extends Fail {
-  /** Of HTTP: 404 where its gateway is off, 503 where it has no quorum. */
+  /** HTTP status: 404 if its gateway is off, 503 if it has no quorum. */
   readonly status: number;
 
   constructor(message: string, status: number) {
@@ -31,12 +30,10 @@ export class EtcdRefusal extends Fail {
   }
 }
 
-/**
- * How long one request may take, in milliseconds: without quorum etcd itself gives up after seven seconds.
- */
+/** Milliseconds for one request: without quorum etcd itself gives up after seven seconds. */
 const REQUEST_TIMEOUT = 10_000;
 
-/** The same where etcd reads its whole database for the answer: 8 GB, at 50 MB/s, take 160 s. */
+/** Milliseconds if etcd reads its whole database for the answer: 8 GB at 50 MB/s take 160 s. */
 const WHOLE_TIMEOUT = 600_000;
 
 const HINT =
@@ -77,7 +74,10 @@ export class EtcdClient {
     };
   }
 
-  /** `agreed`: only what most members say now, so there is a leader (etcd rpc.proto, MemberListRequest.linearizable). */
+  /**
+   * `agreed`: only the list that a majority confirms now, so there is a leader (etcd rpc.proto,
+   * MemberListRequest.linearizable).
+   */
   async members({ agreed = false } = {}): Promise<LiveMember[]> {
     type Answer = { members: (Partial<LiveMember> & { ID: string })[] };
     const { members } = await this.#post<Answer>("/v3/cluster/member/list", { linearizable: agreed });
@@ -98,8 +98,8 @@ export class EtcdClient {
   }
 
   /**
-   * The value of one key, or undefined. `agreed`: read through the leader, so an answer also proves quorum; else what
-   * this member knows by itself.
+   * The value of one key, or undefined. `agreed`: read through the leader, so an answer also proves quorum;
+   * else this member's own copy.
    */
   async get(key: string, { agreed = true } = {}): Promise<Uint8Array | undefined> {
     const answer = await this.#post<{ kvs?: { value?: string }[] }>("/v3/kv/range", {
@@ -125,8 +125,9 @@ export class EtcdClient {
   }
 
   /**
-   * A hash over all keys up to a revision, to compare members with each other (rpc.proto HashKV); only where both
-   * have compacted to the same one: what was compacted is not in it (server/etcdserver/corrupt.go).
+   * A hash over all keys up to a revision, to compare members with each other (rpc.proto HashKV). Only if
+   * both have compacted to the same revision: the hash leaves out compacted keys
+   * (server/etcdserver/corrupt.go).
    */
   async hashAt(revision: number): Promise<{ hash: string; compacted: string }> {
     const { hash, compact_revision: compacted = "0" } = await this.#post<{
@@ -137,8 +138,8 @@ export class EtcdClient {
   }
 
   /**
-   * Takes a member out for good. One that is out already is no error: another control plane node may have
-   * been faster.
+   * Removes a member permanently. A member that is gone already is no error: another control plane node may
+   * have been faster.
    */
   async removeMember(id: string) {
     try {
@@ -148,23 +149,25 @@ export class EtcdClient {
     }
   }
 
-  /** Where the others find a member; a majority has to run. The same URLs once more change nothing. */
+  /**
+   * Sets the URLs at which the others find a member; needs a majority. The same URLs again change nothing.
+   */
   async updateMember(id: string, peerURLs: readonly string[]) {
     await this.#post("/v3/cluster/member/update", { ID: BigInt(`0x${id}`).toString(), peerURLs });
   }
 
-  /** A snapshot, as its gateway streams it: take-snapshot.ts reads the lines. */
+  /** A snapshot as the gateway streams it; take-snapshot.ts reads the lines. */
   async snapshotLines(): Promise<ReadableStream<Uint8Array>> {
     const path = "/v3/maintenance/snapshot";
     const request = { method: "POST", body: "{}", tls: this.#tls };
-    const from = `etcd at ${this.endpoint}`;
-    const response = await answered(fetchDirectly(this.endpoint + path, request), from, HINT);
+    const server = `etcd at ${this.endpoint}`;
+    const response = await answered(fetchDirectly(this.endpoint + path, request), server, HINT);
     if (!response.ok || !response.body)
-      throw new EtcdRefusal(`${from}${path}: HTTP ${response.status}`, response.status);
+      throw new EtcdRefusal(`${server}${path}: HTTP ${response.status}`, response.status);
     return response.body;
   }
 
-  /** Every key there is. */
+  /** All keys. */
   async keys(): Promise<Set<string>> {
     const keys = new Set<string>();
     for (let from = "\0"; ; ) {
@@ -181,7 +184,7 @@ export class EtcdClient {
     }
   }
 
-  /** Errors: Fail where etcd does not answer, or says no. */
+  /** Errors: Fail if etcd does not answer, or refuses. */
   async #post<T>(path: string, body: unknown, timeout = REQUEST_TIMEOUT): Promise<T> {
     const from = `etcd at ${this.endpoint}`;
     const request = {
@@ -209,7 +212,7 @@ function hex(decimal: string) {
   return BigInt(decimal).toString(16);
 }
 
-/** Undefined where etcd does not answer. */
+/** Undefined if etcd does not answer. */
 export async function unlessSilent<T>(ask: () => Promise<T>): Promise<T | undefined> {
   try {
     return await ask();
@@ -220,7 +223,7 @@ export async function unlessSilent<T>(ask: () => Promise<T>): Promise<T | undefi
 }
 
 /**
- * A client of the etcd on this node, with the health check's certificate from disk; undefined where that
+ * A client of the etcd on this node, with the health check's certificate from disk; undefined if that
  * certificate is missing.
  */
 export function etcdClient(

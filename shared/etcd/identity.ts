@@ -1,7 +1,7 @@
 /**
- * Proof that an etcd which answers is the one from before. "Healthy" is no proof: an empty etcd is healthy
- * too, and its cluster id can even be the same (etcd makes it of its first members). So its keys, members,
- * Node UIDs and the UID of the namespace kube-system are compared with the data read before.
+ * Proves that the etcd that answers is the old one. "Healthy" is no proof: an empty etcd is healthy too, and
+ * can even have the same cluster id (etcd derives it from its first members). So its keys, members, Node UIDs
+ * and the UID of the namespace kube-system are compared with the data read before.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberName } from "../etcd-data/members.ts";
@@ -19,12 +19,12 @@ interface SameEtcd {
   facts: ClusterFacts;
 }
 
-/** etcd answers, and holds other data than the one from before. */
+/** etcd answers, but holds other data than the old one. */
 export class OtherEtcd extends Fail {}
 
 /**
- * Compares a running etcd with the data read before. Returns what was proved, a sentence each.
- * Errors: Fail with the first difference; nothing is written by it.
+ * Compares a running etcd with the data read before. Returns a sentence for each proof. Errors: Fail with the
+ * first difference. Writes nothing.
  */
 export async function proveSameEtcd(
   client: EtcdClient,
@@ -33,21 +33,21 @@ export async function proveSameEtcd(
   const status = await client.status();
   const members = await client.members();
   const keys = await client.keys();
-  // keys without a lease must be there however much time has passed
+  // keys without a lease must still exist however much time has passed
   const lost = data.keys("").filter((key) => !keys.has(key) && data.leaseOf(key) === 0n);
 
   if (keys.size === 0 || lost.length > data.keyCount / 2) {
     const nodes = `${registryPrefix(data)}/minions/`;
-    throw differs(
+    throw otherEtcd(
       `${keys.size} keys, was ${data.keyCount}${[...keys].some((key) => key.startsWith(nodes)) ? "" : "; no Node object"}`,
     );
   }
   if (status.clusterId !== data.clusterId)
-    throw differs(`cluster id "${status.clusterId}", was "${data.clusterId}"`);
+    throw otherEtcd(`cluster id "${status.clusterId}", was "${data.clusterId}"`);
   if (status.revision < data.committed.revision)
-    throw differs(`revision ${status.revision}, was ${data.revision}`);
+    throw otherEtcd(`revision ${status.revision}, was ${data.revision}`);
   const strangers = members.filter((member) => !data.members.some(({ id }) => id === member.id));
-  if (strangers.length > 0) throw differs(`a member "${memberName(strangers[0]!)}" that was not there`);
+  if (strangers.length > 0) throw otherEtcd(`a member "${memberName(strangers[0]!)}" that was not there`);
   const deleted = await proveDeleted(client, lost, data);
   const nodes = await proveUids(client, data, cluster);
 
@@ -60,13 +60,15 @@ export async function proveSameEtcd(
   ];
 }
 
-/** Listed members that do not answer: a list is no sign of life. This node's own member is not asked. */
+/**
+ * Listed members that do not answer: being listed is no sign of life. Does not ask this node's own member.
+ */
 export async function silentMembers(
   members: readonly LiveMember[],
   data: EtcdData,
   facts: ClusterFacts,
 ): Promise<LiveMember[]> {
-  // a member that has moved, and has not been told yet, is where the data says
+  // the data has the old address of a member that moved and was not updated yet
   const known = members.map((member) => ({
     clientURLs: [],
     ...member,
@@ -75,12 +77,12 @@ export async function silentMembers(
   const others = known.filter(
     (member) => member.id !== data.memberId && placeOf(member).host !== facts.advertiseAddress,
   );
-  const asked = await Promise.allSettled(
+  const answers = await Promise.allSettled(
     others.map((member) => etcdClient(facts, placeOf(member).host)!.status()),
   );
-  const isSilent = (answer: (typeof asked)[number]) =>
+  const isSilent = (answer: (typeof answers)[number]) =>
     answer.status === "rejected" || answer.value.leaderId === "0";
-  return others.filter((_, i) => isSilent(asked[i]!));
+  return others.filter((_, i) => isSilent(answers[i]!));
 }
 
 /** "2 of 3 members answer, not cp3" */
@@ -90,26 +92,22 @@ export function howMany(members: readonly LiveMember[], silent: readonly LiveMem
 }
 
 /**
- * Keys that are gone: another member may have known that they were deleted, or the cluster has worked on
- * since. etcd itself says whether they were there at the revision that was read, as long as this revision is
- * not compacted away.
+ * Missing keys may have been deleted by another member, or since the data was read. etcd says whether they
+ * existed at the revision that was read, as long as that is not compacted away.
  */
 async function proveDeleted(client: EtcdClient, lost: string[], data: EtcdData): Promise<string> {
   for (const key of lost) {
-    const there = await client.wasThere(key, data.committed.revision);
-    if (there === "compacted") return ` (${lost.length} deleted since)`;
-    if (!there) throw differs(`${lost.length} keys are missing, for instance "${key}"`);
+    const wasThere = await client.wasThere(key, data.committed.revision);
+    if (wasThere === "compacted") return ` (${lost.length} deleted since)`;
+    if (!wasThere) throw otherEtcd(`${lost.length} keys are missing, for instance "${key}"`);
   }
   return lost.length > 0 ? ` (${lost.length} deleted since)` : "";
 }
 
-/** Reads at the same time: each takes a way to the leader and back, and there may be thousands of Nodes. */
+/** Maximum number of concurrent reads: each goes through the leader, and there may be thousands of Nodes. */
 const AT_ONCE = 50;
 
-/**
- * How many Nodes have their UIDs from before, as text. Nodes that were deleted or created again since do not
- * count.
- */
+/** How many Nodes still have their old UIDs, as text. Deleted and recreated Nodes do not count. */
 async function proveUids(
   client: EtcdClient,
   data: EtcdData,
@@ -117,19 +115,19 @@ async function proveUids(
 ): Promise<string> {
   const kubeSystem = await uidOf(client, data, `${registryPrefix(data)}/namespaces/kube-system`);
   if (kubeSystem !== kubeSystemUid)
-    throw differs(
+    throw otherEtcd(
       `the namespace kube-system ${kubeSystem ? `has the UID "${kubeSystem}", was "${kubeSystemUid}"` : "is missing"}`,
     );
   let same = 0;
   for (let at = 0; at < nodes.length; at += AT_ONCE) {
-    const some = nodes.slice(at, at + AT_ONCE);
-    const now = await Promise.all(some.map(({ name }) => nodeUid(client, data, name)));
-    same += some.filter(({ uid }, i) => uid === now[i]).length;
+    const batch = nodes.slice(at, at + AT_ONCE);
+    const now = await Promise.all(batch.map(({ name }) => nodeUid(client, data, name)));
+    same += batch.filter(({ uid }, i) => uid === now[i]).length;
   }
   return same < nodes.length ? `${same} of ${nodes.length}` : `${same}`;
 }
 
-/** The UID of a Node now; undefined where it is deleted. `how`: as `get`. Errors: Fail where etcd does not answer. */
+/** The UID of a Node now; undefined if it is deleted. `how`: as `get`. Errors: Fail if etcd does not answer. */
 export async function nodeUid(
   client: EtcdClient,
   data: EtcdData,
@@ -149,7 +147,7 @@ async function uidOf(
   return value && (decodeObject(data.shown(key, value)) as { metadata?: { uid?: string } }).metadata?.uid;
 }
 
-function differs(what: string): OtherEtcd {
+function otherEtcd(what: string): OtherEtcd {
   return new OtherEtcd(`etcd answers, but it is not the old one: ${what}`, {
     hint:
       "move its manifest out again; nothing was written to it (mv /etc/kubernetes/manifests/etcd.yaml /root/), compare its --data-dir with the " +

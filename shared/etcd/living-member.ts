@@ -1,7 +1,7 @@
 /**
- * Proof that this machine is no living control plane node, before it is emptied and joins again. The line for
- * that stands on another node's screen: pasted there, it would take a living member out of the cluster. Reads
- * only.
+ * Proves that this machine is no living control plane node, before it is emptied and joins again. The line
+ * for that is printed on another node: typed on the wrong one, it would take a living member out of the
+ * cluster. Reads only.
  */
 
 import { again, command } from "../again.ts";
@@ -23,17 +23,17 @@ import { sayWhile, waitFor } from "../wait-for.ts";
 import { etcdClient, unlessSilent } from "./client.ts";
 
 interface SaidLost {
-  /** Where its API server listened, as part 2 printed it: an IP address. */
+  /** Its API server's IP address, as part 2 printed it. */
   host: string;
-  /** The operator's word that this node is lost, whatever is here: its name. */
+  /** The node's name, if the operator says that it is lost whatever is here. */
   lost: string | undefined;
   /** The operator's --etcd-data. */
   etcdData: string | undefined;
 }
 
 /**
- * Errors: Refused on a worker, on another machine than `host`, where etcd or the API server runs, where
- * another member of etcd lists this one, and where etcd's data is here and nobody says that it is given up.
+ * Errors: Refused on a worker, on another machine than `host`, if etcd or the API server runs, if another
+ * member of etcd lists this one, and if etcd's data is here and nobody gives it up.
  */
 export async function refuseLivingNode(node: Node, { host, lost, etcdData }: SaidLost) {
   const all = await containers(node.runtimeEndpoint);
@@ -52,18 +52,18 @@ export async function refuseLivingNode(node: Node, { host, lost, etcdData }: Sai
 }
 
 /**
- * A worker has its kubelet.conf. A control plane node whose /etc/kubernetes is deleted may have no trace of
- * what it was.
+ * A worker has its kubelet.conf. A control plane node whose /etc/kubernetes was deleted may have no trace of
+ * its role.
  */
 function refuseNoControlPlane(node: Node, dataDir: string, all: readonly Container[]) {
   const { kubeconfig } = node.kubelet;
   if (!exists(kubeconfig) || exists(dataDir) || controlPlaneWithoutData(node, dataDir, all)) return;
-  throw new Refused(`This is no control plane node: nothing of one is here, and it has "${kubeconfig}"`, {
+  throw new Refused(`This is no control plane node: it has no trace of one, but it has "${kubeconfig}"`, {
     hint: `run it on a control plane node whose etcd data is lost. If "${node.name}" is one that has lost all of it: ${again({ lost: node.name })}`,
   });
 }
 
-/** Errors: Refused where the line is for another machine. */
+/** Errors: Refused if the line is for another machine. */
 export function refuseOtherMachine({ addresses }: Pick<Node, "addresses">, host: string) {
   if (addresses.map(canonicalIp).includes(canonicalIp(host))) return;
   throw new Refused(`"${host}" is no address of this machine (${addresses.join(", ")})`, {
@@ -72,14 +72,17 @@ export function refuseOtherMachine({ addresses }: Pick<Node, "addresses">, host:
   });
 }
 
-/** What comes after the servers have been stopped. */
+/** The next step after the servers have stopped. */
 const leaveOutFirst = (name: string) =>
   `on another control plane node ${command("02-control-plane", { lost: [name] })}; then this line again`;
 
-/** Seconds: the kubelet gives a static pod thirty to end. */
+/** Seconds: the kubelet gives a static pod thirty to exit. */
 const TO_END = 60;
 
-/** Containers of etcd and the API server. One that has no manifest any more, the kubelet is just stopping. */
+/**
+ * Containers of etcd and the API server, without those that the kubelet is about to stop, as they have no
+ * manifest any more.
+ */
 async function stillRunning(node: Node, all: readonly Container[]): Promise<Container[]> {
   const running = servers(all);
   const isEnding = running.length > 0 && running.every(({ name }) => !exists(manifestPath({ node }, name)));
@@ -114,15 +117,15 @@ function refuseRunning({ name }: Node, running: readonly Container[]) {
 }
 
 interface Left {
-  /** A Fail: it cannot be read. */
+  /** Fail: the data cannot be read. */
   data: EtcdData | Fail;
   dir: string;
   lost: string | undefined;
 }
 
 /**
- * kubeadm reset deletes the data: the other members say whether etcd goes on without it, and else the
- * operator.
+ * kubeadm reset deletes the data. The other members say whether etcd continues without it; if none answers,
+ * the operator does.
  */
 async function refuseMember(node: Node, { data, dir, lost }: Left) {
   const answers =
@@ -137,7 +140,7 @@ async function refuseMember(node: Node, { data, dir, lost }: Left) {
     });
   if (answers[0])
     return say(
-      `etcd's data in "${dir}" is of a member that is out, says ${answers[0].name}: kubeadm reset deletes it`,
+      `etcd's data in "${dir}" is of a former member, says ${answers[0].name}: kubeadm reset deletes it`,
     );
   if (lost !== undefined)
     return say(`etcd's data in "${dir}" is given up, as --lost says: kubeadm reset deletes it`);
@@ -155,8 +158,8 @@ async function refuseMember(node: Node, { data, dir, lost }: Left) {
 const ASK_HINT = "end it with Ctrl-C: nothing was changed";
 
 /**
- * Other members of the same etcd that answer, with the certificates on this disk, and whether this node's
- * member is one of theirs.
+ * Other members of the same etcd that accept the certificates on this disk, and whether each lists this
+ * node's member.
  */
 async function whoLists(data: EtcdData, node: Node): Promise<{ name: string; isListed: boolean }[]> {
   const others = data.members.filter(({ id }) => id !== data.memberId);

@@ -1,8 +1,7 @@
 /**
- * The other members of etcd: whose etcd it is that answers at a member's address, proved by its certificate,
- * or a question to the operator; how many have to run for etcd to answer; and what an operator can do about
- * those that do not answer, or have no vote. Source: etcd's raft, quorum/majority.go; membership,
- * VotingMembers.
+ * The other members of etcd: whether a member's address is answered by its own etcd, proved by the
+ * certificate or asked of the operator; how many members have to run; and how to continue without members
+ * that do not answer or have no vote. Source: etcd's raft, quorum/majority.go; membership, VotingMembers.
  */
 
 import { basename, dirname } from "node:path";
@@ -24,13 +23,13 @@ import { silentMembers } from "./identity.ts";
 export interface Quorum {
   running: number;
   isEnough: boolean;
-  /** "2 of its 3 members": how many have to run. */
+  /** How many have to run: "2 of its 3 members". */
   words: string;
 }
 
 type Voter = Pick<Member, "id" | "name" | "isLearner">;
 
-/** More than half of those with a vote, of which those run that `runs` says. A learner has none. */
+/** More than half of the voting members, and how many of them run by `runs`. A learner has no vote. */
 export function quorumOf<M extends Pick<Member, "isLearner">>(
   members: readonly M[],
   runs: (member: M) => boolean,
@@ -46,8 +45,8 @@ const BEGINS_ANEW =
   'If nobody can, this member continues alone with all that it has: RUNBOOK-MORE "Only a snapshot is left"';
 
 /**
- * A member is taken out by the majority of all members, those that are lost, too. Errors: Refused where the
- * others are too few for etcd to answer, ever.
+ * Removing a member needs a majority of all members, lost ones included. Errors: Refused if the others can
+ * never be a majority.
  */
 export function refuseNoQuorum(members: readonly Voter[], without: readonly string[]) {
   const isLost = (member: Voter) => without.includes(memberName(member));
@@ -63,18 +62,18 @@ export function refuseNoQuorum(members: readonly Voter[], without: readonly stri
 }
 
 /**
- * Errors: Fail where etcd never answers, as members that have never started had a vote. `silent`: the other
+ * Errors: Fail if etcd can never answer, as members that never started have a vote. `silent`: the other
  * members that do not run.
  */
 export function refuseNeverStarted(members: readonly Voter[], silent: readonly Peer[]) {
-  const never = silent.filter((peer) => isNameless(peer) && !peer.isLearner);
-  const quorum = quorumOf(members, ({ id }) => !never.some((peer) => peer.id === id));
+  const neverStarted = silent.filter((peer) => isNameless(peer) && !peer.isLearner);
+  const quorum = quorumOf(members, ({ id }) => !neverStarted.some((peer) => peer.id === id));
   if (quorum.isEnough) return;
-  const names = never.map(({ name, host }) => `${name} at ${host}`).join(", ");
+  const names = neverStarted.map(({ name, host }) => `${name} at ${host}`).join(", ");
   throw new Fail(
     `etcd runs here, and cannot answer: ${quorum.words} have to run, and ${names} never started`,
     {
-      hint: `start etcd there by hand, where a join was cut off, with certificates of the etcd CA that is here. ${BEGINS_ANEW}`,
+      hint: `start etcd by hand where a join was cut off, with certificates of the etcd CA that is here. ${BEGINS_ANEW}`,
     },
   );
 }
@@ -82,8 +81,8 @@ export function refuseNeverStarted(members: readonly Voter[], silent: readonly P
 type Named = Pick<Member, "id" | "name">;
 
 /**
- * The way on without a member that does not answer; `of`: the script that goes on. One that never started is
- * no node, so no script can run there, and only part 2 leaves it out: it takes it out of etcd.
+ * How to continue without a member that does not answer; `of`: the script that continues. A member that never
+ * started is no node, so no script can run there; only part 2 removes it from etcd.
  */
 export function wayWithout(member: Named, of: string): string {
   const name = memberName(member);
@@ -94,7 +93,7 @@ export function wayWithout(member: Named, of: string): string {
 }
 
 /**
- * Names members of etcd that do not answer, each with the way on without it: `of` again. Says nothing where
+ * Names members of etcd that do not answer, each with the line that runs `of` without it. Says nothing if
  * this etcd does not answer.
  */
 export async function saySilentMembers(
@@ -109,7 +108,7 @@ export async function saySilentMembers(
   for (const member of silent) if (!without.includes(memberName(member))) say(wayWithout(member, of));
 }
 
-/** What ends the join of a learner: typed where etcd answers. */
+/** The command that completes the join of a learner, for a node where etcd answers. */
 export function promotion(
   { id }: Pick<Member, "id">,
   { certificatesDir }: Pick<ClusterFacts, "certificatesDir">,
@@ -117,20 +116,20 @@ export function promotion(
   return etcdctlLine(shell`member promote ${id}`, { certificatesDir });
 }
 
-/** Errors: Fail where this node's own member is a learner: etcd answers no client there. */
+/** Errors: Fail if this node's own member is a learner: etcd answers no client there. */
 export async function refuseLearner(
   client: EtcdClient,
   { data, facts }: Pick<ControlPlaneNode, "data" | "facts">,
 ) {
   if (!(await client.status()).isLearner) return;
   const own = data.members.find(({ id }) => id === data.memberId);
-  const out = command("02-control-plane", { lost: [own ? memberName(own) : data.memberId] });
+  const removal = command("02-control-plane", { lost: [own ? memberName(own) : data.memberId] });
   throw new Fail(
     "This node's etcd has no vote, and answers no client: its join was cut off before etcd promoted it",
     {
       hint:
         `type on a control plane node that is repaired: ${promotion({ id: data.memberId }, facts)}; then run the same line here again. ` +
-        `Or stop its kubelet and its etcd, take it out there with ${out}, and RUNBOOK-MORE "The same machine comes back"`,
+        `Or stop its kubelet and its etcd, take it out there with ${removal}, and RUNBOOK-MORE "The same machine comes back"`,
     },
   );
 }
@@ -142,20 +141,20 @@ export interface Peer extends Pick<Member, "id" | "isLearner"> {
   host: string;
   port: number;
   /**
-   * The certificate its etcd shows on the peer port; undefined where none is shown. Not the client port: etcd
-   * serves clients only once it has a quorum.
+   * The certificate that its etcd shows on the peer port; undefined if it shows none. Not the client port:
+   * etcd serves clients only once it has a quorum.
    */
   servedPem: string | undefined;
   /**
-   * It takes connections, and shows none: an etcd whose files are gone runs on so, and no answer of it comes
-   * through.
+   * It accepts connections and shows no certificate: an etcd whose files are gone keeps running so, and none
+   * of its answers gets through.
    */
   isDeaf?: boolean;
 }
 
 /**
- * What a peer's address shows. Only a certificate of an etcd CA that this node has, or that a script has
- * moved aside here, proves whose etcd it is: anybody may answer at the address of a machine that is off.
+ * The proved owner of the etcd at a peer's address. Only a certificate of an etcd CA that is here, or was
+ * moved aside here, proves it: anybody may answer at the address of a machine that is off.
  */
 export function shownBy(
   { servedPem, isDeaf = false }: Pick<Peer, "servedPem" | "isDeaf">,
@@ -165,7 +164,7 @@ export function shownBy(
   return etcdCas(certificatesDir).some((pem) => signedBy(servedPem, pem)) ? "ours" : "another's";
 }
 
-/** Whether it shows a certificate of another CA than etcd's on this disk; of one that was moved aside here, too. */
+/** Whether its certificate is of another CA than the etcd CA on disk, or of one that was moved aside here. */
 export function showsOtherCa(
   servedPem: string | undefined,
   { certificatesDir }: Pick<ClusterFacts, "certificatesDir">,
@@ -174,36 +173,37 @@ export function showsOtherCa(
   return servedPem !== undefined && infoOf(ca ?? "") !== undefined && !signedBy(servedPem, ca!);
 }
 
-/** In PEM: the one on disk, and those that took its place before. */
+/** PEM: the etcd CA on disk, and those moved aside. */
 function etcdCas(certificatesDir: string): string[] {
   const path = certPath(certRow("etcd-ca"), certificatesDir);
   const folders = rescueFolders().map(({ dir }) => dirname(`${dir}/aside${path}`));
-  const aside = folders.flatMap((dir) =>
+  const oldPems = folders.flatMap((dir) =>
     list(dir).flatMap((name) => (name.startsWith(basename(path)) ? `${dir}/${name}` : [])),
   );
-  return [path, ...aside].flatMap((each) => readText(each) ?? []).filter((pem) => infoOf(pem) !== undefined);
+  return [path, ...oldPems]
+    .flatMap((each) => readText(each) ?? [])
+    .filter((pem) => infoOf(pem) !== undefined);
 }
 
-/** What a person has to decide about a peer that nothing here vouches for. */
+/** A question about a peer that no certificate proves. */
 export interface Question {
   /** Names of nodes, after --lost-on. */
   lostOn: readonly string[];
-  /** What it matters for: "it would refuse a new CA". */
+  /** Why it matters: "it would refuse a new CA". */
   matters: string;
-  /** The way on if it is that node's etcd. */
+  /** The next step if it is that node's etcd. */
   honest: string;
-  /** What is lost if the operator says that it is not, and errs. */
+  /** The loss if the operator is wrong to say that it is not. */
   wrong: string;
-  /** The script that takes the word; unset: the one that runs. */
+  /** The script that takes the answer; unset: the running one. */
   of?: string;
-  /** Which server it may be, if it is not etcd, and what is known of its certificate. */
+  /** The server that it may be if it is not etcd, and what its certificate shows. */
   server?: { name: string; shows: string };
 }
 
 /**
- * Peers whose certificate proves nothing: this says so of those that the operator has looked at (`lostOn`).
- * Errors: Refused with a question for the others: whoever answers at an address can make a script ask, and no
- * more.
+ * Peers whose certificate proves nothing. Names those that the operator has checked (`lostOn`). Errors:
+ * Refused with a question for the others: whoever answers at an address can make a script ask, and no more.
  */
 export function askAboutStrangers(
   strangers: readonly Stranger[],
@@ -211,12 +211,12 @@ export function askAboutStrangers(
   question: Question,
 ) {
   const { lostOn, matters, honest, wrong, server } = question;
-  const what = server?.name ?? "etcd";
+  const serverName = server?.name ?? "etcd";
   const open = strangers.filter(({ name }) => !lostOn.includes(name));
   const at = (peer: Stranger) => `${peer.host}:${peer.port}`;
   for (const peer of strangers.filter((each) => !open.includes(each)))
     say(
-      `${peer.name}: what answers at ${at(peer)} is not its ${what}, as you say. It shows ${shownKey(peer)}`,
+      `${peer.name}: the server at ${at(peer)} is not its ${serverName}, by your --lost-on. It shows ${shownKey(peer)}`,
     );
   if (open.length === 0) return;
   const [ca] = etcdCas(facts.certificatesDir);
@@ -230,17 +230,17 @@ export function askAboutStrangers(
     question.of === undefined ? {} : { of: question.of },
   );
   throw new Refused(
-    `What answers at ${[...new Set(open.map(at))].join(", ")} may be ${what} of ${peerNames(open)}, and nothing here proves it: ${matters}`,
+    `The server at ${[...new Set(open.map(at))].join(", ")} may be ${serverName} of ${peerNames(open)}, but nothing here proves it: ${matters}`,
     {
       unchanged: true,
       hint:
-        `look at ${peerNames(open)}. It shows ${[...new Set(open.map(shownKey))].join(", ")}; ${own}. If ${what} runs there: ${honest}. ` +
-        `If not, or if that machine is off, somebody else has that address: ${word}. If it is ${peerNames(open)}'s ${what} all the same, ${wrong}`,
+        `look at ${peerNames(open)}. It shows ${[...new Set(open.map(shownKey))].join(", ")}; ${own}. If ${serverName} runs there: ${honest}. ` +
+        `If not, or if that machine is off, somebody else has that address: ${word}. If it is ${peerNames(open)}'s ${serverName} all the same, ${wrong}`,
     },
   );
 }
 
-/** Who answers at a node's address. */
+/** A machine that answers at a node's address. */
 export type Stranger = Pick<Peer, "id" | "name" | "host" | "port" | "servedPem">;
 
 function shownKey({ servedPem }: Stranger): string {
@@ -250,7 +250,7 @@ function shownKey({ servedPem }: Stranger): string {
   return `the name "${quoteUntrusted(info.cn ?? "")}" and the key ${info.publicKeyHash}`;
 }
 
-/** For the operator: each by its name, or by its id and where it is. */
+/** Each by its name, else by its id and address; for the operator. */
 export function peerNames(peers: readonly Pick<Peer, "id" | "name" | "host">[]): string {
   return peers.map((peer) => (isNameless(peer) ? `${peer.name} at ${peer.host}` : peer.name)).join(", ");
 }

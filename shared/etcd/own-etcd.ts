@@ -1,4 +1,4 @@
-/** The etcd of this node: is it a member, and does it serve the data from before? */
+/** This node's etcd: whether it is a member, and serves the old data. */
 import { again, command, type LeftOut, leftNames } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
@@ -29,19 +29,22 @@ import {
 import { ETCD_STARTS, ownEtcdRuns, peersOf, SOON, shownAt, silentPeers } from "./peers.ts";
 import { refuseUnasked, whySilent } from "./unheard.ts";
 
-/** Errors: Refused where etcd's data is of another machine's member, or this member's network has other addresses. */
+/**
+ * Errors: Refused if etcd's data belongs to another machine's member, or this member's network has other
+ * addresses.
+ */
 export function refuseNoMember({ data, node: { addresses, name } }: ControlPlaneNode) {
   if (ownMember(data, addresses)) return;
   const { members, memberId } = data;
   const own = members.find(({ id }) => id === memberId) ?? { id: memberId, name: "", peerURLs: [] };
-  const here = addresses.join(", ");
+  const addressList = addresses.join(", ");
   if (memberName(own) === name)
-    throw new Refused(`etcd's member "${name}" is at ${own.peerURLs}, and this machine has ${here}`, {
+    throw new Refused(`etcd's member "${name}" is at ${own.peerURLs}, and this machine has ${addressList}`, {
       unchanged: true,
       hint: `type, if that network has other addresses: ${command("move --moved OLD=NEW")}. If an address is only away: when ip addr shows it, run the same line again`,
     });
   throw new Refused(
-    `etcd's data is of no member at this machine's addresses (${here}), but of "${memberName(own)}"`,
+    `etcd's data is of no member at this machine's addresses (${addressList}), but of "${memberName(own)}"`,
     {
       hint: `run this on one of its members: ${members.map((member) => `"${memberName(member)}" ${member.peerURLs}`).join(", ")}`,
     },
@@ -54,13 +57,14 @@ const limit = (cp: ControlPlaneNode) => ({
   hint: withSelinux("crictl ps -a --name etcd; crictl logs ID; journalctl -u kubelet -n 50"),
 });
 
-/** From then on it speaks with its peers. */
+/** Once it runs, it talks to its peers. */
 export async function waitForOwnEtcd(cp: ControlPlaneNode) {
   await waitFor("etcd to show its new certificate to its peers", () => ownEtcdRuns(cp), limit(cp));
 }
 
 /**
- * Step 1.7: it runs, and with enough members it is the one from before. Errors: Fail where it is not, or never can.
+ * Step 1.7: this etcd runs, and is the old one once enough members run. Errors: Fail if it is not, or can
+ * never answer.
  */
 export async function proveOwnEtcd(
   cp: ControlPlaneNode,
@@ -88,10 +92,10 @@ export async function proveOwnEtcd(
   for (const proof of await proveSameEtcd(client, cp)) say(proof);
   told({ what: "proved", subject: "etcd" });
   const members = await client.members();
-  const still = (some: readonly Peer[]) =>
+  const membersOf = (some: readonly Peer[]) =>
     some.filter(({ id }) => members.some((member) => member.id === id));
-  for (const peer of still(silent)) if (isNameless(peer)) say(wayWithout(peer, "02-control-plane"));
-  return { ...seen(still(peers), still(silent)), answers: true };
+  for (const peer of membersOf(silent)) if (isNameless(peer)) say(wayWithout(peer, "02-control-plane"));
+  return { ...seen(membersOf(peers), membersOf(silent)), answers: true };
 }
 
 /** Their names: nobody goes to those that never started, or are away. */
@@ -105,8 +109,8 @@ function seen(peers: readonly Peer[], silent: readonly Peer[]): Pick<EtcdSeen, "
 const PART_1_FIRST = "run part 1 first: ./bunw scripts/01-etcd.ts";
 
 /**
- * Step 2.1: it is the one from before, and so is each other member but those that are away, and the lost
- * ones, which are taken out. Tells whether it is full.
+ * Step 2.1: this etcd is the old one, and so is each other member, except offline and lost ones; lost ones
+ * are removed. Returns whether the database is full.
  */
 export async function proveEtcd(
   cp: ControlPlaneNode,
@@ -132,14 +136,14 @@ export async function proveEtcd(
   await refuseLearner(client, cp);
   for (const proof of await proveSameEtcd(client, cp)) say(proof);
   const members = await client.members();
-  const still = peers.filter(({ id }) => members.some((member) => member.id === id));
+  const current = peers.filter(({ id }) => members.some((member) => member.id === id));
   await proveMembers(client, facts, {
-    peers: still,
+    peers: current,
     without: [...lost, ...leftNames(await leftOut(cp, named))],
   });
-  for (const { name } of still.filter((peer) => named.without.includes(peer.name))) sayAway(name, named);
-  const gone = still.filter(({ name }) => lost.includes(name));
-  await refuseSignsOfLife(client, cp, { gone, lost, lostOn });
+  for (const { name } of current.filter((peer) => named.without.includes(peer.name))) sayAway(name, named);
+  const removed = current.filter(({ name }) => lost.includes(name));
+  await refuseSignsOfLife(client, cp, { gone: removed, lost, lostOn });
   await removeMembers(members, lost, client);
   return { isFull: await client.isFull() };
 }
@@ -149,22 +153,23 @@ function sayAway(name: string, { without, lost }: LeftOut) {
     without: without.filter((other) => other !== name),
     lost: [...lost, name],
   });
-  say(`${name}: away, as you say, so not asked; it stays a member of etcd. If it is lost for good: ${line}`);
+  say(`${name}: away, so not asked; it stays a member of etcd. If it is lost for good: ${line}`);
 }
 
 /** Seconds: a living kubelet renews its Lease every ten, through any API server that runs. */
 const RENEWS = 12;
 
 /**
- * A machine that stands still for a moment, or has just started, is silent at one question: who is to be taken out is
- * asked for as long as its Lease is watched. Errors: Refused where one of them shows a sign of life meanwhile.
+ * A machine that pauses for a moment, or has just started, may miss one question. So members that are to be
+ * removed are asked as long as their Lease is watched. Errors: Refused if one of them shows a sign of life
+ * meanwhile.
  */
 async function refuseSignsOfLife(
   client: EtcdClient,
   cp: ControlPlaneNode,
   { gone, ...said }: { gone: readonly Peer[]; lost: readonly string[]; lostOn: readonly string[] },
 ) {
-  // one that never started has no data, and no kubelet
+  // a member that never started has no data and no kubelet
   const nodes = gone.filter((peer) => !isNameless(peer));
   if (nodes.length === 0) return;
   const silent = nodes.filter((peer) => shownBy(peer, cp.facts) === "nothing");
@@ -173,12 +178,12 @@ async function refuseSignsOfLife(
     Promise.all(nodes.map(async ({ name }) => hexOf(await client.get(`${prefix}/${name}`))));
   const before = await leases();
   const sign = async () => {
-    const asked = silent.map(async (peer) => ({ ...peer, ...(await shownAt(peer, SOON)) }));
-    const [now, shown] = await Promise.all([leases(), Promise.all(asked)]);
+    const pending = silent.map(async (peer) => ({ ...peer, ...(await shownAt(peer, SOON)) }));
+    const [now, shown] = await Promise.all([leases(), Promise.all(pending)]);
     const renews = nodes.find((_, i) => now[i] !== before[i])?.name;
     const answers = shown.filter((peer) => {
-      const by = shownBy(peer, cp.facts);
-      return by === "ours" || (by !== "nothing" && !said.lostOn.includes(peer.name));
+      const owner = shownBy(peer, cp.facts);
+      return owner === "ours" || (owner !== "nothing" && !said.lostOn.includes(peer.name));
     });
     return (renews !== undefined || answers.length > 0) && { renews, answers };
   };
@@ -198,12 +203,12 @@ function hexOf(value: Uint8Array | undefined): string {
 
 async function sayPlannedRemovals(client: EtcdClient | undefined, data: EtcdData, lost: readonly string[]) {
   if (client) await waitFor("etcd to answer", () => client.status(), { seconds: 30, hint: PART_1_FIRST });
-  else say("etcd: has to answer before part 2 (part 1)");
+  else say("etcd does not run yet: part 1 first");
   if (lost.length === 0) return;
   await removeMembers(await membersNow(client, data), lost, client);
 }
 
-/** As `containerEnd` of the API server: what it needs is etcd. */
+/** A `containerEnd` for the API server: it needs etcd. */
 export function apiServerEnd(cp: ControlPlaneNode): Ended {
   return containerEnd(cp, "kube-apiserver", async () => (await etcdClient(cp.facts)?.status()) !== undefined);
 }

@@ -1,6 +1,6 @@
 /**
- * The other control plane nodes: whether their etcd runs, and under which CA. They may still have what is
- * lost here.
+ * The other control plane nodes: whether their etcd runs, and under which CA. They may still have keys that
+ * are lost here.
  */
 import { again } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
@@ -28,7 +28,7 @@ import {
   shownBy,
 } from "./other-members.ts";
 
-/** All members except this machine's own. All are asked at the same time. */
+/** All members except this machine's own, asked at the same time. */
 export async function peersOf(data: EtcdData, ownAddresses: readonly string[]): Promise<Peer[]> {
   const own = ownMember(data, ownAddresses);
   const others = data.members.filter((member) => member !== own);
@@ -42,7 +42,7 @@ export async function peersOf(data: EtcdData, ownAddresses: readonly string[]): 
 }
 
 /**
- * Where not even a connection is taken, etcd does not run, or is away. `timeout`: milliseconds; unset: as
+ * An etcd that accepts no connection does not run, or its machine is off. `timeout`: milliseconds; unset: as
  * `servedPem`.
  */
 export async function shownAt(
@@ -55,16 +55,19 @@ export async function shownAt(
 }
 
 interface Doubt {
-  /** Whether what this one shows may be another thing soon. */
+  /** Whether this peer's answer may soon change. */
   isOpen: (peer: Peer) => boolean | Promise<boolean>;
-  /** "to show a certificate" */
+  /** The awaited event: "to show a certificate". */
   to: string;
   seconds: number;
-  /** How to go on without them. */
+  /** How to continue without them. */
   hint: (open: readonly Peer[]) => string;
 }
 
-/** As they are when none is in doubt any more, or the time is over. Who is in doubt is named. Not in a dry run. */
+/**
+ * Waits until no peer is open any more, or the time is over, and names the open ones. Does not wait in a dry
+ * run.
+ */
 export async function settledPeers(
   peers: readonly Peer[],
   { isOpen, to, seconds, hint }: Doubt,
@@ -84,17 +87,18 @@ export async function settledPeers(
   return now;
 }
 
-/** Milliseconds: whoever is there answers sooner. */
+/** Milliseconds: a running server answers sooner. */
 export const SOON = 1500;
 
-/** Whether its machine may be off, cut off, or stand still for a moment: it does not even say that nobody listens. */
+/** Whether its machine may be off, cut off, or paused: it does not even refuse the connection. */
 async function isSilent({ servedPem, isDeaf, host, port }: Peer): Promise<boolean> {
   return servedPem === undefined && !isDeaf && (await isHeard(host, port, SOON)) !== false;
 }
 
 /**
- * Seconds that an etcd gets from its start until it shows a certificate. It reads its whole database before
- * (storage/backend/config_linux.go, MAP_POPULATE): 8 GB, at 50 MB/s, take 160 s. kubeadm's startup probe gives it 240.
+ * Seconds from an etcd's start until it shows a certificate. It first reads its whole database
+ * (storage/backend/config_linux.go, MAP_POPULATE): 8 GB at 50 MB/s take 160 s. kubeadm's startup probe allows
+ * 240.
  */
 export const ETCD_STARTS = 300;
 
@@ -109,8 +113,8 @@ export async function ownEtcdRuns({
 }
 
 /**
- * Whether this node's own etcd turns away what the etcd CA on disk has signed: it has read another one. No answer is
- * no refusal.
+ * Whether this node's own etcd refuses certificates of the etcd CA on disk, as it has read another CA. No
+ * answer is no refusal.
  */
 export async function ownEtcdRefuses({
   data,
@@ -122,7 +126,7 @@ export async function ownEtcdRefuses({
   return own && pair ? (await takesClient(ownPlace(own, { node, facts }), pair)) === false : false;
 }
 
-/** Where it listens for peers. kubeadm has it listen there, whatever URL its data has. */
+/** Its peer address. kubeadm makes it listen there, whatever URL its data has. */
 function ownPlace(
   own: Parameters<typeof placeOf>[0],
   { node, facts }: Pick<ControlPlaneNode, "node" | "facts">,
@@ -155,8 +159,9 @@ export function answersPeers(peer: Pick<Peer, "servedPem">, facts: ClusterFacts)
 }
 
 /**
- * Those that do not answer this node's etcd: also who refuses its certificate. etcd reads its CA once, when it starts;
- * where that has expired since, it takes nobody's (client/pkg/transport, ClientCAs), whatever it shows itself.
+ * Peers that do not answer this node's etcd, or refuse its certificate. etcd reads its CA once, at its start;
+ * if that has expired since, it refuses all certificates (client/pkg/transport, ClientCAs), whatever it shows
+ * itself.
  */
 export async function silentPeers<P extends Peer>(
   peers: readonly P[],
@@ -173,41 +178,41 @@ export async function silentPeers<P extends Peer>(
   return looked.filter(({ isSilent }) => isSilent);
 }
 
-/** Members of etcd on other nodes, by what is seen of them from here. */
+/** Members of etcd on other nodes, as seen from here. */
 interface OtherMembers {
   /** Their etcd runs. */
   alive: readonly Peer[];
-  /** It seems to: it takes connections, and shows no certificate. */
+  /** It may run: it accepts connections, and shows no certificate. */
   deaf: readonly Peer[];
 }
 
 /**
- * Says on which other control plane nodes etcd runs. Errors: Refused where one of them cannot share an etcd
- * CA with this node, and where it is not sure who answers, unless the operator has looked there: as `said` now or before.
- * New keys cannot be taken back: beside them counts what is `typed`.
+ * Names the other control plane nodes on which etcd runs. Errors: Refused if one of them cannot share an etcd
+ * CA with this node, and if it is not clear who answers, unless the operator has checked there (`said`, now
+ * or before). New keys are irreversible, so for them only `typed` counts.
  */
 export async function lookAtPeers(
   cp: ControlPlaneNode,
   actions: readonly PkiAction[],
   { typed, said }: { typed: readonly string[]; said: readonly string[] },
 ): Promise<OtherMembers & { others: Quorum }> {
-  // this node's own name gives up what its processes hold
+  // naming this node gives up the keys in its processes
   refuseUnknownNodes({ without: [], lost: typed.filter((name) => name !== cp.node.name) }, cp);
   const makesKeys = actions.some(({ todo }) => todo === "make");
   const lostOn = makesKeys ? typed : said;
-  const asked = await peersOf(cp.data, cp.node.addresses);
-  const peers = makesKeys ? await heardPeers(asked, lostOn) : asked;
+  const known = await peersOf(cp.data, cp.node.addresses);
+  const peers = makesKeys ? await heardPeers(known, lostOn) : known;
   const seen = peers.map((peer) => ({ peer, shown: shownBy(peer, cp.facts) }));
   for (const { peer, shown } of seen) say(`${peer.name}, ${peer.host}: ${SHOWN[shown]}`);
-  const which = (wanted: keyof typeof SHOWN) =>
+  const shownAs = (wanted: keyof typeof SHOWN) =>
     seen.flatMap(({ peer, shown }) => (shown === wanted ? peer : []));
-  const [alive, deaf] = [which("ours"), which("no certificate")];
+  const [alive, deaf] = [shownAs("ours"), shownAs("no certificate")];
   const etcdCa = actions.find(({ row }) => row?.name === "etcd-ca");
-  // a renewed CA has the key of always: whoever restarts with it takes what the others show
+  // a renewed CA has the old key: an etcd that restarts with it accepts the others' certificates
   const isKept = etcdCa?.todo === "keep" || etcdCa?.remedy?.do === "renew";
   if (alive.length > 0 && !isKept) throw refuseNewCa(alive);
-  // under the CA that it has read, an etcd without its files is no other one
-  const strangers = [...which("another's"), ...(isKept ? [] : deaf)];
+  // without its files, an etcd still has the CA that it has read
+  const strangers = [...shownAs("another's"), ...(isKept ? [] : deaf)];
   askAboutStrangers(strangers, cp, { lostOn, ...(isKept ? otherCa() : newCa(strangers)) });
   const former = alive.filter((peer) => !servesOurCa(peer, cp.facts));
   if (former.length > 0)
@@ -220,8 +225,8 @@ export async function lookAtPeers(
 }
 
 /**
- * What is made anew here, a machine that is silent for a moment may still have; whoever has looked there says so
- * (`lostOn`).
+ * A machine that is paused for a moment may still have the keys that are made new here, unless the operator
+ * has checked there (`lostOn`).
  */
 async function heardPeers(peers: readonly Peer[], lostOn: readonly string[]): Promise<readonly Peer[]> {
   return await settledPeers(peers, {
@@ -267,13 +272,10 @@ function keysFrom(alive: readonly Peer[]): string {
   );
 }
 
-/**
- * What an operator types where etcd has to end, as a new CA of etcd takes the old one's place on all control
- * plane nodes.
- */
+/** The line that stops etcd, for a new CA of etcd on all control plane nodes. */
 export const STOP_ETCD = `systemctl stop kubelet; ${signalLine("TERM", ["etcd"])}`;
 
-/** Members under two CAs refuse each other. An expired one whose key is lost here may be renewed there. */
+/** Members under two CAs refuse each other. An expired CA whose key is lost here may be renewed there. */
 function refuseNewCa(alive: readonly Peer[]): Refused {
   return new Refused(
     `etcd runs on ${peerNames(alive)}, and the CA of etcd is not here with its key: they would refuse a new CA`,
@@ -282,8 +284,8 @@ function refuseNewCa(alive: readonly Peer[]): Refused {
 }
 
 /**
- * Errors: Refused where etcd runs on another control plane node, or seems to, which may still have a key that
- * is to be made new, unless the operator has looked there (`lostOn`).
+ * Errors: Refused if etcd runs, or may run, on another control plane node that may still have a key to be
+ * made new, unless the operator has checked there (`lostOn`).
  */
 export function refuseWhereOthersLive(
   made: readonly Finding[],
@@ -296,7 +298,7 @@ export function refuseWhereOthersLive(
   const runs = open.some((peer) => deaf.includes(peer)) ? "runs, or seems to," : "runs";
   const keys = made.map(({ name }) => name).join(", ");
   throw new Refused(
-    `etcd ${runs} on ${peerNames(open)}, which may still have ${keys}: with keys of their own, control plane nodes refuse each other`,
+    `etcd ${runs} on ${peerNames(open)}, which may still have ${keys}: control plane nodes with different keys refuse each other`,
     {
       hint:
         `type on one that has them: ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +

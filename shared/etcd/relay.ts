@@ -1,8 +1,8 @@
 /**
- * An address of another machine on this machine's own loopback, for a while: what is sent there from here
- * goes on to where that machine is now. Others may see the address: Linux answers ARP for each address that it
- * has, whatever the card and the scope (arp_ignore is 0 by default). So nobody else may have it (tell-members.ts asks
- * before), and who comes from outside of this machine is turned away: the far member knows this machine's address.
+ * Puts another machine's old address on this machine's loopback for a while, and forwards connections to that
+ * machine's new address. Others may see the address: Linux answers ARP for each of its addresses, whatever
+ * the card and the scope (arp_ignore is 0 by default). So nobody else may have it (tell-members.ts asks
+ * before), and connections from outside are refused: the far member knows this machine's address.
  */
 import { connect, createServer, type Socket } from "node:net";
 import { networkInterfaces } from "node:os";
@@ -15,13 +15,13 @@ import { shell } from "../shell-line.ts";
 import { leaves } from "../signals.ts";
 
 export interface Relay {
-  /** Bytes that went through so far, both ways. */
+  /** Bytes forwarded so far, both ways. */
   carried(): number;
   end(): Promise<void>;
 }
 
 /**
- * `from`: the address that is taken, with its port; `to`: the machine. Errors: Fail where it cannot be taken.
+ * `from`: the address to take, with its port; `to`: the machine. Errors: Fail if the address cannot be taken.
  */
 export async function startRelay(way: { from: string; to: string; port: number }): Promise<Relay> {
   const link = linkOf(way.from);
@@ -49,7 +49,7 @@ export async function startRelay(way: { from: string; to: string; port: number }
     await giveBack(link);
     leaves("relay", undefined);
   };
-  // host: it is no address of this machine for whoever asks which it has
+  // scope host: programs that ask for this machine's addresses do not get it
   await act("add", `${link} to lo`, () => ip(["addr", "replace", link, "dev", "lo", "scope", "host"]));
   leaves("relay", `${link} is still on this machine's loopback: ip addr del ${link} dev lo`);
   try {
@@ -67,16 +67,18 @@ export async function startRelay(way: { from: string; to: string; port: number }
   return { end, carried: () => carried };
 }
 
-/** Who sends from this machine to an address that it has gets that one as its own, or has chosen another of its own. */
+/** A local sender to an own address has that address as its source, or has chosen another own one. */
 function isOwn(remote: string | undefined, from: string): boolean {
-  const here = Object.values(networkInterfaces()).flatMap((all = []) => all.map(({ address }) => address));
-  return remote !== undefined && [from, ...here].map(canonicalIp).includes(canonicalIp(remote));
+  const addresses = Object.values(networkInterfaces()).flatMap((all = []) =>
+    all.map(({ address }) => address),
+  );
+  return remote !== undefined && [from, ...addresses].map(canonicalIp).includes(canonicalIp(remote));
 }
 
-/** Of these addresses of members, in canonical form, those that a run has taken which was killed. */
+/** Removes addresses of members, in canonical form, that a killed run has left on loopback. */
 export async function endLeftRelays(old: readonly string[]) {
-  const here = (await hostAddresses()).map(canonicalIp);
-  for (const address of new Set(old)) if (here.includes(address)) await giveBack(linkOf(address));
+  const addresses = (await hostAddresses()).map(canonicalIp);
+  for (const address of new Set(old)) if (addresses.includes(address)) await giveBack(linkOf(address));
 }
 
 function linkOf(address: string): string {

@@ -1,7 +1,7 @@
 /**
- * A snapshot of a running etcd, by its own API: its database, and behind it the SHA-256 of that, as `etcdctl
- * snapshot save` writes it. Source: etcd server/etcdserver/api/v3rpc/maintenance.go (Snapshot); the gateway
- * sends a line of JSON for each piece.
+ * A snapshot of a running etcd by its own API: the database, then its SHA-256, as `etcdctl snapshot save`
+ * writes it. Source: etcd server/etcdserver/api/v3rpc/maintenance.go (Snapshot); the gateway sends a line of
+ * JSON for each piece.
  */
 import { createHash } from "node:crypto";
 import { Fail } from "../fail.ts";
@@ -11,7 +11,7 @@ import type { EtcdClient } from "./client.ts";
 const SUM = 32;
 const HINT = "see whether etcd is well: ./bunw scripts/05-verify.ts. Then run the same line again";
 
-/** In pieces, never all of it. Errors: Fail where etcd ends it, or where its sum is not that of its content. */
+/** Streams it in pieces. Errors: Fail if etcd breaks it off, or if the sum does not match. */
 export async function* snapshotOfEtcd(client: EtcdClient): AsyncGenerator<Uint8Array> {
   const hash = createHash("sha256");
   let tail = Buffer.alloc(0);

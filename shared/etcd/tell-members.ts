@@ -1,13 +1,12 @@
 /**
- * Machines have moved: etcd's members learn where the others are now. A member that has moved dials the
- * others and speaks over those connections; only who dials it has to know its new place. So one running
- * member that is found is enough for a majority: one that has not moved, or one that is reached under its old
- * address for as long as that takes, through a relay in this process on this machine's own loopback. Nothing
- * is written to any data directory.
+ * Updates the peer URLs of etcd's members after machines have moved. A member that has moved dials the others
+ * and uses those connections; only members that dial it need its new address. So one running member that
+ * others find is enough for a majority: one that has not moved, or one that is reached at its old address for
+ * that time, through a relay in this process on loopback.
  *
- * Sources: etcd server/etcdserver/api/rafthttp (a stream is opened by the receiver; what has none goes by
- * POST), membership/cluster.go (peerURLs change by UpdateMember alone); with real etcd 3.5 and 3.6:
- * test/lab/checks/moved-members.ts.
+ * Writes to no data directory. Sources: etcd server/etcdserver/api/rafthttp (the receiver opens a stream;
+ * without one it uses POST), membership/cluster.go (peerURLs change by UpdateMember alone); with real etcd
+ * 3.5 and 3.6: test/lab/checks/moved-members.ts.
  */
 import { command } from "../again.ts";
 import { memberName } from "../etcd-data/members.ts";
@@ -27,14 +26,14 @@ import { waitForOwnEtcd } from "./own-etcd.ts";
 import { peersOf, settledPeers, silentPeers } from "./peers.ts";
 import { endLeftRelays, type Relay, startRelay } from "./relay.ts";
 
-/** Whether there is something to tell. */
+/** Whether a member's peer URL has to change. */
 export function hasMoved(): boolean {
   return movedHere().size > 0;
 }
 
 /**
- * Does it once enough members run; before that it says how many are missing. Errors: Refused where no old
- * address can be used; Fail where etcd gets no leader.
+ * Updates the URLs once enough members run; before that, says how many are missing. Errors: Refused if no old
+ * address can be used; Fail if etcd gets no leader.
  */
 export async function tellMembers(cp: ControlPlaneNode) {
   const moved = movedHere();
@@ -52,7 +51,7 @@ export async function tellMembers(cp: ControlPlaneNode) {
   const running = peers.filter(({ id }) => !silent.some((one) => one.id === id));
   const quorum = quorumOf(cp.data.members, ({ id }) => !silent.some((one) => one.id === id));
   if (!client || !quorum.isEnough) return sayWhoIsMissing(quorum, silent, moved);
-  // this machine's own member may be the one that the leader does not find yet
+  // this machine's own member may be the one that the leader cannot find yet
   const clients = [client, ...running.map(({ host }) => etcdClient(cp.facts, host)!)];
   const leading = await withLeader(clients);
   if (leading) return await update(leading, moved);
@@ -75,36 +74,37 @@ function sayWhoIsMissing(
   moved: Moved,
 ) {
   say(`etcd's members learn the new addresses when ${words} run; now ${running}`);
-  const today = [...moved.values()];
-  const untold = silent.filter(({ host }) => !today.includes(host));
+  const newAddresses = [...moved.values()];
+  const untold = silent.filter(({ host }) => !newAddresses.includes(host));
   for (const { name, host } of untold)
     say(`${name} at ${host}: has it moved, too? ${command("move", { moved: [`${host}=ITS-ADDRESS`] })}`);
 }
 
-/** Seconds. etcd 3.6 looks at each peer before it serves, and shows no certificate until then. */
+/** Seconds. At its start etcd 3.6 probes each peer, and shows no certificate until then. */
 const LOOKS = 40;
 
-/** The first of these members whose leader answers: one that ended a moment ago is still named. */
+/** The first of these members whose leader answers: a leader that has just stopped is still named. */
 async function withLeader(clients: readonly EtcdClient[]): Promise<EtcdClient | undefined> {
-  const asked = clients.map(async (client) => {
+  const answers = clients.map(async (client) => {
     const status = await unlessSilent(() => client.status());
     if (status === undefined || status.leaderId === "0") return undefined;
     return (await unlessSilent(() => client.members({ agreed: true }))) && client;
   });
-  return (await Promise.all(asked)).find((client) => client !== undefined);
+  return (await Promise.all(answers)).find((client) => client !== undefined);
 }
 
 /**
- * etcd 3.6 looks at each peer for seconds before it serves: an old address may swallow what is sent there. A member
- * that was away for long gets all that it lacks before there is a leader, and only who has it can send it: so this
- * goes on as long as much comes through the relay here, and where nothing does, it has to stand on the other machine.
+ * At its start etcd 3.6 probes each peer for seconds: an old address may swallow the packets. A member that
+ * was offline for long receives all it is missing before there is a leader, and only a member that has it can
+ * send it. So this waits while data flows through the relay; without data, the missing part is on the other
+ * machine.
  */
 async function waitForLeader(
   clients: readonly EtcdClient[],
   relay?: StandIn,
 ): Promise<EtcdClient | undefined> {
   const before = relay?.carried() ?? 0;
-  const hint = relay ? `${behind(relay)}. Or: ${LOGS}` : LOGS;
+  const hint = relay ? `${hintFor(relay)}. Or: ${LOGS}` : LOGS;
   const waiting = waitFor("etcd to have a leader", () => withLeader(clients), { seconds: 180, hint });
   try {
     return await waiting;
@@ -115,7 +115,7 @@ async function waitForLeader(
 }
 
 const LOGS = "crictl ps -a --name etcd; crictl logs ID, on each control plane node";
-const behind = ({ name }: StandIn) =>
+const hintFor = ({ name }: StandIn) =>
   `part 1 once more on ${name}: was this machine away for long, only from there its etcd gets what is missing`;
 
 /** Bytes in three minutes: more than heartbeats. */
@@ -126,7 +126,7 @@ async function update(client: EtcdClient, moved: Moved) {
     const urls = member.peerURLs.map((url) => asMoved(url, moved));
     if (urls.join() === member.peerURLs.join()) continue;
     const line = `${memberName(member)}: ${member.peerURLs} → ${urls}`;
-    // an update of a learner gives it a vote before etcd 3.6.12 (etcd-io/etcd#21736)
+    // before etcd 3.6.12 an update of a learner gives it a vote (etcd-io/etcd#21736)
     if (member.isLearner) say(`unchanged ${line}: its join was cut off and it has no vote`);
     else await act("update", line, () => client.updateMember(member.id, urls));
   }
@@ -136,7 +136,7 @@ function peerHosts({ data }: ControlPlaneNode): string[] {
   return data.members.flatMap(({ peerURLs }) => peerURLs.map(hostOf));
 }
 
-/** Needed where this machine and every other one whose member runs has moved. */
+/** Needed if this machine and all others with a running member have moved. */
 async function relayFor(
   running: readonly Peer[],
   cp: ControlPlaneNode,
@@ -149,33 +149,36 @@ async function relayFor(
     running.some(({ host }) => !hasMoved(host))
   )
     return undefined;
-  const taken = [...moved.values(), ...peerHosts(cp), ...(await heardAt(running, moved))];
-  const { peer, from } = standIn(running, moved, taken);
+  const usedAddresses = [...moved.values(), ...peerHosts(cp), ...(await heardAt(running, moved))];
+  const { peer, from } = standIn(running, moved, usedAddresses);
   say(`${peer.name}: reached under its old address ${from} from here, until the others know the new one`);
   const relay = await startRelay({ from, to: peer.host, port: peer.port });
   return { ...relay, name: peer.name };
 }
 
-/** Old addresses at which a machine answers, if only that nobody listens: on loopback that is this machine. */
+/**
+ * Old addresses at which a machine answers, if only by refusing the connection; one on loopback is this
+ * machine's.
+ */
 export async function heardAt(
   running: readonly Pick<Peer, "host" | "port">[],
   moved: Moved,
 ): Promise<string[]> {
-  const asked = running.map(async ({ host, port }) => {
+  const answers = running.map(async ({ host, port }) => {
     const old = addressBefore(host, moved);
     if (old === undefined) return [];
     const answer = await isHeard(old, port, KNOCK_MS);
     return answer === true || (answer === false && !isLoopback(old)) ? [old] : [];
   });
-  return (await Promise.all(asked)).flat();
+  return (await Promise.all(answers)).flat();
 }
 
-/** Milliseconds for an answer at an old address; where none of its machines is, most networks give none. */
+/** Milliseconds for an answer at an old address; most networks give none if no machine has it. */
 const KNOCK_MS = 3000;
 
 /**
- * Whose old address can be used: no machine has it now (`taken`), and its etcd's certificate is for it.
- * Errors: Refused where there is none.
+ * The member whose old address can be used: no machine has it now (`taken`), and its etcd's certificate names
+ * it. Errors: Refused if there is none.
  */
 export function standIn<P extends Pick<Peer, "id" | "name" | "host" | "servedPem">>(
   running: readonly P[],
@@ -183,14 +186,14 @@ export function standIn<P extends Pick<Peer, "id" | "name" | "host" | "servedPem
   taken: readonly string[],
 ): { peer: P; from: string } {
   for (const peer of running) {
-    const from = addressBefore(peer.host, moved);
+    const address = addressBefore(peer.host, moved);
     const sans = infoOf(peer.servedPem)?.sans;
-    if (from && !taken.includes(from) && sans && isFor(sans, from)) return { peer, from };
+    if (address && !taken.includes(address) && sans && isFor(sans, address)) return { peer, from: address };
   }
   throw new Refused(
-    `None of the old addresses of ${running.map(({ name }) => name).join(", ")} can stand for its machine`,
+    `None of the old addresses of ${running.map(({ name }) => name).join(", ")} can be used for its machine`,
     {
-      hint: "see whose each address is now. If it is right, and only missing in the certificate of its etcd: part 1 there first",
+      hint: "see which machine has each address now. If one is only missing in its etcd's certificate: part 1 there first",
     },
   );
 }

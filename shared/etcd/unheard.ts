@@ -1,7 +1,7 @@
 /**
- * An etcd that does not answer our own client is not dead for that. Where its container runs, its files are
- * sound and its port shows a certificate of our CA, it lives: then it is waited for, or it is named why it
- * cannot be asked, and nothing is stopped.
+ * An etcd that does not answer our client may still be alive. It lives if its container runs, its files are
+ * valid and its port shows a certificate of our CA: then scripts wait for it, or say why it cannot be asked,
+ * and stop nothing.
  */
 import { etcdctlLine, gatewayTrouble } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -20,9 +20,8 @@ import { quorumOf } from "./other-members.ts";
 import { ETCD_STARTS, ownEtcdRefuses, ownEtcdRuns, peersOf, silentPeers } from "./peers.ts";
 
 /**
- * Whether this node's etcd is to be left alone, where its files are valid: it serves the data from before, or
- * it runs and waits for other members. Says which. Errors: Refused where it lives and does not answer us;
- * Fail where it holds other data.
+ * Whether to leave this node's etcd alone. With valid files, it serves the old data, or it runs and waits for
+ * other members; says which. Errors: Refused if it lives and does not answer us; Fail if it holds other data.
  */
 export async function etcdLives(cp: ControlPlaneNode): Promise<boolean> {
   const isClient = examine(certRow("etcd-healthcheck-client"), cp.facts).state === "ok";
@@ -38,7 +37,7 @@ export async function etcdLives(cp: ControlPlaneNode): Promise<boolean> {
   return await livesSilently(cp, fail, container);
 }
 
-/** Step 1.5 issues it, and etcd need not restart for that. */
+/** Step 1.5 issues it; etcd need not restart for that. */
 const NO_CLIENT = new Fail("its client certificate is not valid", {
   hint: "continue: step 1.5 issues it, and 1.7 asks etcd",
 });
@@ -53,8 +52,8 @@ async function ownContainer({ node }: ControlPlaneNode): Promise<Container | und
 }
 
 /**
- * etcd reads its leaf certificates at each handshake, and its CA only when it starts. That the file is younger proves
- * nothing by itself: the same CA may have been copied there.
+ * etcd reads its leaf certificates at each handshake, and its CA only at its start. A newer file proves
+ * nothing by itself: it may be a copy of the same CA.
  */
 async function whyDead(
   container: Container | undefined,
@@ -68,7 +67,7 @@ async function whyDead(
     : undefined;
 }
 
-/** It lives, and did not answer: other members are missing, it has just started, or it cannot be asked. */
+/** It lives and did not answer: other members are missing, it has just started, or it cannot be asked. */
 async function livesSilently(
   cp: ControlPlaneNode,
   fail: Fail,
@@ -76,7 +75,10 @@ async function livesSilently(
 ): Promise<boolean> {
   refuseUnasked(cp);
   const shows = () => ownEtcdRuns(cp);
-  if (!(fail instanceof EtcdRefusal) && !(await comes("etcd to show its certificate", shows, ETCD_STARTS)))
+  if (
+    !(fail instanceof EtcdRefusal) &&
+    !(await happensInTime("etcd to show its certificate", shows, ETCD_STARTS))
+  )
     throw showsNothing(container!);
   const quorum = await quorumNow(cp);
   if (!quorum.isEnough) {
@@ -84,22 +86,22 @@ async function livesSilently(
     return true;
   }
   if (fail === NO_CLIENT) {
-    say("etcd runs, and is not stopped: the certificate that asks it is issued in 1.5");
+    say("etcd runs, and is not stopped: step 1.5 issues our certificate for it");
     return true;
   }
   const withoutUser = noUser(cp, fail);
   if (withoutUser) throw withoutUser;
   let last = fail;
-  const again = async () => {
+  const probe = async () => {
     const now = await failOf(() => proveServing(cp));
     last = now ?? last;
     return !now;
   };
-  if (await comes("etcd to answer", again, 30)) return true;
-  throw last instanceof OtherEtcd ? last : silent(last, container);
+  if (await happensInTime("etcd to answer", probe, 30)) return true;
+  throw last instanceof OtherEtcd ? last : noAnswer(last, container);
 }
 
-async function comes(what: string, probe: () => Promise<boolean>, seconds: number): Promise<boolean> {
+async function happensInTime(what: string, probe: () => Promise<boolean>, seconds: number): Promise<boolean> {
   return (await inTime(what, probe, { seconds, hint: "crictl ps -a --name etcd; crictl logs ID" })) === true;
 }
 
@@ -109,40 +111,39 @@ async function quorumNow({ data, node, facts }: ControlPlaneNode) {
   return quorumOf(data.members, ({ id }) => !silentIds.includes(id));
 }
 
-/** Errors: Refused where etcd's manifest on disk says that this kit cannot ask it. */
+/** Errors: Refused if etcd's manifest on disk shows that this kit cannot ask it. */
 export function refuseUnasked(cp: ControlPlaneNode) {
-  const trouble = unasked(cp);
+  const trouble = refusalToAsk(cp);
   if (trouble) throw trouble;
 }
 
-function unasked(cp: ControlPlaneNode): Refused | undefined {
+function refusalToAsk(cp: ControlPlaneNode): Refused | undefined {
   const path = manifestPath(cp, "etcd");
   const manifest = readableManifest(path);
   return manifest && gatewayTrouble(manifest, path);
 }
 
 /**
- * Why an etcd that runs turns this kit away, and so nobody else: it took our certificate and said no, or its
- * manifest has no way for us. Undefined where it may be in trouble. Whether it serves others, they have to
- * say.
+ * Why a running etcd refuses this kit alone: it accepted our certificate and refused, or its manifest has no
+ * port for us. Undefined if it may be in trouble. Whether it serves others, only they can say.
  */
 export async function turnedAway(cp: ControlPlaneNode, fail: Fail): Promise<Fail | undefined> {
-  const known = unasked(cp) ?? noUser(cp, fail);
+  const known = refusalToAsk(cp) ?? noUser(cp, fail);
   if (!known && !(fail instanceof EtcdRefusal)) return undefined;
   return (await ownEtcdRuns(cp)) ? (known ?? fail) : undefined;
 }
 
-/** Part 2, where etcd did not answer: why, if it lives; else the same Fail. */
+/** Why etcd did not answer part 2, if it lives; else the same Fail. */
 export async function whySilent(cp: ControlPlaneNode, fail: Fail): Promise<Fail> {
-  const said = fail.cause instanceof Fail ? fail.cause : fail;
-  const known = noUser(cp, said);
+  const cause = fail.cause instanceof Fail ? fail.cause : fail;
+  const known = noUser(cp, cause);
   if (known) return known;
-  const lives = said instanceof EtcdRefusal && (await quorumNow(cp)).isEnough;
-  return lives ? silent(said, await ownContainer(cp)) : fail;
+  const lives = cause instanceof EtcdRefusal && (await quorumNow(cp)).isEnough;
+  return lives ? noAnswer(cause, await ownContainer(cp)) : fail;
 }
 
 /**
- * The gateway has no client certificate of its own, so etcd takes it for nobody (server/auth/store.go,
+ * The gateway has no client certificate of its own, so etcd treats it as nobody (server/auth/store.go,
  * AuthInfoFromTLS).
  */
 const AUTH = /user name is empty|permission denied|invalid auth token|authentication failed/;
@@ -150,7 +151,7 @@ const AUTH = /user name is empty|permission denied|invalid auth token|authentica
 function noUser({ facts }: ControlPlaneNode, { message }: Fail): Refused | undefined {
   if (!AUTH.test(message)) return undefined;
   const disable = etcdctlLine("--user root auth disable", facts, "-it");
-  return new Refused(`etcd has its own authentication on, and this kit asks it as nobody: ${message}`, {
+  return new Refused(`etcd's own authentication is on, and this kit has no user there: ${message}`, {
     unchanged: true,
     hint: `type for the time of the repair: ${disable}; then run the same line again. auth enable when 05-verify is well`,
   });
@@ -168,7 +169,7 @@ function showsNothing({ id, created }: Container): Refused {
   );
 }
 
-function silent({ message }: Fail, container: Container | undefined): Refused {
+function noAnswer({ message }: Fail, container: Container | undefined): Refused {
   const id = container?.id ?? "ID";
   return new Refused(`etcd runs here, its files are valid, and it does not answer this kit: ${message}`, {
     unchanged: true,

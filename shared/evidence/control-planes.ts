@@ -20,31 +20,32 @@ export function hasControlPlaneLabel({
 }
 
 /**
- * Those of these Nodes that are control plane nodes, each with what it is to etcd: a member of today, or one that a
- * restore has left behind, which is only known to be lost. kubeadm gives a member the name of its Node. A member
- * without a name, or of another one, is no Node's: its address would be that of whoever claims it.
+ * The control plane nodes among these Nodes, each with its role in etcd: a current member, or one that a
+ * restore has left behind, which is only known to be lost. kubeadm gives a member the name of its Node. A
+ * member without a name, or with another one, belongs to no Node: its address would be that of whoever claims
+ * it.
  */
 export function controlPlanesAmong(
   names: ReadonlySet<string>,
   { members, formerMembers = [] }: Members,
 ): Map<string, "member" | "former"> {
-  const is = (role: "member" | "former", all: readonly string[]) =>
+  const withRole = (role: "member" | "former", all: readonly string[]) =>
     all.filter((name) => names.has(name)).map((name) => [name, role] as const);
   return new Map([
-    ...is("former", formerMembers),
-    ...is(
+    ...withRole("former", formerMembers),
+    ...withRole(
       "member",
       members.map(({ name }) => name),
     ),
   ]);
 }
 
-/** Names of etcd's members of today: those that are believed, whether their Nodes are still there or not. */
+/** Names of etcd's current members; these are believed whether their Nodes still exist or not. */
 export function believedNames({ members }: Pick<EtcdData, "members">): string[] {
   return members.flatMap(({ name }) => name || []);
 }
 
-/** Of a Node that is deleted, etcd's members still tell. */
+/** etcd's members still name a Node that was deleted. */
 export function isControlPlaneName(
   name: string,
   {
@@ -56,7 +57,7 @@ export function isControlPlaneName(
   return node ? node.controlPlane : memberNames(data).includes(name);
 }
 
-/** With those that a restore has left behind. */
+/** Includes those that a restore has left behind. */
 export function memberNames({ members, formerMembers = [] }: Members): string[] {
   return [...members.map(({ name }) => name), ...formerMembers];
 }

@@ -30,17 +30,16 @@ interface ProcessOwner {
 export type KnownPods = ReturnType<typeof knownHere>;
 
 /**
- * By what pods are told apart: the runtime's containers, and the kubelet's records, which are there also
- * where no runtime answers. `first`: the cgroup of this node's first process, as a node may itself be a
- * container.
+ * The facts that tell pods apart: the runtime's containers, and the kubelet's records, which exist even if no
+ * runtime answers. `first`: the cgroup of this node's first process, as a node may itself be a container.
  */
 export function knownHere(containers: readonly Container[]) {
   return { containers, records: podRecords(), first: cgroupOf(1) };
 }
 
 /**
- * Who owns a process with the name `name`: "kube-apiserver", "kubelet". A process that has ended is "another
- * process".
+ * The owner of a process with the name `name`: "kube-apiserver", "kubelet". A process that has exited is
+ * "another process".
  */
 export function processOwner(pid: number, name: string, known: KnownPods): ProcessOwner {
   const folders = foldersOf(pid, known);
@@ -63,7 +62,7 @@ interface PodOfProcess {
   container: string;
 }
 
-/** Whether it is this static pod of kubeadm's. */
+/** Whether it is kubeadm's static pod of this name. */
 function isOf({ namespace, name: pod, uid, container }: PodOfProcess, name: string): boolean {
   return (
     may(ofNamespace(namespace), "static pods") &&
@@ -77,10 +76,10 @@ function inWords({ namespace, name, container }: PodOfProcess): string {
   return container ? `the container ${container} of ${namespace}/${name}` : `${namespace}/${name}`;
 }
 
-/** A process of a pod that a signal has stopped: it does nothing, and does not end by SIGTERM either. */
+/** A process of a pod that a signal has stopped: it does nothing, and ignores SIGTERM. */
 export interface StoppedProcess {
   pid: number;
-  /** Its name, of 15 letters at most. */
+  /** Its name, cut to 15 letters. */
   comm: string;
   /** Its pod, for the operator. */
   of: string;
@@ -90,9 +89,9 @@ export interface StoppedProcess {
 }
 
 /**
- * Processes of this node's pods in state T (/proc/PID/stat, proc(5)), as after SIGSTOP. Nothing in a cluster
- * sees it, and nothing continues them: a probe may only read a file. Not those of a terminal: there somebody
- * has typed Ctrl-Z.
+ * Processes of this node's pods in state T (/proc/PID/stat, proc(5)), as after SIGSTOP. A cluster does not
+ * notice them, and nothing continues them: a probe may only read a file. Leaves out processes of a terminal,
+ * where somebody has typed Ctrl-Z.
  */
 export function stoppedProcesses(known: KnownPods): StoppedProcess[] {
   const pids = list("/proc").filter((pid) => /^\d+$/.test(pid));
@@ -104,8 +103,10 @@ export function stoppedProcesses(known: KnownPods): StoppedProcess[] {
     if (!named?.uid) return [];
     const pod = podOf(named, known);
     const isManager = comm === MANAGER.slice(0, COMM) && pod !== undefined && isOf(pod, MANAGER);
-    const of = pod ? inWords(pod) : `the pod with the UID ${named.uid}`;
-    return [{ pid: Number(pid), comm, of, isManager, inKubeSystem: pod?.namespace === "kube-system" }];
+    const podWords = pod ? inWords(pod) : `the pod with the UID ${named.uid}`;
+    return [
+      { pid: Number(pid), comm, of: podWords, isManager, inKubeSystem: pod?.namespace === "kube-system" },
+    ];
   });
 }
 
@@ -124,15 +125,16 @@ function isUnit([slice = "", ...unit]: readonly string[], name: string, known: K
   );
 }
 
-/** What the name of a cgroup's folder says: a pod's UID, or else a container's id. */
+/** The name of a cgroup's folder holds a pod's UID, or else a container's id. */
 const POD = /(?:^|-)pod([0-9a-f][0-9a-f_-]{31,35})(?:\.|$)/;
 const CONTAINER = /[0-9a-f]{64}/;
 
 type Named = Record<"uid" | "id", string | undefined>;
 
 /**
- * Only the first folder with such a name counts, and the first id: a container may have made and named what is
- * below, and its own folder may be its user namespace's. Undefined where a user may have made one of those above.
+ * Only the first folder with such a name counts, and the first id: a container may have made and named the
+ * folders below, and its own may be its user namespace's. Undefined if a user may have made one of the
+ * folders above.
  */
 function namedBy(folders: readonly string[], known: KnownPods): Named | undefined {
   const at = folders.findIndex((one) => POD.test(one) || CONTAINER.test(one));
@@ -162,9 +164,9 @@ function podOf(named: Named | undefined, { containers, records }: KnownPods): Po
 const HIERARCHIES = ["/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
 
 /**
- * Whether root has made each of these folders, one below the other; not in user.slice, nor in that of machines, whose
- * root is another. False where they are not mounted. A node that is a container may see its own folder there or what
- * is in it; its own folder may be that of the user as whom it runs.
+ * Whether root has made each of these folders, one below the other; not in user.slice, nor in that of
+ * machines, whose root is another. False if they are not mounted. A node that is a container may see its own
+ * folder or the folders in it; its own may belong to the user that runs it.
  */
 function areRoots(folders: readonly string[], { first }: KnownPods): boolean {
   if (["user.slice", "machine.slice"].includes(folders[0] ?? "")) return false;
@@ -174,7 +176,7 @@ function areRoots(folders: readonly string[], { first }: KnownPods): boolean {
   );
 }
 
-/** Its path in systemd's own hierarchy, or in that of version 2; undefined where the process has ended. */
+/** Its path in systemd's own hierarchy, or in that of version 2; undefined if the process has ended. */
 function cgroupOf(pid: number): string | undefined {
   const lines = (hostText(`/proc/${pid}/cgroup`) ?? "")
     .split("\n")
@@ -185,20 +187,22 @@ function cgroupOf(pid: number): string | undefined {
   return line?.[3];
 }
 
-/** Its cgroup as folders, one below the other: below the node's own, as all are on a node that is a container. */
+/** Its cgroup as folders below the node's own: a node may itself be a container. */
 function foldersOf(pid: number, { first }: KnownPods): string[] | undefined {
   const [own, path] = [ownFolder(first), cgroupOf(pid)];
   const below = path?.startsWith(`${own}/`) ? path.slice(own.length) : path;
   return below?.split("/").slice(1);
 }
 
-/** A node may itself be a container: then all its paths begin with the path of its first process. "": none. */
+/**
+ * The path of this node's first process: on a node that is a container, all paths begin with it. "": none.
+ */
 function ownFolder(first: string | undefined): string {
   return (first ?? "").replace(/\/init\.scope$/, "").replace(/\/$/, "");
 }
 
 /**
- * UIDs of kube-system's pods: by etcd's data where it can be read, and by the kubelet's records. Annotations
+ * UIDs of kube-system's pods, from etcd's data if it can be read, and from the kubelet's records. Annotations
  * do not count: any kubelet may write a mirror pod into kube-system that claims the UID of a tenant's pod as
  * its hash.
  */
@@ -210,7 +214,7 @@ export function kubeSystemUids(data: EtcdData | undefined): Set<string> {
   ]);
 }
 
-/** One that cannot be read says nothing of the others. */
+/** An unreadable object does not hide the others. */
 function uidsBelow(path: string, data: EtcdData): string[] {
   const uidOf = (stored: KeyValue) =>
     (decodeStored(data, stored) as { metadata: { uid?: unknown } }).metadata.uid;
@@ -220,7 +224,7 @@ function uidsBelow(path: string, data: EtcdData): string[] {
   return uids.filter((uid) => typeof uid === "string").toArray();
 }
 
-/** The source that volumes in the folder of this pod are. */
+/** The source of volumes in this pod's folder. */
 export function ofPodFolder(uid: string, kubeSystem: ReadonlySet<string>): SourceName {
   return kubeSystem.has(uid) ? "a pod of kube-system" : "a pod";
 }

@@ -10,8 +10,8 @@ import type { Node } from "../node/node.ts";
 import { may, ofNamespace } from "./sources.ts";
 
 /**
- * A pod that ran on this node, by its kubelet's records. Of a static pod `name` ends in the node's name, and
- * `uid` is its config.hash.
+ * A pod that ran on this node, by its kubelet's records. A static pod's `name` ends in the node's name, and
+ * its `uid` is its config.hash.
  */
 interface PodRecord {
   namespace: string;
@@ -19,7 +19,7 @@ interface PodRecord {
   uid: string;
 }
 
-/** Every pod that the kubelet's records on this node name; none where there is no such folder. */
+/** Every pod that the kubelet's records on this node name; none if there is no such folder. */
 export function podRecords(): PodRecord[] {
   return list(podLogsDir()).flatMap((folder) => {
     const [, namespace, name, uid] = /^([a-z0-9-]+)_([a-z0-9.-]+)_([0-9a-f-]+)$/.exec(folder) ?? [];
@@ -28,8 +28,7 @@ export function podRecords(): PodRecord[] {
 }
 
 /**
- * Nobody but root writes a manifest: the kubelet names such a pod after it and the node, and its UID is an
- * MD5 sum.
+ * Only root writes a manifest: the kubelet names such a pod after it and the node, and its UID is an MD5 sum.
  */
 export function isStaticPodOf({ namespace, name, uid }: PodRecord, pod: string, node: Node): boolean {
   return (

@@ -1,18 +1,18 @@
 /**
- * This machine's clock beside another machine's, for those that know only a server, or a date. The cluster's
- * own clocks are in clock.ts.
+ * Compares this machine's clock with another's, if only a server or a date is known. The cluster's own clocks
+ * are in clock.ts.
  */
 import { Fail } from "../fail.ts";
 import { BACKDATE_MS, certInfo } from "../pki/certificate.ts";
 import { serverTime } from "../pki/served.ts";
 
-/** Certificates begin so long before they are made: clocks that differ by less do no harm. */
+/** Certificates are backdated by this much, so clocks that differ by less do no harm. */
 export const TOLERANCE_MS = BACKDATE_MS;
 
-/** The operator's word against all that is found: `right`. */
+/** `right`: the operator's word against all findings. */
 export const BY_WORD = "KUBE_PKI_REPAIR_CLOCK";
 
-/** Errors: Fail where a server of this CA has another time than this machine. */
+/** Errors: Fail if a server of this CA has another time than this machine. */
 export async function refuseOtherTime(server: string, caPem: string) {
   const { hostname, port } = new URL(server);
   const time = await serverTime(hostname.replace(/^\[|\]$/g, ""), Number(port || 443), caPem);
@@ -21,20 +21,20 @@ export async function refuseOtherTime(server: string, caPem: string) {
   if (!(await clockIsSynchronized())) throw wrongClock(`${apart(-ahead)} that of ${server}`);
   throw new Fail(`The clock of ${server} is ${apart(ahead)} this machine's, which follows a time server`, {
     unchanged: true,
-    hint: `set it there: timedatectl; chronyc makestep. ${afterItsClock(caPem)}`,
+    hint: `set it there: timedatectl; chronyc makestep. ${remakeHint(caPem)}`,
   });
 }
 
-/** What has to be made again when a control plane node's clock is set; part 2 makes no CA. */
-function afterItsClock(caPem: string): string {
+/** The things to make again once a control plane node's clock is set; part 2 makes no CA. */
+function remakeHint(caPem: string): string {
   const { notBefore } = certInfo(caPem);
   if (notBefore.getTime() <= Date.now()) return "Then parts 1 and 2 there again, and this line again";
-  const again =
+  const remake =
     "there 01-etcd.ts --new-cas once more, then what it prints, and the line of a new 03-workers.ts open here";
-  return `Its CA begins at ${minute(notBefore)}, later than now: ${again}`;
+  return `Its CA begins at ${minute(notBefore)}, later than now: ${remake}`;
 }
 
-/** Errors: Fail where something was made later than now, on another node. */
+/** Errors: Fail if another node has made something at a later time than now. */
 export function refuseFuture(what: string, made: Date) {
   const ahead = made.getTime() - Date.now();
   if (ahead > TOLERANCE_MS && process.env[BY_WORD] !== "right")
@@ -76,18 +76,20 @@ const ANSWERS_WITHIN = 2000;
 
 /**
  * Whether the kernel knows that its clock follows a time server, of whatever program (chrony, ntpd,
- * systemd-timesyncd): adjtimex(2) without STA_UNSYNC, as timedatectl(1) shows it. False where it cannot be
+ * systemd-timesyncd): adjtimex(2) without STA_UNSYNC, as timedatectl(1) shows it. False if it cannot be
  * asked.
  */
 export async function clockIsSynchronized(): Promise<boolean> {
   try {
-    const asked = Bun.spawn(ASK, {
+    const timedatectl = Bun.spawn(ASK, {
       timeout: ANSWERS_WITHIN,
       stdin: "ignore",
       stdout: "pipe",
       stderr: "ignore",
     });
-    return (await asked.exited) === 0 && (await new Response(asked.stdout).text()).trim() === "yes";
+    return (
+      (await timedatectl.exited) === 0 && (await new Response(timedatectl.stdout).text()).trim() === "yes"
+    );
   } catch (err) {
     if (err instanceof Error && "code" in err) return false; // the system's reason: there is no such program
     throw err;

@@ -1,4 +1,4 @@
-/** Keeps each in the rescue folder and names it, with the command that would take it. */
+/** Saves unproved finds in the rescue folder and names each, with the command that would use it. */
 import { writeFile } from "../files/files.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
@@ -8,36 +8,33 @@ import { shell } from "../shell-line.ts";
  * plane nodes, often unattended: what it believes, it puts to use. So the writer of evidence limits what the
  * evidence may prove, not its look, its age or its number.
  *
- * Every reader of evidence names its source and asks `may`. What is not proved is never put to use:
- * `keepUnproved` names it, keeps it with its origin, and prints the command that would take it.
+ * Every reader of evidence names its source and asks `may`. Unproved evidence is never used: `keepUnproved`
+ * names it, saves it with its origin, and prints the command that would use it.
  * `test/shared/evidence/sources.test.ts` walks this table and plays each writer.
  */
 
-/** What a piece of evidence can decide. */
+/** The decisions that evidence may support. */
 export type Decision =
   /** Names, addresses, ranges and flags for certificates and manifests. */
   | "facts"
-  /**
-   * Which CA, and which service-account key, is the cluster's: by certificates, or by tokens whose signature
-   * verifies.
-   */
+  /** The cluster's CA and service-account key: by certificates, or by tokens whose signature verifies. */
   | "keys"
-  /** What a static pod of this node is. */
+  /** The static pods of this node. */
   | "static pods"
-  /** A file's content, put into its place as it is. */
+  /** The content of a file, put into its place unchanged. */
   | "files"
-  /** What runs as root. */
+  /** Programs that run as root. */
   | "code"
-  /** What the report says of the whole cluster. */
+  /** The report's words about the whole cluster. */
   | "report"
-  /** What the operator has said of the cluster: who is away, what was given up. */
+  /** The operator's words about the cluster: who is away, what was given up. */
   | "words";
 
 export interface Source {
-  /** For the operator: who can write there. */
+  /** The people or programs that can write there, for the operator. */
   writer: string;
   decides: readonly Decision[];
-  /** What it may still decide: mostly what can be compared with something known. */
+  /** A decision that it may still support: mostly by comparison with something known. */
   but?: string;
 }
 
@@ -46,13 +43,13 @@ export const SOURCES = {
   /** /etc/kubernetes, the kubelet's own files, etcd's data directory, root's rescue folders. */
   "this node":                 { writer: "root on this node", decides: ["facts", "keys", "static pods", "files", "code", "report", "words"] },
   /**
-   * ConfigMaps, Secrets, pods and RBAC objects there, the UIDs and names of Nodes, members of etcd; no mirror
-   * pods of workers.
+   * ConfigMaps, Secrets, pods and RBAC objects there, the UIDs and names of Nodes, members of etcd; not
+   * workers' mirror pods.
    */
   "kube-system in etcd":       { writer: "cluster administrators", decides: ["facts", "keys", "static pods"] },
-  /** kube-public/cluster-info; who joins reads it, and by kubeadm's roles nobody else writes there. */
+  /** kube-public/cluster-info: joining nodes read it, and by kubeadm's roles nobody else writes there. */
   "cluster-info in etcd":      { writer: "cluster administrators", decides: ["facts"], but: "where the API is reached: one voice of several" },
-  /** In any namespace, in kube-system, too. */
+  /** A worker's mirror pod in any namespace, also in kube-system. */
   "a worker's mirror pod":     { writer: "that worker's kubelet, so whoever owns the worker", decides: [] },
   /** Objects of every other namespace, whatever their names, annotations and labels say. */
   "another namespace in etcd": { writer: "whoever may create a pod there", decides: [], but: "keys by a known public half" },
@@ -81,56 +78,61 @@ export const SOURCES = {
   "a signing request":         { writer: "whoever holds that kubelet's certificate, or its bootstrap token", decides: [], but: "the identity of a node that etcd knew and nobody else has" },
   /** A process of a container of kube-system's static pods, or of a systemd unit of the host. */
   "a control plane process":   { writer: "the control plane itself", decides: ["files"], but: "keys by a known public half, kubeconfigs by the cluster's CA" },
-  /** Whatever its name. */
+  /** The name proves nothing. */
   "another process":           { writer: "any container", decides: [] },
-  /** He names cgroups below his own as a pod's, lays out data in his home, and shows any file below /proc/PID/root. */
+  /**
+   * A user names cgroups below his own as a pod's, makes data in his home, and shows any file below
+   * /proc/PID/root.
+   */
   "a user of this node":       { writer: "a user of this node, without privilege", decides: [] },
-  /** All of the device is read, files that are there included. */
+  /** The whole device is read, with the files that are there. */
   "a disk's blocks":           { writer: "any pod with an emptyDir, any log line", decides: [], but: "keys by a known public half, an encryption configuration by what it opens" },
   /** The folder of --backup, a snapshot of a disk, a history of /etc. */
   "a folder of copies":        { writer: "whoever had that stick or share before the operator", decides: [], but: "keys by a known public half; lost files by the operator's word" },
   "an unverified server":      { writer: "whoever answers", decides: [], but: "what a fingerprint proves afterwards, and that a script asks; not even its text reaches the terminal as it is" },
-  /** Only who knows the passphrase can lock one. */
+  /** Only a person who knows the passphrase can lock one. */
   "a bundle with a passphrase": { writer: "cluster administrators", decides: ["keys", "words"] },
   "a bundle for recipients":   { writer: "everybody who knows a recipient, which is no secret", decides: [], but: "keys of the CA that etcd's data names; keys and words by the fingerprint that the operator gives" },
-  /** And so the etcd that restore.ts makes of one. A CA's certificate is public: its fingerprint proves keys, not the rest. */
+  /**
+   * Also the etcd that restore.ts makes of one. A CA's certificate is public: its fingerprint proves keys,
+   * not the rest.
+   */
   "a snapshot for recipients": { writer: "whoever can write where backups lie, as a recipient is no secret", decides: [], but: "what a new machine starts with, by the operator's word: the fingerprint of its CA" },
-  /** What scripts have left of their runs on a member of etcd, whose root has the CAs' keys. */
+  /** Transcripts of runs on a member of etcd, whose root has the CAs' keys. */
   "a control plane node's transcripts": { writer: "cluster administrators", decides: ["report"] },
-  /** What scripts have left there of their runs. */
+  /** Transcripts of runs on any other node. */
   "another node's transcripts": { writer: "root on that node", decides: [], but: "what the report quotes as that node's words" },
-  /** What 00-assess said there, in a folder on the operator's machine: plan --seen. */
+  /** Answers of 00-assess there, in a folder on the operator's machine: plan --seen. */
   "a node's answer":           { writer: "root on that node, and whoever writes into that folder", decides: [], but: "which node the operator looks at, and which steps a plan shows" },
-  /** In a place where everybody may make one, as /dev/shm. */
+  /** A folder that existed before, in a place where everybody may make one, such as /dev/shm. */
   "a folder that was there":   { writer: "any user of this node", decides: [] },
 } as const satisfies Record<string, Source>;
 
 export type SourceName = keyof typeof SOURCES;
 
-/** Whether this source may decide that. */
 export function may(source: SourceName, decision: Decision): boolean {
   return (SOURCES[source] as Source).decides.includes(decision);
 }
 
-/** The source that an object of this namespace in etcd's data is. */
+/** The source of an object of this namespace in etcd's data. */
 export function ofNamespace(namespace: string): SourceName {
   return namespace === "kube-system" ? "kube-system in etcd" : "another namespace in etcd";
 }
 
 export interface Unproved {
-  /** For the operator: "etcd/ca.key", "the static pod kube-vip". */
+  /** Its name for the operator: "etcd/ca.key", "the static pod kube-vip". */
   what: string;
-  /** Where it was found, for the operator: "byte 4096 of /dev/vda1". */
+  /** The place of the find, for the operator: "byte 4096 of /dev/vda1". */
   from: string;
   source: SourceName;
-  /** Why it is not put to use, for the operator. Default: nothing proves it. */
+  /** Why it is not used, for the operator. Default: nothing proves it. */
   why?: string | undefined;
   content: string | Uint8Array;
   /** Its name in the rescue folder. */
   file: string;
-  /** Where it would go; undefined where it is only for a person to look at. */
+  /** The path at which it would be used; undefined if it is only for a person to look at. */
   place?: string | undefined;
-  /** Permission bits in that place. Default 0600. */
+  /** Permission bits at that path. Default 0600. */
   mode?: number | undefined;
 }
 
@@ -142,7 +144,7 @@ export function keepUnproved(found: readonly Unproved[], rescueDir: string) {
     const { what, why = "nothing proves it", from, source, place, mode = 0o600 } = one;
     say(`${what}: NOT put to use: ${why}; it is from ${from}, where ${SOURCES[source].writer} can write`);
     const take = shell`install -D -m ${mode.toString(8)} ${pathOf(one)} ${place ?? ""}`;
-    // strangers have written it: its bytes may be orders to the terminal
+    // a stranger has written it: its bytes may be orders to the terminal
     const look = shell`cat -v ${pathOf(one)}`;
     say(
       place

@@ -1,7 +1,7 @@
 /**
- * What a copy gets in the place of each file, folder and link. A copy from which facts are read, or which is
- * the way back, must hold what a link leads to: the link alone would show the content of today. Two links of
- * one folder to each other stay links, inside the copy. So no loop of links is walked for ever.
+ * Decides what a copy gets in the place of each file, folder and link. A copy that facts are read from, or
+ * that is the way back, must hold the content of a link's target: the link alone would show current content.
+ * Links between folders of the copy stay links inside it, so no loop of links is followed for ever.
  */
 import * as fs from "node:fs";
 import { dirname, join, relative } from "node:path";
@@ -15,13 +15,13 @@ export type LinkMode = "kept" | "followed";
 
 /** All paths are of this machine. */
 export interface CopiedEntry {
-  /** Where the content is. */
+  /** The path of the content. */
   from: string;
   to: string;
   info: fs.Stats;
   /** The link that led to `from`. */
   via?: string;
-  /** What a link in the copy leads to. A link without it leads nowhere. */
+  /** The target of a link in the copy. A link without it is dead. */
   target?: string;
   /** Undefined: links are kept. */
   tops: readonly Top[] | undefined;
@@ -30,7 +30,7 @@ export interface CopiedEntry {
 /** A folder whose content is copied: `from` has no link on its way. */
 type Top = Pick<CopiedEntry, "from" | "to">;
 
-/** Errors: as node:fs; Fail where a link leads to what its maker does not own. */
+/** Errors: as node:fs; Fail if a link leads to what its maker does not own. */
 export function copiedEntry(from: string, to: string, links: LinkMode): CopiedEntry {
   const real = links === "followed" && !fs.lstatSync(from).isSymbolicLink() ? realHost(from) : undefined;
   return entryOf(from, to, links === "kept" ? undefined : real ? [{ from: real, to }] : []);
@@ -81,11 +81,13 @@ interface Seen {
   info: fs.Stats;
 }
 
-/** As the kernel's fs.protected_symlinks: whoever may write in a folder must not choose what root reads. */
+/**
+ * As the kernel's fs.protected_symlinks: a user who may write in a folder must not choose what root reads.
+ */
 function refuseOthersLink(link: Seen, content: Seen) {
   if (isOurs(link.info.uid) || link.info.uid === content.info.uid) return;
   const owners = `it is a link of user ${link.info.uid} to "${content.path}" of user ${content.info.uid}`;
-  throw new Fail(`Cannot copy what "${link.path}" leads to: ${owners}`, {
+  throw new Fail(`Cannot copy the target of the link "${link.path}": ${owners}`, {
     hint: `${shell`see who made it: ls -ld ${link.path} ${content.path}`}. If it is right: ${shell`chown -h root ${link.path}`}; then run the same line again`,
   });
 }

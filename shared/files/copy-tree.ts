@@ -23,16 +23,16 @@ import { makeFolder, syncFolder, UNFINISHED } from "./write-steps.ts";
 export const PRIVATE_FOLDER = 0o700;
 
 /**
- * Bytes of a large file that are read and written at once, and after which they are on disk: a signal and the
- * time are heard between.
+ * Bytes of a large file that are copied and synced at once; between these, signals and time limits are
+ * checked.
  */
 const PIECE = 8 * 2 ** 20;
 const SYNC_EVERY = 64 * 2 ** 20;
 
 /**
- * Copies a small file or folder, without a pause, and says so: to put it back as it was, so links are copied
- * as links. An existing `to` is kept as it is. Returns whether it copied. What may be large, or what is read
- * later: `copyLargeTree`.
+ * Copies a small file or folder at once, and says so. It is for putting back what was there, so links stay
+ * links. An existing `to` stays. Returns whether it copied. See `copyLargeTree` for large trees, or data that
+ * is read later.
  */
 export function copyTree(from: string, to: string): boolean {
   if (isKept(from, to)) return false;
@@ -43,9 +43,8 @@ export function copyTree(from: string, to: string): boolean {
 }
 
 /**
- * The same for what may be gigabytes: it says how far it is. What links lead to is copied: the copy holds all
- * that was there. Errors: also Fail where a signal has come, and as `copiedEntry`; nothing of the copy is
- * left then.
+ * The same for gigabytes, with progress. Copies the targets of links, so that the copy is complete. Errors:
+ * also Fail if a signal has come, and as `copiedEntry`; nothing of the copy is left then.
  */
 export async function copyLargeTree(from: string, to: string): Promise<boolean> {
   if (isKept(from, to)) return false;
@@ -68,7 +67,7 @@ function isKept(from: string, to: string): boolean {
   return exists(to);
 }
 
-/** Also one that leads to nothing. */
+/** Also true for a dead link. */
 export function isLink(path: string): boolean {
   return (
     tryFile("look at", path, () => fs.lstatSync(hostEntry(path)))?.isSymbolicLink() === true &&
@@ -81,13 +80,13 @@ function sayCopied(from: string, to: string) {
   say(`${did("copy")} ${from} to ${to}`);
 }
 
-/** What a dry run remembers of a copy. */
+/** Records a copy in a dry run. */
 export function noteCopy(from: string, to: string) {
   const place = lookUp(resolve("/", from));
   note(resolve("/", to), place.kind === "disk" ? { kind: "tree", source: place.path } : place);
 }
 
-/** On paths of this machine; links are kept. Errors: as node:fs. */
+/** Takes paths of this machine; links stay links. Errors: as node:fs. */
 export function copyWhole(from: string, to: string) {
   for (const file of wholeCopy(from, to, "kept")) {
     if (sharesBlocks(file)) continue;
@@ -118,7 +117,7 @@ async function copyInPieces(from: string, to: string) {
   }
 }
 
-/** Copies a piece each time, and gives its size. A disk that hangs is not waited for in silence. */
+/** Copies a piece each time, and yields its size. Says so if a disk hangs. */
 async function* pieces({ from, to }: FileCopy, buffer: Buffer): AsyncGenerator<number> {
   const patiently = <T>(action: () => Promise<T>) =>
     sayWhile(`the disk of ${dirname(to)}`, "dmesg | tail; iostat -x 1", action);
@@ -152,8 +151,8 @@ interface FileCopy {
 }
 
 /**
- * Copies all but the content of files: each has to be in its place and on disk before the next one is asked
- * for.
+ * Copies all but the content of files, and yields each file that still needs it. The caller fills it before
+ * it asks for the next one.
  */
 function* wholeCopy(from: string, to: string, links: LinkMode): Generator<FileCopy> {
   makeFolder(dirname(to), PRIVATE_FOLDER);
@@ -208,7 +207,7 @@ function sharesBlocks({ from, to }: FileCopy): boolean {
     syncFile(to);
     return true;
   } catch {
-    // Bun removes the file where that fails
+    // Bun removes the file if this fails
     fs.rmSync(to, { force: true });
     emptyFile(from, to);
     return false;

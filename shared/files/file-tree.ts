@@ -14,8 +14,8 @@ import { makeFolder, syncFolder } from "./write-steps.ts";
 
 /**
  * Moves a file or a folder below `folder`, under its whole old path (`FOLDER/etc/kubernetes/pki/ca.crt`;
- * `.1`, `.2` … where that is taken), and says so. Of a link, the link alone: what it leads to stays. `why`,
- * for the record: what is wrong with it. Returns the new path, undefined where there was nothing to move.
+ * `.1`, `.2` … if that exists), and says so. Moves a link alone: its target stays. `why`, for the record:
+ * what is wrong with it. Returns the new path, undefined if there was nothing to move.
  */
 export function moveToRescue(path: string, folder: string, why?: string): string | undefined {
   if (!exists(path) && !isLink(path)) return undefined;
@@ -31,8 +31,8 @@ export function moveToRescue(path: string, folder: string, why?: string): string
 }
 
 /**
- * Copies a file to where `moveToRescue` would move it, before it is replaced: the file is never missing. Of a
- * link, what it points to.
+ * Copies a file to the path that `moveToRescue` would give it, before it is replaced: the file is never
+ * missing. Copies a link's target.
  */
 export function copyToRescue(path: string, folder: string): string {
   const from = contentPath(path);
@@ -42,9 +42,9 @@ export function copyToRescue(path: string, folder: string): string {
 }
 
 /**
- * Makes a file or a folder what its copy is; `copy` unset: there was none. What differs is moved below
- * `aside`, and no more than that: on a full disk nothing goes that could not come back. A folder stays where
- * it is, as a disk may be mounted there (EBUSY).
+ * Makes a file or a folder equal to its copy; `copy` unset: there was none. Only the differing parts are
+ * moved below `aside`: on a full disk nothing is lost. A folder stays in place, as a disk may be mounted
+ * there (EBUSY).
  */
 export function restoreTree(copy: string | undefined, path: string, aside: string) {
   if (copy !== undefined && sameTree(copy, path)) return;
@@ -90,7 +90,7 @@ export function freeName(path: string): string {
   }
 }
 
-/** A rename where that is possible; across file systems a whole copy first, and only then the removal. */
+/** A rename if that is possible; across file systems a whole copy first, and only then the removal. */
 function moveEntry(from: string, to: string) {
   makeFolder(dirname(to), PRIVATE_FOLDER);
   try {

@@ -21,11 +21,11 @@ export { hostEntry, hostPath, setRoot } from "./root.ts";
 export interface WriteOptions {
   /** Permission bits. Without it an existing file keeps its own, and a new one gets 0600. */
   mode?: number | undefined;
-  /** Said in brackets after the path: `wrote PATH (note)`. Never a secret. */
+  /** Printed in brackets after the path: `wrote PATH (note)`. Never a secret. */
   note?: string | undefined;
   /** Permission bits of parent folders that have to be made. Default 0755. */
   folderMode?: number | undefined;
-  /** What is there may be somebody else's: a link is replaced, not followed, and no owner is kept. */
+  /** An existing file may be somebody else's: a link is replaced, not followed, and no owner is kept. */
   replace?: boolean | undefined;
 }
 
@@ -33,7 +33,7 @@ export function exists(path: string): boolean {
   return stat(path) !== undefined;
 }
 
-/** Follows links; undefined where there is nothing, or a link to nothing. Fails where it may not look. */
+/** Follows links; undefined if there is nothing, or a link to nothing. Fails if it may not look. */
 export function stat(path: string): FileInfo | undefined {
   const place = contentAt(path);
   if (place.kind === "file")
@@ -50,20 +50,20 @@ function madeNow() {
   return { modified: now, changed: now };
 }
 
-/** The bytes, or undefined where there is no such file. Fails where it may not read. */
+/** The bytes, or undefined if there is no such file. Fails if it may not read. */
 export function readBytes(path: string): Uint8Array | undefined {
   const place = contentAt(path);
   if (place.kind === "file") return place.bytes;
   return place.kind === "gone" ? undefined : tryFile("read", path, () => fs.readFileSync(place.host));
 }
 
-/** The text, or undefined where there is no such file. Fails where it may not read. */
+/** The text, or undefined if there is no such file. Fails if it may not read. */
 export function readText(path: string): string | undefined {
   const bytes = readBytes(path);
   return bytes && Buffer.from(bytes).toString("utf8");
 }
 
-/** The names in a folder, sorted; none where there is no such folder. */
+/** The names in a folder, sorted; none if there is no such folder. */
 export function list(folder: string): string[] {
   const place = contentAt(folder);
   const onDisk =
@@ -74,13 +74,13 @@ export function list(folder: string): string[] {
 }
 
 /**
- * Writes a file beside and renames it into place; says `wrote PATH (note)`, or `unchanged PATH` where content and
- * mode are equal already, and returns whether it wrote.
+ * Writes a file beside and renames it into place; says `wrote PATH (note)`, or `unchanged PATH` if content
+ * and mode are equal already, and returns whether it wrote.
  *
  * The copy beside is 0600 from its first byte, starts with a dot (the kubelet skips dot files in its
- * manifests folder) and is on disk before it gets the name. An existing file's owner is kept. A link is kept
- * as well: the file it points to is replaced. A link to nothing is refused, because its target (on a mount,
- * say) may come back.
+ * manifests folder) and is on disk before it gets the name. An existing file keeps its owner. A link stays:
+ * the file it points to is replaced. A dead link is refused, because its target (on a mount, say) may come
+ * back.
  */
 export function writeFile(path: string, content: string | Uint8Array, options: WriteOptions = {}): boolean {
   const pending = prepare(path, content, options);
@@ -134,16 +134,16 @@ function prepare(path: string, content: string | Uint8Array, options: WriteOptio
     throw new Fail(`Cannot write ${path}: it is a link to ${target}, which is not there`, {
       hint: shell`bring ${target} back, or remove the link: rm ${path}`,
     });
-  const said = `${path}${options.note ? ` (${options.note})` : ""}`;
+  const line = `${path}${options.note ? ` (${options.note})` : ""}`;
   if (run.dryRun) {
     const commit = () => {
       note(target, { kind: "file", bytes, mode });
-      say(`${did("write")} ${said}`);
+      say(`${did("write")} ${line}`);
     };
     return { path, commit, discard: () => undefined };
   }
   const host = options.replace ? hostEntry(target) : hostPath(target);
-  const beside = tryFile(
+  const partial = tryFile(
     "write",
     path,
     () =>
@@ -154,18 +154,17 @@ function prepare(path: string, content: string | Uint8Array, options: WriteOptio
       }),
     true,
   )!;
-  const discard = () => fs.rmSync(beside, { force: true });
+  const discard = () => fs.rmSync(partial, { force: true });
   const commit = () => {
-    tryFile("write", path, () => renameInto(beside, host), true);
+    tryFile("write", path, () => renameInto(partial, host), true);
     told({ what: "file", did: "wrote", path, isNew: !old, mode, bytes });
-    say(`${did("write")} ${said}`);
+    say(`${did("write")} ${line}`);
   };
   return { path, commit, discard };
 }
 
 /**
- * Gives a file to another user and group, with these permission bits; of a link, what it points to. Says
- * nothing.
+ * Gives a file, or the target of a link, to another user and group, with these permission bits. Says nothing.
  */
 export function giveTo(path: string, { uid, gid, mode }: { uid: number; gid: number; mode: number }) {
   const give = () => {
@@ -179,10 +178,10 @@ export function giveTo(path: string, { uid, gid, mode }: { uid: number; gid: num
 export function removeFile(path: string): boolean {
   const host = hostEntry(path);
   const place = lookUp(resolve("/", path));
-  const there =
+  const found =
     place.kind === "file" ||
     (place.kind === "disk" && tryFile("look at", path, () => fs.lstatSync(host)) !== undefined);
-  if (!there) return false;
+  if (!found) return false;
   if (run.dryRun) note(resolve("/", path), { kind: "gone" });
   else tryFile("remove", path, () => removeEntry(host), true);
   told({ what: "file", did: "removed", path });
@@ -191,7 +190,7 @@ export function removeFile(path: string): boolean {
 }
 
 /**
- * Renames a file within its folder, over one that may be there. Errors: Fail where there is none to rename.
+ * Renames a file within its folder, over one that may be there. Errors: Fail if there is none to rename.
  */
 export function renameFile(from: string, to: string) {
   const content = readBytes(from);
@@ -215,13 +214,16 @@ export function writeMark<T extends Mark>(path: string, mark: T, note: string) {
   writeFile(path, `${JSON.stringify(mark, null, 2)}\n`, { mode: 0o644, note });
 }
 
-/** Undefined where there is none, or where it cannot be read. */
+/** Undefined if there is none, or if it cannot be read. */
 export function readMark<T extends Mark>(path: string): T | undefined {
   const mark = attempt(() => readKeptJson<T | null>(path), undefined);
   return mark && !Number.isNaN(Date.parse(mark.made)) ? mark : undefined;
 }
 
-/** What a run of this kit has kept as JSON; undefined where there is none. Errors: Fail where it cannot be read. */
+/**
+ * A JSON file that an earlier run of this kit has saved; undefined if there is none. Errors: Fail if it
+ * cannot be read.
+ */
 export function readKeptJson<T>(path: string): T | undefined {
   const text = readText(path);
   try {

@@ -1,4 +1,4 @@
-/** What is mounted where, as a process sees it, by /proc/PID/mountinfo (proc_pid_mountinfo(5)). */
+/** Mounts as a process sees them, by /proc/PID/mountinfo (proc_pid_mountinfo(5)). */
 import { Fail } from "../fail.ts";
 import { shell } from "../shell-line.ts";
 import { contentPath } from "./root.ts";
@@ -13,10 +13,10 @@ interface Mount {
   type: string;
 }
 
-/** What the kernel appends to a mounted file or folder that was deleted (fs/d_path.c). */
+/** The kernel appends this to a mounted file or folder that was deleted (fs/d_path.c). */
 const DELETED = /\/\/deleted$/;
 
-/** The mounts that a process sees; none where it has ended. */
+/** The mounts that a process sees; none if it has ended. */
 export function mountsOf(pid: number | "self"): Mount[] {
   const lines = (hostText(`/proc/${pid}/mountinfo`) ?? "").split("\n").filter(Boolean);
   return lines.map((line) => {
@@ -26,8 +26,8 @@ export function mountsOf(pid: number | "self"): Mount[] {
 }
 
 /**
- * The mount at a path, as that process sees it: the deepest above it; of several on one place the last one,
- * which hides the others.
+ * The deepest mount above a path, as that process sees it; of several at one path the last, which hides the
+ * others.
  */
 function mountAt(pid: number | "self", path: string): Mount | undefined {
   let deepest: Mount | undefined;
@@ -37,20 +37,20 @@ function mountAt(pid: number | "self", path: string): Mount | undefined {
 }
 
 /**
- * Whether what is written there is gone when the machine is off, and needs no shredding. False where this
- * machine does not say.
+ * Whether files there vanish when the machine is off, and need no shredding. False if this machine does not
+ * say.
  */
 export function isInMemory(path: string): boolean {
   return ["tmpfs", "ramfs"].includes(mountAt("self", contentPath(path))?.type ?? "");
 }
 
-/** A path of this process as the node's first process sees it; undefined where that has no such mount. */
+/** A path of this process as the node's first process sees it; undefined if that has no such mount. */
 export function onHost(pid: number, path: string): string | undefined {
   const mount = mountAt(pid, path);
   if (!mount) return undefined;
-  const inside = join(mount.root, path.slice(mount.at === "/" ? 0 : mount.at.length));
-  const outside = mountsOf(1).find(({ device, root }) => device === mount.device && isBelow(inside, root));
-  return outside && join(outside.at, inside.slice(outside.root === "/" ? 0 : outside.root.length));
+  const below = join(mount.root, path.slice(mount.at === "/" ? 0 : mount.at.length));
+  const outside = mountsOf(1).find(({ device, root }) => device === mount.device && isBelow(below, root));
+  return outside && join(outside.at, below.slice(outside.root === "/" ? 0 : outside.root.length));
 }
 
 /** rename(2) replaces no mounted file (EBUSY). Errors: Fail with the first of these files that is a mount of its own. */

@@ -1,7 +1,7 @@
 /**
  * Files that the operator names, some of them with a secret. He may be in a folder where others write, such
- * as /tmp: what they have put there must not choose what root reads, or where root writes. It is the kernel's
- * rule for links (fs.protected_symlinks) and ssh's for keys.
+ * as /tmp: their links must not choose what root reads, or where root writes. This is the kernel's rule for
+ * links (fs.protected_symlinks) and ssh's for keys.
  */
 import * as fs from "node:fs";
 import { dirname } from "node:path";
@@ -14,14 +14,14 @@ import { hostEntry, wayTo } from "./root.ts";
 import { tryFile } from "./try-file.ts";
 
 /**
- * What a typed path is for. Who else may have a hand in it: `secret`, `trusted` (what is in it counts by the
- * operator's word), `written`: nobody. `proved` (what is in it has to prove itself): the owner of what is
- * read may also have made the links to it. `public` (written, no secret, read by others): the folder may be a
- * service's, and so what is replaced there. A link of it is refused.
+ * The purpose of a typed path decides who else may have touched it. `secret`, `trusted` (its content counts
+ * by the operator's word), `written`: nobody. `proved` (its content has to prove itself): the file's owner
+ * may also have made the links to it. `public` (written, no secret, read by others): the folder and the
+ * replaced file may be a service's; a link is refused.
  */
 export type PathUse = "secret" | "trusted" | "proved" | "written" | "public";
 
-/** By sub-command; "": without one. */
+/** Keyed by sub-command; "": without one. */
 type UseOf = PathUse | Partial<Record<string, PathUse>>;
 
 /**
@@ -47,7 +47,7 @@ export function parseOptions<T extends ParseArgsConfig>(config: T): Parsed<T> {
 }
 
 /**
- * The text of a file with a secret. Errors: Fail where it is not there, or where others can read it; as
+ * The text of a file with a secret. Errors: Fail if it is not there, or if others can read it; as
  * `refuseOthers`.
  */
 export function secretIn(file: string): string {
@@ -60,8 +60,8 @@ export function secretIn(file: string): string {
 }
 
 /**
- * Writes what the operator has asked for, as `writeFile` does. The file is ours, whoever had one there.
- * Errors: as `refuseOthers`.
+ * Writes what the operator has asked for, as `writeFile` does. The new file is ours, whoever owned an old
+ * one. Errors: as `refuseOthers`.
  */
 export function writeTyped(
   path: string,
@@ -80,8 +80,8 @@ interface Entry {
 }
 
 /**
- * Where the content of the path is: no link is on the way to it. Errors: Refused where somebody else has a
- * hand in what is there.
+ * The path of the content, without links on the way. Errors: Refused if somebody else may have written or
+ * linked it.
  */
 export function refuseOthers(path: string, use: PathUse): string {
   const way = tryFile("look at", path, () => wayTo(path), true)!;
@@ -111,7 +111,7 @@ function faultOf({ path, info }: Entry, use: PathUse, content: Entry | undefined
   return isOpen ? "others can write there" : undefined;
 }
 
-/** Root, and who runs this; by sudo, who has typed it. */
+/** Root, and the user that runs this; with sudo, the user that typed it. */
 export function isOurs(uid: number): boolean {
   return [0, process.getuid?.(), bySudo("SUDO_UID")].includes(uid);
 }
@@ -120,13 +120,13 @@ function bySudo(name: "SUDO_UID" | "SUDO_GID"): number | undefined {
   return process.getuid?.() === 0 && process.env[name] ? Number(process.env[name]) : undefined;
 }
 
-/** A group of one's own is the rule where umask is 002. */
+/** With umask 002 each user has a group of his own. */
 function othersMayWrite({ mode, gid }: fs.Stats): boolean {
   const isOurGroup = [0, process.getgid?.(), bySudo("SUDO_GID")].includes(gid);
   return (mode & 0o002) !== 0 || ((mode & 0o020) !== 0 && !isOurGroup);
 }
 
-/** statfs(2): a Windows disk below WSL, where every folder says that everybody may write. */
+/** statfs(2): a Windows disk below WSL, whose folders all claim that everybody may write. */
 const V9FS = 0x01021997;
 
 function othersMayReplaceIn(path: string, info: fs.Stats): boolean {
@@ -144,8 +144,8 @@ function refusal(path: string, { path: entry, info }: Entry, why: string, use: P
         : shell`; or, if it is right: chown root ${entry}; chmod go-w ${entry}`;
   const other = `${isWrite ? "Name a place in" : "Copy it to"} a folder where nobody else can write, such as your home`;
   const look = shell`ls -ld ${dirname(entry)} ${entry}`;
-  const where = entry === path ? "" : ` "${entry}":`;
-  return new Refused(`Cannot ${isWrite ? "write" : "take"} "${path}":${where} ${why}`, {
+  const place = entry === path ? "" : ` "${entry}":`;
+  return new Refused(`Cannot ${isWrite ? "write" : "take"} "${path}":${place} ${why}`, {
     unchanged: true,
     hint: `see who made it: ${look}. ${other}${ifRight}. Then run the same line again`,
   });

@@ -1,7 +1,6 @@
 /**
- * Whether a step has the room that it needs: on the disk for what it is going to write, and in memory, before
- * the kernel ends this process. Asked before anything is stopped: a full disk must not end a repair in its
- * middle.
+ * Whether a step has enough room on the disk for its files, and enough memory, so that the kernel does not
+ * end this process. Asked before anything is stopped: a full disk must not end a repair half-way.
  */
 import * as fs from "node:fs";
 import { dirname } from "node:path";
@@ -17,17 +16,16 @@ import { nearestPlace, tryFile } from "./try-file.ts";
 const RESERVE = 64 * 2 ** 20;
 
 /**
- * What a part writes into one folder, at most. Of kubeadm's files a control plane node has about 50, 300 KB
- * in blocks of 4 KB, and each is there twice for a moment: beside its place and in it. The rest is for what
- * others write meanwhile.
+ * The most that a part writes into one folder. A control plane node has about 50 files of kubeadm's, 300 KB
+ * in blocks of 4 KB, and each exists twice for a moment. The rest is for others' writes meanwhile.
  */
 const SMALL = { bytes: 4e6, inodes: 100 };
 
-/** File systems where a copy shares the blocks of its original (FICLONE): of btrfs and XFS; statfs(2). */
+/** File systems on which a copy shares the blocks of its original (FICLONE): btrfs and XFS; statfs(2). */
 const SHARES_BLOCKS = [0x9123683e, 0x58465342];
 
 /**
- * Errors: Fail where the file system of `to` has no room for copies of these files and folders, with what
+ * Errors: Fail if the file system of `to` has no room for copies of these files and folders, with what
  * their links lead to; and as `sizeBelow`.
  */
 export function refuseNoRoom(paths: readonly string[], to: string) {
@@ -52,9 +50,9 @@ export function refuseNoRoom(paths: readonly string[], to: string) {
 }
 
 /**
- * `paths`: folders, and files that are going to be replaced: a file in a folder that can be written may be
- * immutable (chattr +i, where access(2) says EPERM). Errors: Fail where one of them, or the folder above that is there,
- * can only be read, or where the small files of a part, or `bytes`, do not fit.
+ * `paths`: folders, and files to be replaced: a file in a writable folder may be immutable (chattr +i, for
+ * which access(2) says EPERM). Errors: Fail if one of them, or its nearest existing folder, is read-only, or
+ * if the small files of a part, or `bytes`, do not fit.
  */
 export function refuseUnwritable(
   paths: readonly string[],
@@ -108,7 +106,7 @@ const MEMINFO = "/proc/meminfo";
 const OWN = "/proc/self/cgroup";
 
 /**
- * Bytes that a script takes, with its Bun and what it reads of etcd: measured in cgroups, with 823 MB and
+ * Bytes that a script takes, with its Bun and its part of etcd's data: measured in cgroups, with 823 MB and
  * 200,000 keys.
  */
 const NEED = 112 * 2 ** 20;
@@ -121,7 +119,7 @@ interface Need {
 }
 
 /**
- * `todo`: "read etcd's data". Errors: Fail where the kernel would end this process before it has done that.
+ * `todo`: "read etcd's data". Errors: Fail if the kernel would end this process before it has done that.
  */
 export function refuseNoMemory(todo: string, { need = NEED, orElse }: Need = {}) {
   const free = freeMemory();
@@ -137,7 +135,7 @@ export function refuseNoMemory(todo: string, { need = NEED, orElse }: Need = {})
 
 const OUTSIDE = "Run it outside that limit, from another login";
 
-/** The least of all limits. Undefined where this machine does not tell. */
+/** The least of all limits. Undefined if this machine does not tell. */
 function freeMemory(): { bytes: number; of: string } | undefined {
   const meminfo = readText(MEMINFO) ?? "";
   const lines = [...meminfo.matchAll(/^(\w+): +(\d+) kB$/gm)];
@@ -150,28 +148,28 @@ function freeMemory(): { bytes: number; of: string } | undefined {
 }
 
 /**
- * Of this process's cgroups and those above: cgroup v2 (memory.max) and v1 (memory.limit_in_bytes), Linux'
- * admin-guide. What the page cache holds there is given up in time.
+ * The limits of this process's cgroups and those above: cgroup v2 (memory.max) and v1
+ * (memory.limit_in_bytes), Linux' admin-guide. The kernel frees the page cache there in time.
  */
 function limits(): { bytes: number; of: string }[] {
   return (readText(OWN) ?? "").split("\n").flatMap((line) => {
     const [, controllers = "", path = "/"] = /^\d+:([^:]*):(.*)$/.exec(line) ?? [];
     if (controllers.split(",").includes("memory"))
-      return above(path).map((one) =>
+      return foldersAbove(path).map((one) =>
         limitOf(`/sys/fs/cgroup/memory${one}`, {
           max: "memory.limit_in_bytes",
           now: "memory.usage_in_bytes",
         }),
       );
     return controllers === ""
-      ? above(path).map((one) =>
+      ? foldersAbove(path).map((one) =>
           limitOf(`/sys/fs/cgroup${one}`, { max: "memory.max", now: "memory.current" }),
         )
       : [];
   });
 }
 
-/** Bytes that are free in one; NaN where it has no limit. */
+/** Bytes that are free in one; NaN if it has no limit. */
 function limitOf(folder: string, { max, now }: { max: string; now: string }): { bytes: number; of: string } {
   const number = (name: string) => Number.parseInt(readText(`${folder}/${name}`) ?? "", 10);
   const cache = Number(
@@ -181,7 +179,7 @@ function limitOf(folder: string, { max, now }: { max: string; now: string }): { 
 }
 
 /** "/a/b" → "/a/b", "/a", "" */
-function above(path: string): string[] {
+function foldersAbove(path: string): string[] {
   const parts = path.split("/").filter(Boolean);
   return Array.from({ length: parts.length + 1 }, (_, i) =>
     parts

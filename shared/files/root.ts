@@ -1,14 +1,14 @@
 /**
- * Where a node's paths are: on this machine, or in what a dry run would have written.
+ * Maps a node's paths to this machine, or to the memory of a dry run. The root is "/", unless the variable
+ * KUBE_PKI_REPAIR_ROOT or a test sets another for files; programs (systemctl, crictl, ip) stay this
+ * machine's. Inside another root links are followed as that node would follow them, so that none leads out to
+ * our own files.
  *
- * The root is "/", unless the variable KUBE_PKI_REPAIR_ROOT or a test sets another, for files to be read and
- * written in; programs (systemctl, crictl, ip) stay this machine's. Inside another root links are followed as
- * that node would follow them, so that none leads out to our own files.
+ * A dry run keeps its writes in memory: later reads in the same process see them, so the same code prints the
+ * whole plan. An entry is a file, a tree that was copied or moved from a path on disk, or the fact that
+ * something is deleted. It covers everything below its path that has no entry itself.
  *
- * A dry run's writes are kept in memory: later reads in the same process see them, so the same code prints
- * the whole plan. An entry is a file, a tree that was copied or moved from a place on disk, or the fact that
- * something is gone. It covers everything below its path that has no entry itself. Paths are the node's own
- * (see files.ts), absolute and normalised.
+ * Paths are the node's own (see files.ts), absolute and normalised.
  */
 import { existsSync, lstatSync, readlinkSync, realpathSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
@@ -20,7 +20,7 @@ const MAX_LINKS = 40;
 
 let root = resolve(process.env.KUBE_PKI_REPAIR_ROOT || "/");
 
-/** Whether the files looked at and written are not this machine's own. */
+/** Whether files are read and written below another root than this machine's. */
 export function isElsewhere(): boolean {
   return root !== "/";
 }
@@ -31,27 +31,29 @@ export function setRoot(dir: string) {
   clearOverlay();
 }
 
-/** Where a node's path is on this machine, for whatever opens it itself. A dry run's writes are not there. */
+/**
+ * A node's path as a path of this machine, for code that opens it itself. A dry run's writes are not there.
+ */
 export function hostPath(path: string): string {
-  return root === "/" ? resolve("/", path) : join(root, follow(path, { last: true }));
+  return root === "/" ? resolve("/", path) : join(root, follow(path, { followsLast: true }));
 }
 
 /**
  * The same, but a link at the very end is not followed: for removing, renaming and copying the link itself.
  */
 export function hostEntry(path: string): string {
-  return root === "/" ? resolve("/", path) : join(root, follow(path, { last: false }));
+  return root === "/" ? resolve("/", path) : join(root, follow(path, { followsLast: false }));
 }
 
 /**
- * The node's path at which the content of `path` is: another one only where `path` is a link. It need not
+ * The node's path at which the content of `path` is: another one only if `path` is a link. It need not
  * exist.
  */
 export function contentPath(path: string): string {
   return content(path).path;
 }
 
-/** What `lookUp` says of the `contentPath`; on disk with its place on this machine. */
+/** The result of `lookUp` for the `contentPath`; on disk with its path on this machine. */
 export function contentAt(path: string): ContentPlace {
   const { path: at, real } = content(path);
   const place = lookUp(at);
@@ -61,13 +63,13 @@ export function contentAt(path: string): ContentPlace {
 
 type ContentPlace = { at: string } & (Exclude<Entry, { kind: "tree" }> | { kind: "disk"; host: string });
 
-/** `real`: without links on the way, where that is known already. */
+/** `real`: without links on the way, if that is known already. */
 function content(path: string): { path: string; real?: string } {
   const own = resolve("/", path);
-  // a link that is thought away, or replaced in memory, leads nowhere
+  // a link that is deleted or replaced in memory has no target
   if (lookUp(own).kind !== "disk") return { path: own };
   if (root !== "/") {
-    const { at, isLink } = walk(path, { last: true });
+    const { at, isLink } = walk(path, { followsLast: true });
     return { path: isLink ? at : own, real: at };
   }
   const target = linkTarget(own);
@@ -76,8 +78,8 @@ function content(path: string): { path: string; real?: string } {
 }
 
 /**
- * Where the content of a path of this machine is, followed as the node would; undefined where a link leads to
- * nothing, or in a circle.
+ * The content's path on this machine, with links followed as the node would; undefined if a link is dead, or
+ * in a circle.
  */
 export function realHost(host: string): string | undefined {
   const real = root === "/" ? realpath(host) : attempt(() => hostPath(host.slice(root.length)));
@@ -85,12 +87,12 @@ export function realHost(host: string): string | undefined {
 }
 
 /**
- * Everything on the way to a path, links and what they lead to, in order: paths of the node. What is at the
- * end need not be there.
+ * Everything on the way to a path, links and their targets, in order: paths of the node. The end need not
+ * exist.
  */
 export function wayTo(path: string): string[] {
   const seen: string[] = [];
-  follow(path, { last: true, see: (entry) => seen.push(entry) });
+  follow(path, { followsLast: true, see: (entry) => seen.push(entry) });
   return seen;
 }
 
@@ -101,7 +103,7 @@ export function realPath(path: string): string {
 
 interface Way {
   /** Whether a link at the very end is followed. */
-  last: boolean;
+  followsLast: boolean;
   see?: (entry: string) => void;
 }
 
@@ -109,8 +111,8 @@ function follow(path: string, way: Way): string {
   return walk(path, way).at;
 }
 
-/** `isLink`: what has the path's own name is a link, and was followed. */
-function walk(path: string, { last, see }: Way): { at: string; isLink: boolean } {
+/** `isLink`: the last part of the path is a link, and was followed. */
+function walk(path: string, { followsLast, see }: Way): { at: string; isLink: boolean } {
   const pending = resolve("/", path).split("/").filter(Boolean);
   let at = "/";
   let links = 0;
@@ -118,7 +120,7 @@ function walk(path: string, { last, see }: Way): { at: string; isLink: boolean }
   while (pending.length > 0) {
     const next = join(at, pending.shift()!);
     see?.(next);
-    const target = pending.length > 0 || last ? linkTarget(join(root, next)) : undefined;
+    const target = pending.length > 0 || followsLast ? linkTarget(join(root, next)) : undefined;
     if (pending.length === 0) isLink ??= target !== undefined;
     if (target === undefined) {
       at = next;
@@ -135,7 +137,7 @@ function walk(path: string, { last, see }: Way): { at: string; isLink: boolean }
 }
 
 function linkTarget(host: string): string | undefined {
-  // most entries are no links, and to ask first costs less than the error
+  // most entries are no links, and asking first costs less than the error
   const isLink = () => lstatSync(host, { throwIfNoEntry: false })?.isSymbolicLink();
   return orUndefined(() => (isLink() ? readlinkSync(host) : undefined), ["EINVAL", "ENOENT", "ENOTDIR"]);
 }
@@ -171,8 +173,8 @@ export function note(path: string, entry: Entry) {
 }
 
 /**
- * Where the truth about `path` is: a file in memory, nowhere, or on disk at a path (its own, or the one its
- * tree came from).
+ * The current source of `path`: a file in memory, nothing, or a path on disk (its own, or the one its tree
+ * came from).
  */
 export function lookUp(path: string): Exclude<Entry, { kind: "tree" }> | { kind: "disk"; path: string } {
   for (let at = path; ; at = dirname(at)) {

@@ -1,12 +1,11 @@
 /**
- * SELinux: what a repair makes anew below /etc gets the label of its folder, and not always the one that
- * containers may read.
+ * SELinux: a new file below /etc gets the label of its folder, and not always one that containers may read.
  */
 import { readText } from "./files.ts";
 
 /**
- * A hint for where a container does not start, with more where SELinux enforces: only its audit log says what
- * it has forbidden.
+ * A hint for a container that does not start, with more if SELinux enforces: only its audit log names the
+ * denial.
  */
 export function withSelinux(hint: string): string {
   return selinuxEnforces() ? `${hint}. ${ENFORCES}` : hint;

@@ -1,4 +1,4 @@
-/** The system's refusals, as the operator sees them: what failed, where, and what repairs it. */
+/** The system's refusals for the operator: what failed, on which path, and how to mend it. */
 import { existsSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { Fail } from "../fail.ts";
@@ -6,7 +6,7 @@ import { shell } from "../shell-line.ts";
 import { hostPath } from "./root.ts";
 
 /**
- * `action`'s value; undefined where the path does not exist (unless it `must`); a Fail with the system's
+ * `action`'s value; undefined if the path does not exist (unless it `must`); a Fail with the system's
  * reason otherwise. `to`: where it writes, if that is elsewhere.
  */
 export function tryFile<T>(
@@ -26,14 +26,14 @@ export function tryFile<T>(
 }
 
 /**
- * The same of an error that has come: a Fail with the system's reason, or the error itself where it is none
- * of the system's.
+ * The same for an error that was caught: a Fail with the system's reason, or the error itself if it is not
+ * the system's.
  */
 export function failOfFile(err: unknown, verb: string, path: string, to = path): unknown {
   const code = err instanceof Error && "code" in err ? String(err.code) : undefined;
   if (!code || err instanceof Fail) return err;
-  const what = to === path ? path : `${path} to ${to}`;
-  return new Fail(`Cannot ${verb} ${what}: ${(err as Error).message}`, {
+  const paths = to === path ? path : `${path} to ${to}`;
+  return new Fail(`Cannot ${verb} ${paths}: ${(err as Error).message}`, {
     hint: howToRepair(code, code === "EPERM" ? path : to),
     cause: err,
   });
@@ -41,7 +41,7 @@ export function failOfFile(err: unknown, verb: string, path: string, to = path):
 
 function howToRepair(code: string, path: string): string {
   const place = nearestPlace(path);
-  // what root may not, a flag of the file forbids (chattr(1))
+  // if even root may not, a flag of the file forbids it (chattr(1))
   if (code === "EPERM" && process.getuid?.() === 0)
     return `see which flag forbids it: ${shell`lsattr -d ${place}`}. Take it off: ${shell`chattr -ia ${place}`}; then run the same line again`;
   if (code === "EACCES" || code === "EPERM") return "run it as root";

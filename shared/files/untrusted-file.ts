@@ -1,7 +1,6 @@
 /**
- * Reads a file that somebody else has named, or may have made: only a regular file, without waiting for
- * anybody, and no more than so many bytes. A pipe or a device in its place counts as no file, and so does a
- * file that is too large.
+ * Reads a file that somebody else has named, or may have made: only a regular file, without waiting, and only
+ * up to a limit. A pipe, a device, or a file that is too large counts as no file.
  */
 import {
   closeSync,
@@ -21,14 +20,14 @@ import { tryFile } from "./try-file.ts";
 /** Bytes. The largest file that is read: a kubeconfig, a manifest, a token. */
 const LARGEST = 1 << 20;
 
-/** A file below /proc as this node has it; undefined where there is none, or where its process has ended. */
+/** A file below /proc as this node has it; undefined if there is none, or if its process has ended. */
 export function hostText(path: string): string | undefined {
   return unlinkedText(`${hostPath("/proc")}${path.slice("/proc".length)}`);
 }
 
 /**
- * A file as a process sees it, `path` below its /proc/PID/root. Nothing on the way may be a link: in a
- * container it leads wherever it likes.
+ * A file as a process sees it, `path` below its /proc/PID/root. No part of the path may be a link: a
+ * container's link leads anywhere.
  */
 export function textBelow(pid: number, path: string): string | undefined {
   const root = `${hostPath("/proc")}/${pid}/root`;
@@ -41,7 +40,7 @@ export function textBelow(pid: number, path: string): string | undefined {
 
 /**
  * A file of this node whose path a flag, a pod or a configuration names: links count, and so does what a dry
- * run would have written. Undefined where there is no regular file of at most `largest` bytes. Errors: as
+ * run would have written. Undefined if there is no regular file of at most `largest` bytes. Errors: as
  * `readText`.
  */
 export function smallText(path: string, largest = LARGEST): string | undefined {
@@ -51,28 +50,29 @@ export function smallText(path: string, largest = LARGEST): string | undefined {
     return place.bytes.length > largest ? undefined : Buffer.from(place.bytes).toString("utf8");
   const { host } = place;
   const read = (file: number) => content(file, largest, readMore);
-  return tryFile("read", path, () => (statSync(host).isFile() ? regular(host, 0, read) : undefined));
+  return tryFile("read", path, () => (statSync(host).isFile() ? openRegularFile(host, 0, read) : undefined));
 }
 
 /**
- * A file of this machine that others may change or remove at any time, as those of /proc, and that is no
+ * A file of this machine that others may change or remove at any time, such as those of /proc, and that is no
  * link.
  */
 function unlinkedText(host: string): string | undefined {
   if (gone(() => lstatSync(host))?.isFile() !== true) return undefined;
   const read: typeof readMore = (...more) => gone(() => readMore(...more)) ?? 0;
-  return gone(() => regular(host, constants.O_NOFOLLOW, (file) => content(file, LARGEST, read)), NO_FILE);
+  return gone(
+    () => openRegularFile(host, constants.O_NOFOLLOW, (file) => content(file, LARGEST, read)),
+    NO_FILE,
+  );
 }
 
-/**
- * It is looked at before, as the mere opening of a device may do something, and once more when it is open.
- */
-function regular(
+/** Checks the type before opening, as even opening a device may act, and again when it is open. */
+function openRegularFile(
   host: string,
   flags: number,
   read: (file: number) => string | undefined,
 ): string | undefined {
-  // without O_NONBLOCK it would wait for a pipe that nobody writes to
+  // without O_NONBLOCK it would wait for a writer of a pipe
   const file = openSync(host, constants.O_RDONLY | constants.O_NONBLOCK | flags);
   try {
     return fstatSync(file).isFile() ? read(file) : undefined;
@@ -81,7 +81,7 @@ function regular(
   }
 }
 
-/** Files of /proc say that they are empty: they are read until they end. */
+/** Files of /proc claim to be empty: they are read to their end. */
 function content(file: number, largest: number, read: typeof readMore): string | undefined {
   const buffer = Buffer.allocUnsafe(largest + 1);
   let size = 0;
@@ -94,16 +94,13 @@ function readMore(file: number, buffer: Buffer, at: number): number {
   return readSync(file, buffer, at, buffer.length - at, null);
 }
 
-/**
- * A link, a socket, a device without a driver; the mounts of a process that has ended and that nobody has
- * waited for (fs/proc_namespace.c).
- */
+/** A link, a socket, a device without a driver; or the mounts of a zombie (fs/proc_namespace.c). */
 const NO_FILE = ["ELOOP", "ENXIO", "ENODEV", "EINVAL"];
 
-/** It does not exist, or the process or its mapping is gone meanwhile; or its cgroup's path is too long to be said. */
+/** It does not exist, or the process or its mapping has gone meanwhile; or its cgroup's path is too long. */
 const GONE = ["ENOENT", "ENOTDIR", "ESRCH", "EIO", "EFAULT", "ENAMETOOLONG"];
 
-/** The value, or undefined where it is gone, or for a reason in `also`. */
+/** The value, or undefined if it is gone, or for a reason in `also`. */
 export function gone<T>(action: () => T, also: readonly string[] = []): T | undefined {
   try {
     return action();
@@ -114,22 +111,22 @@ export function gone<T>(action: () => T, also: readonly string[] = []): T | unde
   }
 }
 
-/** Whether it belongs to root; or to who runs this, where that is another. What cannot be looked at does not. */
+/** Whether it belongs to root, or to the user that runs this. False if it cannot be checked. */
 export function isRoots(path: string): boolean {
   const uid = attempt(() => tryFile("look at", path, () => lstatSync(hostEntry(path)).uid), undefined);
   return uid === 0 || (uid !== undefined && uid === process.getuid?.());
 }
 
 const FOLDERS = ["/etc", "/var/lib/kubelet"];
-/** Pods' volumes follow their objects; what kubectl keeps of servers' answers it makes again. */
+/** Pods' volumes follow their objects; kubectl makes its cache of answers again. */
 const LEFT_OUT = /^\/var\/lib\/kubelet\/(pods|plugins|device-plugins|checkpoints)$|\/\.kube\/(http-)?cache$/;
 
-/** `unseen`: why not all below this folder was looked at, for the operator. */
+/** `unseen`: why a part of this folder was skipped, for the operator. */
 export type TextHere = { path: string; text: string } | { path: string; unseen: string };
 
 /**
- * The small files of this node in which programs and people write where they go, and whom they trust, each with its
- * path. Links are not followed: what they point to is looked at where it lies.
+ * The small files of this node in which programs and people name servers and the CAs that they trust, each
+ * with its path. Links are not followed: their targets are read at their own path.
  */
 export function* textsHere(): Generator<TextHere> {
   yield* textsOfNode();
@@ -139,7 +136,7 @@ export function* textsHere(): Generator<TextHere> {
   for (const home of ["/root", ...homes]) yield* textsOfPeople(`${home}/.kube`);
 }
 
-/** The same without people's. Errors: Fail where a folder of root's cannot be listed. */
+/** The same without users' files. Errors: Fail if a folder of root's cannot be listed. */
 export function* textsOfNode(folders = FOLDERS): Generator<TextHere> {
   for (const folder of folders.filter((one) => isFolder(one) && !LEFT_OUT.test(one))) {
     if (!isRoots(folder)) yield* textsOfPeople(folder);
@@ -156,17 +153,17 @@ function isFolder(path: string): boolean {
   return gone(() => lstatSync(hostEntry(path)))?.isDirectory() === true;
 }
 
-/** How much is looked at of a folder that its owner may fill at will: how deep, how many files, milliseconds. */
+/** Limits for a folder that its owner may fill at will: depth, number of files, milliseconds. */
 const [DEPTH, MOST, TIME] = [5, 2000, 2000];
 
-/** No error ends it: a server of files may keep root out, or be away. */
+/** No error stops it: a file server may deny root, or be offline. */
 function* textsOfPeople(folder: string): Generator<TextHere> {
-  const until = performance.now() + TIME;
+  const deadline = performance.now() + TIME;
   const why = new Set<string>();
   const paths = new Set([folder]);
   let left = MOST;
   for (const path of paths) {
-    const isLate = performance.now() > until;
+    const isLate = performance.now() > deadline;
     if (isLate || left-- === 0) {
       why.add(isLate ? `more than ${TIME / 1000} s` : `more than ${MOST} files`);
       break;
@@ -181,15 +178,16 @@ function* textsOfPeople(folder: string): Generator<TextHere> {
   if (why.size > 0) yield { path: folder, unseen: [...why].join("; ") };
 }
 
-/** The names in a folder, or a small file's text; the system's error; undefined where it is neither, or is gone. */
+/** The names in a folder, or a small file's text; the system's error; undefined if it is neither, or is gone. */
 function lookAt(path: string): string[] | string | Error | undefined {
   try {
     const host = hostEntry(path);
     const info = lstatSync(host);
     const read = (file: number) => content(file, LARGEST, readMore);
-    if (!info.isDirectory()) return info.isFile() ? regular(host, constants.O_NOFOLLOW, read) : undefined;
+    if (!info.isDirectory())
+      return info.isFile() ? openRegularFile(host, constants.O_NOFOLLOW, read) : undefined;
     const names = readdirSync(host).sort();
-    // people's own configuration counts most
+    // users' own configuration counts most
     return names.includes("config") ? ["config", ...names] : names;
   } catch (err) {
     if (!(err instanceof Error && "code" in err)) throw err;

@@ -1,10 +1,9 @@
 /**
- * The steps of which a write consists, on paths of this machine. Each is on disk when it returns. Errors: as
- * node:fs.
+ * The steps of a write, on paths of this machine. Each is on disk when it returns. Errors: as node:fs.
  *
- * A file or a folder is made beside its place before it gets its name, so that a rename puts it there whole.
- * What a run that was cut off leaves there nothing reads, but it may hold a key, or be as large as etcd's
- * data. By its ending it is known as the kit's own, and is never the only copy of anything.
+ * A file or a folder is made beside its place, so that a rename puts it there whole. A run that was cut off
+ * may leave such a copy: nothing reads it, but it may hold a key, or be as large as etcd's data. Its ending
+ * shows that it is the kit's, and it is never the only copy of anything.
  */
 import * as fs from "node:fs";
 import { basename, dirname, join } from "node:path";
@@ -19,9 +18,11 @@ export interface FileInfo {
   uid: number;
   gid: number;
   size: number;
-  /** When its content was written; who copies or unpacks a file may keep that of another machine. */
+  /** When its content was written; a copied or unpacked file may have another machine's time. */
   modified: Date;
-  /** Since when it is here as it is: a rename, a copy, a new owner or mode count, too. Nobody can set it. */
+  /**
+   * Since when this inode is unchanged: a rename, a copy, a new owner or mode count, too. Nobody can set it.
+   */
   changed: Date;
 }
 
@@ -60,9 +61,13 @@ export function writeBeside(
   { mode, old, folderMode }: { mode: number; old: FileInfo | undefined; folderMode: number },
 ): string {
   makeFolder(dirname(host), folderMode);
-  const beside = freshPartial(host);
+  const partial = freshPartial(host);
   try {
-    const fd = fs.openSync(beside, fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL, 0o600);
+    const fd = fs.openSync(
+      partial,
+      fs.constants.O_WRONLY | fs.constants.O_CREAT | fs.constants.O_EXCL,
+      0o600,
+    );
     try {
       fs.writeFileSync(fd, bytes);
       if (old && (old.uid !== process.getuid?.() || old.gid !== process.getgid?.()))
@@ -72,14 +77,14 @@ export function writeBeside(
     } finally {
       fs.closeSync(fd);
     }
-    return beside;
+    return partial;
   } catch (err) {
-    fs.rmSync(beside, { force: true });
+    fs.rmSync(partial, { force: true });
     throw err;
   }
 }
 
-/** Errors: as `rename`; nothing is left beside then. */
+/** Errors: as `rename`; then nothing is left beside it. */
 export function renameInto(beside: string, host: string) {
   try {
     fs.renameSync(beside, host);
@@ -109,12 +114,12 @@ export function fileInfo(info: fs.Stats): FileInfo {
   };
 }
 
-/** The ending of everything that is not whole yet. No other program has files that end so. */
+/** The ending of every unfinished file. No other program uses it. */
 export const UNFINISHED = ".kube-pki-repair.partial";
 
 /**
- * The path beside `host`, a path of this machine whose folder is there. Nothing is at it: what runs left that
- * were cut off is removed, ours and those of processes that no longer run.
+ * A free path beside `host`, a path of this machine whose folder exists. Removes left-overs of runs that were
+ * cut off: ours, and those of processes that no longer run.
  */
 export function freshPartial(host: string): string {
   const [folder, prefix] = [dirname(host), `.${basename(host)}.`];
@@ -127,13 +132,13 @@ export function freshPartial(host: string): string {
   return join(folder, `${prefix}${process.pid}${UNFINISHED}`);
 }
 
-/** In a folder of another user: what he changes while it is removed could lead to any place. */
+/** Whether the folder is another user's, who could redirect a removal to any path. */
 function isOthers(host: string): boolean {
   const uid = process.getuid?.();
   return uid !== undefined && fs.lstatSync(host, { throwIfNoEntry: false })?.uid !== uid;
 }
 
-/** Laptops that pack the kit have no /proc. */
+/** Laptops that pack the kit may have no /proc. */
 function runs(pid: number): boolean {
   try {
     return process.kill(pid, 0);

@@ -1,4 +1,4 @@
-/** What a bundle holds: in lines for people, and as the mark of a backup. Nothing secret. */
+/** Describes a bundle, in lines for people and as the mark of a backup. Nothing secret. */
 import { basename } from "node:path";
 import { writeMark } from "../files/files.ts";
 import { certInfo, certificatesIn, hashIn } from "../pki/certificate.ts";
@@ -10,13 +10,13 @@ import { type Bundle, keysIn, publicHash, textIn } from "./bundle.ts";
 
 export const NO_SA = "sa              not in it: an external signer has the service-account key";
 
-/** When, where and of which cluster it was packed, and its keys. */
+/** When, where and for which cluster it was packed, and its keys. */
 export function aboutBundle({ files, manifest }: Bundle): string[] {
   if (!manifest) return ["packed by hand: it does not say when, and of which cluster", ...describe(files)];
   const { made, node, tool, cluster, externalSigner } = manifest;
-  const from = cluster ? `cluster "${cluster.name}"` : "cluster not known";
+  const origin = cluster ? `cluster "${cluster.name}"` : "cluster not known";
   return [
-    `packed ${made} on ${node}, ${tool}; ${from}`,
+    `packed ${made} on ${node}, ${tool}; ${origin}`,
     ...describe(files),
     ...(externalSigner ? [NO_SA] : []),
   ];
@@ -57,7 +57,7 @@ export function markBackup(
   writeMark(BACKUP_MARK, mark, "for 05-verify: there is a backup of these keys");
 }
 
-/** Beside the mark of the bundle that it was made with. */
+/** Written beside the mark of the bundle that it was made with. */
 export function markEtcd(path: string, sha256: string) {
   const mark = backupMark();
   if (!mark || notKept(path)) return;

@@ -22,7 +22,7 @@ export interface BackupMark extends Mark {
   sha256: string;
   /** The fingerprint of each key in the bundle, by the key's name. */
   keys: Record<string, string>;
-  /** The snapshot of etcd that was made last, of `pack --with-etcd`. */
+  /** The last snapshot of etcd by `pack --with-etcd`. */
   etcd?: Mark & { file: string; sha256: string };
 }
 
@@ -36,19 +36,18 @@ export function notKept(path: string): string | undefined {
     : undefined;
 }
 
-/** What is known of a backup: a mark's word. Only its keeper knows whether it still exists. */
+/** The state of a backup by its mark. Only its keeper knows whether it still exists. */
 export interface BackupState {
   /** Whether it holds the keys of this folder. */
   fits: boolean;
   says: string;
-  /** The operator's next command, where it does not. */
+  /** The operator's next command, if it does not. */
   command: string;
 }
 
 /**
- * Whether a backup of the keys of this folder was made. `bundle`: the file, where the operator names it. It
- * is not opened: the mark says what the bundle of its SHA-256 holds. Errors: Fail where the file cannot be
- * read.
+ * Whether a backup of the keys of this folder was made. `bundle`: the file, if the operator names it. It is
+ * not opened: the mark with its SHA-256 lists its keys. Errors: Fail if the file cannot be read.
  */
 export function backupState(certificatesDir: string, bundle?: string): BackupState {
   const mark = backupMark();
@@ -69,7 +68,7 @@ export function backupState(certificatesDir: string, bundle?: string): BackupSta
   return { fits: true, says: `${mark.bundle}, ${made}`, command: "" };
 }
 
-/** Of etcd's data, as far as this kit has made one; only its keeper knows whether it still exists. */
+/** The backup of etcd's data that this kit has made; only its keeper knows whether it still exists. */
 export function etcdBackup(): string {
   const etcd = backupMark()?.etcd;
   if (etcd) return `${etcd.file}, ${day(new Date(etcd.made))}`;
@@ -79,8 +78,8 @@ export function etcdBackup(): string {
 const NO_MARK = "no backup of these keys was made with hand-over.ts pack on this node";
 
 /**
- * The same as an answer for 05-verify. `others`: names of the other control plane nodes; where one of them
- * made the backup, its mark is enough.
+ * The same as an answer for 05-verify. `others`: names of the other control plane nodes; if one of them made
+ * the backup, its mark is enough.
  */
 export function backupAnswer(
   certificatesDir: string,
@@ -96,8 +95,8 @@ export function backupAnswer(
 }
 
 /**
- * Carries the mark from one control plane node to another: it is root's file there, as here, and names keys
- * by their fingerprints.
+ * The line that copies the mark from one control plane node to another: it is root's file on both, and names
+ * keys by their fingerprints.
  */
 export function markLine({ from, to }: { from: string; to?: never } | { to: string; from?: never }): string {
   const [file, into] = [BACKUP_MARK, `${dirname(BACKUP_MARK)}/`];
@@ -107,7 +106,7 @@ export function markLine({ from, to }: { from: string; to?: never } | { to: stri
 }
 
 /**
- * When the backup of the keys of this folder was made; undefined where there is none, or it holds other keys.
+ * When the backup of the keys of this folder was made; undefined if there is none, or it holds other keys.
  */
 export function backupMade(certificatesDir: string): Date | undefined {
   const mark = backupMark();

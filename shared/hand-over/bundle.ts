@@ -1,7 +1,7 @@
 /**
- * The bundle that is carried between control plane nodes: the keys that are the same on all of them, as a
- * plain tar (names as below the certificates folder), after a MANIFEST.json. sealed.ts encrypts it.
- * Everything here is in memory; all that is read is checked before it is used.
+ * The bundle that is carried between control plane nodes: their shared keys as a plain tar, after a
+ * MANIFEST.json, with names as below the certificates folder. sealed.ts encrypts it. All of it is in memory,
+ * and checked before it is used.
  */
 import { hostname } from "node:os";
 import { refuseFuture } from "../evidence/server-clock.ts";
@@ -26,7 +26,7 @@ export const MAX_BYTES = 1 << 20;
 
 export interface Origin {
   name: string;
-  /** The UID of the namespace kube-system: every cluster has another one, whatever its CA. */
+  /** The UID of the namespace kube-system, which differs in every cluster, whatever its CA. */
   kubeSystemUid: string;
   /** The names of its control plane nodes. Bundles of earlier kits do not have them. */
   controlPlanes?: string[];
@@ -38,21 +38,21 @@ export interface BundleManifest {
   made: string;
   /** Host name of the node where it was packed. */
   node: string;
-  /** Unset where etcd's data could not be read. */
+  /** Unset if etcd's data could not be read. */
   cluster?: Origin | undefined;
   /** "sha256:…", of the cluster CA's public key. */
   ca: string;
   sha256: Record<string, string>;
   /** An external signer has the service-account key: there is no sa to be packed. */
   externalSigner?: true;
-  /** What the operator has said where it was packed. */
+  /** The operator's words that were saved on that node. */
   words?: Word[];
 }
 
 export interface Bundle {
-  /** All of SHARED_FILES; without those of sa where an external signer has the key. */
+  /** All of SHARED_FILES; without those of sa if an external signer has the key. */
   files: Map<string, Uint8Array>;
-  /** Unset where the bundle was packed by hand, with tar and age. */
+  /** Unset if the bundle was packed by hand, with tar and age. */
   manifest: BundleManifest | undefined;
 }
 
@@ -104,7 +104,7 @@ export function packTar({ files, manifest }: Bundle): Uint8Array {
 }
 
 /**
- * Errors: Fail where it holds anything except the shared keys, or not all of them, or where they do not
+ * Errors: Fail if it holds anything except the shared keys, or not all of them, or if they do not
  * belong together. A bundle that was packed by hand has no manifest, and may have the paths that
  * `hand-over.ts files` prints, as tar stores them.
  */
@@ -129,7 +129,6 @@ export function unpackTar(tar: Uint8Array, certificatesDir: string): Bundle {
   return { files, manifest };
 }
 
-/** Those that are in the bundle. */
 export function keysIn(files: Bundle["files"]): SharedKey[] {
   return SHARED_KEYS.filter(({ keyFile, publicFile }) => files.has(keyFile) || files.has(publicFile));
 }
@@ -166,17 +165,14 @@ export function modeOf(name: string): number {
   return name.endsWith(".crt") ? 0o644 : 0o600;
 }
 
-/**
- * Whether a file that is there already holds the same key, perhaps in another format (PKCS#8, CRLF, with old
- * keys).
- */
+/** Whether an existing file holds the same key, perhaps in another format (PKCS#8, CRLF, with old keys). */
 export function sameKey(key: SharedKey, file: string, files: Bundle["files"], there: string): boolean {
   if (file === key.keyFile)
     return trustedKeys(textIn(files, key.publicFile)).has(publicKeyHash(privateKeyOf(there)));
   return trustedKeys(there).has(publicHash(files, key));
 }
 
-/** What is wrong with the keys, a phrase for each pair. */
+/** The faults of the keys, a phrase for each pair. */
 function wrongIn(files: Bundle["files"], cluster: { externalSigner?: boolean } = {}): string[] {
   return SHARED_KEYS.flatMap((key) => {
     if (isSigners(key, cluster) && !keysIn(files).includes(key)) return [];
@@ -207,7 +203,7 @@ function readBundleManifest(bytes: Uint8Array | undefined): BundleManifest | und
       ca,
       ...(cluster ? [cluster.name, cluster.kubeSystemUid, ...(cluster.controlPlanes ?? [])] : []),
     ];
-    // what is printed must not control the terminal
+    // printed text must not control the terminal
     if (
       shown.every((word) => typeof word === "string" && /^[\x20-\x7e]{1,300}$/.test(word)) &&
       sharedFiles(manifest).every((name) => typeof sha256[name] === "string")

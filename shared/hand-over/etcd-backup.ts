@@ -1,6 +1,6 @@
 /**
- * A snapshot of etcd beside the bundle of the keys, locked by the same: both together are all that new
- * machines need. It is never in memory as a whole, and on no disk unlocked before it is asked for.
+ * A snapshot of etcd beside the bundle of the keys, locked in the same way: new machines need only these two.
+ * It is never whole in memory, and on no disk unlocked before somebody asks for it.
  */
 import { createHash } from "node:crypto";
 import * as fs from "node:fs";
@@ -34,16 +34,13 @@ export async function writeLocked(path: string, snapshot: AsyncIterable<Uint8Arr
 const HEAD = 16_384;
 
 interface Proof {
-  /** Before the file is opened. */
+  /** Runs before the file is opened. */
   refuseLock(lockedWith: LockKind): void;
-  /** Sees the opened file before it has its name: a path of this host. */
+  /** Checks the opened file, at a path of this host, before it gets its name. */
   refuseContent(path: string): void;
 }
 
-/**
- * Writes a snapshot that is not locked any more. Errors: as `openPieces` and `proof`; Fail where there is
- * something at `to`.
- */
+/** Writes the unlocked snapshot. Errors: as `openPieces` and `proof`; Fail if `to` exists. */
 export async function writeOpened(file: string, to: string, options: LockOptions, proof: Proof) {
   if (exists(typed(to)))
     throw new Fail(`"${to}" is there already`, {
@@ -56,7 +53,7 @@ export async function writeOpened(file: string, to: string, options: LockOptions
   proof.refuseLock(lockedWith);
   const key = keyFor(lockedWith, options);
   await writePieces(to, openPieces(Bun.file(host).stream(), key, lockedWith), proof.refuseContent);
-  if (!mode.dryRun) say("it has every Secret of the cluster, readable: remove it when it is restored");
+  if (!mode.dryRun) say("it has every Secret of the cluster, unencrypted: remove it after the restore");
 }
 
 async function writePieces(
@@ -70,9 +67,9 @@ async function writePieces(
     return "";
   }
   const host = hostEntry(place);
-  const beside = tryFile("write to", dirname(place), () => freshPartial(host), true)!;
+  const partial = tryFile("write to", dirname(place), () => freshPartial(host), true)!;
   const progress = new Progress(`writing ${path}`, undefined, process.stderr.isTTY, "MB");
-  const [hash, file] = [createHash("sha256"), fs.openSync(beside, "wx", 0o600)];
+  const [hash, file] = [createHash("sha256"), fs.openSync(partial, "wx", 0o600)];
   let size = 0;
   try {
     for await (const piece of pieces) {
@@ -83,12 +80,12 @@ async function writePieces(
       checkSignal();
     }
     fs.fsyncSync(file);
-    refuse(beside);
-    renameInto(beside, host);
+    refuse(partial);
+    renameInto(partial, host);
   } finally {
     progress.clear();
     fs.closeSync(file);
-    fs.rmSync(beside, { force: true });
+    fs.rmSync(partial, { force: true });
   }
   told({ what: "act", line: `wrote ${place}` });
   say(`wrote ${path} (${megabytes(size)} MB)`);

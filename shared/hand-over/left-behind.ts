@@ -1,7 +1,7 @@
 /**
- * A bundle and the file that opens it, on one machine: together they are all keys of the cluster. Neither
- * pack nor unpack removes them: the bundle may be the only backup, and the next node may still need it. They
- * say what to remove, and when.
+ * A bundle and the file that opens it on one machine are together all keys of the cluster. Neither pack nor
+ * unpack removes them: the bundle may be the only backup, and the next node may still need it. They say what
+ * to remove, and when.
  */
 import { isInMemory } from "../files/mounts.ts";
 import { typed } from "../options.ts";
@@ -11,20 +11,20 @@ import { notKept } from "./backup-mark.ts";
 
 interface Pair {
   /**
-   * As the operator typed them. `opener`: a passphrase or an age identity; unset where it was typed, or is on
+   * As the operator typed them. `opener`: a passphrase or an age identity; unset if it was typed, or is on
    * another machine.
    */
   bundle: string;
   opener: string | undefined;
 }
 
-/** `when`: from when on nobody needs them here any more. */
+/** `when`: the time from which nobody needs them here any more. */
 export function sayLeftBehind({ bundle, opener }: Pair, when: string) {
   if (opener === undefined) return;
-  const both = `WARNING: "${opener}" opens "${bundle}", and together they are all keys of the cluster`;
+  const warning = `WARNING: "${opener}" opens "${bundle}", and together they are all keys of the cluster`;
   const paths = [typed(opener), typed(bundle)];
-  if (notKept(paths[1]!)) say(`${both}. ${when}: ${removal(paths)}`);
-  else say(`${both}. Keep them in two places, away from this machine`);
+  if (notKept(paths[1]!)) say(`${warning}. ${when}: ${removal(paths)}`);
+  else say(`${warning}. Keep them in two places, away from this machine`);
 }
 
 /** Memory needs no shredding. */

@@ -1,6 +1,6 @@
 /**
  * How the operator locks and opens a bundle: passphrases and age identities, by options or typed on the
- * terminal; and what comes after it was locked.
+ * terminal; and the commands that follow.
  */
 import { dirname } from "node:path";
 import { BACKUP, command } from "../again.ts";
@@ -38,11 +38,12 @@ export function howToLock({
       throw new Fail("--to names no recipient", { hint: "age-keygen -y IDENTITY-FILE prints it" });
     return async () => ({ recipients });
   }
-  const given = file === undefined ? undefined : strong(passphraseIn(file));
-  return async () => ({ passphrase: given ?? (generate ? generated() : strong(askTwice())) });
+  const passphrase = file === undefined ? undefined : refuseWeak(passphraseIn(file));
+  return async () => ({
+    passphrase: passphrase ?? (generate ? showNewPassphrase() : refuseWeak(askTwice())),
+  });
 }
 
-/** What opens a bundle that was locked so. */
 export function keyFor(lock: LockKind, { identity, "passphrase-file": file }: LockOptions): Key {
   if (lock === "recipients") {
     if (identity) return { identityFile: secretIn(identity) };
@@ -58,7 +59,7 @@ export function keyFor(lock: LockKind, { identity, "passphrase-file": file }: Lo
 }
 
 /**
- * What was packed. `bundle`: as it was typed; `ca`: the fingerprint of the CA in it; `others`: the other
+ * The packed bundle. `bundle`: as it was typed; `ca`: the fingerprint of the CA in it; `others`: the other
  * control plane nodes, as far as they are known.
  */
 interface Packed {
@@ -67,7 +68,7 @@ interface Packed {
   others: readonly string[];
 }
 
-/** What comes next where the bundle only travels. The line that others type stands alone on stdout. */
+/** The next commands for a bundle that only travels. The line for the other nodes stands alone on stdout. */
 export function tellCarry({ bundle, ca, others }: Packed, options: LockOptions) {
   say(`${bundle} does not count as a backup: ${notKept(typed(bundle))}. A backup: ${BACKUP}`);
   const files = [bundle, ...(options["passphrase-file"] === undefined ? [] : [options["passphrase-file"]])];
@@ -76,29 +77,29 @@ export function tellCarry({ bundle, ca, others }: Packed, options: LockOptions) 
   answer(unpackLine(bundle, ca, options));
 }
 
-/** The same where it is the backup: its mark is enough for the others. */
+/** The next commands for a backup: its mark is enough for the other nodes. */
 export function tellKept({ bundle, ca, others }: Packed, options: LockOptions) {
   say(
-    `${bundle} counts as the backup of these keys: move it away from this machine, and not to where what opens it is`,
+    `${bundle} counts as the backup of these keys: move it away from this machine, but not to the place of the file or passphrase that opens it`,
   );
   say(
-    `keep the CA's fingerprint, and not where the backup lies: ${ca}. Whoever can write there could make both, and the file's name: without it nothing is restored that is locked for recipients`,
+    `save the CA's fingerprint, but not beside the backup: ${ca}. A restore needs it if the backup is locked for recipients: whoever can write there could replace both`,
   );
-  say(`it brings them to another control plane node, too: ${unpackLine(bundle, ca, options)}`);
+  say(`to unpack it on another control plane node: ${unpackLine(bundle, ca, options)}`);
   const known =
     others.length > 0 ? "; so that the others know of it, its mark goes there, which holds no key:" : "";
   tell(`\ndone.  next: move ${bundle} away${known || `, then ${command("05-verify")}`}`);
   for (const to of others) answer(markLine({ to }));
 }
 
-/** The line with which others unpack what is locked so. */
+/** The line that unpacks a bundle with this lock on another node. */
 function unpackLine(bundle: string, ca: string, { to, "passphrase-file": file }: LockOptions): string {
   if (to) return command(shell`hand-over unpack --identity FILE --ca-hash ${ca} ${bundle}`);
   if (file === undefined) return command(shell`hand-over unpack --ca-hash ${ca} ${bundle}`);
   return command(shell`hand-over unpack --passphrase-file ${file} --ca-hash ${ca} ${bundle}`);
 }
 
-function generated(): string {
+function showNewPassphrase(): string {
   const passphrase = newPassphrase();
   showOnce(
     `\n  ${passphrase}\n\n  The passphrase of the bundle. Write it down now: it is shown once. Without it nobody can open the bundle.\n\n`,
@@ -106,7 +107,7 @@ function generated(): string {
   return passphrase;
 }
 
-function strong(passphrase: string): string {
+function refuseWeak(passphrase: string): string {
   if (passphrase.length >= 12) return passphrase;
   throw new Fail("The passphrase is too short: whoever finds the bundle can try all of them", {
     hint: "take 12 letters or more, or let --generate make a good one",

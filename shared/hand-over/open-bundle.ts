@@ -1,4 +1,4 @@
-/** A bundle from its file: all of it is in memory and judged before it is used. */
+/** Reads a bundle from its file: all of it is in memory and checked before it is used. */
 import { Fail } from "../fail.ts";
 import { readBytes, stat } from "../files/files.ts";
 import { typed } from "../options.ts";
@@ -14,7 +14,7 @@ interface OpenedBundle {
   lock: LockKind;
 }
 
-/** `file`: as it was typed. Errors: Fail where it is no bundle, cannot be opened, or cannot be used. */
+/** `file`: as it was typed. Errors: Fail if it is no bundle, cannot be opened, or cannot be used. */
 export async function openBundle(
   file: string,
   options: LockOptions,

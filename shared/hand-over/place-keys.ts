@@ -1,6 +1,6 @@
 /**
- * A bundle compared with the node on which it is unpacked: whose it is, what is there already, and what has
- * to be written.
+ * Compares a bundle with the node on which it is unpacked: its cluster, the files that are here, and those to
+ * write.
  */
 
 import { again } from "../again.ts";
@@ -21,7 +21,7 @@ import { say } from "../run.ts";
 import { type Bundle, caOf, keysIn, modeOf, type Origin, publicHash, sameKey, textIn } from "./bundle.ts";
 import type { LockKind } from "./sealed.ts";
 
-/** What this node knows about the cluster. */
+/** This node's facts about the cluster. */
 export interface Here extends Pick<PartialFacts, "certificatesDir" | "asideDir" | "obstacle"> {
   cluster?: Pick<Cluster, "name" | "oldCaPem" | "kubeSystemUid"> & Partial<Pick<Cluster, "nodes">>;
 }
@@ -50,7 +50,7 @@ const SOURCE_OF: Record<LockKind, SourceName> = {
 
 /**
  * Refuses a bundle of another cluster, one that is older than the cluster's CA, and one that nothing proves;
- * says what it was compared with. What a bundle says of its cluster counts only where its lock proves who
+ * says what it was compared with. The bundle's own words about its cluster count only if its lock proves who
  * made it.
  */
 export function checkOrigin({ files, manifest }: Bundle, here: Here, { confirmed, lock }: Vouching) {
@@ -59,18 +59,18 @@ export function checkOrigin({ files, manifest }: Bundle, here: Here, { confirmed
   const ca = caOf(files);
   if (confirmed && confirmed !== ca) throw new Fail(`The bundle's CA is ${ca}, not ${confirmed}`, { hint });
   const restored = lastRestore();
-  // the operator has named it when etcd's data was restored
+  // the operator named it when etcd's data was restored
   const isProved = confirmed !== undefined || may(SOURCE_OF[lock], "keys") || restored?.caHash === ca;
   if (!here.cluster) {
-    if (!isProved) throw unproved(ca, `etcd's data cannot be read (${here.obstacle?.message})`, lock);
+    if (!isProved) throw unprovedBundle(ca, `etcd's data cannot be read (${here.obstacle?.message})`, lock);
     return say(`warning: not compared with etcd's data: ${here.obstacle?.message}`);
   }
 
   const { name, kubeSystemUid, oldCaPem } = here.cluster;
-  const from = manifest?.cluster;
-  if (from && from.kubeSystemUid !== kubeSystemUid) {
+  const bundleCluster = manifest?.cluster;
+  if (bundleCluster && bundleCluster.kubeSystemUid !== kubeSystemUid) {
     throw new Fail(
-      `The bundle is foreign: it is from the cluster "${from.name}" (UID of kube-system: ${from.kubeSystemUid}), this node is in "${name}" (${kubeSystemUid})`,
+      `The bundle is foreign: it is from the cluster "${bundleCluster.name}" (UID of kube-system: ${bundleCluster.kubeSystemUid}), this node is in "${name}" (${kubeSystemUid})`,
       { hint },
     );
   }
@@ -78,7 +78,7 @@ export function checkOrigin({ files, manifest }: Bundle, here: Here, { confirmed
   if (trustedKeys(oldCaPem).has(ca)) {
     const isOwn = restored === undefined || restored.value === "a member's disk";
     if (!isProved && !isOwn)
-      throw unproved(ca, "and so does etcd's data, which restore.ts has made of a snapshot", lock);
+      throw unprovedBundle(ca, "and so does etcd's data, which restore.ts has made of a snapshot", lock);
     return say("its CA is the one that etcd's data names");
   }
   const own = signingFirst(textIn(files, "ca.crt")!, textIn(files, "ca.key"));
@@ -89,14 +89,18 @@ export function checkOrigin({ files, manifest }: Bundle, here: Here, { confirmed
       { hint },
     );
   }
-  if (!isProved || (!from && !confirmed)) throw unproved(ca, `etcd's data names ${known}`, lock);
+  if (!isProved || (!bundleCluster && !confirmed))
+    throw unprovedBundle(ca, `etcd's data names ${known}`, lock);
   say(`its CA is newer than the one that etcd's data names (${known}), as after part 1 with --new-cas`);
 }
 
-/** Milliseconds. A bundle is a backup, too: by then its words are of another repair. */
+/** Milliseconds. A bundle is a backup, too: later, its words belong to another repair. */
 const WORDS_LAST = 24 * 3600_000;
 
-/** What everybody can lock proves nobody's word. `own`: this node's name; it is neither away nor lost. */
+/**
+ * A lock that everybody can make proves nobody's words. `own`: this node's name, which is neither away nor
+ * lost.
+ */
 export function takeWordsOf({ manifest }: Bundle, { confirmed, lock }: Vouching, own: string | undefined) {
   const words = asWords(manifest?.words).filter(({ value }) => value !== own);
   if (words.length === 0) return;
@@ -104,10 +108,10 @@ export function takeWordsOf({ manifest }: Bundle, { confirmed, lock }: Vouching,
   const isProved = confirmed !== undefined || may(SOURCE_OF[lock], "words");
   if (isProved && !isOld) return takeWords(words);
   const why = isOld ? "as the bundle is old" : "as nothing proves who said it";
-  say(`not taken, ${why}: ${words.map(asSaid).join("; ")}`);
+  say(`did not take words, ${why}: ${words.map(asSaid).join("; ")}`);
 }
 
-function unproved(ca: string, known: string, lock: LockKind): Fail {
+function unprovedBundle(ca: string, known: string, lock: LockKind): Fail {
   const maker = lock === "recipients" ? ". Everybody who knows a recipient can lock such a file" : "";
   return new Fail(`Nothing proves that the bundle is from this cluster: its CA is ${ca}, ${known}`, {
     unchanged: true,
@@ -116,7 +120,7 @@ function unproved(ca: string, known: string, lock: LockKind): Fail {
 }
 
 /**
- * Writes all missing files, or none; keeps equal files. Returns the paths written. Errors: Fail where other
+ * Writes all missing files, or none; keeps equal files. Returns the paths written. Errors: Fail if other
  * keys are there.
  */
 export function unpackHere(
@@ -129,16 +133,16 @@ export function unpackHere(
 
 interface PlaceOptions {
   moveToRescue?: boolean | undefined;
-  /** Where the keys come from, for the operator: "the bundle". */
+  /** The source of the keys, for the operator: "the bundle". */
   source: string;
   /**
    * Other files to write with them. They come first, and a public half before its key: as long as a key is
-   * missing, a next run looks again.
+   * missing, the next run looks again.
    */
   more?: readonly (WriteOptions & { path: string; content: string | Uint8Array })[];
 }
 
-/** The same for some keys, from any source. Both halves of each are in `files`. */
+/** The same for some keys, from any source. `files` has both halves of each. */
 export function placeKeys(
   keys: readonly SharedKey[],
   files: Bundle["files"],
@@ -164,7 +168,7 @@ export function placeKeys(
   return writeTogether([...(options.more ?? []), ...wanted]);
 }
 
-/** A file of this node that has another key than the source: what is here, and what the source has. */
+/** A file of this node with another key than the source's: both keys. */
 interface Conflict {
   file: string;
   path: string;
@@ -182,15 +186,15 @@ function standingOf(
   if (Buffer.from(there).equals(files.get(file)!)) return "equal";
   const wanted = publicHash(files, key);
   const text = Buffer.from(there).toString("utf8");
-  const same = attempt(() => sameKey(key, file, files, text));
-  const here = attempt(() => hashIn(file === key.keyFile ? publicPem(text) : text));
-  if (same instanceof Fail || here instanceof Fail) return { here: "unreadable", there: wanted };
-  if (!same && file === key.keyFile)
+  const isSame = attempt(() => sameKey(key, file, files, text));
+  const hash = attempt(() => hashIn(file === key.keyFile ? publicPem(text) : text));
+  if (isSame instanceof Fail || hash instanceof Fail) return { here: "unreadable", there: wanted };
+  if (!isSame && file === key.keyFile)
     return {
-      here: `${key.publicFile.endsWith(".crt") ? "of another CA" : "another"} (${here})`,
+      here: `${key.publicFile.endsWith(".crt") ? "of another CA" : "another"} (${hash})`,
       there: wanted,
     };
-  if (!same) return { here, there: wanted };
+  if (!isSame) return { here: hash, there: wanted };
   const end = file.endsWith(".crt") ? certInfo(text).notAfter : undefined;
   return end && end < new Date()
     ? { here: `a certificate that expired on ${day(end)}`, there: wanted }
@@ -206,11 +210,11 @@ function otherKeys(conflicts: Conflict[], here: Here, source: string): Fail {
       ? `${source}'s`
       : [...(known ?? [])].join(", ");
   const theCluster = `by etcd's data, the cluster's CA is ${theOne}`;
-  const which =
+  const fingerprints =
     ca &&
     `; the CA here is ${ca.here}, ${source}'s ${ca.there}; ${known ? theCluster : `etcd's data cannot be read: ${here.obstacle?.message}`}`;
   return new Fail(
-    `This node has other keys than ${source}: ${conflicts.map(({ file }) => file).join(", ")}${which ?? ""}`,
+    `This node has other keys than ${source}: ${conflicts.map(({ file }) => file).join(", ")}${fingerprints ?? ""}`,
     {
       hint: `pack the keys on this node for the other control plane nodes, if those here are right. If ${source} is right: ${again({ "move-aside": true })} moves the keys here to the rescue folder`,
     },

@@ -8,13 +8,12 @@
 import { armor, Decrypter, Encrypter, generateX25519Identity, identityToRecipient } from "age-encryption";
 import { Fail } from "../fail.ts";
 
-/** What a file is encrypted with: one passphrase, or any number of X25519 recipients (`age1…`). */
+/** The lock of a file: one passphrase, or any number of X25519 recipients (`age1…`). */
 export type Lock = { passphrase: string } | { recipients: readonly string[] };
 
-/** By what a file is locked. */
 export type LockKind = "passphrase" | "recipients";
 
-/** What decrypts it: the passphrase, or the text of an identity file. */
+/** The key to a file: the passphrase, or the text of an identity file. */
 export type Key = { passphrase: string } | { identityFile: string };
 
 const ARMOR = "-----BEGIN AGE ENCRYPTED FILE-----";
@@ -23,7 +22,7 @@ const VERSION = "age-encryption.org/v1\n";
 /** age's default work factor for passphrases: 2^18, about a second (C2SP age.md). */
 const SCRYPT_LOG_N = 18;
 
-/** Errors: Fail where a recipient is not valid. */
+/** Errors: Fail if a recipient is not valid. */
 export async function seal(
   content: Uint8Array,
   lock: Lock,
@@ -32,7 +31,10 @@ export async function seal(
   return await encrypterFor(lock, options.scryptLogN).encrypt(content);
 }
 
-/** The same of what does not fit into memory. Errors: as `seal`, and those of `pieces`, while it is read. */
+/**
+ * The same for data that does not fit into memory. Errors: as `seal`, and those of `pieces`, while it is
+ * read.
+ */
 export async function sealPieces(
   pieces: AsyncIterable<Uint8Array>,
   lock: Lock,
@@ -51,7 +53,7 @@ function encrypterFor(lock: Lock, scryptLogN = SCRYPT_LOG_N): Encrypter {
 }
 
 /**
- * The content. Errors: Fail where the key does not fit, or where the file is cut off, changed, or not in the
+ * The content. Errors: Fail if the key does not fit, or if the file is cut off, changed, or not in the
  * age format.
  */
 export async function open(file: Uint8Array, key: Key): Promise<Uint8Array> {
@@ -65,8 +67,8 @@ export async function open(file: Uint8Array, key: Key): Promise<Uint8Array> {
 }
 
 /**
- * The same of what does not fit into memory: each piece is authenticated, and only the last one proves that it
- * is whole. `lockedWith`: as `lockOf` of its head. Errors: as `open`, also while it is read.
+ * The same for data that does not fit into memory: each piece is authenticated, and only the last one proves
+ * that it is whole. `lockedWith`: `lockOf` its head. Errors: as `open`, also while it is read.
  */
 export async function* openPieces(
   file: ReadableStream<Uint8Array>,
@@ -100,8 +102,7 @@ function streamOf(pieces: AsyncIterable<Uint8Array>): ReadableStream<Uint8Array>
 }
 
 /**
- * What a file needs, by its header. Errors: Fail where it is not in the age format, or ends inside its
- * header.
+ * The lock of a file, by its header. Errors: Fail if it is not in the age format, or ends inside its header.
  */
 export function lockOf(file: Uint8Array): LockKind {
   return readHeader(file).lockedWith;
@@ -120,7 +121,7 @@ export async function newIdentity(): Promise<string> {
 }
 
 /**
- * The recipients to encrypt to, so that this identity file can decrypt. Errors: Fail where it is not an
+ * The recipients to encrypt to, so that this identity file can decrypt. Errors: Fail if it is not an
  * identity file.
  */
 export async function recipientsOf(identityFile: string): Promise<string[]> {

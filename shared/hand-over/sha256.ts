@@ -1,4 +1,4 @@
-/** The sum by which a bundle, and what is in it, is known again. */
+/** The sum that identifies a bundle and its files. */
 import { createHash } from "node:crypto";
 
 export function sha256Of(bytes: Uint8Array): string {

@@ -42,7 +42,7 @@ export function writeTar(files: readonly TarFile[], modified: Date): Uint8Array 
 }
 
 /**
- * Every file, in order. Errors: Fail where it is no tar, is cut off, or holds anything other than plain
+ * Every file, in order. Errors: Fail if it is no tar, is cut off, or holds anything other than plain
  * files, with names of their own folder.
  */
 export function readTar(tar: Uint8Array): TarFile[] {
@@ -52,12 +52,12 @@ export function readTar(tar: Uint8Array): TarFile[] {
     const head = bytes.subarray(at, at + BLOCK);
     if (head.length < BLOCK) throw bad("it ends too early");
     if (head.every((byte) => byte === 0)) return files;
-    if (checksum(head) !== octal(head, "checksum")) throw bad("a checksum in it is wrong");
+    if (checksum(head) !== octalIn(head, "checksum")) throw bad("a checksum in it is wrong");
     const name = nameOf(head);
-    if (!isName(name)) throw bad(notName(name));
+    if (!isName(name)) throw bad(wrongName(name));
     const type = text(head, "type");
     if (type !== "0" && type !== "") throw bad(`${JSON.stringify(name)} in it is not a plain file`);
-    const size = octal(head, "size");
+    const size = octalIn(head, "size");
     const content = bytes.subarray(at + BLOCK, at + BLOCK + size);
     if (content.length < size) throw bad("it ends too early");
     files.push({ name, mode: Number.parseInt(head.toString("latin1", 100, 107), 8), bytes: content });
@@ -66,7 +66,7 @@ export function readTar(tar: Uint8Array): TarFile[] {
 }
 
 function header({ name, mode, bytes }: TarFile, modified: Date): Buffer {
-  if (!isName(name)) throw new Error(notName(name));
+  if (!isName(name)) throw new Error(wrongName(name));
   const [prefix, last] = splitName(name);
   const head = Buffer.alloc(BLOCK);
   const number = (value: number, at: number, length: number) =>
@@ -87,7 +87,7 @@ function header({ name, mode, bytes }: TarFile, modified: Date): Buffer {
 }
 
 /**
- * Relative, in its folder, and the same to every program and terminal. A tar of GNU's begins its names with
+ * A relative name inside its folder, and the same for every program and terminal. GNU tar begins names with
  * "./".
  */
 function isName(name: string): boolean {
@@ -99,11 +99,11 @@ function isName(name: string): boolean {
   );
 }
 
-function notName(name: string): string {
+function wrongName(name: string): string {
   return `${JSON.stringify(name)} is no name for a file of a tar`;
 }
 
-/** At a slash, where it is too long for one field. Errors: Error where there is no such slash. */
+/** Splits at a slash if it is too long for one field. Errors: Error if there is no such slash. */
 function splitName(name: string): [prefix: string, last: string] {
   const fits = (text: string, field: "name" | "prefix") => Buffer.byteLength(text) <= FIELDS[field][1];
   if (fits(name, "name")) return ["", name];
@@ -120,7 +120,7 @@ function checksum(head: Uint8Array): number {
   return head.reduce((sum, byte, at) => sum + (at >= from && at < from + length ? 0x20 : byte), 0);
 }
 
-/** GNU's own format ("ustar  ") has times where POSIX has the prefix. */
+/** GNU's own format ("ustar  ") has times in the place of POSIX' prefix. */
 function nameOf(head: Buffer): string {
   const prefix = text(head, "magic") === "ustar" ? text(head, "prefix") : "";
   return prefix ? `${prefix}/${text(head, "name")}` : text(head, "name");
@@ -131,7 +131,7 @@ function text(head: Buffer, field: keyof typeof FIELDS): string {
   return head.toString("utf8", from, from + length).replace(/\0[\s\S]*$/, "");
 }
 
-function octal(head: Buffer, field: keyof typeof FIELDS): number {
+function octalIn(head: Buffer, field: keyof typeof FIELDS): number {
   const digits = text(head, field).trim();
   if (!/^[0-7]+$/.test(digits)) throw bad("a number in it cannot be read");
   return Number.parseInt(digits, 8);

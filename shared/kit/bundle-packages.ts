@@ -15,7 +15,7 @@ interface Manifest {
 
 /**
  * `home`: the checkout. `sources`: the texts that import them; `direct`: names of the packages that they may
- * import. Errors: Fail where a package is not installed, or cannot be bundled.
+ * import. Errors: Fail if a package is not installed, or cannot be bundled.
  */
 export async function bundledPackages(
   home: string,
@@ -28,7 +28,7 @@ export async function bundledPackages(
     // "zx/core" of zx
     const modules = imported.filter((path) => path === name || path.startsWith(`${name}/`));
     const folder = join("node_modules", name);
-    // a license has to be with what it is for
+    // a license has to stay with its package
     for (const file of readdirSync(join(home, folder)))
       if (/^(licen[cs]e|notice|copying)/i.test(file))
         files.set(join(folder, file), readFileSync(join(home, folder, file)));
@@ -56,7 +56,7 @@ function withDependencies(home: string, names: readonly string[], seen = new Map
   return seen;
 }
 
-/** Sorted; what a type alone comes from is loaded by nobody. */
+/** Sorted; without modules that only types come from. */
 function importsOf(sources: readonly string[]): string[] {
   const transpiler = new Bun.Transpiler({ loader: "ts" });
   const imported = sources.flatMap((text) =>

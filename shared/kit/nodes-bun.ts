@@ -1,10 +1,10 @@
 /**
- * The Bun that a kit brings to the nodes, whatever machine it is packed on: out of the registry that npm is
- * set up for, held against the sums below, and kept in our cache. The versions are bunw's.
+ * The Bun that a kit brings to the nodes, whatever machine it is packed on: from the registry that npm is set
+ * up for, checked against the sums below, and cached. The versions are bunw's.
  *
  * x64 is the build that needs no AVX2, so that one Bun runs on all x86-64. It costs nothing: in 1.4.5 the
- * registry's build "with AVX2" is the same, byte for byte. For another version: its sums are what `npm view
- * @oven/NAME@VERSION dist.integrity` says.
+ * registry's build "with AVX2" is the same, byte for byte. Another version's sums: `npm view
+ * @oven/NAME@VERSION dist.integrity`.
  */
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
@@ -19,7 +19,7 @@ import { shell } from "../shell-line.ts";
 
 export const BUN_VERSION = "1.4.5";
 
-/** By what bunw calls a node: the package in the registry, and its sum (sha512). */
+/** Keyed by bunw's name of a node: the package in the registry, and its sum (sha512). */
 // biome-ignore format: a table
 export const NODES_BUN = {
   "x64":        { name: "@oven/bun-linux-x64-baseline",      sum: "s8yMwYcFnnrA178gji0gZbkE2WVDej/Ti1x770oPfihxyRxSMNhGhiAQNXV53aDeraZxksdvKV/RAdQBCd0qPA==" },
@@ -30,18 +30,19 @@ export const NODES_BUN = {
 
 export type Arch = keyof typeof NODES_BUN;
 
-/** The Bun for such a node. Errors: Fail where it cannot be had, or is not the one that is pinned. */
+/** The Bun for such a node. Errors: Fail if it cannot be fetched, or has another sum. */
 export async function nodesBun(arch: Arch): Promise<Uint8Array> {
   const { name } = NODES_BUN[arch];
-  const kept = join(cache(), `${name.replace("@oven/", "")}.tgz`);
-  let tarball = tryFile("read", kept, () => readFileSync(kept));
-  if (!tarball || !isPinned(arch, tarball)) tarball = await fetchInto(kept, arch);
+  const cached = join(cache(), `${name.replace("@oven/", "")}.tgz`);
+  let tarball = tryFile("read", cached, () => readFileSync(cached));
+  if (!tarball || !isPinned(arch, tarball)) tarball = await fetchInto(cached, arch);
   const bun = readTar(Bun.gunzipSync(tarball)).find((file) => file.name === "package/bin/bun");
-  if (!bun) throw new Fail(`There is no bin/bun in "${kept}"`, { hint: shell`rm ${kept} and pack again` });
+  if (!bun)
+    throw new Fail(`There is no bin/bun in "${cached}"`, { hint: shell`rm ${cached} and pack again` });
   return bun.bytes;
 }
 
-/** bunw's, so that one folder is kept and one is thrown away. */
+/** bunw's folder, so that there is only one to keep or delete. */
 function cache() {
   const { KUBE_PKI_REPAIR_CACHE, XDG_CACHE_HOME } = process.env;
   const ours = KUBE_PKI_REPAIR_CACHE || join(XDG_CACHE_HOME || join(homedir(), ".cache"), "kube-pki-repair");
@@ -59,9 +60,12 @@ async function fetchInto(kept: string, arch: Arch): Promise<Buffer<ArrayBuffer>>
     const file = join(folder, await npmPack(`${name}@${BUN_VERSION}`, folder));
     const tarball = readFileSync(file);
     if (!isPinned(arch, tarball))
-      throw new Fail(`What npm brought as "${name}@${BUN_VERSION}" is not what is pinned, by its sha512`, {
-        hint: "see whether that registry is to be trusted: npm config get registry. Ask another one: npm_config_registry=URL npm run pack",
-      });
+      throw new Fail(
+        `npm brought another file as "${name}@${BUN_VERSION}" than the pinned one, by its sha512`,
+        {
+          hint: "see whether that registry is to be trusted: npm config get registry. Ask another one: npm_config_registry=URL npm run pack",
+        },
+      );
     renameSync(file, kept);
     return tarball;
   } finally {
@@ -70,7 +74,7 @@ async function fetchInto(kept: string, arch: Arch): Promise<Buffer<ArrayBuffer>>
   }
 }
 
-/** Errors: Fail where the cache is another user's, or on a full disk. */
+/** Errors: Fail if the cache is another user's, or on a full disk. */
 function fetchFolder(kept: string): string {
   const make = () => {
     mkdirSync(dirname(kept), { recursive: true });

@@ -1,6 +1,5 @@
 /**
- * Writes a kit where it is to lie: whole, or not at all. A run that is cut off loses nothing that was there
- * before.
+ * Writes a kit as a whole, or not at all. A run that is cut off loses no file that was there before.
  */
 import { chmodSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -13,15 +12,15 @@ import { freshPartial } from "../files/write-steps.ts";
 import { type TarFile, writeTar } from "../hand-over/tar.ts";
 import { say } from "../run.ts";
 
-/** What a node gets, by its path in the kit. */
+/** A node's files, by their path in the kit. */
 type KitFiles = ReadonlyMap<string, Uint8Array>;
 
-/** The last file that is put in its place: where it is, the kit is whole. */
+/** The last file that is put in place: if it exists, the kit is whole. */
 export const SUMS = "SHA256SUMS";
 
 const EXECUTABLE = /^(bunw$|bun\/)/;
 
-/** Asked first: to fetch and to compress takes long. Errors: Fail where nothing can be written at `out`. */
+/** Asked first, as fetching and compressing take long. Errors: Fail if `out` cannot be written. */
 export function refuseKitPlace(out: string) {
   const refused = attempt(() => refuseUnwritable([dirname(out)]));
   if (!(refused instanceof Fail)) return;
@@ -31,7 +30,7 @@ export function refuseKitPlace(out: string) {
   });
 }
 
-/** Our own tar: macOS has another one than Linux, and a Windows disk below WSL knows no modes. */
+/** Our own tar: macOS has another one than Linux, and a Windows disk below WSL has no modes. */
 export async function writeKitTarball(out: string, files: KitFiles) {
   const folders = new Set([...files.keys()].flatMap(foldersOf));
   const entries: TarFile[] = [{ name: "./", mode: 0o700, bytes: new Uint8Array() }];
@@ -39,7 +38,7 @@ export async function writeKitTarball(out: string, files: KitFiles) {
     entries.push({ name: `${name}/`, mode: 0o755, bytes: new Uint8Array() });
   for (const [name, bytes] of files) entries.push({ name, mode: modeOf(name), bytes });
   say("compressing it: some seconds");
-  // a signal that came meanwhile is heard
+  // lets a signal that came meanwhile be handled
   await setImmediate();
   const tar = Buffer.from(writeTar(entries, new Date(0)));
   const tarball = Bun.gzipSync(tar, { level: 6, library: "libdeflate" });
@@ -47,7 +46,7 @@ export async function writeKitTarball(out: string, files: KitFiles) {
   writeTyped(out, tarball, { mode: 0o644 });
 }
 
-/** Errors: Fail where the folder has something in it. */
+/** Errors: Fail if the folder has something in it. */
 export function writeKitFolder(out: string, files: KitFiles) {
   tryFile("write", out, () => fillFolder(out, files), true);
 }
@@ -89,7 +88,7 @@ function foldersOf(path: string): string[] {
   return parts.slice(1).map((_, i) => parts.slice(0, i + 1).join("/"));
 }
 
-/** Whatever modes the checkout has. */
+/** Independent of the modes in the checkout. */
 function modeOf(name: string) {
   return EXECUTABLE.test(name) ? 0o755 : 0o644;
 }

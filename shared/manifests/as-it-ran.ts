@@ -17,17 +17,17 @@ interface Corrected {
 }
 
 /**
- * `ran`: the newest container of each name of this node's static pods. Those of this manifest count, and no
- * others: the UID of their pod is the hash of the file, and the mirror pod has it as an annotation. Without
- * any, what admission says of itself is still taken back.
+ * `ran`: the newest container of each name of this node's static pods. Only those of this manifest count: the
+ * UID of their pod is the hash of the file, which the mirror pod has as an annotation. Without any, the
+ * changes that admission itself names are still taken back.
  */
 export function asItRan(made: Manifest, mirror: Pod, ran: readonly Ran[] = []): Corrected {
   const manifest = structuredClone(made);
   const own = ran.filter(({ podUid }) => podUid === mirror.metadata.annotations?.[HASH_ANNOTATION]);
   const { spec } = manifest;
   const containers = () => [...(spec.initContainers ?? []), ...spec.containers];
-  const said = [
-    ...withoutStrangers(spec, own),
+  const corrections = [
+    ...removeOthers(spec, own),
     ...withoutDefaults(manifest),
     ...containers().flatMap((container) => {
       const fact = own.find(({ name }) => name === container.name);
@@ -37,13 +37,13 @@ export function asItRan(made: Manifest, mirror: Pod, ran: readonly Ran[] = []): 
       );
     }),
   ];
-  return { manifest, said };
+  return { manifest, said: corrections };
 }
 
 const ADDED = "admission added it to the mirror pod, its container ran without";
 
 /** While a pod runs, the runtime has a container of each name in it. */
-function withoutStrangers(spec: PodSpec, own: readonly Ran[]): string[] {
+function removeOthers(spec: PodSpec, own: readonly Ran[]): string[] {
   if (!own.some(({ running }) => running)) return [];
   const strangers = spec.containers.filter(({ name }) => !own.some((one) => one.name === name));
   spec.containers = spec.containers.filter((container) => !strangers.includes(container));
@@ -97,9 +97,7 @@ function leftOut(
   return [`${resource} ${kind.slice(0, -1)} ${value} left out: ${why}`];
 }
 
-/**
- * By AlwaysPullImages, or as the file has it: a static pod that brings the registry back cannot wait for it.
- */
+/** AlwaysPullImages or the file set this: a static pod that brings the registry back cannot wait for it. */
 function pullsWhereMissing(container: ContainerSpec): string[] {
   if (container.imagePullPolicy !== "Always") return [];
   container.imagePullPolicy = "IfNotPresent";
@@ -107,15 +105,15 @@ function pullsWhereMissing(container: ContainerSpec): string[] {
 }
 
 /**
- * Each changes the container where the fact says otherwise, and says so. What the runtime does not tell
- * changes nothing.
+ * Each changes the container if the fact differs, and says so. Facts that the runtime does not tell change
+ * nothing.
  */
 const CORRECTIONS: ((container: ContainerSpec, fact: Ran, spec: PodSpec) => string[])[] = [
   (container, { image }) => {
     if (!image || image === container.image) return [];
-    const before = container.image;
+    const oldImage = container.image;
     container.image = image;
-    return [`image ${image}, not ${before}: its container ran with it`];
+    return [`image ${image}, not ${oldImage}: its container ran with it`];
   },
   (container, { args }) => {
     const words = [...(container.command ?? []), ...(container.args ?? [])];

@@ -16,8 +16,8 @@ import { readYaml } from "../yaml.ts";
 
 /**
  * A file or folder of the host that a pod needs. `namedBy`: "volume k8s-certs", "--audit-policy-file", "env
- * KUBECONFIG". `type` as in hostPath: File, Directory, FileOrCreate, DirectoryOrCreate, …, or "" where the
- * volume has no type. `inside`: its path in the container, "" where none mounts it.
+ * KUBECONFIG". `type` as in hostPath: File, Directory, FileOrCreate, DirectoryOrCreate, …, or "" if the
+ * volume has no type. `inside`: its path in the container, "" if none mounts it.
  */
 export interface HostFile {
   path: string;
@@ -58,7 +58,7 @@ export function hostFiles(manifest: { spec: PodSpec }): HostFile[] {
   return [...mounted, ...named];
 }
 
-/** The path on the host of a path in the pod's containers; undefined where none of them mounts it. */
+/** The path on the host of a path in the pod's containers; undefined if none of them mounts it. */
 export function hostPathOf({ spec }: { spec: PodSpec }, inside: string): string | undefined {
   const paths = spec.containers.flatMap(
     (container) => toHostPath(inside, container, spec.volumes ?? []) ?? [],
@@ -73,8 +73,8 @@ function namedPaths(container: ContainerSpec): NamedPath[] {
   const words = [...(container.command ?? []), ...(container.args ?? [])];
   const inWords = words.flatMap((word, i) => {
     const [, flag, value] = /^(--?[\w-]+)=(.*)$/s.exec(word) ?? [];
-    const before = words[i - 1] ?? "";
-    const namedBy = flag ?? (/^--?[\w-]+$/.test(before) ? before : "argument");
+    const previous = words[i - 1] ?? "";
+    const namedBy = flag ?? (/^--?[\w-]+$/.test(previous) ? previous : "argument");
     return paths(value ?? word, namedBy);
   });
   const inEnv = (container.env ?? []).flatMap(({ name, value }) => paths(value ?? "", `env ${name}`));
@@ -101,8 +101,8 @@ function toHostPath(path: string, container: ContainerSpec, volumes: Volume[]): 
 }
 
 /**
- * By the flag's name: the program makes folders and logs itself, a plugin its socket; everything else is a
- * file that must exist.
+ * The type by the flag's name: the program makes folders and logs itself, a plugin its socket; everything
+ * else is a file that must exist.
  */
 function pathType(namedBy: string): string {
   if (/-endpoint$/.test(namedBy)) return "Socket";
@@ -111,8 +111,8 @@ function pathType(namedBy: string): string {
 }
 
 /**
- * The container that gives a static pod of kubeadm its name; sidecars may stand before it. Of other pods the
- * first.
+ * The container that gives a static pod of kubeadm its name; sidecars may stand before it. In other pods the
+ * first container.
  */
 export function mainContainer({
   spec,
@@ -124,7 +124,7 @@ export function mainContainer({
 }
 
 /**
- * Its words with the flags, to read or to change in place: kubeadm gives them in `command`; others give the
+ * Its words with the flags, to read or to change in place: kubeadm has them in `command`; others have the
  * program there, and the flags in `args`.
  */
 export function commandOf({ spec }: { spec: Pick<PodSpec, "containers"> }): string[] {
@@ -140,7 +140,7 @@ export function commandOf({ spec }: { spec: Pick<PodSpec, "containers"> }): stri
  * the flag; `remove` takes out those with this value, or all.
  */
 export function flags(command: string[]) {
-  const given = (name: string) =>
+  const valuesOf = (name: string) =>
     command.flatMap((word, at) => {
       if (word.startsWith(`--${name}=`)) return { at, words: 1, value: word.slice(`--${name}=`.length) };
       if (word !== `--${name}`) return [];
@@ -148,17 +148,17 @@ export function flags(command: string[]) {
       return { at, words: value === undefined ? 1 : 2, value };
     });
   const remove = (name: string, only?: string) => {
-    for (const { at, words, value } of given(name).reverse())
+    for (const { at, words, value } of valuesOf(name).reverse())
       if (only === undefined || value === only) command.splice(at, words);
   };
   return {
     get: (name: string): string | undefined => {
-      const last = given(name).at(-1);
+      const last = valuesOf(name).at(-1);
       return last && (last.value ?? "true");
     },
-    all: (name: string): string[] => given(name).flatMap(({ value }) => value ?? []),
+    all: (name: string): string[] => valuesOf(name).flatMap(({ value }) => value ?? []),
     set: (name: string, value: string) => {
-      const place = given(name)[0]?.at ?? command.length;
+      const place = valuesOf(name)[0]?.at ?? command.length;
       remove(name);
       command.splice(place, 0, `--${name}=${value}`);
     },
@@ -188,14 +188,14 @@ interface NamedInside {
 }
 
 /**
- * `text` is the content of the file `path`. Empty where it is no YAML: a certificate, or a file that is cut
+ * `text` is the content of the file `path`. Empty if it is no YAML: a certificate, or a file that is cut
  * off.
  */
 export function namedInside(text: string, path: string): NamedInside[] {
-  return attempt(() => namedBelow(readable(text), dirname(path)), []);
+  return attempt(() => namedBelow(parseQuietly(text), dirname(path)), []);
 }
 
-function readable(text: string): unknown {
+function parseQuietly(text: string): unknown {
   try {
     return readYaml(text);
   } catch (cause) {
@@ -223,8 +223,8 @@ function namedBy(key: string, text: string, folder: string): NamedInside[] {
 }
 
 /**
- * A word of a container's command, for whoever reads the terminal or a transcript: flags of kubeadm's servers are no
- * secrets, but for those whose name says so; those of every other program may be, and so may be what a shell gets.
+ * A word of a container's command, safe for a terminal or a transcript: flags of kubeadm's servers are no
+ * secrets, unless their name says so. Those of other programs, and a shell's arguments, may be.
  */
 export function shownWord(word: string, container: string): string {
   const isServers =
@@ -237,7 +237,7 @@ export function shownWord(word: string, container: string): string {
   return value === undefined ? flag : `${flag}=${veiled(value)}`;
 }
 
-/** Whether an image's release, major and minor, is older than another image's or version's; false where either is unknown. */
+/** Whether an image's release, major and minor, is older than another image's or version's; false if either is unknown. */
 export function isOlderRelease(image = "", than = ""): boolean {
   const [one, other] = [image, than].map((text) => /^v?(\d+)\.(\d+)/.exec(text.split(":").at(-1)!));
   const number = ([, major, minor]: RegExpExecArray) => Number(major) * 1000 + Number(minor);

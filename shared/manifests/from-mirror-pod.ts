@@ -94,15 +94,15 @@ function ownSpec(spec: PodSpec): PodSpec {
   return own;
 }
 
-/** `{ operator: Exists, effect: NoExecute }`: it keeps a static pod on a node that is tainted. */
+/** `{ operator: Exists, effect: NoExecute }`: it keeps a static pod on a tainted node. */
 function isKubelets(toleration: Toleration): boolean {
   const { key, operator, effect, tolerationSeconds } = toleration;
   return operator === "Exists" && effect === "NoExecute" && !key && tolerationSeconds === undefined;
 }
 
 /**
- * Only what kubeadm leaves to the defaults. kubeadm itself writes imagePullPolicy, protocol, and a probe's
- * periods and thresholds, and other manifests may do so: these fields stay.
+ * Only fields that kubeadm leaves to the defaults. kubeadm itself writes imagePullPolicy, protocol, and a
+ * probe's periods and thresholds, and other manifests may do so: these fields stay.
  */
 const SPEC_DEFAULTS = {
   dnsPolicy: "ClusterFirst",

@@ -29,26 +29,29 @@ export interface MirrorPod {
   pod: Pod;
 }
 
-/** One that counts. `remark`: what to tell the operator about its origin; mostly "". */
+/** A mirror pod that counts. `remark`: words for the operator about its origin; mostly "". */
 export interface ProvedPod extends MirrorPod {
   remark: string;
 }
 
-/** One that does not count, and `why`. `alike`: another static pod, or one of kubeadm's, has its name. */
+/**
+ * A mirror pod that does not count, and `why`. `alike`: another static pod, or one of kubeadm's, has its
+ * name.
+ */
 export interface UnprovedPod extends MirrorPod {
   why: string;
   alike: boolean;
 }
 
 /**
- * The static pods of any node in kube-system: those that exist, then those that are deleted and still in
- * etcd's history.
+ * The static pods of any node in kube-system: existing ones, then deleted ones that are still in etcd's
+ * history.
  */
 export function findMirrorPods(data: EtcdData, nodeName: string): MirrorPod[] {
   return mirrorPodsBelow("kube-system/", data, nodeName);
 }
 
-/** The same of several nodes at once, also of thousands: node → its static pods. */
+/** The same for several nodes at once, even thousands: node → its static pods. */
 export function mirrorPodsOf(data: EtcdData, nodeNames: readonly string[]): Map<string, MirrorPod[]> {
   const byEnd = new Map(nodeNames.map((name) => [name.toLowerCase(), name]));
   const prefix = `${registryPrefix(data)}/pods/`;
@@ -109,7 +112,7 @@ export function isTrusted({ namespace }: Pick<MirrorPod, "namespace">): boolean 
   return may(ofNamespace(namespace), "static pods");
 }
 
-/** Why it does not count, or what to tell of one that counts; `{}`: there is nothing to tell. */
+/** Why it does not count, or a remark about one that counts; `{}`: neither. */
 function judge(one: MirrorPod, records: Map<string, string[]>): { why?: string; remark?: string } {
   const trusted = isTrusted(one);
   if (!isPlainName(one.name)) return { why: "its name cannot be the name of a file" };
@@ -134,10 +137,10 @@ function mirrorPodsBelow(path: string, data: EtcdData, nodeName: string): Mirror
   return places.flatMap((place) => newest(place, data) ?? []).sort(liveFirst);
 }
 
-/** A key that a mirror pod of this node can have; `fullName` ends in the node's. */
+/** The key of a possible mirror pod of this node; `fullName` ends in the node's. */
 type Place = { key: string; namespace: string; fullName: string; nodeName: string };
 
-/** Undefined where the name is not for this node, or is a name under which no API server stores anything. */
+/** Undefined if the name is not for this node, or no API server stores a pod under it. */
 function placeOf(key: string, prefix: string, nodeName: string): Place | undefined {
   const [namespace = "", fullName = "", ...more] = key.slice(prefix.length).split("/");
   const isNamed =
@@ -156,7 +159,7 @@ function isPlainName(name: string): boolean {
   return isDnsName(name) && !name.includes("*");
 }
 
-/** The pod that exists; if it is gone, or now belongs to another node: the last one that was this node's. */
+/** The existing pod; if it is gone, or now belongs to another node: the last one that was this node's. */
 function newest(place: Place, data: EtcdData): MirrorPod | undefined {
   const live = data.get(place.key);
   const pod = live && readMirrorPod(live, place, data);
@@ -170,14 +173,14 @@ function newest(place: Place, data: EtcdData): MirrorPod | undefined {
   if (pod) return found(pod, "live");
   if (live && !isTrusted(place)) return undefined;
   for (const revision of data.history(place.key)) {
-    const before = revision.deleted ? undefined : readMirrorPod(revision, place, data);
-    if (before) return found(before, "history");
+    const older = revision.deleted ? undefined : readMirrorPod(revision, place, data);
+    if (older) return found(older, "history");
   }
   return undefined;
 }
 
 /**
- * Undefined if the pod only has a mirror pod's name. Errors: Fail where a pod of kube-system cannot be read;
+ * Undefined if the pod only has a mirror pod's name. Errors: Fail if a pod of kube-system cannot be read;
  * any other is skipped.
  */
 function readMirrorPod(stored: KeyValue, place: Place, data: EtcdData): Pod | undefined {

@@ -19,8 +19,8 @@ import { commandOf, flags } from "./command.ts";
 const MAX_SIZE = 10 * 2 ** 20;
 
 /**
- * A manifest from disk: the first document of the file, as the kubelet reads it. Undefined where there is no
- * file, or an empty one. Errors: Fail where it is no YAML, or no pod.
+ * A manifest from disk: the first document of the file, as the kubelet reads it. Undefined if there is no
+ * file, or an empty one. Errors: Fail if it is no YAML, or no pod.
  */
 export function readManifest(path: string): Manifest | undefined {
   const fail = (why: string, cause?: unknown) =>
@@ -35,12 +35,12 @@ export function readManifest(path: string): Manifest | undefined {
   const text = readText(path);
   if (!text?.trim()) return undefined;
   if (isDeep(text)) throw fail("it is nested too deeply");
-  const document = parsed(text, fail);
+  const document = parseManifest(text, fail);
   return document === undefined ? undefined : (asPod(document, fail) as Manifest);
 }
 
 /**
- * Where a manifest waits that is not to be started now: `.kube-apiserver.yaml`. The kubelet ignores it
+ * The path of a manifest that must not start yet: `.kube-apiserver.yaml`. The kubelet ignores it
  * (pkg/kubelet/config/file.go).
  */
 export function waitingPath(path: string): string {
@@ -48,8 +48,8 @@ export function waitingPath(path: string): string {
 }
 
 /**
- * Where a static pod's manifest is now: in its place, or, where nothing there can be read, where it waits;
- * else its place.
+ * The current path of a static pod's manifest: its own, or, if that cannot be read, its waiting path; else
+ * its own.
  */
 export function whereIs(path: string): string {
   return !readableManifest(path) && exists(waitingPath(path)) ? waitingPath(path) : path;
@@ -67,7 +67,7 @@ function isDeep(text: string): boolean {
   return new RegExp(`([-?:] ){${MAX_DEPTH}}`).test(text);
 }
 
-function parsed(text: string, fail: (why: string, cause: unknown) => Fail): unknown {
+function parseManifest(text: string, fail: (why: string, cause: unknown) => Fail): unknown {
   try {
     return readFirstYaml(text);
   } catch (cause) {
@@ -107,7 +107,7 @@ export function secondManifests({ node }: { node: Node }, name: string, namespac
   return filesWith(node, name, namespace).filter((file) => file !== path);
 }
 
-/** The static pods whose manifests are on disk, by `namespace/name`. Only root can write them. */
+/** Static pods with a manifest on disk, by `namespace/name`. Only root can write there. */
 export function podsOnDisk({ node }: { node: Node }): Map<string, Manifest> {
   const pods = filesOf(node)
     .flatMap((path) => readableManifest(path) ?? [])
@@ -121,7 +121,7 @@ export function podsOnDisk({ node }: { node: Node }): Map<string, Manifest> {
 }
 
 /**
- * Static pods that ran here, by the kubelet's records, and whose manifests are on no disk any more:
+ * Static pods that ran here, by the kubelet's records, but have no manifest on disk any more:
  * `namespace/name`.
  */
 export function lostPods(node: Node): string[] {
@@ -149,7 +149,7 @@ function isAnothers(
   return pod?.name === name && (pod.namespace ?? "default") !== namespace;
 }
 
-/** As `readManifest`, but undefined also where the file is none: no kubelet starts that either. */
+/** As `readManifest`, but undefined also if the file is none: no kubelet starts that either. */
 export function readableManifest(path: string): Manifest | undefined {
   return attempt(() => readManifest(path), undefined);
 }
@@ -160,8 +160,8 @@ export function isKubeadms(name: string): boolean {
 }
 
 /**
- * By where the API server or the kubelet has ca.crt: kubeadm names it in both (componentconfigs/kubelet.go).
- * Else kubeadm's default.
+ * The folder of ca.crt, as the API server's or the kubelet's configuration names it: kubeadm writes both
+ * (componentconfigs/kubelet.go). Else kubeadm's default.
  */
 export function certificatesDirOn(node: Node | undefined): string {
   const manifest = node && attempt(() => readManifest(whereIs(manifestPath({ node }, "kube-apiserver"))));

@@ -19,13 +19,13 @@ import { manifestPath, readableManifest, readManifest } from "./on-disk.ts";
 /** The annotation that keeps the controller-manager's own `--controllers` while it runs reduced. */
 export const REDUCED = "kube-pki-repair/controllers-before";
 
-/** Beside a manifest that is written so, for the operator. */
+/** The note beside such a manifest, for the operator. */
 export const REDUCED_NOTE = "reduced: no taints, no evictions, endpoints stay, until all nodes are back";
 
 /**
- * Controllers that act when a node is silent: a node that the repair has not reached is not dead, and a
- * kubelet that has just restarted reports its pods as unready for a moment (before 1.35). The short names are
- * those before 1.28; taint eviction is a separate controller since 1.29. Source:
+ * Controllers that act on a node that does not answer: a node that the repair has not reached is not dead,
+ * and a kubelet that has just restarted reports its pods as unready for a moment (before 1.35). The short
+ * names are those before 1.28; taint eviction is a separate controller since 1.29. Source:
  * cmd/kube-controller-manager/names and the aliases in its app/*.go.
  */
 // biome-ignore format: a table
@@ -41,7 +41,7 @@ const PUNISHERS: { name: string; old: string; since?: number }[] = [
 /**
  * The controller-manager's own limit is 20 requests a second: 5,000 CSRs would take four minutes, 10,000
  * Secrets with an old CA nine. During the repair the limit is higher, unless the operator has set it higher
- * still. Flag → value, and the annotation that keeps the value from before, "" for none.
+ * still. Flag → value, and the annotation that keeps the old value, "" for none.
  */
 const LIMITS = {
   "kube-api-qps": { value: 1000, before: "kube-pki-repair/kube-api-qps-before" },
@@ -49,9 +49,9 @@ const LIMITS = {
 } as const;
 
 /**
- * The controller-manager without the controllers that would punish nodes that the repair has not reached yet:
- * no taints, no evictions, no pods collected, Services keep their endpoints. And with more requests per
- * second, so that thousands of nodes do not wait for it.
+ * The controller-manager without the controllers that act on nodes that the repair has not reached yet: no
+ * taints, no evictions, no pods collected, Services keep their endpoints. It has more requests per second, so
+ * that thousands of nodes do not wait for it.
  */
 export function reduced(manifest: Manifest, kubernetesVersion: string): Manifest {
   if (isReduced(manifest)) return manifest;
@@ -59,10 +59,10 @@ export function reduced(manifest: Manifest, kubernetesVersion: string): Manifest
   const off = PUNISHERS.filter(({ since }) => (since ?? 0) <= minor).map(({ name, old }) =>
     minor < 28 ? old : name,
   );
-  const before = flags(commandOf(manifest)).get("controllers") ?? "*,bootstrapsigner,tokencleaner";
+  const controllers = flags(commandOf(manifest)).get("controllers") ?? "*,bootstrapsigner,tokencleaner";
   const copy = structuredClone(manifest);
-  copy.metadata.annotations = { ...copy.metadata.annotations, [REDUCED]: before };
-  flags(commandOf(copy)).set("controllers", [before, ...off.map((name) => `-${name}`)].join(","));
+  copy.metadata.annotations = { ...copy.metadata.annotations, [REDUCED]: controllers };
+  flags(commandOf(copy)).set("controllers", [controllers, ...off.map((name) => `-${name}`)].join(","));
   liftLimits(copy);
   return copy;
 }
@@ -83,8 +83,7 @@ export function isReduced(pod: Pick<Manifest, "metadata">): boolean {
 }
 
 /**
- * Whether this node's controller-manager is still reduced; false also where its manifest is missing, or
- * damaged.
+ * Whether this node's controller-manager is still reduced; false also if its manifest is missing, or damaged.
  */
 export function managerIsReduced(place: { node: Node }): boolean {
   const manifest = readableManifest(manifestPath(place, "kube-controller-manager"));
@@ -93,11 +92,11 @@ export function managerIsReduced(place: { node: Node }): boolean {
 
 /** The controller-manager as it was before `reduced`. */
 export function full(manifest: Manifest): Manifest {
-  const before = manifest.metadata.annotations?.[REDUCED];
-  if (before === undefined) return manifest;
+  const controllers = manifest.metadata.annotations?.[REDUCED];
+  if (controllers === undefined) return manifest;
   const copy = structuredClone(manifest);
   delete copy.metadata.annotations?.[REDUCED];
-  flags(commandOf(copy)).set("controllers", before);
+  flags(commandOf(copy)).set("controllers", controllers);
   restoreLimits(copy);
   if (Object.keys(copy.metadata.annotations ?? {}).length === 0) delete copy.metadata.annotations;
   return copy;
@@ -136,7 +135,7 @@ export function checksByOldSaKey(manifest: Manifest, certificatesDir: string): b
   return commandOf(manifest).includes(word(certificatesDir));
 }
 
-/** As it was before `fitOldSaKey` added the flag. */
+/** The manifest before `fitOldSaKey` added the flag. */
 export function withoutOldSaKey(manifest: Manifest, certificatesDir: string): Manifest {
   if (!checksByOldSaKey(manifest, certificatesDir)) return manifest;
   const command = commandOf(manifest).filter((argument) => argument !== word(certificatesDir));
@@ -153,7 +152,7 @@ function word(certificatesDir: string): string {
   return `${FLAG}=${oldSaPub(certificatesDir)}`;
 }
 
-/** The first words of a stand-in: the operator's own policy does not have them. */
+/** The first words of a replacement: no operator's own policy has them. */
 export const STAND_IN_MARK = "# A replacement made by kube-pki-repair";
 
 /** Audit policies that this kit wrote in place of lost ones. */

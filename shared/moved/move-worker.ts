@@ -1,7 +1,7 @@
 /**
- * A worker of a cluster that has moved, or that has moved itself: its kubelet.conf leads to the new address,
- * and its kubelet is told its own. No token, no CSR, no join: its certificate names no address. Where the
- * kubelet does not renew its Lease with that, the files of before come back.
+ * Moves a worker whose own address, or whose cluster's, has changed: kubelet.conf gets the new server, and
+ * the kubelet its new address. No token, no CSR, no join: its certificate names no address. If the kubelet
+ * then does not renew its Lease, the old files come back.
  */
 import { KubeApi } from "../api/kube-api.ts";
 import { waitForRenewal } from "../api/leases.ts";
@@ -34,18 +34,18 @@ export async function moveWorker(node: Node, moved: Moved) {
     for (const { path, before } of changes) writeFile(path, before, { note: "as before" });
     await systemctlKubelet("restart");
   };
-  // one that was cut off before it started the kubelet again
+  // a run may have been cut off before it started the kubelet again
   if (changes.length > 0 || !(await kubeletActive()))
     await step("M.2 Put the new addresses in, and restart the kubelet", () =>
       orUndo(() => restartWith(node, changes), putBack),
     );
   await step("M.3 See that pods in this machine's own network have its new address", async () => {
     const why = await failOf(() => renewHostPodIps(KubeApi.from(confOf(node)), node.name, moved));
-    if (why) say(`not seen: ${why.message}. When the API server answers: this line once more`);
+    if (why) say(`not checked: ${why.message}. When the API server answers, type the same line again`);
   });
   await step("M.4 Say what still names an old address here", () =>
     mode.dryRun
-      ? say("would look at this node's files")
+      ? say("would check this node's files")
       : sayStillNamed(namedInFiles(moved), "no file of this node names one", "on this node"),
   );
 }

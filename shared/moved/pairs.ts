@@ -1,7 +1,7 @@
 /**
- * Which machines have moved, and where to, by the operator's word: pairs, and what cannot be. Who may say that? A
- * machine its own address (this-machine.ts); the operator those of others. Not a Node's status, which its kubelet
- * writes, nor DNS. Errors: Refused where the words cannot be.
+ * Which machines have moved, by the operator's word: pairs of addresses, and which of them cannot be right. A
+ * machine may name its own address (this-machine.ts), the operator those of others; not a Node's status,
+ * which its kubelet writes, nor DNS. Errors: Refused if the words cannot be right.
  */
 import { isIP } from "node:net";
 import { command } from "../again.ts";
@@ -30,14 +30,14 @@ const refused = (what: string, hint: string) => new Refused(what, { unchanged: t
 export function pairsOf(words: readonly string[]): Map<string, string> {
   const pairs = words.map((word) => {
     const [old = "", today = "", ...more] = word.split("=");
-    const both = [old, today].map((one) => (isIP(one) > 0 ? canonicalIp(one) : one.toLowerCase()));
-    const isPair = both.every((one) => isIP(one) || isDnsName(one)) || both.every(isServerText);
+    const pair = [old, today].map((one) => (isIP(one) > 0 ? canonicalIp(one) : one.toLowerCase()));
+    const isPair = pair.every((one) => isIP(one) || isDnsName(one)) || pair.every(isServerText);
     if (more.length > 0 || isIP(old) !== isIP(today) || !isPair)
       throw refused(
         `"${word}" is no pair OLD=NEW of two IPv4 or two IPv6 addresses, two names, or two servers`,
         "give pairs: --moved 10.0.0.11=10.0.1.11,api.old.example=api.example; a cluster cannot change from IPv4 to IPv6. An endpoint where there was none: https://10.0.0.11:6443=https://api.example:6443",
       );
-    return both as [string, string];
+    return pair as [string, string];
   });
   const map = new Map(pairs.filter(([old, today]) => old !== today));
   const machines = ofMachines(map);
@@ -46,7 +46,7 @@ export function pairsOf(words: readonly string[]): Map<string, string> {
   return map;
 }
 
-/** "https://api.example:6443", and nothing behind it. */
+/** "https://api.example:6443" with no path. */
 function isServerText(one: string): boolean {
   if (!isServer(one) || !URL.canParse(one)) return false;
   const { hostname, port } = new URL(one);
@@ -56,7 +56,7 @@ function isServerText(one: string): boolean {
 
 type Known = Pick<KnownHere, "cluster" | "data">;
 
-/** `known`: read with `goesOn`, the pairs of a move that goes on, if there is one. */
+/** `known`: read with `goesOn`, the pairs of a move in progress, if there is one. */
 export function refusePairs(moved: Moved, { cluster, data }: Known, goesOn: Moved = new Map()) {
   const nodes = cluster.nodes.map(({ name, places, claimed }) => ({
     name,
@@ -78,12 +78,12 @@ export function refusePairs(moved: Moved, { cluster, data }: Known, goesOn: Move
         isIP(old) > 0 ? "nothing of this cluster was there" : "that is not the endpoint's name",
         `by etcd's data: ${nodes.map(({ name, ips }) => `${name} ${ips}`).join(", ")}; endpoint ${endpoint}. A node keeps its name`,
       );
-    // an address of before has to be one: who has taken another machine's could be either of the two
+    // an old address has to be this node's: if another machine has it now, either could be meant
     const isOthers = ({ ips }: { ips: readonly string[] }) => ips.includes(today) && !ips.includes(old);
     const owner = nodes.find((one) => isOthers(one) && one.places.includes(today));
     const claims = nodes.find(isOthers);
     if (!owner && claims)
-      say(`warning: ${today} is also an address of ${claims.name}, by what its Node says; your word counts`);
+      say(`warning: ${today} is also an address of ${claims.name}, says its Node; your word counts`);
     if (owner || moved.has(today) || goesOn.has(today))
       throw wrong(
         `that is the address of ${owner?.name ?? "another machine"}, or was`,
@@ -94,7 +94,10 @@ export function refusePairs(moved: Moved, { cluster, data }: Known, goesOn: Move
   if (putIn.length > 0) refuseEndpoint(moved, putIn, { cluster, data });
 }
 
-/** What kubeconfigs of others lead to: the endpoint, or without one each control plane node's API server. */
+/**
+ * The hosts in other machines' kubeconfigs: the endpoint, or without one each control plane node's API
+ * server.
+ */
 function refuseEndpoint(moved: Moved, putIn: readonly [string, string][], { cluster, data }: Known) {
   const places = cluster.nodes.flatMap((node) =>
     node.controlPlane ? (apiAddressOf(node, data, 6443) ?? []) : [],
@@ -102,12 +105,12 @@ function refuseEndpoint(moved: Moved, putIn: readonly [string, string][], { clus
   const servers = cluster.endpoint
     ? [endpointUrl(cluster.endpoint, places[0]?.port ?? 6443)]
     : places.map(({ host, port }) => endpointUrl(host, port));
-  const today = servers.map((server) => asMoved(server, ofMachines(moved)));
-  const wrong = putIn.find(([old]) => !today.includes(old));
+  const current = servers.map((server) => asMoved(server, ofMachines(moved)));
+  const wrong = putIn.find(([old]) => !current.includes(old));
   if (wrong)
     throw refused(
       `${wrong.join("=")}: no kubeconfig of this cluster leads there`,
-      `give one of these as OLD: ${today.join(", ")}`,
+      `give one of these as OLD: ${current.join(", ")}`,
     );
   const others = new Set(putIn.map(([, server]) => server));
   if (others.size > 1)
@@ -117,22 +120,22 @@ function refuseEndpoint(moved: Moved, putIn: readonly [string, string][], { clus
     );
 }
 
-/** This cluster's API server must not answer at an address that its machine is said to have left. */
+/** This cluster's API server must not answer at an address that its machine has left. */
 export async function refuseAnswering(moved: Moved, { cluster, data, node }: KnownHere) {
   const port = apiEndpoint(node.name, data)?.port ?? 6443;
   const ofMachines = new Set(cluster.nodes.flatMap(hostsSaid));
-  const today = new Set(moved.values());
-  const left = [...moved.keys()].filter((old) => ofMachines.has(old) && !today.has(old));
+  const newAddresses = new Set(moved.values());
+  const left = [...moved.keys()].filter((old) => ofMachines.has(old) && !newAddresses.has(old));
   const answers = await Promise.all(left.map((old) => whoAnswers(endpointUrl(old, port), cluster.oldCaPem)));
-  const there = left.filter((_, i) => answers[i] === "ours");
-  if (there.length > 0)
+  const stillHere = left.filter((_, i) => answers[i] === "ours");
+  if (stillHere.length > 0)
     throw refused(
-      `This cluster's API server answers at ${there.join(", ")}: it has not moved`,
+      `This cluster's API server answers at ${stillHere.join(", ")}: it has not moved`,
       "stop one of the two, if a copy of it runs",
     );
 }
 
-/** What is said beside the pairs of a move that goes on: of machines that nobody spoke of before. */
+/** The new pairs beside those of a move in progress: machines that were not named before. */
 export function saidSince(said: Moved, goesOn: Moved): Moved {
   const other = [...said].find(([old, today]) =>
     goesOn.has(old) ? goesOn.get(old) !== today : [...goesOn.values()].includes(old),

@@ -1,7 +1,8 @@
 /**
- * What still names an old address, as whole words: one pass over the values in etcd's data, whatever their format,
- * and one over this node's files. The rest is people's: a webhook by URL, Endpoints of their own, a policy, a
- * balancer's backends, a kubeconfig. What the cluster or this kit rewrites by itself is left out.
+ * Finds old addresses that are still named, as whole words: in one pass over the values in etcd's data,
+ * whatever their format, and one over this node's files. People have to change these: a webhook by URL,
+ * Endpoints of their own, a policy, a balancer's backends, a kubeconfig. Values that the cluster or this kit
+ * rewrites are left out.
  */
 import { isIP } from "node:net";
 import type { EtcdData } from "../etcd-data/data.ts";
@@ -12,19 +13,19 @@ import { plainLine } from "../plain.ts";
 import { sayNames } from "../progress.ts";
 import { say } from "../run.ts";
 
-/** Rewritten by whoever owns them, or of yesterday only; below the prefix. */
+/** Keys below the prefix that their owners rewrite, or that only record the past. */
 const BY_ITSELF =
   /^(minions|pods|leases|events|masterleases|csinodes|certificatesigningrequests|controllerrevisions)\//;
 const KUBERNETES = /^(services\/endpoints\/default\/kubernetes|endpointslices\/default\/kubernetes)$/;
 
-/** What kubeadm keeps of a time before. */
+/** kubeadm's copies of the past. */
 const KUBEADMS_OWN = "/etc/kubernetes/tmp/";
 
 /** `where`: a key below the prefix, such as "configmaps/shop/settings", or a file; with the old addresses in it. */
 interface StillNamed {
   where: string;
   addresses: string[];
-  /** Why not all below this folder was looked at. */
+  /** Why a part of this folder was skipped. */
   unseen?: string;
 }
 
@@ -34,28 +35,28 @@ export function namedInData(data: EtcdData, moved: Moved): StillNamed[] {
     const key = full.slice(prefix.length);
     if (BY_ITSELF.test(key) || KUBERNETES.test(key)) return [];
     const bytes = data.get(full)?.value;
-    // a length or a tag of protobuf before it is no letter of a word
-    return bytes ? named(plainLine(key), Buffer.from(bytes).toString("latin1"), moved) : [];
+    // protobuf's length or tag before it is no letter of a word
+    return bytes ? namedAddresses(plainLine(key), Buffer.from(bytes).toString("latin1"), moved) : [];
   });
 }
 
-/** In this node's own files, and in those of its people. */
+/** Finds them in this node's own files, and in its users'. */
 export function namedInFiles(moved: Moved, texts: Generator<TextHere> = textsHere()): StillNamed[] {
   return texts
     .flatMap((one) => {
-      const where = plainLine(one.path);
-      if ("unseen" in one) return [{ where, addresses: [], unseen: one.unseen }];
-      return where.startsWith(KUBEADMS_OWN) ? [] : named(where, one.text, moved);
+      const path = plainLine(one.path);
+      if ("unseen" in one) return [{ where: path, addresses: [], unseen: one.unseen }];
+      return path.startsWith(KUBEADMS_OWN) ? [] : namedAddresses(path, one.text, moved);
     })
     .toArray();
 }
 
-function named(where: string, text: string, moved: Moved): StillNamed[] {
+function namedAddresses(where: string, text: string, moved: Moved): StillNamed[] {
   const addresses = [...moved].filter((pair) => isIn(text, pair)).map(([old]) => old);
   return addresses.length > 0 ? [{ where, addresses }] : [];
 }
 
-/** IPv6 in any of its forms. */
+/** Finds IPv6 in any of its forms. */
 function isIn(text: string, [old, today]: [string, string]): boolean {
   const isAddress6 = isIP(old) === 6;
   if (!isAddress6 && !text.toLowerCase().includes(old)) return false;
@@ -65,7 +66,7 @@ function isIn(text: string, [old, today]: [string, string]): boolean {
   return words.some((word) => asMoved(` ${word} `, only) !== ` ${word} `);
 }
 
-/** For people: nobody else knows whether it is meant. */
+/** Printed for people: only they know whether it is meant. */
 export function sayStillNamed(found: readonly StillNamed[], none: string, how: string) {
   const [unseen, rest] = [found.filter((one) => one.unseen), found.filter((one) => !one.unseen)];
   if (rest.length === 0) say(none);

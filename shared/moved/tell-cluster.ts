@@ -1,14 +1,14 @@
 /**
- * What the cluster keeps of an old address, and nobody else rewrites. In objects: kubeadm-config, without which
- * the next `kubeadm upgrade` or `join` brings the old ones back; cluster-info; kube-proxy's kubeconfig. A Node's
- * addresses, the Service kubernetes and its EndpointSlice follow by themselves.
+ * Updates old addresses that the cluster keeps, and that nothing else rewrites. In objects: kubeadm-config,
+ * without which the next `kubeadm upgrade` or `join` brings the old ones back; cluster-info; kube-proxy's
+ * kubeconfig. A Node's addresses, the Service kubernetes and its EndpointSlice follow by themselves.
  *
- * In memory: kube-proxy (its kubeconfig; its node's own address, which it asks for once), and what a DaemonSet runs
- * in the network of a machine that has moved, the network plugin first. The podIP of such a pod is the node's. The
- * kubelet takes it from the Node when it first sees the pod, and never changes it ("immutable once set",
- * pkg/kubelet/kubelet_pods.go): Services would lead to the old one. A pod that was started on a new address may still
- * have read the Node of before: a restart of the kubelet, once the Node names the new one, mends that without
- * touching a pod.
+ * In memory: kube-proxy (its kubeconfig; its node's own address, which it asks for once), and DaemonSets in
+ * the network of a machine that has moved, the network plugin first. The podIP of such a pod is the node's.
+ * The kubelet takes it from the Node when it first sees the pod, and never changes it ("immutable once set",
+ * pkg/kubelet/kubelet_pods.go): Services would lead to the old one. A pod that was started on a new address
+ * may still have read the old Node: a restart of the kubelet, once the Node has the new one, mends that
+ * without touching a pod.
  */
 import { isIP } from "node:net";
 import { changeClusterInfo } from "../api/cluster-trust.ts";
@@ -33,8 +33,8 @@ export async function tellCluster(api: KubeApi, moved: Moved) {
     const path = `${CONFIG_MAPS}/${name}`;
     const now = (await api.find<ConfigMap>(path))?.data;
     const changed = Object.entries(now ?? {}).flatMap(([key, text]) => {
-      const today = withEndpoint(key, asMoved(text, moved), moved);
-      return today === text ? [] : [[key, today] as const];
+      const next = withEndpoint(key, asMoved(text, moved), moved);
+      return next === text ? [] : [[key, next] as const];
     });
     if (!now) say(`${name}: not there`);
     else if (changed.length === 0) say(`unchanged ${name}: no old address in it`);
@@ -52,8 +52,8 @@ function withEndpoint(key: string, text: string, moved: Moved): string {
   if (!putIn || key !== "ClusterConfiguration") return text;
   const line = `controlPlaneEndpoint: ${putIn}\n`;
   if (text.trimStart().startsWith("{"))
-    throw new Fail(`ClusterConfiguration cannot be given "${line.trim()}": it is not as kubeadm writes it`, {
-      hint: "kubectl -n kube-system edit configmap kubeadm-config; then the same line again",
+    throw new Fail(`Cannot add "${line.trim()}" to ClusterConfiguration: it is not as kubeadm writes it`, {
+      hint: "kubectl -n kube-system edit configmap kubeadm-config; then run the same line again",
     });
   return /^controlPlaneEndpoint:/m.test(text)
     ? text.replace(/^controlPlaneEndpoint:.*\n?/m, line)
@@ -66,18 +66,18 @@ interface Node {
 }
 
 /**
- * `made`: when the move was said; what started later has read the new addresses. Returns the nodes whose kubelets
- * do not renew their Lease, and where such a pod is: nobody else would start a new one.
+ * `made`: when the operator named the move; pods that started later have the new addresses. Returns the nodes
+ * whose kubelets do not renew their Lease but have such a pod: nobody there would start a new one.
  */
 export async function restartOldPods(api: KubeApi, moved: Moved, made: Date): Promise<{ silent: string[] }> {
   const nodes = await api.list<Node>("/api/v1/nodes");
   const renewals = await allRenewals(api);
   const silent = nodes.map(({ metadata }) => metadata.name).filter((name) => !isFresh(renewals.get(name)));
-  const around = { onMoved: movedNodes(nodes, moved), everyProxy: await proxiesLedThere(api, moved) };
+  const scene = { onMoved: movedNodes(nodes, moved), everyProxy: await proxiesLedThere(api, moved) };
   const old: RunningPod[] = [];
   for await (const pod of api.items<RunningPod>("/api/v1/pods"))
-    if (keepsOld(pod, around) && startedBefore(pod, made)) old.push(pod);
-  if (old.length === 0) say("nothing runs that was started before");
+    if (keepsOld(pod, scene) && startedBefore(pod, made)) old.push(pod);
+  if (old.length === 0) say("no pod runs that was started before the move");
   for (const owner of ownersOf(old, made)) {
     const pods = owner.pods.filter(({ spec }) => !silent.includes(spec.nodeName ?? ""));
     const later = owner.pods.length - pods.length;
@@ -98,16 +98,14 @@ function ownersOf(old: readonly RunningPod[], since: Date): PodOwner[] {
 }
 
 function movedNodes(nodes: readonly Node[], moved: Moved): ReadonlySet<string> {
-  const either = new Set([...moved].flat());
-  const isMoved = ({ address }: { address: string }) => isIP(address) > 0 && either.has(canonicalIp(address));
-  const there = nodes.filter(({ status }) => status?.addresses?.some(isMoved));
-  return new Set(there.map(({ metadata }) => metadata.name));
+  const addresses = new Set([...moved].flat());
+  const isMoved = ({ address }: { address: string }) =>
+    isIP(address) > 0 && addresses.has(canonicalIp(address));
+  const found = nodes.filter(({ status }) => status?.addresses?.some(isMoved));
+  return new Set(found.map(({ metadata }) => metadata.name));
 }
 
-/**
- * Whether kube-proxy's kubeconfig leads to an address that is another one now: then all of them have read the
- * old one.
- */
+/** Whether kube-proxy's kubeconfig has an old address: then all kube-proxies have read it. */
 async function proxiesLedThere(api: KubeApi, moved: Moved): Promise<boolean> {
   const config = await api.find<ConfigMap>(`${CONFIG_MAPS}/kube-proxy`);
   const text = Object.values(config?.data ?? {}).join("\n");
@@ -138,9 +136,9 @@ interface HostPod {
 }
 
 /**
- * Needs a running kubelet; one that does not say its new address is told, and left as it is. A podIP that stays is
- * told as well: not only the kubelet writes a pod's status, a network plugin's account may, and so may who has its
- * token. Errors: as KubeApi.
+ * Needs a running kubelet; names one that does not report its new address, and leaves it alone. Names a podIP
+ * that does not change, too: not only the kubelet writes a pod's status, a network plugin's account may, and
+ * so may whoever has its token. Errors: as KubeApi.
  */
 export async function renewHostPodIps(api: KubeApi, node: string, moved: Moved) {
   if (mode.dryRun) return say(`would see that no pod in ${node}'s own network has an old podIP`);
@@ -157,9 +155,9 @@ export async function renewHostPodIps(api: KubeApi, node: string, moved: Moved) 
     await undefinedOnTimeout(waitFor(`pods in ${node}'s own network to have its new address`, areNew, LOOK))
   )
     return;
-  const still = await namingOld(api, node, moved);
+  const stale = await namingOld(api, node, moved);
   say(
-    `warning: the status of ${still.join(", ")} still names an old podIP: Services may lead there. ${LOOK.hint}; kubectl get endpointslices -A -o wide`,
+    `warning: the status of ${stale.join(", ")} still names an old podIP: Services may lead there. ${LOOK.hint}; kubectl get endpointslices -A -o wide`,
   );
 }
 

@@ -1,6 +1,6 @@
 /**
- * What this machine was by etcd's data, and where it is now: its addresses of before, today's, whether it is the
- * same machine at all, and its files that name addresses of machines.
+ * This machine's old addresses by etcd's data, its current ones, whether it is the same machine at all, and
+ * its files that name addresses of machines.
  */
 import { isIP } from "node:net";
 import { again } from "../again.ts";
@@ -22,17 +22,14 @@ import { KUBECONFIGS, leadsToEndpoint } from "../pki/kubeconfigs.ts";
 import { say } from "../run.ts";
 import { namedInFiles } from "./still-named.ts";
 
-/** What a control plane node knows of itself before its facts can be read. */
+/** A control plane node's facts before all of them can be read. */
 export interface KnownHere {
   node: Node;
   data: EtcdData;
   cluster: Cluster;
 }
 
-/**
- * This machine's addresses of before that it has no more, by etcd's data; none where its API server's is
- * here.
- */
+/** Old addresses of this machine, by etcd's data, that it no longer has; none if its API server's is here. */
 export function ownBefore({ node, data }: KnownHere): string[] {
   const api = apiEndpoint(node.name, data)?.host ?? "";
   const hosts = [api, ...ownHosts(data)].filter((host) => isIP(host)).map(canonicalIp);
@@ -46,8 +43,8 @@ function ownHosts(data: EtcdData): string[] {
 }
 
 /**
- * Where this machine is now: as the kubelet is told (--node-ip), or by its default route. Errors: Fail where
- * neither tells.
+ * This machine's current address: the kubelet's --node-ip, or that of its default route. Errors: Fail if
+ * neither is known.
  */
 export async function addressNow(
   known: KnownHere,
@@ -57,21 +54,18 @@ export async function addressNow(
   if (nodeIp && node.addresses.includes(canonicalIp(nodeIp))) return canonicalIp(nodeIp);
   const found = await routedAddress(like, guestsOf(known));
   if (found) return found;
-  throw new Fail(
-    `This machine was at ${like}, and nothing here shows which of its addresses takes that one's place`,
-    {
-      hint: `give it: --moved ${like}=ADDRESS; it has ${node.addresses.join(", ")}`,
-    },
-  );
+  throw new Fail(`This machine was at ${like}, and nothing here shows which of its addresses replaces it`, {
+    hint: `give it: --moved ${like}=ADDRESS; it has ${node.addresses.join(", ")}`,
+  });
 }
 
-/** Where a machine's own addresses are configured. */
+/** Folders in which a machine's own addresses are configured. */
 const NETWORK =
   /^\/etc\/(netplan|systemd\/network|network|NetworkManager\/system-connections|sysconfig\/network)\b/;
 
 /**
- * `own`: this machine's old addresses that are not here, with today's. Errors: Refused where something shows that one
- * may only be away, as one that comes late: a move puts it out of all files.
+ * `own`: this machine's old addresses that are not here, with the new ones. Errors: Refused if one may only
+ * be missing for now, such as one that comes up late: a move removes it from all files.
  */
 export async function refuseAway(own: Moved) {
   if (own.size === 0) return;
@@ -83,22 +77,22 @@ export async function refuseAway(own: Moved) {
     ...(await cardsWithoutAddress()).map((card) => `${card} is up, and has no address`),
   ];
   if (why.length === 0) return;
-  throw new Refused(`${[...own.keys()].join(", ")} may only be away: ${why.join("; ")}`, {
+  throw new Refused(`${[...own.keys()].join(", ")} may only be missing for now: ${why.join("; ")}`, {
     unchanged: true,
     hint: `wait until ip addr shows it, then part 1. If it no longer has it: ${again({ moved: [...own].map((pair) => pair.join("=")) })}`,
   });
 }
 
 /**
- * Errors: Refused where this is another machine with a copy of that one's disk. Data that restore.ts has made
+ * Errors: Refused if this is another machine with a copy of that one's disk. Data that restore.ts has made
  * names this machine's own address as its member's.
  */
 export function refuseCopiedDisk({ node, data }: KnownHere) {
   if (ownHosts(data).some((host) => node.addresses.includes(host))) return;
   type Stored = { status?: { nodeInfo?: { machineID?: string; systemUUID?: string } } };
-  const was = readObject<Stored>(data, `minions/${node.name}`)?.status?.nodeInfo;
-  const [then, now] = [was?.machineID, readText("/etc/machine-id")?.trim()];
-  if (!then || !now || then === now) return sayOtherHardware(node.name, was?.systemUUID);
+  const oldInfo = readObject<Stored>(data, `minions/${node.name}`)?.status?.nodeInfo;
+  const [then, now] = [oldInfo?.machineID, readText("/etc/machine-id")?.trim()];
+  if (!then || !now || then === now) return sayOtherHardware(node.name, oldInfo?.systemUUID);
   throw new Refused(
     `etcd's data here is of "${node.name}", and this is another machine (machine-id ${now}, was ${then})`,
     {
@@ -108,7 +102,10 @@ export function refuseCopiedDisk({ node, data }: KnownHere) {
   );
 }
 
-/** The disk may be in another machine, or a copy of it: nothing here tells. `was`: as the kubelet said it to its Node. */
+/**
+ * The disk may be in another machine, or a copy: nothing here shows it. `was`: as the kubelet reported it in
+ * its Node.
+ */
 function sayOtherHardware(name: string, was: string | undefined) {
   const now = attempt(() => readText("/sys/class/dmi/id/product_uuid")?.trim(), undefined);
   if (!was || !now || was.toLowerCase() === now.toLowerCase()) return;
@@ -123,7 +120,10 @@ export interface FileChange {
   after: string;
 }
 
-/** Kubeconfigs, manifests and the kubelet's flags that name an old address, or that do not keep the node's name. */
+/**
+ * Kubeconfigs, manifests and the kubelet's flags that name an old address, or that would lose the node's
+ * name.
+ */
 export async function changesHere(
   node: Node,
   moved: Moved,
@@ -143,18 +143,18 @@ export async function changesHere(
   const toEndpoint = new Set(KUBECONFIGS.filter(leadsToEndpoint).map(({ path }) => path));
   const override = `--hostname-override=${node.name}`;
   const changes = paths.flatMap((path) => {
-    const before = exists(path) ? attempt(() => readText(path), undefined) : undefined;
-    if (before === undefined) return [];
-    const today = asMoved(before, isControlPlane && !toEndpoint.has(path) ? ofMachines(moved) : moved);
-    const after = keepsName || path !== KUBEADMS ? today : today.replace(ARGS, `$&${override} `);
-    return after === before ? [] : [{ path, before, after }];
+    const text = exists(path) ? attempt(() => readText(path), undefined) : undefined;
+    if (text === undefined) return [];
+    const next = asMoved(text, isControlPlane && !toEndpoint.has(path) ? ofMachines(moved) : moved);
+    const after = keepsName || path !== KUBEADMS ? next : next.replace(ARGS, `$&${override} `);
+    return after === text ? [] : [{ path, before: text, after }];
   });
   if (keepsName || changes.some(({ after }) => after.includes(override))) return changes;
   throw new Fail(
     `This host is called "${node.hostName}" now, and "${KUBEADMS}" has no KUBELET_KUBEADM_ARGS`,
     {
       unchanged: true,
-      hint: `put ${override} where systemctl cat kubelet says that flags are read from; then run the same line again`,
+      hint: `put ${override} into the file of flags that systemctl cat kubelet names; then run the same line again`,
     },
   );
 }
@@ -163,7 +163,7 @@ export async function changesHere(
 const [KUBEADMS] = USUAL_FLAG_FILES;
 const ARGS = /^KUBELET_KUBEADM_ARGS="?/m;
 
-/** Whether the host has another name than its node, and the kubelet is not told the node's. */
+/** Whether the host has another name than its node, and no flag gives the kubelet the node's. */
 export async function hostRenamed(node: Node): Promise<boolean> {
   return hasOtherName(node, await kubeletFlags());
 }

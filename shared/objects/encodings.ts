@@ -9,7 +9,7 @@
 import { BYTES, Damaged, Reader, VARINT } from "../etcd-data/protobuf.ts";
 
 /**
- * What Go's MarshalJSON makes of the scalars. An int beyond 2^53 becomes its decimal text: JavaScript's
+ * Decodes scalars as Go's MarshalJSON shows them. An int beyond 2^53 becomes its decimal text: JavaScript's
  * numbers cannot hold it.
  */
 export const SCALARS: Record<string, (reader: Reader) => unknown> = {
@@ -45,7 +45,7 @@ function intOrString(message: Uint8Array): number | string {
   return type === 1 ? text : int;
 }
 
-/** Field number → number or text, of a message that holds only scalars. */
+/** Field number → number or text, for a message with scalars only. */
 function scalarFields(message: Uint8Array): Record<number, number | string> {
   const values: Record<number, number | string> = {};
   const reader = new Reader(message);
@@ -67,7 +67,7 @@ function scalarFields(message: Uint8Array): Record<number, number | string> {
 
 const TAG = Buffer.from([0xd9, 0xd9, 0xf7]);
 
-/** By its first bytes. */
+/** Checks its first bytes. */
 export function isCbor(value: Uint8Array): boolean {
   return TAG.equals(value.subarray(0, TAG.length));
 }
@@ -81,12 +81,12 @@ export function isCborMap(value: Uint8Array): boolean {
 
 const [BYTE_STRING, TEXT, LIST, MAP, TAGGED] = [2, 3, 4, 5, 6];
 
-/** Deeper than any object of Kubernetes. */
+/** More levels than any object of Kubernetes has. */
 const DEPTH = 200;
 
 /**
- * Where the item ends that begins at `at`; undefined where it is not well-formed. Kubernetes writes no item
- * of indefinite length.
+ * The end of the item that begins at `at`; undefined if it is not well-formed. Kubernetes writes no item of
+ * indefinite length.
  */
 function endOf(view: DataView, at: number, depth: number): number | undefined {
   if (at >= view.byteLength || depth > DEPTH) return undefined;

@@ -1,9 +1,8 @@
 /**
- * Kubernetes' objects as etcd holds them: as much of each as the scripts look at. The rest is passed through.
+ * Kubernetes' objects in etcd, with the fields that scripts read; the rest is passed through.
  *
- * What was read as a pod, from etcd or from a file, is compared with the shape that everything here relies
- * on. The API server and the kubelet check this shape. A damaged value, or a file that was edited in a hurry,
- * may not have it.
+ * A pod, from etcd or from a file, is compared with the shape on which all code relies. The API server and
+ * the kubelet check this shape, but a damaged value, or a file that was edited in a hurry, may not have it.
  */
 /**
  * An object as the JSON API shows it, except that `resourceVersion` is not stored: it is the key's
@@ -37,14 +36,14 @@ export interface Secret extends StoredObject {
   data?: Record<string, string>;
 }
 
-/** As much of a pod as is looked at here; the rest is passed through. */
+/** The fields of a pod that scripts read; the rest is passed through. */
 export interface Pod extends StoredObject {
   spec: PodSpec;
 }
 
 /**
- * A static pod's, ready to be written as YAML. Keys are in alphabetical order, as kubeadm writes them; the
- * last is `status: {}`.
+ * A static pod's manifest, ready to be written as YAML. Keys are in alphabetical order, as kubeadm writes
+ * them; the last is `status: {}`.
  */
 export interface Manifest {
   apiVersion: string;
@@ -90,8 +89,8 @@ export interface Toleration {
 }
 
 /**
- * A list has one element; `texts` is a map of strings; a field whose name ends in "!" has to be there. Fields
- * without a row are not looked at.
+ * A list has one element; `texts` is a map of strings; a field whose name ends in "!" is required. Fields
+ * without a row are not checked.
  */
 type Shape =
   | "string"
@@ -143,7 +142,7 @@ const POD: Shape = {
   status: { phase: "string", containerStatuses: [{ state: { running: { startedAt: "string" } } }] },
 };
 
-/** What is wrong, and where: "spec.volumes is no list". */
+/** The fault and its path: "spec.volumes is no list". */
 class Misshapen extends Error {}
 
 /**
@@ -152,7 +151,7 @@ class Misshapen extends Error {}
  */
 export function asPod(value: unknown, fail: (why: string) => Error): Pod {
   try {
-    fit(value, POD, "");
+    checkShape(value, POD, "");
   } catch (err) {
     if (err instanceof Misshapen) throw fail(err.message);
     throw err;
@@ -165,7 +164,7 @@ export function asPod(value: unknown, fail: (why: string) => Error): Pod {
   return pod;
 }
 
-function fit(value: unknown, shape: Shape, at: string) {
+function checkShape(value: unknown, shape: Shape, at: string) {
   if (shape === "texts") return fitTexts(value, at);
   if (typeof shape === "string") {
     if (typeof value !== shape) throw new Misshapen(`${at} is no ${shape}`);
@@ -178,7 +177,7 @@ function fit(value: unknown, shape: Shape, at: string) {
     const path = at ? `${at}.${name}` : name;
     const found = Object.hasOwn(map, name) ? map[name] : undefined;
     if (found === null) delete map[name];
-    if (found !== undefined && found !== null) fit(found, inner, path);
+    if (found !== undefined && found !== null) checkShape(found, inner, path);
     else if (field.endsWith("!")) throw new Misshapen(`${path} is missing`);
   }
 }
@@ -189,7 +188,7 @@ function isList(shape: Shape): shape is readonly [Shape] {
 
 function fitList(value: unknown, shape: Shape, at: string) {
   if (!Array.isArray(value)) throw new Misshapen(`${at} is no list`);
-  for (const [i, one] of value.entries()) fit(one, shape, `${at}[${i}]`);
+  for (const [i, one] of value.entries()) checkShape(one, shape, `${at}[${i}]`);
 }
 
 function fitTexts(value: unknown, at: string) {

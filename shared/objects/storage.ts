@@ -13,7 +13,7 @@ import type { StoredObject } from "./objects.ts";
 
 /**
  * `encrypted`: provider, version and key name, such as "aescbc:v1:key1". `undecoded`: apiVersion and kind of
- * an object this table does not hold, such as "batch/v1 Job", "an object in CBOR", or "" where the bytes are
+ * an object this table does not hold, such as "batch/v1 Job", "an object in CBOR", or "" if the bytes are
  * of none of these formats.
  */
 type Decoded = StoredObject | { encrypted: string } | { undecoded: string };
@@ -58,8 +58,8 @@ export function isObject(decoded: Decoded): decoded is StoredObject {
 }
 
 /**
- * What a newer Kubernetes stored in this object and the table does not know: path and field number, such as
- * "spec.containers.99". Only of an object that came from `decodeObject`.
+ * Fields that a newer Kubernetes stored in this object and the table does not know: path and field number,
+ * such as "spec.containers.99". Only for an object from `decodeObject`.
  */
 export function unknownFields(object: StoredObject): string[] {
   return UNKNOWN_FIELDS.get(object) ?? [];
@@ -90,10 +90,10 @@ function decodeUnknown(message: Uint8Array): Decoded {
 interface Field {
   name: string;
   type: string;
-  list: boolean;
-  map: boolean;
-  pointer: boolean;
-  inlined: boolean;
+  isList: boolean;
+  isMap: boolean;
+  isPointer: boolean;
+  isInlined: boolean;
   wire: number;
 }
 
@@ -114,16 +114,16 @@ function parseField(text: string): [number, Field] {
   const field: Field = {
     name,
     type: type.replace(/\W+$/, ""),
-    list: type.endsWith("[]"),
-    map: type.endsWith("{}"),
-    pointer: type.endsWith("?"),
-    inlined: type.endsWith("^"),
+    isList: type.endsWith("[]"),
+    isMap: type.endsWith("{}"),
+    isPointer: type.endsWith("?"),
+    isInlined: type.endsWith("^"),
     wire: /^(int|bool)\b(?!\{)/.test(type) ? VARINT : BYTES,
   };
   return [Number(number), field];
 }
 
-/** Where in the object a message is, and the fields met so far that the table does not know. */
+/** The path of a message in the object, and the fields met so far that the table does not know. */
 interface Place {
   path: string;
   unknown: string[];
@@ -155,9 +155,9 @@ function skipUnknown(reader: Reader, tag: number, place: Place) {
 }
 
 function decodeField(object: Message, field: Field, from: { reader: Reader; place: Place }) {
-  const inside = field.inlined ? from.place : { ...from.place, path: `${from.place.path}${field.name}.` };
-  if (field.map) {
-    const [key, value] = decodeMapEntry(field.type, from.reader.bytes(), inside);
+  const place = field.isInlined ? from.place : { ...from.place, path: `${from.place.path}${field.name}.` };
+  if (field.isMap) {
+    const [key, value] = decodeMapEntry(field.type, from.reader.bytes(), place);
     object[field.name] ??= {};
     // not map[key] = value: "__proto__" is a valid key of a ConfigMap
     Object.defineProperty(object[field.name], key, {
@@ -168,12 +168,12 @@ function decodeField(object: Message, field: Field, from: { reader: Reader; plac
     });
     return;
   }
-  const value = decodeValue(field.type, from.reader, inside);
-  if (field.list) {
+  const value = decodeValue(field.type, from.reader, place);
+  if (field.isList) {
     object[field.name] ??= [];
     (object[field.name] as unknown[]).push(value);
-  } else if (field.inlined) Object.assign(object, value);
-  else if (field.pointer || !isZero(value)) object[field.name] = value;
+  } else if (field.isInlined) Object.assign(object, value);
+  else if (field.isPointer || !isZero(value)) object[field.name] = value;
 }
 
 const MAP_ZEROS: Record<string, unknown> = { string: "", bytes: "", quantity: "0" };

@@ -22,7 +22,7 @@ export const AGGREGATED_TRUST = "kube-system/extension-apiserver-authentication"
 
 /** A value that the API server has encrypted, and that no configuration on this node opens. */
 export class SealedFail extends Fail {
-  /** The name of the key that sealed it; undefined where a KMS plugin did. */
+  /** The name of the key that sealed it; undefined if a KMS plugin did. */
   readonly keyName: string | undefined;
 
   /** `seal`: "secretbox:v1:key1", "kms:v2:vault". */
@@ -35,7 +35,7 @@ export class SealedFail extends Fail {
   }
 }
 
-/** Who opens what is sealed so: a key of this name, or a KMS plugin. */
+/** The key or KMS plugin that opens this seal. */
 export function readSeal(seal: string): { byPlugin: boolean; name: string; words: string } {
   const [provider, , name = ""] = seal.split(":");
   const byPlugin = provider === "kms";
@@ -51,7 +51,7 @@ export const CONFIG_FIRST =
 
 const BY_HAND = `by hand, as this kit cannot read this cluster's facts: kubeadm init phase certs all --config FILE, and what else RUNBOOK-MORE "If a KMS plugin has encrypted ConfigMaps" says; lost keys come first`;
 
-/** The object under `/registry/…`, decoded, or undefined. Errors: Fail where it is encrypted, or is no such object. */
+/** The object under `/registry/…`, decoded, or undefined. Errors: Fail if it is encrypted, or is no such object. */
 export function readObject<T>(data: EtcdData, path: string): T | undefined {
   const stored = data.get(`${registryPrefix(data)}/${path}`);
   return stored && (decodeStored(data, stored) as T);
@@ -65,19 +65,19 @@ export function readObjects<T>(data: EtcdData, path: string): IteratorObject<T, 
   return data.list(`${registryPrefix(data)}/${path}`).map((stored) => decodeStored(data, stored) as T);
 }
 
-/** What a key has. Errors: as `readObject`. */
+/** Decodes a key's value. Errors: as `readObject`. */
 export function decodeStored(data: EtcdData, { key, value }: KeyValue): unknown {
   const object = attempt(() => decodeObject(value));
   if (object instanceof Fail)
     throw new Fail(`Cannot read "${key}": ${object.message}`, { hint: object.hint });
   if ("encrypted" in object) throw new SealedFail(key, object.encrypted);
-  const what = "undecoded" in object ? object.undecoded : wrongField(object);
-  if (what === undefined) return data.asToday(object);
-  const is = what ? `it is ${what}, which is not what belongs there` : `it is no object of Kubernetes`;
-  throw new Fail(`Cannot read "${key}": ${is} (${value.length} bytes)`, { hint: DAMAGED_VALUE });
+  const wrong = "undecoded" in object ? object.undecoded : wrongField(object);
+  if (wrong === undefined) return data.asToday(object);
+  const reason = wrong ? `it is ${wrong}, which is not what belongs there` : `it is no object of Kubernetes`;
+  throw new Fail(`Cannot read "${key}": ${reason} (${value.length} bytes)`, { hint: DAMAGED_VALUE });
 }
 
-/** Fields that code reads on from without a look, as every API server has looked at them. */
+/** Fields that code reads without a check, as every API server has checked them. */
 function wrongField(object: object): string | undefined {
   const { metadata, ...rest } = object as Record<string, unknown>;
   const wrong = ["data", "spec", "status"].find(
@@ -88,12 +88,12 @@ function wrongField(object: object): string | undefined {
     : wrong && `an object whose ${wrong} has no fields`;
 }
 
-/** A ConfigMap's data; `of`: "kube-system/kubeadm-config". Undefined where there is none. Errors: as `readObject`. */
+/** A ConfigMap's data; `of`: "kube-system/kubeadm-config". Undefined if there is none. Errors: as `readObject`. */
 export function configMapIn(data: EtcdData, of: string): Record<string, string> | undefined {
   return readObject<{ data?: Record<string, string> }>(data, `configmaps/${of}`)?.data;
 }
 
-/** Where the API server keeps its objects, "/registry" unless --etcd-prefix says otherwise. */
+/** The API server's prefix of its objects, "/registry" unless --etcd-prefix says otherwise. */
 export function registryPrefix(data: EtcdData): string {
   const suffix = "/namespaces/kube-system";
   if (data.get(`/registry${suffix}`)) return "/registry";
@@ -106,7 +106,7 @@ export function registryPrefix(data: EtcdData): string {
   throw new Fail(
     `No Kubernetes cluster in this etcd data: none of its ${data.keyCount} keys ends in "${suffix}"`,
     {
-      hint: "name the folder, if this machine has the cluster's data elsewhere: --etcd-data DIR. Or restore a snapshot. This one is a new etcd's, or another's",
+      hint: "name the folder, if this machine has the cluster's data elsewhere: --etcd-data DIR. Or restore a snapshot. This data is a new etcd's, or another cluster's",
     },
   );
 }
@@ -123,15 +123,15 @@ const PREFIX = /^k8s:enc:([a-z]+):v[12]:([^:]+):/;
 
 const COLON = 0x3a;
 
-/** The prefix of a value that is encrypted, from its first bytes; undefined where it is not. */
+/** The prefix of a value that is encrypted, from its first bytes; undefined if it is not. */
 export function sealOf(head: Uint8Array): string | undefined {
-  // of protobuf "k8s\0", of JSON and CBOR another byte
+  // protobuf begins with "k8s\0", JSON and CBOR with another byte
   return head[3] !== COLON
     ? undefined
     : PREFIX.exec(Buffer.from(head.subarray(0, 300)).toString("latin1"))?.[0];
 }
 
-/** Undefined where the value is not encrypted. */
+/** Undefined if the value is not encrypted. */
 export function sealedIn(etcdKey: string, value: Uint8Array): Sealed | undefined {
   const [prefix, provider, keyName] = PREFIX.exec(sealOf(value) ?? "") ?? [];
   return prefix
@@ -144,15 +144,12 @@ type Open = (key: Buffer, sealed: Sealed) => Buffer;
 const OPENERS: Record<string, Open> = { aescbc: openCbc, aesgcm: openGcm, secretbox: openBox };
 
 /**
- * Keys that are tried for one value. kube-apiserver's guide has a handful; a stranger may list very many, so
- * that one fits by chance.
+ * Most keys tried for one value. kube-apiserver's guide has a handful; a stranger may list very many, so that
+ * one fits by chance.
  */
 const MOST_KEYS = 64;
 
-/**
- * What was sealed, an object as the API server stores it; undefined where no key of the configuration opens
- * it.
- */
+/** The unsealed object as the API server stores it; undefined if no key of the configuration opens it. */
 export function opened(config: unknown, sealed: Sealed): Buffer | undefined {
   const open = Object.hasOwn(OPENERS, sealed.provider) ? OPENERS[sealed.provider] : undefined;
   if (!open) return undefined;
@@ -173,8 +170,8 @@ export function namesPlugin(config: unknown, { keyName }: Sealed): boolean {
 }
 
 /**
- * Whether new values of what it decrypts would be stored in clear: the first provider writes. One `identity`
- * alone excludes a resource.
+ * Whether new values of its resources would be stored in clear: the first provider writes. A single
+ * `identity` excludes a resource.
  */
 export function writesClear(config: unknown): boolean {
   const ofEach = listOf(field(config, "resources")).map((resource) => listOf(field(resource, "providers")));
@@ -183,7 +180,7 @@ export function writesClear(config: unknown): boolean {
   );
 }
 
-/** With what new values would be written, for the operator: "aescbc key2". */
+/** The key of new values, for the operator: "aescbc key2". */
 export function writerIn(config: unknown): string {
   const [first] = providersOf(config).filter(isMapping);
   const [name = "nothing"] = Object.keys(first ?? {});
@@ -200,8 +197,8 @@ function field(value: unknown, name: string): unknown {
 }
 
 /**
- * Protobuf, whole JSON or whole CBOR. aesgcm and secretbox open nothing with another key; AES-CBC itself
- * proves nothing, so all of the value has to be one.
+ * Whether it is protobuf, whole JSON or whole CBOR. aesgcm and secretbox open nothing with another key;
+ * AES-CBC itself proves nothing, so the whole value has to be one.
  */
 function isStored(plain: Buffer): boolean {
   const isProtobuf =

@@ -21,12 +21,12 @@ const WINOGRAD = 100_000;
 const BIG = 3_000_000;
 
 /**
- * Of its top bits, how much an outer step works on: 0.4 of the number. Between 0.33 and 0.5 it hardly matters
- * (measured: 4 %).
+ * The share of its top bits that an outer step works on: 0.4 of the number. Between 0.33 and 0.5 it hardly
+ * matters (measured: 4 %).
  */
 const KEEP = 0.6;
 
-/** Told now and then how many bits are gone, in all. */
+/** Called now and then with the number of bits done so far. */
 export type Gone = (bits: number) => void;
 
 /** Greatest common divisor of two numbers that are not negative. */
@@ -56,7 +56,7 @@ export function bitLength(number: bigint, atMost: number): number {
 /** Bits that a double holds exactly, but for one. */
 const WINDOW = 52;
 
-/** For numbers below 2^53. */
+/** Only for numbers below 2^53. */
 function smallLength(number: number): number {
   return number < 2 ** 32 ? 32 - Math.clz32(number) : 64 - Math.clz32(number / 2 ** 32);
 }
@@ -77,11 +77,11 @@ function halfGcd(pair: Pair): Pair {
   return pair;
 }
 
-/** Two numbers on their way down, and the matrix of the way so far; undefined: none yet. */
+/** Two numbers being reduced, and the matrix of the steps so far; undefined: none yet. */
 class Pair {
   x: bigint;
   y: bigint;
-  /** Of the larger one, at most; exact after `measure`. */
+  /** Upper limit for the larger one; exact after `measure`. */
   bits: number;
   matrix: Matrix | undefined;
   readonly progress: { bits: number; readonly gone: Gone };
@@ -102,16 +102,16 @@ class Pair {
     return Math.min(bitLength(this.x, this.bits), bitLength(this.y, this.bits));
   }
 
-  /** A half-gcd of what stands above bit `shift`; the bits below it are taken along. */
+  /** Reduces the bits above `shift`, and carries the lower ones along. */
   reduceTop(shift: number) {
-    const by = BigInt(shift);
-    const top = new Pair(this.x >> by, this.y >> by, this.bits - shift, this.progress);
+    const width = BigInt(shift);
+    const top = new Pair(this.x >> width, this.y >> width, this.bits - shift, this.progress);
     const { matrix } = top.measured();
     if (!matrix) return;
     const [a, b, c, d] = matrix;
     const [lowX, lowY] = [BigInt.asUintN(shift, this.x), BigInt.asUintN(shift, this.y)];
-    this.x = (top.x << by) + (d * lowX - b * lowY);
-    this.y = (top.y << by) + (a * lowY - c * lowX);
+    this.x = (top.x << width) + (d * lowX - b * lowY);
+    this.y = (top.y << width) + (a * lowY - c * lowX);
     this.follow(matrix, top.bits);
     if (this.bits > BIG) Bun.gc(true);
   }
@@ -122,17 +122,16 @@ class Pair {
   }
 
   /**
-   * One division, as long as it leaves both numbers above 2^floor and their difference not below it; false
-   * when it would not.
+   * One division, if it leaves both numbers above 2^floor and their difference not below it; false if not.
    */
   divide(floor: number): boolean {
-    const by = BigInt(floor);
+    const floorBits = BigInt(floor);
     const first = this.x > this.y;
     const [large, small] = first ? [this.x, this.y] : [this.y, this.x];
-    if ((large - small) >> by === 0n) return false;
+    if ((large - small) >> floorBits === 0n) return false;
     let quotient = large / small;
     let rest = large - quotient * small;
-    if (rest >> by === 0n) [quotient, rest] = [quotient - 1n, rest + small];
+    if (rest >> floorBits === 0n) [quotient, rest] = [quotient - 1n, rest + small];
     if (quotient === 0n) return false;
     if (first) this.x = rest;
     else this.y = rest;
@@ -166,7 +165,7 @@ class Pair {
   }
 }
 
-/** The same in doubles, for numbers of up to 52 bits; undefined where there is no step to take. */
+/** The same in doubles, for numbers of up to 52 bits; undefined if no step is possible. */
 function smallHalfGcd(x: number, y: number, bits: number): Matrix | undefined {
   const floor = 2 ** ((bits >> 1) + 1);
   if (x <= floor || y <= floor) return undefined;
@@ -193,7 +192,9 @@ function smallHalfGcd(x: number, y: number, bits: number): Matrix | undefined {
   return b === 0 && c === 0 ? undefined : [BigInt(a), BigInt(b), BigInt(c), BigInt(d)];
 }
 
-/** The product; for large ones S. Winograd's form of Strassen's, with 7 multiplications and 15 additions. */
+/**
+ * The product; for large numbers S. Winograd's form of Strassen's, with 7 multiplications and 15 additions.
+ */
 function multiply([a, b, c, d]: Matrix, [e, f, g, h]: Matrix, bits: number): Matrix {
   if (bits < WINOGRAD) return [a * e + b * g, a * f + b * h, c * e + d * g, c * f + d * h];
   const [s1, t1] = [c + d, f - e];

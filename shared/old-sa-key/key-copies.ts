@@ -1,14 +1,11 @@
-/** Public keys that somebody kept: faster than computing one. They count only if they fit the old tokens. */
+/** Public keys that somebody saved: faster than computing one. They count only if they fit the old tokens. */
 import { createPublicKey } from "node:crypto";
 import { Fail } from "../fail.ts";
 import { list, readText } from "../files/files.ts";
 import { publicKeysIn } from "../pki/certificate.ts";
 import { oldSaPub, todaysSaPub } from "../pki/sa-keys.ts";
 
-/**
- * Where part 1 moved sa.pub, where kubeadm copied it, what an earlier run wrote, and the file that the
- * operator names.
- */
+/** Copies by part 1 and by kubeadm, the output of an earlier run, and the file that the operator names. */
 export function keyCopies(
   certificatesDir: string,
   named: string | undefined,

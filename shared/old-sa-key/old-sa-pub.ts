@@ -20,15 +20,14 @@ import { type RsaOptions, rsaKey, rsaMemory } from "./rsa-key.ts";
 export interface OldKey {
   pem: string;
   kid: string;
-  /** What proves it, for the operator. */
   proof: string;
 }
 
-/** What a token's algorithm needs: so many tokens, and the keys that can have signed them. */
+/** The needs of a token's algorithm: the number of tokens, and the keys that can have signed them. */
 interface Recovery {
   tokens: number;
   keys: (tokens: readonly Jwt[], options: RsaOptions) => string[];
-  /** Errors: Fail where there is too little memory for these tokens. */
+  /** Errors: Fail if there is too little memory for these tokens. */
   refuse?: (tokens: readonly Jwt[], options: RsaOptions) => void;
 }
 
@@ -51,8 +50,8 @@ function refuseRsa(tokens: readonly Jwt[], options: RsaOptions) {
 }
 
 /**
- * Which tokens are tried, by how many are needed: a token that is damaged, or planted under the old kid,
- * costs a minute, not the key.
+ * Tokens to try, by how many are needed: a token that is damaged, or planted under the old kid, costs a
+ * minute, not the key.
  */
 const CHOICES: Record<number, number[][]> = {
   1: [[0], [1], [2]],
@@ -66,12 +65,12 @@ const CHOICES: Record<number, number[][]> = {
 const MORE =
   "look for more on other nodes (/var/lib/kubelet/pods/*/volumes/kubernetes.io~projected/*/token) and name the file: --token-file";
 
-/** Of public keys that somebody kept, the one that fits the tokens. */
+/** The saved public key that fits the tokens. */
 export function copyOfKey(old: OldTokens, pems: readonly string[]): OldKey | undefined {
   return prove(old, pems.flatMap(publicKeysIn))[0];
 }
 
-/** Computes the key. Errors: Fail where there are too few tokens, or no key can have signed them. */
+/** Computes the key. Errors: Fail if there are too few tokens, or no key can have signed them. */
 export function computeKey(old: OldTokens, options: RsaOptions = {}): OldKey {
   const { kid, alg, tokens } = old;
   const recovery = Object.hasOwn(RECOVERIES, alg) ? RECOVERIES[alg] : undefined;
@@ -103,7 +102,7 @@ export function computeKey(old: OldTokens, options: RsaOptions = {}): OldKey {
   );
 }
 
-/** Those of the keys that the tokens' kid names, or, where they have none, that signed every one of them. */
+/** The keys that the tokens' kid names, or, if they have none, that signed every one of them. */
 function prove({ kid, tokens }: OldTokens, pems: readonly string[]): OldKey[] {
   return pems.flatMap((pem) => {
     const [id, verifies] = [serviceAccountKeyId(pem), tokenVerifier(pem)];
@@ -121,7 +120,7 @@ function prove({ kid, tokens }: OldTokens, pems: readonly string[]): OldKey[] {
 
 const CURVES = { "P-256": p256, "P-384": p384, "P-521": p521 };
 
-/** In PEM; none where the signature cannot be one of the algorithm. */
+/** In PEM; none if the signature cannot be one of the algorithm. */
 export function ecKeys({ alg, signed, signature }: Jwt): string[] {
   const crv = JWS.get(alg)?.crv;
   const curve = crv && CURVES[crv];

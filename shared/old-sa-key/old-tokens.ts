@@ -1,7 +1,7 @@
 /**
- * Where old service-account tokens still are: in Secrets in etcd's data, and in volumes of this node's pods.
- * Reads only; prints no token. Layout of volumes: /var/lib/kubelet/pods/UID/volumes/PLUGIN/NAME/FILE
- * (kubernetes pkg/kubelet/kubelet_getters.go).
+ * Finds old service-account tokens: in Secrets in etcd's data, and in volumes of this node's pods. Reads
+ * only; prints no token. Layout of volumes: /var/lib/kubelet/pods/UID/volumes/PLUGIN/NAME/FILE (kubernetes
+ * pkg/kubelet/kubelet_getters.go).
  */
 import { again } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
@@ -23,22 +23,22 @@ const PLUGINS = ["kubernetes.io~projected", "kubernetes.io~secret"];
 /** Bytes. No token is as long as this. */
 const MAX_SIZE = 16_384;
 
-/** Of each key so many tokens are enough, however many thousands there are. */
+/** So many tokens of each key are enough, however many thousands there are. */
 const ENOUGH = 5;
 
-/** `trusted`: only an administrator of the cluster can have put it there (kube-system). */
+/** `isTrusted`: only an administrator of the cluster can have put it there (kube-system). */
 export interface FoundToken {
   jwt: Jwt;
-  trusted: boolean;
+  isTrusted: boolean;
 }
 
 interface Collected {
   found: FoundToken[];
-  /** How many there were, by where; for the operator. */
+  /** Their number by source; for the operator. */
   counts: { secrets: number; encrypted: number; volumes: number; file: number };
 }
 
-/** What is left of a lost service-account key. Data that cannot be read has no tokens. */
+/** The remains of a lost service-account key. Unreadable data counts as having no tokens. */
 export function oldSaKey(
   data: EtcdData | undefined,
   node: Pick<Node, "kubelet">,
@@ -51,23 +51,23 @@ export function oldSaKey(
   return old.tokens.length >= (old.alg.startsWith("RS") ? 2 : 1) ? "in tokens" : "lost";
 }
 
-/** All places at once; `podsDir`: the kubelet's. Errors: Fail where the named file is not there. */
+/** Tokens of all sources; `podsDir`: the kubelet's. Errors: Fail if the named file does not exist. */
 export function collectTokens(data: EtcdData, podsDir: string, tokenFile?: string): Collected {
   const few = new Few();
   const inEtcd = fromSecrets(data, few);
   const counts = {
     ...inEtcd,
     volumes: fromVolumes(data, podsDir, few),
-    file: tokenFile ? fromFile(tokenFile, few) : 0,
+    file: tokenFile ? addFromFile(tokenFile, few) : 0,
   };
   return { found: few.found, counts };
 }
 
-/** Without the tokens that today's sa.pub verifies: no key is lost for them. */
+/** Leaves out tokens that the current sa.pub verifies: no key is lost for them. */
 export function notOfToday(found: readonly FoundToken[], certificatesDir: string): FoundToken[] {
-  const today = todaysSaPub(certificatesDir);
-  if (!today) return [...found];
-  const verifies = tokenVerifier(today);
+  const current = todaysSaPub(certificatesDir);
+  if (!current) return [...found];
+  const verifies = tokenVerifier(current);
   return found.filter(({ jwt }) => !verifies(jwt.text));
 }
 
@@ -78,16 +78,16 @@ class Few {
   #newest = 0;
 
   /** Whether the text is a token. */
-  add(text: string, trusted: boolean): boolean {
+  add(text: string, isTrusted: boolean): boolean {
     const jwt = readJwt(text);
     if (!jwt) return false;
-    const key = `${jwt.kid} ${trusted}`;
-    const kept = this.#kept.get(key) ?? 0;
-    const newest = trusted && jwt.issuedAt > this.#newest;
+    const key = `${jwt.kid} ${isTrusted}`;
+    const count = this.#kept.get(key) ?? 0;
+    const newest = isTrusted && jwt.issuedAt > this.#newest;
     if (newest) this.#newest = jwt.issuedAt;
-    if (kept >= ENOUGH && !newest) return true;
-    this.found.push({ jwt, trusted });
-    this.#kept.set(key, kept + 1);
+    if (count >= ENOUGH && !newest) return true;
+    this.found.push({ jwt, isTrusted });
+    this.#kept.set(key, count + 1);
     return true;
   }
 }
@@ -118,7 +118,7 @@ function fromVolumes(data: EtcdData, podsDir: string, few: Few): number {
     .filter(Boolean).length;
 }
 
-/** The files that a pod sees; the kubelet's own ones begin with two dots. */
+/** The files that a pod sees; the kubelet's own begin with two dots. */
 function volumeFiles(volumes: string): string[] {
   return PLUGINS.flatMap((plugin) =>
     list(`${volumes}/${plugin}`).map((name) => `${volumes}/${plugin}/${name}`),
@@ -126,7 +126,7 @@ function volumeFiles(volumes: string): string[] {
 }
 
 /** Tokens of other nodes, a line each. */
-function fromFile(path: string, few: Few): number {
+function addFromFile(path: string, few: Few): number {
   const text = readText(path);
   if (text === undefined)
     throw new Fail(`There is no "${path}"`, {
@@ -143,11 +143,11 @@ export interface OldTokens {
 }
 
 /**
- * Picks the tokens of the key that was in use last. Errors: Fail where kube-system's tokens do not show which
+ * Picks the tokens of the key that was in use last. Errors: Fail if kube-system's tokens do not show which
  * one that was.
  */
 export function tokensOfLastKey(found: readonly FoundToken[], wanted?: string): OldTokens {
-  const trusted = found.filter((token) => token.trusted).map(({ jwt }) => jwt);
+  const trusted = found.filter((token) => token.isTrusted).map(({ jwt }) => jwt);
   const newest = Math.max(0, ...trusted.map((jwt) => jwt.issuedAt));
   const kids = new Set(trusted.filter((jwt) => jwt.issuedAt === newest).map((jwt) => jwt.kid));
   const kid = wanted ?? [...kids][0];
@@ -164,8 +164,8 @@ export function tokensOfLastKey(found: readonly FoundToken[], wanted?: string): 
     );
   // Without a kid only its namespace shows whether a token can be trusted.
   const candidates =
-    kid === "" ? trusted : [...trusted, ...found.filter((token) => !token.trusted).map(({ jwt }) => jwt)];
-  const same = candidates.filter((jwt) => jwt.kid === kid);
-  const tokens = same.filter((jwt, i) => same.findIndex((other) => other.text === jwt.text) === i);
+    kid === "" ? trusted : [...trusted, ...found.filter((token) => !token.isTrusted).map(({ jwt }) => jwt)];
+  const matching = candidates.filter((jwt) => jwt.kid === kid);
+  const tokens = matching.filter((jwt, i) => matching.findIndex((other) => other.text === jwt.text) === i);
   return { kid, alg: tokens[0]?.alg ?? "", tokens };
 }

@@ -28,26 +28,26 @@ const SMALL = 1_000_000n;
 const [SHORTEST, LONGEST] = [64, 512];
 
 /**
- * So much memory the greatest common divisor takes, in bytes for each byte of one of its numbers. Measured in
- * cgroups, all of Bun with it: 194 MB for RSA-1024, 323 MB for RSA-2048, 552 MB for RSA-4096. That is 16 for
- * each byte, and half as much again for what no measurement has met.
+ * Bytes of memory for each byte of one of the two numbers. Measured in cgroups, with all of Bun: 194 MB for
+ * RSA-1024, 323 MB for RSA-2048, 552 MB for RSA-4096. That is 16 for each byte, and half as much again as a
+ * reserve.
  */
 const MEMORY = 24;
 
-/** Bytes of memory that it takes to compute a key whose signatures have so many bytes. */
+/** Bytes of memory needed to compute a key whose signatures have so many bytes. */
 export function rsaMemory(signature: number, { exponent = EXPONENT }: RsaOptions = {}): number {
   return signature <= LONGEST ? signature * exponent * MEMORY : 0;
 }
 
 export interface RsaOptions {
-  /** For tests, where a small one saves time. */
+  /** Tests set a small one to save time. */
   exponent?: number;
-  /** Called with how many bits are done, of how many. */
+  /** Called with the bits done and their total. */
   progress?: (done: number, total: number) => void;
 }
 
 /**
- * The key that signed both RS256 tokens, in PEM; none where no key can have signed both. Takes a minute for
+ * The key that signed both RS256 tokens, in PEM; none if no key can have signed both. Takes a minute for
  * RSA-2048, and memory as `rsaMemory`.
  */
 export function rsaKey(
@@ -59,9 +59,9 @@ export function rsaKey(
   if (other.signature.length !== bytes || bytes < SHORTEST || bytes > LONGEST) return [];
   const keyBits = bytes * 8;
   const total = keyBits * exponent;
-  const gone: Gone = (bits) => progress(Math.min(bits, total), total);
+  const report: Gone = (bits) => progress(Math.min(bits, total), total);
   const common = withoutSmallFactors(
-    gcd(multipleOfN(one, exponent), multipleOfN(other, exponent), gone),
+    gcd(multipleOfN(one, exponent), multipleOfN(other, exponent), report),
     keyBits,
   );
   progress(total, total);

@@ -1,9 +1,9 @@
 /**
- * What is to be done with a node's PKI, looked at once and kept as a value: the refusal, the number of new
- * keys and the writing all read this list. Nothing here writes.
+ * The actions for a node's PKI, decided once and kept as a value: the refusal, the number of new keys and the
+ * writing all read this list. Writes nothing.
  *
- * CAs and sa.key are different from all else: they are the same on every control plane node and everything
- * hangs on them. New ones are made only with `newCas`. Without `newCas` a lost one stops the run.
+ * CAs and sa.key differ from all else: they are the same on every control plane node, and everything depends
+ * on them. New ones are made only with `newCas`; without it, a lost one stops the run.
  */
 import { again, command, inOneLine, type Todo } from "../again.ts";
 import { Fail } from "../fail.ts";
@@ -13,18 +13,16 @@ import { type Finding, isOffline, pkiFindings, type WantedPki } from "./examine.
 import type { KubeconfigRow } from "./kubeconfigs.ts";
 import { type Evidence, type Remedy, remedyOf } from "./lost-keys.ts";
 
-/**
- * `internal`: only the CAs that nobody but control plane nodes trusts, those of etcd and of the front proxy.
- */
+/** `internal`: only the CAs of etcd and of the front proxy, which only control plane nodes trust. */
 export type NewCas = "all" | "internal";
 
 export interface ActionOptions {
   /**
-   * Which shared keys to make anew where they are missing or wrong. The first control plane node of a cluster
-   * that lost them, nobody else.
+   * The shared keys to make again if they are missing or wrong. Set only on the first control plane node of a
+   * cluster that lost them.
    */
   newCas?: NewCas | undefined;
-  /** What the cluster's public keys are known by; asked only where one of them is not here. */
+  /** The proof of the cluster's public keys; called only if one of them is not here. */
   evidence?: (() => Evidence) | undefined;
 }
 
@@ -38,11 +36,11 @@ export interface PkiAction {
    * by its CA. `check`: its CA comes back first, then it is examined again.
    */
   todo: "keep" | "make" | "restore" | "refuse" | "renew" | "check";
-  /** Of `restore` and `refuse`: what brings it back, or why it is lost. */
+  /** Set for `restore` and `refuse`: how it comes back, or why it is lost. */
   remedy?: Remedy;
 }
 
-/** Errors: none of its own; a lost row is one to `refuse`. A CA stands before what it signs. */
+/** Throws nothing: a lost row is one to `refuse`. A CA stands before the certificates that it signs. */
 export function actionsFor(wanted: WantedPki, facts: ClusterFacts, options: ActionOptions): PkiAction[] {
   const actions: PkiAction[] = [];
   for (const finding of pkiFindings(wanted, facts)) {
@@ -57,13 +55,13 @@ export function actionsFor(wanted: WantedPki, facts: ClusterFacts, options: Acti
   return actions;
 }
 
-/** The CAs that these actions make anew, and sa.key. Errors: as `refuseLostKeys`. */
+/** The CAs and the sa.key that these actions make. Errors: as `refuseLostKeys`. */
 export function keysToMake(actions: readonly PkiAction[]): Finding[] {
   refuseLostKeys(actions);
   return actions.filter(({ todo }) => todo === "make").map(({ finding }) => finding);
 }
 
-/** Errors: Fail where a CA or sa.key is lost and a new one is not asked for. */
+/** Errors: Fail if a CA or sa.key is lost and a new one is not asked for. */
 export function refuseLostKeys(actions: readonly PkiAction[]) {
   for (const { finding, todo, remedy } of actions) if (todo === "refuse") throw lostKey(finding, remedy!);
 }
@@ -73,14 +71,17 @@ export function countOfKeys(actions: readonly PkiAction[]): number {
   return actions.filter(({ todo }) => todo === "make" || todo === "renew").length;
 }
 
-/** A leaf or a kubeconfig, by what is done with its CA. */
+/** The action for a leaf or a kubeconfig, by that for its CA. */
 export function actionForSigned(finding: Finding, ca?: PkiAction["todo"]): PkiAction {
   const row = finding.row!;
   if (ca === "restore") return { row, finding, todo: "check" };
   return { row, finding, todo: finding.state === "ok" && ca !== "make" ? "keep" : "renew" };
 }
 
-/** A run that makes new keys and was cut off after one of them goes on with that: keys are written first. */
+/**
+ * A run that makes new keys and was cut off after one of them continues with that key: keys are written
+ * first.
+ */
 function actionForShared(finding: Finding, { newCas, evidence }: ActionOptions): PkiAction {
   const isMeant = newCas === "all" || (newCas === "internal" && isInternal(finding.name));
   if (isOffline(finding) && isMeant) return { finding, todo: "make" };
@@ -111,7 +112,7 @@ function lostKey(finding: Finding, remedy: Remedy): Fail {
   );
 }
 
-/** What an operator types for CAs whose keys are here, and which another CA has signed: it alone renews them. */
+/** Commands for CAs whose keys are here, and which another CA has signed: only that CA renews them. */
 export function renewedElsewhere(findings: readonly Finding[]): Todo[] {
   const files = findings.map(({ row }) => `FOLDER/${(row as Cert).file}.crt`);
   return [

@@ -10,8 +10,8 @@ export interface Names {
 
 /**
  * Sorts entries into DNS names (sorted) and addresses (in their order), each once, as kubeadm's
- * RemoveDuplicateAltNames does. What is neither an address, an RFC 1123 name nor a wildcard is left out, as
- * in kubeadm.
+ * RemoveDuplicateAltNames does. As in kubeadm, other entries than addresses, RFC 1123 names and wildcards are
+ * left out.
  */
 export function names(entries: string[]): Names {
   const all = entries.map((entry) => entry.toLowerCase());
@@ -27,7 +27,7 @@ export function canonicalIp(ip: string): string {
   return ipText(ipBytes(ip));
 }
 
-/** A host in the form in which two are compared: an address as `canonicalIp`, a name as it is. */
+/** A host in a comparable form: an address as `canonicalIp`, a name unchanged. */
 export function canonicalHost(host: string): string {
   return isIP(host) > 0 && !host.includes("%") ? canonicalIp(host) : host;
 }
@@ -92,14 +92,13 @@ export function endpointUrl(endpoint: string, port: number): string {
   return `https://${isIP(host) === 6 ? `[${host}]` : host}:${own ?? port}`;
 }
 
-/** Whether this host is the machine itself, on every machine: "localhost", "127.0.0.1", "::1". */
+/** Whether this host is the machine itself on every machine: "localhost", "127.0.0.1", "::1". */
 export function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || (isIP(host) === 4 && host.startsWith("127."));
 }
 
 /**
- * Whether a certificate with these names is for this host, as Go's crypto/x509 sees it: a wildcard is one
- * label.
+ * Whether a certificate with these names is valid for this host in Go's crypto/x509: a wildcard is one label.
  */
 export function isFor({ dns, ips }: Names, host: string): boolean {
   if (isIP(host)) return ips.includes(canonicalIp(host));
@@ -112,7 +111,7 @@ export function isDnsName(name: string): boolean {
   return name.length <= 253 && /^(?:\*\.)?(?![-.])(?!.*(?:[-.]\.|\.-))[a-z0-9.-]+(?<![-.])$/.test(name);
 }
 
-/** Errors: Refused where a token would go over the network as everybody can read it. */
+/** Errors: Refused if a token would go over the network unencrypted. */
 export function refuseInClear(server: string) {
   if (server.startsWith("https://")) return;
   throw new Refused(`"${server}" is no address that begins with https://: a token would go there in clear`, {
@@ -121,25 +120,25 @@ export function refuseInClear(server: string) {
 }
 
 /**
- * Of machines that have moved: old address → new address, both in canonical form; of an endpoint that has another name:
- * old name → new name; of one that is put in: "https://ADDRESS:PORT", by today's address, → "https://NAME:PORT".
+ * Machines that have moved: old address → new address, both in canonical form; an endpoint with a new name:
+ * old name → new name; a new endpoint: "https://ADDRESS:PORT", by the current address, → "https://NAME:PORT".
  */
 export type Moved = ReadonlyMap<string, string>;
 
-/** Whether it is a server of kubeconfigs, in `Moved`. */
+/** Whether this key of `Moved` is a server of kubeconfigs. */
 export const isServer = (one: string) => one.startsWith("https://");
 
-/** "api.example:6443": the endpoint that is put in; undefined where none is. */
+/** The new endpoint, "api.example:6443"; undefined if there is none. */
 export function endpointPutIn(moved: Moved): string | undefined {
   return [...moved.values()].find(isServer)?.slice("https://".length);
 }
 
-/** Without servers: what machines themselves have. */
+/** Leaves out servers. */
 export function ofMachines(moved: Moved): Moved {
   return new Map([...moved].filter(([old]) => !isServer(old)));
 }
 
-/** Where a node is, proved or only claimed: for who is asked or told, as the operator has said what moved. */
+/** A node's addresses, proved or only claimed, after the operator's word about moves. */
 interface Placed {
   places: readonly string[];
   claimed: { ips: readonly string[] };
@@ -149,29 +148,29 @@ export function hostsSaid({ places, claimed }: Placed): string[] {
   return [...places, ...claimed.ips];
 }
 
-/** As much of a cluster as tells where its workers lead to. */
+/** The facts of a cluster that show where its workers connect. */
 interface Led {
   nodes: readonly (Placed & { controlPlane: boolean })[];
   endpoint: string | undefined;
 }
 
-/** Whether a worker has something to change: its own address is another one, or the one that it leads to. */
+/** Whether workers have something to change: their own address, or that of their server. */
 export function meansWorkers(moved: Moved, { nodes, endpoint }: Led): boolean {
   const ips = nodes.flatMap((node) => (node.controlPlane ? [] : hostsSaid(node)));
   // without an endpoint kubeadm writes the address of a control plane node
   const leadsTo = endpoint === undefined ? [...moved.keys()] : [endpointHost(endpoint)];
-  const either = [...moved].flat();
-  if (either.some(isServer)) return true;
-  return [...ips, ...leadsTo].some((one) => either.includes(one));
+  const addresses = [...moved].flat();
+  if (addresses.some(isServer)) return true;
+  return [...ips, ...leadsTo].some((one) => addresses.includes(one));
 }
 
-/** Those of these nodes, by their addresses of today. */
+/** The nodes, by their current addresses, that have moved. */
 export function thatMoved<N extends Placed>(nodes: readonly N[], moved: Moved): N[] {
-  const today = new Set(moved.values());
-  return nodes.filter((node) => hostsSaid(node).some((ip) => today.has(ip)));
+  const newAddresses = new Set(moved.values());
+  return nodes.filter((node) => hostsSaid(node).some((ip) => newAddresses.has(ip)));
 }
 
-/** What an address of today was before; undefined where its machine has not moved. */
+/** The old address of a machine that now has this one; undefined if it has not moved. */
 export function addressBefore(today: string, moved: Moved): string | undefined {
   return [...moved].find(([, to]) => isIP(today) > 0 && to === canonicalIp(today))?.[0];
 }
@@ -182,15 +181,15 @@ const V4 = /(?<![\w.-])\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\w)/g;
 const V6 = /(?<![\w.:-])[\da-f]*:[\da-f:]*:[\da-f:.]*(?![\w%-])/gi;
 
 /**
- * Flags of the API server that identify, and lead nowhere: with another issuer every token is refused. As a flag, as
- * a field (kubeadm v1beta3), as name and value (v1beta4).
+ * Flags of the API server that identify, and are no addresses: with another issuer every token is refused. As
+ * a flag, as a field (kubeadm v1beta3), as name and value (v1beta4).
  */
 const IDENTIFIERS =
   /((?:service-account-issuer|api-audiences)["']?\s*(?:[=:]|(?:,\s*)?["']?value["']?\s*:)\s*["']?[^\s"']+)/;
 
 /**
- * A text with the new addresses and names in the place of the old ones: addresses all at once. Who reads what was
- * moved already reads the same: no new address is an old one (moved/pairs.ts). Identifiers stay as they are.
+ * A text with new addresses and names in the place of the old ones, all at once. A text that was converted
+ * before stays the same: no new address is an old one (moved/pairs.ts). Identifiers stay.
  */
 export function asMoved(text: string, moved: Moved): string {
   if (moved.size === 0) return text;
@@ -200,15 +199,18 @@ export function asMoved(text: string, moved: Moved): string {
 
 function placesMoved(text: string, moved: Moved): string {
   const isOne = (one: string) => isIP(one) > 0 && !one.includes("%");
-  const today = (one: string) => (isOne(one) ? (moved.get(canonicalIp(one)) ?? one) : one);
+  const moveOne = (one: string) => (isOne(one) ? (moved.get(canonicalIp(one)) ?? one) : one);
   const named = [...moved].filter(([old]) => isIP(old) === 0);
   return named.reduce(
     (now, [old, name]) => now.replace(asHost(old), name),
-    text.replace(V4, today).replace(V6, today),
+    text.replace(V4, moveOne).replace(V6, moveOne),
   );
 }
 
-/** A whole name, or server. One without a dot may be any word: it is a host behind `//` and before a port. */
+/**
+ * Matches a whole name, or server. A name without a dot may be any word: it is a host behind `//` and before
+ * a port.
+ */
 function asHost(name: string): RegExp {
   const whole = `(?<![\\w.-])${RegExp.escape(name)}(?![\\w-]|\\.\\w)`;
   return new RegExp(/[.:]/.test(name) ? whole : `(?<=//)${whole}|${whole}(?=:\\d)`, "gi");

@@ -1,6 +1,5 @@
 /**
- * What a certificate or key in PEM says, and whether two of them belong together. Reads text only; files are
- * examine.ts's business.
+ * Reads certificates and keys in PEM, and compares them. Takes text only; examine.ts reads the files.
  */
 import "reflect-metadata";
 import {
@@ -37,7 +36,7 @@ export interface CertInfo {
   publicKeyHash: string;
   /** A KeyAlgorithm, or another such name ("RSA-1024", "ECDSA-P521", "ed25519"). */
   algorithm: string;
-  /** This one certificate, when the text held several. */
+  /** This certificate alone, if the text held several. */
   pem: string;
 }
 
@@ -47,12 +46,12 @@ const USAGES: Record<string, "server" | "client"> = {
   "1.3.6.1.5.5.7.3.2": "client",
 };
 
-/** All certificates of a text. What cannot be read counts as not there. */
+/** All certificates of a text. Unreadable ones are left out. */
 export function infosIn(text = ""): Readonly<CertInfo>[] {
   return certificatesIn(text).flatMap((pem) => infoOf(pem) ?? []);
 }
 
-/** The first certificate of a text. Fails where there is none, or only part of one. */
+/** The first certificate of a text. Fails if there is none, or only a part. */
 export function certInfo(text: string): Readonly<CertInfo> {
   return infoOfPem(certificatesIn(text)[0] ?? "");
 }
@@ -77,12 +76,12 @@ const infoOfPem = memo((pem): Readonly<CertInfo> => {
   };
 });
 
-/** The same; undefined where there is none that can be read. */
+/** The same; undefined if there is none that can be read. */
 export function infoOf(text = ""): Readonly<CertInfo> | undefined {
   return attempt(() => certInfo(text), undefined);
 }
 
-/** When a certificate expires: certInfo's notAfter, a hundred times as fast. */
+/** A certificate's expiry date: certInfo's notAfter, a hundred times as fast. */
 export function endOf(certPem: string): Date {
   return nodeCertificate(certPem).validToDate;
 }
@@ -94,16 +93,14 @@ export function isValidNow({ notBefore, notAfter }: CertInfo): boolean {
 }
 
 /**
- * The key algorithm of a certificate, or the nearest that kubeadm makes, for new keys beside it; undefined
- * where it makes none such.
+ * The key algorithm of a certificate, or the nearest that kubeadm makes, for new keys beside it; undefined if
+ * kubeadm makes none of this kind.
  */
 export function algorithmOf(certPem: string): KeyAlgorithm | undefined {
   return algorithmLike(algorithmName(publicKeyOf(certPem)));
 }
 
-/**
- * Whether a private key is the one of a certificate (its first, when there are several) or of a public key.
- */
+/** Whether a private key fits a certificate (the first of several) or a public key. */
 export function keyMatches(certPem: string, keyPem: string): boolean {
   return spki(publicKeyOf(certPem)).equals(spki(createPublicKey(privateKeyOf(keyPem))));
 }
@@ -126,8 +123,7 @@ export function shareCertificate(one: string, other: string): boolean {
 }
 
 /**
- * Certificates begin a little before they are made, for clocks that are late (kubernetes/kubernetes#118922).
- * In milliseconds.
+ * Milliseconds by which certificates are backdated, for clocks that are late (kubernetes/kubernetes#118922).
  */
 export const BACKDATE_MS = 5 * 60 * 1000;
 
@@ -151,7 +147,7 @@ export function hashIn(publicText: string): string {
   return publicKeyHash(publicKeyOf(publicText));
 }
 
-/** What family a key is of; undefined where kubeadm makes none such. */
+/** The family of a key; undefined if kubeadm makes none such. */
 export function keyKind(key: KeyObject): "RSA" | "P-256" | "P-384" | undefined {
   if (key.asymmetricKeyType === "rsa") return "RSA";
   const crv = curveOf(key)?.crv;
@@ -169,7 +165,7 @@ export function publicKeysIn(text: string): string[] {
 }
 
 /**
- * The first private key of a text: PKCS#1, SEC1 or PKCS#8, also where other blocks stand before it (EC
+ * The first private key of a text: PKCS#1, SEC1 or PKCS#8, even if other blocks stand before it (EC
  * PARAMETERS, a certificate).
  */
 export function privateKeyOf(text: string): KeyObject {
@@ -224,7 +220,7 @@ function sansOf(cert: X509Certificate): Names {
   return { dns, ips: ips.map(canonicalIp) };
 }
 
-/** For what strangers wrote: what OpenSSL or a parser cannot read is undefined, not an error. */
+/** Undefined instead of an error if OpenSSL or a parser cannot read a stranger's input. */
 export function orUndefined<T>(read: () => T): T | undefined {
   try {
     return read();

@@ -12,8 +12,8 @@ export const KEY_ALGORITHMS = ["RSA-2048", "RSA-3072", "RSA-4096", "ECDSA-P256",
 export type KeyAlgorithm = (typeof KEY_ALGORITHMS)[number];
 
 /**
- * For new keys beside one of this kind ("RSA-8192", "ECDSA-P521"), which a company's own CA may have: the
- * next larger that kubeadm makes, or its largest. Undefined where it makes none of the family.
+ * The algorithm for new keys beside one of this kind ("RSA-8192", "ECDSA-P521"), which a company's own CA may
+ * have: the next larger that kubeadm makes, or its largest. Undefined if it makes none of the family.
  */
 export function algorithmLike(name: string): KeyAlgorithm | undefined {
   const sizeOf = (one: string) => Number(/(?<!\d)\d+$/.exec(one)?.[0]);
@@ -24,9 +24,7 @@ export function algorithmLike(name: string): KeyAlgorithm | undefined {
 /** kubeadm's default of certificatesDir. */
 export const CERTIFICATES_DIR = "/etc/kubernetes/pki";
 
-/**
- * What the tables need to know of a cluster and of the node they are for. Nothing here has a silent default.
- */
+/** The tables' facts of a cluster and of a node. Nothing here has a silent default. */
 export interface ClusterFacts {
   /** `nodeRegistration.name`, lower case. */
   nodeName: string;
@@ -34,18 +32,15 @@ export interface ClusterFacts {
   advertiseAddress: string;
   bindPort: number;
   /**
-   * "host", "host:port" or "[v6]:port"; unset where the cluster has none. Not always that of kubeadm-config:
+   * "host", "host:port" or "[v6]:port"; unset if the cluster has none. Not always that of kubeadm-config:
    * see facts/endpoint.ts.
    */
   controlPlaneEndpoint?: string | undefined;
-  /**
-   * Servers to which kubeconfigs of this node lead besides, and which are this cluster's:
-   * "https://127.0.0.1:6443".
-   */
+  /** More servers in kubeconfigs of this node that are this cluster's: "https://127.0.0.1:6443". */
   servers?: readonly string[];
   /** Certificates that the API server shows beside kubeadm's own, in PEM: see facts/signed-elsewhere.ts. */
   shown?: string | undefined;
-  /** Hosts by which clients that are known reach the API server. */
+  /** Hosts at which known clients reach the API server. */
   clients?: readonly string[];
   /** CIDRs, IPv4 and/or IPv6; the API's own address comes from the first. */
   serviceSubnets: string[];
@@ -66,13 +61,11 @@ export interface ClusterFacts {
   caValidityHours: number;
   /** "/etc/kubernetes/pki" */
   certificatesDir: string;
-  /**
-   * Where this node's etcd has its JSON gateway, if that is not its client port: "https://10.0.0.11:2378".
-   */
+  /** The JSON gateway of this node's etcd, if it is not the client port: "https://10.0.0.11:2378". */
   etcdGateway?: string | undefined;
   /** Hosts at which this machine reaches its own etcd, if that does not listen at `advertiseAddress`. */
   etcdAt?: { client: string; peer: string } | undefined;
-  /** kubeadm's external CA mode: ca.key is kept elsewhere. */
+  /** kubeadm's external CA mode: ca.key is stored elsewhere. */
   externalCa?: boolean;
   /** A plugin signs service-account tokens: there is no sa.key. */
   externalSigner?: boolean;
@@ -80,14 +73,17 @@ export interface ClusterFacts {
   withoutSaPub?: boolean;
   /** The ClusterRoleBinding KUBELET_CLIENT_BINDING is in etcd's data, whatever the version says. */
   kubeletClientBound?: boolean;
-  /** So is that of the group ADMINS_GROUP: kubeadm-config may name an older release than what runs. */
+  /**
+   * The ClusterRoleBinding of the group ADMINS_GROUP is in etcd's data: kubeadm-config may name an older
+   * release than what runs.
+   */
   adminsBound?: boolean;
 }
 
 export interface Cert {
   /** The name of kubeadm's sub-phase: `kubeadm init phase certs NAME`. */
   name: string;
-  /** Below the certificates folder, without `.crt` and `.key`. */
+  /** Relative to the certificates folder, without `.crt` and `.key`. */
   file: string;
   /** The row above that signs it; unset: it is a root. */
   ca?: string;
@@ -95,12 +91,13 @@ export interface Cert {
   /** The subject's organisation (an RBAC group) by the cluster's minor version. */
   o?: (minor: number, patch: number) => string | undefined;
   /**
-   * Without a group it is right as well, where the cluster has a binding of its name (`kubeletClientBound`).
+   * A certificate without a group is right, too, if the cluster has a binding of its name
+   * (`kubeletClientBound`).
    */
   boundByName?: true;
   usages: readonly ("server" | "client")[];
   names?: (facts: ClusterFacts) => Names;
-  /** Those of them without which something does not work; the others may be missing. */
+  /** The names that something depends on; the others may be missing. */
   needs?: (facts: ClusterFacts) => Names;
   /** The same on every control plane node: the hand-over carries it, with its key. */
   shared?: true;
@@ -112,8 +109,8 @@ const nodeName = (facts: ClusterFacts) => facts.nodeName;
 
 // Groups left the etcd clients and system:masters left the kubelet client in 1.29
 // (kubernetes/kubernetes#119859, #120521, #121837). The kubelet client lost its group in 1.37 and in these
-// patches of older minors, and is bound by name instead (#138957, #138958, #138959, #138960, #138964; of 1.34
-// the patch is that of the same month).
+// patches of older minors, and is bound by name instead (#138957, #138958, #138959, #138960, #138964; the
+// patch of 1.34 is that of the same month).
 export const KUBELET_CLIENT_BINDING = "kubeadm:apiserver-kubelet-client";
 /** The group, and its binding. */
 export const ADMINS_GROUP = "kubeadm:cluster-admins";
@@ -141,7 +138,7 @@ const TABLE = [
 
 type CertName = (typeof TABLE)[number]["name"];
 
-/** Every certificate; a CA stands above what it signs. */
+/** Every certificate; a CA stands above those that it signs. */
 export const CERTS: readonly (Cert & { name: CertName })[] = TABLE;
 
 /**
@@ -156,8 +153,8 @@ export function isEtcds(row: Cert): boolean {
 }
 
 /**
- * Keys that only control plane nodes trust, by a certificate's or a file's name: new ones cost nobody else
- * anything.
+ * Whether only control plane nodes trust this key, by the name of its certificate or file: a new one costs
+ * nobody else anything.
  */
 export function isInternal(name: string): boolean {
   return CERTS.some((row) => row.internal && (row.name === name || row.file === name));
@@ -214,7 +211,7 @@ function apiserverNeeds({ serviceSubnets, advertiseAddress, clients = [] }: Clus
   return names([firstAddress(serviceSubnets[0] ?? ""), advertiseAddress, ...clients]);
 }
 
-/** kubeadm gives the API server etcd's loopback address, and the members' addresses to the others. */
+/** kubeadm gives the API server etcd's loopback address, and the others the members' addresses. */
 function etcdServerNeeds({ advertiseAddress }: ClusterFacts): Names {
   return names([advertiseAddress, isIP(advertiseAddress) === 6 ? "::1" : "127.0.0.1"]);
 }
@@ -246,8 +243,7 @@ function etcdPeerNames(facts: ClusterFacts): Names {
 }
 
 /**
- * A key with its public half: a CA's certificate, or sa.pub. Names are file names below the certificates
- * folder.
+ * A key with its public half: a CA's certificate, or sa.pub. Names are relative to the certificates folder.
  */
 export interface SharedKey {
   name: string;

@@ -1,7 +1,7 @@
 /**
- * Does what the actions say: what is sound is kept, what is missing is issued, what is wrong is moved aside
- * first (never deleted, never overwritten). Keys are written before certificates, as kubeadm does, so the
- * same call completes a run that was cut off.
+ * Carries out the actions: valid files stay, missing ones are issued, wrong ones are first moved aside (never
+ * deleted, never overwritten). Keys are written before certificates, as kubeadm does, so the same call
+ * completes a run that was cut off.
  */
 import { join } from "node:path";
 import { Fail } from "../fail.ts";
@@ -29,13 +29,13 @@ import { renewCa } from "./renew.ts";
 import { signingFirst } from "./trusted-keys.ts";
 
 interface ApplyOptions {
-  /** Where wrong files go, under their whole old path. */
+  /** The folder for wrong files, under their whole old path. */
   asideDir: string;
   /** Gets the public half of a new service-account key, in PEM, before the key is written. */
   onNewSaKey?: ((publicPem: string) => void) | undefined;
   /** When certificates are made. Default: now. */
   now?: Date | undefined;
-  /** Names that a row's certificate gets beside its own: those that the one before had by hand. */
+  /** More names for a row's certificate: those that its predecessor had by hand. */
   alsoFor?: ((row: Cert) => readonly string[]) | undefined;
 }
 
@@ -54,10 +54,9 @@ export function ensureMany(wanted: WantedPki, facts: ClusterFacts, options: Appl
 }
 
 /**
- * All actions at once: every key that is needed is being made (on all cores) while the first certificates are
- * signed and written. Returns the names of rows, by what happened to them: a run that finds all well has none
- * in `written`. Errors: Fail before anything is written where a CA or sa.key is lost and no new one is asked
- * for.
+ * All actions at once: keys are made on all cores while the first certificates are signed and written.
+ * Returns the names of rows by their outcome: if all is well, `written` is empty. Errors: Fail, before
+ * anything is written, if a CA or sa.key is lost and no new one is asked for.
  */
 export async function apply(actions: readonly PkiAction[], facts: ClusterFacts, options: ApplyOptions) {
   refuseLostKeys(actions);
@@ -73,9 +72,9 @@ export async function apply(actions: readonly PkiAction[], facts: ClusterFacts, 
 }
 
 /**
- * sealos, KubeKey and a kubeadm that was built anew make certificates for 10 or 100 years: nobody there
- * expects that these end in one. How long a certificate was made for cannot be seen: kubeadm lets it begin
- * when its CA does (NewSignedCert in app/util/pkiutil).
+ * sealos, KubeKey and modified kubeadms make certificates for 10 or 100 years: their users do not expect that
+ * these last one year. A certificate's lifetime cannot be computed: kubeadm lets it begin when its CA does
+ * (NewSignedCert in app/util/pkiutil).
  */
 function sayShorter(
   actions: readonly PkiAction[],
@@ -89,7 +88,7 @@ function sayShorter(
   const end = new Date(Date.now() + certificateValidityHours * 3_600_000);
   if (last.getTime() < end.getTime() + MONTH_MS) return;
   say(
-    `warning: certificates before were valid until ${day(last)}, these expire on ${day(end)}, all on one day. Renew them before: kubeadm certs renew all`,
+    `warning: the old certificates were valid until ${day(last)}, the new ones expire on ${day(end)}, all on one day. Renew them before that: kubeadm certs renew all`,
   );
 }
 
@@ -123,13 +122,13 @@ async function writeCa(
   const [certFile, keyFile] = finding.paths as [string, string];
   const key = readText(keyFile)!;
   const { cert, note } = await restoredCa(row, action, { key, text: readable(certFile) ?? "" }, facts);
-  if (exists(certFile)) moveToRescue(certFile, options.asideDir, judged(finding));
+  if (exists(certFile)) moveToRescue(certFile, options.asideDir, faultOf(finding));
   return write({ cert, key }, note);
 }
 
 /**
- * Of a key that is here: its known certificate, its own renewed, or one made again. `text`: of its file,
- * which may hold several.
+ * The CA certificate for this key: the known one, else renewed, else new. `text`: that of its file, which may
+ * hold several.
  */
 async function restoredCa(
   row: Cert,
@@ -169,22 +168,22 @@ async function writeConfig(row: KubeconfigRow, finding: Finding, job: Job): Prom
     return writeFile(row.path, mended, { mode: 0o600, note: "current CA in it; its user is unchanged" });
   }
   const subject = subjectOf(row, facts);
-  const before = textBefore(row, job);
-  const server = serverIn(before) ?? row.server(facts);
+  const old = textBefore(row, job);
+  const server = serverIn(old) ?? row.server(facts);
   const user = await issueClient(subject, ca, facts, { key: await takeKey(), now: options.now });
   setAside(finding, options);
   const note = `${subject.cn}, until ${day(endOf(user.cert))}, to ${server}`;
-  const kept = finding.state === "expired" ? withUser(before, { ca: ca.cert, user }) : undefined;
-  const isKept = kept !== undefined && !kubeconfigTrouble(row, kept, facts);
-  return writeFile(row.path, isKept ? kept : kubeconfigText(row, facts, { ca: ca.cert, user, server }), {
+  const renewed = finding.state === "expired" ? withUser(old, { ca: ca.cert, user }) : undefined;
+  const isKept = renewed !== undefined && !kubeconfigTrouble(row, renewed, facts);
+  return writeFile(row.path, isKept ? renewed : kubeconfigText(row, facts, { ca: ca.cert, user, server }), {
     mode: 0o600,
     note,
   });
 }
 
 /**
- * A kubeconfig leads where it led, if that is one of the cluster's servers; "" if not. One that a run which was cut off
- * has moved aside counts.
+ * The server that the old kubeconfig had, if it is one of the cluster's; else "". Also reads a kubeconfig
+ * that an interrupted run has moved aside.
  */
 function textBefore({ path }: KubeconfigRow, { facts, options }: Job): string {
   const text = readable(path) ?? readable(join(options.asideDir, path)) ?? "";
@@ -207,7 +206,7 @@ async function writeSa({ todo, finding }: PkiAction, { options, takeKey }: Job):
   });
 }
 
-/** The CA that is to sign `forName`, once read or made kept for the run. */
+/** The CA that signs `forName`, read or made once for the run. */
 function signer(name: string, forName: string, { actions, facts, cas }: Job): Pair {
   const known = cas.get(name);
   if (known) return known;
@@ -239,10 +238,10 @@ function writePair(row: Cert, { cert, key }: Pair, facts: ClusterFacts, note: st
   });
 }
 
-function judged({ state, detail }: Finding): string {
+function faultOf({ state, detail }: Finding): string {
   return [state, detail].filter(Boolean).join(": ");
 }
 
 function setAside(finding: Finding, options: ApplyOptions) {
-  for (const path of finding.paths) moveToRescue(path, options.asideDir, judged(finding));
+  for (const path of finding.paths) moveToRescue(path, options.asideDir, faultOf(finding));
 }

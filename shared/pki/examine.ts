@@ -1,7 +1,7 @@
 /**
- * Is each file sound? Looks at a PKI folder and at kubeconfigs: one finding per row of the tables. Assess
- * prints the findings, the issuing steps follow them, verify ends with them, so the three never disagree.
- * Nothing here writes, and no damaged file makes it throw.
+ * Checks a PKI folder and kubeconfigs: one finding for each row of the tables. Assess prints the findings,
+ * the issuing steps act on them, verify ends with them, so the three never disagree. Writes nothing, and no
+ * damaged file makes it throw.
  */
 import { attempt, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
@@ -46,16 +46,16 @@ import { signingFirst, trustsCa } from "./trusted-keys.ts";
 export type { State };
 
 export interface Finding {
-  /** Of a table; unset: the pair sa.key and sa.pub. */
+  /** The row of a table; unset: the pair sa.key and sa.pub. */
   row?: Cert | KubeconfigRow;
-  /** The row's name, and the files looked at: certificate then key, or the kubeconfig. */
+  /** The row's name, and the files checked: certificate then key, or the kubeconfig. */
   name: string;
   paths: string[];
   state: State;
-  /** A sentence without a full stop; for `ok` until when and signed by whom. Never a secret. */
+  /** A sentence without a full stop; for `ok`, the expiry date and the CA. Never a secret. */
   detail: string;
   cert?: CertInfo | undefined;
-  /** Of `ok`: it works, and is not as kubeadm-config would have it. */
+  /** Set for `ok` if it works, but is not as kubeadm-config says. */
   differs?: Difference | undefined;
 }
 
@@ -77,8 +77,8 @@ interface Where {
 }
 
 /**
- * Of `pkiFindings`: the keys that all control plane nodes share, the certificates that their CAs have signed,
- * and the kubeconfigs.
+ * Sorts `pkiFindings`: the keys that all control plane nodes share, the certificates that their CAs have
+ * signed, and the kubeconfigs.
  */
 export function byKind(findings: readonly Finding[]) {
   const {
@@ -91,7 +91,7 @@ export function byKind(findings: readonly Finding[]) {
   return { shared, leaves, kubeconfigs };
 }
 
-/** Each row that is asked for: a CA before what it signs, then sa.key, then the kubeconfigs. */
+/** A finding for each wanted row: a CA before those that it signs, then sa.key, then the kubeconfigs. */
 export function pkiFindings(
   wanted: WantedPki,
   facts: ClusterFacts | undefined,
@@ -109,8 +109,8 @@ export function pkiFindings(
 }
 
 /**
- * Nothing of the node reads admin.conf, and security teams keep it elsewhere. So where it alone is missing, and ca.key
- * can sign for this kit in its place, that is a difference: what is lost by accident is seldom this one file.
+ * Nothing on the node reads admin.conf, and security teams store it elsewhere. So if it alone is missing, and
+ * ca.key can sign for this kit instead, that is a difference: accidents seldom take only this file.
  */
 export function withAdminElsewhere(
   findings: readonly Finding[],
@@ -128,7 +128,7 @@ const ADMIN_ELSEWHERE =
   "not here, and nothing on this node reads it. ./bunw scripts/02-control-plane.ts writes one, and restarts nothing for it";
 
 /**
- * The cluster CA on this node's disk: all of ca.crt, the certificate that signs first. Errors: Fail where it
+ * The cluster CA on this node's disk: all of ca.crt, the certificate that signs first. Errors: Fail if it
  * is not there.
  */
 export function clusterCa(certificatesDir: string): string {
@@ -139,14 +139,14 @@ export function clusterCa(certificatesDir: string): string {
   });
 }
 
-/** The same of any CA's row; undefined where the file is not there. */
+/** The same of any CA's row; undefined if the file is not there. */
 export function caText(row: Cert, certificatesDir: string): string | undefined {
   const text = readable(certPath(row, certificatesDir));
   return text && signingFirst(text, readable(keyPath(row, certificatesDir)));
 }
 
 /**
- * Of the CA on disk or of the one from before: so is what each server of this cluster shows, also in the
+ * The CA on disk and the old one: each server of this cluster shows a certificate of either, even in the
  * middle of a repair.
  */
 export function bothCas(certificatesDir: string, oldCaPem: string): string {
@@ -154,9 +154,9 @@ export function bothCas(certificatesDir: string, oldCaPem: string): string {
 }
 
 /**
- * Looks at a row's certificate and key, or at its kubeconfig. Without facts, names and subject are not
- * judged. A root's own name is never judged: it may be a CA of the company. More names or groups than the row
- * asks for are fine; a name that nobody needs may be missing, and is a difference.
+ * Checks a row's certificate and key, or its kubeconfig. Without facts, names and subject are not judged. A
+ * root's own name is never judged: it may be a company's CA. More names or groups than the row needs are
+ * fine; a missing name that nobody needs is a difference.
  */
 export function examine(
   row: Cert | KubeconfigRow,
@@ -169,19 +169,19 @@ export function examine(
   const [text, key] = paths.map(readable);
   const cert = text && !row.ca ? signingFirst(text, key) : text;
   const pair = pairVerdict(cert, key);
-  const elsewhere = row.name === "ca" && facts?.externalCa && pair?.[0] === "key missing";
+  const isExternal = row.name === "ca" && facts?.externalCa && pair?.[0] === "key missing";
   const isOffline =
     pair?.[0] === "key missing" && facts && isInternal(row.name) && leavesAreSound(row, facts, where);
-  const verdict = (elsewhere || isOffline ? undefined : pair) ?? certVerdict(row, cert!, facts, dir);
+  const verdict = (isExternal || isOffline ? undefined : pair) ?? certVerdict(row, cert!, facts, dir);
   const found = finding(row, paths, cert, verdict);
   if (isOffline && !verdict) return { ...found, differs: { differs: OFFLINE } };
   if (facts && found.state === "ok" && found.cert) found.differs = namesDifference(row, found.cert, facts);
-  return elsewhere && !verdict
+  return isExternal && !verdict
     ? { ...found, detail: `${found.detail}; an external CA: its key is not on the control plane nodes` }
     : found;
 }
 
-/** Whether only its key is away, and nothing needs it. The operator may want a new one all the same. */
+/** Whether only its key is elsewhere, and nothing needs it. The operator may want a new one all the same. */
 export function isOffline({ differs }: Finding): boolean {
   return differs?.differs === OFFLINE;
 }
@@ -276,7 +276,7 @@ function rootVerdict(info: CertInfo): Verdict {
   return info.isCa ? timeVerdict(info) : ["wrong usage", `${nameIn(info.subject)} is not a CA's certificate`];
 }
 
-/** What would be wrong with this text in the place of a kubeconfig; undefined where nothing would. */
+/** The fault of this text as this row's kubeconfig; undefined if there is none. */
 export function kubeconfigTrouble(row: KubeconfigRow, text: string, facts: ClusterFacts): Verdict {
   const config = attempt(() => parseKubeconfig(text, row.path));
   return config instanceof Fail
@@ -312,8 +312,8 @@ function kubeconfigVerdict(
 }
 
 /**
- * Who signs in otherwise has written it: it is no kubeconfig of kubeadm. A kubelet's is judged by its
- * certificate: a token lets it only join.
+ * A user that signs in without a certificate was written by hand: this is no kubeconfig of kubeadm. A
+ * kubelet's is judged by its certificate: a token lets it only join.
  */
 function signingDifference({ name }: KubeconfigRow, { signsInBy }: Kubeconfig): Difference | undefined {
   return signsInBy === undefined || name === "kubelet"
@@ -322,8 +322,8 @@ function signingDifference({ name }: KubeconfigRow, { signsInBy }: Kubeconfig): 
 }
 
 /**
- * An administrator of another name: which groups may what, only the API knows. Not where it is one of the
- * cluster's own programs, or of no group.
+ * Differs if the administrator has another name: only the API knows the rights of his groups. A fault if it
+ * is one of the cluster's own programs, or has no group.
  */
 function userDifference(
   { name, cn }: KubeconfigRow,
@@ -338,8 +338,8 @@ function userDifference(
 }
 
 /**
- * By the CA that signs; or by another of the bundle that is valid and has signed what this node's API server
- * shows, as long as it shows that.
+ * Trusts the server by the CA that signs, or by another valid CA of the bundle, as long as that has signed
+ * the certificate that this node's API server shows.
  */
 function trustsServer(
   caPem: string,
@@ -351,7 +351,7 @@ function trustsServer(
   return trustsCa(caPem, today) || shown.some((pem) => valid.some((one) => signedBy(pem, one)));
 }
 
-/** The text, "" (which is no certificate) where it may not be read, undefined where there is no file. */
+/** The text, "" (which is no certificate) if it may not be read, undefined if there is no file. */
 export function readable(path: string): string | undefined {
   return attempt(() => readText(path), "");
 }

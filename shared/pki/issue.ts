@@ -23,19 +23,19 @@ interface IssueOptions {
   key?: KeyPair | undefined;
   /** When the certificate is made; its validity counts from here. Default: now. */
   now?: Date | undefined;
-  /** More names and addresses than the row has. */
+  /** Names and addresses beside those of the row. */
   more?: readonly string[];
   /**
-   * Of a CA that is made again from its key: a certificate in PEM that this key has signed. What it says of
-   * its issuer is so.
+   * Set for a CA that is made again from its key: a PEM certificate that this key has signed, whose words
+   * about its issuer are kept.
    */
   signed?: string | undefined;
 }
 
 /**
- * What a certificate says of its issuer: the name byte for byte, the key id and the serial number where it
- * has them (RFC 5280 §4.1.2.4, §4.2.1.1). OpenSSL, Java, Python and Node refuse an issuer of another key id
- * or serial number, Go one of another name.
+ * The issuer's fields in a certificate: the name byte for byte, and the key id and serial number if it has
+ * them (RFC 5280 §4.1.2.4, §4.2.1.1). OpenSSL, Java, Python and Node refuse an issuer with another key id or
+ * serial number, Go one with another name.
  */
 interface Issuer {
   subject: x509.Name;
@@ -51,7 +51,7 @@ interface Template {
   hours: number;
 }
 
-/** What a CA signs with, read once from its pair. */
+/** A CA's signing key and fields, read once from its pair. */
 interface Signer {
   subject: x509.Name;
   keyId: string | undefined;
@@ -148,7 +148,7 @@ async function sign(
 }
 
 /**
- * In Go's order: key usage, extended usage, constraints, key ids (the own one on roots, the CA's on leaves),
+ * Go's order: key usage, extended usage, constraints, key ids (the own one on roots, the CA's on leaves),
  * names.
  */
 function extensions(
@@ -170,7 +170,7 @@ function extensions(
   ];
 }
 
-/** Of a CA that nothing is known of: as kubeadm until 1.34 (RFC 5280 §4.2.1.2, method 1). */
+/** The key id of a CA that is otherwise unknown: as kubeadm until 1.34 (RFC 5280 §4.2.1.2, method 1). */
 async function sha1KeyId(publicKey: x509.PublicKey): Promise<string> {
   return (await x509.SubjectKeyIdentifierExtension.create(publicKey)).keyId;
 }
@@ -182,10 +182,7 @@ function generalNames({ dns, ips }: Names): x509.JsonGeneralNames {
   ];
 }
 
-/**
- * O before CN, each a PrintableString where its letters allow it and a UTF8String otherwise, as Go writes
- * them.
- */
+/** O before CN, each a PrintableString if its letters allow it, else a UTF8String, as Go writes them. */
 function nameOf({ cn, o }: { cn: string; o?: string }): x509.Name {
   const text = (value: string): x509.JsonAttributeObject =>
     /^[A-Za-z0-9 '()+,\-./:=?]*$/.test(value) ? { printableString: value } : { utf8String: value };
@@ -209,7 +206,7 @@ async function readSigner(ca: Pair): Promise<Signer> {
   return { ...issuedBy(cert), ...(await signingKey(privateKeyOf(ca.key))) };
 }
 
-/** What certificates say of this one, their CA. */
+/** The issuer fields that certificates of this CA have. */
 const issuedBy = memo((pem): Pick<Signer, "subject" | "keyId"> => {
   const cert = new x509.X509Certificate(pem);
   return { subject: cert.subjectName, keyId: cert.getExtension(x509.SubjectKeyIdentifierExtension)?.keyId };

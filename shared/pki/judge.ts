@@ -1,6 +1,6 @@
 /**
- * The single questions asked of a certificate: each answers undefined, or what is wrong as a state and a
- * sentence. Used by examine.ts.
+ * Single checks of a certificate: each returns undefined, or the fault as a state and a sentence. Used by
+ * examine.ts.
  */
 import { attempt, Fail } from "../fail.ts";
 import { isFor, type Names } from "./addresses.ts";
@@ -25,11 +25,11 @@ export type State =
   | "wrong server"
   | "wrong user";
 
-/** What is wrong with something that was read: state and detail; undefined when nothing is. */
+/** The fault of a file: state and detail; undefined if there is none. */
 export type Verdict = [State, string] | undefined;
 
 /**
- * It works, and is not as kubeadm-config would have it: no damage. `before`: what to type before the next
+ * It works, but is not as kubeadm-config says: no damage. `before`: the command to type before the next
  * kubeadm upgrade.
  */
 export interface Difference {
@@ -82,27 +82,24 @@ export function subjectVerdict(
   if (info.cn !== cn) return [state, `its CN is "${info.cn}", not "${cn}"`];
   const bound = row.boundByName && facts.kubeletClientBound && info.o.length === 0;
   const groups = [o ?? "", "system:masters", ...(facts.adminsBound ? [ADMINS_GROUP] : [])];
-  // etcd looks at no group
+  // etcd reads no group
   const entitled = !o || row.ca === "etcd-ca" || groups.some((one) => info.o.includes(one)) || bound;
   return entitled ? undefined : [state, `its group is "${info.o.join(", ")}", not "${o}"`];
 }
 
-/** Wrong where it lacks a name that somebody needs. */
+/** Wrong if a name is missing that somebody needs. */
 export function namesVerdict(row: Pick<Cert, "needs">, { sans }: CertInfo, facts: ClusterFacts): Verdict {
-  const missing = lacking(sans, row.needs?.(facts));
+  const missing = missingNames(sans, row.needs?.(facts));
   return missing.length > 0 ? ["wrong names", `it is not valid for ${missing.join(", ")}`] : undefined;
 }
 
-/**
- * Names that kubeadm would give it, and that nobody needs who is known; and a server's CN, which no client
- * looks at.
- */
+/** Missing names that kubeadm adds but no known client needs, and a wrong CN of a server. */
 export function namesDifference(
   row: Pick<Cert, "cn" | "o" | "names">,
   { sans, cn }: CertInfo,
   facts: ClusterFacts,
 ): Difference | undefined {
-  const missing = lacking(sans, row.names?.(facts));
+  const missing = missingNames(sans, row.names?.(facts));
   const words = [
     ...(missing.length > 0
       ? [`not valid for ${missing.join(", ")}, and no client that is known needs it`]
@@ -112,20 +109,18 @@ export function namesDifference(
   return words.length > 0 ? { differs: words.join("; ") } : undefined;
 }
 
-function lacking(has: Names, wanted: Names | undefined): string[] {
+function missingNames(has: Names, wanted: Names | undefined): string[] {
   return [...(wanted?.dns ?? []), ...(wanted?.ips ?? [])].filter((name) => !isFor(has, name));
 }
 
-/**
- * A server is right where it is one of the cluster's: `servers` of the facts has those that were looked at.
- */
+/** A server is right if it is one of the cluster's: `servers` of the facts lists those that were checked. */
 export function serverVerdict(server: string, facts: ClusterFacts): Verdict {
   const servers = [clusterServer(facts), localServer(facts)];
   if ([...servers, ...(facts.servers ?? [])].includes(server)) return undefined;
   return ["wrong server", `it points to ${server}, not to ${[...new Set(servers)].join(" or ")}`];
 }
 
-/** kubeadm changed its mind between versions: this node's API server and the endpoint are the same to it. */
+/** kubeadm changed its mind between versions: it treats this node's API server and the endpoint as equal. */
 export function serverDifference(server: string, facts: ClusterFacts): Difference | undefined {
   const servers = [...new Set([clusterServer(facts), localServer(facts)])];
   return servers.includes(server)

@@ -1,6 +1,6 @@
 /**
- * Kinds of keys, and new key pairs, as kubeadm makes and writes them: PKCS#1 for RSA, SEC1 for ECDSA. And
- * DER, in which all is written.
+ * Kinds of keys, and new key pairs, in kubeadm's formats: PKCS#1 for RSA, SEC1 for ECDSA. And DER, their
+ * encoding.
  */
 import { createPublicKey, generateKeyPair, type KeyObject, sign, verify } from "node:crypto";
 import { availableParallelism } from "node:os";
@@ -17,10 +17,7 @@ export interface KeyPair {
 interface Curve {
   /** As JWKs and WebCrypto call it. */
   crv: "P-256" | "P-384" | "P-521";
-  /**
-   * The JWS algorithm with it (RFC 7518 §3.1), and the hash that goes with it there, and in Go's
-   * certificates.
-   */
+  /** Its JWS algorithm (RFC 7518 §3.1), and the hash used with it, there and in Go's certificates. */
   alg: string;
   hash: string;
 }
@@ -32,7 +29,7 @@ const CURVES: Record<string, Curve> = {
   secp521r1: { crv: "P-521", alg: "ES512", hash: "SHA-512" },
 };
 
-/** The JWS algorithms of Kubernetes' tokens; RSA where there is no curve. */
+/** The JWS algorithms of Kubernetes' tokens; RSA if there is no curve. */
 export const JWS = new Map<string, { hash: string; crv?: Curve["crv"] }>([
   ["RS256", { hash: "SHA-256" }],
   ...Object.values(CURVES).map((curve) => [curve.alg, curve] as const),
@@ -43,7 +40,7 @@ export function curveOf(key: KeyObject): Curve | undefined {
 }
 
 /**
- * A private key for WebCrypto, and what it signs with. Errors: Fail where it is neither RSA nor of a curve
+ * A private key for WebCrypto, and its signing algorithm. Errors: Fail if it is neither RSA nor of a curve
  * that Kubernetes can load.
  */
 export async function signingKey(
@@ -51,7 +48,7 @@ export async function signingKey(
 ): Promise<{ key: CryptoKey; name: string; hash: string; alg: string }> {
   const { crv, alg, hash } = curveOf(key) ?? { alg: "RS256", hash: "SHA-256" };
   if (key.asymmetricKeyType !== "rsa" && !crv)
-    throw new Fail(`A key that is to sign is of the kind "${key.asymmetricKeyType}"`, {
+    throw new Fail(`Cannot sign with a key of the kind "${key.asymmetricKeyType}"`, {
       hint: "kubeadm knows RSA and ECDSA keys only; see what it is with: openssl pkey -noout -text_pub -in FILE",
     });
   const algorithm = crv ? { name: "ECDSA", namedCurve: crv } : { name: "RSASSA-PKCS1-v1_5", hash };
@@ -66,25 +63,25 @@ export async function signingKey(
 
 const generate = promisify(generateKeyPair);
 
-/** Keys that are being made before they are asked for. */
+/** Keys that are made in advance. */
 let ahead: { algorithm: KeyAlgorithm; left: number; take: () => Promise<KeyPair> } | undefined;
 
 /**
- * From here on `count` keys are being made, while the caller waits for programs and servers; whoever asks for a key of
- * this kind gets one of them. One that nobody asks for was in this process alone.
+ * Makes `count` keys in advance, while the caller waits for programs and servers; later requests for this
+ * kind of key take one of them. Unused keys never leave this process.
  */
 export function makeKeysAhead(algorithm: KeyAlgorithm, count: number) {
   ahead = { algorithm, left: count, take: keyStock(algorithm, count, freshPair) };
 }
 
-/** A key pair of its own for each who asks. */
+/** A new key pair for each call. */
 export async function keyPair(algorithm: KeyAlgorithm): Promise<KeyPair> {
   if (ahead?.algorithm !== algorithm || ahead.left === 0) return freshPair(algorithm);
   ahead.left--;
   return ahead.take();
 }
 
-/** Made on a thread of its own: several at once use all cores. */
+/** Made on a thread of its own, so that several at once use all cores. */
 async function freshPair(algorithm: KeyAlgorithm): Promise<KeyPair> {
   const [family, size = ""] = algorithm.split("-");
   const pub = { type: "spki", format: "pem" } as const;
@@ -106,8 +103,8 @@ async function freshPair(algorithm: KeyAlgorithm): Promise<KeyPair> {
 
 /**
  * Makes `count` keys, one more at a time than there are cores (none is idle while this thread writes), and
- * gives out the one that is ready first: certificates are signed and written while later keys are still being
- * made. More keys than `count` are made when they are asked for.
+ * returns the first that is ready: certificates are signed and written meanwhile. Makes more than `count`
+ * keys on request.
  */
 export function keyStock(
   algorithm: KeyAlgorithm,
@@ -154,7 +151,7 @@ export function der(tag: number, ...content: Uint8Array[]): Buffer {
   return Buffer.concat([Buffer.from(head), ...content]);
 }
 
-/** The pieces inside of a piece, each with its head. Errors: Fail where they do not fill it. */
+/** The elements of a DER value, each with its head. Errors: Fail if they do not fill it. */
 export function insideOf(whole: Buffer): Buffer[] {
   const pieces: Buffer[] = [];
   for (let rest = contentOf(whole); rest.length > 0; rest = rest.subarray(pieces.at(-1)!.length)) {
@@ -168,7 +165,7 @@ export function insideOf(whole: Buffer): Buffer[] {
   return pieces;
 }
 
-/** Without its head. */
+/** The value without its head. */
 export function contentOf(whole: Buffer): Buffer {
   return whole.subarray(sizeOf(whole)[0]);
 }
@@ -178,7 +175,7 @@ export function pemOf(label: string, bytes: Buffer): string {
   return `-----BEGIN ${label}-----\n${bytes.toString("base64").replace(/.{1,64}/g, "$&\n")}-----END ${label}-----\n`;
 }
 
-/** In bytes, of the head and of the content. */
+/** Sizes in bytes. */
 function sizeOf(bytes: Buffer): [head: number, content: number] {
   const first = bytes[1]!;
   const more = first < 0x80 ? 0 : first & 0x7f;

@@ -1,6 +1,6 @@
 /**
- * Single fields of a kubeconfig's text. What a repair is not about stays as somebody wrote it: servers,
- * names, other contexts. Read in any form: cluster-info and kube-proxy's ConfigMap hold kubeconfigs, too.
+ * Single fields of a kubeconfig's text. All else that people wrote stays: servers, names, other contexts.
+ * Reads any form: cluster-info and kube-proxy's ConfigMap hold kubeconfigs, too.
  */
 import { attempt, Fail } from "../fail.ts";
 import { isMapping, listOf, readYaml, yamlText } from "../yaml.ts";
@@ -8,8 +8,8 @@ import { isMapping, listOf, readYaml, yamlText } from "../yaml.ts";
 type Fields = Record<string, unknown>;
 
 /**
- * The server of its current context; without one that of its first cluster. Undefined where it is no
- * kubeconfig, or names none.
+ * The server of its current context; without one that of its first cluster. Undefined if it is no kubeconfig,
+ * or names none.
  */
 export function serverIn(text: string): string | undefined {
   const config = read(text);
@@ -17,7 +17,7 @@ export function serverIn(text: string): string | undefined {
   return typeof server === "string" && URL.canParse(server) ? server : undefined;
 }
 
-/** The CAs that are in the same cluster's entry. */
+/** The CAs in the same cluster's entry. */
 export function caIn(text: string): string | undefined {
   const config = read(text);
   const data = config && clusterOf(config)?.["certificate-authority-data"];
@@ -25,7 +25,7 @@ export function caIn(text: string): string | undefined {
 }
 
 /**
- * The same text with this CA in the cluster of its current context; undefined where it names no server:
+ * The same text with this CA in the cluster of its current context; undefined if it names no server, as then
  * nothing in it is worth keeping.
  */
 export function withCa(text: string, ca: string): string | undefined {
@@ -37,13 +37,13 @@ export function withCa(text: string, ca: string): string | undefined {
   return yamlText(config);
 }
 
-/** The same, and its user shows the certificate and key in this file: a kubelet's. */
+/** The same, and its user has the certificate and key in this file, as a kubelet's. */
 export function withTrust(
   text: string,
   { ca, clientPem }: { ca: string; clientPem: string },
 ): string | undefined {
   const config = read(withCa(text, ca) ?? "");
-  const user = config && named(config.users, contextOf(config)?.user, "user");
+  const user = config && entryNamed(config.users, contextOf(config)?.user, "user");
   if (!user) return undefined;
   for (const field of ["client-certificate-data", "client-key-data", "token", "tokenFile"])
     delete user[field];
@@ -51,13 +51,13 @@ export function withTrust(
   return yamlText(config);
 }
 
-/** The same, and its user shows this certificate: all else stays, as with `kubeadm certs renew`. */
+/** The same, and its user has this certificate: all else stays, as with `kubeadm certs renew`. */
 export function withUser(
   text: string,
   { ca, user: { cert, key } }: { ca: string; user: { cert: string; key: string } },
 ): string | undefined {
   const config = read(withCa(text, ca) ?? "");
-  const user = config && named(config.users, contextOf(config)?.user, "user");
+  const user = config && entryNamed(config.users, contextOf(config)?.user, "user");
   if (!user) return undefined;
   for (const field of Object.keys(user)) delete user[field];
   const [certData, keyData] = [cert, key].map((pem) => Buffer.from(pem).toString("base64"));
@@ -66,11 +66,11 @@ export function withUser(
 }
 
 function read(text: string): Fields | undefined {
-  const config = attempt(() => parsed(text));
+  const config = attempt(() => parse(text));
   return config instanceof Fail || !isMapping(config) ? undefined : config;
 }
 
-function parsed(text: string): unknown {
+function parse(text: string): unknown {
   try {
     return readYaml(text);
   } catch (cause) {
@@ -79,19 +79,19 @@ function parsed(text: string): unknown {
 }
 
 function contextOf(config: Fields): Fields | undefined {
-  return named(config.contexts, config["current-context"], "context");
+  return entryNamed(config.contexts, config["current-context"], "context");
 }
 
 function clusterOf(config: Fields): Fields | undefined {
   const [first] = listOf(config.clusters);
-  return named(
+  return entryNamed(
     config.clusters,
     contextOf(config)?.cluster ?? (isMapping(first) ? first.name : undefined),
     "cluster",
   );
 }
 
-function named(items: unknown, name: unknown, field: string): Fields | undefined {
+function entryNamed(items: unknown, name: unknown, field: string): Fields | undefined {
   const item = listOf(items).find((one) => isMapping(one) && one.name === name);
   const value = isMapping(item) ? item[field] : undefined;
   return isMapping(value) ? value : undefined;

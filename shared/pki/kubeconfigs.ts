@@ -10,7 +10,7 @@ import { readYaml, yamlText } from "../yaml.ts";
 import { endpointUrl } from "./addresses.ts";
 import { ADMINS_GROUP, type ClusterFacts, minorOf } from "./certs.ts";
 
-/** Where every kubelet keeps its client certificate and key, in one file. */
+/** The file of every kubelet's client certificate and key. */
 export const KUBELET_CLIENT_PEM = "/var/lib/kubelet/pki/kubelet-client-current.pem";
 
 export interface KubeconfigRow {
@@ -29,21 +29,18 @@ export interface KubeconfigRow {
 
 export interface Kubeconfig {
   server: string;
-  /** The CAs it trusts, from the file or from the path it names; "" where there are none. */
+  /** The CAs it trusts, from the file or from the path it names; "" if there are none. */
   caPem: string;
-  /** Set where they are a file of their own. */
+  /** Set if they are a file of their own. */
   caPath?: string | undefined;
   clientCertPem?: string | undefined;
   clientKeyPem?: string | undefined;
-  /**
-   * Set where the certificate is a file of its own; clientCertPem is then that file's content, if it is
-   * there.
-   */
+  /** Set if the certificate is a file of its own; clientCertPem is then that file's content, if it exists. */
   clientCertificatePath?: string | undefined;
   token?: string | undefined;
-  /** How its user signs in where not by a certificate: "the program kubelogin", "a token". */
+  /** The credential of a user without a certificate: "the program kubelogin", "a token". */
   signsInBy?: string | undefined;
-  /** The name that the server's certificate has to have, where it is not the server's own. */
+  /** The name that the server's certificate has to have, if it is not the server's host. */
   tlsServerName?: string | undefined;
 }
 
@@ -65,7 +62,7 @@ export const KUBECONFIGS: readonly KubeconfigRow[] = [
   { name: "scheduler",          path: "/etc/kubernetes/scheduler.conf",          cn: "system:kube-scheduler",                                      server: localServer },
 ];
 
-/** The rows a control plane node of this version has; super-admin.conf only where asked for. */
+/** The rows a control plane node of this version has; super-admin.conf only if asked for. */
 export function kubeconfigRows(facts: ClusterFacts, options: { superAdmin: boolean }): KubeconfigRow[] {
   const minor = minorOf(facts.kubernetesVersion);
   return KUBECONFIGS.filter(
@@ -79,9 +76,7 @@ export function kubeconfigRow(name: string): KubeconfigRow {
   return row;
 }
 
-/**
- * "https://api.example:6443": the cluster's endpoint, or this node's API server where the cluster has none.
- */
+/** "https://api.example:6443": the cluster's endpoint, or this node's API server if the cluster has none. */
 export function clusterServer(facts: ClusterFacts): string {
   return facts.controlPlaneEndpoint
     ? endpointUrl(facts.controlPlaneEndpoint, facts.bindPort)
@@ -89,8 +84,8 @@ export function clusterServer(facts: ClusterFacts): string {
 }
 
 /**
- * Who leads to the cluster's endpoint; the others of a control plane node go to its own API server, also where an
- * endpoint is put in.
+ * Whether this row's server is the cluster's endpoint; the others of a control plane node use its own API
+ * server, even if there is a new endpoint.
  */
 export function leadsToEndpoint({ server }: KubeconfigRow): boolean {
   return server === clusterServer;
@@ -120,8 +115,8 @@ export function kubeconfigText(
 }
 
 /**
- * What a kubelet joins with (`/etc/kubernetes/bootstrap-kubelet.conf`): a bootstrap token. Text; it holds a
- * secret.
+ * The kubeconfig with which a kubelet joins (`/etc/kubernetes/bootstrap-kubelet.conf`): a bootstrap token. It
+ * holds a secret.
  */
 export function bootstrapKubeconfig({
   server,
@@ -143,7 +138,7 @@ export function bootstrapKubeconfig({
 interface KubeletsOwn {
   server: string;
   ca: string;
-  /** Where the kubelet has its certificate with its key: without --cert-dir in KUBELET_CLIENT_PEM. */
+  /** The file of the kubelet's certificate and key: without --cert-dir KUBELET_CLIENT_PEM. */
   clientPem?: string;
 }
 
@@ -160,7 +155,7 @@ export function kubeletKubeconfig({ server, ca, clientPem = KUBELET_CLIENT_PEM }
 }
 
 /**
- * Reads the current context of a kubeconfig; undefined where the file is missing. Fails where it is empty
+ * Reads the current context of a kubeconfig; undefined if the file is missing. Fails if it is empty
  * (the kubelet makes an empty controller-manager.conf when its static pod comes first), not YAML, or has no
  * cluster.
  */
@@ -171,10 +166,10 @@ export function readKubeconfig(path: string): Kubeconfig | undefined {
 
 /** The same from text; `path` is only named in errors. */
 export function parseKubeconfig(text: string, path: string): Kubeconfig {
-  const config = parsed(text, path);
-  const context = named(config.contexts, config["current-context"])?.context;
-  const cluster = named(config.clusters, context?.cluster)?.cluster;
-  const user = named(config.users, context?.user)?.user ?? {};
+  const config = parse(text, path);
+  const context = entryNamed(config.contexts, config["current-context"])?.context;
+  const cluster = entryNamed(config.clusters, context?.cluster)?.cluster;
+  const user = entryNamed(config.users, context?.user)?.user ?? {};
   if (!cluster?.server)
     throw unreadable(path, text.trim() ? "its current context names no server" : "it is empty");
   const certificatePath = user["client-certificate"];
@@ -194,7 +189,7 @@ export function parseKubeconfig(text: string, path: string): Kubeconfig {
   };
 }
 
-/** The ways of client-go beside a certificate (client-go tools/clientcmd/api/v1, AuthInfo). */
+/** client-go's credentials other than a certificate (client-go tools/clientcmd/api/v1, AuthInfo). */
 function otherCredential(user: Yaml): string | undefined {
   if (user.exec) return `the program ${user.exec.command}`;
   if (user.token || user.tokenFile) return "a token";
@@ -235,7 +230,7 @@ function configText(
 // biome-ignore lint/suspicious/noExplicitAny: the shape of a stranger's YAML, checked where it is read
 type Yaml = any;
 
-function parsed(text: string, path: string): Yaml {
+function parse(text: string, path: string): Yaml {
   try {
     return readYaml(text) ?? {};
   } catch (err) {
@@ -250,7 +245,7 @@ function unreadable(path: string, reason: string, cause?: unknown): Fail {
   });
 }
 
-function named(items: Yaml, name: Yaml): Yaml {
+function entryNamed(items: Yaml, name: Yaml): Yaml {
   return Array.isArray(items) ? items.find((item) => item?.name === name) : undefined;
 }
 

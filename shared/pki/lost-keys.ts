@@ -1,7 +1,7 @@
 /**
- * A shared key that is here while its public half is missing, or belongs to another key: is the key the
- * cluster's, and what brings the public half back? A stale or unreadable ca.crt is no reason for a new CA. A
- * key of unknown origin signs nothing.
+ * Judges a shared key whose public half is missing, or belongs to another key: whether it is the cluster's,
+ * and how its public half comes back. A stale or unreadable ca.crt is no reason for a new CA. A key of
+ * unknown origin signs nothing.
  */
 import { createPublicKey, X509Certificate } from "node:crypto";
 import { attempt, Fail } from "../fail.ts";
@@ -21,30 +21,30 @@ import { KUBECONFIGS, readKubeconfig } from "./kubeconfigs.ts";
 import { isSelfSigned } from "./renew.ts";
 import { serviceAccountKeyId } from "./sa-keys.ts";
 
-/** A text with certificates of a CA, and where it was found. */
+/** A text with certificates of a CA, and its source. */
 export interface CaText {
   ca: "ca" | "front-proxy-ca" | "etcd-ca";
-  /** For the operator: "kube-root-ca.crt", "pki/ca.crt". */
+  /** The source for the operator: "kube-root-ca.crt", "pki/ca.crt". */
   from: string;
   text: string;
   /**
-   * It is the content of this CA's own file. Else it may be of a larger bundle, and of its certificates only
-   * the one of the key is taken.
+   * It is the content of this CA's own file. Otherwise it may be a larger bundle, from which only the key's
+   * certificate is taken.
    */
   whole?: boolean;
 }
 
-/** What proves the cluster's public keys: certificates, and the `kid` of tokens. */
+/** Proof of the cluster's public keys: certificates, and the `kid` of tokens. */
 export interface Evidence {
   texts: readonly CaText[];
   tokens: readonly { kid: string }[];
 }
 
 /**
- * What helps a finding that is not ok. `certificate`: a known one of this very key, with all that its file
- * held. `again`: the key is here, its public half is made from it. `renew`: the key is here, and its
- * certificate has expired. `elsewhere`: so it is, and only the CA that has signed the certificate renews it.
- * `lost`: the key is not here, or does not belong to this cluster (then `why` says so).
+ * The remedy for a bad finding. `certificate`: a known one of this very key, with the rest of its file.
+ * `again`: the key is here, its public half is made from it. `renew`: the key is here, and its certificate
+ * has expired. `elsewhere`: the same, but only the CA that signed the certificate renews it. `lost`: the key
+ * is not here, or does not belong to this cluster (then `why` says so).
  */
 export type Remedy =
   | { do: "certificate"; pem: string; from: string }
@@ -54,10 +54,10 @@ export type Remedy =
 
 const STRANGE: Remedy = { do: "lost", why: "the key here is none that the cluster is known by" };
 
-/** Where the cluster itself says which CA it trusts. */
+/** The cluster's own record of the CA that it trusts. */
 export const CLUSTER_CA_SOURCE = "kube-root-ca.crt";
 
-/** Errors: none; what cannot be read counts as not there. */
+/** Throws nothing; unreadable texts count as missing. */
 export function remedyOf(finding: Finding, evidence: Evidence): Remedy {
   const [first, second] = finding.paths.map(readable);
   const row = CERTS.find(({ name }) => name === finding.name);
@@ -77,7 +77,7 @@ function caRemedy(
   const known = knownCertificates(row, here.cert, texts);
   const fit = known.find(({ info }) => info.isCa && isValidNow(info) && keyMatches(info.pem, here.key));
   const [inUse] = known;
-  // what names the one in use may name several: the CA of before and today's
+  // the source of the CA in use may name several: the old and the current one
   const isInUse =
     fit &&
     known.some(({ from, info }) => from === inUse!.from && info.publicKeyHash === fit.info.publicKeyHash);
@@ -98,8 +98,8 @@ function caRemedy(
 }
 
 /**
- * This CA's certificates from other places than its own file: what the cluster trusts first, then those that
- * expire last.
+ * Certificates of this CA from other sources than its own file: those that the cluster trusts first, then the
+ * last to expire.
  */
 function knownCertificates(row: Cert, cert: string | undefined, texts: readonly CaText[]) {
   // the kubelet's clientCAFile mostly is pki/ca.crt itself, and then proves nothing more
@@ -117,17 +117,17 @@ function knownCertificates(row: Cert, cert: string | undefined, texts: readonly 
   );
 }
 
-/** A place that names the cluster CA. */
+/** A source that names the cluster CA. */
 export const KUBELETS_CA = "the kubelet's client CA";
 
-/** For each certificate here that this CA should have signed: whether this key signed it. */
+/** Whether this key signed each certificate here that this CA should have signed. */
 function signedLeaves(row: Cert, finding: Finding, key: string): boolean[] {
   return leavesOf(row, finding).map((pem) => isSignedWith(pem, key));
 }
 
 /**
- * The certificates here that this CA's key has signed, in PEM: what they say of their issuer is what all that
- * this key signed says.
+ * The certificates here, in PEM, that this CA's key has signed: their words about their issuer hold for all
+ * certificates of this key.
  */
 export function signedWith(row: Cert, finding: Finding, key: string): string[] {
   const users =
@@ -145,7 +145,7 @@ function leavesOf(row: Cert, finding: Finding): string[] {
   );
 }
 
-/** What cannot be read counts as not there. */
+/** Unreadable text counts as missing. */
 function firstIn(text: string): string[] {
   return certificatesIn(text)
     .slice(0, 1)
@@ -160,13 +160,13 @@ function isSignedWith(pem: string, key: string): boolean {
 function serviceAccountRemedy(key: string, pub: string | undefined, { tokens }: Evidence): Remedy {
   const kids = new Set(tokens.map(({ kid }) => kid));
   if (kids.size === 0 || kids.has(serviceAccountKeyId(publicPem(key)))) return { do: "again" };
-  const kept = attempt(() => serviceAccountKeyId(pub ?? ""));
-  return pub === undefined || kept instanceof Fail || kids.has(kept) ? STRANGE : { do: "again" };
+  const pubKid = attempt(() => serviceAccountKeyId(pub ?? ""));
+  return pub === undefined || pubKid instanceof Fail || kids.has(pubKid) ? STRANGE : { do: "again" };
 }
 
 /**
- * The fingerprint of a CA that is sound but belongs to another cluster: etcd's data does not name it, and it
- * is older than those that etcd's data names. A younger one is a new CA, as part 1 makes it: undefined.
+ * The fingerprint of a valid CA of another cluster: etcd's data does not name it, and it is older than those
+ * that etcd's data names. Undefined for a younger one, which is a new CA as part 1 makes it.
  */
 export function foreignCa(certPem: string | undefined, clustersPem: string): string | undefined {
   const own = infoOf(certPem);

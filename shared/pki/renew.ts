@@ -1,8 +1,8 @@
 /**
- * Renews a CA's certificate with its own key: the old one byte for byte, but for its expiry date and its serial
- * number (RFC 5280 §4.1). Whatever it signed stays good, and who trusts it goes on to trust that key. The
- * bytes are copied, never made anew: Go looks a CA up by the bytes of its name, OpenSSL, Java, Python and
- * Node by its key id.
+ * Renews a CA's certificate with its own key: all bytes stay but the expiry date and the serial number (RFC
+ * 5280 §4.1). Certificates that it signed stay valid, and clients keep trusting its key. The bytes are
+ * copied, not encoded again: Go finds a CA by the bytes of its name, OpenSSL, Java, Python and Node by its
+ * key id.
  */
 import "reflect-metadata";
 import { createHash, type KeyObject, sign, X509Certificate } from "node:crypto";
@@ -13,22 +13,22 @@ import { certInfo, certificatesIn, keyMatches, privateKeyOf } from "./certificat
 import { contentOf, der, insideOf, pemOf } from "./keys.ts";
 
 interface RenewOptions {
-  /** What a CA of this cluster is valid for. */
+  /** Lifetime of this cluster's CAs. */
   hours: number;
   /** Default: now. */
   now?: Date;
   /**
-   * Certificates of this CA in PEM: they are good afterwards. Where one names the CA's serial number, that
-   * stays: OpenSSL and Java would refuse another.
+   * PEM certificates of this CA that stay valid. If one names the CA's serial number, that stays: OpenSSL and
+   * Java would refuse another.
    */
   signed: readonly string[];
 }
 
 /**
- * The renewed certificate in PEM. Each control plane node that has the key makes the same one, byte for byte:
- * nothing of it is random, and its end is counted from the old end. Errors: Fail where the text is no single
- * certificate of a CA that has signed itself, with this key, or is signed in a way that nobody signs a CA;
- * and where one of `signed` would not be good.
+ * The renewed certificate in PEM. Each control plane node that has the key makes the same bytes: nothing is
+ * random, and the new end is counted from the old one. Errors: Fail if the text is no single self-signed CA
+ * certificate of this key, if nobody signs CAs with its algorithm, and if one of `signed` would become
+ * invalid.
  */
 export function renewCa(
   caPem: string,
@@ -37,9 +37,9 @@ export function renewCa(
 ): string {
   refuseOther(caPem, keyPem);
   const old = partsOf(caPem);
-  const until = timeOf(nextEnd(certInfo(caPem).notAfter, hours, now));
-  const serial = signed.some(namesSerial) ? old.serial : der(0x02, serialOf(old, until));
-  const validity = der(0x30, old.notBefore, until);
+  const end = timeOf(nextEnd(certInfo(caPem).notAfter, hours, now));
+  const serial = signed.some(namesSerial) ? old.serial : der(0x02, serialOf(old, end));
+  const validity = der(0x30, old.notBefore, end);
   const tbs = der(
     0x30,
     old.version,
@@ -60,12 +60,12 @@ export function renewCa(
 function refuseLost(leaf: string, renewed: string, now: Date) {
   const why = notIssuedBy(leaf, renewed, now);
   if (why)
-    throw new Fail(`"${certInfo(leaf).subject}" would not be one of the renewed CA: ${why}`, {
+    throw new Fail(`"${certInfo(leaf).subject}" would not fit the renewed CA: ${why}`, {
       hint: "renew the CA by the tool that made it; openssl x509 -noout -text shows both. Nothing was written",
     });
 }
 
-/** Whole lives after the old end, at least half a life from now. */
+/** The old end plus whole lifetimes, at least half a lifetime from now. */
 function nextEnd(end: Date, hours: number, now: Date): Date {
   const life = hours * 3_600_000;
   const lives = Math.max(1, Math.ceil((now.getTime() + life / 2 - end.getTime()) / life));
@@ -81,7 +81,7 @@ function serialOf({ serial, publicKey }: Parts, until: Buffer): Buffer {
 
 const CURVES = { prime256v1: p256, secp384r1: p384, secp521r1: p521 };
 
-/** Always the same signature: RSA's and Ed25519's are, and of ECDSA's this one (RFC 6979). */
+/** Deterministic: RSA's and Ed25519's signatures are, and for ECDSA this form is (RFC 6979). */
 function signatureOf(key: KeyObject, digest: string | null, bytes: Buffer): Buffer {
   const curve = CURVES[key.asymmetricKeyDetails?.namedCurve as keyof typeof CURVES];
   if (!curve || !digest) return sign(digest, bytes, key);
@@ -109,7 +109,7 @@ function refuseOther(caPem: string, keyPem: string) {
     });
 }
 
-/** By the bytes of its names, and its signature. */
+/** Compares its names, byte for byte, and checks its signature. */
 export function isSelfSigned(caPem: string): boolean {
   const cert = new X509Certificate(caPem);
   const { subject, issuer } = partsOf(caPem);
@@ -117,8 +117,8 @@ export function isSelfSigned(caPem: string): boolean {
 }
 
 /**
- * Why a strict reader would not take `caPem` as the issuer of this certificate at that time; undefined where
- * everybody does. Strict are Go in the name, OpenSSL, Java, Python and Node in key id and serial number.
+ * Why a strict reader would refuse `caPem` as the issuer of this certificate at that time; undefined if all
+ * accept it. Go is strict about the name, OpenSSL, Java, Python and Node about key id and serial number.
  */
 export function notIssuedBy(leafPem: string, caPem: string, at: Date): string | undefined {
   const [leaf, ca] = [new X509Certificate(leafPem), new X509Certificate(caPem)];
@@ -132,7 +132,7 @@ export function notIssuedBy(leafPem: string, caPem: string, at: Date): string | 
   return ca.validFromDate <= at && at < ca.validToDate ? undefined : "the CA is not valid then";
 }
 
-/** RFC 5280 §4.1, each with its head. `rest`: the extensions, and the unique ids of old times before them. */
+/** RFC 5280 §4.1, each with its head. `rest`: the extensions, after the obsolete unique ids. */
 type Parts = Record<
   "version" | "serial" | "algorithm" | "issuer" | "notBefore" | "subject" | "publicKey" | "rest",
   Buffer
@@ -200,7 +200,7 @@ export function keyIdOf(caPem: string): string | undefined {
   return new x509.X509Certificate(caPem).getExtension(x509.SubjectKeyIdentifierExtension)?.keyId;
 }
 
-/** In hex, with or without zeros before. */
+/** Hex, with or without leading zeros. */
 function sameSerial(one: string, other: string): boolean {
   return BigInt(`0x${one}`) === BigInt(`0x${other}`);
 }

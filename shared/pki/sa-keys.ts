@@ -1,14 +1,14 @@
 /**
- * The service-account keys on this node, and the tokens that they sign.
+ * The service-account keys on this node, and their tokens: the pair sa.key and sa.pub, whether it is a new
+ * one, and the public halves of old keys beside it. Part 1 leaves a mark if it makes a new pair. The tokens
+ * of this node's pods show a new pair, too, but only until their kubelet has renewed them, and pods on other
+ * nodes keep theirs for longer.
  *
- * The pair sa.key and sa.pub, whether it is a new one, and the public halves of old keys beside it. Part 1
- * leaves a mark where it makes a new pair. The tokens of this node's pods show a new pair, too, but only
- * until their kubelet has renewed them, and pods on other nodes keep theirs for longer.
+ * `readJwt` reads the parts of any token (RFC 7515) and trusts none of them: it does not check the signature.
  *
- * `readJwt` reads the parts of any token (RFC 7515) and believes none of them: the signature is not checked
- * there. Tokens in Secrets of the type kubernetes.io/service-account-token are made and checked byte for byte
- * as the controller-manager's token controller writes them. Source: kubernetes pkg/serviceaccount/legacy.go
- * and jwt.go; go-jose writes header and claims as JSON with sorted names.
+ * Tokens in Secrets of the type kubernetes.io/service-account-token are made and checked byte for byte as the
+ * controller-manager's token controller writes them. Source: kubernetes pkg/serviceaccount/legacy.go and
+ * jwt.go; go-jose writes header and claims as JSON with sorted names.
  */
 
 import { createPublicKey, verify } from "node:crypto";
@@ -27,13 +27,13 @@ export function serviceAccountKeyId(publicPem: string): string {
   return Buffer.from(hashIn(publicPem).slice("sha256:".length), "hex").toString("base64url");
 }
 
-/** sa.pub on this node, or the public half of its sa.key alone: its tokens are not old. */
+/** The current sa.pub on this node, or the public half of its sa.key alone: its tokens are not old. */
 export function todaysSaPub(certificatesDir: string): string | undefined {
   const { state } = examineServiceAccountKey(certificatesDir);
   return state === "ok" || state === "public key missing" ? saPubText(certificatesDir) : undefined;
 }
 
-/** sa.pub; where a cluster does without it, the public half of sa.key. Undefined: neither is here. */
+/** sa.pub; if a cluster has none, the public half of sa.key. Undefined: neither is here. */
 export function saPubText(certificatesDir: string): string | undefined {
   const [pub, key] = ["sa.pub", "sa.key"].map((file) => readText(`${certificatesDir}/${file}`));
   return pub ?? (key && attempt(() => publicPem(key), undefined));
@@ -47,7 +47,7 @@ export function markNewSaKey(publicPem: string) {
   writeMark(MARK, mark, "for part 4: older tokens were signed by another key");
 }
 
-/** When no running pod is older than the key, nobody reads the mark any more. */
+/** The mark is useless once no running pod is older than the key. */
 export function dropNewSaKeyMark() {
   removeFile(MARK);
 }
@@ -60,13 +60,13 @@ export function newSaKeySince(saPub: string): Date | undefined {
     : undefined;
 }
 
-/** Where old keys are kept: beside sa.pub, so that the API server's own volume mounts them. */
+/** The file of old keys: beside sa.pub, so that the API server's own volume mounts it. */
 export function oldSaPub(certificatesDir: string): string {
   return `${certificatesDir}/sa-old.pub`;
 }
 
 /**
- * The old keys on this node, in PEM, without those that sa.pub holds as well. Errors: Fail where the file
+ * The old keys on this node, in PEM, without those that sa.pub holds as well. Errors: Fail if the file
  * holds no key.
  */
 export function oldSaKeys(certificatesDir: string): string[] {
@@ -78,8 +78,10 @@ export function oldSaKeys(certificatesDir: string): string[] {
     throw new Fail(`There is no public key in "${path}"`, {
       hint: shell`remove it, as the API server would not start with it: rm ${path}`,
     });
-  const today = new Set(publicKeysIn(readText(`${certificatesDir}/sa.pub`) ?? "").map(serviceAccountKeyId));
-  return keys.filter((pem) => !today.has(serviceAccountKeyId(pem)));
+  const currentKids = new Set(
+    publicKeysIn(readText(`${certificatesDir}/sa.pub`) ?? "").map(serviceAccountKeyId),
+  );
+  return keys.filter((pem) => !currentKids.has(serviceAccountKeyId(pem)));
 }
 
 /** The service account of a token, and the Secret that holds it. */
@@ -95,9 +97,9 @@ export async function legacyTokenSigner(
   saKeyPem: string,
 ): Promise<(claims: LegacyClaims) => Promise<string>> {
   const { key, alg, name, hash } = await signingKey(privateKeyOf(saKeyPem));
-  const header = encoded({ alg, kid: serviceAccountKeyId(publicPem(saKeyPem)) });
+  const header = encode({ alg, kid: serviceAccountKeyId(publicPem(saKeyPem)) });
   return async (claims) => {
-    const signed = `${header}.${encoded(payloadOf(claims))}`;
+    const signed = `${header}.${encode(payloadOf(claims))}`;
     const signature = await crypto.subtle.sign({ name, hash }, key, Buffer.from(signed));
     return `${signed}.${Buffer.from(signature).toString("base64url")}`;
   };
@@ -116,8 +118,8 @@ function payloadOf({ namespace, secretName, serviceAccountName, serviceAccountUi
 }
 
 /**
- * Whether one of the keys in sa.pub signed a token. Its times are not judged. What is no token does not
- * verify.
+ * Whether one of the keys in sa.pub signed a token. Does not judge its times. False for text that is no
+ * token.
  */
 export function tokenVerifier(saPub: string): (token: string) => boolean {
   const keys = publicKeysIn(saPub).map((pem) => createPublicKey(pem));
@@ -133,23 +135,23 @@ export function tokenVerifier(saPub: string): (token: string) => boolean {
   };
 }
 
-function encoded(value: unknown): string {
+function encode(value: unknown): string {
   return Buffer.from(JSON.stringify(value)).toString("base64url");
 }
 
 export interface Jwt {
   alg: string;
-  /** "" where there is none, as in tokens from before Kubernetes 1.16. */
+  /** "" if there is none, as in tokens from before Kubernetes 1.16. */
   kid: string;
-  /** Seconds since 1970; 0 where there is none, as in tokens from Secrets. */
+  /** Seconds since 1970; 0 if there is none, as in tokens from Secrets. */
   issuedAt: number;
-  /** header.payload, which is what was signed, and the signature. */
+  /** The signed part, header.payload, and the signature. */
   signed: string;
   signature: Buffer;
   text: string;
 }
 
-/** A service-account token, or undefined where the text is none. */
+/** A service-account token, or undefined if the text is none. */
 export function readJwt(text: string): Jwt | undefined {
   const trimmed = text.trim();
   if (!/^[\w-]+\.[\w-]+\.[\w-]+$/.test(trimmed)) return undefined;
@@ -194,7 +196,7 @@ export function base64url(number: bigint, length = 1): string {
   );
 }
 
-/** No object at all where it is no JSON. */
+/** {} if it is no JSON. */
 function json(part: string): Record<string, unknown> {
   const value = orUndefined(() => JSON.parse(Buffer.from(part, "base64url").toString()) as unknown);
   return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};

@@ -1,6 +1,6 @@
 /**
- * What a server shows before it knows us: its certificate, and its time. Nothing in it is believed before it
- * is verified. And how a client reaches it, and trusts what Go's programs trust.
+ * Reads a server's certificate and time before it knows us, and trusts neither before it is verified. Also
+ * connects a client to a server, and trusts the CAs that Go's programs trust.
  */
 import { connect as connectSocket, isIP, isIPv6 } from "node:net";
 import { connect } from "node:tls";
@@ -8,44 +8,44 @@ import { attempt } from "../fail.ts";
 import { isFor } from "./addresses.ts";
 import { infoOf, shareCertificate, signedBy } from "./certificate.ts";
 
-/** A control plane node that is only slow must not look like one that has lost its keys. */
+/** A slow control plane node must not look like one that has lost its keys. */
 const HANDSHAKE_MS = 10_000;
 
 /**
- * It takes the connection, and shows no certificate: so does a server whose files are gone, or one that a
- * signal has stopped.
+ * A server that accepts the connection, but shows no certificate: its files are gone, or a signal has stopped
+ * it.
  */
 export class NoCertificate extends Error {}
 
 /**
- * The certificate that a server shows, also where it then refuses us. Errors: the connection's own;
+ * The certificate that a server shows, even if it then refuses us. Errors: the connection's own;
  * NoCertificate.
  */
 export function servedPem(host: string, port: number, timeout = HANDSHAKE_MS): Promise<string> {
   return new Promise((resolve, reject) => {
-    let taken = false;
-    const to = {
+    let isAccepted = false;
+    const target = {
       host,
       port,
       ...(isIP(host) ? {} : { servername: host }),
       rejectUnauthorized: false,
       timeout,
     };
-    const socket = connect(to, () => {
+    const socket = connect(target, () => {
       resolve(socket.getPeerX509Certificate()!.toString());
       socket.destroy();
     });
     socket.on("connect", () => {
-      taken = true;
+      isAccepted = true;
     });
-    socket.on("error", (err) => reject(taken ? new NoCertificate(err.message, { cause: err }) : err));
+    socket.on("error", (err) => reject(isAccepted ? new NoCertificate(err.message, { cause: err }) : err));
     socket.on("timeout", () => socket.destroy(new Error(`${host}:${port} does not answer`)));
   });
 }
 
 /**
- * Whether a server takes this certificate of a client, and answers: false where it refuses it, undefined where it
- * does neither in time. With TLS 1.3 the refusal comes after the handshake (RFC 8446, 4.4.2.4).
+ * Whether a server accepts this client certificate: false if it refuses it, undefined if there is no answer
+ * in time. With TLS 1.3 the refusal comes after the handshake (RFC 8446, 4.4.2.4).
  */
 export function takesClient(
   { host, port }: { host: string; port: number },
@@ -68,18 +68,18 @@ export function takesClient(
   });
 }
 
-/** A server that is away must not hold anything up. */
+/** A server that is off must not cause a long wait. */
 const TIME_MS = 1500;
 
 /**
- * Who answers at a place: a server of this CA for this name, one of this CA that is not for this name, a
- * stranger, or nobody.
+ * The kind of server at an address: one of this CA for this name, one of this CA for another name, another
+ * machine's, or none.
  */
 export type Answerer = "ours" | "not for this name" | "another" | "nobody";
 
 /**
- * `name`: for which the certificate has to be, if it is not the host (tls-server-name). Its dates are not
- * looked at. Nobody is waited for long.
+ * `name`: the required name in the certificate, if it is not the host (tls-server-name). Does not judge its
+ * dates. Does not wait long.
  */
 export async function whoAnswers(server: string, caPem: string, name?: string): Promise<Answerer> {
   const { hostname, port } = new URL(server);
@@ -90,7 +90,7 @@ export async function whoAnswers(server: string, caPem: string, name?: string): 
   return isKnown(pem, caPem) && infoOf(pem)?.usages.includes("server") ? "not for this name" : "another";
 }
 
-/** Undefined where nobody shows a certificate in time: also where the resolver does not answer. */
+/** Undefined if no certificate is shown in time, or the resolver does not answer. */
 export async function shownSoon(host: string, port: number): Promise<string | undefined> {
   const signal = AbortSignal.timeout(2 * TIME_MS);
   const late = new Promise<undefined>((resolve) =>
@@ -104,13 +104,13 @@ export async function shownSoon(host: string, port: number): Promise<string | un
   }
 }
 
-/** An answer's head is shorter. In bytes. */
+/** Bytes: an answer's head is shorter. */
 const HEAD = 16_384;
 
 /**
- * What time it is for a server of this CA, by the Date of its answer (RFC 9110, 6.6.1). Undefined where
- * nobody answers, or somebody whose certificate is not one of this CA for a server of that name. The
- * certificate's dates are not looked at: our own clock may be the wrong one.
+ * The time of a server of this CA, by the Date of its answer (RFC 9110, 6.6.1). Undefined if nothing answers,
+ * or only a server without a certificate of this CA for that name. Does not judge the certificate's dates:
+ * our own clock may be the wrong one.
  */
 export function serverTime(host: string, port: number, caPem: string): Promise<Date | undefined> {
   return new Promise((resolve) => {
@@ -145,8 +145,8 @@ export function serverTime(host: string, port: number, caPem: string): Promise<D
 }
 
 /**
- * Whether a certificate is signed by a CA of `caPem`, and for a server of this name: a kubelet's client
- * certificate is of the same CA. Its dates are not looked at.
+ * Whether a certificate is signed by a CA of `caPem`, and is for a server of this name: a kubelet's client
+ * certificate is of the same CA. Does not judge its dates.
  */
 export function isServerOf(pem: string, host: string, caPem: string): boolean {
   const info = infoOf(pem);
@@ -154,7 +154,7 @@ export function isServerOf(pem: string, host: string, caPem: string): boolean {
   return isFor(info.sans, host);
 }
 
-/** Signed by a CA of these, or one of these itself: a certificate that root has given to the server. */
+/** Signed by one of these CAs, or one of these itself: a certificate that root has given to the server. */
 function isKnown(pem: string, caPem: string): boolean {
   return attempt(() => signedBy(pem, caPem)) === true || attempt(() => shareCertificate(pem, caPem)) === true;
 }
@@ -165,10 +165,10 @@ function dateIn(head: string): Date | undefined {
 }
 
 /**
- * TLS options by which a client trusts what Go's programs trust: each certificate of the bundle by itself
- * (crypto/x509, VerifyOptions.Roots). kubeadm takes a CA that a company's root has signed (app/phases/certs,
- * UsingExternalCA), and ca.crt mostly holds that one alone. Without this OpenSSL wants its root as well:
- * "unable to get issuer certificate". Dates and names are checked as always.
+ * TLS options by which a client trusts the same as Go's programs: each certificate of the bundle by itself
+ * (crypto/x509, VerifyOptions.Roots). kubeadm accepts a CA that a company's root has signed
+ * (app/phases/certs, UsingExternalCA), and ca.crt mostly holds that one alone. Without this option OpenSSL
+ * wants its root as well: "unable to get issuer certificate". Dates and names are checked as usual.
  */
 export function trusting(ca: string) {
   return { ca, allowPartialTrustChain: true };
@@ -180,24 +180,23 @@ export function trusting(ca: string) {
 const PROXIES = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
 
 /**
- * A fetch that goes to the server itself. Root's shell often names a proxy for the internet, and a control
- * plane node that is asked through it seems dead. The variables are away while the request begins; programs
- * that we start have them as before.
+ * A fetch without a proxy. Root's shell often names a proxy for the internet, through which a control plane
+ * node seems dead. The variables are unset while the request begins; programs that we start still have them.
  */
 export function fetchDirectly(url: string, request: BunFetchRequestInit): Promise<Response> {
-  const kept = PROXIES.map((name) => [name, process.env[name]] as const);
+  const variables = PROXIES.map((name) => [name, process.env[name]] as const);
   for (const name of PROXIES) delete process.env[name];
   try {
     return fetch(url, request);
   } finally {
-    for (const [name, value] of kept) if (value !== undefined) process.env[name] = value;
+    for (const [name, value] of variables) if (value !== undefined) process.env[name] = value;
   }
 }
 
 /**
- * Whether somebody listens at a port: an answer of any kind. False: the host says that nobody does;
- * undefined: nothing is heard within so many milliseconds. Asked with fetch: the sockets of Bun's node:net
- * call it ECONNREFUSED, too, where there is no route to the host.
+ * Whether a port is open, whatever answers. False: the host refuses the connection; undefined: no answer
+ * within so many milliseconds. Uses fetch, as Bun's node:net also reports ECONNREFUSED if there is no route
+ * to the host.
  */
 export async function isHeard(
   host: string,
@@ -218,8 +217,8 @@ export async function isHeard(
 }
 
 /**
- * A socket alone, also of what speaks no HTTP: of these there may be more than of requests. It says false, too, where
- * there is no route to the host.
+ * Only opens a socket, so it works without HTTP, and more of them can run at once than requests. Also false
+ * if there is no route to the host.
  */
 export function knock(host: string, port: number, milliseconds: number): Promise<boolean | undefined> {
   return new Promise((resolve) => {

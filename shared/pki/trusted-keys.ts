@@ -1,9 +1,9 @@
 /**
- * What a text trusts, as a set of public keys. A CA's file may hold several certificates in any order: the CA
- * of before beside today's (kubernetes.io, "Manual Rotation of CA Certificates"), or an intermediate CA
- * beside its root. sa.pub and the files of --service-account-key-file may hold several keys. So two texts are
- * compared by their keys, never letter by letter: what lets a server or a token through is one right key
- * among them. `has`, `difference` and `isSubsetOf` are those of every Set.
+ * The public keys that a text trusts, as a set. A CA's file may hold several certificates in any order: the
+ * old CA beside the current one (kubernetes.io, "Manual Rotation of CA Certificates"), or an intermediate CA
+ * beside its root. sa.pub and the files of --service-account-key-file may hold several keys. So texts are
+ * compared by their keys, never by their letters: one right key among them lets a server or a token through.
+ * `has`, `difference` and `isSubsetOf` are those of every Set.
  */
 
 import { attempt } from "../fail.ts";
@@ -24,7 +24,7 @@ import {
 /** Hashes: "sha256:<hex of the SPKI's DER>". */
 export type TrustedKeys = ReadonlySet<string>;
 
-/** The keys of all certificates and public keys in these texts. What cannot be read counts as not there. */
+/** The keys of all certificates and public keys in these texts. Unreadable ones are left out. */
 export function trustedKeys(...texts: readonly (string | undefined)[]): TrustedKeys {
   return new Set(texts.flatMap((text) => (text ? keysOfText(text) : [])));
 }
@@ -37,7 +37,7 @@ const keysOfText = memo((text): readonly string[] => {
 
 /**
  * A CA's text with the certificate first whose key is `keyPem`: a file may hold several, and that one signs.
- * So it is the one that `certInfo`, `hashIn` and `issueLeaf` take. As it is where there is no such key, or
+ * So it is the one that `certInfo`, `hashIn` and `issueLeaf` take. As it is if there is no such key, or
  * one certificate only.
  */
 export function signingFirst(caPem: string, keyPem: string | undefined): string {
@@ -49,7 +49,7 @@ export function signingFirst(caPem: string, keyPem: string | undefined): string 
 
 /**
  * Whether a text has the key of the CA that signs, the first of `caPem`, in a certificate of any time: it is
- * no new CA for those who have the text. Errors: Fail where that CA cannot be read.
+ * no new CA for those who have the text. Errors: Fail if that CA cannot be read.
  */
 export function knowsCa(text: string | undefined, caPem: string): boolean {
   return trustedKeys(text).has(certInfo(caPem).publicKeyHash);
@@ -72,7 +72,7 @@ export function trusted(path: string, caPem: string): boolean {
   return trustedText(readText(path) ?? "", caPem);
 }
 
-/** The same of its text. */
+/** The same for the file's text. */
 export function trustedText(pem: string, caPem: string): boolean {
   const info = infoOf(pem);
   return (

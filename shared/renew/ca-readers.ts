@@ -1,12 +1,13 @@
 /**
- * Which processes of this node have read a CA's certificate once, when they started, and which one. As long
- * as the CA is renewed with its own key, both are good until the older one's end. Then a process that still
- * has that trusts nobody: open connections continue, and no new one works. So the cluster is silent, and dies at its
- * next restart. Nobody reads front-proxy-ca once, and nobody the CA for clients. Reads only.
+ * Processes of this node that read a CA's certificate only at their start, and which certificate that was. If
+ * the CA was renewed with its own key, both certificates work until the older one expires. A process that
+ * still has it then trusts nobody: open connections continue, but no new one works, and the cluster fails at
+ * its next restart.
  *
- * Sources: etcd client/pkg/transport (ClientCAs and RootCAs once), apiserver storagebackend/factory/etcd3.go
- * (TLSInfo once), controller-manager's --root-ca-file and client-go's kubeconfig (once; the kubelet's too, in
- * 1.36 as well: pkg/kubelet/certificate/transport.go).
+ * No process reads front-proxy-ca or the CA for clients only once. Reads only. Sources: etcd
+ * client/pkg/transport (ClientCAs and RootCAs once), apiserver storagebackend/factory/etcd3.go (TLSInfo
+ * once), controller-manager's --root-ca-file and client-go's kubeconfig (once; the kubelet's too, in 1.36 as
+ * well: pkg/kubelet/certificate/transport.go).
  */
 import { processesOf, processStart } from "../etcd-location/static-pod-here.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -27,62 +28,65 @@ import { KUBECONFIGS, kubeconfigRow, parseKubeconfig, readKubeconfig } from "../
 import { type CaOfKey, caOfKey, casIn, mountingPods, newestOf, textReadAt } from "./held-ca.ts";
 
 export interface CaReader {
-  /** Of kubeadm's four, "kubelet", or the container of another static pod. */
+  /** One of kubeadm's four, "kubelet", or the container of another static pod. */
   name: string;
   ca: "ca" | "etcd-ca";
-  /** The file that it reads when it starts: the CA's own, or a kubeconfig. */
+  /** The file that it reads at its start: the CA's own, or a kubeconfig. */
   path: string;
-  /** By today's clock. Undefined: it does not run, or nothing says since when. */
+  /** Time on the current clock. Undefined: it does not run, or its start is unknown. */
   started?: Date | undefined;
-  /** Since when the file is as it is, its name, owner and mode included; undefined: it is not there. */
+  /** When the file last changed, its name, owner and mode included; undefined: it does not exist. */
   changed?: Date | undefined;
-  /** Undefined: nothing says which one was in the file when it started. */
+  /** Undefined: the file's content at its start is unknown. */
   holds?: "today's" | "an older one" | undefined;
-  /** When the older one ends that it holds or may hold; undefined: nothing here knows an older one. */
+  /** Expiry of the older certificate that it holds or may hold; undefined: no older one is known here. */
   until?: Date | undefined;
-  /** The file itself still has an older one, which ends then: a restart alone does not help. */
+  /** Expiry of the older certificate that the file itself still has: a restart alone does not help. */
   fileUntil?: Date | undefined;
-  /** Of a static pod beside kubeadm's: its kubeconfig may have had another client certificate when it started. */
+  /**
+   * Set for a static pod beside kubeadm's: its kubeconfig may have had another client certificate at its
+   * start.
+   */
   otherUser?: true | undefined;
 }
 
-/** Whether one has a certificate in memory that has expired: open connections go on, and it trusts no new one. */
+/** Whether one has an expired certificate in memory: open connections continue, but it trusts no new one. */
 export function holdExpired(readers: readonly CaReader[], now = new Date()): boolean {
   return readers.some(({ holds, until }) => holds === "an older one" && until !== undefined && until < now);
 }
 
-/** Those of kubeadm's own that a restart helps: where the file is not renewed yet, it does not. */
+/** Those of kubeadm's own that a restart helps, which needs a file that is renewed already. */
 export function expiredHolders(readers: readonly CaReader[]): string[] {
   const all = readers.filter((one) => one.fileUntil === undefined && holdExpired([one]));
   return [...new Set(all.map(({ name }) => name))].filter((name) => name === "kubelet" || isKubeadms(name));
 }
 
-/** Of a control plane node. Errors: none of its own; what cannot be read is not known. */
+/** On a control plane node. Throws nothing; unreadable facts are unknown. */
 export async function caReaders(
   { node, facts, cluster }: Pick<ControlPlaneNode, "node" | "facts" | "cluster">,
   containers?: readonly Container[],
 ): Promise<CaReader[]> {
   const all = containers ?? (await containersIfAny(node));
-  const today = knownCas(facts.certificatesDir, cluster.oldCaPem);
+  const cas = knownCas(facts.certificatesDir, cluster.oldCaPem);
   const rows = readsOnce(facts.certificatesDir).flatMap(({ name, ...reads }) =>
     runs(name, all).flatMap((process) => readers({ name, ...reads }, process, facts.kubernetesVersion)),
   );
   const others = mountingPods(node, all).map((pod): Reading => ({ ...pod, ca: "ca", isUnsure: true }));
   return [...rows, ...others, await kubelet(node, all)].flatMap((reads) => {
-    const of = today[reads.ca];
-    return of ? [judged(reads, of)] : [];
+    const ca = cas[reads.ca];
+    return ca ? [judge(reads, ca)] : [];
   });
 }
 
-/** Of a worker: what kube-system's pods have got says whether its own files are today's. */
+/** On a worker: the files of kube-system's pods show whether its own are current. */
 export async function kubeletCaReader(node: Node, containers?: readonly Container[]): Promise<CaReader[]> {
   const { clientCaFile } = node.kubelet;
   const hash = infoOf(readable(clientCaFile))?.publicKeyHash;
   const { texts } = readEvidence({ data: undefined, node, certificatesDir: certificatesDirOn(node) });
   const inPods = texts.filter(({ ca, from }) => ca === "ca" && from === IN_PODS).map(({ text }) => text);
-  const before = [...asideTexts(clientCaFile), ...configTexts()];
-  const today = hash && caOfKey(hash, [readable(clientCaFile), ...inPods], before);
-  return today ? [judged(await kubelet(node, containers ?? (await containersIfAny(node))), today)] : [];
+  const oldTexts = [...asideTexts(clientCaFile), ...configTexts()];
+  const trusted = hash && caOfKey(hash, [readable(clientCaFile), ...inPods], oldTexts);
+  return trusted ? [judge(await kubelet(node, containers ?? (await containersIfAny(node))), trusted)] : [];
 }
 
 type Texts = Partial<Record<"now" | "before", readonly (string | undefined)[]>>;
@@ -94,8 +98,8 @@ export function knownCas(certificatesDir: string, oldCaPem: string): KnownCas {
   const known = (name: keyof KnownCas, { now = [], before = [] }: Texts = {}) => {
     const text = caText(certRow(name), certificatesDir);
     const hash = infoOf(text)?.publicKeyHash;
-    const aside = asideTexts(certPath(certRow(name), certificatesDir));
-    return hash === undefined ? undefined : caOfKey(hash, [text, ...now], [...aside, ...before]);
+    const oldTexts = asideTexts(certPath(certRow(name), certificatesDir));
+    return hash === undefined ? undefined : caOfKey(hash, [text, ...now], [...oldTexts, ...before]);
   };
   const ca = known("ca", { now: [oldCaPem], before: configTexts() });
   return { ca, "etcd-ca": known("etcd-ca"), "front-proxy-ca": known("front-proxy-ca") };
@@ -117,7 +121,7 @@ interface ReadsOnce {
   ca: CaReader["ca"];
   /** Its flags that name the file. */
   by: readonly string[];
-  /** kubeadm's, where it does not run. */
+  /** kubeadm's, if it does not run. */
   usual: string;
 }
 
@@ -136,9 +140,9 @@ function readsOnce(certificatesDir: string): ReadsOnce[] {
 
 /** A process that may run, and what it reads. */
 interface Reading extends Pick<CaReader, "name" | "ca" | "path"> {
-  /** As its own mounts have it: a file that was mounted alone stays the one from its start. */
+  /** The file as its own mounts show it: a file that was mounted alone stays the one from its start. */
   seen?: string | undefined;
-  /** When it started, by each clock that says it. */
+  /** Its start by each clock that was set since. */
   starts: readonly Date[];
   /** It may read the file again. */
   isUnsure?: boolean;
@@ -146,7 +150,7 @@ interface Reading extends Pick<CaReader, "name" | "ca" | "path"> {
 
 type Running = ReturnType<typeof processesOf>[number] & { starts: readonly Date[] };
 
-/** The processes; one that is not there where none is. */
+/** The processes; a single undefined if none runs. */
 function runs(name: string, all: readonly Container[]): (Running | undefined)[] {
   const containers = all.filter((one) => one.running && one.name === name && isServerContainer(one));
   const created = Math.max(0, ...containers.map((one) => one.created.getTime()));
@@ -159,7 +163,7 @@ function runs(name: string, all: readonly Container[]): (Running | undefined)[] 
   return found.length > 0 ? found : [undefined];
 }
 
-/** client-go reads a CA that is a file of its own anew since 0.36 (transport/ca_rotation.go). */
+/** Since client-go 0.36 a CA in a file of its own is read again (transport/ca_rotation.go). */
 const READS_ANEW = 36;
 
 function readers(
@@ -169,8 +173,8 @@ function readers(
 ): Reading[] {
   if (!process) return [{ name, ca, path: usual, starts: [] }];
   const { pid, spec, starts } = process;
-  const given = flags(commandOf({ spec }));
-  const named = new Set(by.flatMap((flag) => given.get(flag) ?? []));
+  const values = flags(commandOf({ spec }));
+  const named = new Set(by.flatMap((flag) => values.get(flag) ?? []));
   return [...named].flatMap((inside): Reading[] => {
     const path = hostPathOf({ spec }, inside) ?? inside;
     const caPath = attempt(() => readKubeconfig(path)?.caPath, undefined);
@@ -179,7 +183,7 @@ function readers(
   });
 }
 
-/** By its unit's cgroup, or as systemd says: a unit may be in a slice of its own. */
+/** Found by its unit's cgroup, or as systemd says: a unit may be in a slice of its own. */
 async function kubelet({ kubelet: { kubeconfig } }: Node, all: readonly Container[]): Promise<Reading> {
   const caPath = attempt(() => readKubeconfig(kubeconfig)?.caPath, undefined);
   const found = processesOf("kubelet", all)[0] ?? (await runningKubelet());
@@ -187,7 +191,7 @@ async function kubelet({ kubelet: { kubeconfig } }: Node, all: readonly Containe
   return { name: "kubelet", ca: "ca", path: caPath ?? kubeconfig, starts: started ? [started] : [] };
 }
 
-function judged({ name, ca, path, seen, starts, isUnsure }: Reading, today: CaOfKey): CaReader {
+function judge({ name, ca, path, seen, starts, isUnsure }: Reading, today: CaOfKey): CaReader {
   const endOf = (text: string | undefined) => newestOf(casIn(text ?? "", path), today.hash)?.notAfter;
   const isOld = (end: Date | undefined) => end !== undefined && end < today.end;
   const file = newestOf(casIn(readable(path) ?? "", path), today.hash);
@@ -204,7 +208,7 @@ function judged({ name, ca, path, seen, starts, isUnsure }: Reading, today: CaOf
     ...(otherUser && { otherUser }),
   };
   if (!started) return { ...row, until: fileUntil };
-  // by each clock: where one was set since, they may differ
+  // by each clock: if one was set since, they may differ
   const read = starts.map((start) => endOf(textReadAt(path, start)));
   const ends = [...(isOld(endOf(seen)) ? [endOf(seen)] : read)];
   const [end] = ends;
@@ -212,14 +216,14 @@ function judged({ name, ca, path, seen, starts, isUnsure }: Reading, today: CaOf
     return isOld(end)
       ? { ...row, holds: isUnsure && !isOld(endOf(seen)) ? undefined : "an older one", until: end }
       : { ...row, holds: "today's" };
-  // made after it started: it cannot be the one that it has
+  // a certificate made after the start cannot be in memory
   const madeSince = file && starts.every((start) => start < file.notBefore);
-  // with one that had ended, it would not have come up
+  // with an expired certificate it would not have started
   const older = today.olderEnd && started < today.olderEnd ? today.olderEnd : undefined;
   return { ...row, holds: madeSince ? "an older one" : undefined, until: older };
 }
 
-/** A certificate that is a file of its own is read again, and so it is with one that nobody has written since. */
+/** A certificate in a file of its own is read again; an unchanged file has no other. */
 function mayHaveReadOther(path: string, starts: readonly Date[]): boolean {
   const userIn = (text = "") => attempt(() => parseKubeconfig(text, path), undefined);
   const now = userIn(readable(path));

@@ -1,7 +1,6 @@
 /**
- * Which certificate of a CA a process has read that reads it once: by what was in the file's place when it
- * started. What was there before is known where this kit has replaced it: the rescue folder has it, since
- * that moment. Reads only.
+ * The CA certificate that a process has read at its start, by the file's content at that time. The old
+ * content is known if this kit has replaced it: the rescue folder has it, since that moment. Reads only.
  */
 import { processesOf, processStart } from "../etcd-location/static-pod-here.ts";
 import { attempt } from "../fail.ts";
@@ -15,24 +14,24 @@ import { versionsAside } from "../node/rescue-folder.ts";
 import { type CertInfo, certificatesIn, infosIn } from "../pki/certificate.ts";
 import { KUBECONFIGS, parseKubeconfig } from "../pki/kubeconfigs.ts";
 
-/** The certificates of one key, by their ends: with the same key one only differs from another by it. */
+/** The certificates of one key, by their ends: with the same key they differ only in these. */
 export interface CaOfKey {
   /** As `CertInfo.publicKeyHash`. */
   hash: string;
-  /** The end of the newest that is in use: after a way back a newer one may lie in a rescue folder. */
+  /** The end of the newest in use: after an undo, a newer one may be in a rescue folder. */
   end: Date;
-  /** The end of the newest before it; unset: nothing here says that there was another. */
+  /** The end of the newest before it; unset: no older one is known here. */
   olderEnd?: Date | undefined;
 }
 
-/** Undefined where none of the texts that are in use has a certificate of that key. */
+/** Undefined if no text in use has a certificate of that key. */
 export function caOfKey(
   hash: string,
   inUse: readonly (string | undefined)[],
   before: readonly (string | undefined)[] = [],
 ): CaOfKey | undefined {
   const endsIn = (texts: typeof inUse) =>
-    texts.flatMap((text) => ofKey(text, hash)).map(({ notAfter }) => notAfter.getTime());
+    texts.flatMap((text) => certificatesOfKey(text, hash)).map(({ notAfter }) => notAfter.getTime());
   const all = endsIn(inUse);
   if (all.length === 0) return undefined;
   const end = Math.max(...all);
@@ -40,12 +39,12 @@ export function caOfKey(
   return { hash, end: new Date(end), ...(older.length > 0 && { olderEnd: new Date(Math.max(...older)) }) };
 }
 
-/** Who has several of them in a file trusts the newest. */
+/** A program with several of them in a file trusts the newest. */
 export function newestOf(text: string | undefined, hash: string): Readonly<CertInfo> | undefined {
-  return ofKey(text, hash).sort((a, b) => b.notAfter.getTime() - a.notAfter.getTime())[0];
+  return certificatesOfKey(text, hash).sort((a, b) => b.notAfter.getTime() - a.notAfter.getTime())[0];
 }
 
-function ofKey(text: string | undefined, hash: string): Readonly<CertInfo>[] {
+function certificatesOfKey(text: string | undefined, hash: string): Readonly<CertInfo>[] {
   return infosIn(text).filter(({ publicKeyHash }) => publicKeyHash === hash);
 }
 
@@ -56,37 +55,37 @@ export function casIn(text: string, path: string): string {
 }
 
 /**
- * The text that a process has read which started then; undefined where nothing says it. Between the last
- * write of a file and its last change lie a rename, a copy with its old time, or only another mode; not where
- * this kit has taken the one before away as it wrote it.
+ * The text that a process with this start has read; undefined if unknown. Between a file's last write and its
+ * last change there may have been a rename, a copy with its old time, or a new mode; not if this kit moved
+ * the old one away as it wrote this one.
  */
 export function textReadAt(path: string, started: Date): string | undefined {
   const info = stat(path);
-  const aside = versionsAside(path);
+  const versions = versionsAside(path);
   const isOurs =
-    info && aside.some(({ until }) => Math.abs(until.getTime() - info.modified.getTime()) < WRITES_MS);
+    info && versions.some(({ until }) => Math.abs(until.getTime() - info.modified.getTime()) < WRITES_MS);
   const since = isOurs ? info.modified : info?.changed;
   if (since && since <= started) return attempt(() => readText(path), undefined);
-  return aside.find(({ until }) => started <= until)?.text;
+  return versions.find(({ until }) => started <= until)?.text;
 }
 
-/** Between the move of an old file and the write of the new one. */
+/** Milliseconds between the move of an old file and the write of the new one. */
 const WRITES_MS = 10_000;
 
 interface Mounting {
-  /** Of the container. */
+  /** The container's name. */
   name: string;
   path: string;
-  /** By each clock that says it. */
+  /** Its start by each clock that was set since. */
   starts: readonly Date[];
-  /** As its process sees the file. */
+  /** The file as its process sees it. */
   seen?: string | undefined;
 }
 
 /**
- * Static pods beside kubeadm's own that have a kubeconfig, such as kube-vip: client-go reads its CA once. Nothing says
- * what such a program does with it later, so it may hold an older one. It does hold it where the file alone is mounted:
- * then its process sees the one from its start for as long as it runs.
+ * Static pods beside kubeadm's own that have a kubeconfig, such as kube-vip: client-go reads its CA once. The
+ * program's later use is unknown, so it may hold an older one. It does hold it if the file alone is mounted:
+ * its process sees the file from its start as long as it runs.
  */
 export function mountingPods(node: Node, all: readonly Container[]): Mounting[] {
   const configs = new Set([...KUBECONFIGS.map(({ path }) => path), node.kubelet.kubeconfig]);
@@ -102,7 +101,7 @@ export function mountingPods(node: Node, all: readonly Container[]): Mounting[] 
     return all.filter(isOwn).flatMap(({ name, created }) => {
       const pids = processesOf(name, all).map(({ pid }) => pid);
       const starts = [created, ...pids.flatMap((pid) => processStart(pid) ?? [])];
-      // of the first process that has it
+      // from the first process that has it
       const seen = (inside: string) =>
         inside === "" ? undefined : pids.flatMap((pid) => textBelow(pid, inside) ?? [])[0];
       return [...new Map(files.map((file) => [file.path, file.inside]))].map(([path, inside]) => ({

@@ -1,6 +1,6 @@
 /**
- * What of the cluster still has a CA's certificate from before it was renewed, and by when each has to change;
- * and in a CA's last year, whose certificates end with it. Reads only.
+ * Old certificates of renewed CAs elsewhere in the cluster, and by when each has to change; in a CA's last
+ * year also the certificates that expire with it. Reads only.
  */
 import type { ApiReader, KubeApi } from "../api/kube-api.ts";
 import { nameOf } from "../api/kube-object.ts";
@@ -34,8 +34,8 @@ import type { OldCaHolder } from "./reader-rows.ts";
 const YEAR_MS = 365 * 86_400_000;
 
 /**
- * Nothing is looked for where nothing says that a CA was renewed, or once the one before has expired: then
- * other checks say what fails. `named`: files of this node that have been named already. Errors: as KubeApi.
+ * Searches only if a CA was renewed and its old certificate has not expired: after that, other checks name
+ * the failures. `named`: files of this node that were named before. Errors: as KubeApi.
  */
 export async function olderElsewhere(
   cp: ControlPlaneNode,
@@ -52,9 +52,9 @@ export async function olderElsewhere(
     ({ where, ca, until }) => now < until && until < cas[ca]!.end && !named.has(where),
   );
   const pods = isOpen("ca") ? await podsWithOlderCa(api, cas.ca!) : [];
-  const until = cas.ca?.olderEnd ?? now;
+  const end = cas.ca?.olderEnd ?? now;
   rows.push(check("ca-copies", () => copiesAnswer(older, unseen)));
-  if (isOpen("ca")) rows.push(check("pods-renewed", () => podsAnswer(pods, until, now)));
+  if (isOpen("ca")) rows.push(check("pods-renewed", () => podsAnswer(pods, end, now)));
   const holders = older.map(
     ({ where, until }): OldCaHolder => ({
       kind: where.startsWith("/") ? "file" : "object",
@@ -62,10 +62,10 @@ export async function olderElsewhere(
       until,
     }),
   );
-  return { rows, holders: [...holders, ...pods.map((name) => ({ kind: "pod", name, until }) as const)] };
+  return { rows, holders: [...holders, ...pods.map((name) => ({ kind: "pod", name, until: end }) as const)] };
 }
 
-/** The copy of a repair that has begun is not what the cluster stores now. */
+/** A repair's copy of the data may be older than the cluster's current objects. */
 function copiesOf(cp: ControlPlaneNode, cas: KnownCas): { copies: OtherCopy[]; unseen: string[] } {
   const { copies, unseen } = copiesOnNode(cas);
   if (cp.dataFrom === rescuedEtcd(cp.rescue)) return { copies, unseen: ["stored objects", ...unseen] };
@@ -75,7 +75,7 @@ function copiesOf(cp: ControlPlaneNode, cas: KnownCas): { copies: OtherCopy[]; u
   return { copies: [...copies, ...found.copies], unseen: [...sealed, ...unseen] };
 }
 
-/** What people hold is theirs, and named. */
+/** Copies outside of the cluster, which people have to change. */
 const OUTSIDE = [
   "other nodes (05-verify there)",
   "kubeconfigs of people and of CI, which are theirs to change",
@@ -93,8 +93,8 @@ function copiesAnswer(copies: readonly OtherCopy[], unseen: readonly string[]) {
 
 function podsAnswer(pods: readonly string[], until: Date, now: Date) {
   if (pods.length === 0) return "all";
-  const said = `${pods.length} not yet: until ${day(until)} each has to restart once: ${listed(pods)}`;
-  return until.getTime() - now.getTime() < YEAR_MS ? { warning: said } : said;
+  const detail = `${pods.length} not yet: until ${day(until)} each has to restart once: ${listed(pods)}`;
+  return until.getTime() - now.getTime() < YEAR_MS ? { warning: detail } : detail;
 }
 
 /** The controller-manager signs nothing beyond its CA's end (pkg/controller/certificates/authority, policies.go). */
@@ -119,9 +119,9 @@ async function cappedRow(
 }
 
 /**
- * Pods that have read a CA's certificate from before it was renewed: they started before kube-root-ca.crt, or a
- * token's Secret, had today's. None has to restart before the older one's end. Returns `namespace/name` of each, as
- * the API lists them. Errors: as KubeApi.
+ * Pods that have read an old certificate of a renewed CA: they started before kube-root-ca.crt, or a token's
+ * Secret, had the current one. None has to restart before the old one expires. Returns `namespace/name` of
+ * each, as the API lists them. Errors: as KubeApi.
  */
 export async function podsWithOlderCa(api: ApiReader, ca: CaOfKey): Promise<string[]> {
   const [maps, secrets] = [new Map<string, Date>(), new Map<string, Date>()];
@@ -147,18 +147,18 @@ export async function podsWithOlderCa(api: ApiReader, ca: CaOfKey): Promise<stri
 }
 
 /**
- * Where else a certificate lies that has a CA's key and is not today's: in files of this node, and in objects that the
- * cluster stores, whoever made them. They only become lines for people, and what this kit itself has to change.
+ * Other places with an old certificate of a CA's key: files of this node, and objects that the cluster
+ * stores, whoever made them. They become lines for people, and a list of what this kit changes.
  */
 interface OtherCopy {
   /** A file's path, or an object as `configmaps/NAMESPACE/NAME`. */
   where: string;
   ca: keyof KnownCas;
-  /** When the one that ends first expires. */
+  /** The first expiry date among them. */
   until: Date;
 }
 
-/** In the objects of etcd's data, in their order; `sealed`: values that nothing here can open. */
+/** Searches the objects of etcd's data, in their order; `sealed`: values that nothing here can open. */
 export function copiesInData(data: EtcdData, cas: KnownCas): { copies: OtherCopy[]; sealed: number } {
   const prefix = `${registryPrefix(data)}/`;
   let sealed = 0;
@@ -173,19 +173,19 @@ export function copiesInData(data: EtcdData, cas: KnownCas): { copies: OtherCopy
 }
 
 /**
- * Each API server adds its CAs to it, and takes those out that have expired (pkg/controlplane/controller,
+ * Each API server adds its CAs to it, and removes expired ones (pkg/controlplane/controller,
  * clusterauthenticationtrust).
  */
 const UNION = `configmaps/${AGGREGATED_TRUST}`;
 
-/** In the files of this node; `unseen`: folders of which not all was looked at, with the reason. */
+/** Searches the files of this node; `unseen`: folders that were not searched to the end, with the reason. */
 export function copiesOnNode(cas: KnownCas): { copies: OtherCopy[]; unseen: string[] } {
   const unseen: string[] = [];
   const copies: OtherCopy[] = [];
   for (const one of textsHere()) {
-    const where = plainLine(one.path);
-    if ("unseen" in one) unseen.push(`${where} (${one.unseen})`);
-    else copies.push(...copiesIn(Buffer.from(one.text), where, cas));
+    const path = plainLine(one.path);
+    if ("unseen" in one) unseen.push(`${path} (${one.unseen})`);
+    else copies.push(...copiesIn(Buffer.from(one.text), path, cas));
   }
   return { copies, unseen };
 }
@@ -194,9 +194,11 @@ function copiesIn(bytes: Buffer, where: string, cas: KnownCas): OtherCopy[] {
   if (!bytes.includes(BEGIN) && !bytes.includes(BEGIN_IN_BASE64)) return [];
   const all = infosIn(plainPem(bytes.toString("latin1")));
   return (Object.keys(cas) as (keyof KnownCas)[]).flatMap((ca) => {
-    const today = cas[ca];
+    const current = cas[ca];
     const ends = all
-      .filter((one) => one.publicKeyHash === today?.hash && one.notAfter.getTime() !== today.end.getTime())
+      .filter(
+        (one) => one.publicKeyHash === current?.hash && one.notAfter.getTime() !== current.end.getTime(),
+      )
       .map(({ notAfter }) => notAfter.getTime());
     return ends.length > 0 ? [{ where, ca, until: new Date(Math.min(...ends)) }] : [];
   });
@@ -206,7 +208,7 @@ const BEGIN = "-----BEGIN CERTIFICATE-----";
 /** As in kubeconfigs and in Secrets that are stored as JSON; whole groups of three bytes. */
 const BEGIN_IN_BASE64 = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t";
 
-/** Each certificate at the beginning of a line: in JSON, in YAML, behind a length, or in base64 it is not. */
+/** Puts each certificate at the beginning of a line, unlike JSON, YAML, binary or base64. */
 function plainPem(text: string): string {
   const inBase64 = [...text.matchAll(/LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t[A-Za-z0-9+/]*/g)];
   const decoded = inBase64.map(([match]) => Buffer.from(match, "base64").toString("latin1"));

@@ -1,7 +1,7 @@
 /**
- * A worker and the cluster's renewed CA. It needs no secret for it: the certificate is signed by the key that the
- * worker trusts already, and that alone proves it. So it is taken from what the cluster gives its pods on this
- * node, from cluster-info, or from a file.
+ * Gives a worker the cluster's renewed CA. It needs no secret: the key that the worker trusts has signed the
+ * certificate, which proves it. So it comes from the files that the cluster gives its pods on this node, from
+ * cluster-info, or from a file.
  */
 import { KubeApi } from "../api/kube-api.ts";
 import type { KubeObject } from "../api/kube-object.ts";
@@ -16,8 +16,8 @@ import { say } from "../run.ts";
 import { asBrought, type Candidate, type Renewal, successorOf } from "./renewal.ts";
 
 /**
- * The certificate that its kubelet trusts the API by, and what takes its place. Errors: Refused where it has expired:
- * then the kubelet's own has, too, and it joins (part 3); Fail where kubelet.conf is not there.
+ * The CA certificate in its kubelet's trust, and its successor. Errors: Refused if it has expired: then the
+ * kubelet's own has, too, and it joins (part 3); Fail if there is no kubelet.conf.
  */
 export async function renewalOfWorker(node: Node, brought?: Candidate): Promise<Renewal> {
   const { kubeconfig, clientCaFile } = node.kubelet;
@@ -49,7 +49,7 @@ function inPods(node: Node): Candidate[] {
   return texts.flatMap(({ from, text }) => (from === IN_PODS ? { pem: text, from } : []));
 }
 
-/** Anybody may read it, but where a cluster has taken that away. */
+/** Public, unless a cluster has forbidden it. */
 async function clusterInfo(server: string, ca: string): Promise<Candidate[]> {
   const path = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
   const read = () => new KubeApi({ server, ca }).find<KubeObject & { data?: { kubeconfig?: string } }>(path);
@@ -61,7 +61,7 @@ async function clusterInfo(server: string, ca: string): Promise<Candidate[]> {
   return [{ pem: caIn(found?.data?.kubeconfig ?? "") ?? "", from: `cluster-info at ${server}` }];
 }
 
-/** For its Lease: as the kubelet itself. */
+/** As the kubelet itself, to read its Lease. */
 export function asKubelet(node: Node): KubeApi {
   return KubeApi.from(readKubeconfig(node.kubelet.kubeconfig)!);
 }

@@ -1,6 +1,7 @@
 /**
- * The objects in which the cluster keeps its CA, once it is renewed on this node. kube-root-ca.crt and the token
- * Secrets are the controller-manager's: it gives out what it has read when it started, so the leader decides.
+ * The cluster's objects that hold its CA, once it is renewed on this node. The controller-manager writes
+ * kube-root-ca.crt and the token Secrets from the file that it read at its start, so the leader's file
+ * decides.
  */
 import { AUTHENTICATION, changeClusterInfo } from "../api/cluster-trust.ts";
 import type { KubeApi } from "../api/kube-api.ts";
@@ -21,7 +22,7 @@ const MANAGER = "kube-controller-manager";
 
 type ConfigMap = KubeObject & { data?: Record<string, string> };
 
-/** What the cluster has in use of its CA and of the front proxy's, by the objects of kube-system. */
+/** The CA and the front proxy's CA in use, by the objects of kube-system. */
 export async function casInUse(api: KubeApi): Promise<Record<"ca" | "front-proxy-ca", Candidate[]>> {
   const map = async (path: string, key: string): Promise<Candidate> => {
     const pem = (await api.find<ConfigMap>(path))?.data?.[key] ?? "";
@@ -33,16 +34,17 @@ export async function casInUse(api: KubeApi): Promise<Record<"ca" | "front-proxy
   };
 }
 
-/** The very certificate: another of its key is good, and not what is to be given out. */
+/** the very certificate: another one of its key is valid, but not the one to publish */
 const holds = (text: string | undefined, caPem: string) => certificatesIn(text ?? "").includes(caPem);
 
 /** Seconds in which the controller-manager's token controller writes them again (measured: 16 s). */
 const SECRETS = 60;
 
 /**
- * Puts it into cluster-info, and waits until the controller-manager has given it to all namespaces and token
- * Secrets; but not where another node's leads, which gives out what it has read: returns that node's name. Those
- * that do not get it are named: whoever writes in a namespace can keep it so.
+ * Writes it to cluster-info, and waits until the controller-manager has written it to all namespaces and
+ * token Secrets. If another node's controller-manager leads, returns that node's name instead, as it
+ * publishes the file that it has read. Names objects that do not get it: a user with rights in a namespace
+ * can prevent it.
  */
 export async function publish(
   cp: ControlPlaneNode,
@@ -52,10 +54,10 @@ export async function publish(
   if (mode.dryRun) return void say("would put the renewed CA into cluster-info; wait for kube-root-ca.crt");
   await changeClusterInfo(api, (before) => renewedText(before, ca));
   const host = await leadsElsewhere(cp, api);
-  const given = (await casInUse(api)).ca.every(({ pem }) => holds(pem, ca.pem));
-  if (host !== undefined && !given) {
+  const isPublished = (await casInUse(api)).ca.every(({ pem }) => holds(pem, ca.pem));
+  if (host !== undefined && !isPublished) {
     say(
-      `kube-root-ca.crt: not yet, the ${MANAGER} on ${host} leads, and gives out what it read when it started`,
+      `kube-root-ca.crt: not yet, the ${MANAGER} on ${host} leads, and publishes the CA that it read at its start`,
     );
     return host;
   }
@@ -82,7 +84,7 @@ async function leadsElsewhere({ node }: ControlPlaneNode, api: KubeApi): Promise
   return host === node.hostName ? undefined : host;
 }
 
-/** Names of those that have another certificate of its key; what else people put there is theirs. */
+/** Names of those with another certificate of its key; other content is their owners'. */
 async function secretsBehind(api: KubeApi, ca: Readonly<CertInfo>): Promise<string[]> {
   return (await tokenSecrets(api)).flatMap((secret) => {
     const text = Buffer.from(secret.data?.["ca.crt"] ?? "", "base64").toString();

@@ -1,12 +1,12 @@
-/** What follows of it: who has to restart, or to be changed, before the older certificate of a CA has expired. */
+/** Rows that say who has to restart, or to be changed, before the older certificate of a CA expires. */
 import { type CheckRow, check } from "../checks/check.ts";
 import { day } from "../pki/judge.ts";
 import { listed } from "../plain.ts";
 import type { CaReader } from "./ca-readers.ts";
 
 /**
- * A row for each file that still has the older certificate, and for each process that holds it; one where
- * nobody does. A file whose certificate has expired has a check of its own.
+ * A row for each file that still has the older certificate, and for each process that holds it; a single one
+ * if there is none. A file with an expired certificate has a check of its own.
  */
 export function readerRows(readers: readonly CaReader[], now = new Date()): CheckRow[] {
   const files = [...Map.groupBy(readers.filter(isOldFile(now)), ({ path }) => path).values()];
@@ -22,7 +22,7 @@ export function readerRows(readers: readonly CaReader[], now = new Date()): Chec
     : [check("ca-held", () => "nothing says that it is an older one", names.join(", "))];
 }
 
-/** For metrics and for lists: the same, with the day until when. */
+/** The same for metrics and lists, with the expiry date. */
 export interface OldCaHolder {
   kind: "process" | "file" | "pod" | "object";
   name: string;
@@ -49,7 +49,7 @@ function isHeld({ started, holds, until }: CaReader): boolean {
   return started !== undefined && holds !== "today's" && (holds !== undefined || until !== undefined);
 }
 
-/** One that is sure comes before one that may be. */
+/** A sure holder comes before a possible one. */
 function firstToEnd(all: readonly CaReader[]): CaReader {
   const end = ({ until }: CaReader) => until?.getTime() ?? 0;
   return [...all].sort((a, b) => Number(!a.holds) - Number(!b.holds) || end(a) - end(b))[0]!;
@@ -58,20 +58,20 @@ function firstToEnd(all: readonly CaReader[]): CaReader {
 function fileRow(all: readonly CaReader[], now: Date): CheckRow {
   const { path, fileUntil } = all[0]!;
   const readBy = [...new Set(all.filter(({ started }) => started).map(({ name }) => name))];
-  const who = readBy.length > 0 ? `, and ${listed(readBy)} reads it when it starts` : "";
-  const warning = `still has the CA's certificate that expires on ${left(fileUntil!, now)}; a renewed one of the same key is here${who}`;
+  const readers = readBy.length > 0 ? `, and ${listed(readBy)} reads it when it starts` : "";
+  const warning = `still has the CA's certificate that expires on ${timeLeft(fileUntil!, now)}; a renewed one of the same key is here${readers}`;
   return check("ca-file", () => ({ warning }), path);
 }
 
 function processRow({ name, path, started, changed, holds, until }: CaReader, now: Date): CheckRow {
-  const since = `started at ${second(started!)}${changed ? `, before ${path} was ${holds ? "renewed" : "written"} at ${second(changed)}` : ""}`;
-  const has = holds ? "it holds" : "it may hold";
+  const start = `started at ${second(started!)}${changed ? `, before ${path} was ${holds ? "renewed" : "written"} at ${second(changed)}` : ""}`;
+  const holding = holds ? "it holds" : "it may hold";
   const ended = until && until <= now;
-  const which = until
-    ? `the one that ${ended ? `has expired on ${day(until)}` : `expires on ${left(until, now)}`}`
+  const certificate = until
+    ? `the one that ${ended ? `has expired on ${day(until)}` : `expires on ${timeLeft(until, now)}`}`
     : "an older one";
-  const said = `${since}: ${has} ${which}`;
-  const look = () => (holds && ended ? { state: "old CA", failed: said } : { warning: said });
+  const words = `${start}: ${holding} ${certificate}`;
+  const look = () => (holds && ended ? { state: "old CA", failed: words } : { warning: words });
   return check("ca-held", look, name);
 }
 
@@ -81,7 +81,7 @@ function userRow({ name, path, started }: CaReader): CheckRow {
 }
 
 /** "2027-11-25, 12 days from now". */
-function left(until: Date, now: Date): string {
+function timeLeft(until: Date, now: Date): string {
   return `${day(until)}, ${Math.floor((until.getTime() - now.getTime()) / 86_400_000)} days from now`;
 }
 

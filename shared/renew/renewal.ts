@@ -1,6 +1,6 @@
 /**
- * The CAs of a node, and the certificate that takes the place of each one's own: of the same key, the same name
- * and the same key id, so that all that the CA has signed stays good, and both may be in use side by side.
+ * The CAs of a node, and the successor of each one's certificate: with the same key, name and key id, so that
+ * all certificates of the CA stay valid, and both may be in use side by side.
  */
 import { Fail, Refused } from "../fail.ts";
 import { readText } from "../files/files.ts";
@@ -21,37 +21,36 @@ import { isSelfSigned, keyIdOf, partsOf, renewCa } from "../pki/renew.ts";
 
 export type CaName = "ca" | "etcd-ca" | "front-proxy-ca";
 
-/** In this order: of what restarts nothing first. */
+/** CAs whose renewal restarts nothing come first. */
 export const CA_NAMES: readonly CaName[] = ["front-proxy-ca", "etcd-ca", "ca"];
 
-/** A certificate of a CA that may take the place of the one in use, and where it was found. */
+/** A certificate of a CA that may replace the one in use, and its source. */
 export interface Candidate {
   pem: string;
   from: string;
 }
 
-/** What is to be in use. Where nothing is to be done, `next` is `now`. */
+/** The certificate to use. If nothing is to be done, `next` is `now`. */
 export interface Renewal {
   name: CaName;
   path: string;
   now: Readonly<CertInfo>;
   next: Readonly<CertInfo>;
-  /** Where `next` comes from, for the operator. */
+  /** The source of `next`, for the operator. */
   note: string;
 }
 
 const HOUR_MS = 3_600_000;
 
 /**
- * In the second half of the time for which a CA is made here: with ten years, five before the end. So what is
- * renewed early is renewed with the hardware and the releases that come by themselves, and nothing has to
- * restart for it (OpenShift's service CA keeps the same rule).
+ * In the second half of the lifetime of CAs here: with ten years, five before the end. An early renewal needs
+ * no restarts of its own: hardware and releases change anyway (OpenShift's service CA has the same rule).
  */
 export function isDue({ notAfter }: Pick<CertInfo, "notAfter">, hours: number, now = new Date()): boolean {
   return notAfter.getTime() - now.getTime() < (hours * HOUR_MS) / 2;
 }
 
-/** Hours: what is made here lives as long as the cluster's own, whoever signs others has a rule of his own. */
+/** Hours: a CA made here has the cluster's lifetime; a CA of others keeps its own. */
 function lifeOf({ pem, notBefore, notAfter }: Readonly<CertInfo>, { caValidityHours }: ClusterFacts): number {
   return isSelfSigned(pem) ? caValidityHours : (notAfter.getTime() - notBefore.getTime()) / HOUR_MS;
 }
@@ -62,7 +61,7 @@ export interface DueCas {
   first: Date;
 }
 
-/** Of those that have not expired, as a repair renews the others, and that have signed themselves. */
+/** Self-signed CAs that have not expired: a repair renews the others. */
 export function dueCas(facts: ClusterFacts): DueCas | undefined {
   const due = CA_NAMES.flatMap((name) => {
     const row = certRow(name);
@@ -76,9 +75,9 @@ export function dueCas(facts: ClusterFacts): DueCas | undefined {
 }
 
 /**
- * The certificate among these that takes the place of `now`, the one that ends last: of its key, its name and
- * its key id, valid, and signed by that key, which proves it whoever brings it. `word`: an operator brings them,
- * who has them from whoever signs this CA. Undefined: none ends later.
+ * The successor of `now` among these, the last to expire: with its key, name and key id, valid, and signed by
+ * that key, which proves it whatever its source. `word`: an operator brings them from the signer of this CA.
+ * Undefined: none expires later.
  */
 export function successorOf(
   now: Readonly<CertInfo>,
@@ -99,8 +98,8 @@ export function successorOf(
 }
 
 /**
- * What a certificate has otherwise than one that takes the place of `oldPem` must have, a word each: who trusts
- * the old one by its key, its name or its key id has to find the same in it.
+ * Fields in which a certificate differs from `oldPem` but must not, a word each: clients that trust the old
+ * one find it by its key, name or key id.
  */
 export function unlikeOld(oldPem: string, newPem: string): string[] {
   const [old, next] = [partsOf(oldPem), partsOf(newPem)];
@@ -116,18 +115,19 @@ export function unlikeOld(oldPem: string, newPem: string): string[] {
 }
 
 interface Sources {
-  /** Certificates of these CAs that are in use in the cluster. */
+  /** Certificates of these CAs in use in the cluster. */
   seen: readonly Candidate[];
   /** The file that the operator has brought for this CA. */
   brought: Candidate | undefined;
-  /** Other certificates of this node than those in the PKI's folder: some CA has signed each. */
+  /** Certificates of this node outside of the PKI's folder: each is signed by some CA. */
   leaves: readonly string[];
 }
 
 /**
- * One of these CAs on this control plane node. What the operator has brought counts first, then what the cluster
- * has in use, so that all nodes have the same; then its own key makes it: each node makes the same bytes. Errors:
- * Refused where it has expired, or its key is not here and nothing was brought; as `renewCa`.
+ * The renewal of one CA on this control plane node. A file that the operator brings counts first, then the
+ * one in use in the cluster, so that all nodes have the same; else its own key makes it: each node makes the
+ * same bytes. Errors: Refused if it has expired, or its key is not here and no file was brought; as
+ * `renewCa`.
  */
 export function renewalOf(name: CaName, facts: ClusterFacts, { seen, brought, leaves }: Sources): Renewal {
   const row = certRow(name);
@@ -136,7 +136,7 @@ export function renewalOf(name: CaName, facts: ClusterFacts, { seen, brought, le
   const renewal = (pem: string, note: string): Renewal => ({ name, path, now, next: certInfo(pem), note });
   if (brought) return renewal(...asBrought(now, brought));
   if (!isValidNow(now) && isSelfSigned(now.pem))
-    throw new Refused(`"${path}" has expired (${day(now.notAfter)}): it is renewed by the repair now`, {
+    throw new Refused(`"${path}" has expired (${day(now.notAfter)}): the repair renews it`, {
       unchanged: true,
       hint: "./bunw scripts/00-assess.ts, then parts 0 to 5: they renew it with its own key",
     });
@@ -145,13 +145,13 @@ export function renewalOf(name: CaName, facts: ClusterFacts, { seen, brought, le
   const used = successorOf(now, seen);
   if (used && !isDue(certInfo(used.pem), life)) return renewal(used.pem, `in use already: ${used.from}`);
   const key = readText(keyPath(row, facts.certificatesDir));
-  if (key === undefined || !isSelfSigned(now.pem)) throw notHere(row, now, key, facts);
+  if (key === undefined || !isSelfSigned(now.pem)) throw keyMissing(row, now, key, facts);
   const others = leaves.filter((pem) => signedBy(pem, now.pem));
   const signed = [...signedWith(row, examine(row, facts), key), ...others];
   return renewal(renewCa(now.pem, key, { hours: facts.caValidityHours, signed }), "renewed with its own key");
 }
 
-/** Errors: Fail where it cannot take the place of the one here. */
+/** Errors: Fail if it cannot replace the one here. */
 export function asBrought(now: Readonly<CertInfo>, { pem, from }: Candidate): [pem: string, note: string] {
   const found = successorOf(now, [{ pem, from }], { word: true });
   if (found) return [found.pem, from];
@@ -169,7 +169,7 @@ export function asBrought(now: Readonly<CertInfo>, { pem, from }: Candidate): [p
   });
 }
 
-function notHere(row: Cert, now: CertInfo, key: string | undefined, facts: ClusterFacts): Refused {
+function keyMissing(row: Cert, now: CertInfo, key: string | undefined, facts: ClusterFacts): Refused {
   const path = certPath(row, facts.certificatesDir);
   const end = `it ${isValidNow(now) ? "expires" : "has expired"} on ${day(now.notAfter)}`;
   if (key !== undefined)
@@ -184,8 +184,8 @@ function notHere(row: Cert, now: CertInfo, key: string | undefined, facts: Clust
 }
 
 /**
- * The text with `next` in the place of each certificate of its key, its name and its issuer, once; all others
- * stay, in their order.
+ * The text with `next` instead of each certificate of its key, name and issuer, once; all others stay, in
+ * their order.
  */
 export function renewedIn(text: string, next: Readonly<CertInfo>): string {
   const own = certificatesIn(text).filter((pem) => isOf(next, infoOf(pem)));
@@ -195,10 +195,10 @@ export function renewedIn(text: string, next: Readonly<CertInfo>): string {
   return emptied.replace(PLACE, () => next.pem.trim());
 }
 
-/** Of the first of several, while the others are taken out: no PEM text has it. */
+/** Marks the first of several while the others are removed: no PEM text contains it. */
 const PLACE = "\0";
 
-/** The same in a kubeconfig, which holds it in base64, and in any text that is both. */
+/** The same for a kubeconfig, which holds it in base64, and for a text with both. */
 export function renewedText(text: string, next: Readonly<CertInfo>): string {
   const inConfigs = text.replace(
     /(certificate-authority-data:\s*["']?)([\w+/=]+)/g,
@@ -211,7 +211,7 @@ export function renewedText(text: string, next: Readonly<CertInfo>): string {
   return renewedIn(inConfigs, next);
 }
 
-/** By key, name and issuer: a certificate that another CA made for the same key stays. */
+/** Compares key, name and issuer: a certificate that another CA made for the same key stays. */
 function isOf(next: Readonly<CertInfo>, info: Readonly<CertInfo> | undefined): boolean {
   return (
     info?.isCa === true &&

@@ -1,7 +1,7 @@
 /**
- * The renewals on this node: what is looked at before anything changes, and the files that get the renewed
- * certificates: PEM files and kubeconfigs that the kubelet and the static pods read. What was there is copied aside
- * first, and comes back from there.
+ * The renewals on this node: checks before anything changes, and the files that get the renewed certificates:
+ * PEM files and kubeconfigs that the kubelet and the static pods read. Old files are first copied aside, and
+ * an undo takes them from there.
  */
 import type { KubeApi } from "../api/kube-api.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -37,7 +37,7 @@ export function haveExpired({ facts }: Pick<ControlPlaneNode, "facts">, names: r
   return names.some((name) => examine(certRow(name), facts).state === "expired");
 }
 
-/** Errors: Refused where a certificate or kubeconfig here is not sound: that is repaired first. */
+/** Errors: Refused if a certificate or kubeconfig here is not valid: a repair comes first. */
 export function refuseUnsound({ facts }: Pick<ControlPlaneNode, "facts">) {
   const all = pkiFindings(wholePki(facts), facts);
   const isAway = ({ row, state }: (typeof all)[number]) =>
@@ -52,18 +52,21 @@ export function refuseUnsound({ facts }: Pick<ControlPlaneNode, "facts">) {
   });
 }
 
-/** Of each CA that is on this node. Without `api`, nothing says what the cluster has in use. Errors: as `renewalOf`. */
+/**
+ * One for each CA on this node. Without `api`, the cluster's certificates in use are unknown. Errors: as
+ * `renewalOf`.
+ */
 export async function renewalsHere(
   { facts, node }: Pick<ControlPlaneNode, "facts" | "node">,
   api: KubeApi | undefined,
   { only, from, undo }: { only: readonly CaName[]; from?: string | undefined; undo?: boolean | undefined },
 ): Promise<Renewal[]> {
   const pathOf = (name: CaName) => certPath(certRow(name), facts.certificatesDir);
-  const here = only.filter((name) => exists(pathOf(name)));
-  if (undo) return here.map((name) => wayBack(name, pathOf(name)));
+  const present = only.filter((name) => exists(pathOf(name)));
+  if (undo) return present.map((name) => wayBack(name, pathOf(name)));
   const seen: Partial<Record<CaName, Candidate[]>> = api ? await casInUse(api) : {};
   const leaves = [clientText(node.kubelet)].filter(Boolean);
-  return here.map((name) =>
+  return present.map((name) =>
     renewalOf(name, facts, {
       seen: seen[name] ?? [],
       brought: from === undefined ? undefined : broughtFor(name, from),
@@ -72,14 +75,14 @@ export async function renewalsHere(
   );
 }
 
-/** For the operator. */
+/** Text for the operator. */
 export function inWords({ now, next, note }: Renewal): string {
   return now.pem === next.pem
     ? note
     : `until ${day(now.notAfter)}; then until ${day(next.notAfter)} (${note})`;
 }
 
-/** The operator's file for this CA; undefined where the folder has none. */
+/** The operator's file for this CA; undefined if the folder has none. */
 export function broughtFor(name: CaName, folder: string): Candidate | undefined {
   const file = `${folder}/${certRow(name).file}.crt`;
   const pem = readText(file);
@@ -90,8 +93,8 @@ export function broughtFor(name: CaName, folder: string): Candidate | undefined 
 const LARGEST = 256 * 1024;
 
 /**
- * Paths, each once: the CAs' own, the kubeconfigs, the kubelet's two, and each file of the host that a flag of a
- * static pod names. Of a link, the file that it leads to.
+ * Paths, each once: the CAs' own, the kubeconfigs, the kubelet's two, and each file of the host that a flag
+ * of a static pod names. Links are resolved.
  */
 export function caFiles(node: Node, certificatesDir: string): string[] {
   const { kubeconfig, clientCaFile } = node.kubelet;
@@ -110,8 +113,8 @@ export function caFiles(node: Node, certificatesDir: string): string[] {
 }
 
 /**
- * Writes `next` of each renewal where another certificate of that CA stands; all files are on disk beside their
- * places before the first one changes. Returns the paths written.
+ * Writes `next` of each renewal in the place of other certificates of that CA; all files are on disk beside
+ * their paths before the first one changes. Returns the paths written.
  */
 export function place(renewals: readonly Renewal[], paths: readonly string[], asideDir: string): string[] {
   const changes = paths.flatMap((path) => {
@@ -126,7 +129,7 @@ export function place(renewals: readonly Renewal[], paths: readonly string[], as
   return writeTogether(changes);
 }
 
-/** Of the CA in this file: back to the one from before. */
+/** Renews in reverse: the CA in this file gets its old certificate. */
 export function wayBack(name: CaName, path: string): Renewal {
   const now = certInfo(readText(path) ?? "");
   const next = certificateBefore(now, path);
@@ -135,18 +138,18 @@ export function wayBack(name: CaName, path: string): Renewal {
 }
 
 /**
- * The certificate of this CA that was here before it was renewed, and is valid still: of the copies in all rescue
- * folders the one that ends last. Undefined: there is none.
+ * This CA's certificate before its renewal, if it is still valid: the last to expire of the copies in all
+ * rescue folders. Undefined: there is none.
  */
 function certificateBefore(now: Readonly<CertInfo>, path: string): Readonly<CertInfo> | undefined {
   const all = versionsAside(contentPath(path)).flatMap(({ text }) => infosIn(text));
-  const before = all.filter(
+  const older = all.filter(
     (info) => info.notAfter < now.notAfter && isValidNow(info) && unlikeOld(now.pem, info.pem).length === 0,
   );
-  return before.sort((a, b) => b.notAfter.getTime() - a.notAfter.getTime())[0];
+  return older.sort((a, b) => b.notAfter.getTime() - a.notAfter.getTime())[0];
 }
 
-/** The one that goes, or has gone before; undefined where nothing here says that there was another. */
+/** The old certificate, replaced now or before; undefined if none is known here. */
 export function olderOf({ now, next, path }: Renewal): Readonly<CertInfo> | undefined {
   return now.pem === next.pem ? certificateBefore(now, path) : now;
 }

@@ -1,4 +1,4 @@
-/** A CSR for a CA's certificate, for whoever signs it: of the key and the name that it has. */
+/** A CSR for a CA's certificate, for the CA that signs it: with the same key and name. */
 import { sign } from "node:crypto";
 import { Fail, Refused } from "../fail.ts";
 import { readText } from "../files/files.ts";
@@ -16,7 +16,10 @@ const ALGORITHMS = {
   "P-384": "300a06082a8648ce3d040303",
 };
 
-/** Of a CA on this node, which is not changed. Errors: Refused where its key is not here; as `requestFor`. */
+/**
+ * A request for a CA on this node, which does not change. Errors: Refused if its key is not here; as
+ * `requestFor`.
+ */
 export function requestOf(name: CaName, { certificatesDir }: Pick<ClusterFacts, "certificatesDir">): string {
   const row = certRow(name);
   const key = readText(keyPath(row, certificatesDir));
@@ -28,8 +31,8 @@ export function requestOf(name: CaName, { certificatesDir }: Pick<ClusterFacts, 
 }
 
 /**
- * In PEM (RFC 2986 §4), the name byte for byte. Errors: Fail where the key is not that certificate's, or of another
- * kind than Kubernetes' own.
+ * PEM (RFC 2986 §4), with the name byte for byte. Errors: Fail if the key is not that certificate's, or of a
+ * kind that Kubernetes does not use.
  */
 export function requestFor(caPem: string, keyPem: string): string {
   const key = privateKeyOf(keyPem);

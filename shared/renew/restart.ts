@@ -1,7 +1,7 @@
 /**
- * Restarts, one after the other, what has read a CA's certificate that has another in its place now: the static
- * pods by the runtime (the kubelet starts them again), then the kubelet. Each is proved before the next one, so
- * that no more than one of this cluster's members is away at any time.
+ * Restarts the processes that hold a replaced CA certificate, one after the other: the static pods by the
+ * runtime (the kubelet starts them again), then the kubelet. Each is proved before the next one, so that at
+ * most one of this cluster's members is down at any time.
  */
 import { NOBODY } from "../again.ts";
 import { ownApiReady } from "../api/admin-api.ts";
@@ -29,14 +29,14 @@ import { waitFor } from "../wait-for.ts";
 import type { CaReader } from "./ca-readers.ts";
 
 /**
- * Seconds for an end in order: etcd hands its leadership over, an API server ends what it answers. Watches do not
- * end by themselves (measured: 60 s), and whoever watches connects anew.
+ * Seconds for an orderly exit: etcd hands its leadership over, an API server finishes its answers. Watches do
+ * not end by themselves (measured: 60 s), and their clients connect again.
  */
 const GRACE = 5;
 
 type Behind = (reader: CaReader) => boolean;
 
-/** Those that hold an older certificate; on the way back, those that started before the file changed. */
+/** Those that hold an older certificate; for an undo, those that started before the file changed. */
 export function holdsAnother({ undo = false }: { undo?: boolean | undefined }): Behind {
   const readBefore: Behind = ({ started, changed }) =>
     started !== undefined && changed !== undefined && started < changed;
@@ -45,8 +45,8 @@ export function holdsAnother({ undo = false }: { undo?: boolean | undefined }): 
 }
 
 /**
- * Restarts those of this control plane node, which are looked at after each: who loses the API for a while ends by
- * itself, and has read the file anew.
+ * Restarts this control plane node's readers, and checks again after each: one that loses the API for a while
+ * exits by itself, and has then read the file again.
  */
 export async function restartReaders(
   cp: ControlPlaneNode,
@@ -54,42 +54,43 @@ export async function restartReaders(
   { look, isBehind }: { look: () => Promise<readonly CaReader[]>; isBehind: Behind },
 ) {
   const looked = async () => new Set((await look()).flatMap((one) => (isBehind(one) ? one.name : [])));
-  let behind = await looked();
-  if (behind.size === 0) return say("nothing here has read another certificate: nothing restarts");
-  const then = async (name: string, restarts: () => Promise<unknown>) => {
-    if (!behind.has(name)) return;
+  let pending = await looked();
+  if (pending.size === 0) return say("nothing here has read another certificate: nothing restarts");
+  const restartOne = async (name: string, restarts: () => Promise<unknown>) => {
+    if (!pending.has(name)) return;
     await restarts();
-    behind = await looked();
+    pending = await looked();
   };
-  for (const name of PODS) await then(name, async () => restartPod(cp, name, await PROOFS[name](cp, api)));
-  for (const name of behind)
-    if (name !== "kubelet" && !isPod(name)) await then(name, () => restartPod(cp, name));
-  await then("kubelet", () => restartOwnKubelet(cp.node, api));
+  for (const name of PODS)
+    await restartOne(name, async () => restartPod(cp, name, await PROOFS[name](cp, api)));
+  for (const name of pending)
+    if (name !== "kubelet" && !isPod(name)) await restartOne(name, () => restartPod(cp, name));
+  await restartOne("kubelet", () => restartOwnKubelet(cp.node, api));
 }
 
 /**
- * Where one has expired that they hold (`holdExpired`): all of them at once. Members of etcd that have it refuse
- * those that have not, so nothing is proved before enough of them have started anew. Returns whether etcd answers.
+ * If they hold an expired certificate (`holdExpired`): all at once. Members of etcd with it refuse the
+ * others, so nothing is proved before enough of them have restarted. Returns whether etcd answers.
  */
 export async function restartTogether(cp: ControlPlaneNode, readers: readonly CaReader[]): Promise<boolean> {
   const { runtimeEndpoint } = cp.node;
-  const behind = new Set<string>(readers.filter(holdsAnother({})).map(({ name }) => name));
+  const names = new Set<string>(readers.filter(holdsAnother({})).map(({ name }) => name));
   const all = await containers(runtimeEndpoint);
-  const old = all.filter((one) => one.running && isStaticUid(one.podUid) && behind.has(one.name));
+  const old = all.filter((one) => one.running && isStaticUid(one.podUid) && names.has(one.name));
   await stopContainers(runtimeEndpoint, old);
-  // and it starts the static pods anew at once, however often they have ended
-  if (behind.size > 0) await systemctlKubelet("restart", " (containers run on)");
+  // it then starts the static pods again at once, however often they have exited
+  if (names.size > 0) await systemctlKubelet("restart", " (containers run on)");
   return (await proveOwnEtcd(cp)).answers;
 }
 
-/** In this order: who needs whom. */
+/** Each before those that need it. */
 const PODS = CONTROL_PLANE;
 
 function isPod(name: string): name is (typeof PODS)[number] {
   return PODS.some((one) => one === name);
 }
 
-/** Looks before the restart; what it returns proves it afterwards. */
+/** Checks before the restart; the returned function proves it afterwards. */
 type Proof = (cp: ControlPlaneNode, api: KubeApi) => Promise<() => Promise<unknown>>;
 
 const PROOFS: Record<(typeof PODS)[number], Proof> = {
@@ -102,7 +103,7 @@ const PROOFS: Record<(typeof PODS)[number], Proof> = {
   "kube-scheduler": leads("kube-scheduler"),
 };
 
-/** Somebody leads: this node's, or another that was not touched. */
+/** A leader exists: this node's, or another that was not touched. */
 function leads(name: "kube-controller-manager" | "kube-scheduler"): Proof {
   return async ({ node }, api) => {
     const lease = leaderLease(node, name);
@@ -136,7 +137,7 @@ async function restartPod({ node }: ControlPlaneNode, name: string, prove?: () =
   say(`${name}: runs with the certificate on disk`);
 }
 
-/** No container ends with it. Errors: Fail where its Lease is not renewed afterwards. */
+/** No container stops with it. Errors: Fail if its Lease is not renewed afterwards. */
 export async function restartOwnKubelet(node: Node, api: KubeApi) {
   await systemctlKubelet("restart", " (containers run on)");
   const since = new Date();

@@ -6,10 +6,7 @@ import { isIP } from "node:net";
 import type { Cluster } from "../facts/cluster.ts";
 import { endpointHost } from "../pki/addresses.ts";
 
-/**
- * What somebody has written: names that are known from there, and texts in which hosts of URLs and addresses
- * stand.
- */
+/** Texts by an author: names known from there, hosts of URLs, and addresses. */
 export interface Written {
   names: readonly string[];
   texts: readonly string[];
@@ -17,14 +14,17 @@ export interface Written {
 
 const KEPT = ["127.0.0.1", "0.0.0.0", "::1", "::", "localhost", "kubernetes", "cluster.local"];
 
-/** Names that only one node knows, and characters of a name. An honest node has fewer, and none is longer. */
+/**
+ * Limits for names that only one node knows, and for their letters. An honest node has fewer, and none is
+ * longer.
+ */
 const MOST = 5000;
 const LONGEST = 253;
 
 /**
- * Replaces names and addresses in a text, in a time that grows with its length. `others`, by node: what is
- * known only from there is replaced only in what that node has written (`by`). Else a worker would choose
- * which words of our own texts nobody can read any more.
+ * Replaces names and addresses in a text, in linear time. `others`, by node: names known only from there are
+ * replaced only in that node's texts (`by`). Otherwise a worker could choose words of our own texts that
+ * become unreadable.
  */
 export function aliasesOf(
   cluster: Cluster | undefined,
@@ -32,16 +32,16 @@ export function aliasesOf(
   others: ReadonlyMap<string, Written> = new Map(),
 ) {
   const named = namesOf(cluster);
-  const here = [...hostsOf(cluster), ...wordsOf(ours)];
-  const there = new Map([...others].map(([node, written]) => [node, wordsOf(written).slice(0, MOST)]));
-  const words = [...new Set([...here, ...[...there.values()].flat()])]
+  const ownWords = [...hostsOf(cluster), ...wordsOf(ours)];
+  const wordsByNode = new Map([...others].map(([node, written]) => [node, wordsOf(written).slice(0, MOST)]));
+  const words = [...new Set([...ownWords, ...[...wordsByNode.values()].flat()])]
     .filter((word) => !named.has(word))
     .sort();
   const alias = new Map(named);
   for (const [i, name] of words.filter((word) => !isIP(word)).entries()) alias.set(name, `host-${i + 1}`);
   for (const [i, ip] of words.filter((word) => isIP(word)).entries()) alias.set(ip, `address-${i + 1}`);
-  const known = treeOf([...named.keys(), ...here], alias);
-  const byNode = new Map([...there].map(([node, its]) => [node, treeOf(its, alias)]));
+  const known = treeOf([...named.keys(), ...ownWords], alias);
+  const byNode = new Map([...wordsByNode].map(([node, its]) => [node, treeOf(its, alias)]));
   return (text: string, by?: string) => {
     const its = by === undefined ? undefined : byNode.get(by);
     const trees = its ? [known, its] : [known];
@@ -106,7 +106,7 @@ function addressesIn(text: string): string[] {
 }
 
 /**
- * A word in which a name may stand: alone, or with a dash, a dot or a colon beside it, as in
+ * A word that may contain a name: alone, or with a dash, a dot or a colon beside it, as in
  * kube-apiserver-cp1.
  */
 const WORD = /[A-Za-z0-9:][A-Za-z0-9.:-]*/g;
@@ -135,7 +135,7 @@ function treeOf(names: readonly string[], aliases: ReadonlyMap<string, string>):
   return root;
 }
 
-/** Of two names that fit at one place the longer one is replaced. */
+/** If two names fit at one position, the longer one is replaced. */
 function replaced(word: string, trees: readonly Tree[]): string {
   const parts = partsOf(word);
   const lower = parts.map((part) => part.toLowerCase());
@@ -150,8 +150,8 @@ function replaced(word: string, trees: readonly Tree[]): string {
 }
 
 /**
- * Before and behind a name stands no letter and no number; it begins or ends with something else only where
- * the word does.
+ * No letter and no digit may stand before or behind a name; it begins or ends with another sign only if the
+ * word does.
  */
 function isEdge(parts: readonly string[], part: number, end: number): boolean {
   return part === end || /^[a-z0-9]/.test(parts[part]!);

@@ -1,4 +1,4 @@
-/** One line of a run's record, checked: it may come from another node. Text is one line, and short. */
+/** Checks one line of a run's record, which may come from another node. Text is one line, and short. */
 import { RECORD_FORMAT } from "../node/kept-run.ts";
 import { quoteUntrusted } from "../plain.ts";
 
@@ -36,19 +36,18 @@ interface KeptCertificate {
 const LONGEST = 100;
 
 /**
- * "03-workers close", "03-join" (which was "03-workers join"): it stands in sentences of ours, and in names
- * of files.
+ * "03-workers close", or "03-join" (once "03-workers join"): used in our sentences, and in names of files.
  */
 const SCRIPT = /^[a-z\d-]{1,30}( [a-z-]{1,20})?$/;
 const VERSION = /^[\w.+-]{1,40}$/;
 const HOST = /^[\w.-]{1,253}$/;
 
-/** Undefined where it is no line of a record. */
+/** Undefined if it is no line of a record. */
 export function asEvent(line: unknown): KeptEvent | undefined {
   if (!isObject(line)) return undefined;
   const at = new Date(typeof line.at === "string" ? line.at : "");
   const read = Object.hasOwn(KINDS, String(line.what)) ? KINDS[line.what as KeptEvent["what"]] : undefined;
-  // NaN is not; near the last date that there is, the page's next tick would be none.
+  // NaN is not; near the last possible date, the page's next tick would overflow
   const event = read && at.getUTCFullYear() < 10_000 ? read(line) : undefined;
   return event && ({ at, what: line.what, ...event } as KeptEvent);
 }
@@ -90,14 +89,14 @@ const KINDS: Record<KeptEvent["what"], (line: Line) => object | undefined> = {
   object: (line) => texts(line, "verb", "path"),
   end: (line) => {
     const objects = Object.entries(isObject(line.objects) ? line.objects : {}).slice(0, LONGEST);
-    const counted = objects.flatMap(([kind, count]) =>
+    const counts = objects.flatMap(([kind, count]) =>
       Number.isSafeInteger(count) ? [[quoteUntrusted(kind), count]] : [],
     );
-    return Number.isSafeInteger(line.exitCode) ? { exitCode: line.exitCode, objects: counted } : undefined;
+    return Number.isSafeInteger(line.exitCode) ? { exitCode: line.exitCode, objects: counts } : undefined;
   },
 };
 
-/** These fields, where each is a text; and more. */
+/** These fields, if each is a text; and more. */
 function texts(line: Line, ...wanted: (string | object)[]): object | undefined {
   const names = wanted.filter((one) => typeof one === "string");
   if (names.some((name) => typeof line[name] !== "string")) return undefined;

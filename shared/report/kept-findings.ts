@@ -1,6 +1,6 @@
 /**
- * What the records of a repair say, in sentences: what was broken, what changed, what stopped, and what is
- * left for people.
+ * The records of a repair as sentences: what was broken, what changed, what stopped, and what is left for
+ * people.
  */
 import { basename } from "node:path";
 import type { Check } from "../checks/check.ts";
@@ -9,7 +9,7 @@ import type { KeptEvent } from "./kept-event.ts";
 import type { KeptRecord } from "./read-runs.ts";
 import { clockOf, lasting, wentWell } from "./repair-timeline.ts";
 
-/** What the page shows of a check. */
+/** The fields of a check on the page. */
 export type ShownCheck = Pick<Check, "area" | "what" | "result" | "state" | "severity" | "detail" | "mend"> &
   Partial<Pick<Check, "id">>;
 
@@ -32,21 +32,21 @@ function byNode(runs: readonly KeptRecord[], of: (its: KeptRecord[]) => string[]
   return new Map(nodes.filter(([, lines]) => lines.length > 0));
 }
 
-/** Where scripts keep and make things of their own. */
+/** Folders of the scripts' own files. */
 const OWN = /^\/(root|run|dev\/shm|tmp)\/|\/\.[^/]+$|\/bootstrap-kubelet\.conf$/;
 
 interface LostFiles {
-  /** Paths that were not there when a script wrote them, and that no script had taken away before. */
+  /** Paths that did not exist when a script wrote them, and that no script had moved away before. */
   missing: string[];
-  /** What was moved aside: its path, where it is now, and what was wrong with it as it was judged then. */
+  /** Files that were moved aside: the old path, the new one, and the fault found then. */
   aside: { path: string; to: string; why: string }[];
 }
 
-/** Of each node that has some. */
+/** Keyed by node, for nodes that have some. */
 export function lostOnNodes(runs: readonly KeptRecord[]): Map<string, LostFiles> {
   const nodes = [...Map.groupBy(runs, ({ node }) => node)].map(([node, its]): [string, LostFiles] => {
     const files = its.flatMap((run) => eventsOf(run, "file")).filter(({ path }) => !OWN.test(path));
-    const aside = new Map(
+    const moved = new Map(
       files
         .filter(({ did, to }) => did === "moved" && to.startsWith("/root/"))
         .map((event) => [event.path, event]),
@@ -55,17 +55,17 @@ export function lostOnNodes(runs: readonly KeptRecord[]): Map<string, LostFiles>
       files.slice(0, index).some((earlier) => earlier.path === path && earlier.did !== "wrote");
     const made = files
       .filter(
-        (file, i) => file.did === "wrote" && file.isNew && !aside.has(file.path) && !wasThere(file.path, i),
+        (file, i) => file.did === "wrote" && file.isNew && !moved.has(file.path) && !wasThere(file.path, i),
       )
       .map(({ path }) => path);
     const isNoDated = (path: string) => !/kubelet-(client|server)-\d/.test(basename(path));
     const missing = [...new Set(made)].filter(isNoDated);
-    return [node, { missing, aside: [...aside.values()].filter(({ path }) => isNoDated(path)) }];
+    return [node, { missing, aside: [...moved.values()].filter(({ path }) => isNoDated(path)) }];
   });
   return new Map(nodes.filter(([, { missing, aside }]) => missing.length + aside.length > 0));
 }
 
-/** Files that nobody had any more: the API server starts without the flags that name them. By their path. */
+/** Files that were lost for good: the API server starts without the flags that name them. Keyed by path. */
 export function filesGivenUp(runs: readonly KeptRecord[]): Map<string, { flag: string; nodes: string[] }> {
   const files = new Map<string, { flag: string; nodes: string[] }>();
   for (const run of runs)
@@ -116,9 +116,9 @@ export function issuedCertificates(runs: readonly KeptRecord[]): string[][] {
 /** node, run, what, how many */
 export function changedObjects(runs: readonly KeptRecord[]): string[][] {
   return runs.flatMap((run) => {
-    const counted = eventsOf(run, "end").flatMap(({ objects }) => objects);
+    const changes = eventsOf(run, "end").flatMap(({ objects }) => objects);
     const named = eventsOf(run, "object").map(({ verb, path }): [string, number] => [`${verb} ${path}`, 1]);
-    return (counted.length > 0 ? counted : named).map(([kind, times]) => [
+    return (changes.length > 0 ? changes : named).map(([kind, times]) => [
       run.node,
       run.script,
       kind,
@@ -127,7 +127,7 @@ export function changedObjects(runs: readonly KeptRecord[]): string[][] {
   });
 }
 
-/** when, where, why, what to do */
+/** columns: when, where, why, what to do */
 export function whatStopped(runs: readonly KeptRecord[]): string[][] {
   return runs.flatMap((run) => {
     const failed = eventsOf(run, "failed").map(({ at, message, hint }) => [
@@ -149,10 +149,10 @@ export function whatStopped(runs: readonly KeptRecord[]): string[][] {
   });
 }
 
-/** The step in which part 4 says what it leaves to people, and its lines. */
+/** The heading in part 4's output for tasks that are left to people, and its lines. */
 const LEFT = /^== \d\.\d+ Print what is left/;
 
-/** What the last run of part 4 printed, and what is not well now. */
+/** The tasks that the last run of part 4 printed, and checks that are bad now. */
 export function leftForPeople(
   runs: readonly KeptRecord[],
   { checks, end }: { checks: readonly ShownCheck[]; end: { left: readonly string[] } | undefined },
@@ -163,7 +163,7 @@ export function leftForPeople(
   const lines = last?.text.split("\n") ?? [];
   const from = lines.findLastIndex((line) => LEFT.test(line)) + 1;
   const to = lines.findIndex((line, index) => index >= from && line.trim() === "");
-  const said = last
+  const tasks = last
     ? lines.slice(from, to < 0 ? undefined : to).map((line) => plainLine(line.replace(/^ *-? */, "")))
     : [];
   const now = checks
@@ -176,5 +176,5 @@ export function leftForPeople(
     ([path, { flag, nodes }]) =>
       `${path} is lost on ${listed(nodes)}, and the API server starts without ${flag}: if somebody finds it, put it back there, and run part 2, which puts the flag back`,
   );
-  return [...new Set([...said.filter(Boolean), ...lost, ...(end?.left ?? []), ...now])];
+  return [...new Set([...tasks.filter(Boolean), ...lost, ...(end?.left ?? []), ...now])];
 }

@@ -1,6 +1,6 @@
 /**
- * The parts of a page that needs nothing else: no script, font or picture from elsewhere; light or dark as
- * the reader's system is.
+ * Parts of a self-contained page: no script, font or picture from elsewhere; light or dark like the reader's
+ * system.
  */
 import { stripVTControlCharacters } from "node:util";
 import { asHtml } from "../plain.ts";
@@ -63,7 +63,7 @@ export function bullets(items: readonly string[]) {
   return `<ul>${items.map((item) => `<li>${asHtml(item)}</li>`).join("")}</ul>`;
 }
 
-/** Each with what it is about. */
+/** Each with its subject. */
 export function sentences(rows: readonly (readonly [about: string, sentence: string])[]) {
   return `<dl>${rows.map(([about, sentence]) => `<dt>${asHtml(about)}</dt><dd>${asHtml(sentence)}</dd>`).join("")}</dl>`;
 }
@@ -87,7 +87,7 @@ export function markedRows(rows: readonly { mark: "✓" | "‼" | "✗"; name: s
   return `<table class="checks"><tbody>${rows.map(row).join("")}</tbody></table>`;
 }
 
-/** What a command printed, folded. */
+/** A command's output, folded. */
 export function transcript({
   when,
   node,

@@ -1,6 +1,6 @@
 /**
- * A repair in a few sentences, for those who were asleep. Of the records that are believed; what a worker
- * says of itself is called so.
+ * A repair in a few sentences, for people who slept through it. Uses believed records; a worker's own words
+ * are marked as such.
  */
 import { SHARED_KEYS } from "../pki/certs.ts";
 import { listed } from "../plain.ts";
@@ -15,15 +15,14 @@ interface Told {
   /** Sentences. */
   left: readonly string[];
   /**
-   * What 05-verify sees of it now; it knows of a new key also where no record is left of the run that made
-   * it.
+   * Changes that 05-verify sees now; it knows of a new key even if no record is left of the run that made it.
    */
   changed: readonly string[];
   /** As RepairReport has it. */
   goodUntil?: string | undefined;
 }
 
-/** What each sentence is about, and the sentence. */
+/** The subject of each sentence, and the sentence. */
 export function inPlainWords({
   ours,
   others,
@@ -61,24 +60,24 @@ function lost(ours: readonly KeptRecord[]): string {
     ];
     return `on ${node} ${listed(words).replace(/, (?=[^,]*$)/, " and ")}`;
   });
-  const still = [...filesGivenUp(ours).keys()];
+  const lostFiles = [...filesGivenUp(ours).keys()];
   const lost =
     files.length > 0
       ? `Files of the control plane: ${files.join(", ")}.`
       : "No file was missing, had expired, or was replaced.";
-  return still.length > 0 ? `${lost} Still lost: ${listed(still)}.` : lost;
+  return lostFiles.length > 0 ? `${lost} Still lost: ${listed(lostFiles)}.` : lost;
 }
 
-/** As `judged` of pki/ensure.ts has it, and node/credentials.ts. */
+/** The text of `judged` in pki/ensure.ts and in node/credentials.ts. */
 const EXPIRED = /^expired\b.*?(\d{4}-\d\d-\d\d)/;
 
 interface Keys {
-  /** By the key's file: the run that brought it back. */
+  /** Keyed by the key's file: the run that brought it back. */
   back: Map<string, string>;
   made: string[];
 }
 
-/** Where each shared key that was written is from: the first run that wrote it; unpack only carries it. */
+/** The origin of each shared key: the first run that wrote it; unpack only carries it. */
 function keysOf(ours: readonly KeptRecord[]): Keys {
   const keys: Keys = { back: new Map(), made: [] };
   for (const run of ours)
@@ -92,7 +91,7 @@ function keysOf(ours: readonly KeptRecord[]): Keys {
   return keys;
 }
 
-/** Of "etcd/ca.key" and "ca.key" the longer one that fits. */
+/** The longer match of "etcd/ca.key" and "ca.key". */
 function keyFile(path: string): string | undefined {
   const files = SHARED_KEYS.map((key) => key.keyFile).sort((a, b) => b.length - a.length);
   return path.startsWith("/etc/kubernetes/") ? files.find((file) => path.endsWith(`/${file}`)) : undefined;
@@ -111,7 +110,7 @@ function sharedKeys({ back, made }: Keys): string {
     : "No run made a shared key, or had to bring one back.";
 }
 
-/** Keys of tokens without which the API server starts. */
+/** Token keys without which the API server starts. */
 function keysGivenUp(ours: readonly KeptRecord[]): string[] {
   const files = [...filesGivenUp(ours)];
   return files.flatMap(([path, { flag }]) => (flag === "--service-account-key-file" ? [path] : []));
@@ -131,7 +130,7 @@ function tokens({ made }: Keys, changed: readonly string[], givenUp: readonly st
   return `${logins} ${pods}`;
 }
 
-/** By the cluster's CA. */
+/** Logins that the cluster's CA signs. */
 const LOGINS = {
   new: "The cluster's CA is new: every node joins again, and people's old kubeconfigs are refused.",
   renewed:
@@ -142,7 +141,7 @@ const LOGINS = {
 
 const RESTARTS = /^PATCH (deployments|daemonsets|statefulsets|replicasets)$/;
 
-/** What these scripts have done to pods; nobody else's doing is in their records. */
+/** Effects of these scripts on pods; their records have nobody else's. */
 function workloads(ours: readonly KeptRecord[], others: readonly KeptRecord[]): string {
   const objects = ours.flatMap((run) => eventsOf(run, "end").flatMap((end) => end.objects));
   const sum = (is: (kind: string) => boolean) =>
@@ -156,7 +155,7 @@ function workloads(ours: readonly KeptRecord[], others: readonly KeptRecord[]): 
   return `${done}${joinedAgain(joins)} What others did to pods meanwhile, and what callers saw, is not in these records.`;
 }
 
-/** What a join says at its end of the containers on its node. */
+/** The sentence about a node's containers at the end of a join. */
 const CONTAINERS = /^ {2}(?:all (\d+) containers still run|warning: (\d+) containers have exited since)/m;
 
 function joinedAgain(joins: readonly KeptRecord[]): string {
@@ -172,7 +171,7 @@ function joinedAgain(joins: readonly KeptRecord[]): string {
   return ` Joined again, by their own words: ${nodes}; of their containers ${count(ran)} ran on, and ${count(ended)} ended.`;
 }
 
-/** From the first step that stops what is left of the old control plane. */
+/** Counts from the first step that stops the rest of the old control plane. */
 function apiAway(ours: readonly KeptRecord[]): string {
   const stopped = ours
     .flatMap(({ steps }) => steps.filter(({ title }) => title.startsWith("1.2 ")))

@@ -1,8 +1,8 @@
 /**
- * What runs have left of themselves (node/kept-run.ts): on this node, and in a folder to which other nodes'
- * were brought, one NODE.tar each. These others are input: root on that node wrote them, so they are quoted
- * as that node's words, and decide nothing but where that node is a member of etcd (evidence/sources.ts).
- * Each line is checked; what does not fit is left out, and counted.
+ * Records that runs leave (node/kept-run.ts): on this node, and in a folder with those of other nodes, one
+ * NODE.tar each. Root on that node wrote them, so they are quoted as that node's words, and decide nothing
+ * unless that node is a member of etcd (evidence/sources.ts). Each line is checked; wrong ones are left out,
+ * and counted.
  */
 import { basename, join } from "node:path";
 import { may, type SourceName } from "../evidence/sources.ts";
@@ -20,7 +20,7 @@ import { asEvent, type KeptEvent } from "./kept-event.ts";
 
 /** One run of a script that changed something. */
 export interface KeptRecord {
-  /** Whose transcript it is: this node, or the one that the file is named after. */
+  /** The transcript's node: this one, or the one that the file is named after. */
   node: string;
   source: SourceName;
   /** "hand-over pack" */
@@ -28,9 +28,9 @@ export interface KeptRecord {
   version: string;
   args: readonly string[];
   began: Date;
-  /** Undefined: it was cut off, or runs still. */
+  /** Undefined: it was cut off, or still runs. */
   exitCode: number | undefined;
-  /** Of its last line. */
+  /** Time of its last line. */
   ended: Date;
   steps: {
     title: string;
@@ -40,41 +40,40 @@ export interface KeptRecord {
     waited: { for: string; seconds: number }[];
   }[];
   events: KeptEvent[];
-  /** As the operator saw it. */
+  /** The text that the operator saw. */
   text: string;
 }
 
 export interface KeptRuns {
-  /** Names of nodes that brought their transcripts, and have none: nothing was changed there. */
+  /** Names of nodes whose archive has no transcript: nothing was changed there. */
   unchanged?: readonly string[];
   /** In order of time, by each node's own clock. */
   runs: KeptRecord[];
-  /** What was left out, and why. */
+  /** Omissions, each with its reason. */
   notes: string[];
 }
 
-/** Bytes of all that one node brought, of one file in it, and of one transcript. */
+/** Limits in bytes for all files of one node, one file, and one transcript. */
 const LARGEST_TAR = 64 << 20;
 const LARGEST_FILE = 9 << 20;
 const LONGEST_TEXT = 200_000;
 const REST = "\n… (it is longer: all of it is in that node's rescue folder)\n";
 
 /**
- * What is read of one node at most, the newest runs first: this is done beside the API server, and root on
- * any worker chooses how much he brings. A join that has waited for long is 20 kB and 100 lines, part 4 of a
- * large cluster 300 kB.
+ * Limits for one node, newest runs first: reading happens beside the API server, and root on any worker
+ * chooses the amount. A join with long waits has 20 kB and 100 lines, part 4 of a large cluster 300 kB.
  */
 const BUDGET = {
   believed: { runs: 500, lines: 200_000, bytes: 64 << 20 },
   quoted: { runs: 200, lines: 10_000, bytes: 4 << 20 },
 };
 
-/** A record, by its path: what node/kept-run.ts makes. */
+/** A record, by the path that node/kept-run.ts gives it. */
 const RECORD = /(^|\/)kube-pki-repair-\d{8}T\d{6}\/runs\/[\w-]{1,100}\.jsonl$/;
 
 /**
- * Everything that is here. `logs`: the folder with NODE.tar. `controlPlanes`: members of etcd, by its data.
- * Errors: Fail where that folder is not there.
+ * All records here. `logs`: the folder with NODE.tar. `controlPlanes`: members of etcd, by its data. Errors:
+ * Fail if that folder does not exist.
  */
 export function readKeptRuns(here: string, logs?: string, controlPlanes: readonly string[] = []): KeptRuns {
   if (logs !== undefined && stat(logs)?.kind !== "dir")
@@ -83,9 +82,9 @@ export function readKeptRuns(here: string, logs?: string, controlPlanes: readonl
     });
   const found: KeptRuns & { unchanged: string[] } = { runs: [], notes: [], unchanged: [] };
   addNode(found, { node: here, source: "this node" }, filesHere());
-  const brought =
+  const archives =
     logs === undefined ? [] : list(logs).filter((name) => name.endsWith(".tar") && name !== `${here}.tar`);
-  for (const name of brought) {
+  for (const name of archives) {
     const node = name.slice(0, -".tar".length);
     const files =
       isDnsName(node) && !node.startsWith("*") ? filesIn(join(logs!, name)) : "its name is no node's";
@@ -118,7 +117,7 @@ function filesHere(): Files {
   );
 }
 
-/** A sentence where it cannot be read. */
+/** A sentence if it cannot be read. */
 function filesIn(path: string): Files | string {
   const linked = attempt(() => refuseOthers(path, "proved"));
   if (linked instanceof Fail) return linked.message;
@@ -157,14 +156,14 @@ function addNode(found: KeptRuns, whose: Whose, files: Files) {
   );
 }
 
-/** Each as it is, without what looks like a secret, until the budget is spent. `leftOut`: a sentence. */
+/** The files without what looks like a secret, until the budget is spent. `leftOut`: a sentence. */
 function withinBudget(names: readonly string[], files: Files, most: (typeof BUDGET)["quoted"]) {
   const read: { name: string; lines: string[]; said: string }[] = [];
   let [lines, bytes] = [0, 0];
   for (const name of names) {
     const record = files.get(name)!;
-    const said = files.get(name.replace(/jsonl$/, "txt")) ?? new Uint8Array();
-    bytes += record.length + Math.min(said.length, LONGEST_TEXT);
+    const quoted = files.get(name.replace(/jsonl$/, "txt")) ?? new Uint8Array();
+    bytes += record.length + Math.min(quoted.length, LONGEST_TEXT);
     lines += record.reduce((sum, byte) => sum + (byte === 0x0a ? 1 : 0), 1);
     if (read.length === most.runs || lines > most.lines || bytes > most.bytes) {
       const budget = `${count(most.runs)} runs, ${count(most.lines)} lines and ${most.bytes >> 20} MB`;
@@ -177,8 +176,8 @@ function withinBudget(names: readonly string[], files: Files, most: (typeof BUDG
       name,
       lines: redact(text(record)).text.split("\n").filter(Boolean),
       said:
-        redact(plain(text(said.subarray(0, LONGEST_TEXT)), LONGEST_TEXT)).text +
-        (said.length > LONGEST_TEXT ? REST : ""),
+        redact(plain(text(quoted.subarray(0, LONGEST_TEXT)), LONGEST_TEXT)).text +
+        (quoted.length > LONGEST_TEXT ? REST : ""),
     });
   }
   return { read, leftOut: undefined };
@@ -188,7 +187,7 @@ function text(bytes: Uint8Array): string {
   return Buffer.from(bytes).toString("utf8");
 }
 
-/** `bad`: how many lines do not fit. */
+/** `bad`: the number of wrong lines. */
 function recordOf(
   whose: Whose,
   all: readonly string[],
@@ -219,8 +218,8 @@ function stepsOf(events: readonly KeptEvent[]): KeptRecord["steps"] {
     if (event.what === "step") {
       const step = { title: event.title, began: event.at, ended: undefined, ok: false, waited: [] };
       steps.push(step);
-      const same = open.get(event.title);
-      if (same) same.push(step);
+      const earlier = open.get(event.title);
+      if (earlier) earlier.push(step);
       else open.set(event.title, [step]);
     }
     if (event.what === "waited")

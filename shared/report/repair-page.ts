@@ -16,9 +16,9 @@ import { drawTimeline } from "./timeline.ts";
 import { quotes, transcripts, whatRunsSay } from "./what-runs-say.ts";
 
 export interface RepairReport extends KeptRuns {
-  /** How it is now. */
+  /** The current state. */
   checks: readonly ShownCheck[];
-  /** By the end of 05-verify. */
+  /** The tasks and left-overs at the end of 05-verify. */
   end:
     | {
         changed?: readonly string[];
@@ -26,21 +26,27 @@ export interface RepairReport extends KeptRuns {
         remove: readonly { on: string; command: string; why: string }[];
       }
     | undefined;
-  /** Of the cluster, where it could be read. */
+  /** Facts of the cluster, if it could be read. */
   cluster?: { name: string; kubernetes: string; nodes: readonly string[] } | undefined;
-  /** "good until 2027-11-30 (apiserver.crt)", with how to be warned; unset: no certificate of this node can be read. */
+  /**
+   * "good until 2027-11-30 (apiserver.crt)", with how to be warned; unset: no certificate of this node can be
+   * read.
+   */
   goodUntil?: string | undefined;
   tool: string;
   made: Date;
 }
 
-/** `ours` speak of the cluster: this node's runs, and those of members of etcd. `others` are quoted. */
+/**
+ * `ours` are believed about the cluster: the runs of this node, and of members of etcd. `others` are only
+ * quoted.
+ */
 interface Told extends RepairReport {
   ours: readonly KeptRecord[];
   others: readonly KeptRecord[];
 }
 
-/** `others`: what a node says of itself alone. */
+/** `others`: runs whose node speaks only for itself. */
 export function byBelief(runs: RepairReport["runs"]) {
   const { true: ours = [], false: others = [] } = Object.groupBy(
     runs,
@@ -51,21 +57,21 @@ export function byBelief(runs: RepairReport["runs"]) {
 
 export function repairPage(report: RepairReport): string {
   const { ours, others } = byBelief(report.runs);
-  const told = { ...report, ours, others };
+  const facts = { ...report, ours, others };
   const { cluster, tool, made } = report;
   const failed = report.checks.filter(hasFailed).length;
   const heading = ours.length === 0 ? "No repair was found" : headingOf(report.checks);
-  const of = cluster
+  const about = cluster
     ? ` · cluster "${cluster.name}" · Kubernetes ${cluster.kubernetes} · ${count(cluster.nodes.length)} nodes`
     : "";
   return html.htmlPage({
     ...{ title: "Report of a repair", good: failed === 0 && ours.length > 0, heading },
-    kicker: `kube-pki-repair report${of}`,
+    kicker: `kube-pki-repair report${about}`,
     lead:
       ours.length === 0
         ? "No script has changed anything here, or its transcripts were removed."
         : leadOf(ours),
-    body: ours.length === 0 ? [checksCard(report), notesCard(report), quotes(others)] : bodyOf(told),
+    body: ours.length === 0 ? [checksCard(report), notesCard(report), quotes(others)] : bodyOf(facts),
     footer: `kube-pki-repair ${tool} · made ${made.toISOString().slice(0, 19).replace("T", " ")} UTC · times are UTC, by each node's own clock`,
   });
 }
@@ -75,8 +81,8 @@ function headingOf(checks: RepairReport["checks"]): string {
     (result) => checks.filter((check) => check.result === result).length,
   ) as [number, number];
   if (failed > 0) return `Not all is well: ${failed} checks fail`;
-  const said = saidIn(checks);
-  if (said.length > 0) return `Repaired: no check fails. Open, as you said: ${listed(said)}`;
+  const words = saidIn(checks);
+  if (words.length > 0) return `Repaired: no check fails. Open, as you said: ${listed(words)}`;
   return warnings > 0
     ? `Repaired: no check fails, ${warnings} ${warnings === 1 ? "warning" : "warnings"}`
     : "Repaired, and all is well";
@@ -98,16 +104,16 @@ function extent(runs: readonly KeptRecord[]) {
 
 function bodyOf(told: Told): string[] {
   const { ours, others, end, goodUntil } = told;
-  const left = leftForPeople(ours, told);
+  const tasks = leftForPeople(ours, told);
   return [
     html.card(
       "In plain words",
-      html.sentences(inPlainWords({ ours, others, left, changed: end?.changed ?? [], goodUntil })),
+      html.sentences(inPlainWords({ ours, others, left: tasks, changed: end?.changed ?? [], goodUntil })),
     ),
     tilesOf(told),
     html.card("Timeline", html.scrolled(drawTimeline(repairTimeline(ours, others))) + LEGEND),
     ...whatRunsSay(ours).map(([title, body]) => html.card(title, body)),
-    html.card("What is left for people", html.bullets(left.length > 0 ? left : [NOTHING_LEFT])),
+    html.card("What is left for people", html.bullets(tasks.length > 0 ? tasks : [NOTHING_LEFT])),
     end
       ? html.card(
           "What can be deleted when nothing is missing any more",
@@ -136,9 +142,9 @@ function tilesOf({ runs, ours, others, cluster, checks, unchanged = [] }: Told):
     html.tile(text, lasting(time.getTime() - began.getTime()), "since the first run"),
   );
   const bad = ours.filter((run) => !wentWell(run)).length;
-  const theirs = new Set(others.filter((run) => !wentWell(run)).map(({ node }) => node)).size;
-  const from = new Set([...runs.map(({ node }) => node), ...unchanged]);
-  const missing = cluster?.nodes.filter((name) => !from.has(name)).length ?? 0;
+  const badNodes = new Set(others.filter((run) => !wentWell(run)).map(({ node }) => node)).size;
+  const reporting = new Set([...runs.map(({ node }) => node), ...unchanged]);
+  const missing = cluster?.nodes.filter((name) => !reporting.has(name)).length ?? 0;
   const files = ours.flatMap(({ events }) => events.filter(({ what }) => what === "file")).length;
   return html.tiles([
     ...reached,
@@ -151,14 +157,14 @@ function tilesOf({ runs, ours, others, cluster, checks, unchanged = [] }: Told):
     html.tile("changes of files", count(files), "written, moved, removed; each is named below"),
     html.tile(
       "nodes with transcripts",
-      count(from.size),
+      count(reporting.size),
       [
-        missing > 0 ? `of ${count(from.size + missing)}; the others brought none` : "all",
+        missing > 0 ? `of ${count(reporting.size + missing)}; the others brought none` : "all",
         ...(unchanged.length > 0 ? [`no run changed anything on ${count(unchanged.length)} of them`] : []),
       ].join("; "),
     ),
-    ...(theirs > 0
-      ? [html.tile("other nodes", count(theirs), "say that a run stopped: see their words below", true)]
+    ...(badNodes > 0
+      ? [html.tile("other nodes", count(badNodes), "say that a run stopped: see their words below", true)]
       : []),
     html.tile("checks now", count(checks.length), verdictOf(checks), checks.some(hasFailed)),
   ]);
@@ -180,14 +186,14 @@ function checksCard({ checks }: RepairReport): string {
 }
 
 function notesCard({ notes, runs, cluster, unchanged = [] }: RepairReport): string {
-  const from = new Set([...runs.map(({ node }) => node), ...unchanged]);
-  const without = cluster?.nodes.filter((name) => !from.has(name)) ?? [];
+  const reporting = new Set([...runs.map(({ node }) => node), ...unchanged]);
+  const absent = cluster?.nodes.filter((name) => !reporting.has(name)) ?? [];
   const lines = [
     ...notes,
     ...(unchanged.length > 0 ? [`no run changed anything on ${listed(unchanged)}`] : []),
-    ...(without.length > 0
+    ...(absent.length > 0
       ? [
-          `no transcripts from ${without.slice(0, 50).join(", ")}${without.length > 50 ? ` and ${without.length - 50} more` : ""}`,
+          `no transcripts from ${absent.slice(0, 50).join(", ")}${absent.length > 50 ? ` and ${absent.length - 50} more` : ""}`,
         ]
       : []),
   ];

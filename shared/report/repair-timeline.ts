@@ -7,7 +7,7 @@ import type { KeptRecord } from "./read-runs.ts";
 import type { Span, Timeline, TimelineRow } from "./timeline.ts";
 
 /**
- * Nodes with a row of their own; of more, only those of the control plane and those where something failed
+ * Nodes with a row of their own. If there are more, only those of the control plane and those with a failure
  * come first.
  */
 const ROWS = 30;
@@ -15,12 +15,12 @@ const ROWS = 30;
 /** Runs in one row. */
 const SPANS = 200;
 
-/** Seconds. A pause that is longer is folded: people talk, sleep and fetch passwords. */
+/** Seconds. Longer pauses are folded: people talk, sleep and fetch passwords. */
 const PAUSE = 90;
 
 /**
- * `others`: runs that nobody vouches for. They have rows, and no say in the scale. Errors: none; there must
- * be a run.
+ * `others`: runs that nobody vouches for. They have rows, but do not change the scale. Throws nothing; needs
+ * at least one run.
  */
 export function repairTimeline(runs: readonly KeptRecord[], others: readonly KeptRecord[] = []): Timeline {
   const zero = Math.min(...runs.map(({ began }) => began.getTime()));
@@ -44,7 +44,7 @@ export function repairTimeline(runs: readonly KeptRecord[], others: readonly Kep
 /** It runs in the background until `close` ends it. */
 const BACKGROUND = "03-workers approve";
 
-/** Whether it ended as it should: 2 is "not all was found" of a salvage. */
+/** Whether it ended as it should: 2 means "not all was found" for a salvage. */
 export function wentWell({ exitCode, script }: KeptRecord): boolean {
   if (exitCode === undefined) return script === BACKGROUND;
   return exitCode === 0 || (exitCode === 2 && script === "00-salvage");
@@ -82,10 +82,7 @@ function spanOf(run: KeptRecord, what: string, at: At): Span {
   };
 }
 
-/**
- * Nodes in the order in which they were first touched; those where something failed first, if there are too
- * many.
- */
+/** Nodes in the order in which they were first touched; if there are too many, those with a failure first. */
 function nodeRows(runs: readonly KeptRecord[], at: At): TimelineRow[] {
   const all = [...Map.groupBy(runs, ({ node }) => node)];
   const failed = ([, its]: (typeof all)[number]) => (its.every(wentWell) ? 1 : 0);
@@ -116,7 +113,7 @@ const goodEnd: When = ({ exitCode, ended }) => (exitCode === 0 ? ended : undefin
 /** etcd is proved when enough of its members run, not when the first one does. */
 const proved: When = ({ events }) =>
   events.find((event) => event.what === "proved" && event.subject === "etcd")?.at;
-/** What part 2 does after that is for others. */
+/** Later steps of part 2 are for other nodes. */
 const proofOfApi: When = ({ steps }) => steps.find(({ title, ok }) => ok && title.startsWith("2.4 "))?.ended;
 
 const MEANS: { script: string; text: string; when: When }[] = [

@@ -11,38 +11,38 @@ const ROW = 30;
 const BAR = 16;
 /** About the width of a character of the small labels. */
 const LETTER = 6.4;
-/** How wide a folded pause is. */
+/** The width of a folded pause. */
 const FOLD = 46;
-/** Of many pauses each gets less, and all of them so much. */
+/** Total width of all folded pauses: many pauses get less each. */
 const FOLDS = (WIDTH - LEFT - RIGHT) / 2;
 
 export interface Span {
   from: number;
-  /** Null: until the end. */
+  /** Null: open until the end. */
   to: number | null;
   kind: "away" | "run" | "failed";
-  /** Up to a semicolon it is written at the span, the rest only where the pointer rests. */
+  /** Text up to a semicolon is written at the span, the rest appears under the pointer. */
   label: string;
 }
 
 export interface TimelineRow {
   name: string;
   title: string;
-  /** A lane has a track of "well" below its spans; a command has not. */
+  /** A lane has a "well" track below its spans; a command has none. */
   lane: boolean;
   spans: Span[];
 }
 
 export interface Timeline {
-  /** For those who cannot see it. */
+  /** Text for screen readers. */
   label: string;
   sections: { name: string; rows: TimelineRow[] }[];
-  /** `bad`: the damage. */
+  /** `bad`: a flag of the damage. */
   flags: { at: number; text: string; bad?: boolean }[];
   end: number;
-  /** When nothing happened; not drawn to scale. In order, and apart. */
+  /** Folded periods without events, in order and separate. */
   pauses?: { from: number; to: number; text: string }[];
-  /** What stands below the axis at a time; seconds where it is unset. */
+  /** The label below the axis for a time; unset: seconds. */
   clock?: (at: number) => string;
 }
 
@@ -120,7 +120,7 @@ function drawRow(row: TimelineRow, y: number, x: Scale["x"], end: number): strin
   return `<g><title>${asHtml(`${row.name}\n${row.title}`)}</title><text class="name" x="${LEFT - 12}" y="${top + 12}">${asHtml(label)}</text>${track}${spans}</g>`;
 }
 
-/** `until`: where the next span of the row begins; what does not fit before it is only in the title. */
+/** `until`: the start of the next span; a label that does not fit before it is only in the title. */
 function drawSpan(
   { from, to, kind, label }: Span,
   { top, x, end, until }: { top: number; x: Scale["x"]; end: number; until: number | undefined },
@@ -129,11 +129,11 @@ function drawSpan(
   const width = Math.max(2.5, x(to ?? end) - left);
   const short = label.split(";")[0]!;
   const length = short.length * LETTER + 10;
-  const inside = width > length;
-  const fits = inside || until === undefined || left + width + length < x(until);
-  const at = inside ? left + width / 2 : left + width + 6;
+  const isInside = width > length;
+  const fits = isInside || until === undefined || left + width + length < x(until);
+  const at = isInside ? left + width / 2 : left + width + 6;
   const text = fits
-    ? `<text class="${inside ? `in ${kind}-in` : "beside"}" x="${at.toFixed(1)}" y="${top + 12}">${asHtml(short)}</text>`
+    ? `<text class="${isInside ? `in ${kind}-in` : "beside"}" x="${at.toFixed(1)}" y="${top + 12}">${asHtml(short)}</text>`
     : "";
   return `<g><title>${asHtml(label)}</title><rect class="${kind}" x="${left.toFixed(1)}" y="${top}" width="${width.toFixed(1)}" height="${BAR}" rx="4"/>${text}</g>`;
 }
@@ -142,7 +142,7 @@ interface Flag {
   x: number;
   level: number;
   text: string;
-  /** The text stands left of its line, where it would run out of the picture. */
+  /** The text stands left of its line if it would leave the picture. */
   left: boolean;
   bad: boolean;
 }
@@ -190,7 +190,7 @@ function ticks(
   });
 }
 
-/** Of the drawn time only: a pause can last for years, where a clock was wrong. */
+/** Only for the drawn time: a pause can last for years if a clock was wrong. */
 function stepsIn(from: number, to: number, step: number): number[] {
   const first = Math.ceil(from / step);
   return Array.from({ length: Math.max(0, Math.floor(to / step) - first + 1) }, (_, i) => (first + i) * step);

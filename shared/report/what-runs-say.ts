@@ -1,6 +1,5 @@
 /**
- * What the records of runs say, as parts of a page: of those that are believed, and of each other node in a
- * block of its own.
+ * The records of runs as parts of a page: the believed ones, and a block for each other node.
  */
 
 import { asHtml } from "../plain.ts";
@@ -43,22 +42,21 @@ export function whatRunsSay(runs: readonly KeptRecord[]): [title: string, body: 
 }
 
 /**
- * A block for each node whose word nobody vouches for, those that stopped first: what stands there, root on
- * that node wrote.
+ * A block for each node that nobody vouches for, those that stopped first: root on that node wrote the text.
  */
 export function quotes(others: readonly KeptRecord[]): string {
   const all = [...Map.groupBy(others, ({ node }) => node)].toSorted(
     ([, a], [, b]) => Number(isBad(b)) - Number(isBad(a)),
   );
   const blocks = all.map(([node, runs]) => {
-    const said = whatRunsSay(runs).map(([title, body]) => `<h3>${asHtml(title)}</h3>${body}`);
+    const parts = whatRunsSay(runs).map(([title, body]) => `<h3>${asHtml(title)}</h3>${body}`);
     const printed = `<h3>Transcripts</h3>${transcripts(runs, TRANSCRIPTS / all.length)}`;
     const stopped = runs.filter((run) => !wentWell(run)).length;
     const how = `${count(runs.length)} runs${stopped > 0 ? `, ${count(stopped)} of them stopped` : ""}`;
-    return `<details class="${isBad(runs) ? "bad" : ""}"><summary><b>${asHtml(node)} says</b> <span class="soft">${how}</span></summary><blockquote>${said.join("")}${printed}</blockquote></details>`;
+    return `<details class="${isBad(runs) ? "bad" : ""}"><summary><b>${asHtml(node)} says</b> <span class="soft">${how}</span></summary><blockquote>${parts.join("")}${printed}</blockquote></details>`;
   });
-  const whose = `<p class="soft">Root on a node wrote its block: it is that node's word about itself. Type nothing from there that you do not know.</p>`;
-  return blocks.length > 0 ? html.card("What other nodes say of themselves", whose + blocks.join("\n")) : "";
+  const notice = `<p class="soft">Root on a node wrote its block: it is that node's word about itself. Type nothing from there that you do not know.</p>`;
+  return blocks.length > 0 ? html.card("What other nodes say of themselves", notice + blocks.join("\n")) : "";
 }
 
 function isBad(runs: readonly KeptRecord[]): boolean {
@@ -107,7 +105,7 @@ export function transcripts(runs: readonly KeptRecord[], room = TRANSCRIPTS): st
   return runs
     .map((run) => {
       room -= run.text.length;
-      const said =
+      const blocks =
         room >= 0 ? run.text : "(left out: this page is large enough; it is in the node's rescue folder)";
       const state = `${lasting(run.ended.getTime() - run.began.getTime())} · ${stateOf(run)}`;
       return html.transcript({
@@ -115,7 +113,7 @@ export function transcripts(runs: readonly KeptRecord[], room = TRANSCRIPTS): st
         node: run.node,
         command: typedAs(run),
         state,
-        said,
+        said: blocks,
         ok: wentWell(run),
       });
     })

@@ -1,6 +1,6 @@
 /**
- * `report --bundle FILE`: what somebody needs who helps from elsewhere, as a tar file, without keys, and
- * without names unless asked.
+ * `report --bundle FILE`: facts for a helper elsewhere, as a tar file, without keys, and without names unless
+ * asked.
  */
 
 import { assess } from "../assess/assess.ts";
@@ -47,7 +47,7 @@ export async function writeBundle(file: string, { here, hostName, known, checks,
     { name: "notes", end: ".txt", text: notes.join("\n") },
     ...runs.flatMap(filesOfRun),
   ];
-  // before names are replaced: no name takes a form apart by which a secret is known
+  // before names are replaced: a replaced name could break the form by which a secret is recognised
   const files = found.map((one) => ({ ...one, text: redact(one.text).text }));
   const names = [here, hostName, ...(known?.data?.members ?? []).map(({ name }) => name)];
   const renamed = options.withNames ? (text: string) => text : renaming(known?.cluster, names, files);
@@ -70,7 +70,7 @@ export async function writeBundle(file: string, { here, hostName, known, checks,
   );
 }
 
-/** What 00-assess says; why it cannot, where it cannot. */
+/** The output of 00-assess, or why there is none. */
 async function assessment(etcdData: string | undefined): Promise<unknown> {
   const assessed = await attemptLater(async () => assess(await lookHere(etcdData)));
   return assessed instanceof Fail
@@ -79,35 +79,35 @@ async function assessment(etcdData: string | undefined): Promise<unknown> {
 }
 
 interface BundledFile {
-  /** Ours: of letters, numbers and a slash. */
+  /** Our own name: letters, numbers and a slash. */
   name: string;
-  /** Whose it is stands in its name. */
+  /** Its node is in its name. */
   run?: KeptRecord;
   end: ".json" | ".txt";
   text: string;
 }
 
-/** The node whose own words these are; undefined where they are believed. */
+/** The node whose own words these are; undefined if they are believed. */
 function whoseWord(run: KeptRecord | undefined): string | undefined {
   return run && !may(run.source, "report") ? run.node : undefined;
 }
 
-/** What replaces names in these files: those of each node that is only quoted are its own. */
+/** The aliases for these files: a node that is only quoted has its own. */
 function renaming(cluster: Cluster | undefined, names: readonly string[], files: readonly BundledFile[]) {
   const writtenIn = (those: readonly BundledFile[]): Written => ({
     names: those.flatMap(({ run }) => (run ? namesIn(run) : [])),
     texts: those.map(({ text }) => text),
   });
-  const by = Map.groupBy(files, ({ run }) => whoseWord(run));
-  const { names: more, texts } = writtenIn(by.get(undefined) ?? []);
-  const others = [...by].flatMap(([node, those]): [string, Written][] =>
+  const byAuthor = Map.groupBy(files, ({ run }) => whoseWord(run));
+  const { names: more, texts } = writtenIn(byAuthor.get(undefined) ?? []);
+  const others = [...byAuthor].flatMap(([node, those]): [string, Written][] =>
     node === undefined ? [] : [[node, writtenIn(those)]],
   );
   const nodes = others.map(([node]) => node);
   return aliasesOf(cluster, { names: [...names, ...more, ...nodes], texts }, new Map(others));
 }
 
-/** Its record as it was understood, and its transcript. */
+/** Its record as parsed, and its transcript. */
 function filesOfRun(run: KeptRecord, index: number): BundledFile[] {
   const name = `runs/${String(index + 1).padStart(4, "0")}`;
   const { text, events, steps: _, ...head } = run;
@@ -117,7 +117,7 @@ function filesOfRun(run: KeptRecord, index: number): BundledFile[] {
   ];
 }
 
-/** A part of a file's name: whoever has chosen the word, it leads nowhere, and is short. */
+/** A safe part of a file's name: short, and without a path. */
 function ofName(word: string): string {
   return word.replaceAll(/[^\w.-]/g, "-").slice(0, 60);
 }

@@ -15,10 +15,10 @@ import { addressToType, type Identities, identitiesOf } from "../workers/identit
 import { readKeptRuns } from "./read-runs.ts";
 import { byBelief, type RepairReport, repairPage } from "./repair-page.ts";
 
-/** What `report` knows when it has looked. `here` is this node's name. */
+/** The facts of `report`. `here` is this node's name. */
 export interface Verified extends VerifiedHere {
   here: string;
-  /** What it leaves to people, and what can be deleted. */
+  /** The tasks for people, and the left-overs that can be deleted. */
   end: RepairReport["end"];
 }
 
@@ -47,35 +47,34 @@ export function writeReport(
     { mode: 0o600 },
   );
   for (const line of notes) say(`warning: ${line}`);
-  const from = new Set(runs.map(({ node }) => node));
-  const others = nodes.filter(({ name }) => ![here, ...from, ...unchanged].includes(name) && isDnsName(name));
+  const reporting = new Set(runs.map(({ node }) => node));
+  const others = nodes.filter(
+    ({ name }) => ![here, ...reporting, ...unchanged].includes(name) && isDnsName(name),
+  );
   if (unchanged.length > 0) say(`no run changed anything on ${listed(unchanged)}`);
   say(`${runs.length} runs${whoSays(runs)}`);
-  const to = nodes.find(({ name }) => name === here);
-  if (found && to && others.length > 0) printHowToBring(others, to, identitiesOf(found));
+  const target = nodes.find(({ name }) => name === here);
+  if (found && target && others.length > 0) printHowToBring(others, target, identitiesOf(found));
 }
 
 /** ": 5 on cp1; 2 by the words of w1, w2" */
 function whoSays(runs: Parameters<typeof byBelief>[0]): string {
   const { ours, others } = byBelief(runs);
-  const on = (some: typeof runs, words: string) =>
+  const phrase = (some: typeof runs, words: string) =>
     some.length > 0 ? [`${some.length} ${words} ${listed([...new Set(some.map(({ node }) => node))])}`] : [];
-  const parts = [...on(ours, "on"), ...on(others, "by the words of")];
+  const parts = [...phrase(ours, "on"), ...phrase(others, "by the words of")];
   return parts.length > 0 ? `: ${parts.join("; ")}` : "";
 }
 
-/** Whose transcripts speak of the cluster, too. */
+/** Nodes whose transcripts are believed about the cluster. */
 export function controlPlanesOf(known: PartialFacts | undefined): string[] {
   return (known?.cluster?.nodes ?? []).flatMap(({ name, controlPlane }) => (controlPlane ? [name] : []));
 }
 
-/** As RUNBOOK.md and a plan call it, on that machine and on this node. */
+/** The folder's name in RUNBOOK.md and in a plan, on that machine and on this node. */
 const LOGS = "logs.d";
 
-/**
- * Lines for a machine that reaches all nodes: each leads to that node, and not where another one has said
- * that it is.
- */
+/** Lines for a machine that reaches all nodes: each address is that node's proved one. */
 function printHowToBring(others: readonly KnownNode[], here: KnownNode, known: Identities) {
   say(
     `no transcripts from ${listed(others.map(({ name }) => name))}. To bring them, where you can reach all nodes:`,
@@ -83,7 +82,7 @@ function printHowToBring(others: readonly KnownNode[], here: KnownNode, known: I
   answer(`mkdir -p -m 700 ${LOGS}`);
   for (const node of others.slice(0, FEW)) {
     const { address, why } = addressToType(node, known);
-    if (why) say(`${node.name}: you know its address: ${why}`);
+    if (why) say(`${node.name}: use the address that you know: ${why}`);
     answer(shell`ssh root@${address} ${PACK_RUNS} > ${LOGS}/${node.name}.tar`);
   }
   if (others.length > FEW)

@@ -1,4 +1,4 @@
-/** What a snapshot, or a lost member's data, holds: said with numbers before anything is written. */
+/** The content of a snapshot, or of a lost member's data, in numbers, before anything is written. */
 import { again } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless } from "../etcd-data/members.ts";
@@ -23,29 +23,29 @@ export interface Content {
 
 /**
  * `lost`: the other control plane nodes, as far as the operator has named them. Errors: as `readCluster` and
- * `withNames`; Refused where the cluster's etcd is external, or has no such control plane node.
+ * `withNames`; Refused if the cluster's etcd is external, or has no such control plane node.
  */
 export function contentFor(stored: EtcdData, as: string, lost: readonly string[]): Content {
   const data = withNames(stored, [as, ...lost]);
   const cluster = readCluster(data);
   if (cluster.configuration.etcd?.external)
-    throw new Refused("This cluster's etcd is external: kubeadm does not keep it", {
+    throw new Refused("This cluster's etcd is external: kubeadm does not run it", {
       unchanged: true,
       hint: 'restore it where it runs, by its own means: RUNBOOK-MORE "If etcd is external"',
     });
   const node = cluster.nodes.find(({ name }) => name === as);
   const controlPlanes = cluster.nodes.filter(({ controlPlane }) => controlPlane).map(({ name }) => name);
   if (node?.controlPlane) return { data, cluster, node };
-  throw new Refused(`"${as}" is none of the control plane nodes that the data knows`, {
+  throw new Refused(`"${as}" is not one of the control plane nodes in the data`, {
     unchanged: true,
     hint: `choose which of ${controlPlanes.join(", ")} this machine becomes: ${again({ as: controlPlanes[0] ?? "NODE" })}`,
   });
 }
 
 /**
- * A snapshot of etcd 3.5 has no names of members that have joined. Whose they were, the operator says: an address
- * belongs to whoever claims it, and a label is anybody's. `said`: names of Nodes. Errors: Refused where a member has no
- * name and nobody was named for it, or where there is no such Node.
+ * A snapshot of etcd 3.5 has no names of members that have joined. The operator names their Nodes (`said`):
+ * an address belongs to whoever claims it, and anybody can set a label. Errors: Refused if a member has no
+ * name and nobody was named for it, or if there is no such Node.
  */
 export function withNames(data: EtcdData, said: readonly string[]): EtcdData {
   const unnamed = data.members.filter(isNameless);
@@ -55,18 +55,18 @@ export function withNames(data: EtcdData, said: readonly string[]): EtcdData {
     (name) => !data.members.some((one) => one.name === name) && !isAmong(nodes, name),
   );
   if (strange !== undefined)
-    throw new Refused(`The data knows no Node "${strange}"`, {
+    throw new Refused(`The data has no Node "${strange}"`, {
       unchanged: true,
       hint: `name one of its nodes: ${listed(nodes.map(({ name }) => name))}`,
     });
-  const given = [...new Set(said)].filter((name) => isAmong(nodes, name));
-  if (given.length >= unnamed.length) return Object.create(data, { formerMembers: { value: given } });
+  const known = [...new Set(said)].filter((name) => isAmong(nodes, name));
+  if (known.length >= unnamed.length) return Object.create(data, { formerMembers: { value: known } });
   const places = unnamed.map(({ peerURLs }) => peerURLs.map(hostOf).join(", ")).join("; ");
   throw new Refused(
     `${unnamed.length} of ${data.members.length} members have no name in this data, as in a snapshot of etcd 3.5: at ${places}`,
     {
       unchanged: true,
-      hint: `name the control plane nodes that they were, ${unnamed.length - given.length} more: ${again({ lost: unnamed.slice(given.length).map((_, i) => `NODE${i + 1}`) })}. By their labels, which a worker can have got, too: ${listed(onlyLabelled(nodes)) || "none"}`,
+      hint: `name the control plane nodes that they were, ${unnamed.length - known.length} more: ${again({ lost: unnamed.slice(known.length).map((_, i) => `NODE${i + 1}`) })}. Nodes with the label, which a worker can have, too: ${listed(onlyLabelled(nodes)) || "none"}`,
     },
   );
 }
@@ -74,7 +74,7 @@ export function withNames(data: EtcdData, said: readonly string[]): EtcdData {
 const isAmong = (nodes: readonly KnownNode[], wanted: string) => nodes.some(({ name }) => name === wanted);
 
 /**
- * `confirmed`: the CA's fingerprint, as the operator has kept it apart from the backup. Errors: Refused where the
+ * `confirmed`: the CA's fingerprint, which the operator stored apart from the backup. Errors: Refused if the
  * data names another CA.
  */
 export function refuseOtherCa({ oldCaPem }: Pick<Cluster, "oldCaPem">, confirmed: string | undefined) {
@@ -100,13 +100,15 @@ export function takenAt({ data, cluster }: Content): Date | undefined {
   return times.length > 0 ? new Date(Math.max(...times)) : undefined;
 }
 
-/** `until`: what it has is as of then, where its Leases do not tell. */
+/** `until`: the time of the content if its Leases do not show it. */
 export function sayContent(content: Content, until: Date) {
   const { data, cluster } = content;
   const newest = takenAt(content);
   const age = Date.now() - (newest ?? until).getTime();
-  const by = newest ? "the newest Lease of a control plane node" : "the file's own time: no Lease shows it";
-  say(`as of ${minute(newest ?? until)}, ${duration(age)} ago, by ${by}`);
+  const source = newest
+    ? "the newest Lease of a control plane node"
+    : "the file's own time: no Lease shows it";
+  say(`as of ${minute(newest ?? until)}, ${duration(age)} ago, by ${source}`);
   const count = (place: string) => data.keys(`${registryPrefix(data)}/${place}/`).length;
   const claims = withVolumes(data);
   const sets = `${claims.length} StatefulSet(s) with volumes${claims.length > 0 ? `: ${listed(claims)}` : ""}`;
@@ -116,15 +118,15 @@ export function sayContent(content: Content, until: Date) {
   say(
     `its CA: ${[...trustedKeys(cluster.oldCaPem)].join(", ")}. Compare it with the fingerprint that you have saved: whoever makes a snapshot chooses what it says`,
   );
-  say("what was created since then is gone, and what was deleted since comes back");
+  say("objects created since then are lost, and objects deleted since then come back");
   if (claims.length > 0)
     say(
-      "their pods start where they were then: a volume that only one node may have (ReadWriteOnce) has to be free",
+      "their pods start on the nodes of that time: a volume for one node only (ReadWriteOnce) has to be free",
     );
   for (const warning of data.warnings) say(`warning: ${warning}`);
 }
 
-/** NAMESPACE/NAME of those with claims of their own. */
+/** NAMESPACE/NAME of StatefulSets with volume claims. */
 function withVolumes(data: EtcdData): string[] {
   const sets = attempt(() => readObjects<StoredObject>(data, "statefulsets/").toArray(), []);
   const owns = ({ spec }: StoredObject) =>
@@ -132,7 +134,7 @@ function withVolumes(data: EtcdData): string[] {
   return sets.filter(owns).map(({ metadata }) => `${metadata.namespace}/${metadata.name}`);
 }
 
-/** Errors: Refused where the etcd that its manifest names is older than the data. */
+/** Errors: Refused if the etcd that its manifest names is older than the data. */
 export function refuseOlderImage({ data, node }: Content, storageVersion: string | undefined) {
   const pod = attempt(() => readObject<Pod>(data, `pods/kube-system/etcd-${node.name}`));
   const image = pod instanceof Fail ? undefined : pod?.spec.containers[0]?.image;

@@ -1,10 +1,10 @@
 /**
- * Changes a few keys of a bbolt file that nobody has open, in one transaction as bbolt makes it: what changes
- * is written to new pages at the end, and the other meta page then leads to them. So of gigabytes some ten
- * pages are written. Sources: go.etcd.io/bbolt tx.go (Commit), bucket.go (inlineable), node.go (spill).
+ * Changes a few keys of a closed bbolt file in one transaction, as bbolt does: changed pages are written at
+ * the end, and the other meta page then leads to them. So only about ten pages of gigabytes are written.
+ * Sources: go.etcd.io/bbolt tx.go (Commit), bucket.go (inlineable), node.go (spill).
  *
  * The freelist is not written: etcd opens its file with NoFreelistSync, and finds free pages by itself
- * (server/storage/backend/config_linux.go). Pages that nothing leads to any more are free then.
+ * (server/storage/backend/config_linux.go). Unreferenced pages are then free.
  */
 import { closeSync, fsyncSync, ftruncateSync, openSync } from "node:fs";
 import { DB_MAGIC, DB_VERSION, DbFile, fnv64a, type Meta, PAGE_HEADER_SIZE } from "../etcd-data/db-file.ts";
@@ -35,7 +35,7 @@ export function makeNewest(path: string, root: Meta) {
   }
 }
 
-/** A bucket as its parent has it: the root page 0 stands for the page that follows it. */
+/** A bucket in its parent: the root page 0 means the page that follows it. */
 interface Bucket {
   root: number;
   sequence: bigint;
@@ -62,7 +62,7 @@ export class DbEdit {
     this.#file.close();
   }
 
-  /** Puts all of a bucket into new pages; its keys and values are few. */
+  /** Writes a whole small bucket to new pages. */
   replace(name: string, change: (items: Map<string, Buffer>) => void) {
     const bucket = this.#bucket(name);
     const items = new Map<string, Buffer>();
@@ -74,14 +74,14 @@ export class DbEdit {
     this.#buckets.set(name, this.#bucketBytes(bucket, { isLeaf: true, items: sorted }));
   }
 
-  /** The greatest key of a bucket; undefined where it has none. */
+  /** The greatest key of a bucket; undefined if it has none. */
   lastKey(name: string): Buffer | undefined {
     let node = this.#top(this.#bucket(name));
     for (let depth = 0; !node.isLeaf; depth++) node = this.#child(node, depth);
     return node.items.at(-1)?.key;
   }
 
-  /** A key behind all others of its bucket: the pages on the way to it are written anew. */
+  /** Adds a key behind all others of its bucket: the pages on its path are written again. */
   append(name: string, key: Buffer, value: Buffer) {
     const bucket = this.#bucket(name);
     const node = this.#appended(this.#top(bucket), { key, value, isBucket: false }, 0);
@@ -126,7 +126,7 @@ export class DbEdit {
     else for (const { id } of node.children) yield* this.#items(this.#page(id), depth + 1);
   }
 
-  /** Where a key is, or the last child. */
+  /** The child that holds the key, or the last one. */
   #child(node: DbNode & { isLeaf: false }, depth: number, key?: Buffer): DbNode {
     if (depth > MAX_DEPTH) throw new Damaged(`a page lies deeper than ${MAX_DEPTH} levels`);
     const child = node.children[placeOf(node, key)];
@@ -172,7 +172,7 @@ export class DbEdit {
     return { isLeaf: false, children };
   }
 
-  /** Inline where bbolt has it inline: a leaf of at most a quarter of a page. */
+  /** Inline under bbolt's own rule: a leaf of at most a quarter of a page. */
   #bucketBytes({ sequence }: Bucket, node: DbNode): Buffer {
     const header = Buffer.alloc(BUCKET_HEADER_SIZE);
     header.writeBigUInt64LE(sequence, 8);
@@ -192,7 +192,7 @@ export class DbEdit {
   }
 }
 
-/** Which child has the key, or would have it; without one the last. */
+/** The index of the child that has the key, or would have it; without a key the last. */
 function placeOf({ children }: { children: { key: Buffer }[] }, key?: Buffer): number {
   if (!key) return children.length - 1;
   return Math.max(

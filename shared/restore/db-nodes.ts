@@ -1,5 +1,5 @@
 /**
- * A page of a bbolt file taken to pieces, and put together again; etcd-data/page.ts has the format. Source:
+ * Takes a page of a bbolt file apart, and puts it together again; etcd-data/page.ts has the format. Source:
  * go.etcd.io/bbolt node.go, internal/common page.go and inode.go.
  */
 import { PAGE_HEADER_SIZE } from "../etcd-data/db-file.ts";
@@ -23,7 +23,7 @@ interface Child {
 
 export type DbNode = { isLeaf: true; items: Item[] } | { isLeaf: false; children: Child[] };
 
-/** Copies: the bytes may be written over. */
+/** Copies, as the bytes may be overwritten. */
 export function dbNodeIn(bytes: Buffer, what: string): DbNode {
   const rest = (start: number, length: number) => bytes.subarray(start, start + length);
   const page = new Page(what, { head: bytes, size: bytes.length, rest });
@@ -39,12 +39,12 @@ export function dbNodeIn(bytes: Buffer, what: string): DbNode {
   return { isLeaf: true, items: places.map(item) };
 }
 
-/** As an inline bucket has it: page 0, of no page's size. */
+/** The form of an inline bucket: page 0, shorter than a page. */
 export function inlineBytes(node: DbNode): Buffer {
   return bytesOfNode(node, { id: 0, pages: 1, size: sizeOf(node) });
 }
 
-/** As many whole pages as it takes. */
+/** As many whole pages as it needs. */
 export function pageBytes(node: DbNode, id: number, pageSize: number): Buffer {
   const pages = Math.ceil(sizeOf(node) / pageSize);
   return bytesOfNode(node, { id, pages, size: pages * pageSize });

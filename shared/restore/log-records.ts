@@ -1,6 +1,6 @@
 /**
- * Records of etcd's write-ahead log, to be written; etcd-data/wal.ts has the format, and reads it. Sources:
- * etcd server/storage/wal (encoder.go, wal.go), walpb/record.proto; raftpb/raft.proto.
+ * Writes records of etcd's write-ahead log; etcd-data/wal.ts has the format, and reads them. Sources: etcd
+ * server/storage/wal (encoder.go, wal.go), walpb/record.proto; raftpb/raft.proto.
  */
 import { crc32c } from "../etcd-data/raft-files.ts";
 import { bytesField, intField } from "./protobuf-fields.ts";
@@ -17,7 +17,7 @@ export class LogRecords {
   /** CRC-32C over the data of all records so far. */
   crc: number;
 
-  /** Continues the sum of what is before it. */
+  /** Continues the checksum of earlier records. */
   constructor(crc = 0) {
     this.crc = crc;
   }

@@ -1,6 +1,6 @@
 /**
- * The end of a member's log, and records that are put behind it. Nobody may have the log open. Sources: etcd
- * server/storage/wal (wal.go: ReadAll, cut), etcdserver/bootstrap.go (--force-new-cluster).
+ * The end of a member's log, and records to append. The log must be closed. Sources: etcd server/storage/wal
+ * (wal.go: ReadAll, cut), etcdserver/bootstrap.go (--force-new-cluster).
  */
 import * as fs from "node:fs";
 import { Damaged, fieldsOf } from "../etcd-data/protobuf.ts";
@@ -10,23 +10,22 @@ import { writeAt } from "../files/write-steps.ts";
 import { type LogRecords, RECORD } from "./log-records.ts";
 
 interface LogTail {
-  /** Of the last file. */
+  /** The last file. */
   path: string;
-  /** Where the next record goes; what is behind it was cut off by a power loss. */
+  /** The position of the next record; a power loss has cut off the bytes behind it. */
   position: number;
   crc: number;
   term: number;
   vote: bigint;
-  /** The last entry. */
   last: { index: number; term: number };
 }
 
-/** Errors: Damaged where etcd would not read this log either. */
+/** Errors: Damaged if etcd would not read this log either. */
 export function logTail(folder: string): LogTail {
   const names = fs.readdirSync(folder).filter((name) => name.endsWith(".wal"));
   const name = names.sort().at(-1);
   if (!name) throw new Damaged(`${folder} holds no .wal file`);
-  // with the file before it: etcd may have begun the last one, and stopped before its first entry
+  // starts with the file before it: etcd may have begun the last one, and stopped before its first entry
   const after = Number.parseInt(name.slice(17, 33), 16) - 1;
   const { last, warnings } = readWal(folder, { after, isWanted: () => false });
   const refused = warnings.find((warning) => warning.includes("etcd refuses this log"));
@@ -52,7 +51,7 @@ function endOf(path: string): Omit<LogTail, "last"> {
   return tail;
 }
 
-/** Behind them the file is zeros again, as etcd has made room there. */
+/** Fills the rest of the file with zeros, as etcd has made room there. */
 export function appendTo({ path, position }: LogTail, records: LogRecords) {
   const bytes = records.bytes();
   const file = fs.openSync(path, "r+");

@@ -1,14 +1,14 @@
 /**
- * Data directories of lost members: which of them has all that was acknowledged, and how its member goes on
+ * Data directories of lost members: which of them has all acknowledged writes, and how its member continues
  * alone. Sources: etcd server/etcdserver/bootstrap.go and server/storage/util.go (CreateConfigChangeEnts,
  * what --force-new-cluster appends), server.go (applyConfChange); raft's election (raft.go, isUpToDate).
  *
- * What a client was told lies in the logs of a quorum. So of any quorum the log that is up to date by the
- * rule of an election, the last entry's term, then its index, has all of it. The commit index does not tell:
- * it is written later than a client is answered. --force-new-cluster goes by it, and drops the entries behind
- * it: acknowledged writes are lost, and their revisions given out again. Here the whole log counts as
- * committed, which claims no more than an election that this member would win; then the others are taken out,
- * and its own address is the new one. etcd starts on it as always, without that flag.
+ * An acknowledged write is in the logs of a quorum. So of any quorum the log that is up to date by the rule
+ * of an election, the last entry's term, then its index, has all of them. The commit index does not tell: it
+ * is written after the client has its answer. --force-new-cluster uses it, and drops the entries behind it:
+ * acknowledged writes are lost, and their revisions given out again. Here the whole log counts as committed,
+ * which claims no more than an election that this member would win; then the others are removed, and its own
+ * address is the new one. etcd starts on it as always, without that flag.
  */
 import * as fs from "node:fs";
 import { appliedIn, explain } from "../etcd-data/directory.ts";
@@ -37,12 +37,12 @@ export interface MemberData {
   lastWrite: Date;
   /** The log's last entry; `isCut` and `isDamaged` as `EtcdData` has them. */
   last: { index: number; term: number; isCut?: boolean; isDamaged?: boolean };
-  /** Where the newest tree of its db is damaged: an older one, from which the log leads to the same keys. */
+  /** Set if the newest tree of its db is damaged: an older one, from which the log leads to the same keys. */
   root?: OldRoot | undefined;
 }
 
 /**
- * `snapshot`: of this cluster; a damaged log may lead from it. Errors: Fail as `readEtcdData`; Refused where its member has no vote, or is none any more, and where it is damaged
+ * `snapshot`: of this cluster; a damaged log may lead from it. Errors: Fail as `readEtcdData`; Refused if its member has no vote, or is none any more, and where it is damaged
  * without an exact way back.
  */
 export function memberDataIn(dir: string, snapshot?: string): MemberData {
@@ -55,7 +55,7 @@ export function memberDataIn(dir: string, snapshot?: string): MemberData {
     if (!own || own.isLearner)
       throw new Refused(
         own
-          ? `The member of "${dir}" has not got a vote yet: its data may be a part of all`
+          ? `The member of "${dir}" has no vote yet: its data may be incomplete`
           : `The member of "${dir}" was taken out of etcd before: its data ends there`,
         { unchanged: true, hint: "take another member's data directory, or a snapshot" },
       );
@@ -69,14 +69,15 @@ type Ids = Parameters<typeof metadataOf>[0];
 
 interface Chosen {
   chosen: MemberData;
-  /** Members with a vote, and those of them whose log is here to its end. */
+  /** The number of voting members, and of those whose log is here to its end. */
   voters: number;
   here: number;
   isQuorum: boolean;
 }
 
 /**
- * The one whose log is up to date, rather one that is not damaged. Errors: Refused where they are of several clusters, or two of one member.
+ * The one whose log is up to date, undamaged if possible. Errors: Refused if they are of several clusters, or
+ * two of one member.
  */
 export function chooseData(all: readonly MemberData[]): Chosen {
   const clusters = new Set(all.map(({ clusterId }) => clusterId));
@@ -96,9 +97,11 @@ export function chooseData(all: readonly MemberData[]): Chosen {
   );
   if (!chosen) throw new Fail("No data directory was named", { hint: "give the folder: --from DIR" });
   const voters = chosen.members.filter(({ isLearner }) => !isLearner);
-  // what a log has lost, its member may have acknowledged
-  const here = voters.filter(({ id }) => all.some(({ own, last }) => own.id === id && !last.isCut)).length;
-  return { chosen, voters: voters.length, here, isQuorum: 2 * here > voters.length };
+  // a member may have acknowledged entries that its log has lost
+  const complete = voters.filter(({ id }) =>
+    all.some(({ own, last }) => own.id === id && !last.isCut),
+  ).length;
+  return { chosen, voters: voters.length, here: complete, isQuorum: 2 * complete > voters.length };
 }
 
 const damageOf = ({ root, last }: MemberData) => (last.isCut ? 2 : root ? 1 : 0);
@@ -114,15 +117,15 @@ function inWords(all: readonly MemberData[]): string {
 
 /** A copy of its data in `dir`, in which it is the only member, at a new address. Errors: as `makeMember`. */
 export async function writeAlone(survivor: MemberData, { dir, peerUrl }: { dir: string; peerUrl: string }) {
-  const from = `${survivor.dir}/member`;
-  await makeMember({ dir, from }, async (folder) => {
-    await silently(() => copyLargeTree(from, folder));
-    if (survivor.root) await beginWith(survivor.root, hostPath(from), hostPath(folder));
+  const source = `${survivor.dir}/member`;
+  await makeMember({ dir, from: source }, async (folder) => {
+    await silently(() => copyLargeTree(source, folder));
+    if (survivor.root) await beginWith(survivor.root, hostPath(source), hostPath(folder));
     goOnAlone(hostPath(folder), survivor, peerUrl);
   });
 }
 
-/** In the copy, which then begins with this tree, or with the log alone. */
+/** Makes the copy start from this tree, or from the log alone. */
 async function beginWith(root: OldRoot, from: string, folder: string) {
   const [snap, isOther] = [`${folder}/snap`, root.path !== `${from}/snap/db`];
   for (const name of fs.readdirSync(snap)) if (name.endsWith(".snap.db")) fs.rmSync(`${snap}/${name}`);
@@ -133,7 +136,7 @@ async function beginWith(root: OldRoot, from: string, folder: string) {
   makeNewest(`${snap}/db`, root);
 }
 
-/** Behind the last entry: the others are out, its own URL is the new one, and all of it is committed. */
+/** Appends: the others are removed, its own URL is the new one, and all of it is committed. */
 function goOnAlone(folder: string, { own, members, last, clusterId }: MemberData, peerUrl: string) {
   const id = ({ id }: Member) => BigInt(`0x${id}`);
   const known = members.map((member): SnapMember => ({ ...member, id: id(member) }));
@@ -162,7 +165,7 @@ function goOnAlone(folder: string, { own, members, last, clusterId }: MemberData
   writeSynced(`${folder}/wal/${logName(at!.index)}`, records.bytes());
 }
 
-/** In place of a damaged log: what of it the db does not have yet, up to what is lost. */
+/** Replaces a damaged log by its entries that the db does not have yet, up to the lost ones. */
 function newLog(folder: string, ids: Ids, applied: number) {
   const wish = { after: applied, applied, isWanted: ({ index }: Entry) => index > applied, readsOn: true };
   const { before, entries } = readWal(folder, wish);
@@ -177,8 +180,9 @@ function newLog(folder: string, ids: Ids, applied: number) {
 }
 
 /**
- * The db's last entry, or 0 without a db, where no .snap is there from which etcd could go on: one that is not newer than the db,
- * and that the log reaches back to. Errors: Damaged where the log has not that entry.
+ * The db's last entry, or 0 without a db, if there is no .snap from which etcd could continue: one that is
+ * not newer than the db, and that the log reaches back to. Errors: Damaged if the log does not have that
+ * entry.
  */
 function placeWithoutSnap(folder: string): { index: number; term: number } | undefined {
   const applied = appliedIn(`${folder}/snap`);

@@ -1,11 +1,11 @@
 /**
- * A member that is the only one of a new cluster, and the files by which etcd knows it: its log and its
- * snapshot, as `etcdutl snapshot restore` writes them. Sources: etcd etcdutl/snapshot/v3_snapshot.go,
+ * The only member of a new cluster, and the files by which etcd knows it: its log and its snapshot, as
+ * `etcdutl snapshot restore` writes them. Sources: etcd etcdutl/snapshot/v3_snapshot.go,
  * server/etcdserver/api/membership (member.go, cluster.go), api/v2store (node_extern.go), api/snap
  * (snapshotter.go); raftpb/raft.proto.
  *
- * The snapshot is not optional. Without it raft's log begins with entry 1, and a member that joins gets these
- * few entries in place of the database: it looks well, and is almost empty.
+ * The snapshot is required. Without it raft's log begins with entry 1, and a member that joins gets these few
+ * entries instead of the database: it looks healthy, and is almost empty.
  */
 import { createHash } from "node:crypto";
 import type { Member } from "../etcd-data/members.ts";
@@ -16,14 +16,14 @@ import { bytesField, intField } from "./protobuf-fields.ts";
 export interface OnlyMember {
   name: string;
   peerUrl: string;
-  /** Other clusters with the same URL have another one, and so other ids. */
+  /** It makes the ids of clusters with the same URL differ. */
   token: string;
 }
 
 /** The new log's last entry: it adds the member. */
 export const LAST = { term: 1, index: 1 } as const;
 
-/** SHA-1 of a member's URLs and the token, and of the ids of all members; of each the first eight bytes. */
+/** SHA-1 of a member's URLs and the token, and of the ids of all members; the first eight bytes of each. */
 export function idsOf({ peerUrl, token }: OnlyMember): { memberId: bigint; clusterId: bigint } {
   const member = createHash("sha1")
     .update(peerUrl + token)
@@ -58,10 +58,9 @@ interface RaftPlace {
   index: number;
 }
 
-/** A member as a snapshot knows it. */
 export type SnapMember = Omit<Member, "id" | "clientURLs"> & { id: bigint; clientURLs?: string[] };
 
-/** Of a log of one file, behind this entry. */
+/** The name of a log with one file, behind this entry. */
 export function logName(index: number): string {
   return `${hex16(0)}-${hex16(index)}.wal`;
 }
@@ -75,7 +74,7 @@ export function snapRecordOf({ term, index }: RaftPlace, members: readonly SnapM
   return Buffer.concat([intField(1, index), intField(2, term), bytesField(3, confStateOf(members))]);
 }
 
-/** The whole log: it adds the member, says that this is committed, and that a snapshot has it. */
+/** The whole log: it adds the member, and marks that as committed and in a snapshot. */
 export function logBytes(member: OnlyMember): Buffer {
   const ids = idsOf(member);
   const { term, index } = LAST;
@@ -106,7 +105,7 @@ export function asSnapMember(member: OnlyMember): SnapMember {
   return { id: idsOf(member).memberId, name: member.name, peerURLs: [member.peerUrl], isLearner: false };
 }
 
-/** etcd's v2 store, in which etcd 3.5 looks for its members. */
+/** etcd's v2 store, from which etcd 3.5 reads its members. */
 function storeOf(members: readonly SnapMember[]) {
   const known = members.map(({ id, name, peerURLs, clientURLs, isLearner }) => {
     const path = `/0/members/${id.toString(16)}`;

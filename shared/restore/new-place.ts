@@ -1,6 +1,6 @@
 /**
- * The machine that becomes a control plane node of the lost cluster: its address there, and whether anything
- * of the old control plane still answers. Two clusters under one name would pull at the same workers.
+ * The machine that becomes a control plane node of the lost cluster: its address there, and whether the old
+ * control plane still answers. Two clusters with one name would fight for the same workers.
  */
 import { isIP } from "node:net";
 import { again } from "../again.ts";
@@ -22,17 +22,17 @@ import { inTime } from "../wait-for.ts";
 import type { Content } from "./content.ts";
 
 interface Place {
-  /** Of this machine. */
+  /** This machine's addresses. */
   addresses: readonly string[];
   /** --address */
   given: string | undefined;
-  /** By its default route; its other addresses may be those of a bridge. */
+  /** The address of its default route; others may be those of a bridge. */
   routed: string | undefined;
 }
 
 /**
- * The one that is given, that the node had, that of the default route, or the only one of its family. Errors:
- * Fail where nothing decides; Refused where it cannot be a node's.
+ * The given address, else the node's old one, that of the default route, or the only one of its family.
+ * Errors: Fail if nothing decides; Refused if it cannot be a node's.
  */
 export function newAddress(found: Content, { addresses, given, routed }: Place): string {
   const { cluster, node, data } = found;
@@ -44,7 +44,7 @@ export function newAddress(found: Content, { addresses, given, routed }: Place):
     ? canonicalIp(given)
     : old && alike.includes(old)
       ? old
-      : (routed ?? only(alike.filter((ip) => !isGuest(ip))));
+      : (routed ?? onlyAddress(alike.filter((ip) => !isGuest(ip))));
   for (const range of [...cluster.serviceSubnets, ...(cluster.podSubnet?.split(",") ?? [])])
     if (isWithin(chosen, range))
       throw new Refused(`${chosen} is in the cluster's own range ${range}: no node can have it`, {
@@ -56,9 +56,7 @@ export function newAddress(found: Content, { addresses, given, routed }: Place):
   const owner = others.find(({ places }) => places.includes(chosen));
   // any kubelet may claim an address, but this machine has it
   if (claims && !owner && chosen !== old)
-    say(
-      `warning: ${chosen} is also an address of ${claims.name}, by what its Node says; it is this machine's`,
-    );
+    say(`warning: ${chosen} is also an address of ${claims.name}, says its Node; it is this machine's`);
   if (owner && chosen !== old)
     throw new Refused(`${chosen} was the address of "${owner.name}"`, {
       unchanged: true,
@@ -67,7 +65,7 @@ export function newAddress(found: Content, { addresses, given, routed }: Place):
   return chosen;
 }
 
-/** Of its API server, or of its member of etcd. */
+/** The address of its API server, or of its member of etcd. */
 export function oldAddress({ name, places }: KnownNode, data: EtcdData): string | undefined {
   const host = apiEndpoint(name, data)?.host ?? places[0];
   return host && isIP(host) ? canonicalIp(host) : undefined;
@@ -80,33 +78,33 @@ function refuseAddress(given: string, { alike, old }: { alike: readonly string[]
   });
 }
 
-function only(alike: readonly string[]): string {
+function onlyAddress(alike: readonly string[]): string {
   const [first, ...more] = alike;
   if (first && more.length === 0) return first;
   throw new Fail(
-    `Which address is the node's? This machine has ${alike.join(", ") || "none of its family"}`,
+    `Cannot tell which address is the node's: this machine has ${alike.join(", ") || "none of its family"}`,
     {
       hint: again({ address: first ?? "IP" }),
     },
   );
 }
 
-/** Where a server of the lost cluster was: of `name`, or of each of these where they share an address. */
+/** A server of the lost cluster: of `name`, or of several nodes with one address. */
 interface Asked extends Pick<Peer, "id" | "host" | "port"> {
   names: readonly string[];
-  /** For the operator: "m1's etcd at 10.0.0.11:2380". */
+  /** Its name for the operator: "m1's etcd at 10.0.0.11:2380". */
   what: string;
   isEtcd: boolean;
 }
 
 interface Answer extends Asked, Pick<Peer, "servedPem"> {
-  /** "unproved": a person has to look. */
+  /** "unproved": a person has to check. */
   by: "the old one" | "unproved" | "another's" | "nobody";
 }
 
 /**
- * Anybody can answer at the address of a machine that is off. `lostOn`: the operator has looked there. Errors:
- * Refused where what answers proves that it is the old control plane, and, with a question, where it may be.
+ * Anybody can answer at the address of a machine that is off. `lostOn`: nodes that the operator has checked.
+ * Errors: Refused if the answer proves to be the old control plane's, and, with a question, if it may be.
  */
 export async function refuseOldAnswers(
   { cluster, data }: Pick<Content, "cluster" | "data">,
@@ -116,15 +114,15 @@ export async function refuseOldAnswers(
     lostOn,
     [...cluster.nodes, ...data.members].map((one) => memberName({ id: "", ...one })),
   );
-  const asked = [...apiServers(cluster, data), ...members(data)];
+  const servers = [...apiServers(cluster, data), ...members(data)];
   const isOpen = ({ by, names }: Answer) =>
     by === "the old one" || (by === "unproved" && !names.every((name) => lostOn.includes(name)));
   let seen: Answer[] = [];
   const ask = async () => {
-    seen = await Promise.all(asked.map((one) => answerOf(one, cluster)));
+    seen = await Promise.all(servers.map((one) => answerOf(one, cluster)));
     return seen.some(isOpen);
   };
-  // who is busy, or just starts, is silent at one question
+  // a server that is busy, or just starts, may miss one question
   await inTime("an answer of the old control plane", ask, { seconds: 10, hint: "wait: it ends by itself" });
   const old = seen.filter(({ by }) => by === "the old one");
   if (old.length > 0) throw stillThere(old);
@@ -134,7 +132,7 @@ export async function refuseOldAnswers(
     lostOn,
   );
   for (const { what } of seen.filter(({ by }) => by === "another's"))
-    say(`${what}: somebody answers whose certificate is not of this cluster's CA`);
+    say(`${what}: another server answers: its certificate is not of this cluster's CA`);
   const silent = seen.filter(({ by }) => by === "nobody").map(({ what }) => what);
   if (silent.length > 0) say(`nobody answers at ${silent.join(", ")}`);
 }
@@ -147,7 +145,7 @@ function refuseUnknown(lostOn: readonly string[], known: readonly string[]) {
   });
 }
 
-/** Each control plane node's own, and the endpoint, which may be a balancer of them all. */
+/** Each control plane node's own, and the endpoint, which may be a balancer for all of them. */
 function apiServers(cluster: Cluster, data: EtcdData): Asked[] {
   const nodes = cluster.nodes.flatMap(({ name, controlPlane }) => (controlPlane ? [name] : []));
   const servers = new Map<string, string[]>();
@@ -178,17 +176,17 @@ function members(data: EtcdData): Asked[] {
 }
 
 /**
- * A kubelet's serving certificate is of the cluster's CA, too. etcd's own CA is in none of its keys, so a member
- * is proved only where that lies here, and else whoever answers may be it.
+ * A kubelet's serving certificate is of the cluster's CA, too. None of its keys is etcd's CA, so a member is
+ * proved only if that CA is here; otherwise the answer may be its own.
  */
 async function answerOf(asked: Asked, cluster: Cluster): Promise<Answer> {
   if (asked.isEtcd) {
     const shown = await shownAt(asked, SOON);
-    const by = shownBy(shown, cluster);
+    const owner = shownBy(shown, cluster);
     return {
       ...asked,
       ...shown,
-      by: by === "ours" ? "the old one" : by === "nothing" ? "nobody" : "unproved",
+      by: owner === "ours" ? "the old one" : owner === "nothing" ? "nobody" : "unproved",
     };
   }
   const servedPem = await shownSoon(asked.host, asked.port);
@@ -218,11 +216,15 @@ function askWho(unproved: readonly Answer[], cluster: Cluster, lostOn: readonly 
     ...{ lostOn, matters: TWICE, wrong: TWICE },
     honest: `the cluster lives, so repair it there: ./bunw scripts/00-assess.ts. If it shall go: there ${stopped()}`,
   };
-  const of = (isEtcd: boolean) =>
+  const answersOf = (isEtcd: boolean) =>
     unproved
       .filter((one) => one.isEtcd === isEtcd)
       .flatMap((one) => one.names.map((name) => ({ ...one, name })));
-  askAboutStrangers(of(true), { facts: cluster }, question);
+  askAboutStrangers(answersOf(true), { facts: cluster }, question);
   const shows = `the cluster's CA has signed it, as each kubelet's, and an API server of kubeadm's is named ${API_SERVER}`;
-  askAboutStrangers(of(false), { facts: cluster }, { ...question, server: { name: API_SERVER, shows } });
+  askAboutStrangers(
+    answersOf(false),
+    { facts: cluster },
+    { ...question, server: { name: API_SERVER, shows } },
+  );
 }

@@ -18,7 +18,7 @@ import { typed } from "../options.ts";
 import { shell } from "../shell-line.ts";
 import { refuseOtherCa } from "./content.ts";
 
-/** Errors: as `lookPastNat`; Fail where etcd's certificates are not here. */
+/** Errors: as `lookPastNat`; Fail if etcd's certificates are not here. */
 export async function etcdHere(folders: EtcdFolders, node: Node | undefined): Promise<EtcdClient> {
   const { facts, obstacle } = await lookPastNat(folders, node);
   const client = facts && etcdClient(facts);
@@ -42,8 +42,8 @@ interface Opened extends LockOptions {
 }
 
 /**
- * Returns the line that comes next. Errors: as `writeOpened`; Refused where its lock proves nothing and the
- * operator does not name its CA, or another one.
+ * Returns the next line to type. Errors: as `writeOpened`; Refused if its lock proves nothing and the
+ * operator does not name its CA, or names another one.
  */
 export async function openSnapshot(
   file: string,
@@ -65,7 +65,7 @@ export async function openSnapshot(
     : shell`./bunw scripts/restore.ts --as NODE --ca-hash ${confirmed} ${out}`;
 }
 
-/** Who has made the snapshot, by its lock. */
+/** The author of a snapshot, by its lock. */
 const MADE_BY = {
   passphrase: "a bundle with a passphrase",
   recipients: "a snapshot for recipients",

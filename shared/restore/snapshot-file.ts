@@ -1,5 +1,5 @@
 /**
- * The file of a snapshot, as etcd gives it: its database, and behind it the SHA-256 of that. Sources: etcd
+ * etcd's snapshot file: its database, then the SHA-256 of that. Sources: etcd
  * server/etcdserver/api/v3rpc/maintenance.go (Snapshot), etcdutl/snapshot/v3_snapshot.go (hasChecksum);
  * server/storage/schema (alarm.go, auth.go, schema.go), api/etcdserverpb/rpc.proto (AlarmMember).
  */
@@ -27,11 +27,11 @@ export interface SnapshotFile {
   path: string;
   /** Bytes of the database alone. */
   size: number;
-  /** Its sum is behind it, and right. */
+  /** The sum follows it, and is right. */
   hasSum: boolean;
 }
 
-/** Errors: Fail where it is not there or not whole; Refused where its sum is wrong, or where it has none. */
+/** Errors: Fail if it is not there or not whole; Refused if its sum is wrong, or if it has none. */
 export async function snapshotFile(path: string, { skipHashCheck = false } = {}): Promise<SnapshotFile> {
   const info = tryFile("look at", path, () => fs.statSync(hostPath(path)));
   if (!info?.isFile())
@@ -58,7 +58,10 @@ export async function snapshotFile(path: string, { skipHashCheck = false } = {})
   return { path, size, hasSum };
 }
 
-/** What people bring in place of a snapshot, by its first bytes in hex, and what makes one of it. */
+/**
+ * Files that people bring instead of a snapshot, by their first bytes in hex, and how to make a snapshot of
+ * each.
+ */
 const OTHERS: readonly [begins: RegExp, is: string, hint: (path: string) => string][] = [
   [/^1f8b/, "is compressed (gzip)", (path) => shell`gunzip -k ${path}`],
   [/^28b52ffd/, "is compressed (zstd)", (path) => shell`zstd -d ${path}`],
@@ -72,7 +75,7 @@ const OTHERS: readonly [begins: RegExp, is: string, hint: (path: string) => stri
   ],
 ];
 
-/** Errors: Refused where it is something else by its first bytes. */
+/** Errors: Refused if its first bytes are those of another format. */
 function refuseOtherFile(path: string, size: number) {
   const head = Buffer.alloc(Math.min(size, 64));
   const file = fs.openSync(hostPath(path), "r");
@@ -112,7 +115,7 @@ async function isSumOf(path: string, size: number): Promise<boolean> {
   }
 }
 
-/** What a database has beside its keys. */
+/** A database's state beside its keys. */
 interface StoredState {
   /** "3.6.0"; undefined before etcd 3.6. */
   storageVersion: string | undefined;
@@ -142,7 +145,7 @@ function textOf(tree: Tree, bucket: string, key: string): string | undefined {
   return tree.find(bucket, Buffer.from(key), (leaf, i) => leaf.value(i).toString("latin1"));
 }
 
-/** Errors: Refused where etcd would not serve this, or not as a kubeadm cluster needs it. */
+/** Errors: Refused if etcd would not serve this, or not as a kubeadm cluster needs it. */
 export function refuseState(
   { alarms, hasAuth }: StoredState,
   { path, disarm = false }: { path: string; disarm?: boolean | undefined },

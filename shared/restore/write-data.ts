@@ -1,12 +1,11 @@
 /**
- * Makes etcd's data directory of a snapshot: a copy of its database in which one new member is the only one,
- * and the files by which etcd knows that. It is what `etcdutl snapshot restore --bump-revision
- * --mark-compacted` makes. The folder gets its name when all of it is on disk.
+ * Makes etcd's data directory from a snapshot: a copy of its database with one new member alone, and the
+ * files by which etcd knows that, like `etcdutl snapshot restore --bump-revision --mark-compacted`. The
+ * folder gets its name when all of it is on disk.
  *
- * The revision is raised because clients live on that have seen later ones. A watch from a revision that is
- * yet to come is accepted, and all until then is kept from it (k8s.io/apiserver storage/cacher,
- * cache_watcher.go): kube-proxy and others on the workers would miss what happens, for hours. What is
- * compacted they have to list anew.
+ * The revision is raised because some living clients have seen later ones. A watch from a future revision is
+ * accepted, and receives nothing until then (k8s.io/apiserver storage/cacher, cache_watcher.go): kube-proxy
+ * and others on the workers would miss changes, for hours. They have to list compacted revisions again.
  */
 import * as fs from "node:fs";
 import { basename } from "node:path";
@@ -35,32 +34,32 @@ import {
 } from "./new-member.ts";
 import type { SnapshotFile } from "./snapshot-file.ts";
 
-/** Etcd's documentation: more than a cluster writes in a week, at 1,500 a second. */
+/** From etcd's documentation: more than a cluster writes in a week, at 1,500 a second. */
 export const BUMP = 1_000_000_000;
 
 interface Restored {
   dir: string;
   member: OnlyMember;
-  /** 0: clients that live on may miss what happens. */
+  /** 0: living clients may miss changes. */
   bump?: number;
 }
 
-/** Errors: Fail where there is something already. */
+/** Errors: Fail if it exists already. */
 export function refuseNotEmpty(dir: string) {
   if (!fs.existsSync(hostPath(dir))) return;
-  const there = fs
+  const entries = fs
     .readdirSync(hostPath(dir))
     .filter((name) => name !== "lost+found" && !name.startsWith("."));
-  if (there.length === 0) return;
-  throw new Fail(`There is something in "${dir}": ${there.join(", ")}`, {
+  if (entries.length === 0) return;
+  throw new Fail(`There is something in "${dir}": ${entries.join(", ")}`, {
     unchanged: true,
     hint: `see what it is: ${shell`ls -la ${dir}/member`}. If nobody needs it: ${shell`mv ${dir} ${dir}.before`}, then run the same line again`,
   });
 }
 
 /**
- * `dir`/member, whole or not at all: `fill` makes the folder under another name, out of `from`. Errors: as
- * `refuseNotEmpty`, `refuseNoRoom`, and Fail where `from` is no data of etcd.
+ * Makes `dir`/member, whole or not at all: `fill` fills a folder of another name, from `from`. Errors: as
+ * `refuseNotEmpty`, `refuseNoRoom`, and Fail if `from` is no data of etcd.
  */
 export async function makeMember(
   { dir, from }: { dir: string; from: string },
@@ -99,7 +98,7 @@ export async function writeRestored(snapshot: SnapshotFile, { dir, member, bump 
   });
 }
 
-/** As etcdutl: the members of before are gone, and the log that comes beside it begins with entry 1. */
+/** As etcdutl does: the old members are removed, and the new log begins with entry 1. */
 function changeDb(path: string, member: OnlyMember, bump: number) {
   using edit = new DbEdit(path);
   const { memberId } = idsOf(member);
@@ -119,7 +118,7 @@ function changeDb(path: string, member: OnlyMember, bump: number) {
   edit.commit();
 }
 
-/** A revision of no key; up to it etcd compacts when it starts. Returns it. */
+/** Adds a revision of no key; etcd compacts up to it at its start. Returns it. */
 function raiseRevision(edit: DbEdit, bump: number): Buffer {
   const last = Number(edit.lastKey("key")?.readBigUInt64BE(0) ?? 1n);
   const raised = bucketKey({ main: last + bump, sub: 0, isTombstone: false });

@@ -59,7 +59,7 @@ export async function* trustChecks(
     return trustsCa(caIn(map.data.kubeconfig), caPem) ? CURRENT : { failed: "another CA" };
   });
   const [word] = wordsOf("start-without").filter(({ value }) => value === "service-account-key-file");
-  // where sa.key is new as well, any of the old tokens may be its predecessor's
+  // if sa.key is new as well, any of the old tokens may be its predecessor's
   const givenUp = word && !saKeyIsNew(cp) ? word : undefined;
   try {
     for (const secret of await tokens.tokenSecrets(api))
@@ -70,7 +70,7 @@ export async function* trustChecks(
   }
 }
 
-/** `givenUp`: the word that one of the keys is. */
+/** `givenUp`: the operator's word that one of the keys is given up. */
 function tokenAnswer(
   secret: tokens.TokenSecret,
   trust: tokens.TokenTrust,
@@ -85,7 +85,7 @@ function tokenAnswer(
   return { failed: "does not verify, or holds another CA" };
 }
 
-/** `away`: no pod starts or ends there, whatever is done here. */
+/** `away`: no pod starts or stops there, whatever is done here. */
 export async function* podChecks(
   cp: ControlPlaneNode,
   api: KubeApi,
@@ -96,21 +96,21 @@ export async function* podChecks(
   const trust = podTrust(cp);
   const all = await staleGroups(api, caPem, trust);
   const groups = ofPods(all, (pod) => !isOn(pod, away));
-  const left = leftOver(groups, trust.since);
-  const elsewhere = ofPods(all, (pod) => isOn(pod, away)).flatMap(({ owners }) => owners);
+  const stale = leftOver(groups, trust.since);
+  const onAway = ofPods(all, (pod) => isOn(pod, away)).flatMap(({ owners }) => owners);
   yield check("pods-fresh", () => {
-    if (left.later.length > 0)
-      return { failed: `not ${listed(left.later.map(label))}`, mend: resumeCommands(left) };
+    if (stale.later.length > 0)
+      return { failed: `not ${listed(stale.later.map(label))}`, mend: resumeCommands(stale) };
     const reported = reportedOf(groups).map(label);
     if (reported.length > 0) return { warning: `not ${listed(reported)}: the scripts cannot restart them` };
-    const rest = left.skipped.length > 0 ? "all others" : "all";
-    if (elsewhere.length === 0) return rest;
-    const on = `${awayNames(elsewhere.flatMap(({ pods }) => pods))}: ${listed(elsewhere.map(label))}`;
-    return { warning: `${rest} but those on ${on}: when it is back, ${command("04-sa-tokens")}` };
+    const rest = stale.skipped.length > 0 ? "all others" : "all";
+    if (onAway.length === 0) return rest;
+    const places = `${awayNames(onAway.flatMap(({ pods }) => pods))}: ${listed(onAway.map(label))}`;
+    return { warning: `${rest} but those on ${places}: when it is back, ${command("04-sa-tokens")}` };
   });
-  if (left.skipped.length > 0)
+  if (stale.skipped.length > 0)
     yield check("pods-skipped", () => ({
-      warning: `skipped by you, still with the old CA or token: ${byHand(left.skipped)}`,
+      warning: `skipped by you, still with the old CA or token: ${byHand(stale.skipped)}`,
     }));
 }
 
@@ -126,8 +126,8 @@ async function readyPods(api: KubeApi, away: AwayNodes): Promise<Answer> {
   await readAll("pods", api.items<RunningPod>("/api/v1/pods"), (pod) => {
     if (pod.status?.phase !== "Succeeded" && !isReady(pod)) late.push(pod);
   });
-  const where = (pod: RunningPod) => (isOn(pod, away) ? "there" : isJustLate(pod) ? "soon" : "here");
-  const { here = [], there = [], soon = [] } = Object.groupBy(late, where);
+  const placeOf = (pod: RunningPod) => (isOn(pod, away) ? "there" : isJustLate(pod) ? "soon" : "here");
+  const { here = [], there = [], soon = [] } = Object.groupBy(late, placeOf);
   const rest: string[] = [];
   if (soon.length > 0) rest.push(`that are not Ready for less than a minute: ${listed(soon.map(nameOf))}`);
   if (there.length > 0) rest.push(`on ${awayNames(there)}: ${listed(there.map(nameOf))}`);
@@ -135,7 +135,7 @@ async function readyPods(api: KubeApi, away: AwayNodes): Promise<Answer> {
   return ["all", ...rest].join(" but those ");
 }
 
-/** As after part 3, which restarts it. */
+/** Late as after part 3, which restarts it. */
 function isJustLate({ status }: RunningPod): boolean {
   const since = status?.conditions?.find(({ type }) => type === "Ready")?.lastTransitionTime;
   const seconds = since === undefined ? Number.NaN : (Date.now() - Date.parse(since)) / 1000;
@@ -145,26 +145,26 @@ function isJustLate({ status }: RunningPod): boolean {
 type ApiNode = before.NodeObject & { metadata: { name: string } };
 
 /**
- * Of a control plane node that was lost and has joined again: a row for its labels, and one for each static
- * pod. kubeadm brings back no labels, taints and hand edits. Errors: as KubeApi.
+ * Checks of a control plane node that was lost and has joined again: a row for its labels, and one for each
+ * static pod. kubeadm brings back no labels, taints and hand edits. Errors: as KubeApi.
  */
 export async function* returnedChecks(cp: ControlPlaneNode, api: KubeApi): AsyncGenerator<CheckRow> {
   const lost = before.lostNodes();
   if (lost.length === 0) return;
   const nodes = await api.list<ApiNode>("/api/v1/nodes");
   const pods = await api.list<Pod>("/api/v1/namespaces/kube-system/pods");
-  for (const was of lost) {
-    const now = nodes.find(({ metadata }) => metadata.name === was.name);
-    // the Node of before: it is still to be deleted
-    if (!now || now.metadata.uid === was.object.metadata.uid) continue;
+  for (const old of lost) {
+    const now = nodes.find(({ metadata }) => metadata.name === old.name);
+    // it is still the old Node, which has to be deleted
+    if (!now || now.metadata.uid === old.object.metadata.uid) continue;
     const row = (what: string, look: () => Answer) =>
-      check("node-returned", look, `${was.name}, which has joined again: ${what}`);
+      check("node-returned", look, `${old.name}, which has joined again: ${what}`);
     yield row("labels, taints, annotations", () => {
-      const commands = before.putBackCommands(was, now);
+      const commands = before.putBackCommands(old, now);
       if (commands.length === 0) return "as before";
-      return { state: "changed", failed: `${commands.join("; ")}${orMeant(was.folder)}` };
+      return { state: "changed", failed: `${commands.join("; ")}${orMeant(old.folder)}` };
     });
-    for (const pod of was.pods) yield row(pod.name, () => podAnswer(was, pod, pods, cp));
+    for (const pod of old.pods) yield row(pod.name, () => podAnswer(old, pod, pods, cp));
   }
 }
 
@@ -184,8 +184,8 @@ function podAnswer(
     mirror && attempt(() => asItRan(manifestFromMirrorPod(mirror, name), mirror).manifest, undefined);
   if (!now) return { state: "missing", failed: back };
   const lasting = (manifest: Manifest) => withoutOldSaKey(manifest, cp.facts.certificatesDir);
-  const was = JSON.parse(asMoved(JSON.stringify(pod.manifest), moved)) as Manifest;
-  const differences = manifestDifferences(lasting(now), lasting(was));
+  const oldManifest = JSON.parse(asMoved(JSON.stringify(pod.manifest), moved)) as Manifest;
+  const differences = manifestDifferences(lasting(now), lasting(oldManifest));
   return differences.length === 0
     ? "as before"
     : { state: "changed", failed: `${differences.join(" ")}: ${back}` };

@@ -1,6 +1,6 @@
 /**
- * Checks of this node: its kubelet, which has to work with the CA that it trusts; and of a control plane node
- * the clock, certificates, kubeconfigs, manifests and what they need.
+ * Checks of this node: its kubelet, which has to work with the CA that it trusts; on a control plane node
+ * also the clock, certificates, kubeconfigs, manifests and their files.
  */
 import { ADMIN_CONF } from "../api/admin-api.ts";
 import { KubeApi } from "../api/kube-api.ts";
@@ -58,7 +58,7 @@ export function* kubeletChecks(node: Node): Generator<CheckRow> {
   }
 }
 
-/** Of other namespaces it is only named: whoever runs the pod may have stopped it. */
+/** Only names those of other namespaces: the pod's owner may have stopped it. */
 function stopped(all: readonly Container[]): Answer {
   const found = stoppedProcesses(knownHere(all));
   if (found.length === 0) return "none is stopped";
@@ -90,7 +90,7 @@ async function kubeletConf({ name, kubelet: { kubeconfig, clientCaFile } }: Node
 
 export function* fileChecks(cp: ControlPlaneNode): Generator<CheckRow> {
   const { facts } = cp;
-  // on the clock hangs what all others say of dates
+  // all other checks of dates depend on the clock
   yield check("clock", async () => {
     const found = await clockTrouble(cp);
     if (found instanceof Fail) return { failed: `${found.message}; ${found.hint}` };
@@ -120,7 +120,7 @@ export function* fileChecks(cp: ControlPlaneNode): Generator<CheckRow> {
 function manifest(path: string): Answer {
   const pod = readManifest(path);
   if (!pod) return { state: "missing", failed: "" };
-  // a volume without a type may be missing: it is mounted empty then
+  // a volume without a type is mounted empty if its path is missing
   const missing = hostFiles(pod).filter(
     ({ type, path }) => type !== "" && !type.endsWith("OrCreate") && !exists(path),
   );
@@ -131,7 +131,9 @@ function manifest(path: string): Answer {
 
 const ROOTS = "/root/.kube/config";
 
-/** kubeadm says to copy admin.conf there after `init`. One that leads elsewhere is another cluster's. */
+/**
+ * kubeadm says to copy admin.conf there after `init`. A copy with another server belongs to another cluster.
+ */
 function* rootsKubeconfig({ certificatesDir }: ControlPlaneNode["facts"]): Generator<CheckRow> {
   const [own, admin] = [ROOTS, ADMIN_CONF].map((path) => attempt(() => readKubeconfig(path), undefined));
   const info = infoOf(own?.clientCertPem);

@@ -24,27 +24,27 @@ import { askKubeletPort, servingByCa } from "../workers/kubelet-port.ts";
 
 /** The Nodes, by name, with their kubelets' Leases. Errors: as KubeApi. */
 export async function seenNodes(api: KubeApi, since: Date, away: readonly string[] = []) {
-  const there = new Map(
+  const leases = new Map(
     (await api.list<SeenNode>("/api/v1/nodes")).map((seen) => [seen.metadata.name, seen]),
   );
-  return { there, ...(await nodeLeases(api, [...there.keys()], { since, notAwaited: away })) };
+  return { there: leases, ...(await nodeLeases(api, [...leases.keys()], { since, notAwaited: away })) };
 }
 
 type Seen = Awaited<ReturnType<typeof seenNodes>>;
 
 /**
- * Questions to nodes at the same time, each to one kubelet: with the API's own, fewer than the connections that
+ * Concurrent questions to nodes, each to one kubelet: with the API's own, fewer than the connections that
  * Bun's fetch opens at once (256).
  */
 const NODES_AT_ONCE = 50;
 
-/** In milliseconds: what a kubelet answered well is not asked again before, where one look follows the other. */
+/** Milliseconds for which a kubelet's good answer counts, if checks are repeated. */
 const WELL_FOR = 60_000;
 
-/** By check and node: an answer that was well, and until when it counts, as performance.now(). */
+/** Keyed by check and node: a good answer, and until when it counts, as performance.now(). */
 export type WellAnswers = Map<string, { answer: Answer; until: number }>;
 
-/** Rows that have been looked at already, and stand in order. */
+/** The rows in order, all checked already. */
 export async function nodeChecks(...of: Parameters<typeof nodeRows>): Promise<CheckRow[]> {
   const looked: CheckRow[] = [];
   await inParallel([...nodeRows(...of)].entries(), NODES_AT_ONCE, async ([place, row]) => {
@@ -56,8 +56,8 @@ export async function nodeChecks(...of: Parameters<typeof nodeRows>): Promise<Ch
 }
 
 /**
- * A node that does not renew its Lease has no more rows than that, and whether it is Ready: what is sent to a
- * machine that is off only waits.
+ * A node that does not renew its Lease has only that row and the one of Ready: requests to a machine that is
+ * off only wait.
  */
 function* nodeRows(
   cp: ControlPlaneNode,
@@ -98,7 +98,7 @@ async function awayAnswer(node: KnownNode, word: Word, facts: ControlPlaneNode["
   else {
     if (files.length > 0)
       lines.push(`here ${fetch} (what was given up, if it is there), then ${command("02-control-plane")}`);
-    // etcd's CA was made while it was away: whoever answers there, this only chooses the line
+    // etcd's CA was made while it was away: whoever answers there, this only selects the line
     const isOld = claimed.ips[0] && showsOtherCa(await shownSoon(claimed.ips[0], 2380), facts);
     lines.push(
       `here ${command("hand-over pack")}`,
@@ -132,23 +132,23 @@ function renewalOf(time: Date | undefined, isLate: boolean, deaf: Seen["deaf"]):
   if (isLate) return deaf ? { failed: `${last}: ${deaf.message}`, mend: deaf.hint } : { failed: last };
   const ahead = clockAhead(time) / 1000;
   if (ahead === 0) return ago;
-  const apart = `${Math.abs(ahead).toFixed(0)} s ${ahead > 0 ? "ahead of" : "behind"}`;
-  return { warning: `yes, but its clock is ${apart} this node's` };
+  const difference = `${Math.abs(ahead).toFixed(0)} s ${ahead > 0 ? "ahead of" : "behind"}`;
+  return { warning: `yes, but its clock is ${difference} this node's` };
 }
 
 /**
- * Whether kubectl logs works there, `node-reached` says: what the API server asks of a kubelet is its own
- * flag.
+ * `node-reached` says whether kubectl logs works there: the API server verifies kubelets by a flag of its
+ * own.
  */
 function servingOf(answer: Awaited<ReturnType<typeof askKubeletPort>>, name: string): Answer {
   if (answer === "serves") return "yes";
   if (answer === "unreachable")
     return { differs: "its port 10250 cannot be reached from here, as behind a firewall" };
   if (answer === "other") return { failed: "no" };
-  const before = shell`on ${name}: serverTLSBootstrap: true in its kubelet's configuration, systemctl restart kubelet; then here ./bunw scripts/03-workers.ts close`;
+  const preparation = shell`on ${name}: serverTLSBootstrap: true in its kubelet's configuration, systemctl restart kubelet; then here ./bunw scripts/03-workers.ts close`;
   return {
     differs: "its kubelet signs its own: it joined before the cluster set serverTLSBootstrap",
-    before,
+    before: preparation,
   };
 }
 
@@ -158,14 +158,15 @@ interface SeenNode extends KubeObject {
 
 const readyOf = ({ status }: SeenNode) => status?.conditions?.find(({ type }) => type === "Ready");
 
-/** Milliseconds: so long a kubelet that has joined may need until its node can run pods. */
+/** Milliseconds that a kubelet that has joined may need until its node can run pods. */
 const YOUNG = 180_000;
 
 /**
- * "Unknown" is the controller-manager's word for a kubelet whose API was away, as after `retire` on its node.
- * It posts its status again every ten seconds (nodeStatusUpdateFrequency), so a Node whose Lease is renewed
- * is asked for again. So is one that has just joined, and is not Ready yet: what it prints for that node would
- * restart its API server, which its kubelet needs to begin (CSINode), and then waits for by the minute.
+ * "Unknown" is the controller-manager's word for a kubelet whose API was unavailable, as after `retire` on
+ * its node. It posts its status again every ten seconds (nodeStatusUpdateFrequency), so a Node whose Lease is
+ * renewed is asked for again. A node that has just joined, and is not Ready yet, is asked for again, too: the
+ * mending line would restart its API server, which its kubelet needs to begin (CSINode), and then waits for
+ * by the minute.
  */
 async function onceKnown(seen: SeenNode, api: KubeApi): Promise<SeenNode> {
   const { name, creationTimestamp = "" } = seen.metadata;
@@ -177,13 +178,13 @@ async function onceKnown(seen: SeenNode, api: KubeApi): Promise<SeenNode> {
     now = await api.get<SeenNode>(`/api/v1/nodes/${name}`);
     return false;
   };
-  const what = `the kubelet of ${name} to ${isYoung ? "be ready to run pods" : "post its status"}`;
+  const awaited = `the kubelet of ${name} to ${isYoung ? "be ready to run pods" : "post its status"}`;
   const hint = KINDS["node-ready"].mend.replace("…", name);
-  await inTime(what, isKnown, { seconds: isYoung ? 60 : 30, easing: true, hint });
+  await inTime(awaited, isKnown, { seconds: isYoung ? 60 : 30, easing: true, hint });
   return now;
 }
 
-/** By its condition: a kubelet that renews its Lease may still run no pod. */
+/** Its Ready condition: a kubelet that renews its Lease may still run no pod. */
 function readyNode(seen: SeenNode): Answer {
   const { status, message } = readyOf(seen) ?? {};
   if (status === "True") return "yes";
@@ -192,8 +193,7 @@ function readyNode(seen: SeenNode): Answer {
 }
 
 /**
- * The API server may still have a dead connection to a kubelet that has restarted; the next request uses
- * another one.
+ * The API server may still have a dead connection to a restarted kubelet; the next request uses another one.
  */
 async function reachedByApi(name: string, api: KubeApi): Promise<Answer> {
   const ask = () => api.ofKubelet(`/api/v1/nodes/${name}/proxy/healthz`);

@@ -1,6 +1,6 @@
 /**
- * Checks of this control plane node's servers, each chain from both ends, and of what they share with the
- * other control plane nodes.
+ * Checks of this control plane node's servers, each chain from both ends, and of the files that they share
+ * with the other control plane nodes.
  */
 
 import { command } from "../again.ts";
@@ -33,7 +33,7 @@ import { isServerOf, servedPem } from "../pki/served.ts";
 import { inTime, undefinedOnTimeout } from "../wait-for.ts";
 import { newToken, review, reviewNewToken } from "../workloads/token-secrets.ts";
 
-/** etcd and the API by this node's own certificates; then one check for each other control plane node. */
+/** etcd and the API with this node's own certificates; then one check for each other control plane node. */
 export function* serverChecks(
   cp: ControlPlaneNode,
   api: KubeApi,
@@ -53,7 +53,7 @@ export function* serverChecks(
   for (const server of new Set([own, clusterServer(facts)]))
     yield check(
       "api-ready",
-      () => (server === own ? ready(own) : fromHere(cp, api, () => ready(server))),
+      () => (server === own ? ready(own) : endpointAnswer(cp, api, () => ready(server))),
       server,
     );
   yield check("endpoint", () => endpointDifference(endpoint, facts) ?? "all witnesses agree");
@@ -69,22 +69,22 @@ export function* serverChecks(
 }
 
 /**
- * Without admin.conf nobody can ask whether it is ready. What answers there must be this cluster's: a pod of
- * the host's network may listen on a port that is free. Errors: Fail where nothing answers: it does not run.
+ * Without admin.conf nobody can ask whether it is ready. The server there must be this cluster's: a pod of
+ * the host's network may listen on a free port. Errors: Fail if nothing answers: it does not run.
  */
 export function withoutAdmin({ facts, cluster }: ControlPlaneNode): CheckRow {
   const look = async () => {
     const served = await servedPem(facts.advertiseAddress, facts.bindPort);
     if (!isServerOf(served, facts.advertiseAddress, bothCas(facts.certificatesDir, cluster.oldCaPem)))
       return {
-        failed: `what answers there shows a certificate of "${certInfo(served).issuer}", not of the cluster's CA for this address`,
+        failed: `the server there shows a certificate of "${certInfo(served).issuer}", not of the cluster's CA for this address`,
       };
     return "answers; without admin.conf it cannot be asked whether it is ready";
   };
   return check("api-ready", look, localServer(facts));
 }
 
-/** No answer to our own client is no outage where an API server reads through this etcd all the time. */
+/** No answer to our own client is no outage if an API server keeps reading through this etcd. */
 async function unlessTurnedAway(
   cp: ControlPlaneNode,
   api: KubeApi,
@@ -115,18 +115,18 @@ async function members(
   away: readonly string[],
 ): Promise<Answer> {
   const now = (await etcdClient(facts)?.members()) ?? [];
-  const asked = now.filter((member) => !away.includes(memberName(member)));
+  const present = now.filter((member) => !away.includes(memberName(member)));
   let silent: LiveMember[] = [];
-  // one that just starts, or elects a leader, is silent at one question
+  // a server that just starts, or elects a leader, may miss one question
   const allAnswer = async () => {
-    silent = await silentMembers(asked, data, facts);
+    silent = await silentMembers(present, data, facts);
     return silent.length === 0;
   };
   const hint = "crictl ps -a --name etcd on each control plane node";
   await inTime("every member of etcd to answer", allAnswer, { seconds: 15, hint });
   if (silent.length > 0) {
-    const never = silent.every(isNameless);
-    const mend = never ? "it never started: take it out with" : "part 1 there; if its data is lost:";
+    const neverStarted = silent.every(isNameless);
+    const mend = neverStarted ? "it never started: take it out with" : "part 1 there; if its data is lost:";
     const line = command("02-control-plane", { lost: silent.map(memberName) });
     return { failed: `${howMany(now, silent)}: ${mend} ${line}` };
   }
@@ -135,22 +135,22 @@ async function members(
     return {
       warning: `${learners.map(memberName).join(", ")} has no vote: its join was cut off. To end it: ${promotion(learners[0]!, facts)}`,
     };
-  const alone = await withoutNode(now, api);
-  if (alone.length > 0)
+  const nodeless = await withoutNode(now, api);
+  if (nodeless.length > 0)
     return {
-      failed: `${alone.join(", ")} is a member, and its Node is gone: systemctl restart kubelet there makes it again`,
+      failed: `${nodeless.join(", ")} is a member, and its Node is gone: systemctl restart kubelet there makes it again`,
     };
-  const before = Math.max(data.members.length, data.formerMembers?.length ?? 0);
-  if (now.length < before)
-    return { warning: `${now.length}, was ${before}: a lost control plane node has not been replaced yet` };
-  const out = now.filter((member) => !asked.includes(member));
-  const rest = out.length > 0 ? `; not asked, as you say: ${out.map(memberName).join(", ")}` : "";
-  return `${asked.map(memberName).join(", ")}${rest}`;
+  const known = Math.max(data.members.length, data.formerMembers?.length ?? 0);
+  if (now.length < known)
+    return { warning: `${now.length}, was ${known}: a lost control plane node has not been replaced yet` };
+  const leftOut = now.filter((member) => !present.includes(member));
+  const rest = leftOut.length > 0 ? `; not asked, as you say: ${leftOut.map(memberName).join(", ")}` : "";
+  return `${present.map(memberName).join(", ")}${rest}`;
 }
 
 /**
- * Members of which there is no Node, by their names; and by their addresses, as a restore may give a member any name:
- * what a Node claims is enough to call nobody gone.
+ * Members without a Node, by their names and addresses, as a restore may give a member any name: a Node's
+ * claim is enough to call nobody gone.
  */
 async function withoutNode(all: readonly LiveMember[], api: KubeApi): Promise<string[]> {
   const found = await Promise.all(
@@ -166,10 +166,14 @@ async function withoutNode(all: readonly LiveMember[], api: KubeApi): Promise<st
 }
 
 /**
- * Some balancers do not lead a server back to itself. Where other nodes renew their Leases, they reach an API
- * server all the same.
+ * Some balancers do not lead a server back to itself. If other nodes renew their Leases, they do reach an API
+ * server.
  */
-async function fromHere(cp: ControlPlaneNode, api: KubeApi, ready: () => Promise<Answer>): Promise<Answer> {
+async function endpointAnswer(
+  cp: ControlPlaneNode,
+  api: KubeApi,
+  ready: () => Promise<Answer>,
+): Promise<Answer> {
   let answer: Answer = "ready";
   const late = await failOf(async () => {
     answer = await ready();
@@ -182,7 +186,7 @@ async function fromHere(cp: ControlPlaneNode, api: KubeApi, ready: () => Promise
   return { warning: `${late.message}. Not from this node, at least: ${alive} others renew their Leases` };
 }
 
-/** Both ends of the chain: what the server shows over the network, and the pair on disk. */
+/** Both ends of the chain: the certificate that the server shows over the network, and the pair on disk. */
 async function servedCertificate({ facts }: ControlPlaneNode): Promise<Answer> {
   const [row, pki] = [certRow("apiserver"), facts.certificatesDir];
   const paths = [certPath(row, pki), keyPath(row, pki), certPath(certRow("ca"), pki)];
@@ -198,8 +202,8 @@ async function servedCertificate({ facts }: ControlPlaneNode): Promise<Answer> {
 }
 
 /**
- * All control plane nodes have to agree: a token that one signs, each other accepts, and all of them have the
- * same CAs.
+ * All control plane nodes have to agree: each accepts tokens that another one signs, and all have the same
+ * CAs.
  */
 async function tokensBothWays(
   { facts, data }: ControlPlaneNode,
@@ -209,10 +213,10 @@ async function tokensBothWays(
   const { name } = node;
   if (!(await api.find(`/api/v1/nodes/${name}`))) return "there is no such Node any more";
   const { host, port } = apiAddressOf(node, data, facts.bindPort) ?? { host: name, port: facts.bindPort };
-  const there = await adminClient(facts, endpointUrl(host, port));
-  if (!(await review(there, await newToken(api))))
+  const client = await adminClient(facts, endpointUrl(host, port));
+  if (!(await review(client, await newToken(api))))
     return { failed: `${name} does not accept ours: its sa.pub is another` };
-  if (!(await review(api, await newToken(there))))
+  if (!(await review(api, await newToken(client))))
     return { failed: `this node does not accept ${name}'s: its sa.key is another` };
   return "both ways";
 }

@@ -1,6 +1,6 @@
 /**
- * What of a repair still lies on this node and in the cluster, and on which other nodes nobody has looked:
- * each with the command that removes it.
+ * Left-overs of a repair on this node and in the cluster, and the other nodes that were not checked: each
+ * with the command that removes it.
  */
 import { existsSync, lstatSync, readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
@@ -23,7 +23,7 @@ export interface ToDelete {
   /** Node names, or words. */
   on: string;
   command: string;
-  /** What it is, and when it may go. */
+  /** Its purpose, and when it may go. */
   why: string;
 }
 
@@ -31,44 +31,44 @@ const MARKS = "/etc/kubernetes";
 const ROOT = "/root";
 const KIT = resolve(import.meta.dir, "../..");
 
-/** `dataFrom`: where the scripts read their facts now. */
+/** `dataFrom`: the folder from which scripts read their facts now. */
 export function onThisNode(node: string, dataFrom?: string): ToDelete[] {
   const all: ToDelete[] = [];
-  const on = (command: string, why: string) => all.push({ on: node, command, why });
+  const add = (command: string, why: string) => all.push({ on: node, command, why });
   for (const rescue of rescueFolders()) {
     const isInUse = dataFrom === rescuedEtcd(rescue);
     const last = isInUse ? ": the last thing to go, the scripts read their facts here" : "";
     const open = openWords(rescue);
-    const said = open.length > 0 ? `; KEEP IT while this holds: ${open.join("; ")}` : "";
-    on(shell`rm -rf ${rescue.dir}`, `${heldIn(rescue)}${last}${said}`);
+    const condition = open.length > 0 ? `; KEEP IT while this holds: ${open.join("; ")}` : "";
+    add(shell`rm -rf ${rescue.dir}`, `${heldIn(rescue)}${last}${condition}`);
   }
   const ours = list(MARKS).filter((name) => name.startsWith(".kube-pki-repair-"));
   const notes = ours.map((name) => `${MARKS}/${name}`).filter((path) => path !== BACKUP_MARK);
-  if (notes.length > 0) on(shell`rm -f ${notes}`, "notes for part 4, no secret");
-  if (stat(STASH)) on(shell`rm -rf ${STASH}`, "keys that 00-salvage has found, in memory");
-  for (const path of unfinished(MARKS)) on(shell`rm -rf ${path}`, "not whole: a run was cut off here");
-  if (stat(`${ROOT}/token.d`)) on(shell`rm -rf ${ROOT}/token.d`, "the workers' bootstrap tokens");
-  // what is in the kit's folder goes with it
+  if (notes.length > 0) add(shell`rm -f ${notes}`, "notes for part 4, no secret");
+  if (stat(STASH)) add(shell`rm -rf ${STASH}`, "keys that 00-salvage has found, in memory");
+  for (const path of unfinished(MARKS)) add(shell`rm -rf ${path}`, "not whole: a run was cut off here");
+  if (stat(`${ROOT}/token.d`)) add(shell`rm -rf ${ROOT}/token.d`, "the workers' bootstrap tokens");
+  // files in the kit's folder are removed with it
   for (const folder of new Set([ROOT, typed(".")]))
     for (const name of folder === KIT ? [] : secretFiles(hostEntry(folder)))
-      on(
+      add(
         shell`shred -u ${join(folder, name)}`,
         "opens, or is, a bundle of all keys: when it is away from this machine",
       );
   return all;
 }
 
-/** The kit's folder is memory of its own: with it goes all that is in it. */
+/** The kit's folder is memory of its own, and everything in it is removed with it. */
 export function kits(kit = KIT): ToDelete {
-  const inside = [...secretFiles(kit), ...(existsSync(join(kit, "token.d")) ? ["token.d"] : [])];
+  const secrets = [...secretFiles(kit), ...(existsSync(join(kit, "token.d")) ? ["token.d"] : [])];
   return {
     on: "every node",
     command: "cd / && umount /run/kube-pki-repair && rmdir /run/kube-pki-repair",
-    why: `the kit, with every passphrase, token and bundle in it${inside.length > 0 ? `; here: ${listed(inside)}` : ""}`,
+    why: `the kit, with every passphrase, token and bundle in it${secrets.length > 0 ? `; here: ${listed(secrets)}` : ""}`,
   };
 }
 
-/** `names`: of nodes that were part of the repair. What lies there shows only there. */
+/** `names`: nodes that took part in the repair. Left-overs there show only there. */
 export function onOtherNodes(names: readonly string[]): ToDelete[] {
   const line = "rm -rf /root/kube-pki-repair-* /etc/kubernetes/.kube-pki-repair-{new-sa-key,skipped}";
   const why = `unknown from here: ${command("05-verify")} there says what it is`;
@@ -77,11 +77,11 @@ export function onOtherNodes(names: readonly string[]): ToDelete[] {
 
 export async function inCluster(api: KubeApi): Promise<ToDelete[]> {
   const all: ToDelete[] = [];
-  const on = (command: string, why: string) => all.push({ on: "the cluster", command, why });
+  const add = (command: string, why: string) => all.push({ on: "the cluster", command, why });
   if (await hasLeftCanaries(api))
-    on("kubectl -n kube-system delete pod -l kube-pki-repair=canary", "test pods of a run that was cut off");
+    add("kubectl -n kube-system delete pod -l kube-pki-repair=canary", "test pods of a run that was cut off");
   if (await joiningIsOpen(api))
-    on(command("03-workers close"), "the workers' bootstrap token, or the right to use it");
+    add(command("03-workers close"), "the workers' bootstrap token, or the right to use it");
   return all;
 }
 
@@ -100,7 +100,7 @@ function unfinished(folder: string): string[] {
 const SECRET =
   /^(age-encryption\.org\/v1\n|-----BEGIN AGE ENCRYPTED FILE-----|(#.*\n)*AGE-SECRET-KEY-|[a-z0-9]{6}\.[a-z0-9]{16}\s)/;
 
-/** What it opens shows only beside its bundle: it looks like nothing. */
+/** A passphrase file: only the bundle beside it shows its purpose. */
 const OPENER = /(^|[-.])passphrase(\.txt)?$/;
 /** Bytes: no bundle of keys is as large; its first line is not longer. */
 const [LARGEST, HEAD] = [1 << 20, 4096];

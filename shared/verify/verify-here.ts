@@ -1,6 +1,6 @@
 /**
- * Part 5 as a whole: this node from both ends, and on a control plane node the cluster. Reads only.
- * 05-verify prints it, `report` writes it down.
+ * Part 5 as a whole: this node from both ends, and on a control plane node the cluster. Reads only. 05-verify
+ * prints it, `report` records it.
  */
 import { adminClient } from "../api/admin-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
@@ -32,17 +32,17 @@ import { serverChecks, withoutAdmin } from "./check-servers.ts";
 
 interface HowToVerify {
   etcdData: string | undefined;
-  /** Away, as typed. */
+  /** Nodes that are away, as typed. */
   without?: readonly string[];
-  /** Also where the cluster cannot be read: those who help just then need what is here. */
+  /** Ends even if the cluster cannot be read: a helper then needs the checks of this node. */
   mustEnd?: boolean;
-  /** What nodes answered well in looks before this one: within a minute they are not asked again. */
+  /** Good answers of nodes in earlier rounds: within a minute they are not asked again. */
   well?: WellAnswers;
 }
 
 export type VerifiedHere = Awaited<ReturnType<typeof verifyHere>>;
 
-/** `known` is undefined on a worker. Errors: Fail where the cluster cannot be read, unless it must end. */
+/** `known` is undefined on a worker. Errors: Fail if the cluster cannot be read, unless it must end. */
 export async function verifyHere(
   node: Node,
   { etcdData, without = [], mustEnd = false, well = new Map() }: HowToVerify,
@@ -52,13 +52,13 @@ export async function verifyHere(
   const place = await etcdDataOf(etcdData, { node });
   const known = exists(place.dir) ? await askControlPlaneNode(place, node) : undefined;
   const { cp, obstacle } = known ?? {};
-  // where etcd is not kubeadm's, neither are its certificates, and that is no damage
+  // if etcd is not kubeadm's, neither are its certificates, and that is no damage
   const unread =
     known && isNotKubeadms(known.home)
       ? { etcd: known.home, from: [] }
       : controlPlaneWithoutData(node, place.dir);
   const readers = cp ? await caReaders(cp) : known ? [] : await kubeletCaReader(node);
-  /** Who still holds a CA's certificate from before it was renewed. */
+  /** Holders of a renewed CA's old certificate. */
   const oldCa = oldCaHolders(readers);
   if (unread) {
     const why = whyWithoutData(unread, place.dir);
@@ -76,14 +76,14 @@ export async function verifyHere(
 }
 
 interface Noted {
-  /** What of the cluster still has a CA's certificate from before comes to it. */
+  /** Collects holders of a renewed CA's old certificate in the cluster. */
   oldCa: OldCaHolder[];
-  /** What is well now comes to it. */
+  /** Collects good answers. */
   well: WellAnswers;
   away: ReturnType<typeof awayFrom>;
 }
 
-/** What everything here says now needs no word. */
+/** Removes words that all files here confirm. */
 function endAnswered(cp: ControlPlaneNode) {
   const places = new Set(cp.endpoint.witnesses.map(({ place }) => place));
   if (places.size < 2) endWords(({ option }) => option === "endpoint", "all that name a place agree");
@@ -93,23 +93,23 @@ function endAnswered(cp: ControlPlaneNode) {
 
 function awayFrom(cp: ControlPlaneNode, without: readonly string[]) {
   endAnswered(cp);
-  const said = withWords({ without }, cp, { mayBeDeleted: true, shown: IN_ROWS });
-  return wordsOf("without").filter(({ value }) => said.without.includes(value));
+  const leftOut = withWords({ without }, cp, { mayBeDeleted: true, shown: IN_ROWS });
+  return wordsOf("without").filter(({ value }) => leftOut.without.includes(value));
 }
 
 async function verifyControlPlane(checks: Checks, cp: ControlPlaneNode, noted: Noted) {
   const admin = await attemptLater(() => adminClient(cp.facts));
-  const away = noted.away.map(({ value }) => value);
+  const names = noted.away.map(({ value }) => value);
   const own = async () => {
     await checks.add(fileChecks(cp));
-    if (!(admin instanceof Fail)) return await checks.add(serverChecks(cp, admin, away));
-    // what this kit cannot do is no damage of the cluster
+    if (!(admin instanceof Fail)) return await checks.add(serverChecks(cp, admin, names));
+    // a limit of this kit is no damage of the cluster
     const words = `${admin.message}; ${admin.hint}`;
     const answer = admin instanceof Refused ? { warning: words } : { failed: words };
     await checks.add([check("admin-conf", () => answer), withoutAdmin(cp)]);
   };
   const whole = async () => {
-    // fails where the API does not answer; the rows that were checked before count
+    // fails if the API does not answer; the rows that were checked before count
     if (!(admin instanceof Fail))
       await checks.add([check("cluster-read", () => wholeCluster(checks, cp, admin, noted))]);
   };
@@ -140,7 +140,7 @@ async function wholeCluster(
   return `${cp.cluster.nodes.length} nodes`;
 }
 
-/** The last look: one where nothing failed, or the one at the end of these seconds. 0: looks no more. */
+/** The last round: one without a failure, or the one at the end of these seconds. 0: only one round. */
 export async function untilGood<T extends { checks: readonly Check[] }>(
   first: T,
   look: () => Promise<T>,

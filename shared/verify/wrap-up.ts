@@ -1,6 +1,6 @@
 /**
- * What a repair has changed, what it leaves to people, and what of it can be deleted: one screen at the end
- * of part 5. Reads only.
+ * The end of part 5 on one screen: what the repair has changed, what it leaves to people, and what can be
+ * deleted. Reads only.
  */
 import { BACKUP, command, inLines, type Todo } from "../again.ts";
 import { adminClient } from "../api/admin-api.ts";
@@ -23,36 +23,36 @@ import { peopleToDo } from "../workloads/people-to-do.ts";
 import { inCluster, kits, onOtherNodes, onThisNode, type ToDelete } from "./to-delete.ts";
 
 export interface WrapUp {
-  /** Of the repair whose rescue folder is here. */
+  /** Changes of the repair whose rescue folder is here. */
   changed: string[];
-  /** For people; what a check has found is not said again. */
+  /** Tasks for people, without those that a check has named. */
   left: string[];
-  /** What is done before anything is removed, in this order. */
+  /** Commands to type before anything is removed, in this order. */
   next: Todo[];
   remove: ToDelete[];
 }
 
-/** Without `cp` (a worker) only what lies here. Undefined where nothing of a repair is to be seen. */
+/** Without `cp` (a worker) only the files of this node. Undefined if there is no trace of a repair. */
 export async function wrapUp(node: Node, cp: ControlPlaneNode | undefined): Promise<WrapUp | undefined> {
-  // the checks have said why it does not answer
+  // the checks have said why the API does not answer
   const admin = cp && (await attemptLater(() => adminClient(cp.facts)));
   const client = admin instanceof Fail ? undefined : admin;
   const api = client && (await undefinedOnTimeout(client.ready())) ? client : undefined;
-  const here = [...onThisNode(node.name, cp?.dataFrom), ...(api ? await inCluster(api) : [])];
+  const removable = [...onThisNode(node.name, cp?.dataFrom), ...(api ? await inCluster(api) : [])];
   const repair = cp && repairOf(cp);
-  if (!repair && here.length === 0) return undefined;
+  if (!repair && removable.length === 0) return undefined;
   const next = beforeRemoval(cp);
-  if (!cp) return { changed: [], left: [], next, remove: [...here, kits()] };
+  if (!cp) return { changed: [], left: [], next, remove: [...removable, kits()] };
   const nodes = (await api?.list("/api/v1/nodes"))?.map(({ metadata }) => metadata);
   const others = (nodes ?? cp.cluster.nodes).map(({ name }) => name).filter((name) => name !== node.name);
   const caPem = clusterCa(cp.facts.certificatesDir);
   const changed = repair ? [...trustChanges(cp, caPem), ...fileChanges(cp, repair)] : [];
   if (repair && nodes) changed.push(...nodeChanges(repair, nodes));
-  const left = api ? await peopleToDo({ cp, api, renewed: [], caPem }) : [];
-  return { changed, left, next, remove: [...here, ...onOtherNodes(others), kits()] };
+  const tasks = api ? await peopleToDo({ cp, api, renewed: [], caPem }) : [];
+  return { changed, left: tasks, next, remove: [...removable, ...onOtherNodes(others), kits()] };
 }
 
-/** The transcripts lie in what is removed; and no old key is left to go back to. */
+/** The files to remove hold the transcripts; afterwards no old key is left. */
 function beforeRemoval(cp: ControlPlaneNode | undefined): Todo[] {
   const report = {
     command: command("report report.html"),
@@ -69,7 +69,7 @@ function beforeRemoval(cp: ControlPlaneNode | undefined): Todo[] {
   ];
 }
 
-/** The newest that has a copy of etcd's data; it may be over. */
+/** The newest repair with a copy of etcd's data; it may be over. */
 function repairOf(cp: ControlPlaneNode): Repair | undefined {
   const isHere = rescueFolders().some(({ dir }) => dir === cp.rescue.dir) && exists(rescuedEtcd(cp.rescue));
   return cp.earlier ?? (isHere ? cp : undefined);
@@ -77,8 +77,8 @@ function repairOf(cp: ControlPlaneNode): Repair | undefined {
 
 function trustChanges(cp: ControlPlaneNode, caPem: string): string[] {
   const [now, old] = [certInfo(caPem).publicKeyHash, [...replacedCa(cp, caPem)]];
-  const kept = caEndedAt(cp) ? "renewed with its own key" : "as before";
-  const ca = old.length > 0 ? `new, ${now} instead of ${old.join(" and ")}` : `${kept}, ${now}`;
+  const state = caEndedAt(cp) ? "renewed with its own key" : "as before";
+  const ca = old.length > 0 ? `new, ${now} instead of ${old.join(" and ")}` : `${state}, ${now}`;
   if (!saKeyIsNew(cp)) return [`CA: ${ca}`];
   const isAccepted = oldSaKeys(cp.facts.certificatesDir).length > 0;
   const tokens = `tokens of the old key ${isAccepted ? "are still accepted (sa-old.pub)" : "end"}`;
@@ -91,19 +91,19 @@ const KINDS: [RegExp, string][] = [
   [/\/manifests\/[^/\n]+\.yaml$/gm, "manifests"],
 ];
 
-/** What this repair's runs have written here, by the files' times. */
+/** Files that this repair's runs have written here, by their times. */
 function fileChanges({ asideDir, earlier }: ControlPlaneNode, { rescue }: Repair): string[] {
-  const aside = earlier ? `${earlier.rescue.dir}/aside` : asideDir;
+  const folder = earlier ? `${earlier.rescue.dir}/aside` : asideDir;
   const time = (path: string) => Number(stat(path)?.modified ?? 0);
   const last = Math.max(0, ...filesBelow(runsIn(rescue)).map(time)) || Infinity;
   const written = filesBelow("/etc/kubernetes")
     .filter((path) => time(path) >= +rescue.made && time(path) <= last)
     .join("\n");
   const counts = KINDS.map(([kind, name]) => `${written.match(kind)?.length ?? 0} ${name}`);
-  const moved = filesBelow(aside);
+  const moved = filesBelow(folder);
   return [
     `on this node since ${rescue.made.toISOString().slice(0, 16).replace("T", " ")} UTC, in /etc/kubernetes: ${counts.join(", ")}`,
-    ...(moved.length > 0 ? [`moved aside, not deleted: ${moved.length} files, in ${aside}`] : []),
+    ...(moved.length > 0 ? [`moved aside, not deleted: ${moved.length} files, in ${folder}`] : []),
   ];
 }
 
@@ -118,24 +118,24 @@ function filesBelow(folder: string): string[] {
 
 /** A kubelet that joins again keeps its Node; a Node that was deleted comes back with another UID. */
 function nodeChanges({ data }: Repair, now: readonly { name: string; uid?: string }[]): string[] {
-  const before = readCluster(data).nodes;
+  const oldNodes = readCluster(data).nodes;
   const uidNow = (name: string) => {
     const node = now.find((one) => one.name === name);
     return node && (node.uid ?? "");
   };
-  const gone = before.filter(({ name }) => uidNow(name) === undefined);
-  const anew = before.filter((node) => ![undefined, node.uid].includes(uidNow(node.name)));
-  const added = now.filter(({ name }) => !before.some((node) => node.name === name));
+  const deleted = oldNodes.filter(({ name }) => uidNow(name) === undefined);
+  const recreated = oldNodes.filter((node) => ![undefined, node.uid].includes(uidNow(node.name)));
+  const added = now.filter(({ name }) => !oldNodes.some((node) => node.name === name));
   const line = (what: string, nodes: readonly { name: string }[]) =>
     nodes.length > 0 ? [`${what}: ${listed(nodes.map(({ name }) => name))}`] : [];
   return [
-    ...line("Nodes that are gone", gone),
-    ...line("Nodes deleted and created again", anew),
+    ...line("Nodes that are gone", deleted),
+    ...line("Nodes deleted and created again", recreated),
     ...line("new Nodes", added),
   ];
 }
 
-/** For a terminal: four headings, or fewer. */
+/** Text for a terminal: four headings, or fewer. */
 export function wrapUpText({ changed, left, next, remove }: WrapUp): string {
   const width = Math.max(...remove.map(({ on }) => `on ${on}`.length));
   const lines = remove.map(({ on, command, why }) => `${`on ${on}`.padEnd(width)}  ${command}   # ${why}`);

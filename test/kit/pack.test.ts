@@ -129,7 +129,7 @@ test("another package than the pinned one is refused, and not kept", async () =>
   const { exitCode, said } = await pack(OUT, [brings(other)]);
   expect([exitCode, said]).toEqual([
     1,
-    expect.stringContaining(`error: What npm brought as "${SPEC}" is not what is pinned`),
+    expect.stringContaining(`error: npm brought another file as "${SPEC}" than the pinned one`),
   ]);
   expect(readdirSync(join(cache, `nodes-bun-${BUN_VERSION}`))).toEqual([]);
   expect(existsSync(out)).toBe(false);

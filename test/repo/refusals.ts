@@ -90,7 +90,7 @@ export const WHERE: Where[] = [
   {
     shownBy: "assess.ts assess",
     why: "a row, the verdict, or the course: part 0 of the plan mends it, or there is none",
-    of: "actions.ts lostKey; etcd-pod.ts refuseForeignCa; signed-elsewhere.ts refuseExternalCa refuseOwnCertificate; node-to-repair.ts refuseDockershim; server-clock.ts wrongClock; node.ts otherName; preflight.ts roomInEtcd; wanted-manifests.ts noMirrorPod; from-mirror-pod.ts manifestFromMirrorPod refuseUnknownFields; mirror-pods.ts decodeMirrorPod; on-disk.ts readManifest; kubeconfigs.ts unreadable; kubeconfig-fields.ts parsed; certificate.ts parse; examine.ts clusterCa; keys.ts insideOf; command.ts readable; assess.ts assess",
+    of: "actions.ts lostKey; etcd-pod.ts refuseForeignCa; signed-elsewhere.ts refuseExternalCa refuseOwnCertificate; node-to-repair.ts refuseDockershim; server-clock.ts wrongClock; node.ts otherName; preflight.ts roomInEtcd; wanted-manifests.ts noMirrorPod; from-mirror-pod.ts manifestFromMirrorPod refuseUnknownFields; mirror-pods.ts decodeMirrorPod; on-disk.ts readManifest; kubeconfigs.ts unreadable; kubeconfig-fields.ts parse; certificate.ts parse; examine.ts clusterCa; keys.ts insideOf; command.ts parseQuietly; assess.ts assess",
   },
   {
     shownBy: "plan.ts main",
@@ -104,7 +104,7 @@ export const WHERE: Where[] = [
   },
   {
     why: "a word that was typed wrong: the plan's own lines are RUNBOOK's, held by named-in-texts.test.ts",
-    of: "options.ts parseWords; operator-files.ts refusal secretIn; 01-etcd.ts newCasOf; endpoint.ts askedEndpoint; choice.ts refuseBareNames refuseDisorder refuseUnknownNamespace refuseUnknownSkip; look.ts vouchedFor; wanted-keys.ts chosen; old-tokens.ts fromFile; 00-salvage.ts placesIn; renew.ts digestIn refuseLost refuseOther",
+    of: "options.ts parseWords; operator-files.ts refusal secretIn; 01-etcd.ts newCasOf; endpoint.ts askedEndpoint; choice.ts refuseBareNames refuseDisorder refuseUnknownNamespace refuseUnknownSkip; look.ts vouchedFor; wanted-keys.ts chosen; old-tokens.ts addFromFile; 00-salvage.ts placesIn; renew.ts digestIn refuseLost refuseOther",
   },
   {
     why: "another run, Ctrl-C, or a server that is silent at that moment",
@@ -112,11 +112,11 @@ export const WHERE: Where[] = [
   },
   {
     why: "it needs an etcd, or an API, that a step before brings back",
-    of: "admin-api.ts adminClient ownApiReady; api-error.ts parseJson; kube-api.ts KubeApi; own-etcd.ts proveEtcd refuseSignsOfLife; all-members.ts proveMembers proveSameKeys; other-members.ts refuseLearner refuseNeverStarted; unheard.ts NO_CLIENT showsNothing silent; nodes-seen.ts proveNodes refuseDeafLeases; really-out.ts reallyOut; bootstrap-tokens.ts refuseAutoApproval; cluster-trust.ts ensureAdmins; keys.ts signingKey; preconditions.ts refuseDeadNodes refuseReduced refuseSilent trustHere; retire-sa-key.ts refuseHolders retireOldSaKey; full-manager.ts fullControllerManager; tell-members.ts standIn; root-ca.ts keptFrom refusalIn; rollout-status.ts refuseHeld; rollout.ts notBack rollOut stuck; evict.ts neverAllowed; take-snapshot.ts pieceIn snapshotOfEtcd; ensure.ts signer; wait.ts allBack watchNodesReturn",
+    of: "admin-api.ts adminClient ownApiReady; api-error.ts parseJson; kube-api.ts KubeApi; own-etcd.ts proveEtcd refuseSignsOfLife; all-members.ts proveMembers proveSameKeys; other-members.ts refuseLearner refuseNeverStarted; unheard.ts NO_CLIENT showsNothing noAnswer; nodes-seen.ts proveNodes refuseDeafLeases; really-out.ts reallyOut; bootstrap-tokens.ts refuseAutoApproval; cluster-trust.ts ensureAdmins; keys.ts signingKey; preconditions.ts refuseDeadNodes refuseReduced refuseSilent trustHere; retire-sa-key.ts refuseHolders retireOldSaKey; full-manager.ts fullControllerManager; tell-members.ts standIn; root-ca.ts keptFrom refusalIn; rollout-status.ts refuseHeld; rollout.ts notBack rollOut stuck; evict.ts neverAllowed; take-snapshot.ts pieceIn snapshotOfEtcd; ensure.ts signer; wait.ts allBack watchNodesReturn",
   },
   {
     why: "it needs the bundle that a step before makes, and its lock",
-    of: "hand-over.ts main pack toPack; open-bundle.ts openBundle; bundle.ts readBundle refused; lock-options.ts howToLock keyFor passphraseIn strong; sealed.ts addIdentity addRecipient damaged readHeader whyNot wrongKey; tar.ts bad; prompt.ts ask askTwice noTerminal; place-keys.ts checkOrigin otherKeys unproved; no-etcd-data.ts refuseWorker; content.ts refuseOtherCa; pack-etcd.ts etcdHere unproved; etcd-backup.ts writeOpened",
+    of: "hand-over.ts main pack toPack; open-bundle.ts openBundle; bundle.ts readBundle refused; lock-options.ts howToLock keyFor passphraseIn refuseWeak; sealed.ts addIdentity addRecipient damaged readHeader whyNot wrongKey; tar.ts bad; prompt.ts ask askTwice noTerminal; place-keys.ts checkOrigin otherKeys unprovedBundle; no-etcd-data.ts refuseWorker; content.ts refuseOtherCa; pack-etcd.ts etcdHere unproved; etcd-backup.ts writeOpened",
   },
   {
     why: "a search finds it: the plan's line of part 0 is that search, and it changes nothing before",

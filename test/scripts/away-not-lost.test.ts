@@ -122,7 +122,7 @@ describe("02-control-plane", () => {
     const { exitCode, stderr } = await node.run("02-control-plane --without m2", WAITS);
     expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
     expect(stderr).toContain(
-      "  m2: away, as you say, so not asked; it stays a member of etcd. If it is lost for good: ./bunw scripts/02-control-plane.ts --lost m2\n",
+      "  m2: away, so not asked; it stays a member of etcd. If it is lost for good: ./bunw scripts/02-control-plane.ts --lost m2\n",
     );
     expect(state.members).toEqual([MEMBER, LOST, THIRD]);
   });

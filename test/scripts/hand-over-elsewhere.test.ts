@@ -67,7 +67,7 @@ describe("a bundle that only travels", () => {
 
     await main(["pack", "--to", recipient, "--out", "/root/keys.age"]);
     expect(box.said).toContain(
-      "/root/keys.age counts as the backup of these keys: move it away from this machine, and not to where what opens it is",
+      "/root/keys.age counts as the backup of these keys: move it away from this machine, but not to the place of the file or passphrase that opens it",
     );
     expect(backupAnswer(PKI)).toMatch(/^keys\.age, /);
     await main(["pack", "--to", recipient, "--out", travelling, "--force"]);

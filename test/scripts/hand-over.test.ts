@@ -65,7 +65,7 @@ describe("pack and unpack", () => {
     await again();
     expect(fingerprint(box.dir)).toEqual(before);
     expect(box.said.slice(-3)).toEqual([
-      "all of it was here already",
+      "all keys of the bundle were here already",
       expect.stringContaining('WARNING: "/passphrase" opens'),
       "done.  next: ./bunw scripts/01-etcd.ts",
     ]);

@@ -78,7 +78,7 @@ const NODE_IP = { name: "node-ip", value: "10.0.0.13" };
 const V = { name: "v", value: "2" };
 
 const OTHERS =
-  /warning: the save before has another (.*): diff -r \S+TIME\/kubelet \S+TIME\/kubelet\n {2}if that one is right: kubeadm join --config \S+\/join\.yaml\n/;
+  /warning: the previous save has another (.*): diff -r \S+TIME\/kubelet \S+TIME\/kubelet\n {2}if the previous one is right: kubeadm join --config \S+\/join\.yaml\n/;
 
 test("join-again with another line saves anew beside what was saved before, and says what differs", async () => {
   using node = await savedOnce();
@@ -95,7 +95,7 @@ test("join-again with the same line saves the same again", async () => {
   using node = await savedOnce();
   const { saved, stderr } = await savedAgain(node, FIRST);
   for (const file of FILES) expect(node.read(`${saved}/${file}`)).toBe(node.read(`${EARLIER}/${file}`));
-  expect(stderr).not.toContain("the save before");
+  expect(stderr).not.toContain("the previous save");
 });
 
 test("join-again with another line after kubeadm reset takes the flags that are saved: nothing else has them", async () => {

@@ -195,7 +195,7 @@ test.each([
     expect(isReduced(node)).toBe(true);
     if (leads === undefined) return expect(stderr).not.toContain("leads in full");
     expect(stderr).toContain(
-      `  the controller-manager on ${leads} leads in full: it treats them as on any day\n`,
+      `  the controller-manager on ${leads} leads in full: it handles them as usual\n`,
     );
     expect(stderr).toContain("w2: 2 pods to be deleted from ");
     expect(stderr).toContain("\n  this node's controller-manager stays reduced until they are back, then ");

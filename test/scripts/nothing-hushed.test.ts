@@ -185,7 +185,7 @@ test("a kubelet whose flags are saved before its machine joins again, twice with
     'KUBELET_KUBEADM_ARGS="--cloud-secret=hush-another --v=4"\n',
     0o644,
   );
-  expect(await shows(node, [line])).toContain("the save before has another kubeadm-flags.env");
+  expect(await shows(node, [line])).toContain("the previous save has another kubeadm-flags.env");
 });
 
 test("parts 3 and 4 on a control plane node with a new CA", async () => {

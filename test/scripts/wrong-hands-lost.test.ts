@@ -77,7 +77,7 @@ test.each([
     expect(asked![2]).toMatch(/--lost-on m2\n {2}If .+ m2's etcd all the same/);
     const gone = await node.run(`${line} --lost-on m2`, WAITS);
     expect({ exitCode: gone.exitCode, stderr: gone.stderr }).toMatchObject({ exitCode: 0 });
-    expect(gone.stderr).toContain(`m2: what answers at ${M2}:2380 is not its etcd, as you say`);
+    expect(gone.stderr).toContain(`m2: the server at ${M2}:2380 is not its etcd, by your --lost-on`);
     expect(butWords(node.fingerprint())).toEqual(before);
   },
 );

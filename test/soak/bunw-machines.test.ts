@@ -121,7 +121,7 @@ test.each(LAPTOPS)(
     const { stdout, exitCode, stderr } = await run(checkout(name), ["x.ts"], there);
     expect([exitCode, stdout]).toEqual([1, ""]);
     expect(stderr).toContain(
-      `error: What npm brought as "@oven/${name}@${BUN_VERSION}" is not what is pinned, by its sha512\nhint: npm config get registry`,
+      `error: npm brought another file as "@oven/${name}@${BUN_VERSION}" than the pinned one, by its sha512\nhint: npm config get registry`,
     );
     expect(readdirSync(`${elsewhere}/cache/bun-${BUN_VERSION}`)).toEqual([]);
   },

@@ -64,7 +64,7 @@ test("keys and etcd's snapshot are locked by the same, and the snapshot comes ba
   expect(mark).toMatchObject({ bundle: "keys.age", etcd: { file: "keys.etcd.age" } });
   const opened = await node.run(OPEN);
   expect(opened).toMatchObject({ exitCode: 0 });
-  expect(opened.stderr).toContain("readable: remove it when it is restored");
+  expect(opened.stderr).toContain("unencrypted: remove it after the restore");
   expect(opened.stderr).toMatch(
     /\ndone\. {2}next: \.\/bunw scripts\/restore\.ts --as NODE --ca-hash sha256:\S+ back\.db\n$/,
   );

@@ -167,7 +167,7 @@ const OF_WORKER = "join-again --address 127.77.0.21:6443 --kubernetes v1.34.4";
 test("join-again on a worker is refused, unless the operator names it as a lost control plane node", async () => {
   using node = here(await pretendNode({ kind: "worker" }));
   const error =
-    /^This is no control plane node: nothing of one is here, and it has "\/etc\/kubernetes\/kubelet\.conf"$/;
+    /^This is no control plane node: it has no trace of one, but it has "\/etc\/kubernetes\/kubelet\.conf"$/;
   await expectRefusal(
     node,
     OF_WORKER,
@@ -239,8 +239,7 @@ test("join-again goes on where another member of etcd says that this one is out"
     ADDRESS.replace(/11$/, "12"),
   );
   const { exitCode, stderr } = await node.run(`${LINE} v1.34.4`);
-  const said =
-    '  etcd\'s data in "/var/lib/etcd" is of a member that is out, says m2: kubeadm reset deletes it\n';
+  const said = '  etcd\'s data in "/var/lib/etcd" is of a former member, says m2: kubeadm reset deletes it\n';
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0, stderr: expect.stringContaining(said) });
 });
 

@@ -62,7 +62,7 @@ test("etcd with its own authentication is not stopped: 01 and 02 name it", async
     await expectRefusal(
       node,
       line,
-      /etcd .*authentication/,
+      /etcd's own authentication/,
       /auth disable.*then run the same line again/,
       REFUSED,
     );
@@ -85,7 +85,7 @@ test.each([
     "--listen-client-http-urls=http://127.0.0.1:2378",
     { gateway: "deaf" },
   ],
-  ["its own authentication", undefined, { auth: true }],
+  ["own authentication", undefined, { auth: true }],
   ["HTTP 403", undefined, { refuses: () => new Response("no", { status: 403 }) }],
 ] as const)(
   "05-verify: an etcd that lives and keeps this kit out by %s is no outage",

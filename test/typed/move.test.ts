@@ -293,7 +293,7 @@ test("a host that has another name, and flags of its kubelet that are nowhere to
   const before = node.fingerprint();
   expect(await node.run("move")).toMatchObject({
     exitCode: 1,
-    stderr: expect.stringContaining("put --hostname-override=m1 where"),
+    stderr: expect.stringContaining("put --hostname-override=m1 into"),
   });
   expect(node.fingerprint()).toEqual(before);
 });
@@ -421,7 +421,7 @@ test.each<[...Configured, why: string]>([
   const { exitCode, stderr } = await node.run("move");
   expect({ exitCode, stderr }).toMatchObject({
     exitCode: 3,
-    stderr: expect.stringContaining(`${SHOWN_ADDRESS} may only be away: ${why}`),
+    stderr: expect.stringContaining(`${SHOWN_ADDRESS} may only be missing for now: ${why}`),
   });
   expect(stderr).toContain(`./bunw scripts/move.ts --moved ${SHOWN_ADDRESS}=${NEW}\n`);
   expect(node.fingerprint()).toEqual(before);
@@ -486,5 +486,5 @@ test("a worker that has lost its kubelet.conf has nothing to move: it joins", as
   using node = here(await pretendNode({ kind: "worker" }));
   rmSync(`${node.root}/etc/kubernetes/kubelet.conf`);
   const { exitCode, stderr } = await node.run(`move --moved 10.0.0.1=10.0.1.1`);
-  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0, stderr: expect.stringContaining("not seen: ") });
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0, stderr: expect.stringContaining("not checked: ") });
 });

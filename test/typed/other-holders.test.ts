@@ -37,7 +37,7 @@ const REFUSED: (Row & { error: RegExp; hint: RegExp })[] = [
     line: "01-etcd --new-cas",
     deaf: true,
     error:
-      /^What answers at [\d.]+:2380 may be etcd of m3, and nothing here proves it: it would refuse a new CA$/,
+      /^The server at [\d.]+:2380 may be etcd of m3, but nothing here proves it: it would refuse a new CA$/,
     hint: /It shows no certificate, as an etcd does whose files are gone; .*systemctl stop kubelet.*--lost-on m3/,
   },
   {
@@ -46,7 +46,7 @@ const REFUSED: (Row & { error: RegExp; hint: RegExp })[] = [
     change: INTERNAL,
     line: "01-etcd --new-internal-cas",
     deaf: true,
-    error: /may be etcd of m3, and nothing here proves it: it would refuse a new CA$/,
+    error: /may be etcd of m3, but nothing here proves it: it would refuse a new CA$/,
     hint: /--new-internal-cas --lost-on m3/,
   },
   {

@@ -73,7 +73,7 @@ test("each CA's certificate is renewed where it stands, kubeconfigs too, and not
     expect(node.read(`/root/${rescue}/aside${FILES[1]}`)).toBe(cas[1]!);
 
     const after = node.fingerprint();
-    expect((await node.renew()).stderr).toContain("all files have them already");
+    expect((await node.renew()).stderr).toContain("all files have the renewed CAs already");
     expect(node.fingerprint()).toEqual(after);
 
     expect(await node.renew("--undo")).toMatchObject({ exitCode: 0 });

@@ -73,7 +73,7 @@ test("the lines lead to no address that another node claims, too: its transcript
   using node = here(await pretendNode({ kind: "healthy control plane node", etcd }));
   const { stdout, stderr } = await node.run("report report.html");
   expect(stdout.match(/^ssh root@\S+/gm)).toEqual(["ssh root@ADDRESS-OF-w1", "ssh root@ADDRESS-OF-w2"]);
-  expect(stderr).toContain('w2: you know its address: ip "10.77.0.21" is claimed by w1 and w2');
+  expect(stderr).toContain('w2: use the address that you know: ip "10.77.0.21" is claimed by w1 and w2');
 });
 
 test("--bundle has transcripts, assessment and checks, and no secret, host name or address; --with-names keeps the names", async () => {

@@ -121,7 +121,7 @@ test.each([
 test("plan plan.pdf: refused: nobody writes that", async () => {
   expectStop(
     await typeHere("plan plan.pdf"),
-    /^"plan.pdf" is no name for a plan$/,
+    /^Cannot write the plan to "plan.pdf"$/,
     /^give a name that ends in \.md or \.html$/,
   );
 });

@@ -10,7 +10,7 @@ import { type Machine, sh } from "../machine/machine.ts";
 import { KIT, note, type Scene, type } from "../scene/scene.ts";
 import { TEAM } from "./attacker.ts";
 
-/** Who writes it ran as root. */
+/** The file that a program of the attacker writes if it runs as root. */
 export const OWNED = "/run/owned";
 
 const LINE = "/root/unpack-the-kit.sh";

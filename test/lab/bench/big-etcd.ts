@@ -154,7 +154,7 @@ export async function ended(child: Bun.Subprocess<"ignore", "pipe", "pipe">, cod
   return { seconds, processor: Number(child.resourceUsage()!.cpuTime.total) / 1e6, memory };
 }
 
-/** Of each figure by itself. */
+/** The median of each figure by itself. */
 export async function median(measure: () => Promise<Cost>): Promise<Cost> {
   const costs: Cost[] = [];
   for (let round = 0; round < ROUNDS; round++) costs.push(await measure());

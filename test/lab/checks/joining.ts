@@ -22,7 +22,7 @@ const REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
 const NODECLIENT = "system:certificates.k8s.io:certificatesigningrequests:nodeclient";
 const LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
 const HINT = "see kube-apiserver.log and kube-controller-manager.log";
-/** For whatever has to come: other checks have the CPU too. */
+/** Seconds for anything that has to come: other checks use the CPU, too. */
 const PATIENCE = 300;
 
 const node = (name: string, controlPlane = false): KnownNode => ({

@@ -65,7 +65,7 @@ interface Spoken {
   name?: { value: string };
 }
 
-/** Of each role its names. */
+/** The names of each role. */
 async function spoken({ send }: Browser): Promise<Map<string, string[]>> {
   const { nodes } = await send<{ nodes: Spoken[] }>("Accessibility.getFullAXTree");
   const heard = nodes.filter(({ ignored }) => !ignored);

@@ -92,7 +92,7 @@ type PretendNode = Awaited<ReturnType<typeof pretendNode>>;
 /** Their keys are lost, too: else the plan is made there. */
 const LOOKED = ["--lost-on", `${NAMES.m2},${NAMES.m3}`];
 
-/** Of the user with the longest lines. */
+/** Printed for the user with the longest lines. */
 async function printed(
   node: PretendNode,
   file: string,

@@ -154,9 +154,7 @@ async function checkForeignFolder(fleet: Fleet) {
   await fleet.shell("ssh w2 'mkdir /dev/shm/.ansible && chown 12345 /dev/shm/.ansible'");
 }
 
-/**
- * For each gate: the parts that are run, the command that fails, and the commands that were run before it.
- */
+/** Keyed by gate: the parts that run, the command that fails, and the commands before it. */
 async function checkGates(fleet: Fleet) {
   const args = ["-e", "new_cas=true", "-e", "batch=2"];
   const gates: [tags: string, failing: string, before: Line[]][] = [

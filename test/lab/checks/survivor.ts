@@ -115,7 +115,7 @@ async function goesOn(etcd: string, folder: string, { chosen, acknowledged }: Ca
   return `${acknowledged.length} of ${acknowledged.length} acknowledged writes are there, same ids, one member at its new address; a second joins with the same hash`;
 }
 
-/** Of the same directory, by etcd's own flag: how many acknowledged writes are gone. */
+/** The number of acknowledged writes that etcd's own flag loses on the same directory. */
 async function forced(
   etcd: string,
   folder: string,

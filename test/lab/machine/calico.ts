@@ -47,7 +47,7 @@ export function calico(namespace: CalicoNamespace = "kube-system", typha: TyphaO
     objects: async () =>
       calicoObjects(readFileSync(join(await buildGo(CALICO), MANIFEST), "utf8"), namespace, typha),
     writes: [/^\/var\/lib\/calico\//],
-    // By its own liveness probe, when the API is unavailable for a minute.
+    // Its own liveness probe ends it when the API is unavailable for a minute.
     endsWithoutApi: /\/calico-kube-controllers-[^/]*\/calico-kube-controllers$/,
   };
 }

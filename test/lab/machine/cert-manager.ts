@@ -49,7 +49,7 @@ export const certManager: AddOn = {
       /IMAGE\/(\w+)/g,
       (_, program) => image(program),
     );
-    // Of the chart's braces the CRDs have labels only.
+    // The CRDs use the chart's braces only for labels.
     const crds = CRDS.map((file) =>
       readFileSync(join(folder, basename(file)), "utf8").replaceAll(/^.*\{\{.*\n/gm, ""),
     );

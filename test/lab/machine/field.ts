@@ -16,8 +16,7 @@ import { KUBERNETES } from "./pins.ts";
 import { type AddOn, type Profile, USUAL } from "./profile.ts";
 
 /**
- * Of the service-account key from before the last rotation, in kubeadm's folder, which the API server's pod
- * has as a volume.
+ * The service-account key before the last rotation, in kubeadm's folder, which the API server's pod mounts.
  */
 export const EARLIER_KEY = `${USUAL.certificatesDir}/sa-2024.pub`;
 

@@ -33,7 +33,7 @@ export function layout(
   }));
 }
 
-/** Of cp1, w12 and so on. */
+/** The address of cp1, w12 and so on. */
 export function addressOf(name: string): { name: string; ip: string } {
   const [, kind, number] = /^(cp|w)(\d+)$/.exec(name)!;
   return { name, ip: `10.250.0.${(kind === "cp" ? 10 : 20) + Number(number)}` };

@@ -88,7 +88,7 @@ async function askPatiently(url: string, path: string, body: object) {
 
 export interface Load {
   objects: number;
-  /** Of one object. */
+  /** The size of one object. */
   bytes: number;
 }
 

@@ -20,7 +20,7 @@ export interface Host {
   name: string;
   group: Group;
   address: string;
-  /** Who Ansible logs in as, and then uses sudo; unset: root. */
+  /** The user with sudo that Ansible logs in as; unset: root. */
   user?: string;
 }
 

@@ -75,7 +75,7 @@ function thisMachine(): Machine {
   };
 }
 
-/** Of a try, which leaves nothing behind. */
+/** The result of a try, which leaves nothing behind. */
 function refusal(): string {
   const tried = Bun.spawnSync([
     ...["unshare", "--mount", "--uts", "--ipc", "--net", "--pid", "--fork"],
@@ -84,7 +84,7 @@ function refusal(): string {
   return tried.success ? "" : tried.stderr.toString().trim();
 }
 
-/** Of the one that is installed, and not of the one that it fetches. */
+/** The version of the installed Go, not of one that it fetches. */
 function goMinor(): number | undefined {
   const program = goProgram();
   if (!program) return undefined;
@@ -93,7 +93,7 @@ function goMinor(): number | undefined {
   return Number(/go1\.(\d+)/.exec(said)?.[1]);
 }
 
-/** What is on one file system is added up. */
+/** Adds up what is on one file system. */
 function disks(): Disk[] {
   const { GOCACHE = CACHE, GOMODCACHE = CACHE } = goFolders();
   const folders = { CACHE, GOCACHE, GOMODCACHE, LAB };

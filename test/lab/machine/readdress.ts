@@ -7,9 +7,9 @@ import { sh } from "./shell.ts";
 import { isAlive, readState, record } from "./state.ts";
 
 /**
- * By the name of each machine, its new address. On or off: the cable is changed, and nothing inside is told.
- * `guest`: with its prefix, an address that each machine's card has before its own, as a VIP is that came earlier than
- * the lease.
+ * Gives each named machine its new address, on or off: the cable changes, and no program inside is informed.
+ * `guest`: with its prefix, an address that each machine's card has before its own, as a VIP is that came
+ * earlier than the lease.
  */
 export async function readdress(lab: Lab, to: Record<string, string>, guest?: string) {
   const movers = lab.nodes.filter(({ name }) => to[name] !== undefined);

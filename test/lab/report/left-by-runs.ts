@@ -67,7 +67,7 @@ export async function transcriptChecks(scene: Scene): Promise<Check[]> {
   ];
 }
 
-/** By what it said: it wrote, moved or removed something outside of memory. */
+/** Whether its output says that it wrote, moved or removed something outside of memory. */
 function changedFiles({ command, stderr }: Step): boolean {
   const changes = stderr.match(/^ {2}(wrote|moved|removed|copied) \/(?!run\/|dev\/|\S*\/words\.json )/m);
   return /^\.\/bunw scripts\/(0|hand-over)/.test(command) && changes !== null;

@@ -11,7 +11,7 @@ export type ReleaseRecord = Pick<
 const RELEASE = /^v1\.(\d+)\.(\d+)$/;
 
 /**
- * Of each minor release from `oldest` on the newest patch: ["v1.29.15", "v1.30.14", …]. No alpha, no beta.
+ * The newest patch of each minor release from `oldest` on: ["v1.29.15", "v1.30.14", …]. No alpha, no beta.
  */
 export function newestByMinor(versions: readonly string[], oldest: number): string[] {
   const newest = new Map<number, string>();

@@ -78,7 +78,7 @@ async function startsOf(lab: Lab): Promise<Map<string, string>> {
   );
 }
 
-/** Of these namespaces, pods that are not as they were. */
+/** Pods of these namespaces that are not as they were. */
 function changedIn(
   namespaces: (name: string) => boolean,
   was: Map<string, string>,

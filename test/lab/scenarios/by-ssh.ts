@@ -73,7 +73,10 @@ async function withPassword(scene: Scene) {
   });
 }
 
-/** By the plan of what all nodes say: one node alone may send to another one first, whose etcd ends late. */
+/**
+ * Follows the plan made from all nodes' answers: one node's own plan may send to another one first, whose
+ * etcd ends late.
+ */
 async function followAll(scene: Scene, bash: Terminal, user: string | undefined) {
   await followPlan(scene, { bash, user, page: await planOfAllNodes(scene, bash, user) });
 }

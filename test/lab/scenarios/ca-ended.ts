@@ -108,7 +108,7 @@ export const haCaEndedNewCas: Scenario = {
   ],
 };
 
-/** Of each scene: two of them are played where one is compared. */
+/** Keyed by scene, as two scenes are played if one is compared. */
 const kept = new WeakMap<Scene["lab"], ReadonlyMap<string, string>>();
 
 /** The certificates that the CAs have before they are renewed, by the names of the rows. */

@@ -15,7 +15,7 @@ import { haAllLost } from "./several-control-planes.ts";
 
 const CUTS = Number(process.env.CUTS ?? 100);
 
-/** Of ten batches of commands, so many are cut. */
+/** Batches of commands that are cut, of ten. */
 const CUT_OF_TEN = 7;
 
 /**

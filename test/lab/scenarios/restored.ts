@@ -23,7 +23,7 @@ const SNAPSHOT = "keys.etcd.age";
 interface Left {
   bundle: boolean;
   disk?: boolean;
-  /** Of the new machine; unset: that of the dead one. */
+  /** The new machine's; unset: that of the dead one. */
   hostName?: string;
 }
 

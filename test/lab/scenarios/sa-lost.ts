@@ -99,7 +99,7 @@ async function repair(scene: Scene) {
   );
 }
 
-/** By then the pods on the first node have tokens of the new key; the pods on the workers have not. */
+/** The pods on the first node have tokens of the new key by then; the pods on the workers do not. */
 async function part4(scene: Scene) {
   const first = scene.lab.controlPlanes[0]!;
   const kid = serviceAccountKeyId(readFileSync(first.path(`${PKI}/sa.pub`), "utf8"));

@@ -124,7 +124,7 @@ async function comeBack(scene: Scene) {
   }
 }
 
-/** By the lines that 05-verify prints for a machine that is on again. */
+/** Types the lines that 05-verify prints for a machine that is on again. */
 async function backByVerify(scene: Scene) {
   const [cp1, cp2, cp3] = scene.lab.controlPlanes as [Machine, Machine, Machine];
   const { stdout } = await type(scene, cp1, VERIFY, { part: 5 });

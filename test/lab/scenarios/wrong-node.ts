@@ -90,7 +90,7 @@ async function planElsewhere(scene: Scene) {
   }
 }
 
-/** By the line that looks at all nodes, and by the plan that is made of what they say. */
+/** Types the line that asks all nodes, and follows the plan made from their answers. */
 async function repair(scene: Scene) {
   await using bash = operatorsTerminal(WAY);
   began = { at: Date.now(), lines: scene.steps.length };

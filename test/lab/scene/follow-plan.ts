@@ -70,7 +70,7 @@ interface Asked {
   bash?: Terminal;
   /** It is printed already. */
   page?: string;
-  /** Who logs in, and then uses sudo; unset: root. */
+  /** The user with sudo who logs in; unset: root. */
   user?: string | undefined;
   /** The disk is searched as well. */
   deep?: boolean;
@@ -351,8 +351,8 @@ interface Pasted {
 }
 
 /**
- * By ssh, as it stands on the page; the record has what the node was told, and the exit code that the
- * operator was shown.
+ * Pastes it by ssh, as the page has it; the record has the line that the node got, and the exit code that the
+ * operator saw.
  */
 async function paste(window: Window, { line, step, told, output }: Pasted) {
   const { scene } = window;

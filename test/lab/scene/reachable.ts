@@ -34,7 +34,7 @@ export interface Way {
   password?: string;
 }
 
-/** Of each node's host key, as ssh shows it: what the operator compares it with. */
+/** Each node's host key as ssh shows it, for the operator's comparison. */
 const fingerprints = new Set<string>();
 
 /**

@@ -159,7 +159,7 @@ export function roleIn(lab: Lab, machine: Machine) {
   };
 }
 
-/** By the lines that `pack` prints, or by those of a plan. */
+/** Uses the lines that `pack` prints, or those of a plan. */
 export async function unpackKit(node: Machine, kit: string, lines = UNPACK) {
   const { exitCode, stdout, stderr } = await node.run(["sh", "-c", lines], {
     input: await Bun.file(kit).bytes(),

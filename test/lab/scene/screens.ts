@@ -158,7 +158,7 @@ function takeUp(operator: Operator, { node, command }: Todo, step: Step) {
   operator.plan = plan.filter((todo) => !operator.lost.has(todo.node.name));
 }
 
-/** Of two with the same script and word on one node the newer counts. */
+/** Whether two are the same script and word on one node: the newer counts. */
 function isSame(a: Todo, b: Todo): boolean {
   return a.node === b.node && wordsOf(a) === wordsOf(b);
 }

@@ -19,7 +19,10 @@ export interface Asked {
 
 const FOLDER = "/var/log/tls-clients";
 
-/** For $URL, with the CA in $CA (a kubeconfig beside it: $CONF): exit 0 where the server's certificate is trusted. */
+/**
+ * Keyed by client: a line for $URL, with the CA in $CA (a kubeconfig beside it: $CONF). Exit 0: it trusts the
+ * server's certificate.
+ */
 const LINES: Record<string, string> = {
   "kubectl (Go)": "kubectl --kubeconfig $CONF --request-timeout=5s get --raw /readyz",
   "curl (OpenSSL)": "curl -sS --max-time 5 --cacert $CA $URL",

@@ -152,7 +152,7 @@ test("a member that is said to be lost is not taken out while an etcd answers at
     const peer = { ...PEER, port: 2379, isLearner: false, ...shown };
     return () => refuseLiving([peer], { lost: ["m2"], lostOn }, { facts: FACTS } as never);
   };
-  const asks = `What answers at ${OTHER}:2379 may be etcd of m2, and nothing here proves it`;
+  const asks = `The server at ${OTHER}:2379 may be etcd of m2, but nothing here proves it`;
   for (const shown of [{ servedPem: cert }, { servedPem: undefined, isDeaf: true }]) {
     expect(refuse(shown)).toThrow(asks);
     await quietly(async () => expect(refuse(shown, "m2")).not.toThrow());

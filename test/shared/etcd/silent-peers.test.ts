@@ -98,7 +98,7 @@ test("a lost member whose etcd answers at the second question is not taken out",
     left: ["m1", "m2", "m3"],
   });
   expect(await withoutM2(async () => () => serveDeaf(M2_AT))).toEqual({
-    refused: expect.stringContaining(`What answers at ${M2_AT}:2380 may be etcd of m2`),
+    refused: expect.stringContaining(`The server at ${M2_AT}:2380 may be etcd of m2`),
     left: ["m1", "m2", "m3"],
   });
 });

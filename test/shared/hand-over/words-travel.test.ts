@@ -54,7 +54,9 @@ test("a bundle is a backup, too: words of an old one are named, and not taken", 
   using _clock = spyOn(Date, "now").mockReturnValue(later);
   await main(["unpack", FILE, "--passphrase-file", "/passphrase"]);
   expect(said()).toEqual([]);
-  expect(box.said.join("\n")).toMatch(/not taken, as the bundle is old: as said at .*: cp3 is away; as said/);
+  expect(box.said.join("\n")).toMatch(
+    /did not take words, as the bundle is old: as said at .*: cp3 is away; as said/,
+  );
 });
 
 test("what was said here later, or has ended here since, a bundle does not change", async () => {

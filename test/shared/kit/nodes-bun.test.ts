@@ -60,7 +60,7 @@ test.each<[string, FakeCommand[], string, string]>([
   [
     "npm brings something else",
     [{ command: NPM, does: "echo x > a.tgz", stdout: "a note\na.tgz\n" }],
-    `What npm brought as "${SPEC}" is not what is pinned, by its sha512`,
+    `npm brought another file as "${SPEC}" than the pinned one, by its sha512`,
     "npm config get registry",
   ],
 ])("%s: it is said, and nothing of it is kept", async (_, npm, message, hint) => {

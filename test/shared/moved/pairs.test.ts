@@ -83,7 +83,7 @@ test("what a worker claims is a warning where the operator says otherwise", () =
   refusePairs(new Map([["10.0.0.1", "10.0.0.21"]]), known);
   ear.mockRestore();
   expect(told.join("\n")).toContain(
-    "warning: 10.0.0.21 is also an address of w1, by what its Node says; your word counts",
+    "warning: 10.0.0.21 is also an address of w1, says its Node; your word counts",
   );
 });
 

@@ -22,7 +22,7 @@ const ec = { ES256: newKeyOf("ECDSA-P256"), ES384: newKeyOf("ECDSA-P384"), ES512
 const CURVES = Object.entries(ec) as [string, KeyPair][];
 
 function found(key: KeyPair, options: TokenOf, trusted = true): FoundToken {
-  return { jwt: readJwt(tokenBy(key, options))!, trusted };
+  return { jwt: readJwt(tokenBy(key, options))!, isTrusted: trusted };
 }
 
 const proxy = (key: KeyPair, more: Partial<TokenOf> = {}) =>
@@ -104,7 +104,7 @@ test("memory is asked for what is computed, not for a long signature that a tena
   const planted = found(rsa, { alg: "RS256", of: "shop:cart" }, false);
   planted.jwt = { ...planted.jwt, signature: Buffer.alloc(512, 1), text: "planted" };
   expect(compute([proxy(rsa), dns(rsa), planted]).pem).toBe(rsa.pub);
-  expect(() => compute([proxy(rsa), { ...planted, trusted: true }])).toThrow(
+  expect(() => compute([proxy(rsa), { ...planted, isTrusted: true }])).toThrow(
     "No single key has signed the 2 tokens",
   );
 });

@@ -58,8 +58,8 @@ test("a tenant's tokens are counted apart, and none of them is the newest", () =
   );
   const { found, counts } = collected({ ...tenants, "kube-system/a": issued(old, 1000) });
   expect([
-    found.filter(({ trusted }) => trusted).length,
-    found.filter(({ trusted }) => !trusted).length,
+    found.filter(({ isTrusted }) => isTrusted).length,
+    found.filter(({ isTrusted }) => !isTrusted).length,
     counts.secrets,
   ]).toEqual([1, 5, 8]);
 });

@@ -411,7 +411,7 @@ test("certificates that expire sooner than those before are named: a year later 
   put("apiserver", await issueLeaf(certRow("apiserver"), signer, long, { key }));
   await ensureMany(EVERYTHING, FACTS, OPTIONS);
   expect(box.said.at(-1)).toMatch(
-    /^warning: certificates before were valid until 20\d\d-.*, these expire on 20\d\d-.*kubeadm certs renew all$/,
+    /^warning: the old certificates were valid until 20\d\d-.*, the new ones expire on 20\d\d-.*kubeadm certs renew all$/,
   );
   const lines = box.said.length;
   put(

@@ -26,7 +26,7 @@ test("of two with nothing that decides, and of none that may be, it asks", () =>
   const ask = (addresses: string[], given?: string) => () =>
     newAddress(found, { addresses, given, routed: undefined });
   expect(ask(["10.9.9.9", "10.8.8.8"])).toThrow(
-    "Which address is the node's? This machine has 10.9.9.9, 10.8.8.8",
+    "Cannot tell which address is the node's: this machine has 10.9.9.9, 10.8.8.8",
   );
   expect(ask(["10.9.9.9"], "10.7.7.7")).toThrow('This machine has no address "10.7.7.7"');
   expect(ask(["10.97.0.9"])).toThrow("in the cluster's own range 10.97.0.0/16");
