@@ -20,7 +20,7 @@ import { lockNode } from "../shared/node/lock-node.ts";
 import { dropNewSaKeyMark, oldSaKeys } from "../shared/pki/sa-keys.ts";
 import { count, sayNames } from "../shared/progress.ts";
 import { done, mode, run, say, start, step } from "../shared/run.ts";
-import { finishExchange } from "../shared/static-pods/exchange.ts";
+import { endWaiting } from "../shared/static-pods/exchange.ts";
 import {
   type Chosen,
   refuseBareNames,
@@ -184,7 +184,8 @@ async function retire(values: Values) {
   const cp = await controlPlaneToRepair(values["etcd-data"], { asRan: false });
   const said = withWords(values, cp, { mayBeDeleted: true });
   keepSaid(cp);
-  finishExchange(cp, "kube-apiserver");
+  // after an exchange that was cut off: no script can ask anything without the API server
+  endWaiting(cp, "kube-apiserver");
   const api = await adminApi(cp, containerEnd(cp, "kube-apiserver"));
   await step("4.8 Take the old service-account key out", async () => {
     await retireOldSaKey(cp, api, { force: values.force ?? false });

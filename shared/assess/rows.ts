@@ -23,7 +23,7 @@ import type { Evidence } from "../pki/lost-keys.ts";
 import { serviceAccountKeyId } from "../pki/sa-keys.ts";
 import { shell } from "../shell-line.ts";
 import { manifestTrouble } from "../static-pods/manifest-trouble.ts";
-import { unprovedPods } from "../static-pods/unproved-pods.ts";
+import { unprovedPods } from "../static-pods/restore.ts";
 import { otherStaticPods, wantedManifests } from "../static-pods/wanted-manifests.ts";
 import { bad, row } from "./assessment.ts";
 

@@ -9,9 +9,8 @@ import { manifestPath, readableManifest, whereIs } from "../manifests/on-disk.ts
 import { full } from "../manifests/repair-changes.ts";
 import type { ContainerSpec, Manifest } from "../objects/objects.ts";
 import { veiled } from "../redact.ts";
-import { flagsToComeBack } from "./flags-back.ts";
 import { FROM_MIRROR_POD, type WantedManifest } from "./wanted-manifests.ts";
-import { withoutFlags } from "./without-files.ts";
+import { flagsToComeBack, withoutFlags } from "./without-files.ts";
 
 /** Why the manifest on disk cannot stay. A list: its differences from the mirror pod. */
 export type Trouble = "missing or cut off" | string[];

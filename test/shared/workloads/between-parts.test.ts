@@ -2,6 +2,7 @@
  * After part 2, on a control plane node: may part 4 begin, is part 3 closed, who leads, what is left of the
  * repair, is this node alive?
  */
+
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { parseAllDocuments } from "yaml";

@@ -2,6 +2,7 @@
  * A repair under a new CA leaves its mark: a certificate of etcd that is younger than the copy of its data. And
  * whether an etcd that runs can stay, where admission has changed its mirror pod.
  */
+
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { utimesSync } from "node:fs";
 import { type ControlPlaneNode, keepRan } from "../../../shared/facts/control-plane-node.ts";
@@ -10,7 +11,7 @@ import { copyLargeTree } from "../../../shared/files/copy-tree.ts";
 import { newRescue, rescuedEtcd } from "../../../shared/node/rescue-folder.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueLeaf } from "../../../shared/pki/issue.ts";
-import { etcdIsInPlace, issueEtcdCertificates } from "../../../shared/static-pods/etcd-pod.ts";
+import { etcdIsInPlace, issueEtcdCertificates } from "../../../shared/static-pods/issue-and-start.ts";
 import { FACTS, manifest, mirrorPod, type Objects, otherCa, write } from "../../pretend/cluster.ts";
 import { lookAt } from "../../pretend/in-process.ts";
 import { CRICTL, crictlPs, staticUid } from "../../pretend/node.ts";
