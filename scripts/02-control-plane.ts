@@ -30,7 +30,7 @@ import * as servers from "../shared/static-pods/issue-and-start.ts";
 import { howToReplace } from "../shared/static-pods/lost-nodes.ts";
 import { proveOldSaKeys, takeUpSaKey } from "../shared/static-pods/token-keys-in-use.ts";
 import { endGivenUp, refuseNoChoice } from "../shared/static-pods/without-files.ts";
-import { areEvicted, sayEvictions } from "../shared/workers/evictions.ts";
+import { areEvicted, sayEvictions } from "../shared/workers/away.ts";
 import { withoutServing } from "../shared/workers/kubelet-port.ts";
 import * as seen from "../shared/workers/nodes-seen.ts";
 

@@ -29,10 +29,8 @@ import {
 } from "../shared/workloads/choice.ts";
 import { leftToDo, refuseRest } from "../shared/workloads/left-to-do.ts";
 import { howToRestart, ownerName } from "../shared/workloads/pod-owners.ts";
-import { type Ready, readyForPart4 } from "../shared/workloads/preconditions.ts";
-import { type Renewed, renewTokens } from "../shared/workloads/renew-tokens.ts";
+import { type Renewed, renewTokens, retireOldSaKey } from "../shared/workloads/renew-tokens.ts";
 import * as order from "../shared/workloads/restart-order.ts";
-import { retireOldSaKey } from "../shared/workloads/retire-sa-key.ts";
 import { type KeptFrom, namespacesWithOldCa, waitForRootCa } from "../shared/workloads/root-ca.ts";
 import type { Group } from "../shared/workloads/stale-pods.ts";
 import * as tokens from "../shared/workloads/token-secrets.ts";
@@ -85,14 +83,14 @@ async function main() {
   sayNext(cp, out, chosen);
 }
 
-interface Scene extends Ready {
+interface Scene extends order.Ready {
   cp: ControlPlaneNode;
 }
 
 async function look(values: Values): Promise<Scene> {
   refuseBareNames(values.skip);
   const cp = await controlPlaneToRepair(values["etcd-data"], { asRan: false });
-  return { cp, ...(await readyForPart4(cp, values)) };
+  return { cp, ...(await order.readyForPart4(cp, values)) };
 }
 
 async function seeRootCa({ api, trust: { caPem } }: Scene): Promise<KeptFrom> {
@@ -126,7 +124,7 @@ async function sayStale({ api, trust }: Pick<Scene, "api" | "trust">): Promise<R
 
 /** What still holds the old CA or an old token, and which Secrets have a new one. */
 interface Left {
-  workloads: order.Left[];
+  workloads: order.End["left"];
   /** Lines about what is no failure. */
   notes: string[];
   secrets: Renewed["refused"];

@@ -2,6 +2,7 @@
  * Where lost keys may still be, by a look; and with `--deep` where each of them can be found. That uses the engines of
  * 00-salvage, writes nothing and keeps nothing that it finds. keys-verdict.ts says what follows.
  */
+
 import { dirname } from "node:path";
 import { again, command } from "../again.ts";
 import { fetchLine, managedNode, type StrangeCa } from "../facts/ca-copies.ts";
@@ -19,8 +20,7 @@ import type { Finding } from "../pki/examine.ts";
 import { say } from "../run.ts";
 import { nothingFound, ownDevice, searchDisk } from "../salvage/disk-search.ts";
 import { FoundKeys } from "../salvage/found-keys.ts";
-import { IN_SECRETS, searchSecrets, snapshotsWith } from "../salvage/keys-in-copies.ts";
-import { findKubeadmCerts } from "../salvage/kubeadm-certs.ts";
+import { findKubeadmCerts, IN_SECRETS, searchSecrets, snapshotsWith } from "../salvage/keys-in-copies.ts";
 import { mayHold, processesHere, searchMemory } from "../salvage/memory-search.ts";
 import { STASH } from "../salvage/stash.ts";
 import { isIrreplaceable, type WantedKey, wantedKeys } from "../salvage/wanted-keys.ts";

@@ -8,10 +8,16 @@ import { publicKeyHash, publicPem } from "../pki/certificate.ts";
 import { signs } from "../pki/keys.ts";
 import { tokenVerifier } from "../pki/sa-keys.ts";
 import { say } from "../run.ts";
-import { type Generation, generation, kidOf, labelOf } from "./generations.ts";
-import type { Target } from "./memory/search-process.ts";
 import { STASH, stashedKeys, stashKey } from "./stash.ts";
-import { keyInPlace, type WantedKey } from "./wanted-keys.ts";
+import {
+  type Generation,
+  generation,
+  keyInPlace,
+  kidOf,
+  labelOf,
+  type Target,
+  type WantedKey,
+} from "./wanted-keys.ts";
 
 const IN_PLACE = "its place";
 

@@ -3,6 +3,7 @@
  * the shared keys there for two hours, encrypted with a certificate key that only its terminal ever showed.
  * Each value is AES-GCM: nonce 12 | ciphertext | tag 16 (kubeadm's app/phases/copycerts, app/util/crypto).
  */
+
 import { createDecipheriv } from "node:crypto";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
@@ -13,7 +14,7 @@ import { SHARED_FILES } from "../pki/certs.ts";
 import { ask } from "../prompt.ts";
 import { say } from "../run.ts";
 import type { FoundKeys } from "./found-keys.ts";
-import { findKubeadmCerts } from "./kubeadm-certs.ts";
+import { findKubeadmCerts } from "./keys-in-copies.ts";
 
 const NONCE = 12;
 const TAG = 16;

@@ -2,6 +2,7 @@
  * Proved keys that are not in their places yet, in a folder of /dev/shm: that is memory, so nothing of the
  * disk is overwritten. A run that is cut off loses nothing: the next one takes the keys from there.
  */
+
 import type { KeyObject } from "node:crypto";
 import { lstatSync, mkdirSync, rmSync, statfsSync } from "node:fs";
 import { attempt } from "../fail.ts";

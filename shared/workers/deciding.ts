@@ -27,11 +27,11 @@ import {
   isOfToken,
   isRenewal,
   MOVED_MESSAGE,
+  proveByFormer,
   SERVING_MESSAGE,
   sayDouble,
   servingObjection,
 } from "./csr-rules.ts";
-import { proveByFormer } from "./former-proof.ts";
 import { rivals } from "./identities.ts";
 import { FIRST_PAUSE, type Following, type Scene } from "./waiting-state.ts";
 

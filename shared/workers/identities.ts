@@ -3,6 +3,7 @@
  * node gets only its own names and addresses. The Node's status is written by the node itself: it may name
  * only what nobody else has (evidence/sources.ts), and nothing of the cluster's own.
  */
+
 import { isIP } from "node:net";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { may, type SourceName } from "../evidence/sources.ts";

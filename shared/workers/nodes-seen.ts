@@ -6,14 +6,7 @@
 import { command, type LeftOut, leftNames } from "../again.ts";
 import type { DeafWebhook } from "../api/called-by-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import {
-  allRenewals,
-  leaseRenewed,
-  nodeLeases,
-  provingSince,
-  renewalRefused,
-  waitForRenewal,
-} from "../api/leases.ts";
+import { allRenewals, leaseRenewed, nodeLeases, provingSince, renewalRefused, waitForRenewal } from "../api/leases.ts";
 import { inParallel } from "../api/many.ts";
 import { caEndedAt, caIsNew, trustedSince } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -171,7 +164,10 @@ export function sayWindows({ cluster }: ControlPlaneNode, out: LeftOut, silent: 
 /**
  * Names of the workers that may join: also of those that seem to be alive, as a token for them costs nothing.
  */
-export function workersOf({ cluster }: ControlPlaneNode, without: readonly string[]): string[] {
+export function workersOf(
+  { cluster }: Pick<ControlPlaneNode, "cluster">,
+  without: readonly string[],
+): string[] {
   return cluster.nodes.flatMap(({ name, controlPlane }) =>
     controlPlane || without.includes(name) ? [] : name,
   );

@@ -13,8 +13,7 @@ import { Fail } from "../fail.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { waitFor } from "../wait-for.ts";
-import { type AwayNodes, isThere } from "./on-away.ts";
-import { label, type PodOwner } from "./pod-owners.ts";
+import { type AwayNodes, isThere, label, type PodOwner } from "./pod-owners.ts";
 import { AGAIN, podsOf } from "./rollout-status.ts";
 
 /** How long a PodDisruptionBudget, the end of a pod and a new pod may take, each. */

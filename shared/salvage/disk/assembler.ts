@@ -1,13 +1,24 @@
 /**
- * Turns the words that carve.ts meets on a disk into whole files: reads around each word, and joins what is
+ * Turns the words that a search (disk-search.ts) meets on a disk into whole files: reads around each word, and joins what is
  * in two pieces.
  */
+
+import { orUndefined, signedBy } from "../../pki/certificate.ts";
 import type { Budget } from "../budget.ts";
 import type { Disk } from "./disk.ts";
 import { configAt, KIND } from "./encryption-config.ts";
 import { type Find, type PemFind, pemFind } from "./finds.ts";
-import { BEGIN, BLOCK, type CutPem, END, LABELS, LONGEST, type PemBlock, pemAt } from "./pem-block.ts";
-import { joinPems, provedJoins } from "./stitch.ts";
+import {
+  BEGIN,
+  BLOCK,
+  type CutPem,
+  END,
+  joinPems,
+  LABELS,
+  LONGEST,
+  type PemBlock,
+  pemAt,
+} from "./pem-block.ts";
 
 /** What to search a disk for. */
 export const WORDS = [BEGIN, END, KIND] as const;
@@ -188,5 +199,21 @@ class TimeShare {
     } finally {
       this.#spent += performance.now() - began;
     }
+  }
+}
+
+/**
+ * The joined blocks that are proved. A key proves itself. The halves of two certificates would read as one,
+ * so a certificate has to be signed by itself or by a CA that was found. Joined public keys are not worth a
+ * proof.
+ */
+function provedJoins<T extends { find: PemFind }>(joined: readonly T[], cas: readonly string[]): T[] {
+  const isSignedBy = (pem: string, ca: string) => orUndefined(() => signedBy(pem, ca)) === true;
+  const roots = joined.map(({ find }) => find.pem).filter((pem) => isSignedBy(pem, pem));
+  const isProved = { "private key": () => true, "public key": () => false, certificate: isSigned };
+  return joined.filter(({ find }) => isProved[find.kind](find));
+
+  function isSigned({ pem }: PemFind): boolean {
+    return [...cas, ...roots].some((ca) => isSignedBy(pem, ca));
   }
 }

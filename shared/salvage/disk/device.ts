@@ -1,4 +1,5 @@
 /** Finds the device that a folder is on, and says whether deleted files can be found there at all. */
+
 import { dirname } from "node:path";
 import { $ } from "zx/core";
 import { Fail } from "../../fail.ts";

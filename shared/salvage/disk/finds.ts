@@ -1,4 +1,5 @@
 /** The kinds of finds in free blocks. */
+
 import { createPublicKey } from "node:crypto";
 import { type CertInfo, certInfo, orUndefined, publicKeyHash } from "../../pki/certificate.ts";
 import { LABELS, provenKey } from "./pem-block.ts";

@@ -6,6 +6,7 @@
  * RSA: the modulus shows whether a number is one of its primes, and one prime gives the whole key. ECDSA: a
  * scalar has no mark, so each candidate's public key is computed (20 µs and more) and compared.
  */
+
 import { createECDH, createPrivateKey, createPublicKey, type KeyObject } from "node:crypto";
 import { orUndefined, spkiHash } from "../../pki/certificate.ts";
 import { der } from "../../pki/keys.ts";

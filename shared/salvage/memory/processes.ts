@@ -8,6 +8,7 @@
  * /proc/PID/root: kubeadm mounts controller-manager.conf and scheduler.conf so; operators often mount an
  * encryption or authentication configuration so.
  */
+
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
 import { type KnownPods, processOwner } from "../../evidence/owners.ts";
 import { may } from "../../evidence/sources.ts";

@@ -28,7 +28,7 @@ import type { Container } from "../../../shared/node/containers.ts";
 import type { Manifest } from "../../../shared/objects/objects.ts";
 import { registryPrefix } from "../../../shared/objects/stored.ts";
 import { mode } from "../../../shared/run.ts";
-import { lostConfigs } from "../../../shared/salvage/lost-configs.ts";
+import { lostConfigs } from "../../../shared/salvage/disk/encryption-config.ts";
 import { staleReaders } from "../../../shared/static-pods/restarts.ts";
 import { restoreManifests } from "../../../shared/static-pods/restore.ts";
 import {
