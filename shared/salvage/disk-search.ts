@@ -26,7 +26,7 @@ export async function ownDevice(): Promise<string> {
   return path;
 }
 
-/** What a search found beside the keys that were taken. Nothing proves it. */
+/** Finds of a search beside the keys that were taken. Nothing proves them. */
 export interface DiskFound {
   /** "/dev/vda1". */
   path: string;
@@ -94,7 +94,7 @@ class Keep {
   /** Subjects, as kubeadm names them, of CAs of which the cluster knows nothing. */
   readonly #unknown: { name: string; cn: string }[];
   #text = 0;
-  /** So many more configurations were found, and not kept. */
+  /** Number of further configurations that were found, and not kept. */
   dropped = 0;
 
   constructor(found: DiskFound, foundKeys: FoundKeys) {

@@ -31,9 +31,8 @@ import { processesHere } from "./memory-search.ts";
 import type { Brought } from "./put-back.ts";
 import { expiredCas, isIrreplaceable, sayLost, type WantedOptions, wantedKeys } from "./wanted-keys.ts";
 
-/** What was seen here; the searches add to it. */
+/** The state of this node; the searches add to it. */
 export interface Salvage extends Brought {
-  /** Where etcd runs. */
   etcd: EtcdHome["runs"];
   /** CAs that are here, have expired, and are not ours to renew. */
   expired: ReturnType<typeof expiredCas>;
@@ -138,13 +137,10 @@ async function thisNode(): Promise<Node | undefined> {
  */
 export function nextAfterSalvage(
   salvage: Salvage,
-  {
-    notFound,
-    moveToRescue,
-    question,
-  }: { notFound: readonly string[]; moveToRescue: boolean; question: Fail | undefined },
+  searched: { notFound: readonly string[]; moveToRescue: boolean; question: Fail | undefined },
 ): string | undefined {
   const { foundKeys, expired, strange, here } = salvage;
+  const { notFound, moveToRescue, question } = searched;
   refuseRivals(foundKeys);
   if (question) throw question;
   const lost = foundKeys.missing().filter(({ shared }) => shared);

@@ -29,7 +29,7 @@ import {
 import { type Holders, holders, memoryOf, type Process } from "./memory/processes.ts";
 import { isIrreplaceable, type Target } from "./wanted-keys.ts";
 
-/** For each process. A control plane of thousands of nodes takes some tens of GB. */
+/** Limits for each process. A control plane of thousands of nodes takes some tens of GB. */
 const LIMITS = { seconds: 300, bytes: 256e9 };
 
 /**
@@ -166,10 +166,10 @@ export async function searchProcess(
   return found;
 }
 
-/** What is still to be found. */
+/** Keys that are still to be found. */
 interface Search {
   wanted: Set<string>;
-  /** Those of the wanted that are RSA, and whose modulus is known. */
+  /** Wanted RSA keys whose modulus is known. */
   rsa: Map<string, PublicKey>;
   curves: Curve[];
 }

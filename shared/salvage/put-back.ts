@@ -61,7 +61,7 @@ export function putBack(
 }
 
 /**
- * What was found beside the keys: kubeconfigs, configurations, and CAs that nothing names. `trouble`: an
+ * Finds beside the keys: kubeconfigs, configurations, and CAs that nothing names. `trouble`: an
  * unexpected error, a bug that the found data has met.
  */
 function foundBeside(brought: Brought, ca: Uint8Array | undefined) {

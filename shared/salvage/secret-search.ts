@@ -27,9 +27,9 @@ interface SecretOptions {
 }
 
 /**
- * Each key is proved by what is known of the cluster. Of etcd's CA mostly nothing is known: there the
+ * Each key is proved by the public keys that the cluster knows. It mostly knows none of etcd's CA: there the
  * certificate in the Secret proves the key beside it. Returns whether the Secret was opened. Errors: Fail
- * where the certificate key does not open it, or is none.
+ * if the certificate key does not open it, or is none.
  */
 export function openSecret(
   foundKeys: FoundKeys,

@@ -17,7 +17,7 @@ export const STASH = "/dev/shm/kube-pki-repair-salvage";
 /** TMPFS_MAGIC, statfs(2). */
 const TMPFS = 0x01021994;
 
-/** What an earlier run left there. */
+/** Keys that an earlier run left there. */
 export function stashedKeys(): KeyObject[] {
   const names = isOurs() ? list(STASH) : [];
   return names.flatMap((name) => attempt(() => [privateKeyOf(readText(`${STASH}/${name}`) ?? "")], []));

@@ -33,7 +33,7 @@ import { areReadByServers, toRestart } from "./restarts.ts";
 import { SERVERS, type WantedManifest, wantedManifests } from "./wanted-manifests.ts";
 
 interface BeforeEtcd {
-  /** Those of the shared keys. */
+  /** Actions for the shared keys. */
   actions: readonly PkiAction[];
   /** How many of etcd's members have to run, in words; how many others run; whether they are enough. */
   others: { words: string; running: number; isEnough: boolean };
@@ -129,7 +129,7 @@ function refuseFixed(cp: ControlPlaneNode, writes: readonly PkiAction[], manifes
   refuseMounted(files);
 }
 
-/** Those whose manifest on disk cannot stay. */
+/** Pods whose manifest on disk cannot stay. */
 function toWrite(pods: readonly WantedManifest[], cp: ControlPlaneNode): WantedManifest[] {
   return pods.filter((one) => manifestTrouble(one, cp));
 }
@@ -139,7 +139,7 @@ function allPods(cp: ControlPlaneNode): WantedManifest[] {
   return [["etcd"], undefined].flatMap((names) => attempt(() => wantedManifests(cp, names), []));
 }
 
-/** What `preflight` asks before part 1, for callers that only look. */
+/** The input of `preflight` before part 1, for callers that only look. */
 export function comingHere(cp: ControlPlaneNode, pods = allPods(cp)): Coming {
   return { cp, part: 1, pods: toRun(pods, cp), imagesLater: undefined, isFull: cp.data.isFull };
 }
@@ -153,7 +153,7 @@ const MANAGER = "kube-controller-manager";
 interface Screen {
   stops: string;
   writes: readonly PkiAction[];
-  /** Those whose manifest is written. */
+  /** Pods whose manifest is written. */
   pods: readonly WantedManifest[];
   has: readonly string[];
 }
@@ -205,8 +205,8 @@ export async function keepShown(cp: ControlPlaneNode) {
 }
 
 /**
- * What the API server here shows; none where none runs, or where a copy of its certificate tells the names already. One
- * that runs may only be busy: undefined where it shows nothing in time.
+ * The certificate that the API server here shows; none if none runs, or if a copy of its certificate has the names
+ * already. One that runs may only be busy: undefined if it shows nothing in time.
  */
 async function shownHere(cp: ControlPlaneNode): Promise<string[] | undefined> {
   const { advertiseAddress: host, bindPort } = cp.facts;

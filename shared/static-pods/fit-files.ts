@@ -112,7 +112,7 @@ type Ca = "ca" | "etcd-ca" | "front-proxy-ca";
 
 const SIGNING_CERT = "cluster-signing-cert-file";
 
-/** By component: the flags that may name a copy of a CA. */
+/** Component → its flags that may name a copy of a CA. */
 // biome-ignore format: a table
 const FLAGS: Record<string, Record<string, Ca>> = {
   etcd:                      { "trusted-ca-file": "etcd-ca", "peer-trusted-ca-file": "etcd-ca" },

@@ -159,9 +159,9 @@ function isInFull(pod: ManagerPod | undefined, shownSince: Date): boolean {
 const DAY = 86_400_000;
 
 /**
- * By the leader's holder: since when a mirror pod must be there to say how that leader is. A kubelet may be late to
- * show the API a manifest that was exchanged, so an older mirror pod says nothing of a leader that has started
- * since this repair began. A copy of etcd's data says when that was.
+ * Holder → the time since which a mirror pod must be there to describe that leader. A kubelet may be late to show the
+ * API a manifest that was exchanged, so an older mirror pod does not describe a leader that has started since this
+ * repair began. A copy of etcd's data says when that was.
  */
 function shownSinceOf(cp: ControlPlaneNode, lease: string): (holder: string) => Date {
   const { earlier = cp } = cp;

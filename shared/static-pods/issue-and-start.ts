@@ -187,7 +187,7 @@ export function serversWork(cp: ControlPlaneNode, superAdmin = false): ServersWo
   return { actions: serverActions(cp, superAdmin), wanted: wantedManifests(cp) };
 }
 
-/** What is issued, by its path: the certificate, sa.key, or the kubeconfig. */
+/** Path of each certificate and kubeconfig, and of sa.key, that is issued. */
 export function issuedPaths(actions: readonly PkiAction[]): string[] {
   return actions.flatMap(({ todo, finding }) => (todo === "keep" ? [] : [finding.paths[0]!]));
 }
@@ -259,12 +259,8 @@ export async function startServers(
   // A kubelet whose folder of manifests was there all the time has seen them come; any other one looks again
   // only after 20 s. One that tried to start them without their certificates holds them back for up to five
   // minutes, and forgets that when it starts again.
-  const restart =
-    !watched ||
-    credentials ||
-    inFull ||
-    managerIsPaused(all) ||
-    (tried && (areReadByServers(cp, issued) || restored));
+  const isNew = restored || areReadByServers(cp, issued);
+  const restart = !watched || credentials || inFull || managerIsPaused(all) || (tried && isNew);
   if (restart) await restartKubelet(cp);
   return restored || restart || stale ? began : undefined;
 }

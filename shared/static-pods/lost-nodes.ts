@@ -35,7 +35,7 @@ interface Taint {
   effect: string;
 }
 
-/** As much of a Node as people set. */
+/** The fields of a Node that people set. */
 export interface NodeObject {
   metadata: { uid?: string; labels?: Record<string, string>; annotations?: Record<string, string> };
   spec?: { taints?: Taint[] };
@@ -43,7 +43,6 @@ export interface NodeObject {
 
 export interface LostNode {
   name: string;
-  /** Its folder. */
   folder: string;
   object: NodeObject;
   pods: { name: string; file: string; manifest: Manifest }[];
@@ -99,7 +98,7 @@ function readKept(name: string, folder: string): LostNode | undefined {
   return { name, folder, object, pods };
 }
 
-/** Where its etcd or its API server was; undefined where no kept manifest says that. */
+/** The address of its API server or its etcd; undefined if no saved manifest has it. */
 function addressThen(lost: Pick<LostNode, "pods">): string | undefined {
   const url = flagThen(lost, "etcd", "initial-advertise-peer-urls") ?? "";
   const own = flagThen(lost, "kube-apiserver", "advertise-address");
@@ -125,7 +124,7 @@ export function movedSince(lost: LostNode, { members }: Pick<EtcdData, "members"
     : new Map();
 }
 
-/** What kubeadm and the kubelet give to a control plane node that joins. */
+/** Labels and taints that kubeadm and the kubelet give to a control plane node that joins. */
 const AFTER_JOIN: NodeObject = {
   metadata: {
     labels: {
@@ -197,7 +196,7 @@ function taintsChanged(was: readonly Taint[], is: readonly Taint[]): string[] {
   return [...only(was, is).map(word), ...gone.map(({ key, effect }) => `${key}:${effect}-`)];
 }
 
-/** Its files are as they were on the lost node; `moved`: with another address, which etcd could not listen on. */
+/** The manifest is as it was on the lost node; `moved`: with the new address, as etcd cannot listen on the old one. */
 export function putManifest(
   file: string,
   nodeName: string,
@@ -263,7 +262,7 @@ function joinOptions(lost: LostNode, { cluster }: ControlPlaneNode): string {
   return shell`--address ${address} --kubernetes ${cluster.kubernetesVersion}`;
 }
 
-/** What a join does not bring, and the comparison that shows what is still missing. */
+/** Commands for all that a join does not bring, and the comparison that shows what is still missing. */
 function afterJoin(cp: ControlPlaneNode, lost: readonly LostNode[]): string[] {
   // 05-verify prints the manifests with the lost machine's address: it knows the new one
   const own = lost.flatMap((node) =>

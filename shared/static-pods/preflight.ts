@@ -1,6 +1,6 @@
 /**
  * Before parts 1 and 2 stop anything: a look at all that the steps up to a living API server need, one row
- * each. What a later step lacks is named now, while the old control plane still runs.
+ * each. A thing that is missing for a later step is named now, while the old control plane still runs.
  */
 
 import { dirname } from "node:path";
@@ -38,7 +38,7 @@ export interface Coming {
   isFull: boolean;
 }
 
-/** What a row has seen. `has`: a few words for the screen. `refuses`: nothing is stopped. */
+/** Result of a row. `has`: a few words for the screen. `refuses`: nothing is stopped. */
 interface Seen {
   has?: string;
   warns?: string | undefined;
@@ -81,7 +81,7 @@ export async function preflight(coming: Coming): Promise<string[]> {
   return seen.flatMap(({ has }) => has ?? []);
 }
 
-/** By the row's name: what it has seen. */
+/** Results of all rows, with their names. */
 export async function allRows(coming: Coming): Promise<(Seen & { of: string })[]> {
   return await Promise.all(Object.entries(ROWS).map(async ([of, row]) => ({ of, ...(await row(coming)) })));
 }
@@ -122,19 +122,21 @@ async function imagesHere({ cp, pods, imagesLater, part }: Coming): Promise<Seen
   if (imagesLater) keepOwn("images-later", missing, { on: cp.node.name });
   if (imagesLater || missing.every((image) => later.includes(image)))
     return { warns: `${message}; the kubelet pulls it, or the static pod does not start` };
-  const pull = missing.map((image) => shell`crictl pull ${image}`).join("; ");
-  const save = shell`ctr -n k8s.io images export images.tar ${missing}`;
-  return {
-    refuses: new Refused(message, {
-      unchanged: true,
-      hint:
-        `${pull}. Where no registry answers, on a node that has it: ${save}, and here: ctr -n k8s.io images import images.tar ` +
-        `(CRI-O: podman save, podman load). If the kubelet can pull it, with credentials of its own: ${again({ "images-later": true }, { of: SCRIPT[part] })}`,
-    }),
-  };
+  return { refuses: missingImages(message, missing, part) };
 }
 
-/** Those who disagree are named before. */
+function missingImages(message: string, missing: readonly string[], part: Coming["part"]): Refused {
+  const pull = missing.map((image) => shell`crictl pull ${image}`).join("; ");
+  const save = shell`ctr -n k8s.io images export images.tar ${missing}`;
+  return new Refused(message, {
+    unchanged: true,
+    hint:
+      `${pull}. Where no registry answers, on a node that has it: ${save}, and here: ctr -n k8s.io images import images.tar ` +
+      `(CRI-O: podman save, podman load). If the kubelet can pull it, with credentials of its own: ${again({ "images-later": true }, { of: SCRIPT[part] })}`,
+  });
+}
+
+/** The witnesses that disagree are named before. */
 function endpointNamed({ cp }: Coming): Seen {
   const undecided = attempt(() => refuseUndecided(cp));
   if (undecided instanceof Fail) return { refuses: undecided };
@@ -216,7 +218,7 @@ export async function refuseWhereNothingFits(cp: ControlPlaneNode) {
   if (!exists(rescuedEtcd(rescue))) refuseNoRoom([...data, ...leftOf(cp)], rescue.dir);
 }
 
-/** What is copied beside etcd's data. */
+/** Folders that are copied beside etcd's data. */
 export function leftOf({ node: { kubelet }, facts }: ControlPlaneNode): string[] {
   const folders = [
     "/etc/kubernetes",

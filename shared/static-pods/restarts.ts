@@ -86,8 +86,8 @@ export function areReadByServers(cp: ControlPlaneNode, written: readonly string[
 }
 
 /**
- * What part 2 issues for one of kubeadm's servers: the API server's own certificates, or the kubeconfig of
- * one of its clients; and what else its flags name.
+ * Files that part 2 issues for one of kubeadm's servers: the API server's own certificates, or the kubeconfig of one
+ * of its clients; and others that its flags name.
  */
 function readBy(server: string, cp: ControlPlaneNode, pods: readonly StaticPod[]): string[] {
   const usual =

@@ -34,9 +34,9 @@ import { apiServerMayLive, isMeant, type WantedManifest, wantedManifests } from 
 import { keepBefore, provideFiles, refuseLost, startWithout } from "./without-files.ts";
 
 interface How {
-  /** Those of `names`, where they are known already. */
+  /** The wanted manifests of `names`, if they are known already. */
   wanted?: readonly WantedManifest[];
-  /** Those that start with the manifest that lies there, too. */
+  /** Pods that start with the manifest that is on disk, too. */
   starts?: Starts;
 }
 

@@ -29,14 +29,14 @@ import { startWithout, withFlagsBack } from "./without-files.ts";
 
 export interface WantedManifest {
   name: string;
-  /** Where it comes from, for the operator. */
+  /** Its origin, in words for the operator. */
   source: string;
-  /** What to add to `source`; mostly "". */
+  /** An addition to `source`; mostly "". */
   remark: string;
   manifest: Manifest;
   /** The API server's, with the flags that are given up. */
   before?: Manifest;
-  /** Where its container ran otherwise than its mirror pod says: in words, for the operator. */
+  /** Differences between its container and its mirror pod, in words for the operator. */
   said: string[];
 }
 

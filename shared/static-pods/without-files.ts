@@ -82,7 +82,7 @@ export function isNeeded({ program }: Pick<LostFile, "program">): boolean {
   return isKubeadms(program) || program === "kubelet";
 }
 
-/** Those that are not given up. */
+/** Lost files that are not given up. */
 export function stillNeeded(
   lost: readonly LostFile[],
   { flagsToDrop = [] }: Pick<ControlPlaneNode, "flagsToDrop">,
@@ -112,7 +112,7 @@ export function startWithout(
 /** Paths that the screen has named: the manifest is looked at in several steps of a run. */
 const said = new Set<string>();
 
-/** The same without the flags, given several times or once, that name these files. */
+/** The manifest without the flags, given several times or once, that name these files. */
 export function withoutFlags(manifest: Manifest, files: readonly HostFile[]): Manifest {
   const copy = structuredClone(manifest);
   const command = flags(commandOf(copy));

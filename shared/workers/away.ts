@@ -42,15 +42,7 @@ export async function reallyOut(
   if (names.length === 0) return out;
   const since = trustedSince(cp);
   const isFreshNow = (name: string) => mayBeAlive(renewals.get(name), since);
-  if (mode.dryRun) {
-    // it waits for no renewal, so it judges none: one that was lost a moment ago has a Lease of a moment ago
-    const fresh = names.filter(isFreshNow);
-    for (const name of fresh)
-      say(
-        `${name}: renewed its Lease within the last minute. Without --dry-run this waits: who renews it is here`,
-      );
-    return { lost: out.lost, without: out.without.filter((name) => !fresh.includes(name)) };
-  }
+  if (mode.dryRun) return outInDryRun(out, names.filter(isFreshNow));
   const listening = listeningOn(cp.cluster.nodes.filter(({ name }) => names.includes(name)));
   const notAwaited = out.without.filter((name) => !isFreshNow(name));
   const options = { onlyNew: true, since, listening, notAwaited };
@@ -70,6 +62,15 @@ export async function reallyOut(
   return { without: out.without.filter(isStill), lost: out.lost.filter(isStill) };
 }
 
+/** It waits for no renewal, so it judges none: a node that was lost a moment ago has a Lease of a moment ago. */
+function outInDryRun({ without, lost }: LeftOut, fresh: readonly string[]): LeftOut {
+  for (const name of fresh)
+    say(
+      `${name}: renewed its Lease within the last minute. Without --dry-run this waits: who renews it is here`,
+    );
+  return { lost, without: without.filter((name) => !fresh.includes(name)) };
+}
+
 /** `open` counts a worker whose machine is on again: it is to join. Its kubelet renews no Lease before that. */
 export async function countOnAgain(
   { cluster }: Pick<ControlPlaneNode, "cluster">,
@@ -87,7 +88,7 @@ export async function countOnAgain(
 
 const TAINT = { key: "node.kubernetes.io/unreachable", effect: "NoExecute" };
 
-/** As much of a pod as decides this. */
+/** The fields of a pod that decide this. */
 interface EvictedPod extends KubeObject {
   spec: { tolerations?: readonly Toleration[] };
   status?: { phase?: string };

@@ -1,13 +1,13 @@
 /**
  * Which CSRs of kubelets are approved.
  *
- * For a client certificate, made with the tokens of `open`: each worker has its own, and may ask in its own
- * name alone. Where the operator wants one token for all, any of them can ask in another's name. Therefore
+ * CSRs for client certificates are made with the tokens of `open`: each worker has its own, and may ask in its own
+ * name alone. If the operator wants one token for all, any of them can ask in another's name. Therefore
  * only the kit approves these CSRs: once for each worker that etcd knew, and only while that worker does not
  * renew its Lease. No rule of the cluster approves them (none names the token's group), and `close` removes
  * the group's rights.
  *
- * For a serving certificate: nobody approves them automatically. Here one is approved only if a node that
+ * Nobody approves CSRs for serving certificates automatically. Here one is approved only if a node that
  * etcd knew asks for nothing but its own names and addresses. The current Node object is not asked, and the old
  * one decides little: the kubelet writes it. If several nodes claim an address, their old certificates decide, which
  * `join` has left in the Nodes (token-file.ts).
@@ -50,7 +50,7 @@ export interface Joining {
   without: readonly string[];
   /** Nodes that have renewed their Lease since we began to watch. */
   renewing: Set<string>;
-  /** What was approved for each token: `username common-name` → the CSR's name. */
+  /** The approved CSRs of each token: `username common-name` → the CSR's name. */
   given: Map<string, string>;
 }
 
@@ -61,7 +61,7 @@ export function givenKey(csr: Csr): string | undefined {
 }
 
 /**
- * What was approved for these tokens before we began, by anybody: `close` on another control plane node, or
+ * CSRs that were approved for these tokens before we began, by anybody: `close` on another control plane node, or
  * an operator.
  */
 export async function givenBefore(api: KubeApi, users: Joining["tokenUsers"]): Promise<Map<string, string>> {

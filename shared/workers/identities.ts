@@ -83,7 +83,7 @@ export function identities(known: KnownNames) {
   return { ...known, claims, serviceNames, byName: new Map(known.nodes.map((node) => [node.name, node])) };
 }
 
-/** That it had these in its serving certificate, which began at that time. */
+/** Notes that the node had these values in its serving certificate, which began at that time. */
 export function prove({ claims, byName }: Identities, name: string, values: readonly string[], began: Date) {
   const node = byName.get(name)!;
   const since = began.getTime();

@@ -105,8 +105,8 @@ interface NewTrust {
 }
 
 /**
- * Writes the new trust and lets the kubelet bootstrap with it. What needs room comes first: a full disk
- * changes nothing. A kubelet that asks with it already is left alone: its key is in its memory, and `approve`
+ * Writes the new trust and lets the kubelet bootstrap with it. The files that need room come first: a full
+ * disk changes nothing. A kubelet that asks with it already is left alone: its key is in its memory, and `approve`
  * gives it no second certificate.
  */
 export async function swapTrust(node: Node, trust: NewTrust, saved: SavedTrust) {

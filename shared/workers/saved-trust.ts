@@ -1,6 +1,6 @@
 /**
- * What a worker had before a join, its trust and its own way to the API: it is saved before anything is changed, and
- * comes back if the join fails.
+ * The trust of a worker, and its own way to the API, are saved before a join changes anything, and come back if the
+ * join fails.
  *
  * A worker's kubelet.conf may lead to a balancer of its own (a static pod at 127.0.0.1:8443, a name of its network),
  * not to the cluster's endpoint. A join changes its CA and its client certificate, and no more.
@@ -31,7 +31,7 @@ import { leaves } from "../signals.ts";
 import { waitFor } from "../wait-for.ts";
 import { dropTokenFile } from "./token-file.ts";
 
-/** What is saved before a worker's trust is changed. */
+/** The copy that is saved before a worker's trust is changed. */
 export interface SavedTrust {
   /** The rescue folder. */
   dir: string;
@@ -43,7 +43,7 @@ export interface SavedTrust {
 /** The key of a join for `leaves`. */
 const JOINING = "join";
 
-/** From here on the kubelet does the rest: without this run, too. */
+/** After this the kubelet does the rest, without this run, too. */
 export function passPointOfNoReturn() {
   leaves(
     JOINING,
@@ -99,7 +99,7 @@ export function confBefore(node: Node): string | undefined {
 type Copied = Pick<SavedTrust, "dir" | "files">;
 
 /**
- * What a join that was cut off has saved: the files from before. Its bootstrap kubeconfig is the first file
+ * The old files that a join has saved which was cut off. Its bootstrap kubeconfig is the first file
  * that it writes and the last that a roll back removes: without it, those in place are not half of each.
  */
 function unfinished({ kubelet }: Node): Copied | undefined {

@@ -1,5 +1,5 @@
 /**
- * What a worker and the first control plane node leave for each other.
+ * Files and objects that a worker and the first control plane node leave for each other.
  *
  * The files that the operator copies to the workers: to each its own bootstrap token, and under it the CA in
  * PEM, so that no server is asked for it. `open` writes `token.d/NODE/token`; on the worker it is `token`, so
@@ -22,7 +22,7 @@ import { trustedKeys } from "../pki/trusted-keys.ts";
 import { act, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 
-/** Where `open` writes the token of a node. `file`: as typed. */
+/** The path to which `open` writes the token of a node. `file`: as typed. */
 export function tokenPlace(file: string, node: string): string {
   return `${file}.d/${node}/${basename(file)}`;
 }

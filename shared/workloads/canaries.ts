@@ -31,9 +31,8 @@ const REACH_SECONDS = 30;
 const CLOSED_PORT = 1;
 const KNOCK_MS = 2000;
 
-/** What test pods have shown. */
 interface Shown {
-  /** What was not shown, and where, in words for the operator. */
+  /** Nodes without a proof, and why, in words for the operator. */
   left: string[];
   /** The kubelets' own words, if not one node can give a new pod a network. */
   noNetwork?: Fail;
@@ -106,7 +105,7 @@ export async function removeLeftCanaries(api: KubeApi) {
   sayNames("removed test pods of a run that was cut off", names);
 }
 
-/** What is missing; undefined: a new pod there is reached from here. */
+/** The missing proof; undefined: a new pod there is reached from here. */
 async function canary(
   api: KubeApi,
   node: string,
@@ -192,8 +191,8 @@ interface Proxy extends KubeObject {
 }
 
 /**
- * What a test pod has from kube-proxy: an image that is on each of its nodes, and the right to pull it.
- * `proxies`: its pods, unset where there is none.
+ * Taken from kube-proxy for a test pod: an image that is on each of its nodes, and the right to pull it.
+ * `proxies`: its pods, unset if there is none.
  */
 interface Pattern {
   image: string;

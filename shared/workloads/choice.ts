@@ -1,6 +1,6 @@
 /**
- * Whose pods restart in this run: the operator's choice. What is left for later shows in the cluster, and a
- * later run finds it there. That something was left on purpose shows nowhere: it is a word (node/words.ts).
+ * The operator's choice of workloads that restart in this run. A later run finds the rest in the cluster. Nothing in
+ * the cluster shows that a workload was left on purpose: a word keeps that (node/words.ts).
  */
 import { again } from "../again.ts";
 import type { KubeApi } from "../api/kube-api.ts";

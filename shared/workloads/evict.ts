@@ -26,7 +26,7 @@ const SECONDS = 300;
 const LONGEST_PAUSE = 2000;
 const WITHOUT_PAUSE = 100;
 
-/** By the UID of their controller. */
+/** UID of a controller → its pods. */
 type Siblings = ReadonlyMap<string | undefined, RunningPod[]>;
 
 interface Listed {
@@ -45,7 +45,7 @@ interface Listed {
 export class PodLists {
   readonly #api: KubeApi;
   readonly #begun = new Map<string, number>();
-  /** Those that run, or are the newest still: no other stays in memory. */
+  /** Lists that are running, or are still the newest: no other stays in memory. */
   readonly #last = new Map<string, Listed>();
 
   constructor(api: KubeApi) {

@@ -1,4 +1,4 @@
-/** What part 4 leaves to do, the most urgent first: for the operator, and for people whose keys are outside of the cluster. */
+/** Work that part 4 leaves, the most urgent first: for the operator, and for people whose keys are outside of the cluster. */
 
 import { BACKUP } from "../again.ts";
 import { calledByApi } from "../api/called-by-api.ts";
@@ -47,11 +47,7 @@ export async function leftToDo(done: Done): Promise<string[]> {
   );
   if (namespaces.length > 0)
     lines.push(`kube-root-ca.crt has another CA in: ${listed(namespaces)}: 4.2 says why`);
-  const oldSecrets = [...secrets].map(([name, why]) => {
-    const text = `Secret ${name} still has old trust: ${why.message}: ${why.hint}`;
-    return { name: `Secret ${name}`, own: name.split("/"), text };
-  });
-  lines.push(...fewLines(oldSecrets));
+  lines.push(...fewLines([...secrets].map(([name, why]) => oldSecret(name, why))));
   const still =
     replacedCa(cp, caPem).size === 0 ? "still has a token of the old key" : "still trusts the old CA";
   const old = workloads.map(({ owner, why }) =>
@@ -72,6 +68,12 @@ export async function leftToDo(done: Done): Promise<string[]> {
   for (const rescue of rescuedFiles())
     lines.push(`${rescue.dir} holds ${heldIn(rescue)}: remove it when you no longer need it`);
   return lines;
+}
+
+/** `name`: `namespace/name`. */
+function oldSecret(name: string, why: Fail) {
+  const text = `Secret ${name} still has old trust: ${why.message}: ${why.hint}`;
+  return { name: `Secret ${name}`, own: name.split("/"), text };
 }
 
 /** Errors: Fail if something could not be renewed. */

@@ -1,6 +1,6 @@
 /**
- * What keeps a pod running, and so how the pod is restarted: by a rollout, by eviction, or not at all; and what can be
- * restarted while nodes are away.
+ * The owner keeps a pod running, and so decides how the pod is restarted: by a rollout, by eviction, or not at all; and
+ * which of its pods can be restarted while nodes are away.
  */
 
 import type { ApiReader } from "../api/kube-api.ts";
@@ -12,7 +12,7 @@ import { listed } from "../plain.ts";
 import type { LineOfMany } from "../progress.ts";
 import { shell } from "../shell-line.ts";
 
-/** What makes a new pod of its kind, how it is restarted, or why it is not. */
+/** The maker of new pods of one kind, and how they are restarted, or why they are not. */
 export interface PodOwner {
   /** `replace`: many pods of a DaemonSet at the same time, see `atOnce`. `report`: not at all. */
   restart: "rollout" | "replace" | "evict" | "report";
@@ -23,7 +23,7 @@ export interface PodOwner {
    * The kind of what makes new pods, in the words of the cluster: "Deployment", "Rollout"; none for `report`.
    */
   controller?: string;
-  /** Where the API has it, if it is a Deployment, DaemonSet or StatefulSet of Kubernetes' own. */
+  /** Its path in the API, if it is a Deployment, DaemonSet or StatefulSet of Kubernetes' own. */
   path?: string;
   /** `replace`: unset: a tenth of them. */
   atOnce?: "all";
@@ -32,7 +32,7 @@ export interface PodOwner {
    * numbers are Ready (OrderedReady).
    */
   newPodsWaitFor?: "all old ones" | "lower numbers";
-  /** Of kube-system, or of the network plugin. */
+  /** It belongs to kube-system, or to the network plugin. */
   system?: boolean;
   /** The API server calls it as an admission webhook. */
   webhook?: boolean;

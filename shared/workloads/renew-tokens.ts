@@ -78,7 +78,7 @@ const WIDTH = 50;
 const REVIEWS = 20;
 
 /**
- * Renews each Secret whose token no longer verifies, or whose CA is not today's; others are not touched, nor
+ * Renews each Secret whose token no longer verifies, or whose CA is not the current one; others are not touched, nor
  * those without a token. Safe to run again. Works page by page: one page is written while the API server
  * prepares the next. Returns the names of Secrets, `namespace/name`, by what became of them; `refused`: the
  * API does not take it, with why. Errors: Fail.

@@ -39,7 +39,7 @@ import { type Group, staleGroups, UNIT } from "./stale-pods.ts";
 import type { SigningTrust } from "./token-secrets.ts";
 
 /**
- * What has to be true before part 4 renews anything: the shared keys are here, part 3 is closed, and every node renews
+ * Conditions before part 4 renews anything: the shared keys are here, part 3 is closed, and every node renews
  * its Lease. Returns the names of the nodes that are there, and those that are left `out`. Errors: Fail with the first
  * thing that is not true, and what to do about it.
  */
@@ -140,15 +140,15 @@ export async function findStale(
   return chosen;
 }
 
-/** What has not restarted, and what people should know besides, for 4.7. */
+/** Workloads that have not restarted, and notes for people: step 4.7 prints both. */
 export interface End {
   left: Left[];
   notes: string[];
 }
 
 /**
- * A group is through when its new pods are available. After the unit of what a new pod needs, a test pod on
- * every node shows that it gets its network. What an unreachable webhook refuses is tried again when others
+ * A group is through when its new pods are available. After the groups that a new pod needs, a test pod on
+ * every node shows that it gets its network. A restart that an unreachable webhook refuses is tried again when others
  * have restarted: the webhook's own pods may be among them.
  */
 export async function restartInOrder(api: KubeApi, groups: readonly Group[], around: Way): Promise<End> {

@@ -40,11 +40,11 @@ type Counter =
 
 interface State {
   done: boolean;
-  /** Pods that are new plus pods that are available: as long as it grows, the rollout goes on. */
+  /** Pods that are new plus pods that are available: as long as it grows, the rollout continues. */
   far: number;
-  /** For the operator. */
+  /** Its progress, for the operator. */
   words: string;
-  /** It will not go on by itself. */
+  /** It will not continue by itself. */
   late?: boolean;
   wanted: number;
   /** It is not done, and every pod that is not available waits for a node that is away. */
@@ -119,7 +119,7 @@ export async function waitingPods(
   return pods.filter((pod) => isThere(pod, away) && !isReady(pod));
 }
 
-/** Where the operator sees how far it is, and what is in its way. */
+/** Commands that show the operator how far it is, and what is in its way. */
 export function howToLookAt(owner: PodOwner): string {
   const { namespace, name, restart, controller = "" } = owner;
   const events = shell`kubectl -n ${namespace} get events`;
@@ -149,7 +149,7 @@ export async function whyNot(api: KubeApi, owner: PodOwner, workload: Workload):
   return quoteUntrusted(await lastEvent(api, owner, ({ reason }) => reason === "FailedCreate"));
 }
 
-/** What a container waits for while all is well. */
+/** Reasons for which a container waits while all is well. */
 const USUAL = ["ContainerCreating", "PodInitializing"];
 
 /** Why a pod is not Ready; undefined if it says nothing itself. */

@@ -49,7 +49,7 @@ export interface Around {
   caPem: string;
   /** No new pod starts there, and none is waited for. */
   away: AwayNodes;
-  /** Where new pods would not have the CA. */
+  /** Namespaces in which new pods would not have the CA. */
   kept: KeptFrom;
   /** Shared by all that restart at the same time; unset: by none. */
   lists?: PodLists;
@@ -92,11 +92,9 @@ async function rollOut(
   const before = await api.get<Workload>(path);
   const restarted = before.spec.template.metadata?.annotations?.[RESTARTED];
   // If an interrupted run has started this rollout, this run only waits for it.
-  if (!restarted || new Date(restarted) < owner.since) {
-    await api.patch(path, {
-      spec: { template: { metadata: { annotations: { [RESTARTED]: new Date().toISOString() } } } },
-    });
-  }
+  const annotations = { [RESTARTED]: new Date().toISOString() };
+  if (!restarted || new Date(restarted) < owner.since)
+    await api.patch(path, { spec: { template: { metadata: { annotations } } } });
   const { waiting, wanted } = await rolledOut(api, owner, away);
   const some = waiting.length > 0 && `${waiting.length} of ${wanted} on ${awayNames(waiting)}`;
   const old = (await stillThere(api, owner, selectorOf(before))).filter((pod) => !isOn(pod, away));

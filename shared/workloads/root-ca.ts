@@ -69,8 +69,8 @@ const DOES_IT_LEAD =
   "see whether it leads: kubectl -n kube-system get lease kube-controller-manager; crictl ps -a --name kube-controller-manager";
 
 /**
- * Waits until a controller-manager with the current CA leads: what is asked of it until then is signed by nobody, or by
- * the old one. What else it has to give, and to whom, is part 4's: a tenant can keep it from its own namespace.
+ * Waits until a controller-manager with the current CA leads: until then a CSR is signed by nobody, or by the old one.
+ * Part 4 waits for the other namespaces: a tenant can keep the CA from its own.
  */
 export async function waitForSigner(api: KubeApi, caPem: string) {
   const given = async () => {
@@ -94,7 +94,7 @@ const STILL_SECONDS = 60;
  */
 const SYSTEM = "kube-system";
 
-/** By namespace: why its pods would not start with the current CA. */
+/** Namespace → why its pods would not start with the current CA. */
 export type KeptFrom = ReadonlyMap<string, Fail>;
 
 /**

@@ -16,7 +16,7 @@ import { isDnsName } from "../pki/addresses.ts";
  */
 export type UnitPart = "agent" | "asked" | "beside";
 
-/** By namespace: once for each owner of agents, its name and the environment of its containers. */
+/** Namespace → each owner of agents, with its name and the environment of its containers. */
 export type Agents = Map<string, Map<string, { name: string; env: Variable[] }>>;
 
 interface Variable {
@@ -183,8 +183,8 @@ export async function servingPods(
 }
 
 /**
- * Asks the API, without making it, for a pod like this one. Errors: DeafWebhook. What else the API says of so
- * bare a pod proves nothing.
+ * Asks the API, without making it, for a pod like this one. Errors: DeafWebhook. Another refusal of so bare a
+ * pod proves nothing.
  */
 export async function refuseDeafWebhook(api: KubeApi, { metadata: { namespace, labels } }: RunningPod) {
   const metadata = { generateName: "kube-pki-repair-", namespace, labels };

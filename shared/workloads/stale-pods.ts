@@ -6,7 +6,7 @@
 import { NO_ANSWER_HINT } from "../api/api-error.ts";
 import type { ApiReader } from "../api/kube-api.ts";
 import { inParallel, readAll } from "../api/many.ts";
-import { lastWritten, mountedBefore, NOT_YET, type RunningPod } from "../facts/pod-trust.ts";
+import { type CutOff, lastWritten, mountedBefore, NOT_YET, type RunningPod } from "../facts/pod-trust.ts";
 import { type PodTrust, wasInUse } from "../facts/sa-key.ts";
 import { trustsCa } from "../pki/trusted-keys.ts";
 import { count } from "../progress.ts";
@@ -34,10 +34,10 @@ const OF_UNIT: Record<UnitPart, GroupName> = {
   beside: "the rest of network plugins",
 };
 
-/** What a new pod needs to be reached. */
+/** Groups that a new pod needs to be reached. */
 export const NETWORK: readonly GroupName[] = ["kube-proxy", "what network plugins ask", "network plugins"];
 
-/** What comes before anything that needs a new pod, and before every test pod. */
+/** Groups that restart before anything that needs a new pod, and before every test pod. */
 export const UNIT: readonly GroupName[] = [...NETWORK, "the rest of network plugins"];
 
 export interface Group {
@@ -50,15 +50,7 @@ export interface Group {
  * mount. If its key was in use before, none is stale, whatever was written into kube-root-ca.crt since.
  */
 export async function staleGroups(api: ApiReader, caPem: string, trust: PodTrust): Promise<Group[]> {
-  const { since: made, caInUse } = trust;
-  const cutOff = await trustReached(api, {
-    map: (map, ca) => {
-      const written = lastWritten(map, made);
-      if (!trustsCa(ca, caPem)) return NOT_YET;
-      return wasInUse({ caInUse }, written) ? made : written;
-    },
-    secret: (secret) => lastWritten(secret, made),
-  });
+  const cutOff = await cutOffNow(api, caPem, trust);
   const nodes = new Set<string>();
   await readAll("nodes", api.items("/api/v1/nodes"), ({ metadata }) => nodes.add(metadata.name));
   // each with the moment when the trust that it mounts became the current one
@@ -76,7 +68,7 @@ export async function staleGroups(api: ApiReader, caPem: string, trust: PodTrust
   for (const pod of stale.keys()) {
     const group = groupOf(pod, seen);
     const owner = owners.get(pod)!;
-    // From node to node, thousands of them would take hours. Kubernetes' rules, and what a plugin set up,
+    // One node after the other, thousands would take hours. Kubernetes' rules, and those that a plugin set up,
     // stay in the kernel meanwhile.
     if (UNIT.includes(group) && owner.controller === "DaemonSet" && owner.path) owner.restart = "replace";
     if (group === "kube-proxy") owner.atOnce = "all";
@@ -130,4 +122,16 @@ function groupOf(pod: RunningPod, { webhooks, apis, partOf }: Seen): GroupName {
   return namespace === "kube-system" || apis.has(uid)
     ? "DNS, aggregated APIs and the rest of kube-system"
     : "all others";
+}
+
+/** When pods' trust became the current one: not before the new CA or key was made. */
+function cutOffNow(api: ApiReader, caPem: string, { since: made, caInUse }: PodTrust): Promise<CutOff> {
+  return trustReached(api, {
+    map: (map, ca) => {
+      if (!trustsCa(ca, caPem)) return NOT_YET;
+      const written = lastWritten(map, made);
+      return wasInUse({ caInUse }, written) ? made : written;
+    },
+    secret: (secret) => lastWritten(secret, made),
+  });
 }

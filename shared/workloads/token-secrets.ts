@@ -1,5 +1,5 @@
 /**
- * Token Secrets: which are signed with today's key, to which ServiceAccount they belong (the API refuses a
+ * Token Secrets: which are signed with the current key, to which ServiceAccount they belong (the API refuses a
  * token whose ServiceAccount is gone, even if its signature is good), and how one is written without losing
  * anybody else's change.
  */

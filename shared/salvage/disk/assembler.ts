@@ -20,7 +20,7 @@ import {
   pemAt,
 } from "./pem-block.ts";
 
-/** What to search a disk for. */
+/** Words to search a disk for. */
 export const WORDS = [BEGIN, END, KIND] as const;
 
 type PemHead = CutPem & { offset: number };
@@ -32,7 +32,7 @@ const MOST_PIECES = 20_000;
 const TEXT_SECONDS = 600;
 const PIECE_SECONDS = 120;
 
-/** What one search of a disk has met so far, and what is still in pieces. */
+/** Finds of one search of a disk so far, and those that are still in pieces. */
 export class Assembler {
   found = 0;
   readonly #disk: Disk;
@@ -60,7 +60,7 @@ export class Assembler {
     this.#budget = budget;
   }
 
-  /** What was left out because it would take too much time, a sentence each. */
+  /** Parts that were left out because they would take too much time, a sentence each. */
   skipped(): string[] {
     const { skipped: texts, failed } = this.#texts;
     const { skipped: pieces } = this.#pieces;
@@ -103,7 +103,7 @@ export class Assembler {
       if (!proved.some((one) => one.head === head)) this.#noteCut(head.label, head.offset);
   }
 
-  /** What stayed cut. */
+  /** Finds that stayed cut. */
   *leftovers(): Generator<Find> {
     yield* this.#cut;
   }

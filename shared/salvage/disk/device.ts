@@ -5,7 +5,7 @@ import { $ } from "zx/core";
 import { Fail } from "../../fail.ts";
 import { exists, hostPath } from "../../files/files.ts";
 
-/** Where freed blocks cannot be read from a device, and why. */
+/** Devices whose freed blocks cannot be read, and why. */
 const HOPELESS: Record<string, string> = {
   tmpfs: "its files are in memory, and deleted ones are gone at once",
   ramfs: "its files are in memory, and deleted ones are gone at once",

@@ -13,7 +13,7 @@ import type { Disk } from "./disk.ts";
 import type { ConfigFind } from "./finds.ts";
 import { BLOCK } from "./pem-block.ts";
 
-/** What to search a disk for, and the line that has to be around it. */
+/** The word to search a disk for, and the line that has to be around it. */
 export const KIND = "EncryptionConfig";
 const KIND_LINE = /^kind:[ \t]*["']?EncryptionConfig(?:uration)?["']?[ \t]*(?:#.*)?\r?$/m;
 const FIELDS = ["apiVersion", "kind", "resources"];

@@ -15,7 +15,7 @@ export const END = "-----END ";
 /** Nobody makes longer ones: RSA-16384 is 13 KB. */
 export const LONGEST = 16 * 1024;
 
-/** Where two pieces of a file may meet: the smallest block of any file system. */
+/** Bytes: two pieces of a file may meet at each multiple, as the smallest block of any file system has this size. */
 export const BLOCK = 512;
 
 /** Label → what it is. */
@@ -40,14 +40,14 @@ export interface CutPem {
   label: string;
   /** From BEGIN to where its END line has to begin. */
   reach: number;
-  /** So many bytes still look like it. */
+  /** Number of bytes that still look like it. */
   sound: number;
 }
 
 const HEAD = /^-----BEGIN ([A-Z ]{10,16})-----(\r?\n)([A-Za-z0-9+/]{8,}={0,2})(\r?\n)/;
 const LINE = /^[A-Za-z0-9+/]+={0,2}\r?\n$/;
 
-/** What begins here: a whole block, a cut one, or undefined where it is none of ours. */
+/** The block that begins here, whole or cut; undefined if it is none of ours. */
 export function pemAt(bytes: Buffer): PemBlock | CutPem | undefined {
   const [all, label = "", newline = "", line = "", lineEnd] =
     HEAD.exec(bytes.toString("latin1", 0, 256)) ?? [];
@@ -79,8 +79,8 @@ function wholePem(text: string, label: string, reach: number): PemBlock | undefi
 }
 
 /**
- * A private key that is whole. A partly overwritten one may still be readable, and even sign. Of RSA every number
- * follows from the others (RFC 8017, 3.2), and the library that reads it checks them all (BoringSSL, RSA_check_key).
+ * A private key that is whole. A partly overwritten one may still be readable, and even sign. Every number of an RSA
+ * key follows from the others (RFC 8017, 3.2), and the library that reads it checks them all (BoringSSL, RSA_check_key).
  */
 export function provenKey(pem: string): { key: KeyObject; publicKey: KeyObject } | undefined {
   const key = orUndefined(() => createPrivateKey(pem));

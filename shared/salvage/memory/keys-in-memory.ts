@@ -86,7 +86,7 @@ export function keyFromPrime({ publicKey, modulus, bytes }: PublicKey, p: bigint
   return createPrivateKey({ key: jwk, format: "jwk" });
 }
 
-/** Where numbers of `size` bytes may begin: odd, of full length, aligned as limbs are. */
+/** Offsets at which numbers of `size` bytes may begin: odd, of full length, aligned as limbs are. */
 function* numbers(bytes: Uint8Array, size: number, highest: number): Generator<number> {
   for (const { from, to } of randomStretches(bytes, size)) {
     for (let at = from; at + size <= to; at += 8)
