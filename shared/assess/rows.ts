@@ -22,7 +22,7 @@ import type { Finding } from "../pki/examine.ts";
 import type { Evidence } from "../pki/lost-keys.ts";
 import { serviceAccountKeyId } from "../pki/sa-keys.ts";
 import { shell } from "../shell-line.ts";
-import { manifestTrouble } from "../static-pods/manifest-trouble.ts";
+import { onDisk } from "../static-pods/manifest-trouble.ts";
 import { unprovedPods } from "../static-pods/restore.ts";
 import { otherStaticPods, wantedManifests } from "../static-pods/wanted-manifests.ts";
 import { bad, row } from "./assessment.ts";
@@ -103,7 +103,7 @@ export function manifestRows(node: Node, { data, cp, home }: PartialFacts): Chec
   const pods = attempt(() => findStaticPods(data, node.name).proved);
   const before = cp && attempt(() => [...wantedManifests(cp, ["etcd"]), ...wantedManifests(cp)]);
   const trouble = new Map(
-    (before instanceof Fail ? [] : (before ?? [])).map((one) => [one.name, manifestTrouble(one, cp!)]),
+    (before instanceof Fail ? [] : (before ?? [])).map((one) => [one.name, onDisk(one, cp!).trouble]),
   );
   const others = pods instanceof Fail ? [] : otherStaticPods({ data, node });
   const all = [...podsBeside(home).map((name) => ({ name, namespace: undefined })), ...others];

@@ -27,7 +27,7 @@ import { trustsCa } from "../pki/trusted-keys.ts";
 import { say } from "../run.ts";
 import { inTime } from "../wait-for.ts";
 import { issuedPaths, mustIssue, runningHere, type ServersWork } from "./issue-and-start.ts";
-import { manifestToRun, manifestTrouble } from "./manifest-trouble.ts";
+import { onDisk } from "./manifest-trouble.ts";
 import { type Coming, preflight, refuseWhereNothingFits } from "./preflight.ts";
 import { areReadByServers, toRestart } from "./restarts.ts";
 import { SERVERS, type WantedManifest, wantedManifests } from "./wanted-manifests.ts";
@@ -43,16 +43,16 @@ interface BeforeEtcd {
 /** Part 1. Errors: as `preflight` and `refuseWhereNothingFits`. */
 export async function beforeEtcdStops(cp: ControlPlaneNode, { actions, others, imagesLater }: BeforeEtcd) {
   await refuseWhereNothingFits(cp);
-  const { leaves, pods } = refuseFixedAtEtcd(cp, actions);
+  const { leaves, toRun, toWrite } = refuseFixedAtEtcd(cp, actions);
   // they are made while programs stop and folders are copied
   makeKeysAhead(cp.facts.keyAlgorithm, countOfKeys([...actions, ...leaves]));
-  const has = await preflight({ ...comingHere(cp, pods), imagesLater });
+  const has = await preflight({ ...comingHere(cp, toRun), imagesLater });
   const running = (await controlPlaneContainers(cp.node.runtimeEndpoint)).map(({ name }) => name);
   const stops = [...((await kubeletStopped()) ? [] : ["kubelet"]), ...new Set(running)];
   sayScreen(cp, {
     stops: `${stops.join(", ") || "nothing: no server of the control plane runs"}; ${whoseApi(others, running)}`,
     writes: [...actions, ...leaves],
-    pods: toWrite(pods, cp).filter(({ name }) => name === "etcd"),
+    pods: toWrite.filter(({ name }) => name === "etcd"),
     has: ["room on the disk", ...has],
   });
 }
@@ -63,11 +63,11 @@ export function refuseFixedAtEtcd(cp: ControlPlaneNode, actions: readonly PkiAct
   const leaves = pkiFindings({ certs: CERTS.filter(isEtcds) }, cp.facts).map((finding) =>
     actionForSigned(finding, ca),
   );
-  const pods = allPods(cp);
-  // those without certificates wait aside; a kubelet that restarts gets its controller-manager reduced
+  const { toRun, toWrite } = lookOnDisk(allPods(cp), cp);
+  // servers without certificates wait aside; a kubelet that restarts gets its controller-manager reduced
   const held = mustIssue(cp) ? SERVERS : [MANAGER];
-  refuseFixed(cp, [...actions, ...leaves].filter(isWritten), [...toWrite(pods, cp).map(nameOf), ...held]);
-  return { leaves, pods };
+  refuseFixed(cp, [...actions, ...leaves].filter(isWritten), [...toWrite.map(nameOf), ...held]);
+  return { leaves, toRun, toWrite };
 }
 
 function whoseApi({ words, running, isEnough }: BeforeEtcd["others"], here: readonly string[]): string {
@@ -82,28 +82,28 @@ function whoseApi({ words, running, isEnough }: BeforeEtcd["others"], here: read
  */
 export async function beforeServersStop(
   cp: ControlPlaneNode,
-  { actions, wanted: pods }: ServersWork,
+  { actions, wanted }: ServersWork,
   { "images-later": imagesLater, isFull }: { "images-later"?: boolean | undefined; isFull: boolean },
 ) {
   const writes = actions.filter(isWritten);
-  const written = toWrite(pods, cp);
+  const { toRun, toWrite } = lookOnDisk(wanted, cp);
   const issued = issuedPaths(actions);
   // asked again: it may have taken minutes until etcd answered, and containers end and start meanwhile
   const running = await runningHere(cp);
   const { stale } = await toRestart(cp, { running, issued });
   const stops = [...new Set(stale.map(({ name }) => name))];
-  if (writes.length + written.length + stops.length === 0 && !isFull) return;
+  if (writes.length + toWrite.length + stops.length === 0 && !isFull) return;
   // a kubelet that starts again reads what is written, and its controller-manager ends before
-  const restarts = areReadByServers(cp, issued) || written.length > 0;
-  refuseFixed(cp, writes, [...written.map(nameOf), ...(restarts ? [MANAGER] : [])]);
+  const restarts = areReadByServers(cp, issued) || toWrite.length > 0;
+  refuseFixed(cp, writes, [...toWrite.map(nameOf), ...(restarts ? [MANAGER] : [])]);
   const ends = restarts && !stops.includes(MANAGER);
   if (ends && running.some((one) => isServerContainer(one) && one.name === MANAGER))
     stops.push(`${MANAGER} (with the kubelet, and reduced)`);
-  const has = await preflight({ cp, part: 2, pods: toRun(pods, cp), imagesLater, isFull });
+  const has = await preflight({ cp, part: 2, pods: toRun, imagesLater, isFull });
   const api = stops.includes("kube-apiserver")
     ? "; they start again at once, and this node's API is unavailable until then"
     : "";
-  sayScreen(cp, { stops: `${stops.join(", ") || "nothing"}${api}`, writes, pods: written, has });
+  sayScreen(cp, { stops: `${stops.join(", ") || "nothing"}${api}`, writes, pods: toWrite, has });
 }
 
 const isWritten = ({ todo }: PkiAction) => todo !== "keep";
@@ -129,9 +129,11 @@ function refuseFixed(cp: ControlPlaneNode, writes: readonly PkiAction[], manifes
   refuseMounted(files);
 }
 
-/** Pods whose manifest on disk cannot stay. */
-function toWrite(pods: readonly WantedManifest[], cp: ControlPlaneNode): WantedManifest[] {
-  return pods.filter((one) => manifestTrouble(one, cp));
+/** The pods as they will run, and those whose manifest on disk cannot stay. */
+function lookOnDisk(pods: readonly WantedManifest[], cp: ControlPlaneNode) {
+  const seen = pods.map((one) => ({ one, ...onDisk(one, cp) }));
+  const toRun = seen.map(({ one, next }) => ({ name: one.name, manifest: next }));
+  return { toRun, toWrite: seen.flatMap(({ one, trouble }) => (trouble ? [one] : [])) };
 }
 
 /** None if a mirror pod is gone, or cannot be read: the step that needs it says so. */
@@ -140,12 +142,8 @@ function allPods(cp: ControlPlaneNode): WantedManifest[] {
 }
 
 /** The input of `preflight` before part 1, for callers that only look. */
-export function comingHere(cp: ControlPlaneNode, pods = allPods(cp)): Coming {
-  return { cp, part: 1, pods: toRun(pods, cp), imagesLater: undefined, isFull: cp.data.isFull };
-}
-
-function toRun(pods: readonly WantedManifest[], cp: ControlPlaneNode): Coming["pods"] {
-  return pods.map((one) => ({ name: one.name, manifest: manifestToRun(one, cp) }));
+export function comingHere(cp: ControlPlaneNode, pods = lookOnDisk(allPods(cp), cp).toRun): Coming {
+  return { cp, part: 1, pods, imagesLater: undefined, isFull: cp.data.isFull };
 }
 
 const MANAGER = "kube-controller-manager";

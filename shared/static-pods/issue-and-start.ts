@@ -30,7 +30,7 @@ import { told } from "../run-events.ts";
 import { shell } from "../shell-line.ts";
 import { takeAway } from "./exchange.ts";
 import { fitNamedCas, fitOwners } from "./fit-files.ts";
-import { manifestTrouble } from "./manifest-trouble.ts";
+import { onDisk } from "./manifest-trouble.ts";
 import { refuseUnfitNode } from "./preflight.ts";
 import {
   areReadByServers,
@@ -88,7 +88,7 @@ export function etcdIsInPlace(cp: ControlPlaneNode, actions: readonly PkiAction[
   if (pkiFindings({ certs: served }, cp.facts).some(({ state }) => state !== "ok")) return false;
   if (actions.some(({ row, todo }) => row && todo !== "keep")) return false;
   if (!exists(manifestPath(cp, "etcd"))) return false;
-  return !wantedManifests(cp, ["etcd"]).some((one) => manifestTrouble(one, cp));
+  return !wantedManifests(cp, ["etcd"]).some((one) => onDisk(one, cp).trouble);
 }
 
 /**

@@ -15,18 +15,9 @@ import { flagsToComeBack, withoutFlags } from "./without-files.ts";
 /** Why the manifest on disk cannot stay. A list: its differences from the mirror pod. */
 export type Trouble = "missing or cut off" | string[];
 
-/** Why `restoreManifests` will write this manifest; undefined: it will not. */
-export function manifestTrouble(one: WantedManifest, cp: ControlPlaneNode): Trouble | undefined {
-  return onDisk(one, cp).trouble;
-}
-
-/** The manifest as it will be on disk, but for what a repair changes in it. */
-export function manifestToRun(one: WantedManifest, cp: ControlPlaneNode): Manifest {
-  return onDisk(one, cp).kept ?? one.manifest;
-}
-
 /**
- * The manifest on disk, and whether it is `kept`. A kubelet that reaches the API keeps each mirror pod equal to
+ * The manifest on disk, and whether it is `kept`. `trouble`: why `restoreManifests` will write the wanted one; undefined
+ * if it will not. `next`: the manifest as it will be on disk, but for the changes of a repair. A kubelet that reaches the API keeps each mirror pod equal to
  * its manifest. So a manifest that differs and is older than this repair was written while the API was down:
  * by an attempt with kubeadm's defaults, or by hand.
  */
@@ -39,7 +30,8 @@ export function onDisk(one: WantedManifest, cp: ControlPlaneNode) {
     one.source === FROM_MIRROR_POD && stat(at)!.modified < cp.rescue.made && !isNewerEtcd(now!, one, cp);
   const isStale = differences.length > 0 && (isOlder() || lacksFlagsAlone(now!, one));
   const trouble: Trouble | undefined = !now ? "missing or cut off" : isStale ? differences : undefined;
-  return { path, at, kept: trouble ? undefined : now, differences, trouble };
+  const kept = trouble ? undefined : now;
+  return { path, at, kept, next: kept ?? one.manifest, differences, trouble };
 }
 
 /** Whether it differs only by flags that were given up, and whose files are here again. */

@@ -29,7 +29,7 @@ import { shell } from "../shell-line.ts";
 import { yamlText } from "../yaml.ts";
 import { endWaiting } from "./exchange.ts";
 import { fitNamedCas } from "./fit-files.ts";
-import { manifestToRun, manifestTrouble, onDisk, type Trouble } from "./manifest-trouble.ts";
+import { onDisk, type Trouble } from "./manifest-trouble.ts";
 import { apiServerMayLive, isMeant, type WantedManifest, wantedManifests } from "./wanted-manifests.ts";
 import { keepBefore, provideFiles, refuseLost, startWithout } from "./without-files.ts";
 
@@ -68,7 +68,7 @@ export function restoreManifests(
  */
 function isStartable(wanted: WantedManifest, cp: ControlPlaneNode): boolean {
   const lost = lostFiles([wanted], madeFiles(cp.facts.certificatesDir));
-  if (lost.length === 0 || !manifestTrouble(wanted, cp)) return true;
+  if (lost.length === 0 || !onDisk(wanted, cp).trouble) return true;
   const { name, manifest } = wanted;
   const waiting = `${cp.rescue.dir}/${name}.yaml`;
   const note = wanted.source + wanted.remark;
@@ -85,11 +85,11 @@ function isStartable(wanted: WantedManifest, cp: ControlPlaneNode): boolean {
  */
 function restore(one: WantedManifest, cp: ControlPlaneNode): boolean {
   const { name, manifest } = one;
-  const { path, at, kept, differences, trouble } = onDisk(one, cp);
+  const { path, at, kept, next: wanted, differences, trouble } = onDisk(one, cp);
   for (const second of secondManifests(cp, name, manifest.metadata.namespace))
     moveToRescue(second, cp.asideDir);
   const inPlace = kept && at === path ? stat(at)?.modified : undefined;
-  const next = adapted(name, kept ?? manifest, cp, inPlace);
+  const next = adapted(name, wanted, cp, inPlace);
   if (next === kept) {
     endWaiting(cp, name, manifest.metadata.namespace);
     const before = `; it differs from the manifest before the repair: ${differences.join(" ")}`;
@@ -141,7 +141,7 @@ function keepOld(path: string, trouble: Trouble, { asideDir }: ControlPlaneNode)
 export function restoreOthers(cp: ControlPlaneNode) {
   const mayLive = apiServerMayLive(cp);
   const others = wantedManifests(cp).filter((one) => {
-    const trouble = manifestTrouble(one, cp);
+    const { trouble } = onDisk(one, cp);
     return Array.isArray(trouble) || (trouble && mayLive && !isKubeadms(one.name));
   });
   if (others.length === 0) return;
@@ -168,9 +168,11 @@ function neededBy(
   cp: ControlPlaneNode,
   { made, starts }: { made: ReadonlySet<string>; starts?: Starts | undefined },
 ): LostFile[] {
-  const run = manifests
-    .filter((one) => isKubeadms(one.name) && (manifestTrouble(one, cp) || starts?.(one.name)))
-    .map((one) => ({ name: one.name, manifest: adapted(one.name, manifestToRun(one, cp), cp) }));
+  const run = manifests.flatMap((one) => {
+    const { trouble, next } = onDisk(one, cp);
+    const isStarted = isKubeadms(one.name) && (trouble || starts?.(one.name));
+    return isStarted ? [{ name: one.name, manifest: adapted(one.name, next, cp) }] : [];
+  });
   const lost = withStored(lostFiles(run, made, manifests), cp.data);
   const servers = manifests.filter(({ name }) => lost.some(({ servedBy }) => servedBy === name));
   return [...lost, ...lostFiles(servers, made)];
