@@ -10,11 +10,15 @@ import { lockNode } from "../shared/node/lock-node.ts";
 import { done, run, say, start, step, tell } from "../shared/run.ts";
 import { DISK_MINUTES, ownDevice, searchDisk } from "../shared/salvage/disk-search.ts";
 import { searchSecrets } from "../shared/salvage/keys-in-copies.ts";
-import { lookForLost, type Salvage } from "../shared/salvage/look.ts";
+import {
+  lookForLost,
+  nextAfterSalvage,
+  nextCommand,
+  type Salvage,
+} from "../shared/salvage/look.ts";
 import { searchMemory } from "../shared/salvage/memory-search.ts";
 import { putBack } from "../shared/salvage/put-back.ts";
 import { openSecret } from "../shared/salvage/secret-search.ts";
-import { nextAfterSalvage, nextCommand } from "../shared/salvage/still-lost.ts";
 import { isIrreplaceable } from "../shared/salvage/wanted-keys.ts";
 import { onSignal } from "../shared/signals.ts";
 

@@ -32,10 +32,10 @@ import { markNewSaKey, newSaKeySince } from "../shared/pki/sa-keys.ts";
 import { caReaders, expiredHolders } from "../shared/renew/ca-readers.ts";
 import { done, run, say, start, step } from "../shared/run.ts";
 import * as first from "../shared/salvage/before-part-1.ts";
-import * as pod from "../shared/static-pods/etcd-pod.ts";
 import { beforeEtcdStops, keepShown } from "../shared/static-pods/first-screen.ts";
-import { continueOthers } from "../shared/static-pods/held-manager.ts";
+import * as pod from "../shared/static-pods/issue-and-start.ts";
 import { leftOf } from "../shared/static-pods/preflight.ts";
+import { continueOthers } from "../shared/static-pods/restarts.ts";
 
 async function main() {
   const { values } = parse();

@@ -25,14 +25,12 @@ import { managerIsReduced } from "../shared/manifests/repair-changes.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
 import { done, mode, run, say, start, step, tell } from "../shared/run.ts";
 import { beforeServersStop, keepShown } from "../shared/static-pods/first-screen.ts";
-import { endGivenUp } from "../shared/static-pods/flags-back.ts";
 import * as manager from "../shared/static-pods/full-manager.ts";
-import { howToReplace } from "../shared/static-pods/replace-control-plane.ts";
-import { refuseLostFiles } from "../shared/static-pods/restore.ts";
-import * as servers from "../shared/static-pods/servers.ts";
+import * as servers from "../shared/static-pods/issue-and-start.ts";
+import { howToReplace } from "../shared/static-pods/lost-nodes.ts";
 import { proveOldSaKeys, takeUpSaKey } from "../shared/static-pods/token-keys-in-use.ts";
-import { refuseNoChoice } from "../shared/static-pods/without-files.ts";
-import { areEvicted, sayEvictions } from "../shared/workers/evictions.ts";
+import { endGivenUp, refuseNoChoice } from "../shared/static-pods/without-files.ts";
+import { areEvicted, sayEvictions } from "../shared/workers/away.ts";
 import { withoutServing } from "../shared/workers/kubelet-port.ts";
 import * as seen from "../shared/workers/nodes-seen.ts";
 
@@ -42,15 +40,17 @@ async function main() {
   start("02-control-plane", { dryRun: values["dry-run"] });
   lockNode();
 
-  const { cp, out } = await step("2.1 Check that etcd is the old one", () => checkEtcd(values));
+  const { cp, out, work } = await step("2.1 Check that etcd is the old one", () =>
+    checkEtcd(values),
+  );
   const issued = await step(
     "2.2 Issue certificates and kubeconfigs",
-    () => issue(cp, values["super-admin"]),
+    () => issue(cp, work),
     "kubeadm init phase certs all; kubeadm init phase kubeconfig all",
   );
   const started = await step(
     "2.3 Put the manifests back",
-    () => servers.startServers(cp, issued),
+    () => servers.startServers(cp, work, issued),
     "kubeadm init phase control-plane all",
   );
   const api = await step(
@@ -75,29 +75,27 @@ async function main() {
 }
 
 /** Facts first, refusals second; then etcd itself. */
-async function checkEtcd(values: Values): Promise<{ cp: ControlPlaneNode; out: LeftOut }> {
+async function checkEtcd(values: Values) {
   const { "etcd-data": etcdData, "start-without": flagsToDrop, endpoint } = values;
   refuseNoChoice(flagsToDrop);
   const known = await controlPlaneToRepair(etcdData, { given: endpoint });
   refuseExternalCa(known);
   const leftOut = withWords(values, known);
   const cp = { ...known, flagsToDrop: leftOut["start-without"] };
-  refuseLostFiles(cp, await servers.startsNow(cp, values["super-admin"]));
-  servers.refuseWithoutEndpoint(cp);
-  await servers.refuseUnfitNode(cp);
-  servers.makeKeys(cp, values["super-admin"]);
+  const work = await servers.lookAtServers(cp, values["super-admin"]);
   // only a word of this very line takes a member out of etcd
   const saved = leftOut.lost.filter((name) => !values.lost.includes(name));
   const out = { without: [...leftOut.without, ...saved], lost: values.lost };
-  await beforeServersStop(cp, { ...values, ...(await proveEtcd(cp, out, values["lost-on"])) });
+  const etcd = await proveEtcd(cp, out, values["lost-on"]);
+  await beforeServersStop(cp, work, { ...values, ...etcd });
   keepSaid(cp);
-  return { cp, out };
+  return { cp, out, work };
 }
 
 /** Copies a lost certificate that a living API server still shows, which ends with the new one. */
-async function issue(cp: ControlPlaneNode, superAdmin: boolean | undefined): Promise<string[]> {
+async function issue(cp: ControlPlaneNode, work: servers.ServersWork): Promise<string[]> {
   await keepShown(cp);
-  return await servers.issueForServers(cp, { superAdmin });
+  return await servers.issueForServers(cp, work);
 }
 
 async function proveApi(cp: ControlPlaneNode, started: Date | undefined): Promise<KubeApi> {

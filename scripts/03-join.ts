@@ -12,8 +12,13 @@ import type { Node } from "../shared/node/node.ts";
 import { done, run, say, start, step } from "../shared/run.ts";
 import { orUndo } from "../shared/signals.ts";
 import * as worker from "../shared/workers/join.ts";
-import { wayToApi } from "../shared/workers/own-server.ts";
-import { endJoin, rollBack, saveTrust, wasCutOff } from "../shared/workers/saved-trust.ts";
+import {
+  endJoin,
+  rollBack,
+  saveTrust,
+  wasCutOff,
+  wayToApi,
+} from "../shared/workers/saved-trust.ts";
 import { readTokenFile } from "../shared/workers/token-file.ts";
 
 async function main() {

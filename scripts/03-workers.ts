@@ -26,13 +26,11 @@ import { listed } from "../shared/plain.ts";
 import { answer, done, mode, run, start, step, tell } from "../shared/run.ts";
 import { shell } from "../shared/shell-line.ts";
 import { fullControllerManager, whereToClose } from "../shared/static-pods/full-manager.ts";
-import { keepWorkersPods } from "../shared/static-pods/workers-pods.ts";
-import { APPROVES, endBySignal, endJoining, startApprover } from "../shared/workers/approver.ts";
+import { countOnAgain, reallyOut } from "../shared/workers/away.ts";
+import * as joins from "../shared/workers/joining.ts";
 import { withoutServing } from "../shared/workers/kubelet-port.ts";
 import * as seen from "../shared/workers/nodes-seen.ts";
-import { countOnAgain, reallyOut } from "../shared/workers/really-out.ts";
 import { approveJoining, watchNodesReturn } from "../shared/workers/wait.ts";
-import { sayTokens, writeTokenFiles } from "../shared/workers/written-tokens.ts";
 import { waitForSigner } from "../shared/workloads/root-ca.ts";
 
 async function main() {
@@ -66,8 +64,8 @@ async function open(values: Values) {
   printJoinLine(cp, joining, values["token-file"], out);
   seen.sayWindows(cp, out, silent);
   tell("");
-  keepWorkersPods(cp, leftNames(out));
-  await startApprover({ ...values, ...out });
+  joins.keepWorkersPods(cp, leftNames(out));
+  await joins.startApprover({ ...values, ...out });
   tell(`\nthen ${inOneLine(next.closing())}`);
 }
 
@@ -82,9 +80,9 @@ async function nobodyJoins({ cp, api, out }: Scene, { controlPlanes, unrepaired 
 
 async function approve(values: Values) {
   const { cp, api, out } = await onControlPlane(values);
-  endBySignal();
+  joins.endBySignal();
   await step(
-    APPROVES,
+    joins.APPROVES,
     () => approveJoining(cp, api, out),
     "kubectl get csr; kubectl certificate approve CSR",
   );
@@ -105,7 +103,7 @@ async function close(values: Values) {
   );
   await step(
     "3.8 Revoke the token",
-    () => endJoining(api),
+    () => joins.endJoining(api),
     "kubeadm token delete ID; kubectl delete clusterrolebinding NAME",
   );
   done(inOneLine(next.afterClose(next.routeOf(cp, out), trustSeen(cp))));
@@ -130,8 +128,8 @@ async function makeTokens({ cp, api, out }: Scene, file: string, isOne: boolean)
   const caPem = clusterCa(cp.facts.certificatesDir);
   await waitForSigner(api, caPem);
   const nodes = isOne ? [ANY_WORKER] : seen.workersOf(cp, leftNames(out));
-  if (mode.dryRun) return sayTokens(file, nodes);
-  await writeTokenFiles(file, () => openJoining(api, nodes), caPem);
+  if (mode.dryRun) return joins.sayTokens(file, nodes);
+  await joins.writeTokenFiles(file, () => openJoining(api, nodes), caPem);
 }
 
 /** The answer of `open`: on stdout, so that it can be piped. */

@@ -20,7 +20,7 @@ import { lockNode } from "../shared/node/lock-node.ts";
 import { dropNewSaKeyMark, oldSaKeys } from "../shared/pki/sa-keys.ts";
 import { count, sayNames } from "../shared/progress.ts";
 import { done, mode, run, say, start, step } from "../shared/run.ts";
-import { finishExchange } from "../shared/static-pods/exchange.ts";
+import { endWaiting } from "../shared/static-pods/exchange.ts";
 import {
   type Chosen,
   refuseBareNames,
@@ -29,10 +29,8 @@ import {
 } from "../shared/workloads/choice.ts";
 import { leftToDo, refuseRest } from "../shared/workloads/left-to-do.ts";
 import { howToRestart, ownerName } from "../shared/workloads/pod-owners.ts";
-import { type Ready, readyForPart4 } from "../shared/workloads/preconditions.ts";
-import { type Renewed, renewTokens } from "../shared/workloads/renew-tokens.ts";
+import { type Renewed, renewTokens, retireOldSaKey } from "../shared/workloads/renew-tokens.ts";
 import * as order from "../shared/workloads/restart-order.ts";
-import { retireOldSaKey } from "../shared/workloads/retire-sa-key.ts";
 import { type KeptFrom, namespacesWithOldCa, waitForRootCa } from "../shared/workloads/root-ca.ts";
 import type { Group } from "../shared/workloads/stale-pods.ts";
 import * as tokens from "../shared/workloads/token-secrets.ts";
@@ -85,14 +83,14 @@ async function main() {
   sayNext(cp, out, chosen);
 }
 
-interface Scene extends Ready {
+interface Scene extends order.Ready {
   cp: ControlPlaneNode;
 }
 
 async function look(values: Values): Promise<Scene> {
   refuseBareNames(values.skip);
   const cp = await controlPlaneToRepair(values["etcd-data"], { asRan: false });
-  return { cp, ...(await readyForPart4(cp, values)) };
+  return { cp, ...(await order.readyForPart4(cp, values)) };
 }
 
 async function seeRootCa({ api, trust: { caPem } }: Scene): Promise<KeptFrom> {
@@ -126,7 +124,7 @@ async function sayStale({ api, trust }: Pick<Scene, "api" | "trust">): Promise<R
 
 /** Holders of the old CA or an old token, and Secrets with a new one. */
 interface Left {
-  workloads: order.Left[];
+  workloads: order.End["left"];
   /** Lines that are no failures. */
   notes: string[];
   secrets: Renewed["refused"];
@@ -184,7 +182,8 @@ async function retire(values: Values) {
   const cp = await controlPlaneToRepair(values["etcd-data"], { asRan: false });
   const typed = withWords(values, cp, { mayBeDeleted: true });
   keepSaid(cp);
-  finishExchange(cp, "kube-apiserver");
+  // after an exchange that was cut off: no script can ask anything without the API server
+  endWaiting(cp, "kube-apiserver");
   const api = await adminApi(cp, containerEnd(cp, "kube-apiserver"));
   await step("4.8 Take the old service-account key out", async () => {
     await retireOldSaKey(cp, api, { force: values.force ?? false });

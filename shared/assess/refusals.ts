@@ -12,8 +12,8 @@ import { ensureOptions, joiningTrouble } from "../facts/node-to-repair.ts";
 import { attemptLater, failOf } from "../fail.ts";
 import { actionsFor } from "../pki/actions.ts";
 import { CERTS } from "../pki/certs.ts";
-import { etcdIsInPlace, refuseOtherFolder } from "../static-pods/etcd-pod.ts";
 import { comingHere, refuseFixedAtEtcd } from "../static-pods/first-screen.ts";
+import { etcdIsInPlace, refuseOtherFolder } from "../static-pods/issue-and-start.ts";
 import { allRows, type Coming, refuseWhereNothingFits } from "../static-pods/preflight.ts";
 
 export interface Refusal {

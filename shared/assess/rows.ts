@@ -22,8 +22,8 @@ import type { Finding } from "../pki/examine.ts";
 import type { Evidence } from "../pki/lost-keys.ts";
 import { serviceAccountKeyId } from "../pki/sa-keys.ts";
 import { shell } from "../shell-line.ts";
-import { manifestTrouble } from "../static-pods/manifest-trouble.ts";
-import { unprovedPods } from "../static-pods/unproved-pods.ts";
+import { onDisk } from "../static-pods/manifest-trouble.ts";
+import { unprovedPods } from "../static-pods/restore.ts";
 import { otherStaticPods, wantedManifests } from "../static-pods/wanted-manifests.ts";
 import { bad, row } from "./assessment.ts";
 
@@ -103,7 +103,7 @@ export function manifestRows(node: Node, { data, cp, home }: PartialFacts): Chec
   const pods = attempt(() => findStaticPods(data, node.name).proved);
   const wanted = cp && attempt(() => [...wantedManifests(cp, ["etcd"]), ...wantedManifests(cp)]);
   const trouble = new Map(
-    (wanted instanceof Fail ? [] : (wanted ?? [])).map((one) => [one.name, manifestTrouble(one, cp!)]),
+    (wanted instanceof Fail ? [] : (wanted ?? [])).map((one) => [one.name, onDisk(one, cp!).trouble]),
   );
   const others = pods instanceof Fail ? [] : otherStaticPods({ data, node });
   const all = [...podsBeside(home).map((name) => ({ name, namespace: undefined })), ...others];

@@ -2,6 +2,7 @@
  * Places where lost keys may be; with `--deep` also where each was found, by the search of 00-salvage. Writes
  * nothing and keeps none of the keys. keys-verdict.ts draws the conclusion.
  */
+
 import { dirname } from "node:path";
 import { again, command } from "../again.ts";
 import { fetchLine, managedNode, type StrangeCa } from "../facts/ca-copies.ts";
@@ -19,8 +20,7 @@ import type { Finding } from "../pki/examine.ts";
 import { say } from "../run.ts";
 import { nothingFound, ownDevice, searchDisk } from "../salvage/disk-search.ts";
 import { FoundKeys } from "../salvage/found-keys.ts";
-import { IN_SECRETS, searchSecrets, snapshotsWith } from "../salvage/keys-in-copies.ts";
-import { findKubeadmCerts } from "../salvage/kubeadm-certs.ts";
+import { findKubeadmCerts, IN_SECRETS, searchSecrets, snapshotsWith } from "../salvage/keys-in-copies.ts";
 import { mayHold, processesHere, searchMemory } from "../salvage/memory-search.ts";
 import { STASH } from "../salvage/stash.ts";
 import { isIrreplaceable, type WantedKey, wantedKeys } from "../salvage/wanted-keys.ts";

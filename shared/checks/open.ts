@@ -9,7 +9,7 @@ import { saidAt, type Word } from "../node/word-kinds.ts";
 import { wordsOf } from "../node/words.ts";
 import { oldSaPub } from "../pki/sa-keys.ts";
 import { listed } from "../plain.ts";
-import { endGivenUp } from "../static-pods/flags-back.ts";
+import { endGivenUp } from "../static-pods/without-files.ts";
 import type { CheckRow } from "./check.ts";
 
 type Warning = { warning: string };

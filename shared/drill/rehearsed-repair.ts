@@ -14,9 +14,15 @@ import { actionsFor } from "../pki/actions.ts";
 import { CERTS } from "../pki/certs.ts";
 import { apply } from "../pki/ensure.ts";
 import { mode, silently } from "../run.ts";
-import { issueEtcdCertificates, refuseOtherFolder, startEtcd } from "../static-pods/etcd-pod.ts";
+import {
+  issueEtcdCertificates,
+  issueForServers,
+  refuseOtherFolder,
+  serversWork,
+  startEtcd,
+  startServers,
+} from "../static-pods/issue-and-start.ts";
 import { refuseWhereNothingFits } from "../static-pods/preflight.ts";
-import { issueForServers, startServers } from "../static-pods/servers.ts";
 import { filesOf } from "./compared.ts";
 import type { Stop } from "./what-to-do-now.ts";
 
@@ -78,5 +84,6 @@ async function makeFiles(cp: ControlPlaneNode) {
   await apply(actionsFor(shared, cp.facts, ensureOptions(cp, "all")), cp.facts, { asideDir: cp.asideDir });
   await issueEtcdCertificates(cp);
   await startEtcd(cp);
-  await startServers(cp, await issueForServers(cp, { superAdmin: false }));
+  const work = serversWork(cp);
+  await startServers(cp, work, await issueForServers(cp, work));
 }

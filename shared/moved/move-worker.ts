@@ -15,7 +15,7 @@ import type { Moved } from "../pki/addresses.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { mode, say, step } from "../run.ts";
 import { orUndo } from "../signals.ts";
-import { proveServer } from "../workers/own-server.ts";
+import { proveServer } from "../workers/saved-trust.ts";
 import { namedInFiles, sayStillNamed } from "./still-named.ts";
 import { renewHostPodIps } from "./tell-cluster.ts";
 import { changesHere, type FileChange, writeChanges } from "./this-machine.ts";

@@ -25,8 +25,7 @@ import { clusterCa } from "../pki/examine.ts";
 import { day } from "../pki/judge.ts";
 import { listed, plainLine } from "../plain.ts";
 import { CLIENT_SIGNER, type Csr, nodeAsking, requestsTo, SERVING_SIGNER } from "../workers/csr.ts";
-import { ROOT_CA_MAPS } from "../workloads/root-ca.ts";
-import { TOKEN_SECRETS } from "../workloads/token-secrets.ts";
+import { trustReached } from "../workloads/root-ca.ts";
 import { type KnownCas, knownCas } from "./ca-readers.ts";
 import { type CaOfKey, newestOf } from "./held-ca.ts";
 import type { OldCaHolder } from "./reader-rows.ts";
@@ -124,21 +123,10 @@ async function cappedRow(
  * each, as the API lists them. Errors: as KubeApi.
  */
 export async function podsWithOlderCa(api: ApiReader, ca: CaOfKey): Promise<string[]> {
-  const [maps, secrets] = [new Map<string, Date>(), new Map<string, Date>()];
-  const isToday = (text: string | undefined) => (newestOf(text, ca.hash)?.notAfter ?? ca.end) >= ca.end;
-  const since = (holder: TrustHolder, text: string | undefined) =>
-    isToday(text) ? lastWritten(holder, new Date(0)) : NOT_YET;
-  await readAll("ConfigMaps with the CA", api.items<TrustHolder>(ROOT_CA_MAPS), (map) =>
-    maps.set(map.metadata.namespace ?? "", since(map, map.data?.["ca.crt"])),
-  );
-  await readAll("token Secrets", api.items<TrustHolder>(TOKEN_SECRETS), (secret) => {
-    const text = Buffer.from(secret.data?.["ca.crt"] ?? "", "base64").toString();
-    secrets.set(nameOf(secret), since(secret, text));
-  });
-  const cutOff = {
-    rootCa: (namespace: string) => maps.get(namespace) ?? NOT_YET,
-    token: (name: string) => secrets.get(name),
-  };
+  const isCurrent = (text: string) => (newestOf(text, ca.hash)?.notAfter ?? ca.end) >= ca.end;
+  const since = (holder: TrustHolder, text: string) =>
+    isCurrent(text) ? lastWritten(holder, new Date(0)) : NOT_YET;
+  const cutOff = await trustReached(api, { map: since, secret: since });
   const found: string[] = [];
   await readAll("pods", api.items<RunningPod>("/api/v1/pods"), (pod) => {
     if (mountedBefore(pod, cutOff)) found.push(nameOf(pod));

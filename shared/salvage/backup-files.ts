@@ -13,7 +13,7 @@ import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import type { FoundCopy } from "./memory/processes.ts";
 
-/** Of one lost file or folder. What has more is no configuration, and would hold up the repair. */
+/** Limits of one lost file or folder: a larger one is no configuration, and would hold up the repair. */
 const MOST = { entries: 2000, megabytes: 32 };
 
 /** `folder` is one. What links out of it lead to is no copy of the operator's: it is left out, and named. */
@@ -48,8 +48,7 @@ function leadsOut(path: string, folder: string): boolean {
 }
 
 /**
- * Of folders that are links only the first one counts: others may be loops. `size` in bytes; of a folder
- * none.
+ * Only the first folder that is a link counts: others may be loops. `size`: bytes; a folder has none.
  */
 function* below(
   from: string,

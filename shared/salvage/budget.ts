@@ -5,7 +5,7 @@
 import { Fail } from "../fail.ts";
 
 interface Limits {
-  /** For the operator: "the memory of etcd (pid 31)". */
+  /** Words for the operator: "the memory of etcd (pid 31)". */
   what: string;
   seconds: number;
   bytes: number;
@@ -34,7 +34,7 @@ export class Budget {
     if (why) throw new Fail(`The search of ${what} ended early: ${why}`, { hint });
   }
 
-  /** Why the search has to end; undefined where it may go on. Call it within work that others can make long. */
+  /** Why the search has to end; undefined if it may continue. Call it within work that others can make long. */
   over(): string | undefined {
     const { seconds, bytes: most, stop } = this.#limits;
     return stop?.aborted

@@ -1,21 +1,24 @@
 /**
- * Rung 3: searches a disk's blocks for the lost keys. Whoever has a volume on that disk can have laid out the
- * finds: see evidence/sources.ts.
+ * Rung 3: searches a disk's blocks for the lost keys, and all else that may be of a deleted /etc/kubernetes: deleted
+ * files lie in free blocks until they are overwritten. A key is proved by signing. One in two pieces is joined; an
+ * encryption configuration has to be whole. Writes nothing to the disk, and reads it once. Whoever has a volume on that
+ * disk can have laid out the finds: see evidence/sources.ts.
  */
+
 import { privateKeyOf } from "../pki/certificate.ts";
 import { CERTS } from "../pki/certs.ts";
-import { count } from "../progress.ts";
+import { count, Progress } from "../progress.ts";
 import { say } from "../run.ts";
 import { Budget } from "./budget.ts";
-import { carve, diskProgress } from "./disk/carve.ts";
+import { Assembler, WORDS } from "./disk/assembler.ts";
 import { deviceOf } from "./disk/device.ts";
 import { Disk } from "./disk/disk.ts";
 import type { CertificateFind, ConfigFind, Find, PrivateKeyFind } from "./disk/finds.ts";
 import type { FoundKeys } from "./found-keys.ts";
 
 /**
- * The device that /etc/kubernetes was on. Warns of what makes a find less likely. Errors: Fail where there is
- * none to read.
+ * The device that /etc/kubernetes was on. Warns of what makes a find less likely. Errors: Fail if there is none to
+ * read.
  */
 export async function ownDevice(): Promise<string> {
   const { path, warnings } = await deviceOf("/etc/kubernetes");
@@ -23,7 +26,7 @@ export async function ownDevice(): Promise<string> {
   return path;
 }
 
-/** What a search found beside the keys that were taken. Nothing proves it. */
+/** Finds of a search beside the keys that were taken. Nothing proves them. */
 export interface DiskFound {
   /** "/dev/vda1". */
   path: string;
@@ -33,7 +36,7 @@ export interface DiskFound {
   configs: ConfigFind[];
 }
 
-/** Default of `minutes`; and the most bytes that are read of a disk. */
+/** Default of `minutes`; and the maximum of bytes that are read of a disk. */
 export const DISK_MINUTES = 240;
 const MOST_BYTES = 64e12;
 
@@ -91,7 +94,7 @@ class Keep {
   /** Subjects, as kubeadm names them, of CAs of which the cluster knows nothing. */
   readonly #unknown: { name: string; cn: string }[];
   #text = 0;
-  /** So many more configurations were found, and not kept. */
+  /** Number of further configurations that were found, and not kept. */
   dropped = 0;
 
   constructor(found: DiskFound, foundKeys: FoundKeys) {
@@ -131,5 +134,64 @@ class Keep {
       return `${count(n)} ${kind === "cut" ? "cut off" : n === 1 ? word : `${word}s`}`;
     });
     return kinds.join(", ") || "nothing found";
+  }
+}
+
+/** How far the search is, in bytes. */
+interface CarveProgress {
+  done: number;
+  total: number;
+  found: number;
+}
+
+/** Draws a progress line: `carve(disk, { onProgress: diskProgress(disk) })`. */
+function diskProgress(disk: Disk): (progress: CarveProgress) => void {
+  const megabytes = (bytes: number) => Math.floor(bytes / 1e6);
+  const line = new Progress(`reading ${disk.path}`, megabytes(disk.size), process.stderr.isTTY, "MB");
+  return ({ done, total, found }) => {
+    line.show(megabytes(done), `${found} found`);
+    if (done === total) line.clear();
+  };
+}
+
+/**
+ * Yields finds as they are met, each content once. Cut files come at the end. Errors: Fail where the budget
+ * is spent.
+ */
+export async function* carve(
+  disk: Disk,
+  options: { onProgress?: (progress: CarveProgress) => void; budget?: Budget } = {},
+): AsyncGenerator<Find> {
+  const { budget } = options;
+  const files = new Assembler(disk, budget);
+  let read = 0;
+  for await (const { hits, done } of search(disk, WORDS)) {
+    for (const { needle, offset } of hits) yield* files.look(needle, offset);
+    options.onProgress?.({ done, total: disk.size, found: files.found });
+    budget?.spend(done - read);
+    read = done;
+  }
+  yield* files.joinedPems();
+  for (const line of files.skipped()) say(`warning: ${line}`);
+  yield* files.leftovers();
+}
+
+/**
+ * Where some words (ASCII) are on a disk: the hits of one part after the other, in order, and how far the
+ * disk is searched. Every byte is searched: a file is found whatever lies before it, and wherever it begins.
+ * While the hits of a part are looked at, `disk.read` has it and what surrounds it in memory.
+ */
+export async function* search(disk: Disk, needles: readonly string[]) {
+  const overlap = Math.max(...needles.map((needle) => needle.length)) - 1;
+  let done = 0;
+  for await (const { offset, bytes } of disk.parts(overlap)) {
+    const hits: { needle: string; offset: number }[] = [];
+    for (const needle of needles) {
+      const first = Math.max(0, done - offset - needle.length + 1);
+      for (let at = bytes.indexOf(needle, first); at >= 0; at = bytes.indexOf(needle, at + 1))
+        hits.push({ needle, offset: offset + at });
+    }
+    done = offset + bytes.length;
+    yield { hits: hits.sort((a, b) => a.offset - b.offset), done };
   }
 }

@@ -8,10 +8,16 @@ import { publicKeyHash, publicPem } from "../pki/certificate.ts";
 import { signs } from "../pki/keys.ts";
 import { tokenVerifier } from "../pki/sa-keys.ts";
 import { say } from "../run.ts";
-import { type Generation, generation, kidOf, labelOf } from "./generations.ts";
-import type { Target } from "./memory/search-process.ts";
 import { STASH, stashedKeys, stashKey } from "./stash.ts";
-import { keyInPlace, type WantedKey } from "./wanted-keys.ts";
+import {
+  type Generation,
+  generation,
+  keyInPlace,
+  kidOf,
+  labelOf,
+  type Target,
+  type WantedKey,
+} from "./wanted-keys.ts";
 
 const IN_PLACE = "its place";
 
@@ -42,12 +48,12 @@ export class FoundKeys {
     return generations.flatMap(({ hash }) => this.#found.get(hash) ?? []);
   }
 
-  /** Where the key in use was found; undefined as long as it is missing. */
+  /** The place in which the key in use was found; undefined as long as it is missing. */
   placeOf(wanted: WantedKey): string | undefined {
     return this.#candidatesOf(wanted)[0]?.from;
   }
 
-  /** What to search for: every generation of each key whose generation in use is not found. */
+  /** Targets of a search: every generation of each key whose generation in use is not found. */
   targets(): Target[] {
     return this.missing().flatMap(({ generations }) =>
       generations.filter(({ hash }) => !this.#found.has(hash)),
@@ -143,8 +149,8 @@ export function pairOf({ wanted, generation: { text, whole }, key }: FoundKey): 
 }
 
 /**
- * For the operator: who names this key, and how many tokens it verifies. Undefined: tokens name it, and it
- * verifies none of them.
+ * The sources that name this key, and how many tokens it verifies, in words. Undefined: tokens name it, and it verifies
+ * none of them.
  */
 function proofOf({ from, tokens }: Generation, key: KeyObject): string | undefined {
   const names = from.join(", ");
@@ -154,7 +160,7 @@ function proofOf({ from, tokens }: Generation, key: KeyObject): string | undefin
   return signed === 0 ? undefined : `${names}: it verifies ${signed} of ${tokens.length} tokens`;
 }
 
-/** As kubeadm writes it: PKCS#1 for RSA, SEC1 for ECDSA. */
+/** The PEM that kubeadm writes: PKCS#1 for RSA, SEC1 for ECDSA. */
 function keyPem(key: KeyObject): string {
   return String(key.export({ format: "pem", type: key.asymmetricKeyType === "rsa" ? "pkcs1" : "sec1" }));
 }

@@ -4,6 +4,7 @@
  * itself are in that cluster's own etcd. And the operator may have a folder of copies, or a snapshot of this
  * disk. Whoever could write there could write any key: a key counts only by a known public half.
  */
+
 import { join } from "node:path";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
@@ -12,7 +13,7 @@ import { exists, list, stat } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
 import type { Secret } from "../objects/objects.ts";
 import { decodeObject, isObject } from "../objects/storage.ts";
-import { registryPrefix } from "../objects/stored.ts";
+import { readSeal, registryPrefix } from "../objects/stored.ts";
 import { privateKeysIn } from "../pki/certificate.ts";
 import { count } from "../progress.ts";
 import { say } from "../run.ts";
@@ -32,8 +33,11 @@ export function searchSecrets(foundKeys: FoundKeys, data: EtcdData | undefined) 
     const decoded = attempt(() => decodeObject(value));
     if (decoded instanceof Fail) continue;
     if ("encrypted" in decoded) sealed++;
-    else if (isObject(decoded))
-      found += takeKeys(foundKeys, textsOf(decoded as Secret), `${IN_SECRETS} ${key.slice(prefix.length)}`);
+    else if (isObject(decoded)) {
+      const values = Object.values((decoded as Secret).data ?? {});
+      const texts = values.map((value) => Buffer.from(value, "base64").toString("latin1"));
+      found += takeKeys(foundKeys, texts, `${IN_SECRETS} ${key.slice(prefix.length)}`);
+    }
   }
   if (sealed > 0) say(`Secrets in etcd's data: ${sealed} are encrypted at rest: not read`);
   if (found === 0) say("Secrets in etcd's data: none of them has a lost key");
@@ -53,24 +57,17 @@ const SEALED = Buffer.from("k8s:enc:");
 const MARK = "PRIVATE KEY-----";
 const MARKS = [MARK, ...[0, 1, 2].map((before) => inBase64(MARK, before))];
 
-/**
- * Of a text that begins so many bytes after a multiple of three: all but the letters that its neighbours
- * change.
- */
+/** The base64 of a text `before` bytes after a multiple of three: all but the letters that its neighbours change. */
 function inBase64(text: string, before: number): string {
   const whole = Math.ceil(before / 3) * 3 - before;
   const rest = text.slice(whole);
   return Buffer.from(rest.slice(0, Math.floor(rest.length / 3) * 3)).toString("base64");
 }
 
-/** What a find in a Secret is said to be from. */
+/** The place of a find in a Secret, in words. */
 export const IN_SECRETS = "the Secret";
 
-function textsOf({ data }: Secret): string[] {
-  return Object.values(data ?? {}).map((value) => Buffer.from(value, "base64").toString("latin1"));
-}
-
-/** Every file below the folder, but what is behind links. Errors: Fail where it is none. */
+/** Every file below the folder, but nothing behind links. Errors: Fail if it is no folder. */
 export function searchFolder(foundKeys: FoundKeys, folder: string) {
   if (stat(folder)?.kind !== "dir")
     throw new Fail(`"${folder}" is no folder`, { hint: "give the folder with your copies: --backup DIR" });
@@ -112,4 +109,19 @@ export function snapshotsWith(certificatesDir: string): string[] {
   return [...newestFirst, ...deployments].filter(
     (root) => exists(`${root}${certificatesDir}/ca.key`) || exists(`${root}${certificatesDir}/sa.key`),
   );
+}
+
+/**
+ * kubeadm's own Secret with the shared keys, in etcd's data; after it was deleted, its last version, as long as etcd's
+ * history has it. Errors: Fail if it is encrypted at rest.
+ */
+export function findKubeadmCerts(data: EtcdData): Secret | undefined {
+  const key = `${registryPrefix(data)}/secrets/kube-system/kubeadm-certs`;
+  const last = data.history(key).find(({ deleted }) => !deleted);
+  const decoded = last && decodeObject(last.value);
+  if (!decoded || isObject(decoded)) return decoded;
+  const seal = "encrypted" in decoded ? readSeal(decoded.encrypted) : undefined;
+  throw new Fail(`The Secret kubeadm-certs cannot be read: ${seal?.words ?? "it is of an unknown kind"}`, {
+    hint: `${seal?.byPlugin ? "" : "put the EncryptionConfiguration back first, or "}look for the keys in other places: ./bunw scripts/00-salvage.ts --help`,
+  });
 }

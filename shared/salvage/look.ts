@@ -1,13 +1,15 @@
 /**
- * Before a search: which keys are lost on this node, what proves each, and which processes may still hold
- * them. Reads only.
+ * Before a search: which keys are lost on this node, what proves each, and which processes may still hold them. At its
+ * end: what is still lost, where it was looked for, and the way on. Reads only.
  */
 
+import { again, command, inOneLine } from "../again.ts";
+import { DamagedData } from "../etcd-data/directory.ts";
 import { type EtcdHome, etcdHome } from "../etcd-location/etcd-home.ts";
 import { etcdDataOf, sayPlace } from "../etcd-location/etcd-place.ts";
 import { type StrangeCa, strangeCa } from "../facts/ca-copies.ts";
 import { lookAtControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
-import type { OldSaKey } from "../facts/course.ts";
+import { type OldSaKey, withoutKeys } from "../facts/course.ts";
 import { readEvidence } from "../facts/evidence.ts";
 import { lostHere } from "../facts/lost-files.ts";
 import { isNotKubeadms } from "../facts/no-etcd-data.ts";
@@ -19,18 +21,18 @@ import { OtherDistribution } from "../node/kubelet-config.ts";
 import { type Node, readNode } from "../node/node.ts";
 import { oldSaKey } from "../old-sa-key/old-tokens.ts";
 import { trustedKeys } from "../pki/trusted-keys.ts";
-import { say } from "../run.ts";
+import { say, tell } from "../run.ts";
+import { shell } from "../shell-line.ts";
+import { lostConfigs } from "./disk/encryption-config.ts";
 import { nothingFound } from "./disk-search.ts";
-import { FoundKeys } from "./found-keys.ts";
+import { FoundKeys, refuseRivals } from "./found-keys.ts";
 import { searchFolder } from "./keys-in-copies.ts";
-import { lostConfigs } from "./lost-configs.ts";
 import { processesHere } from "./memory-search.ts";
 import type { Brought } from "./put-back.ts";
-import { expiredCas, sayLost, type WantedOptions, wantedKeys } from "./wanted-keys.ts";
+import { expiredCas, isIrreplaceable, sayLost, type WantedOptions, wantedKeys } from "./wanted-keys.ts";
 
-/** What was seen here; the searches add to it. */
+/** The state of this node; the searches add to it. */
 export interface Salvage extends Brought {
-  /** Where etcd runs. */
   etcd: EtcdHome["runs"];
   /** CAs that are here, have expired, and are not ours to renew. */
   expired: ReturnType<typeof expiredCas>;
@@ -39,7 +41,7 @@ export interface Salvage extends Brought {
   oldKey: OldSaKey;
 }
 
-/** What the operator says. */
+/** The operator's words. */
 interface Said extends Pick<WantedOptions, "others" | "kid" | "from"> {
   /** A process that is the control plane's. */
   pid: string | undefined;
@@ -47,7 +49,7 @@ interface Said extends Pick<WantedOptions, "others" | "kid" | "from"> {
   backup: string | undefined;
 }
 
-/** Errors: Fail where this is no control plane node, or where the operator names what is not there. */
+/** Errors: Fail if this is no control plane node, or the operator names what is not there. */
 export async function lookForLost(etcdData: string | undefined, { pid, backup, ...said }: Said) {
   const node = await thisNode();
   const place = await etcdDataOf(etcdData, { node });
@@ -72,9 +74,10 @@ export async function lookForLost(etcdData: string | undefined, { pid, backup, .
   const expired = expiredCas(known, certificatesDir);
   for (const { paths, detail } of expired) say(`${paths[0]}: ${detail}: a search cannot change that`);
   const strange = strangeCa(here);
+  const clusters = strange && [...trustedKeys(here.cluster!.oldCaPem)].join(", ");
   if (strange)
     say(
-      `${certificatesDir}/ca.crt: valid, but not the cluster's CA: ${strange.hash}; etcd's data names ${clustersHash(here)}`,
+      `${certificatesDir}/ca.crt: valid, but not the cluster's CA: ${strange.hash}; etcd's data names ${clusters}`,
     );
   if (foundKeys.wanted.length === 0 && !strange) say(`${certificatesDir}: nothing is lost`);
   for (const one of foundKeys.wanted) sayLost(one);
@@ -86,45 +89,25 @@ export async function lookForLost(etcdData: string | undefined, { pid, backup, .
         ({ kind, stored }) => kind !== "socket" && !stored,
       )
     : [];
-  for (const { path, program, namedBy } of files) say(`${path}: lost; ${named(program, namedBy)} names it`);
-  const configs = lostConfigs(files);
-  return {
-    here,
-    foundKeys,
-    processes,
-    etcd,
-    expired,
-    strange,
-    oldKey,
-    files,
-    configs,
-    backup,
-    disk: nothingFound(),
-  };
-}
-
-function named(program: string, by: string): string {
-  return by.startsWith("/") ? by : `${program}'s ${by}`;
-}
-
-function clustersHash({ cluster }: PartialFacts): string {
-  return [...trustedKeys(cluster!.oldCaPem)].join(", ");
+  for (const { path, program, namedBy: by } of files)
+    say(`${path}: lost; ${by.startsWith("/") ? by : `${program}'s ${by}`} names it`);
+  const brought = { here, foundKeys, processes, files, configs: lostConfigs(files), backup };
+  return { ...brought, etcd, expired, strange, oldKey, disk: nothingFound() };
 }
 
 /** Keys that were never on a control plane node are not lost. */
 function neverHere({ data, cluster }: PartialFacts, etcd: EtcdHome["runs"]): string[] {
   const externalCa = data && cluster && isExternalCa(data, cluster);
   const externalSigner = data && cluster && isExternalSigner(data, cluster);
-  return [
-    ...(isNotKubeadms({ runs: etcd }) ? ["etcd/ca"] : []),
-    ...(externalCa ? ["ca"] : []),
-    ...(externalSigner ? ["sa"] : []),
-  ];
+  const names = isNotKubeadms({ runs: etcd }) ? ["etcd/ca"] : [];
+  if (externalCa) names.push("ca");
+  if (externalSigner) names.push("sa");
+  return names;
 }
 
 /**
- * A process that the operator vouches for is read as the control plane's. Errors: Fail where none has that
- * number and such a name.
+ * A process that the operator vouches for is read as the control plane's. Errors: Fail if none has that number and
+ * such a name.
  */
 function vouchedFor({ own, others }: Brought["processes"], pid: string | undefined): Brought["processes"] {
   if (pid === undefined) return { own, others };
@@ -146,3 +129,67 @@ async function thisNode(): Promise<Node | undefined> {
     return undefined;
   }
 }
+
+/**
+ * Returns the next command if all that matters is here; else says what is lost. `notFound`: places where it really
+ * looked. `moveToRescue`: other keys are moved out of the way. `question`: a choice that a person has to make. Errors:
+ * as `refuseRivals`; the question.
+ */
+export function nextAfterSalvage(
+  salvage: Salvage,
+  searched: { notFound: readonly string[]; moveToRescue: boolean; question: Fail | undefined },
+): string | undefined {
+  const { foundKeys, expired, strange, here } = salvage;
+  const { notFound, moveToRescue, question } = searched;
+  refuseRivals(foundKeys);
+  if (question) throw question;
+  const lost = foundKeys.missing().filter(({ shared }) => shared);
+  const files = lost.map(({ keyFile }) => keyFile).join(", ");
+  const stillLost = `\nstill lost: ${files}: ${notFound.length > 0 ? `not found in ${notFound.join(", ")}; ` : ""}`;
+  const names = (keys: readonly { name: string }[]) => keys.map(({ name }) => name);
+  const issue = (made: readonly string[]) => nextCommand(salvage, made);
+  if (lost.length > 0 && canReadNow(salvage)) {
+    tell(
+      `${stillLost}etcd's data can be read now, so more can be proved and found: ${command("00-salvage")}`,
+    );
+    return undefined;
+  }
+  const inTheWay = strange && !moveToRescue;
+  if (inTheWay)
+    tell(`\nstill lost: ca.key: ${NOT_THE_CLUSTERS}: ${again({ "move-aside": true }, { of: "00-salvage" })}`);
+  if (lost.some(isIrreplaceable)) {
+    const away = strange && moveToRescue ? shell`mv ${here.certificatesDir}/ca.{crt,key} /root/, then ` : "";
+    tell(`${stillLost}${LOOK_ELSEWHERE}\nif they are nowhere: ${away}${issue(names(lost))}`);
+    return undefined;
+  }
+  if (inTheWay) return undefined;
+  if (expired.length > 0) {
+    tell(`\nexpired: ${names(expired).join(", ")}; this makes new ones: ${issue(names(expired))}`);
+    return undefined;
+  }
+  if (lost.length > 0)
+    tell(`${stillLost}only control plane nodes trust them; the next command makes new ones`);
+  return issue(names(lost));
+}
+
+/**
+ * The commands that make these keys new. If part 1 would stop, as it cannot read the cluster's facts: the command that
+ * comes before it.
+ */
+export function nextCommand({ here, oldKey, etcd }: Salvage, made: readonly string[]): string {
+  const { obstacle, data, cluster } = here;
+  if (obstacle instanceof DamagedData) return obstacle.hint;
+  if (!data || cluster || !obstacle) return inOneLine(withoutKeys(made, oldKey, { etcd }));
+  return obstacle.hint;
+}
+
+/** An encryption configuration that was brought back may have opened it. */
+function canReadNow({ here }: Salvage): boolean {
+  const couldNot = here.data !== undefined && here.cluster === undefined;
+  return couldNot && lookAtControlPlaneNode(here.etcd, undefined, here.certificatesDir).cluster !== undefined;
+}
+
+const NOT_THE_CLUSTERS = "the CA here is not the cluster's. This looks for the cluster's own";
+
+const LOOK_ELSEWHERE =
+  "look on the other control plane nodes (this script, there) and in backups; carry what is found here with ./bunw scripts/hand-over.ts";

@@ -1,5 +1,10 @@
-/** Rung 2: searches the memory of the control plane's processes for the lost keys. */
-import type { KeyObject } from "node:crypto";
+/**
+ * Rung 2: searches the memory of the control plane's processes for the lost keys. The leading controller-manager holds
+ * ca.key and sa.key, an API server sa.key and its own key, etcd its own. Every key is proved by its public half, and
+ * nothing else that is seen there is ever kept.
+ */
+
+import { createPrivateKey, type KeyObject } from "node:crypto";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { knownHere } from "../evidence/owners.ts";
 import { leaderHost } from "../facts/leaders.ts";
@@ -7,14 +12,24 @@ import { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { type Container, containers } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
+import { orUndefined, publicKeyHash } from "../pki/certificate.ts";
 import { say } from "../run.ts";
 import { Budget } from "./budget.ts";
 import type { FoundKeys } from "./found-keys.ts";
-import { type Holders, holders, type Process } from "./memory/processes.ts";
-import { searchProcess } from "./memory/search-process.ts";
-import { isIrreplaceable } from "./wanted-keys.ts";
+import {
+  type Curve,
+  keyFromPrime,
+  keyFromScalar,
+  type PublicKey,
+  primesIn,
+  publicKeysByHash,
+  rsaPublicKey,
+  scalarsIn,
+} from "./memory/keys-in-memory.ts";
+import { type Holders, holders, memoryOf, type Process } from "./memory/processes.ts";
+import { isIrreplaceable, type Target } from "./wanted-keys.ts";
 
-/** For each process. A control plane of thousands of nodes takes some tens of GB. */
+/** Limits for each process. A control plane of thousands of nodes takes some tens of GB. */
 const LIMITS = { seconds: 300, bytes: 256e9 };
 
 /**
@@ -108,4 +123,140 @@ async function searchOne(
     say(`${where}: not read to its end: ${err.message}; ${err.hint}`);
     return false;
   }
+}
+
+/**
+ * Reads the process once for public keys of which only the hash is known, and once for private keys; ends as
+ * soon as all are found. `onKey` is called at once with each key, so that none is lost, whatever ends the
+ * search. Returns private keys by their hash, and how much was read. Errors: as `memoryOf`, and Fail where
+ * the budget is spent.
+ */
+export async function searchProcess(
+  process: Process,
+  targets: readonly Target[],
+  { budget, onKey }: { budget?: Budget; onKey?: (key: KeyObject) => void } = {},
+) {
+  const began = performance.now();
+  const publicKeys = [
+    ...targets.flatMap(({ publicKey }) => publicKey ?? []),
+    ...(await publicKeysOf(process, targets, budget)),
+  ];
+  const search: Search = {
+    wanted: new Set(targets.map(({ hash }) => hash)),
+    rsa: new Map(
+      publicKeys
+        .filter((key) => key.asymmetricKeyType === "rsa")
+        .map((key) => [publicKeyHash(key), rsaPublicKey(key)]),
+    ),
+    curves: [...new Set(targets.map(({ kind }) => kind))].filter((kind) => kind !== "RSA"),
+  };
+  const found = { keys: new Map<string, KeyObject>(), megabytes: 0, seconds: 0 };
+  for await (const bytes of pieces(process, budget)) {
+    found.megabytes += bytes.length / 1e6;
+    for (const key of keysIn(bytes, search)) {
+      const hash = publicKeyHash(key);
+      if (!search.wanted.delete(hash)) continue;
+      found.keys.set(hash, key);
+      search.rsa.delete(hash);
+      onKey?.(key);
+    }
+    if (search.wanted.size === 0) break;
+  }
+  found.seconds = (performance.now() - began) / 1000;
+  return found;
+}
+
+/** Keys that are still to be found. */
+interface Search {
+  wanted: Set<string>;
+  /** Wanted RSA keys whose modulus is known. */
+  rsa: Map<string, PublicKey>;
+  curves: Curve[];
+}
+
+function* keysIn(bytes: Uint8Array, { wanted, rsa, curves }: Search): Generator<KeyObject> {
+  yield* encodedKeysIn(bytes, wanted);
+  for (const { key, prime } of primesIn(bytes, rsa.values())) yield keyFromPrime(key, prime);
+  for (const curve of curves) yield* scalarsIn(bytes, curve, wanted);
+}
+
+/** RSA public keys of which only the hash is known, as far as this process has them. */
+async function publicKeysOf(
+  process: Process,
+  targets: readonly Target[],
+  budget: Budget | undefined,
+): Promise<KeyObject[]> {
+  const wanted = new Set(
+    targets.filter(({ kind, publicKey }) => kind === "RSA" && !publicKey).map(({ hash }) => hash),
+  );
+  const found: KeyObject[] = [];
+  if (wanted.size === 0) return found;
+  for await (const bytes of pieces(process, budget)) {
+    for (const key of publicKeysByHash(bytes, wanted)) if (wanted.delete(publicKeyHash(key))) found.push(key);
+    if (wanted.size === 0) break;
+  }
+  return found;
+}
+
+/** Between pieces the event loop runs, so that Ctrl-C works. */
+async function* pieces(process: Process, budget: Budget | undefined): AsyncGenerator<Uint8Array> {
+  for (const bytes of memoryOf(process)) {
+    yield bytes;
+    budget?.spend(bytes.length);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+/* Finds private keys in memory in the form of files: PEM (RFC 7468), or DER of PKCS#1 and SEC1, also within PKCS#8 or PEM's decoded body. */
+
+const PEM_BEGIN = Buffer.from("-----BEGIN ");
+/** Characters; an RSA-4096 key's PEM has about 3,300. */
+const PEM_LONGEST = 4096;
+const PEM_KEY = /^-----BEGIN ((?:RSA |EC )?PRIVATE KEY)-----\r?\n[A-Za-z0-9+/=\s]+-----END \1-----/;
+
+type Wanted = ReadonlySet<string>;
+type DerReader = (bytes: Buffer, at: number, wanted: Wanted) => KeyObject | undefined;
+
+/** Marks inside of DER: a key is before or behind them. */
+const DER_MARKS: readonly { mark: Buffer; read: DerReader }[] = [
+  // RSAPrivateKey (RFC 8017 §A.1.2): SEQUENCE with a long length, version 0, a modulus with a long length
+  { mark: Buffer.from("0201000282", "hex"), read: pkcs1 },
+  // ECPrivateKey (RFC 5915 §3): version 1, then the scalar, 32 or 48 bytes
+  { mark: Buffer.from("0201010420", "hex"), read: sec1("P-256", 32) },
+  { mark: Buffer.from("0201010430", "hex"), read: sec1("P-384", 48) },
+];
+
+/**
+ * Private keys that are whole in these bytes; what only looks like one is skipped. Some may not be wanted.
+ */
+export function* encodedKeysIn(bytes: Uint8Array, wanted: Wanted): Generator<KeyObject> {
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  for (const at of places(buffer, PEM_BEGIN)) {
+    const pem = PEM_KEY.exec(buffer.toString("latin1", at, at + PEM_LONGEST))?.[0];
+    const key = pem && orUndefined(() => createPrivateKey(pem));
+    if (key) yield key;
+  }
+  for (const { mark, read } of DER_MARKS) {
+    for (const at of places(buffer, mark)) {
+      const key = read(buffer, at, wanted);
+      if (key) yield key;
+    }
+  }
+}
+
+function* places(buffer: Buffer, mark: Buffer): Generator<number> {
+  for (let at = buffer.indexOf(mark); at >= 0; at = buffer.indexOf(mark, at + 1)) yield at;
+}
+
+function sec1(curve: Curve, size: number): DerReader {
+  return (bytes, at, wanted) => keyFromScalar(curve, bytes.subarray(at + 5, at + 5 + size), wanted);
+}
+
+function pkcs1(bytes: Buffer, at: number): KeyObject | undefined {
+  const begin = at - 4;
+  if (begin < 0 || bytes[begin] !== 0x30 || bytes[begin + 1] !== 0x82) return undefined;
+  const end = at + bytes.readUInt16BE(begin + 2);
+  if (end > bytes.length) return undefined;
+  const key = Buffer.from(bytes.subarray(begin, end));
+  return orUndefined(() => createPrivateKey({ key, format: "der", type: "pkcs1" }));
 }

@@ -15,22 +15,22 @@ import { day } from "../pki/judge.ts";
 import { mode, say } from "../run.ts";
 import { readYaml } from "../yaml.ts";
 import { copiesIn } from "./backup-files.ts";
+import { chooseConfig, type LostConfig, opensNothing } from "./disk/encryption-config.ts";
 import type { ConfigFind } from "./disk/finds.ts";
 import type { DiskFound } from "./disk-search.ts";
 import { type FoundKey, type FoundKeys, pairOf } from "./found-keys.ts";
-import { labelOf } from "./generations.ts";
-import { chooseConfig, type LostConfig, opensNothing } from "./lost-configs.ts";
 import { type FoundCopy, type Holders, mountedFiles, mountedKubeconfigs } from "./memory/processes.ts";
 import { dropStash } from "./stash.ts";
+import { labelOf } from "./wanted-keys.ts";
 
-/** What the searches have brought. */
+/** The finds of the searches. */
 export interface Brought {
   here: PartialFacts;
   foundKeys: FoundKeys;
   processes: Holders;
   /** Lost files that flags name. */
   files: LostFile[];
-  /** Those of them that a disk's blocks may have. */
+  /** The lost files that a disk's blocks may have. */
   configs: LostConfig[];
   /** The operator's own copies of them. */
   backup: string | undefined;
@@ -61,7 +61,7 @@ export function putBack(
 }
 
 /**
- * What was found beside the keys: kubeconfigs, configurations, and CAs that nothing names. `trouble`: an
+ * Finds beside the keys: kubeconfigs, configurations, and CAs that nothing names. `trouble`: an
  * unexpected error, a bug that the found data has met.
  */
 function foundBeside(brought: Brought, ca: Uint8Array | undefined) {
@@ -69,7 +69,9 @@ function foundBeside(brought: Brought, ca: Uint8Array | undefined) {
   try {
     const mounted = ca ? mountedKubeconfigs(processes.own, Buffer.from(ca).toString("utf8")) : [];
     const copies = backup === undefined ? [] : copiesIn(backup, files);
-    const taken = firstOfEach([...mounted, ...mountedFiles(processes.own, files), ...copies]);
+    // the surest source of a file comes first
+    const all = [...mounted, ...mountedFiles(processes.own, files), ...copies];
+    const taken = all.filter(({ path }, i) => all.findIndex((one) => one.path === path) === i);
     const isShut = ({ path, content }: FoundCopy) =>
       configs.some(
         (lost) => lost.path === path && opensNothing(Buffer.from(content).toString("utf8"), here.data),
@@ -115,11 +117,6 @@ function whyAsked({ length }: readonly ConfigFind[]): string {
   return length > 1
     ? `${length} versions open what is encrypted in etcd, and each can be the one in use`
     : "new values would be written in clear: identity is its first provider";
-}
-
-/** The surest source of a file comes first. */
-function firstOfEach(found: readonly FoundCopy[]): FoundCopy[] {
-  return found.filter(({ path }, i) => found.findIndex((one) => one.path === path) === i);
 }
 
 /**

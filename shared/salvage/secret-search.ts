@@ -3,6 +3,7 @@
  * the shared keys there for two hours, encrypted with a certificate key that only its terminal ever showed.
  * Each value is AES-GCM: nonce 12 | ciphertext | tag 16 (kubeadm's app/phases/copycerts, app/util/crypto).
  */
+
 import { createDecipheriv } from "node:crypto";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
@@ -13,7 +14,7 @@ import { SHARED_FILES } from "../pki/certs.ts";
 import { ask } from "../prompt.ts";
 import { say } from "../run.ts";
 import type { FoundKeys } from "./found-keys.ts";
-import { findKubeadmCerts } from "./kubeadm-certs.ts";
+import { findKubeadmCerts } from "./keys-in-copies.ts";
 
 const NONCE = 12;
 const TAG = 16;
@@ -26,9 +27,9 @@ interface SecretOptions {
 }
 
 /**
- * Each key is proved by what is known of the cluster. Of etcd's CA mostly nothing is known: there the
+ * Each key is proved by the public keys that the cluster knows. It mostly knows none of etcd's CA: there the
  * certificate in the Secret proves the key beside it. Returns whether the Secret was opened. Errors: Fail
- * where the certificate key does not open it, or is none.
+ * if the certificate key does not open it, or is none.
  */
 export function openSecret(
   foundKeys: FoundKeys,

@@ -2,6 +2,7 @@
  * Proved keys that are not in their places yet, in a folder of /dev/shm: that is memory, so nothing of the
  * disk is overwritten. A run that is cut off loses nothing: the next one takes the keys from there.
  */
+
 import type { KeyObject } from "node:crypto";
 import { lstatSync, mkdirSync, rmSync, statfsSync } from "node:fs";
 import { attempt } from "../fail.ts";
@@ -16,7 +17,7 @@ export const STASH = "/dev/shm/kube-pki-repair-salvage";
 /** TMPFS_MAGIC, statfs(2). */
 const TMPFS = 0x01021994;
 
-/** What an earlier run left there. */
+/** Keys that an earlier run left there. */
 export function stashedKeys(): KeyObject[] {
   const names = isOurs() ? list(STASH) : [];
   return names.flatMap((name) => attempt(() => [privateKeyOf(readText(`${STASH}/${name}`) ?? "")], []));

@@ -8,32 +8,23 @@
 
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { exists, removeFile, renameFile, stat, writeFile } from "../files/files.ts";
-import {
-  manifestPath,
-  manifestText,
-  readableManifest,
-  readManifest,
-  waitingPath,
-} from "../manifests/on-disk.ts";
+import { manifestPath, manifestText, readableManifest, waitingPath } from "../manifests/on-disk.ts";
 import { type Container, controlPlaneContainers } from "../node/containers.ts";
 import type { Manifest } from "../objects/objects.ts";
 import { shell } from "../shell-line.ts";
 import { leaves } from "../signals.ts";
 import { inTime, waitFor } from "../wait-for.ts";
 
-/** The manifest on disk, also where an exchange was interrupted. Errors: as `readManifest`. */
-export function manifestBeforeOrAfter(path: string): Manifest | undefined {
-  return readManifest(path) ?? readManifest(waitingPath(path));
-}
+type Place = Pick<ControlPlaneNode, "node">;
 
 /**
  * Exchanges the manifest of a static pod of the control plane. `when`: waits for what the new one needs, while
  * the old one ends. Does not wait for the new pod: the kubelet starts it within a second or two. Errors: Fail
- * where the old pod does not end. The new manifest then stays where it waits, and the next call continues from
+ * if the old pod does not end. The new manifest then stays where it waits, and the next call continues from
  * there.
  */
 export async function exchangeManifest(
-  cp: Pick<ControlPlaneNode, "node">,
+  cp: Place,
   name: string,
   next: { manifest: Manifest; note: string; when?: () => Promise<void> },
 ) {
@@ -55,10 +46,10 @@ export async function exchangeManifest(
 
 /**
  * Its containers that run. A kubelet that has just started may not have begun with this pod yet: if the manifest goes
- * then, and another one comes at once, it starts none of the two. So the one in place is waited for; one that cannot
+ * then, and another one comes at once, it starts neither. So the pod of the one in place is awaited; one that cannot
  * run holds nothing up.
  */
-async function startedNow({ node }: Pick<ControlPlaneNode, "node">, name: string): Promise<Container[]> {
+async function startedNow({ node }: Place, name: string): Promise<Container[]> {
   const look = async () =>
     (await controlPlaneContainers(node.runtimeEndpoint)).filter((container) => container.name === name);
   const isThere = async () => {
@@ -71,7 +62,7 @@ async function startedNow({ node }: Pick<ControlPlaneNode, "node">, name: string
 }
 
 /** Takes a manifest away until part 2 puts it back. */
-export function takeAway(cp: Pick<ControlPlaneNode, "node">, name: string) {
+export function takeAway(cp: Place, name: string) {
   const path = manifestPath(cp, name);
   leaves(
     path,
@@ -80,16 +71,9 @@ export function takeAway(cp: Pick<ControlPlaneNode, "node">, name: string) {
   renameFile(path, waitingPath(path));
 }
 
-/**
- * Ends an interrupted exchange: moves the waiting manifest into its place. For the API server: no script can
- * ask anything without it.
- */
-export function finishExchange(cp: Pick<ControlPlaneNode, "node">, name: string) {
-  endWaiting(manifestPath(cp, name));
-}
-
-/** No manifest waits any longer for this place: it comes there, or is removed where another has come. */
-export function endWaiting(path: string) {
+/** Ends an interrupted exchange: the waiting manifest comes into its place, or is removed if another has come. */
+export function endWaiting(cp: Place, name: string, namespace?: string) {
+  const path = manifestPath(cp, name, namespace);
   const waiting = waitingPath(path);
   if (exists(waiting) && readableManifest(path)) removeFile(waiting);
   else if (exists(waiting)) renameFile(waiting, path);
@@ -104,7 +88,7 @@ export function endWaiting(path: string) {
 const TICK = 1_400;
 
 /** Whether the kubelet has finished with these pods. */
-function isForgotten(pods: readonly Container[], { kubelet }: ControlPlaneNode["node"]): () => boolean {
+function isForgotten(pods: readonly Container[], { kubelet }: Place["node"]): () => boolean {
   let gone: number | undefined;
   return () => {
     if (pods.some(({ podUid }) => exists(`${kubelet.podsDir}/${podUid}`))) return false;

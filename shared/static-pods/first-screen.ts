@@ -9,15 +9,14 @@
 import { caIsNew, clusterCaSeen } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { certificatesBefore, namesByHand, shownCopy } from "../facts/names-before.ts";
-import { ensureOptions } from "../facts/node-to-repair.ts";
 import { attempt } from "../fail.ts";
 import { exists, writeFile } from "../files/files.ts";
 import { refuseMounted } from "../files/mounts.ts";
 import { refuseUnwritable } from "../files/room.ts";
 import { manifestPath, whereIs } from "../manifests/on-disk.ts";
-import { containers, controlPlaneContainers, isServerContainer } from "../node/containers.ts";
+import { controlPlaneContainers, isServerContainer } from "../node/containers.ts";
 import { hasOwnClient, kubeletStopped } from "../node/node.ts";
-import { actionForSigned, actionsFor, countOfKeys, type PkiAction } from "../pki/actions.ts";
+import { actionForSigned, countOfKeys, type PkiAction } from "../pki/actions.ts";
 import { endpointUrl } from "../pki/addresses.ts";
 import { CERTS, certPath, certRow, isEtcds } from "../pki/certs.ts";
 import { caText, pkiFindings } from "../pki/examine.ts";
@@ -27,13 +26,14 @@ import { servedPem } from "../pki/served.ts";
 import { trustsCa } from "../pki/trusted-keys.ts";
 import { say } from "../run.ts";
 import { inTime } from "../wait-for.ts";
-import { manifestToRun, manifestTrouble } from "./manifest-trouble.ts";
+import { issuedPaths, mustIssue, runningHere, type ServersWork } from "./issue-and-start.ts";
+import { onDisk } from "./manifest-trouble.ts";
 import { type Coming, preflight, refuseWhereNothingFits } from "./preflight.ts";
-import { credentials, mustIssue, pathsOf, toRestart } from "./servers.ts";
-import { areReadByServers, SERVERS, type WantedManifest, wantedManifests } from "./wanted-manifests.ts";
+import { areReadByServers, toRestart } from "./restarts.ts";
+import { SERVERS, type WantedManifest, wantedManifests } from "./wanted-manifests.ts";
 
 interface BeforeEtcd {
-  /** Of the shared keys. */
+  /** Actions for the shared keys. */
   actions: readonly PkiAction[];
   /** How many of etcd's members have to run, in words; how many others run; whether they are enough. */
   others: { words: string; running: number; isEnough: boolean };
@@ -43,31 +43,31 @@ interface BeforeEtcd {
 /** Part 1. Errors: as `preflight` and `refuseWhereNothingFits`. */
 export async function beforeEtcdStops(cp: ControlPlaneNode, { actions, others, imagesLater }: BeforeEtcd) {
   await refuseWhereNothingFits(cp);
-  const { leaves, pods } = refuseFixedAtEtcd(cp, actions);
+  const { leaves, toRun, toWrite } = refuseFixedAtEtcd(cp, actions);
   // they are made while programs stop and folders are copied
   makeKeysAhead(cp.facts.keyAlgorithm, countOfKeys([...actions, ...leaves]));
-  const has = await preflight({ ...comingHere(cp, pods), imagesLater });
+  const has = await preflight({ ...comingHere(cp, toRun), imagesLater });
   const running = (await controlPlaneContainers(cp.node.runtimeEndpoint)).map(({ name }) => name);
   const stops = [...((await kubeletStopped()) ? [] : ["kubelet"]), ...new Set(running)];
   sayScreen(cp, {
     stops: `${stops.join(", ") || "nothing: no server of the control plane runs"}; ${whoseApi(others, running)}`,
     writes: [...actions, ...leaves],
-    pods: toWrite(pods, cp).filter(({ name }) => name === "etcd"),
+    pods: toWrite.filter(({ name }) => name === "etcd"),
     has: ["room on the disk", ...has],
   });
 }
 
-/** `actions`: of the shared keys. Errors: as `refuseFixed`, of what part 1 writes. */
+/** `actions`: those of the shared keys. Errors: as `refuseFixed`, for what part 1 writes. */
 export function refuseFixedAtEtcd(cp: ControlPlaneNode, actions: readonly PkiAction[]) {
   const ca = actions.find(({ row }) => row?.name === "etcd-ca")?.todo;
   const leaves = pkiFindings({ certs: CERTS.filter(isEtcds) }, cp.facts).map((finding) =>
     actionForSigned(finding, ca),
   );
-  const pods = allPods(cp);
-  // those without certificates wait aside; a kubelet that restarts gets its controller-manager reduced
+  const { toRun, toWrite } = lookOnDisk(allPods(cp), cp);
+  // servers without certificates wait aside; a kubelet that restarts gets its controller-manager reduced
   const held = mustIssue(cp) ? SERVERS : [MANAGER];
-  refuseFixed(cp, [...actions, ...leaves].filter(isWritten), [...toWrite(pods, cp).map(nameOf), ...held]);
-  return { leaves, pods };
+  refuseFixed(cp, [...actions, ...leaves].filter(isWritten), [...toWrite.map(nameOf), ...held]);
+  return { leaves, toRun, toWrite };
 }
 
 function whoseApi({ words, running, isEnough }: BeforeEtcd["others"], here: readonly string[]): string {
@@ -77,38 +77,33 @@ function whoseApi({ words, running, isEnough }: BeforeEtcd["others"], here: read
   return `the API of the whole cluster is unavailable: ${words} have to run, and ${running} other ${running === 1 ? "runs" : "run"}`;
 }
 
-interface BeforeServers {
-  "super-admin"?: boolean | undefined;
-  "images-later"?: boolean | undefined;
-  /** As etcd says. */
-  isFull: boolean;
-}
-
-/** Part 2; says nothing where nothing is to be done. Errors: as `preflight`. */
+/**
+ * Part 2; says nothing if nothing is to be done. `isFull`: as etcd says. Errors: as `preflight`.
+ */
 export async function beforeServersStop(
   cp: ControlPlaneNode,
-  { "super-admin": superAdmin, "images-later": imagesLater, isFull }: BeforeServers,
+  { actions, wanted }: ServersWork,
+  { "images-later": imagesLater, isFull }: { "images-later"?: boolean | undefined; isFull: boolean },
 ) {
-  const actions = actionsFor(credentials(cp, superAdmin), cp.facts, ensureOptions(cp));
   const writes = actions.filter(isWritten);
-  const pods = wanted(cp);
-  const written = toWrite(pods, cp);
-  const running = (await containers(cp.node.runtimeEndpoint)).filter((one) => one.running);
-  const issued = pathsOf(writes);
+  const { toRun, toWrite } = lookOnDisk(wanted, cp);
+  const issued = issuedPaths(actions);
+  // asked again: it may have taken minutes until etcd answered, and containers end and start meanwhile
+  const running = await runningHere(cp);
   const { stale } = await toRestart(cp, { running, issued });
   const stops = [...new Set(stale.map(({ name }) => name))];
-  if (writes.length + written.length + stops.length === 0 && !isFull) return;
-  // What is written is read by a kubelet that starts anew, and its controller-manager ends before.
-  const restarts = areReadByServers(cp, issued) || written.length > 0;
-  refuseFixed(cp, writes, [...written.map(nameOf), ...(restarts ? [MANAGER] : [])]);
+  if (writes.length + toWrite.length + stops.length === 0 && !isFull) return;
+  // a kubelet that starts again reads what is written, and its controller-manager ends before
+  const restarts = areReadByServers(cp, issued) || toWrite.length > 0;
+  refuseFixed(cp, writes, [...toWrite.map(nameOf), ...(restarts ? [MANAGER] : [])]);
   const ends = restarts && !stops.includes(MANAGER);
   if (ends && running.some((one) => isServerContainer(one) && one.name === MANAGER))
     stops.push(`${MANAGER} (with the kubelet, and reduced)`);
-  const has = await preflight({ cp, part: 2, pods: toRun(pods, cp), imagesLater, isFull });
+  const has = await preflight({ cp, part: 2, pods: toRun, imagesLater, isFull });
   const api = stops.includes("kube-apiserver")
     ? "; they start again at once, and this node's API is unavailable until then"
     : "";
-  sayScreen(cp, { stops: `${stops.join(", ") || "nothing"}${api}`, writes, pods: written, has });
+  sayScreen(cp, { stops: `${stops.join(", ") || "nothing"}${api}`, writes, pods: toWrite, has });
 }
 
 const isWritten = ({ todo }: PkiAction) => todo !== "keep";
@@ -117,48 +112,38 @@ const nameOf = ({ name }: WantedManifest) => name;
 /** `manifests`: names of static pods. Errors: as `refuseUnwritable`, where a file that will be replaced cannot be. */
 function refuseFixed(cp: ControlPlaneNode, writes: readonly PkiAction[], manifests: readonly string[]) {
   const { kubeconfig, clientCaFile, clientPem } = cp.node.kubelet;
-  const kubelets = keepsKubelet(cp) ? [] : [kubeconfig, clientCaFile, clientPem];
+  const keepsKubelet = () => {
+    const ca = caText(certRow("ca"), cp.facts.certificatesDir);
+    const conf = readKubeconfig(kubeconfig);
+    return Boolean(ca && conf && trustsCa(conf.caPem, ca) && hasOwnClient(cp.node, ca));
+  };
+  // one of its files that cannot be read is written, too
+  const kubelets = attempt(keepsKubelet, false) ? [] : [kubeconfig, clientCaFile, clientPem];
   const all = [
     ...writes.flatMap(({ finding }) => finding.paths),
     ...manifests.map((name) => whereIs(manifestPath(cp, name))),
     ...kubelets,
   ];
-  const files = all.filter((path) => exists(path));
+  const files = all.filter(exists);
   refuseUnwritable(files);
   refuseMounted(files);
 }
 
-/** Whether its kubelet's files stay as they are. Not, where one of them cannot be read. */
-function keepsKubelet({ node, facts }: ControlPlaneNode): boolean {
-  const keeps = () => {
-    const ca = caText(certRow("ca"), facts.certificatesDir);
-    const conf = readKubeconfig(node.kubelet.kubeconfig);
-    return Boolean(ca && conf && trustsCa(conf.caPem, ca) && hasOwnClient(node, ca));
-  };
-  return attempt(keeps, false);
+/** The pods as they will run, and those whose manifest on disk cannot stay. */
+function lookOnDisk(pods: readonly WantedManifest[], cp: ControlPlaneNode) {
+  const seen = pods.map((one) => ({ one, ...onDisk(one, cp) }));
+  const toRun = seen.map(({ one, next }) => ({ name: one.name, manifest: next }));
+  return { toRun, toWrite: seen.flatMap(({ one, trouble }) => (trouble ? [one] : [])) };
 }
 
-/** None where a mirror pod is gone, or cannot be read: the step that needs it says so. */
-function wanted(cp: ControlPlaneNode, names?: readonly string[]): WantedManifest[] {
-  return attempt(() => wantedManifests(cp, names), []);
-}
-
-/** Those whose manifest on disk cannot stay. */
-function toWrite(pods: readonly WantedManifest[], cp: ControlPlaneNode): WantedManifest[] {
-  return pods.filter((one) => manifestTrouble(one, cp));
-}
-
+/** None if a mirror pod is gone, or cannot be read: the step that needs it says so. */
 function allPods(cp: ControlPlaneNode): WantedManifest[] {
-  return [...wanted(cp, ["etcd"]), ...wanted(cp)];
+  return [["etcd"], undefined].flatMap((names) => attempt(() => wantedManifests(cp, names), []));
 }
 
-/** What `preflight` asks before part 1, for who only looks. */
-export function comingHere(cp: ControlPlaneNode, pods = allPods(cp)): Coming {
-  return { cp, part: 1, pods: toRun(pods, cp), imagesLater: undefined, isFull: cp.data.isFull };
-}
-
-function toRun(pods: readonly WantedManifest[], cp: ControlPlaneNode): Coming["pods"] {
-  return pods.map((one) => ({ name: one.name, manifest: manifestToRun(one, cp) }));
+/** The input of `preflight` before part 1, for callers that only look. */
+export function comingHere(cp: ControlPlaneNode, pods = lookOnDisk(allPods(cp), cp).toRun): Coming {
+  return { cp, part: 1, pods, imagesLater: undefined, isFull: cp.data.isFull };
 }
 
 const MANAGER = "kube-controller-manager";
@@ -166,14 +151,14 @@ const MANAGER = "kube-controller-manager";
 interface Screen {
   stops: string;
   writes: readonly PkiAction[];
-  /** Those whose manifest is written. */
+  /** Pods whose manifest is written. */
   pods: readonly WantedManifest[];
   has: readonly string[];
 }
 
 function sayScreen(cp: ControlPlaneNode, { stops, writes, pods, has }: Screen) {
   say(`will stop: ${stops}`);
-  say(`will write: ${written(writes, pods)}`);
+  say(`will write: ${inWords(writes, pods)}`);
   say(`checked: ${has.join(", ")}`);
   const { from, copies } = clusterCaSeen(cp.node, { ...cp, certificatesDir: cp.facts.certificatesDir });
   const agree = copies.filter((copy) => copy.is === "the cluster's").map(({ what }) => what);
@@ -185,8 +170,8 @@ function sayScreen(cp: ControlPlaneNode, { stops, writes, pods, has }: Screen) {
   say(`cluster CA known from: ${[from, ...agree].join(", ")}${others}`);
 }
 
-/** "new keys ca, sa", "etcd/server.crt and .key", "4 certificates", "scheduler.conf" */
-function written(actions: readonly PkiAction[], pods: readonly WantedManifest[]): string {
+/** "new keys ca, sa; etcd/server.crt and .key; 4 kubeconfigs; manifests/etcd.yaml" */
+function inWords(actions: readonly PkiAction[], pods: readonly WantedManifest[]): string {
   const made = actions.filter(({ todo }) => todo === "make").map(({ finding }) => finding.name);
   const [certs, configs, others] = [[], [], []] as [string[], string[], string[]];
   for (const { todo, row } of actions) {
@@ -196,18 +181,12 @@ function written(actions: readonly PkiAction[], pods: readonly WantedManifest[])
     else certs.push(`${row.file}.crt and .key`);
   }
   const manifests = pods.map(({ name }) => `manifests/${name}.yaml`);
-  const kinds = [
-    few(certs, "certificates"),
-    few(configs, "kubeconfigs"),
-    others,
-    few(manifests, "manifests"),
-  ].flat();
-  return [...(made.length > 0 ? [`new keys ${made.join(", ")}`] : []), ...kinds].join("; ") || "nothing";
-}
-
-/** The names where they are two at most. */
-function few(names: readonly string[], kind: string): readonly string[] {
-  return names.length > 2 ? [`${names.length} ${kind}`] : names;
+  // two names at most, else their number
+  const few = (names: string[], kind: string) => (names.length > 2 ? [`${names.length} ${kind}`] : names);
+  const kinds = made.length > 0 ? [`new keys ${made.join(", ")}`] : [];
+  kinds.push(...few(certs, "certificates"), ...few(configs, "kubeconfigs"), ...others);
+  kinds.push(...few(manifests, "manifests"));
+  return kinds.join("; ") || "nothing";
 }
 
 /** Only what the cluster's CA has signed counts, so whoever answers there decides nothing. */
@@ -224,19 +203,18 @@ export async function keepShown(cp: ControlPlaneNode) {
 }
 
 /**
- * What the API server here shows; none where none runs, or where a copy of its certificate tells the names already. One
- * that runs may only be busy: undefined where it shows nothing in time.
+ * The certificate that the API server here shows; none if none runs, or if a copy of its certificate has the names
+ * already. One that runs may only be busy: undefined if it shows nothing in time.
  */
 async function shownHere(cp: ControlPlaneNode): Promise<string[] | undefined> {
-  const { node, facts } = cp;
-  const { advertiseAddress: host, bindPort } = facts;
+  const { advertiseAddress: host, bindPort } = cp.facts;
   const look = async () => {
     const [shown] = await Promise.allSettled([servedPem(host, bindPort)]);
     if (shown.status === "fulfilled") return [shown.value];
     // without the file none can begin to listen
     const nobody = (shown.reason as NodeJS.ErrnoException).code === "ECONNREFUSED";
     if (nobody || certificatesBefore(certRow("apiserver"), cp).length > 0) return [];
-    const running = await controlPlaneContainers(node.runtimeEndpoint);
+    const running = await controlPlaneContainers(cp.node.runtimeEndpoint);
     if (running.some(({ name }) => name === "kube-apiserver")) throw shown.reason;
     return [];
   };

@@ -27,7 +27,7 @@ import { certRow, keyPath } from "../pki/certs.ts";
 import { caText } from "../pki/examine.ts";
 import { knowsCa, type TrustedKeys, trustedKeys } from "../pki/trusted-keys.ts";
 import { act } from "../run.ts";
-import { type WantedManifest, wantedManifests } from "./wanted-manifests.ts";
+import type { WantedManifest } from "./wanted-manifests.ts";
 
 type Pods = readonly Pick<WantedManifest, "name" | "manifest">[];
 
@@ -36,15 +36,20 @@ interface Reader {
   user: PodUser;
 }
 
-/** For each file that part 1 or 2 makes: its readers that are not root. */
+interface PodUser {
+  uid: number;
+  /** The first is its own; files of the others can be read as well. */
+  gids: number[];
+}
+
+/** Path of a file that part 1 or 2 makes → its readers that are not root. */
 function readersOf(pods: Pods, certificatesDir: string): Map<string, Reader[]> {
   const made = madeFiles(certificatesDir);
   const readers = new Map<string, Reader[]>();
   for (const { name, manifest } of pods) {
     const user = userOf(manifest);
     if (!user || user.uid === 0) continue;
-    const paths = hostFiles(manifest).map(({ path }) => path);
-    for (const path of new Set(paths))
+    for (const path of new Set(hostFiles(manifest).map((file) => file.path)))
       if (made.has(path)) readers.set(path, [...(readers.get(path) ?? []), { name, user }]);
   }
   return readers;
@@ -53,7 +58,7 @@ function readersOf(pods: Pods, certificatesDir: string): Map<string, Reader[]> {
 /** Files whose readers have no group in common, with the readers' names. */
 export function unreadable(pods: Pods, { facts }: ControlPlaneNode): { path: string; readers: string[] }[] {
   return [...readersOf(pods, facts.certificatesDir)].flatMap(([path, readers]) =>
-    isPublic(path) || ownerFor(readers) ? [] : [{ path, readers: readers.map(({ name }) => name) }],
+    path.endsWith(".crt") || ownerFor(readers) ? [] : [{ path, readers: readers.map(({ name }) => name) }],
   );
 }
 
@@ -63,11 +68,8 @@ export async function fitOwners(pods: Pods, { facts }: ControlPlaneNode) {
     const [info, owner] = [stat(path), ownerFor(readers)];
     if (info?.kind !== "file" || !owner || readers.every(({ user }) => canRead(user, info))) continue;
     const names = readers.map(({ name, user }) => `${name} (user ${user.uid})`).join(" and ");
-    await act(
-      "set",
-      `owner ${owner.uid}:${owner.gid}, mode 0${owner.mode.toString(8)} of ${path}: ${names} reads it`,
-      () => giveTo(path, owner),
-    );
+    const what = `owner ${owner.uid}:${owner.gid}, mode 0${owner.mode.toString(8)} of ${path}`;
+    await act("set", `${what}: ${names} reads it`, () => giveTo(path, owner));
   }
 }
 
@@ -82,16 +84,6 @@ function ownerFor(readers: readonly Reader[]): { uid: number; gid: number; mode:
 function canRead({ uid, gids }: PodUser, info: { uid: number; gid: number; mode: number }): boolean {
   if (info.uid === uid) return (info.mode & 0o400) !== 0;
   return (info.mode & (gids.includes(info.gid) ? 0o040 : 0o004)) !== 0;
-}
-
-function isPublic(path: string): boolean {
-  return path.endsWith(".crt");
-}
-
-interface PodUser {
-  uid: number;
-  /** The first is its own; files of the others can be read as well. */
-  gids: number[];
 }
 
 interface SecurityContext {
@@ -111,18 +103,16 @@ export function userOf({ spec }: { spec: PodSpec }): PodUser | undefined {
   const own = (mainContainer({ spec })?.securityContext ?? {}) as SecurityContext;
   const uid = own.runAsUser ?? pod.runAsUser;
   if (uid === undefined && (own.runAsNonRoot ?? pod.runAsNonRoot)) return undefined;
-  const gid = own.runAsGroup ?? pod.runAsGroup ?? 0;
-  return {
-    uid: uid ?? 0,
-    gids: [gid, ...(pod.supplementalGroups ?? []), ...(pod.fsGroup === undefined ? [] : [pod.fsGroup])],
-  };
+  const gids = [own.runAsGroup ?? pod.runAsGroup ?? 0, ...(pod.supplementalGroups ?? [])];
+  if (pod.fsGroup !== undefined) gids.push(pod.fsGroup);
+  return { uid: uid ?? 0, gids };
 }
 
 type Ca = "ca" | "etcd-ca" | "front-proxy-ca";
 
 const SIGNING_CERT = "cluster-signing-cert-file";
 
-/** By component: the flags that may name a copy of a CA. */
+/** Component → its flags that may name a copy of a CA. */
 // biome-ignore format: a table
 const FLAGS: Record<string, Record<string, Ca>> = {
   etcd:                      { "trusted-ca-file": "etcd-ca", "peer-trusted-ca-file": "etcd-ca" },
@@ -131,28 +121,19 @@ const FLAGS: Record<string, Record<string, Ca>> = {
   "kube-scheduler":          { "client-ca-file": "ca", "requestheader-client-ca-file": "front-proxy-ca" },
 };
 
-/**
- * Today's CA takes the place of the one before in each such file; other CAs stay. `names`: of static pods.
- * Returns the paths written.
- */
-export function fitNamedCas(cp: ControlPlaneNode, names?: readonly string[]): string[] {
+/** The current CA takes the place of the old one in each such file; other CAs stay. Returns the paths written. */
+export function fitNamedCas(cp: ControlPlaneNode, pods: Pods): string[] {
   const made = madeFiles(cp.facts.certificatesDir);
   const written = new Set<string>();
-  for (const { name, manifest } of wantedManifests(cp, names))
+  for (const { name, manifest } of pods)
     for (const [flag, ca] of Object.entries(FLAGS[name] ?? {})) {
       const path = pathOf(manifest, flag);
       if (path === undefined || made.has(path) || written.has(path)) continue;
-      const content = fitted(
-        path,
-        ca,
-        cp,
-        flag === SIGNING_CERT && pathOf(manifest, "cluster-signing-key-file"),
-      );
+      const content = flag === SIGNING_CERT ? signingCert(path, manifest, cp) : fitted(path, ca, cp);
       if (content === undefined) continue;
       copyToRescue(path, cp.asideDir);
-      writeFile(path, content, {
-        note: `${name} --${flag}: the current CA in place of the old one; other CAs stay`,
-      });
+      const note = `${name} --${flag}: the current CA in place of the old one; other CAs stay`;
+      writeFile(path, content, { note });
       written.add(path);
     }
   return [...written];
@@ -163,40 +144,37 @@ function pathOf(manifest: Manifest, flag: string): string | undefined {
   return inside && hostPathOf(manifest, inside);
 }
 
-/**
- * Undefined where the file is not there, has no CA of before, or has today's already. `signingKey`: the
- * controller-manager signs with it.
- */
-function fitted(
-  path: string,
-  ca: Ca,
-  cp: ControlPlaneNode,
-  signingKey: string | false | undefined,
-): string | undefined {
-  const [text, today] = [smallText(path), caText(certRow(ca), cp.facts.certificatesDir)];
-  if (text === undefined || !today || knowsCa(text, today)) return undefined;
+/** One certificate only, that of the key beside it (pkg/controller/certificates/signer/ca_provider.go). */
+function signingCert(path: string, manifest: Manifest, cp: ControlPlaneNode): string | undefined {
+  const { certificatesDir } = cp.facts;
+  if (pathOf(manifest, "cluster-signing-key-file") !== keyPath(certRow("ca"), certificatesDir))
+    return undefined;
+  return fitted(path, "ca", cp) && certInfo(caText(certRow("ca"), certificatesDir)!).pem;
+}
+
+/** Undefined if the file is not there, has no old CA, or has the current one already. */
+function fitted(path: string, ca: Ca, cp: ControlPlaneNode): string | undefined {
+  const [text, current] = [smallText(path), caText(certRow(ca), cp.facts.certificatesDir)];
+  if (text === undefined || !current || knowsCa(text, current)) return undefined;
   const all = certificatesIn(text);
-  const isBefore = before(ca, today, cp);
-  const others = all.filter((pem) => !isBefore(pem));
+  const isOld = isReplaced(ca, current, cp);
+  const others = all.filter((pem) => !isOld(pem));
   if (others.length === all.length) return undefined;
-  // it takes one certificate only, and that of its key (pkg/controller/certificates/signer/ca_provider.go)
-  if (signingKey !== false)
-    return signingKey === keyPath(certRow("ca"), cp.facts.certificatesDir) ? certInfo(today).pem : undefined;
-  return [today, ...others].map((pem) => `${pem.trim()}\n`).join("");
+  return [current, ...others].map((pem) => `${pem.trim()}\n`).join("");
 }
 
 /**
- * What was replaced: by etcd's data; of etcd's own CA nothing there tells, so by what the repair has kept,
- * and by its name.
+ * Whether this is a CA that was replaced: etcd's data says so; it does not know etcd's own CA, so what the repair has
+ * kept says it, and the CA's name.
  */
-function before(ca: Ca, today: string, cp: ControlPlaneNode): (pem: string) => boolean {
+function isReplaced(ca: Ca, current: string, cp: ControlPlaneNode): (pem: string) => boolean {
   const isIn = (keys: TrustedKeys) => (pem: string) => !trustedKeys(pem).isDisjointFrom(keys);
   if (ca === "ca") return isIn(caIsNew(cp) ? trustedKeys(cp.cluster.oldCaPem) : new Set());
   const known =
     ca === "front-proxy-ca"
       ? [cp.cluster.aggregated["requestheader-client-ca-file"] ?? ""]
       : certificatesBefore(certRow(ca), cp);
-  const own = certInfo(today);
-  const isNamed = (pem: string) => madeAt(today) >= cp.rescue.made && infoOf(pem)?.subject === own.subject;
-  return (pem) => isNamed(pem) || (infoOf(pem)?.subject === own.subject && isIn(trustedKeys(...known))(pem));
+  const isMade = madeAt(current) >= cp.rescue.made;
+  const { subject } = certInfo(current);
+  return (pem) => infoOf(pem)?.subject === subject && (isMade || isIn(trustedKeys(...known))(pem));
 }

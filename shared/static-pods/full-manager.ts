@@ -14,11 +14,10 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { containerEnd } from "../facts/ended-container.ts";
 import { otherControlPlanes } from "../facts/known-nodes.ts";
 import { leaderLease, leadersSeen } from "../facts/leaders.ts";
-import type { Repair } from "../facts/repair.ts";
 import { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { forGood } from "../for-good.ts";
-import { manifestPath } from "../manifests/on-disk.ts";
+import { manifestPath, readManifest, waitingPath } from "../manifests/on-disk.ts";
 import { full, isReduced, managerIsReduced } from "../manifests/repair-changes.ts";
 import { controlPlaneContainers } from "../node/containers.ts";
 import { rescuedEtcd } from "../node/rescue-folder.ts";
@@ -27,41 +26,38 @@ import { quoteUntrusted } from "../plain.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
-import { exchangeManifest, manifestBeforeOrAfter } from "./exchange.ts";
+import { exchangeManifest } from "./exchange.ts";
 
 const NAME = "kube-controller-manager";
 
 /**
  * Turns on again what was reduced. Each control plane node sees in its own manifest what was reduced.
- * `restarted`: only these nodes' kubelets have started anew; unset: any may have.
+ * `restarted`: only these nodes' kubelets have started again; unset: any may have.
  */
 export async function fullControllerManager(
   cp: ControlPlaneNode,
   api: KubeApi,
   restarted?: readonly string[],
 ) {
-  const name = NAME;
-  const path = manifestPath(cp, name);
-  const now = manifestBeforeOrAfter(path);
+  const path = manifestPath(cp, NAME);
+  // an exchange that was cut off has left it waiting beside its place
+  const now = readManifest(path) ?? readManifest(waitingPath(path));
   if (!now)
     throw new Fail(`There is no "${path}"`, { hint: "run part 2 first: ./bunw scripts/02-control-plane.ts" });
   const manifest = full(now);
   if (manifest === now && exists(path)) return say(`unchanged ${path}: nothing in it is reduced`);
-  const endpoints = await endpointsToWaitFor(api, restarted);
+  // one in full takes pods that are not ready out of their Services
+  const when = await endpointsToWaitFor(api, restarted);
   forGood("fullManager");
-  await exchangeManifest(cp, name, {
-    manifest,
-    // it takes pods that are not ready out of their Services
-    when: endpoints,
-    note: "node-lifecycle, taint eviction and pod collection are on again",
-  });
+  const note = "node-lifecycle, taint eviction and pod collection are on again";
+  await exchangeManifest(cp, NAME, { manifest, when, note });
   if (mode.dryRun) return;
-  const lease = leaderLease(cp.node, name);
+  const lease = leaderLease(cp.node, NAME);
   const last = lease === undefined ? undefined : await leaderOf(api, lease);
-  if (lease) await dropOwnLease(api, lease, last, { ...cp.node, started: oldestStart(name) });
-  const hint = shell`crictl ps -a --name ${name}; crictl logs ID`;
-  const ended = containerEnd(cp, name, () => api.ready());
-  await waitFor("the kubelet to start it again", runsAgain(cp, name), { seconds: 60, hint, ended });
+  if (lease) await dropOwnLease(api, lease, last, { ...cp.node, started: oldestStart(NAME) });
+  const hint = shell`crictl ps -a --name ${NAME}; crictl logs ID`;
+  const ended = containerEnd(cp, NAME, () => api.ready());
+  await waitFor("the kubelet to start it again", runsAgain(cp), { seconds: 60, hint, ended });
   if (lease) say(`${await nextLeader(api, lease, last, { seconds: 90, hint, ended })}: leads`);
 }
 
@@ -72,21 +68,23 @@ const ASK_EVERY = 1000;
  * Whether its container runs, as the runtime says. That is asked once there is a process of this name: to ask again and
  * again takes the processor from the container that is to start.
  */
-function runsAgain({ node }: ControlPlaneNode, name: string): () => Promise<boolean> {
+function runsAgain({ node }: ControlPlaneNode): () => Promise<boolean> {
   let asked = 0;
   return async () => {
-    if (Date.now() - asked < ASK_EVERY && pidsNamed(name).length === 0) return false;
+    if (Date.now() - asked < ASK_EVERY && pidsNamed(NAME).length === 0) return false;
     asked = Date.now();
-    return (await controlPlaneContainers(node.runtimeEndpoint)).some((container) => container.name === name);
+    return (await controlPlaneContainers(node.runtimeEndpoint)).some(({ name }) => name === NAME);
   };
 }
 
-/** As much of a mirror pod as says how its manifest is. */
-type ManagerPod = Pick<Manifest, "metadata">;
-
-function managerOn(api: KubeApi, node: string): Promise<ManagerPod | undefined> {
-  return api.find<ManagerPod>(`/api/v1/namespaces/kube-system/pods/${NAME}-${node}`);
+/** Node's name → its controller-manager's mirror pod: as much of it as says how its manifest is. */
+async function managersOn(api: KubeApi, nodes: readonly string[]): Promise<Map<string, ManagerPod>> {
+  const path = (node: string) => `/api/v1/namespaces/kube-system/pods/${NAME}-${node}`;
+  const pods = await Promise.all(nodes.map((node) => api.find<ManagerPod>(path(node))));
+  return new Map(nodes.flatMap((node, i) => (pods[i] ? [[node, pods[i]] as const] : [])));
 }
+
+type ManagerPod = Pick<Manifest, "metadata">;
 
 /**
  * Names of the control plane nodes whose controller-manager is reduced, this one by its manifest, the others
@@ -99,9 +97,9 @@ export async function reducedManagers(
   without: readonly string[],
 ): Promise<string[]> {
   const others = otherControlPlanes(cp.cluster, { node: cp.node, without }).map(({ name }) => name);
-  const pods = await Promise.all(others.map((name) => managerOn(api, name)));
-  const reduced = others.filter((_, i) => pods[i] && isReduced(pods[i]));
-  return [...(managerIsReduced(cp) ? [cp.node.name] : []), ...reduced];
+  const pods = [...(await managersOn(api, others))];
+  const reduced = pods.flatMap(([name, pod]) => (isReduced(pod) ? [name] : []));
+  return managerIsReduced(cp) ? [cp.node.name, ...reduced] : reduced;
 }
 
 /**
@@ -125,30 +123,34 @@ export async function whereToClose(
 }
 
 /**
- * Whose controller-manager leads in full on another control plane node, as seen by its renewals: it does to
- * silent nodes what it always does. The operator is told, and it decides nothing: the next thing that is typed
- * there may end it, and its successor begins reduced. Undefined where none leads, or a reduced one may.
+ * The control plane node other than this one whose controller-manager leads in full, as its renewals show: it does
+ * to silent nodes what it always does. The operator reads it, and it decides nothing: the next command on that node
+ * may end it, and its successor begins reduced. Undefined if none leads, or a reduced one may.
  */
 export async function leadsInFull(cp: ControlPlaneNode, api: KubeApi): Promise<string | undefined> {
   const lease = leaderLease(cp.node, NAME);
   const last = lease === undefined ? undefined : await leaderOf(api, lease);
-  const shownSince = (holder: string) => (holder === leaderBefore(cp, lease!) ? new Date(0) : began(cp));
-  if (!lease || !last || !(await anyInFull(cp, api, shownSince(last.holder)))) return undefined;
-  const holder = await undefinedOnTimeout(
-    nextLeader(api, lease, last, { seconds: 5, hint: shell`crictl ps --name ${NAME}` }),
-  );
+  if (!lease || !last) return undefined;
+  const shownSince = shownSinceOf(cp, lease);
+  const others = otherControlPlanes(cp.cluster, cp).map(({ name }) => name);
+  // where none of the others can lead in full, nobody waits for a renewal to see who leads
+  const pods = await managersOn(api, others);
+  if (!pods.values().some((pod) => isInFull(pod, shownSince(last.holder)))) return undefined;
+  const hint = shell`crictl ps --name ${NAME}`;
+  const holder = await undefinedOnTimeout(nextLeader(api, lease, last, { seconds: 5, hint }));
   const host = holder && hostOfHolder(holder);
   if (!host || host === cp.node.hostName) return undefined;
-  return await inFullOn(host, cp, { api, shownSince: shownSince(holder) });
+  // A kubelet's Node has the host's name in small letters, unless --hostname-override says another one
+  // (k8s.io/component-helpers node/util, GetHostname): then one in full leads if none of the others is reduced.
+  const named = others.find((name) => name === host.toLowerCase());
+  const asked = named ? [named] : others;
+  // seconds have passed since the first look: a pod that has come since counts
+  const now = await managersOn(api, asked);
+  const areFull = asked.every((name) => isInFull(now.get(name), shownSince(holder)));
+  return areFull ? (named ?? quoteUntrusted(host)) : undefined;
 }
 
-/** Where none of the others can lead in full, nobody waits for a renewal to see who leads. */
-async function anyInFull(cp: ControlPlaneNode, api: KubeApi, shownSince: Date): Promise<boolean> {
-  const others = otherControlPlanes(cp.cluster, cp);
-  const pods = await Promise.all(others.map(({ name }) => managerOn(api, name)));
-  return pods.some((pod) => isInFull(pod, shownSince));
-}
-
+/** `shownSince`: as `shownSinceOf` says. */
 function isInFull(pod: ManagerPod | undefined, shownSince: Date): boolean {
   return pod !== undefined && !isReduced(pod) && new Date(pod.metadata.creationTimestamp ?? 0) >= shownSince;
 }
@@ -156,37 +158,16 @@ function isInFull(pod: ManagerPod | undefined, shownSince: Date): boolean {
 /** Milliseconds. */
 const DAY = 86_400_000;
 
-/** Under the old CA one counts as over once the API has written anything, while kubelets are still late. */
-function repairOfToday(cp: ControlPlaneNode): Repair {
-  const { earlier = cp } = cp;
-  return Date.now() - earlier.rescue.made.getTime() < DAY ? earlier : cp;
-}
-
-/** Where a copy of etcd's data says since when this node is repaired. */
-function began(cp: ControlPlaneNode): Date {
-  const { dataFrom, rescue } = repairOfToday(cp);
-  return dataFrom === rescuedEtcd(rescue) ? rescue.made : new Date(0);
-}
-
-function leaderBefore(cp: ControlPlaneNode, lease: string): string | undefined {
-  return leadersSeen({ ...repairOfToday(cp), node: cp.node }).leaders.get(lease)?.holder;
-}
-
 /**
- * A kubelet's Node has the host's name in small letters, unless --hostname-override says another one
- * (k8s.io/component-helpers node/util, GetHostname). Nothing tells the name of another host then; so one in
- * full leads where none of the others is reduced. `shownSince`: a kubelet may be late to show the API a
- * manifest that was exchanged, so the mirror pod of before this says nothing of a leader that has started
- * since.
+ * Holder → the time since which a mirror pod must be there to describe that leader. A kubelet may be late to show the
+ * API a manifest that was exchanged, so an older mirror pod does not describe a leader that has started since this
+ * repair began. A copy of etcd's data says when that was.
  */
-async function inFullOn(
-  host: string,
-  cp: ControlPlaneNode,
-  { api, shownSince }: { api: KubeApi; shownSince: Date },
-): Promise<string | undefined> {
-  const others = otherControlPlanes(cp.cluster, cp).map(({ name }) => name);
-  const named = others.find((name) => name === host.toLowerCase());
-  const pods = await Promise.all((named ? [named] : others).map((name) => managerOn(api, name)));
-  const allFull = pods.length > 0 && pods.every((pod) => isInFull(pod, shownSince));
-  return allFull ? (named ?? quoteUntrusted(host)) : undefined;
+function shownSinceOf(cp: ControlPlaneNode, lease: string): (holder: string) => Date {
+  const { earlier = cp } = cp;
+  // under the old CA a repair counts as over once the API has written anything, while kubelets are still late
+  const repair = Date.now() - earlier.rescue.made.getTime() < DAY ? earlier : cp;
+  const before = leadersSeen({ ...repair, node: cp.node }).leaders.get(lease)?.holder;
+  const began = repair.dataFrom === rescuedEtcd(repair.rescue) ? repair.rescue.made : new Date(0);
+  return (holder) => (holder === before ? new Date(0) : began);
 }

@@ -1,26 +1,33 @@
 /**
- * What a control plane node was that is lost for good: its Node's labels, taints and annotations, and its
- * static pods. Part 2 with --lost keeps it in the rescue folder, below lost-nodes/NAME, before the Node is
- * deleted. kubeadm brings none of it back when the machine, or a new one, joins under that name.
+ * A control plane node that is lost for good, and the machine that takes its place: a new one, or the same one,
+ * empty.
+ *
+ * Part 2 with --lost keeps what the node was in the rescue folder, below lost-nodes/NAME, before its Node is
+ * deleted: labels, taints and annotations, and its static pods. kubeadm brings none of it back when a machine
+ * joins under that name.
  */
 
 import { isIP } from "node:net";
 import { basename } from "node:path";
+import { command } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberName } from "../etcd-data/members.ts";
 import { hostOf, placeOf } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { madeFiles } from "../facts/lost-files.ts";
 import { exists, list, readKeptJson, writeFile } from "../files/files.ts";
 import { asItRan } from "../manifests/as-it-ran.ts";
-import { commandOf, flags } from "../manifests/command.ts";
+import { commandOf, flags, hostFiles } from "../manifests/command.ts";
 import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
-import { manifestText, readManifest } from "../manifests/on-disk.ts";
+import { isKubeadms, manifestPath, manifestText, readManifest } from "../manifests/on-disk.ts";
+import { LAST_JOIN_CONFIG } from "../node/join-config.ts";
 import { rescueFolders } from "../node/rescue-folder.ts";
 import type { Manifest } from "../objects/objects.ts";
 import { readObject } from "../objects/stored.ts";
-import { canonicalIp, type Moved } from "../pki/addresses.ts";
+import { asMoved, canonicalIp, type Moved } from "../pki/addresses.ts";
 import { shell } from "../shell-line.ts";
+import { otherStaticPods } from "./wanted-manifests.ts";
 
 interface Taint {
   key: string;
@@ -28,7 +35,7 @@ interface Taint {
   effect: string;
 }
 
-/** As much of a Node as people set. */
+/** The fields of a Node that people set. */
 export interface NodeObject {
   metadata: { uid?: string; labels?: Record<string, string>; annotations?: Record<string, string> };
   spec?: { taints?: Taint[] };
@@ -36,7 +43,6 @@ export interface NodeObject {
 
 export interface LostNode {
   name: string;
-  /** Its folder. */
   folder: string;
   object: NodeObject;
   pods: { name: string; file: string; manifest: Manifest }[];
@@ -54,42 +60,27 @@ export function keepLostNode(
   const object = readObject<NodeObject>(data, `minions/${name}`);
   if (!object || (kept && kept.object.metadata.uid === object.metadata.uid)) return kept;
   const folder = `${rescue.dir}/${FOLDER}/${name}`;
-  const options = { mode: 0o600, folderMode: 0o700 };
+  const keep = (file: string, text: string, note?: string) =>
+    writeFile(file, text, { mode: 0o600, folderMode: 0o700, ...(note && { note }) });
   const mirrors = findMirrorPods(data, name).filter(({ from }) => from === "live");
-  const pods = mirrors.map((pod) => ({
-    name: pod.name,
-    file: `${folder}/${pod.name}.yaml`,
-    manifest: asItRan(manifestFromMirrorPod(pod.pod, name), pod.pod).manifest,
+  const pods = mirrors.map((mirror) => ({
+    name: mirror.name,
+    file: `${folder}/${mirror.name}.yaml`,
+    manifest: asItRan(manifestFromMirrorPod(mirror.pod, name), mirror.pod).manifest,
   }));
   for (const { file, manifest } of pods)
-    writeFile(file, manifestText(manifest), {
-      ...options,
-      note: `as it was on ${name}, from its mirror pod`,
-    });
-  const { metadata, spec } = object;
-  const marks: NodeObject = {
-    metadata: {
-      uid: metadata.uid ?? "",
-      labels: metadata.labels ?? {},
-      annotations: metadata.annotations ?? {},
-    },
-    spec: { taints: spec?.taints ?? [] },
-  };
-  for (const [key, value] of Object.entries(userDefined(marks.metadata.annotations)))
-    writeFile(
-      patchFile(folder, key),
-      `${JSON.stringify({ metadata: { annotations: { [key]: value } } })}\n`,
-      options,
-    );
+    keep(file, manifestText(manifest), `as it was on ${name}, from its mirror pod`);
+  const { uid = "", labels = {}, annotations = {} } = object.metadata;
+  const marks = { metadata: { uid, labels, annotations }, spec: { taints: object.spec?.taints ?? [] } };
+  for (const [key, value] of Object.entries(userDefined(annotations)))
+    keep(patchFile(folder, key), `${JSON.stringify({ metadata: { annotations: { [key]: value } } })}\n`);
   // last: a folder that has it has everything
-  writeFile(`${folder}/${OBJECT}`, `${JSON.stringify(marks, null, 2)}\n`, {
-    ...options,
-    note: "its Node's labels, taints and annotations",
-  });
+  const text = `${JSON.stringify(marks, null, 2)}\n`;
+  keep(`${folder}/${OBJECT}`, text, "its Node's labels, taints and annotations");
   return { name, folder, object: marks, pods };
 }
 
-/** All that were kept on this control plane node; of a name, the newest. */
+/** All that were kept on this control plane node; if there are several of a name, the newest. */
 export function lostNodes(): LostNode[] {
   const found = rescueFolders().flatMap(({ dir }) =>
     list(`${dir}/${FOLDER}`).flatMap((name) => readKept(name, `${dir}/${FOLDER}/${name}`) ?? []),
@@ -107,7 +98,33 @@ function readKept(name: string, folder: string): LostNode | undefined {
   return { name, folder, object, pods };
 }
 
-/** What kubeadm and the kubelet give to a control plane node that joins. */
+/** The address of its API server or its etcd; undefined if no saved manifest has it. */
+function addressThen(lost: Pick<LostNode, "pods">): string | undefined {
+  const url = flagThen(lost, "etcd", "initial-advertise-peer-urls") ?? "";
+  const own = flagThen(lost, "kube-apiserver", "advertise-address");
+  const found = own ?? (URL.canParse(url) ? hostOf(url) : "");
+  return isIP(found) ? canonicalIp(found) : undefined;
+}
+
+function flagThen({ pods }: Pick<LostNode, "pods">, pod: string, flag: string): string | undefined {
+  const manifest = pods.find(({ name }) => name === pod)?.manifest;
+  return manifest && flags(commandOf(manifest)).get(flag);
+}
+
+/**
+ * Old address → new one, where a machine with another address has its place now: its member of etcd says so, which
+ * only an owner of etcd's keys can add.
+ */
+export function movedSince(lost: LostNode, { members }: Pick<EtcdData, "members">): Moved {
+  const then = addressThen(lost);
+  const member = members.find((one) => memberName(one) === lost.name);
+  const now = member && placeOf(member).host;
+  return then && now && isIP(now) && canonicalIp(now) !== then
+    ? new Map([[then, canonicalIp(now)]])
+    : new Map();
+}
+
+/** Labels and taints that kubeadm and the kubelet give to a control plane node that joins. */
 const AFTER_JOIN: NodeObject = {
   metadata: {
     labels: {
@@ -126,85 +143,43 @@ const SYSTEM_LABELS =
 /** They come and go with the node's health. */
 const STATE = /^node\.(kubernetes|cloudprovider\.kubernetes)\.io\//;
 
-export const KUBECTL = "kubectl --kubeconfig /etc/kubernetes/admin.conf";
+const KUBECTL = "kubectl --kubeconfig /etc/kubernetes/admin.conf";
 
 /**
- * The commands that make the Node again what it was. Of annotations only those that are gone: programs change
- * theirs; what an annotation says may be a secret, so a file has it, and no command.
+ * The commands that make the Node again what it was. Only annotations that are gone come back: programs change
+ * theirs. An annotation may be a secret, so a file has it, and no command.
  */
 export function putBackCommands(
   { name, object: was, folder }: Omit<LostNode, "pods">,
   is: NodeObject = AFTER_JOIN,
 ): string[] {
   const [labels, now] = [userDefined(was.metadata.labels), userDefined(is.metadata.labels)];
-  const gone = Object.entries(userDefined(was.metadata.annotations)).filter(
-    ([key]) => is.metadata.annotations?.[key] === undefined,
-  );
   const changes = {
-    label: [...Object.entries(labels).filter(([key, value]) => now[key] !== value), ...added(labels, now)],
+    label: [
+      ...Object.entries(labels).flatMap(([key, value]) => (now[key] === value ? [] : [`${key}=${value}`])),
+      ...Object.keys(now).flatMap((key) => (key in labels ? [] : [`${key}-`])),
+    ],
     taint: taintsChanged(was.spec?.taints ?? [], is.spec?.taints ?? []),
   };
-  const marks = Object.entries(changes).flatMap(([verb, words]) => {
-    const typed = words.map((word) => (typeof word === "string" ? word : word.join("=")));
-    return typed.length > 0 ? [`${KUBECTL} ${shell`${verb} --overwrite node ${name} ${typed}`}`] : [];
-  });
-  const files = gone.map(([key]) => patchFile(folder, key));
-  const patches = files
-    .filter(exists)
-    .map((file) => `${KUBECTL} ${shell`patch --type merge --patch-file ${file} node ${name}`}`);
+  const lines = Object.entries(changes).flatMap(([verb, words]) =>
+    words.length > 0 ? [`${KUBECTL} ${shell`${verb} --overwrite node ${name} ${words}`}`] : [],
+  );
+  const files = Object.keys(userDefined(was.metadata.annotations))
+    .filter((key) => is.metadata.annotations?.[key] === undefined)
+    .map((key) => patchFile(folder, key));
+  for (const file of files.filter(exists))
+    lines.push(`${KUBECTL} ${shell`patch --type merge --patch-file ${file} node ${name}`}`);
   // an earlier kit has made no files
-  return [...marks, ...patches, ...(patches.length < files.length ? [shell`cat ${folder}/${OBJECT}`] : [])];
+  if (!files.every(exists)) lines.push(shell`cat ${folder}/${OBJECT}`);
+  return lines;
 }
 
-/** Where its etcd or its API server was; undefined where no kept manifest says that. */
-export function addressThen({ pods }: Pick<LostNode, "pods">): string | undefined {
-  const flagOf = (pod: string, flag: string) => {
-    const manifest = pods.find(({ name }) => name === pod)?.manifest;
-    return manifest && flags(commandOf(manifest)).get(flag);
-  };
-  const url = flagOf("etcd", "initial-advertise-peer-urls") ?? "";
-  const found = flagOf("kube-apiserver", "advertise-address") ?? (URL.canParse(url) ? hostOf(url) : "");
-  return isIP(found) ? canonicalIp(found) : undefined;
-}
-
-/**
- * Old address → new one, where a machine with another address has its place now: by its member of etcd, which only
- * who has etcd's keys can add.
- */
-export function movedSince(lost: LostNode, { members }: Pick<EtcdData, "members">): Moved {
-  const then = addressThen(lost);
-  const member = members.find((one) => memberName(one) === lost.name);
-  const now = member && placeOf(member).host;
-  return then && now && isIP(now) && canonicalIp(now) !== then
-    ? new Map([[then, canonicalIp(now)]])
-    : new Map();
-}
-
-/** Its files are as they were on the lost node; `moved`: with another address, which etcd could not listen on. */
-export function putManifest(
-  file: string,
-  nodeName: string,
-  { node }: Pick<ControlPlaneNode, "node">,
-  moved: Moved = new Map(),
-): string {
-  const folder = node.kubelet.staticPodPath;
-  const [pair] = moved;
-  if (!pair) return shell`scp -p ${file} root@${nodeName}:${folder}/`;
-  const edit = `s/\\b${pair[0].replaceAll(".", "\\.")}\\b/${pair[1]}/g`;
-  const there = shell`umask 077; cat > ${folder}/${basename(file)}`;
-  return `${shell`sed ${edit} ${file}`} | ${shell`ssh root@${nodeName} ${there}`}`;
-}
-
-/** For `kubectl patch`: one annotation. */
+/** A file for `kubectl patch`, with one annotation. */
 function patchFile(folder: string, key: string): string {
   return `${folder}/annotation-${key
     .replaceAll("_", "__")
     .replaceAll("/", "_")
     .replaceAll(/[^\w.-]/g, "-")}.json`;
-}
-
-function added(was: Record<string, string>, is: Record<string, string>): string[] {
-  return Object.keys(is).flatMap((key) => (key in was ? [] : [`${key}-`]));
 }
 
 function userDefined(marks: Record<string, string> = {}): Record<string, string> {
@@ -219,4 +194,107 @@ function taintsChanged(was: readonly Taint[], is: readonly Taint[]): string[] {
     (taint) => !was.some(({ key, effect }) => key === taint.key && effect === taint.effect),
   );
   return [...only(was, is).map(word), ...gone.map(({ key, effect }) => `${key}:${effect}-`)];
+}
+
+/** The manifest is as it was on the lost node; `moved`: with the new address, as etcd cannot listen on the old one. */
+export function putManifest(
+  file: string,
+  nodeName: string,
+  { node }: Pick<ControlPlaneNode, "node">,
+  moved: Moved = new Map(),
+): string {
+  const folder = node.kubelet.staticPodPath;
+  const [pair] = moved;
+  if (!pair) return shell`scp -p ${file} root@${nodeName}:${folder}/`;
+  const edit = `s/\\b${pair[0].replaceAll(".", "\\.")}\\b/${pair[1]}/g`;
+  const there = shell`umask 077; cat > ${folder}/${basename(file)}`;
+  return `${shell`sed ${edit} ${file}`} | ${shell`ssh root@${nodeName} ${there}`}`;
+}
+
+/**
+ * An empty machine is joined by kubeadm, after the cluster is repaired. kubeadm uses shared keys that are in
+ * their places, and admin.conf for discovery. So nobody has to make and type a bootstrap token or a
+ * certificate key (kubeadm's cmd/join.go, discovery/file; SharedCertificateExists in phases/certs).
+ */
+export function howToReplace(cp: ControlPlaneNode, names: readonly string[]): string {
+  const { kubernetesVersion } = cp.cluster;
+  const files = ["/etc/kubernetes/admin.conf", ...filesToCopy(cp)];
+  const lost = names.flatMap((name) => keepLostNode(name, cp) ?? []);
+  const lines = [
+    "",
+    "After part 3, before part 4:",
+    `  ${KUBECTL} ${shell`delete node ${names}`}`,
+    `When part 5 is green, an empty machine with the same kubeadm (${kubernetesVersion}) takes the place of ${names.join(", ")}.`,
+  ];
+  // a join writes its kubelet's flags again, and its Node begins with kubeadm's defaults
+  if (lost.length > 0)
+    lines.push(
+      "Is it the same machine? There, in the kit's folder, save its kubelet's flags. Only then empty it:",
+      ...lost.map((node) => `  ${command("join-again")} ${joinOptions(node, cp)}`),
+      "  kubeadm reset --force",
+    );
+  lines.push("Copy the shared keys to it, from this folder:");
+  for (const name of names)
+    lines.push(
+      shell`  tar -cPf - $(./bunw scripts/hand-over.ts files) ${files} | ssh root@${name} tar -xpPf -`,
+    );
+  return [...lines, ...howToJoin(cp, lost), ...afterJoin(cp, lost)].join("\n");
+}
+
+function howToJoin({ node }: ControlPlaneNode, lost: readonly LostNode[]): string[] {
+  const lines = [
+    "On a new machine:",
+    "  kubeadm join --control-plane --discovery-file /etc/kubernetes/admin.conf",
+  ];
+  const same = `  kubeadm join --config ${LAST_JOIN_CONFIG}`;
+  if (lost.length > 0) lines.push("On the same machine, with what was saved there:", same);
+  const close = `  ${command("03-workers close")}`;
+  if (node.kubelet.serverTlsBootstrap)
+    lines.push("Then, from this folder, approve its serving certificate:", close);
+  return lines;
+}
+
+/** The address where its API server listened, and the release. */
+function joinOptions(lost: LostNode, { cluster }: ControlPlaneNode): string {
+  const place = cluster.nodes.find(({ name }) => name === lost.name)?.places[0];
+  const host = flagThen(lost, "kube-apiserver", "advertise-address") ?? place ?? `ADDRESS-OF-${lost.name}`;
+  const address = `${host}:${flagThen(lost, "kube-apiserver", "secure-port") ?? 6443}`;
+  return shell`--address ${address} --kubernetes ${cluster.kubernetesVersion}`;
+}
+
+/** Commands for all that a join does not bring, and the comparison that shows what is still missing. */
+function afterJoin(cp: ControlPlaneNode, lost: readonly LostNode[]): string[] {
+  // 05-verify prints the manifests with the lost machine's address: it knows the new one
+  const own = lost.flatMap((node) =>
+    node.pods
+      .filter((pod) => !isKubeadms(pod.name) && !namesAddress(node, pod))
+      .map(({ file }) => putManifest(file, node.name, cp)),
+  );
+  const back = [...own, ...lost.flatMap((node) => putBackCommands(node))];
+  const others =
+    own.length > 0 ? [] : otherStaticPods(cp).map(({ name, namespace }) => manifestPath(cp, name, namespace));
+  const lines: string[] = [];
+  if (others.length > 0)
+    lines.push(`kubeadm makes only its own static pods. Copy the others from here: ${others.join(", ")}`);
+  if (back.length > 0) lines.push("After the join, here: what kubeadm does not bring back:");
+  for (const line of back) lines.push(`  ${line}`);
+  for (const { name, folder } of lost)
+    lines.push(`Then ${command("05-verify")} here compares ${name} with what it was (${folder})`);
+  return lines;
+}
+
+function namesAddress(node: LostNode, { manifest }: LostNode["pods"][number]): boolean {
+  const then = addressThen(node);
+  const text = JSON.stringify(manifest);
+  return then !== undefined && asMoved(text, new Map([[then, "0.0.0.0"]])) !== text;
+}
+
+/** Files that the API server here needs and that kubeadm does not make on a new node. */
+function filesToCopy({ node, facts }: ControlPlaneNode): string[] {
+  const manifest = readManifest(manifestPath({ node }, "kube-apiserver"));
+  const made = madeFiles(facts.certificatesDir);
+  const paths = (manifest ? hostFiles(manifest) : []).flatMap(({ type, namedBy, path }) =>
+    type === "File" && namedBy.startsWith("--") && !made.has(path) ? [path] : [],
+  );
+  return [...new Set(paths)];
 }

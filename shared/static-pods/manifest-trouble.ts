@@ -9,25 +9,15 @@ import { manifestPath, readableManifest, whereIs } from "../manifests/on-disk.ts
 import { full } from "../manifests/repair-changes.ts";
 import type { ContainerSpec, Manifest } from "../objects/objects.ts";
 import { veiled } from "../redact.ts";
-import { flagsToComeBack } from "./flags-back.ts";
 import { FROM_MIRROR_POD, type WantedManifest } from "./wanted-manifests.ts";
-import { withoutFlags } from "./without-files.ts";
+import { flagsToComeBack, withoutFlags } from "./without-files.ts";
 
 /** Why the manifest on disk cannot stay. A list: its differences from the mirror pod. */
 export type Trouble = "missing or cut off" | string[];
 
-/** Why `restoreManifests` will write this manifest; undefined: it will not. */
-export function manifestTrouble(one: WantedManifest, cp: ControlPlaneNode): Trouble | undefined {
-  return onDisk(one, cp).trouble;
-}
-
-/** The manifest as it will be on disk, but for what a repair changes in it. */
-export function manifestToRun(one: WantedManifest, cp: ControlPlaneNode): Manifest {
-  return onDisk(one, cp).kept ?? one.manifest;
-}
-
 /**
- * What is on disk, and whether it is `kept`. A kubelet that reaches the API keeps each mirror pod equal to
+ * The manifest on disk, and whether it is `kept`. `trouble`: why `restoreManifests` will write the wanted one; undefined
+ * if it will not. `next`: the manifest as it will be on disk, but for the changes of a repair. A kubelet that reaches the API keeps each mirror pod equal to
  * its manifest. So a manifest that differs and is older than this repair was written while the API was down:
  * by an attempt with kubeadm's defaults, or by hand.
  */
@@ -40,10 +30,11 @@ export function onDisk(one: WantedManifest, cp: ControlPlaneNode) {
     one.source === FROM_MIRROR_POD && stat(at)!.modified < cp.rescue.made && !isNewerEtcd(now!, one, cp);
   const isStale = differences.length > 0 && (isOlder() || lacksFlagsAlone(now!, one));
   const trouble: Trouble | undefined = !now ? "missing or cut off" : isStale ? differences : undefined;
-  return { path, at, kept: trouble ? undefined : now, differences, trouble };
+  const kept = trouble ? undefined : now;
+  return { path, at, kept, next: kept ?? one.manifest, differences, trouble };
 }
 
-/** It differs by nothing but flags that were given up, and whose files are here again. */
+/** Whether it differs only by flags that were given up, and whose files are here again. */
 function lacksFlagsAlone(now: Manifest, { before, manifest }: WantedManifest): boolean {
   const back = before ? flagsToComeBack(now, manifest) : [];
   return back.length > 0 && differencesOf(full(now), withoutFlags(manifest, back)).length === 0;
@@ -64,15 +55,15 @@ function isNewerEtcd(
   );
 }
 
-/** In flags, arguments, images and containers: `+--v=4` is on disk only, `---v=2` in the mirror pod only. */
+/** Flags, arguments, images and containers that differ: `+--v=4` is on disk only, `---v=2` in the mirror pod only. */
 function differencesOf(now: Manifest, before: Manifest): string[] {
-  const [here, there] = [now, before].map((manifest) => {
+  const words = (manifest: Manifest) => {
     const { initContainers = [], containers } = manifest.spec;
     const sidecars = [...initContainers, ...containers].filter((one) => one !== mainContainer(manifest));
     const own = wordsOf(mainContainer(manifest));
     return [...own, ...sidecars.flatMap((one) => wordsOf(one).map((word) => `${one.name}:${word}`))];
-  }) as [string[], string[]];
-  return signedDifferences(here, there);
+  };
+  return signedDifferences(words(now), words(before));
 }
 
 /** `+` before what is here only, `-` before what is there only. */
@@ -87,31 +78,25 @@ function wordsOf({ name = "", command = [], args = [], image }: Partial<Containe
 }
 
 /**
- * `+--v=4` is in `now` only, `-env[TZ].value=(hidden, …)` in `before` only. What a repair changes for a time,
- * and etcd's first members, do not count.
+ * `+--v=4` is in `now` only, `-env[TZ].value=(hidden, …)` in `before` only. Changes that a repair makes for a time, and
+ * etcd's first members, do not count.
  */
 export function manifestDifferences(now: Manifest, before: Manifest): string[] {
   return signedDifferences(manifestLines(now), manifestLines(before));
 }
 
 /**
- * Each value of a manifest as a line: `--v=4`, `env[TZ].value=(hidden, …)`: what may be a secret is hidden
- * here. Without what does not count in `manifestDifferences`.
+ * Each value of a manifest as a line: `--v=4`, `env[TZ].value=(hidden, …)`: a text that may be a secret is hidden.
+ * Without the values that do not count in `manifestDifferences`.
  */
 export function manifestLines(manifest: Manifest): string[] {
-  return linesOf(lasting(manifest));
-}
-
-/** etcd reads its members from its data: the flags are for its first start. */
-function lasting(manifest: Manifest): Manifest {
   const copy = structuredClone(full(manifest));
   const command = flags(commandOf(copy));
+  // etcd reads its members from its data: the flags are for its first start
   if (copy.metadata.name === "etcd")
     for (const name of ["initial-cluster", "initial-cluster-state"]) command.remove(name);
-  return copy;
-}
-
-function linesOf({ metadata: { labels, annotations }, spec: { containers, ...spec } }: Manifest): string[] {
+  const { labels, annotations } = copy.metadata;
+  const { containers, ...spec } = copy.spec;
   const inside = containers.flatMap((container) =>
     flat(container, containers.length > 1 ? container.name : "", container.name),
   );
@@ -125,12 +110,11 @@ function linesOf({ metadata: { labels, annotations }, spec: { containers, ...spe
 function flat(value: unknown, path: string, container: string): string[] {
   if (value === undefined || value === null) return [];
   if (Array.isArray(value)) return value.flatMap((item) => flat(item, `${path}[${nameOf(item)}]`, container));
-  if (typeof value !== "object")
-    return [
-      /\b(?<!\bexec\.)(command|args)\[\]$/.test(path)
-        ? shownWord(String(value), container)
-        : `${path}=${shownValue(path, value)}`,
-    ];
+  if (typeof value !== "object") {
+    if (/\b(?<!\bexec\.)(command|args)\[\]$/.test(path)) return [shownWord(String(value), container)];
+    const isHidden = typeof value === "string" && !OPEN.test(path);
+    return [`${path}=${isHidden ? veiled(value) : String(value)}`];
+  }
   const named = path.endsWith(`[${nameOf(value)}]`);
   return Object.entries(value).flatMap(([key, child]) =>
     named && key === "name" ? [] : flat(child, path ? `${path}.${key}` : key, container),
@@ -144,17 +128,11 @@ function flat(value: unknown, path: string, container: string): string[] {
 const OPEN =
   /(^|\.)(image|imagePullPolicy|mountPath|mountPropagation|path|type|port|scheme|host|cpu|memory|priorityClassName|restartPolicy|dnsPolicy|protocol|effect|operator|key|terminationMessagePath|terminationMessagePolicy|(add|drop)\[\])$|^labels\./;
 
-function shownValue(path: string, value: unknown): string {
-  return typeof value !== "string" || OPEN.test(path) ? String(value) : veiled(value);
-}
-
 function nameOf(item: unknown): string {
   return typeof item === "object" && item && "name" in item ? String(item.name) : "";
 }
 
-/**
- * The manifest on disk if it can be used: it is YAML, and is not cut off, compared with the one from before.
- */
+/** The manifest on disk if it can be used: it is YAML, and is not cut off, compared with the old one. */
 export function usableManifest(path: string, before: Manifest): Manifest | undefined {
   const now = readableManifest(path);
   return now && !isCut(now, before) ? now : undefined;

@@ -1,6 +1,6 @@
 /**
  * Before parts 1 and 2 stop anything: a look at all that the steps up to a living API server need, one row
- * each. What a later step lacks is named now, while the old control plane still runs.
+ * each. A thing that is missing for a later step is named now, while the old control plane still runs.
  */
 
 import { dirname } from "node:path";
@@ -18,11 +18,11 @@ import { isOlderRelease, mainContainer } from "../manifests/command.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
 import { hasImage } from "../node/containers.ts";
 import { rescuedEtcd } from "../node/rescue-folder.ts";
+import { refuseUnfitKubelet } from "../node/systemctl-kubelet.ts";
 import { endWords, keepOwn, wordsOf } from "../node/words.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { unreadable, userOf } from "./fit-files.ts";
-import { refuseUnfitNode } from "./servers.ts";
 import type { WantedManifest } from "./wanted-manifests.ts";
 
 export interface Coming {
@@ -38,7 +38,7 @@ export interface Coming {
   isFull: boolean;
 }
 
-/** What a row has seen. `has`: for the screen, a few words. `refuses`: nothing is stopped. */
+/** Result of a row. `has`: a few words for the screen. `refuses`: nothing is stopped. */
 interface Seen {
   has?: string;
   warns?: string | undefined;
@@ -81,7 +81,7 @@ export async function preflight(coming: Coming): Promise<string[]> {
   return seen.flatMap(({ has }) => has ?? []);
 }
 
-/** By the row's name: what it has seen. */
+/** Results of all rows, with their names. */
 export async function allRows(coming: Coming): Promise<(Seen & { of: string })[]> {
   return await Promise.all(Object.entries(ROWS).map(async ([of, row]) => ({ of, ...(await row(coming)) })));
 }
@@ -109,9 +109,8 @@ async function imagesHere({ cp, pods, imagesLater, part }: Coming): Promise<Seen
   const asked = await Promise.all(
     [...images.keys()].map(async (image) => ({ image, is: await hasImage(cp.node.runtimeEndpoint, image) })),
   );
-  const [missing, here] = [false, true].map((seen) =>
-    asked.filter(({ is }) => is === seen).map(({ image }) => image),
-  ) as [string[], string[]];
+  const where = (seen: boolean) => asked.filter(({ is }) => is === seen).map(({ image }) => image);
+  const [missing, here] = [where(false), where(true)];
   endWords(({ option, value }) => option === "images-later" && here.includes(value), "it is here");
   const later = wordsOf("images-later").map(({ value }) => value);
   if (missing.length === 0)
@@ -123,21 +122,21 @@ async function imagesHere({ cp, pods, imagesLater, part }: Coming): Promise<Seen
   if (imagesLater) keepOwn("images-later", missing, { on: cp.node.name });
   if (imagesLater || missing.every((image) => later.includes(image)))
     return { warns: `${message}; the kubelet pulls it, or the static pod does not start` };
-  const [pull, save] = [
-    missing.map((image) => shell`crictl pull ${image}`).join("; "),
-    shell`ctr -n k8s.io images export images.tar ${missing}`,
-  ];
-  return {
-    refuses: new Refused(message, {
-      unchanged: true,
-      hint:
-        `${pull}. Where no registry answers, on a node that has it: ${save}, and here: ctr -n k8s.io images import images.tar ` +
-        `(CRI-O: podman save, podman load). If the kubelet can pull it, with credentials of its own: ${again({ "images-later": true }, { of: SCRIPT[part] })}`,
-    }),
-  };
+  return { refuses: missingImages(message, missing, part) };
 }
 
-/** Those who disagree are named before. */
+function missingImages(message: string, missing: readonly string[], part: Coming["part"]): Refused {
+  const pull = missing.map((image) => shell`crictl pull ${image}`).join("; ");
+  const save = shell`ctr -n k8s.io images export images.tar ${missing}`;
+  return new Refused(message, {
+    unchanged: true,
+    hint:
+      `${pull}. Where no registry answers, on a node that has it: ${save}, and here: ctr -n k8s.io images import images.tar ` +
+      `(CRI-O: podman save, podman load). If the kubelet can pull it, with credentials of its own: ${again({ "images-later": true }, { of: SCRIPT[part] })}`,
+  });
+}
+
+/** The witnesses that disagree are named before. */
 function endpointNamed({ cp }: Coming): Seen {
   const undecided = attempt(() => refuseUndecided(cp));
   if (undecided instanceof Fail) return { refuses: undecided };
@@ -149,29 +148,21 @@ function endpointNamed({ cp }: Coming): Seen {
 
 /** Key files get the owner that can read them: see fit-files.ts. */
 function usersKnown({ cp, pods }: Coming): Seen {
+  const refuses = (message: string, todo: string) => ({
+    refuses: new Refused(message, { unchanged: true, hint: `${todo}, then run the same line again` }),
+  });
   const unknown = pods.filter(({ manifest }) => !userOf(manifest)).map(({ name }) => name);
-  const hint = (more: string) => ({ unchanged: true, hint: `${more}, then run the same line again` });
   if (unknown.length > 0)
-    return {
-      refuses: new Refused(
-        `${unknown.join(", ")} must not run as root (runAsNonRoot), and only its image knows its user: whose are its keys?`,
-        {
-          ...hint(
-            `set securityContext.runAsUser in ${unknown.map((name) => manifestPath(cp, name)).join(", ")}`,
-          ),
-        },
-      ),
-    };
+    return refuses(
+      `${unknown.join(", ")} must not run as root (runAsNonRoot), and only its image knows its user: whose are its keys?`,
+      `set securityContext.runAsUser in ${unknown.map((name) => manifestPath(cp, name)).join(", ")}`,
+    );
   const [file] = unreadable(pods, cp);
   if (!file) return {};
-  return {
-    refuses: new Refused(
-      `${file.path} is read by ${file.readers.join(" and ")}, which run as different users and share no group`,
-      {
-        ...hint("give both one group in securityContext.supplementalGroups"),
-      },
-    ),
-  };
+  return refuses(
+    `${file.path} is read by ${file.readers.join(" and ")}, which run as different users and share no group`,
+    "give both one group in securityContext.supplementalGroups",
+  );
 }
 
 /** etcd ends at once then: "invalid downgrade" (server/etcdserver/api/membership, mustDetectDowngrade). */
@@ -199,12 +190,23 @@ function roomInEtcd({ cp, part, isFull }: Coming): Seen {
 }
 
 /**
- * Bytes. By so much etcd's db file grows when it has to (bbolt's DefaultAllocSize); a spare file of its log,
+ * Bytes: etcd's db file grows by so much when it has to (bbolt's DefaultAllocSize); a spare file of its log,
  * 64 MB, is there mostly.
  */
 const ETCD_GROWS = 16e6;
 
-/** Errors: Fail where there is no room for the copy, or as `refuseUnfitNode`: nothing is stopped then. */
+/**
+ * Before parts 1 and 2 stop anything. Errors: Fail if a folder cannot be written or is full; and as
+ * `refuseUnfitKubelet`.
+ */
+export async function refuseUnfitNode({ rescue, facts, node }: ControlPlaneNode) {
+  await refuseUnfitKubelet({ node, by: "repair" });
+  const { staticPodPath, kubeconfig, clientPem } = node.kubelet;
+  const own = [dirname(rescue.dir), "/etc/kubernetes", facts.certificatesDir, staticPodPath];
+  refuseUnwritable([...own, dirname(kubeconfig), dirname(clientPem)]);
+}
+
+/** Errors: Fail if there is no room for the copy, or as `refuseUnfitNode`: nothing is stopped then. */
 export async function refuseWhereNothingFits(cp: ControlPlaneNode) {
   const { rescue, etcd } = cp;
   const data = [etcd.dir, ...(etcd.wal ? [etcd.wal] : [])];
@@ -216,7 +218,7 @@ export async function refuseWhereNothingFits(cp: ControlPlaneNode) {
   if (!exists(rescuedEtcd(rescue))) refuseNoRoom([...data, ...leftOf(cp)], rescue.dir);
 }
 
-/** What is copied beside etcd's data. */
+/** Folders that are copied beside etcd's data. */
 export function leftOf({ node: { kubelet }, facts }: ControlPlaneNode): string[] {
   const folders = [
     "/etc/kubernetes",

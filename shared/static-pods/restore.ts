@@ -1,9 +1,10 @@
 /**
  * The static pods of this control plane node: their manifests come back from the mirror pods in etcd's data,
  * with all hand edits. A pod whose files are missing is not started: the files are named, each with the flag
- * that needs it.
+ * that needs it. Mirror pods without a proof are named, and kept in the rescue folder for a person to check.
  */
 
+import { keepUnproved, ofNamespace, type Unproved } from "../evidence/sources.ts";
 import { caIsNew } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { silentSinceCaEnded } from "../facts/leaders.ts";
@@ -11,7 +12,9 @@ import { type LostFile, lostFiles, madeFiles, withStored } from "../facts/lost-f
 import { attempt, Fail, Refused } from "../fail.ts";
 import { copyToRescue, moveToRescue } from "../files/file-tree.ts";
 import { stat, writeFile } from "../files/files.ts";
-import { isKubeadms, manifestPath, manifestText, secondManifests } from "../manifests/on-disk.ts";
+import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
+import { findStaticPods, type UnprovedPod } from "../manifests/mirror-pods.ts";
+import { isKubeadms, manifestPath, manifestText, podsOnDisk, secondManifests } from "../manifests/on-disk.ts";
 import {
   checksByOldSaKey,
   fitOldSaKey,
@@ -23,26 +26,38 @@ import { renewedAfterExpiry } from "../node/control-plane-kubelet.ts";
 import type { Manifest } from "../objects/objects.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
+import { yamlText } from "../yaml.ts";
 import { endWaiting } from "./exchange.ts";
 import { fitNamedCas } from "./fit-files.ts";
-import { keepBefore } from "./flags-back.ts";
-import { manifestToRun, manifestTrouble, onDisk, type Trouble } from "./manifest-trouble.ts";
-import { layAsideUnproved } from "./unproved-pods.ts";
-import { apiServerMayLive, type WantedManifest, wantedManifests } from "./wanted-manifests.ts";
-import { provideFiles, refuseLost, startWithout } from "./without-files.ts";
+import { onDisk, type Trouble } from "./manifest-trouble.ts";
+import { apiServerMayLive, isMeant, type WantedManifest, wantedManifests } from "./wanted-manifests.ts";
+import { keepBefore, provideFiles, refuseLost, startWithout } from "./without-files.ts";
+
+interface How {
+  /** The wanted manifests of `names`, if they are known already. */
+  wanted?: readonly WantedManifest[];
+  /** Pods that start with the manifest that is on disk, too. */
+  starts?: Starts;
+}
+
+/** Whether this part starts a pod, or starts it again: one that keeps running has read what is lost now. */
+type Starts = (name: string) => boolean;
 
 /**
  * Writes the manifests that are missing. `names` are pod names without the node's (`etcd`, `kube-apiserver`);
- * without it, all pods except etcd. kube-apiserver comes last. Mirror pods without a proof are laid aside.
- * `starts`: those that start with the manifest that lies there, too. Returns whether a manifest was written. Errors:
- * Fail, before anything is written, where a mirror pod is gone, or a file that a pod needs.
+ * without it, all pods except etcd. kube-apiserver comes last. Returns whether a manifest was written. Errors:
+ * Fail, before anything is written, if a mirror pod is gone, or a file that a pod needs.
  */
-export function restoreManifests(cp: ControlPlaneNode, names?: readonly string[], starts?: Starts): boolean {
-  const manifests = wantedManifests(cp, names).filter((one) => isKubeadms(one.name) || isStartable(one, cp));
+export function restoreManifests(
+  cp: ControlPlaneNode,
+  names?: readonly string[],
+  { wanted = wantedManifests(cp, names), starts }: How = {},
+): boolean {
+  const manifests = wanted.filter((one) => isKubeadms(one.name) || isStartable(one, cp));
   manifests.sort((a, b) => Number(a.name === "kube-apiserver") - Number(b.name === "kube-apiserver"));
   provideFiles(neededBy(manifests, cp, { made: new Set(), starts }), cp);
-  fitNamedCas(cp, names);
-  const written = manifests.map((wanted) => restore(wanted, cp)).includes(true);
+  fitNamedCas(cp, wanted);
+  const written = manifests.map((one) => restore(one, cp)).includes(true);
   layAsideUnproved(cp, names);
   return written;
 }
@@ -53,87 +68,60 @@ export function restoreManifests(cp: ControlPlaneNode, names?: readonly string[]
  */
 function isStartable(wanted: WantedManifest, cp: ControlPlaneNode): boolean {
   const lost = lostFiles([wanted], madeFiles(cp.facts.certificatesDir));
-  if (lost.length === 0 || !manifestTrouble(wanted, cp)) return true;
-  const waiting = `${cp.rescue.dir}/${wanted.name}.yaml`;
-  writeFile(waiting, manifestText(wanted.manifest), {
-    mode: 0o600,
-    folderMode: 0o700,
-    note: wanted.source + wanted.remark,
-  });
+  if (lost.length === 0 || !onDisk(wanted, cp).trouble) return true;
+  const { name, manifest } = wanted;
+  const waiting = `${cp.rescue.dir}/${name}.yaml`;
+  const note = wanted.source + wanted.remark;
+  writeFile(waiting, manifestText(manifest), { mode: 0o600, folderMode: 0o700, note });
   const files = lost.map(({ path, namedBy }) => `"${path}" (${namedBy})`).join(", ");
-  const place = manifestPath(cp, wanted.name, wanted.manifest.metadata.namespace);
-  say(
-    `${wanted.name}: NOT started, it needs ${files}. Put that back, then: ${shell`mv ${waiting} ${place}`}`,
-  );
+  const place = manifestPath(cp, name, manifest.metadata.namespace);
+  say(`${name}: NOT started, it needs ${files}. Put that back, then: ${shell`mv ${waiting} ${place}`}`);
   return false;
 }
 
 /**
- * The manifest on disk, or the wanted one where that on disk cannot stay; adapted to this repair, and written
- * if this changes the disk.
+ * The manifest on disk, or the wanted one if that on disk cannot stay; adapted to this repair, and written if
+ * this changes the disk.
  */
 function restore(one: WantedManifest, cp: ControlPlaneNode): boolean {
-  const { path, at, kept, differences, trouble } = onDisk(one, cp);
-  for (const second of secondManifests(cp, one.name, one.manifest.metadata.namespace))
+  const { name, manifest } = one;
+  const { path, at, kept, next: wanted, differences, trouble } = onDisk(one, cp);
+  for (const second of secondManifests(cp, name, manifest.metadata.namespace))
     moveToRescue(second, cp.asideDir);
-  const next = adapted(
-    one.name,
-    kept ?? one.manifest,
-    cp,
-    kept && at === path ? stat(at)?.modified : undefined,
-  );
+  const inPlace = kept && at === path ? stat(at)?.modified : undefined;
+  const next = adapted(name, wanted, cp, inPlace);
   if (next === kept) {
-    endWaiting(path);
-    say(
-      `unchanged ${path}${differences.length > 0 ? `; it differs from the manifest before the repair: ${differences.join(" ")}` : ""}`,
-    );
+    endWaiting(cp, name, manifest.metadata.namespace);
+    const before = `; it differs from the manifest before the repair: ${differences.join(" ")}`;
+    say(`unchanged ${path}${differences.length > 0 ? before : ""}`);
     return at !== path;
   }
   if (trouble) keepOld(at, trouble, cp);
   if (one.before) keepBefore(kept ?? one.before, next, cp);
-  const note = [...(kept ? [] : [one.source + one.remark]), ...changesOf(next, kept, cp)].join(", ");
-  if (!kept) for (const words of one.said) say(`${one.name}: ${words}`);
-  const isNew = writeFile(path, manifestText(next), { folderMode: 0o700, note });
-  endWaiting(path);
+  const notes = kept ? [] : [one.source + one.remark];
+  if (isReduced(next)) notes.push(REDUCED_NOTE);
+  const [has, had] = [next, kept].map((pod) => pod && checksByOldSaKey(pod, cp.facts.certificatesDir));
+  if (has || had)
+    notes.push(`${has ? "with" : "without"} sa-old.pub as a second key for service-account tokens`);
+  if (!kept) for (const words of one.said) say(`${name}: ${words}`);
+  const isNew = writeFile(path, manifestText(next), { folderMode: 0o700, note: notes.join(", ") });
+  endWaiting(cp, name, manifest.metadata.namespace);
   return isNew;
 }
 
 /**
  * The manifest as this repair needs it; the same object if nothing has to change. A controller-manager that
- * is started here begins reduced. `inPlace`: since when the manifest is there; undefined where it is not, so
- * that nothing runs of it.
+ * is started here begins reduced. `inPlace`: since when the manifest is there; undefined if it is not, so that
+ * nothing runs of it.
  */
-function adapted(
-  name: string,
-  manifest: Manifest,
-  cp: ControlPlaneNode,
-  inPlace: Date | undefined,
-): Manifest {
+function adapted(name: string, manifest: Manifest, cp: ControlPlaneNode, inPlace?: Date): Manifest {
   if (name === "kube-apiserver") return startWithout(fitOldSaKey(manifest, cp.facts.certificatesDir), cp);
   if (name !== "kube-controller-manager") return manifest;
-  return inPlace && goesOnInFull(cp, inPlace) ? manifest : reduced(manifest, cp.facts.kubernetesVersion);
-}
-
-/**
- * A full one that is older than a new CA, than the kubelets' expired certificates, or than the end of the CA
- * that they trust, must not go on; a younger one was left by part 3.
- */
-function goesOnInFull(cp: ControlPlaneNode, inPlace: Date): boolean {
+  // one in full that is older than a new CA, than the kubelets' expired certificates, or than the end of the CA
+  // that they trust, must not go on; part 3 has left a younger one
   const unsafeBefore = caIsNew(cp) ? [cp.rescue.made] : [renewedAfterExpiry(cp.node), silentSinceCaEnded(cp)];
-  return unsafeBefore.every((time) => time === undefined || inPlace >= time);
-}
-
-/** What `adapted` has changed, for the operator. */
-function changesOf(next: Manifest, kept: Manifest | undefined, { facts }: ControlPlaneNode): string[] {
-  const [has, had] = [next, kept].map(
-    (one) => one !== undefined && checksByOldSaKey(one, facts.certificatesDir),
-  );
-  return [
-    ...(isReduced(next) ? [REDUCED_NOTE] : []),
-    ...(has || had
-      ? [`${has ? "with" : "without"} sa-old.pub as a second key for service-account tokens`]
-      : []),
-  ];
+  const isSafe = inPlace && unsafeBefore.every((time) => time === undefined || inPlace >= time);
+  return isSafe ? manifest : reduced(manifest, cp.facts.kubernetesVersion);
 }
 
 function keepOld(path: string, trouble: Trouble, { asideDir }: ControlPlaneNode) {
@@ -153,40 +141,85 @@ function keepOld(path: string, trouble: Trouble, { asideDir }: ControlPlaneNode)
 export function restoreOthers(cp: ControlPlaneNode) {
   const mayLive = apiServerMayLive(cp);
   const others = wantedManifests(cp).filter((one) => {
-    const trouble = manifestTrouble(one, cp);
+    const { trouble } = onDisk(one, cp);
     return Array.isArray(trouble) || (trouble && mayLive && !isKubeadms(one.name));
   });
   if (others.length === 0) return;
   const names = others.map(({ name }) => name);
-  const restored = attempt(() => restoreManifests(cp, names));
+  const restored = attempt(() => restoreManifests(cp, names, { wanted: others }));
   if (restored instanceof Fail) say(`${names.join(", ")}: not put back yet: ${restored.message}`);
 }
 
-/** Whether this part starts a pod, or starts it anew: one that goes on has read what is lost now. */
-export type Starts = (name: string) => boolean;
-
 /**
- * Fails as `restoreManifests` would, before certificates are written. Errors: Refused where a file is lost
- * that no step makes.
+ * Fails as `restoreManifests` would, before certificates are written. Errors: Refused if a file is lost that no
+ * step makes.
  */
-export function refuseLostFiles(cp: ControlPlaneNode, starts: Starts) {
+export function refuseLostFiles(cp: ControlPlaneNode, wanted: readonly WantedManifest[], starts: Starts) {
   const made = madeFiles(cp.facts.certificatesDir);
-  refuseLost(neededBy(wantedManifests(cp), cp, { made, starts }), cp, Refused);
+  refuseLost(neededBy(wanted, cp, { made, starts }), cp, Refused);
 }
 
 /**
- * What those of kubeadm's pods lack whose manifests will be written, or that start with the one that lies there; and,
- * so that none waits in vain, the pods that serve their sockets.
+ * Lost files of those of kubeadm's pods whose manifests will be written, or that start with the one that lies there;
+ * and of the pods that serve their sockets, so that none waits in vain.
  */
 function neededBy(
   manifests: readonly WantedManifest[],
   cp: ControlPlaneNode,
   { made, starts }: { made: ReadonlySet<string>; starts?: Starts | undefined },
 ): LostFile[] {
-  const run = manifests
-    .filter((one) => isKubeadms(one.name) && (manifestTrouble(one, cp) || starts?.(one.name)))
-    .map((one) => ({ name: one.name, manifest: adapted(one.name, manifestToRun(one, cp), cp, undefined) }));
+  const run = manifests.flatMap((one) => {
+    const { trouble, next } = onDisk(one, cp);
+    const isStarted = isKubeadms(one.name) && (trouble || starts?.(one.name));
+    return isStarted ? [{ name: one.name, manifest: adapted(one.name, next, cp) }] : [];
+  });
   const lost = withStored(lostFiles(run, made, manifests), cp.data);
   const servers = manifests.filter(({ name }) => lost.some(({ servedBy }) => servedBy === name));
   return [...lost, ...lostFiles(servers, made)];
+}
+
+/** How many are kept and named. There may be thousands: everybody who may create a pod can make them. */
+const UNPROVED = 20;
+
+/**
+ * Those that `names` means, kube-system's first, and how many more there are. A manifest on disk is root's
+ * own and needs no mirror pod.
+ */
+export function unprovedPods(
+  place: Pick<ControlPlaneNode, "data" | "node">,
+  names?: readonly string[],
+): { pods: UnprovedPod[]; more: number } {
+  const here = podsOnDisk(place);
+  const found = findStaticPods(place.data, place.node.name).unproved.filter(
+    ({ name, namespace }) => isMeant(name, names) && (isKubeadms(name) || !here.has(`${namespace}/${name}`)),
+  );
+  return { pods: found.slice(0, UNPROVED), more: Math.max(0, found.length - UNPROVED) };
+}
+
+/** Keeps them in the rescue folder, and prints for each the command that would use it. */
+function layAsideUnproved(cp: ControlPlaneNode, names?: readonly string[]) {
+  const { pods, more } = unprovedPods(cp, names);
+  keepUnproved(
+    pods.map((pod) => asUnproved(pod, cp)),
+    cp.rescue.dir,
+  );
+  if (more > 0)
+    say(
+      `${more} more such mirror pods: NOT put to use, and not saved; see them with kubectl get pods -A when the API answers`,
+    );
+}
+
+function asUnproved(one: UnprovedPod, { node }: ControlPlaneNode): Unproved {
+  const { namespace, name, pod, why, alike } = one;
+  const manifest = attempt(() => manifestText(manifestFromMirrorPod(pod, node.name)));
+  const isUsable = !(manifest instanceof Fail) && !isKubeadms(name);
+  return {
+    what: `the static pod ${namespace}/${name}`,
+    from: `the mirror pod ${namespace}/${pod.metadata.name} in etcd's data`,
+    source: ofNamespace(namespace),
+    why,
+    content: manifest instanceof Fail ? yamlText(pod) : manifest,
+    file: `${namespace}_${name}.yaml`,
+    place: isUsable ? `${node.kubelet.staticPodPath}/${alike ? `${namespace}-` : ""}${name}.yaml` : undefined,
+  };
 }

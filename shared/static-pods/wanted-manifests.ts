@@ -2,37 +2,41 @@
  * Which static pods this node had, and with which manifests, by its mirror pods in etcd's data. Beside
  * kubeadm's own there may be others, such as kube-vip, keepalived or haproxy: without them nobody reaches the
  * API.
+ *
+ * A node whose kubelet was able to delete its own mirror pods gets the manifests of another control plane node.
+ * The two differ in the node's name and address, and in etcd's list of first members (kubeadm's
+ * controlplane/manifests.go and etcd/local.go).
  */
+
+import { isIP } from "node:net";
+import { memberName } from "../etcd-data/members.ts";
+import { ownMember } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { believedPeers } from "../facts/known-nodes.ts";
 import { attempt, Fail } from "../fail.ts";
-import { exists, stat } from "../files/files.ts";
+import { exists } from "../files/files.ts";
 import { asItRan } from "../manifests/as-it-ran.ts";
-import { hostFiles } from "../manifests/command.ts";
+import { commandOf, flags, hostFiles } from "../manifests/command.ts";
 import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods, findStaticPods, isTrusted, type ProvedPod } from "../manifests/mirror-pods.ts";
 import { isKubeadms, manifestPath, podsOnDisk, readManifest, whereIs } from "../manifests/on-disk.ts";
 import { fitOldSaKey } from "../manifests/repair-changes.ts";
-import { CONTROL_PLANE, type Container, isStaticUid, nameSuffix } from "../node/containers.ts";
-import { wasDuringRun } from "../node/kept-run.ts";
+import { CONTROL_PLANE } from "../node/containers.ts";
 import type { Manifest, PodSpec } from "../objects/objects.ts";
-import { CERTS, certPath } from "../pki/certs.ts";
-import { KUBECONFIGS, kubeconfigRow } from "../pki/kubeconfigs.ts";
-import { mode } from "../run.ts";
-import { withFlagsBack } from "./flags-back.ts";
-import { manifestFromPeer } from "./from-other-control-plane.ts";
-import { startWithout } from "./without-files.ts";
+import { asMoved, canonicalIp } from "../pki/addresses.ts";
+import { kubeconfigRow } from "../pki/kubeconfigs.ts";
+import { startWithout, withFlagsBack } from "./without-files.ts";
 
 export interface WantedManifest {
   name: string;
-  /** Where it comes from, for the operator. */
+  /** Its origin, in words for the operator. */
   source: string;
-  /** What to add to `source`; mostly "". */
+  /** An addition to `source`; mostly "". */
   remark: string;
   manifest: Manifest;
   /** The API server's, with the flags that are given up. */
   before?: Manifest;
-  /** Where its container ran otherwise than its mirror pod says: in words, for the operator. */
+  /** Differences between its container and its mirror pod, in words for the operator. */
   said: string[];
 }
 
@@ -42,6 +46,12 @@ export const FROM_MIRROR_POD = "from its mirror pod in etcd";
 export const SERVERS = CONTROL_PLANE.filter((name) => name !== "etcd");
 
 type Place = Pick<ControlPlaneNode, "data" | "node">;
+
+export interface StaticPod {
+  name: string;
+  namespace: string;
+  pod: { spec: PodSpec };
+}
 
 /** Whether `names` means this static pod: pod names without the node's; undefined means all except etcd. */
 export function isMeant(name: string, names: readonly string[] | undefined): boolean {
@@ -71,7 +81,10 @@ export function wantedManifests(cp: ControlPlaneNode, names?: readonly string[])
     if (manifests.some((wanted) => wanted.name === name) || readManifest(whereIs(manifestPath(cp, name))))
       continue;
     const derived = manifestFromPeer(name, cp);
-    if (!derived) throw noMirrorPod(name, cp);
+    if (!derived)
+      throw new Fail(`Cannot find the mirror pod of ${name} on "${cp.node.name}" in etcd's data`, {
+        hint: `take ${name}.yaml from another control plane node, change the node's name and addresses in it, put it into ${cp.node.kubelet.staticPodPath}: RUNBOOK-MORE "If a mirror pod is gone"`,
+      });
     manifests.push({ name, remark: "", ...derived });
   }
   const pki = cp.facts.certificatesDir;
@@ -82,30 +95,62 @@ export function wantedManifests(cp: ControlPlaneNode, names?: readonly string[])
   });
 }
 
+/**
+ * The manifest of a static pod, from the first other node that has its mirror pod, and its source; undefined
+ * where no node has it.
+ */
+export function manifestFromPeer(
+  name: string,
+  cp: ControlPlaneNode,
+): { manifest: Manifest; source: string; said: string[] } | undefined {
+  const { data, cluster, node, facts } = cp;
+  for (const peer of believedPeers(cluster, { node })) {
+    const mirror = findMirrorPods(data, peer.name).find((pod) => pod.name === name);
+    if (!mirror) continue;
+    const { manifest: theirs, said } = asItRan(manifestFromMirrorPod(mirror.pod, peer.name), mirror.pod);
+    // whole addresses of the other node: in flags, probes, annotations
+    const addresses = peer.places.filter((host) => isIP(host)).map(canonicalIp);
+    const moved = new Map(addresses.map((address) => [address, facts.advertiseAddress]));
+    const manifest = JSON.parse(asMoved(JSON.stringify(theirs), moved)) as Manifest;
+    if (name === "etcd") asMember(manifest, cp);
+    return { manifest, said, source: `made from the manifest of ${peer.name}: check it` };
+  }
+  return undefined;
+}
+
+/** etcd reads its members from its data; the flags only have to name this one. */
+function asMember(manifest: Manifest, { data, node }: ControlPlaneNode) {
+  const command = flags(commandOf(manifest));
+  const own = ownMember(data, node.addresses);
+  const here = `${node.name}=${command.get("initial-advertise-peer-urls") ?? own?.peerURLs[0]}`;
+  command.set("name", node.name);
+  command.set(
+    "initial-cluster",
+    data.members.map((one) => (one === own ? here : `${memberName(one)}=${one.peerURLs[0]}`)).join(","),
+  );
+  command.set("initial-cluster-state", "existing");
+}
+
 /** The static pods that kubeadm did not make. */
 export function otherStaticPods(place: Place): { name: string; namespace: string }[] {
-  return readable(place).flatMap(({ name, namespace }) => (isKubeadms(name) ? [] : [{ name, namespace }]));
+  const pods = readableStaticPods(place).filter(({ name }) => !isKubeadms(name));
+  return pods.map(({ name, namespace }) => ({ name, namespace }));
 }
 
 /**
  * If this node's mirror pods are gone: other static pods of the other control plane nodes. This node may have
- * had them, too.
+ * had them, too. Each pod is named once, with the last node that has it.
  */
 export function onlyOnPeers({ data, node, cluster }: ControlPlaneNode): { name: string; peer: string }[] {
   if (findMirrorPods(data, node.name).some(({ name, from }) => from === "live" && name !== "etcd")) return [];
-  const peers = believedPeers(cluster, { node });
-  const found = peers.flatMap(({ name: peer }) =>
-    findMirrorPods(data, peer).map((pod) => ({ ...pod, peer })),
-  );
   const own = new Set(otherStaticPods({ data, node }).map(({ name }) => name));
-  const missing = found.filter(
-    (pod) =>
-      pod.from === "live" &&
-      !isKubeadms(pod.name) &&
-      !own.has(pod.name) &&
-      !exists(manifestPath({ node }, pod.name)),
-  );
-  return [...new Map(missing.map(({ name, peer }) => [name, { name, peer }])).values()];
+  const missing = new Map<string, { name: string; peer: string }>();
+  for (const { name: peer } of believedPeers(cluster, { node }))
+    for (const { name, from } of findMirrorPods(data, peer)) {
+      const isHere = own.has(name) || exists(manifestPath({ node }, name));
+      if (from === "live" && !isKubeadms(name) && !isHere) missing.set(name, { name, peer });
+    }
+  return [...missing.values()];
 }
 
 /**
@@ -113,116 +158,19 @@ export function onlyOnPeers({ data, node, cluster }: ControlPlaneNode): { name: 
  * node (kube-vip/kube-vip#684).
  */
 export function mountsSuperAdmin(place: Place): boolean {
-  return readable(place).some(({ pod }) =>
+  return readableStaticPods(place).some(({ pod }) =>
     hostFiles(pod).some(({ path }) => path === kubeconfigRow("super-admin").path),
   );
-}
-
-/**
- * For each pod that kubeadm did not make: which of these files it mounts, itself or by a folder. It has read
- * them when it started.
- */
-function mountedOf(
-  place: Place,
-  files: readonly string[],
-): { name: string; namespace: string; files: string[] }[] {
-  return readable(place).flatMap(({ name, namespace, pod }) => {
-    if (isKubeadms(name)) return [];
-    const mounts = hostFiles(pod).map(({ path }) => path);
-    return [
-      {
-        name,
-        namespace,
-        files: files.filter((file) => mounts.some((path) => file === path || file.startsWith(`${path}/`))),
-      },
-    ];
-  });
-}
-
-/**
- * A container of a static pod that started before a certificate or kubeconfig of its was changed: it reads
- * these files only once.
- */
-export interface StaleReader {
-  container: Container;
-  file: string;
-  /**
-   * A run of this kit has changed it, this one or one that was cut off, and so the pod starts again. What
-   * others change is theirs.
-   */
-  isOurs: boolean;
-}
-
-/** `written`: paths of what this run writes, or is about to: whoever reads one of them has read another. */
-export function staleReaders(
-  cp: ControlPlaneNode,
-  running: readonly Container[],
-  written: readonly string[] = [],
-): StaleReader[] {
-  const { certificatesDir } = cp.facts;
-  const certs = CERTS.map((row) => certPath(row, certificatesDir));
-  const readers = [
-    ...SERVERS.map((name) => ({ name, namespace: "kube-system", files: readBy(name, cp) })),
-    ...mountedOf(cp, [...certs, ...KUBECONFIGS.map(({ path }) => path)]),
-  ];
-  return readers.flatMap(({ name, namespace, files }) => {
-    const ours = written.find((path) => files.includes(path) || (isKubeadms(name) && isAllServers(path, cp)));
-    const changes = files.flatMap((file) => ({ file, time: stat(file)?.modified ?? new Date(0) }));
-    const isIts = ({ podUid, ...one }: Container) =>
-      one.namespace === namespace && isStaticUid(podUid) && one.pod === `${name}${nameSuffix(cp.node.name)}`;
-    return running.filter(isIts).flatMap((container): StaleReader[] => {
-      const later = changes.filter(({ time }) => time > container.created);
-      const own = ours ?? later.find(({ time }) => time >= mode.began || wasDuringRun(time))?.file;
-      const file = own ?? later[0]?.file;
-      return file === undefined ? [] : [{ container, file, isOurs: own !== undefined }];
-    });
-  });
-}
-
-/** Whether one of kubeadm's servers reads one of these files, which part 2 writes. */
-export function areReadByServers(cp: ControlPlaneNode, written: readonly string[]): boolean {
-  return written.some(
-    (path) => isAllServers(path, cp) || SERVERS.some((name) => readBy(name, cp).includes(path)),
-  );
-}
-
-/** What part 2 issues that is somebody's own: certificates that a CA has signed, and kubeconfigs. */
-function leavesOf({ facts: { certificatesDir } }: ControlPlaneNode): string[] {
-  const certs = CERTS.filter((row) => row.ca).map((row) => certPath(row, certificatesDir));
-  return [...certs, ...KUBECONFIGS.map(({ path }) => path)];
-}
-
-/** A CA, sa.key, or a file with a copy of a CA. */
-function isAllServers(path: string, cp: ControlPlaneNode): boolean {
-  return !leavesOf(cp).includes(path);
-}
-
-/**
- * What part 2 issues for one of kubeadm's servers: the API server's own certificates, or the kubeconfig of
- * one of its clients; and what else its flags name.
- */
-function readBy(server: string, cp: ControlPlaneNode): string[] {
-  const isOwn = (name: string) => `kube-${name}` === server;
-  const usual =
-    server === "kube-apiserver"
-      ? CERTS.filter((row) => row.ca && !row.file.startsWith("etcd/")).map((row) =>
-          certPath(row, cp.facts.certificatesDir),
-        )
-      : KUBECONFIGS.filter(({ name }) => isOwn(name)).map(({ path }) => path);
-  const named = readable(cp).flatMap(({ name, pod }) => (name === server ? hostFiles(pod) : []));
-  const leaves = leavesOf(cp);
-  return [...usual, ...named.flatMap(({ path }) => (leaves.includes(path) ? path : []))];
 }
 
 /**
  * Manifests on disk, else mirror pods. No mirror pods where pods are encrypted in etcd: `wantedManifests`
  * fails then.
  */
-function readable(place: Place): { name: string; namespace: string; pod: { spec: PodSpec } }[] {
-  const mirrors = attempt(() => mirrorPods(place));
+export function readableStaticPods(place: Place): StaticPod[] {
   const pods = new Map<string, { spec: PodSpec }>();
-  if (!(mirrors instanceof Fail))
-    for (const { namespace, name, pod } of mirrors) pods.set(`${namespace}/${name}`, pod);
+  for (const { namespace, name, pod } of attempt(() => mirrorPods(place), []))
+    pods.set(`${namespace}/${name}`, pod);
   for (const [key, manifest] of podsOnDisk(place)) pods.set(key, manifest);
   return [...pods].map(([key, pod]) => {
     const [namespace = "", name = ""] = key.split("/");
@@ -244,10 +192,4 @@ function mirrorPods({ data, node }: Place): ProvedPod[] {
 /** Whether its manifest is there, whatever is in it: a running one outlives a manifest that is cut off. */
 export function apiServerMayLive({ node }: Pick<Place, "node">): boolean {
   return exists(whereIs(manifestPath({ node }, "kube-apiserver")));
-}
-
-function noMirrorPod(name: string, { node }: ControlPlaneNode): Fail {
-  return new Fail(`Cannot find the mirror pod of ${name} on "${node.name}" in etcd's data`, {
-    hint: `take ${name}.yaml from another control plane node, change the node's name and addresses in it, put it into ${node.kubelet.staticPodPath}: RUNBOOK-MORE "If a mirror pod is gone"`,
-  });
 }

@@ -1,23 +1,35 @@
 /**
- * What is done about files that a static pod needs and that are lost: what brings them back, a stand-in for
- * an audit policy, a refusal for all others, and the operator's choice where one is lost for good: the API
- * server starts without the flag that names it. Nothing chooses so by itself: each flag that is given up
- * loosens something, or hides it.
+ * Files that a static pod needs and that are lost. Commands that bring them back, a replacement for an audit
+ * policy, a refusal for all others, and the operator's choice if one is lost for good: the API server starts
+ * without the flag that names it. Nothing chooses so by itself: each flag that is given up loosens something, or
+ * hides it.
+ *
+ * If a file that was given up is here again, the API server gets its flag and its volume back. The manifest of
+ * before is kept in the rescue folder for that: neither etcd's data nor the manifest on disk knows it once the API
+ * server has run without the flag.
  */
 
+import { join } from "node:path";
 import { again, command, inLines, type Todo } from "../again.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { believedPeers } from "../facts/known-nodes.ts";
 import { choiceOf, isAuditPolicy, type LostFile, stopsAll, thereWhen } from "../facts/lost-files.ts";
-import { Fail, type Refused } from "../fail.ts";
-import { exists, writeFile } from "../files/files.ts";
-import { commandOf, flags, type HostFile, hostFiles } from "../manifests/command.ts";
-import { isKubeadms } from "../manifests/on-disk.ts";
+import { attempt, Fail, type Refused } from "../fail.ts";
+import { freeName } from "../files/file-tree.ts";
+import { exists, list, writeFile } from "../files/files.ts";
+import { commandOf, flags, type HostFile, hostFiles, mainContainer } from "../manifests/command.ts";
+import { isKubeadms, manifestPath, manifestText, readManifest } from "../manifests/on-disk.ts";
 import { STAND_IN_MARK } from "../manifests/repair-changes.ts";
+import type { Node } from "../node/node.ts";
+import { rescueFolders } from "../node/rescue-folder.ts";
+import type { Word } from "../node/word-kinds.ts";
+import { endWords, pathsGivenUp, wordsOf } from "../node/words.ts";
 import type { Manifest } from "../objects/objects.ts";
 import { say } from "../run.ts";
 import { told } from "../run-events.ts";
 import { onOther, shell } from "../shell-line.ts";
+
+const API = "kube-apiserver";
 
 /** Errors: Fail where the API server cannot do without one of these flags, by their names without dashes. Paths pass. */
 export function refuseNoChoice(names: readonly string[]) {
@@ -39,7 +51,7 @@ export function choicesInWords(choices: readonly Choice[]): string {
 
 /** Flags of the API server that can be given up with these files, by their names without dashes, and what that means. */
 export function choices(lost: readonly Pick<LostFile, "program" | "namedBy">[]): Choice[] {
-  const own = lost.filter(({ program }) => program === "kube-apiserver").map(({ namedBy }) => namedBy);
+  const own = lost.filter(({ program }) => program === API).map(({ namedBy }) => namedBy);
   return [...new Set(own)].flatMap((flag) => {
     const means = choiceOf(flag);
     return means === undefined ? [] : { name: flag.slice(2), means };
@@ -47,8 +59,8 @@ export function choices(lost: readonly Pick<LostFile, "program" | "namedBy">[]):
 }
 
 /**
- * For the hint of a refusal of part 1 or 2, which runs now: the line that gives up what can be given up, and what that
- * means; "" where nothing can.
+ * The end of a hint of part 1 or 2, which runs now: the line that gives up what can be given up, and what that means;
+ * "" if nothing can.
  */
 export function wayWithoutFiles(lost: readonly LostFile[]): string {
   const known = choices(lost);
@@ -57,20 +69,20 @@ export function wayWithoutFiles(lost: readonly LostFile[]): string {
   return `. If nobody has them: ${line} starts the API server without the flags that name them (${choicesInWords(known)})`;
 }
 
-/** By its flag, as this run's line says, or by its path, as it was said before. */
+/** Whether `dropped` has its flag, as this run's line says, or its path, as an earlier run was given it. */
 export function isGivenUp(
   { program, namedBy, path }: Pick<LostFile, "program" | "namedBy" | "path">,
   dropped: readonly string[],
 ): boolean {
-  return program === "kube-apiserver" && [namedBy.slice(2), path].some((one) => dropped.includes(one));
+  return program === API && [namedBy.slice(2), path].some((one) => dropped.includes(one));
 }
 
-/** Without its files the control plane does not start. Parts 1 and 2 go on without other static pods. */
+/** Whether the control plane does not start without this file. Parts 1 and 2 continue without other static pods. */
 export function isNeeded({ program }: Pick<LostFile, "program">): boolean {
   return isKubeadms(program) || program === "kubelet";
 }
 
-/** Those that are not given up. */
+/** Lost files that are not given up. */
 export function stillNeeded(
   lost: readonly LostFile[],
   { flagsToDrop = [] }: Pick<ControlPlaneNode, "flagsToDrop">,
@@ -87,13 +99,20 @@ export function startWithout(
   { flagsToDrop = [] }: Pick<ControlPlaneNode, "flagsToDrop">,
 ): Manifest {
   const lost = hostFiles(manifest).filter(
-    (file) => isGivenUp({ ...file, program: "kube-apiserver" }, flagsToDrop) && !exists(file.path),
+    (file) => isGivenUp({ ...file, program: API }, flagsToDrop) && !exists(file.path),
   );
-  for (const { namedBy, path } of lost) sayOnce(namedBy, path);
+  for (const { namedBy, path } of lost.filter(({ path }) => !said.has(path))) {
+    said.add(path);
+    say(`kube-apiserver starts WITHOUT "${path}" (${namedBy}), as you say: ${choiceOf(namedBy)}`);
+    told({ what: "flag", did: "given up", flag: namedBy, path });
+  }
   return lost.length === 0 ? manifest : withoutFlags(manifest, lost);
 }
 
-/** The same without the flags, given several times or once, that name these files. */
+/** Paths that the screen has named: the manifest is looked at in several steps of a run. */
+const said = new Set<string>();
+
+/** The manifest without the flags, given several times or once, that name these files. */
 export function withoutFlags(manifest: Manifest, files: readonly HostFile[]): Manifest {
   const copy = structuredClone(manifest);
   const command = flags(commandOf(copy));
@@ -106,35 +125,95 @@ export function withoutFlags(manifest: Manifest, files: readonly HostFile[]): Ma
   return copy;
 }
 
-/** The manifest is looked at in several steps of a run. */
-const said = new Set<string>();
-
-function sayOnce(flag: string, path: string) {
-  if (said.has(path)) return;
-  said.add(path);
-  say(`kube-apiserver starts WITHOUT "${path}" (${flag}), as you say: ${choiceOf(flag)}`);
-  told({ what: "flag", did: "given up", flag, path });
-}
-
 /**
  * A volume of a lost file, or of a lost folder that has it, would stop the pod, or be mounted as an empty
  * folder.
  */
 function dropVolumes({ spec }: Manifest, lost: readonly { path: string }[]) {
-  const isGone = (path: string) =>
-    !exists(path) && lost.some((file) => file.path === path || file.path.startsWith(`${path}/`));
-  const needed = hostFiles({ spec }).flatMap(({ path, namedBy }) => (namedBy.startsWith("--") ? [path] : []));
-  const gone = (spec.volumes ?? []).filter(
-    ({ hostPath }) =>
-      hostPath &&
-      isGone(hostPath.path) &&
-      !needed.some((path) => path === hostPath.path || path.startsWith(`${hostPath.path}/`)),
-  );
+  const hasOneOf = (folder: string, files: readonly { path: string }[]) =>
+    files.some(({ path }) => path === folder || path.startsWith(`${folder}/`));
+  const needed = named({ spec });
+  const gone = (spec.volumes ?? []).filter(({ hostPath }) => {
+    const path = hostPath?.path;
+    return path !== undefined && !exists(path) && hasOneOf(path, lost) && !hasOneOf(path, needed);
+  });
   const names = gone.map(({ name }) => name);
   const isKept = ({ name }: { name: string }) => !names.includes(name);
   if (spec.volumes) spec.volumes = spec.volumes.filter(isKept);
   for (const container of spec.containers)
     if (container.volumeMounts) container.volumeMounts = container.volumeMounts.filter(isKept);
+}
+
+const BEFORE = "kube-apiserver-before.yaml";
+
+/** The files that its flags name; volumes do not count. */
+function named(pod: Pick<Manifest, "spec">): HostFile[] {
+  return hostFiles(pod).filter(({ namedBy }) => namedBy.startsWith("--"));
+}
+
+function namedOnlyIn(manifest: Manifest, other: Manifest): HostFile[] {
+  const paths = named(other).map(({ path }) => path);
+  return named(manifest).filter(({ path }) => !paths.includes(path));
+}
+
+/** Keeps the manifest of before, if `next` lacks a flag of it that is given up. */
+export function keepBefore(
+  before: Manifest,
+  next: Manifest,
+  { rescue, flagsToDrop = [] }: Pick<ControlPlaneNode, "rescue" | "flagsToDrop">,
+) {
+  const isDropped = (file: HostFile) => isGivenUp({ ...file, program: API }, flagsToDrop);
+  if (!namedOnlyIn(before, next).some(isDropped)) return;
+  const options = { mode: 0o600, folderMode: 0o700, note: "with the flags that are given up" };
+  writeFile(freeName(join(rescue.dir, BEFORE)), manifestText(before), options);
+}
+
+/** The manifest with each flag that was given up and whose file is here; the same object where there is none. */
+export function withFlagsBack(manifest: Manifest): Manifest {
+  const paths = named(manifest).map(({ path }) => path);
+  const missing = pathsGivenUp().filter((path) => exists(path) && !paths.includes(path));
+  if (missing.length === 0) return manifest;
+  const copy = structuredClone(manifest);
+  for (const { dir } of rescueFolders())
+    for (const name of list(dir).filter((one) => one.startsWith(BEFORE))) {
+      const before = attempt(() => readManifest(join(dir, name)), undefined);
+      for (const file of before ? namedOnlyIn(before, copy) : [])
+        if (missing.includes(file.path)) putBack(copy, before!, file);
+    }
+  return copy;
+}
+
+function putBack(manifest: Manifest, before: Manifest, { namedBy, inside, path }: HostFile) {
+  commandOf(manifest).push(`${namedBy}=${inside}`);
+  const [command, old] = [manifest, before].map((one) => flags(commandOf(one)));
+  if (namedBy === "--authorization-config" && !old!.get("authorization-mode"))
+    command!.remove("authorization-mode");
+  const there = (manifest.spec.volumes ?? []).map(({ name }) => name);
+  for (const volume of before.spec.volumes ?? []) {
+    const at = volume.hostPath?.path;
+    if (at === undefined || there.includes(volume.name) || !`${path}/`.startsWith(`${at}/`)) continue;
+    manifest.spec.volumes = [...(manifest.spec.volumes ?? []), volume];
+    const mount = mainContainer(before)?.volumeMounts?.find(({ name }) => name === volume.name);
+    const container = mainContainer(manifest)!;
+    if (mount) container.volumeMounts = [...(container.volumeMounts ?? []), mount];
+  }
+}
+
+/** Flags that `now` lacks and `wanted` has again, as their files are here: what the kit took away, it puts back. */
+export function flagsToComeBack(now: Manifest, wanted: Manifest): HostFile[] {
+  const given = pathsGivenUp();
+  return namedOnlyIn(wanted, now).filter(({ path }) => given.includes(path) && exists(path));
+}
+
+/** A word that gave files up ends where all of them are here, and the API server's manifest names them. */
+export function endGivenUp({ node }: { node: Node }) {
+  const manifest = attempt(() => readManifest(manifestPath({ node }, API)), undefined);
+  const paths = manifest ? named(manifest).map(({ path }) => path) : [];
+  const isBack = ({ option, files = [] }: Word) =>
+    option === "start-without" && files.every((path) => exists(path) && paths.includes(path));
+  for (const { value, files = [] } of wordsOf("start-without").filter(isBack))
+    for (const path of files) told({ what: "flag", did: "back", flag: `--${value}`, path });
+  endWords(isBack, "its file and its flag are back");
 }
 
 /** Takes the place of a lost audit policy, so that the API server starts and records something. */
@@ -148,18 +227,14 @@ rules:
 `;
 
 /**
- * A lost audit policy gets a stand-in, and what etcd's data has is written as it was. Errors: Fail where another file
- * is lost.
+ * A lost audit policy gets a replacement, and files that etcd's data has are written as they were. Errors: Fail if
+ * another file is lost.
  */
 export function provideFiles(lost: readonly LostFile[], cp: ControlPlaneNode) {
-  for (const { path, stored } of refuseLost(lost, cp)) {
+  const note = "a REPLACEMENT for the lost audit policy: it records metadata only";
+  for (const { path, stored } of refuseLost(lost, cp))
     if (stored) writeFile(path, stored.text, { mode: 0o644, note: `from ${stored.from}` });
-    else
-      writeFile(path, STAND_IN_AUDIT_POLICY, {
-        mode: 0o600,
-        note: "a REPLACEMENT for the lost audit policy: it records metadata only",
-      });
-  }
+    else writeFile(path, STAND_IN_AUDIT_POLICY, { mode: 0o600, note });
 }
 
 /** Returns those that can be provided. Errors: `Kind`, which names all other lost files. */
@@ -173,21 +248,19 @@ export function refuseLost(
     say(`${file.path}: ${thereWhen(file)}; without it ${file.without}`);
   if (lost.length === 0) return all.filter((file) => isAuditPolicy(file) || file.stored);
   const pods = [...new Set(lost.map((file) => file.program))].join(", ");
+  const files = lost.map((file) => `"${file.path}" (${file.namedBy})`).join(", ");
   const others = believedPeers(cp.cluster, cp).map(({ name }) => name);
-  throw new Kind(
-    `Cannot start ${pods}: ${lost.map((file) => `"${file.path}" (${file.namedBy})`).join(", ")} missing`,
-    {
-      hint: `bring these files, which kubeadm did not make, then run the same line again: ${inLines(restoreCommands(lost, { mounted: [], others, pki: cp.facts.certificatesDir })).join(". Or ")}${wayWithoutFiles(lost)}`,
-    },
-  );
+  const ways = inLines(restoreCommands(lost, { mounted: [], others, pki: cp.facts.certificatesDir }));
+  throw new Kind(`Cannot start ${pods}: ${files} missing`, {
+    hint: `bring these files, which kubeadm did not make, then run the same line again: ${ways.join(". Or ")}${wayWithoutFiles(lost)}`,
+  });
 }
 
-const KUBELET_CA = "--kubelet-certificate-authority";
 const SAME_CA =
   "after part 1, if the cluster's CA signs the kubelets' serving certificates (serverTLSBootstrap)";
 
 /**
- * What brings these back, the surest way first. `mounted`: paths that a process still has; `others`: other
+ * Commands that bring these files back, the surest first. `mounted`: paths that a process still has; `others`: other
  * control plane nodes.
  */
 export function restoreCommands(
@@ -197,31 +270,23 @@ export function restoreCommands(
   const files = lost.filter(({ kind }) => kind !== "socket");
   const sockets = lost.filter(({ kind, servedBy }) => kind === "socket" && servedBy === undefined);
   const paths = files.map(({ path }) => path.slice(1));
-  const fromOthers = others.slice(0, 1).map((name) => ({
-    // only these are unpacked, whatever comes
-    command: `${onOther(name, shell`tar -C / -cf - ${paths}`)} | ${shell`tar -C / -xpkf - ${paths}`}`,
-    note: `${others.join(", ")}: mostly the same there`,
-  }));
-  return [
-    ...(mounted.length > 0
-      ? [{ command: command("00-salvage files"), note: `still mounted: ${mounted.join(", ")}` }]
-      : []),
-    ...(files.length > 0
-      ? [
-          ...fromOthers,
-          { command: command("00-salvage files --backup DIR"), note: "DIR: your own copies of them" },
-        ]
-      : []),
-    ...(files.some(({ namedBy }) => namedBy === "--encryption-provider-config")
-      ? [{ command: command("00-salvage disk"), note: "where nobody has a copy" }]
-      : []),
-    ...files.flatMap(({ path, namedBy }) =>
-      namedBy === KUBELET_CA
-        ? [{ command: shell`install -D -m 644 ${pki}/ca.crt ${path}`, note: SAME_CA }]
-        : [],
-    ),
-    ...(sockets.length > 0
-      ? [{ command: `start what serves ${sockets.map(({ path }) => path).join(", ")}` }]
-      : []),
-  ];
+  const todo: Todo[] = [];
+  if (mounted.length > 0)
+    todo.push({ command: command("00-salvage files"), note: `still mounted: ${mounted.join(", ")}` });
+  if (files.length > 0 && others.length > 0)
+    todo.push({
+      // only these are unpacked, whatever comes
+      command: `${onOther(others[0]!, shell`tar -C / -cf - ${paths}`)} | ${shell`tar -C / -xpkf - ${paths}`}`,
+      note: `${others.join(", ")}: mostly the same there`,
+    });
+  if (files.length > 0)
+    todo.push({ command: command("00-salvage files --backup DIR"), note: "DIR: your own copies of them" });
+  if (files.some(({ namedBy }) => namedBy === "--encryption-provider-config"))
+    todo.push({ command: command("00-salvage disk"), note: "where nobody has a copy" });
+  for (const { path, namedBy } of files)
+    if (namedBy === "--kubelet-certificate-authority")
+      todo.push({ command: shell`install -D -m 644 ${pki}/ca.crt ${path}`, note: SAME_CA });
+  if (sockets.length > 0)
+    todo.push({ command: `start what serves ${sockets.map(({ path }) => path).join(", ")}` });
+  return todo;
 }

@@ -2,6 +2,7 @@
  * Left-overs of a repair on this node and in the cluster, and the other nodes that were not checked: each
  * with the command that removes it.
  */
+
 import { existsSync, lstatSync, readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { command } from "../again.ts";
@@ -17,7 +18,7 @@ import { typed } from "../options.ts";
 import { listed } from "../plain.ts";
 import { STASH } from "../salvage/stash.ts";
 import { shell } from "../shell-line.ts";
-import { hasLeftCanaries } from "../workloads/test-pod.ts";
+import { hasLeftCanaries } from "../workloads/canaries.ts";
 
 export interface ToDelete {
   /** Node names, or words. */

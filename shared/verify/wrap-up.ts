@@ -19,7 +19,7 @@ import { clusterCa } from "../pki/examine.ts";
 import { oldSaKeys } from "../pki/sa-keys.ts";
 import { listed } from "../plain.ts";
 import { undefinedOnTimeout } from "../wait-for.ts";
-import { peopleToDo } from "../workloads/people-to-do.ts";
+import { peopleToDo } from "../workloads/left-to-do.ts";
 import { inCluster, kits, onOtherNodes, onThisNode, type ToDelete } from "./to-delete.ts";
 
 export interface WrapUp {

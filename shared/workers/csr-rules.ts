@@ -1,21 +1,27 @@
 /**
  * Which CSRs of kubelets are approved.
  *
- * For a client certificate, made with the tokens of `open`: each worker has its own, and may ask in its own
- * name alone. Where the operator wants one token for all, any of them can ask in another's name. Therefore
+ * CSRs for client certificates are made with the tokens of `open`: each worker has its own, and may ask in its own
+ * name alone. If the operator wants one token for all, any of them can ask in another's name. Therefore
  * only the kit approves these CSRs: once for each worker that etcd knew, and only while that worker does not
  * renew its Lease. No rule of the cluster approves them (none names the token's group), and `close` removes
  * the group's rights.
  *
- * For a serving certificate: nobody approves them automatically. Here one is approved only if a node that
- * etcd knew asks for nothing but its own names and addresses. The Node object of today is not asked, and that
- * of before decides little: the kubelet writes it.
+ * Nobody approves CSRs for serving certificates automatically. Here one is approved only if a node that
+ * etcd knew asks for nothing but its own names and addresses. The current Node object is not asked, and the old
+ * one decides little: the kubelet writes it. If several nodes claim an address, their old certificates decide, which
+ * `join` has left in the Nodes (token-file.ts).
  */
+
 import { ANY_WORKER, TOKEN_GROUP } from "../api/bootstrap-tokens.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import { readAll } from "../api/many.ts";
+import type { KubeObject } from "../api/kube-object.ts";
+import { inParallel, readAll } from "../api/many.ts";
 import type { KnownNode } from "../facts/known-nodes.ts";
+import { attempt } from "../fail.ts";
 import { asMoved, type Moved } from "../pki/addresses.ts";
+import { infoOf, signedBy } from "../pki/certificate.ts";
+import { act } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import {
   type Asked,
@@ -23,12 +29,14 @@ import {
   type Csr,
   hasUsages,
   isApproved,
+  NODE_USER,
   nodeIn,
   requestIn,
   requestsTo,
   subjectObjection,
 } from "./csr.ts";
-import { type Identities, nameObjection } from "./identities.ts";
+import { type Identities, nameObjection, prove } from "./identities.ts";
+import { annotateFormer, FORMER_SERVING } from "./token-file.ts";
 
 /** Kept in each CSR that is approved. */
 export const CLIENT_MESSAGE =
@@ -42,7 +50,7 @@ export interface Joining {
   without: readonly string[];
   /** Nodes that have renewed their Lease since we began to watch. */
   renewing: Set<string>;
-  /** What was approved for each token: `username common-name` → the CSR's name. */
+  /** The approved CSRs of each token: `username common-name` → the CSR's name. */
   given: Map<string, string>;
 }
 
@@ -53,7 +61,7 @@ export function givenKey(csr: Csr): string | undefined {
 }
 
 /**
- * What was approved for these tokens before we began, by anybody: `close` on another control plane node, or
+ * CSRs that were approved for these tokens before we began, by anybody: `close` on another control plane node, or
  * an operator.
  */
 export async function givenBefore(api: KubeApi, users: Joining["tokenUsers"]): Promise<Map<string, string>> {
@@ -86,16 +94,12 @@ const RULES: [holds: (judged: Judged) => boolean, why: (judged: Judged) => strin
   [({ asked }) => asked === undefined,                                  () => "the request cannot be read"],
   [({ asked, name }) => subjectObjection(asked!, name) !== undefined,   ({ asked, name }) => subjectObjection(asked!, name)!],
   [({ asked }) => asked!.names.length > 0,                              ({ asked }) => `it asks for the name "${asked!.names[0]!.value}"`],
-  [(judged) => isOfAnother(judged),                                     ({ csr, joining, name }) => `it asks for "${name}" with the token of "${joining.tokenUsers.get(csr.spec.username)}": look at both nodes`],
+  [({ csr, joining, name }) => ![ANY_WORKER, name].includes(joining.tokenUsers.get(csr.spec.username)!),                                     ({ csr, joining, name }) => `it asks for "${name}" with the token of "${joining.tokenUsers.get(csr.spec.username)}": look at both nodes`],
   [({ joining, name }) => !joining.known.has(name),                     ({ name }) => `etcd knew no node "${name}"`],
   [({ joining, name }) => joining.known.get(name)!.controlPlane,        ({ name }) => `"${name}" is a control plane node: part 2 gives it its certificate`],
   [({ joining, name }) => joining.without.includes(name),               ({ name }) => `"${name}" is left out: --without, --lost`],
   [({ joining, name }) => joining.renewing.has(name),                   ({ name }) => `"${name}" renews its Lease: it has a certificate`],
 ];
-
-function isOfAnother({ csr, joining, name }: Judged): boolean {
-  return ![ANY_WORKER, name].includes(joining.tokenUsers.get(csr.spec.username)!);
-}
 
 /** Why a CSR must not be approved; undefined if it may be, or is a second one for the same node. */
 export function clientObjection(csr: Csr, joining: Joining): string | undefined {
@@ -109,7 +113,7 @@ export function isRenewal(csr: Csr): boolean {
   return nodeIn(csr.spec.username) !== "" && requestIn(csr)?.cn === csr.spec.username;
 }
 
-/** For the operator: two CSRs for one node, and one of the two is not from its kubelet. */
+/** Words for the operator about two CSRs for one node: one of the two is not from its kubelet. */
 export function sayDouble(csr: Csr, first: string): string {
   const name = requestIn(csr)?.node ?? "";
   const own = csr.metadata.name;
@@ -142,4 +146,33 @@ export function servingObjection(
   return asked.names
     .map((san) => nameObjection({ ...san, value: asMoved(san.value, moved) }, name, identities))
     .find((why) => why !== undefined);
+}
+
+/** Maximum number of concurrent requests. */
+const WRITES = 20;
+
+/** Lets the old certificates in the Nodes say which addresses were these nodes'. `cas`: those of the old cluster. */
+export async function proveByFormer(
+  api: KubeApi,
+  names: readonly string[],
+  { identities, cas }: { identities: Identities; cas: readonly string[] },
+) {
+  await inParallel(names, WRITES, async (name) => {
+    const node = await api.find(`/api/v1/nodes/${name}`);
+    const info = infoOf(node?.metadata.annotations?.[FORMER_SERVING]);
+    if (info?.cn !== NODE_USER + name || !info.usages.includes("server")) return;
+    if (cas.some((ca) => attempt(() => signedBy(info.pem, ca)) === true))
+      prove(identities, name, [...info.sans.dns, ...info.sans.ips], info.notBefore);
+  });
+}
+
+/** `close` no longer needs them. */
+export async function removeFormers(api: KubeApi) {
+  const left: string[] = [];
+  for await (const { metadata } of api.items<KubeObject>("/api/v1/nodes"))
+    if (metadata.annotations?.[FORMER_SERVING]) left.push(metadata.name);
+  if (left.length === 0) return;
+  await act("remove", `annotation ${FORMER_SERVING} from Nodes (${left.length})`, () =>
+    inParallel(left, WRITES, async (name) => void (await annotateFormer(api, name, null))),
+  );
 }

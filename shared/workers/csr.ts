@@ -16,7 +16,7 @@ export interface Csr extends KubeObject {
   status?: { conditions?: { type: string }[]; certificate?: string };
 }
 
-/** What a CSR asks for. */
+/** The content of a CSR. */
 export interface Asked {
   /** If there are several common names or organisations: all, separated by commas. */
   cn: string;
@@ -89,7 +89,7 @@ export async function approve(api: KubeApi, csr: Csr, message: string): Promise<
   return await decide(api, csr, { type: "Approved", message });
 }
 
-/** Its kubelet asks anew within seconds; without an answer it waits for 15 minutes (client-go's certificate_manager.go). */
+/** Its kubelet asks again within seconds; without an answer it waits for 15 minutes (client-go's certificate_manager.go). */
 export async function deny(api: KubeApi, csr: Csr, message: string): Promise<boolean> {
   return await decide(api, csr, { type: "Denied", message });
 }

@@ -27,11 +27,11 @@ import {
   isOfToken,
   isRenewal,
   MOVED_MESSAGE,
+  proveByFormer,
   SERVING_MESSAGE,
   sayDouble,
   servingObjection,
 } from "./csr-rules.ts";
-import { proveByFormer } from "./former-proof.ts";
 import { rivals } from "./identities.ts";
 import { FIRST_PAUSE, type Following, type Scene } from "./waiting-state.ts";
 
@@ -66,8 +66,8 @@ async function follow(
 
 export async function followServing(scene: Scene, following: Following) {
   if (!scene.identities) return;
-  // a kubelet asks once: another control plane node may have served it before this one did. What was signed,
-  // its port shows
+  // a kubelet asks once: another control plane node may have served it before this one did. Its port shows the
+  // certificate that was signed
   const made = madeAt(scene.caPem);
   await follow(scene, SERVING_SIGNER, following, async (csr) => {
     if (isPending(csr)) await decideServing(scene, csr);
@@ -95,7 +95,7 @@ async function decideServing(scene: Scene, csr: Csr) {
   sayApproved(scene, csr, csr.spec.username);
 }
 
-/** It would be right at its node's address of before: as long as it waits for an answer, its kubelet asks for no other. */
+/** Whether it would be right at its node's old address: while it waits for an answer, its kubelet asks for no other. */
 function isOfOldAddress({ identities, moved }: Scene, csr: Csr): boolean {
   return moved !== undefined && servingObjection(csr, identities!, moved) === undefined;
 }
@@ -111,7 +111,7 @@ async function denyOld({ api, refused, progress }: Scene, csr: Csr, reason: stri
 /** More claim one request's names only where somebody has claimed all that there is. */
 const RIVALS = 16;
 
-/** Where several nodes claim what is asked for, their certificates from before decide. */
+/** If several nodes claim the requested names, their old certificates decide. */
 async function objectionTo(scene: Scene, csr: Csr): Promise<string | undefined> {
   const identities = scene.identities!;
   const judge = () => notWaitedFor(scene, nodeAsking(csr)) ?? servingObjection(csr, identities);
@@ -119,9 +119,8 @@ async function objectionTo(scene: Scene, csr: Csr): Promise<string | undefined> 
   const all = why === undefined ? [] : rivals(requestIn(csr)?.names ?? [], identities);
   if (all.length === 0 || all.length > RIVALS || !scene.casBefore) return why;
   const names = all.map(({ name }) => name);
-  await retry("the Nodes to be read", () =>
-    proveByFormer(scene.api, names, { identities, cas: scene.casBefore! }),
-  );
+  const known = { identities, cas: scene.casBefore };
+  await retry("the Nodes to be read", () => proveByFormer(scene.api, names, known));
   return judge();
 }
 

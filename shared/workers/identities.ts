@@ -3,6 +3,7 @@
  * node gets only its own names and addresses. The Node's status is written by the node itself: it may name
  * only what nobody else has (evidence/sources.ts), and nothing of the cluster's own.
  */
+
 import { isIP } from "node:net";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { may, type SourceName } from "../evidence/sources.ts";
@@ -82,7 +83,7 @@ export function identities(known: KnownNames) {
   return { ...known, claims, serviceNames, byName: new Map(known.nodes.map((node) => [node.name, node])) };
 }
 
-/** That it had these in its serving certificate, which began at that time. */
+/** Notes that the node had these values in its serving certificate, which began at that time. */
 export function prove({ claims, byName }: Identities, name: string, values: readonly string[], began: Date) {
   const node = byName.get(name)!;
   const since = began.getTime();

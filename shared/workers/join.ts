@@ -1,17 +1,19 @@
 /**
  * A worker changes its trust: it gets the new CA and a bootstrap kubeconfig, and the kubelet does the rest
  * (TLS bootstrapping). Unlike `kubeadm join`, this does not touch the kubelet's configuration. If it fails,
- * the files from before come back.
+ * the old files come back.
  */
 
 import { command, type LeftOut, leftNames } from "../again.ts";
 import { KubeApi } from "../api/kube-api.ts";
 import { waitForRenewal } from "../api/leases.ts";
+import { controlPlaneTraces, tracesOf, USUAL_DATA } from "../etcd-location/control-plane-traces.ts";
+import { isClusters, isUnitHere, readEtcdUnit, UNIT_BY_HAND } from "../etcd-location/etcd-unit.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { moveToRescue } from "../files/file-tree.ts";
 import { exists, readText, writeTogether } from "../files/files.ts";
-import { lostPods } from "../manifests/on-disk.ts";
-import { containersInTime, workloadContainers } from "../node/containers.ts";
+import { certificatesDirOn, lostPods } from "../manifests/on-disk.ts";
+import { type Container, containersInTime, workloadContainers } from "../node/containers.ts";
 import { dropClientPems, dropForeignServing, withOtherCas } from "../node/credentials.ts";
 import { clientText } from "../node/kubelet-config.ts";
 import { kubeletActive, type Node, readNode } from "../node/node.ts";
@@ -22,11 +24,8 @@ import { trusted, trustedKeys, trustedText, trustsCa } from "../pki/trusted-keys
 import { mode, say } from "../run.ts";
 import { undisturbed } from "../signals.ts";
 import { waitFor } from "../wait-for.ts";
-import { leaveFormer } from "./former-serving.ts";
-import { refuseControlPlane } from "./no-control-plane.ts";
-import { leadAsBefore } from "./own-server.ts";
-import { confBefore, passPointOfNoReturn, rollBack, type SavedTrust } from "./saved-trust.ts";
-import { APPROVER_LOG } from "./token-file.ts";
+import { confBefore, leadAsBefore, passPointOfNoReturn, rollBack, type SavedTrust } from "./saved-trust.ts";
+import { APPROVER_LOG, leaveFormer } from "./token-file.ts";
 
 /**
  * Looks at this worker. `etcdData`: as typed. Errors: as `readNode`, `refuseControlPlane` and
@@ -44,21 +43,40 @@ export async function readWorker(etcdData: string | undefined, by?: "repair"): P
 }
 
 /**
- * Nobody approves the certificate of a node that `open` was told to leave out. Errors: Refused where that is
- * this one.
+ * A control plane node must not join by a bootstrap token: it would come back as a worker. This looks at what is left
+ * of one, and opens no data of etcd's: a worker needs none of what reads that. `etcdData`: as typed, it takes the place
+ * of the folders where etcd mostly has its data. `all`: also containers that have ended; none if no runtime answers.
+ * Errors: Refused on a control plane node.
  */
+export function refuseControlPlane(
+  node: Node,
+  { etcdData, all }: { etcdData: string | undefined; all: readonly Container[] },
+) {
+  const found = readEtcdUnit();
+  const unit = found && isClusters(found) && tracesOf("etcd", node, all).length === 0 ? found : undefined;
+  const usual = unit?.dataDir ? [unit.dataDir, ...USUAL_DATA] : USUAL_DATA;
+  const data = (etcdData === undefined ? usual : [etcdData]).map((dir) => `${dir}/member`).filter(exists);
+  const [trace] = [...controlPlaneTraces(node, all, certificatesDirOn(node)), ...data];
+  if (trace === undefined) return;
+  if (unit) throw new Refused(isUnitHere(unit), { unchanged: true, hint: UNIT_BY_HAND });
+  throw new Refused(`This is a control plane node (${trace}): join is for workers`, {
+    hint: "run part 2, which gives its kubelet a certificate: ./bunw scripts/02-control-plane.ts. See what is to be done here: ./bunw scripts/00-assess.ts",
+  });
+}
+
+/** Nobody approves the certificate of a node that `open` leaves out. Errors: Refused if that is this one. */
 export function refuseLeftOut({ name }: Pick<Node, "name">, out: LeftOut) {
   if (!leftNames(out).includes(name)) return;
-  const [without, lost] = [out.without, out.lost].map((names) => names.filter((other) => other !== name));
+  const others = (names: readonly string[]) => names.filter((other) => other !== name);
   throw new Refused(`"${name}" is this node, and the line says that it does not come back`, {
     unchanged: true,
-    hint: `type on the first control plane node: ${command("03-workers open", { without: without!, lost: lost! })}; then the line that it prints`,
+    hint: `type on the first control plane node: ${command("03-workers open", { without: others(out.without), lost: others(out.lost) })}; then the line that it prints`,
   });
 }
 
 /**
- * The CA with these fingerprints, where everything that the kubelet trusts and uses is of it, and it runs:
- * one whose client CA is lost cannot start.
+ * The CA with these fingerprints, if everything that the kubelet trusts and uses is of it, and it runs: one whose
+ * client CA is lost cannot start.
  */
 export async function joinedCa({ kubelet }: Node, hashes: readonly string[]): Promise<string | undefined> {
   const trusts = [() => readText(kubelet.clientCaFile), () => readKubeconfig(kubelet.kubeconfig)?.caPem];
@@ -69,8 +87,8 @@ export async function joinedCa({ kubelet }: Node, hashes: readonly string[]): Pr
 }
 
 /**
- * The certificates of a text with these fingerprints; undefined where one of them is not there. One that has expired
- * is not: the kubelet trusts no server by it, though its own certificate may be of the renewed CA.
+ * The certificates of a text with these fingerprints; undefined if one of them is missing. An expired one does not
+ * count: the kubelet trusts no server by it, though its own certificate may be of the renewed CA.
  */
 function caWith(hashes: readonly string[], text: string): string | undefined {
   const infos = certificatesIn(text).map((pem) => certInfo(pem));
@@ -87,8 +105,8 @@ interface NewTrust {
 }
 
 /**
- * Writes the new trust and lets the kubelet bootstrap with it. What needs room comes first: a full disk
- * changes nothing. A kubelet that asks with it already is left alone: its key is in its memory, and `approve`
+ * Writes the new trust and lets the kubelet bootstrap with it. The files that need room come first: a full
+ * disk changes nothing. A kubelet that asks with it already is left alone: its key is in its memory, and `approve`
  * gives it no second certificate.
  */
 export async function swapTrust(node: Node, trust: NewTrust, saved: SavedTrust) {
@@ -97,13 +115,9 @@ export async function swapTrust(node: Node, trust: NewTrust, saved: SavedTrust) 
   else {
     const aside = `${saved.dir}/aside`;
     await systemctlKubelet("stop", " (containers keep running)");
+    const [content, note] = [bootstrapKubeconfig(trust), "used once, removed below"];
     writeTogether([
-      {
-        path: kubelet.bootstrapKubeconfig,
-        content: bootstrapKubeconfig(trust),
-        mode: 0o600,
-        note: "used once, removed below",
-      },
+      { path: kubelet.bootstrapKubeconfig, content, mode: 0o600, note },
       { path: kubelet.clientCaFile, content: withOtherCas(node, trust.ca), mode: 0o644 },
     ]);
     dropOldCredentials(node, trust.ca, aside);
@@ -115,10 +129,10 @@ export async function swapTrust(node: Node, trust: NewTrust, saved: SavedTrust) 
 
 async function asksAlready({ kubelet }: Node, trust: NewTrust): Promise<boolean> {
   const { bootstrapKubeconfig: path, clientCaFile, clientPem, kubeconfig } = kubelet;
+  const isOurs = (server: string) =>
+    attempt(() => readText(path)) === bootstrapKubeconfig({ ...trust, server });
   return (
-    trust.either.some(
-      (server) => attempt(() => readText(path)) === bootstrapKubeconfig({ ...trust, server }),
-    ) &&
+    trust.either.some(isOurs) &&
     holds(() => readText(clientCaFile), trust.ca) &&
     (!exists(clientPem) || trusted(clientPem, trust.ca)) &&
     // the kubelet writes it before it has its certificate
@@ -131,7 +145,7 @@ function holds(read: () => string | undefined, ca: string): boolean {
   return attempt(() => trustsCa(read(), ca)) === true;
 }
 
-/** Before anything is saved or stopped. Errors: as `refuseUnfitKubelet`, where the kubelet has to ask for a certificate. */
+/** Before anything is saved or stopped. Errors: as `refuseUnfitKubelet`, if the kubelet has to ask for a certificate. */
 export async function refuseCannotAsk(node: Node, { ca }: Pick<NewTrust, "ca">) {
   if (!exists(node.kubelet.kubeconfig) || !keepsConf(node, ca))
     await refuseUnfitKubelet({ node, by: "join" });
@@ -145,21 +159,16 @@ function keepsConf({ kubelet: { kubeconfig, clientPem } }: Node, ca: string): bo
 function dropOldCredentials(node: Node, ca: string, aside: string) {
   const { kubeconfig, clientPem } = node.kubelet;
   const hasCertificate = trusted(clientPem, ca);
-  const names = exists(clientPem) ? "is not of the current CA, or has expired" : "was missing";
+  const fault = exists(clientPem) ? "is not of the current CA, or has expired" : "was missing";
   const why = hasCertificate
     ? "it trusted another CA"
-    : `the client certificate of this kubelet, ${clientPem}, ${names}`;
+    : `the client certificate of this kubelet, ${clientPem}, ${fault}`;
   if (exists(kubeconfig) && !keepsConf(node, ca)) moveToRescue(kubeconfig, aside, why);
   if (!hasCertificate) dropClientPems(node, aside);
 }
 
-interface Proving {
-  ca: string;
-  saved: SavedTrust;
-}
-
 /** Proves that the kubelet renews its Lease with a certificate of the CA, and that no container has ended. */
-export async function proveKubelet(node: Node, { ca, saved }: Proving) {
+export async function proveKubelet(node: Node, { ca, saved }: { ca: string; saved: SavedTrust }) {
   const { kubelet } = node;
   const before = confBefore(node);
   const since = new Date();
@@ -184,11 +193,10 @@ export async function proveKubelet(node: Node, { ca, saved }: Proving) {
 }
 
 /**
- * Waits for the certificate. Where it does not come, the files from before come back; a signal leaves the
- * kubelet as it is. Errors: Fail that names `open`: the key that asked is gone, and nobody knows whether it
- * was given its certificate.
+ * Waits for the certificate. If it does not come, the old files come back; a signal leaves the kubelet as it is.
+ * Errors: Fail that names `open`: the key that asked is gone, and nobody knows whether it was given its certificate.
  */
-async function orRollBack({ kubelet }: Node, { ca, saved }: Pick<Proving, "ca" | "saved">) {
+async function orRollBack({ kubelet }: Node, { ca, saved }: { ca: string; saved: SavedTrust }) {
   const hasIt = () => trusted(kubelet.clientPem, ca) && exists(kubelet.kubeconfig);
   const hint = `journalctl -u kubelet -n 50; on the first control plane node: ${APPROVER_LOG} (shows what it refused, and why; if it no longer runs: open again), kubectl get csr, and crictl ps: a controller-manager has to run there`;
   try {

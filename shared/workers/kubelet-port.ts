@@ -71,32 +71,22 @@ async function signsItself(host: string): Promise<boolean> {
 const KNOCKS = 500;
 const KNOCK_MS = 1000;
 
-/** For nodeLeases(): asks the ports of these nodes. */
+/** Asks the ports of these nodes; nodeLeases() uses it. */
 export function listeningOn(nodes: readonly KnownNode[]): Listening {
   return async (names) => {
     const found = new Map<string, boolean | undefined>();
-    await inParallel(
-      nodes.filter(({ name }) => names.includes(name)),
-      KNOCKS,
-      async ({
-        name,
-        claimed: {
-          ips: [host],
-        },
-      }) => void found.set(name, host ? await isListening({ host, port: KUBELET_PORT }) : undefined),
-    );
+    const asked = nodes.filter(({ name }) => names.includes(name));
+    await inParallel(asked, KNOCKS, async ({ name, claimed }) => {
+      const [host] = claimed.ips;
+      found.set(name, host ? await isListening({ host, port: KUBELET_PORT }) : undefined);
+    });
     return found;
   };
 }
 
-/** False where the node itself says that nobody listens there. */
-export async function isListening({
-  host,
-  port,
-}: {
-  host: string;
-  port: number;
-}): Promise<boolean | undefined> {
+/** False if the node itself says that nobody listens there. */
+export async function isListening(at: { host: string; port: number }): Promise<boolean | undefined> {
+  const { host, port } = at;
   const seems = await knock(host, port, KNOCK_MS);
   return seems === false ? await isHeard(host, port, KNOCK_MS) : seems;
 }

@@ -31,18 +31,14 @@ import { isListening, listeningOn } from "./kubelet-port.ts";
  * serves none of them.
  */
 export async function proveNodes({ cluster }: ControlPlaneNode, api: KubeApi) {
-  const uids = new Map(
-    (await api.list("/api/v1/nodes")).map(({ metadata }) => [metadata.name, metadata.uid]),
-  );
+  const nodes = await api.list("/api/v1/nodes");
+  const uids = new Map(nodes.map(({ metadata }) => [metadata.name, metadata.uid]));
   const same = cluster.nodes.filter(({ name, uid }) => uids.get(name) === uid);
-  if (same.length === 0) {
+  if (same.length === 0)
     throw new Fail(
       `The API serves ${uids.size} Nodes, and none of the ${cluster.nodes.length} that etcd's data has`,
-      {
-        hint: 'follow RUNBOOK-MORE "If etcd comes up empty"',
-      },
+      { hint: 'follow RUNBOOK-MORE "If etcd comes up empty"' },
     );
-  }
   const others = cluster.nodes.filter((node) => !same.includes(node)).map(({ name }) => name);
   if (others.length === 0) return say(`${same.length} Nodes, all with their old UIDs`);
   say(
@@ -80,9 +76,9 @@ export interface Silent {
   controlPlanes: readonly string[];
   /** They have to join, or are away. */
   workers: readonly string[];
-  /** Those that the operator has named as away. */
+  /** Nodes that the operator has named as away. */
   named: readonly string[];
-  /** Those that are named, and renew their Lease all the same. */
+  /** Nodes that are named, and renew their Lease all the same. */
   here: readonly string[];
   /** The webhook for which nobody can renew a Lease. */
   deaf: DeafWebhook | undefined;
@@ -105,42 +101,29 @@ export async function findSilent(
   const names = nodes.map(({ name }) => name);
   const endedAt = caEndedAt(cp);
   const since = trustedSince(cp, { endedAt });
-  const notAwaited = [
-    ...noServer,
-    ...without,
-    ...(caIsNew(cp) || endedAt ? await notJoined(api, names, since) : []),
-  ];
-  const { notRenewed, renewals, deaf } = await nodeLeases(api, names, {
-    onlyNew: true,
-    since,
-    notAwaited,
-    listening: listeningOn(nodes),
-  });
+  const notAwaited = [...noServer, ...without];
+  if (caIsNew(cp) || endedAt) {
+    // no kubelet that trusts the new or renewed CA, or it would have renewed its Lease since: it has to join
+    const before = await allRenewals(api);
+    notAwaited.push(...names.filter((name) => (before.get(name) ?? 0) < since));
+  }
+  const options = { onlyNew: true, since, notAwaited, listening: listeningOn(nodes) };
+  const { notRenewed, renewals, deaf } = await nodeLeases(api, names, options);
   const isNamed = ({ name }: KnownNode) => without.includes(name);
   const isUnrepaired = ({ name }: KnownNode) => noServer.includes(name);
   const silent = nodes.filter(({ name }) => notRenewed.includes(name));
   const missed = silent.filter((node) => !isNamed(node));
-  const [controlPlanes, workers] = [true, false].map((is) =>
-    missed.filter((node) => node.controlPlane === is),
-  );
+  const controlPlanes = missed.filter((node) => node.controlPlane);
+  const namesOf = (some: readonly KnownNode[]) => some.map(({ name }) => name);
   return {
-    unrepaired: controlPlanes!.filter(isUnrepaired).map(({ name }) => name),
-    controlPlanes: controlPlanes!.filter((node) => !isUnrepaired(node)).map(({ name }) => name),
-    workers: workers!.map(({ name }) => name),
-    named: silent.filter(isNamed).map(({ name }) => name),
-    here: nodes.filter((node) => isNamed(node) && !silent.includes(node)).map(({ name }) => name),
+    unrepaired: namesOf(controlPlanes.filter(isUnrepaired)),
+    controlPlanes: namesOf(controlPlanes.filter((node) => !isUnrepaired(node))),
+    workers: namesOf(missed.filter((node) => !node.controlPlane)),
+    named: namesOf(silent.filter(isNamed)),
+    here: namesOf(nodes.filter((node) => isNamed(node) && !silent.includes(node))),
     deaf,
     last: renewals,
   };
-}
-
-/**
- * Under a new CA, or a renewed one: no kubelet that trusts it, or it would have renewed its Lease since. It
- * has to join.
- */
-async function notJoined(api: KubeApi, names: readonly string[], since: Date): Promise<string[]> {
-  const renewals = await allRenewals(api);
-  return names.filter((name) => (renewals.get(name) ?? 0) < since);
 }
 
 /** Names of the other control plane nodes that say themselves that no API server listens there. */
@@ -157,10 +140,10 @@ async function withoutApiServer(
   return found.sort();
 }
 
-/** What a node that is not for `join` says of itself, and the way on. */
+/** Why a node is not for `join`, and what to do instead. */
 export const OF_WINDOWS = 'Windows, by its label: join is for Linux. By hand: RUNBOOK-MORE "A Windows node"';
 
-/** Of those that have to join: the `silent` ones, or all. */
+/** Names the Windows nodes among those that have to join: the `silent` ones, or all. */
 export function sayWindows({ cluster }: ControlPlaneNode, out: LeftOut, silent: Silent | undefined) {
   const joining = cluster.nodes.filter(
     ({ name }) => !leftNames(out).includes(name) && (silent?.workers.includes(name) ?? true),
@@ -171,7 +154,10 @@ export function sayWindows({ cluster }: ControlPlaneNode, out: LeftOut, silent: 
 /**
  * Names of the workers that may join: also of those that seem to be alive, as a token for them costs nothing.
  */
-export function workersOf({ cluster }: ControlPlaneNode, without: readonly string[]): string[] {
+export function workersOf(
+  { cluster }: Pick<ControlPlaneNode, "cluster">,
+  without: readonly string[],
+): string[] {
   return cluster.nodes.flatMap(({ name, controlPlane }) =>
     controlPlane || without.includes(name) ? [] : name,
   );
@@ -182,7 +168,7 @@ export function missedOf({ unrepaired, controlPlanes, workers }: Silent): string
   return [...unrepaired, ...controlPlanes, ...workers];
 }
 
-/** Who is missed, since when by its own clock, and what brings it back. */
+/** Says which nodes are missed, since when by their own clocks, and what brings them back. */
 export function saySilent({ unrepaired, controlPlanes, workers, here, last, deaf }: Silent) {
   for (const name of here) say(`${name}: it renews its Lease, so it is here, and counts`);
   endWordsOf(here);

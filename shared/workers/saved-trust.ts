@@ -1,24 +1,37 @@
 /**
- * What a worker trusted before a join: it is saved before anything is changed, and comes back where the join
- * fails.
+ * The trust of a worker, and its own way to the API, are saved before a join changes anything, and come back if the
+ * join fails.
+ *
+ * A worker's kubelet.conf may lead to a balancer of its own (a static pod at 127.0.0.1:8443, a name of its network),
+ * not to the cluster's endpoint. A join changes its CA and its client certificate, and no more.
  */
+
 import { dirname } from "node:path";
+import { KubeApi } from "../api/kube-api.ts";
+import { waitForRenewal } from "../api/leases.ts";
+import { refuseOtherTime } from "../evidence/server-clock.ts";
 import { attempt, Fail, failOf } from "../fail.ts";
 import { copyTree } from "../files/copy-tree.ts";
 import { restoreTree } from "../files/file-tree.ts";
-import { exists, type Mark, readMark, readText, removeFile, writeMark } from "../files/files.ts";
+import { exists, type Mark, readMark, readText, removeFile, writeFile, writeMark } from "../files/files.ts";
 import { refuseUnwritable } from "../files/room.ts";
 import { contentPath } from "../files/root.ts";
 import { workloadContainers } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { newRescue, rescueFolders } from "../node/rescue-folder.ts";
 import { systemctlKubelet, unfitKubelet } from "../node/systemctl-kubelet.ts";
+import { refuseInClear } from "../pki/addresses.ts";
+import { certInfo } from "../pki/certificate.ts";
+import { serverIn, withTrust } from "../pki/kubeconfig-fields.ts";
+import { readKubeconfig } from "../pki/kubeconfigs.ts";
+import { whoAnswers } from "../pki/served.ts";
 import { mode, say, tell } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { leaves } from "../signals.ts";
+import { waitFor } from "../wait-for.ts";
 import { dropTokenFile } from "./token-file.ts";
 
-/** What is saved before a worker's trust is changed. */
+/** The copy that is saved before a worker's trust is changed. */
 export interface SavedTrust {
   /** The rescue folder. */
   dir: string;
@@ -27,10 +40,10 @@ export interface SavedTrust {
   containers: string[] | undefined;
 }
 
-/** Its key for what a run leaves: see `leaves`. */
+/** The key of a join for `leaves`. */
 const JOINING = "join";
 
-/** From here on the kubelet does the rest: without this run, too. */
+/** After this the kubelet does the rest, without this run, too. */
 export function passPointOfNoReturn() {
   leaves(
     JOINING,
@@ -38,7 +51,7 @@ export function passPointOfNoReturn() {
   );
 }
 
-/** In the rescue folder of a join that has not ended: neither well, nor by a roll back. */
+/** A marker file in the rescue folder of a join that has not ended: neither well, nor by a roll back. */
 const UNFINISHED = "join-unfinished";
 
 interface UnfinishedMark extends Mark {
@@ -58,7 +71,7 @@ export async function saveTrust(node: Node): Promise<SavedTrust> {
   return { ...saved, containers };
 }
 
-/** Ids of the running containers, for a report: undefined where nothing here shows them. */
+/** Ids of the running containers, for a report: undefined if nothing here shows them. */
 async function workloadsHere(node: Node): Promise<string[] | undefined> {
   try {
     return (await workloadContainers(node.runtimeEndpoint)).map(({ id }) => id);
@@ -75,22 +88,18 @@ export function wasCutOff(node: Node): boolean {
   return unfinished(node) !== undefined;
 }
 
-/**
- * This worker's kubelet.conf from before the join, also where one was cut off; undefined where there was
- * none.
- */
+/** This worker's kubelet.conf from before the join, also if one was cut off; undefined if there was none. */
 export function confBefore(node: Node): string | undefined {
   const { kubeconfig } = node.kubelet;
   const cutOff = unfinished(node);
-  return (
-    attempt(() => readText(cutOff ? `${cutOff.dir}/before${kubeconfig}` : kubeconfig), undefined) || undefined
-  );
+  const path = cutOff ? `${cutOff.dir}/before${kubeconfig}` : kubeconfig;
+  return attempt(() => readText(path), undefined) || undefined;
 }
 
 type Copied = Pick<SavedTrust, "dir" | "files">;
 
 /**
- * What a join that was cut off has saved: the files from before. Its bootstrap kubeconfig is the first file
+ * The old files that a join has saved which was cut off. Its bootstrap kubeconfig is the first file
  * that it writes and the last that a roll back removes: without it, those in place are not half of each.
  */
 function unfinished({ kubelet }: Node): Copied | undefined {
@@ -106,17 +115,14 @@ function copyTrust({ kubelet }: Node): Copied {
   const { kubeconfig, bootstrapKubeconfig, clientCaFile, clientPem } = kubelet;
   const paths = [kubeconfig, clientCaFile, dirname(clientPem), bootstrapKubeconfig];
   const { dir } = newRescue();
-  // of a link both: the kubelet and the join replace the one or the other
+  // a link and its target: the kubelet and the join replace the one or the other
   const places = [...new Set(paths.flatMap((path) => [path, contentPath(path)]))];
   const inPlace = [...places, clientPem].filter((path) => exists(path));
   refuseUnwritable([...[dir, ...places].map((path) => dirname(path)), dirname(clientPem), ...inPlace]);
   const files = places.map((path) => ({ path, existed: exists(path) }));
   for (const { path, existed } of files) if (existed) copyTree(path, `${dir}/before${path}`);
-  writeMark<UnfinishedMark>(
-    `${dir}/${UNFINISHED}`,
-    { made: new Date().toISOString(), files },
-    "until this join is done",
-  );
+  const mark = { made: new Date().toISOString(), files };
+  writeMark<UnfinishedMark>(`${dir}/${UNFINISHED}`, mark, "until this join is done");
   return { dir, files };
 }
 
@@ -134,15 +140,19 @@ export function endJoin({ kubelet }: Node, tokenFile: string) {
 }
 
 /**
- * Puts the files from before back, as they were, and restarts the kubelet. `unless`: what the kubelet may
- * have got until it was stopped; with that it starts again, and nothing is put back. Returns whether it is
- * all back. Errors: Fail where a file does not come back.
+ * Puts the old files back, as they were, and restarts the kubelet. `unless`: whether the kubelet has got its
+ * certificate until it was stopped; then it starts again, and nothing is put back. Returns whether all is back.
+ * Errors: Fail if a file does not come back.
  */
 export async function rollBack(saved: Copied, unless = () => false): Promise<boolean> {
   if (mode.dryRun) return true;
   tell("\n== Roll back: this worker's old files come back");
   const troubles = [await failOf(() => systemctlKubelet("stop"))];
-  if (unless()) return await goOn();
+  if (unless()) {
+    say("the kubelet has its certificate now: nothing is put back");
+    await systemctlKubelet("start");
+    return false;
+  }
   leaves(JOINING, undefined);
   for (const { path, existed } of saved.files)
     troubles.push(
@@ -165,8 +175,83 @@ export async function rollBack(saved: Copied, unless = () => false): Promise<boo
   });
 }
 
-async function goOn(): Promise<boolean> {
-  say("the kubelet has its certificate now: nothing is put back");
+/**
+ * The server where this worker joins: the old one of its kubelet.conf if that answers with the new CA, else `given`,
+ * of the line of `open`. Its own balancer may be a static pod, which does not run before the kubelet does. `either`:
+ * both; a run that was cut off may have joined at the other one. Errors: as `proveServer`.
+ */
+export async function wayToApi(
+  node: Node,
+  given: string,
+  ca: string,
+): Promise<{ server: string; either: readonly string[] }> {
+  const own = serverIn(confBefore(node) ?? "");
+  const either = own === undefined || own === given ? [given] : [own, given];
+  const isOwn = either.length > 1 && (await whoAnswers(own!, ca)) === "ours";
+  const server = isOwn ? own! : given;
+  await proveServer(server, ca);
+  if (isOwn)
+    say(
+      `unchanged ${server}, this worker's own way to the API: only the CA and the client certificate change`,
+    );
+  else if (own && own !== given)
+    say(`${own}: this worker's own way to the API does not answer with the new CA yet; it joins at ${given}`);
+  return { server, either };
+}
+
+/**
+ * Proves that the API server has a certificate of this CA, and its key. It may refuse us: its answer does not
+ * matter. Errors: Fail if another server answers, or none, or if its clock and ours differ.
+ */
+export async function proveServer(server: string, ca: string) {
+  refuseInClear(server);
+  await refuseOtherTime(server, ca);
+  try {
+    await new KubeApi({ server, ca }).reach("/version");
+  } catch (cause) {
+    throw new Fail(`Cannot reach "${server}" with that CA: ${(cause as Error).message}`, {
+      hint: "check that the address is right and reachable from here (curl -k SERVER/version). If the certificate is of another CA: run part 2 on the control plane node that answers there",
+      cause,
+    });
+  }
+  say(`${server}: has a certificate of the CA ${certInfo(ca).publicKeyHash}`);
+}
+
+/**
+ * Once the kubelet has its certificate: kubelet.conf leads to the server that it led to `before`, as soon as that
+ * answers with the new CA. If it does not, or the Lease is not renewed by it, kubelet.conf leads where the worker has
+ * joined, and the screen says so.
+ */
+export async function leadAsBefore(node: Node, { before, ca }: { before: string | undefined; ca: string }) {
+  const { kubeconfig, clientPem } = node.kubelet;
+  const [own, joined] = [serverIn(before ?? ""), readText(kubeconfig)];
+  if (mode.dryRun || own === undefined || !joined || own === serverIn(joined)) return;
+  const hint = `write it, when it does, into ${kubeconfig} in the place of ${serverIn(joined)}, then: systemctl restart kubelet`;
+  const answers = () => whoAnswers(own, ca).then((who) => who === "ours");
+  // seconds: the kubelet's static pods, which it starts first, need no API
+  const limit = { seconds: 30, hint };
+  const silent = await failOf(() => waitFor(`${own} to answer with the new CA`, answers, limit));
+  const content = withTrust(before!, { ca, clientPem });
+  if (silent || !content)
+    return say(
+      `warning: ${kubeconfig} leads to ${serverIn(joined)} now, and led to ${own} before, which does not answer: ${hint}`,
+    );
+  const trouble = await failOf(() => exchangeConf(node, content));
+  if (!trouble) return say(`unchanged server in ${kubeconfig}: ${own}`);
+  await exchangeConf(node, joined);
+  say(
+    `warning: ${kubeconfig} leads to ${serverIn(joined)}: by ${own} the kubelet did not renew its Lease: ${hint}`,
+  );
+}
+
+/** Errors: Fail if the kubelet does not renew its Lease with it. */
+async function exchangeConf(node: Node, content: string) {
+  const { kubeconfig } = node.kubelet;
+  await systemctlKubelet("stop", " (containers keep running)");
+  writeFile(kubeconfig, content, { mode: 0o600 });
+  const since = new Date();
   await systemctlKubelet("start");
-  return false;
+  const self = KubeApi.from(readKubeconfig(kubeconfig)!);
+  const hint = "journalctl -u kubelet -n 50";
+  await waitForRenewal(self, node.name, since, { seconds: 60, hint });
 }

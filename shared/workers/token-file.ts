@@ -1,17 +1,28 @@
 /**
+ * Files and objects that a worker and the first control plane node leave for each other.
+ *
  * The files that the operator copies to the workers: to each its own bootstrap token, and under it the CA in
  * PEM, so that no server is asked for it. `open` writes `token.d/NODE/token`; on the worker it is `token`, so
  * that one line is right for all of them.
+ *
+ * A kubelet's old serving certificate: it says which addresses were that node's, as the cluster's CA signed it. A
+ * kubelet that asks for a new one has none to show: its port refuses every handshake, and the key of a request is in
+ * its memory alone. So `join` leaves the certificate in the Node, as an annotation, and `close` asks for it if
+ * several nodes claim one address. It does not matter who writes it there: it is signed, and names its node.
  */
-import { basename } from "node:path";
+
+import { basename, dirname } from "node:path";
+import type { KubeApi } from "../api/kube-api.ts";
 import { Fail } from "../fail.ts";
-import { exists, readText, removeFile } from "../files/files.ts";
+import { exists, list, readText, removeFile } from "../files/files.ts";
+import type { Node } from "../node/node.ts";
 import { typed } from "../options.ts";
 import { certificatesIn } from "../pki/certificate.ts";
 import { trustedKeys } from "../pki/trusted-keys.ts";
+import { act, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 
-/** Where `open` writes the token of a node. `file`: as typed. */
+/** The path to which `open` writes the token of a node. `file`: as typed. */
 export function tokenPlace(file: string, node: string): string {
   return `${file}.d/${node}/${basename(file)}`;
 }
@@ -56,4 +67,30 @@ export function readTokenFile(
 /** This worker no longer needs it. */
 export function dropTokenFile(file: string) {
   if (exists(typed(file))) removeFile(typed(file));
+}
+
+export const FORMER_SERVING = "kube-pki-repair/serving-certificate-before";
+
+/**
+ * Leaves it in this worker's Node, by its kubelet's own right: the newest that was saved before the join. Without it
+ * the join is as good: `close` may have to ask a person.
+ */
+export async function leaveFormer(node: Node, self: KubeApi, rescueDir: string) {
+  const folder = `${rescueDir}/before${dirname(node.kubelet.serverPem)}`;
+  const name = list(folder).findLast((one) => /^kubelet-server-\d.*\.pem$/.test(one));
+  const pem = name && certificatesIn(readText(`${folder}/${name}`) ?? "")[0];
+  if (!pem) return;
+  try {
+    await act("save", "the old serving certificate in this worker's Node, until close", () =>
+      annotateFormer(self, node.name, pem),
+    );
+  } catch (err) {
+    if (!(err instanceof Fail)) throw err;
+    say(`warning: could not save the old serving certificate in this worker's Node: ${err.message}`);
+  }
+}
+
+/** `null`: it goes. */
+export function annotateFormer(api: KubeApi, name: string, pem: string | null) {
+  return api.patch(`/api/v1/nodes/${name}`, { metadata: { annotations: { [FORMER_SERVING]: pem } } });
 }

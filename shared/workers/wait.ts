@@ -21,9 +21,9 @@ import { clusterCa } from "../pki/examine.ts";
 import { listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
 import { sayWhile, waitFor } from "../wait-for.ts";
+import { sayEvictions } from "./away.ts";
 import { givenBefore, type Joining } from "./csr-rules.ts";
 import { decideAgain, followClients, followServing } from "./deciding.ts";
-import { sayEvictions } from "./evictions.ts";
 import { identitiesOf } from "./identities.ts";
 import { servingByCa } from "./kubelet-port.ts";
 import { OF_WINDOWS } from "./nodes-seen.ts";
@@ -41,9 +41,6 @@ import {
 
 /** Milliseconds after which the token is looked up again. */
 const TOKEN_EVERY = 5000;
-
-/** Seconds between two lines of \`approve\`, whose output is a log. */
-const IN_BACKGROUND = 300;
 
 /**
  * `close`: waits for all nodes, and approves what they ask for. Errors: Fail that names the nodes that did
@@ -64,18 +61,17 @@ export async function watchNodesReturn(
     );
   const caPem = clusterCa(cp.facts.certificatesDir);
   const joining = await joiningOf(cp, api, without);
-  const serving = servingByCa(cp);
   await nodesReturn({
     api,
     expected,
     caPem,
     since: trustedSince(cp),
-    serving,
+    serving: servingByCa(cp),
     joining,
     identities: identitiesOf(cp, await apiNamesShown(cp)),
     casBefore: clusterCasBefore(cp),
     moved: movedHere(),
-    ...before(cp),
+    renewalBefore: (node) => renewalBefore(cp, node),
     seconds: options.minutes * 60,
   });
   if (left.length > 0)
@@ -120,7 +116,7 @@ export async function approveJoining(cp: ControlPlaneNode, api: KubeApi, out: Le
     since: trustedSince(cp),
     serving: false,
     joining,
-    ...before(cp),
+    renewalBefore: (node) => renewalBefore(cp, node),
     seconds,
     whileTokenLasts: true,
   });
@@ -128,10 +124,6 @@ export async function approveJoining(cp: ControlPlaneNode, api: KubeApi, out: Le
     say(
       `the token is no longer valid, and these nodes have not renewed their Lease: ${listed(away)}. open makes a new token`,
     );
-}
-
-function before(cp: ControlPlaneNode): Pick<Return, "renewalBefore"> {
-  return { renewalBefore: (node) => renewalBefore(cp, node) };
 }
 
 function expectedOf(cp: ControlPlaneNode, without: readonly string[]): KnownNode[] {
@@ -175,13 +167,8 @@ export async function nodesReturn(options: Return) {
   }
   sayReturned(scene);
   const { approved, refused, unreachable, away } = scene;
-  return {
-    back: scene.expected.length - away.size,
-    away: [...away.keys()],
-    approved,
-    refused: [...refused],
-    unreachable,
-  };
+  const back = scene.expected.length - away.size;
+  return { back, away: [...away.keys()], approved, refused: [...refused], unreachable };
 }
 
 /**
@@ -220,12 +207,9 @@ async function allBack(scene: Scene, looked: Promise<unknown>) {
   const what = () => `${away.size} of ${expected.length} nodes to come back: ${namesOf(scene)}`;
   const { seconds, whileTokenLasts } = scene;
   const say = (line: string) => progress.say(line);
-  const limit = {
-    seconds,
-    hint: () => hintForLateNodes(scene),
-    say,
-    ...(whileTokenLasts ? { every: IN_BACKGROUND } : {}),
-  };
+  // seconds between two lines: the output of `approve` is a log
+  const every = whileTokenLasts ? { every: 300 } : {};
+  const limit = { seconds, hint: () => hintForLateNodes(scene), say, ...every };
   await waitFor(what, look, limit).catch((cause: unknown) => {
     for (const node of [...away.values()]) if (node.renewsSince !== undefined) unserved(scene, node);
     if (away.size === 0) return;
@@ -240,7 +224,6 @@ function namesOf({ away }: Scene): string {
   return listed([...away.keys()]);
 }
 
-/** What to do for nodes that do not come back. */
 function hintForLateNodes({ away, refused }: Scene): string {
   const join = "see whether 03-join.ts has run there.";
   const csrs =

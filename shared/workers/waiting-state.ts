@@ -35,7 +35,7 @@ interface Away {
 
 export interface Return {
   api: KubeApi;
-  /** Those to wait for. */
+  /** Nodes to wait for. */
   expected: readonly KnownNode[];
   caPem: string;
   /** An older Lease renewal may be of a kubelet that does not trust this CA. */
@@ -126,12 +126,8 @@ function whyUnserved({ lastAnswer, approved }: Away): string {
 
 export function sayReturned(scene: Scene) {
   const { expected, away, refused, doubles, unreachable, unserved, selfSigned } = scene;
-  if (expected.length > FEW)
-    say(
-      [`${count(expected.length - away.size)} of ${count(expected.length)} nodes are back`, noteOf(scene)]
-        .filter(Boolean)
-        .join("; "),
-    );
+  const back = `${count(expected.length - away.size)} of ${count(expected.length)} nodes are back`;
+  if (expected.length > FEW) say([back, noteOf(scene)].filter(Boolean).join("; "));
   if (doubles.size > FEW)
     say(
       `WARNING: ${count(doubles.size - FEW)} more CSRs in the name of nodes that already have a certificate`,
@@ -205,10 +201,10 @@ export function unserved(scene: Scene, node: Away) {
   const { refused, lastAnswer } = node;
   if (lastAnswer === "own") scene.selfSigned.push(node.node.name);
   else if (!refused && lastAnswer === "unreachable") scene.unreachable.push(node.node.name);
-  else
-    scene.unserved.push(
-      `${node.node.name}: ${refused ? `${refused.csr}: ${refused.why}` : whyUnserved(node)}`,
-    );
+  else {
+    const why = refused ? `${refused.csr}: ${refused.why}` : whyUnserved(node);
+    scene.unserved.push(`${node.node.name}: ${why}`);
+  }
   comeBack(scene, node, "back, without a serving certificate of the CA");
 }
 
@@ -220,13 +216,10 @@ async function probe(scene: Scene, away: Away) {
     delete away.asking;
   });
   if (answer !== "serves") away.lastAnswer = answer;
+  const isLongAgo = away.issuedAt !== undefined && Date.now() - away.issuedAt > UNREACHABLE_MS;
   if (answer === "serves") comeBack(scene, away);
   else if (answer === "own") unserved(scene, away);
-  else if (
-    answer === "unreachable" &&
-    away.issuedAt !== undefined &&
-    Date.now() - away.issuedAt > UNREACHABLE_MS
-  ) {
+  else if (answer === "unreachable" && isLongAgo) {
     scene.unreachable.push(away.node.name);
     comeBack(scene, away, "back, but its port 10250 cannot be reached from here");
   } else {

@@ -7,6 +7,7 @@
 import { refusalOfOne } from "../api/api-error.ts";
 import { DeafWebhook, pastWebhooks } from "../api/called-by-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
+import { isReady, type KubeObject } from "../api/kube-object.ts";
 import { inParallel } from "../api/many.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
 import { Fail } from "../fail.ts";
@@ -17,7 +18,6 @@ import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { scaledTimeout, undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { lastEvent, whyNotReady } from "./rollout-status.ts";
-import { nodesToTest, type Pattern, PODS, patternOf, podFor, TEST_PODS } from "./test-pod.ts";
 
 /**
  * Test pods at the same time, and the seconds that all of them may take, one to start, and one to be reached.
@@ -31,18 +31,14 @@ const REACH_SECONDS = 30;
 const CLOSED_PORT = 1;
 const KNOCK_MS = 2000;
 
-/** What test pods have shown. */
-export interface Shown {
-  /** For the operator: what was not shown, and where. */
+interface Shown {
+  /** Nodes without a proof, and why, in words for the operator. */
   left: string[];
-  /** The kubelets' own words, where not one node can give a new pod a network. */
+  /** The kubelets' own words, if not one node can give a new pod a network. */
   noNetwork?: Fail;
 }
 
-/**
- * `node` is where it was tried, `why` the reason in the cluster's words, `sandbox`: its network could not be
- * made.
- */
+/** `why`: the reason in the cluster's words. `sandbox`: its network could not be made. */
 interface Missed {
   node: string;
   why: string;
@@ -109,7 +105,7 @@ export async function removeLeftCanaries(api: KubeApi) {
   sayNames("removed test pods of a run that was cut off", names);
 }
 
-/** What is missing; undefined: a new pod there is reached from here. */
+/** The missing proof; undefined: a new pod there is reached from here. */
 async function canary(
   api: KubeApi,
   node: string,
@@ -122,10 +118,8 @@ async function canary(
     return await lookAt(api, { name, node, from });
   } catch (err) {
     if (!(err instanceof Fail)) throw err;
-    return {
-      node,
-      why: refusalOfOne(err) || err instanceof DeafWebhook ? `refused: ${err.message}` : err.message,
-    };
+    const isRefused = refusalOfOne(err) || err instanceof DeafWebhook;
+    return { node, why: isRefused ? `refused: ${err.message}` : err.message };
   } finally {
     await undefinedOnTimeout(removePod(api, name));
   }
@@ -141,23 +135,21 @@ async function lookAt(
     return pod.status?.podIP || pod.status?.phase === "Failed" ? pod : undefined;
   };
   const hint = shell`kubectl -n kube-system describe pod ${name}`;
+  const starts = { seconds: START_SECONDS, easing: true, hint };
   const pod = await undefinedOnTimeout(
-    waitFor(`a test pod on ${node} to have a network`, hasNetwork, {
-      seconds: START_SECONDS,
-      easing: true,
-      hint,
-    }),
+    waitFor(`a test pod on ${node} to have a network`, hasNetwork, starts),
   );
   const ip = pod?.status?.podIP;
   if (!ip) return await whyNotStarted(api, { name, node });
   // An answer, or the refusal of one, comes from the pod's own network.
   const isReached = async () => (await isHeard(ip, CLOSED_PORT, KNOCK_MS)) !== undefined;
+  const answers = {
+    ...starts,
+    seconds: REACH_SECONDS,
+    hint: `${hint}; see whether a NetworkPolicy forbids it`,
+  };
   const reached = await undefinedOnTimeout(
-    waitFor(`a test pod on ${node} to be reached at ${ip}`, isReached, {
-      seconds: REACH_SECONDS,
-      easing: true,
-      hint: `${hint}; see whether a NetworkPolicy forbids it`,
-    }),
+    waitFor(`a test pod on ${node} to be reached at ${ip}`, isReached, answers),
   );
   return reached
     ? undefined
@@ -172,20 +164,113 @@ async function whyNotStarted(api: KubeApi, { name, node }: { name: string; node:
   const of = { namespace: "kube-system", name };
   const noSandbox = await lastEvent(api, of, ({ reason }) => reason === "FailedCreatePodSandBox");
   if (noSandbox) return { node, why: noSandbox, sandbox: true };
-  return {
-    node,
-    why:
-      (await lastEvent(api, of, ({ type }) => type === "Warning")) ||
-      `not started within ${START_SECONDS} s, and nothing says why`,
-  };
+  const warning = await lastEvent(api, of, ({ type }) => type === "Warning");
+  return { node, why: warning || `not started within ${START_SECONDS} s, and nothing says why` };
 }
 
 async function removePod(api: KubeApi, name: string) {
   const path = `${PODS}/${name}`;
   if (!(await api.find(path))) return;
   await api.delete(path, { gracePeriodSeconds: 0 });
-  await waitFor("the test pod to be gone", async () => !(await api.find(path)), {
-    seconds: 60,
-    hint: "kubectl -n kube-system get pods",
-  });
+  const limit = { seconds: 60, hint: "kubectl -n kube-system get pods" };
+  await waitFor("the test pod to be gone", async () => !(await api.find(path)), limit);
+}
+
+const PODS = "/api/v1/namespaces/kube-system/pods";
+
+/** All test pods. */
+const TEST_PODS = `${PODS}?labelSelector=${encodeURIComponent("kube-pki-repair=canary")}`;
+
+/** Whether a run that was cut off has left test pods. */
+export async function hasLeftCanaries(api: KubeApi): Promise<boolean> {
+  return (await api.list(TEST_PODS)).length > 0;
+}
+
+interface Proxy extends KubeObject {
+  spec: { template: { spec: { containers: { image: string }[]; imagePullSecrets?: object[] } } };
+}
+
+/**
+ * Taken from kube-proxy for a test pod: an image that is on each of its nodes, and the right to pull it.
+ * `proxies`: its pods, unset if there is none.
+ */
+interface Pattern {
+  image: string;
+  command?: string[];
+  imagePullSecrets?: object[];
+  proxies?: RunningPod[];
+}
+
+/** Without kube-proxy any image will do: the network is there before an image is looked for. */
+const PAUSE = "registry.k8s.io/pause:3.10";
+
+async function patternOf(api: KubeApi): Promise<Pattern> {
+  const proxy = await api.find<Proxy>("/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy");
+  const { containers, imagePullSecrets = [] } = proxy?.spec.template.spec ?? {};
+  const image = containers?.[0]?.image;
+  if (!image) return { image: PAUSE };
+  const proxies = await api.list<RunningPod>(`${PODS}?labelSelector=k8s-app%3Dkube-proxy`);
+  return { image, command: ["kube-proxy", "--version"], imagePullSecrets, proxies };
+}
+
+interface NodeObject extends KubeObject {
+  spec?: { taints?: { key: string }[] };
+  status?: { conditions?: { type: string; status: string }[] };
+}
+
+/**
+ * Nodes with Linux and a kubelet whose kube-proxy is Ready, or that are Ready where there is none; and those
+ * that are not tried, with the reason.
+ */
+async function nodesToTest(api: KubeApi, proxies: readonly RunningPod[] | undefined) {
+  const proxied =
+    proxies && new Set(proxies.flatMap((pod) => (isReady(pod) ? (pod.spec.nodeName ?? []) : [])));
+  const nodes: string[] = [];
+  const not: string[] = [];
+  for await (const node of api.items<NodeObject>("/api/v1/nodes")) {
+    const { name } = node.metadata;
+    const why =
+      otherSystem(node) ??
+      (isReady(node) ? undefined : "not Ready") ??
+      (proxied?.has(name) === false ? "no Ready kube-proxy" : undefined);
+    if (why) not.push(`${name} (${why})`);
+    else nodes.push(name);
+  }
+  return { nodes, not };
+}
+
+/**
+ * Labels and taints that the kubelet, or a virtual one (virtual-kubelet's documentation, Azure's ACI
+ * connector), gives its Node.
+ */
+function otherSystem({ metadata: { labels = {} }, spec }: NodeObject): string | undefined {
+  const os = labels["kubernetes.io/os"];
+  if (os && os !== "linux") return os;
+  const isVirtual =
+    labels.type === "virtual-kubelet" ||
+    spec?.taints?.some(({ key }) => key.startsWith("virtual-kubelet.io/"));
+  return isVirtual ? "virtual" : undefined;
+}
+
+/**
+ * It ends by itself after so many seconds, if this script cannot end it. It has no priority: to take a
+ * critical pod in, a full node's kubelet ends others (pkg/kubelet/preemption). Its container may end or not:
+ * the network of a pod that always restarts stays, and that is what is looked at.
+ */
+function podFor(
+  { name, node, seconds }: { name: string; node: string; seconds: number },
+  { image, command, imagePullSecrets = [] }: Pattern,
+) {
+  const securityContext = {
+    ...{ allowPrivilegeEscalation: false, capabilities: { drop: ["ALL"] }, readOnlyRootFilesystem: true },
+    ...{ runAsNonRoot: true, runAsUser: 65534, seccompProfile: { type: "RuntimeDefault" } },
+  };
+  const resources = { requests: { cpu: "1m", memory: "8Mi" }, limits: { cpu: "50m", memory: "64Mi" } };
+  const own = command ? { image, command } : { image };
+  const container = { name: "canary", ...own, imagePullPolicy: "IfNotPresent", resources, securityContext };
+  const ends = { restartPolicy: "Always", activeDeadlineSeconds: seconds, terminationGracePeriodSeconds: 0 };
+  const tolerations = [{ operator: "Exists" }];
+  const spec = { nodeName: node, ...ends, tolerations, imagePullSecrets, containers: [container] };
+  const metadata = { name, namespace: "kube-system", labels: { "kube-pki-repair": "canary" } };
+  return { apiVersion: "v1", kind: "Pod", metadata, spec };
 }

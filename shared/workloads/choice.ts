@@ -1,6 +1,6 @@
 /**
- * Whose pods restart in this run: the operator's choice. What is left for later shows in the cluster, and a
- * later run finds it there. That something was left on purpose shows nowhere: it is a word (node/words.ts).
+ * The operator's choice of workloads that restart in this run. A later run finds the rest in the cluster. Nothing in
+ * the cluster shows that a workload was left on purpose: a word keeps that (node/words.ts).
  */
 import { again } from "../again.ts";
 import type { KubeApi } from "../api/kube-api.ts";
@@ -11,7 +11,7 @@ import { listed } from "../plain.ts";
 import { howToRestart, label, ownerName, type PodOwner } from "./pod-owners.ts";
 import { type Group, NETWORK } from "./stale-pods.ts";
 
-/** As it was typed. None of the first two: all restart. */
+/** The operator's choice, as typed. Without the first two, all restart. */
 export interface Choice {
   /** kube-system, and the network plugin wherever it runs. */
   onlySystem: boolean;
@@ -30,8 +30,8 @@ export interface Chosen {
 }
 
 /**
- * `since`: a skip from before this time is of an earlier repair. Errors: Fail where a name means nothing, or
- * the order would be wrong.
+ * `since`: a skip from before this time is of an earlier repair. Errors: Fail if a name means nothing, or the order
+ * would be wrong.
  */
 export async function choose(
   api: KubeApi,
@@ -42,11 +42,10 @@ export async function choose(
   refuseUnknownSkip(owners, choice.skip);
   for (const namespace of choice.namespaces) await refuseUnknownNamespace(api, namespace, owners);
   const before = skippedBefore(since);
-  const [isTyped, wasSkipped] = [choice.skip, before].map(
-    (names) => (owner: PodOwner) => names.includes(ownerName(owner)),
-  ) as [Is, Is];
-  const isSkipped: Is = (owner) => isTyped(owner) || (!isChosen(owner, choice) && wasSkipped(owner));
-  const isNow: Is = (owner) => isChosen(owner, choice) && !isSkipped(owner);
+  const wasSkipped = (owner: PodOwner) => before.includes(ownerName(owner));
+  const isSkipped = (owner: PodOwner) =>
+    choice.skip.includes(ownerName(owner)) || (!isChosen(owner, choice) && wasSkipped(owner));
+  const isNow = (owner: PodOwner) => isChosen(owner, choice) && !isSkipped(owner);
   const later = owners.filter((owner) => !isNow(owner) && !isSkipped(owner));
   refuseDisorder(groups, later, choice);
   return {
@@ -60,14 +59,12 @@ export async function choose(
   };
 }
 
-type Is = (owner: PodOwner) => boolean;
-
 function isChosen(owner: PodOwner, { onlySystem, namespaces }: Choice): boolean {
   if (!onlySystem && namespaces.length === 0) return true;
   return namespaces.includes(owner.namespace) || (onlySystem && owner.system === true);
 }
 
-/** Before anything is done: what is no NAMESPACE/NAME can mean no workload. */
+/** Before anything is done: a word that is no NAMESPACE/NAME can mean no workload. */
 export function refuseBareNames(skip: readonly string[]) {
   const bare = skip.filter((name) => !/^[^/]+\/[^/]+$/.test(name));
   if (bare.length === 0) return;
@@ -77,7 +74,7 @@ export function refuseBareNames(skip: readonly string[]) {
   });
 }
 
-/** A mistyped name would be restarted. */
+/** Without this, mistyped workloads restart. */
 function refuseUnknownSkip(owners: readonly PodOwner[], skip: readonly string[]) {
   const names = owners.map(ownerName);
   const unknown = skip.filter((name) => !names.includes(name));
@@ -107,12 +104,12 @@ function refuseDisorder(groups: readonly Group[], later: readonly PodOwner[], ch
   );
 }
 
-/** Of this repair: `namespace/name`. They may have restarted since. */
+/** Skipped in this repair, as `namespace/name`. They may have restarted since. */
 function skippedBefore(since: Date): string[] {
   return wordsOf("skip").flatMap(({ value, at }) => (new Date(at) >= since ? [value] : []));
 }
 
-/** Part 4 decides it anew each time. */
+/** Part 4 decides it each time. */
 export function rememberSkipped(skipped: readonly PodOwner[], on: string) {
   const names = skipped.map(ownerName);
   endSkips((name) => !names.includes(name));
@@ -123,7 +120,7 @@ function endSkips(isOver: (name: string) => boolean) {
   endWords(({ option, value }) => option === "skip" && isOver(value), "nothing of it has to restart");
 }
 
-/** For part 5: what restarts when part 4 runs again, and what the operator has kept out of it. */
+/** Part 5 asks what restarts when part 4 runs again, and what the operator has kept out of it. */
 export function leftOver(groups: readonly Group[], since: Date): Waiting {
   const owners = groups.flatMap(restartsOf);
   endSkips((name) => !owners.some((owner) => ownerName(owner) === name));
@@ -142,14 +139,15 @@ export function resumeCommands({ later, skipped }: Waiting): string {
   const all = part4(skipped.map(ownerName));
   if (later.some(({ system }) => system)) return `${all} restarts them, or kube-system first: --only-system`;
   const namespaces = namespacesOf(later);
-  return `${all} restarts them${namespaces.length > 1 ? `, one namespace at a time: --namespace NAME (${listed(namespaces)})` : ""}`;
+  const single = `, one namespace at a time: --namespace NAME (${listed(namespaces)})`;
+  return `${all} restarts them${namespaces.length > 1 ? single : ""}`;
 }
 
 function namespacesOf(owners: readonly PodOwner[]): string[] {
   return [...new Set(owners.map(({ namespace }) => namespace))];
 }
 
-/** Pods that are only named: nothing makes them anew. */
+/** Pods that are only named: nothing makes new ones. */
 export function reportedOf(groups: readonly Group[]): PodOwner[] {
   return groups.flatMap(({ owners }) => owners.filter(({ restart }) => restart === "report"));
 }

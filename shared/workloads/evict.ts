@@ -13,8 +13,7 @@ import { Fail } from "../fail.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { waitFor } from "../wait-for.ts";
-import { type AwayNodes, isThere } from "./on-away.ts";
-import { label, type PodOwner } from "./pod-owners.ts";
+import { type AwayNodes, isThere, label, type PodOwner } from "./pod-owners.ts";
 import { AGAIN, podsOf } from "./rollout-status.ts";
 
 /** How long a PodDisruptionBudget, the end of a pod and a new pod may take, each. */
@@ -27,7 +26,7 @@ const SECONDS = 300;
 const LONGEST_PAUSE = 2000;
 const WITHOUT_PAUSE = 100;
 
-/** By the UID of their controller. */
+/** UID of a controller → its pods. */
 type Siblings = ReadonlyMap<string | undefined, RunningPod[]>;
 
 interface Listed {
@@ -46,7 +45,7 @@ interface Listed {
 export class PodLists {
   readonly #api: KubeApi;
   readonly #begun = new Map<string, number>();
-  /** Those that run, or are the newest still: no other stays in memory. */
+  /** Lists that are running, or are still the newest: no other stays in memory. */
   readonly #last = new Map<string, Listed>();
 
   constructor(api: KubeApi) {

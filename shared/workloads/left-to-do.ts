@@ -1,17 +1,30 @@
-/** What part 4 leaves for the operator to do, the most urgent first. */
+/** Work that part 4 leaves, the most urgent first: for the operator, and for people whose keys are outside of the cluster. */
+
 import { BACKUP } from "../again.ts";
+import { calledByApi } from "../api/called-by-api.ts";
+import type { KubeApi } from "../api/kube-api.ts";
+import { nameOf } from "../api/kube-object.ts";
+import { showsToday } from "../etcd-location/etcd-folders.ts";
+import { caEndedAt, holdersOf, managedNode } from "../facts/ca-copies.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { lastWritten } from "../facts/pod-trust.ts";
 import { replacedCa } from "../facts/repair.ts";
+import { saKeyIsNew } from "../facts/sa-key.ts";
 import { Fail } from "../fail.ts";
+import { readText } from "../files/files.ts";
+import { commandOf, flags } from "../manifests/command.ts";
+import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { standIns } from "../manifests/repair-changes.ts";
-import { heldIn, rescuedFiles } from "../node/rescue-folder.ts";
+import { heldIn, rescuedEtcd, rescuedFiles, rescueFolders } from "../node/rescue-folder.ts";
 import { certInfo } from "../pki/certificate.ts";
+import { newSaKeySince } from "../pki/sa-keys.ts";
+import { type TrustedKeys, trustedKeys } from "../pki/trusted-keys.ts";
 import { listed } from "../plain.ts";
 import { fewLines } from "../progress.ts";
 import { resumeCommands } from "./choice.ts";
-import { peopleToDo, type Repaired } from "./people-to-do.ts";
-import { howToRestart, label, lineOf, type PodOwner } from "./pod-owners.ts";
-import type { Renewed } from "./renew-tokens.ts";
-import type { Left } from "./restart-order.ts";
+import { howToRestart, type Left, label, lineOf, type PodOwner } from "./pod-owners.ts";
+import { trustBundles } from "./root-ca.ts";
+import { tokenSecrets } from "./token-secrets.ts";
 
 interface Done extends Repaired {
   /** Stale pods that nothing restarts, and those that this run did not by the operator's choice. */
@@ -20,24 +33,14 @@ interface Done extends Repaired {
   later: readonly PodOwner[];
   /** Stale pods that could not be restarted, and Secrets that could not be renewed. */
   workloads: readonly Left[];
-  secrets: Renewed["refused"];
+  secrets: ReadonlyMap<string, Fail>;
   /** Namespaces without the current CA. */
   namespaces: readonly string[];
 }
 
 /** Sentences for the operator, the most urgent first. */
-export async function leftToDo({
-  cp,
-  api,
-  renewed,
-  reported,
-  skipped,
-  later,
-  workloads,
-  secrets,
-  namespaces,
-  caPem,
-}: Done): Promise<string[]> {
+export async function leftToDo(done: Done): Promise<string[]> {
+  const { cp, reported, skipped, later, workloads, secrets, namespaces, caPem } = done;
   const lines = standIns(cp).map(
     (path) =>
       `${path} is a replacement for the lost audit policy: put your own policy there, then restart kube-apiserver`,
@@ -58,7 +61,7 @@ export async function leftToDo({
     lines.push(`${label(owner)} ${still} (skipped by you): ${howToRestart(owner)}`);
   if (later.length > 0)
     lines.push(`left for a later run: ${listed(later.map(label))}: ${resumeCommands({ later, skipped })}`);
-  lines.push(...(await peopleToDo({ cp, api, renewed, caPem })));
+  lines.push(...(await peopleToDo(done)));
   lines.push(
     `make a backup now: ${BACKUP}, and an etcd snapshot, and keep both away from this machine. CA in use: ${certInfo(caPem).publicKeyHash}`,
   );
@@ -73,7 +76,7 @@ function oldSecret(name: string, why: Fail) {
   return { name: `Secret ${name}`, own: name.split("/"), text };
 }
 
-/** Errors: Fail where something could not be renewed. */
+/** Errors: Fail if something could not be renewed. */
 export function refuseRest({
   workloads,
   secrets,
@@ -85,4 +88,84 @@ export function refuseRest({
   throw new Fail(`Not all could be renewed. Left for you: ${counts.join(", ")}`, {
     hint: "type the commands that 4.7 names. Then run the same line again: it does only what is left",
   });
+}
+
+interface Repaired {
+  cp: ControlPlaneNode;
+  api: KubeApi;
+  /** Secrets with a new token, `namespace/name`. */
+  renewed: readonly string[];
+  caPem: string;
+}
+
+/** Only people can renew these: old keys outside of the cluster, and their own copies. */
+export async function peopleToDo({ cp, api, renewed, caPem }: Repaired): Promise<string[]> {
+  const oldHashes = replacedCa(cp, caPem);
+  const hasNewCa = oldHashes.size > 0;
+  const lines = hasNewCa ? [OLD_KUBECONFIGS] : caEndedAt(cp) ? [ENDED_KUBECONFIGS] : unknownBefore(cp);
+  lines.push(...(await newKeyToDo(cp, api, renewed)));
+  if (!hasNewCa) return lines;
+  for (const name of await withOldCaBundle(api, oldHashes))
+    lines.push(`${name}: it still holds the old CA as trusted: put the new one there`);
+  const managed = managedNode(cp.data, cp.node.name);
+  return [...lines, ...holdersOf({ managed, oldHashes, certificatesDir: cp.facts.certificatesDir })];
+}
+
+/** Whatever the CA: a new service-account key is published, and tokens of the old one end. */
+async function newKeyToDo(cp: ControlPlaneNode, api: KubeApi, renewed: readonly string[]): Promise<string[]> {
+  if (!saKeyIsNew(cp)) return renewed.length > 0 ? [copiesEnd(renewed)] : [];
+  const since = newSaKeySince(readText(`${cp.facts.certificatesDir}/sa.pub`) ?? "");
+  const written = since
+    ? (await tokenSecrets(api)).filter((one) => lastWritten(one, new Date(0)) >= since).map(nameOf)
+    : [];
+  const names = [...new Set([...renewed, ...written])].sort();
+  return [...(names.length > 0 ? [copiesEnd(names)] : []), publishedKeys(cp)];
+}
+
+function copiesEnd(names: readonly string[]): string {
+  return `copies of the old tokens of these Secrets no longer work, copy the new ones: ${listed(names)}`;
+}
+
+/**
+ * Cloud identities and others verify tokens with the keys of the issuer, and keep them; some read them from a
+ * copy that people made.
+ */
+function publishedKeys(cp: ControlPlaneNode): string {
+  const manifest = readManifest(manifestPath(cp, "kube-apiserver"));
+  const command = flags(manifest ? commandOf(manifest) : []);
+  const urls = ["service-account-issuer", "service-account-jwks-uri"].flatMap((flag) =>
+    command.all(flag).map((url) => `--${flag}=${url}`),
+  );
+  const named = urls.length > 0 ? ` (${urls.join(", ")})` : "";
+  return (
+    `systems that check tokens with the published keys${named} must fetch these keys again: ` +
+    "cloud identities (IRSA, workload identity), Vault, other clusters. If they read a copy (a bucket): kubectl get --raw /openid/v1/jwks, put that there"
+  );
+}
+
+const OLD_KUBECONFIGS =
+  "kubeconfigs of users, CI and monitoring still have the old CA: give them new ones (kubeadm kubeconfig user, or copies of admin.conf)";
+
+const ENDED_KUBECONFIGS =
+  "kubeconfigs of users, CI and monitoring have the CA's certificate that has expired: put the current ca.crt there, their certificates and tokens stay";
+
+/** If a rescue folder shows the current data, nothing here tells whether this repair has replaced the CA. */
+function unknownBefore({ etcd }: Pick<ControlPlaneNode, "etcd">): string[] {
+  const rescue = rescueFolders().find((one) => showsToday(one, etcd));
+  if (!rescue) return [];
+  return [
+    `${rescuedEtcd(rescue)} is a link to the current data, no copy that was made before the repair. If the CA was replaced, ${OLD_KUBECONFIGS}`,
+  ];
+}
+
+async function withOldCaBundle(api: KubeApi, oldCa: TrustedKeys): Promise<string[]> {
+  const isOld = (pem: string) => !trustedKeys(pem).isDisjointFrom(oldCa);
+  const called = (await calledByApi(api)).filter(({ clients }) =>
+    clients.some(({ caBundle = "" }) => isOld(Buffer.from(caBundle, "base64").toString())),
+  );
+  const bundles = (await trustBundles(api)).filter(({ spec }) => isOld(spec.trustBundle));
+  return [
+    ...called.map(({ name }) => name),
+    ...bundles.map(({ metadata }) => `ClusterTrustBundle ${metadata.name}`),
+  ];
 }

@@ -1,12 +1,18 @@
-/** What keeps a pod running, and so how the pod is restarted: by a rollout, by eviction, or not at all. */
+/**
+ * The owner keeps a pod running, and so decides how the pod is restarted: by a rollout, by eviction, or not at all; and
+ * which of its pods can be restarted while nodes are away.
+ */
+
 import type { ApiReader } from "../api/kube-api.ts";
-import type { KubeObject } from "../api/kube-object.ts";
+import { isReady, type KubeObject } from "../api/kube-object.ts";
 import { controllerOf, groupOfApi, type RunningPod, reasonToLeave } from "../facts/pod-trust.ts";
+import type { Fail } from "../fail.ts";
 import { isDnsName } from "../pki/addresses.ts";
+import { listed } from "../plain.ts";
 import type { LineOfMany } from "../progress.ts";
 import { shell } from "../shell-line.ts";
 
-/** What makes a pod anew, how it is restarted, or why it is not. */
+/** The maker of new pods of one kind, and how they are restarted, or why they are not. */
 export interface PodOwner {
   /** `replace`: many pods of a DaemonSet at the same time, see `atOnce`. `report`: not at all. */
   restart: "rollout" | "replace" | "evict" | "report";
@@ -17,7 +23,7 @@ export interface PodOwner {
    * The kind of what makes new pods, in the words of the cluster: "Deployment", "Rollout"; none for `report`.
    */
   controller?: string;
-  /** Where the API has it, if it is a Deployment, DaemonSet or StatefulSet of Kubernetes' own. */
+  /** Its path in the API, if it is a Deployment, DaemonSet or StatefulSet of Kubernetes' own. */
   path?: string;
   /** `replace`: unset: a tenth of them. */
   atOnce?: "all";
@@ -26,13 +32,13 @@ export interface PodOwner {
    * numbers are Ready (OrderedReady).
    */
   newPodsWaitFor?: "all old ones" | "lower numbers";
-  /** Of kube-system, or of the network plugin. */
+  /** It belongs to kube-system, or to the network plugin. */
   system?: boolean;
   /** The API server calls it as an admission webhook. */
   webhook?: boolean;
-  /** For the operator: why nothing is restarted. */
+  /** Why nothing is restarted, in words for the operator. */
   reason?: string | undefined;
-  /** Since when the trust that its pods mount is today's. */
+  /** When the trust that its pods mount became the current one. */
   since: Date;
   pods: RunningPod[];
 }
@@ -90,14 +96,10 @@ type PodSet = KubeObject & {
 export async function podOwner(find: Find, pod: RunningPod, since: Date): Promise<PodOwner> {
   const namespace = pod.metadata.namespace!;
   const reference = controllerOf(pod);
-  const left = (reason: string | undefined): PodOwner => ({
-    restart: "report",
-    namespace,
-    name: pod.metadata.name,
-    reason,
-    since,
-    pods: [pod],
-  });
+  const { name } = pod.metadata;
+  const left = (reason: string | undefined): PodOwner => {
+    return { restart: "report", namespace, name, reason, since, pods: [pod] };
+  };
   const reason = reasonToLeave(pod);
   if (!reference || reason) return left(reason);
   const gone = ({ kind, name }: Reference) =>
@@ -145,7 +147,7 @@ async function known(find: Find, namespace: string, { kind, name, uid }: Referen
 }
 
 /**
- * A rollout would not come to its end: OnDelete waits for each pod to be deleted, a partition leaves the pods
+ * Whether a rollout would not come to its end: OnDelete waits for each pod to be deleted, a partition leaves the pods
  * below it as they are.
  */
 function isRolledByHand({ spec }: PodSet): boolean {
@@ -159,4 +161,73 @@ function waitsFor(kind: string, { spec }: PodSet): Pick<PodOwner, "newPodsWaitFo
   if (kind === "StatefulSet" && spec?.podManagementPolicy !== "Parallel")
     return { newPodsWaitFor: "lower numbers" };
   return {};
+}
+
+/** A workload that still holds the old trust, and why: with the operator's command. */
+export interface Left {
+  owner: PodOwner;
+  why: Fail;
+}
+
+/** Names of nodes that are away. */
+export type AwayNodes = ReadonlySet<string>;
+
+/**
+ * Whether a pod counts as there: it is Ready, or it waits for its node. One that ends does not count. The scheduler may
+ * put a new pod on a node that is away, if it tolerates every taint (Calico's Typha does): no kubelet starts it, and
+ * nothing moves it, so whoever waits for it waits for the node.
+ */
+export function isThere(pod: RunningPod, away: AwayNodes): boolean {
+  return !pod.metadata.deletionTimestamp && (isReady(pod) || isOn(pod, away));
+}
+
+export function isOn({ spec: { nodeName = "" } }: RunningPod, away: AwayNodes): boolean {
+  return away.has(nodeName);
+}
+
+/** "w3, which is away" */
+export function awayNames(pods: readonly RunningPod[]): string {
+  const names = [...new Set(pods.map(({ spec }) => spec.nodeName ?? ""))].sort();
+  return `${listed(names)}, which ${names.length === 1 ? "is" : "are"} away`;
+}
+
+/**
+ * The owner, as far as its pods can be restarted while nodes are away, and what is `left`, in words for the operator.
+ *
+ * No kubelet ends a pod on a node that is away. A rollout that has to end such a pod does not continue (a
+ * DaemonSet's and a StatefulSet's stop at it, Recreate even takes the others away before), so the pods on the
+ * other nodes are restarted by themselves. A rolling update of a Deployment continues without it.
+ */
+export function withoutAway(owner: PodOwner, away: AwayNodes): { owner: PodOwner; left: string[] } {
+  const gone = owner.pods.filter((pod) => isOn(pod, away));
+  const here = owner.pods.filter((pod) => !isOn(pod, away));
+  if (gone.length === 0 || (here.length === 0 && startsElsewhere(owner))) return { owner, left: [] };
+  const pods = owner.newPodsWaitFor === "lower numbers" ? below(here, gone) : here;
+  const wait = here.filter((pod) => !pods.includes(pod)).map(({ metadata }) => metadata.name);
+  const [what, back] = [`left: ${label(owner)}`, `${awayNames(gone)}: when it is back, this script again`];
+  const left = [`${what} on ${back}`];
+  if (wait.length > 0) left.push(`${what}: a new ${listed(wait)} would wait for ${back}`);
+  return { owner: { ...owner, pods, restart: howWithoutAway(owner) }, left };
+}
+
+function howWithoutAway({ controller, path, restart, newPodsWaitFor }: PodOwner): PodOwner["restart"] {
+  if (!path || restart !== "rollout") return restart;
+  if (controller === "DaemonSet") return "replace";
+  return controller === "StatefulSet" || newPodsWaitFor ? "evict" : restart;
+}
+
+/** The pods of a StatefulSet whose number is lower than all of these. */
+export function below(pods: readonly RunningPod[], those: readonly RunningPod[]): RunningPod[] {
+  const numberOf = ({ metadata }: RunningPod) => Number(/(?<!\d)\d+$/.exec(metadata.name)?.[0] ?? 0);
+  const lowest = Math.min(...those.map(numberOf));
+  return pods.filter((pod) => numberOf(pod) < lowest);
+}
+
+/**
+ * A Deployment of the system with no pod left here, such as Calico's only Typha: its rolling update starts
+ * one elsewhere, without which its agents are never Ready. Others stay: a volume may still be where they
+ * were.
+ */
+function startsElsewhere({ controller, restart, system, newPodsWaitFor }: PodOwner): boolean {
+  return controller === "Deployment" && restart === "rollout" && system === true && !newPodsWaitFor;
 }

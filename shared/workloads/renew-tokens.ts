@@ -1,22 +1,46 @@
 /**
- * Renews Secrets of the type kubernetes.io/service-account-token. The new tokens are signed here with sa.key,
- * as fast as the API server writes. They are the same that the controller-manager would write, but it writes
- * only about ten a second.
+ * Tokens of the old service-account key end. Secrets of the type kubernetes.io/service-account-token get new ones,
+ * which are signed here with sa.key, as fast as the API server writes. They are the same that the controller-manager
+ * would write, but it writes only about ten a second. At the end the old key is taken out of the API server, if nobody
+ * holds a token of it any more.
  */
 
+import { again } from "../again.ts";
 import { ApiError, refusalOfOne } from "../api/api-error.ts";
 import { DeafWebhook, pastWebhooks } from "../api/called-by-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { nameOf } from "../api/kube-object.ts";
-import { inParallel } from "../api/many.ts";
+import { inParallel, readAll } from "../api/many.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import type { RunningPod } from "../facts/pod-trust.ts";
+import { podTrust } from "../facts/sa-key.ts";
 import { Fail } from "../fail.ts";
+import { moveToRescue } from "../files/file-tree.ts";
+import { list, readText } from "../files/files.ts";
+import { smallText } from "../files/untrusted-file.ts";
 import { forGood } from "../for-good.ts";
-import { legacyTokenSigner } from "../pki/sa-keys.ts";
+import { manifestPath, readManifest } from "../manifests/on-disk.ts";
+import { withoutOldSaKey } from "../manifests/repair-changes.ts";
+import type { Node } from "../node/node.ts";
+import { publicKeysIn } from "../pki/certificate.ts";
+import { clusterCa } from "../pki/examine.ts";
+import {
+  dropNewSaKeyMark,
+  legacyTokenSigner,
+  oldSaKeys,
+  oldSaPub,
+  readJwt,
+  serviceAccountKeyId,
+  tokenVerifier,
+} from "../pki/sa-keys.ts";
 import { FEW } from "../plain.ts";
-import { count, Progress } from "../progress.ts";
-import { say } from "../run.ts";
+import { count, Progress, sayNames } from "../progress.ts";
+import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
+import { exchangeManifest } from "../static-pods/exchange.ts";
+import { waitForKeys } from "../static-pods/token-keys-in-use.ts";
 import { waitFor } from "../wait-for.ts";
+import { staleGroups } from "./stale-pods.ts";
 import {
   ACCOUNT_NAME,
   accountUids,
@@ -24,6 +48,7 @@ import {
   holdsCa,
   isCurrent,
   isFilled,
+  liveAccounts,
   review,
   type SigningTrust,
   TOKEN_SECRETS,
@@ -43,7 +68,7 @@ interface Stale {
 
 const INVALID_SINCE = "kubernetes.io/legacy-token-invalid-since";
 
-/** Requests at the same time. */
+/** Maximum number of concurrent requests. */
 const WIDTH = 50;
 
 /**
@@ -53,7 +78,7 @@ const WIDTH = 50;
 const REVIEWS = 20;
 
 /**
- * Renews each Secret whose token no longer verifies, or whose CA is not today's; others are not touched, nor
+ * Renews each Secret whose token no longer verifies, or whose CA is not the current one; others are not touched, nor
  * those without a token. Safe to run again. Works page by page: one page is written while the API server
  * prepares the next. Returns the names of Secrets, `namespace/name`, by what became of them; `refused`: the
  * API does not take it, with why. Errors: Fail.
@@ -68,11 +93,8 @@ export async function renewTokens(api: KubeApi, trust: SigningTrust) {
   const deaf: DeafWebhook[] = [];
   const [verifies, uidFor, writer] = [verifierOf(trust), accountUids(api), await tokenWriter(api, trust)];
   await throughAll(api, async (secret) => {
-    const [tokenVerifies, caIsCurrent, name] = [
-      verifies(tokenOf(secret)),
-      holdsCa(secret, trust),
-      nameOf(secret),
-    ];
+    const [tokenVerifies, caIsCurrent] = [verifies(tokenOf(secret)), holdsCa(secret, trust)];
+    const name = nameOf(secret);
     if (!isFilled(secret) || (tokenVerifies && caIsCurrent)) return;
     if (secret.immutable) return stuck.add(name);
     const accountUid = await uidFor(secret);
@@ -87,14 +109,8 @@ export async function renewTokens(api: KubeApi, trust: SigningTrust) {
     }
   });
   await writer.prove();
-  const sorted = (names: Set<string>) => [...names].sort();
-  return {
-    renewed: sorted(renewed),
-    caOnly: sorted(caOnly),
-    stuck: sorted(stuck),
-    orphans: sorted(orphans),
-    refused,
-  };
+  const sorted = { renewed: [...renewed].sort(), caOnly: [...caOnly].sort() };
+  return { ...sorted, stuck: [...stuck].sort(), orphans: [...orphans].sort(), refused };
 }
 
 /** Errors: what stops all of them. */
@@ -135,11 +151,9 @@ async function tokenWriter(api: KubeApi, trust: SigningTrust) {
     const token = stale.tokenVerifies ? undefined : await sign?.(claimsOf(stale));
     if (token && !warned) forGood("tokens");
     warned ||= token !== undefined;
-    const ca = stale.caIsCurrent ? {} : { "ca.crt": encoded(trust.caPem) };
-    const written = await writeTokenSecret(api, stale, {
-      ...(token ? { token: encoded(token) } : {}),
-      ...ca,
-    });
+    const data: Record<string, string> = token ? { token: encoded(token) } : {};
+    if (!stale.caIsCurrent) data["ca.crt"] = encoded(trust.caPem);
+    const written = await writeTokenSecret(api, stale, data);
     if (written && !isCurrent(written, trust, verifies)) throw notAsWritten(written);
     if (written && token && !written.metadata.labels?.[INVALID_SINCE] && sample.length < REVIEWS)
       sample.push(token);
@@ -164,9 +178,9 @@ async function reviewAll(api: KubeApi, tokens: string[]) {
     seconds: 20,
     hint: "compare sa.key and sa.pub of all control plane nodes with sha256sum: they differ, or an API server has not read sa.pub yet. Then run the same line again",
   };
-  await inParallel(tokens, WIDTH, (token) =>
-    waitFor("the API to accept a new token", () => review(api, token), limit),
-  );
+  const accepts = (token: string) =>
+    waitFor("the API to accept a new token", () => review(api, token), limit);
+  await inParallel(tokens, WIDTH, accepts);
   if (tokens.length > 0) say(`${count(tokens.length)} of the new tokens: accepted by the API`);
 }
 
@@ -174,4 +188,92 @@ function notAsWritten(secret: TokenSecret): Fail {
   return new Fail(`${nameOf(secret)} does not hold what was written to it`, {
     hint: "see whether sa.key and sa.pub belong together (./bunw scripts/00-assess.ts), or a webhook changes Secrets",
   });
+}
+
+/** Measured: 33 seconds. The kubelet of a control plane node may ask only the API server beside it. */
+const RESTART =
+  "this node's API server restarts: for about half a minute it does not answer, and this node's kubelet may not renew its Lease. Pods keep running";
+
+/**
+ * Takes the old key out of this node's API server. Errors: Fail, before anything is changed, if somebody
+ * still holds a token of it.
+ */
+export async function retireOldSaKey(cp: ControlPlaneNode, api: KubeApi, { force }: { force: boolean }) {
+  const pki = cp.facts.certificatesDir;
+  const kids = oldSaKeys(pki).map(serviceAccountKeyId);
+  if (kids.length > 0 && !force) await refuseHolders(cp, api);
+  const path = manifestPath(cp, "kube-apiserver");
+  const manifest = readManifest(path);
+  if (!manifest)
+    throw new Fail(`There is no "${path}"`, { hint: "run part 2 first: ./bunw scripts/02-control-plane.ts" });
+  const bare = withoutOldSaKey(manifest, pki);
+  if (kids.length > 0) forGood("oldKey", { DIR: `${cp.asideDir}${pki}` });
+  if (bare !== manifest) {
+    say(RESTART);
+    await exchangeManifest(cp, "kube-apiserver", { manifest: bare, note: "without sa-old.pub" });
+  }
+  const isGone = (published: string[]) => !kids.some((kid) => published.includes(kid));
+  if (kids.length > 0) await waitForKeys(api, "the API server to come back without the old key", isGone);
+  const moved = moveToRescue(oldSaPub(pki), cp.asideDir);
+  if (!moved) say("there is no sa-old.pub on this node: nothing to take out");
+  else if (!mode.dryRun) say("tokens of the old key: no longer accepted here");
+  if (!force) dropNewSaKeyMark();
+}
+
+/** Errors: Fail that names the holders, if there are any. */
+async function refuseHolders(cp: ControlPlaneNode, api: KubeApi) {
+  const { secrets, pods, renewed } = await holders(cp, api);
+  if (secrets.length + pods.length === 0)
+    return say("no Secret and no running pod holds a token of the old key");
+  sayNames("Secrets with a token of the old key", secrets);
+  sayNames("pods that run since before the new key, so they read an old token when they started", pods);
+  sayNames("of these, on this node, with a token file of the new key by now", renewed);
+  if (renewed.length > 0)
+    say(
+      "a program that reads its token file again, as client-go does every minute, no longer uses the old token",
+    );
+  throw new Fail(
+    `Tokens of the old key may still be in use: ${secrets.length} in Secrets, ${pods.length} in pods`,
+    {
+      hint: `./bunw scripts/04-sa-tokens.ts renews Secrets and restarts pods. Restart the pods that it only names yourself. If they no longer need the API, or read their token file again: ${again({ force: true }, { of: "04-sa-tokens retire" })}; their old tokens then stop working, nothing else changes`,
+    },
+  );
+}
+
+/**
+ * Who still holds a token of the old service-account key. A Secret shows its token. A pod does not: a process that runs
+ * since before the new key read an old token when it started. The kubelet writes a new token into the pod's volume when
+ * the kubelet has restarted, and else at 80 % of the token's life (pkg/kubelet/token/token_manager.go: the cache is in
+ * memory). Nothing shows whether the process has read that file again, as client-go does: such a pod counts as a holder.
+ * `renewed`: those of `pods` on this node whose token files are all of the current key.
+ */
+async function holders(cp: ControlPlaneNode, api: KubeApi) {
+  const pki = cp.facts.certificatesDir;
+  const byOldKey = tokenVerifier(oldSaKeys(pki).join(""));
+  const secrets: TokenSecret[] = [];
+  await readAll("token Secrets", api.items<TokenSecret>(TOKEN_SECRETS), (secret) => {
+    if (byOldKey(tokenOf(secret))) secrets.push(secret);
+  });
+  const groups = await staleGroups(api, clusterCa(pki), podTrust(cp));
+  const pods = groups.flatMap(({ owners }) => owners.flatMap((owner) => owner.pods));
+  const today = new Set(publicKeysIn(readText(`${pki}/sa.pub`) ?? "").map(serviceAccountKeyId));
+  const isRenewed = (pod: RunningPod) => {
+    const kids = pod.spec.nodeName === cp.node.name ? mountedKids(cp.node, pod.metadata.uid ?? "") : [];
+    return kids.length > 0 && kids.every((kid) => today.has(kid));
+  };
+  return {
+    secrets: await liveAccounts(api, secrets),
+    pods: pods.map(nameOf),
+    renewed: pods.filter(isRenewed).map(nameOf),
+  };
+}
+
+/** Bytes. No token is as long as this. */
+const LARGEST = 64 * 1024;
+
+/** The keys of the tokens in this pod's projected volumes: words for the operator, which decide nothing. */
+function mountedKids({ kubelet }: Node, uid: string): string[] {
+  const volumes = `${kubelet.podsDir}/${uid}/volumes/kubernetes.io~projected`;
+  const tokens = list(volumes).map((volume) => smallText(`${volumes}/${volume}/token`, LARGEST) ?? "");
+  return tokens.flatMap((token) => readJwt(token)?.kid ?? []);
 }

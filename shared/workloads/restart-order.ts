@@ -1,31 +1,116 @@
 /**
- * The pods that hold old trust, and their restart in the order that lets each find what it needs. No workload
- * stops the others.
+ * Part 4 from its beginning to the last restart: what has to be true before it renews anything, the pods that hold old
+ * trust, and their restart in the order that lets each find what it needs. No workload stops the others.
  */
+
+import { again, command, type LeftOut, leftNames } from "../again.ts";
+import { adminApi } from "../api/admin-api.ts";
 import { DeafWebhook } from "../api/called-by-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
+import { nodeLeases } from "../api/leases.ts";
 import { inParallelWithTimeSlots } from "../api/many.ts";
-import { caIsNew } from "../facts/ca-copies.ts";
+import { leftOut } from "../etcd/all-members.ts";
+import { caIsNew, trustedSince } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { podTrust } from "../facts/sa-key.ts";
+import { containerEnd } from "../facts/ended-container.ts";
+import { podTrust, tokenKeys } from "../facts/sa-key.ts";
+import { keepSaid, withWords } from "../facts/said.ts";
 import { Fail } from "../fail.ts";
+import { readText } from "../files/files.ts";
 import { forGood } from "../for-good.ts";
+import { manifestPath, readManifest } from "../manifests/on-disk.ts";
+import { isReduced } from "../manifests/repair-changes.ts";
+import { certRow } from "../pki/certs.ts";
+import { caText } from "../pki/examine.ts";
+import { saPubText } from "../pki/sa-keys.ts";
 import { listed } from "../plain.ts";
 import { fewLines, type LineOfMany, LinesOfMany, sayNames } from "../progress.ts";
 import { mode, say } from "../run.ts";
+import { shell } from "../shell-line.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
+import { reallyOut } from "../workers/away.ts";
 import { canaries, removeLeftCanaries } from "./canaries.ts";
 import { type Choice, type Chosen, choose, reportedOf, restartsOf } from "./choice.ts";
 import { PodLists } from "./evict.ts";
-import { withoutAway } from "./on-away.ts";
-import { label, lineOf, type PodOwner } from "./pod-owners.ts";
+import { type Left, label, lineOf, type PodOwner, withoutAway } from "./pod-owners.ts";
 import { type Around, FewNodesLeft, restart } from "./rollout.ts";
+import { refuseDeafWebhook } from "./serving-pods.ts";
 import { type Group, staleGroups, UNIT } from "./stale-pods.ts";
-import { refuseDeafWebhook } from "./webhooks.ts";
+import type { SigningTrust } from "./token-secrets.ts";
 
 /**
- * Owners restarted at the same time; one that takes longer (milliseconds) gives its place to the next, and is
- * waited for beside it.
+ * Conditions before part 4 renews anything: the shared keys are here, part 3 is closed, and every node renews
+ * its Lease. Returns the names of the nodes that are there, and those that are left `out`. Errors: Fail with the first
+ * thing that is not true, and what to do about it.
+ */
+export async function readyForPart4(cp: ControlPlaneNode, typed: LeftOut) {
+  const named = withWords(typed, cp, { mayBeDeleted: true });
+  const trust = trustHere(cp);
+  refuseReduced(cp);
+  const api = await adminApi(cp, containerEnd(cp, "kube-apiserver"));
+  const out = await reallyOut(cp, api, await leftOut(cp, named));
+  const there = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
+  const known = cp.cluster.nodes.map(({ name }) => name).filter((name) => there.has(name));
+  const nodes = known.filter((name) => !leftNames(out).includes(name));
+  await refuseSilent(api, nodes, trustedSince(cp));
+  refuseDeadNodes(out.lost.filter((name) => there.has(name)));
+  const away = known.filter((name) => out.without.includes(name));
+  if (away.length > 0)
+    say(`away: ${listed(away)}. What runs there is left as it is, and no rollout waits for it`);
+  say(`${nodes.length} of ${known.length} nodes renew their Lease; the controller-manager runs in full`);
+  keepSaid(cp);
+  return { api, trust, nodes, out };
+}
+
+export type Ready = Awaited<ReturnType<typeof readyForPart4>>;
+
+function trustHere(cp: ControlPlaneNode): SigningTrust {
+  const { certificatesDir: pki, externalSigner, withoutSaPub } = cp.facts;
+  const [caPem, saKey] = [caText(certRow("ca"), pki), readText(`${pki}/sa.key`)];
+  const saPub = withoutSaPub ? saPubText(pki) : readText(`${pki}/sa.pub`);
+  if (caPem && externalSigner) {
+    say(
+      "an external signer signs tokens: those in Secrets are left as they are, only the CA beside them is renewed",
+    );
+    return { caPem };
+  }
+  if (caPem && saPub && saKey) return { caPem, saPub: tokenKeys(cp) ?? saPub, saKey };
+  throw new Fail("The shared keys are not there", {
+    hint: "run parts 1 and 2 first: ./bunw scripts/00-assess.ts",
+  });
+}
+
+function refuseReduced(cp: ControlPlaneNode) {
+  const controllerManager = readManifest(manifestPath(cp, "kube-controller-manager"));
+  if (controllerManager && !isReduced(controllerManager)) return;
+  throw new Fail(`The controller-manager is ${controllerManager ? "still reduced" : "not there"}`, {
+    hint: `close part 3 first: ${command("03-workers close")}`,
+  });
+}
+
+async function refuseSilent(api: KubeApi, nodes: readonly string[], since: Date) {
+  const { notRenewed, deaf } = await nodeLeases(api, nodes, { since });
+  if (notRenewed.length === 0) return;
+  const what = `${notRenewed.length} of ${nodes.length} nodes do not renew their Lease: ${listed(notRenewed)}`;
+  if (deaf) throw new Fail(`${what}: ${deaf.message}`, { hint: deaf.hint });
+  throw new Fail(what, {
+    hint: `run part 3 there first. If they are away for now: ${again({ without: notRenewed }, { of: "04-sa-tokens" })}. If they are lost for good: --lost`,
+  });
+}
+
+/** The pods of a node that is lost for good count for their controllers until its Node is gone. */
+function refuseDeadNodes(names: readonly string[]) {
+  if (names.length === 0) return;
+  const one = `The Node "${names[0]}" is still there, and it is lost for good`;
+  const all = `Nodes that are lost for good are still there: ${listed(names)}`;
+  throw new Fail(names.length === 1 ? one : all, {
+    hint: shell`kubectl --kubeconfig /etc/kubernetes/admin.conf delete node ${names}; then run the same line again`,
+  });
+}
+
+/**
+ * Number of owners that restart at the same time; one that takes longer (milliseconds) gives its place to the next, and
+ * is waited for beside it.
  */
 const WIDTH = 20;
 const PLACE_MS = 60_000;
@@ -35,13 +120,7 @@ interface Way extends Around {
   from: string;
 }
 
-/** A workload that still holds the old trust, and why: with the operator's command. */
-export interface Left {
-  owner: PodOwner;
-  why: Fail;
-}
-
-/** Prints what it finds. Errors: Fail where the choice means nothing here. */
+/** Prints what it finds. Errors: Fail if the choice means nothing here. */
 export async function findStale(
   cp: ControlPlaneNode,
   api: KubeApi,
@@ -61,15 +140,15 @@ export async function findStale(
   return chosen;
 }
 
-/** What has not restarted, and what people should know besides, for 4.7. */
+/** Workloads that have not restarted, and notes for people: step 4.7 prints both. */
 export interface End {
   left: Left[];
   notes: string[];
 }
 
 /**
- * A group is through when its new pods are available. After the unit of what a new pod needs, a test pod on
- * every node shows that it gets its network. What an unreachable webhook refuses is tried again when others
+ * A group is through when its new pods are available. After the groups that a new pod needs, a test pod on
+ * every node shows that it gets its network. A restart that an unreachable webhook refuses is tried again when others
  * have restarted: the webhook's own pods may be among them.
  */
 export async function restartInOrder(api: KubeApi, groups: readonly Group[], around: Way): Promise<End> {
@@ -105,9 +184,8 @@ interface Pass extends End {
 }
 
 async function inOrder(api: KubeApi, groups: readonly Group[], way: Way): Promise<Pass> {
-  const [unit, others] = [true, false].map((isUnit) =>
-    groups.filter(({ name }) => UNIT.includes(name) === isUnit),
-  ) as [Group[], Group[]];
+  const isUnit = ({ name }: Group) => UNIT.includes(name);
+  const [unit, others] = [groups.filter(isUnit), groups.filter((group) => !isUnit(group))];
   const first = await inGroups(api, unit, way, undefined);
   const tested = first.restarted > 0 && !first.notYet ? await canaries(api, way.from) : { left: [] };
   const notYet =
@@ -133,24 +211,19 @@ async function inGroups(
 ): Promise<Pass> {
   const pass: Pass = { left: [], notes: [], restarted: 0 };
   for (const group of groups) {
-    const [now, later] = notYet
-      ? split(restartsOf(group), ({ webhook }) => webhook === true)
-      : [restartsOf(group), []];
-    for (const owner of later) pass.left.push({ owner, why: notYet! });
+    const all = restartsOf(group);
+    const now = notYet ? all.filter(({ webhook }) => webhook) : all;
+    for (const owner of all) if (!now.includes(owner)) pass.left.push({ owner, why: notYet! });
     const { left, notes } = await restartGroup(api, now, way);
     pass.left.push(...left);
     pass.notes.push(...notes);
     pass.restarted += now.length - left.length;
     const missing = group.name === "kube-proxy" && left.find(({ why }) => !(why instanceof FewNodesLeft));
-    if (missing) notYet = laterThan(missing);
+    if (!missing) continue;
+    const until = `not begun: a new pod gets no traffic from Services until ${label(missing.owner)} has restarted`;
+    notYet = new Later(until, { hint: missing.why.hint });
   }
   return { ...pass, notYet };
-}
-
-function laterThan({ owner, why }: Left): Later {
-  return new Later(`not begun: a new pod gets no traffic from Services until ${label(owner)} has restarted`, {
-    hint: why.hint,
-  });
 }
 
 async function restartGroup(api: KubeApi, owners: readonly PodOwner[], way: Way): Promise<End> {
@@ -175,11 +248,6 @@ async function restartGroup(api: KubeApi, owners: readonly PodOwner[], way: Way)
   return { left, notes: fewLines(onAway) };
 }
 
-/** Those of which it is so, and the others. */
-function split<T>(items: readonly T[], is: (item: T) => boolean): [T[], T[]] {
-  return [items.filter(is), items.filter((item) => !is(item))];
-}
-
 /** A webhook is heard a moment after its new pod is Ready, or never. */
 async function oneListens(api: KubeApi, left: readonly Left[]): Promise<boolean> {
   const deaf = left.filter(({ why }) => why instanceof DeafWebhook).map(({ owner }) => owner.pods[0]!);
@@ -188,10 +256,7 @@ async function oneListens(api: KubeApi, left: readonly Left[]): Promise<boolean>
     const answers = await Promise.allSettled(deaf.map((pod) => refuseDeafWebhook(api, pod)));
     return answers.some(({ status }) => status === "fulfilled");
   };
-  const options = {
-    seconds: 30,
-    easing: true,
-    hint: "kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations",
-  };
+  const hint = "kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations";
+  const options = { seconds: 30, easing: true, hint };
   return (await undefinedOnTimeout(waitFor("the restarted webhooks to answer", listens, options))) ?? false;
 }

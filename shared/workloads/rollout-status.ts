@@ -10,7 +10,7 @@ import type { RunningPod } from "../facts/pod-trust.ts";
 import { Fail } from "../fail.ts";
 import { quoteUntrusted } from "../plain.ts";
 import { shell } from "../shell-line.ts";
-import { label, type PodOwner } from "./pod-owners.ts";
+import { type AwayNodes, isThere, label, type PodOwner } from "./pod-owners.ts";
 
 export interface Workload extends KubeObject {
   metadata: KubeObject["metadata"] & { generation: number };
@@ -40,11 +40,11 @@ type Counter =
 
 interface State {
   done: boolean;
-  /** Pods that are new plus pods that are available: as long as it grows, the rollout goes on. */
+  /** Pods that are new plus pods that are available: as long as it grows, the rollout continues. */
   far: number;
-  /** For the operator. */
+  /** Its progress, for the operator. */
   words: string;
-  /** It will not go on by itself. */
+  /** It will not continue by itself. */
   late?: boolean;
   wanted: number;
   /** It is not done, and every pod that is not available waits for a node that is away. */
@@ -85,10 +85,7 @@ const DEADLINE = "ProgressDeadlineExceeded";
 
 export const AGAIN = "then run the same line again";
 
-/**
- * Errors: Fail where a restart would wait for people: a pause, or a changed template that they have not
- * rolled out yet.
- */
+/** Errors: Fail if a restart would wait for people: a pause, or a changed template that they have not rolled out yet. */
 export function refuseHeld({ spec, status }: Workload, owner: PodOwner) {
   const { namespace, name } = owner;
   if (spec.paused)
@@ -109,7 +106,20 @@ export function refuseHeld({ spec, status }: Workload, owner: PodOwner) {
   );
 }
 
-/** Where the operator sees how far it is, and what is in its way. */
+/** A workload's pods that wait for their nodes. Errors: as KubeApi. */
+export async function waitingPods(
+  api: KubeApi,
+  { namespace }: PodOwner,
+  workload: Workload,
+  away: AwayNodes,
+): Promise<RunningPod[]> {
+  const selector = selectorOf(workload);
+  if (away.size === 0 || !selector) return [];
+  const pods = await api.list<RunningPod>(podsPath(namespace, selector));
+  return pods.filter((pod) => isThere(pod, away) && !isReady(pod));
+}
+
+/** Commands that show the operator how far it is, and what is in its way. */
 export function howToLookAt(owner: PodOwner): string {
   const { namespace, name, restart, controller = "" } = owner;
   const events = shell`kubectl -n ${namespace} get events`;
@@ -122,7 +132,7 @@ export function podsOf(owner: PodOwner): string {
   return `${owner.pods.length} pod${owner.pods.length === 1 ? "" : "s"} of ${label(owner)}`;
 }
 
-/** One sentence; "" where nothing says it. Errors: as KubeApi. */
+/** Why its new pods do not come, in one sentence; "" if nothing says it. Errors: as KubeApi. */
 export async function whyNot(api: KubeApi, owner: PodOwner, workload: Workload): Promise<string> {
   const refused = workload.status.conditions?.find(
     ({ type, status }) => type === "ReplicaFailure" && status === "True",
@@ -135,13 +145,14 @@ export async function whyNot(api: KubeApi, owner: PodOwner, workload: Workload):
     const why = whyNotReady(pod) ?? (await lastEvent(api, pod.metadata, ({ type }) => type === "Warning"));
     if (why) return quoteUntrusted(`${pod.metadata.name}: ${why}`);
   }
-  return await whyNoPod(api, owner);
+  // a StatefulSet or DaemonSet says only in events that the API refuses its pods
+  return quoteUntrusted(await lastEvent(api, owner, ({ reason }) => reason === "FailedCreate"));
 }
 
-/** What a container waits for while all is well. */
+/** Reasons for which a container waits while all is well. */
 const USUAL = ["ContainerCreating", "PodInitializing"];
 
-/** Of a pod that is not Ready; undefined where it says nothing itself. */
+/** Why a pod is not Ready; undefined if it says nothing itself. */
 export function whyNotReady({ metadata, spec, status }: RunningPod): string | undefined {
   if (status?.phase === "Failed")
     return [status.reason, status.message].filter(Boolean).join(": ") || "it failed";
@@ -156,26 +167,19 @@ export function whyNotReady({ metadata, spec, status }: RunningPod): string | un
   return unscheduled && `${unscheduled.reason}: ${unscheduled.message}`;
 }
 
-/** A StatefulSet or DaemonSet says only in events that the API refuses its pods. */
-async function whyNoPod(api: KubeApi, { namespace, name }: PodOwner): Promise<string> {
-  return quoteUntrusted(await lastEvent(api, { namespace, name }, ({ reason }) => reason === "FailedCreate"));
-}
-
-export type Event = KubeObject & { type?: string; reason?: string; message?: string; lastTimestamp?: string };
+type Event = KubeObject & { type?: string; reason?: string; message?: string; lastTimestamp?: string };
 
 /**
- * What is said of an object last; "" where nothing is. A kubelet says so why it cannot start a pod:
+ * The message of an object's last event; "" if there is none. A kubelet says so why it cannot start a pod:
  * FailedMount, FailedCreatePodSandBox.
  */
 export async function lastEvent(
   api: KubeApi,
-  about: { namespace?: string; name: string },
+  { namespace, name }: { namespace?: string; name: string },
   isMeant: (event: Event) => boolean,
 ): Promise<string> {
-  const { namespace, name } = about;
-  const events = await api.list<Event>(
-    `/api/v1/namespaces/${namespace}/events?fieldSelector=involvedObject.name%3D${encodeURIComponent(name)}`,
-  );
+  const about = `fieldSelector=involvedObject.name%3D${encodeURIComponent(name)}`;
+  const events = await api.list<Event>(`/api/v1/namespaces/${namespace}/events?${about}`);
   const meant = events
     .filter(isMeant)
     .sort((a, b) => (a.lastTimestamp ?? "").localeCompare(b.lastTimestamp ?? ""));

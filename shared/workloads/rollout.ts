@@ -3,19 +3,17 @@
  * pods are available.
  */
 import { DeafWebhook, pastWebhooks } from "../api/called-by-api.ts";
-import { type ApiReader, type KubeApi, withQuery } from "../api/kube-api.ts";
+import { type KubeApi, withQuery } from "../api/kube-api.ts";
 import { isReady, podsPath, selectorOf } from "../api/kube-object.ts";
 import { inParallel } from "../api/many.ts";
-import type { RunningPod } from "../facts/pod-trust.ts";
-import { NOT_YET } from "../facts/pod-trust.ts";
+import { NOT_YET, type RunningPod } from "../facts/pod-trust.ts";
 import { Fail } from "../fail.ts";
 import { listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { scaledTimeout, waitFor } from "../wait-for.ts";
 import { evict, evictInTurn, neverAllowed, type PodLists } from "./evict.ts";
-import { type AwayNodes, awayNames, below, isOn, waitingPods } from "./on-away.ts";
-import { label, type PodOwner } from "./pod-owners.ts";
+import { type AwayNodes, awayNames, below, isOn, label, type PodOwner } from "./pod-owners.ts";
 import {
   AGAIN,
   howToLookAt,
@@ -23,10 +21,11 @@ import {
   refuseHeld,
   rolloutState,
   type Workload,
+  waitingPods,
   whyNot,
 } from "./rollout-status.ts";
 import { type KeptFrom, publishRootCa } from "./root-ca.ts";
-import { refuseDeafWebhook } from "./webhooks.ts";
+import { refuseDeafWebhook } from "./serving-pods.ts";
 
 const RESTARTED = "kubectl.kubernetes.io/restartedAt";
 
@@ -38,8 +37,8 @@ const SECONDS = 300;
 const SECONDS_PER_POD = 15;
 
 /**
- * So long nothing moves where a rollout waits only for nodes that are away: its controller has done all that
- * it can.
+ * If nothing moves for so long while a rollout waits only for nodes that are away, its controller has done all that it
+ * can.
  */
 const SETTLED_SECONDS = 15;
 
@@ -50,7 +49,7 @@ export interface Around {
   caPem: string;
   /** No new pod starts there, and none is waited for. */
   away: AwayNodes;
-  /** Where new pods would not have the CA. */
+  /** Namespaces in which new pods would not have the CA. */
   kept: KeptFrom;
   /** Shared by all that restart at the same time; unset: by none. */
   lists?: PodLists;
@@ -77,34 +76,25 @@ async function refuse(api: KubeApi, owner: PodOwner, { caPem, kept }: Pick<Aroun
     owner.since = new Date();
   }
   for (const pod of owner.pods.slice(0, 1)) await refuseDeafWebhook(api, pod);
-  if (mode.dryRun) await refuseHopeless(api, owner);
-  else if (owner.path) refuseHeld(await api.get<Workload>(owner.path), owner);
-}
-
-/**
- * What can be foretold by what the cluster holds of it; an eviction itself is only asked for in earnest.
- * Errors: Fail where it would wait for people.
- */
-async function refuseHopeless(api: ApiReader, owner: PodOwner) {
   if (owner.path) refuseHeld(await api.get<Workload>(owner.path), owner);
-  const never = owner.restart === "evict" ? await neverAllowed(api, owner, owner.pods[0]!) : undefined;
+  // a dry run foretells by what the cluster holds: an eviction itself is only asked for in earnest
+  const isForetold = mode.dryRun && owner.restart === "evict";
+  const never = isForetold ? await neverAllowed(api, owner, owner.pods[0]!) : undefined;
   if (never) throw never;
 }
 
-interface Lists {
-  lists: PodLists | undefined;
-}
-
-async function rollOut(api: KubeApi, owner: PodOwner, { away, lists }: Pick<Around, "away"> & Lists) {
+async function rollOut(
+  api: KubeApi,
+  owner: PodOwner,
+  { away, lists }: { away: AwayNodes; lists: PodLists | undefined },
+) {
   const path = owner.path!;
   const before = await api.get<Workload>(path);
   const restarted = before.spec.template.metadata?.annotations?.[RESTARTED];
   // If an interrupted run has started this rollout, this run only waits for it.
-  if (!restarted || new Date(restarted) < owner.since) {
-    await api.patch(path, {
-      spec: { template: { metadata: { annotations: { [RESTARTED]: new Date().toISOString() } } } },
-    });
-  }
+  const annotations = { [RESTARTED]: new Date().toISOString() };
+  if (!restarted || new Date(restarted) < owner.since)
+    await api.patch(path, { spec: { template: { metadata: { annotations } } } });
   const { waiting, wanted } = await rolledOut(api, owner, away);
   const some = waiting.length > 0 && `${waiting.length} of ${wanted} on ${awayNames(waiting)}`;
   const old = (await stillThere(api, owner, selectorOf(before))).filter((pod) => !isOn(pod, away));
@@ -117,12 +107,10 @@ async function rollOut(api: KubeApi, owner: PodOwner, { away, lists }: Pick<Arou
   }
   const kept = old.filter((pod) => !left.pods.includes(pod));
   if (kept.length === 0) return;
-  const [first, rest] = [waiting, kept].map((pods) => listed(pods.map(({ metadata }) => metadata.name)));
+  const named = (pods: RunningPod[]) => listed(pods.map(({ metadata }) => metadata.name));
   throw new Fail(
-    `a StatefulSet creates no new pod after ${first} on ${awayNames(waiting)}. Unchanged: ${rest}`,
-    {
-      hint: `wait until that node is back, ${AGAIN}`,
-    },
+    `a StatefulSet creates no new pod after ${named(waiting)} on ${awayNames(waiting)}. Unchanged: ${named(kept)}`,
+    { hint: `wait until that node is back, ${AGAIN}` },
   );
 }
 
@@ -142,8 +130,9 @@ async function stillThere(
 }
 
 /**
- * Gives the pods that wait for nodes that are away, where it is done but for them, or goes no further because
- * of them. Errors: Fail, with the cluster's own reason, if it stands still, or Kubernetes has given it up.
+ * Waits for the rollout. Returns the pods that wait for nodes that are away, if it is done but for them, or goes no
+ * further because of them. Errors: Fail, with the cluster's own reason, if it stands still, or Kubernetes has given it
+ * up.
  */
 async function rolledOut(api: KubeApi, owner: PodOwner, away: AwayNodes) {
   const end = Date.now() + scaledTimeout((SECONDS + owner.pods.length * SECONDS_PER_POD) * 1000);
@@ -206,9 +195,8 @@ async function replace(api: KubeApi, owner: PodOwner) {
     }
   });
   if (without.length > 0) throw await notBack(api, owner, { without, renewed, reason });
-  say(
-    `replaced ${podsOf(owner)}${width >= owner.pods.length ? " on all nodes at once" : `, ${width} at a time`}`,
-  );
+  const how = width >= owner.pods.length ? " on all nodes at once" : `, ${width} at a time`;
+  say(`replaced ${podsOf(owner)}${how}`);
 }
 
 /**
@@ -216,9 +204,8 @@ async function replace(api: KubeApi, owner: PodOwner) {
  * nodes at the same time.
  */
 function widthOf({ atOnce, pods }: PodOwner): number {
-  return atOnce === "all"
-    ? REPLACED_AT_ONCE
-    : Math.min(REPLACED_AT_ONCE, Math.max(1, Math.floor(pods.length / 10)));
+  const tenth = Math.max(1, Math.floor(pods.length / 10));
+  return atOnce === "all" ? REPLACED_AT_ONCE : Math.min(REPLACED_AT_ONCE, tenth);
 }
 
 /** Milliseconds for each place: of all together the API gets a hundred questions a second, at most. */

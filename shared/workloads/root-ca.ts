@@ -11,18 +11,39 @@
  */
 import { ApiError, refusalOfOne, unlessRefused } from "../api/api-error.ts";
 import { DeafWebhook, pastWebhooks } from "../api/called-by-api.ts";
-import type { KubeApi } from "../api/kube-api.ts";
-import { isApiServers, type KubeObject } from "../api/kube-object.ts";
+import type { ApiReader, KubeApi } from "../api/kube-api.ts";
+import { isApiServers, type KubeObject, nameOf } from "../api/kube-object.ts";
+import { readAll } from "../api/many.ts";
+import { type CutOff, NOT_YET, type TrustHolder } from "../facts/pod-trust.ts";
 import { Fail } from "../fail.ts";
 import { trustsCa } from "../pki/trusted-keys.ts";
 import { FEW, listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { scaledTimeout, waitFor } from "../wait-for.ts";
+import { caBeside, TOKEN_SECRETS } from "./token-secrets.ts";
 
 const NAME = "kube-root-ca.crt";
 
-export const ROOT_CA_MAPS = `/api/v1/configmaps?fieldSelector=metadata.name%3D${NAME}`;
+const ROOT_CA_MAPS = `/api/v1/configmaps?fieldSelector=metadata.name%3D${NAME}`;
+
+/**
+ * When each pod's trust became the current one, by kube-root-ca.crt of its namespace and by the token Secrets that it
+ * mounts. `map` and `secret` judge an object by its text of the CA: NOT_YET for one that is old. Errors: as KubeApi.
+ */
+export async function trustReached(
+  api: ApiReader,
+  { map, secret }: Record<"map" | "secret", (holder: TrustHolder, ca: string) => Date>,
+): Promise<CutOff> {
+  const [maps, secrets] = [new Map<string, Date>(), new Map<string, Date>()];
+  await readAll("ConfigMaps with the CA", api.items<TrustHolder>(ROOT_CA_MAPS), (one) =>
+    maps.set(one.metadata.namespace ?? "", map(one, one.data?.["ca.crt"] ?? "")),
+  );
+  await readAll("token Secrets", api.items<TrustHolder>(TOKEN_SECRETS), (one) =>
+    secrets.set(nameOf(one), secret(one, caBeside(one))),
+  );
+  return { rootCa: (namespace) => maps.get(namespace) ?? NOT_YET, token: (name) => secrets.get(name) };
+}
 
 /** Whether a text has this CA. */
 type Has = (text: string | undefined, caPem: string) => boolean;
@@ -37,16 +58,10 @@ export async function namespacesWithOldCa(
   has: Has = trustsCa,
 ): Promise<string[]> {
   const old = new Set<string>();
-  for await (const { metadata, status } of api.items<KubeObject & { status?: { phase?: string } }>(
-    "/api/v1/namespaces",
-  )) {
-    if (status?.phase === "Active") old.add(metadata.name);
-  }
-  for await (const { metadata, data } of api.items<KubeObject & { data?: Record<string, string> }>(
-    ROOT_CA_MAPS,
-  )) {
+  const all = api.items<KubeObject & { status?: { phase?: string } }>("/api/v1/namespaces");
+  for await (const { metadata, status } of all) if (status?.phase === "Active") old.add(metadata.name);
+  for await (const { metadata, data } of api.items<TrustHolder>(ROOT_CA_MAPS))
     if (has(data?.["ca.crt"], caPem)) old.delete(metadata.namespace ?? "");
-  }
   return [...old];
 }
 
@@ -54,20 +69,16 @@ const DOES_IT_LEAD =
   "see whether it leads: kubectl -n kube-system get lease kube-controller-manager; crictl ps -a --name kube-controller-manager";
 
 /**
- * Waits until a controller-manager with the current CA leads: what is asked of it until then is signed by nobody, or by
- * the old one. What else it has to give, and to whom, is part 4's: a tenant can keep it from its own namespace.
+ * Waits until a controller-manager with the current CA leads: until then a CSR is signed by nobody, or by the old one.
+ * Part 4 waits for the other namespaces: a tenant can keep the CA from its own.
  */
 export async function waitForSigner(api: KubeApi, caPem: string) {
   const given = async () => {
-    const map = await api.find<KubeObject & { data?: Record<string, string> }>(
-      `/api/v1/namespaces/${SYSTEM}/configmaps/${NAME}`,
-    );
+    const map = await api.find<TrustHolder>(`/api/v1/namespaces/${SYSTEM}/configmaps/${NAME}`);
     return trustsCa(map?.data?.["ca.crt"], caPem);
   };
-  await waitFor(`the controller-manager to give ${SYSTEM} the current CA`, given, {
-    seconds: 120,
-    hint: DOES_IT_LEAD,
-  });
+  const limit = { seconds: 120, hint: DOES_IT_LEAD };
+  await waitFor(`the controller-manager to give ${SYSTEM} the current CA`, given, limit);
   if (!mode.dryRun) say(`${NAME}: the current CA in ${SYSTEM}`);
 }
 
@@ -83,7 +94,7 @@ const STILL_SECONDS = 60;
  */
 const SYSTEM = "kube-system";
 
-/** By namespace: why its pods would not start with the current CA. */
+/** Namespace → why its pods would not start with the current CA. */
 export type KeptFrom = ReadonlyMap<string, Fail>;
 
 /**
@@ -118,15 +129,16 @@ export async function waitForRootCa(api: KubeApi, caPem: string, has: Has = trus
     seconds: 120,
     progress: () => fewest,
     easing: true,
-    hint: () =>
-      [
-        DOES_IT_LEAD,
-        ...(bundles.length > 0
-          ? [shell`If it no longer publishes bundles: kubectl delete clustertrustbundle ${bundles}`]
-          : []),
-      ].join(". "),
+    hint: () => {
+      const more = shell`If it no longer publishes bundles: kubectl delete clustertrustbundle ${bundles}`;
+      return bundles.length > 0 ? `${DOES_IT_LEAD}. ${more}` : DOES_IT_LEAD;
+    },
   })) ?? { refused: [], kept: [] };
   if (!mode.dryRun) sayGiven(old, refused, kept);
+  const keptFrom = (namespace: string) =>
+    new Fail(`${NAME} of ${namespace} stays without the current CA, though the API refuses nothing`, {
+      hint: shell`see who writes it: kubectl -n ${namespace} get configmap ${NAME} -o yaml --show-managed-fields`,
+    });
   return new Map(kept.map((namespace) => [namespace, keptFrom(namespace)]));
 }
 
@@ -139,22 +151,15 @@ interface Seen {
 function sayGiven(old: readonly string[], refused: readonly Fail[], kept: readonly string[]) {
   if (old.length === 0) return say(`${NAME}: the current CA in every namespace`);
   const those = old.filter((namespace) => !kept.includes(namespace));
-  const why = [
-    ...(those.length > 0 ? [`${listed(those)}: there the API refuses it`] : []),
-    ...(kept.length > 0 ? [`${listed(kept)}: there it does not come, though the API refuses nothing`] : []),
-  ];
+  const why: string[] = [];
+  if (those.length > 0) why.push(`${listed(those)}: there the API refuses it`);
+  if (kept.length > 0) why.push(`${listed(kept)}: there it does not come, though the API refuses nothing`);
   say(`${NAME}: the current CA in every namespace but ${why.join("; ")}. Continuing without them`);
   for (const [message, { hint }] of new Map(refused.map((one) => [one.message, one])))
     say(`${message}: ${hint}`);
 }
 
-function keptFrom(namespace: string): Fail {
-  return new Fail(`${NAME} of ${namespace} stays without the current CA, though the API refuses nothing`, {
-    hint: shell`see who writes it: kubectl -n ${namespace} get configmap ${NAME} -o yaml --show-managed-fields`,
-  });
-}
-
-/** Of these namespaces; where it is refused in the first few, so it is in all. */
+/** Why these namespaces have the old CA: what holds for the first few holds for all. */
 async function whyOld(api: KubeApi, namespaces: readonly string[], caPem: string): Promise<Seen> {
   const few = namespaces.slice(0, FEW);
   const answers = await Promise.all(few.map((namespace) => refusalIn(api, namespace, caPem)));
@@ -194,12 +199,8 @@ export async function publishRootCa(
       await api.patch(`${maps}/${NAME}${query}`, { data });
     } catch (err) {
       if (!(err instanceof ApiError && err.status === 404)) throw err;
-      await api.create(`${maps}${query}`, {
-        apiVersion: "v1",
-        kind: "ConfigMap",
-        metadata: { name: NAME, namespace },
-        data,
-      });
+      const metadata = { name: NAME, namespace };
+      await api.create(`${maps}${query}`, { apiVersion: "v1", kind: "ConfigMap", metadata, data });
     }
   });
 }
@@ -208,7 +209,7 @@ interface TrustBundle extends KubeObject {
   spec: { signerName?: string; trustBundle: string };
 }
 
-/** All of the cluster; none where its API servers do not know this kind. */
+/** All bundles of the cluster; none if its API servers do not know this kind. */
 export async function trustBundles(api: KubeApi): Promise<TrustBundle[]> {
   for (const version of ["v1", "v1beta1", "v1alpha1"]) {
     const path = `/apis/certificates.k8s.io/${version}/clustertrustbundles`;
@@ -218,14 +219,12 @@ export async function trustBundles(api: KubeApi): Promise<TrustBundle[]> {
   return [];
 }
 
-/** Those for the API server, and the names of those that do not have the current CA. */
+/** The bundles for the API server, and the names of those that do not have the current CA. */
 export async function apiServerBundles(
   api: KubeApi,
   caPem: string,
 ): Promise<{ all: TrustBundle[]; old: string[] }> {
   const all = (await trustBundles(api)).filter(({ spec }) => isApiServers({ signerName: spec.signerName }));
-  return {
-    all,
-    old: all.filter(({ spec }) => !trustsCa(spec.trustBundle, caPem)).map(({ metadata }) => metadata.name),
-  };
+  const old = all.filter(({ spec }) => !trustsCa(spec.trustBundle, caPem));
+  return { all, old: old.map(({ metadata }) => metadata.name) };
 }

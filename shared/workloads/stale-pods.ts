@@ -5,25 +5,15 @@
  */
 import { NO_ANSWER_HINT } from "../api/api-error.ts";
 import type { ApiReader } from "../api/kube-api.ts";
-import { nameOf } from "../api/kube-object.ts";
 import { inParallel, readAll } from "../api/many.ts";
-import {
-  type CutOff,
-  lastWritten,
-  mountedBefore,
-  NOT_YET,
-  type RunningPod,
-  type TrustHolder,
-} from "../facts/pod-trust.ts";
+import { type CutOff, lastWritten, mountedBefore, NOT_YET, type RunningPod } from "../facts/pod-trust.ts";
 import { type PodTrust, wasInUse } from "../facts/sa-key.ts";
 import { trustsCa } from "../pki/trusted-keys.ts";
 import { count } from "../progress.ts";
 import { sayWhile } from "../wait-for.ts";
-import { type Agents, networkUnit, noteAgent, type UnitPart } from "./network-unit.ts";
 import { label, once, type PodOwner, podOwner } from "./pod-owners.ts";
-import { ROOT_CA_MAPS } from "./root-ca.ts";
-import { TOKEN_SECRETS } from "./token-secrets.ts";
-import { servingPods } from "./webhooks.ts";
+import { trustReached } from "./root-ca.ts";
+import { type Agents, networkUnit, noteAgent, servingPods, type UnitPart } from "./serving-pods.ts";
 
 /** Groups in the order in which they are restarted. */
 const GROUPS = [
@@ -44,10 +34,10 @@ const OF_UNIT: Record<UnitPart, GroupName> = {
   beside: "the rest of network plugins",
 };
 
-/** What a new pod needs to be reached. */
+/** Groups that a new pod needs to be reached. */
 export const NETWORK: readonly GroupName[] = ["kube-proxy", "what network plugins ask", "network plugins"];
 
-/** What comes before anything that needs a new pod, and before every test pod. */
+/** Groups that restart before anything that needs a new pod, and before every test pod. */
 export const UNIT: readonly GroupName[] = [...NETWORK, "the rest of network plugins"];
 
 export interface Group {
@@ -57,13 +47,13 @@ export interface Group {
 
 /**
  * The stale pods by group and owner: those from before `since`, or from before this CA reached what they
- * mount. Where its key was in use before, none is, whatever was written into kube-root-ca.crt since.
+ * mount. If its key was in use before, none is stale, whatever was written into kube-root-ca.crt since.
  */
 export async function staleGroups(api: ApiReader, caPem: string, trust: PodTrust): Promise<Group[]> {
   const cutOff = await cutOffNow(api, caPem, trust);
   const nodes = new Set<string>();
   await readAll("nodes", api.items("/api/v1/nodes"), ({ metadata }) => nodes.add(metadata.name));
-  // each with the moment since when the trust that it mounts is today's
+  // each with the moment when the trust that it mounts became the current one
   const stale = new Map<RunningPod, Date>();
   const agents: Agents = new Map();
   await readAll("pods", api.items<RunningPod>("/api/v1/pods"), (pod) => {
@@ -78,7 +68,7 @@ export async function staleGroups(api: ApiReader, caPem: string, trust: PodTrust
   for (const pod of stale.keys()) {
     const group = groupOf(pod, seen);
     const owner = owners.get(pod)!;
-    // From node to node, thousands of them would take hours. Kubernetes' rules, and what a plugin set up,
+    // One node after the other, thousands would take hours. Kubernetes' rules, and those that a plugin set up,
     // stay in the kernel meanwhile.
     if (UNIT.includes(group) && owner.controller === "DaemonSet" && owner.path) owner.restart = "replace";
     if (group === "kube-proxy") owner.atOnce = "all";
@@ -95,7 +85,7 @@ export async function staleGroups(api: ApiReader, caPem: string, trust: PodTrust
   return groups;
 }
 
-/** Questions at the same time: a ReplicaSet and a Deployment for each of thousands of workloads. */
+/** Maximum number of concurrent requests: a ReplicaSet and a Deployment for each of thousands of workloads. */
 const AT_ONCE = 50;
 
 async function ownersOf(stale: ReadonlyMap<RunningPod, Date>, api: ApiReader) {
@@ -111,15 +101,8 @@ async function ownersOf(stale: ReadonlyMap<RunningPod, Date>, api: ApiReader) {
 function remember({ metadata, spec }: RunningPod): RunningPod {
   const { name, namespace, uid, labels, ownerReferences, resourceVersion } = metadata;
   const { nodeName, hostNetwork, restartPolicy, priorityClassName, serviceAccountName, volumes } = spec;
-  const paths = volumes?.filter(({ hostPath }) => hostPath);
-  const kept = {
-    nodeName,
-    hostNetwork,
-    restartPolicy,
-    priorityClassName,
-    serviceAccountName,
-    volumes: paths,
-  };
+  const onHost = { nodeName, hostNetwork, volumes: volumes?.filter(({ hostPath }) => hostPath) };
+  const kept = { ...onHost, restartPolicy, priorityClassName, serviceAccountName };
   const known = { name, namespace, uid, labels, ownerReferences, resourceVersion };
   return { metadata: known, spec: kept } as RunningPod;
 }
@@ -141,19 +124,14 @@ function groupOf(pod: RunningPod, { webhooks, apis, partOf }: Seen): GroupName {
     : "all others";
 }
 
-/**
- * Since when kube-root-ca.crt of each namespace, and each token Secret, is today's; never before `made`.
- * Errors: as KubeApi.
- */
-async function cutOffNow(api: ApiReader, caPem: string, { since: made, caInUse }: PodTrust): Promise<CutOff> {
-  const [maps, secrets] = [new Map<string, Date>(), new Map<string, Date>()];
-  await readAll("ConfigMaps with the CA", api.items<TrustHolder>(ROOT_CA_MAPS), (map) => {
-    const written = lastWritten(map, made);
-    if (trustsCa(map.data?.["ca.crt"], caPem))
-      maps.set(map.metadata.namespace ?? "", wasInUse({ caInUse }, written) ? made : written);
+/** When pods' trust became the current one: not before the new CA or key was made. */
+function cutOffNow(api: ApiReader, caPem: string, { since: made, caInUse }: PodTrust): Promise<CutOff> {
+  return trustReached(api, {
+    map: (map, ca) => {
+      if (!trustsCa(ca, caPem)) return NOT_YET;
+      const written = lastWritten(map, made);
+      return wasInUse({ caInUse }, written) ? made : written;
+    },
+    secret: (secret) => lastWritten(secret, made),
   });
-  await readAll("token Secrets", api.items<TrustHolder>(TOKEN_SECRETS), (secret) =>
-    secrets.set(nameOf(secret), lastWritten(secret, made)),
-  );
-  return { rootCa: (namespace) => maps.get(namespace) ?? NOT_YET, token: (name) => secrets.get(name) };
 }

@@ -1,5 +1,5 @@
 /**
- * Token Secrets: which are signed with today's key, to which ServiceAccount they belong (the API refuses a
+ * Token Secrets: which are signed with the current key, to which ServiceAccount they belong (the API refuses a
  * token whose ServiceAccount is gone, even if its signature is good), and how one is written without losing
  * anybody else's change.
  */
@@ -15,11 +15,11 @@ export interface TokenSecret extends KubeObject {
   immutable?: boolean;
 }
 
-/** What Secrets are judged by. */
+/** Keys and CA that judge Secrets. */
 export interface TokenTrust {
-  /** All keys of today. Unset: an external signer's keys decide, and nothing here can judge a token. */
+  /** All current keys. Unset: an external signer's keys decide, and nothing here can judge a token. */
   saPub?: string | undefined;
-  /** Those of sa-old.pub: accepted until part 4 is through. */
+  /** The keys of sa-old.pub: accepted until part 4 is through. */
   oldSaPub?: string | undefined;
   caPem: string;
 }
@@ -29,7 +29,7 @@ export interface SigningTrust extends TokenTrust {
   saKey?: string | undefined;
 }
 
-/** Judges tokens by the keys of today; without them, all are left as they are. */
+/** Judges tokens by the current keys; without them, all are left as they are. */
 export function verifierOf({ saPub }: TokenTrust): (token: string) => boolean {
   return saPub === undefined ? () => true : tokenVerifier(saPub);
 }
@@ -53,8 +53,13 @@ export function isFilled(secret: TokenSecret): boolean {
   return tokenOf(secret) !== "";
 }
 
-export function holdsCa({ data }: TokenSecret, { caPem }: TokenTrust): boolean {
-  return trustsCa(decoded(data?.["ca.crt"]), caPem);
+export function holdsCa(secret: TokenSecret, { caPem }: TokenTrust): boolean {
+  return trustsCa(caBeside(secret), caPem);
+}
+
+/** The CA beside a Secret's token, in PEM; "" if there is none. */
+export function caBeside({ data }: Pick<TokenSecret, "data">): string {
+  return decoded(data?.["ca.crt"]);
 }
 
 export function tokenOf({ data }: TokenSecret): string {
@@ -70,11 +75,8 @@ function decoded(base64 = ""): string {
  * Nothing is stored in the cluster.
  */
 export async function newToken(api: KubeApi, expirationSeconds = 600): Promise<string> {
-  const request = {
-    apiVersion: "authentication.k8s.io/v1",
-    kind: "TokenRequest",
-    spec: { expirationSeconds },
-  };
+  const spec = { expirationSeconds };
+  const request = { apiVersion: "authentication.k8s.io/v1", kind: "TokenRequest", spec };
   const path = "/api/v1/namespaces/kube-system/serviceaccounts/default/token";
   return (await api.create<{ status: { token: string } }>(path, request)).status.token;
 }

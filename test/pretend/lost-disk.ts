@@ -2,6 +2,7 @@
  * Images of a control plane node's disk from which /etc/kubernetes was deleted. Made with the tools of
  * e2fsprogs: no mount, no root.
  */
+
 import {
   existsSync,
   mkdirSync,
@@ -16,14 +17,13 @@ import {
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { stringify } from "yaml";
-import type { KeyAlgorithm } from "../../shared/pki/certs.ts";
-import { CERTS, certRow } from "../../shared/pki/certs.ts";
+import { CERTS, certRow, type KeyAlgorithm } from "../../shared/pki/certs.ts";
 import { ensureMany } from "../../shared/pki/ensure.ts";
 import { issueClient } from "../../shared/pki/issue.ts";
 import { kubeconfigRows, kubeletKubeconfig, localServer } from "../../shared/pki/kubeconfigs.ts";
-import { carve } from "../../shared/salvage/disk/carve.ts";
 import { Disk } from "../../shared/salvage/disk/disk.ts";
 import type { Find } from "../../shared/salvage/disk/finds.ts";
+import { carve } from "../../shared/salvage/disk-search.ts";
 import { manifest } from "./cluster.ts";
 import { testFacts } from "./facts.ts";
 import { onNode } from "./no-node.ts";

@@ -133,7 +133,7 @@ test("each word of the operator is an option of the scripts that hear it, and th
   }
   for (const script of new Set(Object.values(SAID_ON).flatMap((scripts) => scripts.split(" ")))) {
     const text = sources.find(({ path }) => path === `scripts/${script}.ts`)!.text;
-    // part 4's look is in preconditions.ts; retire's here
+    // part 4's look is in restart-order.ts; retire's here
     expect([script, /\bkeepSaid\(/.test(text)]).toEqual([script, !NOT_KEPT.includes(script)]);
   }
 });

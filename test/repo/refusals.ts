@@ -85,12 +85,12 @@ export const WHERE: Where[] = [
   {
     shownBy: "refusals.ts refusalsHere",
     why: "the part's own look, as a dry look",
-    of: "own-etcd.ts refuseNoMember; etcd-pod.ts refuseOtherFolder; clock.ts refuseDoubtfulClock; room.ts noRoomIn refuseNoRoom; systemctl-kubelet.ts unfitKubelet cannotJoin losesFlags endedInConf; preflight.ts imagesHere usersKnown olderEtcd preflight; reach-etcd.ts gatewayTrouble; endpoint.ts refuseUndecided; node-to-repair.ts joiningTrouble; mounts.ts refuseMounted; unheard.ts noUser",
+    of: "own-etcd.ts refuseNoMember; issue-and-start.ts refuseOtherFolder; clock.ts refuseDoubtfulClock; room.ts noRoomIn refuseNoRoom; systemctl-kubelet.ts unfitKubelet cannotJoin losesFlags endedInConf; preflight.ts missingImages usersKnown olderEtcd preflight; reach-etcd.ts gatewayTrouble; endpoint.ts refuseUndecided; node-to-repair.ts joiningTrouble; mounts.ts refuseMounted; unheard.ts noUser",
   },
   {
     shownBy: "assess.ts assess",
     why: "a row, the verdict, or the course: part 0 of the plan mends it, or there is none",
-    of: "actions.ts lostKey; etcd-pod.ts refuseForeignCa; signed-elsewhere.ts refuseExternalCa refuseOwnCertificate; node-to-repair.ts refuseDockershim; server-clock.ts wrongClock; node.ts otherName; preflight.ts roomInEtcd; wanted-manifests.ts noMirrorPod; from-mirror-pod.ts manifestFromMirrorPod refuseUnknownFields; mirror-pods.ts decodeMirrorPod; on-disk.ts readManifest; kubeconfigs.ts unreadable; kubeconfig-fields.ts parse; certificate.ts parse; examine.ts clusterCa; keys.ts insideOf; command.ts parseQuietly; assess.ts assess",
+    of: "actions.ts lostKey; issue-and-start.ts refuseForeignCa; signed-elsewhere.ts refuseExternalCa refuseOwnCertificate; node-to-repair.ts refuseDockershim; server-clock.ts wrongClock; node.ts otherName; preflight.ts roomInEtcd; wanted-manifests.ts wantedManifests; from-mirror-pod.ts manifestFromMirrorPod refuseUnknownFields; mirror-pods.ts decodeMirrorPod; on-disk.ts readManifest; kubeconfigs.ts unreadable; kubeconfig-fields.ts parse; certificate.ts parse; examine.ts clusterCa; keys.ts insideOf; command.ts parseQuietly; assess.ts assess",
   },
   {
     shownBy: "plan.ts main",
@@ -112,7 +112,7 @@ export const WHERE: Where[] = [
   },
   {
     why: "it needs an etcd, or an API, that a step before brings back",
-    of: "admin-api.ts adminClient ownApiReady; api-error.ts parseJson; kube-api.ts KubeApi; own-etcd.ts proveEtcd refuseSignsOfLife; all-members.ts proveMembers proveSameKeys; other-members.ts refuseLearner refuseNeverStarted; unheard.ts NO_CLIENT showsNothing noAnswer; nodes-seen.ts proveNodes refuseDeafLeases; really-out.ts reallyOut; bootstrap-tokens.ts refuseAutoApproval; cluster-trust.ts ensureAdmins; keys.ts signingKey; preconditions.ts refuseDeadNodes refuseReduced refuseSilent trustHere; retire-sa-key.ts refuseHolders retireOldSaKey; full-manager.ts fullControllerManager; tell-members.ts standIn; root-ca.ts keptFrom refusalIn; rollout-status.ts refuseHeld; rollout.ts notBack rollOut stuck; evict.ts neverAllowed; take-snapshot.ts pieceIn snapshotOfEtcd; ensure.ts signer; wait.ts allBack watchNodesReturn",
+    of: "admin-api.ts adminClient ownApiReady; api-error.ts parseJson; kube-api.ts KubeApi; own-etcd.ts proveEtcd refuseSignsOfLife; all-members.ts proveMembers proveSameKeys; other-members.ts refuseLearner refuseNeverStarted; unheard.ts NO_CLIENT showsNothing noAnswer; nodes-seen.ts proveNodes refuseDeafLeases; away.ts reallyOut; bootstrap-tokens.ts refuseAutoApproval; cluster-trust.ts ensureAdmins; keys.ts signingKey; restart-order.ts refuseDeadNodes refuseReduced refuseSilent trustHere; renew-tokens.ts refuseHolders retireOldSaKey; full-manager.ts fullControllerManager; tell-members.ts standIn; root-ca.ts refusalIn waitForRootCa; rollout-status.ts refuseHeld; rollout.ts notBack rollOut stuck; evict.ts neverAllowed; take-snapshot.ts pieceIn snapshotOfEtcd; ensure.ts signer; wait.ts allBack watchNodesReturn",
   },
   {
     why: "it needs the bundle that a step before makes, and its lock",
@@ -120,7 +120,7 @@ export const WHERE: Where[] = [
   },
   {
     why: "a search finds it: the plan's line of part 0 is that search, and it changes nothing before",
-    of: "budget.ts Budget; disk.ts endedEarly; found-keys.ts refuseRivals; generations.ts generation; keys-in-copies.ts searchFolder; copy-tree.ts isKept; kubeadm-certs.ts findKubeadmCerts; look.ts lookForLost; old-tokens.ts tokensOfLastKey; processes.ts openMemory; put-back.ts questionOf; secret-search.ts certificateKeyOf decrypt keyBytes",
+    of: "budget.ts Budget; disk.ts endedEarly; found-keys.ts refuseRivals; wanted-keys.ts generation; keys-in-copies.ts searchFolder; copy-tree.ts isKept; keys-in-copies.ts findKubeadmCerts; look.ts lookForLost; old-tokens.ts tokensOfLastKey; processes.ts openMemory; put-back.ts questionOf; secret-search.ts certificateKeyOf decrypt keyBytes",
   },
   {
     why: "only drill and other scripts beside the repair, by a word of the same name",

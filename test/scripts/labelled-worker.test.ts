@@ -3,10 +3,11 @@
  * control plane node, and his kubelet has made a mirror pod of an API server in kube-system. etcd knows no
  * member of him.
  */
+
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readCluster } from "../../shared/facts/cluster.ts";
 import { originOf } from "../../shared/hand-over/place-keys.ts";
-import { manifestFromPeer } from "../../shared/static-pods/from-other-control-plane.ts";
+import { manifestFromPeer } from "../../shared/static-pods/wanted-manifests.ts";
 import { identitiesOf, nameObjection } from "../../shared/workers/identities.ts";
 import { mirrorPod, type Objects } from "../pretend/cluster.ts";
 import { controlPlaneOf, pretendData } from "../pretend/control-plane-node.ts";

@@ -486,5 +486,8 @@ test("a worker that has lost its kubelet.conf has nothing to move: it joins", as
   using node = here(await pretendNode({ kind: "worker" }));
   rmSync(`${node.root}/etc/kubernetes/kubelet.conf`);
   const { exitCode, stderr } = await node.run(`move --moved 10.0.0.1=10.0.1.1`);
-  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0, stderr: expect.stringContaining("not checked: ") });
+  expect({ exitCode, stderr }).toMatchObject({
+    exitCode: 0,
+    stderr: expect.stringContaining("not checked: "),
+  });
 });

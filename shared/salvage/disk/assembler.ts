@@ -1,15 +1,26 @@
 /**
- * Turns the words that carve.ts meets on a disk into whole files: reads around each word, and joins what is
+ * Turns the words that a search (disk-search.ts) meets on a disk into whole files: reads around each word, and joins what is
  * in two pieces.
  */
+
+import { orUndefined, signedBy } from "../../pki/certificate.ts";
 import type { Budget } from "../budget.ts";
 import type { Disk } from "./disk.ts";
 import { configAt, KIND } from "./encryption-config.ts";
 import { type Find, type PemFind, pemFind } from "./finds.ts";
-import { BEGIN, BLOCK, type CutPem, END, LABELS, LONGEST, type PemBlock, pemAt } from "./pem-block.ts";
-import { joinPems, provedJoins } from "./stitch.ts";
+import {
+  BEGIN,
+  BLOCK,
+  type CutPem,
+  END,
+  joinPems,
+  LABELS,
+  LONGEST,
+  type PemBlock,
+  pemAt,
+} from "./pem-block.ts";
 
-/** What to search a disk for. */
+/** Words to search a disk for. */
 export const WORDS = [BEGIN, END, KIND] as const;
 
 type PemHead = CutPem & { offset: number };
@@ -21,7 +32,7 @@ const MOST_PIECES = 20_000;
 const TEXT_SECONDS = 600;
 const PIECE_SECONDS = 120;
 
-/** What one search of a disk has met so far, and what is still in pieces. */
+/** Finds of one search of a disk so far, and those that are still in pieces. */
 export class Assembler {
   found = 0;
   readonly #disk: Disk;
@@ -49,7 +60,7 @@ export class Assembler {
     this.#budget = budget;
   }
 
-  /** What was left out because it would take too much time, a sentence each. */
+  /** Parts that were left out because they would take too much time, a sentence each. */
   skipped(): string[] {
     const { skipped: texts, failed } = this.#texts;
     const { skipped: pieces } = this.#pieces;
@@ -92,7 +103,7 @@ export class Assembler {
       if (!proved.some((one) => one.head === head)) this.#noteCut(head.label, head.offset);
   }
 
-  /** What stayed cut. */
+  /** Finds that stayed cut. */
   *leftovers(): Generator<Find> {
     yield* this.#cut;
   }
@@ -188,5 +199,21 @@ class TimeShare {
     } finally {
       this.#spent += performance.now() - began;
     }
+  }
+}
+
+/**
+ * The joined blocks that are proved. A key proves itself. The halves of two certificates would read as one,
+ * so a certificate has to be signed by itself or by a CA that was found. Joined public keys are not worth a
+ * proof.
+ */
+function provedJoins<T extends { find: PemFind }>(joined: readonly T[], cas: readonly string[]): T[] {
+  const isSignedBy = (pem: string, ca: string) => orUndefined(() => signedBy(pem, ca)) === true;
+  const roots = joined.map(({ find }) => find.pem).filter((pem) => isSignedBy(pem, pem));
+  const isProved = { "private key": () => true, "public key": () => false, certificate: isSigned };
+  return joined.filter(({ find }) => isProved[find.kind](find));
+
+  function isSigned({ pem }: PemFind): boolean {
+    return [...cas, ...roots].some((ca) => isSignedBy(pem, ca));
   }
 }

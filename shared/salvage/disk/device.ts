@@ -1,10 +1,11 @@
 /** Finds the device that a folder is on, and says whether deleted files can be found there at all. */
+
 import { dirname } from "node:path";
 import { $ } from "zx/core";
 import { Fail } from "../../fail.ts";
 import { exists, hostPath } from "../../files/files.ts";
 
-/** Where freed blocks cannot be read from a device, and why. */
+/** Devices whose freed blocks cannot be read, and why. */
 const HOPELESS: Record<string, string> = {
   tmpfs: "its files are in memory, and deleted ones are gone at once",
   ramfs: "its files are in memory, and deleted ones are gone at once",

@@ -2,6 +2,7 @@
  * Reads a block device or an image of one, and never writes: all of it in order, the next piece while the
  * last one is looked at, or a few bytes anywhere. Memory does not grow with its size.
  */
+
 import { closeSync, fstatSync, openSync, read, readFileSync, readSync, type Stats } from "node:fs";
 import { promisify } from "node:util";
 import { Fail } from "../../fail.ts";

@@ -1,14 +1,19 @@
 /**
- * An EncryptionConfiguration in free blocks: without it nothing opens what is encrypted in etcd. A file begins
- * at a block's border, and ends with the zeros that fill its last block, or at a mark between documents. Whether
- * it is the cluster's only etcd's data says.
+ * An EncryptionConfiguration in free blocks: without it nothing opens what is encrypted in etcd, and nobody can
+ * rebuild it. A file begins at a block's border, and ends with the zeros that fill its last block, or at a mark
+ * between documents. Only etcd's data says which of the found ones is the lost one.
  */
+
+import type { EtcdData } from "../../etcd-data/data.ts";
+import type { LostFile } from "../../facts/lost-files.ts";
+import { namesPlugin, opened, type Sealed, sealedIn, sealOf, writesClear } from "../../objects/stored.ts";
 import { orUndefined } from "../../pki/certificate.ts";
 import { isMapping, readYaml } from "../../yaml.ts";
 import type { Disk } from "./disk.ts";
+import type { ConfigFind } from "./finds.ts";
 import { BLOCK } from "./pem-block.ts";
 
-/** What to search a disk for, and the line that has to be around it. */
+/** The word to search a disk for, and the line that has to be around it. */
 export const KIND = "EncryptionConfig";
 const KIND_LINE = /^kind:[ \t]*["']?EncryptionConfig(?:uration)?["']?[ \t]*(?:#.*)?\r?$/m;
 const FIELDS = ["apiVersion", "kind", "resources"];
@@ -33,14 +38,14 @@ export function configAt(disk: Disk, word: number, after: number) {
   return undefined;
 }
 
-/** The first place before `at` where a file may begin: a mark, or a border behind what is no text. */
+/** The first place before `at` at which a file may begin: a mark, or a border behind bytes that are no text. */
 function textStart(bytes: Buffer, at: number): number {
   const strange = bytes.subarray(0, at).findLastIndex((byte) => !isText(byte));
   const mark = bytes.lastIndexOf("\n---", at);
   return mark > strange ? mark + 1 : Math.ceil((strange + 1) / BLOCK) * BLOCK;
 }
 
-/** Behind the file's last byte; undefined where the text goes on, or something else follows at once. */
+/** The place behind the file's last byte; undefined if the text continues, or something else follows at once. */
 function textEnd(bytes: Buffer, at: number): number | undefined {
   const strange = bytes.subarray(at).findIndex((byte) => !isText(byte));
   const end = strange < 0 ? bytes.length : at + strange;
@@ -54,7 +59,7 @@ function isText(byte: number): boolean {
   return (byte >= 0x20 && byte !== 0x7f) || [0x09, 0x0a, 0x0d].includes(byte);
 }
 
-/** Its fields, and no other file's. Never throws: a disk may hold anything. */
+/** Whether it has these fields, and no other file's. Never throws: a disk may hold anything. */
 function isConfig(text: string): boolean {
   if (!KIND_LINE.test(text) || text.includes("\ufffd")) return false;
   const config = orUndefined(() => readYaml(text));
@@ -63,4 +68,65 @@ function isConfig(text: string): boolean {
     Array.isArray(config.resources) &&
     Object.keys(config).every((field) => FIELDS.includes(field))
   );
+}
+
+export type LostConfig = Pick<LostFile, "path" | "namedBy">;
+
+/** The lost files that a search of a disk knows. */
+export function lostConfigs(files: readonly LostFile[]): LostConfig[] {
+  return files.filter(({ namedBy }) => namedBy === "--encryption-provider-config");
+}
+
+/**
+ * The content that is proved, or all that was found, which proves nothing: everybody can lay out such a file.
+ * It is proved by what it opens: a value of each key that encrypted etcd's data; nobody else has these keys.
+ * A configuration of a KMS plugin only names the plugin; that alone proves nothing. `rivals`: a disk's blocks keep
+ * earlier versions as well, which open it, too. Nothing tells which one is in use, so a person has to: a wrong one
+ * writes with a retired key, or in clear.
+ */
+export function chooseConfig(finds: readonly ConfigFind[], data: EtcdData | undefined) {
+  const versions = [...new Map(finds.map((find) => [find.text.trim(), find])).values()];
+  const samples = data !== undefined && versions.length > 0 ? samplesIn(data) : [];
+  // parsing never fails here: configAt has parsed the text before
+  const opening = versions.filter(({ text }) => samples.some(isTried) && opensAll(readYaml(text), samples));
+  const meant = [...Map.groupBy(opening, ({ text }) => JSON.stringify(readYaml(text))).values()].map(
+    ([first]) => first!,
+  );
+  if (meant.length === 0) return { proved: undefined, rivals: [], unproved: versions };
+  const [only] = meant;
+  return meant.length === 1 && !writesClear(readYaml(only!.text))
+    ? { proved: only!.text, rivals: [], unproved: [] }
+    : { proved: undefined, rivals: meant, unproved: [] };
+}
+
+/**
+ * Whether an encryption configuration, of whatever origin, does not open what etcd's data holds. Errors:
+ * none; no YAML opens nothing.
+ */
+export function opensNothing(text: string, data: EtcdData | undefined): boolean {
+  const samples = data === undefined ? [] : samplesIn(data);
+  const config = orUndefined(() => readYaml(text));
+  return samples.length > 0 && !opensAll(config, samples);
+}
+
+function opensAll(config: unknown, samples: readonly Sealed[]): boolean {
+  return samples.every((sealed) =>
+    isTried(sealed) ? opened(config, sealed) !== undefined : namesPlugin(config, sealed),
+  );
+}
+
+/** Whether it can be opened here: a KMS plugin keeps its key. */
+function isTried({ provider }: Sealed): boolean {
+  return provider !== "kms";
+}
+
+/** One value of each provider and key, without those that a configuration on this node opens already. */
+function samplesIn(data: EtcdData): Sealed[] {
+  const samples = new Map<string, Sealed | undefined>();
+  for (const etcdKey of data.keys("/")) {
+    const seal = sealOf(data.valueHead(etcdKey, 300) ?? new Uint8Array());
+    if (seal !== undefined && !samples.has(seal))
+      samples.set(seal, sealedIn(etcdKey, data.get(etcdKey)!.value));
+  }
+  return [...samples.values()].filter((sealed) => sealed !== undefined);
 }

@@ -1,4 +1,5 @@
 /** The kinds of finds in free blocks. */
+
 import { createPublicKey } from "node:crypto";
 import { type CertInfo, certInfo, orUndefined, publicKeyHash } from "../../pki/certificate.ts";
 import { LABELS, provenKey } from "./pem-block.ts";
@@ -6,7 +7,7 @@ import { LABELS, provenKey } from "./pem-block.ts";
 /** Offsets are bytes from the beginning of the disk. */
 interface Place {
   offset: number;
-  /** Where the second piece was, for a key or a certificate in two pieces. */
+  /** The place of the second piece of a key or a certificate in two pieces. */
   joined?: number;
 }
 
@@ -45,7 +46,7 @@ export interface CutFind extends Place {
 export type Find = PrivateKeyFind | PublicKeyFind | CertificateFind | ConfigFind | CutFind;
 export type PemFind = PrivateKeyFind | PublicKeyFind | CertificateFind;
 
-/** What a whole block of PEM is; undefined where it is not what its label says. */
+/** The find in a whole block of PEM; undefined if it is not what its label says. */
 export function pemFind(
   label: string,
   pem: string,

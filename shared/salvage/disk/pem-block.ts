@@ -1,12 +1,13 @@
 /**
  * Reads a PEM block in free blocks. Its first line says how long it has to be (the length of a DER SEQUENCE).
  * So a block that is cut off, or continues elsewhere, is recognised, and the place of its END line is known
- * to the byte.
+ * to the byte. The second piece of a block is searched among all that could be one.
  */
 
 import { createPrivateKey, createPublicKey, type KeyObject } from "node:crypto";
 import { orUndefined } from "../../pki/certificate.ts";
 import { signs } from "../../pki/keys.ts";
+import type { Disk } from "./disk.ts";
 
 export const BEGIN = "-----BEGIN ";
 export const END = "-----END ";
@@ -14,7 +15,7 @@ export const END = "-----END ";
 /** Nobody makes longer ones: RSA-16384 is 13 KB. */
 export const LONGEST = 16 * 1024;
 
-/** Where two pieces of a file may meet: the smallest block of any file system. */
+/** Bytes: two pieces of a file may meet at each multiple, as the smallest block of any file system has this size. */
 export const BLOCK = 512;
 
 /** Label → what it is. */
@@ -39,14 +40,14 @@ export interface CutPem {
   label: string;
   /** From BEGIN to where its END line has to begin. */
   reach: number;
-  /** So many bytes still look like it. */
+  /** Number of bytes that still look like it. */
   sound: number;
 }
 
 const HEAD = /^-----BEGIN ([A-Z ]{10,16})-----(\r?\n)([A-Za-z0-9+/]{8,}={0,2})(\r?\n)/;
 const LINE = /^[A-Za-z0-9+/]+={0,2}\r?\n$/;
 
-/** What begins here: a whole block, a cut one, or undefined where it is none of ours. */
+/** The block that begins here, whole or cut; undefined if it is none of ours. */
 export function pemAt(bytes: Buffer): PemBlock | CutPem | undefined {
   const [all, label = "", newline = "", line = "", lineEnd] =
     HEAD.exec(bytes.toString("latin1", 0, 256)) ?? [];
@@ -68,7 +69,7 @@ export function pemAt(bytes: Buffer): PemBlock | CutPem | undefined {
 }
 
 /** A block from a text that begins with it, when its END line lies at `reach`. */
-export function wholePem(text: string, label: string, reach: number): PemBlock | undefined {
+function wholePem(text: string, label: string, reach: number): PemBlock | undefined {
   const end = `${END}${label}-----`;
   if (!text.startsWith(end, reach)) return undefined;
   const pem = `${text.slice(0, reach + end.length).replaceAll("\r", "")}\n`;
@@ -78,8 +79,8 @@ export function wholePem(text: string, label: string, reach: number): PemBlock |
 }
 
 /**
- * A private key that is whole. A partly overwritten one may still be readable, and even sign. Of RSA every number
- * follows from the others (RFC 8017, 3.2), and the library that reads it checks them all (BoringSSL, RSA_check_key).
+ * A private key that is whole. A partly overwritten one may still be readable, and even sign. Every number of an RSA
+ * key follows from the others (RFC 8017, 3.2), and the library that reads it checks them all (BoringSSL, RSA_check_key).
  */
 export function provenKey(pem: string): { key: KeyObject; publicKey: KeyObject } | undefined {
   const key = orUndefined(() => createPrivateKey(pem));
@@ -109,4 +110,44 @@ function soundLength(
   let at = start;
   while (at < reach && LINE.test(text.slice(at, Math.min(at + line, reach)))) at += line;
   return Math.min(reach, at + line);
+}
+
+/**
+ * So many END lines are tried for a cut block: a file's pieces are near each other, and a stranger may lay
+ * out any number of ends.
+ */
+const MOST_ENDS = 64;
+
+/**
+ * The ways in which a cut block and an END line make a whole one, the nearest first; `joined` is where the
+ * second piece begins.
+ */
+export function joinPems(
+  disk: Disk,
+  head: CutPem & { offset: number },
+  ends: readonly number[],
+): { block: PemBlock; joined: number }[] {
+  const first = disk.read(head.offset, head.sound).toString("latin1");
+  const tailOf = (end: number, border: number) => end - (head.offset + head.reach - border);
+  const distance = (end: number) => Math.abs(end - head.offset);
+  const isMany = ends.length > MOST_ENDS;
+  // `ends` are in the order of the disk
+  const nearest = isMany ? ends.toSorted((a, b) => distance(a) - distance(b)).slice(0, MOST_ENDS) : ends;
+  const pairs = nearest.flatMap((end) =>
+    bordersIn(head.offset, head.offset + head.sound).map((border) => ({ end, border })),
+  );
+  return pairs.flatMap(({ end, border }) => {
+    const joined = tailOf(end, border);
+    if (joined < 0 || joined === border) return [];
+    const second = disk.read(joined, end - joined + 40).toString("latin1");
+    const block = wholePem(first.slice(0, border - head.offset) + second, head.label, head.reach);
+    return block ? [{ block, joined }] : [];
+  });
+}
+
+/** All borders of blocks after `from`, up to `to`. */
+function bordersIn(from: number, to: number): number[] {
+  const borders: number[] = [];
+  for (let at = (Math.floor(from / BLOCK) + 1) * BLOCK; at <= to; at += BLOCK) borders.push(at);
+  return borders;
 }

@@ -6,6 +6,7 @@
  * RSA: the modulus shows whether a number is one of its primes, and one prime gives the whole key. ECDSA: a
  * scalar has no mark, so each candidate's public key is computed (20 µs and more) and compared.
  */
+
 import { createECDH, createPrivateKey, createPublicKey, type KeyObject } from "node:crypto";
 import { orUndefined, spkiHash } from "../../pki/certificate.ts";
 import { der } from "../../pki/keys.ts";
@@ -85,7 +86,7 @@ export function keyFromPrime({ publicKey, modulus, bytes }: PublicKey, p: bigint
   return createPrivateKey({ key: jwk, format: "jwk" });
 }
 
-/** Where numbers of `size` bytes may begin: odd, of full length, aligned as limbs are. */
+/** Offsets at which numbers of `size` bytes may begin: odd, of full length, aligned as limbs are. */
 function* numbers(bytes: Uint8Array, size: number, highest: number): Generator<number> {
   for (const { from, to } of randomStretches(bytes, size)) {
     for (let at = from; at + size <= to; at += 8)

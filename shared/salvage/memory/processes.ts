@@ -4,10 +4,11 @@
  * them.
  *
  * Only writable mappings are read: keys are in the heap. One buffer is used again and again, so a process of
- * any size costs the same few megabytes. What a static pod mounts as a single file stays readable below
+ * any size costs the same few megabytes. A single file that a static pod mounts stays readable below
  * /proc/PID/root: kubeadm mounts controller-manager.conf and scheduler.conf so; operators often mount an
  * encryption or authentication configuration so.
  */
+
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync } from "node:fs";
 import { type KnownPods, processOwner } from "../../evidence/owners.ts";
 import { may } from "../../evidence/sources.ts";
@@ -152,11 +153,11 @@ export interface FoundCopy {
   content: string | Uint8Array;
   /** Permission bits, where it says which are meant. */
   mode?: number;
-  /** Where it was found, for the operator. */
+  /** Its origin, in words for the operator. */
   from: string;
 }
 
-/** Of the lost files that the static pods' flags name: those that the pod's own process still has mounted. */
+/** Lost files that the static pods' flags name, and that the pod's own process still has mounted. */
 export function mountedFiles(processes: readonly Process[], lost: readonly LostFile[]): FoundCopy[] {
   return lost.flatMap(({ path, inside, program }) => {
     if (inside === "") return [];

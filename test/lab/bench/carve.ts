@@ -1,18 +1,18 @@
 #!/usr/bin/env bun
+import { randomFillSync } from "node:crypto";
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, statfsSync, writeSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Glob } from "bun";
 /**
  * Times the search of a disk and `grep -a -c 'PRIVATE KEY'` on the same image, in turn, each as a process
  * from start to end. The image is in the page cache for both: the work is measured, not a disk.
  *
  * By hand: ./bunw test/lab/bench/carve.ts IMAGE [twice] carves one image and prints a line of JSON.
  */
-import { randomFillSync } from "node:crypto";
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, statfsSync, writeSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { Glob } from "bun";
 import { Fail } from "../../../shared/fail.ts";
-import { carve } from "../../../shared/salvage/disk/carve.ts";
 import { Disk } from "../../../shared/salvage/disk/disk.ts";
+import { carve } from "../../../shared/salvage/disk-search.ts";
 import { kubernetesFiles } from "../../pretend/lost-disk.ts";
 
 const MB = 1024 * 1024;

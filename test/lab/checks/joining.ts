@@ -1,19 +1,19 @@
 #!/usr/bin/env bun
+import { ANY_WORKER, closeJoining, openJoining, tokenUsers } from "../../../shared/api/bootstrap-tokens.ts";
+import { KubeApi } from "../../../shared/api/kube-api.ts";
+import type { KnownNode } from "../../../shared/facts/known-nodes.ts";
 /**
  * Part 3's token and its approvals on a real API server and controller-manager: what the token allows, that
  * no rule of the cluster approves its CSRs, that each worker gets one certificate, and that a hardened API
  * (no anonymous requests) works, too.
  */
 import { madeAt } from "../../../shared/pki/certificate.ts";
-import "reflect-metadata";
-import { ANY_WORKER, closeJoining, openJoining, tokenUsers } from "../../../shared/api/bootstrap-tokens.ts";
-import { KubeApi } from "../../../shared/api/kube-api.ts";
-import type { KnownNode } from "../../../shared/facts/known-nodes.ts";
 import { run } from "../../../shared/run.ts";
 import { waitFor } from "../../../shared/wait-for.ts";
 import { type Csr, isPending } from "../../../shared/workers/csr.ts";
-import { proveServer } from "../../../shared/workers/own-server.ts";
+import { proveServer } from "../../../shared/workers/saved-trust.ts";
 import { nodesReturn } from "../../../shared/workers/wait.ts";
+import "reflect-metadata";
 import { type Asked, CSRS, clientCsr, dns, privatePem } from "../../pretend/csrs.ts";
 import { type ApiLab, apiLab } from "../machine/api-lab.ts";
 

@@ -1,15 +1,16 @@
 #!/usr/bin/env bun
+import { createPublicKey } from "node:crypto";
+import { rmSync } from "node:fs";
 /**
  * Keys from the memory of a real controller-manager and a real API server after their files are deleted, of
  * each kind that kubeadm makes: ca.key by the CA's certificate, sa.key by its ID in a token.
  */
-import { createPublicKey } from "node:crypto";
-import { rmSync } from "node:fs";
 import { keyKind, privateKeyOf, publicKeyHash } from "../../../shared/pki/certificate.ts";
 import { KEY_ALGORITHMS } from "../../../shared/pki/certs.ts";
 import { run } from "../../../shared/run.ts";
 import type { Process } from "../../../shared/salvage/memory/processes.ts";
-import { searchProcess, type Target } from "../../../shared/salvage/memory/search-process.ts";
+import { searchProcess } from "../../../shared/salvage/memory-search.ts";
+import type { Target } from "../../../shared/salvage/wanted-keys.ts";
 import { waitFor } from "../../../shared/wait-for.ts";
 import { newToken } from "../../../shared/workloads/token-secrets.ts";
 import { type ApiLab, apiLab } from "../machine/api-lab.ts";

@@ -28,13 +28,13 @@ import type { Container } from "../../../shared/node/containers.ts";
 import type { Manifest } from "../../../shared/objects/objects.ts";
 import { registryPrefix } from "../../../shared/objects/stored.ts";
 import { mode } from "../../../shared/run.ts";
-import { lostConfigs } from "../../../shared/salvage/lost-configs.ts";
+import { lostConfigs } from "../../../shared/salvage/disk/encryption-config.ts";
+import { staleReaders } from "../../../shared/static-pods/restarts.ts";
 import { restoreManifests } from "../../../shared/static-pods/restore.ts";
 import {
   mountsSuperAdmin,
   onlyOnPeers,
   otherStaticPods,
-  staleReaders,
 } from "../../../shared/static-pods/wanted-manifests.ts";
 import { clusterObjects, healthyCp, manifest, type Objects } from "../../pretend/cluster.ts";
 import { controlPlaneOf, NODE, pretendData } from "../../pretend/control-plane-node.ts";

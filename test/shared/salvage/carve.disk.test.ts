@@ -146,7 +146,7 @@ async function carveWithBadSectors(from: number, to: number) {
     };
     mock.module("node:fs", () => ({ ...real, readSync, read }));
     const { Disk } = await import("${import.meta.dir}/../../../shared/salvage/disk/disk.ts");
-    const { carve } = await import("${import.meta.dir}/../../../shared/salvage/disk/carve.ts");
+    const { carve } = await import("${import.meta.dir}/../../../shared/salvage/disk-search.ts");
     using disk = new Disk(${JSON.stringify(image)}, 65536);
     const finds = await Array.fromAsync(carve(disk));
     console.log(JSON.stringify({ unreadable: disk.unreadable, keys: finds.map(({ kind, offset }) => kind + " " + offset) }));`;

@@ -2,18 +2,19 @@
  * Deleted files come back from images of ext4 that are made here without root, and from bytes that lie as a
  * disk would have them.
  */
+
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { createHash, generateKeyPairSync, type KeyObject } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { writeTar } from "../../../shared/hand-over/tar.ts";
-import { carve, search } from "../../../shared/salvage/disk/carve.ts";
 import { Disk } from "../../../shared/salvage/disk/disk.ts";
+import type { CutFind, Find } from "../../../shared/salvage/disk/finds.ts";
+import { carve, search } from "../../../shared/salvage/disk-search.ts";
 
 setDefaultTimeout(300_000);
 
-import type { CutFind, Find } from "../../../shared/salvage/disk/finds.ts";
 import {
   deletedImage,
   type Files,

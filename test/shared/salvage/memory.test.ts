@@ -2,6 +2,7 @@
  * Keys out of the memory of a process of our own, in every form in which they lie there, and nothing but
  * those that were asked for.
  */
+
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { createPublicKey, type KeyObject } from "node:crypto";
 import { knownHere } from "../../../shared/evidence/owners.ts";
@@ -16,7 +17,8 @@ import {
   scalarsIn,
 } from "../../../shared/salvage/memory/keys-in-memory.ts";
 import { holders, memoryOf } from "../../../shared/salvage/memory/processes.ts";
-import { encodedKeysIn, searchProcess, type Target } from "../../../shared/salvage/memory/search-process.ts";
+import { encodedKeysIn, searchProcess } from "../../../shared/salvage/memory-search.ts";
+import type { Target } from "../../../shared/salvage/wanted-keys.ts";
 import { bigInt, ecKey, holder, limbs, POD_UID, pretendProcess, rsaKey } from "../../pretend/memory.ts";
 import { onNode } from "../../pretend/no-node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";

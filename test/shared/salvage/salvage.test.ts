@@ -2,6 +2,7 @@
  * What a salvage decides: which keys are lost, what is proved and put back, and what comes next. Memory,
  * Secrets and copies; no disk.
  */
+
 import { setDefaultTimeout, test } from "bun:test";
 import { createPrivateKey } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
@@ -11,10 +12,9 @@ import { publicPem } from "../../../shared/pki/certificate.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa } from "../../../shared/pki/issue.ts";
 import { searchSecrets } from "../../../shared/salvage/keys-in-copies.ts";
-import { lookForLost } from "../../../shared/salvage/look.ts";
+import { lookForLost, nextAfterSalvage } from "../../../shared/salvage/look.ts";
 import { searchMemory } from "../../../shared/salvage/memory-search.ts";
 import { putBack } from "../../../shared/salvage/put-back.ts";
-import { nextAfterSalvage } from "../../../shared/salvage/still-lost.ts";
 import { clusterObjects, FACTS, healthyCp, otherCa, write } from "../../pretend/cluster.ts";
 import { decisions } from "../../pretend/decisions.ts";
 import { gone, lookAt, type PretendNode as Node, put } from "../../pretend/in-process.ts";

@@ -20,9 +20,8 @@ import {
   refuseWhileMemoryHasKeys,
   sayLostFiles,
 } from "../../../shared/salvage/before-part-1.ts";
-import * as pod from "../../../shared/static-pods/etcd-pod.ts";
 import { beforeEtcdStops, beforeServersStop } from "../../../shared/static-pods/first-screen.ts";
-import * as servers from "../../../shared/static-pods/servers.ts";
+import * as pod from "../../../shared/static-pods/issue-and-start.ts";
 import { FACTS, healthyCp, manifest, mirrorPod, otherCa, write } from "../../pretend/cluster.ts";
 import { decisions } from "../../pretend/decisions.ts";
 import { LOST, THIRD } from "../../pretend/etcd.ts";
@@ -265,9 +264,7 @@ async function part1({ newCas, lostOn = [], imagesLater }: Row) {
 async function part2({ imagesLater, isFull = false }: Row) {
   const cp = await controlPlaneToRepair(undefined);
   refuseExternalCa(cp);
-  servers.refuseWithoutEndpoint(cp);
-  await servers.refuseUnfitNode(cp);
-  await beforeServersStop(cp, { "images-later": imagesLater, isFull });
+  await beforeServersStop(cp, await pod.lookAtServers(cp), { "images-later": imagesLater, isFull });
 }
 
 /** What is stopped, written and checked; and what is warned of, by its first words. */

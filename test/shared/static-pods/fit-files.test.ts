@@ -9,6 +9,7 @@ import { CERTS } from "../../../shared/pki/certs.ts";
 import { issueCa } from "../../../shared/pki/issue.ts";
 import { mode } from "../../../shared/run.ts";
 import { fitNamedCas, fitOwners, unreadable, userOf } from "../../../shared/static-pods/fit-files.ts";
+import { wantedManifests } from "../../../shared/static-pods/wanted-manifests.ts";
 import { FACTS, healthyCp, manifest, mirrorPod, otherCa, write } from "../../pretend/cluster.ts";
 import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
@@ -34,12 +35,12 @@ test("a copy of the cluster's CA is renewed with it, other CAs of a bundle stay,
   using _ = box;
   const [now, other] = [(await otherCa()).cert, (await otherCa()).cert];
   writeFile(COPY, `${before}${other}`, { mode: 0o644 });
-  expect(fitNamedCas(cp)).toEqual([]);
+  expect(fitNamedCas(cp, wantedManifests(cp))).toEqual([]);
   writeFile(CA, now);
-  expect(fitNamedCas(cp)).toEqual([COPY]);
+  expect(fitNamedCas(cp, wantedManifests(cp))).toEqual([COPY]);
   expect(certificatesIn(readText(COPY)!).map((pem) => pem.trim())).toEqual([now.trim(), other.trim()]);
   expect(readText(`${cp.asideDir}${COPY}`)).toBe(`${before}${other}`);
-  expect(fitNamedCas(cp)).toEqual([]);
+  expect(fitNamedCas(cp, wantedManifests(cp))).toEqual([]);
 });
 
 test("pki/ca.crt itself, another CA's file, and one that is lost are left alone", async () => {
@@ -52,7 +53,7 @@ test("pki/ca.crt itself, another CA's file, and one that is lost are left alone"
     using _ = box;
     if (content) writeFile(COPY, content);
     writeFile(CA, (await otherCa()).cert);
-    expect(fitNamedCas(cp)).toEqual([]);
+    expect(fitNamedCas(cp, wantedManifests(cp))).toEqual([]);
     if (content) expect(readText(COPY)).toBe(content);
   }
 });
@@ -105,14 +106,14 @@ test.each([
     const alone = flag === "cluster-signing-cert-file";
     writeFile(OTHERS, alone ? old : `${old}${company}`, { mode: 0o644 });
     const names = name === "etcd" ? ["etcd"] : undefined;
-    expect(fitNamedCas(cp, names)).toEqual([]);
+    expect(fitNamedCas(cp, wantedManifests(cp, names))).toEqual([]);
     writeFile(`/etc/kubernetes/pki/${file}.crt`, made.cert);
     writeFile(`/etc/kubernetes/pki/${file}.key`, made.key);
-    expect(fitNamedCas(cp, names)).toEqual([OTHERS]);
+    expect(fitNamedCas(cp, wantedManifests(cp, names))).toEqual([OTHERS]);
     expect(certificatesIn(readText(OTHERS)!).map((pem) => pem.trim())).toEqual(
       [made.cert, ...(alone ? [] : [company])].map((pem) => pem.trim()),
     );
-    expect(fitNamedCas(cp, names)).toEqual([]);
+    expect(fitNamedCas(cp, wantedManifests(cp, names))).toEqual([]);
   },
 );
 

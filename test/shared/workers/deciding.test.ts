@@ -1,4 +1,5 @@
 /** What `close` does with each request for a serving certificate while nodes come back. */
+
 import { expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import type { KubeObject } from "../../../shared/api/kube-object.ts";
@@ -8,8 +9,8 @@ import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
 import { waitFor } from "../../../shared/wait-for.ts";
 import { decideAgain, followClients, followServing } from "../../../shared/workers/deciding.ts";
-import { FORMER_SERVING } from "../../../shared/workers/former-serving.ts";
 import { identities, prove } from "../../../shared/workers/identities.ts";
+import { FORMER_SERVING } from "../../../shared/workers/token-file.ts";
 import { type Return, setScene } from "../../../shared/workers/waiting-state.ts";
 import { type ApiOptions, NO_TLS, pretendApi, status } from "../../pretend/api.ts";
 import { asObjects, clientCsr, ip, servingCsr, TOKEN_USER } from "../../pretend/csrs.ts";

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { chmodSync, existsSync, lchownSync, mkdirSync, symlinkSync } from "node:fs";
-import { writeTokenFiles } from "../../../shared/workers/written-tokens.ts";
+import { writeTokenFiles } from "../../../shared/workers/joining.ts";
 import { write } from "../../pretend/cluster.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 

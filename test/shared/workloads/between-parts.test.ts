@@ -2,6 +2,7 @@
  * After part 2, on a control plane node: may part 4 begin, is part 3 closed, who leads, what is left of the
  * repair, is this node alive?
  */
+
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { parseAllDocuments } from "yaml";
@@ -22,10 +23,10 @@ import { readNode } from "../../../shared/node/node.ts";
 import { keyCopies } from "../../../shared/old-sa-key/key-copies.ts";
 import { mode } from "../../../shared/run.ts";
 import { leadsInFull, reducedManagers, whereToClose } from "../../../shared/static-pods/full-manager.ts";
-import { keepWorkersPods } from "../../../shared/static-pods/workers-pods.ts";
 import { untilGood } from "../../../shared/verify/verify-here.ts";
 import { wrapUp } from "../../../shared/verify/wrap-up.ts";
-import { readyForPart4 } from "../../../shared/workloads/preconditions.ts";
+import { keepWorkersPods } from "../../../shared/workers/joining.ts";
+import { readyForPart4 } from "../../../shared/workloads/restart-order.ts";
 import type { ApiOptions } from "../../pretend/api.ts";
 import {
   ADDRESS,

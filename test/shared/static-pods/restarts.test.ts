@@ -1,10 +1,11 @@
 /** Which servers part 2 starts again: those that do not work with what they have read. */
+
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { utimesSync } from "node:fs";
 import { controlPlaneToRepair } from "../../../shared/facts/node-to-repair.ts";
 import { containers } from "../../../shared/node/containers.ts";
 import { mode } from "../../../shared/run.ts";
-import { toRestart } from "../../../shared/static-pods/servers.ts";
+import { toRestart } from "../../../shared/static-pods/restarts.ts";
 import { closedOnce } from "../../pretend/closed-once.ts";
 import { ADDRESS } from "../../pretend/cluster.ts";
 import { lookAt } from "../../pretend/in-process.ts";

@@ -1,10 +1,16 @@
-/** Whatever is left of a control plane node, join refuses it; and no worker, whatever runs there. */
+/** A worker before its join: it is no control plane node, and whether it has joined already. */
 import { expect, test } from "bun:test";
+import { writeFileSync } from "node:fs";
 import { failOf } from "../../../shared/fail.ts";
 import type { Container } from "../../../shared/node/containers.ts";
-import { refuseControlPlane } from "../../../shared/workers/no-control-plane.ts";
-import { write } from "../../pretend/cluster.ts";
+import { readNode } from "../../../shared/node/node.ts";
+import { certInfo } from "../../../shared/pki/certificate.ts";
+import { kubeletKubeconfig } from "../../../shared/pki/kubeconfigs.ts";
+import { joinedCa, refuseControlPlane } from "../../../shared/workers/join.ts";
+import { healthyCp, write } from "../../pretend/cluster.ts";
 import { NODE } from "../../pretend/control-plane-node.ts";
+import { agedText } from "../../pretend/expired.ts";
+import { lookAt, type PretendNode } from "../../pretend/in-process.ts";
 import { staticUid } from "../../pretend/node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
@@ -161,4 +167,35 @@ test.each<Case>([
   },
 ])("a worker with $what may join", async (one) => {
   expect(await refusal(one)).toBeUndefined();
+});
+
+const { ca } = await healthyCp();
+const YEARS = 11 * 365 * 86_400_000;
+const expired = (await agedText(ca.cert, ca.key, YEARS))!;
+
+/** Both files that the kubelet trusts by. */
+const trusting =
+  (clientCa: string, inConf: string) =>
+  ({ root }: PretendNode) => {
+    writeFileSync(`${root}/etc/kubernetes/pki/ca.crt`, clientCa);
+    const conf = kubeletKubeconfig({ server: "https://127.77.0.11:6443", ca: inConf });
+    writeFileSync(`${root}/etc/kubernetes/kubelet.conf`, conf);
+  };
+
+test.each([
+  ["today's", ca.cert, ca.cert, true],
+  ["one that has expired, of the same key, in both files", expired, expired, false],
+  ["one that has expired in kubelet.conf alone", ca.cert, expired, false],
+  ["both, side by side", expired + ca.cert, ca.cert, true],
+] as const)("a kubelet whose certificate is good trusts by %s", async (_, clientCa, inConf, isJoined) => {
+  const look = async () => await joinedCa(await readNode(), [certInfo(ca.cert).publicKeyHash]);
+  const found = await lookAt({ kind: "worker", change: trusting(clientCa, inConf) }, look);
+  expect(found).toBe(isJoined ? certInfo(ca.cert).pem : undefined);
+});
+
+test("a kubelet that does not run has not joined, whatever it trusts", async () => {
+  const look = async () => await joinedCa(await readNode(), [certInfo(ca.cert).publicKeyHash]);
+  const commands = [{ command: "systemctl is-active --quiet kubelet", exit: 3 }];
+  const change = trusting(ca.cert, ca.cert);
+  expect(await lookAt({ kind: "worker", commands, change }, look)).toBeUndefined();
 });

@@ -2,11 +2,12 @@
  * A lost encryption configuration is proved by what it opens: each provider, each form in which the API
  * server stores objects.
  */
+
 import { describe, expect, test } from "bun:test";
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { isCborMap } from "../../../shared/objects/encodings.ts";
-import { chooseConfig, opensNothing } from "../../../shared/salvage/lost-configs.ts";
+import { chooseConfig, opensNothing } from "../../../shared/salvage/disk/encryption-config.ts";
 import { pretendData } from "../../pretend/control-plane-node.ts";
 import { encryptionConfig, SEALS, sealed } from "../../pretend/sealed.ts";
 

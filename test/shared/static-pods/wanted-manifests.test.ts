@@ -2,9 +2,10 @@
  * A manifest made from another control plane node's: etcd's first members are this node's own, and those of
  * its data.
  */
+
 import { expect, test } from "bun:test";
 import { commandOf, flags } from "../../../shared/manifests/command.ts";
-import { manifestFromPeer } from "../../../shared/static-pods/from-other-control-plane.ts";
+import { manifestFromPeer } from "../../../shared/static-pods/wanted-manifests.ts";
 import { ADDRESS, mirrorPod } from "../../pretend/cluster.ts";
 import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";

@@ -1,16 +1,23 @@
 /**
  * A repair under a new CA leaves its mark: a certificate of etcd that is younger than the copy of its data. And
- * whether an etcd that runs can stay, where admission has changed its mirror pod.
+ * whether an etcd that runs can stay, where admission has changed its mirror pod. And part 2 looks at its work once.
  */
+
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { utimesSync } from "node:fs";
+import { existsSync, rmSync, utimesSync } from "node:fs";
 import { type ControlPlaneNode, keepRan } from "../../../shared/facts/control-plane-node.ts";
 import { controlPlaneToRepair } from "../../../shared/facts/node-to-repair.ts";
 import { copyLargeTree } from "../../../shared/files/copy-tree.ts";
 import { newRescue, rescuedEtcd } from "../../../shared/node/rescue-folder.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueLeaf } from "../../../shared/pki/issue.ts";
-import { etcdIsInPlace, issueEtcdCertificates } from "../../../shared/static-pods/etcd-pod.ts";
+import {
+  etcdIsInPlace,
+  issueEtcdCertificates,
+  issueForServers,
+  lookAtServers,
+  startServers,
+} from "../../../shared/static-pods/issue-and-start.ts";
 import { FACTS, manifest, mirrorPod, type Objects, otherCa, write } from "../../pretend/cluster.ts";
 import { lookAt } from "../../pretend/in-process.ts";
 import { CRICTL, crictlPs, staticUid } from "../../pretend/node.ts";
@@ -176,4 +183,29 @@ test.each<[string, string, string, boolean, boolean]>([
   ["the file's release cannot be read", "mirrored", "3.5.21-0", false, false],
 ])("half a kubeadm upgrade: %s", async (_, file, mirror, runs, kept) => {
   expect(await keptBeside(file, mirror, runs)).toBe(kept);
+});
+
+test("part 2 looks at its work once: later steps issue and start that, and ask no second time", async () => {
+  const lost = [
+    "manifests/kube-apiserver.yaml",
+    "manifests/kube-scheduler.yaml",
+    "scheduler.conf",
+    "admin.conf",
+  ];
+  const change = ({ root }: { root: string }) => {
+    for (const file of lost) rmSync(`${root}/etc/kubernetes/${file}`);
+  };
+  await lookAt({ kind: "healthy control plane node", change }, async ({ root }) => {
+    const isBack = () => lost.filter((file) => existsSync(`${root}/etc/kubernetes/${file}`));
+    const cp = await controlPlaneToRepair(undefined);
+    const { actions, wanted } = await lookAtServers(cp);
+    const half = {
+      actions: actions.filter(({ finding }) => finding.name !== "admin"),
+      wanted: wanted.filter(({ name }) => name !== "kube-apiserver"),
+    };
+    const issued = await issueForServers(cp, half);
+    expect([issued, isBack()]).toEqual([["/etc/kubernetes/scheduler.conf"], ["scheduler.conf"]]);
+    await startServers(cp, half, issued);
+    expect(isBack()).toEqual(["manifests/kube-scheduler.yaml", "scheduler.conf"]);
+  });
 });

@@ -1,7 +1,8 @@
 /** What `open` starts in the background: how systemd is asked, and why it does not run. */
+
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { failOf } from "../../../shared/fail.ts";
-import { APPROVES, startApprover } from "../../../shared/workers/approver.ts";
+import { APPROVES, startApprover } from "../../../shared/workers/joining.ts";
 import { lookAt } from "../../pretend/in-process.ts";
 import type { FakeCommand } from "../../pretend/programs.ts";
 

@@ -1,15 +1,13 @@
 /**
- * The network plugin with all that it asks is one unit: a new pod has no network before its node's agent is
- * well, and many agents learn of a new pod, or get its address, from a control part (Calico's Typha,
- * kube-ovn-controller, OVN's control plane). No list of names tells what belongs to it: agents use the host's
- * network and mount the folders of CNI; the others are in the agents' own namespace, or are those of
- * kube-system that a plugin's control part always is like: on the host's network, critical for the cluster,
- * and no DaemonSet; or an agent names their Service; or they may change the custom resource that owns the
- * agents: their operator, which asks and answers nothing while pods start.
+ * Pods that other pods need before they can start: those of the network plugin, of webhooks and of aggregated APIs;
+ * and whether a webhook would refuse a new pod.
  */
-import type { ApiReader } from "../api/kube-api.ts";
+
+import { asDeafWebhook, calledByApi } from "../api/called-by-api.ts";
+import type { ApiReader, KubeApi } from "../api/kube-api.ts";
 import { type KubeObject, selects } from "../api/kube-object.ts";
 import { controllerOf, groupOfApi, type RunningPod } from "../facts/pod-trust.ts";
+import { Fail } from "../fail.ts";
 import { isDnsName } from "../pki/addresses.ts";
 
 /**
@@ -18,7 +16,7 @@ import { isDnsName } from "../pki/addresses.ts";
  */
 export type UnitPart = "agent" | "asked" | "beside";
 
-/** By namespace: once for each owner of agents, its name and the environment of its containers. */
+/** Namespace → each owner of agents, with its name and the environment of its containers. */
 export type Agents = Map<string, Map<string, { name: string; env: Variable[] }>>;
 
 interface Variable {
@@ -43,13 +41,21 @@ export function noteAgent(agents: Agents, pod: RunningPod) {
   const owner = controllerOf(pod);
   const env = (pod.spec.containers ?? []).flatMap((container) => container.env ?? []);
   const ofNamespace: ReturnType<Agents["get"]> = agents.get(namespace) ?? new Map();
-  agents.set(
-    namespace,
-    ofNamespace.set(owner?.uid ?? uid, { name: owner?.kind === "DaemonSet" ? owner.name : "", env }),
-  );
+  const name = owner?.kind === "DaemonSet" ? owner.name : "";
+  agents.set(namespace, ofNamespace.set(owner?.uid ?? uid, { name, env }));
 }
 
-/** Tells of each pod which part of the unit it is; undefined: none. Errors: as KubeApi. */
+/**
+ * Tells which part of the unit each pod is; undefined: none. Errors: as KubeApi.
+ *
+ * The network plugin with all that it asks is one unit: a new pod has no network before its node's agent is
+ * well, and many agents learn of a new pod, or get its address, from a control part (Calico's Typha,
+ * kube-ovn-controller, OVN's control plane). No list of names tells what belongs to it: agents use the host's
+ * network and mount the folders of CNI; the others are in the agents' own namespace, or are those of
+ * kube-system that a plugin's control part always is like: on the host's network, critical for the cluster,
+ * and no DaemonSet; or an agent names their Service; or they may change the custom resource that owns the
+ * agents: their operator, which asks and answers nothing while pods start.
+ */
 export async function networkUnit(
   api: ApiReader,
   agents: Agents,
@@ -137,6 +143,7 @@ async function operatorsOf(api: ApiReader, agents: Agents): Promise<Set<string>>
       if (owner) groups.add(groupOfApi(owner.apiVersion));
     }
   if (groups.size === 0) return new Set();
+  const isChange = (verb: string) => verb === "update" || verb === "*";
   const may = ({ rules }: Role) =>
     rules?.some(({ apiGroups, verbs }) => apiGroups?.some((one) => groups.has(one)) && verbs.some(isChange));
   const roles = new Set(
@@ -153,6 +160,41 @@ async function operatorsOf(api: ApiReader, agents: Agents): Promise<Set<string>>
 
 const RBAC = "/apis/rbac.authorization.k8s.io/v1";
 
-function isChange(verb: string): boolean {
-  return verb === "update" || verb === "*";
+/** UIDs of those of these pods that serve webhooks, and aggregated APIs, by the selectors of their Services. */
+export async function servingPods(
+  api: ApiReader,
+  pods: readonly RunningPod[],
+): Promise<{ webhooks: Set<string>; apis: Set<string> }> {
+  const serving = { webhooks: new Set<string>(), apis: new Set<string>() };
+  for (const { name: called, clients } of await calledByApi(api)) {
+    const uids = called.startsWith("APIService ") ? serving.apis : serving.webhooks;
+    for (const { namespace, name } of clients.flatMap(({ service }) => service ?? [])) {
+      const service = await api.find<KubeObject & { spec: { selector?: Record<string, string> } }>(
+        `/api/v1/namespaces/${encodeURIComponent(namespace)}/services/${encodeURIComponent(name)}`,
+      );
+      const selector = service?.spec.selector ?? {};
+      if (Object.keys(selector).length === 0) continue;
+      for (const pod of pods)
+        if (pod.metadata.namespace === namespace && selects({ matchLabels: selector }, pod))
+          uids.add(pod.metadata.uid ?? "");
+    }
+  }
+  return serving;
+}
+
+/**
+ * Asks the API, without making it, for a pod like this one. Errors: DeafWebhook. Another refusal of so bare a
+ * pod proves nothing.
+ */
+export async function refuseDeafWebhook(api: KubeApi, { metadata: { namespace, labels } }: RunningPod) {
+  const metadata = { generateName: "kube-pki-repair-", namespace, labels };
+  const spec = { containers: [{ name: "none", image: "none" }] };
+  try {
+    const pod = { apiVersion: "v1", kind: "Pod", metadata, spec };
+    await api.create(`/api/v1/namespaces/${namespace}/pods?dryRun=All`, pod);
+  } catch (err) {
+    const deaf = await asDeafWebhook(api, err);
+    if (deaf) throw deaf;
+    if (!(err instanceof Fail)) throw err;
+  }
 }

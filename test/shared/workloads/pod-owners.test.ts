@@ -2,11 +2,11 @@
  * How each kind of owner is restarted while one of its nodes is away: a rollout that has to end a pod there
  * would not go on.
  */
+
 import { expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import type { RunningPod } from "../../../shared/facts/pod-trust.ts";
-import { withoutAway } from "../../../shared/workloads/on-away.ts";
-import { podOwner } from "../../../shared/workloads/pod-owners.ts";
+import { podOwner, withoutAway } from "../../../shared/workloads/pod-owners.ts";
 import { NO_TLS, pretendApi } from "../../pretend/api.ts";
 
 const APPS = "/apis/apps/v1/namespaces/shop";

@@ -1,0 +1,285 @@
+/**
+ * Parts 1 and 2 on this node: certificates and kubeconfigs are issued, then static pods start. Part 1 brings etcd
+ * back, part 2 the API server, controller-manager and scheduler.
+ */
+
+import { command } from "../again.ts";
+import { foldersOfPod, keyOf } from "../etcd-location/etcd-folders.ts";
+import { caIsNew, strangeCa } from "../facts/ca-copies.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { refuseUndecided, sayEndpoint } from "../facts/endpoint.ts";
+import { ensureOptions } from "../facts/node-to-repair.ts";
+import { attempt, Fail } from "../fail.ts";
+import { moveToRescue } from "../files/file-tree.ts";
+import { exists, readText } from "../files/files.ts";
+import { manifestPath } from "../manifests/on-disk.ts";
+import { type Container, containers, controlPlaneContainers, stopContainers } from "../node/containers.ts";
+import { ensureControlPlaneKubelet } from "../node/control-plane-kubelet.ts";
+import { kubeletActive } from "../node/node.ts";
+import { rescuedEtcd } from "../node/rescue-folder.ts";
+import { actionsFor, countOfKeys, type PkiAction } from "../pki/actions.ts";
+import { madeAt } from "../pki/certificate.ts";
+import { CERTS, certPath, certRow, isEtcds, keyPath } from "../pki/certs.ts";
+import { apply, ensureMany } from "../pki/ensure.ts";
+import { pkiFindings } from "../pki/examine.ts";
+import { makeKeysAhead } from "../pki/keys.ts";
+import { kubeconfigRows } from "../pki/kubeconfigs.ts";
+import { newSaKeySince } from "../pki/sa-keys.ts";
+import { say } from "../run.ts";
+import { told } from "../run-events.ts";
+import { shell } from "../shell-line.ts";
+import { takeAway } from "./exchange.ts";
+import { fitNamedCas, fitOwners } from "./fit-files.ts";
+import { onDisk } from "./manifest-trouble.ts";
+import { refuseUnfitNode } from "./preflight.ts";
+import {
+  areReadByServers,
+  continueOthers,
+  managerIsPaused,
+  reduceInPlace,
+  restartKubelet,
+  startsOf,
+  toRestart,
+} from "./restarts.ts";
+import { refuseLostFiles, restoreManifests, restoreOthers } from "./restore.ts";
+import {
+  mountsSuperAdmin,
+  onlyOnPeers,
+  SERVERS,
+  type WantedManifest,
+  wantedManifests,
+} from "./wanted-manifests.ts";
+
+/**
+ * A sound CA that is not the cluster's would sign certificates that no node trusts. A younger one may be the
+ * new one, made on another control plane node; it is named. Errors: Fail if it is older.
+ */
+export function refuseForeignCa(cp: ControlPlaneNode) {
+  const { certificatesDir } = cp.facts;
+  const strange = strangeCa({ ...cp, certificatesDir });
+  if (!strange) return;
+  const path = certPath(certRow("ca"), certificatesDir);
+  if (!strange.older)
+    return say(
+      `${path} is newer than the CA that etcd's data names: ${strange.hash}. If neither part 1 nor hand-over.ts has made it, ` +
+        `stop here: ${command("00-salvage --move-aside")} looks for the cluster's own`,
+    );
+  throw new Fail(`"${path}" is of another CA, ${strange.hash}, made before the one that etcd's data names`, {
+    hint:
+      `${command("00-salvage --move-aside")} looks for the cluster's own CA. ` +
+      `If it is nowhere: mv ca.crt and ca.key away, then ${command("00-assess")}`,
+  });
+}
+
+/** Whether this repair has made shared keys, in this run or before. */
+export function hasNewKeys(cp: ControlPlaneNode): boolean {
+  const { certificatesDir } = cp.facts;
+  if (caIsNew(cp) || newSaKeySince(readText(`${certificatesDir}/sa.pub`) ?? "")) return true;
+  const paths = CERTS.filter((row) => row.shared).map((row) => certPath(row, certificatesDir));
+  return paths.flatMap((path) => readText(path) ?? []).some((pem) => madeAt(pem) >= cp.rescue.made);
+}
+
+/**
+ * Whether the shared keys (`actions`), the certificates that etcd itself serves with, and its manifest are all in
+ * place and right.
+ */
+export function etcdIsInPlace(cp: ControlPlaneNode, actions: readonly PkiAction[]): boolean {
+  const served = CERTS.filter((row) => isEtcds(row) && row.usages.includes("server"));
+  if (pkiFindings({ certs: served }, cp.facts).some(({ state }) => state !== "ok")) return false;
+  if (actions.some(({ row, todo }) => row && todo !== "keep")) return false;
+  if (!exists(manifestPath(cp, "etcd"))) return false;
+  return !wantedManifests(cp, ["etcd"]).some((one) => onDisk(one, cp).trouble);
+}
+
+/**
+ * Whether somebody has begun with a new CA already: only etcd's data still says what the cluster was, and not for
+ * long.
+ */
+export function needsCopy(cp: ControlPlaneNode): boolean {
+  return caIsNew(cp) && !exists(rescuedEtcd(cp.rescue));
+}
+
+/**
+ * Errors: Fail if etcd's manifest has another folder than the one with the data: there it would begin as a new,
+ * empty cluster.
+ */
+export function refuseOtherFolder(cp: ControlPlaneNode) {
+  for (const { manifest, source } of wantedManifests(cp, ["etcd"])) {
+    const wanted = foldersOfPod(manifest);
+    if (!wanted || keyOf(wanted.dir) === keyOf(cp.etcd.dir)) continue;
+    throw new Fail(
+      `etcd's manifest (${source}) has its data in "${wanted.dir}", and the data was found in "${cp.etcd.dir}"`,
+      {
+        unchanged: true,
+        hint: `put the data where the manifest has it (mount its disk there, or mv, if "${wanted.dir}" is empty or not there), as etcd would start there without it; then ${command("00-assess")}`,
+      },
+    );
+  }
+}
+
+export async function issueEtcdCertificates(cp: ControlPlaneNode) {
+  // A repair is known by a certificate of etcd that is younger than its rescue folder: beside a new CA even a
+  // sound one is issued again.
+  const paths = [certPath, keyPath].map((path) => path(certRow("etcd-server"), cp.facts.certificatesDir));
+  const made = attempt(() => madeAt(readText(paths[0]!) ?? ""));
+  const isOlder = !(made instanceof Fail) && made < cp.rescue.made;
+  if (isOlder && caIsNew(cp) && exists(rescuedEtcd(cp.rescue)))
+    for (const path of paths) moveToRescue(path, cp.asideDir);
+  await ensureMany({ certs: CERTS.filter(isEtcds) }, cp.facts, ensureOptions(cp));
+  const etcd = wantedManifests(cp, ["etcd"]);
+  fitNamedCas(cp, etcd);
+  await fitOwners(etcd, cp);
+}
+
+/**
+ * The kubelet needs a CA and credentials to run at all; with them, and without an API, it runs static pods
+ * (measured).
+ */
+export async function startEtcd(cp: ControlPlaneNode) {
+  const { node, facts, asideDir } = cp;
+  const credentials = await ensureControlPlaneKubelet(node, facts, asideDir);
+  const manifest = restoreManifests(cp, ["etcd"]);
+  restoreOthers(cp);
+  if (!credentials && !manifest && (await kubeletActive())) return say("unchanged kubelet: it runs");
+  await holdServers(cp);
+  await restartKubelet(cp);
+}
+
+/**
+ * A kubelet that starts would start the servers with certificates that have expired or are missing. They fail
+ * again and again, and take the processors from etcd. So their manifests wait for part 2; but not while an API
+ * server still runs, nor without a mirror pod.
+ */
+async function holdServers(cp: ControlPlaneNode) {
+  const here = SERVERS.filter((name) => exists(manifestPath(cp, name)));
+  // looked at now, not at the first screen: part 1 has written shared keys since
+  if (here.length === 0 || !mustIssue(cp)) return;
+  if ((await controlPlaneContainers(cp.node.runtimeEndpoint)).some(({ name }) => name === "kube-apiserver"))
+    return;
+  const wanted = attempt(() => wantedManifests(cp), []);
+  const held = here.filter((name) => wanted.some((one) => one.name === name));
+  for (const name of held) takeAway(cp, name);
+  if (held.length > 0) say(`${held.join(", ")}: wait for their certificates; part 2 brings them back`);
+}
+
+/** Whether part 2 has anything to issue. */
+export function mustIssue(cp: ControlPlaneNode): boolean {
+  return !serverActions(cp).every(({ todo }) => todo === "keep");
+}
+
+function serverActions(cp: ControlPlaneNode, superAdmin = false): PkiAction[] {
+  const rows = kubeconfigRows(cp.facts, { superAdmin: superAdmin || mountsSuperAdmin(cp) });
+  const kubeconfigs = rows.filter((row) => row.name !== "kubelet");
+  return actionsFor({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, cp.facts, ensureOptions(cp));
+}
+
+/**
+ * The work of part 2 on this node. It is looked at once, and holds until it is done: this run alone writes here, and
+ * what it writes before (words, copies in the rescue folder) is no part of either list.
+ */
+export interface ServersWork {
+  actions: PkiAction[];
+  wanted: WantedManifest[];
+}
+
+/** Errors: as `wantedManifests`. */
+export function serversWork(cp: ControlPlaneNode, superAdmin = false): ServersWork {
+  return { actions: serverActions(cp, superAdmin), wanted: wantedManifests(cp) };
+}
+
+/** Path of each certificate and kubeconfig, and of sa.key, that is issued. */
+export function issuedPaths(actions: readonly PkiAction[]): string[] {
+  return actions.flatMap(({ todo, finding }) => (todo === "keep" ? [] : [finding.paths[0]!]));
+}
+
+/**
+ * Part 2, before it asks etcd. Says where the witnesses of the endpoint disagree. Errors: as `containers`,
+ * `refuseLostFiles` and `refuseUnfitNode`; Refused if nothing decides between the witnesses, and something is to be
+ * issued.
+ */
+export async function lookAtServers(cp: ControlPlaneNode, superAdmin?: boolean): Promise<ServersWork> {
+  const running = await runningHere(cp);
+  const work = serversWork(cp, superAdmin);
+  const issued = issuedPaths(work.actions);
+  refuseLostFiles(cp, work.wanted, startsOf(cp, { running, issued }));
+  sayEndpoint(cp);
+  if (issued.length > 0) refuseUndecided(cp);
+  await refuseUnfitNode(cp);
+  // they are made while part 2 asks etcd and the runtime
+  makeKeysAhead(cp.facts.keyAlgorithm, countOfKeys(work.actions));
+  return work;
+}
+
+export async function runningHere({ node }: ControlPlaneNode): Promise<Container[]> {
+  return (await containers(node.runtimeEndpoint)).filter((one) => one.running);
+}
+
+/**
+ * Files before manifests: if a static pod comes before its kubeconfig, the kubelet makes an empty one. Returns the
+ * paths of what was written.
+ */
+export async function issueForServers(
+  cp: ControlPlaneNode,
+  { actions, wanted }: ServersWork,
+): Promise<string[]> {
+  const coming = issuedPaths(actions);
+  // its record begins before the first file: a run that is cut off right after that is known by it
+  if (coming.length > 0) told({ what: "act", line: "certificates and kubeconfigs: being issued" });
+  if (areReadByServers(cp, coming)) reduceInPlace(cp);
+  const bundles = fitNamedCas(cp, wanted);
+  const { written } = await apply(actions, cp.facts, ensureOptions(cp));
+  await fitOwners(wanted, cp);
+  const done = actions.filter(({ finding }) => written.includes(finding.name));
+  return [...bundles, ...done.map(({ finding }) => finding.paths[0]!)];
+}
+
+/**
+ * Pods with new certificates or kubeconfigs start again, as they read them once. Returns when anything was
+ * started, or undefined.
+ */
+export async function startServers(
+  cp: ControlPlaneNode,
+  { wanted }: ServersWork,
+  issued: readonly string[],
+): Promise<Date | undefined> {
+  const began = new Date();
+  const { node, facts, asideDir } = cp;
+  const all = await containers(node.runtimeEndpoint);
+  const running = all.filter((one) => one.running);
+  await continueOthers(all);
+  const watched = exists(node.kubelet.staticPodPath) && (await kubeletActive());
+  const tried = SERVERS.some((name) => exists(manifestPath(cp, name)));
+  const restored = restoreManifests(cp, undefined, { wanted, starts: startsOf(cp, { running, issued }) });
+  for (const { name, peer } of onlyOnPeers(cp))
+    say(
+      `${name}: ${peer} has this static pod; whether this node had it is not known. If it had: copy its manifest from there`,
+    );
+  const { stale, inFull } = await endStale(cp, { running, issued });
+  const credentials = await ensureControlPlaneKubelet(node, facts, asideDir);
+  // A kubelet whose folder of manifests was there all the time has seen them come; any other one looks again
+  // only after 20 s. One that tried to start them without their certificates holds them back for up to five
+  // minutes, and forgets that when it starts again.
+  const isNew = restored || areReadByServers(cp, issued);
+  const restart = !watched || credentials || inFull || managerIsPaused(all) || (tried && isNew);
+  if (restart) await restartKubelet(cp);
+  return restored || restart || stale ? began : undefined;
+}
+
+/**
+ * Looks after the manifests are back: one that has come may be of a pod that reads other files. Returns whether there
+ * was a stale container, and whether a controller-manager in full was among them.
+ */
+async function endStale(cp: ControlPlaneNode, seen: { running: Container[]; issued: readonly string[] }) {
+  const { stale, kept } = await toRestart(cp, seen);
+  const isManager = ({ name }: Container) => name === "kube-controller-manager";
+  // it ends with its kubelet: a manifest that changes under a pod that runs waits for ten seconds and more
+  const inFull = stale.some(isManager) && reduceInPlace(cp);
+  const ends = stale.filter((one) => !(inFull && isManager(one)));
+  if (ends.length > 0) await stopContainers(cp.node.runtimeEndpoint, ends);
+  // what somebody else has changed since is no part of a repair, and what works keeps running
+  for (const { container, file } of kept)
+    say(
+      `unchanged ${container.name}: it runs since before ${file} was changed, not by this kit. To let it read that: ${shell`crictl stop ${container.id}`}`,
+    );
+  return { stale: stale.length > 0, inFull };
+}
