@@ -6,9 +6,8 @@
  * read is not changed, and nothing is written over.
  */
 import { again } from "../shared/again.ts";
-import { type EtcdData, readEtcdData, readSnapshotData } from "../shared/etcd-data/data.ts";
+import { type EtcdData, readSnapshotData } from "../shared/etcd-data/data.ts";
 import { isNameless, memberName } from "../shared/etcd-data/members.ts";
-import { beginningAt } from "../shared/etcd-data/old-roots.ts";
 import { minute } from "../shared/evidence/server-clock.ts";
 import { guestsOf } from "../shared/facts/endpoint.ts";
 import { attempt, Fail } from "../shared/fail.ts";
@@ -160,11 +159,7 @@ async function ofSnapshot(path: string, values: Values): Promise<Source> {
 function ofMembers(dirs: readonly string[], values: Values, snapshot?: string): Source {
   const all = dirs.map((dir) => lost.memberDataIn(dir, snapshot));
   const { chosen, here, voters, isQuorum } = lost.chooseData(all);
-  const data = readEtcdData(
-    hostPath(chosen.dir),
-    undefined,
-    chosen.root && beginningAt(chosen.root),
-  );
+  const data = chosen.open();
   if (chosen.root || chosen.last.isCut) {
     const found = attempt(() => content.contentFor(data, asOf(values), values.lost), undefined);
     const until = found && content.takenAt(found);
@@ -178,14 +173,15 @@ function ofMembers(dirs: readonly string[], values: Values, snapshot?: string): 
   say(
     isQuorum
       ? `${here} of ${voters} members: a quorum, so every acknowledged write is there`
-      : `${here} of ${voters} members: what only the others had is lost. More disks make it sure`,
+      : `${here} of ${voters} members: what only the others had is lost. More disks make it sure. The revision is raised by ${BUMP.toLocaleString("en")}, so that clients list all objects again`,
   );
   const name = memberName(chosen.own);
   if (name !== asOf(values))
     throw new Fail(`The data is that of "${name}", and it continues under this name`, {
       hint: `type, and this machine becomes "${name}": ${again({ as: name })}`,
     });
-  const write = (place: Place) => lost.writeAlone(chosen, place);
+  const bump = isQuorum ? 0 : BUMP;
+  const write = (place: Place) => lost.writeAlone(chosen, { ...place, bump }, data);
   return { data, until: data.lastWrite, from: "a member's disk", write };
 }
 

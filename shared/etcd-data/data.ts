@@ -7,6 +7,8 @@ import type { KeyValue } from "./key-value.ts";
 import type { Member } from "./members.ts";
 import { CompactedSince, fromRaw, type Mvcc, type Revision, toRaw } from "./mvcc.ts";
 
+import type { Row } from "./tree.ts";
+
 export type { KeyValue, Member };
 
 /**
@@ -78,8 +80,17 @@ export interface EtcdData {
   keys(prefix: string): string[];
   /** Names of keys that begin with `prefix` and are deleted, but still in the history; sorted. */
   deletedKeys(prefix: string): string[];
+  /** All of it, to be written anew, where nobody writes to it. */
+  stored(): Stored;
   /** Closes the db file. One above 64 MiB stays open, as values are read when they are asked for. */
   [Symbol.dispose](): void;
+}
+
+interface Stored extends Pick<DirectoryState["replay"], "leases" | "alarms" | "hasUsers"> {
+  /** The db's bucket `key`, oldest revision first. */
+  rows: Iterable<Row>;
+  /** What the log adds to them, oldest first. A key is its bytes as latin1 text. */
+  changes: readonly Revision[];
 }
 
 /**
@@ -139,6 +150,12 @@ function dataOf(dir: string, load: () => DirectoryState): EtcdData {
     asToday: (object) => object,
     keys,
     deletedKeys: (prefix) => withPrefix(view.deleted, toRaw(prefix)).map(fromRaw),
+    stored() {
+      const { db, mvcc, replay } = view.state;
+      const { leases, alarms, hasUsers } = replay;
+      const rows = db?.stable((tree) => tree.items("key")) ?? [];
+      return { rows, changes: mvcc.changes, leases, alarms, hasUsers };
+    },
     [Symbol.dispose]: () => view.state.db?.[Symbol.dispose](),
   };
   return data;

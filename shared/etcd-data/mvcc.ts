@@ -49,6 +49,8 @@ export class Mvcc {
   private index = new RevisionIndex();
   /** Replayed revisions by key, oldest first. */
   private readonly replayed = new Map<string, Revision[]>();
+  /** The same, oldest first. */
+  readonly changes: Revision[] = [];
 
   /** Without a db: an empty store, before the log's first entry. */
   constructor(db?: Bbolt) {
@@ -166,6 +168,7 @@ export class Mvcc {
 
   /** Adds a replayed revision. */
   add(change: Revision) {
+    this.changes.push(change);
     const changes = this.replayed.get(change.key);
     if (changes) changes.push(change);
     else this.replayed.set(change.key, [change]);
@@ -190,7 +193,8 @@ export function compaction(tree: Tree): number {
   return Math.max(...["scheduledCompactRev", "finishedCompactRev"].map((name) => storedNumber(tree, name)));
 }
 
-function storedNumber(tree: Tree, name: string): number {
+/** 0 where the bucket `meta` has it not. */
+export function storedNumber(tree: Tree, name: string): number {
   return tree.find("meta", Buffer.from(name), (leaf, i) => u64(leaf.value(i))) ?? 0;
 }
 

@@ -19,13 +19,19 @@ type Operation = { put: Uint8Array } | { deleteRange: Uint8Array };
 /** The state a request can depend on besides the keys: leases and alarms. */
 export class Replay {
   private readonly mvcc: Mvcc;
-  private readonly leases = new Set<bigint>();
+  /** By id, the seconds of its life. */
+  readonly leases = new Map<bigint, bigint>();
   /** "<member>/<alarm type>" of each raised alarm. */
-  private readonly alarms = new Set<string>();
+  readonly alarms = new Set<string>();
+  /** Requests need a user's name (auth enable). */
+  hasUsers = false;
 
   constructor(mvcc: Mvcc, tree?: Tree) {
     this.mvcc = mvcc;
-    for (const { key } of tree?.items("lease") ?? []) this.leases.add(BigInt.asIntN(64, u64Exact(key)));
+    for (const { key, value } of tree?.items("lease") ?? [])
+      this.leases.set(BigInt.asIntN(64, u64Exact(key)), fieldsOf(value).int(2));
+    for (const { key, value } of tree?.items("auth") ?? [])
+      this.hasUsers ||= key.toString() === "authEnabled" && value[0] === 1;
     for (const { key } of tree?.items("alarm") ?? []) this.raiseAlarm(key);
   }
 
@@ -33,6 +39,7 @@ export class Replay {
   apply(request: Uint8Array) {
     for (const field of wireFields(request)) {
       if (field.number === 10) this.applyAlarm(field.bytes);
+      else if (field.number === 1000) this.hasUsers = true;
       else if (this.isRaised(CORRUPT))
         continue; // etcd refuses the rest
       else if (field.number === 7) this.compact(field.bytes);
@@ -165,7 +172,8 @@ export class Replay {
 
   /** LeaseGrantRequest { 1 TTL, 2 ID }. */
   private grantLease(message: Uint8Array) {
-    if (!this.isRaised(NOSPACE)) this.leases.add(fieldsOf(message).int(2));
+    const { int } = fieldsOf(message);
+    if (!this.isRaised(NOSPACE) && !this.leases.has(int(2))) this.leases.set(int(2), int(1));
   }
 
   /** LeaseRevokeRequest { 1 ID }: the keys of the lease go with it. */
@@ -173,11 +181,6 @@ export class Replay {
     const lease = fieldsOf(message).int(1);
     this.deleteKeys(this.keysOfLease(lease), this.mvcc.revision + 1);
     this.leases.delete(lease);
-  }
-
-  /** Whether there is this lease. */
-  hasLease(lease: bigint): boolean {
-    return this.leases.has(lease);
   }
 
   private keysOfLease(lease: bigint): string[] {
