@@ -275,7 +275,10 @@ function checkLog(wal: Wal, applied: number, paths: Paths) {
  * What one member has applied, each other one has under the same index and term. `term`: 0 where the db has none, as
  * before etcd 3.5, and an older one where that release ran once more: `isExact` does not know it.
  */
-function checkTerm(wal: Wal, { applied, term, isExact }: { applied: number; term: number; isExact: boolean }) {
+function checkTerm(
+  wal: Wal,
+  { applied, term, isExact }: { applied: number; term: number; isExact: boolean },
+) {
   const [own, next] = [wal.before.at(-1), wal.entries.get(applied + 1)];
   const found = own ?? next;
   if (!term || !found || (own && isExact ? own.term === term : found.term >= term)) return;

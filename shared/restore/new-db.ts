@@ -82,9 +82,9 @@ class NewPages {
     const size = ELEMENT_SIZE + entry.key.length + entry.value.length;
     const isFull = (this.#levels[level]?.size ?? 0) + size > PAGE_SIZE;
     if (isFull && this.#levels[level]) this.#close(level);
-    const open = (this.#levels[level] ??= { entries: [], size: PAGE_HEADER_SIZE });
+    const open = this.#levels[level] ?? { entries: [], size: PAGE_HEADER_SIZE };
     open.entries.push(entry);
-    open.size += size;
+    this.#levels[level] = { ...open, size: open.size + size };
   }
 
   /** Returns its root page; 0 where it is empty. */
@@ -141,7 +141,9 @@ function contentOf(data: EtcdData, { members, at, bump }: Written): Record<strin
   return {
     alarm: sorted([...alarms].map((alarm) => [alarmKey(alarm), ""])),
     key: revisionsOf(data, bump > 0 ? raised : undefined),
-    lease: sorted([...leases].map(([id, ttl]) => [u64Bytes(id), Buffer.concat([intField(1, id), intField(2, ttl)])])),
+    lease: sorted(
+      [...leases].map(([id, ttl]) => [u64Bytes(id), Buffer.concat([intField(1, id), intField(2, ttl)])]),
+    ),
     members: sorted(members.map((one) => [one.id.toString(16), memberJson(one)])),
     meta: sorted([
       ["confState", confStateJson(members)],
@@ -172,7 +174,12 @@ function keyValueBytes({ key, value, deleted, ...numbers }: Revision): Buffer {
   if (deleted) return name;
   const { createRevision, modRevision, version, lease } = numbers;
   const before = [createRevision, modRevision, version].map((number, i) => intField(2 + i, number));
-  return Buffer.concat([name, ...before, bytesField(5, value), ...(lease === 0n ? [] : [intField(6, lease)])]);
+  return Buffer.concat([
+    name,
+    ...before,
+    bytesField(5, value),
+    ...(lease === 0n ? [] : [intField(6, lease)]),
+  ]);
 }
 
 /** AlarmMember { 1 memberID, 2 alarm }. */

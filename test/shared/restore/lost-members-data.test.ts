@@ -15,11 +15,11 @@ import { type EtcdData, readEtcdData } from "../../../shared/etcd-data/data.ts";
 import { readNewestSnapshot } from "../../../shared/etcd-data/raft-files.ts";
 import { failOf } from "../../../shared/fail.ts";
 import { CHANGE, changeOf, entryOf, LogRecords, RECORD } from "../../../shared/restore/log-records.ts";
-import { appendTo, logTail } from "../../pretend/log-tail.ts";
 import { chooseData, memberDataIn, writeAlone } from "../../../shared/restore/lost-members-data.ts";
 import { snapRecordOf } from "../../../shared/restore/new-member.ts";
 import { busyEtcd } from "../../pretend/busy-etcd.ts";
 import { writeDamaged } from "../../pretend/damaged-etcd.ts";
+import { appendTo, logTail } from "../../pretend/log-tail.ts";
 import { type Sandbox, sandbox } from "../../pretend/sandbox.ts";
 import { type Written, type WrittenMember, writeEtcdData } from "../../pretend/write-wal.ts";
 
@@ -140,8 +140,7 @@ test.each([
   const { clusterId, revision, compactedRevision, storageVersion } = truth;
   expect(data).toMatchObject({ clusterId, revision, compactedRevision, storageVersion, warnings: [] });
   expect(data.members).toMatchObject([{ name: "default", peerURLs: [NEW] }]);
-  for (const key of truth.keys(""))
-    expect(sinceCompaction(data, key)).toEqual(sinceCompaction(truth, key));
+  for (const key of truth.keys("")) expect(sinceCompaction(data, key)).toEqual(sinceCompaction(truth, key));
   expect(data.stored().leases).toEqual(truth.stored().leases);
   const at = readNewestSnapshot(`${member}/snap`)!;
   expect([at.index, at.term]).toEqual([survivor.last.index, survivor.last.term]);
