@@ -133,7 +133,12 @@ function dataOf(dir: string, load: () => DirectoryState): EtcdData {
     const { value, createRevision, modRevision, version, lease } = found;
     return { key, value, createRevision, modRevision, version, lease };
   };
-  const keys = (prefix: string) => withPrefix(view.live, toRaw(prefix)).map(fromRaw);
+  const named = (prefix: string, isLive: boolean) => {
+    const { mvcc } = view.state;
+    const found = mvcc.everyKey(toRaw(prefix)).filter((key) => mvcc.has(key) === isLive);
+    return [...found].sort().map(fromRaw);
+  };
+  const keys = (prefix: string) => named(prefix, true);
   const data: EtcdData = {
     ...view.facts,
     get,
@@ -149,7 +154,7 @@ function dataOf(dir: string, load: () => DirectoryState): EtcdData {
     shown: (_key, value) => value,
     asToday: (object) => object,
     keys,
-    deletedKeys: (prefix) => withPrefix(view.deleted, toRaw(prefix)).map(fromRaw),
+    deletedKeys: (prefix) => named(prefix, false),
     stored() {
       const { db, mvcc, replay } = view.state;
       const { leases, alarms, hasUsers } = replay;
@@ -170,12 +175,12 @@ function rereadIfCompacted<T>(action: () => T, otherwise: () => T): T {
   return otherwise();
 }
 
-/** What was read, its description, and the raw names of live and of deleted keys, both sorted. */
+/** What was read, and its description. */
 function readView(load: () => DirectoryState) {
   const state = load();
-  const [live, deleted]: [string[], string[]] = [[], []];
-  for (const key of state.mvcc.everyKey()) (state.mvcc.has(key) ? live : deleted).push(key);
-  return { state, live: live.sort(), deleted: deleted.sort(), facts: describe(state, live.length) };
+  let keyCount = 0;
+  for (const key of state.mvcc.everyKey()) keyCount += state.mvcc.has(key) ? 1 : 0;
+  return { state, facts: describe(state, keyCount) };
 }
 
 function describe(
@@ -204,17 +209,4 @@ function describe(
     warnings,
     compactedRevision: mvcc.compactedRevision,
   };
-}
-
-/** Of sorted names, those that begin with `prefix`. */
-function withPrefix(sorted: string[], prefix: string): string[] {
-  let [low, high] = [0, sorted.length];
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (sorted[middle]! < prefix) low = middle + 1;
-    else high = middle;
-  }
-  let end = low;
-  while (end < sorted.length && sorted[end]!.startsWith(prefix)) end++;
-  return sorted.slice(low, end);
 }

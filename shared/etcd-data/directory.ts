@@ -299,7 +299,8 @@ function replayLog(wal: Wal, applied: number, to: { mvcc: Mvcc; members: Members
     }
     to.members.applyAttributes(entry);
     if (index <= applied) continue;
-    if (!legacyRequest(entry.data)) to.replay.apply(entry.data);
+    const { data } = entry;
+    if (!legacyRequest(data)) to.replay.apply(data, () => entry.data);
     if (index <= wal.commit) committed = to.mvcc.revision;
   }
   return committed;

@@ -145,10 +145,10 @@ export class Mvcc {
     return [...replayed, ...this.index.history(key).map((revision) => this.load(key, revision))];
   }
 
-  /** All keys that ever were, as far back as the db file goes; in no order. */
-  *everyKey(): Generator<string> {
-    yield* this.index.keys();
-    for (const key of this.replayed.keys()) if (!this.index.has(key)) yield key;
+  /** All keys that ever were, and begin so, as far back as the db file goes; in no order. */
+  *everyKey(prefix = ""): Generator<string> {
+    yield* this.index.keys(prefix);
+    for (const key of this.replayed.keys()) if (key.startsWith(prefix) && !this.index.has(key)) yield key;
   }
 
   has(key: string): boolean {

@@ -48,6 +48,21 @@ export class LogFile {
     return this.buffer.subarray(from - this.start, to - this.start);
   }
 
+  /** Reads a part of the last slice again, when it is asked for. */
+  again(part: Uint8Array): () => Buffer {
+    const [{ path }, { length }] = [this, part];
+    const from = this.start + part.byteOffset - this.buffer.byteOffset;
+    return () => {
+      const [file, bytes] = [openRegular(path), Buffer.allocUnsafeSlow(length)];
+      try {
+        if (readSync(file, bytes, 0, length, from) < length) throw new Damaged(`${path} was cut off`);
+        return bytes;
+      } finally {
+        closeSync(file);
+      }
+    };
+  }
+
   private readBlock(from: number, atLeast: number) {
     const length = Math.min(Math.max(atLeast, LOG_BLOCK), this.size - from);
     if (length > this.buffer.length) this.buffer = Buffer.allocUnsafeSlow(length);

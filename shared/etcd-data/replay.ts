@@ -8,7 +8,7 @@
  */
 import { type KeyValue, latin1, u64Exact } from "./key-value.ts";
 import { deletion, type Mvcc } from "./mvcc.ts";
-import { fieldsOf, wireFields } from "./protobuf.ts";
+import { fieldsOf, NOTHING, wireFields } from "./protobuf.ts";
 import type { Tree } from "./tree.ts";
 
 const NOSPACE = 1;
@@ -23,6 +23,7 @@ export class Replay {
   readonly leases = new Map<bigint, bigint>();
   /** "<member>/<alarm type>" of each raised alarm. */
   readonly alarms = new Set<string>();
+  private request = { start: 0, again: (): Uint8Array => NOTHING };
   /** Requests need a user's name (auth enable). */
   hasUsers = false;
 
@@ -35,8 +36,12 @@ export class Replay {
     for (const { key } of tree?.items("alarm") ?? []) this.raiseAlarm(key);
   }
 
-  /** One etcdserverpb.InternalRaftRequest. What does not touch keys, leases or alarms is passed over. */
-  apply(request: Uint8Array) {
+  /**
+   * One etcdserverpb.InternalRaftRequest. What does not touch keys, leases or alarms is passed over. `again` reads it once
+   * more: values are in it.
+   */
+  apply(request: Uint8Array, again = () => request) {
+    this.request = { start: request.byteOffset, again };
     for (const field of wireFields(request)) {
       if (field.number === 10) this.applyAlarm(field.bytes);
       else if (field.number === 1000) this.hasUsers = true;
@@ -127,10 +132,15 @@ export class Replay {
   private writePut(message: Uint8Array, revision: number) {
     const put = readPut(message);
     const before = this.mvcc.get(put.key);
+    const { start, again } = this.request;
+    const [from, length] = [put.value.byteOffset - start, put.value.length];
+    const kept = put.ignoreValue ? before!.value : undefined;
     this.mvcc.revision = revision;
     this.mvcc.add({
       key: put.key,
-      value: put.ignoreValue ? before!.value : new Uint8Array(put.value), // a copy: the log file's bytes can go
+      get value() {
+        return kept ?? again().subarray(from, from + length);
+      },
       createRevision: before?.createRevision ?? revision,
       modRevision: revision,
       version: (before?.version ?? 0) + 1,
