@@ -155,7 +155,7 @@ function zerosAndPurgedLog(dataDir: string) {
   const night = `${dataDir}/night.db`;
   writeFileSync(night, Buffer.from(kept, "base64"));
   using db = new Bbolt(night);
-  const { name, bytes } = laterLog(folder, db.stable(consistentIndex) - 20);
+  const { name, bytes } = laterLog(folder, Math.max(1, db.stable(consistentIndex) - 200));
   rmSync(night);
   for (const old of readdirSync(folder)) rmSync(`${folder}/${old}`);
   writeFileSync(`${folder}/${name}`, bytes, { mode: 0o600 });
