@@ -19,8 +19,6 @@ import { Tree } from "./tree.ts";
  */
 const ATTEMPTS = 1000;
 const MOST_LEAVES = 256;
-/** Parts that are read before their memory is taken back: it would grow by a multiple of what is kept. */
-const PARTS = 16;
 
 /**
  * An open bbolt file; `using db = new Bbolt(path)` closes it. Everything that breaks the format is a
@@ -68,8 +66,7 @@ export class Bbolt {
    */
   *backward<T>(bucket: string, read: (leaf: Leaf, i: number) => T): Generator<T> {
     let below: Buffer | undefined;
-    for (let [most, parts] = [1, 1]; ; parts++) {
-      if (parts % PARTS === 0) Bun.gc(true);
+    for (let most = 1; ; ) {
       const part = this.stable((tree, attempt) =>
         readLeaves(tree.leavesOf(bucket, below), { most: attempt === 1 ? most : 1, read }),
       );

@@ -186,7 +186,11 @@ class Names {
   private nameOf(id: number): string {
     if (++this.read % MANY === 0) Bun.gc(true);
     const [start, length] = [this.starts.get(id), this.lengths.get(id)];
-    const last = this.chunks[Math.floor(start / NAMES)]!.toString("latin1", start % NAMES, (start % NAMES) + length);
+    const last = this.chunks[Math.floor(start / NAMES)]!.toString(
+      "latin1",
+      start % NAMES,
+      (start % NAMES) + length,
+    );
     return this.byId[this.folderOf.get(id)]!.name + last;
   }
 

@@ -21,8 +21,8 @@ import { u64Bytes } from "./write-data.ts";
 const PAGE_SIZE = 4096;
 /** Those that etcd makes with a database. */
 const BUCKETS = "alarm auth authRoles authUsers cluster key lease members members_removed meta".split(" ");
-/** Bytes between two moments in which a signal is heard, and memory taken back. */
-const PIECE = 32 * 2 ** 20;
+/** Bytes between two moments in which a signal is heard. */
+const PIECE = 8 * 2 ** 20;
 
 interface Written {
   members: readonly SnapMember[];
@@ -47,7 +47,6 @@ export async function writeNewDb(path: string, data: EtcdData, written: Written)
         if (pages.bytes < heard + PIECE) continue;
         heard = pages.bytes;
         progress.show(Math.ceil(heard / 1e6));
-      Bun.gc(true);
         await Bun.sleep(0);
         checkSignal();
       }
