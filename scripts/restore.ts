@@ -225,8 +225,9 @@ Options:
     --from DIRS       Data directories of lost members, from their disks or copies of them, such as
                       /mnt/var/lib/etcd. The one whose log is newest is taken, with all that it
                       has. With those of more than half of the members nothing acknowledged is
-                      lost: better than any snapshot. Of damaged ones an older tree and the log, or
-                      SNAPSHOT and the log; the first line says if that is exact.
+                      lost: better than any snapshot. With fewer, its revision is raised, too. Of
+                      damaged ones an older tree and the log, or SNAPSHOT and the log; the first line
+                      says if that is exact.
     --lost NODES      The other control plane nodes, where the data has no names of them: a snapshot
                       of etcd 3.5 has none of members that have joined.
     --ca-hash HASH    Refuse data that does not name this CA: its fingerprint, as pack printed it.

@@ -70,7 +70,7 @@ async function check(etcd: string, folder: string): Promise<string[]> {
 }
 
 /** The same with a log that begins with this entry. */
-function purged(source: Source, { dataDir }: Member, from: number): Source {
+export function purged(source: Source, { dataDir }: Member, from: number): Source {
   const { name, bytes } = laterLog(`${dataDir}/member/wal`, from);
   const files = [...source.files].filter(([file]) => file.startsWith("snap/"));
   return { ...source, files: new Map([...files, [`wal/${name}`, used(bytes)]]) };
@@ -95,16 +95,20 @@ async function killed(etcd: string, only: Member) {
     if (n === AT_SNAPSHOT) snapshot = await takeSnapshot(only.url);
   }
   await member.stop();
+  const source: Source = { db: db(), old: copies[0]!, before: copies[1]!, files: filesOf(only) };
+  return { source, snapshot };
+}
+
+/** Its log and .snap files. */
+export function filesOf({ dataDir }: Member): Source["files"] {
   const files = ["snap", "wal"].flatMap((folder) =>
-    readdirSync(`${only.dataDir}/member/${folder}`)
+    readdirSync(`${dataDir}/member/${folder}`)
       .filter((name) => /\.(snap|wal)$/.test(name))
       .map(
-        (name) =>
-          [`${folder}/${name}`, used(readFileSync(`${only.dataDir}/member/${folder}/${name}`))] as const,
+        (name) => [`${folder}/${name}`, used(readFileSync(`${dataDir}/member/${folder}/${name}`))] as const,
       ),
   );
-  const source: Source = { db: db(), old: copies[0]!, before: copies[1]!, files: new Map(files) };
-  return { source, snapshot };
+  return new Map(files);
 }
 
 /** Without the room that etcd has made at the end of its log: a damage there hits nothing. */
