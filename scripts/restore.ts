@@ -173,8 +173,9 @@ function ofMembers(dirs: readonly string[], values: Values, snapshot?: string): 
   say(
     isQuorum
       ? `${here} of ${voters} members: a quorum, so every acknowledged write is there`
-      : `${here} of ${voters} members: what only the others had is lost. More disks make it sure. The revision is raised by ${BUMP.toLocaleString("en")}, so that clients list all objects again`,
+      : `${here} of ${voters} members: what only the others had is lost. More disks make it sure`,
   );
+  if (!isQuorum) say("its revision is raised, so that clients list all objects again");
   const name = memberName(chosen.own);
   if (name !== asOf(values))
     throw new Fail(`The data is that of "${name}", and it continues under this name`, {
@@ -226,8 +227,8 @@ Options:
                       /mnt/var/lib/etcd. The one whose log is newest is taken, with all that it
                       has. With those of more than half of the members nothing acknowledged is
                       lost: better than any snapshot. With fewer, its revision is raised, too. Of
-                      damaged ones an older tree and the log, or SNAPSHOT and the log; the first line
-                      says if that is exact.
+                      damaged ones an older tree and the log, or SNAPSHOT and the log; the first
+                      line says if that is exact.
     --lost NODES      The other control plane nodes, where the data has no names of them: a snapshot
                       of etcd 3.5 has none of members that have joined.
     --ca-hash HASH    Refuse data that does not name this CA: its fingerprint, as pack printed it.

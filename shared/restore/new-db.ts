@@ -4,6 +4,7 @@
  * server/storage/schema, lease/leasepb/lease.proto, api/mvccpb/kv.proto.
  */
 import { closeSync, fsyncSync, openSync } from "node:fs";
+import { setImmediate } from "node:timers/promises";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { PAGE_HEADER_SIZE } from "../etcd-data/db-file.ts";
 import { bucketKey } from "../etcd-data/key-value.ts";
@@ -47,7 +48,7 @@ export async function writeNewDb(path: string, data: EtcdData, written: Written)
         if (pages.bytes < heard + PIECE) continue;
         heard = pages.bytes;
         progress.show(Math.ceil(heard / 1e6));
-        await Bun.sleep(0);
+        await setImmediate();
         checkSignal();
       }
       roots.set(name, pages.endBucket());
