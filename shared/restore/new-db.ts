@@ -136,12 +136,11 @@ function nodeOf(level: number, entries: Entry[]): DbNode {
 /** What etcd has in its buckets when it has read the log up to this entry. */
 function contentOf(data: EtcdData, { members, at, bump }: Written): Record<string, Iterable<Row>> {
   const { leases, alarms } = data.stored();
-  const raised = bucketKey({ main: data.revision + bump, sub: 0, isTombstone: false });
-  const compacted = bucketKey({ main: data.compactedRevision, sub: 0, isTombstone: false });
-  const mark = bump > 0 ? raised : data.compactedRevision > 0 && compacted;
+  const compacted = bump > 0 ? data.revision + bump : data.compactedRevision;
+  const mark = bucketKey({ main: compacted, sub: 0, isTombstone: false });
   return {
     alarm: sorted([...alarms].map((alarm) => [alarmKey(alarm), ""])),
-    key: revisionsOf(data, bump > 0 ? raised : undefined),
+    key: revisionsOf(data, bump > 0 ? mark : undefined),
     lease: sorted(
       [...leases].map(([id, ttl]) => [u64Bytes(id), Buffer.concat([intField(1, id), intField(2, ttl)])]),
     ),
@@ -150,7 +149,7 @@ function contentOf(data: EtcdData, { members, at, bump }: Written): Record<strin
       ["confState", confStateJson(members)],
       ["consistent_index", u64Bytes(at.index)],
       ["term", u64Bytes(at.term)],
-      ...(mark ? [["scheduledCompactRev", mark] as const] : []),
+      ...(compacted > 0 ? [["scheduledCompactRev", mark] as const] : []),
       ...(data.storageVersion ? [["storageVersion", data.storageVersion] as const] : []),
     ]),
   };
