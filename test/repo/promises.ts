@@ -58,7 +58,7 @@ export const PROMISES: Promised[] = [
   runbook("You may repeat it, also after a reboot: your own files stay there as long as the memory does.", "test/kit/kit-folder.test.ts: may be repeated: the operator's files stay"),
   more("with the disks of more than half of the members no acknowledged write is lost", "check survivor.ts", "test/shared/restore/lost-members-data.test.ts: with a quorum nothing acknowledged is lost"),
   more("`--force-new-cluster`, which other instructions have, drops the last acknowledged writes.", "check survivor.ts"),
-  more("**The revision is raised by 1,000,000,000.** Otherwise kube-proxy, and whatever else has seen later revisions, would miss all changes until the cluster comes to them.", "check restore.ts"),
+  more("**The revision is raised by 1,000,000,000**, but not with the disks of more than half of the members. Otherwise kube-proxy, and whatever else has seen later revisions, would miss all changes until the cluster comes to them.", "check restore.ts"),
   more("So the line accepts that folder only if root has made it with mode 0700.", "test/kit/kit-folder.test.ts: line refuses %s, shows it, and puts nothing there"),
   more("`./bunw` also refuses files of other users, files that others can write, and files that `SHA256SUMS` does not name.", "test/kit/bunw.test.ts: refuses"),
   more("`./bunw` takes no settings from outside either: no `bunfig.toml`, no `.env`, no `BUN_OPTIONS`", "test/kit/bunw.test.ts: bunw takes no variables out of an .env", "test/kit/bunw.test.ts: the kit names its own settings"),
