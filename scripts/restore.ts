@@ -6,9 +6,8 @@
  * source, and overwrites nothing.
  */
 import { again } from "../shared/again.ts";
-import { type EtcdData, readEtcdData, readSnapshotData } from "../shared/etcd-data/data.ts";
+import { type EtcdData, readSnapshotData } from "../shared/etcd-data/data.ts";
 import { isNameless, memberName } from "../shared/etcd-data/members.ts";
-import { beginningAt } from "../shared/etcd-data/old-roots.ts";
 import { minute } from "../shared/evidence/server-clock.ts";
 import { guestsOf } from "../shared/facts/endpoint.ts";
 import { attempt, Fail } from "../shared/fail.ts";
@@ -160,11 +159,7 @@ async function ofSnapshot(path: string, values: Values): Promise<Source> {
 function ofMembers(dirs: readonly string[], values: Values, snapshot?: string): Source {
   const all = dirs.map((dir) => lost.memberDataIn(dir, snapshot));
   const { chosen, here, voters, isQuorum } = lost.chooseData(all);
-  const data = readEtcdData(
-    hostPath(chosen.dir),
-    undefined,
-    chosen.root && beginningAt(chosen.root),
-  );
+  const data = chosen.open();
   if (chosen.root || chosen.last.isCut) {
     const found = attempt(() => content.contentFor(data, asOf(values), values.lost), undefined);
     const until = found && content.takenAt(found);
@@ -180,12 +175,14 @@ function ofMembers(dirs: readonly string[], values: Values, snapshot?: string): 
       ? `${here} of ${voters} members: a quorum, so every acknowledged write is there`
       : `${here} of ${voters} members: writes of the others alone are lost. More disks would help`,
   );
+  if (!isQuorum) say("its revision is raised, so that clients list all objects again");
   const name = memberName(chosen.own);
   if (name !== asOf(values))
     throw new Fail(`The data is that of "${name}", and it continues under this name`, {
       hint: `type, and this machine becomes "${name}": ${again({ as: name })}`,
     });
-  const write = (place: Place) => lost.writeAlone(chosen, place);
+  const bump = isQuorum ? 0 : BUMP;
+  const write = (place: Place) => lost.writeAlone(chosen, { ...place, bump }, data);
   return { data, until: data.lastWrite, from: "a member's disk", write };
 }
 
@@ -228,8 +225,8 @@ Options:
     --from DIRS       Data directories of lost members, from their disks or copies of them, such as
                       /mnt/var/lib/etcd. The one with the newest log is used. With those of more
                       than half of the members no acknowledged write is lost: better than any
-                      snapshot. Damaged ones are read by an older tree, or SNAPSHOT, and the log;
-                      the first line says if that is exact.
+                      snapshot. With fewer, the revision is raised, too. Damaged ones are read by an
+                      older tree, or SNAPSHOT, and the log; the first line says if that is exact.
     --lost NODES      The other control plane nodes, if the data does not name them: a snapshot of
                       etcd 3.5 has no names of members that have joined.
     --ca-hash HASH    Refuse data that does not name this CA: its fingerprint, as pack printed it.

@@ -8,7 +8,7 @@ import { ETCD_PROGRAMS } from "./lab/checks/etcd-releases.ts";
 import { CALICO } from "./lab/machine/calico.ts";
 import { CERT_MANAGER } from "./lab/machine/cert-manager.ts";
 import { CACHE } from "./lab/machine/go-build.ts";
-import type { GoBuild } from "./lab/machine/pins.ts";
+import { BBOLT_BUILD, type GoBuild } from "./lab/machine/pins.ts";
 
 /**
  * When a check runs. First those of `ok`; then those `before the lab`, and `in the lab`, one after the other
@@ -81,6 +81,7 @@ const CHECKS: Check[] = [
   { name: "a sample of the soaks", cpu: 60, command: bunTest(TESTS.sampled), runs: "scripts", isAlone: true, env: { SAMPLE: "1" }, count: countTests },
   { name: "etcd's data, cut off and changed everywhere", command: bunTest(["test/shared/etcd-data/data.test.ts"]), runs: "soak", env: { EVERY_PLACE: "1" }, count: countTests },
   { name: "every cluster in every disaster, every object and file as nonsense", command: bunTest(["test/typed/unlike-plays.test.ts", "test/typed/unreadable.test.ts"]), runs: "soak", env: { EVERY_ROW: "1" }, count: countTests },
+  { name: "lab: etcd's data damaged, and what each tool brings back", command: ["test/lab/checks/damage-table.ts"], runs: "soak", count: countLines, built: [...ETCD_PROGRAMS, BBOLT_BUILD] },
   { name: "lab: a member that was away, and all have moved", command: ["test/lab/checks/lagging-member.ts"], runs: "soak", count: countLines, built: ETCD_PROGRAMS },
   ...TESTS.soaks.map((path): Check => ({ name: `soak: ${basename(path, ".test.ts")}`, command: bunTest([path]), runs: "soak", count: countTests })),
   { name: "lab: its programs are built", command: ["test/lab/machine/binaries.ts"], runs: "before the lab" },

@@ -7,6 +7,8 @@ import type { KeyValue } from "./key-value.ts";
 import type { Member } from "./members.ts";
 import { CompactedSince, fromRaw, type Mvcc, type Revision, toRaw } from "./mvcc.ts";
 
+import type { Row } from "./tree.ts";
+
 export type { KeyValue, Member };
 
 /**
@@ -75,8 +77,17 @@ export interface EtcdData {
   keys(prefix: string): string[];
   /** Names of keys that begin with `prefix` and are deleted, but still in the history; sorted. */
   deletedKeys(prefix: string): string[];
+  /** All of it, to be written anew, where nobody writes to it. */
+  stored(): Stored;
   /** Closes the db file. One above 64 MiB stays open, as values are read when they are asked for. */
   [Symbol.dispose](): void;
+}
+
+interface Stored extends Pick<DirectoryState["replay"], "leases" | "alarms" | "hasUsers"> {
+  /** The db's bucket `key`, oldest revision first. */
+  rows: Iterable<Row>;
+  /** What the log adds to them, oldest first. A key is its bytes as latin1 text. */
+  changes: readonly Revision[];
 }
 
 /**
@@ -120,7 +131,12 @@ function dataOf(dir: string, load: () => DirectoryState): EtcdData {
     const { value, createRevision, modRevision, version, lease } = found;
     return { key, value, createRevision, modRevision, version, lease };
   };
-  const keys = (prefix: string) => withPrefix(view.live, toRaw(prefix)).map(fromRaw);
+  const named = (prefix: string, isLive: boolean) => {
+    const { mvcc } = view.state;
+    const found = mvcc.everyKey(toRaw(prefix)).filter((key) => mvcc.has(key) === isLive);
+    return [...found].sort().map(fromRaw);
+  };
+  const keys = (prefix: string) => named(prefix, true);
   const data: EtcdData = {
     ...view.facts,
     get,
@@ -136,7 +152,13 @@ function dataOf(dir: string, load: () => DirectoryState): EtcdData {
     shown: (_key, value) => value,
     asToday: (object) => object,
     keys,
-    deletedKeys: (prefix) => withPrefix(view.deleted, toRaw(prefix)).map(fromRaw),
+    deletedKeys: (prefix) => named(prefix, false),
+    stored() {
+      const { db, mvcc, replay } = view.state;
+      const { leases, alarms, hasUsers } = replay;
+      const rows = db?.stable((tree) => tree.items("key")) ?? [];
+      return { rows, changes: mvcc.changes, leases, alarms, hasUsers };
+    },
     [Symbol.dispose]: () => view.state.db?.[Symbol.dispose](),
   };
   return data;
@@ -151,12 +173,12 @@ function rereadIfCompacted<T>(action: () => T, otherwise: () => T): T {
   return otherwise();
 }
 
-/** The content, its description, and the raw names of live and of deleted keys, both sorted. */
+/** The content, and its description. */
 function readView(load: () => DirectoryState) {
   const state = load();
-  const [live, deleted]: [string[], string[]] = [[], []];
-  for (const key of state.mvcc.everyKey()) (state.mvcc.has(key) ? live : deleted).push(key);
-  return { state, live: live.sort(), deleted: deleted.sort(), facts: describe(state, live.length) };
+  let keyCount = 0;
+  for (const key of state.mvcc.everyKey()) keyCount += state.mvcc.has(key) ? 1 : 0;
+  return { state, facts: describe(state, keyCount) };
 }
 
 function describe(
@@ -185,17 +207,4 @@ function describe(
     warnings,
     compactedRevision: mvcc.compactedRevision,
   };
-}
-
-/** The names that begin with `prefix`, from a sorted list. */
-function withPrefix(sorted: string[], prefix: string): string[] {
-  let [low, high] = [0, sorted.length];
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (sorted[middle]! < prefix) low = middle + 1;
-    else high = middle;
-  }
-  let end = low;
-  while (end < sorted.length && sorted[end]!.startsWith(prefix)) end++;
-  return sorted.slice(low, end);
 }

@@ -8,7 +8,7 @@
  */
 import { closeSync, fstatSync, readSync } from "node:fs";
 import { Damaged } from "./protobuf.ts";
-import { openRegular } from "./raft-files.ts";
+import { noteRead, openRegular } from "./raft-files.ts";
 
 export const PAGE_HEADER_SIZE = 16;
 export const DB_MAGIC = 0xed0cdaed;
@@ -141,6 +141,7 @@ export class DbFile {
   /** Returns how many bytes there were. */
   private readAt(target: Buffer, offset: number): number {
     if (this.whole) return this.whole.copy(target, 0, Math.min(offset, this.whole.length));
+    noteRead(target.length);
     let done = 0;
     for (let count = -1; count !== 0 && done < target.length; done += count)
       count = readSync(this.file, target, done, target.length - done, offset + done);

@@ -10,9 +10,8 @@ import { Fail } from "../fail.ts";
 import { shell } from "../shell-line.ts";
 import { Bbolt } from "./bbolt.ts";
 import { checkFitsLog, type Newest, newestIn } from "./fits-log.ts";
-import { u64 } from "./key-value.ts";
 import { legacyRequest, type Member, Members, mayName } from "./members.ts";
-import { Mvcc } from "./mvcc.ts";
+import { Mvcc, storedNumber } from "./mvcc.ts";
 import { Damaged } from "./protobuf.ts";
 import { readNewestSnapshot, type Snapshot } from "./raft-files.ts";
 import { Replay } from "./replay.ts";
@@ -32,6 +31,8 @@ export interface DirectoryState {
   /** "3.6.0": the release that its db was written for last; undefined before etcd 3.6, and without a db. */
   storageVersion: string | undefined;
   db: Bbolt | undefined;
+  /** Leases, alarms, users. */
+  replay: Replay;
 }
 
 const ATTEMPTS = 5;
@@ -40,10 +41,8 @@ const LOG_READS = 20;
 const PAUSE = 100;
 
 /** A directory read from another tree than the newest one. */
-export interface Read extends Pick<DirectoryState, "mvcc" | "wal"> {
-  db: Bbolt | undefined;
+export interface Read extends Pick<DirectoryState, "db" | "mvcc" | "replay" | "wal"> {
   newest: Newest | undefined;
-  replay: Replay;
   /** The log's last entry that the tree has. */
   applied: number;
   paths: { db: string; wal: string };
@@ -92,6 +91,7 @@ export function readDbAlone(path: string): DirectoryState {
       ...{ db, mvcc, wal: NO_LOG, committed: mvcc.revision },
       members: tables.members.list(),
       lastWrite: statSync(path).mtime,
+      replay: tables.replay,
       isFull: tables.replay.isFull,
       storageVersion: tables.storageVersion,
     };
@@ -178,9 +178,10 @@ function readOnce(paths: Paths, from?: Beginning): DirectoryState {
   const db = from ? from.open() : openDb(paths, snapshot);
   try {
     const mvcc = new Mvcc(db);
-    const { applied, newest, members, replay, ...tables } = mvcc.catchUp((tree) => ({
+    const { applied, term, newest, members, replay, ...tables } = mvcc.catchUp((tree) => ({
       storageVersion: tree && storageVersion(tree),
       applied: tree ? consistentIndex(tree) : 0,
+      term: tree ? storedNumber(tree, "term") : 0,
       newest: tree && newestIn(tree),
       members: new Members(tree),
       replay: new Replay(mvcc, tree),
@@ -194,6 +195,8 @@ function readOnce(paths: Paths, from?: Beginning): DirectoryState {
       isWanted: (entry: Entry) => entry.index > applied || mayName(entry) || (isInStore && entry.type !== 0),
     });
     checkLog(wal, applied, paths);
+    checkTerm(wal, { applied, term, isExact: from !== undefined });
+    wal.last.term ||= term;
     const isMade = checkFitsLog(wal.before, newest, replay);
     const read: Read = { db, mvcc, newest, replay, wal, applied, paths };
     from?.check(read, isMade);
@@ -206,6 +209,7 @@ function readOnce(paths: Paths, from?: Beginning): DirectoryState {
       committed,
       members: members.list(),
       lastWrite: lastWrite(paths),
+      replay,
       isFull: replay.isFull,
       ...tables,
     };
@@ -229,14 +233,8 @@ function openDb(paths: Pick<Paths, "db" | "snap">, snapshot: Snapshot | undefine
   return new Bbolt(sent);
 }
 
-/** The last entry that the db in this folder has, by the db that etcd would use; 0 if it has none. */
-export function appliedIn(snap: string): number {
-  using db = openDb({ snap, db: `${snap}/db` }, readNewestSnapshot(snap));
-  return db?.stable(consistentIndex) ?? 0;
-}
-
 export function consistentIndex(tree: Tree): number {
-  return tree.find("meta", Buffer.from("consistent_index"), (leaf, i) => u64(leaf.value(i))) ?? 0;
+  return storedNumber(tree, "consistent_index");
 }
 
 /** Source: etcd server/storage/schema/schema.go. */
@@ -272,6 +270,23 @@ function checkLog(wal: Wal, applied: number, paths: Paths) {
   }
 }
 
+/**
+ * What one member has applied, each other one has under the same index and term. `term`: 0 where the db has none, as
+ * before etcd 3.5, and an older one where that release ran once more: `isExact` does not know it.
+ */
+function checkTerm(
+  wal: Wal,
+  { applied, term, isExact }: { applied: number; term: number; isExact: boolean },
+) {
+  const [own, next] = [wal.before.at(-1), wal.entries.get(applied + 1)];
+  const found = own ?? next;
+  if (!term || !found || (own && isExact ? own.term === term : found.term >= term)) return;
+  const place = own ? "there" : "behind it";
+  throw new Damaged(
+    `the db and the log are of two members: the db's last entry, ${applied}, is of term ${term}, and the log has one of term ${found.term} ${place}`,
+  );
+}
+
 /** Applies the entries after `applied`, and returns the revision at the last committed one. */
 function replayLog(wal: Wal, applied: number, to: { mvcc: Mvcc; members: Members; replay: Replay }): number {
   let committed = to.mvcc.revision;
@@ -283,7 +298,8 @@ function replayLog(wal: Wal, applied: number, to: { mvcc: Mvcc; members: Members
     }
     to.members.applyAttributes(entry);
     if (index <= applied) continue;
-    if (!legacyRequest(entry.data)) to.replay.apply(entry.data);
+    const { data } = entry;
+    if (!legacyRequest(data)) to.replay.apply(data, () => entry.data);
     if (index <= wal.commit) committed = to.mvcc.revision;
   }
   return committed;

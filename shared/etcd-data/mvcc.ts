@@ -49,6 +49,8 @@ export class Mvcc {
   private index = new RevisionIndex();
   /** Replayed revisions by key, oldest first. */
   private readonly replayed = new Map<string, Revision[]>();
+  /** The same, oldest first. */
+  readonly changes: Revision[] = [];
 
   /** Without a db: an empty store, before the log's first entry. */
   constructor(db?: Bbolt) {
@@ -141,10 +143,10 @@ export class Mvcc {
     return [...replayed, ...this.index.history(key).map((revision) => this.load(key, revision))];
   }
 
-  /** All keys that ever existed, as far back as the db file goes; unsorted. */
-  *everyKey(): Generator<string> {
-    yield* this.index.keys();
-    for (const key of this.replayed.keys()) if (!this.index.has(key)) yield key;
+  /** All keys that ever existed and begin so, as far back as the db file goes; unsorted. */
+  *everyKey(prefix = ""): Generator<string> {
+    yield* this.index.keys(prefix);
+    for (const key of this.replayed.keys()) if (key.startsWith(prefix) && !this.index.has(key)) yield key;
   }
 
   has(key: string): boolean {
@@ -163,6 +165,7 @@ export class Mvcc {
   }
 
   add(change: Revision) {
+    this.changes.push(change);
     const changes = this.replayed.get(change.key);
     if (changes) changes.push(change);
     else this.replayed.set(change.key, [change]);
@@ -187,7 +190,8 @@ export function compaction(tree: Tree): number {
   return Math.max(...["scheduledCompactRev", "finishedCompactRev"].map((name) => storedNumber(tree, name)));
 }
 
-function storedNumber(tree: Tree, name: string): number {
+/** 0 where the bucket `meta` has it not. */
+export function storedNumber(tree: Tree, name: string): number {
   return tree.find("meta", Buffer.from(name), (leaf, i) => u64(leaf.value(i))) ?? 0;
 }
 

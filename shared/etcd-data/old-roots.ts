@@ -120,17 +120,18 @@ function isRoot({ page }: FoundPage): boolean {
   return ["key", "meta"].every((name) => found.includes(name));
 }
 
-/** Reads a directory from this tree on. */
-export function beginningAt(root: OldRoot): Beginning {
+/** Reads a directory from this tree on. `proved`: what came of it before. */
+export function beginningAt(root: OldRoot, proved?: { isCut: boolean }): Beginning {
   return {
     open: () => (root.index === 0 ? undefined : new Bbolt(root.path, root)),
     check(read, isMade) {
+      if (proved) return;
       if (!read.db && read.wal.isCut) throw new Damaged(`entry ${read.wal.last.index + 1} is not in the log`);
       if (!read.db) return;
       checkOldRoot(read, isMade);
       checkValues(read.db, read.paths.wal, read.applied);
     },
-    isCut: (read) => latestBeside(read) > read.mvcc.revision,
+    isCut: (read) => proved?.isCut ?? latestBeside(read) > read.mvcc.revision,
   };
 }
 
@@ -145,7 +146,7 @@ export function checkOldRoot(
       throw new Damaged(`its newest revision, ${newest!.main}, may be of entry ${index}`);
   for (const key of mvcc.everyKey()) {
     const lease = mvcc.has(key) ? mvcc.leaseOf(key) : 0n;
-    if (lease !== 0n && !replay.hasLease(lease)) throw new Damaged(`the lease of ${key} is gone`);
+    if (lease !== 0n && !replay.leases.has(lease)) throw new Damaged(`the lease of ${key} is gone`);
   }
 }
 

@@ -98,11 +98,6 @@ export class Page {
 
 export type Leaf = Pick<Page, "count" | "key" | "isBucket" | "value" | "valueSize">;
 
-/** Indexes into a leaf, in descending order. */
-export function places(leaf: Leaf): number[] {
-  return Array.from({ length: leaf.count }, (_, i) => leaf.count - 1 - i);
-}
-
 /** Bytes of a page's header and elements; `header` holds at least the former. */
 export function elementsEnd(header: Buffer): number {
   return PAGE_HEADER_SIZE + header.readUInt16LE(10) * ELEMENT_SIZE;

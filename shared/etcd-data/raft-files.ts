@@ -20,6 +20,18 @@ export function openRegular(path: string): number {
   throw new Damaged(`${path} is no regular file`);
 }
 
+/** Bytes that are read before the memory that this took is taken back: the engine waits until it is a multiple of what is kept. */
+const PIECE = 16 * 2 ** 20;
+let sinceTaken = 0;
+
+/** So many bytes of a large file were read. */
+export function noteRead(bytes: number) {
+  sinceTaken += bytes;
+  if (sinceTaken < PIECE) return;
+  sinceTaken = 0;
+  Bun.gc(true);
+}
+
 /** Bytes of a block; a longer record gets a block of its own length. */
 const LOG_BLOCK = 1024 * 1024;
 
@@ -48,8 +60,24 @@ export class LogFile {
     return this.buffer.subarray(from - this.start, to - this.start);
   }
 
+  /** Reads a part of the last slice again, when it is asked for. */
+  again(part: Uint8Array): () => Buffer {
+    const [{ path }, { length }] = [this, part];
+    const from = this.start + part.byteOffset - this.buffer.byteOffset;
+    return () => {
+      const [file, bytes] = [openRegular(path), Buffer.allocUnsafeSlow(length)];
+      try {
+        if (readSync(file, bytes, 0, length, from) < length) throw new Damaged(`${path} was cut off`);
+        return bytes;
+      } finally {
+        closeSync(file);
+      }
+    };
+  }
+
   private readBlock(from: number, atLeast: number) {
     const length = Math.min(Math.max(atLeast, LOG_BLOCK), this.size - from);
+    noteRead(length);
     if (length > this.buffer.length) this.buffer = Buffer.allocUnsafeSlow(length);
     [this.start, this.length] = [from, 0];
     while (this.length < length) {

@@ -8,7 +8,7 @@
  */
 import { type KeyValue, latin1, u64Exact } from "./key-value.ts";
 import { deletion, type Mvcc } from "./mvcc.ts";
-import { fieldsOf, wireFields } from "./protobuf.ts";
+import { fieldsOf, NOTHING, wireFields } from "./protobuf.ts";
 import type { Tree } from "./tree.ts";
 
 const NOSPACE = 1;
@@ -19,20 +19,32 @@ type Operation = { put: Uint8Array } | { deleteRange: Uint8Array };
 /** The state a request can depend on besides the keys: leases and alarms. */
 export class Replay {
   private readonly mvcc: Mvcc;
-  private readonly leases = new Set<bigint>();
+  /** By id, the seconds of its life. */
+  readonly leases = new Map<bigint, bigint>();
   /** "<member>/<alarm type>" of each raised alarm. */
-  private readonly alarms = new Set<string>();
+  readonly alarms = new Set<string>();
+  private request = { start: 0, again: (): Uint8Array => NOTHING };
+  /** Requests need a user's name (auth enable). */
+  hasUsers = false;
 
   constructor(mvcc: Mvcc, tree?: Tree) {
     this.mvcc = mvcc;
-    for (const { key } of tree?.items("lease") ?? []) this.leases.add(BigInt.asIntN(64, u64Exact(key)));
+    for (const { key, value } of tree?.items("lease") ?? [])
+      this.leases.set(BigInt.asIntN(64, u64Exact(key)), fieldsOf(value).int(2));
+    for (const { key, value } of tree?.items("auth") ?? [])
+      this.hasUsers ||= key.toString() === "authEnabled" && value[0] === 1;
     for (const { key } of tree?.items("alarm") ?? []) this.raiseAlarm(key);
   }
 
-  /** One etcdserverpb.InternalRaftRequest. Requests that touch no key, lease or alarm are skipped. */
-  apply(request: Uint8Array) {
+  /**
+   * One etcdserverpb.InternalRaftRequest. Requests that touch no key, lease or alarm are skipped. `again` reads it once
+   * more: values stay there.
+   */
+  apply(request: Uint8Array, again = () => request) {
+    this.request = { start: request.byteOffset, again };
     for (const field of wireFields(request)) {
       if (field.number === 10) this.applyAlarm(field.bytes);
+      else if (field.number === 1000) this.hasUsers = true;
       else if (this.isRaised(CORRUPT))
         continue; // etcd refuses the rest
       else if (field.number === 7) this.compact(field.bytes);
@@ -120,10 +132,15 @@ export class Replay {
   private writePut(message: Uint8Array, revision: number) {
     const put = readPut(message);
     const before = this.mvcc.get(put.key);
+    const { start, again } = this.request;
+    const [from, length] = [put.value.byteOffset - start, put.value.length];
+    const kept = put.ignoreValue ? before!.value : undefined;
     this.mvcc.revision = revision;
     this.mvcc.add({
       key: put.key,
-      value: put.ignoreValue ? before!.value : new Uint8Array(put.value), // a copy: the log file's bytes can go
+      get value() {
+        return kept ?? again().subarray(from, from + length);
+      },
       createRevision: before?.createRevision ?? revision,
       modRevision: revision,
       version: (before?.version ?? 0) + 1,
@@ -165,7 +182,8 @@ export class Replay {
 
   /** LeaseGrantRequest { 1 TTL, 2 ID }. */
   private grantLease(message: Uint8Array) {
-    if (!this.isRaised(NOSPACE)) this.leases.add(fieldsOf(message).int(2));
+    const { int } = fieldsOf(message);
+    if (!this.isRaised(NOSPACE) && !this.leases.has(int(2))) this.leases.set(int(2), int(1));
   }
 
   /** LeaseRevokeRequest { 1 ID }: the keys of the lease go with it. */
@@ -173,10 +191,6 @@ export class Replay {
     const lease = fieldsOf(message).int(1);
     this.deleteKeys(this.keysOfLease(lease), this.mvcc.revision + 1);
     this.leases.delete(lease);
-  }
-
-  hasLease(lease: bigint): boolean {
-    return this.leases.has(lease);
   }
 
   private keysOfLease(lease: bigint): string[] {

@@ -1,7 +1,7 @@
 /**
- * Which revisions there are of each key, without their values. Memory: 16 bytes for a revision, and each
- * key's name once, so that an etcd of 8 GB fits. Inside, a key is its bytes as latin1 text: text order is
- * byte order.
+ * Which revisions there are of each key, without their values. Memory: 16 bytes for a revision, and for a key some 40
+ * and the last part of its name, so that an etcd of 8 GB fits. Inside, a key is its bytes as latin1 text: text order
+ * is byte order.
  */
 
 /** A revision by its key in the bucket `key`: etcd's `mvcc.BucketKey`. */
@@ -24,7 +24,7 @@ const NO_ROW = -1;
 const TOMBSTONE = 1;
 
 export class RevisionIndex {
-  private readonly ids = new Map<string, number>();
+  private readonly names = new Names();
   // by id of a key
   private readonly newest = new Column(Int32Array);
   private readonly oldest = new Column(Int32Array);
@@ -54,12 +54,13 @@ export class RevisionIndex {
     this.newest.set(id, added);
   }
 
-  keys(): IterableIterator<string> {
-    return this.ids.keys();
+  /** Those that begin so, in no order. */
+  keys(prefix: string): Generator<string> {
+    return this.names.under(prefix);
   }
 
   has(key: string): boolean {
-    return this.ids.has(key);
+    return this.names.idOf(key) !== undefined;
   }
 
   /** Undefined for a key that never was, as far back as the db file goes. */
@@ -69,13 +70,13 @@ export class RevisionIndex {
 
   /** 0n if there is none. */
   leaseOf(key: string): bigint {
-    const id = this.ids.get(key);
+    const id = this.names.idOf(key);
     return (id !== undefined && this.leases.get(this.newest.get(id))) || 0n;
   }
 
   /** Newest first. */
   *history(key: string): Generator<RevisionKey, undefined> {
-    const id = this.ids.get(key);
+    const id = this.names.idOf(key);
     for (
       let row = id === undefined ? NO_ROW : this.newest.get(id);
       row !== NO_ROW;
@@ -87,11 +88,11 @@ export class RevisionIndex {
   }
 
   private idOf(key: string): number {
-    const known = this.ids.get(key);
+    const known = this.names.idOf(key);
     if (known !== undefined) return known;
     const id = this.newest.push(NO_ROW);
     this.oldest.push(NO_ROW);
-    this.ids.set(key, id);
+    this.names.add(key);
     return id;
   }
 
@@ -101,6 +102,102 @@ export class RevisionIndex {
     this.older.push(older);
     if (lease !== 0n) this.leases.set(row, lease);
     return row;
+  }
+}
+
+/** Bytes of names that are kept together. */
+const NAMES = 65_536;
+/** Names that are added or asked for before their memory is taken back: it would grow by a multiple of what is kept. */
+const MANY = 16_384;
+
+interface Folder {
+  id: number;
+  name: string;
+  /** Its newest key. */
+  last: number;
+}
+
+/** Names of keys by number, from 0 on. The folder of a path is there once. */
+class Names {
+  private readonly folders = new Map<string, Folder>();
+  private readonly byId: Folder[] = [];
+  private readonly chunks: Buffer[] = [];
+  /** Bytes of the last one. */
+  private used = NAMES;
+  /** A number and 1 where its hash says, or behind it; else 0. */
+  private slots = new Int32Array(1024);
+  // by number: its folder, the key before it there, and its last part
+  private readonly hashes = new Column(Uint32Array);
+  private readonly folderOf = new Column(Uint32Array);
+  private readonly before = new Column(Int32Array);
+  private readonly starts = new Column(Uint32Array);
+  private readonly lengths = new Column(Uint32Array);
+  private read = 0;
+
+  idOf(key: string): number | undefined {
+    const hash = Bun.hash.xxHash32(key);
+    for (let slot = hash; ; slot++) {
+      const id = this.slots[slot & (this.slots.length - 1)]! - 1;
+      if (id < 0) return undefined;
+      if (this.hashes.get(id) === hash && this.nameOf(id) === key) return id;
+    }
+  }
+
+  add(key: string) {
+    const cut = key.lastIndexOf("/") + 1;
+    const folder = this.folderCalled(key.slice(0, cut));
+    if (this.used + key.length - cut > NAMES) {
+      this.chunks.push(Buffer.allocUnsafeSlow(Math.max(NAMES, key.length)));
+      this.used = 0;
+    }
+    const id = this.hashes.push(Bun.hash.xxHash32(key));
+    this.folderOf.push(folder.id);
+    this.before.push(folder.last);
+    this.starts.push((this.chunks.length - 1) * NAMES + this.used);
+    this.lengths.push(key.length - cut);
+    this.used += this.chunks.at(-1)!.write(key.slice(cut), this.used, "latin1");
+    folder.last = id;
+    if (id * 2 > this.slots.length) {
+      this.slots = new Int32Array(this.slots.length * 2);
+      for (let known = 0; known < id; known++) this.putSlot(known);
+    }
+    this.putSlot(id);
+  }
+
+  *under(prefix: string): Generator<string> {
+    for (const { name, last } of this.folders.values()) {
+      if (!name.startsWith(prefix) && !prefix.startsWith(name)) continue;
+      for (let id = last; id !== NO_ROW; id = this.before.get(id)) {
+        const key = this.nameOf(id);
+        if (key.startsWith(prefix)) yield key;
+      }
+    }
+  }
+
+  private folderCalled(name: string): Folder {
+    const known = this.folders.get(name);
+    if (known) return known;
+    const folder = { id: this.byId.length, name, last: NO_ROW };
+    this.byId.push(folder);
+    this.folders.set(name, folder);
+    return folder;
+  }
+
+  private nameOf(id: number): string {
+    if (++this.read % MANY === 0) Bun.gc(true);
+    const [start, length] = [this.starts.get(id), this.lengths.get(id)];
+    const last = this.chunks[Math.floor(start / NAMES)]!.toString(
+      "latin1",
+      start % NAMES,
+      (start % NAMES) + length,
+    );
+    return this.byId[this.folderOf.get(id)]!.name + last;
+  }
+
+  private putSlot(id: number) {
+    let slot = this.hashes.get(id);
+    while (this.slots[slot & (this.slots.length - 1)] !== 0) slot++;
+    this.slots[slot & (this.slots.length - 1)] = id + 1;
   }
 }
 

@@ -5,7 +5,7 @@
  * are of no use to a reader.
  */
 import { type DbFile, type Meta, PAGE_HEADER_SIZE, pageId } from "./db-file.ts";
-import { elementsEnd, type Leaf, Page, places } from "./page.ts";
+import { elementsEnd, type Leaf, Page } from "./page.ts";
 import { Damaged } from "./protobuf.ts";
 
 const BUCKET_HEADER_SIZE = 16;
@@ -15,6 +15,12 @@ const BRANCHES_KEPT = 512;
 
 /** The root of a tree: a page id, or the page of an inline bucket. */
 type Root = { id: number } | { inline: Buffer };
+
+/** A key of a bucket, and its value. */
+export interface Row {
+  key: Buffer;
+  value: Buffer;
+}
 
 /** `bucket`: "" for the bucket of buckets. */
 type Visit = (id: number, page: Page, bucket: string) => void;
@@ -36,12 +42,14 @@ export class Tree {
   }
 
   /**
-   * All keys of a bucket, last first, with their values: views that hold until the next one. A bucket that
-   * does not exist is empty.
+   * All keys of a bucket, first key first, with their values: copies. A bucket that does not exist is empty.
    */
-  *items(bucket: string): Generator<{ key: Buffer; value: Buffer }> {
-    for (const leaf of this.leavesOf(bucket))
-      for (const i of places(leaf)) yield { key: Buffer.from(leaf.key(i)), value: leaf.value(i) };
+  *items(bucket: string): Generator<Row> {
+    const root = this.findBucket(bucket);
+    if (!root) return;
+    for (const leaf of this.leaves(this.page(root), undefined, true))
+      for (let i = 0; i < leaf.count; i++)
+        yield { key: Buffer.from(leaf.key(i)), value: Buffer.from(leaf.value(i)) };
   }
 
   /**
@@ -121,6 +129,7 @@ export class Tree {
   private *leaves(
     page: Page,
     below?: Buffer,
+    isForward = false,
     at = { depth: 1, seen: { pages: 0, leafDepth: 0 } },
   ): Generator<Leaf> {
     const { depth, seen } = at;
@@ -128,8 +137,10 @@ export class Tree {
     if (++seen.pages > this.meta.highWater) throw new Damaged(`${page.what} is met twice`);
     const count = below ? page.lowerBound(below) : page.count;
     if (!page.isLeaf) {
-      for (let i = count - 1; i >= 0; i--)
-        yield* this.leaves(this.child(page, i), below, { depth: depth + 1, seen });
+      for (let step = 0; step < count; step++) {
+        const child = this.child(page, isForward ? step : count - 1 - step);
+        yield* this.leaves(child, below, isForward, { depth: depth + 1, seen });
+      }
       return;
     }
     seen.leafDepth ||= depth;

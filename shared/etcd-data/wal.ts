@@ -29,7 +29,10 @@ export interface Entry {
 export interface Wal {
   clusterId: string;
   memberId: string;
-  /** The wanted entries by index, without those that a later entry of the same or a lower index replaced. */
+  /**
+   * The wanted entries by index, without those that a later entry of the same or a lower index replaced. If the wish
+   * reads on, their data is read on demand: it may be the whole log.
+   */
   entries: Map<number, Entry>;
   /**
    * The last entries up to `wish.applied`, without a gap, oldest first: as far as `KEPT` goes. Empty
@@ -151,6 +154,7 @@ function neededFiles(names: string[], { after, readsOn = false }: Wish): string[
 }
 
 interface Reading {
+  file?: LogFile;
   isLast: boolean;
   /** The checksum so far; undefined before the first crc record. */
   crc: number | undefined;
@@ -166,6 +170,7 @@ interface Reading {
 /** Adds one file's records to the log. */
 function readFile(path: string, reading: Reading) {
   using file = new LogFile(path);
+  reading.file = file;
   for (let from: number | undefined = 0; from !== undefined; ) from = readRecords(file, from, reading);
 }
 
@@ -325,11 +330,21 @@ function addEntry(reading: Reading, entry: Entry): boolean {
   const copy = (): Entry => ({ ...entry, data: new Uint8Array(entry.data) });
   const distance = (wish.applied ?? 0) - entry.index;
   if (distance >= 0 && distance < KEPT.entries) keepBefore(reading, copy());
-  if (entry.index > wish.after && wish.isWanted(entry)) wal.entries.set(entry.index, copy());
+  if (entry.index > wish.after && wish.isWanted(entry))
+    wal.entries.set(entry.index, wish.readsOn ? later(entry, reading.file!.again(entry.data)) : copy());
   wal.last = { index: entry.index, term: entry.term };
   reading.isBegun = true;
   reading.hasRequest ||= entry.type === 0 && entry.data.length > 0;
   return true;
+}
+
+function later({ type, term, index }: Entry, read: () => Uint8Array): Entry {
+  return {
+    ...{ type, term, index },
+    get data() {
+      return read();
+    },
+  };
 }
 
 /** A snapshot that another member has sent leaves a gap. */

@@ -18,23 +18,6 @@ const NO_FREELIST = 2n ** 64n - 1n;
 const META_PAGE = 0x04;
 const MAX_DEPTH = 64;
 
-/** Makes an older tree the newest one, in a copy: both meta pages lead to it, and all other pages are free. */
-export function makeNewest(path: string, root: Meta) {
-  const { pageSize, highWater: end } = root;
-  const file = openSync(path, "r+");
-  try {
-    ftruncateSync(file, end * pageSize);
-    for (const slot of [0, 1]) {
-      const page = Buffer.alloc(pageSize);
-      metaBytes(root, { slot, txid: BigInt(slot + 2), root: root.root, end }).copy(page);
-      writeAt(file, page, slot * pageSize);
-    }
-    fsyncSync(file);
-  } finally {
-    closeSync(file);
-  }
-}
-
 /** A bucket in its parent: the root page 0 means the page that follows it. */
 interface Bucket {
   root: number;
@@ -201,8 +184,9 @@ function placeOf({ children }: { children: { key: Buffer }[] }, key?: Buffer): n
   );
 }
 
-function metaBytes(
-  { pageSize }: Meta,
+/** Of the meta page at this slot, 0 or 1. */
+export function metaBytes(
+  { pageSize }: Pick<Meta, "pageSize">,
   { slot, txid, root, end }: { slot: number; txid: bigint; root: number; end: number },
 ): Buffer {
   const bytes = Buffer.alloc(META_SIZE);

@@ -8,7 +8,7 @@ import { Page } from "../etcd-data/page.ts";
 const BRANCH_PAGE = 0x01;
 const LEAF_PAGE = 0x02;
 const BUCKET = 0x01;
-const ELEMENT_SIZE = 16;
+export const ELEMENT_SIZE = 16;
 
 interface Item {
   key: Buffer;

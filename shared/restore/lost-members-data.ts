@@ -10,21 +10,18 @@
  * which claims no more than an election that this member would win; then the others are removed, and its own
  * address is the new one. etcd starts on it as always, without that flag.
  */
-import * as fs from "node:fs";
-import { appliedIn, explain } from "../etcd-data/directory.ts";
+import { type EtcdData, readEtcdData } from "../etcd-data/data.ts";
+import { explain } from "../etcd-data/directory.ts";
 import { type Member, memberName } from "../etcd-data/members.ts";
-import type { OldRoot } from "../etcd-data/old-roots.ts";
-import { Damaged } from "../etcd-data/protobuf.ts";
-import { readNewestSnapshot, snapNames } from "../etcd-data/raft-files.ts";
-import { type Entry, firstEntryIn, readWal } from "../etcd-data/wal.ts";
+import { beginningAt, type OldRoot } from "../etcd-data/old-roots.ts";
 import { Fail, Refused } from "../fail.ts";
-import { copyLargeTree } from "../files/copy-tree.ts";
+import { PRIVATE_FOLDER } from "../files/copy-tree.ts";
 import { hostPath } from "../files/files.ts";
-import { silently } from "../run.ts";
-import { makeNewest } from "./db-edit.ts";
+import { makeFolder, syncFolder } from "../files/write-steps.ts";
 import { CHANGE, changeOf, entryOf, hardStateOf, LogRecords, metadataOf, RECORD } from "./log-records.ts";
-import { appendTo, logTail } from "./log-tail.ts";
+import { writeNewDb } from "./new-db.ts";
 import { logName, memberJson, type SnapMember, snapBytes, snapName, snapRecordOf } from "./new-member.ts";
+import { refuseState } from "./snapshot-file.ts";
 import { wayInto } from "./ways-back.ts";
 import { makeMember, writeSynced } from "./write-data.ts";
 
@@ -39,6 +36,8 @@ export interface MemberData {
   last: { index: number; term: number; isCut?: boolean; isDamaged?: boolean };
   /** Set if the newest tree of its db is damaged: an older one, from which the log leads to the same keys. */
   root?: OldRoot | undefined;
+  /** Reads it again: what was proved is not proved once more. */
+  open(): EtcdData;
 }
 
 /**
@@ -50,6 +49,7 @@ export function memberDataIn(dir: string, snapshot?: string): MemberData {
   try {
     const { root, ...read } = wayInto(host, snapshot === undefined ? [] : [hostPath(snapshot)]);
     using data = read.data;
+    refuseState({ alarms: [], hasAuth: data.stored().hasUsers }, { path: dir });
     const { memberId, members, clusterId, revision, lastWrite, end } = data;
     const own = members.find(({ id }) => id === memberId);
     if (!own || own.isLearner)
@@ -59,13 +59,12 @@ export function memberDataIn(dir: string, snapshot?: string): MemberData {
           : `The member of "${dir}" was taken out of etcd before: its data ends there`,
         { unchanged: true, hint: "take another member's data directory, or a snapshot" },
       );
-    return { dir, own, members, clusterId, revision, lastWrite, last: end, root };
+    const open = () => readEtcdData(host, undefined, root && beginningAt(root, { isCut: end.isCut }));
+    return { dir, own, members, clusterId, revision, lastWrite, last: end, root, open };
   } catch (cause) {
     throw explain(cause, { dir });
   }
 }
-
-type Ids = Parameters<typeof metadataOf>[0];
 
 interface Chosen {
   chosen: MemberData;
@@ -115,83 +114,50 @@ function inWords(all: readonly MemberData[]): string {
     .join(", ");
 }
 
-/** A copy of its data in `dir`, in which it is the only member, at a new address. Errors: as `makeMember`. */
-export async function writeAlone(survivor: MemberData, { dir, peerUrl }: { dir: string; peerUrl: string }) {
-  const source = `${survivor.dir}/member`;
-  await makeMember({ dir, from: source }, async (folder) => {
-    await silently(() => copyLargeTree(source, folder));
-    if (survivor.root) await beginWith(survivor.root, hostPath(source), hostPath(folder));
-    goOnAlone(hostPath(folder), survivor, peerUrl);
-  });
-}
-
-/** Makes the copy start from this tree, or from the log alone. */
-async function beginWith(root: OldRoot, from: string, folder: string) {
-  const [snap, isOther] = [`${folder}/snap`, root.path !== `${from}/snap/db`];
-  for (const name of fs.readdirSync(snap)) if (name.endsWith(".snap.db")) fs.rmSync(`${snap}/${name}`);
-  if (root.index === 0 || isOther) fs.rmSync(`${snap}/db`, { force: true });
-  if (root.index === 0) return;
-  if (isOther) await fs.promises.copyFile(root.path, `${snap}/db`);
-  fs.chmodSync(`${snap}/db`, 0o600);
-  makeNewest(`${snap}/db`, root);
-}
-
-/** Appends: the others are removed, its own URL is the new one, and all of it is committed. */
-function goOnAlone(folder: string, { own, members, last, clusterId }: MemberData, peerUrl: string) {
-  const id = ({ id }: Member) => BigInt(`0x${id}`);
-  const known = members.map((member): SnapMember => ({ ...member, id: id(member) }));
-  const ids = { memberId: id(own), clusterId: BigInt(`0x${clusterId}`) };
-  const tail = last.isDamaged ? undefined : logTail(`${folder}/wal`);
-  const made = tail ? undefined : newLog(`${folder}/wal`, ids, appliedIn(`${folder}/snap`));
-  const { records, at } = made ?? { records: new LogRecords(tail!.crc), at: placeWithoutSnap(folder) };
-  const { term, vote } = tail ?? { term: last.term, vote: id(own) };
-  const url = memberJson(id(own), { name: own.name, peerUrl });
-  const changes = [
-    ...members
-      .filter((member) => member.id !== own.id)
-      .map((other) => changeOf(CHANGE.removeNode, id(other))),
-    changeOf(CHANGE.updateNode, id(own), url),
-  ];
-  for (const [i, change] of changes.entries())
-    records.add(RECORD.entry, entryOf({ type: 1, term, index: last.index + 1 + i }, change));
-  if (at) for (const name of snapNames(`${folder}/snap`)) fs.rmSync(`${folder}/snap/${name}`);
-  if (at?.index) {
-    writeSynced(`${folder}/snap/${snapName(at)}`, snapBytes(at, known));
-    records.add(RECORD.snapshot, snapRecordOf(at, known));
-  }
-  records.add(RECORD.state, hardStateOf({ term, vote, commit: last.index + changes.length }));
-  if (tail) return appendTo(tail, records);
-  for (const name of fs.readdirSync(`${folder}/wal`)) fs.rmSync(`${folder}/wal/${name}`);
-  writeSynced(`${folder}/wal/${logName(at!.index)}`, records.bytes());
-}
-
-/** Replaces a damaged log by its entries that the db does not have yet, up to the lost ones. */
-function newLog(folder: string, ids: Ids, applied: number) {
-  const wish = { after: applied, applied, isWanted: ({ index }: Entry) => index > applied, readsOn: true };
-  const { before, entries } = readWal(folder, wish);
-  const at = before.at(-1) ?? { index: 0, term: 0 };
-  if (at.index !== applied) throw new Damaged(`the db's last entry, ${applied}, is not in the log`);
-  const records = new LogRecords().begin().add(RECORD.metadata, metadataOf(ids));
-  if (at.index === 0) records.add(RECORD.snapshot, snapRecordOf(at, []));
-  else records.add(RECORD.state, hardStateOf({ term: at.term, vote: ids.memberId, commit: at.index }));
-  for (const entry of [...entries.values()].sort((a, b) => a.index - b.index))
-    records.add(RECORD.entry, entryOf(entry, entry.data));
-  return { records, at };
+interface Alone {
+  dir: string;
+  peerUrl: string;
+  /** Raises the revision, where clients may have seen later ones. */
+  bump?: number;
 }
 
 /**
- * The db's last entry, or 0 without a db, if there is no .snap from which etcd could continue: one that is
- * not newer than the db, and that the log reaches back to. Errors: Damaged if the log does not have that
- * entry.
+ * All that `data` has in `dir`, where its member is the only one, at a new address: behind the last entry the others are
+ * out, its own URL is the new one, and all of it is committed. Errors: as `makeMember`.
  */
-function placeWithoutSnap(folder: string): { index: number; term: number } | undefined {
-  const applied = appliedIn(`${folder}/snap`);
-  const newest = readNewestSnapshot(`${folder}/snap`);
-  const isUsable = newest && newest.index <= applied && newest.index >= firstEntryIn(`${folder}/wal`)!;
-  if (applied === 0) return { index: 0, term: 0 };
-  if (isUsable) return undefined;
-  const wish = { after: applied, applied, isWanted: () => false };
-  const entry = readWal(`${folder}/wal`, wish).before.at(-1);
-  if (entry) return entry;
-  throw new Damaged(`no .snap fits the db, and its last entry, ${applied}, is not in the log`);
+export async function writeAlone(
+  survivor: MemberData,
+  { dir, peerUrl, bump = 0 }: Alone,
+  data = survivor.open(),
+) {
+  await makeMember({ dir, from: `${survivor.dir}/member` }, async (folder) => {
+    const host = hostPath(folder);
+    const members = survivor.members.map((one) => ({ ...one, id: idOf(one) }));
+    const { last: at } = survivor;
+    for (const part of ["snap", "wal"]) makeFolder(`${host}/${part}`, PRIVATE_FOLDER);
+    await writeNewDb(`${host}/snap/db`, data, { members, at, bump });
+    writeSynced(`${host}/snap/${snapName(at)}`, snapBytes(at, members));
+    writeSynced(`${host}/wal/${logName(at.index)}`, logOf(survivor, members, peerUrl));
+    for (const part of ["snap", "wal"]) syncFolder(`${host}/${part}`);
+  });
+}
+
+const idOf = ({ id }: Member) => BigInt(`0x${id}`);
+
+function logOf({ own, last, clusterId }: MemberData, known: readonly SnapMember[], peerUrl: string): Buffer {
+  const { index, term } = last;
+  const [memberId, vote] = [idOf(own), idOf(own)];
+  const records = new LogRecords()
+    .begin()
+    .add(RECORD.metadata, metadataOf({ memberId, clusterId: BigInt(`0x${clusterId}`) }))
+    .add(RECORD.snapshot, snapRecordOf(last, known))
+    .add(RECORD.state, hardStateOf({ term, vote, commit: index }));
+  const moved = memberJson({ id: memberId, name: own.name, peerURLs: [peerUrl], isLearner: false });
+  const changes = [
+    ...known.filter(({ id }) => id !== memberId).map(({ id }) => changeOf(CHANGE.removeNode, id)),
+    changeOf(CHANGE.updateNode, memberId, moved),
+  ];
+  for (const [i, change] of changes.entries())
+    records.add(RECORD.entry, entryOf({ type: 1, term, index: index + 1 + i }, change));
+  return records.add(RECORD.state, hardStateOf({ term, vote, commit: index + changes.length })).bytes();
 }

@@ -34,8 +34,8 @@ export function idsOf({ peerUrl, token }: OnlyMember): { memberId: bigint; clust
 }
 
 /** As etcd writes a member to JSON; its id may be too large for JSON.stringify. */
-export function memberJson(id: bigint, { name, peerUrl }: Pick<OnlyMember, "name" | "peerUrl">): string {
-  return `{"id":${id},"peerURLs":${JSON.stringify([peerUrl])},"name":${JSON.stringify(name)}}`;
+export function memberJson({ id, ...attributes }: SnapMember): string {
+  return JSON.stringify(attributes).replace("{", `{"id":${id},`);
 }
 
 /** raftpb.ConfState { 1 voters, 2 learners, 5 auto_leave }. */
@@ -45,15 +45,16 @@ function confStateOf(members: readonly SnapMember[]): Buffer {
 }
 
 /** The same as JSON, as the bucket `meta` has it. */
-export function confStateJson(voter: bigint): string {
-  return `{"voters":[${voter}],"auto_leave":false}`;
+export function confStateJson(members: readonly SnapMember[]): string {
+  const ids = (learners: boolean) => members.filter((one) => one.isLearner === learners).map(({ id }) => id);
+  return `{"voters":[${ids(false)}],"learners":[${ids(true)}],"auto_leave":false}`;
 }
 
 export const LOG_NAME = logName(0);
 export const SNAP_NAME = snapName(LAST);
 
 /** A raft index and its term. */
-interface RaftPlace {
+export interface RaftPlace {
   term: number;
   index: number;
 }
@@ -78,7 +79,7 @@ export function snapRecordOf({ term, index }: RaftPlace, members: readonly SnapM
 export function logBytes(member: OnlyMember): Buffer {
   const ids = idsOf(member);
   const { term, index } = LAST;
-  const addition = changeOf(CHANGE.addNode, ids.memberId, memberJson(ids.memberId, member));
+  const addition = changeOf(CHANGE.addNode, ids.memberId, memberJson(asSnapMember(member)));
   return new LogRecords()
     .begin()
     .add(RECORD.metadata, metadataOf(ids))

@@ -147,7 +147,7 @@ function textOf(tree: Tree, bucket: string, key: string): string | undefined {
 
 /** Errors: Refused if etcd would not serve this, or not as a kubeadm cluster needs it. */
 export function refuseState(
-  { alarms, hasAuth }: StoredState,
+  { alarms, hasAuth }: Pick<StoredState, "alarms" | "hasAuth">,
   { path, disarm = false }: { path: string; disarm?: boolean | undefined },
 ) {
   if (hasAuth)

@@ -23,7 +23,6 @@ import { DbEdit } from "./db-edit.ts";
 import {
   asSnapMember,
   confStateJson,
-  idsOf,
   LAST,
   LOG_NAME,
   logBytes,
@@ -101,10 +100,10 @@ export async function writeRestored(snapshot: SnapshotFile, { dir, member, bump 
 /** As etcdutl does: the old members are removed, and the new log begins with entry 1. */
 function changeDb(path: string, member: OnlyMember, bump: number) {
   using edit = new DbEdit(path);
-  const { memberId } = idsOf(member);
+  const only = asSnapMember(member);
   edit.replace("members", (items) => {
     items.clear();
-    items.set(memberId.toString(16), Buffer.from(memberJson(memberId, member)));
+    items.set(only.id.toString(16), Buffer.from(memberJson(only)));
   });
   edit.replace("members_removed", (items) => items.clear());
   edit.replace("alarm", (items) => items.clear());
@@ -112,7 +111,7 @@ function changeDb(path: string, member: OnlyMember, bump: number) {
   edit.replace("meta", (items) => {
     items.set("consistent_index", u64Bytes(LAST.index));
     items.set("term", u64Bytes(LAST.term));
-    items.set("confState", Buffer.from(confStateJson(memberId)));
+    items.set("confState", Buffer.from(confStateJson([only])));
     if (raised) items.set("scheduledCompactRev", raised);
   });
   edit.commit();
@@ -126,9 +125,9 @@ function raiseRevision(edit: DbEdit, bump: number): Buffer {
   return raised;
 }
 
-function u64Bytes(number: number): Buffer {
+export function u64Bytes(number: number | bigint): Buffer {
   const bytes = Buffer.alloc(8);
-  bytes.writeBigUInt64BE(BigInt(number));
+  bytes.writeBigUInt64BE(BigInt.asUintN(64, BigInt(number)));
   return bytes;
 }
 

@@ -50,6 +50,25 @@ test.each(Object.keys(DAMAGES))("%s: every script refuses it, with what is left 
   }
 });
 
+/** What is missing, in numbers. */
+const REFUSED: Record<string, RegExp> = {
+  "a db that is cut off":
+    /db is cut off: 770048 bytes of at least 1155072\. No exact way leads back: 1 older tree\(s\), of entry 3327, do not fit the log \(the newest: the log does not tell which entry has made its newest revision\); the log alone: entry 1 is not in the log; the log has entries 3606 to 3774\. Nothing was changed$/m,
+  "a db whose last writes were not on the disk":
+    /No exact way leads back: 3 older tree\(s\), of entry 3327 to 3718, do not fit the log \(the newest: revision 2067 is there, and was compacted away by 2801\); the log alone: entry 1 is not in the log; the log has entries 3606 to 3774\. Nothing was changed$/m,
+  "a log whose last file is empty":
+    /No exact way leads back: no older tree is whole; the log is damaged, too: .*\.wal does not begin with the ids of cluster and member\. Nothing was changed$/m,
+};
+
+test.each(Object.keys(REFUSED))("%s: restore refuses it in numbers, and writes nothing", async (damage) => {
+  using node = await damaged(damage);
+  const before = node.fingerprint();
+  const { exitCode, stderr } = await node.run(RESTORE);
+  expect(stderr).toMatch(REFUSED[damage]!);
+  expect([exitCode, node.exists("/var/lib/other")]).toEqual([3, false]);
+  expect(node.fingerprint()).toEqual(before);
+});
+
 test("a db of zeros, and a log from its first entry on: restore says first that this is exact, and writes it", async () => {
   using node = await damaged("a db of zeros");
   const { exitCode, stderr } = await node.run(RESTORE);
@@ -72,6 +91,7 @@ test.each(Object.keys(DAMAGES))(
     expect(next.join("\n")).toMatch(/of this folder (it tries older trees of|alone they are not)/);
     expect(next.join("\n")).toContain(CHAPTER);
     const plan = await node.run("plan");
+    for (const step of next) expect(plan.stdout).toContain(step);
     expect(plan.stdout).toContain("**the repair cannot begin: etcd's data in");
     expect(plan.stdout).toContain(CHAPTER);
     // with the keys found it would be refused, too

@@ -359,6 +359,20 @@ test("of the disks of lost members the newest log is taken, and its member goes 
   using data = readEtcdData(join(node.root, "var/lib/etcd"));
   expect(data.members.map(({ id }) => id)).toEqual([MEMBER.id]);
   expect(data.keyCount).toBe(node.puts.length);
+  expect(data.revision).toBe(node.puts.length + 1);
+});
+
+test("where later writes may be lost, the revision is raised, and clients of before list again", async () => {
+  using node = await newMachine();
+  await disks(node);
+  const { exitCode, stderr } = await node.run("restore --from /mnt/cp1 --as m1");
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stderr).toContain("its revision is raised, so that clients list all objects again");
+  using before = readEtcdData(`${node.root}/mnt/cp1`);
+  using data = readEtcdData(join(node.root, "var/lib/etcd"));
+  expect(data.revision).toBe(before.revision + BUMP);
+  expect(data.compactedRevision).toBe(before.revision + BUMP);
+  expect([...data.list("")]).toEqual([...before.list("")]);
 });
 
 test("the disk of one of three may lack writes, and its member keeps its name", async () => {

@@ -73,7 +73,7 @@ async function withoutSnap(etcd: string, folder: string): Promise<string> {
     revision: said.revision,
   };
   if (!Bun.deepEquals(here, { differences: [], clusterId: found.clusterId, revision: found.revision }))
-    throw new Fail(`it does not start without its .snap: ${Bun.inspect(here)}`, { hint: "placeWithoutSnap" });
+    throw new Fail(`it does not start without its .snap: ${Bun.inspect(here)}`, { hint: "writeAlone" });
   return `without its .snap files, and with a purged log: ${said.keys} keys at revision ${said.revision}, same cluster`;
 }
 
@@ -101,7 +101,7 @@ async function goesOn(etcd: string, folder: string, { chosen, acknowledged }: Ca
   const expected = [`${chosen.own.id} ${chosen.own.name} ${alone.peerUrl}`];
   const here = { missing, differences, members, clusterId: said.clusterId };
   if (!Bun.deepEquals(here, { missing: [], differences: [], members: expected, clusterId: chosen.clusterId }))
-    throw new Fail(`it does not go on alone: ${Bun.inspect(here)}`, { hint: "goOnAlone" });
+    throw new Fail(`it does not go on alone: ${Bun.inspect(here)}`, { hint: "writeAlone" });
   const second = memberAt(folder, "joins");
   const added = await ask<{ member: { ID: string } }>(member.url, "cluster/member/add", {
     ...{ peerURLs: [second.peerUrl], isLearner: true },

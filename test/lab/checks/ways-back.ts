@@ -7,13 +7,22 @@ import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:f
 import { type EtcdData, readEtcdData } from "../../../shared/etcd-data/data.ts";
 import { attempt, attemptLater, Fail } from "../../../shared/fail.ts";
 import { memberDataIn, writeAlone } from "../../../shared/restore/lost-members-data.ts";
+import { BUMP } from "../../../shared/restore/write-data.ts";
 import { run, silently } from "../../../shared/run.ts";
 import { random } from "../../pretend/damage.ts";
 import { type Source, writeDamaged } from "../../pretend/damaged-etcd.ts";
 import { laterLog } from "../../pretend/write-wal.ts";
 import { ask } from "../machine/loopback-etcd.ts";
 import { compareWithEtcd } from "./etcd-equal.ts";
-import { askMember, type Member, memberAt, membersOf, startMember, takeSnapshot } from "./etcd-member.ts";
+import {
+  askMember,
+  type Member,
+  memberAt,
+  membersOf,
+  startMember,
+  takeSnapshot,
+  watchFrom,
+} from "./etcd-member.ts";
 import { onEachRelease } from "./etcd-releases.ts";
 
 const KEYS = 400;
@@ -61,7 +70,7 @@ async function check(etcd: string, folder: string): Promise<string[]> {
 }
 
 /** The same with a log that begins with this entry. */
-function purged(source: Source, { dataDir }: Member, from: number): Source {
+export function purged(source: Source, { dataDir }: Member, from: number): Source {
   const { name, bytes } = laterLog(`${dataDir}/member/wal`, from);
   const files = [...source.files].filter(([file]) => file.startsWith("snap/"));
   return { ...source, files: new Map([...files, [`wal/${name}`, used(bytes)]]) };
@@ -86,16 +95,20 @@ async function killed(etcd: string, only: Member) {
     if (n === AT_SNAPSHOT) snapshot = await takeSnapshot(only.url);
   }
   await member.stop();
+  const source: Source = { db: db(), old: copies[0]!, before: copies[1]!, files: filesOf(only) };
+  return { source, snapshot };
+}
+
+/** Its log and .snap files. */
+export function filesOf({ dataDir }: Member): Source["files"] {
   const files = ["snap", "wal"].flatMap((folder) =>
-    readdirSync(`${only.dataDir}/member/${folder}`)
+    readdirSync(`${dataDir}/member/${folder}`)
       .filter((name) => /\.(snap|wal)$/.test(name))
       .map(
-        (name) =>
-          [`${folder}/${name}`, used(readFileSync(`${only.dataDir}/member/${folder}/${name}`))] as const,
+        (name) => [`${folder}/${name}`, used(readFileSync(`${dataDir}/member/${folder}/${name}`))] as const,
       ),
   );
-  const source: Source = { db: db(), old: copies[0]!, before: copies[1]!, files: new Map(files) };
-  return { source, snapshot };
+  return new Map(files);
 }
 
 /** Without the room that etcd has made at the end of its log: a damage there hits nothing. */
@@ -122,7 +135,8 @@ async function comesBack(etcd: string, folder: string, { disk, truth, form, snap
   const kept = `${folder}/kept`;
   cpSync(disk, kept, { recursive: true });
   const alone = { ...memberAt(folder, `alone-${form.replaceAll(/\W/g, "")}`), name: found.own.name };
-  await silently(() => writeAlone(found, { dir: alone.dataDir, peerUrl: alone.peerUrl }));
+  const bump = found.last.isCut ? BUMP : 0;
+  await silently(() => writeAlone(found, { dir: alone.dataDir, peerUrl: alone.peerUrl, bump }));
   using before = readEtcdData(alone.dataDir);
   await using started = await startMember(etcd, alone);
   const { etcd: answers, said } = await askMember(started.url);
@@ -130,10 +144,13 @@ async function comesBack(etcd: string, folder: string, { disk, truth, form, snap
   const here = {
     asWritten: compareWithEtcd("", answers, before),
     // the truth at that revision
-    asBefore: way === "exact" ? compareWithEtcd("", answers, truth) : otherThen(before, truth),
+    asBefore:
+      way === "exact" ? compareWithEtcd("", answers, truth) : otherThen(before, truth, found.revision),
     members: await membersOf(started.url),
     ...{ clusterId: said.clusterId, revision: said.revision },
     isKept: Bun.spawnSync(["diff", "-r", kept, disk]).exitCode === 0,
+    // a client of before that has seen all
+    watch: await watchFrom(started.url, truth.revision + 1),
   };
   const members = [`${truth.memberId} lost ${alone.peerUrl}`];
   const { clusterId } = truth;
@@ -142,8 +159,9 @@ async function comesBack(etcd: string, folder: string, { disk, truth, form, snap
     asBefore: [],
     members,
     clusterId,
-    revision: found.revision,
+    revision: found.revision + bump,
     isKept: true,
+    watch: bump > 0 ? "compacted" : "seen",
   };
   if (!Bun.deepEquals(here, expected))
     throw new Fail(`${form}: ${Bun.inspect(here)}`, { hint: `expected ${Bun.inspect(expected)}` });
@@ -154,10 +172,10 @@ async function comesBack(etcd: string, folder: string, { disk, truth, form, snap
 }
 
 /** Keys that were not so at the revision that the data is of. */
-function otherThen(data: EtcdData, truth: EtcdData): string[] {
+function otherThen(data: EtcdData, truth: EtcdData, revision: number): string[] {
   return truth.keys("").filter((key) => {
     const then = attempt(
-      () => truth.history(key).find(({ modRevision }) => modRevision <= data.revision),
+      () => truth.history(key).find(({ modRevision }) => modRevision <= revision),
       undefined,
     );
     const now = data.get(key);

@@ -126,6 +126,12 @@ export function etcdBuild(image: string, name: "etcd" | "etcdutl" = "etcd"): GoB
   return { name, module, version, packages: [module], ...libraries };
 }
 
+/** bbolt's own program, with which people repair etcd's database. */
+export const BBOLT_BUILD: GoBuild = {
+  ...{ name: "bbolt", module: "go.etcd.io/bbolt", version: "v1.4.3" },
+  packages: ["go.etcd.io/bbolt/cmd/bbolt"],
+};
+
 /** Builds for `programs` of Kubernetes at `version`, such as v1.34.4. */
 export function kubernetesBuild(version: string, programs: readonly string[]): GoBuild {
   const [, minor, patch] = version.split(".");

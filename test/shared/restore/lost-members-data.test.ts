@@ -11,16 +11,15 @@ import {
   truncateSync,
   writeFileSync,
 } from "node:fs";
-import { readEtcdData } from "../../../shared/etcd-data/data.ts";
-import { appliedIn } from "../../../shared/etcd-data/directory.ts";
-import { readNewestSnapshot, snapNames } from "../../../shared/etcd-data/raft-files.ts";
+import { type EtcdData, readEtcdData } from "../../../shared/etcd-data/data.ts";
+import { readNewestSnapshot } from "../../../shared/etcd-data/raft-files.ts";
 import { failOf } from "../../../shared/fail.ts";
 import { CHANGE, changeOf, entryOf, LogRecords, RECORD } from "../../../shared/restore/log-records.ts";
-import { appendTo, logTail } from "../../../shared/restore/log-tail.ts";
 import { chooseData, memberDataIn, writeAlone } from "../../../shared/restore/lost-members-data.ts";
-import { snapName, snapRecordOf } from "../../../shared/restore/new-member.ts";
+import { snapRecordOf } from "../../../shared/restore/new-member.ts";
 import { busyEtcd } from "../../pretend/busy-etcd.ts";
 import { writeDamaged } from "../../pretend/damaged-etcd.ts";
+import { appendTo, logTail } from "../../pretend/log-tail.ts";
 import { type Sandbox, sandbox } from "../../pretend/sandbox.ts";
 import { type Written, type WrittenMember, writeEtcdData } from "../../pretend/write-wal.ts";
 
@@ -77,6 +76,7 @@ function survivor(id: string) {
     revision: 1,
     lastWrite: new Date(0),
     last: { index: 1, term: 1 },
+    open: () => expect.unreachable(),
   };
 }
 
@@ -123,26 +123,27 @@ test.each([
   expect(readdirSync(`${box.dir}${DIR}`)).toEqual(["member"]);
 });
 
-/** etcd starts from a .snap that the db is not older than, and that its log names. */
-test.each<[string, string, "made" | "as before"]>([
-  ["all is there", "none", "as before"],
-  ["the newest .snap is damaged, and an older one is not", "snap-flip", "as before"],
-  ["no .snap is left", "snap-none", "made"],
-  ["the db is older than every .snap", "db-old", "made"],
-])("where %s (%s), the .snap is %s", async (_, form, snap) => {
+test.each([
+  ["all is there", "none"],
+  ["the newest .snap is damaged, and an older one is not", "snap-flip"],
+  ["no .snap is left", "snap-none"],
+  ["the db is older than every .snap", "db-old"],
+])("where %s (%s), all revisions are there, and a .snap of the last entry", async (_, form) => {
   using box = sandbox();
+  writeDamaged(`${box.dir}/whole`, "none", { seed: 1, source: busyEtcd() });
   writeDamaged(`${box.dir}/disk`, form, { seed: 1, source: busyEtcd() });
-  const before = snapNames(`${box.dir}/disk/member/snap`);
   const survivor = memberDataIn("/disk");
   await writeAlone(survivor, { dir: DIR, peerUrl: NEW });
   const member = `${box.dir}${DIR}/member`;
+  using truth = readEtcdData(`${box.dir}/whole`);
   using data = readEtcdData(`${box.dir}${DIR}`);
-  const { clusterId, revision } = survivor;
-  expect(data).toMatchObject({ clusterId, revision, members: [{ name: "default", peerURLs: [NEW] }] });
-  if (snap === "as before") return expect(snapNames(`${member}/snap`)).toEqual(before);
+  const { clusterId, revision, compactedRevision, storageVersion } = truth;
+  expect(data).toMatchObject({ clusterId, revision, compactedRevision, storageVersion, warnings: [] });
+  expect(data.members).toMatchObject([{ name: "default", peerURLs: [NEW] }]);
+  for (const key of truth.keys("")) expect(sinceCompaction(data, key)).toEqual(sinceCompaction(truth, key));
+  expect(data.stored().leases).toEqual(truth.stored().leases);
   const at = readNewestSnapshot(`${member}/snap`)!;
-  expect(at.index).toBe(appliedIn(`${member}/snap`));
-  expect(snapNames(`${member}/snap`)).toEqual([snapName(at)]);
+  expect([at.index, at.term]).toEqual([survivor.last.index, survivor.last.term]);
   const known = survivor.members.map((one) => ({ ...one, id: BigInt(`0x${one.id}`) }));
   const log = readdirSync(`${member}/wal`).map((name) => readFileSync(`${member}/wal/${name}`));
   expect(Buffer.concat(log).includes(snapRecordOf(at, known))).toBe(true);
@@ -150,6 +151,10 @@ test.each<[string, string, "made" | "as before"]>([
     JSON.parse(Buffer.from(at.store).toString()).Root.Children["0"].Children.members.Children,
   ).toHaveProperty(survivor.own.id);
 });
+
+/** Older ones are there or not, as far as etcd's compaction has come. */
+const sinceCompaction = (data: EtcdData, key: string) =>
+  data.history(key).filter(({ modRevision }, i) => i === 0 || modRevision > data.compactedRevision);
 
 /** The head of one more record is there, and the rest of its sector is not. */
 function tear(path: string) {

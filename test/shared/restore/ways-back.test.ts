@@ -2,7 +2,9 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { type EtcdData, readEtcdData } from "../../../shared/etcd-data/data.ts";
+import { readWal } from "../../../shared/etcd-data/wal.ts";
 import { failOf } from "../../../shared/fail.ts";
+import { entryOf, LogRecords, metadataOf, RECORD } from "../../../shared/restore/log-records.ts";
 import { chooseData, memberDataIn, writeAlone } from "../../../shared/restore/lost-members-data.ts";
 import { wayInWords } from "../../../shared/restore/ways-back.ts";
 import { busyEtcd, purgedEtcd } from "../../pretend/busy-etcd.ts";
@@ -112,6 +114,47 @@ test.each([
   writeFileSync(`${box.dir}/night.db`, change(Buffer.from(source.old)));
   expect((await failOf(() => memberDataIn("/disk", "/night.db")))?.message).toMatch(why);
 });
+
+/** The log, or the db, is of a member that was cut off from the others: its last entries were never theirs. */
+test.each([
+  [
+    "an older one",
+    1,
+    /is damaged: the db and the log are of two members: the db's last entry, 3718, is of term 2, and the log has one of term 1 there/,
+  ],
+  [
+    "a newer one, and its own db is damaged",
+    3,
+    /log are of two members: .* is of term 2, and the log has one of term 3 there/,
+  ],
+])(
+  "another member's db beside this member's log, where the entry's term is %s: refused",
+  async (_, term, why) => {
+    using box = sandbox();
+    writeDamaged(`${box.dir}/disk`, term > 2 ? "root" : "none", { seed: 1, source: purgedEtcd(PURGED) });
+    otherTerms(`${box.dir}/disk/member/wal`, term);
+    const refused = await failOf(() => memberDataIn("/disk"));
+    expect(refused?.message).toMatch(why);
+    expect(refused?.exitCode).toBe(3);
+  },
+);
+
+test("where the log continues what another member of the cluster has applied, both are one", async () => {
+  using box = sandbox();
+  writeDamaged(`${box.dir}/disk`, "none", { seed: 1, source: purgedEtcd(PURGED) });
+  otherTerms(`${box.dir}/disk/member/wal`, 3, 3720);
+  expect(memberDataIn("/disk")).toMatchObject({ last: { index: 3774, term: 3, isCut: false } });
+});
+
+/** The same log, whose entries from this one on are of another term. */
+function otherTerms(folder: string, term: number, from = 0) {
+  const { entries, before: _, ...wal } = readWal(folder, { after: 0, isWanted: () => true });
+  const ids = { memberId: BigInt(`0x${wal.memberId}`), clusterId: BigInt(`0x${wal.clusterId}`) };
+  const log = new LogRecords().begin().add(RECORD.metadata, metadataOf(ids));
+  for (const entry of entries.values())
+    log.add(RECORD.entry, entryOf({ ...entry, term: entry.index >= from ? term : entry.term }, entry.data));
+  for (const name of readdirSync(folder)) writeFileSync(`${folder}/${name}`, log.bytes());
+}
 
 /** Its values have other letters. */
 function other(db: Buffer): Buffer {

@@ -3,11 +3,11 @@
  * (wal.go: ReadAll, cut), etcdserver/bootstrap.go (--force-new-cluster).
  */
 import * as fs from "node:fs";
-import { Damaged, fieldsOf } from "../etcd-data/protobuf.ts";
-import { crc32c, LogFile } from "../etcd-data/raft-files.ts";
-import { parseRecord, readFrame, readWal } from "../etcd-data/wal.ts";
-import { writeAt } from "../files/write-steps.ts";
-import { type LogRecords, RECORD } from "./log-records.ts";
+import { Damaged, fieldsOf } from "../../shared/etcd-data/protobuf.ts";
+import { crc32c, LogFile } from "../../shared/etcd-data/raft-files.ts";
+import { parseRecord, readFrame, readWal } from "../../shared/etcd-data/wal.ts";
+import { writeAt } from "../../shared/files/write-steps.ts";
+import { type LogRecords, RECORD } from "../../shared/restore/log-records.ts";
 
 interface LogTail {
   /** The last file. */

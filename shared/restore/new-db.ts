@@ -1,0 +1,194 @@
+/**
+ * A new database of a lost member's keys, with all revisions that it has. It is written from its first page to its last:
+ * gigabytes pass, and one open page of each level is in memory. Sources: go.etcd.io/bbolt node.go (spill); etcd
+ * server/storage/schema, lease/leasepb/lease.proto, api/mvccpb/kv.proto.
+ */
+import { closeSync, fsyncSync, openSync } from "node:fs";
+import { setImmediate } from "node:timers/promises";
+import type { EtcdData } from "../etcd-data/data.ts";
+import { PAGE_HEADER_SIZE } from "../etcd-data/db-file.ts";
+import { bucketKey } from "../etcd-data/key-value.ts";
+import type { Revision } from "../etcd-data/mvcc.ts";
+import type { Row } from "../etcd-data/tree.ts";
+import { writeAt } from "../files/write-steps.ts";
+import { Progress } from "../progress.ts";
+import { checkSignal } from "../signals.ts";
+import { metaBytes } from "./db-edit.ts";
+import { type DbNode, ELEMENT_SIZE, inlineBytes, pageBytes } from "./db-nodes.ts";
+import { confStateJson, memberJson, type RaftPlace, type SnapMember } from "./new-member.ts";
+import { bytesField, intField } from "./protobuf-fields.ts";
+import { u64Bytes } from "./write-data.ts";
+
+const PAGE_SIZE = 4096;
+/** Those that etcd makes with a database. */
+const BUCKETS = "alarm auth authRoles authUsers cluster key lease members members_removed meta".split(" ");
+/** Bytes between two moments in which a signal is heard. */
+const PIECE = 8 * 2 ** 20;
+
+interface Written {
+  members: readonly SnapMember[];
+  /** The last entry that the data has. */
+  at: RaftPlace;
+  /** Where clients may have seen later revisions: how far the next one is from the last. Else 0. */
+  bump: number;
+}
+
+/** Errors: also Fail where a signal has come. */
+export async function writeNewDb(path: string, data: EtcdData, written: Written) {
+  const content = contentOf(data, written);
+  const file = openSync(path, "wx", 0o600);
+  const progress = new Progress("writes etcd's data", undefined, process.stderr.isTTY, "MB");
+  try {
+    const pages = new NewPages(file);
+    const roots = new Map<string, number>();
+    let heard = 0;
+    for (const name of BUCKETS) {
+      for (const { key, value } of content[name] ?? []) {
+        pages.put(0, { key, value, isBucket: false, id: 0 });
+        if (pages.bytes < heard + PIECE) continue;
+        heard = pages.bytes;
+        progress.show(Math.ceil(heard / 1e6));
+        await setImmediate();
+        checkSignal();
+      }
+      roots.set(name, pages.endBucket());
+    }
+    pages.end(roots);
+    fsyncSync(file);
+  } finally {
+    progress.clear();
+    closeSync(file);
+  }
+}
+
+/** A leaf's item, or a branch's child. */
+type Entry = Row & { isBucket: boolean; id: number };
+
+class NewPages {
+  readonly #file: number;
+  /** Behind the two meta pages. */
+  #end = 2;
+  /** Of a leaf, and of a branch on each level above it: what is not written yet. */
+  readonly #levels: { entries: Entry[]; size: number }[] = [];
+
+  constructor(file: number) {
+    this.#file = file;
+  }
+
+  get bytes(): number {
+    return this.#end * PAGE_SIZE;
+  }
+
+  put(level: number, entry: Entry) {
+    const size = ELEMENT_SIZE + entry.key.length + entry.value.length;
+    const isFull = (this.#levels[level]?.size ?? 0) + size > PAGE_SIZE;
+    if (isFull && this.#levels[level]) this.#close(level);
+    const open = this.#levels[level] ?? { entries: [], size: PAGE_HEADER_SIZE };
+    open.entries.push(entry);
+    this.#levels[level] = { ...open, size: open.size + size };
+  }
+
+  /** Returns its root page; 0 where it is empty. */
+  endBucket(): number {
+    for (let level = 0; level < this.#levels.length - 1; level++) this.#close(level);
+    const top = this.#levels.at(-1);
+    const root = top ? this.#write(nodeOf(this.#levels.length - 1, top.entries)) : 0;
+    this.#levels.length = 0;
+    return root;
+  }
+
+  /** The bucket of buckets, and the meta pages. */
+  end(roots: ReadonlyMap<string, number>) {
+    const items = [...roots].map(([name, id]) => {
+      const header = Buffer.alloc(16);
+      header.writeBigUInt64LE(BigInt(id));
+      const inline = id ? Buffer.alloc(0) : inlineBytes(nodeOf(0, []));
+      return { key: Buffer.from(name), value: Buffer.concat([header, inline]), isBucket: true };
+    });
+    const root = this.#write({ isLeaf: true, items });
+    for (const slot of [0, 1]) {
+      const at = { slot, txid: BigInt(slot + 2), root, end: this.#end };
+      writeAt(this.#file, metaBytes({ pageSize: PAGE_SIZE }, at), slot * PAGE_SIZE);
+    }
+  }
+
+  #close(level: number) {
+    const { entries } = this.#levels[level]!;
+    delete this.#levels[level];
+    const id = this.#write(nodeOf(level, entries));
+    this.put(level + 1, { key: entries[0]!.key, value: Buffer.alloc(0), isBucket: false, id });
+  }
+
+  /** Returns the page's id. */
+  #write(node: DbNode): number {
+    const id = this.#end;
+    const bytes = pageBytes(node, id, PAGE_SIZE);
+    writeAt(this.#file, bytes, id * PAGE_SIZE);
+    this.#end += bytes.length / PAGE_SIZE;
+    return id;
+  }
+}
+
+function nodeOf(level: number, entries: Entry[]): DbNode {
+  return level === 0 ? { isLeaf: true, items: entries } : { isLeaf: false, children: entries };
+}
+
+/** What etcd has in its buckets when it has read the log up to this entry. */
+function contentOf(data: EtcdData, { members, at, bump }: Written): Record<string, Iterable<Row>> {
+  const { leases, alarms } = data.stored();
+  const compacted = bump > 0 ? data.revision + bump : data.compactedRevision;
+  const mark = bucketKey({ main: compacted, sub: 0, isTombstone: false });
+  return {
+    alarm: sorted([...alarms].map((alarm) => [alarmKey(alarm), ""])),
+    key: revisionsOf(data, bump > 0 ? mark : undefined),
+    lease: sorted(
+      [...leases].map(([id, ttl]) => [u64Bytes(id), Buffer.concat([intField(1, id), intField(2, ttl)])]),
+    ),
+    members: sorted(members.map((one) => [one.id.toString(16), memberJson(one)])),
+    meta: sorted([
+      ["confState", confStateJson(members)],
+      ["consistent_index", u64Bytes(at.index)],
+      ["term", u64Bytes(at.term)],
+      ...(compacted > 0 ? [["scheduledCompactRev", mark] as const] : []),
+      ...(data.storageVersion ? [["storageVersion", data.storageVersion] as const] : []),
+    ]),
+  };
+}
+
+/** Those of the database that there is, then those that the log adds, and what raises the revision: it is of no key. */
+function* revisionsOf(data: EtcdData, raised: Buffer | undefined): Generator<Row> {
+  const { rows, changes } = data.stored();
+  yield* rows;
+  let [main, sub] = [0, 0];
+  for (const change of changes) {
+    sub = change.modRevision === main ? sub + 1 : 0;
+    main = change.modRevision;
+    yield { key: bucketKey({ main, sub, isTombstone: change.deleted }), value: keyValueBytes(change) };
+  }
+  if (raised) yield { key: raised, value: Buffer.alloc(0) };
+}
+
+/** mvccpb.KeyValue { 1 key, 2 create_revision, 3 mod_revision, 4 version, 5 value, 6 lease }; of a tombstone the key alone. */
+function keyValueBytes({ key, value, deleted, ...numbers }: Revision): Buffer {
+  const name = bytesField(1, Buffer.from(key, "latin1"));
+  if (deleted) return name;
+  const { createRevision, modRevision, version, lease } = numbers;
+  const before = [createRevision, modRevision, version].map((number, i) => intField(2 + i, number));
+  return Buffer.concat([
+    name,
+    ...before,
+    bytesField(5, value),
+    ...(lease === 0n ? [] : [intField(6, lease)]),
+  ]);
+}
+
+/** AlarmMember { 1 memberID, 2 alarm }. */
+function alarmKey(alarm: string): Buffer {
+  const [member, type] = alarm.split("/") as [string, string];
+  return Buffer.concat([intField(1, BigInt(member)), intField(2, BigInt(type))]);
+}
+
+function sorted(items: readonly (readonly [key: string | Buffer, value: string | Buffer])[]): Row[] {
+  const rows = items.map(([key, value]) => ({ key: Buffer.from(key), value: Buffer.from(value) }));
+  return rows.sort((a, b) => a.key.compare(b.key));
+}

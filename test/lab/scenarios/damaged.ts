@@ -1,0 +1,189 @@
+/**
+ * Power is lost while somebody writes, and etcd's data is damaged then: pages of the database's tree, the log, or the
+ * whole database, with a snapshot of the night beside it. Each write that was answered is there after the repair, or it
+ * was said as of which entry the data is. With etcd's data nothing else is lost: the node goes on when its kubelet starts.
+ */
+import { randomBytes } from "node:crypto";
+import { closeSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync, writeSync } from "node:fs";
+import { Bbolt } from "../../../shared/etcd-data/bbolt.ts";
+import { consistentIndex } from "../../../shared/etcd-data/directory.ts";
+import { readFrame } from "../../../shared/etcd-data/wal.ts";
+import { writeDamaged } from "../../pretend/damaged-etcd.ts";
+import { laterLog } from "../../pretend/write-wal.ts";
+import { kubectl } from "../machine/machine.ts";
+import { KIT, type Scenario, type Scene, sayAndWait, type } from "../scene/scene.ts";
+import { follow, othersJoin } from "./restored.ts";
+import { compareWrites, lose, survivor, takeData } from "./survivor.ts";
+
+/** Both root pages and a hundred leaves are zeros, as on the disk that has lost the last blocks that it was told to write. */
+const PAGES = "root-both+leaf-100";
+
+interface Damage {
+  /** Before the power is cut. */
+  before?: (scene: Scene) => Promise<unknown>;
+  /** To what is below /var/lib/etcd. */
+  damage: (dataDir: string) => unknown;
+  /** What restore is given beside the folder, with a blank behind it. */
+  snapshot?: string;
+  /** What is said of the way back. */
+  said: RegExp;
+}
+
+const lines = ({ before, damage, snapshot, said }: Damage, goesOn: (scene: Scene) => Promise<unknown>) => [
+  ...(before ? [{ title: "The operator makes a backup in the night", run: before }] : []),
+  {
+    title: "Power is lost while somebody writes, and etcd's data is damaged",
+    run: (scene: Scene) => lose(scene, damage),
+  },
+  { title: "00-assess names the damage, and the way back", run: assess },
+  {
+    title: "The operator goes that way",
+    async run(scene: Scene) {
+      const words = await takeData(scene, snapshot);
+      const first = words
+        .split("\n")
+        .find((line) => /^ +(exact:|as of .* entry \d+: )/.test(line))
+        ?.trim();
+      const isOne = first !== undefined && said.test(first);
+      scene.checks.push({
+        name: "restore says first how far its way leads",
+        ok: isOne,
+        detail: first ?? words,
+      });
+      await goesOn(scene);
+    },
+  },
+  { title: "Every write that was answered is there", run: compareWrites },
+];
+
+const one: Omit<Scenario, "name" | "title" | "lines"> = {
+  ...{ controlPlanes: 1, workers: 1, byRunbook: true, machinesFail: true },
+};
+
+export const damaged: Scenario = {
+  ...one,
+  name: "damaged",
+  title:
+    "The only control plane node loses power while somebody writes, and pages of etcd's database are zeros then; all keys come back from its log",
+  lines: lines({ damage: (dir) => damageForm(dir, PAGES), said: /^exact: / }, startKubelet),
+};
+
+export const damagedLog: Scenario = {
+  ...one,
+  name: "damaged-log",
+  title:
+    "The only control plane node loses power while somebody writes, and a block of etcd's log is damaged then; all keys come back from its database and what is whole of the log",
+  lines: lines({ damage: flipInLog, said: /^exact: an older tree, of entry \d+, and the log/ }, startKubelet),
+};
+
+export const damagedSnapshot: Scenario = {
+  ...one,
+  name: "damaged-snapshot",
+  title:
+    "The only control plane node loses power while somebody writes, and etcd's database is zeros then; all keys come back from a snapshot of the night and the log",
+  lines: lines(
+    {
+      before: backUp,
+      damage: zerosAndPurgedLog,
+      snapshot: "snapshot.db ",
+      said: /^exact: the snapshot, of entry/,
+    },
+    startKubelet,
+  ),
+};
+
+export const damagedSurvivor: Scenario = {
+  ...survivor,
+  name: "damaged-survivor",
+  title:
+    "All three control plane nodes lose power while somebody writes, two never come back, and pages of the third one's etcd are zeros; it goes on alone with all that was acknowledged, and new machines join",
+  lines: [
+    ...lines({ damage: (dir) => damageForm(dir, PAGES), said: /^exact: / }, (scene) =>
+      follow(scene, ["old-cas"], [1, 2, 3, 4, 5]),
+    ),
+    ...othersJoin({ elsewhere: false }),
+  ],
+};
+
+/** One of the forms of test/pretend/damaged-etcd.ts. */
+function damageForm(dataDir: string, form: string) {
+  const file = (name: string) => readFileSync(`${dataDir}/member/${name}`);
+  const db = file("snap/db");
+  const names = ["snap", "wal"].flatMap((folder) =>
+    readdirSync(`${dataDir}/member/${folder}`).map((name) => `${folder}/${name}`),
+  );
+  const files = names.filter((name) => /\.(snap|wal)$/.test(name)).map((name) => [name, file(name)] as const);
+  writeDamaged(dataDir, form, { seed: 1, source: { db, before: db, old: db, files: new Map(files) } });
+  rmSync(`${dataDir}/undamaged.db`, { force: true });
+}
+
+/** A bit of a record in the middle of the last file: etcd refuses the log, and the database has what it was. */
+function flipInLog(dataDir: string) {
+  const folder = `${dataDir}/member/wal`;
+  const path = `${folder}/${readdirSync(folder)
+    .filter((name) => name.endsWith(".wal"))
+    .sort()
+    .at(-1)}`;
+  const bytes = readFileSync(path);
+  const middle = bytes.findLastIndex((byte) => byte !== 0) / 2;
+  let frame = readFrame(bytes, 0)!;
+  while (frame.end < middle) frame = readFrame(bytes.subarray(frame.end), frame.end)!;
+  const at = frame.start + frame.length - 1;
+  const file = openSync(path, "r+");
+  writeSync(file, Buffer.of(bytes[at]! ^ 1), 0, 1, at);
+  closeSync(file);
+}
+
+/** The snapshot of the night, which the operator keeps elsewhere. */
+let kept = "";
+
+const PASSPHRASE = "--passphrase-file passphrase";
+
+async function backUp(scene: Scene) {
+  const cp1 = scene.lab.controlPlanes[0]!;
+  await cp1.run(["bash", "-c", `umask 077; cat > ${KIT}/passphrase`], {
+    input: randomBytes(24).toString("base64url"),
+  });
+  await type(scene, cp1, `./bunw scripts/hand-over.ts pack ${PASSPHRASE} --out keys.age --with-etcd`);
+  await type(scene, cp1, `./bunw scripts/hand-over.ts snapshot ${PASSPHRASE} keys.etcd.age`);
+  kept = (await cp1.run(["base64", "-w0", `${KIT}/snapshot.db`])).stdout;
+}
+
+/** etcd has purged its log since: without the snapshot there is no way back. */
+function zerosAndPurgedLog(dataDir: string) {
+  const folder = `${dataDir}/member/wal`;
+  const night = `${dataDir}/night.db`;
+  writeFileSync(night, Buffer.from(kept, "base64"));
+  using db = new Bbolt(night);
+  const { name, bytes } = laterLog(folder, Math.max(1, db.stable(consistentIndex) - 200));
+  rmSync(night);
+  for (const old of readdirSync(folder)) rmSync(`${folder}/${old}`);
+  writeFileSync(`${folder}/${name}`, bytes, { mode: 0o600 });
+  const { length } = readFileSync(`${dataDir}/member/snap/db`);
+  writeFileSync(`${dataDir}/member/snap/db`, Buffer.alloc(length));
+}
+
+async function assess(scene: Scene) {
+  const cp1 = scene.lab.controlPlanes[0]!;
+  if (kept) await cp1.run(["bash", "-c", `umask 077; base64 -d > ${KIT}/snapshot.db`], { input: kept });
+  kept = "";
+  const { stdout } = await type(scene, cp1, "./bunw scripts/00-assess.ts", { part: 0, exit: [2] });
+  scene.checks.push({
+    name: "00-assess names the damage, and restore",
+    ok: stdout.includes("!DAMAGED!") && stdout.includes("restore.ts --from DIR"),
+    detail: stdout.split("\n").find((line) => line.startsWith("verdict:")) ?? stdout,
+  });
+}
+
+/** All else is whole: keys, certificates, manifests. */
+async function startKubelet(scene: Scene) {
+  const cp1 = scene.lab.controlPlanes[0]!;
+  await type(scene, cp1, "systemctl start kubelet", { part: 2 });
+  const answers = async () => (await kubectl(scene.lab, ["get", "--raw", "/readyz"])).stdout === "ok";
+  await sayAndWait(scene, "the API to answer", answers, {
+    seconds: 300,
+    hint: "crictl ps -a on cp1, with --keep",
+  });
+  for (const node of scene.lab.nodes)
+    await type(scene, node, "./bunw scripts/05-verify.ts --wait 60", { part: 5, exit: [0, 2] });
+}
