@@ -223,13 +223,12 @@ Options:
     --as NODE         The name of the control plane node that this machine becomes. Workers, volumes
                       and certificates know it by that name.
     --from DIRS       Data directories of lost members, from their disks or copies of them, such as
-                      /mnt/var/lib/etcd. The one whose log is newest is taken, with all that it
-                      has. With those of more than half of the members nothing acknowledged is
-                      lost: better than any snapshot. With fewer, its revision is raised, too. Of
-                      damaged ones an older tree and the log, or SNAPSHOT and the log; the first
-                      line says if that is exact.
-    --lost NODES      The other control plane nodes, where the data has no names of them: a snapshot
-                      of etcd 3.5 has none of members that have joined.
+                      /mnt/var/lib/etcd. The one with the newest log is used. With those of more
+                      than half of the members no acknowledged write is lost: better than any
+                      snapshot. With fewer, the revision is raised, too. Damaged ones are read by an
+                      older tree, or SNAPSHOT, and the log; the first line says if that is exact.
+    --lost NODES      The other control plane nodes, if the data does not name them: a snapshot of
+                      etcd 3.5 has no names of members that have joined.
     --ca-hash HASH    Refuse data that does not name this CA: its fingerprint, as pack printed it.
                       After a snapshot without it, unpack needs it for a bundle for recipients.
     --address IP      The node's address, if this machine has several.

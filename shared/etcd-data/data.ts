@@ -173,7 +173,7 @@ function rereadIfCompacted<T>(action: () => T, otherwise: () => T): T {
   return otherwise();
 }
 
-/** What was read, and its description. */
+/** The content, and its description. */
 function readView(load: () => DirectoryState) {
   const state = load();
   let keyCount = 0;

@@ -40,7 +40,7 @@ const LOG_READS = 20;
 /** Milliseconds between attempts on a directory that is being written to. */
 const PAUSE = 100;
 
-/** What is read under another tree than the newest one, and what else is in the directory. */
+/** A directory read from another tree than the newest one. */
 export interface Read extends Pick<DirectoryState, "db" | "mvcc" | "replay" | "wal"> {
   newest: Newest | undefined;
   /** The log's last entry that the tree has. */

@@ -143,7 +143,7 @@ export class Mvcc {
     return [...replayed, ...this.index.history(key).map((revision) => this.load(key, revision))];
   }
 
-  /** All keys that ever were, and begin so, as far back as the db file goes; in no order. */
+  /** All keys that ever existed and begin so, as far back as the db file goes; unsorted. */
   *everyKey(prefix = ""): Generator<string> {
     yield* this.index.keys(prefix);
     for (const key of this.replayed.keys()) if (key.startsWith(prefix) && !this.index.has(key)) yield key;

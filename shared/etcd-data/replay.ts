@@ -37,8 +37,8 @@ export class Replay {
   }
 
   /**
-   * One etcdserverpb.InternalRaftRequest. What does not touch keys, leases or alarms is passed over. `again` reads it once
-   * more: values are in it.
+   * One etcdserverpb.InternalRaftRequest. Requests that touch no key, lease or alarm are skipped. `again` reads it once
+   * more: values stay there.
    */
   apply(request: Uint8Array, again = () => request) {
     this.request = { start: request.byteOffset, again };

@@ -30,8 +30,8 @@ export interface Wal {
   clusterId: string;
   memberId: string;
   /**
-   * The wanted ones by index; what a later entry of the same or a lower index replaced is gone. Where the wish reads on,
-   * their data is read when it is asked for: it may be the whole log.
+   * The wanted entries by index, without those that a later entry of the same or a lower index replaced. If the wish
+   * reads on, their data is read on demand: it may be the whole log.
    */
   entries: Map<number, Entry>;
   /**

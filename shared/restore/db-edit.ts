@@ -18,7 +18,7 @@ const NO_FREELIST = 2n ** 64n - 1n;
 const META_PAGE = 0x04;
 const MAX_DEPTH = 64;
 
-/** A bucket as its parent has it: the root page 0 stands for the page that follows it. */
+/** A bucket in its parent: the root page 0 means the page that follows it. */
 interface Bucket {
   root: number;
   sequence: bigint;

@@ -86,7 +86,7 @@ async function main() {
 /** A member that was killed while it was written to, whose log etcd has purged. */
 async function made(etcd: string, folder: string): Promise<Source> {
   const only = memberAt(folder, "lost");
-  const member = await startMember(etcd, only, { flags: ["--unsafe-no-fsync"] });
+  const member = await startMember(etcd, only, { flags: ["--snapshot-count=500", "--unsafe-no-fsync"] });
   const db = () => readFileSync(`${only.dataDir}/member/snap/db`);
   const put = (n: number, of: number) => ({
     request_put: {

@@ -93,7 +93,7 @@ test("a learner's data may be a part of all, and that of a member that was taken
   using box = sandbox();
   const learner = { ...MEMBERS[0]!, isLearner: true };
   const none = disk(box, 0, 3, { clusterId: "78", members: [learner, ...MEMBERS.slice(1)] });
-  expect((await failOf(() => memberDataIn(none)))?.message).toContain("has not got a vote yet");
+  expect((await failOf(() => memberDataIn(none)))?.message).toContain("has no vote yet");
   const removed = disk(box, 0, 3);
   const tail = logTail(`${box.dir}${removed}/member/wal`);
   const at = { type: 1, term: tail.term, index: tail.last.index + 1 };
