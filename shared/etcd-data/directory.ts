@@ -271,7 +271,7 @@ function checkLog(wal: Wal, applied: number, paths: Paths) {
 }
 
 /**
- * What one member has applied, each other one has under the same index and term. `term`: 0 where the db has none, as
+ * All members have an applied entry under the same index and term. `term`: 0 where the db has none, as
  * before etcd 3.5, and an older one where that release ran once more: `isExact` does not know it.
  */
 function checkTerm(
