@@ -128,12 +128,13 @@ function whatWasSeen(scene: Scene, times: Times) {
   const gone = (from: number, to: number) =>
     watchers.flatMap(({ watcher }) => containersGone(watcher.samples(), from, to)).filter(isEnded);
   const cp = controlPlaneSamples(scene)[0]!;
+  const lost = lab.nodes.flatMap(({ name, nodeName }) => (scene.replaced.includes(name) ? nodeName : []));
   const restarted = gone(zero, times.part4);
   return {
     heartbeats,
     restarted,
     restartedInPart4: gone(zero, Number.POSITIVE_INFINITY).filter((name) => !restarted.includes(name)),
-    evicted: podsEvicted(cp, zero, times.part4),
+    evicted: podsEvicted(cp, zero, times.part4, lost),
     endpointsLost: endpointsLost(cp, zero, times.part4),
     dnsLostSeconds: endpointsLost(cp, zero, Number.POSITIVE_INFINITY, DNS).seconds,
     pings: scene.pings

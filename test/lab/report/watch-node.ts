@@ -101,7 +101,7 @@ function readNodes(nodes: Item[], leases: Item[]) {
 }
 
 function readPods(pods: Item[]) {
-  return pods.map(({ metadata, status }) => ({
+  return pods.map(({ metadata, spec, status }) => ({
     uid: metadata.uid,
     name: `${metadata.namespace}/${metadata.name}`,
     // one that has ended well wants nothing more: a restore leaves such pods
@@ -110,6 +110,7 @@ function readPods(pods: Item[]) {
       status?.conditions?.find((condition) => condition.type === "Ready")?.status === "True",
     leaving: metadata.deletionTimestamp !== undefined || status?.reason === "Evicted",
     mirror: metadata.annotations?.["kubernetes.io/config.mirror"] !== undefined,
+    node: spec?.nodeName ?? "",
   }));
 }
 
@@ -138,7 +139,7 @@ interface Item {
     labels?: Record<string, string>;
     annotations?: Record<string, string>;
   };
-  spec?: { renewTime?: string };
+  spec?: { renewTime?: string; nodeName?: string };
   status?: { phase?: string; reason?: string; conditions?: { type: string; status: string }[] };
   endpoints?: { conditions?: { ready?: boolean } }[] | null;
 }

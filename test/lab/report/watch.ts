@@ -11,7 +11,7 @@ export interface Sample {
   /** id → namespace/pod/container */
   containers?: Record<string, string>;
   nodes?: { name: string; ready: boolean; renewed: number }[];
-  pods?: { uid: string; name: string; ready: boolean; leaving: boolean; mirror: boolean }[];
+  pods?: { uid: string; name: string; ready: boolean; leaving: boolean; mirror: boolean; node?: string }[];
   endpoints?: Record<string, number>;
 }
 
@@ -101,10 +101,18 @@ export function containersAt(samples: Sample[], at: number): number {
   return Object.values(look?.containers ?? {}).filter((name) => !STATIC_POD.test(name)).length;
 }
 
-/** Pods seen before `from` that were leaving, or were gone, at some look before `to`. */
-export function podsEvicted(samples: Sample[], from: number, to: number): string[] {
-  const before =
-    samples.findLast((sample) => sample.pods && sample.t <= from)?.pods?.filter((pod) => !pod.mirror) ?? [];
+/**
+ * Pods seen before `from` that were leaving, or were gone, at some look before `to`. `lost`: nodes whose machines never
+ * came back. Their Nodes are deleted, and so are their pods.
+ */
+export function podsEvicted(
+  samples: Sample[],
+  from: number,
+  to: number,
+  lost: readonly string[] = [],
+): string[] {
+  const seen = samples.findLast((sample) => sample.pods && sample.t <= from)?.pods ?? [];
+  const before = seen.filter(({ mirror, node = "" }) => !mirror && !lost.includes(node));
   const evicted = new Set<string>();
   for (const look of samples.filter((sample) => sample.pods && sample.t > from && sample.t < to)) {
     const staying = new Set(look.pods!.filter((pod) => !pod.leaving).map((pod) => pod.uid));

@@ -73,5 +73,9 @@ test("containersGone() leaves static pods out and looks no further than asked", 
 test("podsEvicted() counts a pod that is leaving; endpointsLost() the seconds without any", () => {
   expect(podsEvicted(samples, 1000, 9000)).toEqual(["a/p2"]);
   expect(podsEvicted(samples, 1000, 6000)).toEqual([]);
+  const on = (node: string) =>
+    samples.map((one) => ({ ...one, ...(one.pods && { pods: one.pods.map((pod) => ({ ...pod, node })) }) }));
+  expect(podsEvicted(on("cp2"), 1000, 9000, ["cp2"])).toEqual([]);
+  expect(podsEvicted(on("w1"), 1000, 9000, ["cp2"])).toEqual(["a/p2"]);
   expect(endpointsLost(samples, 1000)).toEqual({ seconds: 1, services: ["a/web"] });
 });
