@@ -4,7 +4,7 @@
  */
 
 import { command, type LeftOut, leftNames } from "../again.ts";
-import type { DeafWebhook } from "../api/called-by-api.ts";
+import type { DeafWebhook } from "../api/api-error.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import {
   allRenewals,

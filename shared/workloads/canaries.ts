@@ -4,8 +4,7 @@
  * nothing begun that needs one.
  */
 
-import { refusalOfOne } from "../api/api-error.ts";
-import { DeafWebhook, pastWebhooks } from "../api/called-by-api.ts";
+import { DeafWebhook, pastWebhooks, refusalOfOne } from "../api/api-error.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { isReady, type KubeObject } from "../api/kube-object.ts";
 import { inParallel } from "../api/many.ts";

@@ -3,8 +3,7 @@
  * controller makes new ones.
  */
 
-import { unlessRefused } from "../api/api-error.ts";
-import { asDeafWebhook, type DeafWebhook } from "../api/called-by-api.ts";
+import { asDeafWebhook, type DeafWebhook, unlessRefused } from "../api/api-error.ts";
 import type { ApiReader, KubeApi } from "../api/kube-api.ts";
 import { type KubeObject, type LabelSelector, selects } from "../api/kube-object.ts";
 import { inParallel } from "../api/many.ts";

@@ -1,7 +1,7 @@
 /** Work that part 4 leaves, the most urgent first: for the operator, and for people whose keys are outside of the cluster. */
 
 import { BACKUP } from "../again.ts";
-import { calledByApi } from "../api/called-by-api.ts";
+import { calledByApi } from "../api/api-error.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { nameOf } from "../api/kube-object.ts";
 import { showsToday } from "../etcd-location/etcd-folders.ts";

@@ -6,8 +6,7 @@
  */
 
 import { again } from "../again.ts";
-import { ApiError, refusalOfOne } from "../api/api-error.ts";
-import { DeafWebhook, pastWebhooks } from "../api/called-by-api.ts";
+import { ApiError, DeafWebhook, pastWebhooks, refusalOfOne } from "../api/api-error.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { nameOf } from "../api/kube-object.ts";
 import { inParallel, readAll } from "../api/many.ts";

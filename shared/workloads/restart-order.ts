@@ -5,7 +5,7 @@
 
 import { again, command, type LeftOut, leftNames } from "../again.ts";
 import { adminApi } from "../api/admin-api.ts";
-import { DeafWebhook } from "../api/called-by-api.ts";
+import { DeafWebhook } from "../api/api-error.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { nodeLeases } from "../api/leases.ts";
 import { inParallelWithTimeSlots } from "../api/many.ts";

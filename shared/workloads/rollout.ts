@@ -2,7 +2,7 @@
  * Restarts the owners of pods, as `kubectl rollout restart` does, or evicts their pods; waits until the new
  * pods are available.
  */
-import { DeafWebhook, pastWebhooks } from "../api/called-by-api.ts";
+import { DeafWebhook, pastWebhooks } from "../api/api-error.ts";
 import { type KubeApi, withQuery } from "../api/kube-api.ts";
 import { isReady, podsPath, selectorOf } from "../api/kube-object.ts";
 import { inParallel } from "../api/many.ts";

@@ -9,8 +9,7 @@
  * signer of Kubernetes' own issues any (kube-apiserver-client-pod "is currently unimplemented"), so the
  * cluster's CA signs none.
  */
-import { ApiError, refusalOfOne, unlessRefused } from "../api/api-error.ts";
-import { DeafWebhook, pastWebhooks } from "../api/called-by-api.ts";
+import { ApiError, DeafWebhook, pastWebhooks, refusalOfOne, unlessRefused } from "../api/api-error.ts";
 import type { ApiReader, KubeApi } from "../api/kube-api.ts";
 import { isApiServers, type KubeObject, nameOf } from "../api/kube-object.ts";
 import { readAll } from "../api/many.ts";

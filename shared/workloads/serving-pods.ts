@@ -3,7 +3,7 @@
  * and whether a webhook would refuse a new pod.
  */
 
-import { asDeafWebhook, calledByApi } from "../api/called-by-api.ts";
+import { asDeafWebhook, calledByApi } from "../api/api-error.ts";
 import type { ApiReader, KubeApi } from "../api/kube-api.ts";
 import { type KubeObject, selects } from "../api/kube-object.ts";
 import { controllerOf, groupOfApi, type RunningPod } from "../facts/pod-trust.ts";

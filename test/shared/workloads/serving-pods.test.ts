@@ -3,7 +3,7 @@
  * API server calls, and what is said if a webhook does not answer.
  */
 import { expect, test } from "bun:test";
-import { asDeafWebhook, pastWebhooks } from "../../../shared/api/called-by-api.ts";
+import { asDeafWebhook, pastWebhooks } from "../../../shared/api/api-error.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import type { RunningPod } from "../../../shared/facts/pod-trust.ts";
 import { Fail, failOf } from "../../../shared/fail.ts";
