@@ -178,7 +178,6 @@ async function removePod(api: KubeApi, name: string) {
 
 const PODS = "/api/v1/namespaces/kube-system/pods";
 
-/** All test pods. */
 const TEST_PODS = `${PODS}?labelSelector=${encodeURIComponent("kube-pki-repair=canary")}`;
 
 /** Whether a run that was cut off has left test pods. */
