@@ -95,9 +95,9 @@ export async function refuseWhileMemoryHasKeys(
 function refuseUnread(unread: readonly Process[], open: readonly string[], here: string) {
   const may = mayHold(unread, open);
   if (may.length === 0) return;
-  const who = may.map(({ name, pid }) => `${name} (pid ${pid})`).join(", ");
+  const processes = may.map(({ name, pid }) => `${name} (pid ${pid})`).join(", ");
   throw new Refused(
-    `${who} may hold ${open.map((name) => `${name}.key`).join(", ")}, and was not read to its end`,
+    `${processes} may hold ${open.map((name) => `${name}.key`).join(", ")}, and was not read to its end`,
     {
       unchanged: true,
       hint:
@@ -124,12 +124,15 @@ export function refuseWhileLeaderMayHaveKey(
   const open = leader?.nodes.filter((name) => !lostOn.includes(name)) ?? [];
   if (!leader || open.length === 0) return;
   const { host, nodes } = leader;
-  const on =
+  const place =
     nodes.join() === host ? host : `${host} (${nodes.length > 1 ? "one of " : ""}${nodes.join(", ")})`;
-  throw new Refused(`The controller-manager on ${on} led last: only its process may hold ca.key in memory`, {
-    unchanged: true,
-    hint:
-      `go there first: on ${open[0]} ${command("plan")}. ` +
-      `If ca.key is lost there, too, or ${open[0]} is lost for good: ${again({ "lost-on": nodes }, { of: "01-etcd" })}`,
-  });
+  throw new Refused(
+    `The controller-manager on ${place} led last: only its process may hold ca.key in memory`,
+    {
+      unchanged: true,
+      hint:
+        `go there first: on ${open[0]} ${command("plan")}. ` +
+        `If ca.key is lost there, too, or ${open[0]} is lost for good: ${again({ "lost-on": nodes }, { of: "01-etcd" })}`,
+    },
+  );
 }

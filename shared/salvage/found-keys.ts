@@ -105,7 +105,7 @@ export class FoundKeys {
   }
 
   /**
-   * For a CA of which nothing else is known: a certificate proves the key beside it. Only from a place that
+   * If nothing else is known of a CA, a certificate proves the key beside it. Only from a place that
    * is proved itself.
    */
   learn(name: string, certPem: string, from: string) {

@@ -106,9 +106,9 @@ function foundBeside(brought: Brought, ca: Uint8Array | undefined) {
 function questionOf(
   choices: readonly { lost: LostConfig; rivals: readonly ConfigFind[] }[],
 ): Fail | undefined {
-  const asked = choices.find(({ rivals }) => rivals.length > 0);
-  if (!asked) return undefined;
-  return new Fail(`${asked.lost.path}: ${whyAsked(asked.rivals)}`, {
+  const open = choices.find(({ rivals }) => rivals.length > 0);
+  if (!open) return undefined;
+  return new Fail(`${open.lost.path}: ${whyAsked(open.rivals)}`, {
     hint: `type the install line of the right one, above, then ${again({})}. New values are written with its first key`,
   });
 }

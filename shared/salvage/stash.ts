@@ -44,6 +44,6 @@ export function dropStash() {
 
 /** Whether the stash is a folder of our own, or can be made: everybody may make one of that name there. */
 function isOurs(): boolean {
-  const there = lstatSync(hostEntry(STASH), { throwIfNoEntry: false });
-  return !there || (there.isDirectory() && there.uid === process.getuid?.() && (there.mode & 0o077) === 0);
+  const entry = lstatSync(hostEntry(STASH), { throwIfNoEntry: false });
+  return !entry || (entry.isDirectory() && entry.uid === process.getuid?.() && (entry.mode & 0o077) === 0);
 }

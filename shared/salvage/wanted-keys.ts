@@ -185,10 +185,10 @@ function wantedShared(
   const finding = findings.find(({ name }) => name === (row?.name ?? key.name))!;
   const all = row ? caGenerations(row.name, known) : saGenerations(known, certificatesDir);
   const { generations, candidates } = chosen(key, all, options);
-  const here = keyInPlace(key, certificatesDir);
+  const inPlace = keyInPlace(key, certificatesDir);
   const isInUse =
     !generations[0] ||
-    (here && generations.slice(0, candidates).some(({ hash }) => hash === publicKeyHash(here)));
+    (inPlace && generations.slice(0, candidates).some(({ hash }) => hash === publicKeyHash(inPlace)));
   if (finding.state === "ok" && (!others || isInUse)) return [];
   if (finding.state === "expired" && isInUse) return [];
   // the right key is here: part 1 makes its public half again, or finds the certificate that is known
@@ -201,16 +201,19 @@ function wantedShared(
  * ones.
  */
 function chosen({ name }: SharedKey, known: Generations, { kid, from }: WantedOptions): Generations {
-  const said = name === "sa" ? kid : name === "ca" ? from : undefined;
-  if (said === undefined) return known;
+  const choice = name === "sa" ? kid : name === "ca" ? from : undefined;
+  if (choice === undefined) return known;
   const isMeant = (one: Generation) =>
-    name === "sa" ? one.hash === hashOf(said) : one.hash === said || one.from.includes(said);
+    name === "sa" ? one.hash === hashOf(choice) : one.hash === choice || one.from.includes(choice);
   const meant = known.generations.filter(isMeant);
   const others = known.generations.filter((one) => !isMeant(one));
   if (meant.length === 1) return { generations: [...meant, ...others], candidates: 1 };
-  throw new Fail(`"${said}" names ${meant.length === 0 ? "none" : meant.length} of the known ${name} keys`, {
-    hint: `choose a known one: ${known.generations.map(labelOf).join("; ") || "none"}`,
-  });
+  throw new Fail(
+    `"${choice}" names ${meant.length === 0 ? "none" : meant.length} of the known ${name} keys`,
+    {
+      hint: `choose a known one: ${known.generations.map(labelOf).join("; ") || "none"}`,
+    },
+  );
 }
 
 /** A leaf's key is worth finding only if its certificate is still here; else both are issued again. */

@@ -89,10 +89,10 @@ const TICK = 1_400;
 
 /** Whether the kubelet has finished with these pods. */
 function isForgotten(pods: readonly Container[], { kubelet }: Place["node"]): () => boolean {
-  let gone: number | undefined;
+  let end: number | undefined;
   return () => {
     if (pods.some(({ podUid }) => exists(`${kubelet.podsDir}/${podUid}`))) return false;
-    gone ??= Date.now();
-    return Date.now() - gone >= TICK;
+    end ??= Date.now();
+    return Date.now() - end >= TICK;
   };
 }

@@ -69,10 +69,10 @@ const ASK_EVERY = 1000;
  * again takes the processor from the container that is to start.
  */
 function runsAgain({ node }: ControlPlaneNode): () => Promise<boolean> {
-  let asked = 0;
+  let lastQuestion = 0;
   return async () => {
-    if (Date.now() - asked < ASK_EVERY && pidsNamed(NAME).length === 0) return false;
-    asked = Date.now();
+    if (Date.now() - lastQuestion < ASK_EVERY && pidsNamed(NAME).length === 0) return false;
+    lastQuestion = Date.now();
     return (await controlPlaneContainers(node.runtimeEndpoint)).some(({ name }) => name === NAME);
   };
 }
@@ -143,10 +143,10 @@ export async function leadsInFull(cp: ControlPlaneNode, api: KubeApi): Promise<s
   // A kubelet's Node has the host's name in small letters, unless --hostname-override says another one
   // (k8s.io/component-helpers node/util, GetHostname): then one in full leads if none of the others is reduced.
   const named = others.find((name) => name === host.toLowerCase());
-  const asked = named ? [named] : others;
+  const candidates = named ? [named] : others;
   // seconds have passed since the first look: a pod that has come since counts
-  const now = await managersOn(api, asked);
-  const areFull = asked.every((name) => isInFull(now.get(name), shownSince(holder)));
+  const now = await managersOn(api, candidates);
+  const areFull = candidates.every((name) => isInFull(now.get(name), shownSince(holder)));
   return areFull ? (named ?? quoteUntrusted(host)) : undefined;
 }
 

@@ -151,13 +151,13 @@ export async function startEtcd(cp: ControlPlaneNode) {
  * server still runs, nor without a mirror pod.
  */
 async function holdServers(cp: ControlPlaneNode) {
-  const here = SERVERS.filter((name) => exists(manifestPath(cp, name)));
+  const names = SERVERS.filter((name) => exists(manifestPath(cp, name)));
   // looked at now, not at the first screen: part 1 has written shared keys since
-  if (here.length === 0 || !mustIssue(cp)) return;
+  if (names.length === 0 || !mustIssue(cp)) return;
   if ((await controlPlaneContainers(cp.node.runtimeEndpoint)).some(({ name }) => name === "kube-apiserver"))
     return;
   const wanted = attempt(() => wantedManifests(cp), []);
-  const held = here.filter((name) => wanted.some((one) => one.name === name));
+  const held = names.filter((name) => wanted.some((one) => one.name === name));
   for (const name of held) takeAway(cp, name);
   if (held.length > 0) say(`${held.join(", ")}: wait for their certificates; part 2 brings them back`);
 }

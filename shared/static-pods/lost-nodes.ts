@@ -56,9 +56,9 @@ export function keepLostNode(
   name: string,
   { data, rescue }: Pick<ControlPlaneNode, "data" | "rescue">,
 ): LostNode | undefined {
-  const kept = lostNodes().find((node) => node.name === name);
+  const known = lostNodes().find((node) => node.name === name);
   const object = readObject<NodeObject>(data, `minions/${name}`);
-  if (!object || (kept && kept.object.metadata.uid === object.metadata.uid)) return kept;
+  if (!object || (known && known.object.metadata.uid === object.metadata.uid)) return known;
   const folder = `${rescue.dir}/${FOLDER}/${name}`;
   const keep = (file: string, text: string, note?: string) =>
     writeFile(file, text, { mode: 0o600, folderMode: 0o700, ...(note && { note }) });
@@ -190,10 +190,10 @@ function taintsChanged(was: readonly Taint[], is: readonly Taint[]): string[] {
   const word = ({ key, value, effect }: Taint) => `${key}${value ? `=${value}` : ""}:${effect}`;
   const only = (of: readonly Taint[], others: readonly Taint[]) =>
     of.filter((taint) => !STATE.test(taint.key) && !others.some((other) => word(other) === word(taint)));
-  const gone = only(is, was).filter(
+  const surplus = only(is, was).filter(
     (taint) => !was.some(({ key, effect }) => key === taint.key && effect === taint.effect),
   );
-  return [...only(was, is).map(word), ...gone.map(({ key, effect }) => `${key}:${effect}-`)];
+  return [...only(was, is).map(word), ...surplus.map(({ key, effect }) => `${key}:${effect}-`)];
 }
 
 /** The manifest is as it was on the lost node; `moved`: with the new address, as etcd cannot listen on the old one. */
@@ -207,8 +207,8 @@ export function putManifest(
   const [pair] = moved;
   if (!pair) return shell`scp -p ${file} root@${nodeName}:${folder}/`;
   const edit = `s/\\b${pair[0].replaceAll(".", "\\.")}\\b/${pair[1]}/g`;
-  const there = shell`umask 077; cat > ${folder}/${basename(file)}`;
-  return `${shell`sed ${edit} ${file}`} | ${shell`ssh root@${nodeName} ${there}`}`;
+  const writeThere = shell`umask 077; cat > ${folder}/${basename(file)}`;
+  return `${shell`sed ${edit} ${file}`} | ${shell`ssh root@${nodeName} ${writeThere}`}`;
 }
 
 /**

@@ -106,15 +106,15 @@ async function imagesHere({ cp, pods, imagesLater, part }: Coming): Promise<Seen
     ),
     ({ image }) => image,
   );
-  const asked = await Promise.all(
+  const lookups = await Promise.all(
     [...images.keys()].map(async (image) => ({ image, is: await hasImage(cp.node.runtimeEndpoint, image) })),
   );
-  const where = (seen: boolean) => asked.filter(({ is }) => is === seen).map(({ image }) => image);
+  const where = (seen: boolean) => lookups.filter(({ is }) => is === seen).map(({ image }) => image);
   const [missing, here] = [where(false), where(true)];
   endWords(({ option, value }) => option === "images-later" && here.includes(value), "it is here");
   const later = wordsOf("images-later").map(({ value }) => value);
   if (missing.length === 0)
-    return asked.every(({ is }) => is) ? { has: `the images of ${pods.length} static pods` } : {};
+    return lookups.every(({ is }) => is) ? { has: `the images of ${pods.length} static pods` } : {};
   const named = missing.map(
     (image) => `"${image}" (${[...new Set(images.get(image)!.map(({ name }) => name))].join(", ")})`,
   );

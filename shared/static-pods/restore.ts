@@ -189,9 +189,10 @@ export function unprovedPods(
   place: Pick<ControlPlaneNode, "data" | "node">,
   names?: readonly string[],
 ): { pods: UnprovedPod[]; more: number } {
-  const here = podsOnDisk(place);
+  const podsHere = podsOnDisk(place);
   const found = findStaticPods(place.data, place.node.name).unproved.filter(
-    ({ name, namespace }) => isMeant(name, names) && (isKubeadms(name) || !here.has(`${namespace}/${name}`)),
+    ({ name, namespace }) =>
+      isMeant(name, names) && (isKubeadms(name) || !podsHere.has(`${namespace}/${name}`)),
   );
   return { pods: found.slice(0, UNPROVED), more: Math.max(0, found.length - UNPROVED) };
 }

@@ -122,11 +122,11 @@ export function manifestFromPeer(
 function asMember(manifest: Manifest, { data, node }: ControlPlaneNode) {
   const command = flags(commandOf(manifest));
   const own = ownMember(data, node.addresses);
-  const here = `${node.name}=${command.get("initial-advertise-peer-urls") ?? own?.peerURLs[0]}`;
+  const ownEntry = `${node.name}=${command.get("initial-advertise-peer-urls") ?? own?.peerURLs[0]}`;
   command.set("name", node.name);
   command.set(
     "initial-cluster",
-    data.members.map((one) => (one === own ? here : `${memberName(one)}=${one.peerURLs[0]}`)).join(","),
+    data.members.map((one) => (one === own ? ownEntry : `${memberName(one)}=${one.peerURLs[0]}`)).join(","),
   );
   command.set("initial-cluster-state", "existing");
 }

@@ -133,11 +133,11 @@ function dropVolumes({ spec }: Manifest, lost: readonly { path: string }[]) {
   const hasOneOf = (folder: string, files: readonly { path: string }[]) =>
     files.some(({ path }) => path === folder || path.startsWith(`${folder}/`));
   const needed = named({ spec });
-  const gone = (spec.volumes ?? []).filter(({ hostPath }) => {
+  const lostVolumes = (spec.volumes ?? []).filter(({ hostPath }) => {
     const path = hostPath?.path;
     return path !== undefined && !exists(path) && hasOneOf(path, lost) && !hasOneOf(path, needed);
   });
-  const names = gone.map(({ name }) => name);
+  const names = lostVolumes.map(({ name }) => name);
   const isKept = ({ name }: { name: string }) => !names.includes(name);
   if (spec.volumes) spec.volumes = spec.volumes.filter(isKept);
   for (const container of spec.containers)
@@ -188,10 +188,10 @@ function putBack(manifest: Manifest, before: Manifest, { namedBy, inside, path }
   const [command, old] = [manifest, before].map((one) => flags(commandOf(one)));
   if (namedBy === "--authorization-config" && !old!.get("authorization-mode"))
     command!.remove("authorization-mode");
-  const there = (manifest.spec.volumes ?? []).map(({ name }) => name);
+  const names = (manifest.spec.volumes ?? []).map(({ name }) => name);
   for (const volume of before.spec.volumes ?? []) {
     const at = volume.hostPath?.path;
-    if (at === undefined || there.includes(volume.name) || !`${path}/`.startsWith(`${at}/`)) continue;
+    if (at === undefined || names.includes(volume.name) || !`${path}/`.startsWith(`${at}/`)) continue;
     manifest.spec.volumes = [...(manifest.spec.volumes ?? []), volume];
     const mount = mainContainer(before)?.volumeMounts?.find(({ name }) => name === volume.name);
     const container = mainContainer(manifest)!;

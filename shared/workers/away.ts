@@ -47,18 +47,18 @@ export async function reallyOut(
   const notAwaited = out.without.filter((name) => !isFreshNow(name));
   const options = { onlyNew: true, since, listening, notAwaited };
   const { notRenewed } = await nodeLeases(api, names, options);
-  const here = names.filter((name) => !notRenewed.includes(name));
-  const kept = wordsOf("lost").flatMap((word) => (isTyped(word) ? [] : [word.value]));
-  const isSure = (name: string) => gone.includes(name) || !kept.includes(name);
-  const living = here.find((name) => out.lost.includes(name) && isSure(name));
+  const back = names.filter((name) => !notRenewed.includes(name));
+  const earlier = wordsOf("lost").flatMap((word) => (isTyped(word) ? [] : [word.value]));
+  const isSure = (name: string) => gone.includes(name) || !earlier.includes(name);
+  const living = back.find((name) => out.lost.includes(name) && isSure(name));
   if (living)
     throw new Refused(`${living} is not lost: it renews its Lease`, {
       unchanged: true,
       hint: shell`leave it out of --lost. If it is to go all the same, type there first: systemctl stop kubelet`,
     });
-  for (const name of here) say(`${name}: it renews its Lease, so it is here, and counts`);
-  endWordsOf(here);
-  const isStill = (name: string) => !here.includes(name);
+  for (const name of back) say(`${name}: it renews its Lease, so it is here, and counts`);
+  endWordsOf(back);
+  const isStill = (name: string) => !back.includes(name);
   return { without: out.without.filter(isStill), lost: out.lost.filter(isStill) };
 }
 
@@ -78,12 +78,15 @@ export async function countOnAgain(
 ): Promise<LeftOut> {
   const workers = cluster.nodes.filter(({ controlPlane }) => !controlPlane);
   const away = saidBefore(workers, without);
-  const on = await machinesOn(away);
-  for (const { name } of away.filter(({ name }) => !on.includes(name)))
+  const running = await machinesOn(away);
+  for (const { name } of away.filter(({ name }) => !running.includes(name)))
     say(`${name} does not answer, and gets no token. Is it on? ${command("words", { back: [name] })}`);
   if (!mode.dryRun)
-    endWords(({ option, value }) => option === "without" && on.includes(value), "its machine is on again");
-  return { lost, without: without.filter((name) => !on.includes(name)) };
+    endWords(
+      ({ option, value }) => option === "without" && running.includes(value),
+      "its machine is on again",
+    );
+  return { lost, without: without.filter((name) => !running.includes(name)) };
 }
 
 const TAINT = { key: "node.kubernetes.io/unreachable", effect: "NoExecute" };
@@ -188,8 +191,8 @@ export async function sayEvictions(
     if (pods.length === 0) continue;
     const number = pods.length === 1 ? "1 pod" : `${pods.length} pods`;
     const from = clock(Date.now() + after);
-    const which = bare === 1 ? "this one" : `these ${bare}`;
-    const again = bare > 0 ? `. Nobody makes ${which} again: ${listed(pods.slice(0, bare))}` : "";
+    const those = bare === 1 ? "this one" : `these ${bare}`;
+    const again = bare > 0 ? `. Nobody makes ${those} again: ${listed(pods.slice(0, bare))}` : "";
     say(
       isFull
         ? `${node}: ${number} to be deleted from ${from} on, unless it renews its Lease before${again}`

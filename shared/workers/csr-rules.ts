@@ -56,8 +56,8 @@ export interface Joining {
 
 /** The key of a CSR in `given`. */
 export function givenKey(csr: Csr): string | undefined {
-  const asked = requestIn(csr);
-  return asked && `${csr.spec.username} ${asked.cn}`;
+  const request = requestIn(csr);
+  return request && `${csr.spec.username} ${request.cn}`;
 }
 
 /**
@@ -138,12 +138,12 @@ export function servingObjection(
   if (!identities.byName.has(name)) return `etcd knew no node "${username}"`;
   if (!groups?.includes("system:nodes")) return "the requester is not in the group system:nodes";
   if (!hasUsages(csr, "server auth")) return `usages ${usages}`;
-  const asked = requestIn(csr);
-  if (!asked) return "the request cannot be read";
-  const subject = subjectObjection(asked, name);
+  const request = requestIn(csr);
+  if (!request) return "the request cannot be read";
+  const subject = subjectObjection(request, name);
   if (subject) return subject;
-  if (asked.names.length === 0) return "it names no address";
-  return asked.names
+  if (request.names.length === 0) return "it names no address";
+  return request.names
     .map((san) => nameObjection({ ...san, value: asMoved(san.value, moved) }, name, identities))
     .find((why) => why !== undefined);
 }

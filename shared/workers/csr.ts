@@ -99,11 +99,11 @@ export async function deny(api: KubeApi, csr: Csr, message: string): Promise<boo
  * key.
  */
 export function hasUsages({ spec }: Csr, role: "server auth" | "client auth"): boolean {
-  const asked = [...(spec.usages ?? [])].sort().join();
+  const wanted = [...(spec.usages ?? [])].sort().join();
   return [
     ["digital signature", role],
     ["digital signature", "key encipherment", role],
-  ].some((usages) => usages.sort().join() === asked);
+  ].some((usages) => usages.sort().join() === wanted);
 }
 
 /**

@@ -46,8 +46,8 @@ export async function writeTokenFiles(
     for (const node of [ANY_WORKER, ...list(typed(`${file}.d`))])
       if (!tokens.has(node)) dropTokenFile(placeFor(file, node));
     for (const [node, token] of tokens) {
-      const whose = node === ANY_WORKER ? "" : `# ${node}\n`;
-      writeTyped(placeFor(file, node), `${token}\n${whose}${ca}`, { mode: 0o600, folderMode: 0o700 });
+      const owner = node === ANY_WORKER ? "" : `# ${node}\n`;
+      writeTyped(placeFor(file, node), `${token}\n${owner}${ca}`, { mode: 0o600, folderMode: 0o700 });
     }
   });
   sayTokens(file, [...tokens.keys()]);
@@ -114,9 +114,9 @@ async function systemdRun(line: readonly string[]): Promise<string | undefined> 
     const what = `systemd-run to start ${APPROVER}`;
     const { exitCode, stderr } = await sayWhile(what, `systemctl status ${APPROVER}`, run);
     if (exitCode === 0) return undefined;
-    const said = quoteUntrusted(stderr.trim().split("\n").at(-1) ?? "");
-    if (type.length === 0 || !/\bType\b|property/i.test(said))
-      return `systemd-run exited ${exitCode}: ${said}`;
+    const lastLine = quoteUntrusted(stderr.trim().split("\n").at(-1) ?? "");
+    if (type.length === 0 || !/\bType\b|property/i.test(lastLine))
+      return `systemd-run exited ${exitCode}: ${lastLine}`;
   }
   return undefined;
 }
@@ -216,14 +216,14 @@ export function keepWorkersPods({ cluster, data, rescue }: ControlPlaneNode, wit
   for (const [name, all] of Map.groupBy(texts, (one) => one.name)) {
     for (const [i, [text, same]] of [...Map.groupBy(all, (one) => one.text)].entries()) {
       const file = `${rescue.dir}/workers/${name}${i > 0 ? `-${i + 1}` : ""}.yaml`;
-      const whose = listed(same.map(({ worker }) => worker));
+      const owners = listed(same.map(({ worker }) => worker));
       writeFile(file, text, {
         mode: 0o600,
         folderMode: 0o700,
-        note: `a static pod of ${whose}, as their kubelets reported it`,
+        note: `a static pod of ${owners}, as their kubelets reported it`,
       });
       say(
-        `if 00-assess names ${name} as lost on ${whose}: read that file, then ${shell`scp -p ${file} root@NODE:/etc/kubernetes/manifests/${name}.yaml`}`,
+        `if 00-assess names ${name} as lost on ${owners}: read that file, then ${shell`scp -p ${file} root@NODE:/etc/kubernetes/manifests/${name}.yaml`}`,
       );
     }
   }

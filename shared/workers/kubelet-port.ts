@@ -75,8 +75,8 @@ const KNOCK_MS = 1000;
 export function listeningOn(nodes: readonly KnownNode[]): Listening {
   return async (names) => {
     const found = new Map<string, boolean | undefined>();
-    const asked = nodes.filter(({ name }) => names.includes(name));
-    await inParallel(asked, KNOCKS, async ({ name, claimed }) => {
+    const meant = nodes.filter(({ name }) => names.includes(name));
+    await inParallel(meant, KNOCKS, async ({ name, claimed }) => {
       const [host] = claimed.ips;
       found.set(name, host ? await isListening({ host, port: KUBELET_PORT }) : undefined);
     });

@@ -95,8 +95,8 @@ export async function findSilent(
   api: KubeApi,
   without: readonly string[],
 ): Promise<Silent> {
-  const there = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
-  const nodes = cp.cluster.nodes.filter(({ name }) => there.has(name));
+  const nodeNames = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
+  const nodes = cp.cluster.nodes.filter(({ name }) => nodeNames.has(name));
   const noServer = await withoutApiServer(cp, nodes);
   const names = nodes.map(({ name }) => name);
   const endedAt = caEndedAt(cp);

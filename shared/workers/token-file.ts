@@ -46,9 +46,9 @@ export function readTokenFile(
   const [token = "", second = ""] = text.split("\n").map((line) => line.trim());
   if (!/^[a-z0-9]{6}\.[a-z0-9]{16}$/.test(token))
     throw new Fail(`"${file}" holds no bootstrap token`, { hint });
-  const whose = /^# (\S+)$/.exec(second)?.[1] ?? name;
-  if (whose !== name)
-    throw new Fail(`"${file}" holds the token of "${whose}", and this node is "${name}"`, {
+  const owner = /^# (\S+)$/.exec(second)?.[1] ?? name;
+  if (owner !== name)
+    throw new Fail(`"${file}" holds the token of "${owner}", and this node is "${name}"`, {
       unchanged: true,
       hint,
     });

@@ -107,8 +107,8 @@ export function setScene(options: Return, before: ReadonlyMap<string, Date>) {
 
 export function comeBack({ away, expected, serving, progress }: Scene, { node }: Away, how?: string) {
   if (!away.delete(node.name) || expected.length > FEW) return;
-  const said = how ?? `back${serving ? ", serves with a certificate of the cluster's CA" : ""}`;
-  progress.say(`${node.name}: ${said}   ${expected.length - away.size} / ${expected.length}`);
+  const words = how ?? `back${serving ? ", serves with a certificate of the cluster's CA" : ""}`;
+  progress.say(`${node.name}: ${words}   ${expected.length - away.size} / ${expected.length}`);
 }
 
 export function noteOf({ serving, approved, issued, refused }: Scene): string | undefined {

@@ -160,10 +160,10 @@ async function whyNotStarted(api: KubeApi, { name, node }: { name: string; node:
   const pod = await api.find<RunningPod>(`${PODS}/${name}`);
   const own = pod && whyNotReady(pod);
   if (own) return { node, why: own };
-  const of = { namespace: "kube-system", name };
-  const noSandbox = await lastEvent(api, of, ({ reason }) => reason === "FailedCreatePodSandBox");
+  const about = { namespace: "kube-system", name };
+  const noSandbox = await lastEvent(api, about, ({ reason }) => reason === "FailedCreatePodSandBox");
   if (noSandbox) return { node, why: noSandbox, sandbox: true };
-  const warning = await lastEvent(api, of, ({ type }) => type === "Warning");
+  const warning = await lastEvent(api, about, ({ type }) => type === "Warning");
   return { node, why: warning || `not started within ${START_SECONDS} s, and nothing says why` };
 }
 
@@ -177,7 +177,6 @@ async function removePod(api: KubeApi, name: string) {
 
 const PODS = "/api/v1/namespaces/kube-system/pods";
 
-/** All test pods. */
 const TEST_PODS = `${PODS}?labelSelector=${encodeURIComponent("kube-pki-repair=canary")}`;
 
 /** Whether a run that was cut off has left test pods. */

@@ -57,7 +57,7 @@ export class PodLists {
   }
 
   /**
-   * What a list shows that has begun later than the `nth`: 0 is any. Undefined: there is none before the pause
+   * The pods of a list that has begun later than the `nth`: 0 is any. Undefined: there is none before the pause
    * is over. Errors: as KubeApi.
    */
   async after(namespace: string, nth: number): Promise<Siblings | undefined> {
@@ -71,11 +71,11 @@ export class PodLists {
   }
 
   async #list(namespace: string): Promise<Siblings> {
-    const asked = this.#api.list<RunningPod>(`/api/v1/namespaces/${namespace}/pods`);
-    const pods = asked.then((all) => Map.groupBy(all, (pod) => controllerOf(pod)?.uid));
+    const answer = this.#api.list<RunningPod>(`/api/v1/namespaces/${namespace}/pods`);
+    const pods = answer.then((all) => Map.groupBy(all, (pod) => controllerOf(pod)?.uid));
     const nth = this.begun(namespace) + 1;
     const listed = { nth, pods, until: Number.POSITIVE_INFINITY };
-    const ended = Promise.allSettled([asked, pods]).then(([end]) => {
+    const ended = Promise.allSettled([answer, pods]).then(([end]) => {
       const many = end.status === "fulfilled" ? end.value.length : 0;
       listed.until = performance.now() + pauseAfter(many);
     });
@@ -117,18 +117,18 @@ export async function evictInTurn(
     const some = pods.slice(i, i + atOnce);
     await inParallel(some, atOnce, (pod) => evict(api, owner, pod));
     const begun = lists.begun(owner.namespace);
-    let there = 0;
+    let readyPods = 0;
     const areBack = async () => {
       const all = await lists.after(owner.namespace, begun);
-      there = thereIn(all);
-      return all !== undefined && there >= before;
+      readyPods = thereIn(all);
+      return all !== undefined && readyPods >= before;
     };
     const names = some.map(({ metadata }) => metadata.name).join(" ");
     await waitFor(`${label(owner)} to have a new pod for ${names}`, areBack, {
       ...{ seconds: SECONDS, easing: true },
       hint: `${shell`kubectl -n ${owner.namespace} get pods -o wide`}; see whether its controller runs; ${AGAIN}`,
     });
-    before = there;
+    before = readyPods;
   }
   say(`evicted ${podsOf(owner)}: new ones are Ready`);
 }

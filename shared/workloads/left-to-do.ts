@@ -1,4 +1,4 @@
-/** Work that part 4 leaves, the most urgent first: for the operator, and for people whose keys are outside of the cluster. */
+/** Work that part 4 leaves to the operator and to other people, the most urgent first. */
 
 import { BACKUP } from "../again.ts";
 import { calledByApi } from "../api/api-error.ts";

@@ -28,7 +28,7 @@ export interface PodOwner {
   /** `replace`: unset: a tenth of them. */
   atOnce?: "all";
   /**
-   * What a new pod of its rollout waits for: that all old ones are gone (Recreate), or that those of lower
+   * The event that a new pod of its rollout waits for: all old ones are gone (Recreate), or those of lower
    * numbers are Ready (OrderedReady).
    */
   newPodsWaitFor?: "all old ones" | "lower numbers";
@@ -47,7 +47,6 @@ export function label({ namespace, name, controller }: PodOwner): string {
   return `${namespace}/${name}${controller ? ` (${controller})` : ""}`;
 }
 
-/** As the operator types it. */
 export function ownerName({ namespace, name }: PodOwner): string {
   return `${namespace}/${name}`;
 }
@@ -102,7 +101,7 @@ export async function podOwner(find: Find, pod: RunningPod, since: Date): Promis
   };
   const reason = reasonToLeave(pod);
   if (!reference || reason) return left(reason);
-  const gone = ({ kind, name }: Reference) =>
+  const orphan = ({ kind, name }: Reference) =>
     left(`its ${kind} ${name} is no longer there: nothing would bring it back`);
   const owned = (
     restart: PodOwner["restart"],
@@ -114,14 +113,14 @@ export async function podOwner(find: Find, pod: RunningPod, since: Date): Promis
   });
   if (groupOfApi(reference.apiVersion) !== "apps") return owned("evict", reference);
   const set = await known(find, namespace, reference);
-  if (!set) return gone(reference);
+  if (!set) return orphan(reference);
   if (reference.kind !== "ReplicaSet")
     return owned(isRolledByHand(set.object) ? "evict" : "rollout", reference, set);
   const parent = controllerOf(set.object);
   if (parent?.kind !== "Deployment" || groupOfApi(parent.apiVersion) !== "apps")
     return owned("evict", parent ?? reference);
   const deployment = await known(find, namespace, parent);
-  return deployment ? owned("rollout", parent, deployment) : gone(parent);
+  return deployment ? owned("rollout", parent, deployment) : orphan(parent);
 }
 
 type Reference = NonNullable<ReturnType<typeof controllerOf>>;
@@ -199,12 +198,15 @@ export function awayNames(pods: readonly RunningPod[]): string {
  * other nodes are restarted by themselves. A rolling update of a Deployment continues without it.
  */
 export function withoutAway(owner: PodOwner, away: AwayNodes): { owner: PodOwner; left: string[] } {
-  const gone = owner.pods.filter((pod) => isOn(pod, away));
-  const here = owner.pods.filter((pod) => !isOn(pod, away));
-  if (gone.length === 0 || (here.length === 0 && startsElsewhere(owner))) return { owner, left: [] };
-  const pods = owner.newPodsWaitFor === "lower numbers" ? below(here, gone) : here;
-  const wait = here.filter((pod) => !pods.includes(pod)).map(({ metadata }) => metadata.name);
-  const [what, back] = [`left: ${label(owner)}`, `${awayNames(gone)}: when it is back, this script again`];
+  const unreached = owner.pods.filter((pod) => isOn(pod, away));
+  const reached = owner.pods.filter((pod) => !isOn(pod, away));
+  if (unreached.length === 0 || (reached.length === 0 && startsElsewhere(owner))) return { owner, left: [] };
+  const pods = owner.newPodsWaitFor === "lower numbers" ? below(reached, unreached) : reached;
+  const wait = reached.filter((pod) => !pods.includes(pod)).map(({ metadata }) => metadata.name);
+  const [what, back] = [
+    `left: ${label(owner)}`,
+    `${awayNames(unreached)}: when it is back, this script again`,
+  ];
   const left = [`${what} on ${back}`];
   if (wait.length > 0) left.push(`${what}: a new ${listed(wait)} would wait for ${back}`);
   return { owner: { ...owner, pods, restart: howWithoutAway(owner) }, left };

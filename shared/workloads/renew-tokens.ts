@@ -255,10 +255,10 @@ async function holders(cp: ControlPlaneNode, api: KubeApi) {
   });
   const groups = await staleGroups(api, clusterCa(pki), podTrust(cp));
   const pods = groups.flatMap(({ owners }) => owners.flatMap((owner) => owner.pods));
-  const today = new Set(publicKeysIn(readText(`${pki}/sa.pub`) ?? "").map(serviceAccountKeyId));
+  const currentKids = new Set(publicKeysIn(readText(`${pki}/sa.pub`) ?? "").map(serviceAccountKeyId));
   const isRenewed = (pod: RunningPod) => {
     const kids = pod.spec.nodeName === cp.node.name ? mountedKids(cp.node, pod.metadata.uid ?? "") : [];
-    return kids.length > 0 && kids.every((kid) => today.has(kid));
+    return kids.length > 0 && kids.every((kid) => currentKids.has(kid));
   };
   return {
     secrets: await liveAccounts(api, secrets),

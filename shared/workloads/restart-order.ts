@@ -49,11 +49,11 @@ export async function readyForPart4(cp: ControlPlaneNode, typed: LeftOut) {
   refuseReduced(cp);
   const api = await adminApi(cp, containerEnd(cp, "kube-apiserver"));
   const out = await reallyOut(cp, api, await leftOut(cp, named));
-  const there = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
-  const known = cp.cluster.nodes.map(({ name }) => name).filter((name) => there.has(name));
+  const nodeNames = new Set((await api.list("/api/v1/nodes")).map(({ metadata }) => metadata.name));
+  const known = cp.cluster.nodes.map(({ name }) => name).filter((name) => nodeNames.has(name));
   const nodes = known.filter((name) => !leftNames(out).includes(name));
   await refuseSilent(api, nodes, trustedSince(cp));
-  refuseDeadNodes(out.lost.filter((name) => there.has(name)));
+  refuseDeadNodes(out.lost.filter((name) => nodeNames.has(name)));
   const away = known.filter((name) => out.without.includes(name));
   if (away.length > 0)
     say(`away: ${listed(away)}. What runs there is left as it is, and no rollout waits for it`);
@@ -135,8 +135,8 @@ export async function findStale(
   sayNames("skipped before, and restarted now", chosen.again.map(label));
   sayNames("later", chosen.later.map(label));
   sayNames("skipped by you", chosen.skipped.map(label));
-  const kept = reportedOf(groups).map((owner) => lineOf(owner, `${label(owner)}: ${owner.reason}`));
-  for (const line of fewLines(kept)) say(`not restarted: ${line}`);
+  const lines = reportedOf(groups).map((owner) => lineOf(owner, `${label(owner)}: ${owner.reason}`));
+  for (const line of fewLines(lines)) say(`not restarted: ${line}`);
   return chosen;
 }
 
@@ -231,11 +231,11 @@ async function restartGroup(api: KubeApi, owners: readonly PodOwner[], way: Way)
   const onAway: LineOfMany[] = [];
   const lines = new LinesOfMany();
   await inParallelWithTimeSlots(owners, { width: WIDTH, milliseconds: PLACE_MS }, async (owner) => {
-    const here = withoutAway(owner, way.away);
-    onAway.push(...here.left.map((text) => lineOf(owner, text)));
-    if (here.owner.pods.length === 0) return;
+    const reached = withoutAway(owner, way.away);
+    onAway.push(...reached.left.map((text) => lineOf(owner, text)));
+    if (reached.owner.pods.length === 0) return;
     try {
-      await restart(api, here.owner, way);
+      await restart(api, reached.owner, way);
     } catch (err) {
       if (!(err instanceof Fail) || err.exitCode !== 1) throw err;
       left.push({ owner, why: err });

@@ -105,11 +105,11 @@ async function rollOut(
     say(`will evict ${podsOf(left)}, which ${left.pods.length > 1 ? "are" : "is"} still there: ${why}`);
     await evictInTurn(api, left, { away, lists });
   }
-  const kept = old.filter((pod) => !left.pods.includes(pod));
-  if (kept.length === 0) return;
+  const rest = old.filter((pod) => !left.pods.includes(pod));
+  if (rest.length === 0) return;
   const named = (pods: RunningPod[]) => listed(pods.map(({ metadata }) => metadata.name));
   throw new Fail(
-    `a StatefulSet creates no new pod after ${named(waiting)} on ${awayNames(waiting)}. Unchanged: ${named(kept)}`,
+    `a StatefulSet creates no new pod after ${named(waiting)} on ${awayNames(waiting)}. Unchanged: ${named(rest)}`,
     { hint: `wait until that node is back, ${AGAIN}` },
   );
 }
@@ -219,12 +219,12 @@ async function replaceOn(
 ) {
   await evict(api, owner, pod);
   const { nodeName = "" } = pod.spec;
-  const here = withQuery(
+  const podsOnNode = withQuery(
     inMemory(pods, pod),
     `fieldSelector=spec.nodeName%3D${encodeURIComponent(nodeName)}`,
   );
   const isBack = async () =>
-    (await api.get<{ items: RunningPod[] | null }>(here)).items?.some(
+    (await api.get<{ items: RunningPod[] | null }>(podsOnNode)).items?.some(
       (one) => isReady(one) && !one.metadata.deletionTimestamp && !old.has(one.metadata.uid),
     );
   await waitFor(`${label(owner)} to be back on ${nodeName}`, isBack, {

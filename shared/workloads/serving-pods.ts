@@ -60,10 +60,10 @@ export async function networkUnit(
   api: ApiReader,
   agents: Agents,
 ): Promise<(pod: RunningPod) => UnitPart | undefined> {
-  const asked = new Map<string, Record<string, string>[]>();
+  const selectors = new Map<string, Record<string, string>[]>();
   for (const [namespace, of] of agents) {
     const env = [...of.values()].flatMap((agent) => agent.env);
-    asked.set(namespace, await askedServices(api, namespace, env));
+    selectors.set(namespace, await askedServices(api, namespace, env));
   }
   const operators = await operatorsOf(api, agents);
   return (pod) => {
@@ -71,7 +71,7 @@ export async function networkUnit(
     if (isAgent(pod)) return "agent";
     if (operators.has(`${namespace}/${pod.spec.serviceAccountName}`)) return "beside";
     if (!agents.has(namespace)) return undefined;
-    const isAsked = asked.get(namespace)!.some((matchLabels) => selects({ matchLabels }, pod));
+    const isAsked = selectors.get(namespace)!.some((matchLabels) => selects({ matchLabels }, pod));
     if (isAsked || !SHARED.includes(namespace)) return pod.spec.hostNetwork ? "asked" : "beside";
     return isControlPart(pod) ? "asked" : undefined;
   };

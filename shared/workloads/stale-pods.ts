@@ -102,9 +102,9 @@ function remember({ metadata, spec }: RunningPod): RunningPod {
   const { name, namespace, uid, labels, ownerReferences, resourceVersion } = metadata;
   const { nodeName, hostNetwork, restartPolicy, priorityClassName, serviceAccountName, volumes } = spec;
   const onHost = { nodeName, hostNetwork, volumes: volumes?.filter(({ hostPath }) => hostPath) };
-  const kept = { ...onHost, restartPolicy, priorityClassName, serviceAccountName };
+  const fields = { ...onHost, restartPolicy, priorityClassName, serviceAccountName };
   const known = { name, namespace, uid, labels, ownerReferences, resourceVersion };
-  return { metadata: known, spec: kept } as RunningPod;
+  return { metadata: known, spec: fields } as RunningPod;
 }
 
 type Seen = Awaited<ReturnType<typeof servingPods>> & { partOf: (pod: RunningPod) => UnitPart | undefined };

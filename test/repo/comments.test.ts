@@ -15,10 +15,6 @@ const HEADLESS: Record<string, number> = {
   "shared/node": 38,
   "shared/plan": 55,
   "shared/restore": 1,
-  "shared/salvage": 30,
-  "shared/static-pods": 29,
-  "shared/workers": 19,
-  "shared/workloads": 30,
 };
 const NAMES: Record<string, number> = {
   "shared/api": 1,
@@ -26,10 +22,10 @@ const NAMES: Record<string, number> = {
   "shared/node": 10,
   "shared/plan": 19,
   "shared/restore": 1,
-  "shared/salvage": 8,
-  "shared/static-pods": 13,
-  "shared/workers": 13,
-  "shared/workloads": 15,
+  "shared/salvage": 2,
+  "shared/static-pods": 2,
+  "shared/workers": 2,
+  "shared/workloads": 1,
 };
 
 /** "scripts", "shared", "shared/etcd". */

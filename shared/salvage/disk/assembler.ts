@@ -181,7 +181,7 @@ class TimeShare {
   }
 
   /**
-   * What the look finds, or nothing where the time is over. A text that breaks a parser must not hide the
+   * The finds of a look, or nothing if the time is over. A text that breaks a parser must not hide the
    * keys behind it.
    */
   take<T>(look: () => T[]): T[] {
