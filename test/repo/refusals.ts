@@ -95,11 +95,7 @@ export const WHERE: Where[] = [
   {
     shownBy: "plan.ts main",
     why: "the plan reads the same before it prints anything, and ends with it",
-<<<<<<< HEAD
     of: "node.ts readLinks needRoot; kubelet-config.ts kubeletGone noNode; containers.ts crictl; no-etcd-data.ts noControlPlane withoutDataFail; directory.ts checkFolders explain; etcd-folders.ts withItsPlace; etcd-place.ts choose refuseLater; etcd-proof.ts proved; cluster.ts need storedConfiguration; said.ts refuseUnknownNodes refuseStrangers; yaml.ts readMapping; issue-facts.ts apiAddress hoursOf; addresses.ts firstAddress ipBytes refuseInClear; storage.ts decodeObject; stored.ts decodeStored registryPrefix; revision-index.ts Column; repair.ts stalePods; started-with.ts readDropIn systemd; room.ts refuseNoMemory; files.ts prepare readKeptJson renameFile; try-file.ts failOfFile; root.ts walk; copied-entry.ts refuseOthersLink; all-members.ts refuseLiving; other-members.ts refuseNoQuorum askAboutStrangers; sa-keys.ts oldSaKeys",
-=======
-    of: "node.ts needRoot readLinks; kubelet-config.ts kubeletGone noNode; containers.ts crictl; no-etcd-data.ts noControlPlane withoutDataFail; directory.ts checkFolders explain; etcd-folders.ts withItsPlace; etcd-place.ts choose refuseLater; etcd-proof.ts proved; cluster.ts need storedConfiguration; said.ts refuseUnknownNodes refuseStrangers; yaml.ts readMapping; issue-facts.ts apiAddress hoursOf; addresses.ts firstAddress ipBytes refuseInClear; storage.ts decodeObject; stored.ts decodeStored registryPrefix; revision-index.ts Column; repair.ts stalePods; started-with.ts readDropIn systemd; room.ts refuseNoMemory; files.ts prepare readKeptJson renameFile; try-file.ts failOfFile; root.ts walk; copied-entry.ts refuseOthersLink; all-members.ts refuseLiving; other-members.ts refuseNoQuorum askAboutStrangers; sa-keys.ts oldSaKeys",
->>>>>>> b5be51f9 (Messages of facts, node, plan and api in the same words; figures of the rooms that came in)
   },
   {
     shownBy: "plan-facts.ts openDisk",
