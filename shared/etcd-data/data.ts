@@ -86,7 +86,7 @@ export interface EtcdData {
 interface Stored extends Pick<DirectoryState["replay"], "leases" | "alarms" | "hasUsers"> {
   /** The db's bucket `key`, oldest revision first. */
   rows: Iterable<Row>;
-  /** What the log adds to them, oldest first. A key is its bytes as latin1 text. */
+  /** The log's additions to them, oldest first. A key is its bytes as latin1 text. */
   changes: readonly Revision[];
 }
 
@@ -173,7 +173,7 @@ function rereadIfCompacted<T>(action: () => T, otherwise: () => T): T {
   return otherwise();
 }
 
-/** What was read, and its description. */
+/** The content, and its description. */
 function readView(load: () => DirectoryState) {
   const state = load();
   let keyCount = 0;

@@ -40,7 +40,7 @@ const LOG_READS = 20;
 /** Milliseconds between attempts on a directory that is being written to. */
 const PAUSE = 100;
 
-/** What is read under another tree than the newest one, and what else is in the directory. */
+/** A directory read from another tree than the newest one. */
 export interface Read extends Pick<DirectoryState, "db" | "mvcc" | "replay" | "wal"> {
   newest: Newest | undefined;
   /** The log's last entry that the tree has. */
@@ -271,8 +271,8 @@ function checkLog(wal: Wal, applied: number, paths: Paths) {
 }
 
 /**
- * What one member has applied, each other one has under the same index and term. `term`: 0 where the db has none, as
- * before etcd 3.5, and an older one where that release ran once more: `isExact` does not know it.
+ * All members have applied the same under one index and term. `term`: 0 if the db has none, as before etcd
+ * 3.5, and an older one if that release ran once more: `isExact` does not know it.
  */
 function checkTerm(
   wal: Wal,

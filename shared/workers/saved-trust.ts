@@ -195,7 +195,9 @@ export async function wayToApi(
       `unchanged ${server}, this worker's own address of the API: only the CA and the client certificate change`,
     );
   else if (own && own !== given)
-    say(`${own}: this worker's own address of the API does not answer with the new CA yet; it joins at ${given}`);
+    say(
+      `${own}: this worker's own address of the API does not answer with the new CA yet; it joins at ${given}`,
+    );
   return { server, either };
 }
 

@@ -181,8 +181,8 @@ class TimeShare {
   }
 
   /**
-   * What the look finds, or nothing where the time is over. A text that breaks a parser must not hide the
-   * keys behind it.
+   * The finds of `look`, or none if the time is over. A text that breaks a parser must not hide the keys
+   * behind it.
    */
   take<T>(look: () => T[]): T[] {
     if (this.#spent >= this.#milliseconds) {
