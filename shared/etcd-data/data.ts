@@ -86,7 +86,7 @@ export interface EtcdData {
 interface Stored extends Pick<DirectoryState["replay"], "leases" | "alarms" | "hasUsers"> {
   /** The db's bucket `key`, oldest revision first. */
   rows: Iterable<Row>;
-  /** The log adds these to them, oldest first. A key is its bytes as latin1 text. */
+  /** The log's additions to them, oldest first. A key is its bytes as latin1 text. */
   changes: readonly Revision[];
 }
 

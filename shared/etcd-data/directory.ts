@@ -271,8 +271,8 @@ function checkLog(wal: Wal, applied: number, paths: Paths) {
 }
 
 /**
- * All members have an applied entry under the same index and term. `term`: 0 where the db has none, as
- * before etcd 3.5, and an older one where that release ran once more: `isExact` does not know it.
+ * All members have applied the same under one index and term. `term`: 0 if the db has none, as before etcd
+ * 3.5, and an older one if that release ran once more: `isExact` does not know it.
  */
 function checkTerm(
   wal: Wal,

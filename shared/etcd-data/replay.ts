@@ -19,7 +19,7 @@ type Operation = { put: Uint8Array } | { deleteRange: Uint8Array };
 /** The state a request can depend on besides the keys: leases and alarms. */
 export class Replay {
   private readonly mvcc: Mvcc;
-  /** Its id → the seconds of its life. */
+  /** Keyed by id: the lifetime in seconds. */
   readonly leases = new Map<bigint, bigint>();
   /** "<member>/<alarm type>" of each raised alarm. */
   readonly alarms = new Set<string>();
@@ -134,12 +134,12 @@ export class Replay {
     const before = this.mvcc.get(put.key);
     const { start, again } = this.request;
     const [from, length] = [put.value.byteOffset - start, put.value.length];
-    const valueBefore = put.ignoreValue ? before!.value : undefined;
+    const current = put.ignoreValue ? before!.value : undefined;
     this.mvcc.revision = revision;
     this.mvcc.add({
       key: put.key,
       get value() {
-        return valueBefore ?? again().subarray(from, from + length);
+        return current ?? again().subarray(from, from + length);
       },
       createRevision: before?.createRevision ?? revision,
       modRevision: revision,

@@ -40,8 +40,8 @@ function sumOf(key: string, value: Uint8Array): number {
 }
 
 /**
- * The entries that put each content, oldest first, and how many entries may have made a revision, in the part of the
- * log that has no gap.
+ * The entries that put each content, oldest first, and how many entries may have made a revision; only for
+ * the part of the log that has no gap.
  */
 function putsIn(folder: string, applied: number) {
   const puts = { entriesOf: new Map<number, number[]>(), count: 0 };

@@ -41,7 +41,7 @@ export function refuseNoMember({ data, node: { addresses, name } }: ControlPlane
   if (memberName(own) === name)
     throw new Refused(`etcd's member "${name}" is at ${own.peerURLs}, and this machine has ${addressList}`, {
       unchanged: true,
-      hint: `type, if that network has other addresses: ${command("move --moved OLD=NEW")}. If an address is only away: when ip addr shows it, run the same line again`,
+      hint: `type, if that network has other addresses: ${command("move --moved OLD=NEW")}. If an address is only missing for now: wait until ip addr shows it, then run the same line again`,
     });
   throw new Refused(
     `etcd's data is of no member at this machine's addresses (${addressList}), but of "${memberName(own)}"`,

@@ -96,7 +96,7 @@ export async function refuseDoubtfulClock(cp: Place) {
     {
       unchanged: true,
       hint:
-        "see whether that is the time: date -u (what is made with a clock that is ahead is not valid when it is right again). " +
+        "check the time: date -u (certificates made with a clock that is ahead are not yet valid once it is right). " +
         `If it is: ${BY_WORD}=right before the same command. If not: timedatectl set-ntp true, or chronyc makestep, and the same command`,
     },
   );

@@ -1,8 +1,8 @@
 /**
- * What the cluster was, read from etcd's data: names, addresses, ranges, nodes. Sources: Node objects,
- * kube-root-ca.crt, and kubeadm's ClusterConfiguration in the ConfigMap kube-system/kubeadm-config, YAML that people
- * edit by hand. kubeadm's silent defaults are never used: a script stops where a value is missing, and one that cannot
- * be read is refused with its line. Reads only.
+ * The old cluster, read from etcd's data: names, addresses, ranges, nodes. Sources: Node objects,
+ * kube-root-ca.crt, and kubeadm's ClusterConfiguration in the ConfigMap kube-system/kubeadm-config, YAML that
+ * people edit by hand. kubeadm's silent defaults are never used: a script stops if a value is missing, and
+ * refuses an unreadable one with its line. Reads only.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import type { ExternalEtcd } from "../etcd-location/etcd-home.ts";

@@ -189,7 +189,7 @@ export function endpointSeen(place: EndpointPlace): EndpointSeen {
 export async function askedEndpoint(place: EndpointPlace, given?: string): Promise<EndpointSeen> {
   const { facts, cluster } = place;
   if (given !== undefined && !isPlace(given))
-    throw new Refused(`--endpoint "${given}" is no place`, {
+    throw new Refused(`--endpoint "${given}" is no address`, {
       hint: `give HOST:PORT, or [ADDRESS]:PORT: ${again({ endpoint: "lb.example:6443" })}`,
     });
   const seen = endpointSeen(place);
@@ -329,7 +329,7 @@ export function sayEndpoint({ endpoint, facts }: Reached) {
 /** Errors: Refused where nothing decides which place it is, with what each witness says. */
 export function refuseUndecided({ endpoint: seen }: { endpoint: EndpointSeen }) {
   if (!seen.undecided) return;
-  throw new Refused(`Nothing decides where this cluster's API is reached: ${saidBy(seen)}`, {
+  throw new Refused(`Nothing decides the address of this cluster's API: ${saidBy(seen)}`, {
     unchanged: true,
     hint: `give it: ${again({ endpoint: "HOST:PORT" })}`,
   });

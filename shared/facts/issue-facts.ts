@@ -228,7 +228,7 @@ export function hoursOf(duration: string, field: string): number {
   const isWhole = parts.length > 0 && parts.map(([part]) => part).join("") === text;
   if (text !== "0" && !isWhole)
     throw new Fail(`Cannot read the duration "${duration}" in ${field}`, {
-      hint: `correct it, as to 8760h0m0s; it is in the ConfigMap kubeadm-config of kube-system: ./bunw scripts/00-assess.ts --json`,
+      hint: `correct it, for example to 8760h0m0s; it is in the ConfigMap kubeadm-config of kube-system: ./bunw scripts/00-assess.ts --json`,
     });
   const hours = parts.reduce((sum, [, number, unit]) => sum + Number(number) * UNITS[unit!]!, 0);
   return sign === "-" ? -hours : hours;

@@ -101,7 +101,7 @@ export function refuseWorker(
     );
   if (force) return;
   throw new Refused(
-    `Nothing shows that "${node.name}" is a control plane node: nothing of one is here, and the bundle does not name them`,
+    `Nothing shows that "${node.name}" is a control plane node: it has no trace of one, and the bundle names no control plane nodes`,
     {
       unchanged: true,
       hint: `${worker}. If it is a control plane node that has lost everything: the same with --force`,

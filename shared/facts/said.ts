@@ -81,13 +81,13 @@ export function refuseUnknownNodes(out: LeftOut, cp: Place, { mayBeDeleted = fal
   if (here !== undefined)
     refuse(
       `"${here}" is this node, and it is not ${out.lost.includes(here) ? "lost" : "away"}`,
-      "name other nodes only, those that do not come back now, or never",
+      "name only other nodes, which are away or lost",
     );
   const nameless = data.members.filter(isNameless).map(({ id }) => id);
   const id = out.without.find((name) => nameless.includes(name));
   if (id !== undefined)
     refuse(
-      `${id} is no node that is away, but a member of etcd that never started`,
+      `${id} is not a node that is away, but a member of etcd that never started`,
       `take it out in part 2: ${command("02-control-plane", { lost: [id] })}`,
     );
   const both = out.without.find((name) => out.lost.includes(name));
@@ -105,7 +105,7 @@ function refuseStrangers(names: readonly string[], place: Place, mayBeDeleted: b
   const nodes = [...known].join(", ");
   if (strangers.length > 0 && mayBeDeleted && dataFrom === etcd.dir)
     say(
-      `${strangers.join(", ")}: no node of this cluster any more. If a name is mistyped: its nodes are ${nodes}`,
+      `${strangers.join(", ")}: not a node of this cluster any more. If it is mistyped, the nodes are ${nodes}`,
     );
   else if (strangers.length > 0)
     throw new Refused(`etcd knew no node "${strangers.join('", "')}"`, {

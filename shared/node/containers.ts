@@ -198,7 +198,7 @@ async function crictl(endpoint: string, args: string[]): Promise<unknown> {
   if (output.exitCode === 0) return JSON.parse(output.stdout);
   // by the shell that starts it
   if (output.exitCode === 127) {
-    throw new Fail("Cannot look at the containers: crictl is missing", {
+    throw new Fail("Cannot list the containers: crictl is missing", {
       hint: "install the package cri-tools, or copy the crictl binary into PATH",
     });
   }

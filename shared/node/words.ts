@@ -225,5 +225,5 @@ function write(kept: Kept, note: string, onDisk: boolean) {
   if (mode.script !== "") return put();
   // who only looks goes on where nothing can be written, as in a unit of systemd
   const done = attempt(put);
-  if (done instanceof Fail) say(`not saved what was said: ${done.message}`);
+  if (done instanceof Fail) say(`could not save your words: ${done.message}`);
 }

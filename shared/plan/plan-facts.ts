@@ -255,7 +255,7 @@ function refuseUnclear(nodes: readonly KnownNode[], said: readonly string[]) {
   throw new Refused(
     `${listed(names)}: by the label of the Node a control plane node, and etcd knows no member of it`,
     {
-      hint: `say which it is, as who may write a Node's status can set the label. A worker: ${again({ worker: names })}. A control plane node whose member is gone: ${again({ lost: names })}`,
+      hint: `say which it is, because whoever may write a Node's status can set the label. A worker: ${again({ worker: names })}. A control plane node whose member is gone: ${again({ lost: names })}`,
     },
   );
 }
@@ -265,7 +265,7 @@ async function lostNodes(cp: ControlPlaneNode, words: Asked, peers: readonly Pee
   const named = { without, lost };
   const strange = leftNames(named).find((name) => !isName(name));
   if (strange !== undefined)
-    throw new Refused(`"${strange}" is no name of a node: no line is made of it`, {
+    throw new Refused(`"${strange}" is no name of a node: the plan makes no line with it`, {
       hint: "look at etcd's members: ./bunw scripts/00-assess.ts",
     });
   const nodes = nodesAmong(lost, cp);

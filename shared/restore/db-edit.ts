@@ -184,7 +184,7 @@ function placeOf({ children }: { children: { key: Buffer }[] }, key?: Buffer): n
   );
 }
 
-/** The meta page at this slot, 0 or 1. */
+/** The bytes of the meta page at this slot, 0 or 1. */
 export function metaBytes(
   { pageSize }: Pick<Meta, "pageSize">,
   { slot, txid, root, end }: { slot: number; txid: bigint; root: number; end: number },

@@ -68,7 +68,7 @@ class NewPages {
   readonly #file: number;
   /** Behind the two meta pages. */
   #end = 2;
-  /** Entries that are not written yet: of a leaf, and of a branch on each level above it. */
+  /** The unwritten part of a leaf, and of a branch on each level above it. */
   readonly #levels: { entries: Entry[]; size: number }[] = [];
 
   constructor(file: number) {
@@ -133,7 +133,7 @@ function nodeOf(level: number, entries: Entry[]): DbNode {
   return level === 0 ? { isLeaf: true, items: entries } : { isLeaf: false, children: entries };
 }
 
-/** The buckets of an etcd that has read the log up to this entry. */
+/** The content of etcd's buckets once it has read the log up to this entry. */
 function contentOf(data: EtcdData, { members, at, bump }: Written): Record<string, Iterable<Row>> {
   const { leases, alarms } = data.stored();
   const compacted = bump > 0 ? data.revision + bump : data.compactedRevision;

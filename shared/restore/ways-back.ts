@@ -41,7 +41,7 @@ export function wayInto(host: string, snapshots: readonly string[] = []): WayBac
   );
 }
 
-/** The first line to the operator. `until`: the time of the newest write, if it is known. */
+/** The first words for the operator. `until`: the time of the data, if that is known. */
 export function wayInWords(
   { root, last }: { root?: OldRoot | undefined; last: { index: number; isCut?: boolean } },
   { until, snapshot }: { until?: Date | undefined; snapshot?: string | undefined } = {},

@@ -47,7 +47,7 @@ export async function sayLostFiles(cp: ControlPlaneNode) {
   );
   if (!alive) return;
   throw new Refused(
-    `The API server here still runs, and would not start again without ${needed.map(({ path }) => path).join(", ")}`,
+    `The API server here still runs, but could not start again without ${needed.map(({ path }) => path).join(", ")}`,
     { hint: `bring these files back first, by a line above${wayWithoutFiles(needed)}` },
   );
 }
@@ -101,7 +101,7 @@ function refuseUnread(unread: readonly Process[], open: readonly string[], here:
     {
       unchanged: true,
       hint:
-        "mend what is said above, and run the same line again: this part would end that process. " +
+        "mend the problem above, then run the same line again: this part would stop that process. " +
         `If you give up what it holds: ${again({ "lost-on": [here] }, { of: "01-etcd" })}`,
     },
   );

@@ -105,8 +105,8 @@ export class FoundKeys {
   }
 
   /**
-   * If nothing else is known of a CA, a certificate proves the key beside it. Only from a place that
-   * is proved itself.
+   * Learns a CA of which nothing else is known: a certificate proves the key beside it. Only from a place
+   * that is proved itself.
    */
   learn(name: string, certPem: string, from: string) {
     const wanted = this.wanted.find((one) => one.name === name);

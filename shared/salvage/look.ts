@@ -72,7 +72,7 @@ export async function lookForLost(etcdData: string | undefined, { pid, backup, .
   const wanted = wantedKeys(known, { certificatesDir, ...said });
   const foundKeys = new FoundKeys(wanted.filter(({ name }) => !neverHere(here, etcd).includes(name)));
   const expired = expiredCas(known, certificatesDir);
-  for (const { paths, detail } of expired) say(`${paths[0]}: ${detail}: a search cannot change that`);
+  for (const { paths, detail } of expired) say(`${paths[0]}: ${detail}: a search does not help`);
   const strange = strangeCa(here);
   const clusters = strange && [...trustedKeys(here.cluster!.oldCaPem)].join(", ");
   if (strange)

@@ -52,7 +52,7 @@ export function putBack(
   const found = foundBeside(brought, files.get("ca.crt"));
   const unproved = [...unchosenKeys(foundKeys.unchosen(), here.certificatesDir), ...found.unproved];
   if (keys.length + found.proved.length === 0)
-    say(unproved.length > 0 ? "nothing is put into its place" : "nothing was found");
+    say(unproved.length > 0 ? "nothing is put back" : "nothing was found");
   else placeKeys(keys, files, here, { moveToRescue, source: "the salvage", more: found.proved });
   keepUnproved(unproved, dirname(here.asideDir));
   if (!mode.dryRun) dropStash();
@@ -78,7 +78,7 @@ function foundBeside(brought: Brought, ca: Uint8Array | undefined) {
       );
     for (const { from } of copies.filter((copy) => taken.includes(copy) && isShut(copy)))
       say(
-        `warning: ${from} does not open what is encrypted in etcd: is it a newer or an older copy? It is taken nevertheless, as you say`,
+        `warning: ${from} does not open the encrypted values in etcd: it may be a newer or an older copy. It is used all the same, as you chose`,
       );
     const open = configs.filter((lost) => !taken.some(({ path }) => path === lost.path));
     const choices = open.map((lost) => ({ lost, ...chooseConfig(disk.configs, here.data) }));

@@ -29,7 +29,7 @@ export function stashKey(file: string, pem: string) {
   // made in one step, so that nobody comes between the look and the making; what is there already has to be
   // ours
   if (!mode.dryRun) gone(() => mkdirSync(hostEntry(STASH), { mode: 0o700 }), ["EEXIST"]);
-  if (!isOurs()) return say(`${STASH} belongs to somebody else: not used`);
+  if (!isOurs()) return say(`${STASH} belongs to another user: not used`);
   writeFile(`${STASH}/${file}`, pem, {
     mode: 0o600,
     folderMode: 0o700,

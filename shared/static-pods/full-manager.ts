@@ -115,7 +115,7 @@ export async function whereToClose(
   say(`the CA is unchanged, and every kubelet${but} renews its Lease: no worker has to join`);
   const reduced = await reducedManagers(cp, api, without);
   if (asking.length > 0)
-    say(`no serving certificate of the CA on ${asking.join(", ")}: close approves what they ask for`);
+    say(`no serving certificate of the CA on ${asking.join(", ")}: close approves their CSRs`);
   if (reduced.length > 0)
     say(`the controller-manager is reduced on ${reduced.join(", ")}: close lets it run in full`);
   if (asking.length + reduced.length === 0) say("part 3 has nothing to do");

@@ -62,7 +62,7 @@ export function refuseForeignCa(cp: ControlPlaneNode) {
   if (!strange.older)
     return say(
       `${path} is newer than the CA that etcd's data names: ${strange.hash}. If neither part 1 nor hand-over.ts has made it, ` +
-        `stop here: ${command("00-salvage --move-aside")} looks for the cluster's own`,
+        `stop here: ${command("00-salvage --move-aside")} looks for the cluster's own CA`,
     );
   throw new Fail(`"${path}" is of another CA, ${strange.hash}, made before the one that etcd's data names`, {
     hint:
@@ -279,7 +279,7 @@ async function endStale(cp: ControlPlaneNode, seen: { running: Container[]; issu
   // what somebody else has changed since is no part of a repair, and what works keeps running
   for (const { container, file } of kept)
     say(
-      `unchanged ${container.name}: it runs since before ${file} was changed, not by this kit. To let it read that: ${shell`crictl stop ${container.id}`}`,
+      `unchanged ${container.name}: it runs since before ${file} was changed by others. To let it read the new one: ${shell`crictl stop ${container.id}`}`,
     );
   return { stale: stale.length > 0, inFull };
 }

@@ -103,7 +103,7 @@ export function startWithout(
   );
   for (const { namedBy, path } of lost.filter(({ path }) => !said.has(path))) {
     said.add(path);
-    say(`kube-apiserver starts WITHOUT "${path}" (${namedBy}), as you say: ${choiceOf(namedBy)}`);
+    say(`kube-apiserver starts WITHOUT "${path}" (${namedBy}), as you chose: ${choiceOf(namedBy)}`);
     told({ what: "flag", did: "given up", flag: namedBy, path });
   }
   return lost.length === 0 ? manifest : withoutFlags(manifest, lost);

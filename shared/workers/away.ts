@@ -56,7 +56,7 @@ export async function reallyOut(
       unchanged: true,
       hint: shell`leave it out of --lost. If it is to go all the same, type there first: systemctl stop kubelet`,
     });
-  for (const name of back) say(`${name}: it renews its Lease, so it is here, and counts`);
+  for (const name of back) say(`${name}: it renews its Lease, so it is not left out`);
   endWordsOf(back);
   const isStill = (name: string) => !back.includes(name);
   return { without: out.without.filter(isStill), lost: out.lost.filter(isStill) };
@@ -66,7 +66,7 @@ export async function reallyOut(
 function outInDryRun({ without, lost }: LeftOut, fresh: readonly string[]): LeftOut {
   for (const name of fresh)
     say(
-      `${name}: renewed its Lease within the last minute. Without --dry-run this waits: who renews it is here`,
+      `${name}: renewed its Lease within the last minute. Without --dry-run this waits: a node that renews it is here`,
     );
   return { lost, without: without.filter((name) => !fresh.includes(name)) };
 }

@@ -20,7 +20,7 @@ import { quoteUntrusted } from "../plain.ts";
 /** The names and addresses that are known, and of whom. */
 interface KnownNames {
   nodes: readonly KnownNode[];
-  /** Node → addresses of control plane nodes, by etcd's members and API servers' mirror pods. */
+  /** Addresses of control plane nodes, keyed by node, from etcd's members and API servers' mirror pods. */
   proved: ReadonlyMap<string, readonly string[]>;
   /** Where the nodes were that a restore left behind: a claim. */
   left?: readonly (readonly [node: KnownNode, host: string])[];
@@ -139,7 +139,10 @@ export function identitiesOf(known: Known, shown: readonly string[] = []): Ident
 
 const DELETED = { uid: "", controlPlane: true, claimed: { names: [], ips: [] }, places: [] };
 
-/** Addresses of API servers by their mirror pods: a lost node's status may name another one, and its place be claimed. */
+/**
+ * Their addresses by mirror pods: a lost node's status may name another address, and its place may be
+ * claimed.
+ */
 function leftBehind(nodes: readonly KnownNode[], data: EtcdData): [KnownNode, string][] {
   return (data.formerMembers ?? []).flatMap((name) => {
     const host = attempt(() => apiEndpoint(name, data)?.host, undefined);
@@ -264,7 +267,10 @@ function covers(name: string, value: string): boolean {
   return name.startsWith("*.") ? value.endsWith(name.slice(1).toLowerCase()) : asPlain(name) === value;
 }
 
-/** The address in a line to paste: the proved one, else that of its Node. Else a placeholder with `name`, and why. */
+/**
+ * The address for a line to paste: the proved one, else the one that its Node names. Else a placeholder with
+ * `name`, and why.
+ */
 export function addressToType(
   node: KnownNode,
   known: Identities,

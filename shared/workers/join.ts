@@ -37,7 +37,7 @@ export async function readWorker(etcdData: string | undefined, by?: "repair"): P
   await refuseUnfitKubelet({ node, by });
   for (const pod of lostPods(node))
     say(
-      `${pod}: a static pod that ran here, and its manifest is lost. Where open ran, the rescue folder has it (workers/): open printed the line`,
+      `${pod}: a static pod that ran here, and its manifest is lost. The rescue folder on the node of open has it (workers/): open printed the line`,
     );
   return node;
 }
@@ -68,7 +68,7 @@ export function refuseControlPlane(
 export function refuseLeftOut({ name }: Pick<Node, "name">, out: LeftOut) {
   if (!leftNames(out).includes(name)) return;
   const others = (names: readonly string[]) => names.filter((other) => other !== name);
-  throw new Refused(`"${name}" is this node, and the line says that it does not come back`, {
+  throw new Refused(`"${name}" is this node, but the line says that it is away or lost`, {
     unchanged: true,
     hint: `type on the first control plane node: ${command("03-workers open", { without: others(out.without), lost: others(out.lost) })}; then the line that it prints`,
   });
@@ -179,7 +179,7 @@ export async function proveKubelet(node: Node, { ca, saved }: { ca: string; save
   const hint =
     "journalctl -u kubelet -n 50. Its certificate stays, nothing is rolled back. When the cause is repaired, run the same command again: it only waits for the Lease";
   await waitForRenewal(self, node.name, since, { seconds: 60, hint });
-  say(`${node.name}: renewed its Lease with it`);
+  say(`${node.name}: renewed its Lease with the new certificate`);
   await leaveFormer(node, self, saved.dir);
   await leadAsBefore(node, { before, ca });
   if (!saved.containers?.length) return;

@@ -170,7 +170,7 @@ export function missedOf({ unrepaired, controlPlanes, workers }: Silent): string
 
 /** Says which nodes are missed, since when by their own clocks, and what brings them back. */
 export function saySilent({ unrepaired, controlPlanes, workers, here, last, deaf }: Silent) {
-  for (const name of here) say(`${name}: it renews its Lease, so it is here, and counts`);
+  for (const name of here) say(`${name}: it renews its Lease, so it is not left out`);
   endWordsOf(here);
   if (unrepaired.length > 0)
     say(`${listed(unrepaired)}: no API server there, so part 2 has not run there yet; not waited for`);

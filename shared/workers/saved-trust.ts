@@ -192,10 +192,12 @@ export async function wayToApi(
   await proveServer(server, ca);
   if (isOwn)
     say(
-      `unchanged ${server}, this worker's own way to the API: only the CA and the client certificate change`,
+      `unchanged ${server}, this worker's own address of the API: only the CA and the client certificate change`,
     );
   else if (own && own !== given)
-    say(`${own}: this worker's own way to the API does not answer with the new CA yet; it joins at ${given}`);
+    say(
+      `${own}: this worker's own address of the API does not answer with the new CA yet; it joins at ${given}`,
+    );
   return { server, either };
 }
 
@@ -234,7 +236,7 @@ export async function leadAsBefore(node: Node, { before, ca }: { before: string 
   const content = withTrust(before!, { ca, clientPem });
   if (silent || !content)
     return say(
-      `warning: ${kubeconfig} leads to ${serverIn(joined)} now, and led to ${own} before, which does not answer: ${hint}`,
+      `warning: ${kubeconfig} has the server ${serverIn(joined)} now; its old one, ${own}, does not answer: ${hint}`,
     );
   const trouble = await failOf(() => exchangeConf(node, content));
   if (!trouble) return say(`unchanged server in ${kubeconfig}: ${own}`);

@@ -138,7 +138,7 @@ export function sayReturned(scene: Scene) {
       `warning: port 10250 cannot be reached from here, so kubectl logs and exec may not work: ${listed(unreachable)}`,
     );
   if (selfSigned.length > 0)
-    say(`signed by the kubelet itself, so nobody asks for a serving certificate: ${listed(selfSigned)}`);
+    say(`self-signed by the kubelet, so no CSR for a serving certificate comes: ${listed(selfSigned)}`);
   if (unserved.length > 0) {
     say(
       "warning: these nodes have no serving certificate of the CA, so kubectl logs and exec may not work there:",

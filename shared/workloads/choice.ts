@@ -79,7 +79,7 @@ function refuseUnknownSkip(owners: readonly PodOwner[], skip: readonly string[])
   const names = owners.map(ownerName);
   const unknown = skip.filter((name) => !names.includes(name));
   if (unknown.length === 0) return;
-  throw new Fail(`--skip ${unknown.join(",")}: nothing of this name has to restart`, {
+  throw new Fail(`--skip ${unknown.join(",")}: no workload of this name has to restart`, {
     hint: `take it out of --skip, or correct it. These restart: ${listed(names)}`,
   });
 }

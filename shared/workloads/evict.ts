@@ -57,8 +57,8 @@ export class PodLists {
   }
 
   /**
-   * The pods of a list that has begun later than the `nth`: 0 is any. Undefined: there is none before the pause
-   * is over. Errors: as KubeApi.
+   * The list of a request that began later than the `nth`: 0 is any. Undefined: there is none before the
+   * pause is over. Errors: as KubeApi.
    */
   async after(namespace: string, nth: number): Promise<Siblings | undefined> {
     const last = this.#last.get(namespace);

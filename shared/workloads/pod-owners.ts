@@ -28,8 +28,8 @@ export interface PodOwner {
   /** `replace`: unset: a tenth of them. */
   atOnce?: "all";
   /**
-   * The event that a new pod of its rollout waits for: all old ones are gone (Recreate), or those of lower
-   * numbers are Ready (OrderedReady).
+   * The condition for a new pod of its rollout: all old ones are gone (Recreate), or those of lower numbers
+   * are Ready (OrderedReady).
    */
   newPodsWaitFor?: "all old ones" | "lower numbers";
   /** It belongs to kube-system, or to the network plugin. */

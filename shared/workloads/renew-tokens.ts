@@ -117,7 +117,7 @@ function whyRefused(err: unknown, { metadata: { namespace = "", name } }: TokenS
   if (err instanceof DeafWebhook) return err;
   const why = refusalOfOne(err);
   if (!why) throw err;
-  return new Fail(`the API refuses it: ${why.message}`, {
+  return new Fail(`the API refuses to renew it: ${why.message}`, {
     hint: `${shell`see who, or which policy, has made it so: kubectl -n ${namespace} describe secret ${name}`}. If nobody needs it: ${shell`kubectl -n ${namespace} delete secret ${name}`}; then run the same line again`,
   });
 }
@@ -184,7 +184,7 @@ async function reviewAll(api: KubeApi, tokens: string[]) {
 }
 
 function notAsWritten(secret: TokenSecret): Fail {
-  return new Fail(`${nameOf(secret)} does not hold what was written to it`, {
+  return new Fail(`${nameOf(secret)} does not have the token that was written to it`, {
     hint: "see whether sa.key and sa.pub belong together (./bunw scripts/00-assess.ts), or a webhook changes Secrets",
   });
 }

@@ -55,8 +55,7 @@ export async function readyForPart4(cp: ControlPlaneNode, typed: LeftOut) {
   await refuseSilent(api, nodes, trustedSince(cp));
   refuseDeadNodes(out.lost.filter((name) => nodeNames.has(name)));
   const away = known.filter((name) => out.without.includes(name));
-  if (away.length > 0)
-    say(`away: ${listed(away)}. What runs there is left as it is, and no rollout waits for it`);
+  if (away.length > 0) say(`away: ${listed(away)}. Their pods stay, and no rollout waits for them`);
   say(`${nodes.length} of ${known.length} nodes renew their Lease; the controller-manager runs in full`);
   keepSaid(cp);
   return { api, trust, nodes, out };
@@ -69,9 +68,7 @@ function trustHere(cp: ControlPlaneNode): SigningTrust {
   const [caPem, saKey] = [caText(certRow("ca"), pki), readText(`${pki}/sa.key`)];
   const saPub = withoutSaPub ? saPubText(pki) : readText(`${pki}/sa.pub`);
   if (caPem && externalSigner) {
-    say(
-      "an external signer signs tokens: those in Secrets are left as they are, only the CA beside them is renewed",
-    );
+    say("an external signer signs tokens: in Secrets only the CA is renewed, the tokens stay");
     return { caPem };
   }
   if (caPem && saPub && saKey) return { caPem, saPub: tokenKeys(cp) ?? saPub, saKey };

@@ -99,7 +99,7 @@ export function refuseHeld({ spec, status }: Workload, owner: PodOwner) {
     : [status.replicas, status.updatedReplicas];
   if ((updated ?? 0) >= (all ?? 0)) return;
   throw new Fail(
-    `its updateStrategy is OnDelete, and a change of its template waits: a new pod would have that change`,
+    `its updateStrategy is OnDelete, and its template has a change that waits: a new pod would have it`,
     {
       hint: shell`type, if the change is good: kubectl -n ${namespace} delete pod ${owner.pods.map(({ metadata }) => metadata.name)}`,
     },

@@ -135,7 +135,7 @@ export async function waitForRootCa(api: KubeApi, caPem: string, has: Has = trus
   })) ?? { refused: [], kept: [] };
   if (!mode.dryRun) sayGiven(old, refused, kept);
   const keptFrom = (namespace: string) =>
-    new Fail(`${NAME} of ${namespace} stays without the current CA, though the API refuses nothing`, {
+    new Fail(`${NAME} of ${namespace} still has no current CA, although the API refused no write`, {
       hint: shell`see who writes it: kubectl -n ${namespace} get configmap ${NAME} -o yaml --show-managed-fields`,
     });
   return new Map(kept.map((namespace) => [namespace, keptFrom(namespace)]));

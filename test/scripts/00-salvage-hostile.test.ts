@@ -483,7 +483,7 @@ test("a link to nowhere in the place of that folder does not stop the salvage", 
   symlinkSync("/nowhere", `${node.root}/dev/shm/kube-pki-repair-salvage`);
   const run = await node.run("00-salvage memory");
   expectOwn(node, run, SHARED);
-  expect(run.stderr).toContain("/dev/shm/kube-pki-repair-salvage belongs to somebody else: not used");
+  expect(run.stderr).toContain("/dev/shm/kube-pki-repair-salvage belongs to another user: not used");
 });
 
 // ---- the disk ----

@@ -75,7 +75,7 @@ test("03-join on a worker that open was told not to wait for is refused: nobody 
   expect([exitCode, stderr]).toEqual([
     3,
     expect.stringContaining(
-      'error: "w1" is this node, and the line says that it does not come back. Nothing was changed\n',
+      'error: "w1" is this node, but the line says that it is away or lost. Nothing was changed\n',
     ),
   ]);
   expect(stderr).toEndWith(

@@ -92,7 +92,7 @@ test.each([
     const { exitCode, stderr } = await node.run("03-workers open");
     await port.stop(true);
     expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-    expect(stderr).toContain("no serving certificate of the CA on m1: close approves what they ask for");
+    expect(stderr).toContain("no serving certificate of the CA on m1: close approves their CSRs");
     expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/03-workers.ts close\n");
   },
 );

@@ -249,7 +249,7 @@ test.each(["04-sa-tokens --without w7", "03-workers close --without w7", "04-sa-
     const { exitCode, stderr } = await node.run(line, WAITS);
     expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
     expect(stderr).toContain(
-      "  w7: no node of this cluster any more. If a name is mistyped: its nodes are m1, w1, w2\n",
+      "  w7: not a node of this cluster any more. If it is mistyped, the nodes are m1, w1, w2\n",
     );
   },
 );

@@ -52,7 +52,7 @@ describe("03-workers close", () => {
     expect(node.fingerprint()).toEqual(before);
     const { exitCode, stderr } = await node.run("03-workers close --without w2", WAITS);
     expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-    expect(stderr).toContain("  w2: it renews its Lease, so it is here, and counts\n");
+    expect(stderr).toContain("  w2: it renews its Lease, so it is not left out\n");
     expect(stderr).toContain(" 3 / 3\n");
     expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/04-sa-tokens.ts\n");
   });
@@ -88,9 +88,7 @@ describe("a kubelet that signs its own serving certificate, and one whose port i
     using _api = serveRunning(node, { on: living(["m1", "w1", "w2"]) });
     const { exitCode, stderr } = await node.run("03-workers close", { KUBE_PKI_REPAIR_PATIENCE: "0.2" });
     expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-    expect(stderr).toContain(
-      "  signed by the kubelet itself, so nobody asks for a serving certificate: m1\n",
-    );
+    expect(stderr).toContain("  self-signed by the kubelet, so no CSR for a serving certificate comes: m1\n");
     expect(stderr).toContain(
       "port 10250 cannot be reached from here, so kubectl logs and exec may not work: w1, w2\n",
     );
@@ -159,9 +157,7 @@ test("04-sa-tokens goes on past a node that is away; one that is lost has to be 
   );
   const away = await node.run("04-sa-tokens --dry-run --without w2", WAITS);
   expect(away).toMatchObject({ exitCode: 0 });
-  expect(away.stderr).toContain(
-    "  away: w2. What runs there is left as it is, and no rollout waits for it\n",
-  );
+  expect(away.stderr).toContain("  away: w2. Their pods stay, and no rollout waits for them\n");
   const lost = await node.run("04-sa-tokens --dry-run --lost w2", WAITS);
   expect(lost.stderr).toContain('error: The Node "w2" is still there, and it is lost for good\n');
 });

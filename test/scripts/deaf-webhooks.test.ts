@@ -124,7 +124,7 @@ test("04-sa-tokens restarts a deaf webhook's own pods first, and then does what 
     `  the API refuses it, because the webhook "all.policy.example" does not answer: its pods serve policy/hook: kubectl -n policy get pods. `,
   );
   expect(stderr).toContain(WAY_OUT);
-  expect(stderr).toContain("  not yet, because the API refuses it: shop/cart-token\n");
+  expect(stderr).toContain("  not yet, because the API refuses to renew it: shop/cart-token\n");
   const patched = api.requests
     .filter(({ method, path }) => method === "PATCH" && !path.includes("dryRun"))
     .map(({ path }) => path);
@@ -227,7 +227,7 @@ test("04-sa-tokens leaves a namespace in which somebody writes the old CA back, 
   expect(stderr).toContain(
     "  kube-root-ca.crt: the current CA in every namespace but shop: there it does not come, though the API refuses nothing. Continuing without them\n",
   );
-  const why = "kube-root-ca.crt of shop stays without the current CA, though the API refuses nothing";
+  const why = "kube-root-ca.crt of shop still has no current CA, although the API refused no write";
   const look =
     "see who writes it: kubectl -n shop get configmap kube-root-ca.crt -o yaml --show-managed-fields";
   expect(stderr).toContain(`  - shop/web (Deployment) still trusts the old CA: ${why}: ${look}`);

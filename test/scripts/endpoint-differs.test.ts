@@ -238,7 +238,7 @@ test("the API server behind the balancer lacks its name: the certificate is made
 test("lost, and nothing decides: refused before anything is stopped, with what each witness says; --endpoint decides and is kept", async () => {
   using node = await pretendNode({ etcd: said({ kubeadm: `${OLD}:6443`, clusterInfo: LB }) });
   const what =
-    /^Nothing decides where this cluster's API is reached: kubeadm-config: \S+:6443 \(does not answer\) {3}cluster-info: \S+:6443 /;
+    /^Nothing decides the address of this cluster's API: kubeadm-config: \S+:6443 \(does not answer\) {3}cluster-info: \S+:6443 /;
   const again = /^give it: \.\/bunw scripts\/01-etcd\.ts --new-cas --endpoint HOST:PORT$/;
   await expectRefusal(node, "01-etcd --new-cas", what, again, REFUSED);
   expect(await node.run(`01-etcd --dry-run --new-cas --endpoint ${LB}`)).toMatchObject({ exitCode: 0 });

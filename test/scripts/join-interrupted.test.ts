@@ -97,7 +97,7 @@ test.each(CUTS)(
     const again = await node.run(LINE, WAITS);
     expect(again).toMatchObject({
       exitCode: 0,
-      stderr: expect.stringContaining("w1: renewed its Lease with it\n"),
+      stderr: expect.stringContaining("w1: renewed its Lease with the new certificate\n"),
     });
     const { stderr } = await approve;
     expect({ approvals: node.approvals().length, asked: node.kubelet.asked() }).toEqual({

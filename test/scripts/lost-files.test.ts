@@ -120,7 +120,7 @@ test("01-etcd says all of it before it stops anything, and does not stop a livin
   const { exitCode, stderr } = await node.run("01-etcd --new-cas");
   expect(exitCode).toBe(3);
   for (const path of LOST) expect(stderr).toContain(`lost, and only a copy brings it back: ${path} (`);
-  expect(stderr).toContain("error: The API server here still runs, and would not start again without ");
+  expect(stderr).toContain("error: The API server here still runs, but could not start again without ");
   expect(node.calls().filter((call) => /stop|restart/.test(call))).toEqual([]);
   expect(node.fingerprint()).toEqual(before);
   // the same choice as part 2's, said before anything stops; the kubelet's own file has none
@@ -129,7 +129,7 @@ test("01-etcd says all of it before it stops anything, and does not stop a livin
     `If nobody has them: ./bunw scripts/01-etcd.ts --new-cas ${choice} starts the API server without the flags that name them (--encryption-provider-config: `,
   );
   const given = await node.run(`01-etcd --new-cas ${choice} --dry-run`);
-  expect(given.stderr).toContain("would not start again without /etc/kubernetes/kubelet.conf.d\n");
+  expect(given.stderr).toContain("could not start again without /etc/kubernetes/kubelet.conf.d\n");
 });
 
 test("00-salvage files brings back what a tied process still has mounted, and the operator's copies, and nothing else of that folder", async () => {
@@ -315,6 +315,6 @@ test("02-control-plane --start-without gives up exactly the flags that the opera
   expect(spec.volumes!.map(({ name }) => name)).toContain("hardening");
   expect(spec.volumes!.map(({ name }) => name)).not.toContain("audit-webhook");
   const { stderr } = await running;
-  const said = ` starts WITHOUT "${FLAGS["authentication-config"]}" (--authentication-config), as you say: `;
+  const said = ` starts WITHOUT "${FLAGS["authentication-config"]}" (--authentication-config), as you chose: `;
   expect(stderr.split("\n").filter((line) => line.includes(said))).toHaveLength(1);
 });

@@ -147,7 +147,7 @@ test.each([
     /^name one of its nodes: m1, m2, m3, w1, w2$/,
     3,
   ],
-  ["this node itself", "--lost m1", /^"m1" is this node, and it is not lost$/, /^name other nodes only/, 3],
+  ["this node itself", "--lost m1", /^"m1" is this node, and it is not lost$/, /^name only other nodes/, 3],
   [
     "so many that etcd would never answer",
     "--lost m2,m3",

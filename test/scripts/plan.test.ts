@@ -312,6 +312,6 @@ test("--endpoint is kept here: only the plan that another node makes is told; wh
   const wrong = await plan({ args: "--endpoint a/b" });
   expect(wrong).toMatchObject({
     exitCode: 3,
-    stderr: expect.stringContaining('--endpoint "a/b" is no place'),
+    stderr: expect.stringContaining('--endpoint "a/b" is no address'),
   });
 });

@@ -44,7 +44,7 @@ test("hand-over unpack on a worker of a bundle that names no control plane nodes
   using node = await nodeOf("worker");
   cpSync(`${from.root}/root/keys.age`, `${node.root}/root/keys.age`);
   const error =
-    /^Nothing shows that "w1" is a control plane node: nothing of one is here, and the bundle does not name them$/;
+    /^Nothing shows that "w1" is a control plane node: it has no trace of one, and the bundle names no control plane nodes$/;
   await expectRefusal(
     node,
     "hand-over unpack keys.age --passphrase-file pass",

@@ -167,7 +167,7 @@ test("join that was killed when the kubelet had its certificate already: run aga
   api.objects.get(LEASE).spec.renewTime = new Date(Date.now() + 60_000).toISOString();
   expect(await node.run(join(), WAITS)).toMatchObject({
     exitCode: 0,
-    stderr: expect.stringContaining("w1: renewed its Lease with it"),
+    stderr: expect.stringContaining("w1: renewed its Lease with the new certificate"),
   });
   expect(node.exists("/etc/kubernetes/bootstrap-kubelet.conf")).toBe(false);
   expect(node.fingerprint().filter((line) => /join-unfinished/.test(line))).toEqual([]);

@@ -356,7 +356,7 @@ test("00-salvage keeps out of a folder in /dev/shm that is not its own, and save
   const { exitCode, stderr } = await node.run("00-salvage");
   expect([exitCode, stderr]).toEqual([
     0,
-    expect.stringContaining("/dev/shm/kube-pki-repair-salvage belongs to somebody else: not used"),
+    expect.stringContaining("/dev/shm/kube-pki-repair-salvage belongs to another user: not used"),
   ]);
   expectOld(node, SHARED);
   expect(readdirSync(`${node.root}/root`)).toEqual([expect.stringMatching(/^kube-pki-repair-/)]);

@@ -265,7 +265,7 @@ test("04-sa-tokens retire takes the old key out of the API server and moves its 
   const { exitCode, stderr } = await node.run("04-sa-tokens retire --lost cp3");
   expect(exitCode).toBe(0);
   expect(stderr).toContain(
-    "  cp3: no node of this cluster any more. If a name is mistyped: its nodes are m1, w1, w2\n",
+    "  cp3: not a node of this cluster any more. If it is mistyped, the nodes are m1, w1, w2\n",
   );
   expect(stderr).toContain("there is no sa-old.pub on this node: nothing to take out\n");
   expect(node.fingerprint()).toEqual(after);

@@ -56,7 +56,7 @@ test("where its own balancer answers with the new CA it joins there, and --serve
   const [run] = await Promise.all([node.run(join(), PATIENT), itsKubelet(node)]);
   expect(run).toMatchObject({ exitCode: 0 });
   expect(run.stderr).toContain(
-    ":6443, this worker's own way to the API: only the CA and the client certificate change\n",
+    ":6443, this worker's own address of the API: only the CA and the client certificate change\n",
   );
   expect(serverIn(node.read(CONF))).toBe(OWN);
 });
@@ -83,7 +83,7 @@ test("where its own balancer never answers it leads to --server, and says so wit
   const [run] = await Promise.all([node.run(join(), { KUBE_PKI_REPAIR_PATIENCE: "0.1" }), itsKubelet(node)]);
   expect(run).toMatchObject({ exitCode: 0 });
   expect(run.stderr).toMatch(
-    /warning: \S+kubelet.conf leads to https:\S+ now, and led to https:\S+ before, which does not answer: write it, when it does,/,
+    /warning: \S+kubelet.conf has the server https:\S+ now; its old one, https:\S+, does not answer: write it, when it does,/,
   );
   expect(serverIn(node.read(CONF))).toBe(`https://${ADDRESS}:6443`);
 });

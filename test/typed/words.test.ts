@@ -136,14 +136,14 @@ test.each(["-oProxyCommand=x", "a\u00a0b", "a;reboot", "EXAMPLE\\jo"])(
 /** Names of nodes that etcd's data does not have, or that cannot be away. */
 const NAMES: [line: string, error: RegExp, hint: RegExp][] = [
   ["02-control-plane --without cp33", /^etcd knew no node "cp33"$/, /^name one of its nodes: /],
-  ["02-control-plane --without m1", /^"m1" is this node, and it is not away$/, /^name other nodes only/],
+  ["02-control-plane --without m1", /^"m1" is this node, and it is not away$/, /^name only other nodes/],
   ["02-control-plane --without w1,,cp33", /^etcd knew no node "cp33"$/, /^name one of its nodes: /],
   ["01-etcd --lost-on cp33", /^etcd knew no node "cp33"$/, /^name one of its nodes: /],
   ["03-workers open --without cp33", /^etcd knew no node "cp33"$/, /^name one of its nodes: /],
   ["03-workers close --without cp33", /^etcd knew no node "cp33"$/, /^name one of its nodes: /],
   ["03-workers approve --without cp33", /^etcd knew no node "cp33"$/, /^name one of its nodes: /],
   ["04-sa-tokens --without cp33", /^etcd knew no node "cp33"$/, /^name one of its nodes: /],
-  ["04-sa-tokens retire --lost m1", /^"m1" is this node, and it is not lost$/, /^name other nodes only/],
+  ["04-sa-tokens retire --lost m1", /^"m1" is this node, and it is not lost$/, /^name only other nodes/],
 ];
 
 test("a name that cannot be meant: refused, and nothing is changed", async () => {

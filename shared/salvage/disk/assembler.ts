@@ -181,8 +181,8 @@ class TimeShare {
   }
 
   /**
-   * The finds of a look, or nothing if the time is over. A text that breaks a parser must not hide the
-   * keys behind it.
+   * The finds of `look`, or none if the time is over. A text that breaks a parser must not hide the keys
+   * behind it.
    */
   take<T>(look: () => T[]): T[] {
     if (this.#spent >= this.#milliseconds) {

@@ -182,5 +182,7 @@ test("of the nodes that are away a member of etcd that never started is none, an
     () =>
       refuseUnknownNodes({ without, lost: [] }, { ...known, dataFrom, etcd: { dir: dataFrom } });
   expect(refuse("w1")).not.toThrow();
-  expect(refuse("w1", nameless.id)).toThrow(`${nameless.id} is no node that is away, but a member of etcd`);
+  expect(refuse("w1", nameless.id)).toThrow(
+    `${nameless.id} is not a node that is away, but a member of etcd`,
+  );
 });

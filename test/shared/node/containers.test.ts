@@ -20,7 +20,7 @@ test("a container that is not found is no missing crictl", async () => {
 });
 
 test("without crictl it is said what to install", async () => {
-  expect(await inspected([])).toMatchObject({ message: "Cannot look at the containers: crictl is missing" });
+  expect(await inspected([])).toMatchObject({ message: "Cannot list the containers: crictl is missing" });
 });
 
 test("a container that has ended is none that must still run after a join, and neither is etcd's", async () => {

@@ -124,6 +124,6 @@ test("where nothing can be written, what a script has heard or ended is said, an
     });
     words.endWordsOf(["cp3"]);
     expect(said.at(-2)).toEndWith("cp3 is away: not any more, it renews its Lease");
-    expect(said.at(-1)).toStartWith("not saved what was said: ");
+    expect(said.at(-1)).toStartWith("could not save your words: ");
   });
 });

@@ -88,7 +88,7 @@ test("one that opens nothing is kept, with its place, and not put to use", () =>
   const { placed, kept, question, said } = put([other]);
   expect([placed, question]).toEqual([undefined, undefined]);
   expect(kept).toEqual(["encryption-provider-config-1-e.yaml"]);
-  expect(said).toContain("nothing is put into its place");
+  expect(said).toContain("nothing is put back");
   expect(said.find((line) => line.startsWith(`${PATH}, 1 of 1 found: NOT put to use`))).toContain(
     "nothing proves it; it is from byte 8192 of /dev/vda1",
   );

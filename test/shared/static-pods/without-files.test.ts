@@ -156,7 +156,7 @@ test("what is given up is said once, however often the manifest is looked at", (
   for (const _ of [1, 2])
     startWithout(server([flag], [CONF]), { flagsToDrop: ["egress-selector-config-file"] });
   expect(box.said).toEqual([
-    `kube-apiserver starts WITHOUT "${CONF}/egress.yaml" (--egress-selector-config-file), as you say: the API server reaches nodes and webhooks without its proxy`,
+    `kube-apiserver starts WITHOUT "${CONF}/egress.yaml" (--egress-selector-config-file), as you chose: the API server reaches nodes and webhooks without its proxy`,
   ]);
 });
 

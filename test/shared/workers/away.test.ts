@@ -180,7 +180,7 @@ test.each<[string, Row, LeftOut | string, string[]]>([
     "one of two is here",
     { out: { without: ["w1", "w2"], lost: [] }, objects: { ...W(0), ...W(4000, "w2") }, living: ["w1"] },
     { without: ["w2"], lost: [] },
-    ["w1: it renews its Lease, so it is here, and counts"],
+    ["w1: it renews its Lease, so it is not left out"],
   ],
   [
     "a lost one lives",

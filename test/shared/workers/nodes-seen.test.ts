@@ -36,7 +36,7 @@ const last = new Map([["w1", new Date("2026-01-01T00:00:00Z")]]);
 
 test.each<[string, Partial<Silent>, string[]]>([
   ["nobody is missed", {}, []],
-  ["named, and here", { here: ["w2"] }, ["w2: it renews its Lease, so it is here, and counts"]],
+  ["named, and here", { here: ["w2"] }, ["w2: it renews its Lease, so it is not left out"]],
   [
     "no API server",
     { unrepaired: ["m2", "m3"] },

@@ -110,7 +110,7 @@ test.each<[string, Row, string[]]>([
   [
     "a certificate that the kubelet has signed itself",
     { nodes: [W4], options: { refusedMs: 60_000 } },
-    [`w4: ${UNSERVED}   1 / 1`, "signed by the kubelet itself, so nobody asks for a serving certificate: w4"],
+    [`w4: ${UNSERVED}   1 / 1`, "self-signed by the kubelet, so no CSR for a serving certificate comes: w4"],
   ],
 ])("a node counts as back, with a warning, whose port shows %s", async (_, row, lines) => {
   const { back, said, failed } = await returned(row);

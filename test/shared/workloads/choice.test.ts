@@ -90,7 +90,7 @@ test.each<[string, Partial<Choice>, PodOwner[], Date, End | string]>([
     { skip: ["shop/webb"] },
     [],
     LONG_AGO,
-    "--skip shop/webb: nothing of this name has to restart",
+    "--skip shop/webb: no workload of this name has to restart",
   ],
   ["refused: no such namespace", { namespaces: ["shopp"] }, [], LONG_AGO, 'There is no namespace "shopp"'],
   [

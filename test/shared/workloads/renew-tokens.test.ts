@@ -243,7 +243,7 @@ test.each([
   expect(renewed).toEqual(["a/dead"]);
   expect([...refused.keys()].sort()).toEqual(names.map((name) => `0-team/${name}`).sort());
   const why = refused.get("0-team/s0")!;
-  expect(why.message).toBe(`the API refuses it: ${message}`);
+  expect(why.message).toBe(`the API refuses to renew it: ${message}`);
   expect(why.hint).toContain(
     "kubectl -n 0-team describe secret s0. If nobody needs it: kubectl -n 0-team delete secret s0;",
   );
@@ -287,7 +287,7 @@ test("a Secret that does not hold what was written ends it, and so does an API t
     objects: stale,
     on: ({ method, body }) => (method === "PUT" ? Response.json({ ...body, ...secret(dead) }) : undefined),
   });
-  await expect(renew(changing)).rejects.toThrow("a/dead does not hold what was written to it");
+  await expect(renew(changing)).rejects.toThrow("a/dead does not have the token that was written to it");
 });
 
 test("namespacesWithOldCa() names active namespaces without the current CA", async () => {

@@ -414,7 +414,7 @@ test.each([
       ...owner("DaemonSet", "evict"),
       pods: [podOf("web-1", "old", "DaemonSet")],
     });
-    if (refusals > 0) await expect(run).rejects.toThrow("OnDelete, and a change of its template waits");
+    if (refusals > 0) await expect(run).rejects.toThrow("OnDelete, and its template has a change that waits");
     else await run;
     expect(server.changes()).toHaveLength(1 - refusals);
   },
