@@ -82,5 +82,5 @@ test("where there is none it says so", () => {
     [[withoutOld], []],
     [[{ ...cp1, host: "10.9.9.9" }], []],
   ] as const)
-    expect(() => standIn(running, MOVED, taken)).toThrow("can stand for its machine");
+    expect(() => standIn(running, MOVED, taken)).toThrow("can be used for its machine");
 });

@@ -217,7 +217,7 @@ test.each<[string, Row, LeftOut | string, string[]]>([
     left = await reallyOut(cp, new KubeApi({ server: server.url, ca: NO_TLS }), out);
   });
   expect(refused?.message ?? left).toEqual(expected);
-  expect(box.said.filter((line) => line.includes("so it is here"))).toEqual(said);
+  expect(box.said.filter((line) => line.includes("it renews its Lease"))).toEqual(said);
 });
 
 /** Of this test alone. At the other one nobody listens, as a firewall says it of a machine that is off. */
