@@ -67,7 +67,7 @@ export async function saveTrust(node: Node): Promise<SavedTrust> {
   const before = unfinished(node);
   if (before) say(`${before.dir}: a join was cut off here; this one continues with what it saved`);
   const saved = before ?? copyTrust(node);
-  if (containers) say(`${containers.length} containers run here and keep running`);
+  if (containers?.length) say(`${containers.length} containers run here and keep running`);
   return { ...saved, containers };
 }
 
