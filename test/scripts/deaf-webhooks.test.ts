@@ -124,7 +124,7 @@ test("04-sa-tokens restarts a deaf webhook's own pods first, and then does what 
     `  the API refuses it, because the webhook "all.policy.example" does not answer: its pods serve policy/hook: kubectl -n policy get pods. `,
   );
   expect(stderr).toContain(WAY_OUT);
-  expect(stderr).toContain("  not yet, because the API refuses to renew it: shop/cart-token\n");
+  expect(stderr).toContain("  not yet, because the API refuses it: shop/cart-token\n");
   const patched = api.requests
     .filter(({ method, path }) => method === "PATCH" && !path.includes("dryRun"))
     .map(({ path }) => path);
