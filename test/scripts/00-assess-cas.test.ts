@@ -92,7 +92,7 @@ test("01-etcd names the CA of a half attempt before it does anything, and how to
   using node = await halfAttempt();
   const { stderr } = await node.run("01-etcd --new-cas --dry-run");
   expect(stderr).toMatch(
-    / \/etc\/kubernetes\/pki\/ca\.crt is newer than the CA that etcd's data names: sha256:HASH\. .*00-salvage\.ts --move-aside looks for the cluster's own\n/,
+    / \/etc\/kubernetes\/pki\/ca\.crt is newer than the CA that etcd's data names: sha256:HASH\. .*00-salvage\.ts --move-aside looks for the cluster's own CA\n/,
   );
   expect(stderr.indexOf("is newer than")).toBeLessThan(stderr.indexOf("== 1.2 "));
 });

@@ -207,7 +207,7 @@ test.each([
 const ASKS = /clock(?! follows a time server)/;
 
 const DOUBT =
-  /error: This node's clock says \S+ \S+ UTC, and no time server sets it\. (.*) is (\d+ \w+) older\. Nothing was changed\nhint: see whether .* date -u .*\n {2}If it is: KUBE_PKI_REPAIR_CLOCK=right/;
+  /error: This node's clock says \S+ \S+ UTC, and no time server sets it\. (.*) is (\d+ \w+) older\. Nothing was changed\nhint: check the time: date -u .*\n {2}If it is: KUBE_PKI_REPAIR_CLOCK=right/;
 
 test("where timedatectl hangs, as without its bus, it is no answer, also on a node without ps", async () => {
   using node = await wiped({ commands: [{ ...timeServer("yes"), does: "exec /bin/sleep 600" }] });
