@@ -251,7 +251,7 @@ test.each<[string, Parameters<typeof manifestThere>[0]]>([
     expect([exitCode, node.fingerprint()]).toEqual([3, before]);
     const given = await node.run("02-control-plane --start-without service-account-key-file");
     expect(node.read(API_SERVER)).not.toContain(SA_2024);
-    expect(given.stderr).toContain(`starts WITHOUT "${SA_2024}" (--service-account-key-file), as you say`);
+    expect(given.stderr).toContain(`starts WITHOUT "${SA_2024}" (--service-account-key-file), as you chose`);
   },
 );
 
