@@ -70,7 +70,9 @@ test("where its own balancer comes with the kubelet it joins at --server, and th
   using _own = await serveOwn();
   const { exitCode, stderr } = await joining;
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr).toContain("own address of the API does not answer with the new CA yet; it joins at https://");
+  expect(stderr).toContain(
+    "own address of the API does not answer with the new CA yet; it joins at https://",
+  );
   expect(stderr).toContain(`  unchanged server in ${CONF}: https://`);
   expect(serverIn(node.read(CONF))).toBe(OWN);
   expect(node.read(CONF)).toContain(Buffer.from(newCa.cert).toString("base64"));
