@@ -4,9 +4,10 @@
  * `./bunw test test/soak/ways-back.test.ts -t lost-write` one form.
  */
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { type EtcdData, readEtcdData } from "../../shared/etcd-data/data.ts";
+import { readFrame } from "../../shared/etcd-data/wal.ts";
 import { attemptLater, Fail } from "../../shared/fail.ts";
 import { wayInto } from "../../shared/restore/ways-back.ts";
 import { silently } from "../../shared/run.ts";
@@ -49,8 +50,24 @@ function contentAt(data: EtcdData, revision: number) {
 writeDamaged(dir, "none", { seed: 0, source: busyEtcd() });
 const truth = readEtcdData(dir);
 /** How data is that is as of an earlier entry: it says so. Zeros over the last records are as if nothing had come then. */
-const outcomeOf = ({ end, warnings }: EtcdData) =>
-  end.isCut ? "as of an earlier entry" : warnings.length > 0 ? "a torn end" : "exact";
+function outcomeOf({ end, warnings, revision }: EtcdData): string {
+  if (end.isCut) return "as of an earlier entry";
+  if (warnings.length > 0) return "a torn end";
+  return revision < truth.revision && isEndOfZeros() ? "nothing had come" : "exact";
+}
+
+/** Whether nothing but zeros is behind the last whole record, as in a log that etcd has made room in. */
+function isEndOfZeros(): boolean {
+  const wal = `${dir}/member/wal`;
+  const bytes = readFileSync(`${wal}/${readdirSync(wal).sort().at(-1)!}`);
+  let position = 0;
+  for (;;) {
+    const frame = position + 8 <= bytes.length ? readFrame(bytes.subarray(position), position) : undefined;
+    if (!frame || frame.end > bytes.length) break;
+    position = frame.end;
+  }
+  return bytes.subarray(position).every((byte) => byte === 0);
+}
 
 const ROWS = Object.entries(SOURCES).flatMap(([log, source]) => FORMS.map((form) => ({ log, source, form })));
 
