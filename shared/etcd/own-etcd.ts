@@ -100,9 +100,9 @@ export async function proveOwnEtcd(
 
 /** Their names: nobody goes to those that never started, or are away. */
 function seen(peers: readonly Peer[], silent: readonly Peer[]): Pick<EtcdSeen, "peers" | "silent"> {
-  const isAway = (name: string) => wordsOf("without").some(({ value }) => value === name);
+  const away = wordsOf("without").map(({ value }) => value);
   const nodes = (some: readonly Peer[]) =>
-    some.flatMap((peer) => (isNameless(peer) || isAway(peer.name) ? [] : peer.name));
+    some.flatMap((peer) => (isNameless(peer) || away.includes(peer.name) ? [] : peer.name));
   return { peers: nodes(peers), silent: nodes(silent) };
 }
 

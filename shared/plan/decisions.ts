@@ -11,10 +11,10 @@ import { pathsGivenUp } from "../node/words.ts";
 import { listed } from "../plain.ts";
 import { shell } from "../shell-line.ts";
 import { choices, choicesInWords, isGivenUp, isNeeded } from "../static-pods/without-files.ts";
-import { linesOn, type Note, planAgain, type Surroundings } from "./note.ts";
+import { linesOn, type Note, planWith, type Surroundings } from "./note.ts";
 import type { PlanNode } from "./paste.ts";
 import { tarPipe } from "./paste-files.ts";
-import type { PlanFacts, Said } from "./plan-facts.ts";
+import type { List, PlanFacts } from "./plan-facts.ts";
 
 interface Decisions {
   /** A sentence for the operator. */
@@ -31,27 +31,26 @@ export function decisionsOf(assessed: Assessment, around: Surroundings): Decisio
   return { aim: open.map(({ aim }) => aim).join("; "), notes: open.flatMap(({ notes }) => notes) };
 }
 
-/** The line on the first control plane node that prints the plan of the same answers, with more words. */
-function planLine({ facts, nodes }: Surroundings, more: Partial<Said>): string[] {
-  return linesOn(nodes[0]!, facts, planAgain(facts, more));
+/** The line on the first control plane node that prints the plan of the same answers, with more names. */
+function planLine({ facts, nodes }: Surroundings, option: List, names: readonly string[]): string[] {
+  return linesOn(nodes[0]!, facts, planWith(facts, option, names));
 }
 
 function silentDecisions(around: Surroundings): Decisions | undefined {
-  const { silent, unkept, seen } = around.facts;
+  const { silent, seen } = around.facts;
   if (silent.length === 0) return undefined;
   const names = listed(silent);
   const bySsh = silent.some((name) => seen.silent.includes(name)) ? ", nor by ssh" : "";
-  const more = (option: "without" | "lost") => ({ [option]: [...(unkept[option] ?? []), ...silent] });
   return {
     aim: `Say first what ${names} is: nothing answers there, and part 2 would stop for it`,
     notes: [
       {
         text: `${names}: nothing answers at the address of its etcd${bySsh}. Start it, and ask again; or, if it is away for now, and comes back some day: it stays in the cluster and in etcd, nobody waits for it, and its pods are evicted once the controller-manager runs in full.`,
-        commands: planLine(around, more("without")),
+        commands: planLine(around, "without", silent),
       },
       {
         text: `Only if its disk is lost for good: part 2 takes ${names} out of etcd, which cannot be taken back.`,
-        commands: planLine(around, more("lost")),
+        commands: planLine(around, "lost", silent),
       },
     ],
   };
@@ -144,9 +143,11 @@ function fileDecisions(assessed: Assessment, around: Surroundings): Decisions | 
   if (flags.length > 0)
     notes.push({
       text: `If nobody has them, this prints the plan with lines that start the API server without the flags that name them (${choicesInWords(flags)}):`,
-      commands: planLine(around, {
-        "start-without": [...(facts.unkept["start-without"] ?? []), ...flags.map(({ name }) => name)],
-      }),
+      commands: planLine(
+        around,
+        "start-without",
+        flags.map(({ name }) => name),
+      ),
     });
   return { aim: `Decide first about lost files: ${listed(open.map(({ path }) => path))}`, notes };
 }

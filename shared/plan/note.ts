@@ -5,7 +5,7 @@ import { typed } from "../options.ts";
 import { programWord, shell } from "../shell-line.ts";
 import { asRoot, isName, KIT_PLACE, meetLine, type PlanNode, sshLines, sudo, WITHIN } from "./paste.ts";
 import { kitProgram } from "./paste-files.ts";
-import type { PlanFacts, Said } from "./plan-facts.ts";
+import type { List, PlanFacts, Said } from "./plan-facts.ts";
 
 export interface Note {
   text: string;
@@ -26,6 +26,15 @@ export function planAgain(
 ): string {
   const said = { seen: folder, ...unkept, ...more };
   return page === undefined ? command("plan", said) : command(shell`plan ${page}`, said);
+}
+
+/** The same with more names behind one option. */
+export function planWith(
+  asked: Pick<PlanFacts, "folder" | "unkept">,
+  option: List,
+  names: readonly string[],
+): string {
+  return planAgain(asked, { [option]: [...(asked.unkept[option] ?? []), ...names] });
 }
 
 export function linesOn(node: PlanNode, { user }: Pick<PlanFacts, "user">, line: string): string[] {

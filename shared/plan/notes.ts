@@ -7,10 +7,10 @@ import { day } from "../pki/judge.ts";
 import { listed } from "../plain.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
 import { type Elsewhere, openOthers } from "./aim.ts";
-import { linesOn, type Note, openLine, planAgain } from "./note.ts";
+import { linesOn, type Note, openLine, planAgain, planWith } from "./note.ts";
 import { type PlanNode, ROOT } from "./paste.ts";
 import { tarPipe } from "./paste-files.ts";
-import type { PlanFacts } from "./plan-facts.ts";
+import { LISTS, type List, type PlanFacts } from "./plan-facts.ts";
 import type { Placed, PlanStep } from "./step-order.ts";
 
 type Asked = Pick<
@@ -44,7 +44,7 @@ export function firstNotes({ course, next, damage, damaged }: Assessment, asked:
   if (away && away.open.length > 0)
     notes.push({
       text: `You have looked at ${listed(away.open)}, and the keys are lost there, too? Or it is lost for good? Then print the plan here with your word.`,
-      commands: [planAgain(asked, { "lost-on": [...(asked.unkept["lost-on"] ?? []), ...away.open] })],
+      commands: [planWith(asked, "lost-on", away.open)],
     });
   notes.push(...saidElsewhere(asked), ...withoutData(asked), ...silentWorkers(asked));
   if (ask)
@@ -55,21 +55,19 @@ export function firstNotes({ course, next, damage, damaged }: Assessment, asked:
   return [...notes, ...(away?.notes ?? [])];
 }
 
-const LISTS = ["without", "lost", "lost-on", "worker", "start-without"] as const;
-
 /** Words of other control plane nodes, which nobody has said here. An answer proves none: the operator says it again. */
 function saidElsewhere(asked: Asked): Note[] {
   const isNew = ({ option, value }: Word) =>
     LISTS.some((list) => list === option) &&
     !asked.onAgain.includes(value) &&
-    !asked.said[option as (typeof LISTS)[number]].includes(value) &&
+    !asked.said[option as List].includes(value) &&
     (kindOf({ option }).ofNodes
       ? asked.nodes.some(({ name }) => name === value)
       : choiceOf(`--${value}`) !== undefined);
   return asked.seen.nodes.flatMap(({ name, words }): Note[] => {
     const own = words.filter(isNew);
     if (own.length === 0) return [];
-    const of = (list: (typeof LISTS)[number]) => [
+    const of = (list: List) => [
       ...(asked.unkept[list] ?? []),
       ...own.flatMap(({ option, value }) => (option === list ? value : [])),
     ];
@@ -89,7 +87,7 @@ function withoutData(asked: First): Note[] {
   return [
     {
       text: `${listed(names)}: no data of etcd is found there, so parts 1 and 2 cannot repair it. A disk that is not mounted? Mount it, and ask again. Lost for good? Then print the plan so: it continues without, and says at its end how the machine comes back.`,
-      commands: [planAgain(asked, { lost: [...(asked.unkept.lost ?? []), ...names] })],
+      commands: [planWith(asked, "lost", names)],
     },
   ];
 }
@@ -100,7 +98,7 @@ function silentWorkers(asked: Asked): Note[] {
   const names = asked.seen.silent.filter(isWorker);
   if (names.length === 0) return [];
   const text = `${listed(names)}: asked, and no answer. Off for now? Print the plan so: part 3 then does not wait for it, 15 minutes at most.`;
-  return [{ text, commands: [planAgain(asked, { without: [...(asked.unkept.without ?? []), ...names] })] }];
+  return [{ text, commands: [planWith(asked, "without", names)] }];
 }
 
 /** Before new keys are made, if the kit's folder has a bundle. */

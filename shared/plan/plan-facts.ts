@@ -80,8 +80,11 @@ export interface PlanFacts {
   unkept: Partial<Said>;
 }
 
-export interface Said
-  extends Record<"without" | "lost" | "lost-on" | "worker" | "start-without", readonly string[]> {
+/** Options that take names. */
+export const LISTS = ["without", "lost", "lost-on", "worker", "start-without"] as const;
+export type List = (typeof LISTS)[number];
+
+export interface Said extends Record<List, readonly string[]> {
   "etcd-data": string | undefined;
   endpoint: string | undefined;
   user: string | undefined;

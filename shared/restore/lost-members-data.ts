@@ -41,8 +41,8 @@ export interface MemberData {
 }
 
 /**
- * `snapshot`: of this cluster; a damaged log may lead from it. Errors: Fail as `readEtcdData`; Refused if its member has no vote, or is none any more, and where it is damaged
- * without an exact way back.
+ * `snapshot`: of this cluster; a damaged log may lead from it. Errors: Fail as `readEtcdData`; Refused if its member
+ * has no vote, or is none any more, and if it is damaged without an exact way back.
  */
 export function memberDataIn(dir: string, snapshot?: string): MemberData {
   const host = hostPath(dir);
