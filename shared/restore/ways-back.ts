@@ -18,7 +18,8 @@ interface WayBack {
 }
 
 /**
- * `snapshots`: dbs of this cluster, of before, which the log may lead from, too. Errors: Fail as `readEtcdData`; Refused where the data is damaged, and no older tree leads to the same keys.
+ * `snapshots`: earlier dbs of this cluster, from which the log may lead, too. Errors: Fail as `readEtcdData`; Refused if
+ * the data is damaged, and no older tree leads to the same keys.
  */
 export function wayInto(host: string, snapshots: readonly string[] = []): WayBack {
   const damage = attempt(() => readEtcdData(host));

@@ -56,10 +56,15 @@ export async function reallyOut(
       unchanged: true,
       hint: shell`leave it out of --lost. If it is to go all the same, type there first: systemctl stop kubelet`,
     });
-  for (const name of back) say(`${name}: it renews its Lease, so it is not left out`);
-  endWordsOf(back);
+  countBack(back);
   const isStill = (name: string) => !back.includes(name);
   return { without: out.without.filter(isStill), lost: out.lost.filter(isStill) };
+}
+
+/** Says of nodes that were to be left out that they are here, and ends the words about them. */
+export function countBack(names: readonly string[]) {
+  for (const name of names) say(`${name}: it renews its Lease, so it is not left out`);
+  endWordsOf(names);
 }
 
 /** It waits for no renewal, so it judges none: a node that was lost a moment ago has a Lease of a moment ago. */

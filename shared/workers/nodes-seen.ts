@@ -20,10 +20,10 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { apiAddressOf, type KnownNode, otherControlPlanes } from "../facts/known-nodes.ts";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
-import { endWordsOf } from "../node/words.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { listed } from "../plain.ts";
 import { mode, say, tell } from "../run.ts";
+import { countBack } from "./away.ts";
 import { isListening, listeningOn } from "./kubelet-port.ts";
 
 /**
@@ -170,8 +170,7 @@ export function missedOf({ unrepaired, controlPlanes, workers }: Silent): string
 
 /** Says which nodes are missed, since when by their own clocks, and what brings them back. */
 export function saySilent({ unrepaired, controlPlanes, workers, here, last, deaf }: Silent) {
-  for (const name of here) say(`${name}: it renews its Lease, so it is not left out`);
-  endWordsOf(here);
+  countBack(here);
   if (unrepaired.length > 0)
     say(`${listed(unrepaired)}: no API server there, so part 2 has not run there yet; not waited for`);
   const since = (names: readonly string[]) =>
