@@ -192,7 +192,7 @@ function replacedKey({ data, node, facts }: ControlPlaneNode) {
 }
 
 const USAGE = `Usage:
-    ./bunw scripts/01-etcd.ts [--new-cas | --new-internal-cas] [--lost-on NODE,…]
+    ./bunw scripts/01-etcd.ts [--new-cas | --new-internal-cas] [--without NODE,…] [--lost-on NODE,…]
                               [--start-without FLAG,…] [--images-later]
                               [--endpoint HOST:PORT] [--dry-run] [--etcd-data DIR]
 
@@ -208,6 +208,8 @@ Options:
                      Make a new etcd CA and front-proxy CA, if they are missing, but never the
                      cluster's CA or the service-account key. Only control plane nodes trust these
                      two CAs, so nothing else must be renewed.
+    --without NODES  Nodes that are away for now: no line is printed for them. This and later
+                     scripts on this node remember it.
     --lost-on NODES  Control plane nodes whose keys you give up: you have searched them, or they are
                      lost for good, or another machine answers at their address. Without it, no new
                      key is made beside an etcd that may run, and no new CA while another node's
@@ -235,6 +237,7 @@ Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cl
 const OPTIONS = {
   "new-cas": { type: "boolean" },
   "new-internal-cas": { type: "boolean" },
+  without: { type: "string", list: true },
   "lost-on": { type: "string", list: true },
   "start-without": { type: "string", list: true },
   endpoint: { type: "string" },

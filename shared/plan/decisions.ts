@@ -11,7 +11,7 @@ import { pathsGivenUp } from "../node/words.ts";
 import { listed } from "../plain.ts";
 import { shell } from "../shell-line.ts";
 import { choices, choicesInWords, isGivenUp, isNeeded } from "../static-pods/without-files.ts";
-import { linesOn, type Note, planWith, type Surroundings } from "./note.ts";
+import { linesHere, linesOn, type Note, planWith, type Surroundings } from "./note.ts";
 import type { PlanNode } from "./paste.ts";
 import { tarPipe } from "./paste-files.ts";
 import type { List, PlanFacts } from "./plan-facts.ts";
@@ -31,9 +31,9 @@ export function decisionsOf(assessed: Assessment, around: Surroundings): Decisio
   return { aim: open.map(({ aim }) => aim).join("; "), notes: open.flatMap(({ notes }) => notes) };
 }
 
-/** The line on the first control plane node that prints the plan of the same answers, with more names. */
+/** The line that prints the plan of the same answers, with more names. */
 function planLine({ facts, nodes }: Surroundings, option: List, names: readonly string[]): string[] {
-  return linesOn(nodes[0]!, facts, planWith(facts, option, names));
+  return linesHere({ ...facts, nodes }, planWith(facts, option, names));
 }
 
 function silentDecisions(around: Surroundings): Decisions | undefined {

@@ -188,11 +188,8 @@ export const KIT: Effort = {
   note: "On your machine, in the folder with the kit.tar.gz that was packed. It prints nothing when all is well",
 };
 
-export const ADDRESSES: Effort = {
-  does: "Write the workers' addresses and names into a file",
-  costs: "nothing",
-  seconds: [0, 0],
-};
+/** Where the keys are on another node. */
+export const THERE: Effort = { does: "Make the plan there", costs: NOTHING, seconds: [1, 15] };
 
 export const GATHER: Effort = { does: "Bring the other nodes' transcripts", costs: NOTHING, seconds: [1, 2] };
 

@@ -127,7 +127,7 @@ function notesOnTop(around: Around, { steps, away }: Made): Note[] {
   const makesKeys = course.includes("new-cas") || course.includes("new-internal-cas");
   const hold = steps.find(({ task }) => task === "hold")?.number;
   return [
-    ...(makesKeys ? bundleNotes(facts) : []),
+    ...(makesKeys ? bundleNotes({ ...facts, nodes }) : []),
     ...firstNotes(assessed, { ...facts, nodes, away, hold, ask: askOf(around) }),
     ...givenUpNotes(node, around),
     ...renewalNotes(around),
@@ -150,7 +150,7 @@ function partsOf({ assessed, facts, nodes, parts }: Around, { steps, away }: Mad
   const notes: Record<number, () => Note[]> = {
     1: () => notesBeforePart1(assessed, { ...facts, nodes }),
     3: () => notesBeforePart3(assessed),
-    [AFTER_PROOF]: () => notesBeforeEnd(steps, facts),
+    [AFTER_PROOF]: () => notesBeforeEnd(steps, { ...facts, nodes }),
   };
   const isKeyGivenUp = facts.said["start-without"].includes("service-account-key-file");
   if (steps.length === 0) return [];
@@ -210,16 +210,19 @@ function stepsHere({ assessed, nodes, facts, blocks, parts }: Around): Omit<Step
   const isAfter = course[0] === "report";
   const all = blocksOf(blocks, tasks, deep);
   const own = stepsOf(isAfter ? all.filter((block) => isOpen(block, facts)) : all, nodes, {
-    ...{ ...facts, joins, unheard: several && !course.includes("unpack") },
+    ...{ ...facts, joins, tells: several ? course.find((task) => TELLS.includes(task)) : undefined },
     done: isAfter ? doneAfter(facts) : {},
     well: damaged ? [] : others.filter((name) => isWell(name, facts.seen)),
   });
-  const steps = numbered(withMoves(own, { nodes, facts, joins: isNewJoin }));
+  const steps = numbered(withMoves(own, { nodes, facts, joins: isNewJoin }), { several });
   const ifNot = parts.flatMap((part) => part.ifNot);
   return withHelp(withOutage(steps, { several, othersServe: facts.othersServe }), ifNot, {
     ...{ course, several, leavesOut: facts.lost.names.length > 0 },
   });
 }
+
+/** Any of these brings the operator's words to the other control plane nodes: a bundle, or a line that is typed there. */
+const TELLS: Course = ["unpack", "etcd-there", "control-plane"];
 
 /** All of them were looked at, down to their memory. */
 function isLooked(names: readonly string[], { nodes }: PlanFacts["seen"]): boolean {
@@ -250,8 +253,7 @@ function stepsThere(
   const there = controlPlanes.filter(({ name }) => name === to);
   if (there.length === 0 && course && !course.includes("hold")) return [];
   const steps = stepsOf(blocksOf(blocks, ["hold"], undefined), controlPlanes, { ...facts, joins: [] });
-  if (there.length > 0)
-    steps.push({ ...stepThere(facts.user, there, facts.said), part: steps[0]?.part ?? 0 });
+  if (there.length > 0) steps.push({ ...stepThere(facts.user, there, facts.said), part: 0 });
   return numbered(steps).map((step) => ({ ...step, help: [] }));
 }
 
@@ -305,7 +307,7 @@ function blocksOf(all: readonly Block[], course: Course, deep: Assessment["deep"
     block.task && course.includes(block.task) ? asPlanned(block, course, deep) : [],
   );
   const isUrgent = ({ task }: Block) => task === "hold";
-  const kit = all.filter(({ sshTo }) => sshTo).map((block) => ({ ...block, part: blocks[0]?.part }));
+  const kit = all.filter(({ sshTo }) => sshTo).map((block) => ({ ...block, part: 0 }));
   return [...blocks.filter(isUrgent), ...kit, ...blocks.filter((block) => !isUrgent(block))];
 }
 

@@ -3,13 +3,23 @@ import { command } from "../again.ts";
 import { exists } from "../files/files.ts";
 import { typed } from "../options.ts";
 import { programWord, shell } from "../shell-line.ts";
-import { asRoot, isName, KIT_PLACE, meetLine, type PlanNode, sshLines, sudo, WITHIN } from "./paste.ts";
+import {
+  asRoot,
+  isName,
+  KIT_PLACE,
+  meetLine,
+  type PlanNode,
+  sshLines,
+  sudo,
+  terminalLines,
+  WITHIN,
+} from "./paste.ts";
 import { kitProgram } from "./paste-files.ts";
 import type { List, PlanFacts, Said } from "./plan-facts.ts";
 
 export interface Note {
   text: string;
-  /** Typed on the first control plane node, in the kit's folder. */
+  /** Pasted on the operator's machine; what comes before any plan is typed on this node. */
   commands: string[];
 }
 
@@ -38,7 +48,18 @@ export function planWith(
 }
 
 export function linesOn(node: PlanNode, { user }: Pick<PlanFacts, "user">, line: string): string[] {
-  return sshLines(user, [node], line).map(({ text }) => text);
+  return (ASKS.test(line) ? terminalLines : sshLines)(user, [node], line).map(({ text }) => text);
+}
+
+/** Asks for a passphrase, or for kubeadm's certificate key. */
+const ASKS = /^\.\/bunw scripts\/(hand-over\.ts (?!.*--passphrase-file )|00-salvage\.ts secret)/;
+
+/** On the first control plane node. Where the cluster's nodes are not known, as it is typed there. */
+export function linesHere(
+  { nodes: [first], user }: { nodes: readonly PlanNode[]; user: string },
+  ...lines: readonly string[]
+): string[] {
+  return first ? lines.flatMap((line) => linesOn(first, { user }, line)) : [...lines];
 }
 
 /** The folder of answers, on the operator's machine and in the kit's folder. */

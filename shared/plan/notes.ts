@@ -7,7 +7,7 @@ import { day } from "../pki/judge.ts";
 import { listed } from "../plain.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
 import { type Elsewhere, openOthers } from "./aim.ts";
-import { linesOn, type Note, openLine, planAgain, planWith } from "./note.ts";
+import { linesHere, linesOn, type Note, openLine, planAgain, planWith } from "./note.ts";
 import { type PlanNode, ROOT } from "./paste.ts";
 import { tarPipe } from "./paste-files.ts";
 import { LISTS, type List, type PlanFacts } from "./plan-facts.ts";
@@ -44,7 +44,7 @@ export function firstNotes({ course, next, damage, damaged }: Assessment, asked:
   if (away && away.open.length > 0)
     notes.push({
       text: `You have looked at ${listed(away.open)}, and the keys are lost there, too? Or it is lost for good? Then print the plan here with your word.`,
-      commands: [planWith(asked, "lost-on", away.open)],
+      commands: linesHere(asked, planWith(asked, "lost-on", away.open)),
     });
   notes.push(...saidElsewhere(asked), ...withoutData(asked), ...silentWorkers(asked));
   if (ask)
@@ -73,7 +73,7 @@ function saidElsewhere(asked: Asked): Note[] {
     ];
     const more = Object.fromEntries(LISTS.map((list) => [list, of(list)]));
     const text = `On ${name} it was said that ${listed(meanings(own))}. Does it hold? Then print the plan here with that word.`;
-    return [{ text, commands: [planAgain(asked, more)] }];
+    return [{ text, commands: linesHere(asked, planAgain(asked, more)) }];
   });
 }
 
@@ -87,7 +87,7 @@ function withoutData(asked: First): Note[] {
   return [
     {
       text: `${listed(names)}: no data of etcd is found there, so parts 1 and 2 cannot repair it. A disk that is not mounted? Mount it, and ask again. Lost for good? Then print the plan so: it continues without, and says at its end how the machine comes back.`,
-      commands: [planWith(asked, "lost", names)],
+      commands: linesHere(asked, planWith(asked, "lost", names)),
     },
   ];
 }
@@ -98,14 +98,14 @@ function silentWorkers(asked: Asked): Note[] {
   const names = asked.seen.silent.filter(isWorker);
   if (names.length === 0) return [];
   const text = `${listed(names)}: asked, and no answer. Off for now? Print the plan so: part 3 then does not wait for it, 15 minutes at most.`;
-  return [{ text, commands: [planWith(asked, "without", names)] }];
+  return [{ text, commands: linesHere(asked, planWith(asked, "without", names)) }];
 }
 
 /** Before new keys are made, if the kit's folder has a bundle. */
-export function bundleNotes(asked: Pick<Asked, "bundles" | "folder" | "unkept">): Note[] {
+export function bundleNotes(asked: Asked): Note[] {
   return asked.bundles.slice(0, 1).map((bundle) => ({
     text: `A bundle of keys lies here: ${bundle}. With the old keys no worker joins, and no pod restarts: this comes first. ${AGAIN}.`,
-    commands: [openLine("unpack", bundle), planAgain(asked)],
+    commands: linesHere(asked, openLine("unpack", bundle), planAgain(asked)),
   }));
 }
 
@@ -119,7 +119,7 @@ export function renewalNote({ files, first }: NonNullable<PlanFacts["due"]>, com
   return { text, commands };
 }
 
-/** 00-assess prints a command or a sentence as next. */
+/** 00-assess prints a command or a sentence as next. Typed on this node, whose address may be another one by now. */
 function inNotes(text: string, next: readonly string[], { unkept }: Asked): Note[] {
   const isCommand = (line: string) => /^(\.\/bunw|systemctl|ssh|scp|kubectl|kubeadm) /.test(line);
   const sentences = next.filter((line) => !isCommand(line)).map((line) => ({ text: line, commands: [] }));
@@ -152,23 +152,26 @@ function hopeNotes(deep: NonNullable<Assessment["deep"]>, asked: Asked): Note[] 
   if (others.length > 0)
     add(
       `If another control plane node (${listed(others)}) still has ${files}, or finds them in memory: print the plan there, and follow that one.`,
-      command("plan", asked.said),
+      ...asked.nodes
+        .filter(({ name }) => others.includes(name))
+        .flatMap((node) => linesOn(node, asked, command("plan", asked.said))),
     );
   if (lost.some(({ places }) => places.some(({ word }) => word === "secret")))
     add(
       `The Secret kubeadm-certs is in etcd's data. This opens it, with the certificate key that kubeadm printed. ${AGAIN}.`,
-      ...[command("00-salvage secret"), command("plan", asked.unkept)],
+      ...linesHere(asked, command("00-salvage secret"), command("plan", asked.unkept)),
     );
   return deep.diskSearched ? notes : [...notes, diskNote(asked)];
 }
 
-function diskNote({ noDisk, unkept }: Asked): Note {
+function diskNote(asked: Asked): Note {
+  const { noDisk, unkept } = asked;
   if (noDisk === undefined) {
     const text = "The disk was not searched. This does it, which may take long, and prints the plan again.";
-    return { text, commands: [command("plan --deep", unkept)] };
+    return { text, commands: linesHere(asked, command("plan --deep", unkept)) };
   }
   const text = `The disk was not searched: ${noDisk}. With an image of it, or another device (--device), this does it, and prints the plan again.`;
-  return { text, commands: [command("plan --deep --image FILE", unkept)] };
+  return { text, commands: linesHere(asked, command("plan --deep --image FILE", unkept)) };
 }
 
 /** A way of 00-assess, with its comment: it is typed on your machine. */
@@ -182,6 +185,8 @@ function wayBack(way: string, { user, nodes }: Asked): Note {
   return { text, commands: [`(${pipe})`] };
 }
 
+const PRINTED_LINES =
+  "sed -n '/^After part 3/,/^done/p' /root/kube-pki-repair-*/runs/*-02-control-plane-*.txt";
 const NODE_TO_NODE =
   "The one with tar is for root's ssh from node to node: without that, hand-over.ts pack and unpack carry the keys, as in part 1, and admin.conf goes as they do.";
 
@@ -191,7 +196,7 @@ const NODE_TO_NODE =
  */
 export function notesBeforeEnd(
   steps: readonly (PlanStep & Placed)[],
-  { lost: { names, controlPlanes }, user }: Pick<Asked, "lost" | "user">,
+  { lost: { names, controlPlanes }, user, nodes }: Pick<Asked, "lost" | "user" | "nodes">,
 ): Note[] {
   const notes: Note[] = [
     {
@@ -203,7 +208,7 @@ export function notesBeforeEnd(
   if (part2 && controlPlanes.length > 0)
     notes.push({
       text: `When all checks are good, a new machine, or the same one, empty, takes the place of ${listed(controlPlanes)}. Step ${part2.number} has printed the lines for it: they copy the shared keys and join it with kubeadm; 05-verify then says what of the old one is missing. ${user === ROOT ? "" : `${NODE_TO_NODE} `}${part2.on[0]} keeps what was printed:`,
-      commands: ["sed -n '/^After part 3/,/^done/p' /root/kube-pki-repair-*/runs/*-02-control-plane-*.txt"],
+      commands: linesHere({ nodes, user }, PRINTED_LINES),
     });
   const workers = names.filter((name) => !controlPlanes.includes(name));
   if (workers.length > 0)

@@ -8,7 +8,6 @@ import { inForGoodWords } from "../for-good.ts";
 import { listed } from "../plain.ts";
 import { shell } from "../shell-line.ts";
 import {
-  ADDRESSES,
   carrying,
   DECIDES,
   DRY_RUN,
@@ -19,11 +18,13 @@ import {
   KEPT,
   KIT,
   NEW_ONE,
+  THERE,
 } from "./effort.ts";
 import {
   isNotFirst,
   keptLine,
   type Line,
+  MANY_FILE,
   nodesAt,
   type PlanNode,
   printedLines,
@@ -41,28 +42,34 @@ import { KEEPER, onNodes, type Placed, type PlanStep } from "./step-order.ts";
 interface Facts extends Pick<PlanFacts, "lost" | "user" | "said" | "seen"> {
   /** The only workers that have to join; unset: each of them. */
   joins: readonly string[] | undefined;
-  /** No bundle brings the operator's words to the other control plane nodes: their first lines do. */
-  unheard?: boolean;
+  /** The first task that brings the operator's words to the other control plane nodes. */
+  tells?: Task | undefined;
   /** Names of control plane nodes that were looked at, and are well: parts 1 and 2 have nothing to do there. */
   well?: readonly string[];
   /** Names of nodes where the kit is, or that know of the backup, in a plan after the repair. */
   done?: Partial<Record<Task | "kit", readonly string[]>>;
 }
 
-const OPERATOR = { on: ["your machine"], sideBySide: false, exit: [0] };
-
 export function stepsOf(blocks: readonly Block[], nodes: readonly PlanNode[], facts: Facts): Placed[] {
-  const file = workersFile(nodes);
-  const addresses: Placed[] = file
-    ? [{ ...ADDRESSES, ...OPERATOR, part: blocks[0]?.part ?? 0, way: "on", lines: file }]
-    : [];
   const steps = joinCarried(blocks).flatMap((block, index, all) => {
     // a later step needs what it prints: the next one that is typed on nodes is that line
     const isKept = all.slice(index + 1).find((one) => one.on)?.printed === true;
     const meant = nodes.filter((node) => isMeant(node, block, facts));
     return block.on ? typedSteps(block, meant, facts, isKept) : fileSteps(block, meant, facts);
   });
-  return [...addresses, ...steps].filter(({ on }) => on.length > 0);
+  return withFile(
+    steps.filter(({ on }) => on.length > 0),
+    nodes,
+  );
+}
+
+/** The file of many workers is written before the first line that reads it. */
+function withFile(steps: readonly Placed[], nodes: readonly PlanNode[]): Placed[] {
+  const file = workersFile(nodes) ?? [];
+  const first = steps.findIndex(({ lines }) =>
+    lines.some(({ text }) => text.includes(`-f1 ${MANY_FILE} `) || text.endsWith(`< ${MANY_FILE}`)),
+  );
+  return steps.map((step, index) => (index === first ? { ...step, lines: [...file, ...step.lines] } : step));
 }
 
 /** `files`: what it carries. */
@@ -113,7 +120,8 @@ function fileSteps(block: Joined, nodes: readonly PlanNode[], { user }: Facts): 
   const [from] = nodesAt(nodes, carry!.from);
   if (carry!.to === "operator") {
     const lines = [toOperator(user, from!, carry!.file)];
-    return [{ ...fetching(carry!.file), ...OPERATOR, way: "to", part, exit, task, lines }];
+    const to = { way: "to", on: ["your machine"], sideBySide: false } as const;
+    return [{ ...fetching(carry!.file), ...to, on: [...to.on], part, exit, task, lines }];
   }
   const to = nodesAt(nodes, carry!.to);
   const effort = task === "backup-there" ? EFFORTS[task] : carrying(files);
@@ -205,17 +213,17 @@ function commandSaid(typed: string, { task }: Block, facts: Facts): string {
  */
 function saidFor(
   task: Task | undefined,
-  { lost: { controlPlanes }, said, seen, unheard = false }: Facts,
+  { lost: { controlPlanes }, said, seen, tells }: Facts,
 ): Partial<Said> {
   const lostOn = said["lost-on"];
   if (task === "control-plane")
     return {
-      without: unheard ? said.without : [],
+      without: tells === task ? said.without : [],
       ...{ lost: controlPlanes, "lost-on": lostOn.filter((name) => controlPlanes.includes(name)) },
     };
-  if (task === "etcd-there" && unheard) {
-    const { endpoint, "etcd-data": dir, "start-without": flags } = said;
-    return { "lost-on": lostOn, "start-without": flags, endpoint, "etcd-data": dir };
+  if (task === "etcd-there" && tells === task) {
+    const { without, endpoint, "etcd-data": dir, "start-without": flags } = said;
+    return { without, "lost-on": lostOn, "start-without": flags, endpoint, "etcd-data": dir };
   }
   if (task !== "new-cas" && task !== "new-internal-cas") return {};
   const looked = seen.nodes.flatMap((node) => (node.controlPlane && isSearched(node) ? [node.name] : []));
@@ -255,6 +263,5 @@ function linesOf(
 
 export function stepThere(user: string, there: readonly PlanNode[], said: Said): Omit<PlanStep, "number"> {
   const lines = sshLines(user, there, command("plan", said));
-  const effort = { does: "Make the plan there", costs: "nothing: it reads only", seconds: [1, 15] as const };
-  return { ...effort, ...onNodes(there, "on"), lines, exit: [0, 2, 3] };
+  return { ...THERE, ...onNodes(there, "on"), lines, exit: [0, 2, 3] };
 }

@@ -19,7 +19,6 @@ import type { HelpedStep, Plan } from "./make-plan.ts";
 import { hasPassphrase, openLine } from "./note.ts";
 import { type Line, type PlanNode, sshLines, terminalLines } from "./paste.ts";
 import { LOCKED, lyingHere } from "./plan-facts.ts";
-import { numbered } from "./step-order.ts";
 
 const CHAPTER = 'RUNBOOK-MORE.md, "Only a snapshot is left"';
 
@@ -81,7 +80,7 @@ function ofLocked(
   { user, lost }: { user: string; lost: readonly string[] },
 ): Plan {
   const verdict = `nothing of a cluster is on this machine but a locked snapshot of its etcd, ${locked}`;
-  const open: Effort = { does: "Open the snapshot", costs: "nothing", seconds: [1, 60] };
+  const open = { number: "0a", does: "Open the snapshot", costs: "nothing", seconds: [1, 60] as const };
   const lines = (hasPassphrase() ? sshLines : terminalLines)(user, [here], openLine("snapshot", locked));
   return page({ here, user, verdict }, [{ ...open, lines }, planAgain(here, user, lost)]);
 }
@@ -98,11 +97,13 @@ function ofSnapshot(
   const verdict = `nothing of a cluster is on this machine but ${file}, a snapshot of the etcd of "${cluster.name}"; its control plane nodes were ${controlPlanes.join(", ")}`;
   return page({ here, user, verdict, cluster }, [
     {
+      number: "0b",
       does: "See as of when the snapshot is, and what is in it",
       ...{ costs: "nothing: it reads only", seconds: [1, 30] },
       lines: sshLines(user, [here], `${restore} --dry-run`),
     },
     {
+      number: "0c",
       does: `Make etcd's data of it: this machine becomes ${as}`,
       ...{ costs: "what was created since the snapshot is gone", seconds: [1, 60] },
       note: "It refuses while anything of the old control plane answers",
@@ -110,6 +111,7 @@ function ofSnapshot(
       lines: sshLines(user, [here], restore),
     },
     {
+      number: "0d",
       does: "Let the kubelet start with the machine",
       ...{ costs: "nothing", seconds: [0, 1] },
       lines: sshLines(user, [here], "systemctl enable kubelet"),
@@ -118,10 +120,12 @@ function ofSnapshot(
   ]);
 }
 
-type Unplaced = Effort & { lines: Line[]; exit?: number[]; ends?: string };
+/** A letter is the same one on the plan before the snapshot is opened, and behind it. */
+type Unplaced = Effort & { number: string; lines: Line[]; exit?: number[]; ends?: string };
 
 function planAgain(here: PlanNode, user: string, lost: readonly string[] = []): Unplaced {
   return {
+    number: "0e",
     does: "Make the plan of what is here then, and follow that one",
     ...{ costs: "nothing: it reads only", seconds: [1, 15], exit: [0, 2] },
     lines: sshLines(user, [here], command("plan", { lost })),
@@ -137,7 +141,7 @@ interface About {
 
 function page({ here, user, verdict, cluster }: About, unplaced: readonly Unplaced[]): Plan {
   const place = { part: 0, way: "on", on: [here.name], sideBySide: false, exit: [0] } as const;
-  const steps = numbered(unplaced.map((step) => ({ ...place, exit: [0], on: [...place.on], ...step })));
+  const steps = unplaced.map((step) => ({ ...place, exit: [0], on: [...place.on], ...step }));
   return {
     ...{ node: here.name, user, verdict, nodes: [here], lost: [], away: [], anew: [], first: [] },
     cluster: cluster?.name,

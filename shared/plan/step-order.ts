@@ -7,7 +7,7 @@ import { command } from "../again.ts";
 import type { Cluster } from "../facts/cluster.ts";
 import type { Task } from "../facts/course.ts";
 import { hostsSaid, type Moved, meansWorkers, thatMoved } from "../pki/addresses.ts";
-import { type Effort, KEPT, MOVES } from "./effort.ts";
+import { DRY_RUN, type Effort, GATHER, KEPT, KIT, MOVES, THERE } from "./effort.ts";
 import { isNotFirst, type Line, nodesAt, type PlanNode, sshLines } from "./paste.ts";
 import type { PlanFacts } from "./plan-facts.ts";
 
@@ -78,14 +78,65 @@ function namesToTell(moved: Moved, { nodes }: Cluster): readonly string[] {
 /** Stands in a line until the steps have their numbers. */
 export const KEEPER = "STEP-THAT-KEEPS";
 
-/** "0a", "0b", "1a", …; a step that types a kept line names the step that keeps it. */
-export function numbered<S extends { part: number; note?: string; lines: Line[] }>(
+/**
+ * Part → what stands in it, in order: a step has the same letter in every plan of a cluster, as people say it on the
+ * phone, and a page keeps their ticks by it. What stands in one row takes each other's place.
+ */
+const PLACES: readonly (readonly string[][])[] = [
+  [["hold"], [KIT.does], ["look", "look-around"], ["salvage"], ["token-key"], [THERE.does]],
+  [
+    [MOVES.others.does],
+    ["end-etcd"],
+    ["new-cas", "old-cas", "new-internal-cas"],
+    ["hand-over"],
+    ["hand-over to"],
+    ["unpack"],
+    ["etcd-there"],
+  ],
+  [["old-key-there to"], ["control-plane"]],
+  [[MOVES.workers.does, MOVES.restored.does], ["open"], ["join to"], ["join"], ["close"], ["delete-nodes"]],
+  [[DRY_RUN.does], ["tokens"], ["retire"]],
+  [[MOVES.end.does], ["verify"]],
+  [
+    [GATHER.does],
+    ["report"],
+    ["report to"],
+    ["backup"],
+    ["backup to"],
+    ["backup-there to"],
+    ["backup-away"],
+    ["remove"],
+    ["verify-again"],
+    ["remove-kit"],
+  ],
+];
+
+/** They take a letter only where a plan has them: most clusters never do, or have one control plane node. */
+const RARE = ["old-key-there to", "end-etcd", ...Object.values(MOVES).map(({ does }) => does)];
+
+type Unnumbered = Pick<Placed, "part" | "task" | "way" | "does" | "note" | "lines">;
+
+/** As the rows of PLACES say it: the task, or what a step does that is not all of one. */
+function placeOf({ task, way, does }: Unnumbered): string {
+  if (!task || does === DRY_RUN.does || does === GATHER.does) return does;
+  return way === "to" ? `${task} to` : task;
+}
+
+/**
+ * "0a", "0b", "1a", …; a step that types a kept line names the step that keeps it. `several`: the cluster has other
+ * control plane nodes.
+ */
+export function numbered<S extends Unnumbered>(
   steps: readonly S[],
+  { several = false }: { several?: boolean } = {},
 ): (S & { number: string })[] {
+  const own = new Set(steps.map(placeOf));
+  const has = (place: string) => own.has(place) || !RARE.includes(place) || (several && place === "end-etcd");
+  const rows = PLACES.map((part) => part.filter((row) => row.some(has)));
   let keeps = "";
-  return steps.map((step, index) => {
-    const before = steps.slice(0, index).filter(({ part }) => part === step.part).length;
-    const number = `${step.part}${String.fromCharCode("a".charCodeAt(0) + before)}`;
+  return steps.map((step) => {
+    const index = rows[step.part]!.findIndex((row) => row.includes(placeOf(step)));
+    const number = `${step.part}${String.fromCharCode("a".charCodeAt(0) + index)}`;
     if (step.note?.startsWith(KEPT)) keeps = number;
     const lines = step.lines.map((line) => ({ ...line, text: line.text.replaceAll(KEEPER, keeps) }));
     return { ...step, number, lines };

@@ -95,7 +95,7 @@ test("each script, with its words and options, that a page, a hint or a --help n
 
 /** By the word: the scripts that take it. They keep words, but for those of NOT_KEPT. */
 const SAID_ON: Record<WordOption, string> = {
-  without: "02-control-plane 03-join 03-workers 04-sa-tokens 05-verify move plan",
+  without: "01-etcd 02-control-plane 03-join 03-workers 04-sa-tokens 05-verify move plan",
   lost: "02-control-plane 03-join 03-workers 04-sa-tokens join-again plan restore",
   "lost-on": "01-etcd 02-control-plane plan restore",
   worker: "plan",

@@ -143,7 +143,7 @@ test.each<Row>([
     lines: [],
     says: [
       "On m2 it was said that m3 is away. Does it hold? Then print the plan here with that word.",
-      "./bunw scripts/plan.ts --seen /root/seen --without m3",
+      " && ./bunw scripts/plan.ts --seen /root/seen --without m3'; echo",
     ],
   },
 ])(

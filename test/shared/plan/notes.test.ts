@@ -10,7 +10,14 @@ test("a node without etcd's data is asked about, unless it is said to be lost or
   const asked = (lost: object, away?: object) =>
     firstNotes(
       { course: ["all-lost"], damaged: true, damage: [], next: [] } as never,
-      { said: {}, unkept: {}, lost: { ...NONE_LOST, ...lost }, seen: { ...NONE_SEEN, nodes }, away } as never,
+      {
+        said: {},
+        unkept: {},
+        nodes: [],
+        lost: { ...NONE_LOST, ...lost },
+        seen: { ...NONE_SEEN, nodes },
+        away,
+      } as never,
     ).filter(({ text }) => text.includes("no data of etcd is found there"));
   const told = (...given: Parameters<typeof asked>) => asked(...given).map(({ text }) => text.split(":")[0]);
   expect(told({})).toEqual(["m2, m3, m4"]);
@@ -25,7 +32,7 @@ test("the operator's word is asked for where nobody else knows whether the keys 
   const asked = (away: object, said: object = {}) =>
     firstNotes(
       { course: ["new-cas"], damaged: true, damage: [], next: [] } as never,
-      { said, unkept: {}, lost: NONE_LOST, seen: NONE_SEEN, away } as never,
+      { said, unkept: {}, nodes: [], lost: NONE_LOST, seen: NONE_SEEN, away } as never,
     ).flatMap(({ text, commands }) => (text.startsWith("You have looked at") ? commands : []));
   expect(asked({ open: [], to: "m2" })).toEqual([]);
   expect(asked({ open: ["m3"] })).toEqual(["./bunw scripts/plan.ts --lost-on m3"]);

@@ -1,60 +1,71 @@
-/** The plan says from which step until which the API is away, and whose. */
+/** How the steps of a plan are called. */
 import { expect, test } from "bun:test";
-import type { Task } from "../../../shared/facts/course.ts";
-import type { PlanStep } from "../../../shared/plan/step-order.ts";
-import { withOutage } from "../../../shared/plan/step-order.ts";
+import { join } from "node:path";
+import { MOVES } from "../../../shared/plan/effort.ts";
+import { readRunbook } from "../../../shared/plan/runbook.ts";
+import { numbered } from "../../../shared/plan/step-order.ts";
 
-const course = (...tasks: Task[]) =>
-  tasks.map((task, index): PlanStep => {
-    const step = {
-      does: task,
-      costs: "as ever",
-      seconds: [0, 1] as const,
-      way: "on" as const,
-      on: ["m1"],
-      sideBySide: false,
-    };
-    return { ...step, number: `${index + 1}`, task, lines: [], exit: [0] };
-  });
+const RUNBOOK = await Bun.file(join(import.meta.dir, "../../../RUNBOOK.md")).text();
 
-const ALONE = { several: false, othersServe: false };
-const NONE_SERVES = { several: true, othersServe: false };
-const OTHERS_SERVE = { several: true, othersServe: true };
-const MORE = /^nothing more: the API is unavailable until step \d is done$/;
+interface Step {
+  part: number;
+  task?: (typeof blocks)[number]["task"];
+  way: "on" | "to";
+  does: string;
+  lines: [];
+}
 
-test.each([
-  [
-    "alone",
-    course("hold", "new-cas", "control-plane"),
-    ALONE,
-    ["as ever", /^the API is unavailable from here until step 3 is done\. .* be quick/],
-  ],
-  [
-    "etcd's CA is made new: all of etcd ends, whoever serves now",
-    course("end-etcd", "new-internal-cas", "etcd-there", "control-plane"),
-    OTHERS_SERVE,
-    [
-      /^the API of the whole cluster, where it still answers, is unavailable from here until step 4 is done/,
-      MORE,
-      MORE,
-    ],
-  ],
-  [
-    "too few go on",
-    course("old-cas", "etcd-there", "control-plane"),
-    NONE_SERVES,
-    [/^the API of the whole cluster/, MORE],
-  ],
-  [
-    "enough go on",
-    course("old-cas", "control-plane"),
-    OTHERS_SERVE,
-    [/^the control plane of this node stops until step 2 is done; the API of the others keeps running/],
-  ],
-  ["nothing stops", course("open", "verify"), ALONE, ["as ever", "as ever"]],
-] as const)("%s", (_, steps, around, says) => {
-  const costs = withOutage(steps, around).map((step) => step.costs);
-  says.forEach((words, index) => void expect(costs[index]).toMatch(words));
-  if (says.length < costs.length)
-    expect(costs.slice(says.length)).toEqual(costs.slice(says.length).map(() => "as ever"));
+const { blocks } = readRunbook(RUNBOOK);
+/** Each of RUNBOOK.md's tasks, in its order. */
+const ALL: Step[] = blocks.flatMap(({ part = 0, task, carry }) =>
+  task
+    ? [{ part, task, way: carry ? "to" : "on", does: task, lines: [] } as const].map((step) => ({
+        ...step,
+        lines: [],
+      }))
+    : [],
+);
+const RARE = ["old-key-there", "end-etcd"];
+const several = true;
+
+const letters = (steps: readonly Step[], options = { several }) =>
+  numbered(steps, options).map(({ does, way, number }) => [`${does} ${way}`, number] as const);
+const whole = new Map(letters(ALL));
+
+test("each task of the runbook has a letter, in the runbook's order", () => {
+  for (const part of [0, 1, 2, 3, 4, 5, 6]) {
+    const own = letters(ALL.filter((step) => step.part === part)).map(([, number]) => number);
+    expect(own).toEqual(own.toSorted());
+    expect(own.every((number) => /^\d[a-z]$/.test(number))).toBe(true);
+  }
+});
+
+test("a step keeps its letter when others are done, are not needed, or come", () => {
+  for (const { does } of ALL.filter(({ task }) => !RARE.includes(task!))) {
+    const rest = ALL.filter((step) => step.does !== does);
+    for (const [step, number] of letters(rest))
+      expect(`${step} ${number}`).toBe(`${step} ${whole.get(step)}`);
+    const alone = ALL.filter((step) => step.does === does || step.does === "old-key-there");
+    for (const [step, number] of letters(alone))
+      expect(`${step} ${number}`).toBe(`${step} ${whole.get(step)}`);
+  }
+});
+
+test("what takes another's place has its letter; with one control plane node nothing of others has one", () => {
+  expect(["new-cas", "old-cas", "new-internal-cas"].map((task) => whole.get(`${task} on`))).toEqual([
+    "1b",
+    "1b",
+    "1b",
+  ]);
+  const alone = ALL.filter(({ task }) => task === "old-cas" || task === "control-plane");
+  expect(letters(alone, { several: false }).map(([, number]) => number)).toEqual(["1a", "2a"]);
+});
+
+test("a moved cluster has letters of its own, in each of its plans", () => {
+  const moves = [MOVES.others, MOVES.workers, MOVES.end].map(
+    ({ does }, index): Step => ({ part: [1, 3, 5][index]!, way: "on", does, lines: [] }),
+  );
+  const all = new Map(letters([...moves, ...ALL]));
+  expect(moves.map(({ does }) => all.get(`${does} on`))).toEqual(["1a", "3a", "5a"]);
+  expect([all.get("verify on"), all.get("end-etcd on"), all.get("open on")]).toEqual(["5b", "1b", "3b"]);
 });
