@@ -178,11 +178,16 @@ function courseHere({ course, damaged }: Assessment, { nodes, facts }: Surroundi
   const { seen, lost, isKept } = facts;
   if (damaged || (course && course[0] !== "hold")) return course;
   const others = othersOf(nodes);
-  if (lost.names.length > 0 || !others.every((name) => isWell(name, seen)))
-    return course?.filter((task) => task !== "hold");
+  if (lost.names.length > 0 || !others.every((name) => isWell(name, seen))) {
+    const needsKeys =
+      facts.hasNewKeys || !others.every((name) => isWell(name, seen) || onlyExpired(name, seen));
+    return course?.filter((task) => task !== "hold" && (needsKeys || !CARRIES_KEYS.includes(task)));
+  }
   const first = joinsOf(facts, nodes).length > 0 ? "open" : isKept ? "report" : undefined;
   return first && courseFrom({ others }, first);
 }
+
+const CARRIES_KEYS: Course = ["hand-over", "unpack"];
 
 /** Names of the other control plane nodes. */
 function othersOf(nodes: readonly PlanNode[]): string[] {
@@ -192,6 +197,10 @@ function othersOf(nodes: readonly PlanNode[]): string[] {
 /** It was looked at, and nothing is damaged there. */
 function isWell(name: string, { nodes }: PlanFacts["seen"]): boolean {
   return nodes.some((node) => node.name === name && !node.damaged);
+}
+
+function onlyExpired(name: string, { nodes }: PlanFacts["seen"]): boolean {
+  return nodes.some((node) => node.name === name && node.onlyExpired);
 }
 
 function stepsHere({ assessed, nodes, facts, blocks, parts }: Around): Omit<Steps[number], "seen">[] {

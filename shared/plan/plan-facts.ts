@@ -33,6 +33,7 @@ import { listed } from "../plain.ts";
 import { type DueCas, dueCas } from "../renew/renewal.ts";
 import { deviceOf } from "../salvage/disk/device.ts";
 import { Disk } from "../salvage/disk/disk.ts";
+import { hasNewKeys } from "../static-pods/issue-and-start.ts";
 import { wantedManifests } from "../static-pods/wanted-manifests.ts";
 import { isName, ROOT } from "./paste.ts";
 import { NONE_SEEN, readSeen, type Seen, type SeenNode } from "./seen-nodes.ts";
@@ -56,6 +57,8 @@ export interface PlanFacts {
   running: readonly string[];
   /** Members of etcd that no word is said of, at whose address nothing answers, also by ssh where they were asked. */
   silent: readonly string[];
+  /** This repair has made shared keys. */
+  hasNewKeys: boolean;
   /** Made at a repair's end: a backup of the current keys, which may still lie here, and a report. */
   made: { backup: boolean; backupHere: boolean; report: boolean };
   /** Why the disk below /etc/kubernetes cannot be searched. */
@@ -136,6 +139,7 @@ export async function factsForPlan(
     isKept: rescueFolders().length > 0,
     leader: cp && lastLeaderElsewhere(cp),
     silent: await silentPeers(peers, [...left.names, ...left.away], { ...seen, running }),
+    hasNewKeys: cp !== undefined && hasNewKeys(cp),
     made: madeHere(cp),
     noDisk: (await failOf(openDisk))?.message,
     othersServe: cp !== undefined && quorumOf(cp.data.members, answering(cp, peers)).isEnough,
@@ -230,7 +234,13 @@ function withOtherEtcd(nodes: readonly SeenNode[], peers: readonly Peer[], cp: C
     peers.some((peer) => peer.name === name && showsOtherCa(peer.servedPem, cp.facts));
   return nodes.map((node) =>
     shows(node.name)
-      ? { ...node, damaged: true, otherKeys: true, kinds: [...new Set([...node.kinds, "etcd"])] }
+      ? {
+          ...node,
+          damaged: true,
+          onlyExpired: false,
+          otherKeys: true,
+          kinds: [...new Set([...node.kinds, "etcd"])],
+        }
       : node,
   );
 }

@@ -27,6 +27,8 @@ export interface SeenNode {
   /** A worker that has lost what only a join brings back. */
   joins: boolean;
   damaged: boolean;
+  /** Nothing else is damaged: all shared keys are there. */
+  onlyExpired: boolean;
   /** Damaged there, in words of ours. */
   kinds: readonly string[];
   /** A control plane node that is well, and knows of a backup of its keys. */
@@ -134,6 +136,9 @@ function seenNode(
     unread: controlPlane && listOf(said.deep?.unread).length > 0,
     joins: !controlPlane && isFailed(OF_JOIN),
     damaged: said.damaged !== false,
+    onlyExpired: rows.every(
+      ({ result, isExpired, isStopped }) => result !== "failed" || isExpired || isStopped,
+    ),
     kinds: kindsOf(rows),
     hasBackup: isKnown && said.damaged === false && !rows.some(({ id }) => id === "backup"),
     lostData: controlPlane && (!isKnown || isFailed(["etcd-data", "etcd-damage"])),
@@ -202,6 +207,8 @@ const OF_JOIN = ["kubelet-ca", "kubelet-conf", "kubelet-client-certificate"];
 interface Row extends Pick<Check, "what" | "result"> {
   id: string;
   isExpired: boolean;
+  /** With an expired certificate no kubelet starts. */
+  isStopped: boolean;
 }
 
 /** Ids of failed rows → words of ours; other ids are damage, too. */
@@ -225,7 +232,13 @@ function rowsOf({ damage }: Json): Row[] {
   return rows.map((row) => {
     const state = String(row?.state);
     const result = /^!.+!$/.test(state) ? "failed" : state === "known" ? "warning" : "ok";
-    return { id: String(row?.id), what: String(row?.what), result, isExpired: state === "!EXPIRED!" };
+    return {
+      id: String(row?.id),
+      what: String(row?.what),
+      result,
+      isExpired: state === "!EXPIRED!",
+      isStopped: state === "!STOPPED!",
+    };
   });
 }
 

@@ -1,6 +1,6 @@
 /** A control plane node that was away is on again: the plan has its steps, and what it alone may still have. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, writeFileSync } from "node:fs";
 import { readCluster } from "../../shared/facts/cluster.ts";
 import { factsForPlan } from "../../shared/plan/plan-facts.ts";
 import { healthyCp, otherCa, write } from "../pretend/cluster.ts";
@@ -42,10 +42,13 @@ interface Row {
   /** The CA of m3's etcd was here before: part 1 has moved it aside. */
   aside?: true;
   words?: object[];
+  /** Damaged on m3, as it says. */
+  damage?: object[];
   /** Said on m2. */
   there?: object[];
   args?: string;
   seen?: false;
+  newKeys?: true;
   lines: string[];
   not?: RegExp;
   says?: string[];
@@ -54,6 +57,7 @@ interface Row {
 const STEPS = [`ssh -n root@${AT.m3} '01-etcd.ts'`, `ssh -n root@${AT.m3} '02-control-plane.ts'`];
 const BRING = (to: string) =>
   `(set -o pipefail; ssh -n root@${AT.m3} tar -C / -cf - etc/kubernetes/pki/sa-2024.pub | ssh root@${to} tar -C / -xpkf - etc/kubernetes/pki/sa-2024.pub)`;
+const EXPIRED = { id: "certificate-apiserver", what: "apiserver.crt", state: "!EXPIRED!" };
 const ON = "m3 is on again: this plan counts it";
 
 test.each<Row>([
@@ -114,6 +118,32 @@ test.each<Row>([
     not: /hand-over/,
   },
   {
+    what: "its certificates have expired meanwhile, and no key is new: no key goes there",
+    on: true,
+    etcd: "ours",
+    damage: [EXPIRED, { id: "kubelet", what: "kubelet", state: "!STOPPED!" }],
+    words: [AWAY],
+    lines: STEPS,
+    not: /hand-over.ts pack --pass|LINE/,
+  },
+  {
+    what: "the same, and a file is lost there, too: the keys go there",
+    on: true,
+    etcd: "ours",
+    damage: [EXPIRED, { id: "certificate-front-proxy-ca", what: "front-proxy-ca.crt", state: "!MISSING!" }],
+    words: [AWAY],
+    lines: [...STEPS, `ssh -n root@${AT.m3} "LINE"`],
+  },
+  {
+    what: "the same, and this repair has made keys: they go there",
+    on: true,
+    etcd: "ours",
+    newKeys: true,
+    damage: [EXPIRED],
+    words: [AWAY],
+    lines: [...STEPS, `ssh -n root@${AT.m3} "LINE"`],
+  },
+  {
     what: "nobody was asked yet: it counts, and is asked",
     on: true,
     etcd: "another's",
@@ -155,6 +185,8 @@ test.each<Row>([
     aside,
     words = [],
     there = [],
+    damage,
+    newKeys,
     args = "",
     seen = true,
     lines,
@@ -169,6 +201,11 @@ test.each<Row>([
           `${root}/root/kube-pki-repair-20260101T000000/aside/etc/kubernetes/pki/etcd/ca.crt`,
           stranger.cert,
         );
+      // a repair began before the keys that are here were made
+      if (newKeys)
+        cpSync(`${root}/var/lib/etcd`, `${root}/root/kube-pki-repair-20200101T000000/etcd`, {
+          recursive: true,
+        });
     };
     const far = (objects: Parameters<typeof three>[0]) => {
       three(objects);
@@ -187,7 +224,10 @@ test.each<Row>([
           ? await serveOtherMember(node.root, state, AT.m3, etcd === "ours" ? undefined : stranger)
           : { [Symbol.dispose]: () => undefined };
         const well = JSON.parse((await typeHere("00-assess --json")).stdout);
-        const well3 = { m2: { ...well, words: there }, ...(on ? { m3: well } : {}) };
+        const well3 = {
+          m2: { ...well, words: there },
+          ...(on ? { m3: damage ? { ...well, damage, damaged: true } : well } : {}),
+        };
         if (seen) answers(node.root, well3);
         const { stdout } = await typeHere(`plan${seen ? " --seen /root/seen" : ""}${args}`);
         const all = pasted(stdout);

@@ -44,6 +44,7 @@ const answer = {
   lostData: false,
   hasBackup: false,
   otherKeys: false,
+  onlyExpired: false,
   kinds: [],
   lostFiles: [],
   refusals: [],
