@@ -9,6 +9,7 @@ import { Bbolt } from "../../../shared/etcd-data/bbolt.ts";
 import { readEtcdData } from "../../../shared/etcd-data/data.ts";
 import { consistentIndex } from "../../../shared/etcd-data/directory.ts";
 import { writesIn } from "../../../shared/etcd-data/fits-log.ts";
+import { legacyRequest } from "../../../shared/etcd-data/members.ts";
 import { fieldsOf, wireFields } from "../../../shared/etcd-data/protobuf.ts";
 import { readPut } from "../../../shared/etcd-data/replay.ts";
 import { parseRecord, readFrame, readWal } from "../../../shared/etcd-data/wal.ts";
@@ -163,7 +164,7 @@ let beyond: { names: string[]; entry: number; revision: number } | undefined;
 /** The database's pages of before, and the log from the fifth last write on. */
 function lastWritesOf(dataDir: string) {
   using truth = readEtcdData(dataDir);
-  const { entries } = readWal(`${dataDir}/member/wal`, { after: 0, isWanted: () => true });
+  const { entries } = readWal(`${dataDir}/member/wal`, { after: 0, isWanted: ({ type }) => type === 0 });
   const written = [...entries.values()].flatMap(({ index, data }) =>
     writtenIn(data).map((name) => ({ name, index })),
   );
@@ -174,6 +175,7 @@ function lastWritesOf(dataDir: string) {
 }
 
 function writtenIn(request: Uint8Array): string[] {
+  if (legacyRequest(request)) return [];
   return wireFields(request)
     .flatMap(({ number, bytes }) => writesIn(number, bytes))
     .filter(({ isPut }) => isPut)
