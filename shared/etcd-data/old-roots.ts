@@ -15,7 +15,7 @@ import type { Beginning, Read } from "./directory.ts";
 import { mayHaveMade } from "./fits-log.ts";
 import { bucketKey, readKeyValue, readRevision } from "./key-value.ts";
 import { legacyRequest } from "./members.ts";
-import { compaction, type Mvcc } from "./mvcc.ts";
+import { compaction, type Mvcc, storedNumber } from "./mvcc.ts";
 import { elementsEnd, Page } from "./page.ts";
 import { Damaged } from "./protobuf.ts";
 import type { StoredRevision } from "./revision-index.ts";
@@ -36,23 +36,33 @@ const BLOCK = 1024 * 1024;
 /** Pages that are looked at to tell their size. */
 const LOOKED_AT = 1000;
 
-/** Those whose pages fit together, newest first. `indexOf` reads a tree's raft index. */
-export function* wholeTrees(path: string, indexOf: (tree: Tree) => number): Generator<OldRoot> {
+/**
+ * Those in these dbs whose pages fit together, newest first: the later a tree is, the further the log leads from it. The
+ * last one is the log alone.
+ */
+export function* wholeTrees(paths: readonly string[]): Generator<OldRoot> {
+  const found = paths.filter((path) => existsSync(path)).flatMap((path) => [...rootsIn(path)]);
+  const whole = new Map(paths.map((path) => [path, new Set<number>()]));
+  for (const root of found.sort((a, b) => b.index - a.index)) {
+    const file = new DbFile(root.path, root);
+    const isWhole = unlessDamaged(() => fitsTogether(new Tree(file, root), whole.get(root.path)!));
+    file.close();
+    if (isWhole) yield root;
+  }
+  yield { ...NO_META, path: "", index: 0 };
+}
+
+function* rootsIn(path: string): Generator<OldRoot> {
   const pageSize = pageSizeOf(path);
-  const meta = { ...NO_META, path, index: 0, pageSize };
-  const file = new DbFile(path, meta);
+  const file = new DbFile(path, { ...NO_META, pageSize });
   try {
-    meta.highWater = Math.floor(file.size / pageSize);
-    const roots: OldRoot[] = [];
+    const meta = { ...NO_META, path, pageSize, highWater: Math.floor(file.size / pageSize) };
     for (const page of pagesIn(file, pageSize)) {
       const root = { ...meta, root: page.id };
-      const index = isRoot(page) && unlessDamaged(() => indexOf(new Tree(file, root)));
-      if (index) roots.push({ ...root, index });
+      const index =
+        isRoot(page) && unlessDamaged(() => storedNumber(new Tree(file, root), "consistent_index"));
+      if (index) yield { ...root, index };
     }
-    const whole = new Set<number>();
-    for (const root of roots.sort((a, b) => b.index - a.index))
-      if (unlessDamaged(() => fitsTogether(new Tree(file, root), whole))) yield root;
-    yield meta;
   } finally {
     file.close();
   }
@@ -126,7 +136,7 @@ export function beginningAt(root: OldRoot, proved?: { isCut: boolean }): Beginni
     open: () => (root.index === 0 ? undefined : new Bbolt(root.path, root)),
     check(read, isMade) {
       if (proved) return;
-      if (!read.db && read.wal.isCut) throw new Damaged(`entry ${read.wal.last.index + 1} is not in the log`);
+      if (read.wal.last.index === 0) throw new Damaged("entry 1 is not in the log");
       if (!read.db) return;
       checkOldRoot(read, isMade);
       checkValues(read.db, read.paths.wal, read.applied);

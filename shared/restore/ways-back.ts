@@ -2,9 +2,8 @@
  * How a lost member's data is read: as etcd would read it, or, if that is damaged, by an older tree and the log from
  * there on. Both have the same keys. What is read is not changed.
  */
-import * as fs from "node:fs";
 import { type EtcdData, readEtcdData } from "../etcd-data/data.ts";
-import { consistentIndex, DamagedData } from "../etcd-data/directory.ts";
+import { DamagedData } from "../etcd-data/directory.ts";
 import { beginningAt, type OldRoot, wholeTrees } from "../etcd-data/old-roots.ts";
 import { Damaged } from "../etcd-data/protobuf.ts";
 import { firstEntryIn, readWal } from "../etcd-data/wal.ts";
@@ -18,28 +17,28 @@ interface WayBack {
 }
 
 /**
- * `snapshots`: earlier dbs of this cluster, from which the log may lead, too. Errors: Fail as `readEtcdData`; Refused if
- * the data is damaged, and no older tree leads to the same keys.
+ * `snapshots`: dbs of this cluster, from which the log may lead, too. Errors: Fail as `readEtcdData`; Refused if the data
+ * is damaged, and no other tree leads to the same keys, and if a snapshot is newer than the log.
  */
 export function wayInto(host: string, snapshots: readonly string[] = []): WayBack {
-  const damage = attempt(() => readEtcdData(host));
-  if (!(damage instanceof Fail)) return { data: damage };
-  if (!(damage instanceof DamagedData)) throw damage;
-  say(`${damage.message}. Looks for an older tree that is whole`);
+  const read = attempt(() => readEtcdData(host));
+  if (read instanceof Fail && !(read instanceof DamagedData)) throw read;
+  const [end, dbs] = read instanceof Fail ? [-1, [`${host}/member/snap/db`]] : [read.end.index, []];
+  if (read instanceof Fail) say(`${read.message}. Looks for an older tree that is whole`);
   const refused: { index: number; why: string }[] = [];
-  for (const root of treesIn([`${host}/member/snap/db`, ...snapshots])) {
+  for (const root of wholeTrees([...dbs, ...snapshots])) {
+    if (root.index <= end) break;
     const data = attempt(() => readEtcdData(host, undefined, beginningAt(root)));
     if (!(data instanceof Fail)) return { data, root };
     refused.push({ index: root.index, why: reasonOf(data) });
   }
-  throw new Refused(
-    `${damage.message}. No exact way leads back: ${refusedInWords(refused)}; ${logIn(host)}`,
-    {
-      unchanged: true,
-      hint: 'name the folders of other members, too (--from DIR,DIR), or take a snapshot: RUNBOOK-MORE "If etcd\'s data is damaged"',
-      cause: damage,
-    },
-  );
+  if (!(read instanceof Fail) && refused.length === 0) return { data: read };
+  const before = read instanceof Fail ? `${read.message}. ` : "";
+  throw new Refused(`${before}No exact way leads back: ${refusedInWords(refused)}; ${logIn(host)}`, {
+    unchanged: true,
+    hint: 'name the folders of other members, too (--from DIR,DIR), or take a snapshot: RUNBOOK-MORE "If etcd\'s data is damaged"',
+    cause: read,
+  });
 }
 
 /** The first words for the operator. `until`: the time of the data, if that is known. */
@@ -48,14 +47,10 @@ export function wayInWords(
   { until, snapshot }: { until?: Date | undefined; snapshot?: string | undefined } = {},
 ): string {
   if (last.isCut)
-    return `as of ${until ? until.toISOString().slice(11, 19) : "an unknown time"}, entry ${last.index}: what was acknowledged after that is lost`;
+    return `as of ${until ? `${until.toISOString().slice(11, 19)} UTC` : "an unknown time"}, entry ${last.index}: what was acknowledged after that is lost`;
   const tree = root?.path === snapshot ? "the snapshot" : "an older tree";
   const by = root?.index ? `${tree}, of entry ${root.index}, and the log` : "the log from its first entry on";
   return `exact: ${by} has all keys up to entry ${last.index}, the last one`;
-}
-
-function* treesIn(dbs: readonly string[]): Generator<OldRoot> {
-  for (const db of dbs) if (fs.existsSync(db)) yield* wholeTrees(db, consistentIndex);
 }
 
 function reasonOf({ cause, message }: Fail): string {

@@ -29,7 +29,7 @@ import { caEndsSoon, caHalfRenewed, haCaEndsSoon } from "./scenarios/ca-ends-soo
 import { caOneByOne } from "./scenarios/ca-one-by-one.ts";
 import { companyCa, companyCaEnded } from "./scenarios/company-ca.ts";
 import { cutPoints } from "./scenarios/cut-points.ts";
-import { damaged, damagedLog, damagedSnapshot, damagedSurvivor } from "./scenarios/damaged.ts";
+import { damaged, damagedAsOf, damagedLog, damagedSnapshot, damagedSurvivor } from "./scenarios/damaged.ts";
 import { endsSoon } from "./scenarios/ends-soon.ts";
 import { etcdLinked } from "./scenarios/etcd-linked.ts";
 import { expired, expiredHalfRenewed, haExpired } from "./scenarios/expired.ts";
@@ -188,6 +188,7 @@ export const SCENARIOS: Scenario[] = [
   haRestoredNewCas,
   survivor,
   damaged,
+  damagedAsOf,
   damagedLog,
   damagedSnapshot,
   damagedSurvivor,

@@ -6,14 +6,20 @@
 import { randomBytes } from "node:crypto";
 import { closeSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { Bbolt } from "../../../shared/etcd-data/bbolt.ts";
+import { readEtcdData } from "../../../shared/etcd-data/data.ts";
 import { consistentIndex } from "../../../shared/etcd-data/directory.ts";
-import { readFrame } from "../../../shared/etcd-data/wal.ts";
+import { writesIn } from "../../../shared/etcd-data/fits-log.ts";
+import { legacyRequest } from "../../../shared/etcd-data/members.ts";
+import { fieldsOf, wireFields } from "../../../shared/etcd-data/protobuf.ts";
+import { readPut } from "../../../shared/etcd-data/replay.ts";
+import { parseRecord, readFrame, readWal } from "../../../shared/etcd-data/wal.ts";
+import { RECORD } from "../../../shared/restore/log-records.ts";
 import { writeDamaged } from "../../pretend/damaged-etcd.ts";
 import { laterLog } from "../../pretend/write-wal.ts";
 import { kubectl } from "../machine/machine.ts";
 import { KIT, type Scenario, type Scene, sayAndWait, type } from "../scene/scene.ts";
 import { follow, othersJoin } from "./restored.ts";
-import { compareWrites, lose, survivor, takeData } from "./survivor.ts";
+import { compareWrites, lose, survivor, takeData, WRITTEN } from "./survivor.ts";
 
 /** Both root pages and a hundred leaves are zeros, as on the disk that has lost the last blocks that it was told to write. */
 const PAGES = "root-both+leaf-100";
@@ -53,7 +59,7 @@ const lines = ({ before, damage, snapshot, said }: Damage, goesOn: (scene: Scene
       await goesOn(scene);
     },
   },
-  { title: "Every write that was answered is there", run: compareWrites },
+  { title: "Every write that was answered is there, or was said to be lost", run: compareSaid },
 ];
 
 const one: Omit<Scenario, "name" | "title" | "lines"> = {
@@ -66,6 +72,15 @@ export const damaged: Scenario = {
   title:
     "The only control plane node loses power while somebody writes, and pages of etcd's database are zeros then; all keys come back from its log",
   lines: lines({ damage: (dir) => damageForm(dir, PAGES), said: /^exact: / }, startKubelet),
+};
+
+export const damagedAsOf: Scenario = {
+  ...one,
+  name: "damaged-as-of",
+  title:
+    "The only control plane node loses power while somebody writes; pages of etcd's database are zeros then, and a block of its log near the end is damaged; it goes on as of the entry before that, and says so",
+  goesBack: true,
+  lines: lines({ damage: lastWritesOf, said: /^as of \d\d:\d\d:\d\d UTC, entry \d+: what/ }, startKubelet),
 };
 
 export const damagedLog: Scenario = {
@@ -119,19 +134,81 @@ function damageForm(dataDir: string, form: string) {
 
 /** A bit of a record in the middle of the last file: etcd refuses the log, and the database has what it was. */
 function flipInLog(dataDir: string) {
-  const folder = `${dataDir}/member/wal`;
-  const path = `${folder}/${readdirSync(folder)
-    .filter((name) => name.endsWith(".wal"))
-    .sort()
-    .at(-1)}`;
+  const path = lastLogOf(dataDir);
+  const middle = readFileSync(path).findLastIndex((byte) => byte !== 0) / 2;
+  flipRecord(path, ({ end }) => end >= middle);
+}
+
+function lastLogOf(dataDir: string): string {
+  const names = readdirSync(`${dataDir}/member/wal`).filter((name) => name.endsWith(".wal"));
+  return `${dataDir}/member/wal/${names.sort().at(-1)}`;
+}
+
+/** One bit of the first such record. `entry`: its index, if it is an entry. */
+function flipRecord(path: string, isVictim: (record: { end: number; entry: number }) => boolean) {
   const bytes = readFileSync(path);
-  const middle = bytes.findLastIndex((byte) => byte !== 0) / 2;
-  let frame = readFrame(bytes, 0)!;
-  while (frame.end < middle) frame = readFrame(bytes.subarray(frame.end), frame.end)!;
-  const at = frame.start + frame.length - 1;
-  const file = openSync(path, "r+");
-  writeSync(file, Buffer.of(bytes[at]! ^ 1), 0, 1, at);
-  closeSync(file);
+  for (let frame = readFrame(bytes, 0); frame; frame = readFrame(bytes.subarray(frame.end), frame.end)) {
+    const record = parseRecord(bytes.subarray(frame.start, frame.start + frame.length))!;
+    const entry = record.type === RECORD.entry ? fieldsOf(record.data).number(3) : 0;
+    if (!isVictim({ end: frame.end, entry })) continue;
+    const at = frame.start + frame.length - 1;
+    const file = openSync(path, "r+");
+    writeSync(file, Buffer.of(bytes[at]! ^ 1), 0, 1, at);
+    return closeSync(file);
+  }
+}
+
+/** What was in the log from the damage on: names of ConfigMaps, the entry before them, and the last revision of all. */
+let beyond: { names: string[]; entry: number; revision: number } | undefined;
+
+/** The database's pages of before, and the log from the fifth last write on. */
+function lastWritesOf(dataDir: string) {
+  using truth = readEtcdData(dataDir);
+  const { entries } = readWal(`${dataDir}/member/wal`, { after: 0, isWanted: ({ type }) => type === 0 });
+  const written = [...entries.values()].flatMap(({ index, data }) =>
+    writtenIn(data).map((name) => ({ name, index })),
+  );
+  const lost = written.slice(-5);
+  beyond = { names: lost.map(({ name }) => name), entry: lost[0]!.index - 1, revision: truth.revision };
+  damageForm(dataDir, PAGES);
+  flipRecord(lastLogOf(dataDir), ({ entry }) => entry === lost[0]!.index);
+}
+
+function writtenIn(request: Uint8Array): string[] {
+  if (legacyRequest(request)) return [];
+  return wireFields(request)
+    .flatMap(({ number, bytes }) => writesIn(number, bytes))
+    .filter(({ isPut }) => isPut)
+    .map(({ message }) => readPut(message).key)
+    .filter((key) => key.startsWith(WRITTEN))
+    .map((key) => key.slice(WRITTEN.lastIndexOf("/") + 1))
+    .toArray();
+}
+
+/** A client that has seen all, as kubelets and controllers have, is told to list again. */
+async function compareSaid(scene: Scene) {
+  await compareWrites(scene, beyond?.names);
+  if (!beyond) return;
+  const { entry, revision } = beyond;
+  beyond = undefined;
+  const said = scene.steps.find(({ command }) => command.includes("scripts/restore.ts"))?.stderr ?? "";
+  scene.checks.push({
+    name: "restore says the last entry that there is",
+    ok: said.includes(`, entry ${entry}: what was acknowledged after that is lost`),
+    detail: `entry ${entry}`,
+  });
+  const list = "/api/v1/namespaces/default/configmaps";
+  const now = Number(
+    JSON.parse((await kubectl(scene.lab, ["get", "--raw", list])).stdout).metadata.resourceVersion,
+  );
+  const { stdout, stderr } = await kubectl(scene.lab, [
+    ...["get", "--raw", `${list}?watch=1&timeoutSeconds=5&resourceVersion=${revision}`],
+  ]);
+  scene.checks.push({
+    name: "a client that has seen later revisions has to list again",
+    ok: now > revision && /too old resource version/.test(stdout + stderr),
+    detail: `revision ${revision} before, ${now} now; a watch from there: ${stdout}${stderr}`.slice(0, 200),
+  });
 }
 
 /** The snapshot of the night, which the operator keeps elsewhere. */

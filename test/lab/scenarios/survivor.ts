@@ -31,13 +31,15 @@ export const survivor: Scenario = {
         await follow(scene, ["old-cas"], [1, 2, 3, 4, 5]);
       },
     },
-    { title: "Every acknowledged write is there", run: compareWrites },
+    { title: "Every acknowledged write is there", run: (scene) => compareWrites(scene) },
     ...othersJoin({ elsewhere: false }),
   ],
 };
 
 /** Names of ConfigMaps whose writes were answered, by this machine's own API server and etcd. */
 const ANSWERED = "/root/answered";
+/** Where etcd has one of them. */
+export const WRITTEN = "/registry/configmaps/default/written-";
 const ENOUGH = 15;
 
 function writeLine({ ip }: Machine): string {
@@ -97,14 +99,24 @@ export async function takeData(scene: Scene, snapshot = ""): Promise<string> {
   return (await type(scene, cp1, restore, { part: 0 })).stderr;
 }
 
-export async function compareWrites(scene: Scene) {
-  const expected = answered(scene.lab.controlPlanes[0]!);
+/** `saidAsLost`: names of those that were written later than restore said. */
+export async function compareWrites(scene: Scene, saidAsLost: readonly string[] = []) {
+  const lost = new Set(saidAsLost);
+  const all = answered(scene.lab.controlPlanes[0]!);
+  const expected = all.filter((name) => !lost.has(name));
   const { stdout } = await kubectl(scene.lab, ["-n", "default", "get", "configmaps", "-o", "name"]);
-  const there = new Set(stdout.split("\n"));
-  const gone = expected.filter((name) => !there.has(`configmap/${name}`));
+  const there = new Set(stdout.split("\n").map((line) => line.replace("configmap/", "")));
+  const gone = expected.filter((name) => !there.has(name));
   scene.checks.push({
     name: "every write that was answered before the loss is there",
-    ok: gone.length === 0 && expected.length >= ENOUGH,
+    ok: gone.length === 0 && all.length >= ENOUGH,
     detail: gone.join(", ") || `${expected.length} of ${expected.length}`,
+  });
+  if (lost.size === 0) return;
+  const back = saidAsLost.filter((name) => there.has(name));
+  scene.checks.push({
+    name: "what was said to be lost is lost, and was answered",
+    ok: back.length === 0 && all.some((name) => lost.has(name)),
+    detail: back.join(", ") || `${all.length - expected.length} answered writes, ${lost.size} in the log`,
   });
 }

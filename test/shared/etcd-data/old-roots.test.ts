@@ -4,7 +4,6 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { readEtcdData } from "../../../shared/etcd-data/data.ts";
 import { DbFile } from "../../../shared/etcd-data/db-file.ts";
-import { consistentIndex } from "../../../shared/etcd-data/directory.ts";
 import { Mvcc } from "../../../shared/etcd-data/mvcc.ts";
 import { beginningAt, checkOldRoot, type OldRoot, wholeTrees } from "../../../shared/etcd-data/old-roots.ts";
 import { Replay } from "../../../shared/etcd-data/replay.ts";
@@ -29,7 +28,7 @@ function treesOf(change: (db: Buffer) => unknown = () => undefined): OldRoot[] {
   change(db);
   writeDamaged(dir, "none", { seed: 0, source });
   writeFileSync(path, db);
-  return [...wholeTrees(path, consistentIndex)];
+  return [...wholeTrees([path])];
 }
 
 /** The fixture's older tree that is whole. */
@@ -137,6 +136,6 @@ test("a tree is refused if an entry behind it may have made its newest revision,
 test("a file without a page that is where it says has no trees, whatever its size", () => {
   for (const size of [0, 100, 4096, 300_000]) {
     writeFileSync(path, Buffer.alloc(size));
-    expect([...wholeTrees(path, consistentIndex)].map(({ index }) => index)).toEqual([0]);
+    expect([...wholeTrees([path])].map(({ index }) => index)).toEqual([0]);
   }
 });

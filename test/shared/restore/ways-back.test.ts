@@ -2,11 +2,13 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { type EtcdData, readEtcdData } from "../../../shared/etcd-data/data.ts";
-import { readWal } from "../../../shared/etcd-data/wal.ts";
+import { fieldsOf } from "../../../shared/etcd-data/protobuf.ts";
+import { type Entry, parseRecord, readFrame, readWal } from "../../../shared/etcd-data/wal.ts";
 import { failOf } from "../../../shared/fail.ts";
 import { entryOf, LogRecords, metadataOf, RECORD } from "../../../shared/restore/log-records.ts";
 import { chooseData, memberDataIn, writeAlone } from "../../../shared/restore/lost-members-data.ts";
 import { wayInWords } from "../../../shared/restore/ways-back.ts";
+import { BUMP } from "../../../shared/restore/write-data.ts";
 import { busyEtcd, purgedEtcd } from "../../pretend/busy-etcd.ts";
 import { writeDamaged } from "../../pretend/damaged-etcd.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
@@ -100,6 +102,84 @@ test("a db of zeros, a snapshot of before, and the log from there on: all keys c
   expect(readFileSync(`${box.dir}/night.db`).equals(snapshot)).toBe(true);
 });
 
+/** One bit of an entry's record. */
+function flipEntry(folder: string, entry: number) {
+  for (const path of readdirSync(folder).map((name) => `${folder}/${name}`)) {
+    const bytes = readFileSync(path);
+    for (let frame = readFrame(bytes, 0); frame; frame = readFrame(bytes.subarray(frame.end), frame.end)) {
+      const record = parseRecord(bytes.subarray(frame.start, frame.start + frame.length))!;
+      if (record.type !== RECORD.entry || fieldsOf(record.data).number(3) !== entry) continue;
+      bytes[frame.start + frame.length - 1]! ^= 1;
+      return writeFileSync(path, bytes);
+    }
+  }
+}
+
+/** At a revision that the truth still has. */
+function otherThan(truth: EtcdData, data: EtcdData): string[] {
+  return [...new Set([...truth.keys(""), ...data.keys("")])].filter((key) => {
+    const then = truth.history(key).find(({ modRevision }) => modRevision <= data.revision);
+    return (then?.deleted ? undefined : then?.modRevision) !== data.get(key)?.modRevision;
+  });
+}
+
+test.each([
+  ["ten leaves are zeros, and the log is whole up to there", "leaf-10", busyEtcd(), 3700, undefined],
+  ["the newest root page is zeros", "root", purgedEtcd(PURGED), 3700, undefined],
+  ["the db is whole, and the log is cut off behind it", "none", purgedEtcd(PURGED), 3760, undefined],
+  ["the db is zeros, and there is a snapshot", "db-zero", purgedEtcd(2900), 3700, "/night.db"],
+])(
+  "an entry of the log is damaged (%s): as of the one before, and the revision is raised",
+  async (_, form, source, entry, snapshot) => {
+    using box = sandbox();
+    writeDamaged(`${box.dir}/whole`, "none", { seed: 1, source });
+    writeDamaged(`${box.dir}/disk`, form, { seed: 1, source });
+    flipEntry(`${box.dir}/disk/member/wal`, entry);
+    writeFileSync(`${box.dir}/night.db`, source.old);
+    const found = memberDataIn("/disk", snapshot);
+    expect(found.last).toMatchObject({ index: entry - 1, isCut: true });
+    expect(wayInWords(found)).toContain(`entry ${entry - 1}: what was acknowledged after that is lost`);
+    await writeAlone(found, { dir: DIR, peerUrl: NEW, bump: BUMP });
+    using truth = readEtcdData(`${box.dir}/whole`);
+    using read = found.open();
+    using data = readEtcdData(`${box.dir}${DIR}`);
+    expect(otherThan(truth, read)).toEqual([]);
+    expect(contentOf(data)).toEqual(contentOf(read));
+    expect(read.revision).toBeLessThan(truth.revision);
+    expect(data).toMatchObject({ revision: read.revision + BUMP, compactedRevision: read.revision + BUMP });
+  },
+);
+
+test.each([
+  ["its own db is older, and damaged", "root"],
+  ["its own db is older, and whole", "none"],
+])("a snapshot leads further than the disk alone (%s): it is taken", (_, form) => {
+  using box = sandbox();
+  const source = purgedEtcd(2800);
+  const [member, night] = [`${box.dir}/disk/member`, `${box.dir}/night.db`];
+  // the disk has lost what its db was written since the snapshot
+  writeDamaged(`${box.dir}/disk`, form, { seed: 1, source: { ...source, db: source.old } });
+  flipEntry(`${member}/wal`, 3300);
+  expect(memberDataIn("/disk")).toMatchObject({ last: { index: 3299, isCut: true } });
+  writeFileSync(night, source.db);
+  expect(memberDataIn("/disk", "/night.db")).toMatchObject({
+    last: { index: 3774, isCut: false },
+    root: { path: night },
+  });
+});
+
+test("a snapshot that is newer than the log is refused beside it", async () => {
+  using box = sandbox();
+  const { old, files, ...source } = busyEtcd();
+  writeDamaged(`${box.dir}/disk`, "none", { seed: 1, source: { ...source, old, files, db: old } });
+  rewriteLog(`${box.dir}/disk/member/wal`, ({ index }) => index < 3500);
+  writeFileSync(`${box.dir}/night.db`, source.db);
+  expect(memberDataIn("/disk")).toMatchObject({ last: { index: 3499, isCut: false } });
+  const refused = await failOf(() => memberDataIn("/disk", "/night.db"));
+  expect(refused?.message).toContain("the log ends at entry 3499, before the db's 3718");
+  expect(refused?.exitCode).toBe(3);
+});
+
 test.each([
   ["the log begins after it", purgedEtcd(3606), (db: Buffer) => db, /newest: .*entry|does not tell/],
   [
@@ -148,11 +228,19 @@ test("where the log continues what another member of the cluster has applied, bo
 
 /** The same log, whose entries from this one on are of another term. */
 function otherTerms(folder: string, term: number, from = 0) {
+  rewriteLog(folder, (entry) => ({ ...entry, term: entry.index >= from ? term : entry.term }));
+}
+
+/** The same log with other entries, or fewer. */
+function rewriteLog(folder: string, change: (entry: Entry) => Entry | boolean) {
   const { entries, before: _, ...wal } = readWal(folder, { after: 0, isWanted: () => true });
   const ids = { memberId: BigInt(`0x${wal.memberId}`), clusterId: BigInt(`0x${wal.clusterId}`) };
   const log = new LogRecords().begin().add(RECORD.metadata, metadataOf(ids));
-  for (const entry of entries.values())
-    log.add(RECORD.entry, entryOf({ ...entry, term: entry.index >= from ? term : entry.term }, entry.data));
+  for (const entry of entries.values()) {
+    const changed = change(entry);
+    const written = changed === true ? entry : changed;
+    if (written) log.add(RECORD.entry, entryOf(written, written.data));
+  }
   for (const name of readdirSync(folder)) writeFileSync(`${folder}/${name}`, log.bytes());
 }
 
@@ -166,7 +254,7 @@ test("where the log's end is lost, it is said as of when", () => {
   const last = { index: 88120, isCut: true };
   const until = new Date("2026-11-30T14:02:11Z");
   expect(wayInWords({ last }, { until })).toBe(
-    "as of 14:02:11, entry 88120: what was acknowledged after that is lost",
+    "as of 14:02:11 UTC, entry 88120: what was acknowledged after that is lost",
   );
 });
 
