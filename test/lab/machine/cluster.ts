@@ -40,6 +40,7 @@ const PROGRAMS = [
   "ctr",
   "crictl",
   "etcdget",
+  "etcd",
 ];
 
 export class Cluster {

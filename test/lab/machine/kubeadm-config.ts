@@ -128,7 +128,7 @@ function registration(node: Machine, kubeletFlags: Record<string, string>) {
   return {
     name: node.nodeName,
     criSocket: CRI,
-    kubeletExtraArgs: args(Object.entries({ "node-ip": node.ip, ...kubeletFlags })),
+    kubeletExtraArgs: extraArgs(Object.entries({ "node-ip": node.ip, ...kubeletFlags })),
     ignorePreflightErrors: notHeeded(minorOf(KUBERNETES)),
   };
 }
@@ -153,7 +153,7 @@ function clusterConfiguration(profile: Profile, { controllers }: { controllers?:
     networking: { podSubnet: "10.244.0.0/16", serviceSubnet: "10.97.0.0/16", dnsDomain: "cluster.local" },
     apiServer: {
       certSANs: ["extra.lab.example", BALANCER, ...profile.certSANs],
-      extraArgs: args([
+      extraArgs: extraArgs([
         ["audit-log-path", "/var/log/kubernetes/audit.log"],
         ["audit-log-maxage", "7"],
         ["profiling", "false"],
@@ -165,7 +165,7 @@ function clusterConfiguration(profile: Profile, { controllers }: { controllers?:
       ],
     },
     controllerManager: {
-      extraArgs: args(
+      extraArgs: extraArgs(
         Object.entries({
           "node-monitor-grace-period": "40s",
           "terminated-pod-gc-threshold": "50",
@@ -173,11 +173,11 @@ function clusterConfiguration(profile: Profile, { controllers }: { controllers?:
         }),
       ),
     },
-    scheduler: { extraArgs: args(Object.entries({ profiling: "false", v: "1" })) },
+    scheduler: { extraArgs: extraArgs(Object.entries({ profiling: "false", v: "1" })) },
     etcd: {
       local: {
         dataDir: profile.etcdDataDir,
-        extraArgs: args([
+        extraArgs: extraArgs([
           ["auto-compaction-mode", "periodic"],
           ["auto-compaction-retention", "8h"],
           ["quota-backend-bytes", "4294967296"],
@@ -188,7 +188,7 @@ function clusterConfiguration(profile: Profile, { controllers }: { controllers?:
   };
 }
 
-function kubeletConfiguration(profile: Profile) {
+export function kubeletConfiguration(profile: Profile) {
   return {
     apiVersion: "kubelet.config.k8s.io/v1beta1",
     kind: "KubeletConfiguration",
@@ -223,7 +223,7 @@ function kubeProxyConfiguration() {
   };
 }
 
-function args(values: [name: string, value: string][]) {
+export function extraArgs(values: [name: string, value: string][]) {
   return V1BETA4 ? values.map(([name, value]) => ({ name, value })) : Object.fromEntries(values);
 }
 

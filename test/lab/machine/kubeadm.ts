@@ -19,6 +19,7 @@ export async function initFirstControlPlane(cluster: Cluster) {
   const first = cluster.controlPlanes[0]!;
   for (const node of cluster.controlPlanes) await prepareControlPlane(node, cluster.profile);
   for (const node of cluster.nodes) await putFiles(node, cluster.profile.nodeFiles);
+  await Promise.all(cluster.nodes.map(async (node) => await prepareNode(node, cluster.profile)));
   await writeFile(first.path(INIT), initConfig(first, cluster.profile));
   await first.must(["kubeadm", "init", "--config", INIT, "--upload-certs"]);
   await writeFile(first.path("/etc/kubernetes/manifests/kube-vip.yaml"), VIP, { mode: 0o600 });
@@ -40,6 +41,12 @@ async function prepareControlPlane(node: Node, profile: Profile) {
   await putFiles(node, Object.fromEntries(staticPods));
   await mkdir(node.path(PATCHES));
   await writeFile(join(node.path(PATCHES), "kube-apiserver+json.yaml"), apiServerPatch(profile));
+}
+
+async function prepareNode(node: Node, { beforeKubeadm }: Profile) {
+  const env = { NAME: node.nodeName, IP: node.ip, NUMBER: node.name.replace(/\D/g, "") };
+  for (const [name, line] of beforeKubeadm)
+    if (name.test(node.name)) await node.must(["bash", "-ec", line], { env });
 }
 
 /** Relative ones: an absolute one would lead from here to a folder of this machine. */

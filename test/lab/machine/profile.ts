@@ -63,6 +63,8 @@ export interface Profile {
   hasRegistry: boolean;
   /** Names of nodes whose kubelet signs its own serving certificate, whatever the others do. */
   selfSigned: string[];
+  /** Lines of shell on each node whose name fits, before kubeadm runs anywhere; $NAME, $IP and $NUMBER are the node's. */
+  beforeKubeadm: [node: RegExp, line: string][];
   /** Lines of shell on each node whose name fits, when all nodes are Ready. */
   nodeLines: [node: RegExp, line: string][];
   /** What the operator's shell on the nodes has in its environment. */
@@ -129,6 +131,7 @@ export const USUAL: Profile = {
   certSANs: [],
   hasRegistry: false,
   selfSigned: [],
+  beforeKubeadm: [],
   nodeLines: [],
   shell: {},
   firstObjects: "",

@@ -1,0 +1,229 @@
+/**
+ * A cluster in the layout of kubespray, in our own words: kubeadm's, with etcd as a systemd unit beside the control plane,
+ * certificates in /etc/kubernetes/ssl, and a kubelet whose flags and configuration all lie below /etc/kubernetes.
+ * The facts are from kubespray's roles (reference/systemd-etcd.md); none of its files is here.
+ */
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { stringify } from "yaml";
+import { extraArgs, kubeletConfiguration } from "./kubeadm-config.ts";
+import { addressOf } from "./layout.ts";
+import { type Profile, samePlace, USUAL } from "./profile.ts";
+import { sh } from "./shell.ts";
+
+const SSL = "/etc/ssl/etcd/ssl";
+const CERTIFICATES = "/etc/kubernetes/ssl";
+export const KUBELET_ENV = "/etc/kubernetes/kubelet.env";
+const KUBELET_CONFIG = "/etc/kubernetes/kubelet-config.yaml";
+const SCHEDULER_CONFIG = "/etc/kubernetes/kubescheduler-config.yaml";
+const UNITS = "/etc/systemd/system";
+
+/** The files' owners and modes: all etcd's and 0700 up to 2.29, root's as openssl makes them since. */
+export type Generation = "2.29" | "2.30";
+
+export async function kubespray({
+  controlPlanes = 1,
+  generation = "2.29",
+}: {
+  controlPlanes?: number;
+  generation?: Generation;
+} = {}): Promise<Profile> {
+  const nodes = Array.from({ length: controlPlanes }, (_, i) => addressOf(`cp${i + 1}`));
+  const first = nodes[0]!.name;
+  const [caFile, certFile, keyFile] = ["ca.pem", `node-${first}.pem`, `node-${first}-key.pem`].map(
+    (name) => `${SSL}/${name}`,
+  );
+  const endpoints = nodes.map(({ ip }) => `https://${ip}:2379`);
+  return {
+    ...USUAL,
+    certificatesDir: CERTIFICATES,
+    links: { "/etc/kubernetes/pki": CERTIFICATES },
+    clusterConfiguration: {
+      clusterName: "cluster.local",
+      etcd: { external: { endpoints, caFile, certFile, keyFile } },
+      scheduler: {
+        extraArgs: extraArgs([
+          ["config", SCHEDULER_CONFIG],
+          ["profiling", "false"],
+        ]),
+        extraVolumes: [samePlace("kubescheduler-config", SCHEDULER_CONFIG, "File")],
+      },
+    },
+    certSANs: ["localhost", "127.0.0.1", "::1"],
+    controlPlaneFiles: {
+      ...USUAL.controlPlaneFiles,
+      ...(await etcdsPki(nodes)),
+      [SCHEDULER_CONFIG]: stringify({
+        apiVersion: "kubescheduler.config.k8s.io/v1",
+        kind: "KubeSchedulerConfiguration",
+        clientConnection: { kubeconfig: "/etc/kubernetes/scheduler.conf" },
+        leaderElection: { leaderElect: true, leaseDuration: "15s", renewDeadline: "10s" },
+      }),
+      [`${UNITS}/etcd.service`]: ETCD_UNIT,
+    },
+    nodeFiles: { [KUBELET_CONFIG]: kubeletsOwn(), [`${UNITS}/kubelet.service`]: KUBELET_UNIT },
+    beforeKubeadm: [
+      [/./, kubeletEnv()],
+      [/^cp/, etcdEnv(nodes)],
+      [/^cp/, `${owners(generation)}\nsystemctl daemon-reload\nsystemctl enable --quiet --now etcd`],
+    ],
+    // since 2.31 they are as kubeadm writes them
+    nodeLines: [
+      [
+        /^cp/,
+        "sed -i 's#server: https://.*#server: https://127.0.0.1:6443#' /etc/kubernetes/admin.conf /etc/kubernetes/kubelet.conf /etc/kubernetes/controller-manager.conf /etc/kubernetes/scheduler.conf; install -D -m 600 /etc/kubernetes/admin.conf /root/.kube/config; systemctl restart kubelet",
+      ],
+    ],
+  };
+}
+
+const ETCD_UNIT = `[Unit]
+Description=etcd
+After=network.target
+
+[Service]
+Type=notify
+User=root
+EnvironmentFile=/etc/etcd.env
+ExecStart=/usr/local/bin/etcd
+NotifyAccess=all
+Restart=always
+RestartSec=10s
+LimitNOFILE=20000
+
+[Install]
+WantedBy=multi-user.target
+`;
+
+const KUBELET_UNIT = `[Unit]
+Description=Kubernetes Kubelet Server
+After=containerd.service
+Wants=containerd.service
+
+[Service]
+EnvironmentFile=-${KUBELET_ENV}
+ExecStart=/usr/local/bin/kubelet \\
+\t\t$KUBE_LOG_LEVEL \\
+\t\t$KUBELET_ADDRESS \\
+\t\t$KUBELET_HOSTNAME \\
+\t\t$KUBELET_ARGS \\
+\t\t$KUBELET_CLOUDPROVIDER
+Restart=always
+RestartSec=10s
+
+[Install]
+WantedBy=multi-user.target
+`;
+
+/** `$NAME`, `$IP` and `$NUMBER` are the node's. */
+function kubeletEnv(): string {
+  const args = [
+    "--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf",
+    `--config=${KUBELET_CONFIG}`,
+    "--kubeconfig=/etc/kubernetes/kubelet.conf",
+    "--runtime-cgroups=/system.slice/containerd.service",
+  ];
+  return `rm -r ${UNITS}/kubelet.service.d
+cat > ${KUBELET_ENV} <<END
+KUBE_LOG_LEVEL="--v=2"
+KUBELET_ADDRESS="--node-ip=$IP"
+KUBELET_HOSTNAME="--hostname-override=$NAME"
+KUBELET_ARGS="${args.join(" ")} "
+KUBELET_CLOUDPROVIDER=""
+PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin
+END
+chmod 600 ${KUBELET_ENV}
+systemctl daemon-reload`;
+}
+
+/** This machine's necessities are in both files; the rest only in the one that the kubelet reads. */
+function kubeletsOwn(): string {
+  return stringify({
+    ...kubeletConfiguration(USUAL),
+    authentication: {
+      anonymous: { enabled: false },
+      webhook: { enabled: true },
+      x509: { clientCAFile: `${CERTIFICATES}/ca.crt` },
+    },
+    authorization: { mode: "Webhook" },
+    staticPodPath: "/etc/kubernetes/manifests",
+    clusterDNS: ["10.97.0.10"],
+    clusterDomain: "cluster.local",
+    containerRuntimeEndpoint: "unix:///var/run/containerd/containerd.sock",
+    rotateCertificates: true,
+    maxPods: 120,
+    eventRecordQPS: 50,
+    maxParallelImagePulls: 1,
+  });
+}
+
+function etcdEnv(nodes: readonly { ip: string }[]): string {
+  const cluster = nodes.map(({ ip }, i) => `etcd${i + 1}=https://${ip}:2380`).join(",");
+  const pair = (prefix: string) =>
+    [
+      `TRUSTED_CA_FILE=${SSL}/ca.pem`,
+      `CERT_FILE=${SSL}/member-$NAME.pem`,
+      `KEY_FILE=${SSL}/member-$NAME-key.pem`,
+    ]
+      .map((line) => `${prefix}${line}`)
+      .join("\n");
+  return `cat > /etc/etcd.env <<END
+ETCD_DATA_DIR=/var/lib/etcd
+ETCD_ADVERTISE_CLIENT_URLS=https://$IP:2379
+ETCD_INITIAL_ADVERTISE_PEER_URLS=https://$IP:2380
+ETCD_INITIAL_CLUSTER_STATE=new
+ETCD_LISTEN_METRICS_URLS=http://127.0.0.1:2381
+ETCD_LISTEN_CLIENT_URLS=https://$IP:2379,https://127.0.0.1:2379
+ETCD_ELECTION_TIMEOUT=5000
+ETCD_HEARTBEAT_INTERVAL=250
+ETCD_INITIAL_CLUSTER_TOKEN=k8s_etcd
+ETCD_LISTEN_PEER_URLS=https://$IP:2380
+ETCD_NAME=etcd$NUMBER
+ETCD_INITIAL_CLUSTER=${cluster}
+ETCD_AUTO_COMPACTION_RETENTION=8
+ETCD_SNAPSHOT_COUNT=100000
+${pair("ETCD_")}
+ETCD_CLIENT_CERT_AUTH=true
+${pair("ETCD_PEER_")}
+ETCD_PEER_CLIENT_CERT_AUTH=True
+END
+chmod 640 /etc/etcd.env`;
+}
+
+function owners(generation: Generation): string {
+  const users =
+    "echo 'etcd:x:989:989::/nonexistent:/sbin/nologin' >> /etc/passwd; echo 'etcd:x:989:' >> /etc/group";
+  const modes =
+    generation === "2.29"
+      ? `chown -R etcd:root /etc/ssl/etcd; chmod -R 700 ${SSL}`
+      : `chown etcd:root ${SSL}; chmod 700 ${SSL}; chmod 644 ${SSL}/*.pem; chmod 600 ${SSL}/*-key.pem`;
+  return `${users}; ${modes}; install -D -m 640 ${SSL}/ca.pem /usr/local/share/ca-certificates/etcd-ca.crt`;
+}
+
+/** A CA of openssl's, and the leaves of each node: all have all hosts' names, and no keyUsage. */
+async function etcdsPki(nodes: readonly { name: string; ip: string }[]): Promise<Record<string, string>> {
+  const folder = mkdtempSync(join(tmpdir(), "etcd-pki-"));
+  const names = ["localhost", "etcd", "etcd.kube-system", ...nodes.map(({ name }) => name)];
+  const sans = [
+    ...names.map((name) => `DNS:${name}`),
+    ...["127.0.0.1", "::1", ...nodes.map(({ ip }) => ip)].map((ip) => `IP:${ip}`),
+  ];
+  const leaf = (file: string, cn: string) => `
+openssl req -new -newkey rsa:2048 -nodes -keyout ${file}-key.pem -subj /CN=${cn} -out csr 2>/dev/null
+openssl x509 -req -in csr -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days 36500 -sha256 -extfile ext -out ${file}.pem 2>/dev/null
+rm csr`;
+  const script = `set -e
+openssl req -x509 -newkey rsa:2048 -nodes -days 36500 -keyout ca-key.pem -out ca.pem -subj /CN=etcd-ca 2>/dev/null
+printf '%s\\n' 'basicConstraints=CA:FALSE' 'extendedKeyUsage=clientAuth,serverAuth' 'subjectAltName=${sans.join(",")}' > ext
+${nodes.flatMap(({ name }) => ["member", "admin", "node"].map((kind) => leaf(`${kind}-${name}`, `etcd-${kind}-${name}`))).join("\n")}`;
+  try {
+    await sh(["bash", "-c", script], { cwd: folder });
+    const files = readdirSync(folder).filter((name) => name.endsWith(".pem"));
+    return Object.fromEntries(
+      files.map((name) => [`${SSL}/${name}`, readFileSync(join(folder, name), "utf8")]),
+    );
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
