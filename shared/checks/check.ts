@@ -18,7 +18,7 @@ export function check(id: CheckId, look: CheckRow["look"], of?: string): CheckRo
 }
 
 /** A string: all is well, with details. `severity` and `mend` replace those of the kind. */
-export type Answer = string | Difference | { warning: string } | Failed;
+export type Answer = string | Difference | { warning: string; mend?: string } | Failed;
 
 interface Failed {
   /** "" if the state says all. */
@@ -91,7 +91,8 @@ export function found({ id, of = "" }: Omit<CheckRow, "look">, answer: Answer): 
     return { ...row, result: "failed", ...(state && { state }), detail: failed, severity, works, mend };
   }
   const ofWarning = warning ?? (severity === "weakens" ? severity : "note");
-  return { ...row, result: "warning", detail: answer.warning, severity: ofWarning, works, mend: way };
+  const { warning: detail, mend: own = way } = answer;
+  return { ...row, result: "warning", detail, severity: ofWarning, works, mend: own };
 }
 
 /**

@@ -8,7 +8,7 @@ import { containerEnd } from "../facts/ended-container.ts";
 import type { EtcdSeen } from "../facts/next.ts";
 import { Fail, failOf, Refused } from "../fail.ts";
 import { withSelinux } from "../files/selinux.ts";
-import { wordsOf } from "../node/words.ts";
+import { endWords, wordsOf } from "../node/words.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { mode, say } from "../run.ts";
 import { told } from "../run-events.ts";
@@ -137,10 +137,13 @@ export async function proveEtcd(
   for (const proof of await proveSameEtcd(client, cp)) say(proof);
   const members = await client.members();
   const current = peers.filter(({ id }) => members.some((member) => member.id === id));
-  await proveMembers(client, facts, {
-    peers: current,
-    without: [...lost, ...leftNames(await leftOut(cp, named))],
-  });
+  const without = [...lost, ...leftNames(await leftOut(cp, named))];
+  await proveMembers(client, facts, { peers: current, without });
+  const proved = current.flatMap(({ name }) => (without.includes(name) ? [] : name));
+  endWords(
+    ({ option, value }) => option === "lost-on" && proved.includes(value),
+    "its etcd has the same keys",
+  );
   for (const { name } of current.filter((peer) => named.without.includes(peer.name))) sayAway(name, named);
   const removed = current.filter(({ name }) => lost.includes(name));
   await refuseSignsOfLife(client, cp, { gone: removed, lost, lostOn });

@@ -144,7 +144,7 @@ export function heldIn(rescue: Rescue): string {
   const runs = list(runsIn(rescue)).filter((name) => name.endsWith(".txt")).length;
   const kept = runs > 0 ? [`the transcripts of ${runs} run${runs === 1 ? "" : "s"}`] : [];
   if (!etcd && secret === 0)
-    return `no key and no Secret, only ${listed([...files.map((path) => basename(path)).sort(), ...kept])}`;
+    return `no key and no Secret, only ${listed([...new Set(files.map((path) => basename(path)).sort()), ...kept])}`;
   const held: string[] = [];
   if (etcd) held.push(`etcd's data with all Secrets${byLinks(rescuedEtcd(rescue))}`);
   if (secret > 0) held.push(`${secret} file${secret === 1 ? "" : "s"} with a private key or a token`);

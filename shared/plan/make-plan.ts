@@ -19,7 +19,7 @@ import { kitLines, toOperator } from "./paste-files.ts";
 import type { PlanFacts } from "./plan-facts.ts";
 import { stepsOf, stepThere } from "./plan-steps.ts";
 import { type Block, type IfNot, type Part, readRunbook } from "./runbook.ts";
-import { saidBy, sightsOf, withSights } from "./seen-done.ts";
+import { isSeenDone, saidBy, sightsOf, withSights } from "./seen-done.ts";
 import { isSearched, type Sight } from "./seen-nodes.ts";
 import { numbered, type Placed, type PlanStep, withMoves, withOutage } from "./step-order.ts";
 
@@ -125,7 +125,7 @@ function notesOnTop(around: Around, { steps, away }: Made): Note[] {
   const { assessed, facts, nodes } = around;
   const { course = [], node } = assessed;
   const makesKeys = course.includes("new-cas") || course.includes("new-internal-cas");
-  const hold = steps.find(({ task }) => task === "hold")?.number;
+  const hold = steps.find((step) => step.task === "hold" && !isSeenDone(step))?.number;
   return [
     ...(makesKeys ? bundleNotes({ ...facts, nodes }) : []),
     ...firstNotes(assessed, { ...facts, nodes, away, hold, ask: askOf(around) }),
@@ -262,7 +262,7 @@ function stepsThere(
   const there = controlPlanes.filter(({ name }) => name === to);
   if (there.length === 0 && course && !course.includes("hold")) return [];
   const steps = stepsOf(blocksOf(blocks, ["hold"], undefined), controlPlanes, { ...facts, joins: [] });
-  if (there.length > 0) steps.push({ ...stepThere(facts.user, there, facts.said), part: 0 });
+  if (there.length > 0) steps.push({ ...stepThere(facts, nodes[0]!, there), part: 0 });
   return numbered(steps).map((step) => ({ ...step, help: [] }));
 }
 

@@ -41,15 +41,17 @@ function head(plan: Plan): string[] {
 
 export const ANEW_AT_ANY_TIME = "Make this plan again at any time, as a page; it says what is left then";
 
+/** Its part in RUNBOOK.md. */
+const PROOF = 5;
 const NOT_SO = 'if not: RUNBOOK-MORE.md, "Where sudo asks for a password"';
 
 /** Markdown, a sentence or two each. */
-export function howTo({ seconds, user }: Plan): string[] {
+export function howTo({ seconds, user, parts }: Plan): string[] {
   const isRoot = user === ROOT;
   const who = isRoot ? "as root" : `as \`${user}\`, who may use sudo there without a password (${NOT_SO}),`;
   const lasts = `All commands up to the proof take about **${span(seconds)}**: an estimate, from rehearsals on two cores.`;
   return [
-    ...(seconds[1] > 0 ? [lasts] : []),
+    ...(parts.some(({ number }) => number === PROOF) ? [lasts] : []),
     `Paste the lines into one bash window on a machine that reaches the nodes by ssh ${who} and knows their host keys: if ssh asks about one, stop and look.`,
     `On a node itself, ${isRoot ? "" : "after `sudo -i`, "}type what stands behind \`&&\`.`,
     "Each line up to the proof may be repeated. Continue with the next step when one has finished as it says, with exit code 0 unless it names another.",

@@ -40,17 +40,17 @@ export function firstNotes({ course, next, damage, damaged }: Assessment, asked:
     notes.push(...inNotes(text, next.slice(0, 1), asked));
   }
   if (!course && damaged) notes.push(...inNotes(`This comes first. ${AGAIN}`, next, asked));
-  // no plan for new keys is printed without the operator's word
-  if (away && away.open.length > 0)
-    notes.push({
-      text: `You have looked at ${listed(away.open)}, and the keys are lost there, too? Or it is lost for good? Then print the plan here with your word.`,
-      commands: linesHere(asked, planWith(asked, "lost-on", away.open)),
-    });
   notes.push(...saidElsewhere(asked), ...withoutData(asked), ...silentWorkers(asked));
   if (ask)
     notes.push({
       text: hold === undefined ? ASK : `Step ${hold} first: it stops the loss. ${ASK}`,
       commands: [ask],
+    });
+  // no plan for new keys is printed without the operator's word
+  if (away && away.open.length > 0)
+    notes.push({
+      text: `Only if ${listed(away.open)} cannot be asked: you have looked there, and the keys are lost there, too, or the machine is lost for good? Then print the plan here with your word.`,
+      commands: linesHere(asked, planWith(asked, "lost-on", away.open)),
     });
   return [...notes, ...(away?.notes ?? [])];
 }

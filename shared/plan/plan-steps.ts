@@ -2,6 +2,7 @@
  * The steps of a plan: a block of RUNBOOK.md, or a part of one, with the nodes that it is typed on and the
  * lines to paste.
  */
+import { basename, dirname, resolve } from "node:path";
 import { command, withOptions } from "../again.ts";
 import type { Task } from "../facts/course.ts";
 import { inForGoodWords } from "../for-good.ts";
@@ -22,6 +23,7 @@ import {
 } from "./effort.ts";
 import {
   isNotFirst,
+  KIT_PLACE,
   keptLine,
   type Line,
   MANY_FILE,
@@ -33,7 +35,7 @@ import {
   terminalLines,
   workersFile,
 } from "./paste.ts";
-import { carryLines, gatherLines, kitLines, toOperator } from "./paste-files.ts";
+import { carryLines, gatherLines, kitLines, tarPipe, toOperator } from "./paste-files.ts";
 import type { PlanFacts, Said } from "./plan-facts.ts";
 import type { Block } from "./runbook.ts";
 import { isSearched } from "./seen-nodes.ts";
@@ -261,7 +263,24 @@ function linesOf(
   );
 }
 
-export function stepThere(user: string, there: readonly PlanNode[], said: Said): Omit<PlanStep, "number"> {
-  const lines = sshLines(user, there, command("plan", said));
+/** The answers of the others go along: that plan would ask for them once more. */
+export function stepThere(
+  { user, said, folder }: Pick<PlanFacts, "user" | "said" | "folder">,
+  { address: from }: PlanNode,
+  there: readonly PlanNode[],
+): Omit<PlanStep, "number"> {
+  const names = folder && shell`${basename(folder)}`;
+  const carried = (to: string): Line[] =>
+    folder && names
+      ? [
+          {
+            text: `(${tarPipe(user, { from, to }, { folder: shell`${dirname(resolve(KIT_PLACE, folder))}`, into: KIT_PLACE, names })})`,
+          },
+        ]
+      : [];
+  const lines = there.flatMap((node) => [
+    ...carried(node.address),
+    ...sshLines(user, [node], command("plan", { seen: names, ...said })),
+  ]);
   return { ...THERE, ...onNodes(there, "on"), lines, exit: [0, 2, 3] };
 }

@@ -32,6 +32,7 @@ import { type Group, staleGroups } from "../workloads/stale-pods.ts";
 import * as tokens from "../workloads/token-secrets.ts";
 
 const CURRENT = "current CA";
+const BY_YOU = "restart them yourself if they talk to the API: no controller replaces them";
 const another = (where: string) => ({ failed: `another CA in ${where}: the controller-manager writes it` });
 
 export async function* trustChecks(
@@ -101,7 +102,7 @@ export async function* podChecks(
     if (stale.later.length > 0)
       return { failed: `not ${listed(stale.later.map(label))}`, mend: resumeCommands(stale) };
     const reported = reportedOf(groups).map(label);
-    if (reported.length > 0) return { warning: `not ${listed(reported)}: the scripts cannot restart them` };
+    if (reported.length > 0) return { warning: `not ${listed(reported)}`, mend: BY_YOU };
     const rest = stale.skipped.length > 0 ? "all others" : "all";
     if (onAway.length === 0) return rest;
     const places = `${awayNames(onAway.flatMap(({ pods }) => pods))}: ${listed(onAway.map(label))}`;

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueCa, issueLeaf } from "../../shared/pki/issue.ts";
 import { afterPart2, RESTARTS } from "../pretend/after-part2.ts";
-import { ADDRESS, FACTS } from "../pretend/cluster.ts";
+import { ADDRESS, FACTS, write } from "../pretend/cluster.ts";
 import { LOST, sameEtcd, serveEtcd, serveOtherMember, THIRD, THIRD_AT, THREE } from "../pretend/etcd.ts";
 import { servePart2 } from "../pretend/in-part2.ts";
 import { MEMBER } from "../pretend/node.ts";
@@ -117,8 +117,15 @@ describe("02-control-plane", () => {
     using _etcd = serveEtcd(node.root, state);
     using _third = await serveOtherMember(node.root, state, THIRD_AT);
     using _api = servePart2(node);
+    const at = "2026-01-01T04:50:00Z";
+    const said = ["m2", "m3"].map((value) => ({ option: "lost-on", value, at, by: "01-etcd", on: "m1" }));
+    write(`${node.root}/run/kube-pki-repair-words.json`, JSON.stringify({ made: at, said, over: [] }));
     const { exitCode, stderr } = await node.run("02-control-plane --without m2", WAITS);
     expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+    const ended = stderr.match(/on \S+ the keys are lost, too.*: not any more, .*/g);
+    expect(ended).toEqual([
+      "on m3 the keys are lost, too, or another machine answers there: not any more, its etcd has the same keys",
+    ]);
     expect(stderr).toContain(
       "  m2: away, so not asked; it stays a member of etcd. If it is lost for good: ./bunw scripts/02-control-plane.ts --lost m2\n",
     );

@@ -90,12 +90,15 @@ const INTERNAL = gone(
 
 const ROWS: Row[] = [
   {
-    what: "another node has the keys: the plan is made there",
+    what: "another node has the keys: the plan is made there, of the same answers",
     seen: { m2: as("m2", LOST), m3: as("m3", WELL) },
     code: 3,
     aim: "Make this plan on m3: it has ca.key, front-proxy-ca.key, etcd/ca.key, sa.key",
     looked: /Looked at: m1 \(here\), m2 \(\d\d:\d\d UTC\), m3 \(\d\d:\d\d UTC\)\. Not looked at: w1, w2\./,
-    has: [`ssh -n root@${AT.m3} 'plan.ts'`],
+    has: [
+      `(set -o pipefail; ssh -n root@${AT.m1} tar -C /root -cf - seen | ssh root@${AT.m3} tar -C /run/kube-pki-repair -xpf - seen)`,
+      `ssh -n root@${AT.m3} 'plan.ts --seen seen'`,
+    ],
     hasNot: /--new-cas/,
   },
   {
