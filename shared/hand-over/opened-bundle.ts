@@ -1,12 +1,20 @@
-/** Describes a bundle, in lines for people and as the mark of a backup. Nothing secret. */
+/**
+ * Reads a bundle from its file, all of it in memory and checked before it is used; and describes one, in lines
+ * for people and as the mark of a backup. Nothing of that is secret.
+ */
 import { basename } from "node:path";
-import { writeMark } from "../files/files.ts";
+import { Fail } from "../fail.ts";
+import { readBytes, stat, writeMark } from "../files/files.ts";
+import { typed } from "../options.ts";
 import { certInfo, certificatesIn, hashIn } from "../pki/certificate.ts";
 import { SHARED_KEYS } from "../pki/certs.ts";
 import { day } from "../pki/judge.ts";
 import { signingFirst } from "../pki/trusted-keys.ts";
-import { BACKUP_MARK, type BackupMark, backupMark, differing, notKept } from "./backup-mark.ts";
-import { type Bundle, keysIn, publicHash, textIn } from "./bundle.ts";
+import { shell } from "../shell-line.ts";
+import { BACKUP_MARK, type BackupMark, backupMark, differing, notKept, sha256Of } from "./backup-mark.ts";
+import { type Bundle, keysIn, MAX_BYTES, publicHash, textIn, unpackTar } from "./bundle.ts";
+import { keyFor, type LockOptions } from "./lock-options.ts";
+import { type LockKind, lockOf, open } from "./sealed.ts";
 
 export const NO_SA = "sa              not in it: an external signer has the service-account key";
 
@@ -63,4 +71,33 @@ export function markEtcd(path: string, sha256: string) {
   if (!mark || notKept(path)) return;
   const etcd = { made: new Date().toISOString(), file: basename(path), sha256 };
   writeMark(BACKUP_MARK, { ...mark, etcd }, "for drill: there is a snapshot of etcd");
+}
+
+interface OpenedBundle {
+  bundle: Bundle;
+  sha256: string;
+  lock: LockKind;
+}
+
+/** `file`: as it was typed. Errors: Fail if it is no bundle, cannot be opened, or cannot be used. */
+export async function openBundle(
+  file: string,
+  options: LockOptions,
+  certificatesDir: string,
+): Promise<OpenedBundle> {
+  const info = stat(typed(file));
+  if (!info)
+    throw new Fail(`There is no file "${file}"`, {
+      hint: "pack writes it, on a control plane node that has the keys; carry it here with scp",
+    });
+  if (info.kind !== "file" || info.size > MAX_BYTES) {
+    const why = info.kind === "file" ? `${info.size} bytes are too many` : "it is not a file";
+    throw new Fail(`"${file}" is no bundle: ${why}`, {
+      hint: shell`ls -l ${file}: a bundle that pack wrote is about 20,000 bytes long`,
+    });
+  }
+  const sealed = readBytes(typed(file))!;
+  const lock = lockOf(sealed);
+  const content = await open(sealed, keyFor(lock, options));
+  return { bundle: unpackTar(content, certificatesDir), sha256: sha256Of(sealed), lock };
 }
