@@ -157,7 +157,6 @@ export async function writeBundle(file: string, { here, hostName, known, checks,
   );
 }
 
-/** The output of 00-assess, or why there is none. */
 async function assessment(etcdData: string | undefined): Promise<unknown> {
   const assessed = await attemptLater(async () => assess(await lookHere(etcdData)));
   return assessed instanceof Fail

@@ -2,7 +2,7 @@
 import { writeFile } from "../../shared/files/files.ts";
 import { sha256Of } from "../../shared/hand-over/backup-mark.ts";
 import { type Bundle, type BundleManifest, modeOf } from "../../shared/hand-over/bundle.ts";
-import { fingerprints } from "../../shared/hand-over/opened-bundle.ts";
+import { fingerprints } from "../../shared/hand-over/operators-bundle.ts";
 import { certRow, SHARED_FILES } from "../../shared/pki/certs.ts";
 import { issueCa } from "../../shared/pki/issue.ts";
 import { keyPair } from "../../shared/pki/keys.ts";

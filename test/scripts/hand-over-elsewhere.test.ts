@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { main } from "../../scripts/hand-over.ts";
 import { readText, stat, writeFile } from "../../shared/files/files.ts";
 import { backupAnswer, notKept } from "../../shared/hand-over/backup-mark.ts";
-import { fingerprints } from "../../shared/hand-over/opened-bundle.ts";
+import { fingerprints } from "../../shared/hand-over/operators-bundle.ts";
 import { newPassphrase } from "../../shared/prompt.ts";
 import { onTerminal } from "../lab/checks/age-equal.ts";
 import { PKI, put } from "../pretend/bundles.ts";

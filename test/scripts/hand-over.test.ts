@@ -7,7 +7,7 @@ import { generateX25519Identity, identityToRecipient } from "age-encryption";
 import { main } from "../../scripts/hand-over.ts";
 import { list, readBytes, readText, removeFile, stat, writeFile } from "../../shared/files/files.ts";
 import { packTar } from "../../shared/hand-over/bundle.ts";
-import { fingerprints } from "../../shared/hand-over/opened-bundle.ts";
+import { fingerprints } from "../../shared/hand-over/operators-bundle.ts";
 import { SHARED_FILES } from "../../shared/pki/certs.ts";
 import { mode } from "../../shared/run.ts";
 import { bundleOf, PKI, put } from "../pretend/bundles.ts";

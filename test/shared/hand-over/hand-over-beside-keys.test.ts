@@ -7,7 +7,7 @@ import { main } from "../../../scripts/hand-over.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { list, readBytes, readText, removeFile, stat, writeFile } from "../../../shared/files/files.ts";
 import { type Bundle, packTar } from "../../../shared/hand-over/bundle.ts";
-import { fingerprints } from "../../../shared/hand-over/opened-bundle.ts";
+import { fingerprints } from "../../../shared/hand-over/operators-bundle.ts";
 import { checkOrigin, type Here, unpackHere } from "../../../shared/hand-over/place-keys.ts";
 import { privateKeyOf } from "../../../shared/pki/certificate.ts";
 import { certRow, SHARED_FILES } from "../../../shared/pki/certs.ts";
