@@ -5,9 +5,8 @@
  */
 import { assess } from "../shared/assess/assess.ts";
 import { assessmentAsJson } from "../shared/assess/assessment.ts";
-import { kubeadmConfig } from "../shared/assess/kubeadm-config.ts";
 import { lookHere } from "../shared/assess/look-here.ts";
-import { printAssessment, printShort } from "../shared/assess/printed.ts";
+import { kubeadmConfig, printAssessment, printShort } from "../shared/assess/printed.ts";
 import { deepAsked } from "../shared/assess/survivors.ts";
 import { IN_ROWS, keepSaid, withWords } from "../shared/facts/said.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";

@@ -9,7 +9,7 @@ import { parseOptions } from "../shared/files/operator-files.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
 import { done, run, say, start, step, tell } from "../shared/run.ts";
 import { DISK_MINUTES, ownDevice, searchDisk } from "../shared/salvage/disk-search.ts";
-import { searchSecrets } from "../shared/salvage/keys-in-copies.ts";
+import { openSecret, searchSecrets } from "../shared/salvage/keys-in-copies.ts";
 import {
   lookForLost,
   nextAfterSalvage,
@@ -18,7 +18,6 @@ import {
 } from "../shared/salvage/look.ts";
 import { searchMemory } from "../shared/salvage/memory-search.ts";
 import { putBack } from "../shared/salvage/put-back.ts";
-import { openSecret } from "../shared/salvage/secret-search.ts";
 import { isIrreplaceable } from "../shared/salvage/wanted-keys.ts";
 import { onSignal } from "../shared/signals.ts";
 

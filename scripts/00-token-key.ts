@@ -13,10 +13,10 @@ import { refuseExternalSigner } from "../shared/facts/signed-elsewhere.ts";
 import { writeFile } from "../shared/files/files.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { lockNodeShared } from "../shared/node/lock-node.ts";
-import { keyCopies } from "../shared/old-sa-key/key-copies.ts";
 import { computeKey, copyOfKey, type OldKey } from "../shared/old-sa-key/old-sa-pub.ts";
 import {
   collectTokens,
+  keyCopies,
   notOfToday,
   type OldTokens,
   tokensOfLastKey,

@@ -19,7 +19,6 @@ import { Fail } from "../shared/fail.ts";
 import { copyLargeTree } from "../shared/files/copy-tree.ts";
 import { exists, readText } from "../shared/files/files.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
-import { forGood } from "../shared/for-good.ts";
 import { containers, controlPlaneContainers, stopContainers } from "../shared/node/containers.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
 import { rescuedEtcd, rescuedLog } from "../shared/node/rescue-folder.ts";
@@ -29,6 +28,7 @@ import { actionsFor, keysToMake, type NewCas, type PkiAction } from "../shared/p
 import { CERTS, isInternal } from "../shared/pki/certs.ts";
 import { apply } from "../shared/pki/ensure.ts";
 import { markNewSaKey, newSaKeySince } from "../shared/pki/sa-keys.ts";
+import { forGood } from "../shared/prompt.ts";
 import { caReaders, expiredHolders } from "../shared/renew/ca-readers.ts";
 import { done, run, say, start, step } from "../shared/run.ts";
 import * as first from "../shared/salvage/before-part-1.ts";

@@ -15,10 +15,10 @@ import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
 import { keepSaid, withWords } from "../shared/facts/said.ts";
 import { Fail } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
-import { forGood } from "../shared/for-good.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
 import { dropNewSaKeyMark, oldSaKeys } from "../shared/pki/sa-keys.ts";
 import { count, sayNames } from "../shared/progress.ts";
+import { forGood } from "../shared/prompt.ts";
 import { done, mode, run, say, start, step } from "../shared/run.ts";
 import { endWaiting } from "../shared/static-pods/exchange.ts";
 import {

@@ -15,20 +15,16 @@ import { Fail, Refused } from "../shared/fail.ts";
 import { exists } from "../shared/files/files.ts";
 import { parseOptions, secretIn, writeTyped } from "../shared/files/operator-files.ts";
 import { refuseUnwritable } from "../shared/files/room.ts";
-import { forGood } from "../shared/for-good.ts";
-import { aboutBundle, describe, markBackup, NO_SA } from "../shared/hand-over/about-bundle.ts";
-import { BACKUP_MARK, notKept } from "../shared/hand-over/backup-mark.ts";
+import { BACKUP_MARK, notKept, sayLeftBehind, sha256Of } from "../shared/hand-over/backup-mark.ts";
 import * as bundles from "../shared/hand-over/bundle.ts";
-import { sayLeftBehind } from "../shared/hand-over/left-behind.ts";
-import { howToLock, tellCarry, tellKept } from "../shared/hand-over/lock-options.ts";
-import { openBundle } from "../shared/hand-over/open-bundle.ts";
+import * as own from "../shared/hand-over/operators-bundle.ts";
 import { checkOrigin, originOf, takeWordsOf, unpackHere } from "../shared/hand-over/place-keys.ts";
 import { newIdentity, recipientsOf, seal } from "../shared/hand-over/sealed.ts";
-import { sha256Of } from "../shared/hand-over/sha256.ts";
 import { certificatesDirOn } from "../shared/manifests/on-disk.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
 import { typed } from "../shared/options.ts";
 import { day } from "../shared/pki/judge.ts";
+import { forGood } from "../shared/prompt.ts";
 import * as ofEtcd from "../shared/restore/pack-etcd.ts";
 import { answer, done, mode, run, say, start } from "../shared/run.ts";
 import { told } from "../shared/run-events.ts";
@@ -55,7 +51,7 @@ export async function main(args: string[] = process.argv.slice(2)) {
 async function pack(values: Values) {
   start("hand-over pack", { dryRun: values["dry-run"] });
   lockNode({ onlyInRepair: true });
-  const makeLock = howToLock(values);
+  const makeLock = own.howToLock(values);
   const { bundle, node, here } = await toPack(values);
   const ca = bundles.caOf(bundle.files);
   const out =
@@ -72,7 +68,7 @@ async function pack(values: Values) {
   const sealed = await seal(bundles.packTar(bundle), lock);
   writeTyped(out, sealed, { mode: 0o600, note: `sha256 ${sha256Of(sealed)}` });
   const packed = { path: typed(out), sha256: sha256Of(sealed) };
-  markBackup(bundle.files, packed, { newest: true });
+  own.markBackup(bundle.files, packed, { newest: true });
   // a file in memory is no change of this node, but that all keys are in one belongs to the repair
   told({ what: "act", line: `packed the shared keys into ${typed(out)}` });
   if (etcd) await ofEtcd.packEtcd(etcd, out, lock);
@@ -80,8 +76,8 @@ async function pack(values: Values) {
   sayLeftBehind({ bundle: out, opener: values["passphrase-file"] }, when);
   const origin = bundle.manifest?.cluster?.controlPlanes ?? [];
   const others = origin.filter((name) => name !== node?.name);
-  if (notKept(typed(out))) tellCarry({ bundle: out, ca, others }, values);
-  else tellKept({ bundle: out, ca, others }, values);
+  if (notKept(typed(out))) own.tellCarry({ bundle: out, ca, others }, values);
+  else own.tellKept({ bundle: out, ca, others }, values);
 }
 
 /** Unpacks a snapshot for restore.ts. */
@@ -106,8 +102,8 @@ async function toPack(
   const signer = { externalSigner: hasSigner(here) };
   const bundle = bundles.readBundle(here.certificatesDir, originOf(here), signer);
   say(`of ${here.certificatesDir}${here.cluster ? `, cluster "${here.cluster.name}"` : ""}:`);
-  for (const line of describe(bundle.files)) say(line);
-  if (signer.externalSigner) say(NO_SA);
+  for (const line of own.describe(bundle.files)) say(line);
+  if (signer.externalSigner) say(own.NO_SA);
   return { bundle, node, here };
 }
 
@@ -115,14 +111,14 @@ async function unpack(file: string, values: Values) {
   start("hand-over unpack", { dryRun: values["dry-run"] });
   lockNode();
   const { here, stepsWithoutData, node, dir } = await look(values);
-  const { bundle, sha256, lock } = await openBundle(file, values, here.certificatesDir);
+  const { bundle, sha256, lock } = await own.openBundle(file, values, here.certificatesDir);
   const named = bundle.manifest?.cluster?.controlPlanes;
   noData.refuseWorker(node, dir, { named, force: values.force });
-  for (const line of aboutBundle(bundle)) say(line);
+  for (const line of own.aboutBundle(bundle)) say(line);
   checkOrigin(bundle, here, { confirmed: values["ca-hash"], lock });
   const written = unpackHere(bundle, here, { moveToRescue: values["move-aside"] });
   takeWordsOf(bundle, { confirmed: values["ca-hash"], lock }, node?.name);
-  markBackup(bundle.files, { path: typed(file), sha256 }, { newest: false });
+  own.markBackup(bundle.files, { path: typed(file), sha256 }, { newest: false });
   if (written.length === 0) say("all keys of the bundle were here already");
   const opener = values["passphrase-file"] ?? values.identity;
   if (!mode.dryRun)
@@ -134,8 +130,8 @@ async function unpack(file: string, values: Values) {
 
 async function list(file: string, values: Values) {
   const { here } = await look(values);
-  const { bundle } = await openBundle(file, values, here.certificatesDir);
-  answer(aboutBundle(bundle).join("\n"));
+  const { bundle } = await own.openBundle(file, values, here.certificatesDir);
+  answer(own.aboutBundle(bundle).join("\n"));
 }
 
 /** The secret stays on the node where it is made; only the recipient travels. */

@@ -17,10 +17,8 @@ import { attemptLater, Fail, Refused } from "../shared/fail.ts";
 import { exists, hostPath } from "../shared/files/files.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { refuseUnwritable } from "../shared/files/room.ts";
-import { moveWorker } from "../shared/moved/move-worker.ts";
 import * as pairs from "../shared/moved/pairs.ts";
-import { namedInData, namedInFiles, sayStillNamed } from "../shared/moved/still-named.ts";
-import { renewHostPodIps, restartOldPods, tellCluster } from "../shared/moved/tell-cluster.ts";
+import * as kept from "../shared/moved/tell-cluster.ts";
 import * as machine from "../shared/moved/this-machine.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
 import { type Node, readNode } from "../shared/node/node.ts";
@@ -148,12 +146,12 @@ async function tell(place: EtcdPlace, values: Values, known: machine.KnownHere) 
   }
   await step(
     "M.5 Put the new addresses into the cluster's objects",
-    () => tellCluster(api, moved),
+    () => kept.tellCluster(api, moved),
     "kubectl -n kube-system edit configmap kubeadm-config, kube-proxy",
   );
   const { silent } = await step("M.6 Restart what keeps an old address in memory", async () => {
-    await renewHostPodIps(api, cp.node.name, moved);
-    return await restartOldPods(api, moved, moveBegan());
+    await kept.renewHostPodIps(api, cp.node.name, moved);
+    return await kept.restartOldPods(api, moved, moveBegan());
   });
   await step("M.7 Say what still names an old address", () => sayNamed(place, moved));
   const lastLine = { command: command("move"), called: "this line here" };
@@ -189,8 +187,8 @@ function stepsAfter({ cluster, node }: machine.KnownHere): Todo[] {
 /** The rest is for people: only they know whether it is meant. */
 function sayNamed({ dir, wal }: EtcdPlace, moved: Moved) {
   using data = readEtcdData(hostPath(dir), wal && hostPath(wal));
-  sayStillNamed(namedInData(data, moved), "no object names one", "kubectl edit");
-  sayStillNamed(namedInFiles(moved), "no file of this node names one", "on this node");
+  kept.sayStillNamed(kept.namedInData(data, moved), "no object names one", "kubectl edit");
+  kept.sayStillNamed(kept.namedInFiles(moved), "no file of this node names one", "on this node");
 }
 
 /** Why a move ends, unless the operator has taken it back. */
@@ -210,7 +208,7 @@ async function onWorker(node: Node, values: Values) {
     throw new Fail("On a worker this needs the addresses", {
       hint: "type the line that it prints on a control plane node: --moved OLD=NEW,…",
     });
-  await moveWorker(node, moved);
+  await machine.moveWorker(node, moved);
   done("the same on the other workers, then ./bunw scripts/05-verify.ts on all nodes");
 }
 

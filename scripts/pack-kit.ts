@@ -10,9 +10,14 @@ import { join, resolve } from "node:path";
 import packageJson from "../package.json" with { type: "json" };
 import { Fail, Refused } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
-import { bundledPackages } from "../shared/kit/bundle-packages.ts";
 import { type Arch, NODES_BUN, nodesBun } from "../shared/kit/nodes-bun.ts";
-import { refuseKitPlace, SUMS, writeKitFolder, writeKitTarball } from "../shared/kit/write-kit.ts";
+import {
+  bundledPackages,
+  refuseKitPlace,
+  SUMS,
+  writeKitFolder,
+  writeKitTarball,
+} from "../shared/kit/write-kit.ts";
 import { answer, endOnSignal, run, say, start } from "../shared/run.ts";
 import { shell } from "../shared/shell-line.ts";
 

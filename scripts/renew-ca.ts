@@ -21,12 +21,11 @@ import { lockNode } from "../shared/node/lock-node.ts";
 import { asideOf, newRescue } from "../shared/node/rescue-folder.ts";
 import { mendKubeletConf, refuseUnfitKubelet } from "../shared/node/systemctl-kubelet.ts";
 import { day } from "../shared/pki/judge.ts";
+import { requestOf } from "../shared/pki/renew.ts";
 import { caReaders, holdExpired, kubeletCaReader } from "../shared/renew/ca-readers.ts";
-import { asKubelet, renewalOfWorker } from "../shared/renew/on-worker.ts";
-import { publish } from "../shared/renew/publish.ts";
 import * as renewal from "../shared/renew/renewal.ts";
 import * as here from "../shared/renew/renewals-here.ts";
-import { requestOf } from "../shared/renew/request.ts";
+import { asKubelet, renewalOfWorker } from "../shared/renew/renewals-here.ts";
 import * as restart from "../shared/renew/restart.ts";
 import { answer, done, run, say, start, step } from "../shared/run.ts";
 import { readWorker } from "../shared/workers/join.ts";
@@ -125,7 +124,7 @@ async function restartAll(cp: ControlPlaneNode, api: KubeApi, isLate: boolean, v
 
 async function tell(cp: ControlPlaneNode, api: KubeApi, ca: renewal.Renewal) {
   await ownApiReady(api, cp, { changed: true, ended: apiServerEnd(cp) });
-  return await publish(cp, api, ca.next);
+  return await restart.publish(cp, api, ca.next);
 }
 
 /** A worker: its kubelet's two files, and one restart of the kubelet. */

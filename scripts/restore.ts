@@ -22,7 +22,7 @@ import { keepOwn } from "../shared/node/words.ts";
 import { typed } from "../shared/options.ts";
 import { endpointUrl } from "../shared/pki/addresses.ts";
 import * as content from "../shared/restore/content.ts";
-import { refuseOtherName, writeKubeletFiles } from "../shared/restore/kubelet-files.ts";
+import { refuseOtherName, writeKubeletFiles } from "../shared/restore/content.ts";
 import * as lost from "../shared/restore/lost-members-data.ts";
 import { newAddress, oldAddress, refuseOldAnswers } from "../shared/restore/new-place.ts";
 import * as snapshots from "../shared/restore/snapshot-file.ts";

@@ -4,7 +4,7 @@
  */
 import { Fail, failOf, Refused } from "../fail.ts";
 import { readText } from "../files/files.ts";
-import { withSelinux } from "../files/selinux.ts";
+import { withSelinux } from "../files/mounts.ts";
 import { type ClusterFacts, certRow, keyPath } from "../pki/certs.ts";
 import { clusterCa, pkiFindings, wholePki, withAdminElsewhere } from "../pki/examine.ts";
 import { issueClient } from "../pki/issue.ts";

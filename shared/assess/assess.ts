@@ -31,9 +31,8 @@ import { shell } from "../shell-line.ts";
 import { mountsSuperAdmin } from "../static-pods/wanted-manifests.ts";
 import { restoreCommands } from "../static-pods/without-files.ts";
 import { type Assessment, bad, type Judged, row, withoutServers, withWhatComes } from "./assessment.ts";
-import { caRows, dataRows, endpointRows, memberRows, roleRows } from "./data-rows.ts";
-import { type Looked, seen, wellLine } from "./look-here.ts";
-import { refusalsHere } from "./refusals.ts";
+import { assessWithoutParts, caRows, dataRows, endpointRows, memberRows, roleRows } from "./data-rows.ts";
+import { type Looked, refusalsHere, seen, wellLine } from "./look-here.ts";
 import {
   clockRows,
   foreignSaRow,
@@ -46,7 +45,6 @@ import {
 } from "./rows.ts";
 import { type DeepOptions, searchDeep, survivors } from "./survivors.ts";
 import { controlPlaneVerdict, NOTHING_DAMAGED } from "./verdict.ts";
-import { assessWithoutParts } from "./without-data.ts";
 import { assessWorker, cniRows, heldRows, holdHere, kubeletRow, kubeletTrustRows } from "./worker.ts";
 
 interface AssessOptions {

@@ -10,7 +10,7 @@ import { backupAnswer } from "../hand-over/backup-mark.ts";
 import type { Node } from "../node/node.ts";
 import type { Word } from "../node/word-kinds.ts";
 import { day } from "../pki/judge.ts";
-import type { Refusal } from "./refusals.ts";
+import type { Refusal } from "./look-here.ts";
 
 export interface Assessment extends NodeVerdict {
   node: string;

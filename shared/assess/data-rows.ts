@@ -1,18 +1,36 @@
 /**
  * The rows about etcd's data: what was read, members without a vote, and sources that name the API's address.
+ * Without it, or beside an etcd that is not kubeadm's, parts 1 to 4 cannot repair a node: its files are judged
+ * one by one.
  */
+import { $ } from "zx/core";
 import { command } from "../again.ts";
-import type { Check } from "../checks/check.ts";
+import { type Check, hasFailed } from "../checks/check.ts";
 import type { CheckId } from "../checks/kinds.ts";
 import { DamagedData } from "../etcd-data/directory.ts";
 import { isNameless, type Member, memberName } from "../etcd-data/members.ts";
+import type { EtcdUnit } from "../etcd-location/etcd-unit.ts";
 import { FULL, makeRoom } from "../etcd-location/reach-etcd.ts";
 import { severalCas } from "../facts/ca-copies.ts";
 import { lacksOnlyConfiguration, ONLY_LABELLED, onlyLabelled } from "../facts/cluster.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { endpointDifference } from "../facts/endpoint.ts";
+import { type LostFile, lostHere } from "../facts/lost-files.ts";
+import { isNotKubeadms, type WithoutData, whyWithoutData, withoutDataSteps } from "../facts/no-etcd-data.ts";
 import { releaseNote } from "../facts/node-to-repair.ts";
-import { bad, row } from "./assessment.ts";
+import { attempt, Fail } from "../fail.ts";
+import { exists, readText } from "../files/files.ts";
+import { certificatesDirOn, manifestPath, whereIs } from "../manifests/on-disk.ts";
+import type { Container } from "../node/containers.ts";
+import type { Node } from "../node/node.ts";
+import { certInfo } from "../pki/certificate.ts";
+import { CERTS } from "../pki/certs.ts";
+import { byKind, pkiFindings } from "../pki/examine.ts";
+import { day, timeVerdict } from "../pki/judge.ts";
+import { kubeconfigRow } from "../pki/kubeconfigs.ts";
+import { bad, type Judged, row } from "./assessment.ts";
+import { lostFileRows, manifestRows, podsBeside, sharedRow, summary } from "./rows.ts";
+import { clientPemRow, kubeletRow } from "./worker.ts";
 
 /** Rows for etcd's data: the parts read, and those that could not be read. */
 export function dataRows(
@@ -87,4 +105,130 @@ export function caRows({ cp }: PartialFacts): Check[] {
 export function endpointRows({ cp }: PartialFacts): Check[] {
   const difference = cp && endpointDifference(cp.endpoint, cp.facts);
   return difference ? [row("endpoint", "endpoint", difference)] : [];
+}
+
+interface Look {
+  node: Node;
+  dataDir: string;
+  running: Container[] | Fail;
+  /** Set if etcd's data is here, but etcd is not kubeadm's static pod. */
+  known: PartialFacts | undefined;
+}
+
+/** Reads only. Does not judge names in certificates: this kit issues none there. */
+export async function assessWithoutParts(
+  { node, dataDir, running, known }: Look,
+  found: WithoutData,
+): Promise<Judged> {
+  const why = whyWithoutData(found, dataDir);
+  const damage = [
+    ...(await etcdRows(found, dataDir)),
+    ...fileRows(found, known?.certificatesDir ?? certificatesDirOn(node)),
+    ...(known?.data
+      ? [...manifestRows(node, known), ...lostFileRows(lostBeside(node, known))]
+      : lostManifests(node, found)),
+    ...(known?.data ? dataRows(withoutObstacle(known), dataDir) : []),
+    ...(await kubeletRow(node, running)),
+    clientPemRow(node),
+  ];
+  const damaged = damage.some(hasFailed);
+  return {
+    role: "control plane",
+    cluster: undefined,
+    damage,
+    verdict: damaged ? `parts 1 to 4 cannot begin here. ${why}` : `nothing is damaged on this node. ${why}`,
+    next: damaged ? withoutDataSteps(found, node) : [],
+  };
+}
+
+/**
+ * Lost files that only a copy brings back. The API server's files for etcd have rows of their own, and part 2
+ * replaces none here.
+ */
+function lostBeside(node: Node, { data, certificatesDir, home, etcd }: PartialFacts): LostFile[] {
+  const lost = lostHere({ data, node, certificatesDir, etcd }).filter(
+    ({ path }) => !home.client.includes(path),
+  );
+  return lost.map((file) =>
+    file.namedBy === "--audit-policy-file" ? { ...file, without: `${file.program} does not start` } : file,
+  );
+}
+
+/** The verdict has it already. */
+function withoutObstacle({ obstacle: _, ...known }: PartialFacts): PartialFacts {
+  return known;
+}
+
+async function etcdRows(
+  { etcd: { runs, unit, servers }, from }: WithoutData,
+  dataDir: string,
+): Promise<Check[]> {
+  if (unit && runs === "unit") return await etcdUnitRows(unit);
+  if (runs !== "elsewhere") return [bad("etcd-data", dataDir, "missing", "etcd's data")];
+  const detail = servers.length > 0 ? "by --etcd-servers" : `no trace of it beside ${from[0]}`;
+  return [row("etcd-data", "etcd", { warning: `external: ${detail}` })];
+}
+
+/** Leaves out the etcd files that such a node does not have. */
+function fileRows({ etcd }: WithoutData, certificatesDir: string): Check[] {
+  const certs = isNotKubeadms(etcd)
+    ? CERTS.filter((row) => row.ca !== "etcd-ca" && row.name !== "etcd-ca")
+    : CERTS;
+  const kubeconfigs = ["admin", "controller-manager", "scheduler"].map(kubeconfigRow);
+  const found = byKind(
+    pkiFindings({ certs, serviceAccountKey: true, kubeconfigs }, undefined, { certificatesDir }),
+  );
+  return [
+    ...found.shared.map((finding) => sharedRow(finding)),
+    ...summary("certificates", found.leaves),
+    ...(isNotKubeadms(etcd) ? etcd.client.filter((path) => !exists(path)) : []).map((what) =>
+      bad("certificate-apiserver-etcd-client", what, "missing", "the API server needs it to reach etcd"),
+    ),
+    ...summary("kubeconfigs", found.kubeconfigs),
+  ];
+}
+
+function lostManifests(node: Node, { etcd }: WithoutData): Check[] {
+  return podsBeside(etcd)
+    .filter((name) => !exists(whereIs(manifestPath({ node }, name))))
+    .map((name) =>
+      bad(
+        "manifest",
+        `manifests/${name}.yaml`,
+        "missing",
+        "its mirror pod is in etcd, and etcd's data is not here",
+      ),
+    );
+}
+
+async function etcdUnitRows({ path, name, dataDir, lostSettings, files }: EtcdUnit): Promise<Check[]> {
+  const { exitCode } = await $({ quiet: true, nothrow: true })`systemctl is-active --quiet etcd`;
+  const place = `${path}${name ? `, member "${name}"` : ""}, data in ${dataDir}`;
+  return [
+    row("etcd-unit", "etcd.service", exitCode === 0 ? place : { state: "stopped", failed: place }),
+    ...lostSettings.map((what) => bad(id, what, "missing", "etcd.service does not start without it")),
+    ...etcdsFileRows(files),
+  ];
+}
+
+const id = "etcd-unit-file";
+
+/** One row if all are well. The running etcd proves that they fit each other. */
+function etcdsFileRows(files: readonly string[]): Check[] {
+  const rows = files.map(etcdsFileRow);
+  const wrong = rows.filter(hasFailed);
+  if (wrong.length > 0 || rows.length === 0) return wrong;
+  const [soonest] = rows.flatMap(({ detail }) => detail || []).sort();
+  return [row(id, `${rows.length} files of etcd's own`, soonest ? `the first expires on ${soonest}` : "")];
+}
+
+function etcdsFileRow(what: string): Check {
+  const text = attempt(() => readText(what));
+  if (text === undefined)
+    return bad(id, what, "missing", "etcd's own; every new connection to it fails without it");
+  const info =
+    text instanceof Fail || text.includes(" PRIVATE KEY-----") ? undefined : attempt(() => certInfo(text));
+  if (text instanceof Fail || info instanceof Fail) return bad(id, what, "unreadable", "etcd's own");
+  const verdict = info && timeVerdict(info);
+  return row(id, what, verdict ? { state: verdict[0], failed: verdict[1] } : info ? day(info.notAfter) : "");
 }

@@ -1,22 +1,37 @@
-/** Looks at this node once, for the assessment and for the plan. Reads only. */
+/**
+ * Looks at this node once, for the assessment and for the plan. Reads only.
+ *
+ * Finds what parts 1 to 3 would refuse on this control plane node before anything is stopped, by their own
+ * checks, each by itself, so that none hides the next. Checks that need another node's answer, or an earlier
+ * step's files, are not here: the plan asks the other nodes, and its order makes the files.
+ */
+import { etcdClient } from "../etcd/client.ts";
+import { refuseNoMember } from "../etcd/own-etcd.ts";
+import { turnedAway } from "../etcd/unheard.ts";
 import { etcdDataOf, sayPlace } from "../etcd-location/etcd-place.ts";
 import type { EtcdPlace } from "../etcd-location/etcd-proof.ts";
+import { refuseDoubtfulClock } from "../facts/clock.ts";
 import {
   askControlPlaneNode,
   type ControlPlaneNode,
   type PartialFacts,
 } from "../facts/control-plane-node.ts";
 import { ANSWERS } from "../facts/endpoint.ts";
-import { attemptLater, Fail } from "../fail.ts";
+import { ensureOptions, joiningTrouble } from "../facts/node-to-repair.ts";
+import { attemptLater, Fail, failOf } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
 import { CONTROL_PLANE, type Container, containers } from "../node/containers.ts";
 import { type Node, readNode } from "../node/node.ts";
+import { actionsFor } from "../pki/actions.ts";
 import { endpointUrl } from "../pki/addresses.ts";
-import { certPath, certRow } from "../pki/certs.ts";
+import { CERTS, certPath, certRow } from "../pki/certs.ts";
 import { bothCas, type Finding, readable } from "../pki/examine.ts";
 import { clusterServer, localServer } from "../pki/kubeconfigs.ts";
 import { whoAnswers } from "../pki/served.ts";
+import { comingHere, refuseFixedAtEtcd } from "../static-pods/first-screen.ts";
+import { etcdIsInPlace, refuseOtherFolder } from "../static-pods/issue-and-start.ts";
+import { allRows, type Coming, refuseWhereNothingFits } from "../static-pods/preflight.ts";
 
 export interface Looked {
   node: Node;
@@ -74,4 +89,96 @@ export async function wellLine(
       : "";
   const expiry = ends[0] ? ` (the first expires on ${ends[0].toISOString().slice(0, 10)})` : "";
   return `${[...files].filter(exists).length} files${expiry}, ${answering} servers answer with certificates of this cluster's CA${silent}`;
+}
+
+export interface Refusal {
+  part: 1 | 2 | 3;
+  id: RefusalId;
+  message: string;
+  hint: string;
+}
+
+interface Made {
+  /** A shared key is lost, so part 1 makes one. */
+  makesKeys: boolean;
+  /** One of the new keys is that of the cluster's CA: workers join with a token. */
+  makesCa: boolean;
+}
+
+interface Known extends Made {
+  /** The pods as part 2 will start them. */
+  pods: Coming["pods"];
+  /**
+   * Part 1 stops etcd and its servers. Otherwise etcd keeps running, as its files are valid and it answers.
+   */
+  stops: boolean;
+}
+
+interface Look {
+  part: Refusal["part"];
+  /** The same refusal for another node's screen, which does not repeat this node's own words. */
+  words: string;
+  look: (cp: ControlPlaneNode, known: Known) => unknown;
+}
+
+/**
+ * Judges the manifest as it will be: edits made before part 2 are in the older one, which is written over.
+ */
+function takesNoTokens(cp: ControlPlaneNode, { pods }: Known) {
+  const pod = pods.find(({ name }) => name === "kube-apiserver");
+  const trouble = pod && joiningTrouble(cp, pod.manifest);
+  if (trouble) throw trouble;
+}
+
+async function refuseTurnedAway(cp: ControlPlaneNode) {
+  const deaf = await failOf(() => etcdClient(cp.facts)?.status());
+  const why = deaf && (await turnedAway(cp, deaf));
+  if (why) throw why;
+}
+
+function sharedKeys(cp: ControlPlaneNode) {
+  return actionsFor(SHARED, cp.facts, ensureOptions(cp, "all"));
+}
+
+async function etcdGoesOn(cp: ControlPlaneNode): Promise<boolean> {
+  const answers = async () => (await etcdClient(cp.facts)?.status()) !== undefined;
+  return etcdIsInPlace(cp, sharedKeys(cp)) && (await attemptLater(answers, false));
+}
+
+const SHARED = { certs: CERTS.filter((row) => row.shared), serviceAccountKey: true };
+
+/** Rows of `preflight` add their own names. */
+// biome-ignore format: a table
+export const REFUSALS = {
+  "member":            { part: 1, words: "etcd's data is of another machine's member", look: refuseNoMember },
+  "folder":            { part: 1, words: "etcd's manifest is not found, or names another folder than that of its data", look: refuseOtherFolder },
+  "clock":             { part: 1, words: "no time server sets its clock, and nothing proves its time", look: (cp, { makesKeys }) => makesKeys && refuseDoubtfulClock(cp) },
+  "place":             { part: 1, words: "a folder there is full, cannot be written, or its kubelet would not start", look: (cp, { stops }) => stops && refuseWhereNothingFits(cp) },
+  "fixed files":       { part: 1, words: "a file that is written there is immutable, or a mount", look: (cp, { stops }) => stops && refuseFixedAtEtcd(cp, sharedKeys(cp)) },
+  "images":            { part: 1, words: "an image is not there", look: undefined },
+  "users of the pods": { part: 1, words: "nothing says as whom a static pod runs", look: undefined },
+  "etcd's gateway":    { part: 1, words: "etcd's gateway is off", look: undefined },
+  "etcd's release":    { part: 1, words: "etcd's manifest names an older release than its data", look: undefined },
+  "endpoint":          { part: 1, words: "nothing decides where the API is reached", look: undefined },
+  "bootstrap tokens":  { part: 3, words: "its API server takes no bootstrap tokens", look: (cp, known) => known.makesCa && takesNoTokens(cp, known) },
+  "etcd's answer":     { part: 1, words: "its etcd runs, and refuses this kit", look: refuseTurnedAway },
+} as const satisfies Record<string, Omit<Look, "look"> & { look: Look["look"] | undefined }>;
+
+export type RefusalId = keyof typeof REFUSALS;
+
+/** Throws no Fail: each is a row. Other errors pass. */
+export async function refusalsHere(cp: ControlPlaneNode, made: Made): Promise<Refusal[]> {
+  const stops = !(await attemptLater(() => etcdGoesOn(cp), false));
+  const { pods, ...coming } = comingHere(cp);
+  const starts = pods.filter(({ name }) => stops || name !== "etcd");
+  const rows = await attemptLater(() => allRows({ ...coming, pods: starts }), []);
+  const ids = Object.keys(REFUSALS) as RefusalId[];
+  const all = ids.map(async (id) => {
+    const { part, look } = REFUSALS[id];
+    const refuses = look
+      ? await failOf(() => look(cp, { ...made, pods, stops }))
+      : rows.find(({ of }) => of === id)?.refuses;
+    return refuses ? [{ part, id, message: refuses.message, hint: refuses.hint }] : [];
+  });
+  return (await Promise.all(all)).flat();
 }

@@ -1,7 +1,7 @@
 /** The rows of the damage table. */
 import { type Check, found } from "../checks/check.ts";
+import { openFiles } from "../checks/forecast.ts";
 import { checkIdOf } from "../checks/kinds.ts";
-import { openFiles } from "../checks/open.ts";
 import type { EtcdHome } from "../etcd-location/etcd-home.ts";
 import type { StrangeCa } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode, PartialFacts } from "../facts/control-plane-node.ts";

@@ -2,7 +2,6 @@
  * Places where lost keys may be; with `--deep` also where each was found, by the search of 00-salvage. Writes
  * nothing and keeps none of the keys. keys-verdict.ts draws the conclusion.
  */
-
 import { dirname } from "node:path";
 import { again, command } from "../again.ts";
 import { fetchLine, managedNode, type StrangeCa } from "../facts/ca-copies.ts";
@@ -19,10 +18,9 @@ import { hashIn } from "../pki/certificate.ts";
 import type { Finding } from "../pki/examine.ts";
 import { say } from "../run.ts";
 import { nothingFound, ownDevice, searchDisk } from "../salvage/disk-search.ts";
-import { FoundKeys } from "../salvage/found-keys.ts";
+import { FoundKeys, STASH } from "../salvage/found-keys.ts";
 import { findKubeadmCerts, IN_SECRETS, searchSecrets, snapshotsWith } from "../salvage/keys-in-copies.ts";
 import { mayHold, processesHere, searchMemory } from "../salvage/memory-search.ts";
-import { STASH } from "../salvage/stash.ts";
 import { isIrreplaceable, type WantedKey, wantedKeys } from "../salvage/wanted-keys.ts";
 import { shell } from "../shell-line.ts";
 import type { Deep, KeyPlace, LostKey, Survivor } from "./assessment.ts";

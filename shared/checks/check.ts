@@ -1,10 +1,8 @@
 /**
  * A check: a row of KINDS (kinds.ts) and its result, with its severity, what still works, and what mends it.
  */
-
 import type { Difference } from "../pki/judge.ts";
-import { type Kind, SEVERITIES, type Severity } from "./kind.ts";
-import { type CheckId, KINDS } from "./kinds.ts";
+import { type CheckId, KINDS, type Kind, SEVERITIES, type Severity } from "./kinds.ts";
 
 export interface CheckRow {
   id: CheckId;

@@ -10,7 +10,7 @@ import { writeTyped } from "../files/operator-files.ts";
 import { VERSION } from "../run.ts";
 import { type Check, summaryOf } from "./check.ts";
 import type { Ending } from "./forecast.ts";
-import { SEVERITIES } from "./kind.ts";
+import { SEVERITIES } from "./kinds.ts";
 
 interface Seen {
   node: string;

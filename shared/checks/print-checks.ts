@@ -3,8 +3,7 @@ import { command } from "../again.ts";
 import { listed } from "../plain.ts";
 import { answer, type Sign, tell } from "../run.ts";
 import { type Check, hasFailed, summaryOf, worstFirst } from "./check.ts";
-import { SEVERITIES } from "./kind.ts";
-import { KINDS } from "./kinds.ts";
+import { KINDS, SEVERITIES } from "./kinds.ts";
 
 /** Increased when a field of the JSON disappears or changes its meaning; a new field does not count. */
 const SCHEMA_VERSION = 1;

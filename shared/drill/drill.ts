@@ -14,7 +14,7 @@ import { type LostFile, lostHere } from "../facts/lost-files.ts";
 import { controlPlaneToRepair } from "../facts/node-to-repair.ts";
 import { attempt, Fail, failOf, Refused } from "../fail.ts";
 import { exists, hostEntry, readBytes } from "../files/files.ts";
-import { tryFile } from "../files/try-file.ts";
+import { tryFile } from "../files/root.ts";
 import { backupState } from "../hand-over/backup-mark.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { isReduced } from "../manifests/repair-changes.ts";
@@ -24,8 +24,7 @@ import { listed } from "../plain.ts";
 import { dueCas } from "../renew/renewal.ts";
 import { copiesIn } from "../salvage/backup-files.ts";
 import { compareFiles, compareServers, filesOf } from "./compared.ts";
-import { asIfGone, rehearseRepair } from "./rehearsed-repair.ts";
-import { type KeptFile, type Stop, todosOf } from "./what-to-do-now.ts";
+import { asIfGone, type KeptFile, rehearseRepair, type Stop, todosOf } from "./rehearsed-repair.ts";
 
 interface DrillOptions {
   etcdData?: string | undefined;

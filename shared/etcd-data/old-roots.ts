@@ -12,7 +12,7 @@ import { existsSync } from "node:fs";
 import { Bbolt } from "./bbolt.ts";
 import { DbFile, type Meta, PAGE_SIZES, pageId } from "./db-file.ts";
 import type { Beginning, Read } from "./directory.ts";
-import { mayHaveMade } from "./fits-log.ts";
+import { checkValues, mayHaveMade } from "./fits-log.ts";
 import { bucketKey, readKeyValue, readRevision } from "./key-value.ts";
 import { legacyRequest } from "./members.ts";
 import { compaction, type Mvcc, storedNumber } from "./mvcc.ts";
@@ -20,7 +20,6 @@ import { elementsEnd, Page } from "./page.ts";
 import { Damaged } from "./protobuf.ts";
 import type { StoredRevision } from "./revision-index.ts";
 import { Tree } from "./tree.ts";
-import { checkValues } from "./values-in-log.ts";
 
 /**
  * A tree in the db at `path`, by its root page: `index` is that of the last entry that it has. 0: no tree, where the log

@@ -3,9 +3,7 @@
  * containers are gone, files that kubeadm makes only there, and the usual paths of etcd's data. Reads no
  * data.
  */
-
-import { isStaticPodOf, podRecords } from "../evidence/pod-records.ts";
-import { may, ofNamespace } from "../evidence/sources.ts";
+import { isStaticPodOf, may, ofNamespace, podRecords } from "../evidence/sources.ts";
 import { exists, list } from "../files/files.ts";
 import { type Container, isServerContainer, isStaticUid } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";

@@ -10,7 +10,7 @@ import { type EtcdData, type KeyValue, readEtcdData } from "../etcd-data/data.ts
 import { believedNames } from "../evidence/control-planes.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, hostPath, list, stat } from "../files/files.ts";
-import { tryFile } from "../files/try-file.ts";
+import { tryFile } from "../files/root.ts";
 import { smallText } from "../files/untrusted-file.ts";
 import { hostFiles, mainContainer } from "../manifests/command.ts";
 import { findMirrorPods, type MirrorPod } from "../manifests/mirror-pods.ts";

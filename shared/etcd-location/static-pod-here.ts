@@ -3,14 +3,12 @@
  * has. Any pod may give a container or a program such a name, so each is proved to be the static pod's. Reads
  * the API server's flags and mounts also from its manifest. Reads only.
  */
-
 import { knownHere, processOwner } from "../evidence/owners.ts";
-import { isStaticPodOf } from "../evidence/pod-records.ts";
-import { may } from "../evidence/sources.ts";
+import { isStaticPodOf, may } from "../evidence/sources.ts";
 import { attemptLater, Fail } from "../fail.ts";
 import { list } from "../files/files.ts";
 import { mountsOf, onHost } from "../files/mounts.ts";
-import { tryFile } from "../files/try-file.ts";
+import { tryFile } from "../files/root.ts";
 import { hostText } from "../files/untrusted-file.ts";
 import { manifestPath, readableManifest, whereIs } from "../manifests/on-disk.ts";
 import {

@@ -2,7 +2,6 @@
  * Checks every member of etcd, not only this node's: in stacked clusters each API server serves what its own
  * member holds.
  */
-
 import { again, type LeftOut } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
@@ -10,9 +9,9 @@ import { readFolders } from "../etcd-location/etcd-folders.ts";
 import { memberNames } from "../evidence/control-planes.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { Fail, Refused } from "../fail.ts";
-import { forGood } from "../for-good.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { listed } from "../plain.ts";
+import { forGood } from "../prompt.ts";
 import { act, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { sayWhile, waitFor } from "../wait-for.ts";

@@ -156,7 +156,7 @@ export class EtcdClient {
     await this.#post("/v3/cluster/member/update", { ID: BigInt(`0x${id}`).toString(), peerURLs });
   }
 
-  /** A snapshot as the gateway streams it; take-snapshot.ts reads the lines. */
+  /** A snapshot as the gateway streams it; pack-etcd.ts reads the lines. */
   async snapshotLines(): Promise<ReadableStream<Uint8Array>> {
     const path = "/v3/maintenance/snapshot";
     const request = { method: "POST", body: "{}", tls: this.#tls };

@@ -7,7 +7,7 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { containerEnd } from "../facts/ended-container.ts";
 import type { EtcdSeen } from "../facts/next.ts";
 import { Fail, failOf, Refused } from "../fail.ts";
-import { withSelinux } from "../files/selinux.ts";
+import { withSelinux } from "../files/mounts.ts";
 import { endWords, wordsOf } from "../node/words.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { mode, say } from "../run.ts";

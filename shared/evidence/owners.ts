@@ -10,7 +10,6 @@
  * A folder named by a UID: the API server gives a UID, or, to a static pod, its kubelet; nobody else chooses
  * one. So the folder belongs to the pod that has this UID in etcd, or in the kubelet's records.
  */
-
 import type { EtcdData, KeyValue } from "../etcd-data/data.ts";
 import { attempt } from "../fail.ts";
 import { list } from "../files/files.ts";
@@ -18,8 +17,7 @@ import { hostText, isRoots } from "../files/untrusted-file.ts";
 import { CONTROL_PLANE, type Container, isStaticUid } from "../node/containers.ts";
 import { decodeStored, registryPrefix } from "../objects/stored.ts";
 import { COMM } from "../shell-line.ts";
-import { podRecords } from "./pod-records.ts";
-import { may, ofNamespace, type SourceName } from "./sources.ts";
+import { may, ofNamespace, podRecords, type SourceName } from "./sources.ts";
 
 /** `is`, for the operator: "the container kube-apiserver of kube-system/kube-apiserver-cp1". */
 interface ProcessOwner {

@@ -1,8 +1,3 @@
-/** Saves unproved finds in the rescue folder and names each, with the command that would use it. */
-import { writeFile } from "../files/files.ts";
-import { say } from "../run.ts";
-import { shell } from "../shell-line.ts";
-
 /**
  * The table of sources: who can write what we read, and what that may decide. The kit runs as root on control
  * plane nodes, often unattended: what it believes, it puts to use. So the writer of evidence limits what the
@@ -12,6 +7,12 @@ import { shell } from "../shell-line.ts";
  * names it, saves it with its origin, and prints the command that would use it.
  * `test/shared/evidence/sources.test.ts` walks this table and plays each writer.
  */
+import { list, writeFile } from "../files/files.ts";
+import { isStaticUid, nameSuffix } from "../node/containers.ts";
+import { podLogsDir } from "../node/kubelet-config.ts";
+import type { Node } from "../node/node.ts";
+import { say } from "../run.ts";
+import { shell } from "../shell-line.ts";
 
 /** The decisions that evidence may support. */
 export type Decision =
@@ -152,4 +153,45 @@ export function keepUnproved(found: readonly Unproved[], rescueDir: string) {
         : `  look at it: ${look}`,
     );
   }
+}
+
+/**
+ * A pod that ran on this node, by its kubelet's records: /var/log/pods/NAMESPACE_NAME_UID, which only root can
+ * write (kubernetes pkg/kubelet/kuberuntime/helpers.go, BuildPodLogsDirectory). Neither a namespace nor a pod's
+ * name can have an underscore. A static pod's `name` ends in the node's name, its `uid` is its config.hash.
+ */
+interface PodRecord {
+  namespace: string;
+  name: string;
+  uid: string;
+}
+
+/** Every pod that the kubelet's records on this node name; none if there is no such folder. */
+export function podRecords(): PodRecord[] {
+  return list(podLogsDir()).flatMap((folder) => {
+    const [, namespace, name, uid] = /^([a-z0-9-]+)_([a-z0-9.-]+)_([0-9a-f-]+)$/.exec(folder) ?? [];
+    return namespace && name && uid ? [{ namespace, name, uid }] : [];
+  });
+}
+
+/**
+ * Only root writes a manifest: the kubelet names such a pod after it and the node, and its UID is an MD5 sum.
+ */
+export function isStaticPodOf({ namespace, name, uid }: PodRecord, pod: string, node: Node): boolean {
+  return (
+    may(ofNamespace(namespace), "static pods") &&
+    isStaticUid(uid) &&
+    name === `${pod}-${node.name.toLowerCase()}`
+  );
+}
+
+/** Static pods that ran here, as `namespace/name` without the node's name → their UIDs. */
+export function staticPodRecords(nodeName: string): Map<string, string[]> {
+  const records = new Map<string, string[]>();
+  for (const { namespace, name, uid } of podRecords()) {
+    if (!isStaticUid(uid) || !name.endsWith(nameSuffix(nodeName))) continue;
+    const key = `${namespace}/${name.slice(0, -nameSuffix(nodeName).length)}`;
+    records.set(key, [...(records.get(key) ?? []), uid]);
+  }
+  return records;
 }

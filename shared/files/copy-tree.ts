@@ -15,8 +15,7 @@ import { sayWhile } from "../wait-for.ts";
 import { type CopiedEntry, copiedEntry, copiedIn, type LinkMode } from "./copied-entry.ts";
 import { exists } from "./files.ts";
 import { sizeBelow } from "./room.ts";
-import { hostEntry, lookUp, note, realHost } from "./root.ts";
-import { failOfFile, tryFile } from "./try-file.ts";
+import { failOfFile, hostEntry, lookUp, note, realHost, tryFile } from "./root.ts";
 import { makeFolder, syncFolder, UNFINISHED } from "./write-steps.ts";
 
 /** Folders made for copies hold keys: nobody but root looks into them. */

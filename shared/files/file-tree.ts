@@ -8,8 +8,7 @@ import { did, mode as run, say } from "../run.ts";
 import { told } from "../run-events.ts";
 import { copyTree, copyWhole, isLink, noteCopy, PRIVATE_FOLDER } from "./copy-tree.ts";
 import { exists, list } from "./files.ts";
-import { contentPath, hostEntry, note } from "./root.ts";
-import { tryFile } from "./try-file.ts";
+import { contentPath, hostEntry, note, tryFile } from "./root.ts";
 import { makeFolder, syncFolder } from "./write-steps.ts";
 
 /**

@@ -12,8 +12,7 @@ import { attempt, Fail } from "../fail.ts";
 import { did, mode as run, say } from "../run.ts";
 import { told } from "../run-events.ts";
 import { shell } from "../shell-line.ts";
-import { contentAt, contentPath, hostEntry, hostPath, lookUp, namesBelow, note } from "./root.ts";
-import { tryFile } from "./try-file.ts";
+import { contentAt, contentPath, hostEntry, hostPath, lookUp, namesBelow, note, tryFile } from "./root.ts";
 import { type FileInfo, fileInfo, removeEntry, renameInto, writeBeside } from "./write-steps.ts";
 
 export { hostEntry, hostPath, setRoot } from "./root.ts";

@@ -1,6 +1,11 @@
-/** Mounts as a process sees them, by /proc/PID/mountinfo (proc_pid_mountinfo(5)). */
+/**
+ * The kernel's own about a path: mounts as a process sees them, by /proc/PID/mountinfo
+ * (proc_pid_mountinfo(5)), and SELinux, which gives a new file below /etc the label of its folder, and not
+ * always one that containers may read.
+ */
 import { Fail } from "../fail.ts";
 import { shell } from "../shell-line.ts";
+import { readText } from "./files.ts";
 import { contentPath } from "./root.ts";
 import { hostText } from "./untrusted-file.ts";
 
@@ -76,3 +81,18 @@ function join(folder: string, rest: string): string {
 function unescaped(word: string): string {
   return word.replace(/\\([0-7]{3})/g, (_, octal) => String.fromCharCode(Number.parseInt(octal, 8)));
 }
+
+/**
+ * A hint for a container that does not start, with more if SELinux enforces: only its audit log names the
+ * denial.
+ */
+export function withSelinux(hint: string): string {
+  return selinuxEnforces() ? `${hint}. ${ENFORCES}` : hint;
+}
+
+export function selinuxEnforces(): boolean {
+  return readText("/sys/fs/selinux/enforce")?.trim() === "1";
+}
+
+const ENFORCES =
+  "SELinux enforces here: ausearch -m avc -ts recent; restorecon -R /etc/kubernetes, or your own chcon again";

@@ -10,8 +10,7 @@ import { Fail, Refused } from "../fail.ts";
 import { type Parsed, parseWords, typed } from "../options.ts";
 import { shell } from "../shell-line.ts";
 import { readText, stat, type WriteOptions, writeFile } from "./files.ts";
-import { hostEntry, wayTo } from "./root.ts";
-import { tryFile } from "./try-file.ts";
+import { hostEntry, tryFile, wayTo } from "./root.ts";
 
 /**
  * The purpose of a typed path decides who else may have touched it. `secret`, `trusted` (its content counts

@@ -9,8 +9,7 @@ import { listed } from "../plain.ts";
 import { shell } from "../shell-line.ts";
 import { allCopied, type CopiedEntry, copiedEntry, linksOut } from "./copied-entry.ts";
 import { readText } from "./files.ts";
-import { hostEntry, hostPath } from "./root.ts";
-import { nearestPlace, tryFile } from "./try-file.ts";
+import { hostEntry, hostPath, nearestPlace, tryFile } from "./root.ts";
 
 /** Bytes that stay free: for manifests, certificates, and for what others write meanwhile. */
 const RESERVE = 64 * 2 ** 20;

@@ -1,8 +1,8 @@
 /**
- * Maps a node's paths to this machine, or to the memory of a dry run. The root is "/", unless the variable
- * KUBE_PKI_REPAIR_ROOT or a test sets another for files; programs (systemctl, crictl, ip) stay this
- * machine's. Inside another root links are followed as that node would follow them, so that none leads out to
- * our own files.
+ * Maps a node's paths to this machine, or to the memory of a dry run; and the system's refusals, for the
+ * operator. The root is "/", unless the variable KUBE_PKI_REPAIR_ROOT or a test sets another for files; programs
+ * (systemctl, crictl, ip) stay this machine's. Inside another root links are followed as that node would follow
+ * them, so that none leads out to our own files.
  *
  * A dry run keeps its writes in memory: later reads in the same process see them, so the same code prints the
  * whole plan. An entry is a file, a tree that was copied or moved from a path on disk, or the fact that
@@ -196,4 +196,56 @@ export function namesBelow(folder: string): Map<string, boolean> {
     else if (deeper.length === 0 && !names.has(name!)) names.set(name!, false);
   }
   return names;
+}
+
+/**
+ * `action`'s value; undefined if the path does not exist (unless it `must`); a Fail with the system's
+ * reason otherwise. `to`: where it writes, if that is elsewhere.
+ */
+export function tryFile<T>(
+  verb: string,
+  path: string,
+  action: () => T,
+  must = false,
+  to = path,
+): T | undefined {
+  try {
+    return action();
+  } catch (err) {
+    const code = err instanceof Error && "code" in err ? String(err.code) : undefined;
+    if (!must && (code === "ENOENT" || code === "ENOTDIR")) return undefined;
+    throw failOfFile(err, verb, path, to);
+  }
+}
+
+/**
+ * The same for an error that was caught: a Fail with the system's reason, or the error itself if it is not
+ * the system's.
+ */
+export function failOfFile(err: unknown, verb: string, path: string, to = path): unknown {
+  const code = err instanceof Error && "code" in err ? String(err.code) : undefined;
+  if (!code || err instanceof Fail) return err;
+  const paths = to === path ? path : `${path} to ${to}`;
+  return new Fail(`Cannot ${verb} ${paths}: ${(err as Error).message}`, {
+    hint: howToRepair(code, code === "EPERM" ? path : to),
+    cause: err,
+  });
+}
+
+function howToRepair(code: string, path: string): string {
+  const place = nearestPlace(path);
+  // if even root may not, a flag of the file forbids it (chattr(1))
+  if (code === "EPERM" && process.getuid?.() === 0)
+    return `see which flag forbids it: ${shell`lsattr -d ${place}`}. Take it off: ${shell`chattr -ia ${place}`}; then run the same line again`;
+  if (code === "EACCES" || code === "EPERM") return "run it as root";
+  if (code === "ENOSPC" || code === "EDQUOT")
+    return shell`make room there: df -h ${place}; df -i ${place}. Then run the same line again`;
+  if (code === "EROFS")
+    return shell`it can only be read. Why? findmnt -T ${place}; dmesg | tail. Then: mount -o remount,rw, and run the same line again`;
+  return shell`repair that, see: ls -ld ${path} ; df ${place}`;
+}
+
+/** The path, or the nearest folder above it that is there. */
+export function nearestPlace(path: string): string {
+  return path === "/" || existsSync(hostPath(path)) ? path : nearestPlace(dirname(resolve("/", path)));
 }

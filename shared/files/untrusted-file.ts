@@ -14,8 +14,7 @@ import {
 } from "node:fs";
 import { attempt, Fail } from "../fail.ts";
 import { list } from "./files.ts";
-import { contentAt, hostEntry, hostPath } from "./root.ts";
-import { tryFile } from "./try-file.ts";
+import { contentAt, hostEntry, hostPath, tryFile } from "./root.ts";
 
 /** Bytes. The largest file that is read: a kubeconfig, a manifest, a token. */
 const LARGEST = 1 << 20;

@@ -2,17 +2,21 @@
  * A mark that pack and unpack leave on a node for 05-verify: there is a backup of these keys. It holds no
  * secret. Only a bundle that can stay is a backup: one in memory, or in the kit's folder, travels and is
  * deleted at the end of the repair.
+ *
+ * Neither pack nor unpack removes a bundle: it may be the only backup, and the next node may still need it.
  */
+import { createHash } from "node:crypto";
 import { dirname, resolve } from "node:path";
 import { BACKUP, command } from "../again.ts";
 import { type Mark, readBytes, readMark, readText } from "../files/files.ts";
 import { isInMemory } from "../files/mounts.ts";
+import { typed } from "../options.ts";
 import { hashIn } from "../pki/certificate.ts";
 import { SHARED_KEYS } from "../pki/certs.ts";
 import { day } from "../pki/judge.ts";
 import { signingFirst } from "../pki/trusted-keys.ts";
+import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { sha256Of } from "./sha256.ts";
 
 export const BACKUP_MARK = "/etc/kubernetes/.kube-pki-repair-backup";
 
@@ -120,4 +124,36 @@ export function differing(mark: BackupMark, keys: Record<string, string>): strin
 export function backupMark(): BackupMark | undefined {
   const mark = readMark<BackupMark>(BACKUP_MARK);
   return mark && typeof mark.keys === "object" ? mark : undefined;
+}
+
+interface Pair {
+  /**
+   * As the operator typed them. `opener`: a passphrase or an age identity; unset if it was typed, or is on
+   * another machine.
+   */
+  bundle: string;
+  opener: string | undefined;
+}
+
+/** `when`: the time from which nobody needs them here any more. */
+export function sayLeftBehind({ bundle, opener }: Pair, when: string) {
+  if (opener === undefined) return;
+  const warning = `WARNING: "${opener}" opens "${bundle}", and together they are all keys of the cluster`;
+  const paths = [typed(opener), typed(bundle)];
+  if (notKept(paths[1]!)) say(`${warning}. ${when}: ${removal(paths)}`);
+  else say(`${warning}. Keep them in two places, away from this machine`);
+}
+
+/** Memory needs no shredding. */
+function removal(paths: readonly string[]): string {
+  const [inMemory, onDisk] = [paths.filter(isInMemory), paths.filter((path) => !isInMemory(path))];
+  const lines = [
+    onDisk.length > 0 ? shell`shred -u ${onDisk}` : "",
+    inMemory.length > 0 ? shell`rm ${inMemory}` : "",
+  ];
+  return lines.filter(Boolean).join("; ");
+}
+
+export function sha256Of(bytes: Uint8Array): string {
+  return createHash("sha256").update(bytes).digest("hex");
 }

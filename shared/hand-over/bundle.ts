@@ -12,11 +12,10 @@ import { wordsHere } from "../node/words.ts";
 import { hashIn, privateKeyOf, publicKeyHash } from "../pki/certificate.ts";
 import { SERVICE_ACCOUNT_KEYS, SHARED_FILES, SHARED_KEYS, type SharedKey } from "../pki/certs.ts";
 import { caPairVerdict } from "../pki/examine.ts";
-import type { Verdict } from "../pki/judge.ts";
-import { serviceAccountVerdict } from "../pki/judge.ts";
+import { serviceAccountVerdict, type Verdict } from "../pki/judge.ts";
 import { signingFirst, trustedKeys } from "../pki/trusted-keys.ts";
 import { VERSION } from "../run.ts";
-import { sha256Of } from "./sha256.ts";
+import { sha256Of } from "./backup-mark.ts";
 import { readTar, type TarFile, writeTar } from "./tar.ts";
 
 const MANIFEST = "MANIFEST.json";

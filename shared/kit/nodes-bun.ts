@@ -11,7 +11,7 @@ import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from "node:fs
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { attempt, Fail } from "../fail.ts";
-import { tryFile } from "../files/try-file.ts";
+import { tryFile } from "../files/root.ts";
 import { freshPartial } from "../files/write-steps.ts";
 import { readTar } from "../hand-over/tar.ts";
 import { say } from "../run.ts";

@@ -6,12 +6,11 @@
  * EgressSelectorConfiguration certificates and sockets, a kubeconfig certificates and keys. Shapes: apiserver
  * pkg/apis/{apiserver,audit}/v1, client-go tools/clientcmd/api/v1.
  */
-
 import { dirname, resolve } from "node:path";
 import { attempt, Fail } from "../fail.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import type { ContainerSpec, PodSpec, Volume } from "../objects/objects.ts";
-import { redact, veiled } from "../redact.ts";
+import { redact, veiled } from "../plain.ts";
 import { readYaml } from "../yaml.ts";
 
 /**

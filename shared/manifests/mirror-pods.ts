@@ -5,10 +5,8 @@
  * kubelet may create mirror pods in every namespace, but only for its own node
  * (plugin/pkg/admission/noderestriction).
  */
-
 import type { EtcdData, KeyValue } from "../etcd-data/data.ts";
-import { staticPodRecords } from "../evidence/pod-records.ts";
-import { may, ofNamespace } from "../evidence/sources.ts";
+import { may, ofNamespace, staticPodRecords } from "../evidence/sources.ts";
 import { attempt, Fail } from "../fail.ts";
 import { nameSuffix } from "../node/containers.ts";
 import { asPod, type Pod } from "../objects/objects.ts";

@@ -4,7 +4,7 @@
  */
 import { basename, dirname, join } from "node:path";
 import { YAMLParseError } from "yaml";
-import { staticPodRecords } from "../evidence/pod-records.ts";
+import { staticPodRecords } from "../evidence/sources.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, list, readText, stat } from "../files/files.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";

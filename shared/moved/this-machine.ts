@@ -1,26 +1,36 @@
 /**
  * This machine's old addresses by etcd's data, its current ones, whether it is the same machine at all, and
  * its files that name addresses of machines.
+ *
+ * A worker needs no token, no CSR and no join: its certificate names no address. If its kubelet then does not
+ * renew its Lease, the old files come back.
  */
 import { isIP } from "node:net";
 import { again } from "../again.ts";
+import { KubeApi } from "../api/kube-api.ts";
+import { waitForRenewal } from "../api/leases.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberHosts } from "../etcd-location/reach-etcd.ts";
 import type { Cluster } from "../facts/cluster.ts";
 import { guestsOf } from "../facts/endpoint.ts";
 import { apiEndpoint } from "../facts/known-nodes.ts";
-import { attempt, Fail, Refused } from "../fail.ts";
+import { attempt, Fail, failOf, Refused } from "../fail.ts";
 import { copyToRescue } from "../files/file-tree.ts";
 import { exists, list, readText, writeFile } from "../files/files.ts";
+import { refuseUnwritable } from "../files/room.ts";
 import { textsOfNode } from "../files/untrusted-file.ts";
 import { KUBELET_CONFIG } from "../node/kubelet-config.ts";
-import { cardsWithoutAddress, hasOtherName, type Node, routedAddress } from "../node/node.ts";
+import { cardsWithoutAddress, hasOtherName, kubeletActive, type Node, routedAddress } from "../node/node.ts";
+import { asideOf, newRescue } from "../node/rescue-folder.ts";
 import { kubeletFlags, USUAL_FLAG_FILES } from "../node/started-with.ts";
+import { refuseUnfitKubelet, systemctlKubelet } from "../node/systemctl-kubelet.ts";
 import { readObject } from "../objects/stored.ts";
 import { asMoved, canonicalIp, type Moved, ofMachines } from "../pki/addresses.ts";
-import { KUBECONFIGS, leadsToEndpoint } from "../pki/kubeconfigs.ts";
-import { say } from "../run.ts";
-import { namedInFiles } from "./still-named.ts";
+import { KUBECONFIGS, leadsToEndpoint, readKubeconfig } from "../pki/kubeconfigs.ts";
+import { mode, say, step } from "../run.ts";
+import { orUndo } from "../signals.ts";
+import { proveServer } from "../workers/saved-trust.ts";
+import { namedInFiles, renewHostPodIps, sayStillNamed } from "./tell-cluster.ts";
 
 /** A control plane node's facts before all of them can be read. */
 export interface KnownHere {
@@ -175,4 +185,53 @@ export function writeChanges(changes: readonly FileChange[], asideDir: string) {
     copyToRescue(path, asideDir);
     writeFile(path, after, { note: "with the new addresses" });
   }
+}
+
+export async function moveWorker(node: Node, moved: Moved) {
+  const changes = await step("M.1 Look at this worker's files", async () => {
+    const found = await changesHere(node, moved);
+    for (const { path } of found) say(`will change ${path}`);
+    if (found.length === 0) say("no file of this worker changes");
+    else await refuseUnfitKubelet({ node, renames: true });
+    refuseUnwritable(found.map(({ path }) => path));
+    return found;
+  });
+  const putBack = async () => {
+    if (mode.dryRun) return;
+    for (const { path, before } of changes) writeFile(path, before, { note: "as before" });
+    await systemctlKubelet("restart");
+  };
+  // a run may have been cut off before it started the kubelet again
+  if (changes.length > 0 || !(await kubeletActive()))
+    await step("M.2 Put the new addresses in, and restart the kubelet", () =>
+      orUndo(() => restartWith(node, changes), putBack),
+    );
+  await step("M.3 See that pods in this machine's own network have its new address", async () => {
+    const why = await failOf(() => renewHostPodIps(KubeApi.from(confOf(node)), node.name, moved));
+    if (why) say(`not checked: ${why.message}. When the API server answers, type the same line again`);
+  });
+  await step("M.4 Say what still names an old address here", () =>
+    mode.dryRun
+      ? say("would check this node's files")
+      : sayStillNamed(namedInFiles(moved), "no file of this node names one", "on this node"),
+  );
+}
+
+function confOf({ kubelet: { kubeconfig } }: Node) {
+  const conf = readKubeconfig(kubeconfig);
+  if (conf) return conf;
+  throw new Fail(`"${kubeconfig}" cannot be read`, {
+    hint: "./bunw scripts/00-assess.ts says what is lost here",
+  });
+}
+
+async function restartWith(node: Node, changes: readonly FileChange[]) {
+  await systemctlKubelet("stop", " (containers keep running)");
+  writeChanges(changes, asideOf(newRescue()));
+  const conf = confOf(node);
+  if (!mode.dryRun) await proveServer(conf.server, conf.caPem);
+  const [since, hint] = [new Date(), "journalctl -u kubelet -n 50"];
+  await systemctlKubelet("start");
+  await waitForRenewal(KubeApi.from(conf), node.name, since, { seconds: 90, hint });
+  if (!mode.dryRun) say(`${node.name}: renewed its Lease`);
 }

@@ -6,7 +6,7 @@ import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { canonicalIp } from "../pki/addresses.ts";
 import { minorOf } from "../pki/certs.ts";
-import { veiled } from "../redact.ts";
+import { veiled } from "../plain.ts";
 import { yamlText } from "../yaml.ts";
 
 /** In a rescue folder, which kubeadm reset does not empty. */

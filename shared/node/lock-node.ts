@@ -18,7 +18,7 @@ import {
 import { dirname } from "node:path";
 import { Fail } from "../fail.ts";
 import { hostPath } from "../files/files.ts";
-import { tryFile } from "../files/try-file.ts";
+import { tryFile } from "../files/root.ts";
 import { removeLeftOvers } from "../files/write-steps.ts";
 import { quoteUntrusted } from "../plain.ts";
 import { endOnSignal, mode, say } from "../run.ts";

@@ -1,8 +1,9 @@
 /**
- * Finds old service-account tokens: in Secrets in etcd's data, and in volumes of this node's pods. Reads
- * only; prints no token. Layout of volumes: /var/lib/kubelet/pods/UID/volumes/PLUGIN/NAME/FILE (kubernetes
- * pkg/kubelet/kubelet_getters.go).
+ * Finds old service-account tokens: in Secrets in etcd's data, and in volumes of this node's pods; and copies
+ * of their public key, which count only if they fit the tokens. Reads only; prints no token. Layout of volumes:
+ * /var/lib/kubelet/pods/UID/volumes/PLUGIN/NAME/FILE (kubernetes pkg/kubelet/kubelet_getters.go).
  */
+import { createPublicKey } from "node:crypto";
 import { again } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { kubeSystemUids, ofPodFolder } from "../evidence/owners.ts";
@@ -15,6 +16,7 @@ import type { Node } from "../node/node.ts";
 import type { Secret } from "../objects/objects.ts";
 import { decodeObject, isObject } from "../objects/storage.ts";
 import { registryPrefix } from "../objects/stored.ts";
+import { publicKeysIn } from "../pki/certificate.ts";
 import { type Jwt, oldSaPub, readJwt, todaysSaPub, tokenVerifier } from "../pki/sa-keys.ts";
 
 const TOKEN_TYPE = "kubernetes.io/service-account-token";
@@ -168,4 +170,45 @@ export function tokensOfLastKey(found: readonly FoundToken[], wanted?: string): 
   const matching = candidates.filter((jwt) => jwt.kid === kid);
   const tokens = matching.filter((jwt, i) => matching.findIndex((other) => other.text === jwt.text) === i);
   return { kid, alg: tokens[0]?.alg ?? "", tokens };
+}
+
+/** Copies by part 1 and by kubeadm, the output of an earlier run, and the file that the operator names. */
+export function keyCopies(
+  certificatesDir: string,
+  named: string | undefined,
+): { path: string; pems: string[] }[] {
+  if (named !== undefined && readText(named) === undefined)
+    throw new Fail(`There is no "${named}"`, {
+      hint: "give a public key in PEM, or the cluster's published keys (JWKS): --from FILE",
+    });
+  const asides = list("/root").filter((name) => name.startsWith("kube-pki-repair-"));
+  const backups = list("/etc/kubernetes/tmp");
+  const paths = [
+    ...(named ? [named] : []),
+    oldSaPub(certificatesDir),
+    ...(todaysSaPub(certificatesDir) ? [] : [`${certificatesDir}/sa.pub`]),
+    ...asides.map((name) => `/root/${name}/aside${certificatesDir}/sa.pub`),
+    ...backups.flatMap((name) => [
+      `/etc/kubernetes/tmp/${name}/sa.pub`,
+      `/etc/kubernetes/tmp/${name}/pki/sa.pub`,
+    ]),
+  ];
+  return paths.map((path) => ({ path, pems: keysIn(path) })).filter(({ pems }) => pems.length > 0);
+}
+
+/** Keys in PEM, or those of a JWKS (RFC 7517), as the API server publishes them at /openid/v1/jwks. */
+function keysIn(path: string): string[] {
+  const text = readText(path) ?? "";
+  if (!text.trimStart().startsWith("{")) return publicKeysIn(text);
+  try {
+    const { keys } = JSON.parse(text) as { keys?: JsonWebKey[] };
+    return (keys ?? []).map((key) =>
+      String(createPublicKey({ key, format: "jwk" }).export({ type: "spki", format: "pem" })),
+    );
+  } catch (cause) {
+    throw new Fail(`There are no published keys (JWKS) in "${path}"`, {
+      hint: "kubectl get --raw /openid/v1/jwks writes such a file",
+      cause,
+    });
+  }
 }

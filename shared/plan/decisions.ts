@@ -4,7 +4,7 @@
  */
 import { command } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";
-import { REFUSALS, type Refusal } from "../assess/refusals.ts";
+import { REFUSALS, type Refusal } from "../assess/look-here.ts";
 import { namerOf } from "../facts/lost-files.ts";
 import { exists } from "../files/files.ts";
 import { pathsGivenUp } from "../node/words.ts";

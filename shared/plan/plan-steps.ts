@@ -5,8 +5,8 @@
 import { basename, dirname, resolve } from "node:path";
 import { command, withOptions } from "../again.ts";
 import type { Task } from "../facts/course.ts";
-import { inForGoodWords } from "../for-good.ts";
 import { listed } from "../plain.ts";
+import { inForGoodWords } from "../prompt.ts";
 import { shell } from "../shell-line.ts";
 import {
   carrying,

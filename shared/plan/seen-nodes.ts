@@ -4,7 +4,7 @@
  * operator looks and which steps are on the page, and never who gets keys.
  */
 import { basename } from "node:path";
-import { REFUSALS, type Refusal, type RefusalId } from "../assess/refusals.ts";
+import { REFUSALS, type Refusal, type RefusalId } from "../assess/look-here.ts";
 import type { Check } from "../checks/check.ts";
 import { HOLD } from "../facts/course.ts";
 import { Fail } from "../fail.ts";

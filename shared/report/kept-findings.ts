@@ -9,7 +9,6 @@ import type { KeptEvent } from "./kept-event.ts";
 import type { KeptRecord } from "./read-runs.ts";
 import { clockOf, lasting, wentWell } from "./repair-timeline.ts";
 
-/** The fields of a check on the page. */
 export type ShownCheck = Pick<Check, "area" | "what" | "result" | "state" | "severity" | "detail" | "mend"> &
   Partial<Pick<Check, "id">>;
 
@@ -23,7 +22,6 @@ export function eventsOf<W extends KeptEvent["what"]>(run: KeptRecord, what: W):
   return run.events.filter((event): event is Of<W> => event.what === what);
 }
 
-/** Sentences of each node that has some. */
 function byNode(runs: readonly KeptRecord[], of: (its: KeptRecord[]) => string[]): Map<string, string[]> {
   const nodes = [...Map.groupBy(runs, ({ node }) => node)].map(([node, its]): [string, string[]] => [
     node,

@@ -12,7 +12,6 @@ import { clockOf, moments, wentWell } from "./repair-timeline.ts";
 interface Told {
   ours: readonly KeptRecord[];
   others: readonly KeptRecord[];
-  /** Sentences. */
   left: readonly string[];
   /**
    * Changes that 05-verify sees now; it knows of a new key even if no record is left of the run that made it.

@@ -13,9 +13,8 @@ import { readTar } from "../hand-over/tar.ts";
 import { rescueFolders, runsIn } from "../node/rescue-folder.ts";
 import { isDnsName } from "../pki/addresses.ts";
 import { orUndefined } from "../pki/certificate.ts";
-import { listed, plain, quoteUntrusted } from "../plain.ts";
+import { listed, plain, quoteUntrusted, redact } from "../plain.ts";
 import { count } from "../progress.ts";
-import { redact } from "../redact.ts";
 import { asEvent, type KeptEvent } from "./kept-event.ts";
 
 /** One run of a script that changed something. */

@@ -1,7 +1,6 @@
 /**
  * The page of a real repair: what was broken, what was done, what changed where, and what is left for people.
  */
-
 import { hasFailed } from "../checks/check.ts";
 import { saidIn, verdictOf } from "../checks/print-checks.ts";
 import { may } from "../evidence/sources.ts";
@@ -16,7 +15,6 @@ import { drawTimeline } from "./timeline.ts";
 import { quotes, transcripts, whatRunsSay } from "./what-runs-say.ts";
 
 export interface RepairReport extends KeptRuns {
-  /** The current state. */
   checks: readonly ShownCheck[];
   /** The tasks and left-overs at the end of 05-verify. */
   end:

@@ -1,7 +1,6 @@
 /**
  * The records of runs as parts of a page: the believed ones, and a block for each other node.
  */
-
 import { asHtml } from "../plain.ts";
 import { count } from "../progress.ts";
 import {
@@ -18,7 +17,6 @@ import { clockOf, lasting, stateOf, wentWell } from "./repair-timeline.ts";
 /** Characters of all transcripts of our own, and of all others: a page is to be read. */
 const TRANSCRIPTS = 8 << 20;
 
-/** Each with its heading. */
 export function whatRunsSay(runs: readonly KeptRecord[]): [title: string, body: string][] {
   const stopped = whatStopped(runs);
   const objects = changedObjects(runs);
@@ -66,7 +64,6 @@ function isBad(runs: readonly KeptRecord[]): boolean {
 /** Lines that are read at a glance; more are folded. */
 const SHORT = 12;
 
-/** Each node's sentences under its name. */
 function lists(byNode: Map<string, string[]>, none: string): string {
   if (byNode.size === 0) return `<p>${asHtml(none)}</p>`;
   return [...byNode]

@@ -1,22 +1,34 @@
-/** `report FILE.html`: the page of this repair, over all nodes whose transcripts are here. */
+/**
+ * `report FILE.html`: the page of this repair, over all nodes whose transcripts are here. `report --bundle FILE`:
+ * facts for a helper elsewhere, as a tar file, without keys, and without names unless asked.
+ */
 import { again } from "../again.ts";
+import { assess } from "../assess/assess.ts";
+import { assessmentAsJson } from "../assess/assessment.ts";
+import { lookHere } from "../assess/look-here.ts";
 import { goodUntil } from "../checks/forecast.ts";
+import { checksAsJson } from "../checks/print-checks.ts";
+import { may } from "../evidence/sources.ts";
+import type { Cluster } from "../facts/cluster.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import type { KnownNode } from "../facts/known-nodes.ts";
+import { attemptLater, Fail } from "../fail.ts";
 import { writeTyped } from "../files/operator-files.ts";
+import { writeTar } from "../hand-over/tar.ts";
 import { PACK_RUNS } from "../node/rescue-folder.ts";
 import { typed } from "../options.ts";
 import { isDnsName } from "../pki/addresses.ts";
-import { FEW, listed } from "../plain.ts";
+import { FEW, listed, redact } from "../plain.ts";
 import { answer, say, VERSION } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import type { VerifiedHere } from "../verify/verify-here.ts";
 import { addressToType, type Identities, identitiesOf } from "../workers/identities.ts";
-import { readKeptRuns } from "./read-runs.ts";
+import { aliasesOf, type Written } from "./aliases.ts";
+import { type KeptRecord, readKeptRuns } from "./read-runs.ts";
 import { byBelief, type RepairReport, repairPage } from "./repair-page.ts";
 
 /** The facts of `report`. `here` is this node's name. */
-export interface Verified extends VerifiedHere {
+interface Verified extends VerifiedHere {
   here: string;
   /** The tasks for people, and the left-overs that can be deleted. */
   end: RepairReport["end"];
@@ -67,7 +79,7 @@ function whoSays(runs: Parameters<typeof byBelief>[0]): string {
 }
 
 /** Nodes whose transcripts are believed about the cluster. */
-export function controlPlanesOf(known: PartialFacts | undefined): string[] {
+function controlPlanesOf(known: PartialFacts | undefined): string[] {
   return (known?.cluster?.nodes ?? []).flatMap(({ name, controlPlane }) => (controlPlane ? [name] : []));
 }
 
@@ -91,4 +103,129 @@ function printHowToBring(others: readonly KnownNode[], here: KnownNode, known: I
     );
   answer(shell`scp -pr ${LOGS} root@${addressToType(here, known).address}:${typed(".")}/`);
   say(`then: ${again({ logs: LOGS })}`);
+}
+
+interface Bundled extends Verified {
+  hostName: string;
+  logs: string | undefined;
+  withNames: boolean | undefined;
+  /** As typed. */
+  etcdData: string | undefined;
+}
+
+/**
+ * `logs`: as for the report. `withNames`: host names and addresses stay. Errors: as `readKeptRuns` and
+ * `writeTyped`.
+ */
+export async function writeBundle(file: string, { here, hostName, known, checks, end, ...options }: Bundled) {
+  const { runs, notes } = readKeptRuns(here, options.logs, controlPlanesOf(known));
+  const assessed = await assessment(options.etcdData);
+  const found: BundledFile[] = [
+    { name: "assess", end: ".json", text: JSON.stringify(assessed, null, 2) },
+    {
+      name: "verify",
+      end: ".json",
+      text: JSON.stringify(
+        { node: here, kubernetes: known?.cluster?.kubernetesVersion, ...checksAsJson(checks), end },
+        null,
+        2,
+      ),
+    },
+    { name: "notes", end: ".txt", text: notes.join("\n") },
+    ...runs.flatMap(filesOfRun),
+  ];
+  // before names are replaced: a replaced name could break the form by which a secret is recognised
+  const files = found.map((one) => ({ ...one, text: redact(one.text).text }));
+  const names = [here, hostName, ...(known?.data?.members ?? []).map(({ name }) => name)];
+  const renamed = options.withNames ? (text: string) => text : renaming(known?.cluster, names, files);
+  files.unshift({ name: "README", end: ".txt", text: readme(options.withNames ?? false) });
+  const entries = files.map(({ name, run, end, text }) => ({
+    ...{
+      name: `kube-pki-repair/${name}${run ? `-${ofName(renamed(run.node))}-${ofName(run.script)}` : ""}${end}`,
+      mode: 0o600,
+    },
+    bytes: Buffer.from(`${redact(renamed(text, whoseWord(run))).text.trimEnd()}\n`),
+  }));
+  writeTyped(file, writeTar(entries, new Date()), {
+    mode: 0o600,
+    note: `${entries.length} files, ${runs.length} runs`,
+  });
+  say(
+    options.withNames
+      ? "host names and addresses are in it"
+      : "host names and addresses are aliases in it; names of namespaces and workloads are not: read it before you send it on",
+  );
+}
+
+async function assessment(etcdData: string | undefined): Promise<unknown> {
+  const assessed = await attemptLater(async () => assess(await lookHere(etcdData)));
+  return assessed instanceof Fail
+    ? { error: assessed.message, hint: assessed.hint }
+    : assessmentAsJson(assessed);
+}
+
+interface BundledFile {
+  /** Our own name: letters, numbers and a slash. */
+  name: string;
+  /** Its node is in its name. */
+  run?: KeptRecord;
+  end: ".json" | ".txt";
+  text: string;
+}
+
+/** The node whose own words these are; undefined if they are believed. */
+function whoseWord(run: KeptRecord | undefined): string | undefined {
+  return run && !may(run.source, "report") ? run.node : undefined;
+}
+
+/** The aliases for these files: a node that is only quoted has its own. */
+function renaming(cluster: Cluster | undefined, names: readonly string[], files: readonly BundledFile[]) {
+  const writtenIn = (those: readonly BundledFile[]): Written => ({
+    names: those.flatMap(({ run }) => (run ? namesIn(run) : [])),
+    texts: those.map(({ text }) => text),
+  });
+  const byAuthor = Map.groupBy(files, ({ run }) => whoseWord(run));
+  const { names: more, texts } = writtenIn(byAuthor.get(undefined) ?? []);
+  const others = [...byAuthor].flatMap(([node, those]): [string, Written][] =>
+    node === undefined ? [] : [[node, writtenIn(those)]],
+  );
+  const nodes = others.map(([node]) => node);
+  return aliasesOf(cluster, { names: [...names, ...more, ...nodes], texts }, new Map(others));
+}
+
+/** Its record as parsed, and its transcript. */
+function filesOfRun(run: KeptRecord, index: number): BundledFile[] {
+  const name = `runs/${String(index + 1).padStart(4, "0")}`;
+  const { text, events, steps: _, ...head } = run;
+  return [
+    { name, run, end: ".txt", text },
+    { name, run, end: ".json", text: JSON.stringify({ ...head, events }, null, 1) },
+  ];
+}
+
+/** A safe part of a file's name: short, and without a path. */
+function ofName(word: string): string {
+  return word.replaceAll(/[^\w.-]/g, "-").slice(0, 60);
+}
+
+function namesIn({ node, events }: KeptRecord): string[] {
+  return [
+    node,
+    ...events.flatMap((event) =>
+      event.what === "node" ? [event.name] : event.what === "run" ? [event.host] : [],
+    ),
+  ];
+}
+
+function readme(withNames: boolean): string {
+  return `Made by kube-pki-repair ${VERSION}, report --bundle, for a colleague or an issue.
+
+assess.json  what 00-assess says of this node now
+verify.json  every check of 05-verify, now
+runs/        what each run of a script has printed (.txt), and what it changed (.json), in order of time; "source" says whose word it is
+notes.txt    what was left out of the runs, and why
+
+No key, token or content of a Secret is in it. ${withNames ? "Host names and addresses are." : "Host names and addresses are aliases: the same one is the same alias in all files."}
+Names of namespaces, workloads, Secrets and files are as they are: read it before you send it on.
+`;
 }

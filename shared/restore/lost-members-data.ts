@@ -18,9 +18,22 @@ import { Fail, Refused } from "../fail.ts";
 import { PRIVATE_FOLDER } from "../files/copy-tree.ts";
 import { hostPath } from "../files/files.ts";
 import { makeFolder, syncFolder } from "../files/write-steps.ts";
-import { CHANGE, changeOf, entryOf, hardStateOf, LogRecords, metadataOf, RECORD } from "./log-records.ts";
 import { writeNewDb } from "./new-db.ts";
-import { logName, memberJson, type SnapMember, snapBytes, snapName, snapRecordOf } from "./new-member.ts";
+import {
+  CHANGE,
+  changeOf,
+  entryOf,
+  hardStateOf,
+  LogRecords,
+  logName,
+  memberJson,
+  metadataOf,
+  RECORD,
+  type SnapMember,
+  snapBytes,
+  snapName,
+  snapRecordOf,
+} from "./new-member.ts";
 import { refuseState } from "./snapshot-file.ts";
 import { wayInto } from "./ways-back.ts";
 import { makeMember, writeSynced } from "./write-data.ts";

@@ -15,8 +15,14 @@ import { Progress } from "../progress.ts";
 import { checkSignal } from "../signals.ts";
 import { metaBytes } from "./db-edit.ts";
 import { type DbNode, ELEMENT_SIZE, inlineBytes, pageBytes } from "./db-nodes.ts";
-import { confStateJson, memberJson, type RaftPlace, type SnapMember } from "./new-member.ts";
-import { bytesField, intField } from "./protobuf-fields.ts";
+import {
+  bytesField,
+  confStateJson,
+  intField,
+  memberJson,
+  type RaftPlace,
+  type SnapMember,
+} from "./new-member.ts";
 import { u64Bytes } from "./write-data.ts";
 
 const PAGE_SIZE = 4096;

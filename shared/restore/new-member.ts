@@ -2,7 +2,8 @@
  * The only member of a new cluster, and the files by which etcd knows it: its log and its snapshot, as
  * `etcdutl snapshot restore` writes them. Sources: etcd etcdutl/snapshot/v3_snapshot.go,
  * server/etcdserver/api/membership (member.go, cluster.go), api/v2store (node_extern.go), api/snap
- * (snapshotter.go); raftpb/raft.proto.
+ * (snapshotter.go); raftpb/raft.proto. The log's records: server/storage/wal (encoder.go, wal.go),
+ * walpb/record.proto; etcd-data/wal.ts reads them, and protobuf.ts their wire format.
  *
  * The snapshot is required. Without it raft's log begins with entry 1, and a member that joins gets these few
  * entries instead of the database: it looks healthy, and is almost empty.
@@ -10,8 +11,6 @@
 import { createHash } from "node:crypto";
 import type { Member } from "../etcd-data/members.ts";
 import { crc32c } from "../etcd-data/raft-files.ts";
-import { CHANGE, changeOf, entryOf, hardStateOf, LogRecords, metadataOf, RECORD } from "./log-records.ts";
-import { bytesField, intField } from "./protobuf-fields.ts";
 
 export interface OnlyMember {
   name: string;
@@ -129,4 +128,93 @@ function entry(path: string, value: string, children: object | null = null) {
 
 function hex16(number: number): string {
   return number.toString(16).padStart(16, "0");
+}
+
+export const RECORD = { metadata: 1, entry: 2, state: 3, crc: 4, snapshot: 5 } as const;
+
+/** raftpb.ConfChangeType. */
+export const CHANGE = { addNode: 0, removeNode: 1, updateNode: 2 } as const;
+
+/** Records in frames, with a chain of checksums. */
+export class LogRecords {
+  readonly #frames: Uint8Array[] = [];
+
+  /** CRC-32C over the data of all records so far. */
+  crc: number;
+
+  /** Continues the checksum of earlier records. */
+  constructor(crc = 0) {
+    this.crc = crc;
+  }
+
+  /** The first record of a file. */
+  begin(): this {
+    this.#frame(Buffer.concat([intField(1, RECORD.crc), intField(2, this.crc)]));
+    return this;
+  }
+
+  add(type: number, data: Uint8Array): this {
+    this.crc = crc32c(data, this.crc);
+    this.#frame(Buffer.concat([intField(1, type), intField(2, this.crc), bytesField(3, data)]));
+    return this;
+  }
+
+  bytes(): Buffer {
+    return Buffer.concat(this.#frames);
+  }
+
+  #frame(record: Uint8Array) {
+    const padding = (8 - (record.length % 8)) % 8;
+    const header = Buffer.alloc(8);
+    header.writeUInt32LE(record.length, 0);
+    if (padding > 0) header[7] = 0x80 | padding;
+    this.#frames.push(header, record, Buffer.alloc(padding));
+  }
+}
+
+/** etcdserverpb.Metadata { 1 nodeID, 2 clusterID }. */
+export function metadataOf({ memberId, clusterId }: { memberId: bigint; clusterId: bigint }): Buffer {
+  return Buffer.concat([intField(1, memberId), intField(2, clusterId)]);
+}
+
+/** raftpb.HardState { 1 term, 2 vote, 3 commit }. */
+export function hardStateOf({ term, vote, commit }: { term: number; vote: bigint; commit: number }): Buffer {
+  return Buffer.concat([intField(1, term), intField(2, vote), intField(3, commit)]);
+}
+
+/** raftpb.Entry { 1 type, 2 term, 3 index, 4 data }. `type`: 0 a request, 1 a change of the membership. */
+export function entryOf(at: { type: number; term: number; index: number }, data: Uint8Array): Buffer {
+  return Buffer.concat([
+    intField(1, at.type),
+    intField(2, at.term),
+    intField(3, at.index),
+    bytesField(4, data),
+  ]);
+}
+
+/** raftpb.ConfChange { 2 type, 3 node_id, 4 context: the member as JSON }. */
+export function changeOf(type: number, memberId: bigint, context = ""): Buffer {
+  return Buffer.concat([
+    intField(2, type),
+    intField(3, memberId),
+    ...(context ? [bytesField(4, context)] : []),
+  ]);
+}
+
+/** A varint field; a negative number is none of etcd's. */
+export function intField(number: number, value: number | bigint): Buffer {
+  return Buffer.concat([varint(BigInt(number << 3)), varint(BigInt.asUintN(64, BigInt(value)))]);
+}
+
+export function bytesField(number: number, content: string | Uint8Array): Buffer {
+  const bytes = Buffer.from(content);
+  return Buffer.concat([varint(BigInt((number << 3) | 2)), varint(BigInt(bytes.length)), bytes]);
+}
+
+function varint(value: bigint): Buffer {
+  const bytes: number[] = [];
+  for (let rest = value; ; rest >>= 7n) {
+    if (rest < 128n) return Buffer.from([...bytes, Number(rest)]);
+    bytes.push(Number(rest & 127n) | 128);
+  }
 }

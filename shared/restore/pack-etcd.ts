@@ -1,21 +1,35 @@
-/** A snapshot of this control plane node's etcd, beside the bundle of the shared keys. */
+/**
+ * A snapshot of this control plane node's etcd beside the bundle of the shared keys, locked in the same way:
+ * new machines need only these two. It is never whole in memory, and on no disk unlocked before somebody asks
+ * for it. etcd's own API gives it: the database, then its SHA-256, as `etcdctl snapshot save` writes it. Source:
+ * etcd server/etcdserver/api/v3rpc/maintenance.go (Snapshot); the gateway sends a line of JSON for each piece.
+ */
+import { createHash } from "node:crypto";
+import * as fs from "node:fs";
+import { dirname } from "node:path";
 import { again } from "../again.ts";
 import { type EtcdClient, etcdClient } from "../etcd/client.ts";
-import { snapshotOfEtcd } from "../etcd/take-snapshot.ts";
 import { readSnapshotData } from "../etcd-data/data.ts";
 import type { EtcdFolders } from "../etcd-location/etcd-folders.ts";
 import { may } from "../evidence/sources.ts";
 import { readCluster } from "../facts/cluster.ts";
 import { lookPastNat } from "../facts/control-plane-node.ts";
 import { Fail, Refused } from "../fail.ts";
-import { refuseNoMemory } from "../files/room.ts";
-import { markEtcd } from "../hand-over/about-bundle.ts";
-import { besideBundle, writeLocked, writeOpened } from "../hand-over/etcd-backup.ts";
-import type { LockOptions } from "../hand-over/lock-options.ts";
-import type { Lock } from "../hand-over/sealed.ts";
+import { exists, hostEntry, hostPath } from "../files/files.ts";
+import { refuseOthers } from "../files/operator-files.ts";
+import { megabytes, refuseNoMemory } from "../files/room.ts";
+import { tryFile } from "../files/root.ts";
+import { freshPartial, renameInto } from "../files/write-steps.ts";
+import { keyFor, type LockOptions, markEtcd } from "../hand-over/operators-bundle.ts";
+import { type Lock, lockOf, openPieces, sealPieces } from "../hand-over/sealed.ts";
 import type { Node } from "../node/node.ts";
 import { typed } from "../options.ts";
+import { quoteUntrusted } from "../plain.ts";
+import { Progress } from "../progress.ts";
+import { mode, say } from "../run.ts";
+import { told } from "../run-events.ts";
 import { shell } from "../shell-line.ts";
+import { checkSignal } from "../signals.ts";
 import { refuseOtherCa } from "./content.ts";
 
 /** Errors: as `lookPastNat`; Fail if etcd's certificates are not here. */
@@ -31,9 +45,10 @@ export async function etcdHere(folders: EtcdFolders, node: Node | undefined): Pr
   );
 }
 
+/** "keys.age" → "keys.etcd.age" */
 export async function packEtcd(etcd: EtcdClient, bundle: string, lock: Lock) {
-  const path = besideBundle(bundle);
-  markEtcd(typed(path), await writeLocked(path, snapshotOfEtcd(etcd), lock));
+  const path = `${bundle.replace(/\.age$/, "")}.etcd.age`;
+  markEtcd(typed(path), await writePieces(path, await sealPieces(snapshotOfEtcd(etcd), lock)));
 }
 
 interface Opened extends LockOptions {
@@ -41,25 +56,34 @@ interface Opened extends LockOptions {
   "ca-hash"?: string | undefined;
 }
 
+/** Age's header is shorter, in bytes. */
+const HEAD = 16_384;
+
 /**
- * Returns the next line to type. Errors: as `writeOpened`; Refused if its lock proves nothing and the
- * operator does not name its CA, or names another one.
+ * Writes the unlocked snapshot, and returns the next line to type. Errors: as `openPieces`; Fail if `out`
+ * exists; Refused if its lock proves nothing and the operator does not name its CA, or names another one.
  */
 export async function openSnapshot(
   file: string,
   { out = "snapshot.db", "ca-hash": confirmed, ...options }: Opened,
 ): Promise<string> {
-  await writeOpened(file, out, options, {
-    refuseLock(lockedWith) {
-      if (confirmed === undefined && !may(MADE_BY[lockedWith], "keys")) throw unproved(file);
-    },
-    refuseContent(path) {
-      if (confirmed === undefined) return;
-      refuseNoMemory("read etcd's data");
-      using data = readSnapshotData(path);
-      refuseOtherCa(readCluster(data), confirmed);
-    },
+  if (exists(typed(out)))
+    throw new Fail(`"${out}" is there already`, {
+      hint: shell`name another file with --out; see this one: ls -l ${out}`,
+    });
+  const host = hostPath(typed(file));
+  if (!tryFile("look at", file, () => fs.statSync(host))?.isFile())
+    throw new Fail(`There is no file "${file}"`, { hint: "look for the file: ls -l" });
+  const lockedWith = lockOf(new Uint8Array(await Bun.file(host).slice(0, HEAD).arrayBuffer()));
+  if (confirmed === undefined && !may(MADE_BY[lockedWith], "keys")) throw unproved(file);
+  const opened = openPieces(Bun.file(host).stream(), keyFor(lockedWith, options), lockedWith);
+  await writePieces(out, opened, (path) => {
+    if (confirmed === undefined) return;
+    refuseNoMemory("read etcd's data");
+    using data = readSnapshotData(path);
+    refuseOtherCa(readCluster(data), confirmed);
   });
+  if (!mode.dryRun) say("it has every Secret of the cluster, unencrypted: remove it after the restore");
   return confirmed === undefined
     ? shell`./bunw scripts/restore.ts --as NODE ${out}`
     : shell`./bunw scripts/restore.ts --as NODE --ca-hash ${confirmed} ${out}`;
@@ -78,4 +102,90 @@ function unproved(file: string): Refused {
       hint: `${again({ "ca-hash": "sha256:HASH" })}, with the CA's fingerprint that pack printed. Take it from where you have saved it, not from where the snapshot lay. Nothing was changed`,
     },
   );
+}
+
+/**
+ * Returns its SHA-256. `refuse` checks it, at a path of this host, before it gets its name. Errors: as
+ * `refuseOthers`, and those of `pieces`; nothing is left then.
+ */
+async function writePieces(
+  path: string,
+  pieces: AsyncIterable<Uint8Array>,
+  refuse: (path: string) => void = () => {},
+): Promise<string> {
+  const place = refuseOthers(typed(path), "written");
+  if (mode.dryRun) {
+    say(`would write ${path}`);
+    return "";
+  }
+  const host = hostEntry(place);
+  const partial = tryFile("write to", dirname(place), () => freshPartial(host), true)!;
+  const progress = new Progress(`writing ${path}`, undefined, process.stderr.isTTY, "MB");
+  const [hash, file] = [createHash("sha256"), fs.openSync(partial, "wx", 0o600)];
+  let size = 0;
+  try {
+    for await (const piece of pieces) {
+      tryFile("write", path, () => writeAll(file, piece), true);
+      hash.update(piece);
+      size += piece.length;
+      progress.show(Math.ceil(size / 1e6));
+      checkSignal();
+    }
+    fs.fsyncSync(file);
+    refuse(partial);
+    renameInto(partial, host);
+  } finally {
+    progress.clear();
+    fs.closeSync(file);
+    fs.rmSync(partial, { force: true });
+  }
+  told({ what: "act", line: `wrote ${place}` });
+  say(`wrote ${path} (${megabytes(size)} MB)`);
+  return hash.digest("hex");
+}
+
+function writeAll(file: number, piece: Uint8Array) {
+  for (let done = 0; done < piece.length; ) done += fs.writeSync(file, piece, done);
+}
+
+const SUM = 32;
+const HINT = "see whether etcd is well: ./bunw scripts/05-verify.ts. Then run the same line again";
+
+/** Streams it in pieces. Errors: Fail if etcd breaks it off, or if the sum does not match. */
+export async function* snapshotOfEtcd(client: EtcdClient): AsyncGenerator<Uint8Array> {
+  const hash = createHash("sha256");
+  let tail = Buffer.alloc(0);
+  for await (const line of linesOf(await client.snapshotLines())) {
+    const piece = pieceIn(line, client.endpoint);
+    const known = Buffer.concat([tail, piece]);
+    const end = Math.max(0, known.length - SUM);
+    hash.update(known.subarray(0, end));
+    tail = Buffer.from(known.subarray(end));
+    yield piece;
+  }
+  if (tail.length === SUM && hash.digest().equals(tail)) return;
+  throw new Fail(`The snapshot of etcd at ${client.endpoint} was cut off, or changed on its way`, {
+    hint: HINT,
+  });
+}
+
+function pieceIn(line: string, endpoint: string): Buffer {
+  const { result, error } = JSON.parse(line) as { result?: { blob?: string }; error?: { message?: string } };
+  if (result) return Buffer.from(result.blob ?? "", "base64");
+  throw new Fail(`etcd at ${endpoint} stopped its snapshot: ${quoteUntrusted(error?.message ?? line)}`, {
+    hint: HINT,
+  });
+}
+
+async function* linesOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {
+  let begun: string[] = [];
+  for await (const bytes of stream) {
+    const [first = "", ...more] = Buffer.from(bytes).toString("latin1").split("\n");
+    begun.push(first);
+    for (const next of more) {
+      if (begun.some(Boolean)) yield begun.join("");
+      begun = [next];
+    }
+  }
+  if (begun.some(Boolean)) yield begun.join("");
 }

@@ -13,7 +13,7 @@ import type { Tree } from "../etcd-data/tree.ts";
 import { Fail, Refused } from "../fail.ts";
 import { hostPath } from "../files/files.ts";
 import { megabytes } from "../files/room.ts";
-import { tryFile } from "../files/try-file.ts";
+import { tryFile } from "../files/root.ts";
 import { Progress } from "../progress.ts";
 import { shell } from "../shell-line.ts";
 import { checkSignal } from "../signals.ts";

@@ -15,7 +15,7 @@ import { Fail } from "../fail.ts";
 import { copyLargeTree, PRIVATE_FOLDER } from "../files/copy-tree.ts";
 import { hostPath } from "../files/files.ts";
 import { refuseNoRoom } from "../files/room.ts";
-import { failOfFile } from "../files/try-file.ts";
+import { failOfFile } from "../files/root.ts";
 import { freshPartial, makeFolder, syncFolder } from "../files/write-steps.ts";
 import { silently } from "../run.ts";
 import { shell } from "../shell-line.ts";

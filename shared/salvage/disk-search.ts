@@ -4,16 +4,13 @@
  * encryption configuration has to be whole. Writes nothing to the disk, and reads it once. Whoever has a volume on that
  * disk can have laid out the finds: see evidence/sources.ts.
  */
-
 import { privateKeyOf } from "../pki/certificate.ts";
 import { CERTS } from "../pki/certs.ts";
-import { count, Progress } from "../progress.ts";
+import { Budget, count, Progress } from "../progress.ts";
 import { say } from "../run.ts";
-import { Budget } from "./budget.ts";
 import { Assembler, WORDS } from "./disk/assembler.ts";
-import { deviceOf } from "./disk/device.ts";
-import { Disk } from "./disk/disk.ts";
-import type { CertificateFind, ConfigFind, Find, PrivateKeyFind } from "./disk/finds.ts";
+import { Disk, deviceOf } from "./disk/disk.ts";
+import type { CertificateFind, ConfigFind, Find, PrivateKeyFind } from "./disk/pem-block.ts";
 import type { FoundKeys } from "./found-keys.ts";
 
 /**

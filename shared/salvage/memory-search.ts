@@ -3,7 +3,6 @@
  * ca.key and sa.key, an API server sa.key and its own key, etcd its own. Every key is proved by its public half, and
  * nothing else that is seen there is ever kept.
  */
-
 import { createPrivateKey, type KeyObject } from "node:crypto";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { knownHere } from "../evidence/owners.ts";
@@ -13,8 +12,8 @@ import { exists } from "../files/files.ts";
 import { type Container, containers } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { orUndefined, publicKeyHash } from "../pki/certificate.ts";
+import { Budget } from "../progress.ts";
 import { say } from "../run.ts";
-import { Budget } from "./budget.ts";
 import type { FoundKeys } from "./found-keys.ts";
 import {
   type Curve,

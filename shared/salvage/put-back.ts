@@ -2,7 +2,6 @@
  * Ends a salvage: what is proved goes into its place, all of it or nothing; what is not proved goes to the
  * rescue folder, and is named.
  */
-
 import { dirname } from "node:path";
 import { again } from "../again.ts";
 import { keepUnproved, type Unproved } from "../evidence/sources.ts";
@@ -16,11 +15,10 @@ import { mode, say } from "../run.ts";
 import { readYaml } from "../yaml.ts";
 import { copiesIn } from "./backup-files.ts";
 import { chooseConfig, type LostConfig, opensNothing } from "./disk/encryption-config.ts";
-import type { ConfigFind } from "./disk/finds.ts";
+import type { ConfigFind } from "./disk/pem-block.ts";
 import type { DiskFound } from "./disk-search.ts";
-import { type FoundKey, type FoundKeys, pairOf } from "./found-keys.ts";
+import { dropStash, type FoundKey, type FoundKeys, pairOf } from "./found-keys.ts";
 import { type FoundCopy, type Holders, mountedFiles, mountedKubeconfigs } from "./memory/processes.ts";
-import { dropStash } from "./stash.ts";
 import { labelOf } from "./wanted-keys.ts";
 
 /** The finds of the searches. */

@@ -4,7 +4,6 @@
  * Only one controller-manager leads, so one in full must not run beside others that are still reduced for a
  * reason.
  */
-
 import { endpointsToWaitFor } from "../api/endpoints.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { hostOfHolder } from "../api/kube-object.ts";
@@ -16,13 +15,13 @@ import { otherControlPlanes } from "../facts/known-nodes.ts";
 import { leaderLease, leadersSeen } from "../facts/leaders.ts";
 import { Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
-import { forGood } from "../for-good.ts";
 import { manifestPath, readManifest, waitingPath } from "../manifests/on-disk.ts";
 import { full, isReduced, managerIsReduced } from "../manifests/repair-changes.ts";
 import { controlPlaneContainers } from "../node/containers.ts";
 import { rescuedEtcd } from "../node/rescue-folder.ts";
 import type { Manifest } from "../objects/objects.ts";
 import { quoteUntrusted } from "../plain.ts";
+import { forGood } from "../prompt.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";

@@ -8,7 +8,7 @@ import { commandOf, flags, isOlderRelease, mainContainer, shownWord } from "../m
 import { manifestPath, readableManifest, whereIs } from "../manifests/on-disk.ts";
 import { full } from "../manifests/repair-changes.ts";
 import type { ContainerSpec, Manifest } from "../objects/objects.ts";
-import { veiled } from "../redact.ts";
+import { veiled } from "../plain.ts";
 import { FROM_MIRROR_POD, type WantedManifest } from "./wanted-manifests.ts";
 import { flagsToComeBack, withoutFlags } from "./without-files.ts";
 

@@ -5,8 +5,8 @@
 import { ADMIN_CONF } from "../api/admin-api.ts";
 import { KubeApi } from "../api/kube-api.ts";
 import { type Answer, type CheckRow, check } from "../checks/check.ts";
+import { openFiles } from "../checks/forecast.ts";
 import { checkIdOf } from "../checks/kinds.ts";
-import { openFiles } from "../checks/open.ts";
 import { knownHere, stoppedProcesses } from "../evidence/owners.ts";
 import { clockTrouble } from "../facts/clock.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";

@@ -6,7 +6,6 @@
  * pkg/controller/nodelifecycle, pkg/controller/tainteviction (getMinTolerationTime),
  * plugin/pkg/admission/defaulttolerationseconds (300 s).
  */
-
 import { command, type LeftOut, leftNames } from "../again.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { type KubeObject, nameOf } from "../api/kube-object.ts";
@@ -113,7 +112,6 @@ interface Evictions {
   isTainted: boolean;
   /** `namespace/name`; those that nobody makes again come first. */
   pods: readonly string[];
-  /** How many of them are bare. */
   bare: number;
   /** Milliseconds from the start of a controller-manager in full until the first one is deleted. */
   after: number;

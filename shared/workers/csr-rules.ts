@@ -12,7 +12,6 @@
  * one decides little: the kubelet writes it. If several nodes claim an address, their old certificates decide, which
  * `join` has left in the Nodes (token-file.ts).
  */
-
 import { ANY_WORKER, TOKEN_GROUP } from "../api/bootstrap-tokens.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import type { KubeObject } from "../api/kube-object.ts";
@@ -54,7 +53,6 @@ export interface Joining {
   given: Map<string, string>;
 }
 
-/** The key of a CSR in `given`. */
 export function givenKey(csr: Csr): string | undefined {
   const request = requestIn(csr);
   return request && `${csr.spec.username} ${request.cn}`;
@@ -73,7 +71,6 @@ export async function givenBefore(api: KubeApi, users: Joining["tokenUsers"]): P
   return given;
 }
 
-/** Whether it was made with the token of one of these users. */
 export function isOfToken({ spec }: Csr, users: Joining["tokenUsers"]): boolean {
   return users.has(spec.username) && (spec.groups?.includes(TOKEN_GROUP) ?? false);
 }
@@ -148,7 +145,6 @@ export function servingObjection(
     .find((why) => why !== undefined);
 }
 
-/** Maximum number of concurrent requests. */
 const WRITES = 20;
 
 /** Lets the old certificates in the Nodes say which addresses were these nodes'. `cas`: those of the old cluster. */

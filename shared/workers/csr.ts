@@ -16,7 +16,6 @@ export interface Csr extends KubeObject {
   status?: { conditions?: { type: string }[]; certificate?: string };
 }
 
-/** The content of a CSR. */
 export interface Asked {
   /** If there are several common names or organisations: all, separated by commas. */
   cn: string;

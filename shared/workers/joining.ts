@@ -7,7 +7,6 @@
  * have the manifests, until those kubelets are back and delete them. A worker's kubelet has written them, so they
  * decide nothing: they are kept as text, and go back to that same worker by the operator's hand.
  */
-
 import { join } from "node:path";
 import { $ } from "zx/core";
 import { again, type LeftOut } from "../again.ts";
@@ -16,8 +15,8 @@ import type { KubeApi } from "../api/kube-api.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { attempt, Fail } from "../fail.ts";
 import { list, writeFile } from "../files/files.ts";
+import { selinuxEnforces } from "../files/mounts.ts";
 import { refuseOthers, writeTyped } from "../files/operator-files.ts";
-import { selinuxEnforces } from "../files/selinux.ts";
 import { asItRan } from "../manifests/as-it-ran.ts";
 import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { mirrorPodsOf } from "../manifests/mirror-pods.ts";

@@ -4,7 +4,6 @@
  * would write, but it writes only about ten a second. At the end the old key is taken out of the API server, if nobody
  * holds a token of it any more.
  */
-
 import { again } from "../again.ts";
 import { ApiError, DeafWebhook, pastWebhooks, refusalOfOne } from "../api/api-error.ts";
 import type { KubeApi } from "../api/kube-api.ts";
@@ -17,7 +16,6 @@ import { Fail } from "../fail.ts";
 import { moveToRescue } from "../files/file-tree.ts";
 import { list, readText } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
-import { forGood } from "../for-good.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { withoutOldSaKey } from "../manifests/repair-changes.ts";
 import type { Node } from "../node/node.ts";
@@ -34,6 +32,7 @@ import {
 } from "../pki/sa-keys.ts";
 import { FEW } from "../plain.ts";
 import { count, Progress, sayNames } from "../progress.ts";
+import { forGood } from "../prompt.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { exchangeManifest } from "../static-pods/exchange.ts";

@@ -2,7 +2,6 @@
  * Part 4 from its beginning to the last restart: what has to be true before it renews anything, the pods that hold old
  * trust, and their restart in the order that lets each find what it needs. No workload stops the others.
  */
-
 import { again, command, type LeftOut, leftNames } from "../again.ts";
 import { adminApi } from "../api/admin-api.ts";
 import { DeafWebhook } from "../api/api-error.ts";
@@ -17,7 +16,6 @@ import { podTrust, tokenKeys } from "../facts/sa-key.ts";
 import { keepSaid, withWords } from "../facts/said.ts";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
-import { forGood } from "../for-good.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { isReduced } from "../manifests/repair-changes.ts";
 import { certRow } from "../pki/certs.ts";
@@ -25,6 +23,7 @@ import { caText } from "../pki/examine.ts";
 import { saPubText } from "../pki/sa-keys.ts";
 import { listed } from "../plain.ts";
 import { fewLines, type LineOfMany, LinesOfMany, sayNames } from "../progress.ts";
+import { forGood } from "../prompt.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";

@@ -5,7 +5,7 @@
  */
 import { loadavg } from "node:os";
 import { parseArgs } from "node:util";
-import { rsaKey } from "../../shared/old-sa-key/rsa-key.ts";
+import { rsaKey } from "../../shared/old-sa-key/old-sa-pub.ts";
 import { readJwt } from "../../shared/pki/sa-keys.ts";
 import { Progress } from "../../shared/progress.ts";
 import { run } from "../../shared/run.ts";

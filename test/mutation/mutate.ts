@@ -4,7 +4,16 @@
  * one at a time, in a copy of the checkout, and runs the tests that run the changed line. What no test
  * notices survives, and is printed.
  */
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { getPriority, setPriority } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
@@ -81,6 +90,8 @@ async function main() {
 /** What git has, and what is new; the packages are the checkout's own. */
 async function copyOfCheckout(): Promise<string> {
   const home = mkdtempSync("/var/tmp/mutation-");
+  // some tests look at files as another user
+  chmodSync(home, 0o755);
   const files = (await $`git ls-files --cached --others --exclude-standard`.cwd(HOME).text())
     .trim()
     .split("\n");

@@ -1,8 +1,8 @@
 /** Keys and bundles for tests of the hand-over. Each run makes new ones. */
 import { writeFile } from "../../shared/files/files.ts";
-import { fingerprints } from "../../shared/hand-over/about-bundle.ts";
+import { sha256Of } from "../../shared/hand-over/backup-mark.ts";
 import { type Bundle, type BundleManifest, modeOf } from "../../shared/hand-over/bundle.ts";
-import { sha256Of } from "../../shared/hand-over/sha256.ts";
+import { fingerprints } from "../../shared/hand-over/operators-bundle.ts";
 import { certRow, SHARED_FILES } from "../../shared/pki/certs.ts";
 import { issueCa } from "../../shared/pki/issue.ts";
 import { keyPair } from "../../shared/pki/keys.ts";

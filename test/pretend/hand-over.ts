@@ -6,7 +6,7 @@ import { generateX25519Identity, identityToRecipient } from "age-encryption";
 import { main } from "../../scripts/hand-over.ts";
 import { Fail } from "../../shared/fail.ts";
 import { exists, writeFile } from "../../shared/files/files.ts";
-import { fingerprints } from "../../shared/hand-over/about-bundle.ts";
+import { fingerprints } from "../../shared/hand-over/operators-bundle.ts";
 import { type Lock, seal } from "../../shared/hand-over/sealed.ts";
 import { type TarFile, writeTar } from "../../shared/hand-over/tar.ts";
 import { SHARED_FILES } from "../../shared/pki/certs.ts";

@@ -4,7 +4,7 @@
  */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
-import { secretsOf } from "../../shared/redact.ts";
+import { secretsOf } from "../../shared/plain.ts";
 
 export interface Kept {
   /** Without time and process: "01-etcd". */

@@ -2,7 +2,6 @@
  * Images of a control plane node's disk from which /etc/kubernetes was deleted. Made with the tools of
  * e2fsprogs: no mount, no root.
  */
-
 import {
   existsSync,
   mkdirSync,
@@ -22,7 +21,7 @@ import { ensureMany } from "../../shared/pki/ensure.ts";
 import { issueClient } from "../../shared/pki/issue.ts";
 import { kubeconfigRows, kubeletKubeconfig, localServer } from "../../shared/pki/kubeconfigs.ts";
 import { Disk } from "../../shared/salvage/disk/disk.ts";
-import type { Find } from "../../shared/salvage/disk/finds.ts";
+import type { Find } from "../../shared/salvage/disk/pem-block.ts";
 import { carve } from "../../shared/salvage/disk-search.ts";
 import { manifest } from "./cluster.ts";
 import { testFacts } from "./facts.ts";

@@ -5,8 +5,15 @@
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { readWal } from "../../shared/etcd-data/wal.ts";
-import { entryOf, hardStateOf, LogRecords, metadataOf, RECORD } from "../../shared/restore/log-records.ts";
-import { bytesField, intField } from "../../shared/restore/protobuf-fields.ts";
+import {
+  bytesField,
+  entryOf,
+  hardStateOf,
+  intField,
+  LogRecords,
+  metadataOf,
+  RECORD,
+} from "../../shared/restore/new-member.ts";
 
 export interface WrittenMember {
   /** Hex. */

@@ -103,7 +103,7 @@ const MAKERS: Record<string, () => unknown> = {
     asMoved("x", new Map([["a", "b"]])),
   ],
   "shared/pki/certificate.ts": () => [certificatesIn("x"), publicKeysIn("x"), privateKeysIn("x")],
-  "shared/redact.ts": () => anew("shared/redact.ts"),
+  "shared/plain.ts": () => anew("shared/plain.ts"),
 };
 
 /** Runs the file's own lines again. */
@@ -132,13 +132,35 @@ async function made(): Promise<Found[]> {
 
 const put = await made();
 
+/**
+ * Patterns that took no text too long: like the compiler's memory of files, kept for those that are as they were, as
+ * long as the texts, the limits and the engine are.
+ */
+const TRIED = join(HOME, "node_modules/.patterns.json");
+
+async function rules(): Promise<string> {
+  const texts = [import.meta.path, join(import.meta.dir, "slow-texts.ts")].map((path) =>
+    Bun.file(path).text(),
+  );
+  return Bun.hash([Bun.version, ...(await Promise.all(texts))].join("\n")).toString(36);
+}
+
+async function triedBefore(): Promise<ReadonlySet<string>> {
+  const kept = (await Bun.file(TRIED).exists()) ? await Bun.file(TRIED).json() : {};
+  return new Set(kept.rules === (await rules()) ? kept.patterns : []);
+}
+
 test("each pattern that is put together is seen here: what makes it is a row of MAKERS", () => {
   const seen = new Set(put.map(({ at }) => at));
   expect(places.filter((at) => !seen.has(at))).toEqual([]);
 });
 
-test("256 kB of its own letters take no pattern longer than 50 ms", () => {
-  expect([...literals, ...put].flatMap(tooLong)).toEqual([]);
+test("256 kB of its own letters take no pattern longer than 50 ms", async () => {
+  const all = [...literals, ...put];
+  const tried = await triedBefore();
+  expect(all.filter(({ pattern }) => !tried.has(String(pattern))).flatMap(tooLong)).toEqual([]);
+  const patterns = [...new Set(all.map(({ pattern }) => String(pattern)))];
+  await Bun.write(TRIED, JSON.stringify({ rules: await rules(), patterns }));
 });
 
 test("what is red: two loops over the same letters, one that begins anew at each letter, loops in loops", () => {

@@ -83,7 +83,7 @@ export const WHERE: Where[] = [
     of: "peers.ts lookAtPeers refuseNewCa refuseWhereOthersLive; before-part-1.ts refuseWhileLeaderMayHaveKey refuseUnread refuseWhileMemoryHasKeys",
   },
   {
-    shownBy: "refusals.ts refusalsHere",
+    shownBy: "look-here.ts refusalsHere",
     why: "the part's own look, as a dry look",
     of: "own-etcd.ts refuseNoMember; issue-and-start.ts refuseOtherFolder; clock.ts refuseDoubtfulClock; room.ts noRoomIn refuseNoRoom; systemctl-kubelet.ts unfitKubelet cannotJoin losesFlags endedInConf; preflight.ts missingImages usersKnown olderEtcd preflight; reach-etcd.ts gatewayTrouble; endpoint.ts refuseUndecided; node-to-repair.ts joiningTrouble; mounts.ts refuseMounted; unheard.ts noUser",
   },
@@ -95,12 +95,12 @@ export const WHERE: Where[] = [
   {
     shownBy: "plan.ts main",
     why: "the plan reads the same before it prints anything, and ends with it",
-    of: "node.ts readLinks needRoot; kubelet-config.ts kubeletGone noNode; containers.ts crictl; no-etcd-data.ts noControlPlane withoutDataFail; directory.ts checkFolders explain; etcd-folders.ts withItsPlace; etcd-place.ts choose refuseLater; etcd-proof.ts proved; cluster.ts need storedConfiguration; said.ts refuseUnknownNodes refuseStrangers; yaml.ts readMapping; issue-facts.ts apiAddress hoursOf; addresses.ts firstAddress ipBytes refuseInClear; storage.ts decodeObject; stored.ts decodeStored registryPrefix; revision-index.ts Column; repair.ts stalePods; started-with.ts readDropIn systemd; room.ts refuseNoMemory; files.ts prepare readKeptJson renameFile; try-file.ts failOfFile; root.ts walk; copied-entry.ts refuseOthersLink; all-members.ts refuseLiving; other-members.ts refuseNoQuorum askAboutStrangers; sa-keys.ts oldSaKeys",
+    of: "node.ts readLinks needRoot; kubelet-config.ts kubeletGone noNode; containers.ts crictl; no-etcd-data.ts noControlPlane withoutDataFail; directory.ts checkFolders explain; etcd-folders.ts withItsPlace; etcd-place.ts choose refuseLater; etcd-proof.ts proved; cluster.ts need storedConfiguration; said.ts refuseUnknownNodes refuseStrangers; yaml.ts readMapping; issue-facts.ts apiAddress hoursOf; addresses.ts firstAddress ipBytes refuseInClear; storage.ts decodeObject; stored.ts decodeStored registryPrefix; revision-index.ts Column; repair.ts stalePods; started-with.ts readDropIn systemd; room.ts refuseNoMemory; files.ts prepare readKeptJson renameFile; root.ts failOfFile; root.ts walk; copied-entry.ts refuseOthersLink; all-members.ts refuseLiving; other-members.ts refuseNoQuorum askAboutStrangers; sa-keys.ts oldSaKeys",
   },
   {
     shownBy: "plan-facts.ts openDisk",
     why: "no line searches a disk that cannot be opened, or is none",
-    of: "device.ts deviceOf mountOf; disk.ts Disk opened",
+    of: "disk.ts deviceOf mountOf; disk.ts Disk opened",
   },
   {
     why: "a word that was typed wrong: the plan's own lines are RUNBOOK's, held by named-in-texts.test.ts",
@@ -112,15 +112,15 @@ export const WHERE: Where[] = [
   },
   {
     why: "it needs an etcd, or an API, that a step before brings back",
-    of: "admin-api.ts adminClient ownApiReady; api-error.ts parseJson; kube-api.ts KubeApi; own-etcd.ts proveEtcd refuseSignsOfLife; all-members.ts proveMembers proveSameKeys; other-members.ts refuseLearner refuseNeverStarted; unheard.ts NO_CLIENT showsNothing noAnswer; nodes-seen.ts proveNodes refuseDeafLeases; away.ts reallyOut; bootstrap-tokens.ts refuseAutoApproval; cluster-trust.ts ensureAdmins; keys.ts signingKey; restart-order.ts refuseDeadNodes refuseReduced refuseSilent trustHere; renew-tokens.ts refuseHolders retireOldSaKey; full-manager.ts fullControllerManager; tell-members.ts standIn; root-ca.ts refusalIn waitForRootCa; rollout-status.ts refuseHeld; rollout.ts notBack rollOut stuck; evict.ts neverAllowed; take-snapshot.ts pieceIn snapshotOfEtcd; ensure.ts signer; wait.ts allBack watchNodesReturn",
+    of: "admin-api.ts adminClient ownApiReady; api-error.ts parseJson; kube-api.ts KubeApi; own-etcd.ts proveEtcd refuseSignsOfLife; all-members.ts proveMembers proveSameKeys; other-members.ts refuseLearner refuseNeverStarted; unheard.ts NO_CLIENT showsNothing noAnswer; nodes-seen.ts proveNodes refuseDeafLeases; away.ts reallyOut; bootstrap-tokens.ts refuseAutoApproval; cluster-trust.ts ensureAdmins; keys.ts signingKey; restart-order.ts refuseDeadNodes refuseReduced refuseSilent trustHere; renew-tokens.ts refuseHolders retireOldSaKey; full-manager.ts fullControllerManager; tell-members.ts standIn; root-ca.ts refusalIn waitForRootCa; rollout-status.ts refuseHeld; rollout.ts notBack rollOut stuck; evict.ts neverAllowed; pack-etcd.ts pieceIn snapshotOfEtcd; ensure.ts signer; wait.ts allBack watchNodesReturn",
   },
   {
     why: "it needs the bundle that a step before makes, and its lock",
-    of: "hand-over.ts main pack toPack; open-bundle.ts openBundle; bundle.ts readBundle refused; lock-options.ts howToLock keyFor passphraseIn refuseWeak; sealed.ts addIdentity addRecipient damaged readHeader whyNot wrongKey; tar.ts bad; prompt.ts ask askTwice noTerminal; place-keys.ts checkOrigin otherKeys unprovedBundle; no-etcd-data.ts refuseWorker; content.ts refuseOtherCa; pack-etcd.ts etcdHere unproved; etcd-backup.ts writeOpened",
+    of: "hand-over.ts main pack toPack; operators-bundle.ts openBundle; bundle.ts readBundle refused; operators-bundle.ts howToLock keyFor passphraseIn refuseWeak; sealed.ts addIdentity addRecipient damaged readHeader whyNot wrongKey; tar.ts bad; prompt.ts ask askTwice noTerminal; place-keys.ts checkOrigin otherKeys unprovedBundle; no-etcd-data.ts refuseWorker; content.ts refuseOtherCa; pack-etcd.ts etcdHere unproved; pack-etcd.ts openSnapshot",
   },
   {
     why: "a search finds it: the plan's line of part 0 is that search, and it changes nothing before",
-    of: "budget.ts Budget; disk.ts endedEarly; found-keys.ts refuseRivals; wanted-keys.ts generation; keys-in-copies.ts searchFolder; copy-tree.ts isKept; keys-in-copies.ts findKubeadmCerts; look.ts lookForLost; old-tokens.ts tokensOfLastKey; processes.ts openMemory; put-back.ts questionOf; secret-search.ts certificateKeyOf decrypt keyBytes",
+    of: "progress.ts Budget; disk.ts endedEarly; found-keys.ts refuseRivals; wanted-keys.ts generation; keys-in-copies.ts searchFolder; copy-tree.ts isKept; keys-in-copies.ts findKubeadmCerts; look.ts lookForLost; old-tokens.ts tokensOfLastKey; processes.ts openMemory; put-back.ts questionOf; keys-in-copies.ts certificateKeyOf decrypt keyBytes",
   },
   {
     why: "only drill and other scripts beside the repair, by a word of the same name",

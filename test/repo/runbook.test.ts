@@ -3,8 +3,8 @@ import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { $, Glob } from "bun";
 import { courseFrom, type Known, TASKS, type Task } from "../../shared/facts/course.ts";
-import { FOR_GOOD } from "../../shared/for-good.ts";
 import { readRunbook } from "../../shared/plan/runbook.ts";
+import { FOR_GOOD } from "../../shared/prompt.ts";
 import { helpOf } from "./help.ts";
 import { blank, kitSources } from "./sources.ts";
 

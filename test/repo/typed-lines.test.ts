@@ -24,7 +24,7 @@ const MAY_BE_BARE: Record<string, string> = {
   "shared/plan/note.ts": "the same",
   "shared/plan/markdown.ts": "a sentence about ssh",
   "shared/drill/compared.ts": "a sentence about kubeadm's version",
-  "shared/salvage/disk/device.ts": "a sentence about findmnt",
+  "shared/salvage/disk/disk.ts": "a sentence about findmnt",
 };
 
 /**

@@ -3,8 +3,8 @@ import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Glob } from "bun";
+import { redact } from "../../shared/plain.ts";
 import { newPassphrase } from "../../shared/prompt.ts";
-import { redact } from "../../shared/redact.ts";
 
 const HOME = join(import.meta.dir, "../..");
 const random = (bytes: number) => Buffer.from(crypto.getRandomValues(new Uint8Array(bytes)));

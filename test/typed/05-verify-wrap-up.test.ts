@@ -7,7 +7,7 @@ import { cpSync, readFileSync, rmSync, utimesSync } from "node:fs";
 import { basename } from "node:path";
 import { BACKUP } from "../../shared/again.ts";
 import { BACKUP_MARK } from "../../shared/hand-over/backup-mark.ts";
-import { kits } from "../../shared/verify/to-delete.ts";
+import { kits } from "../../shared/verify/wrap-up.ts";
 import { clusterObjects, healthyCp, otherCa, write } from "../pretend/cluster.ts";
 import { writeData } from "../pretend/control-plane-node.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";

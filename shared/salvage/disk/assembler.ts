@@ -2,22 +2,23 @@
  * Turns the words that a search (disk-search.ts) meets on a disk into whole files: reads around each word, and joins what is
  * in two pieces.
  */
-
 import { orUndefined, signedBy } from "../../pki/certificate.ts";
-import type { Budget } from "../budget.ts";
+import type { Budget } from "../../progress.ts";
 import type { Disk } from "./disk.ts";
 import { configAt, KIND } from "./encryption-config.ts";
-import { type Find, type PemFind, pemFind } from "./finds.ts";
 import {
   BEGIN,
   BLOCK,
   type CutPem,
   END,
+  type Find,
   joinPems,
   LABELS,
   LONGEST,
   type PemBlock,
+  type PemFind,
   pemAt,
+  pemFind,
 } from "./pem-block.ts";
 
 /** Words to search a disk for. */

@@ -3,15 +3,13 @@
  * rebuild it. A file begins at a block's border, and ends with the zeros that fill its last block, or at a mark
  * between documents. Only etcd's data says which of the found ones is the lost one.
  */
-
 import type { EtcdData } from "../../etcd-data/data.ts";
 import type { LostFile } from "../../facts/lost-files.ts";
 import { namesPlugin, opened, type Sealed, sealedIn, sealOf, writesClear } from "../../objects/stored.ts";
 import { orUndefined } from "../../pki/certificate.ts";
 import { isMapping, readYaml } from "../../yaml.ts";
 import type { Disk } from "./disk.ts";
-import type { ConfigFind } from "./finds.ts";
-import { BLOCK } from "./pem-block.ts";
+import { BLOCK, type ConfigFind } from "./pem-block.ts";
 
 /** The word to search a disk for, and the line that has to be around it. */
 export const KIND = "EncryptionConfig";

@@ -11,11 +11,19 @@ import { join } from "node:path";
 import type { EtcdData } from "../../../shared/etcd-data/data.ts";
 import { bucketKey } from "../../../shared/etcd-data/key-value.ts";
 import type { Row } from "../../../shared/etcd-data/tree.ts";
-import { entryOf, hardStateOf, LogRecords, metadataOf, RECORD } from "../../../shared/restore/log-records.ts";
 import { memberDataIn, writeAlone } from "../../../shared/restore/lost-members-data.ts";
 import { writeNewDb } from "../../../shared/restore/new-db.ts";
-import { snapBytes, snapName } from "../../../shared/restore/new-member.ts";
-import { bytesField, intField } from "../../../shared/restore/protobuf-fields.ts";
+import {
+  bytesField,
+  entryOf,
+  hardStateOf,
+  intField,
+  LogRecords,
+  metadataOf,
+  RECORD,
+  snapBytes,
+  snapName,
+} from "../../../shared/restore/new-member.ts";
 import { random } from "../../pretend/damage.ts";
 import { cost, ended } from "./big-etcd.ts";
 import { refuseFullDisk } from "./carve.ts";

@@ -13,7 +13,7 @@ import { legacyRequest } from "../../../shared/etcd-data/members.ts";
 import { fieldsOf, wireFields } from "../../../shared/etcd-data/protobuf.ts";
 import { readPut } from "../../../shared/etcd-data/replay.ts";
 import { parseRecord, readFrame, readWal } from "../../../shared/etcd-data/wal.ts";
-import { RECORD } from "../../../shared/restore/log-records.ts";
+import { RECORD } from "../../../shared/restore/new-member.ts";
 import { writeDamaged } from "../../pretend/damaged-etcd.ts";
 import { laterLog } from "../../pretend/write-wal.ts";
 import { kubectl } from "../machine/machine.ts";

@@ -6,7 +6,7 @@
 import { type ComparedFile, type Fields, fieldDifferences } from "../../../shared/drill/compared.ts";
 import type { Drill } from "../../../shared/drill/drill.ts";
 import { Fail } from "../../../shared/fail.ts";
-import { redact } from "../../../shared/redact.ts";
+import { redact } from "../../../shared/plain.ts";
 import type { Machine } from "../machine/machine.ts";
 import { changedFiles, filesOf } from "../report/footprint.ts";
 import { KIT, note, type Scenario, type Scene } from "./scene.ts";

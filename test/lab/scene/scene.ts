@@ -4,7 +4,7 @@
  */
 import { KIT_FOLDER, UNPACK } from "../../../scripts/pack-kit.ts";
 import { Fail } from "../../../shared/fail.ts";
-import { redact } from "../../../shared/redact.ts";
+import { redact } from "../../../shared/plain.ts";
 import { waitFor } from "../../../shared/wait-for.ts";
 import { LAB_BUN } from "../machine/disk.ts";
 import { kubectl, type Lab, type Machine, sh } from "../machine/machine.ts";

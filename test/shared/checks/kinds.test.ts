@@ -5,8 +5,7 @@
 import { expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { SEVERITIES } from "../../../shared/checks/kind.ts";
-import { checkIdOf, KINDS } from "../../../shared/checks/kinds.ts";
+import { checkIdOf, KINDS, SEVERITIES } from "../../../shared/checks/kinds.ts";
 import { CERTS } from "../../../shared/pki/certs.ts";
 import { KUBECONFIGS } from "../../../shared/pki/kubeconfigs.ts";
 

@@ -8,7 +8,7 @@ import { readFileSync, renameSync, rmSync, symlinkSync } from "node:fs";
 import { type Drill, repairAndCompare } from "../../../shared/drill/drill.ts";
 import { fieldsIn, printDrill } from "../../../shared/drill/printed-drill.ts";
 import { failOf } from "../../../shared/fail.ts";
-import { markBackup } from "../../../shared/hand-over/about-bundle.ts";
+import { markBackup } from "../../../shared/hand-over/operators-bundle.ts";
 import { manifestText } from "../../../shared/manifests/on-disk.ts";
 import { reduced } from "../../../shared/manifests/repair-changes.ts";
 import { certRow, SHARED_FILES } from "../../../shared/pki/certs.ts";

@@ -1,6 +1,6 @@
 /** What a drill tells to do while all is well: only what the drill has found, each as a line that runs. */
 import { expect, test } from "bun:test";
-import { todosOf } from "../../../shared/drill/what-to-do-now.ts";
+import { todosOf } from "../../../shared/drill/rehearsed-repair.ts";
 
 type Found = Parameters<typeof todosOf>[0];
 const NOTHING: Found = { files: [], servers: [], lost: [], stops: [] };

@@ -5,7 +5,7 @@ import { Bbolt } from "../../../shared/etcd-data/bbolt.ts";
 import { checkFitsLog, type Newest, newestIn } from "../../../shared/etcd-data/fits-log.ts";
 import { Mvcc } from "../../../shared/etcd-data/mvcc.ts";
 import { Replay } from "../../../shared/etcd-data/replay.ts";
-import { bytesField, intField } from "../../../shared/restore/protobuf-fields.ts";
+import { bytesField, intField } from "../../../shared/restore/new-member.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 import { dbFile } from "../../pretend/write-db.ts";
 

@@ -10,7 +10,7 @@ import { Replay } from "../../../shared/etcd-data/replay.ts";
 import { Tree } from "../../../shared/etcd-data/tree.ts";
 import type { Entry } from "../../../shared/etcd-data/wal.ts";
 import { failOf } from "../../../shared/fail.ts";
-import { bytesField, intField } from "../../../shared/restore/protobuf-fields.ts";
+import { bytesField, intField } from "../../../shared/restore/new-member.ts";
 import { busyEtcd } from "../../pretend/busy-etcd.ts";
 import { writeDamaged } from "../../pretend/damaged-etcd.ts";
 

@@ -220,7 +220,8 @@ test("a large tree is copied in pieces, says how far it is, and is whole or not 
     modified: new Date(2000_000),
   });
   expect(Buffer.compare(readBytes("/rescue/etcd/db")!, readBytes("/var/etcd/db")!)).toBe(0);
-  expect(box.said.slice(2)).toEqual([
+  // a busy machine has said how far it is before
+  expect(box.said.slice(-2)).toEqual([
     expect.stringMatching(/^copying \/var\/etcd {3}30 \/ 30 MB {3}in \d+ s {3}/),
     "copied /var/etcd to /rescue/etcd",
   ]);

@@ -5,7 +5,7 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { main } from "../../../scripts/hand-over.ts";
 import { exists, readBytes, readText, writeFile } from "../../../shared/files/files.ts";
 import { packTar } from "../../../shared/hand-over/bundle.ts";
-import { keyFor } from "../../../shared/hand-over/lock-options.ts";
+import { keyFor } from "../../../shared/hand-over/operators-bundle.ts";
 import { lockOf, open } from "../../../shared/hand-over/sealed.ts";
 import { SHARED_FILES } from "../../../shared/pki/certs.ts";
 import { bundleOf, put } from "../../pretend/bundles.ts";

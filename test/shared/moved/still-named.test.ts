@@ -1,7 +1,7 @@
 /** What is left for people: objects and files that name an old address, whatever their format. */
 import { expect, test } from "bun:test";
 import { mkdirSync, symlinkSync } from "node:fs";
-import { namedInData, namedInFiles, sayStillNamed } from "../../../shared/moved/still-named.ts";
+import { namedInData, namedInFiles, sayStillNamed } from "../../../shared/moved/tell-cluster.ts";
 import { write } from "../../pretend/cluster.ts";
 import { pretendData } from "../../pretend/control-plane-node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";

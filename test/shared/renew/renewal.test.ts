@@ -8,7 +8,7 @@ import { certInfo, certificatesIn, publicPem } from "../../../shared/pki/certifi
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
 import { kubeconfigRow, kubeconfigText } from "../../../shared/pki/kubeconfigs.ts";
-import { renewCa } from "../../../shared/pki/renew.ts";
+import { renewCa, requestFor } from "../../../shared/pki/renew.ts";
 import {
   type CaName,
   dueCas,
@@ -19,7 +19,6 @@ import {
   successorOf,
   unlikeOld,
 } from "../../../shared/renew/renewal.ts";
-import { requestFor } from "../../../shared/renew/request.ts";
 import { healthyCp, write } from "../../pretend/cluster.ts";
 import { ofCompany } from "../../pretend/company-ca.ts";
 import { testFacts } from "../../pretend/facts.ts";

@@ -14,9 +14,15 @@ import {
 import { type EtcdData, readEtcdData } from "../../../shared/etcd-data/data.ts";
 import { readNewestSnapshot } from "../../../shared/etcd-data/raft-files.ts";
 import { failOf } from "../../../shared/fail.ts";
-import { CHANGE, changeOf, entryOf, LogRecords, RECORD } from "../../../shared/restore/log-records.ts";
 import { chooseData, memberDataIn, writeAlone } from "../../../shared/restore/lost-members-data.ts";
-import { snapRecordOf } from "../../../shared/restore/new-member.ts";
+import {
+  CHANGE,
+  changeOf,
+  entryOf,
+  LogRecords,
+  RECORD,
+  snapRecordOf,
+} from "../../../shared/restore/new-member.ts";
 import { busyEtcd } from "../../pretend/busy-etcd.ts";
 import { writeDamaged } from "../../pretend/damaged-etcd.ts";
 import { appendTo, logTail } from "../../pretend/log-tail.ts";

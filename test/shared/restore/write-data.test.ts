@@ -7,7 +7,7 @@ import { readEtcdData, readSnapshotData } from "../../../shared/etcd-data/data.t
 import { Damaged } from "../../../shared/etcd-data/protobuf.ts";
 import { type Fail, failOf } from "../../../shared/fail.ts";
 import { DbEdit } from "../../../shared/restore/db-edit.ts";
-import { bytesField, intField } from "../../../shared/restore/protobuf-fields.ts";
+import { bytesField, intField } from "../../../shared/restore/new-member.ts";
 import { refuseState, snapshotFile, storedState } from "../../../shared/restore/snapshot-file.ts";
 import { BUMP, makeMember, refuseNotEmpty, writeRestored } from "../../../shared/restore/write-data.ts";
 import { type Sandbox, sandbox } from "../../pretend/sandbox.ts";

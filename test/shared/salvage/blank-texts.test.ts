@@ -1,11 +1,10 @@
 /** How much of what a stranger writes on a disk is looked at: by work, not by time. */
-
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { failOf } from "../../../shared/fail.ts";
-import { Budget } from "../../../shared/salvage/budget.ts";
+import { Budget } from "../../../shared/progress.ts";
 import { Disk } from "../../../shared/salvage/disk/disk.ts";
 import { configAt } from "../../../shared/salvage/disk/encryption-config.ts";
 import { carve } from "../../../shared/salvage/disk-search.ts";

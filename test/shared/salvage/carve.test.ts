@@ -2,7 +2,6 @@
  * Deleted files come back from images of ext4 that are made here without root, and from bytes that lie as a
  * disk would have them.
  */
-
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { createHash, generateKeyPairSync, type KeyObject } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -10,11 +9,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { writeTar } from "../../../shared/hand-over/tar.ts";
 import { Disk } from "../../../shared/salvage/disk/disk.ts";
-import type { CutFind, Find } from "../../../shared/salvage/disk/finds.ts";
+import type { CutFind, Find } from "../../../shared/salvage/disk/pem-block.ts";
 import { carve, search } from "../../../shared/salvage/disk-search.ts";
-
-setDefaultTimeout(300_000);
-
 import {
   deletedImage,
   type Files,
@@ -25,6 +21,8 @@ import {
   lost,
   noise,
 } from "../../pretend/lost-disk.ts";
+
+setDefaultTimeout(300_000);
 
 /** Its secret is used nowhere. */
 const config = (name: string) =>

@@ -1,6 +1,6 @@
 /** Which device a folder is on, and where nothing can be read from it. */
 import { expect, test } from "bun:test";
-import { deviceOf } from "../../../shared/salvage/disk/device.ts";
+import { deviceOf } from "../../../shared/salvage/disk/disk.ts";
 import { onNode } from "../../pretend/no-node.ts";
 import { programsHere } from "../../pretend/programs.ts";
 

@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { certInfo } from "../../../shared/pki/certificate.ts";
-import type { ConfigFind } from "../../../shared/salvage/disk/finds.ts";
+import type { ConfigFind } from "../../../shared/salvage/disk/pem-block.ts";
 import { nothingFound } from "../../../shared/salvage/disk-search.ts";
 import { FoundKeys } from "../../../shared/salvage/found-keys.ts";
 import { type Brought, putBack } from "../../../shared/salvage/put-back.ts";

@@ -2,16 +2,14 @@
  * After part 2, on a control plane node: may part 4 begin, is part 3 closed, who leads, what is left of the
  * repair, is this node alive?
  */
-
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { parseAllDocuments } from "yaml";
 import { leftNames } from "../../../shared/again.ts";
 import { adminClient } from "../../../shared/api/admin-api.ts";
 import { assess } from "../../../shared/assess/assess.ts";
-import { kubeadmConfig } from "../../../shared/assess/kubeadm-config.ts";
 import { lookHere } from "../../../shared/assess/look-here.ts";
-import { printAssessment, printShort } from "../../../shared/assess/printed.ts";
+import { kubeadmConfig, printAssessment, printShort } from "../../../shared/assess/printed.ts";
 import type { Check } from "../../../shared/checks/check.ts";
 import { refuseLivingNode } from "../../../shared/etcd/living-member.ts";
 import { readControlPlaneNode } from "../../../shared/facts/control-plane-node.ts";
@@ -20,7 +18,7 @@ import { failOf } from "../../../shared/fail.ts";
 import { manifestText } from "../../../shared/manifests/on-disk.ts";
 import { reduced } from "../../../shared/manifests/repair-changes.ts";
 import { readNode } from "../../../shared/node/node.ts";
-import { keyCopies } from "../../../shared/old-sa-key/key-copies.ts";
+import { keyCopies } from "../../../shared/old-sa-key/old-tokens.ts";
 import { mode } from "../../../shared/run.ts";
 import { leadsInFull, reducedManagers, whereToClose } from "../../../shared/static-pods/full-manager.ts";
 import { untilGood } from "../../../shared/verify/verify-here.ts";
