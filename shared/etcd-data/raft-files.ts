@@ -24,13 +24,16 @@ export function openRegular(path: string): number {
 const PIECE = 16 * 2 ** 20;
 let sinceTaken = 0;
 
-/** So many bytes of a large file were read. */
+/** So many bytes of a large file were read, or so much memory was needed for a moment. */
 export function noteRead(bytes: number) {
   sinceTaken += bytes;
   if (sinceTaken < PIECE) return;
   sinceTaken = 0;
   Bun.gc(true);
 }
+
+/** What is needed for a moment to take a row or a record apart: bytes. */
+export const OF_A_ROW = 1024;
 
 /** Bytes of a block; a longer record gets a block of its own length. */
 const LOG_BLOCK = 1024 * 1024;

@@ -9,7 +9,7 @@
  */
 import { existsSync, readdirSync } from "node:fs";
 import { Damaged, fieldsOf, hexId } from "./protobuf.ts";
-import { crc32c, hasZeroSector, isZero, isZeroFrom, LogFile } from "./raft-files.ts";
+import { crc32c, hasZeroSector, isZero, isZeroFrom, LogFile, noteRead, OF_A_ROW } from "./raft-files.ts";
 
 const FRAME_HEADER_SIZE = 8;
 const METADATA_TYPE = 1;
@@ -322,6 +322,7 @@ function readMetadata(wal: Wal, message: Uint8Array): boolean {
 }
 
 function addEntry(reading: Reading, entry: Entry): boolean {
+  noteRead(OF_A_ROW);
   const { wal, wish } = reading;
   const isNext = !reading.isBegun || entry.index <= wal.last.index + 1;
   if (!isNext || entry.type > 2 || !Number.isSafeInteger(entry.term) || entry.term < wal.last.term)
