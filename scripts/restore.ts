@@ -24,10 +24,11 @@ import { endpointUrl } from "../shared/pki/addresses.ts";
 import * as content from "../shared/restore/content.ts";
 import { refuseOtherName, writeKubeletFiles } from "../shared/restore/kubelet-files.ts";
 import * as lost from "../shared/restore/lost-members-data.ts";
+import { onlyMember } from "../shared/restore/new-member.ts";
 import { newAddress, oldAddress, refuseOldAnswers } from "../shared/restore/new-place.ts";
 import * as snapshots from "../shared/restore/snapshot-file.ts";
 import { wayInWords } from "../shared/restore/ways-back.ts";
-import { BUMP, refuseNotEmpty, writeRestored } from "../shared/restore/write-data.ts";
+import { BUMP, refuseNotEmpty, writeMember } from "../shared/restore/write-data.ts";
 import { act, done, run, say, start, step } from "../shared/run.ts";
 
 async function main() {
@@ -159,8 +160,12 @@ async function ofSnapshot(path: string, values: Values): Promise<Source> {
   const token = `restored-${new Date().toISOString()}`;
   return {
     ...{ data, until: data.lastWrite, from: "a snapshot" },
-    write: ({ dir, peerUrl }) =>
-      writeRestored(snapshot, { dir, member: { name: found.node.name, peerUrl, token } }),
+    write: (place) =>
+      writeMember(onlyMember({ name: found.node.name, token, ...place }), data, {
+        ...place,
+        from: path,
+        bump: BUMP,
+      }),
   };
 }
 

@@ -53,6 +53,21 @@ export class RevisionIndex {
     return this.names.under(prefix);
   }
 
+  /** How many there are that are not deleted. */
+  get liveCount(): number {
+    let count = 0;
+    for (let id = 0; id < this.oldest.length; id++)
+      count += this.subs.get(this.older.get(this.oldest.get(id))) & TOMBSTONE ? 0 : 1;
+    return count;
+  }
+
+  /** Those whose newest revision has such a lease. */
+  *withLease(isWanted: (lease: bigint) => boolean): Generator<string> {
+    const wanted = this.leaseIds.all.map((lease) => lease !== 0n && isWanted(lease));
+    for (let id = 0; id < this.oldest.length; id++)
+      if (wanted[this.leases.get(this.older.get(this.oldest.get(id)))]) yield this.names.nameOf(id);
+  }
+
   has(key: string): boolean {
     return this.names.idOf(key) !== undefined;
   }
@@ -164,10 +179,13 @@ class Names {
   *under(prefix: string): Generator<string> {
     const isWanted = this.folders.all.map((name) => name.startsWith(prefix) || prefix.startsWith(name));
     for (let id = 0; id < this.folderOf.length; id++) {
-      const folder = this.folderOf.get(id);
-      const key = isWanted[folder] ? this.folders.all[folder]! + this.lastPartOf(id) : undefined;
+      const key = isWanted[this.folderOf.get(id)] ? this.nameOf(id) : undefined;
       if (key?.startsWith(prefix)) yield key;
     }
+  }
+
+  nameOf(id: number): string {
+    return this.folders.all[this.folderOf.get(id)]! + this.lastPartOf(id);
   }
 
   private lastPartOf(id: number): string {

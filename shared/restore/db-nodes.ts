@@ -1,9 +1,8 @@
 /**
- * Takes a page of a bbolt file apart, and puts it together again; etcd-data/page.ts has the format. Source:
- * go.etcd.io/bbolt node.go, internal/common page.go and inode.go.
+ * Puts a page of a bbolt file together; etcd-data/page.ts has the format. Source: go.etcd.io/bbolt node.go,
+ * internal/common page.go and inode.go.
  */
 import { PAGE_HEADER_SIZE } from "../etcd-data/db-file.ts";
-import { Page } from "../etcd-data/page.ts";
 
 const BRANCH_PAGE = 0x01;
 const LEAF_PAGE = 0x02;
@@ -22,22 +21,6 @@ interface Child {
 }
 
 export type DbNode = { isLeaf: true; items: Item[] } | { isLeaf: false; children: Child[] };
-
-/** Copies, as the bytes may be overwritten. */
-export function dbNodeIn(bytes: Buffer, what: string): DbNode {
-  const rest = (start: number, length: number) => bytes.subarray(start, start + length);
-  const page = new Page(what, { head: bytes, size: bytes.length, rest });
-  const places = Array.from({ length: page.count }, (_, i) => i);
-  const key = (i: number) => Buffer.from(page.key(i));
-  if (!page.isLeaf)
-    return { isLeaf: false, children: places.map((i) => ({ key: key(i), id: page.child(i) })) };
-  const item = (i: number) => ({
-    key: key(i),
-    value: Buffer.from(page.value(i)),
-    isBucket: page.isBucket(i),
-  });
-  return { isLeaf: true, items: places.map(item) };
-}
 
 /** The form of an inline bucket: page 0, shorter than a page. */
 export function inlineBytes(node: DbNode): Buffer {

@@ -6,20 +6,22 @@
 import { closeSync, fsyncSync, openSync } from "node:fs";
 import { setImmediate } from "node:timers/promises";
 import type { EtcdData } from "../etcd-data/data.ts";
-import { PAGE_HEADER_SIZE } from "../etcd-data/db-file.ts";
+import { DB_MAGIC, DB_VERSION, fnv64a, PAGE_HEADER_SIZE } from "../etcd-data/db-file.ts";
 import { bucketKey } from "../etcd-data/key-value.ts";
 import type { Revision } from "../etcd-data/mvcc.ts";
 import type { Row } from "../etcd-data/tree.ts";
 import { writeAt } from "../files/write-steps.ts";
 import { Progress } from "../progress.ts";
 import { checkSignal } from "../signals.ts";
-import { metaBytes } from "./db-edit.ts";
 import { type DbNode, ELEMENT_SIZE, inlineBytes, pageBytes } from "./db-nodes.ts";
 import { confStateJson, memberJson, type RaftPlace, type SnapMember } from "./new-member.ts";
 import { bytesField, intField } from "./protobuf-fields.ts";
-import { u64Bytes } from "./write-data.ts";
 
 const PAGE_SIZE = 4096;
+const META_SIZE = 80;
+const META_PAGE = 0x04;
+/** etcd opens its file with NoFreelistSync, and finds free pages by itself (server/storage/backend/config_linux.go). */
+const NO_FREELIST = 2n ** 64n - 1n;
 /** Those that etcd makes with a database. */
 const BUCKETS = "alarm auth authRoles authUsers cluster key lease members members_removed meta".split(" ");
 /** Bytes between two moments in which a signal is heard. */
@@ -27,8 +29,9 @@ const PIECE = 8 * 2 ** 20;
 
 interface Written {
   members: readonly SnapMember[];
+  alarms: Iterable<string>;
   /** The last entry that the data has. */
-  at: RaftPlace;
+  last: RaftPlace;
   /** Where clients may have seen later revisions: how far the next one is from the last. Else 0. */
   bump: number;
 }
@@ -106,10 +109,8 @@ class NewPages {
       return { key: Buffer.from(name), value: Buffer.concat([header, inline]), isBucket: true };
     });
     const root = this.#write({ isLeaf: true, items });
-    for (const slot of [0, 1]) {
-      const at = { slot, txid: BigInt(slot + 2), root, end: this.#end };
-      writeAt(this.#file, metaBytes({ pageSize: PAGE_SIZE }, at), slot * PAGE_SIZE);
-    }
+    for (const slot of [0, 1])
+      writeAt(this.#file, metaBytes(slot, { root, end: this.#end }), slot * PAGE_SIZE);
   }
 
   #close(level: number) {
@@ -129,13 +130,25 @@ class NewPages {
   }
 }
 
+function metaBytes(slot: number, { root, end }: { root: number; end: number }): Buffer {
+  const bytes = Buffer.alloc(META_SIZE);
+  bytes.writeBigUInt64LE(BigInt(slot), 0);
+  bytes.writeUInt16LE(META_PAGE, 8);
+  for (const [i, number] of [DB_MAGIC, DB_VERSION, PAGE_SIZE].entries())
+    bytes.writeUInt32LE(number, PAGE_HEADER_SIZE + 4 * i);
+  const numbers = [BigInt(root), 0n, NO_FREELIST, BigInt(end), BigInt(slot + 2)];
+  for (const [i, number] of numbers.entries()) bytes.writeBigUInt64LE(number, 32 + 8 * i);
+  bytes.writeBigUInt64LE(fnv64a(bytes.subarray(PAGE_HEADER_SIZE, 72)), 72);
+  return bytes;
+}
+
 function nodeOf(level: number, entries: Entry[]): DbNode {
   return level === 0 ? { isLeaf: true, items: entries } : { isLeaf: false, children: entries };
 }
 
 /** The content of etcd's buckets once it has read the log up to this entry. */
-function contentOf(data: EtcdData, { members, at, bump }: Written): Record<string, Iterable<Row>> {
-  const { leases, alarms } = data.stored();
+function contentOf(data: EtcdData, { members, alarms, last, bump }: Written): Record<string, Iterable<Row>> {
+  const { leases } = data.stored();
   const compacted = bump > 0 ? data.revision + bump : data.compactedRevision;
   const mark = bucketKey({ main: compacted, sub: 0, isTombstone: false });
   return {
@@ -147,8 +160,8 @@ function contentOf(data: EtcdData, { members, at, bump }: Written): Record<strin
     members: sorted(members.map((one) => [one.id.toString(16), memberJson(one)])),
     meta: sorted([
       ["confState", confStateJson(members)],
-      ["consistent_index", u64Bytes(at.index)],
-      ["term", u64Bytes(at.term)],
+      ["consistent_index", u64Bytes(last.index)],
+      ["term", u64Bytes(last.term)],
       ...(compacted > 0 ? [["scheduledCompactRev", mark] as const] : []),
       ...(data.storageVersion ? [["storageVersion", data.storageVersion] as const] : []),
     ]),
@@ -191,4 +204,10 @@ function alarmKey(alarm: string): Buffer {
 function sorted(items: readonly (readonly [key: string | Buffer, value: string | Buffer])[]): Row[] {
   const rows = items.map(([key, value]) => ({ key: Buffer.from(key), value: Buffer.from(value) }));
   return rows.sort((a, b) => a.key.compare(b.key));
+}
+
+function u64Bytes(number: number | bigint): Buffer {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64BE(BigInt.asUintN(64, BigInt(number)));
+  return bytes;
 }

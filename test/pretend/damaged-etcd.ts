@@ -5,7 +5,8 @@
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { DbFile } from "../../shared/etcd-data/db-file.ts";
-import { dbNodeIn } from "../../shared/restore/db-nodes.ts";
+import { Page } from "../../shared/etcd-data/page.ts";
+import type { DbNode } from "../../shared/restore/db-nodes.ts";
 import { random } from "./damage.ts";
 
 /** A member's files, undamaged; and its db some time before, and a moment before. */
@@ -191,4 +192,20 @@ function walk(db: Buffer, file: string): Pages {
   };
   visit(top);
   return pages;
+}
+
+/** A page taken apart; copies. */
+function dbNodeIn(bytes: Buffer, what: string): DbNode {
+  const rest = (start: number, length: number) => bytes.subarray(start, start + length);
+  const page = new Page(what, { head: bytes, size: bytes.length, rest });
+  const places = Array.from({ length: page.count }, (_, i) => i);
+  const key = (i: number) => Buffer.from(page.key(i));
+  if (!page.isLeaf)
+    return { isLeaf: false, children: places.map((i) => ({ key: key(i), id: page.child(i) })) };
+  const item = (i: number) => ({
+    key: key(i),
+    value: Buffer.from(page.value(i)),
+    isBucket: page.isBucket(i),
+  });
+  return { isLeaf: true, items: places.map(item) };
 }
