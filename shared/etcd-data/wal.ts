@@ -186,8 +186,21 @@ function readRecords(file: LogFile, from: number, reading: Reading): number | un
       return stopAtDamage(file, { ...frame, position }, reading);
     position = frame.end;
   }
-  if (isZeroFrom(file, position)) return undefined;
+  if (isZeroFrom(file, position)) {
+    if (reading.isLast && position >= FULL && position === file.size) lacksNext(file, reading.wal);
+    return undefined;
+  }
   return stopAtDamage(file, { start: position, end: file.size, position }, reading);
+}
+
+/** Bytes of a file for which etcd makes room. One that is full ends behind its last record, and there is a next one (wal.go, cut). */
+const FULL = 64 * 1024 * 1024;
+
+function lacksNext({ path }: LogFile, wal: Wal) {
+  wal.isCut = true;
+  wal.warnings.push(
+    `The log goes on behind ${path}, which is full: its next file is lost, with all entries after ${wal.last.index}`,
+  );
 }
 
 /** Bytes that are skipped at once if they are zeros: etcd makes room for 64 MB. */
