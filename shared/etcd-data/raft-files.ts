@@ -21,7 +21,7 @@ export function openRegular(path: string): number {
 }
 
 /** Bytes that are read before the memory that this took is taken back: the engine waits until it is a multiple of what is kept. */
-const PIECE = 16 * 2 ** 20;
+const PIECE = 8 * 2 ** 20;
 let sinceTaken = 0;
 
 /** So many bytes of a large file were read, or so much memory was needed for a moment. */

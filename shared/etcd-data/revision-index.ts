@@ -131,6 +131,8 @@ class Numbers<T> {
 
 /** Names that are compressed together. */
 const TOGETHER = 1024;
+/** The share of slots that may be in use. */
+const FULL = 0.75;
 
 /**
  * Names of keys by number, from 0 on. A name is known by 64 bits of a hash that nobody can foresee: two names with one
@@ -169,7 +171,7 @@ class Names {
       this.chunks.push(Bun.zstdCompressSync(JSON.stringify(this.newest), { level: 1 }));
       this.newest = [];
     }
-    if (id * 1.5 < this.slots.length) return id;
+    if (id < this.slots.length * FULL) return id;
     this.slots = new Int32Array(this.slots.length * 2);
     for (let known = 0; known <= id; known++)
       this.slots[this.slotOf(this.hashes[0].get(known), this.hashes[1].get(known))] = known + 1;

@@ -20,7 +20,7 @@ export interface OnlyMember {
 }
 
 /** Its first and only entry. Ids are the SHA-1 of a member's URLs and the token, and of all members' ids: eight bytes. */
-export function onlyMember({ name, peerUrl, token }: OnlyMember) {
+export function onlyMember({ name, peerUrl, token }: OnlyMember): Known {
   const sum = (of: string | Buffer) => createHash("sha1").update(of).digest().subarray(0, 8);
   const member = sum(peerUrl + token);
   const own = { id: member.readBigUInt64BE(0), name, peerURLs: [peerUrl], isLearner: false };
@@ -45,6 +45,16 @@ function confStateOf(members: readonly SnapMember[]): Buffer {
 export function confStateJson(members: readonly SnapMember[]): string {
   const ids = (learners: boolean) => members.filter((one) => one.isLearner === learners).map(({ id }) => id);
   return `{"voters":[${ids(false)}],"learners":[${ids(true)}],"auto_leave":false}`;
+}
+
+/** A member as it was, and what the cluster knew of its members. */
+export interface Known {
+  own: SnapMember;
+  members: readonly SnapMember[];
+  clusterId: bigint;
+  /** The last entry that the data has. */
+  last: RaftPlace;
+  alarms: Iterable<string>;
 }
 
 /** A raft index and its term. */

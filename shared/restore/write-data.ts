@@ -23,28 +23,10 @@ import { freshPartial, makeFolder, syncFolder } from "../files/write-steps.ts";
 import { shell } from "../shell-line.ts";
 import { CHANGE, changeOf, entryOf, hardStateOf, LogRecords, metadataOf, RECORD } from "./log-records.ts";
 import { writeNewDb } from "./new-db.ts";
-import {
-  logName,
-  memberJson,
-  type RaftPlace,
-  type SnapMember,
-  snapBytes,
-  snapName,
-  snapRecordOf,
-} from "./new-member.ts";
+import { type Known, logName, memberJson, snapBytes, snapName, snapRecordOf } from "./new-member.ts";
 
 /** From etcd's documentation: more than a cluster writes in a week, at 1,500 a second. */
 export const BUMP = 1_000_000_000;
-
-/** A member as it was, and what the cluster knew of its members. */
-export interface Known {
-  own: SnapMember;
-  members: readonly SnapMember[];
-  clusterId: bigint;
-  /** The last entry that the data has. */
-  last: RaftPlace;
-  alarms: Iterable<string>;
-}
 
 interface Place {
   dir: string;
