@@ -24,10 +24,11 @@ import { endpointUrl } from "../shared/pki/addresses.ts";
 import * as content from "../shared/restore/content.ts";
 import { refuseOtherName, writeKubeletFiles } from "../shared/restore/content.ts";
 import * as lost from "../shared/restore/lost-members-data.ts";
+import { onlyMember } from "../shared/restore/new-member.ts";
 import { newAddress, oldAddress, refuseOldAnswers } from "../shared/restore/new-place.ts";
 import * as snapshots from "../shared/restore/snapshot-file.ts";
 import { wayInWords } from "../shared/restore/ways-back.ts";
-import { BUMP, refuseNotEmpty, writeRestored } from "../shared/restore/write-data.ts";
+import { BUMP, refuseNotEmpty, writeMember } from "../shared/restore/write-data.ts";
 import { act, done, run, say, start, step } from "../shared/run.ts";
 
 async function main() {
@@ -60,7 +61,7 @@ async function main() {
     () => writeData(source, found, { ...place, caHash: values["ca-hash"] }),
     `etcdutl snapshot restore --bump-revision ${BUMP} --mark-compacted`,
   );
-  done(next(place, `${found.cluster.certificatesDir}/ca.key`));
+  done(next(place, found.cluster));
 }
 
 /** The data last; existing data is never overwritten. A run that was cut off begins again. */
@@ -87,17 +88,25 @@ interface Moving {
   address: string;
 }
 
-/** `caKey`: a living member has its keys. */
-function next({ old, address }: Moving, caKey: string): string {
+/** A node that has lost etcd's data alone has nothing more to repair: 00-assess proves it. */
+function next(
+  { old, address }: Moving,
+  { certificatesDir, nodes }: content.Content["cluster"],
+): string {
+  const caKey = `${certificatesDir}/ca.key`;
   const moved = old === undefined || old === address ? [] : [`${MOVE} --moved ${old}=${address}`];
-  return [
-    "systemctl enable kubelet",
-    ...(exists(caKey) ? [] : [UNPACK]),
-    ...moved,
-    "parts 1 to 5 (./bunw scripts/plan.ts prints them)",
-  ].join(", then ");
+  const kept = [caKey, "/etc/kubernetes/manifests/etcd.yaml", "/etc/kubernetes/kubelet.conf"];
+  const isAlone = nodes.filter(({ controlPlane }) => controlPlane).length === 1;
+  if (moved.length === 0 && isAlone && kept.every(exists)) return `${ASSESS}, else ${PARTS}`;
+  // a living member has the cluster's keys
+  return ["systemctl enable kubelet", ...(exists(caKey) ? [] : [UNPACK]), ...moved, PARTS].join(
+    ", then ",
+  );
 }
 
+const ASSESS =
+  "./bunw scripts/00-assess.ts, then, if it names no damage, systemctl start kubelet and part 5";
+const PARTS = "parts 1 to 5 (./bunw scripts/plan.ts prints them)";
 const MOVE = "./bunw scripts/move.ts";
 const UNPACK =
   "./bunw scripts/hand-over.ts unpack BUNDLE (without a bundle: part 1 with --new-cas)";
@@ -151,8 +160,12 @@ async function ofSnapshot(path: string, values: Values): Promise<Source> {
   const token = `restored-${new Date().toISOString()}`;
   return {
     ...{ data, until: data.lastWrite, from: "a snapshot" },
-    write: ({ dir, peerUrl }) =>
-      writeRestored(snapshot, { dir, member: { name: found.node.name, peerUrl, token } }),
+    write: (place) =>
+      writeMember(onlyMember({ name: found.node.name, token, ...place }), data, {
+        ...place,
+        from: path,
+        bump: BUMP,
+      }),
   };
 }
 

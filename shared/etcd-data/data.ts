@@ -176,15 +176,11 @@ function rereadIfCompacted<T>(action: () => T, otherwise: () => T): T {
 /** The content, and its description. */
 function readView(load: () => DirectoryState) {
   const state = load();
-  let keyCount = 0;
-  for (const key of state.mvcc.everyKey()) keyCount += state.mvcc.has(key) ? 1 : 0;
-  return { state, facts: describe(state, keyCount) };
+  return { state, facts: describe(state) };
 }
 
-function describe(
-  { mvcc, wal, members, committed: logged, lastWrite, isFull, storageVersion }: DirectoryState,
-  keyCount: number,
-) {
+function describe(state: DirectoryState) {
+  const { mvcc, wal, members, committed: logged, lastWrite, isFull, storageVersion } = state;
   // A single member commits all its entries when it starts.
   const committed = members.length > 1 ? logged : mvcc.revision;
   const warnings = [...wal.warnings];
@@ -200,7 +196,7 @@ function describe(
     revision: mvcc.revision,
     committed: { revision: committed },
     end: { ...wal.last, isCut: wal.isCut, isDamaged: wal.isDamaged },
-    keyCount,
+    keyCount: mvcc.keyCount,
     lastWrite,
     isFull,
     storageVersion,

@@ -7,6 +7,7 @@
 
 import type { Leaf } from "./page.ts";
 import { Damaged, NOTHING, Reader } from "./protobuf.ts";
+import { noteRead, OF_A_ROW } from "./raft-files.ts";
 import type { RevisionKey, StoredRevision } from "./revision-index.ts";
 
 /**
@@ -31,6 +32,7 @@ const HEAD = 1024;
 
 /** A revision without its value, of which as little as possible is read. */
 export function readRevision(leaf: Leaf, i: number): StoredRevision {
+  noteRead(OF_A_ROW);
   const revision = parseRevision(leaf.key(i));
   if (leaf.valueSize(i) === 0 && !revision.isTombstone) return { ...revision, key: "", lease: 0n };
   const { key, modRevision, lease } = readHead(leaf, i);

@@ -155,9 +155,20 @@ export class Mvcc {
     return this.index.newestOf(key)?.isTombstone === false;
   }
 
-  /** Live keys attached to a lease. */
-  keysOfLease(lease: bigint): string[] {
-    return [...this.everyKey()].filter((key) => this.has(key) && this.leaseOf(key) === lease);
+  /** How many keys there are that are not deleted. */
+  get keyCount(): number {
+    const isLive = (key: string) => this.index.newestOf(key)?.isTombstone === false;
+    const more = [...this.replayed.keys()].map((key) => Number(this.has(key)) - Number(isLive(key)));
+    return more.reduce((sum, one) => sum + one, this.index.liveCount);
+  }
+
+  /** Live keys with such a lease. */
+  *keysWithLease(isWanted: (lease: bigint) => boolean): Generator<string> {
+    for (const key of this.index.withLease(isWanted)) if (!this.replayed.has(key) && this.has(key)) yield key;
+    for (const [key, changes] of this.replayed) {
+      const { deleted, lease } = changes.at(-1)!;
+      if (!deleted && lease !== 0n && isWanted(lease)) yield key;
+    }
   }
 
   leaseOf(key: string): bigint {

@@ -153,10 +153,8 @@ export function checkOldRoot(
   for (const { type, index, data } of wal.entries.values())
     if (type === 0 && index > applied && !legacyRequest(data) && mayHaveMade(data, newest))
       throw new Damaged(`its newest revision, ${newest!.main}, may be of entry ${index}`);
-  for (const key of mvcc.everyKey()) {
-    const lease = mvcc.has(key) ? mvcc.leaseOf(key) : 0n;
-    if (lease !== 0n && !replay.leases.has(lease)) throw new Damaged(`the lease of ${key} is gone`);
-  }
+  for (const key of mvcc.keysWithLease((lease) => !replay.leases.has(lease)))
+    throw new Damaged(`the lease of ${key} is gone`);
 }
 
 /**

@@ -21,16 +21,19 @@ export function openRegular(path: string): number {
 }
 
 /** Bytes that are read before the memory that this took is taken back: the engine waits until it is a multiple of what is kept. */
-const PIECE = 16 * 2 ** 20;
+const PIECE = 8 * 2 ** 20;
 let sinceTaken = 0;
 
-/** So many bytes of a large file were read. */
+/** So many bytes of a large file were read, or so much memory was needed for a moment. */
 export function noteRead(bytes: number) {
   sinceTaken += bytes;
   if (sinceTaken < PIECE) return;
   sinceTaken = 0;
   Bun.gc(true);
 }
+
+/** What is needed for a moment to take a row or a record apart: bytes. */
+export const OF_A_ROW = 1024;
 
 /** Bytes of a block; a longer record gets a block of its own length. */
 const LOG_BLOCK = 1024 * 1024;

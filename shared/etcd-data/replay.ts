@@ -194,7 +194,8 @@ export class Replay {
   }
 
   private keysOfLease(lease: bigint): string[] {
-    return this.leases.has(lease) ? this.mvcc.keysOfLease(lease).sort() : [];
+    const isIts = (one: bigint) => one === lease;
+    return this.leases.has(lease) ? [...this.mvcc.keysWithLease(isIts)].sort() : [];
   }
 
   /** AlarmRequest { 1 action (1 activate, 2 deactivate), 2 memberID, 3 alarm }. */

@@ -1,8 +1,9 @@
 /**
- * Which revisions there are of each key, without their values. Memory: 16 bytes for a revision, and for a key some 40
- * and the last part of its name, so that an etcd of 8 GB fits. Inside, a key is its bytes as latin1 text: text order
- * is byte order.
+ * Which revisions there are of each key, without their values. Memory: about 10 bytes for a revision and 35 for a key, so
+ * that an etcd of 8 GB fits. Inside, a key is its bytes as latin1 text: text order is byte order.
  */
+import { randomBytes } from "node:crypto";
+import { noteRead, OF_A_ROW } from "./raft-files.ts";
 
 /** A revision by its key in the bucket `key`: etcd's `mvcc.BucketKey`. */
 export interface RevisionKey {
@@ -20,43 +21,51 @@ export interface StoredRevision extends RevisionKey {
   lease: bigint;
 }
 
-const NO_ROW = -1;
 const TOMBSTONE = 1;
 
 export class RevisionIndex {
   private readonly names = new Names();
-  // by id of a key
-  private readonly newest = new Column(Int32Array);
-  private readonly oldest = new Column(Int32Array);
+  /** By number of a key: its oldest row. */
+  private readonly oldest = new Column();
   // by row
-  private readonly mains = new Column(Float64Array);
+  private readonly mains = new Column();
   /** Twice the number inside the transaction, and 1 for a tombstone. */
-  private readonly subs = new Column(Uint32Array);
-  private readonly older = new Column(Int32Array);
-  private readonly leases = new Map<number, bigint>();
+  private readonly subs = new Column();
+  /** The next older row of the key; behind the oldest one comes the newest. */
+  private readonly older = new Column();
+  private readonly leases = new Column();
+  private readonly leaseIds = new Numbers<bigint>();
 
   /** Adds a revision that is older than all of its key; returns the one after it, Infinity if there is none. */
   addOlder(row: StoredRevision): number {
-    const id = this.idOf(row.key);
-    const added = this.append(row, NO_ROW);
-    const next = this.oldest.get(id);
-    this.oldest.set(id, added);
-    if (next === NO_ROW) this.newest.set(id, added);
-    else this.older.set(next, added);
-    return next === NO_ROW ? Number.POSITIVE_INFINITY : this.mains.get(next);
+    const [id, next] = this.append(row);
+    this.oldest.set(id, this.mains.length - 1);
+    return next === undefined ? Number.POSITIVE_INFINITY : this.mains.get(next);
   }
 
   /** Adds a revision that is newer than all of its key. */
   addNewer(row: StoredRevision) {
-    const id = this.idOf(row.key);
-    const added = this.append(row, this.newest.get(id));
-    if (this.oldest.get(id) === NO_ROW) this.oldest.set(id, added);
-    this.newest.set(id, added);
+    this.append(row);
   }
 
   /** Those that begin so, in no order. */
   keys(prefix: string): Generator<string> {
     return this.names.under(prefix);
+  }
+
+  /** How many there are that are not deleted. */
+  get liveCount(): number {
+    let count = 0;
+    for (let id = 0; id < this.oldest.length; id++)
+      count += this.subs.get(this.older.get(this.oldest.get(id))) & TOMBSTONE ? 0 : 1;
+    return count;
+  }
+
+  /** Those whose newest revision has such a lease. */
+  *withLease(isWanted: (lease: bigint) => boolean): Generator<string> {
+    const wanted = this.leaseIds.all.map((lease) => lease !== 0n && isWanted(lease));
+    for (let id = 0; id < this.oldest.length; id++)
+      if (wanted[this.leases.get(this.older.get(this.oldest.get(id)))]) yield this.names.nameOf(id);
   }
 
   has(key: string): boolean {
@@ -70,163 +79,178 @@ export class RevisionIndex {
 
   /** 0n if there is none. */
   leaseOf(key: string): bigint {
-    const id = this.names.idOf(key);
-    return (id !== undefined && this.leases.get(this.newest.get(id))) || 0n;
+    const row = this.newestRow(key);
+    return row === undefined ? 0n : this.leaseIds.all[this.leases.get(row)]!;
   }
 
   /** Newest first. */
   *history(key: string): Generator<RevisionKey, undefined> {
-    const id = this.names.idOf(key);
-    for (
-      let row = id === undefined ? NO_ROW : this.newest.get(id);
-      row !== NO_ROW;
-      row = this.older.get(row)
-    ) {
+    const newest = this.newestRow(key);
+    for (let row = newest; row !== undefined; ) {
       const sub = this.subs.get(row);
       yield { main: this.mains.get(row), sub: sub >>> 1, isTombstone: (sub & TOMBSTONE) !== 0 };
+      row = this.older.get(row);
+      if (row === newest) return;
     }
   }
 
-  private idOf(key: string): number {
-    const known = this.names.idOf(key);
-    if (known !== undefined) return known;
-    const id = this.newest.push(NO_ROW);
-    this.oldest.push(NO_ROW);
-    this.names.add(key);
+  private newestRow(key: string): number | undefined {
+    const id = this.names.idOf(key);
+    return id === undefined ? undefined : this.older.get(this.oldest.get(id));
+  }
+
+  /** Behind the oldest row of its key, before the newest. Returns the key's number, and the former if there was one. */
+  private append({ key, main, sub, isTombstone, lease }: StoredRevision): [id: number, oldest?: number] {
+    const row = this.mains.push(main);
+    this.subs.push(sub * 2 + (isTombstone ? TOMBSTONE : 0));
+    this.leases.push(this.leaseIds.of(lease));
+    const id = this.names.of(key);
+    if (id === this.oldest.length) {
+      this.older.push(row);
+      this.oldest.push(row);
+      return [id];
+    }
+    const oldest = this.oldest.get(id);
+    this.older.push(this.older.get(oldest));
+    this.older.set(oldest, row);
+    return [id, oldest];
+  }
+}
+
+/** Numbers things from 0 on. */
+class Numbers<T> {
+  readonly all: T[] = [];
+  private readonly known = new Map<T, number>();
+
+  of(one: T): number {
+    const number = this.known.get(one) ?? this.all.length;
+    if (number === this.all.length) this.known.set(one, this.all.push(one) - 1);
+    return number;
+  }
+}
+
+/** Names that are compressed together. */
+const TOGETHER = 1024;
+/** The share of slots that may be in use. */
+const FULL = 0.75;
+
+/**
+ * Names of keys by number, from 0 on. A name is known by 64 bits of a hash that nobody can foresee: two names with one
+ * hash, one chance in two million for four million keys, would be damage when their values are read.
+ */
+class Names {
+  /** The folders of paths. */
+  private readonly folders = new Numbers<string>();
+  private readonly folderOf = new Column();
+  /** The last parts of names, by `TOGETHER`. */
+  private readonly chunks: Uint8Array[] = [];
+  private newest: string[] = [];
+  private opened = { chunk: -1, names: [""] };
+  private readonly seed = randomBytes(16).toString("latin1");
+  private readonly sum = new Int32Array(5);
+  private readonly hashes = [new Column(0), new Column(0)] as const;
+  /** A number and 1 where its hash says, or behind it; else 0. */
+  private slots = new Int32Array(1024);
+
+  idOf(key: string): number | undefined {
+    const id = this.slots[this.slotOf(...this.hashOf(key))]!;
+    return id === 0 ? undefined : id - 1;
+  }
+
+  /** The same; a new name gets the next number. */
+  of(key: string): number {
+    const [hash, more] = this.hashOf(key);
+    const slot = this.slotOf(hash, more);
+    if (this.slots[slot] !== 0) return this.slots[slot]! - 1;
+    const cut = key.lastIndexOf("/") + 1;
+    const id = this.folderOf.push(this.folders.of(key.slice(0, cut)));
+    this.hashes[0].push(hash);
+    this.hashes[1].push(more);
+    this.slots[slot] = id + 1;
+    if (this.newest.push(key.slice(cut)) === TOGETHER) {
+      this.chunks.push(Bun.zstdCompressSync(JSON.stringify(this.newest), { level: 1 }));
+      this.newest = [];
+    }
+    if (id < this.slots.length * FULL) return id;
+    this.slots = new Int32Array(this.slots.length * 2);
+    for (let known = 0; known <= id; known++)
+      this.slots[this.slotOf(this.hashes[0].get(known), this.hashes[1].get(known))] = known + 1;
     return id;
   }
 
-  private append({ main, sub, isTombstone, lease }: StoredRevision, older: number): number {
-    const row = this.mains.push(main);
-    this.subs.push(sub * 2 + (isTombstone ? TOMBSTONE : 0));
-    this.older.push(older);
-    if (lease !== 0n) this.leases.set(row, lease);
-    return row;
-  }
-}
-
-/** Bytes of names that are kept together. */
-const NAMES = 65_536;
-/** Names that are added or asked for before their memory is taken back: it would grow by a multiple of what is kept. */
-const MANY = 16_384;
-
-interface Folder {
-  id: number;
-  name: string;
-  /** Its newest key. */
-  last: number;
-}
-
-/** Names of keys by number, from 0 on. The folder of a path is there once. */
-class Names {
-  private readonly folders = new Map<string, Folder>();
-  private readonly byId: Folder[] = [];
-  private readonly chunks: Buffer[] = [];
-  /** Bytes of the last one. */
-  private used = NAMES;
-  /** A number and 1 where its hash says, or behind it; else 0. */
-  private slots = new Int32Array(1024);
-  // by number: its folder, the key before it there, and its last part
-  private readonly hashes = new Column(Uint32Array);
-  private readonly folderOf = new Column(Uint32Array);
-  private readonly before = new Column(Int32Array);
-  private readonly starts = new Column(Uint32Array);
-  private readonly lengths = new Column(Uint32Array);
-  private read = 0;
-
-  idOf(key: string): number | undefined {
-    const hash = Bun.hash.xxHash32(key);
-    for (let slot = hash; ; slot++) {
-      const id = this.slots[slot & (this.slots.length - 1)]! - 1;
-      if (id < 0) return undefined;
-      if (this.hashes.get(id) === hash && this.nameOf(id) === key) return id;
-    }
-  }
-
-  add(key: string) {
-    const cut = key.lastIndexOf("/") + 1;
-    const folder = this.folderCalled(key.slice(0, cut));
-    if (this.used + key.length - cut > NAMES) {
-      this.chunks.push(Buffer.allocUnsafeSlow(Math.max(NAMES, key.length)));
-      this.used = 0;
-    }
-    const id = this.hashes.push(Bun.hash.xxHash32(key));
-    this.folderOf.push(folder.id);
-    this.before.push(folder.last);
-    this.starts.push((this.chunks.length - 1) * NAMES + this.used);
-    this.lengths.push(key.length - cut);
-    this.used += this.chunks.at(-1)!.write(key.slice(cut), this.used, "latin1");
-    folder.last = id;
-    if (id * 2 > this.slots.length) {
-      this.slots = new Int32Array(this.slots.length * 2);
-      for (let known = 0; known < id; known++) this.putSlot(known);
-    }
-    this.putSlot(id);
-  }
-
   *under(prefix: string): Generator<string> {
-    for (const { name, last } of this.folders.values()) {
-      if (!name.startsWith(prefix) && !prefix.startsWith(name)) continue;
-      for (let id = last; id !== NO_ROW; id = this.before.get(id)) {
-        const key = this.nameOf(id);
-        if (key.startsWith(prefix)) yield key;
-      }
+    const isWanted = this.folders.all.map((name) => name.startsWith(prefix) || prefix.startsWith(name));
+    for (let id = 0; id < this.folderOf.length; id++) {
+      const key = isWanted[this.folderOf.get(id)] ? this.nameOf(id) : undefined;
+      if (key?.startsWith(prefix)) yield key;
     }
   }
 
-  private folderCalled(name: string): Folder {
-    const known = this.folders.get(name);
-    if (known) return known;
-    const folder = { id: this.byId.length, name, last: NO_ROW };
-    this.byId.push(folder);
-    this.folders.set(name, folder);
-    return folder;
+  nameOf(id: number): string {
+    return this.folders.all[this.folderOf.get(id)]! + this.lastPartOf(id);
   }
 
-  private nameOf(id: number): string {
-    if (++this.read % MANY === 0) Bun.gc(true);
-    const [start, length] = [this.starts.get(id), this.lengths.get(id)];
-    const last = this.chunks[Math.floor(start / NAMES)]!.toString(
-      "latin1",
-      start % NAMES,
-      (start % NAMES) + length,
-    );
-    return this.byId[this.folderOf.get(id)]!.name + last;
+  private lastPartOf(id: number): string {
+    const chunk = Math.floor(id / TOGETHER);
+    if (chunk === this.chunks.length) return this.newest[id % TOGETHER]!;
+    if (chunk !== this.opened.chunk) {
+      noteRead(TOGETHER * OF_A_ROW);
+      this.opened = { chunk, names: JSON.parse(Bun.zstdDecompressSync(this.chunks[chunk]!).toString()) };
+    }
+    return this.opened.names[id % TOGETHER]!;
   }
 
-  private putSlot(id: number) {
-    let slot = this.hashes.get(id);
-    while (this.slots[slot & (this.slots.length - 1)] !== 0) slot++;
-    this.slots[slot & (this.slots.length - 1)] = id + 1;
+  /** That of the name with this hash, or the one where it would be. */
+  private slotOf(hash: number, more: number): number {
+    for (let at = hash; ; at++) {
+      const slot = at & (this.slots.length - 1);
+      const id = this.slots[slot]! - 1;
+      if (id < 0 || (this.hashes[0].get(id) === hash && this.hashes[1].get(id) === more)) return slot;
+    }
+  }
+
+  private hashOf(key: string): [number, number] {
+    Bun.SHA1.hash(this.seed + key, this.sum);
+    return [this.sum[0]!, this.sum[1]!];
   }
 }
 
 const CHUNK = 4096;
+/** Bytes of a number: 1, 2, 4, 8. */
+const KINDS = [Int8Array, Int16Array, Int32Array, Float64Array];
 
-/** Numbers in chunks, so that growing copies nothing. */
-class Column<A extends Int32Array | Uint32Array | Float64Array> {
-  private readonly make: new (
-    length: number,
-  ) => A;
-  private readonly chunks: A[] = [];
-  private length = 0;
+/** Numbers in chunks, by their distance from a base, in as few bytes as the greatest one needs. */
+class Column {
+  private readonly base: number | undefined;
+  private readonly chunks: { base: number; numbers: InstanceType<(typeof KINDS)[number]> }[] = [];
+  length = 0;
 
-  constructor(make: new (length: number) => A) {
-    this.make = make;
+  /** `base`: by default the first number of each chunk. */
+  constructor(base?: number) {
+    this.base = base;
   }
 
   /** Returns its index. */
   push(value: number): number {
-    if (this.length % CHUNK === 0) this.chunks.push(new this.make(CHUNK));
+    if (this.length % CHUNK === 0)
+      this.chunks.push({ base: this.base ?? value, numbers: new Int8Array(CHUNK) });
     this.set(this.length, value);
     return this.length++;
   }
 
   get(i: number): number {
-    return this.chunks[Math.floor(i / CHUNK)]![i % CHUNK]!;
+    const { base, numbers } = this.chunks[Math.floor(i / CHUNK)]!;
+    return base + numbers[i % CHUNK]!;
   }
 
   set(i: number, value: number) {
-    this.chunks[Math.floor(i / CHUNK)]![i % CHUNK] = value;
+    const chunk = this.chunks[Math.floor(i / CHUNK)]!;
+    const [place, distance] = [i % CHUNK, value - chunk.base];
+    chunk.numbers[place] = distance;
+    for (const Kind of KINDS.slice(KINDS.findIndex((one) => chunk.numbers instanceof one))) {
+      if (chunk.numbers[place] === distance) return;
+      chunk.numbers = new Kind(chunk.numbers);
+      chunk.numbers[place] = distance;
+    }
   }
 }

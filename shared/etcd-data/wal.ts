@@ -9,7 +9,7 @@
  */
 import { existsSync, readdirSync } from "node:fs";
 import { Damaged, fieldsOf, hexId } from "./protobuf.ts";
-import { crc32c, hasZeroSector, isZero, isZeroFrom, LogFile } from "./raft-files.ts";
+import { crc32c, hasZeroSector, isZero, isZeroFrom, LogFile, noteRead, OF_A_ROW } from "./raft-files.ts";
 
 const FRAME_HEADER_SIZE = 8;
 const METADATA_TYPE = 1;
@@ -186,8 +186,21 @@ function readRecords(file: LogFile, from: number, reading: Reading): number | un
       return stopAtDamage(file, { ...frame, position }, reading);
     position = frame.end;
   }
-  if (isZeroFrom(file, position)) return undefined;
+  if (isZeroFrom(file, position)) {
+    if (reading.isLast && position >= FULL && position === file.size) lacksNext(file, reading.wal);
+    return undefined;
+  }
   return stopAtDamage(file, { start: position, end: file.size, position }, reading);
+}
+
+/** Bytes of a file for which etcd makes room. One that is full ends behind its last record, and there is a next one (wal.go, cut). */
+const FULL = 64 * 1024 * 1024;
+
+function lacksNext({ path }: LogFile, wal: Wal) {
+  wal.isCut = true;
+  wal.warnings.push(
+    `The log goes on behind ${path}, which is full: its next file is lost, with all entries after ${wal.last.index}`,
+  );
 }
 
 /** Bytes that are skipped at once if they are zeros: etcd makes room for 64 MB. */
@@ -322,6 +335,7 @@ function readMetadata(wal: Wal, message: Uint8Array): boolean {
 }
 
 function addEntry(reading: Reading, entry: Entry): boolean {
+  noteRead(OF_A_ROW);
   const { wal, wish } = reading;
   const isNext = !reading.isBegun || entry.index <= wal.last.index + 1;
   if (!isNext || entry.type > 2 || !Number.isSafeInteger(entry.term) || entry.term < wal.last.term)

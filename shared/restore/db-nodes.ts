@@ -1,42 +1,25 @@
 /**
- * Takes a page of a bbolt file apart, and puts it together again; etcd-data/page.ts has the format. Source:
- * go.etcd.io/bbolt node.go, internal/common page.go and inode.go.
+ * Puts a page of a bbolt file together; etcd-data/page.ts has the format. Source: go.etcd.io/bbolt node.go,
+ * internal/common page.go and inode.go.
  */
 import { PAGE_HEADER_SIZE } from "../etcd-data/db-file.ts";
-import { Page } from "../etcd-data/page.ts";
 
 const BRANCH_PAGE = 0x01;
 const LEAF_PAGE = 0x02;
 const BUCKET = 0x01;
-export const ELEMENT_SIZE = 16;
+const ELEMENT_SIZE = 16;
 
-interface Item {
+/** Of a leaf a key with its value, which may be a bucket; of a branch the first key of a child page. */
+export interface Item {
   key: Buffer;
-  value: Buffer;
-  isBucket: boolean;
+  value?: Buffer;
+  isBucket?: boolean;
+  child?: number;
 }
 
-interface Child {
-  key: Buffer;
-  id: number;
-}
-
-export type DbNode = { isLeaf: true; items: Item[] } | { isLeaf: false; children: Child[] };
-
-/** Copies, as the bytes may be overwritten. */
-export function dbNodeIn(bytes: Buffer, what: string): DbNode {
-  const rest = (start: number, length: number) => bytes.subarray(start, start + length);
-  const page = new Page(what, { head: bytes, size: bytes.length, rest });
-  const places = Array.from({ length: page.count }, (_, i) => i);
-  const key = (i: number) => Buffer.from(page.key(i));
-  if (!page.isLeaf)
-    return { isLeaf: false, children: places.map((i) => ({ key: key(i), id: page.child(i) })) };
-  const item = (i: number) => ({
-    key: key(i),
-    value: Buffer.from(page.value(i)),
-    isBucket: page.isBucket(i),
-  });
-  return { isLeaf: true, items: places.map(item) };
+export interface DbNode {
+  isLeaf: boolean;
+  items: Item[];
 }
 
 /** The form of an inline bucket: page 0, shorter than a page. */
@@ -50,44 +33,34 @@ export function pageBytes(node: DbNode, id: number, pageSize: number): Buffer {
   return bytesOfNode(node, { id, pages, size: pages * pageSize });
 }
 
-function elementsOf(node: DbNode): { flags: number; key: Buffer; value: Buffer; child: number }[] {
-  return node.isLeaf
-    ? node.items.map((item) => ({
-        flags: item.isBucket ? BUCKET : 0,
-        key: item.key,
-        value: item.value,
-        child: 0,
-      }))
-    : node.children.map(({ key, id }) => ({ flags: 0, key, value: Buffer.alloc(0), child: id }));
+/** Bytes that it takes of a page. */
+export function sizeOfItem({ key, value }: Item): number {
+  return ELEMENT_SIZE + key.length + (value?.length ?? 0);
 }
 
-function sizeOf(node: DbNode): number {
-  return elementsOf(node).reduce(
-    (size, { key, value }) => size + ELEMENT_SIZE + key.length + value.length,
-    PAGE_HEADER_SIZE,
-  );
+function sizeOf({ items }: DbNode): number {
+  return items.reduce((size, item) => size + sizeOfItem(item), PAGE_HEADER_SIZE);
 }
 
-function bytesOfNode(node: DbNode, { id, pages, size }: { id: number; pages: number; size: number }): Buffer {
-  const elements = elementsOf(node);
+function bytesOfNode(
+  { isLeaf, items }: DbNode,
+  { id, pages, size }: { id: number; pages: number; size: number },
+): Buffer {
   const bytes = Buffer.alloc(size);
   bytes.writeBigUInt64LE(BigInt(id), 0);
-  bytes.writeUInt16LE(node.isLeaf ? LEAF_PAGE : BRANCH_PAGE, 8);
-  bytes.writeUInt16LE(elements.length, 10);
+  bytes.writeUInt16LE(isLeaf ? LEAF_PAGE : BRANCH_PAGE, 8);
+  bytes.writeUInt16LE(items.length, 10);
   bytes.writeUInt32LE(pages - 1, 12);
-  let end = PAGE_HEADER_SIZE + elements.length * ELEMENT_SIZE;
-  for (const [i, { flags, key, value, child }] of elements.entries()) {
+  let end = PAGE_HEADER_SIZE + items.length * ELEMENT_SIZE;
+  for (const [i, { key, value, isBucket, child }] of items.entries()) {
     const at = PAGE_HEADER_SIZE + i * ELEMENT_SIZE;
-    if (node.isLeaf) {
-      for (const [k, number] of [flags, end - at, key.length, value.length].entries())
-        bytes.writeUInt32LE(number, at + 4 * k);
-    } else {
-      bytes.writeUInt32LE(end - at, at);
-      bytes.writeUInt32LE(key.length, at + 4);
-      bytes.writeBigUInt64LE(BigInt(child), at + 8);
-    }
+    const numbers = isLeaf
+      ? [isBucket ? BUCKET : 0, end - at, key.length, value?.length ?? 0]
+      : [end - at, key.length];
+    for (const [k, number] of numbers.entries()) bytes.writeUInt32LE(number, at + 4 * k);
+    if (!isLeaf) bytes.writeBigUInt64LE(BigInt(child ?? 0), at + 8);
     end += key.copy(bytes, end);
-    end += value.copy(bytes, end);
+    end += value?.copy(bytes, end) ?? 0;
   }
   return bytes;
 }

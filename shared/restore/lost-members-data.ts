@@ -15,28 +15,10 @@ import { explain } from "../etcd-data/directory.ts";
 import { type Member, memberName } from "../etcd-data/members.ts";
 import { beginningAt, type OldRoot } from "../etcd-data/old-roots.ts";
 import { Fail, Refused } from "../fail.ts";
-import { PRIVATE_FOLDER } from "../files/copy-tree.ts";
 import { hostPath } from "../files/files.ts";
-import { makeFolder, syncFolder } from "../files/write-steps.ts";
-import { writeNewDb } from "./new-db.ts";
-import {
-  CHANGE,
-  changeOf,
-  entryOf,
-  hardStateOf,
-  LogRecords,
-  logName,
-  memberJson,
-  metadataOf,
-  RECORD,
-  type SnapMember,
-  snapBytes,
-  snapName,
-  snapRecordOf,
-} from "./new-member.ts";
 import { refuseState } from "./snapshot-file.ts";
 import { wayInto } from "./ways-back.ts";
-import { makeMember, writeSynced } from "./write-data.ts";
+import { writeMember } from "./write-data.ts";
 
 export interface MemberData {
   dir: string;
@@ -127,50 +109,18 @@ function inWords(all: readonly MemberData[]): string {
     .join(", ");
 }
 
-interface Alone {
-  dir: string;
-  peerUrl: string;
-  /** Raises the revision, where clients may have seen later ones. */
-  bump?: number;
-}
-
-/**
- * All that `data` has in `dir`, where its member is the only one, at a new address: behind the last entry the others are
- * out, its own URL is the new one, and all of it is committed. Errors: as `makeMember`.
- */
+/** Its member continues alone with what `data` has. Errors: as `makeMember`. */
 export async function writeAlone(
   survivor: MemberData,
-  { dir, peerUrl, bump = 0 }: Alone,
+  place: { dir: string; peerUrl: string; bump?: number },
   data = survivor.open(),
 ) {
-  await makeMember({ dir, from: `${survivor.dir}/member` }, async (folder) => {
-    const host = hostPath(folder);
-    const members = survivor.members.map((one) => ({ ...one, id: idOf(one) }));
-    const { last: at } = survivor;
-    for (const part of ["snap", "wal"]) makeFolder(`${host}/${part}`, PRIVATE_FOLDER);
-    await writeNewDb(`${host}/snap/db`, data, { members, at, bump });
-    writeSynced(`${host}/snap/${snapName(at)}`, snapBytes(at, members));
-    writeSynced(`${host}/wal/${logName(at.index)}`, logOf(survivor, members, peerUrl));
-    for (const part of ["snap", "wal"]) syncFolder(`${host}/${part}`);
-  });
+  const { own, members, clusterId, last, dir: from } = survivor;
+  const known = members.map((one) => ({ ...one, id: idOf(one) }));
+  const itself = known.find(({ id }) => id === idOf(own))!;
+  const { alarms } = data.stored();
+  const as = { own: itself, members: known, clusterId: BigInt(`0x${clusterId}`), last, alarms };
+  await writeMember(as, data, { bump: 0, ...place, from: `${from}/member` });
 }
 
 const idOf = ({ id }: Member) => BigInt(`0x${id}`);
-
-function logOf({ own, last, clusterId }: MemberData, known: readonly SnapMember[], peerUrl: string): Buffer {
-  const { index, term } = last;
-  const [memberId, vote] = [idOf(own), idOf(own)];
-  const records = new LogRecords()
-    .begin()
-    .add(RECORD.metadata, metadataOf({ memberId, clusterId: BigInt(`0x${clusterId}`) }))
-    .add(RECORD.snapshot, snapRecordOf(last, known))
-    .add(RECORD.state, hardStateOf({ term, vote, commit: index }));
-  const moved = memberJson({ id: memberId, name: own.name, peerURLs: [peerUrl], isLearner: false });
-  const changes = [
-    ...known.filter(({ id }) => id !== memberId).map(({ id }) => changeOf(CHANGE.removeNode, id)),
-    changeOf(CHANGE.updateNode, memberId, moved),
-  ];
-  for (const [i, change] of changes.entries())
-    records.add(RECORD.entry, entryOf({ type: 1, term, index: index + 1 + i }, change));
-  return records.add(RECORD.state, hardStateOf({ term, vote, commit: index + changes.length })).bytes();
-}

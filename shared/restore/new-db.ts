@@ -6,38 +6,29 @@
 import { closeSync, fsyncSync, openSync } from "node:fs";
 import { setImmediate } from "node:timers/promises";
 import type { EtcdData } from "../etcd-data/data.ts";
-import { PAGE_HEADER_SIZE } from "../etcd-data/db-file.ts";
+import { DB_MAGIC, DB_VERSION, fnv64a, PAGE_HEADER_SIZE } from "../etcd-data/db-file.ts";
 import { bucketKey } from "../etcd-data/key-value.ts";
 import type { Revision } from "../etcd-data/mvcc.ts";
+import { noteRead } from "../etcd-data/raft-files.ts";
 import type { Row } from "../etcd-data/tree.ts";
 import { writeAt } from "../files/write-steps.ts";
 import { Progress } from "../progress.ts";
 import { checkSignal } from "../signals.ts";
-import { metaBytes } from "./db-edit.ts";
-import { type DbNode, ELEMENT_SIZE, inlineBytes, pageBytes } from "./db-nodes.ts";
-import {
-  bytesField,
-  confStateJson,
-  intField,
-  memberJson,
-  type RaftPlace,
-  type SnapMember,
-} from "./new-member.ts";
-import { u64Bytes } from "./write-data.ts";
+import { type Item, inlineBytes, pageBytes, sizeOfItem } from "./db-nodes.ts";
+import { bytesField, confStateJson, intField, type Known, memberJson } from "./new-member.ts";
 
 const PAGE_SIZE = 4096;
+const META_SIZE = 80;
+const META_PAGE = 0x04;
+/** etcd opens its file with NoFreelistSync, and finds free pages by itself (server/storage/backend/config_linux.go). */
+const NO_FREELIST = 2n ** 64n - 1n;
 /** Those that etcd makes with a database. */
 const BUCKETS = "alarm auth authRoles authUsers cluster key lease members members_removed meta".split(" ");
 /** Bytes between two moments in which a signal is heard. */
 const PIECE = 8 * 2 ** 20;
 
-interface Written {
-  members: readonly SnapMember[];
-  /** The last entry that the data has. */
-  at: RaftPlace;
-  /** Where clients may have seen later revisions: how far the next one is from the last. Else 0. */
-  bump: number;
-}
+/** `bump`: where clients may have seen later revisions, how far the next one is from the last. Else 0. */
+type Written = Pick<Known, "members" | "alarms" | "last"> & { bump: number };
 
 /** Errors: also Fail where a signal has come. */
 export async function writeNewDb(path: string, data: EtcdData, written: Written) {
@@ -50,7 +41,7 @@ export async function writeNewDb(path: string, data: EtcdData, written: Written)
     let heard = 0;
     for (const name of BUCKETS) {
       for (const { key, value } of content[name] ?? []) {
-        pages.put(0, { key, value, isBucket: false, id: 0 });
+        pages.put(0, { key, value });
         if (pages.bytes < heard + PIECE) continue;
         heard = pages.bytes;
         progress.show(Math.ceil(heard / 1e6));
@@ -67,15 +58,12 @@ export async function writeNewDb(path: string, data: EtcdData, written: Written)
   }
 }
 
-/** A leaf's item, or a branch's child. */
-type Entry = Row & { isBucket: boolean; id: number };
-
 class NewPages {
   readonly #file: number;
   /** Behind the two meta pages. */
   #end = 2;
   /** The unwritten part of a leaf, and of a branch on each level above it. */
-  readonly #levels: { entries: Entry[]; size: number }[] = [];
+  readonly #levels: { items: Item[]; size: number }[] = [];
 
   constructor(file: number) {
     this.#file = file;
@@ -85,20 +73,20 @@ class NewPages {
     return this.#end * PAGE_SIZE;
   }
 
-  put(level: number, entry: Entry) {
-    const size = ELEMENT_SIZE + entry.key.length + entry.value.length;
-    const isFull = (this.#levels[level]?.size ?? 0) + size > PAGE_SIZE;
-    if (isFull && this.#levels[level]) this.#close(level);
-    const open = this.#levels[level] ?? { entries: [], size: PAGE_HEADER_SIZE };
-    open.entries.push(entry);
-    this.#levels[level] = { ...open, size: open.size + size };
+  put(level: number, item: Item) {
+    const size = sizeOfItem(item);
+    if ((this.#levels[level]?.size ?? 0) + size > PAGE_SIZE) this.#close(level);
+    const open = this.#levels[level] ?? { items: [], size: PAGE_HEADER_SIZE };
+    this.#levels[level] = open;
+    open.items.push(item);
+    open.size += size;
   }
 
   /** Returns its root page; 0 where it is empty. */
   endBucket(): number {
     for (let level = 0; level < this.#levels.length - 1; level++) this.#close(level);
     const top = this.#levels.at(-1);
-    const root = top ? this.#write(nodeOf(this.#levels.length - 1, top.entries)) : 0;
+    const root = top ? this.#write(this.#levels.length - 1, top.items) : 0;
     this.#levels.length = 0;
     return root;
   }
@@ -108,40 +96,47 @@ class NewPages {
     const items = [...roots].map(([name, id]) => {
       const header = Buffer.alloc(16);
       header.writeBigUInt64LE(BigInt(id));
-      const inline = id ? Buffer.alloc(0) : inlineBytes(nodeOf(0, []));
+      const inline = id ? Buffer.alloc(0) : inlineBytes({ isLeaf: true, items: [] });
       return { key: Buffer.from(name), value: Buffer.concat([header, inline]), isBucket: true };
     });
-    const root = this.#write({ isLeaf: true, items });
-    for (const slot of [0, 1]) {
-      const at = { slot, txid: BigInt(slot + 2), root, end: this.#end };
-      writeAt(this.#file, metaBytes({ pageSize: PAGE_SIZE }, at), slot * PAGE_SIZE);
-    }
+    const root = this.#write(0, items);
+    for (const slot of [0, 1])
+      writeAt(this.#file, metaBytes(slot, { root, end: this.#end }), slot * PAGE_SIZE);
   }
 
   #close(level: number) {
-    const { entries } = this.#levels[level]!;
+    const items = this.#levels[level]?.items ?? [];
     delete this.#levels[level];
-    const id = this.#write(nodeOf(level, entries));
-    this.put(level + 1, { key: entries[0]!.key, value: Buffer.alloc(0), isBucket: false, id });
+    const [first] = items;
+    if (first) this.put(level + 1, { key: first.key, child: this.#write(level, items) });
   }
 
   /** Returns the page's id. */
-  #write(node: DbNode): number {
+  #write(level: number, items: Item[]): number {
     const id = this.#end;
-    const bytes = pageBytes(node, id, PAGE_SIZE);
+    const bytes = pageBytes({ isLeaf: level === 0, items }, id, PAGE_SIZE);
     writeAt(this.#file, bytes, id * PAGE_SIZE);
+    noteRead(bytes.length);
     this.#end += bytes.length / PAGE_SIZE;
     return id;
   }
 }
 
-function nodeOf(level: number, entries: Entry[]): DbNode {
-  return level === 0 ? { isLeaf: true, items: entries } : { isLeaf: false, children: entries };
+function metaBytes(slot: number, { root, end }: { root: number; end: number }): Buffer {
+  const bytes = Buffer.alloc(META_SIZE);
+  bytes.writeBigUInt64LE(BigInt(slot), 0);
+  bytes.writeUInt16LE(META_PAGE, 8);
+  for (const [i, number] of [DB_MAGIC, DB_VERSION, PAGE_SIZE].entries())
+    bytes.writeUInt32LE(number, PAGE_HEADER_SIZE + 4 * i);
+  const numbers = [BigInt(root), 0n, NO_FREELIST, BigInt(end), BigInt(slot + 2)];
+  for (const [i, number] of numbers.entries()) bytes.writeBigUInt64LE(number, 32 + 8 * i);
+  bytes.writeBigUInt64LE(fnv64a(bytes.subarray(PAGE_HEADER_SIZE, 72)), 72);
+  return bytes;
 }
 
 /** The content of etcd's buckets once it has read the log up to this entry. */
-function contentOf(data: EtcdData, { members, at, bump }: Written): Record<string, Iterable<Row>> {
-  const { leases, alarms } = data.stored();
+function contentOf(data: EtcdData, { members, alarms, last, bump }: Written): Record<string, Iterable<Row>> {
+  const { leases } = data.stored();
   const compacted = bump > 0 ? data.revision + bump : data.compactedRevision;
   const mark = bucketKey({ main: compacted, sub: 0, isTombstone: false });
   return {
@@ -153,8 +148,8 @@ function contentOf(data: EtcdData, { members, at, bump }: Written): Record<strin
     members: sorted(members.map((one) => [one.id.toString(16), memberJson(one)])),
     meta: sorted([
       ["confState", confStateJson(members)],
-      ["consistent_index", u64Bytes(at.index)],
-      ["term", u64Bytes(at.term)],
+      ["consistent_index", u64Bytes(last.index)],
+      ["term", u64Bytes(last.term)],
       ...(compacted > 0 ? [["scheduledCompactRev", mark] as const] : []),
       ...(data.storageVersion ? [["storageVersion", data.storageVersion] as const] : []),
     ]),
@@ -197,4 +192,10 @@ function alarmKey(alarm: string): Buffer {
 function sorted(items: readonly (readonly [key: string | Buffer, value: string | Buffer])[]): Row[] {
   const rows = items.map(([key, value]) => ({ key: Buffer.from(key), value: Buffer.from(value) }));
   return rows.sort((a, b) => a.key.compare(b.key));
+}
+
+function u64Bytes(number: number | bigint): Buffer {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64BE(BigInt.asUintN(64, BigInt(number)));
+  return bytes;
 }

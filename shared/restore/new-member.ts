@@ -19,17 +19,15 @@ export interface OnlyMember {
   token: string;
 }
 
-/** The new log's last entry: it adds the member. */
-export const LAST = { term: 1, index: 1 } as const;
-
-/** SHA-1 of a member's URLs and the token, and of the ids of all members; the first eight bytes of each. */
-export function idsOf({ peerUrl, token }: OnlyMember): { memberId: bigint; clusterId: bigint } {
-  const member = createHash("sha1")
-    .update(peerUrl + token)
-    .digest()
-    .subarray(0, 8);
-  const cluster = createHash("sha1").update(member).digest();
-  return { memberId: member.readBigUInt64BE(0), clusterId: cluster.readBigUInt64BE(0) };
+/** Its first and only entry. Ids are the SHA-1 of a member's URLs and the token, and of all members' ids: eight bytes. */
+export function onlyMember({ name, peerUrl, token }: OnlyMember): Known {
+  const sum = (of: string | Buffer) => createHash("sha1").update(of).digest().subarray(0, 8);
+  const member = sum(peerUrl + token);
+  const own = { id: member.readBigUInt64BE(0), name, peerURLs: [peerUrl], isLearner: false };
+  return {
+    ...{ own, members: [own], clusterId: sum(member).readBigUInt64BE(0) },
+    ...{ last: { term: 1, index: 1 }, alarms: [] },
+  };
 }
 
 /** As etcd writes a member to JSON; its id may be too large for JSON.stringify. */
@@ -49,8 +47,15 @@ export function confStateJson(members: readonly SnapMember[]): string {
   return `{"voters":[${ids(false)}],"learners":[${ids(true)}],"auto_leave":false}`;
 }
 
-export const LOG_NAME = logName(0);
-export const SNAP_NAME = snapName(LAST);
+/** A member as it was, and what the cluster knew of its members. */
+export interface Known {
+  own: SnapMember;
+  members: readonly SnapMember[];
+  clusterId: bigint;
+  /** The last entry that the data has. */
+  last: RaftPlace;
+  alarms: Iterable<string>;
+}
 
 /** A raft index and its term. */
 export interface RaftPlace {
@@ -74,21 +79,6 @@ export function snapRecordOf({ term, index }: RaftPlace, members: readonly SnapM
   return Buffer.concat([intField(1, index), intField(2, term), bytesField(3, confStateOf(members))]);
 }
 
-/** The whole log: it adds the member, and marks that as committed and in a snapshot. */
-export function logBytes(member: OnlyMember): Buffer {
-  const ids = idsOf(member);
-  const { term, index } = LAST;
-  const addition = changeOf(CHANGE.addNode, ids.memberId, memberJson(asSnapMember(member)));
-  return new LogRecords()
-    .begin()
-    .add(RECORD.metadata, metadataOf(ids))
-    .add(RECORD.snapshot, Buffer.concat([intField(1, 0), intField(2, 0)]))
-    .add(RECORD.entry, entryOf({ type: 1, term, index }, addition))
-    .add(RECORD.state, hardStateOf({ term, vote: ids.memberId, commit: index }))
-    .add(RECORD.snapshot, snapRecordOf(LAST, [asSnapMember(member)]))
-    .bytes();
-}
-
 /**
  * snappb.Snapshot { 1 crc, 2 data }, data = raftpb.Snapshot { 1 store, 2 { 1 confState, 2 index, 3 term } }.
  */
@@ -99,10 +89,6 @@ export function snapBytes({ term, index }: RaftPlace, members: readonly SnapMemb
     bytesField(2, Buffer.concat(metadata)),
   ]);
   return Buffer.concat([intField(1, crc32c(data, 0)), bytesField(2, data)]);
-}
-
-export function asSnapMember(member: OnlyMember): SnapMember {
-  return { id: idsOf(member).memberId, name: member.name, peerURLs: [member.peerUrl], isLearner: false };
 }
 
 /** etcd's v2 store, from which etcd 3.5 reads its members. */

@@ -34,7 +34,7 @@ export function wayInto(host: string, snapshots: readonly string[] = []): WayBac
   }
   if (!(read instanceof Fail) && refused.length === 0) return { data: read };
   const before = read instanceof Fail ? `${read.message}. ` : "";
-  throw new Refused(`${before}No exact way leads back: ${refusedInWords(refused)}; ${logIn(host)}`, {
+  throw new Refused(`${before}No exact way leads back: ${refusedInWords(refused, logIn(host))}`, {
     unchanged: true,
     hint: 'name the folders of other members, too (--from DIR,DIR), or take a snapshot: RUNBOOK-MORE "If etcd\'s data is damaged"',
     cause: read,
@@ -57,14 +57,19 @@ function reasonOf({ cause, message }: Fail): string {
   return cause instanceof Damaged ? cause.message : message;
 }
 
-/** The last one is the log alone. */
-function refusedInWords(refused: readonly { index: number; why: string }[]): string {
+/** `log`: which entries it has. The last one that was refused is the log alone. */
+function refusedInWords(refused: readonly { index: number; why: string }[], log: string): string {
   const trees = refused.filter(({ index }) => index > 0);
-  const [newest] = trees;
-  const log = refused.at(-1)?.index === 0 ? `; the log alone: ${refused.at(-1)!.why}` : "";
-  if (!newest) return `no older tree is whole${log}`;
-  const entries = [...new Set([trees.at(-1)!.index, newest.index])].join(" to ");
-  return `${trees.length} older tree(s), of entry ${entries}, do not fit the log (the newest: ${newest.why})${log}`;
+  const [newest, oldest] = [trees[0], trees.at(-1)];
+  const entries = [...new Set([oldest?.index, newest?.index])].join(" to ");
+  const why = refused.at(-1)?.index === 0 ? refused.at(-1)!.why : "";
+  return [
+    newest
+      ? `${trees.length} older tree(s), of entry ${entries}, do not fit the log (the newest: ${newest.why})`
+      : "no older tree is whole",
+    ...(why && !log.includes(why) ? [`the log alone: ${why}`] : []),
+    log,
+  ].join("; ");
 }
 
 function logIn(host: string): string {

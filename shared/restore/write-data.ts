@@ -1,46 +1,51 @@
 /**
- * Makes etcd's data directory from a snapshot: a copy of its database with one new member alone, and the
- * files by which etcd knows that, like `etcdutl snapshot restore --bump-revision --mark-compacted`. The
- * folder gets its name when all of it is on disk.
+ * Makes the data directory of a member that continues alone, from a snapshot or from lost members' data: a new database
+ * with all keys, and the log and the .snap by which etcd knows its members. The folder gets its name when all of it is
+ * on disk.
  *
- * The revision is raised because some living clients have seen later ones. A watch from a future revision is
+ * The revision is raised where some living clients may have seen later ones. A watch from a future revision is
  * accepted, and receives nothing until then (k8s.io/apiserver storage/cacher, cache_watcher.go): kube-proxy
  * and others on the workers would miss changes, for hours. They have to list compacted revisions again.
+ *
+ * Sources: etcd etcdutl/snapshot/v3_snapshot.go (--bump-revision, --mark-compacted); server/etcdserver/bootstrap.go and
+ * server/storage/util.go (CreateConfigChangeEnts, what --force-new-cluster appends), server.go (applyConfChange).
  */
 import * as fs from "node:fs";
 import { basename } from "node:path";
+import type { EtcdData } from "../etcd-data/data.ts";
 import { explain } from "../etcd-data/directory.ts";
-import { bucketKey } from "../etcd-data/key-value.ts";
 import { Fail } from "../fail.ts";
-import { copyLargeTree, PRIVATE_FOLDER } from "../files/copy-tree.ts";
+import { PRIVATE_FOLDER } from "../files/copy-tree.ts";
 import { hostPath } from "../files/files.ts";
 import { refuseNoRoom } from "../files/room.ts";
 import { failOfFile } from "../files/root.ts";
 import { freshPartial, makeFolder, syncFolder } from "../files/write-steps.ts";
-import { silently } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { DbEdit } from "./db-edit.ts";
+import { writeNewDb } from "./new-db.ts";
 import {
-  asSnapMember,
-  confStateJson,
-  LAST,
-  LOG_NAME,
-  logBytes,
+  CHANGE,
+  changeOf,
+  entryOf,
+  hardStateOf,
+  type Known,
+  LogRecords,
+  logName,
   memberJson,
-  type OnlyMember,
-  SNAP_NAME,
+  metadataOf,
+  RECORD,
   snapBytes,
+  snapName,
+  snapRecordOf,
 } from "./new-member.ts";
-import type { SnapshotFile } from "./snapshot-file.ts";
 
 /** From etcd's documentation: more than a cluster writes in a week, at 1,500 a second. */
 export const BUMP = 1_000_000_000;
 
-interface Restored {
+interface Place {
   dir: string;
-  member: OnlyMember;
-  /** 0: living clients may miss changes. */
-  bump?: number;
+  peerUrl: string;
+  /** How far the revision is raised. 0: clients that have seen later ones may miss changes. */
+  bump: number;
 }
 
 /** Errors: Fail if it exists already. */
@@ -80,58 +85,44 @@ export async function makeMember(
   }
 }
 
-/** Errors: as `makeMember`. */
-export async function writeRestored(snapshot: SnapshotFile, { dir, member, bump = BUMP }: Restored) {
-  await makeMember({ dir, from: snapshot.path }, async (folder) => {
+/**
+ * All that `data` has in `dir`, where its member is the only one, at a new address: behind the last entry the others are
+ * out, its own URL is the new one, and all of it is committed. `from`: where the data is. Errors: as `makeMember`.
+ */
+export async function writeMember(
+  known: Known,
+  data: EtcdData,
+  { from, ...place }: Place & { from: string },
+) {
+  await makeMember({ dir: place.dir, from }, async (folder) => {
     const host = hostPath(folder);
+    const { last } = known;
     for (const part of ["snap", "wal"]) makeFolder(`${host}/${part}`, PRIVATE_FOLDER);
-    await silently(() => copyLargeTree(snapshot.path, `${folder}/snap/db`));
-    const db = `${host}/snap/db`;
-    fs.chownSync(db, process.getuid!(), process.getgid!());
-    fs.chmodSync(db, 0o600);
-    fs.truncateSync(db, snapshot.size);
-    changeDb(db, member, bump);
-    writeSynced(`${host}/wal/${LOG_NAME}`, logBytes(member));
-    writeSynced(`${host}/snap/${SNAP_NAME}`, snapBytes(LAST, [asSnapMember(member)]));
+    await writeNewDb(`${host}/snap/db`, data, { ...known, bump: place.bump });
+    writeSynced(`${host}/snap/${snapName(last)}`, snapBytes(last, known.members));
+    writeSynced(`${host}/wal/${logName(last.index)}`, logOf(known, place.peerUrl));
     for (const part of ["snap", "wal"]) syncFolder(`${host}/${part}`);
   });
 }
 
-/** As etcdutl does: the old members are removed, and the new log begins with entry 1. */
-function changeDb(path: string, member: OnlyMember, bump: number) {
-  using edit = new DbEdit(path);
-  const only = asSnapMember(member);
-  edit.replace("members", (items) => {
-    items.clear();
-    items.set(only.id.toString(16), Buffer.from(memberJson(only)));
-  });
-  edit.replace("members_removed", (items) => items.clear());
-  edit.replace("alarm", (items) => items.clear());
-  const raised = bump > 0 ? raiseRevision(edit, bump) : undefined;
-  edit.replace("meta", (items) => {
-    items.set("consistent_index", u64Bytes(LAST.index));
-    items.set("term", u64Bytes(LAST.term));
-    items.set("confState", Buffer.from(confStateJson([only])));
-    if (raised) items.set("scheduledCompactRev", raised);
-  });
-  edit.commit();
+function logOf({ own, members, clusterId, last }: Known, peerUrl: string): Buffer {
+  const { index, term } = last;
+  const state = { term, vote: own.id };
+  const records = new LogRecords()
+    .begin()
+    .add(RECORD.metadata, metadataOf({ memberId: own.id, clusterId }))
+    .add(RECORD.snapshot, snapRecordOf(last, members))
+    .add(RECORD.state, hardStateOf({ ...state, commit: index }));
+  const changes = [
+    ...members.filter(({ id }) => id !== own.id).map(({ id }) => changeOf(CHANGE.removeNode, id)),
+    changeOf(CHANGE.updateNode, own.id, memberJson({ ...own, peerURLs: [peerUrl] })),
+  ];
+  for (const [i, change] of changes.entries())
+    records.add(RECORD.entry, entryOf({ type: 1, term, index: index + 1 + i }, change));
+  return records.add(RECORD.state, hardStateOf({ ...state, commit: index + changes.length })).bytes();
 }
 
-/** Adds a revision of no key; etcd compacts up to it at its start. Returns it. */
-function raiseRevision(edit: DbEdit, bump: number): Buffer {
-  const last = Number(edit.lastKey("key")?.readBigUInt64BE(0) ?? 1n);
-  const raised = bucketKey({ main: last + bump, sub: 0, isTombstone: false });
-  edit.append("key", raised, Buffer.alloc(0));
-  return raised;
-}
-
-export function u64Bytes(number: number | bigint): Buffer {
-  const bytes = Buffer.alloc(8);
-  bytes.writeBigUInt64BE(BigInt.asUintN(64, BigInt(number)));
-  return bytes;
-}
-
-export function writeSynced(path: string, bytes: Uint8Array) {
+function writeSynced(path: string, bytes: Uint8Array) {
   const file = fs.openSync(path, "wx", 0o600);
   try {
     fs.writeFileSync(file, bytes);

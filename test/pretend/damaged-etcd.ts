@@ -5,7 +5,8 @@
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { DbFile } from "../../shared/etcd-data/db-file.ts";
-import { dbNodeIn } from "../../shared/restore/db-nodes.ts";
+import { Page } from "../../shared/etcd-data/page.ts";
+import type { DbNode } from "../../shared/restore/db-nodes.ts";
 import { random } from "./damage.ts";
 
 /** A member's files, undamaged; and its db some time before, and a moment before. */
@@ -176,7 +177,7 @@ function walk(db: Buffer, file: string): Pages {
     dbNodeIn(db.subarray(id * size, (id + db.readUInt32LE(id * size + 12) + 1) * size), `page ${id}`);
   const buckets = node(root);
   if (!buckets.isLeaf) throw new Error("the bucket of buckets has branches");
-  const top = Number(buckets.items.find(({ key }) => key.toString() === "key")!.value.readBigUInt64LE(0));
+  const top = Number(buckets.items.find(({ key }) => key.toString() === "key")!.value!.readBigUInt64LE(0));
   const pages: Pages = { size, root, otherRoot: 0, top, leaves: [], branches: [] };
   pages.otherRoot = [0, 1]
     .map((slot) => Number(db.readBigUInt64LE(slot * size + 32)))
@@ -186,9 +187,20 @@ function walk(db: Buffer, file: string): Pages {
     if (found.isLeaf) pages.leaves.push(id);
     else {
       if (id !== top) pages.branches.push(id);
-      for (const child of found.children) visit(child.id);
+      for (const { child } of found.items) visit(child!);
     }
   };
   visit(top);
   return pages;
+}
+
+/** A page taken apart; copies. */
+function dbNodeIn(bytes: Buffer, what: string): DbNode {
+  const rest = (start: number, length: number) => bytes.subarray(start, start + length);
+  const page = new Page(what, { head: bytes, size: bytes.length, rest });
+  const items = Array.from({ length: page.count }, (_, i) => {
+    const key = Buffer.from(page.key(i));
+    return page.isLeaf ? { key, value: Buffer.from(page.value(i)) } : { key, child: page.child(i) };
+  });
+  return { isLeaf: page.isLeaf, items };
 }

@@ -34,7 +34,7 @@ export function dbFile({ pageSize, perLeaf, txid }: Form, content: Content): Buf
     const leaves = Array.from({ length: Math.ceil(items.length / perLeaf) }, (_, i) =>
       items.slice(i * perLeaf, (i + 1) * perLeaf),
     );
-    return { isLeaf: false, children: leaves.map((leaf) => ({ key: leaf[0]!.key, id: write(tree(leaf)) })) };
+    return { isLeaf: false, items: leaves.map((leaf) => ({ key: leaf[0]!.key, child: write(tree(leaf)) })) };
   };
   const bucket = (keys: Content[string]) => {
     const items = Object.entries(keys).map(([key, value]) => ({

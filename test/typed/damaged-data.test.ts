@@ -1,6 +1,6 @@
 /** etcd's data on this node is damaged: each script that reads it names that, and what is left to do. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { readdirSync, renameSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { purgedEtcd } from "../pretend/busy-etcd.ts";
 import { writeDamaged } from "../pretend/damaged-etcd.ts";
 import { pretendNode } from "../pretend/node.ts";
@@ -76,6 +76,29 @@ test("a db of zeros, and a log from its first entry on: restore says first that 
     /Looks for an older tree that is whole\n +exact: the log from its first entry on has all keys up to entry \d+, the last one\n/,
   );
   expect([exitCode, readdirSync(`${node.root}/var/lib/other`)]).toEqual([0, ["member"]]);
+});
+
+/** With the folder of before moved aside. */
+test.each([
+  [
+    "etcd's data alone",
+    "healthy",
+    /^\.\/bunw scripts\/00-assess\.ts, then, .* systemctl start kubelet and part 5, /,
+    0,
+  ],
+  [
+    "/etc/kubernetes, too,",
+    "wiped",
+    /^systemctl enable kubelet, then \.\/bunw scripts\/hand-over\.ts unpack /,
+    2,
+  ],
+] as const)("where %s was lost, restore's next line leads to its repair", async (_, kind, line, damaged) => {
+  using node = here(await pretendNode({ kind: `${kind} control plane node` }));
+  DAMAGES["a db of zeros"]!(`${node.root}/var/lib/etcd/member`);
+  renameSync(`${node.root}/var/lib/etcd`, `${node.root}/var/lib/etcd.before`);
+  const { exitCode, stderr } = await node.run("restore --from /var/lib/etcd.before --as m1");
+  expect([exitCode, stderr.split("done.  next: ")[1]]).toEqual([0, expect.stringMatching(line)]);
+  expect((await node.run("00-assess")).exitCode).toBe(damaged);
 });
 
 test.each(Object.keys(DAMAGES))(

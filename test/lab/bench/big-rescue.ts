@@ -87,8 +87,8 @@ export async function writeDamaged(dir: string, writes: number) {
     ...{ revision: writes + 1, compactedRevision: 0, storageVersion: undefined },
     stored: () => ({ rows: rows(), changes: [], leases: new Map(), alarms: new Set(), hasUsers: false }),
   } as unknown as EtcdData;
-  const at = { index: writes, term: TERM };
-  await writeNewDb(`${dir}/member/snap/db`, data, { members: MEMBERS, at, bump: 0 });
+  const last = { index: writes, term: TERM };
+  await writeNewDb(`${dir}/member/snap/db`, data, { members: MEMBERS, alarms: [], last, bump: 0 });
   const db = openSync(`${dir}/member/snap/db`, "r+");
   writeSync(db, Buffer.alloc(2 * PAGE), 0, 2 * PAGE, 0);
   const first = writes - BEFORE;

@@ -9,8 +9,8 @@ import { appendFileSync, copyFileSync, mkdtempSync, readFileSync, rmSync, statSy
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
-import { snapshotFile } from "../../../shared/restore/snapshot-file.ts";
-import { BUMP, writeRestored } from "../../../shared/restore/write-data.ts";
+import { BUMP } from "../../../shared/restore/write-data.ts";
+import { writeRestored } from "../../pretend/restored.ts";
 import { buildGo } from "../machine/go-build.ts";
 import { fill, startEtcd } from "../machine/loopback-etcd.ts";
 import { etcdBuild } from "../machine/pins.ts";
@@ -73,8 +73,7 @@ async function bench(gigabytes: number): Promise<string> {
 const spawned = (command: string[]) => ended(Bun.spawn(command, { stdout: "pipe", stderr: "pipe" }));
 
 async function restore(snapshot: string, dir: string) {
-  const member = { name: "cp1", peerUrl: PEER, token: "bench" };
-  await writeRestored(await snapshotFile(snapshot), { dir, member });
+  await writeRestored(snapshot, dir, { name: "cp1", peerUrl: PEER, token: "bench" });
 }
 
 if (import.meta.main) {

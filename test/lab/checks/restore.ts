@@ -6,10 +6,9 @@
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
-import { type OnlyMember, SNAP_NAME } from "../../../shared/restore/new-member.ts";
-import { snapshotFile } from "../../../shared/restore/snapshot-file.ts";
-import { BUMP, writeRestored } from "../../../shared/restore/write-data.ts";
+import { BUMP } from "../../../shared/restore/write-data.ts";
 import { run, silently } from "../../../shared/run.ts";
+import { writeRestored } from "../../pretend/restored.ts";
 import { buildGo } from "../machine/go-build.ts";
 import { ask, fill } from "../machine/loopback-etcd.ts";
 import { compareWithEtcd } from "./etcd-equal.ts";
@@ -65,10 +64,8 @@ async function oldCluster({ etcd, folder }: Tools) {
 }
 
 /** Restores into the member's folder. */
-async function restoreTo(member: Member, snapshot: string, options: { bump?: number } = {}) {
-  const only: OnlyMember = { name: member.name, peerUrl: member.peerUrl, token: TOKEN };
-  const file = await snapshotFile(snapshot);
-  await silently(() => writeRestored(file, { dir: member.dataDir, member: only, ...options }));
+async function restoreTo({ name, peerUrl, dataDir }: Member, snapshot: string, bump = BUMP) {
+  await silently(() => writeRestored(snapshot, dataDir, { name, peerUrl, token: TOKEN }, bump));
 }
 
 async function besideEtcdutl({ etcd, etcdutl, folder }: Tools, snapshot: string): Promise<string> {
@@ -111,7 +108,7 @@ function refuseDifferences(differences: ReturnType<typeof compareWithEtcd>) {
 async function joined(tools: Tools, snapshot: string): Promise<string> {
   const whole = await joinTo(tools, snapshot, { withSnap: true });
   if (whole.first.hash !== whole.second.hash || whole.first.keys !== whole.second.keys)
-    throw new Fail(`the joined member differs: ${Bun.inspect(whole)}`, { hint: "logBytes and snapBytes" });
+    throw new Fail(`the joined member differs: ${Bun.inspect(whole)}`, { hint: "snapBytes" });
   const bare = await joinTo(tools, snapshot, { withSnap: false }).catch((err: Error) => err.message);
   const isRed = typeof bare === "string" || bare.second.keys < bare.first.keys;
   if (!isRed)
@@ -124,7 +121,7 @@ async function joined(tools: Tools, snapshot: string): Promise<string> {
 async function joinTo({ etcd, folder }: Tools, snapshot: string, { withSnap }: { withSnap: boolean }) {
   const at = memberAt(folder, `cp-${withSnap}`);
   await restoreTo(at, snapshot);
-  if (!withSnap) rmSync(`${at.dataDir}/member/snap/${SNAP_NAME}`);
+  if (!withSnap) rmSync(`${at.dataDir}/member/snap/0000000000000001-0000000000000001.snap`);
   await using first = await startMember(etcd, at);
   const second = memberAt(folder, `joins-${withSnap}`);
   const { member } = await ask<{ member: { ID: string } }>(first.url, "cluster/member/add", {
@@ -144,7 +141,7 @@ async function watched(
 ) {
   const watch = async (name: string, bump: number) => {
     const at = memberAt(folder, name);
-    await restoreTo(at, snapshot, { bump });
+    await restoreTo(at, snapshot, bump);
     await using member = await startMember(etcd, at);
     return await watchFrom(member.url, revision + 1);
   };
@@ -152,7 +149,7 @@ async function watched(
   const silent = await watch("plain", 0);
   if (told !== "compacted" || silent !== "missed")
     throw new Fail(`a watch from a later revision: ${told}; without the bump: ${silent}`, {
-      hint: "raiseRevision",
+      hint: "revisionsOf",
     });
   return `a watch from revision ${revision + 1} is told that it is compacted; without the bump it misses what is written`;
 }

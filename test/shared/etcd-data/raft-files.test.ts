@@ -1,6 +1,8 @@
 /** The newest intact snapshot of etcd's members counts; a damaged one is passed over. */
 import { expect, test } from "bun:test";
 import { crc32c, readNewestSnapshot } from "../../../shared/etcd-data/raft-files.ts";
+import { readWal, type Wal } from "../../../shared/etcd-data/wal.ts";
+import { entryOf, hardStateOf, LogRecords, metadataOf, RECORD } from "../../../shared/restore/new-member.ts";
 import { write } from "../../pretend/cluster.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
@@ -43,4 +45,29 @@ test.each<[string, Record<string, Uint8Array>, number | undefined]>([
   expect(found && { ...found, store: [...found.store] }).toEqual(
     index === undefined ? undefined : { index, term: 5, store: [index, 7] },
   );
+});
+
+const MB = 2 ** 20;
+
+/** A log of one file with one entry of so many bytes, and so much room behind it. */
+function logOf(bytes: number, room: number): Wal {
+  using box = sandbox();
+  const log = new LogRecords().begin();
+  log.add(RECORD.metadata, metadataOf({ memberId: 1n, clusterId: 2n }));
+  log.add(RECORD.entry, entryOf({ type: 1, term: 1, index: 1 }, new Uint8Array(bytes).fill(1)));
+  log.add(RECORD.state, hardStateOf({ term: 1, vote: 1n, commit: 1 }));
+  write(
+    `${box.dir}/${"0".repeat(16)}-${"0".repeat(16)}.wal`,
+    Buffer.concat([log.bytes(), Buffer.alloc(room)]),
+  );
+  return readWal(box.dir, { after: 0, isWanted: () => false });
+}
+
+test.each([
+  ["full, and there is none behind it", 64 * MB, 0, true],
+  ["of this size, and has room: it is the last", MB, 64 * MB, false],
+  ["written by a restore, without room", MB, 0, false],
+])("a log whose last file is %s", (_, bytes, room, isCut) => {
+  const { last, warnings, ...wal } = logOf(bytes, room);
+  expect([wal.isCut, last.index, warnings.length]).toEqual([isCut, 1, isCut ? 1 : 0]);
 });

@@ -3,14 +3,16 @@ import { describe, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
+import { Bbolt } from "../../../shared/etcd-data/bbolt.ts";
 import { readEtcdData, readSnapshotData } from "../../../shared/etcd-data/data.ts";
 import { Damaged } from "../../../shared/etcd-data/protobuf.ts";
 import { type Fail, failOf } from "../../../shared/fail.ts";
-import { DbEdit } from "../../../shared/restore/db-edit.ts";
 import { bytesField, intField } from "../../../shared/restore/new-member.ts";
 import { refuseState, snapshotFile, storedState } from "../../../shared/restore/snapshot-file.ts";
-import { BUMP, makeMember, refuseNotEmpty, writeRestored } from "../../../shared/restore/write-data.ts";
+import { BUMP, makeMember, refuseNotEmpty } from "../../../shared/restore/write-data.ts";
+import { writeRestored } from "../../pretend/restored.ts";
 import { type Sandbox, sandbox } from "../../pretend/sandbox.ts";
+import { type Content, dbFile } from "../../pretend/write-db.ts";
 
 const FIXTURES = `${import.meta.dirname}/../../fixtures/etcd`;
 const RELEASES = ["3.5.21", "3.6.13"];
@@ -31,14 +33,21 @@ function put(box: Sandbox, bytes: Uint8Array) {
 }
 
 /** With this change of a bucket. */
-function changed(box: Sandbox, bucket: string, change: (items: Map<string, Buffer>) => void) {
+function changed(box: Sandbox, bucket: string, key: string, value: string) {
   put(box, dbOf("3.6.13"));
-  {
-    using edit = new DbEdit(`${box.dir}${PATH}`);
-    edit.replace(bucket, change);
-    edit.commit();
-  }
-  put(box, withSum(readFileSync(`${box.dir}${PATH}`)));
+  using db = new Bbolt(`${box.dir}${PATH}`);
+  const itemsOf = (name: string) =>
+    db.stable((tree) => [...tree.items(name)].map((row) => [row.key.toString("latin1"), row.value] as const));
+  const content: Content = Object.fromEntries(
+    ["alarm", "auth", "key", "lease", "members", "meta"].map((name) => [
+      name,
+      Object.fromEntries(itemsOf(name)),
+    ]),
+  );
+  content[bucket] = Object.fromEntries(
+    Object.entries({ ...content[bucket], [key]: value }).sort(([a], [b]) => (a < b ? -1 : 1)),
+  );
+  put(box, withSum(dbFile({ pageSize: 4096, perLeaf: 20, txid: 8n }, content)));
 }
 
 describe.each(RELEASES)("a snapshot of etcd %s", (release) => {
@@ -46,7 +55,7 @@ describe.each(RELEASES)("a snapshot of etcd %s", (release) => {
     using box = sandbox();
     put(box, withSum(dbOf(release)));
     using before = readSnapshotData(`${box.dir}${PATH}`);
-    await writeRestored(await snapshotFile(PATH), { dir: DIR, member: MEMBER });
+    await writeRestored(PATH, DIR, MEMBER);
     using after = readEtcdData(`${box.dir}${DIR}`);
     const values = ({ list }: typeof before) =>
       [...list("")].map(({ key, value, lease }) => ({ key, value, lease }));
@@ -66,7 +75,7 @@ describe.each(RELEASES)("a snapshot of etcd %s", (release) => {
     using box = sandbox();
     const bytes = withSum(dbOf(release));
     put(box, bytes);
-    await writeRestored(await snapshotFile(PATH), { dir: DIR, member: MEMBER });
+    await writeRestored(PATH, DIR, MEMBER);
     expect(readFileSync(`${box.dir}${PATH}`).equals(bytes)).toBe(true);
     expect(readdirSync(`${box.dir}${DIR}`)).toEqual(["member"]);
     const mode = (path: string) => statSync(`${box.dir}${DIR}${path}`).mode & 0o777;
@@ -79,7 +88,7 @@ test("the same member of another restore has other ids: the two clusters never t
   using box = sandbox();
   put(box, withSum(dbOf("3.6.13")));
   const ids = async (token: string) => {
-    await writeRestored(await snapshotFile(PATH), { dir: `/var/${token}`, member: { ...MEMBER, token } });
+    await writeRestored(PATH, `/var/${token}`, { ...MEMBER, token });
     using data = readEtcdData(`${box.dir}/var/${token}`);
     return [data.clusterId, data.memberId];
   };
@@ -127,10 +136,9 @@ test.each<[string, () => Error, string]>([
 test("where the data is damaged, nothing is left", async () => {
   using box = sandbox();
   put(box, withSum(Buffer.alloc(16 * 4096, 7)));
-  const snapshot = await snapshotFile(PATH);
-  const fail = await failOf(() => writeRestored(snapshot, { dir: DIR, member: MEMBER }));
-  expect(fail?.message).toContain(`etcd's data in "${PATH}" is damaged`);
-  expect(readdirSync(`${box.dir}${DIR}`)).toEqual([]);
+  const fail = await failOf(() => writeRestored(PATH, DIR, MEMBER));
+  expect(fail?.message).toContain(`etcd's data in "${box.dir}${PATH}" is damaged`);
+  expect(existsSync(`${box.dir}${DIR}`)).toBe(false);
 });
 
 test("data that is there already is not touched, but a disk's own folder is nothing", async () => {
@@ -139,8 +147,7 @@ test("data that is there already is not touched, but a disk's own folder is noth
   refuseNotEmpty(DIR);
   mkdirSync(`${box.dir}${DIR}/member`);
   put(box, withSum(dbOf("3.6.13")));
-  const snapshot = await snapshotFile(PATH);
-  const fail = await failOf(() => writeRestored(snapshot, { dir: DIR, member: MEMBER }));
+  const fail = await failOf(() => writeRestored(PATH, DIR, MEMBER));
   expect(fail).toMatchObject({ message: `There is something in "${DIR}": member` });
   expect(fail?.hint).toContain(`mv ${DIR} ${DIR}.before`);
   expect(existsSync(`${box.dir}${DIR}/member/snap`)).toBe(false);
@@ -193,7 +200,7 @@ test.each<[string, string, [key: string, value: string], string]>([
   ["with users", "auth", ["authEnabled", "\x01"], "is of an etcd with users"],
 ])("a snapshot %s is refused", async (_, bucket, [key, value], said) => {
   using box = sandbox();
-  changed(box, bucket, (items) => items.set(key, Buffer.from(value)));
+  changed(box, bucket, key, value);
   const fail = (await failOf(() => refuseState(storedState(PATH), { path: PATH }))) as Fail;
   expect(fail.message).toContain(said);
   expect(fail.exitCode).toBe(3);
@@ -201,9 +208,9 @@ test.each<[string, string, [key: string, value: string], string]>([
 
 test("an alarm goes where the operator says so", async () => {
   using box = sandbox();
-  changed(box, "alarm", (items) => items.set(alarm(1), Buffer.alloc(0)));
+  changed(box, "alarm", alarm(1), "");
   refuseState(storedState(PATH), { path: PATH, disarm: true });
-  await writeRestored(await snapshotFile(PATH), { dir: DIR, member: MEMBER });
+  await writeRestored(PATH, DIR, MEMBER);
   expect(storedState(`${DIR}/member/snap/db`).alarms).toEqual([]);
   using data = readEtcdData(`${box.dir}${DIR}`);
   expect(data.isFull).toBe(false);
