@@ -130,13 +130,15 @@ function withAddresses({ lab, say }: Scene, page: string): string {
   }, page);
 }
 
-/** In the kit's folder of the first control plane node. Returns the plan that the last line prints. */
+/** On the machine that a line names, or on the first control plane node. Returns the plan that the last line prints. */
 async function typeFirst(scene: Scene, lines: readonly string[]): Promise<string | undefined> {
   let page: string | undefined;
   for (const line of lines) {
-    const isPlan = PLAN.test(line);
+    const [, address, command = line] = /^ssh -[nt] root@(\S+) '(?:cd \S+ && )?([^']+)'/.exec(line) ?? [];
+    const node = address ? machineAt(scene, address) : scene.lab.controlPlanes[0]!;
+    const isPlan = PLAN.test(command);
     const exit = isPlan ? [0, 2] : [0];
-    const typed = await typeAndAnswer(scene, scene.lab.controlPlanes[0]!, line, { part: 0, exit });
+    const typed = await typeAndAnswer(scene, node, command, { part: 0, exit });
     if (!typed.ok) return undefined;
     if (isPlan) page = typed.raw;
   }

@@ -51,7 +51,7 @@ test("readPlan() refuses a page without steps", () => {
 
 test("what comes first is typed, and the plan that is made then is followed; so is one that a step has made", async () => {
   const first =
-    "> This comes first. Then print the plan again.\n\n```sh\n./bunw scripts/move.ts\n./bunw scripts/plan.ts again\n```\n";
+    "> This comes first. Then print the plan again.\n\n```sh\n./bunw scripts/move.ts\nssh -n root@10.250.0.11 'cd /run/kube-pki-repair && ./bunw scripts/plan.ts again'; echo \"exit code $?\"\n```\n";
   const makes = one(
     `ssh -n root@10.250.0.11 'cd /run/kube-pki-repair && ./bunw scripts/plan.ts'; echo "exit code $?"`,
   );
