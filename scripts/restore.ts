@@ -83,14 +83,9 @@ async function writeData(
   await act("write", written, () => source.write(place));
 }
 
-interface Moving {
-  old: string | undefined;
-  address: string;
-}
-
 /** A node that has lost etcd's data alone has nothing more to repair: 00-assess proves it. */
 function next(
-  { old, address }: Moving,
+  { old, address }: { old: string | undefined; address: string },
   { certificatesDir, nodes }: content.Content["cluster"],
 ): string {
   const caKey = `${certificatesDir}/ca.key`;
@@ -147,15 +142,14 @@ async function sourceOf([file, ...more]: string[], values: Values): Promise<Sour
 }
 
 async function ofSnapshot(path: string, values: Values): Promise<Source> {
-  const snapshot = await snapshots.snapshotFile(path, {
+  const hasSum = await snapshots.checkSnapshotFile(path, {
     skipHashCheck: values["skip-hash-check"],
   });
-  const state = snapshots.storedState(path);
-  snapshots.refuseState(state, { path, disarm: values.disarm });
   const data = readSnapshotData(hostPath(path));
+  snapshots.refuseState(data, { path, disarm: values.disarm });
   const found = content.contentFor(data, asOf(values), values.lost);
-  content.refuseOlderImage(found, state.storageVersion);
-  say(`${path}: ${snapshot.hasSum ? "its SHA-256 is right" : "without a SHA-256"}`);
+  content.refuseOlderImage(found);
+  say(`${path}: ${hasSum ? "its SHA-256 is right" : "without a SHA-256"}`);
   // a cluster that is restored twice is two clusters
   const token = `restored-${new Date().toISOString()}`;
   return {

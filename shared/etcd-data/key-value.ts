@@ -6,7 +6,7 @@
  */
 
 import type { Leaf } from "./page.ts";
-import { Damaged, NOTHING, Reader } from "./protobuf.ts";
+import { Damaged, NOTHING, Reader, unlessDamaged } from "./protobuf.ts";
 import { noteRead, OF_A_ROW } from "./raft-files.ts";
 import type { RevisionKey, StoredRevision } from "./revision-index.ts";
 
@@ -63,12 +63,8 @@ function readHead(leaf: Leaf, i: number) {
   const size = leaf.valueSize(i);
   if (size <= HEAD) return parseHead(leaf.value(i), { size });
   const tail = (start: number) => leaf.value(i, start, size - start);
-  try {
-    return parseHead(leaf.value(i, 0, HEAD), { size, tail });
-  } catch (err) {
-    if (!(err instanceof Damaged)) throw err;
-    return parseHead(leaf.value(i), { size }); // a key so long that its numbers are not in the first bytes
-  }
+  const head = unlessDamaged(() => parseHead(leaf.value(i, 0, HEAD), { size, tail }));
+  return head ?? parseHead(leaf.value(i), { size }); // a key so long that its numbers are not in the first bytes
 }
 
 function parseHead(message: Buffer, { size, tail }: { size: number; tail?: (start: number) => Buffer }) {

@@ -17,7 +17,7 @@ import { bucketKey, readKeyValue, readRevision } from "./key-value.ts";
 import { legacyRequest } from "./members.ts";
 import { compaction, type Mvcc, storedNumber } from "./mvcc.ts";
 import { elementsEnd, Page } from "./page.ts";
-import { Damaged } from "./protobuf.ts";
+import { Damaged, unlessDamaged } from "./protobuf.ts";
 import type { StoredRevision } from "./revision-index.ts";
 import { Tree } from "./tree.ts";
 
@@ -64,15 +64,6 @@ function* rootsIn(path: string): Generator<OldRoot> {
     }
   } finally {
     file.close();
-  }
-}
-
-function unlessDamaged<T>(read: () => T): T | undefined {
-  try {
-    return read();
-  } catch (err) {
-    if (err instanceof Damaged) return undefined;
-    throw err;
   }
 }
 

@@ -9,6 +9,16 @@
  */
 export class Damaged extends Error {}
 
+/** Undefined if what it reads is damaged. */
+export function unlessDamaged<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch (err) {
+    if (err instanceof Damaged) return undefined;
+    throw err;
+  }
+}
+
 export const VARINT = 0;
 const FIXED64 = 1;
 export const BYTES = 2;

@@ -5,7 +5,7 @@
  * raftpb/raft.proto.
  */
 import { closeSync, constants, fstatSync, openSync, readdirSync, readSync, statSync } from "node:fs";
-import { Damaged, fieldsOf } from "./protobuf.ts";
+import { Damaged, fieldsOf, unlessDamaged } from "./protobuf.ts";
 
 /**
  * Opens a file that others may have made: a pipe would block, and a device may act. Errors: Damaged if it is
@@ -162,7 +162,8 @@ export function readNewestSnapshot(folder: string): Snapshot | undefined {
  * term } }.
  */
 function parseSnapshot(path: string): Snapshot | undefined {
-  try {
+  // the next older one is valid, too: only member attributes are read from it
+  return unlessDamaged(() => {
     using file = new LogFile(path);
     const outer = fieldsOf(file.slice(0, file.size));
     const data = outer.bytes(2);
@@ -170,9 +171,5 @@ function parseSnapshot(path: string): Snapshot | undefined {
     const inner = fieldsOf(data);
     const metadata = fieldsOf(inner.bytes(2));
     return { index: metadata.number(2), term: metadata.number(3), store: inner.bytes(1) };
-  } catch (err) {
-    // the next older one is valid, too: only member attributes are read from it
-    if (err instanceof Damaged) return undefined;
-    throw err;
-  }
+  });
 }

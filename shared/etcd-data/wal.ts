@@ -8,7 +8,7 @@
  *   record  walpb.Record { 1 type, 2 crc, 3 data }; crc is CRC-32C over the data of all records so far, a crc record begins each file
  */
 import { existsSync, readdirSync } from "node:fs";
-import { Damaged, fieldsOf, hexId } from "./protobuf.ts";
+import { Damaged, fieldsOf, hexId, unlessDamaged } from "./protobuf.ts";
 import { crc32c, hasZeroSector, isZero, isZeroFrom, LogFile, noteRead, OF_A_ROW } from "./raft-files.ts";
 
 const FRAME_HEADER_SIZE = 8;
@@ -187,7 +187,12 @@ function readRecords(file: LogFile, from: number, reading: Reading): number | un
     position = frame.end;
   }
   if (isZeroFrom(file, position)) {
-    if (reading.isLast && position >= FULL && position === file.size) lacksNext(file, reading.wal);
+    const { wal, isLast } = reading;
+    if (!isLast || position < FULL || position < file.size) return undefined;
+    wal.isCut = true;
+    wal.warnings.push(
+      `${file.path} is full, and the next file is lost, with all entries after ${wal.last.index}`,
+    );
     return undefined;
   }
   return stopAtDamage(file, { start: position, end: file.size, position }, reading);
@@ -195,13 +200,6 @@ function readRecords(file: LogFile, from: number, reading: Reading): number | un
 
 /** Bytes of a file for which etcd makes room. One that is full ends behind its last record, and there is a next one (wal.go, cut). */
 const FULL = 64 * 1024 * 1024;
-
-function lacksNext({ path }: LogFile, wal: Wal) {
-  wal.isCut = true;
-  wal.warnings.push(
-    `The log goes on behind ${path}, which is full: its next file is lost, with all entries after ${wal.last.index}`,
-  );
-}
 
 /** Bytes that are skipped at once if they are zeros: etcd makes room for 64 MB. */
 const ROOM = 4096;
@@ -251,13 +249,15 @@ interface WalRecord {
 }
 
 export function parseRecord(message: Uint8Array): WalRecord | undefined {
-  try {
-    const fields = fieldsOf(message);
-    return { type: fields.number(1), crc: Number(BigInt.asUintN(32, fields.int(2))), data: fields.bytes(3) };
-  } catch (err) {
-    if (err instanceof Damaged) return undefined; // stopAtDamage reports it, with its place
-    throw err;
-  }
+  // stopAtDamage reports it, with its place
+  const fields = unlessDamaged(() => fieldsOf(message));
+  return (
+    fields && {
+      type: fields.number(1),
+      crc: Number(BigInt.asUintN(32, fields.int(2))),
+      data: fields.bytes(3),
+    }
+  );
 }
 
 /** Whether the record continues the chain of checksums. A crc record carries it from file to file. */

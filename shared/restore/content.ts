@@ -144,12 +144,12 @@ function withVolumes(data: EtcdData): string[] {
 }
 
 /** Errors: Refused if the etcd that its manifest names is older than the data. */
-export function refuseOlderImage({ data, node }: Content, storageVersion: string | undefined) {
+export function refuseOlderImage({ data, node }: Content) {
   const pod = attempt(() => readObject<Pod>(data, `pods/kube-system/etcd-${node.name}`));
   const image = pod instanceof Fail ? undefined : pod?.spec.containers[0]?.image;
-  if (!isOlderRelease(image, storageVersion)) return;
+  if (!isOlderRelease(image, data.storageVersion)) return;
   throw new Refused(
-    `The data is of etcd ${storageVersion}, and the manifest of ${node.name} names "${image}"`,
+    `The data is of etcd ${data.storageVersion}, and the manifest of ${node.name} names "${image}"`,
     {
       unchanged: true,
       hint: "take --as a control plane node that was upgraded already, or another snapshot: etcd refuses data of a newer release",

@@ -44,7 +44,7 @@ export function memberDataIn(dir: string, snapshot?: string): MemberData {
   try {
     const { root, ...read } = wayInto(host, snapshot === undefined ? [] : [hostPath(snapshot)]);
     using data = read.data;
-    refuseState({ alarms: [], hasAuth: data.stored().hasUsers }, { path: dir });
+    refuseState(data, { path: dir, disarm: true });
     const { memberId, members, clusterId, revision, lastWrite, end } = data;
     const own = members.find(({ id }) => id === memberId);
     if (!own || own.isLearner)

@@ -6,10 +6,7 @@
 import { createHash } from "node:crypto";
 import * as fs from "node:fs";
 import { again, command } from "../again.ts";
-import { Bbolt } from "../etcd-data/bbolt.ts";
-import { explain, storageVersion } from "../etcd-data/directory.ts";
-import { fieldsOf } from "../etcd-data/protobuf.ts";
-import type { Tree } from "../etcd-data/tree.ts";
+import type { EtcdData } from "../etcd-data/data.ts";
 import { Fail, Refused } from "../fail.ts";
 import { hostPath } from "../files/files.ts";
 import { megabytes } from "../files/room.ts";
@@ -23,16 +20,8 @@ const SUM = 32;
 const SECTOR = 512;
 const PIECE = 8 * 2 ** 20;
 
-export interface SnapshotFile {
-  path: string;
-  /** Bytes of the database alone. */
-  size: number;
-  /** The sum follows it, and is right. */
-  hasSum: boolean;
-}
-
-/** Errors: Fail if it is not there or not whole; Refused if its sum is wrong, or if it has none. */
-export async function snapshotFile(path: string, { skipHashCheck = false } = {}): Promise<SnapshotFile> {
+/** Returns whether its sum follows it, and is right. Errors: Fail if it is not there or not whole; Refused if its sum is wrong, or if it has none. */
+export async function checkSnapshotFile(path: string, { skipHashCheck = false } = {}): Promise<boolean> {
   const info = tryFile("look at", path, () => fs.statSync(hostPath(path)));
   if (!info?.isFile())
     throw new Fail(`There is no snapshot "${path}"`, { hint: shell`look for the file: ls -l ${path}` });
@@ -55,7 +44,7 @@ export async function snapshotFile(path: string, { skipHashCheck = false } = {})
       unchanged: true,
       hint: `take it without its sum, if etcd was stopped while it was copied: ${again({ "skip-hash-check": true })}. What only the log had is missing (--from takes a whole data directory)`,
     });
-  return { path, size, hasSum };
+  return hasSum;
 }
 
 /**
@@ -115,42 +104,17 @@ async function isSumOf(path: string, size: number): Promise<boolean> {
   }
 }
 
-/** A database's state beside its keys. */
-interface StoredState {
-  /** "3.6.0"; undefined before etcd 3.6. */
-  storageVersion: string | undefined;
-  /** "NOSPACE", "CORRUPT". */
-  alarms: string[];
-  hasAuth: boolean;
-}
-
-/** Errors: as `readSnapshotData`. */
-export function storedState(path: string): StoredState {
-  try {
-    using db = new Bbolt(hostPath(path));
-    return db.stable((tree) => ({
-      storageVersion: storageVersion(tree),
-      alarms: [...tree.items("alarm")].map(({ key }) => ALARMS[fieldsOf(key).number(2)] ?? "unknown"),
-      hasAuth: textOf(tree, "auth", "authEnabled") === "\x01",
-    }));
-  } catch (cause) {
-    throw explain(cause, { dir: path });
-  }
-}
-
-/** AlarmMember { 1 memberID, 2 alarm }, the key of the bucket. */
-const ALARMS: Partial<Record<number, string>> = { 1: "NOSPACE", 2: "CORRUPT" };
-
-function textOf(tree: Tree, bucket: string, key: string): string | undefined {
-  return tree.find(bucket, Buffer.from(key), (leaf, i) => leaf.value(i).toString("latin1"));
-}
+/** AlarmMember { 1 memberID, 2 alarm }. */
+const ALARMS: Partial<Record<string, string>> = { 1: "NOSPACE", 2: "CORRUPT" };
 
 /** Errors: Refused if etcd would not serve this, or not as a kubeadm cluster needs it. */
 export function refuseState(
-  { alarms, hasAuth }: Pick<StoredState, "alarms" | "hasAuth">,
+  { stored }: Pick<EtcdData, "stored">,
   { path, disarm = false }: { path: string; disarm?: boolean | undefined },
 ) {
-  if (hasAuth)
+  const { alarms: raised, hasUsers } = stored();
+  const alarms = [...raised].map((alarm) => ALARMS[alarm.split("/")[1]!] ?? "unknown");
+  if (hasUsers)
     throw new Refused(`"${path}" is of an etcd with users (auth enable): kubeadm's has none`, {
       unchanged: true,
       hint: "restore it with etcdutl snapshot restore, if it is this cluster's",

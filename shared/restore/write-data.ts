@@ -19,7 +19,7 @@ import { PRIVATE_FOLDER } from "../files/copy-tree.ts";
 import { hostPath } from "../files/files.ts";
 import { refuseNoRoom } from "../files/room.ts";
 import { failOfFile } from "../files/root.ts";
-import { freshPartial, makeFolder, syncFolder } from "../files/write-steps.ts";
+import { freshPartial, makeFolder, renameInto, syncFolder, writeBeside } from "../files/write-steps.ts";
 import { shell } from "../shell-line.ts";
 import { writeNewDb } from "./new-db.ts";
 import {
@@ -96,12 +96,14 @@ export async function writeMember(
 ) {
   await makeMember({ dir: place.dir, from }, async (folder) => {
     const host = hostPath(folder);
-    const { last } = known;
-    for (const part of ["snap", "wal"]) makeFolder(`${host}/${part}`, PRIVATE_FOLDER);
+    const { last, members } = known;
+    makeFolder(`${host}/snap`, PRIVATE_FOLDER);
     await writeNewDb(`${host}/snap/db`, data, { ...known, bump: place.bump });
-    writeSynced(`${host}/snap/${snapName(last)}`, snapBytes(last, known.members));
-    writeSynced(`${host}/wal/${logName(last.index)}`, logOf(known, place.peerUrl));
-    for (const part of ["snap", "wal"]) syncFolder(`${host}/${part}`);
+    for (const [path, bytes] of [
+      [`${host}/snap/${snapName(last)}`, snapBytes(last, members)],
+      [`${host}/wal/${logName(last.index)}`, logOf(known, place.peerUrl)],
+    ] as const)
+      renameInto(writeBeside(path, bytes, { mode: 0o600, old: undefined, folderMode: PRIVATE_FOLDER }), path);
   });
 }
 
@@ -120,14 +122,4 @@ function logOf({ own, members, clusterId, last }: Known, peerUrl: string): Buffe
   for (const [i, change] of changes.entries())
     records.add(RECORD.entry, entryOf({ type: 1, term, index: index + 1 + i }, change));
   return records.add(RECORD.state, hardStateOf({ ...state, commit: index + changes.length })).bytes();
-}
-
-function writeSynced(path: string, bytes: Uint8Array) {
-  const file = fs.openSync(path, "wx", 0o600);
-  try {
-    fs.writeFileSync(file, bytes);
-    fs.fsyncSync(file);
-  } finally {
-    fs.closeSync(file);
-  }
 }

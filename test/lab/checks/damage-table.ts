@@ -90,7 +90,6 @@ async function main() {
         cells.push(await cell(lost, tool, truth));
       }
       rows.push(`| ${damage} | ${cells.join(" | ")} |`);
-      console.log(rows.at(-1));
     }
     return ["what each tool brings back", ...rows];
   });
