@@ -14,7 +14,6 @@ import { answer, LOOKS, run, step } from "../shared/run.ts";
 
 async function main() {
   const values = parse();
-  if (values.help) return console.log(USAGE);
   const { "etcd-data": etcdData } = values;
   if (values["kubeadm-config"]) return answer(await kubeadmConfig(etcdData));
   const deep = deepAsked(values);
@@ -75,11 +74,10 @@ const OPTIONS = {
   json: { type: "boolean" },
   "kubeadm-config": { type: "boolean" },
   "etcd-data": { type: "string", path: "proved" },
-  help: { type: "boolean" },
 } as const;
 
 function parse() {
-  const { values } = parseOptions({ options: OPTIONS });
+  const { values } = parseOptions({ options: OPTIONS, usage: USAGE });
   return { ...values, json: values.json || values.output === "json" };
 }
 

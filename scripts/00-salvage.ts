@@ -5,7 +5,7 @@
  * restarted. Safe to run again.
  */
 import { Fail } from "../shared/fail.ts";
-import { parseOptions } from "../shared/files/operator-files.ts";
+import { type OptionValues, parseOptions } from "../shared/files/operator-files.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
 import { done, run, say, start, step, tell } from "../shared/run.ts";
 import { DISK_MINUTES, ownDevice, searchDisk } from "../shared/salvage/disk-search.ts";
@@ -22,10 +22,13 @@ import { isIrreplaceable } from "../shared/salvage/wanted-keys.ts";
 import { onSignal } from "../shared/signals.ts";
 
 async function main() {
-  const { values, positionals } = parse();
-  if (values.help) return console.log(USAGE);
+  const { values, positionals } = parseOptions({
+    options: OPTIONS,
+    usage: USAGE,
+    allowPositionals: true,
+  });
   const places = placesIn(positionals);
-  start("00-salvage", { dryRun: values["dry-run"] });
+  start("00-salvage", values);
   lockNode();
   onSignal(stopSearch);
 
@@ -230,13 +233,8 @@ const OPTIONS = {
   "move-aside": { type: "boolean", of: ["", ...PLACES] },
   "etcd-data": { type: "string", path: "proved" },
   "dry-run": { type: "boolean" },
-  help: { type: "boolean" },
 } as const;
 
-type Values = ReturnType<typeof parse>["values"];
-
-function parse() {
-  return parseOptions({ options: OPTIONS, allowPositionals: true });
-}
+type Values = OptionValues<typeof OPTIONS>;
 
 if (import.meta.main) await run(main);

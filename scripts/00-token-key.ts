@@ -11,7 +11,7 @@ import { otherControlPlanes } from "../shared/facts/known-nodes.ts";
 import { afterTokenKey } from "../shared/facts/next.ts";
 import { refuseExternalSigner } from "../shared/facts/signed-elsewhere.ts";
 import { writeFile } from "../shared/files/files.ts";
-import { parseOptions } from "../shared/files/operator-files.ts";
+import { begin } from "../shared/files/operator-files.ts";
 import { lockNodeShared } from "../shared/node/lock-node.ts";
 import { computeKey, copyOfKey, type OldKey } from "../shared/old-sa-key/old-sa-pub.ts";
 import {
@@ -23,14 +23,11 @@ import {
 } from "../shared/old-sa-key/old-tokens.ts";
 import { oldSaPub, todaysSaPub } from "../shared/pki/sa-keys.ts";
 import { Progress } from "../shared/progress.ts";
-import { answer, done, run, say, start, step } from "../shared/run.ts";
+import { answer, done, run, say, step } from "../shared/run.ts";
 import { forScp, shell } from "../shared/shell-line.ts";
 
 async function main() {
-  const { values } = parseOptions({ options: OPTIONS });
-  if (values.help) return console.log(USAGE);
-  start("00-token-key", { dryRun: values["dry-run"] });
-  lockNodeShared();
+  const { values } = begin("00-token-key", { options: OPTIONS, usage: USAGE }, lockNodeShared);
 
   const cp = await readControlPlaneNode(values["etcd-data"]);
   const { facts, data, node, cluster } = cp;
@@ -131,7 +128,6 @@ const OPTIONS = {
   kid: { type: "string" },
   "etcd-data": { type: "string", path: "proved" },
   "dry-run": { type: "boolean" },
-  help: { type: "boolean" },
 } as const;
 
 if (import.meta.main) await run(main);

@@ -4,8 +4,8 @@
  * the first one first. Safe to run again.
  */
 import { inOneLine } from "../shared/again.ts";
+import { lookAtPeers, refuseWhereOthersLive } from "../shared/etcd/other-members.ts";
 import { proveOwnEtcd, refuseNoMember } from "../shared/etcd/own-etcd.ts";
-import { lookAtPeers, refuseWhereOthersLive } from "../shared/etcd/peers.ts";
 import { hasMoved, tellMembers } from "../shared/etcd/tell-members.ts";
 import { etcdLives } from "../shared/etcd/unheard.ts";
 import { refuseDoubtfulClock } from "../shared/facts/clock.ts";
@@ -18,7 +18,7 @@ import { refuseExternalCa } from "../shared/facts/signed-elsewhere.ts";
 import { Fail } from "../shared/fail.ts";
 import { copyLargeTree } from "../shared/files/copy-tree.ts";
 import { exists, readText } from "../shared/files/files.ts";
-import { parseOptions } from "../shared/files/operator-files.ts";
+import { begin, type OptionValues } from "../shared/files/operator-files.ts";
 import { containers, controlPlaneContainers, stopContainers } from "../shared/node/containers.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
 import { rescuedEtcd, rescuedLog } from "../shared/node/rescue-folder.ts";
@@ -30,7 +30,7 @@ import { apply } from "../shared/pki/ensure.ts";
 import { markNewSaKey, newSaKeySince } from "../shared/pki/sa-keys.ts";
 import { forGood } from "../shared/prompt.ts";
 import { caReaders, expiredHolders } from "../shared/renew/ca-readers.ts";
-import { done, run, say, start, step } from "../shared/run.ts";
+import { done, run, say, step } from "../shared/run.ts";
 import * as first from "../shared/salvage/before-part-1.ts";
 import { beforeEtcdStops, keepShown } from "../shared/static-pods/first-screen.ts";
 import * as pod from "../shared/static-pods/issue-and-start.ts";
@@ -38,10 +38,7 @@ import { leftOf } from "../shared/static-pods/preflight.ts";
 import { continueOthers } from "../shared/static-pods/restarts.ts";
 
 async function main() {
-  const { values } = parse();
-  if (values.help) return console.log(USAGE);
-  start("01-etcd", { dryRun: values["dry-run"] });
-  lockNode();
+  const { values } = begin("01-etcd", { options: OPTIONS, usage: USAGE }, lockNode);
 
   const { cp, actions, healthy } = await step("1.1 Look at this node and at etcd's data", () =>
     look(values, newCasOf(values)),
@@ -115,9 +112,10 @@ async function look(
   refuseWhereOthersLive(made, peers, lostOn);
   first.refuseWhileLeaderMayHaveKey(made, cp, lostOn);
   await first.sayLostFiles(cp);
-  const healthy = await isHealthy(cp, actions);
+  const work = pod.etcdWork(cp, actions);
+  const healthy = await isHealthy(cp, work);
   const imagesLater = values["images-later"];
-  if (!healthy) await beforeEtcdStops(cp, { actions, others: peers.others, imagesLater });
+  if (!healthy) await beforeEtcdStops(cp, work, { others: peers.others, imagesLater });
   keepSaid(cp);
   return { cp, actions, healthy };
 }
@@ -139,8 +137,8 @@ function sayFacts(cp: ControlPlaneNode) {
  * manifest the kubelet soon stops it, and an API server without etcd keeps the kubelet from
  * starting anything.
  */
-async function isHealthy(cp: ControlPlaneNode, actions: readonly PkiAction[]): Promise<boolean> {
-  if (!pod.etcdIsInPlace(cp, actions) || !(await etcdLives(cp))) return false;
+async function isHealthy(cp: ControlPlaneNode, work: pod.Work): Promise<boolean> {
+  if (!pod.etcdIsInPlace(cp, work) || !(await etcdLives(cp))) return false;
   const holders = expiredHolders(await caReaders(cp));
   if (holders.length > 0) {
     const names = holders.join(", ");
@@ -244,13 +242,8 @@ const OPTIONS = {
   "images-later": { type: "boolean" },
   "etcd-data": { type: "string", path: "proved" },
   "dry-run": { type: "boolean" },
-  help: { type: "boolean" },
 } as const;
 
-type Values = ReturnType<typeof parse>["values"];
-
-function parse() {
-  return parseOptions({ options: OPTIONS });
-}
+type Values = OptionValues<typeof OPTIONS>;
 
 if (import.meta.main) await run(main);

@@ -9,7 +9,6 @@ import { adminClient, ownApiReady, sayEndpointReady } from "../shared/api/admin-
 import { cleanFrontProxy, ensureAdmins, publishClusterInfo } from "../shared/api/cluster-trust.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
 import { dropDeadLeaders } from "../shared/api/leader-leases.ts";
-import { nodesAmong, takenOut } from "../shared/etcd/all-members.ts";
 import { apiServerEnd, proveEtcd } from "../shared/etcd/own-etcd.ts";
 import { believedNames, isControlPlaneName } from "../shared/evidence/control-planes.ts";
 import { caIsNew } from "../shared/facts/ca-copies.ts";
@@ -20,10 +19,10 @@ import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
 import { trustSeen } from "../shared/facts/sa-key.ts";
 import { keepSaid, withWords } from "../shared/facts/said.ts";
 import { refuseExternalCa } from "../shared/facts/signed-elsewhere.ts";
-import { parseOptions } from "../shared/files/operator-files.ts";
+import { begin, type OptionValues } from "../shared/files/operator-files.ts";
 import { managerIsReduced } from "../shared/manifests/repair-changes.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
-import { done, mode, run, say, start, step, tell } from "../shared/run.ts";
+import { done, mode, run, say, step, tell } from "../shared/run.ts";
 import { beforeServersStop, keepShown } from "../shared/static-pods/first-screen.ts";
 import * as manager from "../shared/static-pods/full-manager.ts";
 import * as servers from "../shared/static-pods/issue-and-start.ts";
@@ -35,12 +34,9 @@ import { withoutServing } from "../shared/workers/kubelet-port.ts";
 import * as seen from "../shared/workers/nodes-seen.ts";
 
 async function main() {
-  const { values } = parse();
-  if (values.help) return console.log(USAGE);
-  start("02-control-plane", { dryRun: values["dry-run"] });
-  lockNode();
+  const { values } = begin("02-control-plane", { options: OPTIONS, usage: USAGE }, lockNode);
 
-  const { cp, out, work } = await step("2.1 Check that etcd is the old one", () =>
+  const { cp, out, lost, work } = await step("2.1 Check that etcd is the old one", () =>
     checkEtcd(values),
   );
   const issued = await step(
@@ -68,7 +64,6 @@ async function main() {
     () => proveKubelet(cp, api, out),
     "kubeadm init phase kubelet-finalize all",
   );
-  const lost = await lostForGood(cp, out.lost);
   const replaced = lost.filter((name) => isControlPlaneName(name, cp));
   if (replaced.length > 0) tell(howToReplace(cp, replaced));
   done(inOneLine(await next(cp, api, { out: { without: out.without, lost }, away })));
@@ -89,11 +84,11 @@ async function checkEtcd(values: Values) {
   const etcd = await proveEtcd(cp, out, values["lost-on"]);
   await beforeServersStop(cp, work, { ...values, ...etcd });
   keepSaid(cp);
-  return { cp, out, work };
+  return { cp, out, lost: etcd.lost, work };
 }
 
 /** Copies a lost certificate that a living API server still shows, which ends with the new one. */
-async function issue(cp: ControlPlaneNode, work: servers.ServersWork): Promise<string[]> {
+async function issue(cp: ControlPlaneNode, work: servers.Work): Promise<string[]> {
   await keepShown(cp);
   return await servers.issueForServers(cp, work);
 }
@@ -167,12 +162,6 @@ async function wereAwayBefore(cp: ControlPlaneNode, api: KubeApi, silent: seen.S
   return !caIsNew(cp) && areWorkers && (await areEvicted(cp, api, silent.workers));
 }
 
-/** Nodes named now, and those that part 2 has taken out of etcd before, here or on another node. */
-async function lostForGood(cp: ControlPlaneNode, named: readonly string[]): Promise<string[]> {
-  const nodes = nodesAmong(named, cp);
-  return mode.dryRun ? nodes : [...new Set([...nodes, ...(await takenOut(cp))])];
-}
-
 /** With the old CA, part 3 is only for a node that waits for it, part 4 only for a new sa.key. */
 async function next(
   cp: ControlPlaneNode,
@@ -237,11 +226,8 @@ const OPTIONS = {
   "images-later": { type: "boolean" },
   "etcd-data": { type: "string", path: "proved" },
   "dry-run": { type: "boolean" },
-  help: { type: "boolean" },
 } as const;
 
-type Values = ReturnType<typeof parse>["values"];
-
-const parse = () => parseOptions({ options: OPTIONS });
+type Values = OptionValues<typeof OPTIONS>;
 
 if (import.meta.main) await run(main);

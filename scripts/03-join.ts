@@ -6,10 +6,10 @@
  */
 import { command, inOneLine } from "../shared/again.ts";
 import { Fail } from "../shared/fail.ts";
-import { parseOptions } from "../shared/files/operator-files.ts";
+import { begin, type OptionValues } from "../shared/files/operator-files.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
 import type { Node } from "../shared/node/node.ts";
-import { done, run, say, start, step } from "../shared/run.ts";
+import { done, run, say, step } from "../shared/run.ts";
 import { orUndo } from "../shared/signals.ts";
 import * as worker from "../shared/workers/join.ts";
 import {
@@ -22,10 +22,7 @@ import {
 import { readTokenFile } from "../shared/workers/token-file.ts";
 
 async function main() {
-  const { values } = parse();
-  if (values.help) return console.log(USAGE);
-  start("03-join", { dryRun: values["dry-run"] });
-  lockNode();
+  const { values } = begin("03-join", { options: OPTIONS, usage: USAGE }, lockNode);
   const node = await worker.readWorker(values["etcd-data"], "repair");
   worker.refuseLeftOut(node, values);
   const paste = pasted(values);
@@ -105,11 +102,8 @@ const OPTIONS = {
   lost: { type: "string", list: true },
   "etcd-data": { type: "string", path: "proved" },
   "dry-run": { type: "boolean" },
-  help: { type: "boolean" },
 } as const;
 
-type Values = ReturnType<typeof parse>["values"];
-
-const parse = () => parseOptions({ options: OPTIONS });
+type Values = OptionValues<typeof OPTIONS>;
 
 if (import.meta.main) await run(main);

@@ -17,7 +17,7 @@ import { controlPlaneToRepair, refuseNoJoining } from "../shared/facts/node-to-r
 import { trustSeen } from "../shared/facts/sa-key.ts";
 import { keepSaid, withWords } from "../shared/facts/said.ts";
 import { Fail } from "../shared/fail.ts";
-import { parseOptions } from "../shared/files/operator-files.ts";
+import { type OptionValues, parseOptions } from "../shared/files/operator-files.ts";
 import { lockNode, lockNodeShared } from "../shared/node/lock-node.ts";
 import { clusterCa } from "../shared/pki/examine.ts";
 import { clusterServer } from "../shared/pki/kubeconfigs.ts";
@@ -34,15 +34,18 @@ import { approveJoining, watchNodesReturn } from "../shared/workers/wait.ts";
 import { waitForSigner } from "../shared/workloads/root-ca.ts";
 
 async function main() {
-  const { values, positionals } = parseOptions(CONFIG);
-  if (values.help) return console.log(USAGE);
+  const { values, positionals } = parseOptions({
+    options: OPTIONS,
+    usage: USAGE,
+    allowPositionals: true,
+  });
   const name = positionals.join(" ");
   const subcommand = COMMANDS.get(name);
   if (!subcommand)
     throw new Fail(`03-workers needs one of open, close, approve, got "${name}"`, {
       hint: "./bunw scripts/03-workers.ts --help",
     });
-  start(`03-workers ${name}`, { dryRun: values["dry-run"] });
+  start(`03-workers ${name}`, values);
   (name === "approve" ? lockNodeShared : lockNode)(); // approve runs beside open and close
   await subcommand(values);
 }
@@ -190,10 +193,8 @@ const OPTIONS = {
   wait: { type: "string", default: "15", number: true, of: ["close"] },
   "etcd-data": { type: "string", path: "proved" },
   "dry-run": { type: "boolean" },
-  help: { type: "boolean" },
 } as const;
 
-const CONFIG = { options: OPTIONS, allowPositionals: true } as const;
-type Values = ReturnType<typeof parseOptions<typeof CONFIG>>["values"];
+type Values = OptionValues<typeof OPTIONS>;
 
 if (import.meta.main) await run(main);

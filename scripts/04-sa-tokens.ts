@@ -14,7 +14,7 @@ import { afterRetire, afterTokens, routeOf } from "../shared/facts/next.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
 import { keepSaid, withWords } from "../shared/facts/said.ts";
 import { Fail } from "../shared/fail.ts";
-import { parseOptions } from "../shared/files/operator-files.ts";
+import { type OptionValues, parseOptions } from "../shared/files/operator-files.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
 import { dropNewSaKeyMark, oldSaKeys } from "../shared/pki/sa-keys.ts";
 import { count, sayNames } from "../shared/progress.ts";
@@ -36,14 +36,17 @@ import type { Group } from "../shared/workloads/stale-pods.ts";
 import * as tokens from "../shared/workloads/token-secrets.ts";
 
 async function main() {
-  const { values, positionals } = parse();
+  const { values, positionals } = parseOptions({
+    options: OPTIONS,
+    usage: USAGE,
+    allowPositionals: true,
+  });
   const command = positionals.join(" ");
-  if (values.help) return console.log(USAGE);
   if (command !== "" && command !== "retire")
     throw new Fail(`04-sa-tokens knows only retire, got "${command}"`, {
       hint: "./bunw scripts/04-sa-tokens.ts --help",
     });
-  start(`04-sa-tokens${command ? ` ${command}` : ""}`, { dryRun: values["dry-run"] });
+  start(`04-sa-tokens${command ? ` ${command}` : ""}`, values);
   lockNode();
   if (command === "retire") return await retire(values);
 
@@ -241,13 +244,8 @@ const OPTIONS = {
   force: { type: "boolean", of: ["retire"] },
   "etcd-data": { type: "string", path: "proved" },
   "dry-run": { type: "boolean" },
-  help: { type: "boolean" },
 } as const;
 
-type Values = ReturnType<typeof parse>["values"];
-
-function parse() {
-  return parseOptions({ options: OPTIONS, allowPositionals: true });
-}
+type Values = OptionValues<typeof OPTIONS>;
 
 if (import.meta.main) await run(main);

@@ -17,7 +17,6 @@ import { type WrapUp, wrapUp, wrapUpText } from "../shared/verify/wrap-up.ts";
 
 async function main() {
   const values = parse();
-  if (values.help) return console.log(USAGE);
   if (values.metrics) refuseMetricsPlace(values.metrics);
   const node = await readNode();
   tell(`kube-pki-repair ${VERSION}   05-verify   reads only   node ${node.name}`);
@@ -97,13 +96,12 @@ const OPTIONS = {
   without: { type: "string", list: true },
   metrics: { type: "string", path: "public" },
   "etcd-data": { type: "string", path: "proved" },
-  help: { type: "boolean" },
 } as const;
 
 type Values = ReturnType<typeof parse>;
 
 function parse() {
-  const { values } = parseOptions({ options: OPTIONS });
+  const { values } = parseOptions({ options: OPTIONS, usage: USAGE });
   return { ...values, json: values.json || values.output === "json" };
 }
 

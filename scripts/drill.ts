@@ -9,8 +9,7 @@ import { parseOptions } from "../shared/files/operator-files.ts";
 import { answer, run, step } from "../shared/run.ts";
 
 async function main() {
-  const { values } = parse();
-  if (values.help) return console.log(USAGE);
+  const { values } = parseOptions({ options: OPTIONS, usage: USAGE });
   const found = await step("Drill: repair this node in memory, and compare", () =>
     drill({ ...values, etcdData: values["etcd-data"] }),
   );
@@ -41,9 +40,6 @@ const OPTIONS = {
   backup: { type: "string", path: "trusted" },
   json: { type: "boolean" },
   "etcd-data": { type: "string", path: "proved" },
-  help: { type: "boolean" },
 } as const;
-
-const parse = () => parseOptions({ options: OPTIONS });
 
 if (import.meta.main) await run(main);

@@ -33,7 +33,6 @@ import { shell } from "../shared/shell-line.ts";
 export async function main(args: string[] = process.argv.slice(2)) {
   const { values, positionals } = parse(args);
   const [command, file, ...more] = positionals;
-  if (values.help) return console.log(USAGE);
   if (command === "identity" && file && more.length === 0) return await identity(file, values);
   if (command === "files" && !file) return answer((await files(values)).join("\n"));
   if (command === "pack" && !file) return await pack(values);
@@ -49,7 +48,7 @@ export async function main(args: string[] = process.argv.slice(2)) {
 }
 
 async function pack(values: Values) {
-  start("hand-over pack", { dryRun: values["dry-run"] });
+  start("hand-over pack", values);
   lockNode({ onlyInRepair: true });
   const makeLock = own.howToLock(values);
   const { bundle, node, here } = await toPack(values);
@@ -82,7 +81,7 @@ async function pack(values: Values) {
 
 /** Unpacks a snapshot for restore.ts. */
 async function snapshot(file: string, values: Values) {
-  start("hand-over snapshot", { dryRun: values["dry-run"] });
+  start("hand-over snapshot", values);
   done(await ofEtcd.openSnapshot(file, values));
 }
 
@@ -108,7 +107,7 @@ async function toPack(
 }
 
 async function unpack(file: string, values: Values) {
-  start("hand-over unpack", { dryRun: values["dry-run"] });
+  start("hand-over unpack", values);
   lockNode();
   const { here, stepsWithoutData, node, dir } = await look(values);
   const { bundle, sha256, lock } = await own.openBundle(file, values, here.certificatesDir);
@@ -136,7 +135,7 @@ async function list(file: string, values: Values) {
 
 /** The secret stays on the node where it is made; only the recipient travels. */
 async function identity(file: string, values: Values) {
-  start("hand-over identity", { dryRun: values["dry-run"] });
+  start("hand-over identity", values);
   const note = "opens the bundles that are packed for this node; it stays here";
   if (!exists(typed(file))) writeTyped(file, await newIdentity(), { mode: 0o600, note });
   if (!mode.dryRun) answer((await recipientsOf(secretIn(file))).join(","));
@@ -242,7 +241,6 @@ const OPTIONS = {
   "move-aside": { type: "boolean", of: ["unpack"] },
   "etcd-data": { type: "string", path: "proved" },
   "dry-run": { type: "boolean" },
-  help: { type: "boolean" },
 } as const;
 
 type Values = ReturnType<typeof parse>["values"];
@@ -251,6 +249,7 @@ function parse(args: string[]) {
   return parseOptions({
     args,
     options: OPTIONS,
+    usage: USAGE,
     allowPositionals: true,
     file: { unpack: "proved", list: "proved", snapshot: "proved", identity: "written" },
   });

@@ -9,7 +9,7 @@
 import { refuseLivingNode, refuseOtherMachine } from "../shared/etcd/living-member.ts";
 import { Fail } from "../shared/fail.ts";
 import { exists, readText, writeFile } from "../shared/files/files.ts";
-import { parseOptions } from "../shared/files/operator-files.ts";
+import { begin, type OptionValues } from "../shared/files/operator-files.ts";
 import {
   joinConfig,
   ownFlags,
@@ -23,15 +23,12 @@ import { lockNodeShared } from "../shared/node/lock-node.ts";
 import { machineAddresses, readNode } from "../shared/node/node.ts";
 import { newRescue, rescueFolders } from "../shared/node/rescue-folder.ts";
 import { orUndefined } from "../shared/pki/certificate.ts";
-import { done, run, say, start } from "../shared/run.ts";
+import { done, run, say } from "../shared/run.ts";
 import { shell } from "../shared/shell-line.ts";
 import { isMapping, readYaml } from "../shared/yaml.ts";
 
 async function main() {
-  const { values } = parse();
-  if (values.help) return console.log(USAGE);
-  start("join-again", { dryRun: values["dry-run"] });
-  lockNodeShared();
+  const { values } = begin("join-again", { options: OPTIONS, usage: USAGE }, lockNodeShared);
   const node = lineOf(values);
   const last = lastSave();
   const isReset = last !== undefined && !exists(KUBELET_CONFIG);
@@ -159,13 +156,8 @@ const OPTIONS = {
   lost: { type: "string" },
   "etcd-data": { type: "string", path: "proved" },
   "dry-run": { type: "boolean" },
-  help: { type: "boolean" },
 } as const;
 
-type Values = ReturnType<typeof parse>["values"];
-
-function parse() {
-  return parseOptions({ options: OPTIONS });
-}
+type Values = OptionValues<typeof OPTIONS>;
 
 if (import.meta.main) await run(main);

@@ -14,9 +14,10 @@ import { otherControlPlanes } from "../shared/facts/known-nodes.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
 import { keepSaid, withWords } from "../shared/facts/said.ts";
 import { attemptLater, Fail, Refused } from "../shared/fail.ts";
+import { replaceFiles } from "../shared/files/file-tree.ts";
 import { exists, hostPath } from "../shared/files/files.ts";
-import { parseOptions } from "../shared/files/operator-files.ts";
-import { refuseUnwritable } from "../shared/files/room.ts";
+import { refuseFixed } from "../shared/files/mounts.ts";
+import { begin, type OptionValues } from "../shared/files/operator-files.ts";
 import * as pairs from "../shared/moved/pairs.ts";
 import * as kept from "../shared/moved/tell-cluster.ts";
 import * as machine from "../shared/moved/this-machine.ts";
@@ -27,14 +28,11 @@ import { kubeletFlags } from "../shared/node/started-with.ts";
 import { refuseUnfitKubelet, stopKubelet } from "../shared/node/systemctl-kubelet.ts";
 import { endWords, isOver, keepOwn, movedHere, wordsOf } from "../shared/node/words.ts";
 import { type Moved, meansWorkers, thatMoved } from "../shared/pki/addresses.ts";
-import { done, run, say, start, step } from "../shared/run.ts";
+import { done, run, say, step } from "../shared/run.ts";
 import { withoutServing } from "../shared/workers/kubelet-port.ts";
 
 async function main() {
-  const { values } = parse();
-  if (values.help) return console.log(USAGE);
-  start("move", { dryRun: values["dry-run"] });
-  lockNode();
+  const { values } = begin("move", { options: OPTIONS, usage: USAGE }, lockNode);
   const self = await readNode();
   const place = await etcdDataOf(values["etcd-data"], { node: self });
   if (!exists(place.dir)) return await onWorker(self, values);
@@ -47,7 +45,7 @@ async function main() {
   );
   const changes = await machine.changesHere(node, moved, { isControlPlane: true });
   if (changes.length > 0) await refuseUnfitKubelet({ node, by: "repair", renames: true });
-  refuseUnwritable(changes.map(({ path }) => path));
+  refuseFixed(changes.map(({ path }) => path));
   if (moved.size === 0 && changes.length === 0) return done(inOneLine(stepsAfter(known)));
   await step("M.2 Stop the kubelet", () =>
     // a running kubelet would start half-changed pods
@@ -59,12 +57,13 @@ async function main() {
 }
 
 /** Saved first, so that an interrupted run continues with it. */
-function keep({ node }: machine.KnownHere, moved: Moved, changes: readonly machine.FileChange[]) {
+function keep({ node }: machine.KnownHere, moved: Moved, changes: readonly machine.MovedFile[]) {
   const rescue = newRescue();
   const known = movedHere();
   const newPairs = [...moved].filter(([old]) => !known.has(old)).map((pair) => pair.join("="));
   keepOwn("moved", newPairs, { on: node.name, onDisk: true });
-  machine.writeChanges(changes, asideOf(rescue));
+  if (changes.length === 0) say("no file of this node has to change");
+  replaceFiles(changes, asideOf(rescue));
 }
 
 /**
@@ -247,11 +246,8 @@ const OPTIONS = {
   without: { type: "string", list: true },
   "etcd-data": { type: "string", path: "proved" },
   "dry-run": { type: "boolean" },
-  help: { type: "boolean" },
 } as const;
 
-type Values = ReturnType<typeof parse>["values"];
-
-const parse = () => parseOptions({ options: OPTIONS });
+type Values = OptionValues<typeof OPTIONS>;
 
 if (import.meta.main) await run(main);

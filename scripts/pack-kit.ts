@@ -24,8 +24,7 @@ import { shell } from "../shared/shell-line.ts";
 const HOME = resolve(import.meta.dir, "..");
 
 async function main() {
-  const { values } = parseOptions({ options: OPTIONS });
-  if (values.help) return console.log(USAGE);
+  const { values } = parseOptions({ options: OPTIONS, usage: USAGE });
   start("pack-kit");
   const [out, archs] = [resolve(values.out), archsOf(values.arch)];
   refuseKit();
@@ -159,7 +158,6 @@ const OPTIONS = {
     default: `kube-pki-repair-${packageJson.version}.tar.gz`,
   },
   arch: { type: "string", default: DEFAULT_ARCHS.join(",") },
-  help: { type: "boolean" },
 } as const;
 
 /**

@@ -25,7 +25,6 @@ import { shellWord } from "../shared/shell-line.ts";
 
 async function main() {
   const { file, deep, ...values } = parse();
-  if (values.help) return console.log(USAGE);
   const form = formOf(file);
   if (values.user !== undefined) requireUserName(values.user);
   const print = (plan: Plan) =>
@@ -150,19 +149,16 @@ const OPTIONS = {
   device: { type: "string", file: "proved" },
   image: { type: "string", file: "proved" },
   "etcd-data": { type: "string", path: "proved" },
-  help: { type: "boolean" },
 } as const;
 
 /** Without --deep it searches memory. */
 const MEMORY = { deep: true, "no-disk": true } as const;
 
 function parse() {
-  const options = { options: OPTIONS, allowPositionals: true } as const;
-  const { values, positionals } = parseOptions({ ...options, file: "written" });
-  const [file, more] = positionals;
+  const words = { words: 1, allowPositionals: true, file: "written" } as const;
+  const { values, positionals } = parseOptions({ options: OPTIONS, usage: USAGE, ...words });
   const places = values.deep || values.device || values.image ? values : MEMORY;
-  if (more === undefined) return { ...values, file, deep: deepAsked(places) };
-  throw new Fail(`"${more}" is not understood`, { hint: "./bunw scripts/plan.ts --help" });
+  return { ...values, file: positionals[0], deep: deepAsked(places) };
 }
 
 if (import.meta.main) await run(main);

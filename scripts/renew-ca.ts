@@ -16,7 +16,7 @@ import { silentSinceCaEnded } from "../shared/facts/leaders.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
 import { Fail, Refused } from "../shared/fail.ts";
 import { exists } from "../shared/files/files.ts";
-import { parseOptions } from "../shared/files/operator-files.ts";
+import { begin, type OptionValues } from "../shared/files/operator-files.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
 import { asideOf, newRescue } from "../shared/node/rescue-folder.ts";
 import { mendKubeletConf, refuseUnfitKubelet } from "../shared/node/systemctl-kubelet.ts";
@@ -27,14 +27,11 @@ import * as renewal from "../shared/renew/renewal.ts";
 import * as here from "../shared/renew/renewals-here.ts";
 import { asKubelet, renewalOfWorker } from "../shared/renew/renewals-here.ts";
 import * as restart from "../shared/renew/restart.ts";
-import { answer, done, run, say, start, step } from "../shared/run.ts";
+import { answer, done, run, say, step } from "../shared/run.ts";
 import { readWorker } from "../shared/workers/join.ts";
 
 async function main() {
-  const { values } = parse();
-  if (values.help) return console.log(USAGE);
-  start("renew-ca", { dryRun: values["dry-run"] });
-  lockNode();
+  const { values } = begin("renew-ca", { options: OPTIONS, usage: USAGE }, lockNode);
   const only = chosen(values);
   const seen = await placeHere(values["etcd-data"]);
   if (!exists(seen.place.dir)) return await onWorker(values);
@@ -242,11 +239,8 @@ const OPTIONS = {
   undo: { type: "boolean" },
   "etcd-data": { type: "string", path: "proved" },
   "dry-run": { type: "boolean" },
-  help: { type: "boolean" },
 } as const;
 
-type Values = ReturnType<typeof parse>["values"];
-
-const parse = () => parseOptions({ options: OPTIONS });
+type Values = OptionValues<typeof OPTIONS>;
 
 if (import.meta.main) await run(main);

@@ -14,8 +14,10 @@ import { verifyHere } from "../shared/verify/verify-here.ts";
 import { wrapUp } from "../shared/verify/wrap-up.ts";
 
 async function main() {
-  const { page, bundle, logs, etcdData, ...values } = parse();
-  if (values.help) return console.log(USAGE);
+  const words = { words: 1, allowPositionals: true, file: "written" } as const;
+  const { values, positionals } = parseOptions({ options: OPTIONS, usage: USAGE, ...words });
+  const { bundle, logs, "etcd-data": etcdData } = values;
+  const [page] = positionals;
   refuseNothing({ page, bundle, withNames: values["with-names"] });
   const node = await readNode();
   tell(`kube-pki-repair ${VERSION}   report   node ${node.name}`);
@@ -72,15 +74,6 @@ const OPTIONS = {
   "with-names": { type: "boolean" },
   logs: { type: "string", path: "proved" },
   "etcd-data": { type: "string", path: "proved" },
-  help: { type: "boolean" },
 } as const;
-
-function parse() {
-  const options = { options: OPTIONS, allowPositionals: true } as const;
-  const { values, positionals } = parseOptions({ ...options, file: "written" });
-  const [page, more] = positionals;
-  if (more === undefined) return { ...values, page, etcdData: values["etcd-data"] };
-  throw new Fail(`"${more}" is not understood`, { hint: "./bunw scripts/report.ts --help" });
-}
 
 if (import.meta.main) await run(main);

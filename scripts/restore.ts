@@ -12,7 +12,7 @@ import { minute } from "../shared/evidence/server-clock.ts";
 import { guestsOf } from "../shared/facts/endpoint.ts";
 import { attempt, Fail } from "../shared/fail.ts";
 import { exists, hostPath } from "../shared/files/files.ts";
-import { parseOptions } from "../shared/files/operator-files.ts";
+import { begin, type OptionValues } from "../shared/files/operator-files.ts";
 import { refuseNoMemory } from "../shared/files/room.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
 import { type Node, readNode, routedAddress } from "../shared/node/node.ts";
@@ -29,13 +29,12 @@ import { newAddress, oldAddress, refuseOldAnswers } from "../shared/restore/new-
 import * as snapshots from "../shared/restore/snapshot-file.ts";
 import { wayInWords } from "../shared/restore/ways-back.ts";
 import { BUMP, refuseNotEmpty, writeMember } from "../shared/restore/write-data.ts";
-import { act, done, run, say, start, step } from "../shared/run.ts";
+import { act, done, run, say, step } from "../shared/run.ts";
 
 async function main() {
-  const { values, positionals } = parse();
-  if (values.help) return console.log(USAGE);
-  start("restore", { dryRun: values["dry-run"] });
-  lockNode();
+  const words = { allowPositionals: true, file: "trusted" } as const;
+  const config = { options: OPTIONS, usage: USAGE, ...words };
+  const { values, positionals } = begin("restore", config, lockNode);
   const as = asOf(values);
   const machine = { ...(await readNode({ mayBeGone: true })), flags: await kubeletFlags() };
   refuseNoMemory("read etcd's data");
@@ -267,13 +266,8 @@ const OPTIONS = {
   disarm: { type: "boolean" },
   "etcd-data": { type: "string", path: "trusted" },
   "dry-run": { type: "boolean" },
-  help: { type: "boolean" },
 } as const;
 
-type Values = ReturnType<typeof parse>["values"];
-
-function parse() {
-  return parseOptions({ options: OPTIONS, allowPositionals: true, file: "trusted" });
-}
+type Values = OptionValues<typeof OPTIONS>;
 
 if (import.meta.main) await run(main);

@@ -11,8 +11,7 @@ import { listed } from "../shared/plain.ts";
 import { answer, run } from "../shared/run.ts";
 
 async function main() {
-  const { values } = parse();
-  if (values.help) return console.log(USAGE);
+  const { values } = parseOptions({ options: OPTIONS, usage: USAGE });
   const { back } = values;
   const saved = wordsHere().map(({ value }) => value);
   const unsaid = back.filter((value) => !saved.includes(value));
@@ -44,9 +43,6 @@ Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node
 
 const OPTIONS = {
   back: { type: "string", list: true },
-  help: { type: "boolean" },
 } as const;
-
-const parse = () => parseOptions({ options: OPTIONS });
 
 if (import.meta.main) await run(main);

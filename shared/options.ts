@@ -12,15 +12,19 @@ export function typed(path: string): string {
   return resolve(process.env.PWD ?? ".", path);
 }
 
+/** As for parseArgs. `usage`: the text of --help; `words`: the most beside the options, if any. */
+export type ScriptConfig = ParseArgsConfig & { usage: string; words?: number };
+
 /**
  * As parseArgs of node:util, for `parseOptions` (files/operator-files.ts), which also judges the paths. An
  * option with `path: …` is a path of this node: its value is made absolute. One with `number: true` takes a
  * number above 0, one with `oneOf: […]` one of these words. One with `list: true` takes names with commas,
  * also several times: a list, empty if it is not given. One with `of: […]` belongs to these sub-commands
- * alone; "": to none. `--version` ends each script. Errors: Fail with the option that was meant, or with the
- * sub-command that it belongs to.
+ * alone; "": to none. `--version` and `--help` end each script. Errors: Fail with the option that was meant, or
+ * with the sub-command that it belongs to.
  */
-export function parseWords<T extends ParseArgsConfig>(config: T): Parsed<T> {
+export function parseWords<T extends ScriptConfig>(given: T): Parsed<T> {
+  const config = { ...given, options: { ...given.options, help: { type: "boolean" } } } as const;
   own = config;
   if (tokensOf(config).some((token) => "rawName" in token && token.rawName === "--version"))
     throw new FullAnswer(`kube-pki-repair ${VERSION}`);
@@ -31,12 +35,13 @@ export function parseWords<T extends ParseArgsConfig>(config: T): Parsed<T> {
     });
   const parsed = parseArgs(config);
   const values = parsed.values as Record<string, unknown>;
-  for (const [name, option] of Object.entries(config.options ?? {})) {
+  if (values.help) throw new FullAnswer(config.usage);
+  for (const [name, option] of Object.entries(config.options)) {
     const value = values[name];
     if ("path" in option && typeof value === "string") values[name] = typed(value);
     if ("list" in option) values[name] = listOf(valuesOf(name, config).join());
   }
-  return parsed as Parsed<T>;
+  return parsed as unknown as Parsed<T>;
 }
 
 export type Parsed<T extends ParseArgsConfig> = Omit<ReturnType<typeof parseArgs<T>>, "values"> & {
@@ -56,7 +61,6 @@ function tokensOf({ options = {}, args = process.argv.slice(2) }: ParseArgsConfi
   return parseArgs({ options, args: [...args], strict: false, allowPositionals: true, tokens: true }).tokens;
 }
 
-/** Each name once. */
 function listOf(text: string): string[] {
   return [...new Set(text.split(",").map((name) => name.trim()))].filter(Boolean);
 }
@@ -66,7 +70,7 @@ function thisScript(): string {
   return shell`./bunw ${relative(join(import.meta.dir, ".."), process.argv[1] ?? "")}`;
 }
 
-/** This script's options; unset: it has not read its command line. */
+/** Unset: this script has not read its command line. */
 let own: ParseArgsConfig | undefined;
 
 /**
@@ -108,13 +112,14 @@ interface Fault {
 }
 
 /** The first word that the script does not know. */
-function faultOf(config: ParseArgsConfig): Fault | undefined {
-  const { options = {}, allowPositionals = false, args = process.argv.slice(2) } = config;
+function faultOf(config: ScriptConfig): Fault | undefined {
+  const { options = {}, allowPositionals, args = process.argv.slice(2) } = config;
   const tokens = tokensOf(config);
   const command = tokens.find((token) => token.kind === "positional")?.value ?? "";
+  let left = allowPositionals ? (config.words ?? Infinity) : 0;
   for (const token of tokens) {
     const word = args[token.index] ?? "";
-    if (token.kind === "positional" && (!allowPositionals || DASHES.test(word)))
+    if (token.kind === "positional" && (--left < 0 || DASHES.test(word)))
       return { what: `"${word}" is not understood`, meant: meantBy(word, options) };
     if (token.kind !== "option") continue;
     const option =
@@ -143,15 +148,8 @@ function faultOf(config: ParseArgsConfig): Fault | undefined {
 const DASHES = /^[\u2010-\u2015\u2212]/;
 
 /** The next option is no value, and neither is an empty word: `--token-file "$UNSET"`. */
-function hasValue({
-  value,
-  inlineValue,
-}: {
-  value?: string | undefined;
-  inlineValue?: boolean | undefined;
-}): boolean {
-  if (!value) return false;
-  return inlineValue === true || !value.startsWith("-");
+function hasValue(token: { value?: string | undefined; inlineValue?: boolean | undefined }): boolean {
+  return Boolean(token.value && (token.inlineValue || !token.value.startsWith("-")));
 }
 
 /** "open, close or approve" */

@@ -71,8 +71,8 @@ export function endOnSignal() {
 }
 
 /** First line of a writing script: name, version, and whether this is a dry run. */
-export function start(script: string, options: { dryRun?: boolean | undefined } = {}) {
-  mode.dryRun = options.dryRun ?? false;
+export function start(script: string, values: { "dry-run"?: boolean | undefined } = {}) {
+  mode.dryRun = values["dry-run"] ?? false;
   mode.script = script;
   if (!mode.dryRun) beginToTell({ what: "run", script, version: VERSION, args: process.argv.slice(2) });
   tell(
@@ -177,10 +177,6 @@ function coloured(text: string, code: number): string {
   return process.env.NO_COLOR ? text : `\x1b[${code}m${text}\x1b[0m`;
 }
 
-/**
- * The one form of progress: "stopped", in a dry run "would stop". Things that do not change are "unchanged
- * X".
- */
 const PAST: Record<string, string> = { copy: "copied", set: "set", stop: "stopped", write: "wrote" };
 
 /**

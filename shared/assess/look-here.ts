@@ -5,7 +5,7 @@
  * checks, each by itself, so that none hides the next. Checks that need another node's answer, or an earlier
  * step's files, are not here: the plan asks the other nodes, and its order makes the files.
  */
-import { etcdClient } from "../etcd/client.ts";
+import { type EtcdStatus, etcdClient } from "../etcd/client.ts";
 import { refuseNoMember } from "../etcd/own-etcd.ts";
 import { turnedAway } from "../etcd/unheard.ts";
 import { etcdDataOf, sayPlace } from "../etcd-location/etcd-place.ts";
@@ -30,7 +30,7 @@ import { bothCas, type Finding, readable } from "../pki/examine.ts";
 import { clusterServer, localServer } from "../pki/kubeconfigs.ts";
 import { whoAnswers } from "../pki/served.ts";
 import { comingHere, refuseFixedAtEtcd } from "../static-pods/first-screen.ts";
-import { etcdIsInPlace, refuseOtherFolder } from "../static-pods/issue-and-start.ts";
+import { etcdIsInPlace, etcdWork, refuseOtherFolder, type Work } from "../static-pods/issue-and-start.ts";
 import { allRows, type Coming, refuseWhereNothingFits } from "../static-pods/preflight.ts";
 
 export interface Looked {
@@ -106,6 +106,9 @@ interface Made {
 }
 
 interface Known extends Made {
+  work: Work;
+  /** Its answer, asked once; undefined: without certificates nobody can ask. */
+  etcd: EtcdStatus | Fail | undefined;
   /** The pods as part 2 will start them. */
   pods: Coming["pods"];
   /**
@@ -130,19 +133,9 @@ function takesNoTokens(cp: ControlPlaneNode, { pods }: Known) {
   if (trouble) throw trouble;
 }
 
-async function refuseTurnedAway(cp: ControlPlaneNode) {
-  const deaf = await failOf(() => etcdClient(cp.facts)?.status());
-  const why = deaf && (await turnedAway(cp, deaf));
+async function refuseTurnedAway(cp: ControlPlaneNode, { etcd }: Known) {
+  const why = etcd instanceof Fail && (await turnedAway(cp, etcd));
   if (why) throw why;
-}
-
-function sharedKeys(cp: ControlPlaneNode) {
-  return actionsFor(SHARED, cp.facts, ensureOptions(cp, "all"));
-}
-
-async function etcdGoesOn(cp: ControlPlaneNode): Promise<boolean> {
-  const answers = async () => (await etcdClient(cp.facts)?.status()) !== undefined;
-  return etcdIsInPlace(cp, sharedKeys(cp)) && (await attemptLater(answers, false));
 }
 
 const SHARED = { certs: CERTS.filter((row) => row.shared), serviceAccountKey: true };
@@ -154,7 +147,7 @@ export const REFUSALS = {
   "folder":            { part: 1, words: "etcd's manifest is not found, or names another folder than that of its data", look: refuseOtherFolder },
   "clock":             { part: 1, words: "no time server sets its clock, and nothing proves its time", look: (cp, { makesKeys }) => makesKeys && refuseDoubtfulClock(cp) },
   "place":             { part: 1, words: "a folder there is full, cannot be written, or its kubelet would not start", look: (cp, { stops }) => stops && refuseWhereNothingFits(cp) },
-  "fixed files":       { part: 1, words: "a file that is written there is immutable, or a mount", look: (cp, { stops }) => stops && refuseFixedAtEtcd(cp, sharedKeys(cp)) },
+  "fixed files":       { part: 1, words: "a file that is written there is immutable, or a mount", look: (cp, { stops, work }) => stops && refuseFixedAtEtcd(cp, work) },
   "images":            { part: 1, words: "an image is not there", look: undefined },
   "users of the pods": { part: 1, words: "nothing says as whom a static pod runs", look: undefined },
   "etcd's gateway":    { part: 1, words: "etcd's gateway is off", look: undefined },
@@ -168,15 +161,17 @@ export type RefusalId = keyof typeof REFUSALS;
 
 /** Throws no Fail: each is a row. Other errors pass. */
 export async function refusalsHere(cp: ControlPlaneNode, made: Made): Promise<Refusal[]> {
-  const stops = !(await attemptLater(() => etcdGoesOn(cp), false));
-  const { pods, ...coming } = comingHere(cp);
+  const work = etcdWork(cp, actionsFor(SHARED, cp.facts, ensureOptions(cp, "all")));
+  const etcd = await attemptLater(async () => etcdClient(cp.facts)?.status());
+  const stops = !etcd || etcd instanceof Fail || !etcdIsInPlace(cp, work);
+  const { pods, ...coming } = comingHere(cp, work);
   const starts = pods.filter(({ name }) => stops || name !== "etcd");
   const rows = await attemptLater(() => allRows({ ...coming, pods: starts }), []);
   const ids = Object.keys(REFUSALS) as RefusalId[];
   const all = ids.map(async (id) => {
     const { part, look } = REFUSALS[id];
     const refuses = look
-      ? await failOf(() => look(cp, { ...made, pods, stops }))
+      ? await failOf(() => look(cp, { ...made, ...{ work, pods, etcd, stops } }))
       : rows.find(({ of }) => of === id)?.refuses;
     return refuses ? [{ part, id, message: refuses.message, hint: refuses.hint }] : [];
   });

@@ -16,9 +16,9 @@ import { act, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { sayWhile, waitFor } from "../wait-for.ts";
 import { type EtcdClient, etcdClient, type LiveMember, unlessSilent } from "./client.ts";
-import { nodeUid } from "./identity.ts";
-import { askAboutStrangers, type Peer, promotion, quorumOf, shownBy, wayWithout } from "./other-members.ts";
-import { STOP_ETCD } from "./peers.ts";
+import { nodeUid, type ProvedEtcd } from "./identity.ts";
+import { askAboutStrangers, promotion, STOP_ETCD, wayWithout } from "./other-members.ts";
+import { isOwnEtcd, type Peer, quorumOf } from "./peers.ts";
 
 /**
  * Proves that each other member answers with the current certificates, belongs to the same cluster, and holds
@@ -29,14 +29,18 @@ import { STOP_ETCD } from "./peers.ts";
 export async function proveMembers(
   own: EtcdClient,
   facts: ClusterFacts,
-  { peers, without }: { peers: readonly Peer[]; without: readonly string[] },
+  {
+    peers,
+    without,
+    proved,
+  }: { peers: readonly Peer[]; without: readonly string[]; proved: Pick<ProvedEtcd, "status" | "answers"> },
 ) {
-  const { clusterId } = await own.status();
+  const { clusterId, revision } = proved.status;
   const voting = new Map<Peer, EtcdClient>();
   for (const peer of peers.filter(({ name }) => !without.includes(name))) {
     const { name, host } = peer;
     const client = etcdClient(facts, host)!;
-    const status = await answerOf(peer, () => client.status());
+    const status = proved.answers.get(peer.id) ?? (await answerOf(peer, () => client.status()));
     if (status.clusterId !== clusterId) {
       throw new Fail(`etcd on ${name} is another cluster: "${status.clusterId}", here "${clusterId}"`, {
         hint: `type on ${name}, which was started without its data: mv /etc/kubernetes/manifests/etcd.yaml /root/, then RUNBOOK-MORE "If a member has no data"`,
@@ -45,7 +49,7 @@ export async function proveMembers(
     if (status.isLearner) sayLearner(peer, facts);
     else voting.set(peer, client);
   }
-  if (voting.size > 0) await proveSameKeys(own, voting);
+  if (voting.size > 0) await proveSameKeys(own, voting, revision);
 }
 
 function sayLearner(peer: Peer, facts: ClusterFacts) {
@@ -60,8 +64,8 @@ function sayLearner(peer: Peer, facts: ClusterFacts) {
  * One after the other, and each once: a member reads its whole database for its hash, and accepts no write
  * meanwhile (storage/mvcc/kvstore.go, hashByRev).
  */
-async function proveSameKeys(own: EtcdClient, voting: ReadonlyMap<Peer, EtcdClient>) {
-  let { revision } = await own.status();
+async function proveSameKeys(own: EtcdClient, voting: ReadonlyMap<Peer, EtcdClient>, now: number) {
+  let revision = now;
   for (const [{ name }, theirs] of voting) await caughtUp(name, theirs, revision);
   const same = new Map<string, boolean>();
   const compare = async () => {
@@ -121,8 +125,10 @@ export function refuseLiving(
       lost,
       living.map(({ name }) => name),
     )}. If it shall go all the same, stop it first: there ${STOP_ETCD}`;
-  const { ours: [alive] = [], ...by } = Object.groupBy(peersLost, (peer) => shownBy(peer, cp.facts));
-  const strangers = [...(by["another's"] ?? []), ...(by["no certificate"] ?? [])];
+  const alive = peersLost.find(isOwnEtcd);
+  const strangers = ["another's", "no certificate"].flatMap((shown) =>
+    peersLost.filter(({ shows }) => shows === shown),
+  );
   if (alive)
     throw new Refused(`${alive.name} is not lost: its etcd answers at ${alive.host}:${alive.port}`, {
       unchanged: true,
@@ -173,19 +179,23 @@ export function nodesAmong(names: readonly string[], { data }: Pick<ControlPlane
  * Nodes whose member left etcd since the copy was made, as part 2 does with --lost. So a name given once
  * holds on every control plane node and in every later script, until a machine of that name joins again, as a
  * member or with a Node of its own. Only etcd's own answer proves it; if it does not answer, only nodes that
- * restore.ts left behind are known.
+ * restore.ts left behind are known. `members`: where etcd has listed them already.
  */
-export async function takenOut(cp: Known): Promise<string[]> {
+export async function takenOut(cp: Known, members?: readonly LiveMember[]): Promise<string[]> {
   const client = etcdClient(cp.facts);
-  return (client && (await unlessSilent(() => outByEtcd(client, cp)))) ?? leftBehind(cp);
+  return (client && (await unlessSilent(() => outByEtcd(client, cp, members)))) ?? leftBehind(cp);
 }
 
 /**
  * Reads this member's own copy, so it works even if most others are offline. A failed read is no deleted
  * Node.
  */
-async function outByEtcd(client: EtcdClient, { data, cluster }: Known): Promise<string[]> {
-  const live = (await client.members()).map(({ name }) => name);
+async function outByEtcd(
+  client: EtcdClient,
+  { data, cluster }: Known,
+  members?: readonly LiveMember[],
+): Promise<string[]> {
+  const live = (members ?? (await client.members())).map(({ name }) => name);
   const candidates = cluster.nodes.filter(
     ({ name }) => !live.includes(name) && memberNames(data).includes(name),
   );
@@ -213,9 +223,9 @@ function leftBehind({ data: { formerMembers = [] }, cluster, etcd }: Known): str
 export async function leftOut(
   cp: Known,
   named: LeftOut,
-  out?: readonly string[],
+  members?: readonly LiveMember[],
 ): Promise<LeftOut & { gone: readonly string[] }> {
-  const removed = out ?? (await takenOut(cp));
+  const removed = await takenOut(cp, members);
   const unsaid = removed.filter((name) => !named.lost.includes(name));
   for (const name of unsaid) {
     const script = cp.data.formerMembers?.includes(name) ? "restore" : "02-control-plane --lost";

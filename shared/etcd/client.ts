@@ -11,6 +11,8 @@ import { fetchDirectly, trusting } from "../pki/served.ts";
 import { quoteUntrusted } from "../plain.ts";
 import { answered } from "../wait-for.ts";
 
+export type EtcdStatus = Awaited<ReturnType<EtcdClient["status"]>>;
+
 export interface LiveMember {
   id: string;
   /** Empty: the member has never run. */

@@ -11,7 +11,7 @@ import { Fail } from "../fail.ts";
 import { decodeObject } from "../objects/storage.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
-import { type EtcdClient, etcdClient, type LiveMember } from "./client.ts";
+import { type EtcdClient, type EtcdStatus, etcdClient, type LiveMember } from "./client.ts";
 
 interface SameEtcd {
   data: EtcdData;
@@ -22,15 +22,23 @@ interface SameEtcd {
 /** etcd answers, but holds other data than the old one. */
 export class OtherEtcd extends Fail {}
 
+export interface ProvedEtcd extends Asked {
+  /** A sentence for each proof. */
+  proofs: string[];
+  status: EtcdStatus;
+  members: LiveMember[];
+}
+
 /**
- * Compares a running etcd with the data read before. Returns a sentence for each proof. Errors: Fail with the
- * first difference. Writes nothing.
+ * Compares a running etcd with the data read before. `known`: its status, if it is asked already. Errors: Fail with
+ * the first difference. Writes nothing.
  */
 export async function proveSameEtcd(
   client: EtcdClient,
   { data, cluster, facts }: SameEtcd,
-): Promise<string[]> {
-  const status = await client.status();
+  known?: EtcdStatus,
+): Promise<ProvedEtcd> {
+  const status = known ?? (await client.status());
   const members = await client.members();
   const keys = await client.keys();
   // keys without a lease must still exist however much time has passed
@@ -51,23 +59,29 @@ export async function proveSameEtcd(
   const deleted = await proveDeleted(client, lost, data);
   const nodes = await proveUids(client, data, cluster);
 
-  const silent = await silentMembers(members, data, facts);
+  const { silent, answers } = await askOthers(members, data, facts);
   const leader = members.find((member) => member.id === status.leaderId) ?? { id: status.leaderId, name: "" };
-  return [
+  const proofs = [
     `etcd ${status.version}: healthy, leader ${memberName(leader)}, ${howMany(members, silent)}`,
     `same cluster, revision ${status.revision} (was ${data.revision}), ${data.keyCount - lost.length} of ${data.keyCount} keys${deleted}`,
     `the namespace kube-system and ${nodes} Nodes have the UIDs read before`,
   ];
+  return { proofs, status, members, silent, answers };
 }
 
-/**
- * Listed members that do not answer: being listed is no sign of life. Does not ask this node's own member.
- */
-export async function silentMembers(
+interface Asked {
+  /** Listed members that do not answer, or have no leader: being listed is no sign of life. */
+  silent: LiveMember[];
+  /** Member's id → its own status. */
+  answers: ReadonlyMap<string, EtcdStatus>;
+}
+
+/** Asks each listed member but this node's own. */
+export async function askOthers(
   members: readonly LiveMember[],
   data: EtcdData,
   facts: ClusterFacts,
-): Promise<LiveMember[]> {
+): Promise<Asked> {
   // the data has the old address of a member that moved and was not updated yet
   const known = members.map((member) => ({
     clientURLs: [],
@@ -77,12 +91,16 @@ export async function silentMembers(
   const others = known.filter(
     (member) => member.id !== data.memberId && placeOf(member).host !== facts.advertiseAddress,
   );
-  const answers = await Promise.allSettled(
+  const replies = await Promise.allSettled(
     others.map((member) => etcdClient(facts, placeOf(member).host)!.status()),
   );
-  const isSilent = (answer: (typeof answers)[number]) =>
-    answer.status === "rejected" || answer.value.leaderId === "0";
-  return others.filter((_, i) => isSilent(answers[i]!));
+  const answers = new Map(
+    replies.flatMap((answer, i) =>
+      answer.status === "rejected" ? [] : [[others[i]!.id, answer.value] as const],
+    ),
+  );
+  const isSilent = ({ id }: LiveMember) => (answers.get(id)?.leaderId ?? "0") === "0";
+  return { silent: others.filter(isSilent), answers };
 }
 
 /** "2 of 3 members answer, not cp3" */

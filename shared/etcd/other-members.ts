@@ -1,45 +1,37 @@
 /**
- * The other members of etcd: whether a member's address is answered by its own etcd, proved by the
- * certificate or asked of the operator; how many members have to run; and how to continue without members
- * that do not answer or have no vote. Source: etcd's raft, quorum/majority.go; membership, VotingMembers.
+ * Decisions on a survey of etcd's members: a question where no certificate proves whose etcd answers; keys
+ * that may still be on the other control plane nodes; how to continue without members that do not answer or have no
+ * vote.
  */
 
-import { basename, dirname } from "node:path";
 import { again, command } from "../again.ts";
 import { isNameless, type Member, memberName } from "../etcd-data/members.ts";
 import { etcdctlLine } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { refuseUnknownNodes } from "../facts/said.ts";
 import { Fail, Refused } from "../fail.ts";
-import { list, readText } from "../files/files.ts";
-import { rescueFolders } from "../node/rescue-folder.ts";
-import { certInfo, infoOf, signedBy } from "../pki/certificate.ts";
-import { type ClusterFacts, certPath, certRow } from "../pki/certs.ts";
+import type { PkiAction } from "../pki/actions.ts";
+import { certInfo, infoOf } from "../pki/certificate.ts";
+import type { ClusterFacts } from "../pki/certs.ts";
+import type { Finding } from "../pki/examine.ts";
+import { isHeard } from "../pki/served.ts";
 import { quoteUntrusted } from "../plain.ts";
 import { say } from "../run.ts";
-import { shell } from "../shell-line.ts";
-import { type EtcdClient, etcdClient } from "./client.ts";
-import { silentMembers } from "./identity.ts";
-
-export interface Quorum {
-  running: number;
-  isEnough: boolean;
-  /** How many have to run: "2 of its 3 members". */
-  words: string;
-}
-
-type Voter = Pick<Member, "id" | "name" | "isLearner">;
-
-/** More than half of the voting members, and how many of them run by `runs`. A learner has no vote. */
-export function quorumOf<M extends Pick<Member, "isLearner">>(
-  members: readonly M[],
-  runs: (member: M) => boolean,
-): Quorum {
-  const voters = members.filter(({ isLearner }) => !isLearner);
-  const needed = Math.floor(voters.length / 2) + 1;
-  const running = voters.filter(runs).length;
-  const words = `${needed} of its ${voters.length} ${voters.length < members.length ? "voting members" : "members"}`;
-  return { running, isEnough: running >= needed, words };
-}
+import { shell, signalLine } from "../shell-line.ts";
+import { type EtcdStatus, etcdClient } from "./client.ts";
+import { askOthers } from "./identity.ts";
+import {
+  etcdCas,
+  isOwnEtcd,
+  type Peer,
+  peerNames,
+  peersOf,
+  type Quorum,
+  quorumOf,
+  type Shows,
+  SOON,
+  settledPeers,
+} from "./peers.ts";
 
 const BEGINS_ANEW =
   'If nobody can, this member continues alone with all that it has: RUNBOOK-MORE "Only a snapshot is left"';
@@ -79,6 +71,7 @@ export function refuseNeverStarted(members: readonly Voter[], silent: readonly P
 }
 
 type Named = Pick<Member, "id" | "name">;
+type Voter = Named & Pick<Member, "isLearner">;
 
 /**
  * How to continue without a member that does not answer; `of`: the script that continues. A member that never
@@ -104,7 +97,7 @@ export async function saySilentMembers(
   const client = etcdClient(facts);
   const [members] = await Promise.allSettled([client?.members()]);
   if (members.status === "rejected" || !members.value) return;
-  const silent = await silentMembers(members.value, data, facts);
+  const { silent } = await askOthers(members.value, data, facts);
   for (const member of silent) if (!without.includes(memberName(member))) say(wayWithout(member, of));
 }
 
@@ -117,11 +110,11 @@ export function promotion(
 }
 
 /** Errors: Fail if this node's own member is a learner: etcd answers no client there. */
-export async function refuseLearner(
-  client: EtcdClient,
+export function refuseLearner(
+  { isLearner }: EtcdStatus,
   { data, facts }: Pick<ControlPlaneNode, "data" | "facts">,
 ) {
-  if (!(await client.status()).isLearner) return;
+  if (!isLearner) return;
   const own = data.members.find(({ id }) => id === data.memberId);
   const removal = command("02-control-plane", { lost: [own ? memberName(own) : data.memberId] });
   throw new Fail(
@@ -134,59 +127,8 @@ export async function refuseLearner(
   );
 }
 
-export interface Peer extends Pick<Member, "id" | "isLearner"> {
-  /** As `memberName`; kubeadm gives a member the node's name. */
-  name: string;
-  /** The IP address and port of its peer URL. */
-  host: string;
-  port: number;
-  /**
-   * The certificate that its etcd shows on the peer port; undefined if it shows none. Not the client port:
-   * etcd serves clients only once it has a quorum.
-   */
-  servedPem: string | undefined;
-  /**
-   * It accepts connections and shows no certificate: an etcd whose files are gone keeps running so, and none
-   * of its answers gets through.
-   */
-  isDeaf?: boolean;
-}
-
-/**
- * The proved owner of the etcd at a peer's address. Only a certificate of an etcd CA that is here, or was
- * moved aside here, proves it: anybody may answer at the address of a machine that is off.
- */
-export function shownBy(
-  { servedPem, isDeaf = false }: Pick<Peer, "servedPem" | "isDeaf">,
-  { certificatesDir }: Pick<ClusterFacts, "certificatesDir">,
-): "ours" | "another's" | "no certificate" | "nothing" {
-  if (servedPem === undefined) return isDeaf ? "no certificate" : "nothing";
-  return etcdCas(certificatesDir).some((pem) => signedBy(servedPem, pem)) ? "ours" : "another's";
-}
-
-/** Whether its certificate is of another CA than the etcd CA on disk, or of one that was moved aside here. */
-export function showsOtherCa(
-  servedPem: string | undefined,
-  { certificatesDir }: Pick<ClusterFacts, "certificatesDir">,
-): boolean {
-  const ca = readText(certPath(certRow("etcd-ca"), certificatesDir));
-  return servedPem !== undefined && infoOf(ca ?? "") !== undefined && !signedBy(servedPem, ca!);
-}
-
-/** PEM: the etcd CA on disk, and those moved aside. */
-function etcdCas(certificatesDir: string): string[] {
-  const path = certPath(certRow("etcd-ca"), certificatesDir);
-  const folders = rescueFolders().map(({ dir }) => dirname(`${dir}/aside${path}`));
-  const oldPems = folders.flatMap((dir) =>
-    list(dir).flatMap((name) => (name.startsWith(basename(path)) ? `${dir}/${name}` : [])),
-  );
-  return [path, ...oldPems]
-    .flatMap((each) => readText(each) ?? [])
-    .filter((pem) => infoOf(pem) !== undefined);
-}
-
 /** A question about a peer that no certificate proves. */
-export interface Question {
+interface Question {
   /** Names of nodes, after --lost-on. */
   lostOn: readonly string[];
   /** Why it matters: "it would refuse a new CA". */
@@ -250,7 +192,135 @@ function shownKey({ servedPem }: Stranger): string {
   return `the name "${quoteUntrusted(info.cn ?? "")}" and the key ${info.publicKeyHash}`;
 }
 
-/** Each by its name, else by its id and address; for the operator. */
-export function peerNames(peers: readonly Pick<Peer, "id" | "name" | "host">[]): string {
-  return peers.map((peer) => (isNameless(peer) ? `${peer.name} at ${peer.host}` : peer.name)).join(", ");
+/** Members of etcd on other nodes, as seen from here. */
+interface OtherMembers {
+  /** Their etcd runs. */
+  alive: readonly Peer[];
+  /** It may run: it accepts connections, and shows no certificate. */
+  deaf: readonly Peer[];
+}
+
+/**
+ * Names the other control plane nodes on which etcd runs. Errors: Refused if one of them cannot share an etcd
+ * CA with this node, and if it is not clear who answers, unless the operator has checked there (`said`, now
+ * or before). New keys are irreversible, so for them only `typed` counts.
+ */
+export async function lookAtPeers(
+  cp: ControlPlaneNode,
+  actions: readonly PkiAction[],
+  { typed, said }: { typed: readonly string[]; said: readonly string[] },
+): Promise<OtherMembers & { others: Quorum }> {
+  // naming this node gives up the keys in its processes
+  refuseUnknownNodes({ without: [], lost: typed.filter((name) => name !== cp.node.name) }, cp);
+  const makesKeys = actions.some(({ todo }) => todo === "make");
+  const lostOn = makesKeys ? typed : said;
+  const known = await peersOf(cp);
+  const peers = makesKeys ? await heardPeers(known, lostOn, cp.facts) : known;
+  for (const { name, host, shows } of peers) say(`${name}, ${host}: ${SHOWN[shows]}`);
+  const alive = peers.filter(isOwnEtcd);
+  const deaf = peers.filter(({ shows }) => shows === "no certificate");
+  const etcdCa = actions.find(({ row }) => row?.name === "etcd-ca");
+  // a renewed CA has the old key: an etcd that restarts with it accepts the others' certificates
+  const isKept = etcdCa?.todo === "keep" || etcdCa?.remedy?.do === "renew";
+  if (alive.length > 0 && !isKept) throw refuseNewCa(alive);
+  // without its files, an etcd still has the CA that it has read
+  const strangers = [...peers.filter(({ shows }) => shows === "another's"), ...(isKept ? [] : deaf)];
+  askAboutStrangers(strangers, cp, { lostOn, ...(isKept ? otherCa() : newCa(strangers)) });
+  const former = alive.filter(({ shows }) => shows === "of an older CA");
+  if (former.length > 0)
+    throw new Refused(
+      `etcd on ${peerNames(former)} shows a certificate of another CA than etcd/ca.crt here`,
+      { hint: otherCa().honest },
+    );
+  const others = quorumOf(cp.data.members, ({ id }) => alive.some((peer) => peer.id === id));
+  return { alive, deaf, others };
+}
+
+/**
+ * A machine that is paused for a moment, and does not even refuse the connection, may still have the keys that are
+ * made new here, unless the operator has checked there (`lostOn`).
+ */
+async function heardPeers(peers: readonly Peer[], lostOn: readonly string[], pki: ClusterFacts) {
+  const isOpen = async (peer: Peer) =>
+    !isNameless(peer) &&
+    !lostOn.includes(peer.name) &&
+    peer.shows === "nothing" &&
+    (await isHeard(peer.host, peer.port, SOON)) !== false;
+  return await settledPeers(peers, {
+    ...{ pki, isOpen },
+    to: "to answer, whose machine may still have the keys that are made here",
+    seconds: 30,
+    hint: (open) =>
+      `look there. If it is lost for good, or its keys are: Ctrl-C, and ${again({ "lost-on": open.map(({ name }) => name) }, { of: "01-etcd" })}`,
+  });
+}
+
+const RUNS = "etcd runs there";
+const SHOWN: Record<Shows, string> = {
+  ...{ ours: RUNS, "ours, expired": RUNS, "of an older CA": RUNS },
+  "no certificate":
+    "something takes connections and shows no certificate, as an etcd does whose files are gone",
+  "another's": "a server answers, with a certificate that proves nothing here",
+  nothing: "no etcd answers",
+};
+
+function otherCa(): Pick<Question, "matters" | "honest" | "wrong"> {
+  return {
+    matters: "its certificate is of another CA than etcd/ca.crt here",
+    honest:
+      "one etcd needs one CA: which of them is the right one? ./bunw scripts/00-assess.ts on all. On each that has a wrong one: " +
+      `${STOP_ETCD}; ./bunw scripts/hand-over.ts unpack --move-aside FILE brings the right one`,
+    wrong: "it and this one refuse each other until both have one CA; no data is lost",
+  };
+}
+
+function newCa(strangers: readonly Peer[]): Pick<Question, "matters" | "honest" | "wrong"> {
+  return {
+    matters: "it would refuse a new CA",
+    honest: keysFrom(strangers),
+    wrong:
+      "it and this one refuse each other until the keys of one are carried to the other, and every key that is still there was replaced for nothing",
+  };
+}
+
+function keysFrom(alive: readonly Peer[]): string {
+  return (
+    `bring the shared keys from there: on ${peerNames(alive.slice(0, 1))} ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +
+    `If it is lost on all of them as well, salvage there first, then stop etcd there: on ${peerNames(alive)}, on each: ${STOP_ETCD}. Then here ${again({})}`
+  );
+}
+
+/** The line that stops etcd, for a new CA of etcd on all control plane nodes. */
+export const STOP_ETCD = `systemctl stop kubelet; ${signalLine("TERM", ["etcd"])}`;
+
+/** Members under two CAs refuse each other. An expired CA whose key is lost here may be renewed there. */
+function refuseNewCa(alive: readonly Peer[]): Refused {
+  return new Refused(
+    `etcd runs on ${peerNames(alive)}, and the CA of etcd is not here with its key: they would refuse a new CA`,
+    { hint: keysFrom(alive) },
+  );
+}
+
+/**
+ * Errors: Refused if etcd runs, or may run, on another control plane node that may still have a key to be
+ * made new, unless the operator has checked there (`lostOn`).
+ */
+export function refuseWhereOthersLive(
+  made: readonly Finding[],
+  { alive, deaf }: OtherMembers,
+  lostOn: readonly string[],
+) {
+  const running = [...alive, ...deaf];
+  const open = running.filter(({ name }) => !lostOn.includes(name));
+  if (made.length === 0 || open.length === 0) return;
+  const runs = open.some((peer) => deaf.includes(peer)) ? "runs, or seems to," : "runs";
+  const keys = made.map(({ name }) => name).join(", ");
+  throw new Refused(
+    `etcd ${runs} on ${peerNames(open)}, which may still have ${keys}: control plane nodes with different keys refuse each other`,
+    {
+      hint:
+        `type on one that has them: ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +
+        `If they are lost on all of these nodes as well: ${again({ "lost-on": running.map(({ name }) => name) }, { of: "01-etcd" })}`,
+    },
+  );
 }

@@ -6,27 +6,28 @@ import { ownMember } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { containerEnd } from "../facts/ended-container.ts";
 import type { EtcdSeen } from "../facts/next.ts";
-import { Fail, failOf, Refused } from "../fail.ts";
+import { attemptLater, Fail, Refused } from "../fail.ts";
 import { withSelinux } from "../files/mounts.ts";
 import { endWords, wordsOf } from "../node/words.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { mode, say } from "../run.ts";
 import { told } from "../run-events.ts";
 import { type Ended, undefinedOnTimeout, waitFor } from "../wait-for.ts";
-import { leftOut, membersNow, proveMembers, refuseLiving, removeMembers } from "./all-members.ts";
+import { leftOut, membersNow, nodesAmong, proveMembers, refuseLiving, removeMembers } from "./all-members.ts";
 import { type EtcdClient, etcdClient } from "./client.ts";
 import { proveSameEtcd } from "./identity.ts";
+import { refuseLearner, refuseNeverStarted, refuseNoQuorum, wayWithout } from "./other-members.ts";
 import {
+  ETCD_STARTS,
+  isOwnEtcd,
+  ownEtcdRuns,
   type Peer,
   peerNames,
-  quorumOf,
-  refuseLearner,
-  refuseNeverStarted,
-  refuseNoQuorum,
-  shownBy,
-  wayWithout,
-} from "./other-members.ts";
-import { ETCD_STARTS, ownEtcdRuns, peersOf, SOON, shownAt, silentPeers } from "./peers.ts";
+  peersOf,
+  SOON,
+  shownAt,
+  survey,
+} from "./peers.ts";
 import { refuseUnasked, whySilent } from "./unheard.ts";
 
 /**
@@ -69,29 +70,27 @@ export async function waitForOwnEtcd(cp: ControlPlaneNode) {
 export async function proveOwnEtcd(
   cp: ControlPlaneNode,
 ): Promise<Pick<EtcdSeen, "peers" | "silent" | "answers">> {
-  const { facts, data, node } = cp;
+  const { facts, data } = cp;
   const client = etcdClient(facts);
   await waitForOwnEtcd(cp);
-  const peers = await peersOf(data, node.addresses);
-  const silent = await silentPeers(peers, facts);
+  const { peers, silent, quorum } = await survey(cp);
   for (const { name } of silent.filter(({ refuses }) => refuses))
     say(`${name}: its etcd refuses this one's certificate: part 1 there starts it with the current CA`);
   refuseNeverStarted(data.members, silent);
-  const quorum = quorumOf(data.members, ({ id }) => !silent.some((peer) => peer.id === id));
   if (!quorum.isEnough) {
     say(`etcd runs here. It answers when ${quorum.words} run; now ${quorum.running}`);
     return { ...seen(peers, silent), answers: false };
   }
-  await waitFor(
-    "etcd to answer, and to have a leader",
-    async () => (await client?.status())?.leaderId !== "0",
-    limit(cp),
-  );
-  if (!client || mode.dryRun) return { ...seen(peers, silent), answers: true };
-  await refuseLearner(client, cp);
-  for (const proof of await proveSameEtcd(client, cp)) say(proof);
+  const leads = async () => {
+    const now = await client!.status();
+    return now.leaderId !== "0" && now;
+  };
+  const status = client && (await waitFor("etcd to answer, and to have a leader", leads, limit(cp)));
+  if (!client || !status) return { ...seen(peers, silent), answers: true };
+  refuseLearner(status, cp);
+  const { proofs, members } = await proveSameEtcd(client, cp, status);
+  for (const proof of proofs) say(proof);
   told({ what: "proved", subject: "etcd" });
-  const members = await client.members();
   const membersOf = (some: readonly Peer[]) =>
     some.filter(({ id }) => members.some((member) => member.id === id));
   for (const peer of membersOf(silent)) if (isNameless(peer)) say(wayWithout(peer, "02-control-plane"));
@@ -110,45 +109,42 @@ const PART_1_FIRST = "run part 1 first: ./bunw scripts/01-etcd.ts";
 
 /**
  * Step 2.1: this etcd is the old one, and so is each other member, except offline and lost ones; lost ones
- * are removed. Returns whether the database is full.
+ * are removed. Returns whether the database is full, and the nodes that are lost: named now, or taken out before.
  */
 export async function proveEtcd(
   cp: ControlPlaneNode,
   named: LeftOut,
   lostOn: readonly string[],
-): Promise<{ isFull: boolean }> {
+): Promise<{ isFull: boolean; lost: readonly string[] }> {
   const { lost } = named;
-  const { facts, data, node } = cp;
+  const { facts, data } = cp;
   refuseUnasked(cp);
-  const peers = await peersOf(data, node.addresses);
+  const peers = await peersOf(cp);
   refuseLiving(peers, { lost, lostOn }, cp);
   const client = etcdClient(facts);
   if (lost.length > 0) refuseNoQuorum(await membersNow(client, data), lost);
   if (mode.dryRun) {
     await sayPlannedRemovals(client, data, lost);
-    return { isFull: data.isFull };
+    return { isFull: data.isFull, lost: nodesAmong(lost, cp) };
   }
   if (!client) throw new Fail("etcd's certificates are not there", { hint: PART_1_FIRST });
-  const deaf = await failOf(() =>
-    waitFor("etcd to answer", () => client.status(), { seconds: 30, hint: PART_1_FIRST }),
-  );
-  if (deaf) throw await whySilent(cp, deaf);
-  await refuseLearner(client, cp);
-  for (const proof of await proveSameEtcd(client, cp)) say(proof);
-  const members = await client.members();
+  const status = await attemptLater(() => toAnswer(client));
+  if (status instanceof Fail) throw await whySilent(cp, status);
+  refuseLearner(status!, cp);
+  const proved = await proveSameEtcd(client, cp, status);
+  for (const proof of proved.proofs) say(proof);
+  const { members } = proved;
   const current = peers.filter(({ id }) => members.some((member) => member.id === id));
-  const without = [...lost, ...leftNames(await leftOut(cp, named))];
-  await proveMembers(client, facts, { peers: current, without });
-  const proved = current.flatMap(({ name }) => (without.includes(name) ? [] : name));
-  endWords(
-    ({ option, value }) => option === "lost-on" && proved.includes(value),
-    "its etcd has the same keys",
-  );
+  const out = await leftOut(cp, named, members);
+  const without = [...lost, ...leftNames(out)];
+  await proveMembers(client, facts, { proved, peers: current, without });
+  const same = current.flatMap(({ name }) => (without.includes(name) ? [] : name));
+  endWords(({ option, value }) => option === "lost-on" && same.includes(value), "its etcd has the same keys");
   for (const { name } of current.filter((peer) => named.without.includes(peer.name))) sayAway(name, named);
   const removed = current.filter(({ name }) => lost.includes(name));
   await refuseSignsOfLife(client, cp, { gone: removed, lost, lostOn });
   await removeMembers(members, lost, client);
-  return { isFull: await client.isFull() };
+  return { isFull: await client.isFull(), lost: out.lost };
 }
 
 function sayAway(name: string, { without, lost }: LeftOut) {
@@ -175,19 +171,19 @@ async function refuseSignsOfLife(
   // a member that never started has no data and no kubelet
   const nodes = gone.filter((peer) => !isNameless(peer));
   if (nodes.length === 0) return;
-  const silent = nodes.filter((peer) => shownBy(peer, cp.facts) === "nothing");
+  const silent = nodes.filter(({ shows }) => shows === "nothing");
   const prefix = `${registryPrefix(cp.data)}/leases/kube-node-lease`;
-  const leases = () =>
-    Promise.all(nodes.map(async ({ name }) => hexOf(await client.get(`${prefix}/${name}`))));
+  const leaseOf = async ({ name }: Peer) =>
+    Buffer.from((await client.get(`${prefix}/${name}`)) ?? "").toString("hex");
+  const leases = () => Promise.all(nodes.map(leaseOf));
   const before = await leases();
   const sign = async () => {
-    const pending = silent.map(async (peer) => ({ ...peer, ...(await shownAt(peer, SOON)) }));
+    const pending = silent.map(async (peer) => ({ ...peer, ...(await shownAt(peer, cp.facts, SOON)) }));
     const [now, shown] = await Promise.all([leases(), Promise.all(pending)]);
     const renews = nodes.find((_, i) => now[i] !== before[i])?.name;
-    const answers = shown.filter((peer) => {
-      const owner = shownBy(peer, cp.facts);
-      return owner === "ours" || (owner !== "nothing" && !said.lostOn.includes(peer.name));
-    });
+    const answers = shown.filter(
+      (peer) => isOwnEtcd(peer) || (peer.shows !== "nothing" && !said.lostOn.includes(peer.name)),
+    );
     return (renews !== undefined || answers.length > 0) && { renews, answers };
   };
   const options = { seconds: RENEWS, hint: "wait: it ends by itself" };
@@ -200,12 +196,12 @@ async function refuseSignsOfLife(
   });
 }
 
-function hexOf(value: Uint8Array | undefined): string {
-  return Buffer.from(value ?? "").toString("hex");
+async function toAnswer(client: EtcdClient) {
+  return await waitFor("etcd to answer", () => client.status(), { seconds: 30, hint: PART_1_FIRST });
 }
 
 async function sayPlannedRemovals(client: EtcdClient | undefined, data: EtcdData, lost: readonly string[]) {
-  if (client) await waitFor("etcd to answer", () => client.status(), { seconds: 30, hint: PART_1_FIRST });
+  if (client) await toAnswer(client);
   else say("etcd does not run yet: part 1 first");
   if (lost.length === 0) return;
   await removeMembers(await membersNow(client, data), lost, client);

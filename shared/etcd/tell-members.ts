@@ -21,9 +21,8 @@ import { act, mode, say } from "../run.ts";
 import { orUndo } from "../signals.ts";
 import { waitFor } from "../wait-for.ts";
 import { type EtcdClient, etcdClient, unlessSilent } from "./client.ts";
-import { type Peer, quorumOf } from "./other-members.ts";
 import { waitForOwnEtcd } from "./own-etcd.ts";
-import { peersOf, settledPeers, silentPeers } from "./peers.ts";
+import { type Peer, peersOf, type Survey, settledPeers, survey } from "./peers.ts";
 import { endLeftRelays, type Relay, startRelay } from "./relay.ts";
 
 /** Whether a member's peer URL has to change. */
@@ -41,15 +40,14 @@ export async function tellMembers(cp: ControlPlaneNode) {
   if (mode.dryRun) return say("would update the peer URLs of etcd's members, when most of them run");
   await endLeftRelays(peerHosts(cp).flatMap((host) => addressBefore(host, moved) ?? []));
   await waitForOwnEtcd(cp);
-  const peers = await settledPeers(await peersOf(cp.data, cp.node.addresses), {
-    isOpen: ({ isDeaf = false }) => isDeaf,
+  const settled = await settledPeers(await peersOf(cp), {
+    ...{ pki: cp.facts, isOpen: ({ shows }) => shows === "no certificate" },
     to: "to show a certificate",
     seconds: LOOKS,
     hint: () => "crictl logs of etcd there",
   });
-  const silent = await silentPeers(peers, cp.facts);
+  const { peers, silent, quorum } = await survey(cp, settled);
   const running = peers.filter(({ id }) => !silent.some((one) => one.id === id));
-  const quorum = quorumOf(cp.data.members, ({ id }) => !silent.some((one) => one.id === id));
   if (!client || !quorum.isEnough) return sayWhoIsMissing(quorum, silent, moved);
   // this machine's own member may be the one that the leader cannot find yet
   const clients = [client, ...running.map(({ host }) => etcdClient(cp.facts, host)!)];
@@ -68,11 +66,7 @@ export async function tellMembers(cp: ControlPlaneNode) {
 /** `name`: the member that is reached through it. */
 type StandIn = Relay & { name: string };
 
-function sayWhoIsMissing(
-  { words, running }: ReturnType<typeof quorumOf>,
-  silent: readonly Peer[],
-  moved: Moved,
-) {
+function sayWhoIsMissing({ words, running }: Survey["quorum"], silent: readonly Peer[], moved: Moved) {
   say(`etcd's members learn the new addresses when ${words} run; now ${running}`);
   const newAddresses = [...moved.values()];
   const untold = silent.filter(({ host }) => !newAddresses.includes(host));
@@ -104,7 +98,9 @@ async function waitForLeader(
   relay?: StandIn,
 ): Promise<EtcdClient | undefined> {
   const before = relay?.carried() ?? 0;
-  const hint = relay ? `${hintFor(relay)}. Or: ${LOGS}` : LOGS;
+  const hint = relay
+    ? `part 1 once more on ${relay.name}: was this machine away for long, only from there its etcd gets what is missing. Or: ${LOGS}`
+    : LOGS;
   const waiting = waitFor("etcd to have a leader", () => withLeader(clients), { seconds: 180, hint });
   try {
     return await waiting;
@@ -115,8 +111,6 @@ async function waitForLeader(
 }
 
 const LOGS = "crictl ps -a --name etcd; crictl logs ID, on each control plane node";
-const hintFor = ({ name }: StandIn) =>
-  `part 1 once more on ${name}: was this machine away for long, only from there its etcd gets what is missing`;
 
 /** Bytes in three minutes: more than heartbeats. */
 const MUCH = 8 << 20;

@@ -16,8 +16,7 @@ import { shell } from "../shell-line.ts";
 import { inTime } from "../wait-for.ts";
 import { EtcdRefusal, etcdClient } from "./client.ts";
 import { OtherEtcd, proveSameEtcd } from "./identity.ts";
-import { quorumOf } from "./other-members.ts";
-import { ETCD_STARTS, ownEtcdRefuses, ownEtcdRuns, peersOf, silentPeers } from "./peers.ts";
+import { ETCD_STARTS, ownEtcdRefuses, ownEtcdRuns, survey } from "./peers.ts";
 
 /**
  * Whether to leave this node's etcd alone. With valid files, it serves the old data, or it runs and waits for
@@ -43,7 +42,7 @@ const NO_CLIENT = new Fail("its client certificate is not valid", {
 });
 
 async function proveServing(cp: ControlPlaneNode) {
-  const proofs = await proveSameEtcd(etcdClient(cp.facts)!, cp);
+  const { proofs } = await proveSameEtcd(etcdClient(cp.facts)!, cp);
   say(proofs[0]!);
 }
 
@@ -80,7 +79,7 @@ async function livesSilently(
     !(await happensInTime("etcd to show its certificate", shows, ETCD_STARTS))
   )
     throw showsNothing(container!);
-  const quorum = await quorumNow(cp);
+  const { quorum } = await survey(cp);
   if (!quorum.isEnough) {
     say(`etcd runs, and is not stopped: it answers when ${quorum.words} run; now ${quorum.running}`);
     return true;
@@ -103,12 +102,6 @@ async function livesSilently(
 
 async function happensInTime(what: string, probe: () => Promise<boolean>, seconds: number): Promise<boolean> {
   return (await inTime(what, probe, { seconds, hint: "crictl ps -a --name etcd; crictl logs ID" })) === true;
-}
-
-async function quorumNow({ data, node, facts }: ControlPlaneNode) {
-  const peers = await peersOf(data, node.addresses);
-  const silentIds = (await silentPeers(peers, facts)).map(({ id }) => id);
-  return quorumOf(data.members, ({ id }) => !silentIds.includes(id));
 }
 
 /** Errors: Refused if etcd's manifest on disk shows that this kit cannot ask it. */
@@ -138,7 +131,7 @@ export async function whySilent(cp: ControlPlaneNode, fail: Fail): Promise<Fail>
   const cause = fail.cause instanceof Fail ? fail.cause : fail;
   const known = noUser(cp, cause);
   if (known) return known;
-  const lives = cause instanceof EtcdRefusal && (await quorumNow(cp)).isEnough;
+  const lives = cause instanceof EtcdRefusal && (await survey(cp)).quorum.isEnough;
   return lives ? noAnswer(cause, await ownContainer(cp)) : fail;
 }
 

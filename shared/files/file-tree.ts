@@ -7,7 +7,7 @@ import { dirname, join, resolve } from "node:path";
 import { did, mode as run, say } from "../run.ts";
 import { told } from "../run-events.ts";
 import { copyTree, copyWhole, isLink, noteCopy, PRIVATE_FOLDER } from "./copy-tree.ts";
-import { exists, list } from "./files.ts";
+import { exists, type FileChange, list, writeTogether } from "./files.ts";
 import { contentPath, hostEntry, note, tryFile } from "./root.ts";
 import { makeFolder, syncFolder } from "./write-steps.ts";
 
@@ -38,6 +38,12 @@ export function copyToRescue(path: string, folder: string): string {
   const to = freeName(join(folder, from));
   copyTree(from, to);
   return to;
+}
+
+/** Copies each file below `folder`, then writes all together. Returns the paths. */
+export function replaceFiles(changes: readonly FileChange[], folder: string): string[] {
+  for (const { path } of changes) copyToRescue(path, folder);
+  return writeTogether(changes);
 }
 
 /**

@@ -87,14 +87,14 @@ export function writeFile(path: string, content: string | Uint8Array, options: W
   return pending !== undefined;
 }
 
+export type FileChange = WriteOptions & { path: string; content: string | Uint8Array };
+
 /**
  * Writes several files as `writeFile` does, but all of them are on disk beside their places before the first
  * one gets its name: a full disk, or a folder that cannot be written, changes none. Returns the paths it
  * wrote.
  */
-export function writeTogether(
-  files: readonly (WriteOptions & { path: string; content: string | Uint8Array })[],
-): string[] {
+export function writeTogether(files: readonly FileChange[]): string[] {
   const pending: Pending[] = [];
   try {
     for (const { path, content, ...options } of files) {

@@ -6,6 +6,7 @@
 import { Fail } from "../fail.ts";
 import { shell } from "../shell-line.ts";
 import { readText } from "./files.ts";
+import { refuseUnwritable } from "./room.ts";
 import { contentPath } from "./root.ts";
 import { hostText } from "./untrusted-file.ts";
 
@@ -58,8 +59,9 @@ export function onHost(pid: number, path: string): string | undefined {
   return outside && join(outside.at, below.slice(outside.root === "/" ? 0 : outside.root.length));
 }
 
-/** rename(2) replaces no mounted file (EBUSY). Errors: Fail with the first of these files that is a mount of its own. */
-export function refuseMounted(files: readonly string[]) {
+/** Errors: as `refuseUnwritable`; Fail if one of the files is a mount of its own: rename(2) replaces none (EBUSY). */
+export function refuseFixed(files: readonly string[]) {
+  refuseUnwritable(files);
   const mounted = mountsOf("self").map(({ at }) => at);
   const file = files.find((path) => mounted.includes(contentPath(path)));
   if (file === undefined) return;

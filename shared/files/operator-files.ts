@@ -5,9 +5,9 @@
  */
 import * as fs from "node:fs";
 import { dirname } from "node:path";
-import type { ParseArgsConfig } from "node:util";
 import { Fail, Refused } from "../fail.ts";
-import { type Parsed, parseWords, typed } from "../options.ts";
+import { type Parsed, parseWords, type ScriptConfig, typed } from "../options.ts";
+import { start } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { readText, stat, type WriteOptions, writeFile } from "./files.ts";
 import { hostEntry, tryFile, wayTo } from "./root.ts";
@@ -28,7 +28,7 @@ type UseOf = PathUse | Partial<Record<string, PathUse>>;
  * stays as it was typed; `file` of the whole configuration is the word after the sub-command. All of them are
  * judged before the script does anything, defaults as well. Errors: as `parseWords`, `refuseOthers`.
  */
-export function parseOptions<T extends ParseArgsConfig>(config: T): Parsed<T> {
+export function parseOptions<T extends ScriptConfig>(config: T): Parsed<T> {
   const parsed = parseWords(config);
   const words = parsed.positionals as string[];
   const command = "file" in config && typeof (config.file as UseOf) === "string" ? "" : (words[0] ?? "");
@@ -42,6 +42,16 @@ export function parseOptions<T extends ParseArgsConfig>(config: T): Parsed<T> {
     for (const key of ["path", "file"])
       if (key in option) judge(option[key as keyof typeof option], values[name]);
   if ("file" in config) judge(config.file, words[command ? 1 : 0]);
+  return parsed;
+}
+
+export type OptionValues<O extends ScriptConfig["options"]> = Parsed<{ options: O & {} }>["values"];
+
+/** Begins a script that changes the node: its command line, its first line, its lock. */
+export function begin<const T extends ScriptConfig>(script: string, config: T, lock: () => void): Parsed<T> {
+  const parsed = parseOptions(config);
+  start(script, parsed.values);
+  lock();
   return parsed;
 }
 

@@ -9,7 +9,7 @@ import type { Cluster } from "../facts/cluster.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { attempt, Fail } from "../fail.ts";
 import { copyToRescue } from "../files/file-tree.ts";
-import { readBytes, type WriteOptions, writeTogether } from "../files/files.ts";
+import { type FileChange, readBytes, writeTogether } from "../files/files.ts";
 import { asSaid, asWords } from "../node/word-kinds.ts";
 import { lastRestore, takeWords } from "../node/words.ts";
 import { certInfo, hashIn, madeAt, publicPem } from "../pki/certificate.ts";
@@ -139,7 +139,7 @@ interface PlaceOptions {
    * Other files to write with them. They come first, and a public half before its key: as long as a key is
    * missing, the next run looks again.
    */
-  more?: readonly (WriteOptions & { path: string; content: string | Uint8Array })[];
+  more?: readonly FileChange[];
 }
 
 /** The same for some keys, from any source. `files` has both halves of each. */
@@ -150,7 +150,7 @@ export function placeKeys(
   options: PlaceOptions,
 ): string[] {
   const conflicts: Conflict[] = [];
-  const wanted: (WriteOptions & { path: string; content: string | Uint8Array })[] = [];
+  const wanted: FileChange[] = [];
   for (const key of keys) {
     for (const file of [key.publicFile, key.keyFile]) {
       const path = `${here.certificatesDir}/${file}`;

@@ -15,9 +15,9 @@ import type { Cluster } from "../facts/cluster.ts";
 import { guestsOf } from "../facts/endpoint.ts";
 import { apiEndpoint } from "../facts/known-nodes.ts";
 import { attempt, Fail, failOf, Refused } from "../fail.ts";
-import { copyToRescue } from "../files/file-tree.ts";
-import { exists, list, readText, writeFile } from "../files/files.ts";
-import { refuseUnwritable } from "../files/room.ts";
+import { replaceFiles } from "../files/file-tree.ts";
+import { exists, type FileChange, list, readText, writeFile } from "../files/files.ts";
+import { refuseFixed } from "../files/mounts.ts";
 import { textsOfNode } from "../files/untrusted-file.ts";
 import { KUBELET_CONFIG } from "../node/kubelet-config.ts";
 import { cardsWithoutAddress, hasOtherName, kubeletActive, type Node, routedAddress } from "../node/node.ts";
@@ -124,10 +124,9 @@ function sayOtherHardware(name: string, was: string | undefined) {
   );
 }
 
-export interface FileChange {
-  path: string;
+export interface MovedFile extends FileChange {
   before: string;
-  after: string;
+  content: string;
 }
 
 /**
@@ -138,7 +137,7 @@ export async function changesHere(
   node: Node,
   moved: Moved,
   { isControlPlane = false } = {},
-): Promise<FileChange[]> {
+): Promise<MovedFile[]> {
   const { kubeconfig, staticPodPath } = node.kubelet;
   const keepsName = !(await hostRenamed(node));
   const manifests = list(staticPodPath).filter(
@@ -156,10 +155,10 @@ export async function changesHere(
     const text = exists(path) ? attempt(() => readText(path), undefined) : undefined;
     if (text === undefined) return [];
     const next = asMoved(text, isControlPlane && !toEndpoint.has(path) ? ofMachines(moved) : moved);
-    const after = keepsName || path !== KUBEADMS ? next : next.replace(ARGS, `$&${override} `);
-    return after === text ? [] : [{ path, before: text, after }];
+    const content = keepsName || path !== KUBEADMS ? next : next.replace(ARGS, `$&${override} `);
+    return content === text ? [] : [{ path, before: text, content, note: "with the new addresses" }];
   });
-  if (keepsName || changes.some(({ after }) => after.includes(override))) return changes;
+  if (keepsName || changes.some(({ content }) => content.includes(override))) return changes;
   throw new Fail(
     `This host is called "${node.hostName}" now, and "${KUBEADMS}" has no KUBELET_KUBEADM_ARGS`,
     {
@@ -178,22 +177,13 @@ export async function hostRenamed(node: Node): Promise<boolean> {
   return hasOtherName(node, await kubeletFlags());
 }
 
-/** Each old file stays beside, in the rescue folder. */
-export function writeChanges(changes: readonly FileChange[], asideDir: string) {
-  if (changes.length === 0) say("no file of this node has to change");
-  for (const { path, after } of changes) {
-    copyToRescue(path, asideDir);
-    writeFile(path, after, { note: "with the new addresses" });
-  }
-}
-
 export async function moveWorker(node: Node, moved: Moved) {
   const changes = await step("M.1 Look at this worker's files", async () => {
     const found = await changesHere(node, moved);
     for (const { path } of found) say(`will change ${path}`);
     if (found.length === 0) say("no file of this worker changes");
     else await refuseUnfitKubelet({ node, renames: true });
-    refuseUnwritable(found.map(({ path }) => path));
+    refuseFixed(found.map(({ path }) => path));
     return found;
   });
   const putBack = async () => {
@@ -225,9 +215,10 @@ function confOf({ kubelet: { kubeconfig } }: Node) {
   });
 }
 
-async function restartWith(node: Node, changes: readonly FileChange[]) {
+async function restartWith(node: Node, changes: readonly MovedFile[]) {
   await systemctlKubelet("stop", " (containers keep running)");
-  writeChanges(changes, asideOf(newRescue()));
+  if (changes.length === 0) say("no file of this node has to change");
+  replaceFiles(changes, asideOf(newRescue()));
   const conf = confOf(node);
   if (!mode.dryRun) await proveServer(conf.server, conf.caPem);
   const [since, hint] = [new Date(), "journalctl -u kubelet -n 50"];

@@ -3,10 +3,10 @@
  * Reads only; it asks etcd.
  */
 import { again, BACKUP, command, type LeftOut, leftNames } from "../again.ts";
-import { leftOut, membersNow, nodesAmong, refuseLiving, takenOut } from "../etcd/all-members.ts";
+import { leftOut, membersNow, nodesAmong, refuseLiving } from "../etcd/all-members.ts";
 import { etcdClient } from "../etcd/client.ts";
-import { type Peer, quorumOf, refuseNoQuorum, shownBy, showsOtherCa } from "../etcd/other-members.ts";
-import { answersPeers, peersOf, SOON } from "../etcd/peers.ts";
+import { refuseNoQuorum } from "../etcd/other-members.ts";
+import { isOwnEtcd, type Peer, peersOf, quorumOf, SOON, showsOtherCa } from "../etcd/peers.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless } from "../etcd-data/members.ts";
 import { ownMember } from "../etcd-location/reach-etcd.ts";
@@ -112,7 +112,7 @@ export async function factsForPlan(
   { user = ROOT, seen: folder, ...typed }: Asked,
 ): Promise<PlanFacts> {
   const all = cluster?.nodes ?? [];
-  const peers = cp ? await peersOf(cp.data, cp.node.addresses) : [];
+  const peers = cp ? await peersOf(cp) : [];
   const words = cp ? allWords(typed, cp, peers) : typed;
   refuseUnclear(all, [...words.without, ...words.lost, ...words.worker]);
   const left = cp
@@ -124,8 +124,7 @@ export async function factsForPlan(
   const seen = cluster
     ? seenIn(folder, { cp, cluster, peers, files: named.map(({ path }) => path) })
     : NONE_SEEN;
-  const shows = (peer: Peer) => !isNameless(peer) && shownBy(peer, cp!.facts) !== "nothing";
-  const running = peers.filter(shows).map(({ name }) => name);
+  const running = peers.flatMap((peer) => (isNameless(peer) || peer.shows === "nothing" ? [] : peer.name));
   const unkept = { user: user === ROOT ? undefined : user };
   const said = saidHere(typed, words, { lost, ...unkept });
   return {
@@ -141,7 +140,7 @@ export async function factsForPlan(
     hasNewKeys: cp !== undefined && hasNewKeys(cp),
     made: madeHere(cp),
     noDisk: (await failOf(openDisk))?.message,
-    othersServe: cp !== undefined && quorumOf(cp.data.members, answering(cp, peers)).isEnough,
+    othersServe: cp !== undefined && quorumOf(cp.data.members, answering(peers)).isEnough,
     due: cp && dueCas(cp.facts),
     moved: movedHere(),
     isRestored: lastRestore() !== undefined,
@@ -181,7 +180,7 @@ function namedFiles(cp: ControlPlaneNode): PlanFacts["named"] {
 
 /** A node whose etcd answers is not lost, whatever was said before. */
 function allWords(typed: Asked, cp: ControlPlaneNode, peers: readonly Peer[]) {
-  const living = peers.flatMap((peer) => (shownBy(peer, cp.facts) === "ours" ? [peer.name] : []));
+  const living = peers.filter(isOwnEtcd).map(({ name }) => name);
   endWords(({ option, value }) => option === "lost" && living.includes(value), "its etcd answers");
   return withWords(typed, cp);
 }
@@ -227,12 +226,11 @@ function seenIn(folder: string | undefined, { cp, cluster, peers, files }: Here)
  */
 function withOtherEtcd(nodes: readonly SeenNode[], peers: readonly Peer[], cp: ControlPlaneNode): SeenNode[] {
   const own = ownMember(cp.data, cp.node.addresses);
-  const answers = answering(cp, peers);
+  const answers = answering(peers);
   if (!quorumOf(cp.data.members, (one) => one.id === own?.id || answers(one)).isEnough) return [...nodes];
-  const shows = (name: string) =>
-    peers.some((peer) => peer.name === name && showsOtherCa(peer.servedPem, cp.facts));
+  const others = peers.filter(showsOtherCa).map(({ name }) => name);
   return nodes.map((node) =>
-    shows(node.name)
+    others.includes(node.name)
       ? {
           ...node,
           damaged: true,
@@ -245,8 +243,8 @@ function withOtherEtcd(nodes: readonly SeenNode[], peers: readonly Peer[], cp: C
 }
 
 /** Whether a member of etcd answers with a certificate of this node's CA. */
-function answering({ facts }: ControlPlaneNode, peers: readonly Peer[]) {
-  return ({ id }: { id: string }) => peers.some((peer) => peer.id === id && answersPeers(peer, facts));
+function answering(peers: readonly Peer[]) {
+  return ({ id }: { id: string }) => peers.some((peer) => peer.id === id && peer.shows === "ours");
 }
 
 /** A machine that is off says nothing at all; one whose etcd has ended says that nobody listens. */
@@ -286,12 +284,10 @@ async function lostNodes(cp: ControlPlaneNode, words: Asked, peers: readonly Pee
     throw new Refused(`${never.join(", ")} is no node, but a member of etcd that never started`, {
       hint: `print the plan without it. Part 2 names it, and takes it out: ${command("02-control-plane", { lost: never })}`,
     });
-  const { without: away, lost: names } = await leftOut(cp, named, await takenOut(cp));
+  const { without: away, lost: names } = await leftOut(cp, named);
   if (names.length === 0) return { ...NONE_LOST, away };
   refuseLiving(peers, { lost, lostOn }, cp);
   refuseNoQuorum(await membersNow(etcdClient(cp.facts), cp.data), lost);
-  const silent = peers
-    .filter((peer) => !names.includes(peer.name) && !answersPeers(peer, cp.facts))
-    .map(({ name }) => name);
+  const silent = peers.flatMap(({ name, shows }) => (names.includes(name) || shows === "ours" ? [] : name));
   return { names, away, controlPlanes: names.filter((name) => isControlPlaneName(name, cp)), silent };
 }

@@ -11,10 +11,9 @@ import type { KubeObject } from "../api/kube-object.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { IN_PODS, readEvidence } from "../facts/evidence.ts";
 import { attemptLater, Fail, Refused } from "../fail.ts";
-import { copyToRescue } from "../files/file-tree.ts";
-import { exists, readText, stat, writeTogether } from "../files/files.ts";
-import { refuseMounted } from "../files/mounts.ts";
-import { refuseUnwritable } from "../files/room.ts";
+import { replaceFiles } from "../files/file-tree.ts";
+import { exists, readText, stat } from "../files/files.ts";
+import { refuseFixed } from "../files/mounts.ts";
 import { contentPath } from "../files/root.ts";
 import { commandOf, hostPathOf } from "../manifests/command.ts";
 import { podsOnDisk } from "../manifests/on-disk.ts";
@@ -131,11 +130,8 @@ export function place(renewals: readonly Renewal[], paths: readonly string[], as
     const content = renewals.reduce((left, { next }) => renewedText(left, next), text);
     return content === text ? [] : [{ path, content, note: "the renewed certificate in it" }];
   });
-  const places = changes.map(({ path }) => path);
-  refuseUnwritable(places);
-  refuseMounted(places);
-  for (const { path } of changes) copyToRescue(path, asideDir);
-  return writeTogether(changes);
+  refuseFixed(changes.map(({ path }) => path));
+  return replaceFiles(changes, asideDir);
 }
 
 /** Renews in reverse: the CA in this file gets its old certificate. */

@@ -4,8 +4,8 @@
  */
 import { isIP } from "node:net";
 import { again } from "../again.ts";
-import { askAboutStrangers, type Peer, shownBy } from "../etcd/other-members.ts";
-import { SOON, shownAt } from "../etcd/peers.ts";
+import { askAboutStrangers } from "../etcd/other-members.ts";
+import { isOwnEtcd, type Peer, SOON, shownAt } from "../etcd/peers.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberName } from "../etcd-data/members.ts";
 import { placeOf } from "../etcd-location/reach-etcd.ts";
@@ -181,13 +181,9 @@ function members(data: EtcdData): Asked[] {
  */
 async function answerOf(asked: Asked, cluster: Cluster): Promise<Answer> {
   if (asked.isEtcd) {
-    const shown = await shownAt(asked, SOON);
-    const owner = shownBy(shown, cluster);
-    return {
-      ...asked,
-      ...shown,
-      by: owner === "ours" ? "the old one" : owner === "nothing" ? "nobody" : "unproved",
-    };
+    const shown = await shownAt(asked, cluster, SOON);
+    const unproved = shown.shows === "nothing" ? "nobody" : "unproved";
+    return { ...asked, ...shown, by: isOwnEtcd(shown) ? "the old one" : unproved };
   }
   const servedPem = await shownSoon(asked.host, asked.port);
   if (servedPem === undefined) return { ...asked, servedPem, by: "nobody" };

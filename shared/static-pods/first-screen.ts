@@ -11,63 +11,51 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { certificatesBefore, namesByHand, shownCopy } from "../facts/names-before.ts";
 import { attempt } from "../fail.ts";
 import { exists, writeFile } from "../files/files.ts";
-import { refuseMounted } from "../files/mounts.ts";
-import { refuseUnwritable } from "../files/room.ts";
+import { refuseFixed } from "../files/mounts.ts";
 import { manifestPath, whereIs } from "../manifests/on-disk.ts";
 import { controlPlaneContainers, isServerContainer } from "../node/containers.ts";
 import { hasOwnClient, kubeletStopped } from "../node/node.ts";
-import { actionForSigned, countOfKeys, type PkiAction } from "../pki/actions.ts";
+import { countOfKeys } from "../pki/actions.ts";
 import { endpointUrl } from "../pki/addresses.ts";
-import { CERTS, certPath, certRow, isEtcds } from "../pki/certs.ts";
-import { caText, pkiFindings } from "../pki/examine.ts";
+import { certPath, certRow } from "../pki/certs.ts";
+import { caText } from "../pki/examine.ts";
 import { makeKeysAhead } from "../pki/keys.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { servedPem } from "../pki/served.ts";
 import { trustsCa } from "../pki/trusted-keys.ts";
 import { say } from "../run.ts";
 import { inTime } from "../wait-for.ts";
-import { issuedPaths, mustIssue, runningHere, type ServersWork } from "./issue-and-start.ts";
-import { onDisk } from "./manifest-trouble.ts";
+import { issuedPaths, mustIssue, runningHere, toWrite, type Work } from "./issue-and-start.ts";
 import { type Coming, preflight, refuseWhereNothingFits } from "./preflight.ts";
 import { areReadByServers, toRestart } from "./restarts.ts";
-import { SERVERS, type WantedManifest, wantedManifests } from "./wanted-manifests.ts";
+import { SERVERS } from "./wanted-manifests.ts";
 
 interface BeforeEtcd {
-  /** Actions for the shared keys. */
-  actions: readonly PkiAction[];
   /** How many of etcd's members have to run, in words; how many others run; whether they are enough. */
   others: { words: string; running: number; isEnough: boolean };
   imagesLater: boolean | undefined;
 }
 
 /** Part 1. Errors: as `preflight` and `refuseWhereNothingFits`. */
-export async function beforeEtcdStops(cp: ControlPlaneNode, { actions, others, imagesLater }: BeforeEtcd) {
+export async function beforeEtcdStops(cp: ControlPlaneNode, work: Work, { others, imagesLater }: BeforeEtcd) {
   await refuseWhereNothingFits(cp);
-  const { leaves, toRun, toWrite } = refuseFixedAtEtcd(cp, actions);
+  refuseFixedAtEtcd(cp, work);
   // they are made while programs stop and folders are copied
-  makeKeysAhead(cp.facts.keyAlgorithm, countOfKeys([...actions, ...leaves]));
-  const has = await preflight({ ...comingHere(cp, toRun), imagesLater });
+  makeKeysAhead(cp.facts.keyAlgorithm, countOfKeys(work.pki));
+  const has = await preflight({ ...comingHere(cp, work), imagesLater });
   const running = (await controlPlaneContainers(cp.node.runtimeEndpoint)).map(({ name }) => name);
   const stops = [...((await kubeletStopped()) ? [] : ["kubelet"]), ...new Set(running)];
   sayScreen(cp, {
     stops: `${stops.join(", ") || "nothing: no server of the control plane runs"}; ${whoseApi(others, running)}`,
-    writes: [...actions, ...leaves],
-    pods: toWrite.filter(({ name }) => name === "etcd"),
+    writes: { ...work, pods: work.pods.filter(({ name }) => name === "etcd") },
     has: ["room on the disk", ...has],
   });
 }
 
-/** `actions`: those of the shared keys. Errors: as `refuseFixed`, for what part 1 writes. */
-export function refuseFixedAtEtcd(cp: ControlPlaneNode, actions: readonly PkiAction[]) {
-  const ca = actions.find(({ row }) => row?.name === "etcd-ca")?.todo;
-  const leaves = pkiFindings({ certs: CERTS.filter(isEtcds) }, cp.facts).map((finding) =>
-    actionForSigned(finding, ca),
-  );
-  const { toRun, toWrite } = lookOnDisk(allPods(cp), cp);
+/** Errors: as `refuseFixed`, for the files that part 1 writes. */
+export function refuseFixedAtEtcd(cp: ControlPlaneNode, work: Work) {
   // servers without certificates wait aside; a kubelet that restarts gets its controller-manager reduced
-  const held = mustIssue(cp) ? SERVERS : [MANAGER];
-  refuseFixed(cp, [...actions, ...leaves].filter(isWritten), [...toWrite.map(nameOf), ...held]);
-  return { leaves, toRun, toWrite };
+  refuseFixedWork(cp, work, mustIssue(cp) ? SERVERS : [MANAGER]);
 }
 
 function whoseApi({ words, running, isEnough }: BeforeEtcd["others"], here: readonly string[]): string {
@@ -82,35 +70,34 @@ function whoseApi({ words, running, isEnough }: BeforeEtcd["others"], here: read
  */
 export async function beforeServersStop(
   cp: ControlPlaneNode,
-  { actions, wanted }: ServersWork,
+  work: Work,
   { "images-later": imagesLater, isFull }: { "images-later"?: boolean | undefined; isFull: boolean },
 ) {
-  const writes = actions.filter(isWritten);
-  const { toRun, toWrite } = lookOnDisk(wanted, cp);
-  const issued = issuedPaths(actions);
+  const writes = toWrite(work);
+  const issued = issuedPaths(work);
   // asked again: it may have taken minutes until etcd answered, and containers end and start meanwhile
   const running = await runningHere(cp);
   const { stale } = await toRestart(cp, { running, issued });
   const stops = [...new Set(stale.map(({ name }) => name))];
-  if (writes.length + toWrite.length + stops.length === 0 && !isFull) return;
+  if (writes.pki.length + writes.pods.length + stops.length === 0 && !isFull) return;
   // a kubelet that starts again reads what is written, and its controller-manager ends before
-  const restarts = areReadByServers(cp, issued) || toWrite.length > 0;
-  refuseFixed(cp, writes, [...toWrite.map(nameOf), ...(restarts ? [MANAGER] : [])]);
+  const restarts = areReadByServers(cp, issued) || writes.pods.length > 0;
+  refuseFixedWork(cp, work, restarts ? [MANAGER] : []);
   const ends = restarts && !stops.includes(MANAGER);
   if (ends && running.some((one) => isServerContainer(one) && one.name === MANAGER))
     stops.push(`${MANAGER} (with the kubelet, and reduced)`);
-  const has = await preflight({ cp, part: 2, pods: toRun, imagesLater, isFull });
+  const has = await preflight({ ...comingHere(cp, work), part: 2, imagesLater, isFull });
   const api = stops.includes("kube-apiserver")
     ? "; they start again at once, and this node's API is unavailable until then"
     : "";
-  sayScreen(cp, { stops: `${stops.join(", ") || "nothing"}${api}`, writes, pods: toWrite, has });
+  sayScreen(cp, { stops: `${stops.join(", ") || "nothing"}${api}`, writes, has });
 }
 
-const isWritten = ({ todo }: PkiAction) => todo !== "keep";
-const nameOf = ({ name }: WantedManifest) => name;
-
-/** `manifests`: names of static pods. Errors: as `refuseUnwritable`, where a file that will be replaced cannot be. */
-function refuseFixed(cp: ControlPlaneNode, writes: readonly PkiAction[], manifests: readonly string[]) {
+/**
+ * `also`: more static pods whose manifest changes. Errors: as `refuseFixed`.
+ */
+function refuseFixedWork(cp: ControlPlaneNode, work: Work, also: readonly string[]) {
+  const { pki, pods } = toWrite(work);
   const { kubeconfig, clientCaFile, clientPem } = cp.node.kubelet;
   const keepsKubelet = () => {
     const ca = caText(certRow("ca"), cp.facts.certificatesDir);
@@ -120,29 +107,16 @@ function refuseFixed(cp: ControlPlaneNode, writes: readonly PkiAction[], manifes
   // one of its files that cannot be read is written, too
   const kubelets = attempt(keepsKubelet, false) ? [] : [kubeconfig, clientCaFile, clientPem];
   const all = [
-    ...writes.flatMap(({ finding }) => finding.paths),
-    ...manifests.map((name) => whereIs(manifestPath(cp, name))),
+    ...pki.flatMap(({ finding }) => finding.paths),
+    ...[...pods.map(({ name }) => name), ...also].map((name) => whereIs(manifestPath(cp, name))),
     ...kubelets,
   ];
-  const files = all.filter(exists);
-  refuseUnwritable(files);
-  refuseMounted(files);
+  refuseFixed(all.filter(exists));
 }
 
-/** The pods as they will run, and those whose manifest on disk cannot stay. */
-function lookOnDisk(pods: readonly WantedManifest[], cp: ControlPlaneNode) {
-  const seen = pods.map((one) => ({ one, ...onDisk(one, cp) }));
-  const toRun = seen.map(({ one, next }) => ({ name: one.name, manifest: next }));
-  return { toRun, toWrite: seen.flatMap(({ one, trouble }) => (trouble ? [one] : [])) };
-}
-
-/** None if a mirror pod is gone, or cannot be read: the step that needs it says so. */
-function allPods(cp: ControlPlaneNode): WantedManifest[] {
-  return [["etcd"], undefined].flatMap((names) => attempt(() => wantedManifests(cp, names), []));
-}
-
-/** The input of `preflight` before part 1, for callers that only look. */
-export function comingHere(cp: ControlPlaneNode, pods = lookOnDisk(allPods(cp), cp).toRun): Coming {
+/** The input of `preflight` before part 1: the pods as they will run. */
+export function comingHere(cp: ControlPlaneNode, work: Work): Coming {
+  const pods = work.pods.map(({ name, next }) => ({ name, manifest: next }));
   return { cp, part: 1, pods, imagesLater: undefined, isFull: cp.data.isFull };
 }
 
@@ -150,15 +124,13 @@ const MANAGER = "kube-controller-manager";
 
 interface Screen {
   stops: string;
-  writes: readonly PkiAction[];
-  /** Pods whose manifest is written. */
-  pods: readonly WantedManifest[];
+  writes: Work;
   has: readonly string[];
 }
 
-function sayScreen(cp: ControlPlaneNode, { stops, writes, pods, has }: Screen) {
+function sayScreen(cp: ControlPlaneNode, { stops, writes, has }: Screen) {
   say(`will stop: ${stops}`);
-  say(`will write: ${inWords(writes, pods)}`);
+  say(`will write: ${inWords(toWrite(writes))}`);
   say(`checked: ${has.join(", ")}`);
   const { from, copies } = clusterCaSeen(cp.node, { ...cp, certificatesDir: cp.facts.certificatesDir });
   const agree = copies.filter((copy) => copy.is === "the cluster's").map(({ what }) => what);
@@ -171,11 +143,11 @@ function sayScreen(cp: ControlPlaneNode, { stops, writes, pods, has }: Screen) {
 }
 
 /** "new keys ca, sa; etcd/server.crt and .key; 4 kubeconfigs; manifests/etcd.yaml" */
-function inWords(actions: readonly PkiAction[], pods: readonly WantedManifest[]): string {
-  const made = actions.filter(({ todo }) => todo === "make").map(({ finding }) => finding.name);
+function inWords({ pki, pods }: Work): string {
+  const made = pki.filter(({ todo }) => todo === "make").map(({ finding }) => finding.name);
   const [certs, configs, others] = [[], [], []] as [string[], string[], string[]];
-  for (const { todo, row } of actions) {
-    if (todo === "keep" || todo === "make") continue;
+  for (const { todo, row } of pki) {
+    if (todo === "make") continue;
     if (!row) others.push("sa.pub");
     else if ("path" in row) configs.push(row.path.replace("/etc/kubernetes/", ""));
     else certs.push(`${row.file}.crt and .key`);

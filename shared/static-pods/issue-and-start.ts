@@ -12,12 +12,12 @@ import { ensureOptions } from "../facts/node-to-repair.ts";
 import { attempt, Fail } from "../fail.ts";
 import { moveToRescue } from "../files/file-tree.ts";
 import { exists, readText } from "../files/files.ts";
-import { manifestPath } from "../manifests/on-disk.ts";
+import { manifestPath, readableManifest } from "../manifests/on-disk.ts";
 import { type Container, containers, controlPlaneContainers, stopContainers } from "../node/containers.ts";
 import { ensureControlPlaneKubelet } from "../node/control-plane-kubelet.ts";
 import { kubeletActive } from "../node/node.ts";
 import { rescuedEtcd } from "../node/rescue-folder.ts";
-import { actionsFor, countOfKeys, type PkiAction } from "../pki/actions.ts";
+import { actionForSigned, actionsFor, countOfKeys, type PkiAction } from "../pki/actions.ts";
 import { madeAt } from "../pki/certificate.ts";
 import { CERTS, certPath, certRow, isEtcds, keyPath } from "../pki/certs.ts";
 import { apply, ensureMany } from "../pki/ensure.ts";
@@ -30,7 +30,7 @@ import { told } from "../run-events.ts";
 import { shell } from "../shell-line.ts";
 import { takeAway } from "./exchange.ts";
 import { fitNamedCas, fitOwners } from "./fit-files.ts";
-import { onDisk } from "./manifest-trouble.ts";
+import { type FoundManifest, onDisk } from "./manifest-trouble.ts";
 import { refuseUnfitNode } from "./preflight.ts";
 import {
   areReadByServers,
@@ -42,13 +42,7 @@ import {
   toRestart,
 } from "./restarts.ts";
 import { refuseLostFiles, restoreManifests, restoreOthers } from "./restore.ts";
-import {
-  mountsSuperAdmin,
-  onlyOnPeers,
-  SERVERS,
-  type WantedManifest,
-  wantedManifests,
-} from "./wanted-manifests.ts";
+import { mountsSuperAdmin, onlyOnPeers, SERVERS, wantedManifests } from "./wanted-manifests.ts";
 
 /**
  * A sound CA that is not the cluster's would sign certificates that no node trusts. A younger one may be the
@@ -80,15 +74,44 @@ export function hasNewKeys(cp: ControlPlaneNode): boolean {
 }
 
 /**
- * Whether the shared keys (`actions`), the certificates that etcd itself serves with, and its manifest are all in
- * place and right.
+ * The work of a part on this node: each thing that is wanted, beside what is found there. It is looked at once, and
+ * holds until it is done: this run alone writes here.
  */
-export function etcdIsInPlace(cp: ControlPlaneNode, actions: readonly PkiAction[]): boolean {
-  const served = CERTS.filter((row) => isEtcds(row) && row.usages.includes("server"));
-  if (pkiFindings({ certs: served }, cp.facts).some(({ state }) => state !== "ok")) return false;
-  if (actions.some(({ row, todo }) => row && todo !== "keep")) return false;
-  if (!exists(manifestPath(cp, "etcd"))) return false;
-  return !wantedManifests(cp, ["etcd"]).some((one) => onDisk(one, cp).trouble);
+export interface Work {
+  /** A CA stands before what it signs. */
+  pki: PkiAction[];
+  pods: FoundManifest[];
+}
+
+/** The half of it that is not as it should be: the part writes it. */
+export function toWrite({ pki, pods }: Work): Work {
+  return { pki: pki.filter(({ todo }) => todo !== "keep"), pods: pods.filter(({ trouble }) => trouble) };
+}
+
+/**
+ * Part 1's, with `keys`, the shared ones; and the servers' manifests, which a kubelet that restarts reads. None of a
+ * part's manifests if a mirror pod is gone, or cannot be read: the step that needs it says so.
+ */
+export function etcdWork(cp: ControlPlaneNode, keys: readonly PkiAction[]): Work {
+  const ca = keys.find(({ row }) => row?.name === "etcd-ca")?.todo;
+  const leaves = pkiFindings({ certs: CERTS.filter(isEtcds) }, cp.facts);
+  const wanted = [["etcd"], undefined].flatMap((names) => attempt(() => wantedManifests(cp, names), []));
+  return {
+    pki: [...keys, ...leaves.map((finding) => actionForSigned(finding, ca))],
+    pods: wanted.map((one) => onDisk(one, cp)),
+  };
+}
+
+/**
+ * Whether the shared keys with a certificate, the certificates that etcd itself serves with, and its manifest are all
+ * in place and right.
+ */
+export function etcdIsInPlace(cp: ControlPlaneNode, work: Work): boolean {
+  const { pki, pods } = toWrite(work);
+  const isNeeded = ({ row }: PkiAction) =>
+    row && !("path" in row) && (!row.ca || row.usages.includes("server"));
+  if (pki.some(isNeeded) || pods.some(({ name }) => name === "etcd")) return false;
+  return readableManifest(manifestPath(cp, "etcd")) !== undefined;
 }
 
 /**
@@ -173,23 +196,14 @@ function serverActions(cp: ControlPlaneNode, superAdmin = false): PkiAction[] {
   return actionsFor({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, cp.facts, ensureOptions(cp));
 }
 
-/**
- * The work of part 2 on this node. It is looked at once, and holds until it is done: this run alone writes here, and
- * what it writes before (words, copies in the rescue folder) is no part of either list.
- */
-export interface ServersWork {
-  actions: PkiAction[];
-  wanted: WantedManifest[];
-}
-
-/** Errors: as `wantedManifests`. */
-export function serversWork(cp: ControlPlaneNode, superAdmin = false): ServersWork {
-  return { actions: serverActions(cp, superAdmin), wanted: wantedManifests(cp) };
+/** Part 2's. Errors: as `wantedManifests`. */
+export function serversWork(cp: ControlPlaneNode, superAdmin = false): Work {
+  return { pki: serverActions(cp, superAdmin), pods: wantedManifests(cp).map((one) => onDisk(one, cp)) };
 }
 
 /** Path of each certificate and kubeconfig, and of sa.key, that is issued. */
-export function issuedPaths(actions: readonly PkiAction[]): string[] {
-  return actions.flatMap(({ todo, finding }) => (todo === "keep" ? [] : [finding.paths[0]!]));
+export function issuedPaths(work: Work): string[] {
+  return toWrite(work).pki.map(({ finding }) => finding.paths[0]!);
 }
 
 /**
@@ -197,16 +211,16 @@ export function issuedPaths(actions: readonly PkiAction[]): string[] {
  * `refuseLostFiles` and `refuseUnfitNode`; Refused if nothing decides between the witnesses, and something is to be
  * issued.
  */
-export async function lookAtServers(cp: ControlPlaneNode, superAdmin?: boolean): Promise<ServersWork> {
+export async function lookAtServers(cp: ControlPlaneNode, superAdmin?: boolean): Promise<Work> {
   const running = await runningHere(cp);
   const work = serversWork(cp, superAdmin);
-  const issued = issuedPaths(work.actions);
-  refuseLostFiles(cp, work.wanted, startsOf(cp, { running, issued }));
+  const issued = issuedPaths(work);
+  refuseLostFiles(cp, work.pods, startsOf(cp, { running, issued }));
   sayEndpoint(cp);
   if (issued.length > 0) refuseUndecided(cp);
   await refuseUnfitNode(cp);
   // they are made while part 2 asks etcd and the runtime
-  makeKeysAhead(cp.facts.keyAlgorithm, countOfKeys(work.actions));
+  makeKeysAhead(cp.facts.keyAlgorithm, countOfKeys(work.pki));
   return work;
 }
 
@@ -218,18 +232,15 @@ export async function runningHere({ node }: ControlPlaneNode): Promise<Container
  * Files before manifests: if a static pod comes before its kubeconfig, the kubelet makes an empty one. Returns the
  * paths of what was written.
  */
-export async function issueForServers(
-  cp: ControlPlaneNode,
-  { actions, wanted }: ServersWork,
-): Promise<string[]> {
-  const coming = issuedPaths(actions);
+export async function issueForServers(cp: ControlPlaneNode, work: Work): Promise<string[]> {
+  const coming = issuedPaths(work);
   // its record begins before the first file: a run that is cut off right after that is known by it
   if (coming.length > 0) told({ what: "act", line: "certificates and kubeconfigs: being issued" });
   if (areReadByServers(cp, coming)) reduceInPlace(cp);
-  const bundles = fitNamedCas(cp, wanted);
-  const { written } = await apply(actions, cp.facts, ensureOptions(cp));
-  await fitOwners(wanted, cp);
-  const done = actions.filter(({ finding }) => written.includes(finding.name));
+  const bundles = fitNamedCas(cp, work.pods);
+  const { written } = await apply(work.pki, cp.facts, ensureOptions(cp));
+  await fitOwners(work.pods, cp);
+  const done = work.pki.filter(({ finding }) => written.includes(finding.name));
   return [...bundles, ...done.map(({ finding }) => finding.paths[0]!)];
 }
 
@@ -239,7 +250,7 @@ export async function issueForServers(
  */
 export async function startServers(
   cp: ControlPlaneNode,
-  { wanted }: ServersWork,
+  { pods }: Work,
   issued: readonly string[],
 ): Promise<Date | undefined> {
   const began = new Date();
@@ -249,7 +260,10 @@ export async function startServers(
   await continueOthers(all);
   const watched = exists(node.kubelet.staticPodPath) && (await kubeletActive());
   const tried = SERVERS.some((name) => exists(manifestPath(cp, name)));
-  const restored = restoreManifests(cp, undefined, { wanted, starts: startsOf(cp, { running, issued }) });
+  const restored = restoreManifests(cp, undefined, {
+    wanted: pods,
+    starts: startsOf(cp, { running, issued }),
+  });
   for (const { name, peer } of onlyOnPeers(cp))
     say(
       `${name}: ${peer} has this static pod; whether this node had it is not known. If it had: copy its manifest from there`,

@@ -15,8 +15,10 @@ import { flagsToComeBack, withoutFlags } from "./without-files.ts";
 /** Why the manifest on disk cannot stay. A list: its differences from the mirror pod. */
 export type Trouble = "missing or cut off" | string[];
 
+export type FoundManifest = ReturnType<typeof onDisk>;
+
 /**
- * The manifest on disk, and whether it is `kept`. `trouble`: why `restoreManifests` will write the wanted one; undefined
+ * A wanted manifest beside the one on disk, and whether that is `kept`. `trouble`: why `restoreManifests` will write the wanted one; undefined
  * if it will not. `next`: the manifest as it will be on disk, but for the changes of a repair. A kubelet that reaches the API keeps each mirror pod equal to
  * its manifest. So a manifest that differs and is older than this repair was written while the API was down:
  * by an attempt with kubeadm's defaults, or by hand.
@@ -31,7 +33,7 @@ export function onDisk(one: WantedManifest, cp: ControlPlaneNode) {
   const isStale = differences.length > 0 && (isOlder() || lacksFlagsAlone(now!, one));
   const trouble: Trouble | undefined = !now ? "missing or cut off" : isStale ? differences : undefined;
   const kept = trouble ? undefined : now;
-  return { path, at, kept, next: kept ?? one.manifest, differences, trouble };
+  return { ...one, path, at, kept, next: kept ?? one.manifest, differences, trouble };
 }
 
 /** Whether it differs only by flags that were given up, and whose files are here again. */

@@ -58,14 +58,8 @@ export function staleReaders(
   running: readonly Container[],
   written: readonly string[] = [],
 ): StaleReader[] {
-  const pods = readableStaticPods(cp);
-  const others = pods.filter(({ name }) => !isKubeadms(name));
-  const readers = [
-    ...SERVERS.map((name) => ({ name, namespace: "kube-system", files: readBy(name, cp, pods) })),
-    ...others.map((one) => ({ ...one, files: mountedBy(one, cp) })),
-  ];
-  return readers.flatMap(({ name, namespace, files }) => {
-    const ours = written.find((path) => files.includes(path) || (isKubeadms(name) && isAllServers(path, cp)));
+  return readersHere(cp).flatMap(({ name, namespace, files, reads }) => {
+    const ours = written.find(reads);
     const changes = files.map((file) => ({ file, time: stat(file)?.modified ?? new Date(0) }));
     const isIts = ({ podUid, ...one }: Container) =>
       one.namespace === namespace && isStaticUid(podUid) && one.pod === `${name}${nameSuffix(cp.node.name)}`;
@@ -80,23 +74,38 @@ export function staleReaders(
 
 /** Whether one of kubeadm's servers reads one of these files, which part 2 writes. */
 export function areReadByServers(cp: ControlPlaneNode, written: readonly string[]): boolean {
-  const pods = readableStaticPods(cp);
-  const read = SERVERS.flatMap((name) => readBy(name, cp, pods));
-  return written.some((path) => isAllServers(path, cp) || read.includes(path));
+  return readersHere(cp).some(({ name, reads }) => isKubeadms(name) && written.some(reads));
 }
 
-/**
- * Files that part 2 issues for one of kubeadm's servers: the API server's own certificates, or the kubeconfig of one
- * of its clients; and others that its flags name.
- */
-function readBy(server: string, cp: ControlPlaneNode, pods: readonly StaticPod[]): string[] {
-  const usual =
-    server === "kube-apiserver"
-      ? signedCerts(cp, (file) => !file.startsWith("etcd/"))
-      : KUBECONFIGS.filter(({ name }) => `kube-${name}` === server).map(({ path }) => path);
-  const named = pods.flatMap(({ name, pod }) => (name === server ? hostFiles(pod) : []));
-  const leaves = leavesOf(cp);
-  return [...usual, ...named.flatMap(({ path }) => (leaves.includes(path) ? path : []))];
+/** A static pod, and what it reads once. */
+interface Reader extends Pick<StaticPod, "name" | "namespace"> {
+  /** Certificates and kubeconfigs that part 2 issues. */
+  files: string[];
+  /** Those, and what all of kubeadm's servers read: a CA, sa.key, a file with a copy of a CA. */
+  reads: (path: string) => boolean;
+}
+
+function readersHere(cp: ControlPlaneNode): Reader[] {
+  const pods = readableStaticPods(cp);
+  const pki = cp.facts.certificatesDir;
+  const signed = CERTS.filter(({ ca }) => ca);
+  const ofOne = [...signed.map((row) => certPath(row, pki)), ...KUBECONFIGS.map(({ path }) => path)];
+  const apiServers = signed.flatMap((row) => (row.file.startsWith("etcd/") ? [] : certPath(row, pki)));
+  const servers = SERVERS.map((server): Reader => {
+    const config = KUBECONFIGS.flatMap(({ name, path }) => (`kube-${name}` === server ? path : []));
+    const named = pods.flatMap(({ name, pod }) => (name === server ? hostFiles(pod) : []));
+    const files = [
+      ...(server === "kube-apiserver" ? apiServers : config),
+      ...named.flatMap(({ path }) => (ofOne.includes(path) ? path : [])),
+    ];
+    const reads = (path: string) => files.includes(path) || !ofOne.includes(path);
+    return { name: server, namespace: "kube-system", files, reads };
+  });
+  const others = pods.flatMap((pod): Reader[] => {
+    const files = mountedBy(pod, cp);
+    return isKubeadms(pod.name) ? [] : [{ ...pod, files, reads: (path) => files.includes(path) }];
+  });
+  return [...servers, ...others];
 }
 
 /** The certificates and kubeconfigs that this pod mounts, itself or by a folder. */
@@ -106,21 +115,6 @@ function mountedBy({ pod }: StaticPod, { facts }: ControlPlaneNode): string[] {
   return [...certs, ...KUBECONFIGS.map(({ path }) => path)].filter((file) =>
     mounts.some((path) => file === path || file.startsWith(`${path}/`)),
   );
-}
-
-/** A CA, sa.key, or a file with a copy of a CA. */
-function isAllServers(path: string, cp: ControlPlaneNode): boolean {
-  return !leavesOf(cp).includes(path);
-}
-
-/** Files of part 2 with one owner: certificates that a CA has signed, and kubeconfigs. */
-function leavesOf(cp: ControlPlaneNode): string[] {
-  return [...signedCerts(cp, () => true), ...KUBECONFIGS.map(({ path }) => path)];
-}
-
-function signedCerts({ facts }: ControlPlaneNode, isMeant: (file: string) => boolean): string[] {
-  const rows = CERTS.filter((row) => row.ca && isMeant(row.file));
-  return rows.map((row) => certPath(row, facts.certificatesDir));
 }
 
 interface Seen {

@@ -14,7 +14,7 @@ import { copyToRescue, moveToRescue } from "../files/file-tree.ts";
 import { stat, writeFile } from "../files/files.ts";
 import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findStaticPods, type UnprovedPod } from "../manifests/mirror-pods.ts";
-import { isKubeadms, manifestPath, manifestText, podsOnDisk, secondManifests } from "../manifests/on-disk.ts";
+import { isKubeadms, manifestText, podsOnDisk, secondManifests } from "../manifests/on-disk.ts";
 import {
   checksByOldSaKey,
   fitOldSaKey,
@@ -29,7 +29,7 @@ import { shell } from "../shell-line.ts";
 import { yamlText } from "../yaml.ts";
 import { endWaiting } from "./exchange.ts";
 import { fitNamedCas } from "./fit-files.ts";
-import { onDisk, type Trouble } from "./manifest-trouble.ts";
+import { type FoundManifest, onDisk, type Trouble } from "./manifest-trouble.ts";
 import { apiServerMayLive, isMeant, type WantedManifest, wantedManifests } from "./wanted-manifests.ts";
 import { keepBefore, provideFiles, refuseLost, startWithout } from "./without-files.ts";
 
@@ -53,7 +53,9 @@ export function restoreManifests(
   names?: readonly string[],
   { wanted = wantedManifests(cp, names), starts }: How = {},
 ): boolean {
-  const manifests = wanted.filter((one) => isKubeadms(one.name) || isStartable(one, cp));
+  // looked at once more: a step before may have reduced one of them
+  const found = wanted.map((one) => onDisk(one, cp));
+  const manifests = found.filter((one) => isKubeadms(one.name) || isStartable(one, cp));
   manifests.sort((a, b) => Number(a.name === "kube-apiserver") - Number(b.name === "kube-apiserver"));
   provideFiles(neededBy(manifests, cp, { made: new Set(), starts }), cp);
   fitNamedCas(cp, wanted);
@@ -66,16 +68,14 @@ export function restoreManifests(
  * The API starts also where a balancer's configuration is lost: the balancer's manifest then waits in the
  * rescue folder.
  */
-function isStartable(wanted: WantedManifest, cp: ControlPlaneNode): boolean {
-  const lost = lostFiles([wanted], madeFiles(cp.facts.certificatesDir));
-  if (lost.length === 0 || !onDisk(wanted, cp).trouble) return true;
-  const { name, manifest } = wanted;
+function isStartable(one: FoundManifest, cp: ControlPlaneNode): boolean {
+  const lost = lostFiles([one], madeFiles(cp.facts.certificatesDir));
+  if (lost.length === 0 || !one.trouble) return true;
+  const { name, manifest, source, remark, path } = one;
   const waiting = `${cp.rescue.dir}/${name}.yaml`;
-  const note = wanted.source + wanted.remark;
-  writeFile(waiting, manifestText(manifest), { mode: 0o600, folderMode: 0o700, note });
-  const files = lost.map(({ path, namedBy }) => `"${path}" (${namedBy})`).join(", ");
-  const place = manifestPath(cp, name, manifest.metadata.namespace);
-  say(`${name}: NOT started, it needs ${files}. Put that back, then: ${shell`mv ${waiting} ${place}`}`);
+  writeFile(waiting, manifestText(manifest), { mode: 0o600, folderMode: 0o700, note: source + remark });
+  const files = lost.map((file) => `"${file.path}" (${file.namedBy})`).join(", ");
+  say(`${name}: NOT started, it needs ${files}. Put that back, then: ${shell`mv ${waiting} ${path}`}`);
   return false;
 }
 
@@ -83,13 +83,12 @@ function isStartable(wanted: WantedManifest, cp: ControlPlaneNode): boolean {
  * The manifest on disk, or the wanted one if that on disk cannot stay; adapted to this repair, and written if
  * this changes the disk.
  */
-function restore(one: WantedManifest, cp: ControlPlaneNode): boolean {
-  const { name, manifest } = one;
-  const { path, at, kept, next: wanted, differences, trouble } = onDisk(one, cp);
+function restore(one: FoundManifest, cp: ControlPlaneNode): boolean {
+  const { name, manifest, path, at, kept, differences, trouble } = one;
   for (const second of secondManifests(cp, name, manifest.metadata.namespace))
     moveToRescue(second, cp.asideDir);
   const inPlace = kept && at === path ? stat(at)?.modified : undefined;
-  const next = adapted(name, wanted, cp, inPlace);
+  const next = adapted(name, one.next, cp, inPlace);
   if (next === kept) {
     endWaiting(cp, name, manifest.metadata.namespace);
     const before = `; it differs from the manifest before the repair: ${differences.join(" ")}`;
@@ -141,8 +140,8 @@ function keepOld(path: string, trouble: Trouble, { asideDir }: ControlPlaneNode)
 export function restoreOthers(cp: ControlPlaneNode) {
   const mayLive = apiServerMayLive(cp);
   const others = wantedManifests(cp).filter((one) => {
-    const { trouble } = onDisk(one, cp);
-    return Array.isArray(trouble) || (trouble && mayLive && !isKubeadms(one.name));
+    const { name, trouble } = onDisk(one, cp);
+    return Array.isArray(trouble) || (trouble && mayLive && !isKubeadms(name));
   });
   if (others.length === 0) return;
   const names = others.map(({ name }) => name);
@@ -154,9 +153,9 @@ export function restoreOthers(cp: ControlPlaneNode) {
  * Fails as `restoreManifests` would, before certificates are written. Errors: Refused if a file is lost that no
  * step makes.
  */
-export function refuseLostFiles(cp: ControlPlaneNode, wanted: readonly WantedManifest[], starts: Starts) {
+export function refuseLostFiles(cp: ControlPlaneNode, pods: readonly FoundManifest[], starts: Starts) {
   const made = madeFiles(cp.facts.certificatesDir);
-  refuseLost(neededBy(wanted, cp, { made, starts }), cp, Refused);
+  refuseLost(neededBy(pods, cp, { made, starts }), cp, Refused);
 }
 
 /**
@@ -164,15 +163,13 @@ export function refuseLostFiles(cp: ControlPlaneNode, wanted: readonly WantedMan
  * and of the pods that serve their sockets, so that none waits in vain.
  */
 function neededBy(
-  manifests: readonly WantedManifest[],
+  manifests: readonly FoundManifest[],
   cp: ControlPlaneNode,
   { made, starts }: { made: ReadonlySet<string>; starts?: Starts | undefined },
 ): LostFile[] {
-  const run = manifests.flatMap((one) => {
-    const { trouble, next } = onDisk(one, cp);
-    const isStarted = isKubeadms(one.name) && (trouble || starts?.(one.name));
-    return isStarted ? [{ name: one.name, manifest: adapted(one.name, next, cp) }] : [];
-  });
+  const run = manifests.flatMap(({ name, trouble, next }) =>
+    isKubeadms(name) && (trouble || starts?.(name)) ? [{ name, manifest: adapted(name, next, cp) }] : [],
+  );
   const lost = withStored(lostFiles(run, made, manifests), cp.data);
   const servers = manifests.filter(({ name }) => lost.some(({ servedBy }) => servedBy === name));
   return [...lost, ...lostFiles(servers, made)];

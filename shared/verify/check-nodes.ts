@@ -10,13 +10,12 @@ import { clockAhead, nodeLeases } from "../api/leases.ts";
 import { inParallel } from "../api/many.ts";
 import { type Answer, type CheckRow, check, isWell } from "../checks/check.ts";
 import { type CheckId, KINDS } from "../checks/kinds.ts";
-import { showsOtherCa } from "../etcd/other-members.ts";
+import { SOON, shownAt, showsOtherCa } from "../etcd/peers.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { KnownNode } from "../facts/known-nodes.ts";
 import { machinesOn } from "../facts/said.ts";
 import { saidAt, type Word } from "../node/word-kinds.ts";
 import { pathsGivenUp } from "../node/words.ts";
-import { shownSoon } from "../pki/served.ts";
 import { quoteUntrusted } from "../plain.ts";
 import { onOther, shell } from "../shell-line.ts";
 import { inTime } from "../wait-for.ts";
@@ -98,8 +97,9 @@ async function awayAnswer(node: KnownNode, word: Word, facts: ControlPlaneNode["
   else {
     if (files.length > 0)
       lines.push(`here ${fetch} (what was given up, if it is there), then ${command("02-control-plane")}`);
-    // etcd's CA was made while it was away: whoever answers there, this only selects the line
-    const isOld = claimed.ips[0] && showsOtherCa(await shownSoon(claimed.ips[0], 2380), facts);
+    // etcd's CA was made while it was away: this only selects the line
+    const [host] = claimed.ips;
+    const isOld = host && showsOtherCa(await shownAt({ host, port: 2380 }, facts, SOON));
     lines.push(
       `here ${command("hand-over pack")}`,
       `there ${isOld ? command("hand-over unpack --move-aside FILE") : command("hand-over unpack FILE")}, then ${command("01-etcd")}, ${command("02-control-plane")}`,

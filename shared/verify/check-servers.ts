@@ -11,7 +11,7 @@ import { leaderNow } from "../api/leader-leases.ts";
 import { allRenewals, isFresh } from "../api/leases.ts";
 import { type Answer, type CheckRow, check } from "../checks/check.ts";
 import { etcdClient, type LiveMember } from "../etcd/client.ts";
-import { howMany, silentMembers } from "../etcd/identity.ts";
+import { askOthers, howMany } from "../etcd/identity.ts";
 import { promotion } from "../etcd/other-members.ts";
 import { turnedAway } from "../etcd/unheard.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
@@ -119,7 +119,7 @@ async function members(
   let silent: LiveMember[] = [];
   // a server that just starts, or elects a leader, may miss one question
   const allAnswer = async () => {
-    silent = await silentMembers(present, data, facts);
+    ({ silent } = await askOthers(present, data, facts));
     return silent.length === 0;
   };
   const hint = "crictl ps -a --name etcd on each control plane node";

@@ -29,6 +29,8 @@ export interface EtcdState {
   isAlone?: boolean;
   /** It says no to everything, or to some questions. */
   refuses?: () => Response | undefined;
+  /** Gets the address and the path of each question. */
+  asked?: (what: string) => void;
   /** As `etcdctl alarm list` gives them. */
   alarms?: { memberID: string; alarm: "NOSPACE" | "CORRUPT" }[];
   /** What its gateway streams of a snapshot. */
@@ -83,6 +85,7 @@ function serve(hostname: string, pems: { cert: string; key: string; ca: string }
   const tls = { ...pems, ...trusting(state.hasRead ?? pems.ca), requestCert: true, rejectUnauthorized: true };
   const { gateway, auth, refuses, snapshot } = state;
   const answer = async (request: Request) => {
+    state.asked?.(`${hostname} ${new URL(request.url).pathname}`);
     if (gateway === "off") return new Response("404 page not found\n", { status: 404 });
     if (auth) return Response.json({ error: "etcdserver: user name is empty", code: 3 }, { status: 400 });
     if (snapshot && new URL(request.url).pathname === "/v3/maintenance/snapshot")

@@ -13,8 +13,8 @@ const STOP = /shared\/(again|run|facts\/next)\.ts$/;
 
 /** What each part does before it changes anything. */
 const LOOKS = [
-  ...["look", "newCasOf", "parse"].map((name) => `01-etcd.ts ${name}`),
-  ...["checkEtcd", "parse"].map((name) => `02-control-plane.ts ${name}`),
+  ...["look", "newCasOf", "main"].map((name) => `01-etcd.ts ${name}`),
+  ...["02-control-plane.ts checkEtcd", "02-control-plane.ts main"],
   ...["onControlPlane", "makeTokens"].map((name) => `03-workers.ts ${name}`),
   ...["look", "retire"].map((name) => `04-sa-tokens.ts ${name}`),
   ...["lock-node.ts lockNode", "wait.ts watchNodesReturn", "hand-over.ts unpack", "00-salvage.ts main"],

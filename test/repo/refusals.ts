@@ -80,12 +80,12 @@ export const WHERE: Where[] = [
   {
     shownBy: "aim.ts whereKeysAre",
     why: "who may still have a key is looked at first, and the line names who was; etcd ends on the others by a step",
-    of: "peers.ts lookAtPeers refuseNewCa refuseWhereOthersLive; before-part-1.ts refuseWhileLeaderMayHaveKey refuseUnread refuseWhileMemoryHasKeys",
+    of: "other-members.ts lookAtPeers refuseNewCa refuseWhereOthersLive; before-part-1.ts refuseWhileLeaderMayHaveKey refuseUnread refuseWhileMemoryHasKeys",
   },
   {
     shownBy: "look-here.ts refusalsHere",
     why: "the part's own look, as a dry look",
-    of: "own-etcd.ts refuseNoMember; issue-and-start.ts refuseOtherFolder; clock.ts refuseDoubtfulClock; room.ts noRoomIn refuseNoRoom; systemctl-kubelet.ts unfitKubelet cannotJoin losesFlags endedInConf; preflight.ts missingImages usersKnown olderEtcd preflight; reach-etcd.ts gatewayTrouble; endpoint.ts refuseUndecided; node-to-repair.ts joiningTrouble; mounts.ts refuseMounted; unheard.ts noUser",
+    of: "own-etcd.ts refuseNoMember; issue-and-start.ts refuseOtherFolder; clock.ts refuseDoubtfulClock; room.ts noRoomIn refuseNoRoom; systemctl-kubelet.ts unfitKubelet cannotJoin losesFlags endedInConf; preflight.ts missingImages usersKnown olderEtcd preflight; reach-etcd.ts gatewayTrouble; endpoint.ts refuseUndecided; node-to-repair.ts joiningTrouble; mounts.ts refuseFixed; unheard.ts noUser",
   },
   {
     shownBy: "assess.ts assess",

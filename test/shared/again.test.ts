@@ -23,7 +23,7 @@ const HOME = new URL("../..", import.meta.url).pathname;
 
 function type(...words: string[]) {
   process.argv = ["bun", `${HOME}scripts/03-workers.ts`, ...words];
-  parseWords({ options: OPTIONS, allowPositionals: true });
+  parseWords({ options: OPTIONS, usage: "", allowPositionals: true });
 }
 
 const W = "./bunw scripts/03-workers.ts";

@@ -11,7 +11,7 @@ import { servePart2 } from "../pretend/in-part2.ts";
 import type { PretendNode } from "../pretend/in-process.ts";
 import { join, newCa, serve, writeToken } from "../pretend/joining.ts";
 import { longLives } from "../pretend/long-lives.ts";
-import { pretendNode, routesOf } from "../pretend/node.ts";
+import { type NodeOptions, pretendNode, routesOf } from "../pretend/node.ts";
 import { here } from "../pretend/typed-here.ts";
 import { expectRefusal } from "../pretend/wrong-hands.ts";
 
@@ -98,22 +98,27 @@ test("move refuses on a control plane node", async () => {
   await expectRefusal(node, "move", FORBIDDEN, CHATTR);
 });
 
-test("a kubeconfig that is a mount of its own cannot be replaced: it is named before anything is stopped", async () => {
-  using node = here(
-    await pretendNode({ ...WELL, containers: ["kube-apiserver", "kube-controller-manager"] }),
-  );
-  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
-  using _api = servePart2(node);
-  await expireCertificates(node.root, [certRow("apiserver")]);
-  const at = `${CONF}/pki/apiserver.crt`;
-  write(
-    `${node.root}/proc/self/mountinfo`,
-    `23 22 0:30 /x ${at} rw - ext4 /dev/sda rw\n24 22 0:30 / ${CONF} rw - ext4 /dev/sda rw\n`,
-  );
-  await expectRefusal(
-    node,
-    "02-control-plane",
-    `Cannot replace "${at}": it is a mount of its own`,
-    /findmnt .*umount/,
-  );
-});
+test.each<[string, string, NodeOptions]>([
+  ["02-control-plane", "pki/apiserver.crt", WELL],
+  ["move", "manifests/etcd.yaml", { ...WELL, commands: routesOf("127.66.0.11") }],
+  [`move --moved ${ADDRESS}=127.66.0.11`, "kubelet.conf", { kind: "worker" }],
+])(
+  "%s: %s is a mount of its own, and cannot be replaced: it is named before anything is stopped",
+  async (line, file, options) => {
+    using node = here(
+      await pretendNode({ ...options, containers: ["kube-apiserver", "kube-controller-manager"] }),
+    );
+    using serves = new DisposableStack();
+    if (line === "02-control-plane") {
+      serves.use(serveEtcd(node.root, sameEtcd(node.stored)));
+      serves.use(servePart2(node));
+      await expireCertificates(node.root, [certRow("apiserver")]);
+    }
+    const at = `${CONF}/${file}`;
+    write(
+      `${node.root}/proc/self/mountinfo`,
+      `23 22 0:30 /x ${at} rw - ext4 /dev/sda rw\n24 22 0:30 / ${CONF} rw - ext4 /dev/sda rw\n`,
+    );
+    await expectRefusal(node, line, `Cannot replace "${at}": it is a mount of its own`, /findmnt .*umount/);
+  },
+);

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { proveMembers, refuseLiving, removeMembers } from "../../../shared/etcd/all-members.ts";
 import { etcdClient } from "../../../shared/etcd/client.ts";
+import { type Peer, shownBy } from "../../../shared/etcd/peers.ts";
 import { setRoot } from "../../../shared/files/files.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf } from "../../../shared/pki/issue.ts";
@@ -75,10 +76,16 @@ async function serveMember(
   return { [Symbol.dispose]: () => void server.stop(true) };
 }
 
+async function proveThem(peers: never[]) {
+  const own = etcdClient(FACTS, ADDRESS)!;
+  const proved = { status: await own.status(), answers: new Map() };
+  await proveMembers(own, FACTS, { peers, without: [], proved });
+}
+
 async function prove(own: Member, other: Member) {
   using _own = await serveMember(ADDRESS, own);
   using _other = await serveMember(OTHER, other);
-  await proveMembers(etcdClient(FACTS, ADDRESS)!, FACTS, { peers: [PEER as never], without: [] });
+  await proveThem([PEER as never]);
 }
 
 test("a member that has just come back is given the time to catch up", async () => {
@@ -119,7 +126,7 @@ test("each member reads its database once for its hash, never two at the same ti
   for (const address of [ADDRESS, OTHER, third])
     servers.use(await serveMember(address, { revisions: [120], hash: 7, read: () => read(address) }));
   const peers = [PEER, { ...PEER, id: "b3", name: "m3", host: third }] as never[];
-  await proveMembers(etcdClient(FACTS, ADDRESS)!, FACTS, { peers, without: [] });
+  await proveThem(peers);
   expect([asked, most]).toEqual([[ADDRESS, OTHER, third], 1]);
 });
 
@@ -148,16 +155,22 @@ test("of members that are taken out it is said who remains; where none is, nothi
 
 test("a member that is said to be lost is not taken out while an etcd answers at its address that may be its", async () => {
   const { cert } = await issueLeaf(certRow("etcd-peer"), await issueCa(certRow("etcd-ca"), FACTS), FACTS);
-  const refuse = (shown: { servedPem: string | undefined; isDeaf?: boolean }, ...lostOn: string[]) => {
+  const refuse = (shown: Pick<Peer, "shows" | "servedPem">, ...lostOn: string[]) => {
     const peer = { ...PEER, port: 2379, isLearner: false, ...shown };
     return () => refuseLiving([peer], { lost: ["m2"], lostOn }, { facts: FACTS } as never);
   };
   const asks = `The server at ${OTHER}:2379 may be etcd of m2, but nothing here proves it`;
-  for (const shown of [{ servedPem: cert }, { servedPem: undefined, isDeaf: true }]) {
+  const strangers = [
+    { shows: "another's", servedPem: cert },
+    { shows: "no certificate", servedPem: undefined },
+  ] as const;
+  for (const shown of strangers) {
     expect(refuse(shown)).toThrow(asks);
     await quietly(async () => expect(refuse(shown, "m2")).not.toThrow());
   }
-  expect(refuse({ servedPem: undefined })).not.toThrow();
+  expect(refuse({ shows: "nothing", servedPem: undefined })).not.toThrow();
   const own = readFileSync(`${pki}/server.crt`, "utf8");
-  expect(refuse({ servedPem: own }, "m2")).toThrow("m2 is not lost: its etcd answers at");
+  expect(refuse({ shows: shownBy(own, FACTS), servedPem: own }, "m2")).toThrow(
+    "m2 is not lost: its etcd answers at",
+  );
 });

@@ -26,7 +26,7 @@ async function prove(
     },
   });
   const client = new EtcdClient(`http://127.0.0.1:${server.port}`, { ca: "", cert: "", key: "" });
-  return await proveSameEtcd(client, { data, cluster, facts: FACTS });
+  return (await proveSameEtcd(client, { data, cluster, facts: FACTS })).proofs;
 }
 
 function without(...keys: string[]) {

@@ -1,9 +1,11 @@
 /** Whose etcd answers at a member's address. */
 import { expect, test } from "bun:test";
-import { shownBy } from "../../../shared/etcd/other-members.ts";
+import { shownAt, shownBy } from "../../../shared/etcd/peers.ts";
 import { writeFile } from "../../../shared/files/files.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf } from "../../../shared/pki/issue.ts";
+import { ADDRESS } from "../../pretend/cluster.ts";
+import { serveDeaf } from "../../pretend/etcd.ts";
 import { testFacts } from "../../pretend/facts.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
@@ -22,9 +24,15 @@ test("a peer's certificate is ours by today's etcd CA, and by one that a script 
   writeFile(`${ASIDE}/peer.crt`, other!.cert);
   const shown = async (ca: typeof today) => {
     const { cert } = await issueLeaf(certRow("etcd-peer"), ca!, FACTS);
-    return shownBy({ servedPem: cert }, FACTS);
+    return shownBy(cert, FACTS);
   };
-  expect(await Promise.all([today, before, other].map(shown))).toEqual(["ours", "ours", "another's"]);
-  const silent = [false, true].map((isDeaf) => shownBy({ servedPem: undefined, isDeaf }, FACTS));
-  expect(silent).toEqual(["nothing", "no certificate"]);
+  expect(await Promise.all([today, before, other].map(shown))).toEqual([
+    "ours",
+    "of an older CA",
+    "another's",
+  ]);
+  const at = async () => (await shownAt({ host: ADDRESS, port: 2380 }, FACTS)).shows;
+  expect(await at()).toBe("nothing");
+  using _deaf = serveDeaf(ADDRESS);
+  expect(await at()).toBe("no certificate");
 });

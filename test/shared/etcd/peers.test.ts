@@ -4,7 +4,8 @@
  */
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
-import { answersPeers, refuseWhereOthersLive, servesOurCa, silentPeers } from "../../../shared/etcd/peers.ts";
+import { refuseWhereOthersLive } from "../../../shared/etcd/other-members.ts";
+import { shownAt, shownBy, survey } from "../../../shared/etcd/peers.ts";
 import { placeOf } from "../../../shared/etcd-location/reach-etcd.ts";
 import { writeFile } from "../../../shared/files/files.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
@@ -22,21 +23,11 @@ test("an etcd whose certificate has expired is of our CA, but answers no member"
   writeFile("/etc/kubernetes/pki/etcd/ca.crt", cert!);
   const ours = { cert: cert!, key: key! };
   const another = await issueCa(certRow("etcd-ca"), FACTS);
-  const served = async (ca: typeof ours, now: Date) => ({
-    servedPem: (await issueLeaf(certRow("etcd-peer"), ca, FACTS, { now })).cert,
-  });
-  const cases = [
-    await served(ours, new Date()),
-    await served(ours, new Date("2024-01-01")),
-    await served(another, new Date()),
-    { servedPem: undefined },
-  ];
-  expect(cases.map((one) => [servesOurCa(one, FACTS), answersPeers(one, FACTS)])).toEqual([
-    [true, true],
-    [true, false],
-    [false, false],
-    [false, false],
-  ]);
+  const shows = async (ca: typeof ours, now: Date) =>
+    shownBy((await issueLeaf(certRow("etcd-peer"), ca, FACTS, { now })).cert, FACTS);
+  expect(await shows(ours, new Date())).toBe("ours");
+  expect(await shows(ours, new Date("2024-01-01"))).toBe("ours, expired");
+  expect(await shows(another, new Date())).toBe("another's");
 });
 
 test("an etcd that refuses our certificate is silent for this one, though it shows one of our CA: it has read a CA that has expired since", async () => {
@@ -51,15 +42,10 @@ test("an etcd that refuses our certificate is silent for this one, though it sho
   const refuses = async (trusted: string) => {
     const tls = { cert: cert!, key: key!, ca: trusted, requestCert: true, rejectUnauthorized: true };
     using server = Bun.serve({ hostname: "127.0.0.1", port: 0, tls, fetch: () => new Response() });
-    const peer = {
-      id: "2",
-      name: "m2",
-      isLearner: false,
-      host: "127.0.0.1",
-      port: server.port!,
-      servedPem: cert!,
-    };
-    return (await silentPeers([peer], FACTS)).map((one) => one.refuses);
+    const place = { host: "127.0.0.1", port: server.port! };
+    const peer = { id: "2", name: "m2", isLearner: false, ...place, ...(await shownAt(place, FACTS)) };
+    const { silent } = await survey({ facts: FACTS, data: { members: [] } } as never, [peer]);
+    return silent.map((one) => one.refuses);
   };
   expect([await refuses(ca!), await refuses(another)]).toEqual([[], [true]]);
 });
@@ -82,7 +68,7 @@ test("a shared key is not made anew beside a control plane node whose etcd runs,
     isLearner: false,
     host: "10.0.0.2",
     port: 2380,
-    servedPem: "any",
+    ...{ shows: "ours" as const, servedPem: "any" },
   }));
   const made: Finding[] = [{ name: "sa", state: "missing", paths: [], detail: "" }];
   const refuse = (keys: Finding[], lostOn: string[]) => () =>

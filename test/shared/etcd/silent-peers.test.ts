@@ -1,15 +1,16 @@
 /** A member that is silent at one question is asked again, where what follows cannot be taken back. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
+import { lookAtPeers } from "../../../shared/etcd/other-members.ts";
 import { proveEtcd } from "../../../shared/etcd/own-etcd.ts";
-import { lookAtPeers, settledPeers } from "../../../shared/etcd/peers.ts";
+import { settledPeers } from "../../../shared/etcd/peers.ts";
 import { controlPlaneToRepair, ensureOptions } from "../../../shared/facts/node-to-repair.ts";
 import { failOf } from "../../../shared/fail.ts";
 import { actionsFor, type NewCas } from "../../../shared/pki/actions.ts";
 import { CERTS, certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf } from "../../../shared/pki/issue.ts";
 import { mode } from "../../../shared/run.ts";
-import { FACTS } from "../../pretend/cluster.ts";
+import { ADDRESS, FACTS } from "../../pretend/cluster.ts";
 import {
   LOST,
   sameEtcd,
@@ -103,14 +104,34 @@ test("a lost member whose etcd answers at the second question is not taken out",
   });
 });
 
+test("part 2 asks each member of etcd once for its list, and for its status once before the keys are compared", async () => {
+  const asked = new Map<string, number>();
+  const count = (what: string) => asked.set(what, (asked.get(what) ?? 0) + 1);
+  const at = { kind: "healthy control plane node", members: [MEMBER, THIRD] } as const;
+  await lookAt({ ...at, members: [...at.members] }, async ({ root, stored }) => {
+    const state = { ...sameEtcd(stored), members: [MEMBER, THIRD], asked: count };
+    using _etcd = serveEtcd(root, state);
+    using _third = await serveOtherMember(root, state, THIRD_AT);
+    await proveEtcd(await controlPlaneToRepair(undefined), { without: [], lost: [] }, []);
+  });
+  const times = (where: string, path: string) => asked.get(`${where} /v3/${path}`) ?? 0;
+  expect({
+    list: times(ADDRESS, "cluster/member/list"),
+    // before: once; while they are compared: once more, and the other one until it has caught up
+    own: times(ADDRESS, "maintenance/status"),
+    other: times(THIRD_AT, "maintenance/status"),
+  }).toEqual({ list: 1, own: 2, other: 3 });
+});
+
 test("a lost member that stays silent is taken out", async () => {
   const nobody = async () => () => ({ [Symbol.dispose]: () => undefined });
   expect(await withoutM2(nobody)).toEqual({ refused: undefined, left: ["m1", "m3"] });
 });
 
-const peer = { id: "2", name: "m2", isLearner: false, host: "127.0.0.1", port: 0, servedPem: undefined };
+const NOTHING = { shows: "nothing" as const, servedPem: undefined };
+const peer = { id: "2", name: "m2", isLearner: false, host: "127.0.0.1", port: 0, ...NOTHING };
 const isOpen = ({ servedPem }: { servedPem: string | undefined }) => servedPem === undefined;
-const doubt = { isOpen, to: "to answer", seconds: 60, hint: () => "look there" };
+const doubt = { pki: FACTS, isOpen, to: "to answer", seconds: 60, hint: () => "look there" };
 
 test("who answers at the second question is seen; who never does is as before when the time is over", async () => {
   using _box = sandbox();

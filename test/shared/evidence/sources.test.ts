@@ -8,7 +8,7 @@ import { chownSync, mkdirSync, writeFileSync } from "node:fs";
 import { stringify } from "yaml";
 import { packFolder } from "../../../scripts/pack-kit.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
-import { shownBy } from "../../../shared/etcd/other-members.ts";
+import { shownBy } from "../../../shared/etcd/peers.ts";
 import { memberFolders, namesOf } from "../../../shared/etcd-location/etcd-candidates.ts";
 import { withOpened } from "../../../shared/etcd-location/etcd-folders.ts";
 import { believedNames } from "../../../shared/evidence/control-planes.ts";
@@ -365,7 +365,7 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
     facts: () => {
       using box = sandbox();
       write(`${box.dir}${DIR}/etcd/ca.crt`, ca.cert);
-      if (shownBy({ servedPem: his.cert }, FACTS) !== "another's") return true;
+      if (shownBy(his.cert, FACTS) !== "another's") return true;
       try {
         return new KubeApi({ server: "https://127.0.0.1:1", ca: "" }) !== undefined;
       } catch (err) {

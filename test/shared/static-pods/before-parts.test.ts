@@ -5,9 +5,9 @@
 import { setDefaultTimeout, test } from "bun:test";
 import { createPrivateKey } from "node:crypto";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { quorumOf } from "../../../shared/etcd/other-members.ts";
+import { lookAtPeers, refuseWhereOthersLive } from "../../../shared/etcd/other-members.ts";
 import { refuseNoMember } from "../../../shared/etcd/own-etcd.ts";
-import { lookAtPeers, refuseWhereOthersLive } from "../../../shared/etcd/peers.ts";
+import { quorumOf } from "../../../shared/etcd/peers.ts";
 import { refuseDoubtfulClock } from "../../../shared/facts/clock.ts";
 import { controlPlaneToRepair, ensureOptions } from "../../../shared/facts/node-to-repair.ts";
 import { refuseExternalCa } from "../../../shared/facts/signed-elsewhere.ts";
@@ -253,11 +253,12 @@ async function part1({ newCas, lostOn = [], imagesLater }: Row) {
   refuseWhileLeaderMayHaveKey(made, cp, lostOn);
   await sayLostFiles(cp);
   const others = quorumOf(cp.data.members, ({ id }) => peers.alive.some((peer) => peer.id === id));
-  await beforeEtcdStops(cp, { actions, others, imagesLater });
+  const work = pod.etcdWork(cp, actions);
+  await beforeEtcdStops(cp, work, { others, imagesLater });
   const todo = actions
     .filter((action) => action.todo !== "keep")
     .map((action) => `${action.todo} ${action.finding.name}`);
-  return { todo, inPlace: pod.etcdIsInPlace(cp, actions), needsCopy: pod.needsCopy(cp) };
+  return { todo, inPlace: pod.etcdIsInPlace(cp, work), needsCopy: pod.needsCopy(cp) };
 }
 
 /** As the step 2.1 of part 2, where etcd is well. */

@@ -13,6 +13,7 @@ import { certRow } from "../../../shared/pki/certs.ts";
 import { issueLeaf } from "../../../shared/pki/issue.ts";
 import {
   etcdIsInPlace,
+  etcdWork,
   issueEtcdCertificates,
   issueForServers,
   lookAtServers,
@@ -105,6 +106,8 @@ const inspected = (name: string, image: string, more: Partial<FakeCommand> = {})
 const ETCD = inspected("etcd", manifest("etcd").spec.containers[0]!.image!);
 const SIDECAR = inspected("sidecar", sidecar.image);
 
+const isInPlace = (cp: ControlPlaneNode) => etcdIsInPlace(cp, etcdWork(cp, []));
+
 /** What the runtime says; `then`: what is done before it is looked at again. Whether etcd can stay. */
 async function inPlace(commands: FakeCommand[], then?: (cp: ControlPlaneNode) => Promise<void>) {
   const change = ({ root }: { root: string }) => {
@@ -118,7 +121,7 @@ async function inPlace(commands: FakeCommand[], then?: (cp: ControlPlaneNode) =>
   return await lookAt(options, async () => {
     process.env.KUBE_PKI_REPAIR_PATIENCE = "0.05";
     await then?.(await controlPlaneToRepair(undefined));
-    return etcdIsInPlace(await controlPlaneToRepair(undefined), []);
+    return isInPlace(await controlPlaneToRepair(undefined));
   });
 }
 
@@ -165,7 +168,7 @@ async function keptBeside(file: string, mirror: string, runs = false) {
     inspected("etcd", `${image}/etcd:${mirror}`),
   ];
   return await lookAt({ kind: "healthy control plane node", etcd, commands, change }, async () =>
-    etcdIsInPlace(await controlPlaneToRepair(undefined), []),
+    isInPlace(await controlPlaneToRepair(undefined)),
   );
 }
 
@@ -198,10 +201,10 @@ test("part 2 looks at its work once: later steps issue and start that, and ask n
   await lookAt({ kind: "healthy control plane node", change }, async ({ root }) => {
     const isBack = () => lost.filter((file) => existsSync(`${root}/etc/kubernetes/${file}`));
     const cp = await controlPlaneToRepair(undefined);
-    const { actions, wanted } = await lookAtServers(cp);
+    const { pki, pods } = await lookAtServers(cp);
     const half = {
-      actions: actions.filter(({ finding }) => finding.name !== "admin"),
-      wanted: wanted.filter(({ name }) => name !== "kube-apiserver"),
+      pki: pki.filter(({ finding }) => finding.name !== "admin"),
+      pods: pods.filter(({ name }) => name !== "kube-apiserver"),
     };
     const issued = await issueForServers(cp, half);
     expect([issued, isBack()]).toEqual([["/etc/kubernetes/scheduler.conf"], ["scheduler.conf"]]);
