@@ -2,7 +2,7 @@
 import { listed, quoteUntrusted } from "../plain.ts";
 import { VERSION } from "../run.ts";
 import type { HelpedStep, Plan, PlanPart } from "./make-plan.ts";
-import type { Note } from "./note.ts";
+import { type Note, pastes } from "./note.ts";
 import { ROOT } from "./paste.ts";
 import { inSentences, isSeenDone } from "./seen-done.ts";
 import type { PlanStep } from "./step-order.ts";
@@ -70,8 +70,8 @@ function listOfNodes(nodes: Plan["nodes"]): string[] {
 export const LOST = "lost for good: nothing is typed there";
 export const AWAY = "away for now: nothing is typed there, nobody waits for it, and its pods are evicted";
 
-function note({ text, commands }: Note): string[] {
-  return ["", `> ${escaped(text)}`, ...(commands.length > 0 ? ["", fence(commands)] : [])];
+function note(one: Note): string[] {
+  return ["", `> ${escaped(one.text)}`, ...pastes(one).flatMap((lines) => ["", fence(lines)])];
 }
 
 function part({ number, title, notes, steps, why, undo }: PlanPart, { anew }: Plan): string[] {

@@ -54,6 +54,18 @@ export function linesOn(node: PlanNode, { user }: Pick<PlanFacts, "user">, line:
 /** Asks for a passphrase, or for kubeadm's certificate key. */
 const ASKS = /^\.\/bunw scripts\/(hand-over\.ts (?!.*--passphrase-file )|00-salvage\.ts secret)/;
 
+/** A line that asks is pasted alone: the next one would be its answer. */
+export function pastes({ commands }: Note): string[][] {
+  const asks = (line: string) => line.startsWith("ssh -t ");
+  const all: string[][] = [];
+  for (const line of commands) {
+    const last = all.at(-1);
+    if (last && !asks(line) && !asks(last[0]!)) last.push(line);
+    else all.push([line]);
+  }
+  return all;
+}
+
 /** On the first control plane node. Where the cluster's nodes are not known, as it is typed there. */
 export function linesHere(
   { nodes: [first], user }: { nodes: readonly PlanNode[]; user: string },
