@@ -82,26 +82,25 @@ async function writeData(
   await act("write", written, () => source.write(place));
 }
 
-/** A node that has lost etcd's data alone has nothing more to repair: 00-assess proves it. */
 function next(
-  { old, address }: { old: string | undefined; address: string },
+  { old, address }: { old?: string | undefined; address: string },
   { certificatesDir, nodes }: content.Content["cluster"],
-): string {
-  const caKey = `${certificatesDir}/ca.key`;
-  const moved = old === undefined || old === address ? [] : [`${MOVE} --moved ${old}=${address}`];
-  const kept = [caKey, "/etc/kubernetes/manifests/etcd.yaml", "/etc/kubernetes/kubelet.conf"];
-  const isAlone = nodes.filter(({ controlPlane }) => controlPlane).length === 1;
-  if (moved.length === 0 && isAlone && kept.every(exists)) return `${ASSESS}, else ${PARTS}`;
-  // a living member has the cluster's keys
-  return ["systemctl enable kubelet", ...(exists(caKey) ? [] : [UNPACK]), ...moved, PARTS].join(
+) {
+  const moved = old && old !== address ? [`${MOVE} --moved ${old}=${address}`] : [];
+  const hasKeys = exists(`${certificatesDir}/ca.key`);
+  const isOne = nodes.filter((node) => node.controlPlane).length + moved.length < 2;
+  if (hasKeys && isOne && exists("/etc/kubernetes/manifests/etcd.yaml"))
+    return `${ASSESS}, else ${PARTS}`;
+  return ["systemctl enable kubelet", ...(hasKeys ? [] : [UNPACK]), ...moved, PARTS].join(
     ", then ",
   );
 }
 
+/** If only etcd's data was lost. */
 const ASSESS =
   "./bunw scripts/00-assess.ts, then, if it names no damage, systemctl start kubelet and part 5";
-const PARTS = "parts 1 to 5 (./bunw scripts/plan.ts prints them)";
 const MOVE = "./bunw scripts/move.ts";
+const PARTS = "parts 1 to 5 (./bunw scripts/plan.ts prints them)";
 const UNPACK =
   "./bunw scripts/hand-over.ts unpack BUNDLE (without a bundle: part 1 with --new-cas)";
 
@@ -187,9 +186,10 @@ function ofMembers(dirs: readonly string[], values: Values, snapshot?: string): 
     throw new Fail(`The data is that of "${name}", and it continues under this name`, {
       hint: `type, and this machine becomes "${name}": ${again({ as: name })}`,
     });
-  const bump = isQuorum ? 0 : BUMP;
-  const write = (place: Place) => lost.writeAlone(chosen, { ...place, bump }, data);
-  return { data, until: data.lastWrite, from: "a member's disk", write };
+  return {
+    ...{ data, until: data.lastWrite, from: "a member's disk" },
+    write: (place) => lost.writeAlone(chosen, { ...place, bump: isQuorum ? 0 : BUMP }, data),
+  };
 }
 
 type Machine = Pick<Node, "hostName" | "addresses"> & { flags: KubeletFlags };

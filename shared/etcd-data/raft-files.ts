@@ -32,7 +32,7 @@ export function noteRead(bytes: number) {
   Bun.gc(true);
 }
 
-/** What is needed for a moment to take a row or a record apart: bytes. */
+/** Bytes that are needed for a moment to take a row or a record apart. */
 export const OF_A_ROW = 1024;
 
 /** Bytes of a block; a longer record gets a block of its own length. */

@@ -25,7 +25,7 @@ const TOMBSTONE = 1;
 
 export class RevisionIndex {
   private readonly names = new Names();
-  /** By number of a key: its oldest row. */
+  /** The oldest row of a key, by the key's number. */
   private readonly oldest = new Column();
   // by row
   private readonly mains = new Column();

@@ -9,7 +9,7 @@ const LEAF_PAGE = 0x02;
 const BUCKET = 0x01;
 const ELEMENT_SIZE = 16;
 
-/** Of a leaf a key with its value, which may be a bucket; of a branch the first key of a child page. */
+/** A leaf's key and value, which may be a bucket; or the first key of a branch's child page. */
 export interface Item {
   key: Buffer;
   value?: Buffer;

@@ -15,7 +15,7 @@ import { writeAt } from "../files/write-steps.ts";
 import { Progress } from "../progress.ts";
 import { checkSignal } from "../signals.ts";
 import { type Item, inlineBytes, pageBytes, sizeOfItem } from "./db-nodes.ts";
-import { bytesField, confStateJson, intField, type Known, memberJson } from "./new-member.ts";
+import { bytesField, confStateJson, intField, type LoneMember, memberJson } from "./new-member.ts";
 
 const PAGE_SIZE = 4096;
 const META_SIZE = 80;
@@ -28,7 +28,7 @@ const BUCKETS = "alarm auth authRoles authUsers cluster key lease members member
 const PIECE = 8 * 2 ** 20;
 
 /** `bump`: where clients may have seen later revisions, how far the next one is from the last. Else 0. */
-type Written = Pick<Known, "members" | "alarms" | "last"> & { bump: number };
+type Written = Pick<LoneMember, "members" | "alarms" | "last"> & { bump: number };
 
 /** Errors: also Fail where a signal has come. */
 export async function writeNewDb(path: string, data: EtcdData, written: Written) {

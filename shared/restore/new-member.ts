@@ -20,7 +20,7 @@ export interface OnlyMember {
 }
 
 /** Its first and only entry. Ids are the SHA-1 of a member's URLs and the token, and of all members' ids: eight bytes. */
-export function onlyMember({ name, peerUrl, token }: OnlyMember): Known {
+export function onlyMember({ name, peerUrl, token }: OnlyMember): LoneMember {
   const sum = (of: string | Buffer) => createHash("sha1").update(of).digest().subarray(0, 8);
   const member = sum(peerUrl + token);
   const own = { id: member.readBigUInt64BE(0), name, peerURLs: [peerUrl], isLearner: false };
@@ -48,7 +48,7 @@ export function confStateJson(members: readonly SnapMember[]): string {
 }
 
 /** A member as it was, and what the cluster knew of its members. */
-export interface Known {
+export interface LoneMember {
   own: SnapMember;
   members: readonly SnapMember[];
   clusterId: bigint;
@@ -58,12 +58,12 @@ export interface Known {
 }
 
 /** A raft index and its term. */
-export interface RaftPlace {
+interface RaftPlace {
   term: number;
   index: number;
 }
 
-export type SnapMember = Omit<Member, "id" | "clientURLs"> & { id: bigint; clientURLs?: string[] };
+type SnapMember = Omit<Member, "id" | "clientURLs"> & { id: bigint; clientURLs?: string[] };
 
 /** The name of a log with one file, behind this entry. */
 export function logName(index: number): string {

@@ -27,8 +27,8 @@ import {
   changeOf,
   entryOf,
   hardStateOf,
-  type Known,
   LogRecords,
+  type LoneMember,
   logName,
   memberJson,
   metadataOf,
@@ -90,7 +90,7 @@ export async function makeMember(
  * out, its own URL is the new one, and all of it is committed. `from`: where the data is. Errors: as `makeMember`.
  */
 export async function writeMember(
-  known: Known,
+  known: LoneMember,
   data: EtcdData,
   { from, ...place }: Place & { from: string },
 ) {
@@ -107,7 +107,7 @@ export async function writeMember(
   });
 }
 
-function logOf({ own, members, clusterId, last }: Known, peerUrl: string): Buffer {
+function logOf({ own, members, clusterId, last }: LoneMember, peerUrl: string): Buffer {
   const { index, term } = last;
   const state = { term, vote: own.id };
   const records = new LogRecords()
