@@ -9,7 +9,7 @@
 import { caIsNew, clusterCaSeen } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { certificatesBefore, namesByHand, shownCopy } from "../facts/names-before.ts";
-import { attempt } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { exists, writeFile } from "../files/files.ts";
 import { refuseFixed } from "../files/mounts.ts";
 import { manifestPath, whereIs } from "../manifests/on-disk.ts";
@@ -28,7 +28,7 @@ import { inTime } from "../wait-for.ts";
 import { issuedPaths, mustIssue, runningHere, toWrite, type Work } from "./issue-and-start.ts";
 import { type Coming, preflight, refuseWhereNothingFits } from "./preflight.ts";
 import { areReadByServers, toRestart } from "./restarts.ts";
-import { SERVERS } from "./wanted-manifests.ts";
+import { SERVERS, wantedManifests } from "./wanted-manifests.ts";
 
 interface BeforeEtcd {
   /** How many of etcd's members have to run, in words; how many others run; whether they are enough. */
@@ -40,6 +40,9 @@ interface BeforeEtcd {
 export async function beforeEtcdStops(cp: ControlPlaneNode, work: Work, { others, imagesLater }: BeforeEtcd) {
   await refuseWhereNothingFits(cp);
   refuseFixedAtEtcd(cp, work);
+  const lacks = attempt(() => wantedManifests(cp));
+  if (lacks instanceof Fail)
+    say(`warning: ${lacks.message}, and part 2 stops there. Before it: ${lacks.hint}`);
   // they are made while programs stop and folders are copied
   makeKeysAhead(cp.facts.keyAlgorithm, countOfKeys(work.pki));
   const has = await preflight({ ...comingHere(cp, work), imagesLater });

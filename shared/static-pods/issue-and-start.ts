@@ -42,7 +42,13 @@ import {
   toRestart,
 } from "./restarts.ts";
 import { refuseLostFiles, restoreManifests, restoreOthers } from "./restore.ts";
-import { mountsSuperAdmin, onlyOnPeers, SERVERS, wantedManifests } from "./wanted-manifests.ts";
+import {
+  mountsSuperAdmin,
+  onlyOnPeers,
+  SERVERS,
+  type WantedManifest,
+  wantedManifests,
+} from "./wanted-manifests.ts";
 
 /**
  * A sound CA that is not the cluster's would sign certificates that no node trusts. A younger one may be the
@@ -162,9 +168,11 @@ export async function startEtcd(cp: ControlPlaneNode) {
   const { node, facts, asideDir } = cp;
   const credentials = await ensureControlPlaneKubelet(node, facts, asideDir);
   const manifest = restoreManifests(cp, ["etcd"]);
-  restoreOthers(cp);
+  // one that is known nowhere is part 2's to name
+  const servers = wantedManifests(cp, undefined, { mayLack: true });
+  restoreOthers(cp, servers);
   if (!credentials && !manifest && (await kubeletActive())) return say("unchanged kubelet: it runs");
-  await holdServers(cp);
+  await holdServers(cp, servers);
   await restartKubelet(cp);
 }
 
@@ -173,13 +181,12 @@ export async function startEtcd(cp: ControlPlaneNode) {
  * again and again, and take the processors from etcd. So their manifests wait for part 2; but not while an API
  * server still runs, nor without a mirror pod.
  */
-async function holdServers(cp: ControlPlaneNode) {
+async function holdServers(cp: ControlPlaneNode, wanted: readonly WantedManifest[]) {
   const names = SERVERS.filter((name) => exists(manifestPath(cp, name)));
   // looked at now, not at the first screen: part 1 has written shared keys since
   if (names.length === 0 || !mustIssue(cp)) return;
   if ((await controlPlaneContainers(cp.node.runtimeEndpoint)).some(({ name }) => name === "kube-apiserver"))
     return;
-  const wanted = attempt(() => wantedManifests(cp), []);
   const held = names.filter((name) => wanted.some((one) => one.name === name));
   for (const name of held) takeAway(cp, name);
   if (held.length > 0) say(`${held.join(", ")}: wait for their certificates; part 2 brings them back`);

@@ -137,9 +137,9 @@ function keepOld(path: string, trouble: Trouble, { asideDir }: ControlPlaneNode)
  * kubeadm where the API may live: it would delete their mirror pods, and nobody could tell then that they were not
  * removed on purpose. All of them wait for part 2 where a file is lost that one of them needs.
  */
-export function restoreOthers(cp: ControlPlaneNode) {
+export function restoreOthers(cp: ControlPlaneNode, servers: readonly WantedManifest[]) {
   const mayLive = apiServerMayLive(cp);
-  const others = wantedManifests(cp).filter((one) => {
+  const others = servers.filter((one) => {
     const { name, trouble } = onDisk(one, cp);
     return Array.isArray(trouble) || (trouble && mayLive && !isKubeadms(name));
   });

@@ -62,9 +62,13 @@ export function isMeant(name: string, names: readonly string[] | undefined): boo
  * The manifests of `names`, as `isMeant` reads them: from this node's mirror pods, and where one of kubeadm's
  * is gone, from another control plane node. A manifest on disk of another namespace than kube-system stays as
  * root wrote it, whatever its mirror pod says. Errors: Fail where there is neither a mirror pod nor a
- * manifest on disk, so that a script can refuse before it changes anything.
+ * manifest on disk, so that a script can refuse before it changes anything; unless one `mayLack`.
  */
-export function wantedManifests(cp: ControlPlaneNode, names?: readonly string[]): WantedManifest[] {
+export function wantedManifests(
+  cp: ControlPlaneNode,
+  names?: readonly string[],
+  { mayLack = false } = {},
+): WantedManifest[] {
   const onDisk = podsOnDisk(cp);
   const own = mirrorPods(cp).filter(
     ({ name, namespace }) =>
@@ -81,6 +85,7 @@ export function wantedManifests(cp: ControlPlaneNode, names?: readonly string[])
     if (manifests.some((wanted) => wanted.name === name) || readManifest(whereIs(manifestPath(cp, name))))
       continue;
     const derived = manifestFromPeer(name, cp);
+    if (!derived && mayLack) continue;
     if (!derived)
       throw new Fail(`Cannot find the mirror pod of ${name} on "${cp.node.name}" in etcd's data`, {
         hint: `take ${name}.yaml from another control plane node, change the node's name and addresses in it, put it into ${cp.node.kubelet.staticPodPath}: RUNBOOK-MORE "If a mirror pod is gone"`,

@@ -10,6 +10,7 @@ import { full, REDUCED, reduced, STAND_IN_MARK } from "../../../shared/manifests
 import { issueClient } from "../../../shared/pki/issue.ts";
 import { keyPair } from "../../../shared/pki/keys.ts";
 import { restoreManifests, restoreOthers } from "../../../shared/static-pods/restore.ts";
+import { wantedManifests } from "../../../shared/static-pods/wanted-manifests.ts";
 import {
   clusterObjects,
   FACTS,
@@ -149,13 +150,13 @@ test("a static pod of others comes back before a kubelet starts beside a living 
     objects["pods/kube-system/kube-vip-m1"] = mirrorPod("kube-vip");
   });
   const cp = controlPlaneOf(data);
-  restoreOthers(cp);
+  restoreOthers(cp, wantedManifests(cp));
   expect(written(box.said)).toEqual([]);
   restoreManifests(cp);
   for (const name of ["kube-vip", "kube-scheduler"]) removeFile(manifestPath(cp, name));
   writeFile(manifestPath(cp, "kube-apiserver"), "apiVersion: v1\nkind: [");
   box.said.length = 0;
-  restoreOthers(cp);
+  restoreOthers(cp, wantedManifests(cp));
   expect(written(box.said)).toEqual(["kube-vip"]);
 });
 
