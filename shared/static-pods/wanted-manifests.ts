@@ -64,7 +64,9 @@ export function isMeant(name: string, names: readonly string[] | undefined): boo
  * root wrote it, whatever its mirror pod says. Errors: Fail where there is neither a mirror pod nor a
  * manifest on disk, so that a script can refuse before it changes anything.
  */
-export function wantedManifests(cp: ControlPlaneNode, names?: readonly string[]): WantedManifest[] {
+export function wantedManifests(cp: ControlPlaneNode, asked?: readonly string[]): WantedManifest[] {
+  // an external etcd is no static pod, and whoever has made one of its name is not kubeadm
+  const names = cp.facts.externalEtcd ? asked?.filter((name) => name !== "etcd") : asked;
   const onDisk = podsOnDisk(cp);
   const own = mirrorPods(cp).filter(
     ({ name, namespace }) =>
