@@ -51,6 +51,9 @@ function urlsOf({ peerURLs, clientURLs }: Urls): string[] {
   return [...peerURLs, ...clientURLs];
 }
 
+/** Each machine has these. */
+export const OWN_ALONE = ["", "localhost", "127.0.0.1", "::1", "0.0.0.0", "::"];
+
 /** Hosts at which other machines reach a member, without this machine's loopback. */
 export function memberHosts(member: Urls): string[] {
   return urlsOf(member)
@@ -103,7 +106,9 @@ export function withNodeNames(data: EtcdData): EtcdData {
     return node?.status?.addresses?.map(({ address }) => address) ?? [];
   }
   const named = (member: Member): Member => {
-    const hosts = memberHosts(member);
+    const hosts = urlsOf(member)
+      .map(hostOf)
+      .filter((host) => !OWN_ALONE.includes(host));
     const isAt = (all: readonly string[]) => all.some((host) => hosts.includes(host));
     const [one, ...more] = claims.filter(({ all }) => isAt(all));
     return one && more.length === 0 && isAt(one.served) ? { ...member, name: one.name } : member;

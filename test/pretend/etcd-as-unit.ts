@@ -54,7 +54,9 @@ interface AsUnit extends NodeOptions {
 
 export const ETCD_PKI = await (async () => {
   const ca = await issueCa(certRow("etcd-ca"), FACTS);
-  return { ca: ca.cert, ...(await issueLeaf(certRow("etcd-server"), ca, FACTS)) };
+  // each certificate is for all members
+  const etcdServerCertSANs = [2, 3].map((n) => ADDRESS.replace(/1$/, String(n)));
+  return { ca: ca.cert, ...(await issueLeaf(certRow("etcd-server"), ca, { ...FACTS, etcdServerCertSANs })) };
 })();
 
 export type Maker = keyof typeof NAMES;
@@ -168,7 +170,9 @@ export function external(objects: Objects, by: Maker, where: Pick<AsUnit, "elsew
       .replace("local:\\n    dataDir: /var/lib/etcd", config)
       .replace("/etc/kubernetes/pki", certificatesDir),
   );
-  for (const name of ["kube-apiserver", "kube-controller-manager"])
-    edit(`pods/kube-system/${name}-m1`, (text) => withClient(inDir(text, certificatesDir), client, servers));
-  delete objects["pods/kube-system/etcd-m1"];
+  for (const key of Object.keys(objects)) {
+    if (/^pods\/kube-system\/kube-(apiserver|controller-manager)-m\d$/.test(key))
+      edit(key, (text) => withClient(inDir(text, certificatesDir), client, servers));
+    if (/^pods\/kube-system\/etcd-m\d$/.test(key)) delete objects[key];
+  }
 }
