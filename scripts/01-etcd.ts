@@ -5,7 +5,7 @@
  */
 import { inOneLine } from "../shared/again.ts";
 import { lookAtPeers, refuseWhereOthersLive } from "../shared/etcd/other-members.ts";
-import { proveOwnEtcd, refuseNoMember } from "../shared/etcd/own-etcd.ts";
+import * as own from "../shared/etcd/own-etcd.ts";
 import { hasMoved, tellMembers } from "../shared/etcd/tell-members.ts";
 import { etcdLives } from "../shared/etcd/unheard.ts";
 import { refuseDoubtfulClock } from "../shared/facts/clock.ts";
@@ -70,7 +70,7 @@ async function main() {
     );
   const etcd = await step(
     "1.7 Prove that it is the same etcd",
-    () => proveOwnEtcd(cp),
+    () => own.proveOwnEtcd(cp),
     "etcdctl endpoint status; etcdctl member list",
   );
   const keys = { makesKeys: keysToMake(actions).length > 0, newKeys: pod.hasNewKeys(cp) };
@@ -100,7 +100,7 @@ async function look(
   const leftOut = withWords(values, known);
   const cp = { ...known, flagsToDrop: leftOut["start-without"] };
   refuseExternalCa(cp);
-  refuseNoMember(cp);
+  own.refuseNoMember(cp);
   const actions = actionsFor(SHARED, cp.facts, ensureOptions(cp, newCas));
   const peers = await lookAtPeers(cp, actions, { typed: lostOn, said: leftOut["lost-on"] });
   pod.refuseForeignCa(cp);
@@ -112,6 +112,7 @@ async function look(
   refuseWhereOthersLive(made, peers, lostOn);
   first.refuseWhileLeaderMayHaveKey(made, cp, lostOn);
   await first.sayLostFiles(cp);
+  if (cp.facts.externalEtcd) await own.proveUnit(cp);
   const work = pod.etcdWork(cp, actions);
   const healthy = await isHealthy(cp, work);
   const imagesLater = values["images-later"];
@@ -135,10 +136,12 @@ function sayFacts(cp: ControlPlaneNode) {
 /**
  * Whether etcd lives with valid certificates on disk: then nothing is stopped. With a wrong
  * manifest the kubelet soon stops it, and an API server without etcd keeps the kubelet from
- * starting anything.
+ * starting anything. One that kubeadm did not make is never stopped: then, whether all is here.
  */
 async function isHealthy(cp: ControlPlaneNode, work: pod.Work): Promise<boolean> {
-  if (!pod.etcdIsInPlace(cp, work) || !(await etcdLives(cp))) return false;
+  const { externalEtcd } = cp.facts;
+  if (!pod.etcdIsInPlace(cp, work)) return false;
+  if (!externalEtcd && !(await etcdLives(cp))) return false;
   const holders = expiredHolders(await caReaders(cp));
   if (holders.length > 0) {
     const names = holders.join(", ");
@@ -146,13 +149,15 @@ async function isHealthy(cp: ControlPlaneNode, work: pod.Work): Promise<boolean>
     return false;
   }
   if (!pod.needsCopy(cp)) return true;
-  say("etcd's data names another CA than the one on disk, and has no copy yet: etcd is stopped");
+  const copied = externalEtcd ? "a copy is made" : "etcd is stopped";
+  say(`etcd's data names another CA than the one on disk, and has no copy yet: ${copied}`);
   return false;
 }
 
 async function stopOldControlPlane(cp: ControlPlaneNode, healthy: boolean) {
-  const { node } = cp;
+  const { node, facts } = cp;
   await continueOthers(await containers(node.runtimeEndpoint));
+  if (facts.externalEtcd) return say("unchanged etcd: kubeadm did not make it, and it runs on");
   if (healthy) return say("unchanged etcd: it serves with the certificates on disk");
   await keepShown(cp);
   await stopKubelet();
@@ -160,7 +165,7 @@ async function stopOldControlPlane(cp: ControlPlaneNode, healthy: boolean) {
 }
 
 async function copyWhatIsLeft(cp: ControlPlaneNode, healthy: boolean) {
-  const { rescue, etcd, data } = cp;
+  const { rescue, etcd, data, facts } = cp;
   const copy = rescuedEtcd(rescue);
   if (exists(copy)) return say(`unchanged ${copy}`);
   if (healthy) return say("etcd is healthy: no copy needed");
@@ -168,6 +173,7 @@ async function copyWhatIsLeft(cp: ControlPlaneNode, healthy: boolean) {
   // etcd's data last: a folder that has it is complete
   for (const folder of leftOf(cp))
     if (exists(folder)) await copyLargeTree(folder, `${rescue.dir}/before${folder}`);
+  if (facts.externalEtcd) return await own.copyUnit(cp, copy);
   if (etcd.wal) await copyLargeTree(etcd.wal, rescuedLog(rescue));
   await copyLargeTree(etcd.dir, copy);
   say(`${data.keyCount} keys, revision ${data.revision}`);

@@ -98,11 +98,11 @@ async function toPack(
         shell`scp -p the rest of ${here.certificatesDir}: ` +
         "ca.crt, front-proxy-ca.*, etcd/ca.*, sa.*",
     });
-  const signer = { externalSigner: hasSigner(here) };
-  const bundle = bundles.readBundle(here.certificatesDir, originOf(here), signer);
+  const absent = keysElsewhere(here);
+  const bundle = bundles.readBundle(here.certificatesDir, originOf(here), absent);
   say(`of ${here.certificatesDir}${here.cluster ? `, cluster "${here.cluster.name}"` : ""}:`);
   for (const line of own.describe(bundle.files)) say(line);
-  if (signer.externalSigner) say(own.NO_SA);
+  for (const line of own.notInIt(absent)) say(line);
   return { bundle, node, here };
 }
 
@@ -143,12 +143,15 @@ async function identity(file: string, values: Values) {
 
 async function files(values: Values): Promise<string[]> {
   const { here } = await look(values);
-  const names = bundles.sharedFiles({ externalSigner: hasSigner(here) });
+  const names = bundles.sharedFiles(keysElsewhere(here));
   return names.map((name) => `${here.certificatesDir}/${name}`);
 }
 
-function hasSigner({ data, cluster }: PartialFacts): boolean {
-  return data !== undefined && cluster !== undefined && isExternalSigner(data, cluster);
+function keysElsewhere({ data, cluster, home }: PartialFacts): bundles.KeysElsewhere {
+  return {
+    externalSigner: data !== undefined && cluster !== undefined && isExternalSigner(data, cluster),
+    externalEtcd: noData.isNotKubeadms(home),
+  };
 }
 
 type Looked = Awaited<ReturnType<typeof look>>;

@@ -101,6 +101,7 @@ const CHECKS: Check[] = [
   { name: "lab: a restored snapshot equals etcdutl's", command: ["test/lab/checks/restore.ts"], runs: "beside the lab", isNightly: true, count: countLines, built: ETCD_PROGRAMS },
   { name: "lab: damaged data of a lost member has a way back", command: ["test/lab/checks/ways-back.ts"], runs: "beside the lab", isNightly: true, count: countLines, built: ETCD_PROGRAMS },
   { name: "lab: a lost member's data keeps what was acknowledged", command: ["test/lab/checks/survivor.ts"], runs: "beside the lab", isNightly: true, count: countLines, built: ETCD_PROGRAMS },
+  { name: "lab: an etcd that lives is proved, and copied by its own snapshot", command: ["test/lab/checks/living-etcd.ts"], runs: "beside the lab", isNightly: true, count: countLines, built: ETCD_PROGRAMS },
   { name: "lab: members that have moved find each other", command: ["test/lab/checks/moved-members.ts"], runs: "beside the lab", isNightly: true, count: countLines, built: ETCD_PROGRAMS },
   { name: "lab: rehearse all-lost", cpu: 300, ...rehearsal("all-lost", "runbook") },
   { name: "lab: etcd read offline equals etcd", cpu: 120, command: ["test/lab/checks/etcd.ts"], runs: "in the lab" },

@@ -14,7 +14,7 @@ import { type LostNodes, NONE_LOST } from "../facts/course.ts";
 import { type ClusterEvidence, readEvidence } from "../facts/evidence.ts";
 import { believedPeers } from "../facts/known-nodes.ts";
 import { type LostFile, lostHere, stopsAll } from "../facts/lost-files.ts";
-import { controlPlaneWithoutData, isNotKubeadms } from "../facts/no-etcd-data.ts";
+import { controlPlaneWithoutData, isNotForParts } from "../facts/no-etcd-data.ts";
 import { Fail } from "../fail.ts";
 import { type Container, isServerContainer } from "../node/containers.ts";
 import { kubeletsOtherName, type Node } from "../node/node.ts";
@@ -31,7 +31,15 @@ import { shell } from "../shell-line.ts";
 import { mountsSuperAdmin } from "../static-pods/wanted-manifests.ts";
 import { restoreCommands } from "../static-pods/without-files.ts";
 import { type Assessment, bad, type Judged, row, withoutServers, withWhatComes } from "./assessment.ts";
-import { assessWithoutParts, caRows, dataRows, endpointRows, memberRows, roleRows } from "./data-rows.ts";
+import {
+  assessWithoutParts,
+  caRows,
+  dataRows,
+  endpointRows,
+  memberRows,
+  roleRows,
+  unitRows,
+} from "./data-rows.ts";
 import { type Looked, refusalsHere, seen, wellLine } from "./look-here.ts";
 import {
   clockRows,
@@ -62,7 +70,7 @@ export async function assess(
   const running = all instanceof Fail ? all : all.filter((container) => container.running);
   const ca = clusterCaSeen(node, known);
   const without = known
-    ? isNotKubeadms(known.home) && { etcd: known.home, from: [] }
+    ? isNotForParts(known.home) && { etcd: known.home, from: [] }
     : controlPlaneWithoutData(node, place.dir, seen(all));
   const look = { node, dataDir: place.dir, running, known };
   const judged = without
@@ -212,6 +220,7 @@ async function damageOf(
     ...summary("kubeconfigs", kubeconfigs),
     ...manifestRows(node, known),
     ...lostFileRows(lostFiles),
+    ...(await unitRows(known.home)),
     ...dataRows(known, dataDir),
     ...memberRows(known),
     ...roleRows(known),

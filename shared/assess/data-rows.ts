@@ -9,7 +9,7 @@ import { type Check, hasFailed } from "../checks/check.ts";
 import type { CheckId } from "../checks/kinds.ts";
 import { DamagedData } from "../etcd-data/directory.ts";
 import { isNameless, type Member, memberName } from "../etcd-data/members.ts";
-import type { EtcdUnit } from "../etcd-location/etcd-unit.ts";
+import type { EtcdHome } from "../etcd-location/etcd-home.ts";
 import { FULL, makeRoom } from "../etcd-location/reach-etcd.ts";
 import { severalCas } from "../facts/ca-copies.ts";
 import { lacksOnlyConfiguration, ONLY_LABELLED, onlyLabelled } from "../facts/cluster.ts";
@@ -34,7 +34,7 @@ import { clientPemRow, kubeletRow } from "./worker.ts";
 
 /** Rows for etcd's data: the parts read, and those that could not be read. */
 export function dataRows(
-  { data, dataFrom = "", obstacle, cluster, certificatesDir, cp }: PartialFacts,
+  { data, dataFrom = "", obstacle, cluster, certificatesDir, cp, facts }: PartialFacts,
   dataDir: string,
 ): Check[] {
   if (obstacle instanceof DamagedData) return [bad("etcd-damage", dataDir, "damaged", obstacle.message)];
@@ -45,7 +45,7 @@ export function dataRows(
   const rows = [row("etcd-data", dataFrom, detail)];
   const warn = (id: CheckId, what: string, warning: string) => rows.push(row(id, what, { warning }));
   // a full database is named, but it is no damage: certificates do not mend it
-  const room = makeRoom({ certificatesDir, revision: data.revision });
+  const room = makeRoom(facts ?? { certificatesDir }, data.revision);
   if (data.isFull) warn("etcd-room", "room in etcd's database", `${FULL}. When etcd runs: ${room}`);
   const note = cluster && releaseNote(cluster.kubernetesVersion);
   if (note) warn("release", "release", note);
@@ -163,7 +163,7 @@ async function etcdRows(
   { etcd: { runs, unit, servers }, from }: WithoutData,
   dataDir: string,
 ): Promise<Check[]> {
-  if (unit && runs === "unit") return await etcdUnitRows(unit);
+  if (unit && runs === "unit") return await unitRows({ runs, unit });
   if (runs !== "elsewhere") return [bad("etcd-data", dataDir, "missing", "etcd's data")];
   const detail = servers.length > 0 ? "by --etcd-servers" : `no trace of it beside ${from[0]}`;
   return [row("etcd-data", "etcd", { warning: `external: ${detail}` })];
@@ -201,7 +201,10 @@ function lostManifests(node: Node, { etcd }: WithoutData): Check[] {
     );
 }
 
-async function etcdUnitRows({ path, name, dataDir, lostSettings, files }: EtcdUnit): Promise<Check[]> {
+/** None if etcd is no unit of this node. */
+export async function unitRows({ runs, unit }: Pick<EtcdHome, "runs" | "unit">): Promise<Check[]> {
+  if (runs !== "unit" || !unit) return [];
+  const { path, name, dataDir, lostSettings, files } = unit;
   const { exitCode } = await $({ quiet: true, nothrow: true })`systemctl is-active --quiet etcd`;
   const place = `${path}${name ? `, member "${name}"` : ""}, data in ${dataDir}`;
   return [

@@ -6,7 +6,7 @@
  * step's files, are not here: the plan asks the other nodes, and its order makes the files.
  */
 import { type EtcdStatus, etcdClient } from "../etcd/client.ts";
-import { refuseNoMember } from "../etcd/own-etcd.ts";
+import { refuseNoMember, unitSilent } from "../etcd/own-etcd.ts";
 import { turnedAway } from "../etcd/unheard.ts";
 import { etcdDataOf, sayPlace } from "../etcd-location/etcd-place.ts";
 import type { EtcdPlace } from "../etcd-location/etcd-proof.ts";
@@ -134,6 +134,8 @@ function takesNoTokens(cp: ControlPlaneNode, { pods }: Known) {
 }
 
 async function refuseTurnedAway(cp: ControlPlaneNode, { etcd }: Known) {
+  const { externalEtcd } = cp.facts;
+  if (etcd instanceof Fail && externalEtcd) throw unitSilent({ endpoint: externalEtcd.server }, etcd);
   const why = etcd instanceof Fail && (await turnedAway(cp, etcd));
   if (why) throw why;
 }

@@ -178,12 +178,11 @@ type Warning = { warning: string };
 export function* openFiles(
   cp: ControlPlaneNode,
 ): Generator<Omit<CheckRow, "look"> & { look: () => Warning }> {
-  for (const path of standIns(cp))
-    yield {
-      id: "audit-policy",
-      of: path,
-      look: () => ({ warning: "a replacement of this kit for the lost audit policy" }),
-    };
+  for (const { path, program } of standIns(cp)) {
+    const what = program === "kube-apiserver" ? "audit policy" : "configuration of the scheduler";
+    const look = () => ({ warning: `a replacement of this kit for the lost ${what}` });
+    yield { id: "audit-policy", of: path, look };
+  }
   endGivenUp(cp);
   for (const word of wordsOf("start-without"))
     yield { id: "given-up", of: listed(word.files ?? []), look: () => givenUp(word) };

@@ -10,7 +10,7 @@ import { attempt } from "../fail.ts";
 import { exists, list, readText } from "../files/files.ts";
 import { manifestPath, podsOnDisk, readManifest } from "../manifests/on-disk.ts";
 import { infoOf } from "../pki/certificate.ts";
-import { CERTS, certPath, certRow, keyPath, SERVICE_ACCOUNT_KEYS } from "../pki/certs.ts";
+import { certPath, certRow, certsOf, keyPath, SERVICE_ACCOUNT_KEYS } from "../pki/certs.ts";
 import {
   clusterServer,
   KUBECONFIGS,
@@ -58,7 +58,7 @@ export function filesOf(cp: ControlPlaneNode): Map<string, SeenFile> {
   const add = (is: SeenFile["is"], path: string, fields: Fields | undefined) =>
     fields && found.set(path, { is, fields });
   const present = (path: string) => (exists(path) ? {} : undefined);
-  for (const row of CERTS) {
+  for (const row of certsOf(cp.facts)) {
     const [cert, key] = [certPath(row, pki), keyPath(row, pki)];
     if (row.ca) add("certificate", cert, certificateFields(textOf(cert)));
     else add("CA", cert, present(cert));
@@ -181,9 +181,10 @@ export async function compareServers({ facts }: ControlPlaneNode, back: Files): 
       differences: fields ? differences : [`-no answer: ${why}`],
     };
   };
-  return await Promise.all([
-    compared("kube-apiserver", "apiserver", facts.bindPort),
+  const etcds = () => [
     compared("etcd", "etcd-server", 2379, facts.etcdAt?.client),
     compared("etcd for its peers", "etcd-peer", 2380, facts.etcdAt?.peer),
-  ]);
+  ];
+  const own = compared("kube-apiserver", "apiserver", facts.bindPort);
+  return await Promise.all([own, ...(facts.externalEtcd ? [] : etcds())]);
 }

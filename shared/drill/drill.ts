@@ -23,6 +23,7 @@ import { pkiFindings, wholePki, withAdminElsewhere } from "../pki/examine.ts";
 import { listed } from "../plain.ts";
 import { dueCas } from "../renew/renewal.ts";
 import { copiesIn } from "../salvage/backup-files.ts";
+import { SERVERS } from "../static-pods/wanted-manifests.ts";
 import { compareFiles, compareServers, filesOf } from "./compared.ts";
 import { asIfGone, type KeptFile, rehearseRepair, type Stop, todosOf } from "./rehearsed-repair.ts";
 
@@ -124,7 +125,7 @@ function* troubles(cp: ControlPlaneNode): Generator<string> {
   const findings = withAdminElsewhere(pkiFindings(wholePki(facts), facts), facts);
   for (const { paths, state, detail } of findings)
     if (state !== "ok") yield `${paths[0]}: ${state} (${detail})`;
-  for (const name of CONTROL_PLANE) {
+  for (const name of facts.externalEtcd ? SERVERS : CONTROL_PLANE) {
     const path = manifestPath(cp, name);
     const manifest = attempt(() => readManifest(path));
     if (manifest instanceof Fail) yield manifest.message;

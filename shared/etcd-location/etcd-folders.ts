@@ -6,10 +6,10 @@
  * it opens.
  */
 import { statSync } from "node:fs";
-import { type EtcdData, type KeyValue, readEtcdData } from "../etcd-data/data.ts";
+import { type EtcdData, type KeyValue, readEtcdData, readSnapshotData } from "../etcd-data/data.ts";
 import { believedNames } from "../evidence/control-planes.ts";
 import { attempt, Fail } from "../fail.ts";
-import { exists, hostPath, list, stat } from "../files/files.ts";
+import { exists, hostPath, list, readKeptJson, stat } from "../files/files.ts";
 import { tryFile } from "../files/root.ts";
 import { smallText } from "../files/untrusted-file.ts";
 import { hostFiles, mainContainer } from "../manifests/command.ts";
@@ -21,7 +21,7 @@ import { CONFIG_FIRST, opened, SealedFail, sealedIn } from "../objects/stored.ts
 import { orUndefined } from "../pki/certificate.ts";
 import { shell } from "../shell-line.ts";
 import { readYaml } from "../yaml.ts";
-import { withMoved } from "./reach-etcd.ts";
+import { withMoved, withNodeNames } from "./reach-etcd.ts";
 
 export interface EtcdFolders {
   /** etcd's --data-dir. */
@@ -49,8 +49,12 @@ export function foldersOfPod({ spec }: { spec: PodSpec }): EtcdFolders | undefin
 
 /** Opens encrypted values if the configuration for them is here. Errors: as `readEtcdData`. */
 export function readFolders({ dir, wal, apiServer }: EtcdFolders): EtcdData {
-  const data = withOpened(readEtcdData(hostPath(dir), wal && hostPath(wal)), apiServer);
-  return withFormer(withMoved(data, movedHere()), lastRestore()?.members ?? []);
+  return asSeen(readEtcdData(hostPath(dir), wal && hostPath(wal)), apiServer);
+}
+
+function asSeen(read: EtcdData, apiServer: EtcdFolders["apiServer"]): EtcdData {
+  const data = withOpened(read, apiServer);
+  return withFormer(withNodeNames(withMoved(data, movedHere())), lastRestore()?.members ?? []);
 }
 
 /** Names etcd's members before restore.ts: they were control plane nodes. */
@@ -61,8 +65,21 @@ function withFormer(data: EtcdData, formerMembers: readonly string[]): EtcdData 
 
 /** The copy from the beginning of a repair. Errors: as `readEtcdData`. */
 export function readRescued(rescue: Rescue, apiServer: EtcdFolders["apiServer"]): EtcdData {
-  const wal = rescuedLog(rescue);
-  return readFolders({ dir: rescuedEtcd(rescue), wal: exists(wal) ? wal : undefined, apiServer });
+  const [dir, wal] = [rescuedEtcd(rescue), rescuedLog(rescue)];
+  if (exists(`${dir}/${SNAPSHOT}`)) return asSeen(readCopied(dir), apiServer);
+  return readFolders({ dir, wal: exists(wal) ? wal : undefined, apiServer });
+}
+
+/** The copy of an etcd that ran on: its snapshot, and beside it what no snapshot has. */
+export const SNAPSHOT = "snapshot.db";
+export const SNAPSHOT_OF = "members.json";
+export type SnapshotOf = Pick<EtcdData, "clusterId" | "memberId" | "members">;
+
+function readCopied(dir: string): EtcdData {
+  return Object.assign(
+    readSnapshotData(hostPath(`${dir}/${SNAPSHOT}`)),
+    readKeptJson<SnapshotOf>(`${dir}/${SNAPSHOT_OF}`),
+  );
 }
 
 /** Parts of etcd's data that a link may put on a disk of their own; "" is all of it. */

@@ -1,22 +1,27 @@
 /**
- * Decides once for all scripts where this cluster's etcd runs, and so who owns its certificates. Parts 1 to 4
- * repair only kubeadm's static pod. Reads only.
+ * The one source of etcd's facts for all scripts: where it runs, and so who owns its certificates and who may
+ * restart it. kubeadm's static pod is repaired, a unit of this node is proved, and etcd on other machines is
+ * neither. Reads only.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
-import { exists, list } from "../files/files.ts";
+import { exists, list, readText } from "../files/files.ts";
 import { commandOf, flags } from "../manifests/command.ts";
 import { findStaticPods } from "../manifests/mirror-pods.ts";
 import { certificatesDirOn, manifestPath, readManifest, whereIs } from "../manifests/on-disk.ts";
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
+import type { PodSpec } from "../objects/objects.ts";
 import { isLoopback } from "../pki/addresses.ts";
+import { infoOf, isValidNow } from "../pki/certificate.ts";
+import type { ExternalEtcd } from "../pki/certs.ts";
 import { tracesOf } from "./control-plane-traces.ts";
-import { type EtcdUnit, isClusters, readEtcdUnit } from "./etcd-unit.ts";
-import { hostOf } from "./reach-etcd.ts";
+import { type EtcdUnit, isClusters, ONLY_PROVED, readEtcdUnit } from "./etcd-unit.ts";
+import { hostOf, ownMember } from "./reach-etcd.ts";
+import { processesOf } from "./static-pod-here.ts";
 
 /** ClusterConfiguration's etcd.external (kubeadm v1beta4). */
-export interface ExternalEtcd {
+export interface EtcdElsewhere {
   endpoints?: string[];
   caFile?: string;
   certFile?: string;
@@ -42,16 +47,18 @@ interface Seen {
   dataDir: string;
   data?: EtcdData | undefined;
   /** From etcd's data, if it can be read. */
-  cluster?: { configuration: { etcd?: { external?: ExternalEtcd } } } | undefined;
+  cluster?: { configuration: { etcd?: { external?: EtcdElsewhere } } } | undefined;
   /** The containers, if known, exited ones included. */
   all?: readonly Container[];
+  /** This node's API server, as its manifest, its process or its container has it. */
+  apiServer?: { spec: PodSpec } | undefined;
 }
 
 /** The cluster's own configuration decides if it can be read; else the files of this node. */
 export function etcdHome(seen: Seen): EtcdHome {
   const { node, dataDir, cluster, all = [] } = seen;
   const found = etcdOptions(seen);
-  const unit = readEtcdUnit();
+  const unit = readEtcdUnit(() => processesOf("etcd", all)[0]?.spec.containers[0]?.env);
   if (cluster) {
     if (cluster.configuration.etcd?.external === undefined) return { runs: "static pod", ...found };
     return unit ? { runs: "unit", unit, ...found } : { runs: "elsewhere", ...found };
@@ -77,13 +84,13 @@ function kubeadms(node: Node | undefined): string[] {
 const ETCD_SSL = "/etc/ssl/etcd/ssl";
 
 /** From the API server's manifest, its mirror pod, kubeadm's configuration, or files that are left. */
-function etcdOptions({ node, data, cluster }: Seen): Pick<EtcdHome, "servers" | "client"> {
+function etcdOptions({ node, data, cluster, apiServer }: Seen): Pick<EtcdHome, "servers" | "client"> {
   const manifest = node && attempt(() => readManifest(whereIs(manifestPath({ node }, "kube-apiserver"))));
   const mirror =
     node &&
     data &&
     attempt(() => findStaticPods(data, node.name).proved.find(({ name }) => name === "kube-apiserver")?.pod);
-  for (const pod of [manifest, mirror]) {
+  for (const pod of [manifest, apiServer, mirror]) {
     const command = flags(pod && !(pod instanceof Fail) && pod.spec ? [...commandOf(pod)] : []);
     const client = ["etcd-cafile", "etcd-certfile", "etcd-keyfile"].flatMap(
       (flag) => command.get(flag) ?? [],
@@ -98,6 +105,42 @@ function etcdOptions({ node, data, cluster }: Seen): Pick<EtcdHome, "servers" | 
     servers: endpoints,
     client: files.length > 2 ? files.map((name) => `${ETCD_SSL}/${name}`) : kubeadms(node),
   };
+}
+
+/**
+ * Why parts 1 to 4 cannot go by this etcd, in words; undefined if they can. A unit whose files are whole may run on
+ * as it is; `proveUnit` asks it.
+ */
+export function etcdTrouble({ runs, unit, client }: EtcdHome): string | undefined {
+  if (runs === "elsewhere") return "it does not run on this node";
+  if (runs !== "unit" || !unit) return undefined;
+  const lost = [...unit.lostSettings, ...[...unit.files, ...client].filter((path) => !exists(path))];
+  if (lost.length > 0) return `${[...new Set(lost)].join(", ")} is missing, and ${ONLY_PROVED}`;
+  const pair = client.length === 3 && unit.files.length > 0;
+  const infos = pair
+    ? [...unit.files, ...client].map((path) => infoOf(attempt(() => readText(path), "")))
+    : [];
+  if (!pair || !infos.some(Boolean)) return `the API server's files for it are not known, and ${ONLY_PROVED}`;
+  const ended = infos.find((info) => info && !isValidNow(info));
+  return ended && `its certificate "${ended.cn}" is not valid now, and ${ONLY_PROVED}`;
+}
+
+/**
+ * An external etcd of this node, for what certificates and clients need of it. `data`: its members, by the names of
+ * their nodes.
+ */
+export function externalEtcd(
+  { runs, unit, servers, client }: EtcdHome,
+  { name: ownName, addresses }: Pick<Node, "name" | "addresses">,
+  data: Pick<EtcdData, "members" | "memberId">,
+): ExternalEtcd | undefined {
+  const [ca, cert, key] = client;
+  if (runs !== "unit" || !unit || !ca || !cert || !key) return undefined;
+  const urls = [...unit.clientUrls, ...servers].filter((url) => isOwn(url, addresses));
+  const server = urls.find((url) => !isLoopback(hostOf(url))) ?? urls[0] ?? "https://127.0.0.1:2379";
+  const own = ownMember(data, addresses);
+  const nodes = data.members.map((one) => [one.id, one === own ? ownName : one.name] as const);
+  return { ca, cert, key, server, nodes: Object.fromEntries(nodes) };
 }
 
 function isOwn(url: string, addresses: readonly string[]): boolean {

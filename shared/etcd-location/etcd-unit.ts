@@ -1,7 +1,8 @@
 /**
  * etcd as a systemd unit of this node, as kubespray and KubeKey set it up beside a kubeadm control plane:
  * kubeadm calls that an external etcd, wherever it runs. Its unit, settings, data and certificates lie
- * outside of /etc/kubernetes. Reads only, and says what to do by hand. Sources: kubespray,
+ * outside of /etc/kubernetes. While it lives, parts 1 and 2 prove it and leave it alone; else this says what to
+ * do by hand. Reads only. Sources: kubespray,
  * roles/etcd/templates/{etcd-host.service,etcd.env}.j2; KubeKey, pkg/etcd/templates and
  * builtin/core/roles/etcd. By hand (read, not tried): kubespray, playbooks/cluster.yml and
  * docs/operations/nodes.md (facts before --limit), roles/kubernetes/control-plane/tasks/kubeadm-setup.yml,
@@ -23,6 +24,8 @@ export interface EtcdUnit {
   /** The member's name in etcd. */
   name: string | undefined;
   dataDir: string;
+  /** Where clients reach it, as it tells the others. */
+  clientUrls: string[];
   /** Its CA, certificate and key, and those for its peers, as its settings name them. */
   files: string[];
   /** The tool that set it up, if its files show that. */
@@ -43,8 +46,11 @@ const PKI_SETTINGS = [
   "peer-key-file",
 ];
 
-/** Undefined if this node has no such unit. */
-export function readEtcdUnit(): EtcdUnit | undefined {
+/** A process's variables. */
+type Environ = readonly { name: string; value?: string }[];
+
+/** Undefined if this node has no such unit. `ran`: what its process has, asked where a file of its settings is lost. */
+export function readEtcdUnit(ran: () => Environ | undefined = () => []): EtcdUnit | undefined {
   const path = FOLDERS.map((folder) => `${folder}/etcd.service`).find((file) => exists(file));
   if (path === undefined) return undefined;
   const dropIns = FOLDERS.flatMap((folder) =>
@@ -54,13 +60,18 @@ export function readEtcdUnit(): EtcdUnit | undefined {
     [path, ...dropIns.filter((file) => file.endsWith(".conf"))].map(text).join("\n"),
   );
   const flags = flagsOf(command);
-  const setting = (name: string) =>
-    flags.get(name) ?? variables.get(`ETCD_${name.toUpperCase().replaceAll("-", "_")}`);
+  const lostSettings = files.flatMap((file) => (file.isHere || file.optional ? [] : file.path));
+  const environ = lostSettings.length > 0 ? ran() : [];
+  const setting = (name: string) => {
+    const variable = `ETCD_${name.toUpperCase().replaceAll("-", "_")}`;
+    return flags.get(name) ?? variables.get(variable) ?? environ?.find((one) => one.name === variable)?.value;
+  };
   return {
     path,
-    lostSettings: files.filter(({ isHere, optional }) => !isHere && !optional).map((file) => file.path),
+    lostSettings,
     name: setting("name"),
     dataDir: setting("data-dir") ?? "/var/lib/etcd",
+    clientUrls: setting("advertise-client-urls")?.split(",") ?? [],
     files: [...new Set(PKI_SETTINGS.flatMap((name) => setting(name) ?? []))],
     by: maker(),
   };
@@ -71,10 +82,13 @@ export function isClusters({ files, lostSettings }: EtcdUnit): boolean {
   return files.length > 0 || lostSettings.length > 0;
 }
 
-/** Why parts 1 to 4 cannot repair it. */
-export function isUnitHere({ path, dataDir, by }: EtcdUnit): string {
-  return `etcd runs on this node as a systemd unit (${path}, data in ${dataDir})${by ? `, as ${by} sets it up` : ""}: this kit repairs etcd only as the static pod that kubeadm makes`;
+/** `trouble`: why parts 1 to 4 cannot go by it. */
+export function isUnitHere({ path, dataDir, by }: EtcdUnit, trouble: string): string {
+  return `etcd runs on this node as a systemd unit (${path}, data in ${dataDir})${by ? `, as ${by} sets it up` : ""}: ${trouble}`;
 }
+
+/** Why this kit does nothing to such an etcd. */
+export const ONLY_PROVED = "this kit repairs etcd only as the static pod that kubeadm makes";
 
 export const UNIT_BY_HAND = `./bunw scripts/00-assess.ts says what is lost here, what is well, and what to do by hand; RUNBOOK-MORE "If etcd is a unit of this node"`;
 

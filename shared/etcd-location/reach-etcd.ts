@@ -9,12 +9,17 @@
  * --listen-client-http-urls takes the gateway away from the client port.
  */
 import { isIP } from "node:net";
+import { basename } from "node:path";
 import type { EtcdData, Member } from "../etcd-data/data.ts";
-import { Refused } from "../fail.ts";
+import { attempt, Refused } from "../fail.ts";
 import { commandOf, flags, mainContainer } from "../manifests/command.ts";
+import { mirrorPodsOf } from "../manifests/mirror-pods.ts";
 import type { PodSpec } from "../objects/objects.ts";
+import { configMapIn, readObject, registryPrefix } from "../objects/stored.ts";
 import { asMoved, endpointHost, endpointUrl, isLoopback, type Moved } from "../pki/addresses.ts";
+import type { ClusterFacts } from "../pki/certs.ts";
 import { shell } from "../shell-line.ts";
+import { readYaml } from "../yaml.ts";
 
 /**
  * The member whose data this is, if one of its URLs has an address of this machine. A lone member at
@@ -46,6 +51,9 @@ function urlsOf({ peerURLs, clientURLs }: Urls): string[] {
   return [...peerURLs, ...clientURLs];
 }
 
+/** Each machine has these. */
+export const OWN_ALONE = ["", "localhost", "127.0.0.1", "::1", "0.0.0.0", "::"];
+
 /** Hosts at which other machines reach a member, without this machine's loopback. */
 export function memberHosts(member: Urls): string[] {
   return urlsOf(member)
@@ -72,6 +80,55 @@ export function placeOf({ peerURLs, clientURLs }: Pick<Member, "peerURLs" | "cli
   return { host: published ?? hostOf(url), port: Number(new URL(url).port || 2380) };
 }
 
+/**
+ * Members of an etcd beside kubeadm by the names of their nodes: kubespray calls them etcd1, KubeKey etcd-HOST. A
+ * member is of the node whose API server's mirror pod advertises its address, and only where no other Node claims
+ * that address, by a mirror pod, deleted ones too, or by its status: each kubelet writes its own. A member that no
+ * node proves keeps its name.
+ */
+export function withNodeNames(data: EtcdData): EtcdData {
+  const nodes = attempt(() => data.keys(`${registryPrefix(data)}/minions/`), []).map((key) => basename(key));
+  const isNodes = ({ name }: Member) => nodes.includes(name);
+  if (data.members.every(isNodes) || !attempt(() => hasExternalEtcd(data), false)) return data;
+  const pods = mirrorPodsOf(data, nodes);
+  const served = (name: string) =>
+    (pods.get(name) ?? []).flatMap(({ name: pod, pod: { spec } }) =>
+      pod === "kube-apiserver" ? (flags(commandOf({ spec })).get("advertise-address") ?? []) : [],
+    );
+  const claims = nodes.map((name) => ({
+    name,
+    served: served(name),
+    all: [...served(name), ...statusOf(name)],
+  }));
+  function statusOf(name: string): string[] {
+    type Stored = { status?: { addresses?: { address: string }[] } };
+    const node = attempt(() => readObject<Stored>(data, `minions/${name}`), undefined);
+    return node?.status?.addresses?.map(({ address }) => address) ?? [];
+  }
+  const named = (member: Member): Member => {
+    const hosts = urlsOf(member)
+      .map(hostOf)
+      .filter((host) => !OWN_ALONE.includes(host));
+    const isAt = (all: readonly string[]) => all.some((host) => hosts.includes(host));
+    const [one, ...more] = claims.filter(({ all }) => isAt(all));
+    return one && more.length === 0 && isAt(one.served) ? { ...member, name: one.name } : member;
+  };
+  return withMembers(data, named);
+}
+
+function hasExternalEtcd(data: EtcdData): boolean {
+  const text = configMapIn(data, "kube-system/kubeadm-config")?.ClusterConfiguration ?? "";
+  const config = readYaml(text) as { etcd?: { external?: unknown } } | undefined;
+  return config?.etcd?.external !== undefined;
+}
+
+/** Members whose names are no node's, but this machine's own. */
+export function nodelessMembers(data: EtcdData, addresses: readonly string[]): Member[] {
+  const own = ownMember(data, addresses);
+  const isNode = (name: string) => data.get(`${registryPrefix(data)}/minions/${name}`) !== undefined;
+  return data.members.filter((member) => member !== own && !isNode(member.name));
+}
+
 /** etcd's data as if the machines had always had their current addresses. */
 export function withMoved(data: EtcdData, moved: Moved): EtcdData {
   if (moved.size === 0) return data;
@@ -81,19 +138,21 @@ export function withMoved(data: EtcdData, moved: Moved): EtcdData {
     peerURLs: urls(one.peerURLs),
     clientURLs: urls(one.clientURLs),
   });
-  let read: Member[] | undefined;
-  let members: Member[] = [];
-  return Object.create(data, {
-    // read again, they change; until then they are the same objects: `peersOf` compares them
-    members: {
-      get: () => {
-        if (read !== data.members) members = data.members.map(asToday);
-        read = data.members;
-        return members;
-      },
-    },
+  return Object.create(withMembers(data, asToday), {
     asToday: { value: <T>(object: T): T => moveInPlace(object, moved) },
   }) as EtcdData;
+}
+
+function withMembers(data: EtcdData, change: (member: Member) => Member): EtcdData {
+  let read: Member[] | undefined;
+  let members: Member[] = [];
+  // read again, they change; until then they are the same objects: `peersOf` compares them
+  const get = () => {
+    if (read !== data.members) members = data.members.map(change);
+    read = data.members;
+    return members;
+  };
+  return Object.create(data, { members: { get } }) as EtcdData;
 }
 
 /** Changes the object itself, as `unknownFields` belong to it. */
@@ -156,24 +215,22 @@ export const FULL =
  * Commands for a node where etcd runs. etcd compacts nothing more by itself: the API server's compaction is a
  * write, too.
  */
-export function makeRoom({
-  certificatesDir,
-  revision,
-}: {
-  certificatesDir: string;
-  revision: number;
-}): string {
-  const etcdctl = (words: string) => etcdctlLine(words, { certificatesDir });
+export function makeRoom(facts: Asked, revision: number): string {
+  const etcdctl = (words: string) => etcdctlLine(words, facts);
   return `${etcdctl(shell`compact ${String(revision)}`)}; ${etcdctl("defrag")}; ${etcdctl("alarm disarm")}`;
 }
 
-/** etcdctl in the container of this node's static pod: most nodes have none. `words`: its arguments. */
-export function etcdctlLine(
-  words: string,
-  { certificatesDir }: { certificatesDir: string },
-  option = "",
-): string {
-  const at = `${certificatesDir}/etcd`;
+type Asked = Pick<ClusterFacts, "certificatesDir" | "externalEtcd">;
+
+/**
+ * etcdctl in the container of this node's static pod: most nodes have none. Who makes etcd beside kubeadm installs it.
+ * `words`: its arguments.
+ */
+export function etcdctlLine(words: string, facts: Asked, option = ""): string {
+  const own = facts.externalEtcd;
+  if (own)
+    return `${shell`etcdctl --endpoints=${own.server} --cacert=${own.ca} --cert=${own.cert} --key=${own.key}`} ${words}`;
+  const at = `${facts.certificatesDir}/etcd`;
   const etcdctl = shell`etcdctl --cacert ${at}/ca.crt --cert ${at}/healthcheck-client.crt --key ${at}/healthcheck-client.key`;
   const container = "$(crictl ps -q --name '^etcd$' --label io.kubernetes.pod.namespace=kube-system)";
   return ["crictl exec", ...(option ? [option] : []), container, etcdctl, words].join(" ");

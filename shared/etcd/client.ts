@@ -6,7 +6,7 @@
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { endpointUrl } from "../pki/addresses.ts";
-import type { ClusterFacts } from "../pki/certs.ts";
+import { type ClusterFacts, type ExternalEtcd, etcdClientFiles } from "../pki/certs.ts";
 import { fetchDirectly, trusting } from "../pki/served.ts";
 import { quoteUntrusted } from "../plain.ts";
 import { answered } from "../wait-for.ts";
@@ -47,11 +47,17 @@ const PAGE = 10_000;
 export class EtcdClient {
   readonly endpoint: string;
   readonly #tls: ReturnType<typeof trusting> & { cert: string; key: string };
+  readonly #nodes: ExternalEtcd["nodes"];
 
   /** @param endpoint a client URL, for instance `https://10.0.0.11:2379` */
-  constructor(endpoint: string, tls: { ca: string; cert: string; key: string }) {
+  constructor(
+    endpoint: string,
+    tls: { ca: string; cert: string; key: string },
+    nodes: ExternalEtcd["nodes"] = {},
+  ) {
     this.endpoint = endpoint;
     this.#tls = { ...tls, ...trusting(tls.ca) };
+    this.#nodes = nodes;
   }
 
   async status() {
@@ -85,7 +91,7 @@ export class EtcdClient {
     const { members } = await this.#post<Answer>("/v3/cluster/member/list", { linearizable: agreed });
     return members.map(({ ID, name = "", peerURLs = [], isLearner = false }) => ({
       id: hex(ID),
-      name,
+      name: this.#nodes[hex(ID)] ?? name,
       peerURLs,
       isLearner,
     }));
@@ -224,32 +230,27 @@ export async function unlessSilent<T>(ask: () => Promise<T>): Promise<T | undefi
   }
 }
 
+type Reached = Pick<
+  ClusterFacts,
+  "certificatesDir" | "advertiseAddress" | "etcdAt" | "etcdGateway" | "externalEtcd"
+>;
+
 /**
- * A client of the etcd on this node, with the health check's certificate from disk; undefined if that
- * certificate is missing.
+ * A client of the etcd on this node, with the health check's certificate from disk, or the API server's; undefined
+ * if that certificate is missing.
  */
-export function etcdClient(
-  facts: Pick<ClusterFacts, "certificatesDir" | "advertiseAddress" | "etcdAt" | "etcdGateway">,
-  host?: string,
-): EtcdClient | undefined {
-  const pki = `${facts.certificatesDir}/etcd`;
-  const [ca, cert, key] = [
-    `${pki}/ca.crt`,
-    `${pki}/healthcheck-client.crt`,
-    `${pki}/healthcheck-client.key`,
-  ].map((path) => readText(path));
-  return ca && cert && key ? new EtcdClient(gatewayAt(facts, host), { ca, cert, key }) : undefined;
+export function etcdClient(facts: Reached, host?: string): EtcdClient | undefined {
+  const paths = etcdClientFiles(facts);
+  const [ca, cert, key] = [paths.ca, paths.cert, paths.key].map((path) => readText(path));
+  if (!ca || !cert || !key) return undefined;
+  return new EtcdClient(gatewayAt(facts, host), { ca, cert, key }, facts.externalEtcd?.nodes);
 }
 
-/** kubeadm gives each member the same port. */
-function gatewayAt(
-  {
-    advertiseAddress,
-    etcdAt,
-    etcdGateway,
-  }: Pick<ClusterFacts, "advertiseAddress" | "etcdAt" | "etcdGateway">,
-  host = etcdAt?.client ?? advertiseAddress,
-): string {
+/** Each member has the same port. */
+function gatewayAt({ advertiseAddress, etcdAt, etcdGateway, externalEtcd }: Reached, asked?: string): string {
+  if (externalEtcd && asked === undefined) return externalEtcd.server;
+  const host = asked ?? etcdAt?.client ?? advertiseAddress;
   if (etcdGateway && [etcdAt?.client, advertiseAddress].includes(host)) return etcdGateway;
-  return endpointUrl(host, etcdGateway ? Number(new URL(etcdGateway).port) : 2379);
+  const known = etcdGateway ?? externalEtcd?.server;
+  return endpointUrl(host, known ? Number(new URL(known).port) : 2379);
 }

@@ -38,7 +38,7 @@ interface SaidLost {
 export async function refuseLivingNode(node: Node, { host, lost, etcdData }: SaidLost) {
   const all = await containers(node.runtimeEndpoint);
   const place = await etcdDataOf(etcdData, { node, all });
-  refuseOtherEtcd({ node, dataDir: place.dir });
+  refuseOtherEtcd({ node, dataDir: place.dir }, { always: true });
   if (lost !== undefined && lost !== node.name)
     throw new Refused(`This is "${node.name}", not "${lost}"`, {
       unchanged: true,

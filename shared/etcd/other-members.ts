@@ -104,9 +104,9 @@ export async function saySilentMembers(
 /** The command that completes the join of a learner, for a node where etcd answers. */
 export function promotion(
   { id }: Pick<Member, "id">,
-  { certificatesDir }: Pick<ClusterFacts, "certificatesDir">,
+  facts: Pick<ClusterFacts, "certificatesDir" | "externalEtcd">,
 ): string {
-  return etcdctlLine(shell`member promote ${id}`, { certificatesDir });
+  return etcdctlLine(shell`member promote ${id}`, facts);
 }
 
 /** Errors: Fail if this node's own member is a learner: etcd answers no client there. */
@@ -149,7 +149,7 @@ interface Question {
  */
 export function askAboutStrangers(
   strangers: readonly Stranger[],
-  { facts }: { facts: Pick<ClusterFacts, "certificatesDir"> },
+  { facts }: { facts: Pick<ClusterFacts, "certificatesDir" | "externalEtcd"> },
   question: Question,
 ) {
   const { lostOn, matters, honest, wrong, server } = question;
@@ -161,7 +161,7 @@ export function askAboutStrangers(
       `${peer.name}: the server at ${at(peer)} is not its ${serverName}, by your --lost-on. It shows ${shownKey(peer)}`,
     );
   if (open.length === 0) return;
-  const [ca] = etcdCas(facts.certificatesDir);
+  const [ca] = etcdCas(facts);
   const own =
     server?.shows ??
     (ca
@@ -221,7 +221,7 @@ export async function lookAtPeers(
   const deaf = peers.filter(({ shows }) => shows === "no certificate");
   const etcdCa = actions.find(({ row }) => row?.name === "etcd-ca");
   // a renewed CA has the old key: an etcd that restarts with it accepts the others' certificates
-  const isKept = etcdCa?.todo === "keep" || etcdCa?.remedy?.do === "renew";
+  const isKept = !etcdCa || etcdCa.todo === "keep" || etcdCa.remedy?.do === "renew";
   if (alive.length > 0 && !isKept) throw refuseNewCa(alive);
   // without its files, an etcd still has the CA that it has read
   const strangers = [...peers.filter(({ shows }) => shows === "another's"), ...(isKept ? [] : deaf)];

@@ -6,10 +6,11 @@ import { ownMember } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { containerEnd } from "../facts/ended-container.ts";
 import type { EtcdSeen } from "../facts/next.ts";
-import { attemptLater, Fail, Refused } from "../fail.ts";
+import { attemptLater, Fail, failOf, Refused } from "../fail.ts";
 import { withSelinux } from "../files/mounts.ts";
 import { endWords, wordsOf } from "../node/words.ts";
 import { registryPrefix } from "../objects/stored.ts";
+import type { ClusterFacts } from "../pki/certs.ts";
 import { mode, say } from "../run.ts";
 import { told } from "../run-events.ts";
 import { type Ended, undefinedOnTimeout, waitFor } from "../wait-for.ts";
@@ -28,6 +29,7 @@ import {
   shownAt,
   survey,
 } from "./peers.ts";
+import { copyBySnapshot } from "./take-snapshot.ts";
 import { refuseUnasked, whySilent } from "./unheard.ts";
 
 /**
@@ -105,6 +107,34 @@ function seen(peers: readonly Peer[], silent: readonly Peer[]): Pick<EtcdSeen, "
   return { peers: nodes(peers), silent: nodes(silent) };
 }
 
+const UNIT = "systemctl status etcd; journalctl -u etcd -n 50";
+
+/**
+ * Part 1, of an etcd that kubeadm did not make: it lives, has a leader, and is the one whose data was read. Nothing
+ * here starts it. Errors: Refused if it does not answer; Fail if it is another.
+ */
+export async function proveUnit(cp: ControlPlaneNode) {
+  const client = etcdClient(cp.facts)!;
+  const leads = async () => (await client.status()).leaderId !== "0";
+  const deaf = await failOf(() =>
+    waitFor("etcd to answer, and to have a leader", leads, { seconds: 30, hint: UNIT }),
+  );
+  if (deaf) throw unitSilent(client, deaf);
+  for (const proof of (await proveSameEtcd(client, cp)).proofs) say(proof);
+}
+
+export function unitSilent({ endpoint }: Pick<EtcdClient, "endpoint">, { message }: Fail): Refused {
+  return new Refused(`etcd at ${endpoint} does not answer: ${message}`, {
+    unchanged: true,
+    hint: `repair it where it runs, as this kit starts only the etcd that kubeadm makes: ${UNIT}; on its other members, too. Then run the same line again`,
+  });
+}
+
+/** The rescue copy of such an etcd. Errors: as `copyBySnapshot`. */
+export async function copyUnit(cp: ControlPlaneNode, to: string) {
+  await copyBySnapshot(etcdClient(cp.facts)!, cp, to);
+}
+
 const PART_1_FIRST = "run part 1 first: ./bunw scripts/01-etcd.ts";
 
 /**
@@ -118,6 +148,7 @@ export async function proveEtcd(
 ): Promise<{ isFull: boolean; lost: readonly string[] }> {
   const { lost } = named;
   const { facts, data } = cp;
+  refuseMembersElsewhere(facts, lost);
   refuseUnasked(cp);
   const peers = await peersOf(cp);
   refuseLiving(peers, { lost, lostOn }, cp);
@@ -145,6 +176,21 @@ export async function proveEtcd(
   await refuseSignsOfLife(client, cp, { gone: removed, lost, lostOn });
   await removeMembers(members, lost, client);
   return { isFull: await client.isFull(), lost: out.lost };
+}
+
+/**
+ * Errors: Refused if members of an etcd that kubeadm did not make are to be taken out: its settings and certificates
+ * name all of them, and only its maker writes those.
+ */
+export function refuseMembersElsewhere(
+  { externalEtcd }: Pick<ClusterFacts, "externalEtcd">,
+  lost: readonly string[],
+) {
+  if (!externalEtcd || lost.length === 0) return;
+  throw new Refused(`${lost.join(", ")}: this kit takes no member out of an etcd that kubeadm did not make`, {
+    unchanged: true,
+    hint: `remove it by its maker's own means (kubespray: remove-node.yml, recover-control-plane.yml), then run the same line without it: ${again({}, { of: "02-control-plane", less: lost })}`,
+  });
 }
 
 function sayAway(name: string, { without, lost }: LeftOut) {

@@ -9,7 +9,7 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { list, readText } from "../files/files.ts";
 import { rescueFolders } from "../node/rescue-folder.ts";
 import { certInfo, infoOf, isValidNow, signedBy } from "../pki/certificate.ts";
-import { type ClusterFacts, certPath, certRow, keyPath } from "../pki/certs.ts";
+import { type ClusterFacts, certPath, certRow, etcdClientFiles, keyPath } from "../pki/certs.ts";
 import { NoCertificate, servedPem, takesClient } from "../pki/served.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 
@@ -35,7 +35,7 @@ export interface Peer extends Shown, Pick<Member, "id" | "isLearner"> {
 }
 
 type Here = Pick<ControlPlaneNode, "data" | "node" | "facts">;
-type Pki = Pick<ClusterFacts, "certificatesDir">;
+type Pki = Pick<ClusterFacts, "certificatesDir" | "externalEtcd">;
 
 /** All members except this machine's own, asked at the same time. */
 export async function peersOf({ data, node, facts }: Here): Promise<Peer[]> {
@@ -65,17 +65,16 @@ export async function shownAt(
   return { shows: isDeaf ? "no certificate" : "nothing", servedPem: undefined };
 }
 
-export function shownBy(pem: string, { certificatesDir }: Pki): Shows {
-  const signers = etcdCas(certificatesDir).filter((ca) => signedBy(pem, ca));
+export function shownBy(pem: string, pki: Pki): Shows {
+  const signers = etcdCas(pki).filter((ca) => signedBy(pem, ca));
   if (signers.length === 0) return "another's";
-  if (!signers.includes(readText(certPath(certRow("etcd-ca"), certificatesDir)) ?? ""))
-    return "of an older CA";
+  if (!signers.includes(readText(etcdClientFiles(pki).ca) ?? "")) return "of an older CA";
   return isValidNow(certInfo(pem)) ? "ours" : "ours, expired";
 }
 
 /** PEM: the etcd CA on disk, and those moved aside. */
-export function etcdCas(certificatesDir: string): string[] {
-  const path = certPath(certRow("etcd-ca"), certificatesDir);
+export function etcdCas(pki: Pki): string[] {
+  const path = etcdClientFiles(pki).ca;
   const folders = rescueFolders().map(({ dir }) => dirname(`${dir}/aside${path}`));
   const oldPems = folders.flatMap((dir) =>
     list(dir).flatMap((name) => (name.startsWith(basename(path)) ? `${dir}/${name}` : [])),
@@ -171,10 +170,14 @@ function ownPlace({ data, node, facts }: Here): Pick<Peer, "host" | "port"> | un
   return { host: facts.etcdAt?.peer ?? ownHost, port };
 }
 
-/** Whether it takes no certificate of this node's, as another member. */
-async function refusesUs(place: Pick<Peer, "host" | "port">, { certificatesDir }: Pki): Promise<boolean> {
-  const row = certRow("etcd-peer");
-  const [cert, key] = [certPath, keyPath].map((path) => readText(path(row, certificatesDir)));
+/**
+ * Whether it takes no certificate of this node's, as another member. Of an etcd that kubeadm did not make, the API
+ * server's: its CA has signed both.
+ */
+async function refusesUs(place: Pick<Peer, "host" | "port">, pki: Pki): Promise<boolean> {
+  const own = pki.externalEtcd;
+  const paths = [certPath, keyPath].map((path) => path(certRow("etcd-peer"), pki.certificatesDir));
+  const [cert, key] = (own ? [own.cert, own.key] : paths).map((path) => readText(path));
   return cert && key ? (await takesClient(place, { cert, key })) === false : false;
 }
 

@@ -5,7 +5,7 @@
  * refuses an unreadable one with its line. Reads only.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
-import type { ExternalEtcd } from "../etcd-location/etcd-home.ts";
+import type { EtcdElsewhere } from "../etcd-location/etcd-home.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { movedHere } from "../node/words.ts";
@@ -26,7 +26,7 @@ export interface ClusterConfiguration {
   apiServer?: { certSANs?: string[] };
   etcd?: {
     local?: { dataDir?: string; serverCertSANs?: string[]; peerCertSANs?: string[] };
-    external?: ExternalEtcd;
+    external?: EtcdElsewhere;
   };
   certificateValidityPeriod?: string;
   caCertificateValidityPeriod?: string;

@@ -3,13 +3,13 @@
  * to issue, the folders.
  */
 import { command } from "../again.ts";
-import type { EtcdData } from "../etcd-data/data.ts";
+import type { EtcdData, Member } from "../etcd-data/data.ts";
 import { type EtcdFolders, withItsPlace } from "../etcd-location/etcd-folders.ts";
 import { type EtcdHome, etcdHome } from "../etcd-location/etcd-home.ts";
 import { etcdDataOf, sayPlace } from "../etcd-location/etcd-place.ts";
-import { memberHosts, ownMember } from "../etcd-location/reach-etcd.ts";
+import { memberHosts, nodelessMembers, ownMember } from "../etcd-location/reach-etcd.ts";
 import { ranHere } from "../etcd-location/static-pod-here.ts";
-import { attempt, Fail } from "../fail.ts";
+import { attempt, Fail, Refused } from "../fail.ts";
 import { exists, readKeptJson, writeFile } from "../files/files.ts";
 import { HASH_ANNOTATION } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
@@ -23,7 +23,7 @@ import { askedEndpoint, type EndpointSeen, endpointSeen, withEndpoint } from "./
 import { factsFor, HasMoved, natLeadsHere, ownNode } from "./issue-facts.ts";
 import type { KnownNode } from "./known-nodes.ts";
 import { type LostFile, lostHere } from "./lost-files.ts";
-import { controlPlaneWithoutData, isNotKubeadms, noControlPlane, withoutDataFail } from "./no-etcd-data.ts";
+import { controlPlaneWithoutData, isNotForParts, noControlPlane, withoutDataFail } from "./no-etcd-data.ts";
 import { findRepair, type Repair } from "./repair.ts";
 
 export interface ControlPlaneNode extends Repair {
@@ -85,10 +85,12 @@ export function lookAtControlPlaneNode(
       home: etcdHome({ node, dataDir: etcd.dir, data: repair.data }),
       certificatesDir: certificatesDirIn(repair.data, certificatesDir),
     };
-  const home = etcdHome({ node, dataDir: etcd.dir, data: repair.data, cluster });
+  const home = etcdHome({ node, dataDir: etcd.dir, data: repair.data, cluster, apiServer: etcd.apiServer });
   const known = { ...repair, etcd, cluster, home, certificatesDir: cluster.certificatesDir, asideDir };
-  if (isNotKubeadms(home))
+  if (isNotForParts(home))
     return { ...known, obstacle: withoutDataFail({ etcd: home, from: [] }, node, etcd.dir) };
+  const nodeless = home.runs === "unit" && node && nodelessMembers(repair.data, node.addresses);
+  if (nodeless && nodeless.length > 0) return { ...known, obstacle: nodelessFail(nodeless) };
   return node ? withFacts({ ...known, ...repair, cluster }, ownNode(node, cluster)) : known;
 }
 
@@ -96,7 +98,7 @@ type Looked = PartialFacts & Repair & { cluster: Cluster };
 
 function withFacts(known: Looked, node: Node): PartialFacts {
   const { data, dataFrom, rescue, earlier, cluster, asideDir, etcd } = known;
-  const facts = attempt(() => factsFor(node, cluster, data));
+  const facts = attempt(() => factsFor(node, cluster, data, known.home));
   if (facts instanceof Fail) return { ...known, obstacle: facts };
   const folders = { dir: etcd.dir, wal: etcd.wal, apiServer: etcd.apiServer };
   const repair = { data, dataFrom, rescue, ...(earlier && { earlier }) };
@@ -141,6 +143,14 @@ export async function askControlPlaneNode(
   const looked = await lookPastNat(etcd, node, given);
   const known = asRan ? await withRan(looked, all) : looked;
   return known.cp ? reachedAt(known, known.cp, await askedEndpoint(known.cp, given)) : known;
+}
+
+function nodelessFail(members: readonly Member[]): Refused {
+  const places = members.map(({ name, peerURLs }) => `"${name}" (${peerURLs.join(", ")})`).join(", ");
+  return new Refused(`etcd's members ${places} are of no known control plane node`, {
+    unchanged: true,
+    hint: `find out whose addresses these are: kubectl get nodes -o wide, or --etcd-servers of the API servers. No API server's mirror pod in etcd's data has one of them alone; RUNBOOK-MORE "If etcd is a unit of this node", by hand`,
+  });
 }
 
 /** A member of another name, as of a restore, names no node: this machine has its data. */

@@ -32,8 +32,16 @@ import { type ClusterFacts, certRow } from "../pki/certs.ts";
 import { bothCas, readable } from "../pki/examine.ts";
 import type { Difference } from "../pki/judge.ts";
 import { serverIn } from "../pki/kubeconfig-fields.ts";
-import { KUBECONFIGS, leadsToEndpoint, localServer, parseKubeconfig } from "../pki/kubeconfigs.ts";
+import {
+  KUBECONFIGS,
+  leadsToEndpoint,
+  localServer,
+  parseKubeconfig,
+  ROOTS,
+  readKubeconfig,
+} from "../pki/kubeconfigs.ts";
 import { type Answerer, whoAnswers } from "../pki/served.ts";
+import { trustedKeys } from "../pki/trusted-keys.ts";
 import { say } from "../run.ts";
 import type { Cluster, ClusterConfiguration } from "./cluster.ts";
 import { believedPeers } from "./known-nodes.ts";
@@ -271,9 +279,22 @@ export function withEndpoint(place: EndpointPlace, seen: EndpointSeen): ClusterF
   return {
     ...facts,
     shown: shownBeside(place),
+    serverBefore: serverBefore(place),
     servers: [...new Set(servers.map(({ server }) => server))],
     clients: [...new Set(hosts)],
   };
+}
+
+/**
+ * Where root's own copy of admin.conf leads, if that is this node's API server at loopback, and its certificate is for
+ * it: kubespray's kubeconfigs all lead there.
+ */
+function serverBefore({ cluster, facts }: EndpointPlace): string | undefined {
+  const own = attempt(() => readKubeconfig(ROOTS), undefined);
+  if (!own || !URL.canParse(own.server) || !isLocal(serverHost(own.server))) return undefined;
+  const isOurs = !trustedKeys(own.caPem).isDisjointFrom(trustedKeys(cluster.oldCaPem));
+  const isNamed = isFor(certRow("apiserver").names!(facts), serverHost(own.server));
+  return isOurs && isNamed && new URL(own.server).port === String(facts.bindPort) ? own.server : undefined;
 }
 
 /** A ConfigMap in etcd's data that more than kubeadm reads. */

@@ -5,6 +5,7 @@
 import { isIP } from "node:net";
 import { command } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
+import { type EtcdHome, externalEtcd } from "../etcd-location/etcd-home.ts";
 import { gatewayUrl, hostOf, isHere } from "../etcd-location/reach-etcd.ts";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
@@ -41,7 +42,7 @@ export function ownNode(node: Node, { nodes }: Pick<Cluster, "nodes">): Node {
 }
 
 /** Errors: Fail where this node's address is unknown. */
-export function factsFor(node: Node, cluster: Cluster, data: EtcdData): ClusterFacts {
+export function factsFor(node: Node, cluster: Cluster, data: EtcdData, home?: EtcdHome): ClusterFacts {
   const { configuration } = cluster;
   const { host, port } = apiAddress(node, cluster, data);
   const isBound = (name: string) =>
@@ -67,6 +68,7 @@ export function factsFor(node: Node, cluster: Cluster, data: EtcdData): ClusterF
     caValidityHours: hoursIn(configuration, "caCertificateValidityPeriod") ?? 87600,
     certificatesDir: cluster.certificatesDir,
     ...etcdPlaces(node, data, host),
+    externalEtcd: home && externalEtcd(home, node, data),
     externalCa: isExternalCa(data, cluster),
     externalSigner: isExternalSigner(data, cluster),
     ...(checksWithoutSaPub(node, data, cluster) && { withoutSaPub: true }),

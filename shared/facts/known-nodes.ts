@@ -6,7 +6,7 @@
  * Calico's account may).
  */
 import type { EtcdData } from "../etcd-data/data.ts";
-import { hostOf } from "../etcd-location/reach-etcd.ts";
+import { hostOf, OWN_ALONE } from "../etcd-location/reach-etcd.ts";
 import { controlPlanesAmong, hasControlPlaneLabel } from "../evidence/control-planes.ts";
 import { attempt } from "../fail.ts";
 import { commandOf, flags } from "../manifests/command.ts";
@@ -62,9 +62,6 @@ export function readNodes(data: EtcdData): KnownNode[] {
     };
   });
 }
-
-/** Each machine has these. */
-const OWN_ALONE = ["", "localhost", "127.0.0.1", "::1", "0.0.0.0", "::"];
 
 /** Its API server's host, and those of its member of etcd. */
 function placesOf(name: string, data: EtcdData): string[] {

@@ -46,6 +46,7 @@ interface Wanted {
 // biome-ignore format: a table
 const FLAGS: Record<string, { without?: string; choice?: string }> = {
   "--audit-policy-file":             { without: "part 2 puts a replacement there, which records metadata only" },
+  "--config":                        { without: "part 2 puts a replacement there, with kube-scheduler's defaults: profiles and extenders of yours are lost" },
   "--encryption-provider-config":    { without: "kube-apiserver does not start, and nothing else opens what is encrypted in etcd", choice: "what is encrypted in etcd stays unreadable, and new Secrets are stored unencrypted; one that names only a KMS plugin holds no key, and has its lines in RUNBOOK-MORE Files that kubeadm never made" },
   "--authentication-config":         { choice: "its issuers' tokens are refused, and anonymous requests are as --anonymous-auth says: allowed by default" },
   "--authorization-config":          { choice: "--authorization-mode=Node,RBAC takes its place, so its webhooks are asked no more" },
@@ -216,15 +217,16 @@ function firstOfEach(files: readonly LostFile[]): LostFile[] {
 }
 
 /**
- * Whether it stops a static pod or the kubelet for good. A lost audit policy does not: part 2 puts a stand-in
- * there, or what is stored. A socket does not: what serves it may be another static pod, or come later. kube-apiserver asks a
+ * Whether it stops a static pod or the kubelet for good. A lost audit policy, or the scheduler's configuration, does
+ * not: part 2 puts a replacement there, or what is stored. A socket does not: what serves it may be another static pod, or come later. kube-apiserver asks a
  * KMS plugin again and again, and without its signer it ends after a minute, and its kubelet starts it again
  * (apiserver encryptionconfig/config.go, pkg/serviceaccount/externaljwt/plugin).
  */
 export function stopsAll(file: LostFile): boolean {
-  return !isAuditPolicy(file) && file.kind !== "socket" && !file.stored;
+  return !hasStandIn(file) && file.kind !== "socket" && !file.stored;
 }
 
-export function isAuditPolicy({ namedBy }: LostFile): boolean {
-  return namedBy === "--audit-policy-file";
+/** Whether part 2 puts a replacement into its place: an audit policy, or the scheduler's configuration. */
+export function hasStandIn({ program, namedBy }: LostFile): boolean {
+  return namedBy === "--audit-policy-file" || (program === "kube-scheduler" && namedBy === "--config");
 }

@@ -9,8 +9,8 @@ import type { DamagedData } from "../etcd-data/directory.ts";
 import { firstEntryIn } from "../etcd-data/wal.ts";
 import { controlPlaneTraces } from "../etcd-location/control-plane-traces.ts";
 import { memberFolders } from "../etcd-location/etcd-candidates.ts";
-import { type EtcdHome, etcdHome } from "../etcd-location/etcd-home.ts";
-import { isUnitHere, UNIT_BY_HAND, unitSteps } from "../etcd-location/etcd-unit.ts";
+import { type EtcdHome, etcdHome, etcdTrouble } from "../etcd-location/etcd-home.ts";
+import { isUnitHere, ONLY_PROVED, UNIT_BY_HAND, unitSteps } from "../etcd-location/etcd-unit.ts";
 import { type Fail, Refused } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { certificatesDirOn } from "../manifests/on-disk.ts";
@@ -39,9 +39,14 @@ export function controlPlaneWithoutData(
   return from.length > 0 ? { etcd: etcdHome({ node, dataDir, all }), from } : undefined;
 }
 
-/** Whether parts 1 to 4 are not for this cluster, data or not. */
+/** Whether etcd's certificates and manifest are not kubeadm's, data or not. */
 export function isNotKubeadms({ runs }: Pick<EtcdHome, "runs">): boolean {
   return runs === "unit" || runs === "elsewhere";
+}
+
+/** Whether parts 1 to 4 are not for this cluster. */
+export function isNotForParts(home: EtcdHome): boolean {
+  return etcdTrouble(home) !== undefined;
 }
 
 /** Refuses everything that needs kubeadm's etcd and its data; the hint has the next commands. */
@@ -57,11 +62,15 @@ export function withoutDataFail(found: WithoutData, node: Node | undefined, data
 
 type HomeSeen = Parameters<typeof etcdHome>[0];
 
-/** The same for scripts that need no facts of this node. */
-export function refuseOtherEtcd(seen: Pick<HomeSeen, "cluster" | "dataDir"> & { node: Node | undefined }) {
+/** The same for scripts that need no facts of this node. `always`: also of a unit that parts 1 to 4 go by. */
+export function refuseOtherEtcd(
+  seen: Pick<HomeSeen, "cluster" | "dataDir"> & { node: Node | undefined },
+  { always = false } = {},
+) {
   const etcd = etcdHome(seen);
+  const isOther = always ? isNotKubeadms(etcd) : isNotForParts(etcd);
   // without the cluster's word, only what is here is sure
-  if (etcd.runs === "unit" || (seen.cluster && isNotKubeadms(etcd)))
+  if (isOther && (etcd.runs === "unit" || seen.cluster))
     throw withoutDataFail({ etcd, from: [] }, seen.node, seen.dataDir);
 }
 
@@ -124,7 +133,7 @@ export function stepsWhereDataIsLost(node: Node | undefined, dataDir: string): s
 
 export function whyWithoutData({ etcd, from }: WithoutData, dataDir: string): string {
   const { runs, servers, unit } = etcd;
-  if (unit && runs === "unit") return isUnitHere(unit);
+  if (unit && runs === "unit") return isUnitHere(unit, etcdTrouble(etcd) ?? ONLY_PROVED);
   if (runs === "elsewhere")
     return `This cluster's etcd is external: it does not run on this node${servers.length > 0 ? `, but at ${servers.join(", ")}` : ""}`;
   const reason =

@@ -5,7 +5,7 @@
 import type { EtcdData } from "../etcd-data/data.ts";
 import { type EtcdFolders, readFolders, readRescued, showsToday } from "../etcd-location/etcd-folders.ts";
 import { attempt, Fail } from "../fail.ts";
-import { readText } from "../files/files.ts";
+import { exists, readText } from "../files/files.ts";
 import { refuseNoMemory } from "../files/room.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { isKubeadms } from "../manifests/on-disk.ts";
@@ -15,10 +15,11 @@ import { foldersWithData, newRescue, type Rescue, rescuedEtcd } from "../node/re
 import { asPod } from "../objects/objects.ts";
 import { readObjects, registryPrefix } from "../objects/stored.ts";
 import { madeAt } from "../pki/certificate.ts";
+import { CERTS } from "../pki/certs.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { foreignCa } from "../pki/lost-keys.ts";
 import { knowsCa, type TrustedKeys, trustedKeys } from "../pki/trusted-keys.ts";
-import { type Cluster, certificatesDirIn, readCluster } from "./cluster.ts";
+import { type Cluster, certificatesDirIn, readCluster, readConfiguration } from "./cluster.ts";
 import { type CutOff, mountedBefore, type RunningPod, reasonToLeave } from "./pod-trust.ts";
 
 /** A repair that has begun, or begins now: its rescue folder, and etcd's data from before it. */
@@ -34,7 +35,7 @@ export interface Repair {
 /**
  * Finds the current repair. There is no progress file. The newest rescue folder belongs to the current repair
  * in three cases: etcd's certificate on disk is newer than the folder (under a new CA, part 1 issues this
- * certificate even where it is sound); or etcd has written nothing since; or the folder is newer than the CA
+ * certificate even where it is sound), or, where kubeadm did not make etcd, one of its own certificates; or etcd has written nothing since; or the folder is newer than the CA
  * on disk, and its data names another CA: then somebody had begun before us. Otherwise, and where that repair
  * is over, a new repair begins, from the data directory. A folder that holds a link to etcd's data instead of
  * a copy does not count. Reads only. Errors: as `readEtcdData`, and Fail where there is too little memory for
@@ -50,7 +51,8 @@ export function findRepair(place: EtcdFolders): Repair {
   };
   if (repair && isCurrent(repair)) {
     const live = attempt(() => readFolders(place));
-    const ended = !(live instanceof Fail) && hasEnded(repair.data, live, repair.rescue.made);
+    const ended =
+      !(live instanceof Fail) && isPart2Done(repair) && hasEnded(repair.data, live, repair.rescue.made);
     return ended ? { rescue: newRescue(), data: live, dataFrom: place.dir, earlier: repair } : repair;
   }
   const data = readFolders(place);
@@ -73,10 +75,21 @@ export function replacedCa(
   return trustedKeys(before).difference(today);
 }
 
+/** An etcd that kubeadm did not make runs on and may be written to between parts 1 and 2: then it proves nothing. */
+function isPart2Done({ data }: Repair): boolean {
+  return !isExternal(data) || exists(`${certificatesDirIn(data)}/apiserver.crt`);
+}
+
+function isExternal(data: EtcdData): boolean {
+  return attempt(() => readConfiguration(data).etcd?.external !== undefined, false);
+}
+
 /** Part 1 has issued etcd's certificate since, or somebody had begun before us. */
 function isCurrent({ rescue, data }: Repair): boolean {
   const folder = certificatesDirIn(data);
-  if (attempt(() => rescue.made <= madeAt(readText(`${folder}/etcd/server.crt`) ?? ""), false)) return true;
+  const issued = isExternal(data) ? CERTS.map(({ file }) => file) : ["etcd/server"];
+  const isSince = (file: string) => rescue.made <= madeAt(readText(`${folder}/${file}.crt`) ?? "");
+  if (issued.some((file) => attempt(() => isSince(file), false))) return true;
   return attempt(() => {
     const ca = clusterCa(folder);
     return rescue.made >= madeAt(ca) && !knowsCa(readCluster(data).oldCaPem, ca);

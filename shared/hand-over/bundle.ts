@@ -10,7 +10,7 @@ import { readBytes } from "../files/files.ts";
 import type { Word } from "../node/word-kinds.ts";
 import { wordsHere } from "../node/words.ts";
 import { hashIn, privateKeyOf, publicKeyHash } from "../pki/certificate.ts";
-import { SERVICE_ACCOUNT_KEYS, SHARED_FILES, SHARED_KEYS, type SharedKey } from "../pki/certs.ts";
+import { certRow, SERVICE_ACCOUNT_KEYS, SHARED_FILES, SHARED_KEYS, type SharedKey } from "../pki/certs.ts";
 import { caPairVerdict } from "../pki/examine.ts";
 import { serviceAccountVerdict, type Verdict } from "../pki/judge.ts";
 import { signingFirst, trustedKeys } from "../pki/trusted-keys.ts";
@@ -44,12 +44,14 @@ export interface BundleManifest {
   sha256: Record<string, string>;
   /** An external signer has the service-account key: there is no sa to be packed. */
   externalSigner?: true;
+  /** kubeadm did not make etcd: its CA is not the control plane nodes' to be packed. */
+  externalEtcd?: true;
   /** The operator's words that were saved on that node. */
   words?: Word[];
 }
 
 export interface Bundle {
-  /** All of SHARED_FILES; without those of sa if an external signer has the key. */
+  /** All of SHARED_FILES, but those that are elsewhere. */
   files: Map<string, Uint8Array>;
   /** Unset if the bundle was packed by hand, with tar and age. */
   manifest: BundleManifest | undefined;
@@ -62,14 +64,14 @@ export interface Bundle {
 export function readBundle(
   certificatesDir: string,
   cluster: Origin | undefined,
-  { externalSigner = false } = {},
+  elsewhere: KeysElsewhere = {},
 ): Bundle {
   const files = new Map<string, Uint8Array>();
-  for (const name of sharedFiles({ externalSigner })) {
+  for (const name of sharedFiles(elsewhere)) {
     const bytes = readBytes(`${certificatesDir}/${name}`);
     if (bytes) files.set(name, bytes);
   }
-  const wrong = wrongIn(files, { externalSigner });
+  const wrong = wrongIn(files, elsewhere);
   if (wrong.length > 0) {
     throw new Fail(`Cannot pack the keys in ${certificatesDir}: ${wrong.join("; ")}`, {
       hint: "./bunw scripts/00-assess.ts says which part repairs this; pack after that, or on a node where all keys are complete",
@@ -86,7 +88,8 @@ export function readBundle(
       cluster,
       ca: caOf(files),
       sha256,
-      ...(externalSigner ? { externalSigner } : {}),
+      ...(elsewhere.externalSigner && { externalSigner: true as const }),
+      ...(elsewhere.externalEtcd && { externalEtcd: true as const }),
       words: wordsHere(),
     },
   };
@@ -132,17 +135,26 @@ export function keysIn(files: Bundle["files"]): SharedKey[] {
   return SHARED_KEYS.filter(({ keyFile, publicFile }) => files.has(keyFile) || files.has(publicFile));
 }
 
+/** Shared keys that no control plane node has. */
+export interface KeysElsewhere {
+  externalSigner?: boolean;
+  externalEtcd?: boolean;
+}
+
 /** The names of a cluster's shared files. */
-export function sharedFiles(cluster: { externalSigner?: boolean }): string[] {
-  return SHARED_KEYS.filter((key) => !isSigners(key, cluster)).flatMap(({ keyFile, publicFile }) => [
+export function sharedFiles(cluster: KeysElsewhere): string[] {
+  return SHARED_KEYS.filter((key) => !isElsewhere(key, cluster)).flatMap(({ keyFile, publicFile }) => [
     keyFile,
     publicFile,
   ]);
 }
 
-function isSigners({ name }: SharedKey, { externalSigner }: { externalSigner?: boolean }): boolean {
-  return externalSigner === true && name === SERVICE_ACCOUNT_KEYS.name;
+function isElsewhere({ name }: SharedKey, { externalSigner, externalEtcd }: KeysElsewhere): boolean {
+  if (name === SERVICE_ACCOUNT_KEYS.name) return externalSigner === true;
+  return externalEtcd === true && name === ETCD_CA;
 }
+
+const ETCD_CA = certRow("etcd-ca").file;
 
 /** The hash of the CA that signs. */
 export function caOf(files: Bundle["files"]): string {
@@ -172,9 +184,9 @@ export function sameKey(key: SharedKey, file: string, files: Bundle["files"], th
 }
 
 /** The faults of the keys, a phrase for each pair. */
-function wrongIn(files: Bundle["files"], cluster: { externalSigner?: boolean } = {}): string[] {
+function wrongIn(files: Bundle["files"], cluster: KeysElsewhere = {}): string[] {
   return SHARED_KEYS.flatMap((key) => {
-    if (isSigners(key, cluster) && !keysIn(files).includes(key)) return [];
+    if (isElsewhere(key, cluster) && !keysIn(files).includes(key)) return [];
     const [publicText, keyText] = [textIn(files, key.publicFile), textIn(files, key.keyFile)];
     const verdict =
       key.name === SERVICE_ACCOUNT_KEYS.name

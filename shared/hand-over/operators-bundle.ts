@@ -25,21 +25,30 @@ import {
   notKept,
   sha256Of,
 } from "./backup-mark.ts";
-import { type Bundle, keysIn, MAX_BYTES, publicHash, textIn, unpackTar } from "./bundle.ts";
+import {
+  type Bundle,
+  type KeysElsewhere,
+  keysIn,
+  MAX_BYTES,
+  publicHash,
+  textIn,
+  unpackTar,
+} from "./bundle.ts";
 import { type Key, type Lock, type LockKind, lockOf, open, recipientsIn } from "./sealed.ts";
 
-export const NO_SA = "sa              not in it: an external signer has the service-account key";
+const NO_SA = "sa              not in it: an external signer has the service-account key";
+const NO_ETCD = "etcd/ca         not in it: kubeadm did not make etcd, and its CA is its maker's";
+
+export function notInIt({ externalSigner, externalEtcd }: KeysElsewhere): string[] {
+  return [...(externalSigner ? [NO_SA] : []), ...(externalEtcd ? [NO_ETCD] : [])];
+}
 
 /** When, where and for which cluster it was packed, and its keys. */
 export function aboutBundle({ files, manifest }: Bundle): string[] {
   if (!manifest) return ["packed by hand: it does not say when, and of which cluster", ...describe(files)];
-  const { made, node, tool, cluster, externalSigner } = manifest;
+  const { made, node, tool, cluster } = manifest;
   const origin = cluster ? `cluster "${cluster.name}"` : "cluster not known";
-  return [
-    `packed ${made} on ${node}, ${tool}; ${origin}`,
-    ...describe(files),
-    ...(externalSigner ? [NO_SA] : []),
-  ];
+  return [`packed ${made} on ${node}, ${tool}; ${origin}`, ...describe(files), ...notInIt(manifest)];
 }
 
 /** A line for each key: name, fingerprint, kind, expiry. */

@@ -155,11 +155,14 @@ function word(certificatesDir: string): string {
 /** The first words of a replacement: no operator's own policy has them. */
 export const STAND_IN_MARK = "# A replacement made by kube-pki-repair";
 
-/** Audit policies that this kit wrote in place of lost ones. */
-export function standIns(cp: { node: Node }): string[] {
-  const manifest = readManifest(manifestPath(cp, "kube-apiserver"));
-  const policies = manifest
-    ? hostFiles(manifest).filter((file) => file.namedBy === "--audit-policy-file")
-    : [];
-  return policies.map((file) => file.path).filter((path) => smallText(path)?.startsWith(STAND_IN_MARK));
+/** Audit policies and the scheduler's configurations that this kit wrote in place of lost ones. */
+export function standIns(cp: { node: Node }): { path: string; program: string }[] {
+  const files = ["kube-apiserver", "kube-scheduler"].flatMap((program) => {
+    const manifest = readManifest(manifestPath(cp, program));
+    const named = manifest ? hostFiles(manifest) : [];
+    return named.flatMap(({ namedBy, path }) =>
+      ["--audit-policy-file", "--config"].includes(namedBy) ? { path, program } : [],
+    );
+  });
+  return files.filter(({ path }) => smallText(path)?.startsWith(STAND_IN_MARK));
 }

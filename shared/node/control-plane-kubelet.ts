@@ -20,7 +20,7 @@ import { dropClientPems, dropForeignServing, withOtherCas, withRotated } from ".
 import { inside } from "./kubelet-config.ts";
 import { hasOwnClient, isOwnClient, kubeletActive, type Node } from "./node.ts";
 import { rescueFolders } from "./rescue-folder.ts";
-import { ROTATED } from "./systemctl-kubelet.ts";
+import { putEnvBack, ROTATED } from "./systemctl-kubelet.ts";
 
 /**
  * Gives the kubelet of a control plane node what it needs to run and to reach the API: a client certificate
@@ -33,6 +33,7 @@ export async function ensureControlPlaneKubelet(
   facts: ClusterFacts,
   asideDir: string,
 ): Promise<boolean> {
+  await putEnvBack();
   const row = certRow("ca");
   const ca = {
     cert: caText(row, facts.certificatesDir)!,
@@ -131,7 +132,8 @@ function ensureKubeletConf(
   const isOwn = now && !isFar && now.server !== localServer(facts) && !serverVerdict(now.server, facts);
   const ofOwn = isOwn ? withTrust(readText(kubeconfig)!, { ca: caPem, clientPem }) : undefined;
   if (exists(kubeconfig)) copyToRescue(kubeconfig, asideDir);
-  const content = ofOwn ?? kubeletKubeconfig({ server: localServer(facts), ca: caPem, clientPem });
+  const server = facts.serverBefore ?? localServer(facts);
+  const content = ofOwn ?? kubeletKubeconfig({ server, ca: caPem, clientPem });
   const note = ofOwn && { note: `leads to ${now?.server}, as before` };
   return writeFile(kubeconfig, content, { mode: 0o600, ...note });
 }

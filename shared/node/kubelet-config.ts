@@ -88,6 +88,7 @@ export function readKubelet(flags: KubeletFlags, { mayBeGone = false } = {}) {
     podsDir: `${pathIn(flags, "root-dir") ?? KUBELET_DIR}/pods`,
     /** Named by its flags and its configuration, and not made by kubeadm. It does not start without one of them. */
     files: [
+      ...named("--config", pathIn(flags, "config")),
       ...TLS_FILES.flatMap((field) => named(field, absolute(config[field]))),
       ...FILE_FLAGS.flatMap((flag) => named(`--${flag}`, pathIn(flags, flag))),
     ],

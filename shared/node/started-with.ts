@@ -37,7 +37,8 @@ export const USUAL_FLAG_FILES = [
 export async function kubeletFlags(): Promise<KubeletFlags> {
   const running = await attemptLater(runningKubelet, undefined);
   if (running) return running.flags;
-  const { text, command } = await unitIfAny();
+  const unit = await unitIfAny();
+  const { text, command } = withLostEnv(unit, lostEnv(unit));
   if (isKubelet(command)) return flagsOf(command);
   const files = USUAL_FLAG_FILES.flatMap((path) => attempt(() => readText(path), undefined) ?? []);
   const words = [text, ...files].join("\n").split(/["'\s]+|=(?=--)/);
@@ -134,6 +135,69 @@ function applyPatch(target: Fields, patch: Fields): Fields {
   return result;
 }
 
+/** A lost file of variables that a unit reads, and who still has them. */
+interface LostEnv {
+  path: string;
+  variables: ReadonlyMap<string, string>;
+  from: string;
+}
+
+/** Where RUNBOOK-MORE has an operator keep them, before he stops the kubelet: memory that only root writes. */
+const KEPT_ENV = "/run/kubelet.environ";
+
+/** Given by systemd to each unit: systemd.exec(5). */
+const SYSTEMDS =
+  /^(LANG|LC_\w+|USER|LOGNAME|HOME|SHELL|INVOCATION_ID|JOURNAL_STREAM|SYSTEMD_EXEC_PID|MANAGERPID|MAINPID|NOTIFY_SOCKET|WATCHDOG_\w+|MEMORY_PRESSURE_\w+|CREDENTIALS_DIRECTORY|TERM)$/;
+
+/**
+ * The one file that is lost of those that the kubelet's unit reads variables from, with the variables that it had:
+ * by the kubelet's process, if it has a kubeconfig, or as they were kept. Undefined if none is lost that the unit needs
+ * (kubeadm's own may be missing), if several are, or if nobody has them. `pid`: the kubelet's.
+ */
+export function lostEnv(unit: Pick<Unit, "exec" | "files" | "variables">, pid?: number): LostEnv | undefined {
+  const lost = unit.files.filter(({ isHere, path }) => !isHere && !USUAL_FLAG_FILES.includes(path));
+  if (lost.length !== 1) return undefined;
+  const own = pid === undefined ? "" : (hostText(`/proc/${pid}/environ`) ?? "");
+  const texts: [string, string][] = [
+    [`the kubelet's process ${pid}`, own.replaceAll("\0", "\n")],
+    [KEPT_ENV, readable(KEPT_ENV)],
+  ];
+  for (const [from, text] of texts) {
+    const pairs = text.split("\n").map((line) => line.split(/=(.*)/s) as [string, string?]);
+    const variables = new Map(
+      pairs.flatMap(([name, value]) =>
+        /^[A-Za-z_]\w*$/.test(name) &&
+        value !== undefined &&
+        !SYSTEMDS.test(name) &&
+        unit.variables.get(name) !== value
+          ? [[name, value] as const]
+          : [],
+      ),
+    );
+    const { path } = lost[0]!;
+    if (flagsOf(expanded(unit.exec, variables)).has("kubeconfig")) return { path, variables, from };
+  }
+  return undefined;
+}
+
+/** The unit as it will be with that file. */
+export function withLostEnv<U extends Unit>(unit: U, env: LostEnv | undefined): U {
+  if (!env) return unit;
+  const files = unit.files.map((file) => (file.path === env.path ? { ...file, isHere: true } : file));
+  return { ...unit, files, command: expanded(unit.exec, new Map([...unit.variables, ...env.variables])) };
+}
+
+/** Its text: systemd.exec(5), EnvironmentFile=. */
+export function envText({ variables }: LostEnv): string {
+  return [...variables]
+    .map(([name, value]) => `${name}="${value.replaceAll(/["\\`$]/g, "\\$&")}"\n`)
+    .join("");
+}
+
+function expanded(exec: string, variables: ReadonlyMap<string, string>): string[] {
+  return wordsOf(exec).flatMap((word) => expandWord(word, variables));
+}
+
 interface Unit {
   /** The program and its arguments, variables put in; none where the unit has no ExecStart=. */
   command: string[];
@@ -162,7 +226,7 @@ export function readUnit(text: string): Unit {
   }
   for (const { path } of files)
     for (const [name, value] of assignments(readable(path))) variables.set(name, unquote(value));
-  return { command: wordsOf(exec).flatMap((word) => expandWord(word, variables)), exec, variables, files };
+  return { command: expanded(exec, variables), exec, variables, files };
 }
 
 /**

@@ -24,12 +24,15 @@ import { loggedConfig, readKubelet } from "./kubelet-config.ts";
 import { kubeletStopped, type Node, otherName } from "./node.ts";
 import { asideOf, rescueOfRun } from "./rescue-folder.ts";
 import {
+  envText,
   flagsOf,
   isKubelet,
   type KubeletFlags,
   kubeletUnit,
+  lostEnv,
   runningKubelet,
   unitIfAny,
+  withLostEnv,
 } from "./started-with.ts";
 
 const KUBELET_STOPPED =
@@ -85,7 +88,9 @@ export async function refuseUnfitKubelet(coming?: Coming, unit?: Unit) {
  * that starts another program). Errors: Fail where systemd does not answer.
  */
 export async function unfitKubelet(coming?: Coming, known?: Unit): Promise<Fail | undefined> {
-  const unit = known ?? (await kubeletUnit());
+  const found = known ?? (await kubeletUnit());
+  const env = coming?.by === "repair" ? lostEnv(found, (await runningKubelet())?.pid) : undefined;
+  const unit = withLostEnv(found, env);
   const ended = coming?.by ? undefined : await endedInConf(unit.command);
   if (ended && ended.mended === undefined) return ended.fail;
   if (!isKubelet(unit.command)) return undefined;
@@ -101,7 +106,6 @@ export async function unfitKubelet(coming?: Coming, known?: Unit): Promise<Fail 
     ...unit.files.flatMap((file) =>
       file.isHere || file.optional ? [] : needs(file.path, "which its unit reads"),
     ),
-    ...needs(flags.get("config"), "which --config names"),
     ...own.files.flatMap(({ path, flag }) => needs(path, `which ${flag} names`)),
     ...needs(clientCa(flags), "the CA that it trusts"),
   ].filter(({ path }) => !isHere(path));
@@ -171,6 +175,12 @@ export async function mendKubeletConf(unit?: Unit) {
   if (ended?.mended === undefined) return;
   copyToRescue(ended.path, asideOf(rescueOfRun()));
   writeFile(ended.path, ended.mended, { mode: 0o600, note: ROTATED });
+}
+
+/** Writes the file of variables that the kubelet's unit has lost, if its process or who stopped it has kept them. */
+export async function putEnvBack() {
+  const env = lostEnv(await unitIfAny(), (await attemptLater(runningKubelet, undefined))?.pid);
+  if (env) writeFile(env.path, envText(env), { mode: 0o600, note: `the kubelet's flags, from ${env.from}` });
 }
 
 export const ROTATED = "with the certificate that the kubelet rotates: the one in it has expired";

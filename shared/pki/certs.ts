@@ -38,6 +38,8 @@ export interface ClusterFacts {
   controlPlaneEndpoint?: string | undefined;
   /** More servers in kubeconfigs of this node that are this cluster's: "https://127.0.0.1:6443". */
   servers?: readonly string[];
+  /** Where lost kubeconfigs of this node led, if to this machine itself: "https://127.0.0.1:6443". */
+  serverBefore?: string | undefined;
   /** Certificates that the API server shows beside kubeadm's own, in PEM: see facts/signed-elsewhere.ts. */
   shown?: string | undefined;
   /** Hosts at which known clients reach the API server. */
@@ -65,6 +67,8 @@ export interface ClusterFacts {
   etcdGateway?: string | undefined;
   /** Hosts at which this machine reaches its own etcd, if that does not listen at `advertiseAddress`. */
   etcdAt?: { client: string; peer: string } | undefined;
+  /** Unset: kubeadm's static pod, whose certificates are rows of the table. */
+  externalEtcd?: ExternalEtcd | undefined;
   /** kubeadm's external CA mode: ca.key is stored elsewhere. */
   externalCa?: boolean;
   /** A plugin signs service-account tokens: there is no sa.key. */
@@ -78,6 +82,18 @@ export interface ClusterFacts {
    * release than what runs.
    */
   adminsBound?: boolean;
+}
+
+/** An etcd that kubeadm did not make: nothing of it is issued, written or restarted. */
+export interface ExternalEtcd {
+  /** Paths of the API server's files for it. */
+  ca: string;
+  cert: string;
+  key: string;
+  /** This node's member: "https://10.0.0.11:2379". */
+  server: string;
+  /** The node of each member, by its id: members have names of their own. */
+  nodes: Readonly<Record<string, string>>;
 }
 
 export interface Cert {
@@ -146,6 +162,21 @@ export const CERTS: readonly (Cert & { name: CertName })[] = TABLE;
  * `sa.key` and `sa.pub`.
  */
 export const SERVICE_ACCOUNT_KEYS = { name: "sa", file: "sa", shared: true } as const;
+
+/** Without the rows of etcd, as kubeadm leaves them out, where that is external. */
+export function certsOf({ externalEtcd }: Pick<ClusterFacts, "externalEtcd">): typeof CERTS {
+  return externalEtcd ? CERTS.filter(({ name, ca }: Cert) => name !== "etcd-ca" && ca !== "etcd-ca") : CERTS;
+}
+
+/** Paths of the CA, and of a client's certificate and key, by which this node asks etcd. */
+export function etcdClientFiles({
+  certificatesDir,
+  externalEtcd,
+}: Pick<ClusterFacts, "certificatesDir" | "externalEtcd">): Pick<ExternalEtcd, "ca" | "cert" | "key"> {
+  const pki = `${certificatesDir}/etcd`;
+  const client = `${pki}/healthcheck-client`;
+  return externalEtcd ?? { ca: `${pki}/ca.crt`, cert: `${client}.crt`, key: `${client}.key` };
+}
 
 /** etcd's own certificates; part 2 issues the API server's client certificate. */
 export function isEtcds(row: Cert): boolean {

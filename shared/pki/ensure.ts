@@ -169,7 +169,8 @@ async function writeConfig(row: KubeconfigRow, finding: Finding, job: Job): Prom
   }
   const subject = subjectOf(row, facts);
   const old = textBefore(row, job);
-  const server = serverIn(old) ?? row.server(facts);
+  const before = row.firstControlPlaneOnly ? undefined : facts.serverBefore;
+  const server = serverIn(old) ?? before ?? row.server(facts);
   const user = await issueClient(subject, ca, facts, { key: await takeKey(), now: options.now });
   setAside(finding, options);
   const note = `${subject.cn}, until ${day(endOf(user.cert))}, to ${server}`;

@@ -13,6 +13,7 @@ import {
   type ClusterFacts,
   certPath,
   certRow,
+  certsOf,
   isInternal,
   keyPath,
   SERVICE_ACCOUNT_KEYS,
@@ -100,9 +101,9 @@ export function pkiFindings(
   const { certs = [], serviceAccountKey, kubeconfigs = [] } = wanted;
   const dir = facts?.certificatesDir ?? where.certificatesDir ?? CERTIFICATES_DIR;
   return [
-    ...CERTS.filter(({ name }) => certs.some((cert) => cert.name === name)).map((row) =>
-      examine(row, facts, where),
-    ),
+    ...certsOf(facts ?? {})
+      .filter(({ name }) => certs.some((cert) => cert.name === name))
+      .map((row) => examine(row, facts, where)),
     ...(serviceAccountKey ? [examineServiceAccountKey(dir, facts)] : []),
     ...kubeconfigs.map((row) => examine(row, facts, where)),
   ];

@@ -116,7 +116,7 @@ function missingNames(has: Names, wanted: Names | undefined): string[] {
 /** A server is right if it is one of the cluster's: `servers` of the facts lists those that were checked. */
 export function serverVerdict(server: string, facts: ClusterFacts): Verdict {
   const servers = [clusterServer(facts), localServer(facts)];
-  if ([...servers, ...(facts.servers ?? [])].includes(server)) return undefined;
+  if ([...servers, ...(facts.servers ?? []), facts.serverBefore].includes(server)) return undefined;
   return ["wrong server", `it points to ${server}, not to ${[...new Set(servers)].join(" or ")}`];
 }
 

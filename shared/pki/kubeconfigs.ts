@@ -13,6 +13,9 @@ import { ADMINS_GROUP, type ClusterFacts, minorOf } from "./certs.ts";
 /** The file of every kubelet's client certificate and key. */
 export const KUBELET_CLIENT_PEM = "/var/lib/kubelet/pki/kubelet-client-current.pem";
 
+/** Root's own copy of admin.conf, as kubeadm says to make it. */
+export const ROOTS = "/root/.kube/config";
+
 export interface KubeconfigRow {
   /** The name of kubeadm's sub-phase: `kubeadm init phase kubeconfig NAME`. */
   name: string;

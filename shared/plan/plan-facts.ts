@@ -6,6 +6,7 @@ import { again, BACKUP, command, type LeftOut, leftNames } from "../again.ts";
 import { leftOut, membersNow, nodesAmong, refuseLiving } from "../etcd/all-members.ts";
 import { etcdClient } from "../etcd/client.ts";
 import { refuseNoQuorum } from "../etcd/other-members.ts";
+import { refuseMembersElsewhere } from "../etcd/own-etcd.ts";
 import { isOwnEtcd, type Peer, peersOf, quorumOf, SOON, showsOtherCa } from "../etcd/peers.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless } from "../etcd-data/members.ts";
@@ -286,8 +287,10 @@ async function lostNodes(cp: ControlPlaneNode, words: Asked, peers: readonly Pee
     });
   const { without: away, lost: names } = await leftOut(cp, named);
   if (names.length === 0) return { ...NONE_LOST, away };
+  const controlPlanes = names.filter((name) => isControlPlaneName(name, cp));
+  refuseMembersElsewhere(cp.facts, controlPlanes);
   refuseLiving(peers, { lost, lostOn }, cp);
   refuseNoQuorum(await membersNow(etcdClient(cp.facts), cp.data), lost);
   const silent = peers.flatMap(({ name, shows }) => (names.includes(name) || shows === "ours" ? [] : name));
-  return { names, away, controlPlanes: names.filter((name) => isControlPlaneName(name, cp)), silent };
+  return { names, away, controlPlanes, silent };
 }

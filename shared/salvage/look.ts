@@ -12,7 +12,7 @@ import { lookAtControlPlaneNode, type PartialFacts } from "../facts/control-plan
 import { type OldSaKey, withoutKeys } from "../facts/course.ts";
 import { readEvidence } from "../facts/evidence.ts";
 import { lostHere } from "../facts/lost-files.ts";
-import { isNotKubeadms } from "../facts/no-etcd-data.ts";
+import { isNotForParts, isNotKubeadms } from "../facts/no-etcd-data.ts";
 import { isExternalCa, isExternalSigner } from "../facts/signed-elsewhere.ts";
 import { Fail, Refused } from "../fail.ts";
 import { exists } from "../files/files.ts";
@@ -68,9 +68,11 @@ export async function lookForLost(etcdData: string | undefined, { pid, backup, .
   const known = readEvidence({ data, node, certificatesDir });
   if (!here.cluster) say(`warning: etcd's data cannot be read: ${here.obstacle?.message}`);
   for (const line of new Set(known.unread)) say(`not read: ${line}`);
-  const etcd = etcdHome({ node, dataDir, cluster: here.cluster }).runs;
+  const home = etcdHome({ node, dataDir, cluster: here.cluster });
+  // where parts 1 to 4 go by a unit, part 1 comes next as ever
+  const etcd = isNotForParts(home) ? home.runs : "static pod";
   const wanted = wantedKeys(known, { certificatesDir, ...said });
-  const foundKeys = new FoundKeys(wanted.filter(({ name }) => !neverHere(here, etcd).includes(name)));
+  const foundKeys = new FoundKeys(wanted.filter(({ name }) => !neverHere(here, home).includes(name)));
   const expired = expiredCas(known, certificatesDir);
   for (const { paths, detail } of expired) say(`${paths[0]}: ${detail}: a search does not help`);
   const strange = strangeCa(here);
@@ -96,10 +98,10 @@ export async function lookForLost(etcdData: string | undefined, { pid, backup, .
 }
 
 /** Keys that were never on a control plane node are not lost. */
-function neverHere({ data, cluster }: PartialFacts, etcd: EtcdHome["runs"]): string[] {
+function neverHere({ data, cluster }: PartialFacts, home: EtcdHome): string[] {
   const externalCa = data && cluster && isExternalCa(data, cluster);
   const externalSigner = data && cluster && isExternalSigner(data, cluster);
-  const names = isNotKubeadms({ runs: etcd }) ? ["etcd/ca"] : [];
+  const names = isNotKubeadms(home) ? ["etcd/ca"] : [];
   if (externalCa) names.push("ca");
   if (externalSigner) names.push("sa");
   return names;

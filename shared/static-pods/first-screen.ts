@@ -48,8 +48,9 @@ export async function beforeEtcdStops(cp: ControlPlaneNode, work: Work, { others
   const has = await preflight({ ...comingHere(cp, work), imagesLater });
   const running = (await controlPlaneContainers(cp.node.runtimeEndpoint)).map(({ name }) => name);
   const stops = [...((await kubeletStopped()) ? [] : ["kubelet"]), ...new Set(running)];
+  const stopped = `${stops.join(", ") || "nothing: no server of the control plane runs"}; ${whoseApi(others, running)}`;
   sayScreen(cp, {
-    stops: `${stops.join(", ") || "nothing: no server of the control plane runs"}; ${whoseApi(others, running)}`,
+    stops: cp.facts.externalEtcd ? "nothing: kubeadm did not make this etcd, and it runs on" : stopped,
     writes: { ...work, pods: work.pods.filter(({ name }) => name === "etcd") },
     has: ["room on the disk", ...has],
   });

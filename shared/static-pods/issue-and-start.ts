@@ -113,6 +113,8 @@ export function etcdWork(cp: ControlPlaneNode, keys: readonly PkiAction[]): Work
  * in place and right.
  */
 export function etcdIsInPlace(cp: ControlPlaneNode, work: Work): boolean {
+  // an external one has no file of ours: the servers' files tell whether a repair begins
+  if (cp.facts.externalEtcd) return !mustIssue(cp) && SERVERS.every((name) => exists(manifestPath(cp, name)));
   const { pki, pods } = toWrite(work);
   const isNeeded = ({ row }: PkiAction) =>
     row && !("path" in row) && (!row.ca || row.usages.includes("server"));
@@ -147,6 +149,7 @@ export function refuseOtherFolder(cp: ControlPlaneNode) {
 }
 
 export async function issueEtcdCertificates(cp: ControlPlaneNode) {
+  if (cp.facts.externalEtcd) return say("unchanged etcd's certificates: kubeadm did not make this etcd");
   // A repair is known by a certificate of etcd that is younger than its rescue folder: beside a new CA even a
   // sound one is issued again.
   const paths = [certPath, keyPath].map((path) => path(certRow("etcd-server"), cp.facts.certificatesDir));

@@ -178,7 +178,7 @@ function olderEtcd(cp: ControlPlaneNode, manifest: WantedManifest["manifest"]): 
 
 function roomInEtcd({ cp, part, isFull }: Coming): Seen {
   if (!isFull) return { has: "no alarm in etcd" };
-  const lines = makeRoom({ certificatesDir: cp.facts.certificatesDir, revision: cp.data.revision });
+  const lines = makeRoom(cp.facts, cp.data.revision);
   if (part === 1)
     return { warns: `${FULL}. Part 2 cannot continue so. Between parts 1 and 2, when etcd runs: ${lines}` };
   return {

@@ -29,7 +29,7 @@ import { wasDuringRun } from "../node/kept-run.ts";
 import { refuseUnfitKubelet, systemctlKubelet } from "../node/systemctl-kubelet.ts";
 import { endpointUrl } from "../pki/addresses.ts";
 import { infoOf, isValidNow } from "../pki/certificate.ts";
-import { CERTS, certPath } from "../pki/certs.ts";
+import { certPath, certsOf } from "../pki/certs.ts";
 import { bothCas } from "../pki/examine.ts";
 import { KUBECONFIGS } from "../pki/kubeconfigs.ts";
 import { isServerOf, servedPem } from "../pki/served.ts";
@@ -88,7 +88,7 @@ interface Reader extends Pick<StaticPod, "name" | "namespace"> {
 function readersHere(cp: ControlPlaneNode): Reader[] {
   const pods = readableStaticPods(cp);
   const pki = cp.facts.certificatesDir;
-  const signed = CERTS.filter(({ ca }) => ca);
+  const signed = certsOf(cp.facts).filter(({ ca }) => ca);
   const ofOne = [...signed.map((row) => certPath(row, pki)), ...KUBECONFIGS.map(({ path }) => path)];
   const apiServers = signed.flatMap((row) => (row.file.startsWith("etcd/") ? [] : certPath(row, pki)));
   const servers = SERVERS.map((server): Reader => {
@@ -110,7 +110,7 @@ function readersHere(cp: ControlPlaneNode): Reader[] {
 
 /** The certificates and kubeconfigs that this pod mounts, itself or by a folder. */
 function mountedBy({ pod }: StaticPod, { facts }: ControlPlaneNode): string[] {
-  const certs = CERTS.map((row) => certPath(row, facts.certificatesDir));
+  const certs = certsOf(facts).map((row) => certPath(row, facts.certificatesDir));
   const mounts = hostFiles(pod).map(({ path }) => path);
   return [...certs, ...KUBECONFIGS.map(({ path }) => path)].filter((file) =>
     mounts.some((path) => file === path || file.startsWith(`${path}/`)),

@@ -66,9 +66,11 @@ export function isMeant(name: string, names: readonly string[] | undefined): boo
  */
 export function wantedManifests(
   cp: ControlPlaneNode,
-  names?: readonly string[],
+  asked?: readonly string[],
   { mayLack = false } = {},
 ): WantedManifest[] {
+  // an external etcd is no static pod, and whoever has made one of its name is not kubeadm
+  const names = cp.facts.externalEtcd ? asked?.filter((name) => name !== "etcd") : asked;
   const onDisk = podsOnDisk(cp);
   const own = mirrorPods(cp).filter(
     ({ name, namespace }) =>

@@ -13,7 +13,7 @@ import { join } from "node:path";
 import { again, command, inLines, type Todo } from "../again.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { believedPeers } from "../facts/known-nodes.ts";
-import { choiceOf, isAuditPolicy, type LostFile, stopsAll, thereWhen } from "../facts/lost-files.ts";
+import { choiceOf, hasStandIn, type LostFile, stopsAll, thereWhen } from "../facts/lost-files.ts";
 import { attempt, Fail, type Refused } from "../fail.ts";
 import { freeName } from "../files/file-tree.ts";
 import { exists, list, writeFile } from "../files/files.ts";
@@ -25,6 +25,7 @@ import { rescueFolders } from "../node/rescue-folder.ts";
 import type { Word } from "../node/word-kinds.ts";
 import { endWords, pathsGivenUp, wordsOf } from "../node/words.ts";
 import type { Manifest } from "../objects/objects.ts";
+import { kubeconfigRow } from "../pki/kubeconfigs.ts";
 import { say } from "../run.ts";
 import { told } from "../run-events.ts";
 import { onOther, shell } from "../shell-line.ts";
@@ -226,16 +227,28 @@ rules:
   - level: Metadata
 `;
 
+/** kubeadm's scheduler has all of it by its flags; beside --config, the flag of its kubeconfig counts no more. */
+const STAND_IN_SCHEDULER = `${STAND_IN_MARK}: the configuration that was here is lost, and kube-scheduler does not start without one.
+# It has the defaults. Put your own back, then restart kube-scheduler (RUNBOOK 2.3).
+apiVersion: kubescheduler.config.k8s.io/v1
+kind: KubeSchedulerConfiguration
+clientConnection:
+  kubeconfig: ${kubeconfigRow("scheduler").path}
+`;
+
 /**
- * A lost audit policy gets a replacement, and files that etcd's data has are written as they were. Errors: Fail if
- * another file is lost.
+ * A lost audit policy and the scheduler's configuration get a replacement, and files that etcd's data has are written
+ * as they were. Errors: Fail if another file is lost.
  */
 export function provideFiles(lost: readonly LostFile[], cp: ControlPlaneNode) {
-  const note = "a REPLACEMENT for the lost audit policy: it records metadata only";
-  for (const { path, stored } of refuseLost(lost, cp))
+  for (const { path, stored, program } of refuseLost(lost, cp))
     if (stored) writeFile(path, stored.text, { mode: 0o644, note: `from ${stored.from}` });
-    else writeFile(path, STAND_IN_AUDIT_POLICY, { mode: 0o600, note });
+    else if (program === API) writeFile(path, STAND_IN_AUDIT_POLICY, { mode: 0o600, note: AUDIT });
+    else writeFile(path, STAND_IN_SCHEDULER, { mode: 0o600, note: SCHEDULER });
 }
+
+const AUDIT = "a REPLACEMENT for the lost audit policy: it records metadata only";
+const SCHEDULER = "a REPLACEMENT for the scheduler's lost configuration: it has the defaults";
 
 /** Returns those that can be provided. Errors: `Kind`, which names all other lost files. */
 export function refuseLost(
@@ -246,7 +259,7 @@ export function refuseLost(
   const lost = all.filter(stopsAll);
   for (const file of all.filter(({ kind }) => kind === "socket"))
     say(`${file.path}: ${thereWhen(file)}; without it ${file.without}`);
-  if (lost.length === 0) return all.filter((file) => isAuditPolicy(file) || file.stored);
+  if (lost.length === 0) return all.filter((file) => hasStandIn(file) || file.stored);
   const pods = [...new Set(lost.map((file) => file.program))].join(", ");
   const files = lost.map((file) => `"${file.path}" (${file.namedBy})`).join(", ");
   const others = believedPeers(cp.cluster, cp).map(({ name }) => name);

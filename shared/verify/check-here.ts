@@ -25,11 +25,11 @@ import { kubeletsEndedConf } from "../node/systemctl-kubelet.ts";
 import { certInfo, infoOf, isValidNow, signedBy } from "../pki/certificate.ts";
 import { clusterCa, pkiFindings, wholePki, withAdminElsewhere } from "../pki/examine.ts";
 import { day } from "../pki/judge.ts";
-import { kubeconfigRows, readKubeconfig } from "../pki/kubeconfigs.ts";
+import { kubeconfigRows, ROOTS, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { trustedKeys } from "../pki/trusted-keys.ts";
 import { listed } from "../plain.ts";
 import { shell } from "../shell-line.ts";
-import { mountsSuperAdmin, otherStaticPods } from "../static-pods/wanted-manifests.ts";
+import { mountsSuperAdmin, otherStaticPods, SERVERS } from "../static-pods/wanted-manifests.ts";
 
 export function* kubeletChecks(node: Node): Generator<CheckRow> {
   const { clientPem, clientCaFile, kubeconfig, bootstrapKubeconfig } = node.kubelet;
@@ -103,7 +103,8 @@ export function* fileChecks(cp: ControlPlaneNode): Generator<CheckRow> {
       if (name === "kubelet") return "see the kubelet's checks";
       return state === "ok" ? (differs ?? detail) : { state, failed: detail };
     });
-  for (const name of CONTROL_PLANE) yield check("manifest", () => manifest(manifestPath(cp, name)), name);
+  for (const name of facts.externalEtcd ? SERVERS : CONTROL_PLANE)
+    yield check("manifest", () => manifest(manifestPath(cp, name)), name);
   for (const { name, namespace } of otherStaticPods(cp))
     yield check("manifest", () => manifest(manifestPath(cp, name, namespace)), name);
   yield* openFiles(cp);
@@ -128,8 +129,6 @@ function manifest(path: string): Answer {
     ? "there, with all files it names"
     : { failed: `needs ${missing.map((file) => `"${file.path}" (${file.namedBy})`).join(", ")}` };
 }
-
-const ROOTS = "/root/.kube/config";
 
 /**
  * kubeadm says to copy admin.conf there after `init`. A copy with another server belongs to another cluster.

@@ -106,7 +106,7 @@ async function etcdAnswer({ facts }: ControlPlaneNode): Promise<Answer> {
   if (!client) return { failed: "its client certificate is missing" };
   const { version, revision } = await client.status();
   if (!(await client.isFull())) return `etcd ${version}, revision ${revision}`;
-  return { failed: FULL, mend: makeRoom({ certificatesDir: facts.certificatesDir, revision }) };
+  return { failed: FULL, mend: makeRoom(facts, revision) };
 }
 
 async function members(

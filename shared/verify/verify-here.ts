@@ -11,7 +11,7 @@ import { holdsData } from "../etcd-location/etcd-folders.ts";
 import { etcdDataOf } from "../etcd-location/etcd-place.ts";
 import { trustedSince } from "../facts/ca-copies.ts";
 import { askControlPlaneNode, type ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { controlPlaneWithoutData, isNotKubeadms, whyWithoutData } from "../facts/no-etcd-data.ts";
+import { controlPlaneWithoutData, isNotForParts, whyWithoutData } from "../facts/no-etcd-data.ts";
 import { tokenKeys } from "../facts/sa-key.ts";
 import { IN_ROWS, withWords } from "../facts/said.ts";
 import { attemptLater, Fail, Refused } from "../fail.ts";
@@ -54,7 +54,7 @@ export async function verifyHere(
   const { cp, obstacle } = known ?? {};
   // if etcd is not kubeadm's, neither are its certificates, and that is no damage
   const unread =
-    known && isNotKubeadms(known.home)
+    known && isNotForParts(known.home)
       ? { etcd: known.home, from: [] }
       : controlPlaneWithoutData(node, place.dir);
   const readers = cp ? await caReaders(cp) : known ? [] : await kubeletCaReader(node);
@@ -64,7 +64,7 @@ export async function verifyHere(
     const why = whyWithoutData(unread, place.dir);
     const warning = `${why}; only this node's kubelet was checked`;
     await checks.add([
-      check("etcd-data", () => (isNotKubeadms(unread.etcd) ? { warning } : { failed: why })),
+      check("etcd-data", () => (isNotForParts(unread.etcd) ? { warning } : { failed: why })),
     ]);
   } else if (cp) await verifyControlPlane(checks, cp, { oldCa, well, away: awayFrom(cp, without) });
   else if (obstacle && mustEnd) await checks.add([check("cluster-read", () => Promise.reject(obstacle))]);

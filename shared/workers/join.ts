@@ -8,7 +8,7 @@ import { command, type LeftOut, leftNames } from "../again.ts";
 import { KubeApi } from "../api/kube-api.ts";
 import { waitForRenewal } from "../api/leases.ts";
 import { controlPlaneTraces, tracesOf, USUAL_DATA } from "../etcd-location/control-plane-traces.ts";
-import { isClusters, isUnitHere, readEtcdUnit, UNIT_BY_HAND } from "../etcd-location/etcd-unit.ts";
+import { isClusters, readEtcdUnit } from "../etcd-location/etcd-unit.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { moveToRescue } from "../files/file-tree.ts";
 import { exists, readText, writeTogether } from "../files/files.ts";
@@ -56,9 +56,9 @@ export function refuseControlPlane(
   const unit = found && isClusters(found) && tracesOf("etcd", node, all).length === 0 ? found : undefined;
   const usual = unit?.dataDir ? [unit.dataDir, ...USUAL_DATA] : USUAL_DATA;
   const data = (etcdData === undefined ? usual : [etcdData]).map((dir) => `${dir}/member`).filter(exists);
-  const [trace] = [...controlPlaneTraces(node, all, certificatesDirOn(node)), ...data];
+  const units = unit ? [unit.path] : [];
+  const [trace] = [...controlPlaneTraces(node, all, certificatesDirOn(node)), ...units, ...data];
   if (trace === undefined) return;
-  if (unit) throw new Refused(isUnitHere(unit), { unchanged: true, hint: UNIT_BY_HAND });
   throw new Refused(`This is a control plane node (${trace}): join is for workers`, {
     hint: "run part 2, which gives its kubelet a certificate: ./bunw scripts/02-control-plane.ts. See what is to be done here: ./bunw scripts/00-assess.ts",
   });

@@ -42,8 +42,8 @@ interface Done extends Repaired {
 export async function leftToDo(done: Done): Promise<string[]> {
   const { cp, reported, skipped, later, workloads, secrets, namespaces, caPem } = done;
   const lines = standIns(cp).map(
-    (path) =>
-      `${path} is a replacement for the lost audit policy: put your own policy there, then restart kube-apiserver`,
+    ({ path, program }) =>
+      `${path} is a replacement for ${program === "kube-apiserver" ? "the lost audit policy: put your own policy" : "a lost file: put your own"} there, then restart ${program}`,
   );
   if (namespaces.length > 0)
     lines.push(`kube-root-ca.crt has another CA in: ${listed(namespaces)}: 4.2 says why`);

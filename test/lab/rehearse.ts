@@ -46,6 +46,7 @@ import { interrupted } from "./scenarios/interrupted.ts";
 import { joinCutOff } from "./scenarios/join-cut-off.ts";
 import { allLostKubeletStopped, pkiLostAlive } from "./scenarios/keys-in-memory.ts";
 import { kmsAllLost } from "./scenarios/kms.ts";
+import { kubesprayLost, kubesprayNewCas } from "./scenarios/kubespray.ts";
 import { mirrorPodsGone } from "./scenarios/mirror-pods-gone.ts";
 import {
   calicoMoved,
@@ -166,6 +167,8 @@ export const SCENARIOS: Scenario[] = [
   ...hardenedScenarios,
   ...fieldScenarios,
   kmsAllLost,
+  kubesprayLost,
+  kubesprayNewCas,
   joinCutOff,
   companyCa,
   moved,

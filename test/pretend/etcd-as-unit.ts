@@ -2,11 +2,11 @@
  * Control plane nodes as kubespray and KubeKey make them: kubeadm's, but etcd is a systemd unit beside it,
  * with its files outside of /etc/kubernetes. Facts are from both projects' sources; the texts are our own.
  */
-import { renameSync, rmSync, symlinkSync } from "node:fs";
+import { readFileSync, renameSync, rmSync, symlinkSync } from "node:fs";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueCa, issueLeaf } from "../../shared/pki/issue.ts";
 import { ADDRESS, FACTS, type Objects, write } from "./cluster.ts";
-import { type NodeOptions, pretendNode } from "./node.ts";
+import { MEMBER, type NodeOptions, pretendNode } from "./node.ts";
 
 /** A whole unit, no drop-in; every flag is in a file below /etc/kubernetes that may be missing. */
 export const KUBESPRAY_KUBELET = `# /etc/systemd/system/kubelet.service
@@ -35,6 +35,10 @@ const NAMES = {
     [`${SSL}/ca.pem`, `${SSL}/member-m1.pem`, `${SSL}/member-m1-key.pem`],
     [`${SSL}/ca.pem`, `${SSL}/node-m1.pem`, `${SSL}/node-m1-key.pem`],
   ],
+  "KubeKey 3": [
+    [`${SSL}/ca.pem`, `${SSL}/member-m1.pem`, `${SSL}/member-m1-key.pem`],
+    [`${SSL}/ca.pem`, `${SSL}/node-m1.pem`, `${SSL}/node-m1-key.pem`],
+  ],
   KubeKey: [
     [`${SSL}/ca.crt`, `${SSL}/server.crt`, `${SSL}/server.key`],
     ["ca.crt", "client.crt", "client.key"].map((file) => `/etc/kubernetes/pki/etcd/${file}`),
@@ -48,53 +52,77 @@ interface AsUnit extends NodeOptions {
   elsewhere?: boolean;
 }
 
-const pki = await (async () => {
+export const ETCD_PKI = await (async () => {
   const ca = await issueCa(certRow("etcd-ca"), FACTS);
-  return { ca, pair: await issueLeaf(certRow("etcd-server"), ca, FACTS) };
+  // each certificate is for all members
+  const etcdServerCertSANs = [2, 3].map((n) => ADDRESS.replace(/1$/, String(n)));
+  return { ca: ca.cert, ...(await issueLeaf(certRow("etcd-server"), ca, { ...FACTS, etcdServerCertSANs })) };
 })();
 
+export type Maker = keyof typeof NAMES;
+
+/** Members have names of their own. */
+export const UNIT_MEMBER = { ...MEMBER, name: "etcd1" };
+
 export async function nodeOf(
-  by: keyof typeof NAMES,
+  by: Maker,
   { wiped = false, elsewhere = false, commands = [], ...options }: AsUnit = {},
 ) {
-  const [own, client] = NAMES[by];
-  const servers = elsewhere ? "https://10.0.0.31:2379" : `https://${ADDRESS}:2379`;
-  const certificatesDir = by === "kubespray" ? "/etc/kubernetes/ssl" : "/etc/kubernetes/pki";
   const node = await pretendNode({
     kind: "healthy control plane node",
-    etcd: (objects) => external(objects, client, { certificatesDir, servers }),
-    commands: [
-      ...commands,
-      ...(by === "kubespray" ? [{ command: "systemctl cat kubelet", stdout: KUBESPRAY_KUBELET }] : []),
-      { command: "systemctl is-active --quiet etcd", ...(elsewhere ? { exit: 3 } : {}) },
-    ],
+    etcd: (objects) => external(objects, by, { elsewhere }),
+    members: [UNIT_MEMBER],
+    commands: [...commands, ...commandsOf(by, { elsewhere })],
     ...options,
   });
-  const put = (path: string, content: string, mode?: number) => write(node.root + path, content, mode);
+  layOut(node.root, by, { elsewhere });
+  if (wiped) rmSync(`${node.root}/etc/kubernetes`, { recursive: true });
+  return node;
+}
+
+export function commandsOf(by: Maker, { elsewhere = false }: Pick<AsUnit, "elsewhere"> = {}) {
+  return [
+    ...(by === "kubespray" ? [{ command: "systemctl cat kubelet", stdout: KUBESPRAY_KUBELET }] : []),
+    { command: "systemctl is-active --quiet etcd", ...(elsewhere ? { exit: 3 } : {}) },
+  ];
+}
+
+function placesOf(by: Maker, { elsewhere = false }: Pick<AsUnit, "elsewhere">) {
+  const servers = elsewhere ? "https://10.0.0.31:2379" : `https://${ADDRESS}:2379`;
+  return { servers, certificatesDir: by === "kubespray" ? "/etc/kubernetes/ssl" : "/etc/kubernetes/pki" };
+}
+
+/** Changes the files of a healthy control plane node of kubeadm's below `root`. */
+export function layOut(root: string, by: Maker, { elsewhere = false }: Pick<AsUnit, "elsewhere"> = {}) {
+  const [own, client] = NAMES[by];
+  const { servers, certificatesDir } = placesOf(by, { elsewhere });
+  const put = (path: string, content: string, mode?: number) => write(root + path, content, mode);
+  const read = (path: string) => readFileSync(root + path, "utf8");
   const kubeadms = [
     "pki/etcd",
     "pki/apiserver-etcd-client.crt",
     "pki/apiserver-etcd-client.key",
     "manifests/etcd.yaml",
   ];
-  for (const path of kubeadms) rmSync(`${node.root}/etc/kubernetes/${path}`, { recursive: true });
+  for (const path of kubeadms) rmSync(`${root}/etc/kubernetes/${path}`, { recursive: true });
   for (const [ca, cert, key] of [own, client] as const) {
-    put(ca!, pki.ca.cert, 0o644);
-    put(cert!, pki.pair.cert, 0o644);
-    put(key!, pki.pair.key);
+    put(ca!, ETCD_PKI.ca, 0o644);
+    put(cert!, ETCD_PKI.cert, 0o644);
+    put(key!, ETCD_PKI.key);
   }
   for (const name of ["kube-apiserver", "kube-controller-manager"]) {
     const path = `/etc/kubernetes/manifests/${name}.yaml`;
-    put(path, withClient(inDir(node.read(path), certificatesDir), client, servers));
+    put(path, withClient(inDir(read(path), certificatesDir), client, servers));
   }
   if (by === "kubespray") {
-    renameSync(`${node.root}/etc/kubernetes/pki`, `${node.root}/etc/kubernetes/ssl`);
-    symlinkSync("/etc/kubernetes/ssl", `${node.root}/etc/kubernetes/pki`);
+    renameSync(`${root}/etc/kubernetes/pki`, `${root}/etc/kubernetes/ssl`);
+    symlinkSync("ssl", `${root}/etc/kubernetes/pki`);
+    put("/var/lib/kubelet/config.yaml", inDir(read("/var/lib/kubelet/config.yaml"), certificatesDir), 0o644);
     put("/etc/systemd/system/kubelet.service", KUBESPRAY_KUBELET);
     put("/etc/kubernetes/kubelet.env", KUBELET_ENV);
-    put("/etc/kubernetes/kubelet-config.yaml", node.read("/var/lib/kubelet/config.yaml"));
+    put("/etc/kubernetes/kubelet-config.yaml", read("/var/lib/kubelet/config.yaml"));
   } else put("/etc/kubekey/backup/kubernetes/kubeadm-config-2026.yaml", "kind: ClusterConfiguration\n");
-  if (elsewhere) rmSync(`${node.root}/var/lib/etcd`, { recursive: true });
+  if (elsewhere) rmSync(`${root}/var/lib/etcd`, { recursive: true });
   else {
     put(
       "/etc/systemd/system/etcd.service",
@@ -103,8 +131,6 @@ export async function nodeOf(
     );
     put("/etc/etcd.env", settings(own));
   }
-  if (wiped) rmSync(`${node.root}/etc/kubernetes`, { recursive: true });
-  return node;
 }
 
 function settings([ca, cert, key]: readonly string[]): string {
@@ -112,6 +138,7 @@ function settings([ca, cert, key]: readonly string[]): string {
     "ETCD_DATA_DIR=/var/lib/etcd",
     "ETCD_NAME=etcd1",
     `ETCD_LISTEN_CLIENT_URLS=https://${ADDRESS}:2379,https://127.0.0.1:2379`,
+    `ETCD_ADVERTISE_CLIENT_URLS=https://${ADDRESS}:2379`,
     ...[`ETCD_TRUSTED_CA_FILE=${ca}`, `ETCD_CERT_FILE=${cert}`, `ETCD_KEY_FILE=${key}`],
     ...[`ETCD_PEER_TRUSTED_CA_FILE=${ca}`, `ETCD_PEER_CERT_FILE=${cert}`, `ETCD_PEER_KEY_FILE=${key}`, ""],
   ].join("\n");
@@ -130,11 +157,9 @@ function withClient(text: string, [ca, cert, key]: readonly string[], servers: s
 }
 
 /** What etcd holds of such a cluster: an external etcd, the API server's own files, no mirror pod of etcd. */
-function external(
-  objects: Objects,
-  client: readonly string[],
-  { certificatesDir, servers }: { certificatesDir: string; servers: string },
-) {
+export function external(objects: Objects, by: Maker, where: Pick<AsUnit, "elsewhere"> = {}) {
+  const client = NAMES[by][1];
+  const { certificatesDir, servers } = placesOf(by, where);
   const edit = (key: string, change: (text: string) => string) => {
     objects[key] = JSON.parse(change(JSON.stringify(objects[key])));
   };
@@ -145,7 +170,9 @@ function external(
       .replace("local:\\n    dataDir: /var/lib/etcd", config)
       .replace("/etc/kubernetes/pki", certificatesDir),
   );
-  for (const name of ["kube-apiserver", "kube-controller-manager"])
-    edit(`pods/kube-system/${name}-m1`, (text) => withClient(inDir(text, certificatesDir), client, servers));
-  delete objects["pods/kube-system/etcd-m1"];
+  for (const key of Object.keys(objects)) {
+    if (/^pods\/kube-system\/kube-(apiserver|controller-manager)-m\d$/.test(key))
+      edit(key, (text) => withClient(inDir(text, certificatesDir), client, servers));
+    if (/^pods\/kube-system\/etcd-m\d$/.test(key)) delete objects[key];
+  }
 }

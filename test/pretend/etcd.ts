@@ -8,6 +8,8 @@ import { issueLeaf } from "../../shared/pki/issue.ts";
 import { trusting } from "../../shared/pki/served.ts";
 import { ADDRESS, FACTS } from "./cluster.ts";
 import { CLUSTER_ID, MEMBER } from "./node.ts";
+import { snapshotOf, streamed } from "./write-db.ts";
+import type { WrittenMember } from "./write-wal.ts";
 
 export interface EtcdState {
   keys: Map<string, string | Uint8Array>;
@@ -63,6 +65,16 @@ export function serveEtcd(root: string, state: EtcdState, hostname = ADDRESS) {
     readFileSync(`${root}/etc/kubernetes/pki/etcd/${file}`, "utf8"),
   );
   return serve(hostname, { cert: cert!, key: key!, ca: ca! }, state);
+}
+
+/** The same, with these certificates: an etcd that kubeadm did not make. */
+export function serveUnit(
+  pems: { cert: string; key: string; ca: string },
+  state: EtcdState,
+  hostname = ADDRESS,
+) {
+  const snapshot = streamed(snapshotOf({ members: state.members as WrittenMember[], puts: [...state.keys] }));
+  return serve(hostname, pems, { snapshot, ...state });
 }
 
 /**

@@ -2,6 +2,16 @@
 import { chmodSync, cpSync, mkdirSync, readdirSync, renameSync, rmSync, symlinkSync } from "node:fs";
 import { issueClient } from "../../shared/pki/issue.ts";
 import { FACTS, otherCa, write } from "./cluster.ts";
+import {
+  commandsOf,
+  ETCD_PKI,
+  external,
+  KUBELET_ENV,
+  KUBESPRAY_KUBELET,
+  layOut,
+  type Maker,
+  UNIT_MEMBER,
+} from "./etcd-as-unit.ts";
 import { CRICTL, crictlPs, KUBEADM_UNIT } from "./node.ts";
 import type { Unlike } from "./unlike.ts";
 import type { Place } from "./unlike-cluster.ts";
@@ -22,7 +32,49 @@ const withDropIns = (folder: string) => (place: Place) => {
   write(`${place.root}/etc/default/kubelet`, `KUBELET_EXTRA_ARGS=--config-dir=${folder}\n`, 0o644);
 };
 
+/** etcd beside kubeadm, as a unit of the node. */
+const unit = (by: Maker) => (place: Place) => {
+  layOut(place.root, by);
+  external(place.objects, by);
+  place.node.commands!.push(...commandsOf(by));
+  place.node.members = [UNIT_MEMBER];
+  place.etcd = ETCD_PKI;
+};
+
 export const LAYOUTS: Unlike[] = [
+  {
+    name: "etcd is a unit, and the API server's files for it are beside etcd's own",
+    who: "KubeKey 3",
+    change: unit("KubeKey 3"),
+  },
+  {
+    name: "etcd is a unit, and the API server's files for it are in /etc/kubernetes",
+    who: "KubeKey 4",
+    change: unit("KubeKey"),
+    lost: { refuses: ["01-etcd --new-cas", /pki\/etcd\/client\.crt, .* is missing/] },
+    plays: { "all expired": {}, "the CAs have ended": {} },
+  },
+  {
+    name: "etcd is a unit, and the kubelet has its flags and its configuration from /etc/kubernetes",
+    who: "kubespray",
+    change: unit("kubespray"),
+    lost: { refuses: ["01-etcd --new-cas", /kubelet\.env/], code: 1 },
+  },
+  {
+    name: "the kubelet's flags are in a file of /etc/kubernetes, and the operator has kept them",
+    who: "kubespray's unit, RUNBOOK-MORE 'Before you stop a kubelet'",
+    change: (place) => {
+      unit("KubeKey 3")(place);
+      const flags = KUBELET_ENV.replace("kubelet-config.yaml", "no.yaml").replace(
+        "/etc/kubernetes/no.yaml",
+        CONFIG,
+      );
+      write(`${place.root}/etc/kubernetes/kubelet.env`, flags.replace("=w1", "=m1"));
+      const kept = flags.replace("=w1", "=m1").replaceAll(/^#.*\n|"/gm, "");
+      write(`${place.root}/run/kubelet.environ`, `LANG=C\n${kept}`);
+      place.node.commands!.push({ command: "systemctl cat kubelet", stdout: KUBESPRAY_KUBELET });
+    },
+  },
   {
     name: "the kubelet's unit has no --bootstrap-kubeconfig",
     who: "own units of control plane nodes",

@@ -3,7 +3,8 @@
 import { CONTROL_PLANE } from "../../shared/node/containers.ts";
 import type { Manifest } from "../../shared/objects/objects.ts";
 import { ADDRESS } from "./cluster.ts";
-import { sameEtcd, serveOtherMember } from "./etcd.ts";
+import { sameEtcd, serveOtherMember, serveUnit } from "./etcd.ts";
+import { commandsOf, ETCD_PKI, external, layOut } from "./etcd-as-unit.ts";
 import { MEMBER, routesOf } from "./node.ts";
 import type { Unlike } from "./unlike.ts";
 import { balancer, type Place } from "./unlike-cluster.ts";
@@ -97,6 +98,34 @@ export const MEMBERS: Unlike[] = [
     change: async (place) => {
       for (const name of ["m2", "m3"]) addControlPlane(place, name);
       await serveOthers(place, [memberOf("m2"), memberOf("m3")]);
+    },
+    lost: KEYS_ARE_ELSEWHERE,
+    plays: ITS_OWN_ALONE,
+  },
+  {
+    name: "three control plane nodes, and etcd is a unit of each",
+    who: "kubespray and KubeKey with three nodes",
+    change: async (place) => {
+      for (const name of ["m2", "m3"]) addControlPlane(place, name);
+      await reissue(place, "apiserver", { certSANs: ["m2", "m3"].map(addressOf) });
+      layOut(place.root, "KubeKey 3");
+      external(place.objects, "KubeKey 3");
+      place.node.commands!.push(...commandsOf("KubeKey 3"));
+      const names = ["m1", "m2", "m3"];
+      const members = names.map((name, i) => ({
+        ...(i === 0 ? MEMBER : memberOf(name)),
+        name: `etcd${i + 1}`,
+      }));
+      place.node.members = members;
+      place.etcd = ETCD_PKI;
+      const puts = Object.entries(place.objects).map(([key, value]): [string, string] => [
+        `/registry/${key}`,
+        JSON.stringify(value),
+      ]);
+      for (const name of ["m2", "m3"]) {
+        place.others.push(serveUnit(ETCD_PKI, { ...sameEtcd(new Map(puts)), members }, addressOf(name)));
+        balancer(place, addressOf(name), 6443);
+      }
     },
     lost: KEYS_ARE_ELSEWHERE,
     plays: ITS_OWN_ALONE,

@@ -10,7 +10,7 @@ import { parse } from "yaml";
 import { certificatesIn, infoOf } from "../../shared/pki/certificate.ts";
 import { CERTS, certRow, SHARED_FILES } from "../../shared/pki/certs.ts";
 import { KUBECONFIGS, parseKubeconfig } from "../../shared/pki/kubeconfigs.ts";
-import { sameEtcd, serveEtcd } from "./etcd.ts";
+import { sameEtcd, serveEtcd, serveUnit } from "./etcd.ts";
 import { agedText } from "./expired.ts";
 import type { Run, RunResult } from "./many-runs.ts";
 import { pretendNode } from "./node.ts";
@@ -116,7 +116,8 @@ async function nodeOf(row: Unlike, disaster?: (root: string, place: Place) => Pr
 /** The cluster of a row, well and served; lost: nothing of it runs. `run` says what a script did there. */
 export async function unlike(row: Unlike, runs: Runner, isLost = false) {
   const { place, node, env } = await nodeOf(row, isLost ? PLAYS["all lost"].disaster : undefined);
-  const etcd = isLost ? NONE : serveEtcd(node.root, etcdOf(place, node));
+  const state = etcdOf(place, node);
+  const etcd = isLost ? NONE : place.etcd ? serveUnit(place.etcd, state) : serveEtcd(node.root, state);
   const api = isLost ? NONE : serveUnlike(place, node.root);
   return {
     node,
@@ -249,7 +250,8 @@ export async function bringBack(row: Unlike, runs: Runner, play: Play = "all los
   const server = `${PKI}/etcd/server.crt`;
   const text = (root: string) =>
     existsSync(root + server) ? readFileSync(root + server, "utf8") : undefined;
-  if (text(node.root) === text(place.root)) open.use(serveEtcd(node.root, etcdOf(place, node)));
+  if (place.etcd) open.use(serveUnit(place.etcd, etcdOf(place, node)));
+  else if (text(node.root) === text(place.root)) open.use(serveEtcd(node.root, etcdOf(place, node)));
   const etcdIssued = issued("etcd/server");
   const run1 = runs.run({ line: typed(part1), env: env(BRINGS_BACK) });
   await Promise.race([node.called("systemctl restart kubelet"), run1]);

@@ -100,3 +100,13 @@ export function snapshotOf({ members, puts, buckets = {} }: WrittenSnapshot): Bu
   const db = dbFile({ pageSize: 4096, perLeaf: 20, txid: 8n }, sorted);
   return Buffer.concat([db, createHash("sha256").update(db).digest()]);
 }
+
+/** A snapshot in pieces, as etcd's gateway sends it. */
+export function streamed(bytes: Uint8Array): string {
+  const pieces = Array.from({ length: Math.ceil(bytes.length / 32_768) }, (_, i) =>
+    bytes.subarray(i * 32_768, (i + 1) * 32_768),
+  );
+  const line = (piece: Uint8Array) =>
+    JSON.stringify({ result: { blob: Buffer.from(piece).toString("base64") } });
+  return pieces.map((piece) => `${line(piece)}\n`).join("");
+}

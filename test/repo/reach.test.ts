@@ -12,23 +12,24 @@ const HOME = join(import.meta.dir, "../..");
  * it.
  */
 const BUDGETS: Record<string, number> = {
-  "00-assess": 158,
+  // etcd's own snapshot is the rescue copy of an etcd that is not stopped, too (issue 44)
+  "00-assess": 159,
   "00-salvage": 121,
   "00-token-key": 106,
-  "01-etcd": 140,
-  "02-control-plane": 145,
+  "01-etcd": 141,
+  "02-control-plane": 146,
   "03-join": 54,
   "03-workers": 136,
   "04-sa-tokens": 135,
   "05-verify": 154,
-  drill: 141,
-  "hand-over": 107,
+  drill: 142,
+  "hand-over": 108,
   "join-again": 77,
   move: 120,
   "pack-kit": 17,
-  plan: 177,
-  "renew-ca": 134,
-  report: 199,
+  plan: 178,
+  "renew-ca": 135,
+  report: 200,
   restore: 113, // older trees of damaged data (issue 45)
   words: 17,
 };

@@ -89,7 +89,7 @@ test("no file may have bare words without a reason that is still there", () => {
 
 /** Options in our lines whose value is the next word, or follows "=". */
 const TAKES_VALUE =
-  /^--(address|as|backup|ca-hash|cacert|cert|client-certificate|client-key|config|csr|device|endpoint|etcd-data|image|key|kubeconfig|kubernetes|limit|lost|lost-on|mode|name|passphrase-file|patch|patch-file|seen|selector|server|skip|tls-cert-file|token-file|user|without|worker|OURS)=|^-[mnT](?=-)/;
+  /^--(address|as|backup|ca-hash|cacert|cert|client-certificate|client-key|config|csr|device|endpoints?|etcd-data|image|key|kubeconfig|kubernetes|limit|lost|lost-on|mode|name|passphrase-file|patch|patch-file|seen|selector|server|skip|tls-cert-file|token-file|user|without|worker|OURS)=|^-[mnT](?=-)/;
 
 const NAME = "-NAME";
 

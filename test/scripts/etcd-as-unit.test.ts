@@ -1,6 +1,7 @@
 /**
- * Control plane nodes of kubespray and KubeKey: every script says the same, and changes nothing. What
- * 00-assess says is in test/typed/00-assess-etcd-unit.test.ts.
+ * Control plane nodes of kubespray and KubeKey whose etcd has lost its settings: every script says the same, and
+ * changes nothing. Those whose etcd lives are rows of test/pretend/unlike-layout.ts; what 00-assess says is in
+ * test/typed/00-assess-etcd-unit.test.ts.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync } from "node:fs";
@@ -16,11 +17,11 @@ const MAKERS = ["kubespray", "KubeKey"] as const;
 
 const said = (by: string) =>
   new RegExp(
-    `^etcd runs on this node as a systemd unit \\(/etc/systemd/system/etcd\\.service, data in /var/lib/etcd\\), as ${by} sets it up: this kit repairs etcd only `,
+    `^etcd runs on this node as a systemd unit \\(/etc/systemd/system/etcd\\.service, data in /var/lib/etcd\\), as ${by} sets it up: /etc/etcd\\.env.* is missing, and this kit repairs etcd only `,
   );
 const HINT = /^\.\/bunw scripts\/00-assess\.ts says .*RUNBOOK-MORE "If etcd is a unit of this node"$/;
 
-const LINES = WRITERS.filter((line) => !/^(00-salvage$|restore)/.test(line));
+const LINES = WRITERS.filter((line) => !/^(00-salvage$|restore|03-join)/.test(line));
 const CASES = MAKERS.flatMap((by) =>
   [true, false].flatMap((wiped) => LINES.map((line) => ({ by, wiped, line }))),
 );
@@ -29,23 +30,44 @@ test.each(CASES)(
   "$line on a control plane node of $by (wiped: $wiped) says where etcd is, and changes nothing",
   async ({ by, wiped, line }) => {
     using node = await nodeOf(by, { wiped });
+    rmSync(`${node.root}/etc/etcd.env`);
     write(`${node.root}/root/pass`, "three-words-and-more\n");
     await expectRefusal(node, line, said(by), HINT, 3);
   },
 );
 
 test.each(MAKERS)(
-  "00-salvage on a wiped node of %s still looks for keys, misses no CA of etcd, and does not send to part 1",
+  "03-join on a wiped control plane node of %s is refused, as it would come back as a worker",
   async (by) => {
+    using node = await nodeOf(by, { wiped: true });
+    rmSync(`${node.root}/var/lib/etcd`, { recursive: true });
+    const said =
+      /^This is a control plane node \(\/etc\/systemd\/system\/etcd\.service\): join is for workers$/;
+    await expectRefusal(
+      node,
+      "03-join --server https://127.0.0.1:1 --ca-hash sha256:00",
+      said,
+      /02-control-plane/,
+      3,
+    );
+  },
+);
+
+test.each([
+  ["kubespray", "./bunw scripts/01-etcd.ts --new-cas\n"],
+  // with the API server's files for etcd, part 1 cannot begin
+  ["KubeKey", '00-assess.ts   # says what to do by hand: RUNBOOK-MORE "If etcd is a unit'],
+] as const)(
+  "00-salvage on a wiped node of %s still looks for keys, misses no CA of etcd, and says what comes next",
+  async (by, next) => {
     using node = await nodeOf(by, { wiped: true });
     const before = node.fingerprint();
     const { exitCode, stderr } = await node.run("00-salvage memory");
     expect(exitCode).toBe(2);
     expect(stderr).toContain("still lost: ca.key, front-proxy-ca.key, sa.key: ");
-    expect(stderr).not.toMatch(/etcd\/ca|01-etcd/);
-    expect(stderr).toContain(
-      '\nif they are nowhere: ./bunw scripts/00-assess.ts   # says what to do by hand: RUNBOOK-MORE "If etcd is a unit',
-    );
+    expect(stderr).not.toMatch(/etcd\/ca/);
+    expect(stderr).toMatch(/\nif they are nowhere: /);
+    expect(stderr).toContain(next);
     expect(node.fingerprint()).toEqual(before);
   },
 );

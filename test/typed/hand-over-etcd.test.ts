@@ -10,7 +10,7 @@ import { clusterObjects, healthyCp } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { MEMBER, pretendNode } from "../pretend/node.ts";
 import { here } from "../pretend/typed-here.ts";
-import { snapshotOf } from "../pretend/write-db.ts";
+import { snapshotOf, streamed } from "../pretend/write-db.ts";
 
 setDefaultTimeout(300_000);
 
@@ -34,15 +34,6 @@ const snapshotWith = (...cas: string[]) =>
   });
 
 const SNAPSHOT = snapshotWith(ca.cert);
-
-function streamed(bytes: Uint8Array): string {
-  const pieces = Array.from({ length: Math.ceil(bytes.length / 32_768) }, (_, i) =>
-    bytes.subarray(i * 32_768, (i + 1) * 32_768),
-  );
-  const line = (piece: Uint8Array) =>
-    JSON.stringify({ result: { blob: Buffer.from(piece).toString("base64") } });
-  return pieces.map((piece) => `${line(piece)}\n`).join("");
-}
 
 async function wellNode() {
   const node = here(await pretendNode({ kind: "healthy control plane node" }));

@@ -1,8 +1,8 @@
 /** A real etcd member on the loopback, under a name and addresses of its own, that may be one of several. */
 import { existsSync } from "node:fs";
 import { EtcdClient } from "../../../shared/etcd/client.ts";
+import { snapshotOfEtcd } from "../../../shared/etcd/take-snapshot.ts";
 import { fetchDirectly } from "../../../shared/pki/served.ts";
-import { snapshotOfEtcd } from "../../../shared/restore/pack-etcd.ts";
 import { ask } from "../machine/loopback-etcd.ts";
 import { freePort, startProgram } from "../machine/program.ts";
 import { askEtcd } from "./etcd-equal.ts";

@@ -14,8 +14,8 @@ import { sh } from "./shell.ts";
 
 const SSL = "/etc/ssl/etcd/ssl";
 const CERTIFICATES = "/etc/kubernetes/ssl";
-export const KUBELET_ENV = "/etc/kubernetes/kubelet.env";
-const KUBELET_CONFIG = "/etc/kubernetes/kubelet-config.yaml";
+const KUBELET_ENV = "/etc/kubernetes/kubelet.env";
+export const KUBELET_CONFIG = "/etc/kubernetes/kubelet-config.yaml";
 const SCHEDULER_CONFIG = "/etc/kubernetes/kubescheduler-config.yaml";
 const UNITS = "/etc/systemd/system";
 
@@ -72,7 +72,12 @@ export async function kubespray({
     nodeLines: [
       [
         /^cp/,
-        "sed -i 's#server: https://.*#server: https://127.0.0.1:6443#' /etc/kubernetes/admin.conf /etc/kubernetes/kubelet.conf /etc/kubernetes/controller-manager.conf /etc/kubernetes/scheduler.conf; install -D -m 600 /etc/kubernetes/admin.conf /root/.kube/config; systemctl restart kubelet",
+        `for name in admin kubelet controller-manager scheduler; do
+  file=/etc/kubernetes/$name.conf
+  # the same file: static pods have mounted it
+  sed 's#server: https://.*#server: https://127.0.0.1:6443#' $file > /root/changed.conf; cat /root/changed.conf > $file
+done
+rm /root/changed.conf; install -D -m 600 /etc/kubernetes/admin.conf /root/.kube/config; systemctl restart kubelet`,
       ],
     ],
   };

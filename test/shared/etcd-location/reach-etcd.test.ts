@@ -3,7 +3,11 @@
  * left at localhost.
  */
 import { expect, test } from "bun:test";
-import { ownMember } from "../../../shared/etcd-location/reach-etcd.ts";
+import { nodelessMembers, ownMember, withNodeNames } from "../../../shared/etcd-location/reach-etcd.ts";
+import type { Manifest } from "../../../shared/objects/objects.ts";
+import type { Objects } from "../../pretend/cluster.ts";
+import { pretendData } from "../../pretend/control-plane-node.ts";
+import { external } from "../../pretend/etcd-as-unit.ts";
 
 const HERE = ["10.0.0.1", "fd00::1"];
 const member = (id: string, peerURL: string, ...clientURLs: string[]) => ({
@@ -38,4 +42,74 @@ test.each([
 ])("%s", (_, members, isOwn) => {
   const memberId = members[0]!.id;
   expect(ownMember({ members, memberId }, HERE)).toBe(isOwn ? members[0] : undefined);
+});
+
+/* An etcd beside kubeadm: members have names of their own. */
+
+const AT = { m1: "10.0.0.11", w1: "10.0.0.12", w2: "10.0.0.21" } as const;
+const MEMBERS = ["10.0.0.11", "10.0.0.12"].map((at, i) => ({
+  ...{ id: `a${i}b2c3d4e5f60718`, name: `etcd${i + 1}`, peerURLs: [`https://${at}:2380`] },
+}));
+
+/** What a node says of itself: its Node's address, and what its API server's mirror pod advertises. */
+type Claims = Partial<Record<keyof typeof AT, { status?: string; pod?: string }>>;
+
+async function named(claims: Claims, change: (objects: Objects) => void = () => {}) {
+  const made = (objects: Objects) => {
+    external(objects, "kubespray");
+    const pod = objects["pods/kube-system/kube-apiserver-m1"];
+    delete objects["pods/kube-system/kube-apiserver-m1"];
+    for (const [name, { status, pod: at }] of Object.entries(claims)) {
+      const node = objects[`minions/${name}`] as { status: object };
+      if (status) node.status = { addresses: [{ type: "InternalIP", address: status }] };
+      const own = structuredClone(pod) as Manifest;
+      Object.assign(own.metadata, { name: `kube-apiserver-${name}` });
+      Object.assign(own.spec, { nodeName: name });
+      own.spec.containers[0]!.command = ["kube-apiserver", `--advertise-address=${at}`];
+      if (at) objects[`pods/kube-system/kube-apiserver-${name}`] = own;
+    }
+    change(objects);
+  };
+  using data = await pretendData(made, MEMBERS);
+  const seen = withNodeNames(data);
+  return {
+    names: seen.members.map(({ name }) => name).sort(),
+    nodeless: nodelessMembers(seen, [AT.m1]).map(({ name }) => name),
+  };
+}
+
+const M1 = { status: AT.m1, pod: AT.m1 };
+
+test.each<[string, Claims, string[], string[]]>([
+  ["each of its own", { m1: M1, w1: { status: AT.w1, pod: AT.w1 } }, ["m1", "w1"], []],
+  ["one without an API server", { m1: M1, w1: { status: AT.w1 } }, ["etcd2", "m1"], ["etcd2"]],
+  [
+    "a worker that has its pod, too",
+    { m1: M1, w1: { status: AT.w1, pod: AT.w1 }, w2: { pod: AT.w1 } },
+    ["etcd2", "m1"],
+    ["etcd2"],
+  ],
+  [
+    "a worker whose Node says so",
+    { m1: M1, w1: { status: AT.w1, pod: AT.w1 }, w2: { status: AT.w1 } },
+    ["etcd2", "m1"],
+    ["etcd2"],
+  ],
+  [
+    "a worker alone, as the pod of the other is gone",
+    { m1: M1, w1: { status: AT.w1 }, w2: { pod: AT.w1 } },
+    ["etcd2", "m1"],
+    ["etcd2"],
+  ],
+  ["this machine's own is known by its address", { w1: { status: AT.w1, pod: AT.w1 } }, ["etcd1", "w1"], []],
+])("the nodes of members that kubeadm did not name: %s", async (_, claims, names, nodeless) => {
+  expect(await named(claims)).toEqual({ names, nodeless });
+});
+
+test("members of kubeadm's own etcd keep their names, whoever claims an address", async () => {
+  const local = (objects: Objects) => {
+    const map = objects["configmaps/kube-system/kubeadm-config"] as { data: Record<string, string> };
+    map.data.ClusterConfiguration = map.data.ClusterConfiguration!.replace("external:", "local:");
+  };
+  expect((await named({ m1: M1 }, local)).names).toEqual(["etcd1", "etcd2"]);
 });

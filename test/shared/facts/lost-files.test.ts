@@ -1,6 +1,6 @@
 /** Which files of static pods are lost, who names each, and what it means. */
 import { expect, test } from "bun:test";
-import { isAuditPolicy, lostFiles, namerOf, stopsAll, thereWhen } from "../../../shared/facts/lost-files.ts";
+import { hasStandIn, lostFiles, namerOf, stopsAll, thereWhen } from "../../../shared/facts/lost-files.ts";
 import type { ContainerSpec, Volume } from "../../../shared/objects/objects.ts";
 import { write } from "../../pretend/cluster.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
@@ -156,7 +156,7 @@ test.each([
 ])("what the loss of %s means", (flag, isPolicy, stops, without) => {
   using _box = sandbox();
   const [lost] = lostFiles([pod(API, [`${flag}=${OWN}/a`], { [OWN]: "DirectoryOrCreate" })], new Set());
-  expect([isAuditPolicy(lost!), stopsAll(lost!), lost!.without, thereWhen(lost!)]).toEqual([
+  expect([hasStandIn(lost!), stopsAll(lost!), lost!.without, thereWhen(lost!)]).toEqual([
     isPolicy,
     stops,
     without,

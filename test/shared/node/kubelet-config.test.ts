@@ -29,7 +29,10 @@ test("--config elsewhere; relative paths begin beside it, those of a drop-in and
     staticPodPath: "/opt/kubelet/etc/manifests",
     clientCaFile: "/opt/kubelet/pki/ca.crt",
     runtimeEndpoint: "unix:///run/crio/crio.sock",
-    files: [{ path: "/etc/tls.crt", flag: "tlsCertFile" }],
+    files: [
+      { path: "/opt/kubelet/etc/config.yaml", flag: "--config" },
+      { path: "/etc/tls.crt", flag: "tlsCertFile" },
+    ],
   });
   writeFile("/etc/kubelet.d/10.conf", "staticPodPath: pods\n");
   const dropIns = { config: "opt/kubelet/etc/config.yaml", "config-dir": "/etc/kubelet.d" };

@@ -1,8 +1,16 @@
 /** The kubelet's configuration in the main file and in its drop-in folder. */
 import { expect, test } from "bun:test";
 import { writeFile } from "../../../shared/files/files.ts";
-import { flagsOf, readUnit, withDropIns } from "../../../shared/node/started-with.ts";
+import {
+  envText,
+  flagsOf,
+  lostEnv,
+  readUnit,
+  withDropIns,
+  withLostEnv,
+} from "../../../shared/node/started-with.ts";
 import { write } from "../../pretend/cluster.ts";
+import { KUBESPRAY_KUBELET } from "../../pretend/etcd-as-unit.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const FOLDER = "/etc/kubernetes/kubelet.conf.d";
@@ -92,4 +100,50 @@ test("flagsOf() takes a value behind = or behind a space, and the last one of a 
     ["f", "true"],
     ["h", "true"],
   ]);
+});
+
+/* kubespray's unit has its flags from a file that may be missing. */
+
+const ENV = "/etc/kubernetes/kubelet.env";
+const GIVEN = {
+  KUBE_LOG_LEVEL: "--v=2",
+  KUBELET_HOSTNAME: "--hostname-override=m1",
+  KUBELET_ARGS: `--config=/etc/kubernetes/kubelet-config.yaml --kubeconfig=/etc/kubernetes/kubelet.conf --node-labels="a=b",c='d'`,
+  NO_PROXY: `10.0.0.0/8,"a b",\\$x\``,
+};
+const SYSTEMDS = { LANG: "C.UTF-8", INVOCATION_ID: "1", JOURNAL_STREAM: "9:1", SYSTEMD_EXEC_PID: "7" };
+
+/** What a process that was given these variables, or a file of them, brings back. */
+function broughtBack(env: Record<string, string>, { unit = KUBESPRAY_KUBELET, keptAs = "process" } = {}) {
+  using box = sandbox();
+  const end = keptAs === "file" ? "\n" : "\0";
+  const text = Object.entries(env)
+    .map((pair) => `${pair.join("=")}${end}`)
+    .join("");
+  write(`${box.dir}${keptAs === "file" ? "/run/kubelet.environ" : "/proc/4711/environ"}`, text);
+  const read = readUnit(unit);
+  const found = lostEnv(read, keptAs === "process" ? 4711 : undefined);
+  if (!found) return undefined;
+  expect(withLostEnv(read, found).files.every(({ isHere }) => isHere)).toBe(true);
+  write(box.dir + found.path, envText(found));
+  const back = readUnit(unit);
+  expect(back.command).toEqual(withLostEnv(read, found).command);
+  return { path: found.path, variables: Object.fromEntries(back.variables) };
+}
+
+test.each(["process", "file"])(
+  "the kubelet's variables come back from a %s, without systemd's own",
+  (keptAs) => {
+    const found = broughtBack({ ...GIVEN, ...SYSTEMDS }, { keptAs });
+    expect(found).toEqual({ path: ENV, variables: GIVEN });
+  },
+);
+
+test.each<[string, Record<string, string>, string]>([
+  ["a kubelet that was started without the file", SYSTEMDS, KUBESPRAY_KUBELET],
+  ["a kubelet without --kubeconfig", { ...GIVEN, KUBELET_ARGS: "--v=3" }, KUBESPRAY_KUBELET],
+  ["a unit that lacks two files", GIVEN, `${KUBESPRAY_KUBELET}EnvironmentFile=-/etc/kubernetes/more.env\n`],
+  ["a unit whose file is kubeadm's", GIVEN, KUBESPRAY_KUBELET.replace(ENV, "/etc/default/kubelet")],
+])("nothing comes back from %s", (_, env, unit) => {
+  expect(broughtBack(env, { unit })).toBeUndefined();
 });

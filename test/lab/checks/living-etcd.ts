@@ -1,0 +1,136 @@
+/**
+ * An etcd that kubeadm did not make lives while it is read, proved and copied: a real one, with TLS and a name of its
+ * own. Its snapshot says what its folder says, has the ids and members that no snapshot has, and a snapshot of another
+ * cluster is refused and leaves nothing behind.
+ */
+import { mkdirSync, writeFileSync } from "node:fs";
+import { EtcdClient } from "../../../shared/etcd/client.ts";
+import { proveSameEtcd } from "../../../shared/etcd/identity.ts";
+import { copyBySnapshot } from "../../../shared/etcd/take-snapshot.ts";
+import type { EtcdData } from "../../../shared/etcd-data/data.ts";
+import { readFolders, readRescued } from "../../../shared/etcd-location/etcd-folders.ts";
+import { readCluster } from "../../../shared/facts/cluster.ts";
+import { Fail, failOf } from "../../../shared/fail.ts";
+import { list, setRoot } from "../../../shared/files/files.ts";
+import { newRescue, rescuedEtcd } from "../../../shared/node/rescue-folder.ts";
+import { certRow } from "../../../shared/pki/certs.ts";
+import { issueCa, issueLeaf } from "../../../shared/pki/issue.ts";
+import { fetchDirectly, trusting } from "../../../shared/pki/served.ts";
+import { run } from "../../../shared/run.ts";
+import { clusterObjects, FACTS } from "../../pretend/cluster.ts";
+import { external } from "../../pretend/etcd-as-unit.ts";
+import { freePort, startProgram } from "../machine/program.ts";
+import { onEachRelease } from "./etcd-releases.ts";
+
+const DIR = "/var/lib/etcd";
+const START = 120;
+
+async function main() {
+  await onEachRelease(async ({ etcd, folder }) => await check(etcd, folder));
+}
+
+async function check(etcd: string, folder: string): Promise<string[]> {
+  const facts = { ...FACTS, advertiseAddress: "127.0.0.1" };
+  const ca = await issueCa(certRow("etcd-ca"), facts);
+  const pair = await issueLeaf(certRow("etcd-server"), ca, facts);
+  const tls = { ca: ca.cert, ...pair };
+  for (const path of ["pki", "root"]) mkdirSync(`${folder}/${path}`, { mode: 0o700 });
+  for (const [name, pem] of Object.entries(tls)) writeFileSync(`${folder}/pki/${name}`, pem, { mode: 0o600 });
+  const [url, peer] = [freePort(), freePort()].map((port) => `https://127.0.0.1:${port}`) as [string, string];
+  const program = startProgram("etcd", [etcd, ...flags(folder, url, peer)], `${folder}/etcd.log`);
+  try {
+    const client = new EtcdClient(url, tls);
+    const leads = () =>
+      client.status().then(
+        ({ leaderId }) => leaderId !== "0",
+        () => false,
+      );
+    await program.until("etcd to lead", leads, START);
+    const put = putter(url, tls);
+    const objects = clusterObjects(ca.cert);
+    external(objects, "kubespray");
+    for (const [key, object] of Object.entries(objects))
+      await put(`/registry/${key}`, JSON.stringify(object));
+    setRoot(folder);
+    return [...(await copied(client, put)), await refused(client), alive(program.pid)];
+  } finally {
+    await program.kill();
+  }
+}
+
+function flags(folder: string, url: string, peer: string): string[] {
+  const files = ["trusted-ca-file=ca", "cert-file=cert", "key-file=key"].map(
+    (one) => one.split("=") as [string, string],
+  );
+  const named = (prefix: string) => files.map(([flag, file]) => `--${prefix}${flag}=${folder}/pki/${file}`);
+  return [
+    ...["--name=etcd1", `--data-dir=${folder}${DIR}`, "--log-level=warn"],
+    ...[`--listen-client-urls=${url}`, `--advertise-client-urls=${url}`, "--client-cert-auth"],
+    ...[
+      `--listen-peer-urls=${peer}`,
+      `--initial-advertise-peer-urls=${peer}`,
+      `--initial-cluster=etcd1=${peer}`,
+    ],
+    ...["--peer-client-cert-auth", ...named(""), ...named("peer-")],
+  ];
+}
+
+function putter(url: string, { ca, cert, key }: { ca: string; cert: string; key: string }) {
+  const base64 = (text: string) => Buffer.from(text).toString("base64");
+  return async (name: string, value: string) => {
+    const body = JSON.stringify({ key: base64(name), value: base64(value) });
+    const answer = await fetchDirectly(`${url}/v3/kv/put`, {
+      method: "POST",
+      body,
+      tls: { cert, key, ...trusting(ca) },
+    });
+    if (!answer.ok) throw new Error(`put ${name}: HTTP ${answer.status}`);
+  };
+}
+
+type Put = ReturnType<typeof putter>;
+
+/** What was written after the data was read is in the copy as well. */
+async function copied(client: EtcdClient, put: Put): Promise<string[]> {
+  using data = readFolders({ dir: DIR, wal: undefined });
+  const cluster = readCluster(data);
+  await put("/registry/configmaps/default/later", "{}");
+  const { proofs } = await proveSameEtcd(client, { data, cluster, facts: FACTS });
+  const rescue = newRescue();
+  await copyBySnapshot(client, { data, cluster }, rescuedEtcd(rescue));
+  using copy = readRescued(rescue, undefined);
+  using now = readFolders({ dir: DIR, wal: undefined });
+  const [wanted, found] = [now, copy].map(allOf);
+  if (!Bun.deepEquals(wanted, found))
+    throw new Fail(`The copy differs: ${JSON.stringify(found)}`, { hint: "look at both" });
+  return [
+    proofs[1]!,
+    `a copy of ${copy.keyCount} keys at revision ${copy.revision}, all equal, of member ${copy.members[0]!.name}`,
+  ];
+}
+
+function allOf(data: EtcdData) {
+  const { clusterId, memberId, members, revision } = data;
+  const values = data.keys("").map((key) => [key, Buffer.from(data.get(key)!.value).toString("base64")]);
+  return [clusterId, memberId, members, revision, values];
+}
+
+async function refused(client: EtcdClient): Promise<string> {
+  using data = readFolders({ dir: DIR, wal: undefined });
+  const cluster = { ...readCluster(data), kubeSystemUid: "another" };
+  const rescue = newRescue();
+  const fail = await failOf(() => copyBySnapshot(client, { data, cluster }, rescuedEtcd(rescue)));
+  const left = list(rescue.dir);
+  if (!/of another cluster/.test(fail?.message ?? "") || left.length > 0)
+    throw new Fail(`A snapshot of another cluster was taken: ${fail?.message}, ${left}`, {
+      hint: "look at it",
+    });
+  return "a snapshot of another cluster is refused, and nothing is left of it";
+}
+
+function alive(pid: number): string {
+  process.kill(pid, 0);
+  return "etcd is the same process";
+}
+
+if (import.meta.main) await run(main);

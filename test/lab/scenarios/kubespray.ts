@@ -1,0 +1,168 @@
+/**
+ * kubespray's layout: etcd is a unit beside kubeadm and lives on, and the kubelet has its flags and its configuration
+ * from /etc/kubernetes. Its etcd, its kubelet's flags and configuration, and the servers of its kubeconfigs have to be
+ * afterwards what they were.
+ */
+
+import { KUBELET_CONFIG, kubespray } from "../machine/kubespray.ts";
+import { type Machine, sh } from "../machine/machine.ts";
+import { changedFiles, filesOf } from "../report/footprint.ts";
+import { followGuide } from "../scene/follow-plan.ts";
+import { controlPlaneSamples, deleteKubernetes, type Scenario, sayAndWait, type } from "../scene/scene.ts";
+import { TAGS as LOST } from "./all-lost.ts";
+import { pkiLostAlive, TAGS } from "./keys-in-memory.ts";
+
+type Line = Scenario["lines"][number];
+
+/** What must be as before, by a line of shell on the control plane node. */
+const KEPT: [name: string, line: string][] = [
+  ["etcd is the same process", "systemctl show etcd -p MainPID,NRestarts"],
+  [
+    "etcd's settings and certificates are untouched",
+    "stat -c '%n %Y %a %U %i' /etc/etcd.env /etc/ssl/etcd/ssl/*",
+  ],
+  [
+    "the kubelet has the same flags",
+    "tr '\\0' ' ' < /proc/$(systemctl show -p MainPID --value kubelet)/cmdline",
+  ],
+  [
+    "the kubelet has the same configuration",
+    "kubectl --kubeconfig /etc/kubernetes/admin.conf get --raw /api/v1/nodes/$(hostname)/proxy/configz",
+  ],
+  ["kubeconfigs lead where they led", "grep -H server: /etc/kubernetes/*.conf"],
+];
+
+async function seen(node: Machine): Promise<Map<string, string>> {
+  const all = KEPT.map(async ([name, line]) => {
+    const { stdout, stderr } = await node.run(["bash", "-c", line]);
+    return [name, stdout.trim() || stderr.trim()] as const;
+  });
+  return new Map(await Promise.all(all));
+}
+
+function kept(): { look: Line; asBefore: Line } {
+  const before = new Map<Machine, Map<string, string>>();
+  return {
+    look: {
+      title: "What has to be as it is now",
+      async run({ lab }) {
+        for (const node of lab.controlPlanes) before.set(node, await seen(node));
+      },
+    },
+    asBefore: {
+      title: "etcd, the kubelet's flags and configuration, the kubeconfigs' servers are as before",
+      async run({ checks }) {
+        for (const [node, was] of before)
+          for (const [name, now] of await seen(node)) {
+            const ok = now === was.get(name);
+            checks.push({
+              name: `${node.name}: ${name}`,
+              ok,
+              detail: ok ? now.slice(0, 80) : `${was.get(name)} → ${now}`,
+            });
+          }
+      },
+    },
+  };
+}
+
+/** Typed on a healthy node: each says that it is well, and nothing changes. A drill may miss what only copies bring. */
+const ON_A_GOOD_DAY: [line: string, exit: number[]][] = [
+  ["00-assess.ts", [0]],
+  ["05-verify.ts", [0]],
+  ["drill.ts", [0, 2]],
+  ["plan.ts", [0]],
+  ["01-etcd.ts", [0]],
+  ["02-control-plane.ts", [0]],
+];
+
+export const wellBefore: Line = {
+  title: "On a good day every script says that it is well, and changes nothing",
+  async run(scene) {
+    const [node] = scene.lab.controlPlanes as [Machine];
+    for (const [line, exit] of ON_A_GOOD_DAY) {
+      const before = filesOf(node);
+      const { stdout, stderr, exitCode } = await type(scene, node, `./bunw scripts/${line}`, { exit });
+      const changed = changedFiles(before, filesOf(node));
+      const ok = exit.includes(exitCode) && changed.length === 0;
+      const detail = ok
+        ? "nothing changes"
+        : `exit ${exitCode}; ${changed}; ${(stdout + stderr).slice(-600)}`;
+      scene.checks.push({ name: `${line} on a healthy node of kubespray's`, ok, detail });
+    }
+  },
+};
+
+/** RUNBOOK-MORE, "Before you stop a kubelet". */
+const KEEP =
+  "P=$(systemctl show -p MainPID --value kubelet); (umask 077; tr '\\0' '\\n' < /proc/$P/environ > /run/kubelet.environ)";
+
+const stopped: Line = {
+  title: "The kubelet of the control plane node is stopped, and what it was given is kept",
+  async run({ lab }) {
+    for (const node of lab.controlPlanes) await sh(node, `${KEEP}; systemctl stop kubelet`);
+  },
+};
+
+/** From a node that has it; addresses of its own are not in it here. */
+const configFromWorker: Line = {
+  title: "The kubelet's configuration comes from a worker",
+  async run({ lab: { controlPlanes, workers } }) {
+    const { stdout } = await workers[0]!.run(["cat", KUBELET_CONFIG]);
+    for (const node of controlPlanes)
+      await node.run(["sh", "-c", `install -D -m 600 /dev/stdin ${KUBELET_CONFIG}`], { input: stdout });
+  },
+};
+
+const apiGone: Line = {
+  title: "The API stops, and etcd lives on",
+  async run(scene) {
+    const isGone = () => controlPlaneSamples(scene).every((samples) => samples.at(-1)?.api === false);
+    const hint = "systemctl status kubelet: the kubelet stops the static pods";
+    await sayAndWait(scene, "the API to stop", isGone, { seconds: 120, hint });
+    const lives = controlPlaneSamples(scene).every((samples) => samples.at(-1)?.etcd === true);
+    scene.checks.push({ name: "etcd outlives /etc/kubernetes", ok: lives, detail: String(lives) });
+  },
+};
+
+const deleted: Line = {
+  title: "/etc/kubernetes is deleted on the control plane node",
+  run: (scene) => deleteKubernetes(scene, scene.lab.controlPlanes),
+};
+
+const [inMemory, nowhere] = [kept(), kept()];
+
+export const kubesprayLost: Scenario = {
+  ...pkiLostAlive,
+  name: "kubespray",
+  title:
+    "etcd is a unit beside the control plane, as kubespray makes it; the kubelet is stopped, then /etc/kubernetes is deleted on the control plane node; the keys come from memory",
+  profile: () => kubespray(),
+  lines: [
+    wellBefore,
+    inMemory.look,
+    stopped,
+    deleted,
+    configFromWorker,
+    { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, TAGS) },
+    inMemory.asBefore,
+  ],
+};
+
+/** The kubelet stops the servers, and with them the last copies of the keys; what it was given itself is still there. */
+export const kubesprayNewCas: Scenario = {
+  ...kubesprayLost,
+  name: "kubespray-new-cas",
+  title:
+    "As kubespray, but the kubelet runs while /etc/kubernetes is deleted: the keys are nowhere, and the worker joins again",
+  oldKeys: false,
+  lines: [
+    nowhere.look,
+    deleted,
+    apiGone,
+    stopped,
+    configFromWorker,
+    { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, LOST) },
+    nowhere.asBefore,
+  ],
+};
