@@ -129,6 +129,9 @@ const ACTS: Record<string, Act> = {
   "snap-flip": changeFile("snap/", flip),
   "snap-none": without((victim) => files(victim, "snap/")),
   "db-old": ({ source }) => Buffer.from(source.old),
+  "meta-old": ({ db, size, source }) => { source.old.copy(db, 0, 0, 2 * size); return db; },
+  "grown": ({ db, pick, size, source }) => Buffer.concat([db, pick(2) ? source.old.subarray(0, 200 * size) : Buffer.alloc(pick(300) * size + 100)]),
+  "torn-copy": ({ db, size, source, pick }) => { source.before.copy(db, 0, 0, pick(db.length / size) * size); return db; },
   "bits-100": times(100, (victim) => flip(victim, at(victim, one(victim, victim.leaves)))),
 };
 

@@ -96,15 +96,15 @@ function put(key: string, value: string | Uint8Array): Uint8Array {
   return Buffer.concat([bytesField(1, key), bytesField(2, value)]);
 }
 
-/** One log file as etcd cuts and purges it: of the log in `folder`, what begins with this entry. */
-export function laterLog(folder: string, from: number): { name: string; bytes: Buffer } {
+/** One log file as etcd cuts and purges it: of the log in `folder`, what begins with this entry. `to`: its last one. */
+export function laterLog(folder: string, from: number, to = Number.POSITIVE_INFINITY) {
   const { entries, last, ...wal } = readWal(folder, { after: 0, isWanted: () => true });
   const ids = { memberId: BigInt(`0x${wal.memberId}`), clusterId: BigInt(`0x${wal.clusterId}`) };
   const later = new LogRecords().begin().add(RECORD.metadata, metadataOf(ids));
-  const state = { term: last.term, vote: ids.memberId, commit: last.index };
+  const state = { term: last.term, vote: ids.memberId, commit: Math.min(last.index, to) };
   later.add(RECORD.state, hardStateOf({ ...state, commit: from }));
   for (const entry of entries.values())
-    if (entry.index >= from) later.add(RECORD.entry, entryOf(entry, entry.data));
+    if (entry.index >= from && entry.index <= to) later.add(RECORD.entry, entryOf(entry, entry.data));
   later.add(RECORD.state, hardStateOf(state));
   const hex = (number: number) => number.toString(16).padStart(16, "0");
   return { name: `${hex(1)}-${hex(from)}.wal`, bytes: Buffer.concat([later.bytes(), Buffer.alloc(4096)]) };

@@ -1,5 +1,5 @@
 /**
- * The 32 forms of damage of etcd's data, seeded, on a real member's files (fixtures/etcd/3.6.5-busy): each is refused, or
+ * The 35 forms of damage of etcd's data, seeded, on a real member's files (fixtures/etcd/3.6.5-busy): each is refused, or
  * read as the undamaged files are, or as of an earlier entry with a warning. None is read wrong. `SEEDS=100` takes more,
  * `./bunw test test/soak/damaged-etcd.test.ts -t lost-write` one form.
  */
