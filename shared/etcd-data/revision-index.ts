@@ -216,7 +216,6 @@ class Names {
 }
 
 const CHUNK = 4096;
-/** Bytes of a number: 1, 2, 4, 8. */
 const KINDS = [Int8Array, Int16Array, Int32Array, Float64Array];
 
 /** Numbers in chunks, by their distance from a base, in as few bytes as the greatest one needs. */
@@ -247,9 +246,9 @@ class Column {
     const chunk = this.chunks[Math.floor(i / CHUNK)]!;
     const [place, distance] = [i % CHUNK, value - chunk.base];
     chunk.numbers[place] = distance;
-    for (const Kind of KINDS.slice(KINDS.findIndex((one) => chunk.numbers instanceof one))) {
-      if (chunk.numbers[place] === distance) return;
-      chunk.numbers = new Kind(chunk.numbers);
+    while (chunk.numbers[place] !== distance) {
+      const Wider = KINDS[KINDS.findIndex((Kind) => chunk.numbers instanceof Kind) + 1]!;
+      chunk.numbers = new Wider(chunk.numbers);
       chunk.numbers[place] = distance;
     }
   }
