@@ -60,27 +60,30 @@ test("part 2: the API comes back, and run again changes no byte", async () => {
   expect(node.fingerprint()).toEqual(untouched);
 });
 
-test("where the mirror pod of a server is gone, part 1 brings etcd back all the same, and part 2 names it", async () => {
-  const etcd = (objects: Objects) => {
-    delete objects["pods/kube-system/kube-scheduler-m1"];
-  };
-  using node = here(await pretendNode({ etcd }));
-  const part1 = node.run("01-etcd --new-cas", WAITS);
-  await Promise.race([node.called("systemctl restart kubelet"), part1]);
-  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
-  const unknown = 'Cannot find the mirror pod of kube-scheduler on "m1" in etcd\'s data';
-  expect(await part1).toEqual({
-    exitCode: 0,
-    stdout: "",
-    stderr: expect.stringContaining(`warning: ${unknown}, and part 2 stops there. Before it: take`),
-  });
-  const before = node.fingerprint();
-  expect(await node.run("02-control-plane", WAITS)).toMatchObject({
-    exitCode: 1,
-    stderr: expect.stringContaining(`error: ${unknown}\nhint: take kube-scheduler.yaml from another`),
-  });
-  expect(node.fingerprint()).toEqual(before);
-});
+test.each(["kube-scheduler", "kube-apiserver", "kube-controller-manager"])(
+  "where the mirror pod of %s is gone, part 1 brings etcd back all the same, and part 2 names it",
+  async (name) => {
+    const etcd = (objects: Objects) => {
+      delete objects[`pods/kube-system/${name}-m1`];
+    };
+    using node = here(await pretendNode({ etcd }));
+    const part1 = node.run("01-etcd --new-cas", WAITS);
+    await Promise.race([node.called("systemctl restart kubelet"), part1]);
+    using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+    const unknown = `Cannot find the mirror pod of ${name} on "m1" in etcd's data`;
+    expect(await part1).toEqual({
+      exitCode: 0,
+      stdout: "",
+      stderr: expect.stringContaining(`warning: ${unknown}, and part 2 stops there. Before it: take`),
+    });
+    const before = node.fingerprint();
+    expect(await node.run("02-control-plane", WAITS)).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringContaining(`error: ${unknown}\nhint: take ${name}.yaml from another`),
+    });
+    expect(node.fingerprint()).toEqual(before);
+  },
+);
 
 test("part 3: open", async () => {
   using node = here(await afterPart2());
