@@ -16,7 +16,7 @@ import { controlPlaneToRepair, ensureOptions } from "../shared/facts/node-to-rep
 import { keepSaid, withWords } from "../shared/facts/said.ts";
 import { refuseExternalCa } from "../shared/facts/signed-elsewhere.ts";
 import { Fail } from "../shared/fail.ts";
-import { copyLargeTree } from "../shared/files/copy-tree.ts";
+import { copyLargeTree } from "../shared/files/file-tree.ts";
 import { exists, readText } from "../shared/files/files.ts";
 import { begin, type OptionValues } from "../shared/files/operator-files.ts";
 import { containers, controlPlaneContainers, stopContainers } from "../shared/node/containers.ts";

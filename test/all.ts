@@ -94,9 +94,9 @@ function list(asked: readonly Check[], chosen: readonly Check[]) {
 async function runChecks(chosen: readonly Check[], part: string | undefined, until: number) {
   const total: Count & { red: string[]; costs: Cost[] } = { passed: 0, failed: 0, red: [], costs: [] };
   const commit = await commitOf(HOME);
-  const runAll = (which: Runs, { width = 1, isBeside = false } = {}) =>
+  const runAll = (which: Runs, { width = 1, isBeside = false, only = (_: Check): boolean => true } = {}) =>
     inParallel(
-      chosen.filter((check) => check.runs === which),
+      chosen.filter((check) => check.runs === which && only(check)),
       width,
       async (check) => {
         if (Date.now() > until) return console.log(`=== ${check.name}: not begun: the minutes are over`);
@@ -106,7 +106,12 @@ async function runChecks(chosen: readonly Check[], part: string | undefined, unt
         addTo(total, check, result);
       },
     );
-  await runAll("ok");
+  // format and types have the CPU that the tests leave: each waits for one thread for a while
+  const isTests = ({ count }: Check) => count !== undefined;
+  await Promise.all([
+    runAll("ok", { only: isTests }),
+    runAll("ok", { width: BESIDE, isBeside: true, only: (check) => !isTests(check) }),
+  ]);
   const isWithLab = part === undefined || part === "night";
   const scripts = runAll("scripts", { isBeside: isWithLab });
   const soaks = runAll("soak", { width: BESIDE, isBeside: true });

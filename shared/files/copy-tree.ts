@@ -1,89 +1,23 @@
 /**
- * Copies of whole files and folders, with mode, owner and times. A copy grows under another name and is
- * renamed when all of it is on disk, so one that was cut off is never taken for a complete one; a left-over
- * is begun again. Sockets and pipes are left out, with a message.
+ * Copies of files and folders, with mode, owner and times. A copy grows under another name and is renamed when
+ * all of it is on disk, so one that was cut off is never taken for a complete one; a left-over is begun again.
+ * Sockets and pipes are left out, with a message.
+ *
+ * A copy that facts are read from, or that is the way back, must hold the content of a link's target: the link
+ * alone would show current content. Links between folders of the copy stay links inside it, so no loop of links
+ * is followed for ever.
  */
 import * as fs from "node:fs";
-import { basename, dirname, join, resolve } from "node:path";
+import { basename, dirname, join, relative } from "node:path";
 import { Fail } from "../fail.ts";
-import { Progress } from "../progress.ts";
-import { did, mode as run, say } from "../run.ts";
-import { told } from "../run-events.ts";
+import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { checkSignal, orUndo, RUN_AGAIN } from "../signals.ts";
-import { sayWhile } from "../wait-for.ts";
-import { type CopiedEntry, copiedEntry, copiedIn, type LinkMode } from "./copied-entry.ts";
-import { exists } from "./files.ts";
-import { sizeBelow } from "./room.ts";
-import { failOfFile, hostEntry, lookUp, note, realHost, tryFile } from "./root.ts";
+import { isOurs } from "./operator-files.ts";
+import { realHost } from "./root.ts";
 import { makeFolder, syncFolder, UNFINISHED } from "./write-steps.ts";
 
 /** Folders made for copies hold keys: nobody but root looks into them. */
 export const PRIVATE_FOLDER = 0o700;
-
-/**
- * Bytes of a large file that are copied and synced at once; between these, signals and time limits are
- * checked.
- */
-const PIECE = 8 * 2 ** 20;
-const SYNC_EVERY = 64 * 2 ** 20;
-
-/**
- * Copies a small file or folder at once, and says so. It is for putting back what was there, so links stay
- * links. An existing `to` stays. Returns whether it copied. See `copyLargeTree` for large trees, or data that
- * is read later.
- */
-export function copyTree(from: string, to: string): boolean {
-  if (isKept(from, to)) return false;
-  if (run.dryRun) noteCopy(from, to);
-  else tryFile("copy", from, () => copyWhole(hostEntry(from), hostEntry(to)), true, to);
-  sayCopied(from, to);
-  return true;
-}
-
-/**
- * The same for gigabytes, with progress. Copies the targets of links, so that the copy is complete. Errors:
- * also Fail if a signal has come, and as `copiedEntry`; nothing of the copy is left then.
- */
-export async function copyLargeTree(from: string, to: string): Promise<boolean> {
-  if (isKept(from, to)) return false;
-  if (run.dryRun) noteCopy(from, to);
-  else {
-    const copy = () =>
-      copyInPieces(from, to).catch((err) => Promise.reject(failOfFile(err, "copy", from, to)));
-    await orUndo(copy, async () => undefined, RUN_AGAIN);
-  }
-  sayCopied(from, to);
-  return true;
-}
-
-function isKept(from: string, to: string): boolean {
-  if (exists(to)) say(`unchanged ${to}`);
-  else if (!exists(from) && !isLink(from))
-    throw new Fail(`Cannot copy ${from}: it is not there`, {
-      hint: shell`look for it with: ls -la ${dirname(from)}`,
-    });
-  return exists(to);
-}
-
-/** Also true for a dead link. */
-export function isLink(path: string): boolean {
-  return (
-    tryFile("look at", path, () => fs.lstatSync(hostEntry(path)))?.isSymbolicLink() === true &&
-    lookUp(path).kind === "disk"
-  );
-}
-
-function sayCopied(from: string, to: string) {
-  told({ what: "file", did: "copied", path: from, to });
-  say(`${did("copy")} ${from} to ${to}`);
-}
-
-/** Records a copy in a dry run. */
-export function noteCopy(from: string, to: string) {
-  const place = lookUp(resolve("/", from));
-  note(resolve("/", to), place.kind === "disk" ? { kind: "tree", source: place.path } : place);
-}
 
 /** Takes paths of this machine; links stay links. Errors: as node:fs. */
 export function copyWhole(from: string, to: string) {
@@ -94,57 +28,8 @@ export function copyWhole(from: string, to: string) {
   }
 }
 
-async function copyInPieces(from: string, to: string) {
-  const megabytes = (bytes: number) => Math.ceil(bytes / 1e6);
-  const progress = new Progress(
-    `copying ${from}`,
-    megabytes(sizeBelow(hostEntry(from))),
-    process.stderr.isTTY,
-    "MB",
-  );
-  const buffer = Buffer.allocUnsafe(PIECE);
-  let copied = 0;
-  try {
-    for (const file of wholeCopy(hostEntry(from), hostEntry(to), "followed"))
-      for await (const bytes of sharesBlocks(file) ? [fs.statSync(file.to).size] : pieces(file, buffer)) {
-        copied += bytes;
-        progress.show(megabytes(copied));
-        checkSignal();
-      }
-  } finally {
-    progress.clear();
-  }
-}
-
-/** Copies a piece each time, and yields its size. Says so if a disk hangs. */
-async function* pieces({ from, to }: FileCopy, buffer: Buffer): AsyncGenerator<number> {
-  const patiently = <T>(action: () => Promise<T>) =>
-    sayWhile(`the disk of ${dirname(to)}`, "dmesg | tail; iostat -x 1", action);
-  await using files = new AsyncDisposableStack();
-  const [source, copy] = [await fs.promises.open(from, "r"), await fs.promises.open(to, "r+")];
-  for (const file of [source, copy]) files.defer(() => file.close());
-  for (let at = 0, bytes = 1; bytes > 0; at += bytes) {
-    bytes = await patiently(() => copyPiece(source, copy, { buffer, at }));
-    if (bytes > 0) yield bytes;
-  }
-  await patiently(() => copy.sync());
-}
-
-/** Returns its size: 0 at the end of the file. */
-async function copyPiece(
-  source: fs.promises.FileHandle,
-  copy: fs.promises.FileHandle,
-  { buffer, at }: { buffer: Buffer; at: number },
-) {
-  const { bytesRead } = await source.read(buffer, 0, buffer.length, at);
-  for (let done = 0; done < bytesRead; )
-    done += (await copy.write(buffer, done, bytesRead - done, at + done)).bytesWritten;
-  if ((at % SYNC_EVERY) + bytesRead >= SYNC_EVERY) await copy.datasync();
-  return bytesRead;
-}
-
 /** A file whose content has to be copied; `to` is there, empty, and nobody but root can read it. */
-interface FileCopy {
+export interface FileCopy {
   from: string;
   to: string;
 }
@@ -153,7 +38,7 @@ interface FileCopy {
  * Copies all but the content of files, and yields each file that still needs it. The caller fills it before
  * it asks for the next one.
  */
-function* wholeCopy(from: string, to: string, links: LinkMode): Generator<FileCopy> {
+export function* wholeCopy(from: string, to: string, links: LinkMode): Generator<FileCopy> {
   makeFolder(dirname(to), PRIVATE_FOLDER);
   const partial = join(realHost(dirname(to)) ?? dirname(to), `${basename(to)}${UNFINISHED}`);
   fs.rmSync(partial, { recursive: true, force: true });
@@ -200,7 +85,7 @@ function emptyFile(from: string, to: string): FileCopy {
  * Whether the file system lets the copy have the blocks of its original (FICLONE): then nothing is left to
  * copy.
  */
-function sharesBlocks({ from, to }: FileCopy): boolean {
+export function sharesBlocks({ from, to }: FileCopy): boolean {
   try {
     fs.copyFileSync(from, to, fs.constants.COPYFILE_FICLONE_FORCE);
     syncFile(to);
@@ -220,4 +105,86 @@ function syncFile(path: string) {
   } finally {
     fs.closeSync(fd);
   }
+}
+
+/** Links are copied as links, or what they lead to is copied. */
+type LinkMode = "kept" | "followed";
+
+/** All paths are of this machine. */
+export interface CopiedEntry {
+  /** The path of the content. */
+  from: string;
+  to: string;
+  info: fs.Stats;
+  /** The link that led to `from`. */
+  via?: string;
+  /** The target of a link in the copy. A link without it is dead. */
+  target?: string;
+  /** Undefined: links are kept. */
+  tops: readonly Top[] | undefined;
+}
+
+/** A folder whose content is copied: `from` has no link on its way. */
+type Top = Pick<CopiedEntry, "from" | "to">;
+
+/** Errors: as node:fs; Fail if a link leads to what its maker does not own. */
+export function copiedEntry(from: string, to: string, links: LinkMode): CopiedEntry {
+  const real = links === "followed" && !fs.lstatSync(from).isSymbolicLink() ? realHost(from) : undefined;
+  return entryOf(from, to, links === "kept" ? undefined : real ? [{ from: real, to }] : []);
+}
+
+/** Errors: as `copiedEntry`. */
+function copiedIn({ from, to, tops }: CopiedEntry): CopiedEntry[] {
+  return fs.readdirSync(from).map((name) => entryOf(join(from, name), join(to, name), tops));
+}
+
+/** An entry and all that is below it. Errors: as `copiedEntry`. */
+export function* allCopied(entry: CopiedEntry): Generator<CopiedEntry> {
+  yield entry;
+  if (entry.info.isDirectory()) for (const one of copiedIn(entry)) yield* allCopied(one);
+}
+
+/** The links that lead out of what is copied: "/var/lib/etcd/member -> /mnt/member". */
+export function linksOut(entries: Iterable<CopiedEntry>): string[] {
+  return [...entries].flatMap(({ via, from }) => (via ? [`${via} -> ${from}`] : []));
+}
+
+function entryOf(from: string, to: string, tops: CopiedEntry["tops"]): CopiedEntry {
+  const info = fs.lstatSync(from);
+  if (!info.isSymbolicLink()) return { from, to, info, tops };
+  if (!tops) return { from, to, info, tops, target: fs.readlinkSync(from) };
+  const real = realHost(from);
+  if (!real) return { from, to, info, tops };
+  const top = tops.find((one) => isIn(one.from, real));
+  if (top)
+    return {
+      from,
+      to,
+      info,
+      tops,
+      target: relative(dirname(to), join(top.to, relative(top.from, real))) || ".",
+    };
+  const content = fs.lstatSync(real);
+  refuseOthersLink({ path: from, info }, { path: real, info: content });
+  return { from: real, to, info: content, via: from, tops: [...tops, { from: real, to }] };
+}
+
+function isIn(folder: string, path: string): boolean {
+  return path === folder || path.startsWith(`${folder}/`);
+}
+
+interface Seen {
+  path: string;
+  info: fs.Stats;
+}
+
+/**
+ * As the kernel's fs.protected_symlinks: a user who may write in a folder must not choose what root reads.
+ */
+function refuseOthersLink(link: Seen, content: Seen) {
+  if (isOurs(link.info.uid) || link.info.uid === content.info.uid) return;
+  const owners = `it is a link of user ${link.info.uid} to "${content.path}" of user ${content.info.uid}`;
+  throw new Fail(`Cannot copy the target of the link "${link.path}": ${owners}`, {
+    hint: `${shell`see who made it: ls -ld ${link.path} ${content.path}`}. If it is right: ${shell`chown -h root ${link.path}`}; then run the same line again`,
+  });
 }

@@ -1,14 +1,20 @@
 /**
- * Whole files and folders, moved aside or copied aside before something new takes their place. Nothing here
- * deletes the only copy of anything.
+ * Whole files and folders, moved aside or copied before something new takes their place. Nothing here deletes the
+ * only copy of anything.
  */
 import * as fs from "node:fs";
 import { dirname, join, resolve } from "node:path";
+import { Fail } from "../fail.ts";
+import { Progress } from "../progress.ts";
 import { did, mode as run, say } from "../run.ts";
 import { told } from "../run-events.ts";
-import { copyTree, copyWhole, isLink, noteCopy, PRIVATE_FOLDER } from "./copy-tree.ts";
+import { shell } from "../shell-line.ts";
+import { checkSignal, orUndo, RUN_AGAIN } from "../signals.ts";
+import { sayWhile } from "../wait-for.ts";
+import { copyWhole, type FileCopy, PRIVATE_FOLDER, sharesBlocks, wholeCopy } from "./copy-tree.ts";
 import { exists, type FileChange, list, writeTogether } from "./files.ts";
-import { contentPath, hostEntry, note, tryFile } from "./root.ts";
+import { sizeBelow } from "./room.ts";
+import { contentPath, failOfFile, hostEntry, lookUp, note, tryFile } from "./root.ts";
 import { makeFolder, syncFolder } from "./write-steps.ts";
 
 /**
@@ -107,4 +113,117 @@ function moveEntry(from: string, to: string) {
   }
   syncFolder(dirname(to));
   syncFolder(dirname(from));
+}
+
+/**
+ * Bytes of a large file that are copied and synced at once; between these, signals and time limits are
+ * checked.
+ */
+const PIECE = 8 * 2 ** 20;
+const SYNC_EVERY = 64 * 2 ** 20;
+
+/**
+ * Copies a small file or folder at once, and says so. It is for putting back what was there, so links stay
+ * links. An existing `to` stays. Returns whether it copied. See `copyLargeTree` for large trees, or data that
+ * is read later.
+ */
+export function copyTree(from: string, to: string): boolean {
+  if (isKept(from, to)) return false;
+  if (run.dryRun) noteCopy(from, to);
+  else tryFile("copy", from, () => copyWhole(hostEntry(from), hostEntry(to)), true, to);
+  sayCopied(from, to);
+  return true;
+}
+
+/**
+ * The same for gigabytes, with progress. Copies the targets of links, so that the copy is complete. Errors:
+ * also Fail if a signal has come, and as `copiedEntry`; nothing of the copy is left then.
+ */
+export async function copyLargeTree(from: string, to: string): Promise<boolean> {
+  if (isKept(from, to)) return false;
+  if (run.dryRun) noteCopy(from, to);
+  else {
+    const copy = () =>
+      copyInPieces(from, to).catch((err) => Promise.reject(failOfFile(err, "copy", from, to)));
+    await orUndo(copy, async () => undefined, RUN_AGAIN);
+  }
+  sayCopied(from, to);
+  return true;
+}
+
+async function copyInPieces(from: string, to: string) {
+  const megabytes = (bytes: number) => Math.ceil(bytes / 1e6);
+  const progress = new Progress(
+    `copying ${from}`,
+    megabytes(sizeBelow(hostEntry(from))),
+    process.stderr.isTTY,
+    "MB",
+  );
+  const buffer = Buffer.allocUnsafe(PIECE);
+  let copied = 0;
+  try {
+    for (const file of wholeCopy(hostEntry(from), hostEntry(to), "followed"))
+      for await (const bytes of sharesBlocks(file) ? [fs.statSync(file.to).size] : pieces(file, buffer)) {
+        copied += bytes;
+        progress.show(megabytes(copied));
+        checkSignal();
+      }
+  } finally {
+    progress.clear();
+  }
+}
+
+/** Copies a piece each time, and yields its size. Says so if a disk hangs. */
+async function* pieces({ from, to }: FileCopy, buffer: Buffer): AsyncGenerator<number> {
+  const patiently = <T>(action: () => Promise<T>) =>
+    sayWhile(`the disk of ${dirname(to)}`, "dmesg | tail; iostat -x 1", action);
+  await using files = new AsyncDisposableStack();
+  const [source, copy] = [await fs.promises.open(from, "r"), await fs.promises.open(to, "r+")];
+  for (const file of [source, copy]) files.defer(() => file.close());
+  for (let at = 0, bytes = 1; bytes > 0; at += bytes) {
+    bytes = await patiently(() => copyPiece(source, copy, { buffer, at }));
+    if (bytes > 0) yield bytes;
+  }
+  await patiently(() => copy.sync());
+}
+
+/** Returns its size: 0 at the end of the file. */
+async function copyPiece(
+  source: fs.promises.FileHandle,
+  copy: fs.promises.FileHandle,
+  { buffer, at }: { buffer: Buffer; at: number },
+) {
+  const { bytesRead } = await source.read(buffer, 0, buffer.length, at);
+  for (let done = 0; done < bytesRead; )
+    done += (await copy.write(buffer, done, bytesRead - done, at + done)).bytesWritten;
+  if ((at % SYNC_EVERY) + bytesRead >= SYNC_EVERY) await copy.datasync();
+  return bytesRead;
+}
+
+function isKept(from: string, to: string): boolean {
+  if (exists(to)) say(`unchanged ${to}`);
+  else if (!exists(from) && !isLink(from))
+    throw new Fail(`Cannot copy ${from}: it is not there`, {
+      hint: shell`look for it with: ls -la ${dirname(from)}`,
+    });
+  return exists(to);
+}
+
+/** Also true for a dead link. */
+export function isLink(path: string): boolean {
+  return (
+    tryFile("look at", path, () => fs.lstatSync(hostEntry(path)))?.isSymbolicLink() === true &&
+    lookUp(path).kind === "disk"
+  );
+}
+
+function sayCopied(from: string, to: string) {
+  told({ what: "file", did: "copied", path: from, to });
+  say(`${did("copy")} ${from} to ${to}`);
+}
+
+/** Records a copy in a dry run. */
+function noteCopy(from: string, to: string) {
+  const place = lookUp(resolve("/", from));
+  note(resolve("/", to), place.kind === "disk" ? { kind: "tree", source: place.path } : place);
 }

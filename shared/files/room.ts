@@ -7,7 +7,7 @@ import { dirname } from "node:path";
 import { Fail } from "../fail.ts";
 import { listed } from "../plain.ts";
 import { shell } from "../shell-line.ts";
-import { allCopied, type CopiedEntry, copiedEntry, linksOut } from "./copied-entry.ts";
+import { allCopied, type CopiedEntry, copiedEntry, linksOut } from "./copy-tree.ts";
 import { readText } from "./files.ts";
 import { hostEntry, hostPath, nearestPlace, tryFile } from "./root.ts";
 

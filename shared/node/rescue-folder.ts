@@ -7,7 +7,7 @@
 import { lstatSync, readdirSync, readFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { attempt, Fail } from "../fail.ts";
-import { allCopied, copiedEntry, linksOut } from "../files/copied-entry.ts";
+import { allCopied, copiedEntry, linksOut } from "../files/copy-tree.ts";
 import { exists, hostEntry, list, readText, stat } from "../files/files.ts";
 import { listed } from "../plain.ts";
 

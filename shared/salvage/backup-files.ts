@@ -3,10 +3,9 @@
  * any depth. Only files that the static pods' or the kubelet's flags name are taken. That they are right is
  * the operator's word.
  */
-
 import { dirname } from "node:path";
 import type { LostFile } from "../facts/lost-files.ts";
-import { isLink } from "../files/copy-tree.ts";
+import { isLink } from "../files/file-tree.ts";
 import { list, readBytes, stat } from "../files/files.ts";
 import { realPath } from "../files/root.ts";
 import { say } from "../run.ts";

@@ -12,7 +12,7 @@ import { createDecipheriv } from "node:crypto";
 import { join } from "node:path";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
-import { isLink } from "../files/copy-tree.ts";
+import { isLink } from "../files/file-tree.ts";
 import { exists, list, stat } from "../files/files.ts";
 import { secretIn } from "../files/operator-files.ts";
 import { smallText } from "../files/untrusted-file.ts";

@@ -5,14 +5,12 @@
  * A worker's kubelet.conf may lead to a balancer of its own (a static pod at 127.0.0.1:8443, a name of its network),
  * not to the cluster's endpoint. A join changes its CA and its client certificate, and no more.
  */
-
 import { dirname } from "node:path";
 import { KubeApi } from "../api/kube-api.ts";
 import { waitForRenewal } from "../api/leases.ts";
 import { refuseOtherTime } from "../evidence/server-clock.ts";
 import { attempt, Fail, failOf } from "../fail.ts";
-import { copyTree } from "../files/copy-tree.ts";
-import { restoreTree } from "../files/file-tree.ts";
+import { copyTree, restoreTree } from "../files/file-tree.ts";
 import { exists, type Mark, readMark, readText, removeFile, writeFile, writeMark } from "../files/files.ts";
 import { refuseUnwritable } from "../files/room.ts";
 import { contentPath } from "../files/root.ts";

@@ -95,7 +95,7 @@ export const WHERE: Where[] = [
   {
     shownBy: "plan.ts main",
     why: "the plan reads the same before it prints anything, and ends with it",
-    of: "node.ts readLinks needRoot; kubelet-config.ts kubeletGone noNode; containers.ts crictl; no-etcd-data.ts noControlPlane withoutDataFail; control-plane-node.ts nodelessFail; own-etcd.ts refuseMembersElsewhere; directory.ts checkFolders explain; etcd-folders.ts withItsPlace; etcd-place.ts choose refuseLater; etcd-proof.ts proved; cluster.ts need storedConfiguration; said.ts refuseUnknownNodes refuseStrangers; yaml.ts readMapping; issue-facts.ts apiAddress hoursOf; addresses.ts firstAddress ipBytes refuseInClear; storage.ts decodeObject; stored.ts decodeStored registryPrefix; revision-index.ts Column; repair.ts stalePods; started-with.ts readDropIn systemd; room.ts refuseNoMemory; files.ts prepare readKeptJson renameFile; root.ts failOfFile; root.ts walk; copied-entry.ts refuseOthersLink; all-members.ts refuseLiving; other-members.ts refuseNoQuorum askAboutStrangers; sa-keys.ts oldSaKeys",
+    of: "node.ts readLinks needRoot; kubelet-config.ts kubeletGone noNode; containers.ts crictl; no-etcd-data.ts noControlPlane withoutDataFail; control-plane-node.ts nodelessFail; own-etcd.ts refuseMembersElsewhere; directory.ts checkFolders explain; etcd-folders.ts withItsPlace; etcd-place.ts choose refuseLater; etcd-proof.ts proved; cluster.ts need storedConfiguration; said.ts refuseUnknownNodes refuseStrangers; yaml.ts readMapping; issue-facts.ts apiAddress hoursOf; addresses.ts firstAddress ipBytes refuseInClear; storage.ts decodeObject; stored.ts decodeStored registryPrefix; revision-index.ts Column; repair.ts stalePods; started-with.ts readDropIn systemd; room.ts refuseNoMemory; files.ts prepare readKeptJson renameFile; root.ts failOfFile; root.ts walk; copy-tree.ts refuseOthersLink; all-members.ts refuseLiving; other-members.ts refuseNoQuorum askAboutStrangers; sa-keys.ts oldSaKeys",
   },
   {
     shownBy: "plan-facts.ts openDisk",
@@ -120,7 +120,7 @@ export const WHERE: Where[] = [
   },
   {
     why: "a search finds it: the plan's line of part 0 is that search, and it changes nothing before",
-    of: "progress.ts Budget; disk.ts endedEarly; found-keys.ts refuseRivals; wanted-keys.ts generation; keys-in-copies.ts searchFolder; copy-tree.ts isKept; keys-in-copies.ts findKubeadmCerts; look.ts lookForLost; old-tokens.ts tokensOfLastKey; processes.ts openMemory; put-back.ts questionOf; keys-in-copies.ts certificateKeyOf decrypt keyBytes",
+    of: "progress.ts Budget; disk.ts endedEarly; found-keys.ts refuseRivals; wanted-keys.ts generation; keys-in-copies.ts searchFolder; file-tree.ts isKept; keys-in-copies.ts findKubeadmCerts; look.ts lookForLost; old-tokens.ts tokensOfLastKey; processes.ts openMemory; put-back.ts questionOf; keys-in-copies.ts certificateKeyOf decrypt keyBytes",
   },
   {
     why: "only drill and other scripts beside the repair, by a word of the same name",

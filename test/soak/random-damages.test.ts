@@ -3,7 +3,6 @@
  * and that the repair, by the code of parts 1 and 2, repairs all of it or refuses, keeps every sound key, and
  * throws nothing away. 200 of them, ten in a sample; DAMAGES=N takes so many, SEED=N other ones.
  */
-
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import {
   cpSync,
@@ -23,7 +22,7 @@ import { hasFailed } from "../../shared/checks/check.ts";
 import { type ControlPlaneNode, readControlPlaneNode } from "../../shared/facts/control-plane-node.ts";
 import { ensureOptions } from "../../shared/facts/node-to-repair.ts";
 import { Fail } from "../../shared/fail.ts";
-import { copyTree } from "../../shared/files/copy-tree.ts";
+import { copyTree } from "../../shared/files/file-tree.ts";
 import { setRoot } from "../../shared/files/files.ts";
 import { ensureControlPlaneKubelet } from "../../shared/node/control-plane-kubelet.ts";
 import { rescuedEtcd } from "../../shared/node/rescue-folder.ts";

@@ -1,8 +1,7 @@
 import { expect, test } from "bun:test";
 import * as fs from "node:fs";
 import { join } from "node:path";
-import { copyLargeTree, copyTree } from "../../../shared/files/copy-tree.ts";
-import { moveToRescue, restoreTree } from "../../../shared/files/file-tree.ts";
+import { copyLargeTree, copyTree, moveToRescue, restoreTree } from "../../../shared/files/file-tree.ts";
 import {
   exists,
   hostPath,

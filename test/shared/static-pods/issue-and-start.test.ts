@@ -2,12 +2,11 @@
  * A repair under a new CA leaves its mark: a certificate of etcd that is younger than the copy of its data. And
  * whether an etcd that runs can stay, where admission has changed its mirror pod. And part 2 looks at its work once.
  */
-
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, rmSync, utimesSync } from "node:fs";
 import { type ControlPlaneNode, keepRan } from "../../../shared/facts/control-plane-node.ts";
 import { controlPlaneToRepair } from "../../../shared/facts/node-to-repair.ts";
-import { copyLargeTree } from "../../../shared/files/copy-tree.ts";
+import { copyLargeTree } from "../../../shared/files/file-tree.ts";
 import { newRescue, rescuedEtcd } from "../../../shared/node/rescue-folder.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueLeaf } from "../../../shared/pki/issue.ts";
