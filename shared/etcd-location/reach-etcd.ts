@@ -223,7 +223,7 @@ export function makeRoom(facts: Asked, revision: number): string {
 type Asked = Pick<ClusterFacts, "certificatesDir" | "externalEtcd">;
 
 /**
- * etcdctl in the container of this node's static pod: most nodes have none. Who makes etcd beside kubeadm installs it.
+ * etcdctl in the container of this node's static pod: most nodes have none. kubespray and KubeKey install it.
  * `words`: its arguments.
  */
 export function etcdctlLine(words: string, facts: Asked, option = ""): string {
