@@ -36,6 +36,11 @@ export async function coveredBy(
   const seen = Object.fromEntries(
     tests.flatMap((test) => (before[test] && isAsItWas(home, before[test]) ? [[test, before[test]]] : [])),
   );
+  const keep = () => {
+    if (kept) writeFileSync(kept, JSON.stringify(seen));
+  };
+  // also where a signal ends it: on a busy machine what it has measured took hours
+  process.once("exit", keep);
   try {
     await inParallel(
       tests.filter((test) => !seen[test]),
@@ -45,7 +50,8 @@ export async function coveredBy(
       },
     );
   } finally {
-    if (kept) writeFileSync(kept, JSON.stringify(seen));
+    process.off("exit", keep);
+    keep();
   }
   return coverageOf(seen);
 }
