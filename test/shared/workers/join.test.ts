@@ -102,6 +102,13 @@ const REFUSED: [why: string, Case][] = [
     },
   ],
   [
+    "/etc/systemd/system/etcd.service",
+    {
+      what: "a unit of the cluster's etcd, with data",
+      files: [...file("/etc/systemd/system/etcd.service", OF_CLUSTER), ...file("/srv/etcd/member/snap/db")],
+    },
+  ],
+  [
     "/etc/kubernetes/pki/ca.key",
     {
       what: "a key, beside an empty folder",
@@ -121,19 +128,6 @@ test.each(REFUSED.map(([why, one]) => ({ why, ...one })))(
     expect(fail!.hint).toStartWith("run part 2, which gives its kubelet a certificate: ");
   },
 );
-
-test("etcd as a unit of this node, with data: its own refusal", async () => {
-  const files = [
-    ...file("/etc/systemd/system/etcd.service", OF_CLUSTER),
-    ...file("/srv/etcd/member/snap/db"),
-  ];
-  expect(await refusal({ what: "", files })).toMatchObject({
-    message: expect.stringMatching(
-      /^etcd runs on this node as a systemd unit \(\/etc\/systemd\/system\/etcd\.service, data in \/srv\/etcd\): /,
-    ),
-    exitCode: 3,
-  });
-});
 
 test.each<Case>([
   { what: "nothing" },
