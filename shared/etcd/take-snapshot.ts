@@ -1,7 +1,7 @@
 /**
  * A snapshot of a running etcd by its own API: the database, then its SHA-256, as `etcdctl snapshot save`
- * writes it; and the rescue copy of an etcd that is not stopped, made of one. Source: etcd server/etcdserver/api/v3rpc/maintenance.go (Snapshot); the gateway sends a line of
- * JSON for each piece.
+ * writes it; and the rescue copy of an etcd that is not stopped, made of one. Source: etcd
+ * server/etcdserver/api/v3rpc/maintenance.go (Snapshot); the gateway sends a line of JSON for each piece.
  */
 import { createHash } from "node:crypto";
 import * as fs from "node:fs";
