@@ -56,8 +56,8 @@ export function refuseControlPlane(
   const unit = found && isClusters(found) && tracesOf("etcd", node, all).length === 0 ? found : undefined;
   const usual = unit?.dataDir ? [unit.dataDir, ...USUAL_DATA] : USUAL_DATA;
   const data = (etcdData === undefined ? usual : [etcdData]).map((dir) => `${dir}/member`).filter(exists);
-  // a unit that has never run is no member's
-  const units = unit && data.includes(`${unit.dataDir}/member`) ? [unit.path] : [];
+  // a unit without certificates and data has never run
+  const units = unit && [...unit.files, ...data].some(exists) ? [unit.path] : [];
   const [trace] = [...controlPlaneTraces(node, all, certificatesDirOn(node)), ...units, ...data];
   if (trace === undefined) return;
   throw new Refused(`This is a control plane node (${trace}): join is for workers`, {

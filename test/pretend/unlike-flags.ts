@@ -81,7 +81,6 @@ export const FLAGS: Unlike[] = [
       setFlags(place, "kube-scheduler", `--config=${CONFIG}/scheduler.yaml`, "--kubeconfig=");
       mount(place, "kube-scheduler", CONFIG);
     },
-    lost: { refuses: ["01-etcd --new-cas", /scheduler\.yaml/] },
   },
   {
     name: "the controller-manager's controllers are given by hand",

@@ -41,11 +41,12 @@ test("02-control-plane --lost keeps what a lost control plane node was, and prin
     ),
   ]);
   const page = await node.run("plan --lost m2");
-  const [, again] = /^(sed -n .*)$/m.exec(page.stdout)!;
+  const [, line] = /^ssh -n \S+ '.* && (sed -n .*)'$/m.exec(page.stdout)!;
+  const again = line!.replaceAll("'\\''", "'");
   const shown = Bun.spawnSync([
     "bash",
     "-c",
-    again!.replaceAll(" /root/", ` ${node.root}/root/`),
+    again.replaceAll(" /root/", ` ${node.root}/root/`),
   ]).stdout.toString();
   expect(shown).toStartWith("After part 3, before part 4:\n");
   expect(shown).toContain(
