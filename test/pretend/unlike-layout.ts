@@ -59,6 +59,7 @@ export const LAYOUTS: Unlike[] = [
     who: "kubespray",
     change: unit("kubespray"),
     lost: { refuses: ["01-etcd --new-cas", /kubelet\.env/], code: 1 },
+    plays: { "lost, and the old keys found": { refuses: ["01-etcd", /kubelet\.env/], code: 1 } },
   },
   {
     name: "the kubelet's flags are in a file of /etc/kubernetes, and the operator has kept them",

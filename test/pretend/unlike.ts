@@ -4,7 +4,16 @@
  * row, as an operator would.
  */
 import { X509Certificate } from "node:crypto";
-import { cpSync, existsSync, globSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  globSync,
+  lstatSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { basename } from "node:path";
 import { parse } from "yaml";
 import { certificatesIn, infoOf } from "../../shared/pki/certificate.ts";
@@ -185,8 +194,11 @@ function lose(root: string) {
 
 function loseAllButKeys(root: string, place: Place) {
   lose(root);
-  for (const file of SHARED_FILES.filter((one) => existsSync(`${place.root}${PKI}/${one}`)))
-    cpSync(`${place.root}${PKI}/${file}`, `${root}${PKI}/${file}`, { preserveTimestamps: true });
+  // kubespray's pki is a link
+  const pki = `${place.root}${PKI}`;
+  const folder = lstatSync(pki).isSymbolicLink() ? `/etc/kubernetes/${basename(readlinkSync(pki))}` : PKI;
+  for (const file of SHARED_FILES.filter((one) => existsSync(`${place.root}${folder}/${one}`)))
+    cpSync(`${place.root}${folder}/${file}`, `${root}${folder}/${file}`, { preserveTimestamps: true });
 }
 
 /** All certificates that m1's own CAs have signed end a day ago; `ended`: the CAs, too. Their keys stay. */
