@@ -6,7 +6,7 @@ import { ownMember } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { containerEnd } from "../facts/ended-container.ts";
 import type { EtcdSeen } from "../facts/next.ts";
-import { attemptLater, Fail, failOf, Refused } from "../fail.ts";
+import { attemptLater, Fail, Refused } from "../fail.ts";
 import { withSelinux } from "../files/mounts.ts";
 import { endWords, wordsOf } from "../node/words.ts";
 import { registryPrefix } from "../objects/stored.ts";
@@ -83,11 +83,7 @@ export async function proveOwnEtcd(
     say(`etcd runs here. It answers when ${quorum.words} run; now ${quorum.running}`);
     return { ...seen(peers, silent), answers: false };
   }
-  const leads = async () => {
-    const now = await client!.status();
-    return now.leaderId !== "0" && now;
-  };
-  const status = client && (await waitFor("etcd to answer, and to have a leader", leads, limit(cp)));
+  const status = client && (await toLead(client, limit(cp)));
   if (!client || !status) return { ...seen(peers, silent), answers: true };
   refuseLearner(status, cp);
   const { proofs, members } = await proveSameEtcd(client, cp, status);
@@ -115,12 +111,9 @@ const UNIT = "systemctl status etcd; journalctl -u etcd -n 50";
  */
 export async function proveUnit(cp: ControlPlaneNode) {
   const client = etcdClient(cp.facts)!;
-  const leads = async () => (await client.status()).leaderId !== "0";
-  const deaf = await failOf(() =>
-    waitFor("etcd to answer, and to have a leader", leads, { seconds: 30, hint: UNIT }),
-  );
-  if (deaf) throw unitSilent(client, deaf);
-  for (const proof of (await proveSameEtcd(client, cp)).proofs) say(proof);
+  const status = await attemptLater(() => toLead(client, { seconds: 30, hint: UNIT }));
+  if (status instanceof Fail) throw unitSilent(client, status);
+  for (const proof of (await proveSameEtcd(client, cp, status)).proofs) say(proof);
 }
 
 export function unitSilent({ endpoint }: Pick<EtcdClient, "endpoint">, { message }: Fail): Refused {
@@ -240,6 +233,14 @@ async function refuseSignsOfLife(
     unchanged: true,
     hint: `type without it: ${again({}, { of: "02-control-plane", less: [seen.renews!] })}. If it shall go all the same, first there: systemctl stop kubelet`,
   });
+}
+
+async function toLead(client: EtcdClient, options: Parameters<typeof waitFor>[2]) {
+  const leads = async () => {
+    const status = await client.status();
+    return status.leaderId !== "0" && status;
+  };
+  return await waitFor("etcd to answer, and to have a leader", leads, options);
 }
 
 async function toAnswer(client: EtcdClient) {

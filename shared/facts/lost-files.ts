@@ -218,9 +218,9 @@ function firstOfEach(files: readonly LostFile[]): LostFile[] {
 
 /**
  * Whether it stops a static pod or the kubelet for good. A lost audit policy, or the scheduler's configuration, does
- * not: part 2 puts a replacement there, or what is stored. A socket does not: what serves it may be another static pod, or come later. kube-apiserver asks a
- * KMS plugin again and again, and without its signer it ends after a minute, and its kubelet starts it again
- * (apiserver encryptionconfig/config.go, pkg/serviceaccount/externaljwt/plugin).
+ * not: part 2 puts a replacement there, or what is stored. A socket does not: what serves it may be another static
+ * pod, or come later. kube-apiserver asks a KMS plugin again and again, and without its signer it ends after a minute,
+ * and its kubelet starts it again (apiserver encryptionconfig/config.go, pkg/serviceaccount/externaljwt/plugin).
  */
 export function stopsAll(file: LostFile): boolean {
   return !hasStandIn(file) && file.kind !== "socket" && !file.stored;

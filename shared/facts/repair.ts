@@ -35,11 +35,11 @@ export interface Repair {
 /**
  * Finds the current repair. There is no progress file. The newest rescue folder belongs to the current repair
  * in three cases: etcd's certificate on disk is newer than the folder (under a new CA, part 1 issues this
- * certificate even where it is sound), or, where kubeadm did not make etcd, one of its own certificates; or etcd has written nothing since; or the folder is newer than the CA
- * on disk, and its data names another CA: then somebody had begun before us. Otherwise, and where that repair
- * is over, a new repair begins, from the data directory. A folder that holds a link to etcd's data instead of
- * a copy does not count. Reads only. Errors: as `readEtcdData`, and Fail where there is too little memory for
- * it.
+ * certificate even where it is sound), or, where kubeadm did not make etcd, one of kubeadm's own certificates; or
+ * etcd has written nothing since; or the folder is newer than the CA on disk, and its data names another CA: then
+ * somebody had begun before us. Otherwise, and where that repair is over, a new repair begins, from the data
+ * directory. A folder that holds a link to etcd's data instead of a copy does not count. Reads only. Errors: as
+ * `readEtcdData`, and Fail where there is too little memory for it.
  */
 export function findRepair(place: EtcdFolders): Repair {
   const rescue = foldersWithData().find((candidate) => !showsToday(candidate, place));

@@ -10,7 +10,7 @@ import type { Note, Surroundings } from "./note.ts";
 import type { PlanNode } from "./paste.ts";
 import type { PlanFacts } from "./plan-facts.ts";
 import { inUtc, keyFiles, lostKeys } from "./seen-done.ts";
-import { isSearched } from "./seen-nodes.ts";
+import { isSearched, wasSearched } from "./seen-nodes.ts";
 
 type Facts = Pick<PlanFacts, "seen" | "lost" | "said" | "moved">;
 
@@ -157,7 +157,7 @@ const LED = "the controller-manager there led last, and only its process may hol
 /** Looked at, down to its memory, or given up by the operator. */
 function isDone(name: string, { seen, lost, said }: Pick<PlanFacts, "seen" | "lost" | "said">): boolean {
   const given = [...lost.names, ...(said["lost-on"] ?? [])];
-  return given.includes(name) || seen.nodes.some((node) => node.name === name && isSearched(node));
+  return given.includes(name) || wasSearched(name, seen);
 }
 
 /** Names of the other control plane nodes that nobody has looked at to the end, or given up. */

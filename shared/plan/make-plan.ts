@@ -20,7 +20,7 @@ import type { PlanFacts } from "./plan-facts.ts";
 import { stepsOf, stepThere } from "./plan-steps.ts";
 import { type Block, type IfNot, type Part, readRunbook } from "./runbook.ts";
 import { isSeenDone, saidBy, sightsOf, withSights } from "./seen-done.ts";
-import { isSearched, type Sight } from "./seen-nodes.ts";
+import { hasOnlyExpired, nothingDamaged, type Sight, wasSearched } from "./seen-nodes.ts";
 import { numbered, type Placed, type PlanStep, withMoves, withOutage } from "./step-order.ts";
 
 export interface Plan {
@@ -178,9 +178,9 @@ function courseHere({ course, damaged }: Assessment, { nodes, facts }: Surroundi
   const { seen, lost, isKept } = facts;
   if (damaged || (course && course[0] !== "hold")) return course;
   const others = othersOf(nodes);
-  if (lost.names.length > 0 || !others.every((name) => isWell(name, seen))) {
+  if (lost.names.length > 0 || !others.every((name) => nothingDamaged(name, seen))) {
     const needsKeys =
-      facts.hasNewKeys || !others.every((name) => isWell(name, seen) || onlyExpired(name, seen));
+      facts.hasNewKeys || !others.every((name) => nothingDamaged(name, seen) || hasOnlyExpired(name, seen));
     return course?.filter((task) => task !== "hold" && (needsKeys || !CARRIES_KEYS.includes(task)));
   }
   const first = joinsOf(facts, nodes).length > 0 ? "open" : isKept ? "report" : undefined;
@@ -194,15 +194,6 @@ function othersOf(nodes: readonly PlanNode[]): string[] {
   return nodes.flatMap(({ name, role }) => (role === "control plane node" ? [name] : []));
 }
 
-/** It was looked at, and nothing is damaged there. */
-function isWell(name: string, { nodes }: PlanFacts["seen"]): boolean {
-  return nodes.some((node) => node.name === name && !node.damaged);
-}
-
-function onlyExpired(name: string, { nodes }: PlanFacts["seen"]): boolean {
-  return nodes.some((node) => node.name === name && node.onlyExpired);
-}
-
 function stepsHere({ assessed, nodes, facts, blocks, parts }: Around): Omit<Steps[number], "seen">[] {
   const { course, damaged, deep } = assessed;
   // without the cluster's nodes no line has a place
@@ -212,7 +203,8 @@ function stepsHere({ assessed, nodes, facts, blocks, parts }: Around): Omit<Step
   const isNewJoin = course.includes("join");
   const joins = isNewJoin ? undefined : joinsOf(facts, nodes);
   const tasks = course.flatMap((task): Course => {
-    if ((task === "look" || task === "look-around") && isLooked(others, facts.seen)) return [];
+    const isLook = task === "look" || task === "look-around";
+    if (isLook && others.every((name) => wasSearched(name, facts.seen))) return [];
     // with the old CA single workers join
     return task === "close" && joins?.length ? ["join", "close"] : [task];
   });
@@ -221,7 +213,7 @@ function stepsHere({ assessed, nodes, facts, blocks, parts }: Around): Omit<Step
   const own = stepsOf(isAfter ? all.filter((block) => isOpen(block, facts)) : all, nodes, {
     ...{ ...facts, joins, tells: several ? course.find((task) => TELLS.includes(task)) : undefined },
     done: isAfter ? doneAfter(facts) : {},
-    well: damaged ? [] : others.filter((name) => isWell(name, facts.seen)),
+    well: damaged ? [] : others.filter((name) => nothingDamaged(name, facts.seen)),
   });
   const steps = numbered(withMoves(own, { nodes, facts, joins: isNewJoin }), { several });
   const ifNot = parts.flatMap((part) => part.ifNot);
@@ -232,11 +224,6 @@ function stepsHere({ assessed, nodes, facts, blocks, parts }: Around): Omit<Step
 
 /** Any of these brings the operator's words to the other control plane nodes: a bundle, or a line that is typed there. */
 const TELLS: Course = ["unpack", "etcd-there", "control-plane"];
-
-/** All of them were looked at, down to their memory. */
-function isLooked(names: readonly string[], { nodes }: PlanFacts["seen"]): boolean {
-  return names.every((name) => nodes.some((node) => node.name === name && isSearched(node)));
-}
 
 /** Whether a plan after the repair still needs this: a backup that was made is carried and removed while it lies here. */
 function isOpen({ task, on }: Block, { made }: PlanFacts): boolean {

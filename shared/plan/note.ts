@@ -7,6 +7,7 @@ import {
   asRoot,
   isName,
   KIT_PLACE,
+  type Line,
   meetLine,
   type PlanNode,
   sshLines,
@@ -48,7 +49,12 @@ export function planWith(
 }
 
 export function linesOn(node: PlanNode, { user }: Pick<PlanFacts, "user">, line: string): string[] {
-  return (ASKS.test(line) ? terminalLines : sshLines)(user, [node], line).map(({ text }) => text);
+  return typedLines(user, node, line).map(({ text }) => text);
+}
+
+/** With a terminal, if the script asks there. */
+export function typedLines(user: string, node: PlanNode, line: string): Line[] {
+  return (ASKS.test(line) ? terminalLines : sshLines)(user, [node], line);
 }
 
 /** Asks for a passphrase, or for kubeadm's certificate key. */
@@ -119,7 +125,7 @@ export function askLines({ user, said, unkept, nodes, kit }: Asked): string {
 const PASSPHRASE = "passphrase";
 
 /** Whether hand-over.ts finds the passphrase in the kit's folder: else it asks on a terminal. */
-export function hasPassphrase(): boolean {
+function hasPassphrase(): boolean {
   return exists(typed(PASSPHRASE));
 }
 

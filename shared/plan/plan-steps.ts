@@ -38,7 +38,7 @@ import {
 import { carryLines, gatherLines, kitLines, tarPipe, toOperator } from "./paste-files.ts";
 import type { PlanFacts, Said } from "./plan-facts.ts";
 import type { Block } from "./runbook.ts";
-import { isSearched } from "./seen-nodes.ts";
+import { isSearched, wasSearched } from "./seen-nodes.ts";
 import { KEEPER, onNodes, type Placed, type PlanStep } from "./step-order.ts";
 
 interface Facts extends Pick<PlanFacts, "lost" | "user" | "said" | "seen"> {
@@ -122,8 +122,8 @@ function fileSteps(block: Joined, nodes: readonly PlanNode[], { user }: Facts): 
   const [from] = nodesAt(nodes, carry!.from);
   if (carry!.to === "operator") {
     const lines = [toOperator(user, from!, carry!.file)];
-    const to = { way: "to", on: ["your machine"], sideBySide: false } as const;
-    return [{ ...fetching(carry!.file), ...to, on: [...to.on], part, exit, task, lines }];
+    const effort = fetching(carry!.file);
+    return [{ ...effort, way: "to", on: ["your machine"], sideBySide: false, part, exit, task, lines }];
   }
   const to = nodesAt(nodes, carry!.to);
   const effort = task === "backup-there" ? EFFORTS[task] : carrying(files);
@@ -192,8 +192,7 @@ function noteOf(
     ];
     return open.length > 0 ? `Not while this holds: ${open.join("; ")}` : undefined;
   }
-  const isLooked = ({ name }: PlanNode) => seen.nodes.some((node) => node.name === name && isSearched(node));
-  if (task === "end-etcd") return at.every(isLooked) ? NONE_HAS_IT : undefined;
+  if (task === "end-etcd") return at.every(({ name }) => wasSearched(name, seen)) ? NONE_HAS_IT : undefined;
   if (aside.length > 0)
     return `Other keys are in the way on ${listed(aside)}: there they go to the rescue folder`;
   if (task === "salvage") return exit.includes(2) ? FOUND_MORE : FOUND_LESS;
@@ -269,18 +268,12 @@ export function stepThere(
   { address: from }: PlanNode,
   there: readonly PlanNode[],
 ): Omit<PlanStep, "number"> {
-  const names = folder && shell`${basename(folder)}`;
-  const carried = (to: string): Line[] =>
-    folder && names
-      ? [
-          {
-            text: `(${tarPipe(user, { from, to }, { folder: shell`${dirname(resolve(KIT_PLACE, folder))}`, into: KIT_PLACE, names })})`,
-          },
-        ]
-      : [];
-  const lines = there.flatMap((node) => [
-    ...carried(node.address),
-    ...sshLines(user, [node], command("plan", { seen: names, ...said })),
-  ]);
+  const lines = there.flatMap((node) => {
+    const line = (more: { seen?: string }) => sshLines(user, [node], command("plan", { ...more, ...said }));
+    if (folder === undefined) return line({});
+    const names = shell`${basename(folder)}`;
+    const way = { folder: shell`${dirname(resolve(KIT_PLACE, folder))}`, into: KIT_PLACE, names };
+    return [{ text: `(${tarPipe(user, { from, to: node.address }, way)})` }, ...line({ seen: names })];
+  });
   return { ...THERE, ...onNodes(there, "on"), lines, exit: [0, 2, 3] };
 }

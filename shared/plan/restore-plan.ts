@@ -16,8 +16,8 @@ import { withNames } from "../restore/content.ts";
 import { shell } from "../shell-line.ts";
 import type { Effort } from "./effort.ts";
 import type { HelpedStep, Plan } from "./make-plan.ts";
-import { hasPassphrase, openLine } from "./note.ts";
-import { type Line, type PlanNode, sshLines, terminalLines } from "./paste.ts";
+import { openLine, typedLines } from "./note.ts";
+import { type Line, type PlanNode, sshLines } from "./paste.ts";
 import { LOCKED, lyingHere } from "./plan-facts.ts";
 
 const CHAPTER = 'RUNBOOK-MORE.md, "Only a snapshot is left"';
@@ -81,7 +81,7 @@ function ofLocked(
 ): Plan {
   const verdict = `nothing of a cluster is on this machine but a locked snapshot of its etcd, ${locked}`;
   const open = { number: "0a", does: "Open the snapshot", costs: "nothing", seconds: [1, 60] as const };
-  const lines = (hasPassphrase() ? sshLines : terminalLines)(user, [here], openLine("snapshot", locked));
+  const lines = typedLines(user, here, openLine("snapshot", locked));
   return page({ here, user, verdict }, [{ ...open, lines }, planAgain(here, user, lost)]);
 }
 

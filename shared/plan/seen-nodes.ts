@@ -54,6 +54,15 @@ export function isSearched({ lacks, unread }: Pick<SeenNode, "lacks" | "unread">
   return lacks !== undefined && !(unread && lacks.length > 0);
 }
 
+/** Whether a node of this name says so of itself; false if none has answered. */
+const saysSo =
+  (is: (node: SeenNode) => boolean) =>
+  (name: string, { nodes }: Pick<Seen, "nodes">): boolean =>
+    nodes.some((node) => node.name === name && is(node));
+export const wasSearched = saysSo(isSearched);
+export const nothingDamaged = saysSo(({ damaged }) => !damaged);
+export const hasOnlyExpired = saysSo(({ onlyExpired }) => onlyExpired);
+
 export interface Seen {
   nodes: readonly SeenNode[];
   /** Were asked, and did not answer. */

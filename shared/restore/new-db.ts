@@ -1,6 +1,6 @@
 /**
- * A new database of a lost member's keys, with all revisions that it has. It is written from its first page to its last:
- * gigabytes pass, and one open page of each level is in memory. Sources: go.etcd.io/bbolt node.go (spill); etcd
+ * A new database of all keys of a snapshot, or of a lost member, with all their revisions. It is written from its first
+ * page to its last: gigabytes pass, and one open page of each level is in memory. Sources: go.etcd.io/bbolt node.go (spill); etcd
  * server/storage/schema, lease/leasepb/lease.proto, api/mvccpb/kv.proto.
  */
 import { closeSync, fsyncSync, openSync } from "node:fs";
