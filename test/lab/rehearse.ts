@@ -46,7 +46,13 @@ import { interrupted } from "./scenarios/interrupted.ts";
 import { joinCutOff } from "./scenarios/join-cut-off.ts";
 import { allLostKubeletStopped, pkiLostAlive } from "./scenarios/keys-in-memory.ts";
 import { kmsAllLost } from "./scenarios/kms.ts";
-import { kubesprayLost, kubesprayNewCas } from "./scenarios/kubespray.ts";
+import {
+  haKubespray,
+  haKubesprayNewCas,
+  kubesprayLost,
+  kubesprayNewCas,
+  kubesprayOneWiped,
+} from "./scenarios/kubespray.ts";
 import { mirrorPodsGone } from "./scenarios/mirror-pods-gone.ts";
 import {
   calicoMoved,
@@ -169,6 +175,9 @@ export const SCENARIOS: Scenario[] = [
   kmsAllLost,
   kubesprayLost,
   kubesprayNewCas,
+  haKubespray,
+  haKubesprayNewCas,
+  kubesprayOneWiped,
   joinCutOff,
   companyCa,
   moved,

@@ -8,7 +8,14 @@ import { KUBELET_CONFIG, kubespray } from "../machine/kubespray.ts";
 import { type Machine, sh } from "../machine/machine.ts";
 import { changedFiles, filesOf } from "../report/footprint.ts";
 import { followGuide } from "../scene/follow-plan.ts";
-import { controlPlaneSamples, deleteKubernetes, type Scenario, sayAndWait, type } from "../scene/scene.ts";
+import {
+  controlPlaneSamples,
+  deleteKubernetes,
+  type Scenario,
+  type Scene,
+  sayAndWait,
+  type,
+} from "../scene/scene.ts";
 import { TAGS as LOST } from "./all-lost.ts";
 import { pkiLostAlive, TAGS } from "./keys-in-memory.ts";
 
@@ -97,22 +104,30 @@ export const wellBefore: Line = {
 const KEEP =
   "P=$(systemctl show -p MainPID --value kubelet); (umask 077; tr '\\0' '\\n' < /proc/$P/environ > /run/kubelet.environ)";
 
-const stopped: Line = {
-  title: "The kubelet of the control plane node is stopped, and what it was given is kept",
-  async run({ lab }) {
-    for (const node of lab.controlPlanes) await sh(node, `${KEEP}; systemctl stop kubelet`);
-  },
-};
-
-/** From a node that has it; addresses of its own are not in it here. */
-const configFromWorker: Line = {
-  title: "The kubelet's configuration comes from a worker",
-  async run({ lab: { controlPlanes, workers } }) {
-    const { stdout } = await workers[0]!.run(["cat", KUBELET_CONFIG]);
-    for (const node of controlPlanes)
-      await node.run(["sh", "-c", `install -D -m 600 /dev/stdin ${KUBELET_CONFIG}`], { input: stdout });
-  },
-};
+/** What is done to the control plane nodes from the Nth on. */
+function lost(from = 0) {
+  const hit = ({ lab }: Scene) => lab.controlPlanes.slice(from);
+  const stopped: Line = {
+    title: "The kubelet of each is stopped, and what it was given is kept",
+    async run(scene) {
+      for (const node of hit(scene)) await sh(node, `${KEEP}; systemctl stop kubelet`);
+    },
+  };
+  const deleted: Line = {
+    title: "/etc/kubernetes is deleted there",
+    run: (scene) => deleteKubernetes(scene, hit(scene)),
+  };
+  /** From a node that has it; addresses of its own are not in it here. */
+  const configFromWorker: Line = {
+    title: "The kubelet's configuration comes from a worker",
+    async run(scene) {
+      const { stdout } = await scene.lab.workers[0]!.run(["cat", KUBELET_CONFIG]);
+      for (const node of hit(scene))
+        await node.run(["sh", "-c", `install -D -m 600 /dev/stdin ${KUBELET_CONFIG}`], { input: stdout });
+    },
+  };
+  return { stopped, deleted, configFromWorker };
+}
 
 const apiGone: Line = {
   title: "The API stops, and etcd lives on",
@@ -125,11 +140,7 @@ const apiGone: Line = {
   },
 };
 
-const deleted: Line = {
-  title: "/etc/kubernetes is deleted on the control plane node",
-  run: (scene) => deleteKubernetes(scene, scene.lab.controlPlanes),
-};
-
+const { stopped, deleted, configFromWorker } = lost();
 const [inMemory, nowhere] = [kept(), kept()];
 
 export const kubesprayLost: Scenario = {
@@ -165,4 +176,40 @@ export const kubesprayNewCas: Scenario = {
     { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, LOST) },
     nowhere.asBefore,
   ],
+};
+
+const three = lost(2);
+
+/** The same, on three control plane nodes and two workers. */
+function onThree(scenario: Scenario, lines: Line[], tags: string[]): Scenario {
+  const { look, asBefore } = kept();
+  const follow: Line = {
+    title: "The operator follows RUNBOOK.md",
+    run: (scene) => followGuide(scene, [...tags, "several-control-planes"]),
+  };
+  return {
+    ...scenario,
+    name: `ha-${scenario.name}`,
+    title: `${scenario.title}; three control plane nodes and two workers`,
+    controlPlanes: 3,
+    workers: 2,
+    profile: () => kubespray({ controlPlanes: 3, generation: "2.30" }),
+    lines: [look, ...lines, follow, asBefore],
+  };
+}
+
+export const haKubespray = onThree(kubesprayLost, [stopped, deleted, configFromWorker], TAGS);
+
+export const haKubesprayNewCas = onThree(
+  kubesprayNewCas,
+  [deleted, apiGone, stopped, configFromWorker],
+  LOST,
+);
+
+/** Two of three are well: the third gets its keys from them. */
+export const kubesprayOneWiped: Scenario = {
+  ...onThree(kubesprayLost, [three.stopped, three.deleted, three.configFromWorker], ["old-cas"]),
+  name: "kubespray-one-wiped",
+  title:
+    "kubespray's layout: /etc/kubernetes is deleted on the third of three control plane nodes, its kubelet stopped before; it gets the keys of the others",
 };
