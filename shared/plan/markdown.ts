@@ -45,13 +45,20 @@ export const ANEW_AT_ANY_TIME = "Make this plan again at any time, as a page; it
 const PROOF = 5;
 const NOT_SO = 'if not: RUNBOOK-MORE.md, "Where sudo asks for a password"';
 
+/** Unset: it ends before the proof. */
+export function estimateOf({ seconds, parts }: Plan): string | undefined {
+  return parts.some(({ number }) => number === PROOF) ? span(seconds) : undefined;
+}
+
 /** Markdown, a sentence or two each. */
-export function howTo({ seconds, user, parts }: Plan): string[] {
-  const isRoot = user === ROOT;
-  const who = isRoot ? "as root" : `as \`${user}\`, who may use sudo there without a password (${NOT_SO}),`;
-  const lasts = `All commands up to the proof take about **${span(seconds)}**: an estimate, from rehearsals on two cores.`;
+export function howTo(plan: Plan): string[] {
+  const isRoot = plan.user === ROOT;
+  const who = isRoot
+    ? "as root"
+    : `as \`${plan.user}\`, who may use sudo there without a password (${NOT_SO}),`;
+  const lasts = `All commands up to the proof take about **${estimateOf(plan)}**: an estimate, from rehearsals on two cores.`;
   return [
-    ...(parts.some(({ number }) => number === PROOF) ? [lasts] : []),
+    ...(estimateOf(plan) ? [lasts] : []),
     `Paste the lines into one bash window on a machine that reaches the nodes by ssh ${who} and knows their host keys: if ssh asks about one, stop and look.`,
     `On a node itself, ${isRoot ? "" : "after `sudo -i`, "}type what stands behind \`&&\`.`,
     "Each line up to the proof may be repeated. Continue with the next step when one has finished as it says, with exit code 0 unless it names another.",
@@ -113,7 +120,7 @@ export function lasts({ seconds, longer, on }: PlanStep): string {
 }
 
 /** "2 to 20 s", "1 to 4 minutes". */
-export function span([least, most]: readonly [number, number]): string {
+function span([least, most]: readonly [number, number]): string {
   if (most <= 90) return `${least} to ${most} s`;
   const minutes = (seconds: number) => Math.max(1, Math.round(seconds / 60));
   return minutes(least) === minutes(most)

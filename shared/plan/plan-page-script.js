@@ -59,8 +59,9 @@ function show() {
 function tell() {
   const [from, to] = times;
   const isDone = ticked().length === boxes.length;
-  const elapsed = from === undefined ? "" : `${inWords((isDone ? to : now()) - from)} since the first tick; `;
-  clock.textContent = `${elapsed}estimate: ${page.estimate}`;
+  const elapsed = from === undefined ? [] : [`${inWords((isDone ? to : now()) - from)} since the first tick`];
+  const estimate = page.estimate ? [`estimate: ${page.estimate}`] : [];
+  clock.textContent = [...elapsed, ...estimate].join("; ");
 }
 
 function inWords(seconds) {

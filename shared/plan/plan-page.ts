@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import { asHtml, FEW } from "../plain.ts";
 import { VERSION } from "../run.ts";
 import type { HelpedStep, Plan, PlanPart } from "./make-plan.ts";
-import { ANEW, ANEW_AT_ANY_TIME, AWAY, howTo, LOST, lasts, span, where } from "./markdown.ts";
+import { ANEW, ANEW_AT_ANY_TIME, AWAY, estimateOf, howTo, LOST, lasts, where } from "./markdown.ts";
 import type { Note } from "./note.ts";
 import type { Line } from "./paste.ts";
 import style from "./plan-page.css" with { type: "text" };
@@ -18,7 +18,7 @@ export function planAsPage(plan: Plan): string {
   const title = `The plan${plan.cluster ? ` for the cluster ${plan.cluster}` : ""}`;
   const made = plan.made.toISOString();
   return `<!doctype html>
-<html lang="en" data-made="${asHtml(`${plan.node} ${made}`)}" data-estimate="${span(plan.seconds)}">
+<html lang="en" data-made="${asHtml(`${plan.node} ${made}`)}" data-estimate="${estimateOf(plan) ?? ""}">
 <head>
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src '${hashOf(style)}'; script-src '${hashOf(script)}'; base-uri 'none'; form-action 'none'">

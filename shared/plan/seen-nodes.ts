@@ -35,7 +35,7 @@ export interface SeenNode {
   hasBackup: boolean;
   /** A control plane node on which etcd's data is lost. */
   lostData: boolean;
-  /** Other keys are in the places of the cluster's. */
+  /** In the places of the cluster's. */
   otherKeys: boolean;
   /** Files without which a static pod there does not start; only such as are named here, too. */
   lostFiles: readonly string[];
@@ -54,7 +54,7 @@ export function isSearched({ lacks, unread }: Pick<SeenNode, "lacks" | "unread">
   return lacks !== undefined && !(unread && lacks.length > 0);
 }
 
-/** Whether a node of this name says so of itself; false if none has answered. */
+/** False if no node of this name has answered. */
 const saysSo =
   (is: (node: SeenNode) => boolean) =>
   (name: string, { nodes }: Pick<Seen, "nodes">): boolean =>
@@ -73,7 +73,7 @@ export interface Seen {
 
 export const NONE_SEEN: Seen = { nodes: [], silent: [], leftOut: [] };
 
-/** The plan's own node knows this. */
+/** To the plan's own node. */
 interface Known {
   nodes: readonly { name: string; controlPlane: boolean }[];
   /** Fingerprints of the cluster's CA. */
@@ -110,7 +110,6 @@ export function readSeen(dir: string, known: Known): Seen {
   return { nodes, silent, leftOut };
 }
 
-/** Undefined: it counts. */
 function whyLeftOut(said: Json | undefined, name: string, { hashes, now }: Known): string | undefined {
   if (said?.schemaVersion !== 1 || !Array.isArray(said.damage)) return "no answer of 00-assess --json";
   if (said.node !== name) return "it is of another node than its name says";
@@ -160,7 +159,7 @@ function seenNode(
   };
 }
 
-/** Undefined where it is none: a shell's complaint, a file that was cut off. */
+/** Unset: a shell's complaint, a file that was cut off. */
 function asJson(text: string): Json | undefined {
   try {
     return JSON.parse(text) as Json;

@@ -11,10 +11,11 @@ import { refuseUndecided, sayEndpoint } from "../facts/endpoint.ts";
 import { ensureOptions } from "../facts/node-to-repair.ts";
 import { attempt, Fail } from "../fail.ts";
 import { moveToRescue } from "../files/file-tree.ts";
-import { exists, readText } from "../files/files.ts";
+import { exists, readText, stat } from "../files/files.ts";
 import { manifestPath, readableManifest } from "../manifests/on-disk.ts";
 import { type Container, containers, controlPlaneContainers, stopContainers } from "../node/containers.ts";
 import { ensureControlPlaneKubelet } from "../node/control-plane-kubelet.ts";
+import { wasDuringRun } from "../node/kept-run.ts";
 import { kubeletActive } from "../node/node.ts";
 import { rescuedEtcd } from "../node/rescue-folder.ts";
 import { actionForSigned, actionsFor, countOfKeys, type PkiAction } from "../pki/actions.ts";
@@ -59,11 +60,13 @@ export function refuseForeignCa(cp: ControlPlaneNode) {
   const strange = strangeCa({ ...cp, certificatesDir });
   if (!strange) return;
   const path = certPath(certRow("ca"), certificatesDir);
-  if (!strange.older)
-    return say(
-      `${path} is newer than the CA that etcd's data names: ${strange.hash}. If neither part 1 nor hand-over.ts has made it, ` +
-        `stop here: ${command("00-salvage --move-aside")} looks for the cluster's own CA`,
-    );
+  if (!strange.older) {
+    const isOurs = wasDuringRun(stat(path)!.modified);
+    const rest = isOurs
+      ? "A script of this kit has put it there"
+      : `If neither part 1 nor hand-over.ts has made it, stop here: ${command("00-salvage --move-aside")} looks for the cluster's own CA`;
+    return say(`${path} is newer than the CA that etcd's data names: ${strange.hash}. ${rest}`);
+  }
   throw new Fail(`"${path}" is of another CA, ${strange.hash}, made before the one that etcd's data names`, {
     hint:
       `${command("00-salvage --move-aside")} looks for the cluster's own CA. ` +

@@ -3,7 +3,7 @@
  * of this node beside it.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { mkdirSync, rmSync } from "node:fs";
+import { mkdirSync, rmSync, utimesSync } from "node:fs";
 import { kubeletKubeconfig } from "../../shared/pki/kubeconfigs.ts";
 import { ADDRESS, healthyCp, otherCa, write } from "../pretend/cluster.ts";
 import { POD_UID, podRecord } from "../pretend/memory.ts";
@@ -19,6 +19,9 @@ const other = await otherCa();
  * other.
  */
 const HASH = "sha256:HASH";
+
+const LOOKS_FOR_OWN =
+  "If neither part 1 nor hand-over.ts has made it, stop here: ./bunw scripts/00-salvage.ts --move-aside looks for the cluster's own CA\n";
 
 interface Answer {
   damaged: boolean;
@@ -88,14 +91,32 @@ test("00-salvage counts the cluster's ca.key as lost where another CA is in its 
   expect(node.fingerprint()).toEqual(before);
 });
 
-test("01-etcd names the CA of a half attempt before it does anything, and how to get the cluster's own", async () => {
-  using node = await halfAttempt();
-  const { stderr } = await node.run("01-etcd --new-cas --dry-run");
-  expect(stderr).toMatch(
-    / \/etc\/kubernetes\/pki\/ca\.crt is newer than the CA that etcd's data names: sha256:HASH\. .*00-salvage\.ts --move-aside looks for the cluster's own CA\n/,
-  );
-  expect(stderr.indexOf("is newer than")).toBeLessThan(stderr.indexOf("== 1.2 "));
-});
+test.each([
+  ["no run is kept", undefined, LOOKS_FOR_OWN],
+  ["a run had ended before", "11:00", LOOKS_FOR_OWN],
+  ["a run was going on then", "12:00", "A script of this kit has put it there\n"],
+])(
+  "01-etcd names the CA of a half attempt before it does anything, and whether the kit has made it: %s",
+  async (_, until, rest) => {
+    using node = await halfAttempt();
+    const at = (time: string) => new Date(`2026-05-01T${time}:00Z`);
+    utimesSync(`${node.root}/etc/kubernetes/pki/ca.crt`, at("11:30"), at("11:30"));
+    if (until) {
+      const record = `${node.root}/root/kube-pki-repair-20260501T100000/runs/a-hand-over-1.jsonl`;
+      write(
+        record,
+        `{"at":"${at("10:00").toISOString()}","what":"run"}\n{"at":"${at(until).toISOString()}","what":"end"}\n`,
+      );
+      write(record.replace(/jsonl$/, "txt"), "");
+      utimesSync(record, at(until), at(until));
+    }
+    const { stderr } = await node.run("01-etcd --new-cas --dry-run");
+    expect(stderr).toContain(
+      `/etc/kubernetes/pki/ca.crt is newer than the CA that etcd's data names: ${HASH}. ${rest}`,
+    );
+    expect(stderr.indexOf("is newer than")).toBeLessThan(stderr.indexOf("== 1.2 "));
+  },
+);
 
 test("a new CA of this repair is no strange one: 00-assess names it, and 00-salvage misses no other", async () => {
   using node = await pretendNode();

@@ -54,3 +54,16 @@ test("of many nodes the workers are counted, but those whose address is missing"
   expect(shown).toContain("<li>and 200 workers</li>");
   expect(listOf(planAsPage({ ...PLAN, nodes: nodes.slice(0, 3) }))).not.toContain("and ");
 });
+
+test("the page has an estimate only where its steps lead to the proof", () => {
+  const part = {
+    number: 5,
+    title: "Prove it",
+    undo: "",
+    steps: [],
+    notes: [],
+  } as unknown as Plan["parts"][number];
+  const estimateIn = (plan: Plan) => /data-estimate="(.*?)"/.exec(planAsPage(plan))![1];
+  expect(estimateIn({ ...PLAN, seconds: [60, 120], parts: [part] })).toBe("1 to 2 minutes");
+  expect(estimateIn({ ...PLAN, seconds: [60, 120], parts: [{ ...part, number: 2 }] })).toBe("");
+});
