@@ -6,8 +6,11 @@
 
 import { KUBELET_CONFIG, kubespray } from "../machine/kubespray.ts";
 import { type Machine, sh } from "../machine/machine.ts";
+import { FLEET_PACKAGES } from "../machine/operator.ts";
 import { changedFiles, filesOf } from "../report/footprint.ts";
-import { followGuide } from "../scene/follow-plan.ts";
+import { followRunbook } from "../scene/follow.ts";
+import { followGuide, followPlan, planOfAllNodes } from "../scene/follow-plan.ts";
+import { makeReachable, operatorsTerminal } from "../scene/reachable.ts";
 import {
   controlPlaneSamples,
   deleteKubernetes,
@@ -183,9 +186,18 @@ const three = lost(2);
 /** The same, on three control plane nodes and two workers. */
 function onThree(scenario: Scenario, lines: Line[], tags: string[]): Scenario {
   const { look, asBefore } = kept();
+  const reachable: Line = {
+    title: "The operator has a machine that reaches all nodes by ssh",
+    run: (scene) => makeReachable(scene),
+  };
   const follow: Line = {
     title: "The operator follows RUNBOOK.md",
-    run: (scene) => followGuide(scene, [...tags, "several-control-planes"]),
+    async run(scene) {
+      if (scene.guide === "runbook")
+        return followRunbook(scene, [...tags, "several-control-planes"], { asHinted: true });
+      await using bash = operatorsTerminal({});
+      await followPlan(scene, { bash, page: await planOfAllNodes(scene, bash, undefined) });
+    },
   };
   return {
     ...scenario,
@@ -194,11 +206,16 @@ function onThree(scenario: Scenario, lines: Line[], tags: string[]): Scenario {
     controlPlanes: 3,
     workers: 2,
     profile: () => kubespray({ controlPlanes: 3, generation: "2.30" }),
-    lines: [look, ...lines, follow, asBefore],
+    packages: FLEET_PACKAGES,
+    lines: [reachable, look, ...lines, follow, asBefore],
   };
 }
 
-export const haKubespray = onThree(kubesprayLost, [stopped, deleted, configFromWorker], TAGS);
+export const haKubespray = onThree(
+  kubesprayLost,
+  [stopped, deleted, configFromWorker],
+  ["look-around", ...TAGS],
+);
 
 export const haKubesprayNewCas = onThree(
   kubesprayNewCas,
