@@ -49,7 +49,10 @@ async function main() {
   await step("1.3 Copy etcd's data and what else is left", () => copyWhatIsLeft(cp, healthy));
   await step(
     "1.4 Make or keep the shared keys",
-    () => makeSharedKeys(cp, actions),
+    async () => {
+      await pod.linkUsualDir(cp);
+      await makeSharedKeys(cp, actions);
+    },
     "kubeadm init phase certs ca, etcd-ca, front-proxy-ca, sa",
   );
   await step(

@@ -13,7 +13,7 @@
 import { dirname } from "node:path";
 import { attempt } from "../fail.ts";
 import { exists, list, readText } from "../files/files.ts";
-import { flagsOf, readUnit } from "../node/started-with.ts";
+import { flagsOf, installer, readUnit, UNIT_FOLDERS } from "../node/started-with.ts";
 import { shell } from "../shell-line.ts";
 
 export interface EtcdUnit {
@@ -29,13 +29,8 @@ export interface EtcdUnit {
   /** Its CA, certificate and key, and those for its peers, as its settings name them. */
   files: string[];
   /** The tool that set it up, if its files show that. */
-  by: "kubespray" | "KubeKey" | undefined;
+  by: ReturnType<typeof installer>;
 }
-
-/** Folders of systemd's units; the first that has the unit counts: systemd.unit(5). */
-const FOLDERS = ["/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib"].map(
-  (folder) => `${folder}/systemd/system`,
-);
 
 const PKI_SETTINGS = [
   "trusted-ca-file",
@@ -51,9 +46,9 @@ type Environ = readonly { name: string; value?: string }[];
 
 /** Undefined if this node has no such unit. `ran`: what its process has, asked where a file of its settings is lost. */
 export function readEtcdUnit(ran: () => Environ | undefined = () => []): EtcdUnit | undefined {
-  const path = FOLDERS.map((folder) => `${folder}/etcd.service`).find((file) => exists(file));
+  const path = UNIT_FOLDERS.map((folder) => `${folder}/etcd.service`).find((file) => exists(file));
   if (path === undefined) return undefined;
-  const dropIns = FOLDERS.flatMap((folder) =>
+  const dropIns = UNIT_FOLDERS.flatMap((folder) =>
     list(`${folder}/etcd.service.d`).map((name) => `${folder}/etcd.service.d/${name}`),
   );
   const { command, variables, files } = readUnit(
@@ -73,7 +68,7 @@ export function readEtcdUnit(ran: () => Environ | undefined = () => []): EtcdUni
     dataDir: setting("data-dir") ?? "/var/lib/etcd",
     clientUrls: setting("advertise-client-urls")?.split(",") ?? [],
     files: [...new Set(PKI_SETTINGS.flatMap((name) => setting(name) ?? []))],
-    by: maker(),
+    by: installer(),
   };
 }
 
@@ -91,16 +86,6 @@ export function isUnitHere({ path, dataDir, by }: EtcdUnit, trouble: string): st
 export const ONLY_PROVED = "this kit repairs etcd only as the static pod that kubeadm makes";
 
 export const UNIT_BY_HAND = `./bunw scripts/00-assess.ts says what is lost here, what is well, and what to do by hand; RUNBOOK-MORE "If etcd is a unit of this node"`;
-
-/**
- * kubespray's kubelet unit reads kubelet.env; KubeKey has a folder of scripts, and since version 4 one of
- * backups.
- */
-function maker(): EtcdUnit["by"] {
-  if (FOLDERS.some((folder) => text(`${folder}/kubelet.service`).includes("/kubelet.env")))
-    return "kubespray";
-  return ["/usr/local/bin/kube-scripts", "/etc/kubekey"].some((path) => exists(path)) ? "KubeKey" : undefined;
-}
 
 function text(path: string): string {
   return attempt(() => readText(path), "") ?? "";

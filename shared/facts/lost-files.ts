@@ -17,7 +17,7 @@ import type { Node } from "../node/node.ts";
 import type { Manifest, Pod } from "../objects/objects.ts";
 import { AGGREGATED_TRUST, configMapIn } from "../objects/stored.ts";
 import { infoOf } from "../pki/certificate.ts";
-import { CERTS, certPath, keyPath } from "../pki/certs.ts";
+import { CERTIFICATES_DIR, CERTS, certPath, keyPath } from "../pki/certs.ts";
 import { KUBECONFIGS } from "../pki/kubeconfigs.ts";
 import { oldSaPub } from "../pki/sa-keys.ts";
 
@@ -82,11 +82,14 @@ export function choiceOf(flag: string): string | undefined {
   return Object.hasOwn(FLAGS, flag) ? FLAGS[flag]!.choice : undefined;
 }
 
-/** Files that parts 1 and 2 make. */
+/** Files that parts 1 and 2 make; also by the link that they make in the place of kubeadm's usual folder. */
 export function madeFiles(certificatesDir: string): ReadonlySet<string> {
-  const pairs = CERTS.flatMap((row) => [certPath(row, certificatesDir), keyPath(row, certificatesDir)]);
-  const others = ["/sa.key", "/sa.pub", "", "/etcd"].map((name) => `${certificatesDir}${name}`);
-  return new Set([...pairs, ...others, oldSaPub(certificatesDir), ...KUBECONFIGS.map(({ path }) => path)]);
+  const made = [certificatesDir, CERTIFICATES_DIR].flatMap((dir) => [
+    ...CERTS.flatMap((row) => [certPath(row, dir), keyPath(row, dir)]),
+    ...["/sa.key", "/sa.pub", "", "/etcd"].map((name) => `${dir}${name}`),
+    oldSaPub(dir),
+  ]);
+  return new Set([...made, ...KUBECONFIGS.map(({ path }) => path)]);
 }
 
 /** Its data, or else its manifests on disk, say what a node's static pods need. */

@@ -9,6 +9,7 @@ import { attempt, Fail } from "../fail.ts";
 import { exists, list, readText, stat } from "../files/files.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
+import { installer } from "../node/started-with.ts";
 import { asPod, type Manifest } from "../objects/objects.ts";
 import { CERTIFICATES_DIR } from "../pki/certs.ts";
 import { shell } from "../shell-line.ts";
@@ -84,17 +85,40 @@ export function manifestText(manifest: Manifest): string {
 }
 
 /**
+ * What an installer makes beside kubeadm, and makes once more at its next run where it has another name or is a folder.
+ * Source: kubespray, roles/kubernetes/{node/tasks/loadbalancer,preinstall/tasks/0050-create_directories.yml}.
+ */
+const LAYOUTS = {
+  kubespray: { manifests: ["kube-vip.yml", "nginx-proxy.yml", "haproxy.yml"], linksUsualDir: true },
+  KubeKey: undefined,
+};
+
+/** Whether kubeadm's usual folder of certificates is a link here to the one that this cluster has. */
+export function linksUsualDir(): boolean {
+  const by = installer();
+  return by !== undefined && LAYOUTS[by]?.linksUsualDir === true;
+}
+
+/** The name of the file of a static pod that is nowhere on disk. */
+export function manifestName(name: string): string {
+  const own = isKubeadms(name) ? undefined : installer();
+  const known = own && LAYOUTS[own]?.manifests.find((file) => file === `${name}.yml`);
+  return known ?? `${name}.yaml`;
+}
+
+/**
  * The file of a static pod. kubeadm's pods are in NAME.yaml. Other pods may be in files of any name: the
  * kubelet reads every file whose name does not begin with a dot (pkg/kubelet/config/file.go). `namespace`, if
  * known: NAME.yaml may have a pod of this name of another namespace.
  */
 export function manifestPath({ node }: { node: Node }, name: string, namespace?: string): string {
-  const usual = `${node.kubelet.staticPodPath}/${name}.yaml`;
+  const folder = node.kubelet.staticPodPath;
+  const usual = `${folder}/${manifestName(name)}`;
   if (isKubeadms(name)) return usual;
   if (exists(usual) && !isAnothers(usual, { name, namespace })) return usual;
   return (
     filesWith(node, name, namespace).at(-1) ??
-    (exists(usual) ? `${node.kubelet.staticPodPath}/${namespace}-${name}.yaml` : usual)
+    (exists(usual) ? `${folder}/${namespace}-${manifestName(name)}` : usual)
   );
 }
 

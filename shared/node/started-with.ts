@@ -33,6 +33,21 @@ export const USUAL_FLAG_FILES = [
   "/etc/sysconfig/kubelet",
 ];
 
+/** Folders of systemd's units; the first that has the unit counts: systemd.unit(5). */
+export const UNIT_FOLDERS = ["/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib"].map(
+  (folder) => `${folder}/systemd/system`,
+);
+
+/**
+ * The tool that has set this node up by kubeadm, if its files show that: kubespray's kubelet unit reads kubelet.env;
+ * KubeKey has a folder of scripts, and since version 4 one of backups.
+ */
+export function installer(): "kubespray" | "KubeKey" | undefined {
+  if (UNIT_FOLDERS.some((folder) => readable(`${folder}/kubelet.service`).includes("/kubelet.env")))
+    return "kubespray";
+  return ["/usr/local/bin/kube-scripts", "/etc/kubekey"].some((path) => exists(path)) ? "KubeKey" : undefined;
+}
+
 /** Its process' flags, or its unit's; where systemd does not answer, those of the usual files alone. */
 export async function kubeletFlags(): Promise<KubeletFlags> {
   const running = await attemptLater(runningKubelet, undefined);

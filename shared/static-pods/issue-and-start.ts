@@ -3,6 +3,8 @@
  * back, part 2 the API server, controller-manager and scheduler.
  */
 
+import { symlinkSync } from "node:fs";
+import { dirname, relative } from "node:path";
 import { command } from "../again.ts";
 import { foldersOfPod, keyOf } from "../etcd-location/etcd-folders.ts";
 import { caIsNew, strangeCa } from "../facts/ca-copies.ts";
@@ -10,9 +12,12 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { refuseUndecided, sayEndpoint } from "../facts/endpoint.ts";
 import { ensureOptions } from "../facts/node-to-repair.ts";
 import { attempt, Fail } from "../fail.ts";
-import { moveToRescue } from "../files/file-tree.ts";
-import { exists, readText, stat } from "../files/files.ts";
-import { manifestPath, readableManifest } from "../manifests/on-disk.ts";
+import { isLink, moveToRescue } from "../files/file-tree.ts";
+import { exists, hostEntry, readText, stat } from "../files/files.ts";
+import { isBelow } from "../files/mounts.ts";
+import { makeFolder } from "../files/write-steps.ts";
+import { hostFiles } from "../manifests/command.ts";
+import { linksUsualDir, manifestPath, readableManifest } from "../manifests/on-disk.ts";
 import { type Container, containers, controlPlaneContainers, stopContainers } from "../node/containers.ts";
 import { ensureControlPlaneKubelet } from "../node/control-plane-kubelet.ts";
 import { wasDuringRun } from "../node/kept-run.ts";
@@ -20,13 +25,13 @@ import { kubeletActive } from "../node/node.ts";
 import { rescuedEtcd } from "../node/rescue-folder.ts";
 import { actionForSigned, actionsFor, countOfKeys, type PkiAction } from "../pki/actions.ts";
 import { madeAt } from "../pki/certificate.ts";
-import { CERTS, certPath, certRow, isEtcds, keyPath } from "../pki/certs.ts";
+import { CERTIFICATES_DIR, CERTS, certPath, certRow, isEtcds, keyPath } from "../pki/certs.ts";
 import { apply, ensureMany } from "../pki/ensure.ts";
 import { pkiFindings } from "../pki/examine.ts";
 import { makeKeysAhead } from "../pki/keys.ts";
 import { kubeconfigRows } from "../pki/kubeconfigs.ts";
 import { newSaKeySince } from "../pki/sa-keys.ts";
-import { say } from "../run.ts";
+import { act, say } from "../run.ts";
 import { told } from "../run-events.ts";
 import { shell } from "../shell-line.ts";
 import { takeAway } from "./exchange.ts";
@@ -46,6 +51,7 @@ import { refuseLostFiles, restoreManifests, restoreOthers } from "./restore.ts";
 import {
   mountsSuperAdmin,
   onlyOnPeers,
+  readableStaticPods,
   SERVERS,
   type WantedManifest,
   wantedManifests,
@@ -217,6 +223,29 @@ export function serversWork(cp: ControlPlaneNode, superAdmin = false): Work {
 /** Path of each certificate and kubeconfig, and of sa.key, that is issued. */
 export function issuedPaths(work: Work): string[] {
   return toWrite(work).pki.map(({ finding }) => finding.paths[0]!);
+}
+
+/**
+ * kubeadm's usual folder is a link again, if it was one and all of /etc/kubernetes is lost, or if a path leads through
+ * it: a folder made in its place would have none of the certificates.
+ */
+export async function linkUsualDir(cp: ControlPlaneNode) {
+  const { facts, node } = cp;
+  if (facts.certificatesDir === CERTIFICATES_DIR || exists(CERTIFICATES_DIR) || isLink(CERTIFICATES_DIR))
+    return;
+  const isLost = ![
+    certPath(certRow("apiserver"), facts.certificatesDir),
+    manifestPath(cp, "kube-apiserver"),
+  ].some(exists);
+  const pods = readableStaticPods(cp).flatMap(({ pod }) => hostFiles(pod));
+  const paths = [node.kubelet.clientCaFile, ...pods.map(({ path }) => path)];
+  const isNamed = paths.some((path) => isBelow(path, CERTIFICATES_DIR));
+  if (!isNamed && !(isLost && linksUsualDir())) return;
+  const link = hostEntry(CERTIFICATES_DIR);
+  await act("point", `${CERTIFICATES_DIR} to ${facts.certificatesDir}`, () => {
+    makeFolder(dirname(link), 0o755);
+    symlinkSync(relative(dirname(CERTIFICATES_DIR), facts.certificatesDir), link);
+  });
 }
 
 /**

@@ -14,7 +14,7 @@ import { copyToRescue, moveToRescue } from "../files/file-tree.ts";
 import { stat, writeFile } from "../files/files.ts";
 import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findStaticPods, type UnprovedPod } from "../manifests/mirror-pods.ts";
-import { isKubeadms, manifestText, podsOnDisk, secondManifests } from "../manifests/on-disk.ts";
+import { isKubeadms, manifestName, manifestText, podsOnDisk, secondManifests } from "../manifests/on-disk.ts";
 import {
   checksByOldSaKey,
   fitOldSaKey,
@@ -218,6 +218,8 @@ function asUnproved(one: UnprovedPod, { node }: ControlPlaneNode): Unproved {
     why,
     content: manifest instanceof Fail ? yamlText(pod) : manifest,
     file: `${namespace}_${name}.yaml`,
-    place: isUsable ? `${node.kubelet.staticPodPath}/${alike ? `${namespace}-` : ""}${name}.yaml` : undefined,
+    place: isUsable
+      ? `${node.kubelet.staticPodPath}/${alike ? `${namespace}-` : ""}${manifestName(name)}`
+      : undefined,
   };
 }

@@ -20,7 +20,7 @@ import { refuseOthers, writeTyped } from "../files/operator-files.ts";
 import { asItRan } from "../manifests/as-it-ran.ts";
 import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { mirrorPodsOf } from "../manifests/mirror-pods.ts";
-import { manifestText } from "../manifests/on-disk.ts";
+import { manifestName, manifestText } from "../manifests/on-disk.ts";
 import { typed } from "../options.ts";
 import { listed, quoteUntrusted } from "../plain.ts";
 import { act, mode, say, silently, tell } from "../run.ts";
@@ -222,7 +222,7 @@ export function keepWorkersPods({ cluster, data, rescue }: ControlPlaneNode, wit
         note: `a static pod of ${owners}, as their kubelets reported it`,
       });
       say(
-        `if 00-assess names ${name} as lost on ${owners}: read that file, then ${shell`scp -p ${file} root@NODE:/etc/kubernetes/manifests/${name}.yaml`}`,
+        `if 00-assess names ${name} as lost on ${owners}: read that file, then ${shell`scp -p ${file} root@NODE:/etc/kubernetes/manifests/${manifestName(name)}`}`,
       );
     }
   }

@@ -77,6 +77,19 @@ export const LAYOUTS: Unlike[] = [
     },
   },
   {
+    name: "the certificates are in another folder, to which the usual one is a link, and a manifest is called kube-vip.yml",
+    who: "kubespray",
+    change: (place) => {
+      unit("kubespray")(place);
+      const flags = KUBELET_ENV.replace("/etc/kubernetes/kubelet-config.yaml", CONFIG).replace("=w1", "=m1");
+      write(`${place.root}/etc/kubernetes/kubelet.env`, flags);
+      write(`${place.root}/run/kubelet.environ`, flags.replaceAll(/^#.*\n|"/gm, ""));
+      staticPod(place, "kube-vip", "/etc/kubernetes/admin.conf");
+      const folder = `${place.root}/etc/kubernetes/manifests`;
+      renameSync(`${folder}/kube-vip.yaml`, `${folder}/kube-vip.yml`);
+    },
+  },
+  {
     name: "the kubelet's unit has no --bootstrap-kubeconfig",
     who: "own units of control plane nodes",
     change: withUnit("--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf ", ""),

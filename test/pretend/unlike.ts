@@ -290,8 +290,9 @@ export function belongingsOf(root: string): Map<string, string> {
     all.set(`${basename(path)}: server`, server);
     if (tlsServerName) all.set(`${basename(path)}: tls-server-name`, tlsServerName);
   }
-  for (const path of globSync(`${root}/etc/kubernetes/manifests/*.yaml`)) {
+  for (const path of globSync(`${root}/etc/kubernetes/manifests/*.{yaml,yml}`)) {
     const { metadata, spec } = parse(readFileSync(path, "utf8"));
+    all.set(`${metadata.name}: file`, basename(path));
     for (const container of spec.containers) {
       const { command = [], args = [], name, ...rest } = container;
       for (const word of [...command, ...args]) all.set(`${metadata.name}: ${word}`, "");
@@ -299,6 +300,8 @@ export function belongingsOf(root: string): Map<string, string> {
     }
     all.set(`${metadata.name}: pod`, sorted({ ...spec, containers: spec.containers.length }));
   }
+  const usual = lstatSync(root + PKI, { throwIfNoEntry: false });
+  if (usual?.isSymbolicLink()) all.set("pki: link", readlinkSync(root + PKI));
   for (const { file } of CERTS) {
     const path = `${root}/etc/kubernetes/pki/${file}.crt`;
     if (!existsSync(path)) continue;

@@ -1,8 +1,9 @@
 /** Malformed manifests on disk: each is refused by name or ignored, and none stops a script. */
 import { expect, test } from "bun:test";
 import { writeFile } from "../../../shared/files/files.ts";
-import { readManifest, secondManifests } from "../../../shared/manifests/on-disk.ts";
+import { manifestPath, readManifest, secondManifests } from "../../../shared/manifests/on-disk.ts";
 import { NODE } from "../../pretend/control-plane-node.ts";
+import { KUBESPRAY_KUBELET } from "../../pretend/etcd-as-unit.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const BOMB = `a: &a [x, x, x, x, x, x, x, x, x]\n${["b a", "c b", "d c", "e d", "f e", "g f"]
@@ -51,4 +52,21 @@ test("null in a manifest counts as missing, and __proto__ and constructor are na
   expect(Object.keys(read.metadata.annotations!)).toEqual(["__proto__", "constructor"]);
   writeFile(path, "status: {}\n");
   expect(readManifest(path)).toMatchObject({ metadata: { name: "" }, spec: { containers: [] } });
+});
+
+test.each([
+  ["kube-vip", "kube-vip.yml"],
+  ["nginx-proxy", "nginx-proxy.yml"],
+  ["haproxy", "haproxy.yml"],
+  ["keepalived", "keepalived.yaml"],
+  ["kube-apiserver", "kube-apiserver.yaml"],
+])("the lost manifest of %s is called %s on a node of kubespray's, and NAME.yaml elsewhere", (name, file) => {
+  using _box = sandbox();
+  const at = () => manifestPath({ node: NODE }, name).split("/").at(-1);
+  expect(at()).toBe(`${name}.yaml`);
+  writeFile("/etc/systemd/system/kubelet.service", KUBESPRAY_KUBELET);
+  expect(at()).toBe(file);
+  // what is there stays where it is
+  writeFile(`/etc/kubernetes/manifests/${name}.yaml`, `metadata: {name: ${name}}\n`);
+  expect(at()).toBe(`${name}.yaml`);
 });

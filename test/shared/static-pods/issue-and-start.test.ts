@@ -3,7 +3,7 @@
  * whether an etcd that runs can stay, where admission has changed its mirror pod. And part 2 looks at its work once.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, rmSync, utimesSync } from "node:fs";
+import { existsSync, lstatSync, readlinkSync, rmSync, symlinkSync, utimesSync } from "node:fs";
 import { type ControlPlaneNode, keepRan } from "../../../shared/facts/control-plane-node.ts";
 import { controlPlaneToRepair } from "../../../shared/facts/node-to-repair.ts";
 import { copyLargeTree } from "../../../shared/files/file-tree.ts";
@@ -15,10 +15,12 @@ import {
   etcdWork,
   issueEtcdCertificates,
   issueForServers,
+  linkUsualDir,
   lookAtServers,
   startServers,
 } from "../../../shared/static-pods/issue-and-start.ts";
 import { FACTS, manifest, mirrorPod, type Objects, otherCa, write } from "../../pretend/cluster.ts";
+import { KUBESPRAY_KUBELET } from "../../pretend/etcd-as-unit.ts";
 import { lookAt } from "../../pretend/in-process.ts";
 import { CRICTL, crictlPs, staticUid } from "../../pretend/node.ts";
 import type { FakeCommand } from "../../pretend/programs.ts";
@@ -211,3 +213,79 @@ test("part 2 looks at its work once: later steps issue and start that, and ask n
     expect(isBack()).toEqual(["manifests/kube-scheduler.yaml", "scheduler.conf"]);
   });
 });
+
+const UNIT = "/etc/systemd/system/kubelet.service";
+const USUAL = "/etc/kubernetes/pki";
+
+test.each<[what: string, place: (root: string) => void, linked: string | undefined]>([
+  ["all is lost, and kubespray has made it", (root) => write(root + UNIT, KUBESPRAY_KUBELET), "ssl"],
+  ["all is lost, and nothing says that there was a link", () => undefined, undefined],
+  [
+    "a static pod's path leads through it",
+    (root) => write(`${root}/etc/kubernetes/manifests/own.yaml`, named("/etc/kubernetes/pki/ca.crt")),
+    "ssl",
+  ],
+  [
+    "a static pod's path leads past it",
+    (root) => write(`${root}/etc/kubernetes/manifests/own.yaml`, named("/etc/kubernetes/pki-own/ca.crt")),
+    undefined,
+  ],
+  [
+    "a server's certificate is here: what has expired or is missing alone tells nothing of a link",
+    (root) => {
+      write(root + UNIT, KUBESPRAY_KUBELET);
+      write(`${root}/etc/kubernetes/ssl/apiserver.crt`, "");
+    },
+    undefined,
+  ],
+  [
+    "a link is left that leads nowhere now",
+    (root) => {
+      write(root + UNIT, KUBESPRAY_KUBELET);
+      symlinkSync("/mnt/pki", root + USUAL);
+    },
+    "/mnt/pki",
+  ],
+  [
+    "a folder is there",
+    (root) => {
+      write(root + UNIT, KUBESPRAY_KUBELET);
+      write(`${root}${USUAL}/own.crt`, "");
+    },
+    undefined,
+  ],
+])("kubeadm's usual folder where the certificates are elsewhere: %s", async (_, place, linked) => {
+  const etcd = (objects: Objects) => {
+    for (const [key, object] of Object.entries(objects))
+      objects[key] = JSON.parse(JSON.stringify(object).replaceAll(USUAL, "/etc/kubernetes/ssl"));
+  };
+  await lookAt({ etcd }, async ({ root }) => {
+    write(`${root}/etc/kubernetes/admin.conf`, "");
+    rmSync(`${root}/var/lib/kubelet/config.yaml`);
+    write(
+      `${root}/var/lib/kubelet/config.yaml`,
+      "staticPodPath: /etc/kubernetes/manifests\nauthentication: {x509: {clientCAFile: /etc/kubernetes/ssl/ca.crt}}\n",
+    );
+    place(root);
+    const cp = await controlPlaneToRepair(undefined);
+    for (const _ of [1, 2]) await linkUsualDir(cp);
+    const isLink = lstatSync(root + USUAL, { throwIfNoEntry: false })?.isSymbolicLink();
+    expect(isLink ? readlinkSync(root + USUAL) : undefined).toBe(linked);
+  });
+});
+
+function named(path: string): string {
+  return JSON.stringify({
+    metadata: { name: "own", namespace: "kube-system" },
+    spec: {
+      containers: [
+        {
+          name: "own",
+          command: [`--ca=${path}`],
+          volumeMounts: [{ name: "v", mountPath: "/etc/kubernetes" }],
+        },
+      ],
+      volumes: [{ name: "v", hostPath: { path: "/etc/kubernetes" } }],
+    },
+  });
+}
