@@ -58,7 +58,8 @@ Options:
     --json           The same as --output json.
     --kubeadm-config Print only the configuration for --config of kubeadm's phases, from etcd's
                      data: for clusters that this kit does not repair.
-    --etcd-data DIR  etcd's data directory (default: found by itself).
+    --etcd-data DIR  etcd's data directory (default: found by itself). If etcd is on other machines:
+                     https://HOST:2379,… (the client URLs of its members).
     --help           Print this text.
 
 Exit codes: 0 nothing is damaged, 1 could not look, 2 damage found,

@@ -109,10 +109,10 @@ async function toPack(
 async function unpack(file: string, values: Values) {
   start("hand-over unpack", values);
   lockNode();
-  const { here, stepsWithoutData, node, dir } = await look(values);
+  const { here, stepsWithoutData, node, place } = await look(values);
   const { bundle, sha256, lock } = await own.openBundle(file, values, here.certificatesDir);
   const named = bundle.manifest?.cluster?.controlPlanes;
-  noData.refuseWorker(node, dir, { named, force: values.force });
+  noData.refuseWorker(node, place, { named, force: values.force });
   for (const line of own.aboutBundle(bundle)) say(line);
   checkOrigin(bundle, here, { confirmed: values["ca-hash"], lock });
   const written = unpackHere(bundle, here, { moveToRescue: values["move-aside"] });
@@ -160,13 +160,12 @@ type Looked = Awaited<ReturnType<typeof look>>;
 async function look(values: Values) {
   const node = await nodeIfAny();
   const place = await etcdDataOf(values["etcd-data"], { node });
-  const { dir } = place;
   const facts = lookAtControlPlaneNode(place, undefined, certificatesDirOn(node));
-  noData.refuseOtherEtcd({ node, dataDir: dir, cluster: facts.cluster });
+  noData.refuseOtherEtcd({ node, place, cluster: facts.cluster });
   return {
     here: facts,
-    stepsWithoutData: () => noData.stepsWhereDataIsLost(node, dir),
-    ...{ node, dir },
+    stepsWithoutData: () => noData.stepsWhereDataIsLost(node, place),
+    ...{ node, place },
   };
 }
 

@@ -7,9 +7,9 @@ import { Fail } from "./fail.ts";
 import { FullAnswer, VERSION } from "./run.ts";
 import { shell } from "./shell-line.ts";
 
-/** A path as it was typed, from the folder the script is run in. */
+/** A path as it was typed, from the folder the script is run in. A URL stays as it is. */
 export function typed(path: string): string {
-  return resolve(process.env.PWD ?? ".", path);
+  return path.startsWith("https://") ? path : resolve(process.env.PWD ?? ".", path);
 }
 
 /** As for parseArgs. `usage`: the text of --help; `words`: the most beside the options, if any. */

@@ -70,8 +70,8 @@ export async function assess(
   const running = all instanceof Fail ? all : all.filter((container) => container.running);
   const ca = clusterCaSeen(node, known);
   const without = known
-    ? isNotForParts(known.home) && { etcd: known.home, from: [] }
-    : controlPlaneWithoutData(node, place.dir, seen(all));
+    ? isNotForParts(known.home) && { etcd: known.home, from: [], unreached: place.unreached }
+    : controlPlaneWithoutData(node, place, seen(all));
   const look = { node, dataDir: place.dir, running, known };
   const judged = without
     ? await assessWithoutParts(look, without)

@@ -5,9 +5,11 @@
  * checks, each by itself, so that none hides the next. Checks that need another node's answer, or an earlier
  * step's files, are not here: the plan asks the other nodes, and its order makes the files.
  */
-import { type EtcdStatus, etcdClient } from "../etcd/client.ts";
+
 import { refuseNoMember, unitSilent } from "../etcd/own-etcd.ts";
 import { turnedAway } from "../etcd/unheard.ts";
+import { type EtcdStatus, etcdClient } from "../etcd-location/client.ts";
+import { isKnown } from "../etcd-location/etcd-folders.ts";
 import { etcdDataOf, sayPlace } from "../etcd-location/etcd-place.ts";
 import type { EtcdPlace } from "../etcd-location/etcd-proof.ts";
 import { refuseDoubtfulClock } from "../facts/clock.ts";
@@ -25,7 +27,7 @@ import { CONTROL_PLANE, type Container, containers } from "../node/containers.ts
 import { type Node, readNode } from "../node/node.ts";
 import { actionsFor } from "../pki/actions.ts";
 import { endpointUrl } from "../pki/addresses.ts";
-import { CERTS, certPath, certRow } from "../pki/certs.ts";
+import { CERTS, etcdClientFiles } from "../pki/certs.ts";
 import { bothCas, type Finding, readable } from "../pki/examine.ts";
 import { clusterServer, localServer } from "../pki/kubeconfigs.ts";
 import { whoAnswers } from "../pki/served.ts";
@@ -52,7 +54,7 @@ export async function lookHere(etcdData: string | undefined, endpoint?: string):
   const place = await etcdDataOf(etcdData, { node, all: seen(all) });
   sayPlace(place);
   const ask = () => askControlPlaneNode(place, node, { given: endpoint, all: seen(all) });
-  return { node, all, place, known: exists(place.dir) ? await ask() : undefined };
+  return { node, all, place, known: isKnown(place) ? await ask() : undefined };
 }
 
 export function seen(all: Container[] | Fail): Container[] {
@@ -73,9 +75,10 @@ export async function wellLine(
   const files = new Set([...findings.flatMap(({ paths }) => paths), ...manifests, kubeconfig, clientPem]);
   const ends = findings.flatMap(({ cert }) => cert?.notAfter ?? []).sort((a, b) => +a - +b);
   const cas = `${bothCas(facts.certificatesDir, cluster.oldCaPem)}\n${facts.shown ?? ""}`;
-  const etcdCa = readable(certPath(certRow("etcd-ca"), facts.certificatesDir)) ?? "";
+  const etcdCa = readable(etcdClientFiles(facts).ca) ?? "";
   const { client, peer } = facts.etcdAt ?? { client: facts.advertiseAddress, peer: facts.advertiseAddress };
-  const etcd = [endpointUrl(client, 2379), endpointUrl(peer, 2380)];
+  const own = [endpointUrl(client, 2379), endpointUrl(peer, 2380)];
+  const etcd = facts.externalEtcd ? [facts.externalEtcd.server] : own;
   const servers = [...new Set([localServer(facts), clusterServer(facts)])];
   const answers = await Promise.all([
     ...servers.map((to) => whoAnswers(to, cas)),

@@ -28,6 +28,11 @@ export interface EtcdData {
    * continues.
    */
   formerMembers?: readonly string[];
+  /**
+   * Set if etcd runs on other machines: its own members, and this machine's addresses. `members` are then the
+   * control plane nodes, at their API servers.
+   */
+  elsewhere?: { members: Member[]; addresses: string[] };
   /** Main revision after the log's last entry. */
   revision: number;
   /**

@@ -19,9 +19,10 @@ import { lastRestore, movedHere } from "../node/words.ts";
 import type { PodSpec } from "../objects/objects.ts";
 import { CONFIG_FIRST, opened, SealedFail, sealedIn } from "../objects/stored.ts";
 import { orUndefined } from "../pki/certificate.ts";
+import type { EtcdClientFiles } from "../pki/certs.ts";
 import { shell } from "../shell-line.ts";
 import { readYaml } from "../yaml.ts";
-import { withMoved, withNodeNames } from "./reach-etcd.ts";
+import { withControlPlanes, withMoved, withNodeNames } from "./reach-etcd.ts";
 
 export interface EtcdFolders {
   /** etcd's --data-dir. */
@@ -33,6 +34,24 @@ export interface EtcdFolders {
    * encrypted values.
    */
   apiServer?: { spec: PodSpec } | undefined;
+  /** Etcd on other machines: its data, in the place of folders. `dir` is then its address. */
+  living?: LivingEtcd;
+  /** Why it cannot be read. */
+  unreached?: Fail;
+}
+
+export interface LivingEtcd extends EtcdClientFiles {
+  /** The client URL that has answered. */
+  endpoint: string;
+  /** Its snapshot, as a path of this machine, and bytes. */
+  file: string;
+  size: number;
+  about: SnapshotOf;
+}
+
+/** Whether etcd's data can be read here, from a folder or from other machines. */
+export function isKnown({ dir, living }: Pick<EtcdFolders, "dir" | "living">): boolean {
+  return living !== undefined || exists(dir);
 }
 
 /**
@@ -48,13 +67,15 @@ export function foldersOfPod({ spec }: { spec: PodSpec }): EtcdFolders | undefin
 }
 
 /** Opens encrypted values if the configuration for them is here. Errors: as `readEtcdData`. */
-export function readFolders({ dir, wal, apiServer }: EtcdFolders): EtcdData {
+export function readFolders({ dir, wal, apiServer, living }: EtcdFolders): EtcdData {
+  if (living) return asSeen(Object.assign(readSnapshotData(living.file), living.about), apiServer);
   return asSeen(readEtcdData(hostPath(dir), wal && hostPath(wal)), apiServer);
 }
 
 function asSeen(read: EtcdData, apiServer: EtcdFolders["apiServer"]): EtcdData {
   const data = withOpened(read, apiServer);
-  return withFormer(withNodeNames(withMoved(data, movedHere())), lastRestore()?.members ?? []);
+  const named = data.elsewhere ? withControlPlanes : withNodeNames;
+  return withFormer(named(withMoved(data, movedHere())), lastRestore()?.members ?? []);
 }
 
 /** Names etcd's members before restore.ts: they were control plane nodes. */
@@ -73,7 +94,7 @@ export function readRescued(rescue: Rescue, apiServer: EtcdFolders["apiServer"])
 /** The copy of an etcd that ran on: its snapshot, and beside it what no snapshot has. */
 export const SNAPSHOT = "snapshot.db";
 export const SNAPSHOT_OF = "members.json";
-export type SnapshotOf = Pick<EtcdData, "clusterId" | "memberId" | "members">;
+export type SnapshotOf = Pick<EtcdData, "clusterId" | "memberId" | "members" | "elsewhere">;
 
 function readCopied(dir: string): EtcdData {
   return Object.assign(

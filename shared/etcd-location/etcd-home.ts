@@ -1,7 +1,7 @@
 /**
  * The one source of etcd's facts for all scripts: where it runs, and so who owns its certificates and who may
- * restart it. kubeadm's static pod is repaired, a unit of this node is proved, and etcd on other machines is
- * neither. Reads only.
+ * restart it. kubeadm's static pod is repaired; a unit of this node, or etcd on other machines, is proved. Reads
+ * only.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
@@ -12,12 +12,14 @@ import { certificatesDirOn, manifestPath, readManifest, whereIs } from "../manif
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import type { PodSpec } from "../objects/objects.ts";
+import { configMapIn } from "../objects/stored.ts";
 import { isLoopback } from "../pki/addresses.ts";
 import { infoOf, isValidNow } from "../pki/certificate.ts";
 import type { ExternalEtcd } from "../pki/certs.ts";
 import { tracesOf } from "./control-plane-traces.ts";
+import type { LivingEtcd } from "./etcd-folders.ts";
 import { type EtcdUnit, isClusters, ONLY_PROVED, readEtcdUnit } from "./etcd-unit.ts";
-import { hostOf, ownMember } from "./reach-etcd.ts";
+import { hostOf, OWN_ALONE, ownMember } from "./reach-etcd.ts";
 import { processesOf } from "./static-pod-here.ts";
 
 /** ClusterConfiguration's etcd.external (kubeadm v1beta4). */
@@ -40,6 +42,8 @@ export interface EtcdHome {
   servers: string[];
   /** The API server's files for etcd: CA, certificate, key. */
   client: string[];
+  /** Etcd on other machines that has answered. */
+  living?: LivingEtcd | undefined;
 }
 
 interface Seen {
@@ -52,25 +56,28 @@ interface Seen {
   all?: readonly Container[];
   /** This node's API server, as its manifest, its process or its container has it. */
   apiServer?: { spec: PodSpec } | undefined;
+  living?: LivingEtcd | undefined;
 }
 
 /** The cluster's own configuration decides if it can be read; else the files of this node. */
 export function etcdHome(seen: Seen): EtcdHome {
-  const { node, dataDir, cluster, all = [] } = seen;
+  const { node, dataDir, cluster, living, all = [] } = seen;
   const found = etcdOptions(seen);
   const unit = readEtcdUnit(() => processesOf("etcd", all)[0]?.spec.containers[0]?.env);
   if (cluster) {
     if (cluster.configuration.etcd?.external === undefined) return { runs: "static pod", ...found };
-    return unit ? { runs: "unit", unit, ...found } : { runs: "elsewhere", ...found };
+    return unit && !living ? { runs: "unit", unit, ...found } : { runs: "elsewhere", living, ...found };
   }
   const isPod = node !== undefined && tracesOf("etcd", node, all).length > 0;
   if (!isPod && unit && isClusters(unit)) return { runs: "unit", unit, ...found };
+  const own = node && found.servers.filter((url) => isOwn(url, node.addresses));
+  const areOthers = own?.length === 0 && found.servers.length > 0;
   // data that cannot be read still belongs to this node's etcd
-  if (isPod || exists(dataDir) || (node && found.servers.some((url) => isOwn(url, node.addresses))))
+  if (exists(dataDir) || (!areOthers && (isPod || (own && own.length > 0))))
     return { runs: "static pod", ...found };
   const isElsewhere =
     found.servers.length > 0 || (node !== undefined && tracesOf("kube-apiserver", node, all).length > 0);
-  return { runs: isElsewhere ? "elsewhere" : "unknown", ...found };
+  return { runs: isElsewhere || living ? "elsewhere" : "unknown", living, ...found };
 }
 
 /** kubeadm's file names, for a stacked etcd and for the external one in its documentation. */
@@ -81,7 +88,7 @@ function kubeadms(node: Node | undefined): string[] {
 }
 
 /** kubespray's and KubeKey's folder: it stays on a control plane node even if etcd is elsewhere. */
-const ETCD_SSL = "/etc/ssl/etcd/ssl";
+export const ETCD_SSL = "/etc/ssl/etcd/ssl";
 
 /** From the API server's manifest, its mirror pod, kubeadm's configuration, or files that are left. */
 function etcdOptions({ node, data, cluster, apiServer }: Seen): Pick<EtcdHome, "servers" | "client"> {
@@ -100,19 +107,17 @@ function etcdOptions({ node, data, cluster, apiServer }: Seen): Pick<EtcdHome, "
   }
   const { endpoints = [], caFile, certFile, keyFile } = cluster?.configuration.etcd?.external ?? {};
   if (caFile && certFile && keyFile) return { servers: endpoints, client: [caFile, certFile, keyFile] };
-  const files = list(ETCD_SSL).filter((name) => name === "ca.pem" || name.startsWith("node-"));
-  return {
-    servers: endpoints,
-    client: files.length > 2 ? files.map((name) => `${ETCD_SSL}/${name}`) : kubeadms(node),
-  };
+  const own = list(ETCD_SSL).find((name) => /^node-.*-key\.pem$/.test(name));
+  const files = own ? ["ca.pem", own.replace("-key.pem", ".pem"), own] : [];
+  return { servers: endpoints, client: own ? files.map((name) => `${ETCD_SSL}/${name}`) : kubeadms(node) };
 }
 
 /**
  * Why parts 1 to 4 cannot go by this etcd, in words; undefined if they can. A unit whose files are whole may run on
  * as it is; `proveUnit` asks it.
  */
-export function etcdTrouble({ runs, unit, client }: EtcdHome): string | undefined {
-  if (runs === "elsewhere") return "it does not run on this node";
+export function etcdTrouble({ runs, unit, client, living }: EtcdHome): string | undefined {
+  if (runs === "elsewhere") return living ? undefined : "it does not run on this node";
   if (runs !== "unit" || !unit) return undefined;
   const lost = [...unit.lostSettings, ...[...unit.files, ...client].filter((path) => !exists(path))];
   if (lost.length > 0) return `${[...new Set(lost)].join(", ")} is missing, and ${ONLY_PROVED}`;
@@ -130,10 +135,16 @@ export function etcdTrouble({ runs, unit, client }: EtcdHome): string | undefine
  * their nodes.
  */
 export function externalEtcd(
-  { runs, unit, servers, client }: EtcdHome,
+  { runs, unit, servers, client, living }: EtcdHome,
   { name: ownName, addresses }: Pick<Node, "name" | "addresses">,
-  data: Pick<EtcdData, "members" | "memberId">,
+  data: EtcdData,
 ): ExternalEtcd | undefined {
+  if (living && data.elsewhere) {
+    const names = data.elsewhere.members.map(({ id, name }) => [id, name] as const);
+    const before = configMapIn(data, "kube-system/kube-root-ca.crt")?.["ca.crt"] ?? "";
+    const files = { ca: living.ca, cert: living.cert, key: living.key };
+    return { ...files, server: living.endpoint, nodes: Object.fromEntries(names), elsewhere: { ca: before } };
+  }
   const [ca, cert, key] = client;
   if (runs !== "unit" || !unit || !ca || !cert || !key) return undefined;
   const urls = [...unit.clientUrls, ...servers].filter((url) => isOwn(url, addresses));
@@ -144,5 +155,5 @@ export function externalEtcd(
 }
 
 function isOwn(url: string, addresses: readonly string[]): boolean {
-  return isLoopback(hostOf(url)) || addresses.includes(hostOf(url));
+  return [...OWN_ALONE, ...addresses].includes(hostOf(url));
 }

@@ -17,6 +17,7 @@ import { USUAL_DATA } from "./control-plane-traces.ts";
 import { inManifest, type NamedFolders, namesOf, writtenLater } from "./etcd-candidates.ts";
 import { type EtcdFolders, holdsData, keyOf } from "./etcd-folders.ts";
 import { type EtcdPlace, proved } from "./etcd-proof.ts";
+import { etcdElsewhere } from "./living-etcd.ts";
 import { apiServerHere } from "./static-pod-here.ts";
 
 interface Here {
@@ -26,13 +27,25 @@ interface Here {
 }
 
 /**
- * `typed`: the operator's --etcd-data. An earlier one counts if nothing else decides and that folder has
- * data. If nothing is found: the named folder, or kubeadm's default. Errors: Fail if several hold data and
- * none is proved, or if the named folder does not exist.
+ * `typed`: the operator's --etcd-data, a folder, or URLs of members on other machines. An earlier one counts if
+ * nothing else decides and that folder has data. If nothing is found: the named folder, or kubeadm's default.
+ * Etcd on other machines is asked for its data. Errors: Fail if several hold data and none is proved, or if the
+ * named folder does not exist.
  */
 export async function etcdDataOf(typed: string | undefined, { node, all }: Here): Promise<EtcdPlace> {
   const apiServer = await apiServerHere({ node, all });
-  return { ...(await placeOf(typed, { node, all, apiServer })), apiServer };
+  const saved = wordOf("etcd-data");
+  const urls = [typed ?? saved?.value ?? ""].filter((value) => value.startsWith("https://"));
+  const place = await placeOf(urls.length > 0 ? undefined : typed, { node, all, apiServer });
+  if (!node || (urls.length === 0 && (typed !== undefined || exists(place.dir))))
+    return { ...place, apiServer };
+  const containers = all ?? (await containersIfAny(node));
+  const seen = { node, all: containers, apiServer, dataDir: place.dir };
+  const found = await etcdElsewhere(seen, urls.join().split(",").filter(Boolean));
+  if (!found?.living) return { ...place, ...found, apiServer };
+  const { endpoint, about } = found.living;
+  const why = `on other machines: a snapshot of ${about.members.length} members' data`;
+  return { ...found, dir: endpoint, wal: undefined, why, apiServer };
 }
 
 async function placeOf(

@@ -104,7 +104,7 @@ function judge(folders: EtcdFolders, named: readonly NamedFolders[], node: Node 
   const addresses = node?.addresses ?? [];
   const seen = attempt(() => {
     using data = readFolders(folders);
-    return { ids: idsOf(data), member: ownMember(data, addresses), ca: caOf(data, node) };
+    return { ids: idsOf(data), member: ownMember(data, addresses), ca: caFitsKubelet(data, node) };
   });
   if (seen instanceof Fail)
     return {
@@ -146,7 +146,7 @@ function idsOf({ clusterId, memberId, revision, lastWrite }: EtcdData): NonNulla
 }
 
 /** A kubelet's certificate is signed by its cluster's CA. An empty data directory belongs to no cluster. */
-function caOf(data: EtcdData, node: Node | undefined): Judged["ca"] {
+export function caFitsKubelet(data: EtcdData, node: Node | undefined): Judged["ca"] {
   if (attempt(() => registryPrefix(data)) instanceof Fail) return "no";
   const stored = attempt(() => configMapIn(data, "kube-system/kube-root-ca.crt")?.["ca.crt"]);
   const pems = node ? kubeletsCertificates(node) : [];

@@ -90,30 +90,67 @@ export function withNodeNames(data: EtcdData): EtcdData {
   const nodes = attempt(() => data.keys(`${registryPrefix(data)}/minions/`), []).map((key) => basename(key));
   const isNodes = ({ name }: Member) => nodes.includes(name);
   if (data.members.every(isNodes) || !attempt(() => hasExternalEtcd(data), false)) return data;
+  const claims = claimsOf(data, nodes);
+  const named = (member: Member): Member => {
+    const hosts = urlsOf(member)
+      .map(hostOf)
+      .filter((host) => !OWN_ALONE.includes(host));
+    const name = servedAlone(claims, hosts)?.name;
+    return name === undefined ? member : { ...member, name };
+  };
+  return withMembers(data, named);
+}
+
+interface Claim {
+  name: string;
+  /** Addresses at which its API server serves, by its mirror pod; and those with what its Node says. */
+  served: string[];
+  all: string[];
+  port: string;
+}
+
+function claimsOf(data: EtcdData, nodes: readonly string[]): Claim[] {
   const pods = mirrorPodsOf(data, nodes);
-  const served = (name: string) =>
-    (pods.get(name) ?? []).flatMap(({ name: pod, pod: { spec } }) =>
-      pod === "kube-apiserver" ? (flags(commandOf({ spec })).get("advertise-address") ?? []) : [],
-    );
-  const claims = nodes.map((name) => ({
-    name,
-    served: served(name),
-    all: [...served(name), ...statusOf(name)],
-  }));
+  return nodes.map((name) => {
+    const pod = pods.get(name)?.find((mirror) => mirror.name === "kube-apiserver")?.pod;
+    const words = flags(pod ? commandOf(pod) : []);
+    const served = [words.get("advertise-address") ?? []].flat();
+    return { name, served, all: [...served, ...statusOf(name)], port: words.get("secure-port") ?? "6443" };
+  });
   function statusOf(name: string): string[] {
     type Stored = { status?: { addresses?: { address: string }[] } };
     const node = attempt(() => readObject<Stored>(data, `minions/${name}`), undefined);
     return node?.status?.addresses?.map(({ address }) => address) ?? [];
   }
-  const named = (member: Member): Member => {
-    const hosts = urlsOf(member)
-      .map(hostOf)
-      .filter((host) => !OWN_ALONE.includes(host));
-    const isAt = (all: readonly string[]) => all.some((host) => hosts.includes(host));
-    const [one, ...more] = claims.filter(({ all }) => isAt(all));
-    return one && more.length === 0 && isAt(one.served) ? { ...member, name: one.name } : member;
-  };
-  return withMembers(data, named);
+}
+
+/** The node whose API server serves at one of these hosts, if no other Node claims one. */
+function servedAlone(claims: readonly Claim[], hosts: readonly string[]): Claim | undefined {
+  const isAt = (all: readonly string[]) => all.some((host) => hosts.includes(host));
+  const [one, ...more] = claims.filter(({ all }) => isAt(all));
+  return one && more.length === 0 && isAt(one.served) ? one : undefined;
+}
+
+/**
+ * Data of an etcd on other machines: the control plane nodes take the place of its members. Where an API server runs,
+ * or ran a moment ago, API servers alone write into etcd (`masterleases`, pkg/controlplane/reconcilers/lease.go); a
+ * mirror pod alone could be a worker's word. This machine itself is one.
+ */
+export function withControlPlanes(data: EtcdData): EtcdData {
+  const { addresses } = data.elsewhere!;
+  const nodes = attempt(() => data.keys(`${registryPrefix(data)}/minions/`), []).map((key) => basename(key));
+  const leases = attempt(() => `${registryPrefix(data)}/masterleases/`, "");
+  const hosts = leases ? [...data.keys(leases), ...data.deletedKeys(leases)].map((key) => basename(key)) : [];
+  const claims = attempt(() => claimsOf(data, nodes), []);
+  const found = [addresses, ...hosts.map((host) => [host])].flatMap(
+    (some) => servedAlone(claims, some) ?? [],
+  );
+  const members = [...new Set(found)].map(({ name, served, port }) => ({
+    ...{ id: `node ${name}`, name, isLearner: false, clientURLs: [] },
+    peerURLs: served.map((host) => endpointUrl(host, Number(port))),
+  }));
+  const memberId = members.find((one) => isHere(one, addresses))?.id ?? "";
+  return Object.create(data, { members: { value: members }, memberId: { value: memberId } }) as EtcdData;
 }
 
 function hasExternalEtcd(data: EtcdData): boolean {

@@ -5,6 +5,7 @@
 import { again, type LeftOut } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
+import { type EtcdClient, etcdClient, type LiveMember, unlessSilent } from "../etcd-location/client.ts";
 import { readFolders } from "../etcd-location/etcd-folders.ts";
 import { memberNames } from "../evidence/control-planes.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -15,7 +16,6 @@ import { forGood } from "../prompt.ts";
 import { act, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { sayWhile, waitFor } from "../wait-for.ts";
-import { type EtcdClient, etcdClient, type LiveMember, unlessSilent } from "./client.ts";
 import { nodeUid, type ProvedEtcd } from "./identity.ts";
 import { askAboutStrangers, promotion, STOP_ETCD, wayWithout } from "./other-members.ts";
 import { isOwnEtcd, type Peer, quorumOf } from "./peers.ts";
@@ -182,7 +182,7 @@ export function nodesAmong(names: readonly string[], { data }: Pick<ControlPlane
  * restore.ts left behind are known. `members`: where etcd has listed them already.
  */
 export async function takenOut(cp: Known, members?: readonly LiveMember[]): Promise<string[]> {
-  const client = etcdClient(cp.facts);
+  const client = cp.facts.externalEtcd?.elsewhere ? undefined : etcdClient(cp.facts);
   return (client && (await unlessSilent(() => outByEtcd(client, cp, members)))) ?? leftBehind(cp);
 }
 

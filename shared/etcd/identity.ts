@@ -5,13 +5,13 @@
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberName } from "../etcd-data/members.ts";
+import { type EtcdClient, type EtcdStatus, etcdClient, type LiveMember } from "../etcd-location/client.ts";
 import { placeOf } from "../etcd-location/reach-etcd.ts";
 import type { Cluster } from "../facts/cluster.ts";
 import { Fail } from "../fail.ts";
 import { decodeObject } from "../objects/storage.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
-import { type EtcdClient, type EtcdStatus, etcdClient, type LiveMember } from "./client.ts";
 
 interface SameEtcd {
   data: EtcdData;
@@ -54,7 +54,8 @@ export async function proveSameEtcd(
     throw otherEtcd(`cluster id "${status.clusterId}", was "${data.clusterId}"`);
   if (status.revision < data.committed.revision)
     throw otherEtcd(`revision ${status.revision}, was ${data.revision}`);
-  const strangers = members.filter((member) => !data.members.some(({ id }) => id === member.id));
+  const listed = data.elsewhere?.members ?? data.members;
+  const strangers = members.filter((member) => !listed.some(({ id }) => id === member.id));
   if (strangers.length > 0) throw otherEtcd(`a member "${memberName(strangers[0]!)}" that was not there`);
   const deleted = await proveDeleted(client, lost, data);
   const nodes = await proveUids(client, data, cluster);
@@ -84,7 +85,6 @@ export async function askOthers(
 ): Promise<Asked> {
   // the data has the old address of a member that moved and was not updated yet
   const known = members.map((member) => ({
-    clientURLs: [],
     ...member,
     ...data.members.find(({ id }) => id === member.id),
   }));

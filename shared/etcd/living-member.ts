@@ -7,7 +7,8 @@
 import { again, command } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberName } from "../etcd-data/members.ts";
-import { holdsData, readFolders } from "../etcd-location/etcd-folders.ts";
+import { etcdClient, unlessSilent } from "../etcd-location/client.ts";
+import { type EtcdFolders, holdsData, isKnown, readFolders } from "../etcd-location/etcd-folders.ts";
 import { etcdDataOf } from "../etcd-location/etcd-place.ts";
 import { placeOf } from "../etcd-location/reach-etcd.ts";
 import { controlPlaneWithoutData, refuseOtherEtcd } from "../facts/no-etcd-data.ts";
@@ -20,7 +21,6 @@ import { canonicalIp } from "../pki/addresses.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { sayWhile, waitFor } from "../wait-for.ts";
-import { etcdClient, unlessSilent } from "./client.ts";
 
 interface SaidLost {
   /** Its API server's IP address, as part 2 printed it. */
@@ -38,13 +38,13 @@ interface SaidLost {
 export async function refuseLivingNode(node: Node, { host, lost, etcdData }: SaidLost) {
   const all = await containers(node.runtimeEndpoint);
   const place = await etcdDataOf(etcdData, { node, all });
-  refuseOtherEtcd({ node, dataDir: place.dir }, { always: true });
+  refuseOtherEtcd({ node, place }, { always: true });
   if (lost !== undefined && lost !== node.name)
     throw new Refused(`This is "${node.name}", not "${lost}"`, {
       unchanged: true,
       hint: "check that this is the right machine: --lost takes the name of the node on which it is typed",
     });
-  if (lost === undefined) refuseNoControlPlane(node, place.dir, all);
+  if (lost === undefined) refuseNoControlPlane(node, place, all);
   refuseOtherMachine(node, host);
   refuseRunning(node, await stillRunning(node, all));
   if (holdsData(place))
@@ -55,9 +55,9 @@ export async function refuseLivingNode(node: Node, { host, lost, etcdData }: Sai
  * A worker has its kubelet.conf. A control plane node whose /etc/kubernetes was deleted may have no trace of
  * its role.
  */
-function refuseNoControlPlane(node: Node, dataDir: string, all: readonly Container[]) {
+function refuseNoControlPlane(node: Node, place: EtcdFolders, all: readonly Container[]) {
   const { kubeconfig } = node.kubelet;
-  if (!exists(kubeconfig) || exists(dataDir) || controlPlaneWithoutData(node, dataDir, all)) return;
+  if (!exists(kubeconfig) || isKnown(place) || controlPlaneWithoutData(node, place, all)) return;
   throw new Refused(`This is no control plane node: it has no trace of one, but it has "${kubeconfig}"`, {
     hint: `run it on a control plane node whose etcd data is lost. If "${node.name}" is one that has lost all of it: ${again({ lost: node.name })}`,
   });

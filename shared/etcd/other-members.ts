@@ -6,6 +6,7 @@
 
 import { again, command } from "../again.ts";
 import { isNameless, type Member, memberName } from "../etcd-data/members.ts";
+import { type EtcdStatus, etcdClient } from "../etcd-location/client.ts";
 import { etcdctlLine } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { refuseUnknownNodes } from "../facts/said.ts";
@@ -18,7 +19,6 @@ import { isHeard } from "../pki/served.ts";
 import { quoteUntrusted } from "../plain.ts";
 import { say } from "../run.ts";
 import { shell, signalLine } from "../shell-line.ts";
-import { type EtcdStatus, etcdClient } from "./client.ts";
 import { askOthers } from "./identity.ts";
 import {
   etcdCas,
@@ -94,7 +94,8 @@ export async function saySilentMembers(
   of: string,
   without: readonly string[],
 ) {
-  const client = etcdClient(facts);
+  // members on other machines are no nodes
+  const client = facts.externalEtcd?.elsewhere ? undefined : etcdClient(facts);
   const [members] = await Promise.allSettled([client?.members()]);
   if (members.status === "rejected" || !members.value) return;
   const { silent } = await askOthers(members.value, data, facts);
@@ -198,6 +199,8 @@ interface OtherMembers {
   alive: readonly Peer[];
   /** It may run: it accepts connections, and shows no certificate. */
   deaf: readonly Peer[];
+  /** "etcd"; if that is on other machines, "kube-apiserver" answers. */
+  server: string;
 }
 
 /**
@@ -216,7 +219,8 @@ export async function lookAtPeers(
   const lostOn = makesKeys ? typed : said;
   const known = await peersOf(cp);
   const peers = makesKeys ? await heardPeers(known, lostOn, cp.facts) : known;
-  for (const { name, host, shows } of peers) say(`${name}, ${host}: ${SHOWN[shows]}`);
+  const server = cp.facts.externalEtcd?.elsewhere ? "kube-apiserver" : "etcd";
+  for (const { name, host, shows } of peers) say(`${name}, ${host}: ${shownWords(shows, server)}`);
   const alive = peers.filter(isOwnEtcd);
   const deaf = peers.filter(({ shows }) => shows === "no certificate");
   const etcdCa = actions.find(({ row }) => row?.name === "etcd-ca");
@@ -233,7 +237,7 @@ export async function lookAtPeers(
       { hint: otherCa().honest },
     );
   const others = quorumOf(cp.data.members, ({ id }) => alive.some((peer) => peer.id === id));
-  return { alive, deaf, others };
+  return { alive, deaf, server, others };
 }
 
 /**
@@ -255,14 +259,13 @@ async function heardPeers(peers: readonly Peer[], lostOn: readonly string[], pki
   });
 }
 
-const RUNS = "etcd runs there";
-const SHOWN: Record<Shows, string> = {
-  ...{ ours: RUNS, "ours, expired": RUNS, "of an older CA": RUNS },
-  "no certificate":
-    "something takes connections and shows no certificate, as an etcd does whose files are gone",
-  "another's": "a server answers, with a certificate that proves nothing here",
-  nothing: "no etcd answers",
-};
+/** `server`: "etcd". */
+function shownWords(shows: Shows, server: string): string {
+  if (shows === "nothing") return `no ${server} answers`;
+  if (shows === "another's") return "a server answers, with a certificate that proves nothing here";
+  if (shows !== "no certificate") return `${server} runs there`;
+  return `something takes connections and shows no certificate, as ${server === "etcd" ? "an etcd" : server} does whose files are gone`;
+}
 
 function otherCa(): Pick<Question, "matters" | "honest" | "wrong"> {
   return {
@@ -307,7 +310,7 @@ function refuseNewCa(alive: readonly Peer[]): Refused {
  */
 export function refuseWhereOthersLive(
   made: readonly Finding[],
-  { alive, deaf }: OtherMembers,
+  { alive, deaf, server }: OtherMembers,
   lostOn: readonly string[],
 ) {
   const running = [...alive, ...deaf];
@@ -316,7 +319,7 @@ export function refuseWhereOthersLive(
   const runs = open.some((peer) => deaf.includes(peer)) ? "runs, or seems to," : "runs";
   const keys = made.map(({ name }) => name).join(", ");
   throw new Refused(
-    `etcd ${runs} on ${peerNames(open)}, which may still have ${keys}: control plane nodes with different keys refuse each other`,
+    `${server} ${runs} on ${peerNames(open)}, which may still have ${keys}: control plane nodes with different keys refuse each other`,
     {
       hint:
         `type on one that has them: ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +

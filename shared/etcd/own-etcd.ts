@@ -2,6 +2,7 @@
 import { again, command, type LeftOut, leftNames } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
+import { type EtcdClient, etcdClient } from "../etcd-location/client.ts";
 import { ownMember } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { containerEnd } from "../facts/ended-container.ts";
@@ -15,7 +16,6 @@ import { mode, say } from "../run.ts";
 import { told } from "../run-events.ts";
 import { type Ended, undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { leftOut, membersNow, nodesAmong, proveMembers, refuseLiving, removeMembers } from "./all-members.ts";
-import { type EtcdClient, etcdClient } from "./client.ts";
 import { proveSameEtcd } from "./identity.ts";
 import { refuseLearner, refuseNeverStarted, refuseNoQuorum, wayWithout } from "./other-members.ts";
 import {
@@ -73,6 +73,17 @@ export async function proveOwnEtcd(
   cp: ControlPlaneNode,
 ): Promise<Pick<EtcdSeen, "peers" | "silent" | "answers">> {
   const { facts, data } = cp;
+  if (facts.externalEtcd?.elsewhere) {
+    await proveUnit(cp);
+    const all = await peersOf(cp);
+    return {
+      ...seen(
+        all,
+        all.filter((peer) => !isOwnEtcd(peer)),
+      ),
+      answers: true,
+    };
+  }
   const client = etcdClient(facts);
   await waitForOwnEtcd(cp);
   const { peers, silent, quorum } = await survey(cp);

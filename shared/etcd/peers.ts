@@ -37,7 +37,7 @@ export interface Peer extends Shown, Pick<Member, "id" | "isLearner"> {
 type Here = Pick<ControlPlaneNode, "data" | "node" | "facts">;
 type Pki = Pick<ClusterFacts, "certificatesDir" | "externalEtcd">;
 
-/** All members except this machine's own, asked at the same time. */
+/** All members except this machine's own, asked at the same time; of an etcd on other machines, API servers. */
 export async function peersOf({ data, node, facts }: Here): Promise<Peer[]> {
   const own = ownMember(data, node.addresses);
   const others = data.members.filter((member) => member !== own);
@@ -66,21 +66,28 @@ export async function shownAt(
 }
 
 export function shownBy(pem: string, pki: Pki): Shows {
+  // an API server, with a certificate of the cluster's CA, old or new
+  if (pki.externalEtcd?.elsewhere && etcdCas(pki).some((ca) => signedBy(pem, ca)))
+    return isValidNow(certInfo(pem)) ? "ours" : "ours, expired";
   const signers = etcdCas(pki).filter((ca) => signedBy(pem, ca));
   if (signers.length === 0) return "another's";
   if (!signers.includes(readText(etcdClientFiles(pki).ca) ?? "")) return "of an older CA";
   return isValidNow(certInfo(pem)) ? "ours" : "ours, expired";
 }
 
-/** PEM: the etcd CA on disk, and those moved aside. */
+/**
+ * PEM: the etcd CA on disk, and those moved aside. Where etcd is on other machines, the peers are API servers: the
+ * cluster's CA, also that of before.
+ */
 export function etcdCas(pki: Pki): string[] {
-  const path = etcdClientFiles(pki).ca;
+  const { elsewhere } = pki.externalEtcd ?? {};
+  const path = elsewhere ? certPath(certRow("ca"), pki.certificatesDir) : etcdClientFiles(pki).ca;
   const folders = rescueFolders().map(({ dir }) => dirname(`${dir}/aside${path}`));
   const oldPems = folders.flatMap((dir) =>
     list(dir).flatMap((name) => (name.startsWith(basename(path)) ? `${dir}/${name}` : [])),
   );
-  return [path, ...oldPems]
-    .flatMap((each) => readText(each) ?? [])
+  return [...[path, ...oldPems].flatMap((each) => readText(each) ?? []), elsewhere?.ca]
+    .flatMap((pem) => pem ?? [])
     .filter((pem) => infoOf(pem) !== undefined);
 }
 

@@ -10,6 +10,7 @@
  */
 import { command } from "../again.ts";
 import { memberName } from "../etcd-data/members.ts";
+import { type EtcdClient, etcdClient, unlessSilent } from "../etcd-location/client.ts";
 import { hostOf } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { Fail, Refused } from "../fail.ts";
@@ -20,7 +21,6 @@ import { isHeard } from "../pki/served.ts";
 import { act, mode, say } from "../run.ts";
 import { orUndo } from "../signals.ts";
 import { waitFor } from "../wait-for.ts";
-import { type EtcdClient, etcdClient, unlessSilent } from "./client.ts";
 import { waitForOwnEtcd } from "./own-etcd.ts";
 import { type Peer, peersOf, type Survey, settledPeers, survey } from "./peers.ts";
 import { endLeftRelays, type Relay, startRelay } from "./relay.ts";

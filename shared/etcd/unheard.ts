@@ -3,6 +3,8 @@
  * valid and its port shows a certificate of our CA: then scripts wait for it, or say why it cannot be asked,
  * and stop nothing.
  */
+
+import { EtcdRefusal, etcdClient } from "../etcd-location/client.ts";
 import { etcdctlLine, gatewayTrouble } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { Fail, failOf, Refused } from "../fail.ts";
@@ -14,7 +16,6 @@ import { examine } from "../pki/examine.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { inTime } from "../wait-for.ts";
-import { EtcdRefusal, etcdClient } from "./client.ts";
 import { OtherEtcd, proveSameEtcd } from "./identity.ts";
 import { ETCD_STARTS, ownEtcdRefuses, ownEtcdRuns, survey } from "./peers.ts";
 

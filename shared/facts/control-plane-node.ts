@@ -4,13 +4,13 @@
  */
 import { command } from "../again.ts";
 import type { EtcdData, Member } from "../etcd-data/data.ts";
-import { type EtcdFolders, withItsPlace } from "../etcd-location/etcd-folders.ts";
+import { type EtcdFolders, isKnown, withItsPlace } from "../etcd-location/etcd-folders.ts";
 import { type EtcdHome, etcdHome } from "../etcd-location/etcd-home.ts";
 import { etcdDataOf, sayPlace } from "../etcd-location/etcd-place.ts";
 import { memberHosts, nodelessMembers, ownMember } from "../etcd-location/reach-etcd.ts";
 import { ranHere } from "../etcd-location/static-pod-here.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
-import { exists, readKeptJson, writeFile } from "../files/files.ts";
+import { readKeptJson, writeFile } from "../files/files.ts";
 import { HASH_ANNOTATION } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { certificatesDirOn } from "../manifests/on-disk.ts";
@@ -72,9 +72,9 @@ export function lookAtControlPlaneNode(
 ): PartialFacts {
   const repair = attempt(() => findRepair(etcd));
   if (repair instanceof Fail) {
-    const withoutData = node && controlPlaneWithoutData(node, etcd.dir);
-    const obstacle = withoutData ? withoutDataFail(withoutData, node, etcd.dir) : repair;
-    const home = withoutData?.etcd ?? etcdHome({ node, dataDir: etcd.dir });
+    const withoutData = node && controlPlaneWithoutData(node, etcd);
+    const obstacle = withoutData ? withoutDataFail(withoutData, node, etcd.dir) : (etcd.unreached ?? repair);
+    const home = withoutData?.etcd ?? etcdHome({ node, dataDir: etcd.dir, living: etcd.living });
     return { obstacle, etcd, home, certificatesDir, asideDir: asideOf(newRescue()) };
   }
   const asideDir = asideOf(useRescue(repair.rescue));
@@ -82,13 +82,14 @@ export function lookAtControlPlaneNode(
   if (cluster instanceof Fail)
     return {
       ...{ ...repair, etcd, asideDir, obstacle: withItsPlace(cluster, { ...etcd, ...repair }) },
-      home: etcdHome({ node, dataDir: etcd.dir, data: repair.data }),
+      home: etcdHome({ node, dataDir: etcd.dir, data: repair.data, living: etcd.living }),
       certificatesDir: certificatesDirIn(repair.data, certificatesDir),
     };
-  const home = etcdHome({ node, dataDir: etcd.dir, data: repair.data, cluster, apiServer: etcd.apiServer });
+  const { dir: dataDir, apiServer, living, unreached } = etcd;
+  const home = etcdHome({ node, dataDir, data: repair.data, cluster, apiServer, living });
   const known = { ...repair, etcd, cluster, home, certificatesDir: cluster.certificatesDir, asideDir };
   if (isNotForParts(home))
-    return { ...known, obstacle: withoutDataFail({ etcd: home, from: [] }, node, etcd.dir) };
+    return { ...known, obstacle: withoutDataFail({ etcd: home, from: [], unreached }, node, dataDir) };
   const nodeless = home.runs === "unit" && node && nodelessMembers(repair.data, node.addresses);
   if (nodeless && nodeless.length > 0) return { ...known, obstacle: nodelessFail(nodeless) };
   return node ? withFacts({ ...known, ...repair, cluster }, ownNode(node, cluster)) : known;
@@ -100,7 +101,8 @@ function withFacts(known: Looked, node: Node): PartialFacts {
   const { data, dataFrom, rescue, earlier, cluster, asideDir, etcd } = known;
   const facts = attempt(() => factsFor(node, cluster, data, known.home));
   if (facts instanceof Fail) return { ...known, obstacle: facts };
-  const folders = { dir: etcd.dir, wal: etcd.wal, apiServer: etcd.apiServer };
+  const { dir, wal, apiServer, living } = etcd;
+  const folders = { dir, wal, apiServer, ...(living && { living }) };
   const repair = { data, dataFrom, rescue, ...(earlier && { earlier }) };
   const place = { ...repair, node, etcd: folders, cluster, facts, asideDir };
   return reachedAt(known, place, endpointSeen(place));
@@ -227,7 +229,7 @@ export async function readControlPlaneNode(
     ...asked,
     all,
   });
-  if (obstacle && !exists(place.dir) && !controlPlaneWithoutData(node, place.dir))
+  if (obstacle && !isKnown(place) && !controlPlaneWithoutData(node, place) && !place.unreached)
     throw noControlPlane(place.dir);
   sayPlace(place);
   if (obstacle)

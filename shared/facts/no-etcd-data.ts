@@ -9,10 +9,10 @@ import type { DamagedData } from "../etcd-data/directory.ts";
 import { firstEntryIn } from "../etcd-data/wal.ts";
 import { controlPlaneTraces } from "../etcd-location/control-plane-traces.ts";
 import { memberFolders } from "../etcd-location/etcd-candidates.ts";
+import { type EtcdFolders, isKnown } from "../etcd-location/etcd-folders.ts";
 import { type EtcdHome, etcdHome, etcdTrouble } from "../etcd-location/etcd-home.ts";
 import { isUnitHere, ONLY_PROVED, UNIT_BY_HAND, unitSteps } from "../etcd-location/etcd-unit.ts";
 import { type Fail, Refused } from "../fail.ts";
-import { exists } from "../files/files.ts";
 import { certificatesDirOn } from "../manifests/on-disk.ts";
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
@@ -23,7 +23,11 @@ export interface WithoutData {
   etcd: EtcdHome;
   /** Shows that this is a control plane node. */
   from: string[];
+  /** Why etcd on other machines cannot be read. */
+  unreached?: Fail | undefined;
 }
+
+type Place = Pick<EtcdFolders, "dir" | "living" | "unreached">;
 
 /**
  * Undefined where there is a data directory, and on a worker. `all`: the containers, if they are known, also
@@ -31,12 +35,13 @@ export interface WithoutData {
  */
 export function controlPlaneWithoutData(
   node: Node,
-  dataDir: string,
+  place: Place,
   all: readonly Container[] = [],
 ): WithoutData | undefined {
-  if (exists(dataDir)) return undefined;
+  if (isKnown(place)) return undefined;
   const from = controlPlaneTraces(node, all, certificatesDirOn(node));
-  return from.length > 0 ? { etcd: etcdHome({ node, dataDir, all }), from } : undefined;
+  const { dir: dataDir, unreached } = place;
+  return from.length > 0 ? { etcd: etcdHome({ node, dataDir, all }), from, unreached } : undefined;
 }
 
 /** Whether etcd's certificates and manifest are not kubeadm's, data or not. */
@@ -53,6 +58,7 @@ export function isNotForParts(home: EtcdHome): boolean {
 export function withoutDataFail(found: WithoutData, node: Node | undefined, dataDir: string): Fail {
   if (found.etcd.runs === "unit")
     return new Refused(whyWithoutData(found, dataDir), { unchanged: true, hint: UNIT_BY_HAND });
+  if (found.unreached) return found.unreached;
   const commands = withoutDataSteps(found, node).map(withoutComment);
   const about = found.etcd.runs === "elsewhere" ? "If etcd is external" : "If a member has no data";
   return new Refused(whyWithoutData(found, dataDir), {
@@ -64,14 +70,14 @@ type HomeSeen = Parameters<typeof etcdHome>[0];
 
 /** The same for scripts that need no facts of this node. `always`: also of a unit that parts 1 to 4 go by. */
 export function refuseOtherEtcd(
-  seen: Pick<HomeSeen, "cluster" | "dataDir"> & { node: Node | undefined },
+  { place, ...seen }: Pick<HomeSeen, "cluster"> & { node: Node | undefined; place: Place },
   { always = false } = {},
 ) {
-  const etcd = etcdHome(seen);
+  const etcd = etcdHome({ ...seen, dataDir: place.dir, living: place.living });
   const isOther = always ? isNotKubeadms(etcd) : isNotForParts(etcd);
   // without the cluster's word, only what is here is sure
   if (isOther && (etcd.runs === "unit" || seen.cluster))
-    throw withoutDataFail({ etcd, from: [] }, seen.node, seen.dataDir);
+    throw withoutDataFail({ etcd, from: [], unreached: place.unreached }, seen.node, place.dir);
 }
 
 function withoutComment(line: string): string {
@@ -96,11 +102,10 @@ export function noControlPlane(dataDir: string): Fail {
  */
 export function refuseWorker(
   node: Node | undefined,
-  dataDir: string,
+  place: Place,
   { named, force }: { named?: readonly string[] | undefined; force?: boolean | undefined },
 ) {
-  if (!node || named?.includes(node.name) || exists(dataDir) || controlPlaneWithoutData(node, dataDir))
-    return;
+  if (!node || named?.includes(node.name) || isKnown(place) || controlPlaneWithoutData(node, place)) return;
   const worker =
     "remove the bundle here: the CAs' keys belong on control plane nodes only, and a worker joins with ./bunw scripts/03-join.ts";
   if (named)
@@ -122,8 +127,8 @@ export function refuseWorker(
  * The same for a script that goes on all the same: the steps in one line. Undefined where the data is here,
  * or this is no such node.
  */
-export function stepsWhereDataIsLost(node: Node | undefined, dataDir: string): string | undefined {
-  const found = node && controlPlaneWithoutData(node, dataDir);
+export function stepsWhereDataIsLost(node: Node | undefined, place: Place): string | undefined {
+  const found = node && controlPlaneWithoutData(node, place);
   const steps =
     found && withoutDataSteps(found, node).map((line) => line.split(/(?<! ) +# /) as [string, string?]);
   return steps
@@ -131,8 +136,9 @@ export function stepsWhereDataIsLost(node: Node | undefined, dataDir: string): s
     .join(", then ");
 }
 
-export function whyWithoutData({ etcd, from }: WithoutData, dataDir: string): string {
+export function whyWithoutData({ etcd, from, unreached }: WithoutData, dataDir: string): string {
   const { runs, servers, unit } = etcd;
+  if (unreached && runs === "elsewhere") return unreached.message;
   if (unit && runs === "unit") return isUnitHere(unit, etcdTrouble(etcd) ?? ONLY_PROVED);
   if (runs === "elsewhere")
     return `This cluster's etcd is external: it does not run on this node${servers.length > 0 ? `, but at ${servers.join(", ")}` : ""}`;
@@ -145,8 +151,9 @@ export function whyWithoutData({ etcd, from }: WithoutData, dataDir: string): st
  * Parts 1 to 4 need kubeadm's etcd. An external one is repaired where it runs, and kubeadm's own phases do
  * the rest.
  */
-export function withoutDataSteps({ etcd }: WithoutData, node: Node | undefined): string[] {
+export function withoutDataSteps({ etcd, unreached }: WithoutData, node: Node | undefined): string[] {
   if (etcd.runs === "unit") return unitSteps(etcd, node?.name ?? "NODE");
+  if (unreached && etcd.runs === "elsewhere") return [unreached.hint];
   if (etcd.runs === "elsewhere")
     return [
       `repair etcd where it runs, and put back the files that the API server needs to reach it: ${etcd.client.join(", ")}`,
@@ -163,7 +170,7 @@ function whereDataIs(): string[] {
       `${command("00-assess", { "etcd-data": dir })}   # etcd's data is in it, and nothing here says whose`,
   );
   const none =
-    "lsblk -f   # no folder of this machine holds etcd's data. Is a disk not mounted? Mount it, then ./bunw scripts/00-assess.ts";
+    "lsblk -f   # no folder of this machine holds etcd's data. Is a disk not mounted? Mount it, then ./bunw scripts/00-assess.ts. Is etcd on other machines: ./bunw scripts/00-assess.ts --etcd-data https://HOST:2379";
   return found.length > 0 ? found : [none];
 }
 

@@ -108,7 +108,7 @@ const OWN = "/proc/self/cgroup";
  * Bytes that a script takes, with its Bun and its part of etcd's data: measured in cgroups, with 823 MB and
  * 200,000 keys.
  */
-const NEED = 112 * 2 ** 20;
+export const NEED = 112 * 2 ** 20;
 
 interface Need {
   /** Bytes, beside those that this process has already. Default: what etcd's data takes. */

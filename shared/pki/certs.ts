@@ -84,14 +84,19 @@ export interface ClusterFacts {
   adminsBound?: boolean;
 }
 
-/** An etcd that kubeadm did not make: nothing of it is issued, written or restarted. */
-export interface ExternalEtcd {
-  /** Paths of the API server's files for it. */
+/** Paths of a client's files for etcd. */
+export interface EtcdClientFiles {
   ca: string;
   cert: string;
   key: string;
-  /** This node's member: "https://10.0.0.11:2379". */
+}
+
+/** An etcd that kubeadm did not make: nothing of it is issued, written or restarted. Its files: those by which this kit asks it. */
+export interface ExternalEtcd extends EtcdClientFiles {
+  /** This node's member, or the one of another machine that has answered: "https://10.0.0.11:2379". */
   server: string;
+  /** It is on other machines. PEM: the cluster's CA before this repair, as other nodes' API servers show it. */
+  elsewhere?: { ca: string };
   /** The node of each member, by its id: members have names of their own. */
   nodes: Readonly<Record<string, string>>;
 }
@@ -172,7 +177,7 @@ export function certsOf({ externalEtcd }: Pick<ClusterFacts, "externalEtcd">): t
 export function etcdClientFiles({
   certificatesDir,
   externalEtcd,
-}: Pick<ClusterFacts, "certificatesDir" | "externalEtcd">): Pick<ExternalEtcd, "ca" | "cert" | "key"> {
+}: Pick<ClusterFacts, "certificatesDir" | "externalEtcd">): EtcdClientFiles {
   const pki = `${certificatesDir}/etcd`;
   const client = `${pki}/healthcheck-client`;
   return externalEtcd ?? { ca: `${pki}/ca.crt`, cert: `${client}.crt`, key: `${client}.key` };

@@ -4,12 +4,12 @@
  */
 import { again, BACKUP, command, type LeftOut, leftNames } from "../again.ts";
 import { leftOut, membersNow, nodesAmong, refuseLiving } from "../etcd/all-members.ts";
-import { etcdClient } from "../etcd/client.ts";
 import { refuseNoQuorum } from "../etcd/other-members.ts";
 import { refuseMembersElsewhere } from "../etcd/own-etcd.ts";
 import { isOwnEtcd, type Peer, peersOf, quorumOf, SOON, showsOtherCa } from "../etcd/peers.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless } from "../etcd-data/members.ts";
+import { etcdClient } from "../etcd-location/client.ts";
 import { ownMember } from "../etcd-location/reach-etcd.ts";
 import { isControlPlaneName } from "../evidence/control-planes.ts";
 import { clusterCaSeen } from "../facts/ca-copies.ts";

@@ -7,9 +7,8 @@ import { createHash } from "node:crypto";
 import * as fs from "node:fs";
 import { dirname } from "node:path";
 import { again } from "../again.ts";
-import { type EtcdClient, etcdClient } from "../etcd/client.ts";
-import { snapshotOfEtcd } from "../etcd/take-snapshot.ts";
 import { readSnapshotData } from "../etcd-data/data.ts";
+import { type EtcdClient, etcdClient } from "../etcd-location/client.ts";
 import type { EtcdFolders } from "../etcd-location/etcd-folders.ts";
 import { may } from "../evidence/sources.ts";
 import { readCluster } from "../facts/cluster.ts";
@@ -47,7 +46,7 @@ export async function etcdHere(folders: EtcdFolders, node: Node | undefined): Pr
 /** "keys.age" → "keys.etcd.age" */
 export async function packEtcd(etcd: EtcdClient, bundle: string, lock: Lock) {
   const path = `${bundle.replace(/\.age$/, "")}.etcd.age`;
-  markEtcd(typed(path), await writePieces(path, await sealPieces(snapshotOfEtcd(etcd), lock)));
+  markEtcd(typed(path), await writePieces(path, await sealPieces(etcd.snapshot(), lock)));
 }
 
 interface Opened extends LockOptions {

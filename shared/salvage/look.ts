@@ -5,6 +5,7 @@
 
 import { again, command, inOneLine } from "../again.ts";
 import { DamagedData } from "../etcd-data/directory.ts";
+import { isKnown } from "../etcd-location/etcd-folders.ts";
 import { type EtcdHome, etcdHome } from "../etcd-location/etcd-home.ts";
 import { etcdDataOf, sayPlace } from "../etcd-location/etcd-place.ts";
 import { type StrangeCa, strangeCa } from "../facts/ca-copies.ts";
@@ -15,7 +16,6 @@ import { lostHere } from "../facts/lost-files.ts";
 import { isNotForParts, isNotKubeadms } from "../facts/no-etcd-data.ts";
 import { isExternalCa, isExternalSigner } from "../facts/signed-elsewhere.ts";
 import { Fail, Refused } from "../fail.ts";
-import { exists } from "../files/files.ts";
 import { certificatesDirOn } from "../manifests/on-disk.ts";
 import { OtherDistribution } from "../node/kubelet-config.ts";
 import { type Node, readNode } from "../node/node.ts";
@@ -58,7 +58,7 @@ export async function lookForLost(etcdData: string | undefined, { pid, backup, .
   const here = lookAtControlPlaneNode(place, undefined, certificatesDirOn(node));
   const { certificatesDir, data } = here;
   const processes = vouchedFor(await processesHere(node), pid);
-  if (!exists(dataDir) && processes.own.every(({ name }) => name === "kubelet"))
+  if (!isKnown(place) && processes.own.every(({ name }) => name === "kubelet"))
     throw new Refused(
       `This is no control plane node: there is no "${dataDir}", and no process of a control plane runs here`,
       {
@@ -68,7 +68,7 @@ export async function lookForLost(etcdData: string | undefined, { pid, backup, .
   const known = readEvidence({ data, node, certificatesDir });
   if (!here.cluster) say(`warning: etcd's data cannot be read: ${here.obstacle?.message}`);
   for (const line of new Set(known.unread)) say(`not read: ${line}`);
-  const home = etcdHome({ node, dataDir, cluster: here.cluster });
+  const home = etcdHome({ node, dataDir, cluster: here.cluster, living: place.living });
   // where parts 1 to 4 go by a unit, part 1 comes next as ever
   const etcd = isNotForParts(home) ? home.runs : "static pod";
   const wanted = wantedKeys(known, { certificatesDir, ...said });

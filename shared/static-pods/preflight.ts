@@ -209,12 +209,14 @@ export async function refuseUnfitNode({ rescue, facts, node }: ControlPlaneNode)
 /** Errors: Fail if there is no room for the copy, or as `refuseUnfitNode`: nothing is stopped then. */
 export async function refuseWhereNothingFits(cp: ControlPlaneNode) {
   const { rescue, etcd } = cp;
-  const data = [etcd.dir, ...(etcd.wal ? [etcd.wal] : [])];
+  const data = etcd.living ? [] : [etcd.dir, ...(etcd.wal ? [etcd.wal] : [])];
   await refuseUnfitNode(cp);
+  if (etcd.living) refuseUnwritable([rescue.dir], { bytes: 2 * etcd.living.size });
   // each may be a link to a disk of its own
-  refuseUnwritable([...data, `${etcd.dir}/member/snap`, ...(etcd.wal ? [] : [`${etcd.dir}/member/wal`])], {
-    bytes: ETCD_GROWS,
-  });
+  else
+    refuseUnwritable([...data, `${etcd.dir}/member/snap`, ...(etcd.wal ? [] : [`${etcd.dir}/member/wal`])], {
+      bytes: ETCD_GROWS,
+    });
   if (!exists(rescuedEtcd(rescue))) refuseNoRoom([...data, ...leftOf(cp)], rescue.dir);
 }
 

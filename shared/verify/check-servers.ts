@@ -10,11 +10,11 @@ import type { LEADERS } from "../api/kube-object.ts";
 import { leaderNow } from "../api/leader-leases.ts";
 import { allRenewals, isFresh } from "../api/leases.ts";
 import { type Answer, type CheckRow, check } from "../checks/check.ts";
-import { etcdClient, type LiveMember } from "../etcd/client.ts";
 import { askOthers, howMany } from "../etcd/identity.ts";
 import { promotion } from "../etcd/other-members.ts";
 import { turnedAway } from "../etcd/unheard.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
+import { etcdClient, type LiveMember } from "../etcd-location/client.ts";
 import { FULL, hostOf, makeRoom } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { endpointDifference } from "../facts/endpoint.ts";
@@ -124,6 +124,11 @@ async function members(
   };
   const hint = "crictl ps -a --name etcd on each control plane node";
   await inTime("every member of etcd to answer", allAnswer, { seconds: 15, hint });
+  // members on other machines are no nodes
+  if (facts.externalEtcd?.elsewhere)
+    return silent.length > 0
+      ? { warning: `${howMany(now, silent)}: repair it where it runs` }
+      : present.map(memberName).join(", ");
   if (silent.length > 0) {
     const neverStarted = silent.every(isNameless);
     const mend = neverStarted ? "it never started: take it out with" : "part 1 there; if its data is lost:";

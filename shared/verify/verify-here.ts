@@ -7,7 +7,7 @@ import type { KubeApi } from "../api/kube-api.ts";
 import { type Check, Checks, check, hasFailed } from "../checks/check.ts";
 import { endingsHere, forecast } from "../checks/forecast.ts";
 import { inManifest } from "../etcd-location/etcd-candidates.ts";
-import { holdsData } from "../etcd-location/etcd-folders.ts";
+import { holdsData, isKnown } from "../etcd-location/etcd-folders.ts";
 import { etcdDataOf } from "../etcd-location/etcd-place.ts";
 import { trustedSince } from "../facts/ca-copies.ts";
 import { askControlPlaneNode, type ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -15,7 +15,6 @@ import { controlPlaneWithoutData, isNotForParts, whyWithoutData } from "../facts
 import { tokenKeys } from "../facts/sa-key.ts";
 import { IN_ROWS, withWords } from "../facts/said.ts";
 import { attemptLater, Fail, Refused } from "../fail.ts";
-import { exists } from "../files/files.ts";
 import type { Node } from "../node/node.ts";
 import { endWords, endWordsOf, wordsOf } from "../node/words.ts";
 import { clusterCa } from "../pki/examine.ts";
@@ -50,13 +49,13 @@ export async function verifyHere(
   const checks = new Checks();
   await step("5.1 Check this node's kubelet", () => checks.add(kubeletChecks(node)), LOOKS);
   const place = await etcdDataOf(etcdData, { node });
-  const known = exists(place.dir) ? await askControlPlaneNode(place, node) : undefined;
+  const known = isKnown(place) ? await askControlPlaneNode(place, node) : undefined;
   const { cp, obstacle } = known ?? {};
   // if etcd is not kubeadm's, neither are its certificates, and that is no damage
   const unread =
     known && isNotForParts(known.home)
-      ? { etcd: known.home, from: [] }
-      : controlPlaneWithoutData(node, place.dir);
+      ? { etcd: known.home, from: [], unreached: place.unreached }
+      : controlPlaneWithoutData(node, place);
   const readers = cp ? await caReaders(cp) : known ? [] : await kubeletCaReader(node);
   /** Holders of a renewed CA's old certificate. */
   const oldCa = oldCaHolders(readers);

@@ -43,7 +43,18 @@ const NAMES = {
     [`${SSL}/ca.crt`, `${SSL}/server.crt`, `${SSL}/server.key`],
     ["ca.crt", "client.crt", "client.key"].map((file) => `/etc/kubernetes/pki/etcd/${file}`),
   ],
+  /** Always elsewhere: kubeadm's own guide. */
+  kubeadm: [
+    [],
+    ["etcd/ca.crt", "apiserver-etcd-client.crt", "apiserver-etcd-client.key"].map(
+      (file) => `/etc/kubernetes/pki/${file}`,
+    ),
+  ],
 } as const;
+
+/** The address of an etcd on another machine. */
+export const ETCD_HOST = ADDRESS.replace(/11$/, "31");
+export const ETCD_URL = `https://${ETCD_HOST}:2379`;
 
 interface AsUnit extends NodeOptions {
   /** /etc/kubernetes was deleted. */
@@ -55,7 +66,7 @@ interface AsUnit extends NodeOptions {
 export const ETCD_PKI = await (async () => {
   const ca = await issueCa(certRow("etcd-ca"), FACTS);
   // each certificate is for all members
-  const etcdServerCertSANs = [2, 3].map((n) => ADDRESS.replace(/1$/, String(n)));
+  const etcdServerCertSANs = [...[2, 3].map((n) => ADDRESS.replace(/1$/, String(n))), ETCD_HOST];
   return { ca: ca.cert, ...(await issueLeaf(certRow("etcd-server"), ca, { ...FACTS, etcdServerCertSANs })) };
 })();
 
@@ -63,6 +74,7 @@ export type Maker = keyof typeof NAMES;
 
 /** Members have names of their own. */
 export const UNIT_MEMBER = { ...MEMBER, name: "etcd1" };
+export const OTHER_MEMBER = { ...UNIT_MEMBER, peerURLs: [`https://${ETCD_HOST}:2380`] };
 
 export async function nodeOf(
   by: Maker,
@@ -71,7 +83,7 @@ export async function nodeOf(
   const node = await pretendNode({
     kind: "healthy control plane node",
     etcd: (objects) => external(objects, by, { elsewhere }),
-    members: [UNIT_MEMBER],
+    members: [elsewhere ? OTHER_MEMBER : UNIT_MEMBER],
     commands: [...commands, ...commandsOf(by, { elsewhere })],
     ...options,
   });
@@ -88,7 +100,7 @@ export function commandsOf(by: Maker, { elsewhere = false }: Pick<AsUnit, "elsew
 }
 
 function placesOf(by: Maker, { elsewhere = false }: Pick<AsUnit, "elsewhere">) {
-  const servers = elsewhere ? "https://10.0.0.31:2379" : `https://${ADDRESS}:2379`;
+  const servers = `https://${elsewhere ? ETCD_HOST : ADDRESS}:2379`;
   return { servers, certificatesDir: by === "kubespray" ? "/etc/kubernetes/ssl" : "/etc/kubernetes/pki" };
 }
 
@@ -105,7 +117,7 @@ export function layOut(root: string, by: Maker, { elsewhere = false }: Pick<AsUn
     "manifests/etcd.yaml",
   ];
   for (const path of kubeadms) rmSync(`${root}/etc/kubernetes/${path}`, { recursive: true });
-  for (const [ca, cert, key] of [own, client] as const) {
+  for (const [ca, cert, key] of elsewhere ? [client] : [own, client]) {
     put(ca!, ETCD_PKI.ca, 0o644);
     put(cert!, ETCD_PKI.cert, 0o644);
     put(key!, ETCD_PKI.key);
@@ -121,8 +133,9 @@ export function layOut(root: string, by: Maker, { elsewhere = false }: Pick<AsUn
     put("/etc/systemd/system/kubelet.service", KUBESPRAY_KUBELET);
     put("/etc/kubernetes/kubelet.env", KUBELET_ENV);
     put("/etc/kubernetes/kubelet-config.yaml", read("/var/lib/kubelet/config.yaml"));
-  } else put("/etc/kubekey/backup/kubernetes/kubeadm-config-2026.yaml", "kind: ClusterConfiguration\n");
-  if (elsewhere) rmSync(`${root}/var/lib/etcd`, { recursive: true });
+  } else if (by !== "kubeadm")
+    put("/etc/kubekey/backup/kubernetes/kubeadm-config-2026.yaml", "kind: ClusterConfiguration\n");
+  if (elsewhere) rmSync(`${root}/var/lib/etcd`, { recursive: true, force: true });
   else {
     put(
       "/etc/systemd/system/etcd.service",
@@ -175,4 +188,5 @@ export function external(objects: Objects, by: Maker, where: Pick<AsUnit, "elsew
       edit(key, (text) => withClient(inDir(text, certificatesDir), client, servers));
     if (/^pods\/kube-system\/etcd-m\d$/.test(key)) delete objects[key];
   }
+  if (where.elsewhere) objects[`/registry/masterleases/${ADDRESS}`] = { kind: "Endpoints", metadata: {} };
 }

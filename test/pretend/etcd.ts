@@ -1,5 +1,5 @@
 /**
- * A pretend etcd: the part of its JSON gateway that shared/etcd/client.ts uses, over TLS with client
+ * A pretend etcd: the part of its JSON gateway that shared/etcd-location/client.ts uses, over TLS with client
  * certificates.
  */
 import { readFileSync } from "node:fs";

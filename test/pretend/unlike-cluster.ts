@@ -25,8 +25,8 @@ export interface Place {
   node: Pick<NodeOptions, "commands" | "without" | "members"> & { containers: string[] };
   /** For the scripts, as in root's shell. */
   env: Record<string, string>;
-  /** PEM, of an etcd that kubeadm did not make: it lives in each disaster. */
-  etcd?: { cert: string; key: string; ca: string };
+  /** PEM, of an etcd that kubeadm did not make: it lives in each disaster. `at`: on another machine. */
+  etcd?: { cert: string; key: string; ca: string; at?: string };
   /** Where m1's API server listens, what it shows (default: pki/apiserver), and what else answers. */
   api: { hostname: string; port: number; tls?: { cert: string; key: string }; on?: ApiOptions["on"] };
   /** Nodes whose kubelets do not renew their Lease. */

@@ -4,12 +4,15 @@ import { issueClient } from "../../shared/pki/issue.ts";
 import { FACTS, otherCa, write } from "./cluster.ts";
 import {
   commandsOf,
+  ETCD_HOST,
   ETCD_PKI,
+  ETCD_URL,
   external,
   KUBELET_ENV,
   KUBESPRAY_KUBELET,
   layOut,
   type Maker,
+  OTHER_MEMBER,
   UNIT_MEMBER,
 } from "./etcd-as-unit.ts";
 import { CRICTL, crictlPs, KUBEADM_UNIT } from "./node.ts";
@@ -33,12 +36,14 @@ const withDropIns = (folder: string) => (place: Place) => {
 };
 
 /** etcd beside kubeadm, as a unit of the node. */
-const unit = (by: Maker) => (place: Place) => {
-  layOut(place.root, by);
-  external(place.objects, by);
-  place.node.commands!.push(...commandsOf(by));
-  place.node.members = [UNIT_MEMBER];
-  place.etcd = ETCD_PKI;
+const unit = (by: Maker) => beside(by, { elsewhere: false });
+const elsewhere = (by: Maker) => beside(by, { elsewhere: true });
+const beside = (by: Maker, where: { elsewhere: boolean }) => (place: Place) => {
+  layOut(place.root, by, where);
+  external(place.objects, by, where);
+  place.node.commands!.push(...commandsOf(by, where));
+  place.node.members = [where.elsewhere ? OTHER_MEMBER : UNIT_MEMBER];
+  place.etcd = { ...ETCD_PKI, ...(where.elsewhere && { at: ETCD_HOST }) };
 };
 
 export const LAYOUTS: Unlike[] = [
@@ -60,6 +65,21 @@ export const LAYOUTS: Unlike[] = [
     change: unit("kubespray"),
     lost: { refuses: ["01-etcd --new-cas", /kubelet\.env/], code: 1 },
     plays: { "lost, and the old keys found": { refuses: ["01-etcd", /kubelet\.env/], code: 1 } },
+  },
+  {
+    name: "etcd is on another machine, and the API server's files for it are outside of /etc/kubernetes",
+    who: "KubeKey 3 with etcd on hosts of its own",
+    change: elsewhere("KubeKey 3"),
+    lost: { adds: `--etcd-data ${ETCD_URL}` },
+  },
+  {
+    name: "etcd is on another machine, and the API server's files for it are in /etc/kubernetes",
+    who: "kubeadm with an external etcd",
+    change: elsewhere("kubeadm"),
+    lost: {
+      adds: `--etcd-data ${ETCD_URL}`,
+      refuses: ["01-etcd --new-cas", /no client pair for it is here/],
+    },
   },
   {
     name: "the kubelet's flags are in a file of /etc/kubernetes, and the operator has kept them",

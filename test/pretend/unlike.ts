@@ -111,6 +111,7 @@ async function nodeOf(row: Unlike, disaster?: (root: string, place: Place) => Pr
   });
   for (const folder of ["etc", "var/lib/kubelet"]) rmSync(`${node.root}/${folder}`, { recursive: true });
   cpSync(place.root, node.root, { recursive: true, preserveTimestamps: true, verbatimSymlinks: true });
+  if (place.etcd?.at) rmSync(`${node.root}/var/lib/etcd`, { recursive: true });
   await disaster?.(node.root, place);
   const env = (patience: string) => ({
     ...node.env,
@@ -126,7 +127,11 @@ async function nodeOf(row: Unlike, disaster?: (root: string, place: Place) => Pr
 export async function unlike(row: Unlike, runs: Runner, isLost = false) {
   const { place, node, env } = await nodeOf(row, isLost ? PLAYS["all lost"].disaster : undefined);
   const state = etcdOf(place, node);
-  const etcd = isLost ? NONE : place.etcd ? serveUnit(place.etcd, state) : serveEtcd(node.root, state);
+  const etcd = isLost
+    ? NONE
+    : place.etcd
+      ? serveUnit(place.etcd, state, place.etcd.at)
+      : serveEtcd(node.root, state);
   const api = isLost ? NONE : serveUnlike(place, node.root);
   return {
     node,
@@ -262,7 +267,7 @@ export async function bringBack(row: Unlike, runs: Runner, play: Play = "all los
   const server = `${PKI}/etcd/server.crt`;
   const text = (root: string) =>
     existsSync(root + server) ? readFileSync(root + server, "utf8") : undefined;
-  if (place.etcd) open.use(serveUnit(place.etcd, etcdOf(place, node)));
+  if (place.etcd) open.use(serveUnit(place.etcd, etcdOf(place, node), place.etcd.at));
   else if (text(node.root) === text(place.root)) open.use(serveEtcd(node.root, etcdOf(place, node)));
   const etcdIssued = issued("etcd/server");
   const run1 = runs.run({ line: typed(part1), env: env(BRINGS_BACK) });

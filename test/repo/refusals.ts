@@ -107,12 +107,17 @@ export const WHERE: Where[] = [
     of: "options.ts parseWords; operator-files.ts refusal secretIn; 01-etcd.ts newCasOf; endpoint.ts askedEndpoint; choice.ts refuseBareNames refuseDisorder refuseUnknownNamespace refuseUnknownSkip; look.ts vouchedFor; wanted-keys.ts chosen; old-tokens.ts addFromFile; 00-salvage.ts placesIn; renew.ts digestIn refuseLost refuseOther",
   },
   {
+    shownBy: "etcd-place.ts etcdDataOf",
+    why: "etcd on other machines: without its data no plan is made, and it says why",
+    of: "living-etcd.ts firstAnswer inMemory refuseOtherCluster silent unknownPlace withoutPair",
+  },
+  {
     why: "another run, Ctrl-C, or a server that is silent at that moment",
     of: "lock-node.ts lockedBy; signals.ts stoppedBy; wait-for.ts answered waitFor; ended-container.ts containerEnd; relay.ts ip startRelay; systemctl-kubelet.ts systemctlKubelet",
   },
   {
     why: "it needs an etcd, or an API, that a step before brings back",
-    of: "admin-api.ts adminClient ownApiReady; api-error.ts parseJson; kube-api.ts KubeApi; own-etcd.ts proveEtcd refuseSignsOfLife; all-members.ts proveMembers proveSameKeys; other-members.ts refuseLearner refuseNeverStarted; unheard.ts NO_CLIENT showsNothing noAnswer; nodes-seen.ts proveNodes refuseDeafLeases; away.ts reallyOut; bootstrap-tokens.ts refuseAutoApproval; cluster-trust.ts ensureAdmins; keys.ts signingKey; restart-order.ts refuseDeadNodes refuseReduced refuseSilent trustHere; renew-tokens.ts refuseHolders retireOldSaKey; full-manager.ts fullControllerManager; tell-members.ts standIn; root-ca.ts refusalIn waitForRootCa; rollout-status.ts refuseHeld; rollout.ts notBack rollOut stuck; evict.ts neverAllowed; take-snapshot.ts pieceIn snapshotOfEtcd refuseOtherData; ensure.ts signer; wait.ts allBack watchNodesReturn",
+    of: "admin-api.ts adminClient ownApiReady; api-error.ts parseJson; kube-api.ts KubeApi; own-etcd.ts proveEtcd refuseSignsOfLife; all-members.ts proveMembers proveSameKeys; other-members.ts refuseLearner refuseNeverStarted; unheard.ts NO_CLIENT showsNothing noAnswer; nodes-seen.ts proveNodes refuseDeafLeases; away.ts reallyOut; bootstrap-tokens.ts refuseAutoApproval; cluster-trust.ts ensureAdmins; keys.ts signingKey; restart-order.ts refuseDeadNodes refuseReduced refuseSilent trustHere; renew-tokens.ts refuseHolders retireOldSaKey; full-manager.ts fullControllerManager; tell-members.ts standIn; root-ca.ts refusalIn waitForRootCa; rollout-status.ts refuseHeld; rollout.ts notBack rollOut stuck; evict.ts neverAllowed; take-snapshot.ts refuseOtherData; client.ts EtcdClient pieceIn; ensure.ts signer; wait.ts allBack watchNodesReturn",
   },
   {
     why: "it needs the bundle that a step before makes, and its lock",

@@ -21,7 +21,7 @@ const SAYS = /\b(sayWhile|answered|act)\(/;
 const MAY_BE_SILENT: Record<string, string> = {
   "shared/wait-for.ts": "is what says it",
   "shared/api/kube-api.ts": "its limits are those of a request that `answered` says",
-  "shared/etcd/client.ts": "its limits are those of a request that `answered` says",
+  "shared/etcd-location/client.ts": "its limits are those of a request that `answered` says",
   "shared/api/many.ts": "gives a place to the next, and a stream its limit; each owner's own wait speaks",
   "shared/pki/served.ts":
     "a handshake with a limit of ten seconds; who asks for an answer has the limit, and `answered` says it",

@@ -1,7 +1,6 @@
 /** A real etcd member on the loopback, under a name and addresses of its own, that may be one of several. */
 import { existsSync } from "node:fs";
-import { EtcdClient } from "../../../shared/etcd/client.ts";
-import { snapshotOfEtcd } from "../../../shared/etcd/take-snapshot.ts";
+import { EtcdClient } from "../../../shared/etcd-location/client.ts";
 import { fetchDirectly } from "../../../shared/pki/served.ts";
 import { ask } from "../machine/loopback-etcd.ts";
 import { freePort, startProgram } from "../machine/program.ts";
@@ -93,7 +92,7 @@ export async function membersOf(url: string): Promise<string[]> {
 /** As `hand-over pack --with-etcd` asks for it. */
 export async function takeSnapshot(url: string): Promise<Buffer> {
   const client = new EtcdClient(url, { ca: "", cert: "", key: "" });
-  return Buffer.concat(await Array.fromAsync(snapshotOfEtcd(client)));
+  return Buffer.concat(await Array.fromAsync(client.snapshot()));
 }
 
 /**

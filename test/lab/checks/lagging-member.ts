@@ -3,7 +3,7 @@
  * snapshot, which the leader sends to its old address. Part 1 on that machine has to say that it goes on from the
  * other one, and there it does: all of it comes through the relay. Megabytes: SIZE (60).
  */
-import { unlessSilent } from "../../../shared/etcd/client.ts";
+import { unlessSilent } from "../../../shared/etcd-location/client.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa } from "../../../shared/pki/issue.ts";

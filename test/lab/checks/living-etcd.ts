@@ -4,10 +4,10 @@
  * cluster is refused and leaves nothing behind.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
-import { EtcdClient } from "../../../shared/etcd/client.ts";
 import { proveSameEtcd } from "../../../shared/etcd/identity.ts";
 import { copyBySnapshot } from "../../../shared/etcd/take-snapshot.ts";
 import type { EtcdData } from "../../../shared/etcd-data/data.ts";
+import { EtcdClient } from "../../../shared/etcd-location/client.ts";
 import { readFolders, readRescued } from "../../../shared/etcd-location/etcd-folders.ts";
 import { readCluster } from "../../../shared/facts/cluster.ts";
 import { Fail, failOf } from "../../../shared/fail.ts";

@@ -5,9 +5,9 @@
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { $ } from "bun";
-import { EtcdClient, unlessSilent } from "../../../shared/etcd/client.ts";
 import { tellMembers } from "../../../shared/etcd/tell-members.ts";
 import { readEtcdData } from "../../../shared/etcd-data/data.ts";
+import { EtcdClient, unlessSilent } from "../../../shared/etcd-location/client.ts";
 import { withMoved } from "../../../shared/etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../../../shared/facts/control-plane-node.ts";
 import { Fail } from "../../../shared/fail.ts";

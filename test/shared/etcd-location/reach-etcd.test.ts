@@ -3,7 +3,12 @@
  * left at localhost.
  */
 import { expect, test } from "bun:test";
-import { nodelessMembers, ownMember, withNodeNames } from "../../../shared/etcd-location/reach-etcd.ts";
+import {
+  nodelessMembers,
+  ownMember,
+  withControlPlanes,
+  withNodeNames,
+} from "../../../shared/etcd-location/reach-etcd.ts";
 import type { Manifest } from "../../../shared/objects/objects.ts";
 import type { Objects } from "../../pretend/cluster.ts";
 import { pretendData } from "../../pretend/control-plane-node.ts";
@@ -54,7 +59,7 @@ const MEMBERS = ["10.0.0.11", "10.0.0.12"].map((at, i) => ({
 /** What a node says of itself: its Node's address, and what its API server's mirror pod advertises. */
 type Claims = Partial<Record<keyof typeof AT, { status?: string; pod?: string }>>;
 
-async function named(claims: Claims, change: (objects: Objects) => void = () => {}) {
+function pretended(claims: Claims, change: (objects: Objects) => void) {
   const made = (objects: Objects) => {
     external(objects, "kubespray");
     const pod = objects["pods/kube-system/kube-apiserver-m1"];
@@ -70,7 +75,11 @@ async function named(claims: Claims, change: (objects: Objects) => void = () => 
     }
     change(objects);
   };
-  using data = await pretendData(made, MEMBERS);
+  return pretendData(made, MEMBERS);
+}
+
+async function named(claims: Claims, change: (objects: Objects) => void = () => {}) {
+  using data = await pretended(claims, change);
   const seen = withNodeNames(data);
   return {
     names: seen.members.map(({ name }) => name).sort(),
@@ -104,6 +113,36 @@ test.each<[string, Claims, string[], string[]]>([
   ["this machine's own is known by its address", { w1: { status: AT.w1, pod: AT.w1 } }, ["etcd1", "w1"], []],
 ])("the nodes of members that kubeadm did not name: %s", async (_, claims, names, nodeless) => {
   expect(await named(claims)).toEqual({ names, nodeless });
+});
+
+test.each<[string, Claims, string[], string[]]>([
+  [
+    "an API server's lease in etcd proves a node, this machine proves itself",
+    { m1: M1, w1: { status: AT.w1, pod: AT.w1 } },
+    ["w1"],
+    ["m1", "w1"],
+  ],
+  [
+    "a worker with a mirror pod of an API server, and no lease",
+    { m1: M1, w1: { status: AT.w1, pod: AT.w1 } },
+    [],
+    ["m1"],
+  ],
+  [
+    "a worker whose pod names another's address",
+    { m1: M1, w1: { status: AT.w1, pod: AT.w1 }, w2: { pod: AT.w1 } },
+    ["w1"],
+    ["m1"],
+  ],
+  ["a lease of an address that no node serves at", { m1: M1 }, ["w1"], ["m1"]],
+])("control plane nodes where etcd is on other machines: %s", async (_, claims, leases, names) => {
+  using data = await pretended(claims, (objects) => {
+    for (const key of Object.keys(objects)) if (key.includes("/masterleases/")) delete objects[key];
+    for (const name of leases) objects[`masterleases/${AT[name as keyof typeof AT]}`] = { metadata: {} };
+  });
+  const seen = withControlPlanes(Object.assign(data, { elsewhere: { members: [], addresses: [AT.m1] } }));
+  expect(seen.members.map(({ name }) => name)).toEqual(names);
+  expect(ownMember(seen, [AT.m1])?.peerURLs).toEqual([`https://${AT.m1}:6443`]);
 });
 
 test("members of kubeadm's own etcd keep their names, whoever claims an address", async () => {

@@ -3,8 +3,8 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { proveMembers, refuseLiving, removeMembers } from "../../../shared/etcd/all-members.ts";
-import { etcdClient } from "../../../shared/etcd/client.ts";
 import { type Peer, shownBy } from "../../../shared/etcd/peers.ts";
+import { etcdClient } from "../../../shared/etcd-location/client.ts";
 import { setRoot } from "../../../shared/files/files.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf } from "../../../shared/pki/issue.ts";

@@ -1,7 +1,7 @@
 /** An etcd that answers is not yet the one from before. */
 import { expect, test } from "bun:test";
-import { EtcdClient } from "../../../shared/etcd/client.ts";
 import { proveSameEtcd } from "../../../shared/etcd/identity.ts";
+import { EtcdClient } from "../../../shared/etcd-location/client.ts";
 import { readCluster } from "../../../shared/facts/cluster.ts";
 import { FACTS } from "../../pretend/cluster.ts";
 import { pretendData } from "../../pretend/control-plane-node.ts";

@@ -72,7 +72,7 @@ test("a shared key is not made anew beside a control plane node whose etcd runs,
   }));
   const made: Finding[] = [{ name: "sa", state: "missing", paths: [], detail: "" }];
   const refuse = (keys: Finding[], lostOn: string[]) => () =>
-    refuseWhereOthersLive(keys, { alive, deaf: [] }, lostOn);
+    refuseWhereOthersLive(keys, { alive, deaf: [], server: "etcd" }, lostOn);
   expect(refuse([], [])).not.toThrow();
   expect(refuse(made, ["m2"])).toThrow("etcd runs on m3, which may still have sa");
   expect(refuse(made, ["m2", "m3"])).not.toThrow();

@@ -3,6 +3,7 @@
  * `/v3/…`), so that the node needs no etcdctl. Numbers come as strings, keys and values as base64; this
  * client returns ids as hex, as etcd prints them.
  */
+import { createHash } from "node:crypto";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { endpointUrl } from "../pki/addresses.ts";
@@ -18,6 +19,7 @@ export interface LiveMember {
   /** Empty: the member has never run. */
   name: string;
   peerURLs: string[];
+  clientURLs: string[];
   isLearner: boolean;
 }
 
@@ -66,14 +68,18 @@ export class EtcdClient {
       leader?: string;
       version: string;
       isLearner?: boolean;
+      dbSize?: string;
     };
     const {
       header,
       leader = "0",
       version,
       isLearner = false,
+      dbSize = "0",
     } = await this.#post<Answer>("/v3/maintenance/status", {});
     return {
+      /** Bytes of its database. */
+      size: Number(dbSize),
       clusterId: hex(header.cluster_id),
       leaderId: hex(leader),
       revision: Number(header.revision),
@@ -89,10 +95,11 @@ export class EtcdClient {
   async members({ agreed = false } = {}): Promise<LiveMember[]> {
     type Answer = { members: (Partial<LiveMember> & { ID: string })[] };
     const { members } = await this.#post<Answer>("/v3/cluster/member/list", { linearizable: agreed });
-    return members.map(({ ID, name = "", peerURLs = [], isLearner = false }) => ({
+    return members.map(({ ID, name = "", peerURLs = [], clientURLs = [], isLearner = false }) => ({
       id: hex(ID),
       name: this.#nodes[hex(ID)] ?? name,
       peerURLs,
+      clientURLs,
       isLearner,
     }));
   }
@@ -164,8 +171,29 @@ export class EtcdClient {
     await this.#post("/v3/cluster/member/update", { ID: BigInt(`0x${id}`).toString(), peerURLs });
   }
 
-  /** A snapshot as the gateway streams it; pack-etcd.ts reads the lines. */
-  async snapshotLines(): Promise<ReadableStream<Uint8Array>> {
+  /**
+   * A snapshot in pieces: the database, then its SHA-256, as `etcdctl snapshot save` writes it. Source: etcd
+   * server/etcdserver/api/v3rpc/maintenance.go (Snapshot); the gateway sends a line of JSON for each piece.
+   * Errors: Fail if etcd breaks it off, or if the sum does not match.
+   */
+  async *snapshot(): AsyncGenerator<Uint8Array> {
+    const hash = createHash("sha256");
+    let tail = Buffer.alloc(0);
+    for await (const line of linesOf(await this.#snapshotLines())) {
+      const piece = pieceIn(line, this.endpoint);
+      const known = Buffer.concat([tail, piece]);
+      const end = Math.max(0, known.length - SUM);
+      hash.update(known.subarray(0, end));
+      tail = Buffer.from(known.subarray(end));
+      yield piece;
+    }
+    if (tail.length === SUM && hash.digest().equals(tail)) return;
+    throw new Fail(`The snapshot of etcd at ${this.endpoint} was cut off, or changed on its way`, {
+      hint: CUT_OFF,
+    });
+  }
+
+  async #snapshotLines(): Promise<ReadableStream<Uint8Array>> {
     const path = "/v3/maintenance/snapshot";
     const request = { method: "POST", body: "{}", tls: this.#tls };
     const server = `etcd at ${this.endpoint}`;
@@ -210,6 +238,30 @@ export class EtcdClient {
       );
     return JSON.parse(text) as T;
   }
+}
+
+const SUM = 32;
+const CUT_OFF = "see whether etcd is well: ./bunw scripts/05-verify.ts. Then run the same line again";
+
+function pieceIn(line: string, endpoint: string): Buffer {
+  const { result, error } = JSON.parse(line) as { result?: { blob?: string }; error?: { message?: string } };
+  if (result) return Buffer.from(result.blob ?? "", "base64");
+  throw new Fail(`etcd at ${endpoint} stopped its snapshot: ${quoteUntrusted(error?.message ?? line)}`, {
+    hint: CUT_OFF,
+  });
+}
+
+async function* linesOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {
+  let begun: string[] = [];
+  for await (const bytes of stream) {
+    const [first = "", ...more] = Buffer.from(bytes).toString("latin1").split("\n");
+    begun.push(first);
+    for (const next of more) {
+      if (begun.some(Boolean)) yield begun.join("");
+      begun = [next];
+    }
+  }
+  if (begun.some(Boolean)) yield begun.join("");
 }
 
 function base64(text: string) {

@@ -1,0 +1,200 @@
+/**
+ * The data of an etcd on other machines: its snapshot, by its own API, in memory that has no name. So nothing of it is
+ * left, however this process ends. Asked with a client pair that is left on this node; who answers has to show a
+ * certificate of that pair's CA, and what it holds has to be the cluster whose CA signed this kubelet's certificate:
+ * several clusters may have one etcd, and anybody may have typed an address. Reads only.
+ */
+import * as fs from "node:fs";
+import { dirname } from "node:path";
+import { command } from "../again.ts";
+import type { EtcdData } from "../etcd-data/data.ts";
+import { attempt, attemptLater, Fail, Refused } from "../fail.ts";
+import { exists, list, readText } from "../files/files.ts";
+import { megabytes, NEED, refuseNoMemory } from "../files/room.ts";
+import { writeAt } from "../files/write-steps.ts";
+import type { Container } from "../node/containers.ts";
+import type { Node } from "../node/node.ts";
+import { infoOf, isValidNow, keyMatches } from "../pki/certificate.ts";
+import type { EtcdClientFiles } from "../pki/certs.ts";
+import { shell } from "../shell-line.ts";
+import { EtcdClient, type EtcdStatus } from "./client.ts";
+import { type EtcdFolders, type LivingEtcd, readFolders } from "./etcd-folders.ts";
+import { ETCD_SSL, type EtcdHome, etcdHome } from "./etcd-home.ts";
+import { caFitsKubelet } from "./etcd-proof.ts";
+import { hostOf } from "./reach-etcd.ts";
+
+interface Here {
+  node: Node;
+  all?: readonly Container[] | undefined;
+  apiServer: EtcdFolders["apiServer"];
+  dataDir: string;
+}
+
+/** Its data, or why that cannot be read; undefined if etcd is of this node, or nothing shows where it is. */
+export async function etcdElsewhere(
+  { node, all = [], apiServer, dataDir }: Here,
+  typedUrls: readonly string[],
+): Promise<Pick<EtcdFolders, "living" | "unreached"> | undefined> {
+  const home = etcdHome({ node, dataDir, all, apiServer });
+  if (typedUrls.length === 0 && home.runs !== "elsewhere") return undefined;
+  const urls = typedUrls.length > 0 ? typedUrls : home.servers;
+  const living = await attemptLater(() => reach(urls, home, { node, apiServer }));
+  return living instanceof Fail ? { unreached: living } : { living };
+}
+
+/** Errors: Refused with the way, if it cannot be reached, or is not this cluster's. */
+async function reach(
+  urls: readonly string[],
+  { client }: EtcdHome,
+  { node, apiServer }: Pick<Here, "node" | "apiServer">,
+): Promise<LivingEtcd> {
+  const hosts = urls.filter((url) => hostOf(url) !== "" && url.startsWith("https://"));
+  if (hosts.length === 0) throw unknownPlace();
+  const pairs = pairsHere(client);
+  const at = hosts.join(", ");
+  if (pairs.length === 0) throw withoutPair(at, client);
+  const valid = pairs.filter(({ cert }) => isValidNow(infoOf(readText(cert))!));
+  if (valid.length === 0) throw withoutPair(at, client, infoOf(readText(pairs[0]!.cert))!.notAfter);
+  const seen = await firstAnswer(hosts, valid);
+  if (seen instanceof Fail) throw silent(at, seen);
+  const { endpoint, files, etcd, status } = seen;
+  const members = await etcd.members();
+  const fd = await inMemory(etcd, status);
+  const about = {
+    ...{ clusterId: status.clusterId, memberId: "", members },
+    elsewhere: { members, addresses: node.addresses },
+  };
+  const living = { endpoint, ...files, file: `/proc/self/fd/${fd}`, size: fs.fstatSync(fd).size, about };
+  using data = readFolders({ dir: endpoint, wal: undefined, apiServer, living });
+  refuseOtherCluster(data, node, endpoint);
+  return living;
+}
+
+type Answer = { endpoint: string; files: EtcdClientFiles; etcd: EtcdClient; status: EtcdStatus };
+
+/** All addresses at once with one pair, then with the next. */
+async function firstAnswer(
+  hosts: readonly string[],
+  pairs: readonly EtcdClientFiles[],
+): Promise<Answer | Fail> {
+  let last = new Fail("nobody answers", { hint: WHERE_IT_RUNS });
+  for (const files of pairs) {
+    const [ca, cert, key] = [files.ca, files.cert, files.key].map((path) => readText(path)!);
+    const clients = hosts.map((url) => new EtcdClient(url, { ca: ca!, cert: cert!, key: key! }));
+    const all = await Promise.all(clients.map((etcd) => attemptLater(() => etcd.status())));
+    const i = all.findIndex((one) => !(one instanceof Fail) && one.leaderId !== "0");
+    const status = all[i];
+    if (status && !(status instanceof Fail)) return { endpoint: hosts[i]!, files, etcd: clients[i]!, status };
+    last = all.find((one) => one instanceof Fail) ?? new Fail("it has no leader", { hint: WHERE_IT_RUNS });
+  }
+  return last;
+}
+
+/** Client pairs that are whole: the API server's own, then kubespray's and KubeKey's. */
+function pairsHere(client: readonly string[]): EtcdClientFiles[] {
+  const [ca, cert, key] = client;
+  const names = list(ETCD_SSL).filter((name) => name.endsWith("-key.pem") && name !== "ca-key.pem");
+  const inSsl = names.toReversed().map((name) => ({
+    ca: `${ETCD_SSL}/ca.pem`,
+    cert: `${ETCD_SSL}/${name.replace("-key.pem", ".pem")}`,
+    key: `${ETCD_SSL}/${name}`,
+  }));
+  const all = [...(ca && cert && key ? [{ ca, cert, key }] : []), ...inSsl];
+  return all.filter((files) => {
+    const fits = attempt(() => keyMatches(readText(files.cert) ?? "", readText(files.key) ?? ""), false);
+    return fits && exists(files.ca);
+  });
+}
+
+const O_TMPFILE = 0o20000000;
+
+/** Returns an open file of a file system in memory, without a name. Errors: Fail if there is no room in memory. */
+async function inMemory(client: EtcdClient, { size }: EtcdStatus): Promise<number> {
+  refuseNoMemory("read etcd's data", { need: size + NEED });
+  const rooms = ["/dev/shm", "/run"].filter((folder) => fs.existsSync(folder));
+  const [room] = rooms.map(roomIn).sort((a, b) => b.bytes - a.bytes);
+  if (!room || room.bytes < size)
+    throw new Fail(`etcd's data of ${megabytes(size)} MB has no room in memory (/dev/shm, /run)`, {
+      unchanged: true,
+      hint: "make room there: df -h /dev/shm /run; mount -o remount,size=90% /dev/shm. Then run the same line again",
+    });
+  const { O_RDWR, O_DIRECTORY } = fs.constants;
+  const file = fs.openSync(room.folder, O_RDWR | O_DIRECTORY | O_TMPFILE, 0o600);
+  await writeSnapshot(file, client);
+  return file;
+}
+
+function roomIn(folder: string) {
+  const { bavail, bsize, type } = fs.statfsSync(folder);
+  return { folder, bytes: type === TMPFS ? bavail * bsize : 0 };
+}
+
+/** statfs(2) */
+const TMPFS = 0x01021994;
+
+/** Returns its size in bytes. */
+export async function writeSnapshot(
+  file: number,
+  client: EtcdClient,
+  show = (_: number) => {},
+): Promise<number> {
+  let size = 0;
+  for await (const piece of client.snapshot()) {
+    writeAt(file, piece, size);
+    size += piece.length;
+    show(size);
+  }
+  return size;
+}
+
+function refuseOtherCluster(data: EtcdData, node: Node, endpoint: string) {
+  const ca = caFitsKubelet(data, node);
+  if (ca === "yes") return;
+  const why =
+    ca === "no"
+      ? "its cluster's CA did not sign this kubelet's certificate"
+      : `nothing here proves whose it is: no certificate of the kubelet in ${node.kubelet.clientPem}`;
+  throw new Refused(`etcd at ${endpoint} is not proved to hold this cluster: ${why}`, {
+    unchanged: true,
+    hint: `${OTHER_PLACE}. Nothing of its data was used`,
+  });
+}
+
+const WHERE_IT_RUNS =
+  'repair it where it runs (systemctl status etcd, or crictl ps -a --name etcd; RUNBOOK-MORE "If etcd is external")';
+
+const OTHER_PLACE = `name its members, if they are others: ${command("00-assess", { "etcd-data": "https://HOST:2379,https://HOST:2379" })}`;
+
+function unknownPlace(): Refused {
+  return new Refused("This cluster's etcd is external, and nothing here shows where it is", {
+    unchanged: true,
+    hint: `${OTHER_PLACE}: each script on this node remembers it`,
+  });
+}
+
+function silent(at: string, { message }: Fail): Refused {
+  return new Refused(`This cluster's etcd is external, and does not answer at ${at}: ${message}`, {
+    unchanged: true,
+    hint: `${WHERE_IT_RUNS}, then run the same line again. ${OTHER_PLACE}`,
+  });
+}
+
+/** Any certificate of etcd's CA for clients will do; the subject is kubeadm's. */
+const MAKE_PAIR =
+  "(umask 077; openssl req -new -newkey rsa:2048 -nodes -keyout client.key -out client.csr -subj /CN=kube-apiserver-etcd-client && " +
+  "printf 'keyUsage=critical,digitalSignature,keyEncipherment\\nextendedKeyUsage=clientAuth\\n' > client.ext && " +
+  "openssl x509 -req -in client.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 365 -extfile client.ext -out client.crt)";
+
+/** `ended`: when it expired; unset: it is lost. */
+function withoutPair(at: string, [ca = "", cert = "", key = ""]: readonly string[], ended?: Date): Refused {
+  const lost = [ca, cert, key].filter((path) => !exists(path));
+  const is = lost.length > 1 ? "are" : "is";
+  const why = ended
+    ? `the API server's certificate for it has expired (${ended.toISOString().slice(0, 10)})`
+    : `no client pair for it is here: ${lost.length > 0 ? `${lost.join(", ")} ${is} missing` : `${key} is not the key of ${cert}`}`;
+  const folders = shell`mkdir -p ${dirname(ca)} ${dirname(cert)}`;
+  return new Refused(`This cluster's etcd is external (${at}), and ${why}`, {
+    unchanged: true,
+    hint: `make one on the etcd host with the key of etcd's CA, beside it (/etc/kubernetes/pki/etcd; in /etc/ssl/etcd/ssl they are ca.pem, ca-key.pem): ${MAKE_PAIR}. Here: ${folders}, then bring ca.crt to ${ca}, client.crt to ${cert}, client.key to ${key} (scp -p), and run the same line again`,
+  });
+}

@@ -1,0 +1,106 @@
+/**
+ * Control plane nodes whose etcd is on other machines: where it is, and by which pair it is asked, comes from what is
+ * left here, or from the operator; who answers there is believed once it has proved itself.
+ */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { rmSync } from "node:fs";
+import { certRow } from "../../shared/pki/certs.ts";
+import { issueCa, issueLeaf } from "../../shared/pki/issue.ts";
+import { clusterObjects, FACTS, otherCa, write } from "../pretend/cluster.ts";
+import { type EtcdState, sameEtcd, serveUnit } from "../pretend/etcd.ts";
+import { ETCD_HOST, ETCD_PKI, ETCD_URL, external, nodeOf, OTHER_MEMBER } from "../pretend/etcd-as-unit.ts";
+import { here } from "../pretend/typed-here.ts";
+
+/** Milliseconds, on a machine that has other things to do. */
+setDefaultTimeout(300_000);
+
+const FROM = `--etcd-data ${ETCD_URL}`;
+
+const stateOf = (stored: Map<string, string>): EtcdState => ({
+  ...sameEtcd(stored),
+  members: [OTHER_MEMBER],
+});
+
+/** Nothing of the API server is left that names etcd. */
+const wiped = async (by: "KubeKey 3" | "kubeadm" = "KubeKey 3") =>
+  here(await nodeOf(by, { wiped: true, elsewhere: true }));
+
+/** A run that ends before it changes anything. */
+async function refused(node: Awaited<ReturnType<typeof wiped>>, line: string) {
+  const before = node.fingerprint();
+  const { exitCode, stderr } = await node.run(line);
+  const after = node.fingerprint().filter((one) => !one.startsWith("run/kube-pki-repair-words.json"));
+  expect({ exitCode, after }).toEqual({ exitCode: 3, after: before });
+  return stderr;
+}
+
+test("where etcd runs is typed once; 00-assess then knows the cluster, and part 1 begins", async () => {
+  using node = await wiped();
+  using _etcd = serveUnit(ETCD_PKI, stateOf(node.stored), ETCD_HOST);
+  const { stdout, stderr } = await node.run(`00-assess ${FROM}`);
+  expect(stderr).toContain("etcd's data: https://");
+  expect(stdout).toMatch(/https:\/\/\S+:2379 +ok +1 member/);
+  expect(stdout).toMatch(/\n {2}\.\/bunw scripts\/01-etcd\.ts/);
+  const later = await node.run("01-etcd --dry-run --new-cas");
+  expect({ code: later.exitCode, said: later.stderr }).toMatchObject({
+    code: 0,
+    said: expect.stringMatching(/would save a snapshot of etcd at https:\/\/\S+ to /),
+  });
+});
+
+test("a stranger's etcd at a typed address shows no certificate of this etcd's CA, and is not believed", async () => {
+  using node = await wiped();
+  const ca = await issueCa(certRow("etcd-ca"), FACTS);
+  const pair = await issueLeaf(certRow("etcd-server"), ca, { ...FACTS, etcdServerCertSANs: [ETCD_HOST] });
+  using _etcd = serveUnit({ ca: ca.cert, ...pair }, stateOf(node.stored), ETCD_HOST);
+  const said = await refused(node, `01-etcd --new-cas ${FROM}`);
+  expect(said).toMatch(/error: This cluster's etcd is external, and does not answer at https:\S+: /);
+});
+
+test("another cluster's data in an etcd of the same CA is not taken for this one's", async () => {
+  using node = await wiped();
+  const objects = clusterObjects((await otherCa()).cert);
+  external(objects, "KubeKey 3", { elsewhere: true });
+  const keys = new Map(
+    Object.entries(objects).map(([key, one]) => [`/registry/${key}`, JSON.stringify(one)]),
+  );
+  using _etcd = serveUnit(ETCD_PKI, stateOf(keys), ETCD_HOST);
+  const said = await refused(node, `01-etcd --new-cas ${FROM}`);
+  expect(said).toMatch(
+    /is not proved to hold this cluster: its cluster's CA did not sign this kubelet's certificate/,
+  );
+});
+
+test("without a certificate of the kubelet nothing proves whose etcd it is", async () => {
+  using node = await wiped();
+  rmSync(`${node.root}/var/lib/kubelet/pki`, { recursive: true });
+  using _etcd = serveUnit(ETCD_PKI, stateOf(node.stored), ETCD_HOST);
+  const said = await refused(node, `01-etcd --new-cas ${FROM}`);
+  expect(said).toContain("nothing here proves whose it is: no certificate of the kubelet");
+});
+
+test.each([
+  ["lost", /no client pair for it is here: .*ca\.crt, .*apiserver-etcd-client\.crt, .* are missing/],
+  ["not each other's", /no client pair for it is here/],
+])("a client pair that is %s is made on an etcd host, by lines that are printed", async (how, why) => {
+  using node = await wiped("kubeadm");
+  const pki = `${node.root}/etc/kubernetes/pki`;
+  if (how !== "lost") {
+    write(`${pki}/etcd/ca.crt`, ETCD_PKI.ca);
+    write(`${pki}/apiserver-etcd-client.crt`, ETCD_PKI.cert);
+    write(`${pki}/apiserver-etcd-client.key`, (await otherCa()).key);
+  }
+  using _etcd = serveUnit(ETCD_PKI, stateOf(node.stored), ETCD_HOST);
+  const said = await refused(node, `01-etcd --new-cas ${FROM}`);
+  expect(said).toMatch(why);
+  expect(said).toContain("openssl x509 -req -in client.csr -CA ca.crt -CAkey ca.key ");
+});
+
+test("an etcd that nobody has named is asked for, and its silence is said", async () => {
+  using node = here(await nodeOf("KubeKey 3", { elsewhere: true }));
+  expect(await refused(node, "01-etcd")).toMatch(/is external, and does not answer at https:/);
+  rmSync(`${node.root}/etc/kubernetes/manifests/kube-apiserver.yaml`);
+  write(`${node.root}/etc/kubernetes/controller-manager.conf`, "");
+  const { stdout } = await node.run("00-assess");
+  expect(stdout).toContain("./bunw scripts/00-assess.ts --etcd-data https://HOST:2379");
+});
