@@ -29,7 +29,8 @@ async function main() {
   const joined = await worker.joinedCa(node, paste.hashes);
   if (joined && !wasCutOff(node))
     say(`${node.name}: has a certificate of this CA already, nothing to do`);
-  else if (joined) await prove(node, { ca: joined, saved: await saveTrust(node) });
+  else if (joined)
+    await prove(node, { ca: joined, saved: await saveTrust(node), given: paste.server });
   else await prove(node, await changeTrust(node, paste));
   endJoin(node, paste.file);
   const again = { command: command("03-join"), called: "the same" };
@@ -59,7 +60,7 @@ async function changeTrust(node: Node, { server, hashes, file }: Paste) {
   const swap = () =>
     step("3.4 Swap the trust and restart the kubelet", () => worker.swapTrust(node, trust, saved));
   await orUndo(swap, () => rollBack(saved));
-  return { ca: trust.ca, saved };
+  return { ca: trust.ca, saved, given: server };
 }
 
 function prove(node: Node, changed: Awaited<ReturnType<typeof changeTrust>>) {

@@ -16,9 +16,10 @@ import { attempt, Fail, failOf, Refused } from "../fail.ts";
 import { exists, hostEntry, readBytes } from "../files/files.ts";
 import { tryFile } from "../files/root.ts";
 import { backupState } from "../hand-over/backup-mark.ts";
-import { manifestPath, readManifest } from "../manifests/on-disk.ts";
+import { linksUsualDir, manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { isReduced } from "../manifests/repair-changes.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
+import { CERTIFICATES_DIR } from "../pki/certs.ts";
 import { pkiFindings, wholePki, withAdminElsewhere } from "../pki/examine.ts";
 import { listed } from "../plain.ts";
 import { dueCas } from "../renew/renewal.ts";
@@ -63,7 +64,10 @@ export async function repairAndCompare({ etcdData, bundle, backup: folder }: Dri
   await refuseDamaged(cp);
   const present = filesOf(cp);
   const folders = [...new Set([KUBERNETES, cp.facts.certificatesDir, cp.node.kubelet.staticPodPath])];
-  const made = await asIfGone(folders, () => rehearseRepair(cp));
+  const { made, rebuilt } = await asIfGone(folders, async () => {
+    const repair = await rehearseRepair(cp);
+    return { made: repair, rebuilt: allBelow(folders).filter(exists) };
+  });
   const files = compareFiles(present, made.back, cp);
   const servers = await compareServers(cp, made.back);
   const lost = keptIn(folder, made.lost);
@@ -78,7 +82,7 @@ export async function repairAndCompare({ etcdData, bundle, backup: folder }: Dri
     ...(due && { due }),
     /** Reasons why the repair would stop. With copies of all lost files it could read the data. */
     stops: [...(lost.every(({ kept }) => kept === "same") ? [] : blind), ...made.stops],
-    others: othersThan([...files, ...lost], lost, folders),
+    others: othersThan([...files, ...lost], lost, folders).filter((path) => !isRebuilt(path, rebuilt)),
   };
   /** Commands to type now, each with its reason. */
   const todo = todosOf(found);
@@ -160,11 +164,20 @@ function othersThan(named: readonly At[], lost: readonly At[], folders: readonly
       path,
       lost.map((one) => one.path),
     );
+  return allBelow(folders.filter((folder) => !isBelow(folder, folders) && exists(folder))).filter(
+    (path) => !known.has(path) && !isLost(path) && !path.includes("/.kube-pki-repair-"),
+  );
+}
+
+function allBelow(folders: readonly string[]): string[] {
   return folders
-    .filter((folder) => !isBelow(folder, folders) && exists(folder))
     .flatMap((folder) => entriesBelow(folder))
-    .flatMap(({ path, kind }) => (kind === "other" ? [] : [path]))
-    .filter((path) => !known.has(path) && !isLost(path) && !path.includes("/.kube-pki-repair-"));
+    .flatMap(({ path, kind }) => (kind === "other" ? [] : [path]));
+}
+
+/** The kubelet's own files, and the link in the place of kubeadm's usual folder. */
+function isRebuilt(path: string, rebuilt: readonly string[]): boolean {
+  return rebuilt.includes(path) || (path === CERTIFICATES_DIR && linksUsualDir());
 }
 
 /** All entries below this folder on disk that are no folders, whatever is deleted in memory. */

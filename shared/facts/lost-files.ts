@@ -200,7 +200,7 @@ function byPriority(
 
 export function lostOfKubelet({ kubelet }: Pick<Node, "kubelet">): LostFile[] {
   return kubelet.files
-    .filter(({ path }) => !exists(path))
+    .filter(({ path, isKept }) => !isKept && !exists(path))
     .map(({ path, flag }) => ({
       ...{ path, namedBy: flag, program: "kubelet", without: "the kubelet does not start", inside: "" },
       kind: flag.endsWith("-dir") ? "folder" : "file",

@@ -85,7 +85,7 @@ export function manifestText(manifest: Manifest): string {
 }
 
 /**
- * What an installer makes beside kubeadm, and makes once more at its next run where it has another name or is a folder.
+ * An installer's own files beside those of kubeadm: its next run makes them once more where they have another name.
  * Source: kubespray, roles/kubernetes/{node/tasks/loadbalancer,preinstall/tasks/0050-create_directories.yml}.
  */
 const LAYOUTS = {
@@ -93,17 +93,20 @@ const LAYOUTS = {
   KubeKey: undefined,
 };
 
+function layoutHere() {
+  const tool = installer();
+  return tool && LAYOUTS[tool];
+}
+
 /** Whether kubeadm's usual folder of certificates is a link here to the one that this cluster has. */
 export function linksUsualDir(): boolean {
-  const by = installer();
-  return by !== undefined && LAYOUTS[by]?.linksUsualDir === true;
+  return layoutHere()?.linksUsualDir === true;
 }
 
 /** The name of the file of a static pod that is nowhere on disk. */
 export function manifestName(name: string): string {
-  const own = isKubeadms(name) ? undefined : installer();
-  const known = own && LAYOUTS[own]?.manifests.find((file) => file === `${name}.yml`);
-  return known ?? `${name}.yaml`;
+  const own = isKubeadms(name) ? undefined : layoutHere();
+  return own?.manifests.find((file) => file === `${name}.yml`) ?? `${name}.yaml`;
 }
 
 /**

@@ -20,7 +20,7 @@ import { dropClientPems, dropForeignServing, withOtherCas, withRotated } from ".
 import { inside } from "./kubelet-config.ts";
 import { hasOwnClient, isOwnClient, kubeletActive, type Node } from "./node.ts";
 import { rescueFolders } from "./rescue-folder.ts";
-import { putEnvBack, ROTATED } from "./systemctl-kubelet.ts";
+import { putKubeletsFilesBack, ROTATED } from "./systemctl-kubelet.ts";
 
 /**
  * Gives the kubelet of a control plane node what it needs to run and to reach the API: a client certificate
@@ -33,7 +33,7 @@ export async function ensureControlPlaneKubelet(
   facts: ClusterFacts,
   asideDir: string,
 ): Promise<boolean> {
-  await putEnvBack();
+  await putKubeletsFilesBack();
   const row = certRow("ca");
   const ca = {
     cert: caText(row, facts.certificatesDir)!,

@@ -13,10 +13,11 @@ import { dirname, resolve } from "node:path";
 import { $ } from "zx/core";
 import { attempt, Refused } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
+import { orUndefined } from "../pki/certificate.ts";
 import { type Kubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { sayWhile } from "../wait-for.ts";
-import { readMapping, type Shape } from "../yaml.ts";
-import { type KubeletFlags, withDropIns } from "./started-with.ts";
+import { isMapping, readMapping, type Shape, yamlText } from "../yaml.ts";
+import { JOURNAL, type KubeletFlags, withDropIns } from "./started-with.ts";
 
 export const KUBELET_DIR = "/var/lib/kubelet";
 /** kubeadm writes it on each node. */
@@ -41,7 +42,23 @@ export function podLogsDir(): string {
   return logs;
 }
 
+/** Where RUNBOOK-MORE has an operator keep the kubelet's answer to /configz: memory that only root writes. */
+export const KEPT_CONFIG = "/run/kubelet.configz";
+
+/** The file of --config, if it is lost and was kept. Its text is JSON, which is YAML, too. */
+export function keptConfig(flags: KubeletFlags): { path: string; text: string; from: string } | undefined {
+  const path = pathIn(flags, "config");
+  if (path === undefined || exists(path)) return undefined;
+  const answer = orUndefined(() => JSON.parse(readText(KEPT_CONFIG) ?? ""));
+  const config = isMapping(answer) ? answer.kubeletconfig : undefined;
+  if (!isMapping(config)) return undefined;
+  const own = { apiVersion: "kubelet.config.k8s.io/v1beta1", kind: "KubeletConfiguration", ...config };
+  return { path, text: yamlText(own), from: KEPT_CONFIG };
+}
+
 interface KubeletConfiguration {
+  address?: string;
+  resolvConf?: string;
   podLogsDir?: string;
   tlsCertFile?: string;
   tlsPrivateKeyFile?: string;
@@ -53,6 +70,7 @@ interface KubeletConfiguration {
 }
 
 const SHAPE: Shape = {
+  ...{ address: "string", resolvConf: "string" },
   ...{ podLogsDir: "string", tlsCertFile: "string", tlsPrivateKeyFile: "string", staticPodPath: "string" },
   ...{ authentication: "mapping", "authentication.x509": "mapping", containerRuntimeEndpoint: "string" },
   "authentication.x509.clientCAFile": "string",
@@ -63,12 +81,13 @@ const SHAPE: Shape = {
  * as kubeadm's defaults then.
  */
 export function readKubelet(flags: KubeletFlags, { mayBeGone = false } = {}) {
-  const config = withDropIns(readConfig(pathIn(flags, "config"), mayBeGone), pathIn(flags, "config-dir"));
+  const config = withDropIns(readConfig(flags, mayBeGone), pathIn(flags, "config-dir"));
   logs = absolute(config.podLogsDir) ?? LOGS;
   const { staticPodPath, authentication, serverTLSBootstrap = false } = config;
   const certDir = pathIn(flags, "cert-dir") ?? `${KUBELET_DIR}/pki`;
   const [rotates, renews] = [flags.get("rotate-server-certificates"), flags.get("rotate-certificates")];
-  const named = (flag: string, path: string | undefined) => (path ? [{ path, flag }] : []);
+  const named = (flag: string, path: string | undefined) =>
+    path ? [{ path, flag, isKept: path === keptConfig(flags)?.path }] : [];
   return {
     kubeconfig: pathIn(flags, "kubeconfig") ?? "/etc/kubernetes/kubelet.conf",
     bootstrapKubeconfig: pathIn(flags, "bootstrap-kubeconfig") ?? "/etc/kubernetes/bootstrap-kubelet.conf",
@@ -97,6 +116,10 @@ export function readKubelet(flags: KubeletFlags, { mayBeGone = false } = {}) {
      * kubelet itself.
      */
     containerRuntime: flags.get("container-runtime"),
+    /** Where its port listens; unset: at each address. */
+    address: flags.get("address") ?? config.address,
+    /** Without it no pod with an address starts, nor one of the host's network. */
+    resolvConf: flags.get("resolv-conf") ?? config.resolvConf,
     /** The container runtime's socket, `unix:///…`. */
     runtimeEndpoint:
       flags.get("container-runtime-endpoint") ||
@@ -115,11 +138,14 @@ function pathIn(flags: KubeletFlags, name: string): string | undefined {
 }
 
 /**
- * kubeadm's file counts where the one that --config names is lost: the guard in turn-kubelet.ts names that.
+ * Where the file that --config names is lost, what was kept of it counts, or else kubeadm's: the guard in
+ * systemctl-kubelet.ts names the lost one.
  */
-function readConfig(path: string | undefined, mayBeGone: boolean): KubeletConfiguration {
-  const file = path !== undefined && exists(path) ? path : KUBELET_CONFIG;
-  const text = readText(file);
+function readConfig(flags: KubeletFlags, mayBeGone: boolean): KubeletConfiguration {
+  const path = pathIn(flags, "config");
+  const copy = keptConfig(flags);
+  const file = copy?.path ?? (path !== undefined && exists(path) ? path : KUBELET_CONFIG);
+  const text = copy?.text ?? readText(file);
   if (text === undefined) {
     refuseOtherDistribution();
     if (mayBeGone) return {};
@@ -187,14 +213,11 @@ const LOGGED: [field: string, grep: string, pattern: RegExp][] = [
 /** Fields and paths of a configuration whose drop-ins are lost, as far as the kubelet's journal still has them. */
 export async function loggedConfig(): Promise<string[]> {
   const known: string[] = [];
-  const [what, hint] = [
-    "journalctl to search the kubelet's journal",
-    "journalctl --disk-usage; it ends by itself",
-  ];
+  const what = "journalctl to search the kubelet's journal";
   for (const [field, grep, pattern] of LOGGED) {
     const search = () =>
       $({ quiet: true, nothrow: true })`journalctl -u kubelet -o cat --no-pager -r -n 1 -g ${grep}`;
-    const { stdout } = await sayWhile(what, hint, search);
+    const { stdout } = await sayWhile(what, JOURNAL, search);
     const path = pattern.exec(stdout)?.[1];
     if (path) known.push(`${field}: ${path}`);
   }

@@ -18,7 +18,7 @@ import { exists, list, readText, stat } from "../files/files.ts";
 import { hostText } from "../files/untrusted-file.ts";
 import { mode } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { waitFor } from "../wait-for.ts";
+import { sayWhile, waitFor } from "../wait-for.ts";
 import { isMapping, readYaml } from "../yaml.ts";
 
 export type KubeletFlags = ReadonlyMap<string, string>;
@@ -51,10 +51,11 @@ export function installer(): "kubespray" | "KubeKey" | undefined {
 /** Its process' flags, or its unit's; where systemd does not answer, those of the usual files alone. */
 export async function kubeletFlags(): Promise<KubeletFlags> {
   const running = await attemptLater(runningKubelet, undefined);
-  if (running) return running.flags;
+  if (running?.flags.has("kubeconfig")) return running.flags;
   const unit = await unitIfAny();
-  const { text, command } = withLostEnv(unit, lostEnv(unit));
+  const { text, command } = withLostEnv(unit, await lostEnv(unit));
   if (isKubelet(command)) return flagsOf(command);
+  if (running) return running.flags;
   const files = USUAL_FLAG_FILES.flatMap((path) => attempt(() => readText(path), undefined) ?? []);
   const words = [text, ...files].join("\n").split(/["'\s]+|=(?=--)/);
   return flagsOf(words);
@@ -165,11 +166,15 @@ const SYSTEMDS =
   /^(LANG|LC_\w+|USER|LOGNAME|HOME|SHELL|INVOCATION_ID|JOURNAL_STREAM|SYSTEMD_EXEC_PID|MANAGERPID|MAINPID|NOTIFY_SOCKET|WATCHDOG_\w+|MEMORY_PRESSURE_\w+|CREDENTIALS_DIRECTORY|TERM)$/;
 
 /**
- * The one file that is lost of those that the kubelet's unit reads variables from, with the variables that it had:
- * by the kubelet's process, if it has a kubeconfig, or as they were kept. Undefined if none is lost that the unit needs
- * (kubeadm's own may be missing), if several are, or if nobody has them. `pid`: the kubelet's.
+ * The one file that is lost of those that the kubelet's unit reads variables from, with the variables that it had: by
+ * the kubelet's process, if it has a kubeconfig, as they were kept, or by the flags that its journal has. Undefined if
+ * none is lost that the unit needs (kubeadm's own may be missing), if several are, or if nobody has them. `pid`: the
+ * kubelet's.
  */
-export function lostEnv(unit: Pick<Unit, "exec" | "files" | "variables">, pid?: number): LostEnv | undefined {
+export async function lostEnv(
+  unit: Pick<Unit, "exec" | "files" | "variables">,
+  pid?: number,
+): Promise<LostEnv | undefined> {
   const lost = unit.files.filter(({ isHere, path }) => !isHere && !USUAL_FLAG_FILES.includes(path));
   if (lost.length !== 1) return undefined;
   const own = pid === undefined ? "" : (hostText(`/proc/${pid}/environ`) ?? "");
@@ -192,8 +197,47 @@ export function lostEnv(unit: Pick<Unit, "exec" | "files" | "variables">, pid?: 
     const { path } = lost[0]!;
     if (flagsOf(expanded(unit.exec, variables)).has("kubeconfig")) return { path, variables, from };
   }
-  return undefined;
+  // one variable that is a word of its own takes all of them
+  const alone = [...unit.exec.matchAll(/(?<=\s)\$(\w+)(?=\s|$)/g)].flatMap(([, name]) => name!);
+  const name = alone.find((one) => one.includes("ARGS")) ?? alone.at(-1);
+  const flags = name === undefined ? "" : (await loggedFlags()).join(" ");
+  return flags
+    ? { path: lost[0]!.path, variables: new Map([[name!, flags]]), from: "its journal" }
+    : undefined;
 }
+
+/**
+ * Flags that are no fields of the kubelet's configuration: the journal has these with a default, too, which would
+ * count more than the configuration. Some have a default that a kubelet without the flag has as well. Sources:
+ * cmd/kubelet/app/options/options.go and pkg/kubelet/config/flags.go, v1.29 to v1.37.
+ */
+const COMMAND_LINE =
+  "bootstrap-kubeconfig|cert-dir|cloud-config|cloud-provider|config|config-dir|container-runtime-endpoint|hostname-override|image-credential-provider-bin-dir|image-credential-provider-config|kubeconfig|node-ip|node-labels|pod-infra-container-image|root-dir|runtime-cgroups|v";
+const LOGGED_FLAG = new RegExp(
+  `^I\\d{4} [\\d:.]+ +(\\d+) flags\\.go:\\d+\\] FLAG: --(${COMMAND_LINE})="([^"\\s]+)"$`,
+);
+const DEFAULTS = ["unix:///run/containerd/containerd.sock"];
+
+/**
+ * As words, of the last start that had a kubeconfig: its journal has them from --v=1 on. Only root and the unit's own
+ * processes write there. None where nothing is kept.
+ */
+async function loggedFlags(): Promise<string[]> {
+  const grep = `FLAG: --(${COMMAND_LINE})=`;
+  const search = () =>
+    $({ quiet: true, nothrow: true })`journalctl -u kubelet -o cat --no-pager -r -n 2000 -g ${grep}`;
+  const { stdout } = await sayWhile("journalctl to search the kubelet's journal", JOURNAL, search);
+  const lines = stdout.split("\n").flatMap((line) => {
+    const [, pid, name, value = ""] = LOGGED_FLAG.exec(line) ?? [];
+    return pid && !DEFAULTS.includes(value) ? [{ pid, name, word: `--${name}=${value}` }] : [];
+  });
+  const starts = [...Map.groupBy(lines, ({ pid }) => pid).values()];
+  const last = starts.find((flags) => flags.some(({ name }) => name === "kubeconfig")) ?? [];
+  // a number may have been given twice
+  return [...new Map(last.map(({ name, word }) => [name, word])).values()].reverse();
+}
+
+export const JOURNAL = "journalctl --disk-usage; it ends by itself";
 
 /** The unit as it will be with that file. */
 export function withLostEnv<U extends Unit>(unit: U, env: LostEnv | undefined): U {

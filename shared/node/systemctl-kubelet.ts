@@ -9,10 +9,12 @@
  * where that has expired, and the bootstrap file is away, it exits (pkg/kubelet/certificate/bootstrap, LoadClientConfig;
  * kubeadm issue 1753). So it is told its own one before each start.
  */
+import { isIP } from "node:net";
 import { $ } from "zx/core";
 import { attempt, attemptLater, Fail, Refused } from "../fail.ts";
 import { copyToRescue } from "../files/file-tree.ts";
 import { exists, readText, writeFile } from "../files/files.ts";
+import { canonicalIp } from "../pki/addresses.ts";
 import { infosIn } from "../pki/certificate.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { act, say } from "../run.ts";
@@ -20,8 +22,8 @@ import { shell } from "../shell-line.ts";
 import { leaves } from "../signals.ts";
 import { sayWhile } from "../wait-for.ts";
 import { withRotated } from "./credentials.ts";
-import { loggedConfig, readKubelet } from "./kubelet-config.ts";
-import { kubeletStopped, type Node, otherName } from "./node.ts";
+import { KEPT_CONFIG, KUBELET_CONFIG, keptConfig, loggedConfig, readKubelet } from "./kubelet-config.ts";
+import { allAddresses, kubeletStopped, type Node, otherName } from "./node.ts";
 import { asideOf, rescueOfRun } from "./rescue-folder.ts";
 import {
   envText,
@@ -89,7 +91,7 @@ export async function refuseUnfitKubelet(coming?: Coming, unit?: Unit) {
  */
 export async function unfitKubelet(coming?: Coming, known?: Unit): Promise<Fail | undefined> {
   const found = known ?? (await kubeletUnit());
-  const env = coming?.by === "repair" ? lostEnv(found, (await runningKubelet())?.pid) : undefined;
+  const env = coming?.by ? await lostEnv(found, (await runningKubelet())?.pid) : undefined;
   const unit = withLostEnv(found, env);
   const ended = coming?.by ? undefined : await endedInConf(unit.command);
   if (ended && ended.mended === undefined) return ended.fail;
@@ -99,7 +101,8 @@ export async function unfitKubelet(coming?: Coming, known?: Unit): Promise<Fail 
   if (dangerous) return dangerous;
   const own = attempt(() => readKubelet(flags, { mayBeGone: true }));
   if (own instanceof Fail) return own;
-  const comes = filesOf(coming);
+  const config = coming?.by && keptConfig(flags);
+  const comes = [...filesOf(coming), ...(config ? [config.path] : [])];
   const isHere = (path: string) => comes.includes(path) || exists(path);
   const needs = (path: string | undefined, why: string) => (path ? [{ path, why }] : []);
   const missing = [
@@ -107,6 +110,7 @@ export async function unfitKubelet(coming?: Coming, known?: Unit): Promise<Fail 
       file.isHere || file.optional ? [] : needs(file.path, "which its unit reads"),
     ),
     ...own.files.flatMap(({ path, flag }) => needs(path, `which ${flag} names`)),
+    ...needs(own.resolvConf || undefined, "which resolvConf names"),
     ...needs(clientCa(flags), "the CA that it trusts"),
   ].filter(({ path }) => !isHere(path));
   const credentials = ["kubeconfig", "bootstrap-kubeconfig"].flatMap((name) => flags.get(name) || []);
@@ -114,10 +118,18 @@ export async function unfitKubelet(coming?: Coming, known?: Unit): Promise<Fail 
   const sentences = missing.map(({ path, why }) => `"${path}" is missing, ${why}`);
   if (!credentials.some(isHere))
     sentences.push(`there is no ${credentials.map((path) => `"${path}"`).join(" and no ")}`);
+  if (
+    own.address &&
+    isIP(own.address) &&
+    !ANY.includes(own.address) &&
+    !(await allAddresses()).includes(canonicalIp(own.address))
+  )
+    sentences.push(`its configuration has the address ${own.address}, which is none of this machine`);
   if (sentences.length === 0) return undefined;
   const dropIns = flags.get("config-dir");
   const isLost = dropIns !== undefined && missing.some(({ path }) => path === dropIns);
-  const more = isLost ? await aboutDropIns(dropIns) : "";
+  const lostConfig = missing.find(({ why }) => why === "which --config names")?.path;
+  const more = isLost ? await aboutDropIns(dropIns) : lostConfig ? aboutConfig(lostConfig) : "";
   return new Fail(`The kubelet cannot start: ${sentences.join("; ")}`, {
     hint: [
       "bring it back first: systemctl cat kubelet shows what the kubelet reads.",
@@ -130,6 +142,20 @@ function filesOf({ node, by }: Partial<Coming> = {}): string[] {
   if (!node || !by) return [];
   const { kubeconfig, bootstrapKubeconfig, clientCaFile } = node.kubelet;
   return [clientCaFile, by === "join" ? bootstrapKubeconfig : kubeconfig];
+}
+
+const ANY = ["0.0.0.0", "::"];
+
+/** kubeadm wrote its own there, which an installer's unit does not read. */
+function aboutConfig(path: string): string {
+  const own = "kubectl get --raw /api/v1/nodes/NODE/proxy/configz";
+  const copy = shell`cp -p ${KUBELET_CONFIG} ${path}`;
+  return (
+    ` Another node has it, with that node's own address and reserved resources. While this kubelet runs and the API reaches it: ${own}, on a control plane node, into ${KEPT_CONFIG} here.` +
+    (exists(KUBELET_CONFIG) && path !== KUBELET_CONFIG
+      ? ` If nobody has it: ${copy} (kubeadm's: without maxPods, reserved resources and eviction limits that were set)`
+      : "")
+  );
 }
 
 interface EndedConf {
@@ -177,10 +203,20 @@ export async function mendKubeletConf(unit?: Unit) {
   writeFile(ended.path, ended.mended, { mode: 0o600, note: ROTATED });
 }
 
-/** Writes the file of variables that the kubelet's unit has lost, if its process or who stopped it has kept them. */
-export async function putEnvBack() {
-  const env = lostEnv(await unitIfAny(), (await attemptLater(runningKubelet, undefined))?.pid);
+/**
+ * Writes the file of variables that the kubelet's unit has lost, if its process, its journal or who stopped it has kept
+ * them; and the file of its configuration, if that was kept.
+ */
+export async function putKubeletsFilesBack() {
+  const unit = await unitIfAny();
+  const env = await lostEnv(unit, (await attemptLater(runningKubelet, undefined))?.pid);
   if (env) writeFile(env.path, envText(env), { mode: 0o600, note: `the kubelet's flags, from ${env.from}` });
+  const config = keptConfig(flagsOf(withLostEnv(unit, env).command));
+  if (config)
+    writeFile(config.path, config.text, {
+      mode: 0o600,
+      note: `the kubelet's configuration, from ${config.from}`,
+    });
 }
 
 export const ROTATED = "with the certificate that the kubelet rotates: the one in it has expired";
@@ -197,7 +233,7 @@ async function flagsLost({ command, files }: Unit): Promise<Fail | undefined> {
   const process = await runningKubelet();
   const had = lost.length > 0 ? [...(process?.flags.keys() ?? [])] : [];
   const without = flags.has("kubeconfig") ? had.filter((name) => !flags.has(name)) : ["kubeconfig"];
-  return without.length > 0 ? losesFlags(without, lost, process?.pid) : undefined;
+  return without.length > 0 ? losesFlags(without, lost, process) : undefined;
 }
 
 /** Undefined also where a drop-in may name another one. */
@@ -218,17 +254,25 @@ function cannotJoin(exec: string): Fail {
   });
 }
 
-function losesFlags(names: readonly string[], lost: readonly string[], pid: number | undefined): Fail {
+function losesFlags(
+  names: readonly string[],
+  lost: readonly string[],
+  process: Awaited<ReturnType<typeof runningKubelet>>,
+): Fail {
   const end = names.includes("kubeconfig") ? ", and would stop every pod of this node" : "";
   const files = lost.map((path) => `"${path}"`).join(" or ");
   const why = lost.length > 0 ? `${files} is missing, which its unit reads flags from` : "its unit has none";
-  const save = `(umask 077; tr '\\0' '\\n' < /proc/${pid}/environ > /run/kubelet.environ)`;
+  const save = `(umask 077; tr '\\0' '\\n' < /proc/${process?.pid}/environ > /run/kubelet.environ)`;
+  const isLate = process !== undefined && !process.flags.has("kubeconfig");
+  const now = isLate
+    ? "stop it: systemctl stop kubelet. Images, volumes and /var/lib/kubelet are left: with the file it starts all pods of this node anew"
+    : `do not start this kubelet before the file is back${process ? `. It still runs and has the file's variables: ${save}` : ""}`;
   return new Fail(
-    `The kubelet would be started without ${names.map((name) => `--${name}`).join(", ")}${end}: ${why}`,
+    isLate && lost.length > 0
+      ? `The kubelet was started without --kubeconfig, and has stopped every pod of this node: ${why}`
+      : `The kubelet would be started without ${names.map((name) => `--${name}`).join(", ")}${end}: ${why}`,
     {
-      hint:
-        `do not start this kubelet before the file is back${pid ? `. It still runs and has the file's variables: ${save}` : ""}. ` +
-        `A backup has it, or another node: there --node-ip and --hostname-override are that node's own. RUNBOOK-MORE "A kubelet without its files"`,
+      hint: `${now}. Neither its journal nor /run/kubelet.environ has its flags. A backup has the file, or another node: there --node-ip and --hostname-override are that node's own. RUNBOOK-MORE "A kubelet without its files"`,
     },
   );
 }

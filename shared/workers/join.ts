@@ -17,14 +17,21 @@ import { type Container, containersInTime, workloadContainers } from "../node/co
 import { dropClientPems, dropForeignServing, withOtherCas } from "../node/credentials.ts";
 import { clientText } from "../node/kubelet-config.ts";
 import { kubeletActive, type Node, readNode } from "../node/node.ts";
-import { refuseUnfitKubelet, systemctlKubelet } from "../node/systemctl-kubelet.ts";
+import { putKubeletsFilesBack, refuseUnfitKubelet, systemctlKubelet } from "../node/systemctl-kubelet.ts";
 import { certInfo, certificatesIn, isValidNow } from "../pki/certificate.ts";
 import { bootstrapKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { trusted, trustedKeys, trustedText, trustsCa } from "../pki/trusted-keys.ts";
 import { mode, say } from "../run.ts";
 import { undisturbed } from "../signals.ts";
 import { waitFor } from "../wait-for.ts";
-import { confBefore, leadAsBefore, passPointOfNoReturn, rollBack, type SavedTrust } from "./saved-trust.ts";
+import {
+  confBefore,
+  leadAsBefore,
+  passPointOfNoReturn,
+  rollBack,
+  type SavedTrust,
+  serverBefore,
+} from "./saved-trust.ts";
 import { APPROVER_LOG, leaveFormer } from "./token-file.ts";
 
 /**
@@ -37,7 +44,7 @@ export async function readWorker(etcdData: string | undefined, by?: "repair"): P
   await refuseUnfitKubelet({ node, by });
   for (const pod of lostPods(node))
     say(
-      `${pod}: a static pod that ran here, and its manifest is lost. The rescue folder on the node of open has it (workers/): open printed the line`,
+      `${pod}: a static pod that ran here, and its manifest is lost. The rescue folder on the node of open has it (workers/): open printed the line. With a balancer of this node's own back before this join, kubelet.conf leads to it`,
     );
   return node;
 }
@@ -115,6 +122,7 @@ export async function swapTrust(node: Node, trust: NewTrust, saved: SavedTrust) 
   if (await asksAlready(node, trust)) say("unchanged kubelet: it asks with this trust already");
   else {
     const aside = `${saved.dir}/aside`;
+    await putKubeletsFilesBack();
     await systemctlKubelet("stop", " (containers keep running)");
     const [content, note] = [bootstrapKubeconfig(trust), "used once, removed below"];
     writeTogether([
@@ -169,9 +177,12 @@ function dropOldCredentials(node: Node, ca: string, aside: string) {
 }
 
 /** Proves that the kubelet renews its Lease with a certificate of the CA, and that no container has ended. */
-export async function proveKubelet(node: Node, { ca, saved }: { ca: string; saved: SavedTrust }) {
+export async function proveKubelet(
+  node: Node,
+  { ca, saved, given }: { ca: string; saved: SavedTrust; given: string },
+) {
   const { kubelet } = node;
-  const before = confBefore(node);
+  const before = { before: confBefore(node), own: serverBefore(node, given) };
   const since = new Date();
   await orRollBack(node, { ca, saved });
   if (mode.dryRun) return;
@@ -182,7 +193,7 @@ export async function proveKubelet(node: Node, { ca, saved }: { ca: string; save
   await waitForRenewal(self, node.name, since, { seconds: 60, hint });
   say(`${node.name}: renewed its Lease with the new certificate`);
   await leaveFormer(node, self, saved.dir);
-  await leadAsBefore(node, { before, ca });
+  await leadAsBefore(node, { ...before, ca });
   if (!saved.containers?.length) return;
   const running = new Set((await workloadContainers(node.runtimeEndpoint)).map((container) => container.id));
   const ended = saved.containers.filter((id) => !running.has(id));

@@ -14,14 +14,16 @@ import { copyTree, restoreTree } from "../files/file-tree.ts";
 import { exists, type Mark, readMark, readText, removeFile, writeFile, writeMark } from "../files/files.ts";
 import { refuseUnwritable } from "../files/room.ts";
 import { contentPath } from "../files/root.ts";
+import { podsOnDisk } from "../manifests/on-disk.ts";
 import { workloadContainers } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { newRescue, rescueFolders } from "../node/rescue-folder.ts";
+import { installer } from "../node/started-with.ts";
 import { systemctlKubelet, unfitKubelet } from "../node/systemctl-kubelet.ts";
 import { refuseInClear } from "../pki/addresses.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { serverIn, withTrust } from "../pki/kubeconfig-fields.ts";
-import { readKubeconfig } from "../pki/kubeconfigs.ts";
+import { kubeletKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { whoAnswers } from "../pki/served.ts";
 import { mode, say, tell } from "../run.ts";
 import { shell } from "../shell-line.ts";
@@ -174,6 +176,16 @@ export async function rollBack(saved: Copied, unless = () => false): Promise<boo
 }
 
 /**
+ * The server that this worker's kubelet.conf led to. Where that is lost: a balancer of its own, if a static pod is
+ * here; a worker has no other server, and it counts only once it answers with the CA.
+ */
+export function serverBefore(node: Node, given: string): string | undefined {
+  const own = serverIn(confBefore(node) ?? "");
+  if (own !== undefined || podsOnDisk({ node }).size === 0) return own;
+  return `https://${installer() === "kubespray" ? "localhost" : "127.0.0.1"}:${new URL(given).port || 443}`;
+}
+
+/**
  * The server where this worker joins: the old one of its kubelet.conf if that answers with the new CA, else `given`,
  * of the line of `open`. Its own balancer may be a static pod, which does not run before the kubelet does. `either`:
  * both; a run that was cut off may have joined at the other one. Errors: as `proveServer`.
@@ -183,7 +195,7 @@ export async function wayToApi(
   given: string,
   ca: string,
 ): Promise<{ server: string; either: readonly string[] }> {
-  const own = serverIn(confBefore(node) ?? "");
+  const own = serverBefore(node, given);
   const either = own === undefined || own === given ? [given] : [own, given];
   const isOwn = either.length > 1 && (await whoAnswers(own!, ca)) === "ours";
   const server = isOwn ? own! : given;
@@ -222,16 +234,22 @@ export async function proveServer(server: string, ca: string) {
  * answers with the new CA. If it does not, or the Lease is not renewed by it, kubelet.conf leads where the worker has
  * joined, and the screen says so.
  */
-export async function leadAsBefore(node: Node, { before, ca }: { before: string | undefined; ca: string }) {
+export async function leadAsBefore(
+  node: Node,
+  { before, own, ca }: { before: string | undefined; own: string | undefined; ca: string },
+) {
   const { kubeconfig, clientPem } = node.kubelet;
-  const [own, joined] = [serverIn(before ?? ""), readText(kubeconfig)];
+  const joined = readText(kubeconfig);
   if (mode.dryRun || own === undefined || !joined || own === serverIn(joined)) return;
   const hint = `write it, when it does, into ${kubeconfig} in the place of ${serverIn(joined)}, then: systemctl restart kubelet`;
   const answers = () => whoAnswers(own, ca).then((who) => who === "ours");
   // seconds: the kubelet's static pods, which it starts first, need no API
   const limit = { seconds: 30, hint };
   const silent = await failOf(() => waitFor(`${own} to answer with the new CA`, answers, limit));
-  const content = withTrust(before!, { ca, clientPem });
+  const content =
+    before === undefined
+      ? kubeletKubeconfig({ server: own, ca, clientPem })
+      : withTrust(before, { ca, clientPem });
   if (silent || !content)
     return say(
       `warning: ${kubeconfig} has the server ${serverIn(joined)} now; its old one, ${own}, does not answer: ${hint}`,

@@ -30,6 +30,8 @@ export const NODE: Node = {
     clientPem: "/var/lib/kubelet/pki/kubelet-client-current.pem",
     serverPem: "/var/lib/kubelet/pki/kubelet-server-current.pem",
     files: [],
+    address: undefined,
+    resolvConf: undefined,
     containerRuntime: undefined,
     podsDir: "/var/lib/kubelet/pods",
   },

@@ -179,3 +179,63 @@ test.each(FIT)("join does not mind %s", async (_, unit) => {
   const { stderr } = await node.run(join());
   expect(stderr).toContain("\n  started kubelet\n\n== 3.5 ");
 });
+
+const RUNS: FakeCommand[] = [
+  { command: "systemctl show -p MainPID --value kubelet", stdout: "4711\n" },
+  {
+    command: "ip -j addr",
+    stdout: JSON.stringify([{ addr_info: [{ scope: "global", local: "10.0.0.21" }] }]),
+  },
+];
+
+/** A worker of kubespray's without /etc/kubernetes, whose kubelet runs on. */
+async function wipedWorker({ address = "10.0.0.21", config = {} } = {}) {
+  const node = await pretendNode({ kind: "worker", commands: [...kubespray(), ...RUNS] });
+  rmSync(`${node.root}/etc/kubernetes`, { recursive: true });
+  const flags = KUBELET_ENV.replaceAll(/^#.*\n|"/gm, "").replaceAll("\n", "\0");
+  write(`${node.root}/proc/4711/environ`, flags);
+  const words = [...KUBELET_ENV.matchAll(/--[^\s"]+/g)].map(([word]) => word);
+  write(`${node.root}/proc/4711/cmdline`, `${["/usr/local/bin/kubelet", ...words].join("\0")}\0`);
+  const authentication = { x509: { clientCAFile: "/etc/kubernetes/ssl/ca.crt" } };
+  const kubeletconfig = { address, authentication, maxPods: 42, ...config };
+  write(`${node.root}/run/kubelet.configz`, JSON.stringify({ kubeletconfig }));
+  writeToken(node.root);
+  return node;
+}
+
+test("join gives a wiped kubespray worker its flags and its configuration back before it stops the kubelet", async () => {
+  using node = await wipedWorker();
+  using _api = await serve(newCa);
+  const { stderr } = await node.run(join());
+  expect(stderr).toContain("\n  started kubelet\n\n== 3.5 ");
+  expect(stderr.indexOf("wrote /etc/kubernetes/kubelet.env")).toBeLessThan(stderr.indexOf("stopped kubelet"));
+  expect(node.read(CONFIG)).toContain("kind: KubeletConfiguration\n");
+  expect(node.read(CONFIG)).toContain("maxPods: 42\n");
+  expect(node.read(ENV_FILE)).toContain("--hostname-override=w1");
+  // not kubeadm's default path: the kept configuration says where
+  expect(node.exists("/etc/kubernetes/pki")).toBe(false);
+});
+
+test.each<[string, Parameters<typeof wipedWorker>[0], RegExp]>([
+  [
+    "another node's address",
+    { address: "10.0.0.22" },
+    /has the address 10\.0\.0\.22, which is none of this machine$/,
+  ],
+  [
+    "a resolver's file that is not here",
+    { config: { resolvConf: "/run/nowhere/resolv.conf" } },
+    /"\/run\/nowhere\/resolv\.conf" is missing, which resolvConf names$/,
+  ],
+])("join refuses a configuration with %s, and changes nothing", async (_, options, error) => {
+  using node = await wipedWorker(options);
+  await expectRefusal(node, join(), error, /^bring it back first/);
+});
+
+test("join names the ways to a lost configuration, and kubeadm's own as the last one", async () => {
+  using node = await wipedWorker();
+  rmSync(`${node.root}/run/kubelet.configz`);
+  const hint =
+    /Another node has it.*\/configz, on a control plane node, into \/run\/kubelet\.configz here\. If nobody has it: cp -p \/var\/lib\/kubelet\/config\.yaml \/etc\/kubernetes\/kubelet-config\.yaml /;
+  await expectRefusal(node, join(), /kubelet-config\.yaml" is missing, which --config names$/, hint);
+});

@@ -3,6 +3,7 @@
  * change, and no more.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { rmSync } from "node:fs";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
 import { serverIn } from "../../shared/pki/kubeconfig-fields.ts";
@@ -88,6 +89,36 @@ test("where its own balancer never answers it leads to --server, and says so wit
     /warning: \S+kubelet.conf has the server https:\S+ now; its old one, https:\S+, does not answer: write it, when it does,/,
   );
   expect(serverIn(node.read(CONF))).toBe(`https://${ADDRESS}:6443`);
+});
+
+/** Each process has its own: the balancer's address is loopback's, whoever else runs here. */
+const PORT = 20_000 + (process.pid % 10_000);
+const POD = "/etc/kubernetes/manifests/haproxy.yaml";
+
+test.each([
+  ["a static pod of this worker that answers with the CA", true, true],
+  ["no static pod, whoever answers there", false, true],
+  ["a static pod, but nobody answers with the CA", true, false],
+])("where kubelet.conf is lost, with %s", async (_, hasPod, answers) => {
+  using node = here(await pretendNode({ kind: "worker" }));
+  for (const file of ["kubelet.conf", "pki/ca.crt"]) rmSync(`${node.root}/etc/kubernetes/${file}`);
+  writeToken(node.root);
+  if (hasPod)
+    write(
+      `${node.root}${POD}`,
+      "metadata: {name: haproxy, namespace: kube-system}\nspec: {containers: []}\n",
+    );
+  const tls = await issueLeaf(certRow("apiserver"), newCa, { ...FACTS, certSANs: ["127.0.0.1"] });
+  const served = { port: PORT, tls, objects: { [LEASE]: renewed() } };
+  using _api = pretendApi({ ...served, hostname: ADDRESS });
+  const joining = node.run(join().replace(":6443", `:${PORT}`), {
+    KUBE_PKI_REPAIR_PATIENCE: answers ? "1" : "0.1",
+  });
+  await itsKubelet(node);
+  using _own = answers ? pretendApi({ ...served, hostname: "127.0.0.1" }) : undefined;
+  const { exitCode, stderr } = await joining;
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(serverIn(node.read(CONF))).toBe(`https://${hasPod && answers ? "127.0.0.1" : ADDRESS}:${PORT}`);
 });
 
 test("join: a server that is not https gets no token", async () => {

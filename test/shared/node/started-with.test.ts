@@ -11,6 +11,7 @@ import {
 } from "../../../shared/node/started-with.ts";
 import { write } from "../../pretend/cluster.ts";
 import { KUBESPRAY_KUBELET } from "../../pretend/etcd-as-unit.ts";
+import { programsHere } from "../../pretend/programs.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const FOLDER = "/etc/kubernetes/kubelet.conf.d";
@@ -114,7 +115,10 @@ const GIVEN = {
 const SYSTEMDS = { LANG: "C.UTF-8", INVOCATION_ID: "1", JOURNAL_STREAM: "9:1", SYSTEMD_EXEC_PID: "7" };
 
 /** What a process that was given these variables, or a file of them, brings back. */
-function broughtBack(env: Record<string, string>, { unit = KUBESPRAY_KUBELET, keptAs = "process" } = {}) {
+async function broughtBack(
+  env: Record<string, string>,
+  { unit = KUBESPRAY_KUBELET, keptAs = "process" } = {},
+) {
   using box = sandbox();
   const end = keptAs === "file" ? "\n" : "\0";
   const text = Object.entries(env)
@@ -122,7 +126,7 @@ function broughtBack(env: Record<string, string>, { unit = KUBESPRAY_KUBELET, ke
     .join("");
   write(`${box.dir}${keptAs === "file" ? "/run/kubelet.environ" : "/proc/4711/environ"}`, text);
   const read = readUnit(unit);
-  const found = lostEnv(read, keptAs === "process" ? 4711 : undefined);
+  const found = await lostEnv(read, keptAs === "process" ? 4711 : undefined);
   if (!found) return undefined;
   expect(withLostEnv(read, found).files.every(({ isHere }) => isHere)).toBe(true);
   write(box.dir + found.path, envText(found));
@@ -133,8 +137,8 @@ function broughtBack(env: Record<string, string>, { unit = KUBESPRAY_KUBELET, ke
 
 test.each(["process", "file"])(
   "the kubelet's variables come back from a %s, without systemd's own",
-  (keptAs) => {
-    const found = broughtBack({ ...GIVEN, ...SYSTEMDS }, { keptAs });
+  async (keptAs) => {
+    const found = await broughtBack({ ...GIVEN, ...SYSTEMDS }, { keptAs });
     expect(found).toEqual({ path: ENV, variables: GIVEN });
   },
 );
@@ -144,6 +148,40 @@ test.each<[string, Record<string, string>, string]>([
   ["a kubelet without --kubeconfig", { ...GIVEN, KUBELET_ARGS: "--v=3" }, KUBESPRAY_KUBELET],
   ["a unit that lacks two files", GIVEN, `${KUBESPRAY_KUBELET}EnvironmentFile=-/etc/kubernetes/more.env\n`],
   ["a unit whose file is kubeadm's", GIVEN, KUBESPRAY_KUBELET.replace(ENV, "/etc/default/kubelet")],
-])("nothing comes back from %s", (_, env, unit) => {
-  expect(broughtBack(env, { unit })).toBeUndefined();
+])("nothing comes back from %s", async (_, env, unit) => {
+  using _fake = programsHere([{ command: "journalctl *" }]);
+  expect(await broughtBack(env, { unit })).toBeUndefined();
+});
+
+const START = (pid: number, flags: Record<string, string>) =>
+  Object.entries(flags).map(
+    ([name, value]) => `I1201 03:10:00.123456    ${pid} flags.go:64] FLAG: --${name}="${value}"`,
+  );
+const LOGGED = {
+  address: "0.0.0.0",
+  "bootstrap-kubeconfig": "/etc/kubernetes/bootstrap-kubelet.conf",
+  config: "/etc/kubernetes/kubelet-config.yaml",
+  "container-runtime-endpoint": "unix:///run/containerd/containerd.sock",
+  "hostname-override": "w1",
+  kubeconfig: "/etc/kubernetes/kubelet.conf",
+  "max-pods": "110",
+  "node-ip": "10.0.0.21",
+  "node-labels": "",
+  v: "2",
+};
+const ALONE = START(8, { ...LOGGED, kubeconfig: "", config: "", "hostname-override": "", "node-ip": "" });
+const BACK =
+  "--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf --config=/etc/kubernetes/kubelet-config.yaml --hostname-override=w1 --kubeconfig=/etc/kubernetes/kubelet.conf --node-ip=10.0.0.21 --v=2";
+
+test.each<[what: string, lines: string[], back: string | undefined]>([
+  ["its last start", [...START(7, { ...LOGGED, "node-ip": "10.0.0.9" }), ...START(9, LOGGED)], BACK],
+  ["the start before it was started without its file", [...START(7, LOGGED), ...ALONE], BACK],
+  ["no start that had a kubeconfig", ALONE, undefined],
+  ["a line that another program wrote in its own form", ['hello FLAG: --kubeconfig="/tmp/mine"'], undefined],
+  ["a value of two words, which would be two flags", START(7, { kubeconfig: "/a --b=c" }), undefined],
+])("the kubelet's flags come back from its journal, which has %s", async (_, lines, back) => {
+  const log = { command: "journalctl -u kubelet *", stdout: lines.toReversed().join("\n") };
+  using _fake = programsHere([log]);
+  const found = await broughtBack({}, { unit: KUBESPRAY_KUBELET.replace("$KUBELET_HOSTNAME", "--x") });
+  expect(found).toEqual(back ? { path: ENV, variables: { KUBELET_ARGS: back } } : undefined);
 });
