@@ -49,9 +49,11 @@ import { kmsAllLost } from "./scenarios/kms.ts";
 import {
   haKubespray,
   haKubesprayNewCas,
+  kubekeyLost,
   kubesprayLost,
   kubesprayNewCas,
   kubesprayOneWiped,
+  kubesprayWorkerLost,
 } from "./scenarios/kubespray.ts";
 import { mirrorPodsGone } from "./scenarios/mirror-pods-gone.ts";
 import {
@@ -178,6 +180,8 @@ export const SCENARIOS: Scenario[] = [
   haKubespray,
   haKubesprayNewCas,
   kubesprayOneWiped,
+  kubesprayWorkerLost,
+  kubekeyLost,
   joinCutOff,
   companyCa,
   moved,

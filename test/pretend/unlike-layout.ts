@@ -1,7 +1,8 @@
 /** Rows of unlike.ts: where files lie on the machine, who may read them, and how the kubelet is told. */
 import { chmodSync, cpSync, mkdirSync, readdirSync, renameSync, rmSync, symlinkSync } from "node:fs";
+import { parse } from "yaml";
 import { issueClient } from "../../shared/pki/issue.ts";
-import { FACTS, otherCa, write } from "./cluster.ts";
+import { FACTS, mirrorPod, otherCa, write } from "./cluster.ts";
 import {
   commandsOf,
   ETCD_HOST,
@@ -22,6 +23,7 @@ import { editPod, editYaml, mount, read } from "./unlike-edits.ts";
 import { staticPod } from "./unlike-host.ts";
 
 const CONFIG = "/var/lib/kubelet/config.yaml";
+const MIRROR = { "kubernetes.io/config.mirror": "1", "kubernetes.io/config.source": "file" };
 const DROP_IN = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nmaxPods: 200\n";
 
 const withUnit = (from: string, to: string) => (place: Place) =>
@@ -107,6 +109,25 @@ export const LAYOUTS: Unlike[] = [
       staticPod(place, "kube-vip", "/etc/kubernetes/admin.conf");
       const folder = `${place.root}/etc/kubernetes/manifests`;
       renameSync(`${folder}/kube-vip.yaml`, `${folder}/kube-vip.yml`);
+    },
+  },
+  {
+    name: "the kubelet's flags are in its journal, and the operator has kept its configuration as it answered",
+    who: "kubespray, and the kubelet had stopped before anybody came",
+    change: (place) => {
+      unit("kubespray")(place);
+      const flags = KUBELET_ENV.replace("=w1", "=m1");
+      write(`${place.root}/etc/kubernetes/kubelet.env`, flags);
+      const log = [...flags.matchAll(/--([\w-]+)=([^\s"]+)/g)].map(
+        ([, name, value]) => `I1201 03:10:00.123456     812 flags.go:64] FLAG: --${name}="${value}"`,
+      );
+      place.node.commands!.push({ command: "journalctl -u kubelet *", stdout: log.reverse().join("\n") });
+      const kubeletconfig = parse(read(place, CONFIG));
+      write(`${place.root}/run/kubelet.configz`, JSON.stringify({ kubeletconfig }));
+      place.objects["pods/kube-system/nginx-proxy-w1"] = {
+        ...mirrorPod("kube-vip"),
+        metadata: { name: "nginx-proxy-w1", namespace: "kube-system", annotations: MIRROR },
+      };
     },
   },
   {

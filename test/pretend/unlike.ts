@@ -305,6 +305,8 @@ export function belongingsOf(root: string): Map<string, string> {
     }
     all.set(`${metadata.name}: pod`, sorted({ ...spec, containers: spec.containers.length }));
   }
+  const config = `${root}/etc/kubernetes/kubelet-config.yaml`;
+  if (existsSync(config)) all.set("the kubelet's configuration", sorted(parse(readFileSync(config, "utf8"))));
   const usual = lstatSync(root + PKI, { throwIfNoEntry: false });
   if (usual?.isSymbolicLink()) all.set("pki: link", readlinkSync(root + PKI));
   for (const { file } of CERTS) {

@@ -239,3 +239,49 @@ test("join names the ways to a lost configuration, and kubeadm's own as the last
     /Another node has it.*\/configz, on a control plane node, into \/run\/kubelet\.configz here\. If nobody has it: cp -p \/var\/lib\/kubelet\/config\.yaml \/etc\/kubernetes\/kubelet-config\.yaml /;
   await expectRefusal(node, join(), /kubelet-config\.yaml" is missing, which --config names$/, hint);
 });
+
+const FLAGS = {
+  "bootstrap-kubeconfig": "/etc/kubernetes/bootstrap-kubelet.conf",
+  config: CONFIG,
+  kubeconfig: "/etc/kubernetes/kubelet.conf",
+  "hostname-override": "w1",
+};
+const LOG = Object.entries(FLAGS).map(
+  ([name, value]) => `I1201 03:10:00.123456     812 flags.go:64] FLAG: --${name}="${value}"\n`,
+);
+
+/** Somebody has started its kubelet although the file of its flags was gone: no container is left. */
+async function emptiedWorker(log = "") {
+  const journal = { command: "journalctl -u kubelet *", stdout: log };
+  const node = await pretendNode({
+    ...{ kind: "worker", containers: [] },
+    commands: [journal, ...kubespray(), ...RUNS],
+  });
+  write(`${node.root}/proc/4711/environ`, "LANG=C\0");
+  write(`${node.root}/proc/4711/cmdline`, "/usr/local/bin/kubelet\0");
+  write(node.root + CONFIG, node.read("/var/lib/kubelet/config.yaml"));
+  rmSync(`${node.root}/etc/kubernetes/kubelet.conf`);
+  writeToken(node.root);
+  return node;
+}
+
+test("a kubelet that somebody has started without its flags: join says what it has done, and what is left", async () => {
+  using node = await emptiedWorker();
+  const said =
+    /^The kubelet was started without --kubeconfig, and has stopped every pod of this node: "\/etc\/kubernetes\/kubelet\.env" is missing, /;
+  await expectRefusal(
+    node,
+    join(),
+    said,
+    /^stop it: systemctl stop kubelet\. Images, volumes and .* are left: /,
+  );
+});
+
+test("where its journal still has the flags, join gives it these and starts it anew", async () => {
+  using node = await emptiedWorker(LOG.join(""));
+  using _api = await serve(newCa);
+  const { stderr } = await node.run(join());
+  expect(stderr).toContain("wrote /etc/kubernetes/kubelet.env (the kubelet's flags, from its journal)");
+  expect(stderr).toContain("\n  started kubelet\n\n== 3.5 ");
+  expect(node.read(ENV_FILE)).toContain("--hostname-override=w1");
+});

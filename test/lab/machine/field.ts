@@ -20,12 +20,12 @@ import { type AddOn, type Profile, USUAL } from "./profile.ts";
  */
 export const EARLIER_KEY = `${USUAL.certificatesDir}/sa-2024.pub`;
 
-const BALANCER_IMAGE = "lab/api-balancer:1";
+export const BALANCER_IMAGE = "lab/api-balancer:1";
 const BALANCER_CONFIG = "/etc/api-balancer/haproxy.cfg";
 /** Where a worker's kubelet reaches the API. */
 export const OWN_BALANCER = "127.0.0.1:8443";
 
-const apiBalancer: AddOn = {
+export const apiBalancer: AddOn = {
   packages: [],
   images: async (): Promise<Image[]> => [
     {

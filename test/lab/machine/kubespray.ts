@@ -5,10 +5,12 @@
  */
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { stringify } from "yaml";
+import { apiBalancer, BALANCER_IMAGE } from "./field.ts";
 import { extraArgs, kubeletConfiguration } from "./kubeadm-config.ts";
 import { addressOf } from "./layout.ts";
+import { haproxyConfig } from "./network.ts";
 import { type Profile, samePlace, USUAL } from "./profile.ts";
 import { sh } from "./shell.ts";
 
@@ -18,6 +20,7 @@ const KUBELET_ENV = "/etc/kubernetes/kubelet.env";
 export const KUBELET_CONFIG = "/etc/kubernetes/kubelet-config.yaml";
 const SCHEDULER_CONFIG = "/etc/kubernetes/kubescheduler-config.yaml";
 const UNITS = "/etc/systemd/system";
+const NGINX_CONFIG = "/etc/nginx/nginx.conf";
 
 /** The files' owners and modes: all etcd's and 0700 up to 2.29, root's as openssl makes them since. */
 export type Generation = "2.29" | "2.30";
@@ -51,6 +54,8 @@ export async function kubespray({
       },
     },
     certSANs: ["localhost", "127.0.0.1", "::1"],
+    addOns: [apiBalancer],
+    workerStaticPods: { "nginx-proxy.yml": balancerPod("nginx-proxy", NGINX_CONFIG) },
     controlPlaneFiles: {
       ...USUAL.controlPlaneFiles,
       ...(await etcdsPki(nodes)),
@@ -67,6 +72,10 @@ export async function kubespray({
       [/./, kubeletEnv()],
       [/^cp/, etcdEnv(nodes)],
       [/^cp/, `${owners(generation)}\nsystemctl daemon-reload\nsystemctl enable --quiet --now etcd`],
+      [
+        /^w/,
+        `install -D -m 755 /dev/stdin ${NGINX_CONFIG} <<'END'\n${haproxyConfig("127.0.0.1:6443", nodes)}END`,
+      ],
     ],
     // since 2.31 they are as kubeadm writes them
     nodeLines: [
@@ -77,10 +86,42 @@ export async function kubespray({
   # the same file: static pods have mounted it
   sed 's#server: https://.*#server: https://127.0.0.1:6443#' $file > /root/changed.conf; cat /root/changed.conf > $file
 done
-rm /root/changed.conf; install -D -m 600 /etc/kubernetes/admin.conf /root/.kube/config; systemctl restart kubelet`,
+rm /root/changed.conf; install -D -m 600 /etc/kubernetes/admin.conf /root/.kube/config
+cd /etc/kubernetes/manifests; [ ! -e kube-vip.yaml ] || mv kube-vip.yaml kube-vip.yml; systemctl restart kubelet`,
       ],
+      [/^w/, leadTo("localhost:6443")],
     ],
   };
+}
+
+/** A proxy in front of the API that is no nginx here: what counts is whose manifest and configuration are where. */
+function balancerPod(name: string, config: string): string {
+  return stringify({
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { name, namespace: "kube-system", labels: { "k8s-app": name } },
+    spec: {
+      containers: [
+        {
+          name,
+          image: BALANCER_IMAGE,
+          imagePullPolicy: "IfNotPresent",
+          args: ["-db", "-f", config],
+          resources: { requests: { cpu: "25m", memory: "32M" } },
+          volumeMounts: [{ name: "config", mountPath: dirname(config), readOnly: true }],
+        },
+      ],
+      hostNetwork: true,
+      priorityClassName: "system-node-critical",
+      volumes: [{ name: "config", hostPath: { path: dirname(config) } }],
+    },
+  });
+}
+
+/** When the balancer answers there: kubelet.conf leads to it, in the same file. */
+function leadTo(place: string): string {
+  return `until curl -sk https://${place}/readyz | grep -q ok; do sleep 0.5; done
+sed -i 's|server: https://.*|server: https://${place}|' /etc/kubernetes/kubelet.conf; systemctl restart kubelet`;
 }
 
 const ETCD_UNIT = `[Unit]
@@ -163,8 +204,8 @@ function kubeletsOwn(): string {
   });
 }
 
-function etcdEnv(nodes: readonly { ip: string }[]): string {
-  const cluster = nodes.map(({ ip }, i) => `etcd${i + 1}=https://${ip}:2380`).join(",");
+function etcdEnv(nodes: readonly { name: string; ip: string }[], nameOf = numbered): string {
+  const cluster = nodes.map((node, i) => `${nameOf(node.name, i + 1)}=https://${node.ip}:2380`).join(",");
   const pair = (prefix: string) =>
     [
       `TRUSTED_CA_FILE=${SSL}/ca.pem`,
@@ -184,7 +225,7 @@ ETCD_ELECTION_TIMEOUT=5000
 ETCD_HEARTBEAT_INTERVAL=250
 ETCD_INITIAL_CLUSTER_TOKEN=k8s_etcd
 ETCD_LISTEN_PEER_URLS=https://$IP:2380
-ETCD_NAME=etcd$NUMBER
+ETCD_NAME=${nameOf("$NAME", "$NUMBER")}
 ETCD_INITIAL_CLUSTER=${cluster}
 ETCD_AUTO_COMPACTION_RETENTION=8
 ETCD_SNAPSHOT_COUNT=100000
@@ -195,6 +236,57 @@ ETCD_PEER_CLIENT_CERT_AUTH=True
 END
 chmod 640 /etc/etcd.env`;
 }
+
+/** Members by their place in the installer's list. */
+const numbered = (_: string, number: number | string) => `etcd${number}`;
+
+/**
+ * KubeKey 3: kubeadm's own paths and unit; the kubelet's own flags in its drop-in; etcd beside it as kubespray's, under
+ * names of its nodes; the API by a name that only /etc/hosts knows, and a balancer on workers as 127.0.0.1.
+ */
+export async function kubekey({ controlPlanes = 1 } = {}): Promise<Profile> {
+  const nodes = Array.from({ length: controlPlanes }, (_, i) => addressOf(`cp${i + 1}`));
+  const [caFile, certFile, keyFile] = [
+    "ca.pem",
+    `node-${nodes[0]!.name}.pem`,
+    `node-${nodes[0]!.name}-key.pem`,
+  ].map((name) => `${SSL}/${name}`);
+  const endpoints = nodes.map(({ ip }) => `https://${ip}:2379`);
+  const dropIn = `${UNITS}/kubelet.service.d/10-kubeadm.conf`;
+  return {
+    ...USUAL,
+    clusterConfiguration: {
+      clusterName: "cluster.local",
+      controlPlaneEndpoint: `${KUBEKEYS}:6443`,
+      etcd: { external: { endpoints, caFile, certFile, keyFile } },
+    },
+    certSANs: [KUBEKEYS, "localhost", "127.0.0.1"],
+    addOns: [apiBalancer],
+    workerStaticPods: { "haproxy.yaml": balancerPod("haproxy", HAPROXY_CONFIG) },
+    controlPlaneFiles: {
+      ...USUAL.controlPlaneFiles,
+      ...(await etcdsPki(nodes)),
+      [`${UNITS}/etcd.service`]: ETCD_UNIT,
+    },
+    beforeKubeadm: [
+      [
+        /./,
+        `echo '${nodes[0]!.ip} ${KUBEKEYS}' >> /etc/hosts; mkdir -p /usr/local/bin/kube-scripts
+echo "Environment=\\"KUBELET_EXTRA_ARGS=--node-ip=$IP --hostname-override=$NAME\\"" >> ${dropIn}; systemctl daemon-reload`,
+      ],
+      [/^cp/, etcdEnv(nodes, (name) => `etcd-${name}`)],
+      [/^cp/, `${owners("2.30")}\nsystemctl daemon-reload\nsystemctl enable --quiet --now etcd`],
+      [
+        /^w/,
+        `install -D -m 755 /dev/stdin ${HAPROXY_CONFIG} <<'END'\n${haproxyConfig("127.0.0.1:6443", nodes)}END`,
+      ],
+    ],
+    nodeLines: [[/^w/, leadTo("127.0.0.1:6443")]],
+  };
+}
+
+const KUBEKEYS = "lb.kubesphere.local";
+const HAPROXY_CONFIG = "/etc/kubekey/haproxy/haproxy.cfg";
 
 function owners(generation: Generation): string {
   const users =

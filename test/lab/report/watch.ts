@@ -82,7 +82,7 @@ export function renewals(samples: Sample[], apiBack: number): Map<string, number
 }
 
 const STATIC_POD =
-  /^kube-system\/(etcd|kube-apiserver|kube-controller-manager|kube-scheduler|kube-vip|kms-plugin|api-balancer)-/;
+  /^kube-system\/(etcd|kube-apiserver|kube-controller-manager|kube-scheduler|kube-vip|kms-plugin|api-balancer|nginx-proxy|haproxy)-/;
 
 /** Workload containers that ran at `from` (ms) and did not at some look between `from` and `to`. */
 export function containersGone(samples: Sample[], from: number, to: number): string[] {

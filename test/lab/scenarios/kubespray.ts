@@ -4,9 +4,10 @@
  * afterwards what they were.
  */
 
-import { KUBELET_CONFIG, kubespray } from "../machine/kubespray.ts";
+import { KUBELET_CONFIG, kubekey, kubespray } from "../machine/kubespray.ts";
 import { type Machine, sh } from "../machine/machine.ts";
 import { FLEET_PACKAGES } from "../machine/operator.ts";
+import type { Profile } from "../machine/profile.ts";
 import { changedFiles, filesOf } from "../report/footprint.ts";
 import { followRunbook } from "../scene/follow.ts";
 import { followGuide, followPlan, planOfAllNodes } from "../scene/follow-plan.ts";
@@ -40,10 +41,17 @@ const KEPT: [name: string, line: string][] = [
     "kubectl --kubeconfig /etc/kubernetes/admin.conf get --raw /api/v1/nodes/$(hostname)/proxy/configz",
   ],
   ["kubeconfigs lead where they led", "grep -H server: /etc/kubernetes/*.conf"],
+  [
+    "manifests have the names that they had",
+    "ls /etc/kubernetes/manifests; readlink /etc/kubernetes/pki; true",
+  ],
 ];
 
+/** The same on a worker, whose kubelet reaches the API by a balancer of its own. */
+const KEPT_ON_WORKER = KEPT.slice(2).filter(([name]) => !/configuration/.test(name));
+
 async function seen(node: Machine): Promise<Map<string, string>> {
-  const all = KEPT.map(async ([name, line]) => {
+  const all = (node.name.startsWith("cp") ? KEPT : KEPT_ON_WORKER).map(async ([name, line]) => {
     const { stdout, stderr } = await node.run(["bash", "-c", line]);
     return [name, stdout.trim() || stderr.trim()] as const;
   });
@@ -56,7 +64,7 @@ function kept(): { look: Line; asBefore: Line } {
     look: {
       title: "What has to be as it is now",
       async run({ lab }) {
-        for (const node of lab.controlPlanes) before.set(node, await seen(node));
+        for (const node of lab.nodes) before.set(node, await seen(node));
       },
     },
     asBefore: {
@@ -230,3 +238,78 @@ export const kubesprayOneWiped: Scenario = {
   title:
     "kubespray's layout: /etc/kubernetes is deleted on the third of three control plane nodes, its kubelet stopped before; it gets the keys of the others",
 };
+
+/** RUNBOOK-MORE, "Workers with static pods of their own": what open prints is typed. */
+const balancerBack: Line = {
+  title: "The operator puts the balancer's manifest back on the worker, as open prints it",
+  async run(scene) {
+    const [cp] = scene.lab.controlPlanes as [Machine];
+    const worker = scene.lab.workers[0]!;
+    const { stderr } = await type(scene, cp, "./bunw scripts/03-workers.ts open", { part: 3 });
+    const [, from, to] = /scp -p (\S+) root@NODE:(\S+)/.exec(stderr) ?? [];
+    scene.checks.push({
+      name: "open prints the line for the balancer's manifest",
+      ok: to !== undefined,
+      detail: `${from} → ${to}`,
+    });
+    if (!from || !to) return;
+    const { stdout } = await cp.run(["cat", from]);
+    await worker.run(["sh", "-c", `install -D -m 600 /dev/stdin ${to}`], { input: stdout });
+  },
+};
+
+interface Wiped {
+  name: string;
+  title: string;
+  profile: () => Promise<Profile>;
+  /** The kubelet has its flags and its configuration from /etc/kubernetes. */
+  kubeletsFiles: boolean;
+}
+
+/** The control plane node and the first worker are wiped while all runs; the second worker has all of it still. */
+function workerLost({ name, title, profile, kubeletsFiles }: Wiped): Scenario {
+  const { look, asBefore } = kept();
+  const hit = ({ lab }: Scene) => [...lab.controlPlanes, lab.workers[0]!];
+  const follow = (parts: number[]): Line => ({
+    title: `The operator follows RUNBOOK.md, parts ${parts}`,
+    run: (scene) => followGuide(scene, LOST, { parts }),
+  });
+  const config: Line = {
+    title: "The kubelets' configuration comes from the other worker",
+    async run(scene) {
+      const { stdout } = await scene.lab.workers[1]!.run(["cat", KUBELET_CONFIG]);
+      for (const node of hit(scene))
+        await node.run(["sh", "-c", `install -D -m 600 /dev/stdin ${KUBELET_CONFIG}`], { input: stdout });
+    },
+  };
+  return {
+    ...kubesprayNewCas,
+    ...{ name, title, profile, workers: kubeletsFiles ? 2 : 1 },
+    lines: [
+      look,
+      { title: "/etc/kubernetes is deleted there", run: (scene) => deleteKubernetes(scene, hit(scene)) },
+      apiGone,
+      ...(kubeletsFiles ? [stopped, config] : []),
+      follow([0, 1, 2]),
+      balancerBack,
+      follow([3, 4, 5]),
+      asBefore,
+    ],
+  };
+}
+
+export const kubesprayWorkerLost = workerLost({
+  name: "kubespray-worker-lost",
+  title:
+    "kubespray's layout: /etc/kubernetes is deleted on the control plane node and on a worker with its own balancer; the keys are nowhere",
+  profile: () => kubespray(),
+  kubeletsFiles: true,
+});
+
+export const kubekeyLost = workerLost({
+  name: "kubekey",
+  title:
+    "KubeKey 3's layout, etcd as a unit: /etc/kubernetes is deleted on the control plane node and on the worker with its own balancer; the keys are nowhere",
+  profile: () => kubekey(),
+  kubeletsFiles: false,
+});
