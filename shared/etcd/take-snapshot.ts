@@ -11,8 +11,8 @@ import { SNAPSHOT, SNAPSHOT_OF, type SnapshotOf } from "../etcd-location/etcd-fo
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { Fail } from "../fail.ts";
 import { PRIVATE_FOLDER } from "../files/copy-tree.ts";
+import { megabytes } from "../files/file-system.ts";
 import { hostEntry } from "../files/files.ts";
-import { megabytes } from "../files/room.ts";
 import { makeFolder, renameInto, UNFINISHED, writeAt } from "../files/write-steps.ts";
 import { decodeObject } from "../objects/storage.ts";
 import { registryPrefix } from "../objects/stored.ts";

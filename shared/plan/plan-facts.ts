@@ -11,12 +11,11 @@ import { isOwnEtcd, type Peer, peersOf, quorumOf, SOON, showsOtherCa } from "../
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless } from "../etcd-data/members.ts";
 import { ownMember } from "../etcd-location/reach-etcd.ts";
-import { isControlPlaneName } from "../evidence/control-planes.ts";
 import { clusterCaSeen } from "../facts/ca-copies.ts";
 import { type Cluster, onlyLabelled } from "../facts/cluster.ts";
 import type { ControlPlaneNode, PartialFacts } from "../facts/control-plane-node.ts";
 import { type LostNodes, NONE_LOST } from "../facts/course.ts";
-import type { KnownNode } from "../facts/known-nodes.ts";
+import { isControlPlaneName, type KnownNode } from "../facts/known-nodes.ts";
 import { lastLeaderElsewhere } from "../facts/leaders.ts";
 import type { LostFile } from "../facts/lost-files.ts";
 import { onAgain, withWords } from "../facts/said.ts";
