@@ -10,9 +10,10 @@ import { cleanFrontProxy, ensureAdmins, publishClusterInfo } from "../shared/api
 import type { KubeApi } from "../shared/api/kube-api.ts";
 import { dropDeadLeaders } from "../shared/api/leader-leases.ts";
 import { apiServerEnd, proveEtcd } from "../shared/etcd/own-etcd.ts";
-import { believedNames, isControlPlaneName } from "../shared/evidence/control-planes.ts";
+import { believedNames } from "../shared/etcd-data/members.ts";
 import { caIsNew } from "../shared/facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../shared/facts/control-plane-node.ts";
+import { isControlPlaneName } from "../shared/facts/known-nodes.ts";
 import { leadersSeen } from "../shared/facts/leaders.ts";
 import { afterControlPlane, routeOf } from "../shared/facts/next.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
@@ -27,7 +28,7 @@ import { beforeServersStop, keepShown } from "../shared/static-pods/first-screen
 import * as manager from "../shared/static-pods/full-manager.ts";
 import * as servers from "../shared/static-pods/issue-and-start.ts";
 import { howToReplace } from "../shared/static-pods/lost-nodes.ts";
-import { proveOldSaKeys, takeUpSaKey } from "../shared/static-pods/token-keys-in-use.ts";
+import { proveOldSaKeys, takeUpSaKey } from "../shared/static-pods/take-up.ts";
 import { endGivenUp, refuseNoChoice } from "../shared/static-pods/without-files.ts";
 import { areEvicted, sayEvictions } from "../shared/workers/away.ts";
 import { withoutServing } from "../shared/workers/kubelet-port.ts";

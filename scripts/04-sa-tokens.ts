@@ -20,19 +20,19 @@ import { dropNewSaKeyMark, oldSaKeys } from "../shared/pki/sa-keys.ts";
 import { count, sayNames } from "../shared/progress.ts";
 import { forGood } from "../shared/prompt.ts";
 import { done, mode, run, say, start, step } from "../shared/run.ts";
-import { endWaiting } from "../shared/static-pods/exchange.ts";
-import {
-  type Chosen,
-  refuseBareNames,
-  rememberSkipped,
-  reportedOf,
-} from "../shared/workloads/choice.ts";
+import { endWaiting } from "../shared/static-pods/take-up.ts";
 import { leftToDo, refuseRest } from "../shared/workloads/left-to-do.ts";
 import { howToRestart, ownerName } from "../shared/workloads/pod-owners.ts";
 import { type Renewed, renewTokens, retireOldSaKey } from "../shared/workloads/renew-tokens.ts";
 import * as order from "../shared/workloads/restart-order.ts";
 import { type KeptFrom, namespacesWithOldCa, waitForRootCa } from "../shared/workloads/root-ca.ts";
-import type { Group } from "../shared/workloads/stale-pods.ts";
+import {
+  type Chosen,
+  type Group,
+  refuseBareNames,
+  rememberSkipped,
+  reportedOf,
+} from "../shared/workloads/stale-pods.ts";
 import * as tokens from "../shared/workloads/token-secrets.ts";
 
 async function main() {

@@ -13,7 +13,6 @@ import { begin, type OptionValues } from "../shared/files/operator-files.ts";
 import {
   joinConfig,
   ownFlags,
-  SAVED_BELOW,
   shownFlags,
   type WhereItWas,
   whereItWas,
@@ -21,7 +20,7 @@ import {
 import { KUBELET_CONFIG, KUBELET_DIR } from "../shared/node/kubelet-config.ts";
 import { lockNodeShared } from "../shared/node/lock-node.ts";
 import { machineAddresses, readNode } from "../shared/node/node.ts";
-import { newRescue, rescueFolders } from "../shared/node/rescue-folder.ts";
+import { newRescue, rescueFolders, SAVED_BELOW } from "../shared/node/rescue-folder.ts";
 import { orUndefined } from "../shared/pki/certificate.ts";
 import { done, run, say } from "../shared/run.ts";
 import { shell } from "../shared/shell-line.ts";

@@ -10,9 +10,11 @@ import { join, resolve } from "node:path";
 import packageJson from "../package.json" with { type: "json" };
 import { Fail, Refused } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
-import { type Arch, NODES_BUN, nodesBun } from "../shared/kit/nodes-bun.ts";
 import {
+  type Arch,
   bundledPackages,
+  NODES_BUN,
+  nodesBun,
   refuseKitPlace,
   SUMS,
   writeKitFolder,

@@ -8,27 +8,22 @@
 import { again } from "../shared/again.ts";
 import { type EtcdData, readSnapshotData } from "../shared/etcd-data/data.ts";
 import { isNameless, memberName } from "../shared/etcd-data/members.ts";
-import { minute } from "../shared/evidence/server-clock.ts";
-import { guestsOf } from "../shared/facts/endpoint.ts";
 import { attempt, Fail } from "../shared/fail.ts";
+import { refuseNoMemory } from "../shared/files/file-system.ts";
 import { exists, hostPath } from "../shared/files/files.ts";
 import { begin, type OptionValues } from "../shared/files/operator-files.ts";
-import { refuseNoMemory } from "../shared/files/room.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
-import { type Node, readNode, routedAddress } from "../shared/node/node.ts";
+import { readNode } from "../shared/node/node.ts";
 import { newRescue } from "../shared/node/rescue-folder.ts";
-import { type KubeletFlags, kubeletFlags } from "../shared/node/started-with.ts";
+import { kubeletFlags } from "../shared/node/started-with.ts";
 import { keepOwn } from "../shared/node/words.ts";
 import { typed } from "../shared/options.ts";
-import { endpointUrl } from "../shared/pki/addresses.ts";
 import * as content from "../shared/restore/content.ts";
-import { refuseOtherName, writeKubeletFiles } from "../shared/restore/content.ts";
 import * as lost from "../shared/restore/lost-members-data.ts";
 import { onlyMember } from "../shared/restore/new-member.ts";
-import { newAddress, oldAddress, refuseOldAnswers } from "../shared/restore/new-place.ts";
+import { newPlace, refuseOldAnswers } from "../shared/restore/new-place.ts";
 import * as snapshots from "../shared/restore/snapshot-file.ts";
-import { wayInWords } from "../shared/restore/ways-back.ts";
-import { BUMP, refuseNotEmpty, writeMember } from "../shared/restore/write-data.ts";
+import { BUMP, writeMember } from "../shared/restore/write-data.ts";
 import { act, done, run, say, step } from "../shared/run.ts";
 
 async function main() {
@@ -46,13 +41,15 @@ async function main() {
     return { source, found };
   });
   using _data = source.data;
-  const place = await step("S.2 Look at this machine", () => placeOf(found, machine, values));
+  const place = await step("S.2 Look at this machine", () =>
+    newPlace(found, machine, { address: values.address, dir: values["etcd-data"] }),
+  );
   await step("S.3 Ask whether the old control plane answers", () =>
     refuseOldAnswers(found, values["lost-on"]),
   );
   await step(
     "S.4 Write the kubelet's files",
-    () => writeKubeletFiles(found, place),
+    () => content.writeKubeletFiles(found, place),
     "kubeadm init phase kubelet-start",
   );
   await step(
@@ -163,24 +160,15 @@ async function ofSnapshot(path: string, values: Values): Promise<Source> {
 
 function ofMembers(dirs: readonly string[], values: Values, snapshot?: string): Source {
   const all = dirs.map((dir) => lost.memberDataIn(dir, snapshot));
-  const { chosen, here, voters, isQuorum } = lost.chooseData(all);
+  const choice = lost.chooseData(all);
+  const { chosen, isQuorum } = choice;
   const data = chosen.open();
   if (chosen.root || chosen.last.isCut) {
     const found = attempt(() => content.contentFor(data, asOf(values), values.lost), undefined);
     const until = found && content.takenAt(found);
-    say(wayInWords(chosen, { until, snapshot: snapshot && hostPath(snapshot) }));
+    say(lost.wayInWords(chosen, { until, snapshot: snapshot && hostPath(snapshot) }));
   }
-  for (const { dir, own, revision, lastWrite, last } of all)
-    say(
-      `${dir}: ${memberName(own)}, written ${minute(lastWrite)}, entry ${last.index} of term ` +
-        `${last.term}, revision ${revision}${dir === chosen.dir ? ": this one is taken" : ""}`,
-    );
-  say(
-    isQuorum
-      ? `${here} of ${voters} members: a quorum, so every acknowledged write is there`
-      : `${here} of ${voters} members: writes of the others alone are lost. More disks would help`,
-  );
-  if (!isQuorum) say("its revision is raised, so that clients list all objects again");
+  lost.sayChosen(all, choice);
   const name = memberName(chosen.own);
   if (name !== asOf(values))
     throw new Fail(`The data is that of "${name}", and it continues under this name`, {
@@ -190,23 +178,6 @@ function ofMembers(dirs: readonly string[], values: Values, snapshot?: string): 
     ...{ data, until: data.lastWrite, from: "a member's disk" },
     write: (place) => lost.writeAlone(chosen, { ...place, bump: isQuorum ? 0 : BUMP }, data),
   };
-}
-
-type Machine = Pick<Node, "hostName" | "addresses"> & { flags: KubeletFlags };
-
-/** Facts first, refusals second. */
-async function placeOf(found: content.Content, machine: Machine, values: Values) {
-  refuseOtherName(found, machine);
-  const { addresses, hostName } = machine;
-  const old = oldAddress(found.node, found.data);
-  const routed = old === undefined ? undefined : await routedAddress(old, guestsOf(found));
-  const address = newAddress(found, { addresses, given: values.address, routed });
-  const moved = old === address ? "as before" : `it was at ${old}`;
-  say(`${found.node.name} at ${address} (${moved}), on the host ${hostName}`);
-  const kubeadms = found.cluster.configuration.etcd?.local?.dataDir;
-  const dir = values["etcd-data"] ?? kubeadms ?? "/var/lib/etcd";
-  refuseNotEmpty(dir);
-  return { ...machine, dir, old, address, peerUrl: endpointUrl(address, 2380) };
 }
 
 const USAGE = `Usage:

@@ -3,8 +3,8 @@
  * uses.
  */
 import { Fail, failOf, Refused } from "../fail.ts";
+import { withSelinux } from "../files/file-system.ts";
 import { readText } from "../files/files.ts";
-import { withSelinux } from "../files/mounts.ts";
 import { type ClusterFacts, certRow, keyPath } from "../pki/certs.ts";
 import { clusterCa, pkiFindings, wholePki, withAdminElsewhere } from "../pki/examine.ts";
 import { issueClient } from "../pki/issue.ts";

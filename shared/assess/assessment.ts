@@ -1,8 +1,7 @@
 /** The shape of `00-assess --json`, and of its tables on the terminal. */
-import { type Answer, type Check, found, hasFailed } from "../checks/check.ts";
+import { type Answer, type Check, checksAsJson, found, hasFailed, stateWord } from "../checks/check.ts";
 import { type Ending, endingsHere, firstEnd, forecast } from "../checks/forecast.ts";
 import { ASSESS, type CheckId, KINDS } from "../checks/kinds.ts";
-import { checksAsJson, stateWord } from "../checks/print-checks.ts";
 import type { ClusterCa } from "../facts/ca-copies.ts";
 import type { Course } from "../facts/course.ts";
 import type { LostFile } from "../facts/lost-files.ts";

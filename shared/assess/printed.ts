@@ -4,9 +4,16 @@
  */
 import { stringify } from "yaml";
 import { command } from "../again.ts";
-import { type Check, hasFailed, worstFirst } from "../checks/check.ts";
+import {
+  type Check,
+  hasFailed,
+  printChecks,
+  printDifferences,
+  printLines,
+  printTable,
+  worstFirst,
+} from "../checks/check.ts";
 import { SEVERITIES } from "../checks/kinds.ts";
-import { printChecks, printDifferences, printLines, printTable } from "../checks/print-checks.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { etcdDataOf } from "../etcd-location/etcd-place.ts";
 import { readConfiguration, storedConfiguration } from "../facts/cluster.ts";

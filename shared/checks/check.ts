@@ -1,7 +1,11 @@
 /**
- * A check: a row of KINDS (kinds.ts) and its result, with its severity, what still works, and what mends it.
+ * A check: a row of KINDS (kinds.ts) and its result, with its severity, what still works, and what mends it;
+ * and how checks are printed: on the terminal, as lines, or as JSON.
  */
+import { command } from "../again.ts";
 import type { Difference } from "../pki/judge.ts";
+import { listed } from "../plain.ts";
+import { answer, type Sign, tell } from "../run.ts";
 import { type CheckId, KINDS, type Kind, SEVERITIES, type Severity } from "./kinds.ts";
 
 export interface CheckRow {
@@ -135,4 +139,146 @@ export function summaryOf(checks: readonly Check[]): Summary {
       RANKS.map((name) => [name, count(({ severity }) => severity === name)]),
     ) as Record<Severity, number>,
   };
+}
+
+/** Increased when a field of the JSON disappears or changes its meaning; a new field does not count. */
+const SCHEMA_VERSION = 1;
+
+/** A line of a table: what was checked, and the result. */
+export type TableRow = Pick<Check, "what" | "result" | "state" | "detail">;
+
+/** "!MISSING!" catches the eye and can be searched for; healthy states are in small letters. */
+export function stateWord({ result, state }: Pick<TableRow, "result" | "state">): string {
+  if (result === "failed") return `!${(state ?? result).toUpperCase()}!`;
+  return result === "warning" ? "note" : (state ?? "ok");
+}
+
+/** One line each, with its sign. */
+export function printLines(lines: readonly TableRow[], head: readonly string[][] = []) {
+  const signs = [...head.map(() => undefined), ...lines.map(signOf)];
+  printTable([...head, ...lines.map((line) => [line.what, stateWord(line), line.detail])], signs);
+}
+
+/** Columns as wide as their widest cell. */
+export function printTable(rows: readonly string[][], signs: readonly (Sign | undefined)[] = []) {
+  const widths = [0, 1].map((column) => Math.max(...rows.map((row) => row[column]!.length)));
+  for (const [index, row] of rows.entries())
+    answer(
+      `  ${row[0]!.padEnd(widths[0]! + 3)}${row[1]!.padEnd(widths[1]! + 3)}${row[2]}`.trimEnd(),
+      signs[index],
+    );
+}
+
+const SIGNS: Record<Check["result"], Sign> = { ok: "√", warning: "‼", failed: "×" };
+
+function signOf({ result }: TableRow): Sign {
+  return SIGNS[result];
+}
+
+interface Shown {
+  all?: boolean | undefined;
+  /**
+   * The place for advice: what still works and what mends it; "behind" has only the latter, on the same line.
+   */
+  advice?: "below" | "behind" | "none";
+}
+
+/** The worst first. Unless `all` is set, healthy checks are only counted. */
+export function printChecks(checks: readonly Check[], { all, advice = "below" }: Shown = {}) {
+  const shown = worstFirst(checks).filter(({ result }) => all || result !== "ok");
+  for (const [index, check] of shown.entries()) {
+    answer(lineOf(check, advice), signOf(check));
+    const next = shown[index + 1];
+    // advice that all of a kind share is printed once
+    if (advice === "below" && check.severity && !(next && sameAdvice(check, next)))
+      for (const line of adviceOf(check, isOneOfMany(check, shown))) answer(line);
+  }
+  if (advice === "below") printDifferences(checks);
+}
+
+/** Checks that work, but differ from kubeadm-config; and what to type before the next upgrade. */
+export function printDifferences(checks: readonly Check[]) {
+  const found = checks.filter(({ differs }) => differs !== undefined);
+  if (found.length === 0) return;
+  const width = Math.max(...found.map(({ what }) => what.length)) + 5;
+  answer(`\n${DIFFERS}`);
+  for (const { what, detail, differs } of found) {
+    answer(`  ${what.padEnd(width - 2)}${detail}`);
+    if (differs) answer(`${" ".repeat(width)}before the next kubeadm upgrade: ${differs}`);
+  }
+}
+
+const DIFFERS = "differs from what kubeadm-config says, and works (nothing to do)";
+
+function lineOf(check: Check, advice: Shown["advice"]): string {
+  const { result, area, what, state, detail, mend } = check;
+  const parts = [area, what, state && stateWord(check), detail, advice === "behind" && mend];
+  return `  ${result.padEnd(8)} ${parts.filter(Boolean).join(": ")}`;
+}
+
+function sameAdvice(a: Check, b: Check): boolean {
+  return a.id === b.id && a.severity === b.severity && a.result === b.result;
+}
+
+function isOneOfMany(check: Check, shown: readonly Check[]): boolean {
+  return shown.filter((other) => sameAdvice(check, other)).length > 1;
+}
+
+const INDENT = " ".repeat(11);
+
+function adviceOf({ id, severity, works, mend }: Check, many: boolean): string[] {
+  return [
+    `${INDENT}${SEVERITIES[severity!]}. Still works: ${works}`,
+    `${INDENT}repair: ${many ? KINDS[id].mend.replace("…", "NODE") : mend}`,
+  ];
+}
+
+/** "61 checks, 2 failed (1 outage now, 1 minor), 3 warnings". */
+export function tellSummary(checks: readonly Check[]) {
+  tell(`\n${checks.length} checks, ${verdictOf(checks)}`);
+}
+
+/** The operator's words, which wait for a fact: "cp3 is away". */
+const SAID: readonly string[] = ["node-away", "given-up"];
+
+export function saidIn(checks: readonly Partial<Pick<Check, "id" | "what">>[]): string[] {
+  return checks.flatMap(({ id, what = "" }) => (SAID.includes(id ?? "") ? [what] : []));
+}
+
+/** "all good, 3 warnings": what does not fail is good. */
+export function verdictOf(
+  checks: readonly (Pick<Check, "result" | "severity"> & Partial<Pick<Check, "id" | "what">>)[],
+): string {
+  const failed = checks.filter(hasFailed);
+  const warnings = checks.filter(({ result }) => result === "warning").length;
+  const howMany = (kind: string) => failed.filter(({ severity }) => severity === kind).length;
+  const howBad = Object.entries(SEVERITIES)
+    .filter(([kind]) => howMany(kind) > 0)
+    .map(([kind, words]) => `${howMany(kind)} ${words}`)
+    .join(", ");
+  const given = saidIn(checks);
+  const exception = given.length > 0 ? ` but what you said: ${listed(given)}` : "";
+  const verdict = failed.length > 0 ? `${failed.length} failed (${howBad})` : `all good${exception}`;
+  return `${verdict}${warnings > 0 ? `, ${warnings} warning${warnings > 1 ? "s" : ""}` : ""}`;
+}
+
+/** The parts that 00-assess sends to; a hand-over, say, stays what the check itself names. */
+const PART = /^\.\/bunw scripts\/0[0-4]-/;
+
+/** The next step: a part of the repair that mends a failed check, else what each names. Undefined if none has failed. */
+export function hintOf(checks: readonly Check[]): string | undefined {
+  const failed = checks.filter(hasFailed);
+  if (failed.length === 0) return undefined;
+  return failed.some(({ mend }) => PART.test(mend ?? ""))
+    ? `${command("00-assess")} on that node says which part repairs it`
+    : "type what repairs each, then run the same line again";
+}
+
+/** Common fields of every `--output json` of a list of checks. */
+export function checksAsJson(checks: readonly Check[]) {
+  const shown = checks.map((check) => ({
+    ...check,
+    detail: [check.state, check.detail].filter(Boolean).join(": "),
+  }));
+  return { schemaVersion: SCHEMA_VERSION, summary: summaryOf(checks), checks: shown };
 }

@@ -1,6 +1,6 @@
 /**
- * Reads a bbolt file, etcd's member/snap/db, while somebody writes to it, or nobody. Source: go.etcd.io/bbolt
- * tx.go, internal/freelist.
+ * Reads a bbolt file, etcd's member/snap/db, while somebody writes to it, or nobody. Sources: go.etcd.io/bbolt
+ * tx.go, internal/freelist, bucket.go, cursor.go.
  *
  * bbolt never changes a page that the newest meta page leads to: a transaction writes pages that were free,
  * then the other meta page. N+2 is the first that writes over pages that transaction N+1 frees, so after N+1's
@@ -8,10 +8,8 @@
  * *afterwards*. etcd commits every 100 ms, so a read is `stable` if it takes less; what takes longer is read
  * in parts, each from a tree of its own: see `backward`.
  */
-import { DbFile, type Meta } from "./db-file.ts";
-import type { Leaf } from "./page.ts";
+import { DbFile, elementsEnd, type Leaf, type Meta, PAGE_HEADER_SIZE, Page, pageId } from "./db-file.ts";
 import { Damaged } from "./protobuf.ts";
-import { Tree } from "./tree.ts";
 
 /**
  * A part that fails is made as small as possible, and its pages are then in the cache: it fails again only by
@@ -91,4 +89,218 @@ function readLeaves<T>(
     if (++part.leaves === most) return part;
   }
   return { ...part, first: undefined };
+}
+
+const BUCKET_HEADER_SIZE = 16;
+const MAX_DEPTH = 64;
+/** Cached branch pages: those near the root are needed for each key. */
+const BRANCHES_KEPT = 512;
+
+/** The root of a tree: a page id, or the page of an inline bucket. */
+type Root = { id: number } | { inline: Buffer };
+
+/** A key of a bucket, and its value. */
+export interface Row {
+  key: Buffer;
+  value: Buffer;
+}
+
+/** `bucket`: "" for the bucket of buckets. */
+type Visit = (id: number, page: Page, bucket: string) => void;
+
+/**
+ * The pages of a file as one transaction left them. A bucket whose root is 0 is inline: its only page follows the bucket
+ * header in the value. Freelist pages are of no use to a reader.
+ */
+export class Tree {
+  readonly meta: Meta;
+  private readonly file: DbFile;
+  private readonly branches = new Map<number, Page>();
+  private readonly leafHead: Buffer;
+  /** The bytes behind a leaf's first ones, valid until more of it is read. */
+  private rest = Buffer.alloc(0);
+
+  constructor(file: DbFile, meta: Meta) {
+    [this.file, this.meta] = [file, meta];
+    const used = meta.highWater * meta.pageSize;
+    if (used > file.size)
+      throw new Damaged(`${file.path} is cut off: ${file.size} bytes of at least ${used}`);
+    this.leafHead = Buffer.allocUnsafeSlow(meta.pageSize);
+  }
+
+  /**
+   * All keys of a bucket, first key first, with their values: copies. A bucket that does not exist is empty.
+   */
+  *items(bucket: string): Generator<Row> {
+    const root = this.findBucket(bucket);
+    if (!root) return;
+    for (const leaf of this.leaves(this.page(root), undefined, true))
+      for (let i = 0; i < leaf.count; i++)
+        yield { key: Buffer.from(leaf.key(i)), value: Buffer.from(leaf.value(i)) };
+  }
+
+  /**
+   * A bucket's leaves, last first, each cut off at keys that are not below `below`. Each is valid until the
+   * next one.
+   */
+  *leavesOf(bucket: string, below?: Buffer): Generator<Leaf> {
+    const root = this.findBucket(bucket);
+    if (root) yield* this.leaves(this.page(root), below);
+  }
+
+  /** The result of `read` for a key; undefined if there is none. */
+  find<T>(bucket: string, key: Buffer, read: (leaf: Leaf, i: number) => T): T | undefined {
+    const root = this.findBucket(bucket);
+    return root && this.findIn(root, key, read);
+  }
+
+  /** Whether nobody has written to it since it was made (bbolt's db.go, init). */
+  get isNew(): boolean {
+    return this.meta.txid <= 1n;
+  }
+
+  /** Whether etcd has made its buckets of revisions and of what is stored about them. */
+  get hasKeys(): boolean {
+    return ["key", "meta"].every((name) => this.findBucket(name));
+  }
+
+  /**
+   * Visits each page of all buckets; each is valid until the next one. Skips everything below the branches in
+   * `whole`, and adds each branch that it has visited to its end.
+   */
+  walk(visit: Visit, whole = new Set<number>()) {
+    const buckets: { id: number; name: string }[] = [];
+    let left = this.meta.highWater;
+    const below = (id: number, page: Page, bucket: string) => {
+      if (whole.has(id)) return;
+      if (left-- === 0) throw new Damaged(`${page.what} is met twice`);
+      visit(id, page, bucket);
+      for (let i = 0; page.isLeaf && !bucket && i < page.count; i++)
+        if (page.isBucket(i)) buckets.push({ id: pageId(page.value(i), 0), name: page.key(i).toString() });
+      if (page.isLeaf) return;
+      for (let i = page.count - 1; i >= 0; i--) below(page.child(i), this.child(page, i), bucket);
+      if (bucket) whole.add(id);
+    };
+    below(this.meta.root, this.page({ id: this.meta.root }), "");
+    for (const { id, name } of buckets) if (id !== 0) below(id, this.page({ id }), name);
+  }
+
+  private findBucket(name: string): Root | undefined {
+    return this.findIn({ id: this.meta.root }, Buffer.from(name), (leaf, i) => {
+      if (!leaf.isBucket(i)) return undefined;
+      const value = leaf.value(i);
+      if (value.length < BUCKET_HEADER_SIZE)
+        throw new Damaged(`bucket ${name} has a header of ${value.length} bytes`);
+      const id = pageId(value, 0);
+      return id === 0 ? { inline: Buffer.from(value.subarray(BUCKET_HEADER_SIZE)) } : { id };
+    });
+  }
+
+  private findIn<T>(root: Root, key: Buffer, read: (leaf: Leaf, i: number) => T): T | undefined {
+    let page = this.page(root);
+    for (let depth = 1; !page.isLeaf; depth++) {
+      if (depth > MAX_DEPTH) throw new Damaged(`${page.what} lies deeper than ${MAX_DEPTH} levels`);
+      if (page.count === 0) return undefined;
+      const next = page.lowerBound(key);
+      const isFirst = next < page.count && page.key(next).equals(key);
+      page = this.child(page, Math.max(0, isFirst ? next : next - 1));
+    }
+    const i = page.lowerBound(key);
+    return i < page.count && page.key(i).equals(key) ? read(page, i) : undefined;
+  }
+
+  /**
+   * Counts the pages: a damaged tree with a loop has more of them than the file. bbolt has all leaves on one
+   * level: a leaf on another level is from another time.
+   */
+  private *leaves(
+    page: Page,
+    below?: Buffer,
+    isForward = false,
+    at = { depth: 1, seen: { pages: 0, leafDepth: 0 } },
+  ): Generator<Leaf> {
+    const { depth, seen } = at;
+    if (depth > MAX_DEPTH) throw new Damaged(`${page.what} lies deeper than ${MAX_DEPTH} levels`);
+    if (++seen.pages > this.meta.highWater) throw new Damaged(`${page.what} is met twice`);
+    const count = below ? page.lowerBound(below) : page.count;
+    if (!page.isLeaf) {
+      for (let step = 0; step < count; step++) {
+        const child = this.child(page, isForward ? step : count - 1 - step);
+        yield* this.leaves(child, below, isForward, { depth: depth + 1, seen });
+      }
+      return;
+    }
+    seen.leafDepth ||= depth;
+    if (depth !== seen.leafDepth)
+      throw new Damaged(
+        `${page.what} is a leaf on level ${depth}, and others are on level ${seen.leafDepth}`,
+      );
+    yield count === page.count ? page : cutOff(page, count);
+  }
+
+  /**
+   * bbolt's branches hold the first key of each child (node.go, spill): a child with another one is from
+   * another time.
+   */
+  private child(branch: Page, i: number): Page {
+    const page = this.page({ id: branch.child(i) });
+    if (page.count === 0 || !page.key(0).equals(branch.key(i)))
+      throw new Damaged(`${page.what} does not begin with the key that ${branch.what} has for it`);
+    return page;
+  }
+
+  private page(root: Root): Page {
+    if ("inline" in root) return this.inlinePage(root.inline);
+    const { id } = root;
+    const cached = this.branches.get(id);
+    if (cached) return cached;
+    const page = this.readPage(id, this.leafHead);
+    if (page.isLeaf) return page;
+    if (this.branches.size >= BRANCHES_KEPT) this.branches.clear();
+    const branch = this.readPage(id, Buffer.allocUnsafe(this.leafHead.length));
+    this.branches.set(id, branch);
+    return branch;
+  }
+
+  private inlinePage(bytes: Buffer): Page {
+    if (bytes.length < PAGE_HEADER_SIZE) throw new Damaged("an inline page has no header");
+    if (elementsEnd(bytes) > bytes.length) throw new Damaged("an inline page is cut off");
+    return new Page("an inline page", { head: bytes, size: bytes.length, rest: () => bytes });
+  }
+
+  private readPage(id: number, buffer: Buffer): Page {
+    const { pageSize, highWater } = this.meta;
+    if (id < 2 || id >= highWater) throw new Damaged(`page ${id} is outside the ${highWater} pages in use`);
+    const place = id * pageSize;
+    this.file.read(buffer, place);
+    if (pageId(buffer, 0) !== id) throw new Damaged(`page ${id} says it is page ${pageId(buffer, 0)}`);
+    const size = (buffer.readUInt32LE(12) + 1) * pageSize;
+    if (place + size > highWater * pageSize)
+      throw new Damaged(`page ${id} spans ${size / pageSize} pages, more than there are`);
+    const elements = elementsEnd(buffer);
+    if (elements > size) throw new Damaged(`page ${id}: its elements do not fit`);
+    const head = elements > buffer.length ? Buffer.from(this.readRest(place, elements)) : buffer;
+    return new Page(`page ${id}`, {
+      head,
+      size,
+      rest: (start, length) => this.readRest(place + start, length),
+    });
+  }
+
+  private readRest(offset: number, length: number): Buffer {
+    if (length > this.rest.length) this.rest = Buffer.allocUnsafeSlow(length);
+    const bytes = this.rest.subarray(0, length);
+    this.file.read(bytes, offset);
+    return bytes;
+  }
+}
+
+function cutOff(leaf: Page, count: number): Leaf {
+  return {
+    count,
+    key: (i) => leaf.key(i),
+    isBucket: (i) => leaf.isBucket(i),
+    value: (...part) => leaf.value(...part),
+    valueSize: (i) => leaf.valueSize(i),
+  };
 }

@@ -2,12 +2,11 @@
  * Reads etcd's data directory without etcd: the answers that a member would give if it started now, and its
  * keys' history. A running etcd does not disturb the reading, nor the reading etcd.
  */
+import type { Row } from "./bbolt.ts";
 import { type Beginning, type DirectoryState, explain, readDbAlone, readDirectory } from "./directory.ts";
 import type { KeyValue } from "./key-value.ts";
 import type { Member } from "./members.ts";
 import { CompactedSince, fromRaw, type Mvcc, type Revision, toRaw } from "./mvcc.ts";
-
-import type { Row } from "./tree.ts";
 
 export type { KeyValue, Member };
 

@@ -8,14 +8,13 @@
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { Fail } from "../fail.ts";
 import { shell } from "../shell-line.ts";
-import { Bbolt } from "./bbolt.ts";
+import { Bbolt, type Tree } from "./bbolt.ts";
 import { checkFitsLog, type Newest, newestIn } from "./fits-log.ts";
 import { legacyRequest, type Member, Members, mayName } from "./members.ts";
 import { Mvcc, storedNumber } from "./mvcc.ts";
 import { Damaged } from "./protobuf.ts";
 import { readNewestSnapshot, type Snapshot } from "./raft-files.ts";
 import { Replay } from "./replay.ts";
-import type { Tree } from "./tree.ts";
 import { type Entry, readWal, type Wal, type Wish } from "./wal.ts";
 
 /** The directory's content at one revision. */

@@ -7,14 +7,13 @@
  * asked of the keys as the db has them, must change nothing now either. Sources: etcd
  * server/etcdserver/server.go (applyEntryNormal), cindex.go: keys and index are of one transaction.
  */
-import type { Bbolt } from "./bbolt.ts";
+import type { Bbolt, Tree } from "./bbolt.ts";
+import type { Leaf } from "./db-file.ts";
 import { type KeyValue, readKeyValue, readRevision, valueIn } from "./key-value.ts";
 import { legacyRequest } from "./members.ts";
-import type { Leaf } from "./page.ts";
 import { Damaged, fieldsOf, wireFields } from "./protobuf.ts";
 import { type Replay, readPut, readRange } from "./replay.ts";
 import type { RevisionKey } from "./revision-index.ts";
-import type { Tree } from "./tree.ts";
 import { type Entry, readWal } from "./wal.ts";
 
 /** The db's newest revision. A deletion has an empty value. */

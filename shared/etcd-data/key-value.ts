@@ -5,7 +5,7 @@
  *   bucket key   main u64 BE | "_" | sub u64 BE [ | "t" tombstone ]  →  mvccpb.KeyValue; a tombstone's holds only the key
  */
 
-import type { Leaf } from "./page.ts";
+import type { Leaf } from "./db-file.ts";
 import { Damaged, NOTHING, Reader, unlessDamaged } from "./protobuf.ts";
 import { noteRead, OF_A_ROW } from "./raft-files.ts";
 import type { RevisionKey, StoredRevision } from "./revision-index.ts";

@@ -4,8 +4,8 @@
  * server/etcdserver/api/membership (member.go, storev2.go, cluster.go), storage/schema/membership.go and
  * confstate.go, api/membershippb/membership.proto, raftpb/raft.proto.
  */
+import type { Tree } from "./bbolt.ts";
 import { Damaged, fieldsOf, hexId, wireFields } from "./protobuf.ts";
-import type { Tree } from "./tree.ts";
 import type { Entry } from "./wal.ts";
 
 /**
@@ -205,4 +205,9 @@ export function legacyRequest(request: Uint8Array): { path: string; value: strin
 
 function text(bytes: Uint8Array): string {
   return Buffer.from(bytes).toString("utf8");
+}
+
+/** Names of etcd's current members; these are believed whether their Nodes still exist or not. */
+export function believedNames({ members }: { members: readonly { name: string }[] }): string[] {
+  return members.flatMap(({ name }) => name || []);
 }

@@ -14,12 +14,11 @@
  * Memory: an index of the revisions. Values are read when they are asked for. Replayed revisions are kept
  * whole; they are what was written since the db's last commit, or, after a kill, at most a log file or two.
  */
-import type { Bbolt } from "./bbolt.ts";
+import type { Bbolt, Tree } from "./bbolt.ts";
+import type { Leaf } from "./db-file.ts";
 import { bucketKey, type KeyValue, readKeyValue, readRevision, readValueHead, u64 } from "./key-value.ts";
-import type { Leaf } from "./page.ts";
 import { Damaged, NOTHING } from "./protobuf.ts";
 import { RevisionIndex, type RevisionKey, type StoredRevision } from "./revision-index.ts";
-import type { Tree } from "./tree.ts";
 
 /**
  * One revision of a key. A deletion has an empty value, version 0 and createRevision 0; its modRevision is

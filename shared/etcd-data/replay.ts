@@ -6,10 +6,10 @@
  * A request that changes at least one key makes one new revision; one that is refused, or finds nothing to
  * do, makes none.
  */
+import type { Tree } from "./bbolt.ts";
 import { type KeyValue, latin1, u64Exact } from "./key-value.ts";
 import { deletion, type Mvcc } from "./mvcc.ts";
 import { fieldsOf, NOTHING, wireFields } from "./protobuf.ts";
-import type { Tree } from "./tree.ts";
 
 const NOSPACE = 1;
 const CORRUPT = 2;

@@ -7,8 +7,8 @@
 
 import { readdirSync } from "node:fs";
 import { attempt, attemptLater } from "../fail.ts";
+import { isBelow, mountsOf } from "../files/file-system.ts";
 import { exists, hostPath, list, stat } from "../files/files.ts";
-import { isBelow, mountsOf } from "../files/mounts.ts";
 import { gone, isRoots } from "../files/untrusted-file.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";

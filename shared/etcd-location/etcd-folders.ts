@@ -7,7 +7,7 @@
  */
 import { statSync } from "node:fs";
 import { type EtcdData, type KeyValue, readEtcdData, readSnapshotData } from "../etcd-data/data.ts";
-import { believedNames } from "../evidence/control-planes.ts";
+import { believedNames } from "../etcd-data/members.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, hostPath, list, readKeptJson, stat } from "../files/files.ts";
 import { tryFile } from "../files/root.ts";

@@ -6,8 +6,8 @@
 import { knownHere, processOwner } from "../evidence/owners.ts";
 import { isStaticPodOf, may } from "../evidence/sources.ts";
 import { attemptLater, Fail } from "../fail.ts";
+import { mountsOf, onHost } from "../files/file-system.ts";
 import { list } from "../files/files.ts";
-import { mountsOf, onHost } from "../files/mounts.ts";
 import { tryFile } from "../files/root.ts";
 import { hostText } from "../files/untrusted-file.ts";
 import { manifestPath, readableManifest, whereIs } from "../manifests/on-disk.ts";

@@ -8,7 +8,7 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { containerEnd } from "../facts/ended-container.ts";
 import type { EtcdSeen } from "../facts/next.ts";
 import { attemptLater, Fail, Refused } from "../fail.ts";
-import { withSelinux } from "../files/mounts.ts";
+import { withSelinux } from "../files/file-system.ts";
 import { endWords, wordsOf } from "../node/words.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import type { ClusterFacts } from "../pki/certs.ts";

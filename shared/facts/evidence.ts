@@ -4,7 +4,7 @@
  * can write to is not even read. A place that cannot be read is reported, and the others are read.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
-import { believedNames } from "../evidence/control-planes.ts";
+import { believedNames } from "../etcd-data/members.ts";
 import { kubeSystemUids, ofPodFolder } from "../evidence/owners.ts";
 import { may, ofNamespace, type SourceName } from "../evidence/sources.ts";
 import { attempt, Fail } from "../fail.ts";

@@ -1,13 +1,20 @@
 /**
- * The cluster's nodes, and where they are. A Node says itself where it is: a claim, as its kubelet writes it, and
- * accounts of pods on any worker may, too (evidence/sources.ts). Where a control plane node is, two things prove: the
- * URLs of etcd's members, and the flags of its API server in its mirror pod, which only its own kubelet can make. The
- * annotations of a mirror pod prove nothing: who may patch pods/status changes them (registry/core/pod/strategy.go;
- * Calico's account may).
+ * The cluster's nodes, which of them are control plane nodes, and where they are.
+ *
+ * etcd's list of members says which are control plane nodes, and nothing else: only etcd itself writes that list. The label
+ * node-role.kubernetes.io/control-plane proves nothing: no kubelet can give it to its own Node, but a PATCH of nodes/status
+ * changes labels, too, and the network plugin's token on every worker may do that (registry/core/node/strategy.go; the
+ * ClusterRoles of flannel and Calico). Every kubelet may make mirror pods in kube-system, under any name, but only for its
+ * own node (plugin/pkg/admission/noderestriction). So the node of a mirror pod decides what it is: that of a worker is the
+ * word of whoever owns the worker.
+ *
+ * A Node says itself where it is: a claim, as its kubelet writes it, and accounts of pods on any worker may, too
+ * (evidence/sources.ts). Where a control plane node is, two things prove: the URLs of etcd's members, and the flags of its
+ * API server in its mirror pod. The annotations of a mirror pod prove nothing: who may patch pods/status changes them
+ * (registry/core/pod/strategy.go; Calico's account may).
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { hostOf, OWN_ALONE } from "../etcd-location/reach-etcd.ts";
-import { controlPlanesAmong, hasControlPlaneLabel } from "../evidence/control-planes.ts";
 import { attempt } from "../fail.ts";
 import { commandOf, flags } from "../manifests/command.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
@@ -119,4 +126,48 @@ export function believedPeers<N extends Known & { former?: true }>(
   place: Parameters<typeof otherControlPlanes>[1],
 ): N[] {
   return otherControlPlanes(cluster, place).filter(({ former }) => !former);
+}
+
+type Members = Pick<EtcdData, "members" | "formerMembers">;
+
+function hasControlPlaneLabel({ metadata }: { metadata: { labels?: Record<string, string> } }): boolean {
+  return metadata.labels?.["node-role.kubernetes.io/control-plane"] !== undefined;
+}
+
+/**
+ * The control plane nodes among these Nodes, each with its role in etcd: a current member, or one that a
+ * restore has left behind, which is only known to be lost. kubeadm gives a member the name of its Node. A
+ * member without a name, or with another one, belongs to no Node: its address would be that of whoever claims
+ * it.
+ */
+export function controlPlanesAmong(
+  names: ReadonlySet<string>,
+  { members, formerMembers = [] }: Members,
+): Map<string, "member" | "former"> {
+  const withRole = (role: "member" | "former", all: readonly string[]) =>
+    all.filter((name) => names.has(name)).map((name) => [name, role] as const);
+  return new Map([
+    ...withRole("former", formerMembers),
+    ...withRole(
+      "member",
+      members.map(({ name }) => name),
+    ),
+  ]);
+}
+
+/** etcd's members still name a Node that was deleted. */
+export function isControlPlaneName(
+  name: string,
+  {
+    cluster,
+    data,
+  }: { cluster: { nodes: readonly { name: string; controlPlane: boolean }[] }; data: Members },
+): boolean {
+  const node = cluster.nodes.find((one) => one.name === name);
+  return node ? node.controlPlane : memberNames(data).includes(name);
+}
+
+/** Includes those that a restore has left behind. */
+export function memberNames({ members, formerMembers = [] }: Members): string[] {
+  return [...members.map(({ name }) => name), ...formerMembers];
 }

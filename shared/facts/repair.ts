@@ -5,8 +5,8 @@
 import type { EtcdData } from "../etcd-data/data.ts";
 import { type EtcdFolders, readFolders, readRescued, showsToday } from "../etcd-location/etcd-folders.ts";
 import { attempt, Fail } from "../fail.ts";
+import { refuseNoMemory } from "../files/file-system.ts";
 import { exists, readText } from "../files/files.ts";
-import { refuseNoMemory } from "../files/room.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { isKubeadms } from "../manifests/on-disk.ts";
 import { isReduced } from "../manifests/repair-changes.ts";

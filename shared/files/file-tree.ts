@@ -12,8 +12,8 @@ import { shell } from "../shell-line.ts";
 import { checkSignal, orUndo, RUN_AGAIN } from "../signals.ts";
 import { sayWhile } from "../wait-for.ts";
 import { copyWhole, type FileCopy, PRIVATE_FOLDER, sharesBlocks, wholeCopy } from "./copy-tree.ts";
+import { sizeBelow } from "./file-system.ts";
 import { exists, type FileChange, list, writeTogether } from "./files.ts";
-import { sizeBelow } from "./room.ts";
 import { contentPath, failOfFile, hostEntry, lookUp, note, tryFile } from "./root.ts";
 import { makeFolder, syncFolder } from "./write-steps.ts";
 

@@ -8,8 +8,8 @@
 import { createHash } from "node:crypto";
 import { dirname, resolve } from "node:path";
 import { BACKUP, command } from "../again.ts";
+import { isInMemory } from "../files/file-system.ts";
 import { type Mark, readBytes, readMark, readText } from "../files/files.ts";
-import { isInMemory } from "../files/mounts.ts";
 import { typed } from "../options.ts";
 import { hashIn } from "../pki/certificate.ts";
 import { SHARED_KEYS } from "../pki/certs.ts";

@@ -9,12 +9,6 @@ import { minorOf } from "../pki/certs.ts";
 import { veiled } from "../plain.ts";
 import { yamlText } from "../yaml.ts";
 
-/** In a rescue folder, which kubeadm reset does not empty. */
-export const SAVED_BELOW = "kubelet";
-
-/** The last one that was saved, for kubeadm join on that machine. */
-export const LAST_JOIN_CONFIG = `"$(ls /root/kube-pki-repair-*/${SAVED_BELOW}/join.yaml | tail -n 1)"`;
-
 /**
  * kubeadm gives these itself: from the node's name, the socket and its own release (kubeadm's
  * phases/kubelet/flags.go).

@@ -17,8 +17,8 @@
 import { closeSync, fdatasync, fdatasyncSync, openSync, writeSync } from "node:fs";
 import { hostname } from "node:os";
 import { dirname } from "node:path";
+import { refuseNoRoom } from "../files/file-system.ts";
 import { exists, hostPath, list, readText, stat } from "../files/files.ts";
-import { refuseNoRoom } from "../files/room.ts";
 import { tryFile } from "../files/root.ts";
 import { makeFolder, UNFINISHED } from "../files/write-steps.ts";
 import { certInfo, certificatesIn, orUndefined } from "../pki/certificate.ts";

@@ -176,3 +176,12 @@ function stampOf(name: string): Date | undefined {
   const [, year, month, day, hour, minute, second] = NAME.exec(name) ?? [];
   return year === undefined ? undefined : new Date(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`);
 }
+
+/** Mode 0700, its files 0600. */
+export const STASH = "/dev/shm/kube-pki-repair-salvage";
+
+/** In a rescue folder, which kubeadm reset does not empty. */
+export const SAVED_BELOW = "kubelet";
+
+/** The last one that was saved, for kubeadm join on that machine. */
+export const LAST_JOIN_CONFIG = `"$(ls /root/kube-pki-repair-*/${SAVED_BELOW}/join.yaml | tail -n 1)"`;

@@ -213,28 +213,38 @@ export async function lostEnv(
  */
 const COMMAND_LINE =
   "bootstrap-kubeconfig|cert-dir|cloud-config|cloud-provider|config|config-dir|container-runtime-endpoint|hostname-override|image-credential-provider-bin-dir|image-credential-provider-config|kubeconfig|node-ip|node-labels|pod-infra-container-image|root-dir|runtime-cgroups|v";
-const LOGGED_FLAG = new RegExp(
-  `^I\\d{4} [\\d:.]+ +(\\d+) flags\\.go:\\d+\\] FLAG: --(${COMMAND_LINE})="([^"\\s]+)"$`,
-);
-const DEFAULTS = ["unix:///run/containerd/containerd.sock"];
+const LOGGED_FLAG = /^I\d{4} [\d:.]+ +(\d+) flags\.go:\d+\] FLAG: --([\w-]+)="([^"]*)"$/;
+const DEFAULTS = ["", "unix:///run/containerd/containerd.sock"];
+
+/** Lines of the journal. */
+const NEWEST = 2000;
 
 /**
- * As words, of the last start that had a kubeconfig: its journal has them from --v=1 on. Only root and the unit's own
- * processes write there. None where nothing is kept.
+ * As words, of the last start that had a kubeconfig: its journal has them from --v=1 on. A kubelet also prints what pods
+ * make it print, so a flag counts by its first line, which a start always has, and by the process that journald names.
+ * None where nothing is kept.
  */
 async function loggedFlags(): Promise<string[]> {
   const grep = `FLAG: --(${COMMAND_LINE})=`;
   const search = () =>
-    $({ quiet: true, nothrow: true })`journalctl -u kubelet -o cat --no-pager -r -n 2000 -g ${grep}`;
+    $({
+      quiet: true,
+      nothrow: true,
+    })`journalctl -u kubelet -o json --output-fields=MESSAGE,_PID --no-pager -r -n ${NEWEST} -g ${grep}`;
   const { stdout } = await sayWhile("journalctl to search the kubelet's journal", JOURNAL, search);
-  const lines = stdout.split("\n").flatMap((line) => {
-    const [, pid, name, value = ""] = LOGGED_FLAG.exec(line) ?? [];
-    return pid && !DEFAULTS.includes(value) ? [{ pid, name, word: `--${name}=${value}` }] : [];
+  const entries = stdout.split("\n").filter(Boolean);
+  const lines = entries.flatMap((entry) => {
+    const { MESSAGE, _PID } = JSON.parse(entry) as { MESSAGE: unknown; _PID?: string };
+    const [, pid, name = "", value = ""] = LOGGED_FLAG.exec(String(MESSAGE)) ?? [];
+    return pid === _PID && COMMAND_LINE.split("|").includes(name) ? [{ pid, name, value }] : [];
   });
   const starts = [...Map.groupBy(lines, ({ pid }) => pid).values()];
-  const last = starts.find((flags) => flags.some(({ name }) => name === "kubeconfig")) ?? [];
-  // a number may have been given twice
-  return [...new Map(last.map(({ name, word }) => [name, word])).values()].reverse();
+  // its first lines may be older
+  if (entries.length === NEWEST) starts.pop();
+  const flags = starts.map((start) => new Map(start.map(({ name, value }) => [name, value])));
+  const last = flags.find((start) => start.get("kubeconfig")) ?? new Map<string, string>();
+  const given = [...last].filter(([, value]) => !DEFAULTS.includes(value) && !/\s/.test(value));
+  return given.map(([name, value]) => `--${name}=${value}`).sort();
 }
 
 export const JOURNAL = "journalctl --disk-usage; it ends by itself";

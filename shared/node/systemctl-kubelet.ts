@@ -265,7 +265,7 @@ function losesFlags(
   const save = `(umask 077; tr '\\0' '\\n' < /proc/${process?.pid}/environ > /run/kubelet.environ)`;
   const isLate = process !== undefined && !process.flags.has("kubeconfig");
   const now = isLate
-    ? "stop it: systemctl stop kubelet. Images, volumes and /var/lib/kubelet are left: with the file it starts all pods of this node anew"
+    ? "stop it: systemctl stop kubelet. Images, volumes and /var/lib/kubelet are left: with the file it starts the pods of this node"
     : `do not start this kubelet before the file is back${process ? `. It still runs and has the file's variables: ${save}` : ""}`;
   return new Fail(
     isLate && lost.length > 0

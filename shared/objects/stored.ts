@@ -14,8 +14,7 @@ import type { EtcdData, KeyValue } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { orUndefined } from "../pki/certificate.ts";
 import { isMapping, listOf } from "../yaml.ts";
-import { isCborMap } from "./encodings.ts";
-import { DAMAGED_VALUE, decodeObject } from "./storage.ts";
+import { DAMAGED_VALUE, decodeObject, isCborMap } from "./storage.ts";
 
 /** The ConfigMap with what aggregated API servers trust: the API servers' own. */
 export const AGGREGATED_TRUST = "kube-system/extension-apiserver-authentication";

@@ -10,7 +10,7 @@
 import { createHash, createPublicKey } from "node:crypto";
 import { p256, p384, p521 } from "@noble/curves/nist.js";
 import { Fail } from "../fail.ts";
-import { refuseNoMemory } from "../files/room.ts";
+import { refuseNoMemory } from "../files/file-system.ts";
 import { publicKeysIn } from "../pki/certificate.ts";
 import { JWS } from "../pki/keys.ts";
 import { base64url, type Jwt, numberOf, serviceAccountKeyId, tokenVerifier } from "../pki/sa-keys.ts";

@@ -19,7 +19,7 @@ import { attempt, Fail } from "../fail.ts";
 import { memo } from "../memo.ts";
 import { canonicalIp, type Names } from "./addresses.ts";
 import { algorithmLike, type KeyAlgorithm } from "./certs.ts";
-import { curveOf } from "./keys.ts";
+import { curveOf, insideOf } from "./keys.ts";
 
 export interface CertInfo {
   /** RFC 4514-like text, in the order of the encoding: "O=system:nodes, CN=system:node:m1". */
@@ -239,4 +239,42 @@ function parse<T>(what: string, read: () => T): T {
       cause: err,
     });
   }
+}
+
+/** Compares its names, byte for byte, and checks its signature. */
+export function isSelfSigned(caPem: string): boolean {
+  const cert = new NodeCertificate(caPem);
+  const { subject, issuer } = partsOf(caPem);
+  return subject.equals(issuer) && cert.verify(cert.publicKey);
+}
+
+/** RFC 5280 §4.1, each with its head. `rest`: the extensions, after the obsolete unique ids. */
+export type Parts = Record<
+  "version" | "serial" | "algorithm" | "issuer" | "notBefore" | "subject" | "publicKey" | "rest",
+  Buffer
+>;
+
+export function partsOf(certPem: string): Parts {
+  const [tbs] = insideOf(new NodeCertificate(certPem).raw);
+  const pieces = insideOf(tbs!);
+  const version = pieces[0]![0] === 0xa0 ? pieces.shift()! : Buffer.alloc(0);
+  const [serial, algorithm, issuer, validity, subject, publicKey, ...rest] = pieces as [
+    Buffer,
+    Buffer,
+    Buffer,
+    Buffer,
+    Buffer,
+    Buffer,
+    ...Buffer[],
+  ];
+  return {
+    version,
+    serial,
+    algorithm,
+    issuer,
+    notBefore: insideOf(validity)[0]!,
+    subject,
+    publicKey,
+    rest: Buffer.concat(rest),
+  };
 }

@@ -9,6 +9,7 @@ import {
   certificatesIn,
   infoOf,
   infosIn,
+  isSelfSigned,
   isValidNow,
   keyMatches,
   madeAt,
@@ -18,7 +19,6 @@ import {
 import { CERTS, type Cert } from "./certs.ts";
 import { type Finding, readable } from "./examine.ts";
 import { KUBECONFIGS, readKubeconfig } from "./kubeconfigs.ts";
-import { isSelfSigned } from "./renew.ts";
 import { serviceAccountKeyId } from "./sa-keys.ts";
 
 /** A text with certificates of a CA, and its source. */

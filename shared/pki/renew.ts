@@ -10,7 +10,16 @@ import { p256, p384, p521 } from "@noble/curves/nist.js";
 import * as x509 from "@peculiar/x509";
 import { Fail, Refused } from "../fail.ts";
 import { readText } from "../files/files.ts";
-import { certInfo, certificatesIn, keyKind, keyMatches, privateKeyOf } from "./certificate.ts";
+import {
+  certInfo,
+  certificatesIn,
+  isSelfSigned,
+  keyKind,
+  keyMatches,
+  type Parts,
+  partsOf,
+  privateKeyOf,
+} from "./certificate.ts";
 import { type ClusterFacts, certRow, keyPath } from "./certs.ts";
 import { caText } from "./examine.ts";
 import { contentOf, der, insideOf, pemOf } from "./keys.ts";
@@ -112,13 +121,6 @@ function refuseOther(caPem: string, keyPem: string) {
     });
 }
 
-/** Compares its names, byte for byte, and checks its signature. */
-export function isSelfSigned(caPem: string): boolean {
-  const cert = new X509Certificate(caPem);
-  const { subject, issuer } = partsOf(caPem);
-  return subject.equals(issuer) && cert.verify(cert.publicKey);
-}
-
 /**
  * Why a strict reader would refuse `caPem` as the issuer of this certificate at that time; undefined if all
  * accept it. Go is strict about the name, OpenSSL, Java, Python and Node about key id and serial number.
@@ -133,37 +135,6 @@ export function notIssuedBy(leafPem: string, caPem: string, at: Date): string | 
   if (authority?.certId && !sameSerial(authority.certId.serialNumber, ca.serialNumber))
     return "it names another serial number";
   return ca.validFromDate <= at && at < ca.validToDate ? undefined : "the CA is not valid then";
-}
-
-/** RFC 5280 §4.1, each with its head. `rest`: the extensions, after the obsolete unique ids. */
-type Parts = Record<
-  "version" | "serial" | "algorithm" | "issuer" | "notBefore" | "subject" | "publicKey" | "rest",
-  Buffer
->;
-
-export function partsOf(certPem: string): Parts {
-  const [tbs] = insideOf(new X509Certificate(certPem).raw);
-  const pieces = insideOf(tbs!);
-  const version = pieces[0]![0] === 0xa0 ? pieces.shift()! : Buffer.alloc(0);
-  const [serial, algorithm, issuer, validity, subject, publicKey, ...rest] = pieces as [
-    Buffer,
-    Buffer,
-    Buffer,
-    Buffer,
-    Buffer,
-    Buffer,
-    ...Buffer[],
-  ];
-  return {
-    version,
-    serial,
-    algorithm,
-    issuer,
-    notBefore: insideOf(validity)[0]!,
-    subject,
-    publicKey,
-    rest: Buffer.concat(rest),
-  };
 }
 
 /** Digest by the OID of the signature's algorithm, in hex. */

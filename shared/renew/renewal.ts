@@ -10,14 +10,16 @@ import {
   certificatesIn,
   infoOf,
   infosIn,
+  isSelfSigned,
   isValidNow,
+  partsOf,
   signedBy,
 } from "../pki/certificate.ts";
 import { type Cert, type ClusterFacts, certPath, certRow, keyPath } from "../pki/certs.ts";
 import { caText, examine } from "../pki/examine.ts";
 import { day } from "../pki/judge.ts";
 import { signedWith } from "../pki/lost-keys.ts";
-import { isSelfSigned, keyIdOf, partsOf, renewCa } from "../pki/renew.ts";
+import { keyIdOf, renewCa } from "../pki/renew.ts";
 
 export type CaName = "ca" | "etcd-ca" | "front-proxy-ca";
 

@@ -1,8 +1,7 @@
 /**
  * The page of a real repair: what was broken, what was done, what changed where, and what is left for people.
  */
-import { hasFailed } from "../checks/check.ts";
-import { saidIn, verdictOf } from "../checks/print-checks.ts";
+import { hasFailed, saidIn, verdictOf } from "../checks/check.ts";
 import { may } from "../evidence/sources.ts";
 import { listed } from "../plain.ts";
 import { count } from "../progress.ts";

@@ -1,6 +1,6 @@
 /**
- * Data directories of lost members: which of them has all acknowledged writes, and how its member continues
- * alone. Sources: etcd server/etcdserver/bootstrap.go and server/storage/util.go (CreateConfigChangeEnts,
+ * Data directories of lost members: how each is read, or, if it is damaged, which older tree and the log lead to the
+ * same keys; which of them has all acknowledged writes; and how its member continues alone. Reading changes nothing. Sources: etcd server/etcdserver/bootstrap.go and server/storage/util.go (CreateConfigChangeEnts,
  * what --force-new-cluster appends), server.go (applyConfChange); raft's election (raft.go, isUpToDate).
  *
  * An acknowledged write is in the logs of a quorum. So of any quorum the log that is up to date by the rule
@@ -11,14 +11,92 @@
  * address is the new one. etcd starts on it as always, without that flag.
  */
 import { type EtcdData, readEtcdData } from "../etcd-data/data.ts";
-import { explain } from "../etcd-data/directory.ts";
+import { DamagedData, explain } from "../etcd-data/directory.ts";
 import { type Member, memberName } from "../etcd-data/members.ts";
-import { beginningAt, type OldRoot } from "../etcd-data/old-roots.ts";
-import { Fail, Refused } from "../fail.ts";
+import { beginningAt, type OldRoot, wholeTrees } from "../etcd-data/old-roots.ts";
+import { Damaged } from "../etcd-data/protobuf.ts";
+import { firstEntryIn, readWal } from "../etcd-data/wal.ts";
+import { minute } from "../evidence/server-clock.ts";
+import { attempt, Fail, Refused } from "../fail.ts";
 import { hostPath } from "../files/files.ts";
+import { say } from "../run.ts";
 import { refuseState } from "./snapshot-file.ts";
-import { wayInto } from "./ways-back.ts";
 import { writeMember } from "./write-data.ts";
+
+interface WayBack {
+  data: EtcdData;
+  /** In place of the newest tree, where that is damaged. */
+  root?: OldRoot;
+}
+
+/**
+ * `snapshots`: dbs of this cluster, from which the log may lead, too. Errors: Fail as `readEtcdData`; Refused if the data
+ * is damaged, and no other tree leads to the same keys, and if a snapshot is newer than the log.
+ */
+export function wayInto(host: string, snapshots: readonly string[] = []): WayBack {
+  const read = attempt(() => readEtcdData(host));
+  if (read instanceof Fail && !(read instanceof DamagedData)) throw read;
+  const [end, dbs] = read instanceof Fail ? [-1, [`${host}/member/snap/db`]] : [read.end.index, []];
+  if (read instanceof Fail) say(`${read.message}. Looks for an older tree that is whole`);
+  const refused: { index: number; why: string }[] = [];
+  for (const root of wholeTrees([...dbs, ...snapshots])) {
+    if (root.index <= end) break;
+    const data = attempt(() => readEtcdData(host, undefined, beginningAt(root)));
+    if (!(data instanceof Fail)) return { data, root };
+    refused.push({ index: root.index, why: reasonOf(data) });
+  }
+  if (!(read instanceof Fail) && refused.length === 0) return { data: read };
+  const before = read instanceof Fail ? `${read.message}. ` : "";
+  throw new Refused(`${before}No exact way leads back: ${refusedInWords(refused, logIn(host))}`, {
+    unchanged: true,
+    hint: 'name the folders of other members, too (--from DIR,DIR), or take a snapshot: RUNBOOK-MORE "If etcd\'s data is damaged"',
+    cause: read,
+  });
+}
+
+/** The first words for the operator. `until`: the time of the data, if that is known. */
+export function wayInWords(
+  { root, last }: { root?: OldRoot | undefined; last: { index: number; isCut?: boolean } },
+  { until, snapshot }: { until?: Date | undefined; snapshot?: string | undefined } = {},
+): string {
+  if (last.isCut)
+    return `as of ${until ? `${until.toISOString().slice(11, 19)} UTC` : "an unknown time"}, entry ${last.index}: what was acknowledged after that is lost`;
+  const tree = root?.path === snapshot ? "the snapshot" : "an older tree";
+  const by = root?.index ? `${tree}, of entry ${root.index}, and the log` : "the log from its first entry on";
+  return `exact: ${by} has all keys up to entry ${last.index}, the last one`;
+}
+
+function reasonOf({ cause, message }: Fail): string {
+  return cause instanceof Damaged ? cause.message : message;
+}
+
+/** `log`: which entries it has. The last one that was refused is the log alone. */
+function refusedInWords(refused: readonly { index: number; why: string }[], log: string): string {
+  const trees = refused.filter(({ index }) => index > 0);
+  const [newest, oldest] = [trees[0], trees.at(-1)];
+  const entries = [...new Set([oldest?.index, newest?.index])].join(" to ");
+  const why = refused.at(-1)?.index === 0 ? refused.at(-1)!.why : "";
+  return [
+    newest
+      ? `${trees.length} older tree(s), of entry ${entries}, do not fit the log (the newest: ${newest.why})`
+      : "no older tree is whole",
+    ...(why && !log.includes(why) ? [`the log alone: ${why}`] : []),
+    log,
+  ].join("; ");
+}
+
+function logIn(host: string): string {
+  const folder = `${host}/member/wal`;
+  const from = firstEntryIn(folder);
+  if (from === undefined) return "the log is gone";
+  try {
+    const { last } = readWal(folder, { after: from, isWanted: () => false });
+    return `the log has entries ${from} to ${last.index}`;
+  } catch (err) {
+    if (!(err instanceof Damaged)) throw err;
+    return `the log is damaged, too: ${err.message}`;
+  }
+}
 
 export interface MemberData {
   dir: string;
@@ -96,6 +174,20 @@ export function chooseData(all: readonly MemberData[]): Chosen {
     all.some(({ own, last }) => own.id === id && !last.isCut),
   ).length;
   return { chosen, voters: voters.length, here: complete, isQuorum: 2 * complete > voters.length };
+}
+
+/** Each directory, the one that is taken, and what is lost without the others. */
+export function sayChosen(all: readonly MemberData[], { chosen, here, voters, isQuorum }: Chosen) {
+  for (const { dir, own, revision, lastWrite, last } of all)
+    say(
+      `${dir}: ${memberName(own)}, written ${minute(lastWrite)}, entry ${last.index} of term ${last.term}, revision ${revision}${dir === chosen.dir ? ": this one is taken" : ""}`,
+    );
+  say(
+    isQuorum
+      ? `${here} of ${voters} members: a quorum, so every acknowledged write is there`
+      : `${here} of ${voters} members: writes of the others alone are lost. More disks would help`,
+  );
+  if (!isQuorum) say("its revision is raised, so that clients list all objects again");
 }
 
 const damageOf = ({ root, last }: MemberData) => (last.isCut ? 2 : root ? 1 : 0);

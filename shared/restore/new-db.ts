@@ -1,20 +1,19 @@
 /**
  * A new database of all keys of a snapshot, or of a lost member, with all their revisions. It is written from its first
- * page to its last: gigabytes pass, and one open page of each level is in memory. Sources: go.etcd.io/bbolt node.go (spill); etcd
+ * page to its last: gigabytes pass, and one open page of each level is in memory. Sources: go.etcd.io/bbolt node.go (spill), internal/common page.go, inode.go; etcd
  * server/storage/schema, lease/leasepb/lease.proto, api/mvccpb/kv.proto.
  */
 import { closeSync, fsyncSync, openSync } from "node:fs";
 import { setImmediate } from "node:timers/promises";
+import type { Row } from "../etcd-data/bbolt.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { DB_MAGIC, DB_VERSION, fnv64a, PAGE_HEADER_SIZE } from "../etcd-data/db-file.ts";
 import { bucketKey } from "../etcd-data/key-value.ts";
 import type { Revision } from "../etcd-data/mvcc.ts";
 import { noteRead } from "../etcd-data/raft-files.ts";
-import type { Row } from "../etcd-data/tree.ts";
 import { writeAt } from "../files/write-steps.ts";
 import { Progress } from "../progress.ts";
 import { checkSignal } from "../signals.ts";
-import { type Item, inlineBytes, pageBytes, sizeOfItem } from "./db-nodes.ts";
 import { bytesField, confStateJson, intField, type LoneMember, memberJson } from "./new-member.ts";
 
 const PAGE_SIZE = 4096;
@@ -197,5 +196,67 @@ function sorted(items: readonly (readonly [key: string | Buffer, value: string |
 function u64Bytes(number: number | bigint): Buffer {
   const bytes = Buffer.alloc(8);
   bytes.writeBigUInt64BE(BigInt.asUintN(64, BigInt(number)));
+  return bytes;
+}
+
+// etcd-data/db-file.ts has the format of a page
+const BRANCH_PAGE = 0x01;
+const LEAF_PAGE = 0x02;
+const BUCKET = 0x01;
+const ELEMENT_SIZE = 16;
+
+/** A leaf's key and value, which may be a bucket; or the first key of a branch's child page. */
+export interface Item {
+  key: Buffer;
+  value?: Buffer;
+  isBucket?: boolean;
+  child?: number;
+}
+
+export interface DbNode {
+  isLeaf: boolean;
+  items: Item[];
+}
+
+/** The form of an inline bucket: page 0, shorter than a page. */
+export function inlineBytes(node: DbNode): Buffer {
+  return bytesOfNode(node, { id: 0, pages: 1, size: sizeOf(node) });
+}
+
+/** As many whole pages as it needs. */
+export function pageBytes(node: DbNode, id: number, pageSize: number): Buffer {
+  const pages = Math.ceil(sizeOf(node) / pageSize);
+  return bytesOfNode(node, { id, pages, size: pages * pageSize });
+}
+
+/** Bytes that it takes of a page. */
+function sizeOfItem({ key, value }: Item): number {
+  return ELEMENT_SIZE + key.length + (value?.length ?? 0);
+}
+
+function sizeOf({ items }: DbNode): number {
+  return items.reduce((size, item) => size + sizeOfItem(item), PAGE_HEADER_SIZE);
+}
+
+function bytesOfNode(
+  { isLeaf, items }: DbNode,
+  { id, pages, size }: { id: number; pages: number; size: number },
+): Buffer {
+  const bytes = Buffer.alloc(size);
+  bytes.writeBigUInt64LE(BigInt(id), 0);
+  bytes.writeUInt16LE(isLeaf ? LEAF_PAGE : BRANCH_PAGE, 8);
+  bytes.writeUInt16LE(items.length, 10);
+  bytes.writeUInt32LE(pages - 1, 12);
+  let end = PAGE_HEADER_SIZE + items.length * ELEMENT_SIZE;
+  for (const [i, { key, value, isBucket, child }] of items.entries()) {
+    const at = PAGE_HEADER_SIZE + i * ELEMENT_SIZE;
+    const numbers = isLeaf
+      ? [isBucket ? BUCKET : 0, end - at, key.length, value?.length ?? 0]
+      : [end - at, key.length];
+    for (const [k, number] of numbers.entries()) bytes.writeUInt32LE(number, at + 4 * k);
+    if (!isLeaf) bytes.writeBigUInt64LE(BigInt(child ?? 0), at + 8);
+    end += key.copy(bytes, end);
+    end += value?.copy(bytes, end) ?? 0;
+  }
   return bytes;
 }

@@ -13,16 +13,37 @@ import type { Cluster } from "../facts/cluster.ts";
 import { guestsOf } from "../facts/endpoint.ts";
 import { apiEndpoint, type KnownNode } from "../facts/known-nodes.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
+import { type Node, routedAddress } from "../node/node.ts";
+import type { KubeletFlags } from "../node/started-with.ts";
 import { canonicalIp, endpointHost, endpointUrl, hostsSaid, isWithin } from "../pki/addresses.ts";
 import { infoOf, signedBy } from "../pki/certificate.ts";
 import { shownSoon } from "../pki/served.ts";
 import { say } from "../run.ts";
 import { signalLine } from "../shell-line.ts";
 import { inTime } from "../wait-for.ts";
-import type { Content } from "./content.ts";
+import { type Content, refuseOtherName } from "./content.ts";
+import { refuseNotEmpty } from "./write-data.ts";
 
-interface Place {
-  /** This machine's addresses. */
+/** Errors: as `refuseOtherName`, `newAddress`, `refuseNotEmpty`. */
+export async function newPlace(
+  found: Content,
+  machine: Pick<Node, "hostName" | "addresses"> & { flags: KubeletFlags },
+  given: { address: string | undefined; dir: string | undefined },
+) {
+  refuseOtherName(found, machine);
+  const { addresses, hostName } = machine;
+  const { cluster, node, data } = found;
+  const old = oldAddress(node, data);
+  const routed = old === undefined ? undefined : await routedAddress(old, guestsOf(found));
+  const address = newAddress(found, { addresses, given: given.address, routed });
+  const moved = old === address ? "as before" : `it was at ${old}`;
+  say(`${node.name} at ${address} (${moved}), on the host ${hostName}`);
+  const dir = given.dir ?? cluster.configuration.etcd?.local?.dataDir ?? "/var/lib/etcd";
+  refuseNotEmpty(dir);
+  return { ...machine, dir, old, address, peerUrl: endpointUrl(address, 2380) };
+}
+
+interface Here {
   addresses: readonly string[];
   /** --address */
   given: string | undefined;
@@ -34,7 +55,7 @@ interface Place {
  * The given address, else the node's old one, that of the default route, or the only one of its family.
  * Errors: Fail if nothing decides; Refused if it cannot be a node's.
  */
-export function newAddress(found: Content, { addresses, given, routed }: Place): string {
+export function newAddress(found: Content, { addresses, given, routed }: Here): string {
   const { cluster, node, data } = found;
   const isGuest = guestsOf(found);
   const old = oldAddress(node, data);
@@ -66,7 +87,7 @@ export function newAddress(found: Content, { addresses, given, routed }: Place):
 }
 
 /** The address of its API server, or of its member of etcd. */
-export function oldAddress({ name, places }: KnownNode, data: EtcdData): string | undefined {
+function oldAddress({ name, places }: KnownNode, data: EtcdData): string | undefined {
   const host = apiEndpoint(name, data)?.host ?? places[0];
   return host && isIP(host) ? canonicalIp(host) : undefined;
 }

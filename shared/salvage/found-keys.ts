@@ -8,6 +8,7 @@ import { lstatSync, mkdirSync, rmSync, statfsSync } from "node:fs";
 import { attempt, Fail } from "../fail.ts";
 import { hostEntry, hostPath, list, readText, stat, writeFile } from "../files/files.ts";
 import { gone } from "../files/untrusted-file.ts";
+import { STASH } from "../node/rescue-folder.ts";
 import { privateKeyOf, publicKeyHash, publicPem } from "../pki/certificate.ts";
 import { signs } from "../pki/keys.ts";
 import { tokenVerifier } from "../pki/sa-keys.ts";
@@ -194,9 +195,6 @@ function howToTake({ wanted: { name }, generation }: FoundKey): string {
   const option = { sa: `--kid=${kidOf(generation.hash)}`, ca: `--from ${generation.hash}` }[name];
   return `${option ? `the same command with ${option}` : "its install lines above"} (${labelOf(generation)})`;
 }
-
-/** Mode 0700, its files 0600. */
-export const STASH = "/dev/shm/kube-pki-repair-salvage";
 
 /** TMPFS_MAGIC, statfs(2). */
 const TMPFS = 0x01021994;

@@ -25,7 +25,7 @@ import { forGood } from "../prompt.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
-import { exchangeManifest } from "./exchange.ts";
+import { exchangeManifest } from "./take-up.ts";
 
 const NAME = "kube-controller-manager";
 

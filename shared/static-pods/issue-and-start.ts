@@ -12,9 +12,9 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { refuseUndecided, sayEndpoint } from "../facts/endpoint.ts";
 import { ensureOptions } from "../facts/node-to-repair.ts";
 import { attempt, Fail } from "../fail.ts";
+import { isBelow } from "../files/file-system.ts";
 import { isLink, moveToRescue } from "../files/file-tree.ts";
 import { exists, hostEntry, readText, stat } from "../files/files.ts";
-import { isBelow } from "../files/mounts.ts";
 import { makeFolder } from "../files/write-steps.ts";
 import { hostFiles } from "../manifests/command.ts";
 import { linksUsualDir, manifestPath, readableManifest } from "../manifests/on-disk.ts";
@@ -34,7 +34,6 @@ import { newSaKeySince } from "../pki/sa-keys.ts";
 import { act, say } from "../run.ts";
 import { told } from "../run-events.ts";
 import { shell } from "../shell-line.ts";
-import { takeAway } from "./exchange.ts";
 import { fitNamedCas, fitOwners } from "./fit-files.ts";
 import { type FoundManifest, onDisk } from "./manifest-trouble.ts";
 import { refuseUnfitNode } from "./preflight.ts";
@@ -48,6 +47,7 @@ import {
   toRestart,
 } from "./restarts.ts";
 import { refuseLostFiles, restoreManifests, restoreOthers } from "./restore.ts";
+import { takeAway } from "./take-up.ts";
 import {
   mountsSuperAdmin,
   onlyOnPeers,

@@ -27,9 +27,9 @@ import type { Manifest } from "../objects/objects.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { yamlText } from "../yaml.ts";
-import { endWaiting } from "./exchange.ts";
 import { fitNamedCas } from "./fit-files.ts";
 import { type FoundManifest, onDisk, type Trouble } from "./manifest-trouble.ts";
+import { endWaiting } from "./take-up.ts";
 import { apiServerMayLive, isMeant, type WantedManifest, wantedManifests } from "./wanted-manifests.ts";
 import { keepBefore, provideFiles, refuseLost, startWithout } from "./without-files.ts";
 

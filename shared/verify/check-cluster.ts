@@ -25,10 +25,16 @@ import { listed } from "../plain.ts";
 import { shell } from "../shell-line.ts";
 import * as before from "../static-pods/lost-nodes.ts";
 import { manifestDifferences } from "../static-pods/manifest-trouble.ts";
-import { byHand, leftOver, reportedOf, resumeCommands } from "../workloads/choice.ts";
 import { type AwayNodes, awayNames, isOn, label } from "../workloads/pod-owners.ts";
 import { apiServerBundles, namespacesWithOldCa } from "../workloads/root-ca.ts";
-import { type Group, staleGroups } from "../workloads/stale-pods.ts";
+import {
+  byHand,
+  type Group,
+  leftOver,
+  reportedOf,
+  resumeCommands,
+  staleGroups,
+} from "../workloads/stale-pods.ts";
 import * as tokens from "../workloads/token-secrets.ts";
 
 const CURRENT = "current CA";

@@ -14,8 +14,8 @@ import { ANY_WORKER, closeJoining, TOKEN_HOURS } from "../api/bootstrap-tokens.t
 import type { KubeApi } from "../api/kube-api.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { attempt, Fail } from "../fail.ts";
+import { selinuxEnforces } from "../files/file-system.ts";
 import { list, writeFile } from "../files/files.ts";
-import { selinuxEnforces } from "../files/mounts.ts";
 import { refuseOthers, writeTyped } from "../files/operator-files.ts";
 import { asItRan } from "../manifests/as-it-ran.ts";
 import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";

@@ -16,6 +16,7 @@ import { count, Progress, sayNames } from "../progress.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { scaledTimeout, undefinedOnTimeout, waitFor } from "../wait-for.ts";
+import { TEST_PODS } from "./left-to-do.ts";
 import { lastEvent, whyNotReady } from "./rollout-status.ts";
 
 /**
@@ -176,13 +177,6 @@ async function removePod(api: KubeApi, name: string) {
 }
 
 const PODS = "/api/v1/namespaces/kube-system/pods";
-
-const TEST_PODS = `${PODS}?labelSelector=${encodeURIComponent("kube-pki-repair=canary")}`;
-
-/** Whether a run that was cut off has left test pods. */
-export async function hasLeftCanaries(api: KubeApi): Promise<boolean> {
-  return (await api.list(TEST_PODS)).length > 0;
-}
 
 interface Proxy extends KubeObject {
   spec: { template: { spec: { containers: { image: string }[]; imagePullSecrets?: object[] } } };

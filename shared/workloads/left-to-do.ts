@@ -3,7 +3,7 @@
 import { BACKUP } from "../again.ts";
 import { calledByApi } from "../api/api-error.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import { nameOf } from "../api/kube-object.ts";
+import { nameOf, podsPath } from "../api/kube-object.ts";
 import { showsToday } from "../etcd-location/etcd-folders.ts";
 import { caEndedAt, holdersOf, managedNode } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -21,9 +21,9 @@ import { newSaKeySince } from "../pki/sa-keys.ts";
 import { type TrustedKeys, trustedKeys } from "../pki/trusted-keys.ts";
 import { listed } from "../plain.ts";
 import { fewLines } from "../progress.ts";
-import { resumeCommands } from "./choice.ts";
 import { howToRestart, type Left, label, lineOf, type PodOwner } from "./pod-owners.ts";
 import { trustBundles } from "./root-ca.ts";
+import { resumeCommands } from "./stale-pods.ts";
 import { tokenSecrets } from "./token-secrets.ts";
 
 interface Done extends Repaired {
@@ -168,4 +168,11 @@ async function withOldCaBundle(api: KubeApi, oldCa: TrustedKeys): Promise<string
     ...called.map(({ name }) => name),
     ...bundles.map(({ metadata }) => `ClusterTrustBundle ${metadata.name}`),
   ];
+}
+
+export const TEST_PODS = podsPath("kube-system", "kube-pki-repair=canary");
+
+/** Whether a run that was cut off has left test pods. */
+export async function hasLeftCanaries(api: KubeApi): Promise<boolean> {
+  return (await api.list(TEST_PODS)).length > 0;
 }

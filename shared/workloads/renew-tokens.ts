@@ -35,8 +35,7 @@ import { count, Progress, sayNames } from "../progress.ts";
 import { forGood } from "../prompt.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { exchangeManifest } from "../static-pods/exchange.ts";
-import { waitForKeys } from "../static-pods/token-keys-in-use.ts";
+import { exchangeManifest, waitForKeys } from "../static-pods/take-up.ts";
 import { waitFor } from "../wait-for.ts";
 import { staleGroups } from "./stale-pods.ts";
 import {

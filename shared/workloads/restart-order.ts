@@ -29,12 +29,20 @@ import { shell } from "../shell-line.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { reallyOut } from "../workers/away.ts";
 import { canaries, removeLeftCanaries } from "./canaries.ts";
-import { type Choice, type Chosen, choose, reportedOf, restartsOf } from "./choice.ts";
 import { PodLists } from "./evict.ts";
 import { type Left, label, lineOf, type PodOwner, withoutAway } from "./pod-owners.ts";
 import { type Around, FewNodesLeft, restart } from "./rollout.ts";
 import { refuseDeafWebhook } from "./serving-pods.ts";
-import { type Group, staleGroups, UNIT } from "./stale-pods.ts";
+import {
+  type Choice,
+  type Chosen,
+  choose,
+  type Group,
+  reportedOf,
+  restartsOf,
+  staleGroups,
+  UNIT,
+} from "./stale-pods.ts";
 import type { SigningTrust } from "./token-secrets.ts";
 
 /**

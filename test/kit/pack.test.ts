@@ -18,7 +18,7 @@ import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { $ } from "bun";
 import { packFolder, packTarball, UNPACK } from "../../scripts/pack-kit.ts";
-import { type Arch, BUN_VERSION, NODES_BUN } from "../../shared/kit/nodes-bun.ts";
+import { type Arch, BUN_VERSION, NODES_BUN } from "../../shared/kit/write-kit.ts";
 import { onNode } from "../pretend/no-node.ts";
 import { type FakeCommand, fakePath } from "../pretend/programs.ts";
 import { OWN_ARCH } from "./own-arch.ts";

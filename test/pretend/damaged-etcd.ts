@@ -4,9 +4,8 @@
  */
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
-import { DbFile } from "../../shared/etcd-data/db-file.ts";
-import { Page } from "../../shared/etcd-data/page.ts";
-import type { DbNode } from "../../shared/restore/db-nodes.ts";
+import { DbFile, Page } from "../../shared/etcd-data/db-file.ts";
+import type { DbNode } from "../../shared/restore/new-db.ts";
 import { random } from "./damage.ts";
 
 /** A member's files, undamaged; and its db some time before, and a moment before. */

@@ -17,6 +17,7 @@ import {
   UNIT_MEMBER,
 } from "./etcd-as-unit.ts";
 import { CRICTL, crictlPs, KUBEADM_UNIT } from "./node.ts";
+import { loggedFlag } from "./programs.ts";
 import type { Unlike } from "./unlike.ts";
 import type { Place } from "./unlike-cluster.ts";
 import { editPod, editYaml, mount, read } from "./unlike-edits.ts";
@@ -118,8 +119,8 @@ export const LAYOUTS: Unlike[] = [
       unit("kubespray")(place);
       const flags = KUBELET_ENV.replace("=w1", "=m1");
       write(`${place.root}/etc/kubernetes/kubelet.env`, flags);
-      const log = [...flags.matchAll(/--([\w-]+)=([^\s"]+)/g)].map(
-        ([, name, value]) => `I1201 03:10:00.123456     812 flags.go:64] FLAG: --${name}="${value}"`,
+      const log = [...flags.matchAll(/--([\w-]+)=([^\s"]+)/g)].map(([, name, value]) =>
+        loggedFlag(812, name!, value!),
       );
       place.node.commands!.push({ command: "journalctl -u kubelet *", stdout: log.reverse().join("\n") });
       const kubeletconfig = parse(read(place, CONFIG));

@@ -1,11 +1,11 @@
 /**
  * Writes a bbolt file of any form, and a snapshot of etcd of any content. Format: the heads of
- * shared/etcd-data/page.ts and db-file.ts.
+ * shared/etcd-data/db-file.ts and db-file.ts.
  */
 import { createHash } from "node:crypto";
 import { DB_MAGIC, DB_VERSION, fnv64a } from "../../shared/etcd-data/db-file.ts";
 import { bucketKey } from "../../shared/etcd-data/key-value.ts";
-import { type DbNode, inlineBytes, pageBytes } from "../../shared/restore/db-nodes.ts";
+import { type DbNode, inlineBytes, pageBytes } from "../../shared/restore/new-db.ts";
 import { bytesField, intField } from "../../shared/restore/new-member.ts";
 import type { WrittenMember } from "./write-wal.ts";
 

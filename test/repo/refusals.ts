@@ -85,7 +85,7 @@ export const WHERE: Where[] = [
   {
     shownBy: "look-here.ts refusalsHere",
     why: "the part's own look, as a dry look",
-    of: "own-etcd.ts refuseNoMember; issue-and-start.ts refuseOtherFolder; clock.ts refuseDoubtfulClock; room.ts noRoomIn refuseNoRoom; systemctl-kubelet.ts unfitKubelet cannotJoin losesFlags endedInConf; preflight.ts missingImages usersKnown olderEtcd preflight; reach-etcd.ts gatewayTrouble; own-etcd.ts unitSilent; endpoint.ts refuseUndecided; node-to-repair.ts joiningTrouble; mounts.ts refuseFixed; unheard.ts noUser",
+    of: "own-etcd.ts refuseNoMember; issue-and-start.ts refuseOtherFolder; clock.ts refuseDoubtfulClock; file-system.ts noRoomIn refuseFixed refuseNoRoom; systemctl-kubelet.ts unfitKubelet cannotJoin losesFlags endedInConf; preflight.ts missingImages usersKnown olderEtcd preflight; reach-etcd.ts gatewayTrouble; own-etcd.ts unitSilent; endpoint.ts refuseUndecided; node-to-repair.ts joiningTrouble; unheard.ts noUser",
   },
   {
     shownBy: "assess.ts assess",
@@ -95,7 +95,7 @@ export const WHERE: Where[] = [
   {
     shownBy: "plan.ts main",
     why: "the plan reads the same before it prints anything, and ends with it",
-    of: "node.ts readLinks needRoot; kubelet-config.ts kubeletGone noNode; containers.ts crictl; no-etcd-data.ts noControlPlane withoutDataFail; control-plane-node.ts nodelessFail; own-etcd.ts refuseMembersElsewhere; directory.ts checkFolders explain; etcd-folders.ts withItsPlace; etcd-place.ts choose refuseLater; etcd-proof.ts proved; cluster.ts need storedConfiguration; said.ts refuseUnknownNodes refuseStrangers; yaml.ts readMapping; issue-facts.ts apiAddress hoursOf; addresses.ts firstAddress ipBytes refuseInClear; storage.ts decodeObject; stored.ts decodeStored registryPrefix; repair.ts stalePods; started-with.ts readDropIn systemd; room.ts refuseNoMemory; files.ts prepare readKeptJson renameFile; root.ts failOfFile; root.ts walk; copy-tree.ts refuseOthersLink; all-members.ts refuseLiving; other-members.ts refuseNoQuorum askAboutStrangers; sa-keys.ts oldSaKeys",
+    of: "node.ts readLinks needRoot; kubelet-config.ts kubeletGone noNode; containers.ts crictl; no-etcd-data.ts noControlPlane withoutDataFail; control-plane-node.ts nodelessFail; own-etcd.ts refuseMembersElsewhere; directory.ts checkFolders explain; etcd-folders.ts withItsPlace; etcd-place.ts choose refuseLater; etcd-proof.ts proved; cluster.ts need storedConfiguration; said.ts refuseUnknownNodes refuseStrangers; yaml.ts readMapping; issue-facts.ts apiAddress hoursOf; addresses.ts firstAddress ipBytes refuseInClear; storage.ts decodeObject; stored.ts decodeStored registryPrefix; repair.ts stalePods; started-with.ts readDropIn systemd; file-system.ts refuseNoMemory; files.ts prepare readKeptJson renameFile; root.ts failOfFile; root.ts walk; copy-tree.ts refuseOthersLink; all-members.ts refuseLiving; other-members.ts refuseNoQuorum askAboutStrangers; sa-keys.ts oldSaKeys",
   },
   {
     shownBy: "plan-facts.ts openDisk",
@@ -104,7 +104,7 @@ export const WHERE: Where[] = [
   },
   {
     why: "a word that was typed wrong: the plan's own lines are RUNBOOK's, held by named-in-texts.test.ts",
-    of: "options.ts parseWords; operator-files.ts refusal secretIn; 01-etcd.ts newCasOf; endpoint.ts askedEndpoint; choice.ts refuseBareNames refuseDisorder refuseUnknownNamespace refuseUnknownSkip; look.ts vouchedFor; wanted-keys.ts chosen; old-tokens.ts addFromFile; 00-salvage.ts placesIn; renew.ts digestIn refuseLost refuseOther",
+    of: "options.ts parseWords; operator-files.ts refusal secretIn; 01-etcd.ts newCasOf; endpoint.ts askedEndpoint; stale-pods.ts refuseBareNames refuseDisorder refuseUnknownNamespace refuseUnknownSkip; look.ts vouchedFor; wanted-keys.ts chosen; old-tokens.ts addFromFile; 00-salvage.ts placesIn; renew.ts digestIn refuseLost refuseOther",
   },
   {
     shownBy: "etcd-place.ts etcdDataOf",

@@ -38,7 +38,7 @@ const MAY_BE_SILENT: Record<string, string> = {
   "shared/files/copy-tree.ts": "copyTree is for small files; copyLargeTree says how far it is",
   "shared/files/file-tree.ts": "certificates, kubeconfigs and manifests are small",
   "shared/workers/saved-trust.ts": "the files that a kubelet trusts and uses are small",
-  "shared/kit/nodes-bun.ts": "npm on the operator's laptop, which says what it fetches",
+  "shared/kit/write-kit.ts": "npm on the operator's laptop, which says what it fetches",
 };
 
 function silent({ path, text }: Source): string[] {

@@ -8,7 +8,7 @@ import { write } from "../pretend/cluster.ts";
 import { KUBELET_ENV, KUBESPRAY_KUBELET } from "../pretend/etcd-as-unit.ts";
 import { join, newCa, serve, writeToken } from "../pretend/joining.ts";
 import { KUBEADM_UNIT, pretendNode } from "../pretend/node.ts";
-import type { FakeCommand } from "../pretend/programs.ts";
+import { type FakeCommand, loggedFlag } from "../pretend/programs.ts";
 import { expectRefusal, expectStop } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
@@ -246,9 +246,7 @@ const FLAGS = {
   kubeconfig: "/etc/kubernetes/kubelet.conf",
   "hostname-override": "w1",
 };
-const LOG = Object.entries(FLAGS).map(
-  ([name, value]) => `I1201 03:10:00.123456     812 flags.go:64] FLAG: --${name}="${value}"\n`,
-);
+const LOG = Object.entries(FLAGS).map(([name, value]) => `${loggedFlag(812, name, value)}\n`);
 
 /** Somebody has started its kubelet although the file of its flags was gone: no container is left. */
 async function emptiedWorker(log = "") {

@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { type EtcdData, readEtcdData } from "../../shared/etcd-data/data.ts";
 import { readFrame } from "../../shared/etcd-data/wal.ts";
 import { attemptLater, Fail } from "../../shared/fail.ts";
-import { wayInto } from "../../shared/restore/ways-back.ts";
+import { wayInto } from "../../shared/restore/lost-members-data.ts";
 import { silently } from "../../shared/run.ts";
 import { busyEtcd, purgedEtcd } from "../pretend/busy-etcd.ts";
 import { FORMS, writeDamaged } from "../pretend/damaged-etcd.ts";

@@ -10,7 +10,7 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { KIT_FOLDER, packFolder, packTarball, UNPACK } from "../../../scripts/pack-kit.ts";
-import type { Arch } from "../../../shared/kit/nodes-bun.ts";
+import type { Arch } from "../../../shared/kit/write-kit.ts";
 import { run } from "../../../shared/run.ts";
 import { OWN_ARCH } from "../../kit/own-arch.ts";
 import { hardenedHost } from "../../pretend/mounts.ts";

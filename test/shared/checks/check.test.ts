@@ -7,17 +7,15 @@ import {
   type Check,
   type CheckRow,
   Checks,
-  found,
-  summaryOf,
-  worstFirst,
-} from "../../../shared/checks/check.ts";
-import {
   checksAsJson,
+  found,
   hintOf,
   printChecks,
   stateWord,
+  summaryOf,
   verdictOf,
-} from "../../../shared/checks/print-checks.ts";
+  worstFirst,
+} from "../../../shared/checks/check.ts";
 
 async function resultOf(look: CheckRow["look"]): Promise<Check[]> {
   const checks = new Checks();

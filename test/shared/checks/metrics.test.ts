@@ -3,8 +3,8 @@
  * test/lab/checks/metrics.ts.
  */
 import { expect, test } from "bun:test";
+import { metricsText, refuseMetricsPlace } from "../../../scripts/05-verify.ts";
 import { found } from "../../../shared/checks/check.ts";
-import { metricsText, refuseMetricsPlace } from "../../../shared/checks/metrics.ts";
 
 const NOW = new Date("2026-11-26T12:00:00Z");
 const ENDS = { notBefore: NOW, notAfter: new Date("2027-11-26T12:00:00Z") };

@@ -5,8 +5,8 @@
 import { setDefaultTimeout, test } from "bun:test";
 import { createHash } from "node:crypto";
 import { readFileSync, renameSync, rmSync, symlinkSync } from "node:fs";
+import { fieldsIn, printDrill } from "../../../scripts/drill.ts";
 import { type Drill, repairAndCompare } from "../../../shared/drill/drill.ts";
-import { fieldsIn, printDrill } from "../../../shared/drill/printed-drill.ts";
 import { failOf } from "../../../shared/fail.ts";
 import { markBackup } from "../../../shared/hand-over/operators-bundle.ts";
 import { manifestText } from "../../../shared/manifests/on-disk.ts";

@@ -1,9 +1,8 @@
 /** A db that somebody writes to while it is read: what was read counts only if nobody has committed meanwhile. */
 import { expect, test } from "bun:test";
-import { Bbolt } from "../../../shared/etcd-data/bbolt.ts";
+import { Bbolt, Tree } from "../../../shared/etcd-data/bbolt.ts";
 import type { DbFile, Meta } from "../../../shared/etcd-data/db-file.ts";
 import { Damaged } from "../../../shared/etcd-data/protobuf.ts";
-import { Tree } from "../../../shared/etcd-data/tree.ts";
 
 /** A db whose newest meta page has the number that is set, until the next one is. */
 function written() {

@@ -2,12 +2,12 @@
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
+import { Tree } from "../../../shared/etcd-data/bbolt.ts";
 import { readEtcdData } from "../../../shared/etcd-data/data.ts";
 import { DbFile } from "../../../shared/etcd-data/db-file.ts";
 import { Mvcc } from "../../../shared/etcd-data/mvcc.ts";
 import { beginningAt, checkOldRoot, type OldRoot, wholeTrees } from "../../../shared/etcd-data/old-roots.ts";
 import { Replay } from "../../../shared/etcd-data/replay.ts";
-import { Tree } from "../../../shared/etcd-data/tree.ts";
 import type { Entry } from "../../../shared/etcd-data/wal.ts";
 import { failOf } from "../../../shared/fail.ts";
 import { bytesField, intField } from "../../../shared/restore/new-member.ts";

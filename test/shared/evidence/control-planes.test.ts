@@ -4,7 +4,7 @@
  */
 import { expect, test } from "bun:test";
 import type { Member } from "../../../shared/etcd-data/members.ts";
-import { controlPlanesAmong, isControlPlaneName } from "../../../shared/evidence/control-planes.ts";
+import { controlPlanesAmong, isControlPlaneName } from "../../../shared/facts/known-nodes.ts";
 
 const member = (name: string, peer: string, client = "") => ({
   ...{ id: name || "b2", name, isLearner: false, peerURLs: [peer] },

@@ -9,9 +9,9 @@ import { stringify } from "yaml";
 import { packFolder } from "../../../scripts/pack-kit.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { shownBy } from "../../../shared/etcd/peers.ts";
+import { believedNames } from "../../../shared/etcd-data/members.ts";
 import { memberFolders, namesOf } from "../../../shared/etcd-location/etcd-candidates.ts";
 import { withOpened } from "../../../shared/etcd-location/etcd-folders.ts";
-import { believedNames } from "../../../shared/evidence/control-planes.ts";
 import { knownHere, stoppedProcesses } from "../../../shared/evidence/owners.ts";
 import {
   type Decision,

@@ -2,9 +2,9 @@
 import { expect, test } from "bun:test";
 import * as fs from "node:fs";
 import { join } from "node:path";
+import { sizeBelow } from "../../../shared/files/file-system.ts";
 import { copyLargeTree, copyTree, moveToRescue } from "../../../shared/files/file-tree.ts";
 import { list, readText, stat, writeFile } from "../../../shared/files/files.ts";
-import { sizeBelow } from "../../../shared/files/room.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const ETCD = "/var/lib/etcd";

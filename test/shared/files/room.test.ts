@@ -8,7 +8,7 @@ import {
   refuseNoRoom,
   refuseUnwritable,
   sizeBelow,
-} from "../../../shared/files/room.ts";
+} from "../../../shared/files/file-system.ts";
 import { write } from "../../pretend/cluster.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 

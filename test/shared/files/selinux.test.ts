@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { withSelinux } from "../../../shared/files/mounts.ts";
+import { withSelinux } from "../../../shared/files/file-system.ts";
 import { write } from "../../pretend/cluster.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 

@@ -12,8 +12,8 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
+import { mountsOf } from "../../../shared/files/file-system.ts";
 import { setRoot, writeFile } from "../../../shared/files/files.ts";
-import { mountsOf } from "../../../shared/files/mounts.ts";
 import { smallText, textsHere } from "../../../shared/files/untrusted-file.ts";
 import { mode } from "../../../shared/run.ts";
 import { waitFor } from "../../../shared/wait-for.ts";

@@ -2,7 +2,7 @@
 import { expect, spyOn, test } from "bun:test";
 import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { failOf } from "../../../shared/fail.ts";
-import { BUN_VERSION, NODES_BUN, nodesBun } from "../../../shared/kit/nodes-bun.ts";
+import { BUN_VERSION, NODES_BUN, nodesBun } from "../../../shared/kit/write-kit.ts";
 import { type FakeCommand, fakePath } from "../../pretend/programs.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 

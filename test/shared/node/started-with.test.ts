@@ -11,7 +11,7 @@ import {
 } from "../../../shared/node/started-with.ts";
 import { write } from "../../pretend/cluster.ts";
 import { KUBESPRAY_KUBELET } from "../../pretend/etcd-as-unit.ts";
-import { programsHere } from "../../pretend/programs.ts";
+import { loggedFlag, programsHere } from "../../pretend/programs.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const FOLDER = "/etc/kubernetes/kubelet.conf.d";
@@ -154,9 +154,7 @@ test.each<[string, Record<string, string>, string]>([
 });
 
 const START = (pid: number, flags: Record<string, string>) =>
-  Object.entries(flags).map(
-    ([name, value]) => `I1201 03:10:00.123456    ${pid} flags.go:64] FLAG: --${name}="${value}"`,
-  );
+  Object.entries(flags).map(([name, value]) => loggedFlag(pid, name, value));
 const LOGGED = {
   address: "0.0.0.0",
   "bootstrap-kubeconfig": "/etc/kubernetes/bootstrap-kubelet.conf",
@@ -177,7 +175,28 @@ test.each<[what: string, lines: string[], back: string | undefined]>([
   ["its last start", [...START(7, { ...LOGGED, "node-ip": "10.0.0.9" }), ...START(9, LOGGED)], BACK],
   ["the start before it was started without its file", [...START(7, LOGGED), ...ALONE], BACK],
   ["no start that had a kubeconfig", ALONE, undefined],
-  ["a line that another program wrote in its own form", ['hello FLAG: --kubeconfig="/tmp/mine"'], undefined],
+  [
+    "a line that another program wrote in its own form",
+    [JSON.stringify({ MESSAGE: 'hello FLAG: --kubeconfig="/tmp/mine"', _PID: "7" })],
+    undefined,
+  ],
+  [
+    "a later line, which a pod has made it print",
+    [...START(7, LOGGED), ...START(7, { config: "/tmp/mine", "node-labels": "a=b" })],
+    BACK,
+  ],
+  [
+    "a line in another process' name",
+    [...START(7, LOGGED), loggedFlag(9, "kubeconfig", "/tmp/mine", 7)],
+    BACK,
+  ],
+  [
+    "a start whose beginning is too far back",
+    [...START(7, LOGGED), ...Array.from({ length: 2000 }, () => loggedFlag(7, "config", "/tmp/mine"))].slice(
+      -2000,
+    ),
+    undefined,
+  ],
   ["a value of two words, which would be two flags", START(7, { kubeconfig: "/a --b=c" }), undefined],
 ])("the kubelet's flags come back from its journal, which has %s", async (_, lines, back) => {
   const log = { command: "journalctl -u kubelet *", stdout: lines.toReversed().join("\n") };

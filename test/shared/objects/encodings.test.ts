@@ -1,6 +1,6 @@
 /** By which bytes a stored value is known. */
 import { expect, test } from "bun:test";
-import { isCborMap } from "../../../shared/objects/encodings.ts";
+import { isCborMap } from "../../../shared/objects/storage.ts";
 
 test.each<[what: string, hex: string, is: boolean]>([
   ["a map with its tag", "d9d9f7 a1 6161 01", true],

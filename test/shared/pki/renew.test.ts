@@ -4,10 +4,10 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { memo } from "../../../shared/memo.ts";
-import { certInfo } from "../../../shared/pki/certificate.ts";
+import { certInfo, isSelfSigned } from "../../../shared/pki/certificate.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf } from "../../../shared/pki/issue.ts";
-import { isSelfSigned, notIssuedBy, renewCa } from "../../../shared/pki/renew.ts";
+import { notIssuedBy, renewCa } from "../../../shared/pki/renew.ts";
 import { testFacts } from "../../pretend/facts.ts";
 import { keptBytes } from "../../pretend/renewed.ts";
 

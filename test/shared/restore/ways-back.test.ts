@@ -5,9 +5,13 @@ import { type EtcdData, readEtcdData } from "../../../shared/etcd-data/data.ts";
 import { fieldsOf } from "../../../shared/etcd-data/protobuf.ts";
 import { type Entry, parseRecord, readFrame, readWal } from "../../../shared/etcd-data/wal.ts";
 import { failOf } from "../../../shared/fail.ts";
-import { chooseData, memberDataIn, writeAlone } from "../../../shared/restore/lost-members-data.ts";
+import {
+  chooseData,
+  memberDataIn,
+  wayInWords,
+  writeAlone,
+} from "../../../shared/restore/lost-members-data.ts";
 import { entryOf, LogRecords, metadataOf, RECORD } from "../../../shared/restore/new-member.ts";
-import { wayInWords } from "../../../shared/restore/ways-back.ts";
 import { BUMP } from "../../../shared/restore/write-data.ts";
 import { busyEtcd, purgedEtcd } from "../../pretend/busy-etcd.ts";
 import { writeDamaged } from "../../pretend/damaged-etcd.ts";

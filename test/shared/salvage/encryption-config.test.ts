@@ -6,7 +6,7 @@
 import { describe, expect, test } from "bun:test";
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { isCborMap } from "../../../shared/objects/encodings.ts";
+import { isCborMap } from "../../../shared/objects/storage.ts";
 import { chooseConfig, opensNothing } from "../../../shared/salvage/disk/encryption-config.ts";
 import { pretendData } from "../../pretend/control-plane-node.ts";
 import { encryptionConfig, SEALS, sealed } from "../../pretend/sealed.ts";

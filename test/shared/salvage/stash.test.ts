@@ -1,7 +1,8 @@
 /** The folder for found keys lies where everybody may make one: only one of our own is read and removed. */
 import { expect, test } from "bun:test";
 import { chmodSync, chownSync, existsSync, renameSync, rmSync } from "node:fs";
-import { dropStash, STASH, stashedKeys } from "../../../shared/salvage/found-keys.ts";
+import { STASH } from "../../../shared/node/rescue-folder.ts";
+import { dropStash, stashedKeys } from "../../../shared/salvage/found-keys.ts";
 import { healthyCp, write } from "../../pretend/cluster.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 

@@ -8,7 +8,7 @@ import { madeAt } from "../../../shared/pki/certificate.ts";
 import { ensureMany } from "../../../shared/pki/ensure.ts";
 import { keyPair } from "../../../shared/pki/keys.ts";
 import { markNewSaKey, serviceAccountKeyId } from "../../../shared/pki/sa-keys.ts";
-import { proveOldSaKeys } from "../../../shared/static-pods/token-keys-in-use.ts";
+import { proveOldSaKeys } from "../../../shared/static-pods/take-up.ts";
 import { NO_TLS, pretendApi } from "../../pretend/api.ts";
 import { healthyCp, otherCa } from "../../pretend/cluster.ts";
 import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";

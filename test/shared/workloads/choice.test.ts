@@ -2,17 +2,17 @@
 import { expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { failOf } from "../../../shared/fail.ts";
+import type { PodOwner } from "../../../shared/workloads/pod-owners.ts";
 import {
   type Choice,
   choose,
+  type Group,
   leftOver,
   refuseBareNames,
   rememberSkipped,
   reportedOf,
   resumeCommands,
-} from "../../../shared/workloads/choice.ts";
-import type { PodOwner } from "../../../shared/workloads/pod-owners.ts";
-import type { Group } from "../../../shared/workloads/stale-pods.ts";
+} from "../../../shared/workloads/stale-pods.ts";
 import { NO_TLS, pretendApi } from "../../pretend/api.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 

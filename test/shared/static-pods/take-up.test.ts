@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { exists, readText, writeFile } from "../../../shared/files/files.ts";
 import { manifestText } from "../../../shared/manifests/on-disk.ts";
-import { exchangeManifest } from "../../../shared/static-pods/exchange.ts";
+import { exchangeManifest } from "../../../shared/static-pods/take-up.ts";
 import { manifest } from "../../pretend/cluster.ts";
 import { NODE } from "../../pretend/control-plane-node.ts";
 import { CRICTL, crictlPs, staticUid } from "../../pretend/node.ts";
