@@ -12,7 +12,7 @@ import { addressOf } from "./layout.ts";
 import { type Profile, samePlace, USUAL } from "./profile.ts";
 import { sh } from "./shell.ts";
 
-const SSL = "/etc/ssl/etcd/ssl";
+export const SSL = "/etc/ssl/etcd/ssl";
 const CERTIFICATES = "/etc/kubernetes/ssl";
 const KUBELET_ENV = "/etc/kubernetes/kubelet.env";
 export const KUBELET_CONFIG = "/etc/kubernetes/kubelet-config.yaml";
@@ -83,7 +83,7 @@ rm /root/changed.conf; install -D -m 600 /etc/kubernetes/admin.conf /root/.kube/
   };
 }
 
-const ETCD_UNIT = `[Unit]
+export const ETCD_UNIT = `[Unit]
 Description=etcd
 After=network.target
 
@@ -163,16 +163,14 @@ function kubeletsOwn(): string {
   });
 }
 
-function etcdEnv(nodes: readonly { ip: string }[]): string {
+/** `own`: etcd's CA, certificate and key. */
+export function etcdEnv(
+  nodes: readonly { ip: string }[],
+  own = ["ca.pem", "member-$NAME.pem", "member-$NAME-key.pem"].map((name) => `${SSL}/${name}`),
+): string {
   const cluster = nodes.map(({ ip }, i) => `etcd${i + 1}=https://${ip}:2380`).join(",");
   const pair = (prefix: string) =>
-    [
-      `TRUSTED_CA_FILE=${SSL}/ca.pem`,
-      `CERT_FILE=${SSL}/member-$NAME.pem`,
-      `KEY_FILE=${SSL}/member-$NAME-key.pem`,
-    ]
-      .map((line) => `${prefix}${line}`)
-      .join("\n");
+    ["TRUSTED_CA_FILE", "CERT_FILE", "KEY_FILE"].map((name, i) => `${prefix}${name}=${own[i]}`).join("\n");
   return `cat > /etc/etcd.env <<END
 ETCD_DATA_DIR=/var/lib/etcd
 ETCD_ADVERTISE_CLIENT_URLS=https://$IP:2379
@@ -207,7 +205,9 @@ function owners(generation: Generation): string {
 }
 
 /** A CA of openssl's, and the leaves of each node: all have all hosts' names, and no keyUsage. */
-async function etcdsPki(nodes: readonly { name: string; ip: string }[]): Promise<Record<string, string>> {
+export async function etcdsPki(
+  nodes: readonly { name: string; ip: string }[],
+): Promise<Record<string, string>> {
   const folder = mkdtempSync(join(tmpdir(), "etcd-pki-"));
   const names = ["localhost", "etcd", "etcd.kube-system", ...nodes.map(({ name }) => name)];
   const sans = [
