@@ -33,6 +33,7 @@ import { damaged, damagedAsOf, damagedLog, damagedSnapshot, damagedSurvivor } fr
 import { endsSoon } from "./scenarios/ends-soon.ts";
 import { etcdLinked } from "./scenarios/etcd-linked.ts";
 import { expired, expiredHalfRenewed, haExpired } from "./scenarios/expired.ts";
+import { externalLost } from "./scenarios/external.ts";
 import { externalCa } from "./scenarios/external-ca.ts";
 import { fieldScenarios } from "./scenarios/field.ts";
 import { fleet } from "./scenarios/fleet.ts";
@@ -175,6 +176,7 @@ export const SCENARIOS: Scenario[] = [
   ...hardenedScenarios,
   ...fieldScenarios,
   kmsAllLost,
+  externalLost,
   kubesprayLost,
   kubesprayNewCas,
   haKubespray,

@@ -14,7 +14,7 @@ import { haproxyConfig } from "./network.ts";
 import { type Profile, samePlace, USUAL } from "./profile.ts";
 import { sh } from "./shell.ts";
 
-const SSL = "/etc/ssl/etcd/ssl";
+export const SSL = "/etc/ssl/etcd/ssl";
 const CERTIFICATES = "/etc/kubernetes/ssl";
 const KUBELET_ENV = "/etc/kubernetes/kubelet.env";
 export const KUBELET_CONFIG = "/etc/kubernetes/kubelet-config.yaml";
@@ -124,7 +124,7 @@ function leadTo(place: string): string {
 sed -i 's|server: https://.*|server: https://${place}|' /etc/kubernetes/kubelet.conf; systemctl restart kubelet`;
 }
 
-const ETCD_UNIT = `[Unit]
+export const ETCD_UNIT = `[Unit]
 Description=etcd
 After=network.target
 
@@ -204,16 +204,17 @@ function kubeletsOwn(): string {
   });
 }
 
-function etcdEnv(nodes: readonly { name: string; ip: string }[], nameOf = numbered): string {
+/** `own`: etcd's CA, certificate and key. */
+export function etcdEnv(
+  nodes: readonly { name: string; ip: string }[],
+  {
+    nameOf = numbered,
+    own = ["ca.pem", "member-$NAME.pem", "member-$NAME-key.pem"].map((name) => `${SSL}/${name}`),
+  }: { nameOf?: typeof numbered; own?: string[] } = {},
+): string {
   const cluster = nodes.map((node, i) => `${nameOf(node.name, i + 1)}=https://${node.ip}:2380`).join(",");
   const pair = (prefix: string) =>
-    [
-      `TRUSTED_CA_FILE=${SSL}/ca.pem`,
-      `CERT_FILE=${SSL}/member-$NAME.pem`,
-      `KEY_FILE=${SSL}/member-$NAME-key.pem`,
-    ]
-      .map((line) => `${prefix}${line}`)
-      .join("\n");
+    ["TRUSTED_CA_FILE", "CERT_FILE", "KEY_FILE"].map((name, i) => `${prefix}${name}=${own[i]}`).join("\n");
   return `cat > /etc/etcd.env <<END
 ETCD_DATA_DIR=/var/lib/etcd
 ETCD_ADVERTISE_CLIENT_URLS=https://$IP:2379
@@ -274,7 +275,7 @@ export async function kubekey({ controlPlanes = 1 } = {}): Promise<Profile> {
         `echo '${nodes[0]!.ip} ${KUBEKEYS}' >> /etc/hosts; mkdir -p /usr/local/bin/kube-scripts
 echo "Environment=\\"KUBELET_EXTRA_ARGS=--node-ip=$IP --hostname-override=$NAME\\"" >> ${dropIn}; systemctl daemon-reload`,
       ],
-      [/^cp/, etcdEnv(nodes, (name) => `etcd-${name}`)],
+      [/^cp/, etcdEnv(nodes, { nameOf: (name) => `etcd-${name}` })],
       [/^cp/, `${owners("2.30")}\nsystemctl daemon-reload\nsystemctl enable --quiet --now etcd`],
       [
         /^w/,
@@ -299,7 +300,9 @@ function owners(generation: Generation): string {
 }
 
 /** A CA of openssl's, and the leaves of each node: all have all hosts' names, and no keyUsage. */
-async function etcdsPki(nodes: readonly { name: string; ip: string }[]): Promise<Record<string, string>> {
+export async function etcdsPki(
+  nodes: readonly { name: string; ip: string }[],
+): Promise<Record<string, string>> {
   const folder = mkdtempSync(join(tmpdir(), "etcd-pki-"));
   const names = ["localhost", "etcd", "etcd.kube-system", ...nodes.map(({ name }) => name)];
   const sans = [
