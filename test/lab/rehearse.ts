@@ -53,6 +53,7 @@ import {
   kubesprayLost,
   kubesprayNewCas,
   kubesprayOneWiped,
+  kubesprayRestarted,
   kubesprayWorkerLost,
 } from "./scenarios/kubespray.ts";
 import { mirrorPodsGone } from "./scenarios/mirror-pods-gone.ts";
@@ -181,6 +182,7 @@ export const SCENARIOS: Scenario[] = [
   haKubesprayNewCas,
   kubesprayOneWiped,
   kubesprayWorkerLost,
+  kubesprayRestarted,
   kubekeyLost,
   joinCutOff,
   companyCa,
