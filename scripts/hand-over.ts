@@ -18,9 +18,16 @@ import { parseOptions, secretIn, writeTyped } from "../shared/files/operator-fil
 import { BACKUP_MARK, notKept, sayLeftBehind, sha256Of } from "../shared/hand-over/backup-mark.ts";
 import * as bundles from "../shared/hand-over/bundle.ts";
 import * as own from "../shared/hand-over/operators-bundle.ts";
-import { checkOrigin, originOf, takeWordsOf, unpackHere } from "../shared/hand-over/place-keys.ts";
+import {
+  checkOrigin,
+  originOf,
+  takeKubeletConfig,
+  takeWordsOf,
+  unpackHere,
+} from "../shared/hand-over/place-keys.ts";
 import { newIdentity, recipientsOf, seal } from "../shared/hand-over/sealed.ts";
 import { certificatesDirOn } from "../shared/manifests/on-disk.ts";
+import { installersConfig } from "../shared/node/kubelet-config.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
 import { typed } from "../shared/options.ts";
 import { day } from "../shared/pki/judge.ts";
@@ -99,10 +106,14 @@ async function toPack(
         "ca.crt, front-proxy-ca.*, etcd/ca.*, sa.*",
     });
   const absent = keysElsewhere(here);
-  const bundle = bundles.readBundle(here.certificatesDir, originOf(here), absent);
+  const kubeletConfig = node && installersConfig(node.kubelet);
+  const bundle = bundles.readBundle(here.certificatesDir, originOf(here), {
+    ...absent,
+    ...(kubeletConfig && { kubeletConfig }),
+  });
   say(`of ${here.certificatesDir}${here.cluster ? `, cluster "${here.cluster.name}"` : ""}:`);
   for (const line of own.describe(bundle.files)) say(line);
-  for (const line of own.notInIt(absent)) say(line);
+  for (const line of [...own.notInIt(absent), ...own.ofKubelet(kubeletConfig)]) say(line);
   return { bundle, node, here };
 }
 
@@ -117,6 +128,7 @@ async function unpack(file: string, values: Values) {
   checkOrigin(bundle, here, { confirmed: values["ca-hash"], lock });
   const written = unpackHere(bundle, here, { moveToRescue: values["move-aside"] });
   takeWordsOf(bundle, { confirmed: values["ca-hash"], lock }, node?.name);
+  takeKubeletConfig(bundle, { confirmed: values["ca-hash"], lock }, node);
   own.markBackup(bundle.files, { path: typed(file), sha256 }, { newest: false });
   if (written.length === 0) say("all keys of the bundle were here already");
   const opener = values["passphrase-file"] ?? values.identity;

@@ -92,7 +92,7 @@ export const SOURCES = {
   "a folder of copies":        { writer: "whoever had that stick or share before the operator", decides: [], but: "keys by a known public half; lost files by the operator's word" },
   "an unverified server":      { writer: "whoever answers", decides: [], but: "what a fingerprint proves afterwards, and that a script asks; not even its text reaches the terminal as it is" },
   /** Only a person who knows the passphrase can lock one. */
-  "a bundle with a passphrase": { writer: "cluster administrators", decides: ["keys", "words"] },
+  "a bundle with a passphrase": { writer: "cluster administrators", decides: ["keys", "words", "files"] },
   "a bundle for recipients":   { writer: "everybody who knows a recipient, which is no secret", decides: [], but: "keys of the CA that etcd's data names; keys and words by the fingerprint that the operator gives" },
   /**
    * Also the etcd that restore.ts makes of one. A CA's certificate is public: its fingerprint proves keys,

@@ -48,6 +48,8 @@ export interface BundleManifest {
   externalEtcd?: true;
   /** The operator's words that were saved on that node. */
   words?: Word[];
+  /** The kubelet's configuration there, if kubeadm did not write it. */
+  kubeletConfig?: { path: string; text: string };
 }
 
 export interface Bundle {
@@ -64,7 +66,7 @@ export interface Bundle {
 export function readBundle(
   certificatesDir: string,
   cluster: Origin | undefined,
-  elsewhere: KeysElsewhere = {},
+  { kubeletConfig, ...elsewhere }: KeysElsewhere & Pick<BundleManifest, "kubeletConfig"> = {},
 ): Bundle {
   const files = new Map<string, Uint8Array>();
   for (const name of sharedFiles(elsewhere)) {
@@ -91,6 +93,7 @@ export function readBundle(
       ...(elsewhere.externalSigner && { externalSigner: true as const }),
       ...(elsewhere.externalEtcd && { externalEtcd: true as const }),
       words: wordsHere(),
+      ...(kubeletConfig && { kubeletConfig }),
     },
   };
 }

@@ -27,6 +27,7 @@ import {
 } from "./backup-mark.ts";
 import {
   type Bundle,
+  type BundleManifest,
   type KeysElsewhere,
   keysIn,
   MAX_BYTES,
@@ -46,9 +47,18 @@ export function notInIt({ externalSigner, externalEtcd }: KeysElsewhere): string
 /** When, where and for which cluster it was packed, and its keys. */
 export function aboutBundle({ files, manifest }: Bundle): string[] {
   if (!manifest) return ["packed by hand: it does not say when, and of which cluster", ...describe(files)];
-  const { made, node, tool, cluster } = manifest;
+  const { made, node, tool, cluster, kubeletConfig } = manifest;
   const origin = cluster ? `cluster "${cluster.name}"` : "cluster not known";
-  return [`packed ${made} on ${node}, ${tool}; ${origin}`, ...describe(files), ...notInIt(manifest)];
+  return [
+    `packed ${made} on ${node}, ${tool}; ${origin}`,
+    ...describe(files),
+    ...notInIt(manifest),
+    ...ofKubelet(kubeletConfig),
+  ];
+}
+
+export function ofKubelet(config: BundleManifest["kubeletConfig"]): string[] {
+  return config ? ["and the kubelet's configuration of that node"] : [];
 }
 
 /** A line for each key: name, fingerprint, kind, expiry. */

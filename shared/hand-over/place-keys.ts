@@ -10,6 +10,8 @@ import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { attempt, Fail } from "../fail.ts";
 import { copyToRescue } from "../files/file-tree.ts";
 import { type FileChange, readBytes, writeTogether } from "../files/files.ts";
+import { takeConfigOf } from "../node/kubelet-config.ts";
+import type { Node } from "../node/node.ts";
 import { asSaid, asWords } from "../node/word-kinds.ts";
 import { lastRestore, takeWords } from "../node/words.ts";
 import { certInfo, hashIn, madeAt, publicPem } from "../pki/certificate.ts";
@@ -109,6 +111,17 @@ export function takeWordsOf({ manifest }: Bundle, { confirmed, lock }: Vouching,
   if (isProved && !isOld) return takeWords(words);
   const why = isOld ? "as the bundle is old" : "as nothing proves who said it";
   say(`did not take words, ${why}: ${words.map(asSaid).join("; ")}`);
+}
+
+/** The kubelet's lost configuration, by the same proofs. */
+export function takeKubeletConfig(
+  { manifest }: Bundle,
+  { confirmed, lock }: Vouching,
+  node: Node | undefined,
+) {
+  if (typeof manifest?.kubeletConfig?.text !== "string" || !node) return;
+  const isProved = confirmed !== undefined || may(SOURCE_OF[lock], "files");
+  if (isProved) takeConfigOf({ ...manifest.kubeletConfig, from: manifest.node }, node.kubelet);
 }
 
 function unprovedBundle(ca: string, known: string, lock: LockKind): Fail {

@@ -12,7 +12,7 @@
 import { dirname, resolve } from "node:path";
 import { $ } from "zx/core";
 import { attempt, Refused } from "../fail.ts";
-import { exists, readText } from "../files/files.ts";
+import { exists, readText, writeFile } from "../files/files.ts";
 import { orUndefined } from "../pki/certificate.ts";
 import { type Kubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { sayWhile } from "../wait-for.ts";
@@ -54,6 +54,32 @@ export function keptConfig(flags: KubeletFlags): { path: string; text: string; f
   if (!isMapping(config)) return undefined;
   const own = { apiVersion: "kubelet.config.k8s.io/v1beta1", kind: "KubeletConfiguration", ...config };
   return { path, text: yamlText(own), from: KEPT_CONFIG };
+}
+
+type Configured = Pick<ReturnType<typeof readKubelet>, "files" | "nodeIp">;
+
+/** The file of --config, if it is an installer's own: it goes with /etc/kubernetes. Undefined if it is lost, too. */
+export function installersConfig({ files }: Configured): { path: string; text: string } | undefined {
+  const path = files.find(({ flag }) => flag === "--config")?.path;
+  const text = path?.startsWith("/etc/kubernetes/") ? readText(path) : undefined;
+  return path && text ? { path, text } : undefined;
+}
+
+/**
+ * Writes another node's configuration as this kubelet's lost one, with this node's own address. Returns whether one
+ * was lost. `from`: that node.
+ */
+export function takeConfigOf(
+  { path, text, from }: { path: string; text: string; from: string },
+  { files, nodeIp }: Configured,
+): boolean {
+  const isLost = files.some((file) => file.flag === "--config" && file.path === path && !file.isKept);
+  if (!isLost || exists(path)) return false;
+  const content = nodeIp
+    ? text.replace(/^address:(?! *["']?(?:0\.0\.0\.0|::)["']?$).*$/m, `address: "${nodeIp}"`)
+    : text;
+  const note = `${from}'s, with this node's address: reserved resources and the like are as there`;
+  return writeFile(path, content, { mode: 0o600, note });
 }
 
 interface KubeletConfiguration {
@@ -116,6 +142,8 @@ export function readKubelet(flags: KubeletFlags, { mayBeGone = false } = {}) {
      * kubelet itself.
      */
     containerRuntime: flags.get("container-runtime"),
+    /** As its flag says: mostly the node's own. */
+    nodeIp: flags.get("node-ip")?.split(",")[0],
     /** Where its port listens; unset: at each address. */
     address: flags.get("address") ?? config.address,
     /** Without it no pod with an address starts, nor one of the host's network. */

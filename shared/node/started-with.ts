@@ -16,6 +16,7 @@ import { $ } from "zx/core";
 import { attempt, attemptLater, Fail } from "../fail.ts";
 import { exists, list, readText, stat } from "../files/files.ts";
 import { hostText } from "../files/untrusted-file.ts";
+import { orUndefined } from "../pki/certificate.ts";
 import { mode } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { sayWhile, waitFor } from "../wait-for.ts";
@@ -213,38 +214,36 @@ export async function lostEnv(
  */
 const COMMAND_LINE =
   "bootstrap-kubeconfig|cert-dir|cloud-config|cloud-provider|config|config-dir|container-runtime-endpoint|hostname-override|image-credential-provider-bin-dir|image-credential-provider-config|kubeconfig|node-ip|node-labels|pod-infra-container-image|root-dir|runtime-cgroups|v";
-const LOGGED_FLAG = /^I\d{4} [\d:.]+ +(\d+) flags\.go:\d+\] FLAG: --([\w-]+)="([^"]*)"$/;
-const DEFAULTS = ["", "unix:///run/containerd/containerd.sock"];
-
-/** Lines of the journal. */
-const NEWEST = 2000;
+const LOGGED_FLAG = /^I\d{4} [\d:.]+ +\d+ flags\.go:\d+\] FLAG: --([\w-]+)="([^"\s]*)"$/;
+const DEFAULTS = ["unix:///run/containerd/containerd.sock"];
 
 /**
- * As words, of the last start that had a kubeconfig: its journal has them from --v=1 on. A kubelet also prints what pods
- * make it print, so a flag counts by its first line, which a start always has, and by the process that journald names.
- * None where nothing is kept.
+ * As words, of the last start that had a kubeconfig: from --v=1 on the kubelet logs them before all else. It logs later
+ * what pods can word, over several lines, too: the output of a mount. So only a start counts that systemd itself has
+ * noted, and of each flag the first line behind it. None where nothing is kept.
  */
 async function loggedFlags(): Promise<string[]> {
-  const grep = `FLAG: --(${COMMAND_LINE})=`;
+  const grep = `^Start|FLAG: --(${COMMAND_LINE})=`;
+  const fields = "--output-fields=MESSAGE,_PID,INVOCATION_ID,_SYSTEMD_INVOCATION_ID";
   const search = () =>
-    $({
-      quiet: true,
-      nothrow: true,
-    })`journalctl -u kubelet -o json --output-fields=MESSAGE,_PID --no-pager -r -n ${NEWEST} -g ${grep}`;
+    $({ quiet: true, nothrow: true })`journalctl -u kubelet -o json ${fields} --no-pager -n 4000 -g ${grep}`;
   const { stdout } = await sayWhile("journalctl to search the kubelet's journal", JOURNAL, search);
-  const entries = stdout.split("\n").filter(Boolean);
-  const lines = entries.flatMap((entry) => {
-    const { MESSAGE, _PID } = JSON.parse(entry) as { MESSAGE: unknown; _PID?: string };
-    const [, pid, name = "", value = ""] = LOGGED_FLAG.exec(String(MESSAGE)) ?? [];
-    return pid === _PID && COMMAND_LINE.split("|").includes(name) ? [{ pid, name, value }] : [];
-  });
-  const starts = [...Map.groupBy(lines, ({ pid }) => pid).values()];
-  // its first lines may be older
-  if (entries.length === NEWEST) starts.pop();
-  const flags = starts.map((start) => new Map(start.map(({ name, value }) => [name, value])));
-  const last = flags.find((start) => start.get("kubeconfig")) ?? new Map<string, string>();
-  const given = [...last].filter(([, value]) => !DEFAULTS.includes(value) && !/\s/.test(value));
-  return given.map(([name, value]) => `--${name}=${value}`).sort();
+  const starts = new Map<unknown, { isNoted: boolean; flags: Map<string, string> }>();
+  for (const line of stdout.split("\n")) {
+    const entry: unknown = orUndefined(() => JSON.parse(line));
+    if (!isMapping(entry)) continue;
+    const isNoted = entry._PID === "1";
+    const id = isNoted ? entry.INVOCATION_ID : entry._SYSTEMD_INVOCATION_ID;
+    const start = starts.get(id) ?? { isNoted: false, flags: new Map<string, string>() };
+    starts.set(id, start);
+    const [, name = "", value = ""] = LOGGED_FLAG.exec(String(entry.MESSAGE)) ?? [];
+    if (isNoted) start.isNoted = true;
+    else if (COMMAND_LINE.split("|").includes(name) && !start.flags.has(name)) start.flags.set(name, value);
+  }
+  const last = [...starts.values()].findLast(({ isNoted, flags }) => isNoted && flags.get("kubeconfig"));
+  return [...(last?.flags ?? [])].flatMap(([name, value]) =>
+    value === "" || DEFAULTS.includes(value) ? [] : `--${name}=${value}`,
+  );
 }
 
 export const JOURNAL = "journalctl --disk-usage; it ends by itself";

@@ -227,13 +227,15 @@ export async function kubeletsLostFlags(): Promise<Fail | undefined> {
   return isKubelet(unit.command) ? await attemptLater(() => flagsLost(unit), undefined) : undefined;
 }
 
-async function flagsLost({ command, files }: Unit): Promise<Fail | undefined> {
+async function flagsLost(unit: Unit): Promise<Fail | undefined> {
+  const { command, files } = unit;
   const flags = flagsOf(command);
   const lost = files.filter(({ isHere, optional }) => !isHere && optional).map(({ path }) => path);
   const process = await runningKubelet();
   const had = lost.length > 0 ? [...(process?.flags.keys() ?? [])] : [];
   const without = flags.has("kubeconfig") ? had.filter((name) => !flags.has(name)) : ["kubeconfig"];
-  return without.length > 0 ? losesFlags(without, lost, process) : undefined;
+  if (without.length === 0) return undefined;
+  return losesFlags(without, lost, { process, from: (await lostEnv(unit, process?.pid))?.from });
 }
 
 /** Undefined also where a drop-in may name another one. */
@@ -257,7 +259,7 @@ function cannotJoin(exec: string): Fail {
 function losesFlags(
   names: readonly string[],
   lost: readonly string[],
-  process: Awaited<ReturnType<typeof runningKubelet>>,
+  { process, from }: { process: Awaited<ReturnType<typeof runningKubelet>>; from: string | undefined },
 ): Fail {
   const end = names.includes("kubeconfig") ? ", and would stop every pod of this node" : "";
   const files = lost.map((path) => `"${path}"`).join(" or ");
@@ -272,7 +274,7 @@ function losesFlags(
       ? `The kubelet was started without --kubeconfig, and has stopped every pod of this node: ${why}`
       : `The kubelet would be started without ${names.map((name) => `--${name}`).join(", ")}${end}: ${why}`,
     {
-      hint: `${now}. Neither its journal nor /run/kubelet.environ has its flags. A backup has the file, or another node: there --node-ip and --hostname-override are that node's own. RUNBOOK-MORE "A kubelet without its files"`,
+      hint: `${now}. ${from ? `Parts 1 and 2 and 03-join write it, from ${from}` : "Neither its journal nor /run/kubelet.environ has its flags. A backup has the file, or another node: there --node-ip and --hostname-override are that node's own"}. RUNBOOK-MORE "A kubelet without its files"`,
     },
   );
 }

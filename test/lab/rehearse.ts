@@ -54,6 +54,7 @@ import {
   kubesprayLost,
   kubesprayNewCas,
   kubesprayOneWiped,
+  kubesprayRestarted,
   kubesprayWorkerLost,
 } from "./scenarios/kubespray.ts";
 import { mirrorPodsGone } from "./scenarios/mirror-pods-gone.ts";
@@ -183,6 +184,7 @@ export const SCENARIOS: Scenario[] = [
   haKubesprayNewCas,
   kubesprayOneWiped,
   kubesprayWorkerLost,
+  kubesprayRestarted,
   kubekeyLost,
   joinCutOff,
   companyCa,

@@ -30,6 +30,7 @@ export const NODE: Node = {
     clientPem: "/var/lib/kubelet/pki/kubelet-client-current.pem",
     serverPem: "/var/lib/kubelet/pki/kubelet-server-current.pem",
     files: [],
+    nodeIp: undefined,
     address: undefined,
     resolvConf: undefined,
     containerRuntime: undefined,

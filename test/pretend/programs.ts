@@ -212,9 +212,3 @@ function pattern(command: string) {
 export function ofNow(spawn: (command: string[], options: object) => unknown) {
   return (command: string[], options: object) => spawn(command, { env: process.env, ...options });
 }
-
-/** An entry of journald's, as JSON: a flag of the kubelet's that it has printed at its start. `by`: what journald has seen. */
-export function loggedFlag(pid: number, name: string, value: string, by = pid): string {
-  const MESSAGE = `I1201 03:10:00.123456    ${pid} flags.go:64] FLAG: --${name}="${value}"`;
-  return JSON.stringify({ MESSAGE, _PID: `${by}` });
-}

@@ -11,13 +11,13 @@ import {
   external,
   KUBELET_ENV,
   KUBESPRAY_KUBELET,
+  kubeletsJournal,
   layOut,
   type Maker,
   OTHER_MEMBER,
   UNIT_MEMBER,
 } from "./etcd-as-unit.ts";
 import { CRICTL, crictlPs, KUBEADM_UNIT } from "./node.ts";
-import { loggedFlag } from "./programs.ts";
 import type { Unlike } from "./unlike.ts";
 import type { Place } from "./unlike-cluster.ts";
 import { editPod, editYaml, mount, read } from "./unlike-edits.ts";
@@ -119,10 +119,7 @@ export const LAYOUTS: Unlike[] = [
       unit("kubespray")(place);
       const flags = KUBELET_ENV.replace("=w1", "=m1");
       write(`${place.root}/etc/kubernetes/kubelet.env`, flags);
-      const log = [...flags.matchAll(/--([\w-]+)=([^\s"]+)/g)].map(([, name, value]) =>
-        loggedFlag(812, name!, value!),
-      );
-      place.node.commands!.push({ command: "journalctl -u kubelet *", stdout: log.reverse().join("\n") });
+      place.node.commands!.push({ command: "journalctl -u kubelet *", stdout: kubeletsJournal(flags) });
       const kubeletconfig = parse(read(place, CONFIG));
       write(`${place.root}/run/kubelet.configz`, JSON.stringify({ kubeletconfig }));
       place.objects["pods/kube-system/nginx-proxy-w1"] = {

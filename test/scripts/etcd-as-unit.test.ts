@@ -4,9 +4,11 @@
  * test/typed/00-assess-etcd-unit.test.ts.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { rmSync } from "node:fs";
+import { cpSync, rmSync } from "node:fs";
+import { generateX25519Identity, identityToRecipient } from "age-encryption";
+import { certInfo } from "../../shared/pki/certificate.ts";
 import { write } from "../pretend/cluster.ts";
-import { nodeOf } from "../pretend/etcd-as-unit.ts";
+import { KUBELET_ENV, nodeOf } from "../pretend/etcd-as-unit.ts";
 import { pretendNode } from "../pretend/node.ts";
 import { expectRefusal, WRITERS } from "../pretend/wrong-hands.ts";
 
@@ -71,6 +73,26 @@ test.each([
     expect(node.fingerprint()).toEqual(before);
   },
 );
+
+test("hand-over brings a wiped kubespray node the other's configuration of the kubelet, with its own address", async () => {
+  const identity = await generateX25519Identity();
+  const config = "/etc/kubernetes/kubelet-config.yaml";
+  using well = await nodeOf("kubespray");
+  write(well.root + config, `address: 10.0.0.12\n${well.read(config)}`);
+  const to = await identityToRecipient(identity);
+  expect((await well.run(`hand-over pack --to ${to} --out keys.age`)).stderr).toContain(
+    "and the kubelet's configuration of that node",
+  );
+  using wiped = await nodeOf("kubespray", { wiped: true });
+  write(`${wiped.root}/root/id`, `${identity}\n`);
+  cpSync(`${well.root}/root/keys.age`, `${wiped.root}/root/keys.age`);
+  const env = KUBELET_ENV.replaceAll(/^#.*\n|"/gm, "").replace("=w1", "=m1 --node-ip=10.0.0.11");
+  write(`${wiped.root}/run/kubelet.environ`, env);
+  const hash = certInfo(well.ca.cert).publicKeyHash;
+  const { stderr } = await wiped.run(`hand-over unpack keys.age --identity id --ca-hash ${hash}`);
+  expect(stderr).toContain(`wrote ${config} (`);
+  expect(wiped.read(config)).toStartWith('address: "10.0.0.11"\n');
+});
 
 test("a distribution's own etcd on a node of kubeadm's changes nothing", async () => {
   using node = await pretendNode();

@@ -5,10 +5,10 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { write } from "../pretend/cluster.ts";
-import { KUBELET_ENV, KUBESPRAY_KUBELET } from "../pretend/etcd-as-unit.ts";
+import { KUBELET_ENV, KUBESPRAY_KUBELET, kubeletsJournal } from "../pretend/etcd-as-unit.ts";
 import { join, newCa, serve, writeToken } from "../pretend/joining.ts";
 import { KUBEADM_UNIT, pretendNode } from "../pretend/node.ts";
-import { type FakeCommand, loggedFlag } from "../pretend/programs.ts";
+import type { FakeCommand } from "../pretend/programs.ts";
 import { expectRefusal, expectStop } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
@@ -240,14 +240,6 @@ test("join names the ways to a lost configuration, and kubeadm's own as the last
   await expectRefusal(node, join(), /kubelet-config\.yaml" is missing, which --config names$/, hint);
 });
 
-const FLAGS = {
-  "bootstrap-kubeconfig": "/etc/kubernetes/bootstrap-kubelet.conf",
-  config: CONFIG,
-  kubeconfig: "/etc/kubernetes/kubelet.conf",
-  "hostname-override": "w1",
-};
-const LOG = Object.entries(FLAGS).map(([name, value]) => `${loggedFlag(812, name, value)}\n`);
-
 /** Somebody has started its kubelet although the file of its flags was gone: no container is left. */
 async function emptiedWorker(log = "") {
   const journal = { command: "journalctl -u kubelet *", stdout: log };
@@ -276,7 +268,7 @@ test("a kubelet that somebody has started without its flags: join says what it h
 });
 
 test("where its journal still has the flags, join gives it these and starts it anew", async () => {
-  using node = await emptiedWorker(LOG.join(""));
+  using node = await emptiedWorker(kubeletsJournal(KUBELET_ENV));
   using _api = await serve(newCa);
   const { stderr } = await node.run(join());
   expect(stderr).toContain("wrote /etc/kubernetes/kubelet.env (the kubelet's flags, from its journal)");

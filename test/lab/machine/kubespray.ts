@@ -272,7 +272,7 @@ export async function kubekey({ controlPlanes = 1 } = {}): Promise<Profile> {
     beforeKubeadm: [
       [
         /./,
-        `echo '${nodes[0]!.ip} ${KUBEKEYS}' >> /etc/hosts; mkdir -p /usr/local/bin/kube-scripts
+        `echo '${nodes[0]!.ip} ${KUBEKEYS}' >> /etc/hosts; mkdir -p /etc/kubekey
 echo "Environment=\\"KUBELET_EXTRA_ARGS=--node-ip=$IP --hostname-override=$NAME\\"" >> ${dropIn}; systemctl daemon-reload`,
       ],
       [/^cp/, etcdEnv(nodes, { nameOf: (name) => `etcd-${name}` })],

@@ -264,10 +264,12 @@ interface Wiped {
   profile: () => Promise<Profile>;
   /** The kubelet has its flags and its configuration from /etc/kubernetes. */
   kubeletsFiles: boolean;
+  /** What happens before the operator begins. */
+  meanwhile?: Line;
 }
 
 /** The control plane node and the first worker are wiped while all runs; the second worker has all of it still. */
-function workerLost({ name, title, profile, kubeletsFiles }: Wiped): Scenario {
+function workerLost({ name, title, profile, kubeletsFiles, meanwhile }: Wiped): Scenario {
   const { look, asBefore } = kept();
   const hit = ({ lab }: Scene) => [...lab.controlPlanes, lab.workers[0]!];
   const follow = (parts: number[]): Line => ({
@@ -289,6 +291,7 @@ function workerLost({ name, title, profile, kubeletsFiles }: Wiped): Scenario {
       look,
       { title: "/etc/kubernetes is deleted there", run: (scene) => deleteKubernetes(scene, hit(scene)) },
       apiGone,
+      ...(meanwhile ? [meanwhile] : []),
       ...(kubeletsFiles ? [stopped, config] : []),
       follow([0, 1, 2]),
       balancerBack,
@@ -305,6 +308,45 @@ export const kubesprayWorkerLost = workerLost({
   profile: () => kubespray(),
   kubeletsFiles: true,
 });
+
+/** The trap: that kubelet knows no pod, and ends the containers of all. */
+const restartedBySomebody: Line = {
+  title: "Somebody restarts the worker's kubelet, whose file of flags is gone",
+  async run(scene) {
+    const worker = scene.lab.workers[0]!;
+    await sh(worker, "systemctl restart kubelet");
+    const ended = async () => !(await worker.run(["crictl", "ps", "-q"])).stdout.trim();
+    await sayAndWait(scene, "the worker's containers to end", ended, {
+      seconds: 60,
+      hint: "crictl ps there",
+    });
+    scene.checks.push({
+      name: "a kubelet without its flags ends every container",
+      ok: await ended(),
+      detail: "crictl ps",
+    });
+    const { stdout } = await type(scene, worker, "./bunw scripts/00-assess.ts", { exit: [2] });
+    const isSaid =
+      stdout.includes("has stopped every pod of this node") && stdout.includes("from its journal");
+    scene.checks.push({
+      name: "00-assess says what it has done, and what is left",
+      ok: isSaid,
+      detail: stdout.slice(-600),
+    });
+  },
+};
+
+export const kubesprayRestarted: Scenario = {
+  ...workerLost({
+    name: "kubespray-worker-restarted",
+    title:
+      "As kubespray-worker-lost, and somebody restarts that worker's kubelet before the operator comes: its containers end, and its flags are in its journal alone",
+    profile: () => kubespray(),
+    kubeletsFiles: true,
+    meanwhile: restartedBySomebody,
+  }),
+  machinesFail: true,
+};
 
 export const kubekeyLost = workerLost({
   name: "kubekey",

@@ -26,8 +26,9 @@ import { readEvidence } from "../../../shared/facts/evidence.ts";
 import { ownNode } from "../../../shared/facts/issue-facts.ts";
 import { apiEndpoint } from "../../../shared/facts/known-nodes.ts";
 import { attempt, Fail } from "../../../shared/fail.ts";
+import { exists } from "../../../shared/files/files.ts";
 import type { Bundle } from "../../../shared/hand-over/bundle.ts";
-import { checkOrigin, takeWordsOf } from "../../../shared/hand-over/place-keys.ts";
+import { checkOrigin, takeKubeletConfig, takeWordsOf } from "../../../shared/hand-over/place-keys.ts";
 import type { LockKind } from "../../../shared/hand-over/sealed.ts";
 import { findStaticPods } from "../../../shared/manifests/mirror-pods.ts";
 import { newRescue } from "../../../shared/node/rescue-folder.ts";
@@ -238,6 +239,17 @@ function isHeard(lock: LockKind): boolean {
   return wordsHere().length > 0;
 }
 
+/** Whether a bundle's configuration of a kubelet is this node's afterwards. */
+function isItsConfig(lock: LockKind): boolean {
+  using _ = sandbox();
+  const path = "/etc/kubernetes/kubelet-config.yaml";
+  const { manifest, files } = bundleOf(hisKeys);
+  const packed = { ...manifest!, kubeletConfig: { path, text: "authorization: {mode: AlwaysAllow}\n" } };
+  const kubelet = { ...NODE.kubelet, files: [{ path, flag: "--config", isKept: false }] };
+  takeKubeletConfig({ files, manifest: packed }, { confirmed: undefined, lock }, { ...NODE, kubelet });
+  return exists(path);
+}
+
 /** What each writer tries, by what it would decide, and whether he gets it. */
 const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> | boolean>>> = {
   "this node": { keys: () => keysAre((root) => write(`${root}${DIR}/ca.crt`, his.cert)) },
@@ -374,8 +386,16 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
       }
     },
   },
-  "a bundle with a passphrase": { keys: () => isTaken("passphrase"), words: () => isHeard("passphrase") },
-  "a bundle for recipients": { keys: () => isTaken("recipients"), words: () => isHeard("recipients") },
+  "a bundle with a passphrase": {
+    keys: () => isTaken("passphrase"),
+    words: () => isHeard("passphrase"),
+    files: () => isItsConfig("passphrase"),
+  },
+  "a bundle for recipients": {
+    keys: () => isTaken("recipients"),
+    words: () => isHeard("recipients"),
+    files: () => isItsConfig("recipients"),
+  },
   "a snapshot for recipients": { keys: () => isTaken("recipients", { by: "a snapshot" }) },
   "a control plane node's transcripts": { report: () => isLeftForPeople("cp2") },
   "another node's transcripts": {

@@ -3,8 +3,8 @@
  * its drop-ins.
  */
 import { expect, test } from "bun:test";
-import { writeFile } from "../../../shared/files/files.ts";
-import { readKubelet } from "../../../shared/node/kubelet-config.ts";
+import { readText, writeFile } from "../../../shared/files/files.ts";
+import { installersConfig, readKubelet, takeConfigOf } from "../../../shared/node/kubelet-config.ts";
 import { NODE } from "../../pretend/control-plane-node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
@@ -70,4 +70,30 @@ test("a configuration that --config names and that is lost: kubeadm's own counts
   );
   writeFile("/var/lib/kubelet/config.yaml", "staticPodPath: /etc/static\n");
   expect(read({ config: "/etc/kubernetes/kubelet.yaml" }).staticPodPath).toBe("/etc/static");
+});
+
+const CONFIG = "/etc/kubernetes/kubelet-config.yaml";
+
+test.each<[what: string, text: string, nodeIp: string | undefined, written: string | undefined]>([
+  ["with this node's address", 'a: 1\naddress: "10.0.0.12"\n', "10.0.0.13", 'a: 1\naddress: "10.0.0.13"\n'],
+  ["with every address", "address: 0.0.0.0\nb: 1\n", "10.0.0.13", "address: 0.0.0.0\nb: 1\n"],
+  [
+    "as it is, if this node's address is not known",
+    "address: 10.0.0.12\n",
+    undefined,
+    "address: 10.0.0.12\n",
+  ],
+])("another node's configuration takes a lost one's place %s", (_, text, nodeIp, written) => {
+  using _box = sandbox();
+  const files = [{ path: CONFIG, flag: "--config", isKept: false }];
+  const from = { path: CONFIG, text, from: "cp2" };
+  expect(takeConfigOf({ ...from, path: "/etc/kubernetes/other.yaml" }, { files, nodeIp })).toBe(false);
+  expect(takeConfigOf(from, { files, nodeIp })).toBe(true);
+  expect(readText(CONFIG)).toBe(written);
+  expect(installersConfig({ files, nodeIp })).toEqual({ path: CONFIG, text: written! });
+  // one that is here stays
+  expect(takeConfigOf({ ...from, text: "b: 2\n" }, { files, nodeIp })).toBe(false);
+  expect(
+    installersConfig({ files: [{ ...files[0]!, path: "/var/lib/kubelet/config.yaml" }], nodeIp }),
+  ).toBeUndefined();
 });

@@ -11,7 +11,7 @@ import {
 } from "../../../shared/node/started-with.ts";
 import { write } from "../../pretend/cluster.ts";
 import { KUBESPRAY_KUBELET } from "../../pretend/etcd-as-unit.ts";
-import { loggedFlag, programsHere } from "../../pretend/programs.ts";
+import { programsHere } from "../../pretend/programs.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const FOLDER = "/etc/kubernetes/kubelet.conf.d";
@@ -153,8 +153,14 @@ test.each<[string, Record<string, string>, string]>([
   expect(await broughtBack(env, { unit })).toBeUndefined();
 });
 
-const START = (pid: number, flags: Record<string, string>) =>
-  Object.entries(flags).map(([name, value]) => loggedFlag(pid, name, value));
+/** Lines of the journal of one start, as JSON; `noted`: systemd's own line is there. */
+const START = (invocation: string, flags: Record<string, string>, noted = true) => [
+  ...(noted ? [{ _PID: "1", INVOCATION_ID: invocation, MESSAGE: "Started kubelet.service - kubelet." }] : []),
+  ...Object.entries(flags).map(([name, value]) => ({
+    ...{ _PID: "812", _SYSTEMD_INVOCATION_ID: invocation },
+    MESSAGE: `I1201 03:10:00.123456     812 flags.go:64] FLAG: --${name}="${value}"`,
+  })),
+];
 const LOGGED = {
   address: "0.0.0.0",
   "bootstrap-kubeconfig": "/etc/kubernetes/bootstrap-kubelet.conf",
@@ -167,39 +173,30 @@ const LOGGED = {
   "node-labels": "",
   v: "2",
 };
-const ALONE = START(8, { ...LOGGED, kubeconfig: "", config: "", "hostname-override": "", "node-ip": "" });
+const ALONE = START("8", { ...LOGGED, kubeconfig: "", config: "", "hostname-override": "", "node-ip": "" });
+/** Whoever words a mount's arguments words a line of the kubelet's. */
+const FORGED = { kubeconfig: "/tmp/mine", config: "/tmp/mine" };
 const BACK =
   "--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf --config=/etc/kubernetes/kubelet-config.yaml --hostname-override=w1 --kubeconfig=/etc/kubernetes/kubelet.conf --node-ip=10.0.0.21 --v=2";
 
-test.each<[what: string, lines: string[], back: string | undefined]>([
-  ["its last start", [...START(7, { ...LOGGED, "node-ip": "10.0.0.9" }), ...START(9, LOGGED)], BACK],
-  ["the start before it was started without its file", [...START(7, LOGGED), ...ALONE], BACK],
+test.each<[what: string, lines: object[], back: string | undefined]>([
+  ["its last start", [...START("7", { ...LOGGED, "node-ip": "10.0.0.9" }), ...START("9", LOGGED)], BACK],
+  ["the start before it was started without its file", [...START("7", LOGGED), ...ALONE], BACK],
   ["no start that had a kubeconfig", ALONE, undefined],
+  ["a pod's lines later in the same start", [...START("7", LOGGED), ...START("7", FORGED, false)], BACK],
+  ["a pod's lines of a start whose own lines are gone", START("7", FORGED, false), undefined],
+  ["a pod's lines of a start without flags", [...ALONE, ...START("8", FORGED, false)], undefined],
   [
-    "a line that another program wrote in its own form",
-    [JSON.stringify({ MESSAGE: 'hello FLAG: --kubeconfig="/tmp/mine"', _PID: "7" })],
+    "a start that another process notes",
+    [{ ...START("7", {})[0], _PID: "99" }, ...START("7", FORGED, false)],
     undefined,
   ],
-  [
-    "a later line, which a pod has made it print",
-    [...START(7, LOGGED), ...START(7, { config: "/tmp/mine", "node-labels": "a=b" })],
-    BACK,
-  ],
-  [
-    "a line in another process' name",
-    [...START(7, LOGGED), loggedFlag(9, "kubeconfig", "/tmp/mine", 7)],
-    BACK,
-  ],
-  [
-    "a start whose beginning is too far back",
-    [...START(7, LOGGED), ...Array.from({ length: 2000 }, () => loggedFlag(7, "config", "/tmp/mine"))].slice(
-      -2000,
-    ),
-    undefined,
-  ],
-  ["a value of two words, which would be two flags", START(7, { kubeconfig: "/a --b=c" }), undefined],
+  ["a value of two words, which would be two flags", START("7", { kubeconfig: "/a --b=c" }), undefined],
 ])("the kubelet's flags come back from its journal, which has %s", async (_, lines, back) => {
-  const log = { command: "journalctl -u kubelet *", stdout: lines.toReversed().join("\n") };
+  const log = {
+    command: "journalctl -u kubelet *",
+    stdout: lines.map((one) => JSON.stringify(one)).join("\n"),
+  };
   using _fake = programsHere([log]);
   const found = await broughtBack({}, { unit: KUBESPRAY_KUBELET.replace("$KUBELET_HOSTNAME", "--x") });
   expect(found).toEqual(back ? { path: ENV, variables: { KUBELET_ARGS: back } } : undefined);
