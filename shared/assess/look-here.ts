@@ -19,7 +19,7 @@ import {
   type PartialFacts,
 } from "../facts/control-plane-node.ts";
 import { ANSWERS } from "../facts/endpoint.ts";
-import { ensureOptions, joiningTrouble } from "../facts/node-to-repair.ts";
+import { joiningTrouble } from "../facts/node-to-repair.ts";
 import { attemptLater, Fail, failOf } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
@@ -32,8 +32,8 @@ import { bothCas, type Finding, readable } from "../pki/examine.ts";
 import { clusterServer, localServer } from "../pki/kubeconfigs.ts";
 import { whoAnswers } from "../pki/served.ts";
 import { comingHere, refuseFixedAtEtcd } from "../static-pods/first-screen.ts";
-import { etcdIsInPlace, etcdWork, refuseOtherFolder, type Work } from "../static-pods/issue-and-start.ts";
 import { allRows, type Coming, refuseWhereNothingFits } from "../static-pods/preflight.ts";
+import { ensureOptions, etcdIsInPlace, etcdWork, refuseOtherFolder, type Work } from "../static-pods/work.ts";
 
 export interface Looked {
   node: Node;

@@ -22,9 +22,8 @@ import type { Finding } from "../pki/examine.ts";
 import type { Evidence } from "../pki/lost-keys.ts";
 import { serviceAccountKeyId } from "../pki/sa-keys.ts";
 import { shell } from "../shell-line.ts";
-import { onDisk } from "../static-pods/manifest-trouble.ts";
-import { unprovedPods } from "../static-pods/restore.ts";
-import { otherStaticPods, wantedManifests } from "../static-pods/wanted-manifests.ts";
+import { otherStaticPods, unprovedPods, wantedManifests } from "../static-pods/wanted-manifests.ts";
+import { onDisk } from "../static-pods/work.ts";
 import { bad, row } from "./assessment.ts";
 
 /** Empty if nothing is known against the clocks. */

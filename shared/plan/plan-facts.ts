@@ -32,8 +32,8 @@ import { trustedKeys } from "../pki/trusted-keys.ts";
 import { listed } from "../plain.ts";
 import { type DueCas, dueCas } from "../renew/renewal.ts";
 import { Disk, deviceOf } from "../salvage/disk/disk.ts";
-import { hasNewKeys } from "../static-pods/issue-and-start.ts";
 import { wantedManifests } from "../static-pods/wanted-manifests.ts";
+import { hasNewKeys } from "../static-pods/work.ts";
 import { isName, ROOT } from "./paste.ts";
 import { NONE_SEEN, readSeen, type Seen, type SeenNode } from "./seen-nodes.ts";
 

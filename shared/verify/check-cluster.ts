@@ -14,7 +14,7 @@ import { podTrust, saKeyIsNew } from "../facts/sa-key.ts";
 import { attempt } from "../fail.ts";
 import { asItRan } from "../manifests/as-it-ran.ts";
 import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
-import { withoutOldSaKey } from "../manifests/repair-changes.ts";
+import { manifestDifferences, withoutOldSaKey } from "../manifests/repair-changes.ts";
 import { saidAt, type Word } from "../node/word-kinds.ts";
 import { wordsOf } from "../node/words.ts";
 import type { Manifest, Pod } from "../objects/objects.ts";
@@ -24,7 +24,6 @@ import { trustsCa } from "../pki/trusted-keys.ts";
 import { listed } from "../plain.ts";
 import { shell } from "../shell-line.ts";
 import * as before from "../static-pods/lost-nodes.ts";
-import { manifestDifferences } from "../static-pods/manifest-trouble.ts";
 import { type AwayNodes, awayNames, isOn, label } from "../workloads/pod-owners.ts";
 import { apiServerBundles, namespacesWithOldCa } from "../workloads/root-ca.ts";
 import {

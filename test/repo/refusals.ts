@@ -85,7 +85,7 @@ export const WHERE: Where[] = [
   {
     shownBy: "look-here.ts refusalsHere",
     why: "the part's own look, as a dry look",
-    of: "own-etcd.ts refuseNoMember; issue-and-start.ts refuseOtherFolder; clock.ts refuseDoubtfulClock; file-system.ts noRoomIn refuseFixed refuseNoRoom; systemctl-kubelet.ts unfitKubelet cannotJoin losesFlags endedInConf; preflight.ts missingImages usersKnown olderEtcd preflight; reach-etcd.ts gatewayTrouble; own-etcd.ts unitSilent; endpoint.ts refuseUndecided; node-to-repair.ts joiningTrouble; unheard.ts noUser",
+    of: "own-etcd.ts refuseNoMember; work.ts refuseOtherFolder; clock.ts refuseDoubtfulClock; file-system.ts noRoomIn refuseFixed refuseNoRoom; systemctl-kubelet.ts unfitKubelet cannotJoin losesFlags endedInConf; preflight.ts missingImages usersKnown olderEtcd preflight; reach-etcd.ts gatewayTrouble; own-etcd.ts unitSilent; endpoint.ts refuseUndecided; node-to-repair.ts joiningTrouble; unheard.ts noUser",
   },
   {
     shownBy: "assess.ts assess",
