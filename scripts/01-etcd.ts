@@ -6,12 +6,13 @@
 import { inOneLine } from "../shared/again.ts";
 import { lookAtPeers, refuseWhereOthersLive } from "../shared/etcd/other-members.ts";
 import * as own from "../shared/etcd/own-etcd.ts";
+import { copyUnit } from "../shared/etcd/take-snapshot.ts";
 import { hasMoved, tellMembers } from "../shared/etcd/tell-members.ts";
 import { etcdLives } from "../shared/etcd/unheard.ts";
 import { refuseDoubtfulClock } from "../shared/facts/clock.ts";
 import { type ControlPlaneNode, keepRan } from "../shared/facts/control-plane-node.ts";
 import { afterEtcd } from "../shared/facts/next.ts";
-import { controlPlaneToRepair, sayFacts } from "../shared/facts/node-to-repair.ts";
+import { controlPlaneToRepair, refuseNoMember, sayFacts } from "../shared/facts/node-to-repair.ts";
 import { keepSaid, withWords } from "../shared/facts/said.ts";
 import { refuseExternalCa } from "../shared/facts/signed-elsewhere.ts";
 import { Fail } from "../shared/fail.ts";
@@ -103,7 +104,7 @@ async function look(
   const leftOut = withWords(values, known);
   const cp = { ...known, flagsToDrop: leftOut["start-without"] };
   refuseExternalCa(cp);
-  own.refuseNoMember(cp);
+  refuseNoMember(cp);
   const actions = actionsFor(SHARED, cp.facts, wanted.ensureOptions(cp, newCas));
   const peers = await lookAtPeers(cp, actions, { typed: lostOn, said: leftOut["lost-on"] });
   pod.refuseForeignCa(cp);
@@ -164,7 +165,7 @@ async function copyWhatIsLeft(cp: ControlPlaneNode, healthy: boolean) {
   // etcd's data last: a folder that has it is complete
   for (const folder of leftOf(cp))
     if (exists(folder)) await copyLargeTree(folder, `${rescue.dir}/before${folder}`);
-  if (facts.externalEtcd) return await own.copyUnit(cp, copy);
+  if (facts.externalEtcd) return await copyUnit(cp, copy);
   if (etcd.wal) await copyLargeTree(etcd.wal, rescuedLog(rescue));
   await copyLargeTree(etcd.dir, copy);
   say(`${data.keyCount} keys, revision ${data.revision}`);

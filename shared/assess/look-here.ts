@@ -5,13 +5,10 @@
  * checks, each by itself, so that none hides the next. Checks that need another node's answer, or an earlier
  * step's files, are not here: the plan asks the other nodes, and its order makes the files.
  */
-
-import { refuseNoMember, unitSilent } from "../etcd/own-etcd.ts";
-import { turnedAway } from "../etcd/unheard.ts";
+import { turnedAway, unitSilent } from "../etcd/unheard.ts";
 import { type EtcdStatus, etcdClient } from "../etcd-location/client.ts";
 import { isKnown } from "../etcd-location/etcd-folders.ts";
-import { etcdDataOf, sayPlace } from "../etcd-location/etcd-place.ts";
-import type { EtcdPlace } from "../etcd-location/etcd-proof.ts";
+import { type EtcdPlace, etcdDataOf, sayPlace } from "../etcd-location/etcd-place.ts";
 import { refuseDoubtfulClock } from "../facts/clock.ts";
 import {
   askControlPlaneNode,
@@ -19,7 +16,7 @@ import {
   type PartialFacts,
 } from "../facts/control-plane-node.ts";
 import { ANSWERS } from "../facts/endpoint.ts";
-import { joiningTrouble } from "../facts/node-to-repair.ts";
+import { joiningTrouble, refuseNoMember } from "../facts/node-to-repair.ts";
 import { attemptLater, Fail, failOf } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { manifestPath } from "../manifests/on-disk.ts";

@@ -14,8 +14,7 @@ import { manifestPath, readManifest, secondManifests, whereIs } from "../manifes
 import { managerIsReduced } from "../manifests/repair-changes.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
-import { saidAt } from "../node/word-kinds.ts";
-import { wordsOf } from "../node/words.ts";
+import { saidAt, wordsOf } from "../node/words.ts";
 import { publicPem } from "../pki/certificate.ts";
 import { CERTS } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";

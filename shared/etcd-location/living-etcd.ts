@@ -20,7 +20,7 @@ import { shell } from "../shell-line.ts";
 import { EtcdClient, type EtcdStatus } from "./client.ts";
 import { type EtcdFolders, type LivingEtcd, readFolders } from "./etcd-folders.ts";
 import { ETCD_SSL, type EtcdHome, etcdHome } from "./etcd-home.ts";
-import { caFitsKubelet } from "./etcd-proof.ts";
+import { caFitsKubelet } from "./etcd-place.ts";
 import { hostOf } from "./reach-etcd.ts";
 
 interface Here {

@@ -2,6 +2,9 @@
  * A control plane node that is to be repaired: what must hold before anything is made, what is
  * known of its release, and whether workers can join by a bootstrap token at all.
  */
+import { command } from "../again.ts";
+import { memberName } from "../etcd-data/members.ts";
+import { ownMember } from "../etcd-location/reach-etcd.ts";
 import { clockIsSynchronized } from "../evidence/server-clock.ts";
 import { Refused } from "../fail.ts";
 import { commandOf, flags } from "../manifests/command.ts";
@@ -107,4 +110,26 @@ export function refuseNoJoining(cp: Pick<ControlPlaneNode, "node" | "endpoint">)
   refuseUndecided(cp);
   const trouble = joiningTrouble(cp);
   if (trouble) throw trouble;
+}
+
+/**
+ * Errors: Refused if etcd's data belongs to another machine's member, or this member's network has other
+ * addresses.
+ */
+export function refuseNoMember({ data, node: { addresses, name } }: ControlPlaneNode) {
+  if (ownMember(data, addresses)) return;
+  const { members, memberId } = data;
+  const own = members.find(({ id }) => id === memberId) ?? { id: memberId, name: "", peerURLs: [] };
+  const addressList = addresses.join(", ");
+  if (memberName(own) === name)
+    throw new Refused(`etcd's member "${name}" is at ${own.peerURLs}, and this machine has ${addressList}`, {
+      unchanged: true,
+      hint: `type, if that network has other addresses: ${command("move --moved OLD=NEW")}. If an address is only missing for now: wait until ip addr shows it, then run the same line again`,
+    });
+  throw new Refused(
+    `etcd's data is of no member at this machine's addresses (${addressList}), but of "${memberName(own)}"`,
+    {
+      hint: `run this on one of its members: ${members.map((member) => `"${memberName(member)}" ${member.peerURLs}`).join(", ")}`,
+    },
+  );
 }
