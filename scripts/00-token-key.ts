@@ -5,10 +5,10 @@
  * plane node; safe to run again. It reads tokens and writes one public key.
  */
 import { inOneLine, leftNames, NOBODY } from "../shared/again.ts";
-import { leftOut } from "../shared/etcd/all-members.ts";
 import { readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { otherControlPlanes } from "../shared/facts/known-nodes.ts";
 import { afterTokenKey } from "../shared/facts/next.ts";
+import { leftOut } from "../shared/facts/said.ts";
 import { refuseExternalSigner } from "../shared/facts/signed-elsewhere.ts";
 import { writeFile } from "../shared/files/files.ts";
 import { begin } from "../shared/files/operator-files.ts";

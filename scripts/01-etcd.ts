@@ -1,18 +1,15 @@
 #!/usr/bin/env bun
-/**
- * RUNBOOK part 1: etcd serves the old data with new certificates. Run on each control plane node,
- * the first one first. Safe to run again.
- */
+/** RUNBOOK part 1, on each control plane node, the first one first: etcd serves its old data. */
 import { inOneLine } from "../shared/again.ts";
 import { lookAtPeers, refuseWhereOthersLive } from "../shared/etcd/other-members.ts";
 import * as own from "../shared/etcd/own-etcd.ts";
+import { copyUnit } from "../shared/etcd/take-snapshot.ts";
 import { hasMoved, tellMembers } from "../shared/etcd/tell-members.ts";
 import { etcdLives } from "../shared/etcd/unheard.ts";
 import { refuseDoubtfulClock } from "../shared/facts/clock.ts";
 import { type ControlPlaneNode, keepRan } from "../shared/facts/control-plane-node.ts";
-import { sayEndpoint } from "../shared/facts/endpoint.ts";
 import { afterEtcd } from "../shared/facts/next.ts";
-import { controlPlaneToRepair, ensureOptions } from "../shared/facts/node-to-repair.ts";
+import { controlPlaneToRepair, refuseNoMember, sayFacts } from "../shared/facts/node-to-repair.ts";
 import { keepSaid, withWords } from "../shared/facts/said.ts";
 import { refuseExternalCa } from "../shared/facts/signed-elsewhere.ts";
 import { Fail } from "../shared/fail.ts";
@@ -36,6 +33,7 @@ import { beforeEtcdStops, keepShown } from "../shared/static-pods/first-screen.t
 import * as pod from "../shared/static-pods/issue-and-start.ts";
 import { leftOf } from "../shared/static-pods/preflight.ts";
 import { continueOthers } from "../shared/static-pods/restarts.ts";
+import * as wanted from "../shared/static-pods/work.ts";
 
 async function main() {
   const { values } = begin("01-etcd", { options: OPTIONS, usage: USAGE }, lockNode);
@@ -76,7 +74,7 @@ async function main() {
     () => own.proveOwnEtcd(cp),
     "etcdctl endpoint status; etcdctl member list",
   );
-  const keys = { makesKeys: keysToMake(actions).length > 0, newKeys: pod.hasNewKeys(cp) };
+  const keys = { makesKeys: keysToMake(actions).length > 0, newKeys: wanted.hasNewKeys(cp) };
   done(inOneLine(afterEtcd({ ...etcd, ...keys, oldKey: replacedKey(cp) })));
 }
 
@@ -103,20 +101,20 @@ async function look(
   const leftOut = withWords(values, known);
   const cp = { ...known, flagsToDrop: leftOut["start-without"] };
   refuseExternalCa(cp);
-  own.refuseNoMember(cp);
-  const actions = actionsFor(SHARED, cp.facts, ensureOptions(cp, newCas));
+  refuseNoMember(cp);
+  const actions = actionsFor(SHARED, cp.facts, wanted.ensureOptions(cp, newCas));
   const peers = await lookAtPeers(cp, actions, { typed: lostOn, said: leftOut["lost-on"] });
   pod.refuseForeignCa(cp);
   const made = keysToMake(actions);
   if (made.length > 0) await refuseDoubtfulClock(cp);
-  pod.refuseOtherFolder(cp);
+  wanted.refuseOtherFolder(cp);
   await containers(cp.node.runtimeEndpoint);
   await first.refuseWhileMemoryHasKeys(made, cp, lostOn);
   refuseWhereOthersLive(made, peers, lostOn);
   first.refuseWhileLeaderMayHaveKey(made, cp, lostOn);
   await first.sayLostFiles(cp);
   if (cp.facts.externalEtcd) await own.proveUnit(cp);
-  const work = pod.etcdWork(cp, actions);
+  const work = wanted.etcdWork(cp, actions);
   const healthy = await isHealthy(cp, work);
   const imagesLater = values["images-later"];
   if (!healthy) await beforeEtcdStops(cp, work, { others: peers.others, imagesLater });
@@ -124,26 +122,14 @@ async function look(
   return { cp, actions, healthy };
 }
 
-function sayFacts(cp: ControlPlaneNode) {
-  const { cluster, data, dataFrom, facts, node } = cp;
-  const { members, keyCount, revision, lastWrite } = data;
-  const name = `node ${node.name} (from ${node.nameFrom}), ${facts.advertiseAddress}`;
-  const release = `Kubernetes ${cluster.kubernetesVersion}, ${facts.keyAlgorithm}`;
-  const written = `revision ${revision}, last write ${lastWrite.toISOString()}`;
-  say(`${name}; ${cluster.name}, ${release}`);
-  say(`${dataFrom}: ${members.length} member(s), ${keyCount} keys, ${written}`);
-  for (const warning of data.warnings) say(`warning: ${warning}`);
-  sayEndpoint(cp);
-}
-
 /**
  * Whether etcd lives with valid certificates on disk: then nothing is stopped. With a wrong
  * manifest the kubelet soon stops it, and an API server without etcd keeps the kubelet from
  * starting anything. One that kubeadm did not make is never stopped: then, whether all is here.
  */
-async function isHealthy(cp: ControlPlaneNode, work: pod.Work): Promise<boolean> {
+async function isHealthy(cp: ControlPlaneNode, work: wanted.Work): Promise<boolean> {
   const { externalEtcd } = cp.facts;
-  if (!pod.etcdIsInPlace(cp, work)) return false;
+  if (!wanted.etcdIsInPlace(cp, work)) return false;
   if (!externalEtcd && !(await etcdLives(cp))) return false;
   const holders = expiredHolders(await caReaders(cp));
   if (holders.length > 0) {
@@ -176,7 +162,7 @@ async function copyWhatIsLeft(cp: ControlPlaneNode, healthy: boolean) {
   // etcd's data last: a folder that has it is complete
   for (const folder of leftOf(cp))
     if (exists(folder)) await copyLargeTree(folder, `${rescue.dir}/before${folder}`);
-  if (facts.externalEtcd) return await own.copyUnit(cp, copy);
+  if (facts.externalEtcd) return await copyUnit(cp, copy);
   if (etcd.wal) await copyLargeTree(etcd.wal, rescuedLog(rescue));
   await copyLargeTree(etcd.dir, copy);
   say(`${data.keyCount} keys, revision ${data.revision}`);

@@ -30,6 +30,7 @@ import * as servers from "../shared/static-pods/issue-and-start.ts";
 import { howToReplace } from "../shared/static-pods/lost-nodes.ts";
 import { proveOldSaKeys, takeUpSaKey } from "../shared/static-pods/take-up.ts";
 import { endGivenUp, refuseNoChoice } from "../shared/static-pods/without-files.ts";
+import type { Work } from "../shared/static-pods/work.ts";
 import { areEvicted, sayEvictions } from "../shared/workers/away.ts";
 import { withoutServing } from "../shared/workers/kubelet-port.ts";
 import * as seen from "../shared/workers/nodes-seen.ts";
@@ -89,7 +90,7 @@ async function checkEtcd(values: Values) {
 }
 
 /** Copies a lost certificate that a living API server still shows, which ends with the new one. */
-async function issue(cp: ControlPlaneNode, work: servers.Work): Promise<string[]> {
+async function issue(cp: ControlPlaneNode, work: Work): Promise<string[]> {
   await keepShown(cp);
   return await servers.issueForServers(cp, work);
 }

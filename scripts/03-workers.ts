@@ -7,15 +7,14 @@
 import { command, inOneLine, type LeftOut, leftNames } from "../shared/again.ts";
 import { adminApi } from "../shared/api/admin-api.ts";
 import { ANY_WORKER, openJoining, TOKEN_GROUP } from "../shared/api/bootstrap-tokens.ts";
-import { leftOut } from "../shared/etcd/all-members.ts";
-import { saySilentMembers } from "../shared/etcd/other-members.ts";
+import { saySilentMembers } from "../shared/etcd/identity.ts";
 import { caIsNew } from "../shared/facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { containerEnd } from "../shared/facts/ended-container.ts";
 import * as next from "../shared/facts/next.ts";
 import { controlPlaneToRepair, refuseNoJoining } from "../shared/facts/node-to-repair.ts";
 import { trustSeen } from "../shared/facts/sa-key.ts";
-import { keepSaid, withWords } from "../shared/facts/said.ts";
+import { keepSaid, leftOut, withWords } from "../shared/facts/said.ts";
 import { Fail } from "../shared/fail.ts";
 import { type OptionValues, parseOptions } from "../shared/files/operator-files.ts";
 import { lockNode, lockNodeShared } from "../shared/node/lock-node.ts";

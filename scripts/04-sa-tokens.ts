@@ -7,12 +7,11 @@
 import { inOneLine, type LeftOut } from "../shared/again.ts";
 import { adminApi, apiReady, sayEndpointReady } from "../shared/api/admin-api.ts";
 import { nameOf } from "../shared/api/kube-object.ts";
-import { leftOut } from "../shared/etcd/all-members.ts";
 import type { ControlPlaneNode } from "../shared/facts/control-plane-node.ts";
 import { containerEnd } from "../shared/facts/ended-container.ts";
 import { afterRetire, afterTokens, routeOf } from "../shared/facts/next.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
-import { keepSaid, withWords } from "../shared/facts/said.ts";
+import { keepSaid, leftOut, withWords } from "../shared/facts/said.ts";
 import { Fail } from "../shared/fail.ts";
 import { type OptionValues, parseOptions } from "../shared/files/operator-files.ts";
 import { lockNode } from "../shared/node/lock-node.ts";

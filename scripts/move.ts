@@ -7,8 +7,7 @@
 import { again, command, inOneLine, type Todo } from "../shared/again.ts";
 import { adminApi } from "../shared/api/admin-api.ts";
 import { readEtcdData } from "../shared/etcd-data/data.ts";
-import { etcdDataOf } from "../shared/etcd-location/etcd-place.ts";
-import type { EtcdPlace } from "../shared/etcd-location/etcd-proof.ts";
+import { type EtcdPlace, etcdDataOf } from "../shared/etcd-location/etcd-place.ts";
 import { lookPastNat } from "../shared/facts/control-plane-node.ts";
 import { otherControlPlanes } from "../shared/facts/known-nodes.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";

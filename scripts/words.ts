@@ -5,8 +5,7 @@
  */
 import { Fail } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
-import { asSaid } from "../shared/node/word-kinds.ts";
-import { endWords, wordsHere } from "../shared/node/words.ts";
+import { asSaid, endWords, wordsHere } from "../shared/node/words.ts";
 import { listed } from "../shared/plain.ts";
 import { answer, run } from "../shared/run.ts";
 

@@ -7,7 +7,7 @@ import type { Course } from "../facts/course.ts";
 import type { LostFile } from "../facts/lost-files.ts";
 import { backupAnswer } from "../hand-over/backup-mark.ts";
 import type { Node } from "../node/node.ts";
-import type { Word } from "../node/word-kinds.ts";
+import type { Word } from "../node/words.ts";
 import { day } from "../pki/judge.ts";
 import type { Refusal } from "./look-here.ts";
 

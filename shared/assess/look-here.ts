@@ -5,13 +5,10 @@
  * checks, each by itself, so that none hides the next. Checks that need another node's answer, or an earlier
  * step's files, are not here: the plan asks the other nodes, and its order makes the files.
  */
-
-import { refuseNoMember, unitSilent } from "../etcd/own-etcd.ts";
-import { turnedAway } from "../etcd/unheard.ts";
+import { turnedAway, unitSilent } from "../etcd/unheard.ts";
 import { type EtcdStatus, etcdClient } from "../etcd-location/client.ts";
 import { isKnown } from "../etcd-location/etcd-folders.ts";
-import { etcdDataOf, sayPlace } from "../etcd-location/etcd-place.ts";
-import type { EtcdPlace } from "../etcd-location/etcd-proof.ts";
+import { type EtcdPlace, etcdDataOf, sayPlace } from "../etcd-location/etcd-place.ts";
 import { refuseDoubtfulClock } from "../facts/clock.ts";
 import {
   askControlPlaneNode,
@@ -19,7 +16,7 @@ import {
   type PartialFacts,
 } from "../facts/control-plane-node.ts";
 import { ANSWERS } from "../facts/endpoint.ts";
-import { ensureOptions, joiningTrouble } from "../facts/node-to-repair.ts";
+import { joiningTrouble, refuseNoMember } from "../facts/node-to-repair.ts";
 import { attemptLater, Fail, failOf } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
@@ -32,8 +29,8 @@ import { bothCas, type Finding, readable } from "../pki/examine.ts";
 import { clusterServer, localServer } from "../pki/kubeconfigs.ts";
 import { whoAnswers } from "../pki/served.ts";
 import { comingHere, refuseFixedAtEtcd } from "../static-pods/first-screen.ts";
-import { etcdIsInPlace, etcdWork, refuseOtherFolder, type Work } from "../static-pods/issue-and-start.ts";
 import { allRows, type Coming, refuseWhereNothingFits } from "../static-pods/preflight.ts";
+import { ensureOptions, etcdIsInPlace, etcdWork, refuseOtherFolder, type Work } from "../static-pods/work.ts";
 
 export interface Looked {
   node: Node;

@@ -14,17 +14,15 @@ import { manifestPath, readManifest, secondManifests, whereIs } from "../manifes
 import { managerIsReduced } from "../manifests/repair-changes.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
-import { saidAt } from "../node/word-kinds.ts";
-import { wordsOf } from "../node/words.ts";
+import { saidAt, wordsOf } from "../node/words.ts";
 import { publicPem } from "../pki/certificate.ts";
 import { CERTS } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
 import type { Evidence } from "../pki/lost-keys.ts";
 import { serviceAccountKeyId } from "../pki/sa-keys.ts";
 import { shell } from "../shell-line.ts";
-import { onDisk } from "../static-pods/manifest-trouble.ts";
-import { unprovedPods } from "../static-pods/restore.ts";
-import { otherStaticPods, wantedManifests } from "../static-pods/wanted-manifests.ts";
+import { otherStaticPods, unprovedPods, wantedManifests } from "../static-pods/wanted-manifests.ts";
+import { onDisk } from "../static-pods/work.ts";
 import { bad, row } from "./assessment.ts";
 
 /** Empty if nothing is known against the clocks. */

@@ -9,6 +9,7 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { attempt } from "../fail.ts";
 import { exists, list, readText } from "../files/files.ts";
 import { manifestPath, podsOnDisk, readManifest } from "../manifests/on-disk.ts";
+import { manifestLines } from "../manifests/repair-changes.ts";
 import { infoOf } from "../pki/certificate.ts";
 import { certPath, certRow, certsOf, keyPath, SERVICE_ACCOUNT_KEYS } from "../pki/certs.ts";
 import {
@@ -19,7 +20,6 @@ import {
   readKubeconfig,
 } from "../pki/kubeconfigs.ts";
 import { servedPem } from "../pki/served.ts";
-import { manifestLines } from "../static-pods/manifest-trouble.ts";
 
 export type Fields = Record<string, readonly string[]>;
 

@@ -4,10 +4,9 @@
  * members of etcd, the containers, the API. And its result as commands to type while all is well.
  */
 import { command } from "../again.ts";
-import { refuseNoMember } from "../etcd/own-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { type LostFile, lostHere } from "../facts/lost-files.ts";
-import { ensureOptions } from "../facts/node-to-repair.ts";
+import { refuseNoMember } from "../facts/node-to-repair.ts";
 import { lackingOfExternalCa } from "../facts/signed-elsewhere.ts";
 import { failOf } from "../fail.ts";
 import { clearOverlay, note } from "../files/root.ts";
@@ -21,12 +20,11 @@ import { shell } from "../shell-line.ts";
 import {
   issueEtcdCertificates,
   issueForServers,
-  refuseOtherFolder,
-  serversWork,
   startEtcd,
   startServers,
 } from "../static-pods/issue-and-start.ts";
 import { refuseWhereNothingFits } from "../static-pods/preflight.ts";
+import { ensureOptions, refuseOtherFolder, serversWork } from "../static-pods/work.ts";
 import { type ComparedFile, type ComparedServer, filesOf } from "./compared.ts";
 
 /**

@@ -16,9 +16,8 @@ import { configMapIn } from "../objects/stored.ts";
 import { isLoopback } from "../pki/addresses.ts";
 import { infoOf, isValidNow } from "../pki/certificate.ts";
 import type { ExternalEtcd } from "../pki/certs.ts";
-import { tracesOf } from "./control-plane-traces.ts";
 import type { LivingEtcd } from "./etcd-folders.ts";
-import { type EtcdUnit, isClusters, ONLY_PROVED, readEtcdUnit } from "./etcd-unit.ts";
+import { type EtcdUnit, isClusters, ONLY_PROVED, readEtcdUnit, tracesOf } from "./etcd-unit.ts";
 import { hostOf, OWN_ALONE, ownMember } from "./reach-etcd.ts";
 import { processesOf } from "./static-pod-here.ts";
 

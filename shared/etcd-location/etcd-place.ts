@@ -1,23 +1,29 @@
 /**
  * Finds etcd's data directory. First come paths that root or the control plane names (etcd-candidates.ts),
- * then a few paths where only root writes. If several hold data, the data itself has to prove it
- * (etcd-proof.ts). Reads only.
+ * then a few paths where only root writes. If several hold data, the data itself has to prove it: a member with this
+ * node's address, and the CA that signed this kubelet's certificate. If several do, the one from which etcd is started
+ * counts, as a restore left the others behind. All else is asked. The ids do not tell a restored member from the old one:
+ * they derive from its URL. Reads only.
  */
+import { dirname } from "node:path";
 import { again } from "../again.ts";
+import type { EtcdData, Member } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
-import { exists } from "../files/files.ts";
+import { exists, list, readText } from "../files/files.ts";
 import { type Container, containersIfAny } from "../node/containers.ts";
 import { OtherDistribution } from "../node/kubelet-config.ts";
 import { type Node, readNode } from "../node/node.ts";
-import { saidAt } from "../node/word-kinds.ts";
-import { wordOf } from "../node/words.ts";
+import { foldersWithData } from "../node/rescue-folder.ts";
+import { saidAt, wordOf } from "../node/words.ts";
+import { configMapIn, registryPrefix } from "../objects/stored.ts";
+import { certificatesIn, signedBy } from "../pki/certificate.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { USUAL_DATA } from "./control-plane-traces.ts";
 import { inManifest, type NamedFolders, namesOf, writtenLater } from "./etcd-candidates.ts";
-import { type EtcdFolders, holdsData, keyOf } from "./etcd-folders.ts";
-import { type EtcdPlace, proved } from "./etcd-proof.ts";
+import { type EtcdFolders, holdsData, keyOf, readFolders } from "./etcd-folders.ts";
+import { USUAL_DATA } from "./etcd-unit.ts";
 import { etcdElsewhere } from "./living-etcd.ts";
+import { isHere, ownMember } from "./reach-etcd.ts";
 import { apiServerHere } from "./static-pod-here.ts";
 
 interface Here {
@@ -40,7 +46,7 @@ export async function etcdDataOf(typed: string | undefined, { node, all }: Here)
   if (!node || (urls.length === 0 && (typed !== undefined || exists(place.dir))))
     return { ...place, apiServer };
   const containers = all ?? (await containersIfAny(node));
-  const seen = { node, all: containers, apiServer, dataDir: place.dir };
+  const seen = { node, all: containers, apiServer, dataDir: place.dir, caFits: caFitsKubelet };
   const found = await etcdElsewhere(seen, urls.join().split(",").filter(Boolean));
   if (!found?.living) return { ...place, ...found, apiServer };
   const { endpoint, about } = found.living;
@@ -139,4 +145,156 @@ function asPlace({ dir, wal }: EtcdFolders, named: readonly NamedFolders[]): Etc
 /** Joins a folder's names by a link or a mount. Named folders come first. */
 function uniqueFolders(all: readonly EtcdFolders[]): EtcdFolders[] {
   return [...new Map(all.toReversed().map((one) => [keyOf(one.dir), one])).values()].reverse();
+}
+
+export interface EtcdPlace extends EtcdFolders {
+  /** Why it is this one, for the operator; "": no other was in question. */
+  why: string;
+}
+
+/**
+ * `named`: the sources that name a folder. Errors: Fail if none is proved, with the line to type for each.
+ */
+export function proved(
+  candidates: readonly EtcdFolders[],
+  named: readonly NamedFolders[],
+  node: Node | undefined,
+): EtcdPlace {
+  const all = candidates.map((folders) => judge(folders, named, node));
+  const one = chooseFolder(all);
+  if (!one)
+    throw new Fail(
+      `Several folders hold etcd's data, and nothing proves which is this cluster's: ${all.map(judgedLine).join("; ")}`,
+      {
+        hint: `name the right one: ${all.map(({ folders }) => again({ "etcd-data": folders.dir })).join(" or ")}`,
+      },
+    );
+  const others = all
+    .filter((other) => other !== one)
+    .map((other) => `${howItDiffers(other, one)} (${other.words})`);
+  return {
+    ...one.folders,
+    why: [one.starts ? `etcd is started from it (${one.words})` : one.words, ...others].join("; "),
+  };
+}
+
+/** How the other folder differs from the one that counts, for the operator. */
+function howItDiffers({ folders, ids }: Judged, one: Judged): string {
+  if (!one.starts || !ids || !one.ids || ids.same === one.ids.same) return `not "${folders.dir}"`;
+  return `"${folders.dir}" is of another member${ids.written < one.ids.written ? ", an older one" : ""}`;
+}
+
+/**
+ * The proved folder from which etcd is started, or the only proved one; if nothing can be compared, the one
+ * from which it is started. Undefined: not clear, or the same member wrote later elsewhere.
+ */
+function chooseFolder(all: readonly Judged[]): Readable | undefined {
+  const own = all.filter(isOwn);
+  const proved = own.filter(({ ca }) => ca === "yes");
+  const candidates = proved.length > 0 ? proved : own.filter(({ starts }) => starts);
+  // a named folder that cannot be read or compared may be the right one
+  if (all.some((one) => one.isNamed && one.ca === "unknown" && !candidates.some((other) => other === one)))
+    return undefined;
+  const started = candidates.filter(({ starts }) => starts);
+  const [one, ...more] = started.length > 0 ? started : candidates;
+  return one && more.length === 0 && !own.some((other) => supersedes(other, one)) ? one : undefined;
+}
+
+/** Whether it is a later state of the same member. */
+function supersedes({ ids }: Readable, one: Readable): boolean {
+  const later = ids.written.getTime() - one.ids.written.getTime();
+  return ids.same === one.ids.same && (later > 0 || (later === 0 && ids.revision > one.ids.revision));
+}
+
+type Readable = Judged & { ids: NonNullable<Judged["ids"]> };
+
+function isOwn(one: Judged): one is Readable {
+  return one.isOwn && one.ids !== undefined && one.ca !== "no";
+}
+
+interface Judged {
+  folders: EtcdFolders;
+  /** Whether a source names it, and whether etcd is started from it. */
+  isNamed: boolean;
+  starts: boolean;
+  /** Undefined: the data cannot be read. */
+  ids: { same: string; revision: number; written: Date } | undefined;
+  /** One of its members has this machine's address. */
+  isOwn: boolean;
+  /** Whether the CA in it signed this kubelet's certificate. */
+  ca: "yes" | "no" | "unknown";
+  /** Text for the operator. */
+  words: string;
+}
+
+function judge(folders: EtcdFolders, named: readonly NamedFolders[], node: Node | undefined): Judged {
+  const names = named.filter((one) => keyOf(one.dir) === keyOf(folders.dir));
+  const sources = names.map((one) => `named by ${one.by}`);
+  const known = { folders, isNamed: names.length > 0, starts: names.some((one) => one.starts) };
+  const addresses = node?.addresses ?? [];
+  const seen = attempt(() => {
+    using data = readFolders(folders);
+    return { ids: idsOf(data), member: ownMember(data, addresses), ca: caFitsKubelet(data, node) };
+  });
+  if (seen instanceof Fail)
+    return {
+      ...known,
+      ids: undefined,
+      isOwn: false,
+      ca: "unknown",
+      words: [...sources, `cannot be read: ${seen.message}`].join(", "),
+    };
+  const { ids, member, ca } = seen;
+  const words = [
+    ...sources,
+    memberWords(member, addresses),
+    CA_WORDS[ca],
+    `revision ${ids.revision}, last write ${ids.written.toISOString()}`,
+  ];
+  return { ...known, ids, isOwn: member !== undefined, ca, words: words.join(", ") };
+}
+
+function memberWords(member: Member | undefined, addresses: readonly string[]): string {
+  if (!member) return "its member has another address";
+  const name = member.name || member.id;
+  if (isHere(member, addresses)) return `its member ${name} has this node's address`;
+  return `its only member ${name} is at localhost, as a restore without --initial-cluster leaves it`;
+}
+
+const CA_WORDS = {
+  yes: "its CA signed this kubelet's certificate",
+  no: "its CA did not sign this kubelet's certificate",
+  unknown: "no CA to compare",
+};
+
+function judgedLine({ folders, words }: Judged): string {
+  return `"${folders.dir}" (${words})`;
+}
+
+function idsOf({ clusterId, memberId, revision, lastWrite }: EtcdData): NonNullable<Judged["ids"]> {
+  return { same: `${clusterId} ${memberId}`, revision, written: lastWrite };
+}
+
+/** A kubelet's certificate is signed by its cluster's CA. An empty data directory belongs to no cluster. */
+function caFitsKubelet(data: EtcdData, node: Node | undefined): Judged["ca"] {
+  if (attempt(() => registryPrefix(data)) instanceof Fail) return "no";
+  const stored = attempt(() => configMapIn(data, "kube-system/kube-root-ca.crt")?.["ca.crt"]);
+  const pems = node ? kubeletsCertificates(node) : [];
+  if (stored === undefined) return "no";
+  if (stored instanceof Fail || pems.length === 0) return "unknown";
+  const signed = certificatesIn(stored).some((ca) =>
+    pems.some((pem) => attempt(() => signedBy(pem, ca)) === true),
+  );
+  return signed ? "yes" : "no";
+}
+
+/** The current one, and the one before this repair. */
+function kubeletsCertificates({ kubelet }: Node): string[] {
+  const [rescue] = foldersWithData();
+  const oldFolder = rescue ? `${rescue.dir}/before${dirname(kubelet.clientPem)}` : undefined;
+  const saved = oldFolder ? list(oldFolder).filter((name) => /^kubelet-client-\d.*\.pem$/.test(name)) : [];
+  return [kubelet.clientPem, ...saved.map((name) => `${oldFolder}/${name}`)].flatMap((path) => {
+    const pem = attempt(() => readText(path));
+    return pem && !(pem instanceof Fail) ? [pem] : [];
+  });
 }

@@ -20,7 +20,6 @@ import { shell } from "../shell-line.ts";
 import { EtcdClient, type EtcdStatus } from "./client.ts";
 import { type EtcdFolders, type LivingEtcd, readFolders } from "./etcd-folders.ts";
 import { ETCD_SSL, type EtcdHome, etcdHome } from "./etcd-home.ts";
-import { caFitsKubelet } from "./etcd-proof.ts";
 import { hostOf } from "./reach-etcd.ts";
 
 interface Here {
@@ -28,17 +27,20 @@ interface Here {
   all?: readonly Container[] | undefined;
   apiServer: EtcdFolders["apiServer"];
   dataDir: string;
+  /** Whether the cluster's CA in this data signed the kubelet's certificate. */
+  caFits(data: EtcdData, node: Node): "yes" | "no" | "unknown";
 }
 
 /** Its data, or why that cannot be read; undefined if etcd is of this node, or nothing shows where it is. */
 export async function etcdElsewhere(
-  { node, all = [], apiServer, dataDir }: Here,
+  { dataDir, ...here }: Here,
   typedUrls: readonly string[],
 ): Promise<Pick<EtcdFolders, "living" | "unreached"> | undefined> {
+  const { node, all = [], apiServer } = here;
   const home = etcdHome({ node, dataDir, all, apiServer });
   if (typedUrls.length === 0 && home.runs !== "elsewhere") return undefined;
   const urls = typedUrls.length > 0 ? typedUrls : home.servers;
-  const living = await attemptLater(() => reach(urls, home, { node, apiServer }));
+  const living = await attemptLater(() => reach(urls, home, here));
   return living instanceof Fail ? { unreached: living } : { living };
 }
 
@@ -46,7 +48,7 @@ export async function etcdElsewhere(
 async function reach(
   urls: readonly string[],
   { client }: EtcdHome,
-  { node, apiServer }: Pick<Here, "node" | "apiServer">,
+  { node, apiServer, caFits }: Omit<Here, "dataDir">,
 ): Promise<LivingEtcd> {
   const hosts = urls.filter((url) => hostOf(url) !== "" && url.startsWith("https://"));
   if (hosts.length === 0) throw unknownPlace();
@@ -66,7 +68,7 @@ async function reach(
   };
   const living = { endpoint, ...files, file: `/proc/self/fd/${fd}`, size: fs.fstatSync(fd).size, about };
   using data = readFolders({ dir: endpoint, wal: undefined, apiServer, living });
-  refuseOtherCluster(data, node, endpoint);
+  refuseOtherCluster(caFits(data, node), node, endpoint);
   return living;
 }
 
@@ -147,8 +149,7 @@ export async function writeSnapshot(
   return size;
 }
 
-function refuseOtherCluster(data: EtcdData, node: Node, endpoint: string) {
-  const ca = caFitsKubelet(data, node);
+function refuseOtherCluster(ca: ReturnType<Here["caFits"]>, node: Node, endpoint: string) {
   if (ca === "yes") return;
   const why =
     ca === "no"

@@ -10,7 +10,8 @@
  */
 import { isIP } from "node:net";
 import { basename } from "node:path";
-import type { EtcdData, Member } from "../etcd-data/data.ts";
+import type { EtcdData } from "../etcd-data/data.ts";
+import type { Member } from "../etcd-data/members.ts";
 import { attempt, Refused } from "../fail.ts";
 import { commandOf, flags, mainContainer } from "../manifests/command.ts";
 import { mirrorPodsOf } from "../manifests/mirror-pods.ts";
@@ -24,7 +25,7 @@ import { readYaml } from "../yaml.ts";
 /**
  * The member whose data this is, if one of its URLs has an address of this machine. A lone member at
  * localhost fits every machine, and URLs with names alone fit any: then other facts prove that the data is
- * this machine's, its API server's address (facts/issue-facts.ts) or its CA (etcd-proof.ts).
+ * this machine's, its API server's address (facts/issue-facts.ts) or its CA (etcd-place.ts).
  */
 export function ownMember(
   { members, memberId }: Pick<EtcdData, "members" | "memberId">,
@@ -271,4 +272,12 @@ export function etcdctlLine(words: string, facts: Asked, option = ""): string {
   const etcdctl = shell`etcdctl --cacert ${at}/ca.crt --cert ${at}/healthcheck-client.crt --key ${at}/healthcheck-client.key`;
   const container = "$(crictl ps -q --name '^etcd$' --label io.kubernetes.pod.namespace=kube-system)";
   return ["crictl exec", ...(option ? [option] : []), container, etcdctl, words].join(" ");
+}
+
+/** The command that completes the join of a learner, for a node where etcd answers. */
+export function promotion(
+  { id }: Pick<Member, "id">,
+  facts: Pick<ClusterFacts, "certificatesDir" | "externalEtcd">,
+): string {
+  return etcdctlLine(shell`member promote ${id}`, facts);
 }

@@ -2,13 +2,12 @@
  * Checks every member of etcd, not only this node's: in stacked clusters each API server serves what its own
  * member holds.
  */
-import { again, type LeftOut } from "../again.ts";
+import { again } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
-import { isNameless, memberName } from "../etcd-data/members.ts";
+import { memberName } from "../etcd-data/members.ts";
 import { type EtcdClient, etcdClient, type LiveMember, unlessSilent } from "../etcd-location/client.ts";
-import { readFolders } from "../etcd-location/etcd-folders.ts";
+import { promotion } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { memberNames } from "../facts/known-nodes.ts";
 import { Fail, Refused } from "../fail.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { listed } from "../plain.ts";
@@ -16,8 +15,8 @@ import { forGood } from "../prompt.ts";
 import { act, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { sayWhile, waitFor } from "../wait-for.ts";
-import { nodeUid, type ProvedEtcd } from "./identity.ts";
-import { askAboutStrangers, promotion, STOP_ETCD, wayWithout } from "./other-members.ts";
+import { type ProvedEtcd, wayWithout } from "./identity.ts";
+import { askAboutStrangers, STOP_ETCD } from "./other-members.ts";
 import { isOwnEtcd, type Peer, quorumOf } from "./peers.ts";
 
 /**
@@ -165,77 +164,6 @@ export async function removeMembers(
   if (names.length > 0 && remaining.length > 1)
     say(`then etcd has the members ${words}, and answers while ${quorumOf(remaining, () => true).words} run`);
   else if (names.length > 0) say(`then etcd has the member ${words}, and answers while it runs`);
-}
-
-/**
- * The names after --lost that are nodes. A member of etcd that never started is none: part 2 only removes it
- * from etcd.
- */
-export function nodesAmong(names: readonly string[], { data }: Pick<ControlPlaneNode, "data">): string[] {
-  return names.filter((name) => !data.members.some((member) => isNameless(member) && member.id === name));
-}
-
-/**
- * Nodes whose member left etcd since the copy was made, as part 2 does with --lost. So a name given once
- * holds on every control plane node and in every later script, until a machine of that name joins again, as a
- * member or with a Node of its own. Only etcd's own answer proves it; if it does not answer, only nodes that
- * restore.ts left behind are known. `members`: where etcd has listed them already.
- */
-export async function takenOut(cp: Known, members?: readonly LiveMember[]): Promise<string[]> {
-  const client = cp.facts.externalEtcd?.elsewhere ? undefined : etcdClient(cp.facts);
-  return (client && (await unlessSilent(() => outByEtcd(client, cp, members)))) ?? leftBehind(cp);
-}
-
-/**
- * Reads this member's own copy, so it works even if most others are offline. A failed read is no deleted
- * Node.
- */
-async function outByEtcd(
-  client: EtcdClient,
-  { data, cluster }: Known,
-  members?: readonly LiveMember[],
-): Promise<string[]> {
-  const live = (members ?? (await client.members())).map(({ name }) => name);
-  const candidates = cluster.nodes.filter(
-    ({ name }) => !live.includes(name) && memberNames(data).includes(name),
-  );
-  const uids = await Promise.all(
-    candidates.map(({ name }) => nodeUid(client, data, name, { agreed: false })),
-  );
-  return candidates.flatMap(({ name, uid }, i) => ([undefined, uid].includes(uids[i]) ? [name] : []));
-}
-
-type Known = Pick<ControlPlaneNode, "data" | "facts" | "cluster" | "etcd">;
-
-/** Reads etcd's current data: the copy of a repair may be older than a join. */
-function leftBehind({ data: { formerMembers = [] }, cluster, etcd }: Known): string[] {
-  if (formerMembers.length === 0) return [];
-  using today = readFolders(etcd);
-  const isLeft = (name: string) =>
-    formerMembers.includes(name) && !today.members.some((member) => member.name === name);
-  return cluster.nodes.flatMap(({ name }) => (isLeft(name) ? [name] : []));
-}
-
-/**
- * The nodes to leave out: those that the operator names (`nodesAmong`), and those that left etcd before
- * (`gone`), which this names as lost.
- */
-export async function leftOut(
-  cp: Known,
-  named: LeftOut,
-  members?: readonly LiveMember[],
-): Promise<LeftOut & { gone: readonly string[] }> {
-  const removed = await takenOut(cp, members);
-  const unsaid = removed.filter((name) => !named.lost.includes(name));
-  for (const name of unsaid) {
-    const script = cp.data.formerMembers?.includes(name) ? "restore" : "02-control-plane --lost";
-    say(`${name}: no member of etcd any more (${script}): left out here, too`);
-  }
-  return {
-    gone: removed,
-    without: named.without.filter((name) => !removed.includes(name)),
-    lost: [...nodesAmong(named.lost, cp), ...unsaid],
-  };
 }
 
 /** etcd's own member list if it answers, else that of its data. */

@@ -3,15 +3,18 @@
  * can even have the same cluster id (etcd derives it from its first members). So its keys, members, Node UIDs
  * and the UID of the namespace kube-system are compared with the data read before.
  */
+import { again } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
-import { memberName } from "../etcd-data/members.ts";
+import { isNameless, type Member, memberName } from "../etcd-data/members.ts";
 import { type EtcdClient, type EtcdStatus, etcdClient, type LiveMember } from "../etcd-location/client.ts";
 import { placeOf } from "../etcd-location/reach-etcd.ts";
 import type { Cluster } from "../facts/cluster.ts";
+import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { nodeUid, uidOf } from "../facts/known-nodes.ts";
 import { Fail } from "../fail.ts";
-import { decodeObject } from "../objects/storage.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
+import { say } from "../run.ts";
 
 interface SameEtcd {
   data: EtcdData;
@@ -145,30 +148,41 @@ async function proveUids(
   return same < nodes.length ? `${same} of ${nodes.length}` : `${same}`;
 }
 
-/** The UID of a Node now; undefined if it is deleted. `how`: as `get`. Errors: Fail if etcd does not answer. */
-export async function nodeUid(
-  client: EtcdClient,
-  data: EtcdData,
-  name: string,
-  how?: Parameters<EtcdClient["get"]>[1],
-): Promise<string | undefined> {
-  return await uidOf(client, data, `${registryPrefix(data)}/minions/${name}`, how);
-}
-
-async function uidOf(
-  client: EtcdClient,
-  data: EtcdData,
-  key: string,
-  how?: Parameters<EtcdClient["get"]>[1],
-): Promise<string | undefined> {
-  const value = await client.get(key, how);
-  return value && (decodeObject(data.shown(key, value)) as { metadata?: { uid?: string } }).metadata?.uid;
-}
-
 function otherEtcd(what: string): OtherEtcd {
   return new OtherEtcd(`etcd answers, but it is not the old one: ${what}`, {
     hint:
       "move its manifest out again; nothing was written to it (mv /etc/kubernetes/manifests/etcd.yaml /root/), compare its --data-dir with the " +
       'folder that step 1.1 read, then RUNBOOK-MORE "If etcd comes up empty"',
   });
+}
+
+export type Named = Pick<Member, "id" | "name">;
+
+/**
+ * How to continue without a member that does not answer; `of`: the script that continues. A member that never
+ * started is no node, so no script can run there; only part 2 removes it from etcd.
+ */
+export function wayWithout(member: Named, of: string): string {
+  const name = memberName(member);
+  const lost = (words: string) => again({ lost: [name] }, { of: words });
+  if (isNameless(member))
+    return `${name} never started: a join was cut off. Take it out, and that machine can join again: ${lost("02-control-plane")}`;
+  return `${name} does not answer: part 1 there first. If it is away for now: ${again({ without: [name] }, { of })}. If its data is lost for good: ${lost(of)}`;
+}
+
+/**
+ * Names members of etcd that do not answer, each with the line that runs `of` without it. Says nothing if
+ * this etcd does not answer.
+ */
+export async function saySilentMembers(
+  { facts, data }: ControlPlaneNode,
+  of: string,
+  without: readonly string[],
+) {
+  // members on other machines are no nodes
+  const client = facts.externalEtcd?.elsewhere ? undefined : etcdClient(facts);
+  const [members] = await Promise.allSettled([client?.members()]);
+  if (members.status === "rejected" || !members.value) return;
+  const { silent } = await askOthers(members.value, data, facts);
+  for (const member of silent) if (!without.includes(memberName(member))) say(wayWithout(member, of));
 }

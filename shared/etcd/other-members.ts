@@ -3,11 +3,10 @@
  * that may still be on the other control plane nodes; how to continue without members that do not answer or have no
  * vote.
  */
-
 import { again, command } from "../again.ts";
 import { isNameless, type Member, memberName } from "../etcd-data/members.ts";
-import { type EtcdStatus, etcdClient } from "../etcd-location/client.ts";
-import { etcdctlLine } from "../etcd-location/reach-etcd.ts";
+import type { EtcdStatus } from "../etcd-location/client.ts";
+import { promotion } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { refuseUnknownNodes } from "../facts/said.ts";
 import { Fail, Refused } from "../fail.ts";
@@ -18,8 +17,8 @@ import type { Finding } from "../pki/examine.ts";
 import { isHeard } from "../pki/served.ts";
 import { quoteUntrusted } from "../plain.ts";
 import { say } from "../run.ts";
-import { shell, signalLine } from "../shell-line.ts";
-import { askOthers } from "./identity.ts";
+import { signalLine } from "../shell-line.ts";
+import type { Named } from "./identity.ts";
 import {
   etcdCas,
   isOwnEtcd,
@@ -70,45 +69,7 @@ export function refuseNeverStarted(members: readonly Voter[], silent: readonly P
   );
 }
 
-type Named = Pick<Member, "id" | "name">;
 type Voter = Named & Pick<Member, "isLearner">;
-
-/**
- * How to continue without a member that does not answer; `of`: the script that continues. A member that never
- * started is no node, so no script can run there; only part 2 removes it from etcd.
- */
-export function wayWithout(member: Named, of: string): string {
-  const name = memberName(member);
-  const lost = (words: string) => again({ lost: [name] }, { of: words });
-  if (isNameless(member))
-    return `${name} never started: a join was cut off. Take it out, and that machine can join again: ${lost("02-control-plane")}`;
-  return `${name} does not answer: part 1 there first. If it is away for now: ${again({ without: [name] }, { of })}. If its data is lost for good: ${lost(of)}`;
-}
-
-/**
- * Names members of etcd that do not answer, each with the line that runs `of` without it. Says nothing if
- * this etcd does not answer.
- */
-export async function saySilentMembers(
-  { facts, data }: ControlPlaneNode,
-  of: string,
-  without: readonly string[],
-) {
-  // members on other machines are no nodes
-  const client = facts.externalEtcd?.elsewhere ? undefined : etcdClient(facts);
-  const [members] = await Promise.allSettled([client?.members()]);
-  if (members.status === "rejected" || !members.value) return;
-  const { silent } = await askOthers(members.value, data, facts);
-  for (const member of silent) if (!without.includes(memberName(member))) say(wayWithout(member, of));
-}
-
-/** The command that completes the join of a learner, for a node where etcd answers. */
-export function promotion(
-  { id }: Pick<Member, "id">,
-  facts: Pick<ClusterFacts, "certificatesDir" | "externalEtcd">,
-): string {
-  return etcdctlLine(shell`member promote ${id}`, facts);
-}
 
 /** Errors: Fail if this node's own member is a learner: etcd answers no client there. */
 export function refuseLearner(

@@ -1,12 +1,12 @@
 /** This node's etcd: whether it is a member, and serves the old data. */
 import { again, command, type LeftOut, leftNames } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
-import { isNameless, memberName } from "../etcd-data/members.ts";
+import { isNameless } from "../etcd-data/members.ts";
 import { type EtcdClient, etcdClient } from "../etcd-location/client.ts";
-import { ownMember } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { containerEnd } from "../facts/ended-container.ts";
 import type { EtcdSeen } from "../facts/next.ts";
+import { leftOut, nodesAmong } from "../facts/said.ts";
 import { attemptLater, Fail, Refused } from "../fail.ts";
 import { withSelinux } from "../files/file-system.ts";
 import { endWords, wordsOf } from "../node/words.ts";
@@ -15,9 +15,9 @@ import type { ClusterFacts } from "../pki/certs.ts";
 import { mode, say } from "../run.ts";
 import { told } from "../run-events.ts";
 import { type Ended, undefinedOnTimeout, waitFor } from "../wait-for.ts";
-import { leftOut, membersNow, nodesAmong, proveMembers, refuseLiving, removeMembers } from "./all-members.ts";
-import { proveSameEtcd } from "./identity.ts";
-import { refuseLearner, refuseNeverStarted, refuseNoQuorum, wayWithout } from "./other-members.ts";
+import { membersNow, proveMembers, refuseLiving, removeMembers } from "./all-members.ts";
+import { proveSameEtcd, wayWithout } from "./identity.ts";
+import { refuseLearner, refuseNeverStarted, refuseNoQuorum } from "./other-members.ts";
 import {
   ETCD_STARTS,
   isOwnEtcd,
@@ -29,30 +29,7 @@ import {
   shownAt,
   survey,
 } from "./peers.ts";
-import { copyBySnapshot } from "./take-snapshot.ts";
-import { refuseUnasked, whySilent } from "./unheard.ts";
-
-/**
- * Errors: Refused if etcd's data belongs to another machine's member, or this member's network has other
- * addresses.
- */
-export function refuseNoMember({ data, node: { addresses, name } }: ControlPlaneNode) {
-  if (ownMember(data, addresses)) return;
-  const { members, memberId } = data;
-  const own = members.find(({ id }) => id === memberId) ?? { id: memberId, name: "", peerURLs: [] };
-  const addressList = addresses.join(", ");
-  if (memberName(own) === name)
-    throw new Refused(`etcd's member "${name}" is at ${own.peerURLs}, and this machine has ${addressList}`, {
-      unchanged: true,
-      hint: `type, if that network has other addresses: ${command("move --moved OLD=NEW")}. If an address is only missing for now: wait until ip addr shows it, then run the same line again`,
-    });
-  throw new Refused(
-    `etcd's data is of no member at this machine's addresses (${addressList}), but of "${memberName(own)}"`,
-    {
-      hint: `run this on one of its members: ${members.map((member) => `"${memberName(member)}" ${member.peerURLs}`).join(", ")}`,
-    },
-  );
-}
+import { ASK_UNIT, refuseUnasked, unitSilent, whySilent } from "./unheard.ts";
 
 const limit = (cp: ControlPlaneNode) => ({
   seconds: ETCD_STARTS,
@@ -114,29 +91,15 @@ function seen(peers: readonly Peer[], silent: readonly Peer[]): Pick<EtcdSeen, "
   return { peers: nodes(peers), silent: nodes(silent) };
 }
 
-const UNIT = "systemctl status etcd; journalctl -u etcd -n 50";
-
 /**
  * Part 1, of an etcd that kubeadm did not make: it lives, has a leader, and is the one whose data was read. Nothing
  * here starts it. Errors: Refused if it does not answer; Fail if it is another.
  */
 export async function proveUnit(cp: ControlPlaneNode) {
   const client = etcdClient(cp.facts)!;
-  const status = await attemptLater(() => toLead(client, { seconds: 30, hint: UNIT }));
+  const status = await attemptLater(() => toLead(client, { seconds: 30, hint: ASK_UNIT }));
   if (status instanceof Fail) throw unitSilent(client, status);
   for (const proof of (await proveSameEtcd(client, cp, status)).proofs) say(proof);
-}
-
-export function unitSilent({ endpoint }: Pick<EtcdClient, "endpoint">, { message }: Fail): Refused {
-  return new Refused(`etcd at ${endpoint} does not answer: ${message}`, {
-    unchanged: true,
-    hint: `repair it where it runs, as this kit starts only the etcd that kubeadm makes: ${UNIT}; on its other members, too. Then run the same line again`,
-  });
-}
-
-/** The rescue copy of such an etcd. Errors: as `copyBySnapshot`. */
-export async function copyUnit(cp: ControlPlaneNode, to: string) {
-  await copyBySnapshot(etcdClient(cp.facts)!, cp, to);
 }
 
 const PART_1_FIRST = "run part 1 first: ./bunw scripts/01-etcd.ts";

@@ -2,7 +2,7 @@
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { type EtcdData, readSnapshotData } from "../etcd-data/data.ts";
-import type { EtcdClient, LiveMember } from "../etcd-location/client.ts";
+import { type EtcdClient, etcdClient, type LiveMember } from "../etcd-location/client.ts";
 import { SNAPSHOT, SNAPSHOT_OF, type SnapshotOf } from "../etcd-location/etcd-folders.ts";
 import { writeSnapshot } from "../etcd-location/living-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -87,4 +87,9 @@ function refuseOtherData(
 
 function asObject(value: Uint8Array): { metadata?: { uid?: string } } {
   return decodeObject(value) as { metadata?: { uid?: string } };
+}
+
+/** The rescue copy of such an etcd. Errors: as `copyBySnapshot`. */
+export async function copyUnit(cp: ControlPlaneNode, to: string) {
+  await copyBySnapshot(etcdClient(cp.facts)!, cp, to);
 }

@@ -8,22 +8,26 @@
  * without one it uses POST), membership/cluster.go (peerURLs change by UpdateMember alone); with real etcd
  * 3.5 and 3.6: test/lab/checks/moved-members.ts.
  */
+import { connect, createServer, type Socket } from "node:net";
+import { networkInterfaces } from "node:os";
+import { $ } from "zx/core";
 import { command } from "../again.ts";
 import { memberName } from "../etcd-data/members.ts";
 import { type EtcdClient, etcdClient, unlessSilent } from "../etcd-location/client.ts";
 import { hostOf } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { Fail, Refused } from "../fail.ts";
+import { hostAddresses } from "../node/node.ts";
 import { movedHere } from "../node/words.ts";
-import { addressBefore, asMoved, isFor, isLoopback, type Moved } from "../pki/addresses.ts";
+import { addressBefore, asMoved, canonicalIp, isFor, isLoopback, type Moved } from "../pki/addresses.ts";
 import { infoOf } from "../pki/certificate.ts";
 import { isHeard } from "../pki/served.ts";
 import { act, mode, say } from "../run.ts";
-import { orUndo } from "../signals.ts";
+import { shell } from "../shell-line.ts";
+import { leaves, orUndo } from "../signals.ts";
 import { waitFor } from "../wait-for.ts";
 import { waitForOwnEtcd } from "./own-etcd.ts";
 import { type Peer, peersOf, type Survey, settledPeers, survey } from "./peers.ts";
-import { endLeftRelays, type Relay, startRelay } from "./relay.ts";
 
 /** Whether a member's peer URL has to change. */
 export function hasMoved(): boolean {
@@ -190,4 +194,87 @@ export function standIn<P extends Pick<Peer, "id" | "name" | "host" | "servedPem
       hint: "see which machine has each address now. If one is only missing in its etcd's certificate: part 1 there first",
     },
   );
+}
+
+interface Relay {
+  /** Bytes forwarded so far, both ways. */
+  carried(): number;
+  end(): Promise<void>;
+}
+
+/**
+ * `from`: the address to take, with its port; `to`: the machine. Errors: Fail if the address cannot be taken.
+ */
+export async function startRelay(way: { from: string; to: string; port: number }): Promise<Relay> {
+  const link = linkOf(way.from);
+  const open = new Set<Socket>();
+  let carried = 0;
+  const server = createServer({ allowHalfOpen: true }, (near) => {
+    if (!isOwn(near.remoteAddress, way.from)) return near.destroy();
+    const far = connect({ port: way.port, host: way.to, allowHalfOpen: true });
+    for (const [one, other] of [
+      [near, far],
+      [far, near],
+    ] as const) {
+      open.add(one);
+      one.on("error", () => other.destroy());
+      one.on("close", () => open.delete(one));
+      one.on("data", ({ length }) => {
+        carried += length;
+      });
+      one.pipe(other);
+    }
+  });
+  const end = async () => {
+    server.close();
+    for (const socket of open) socket.destroy();
+    await giveBack(link);
+    leaves("relay", undefined);
+  };
+  // scope host: programs that ask for this machine's addresses do not get it
+  await act("add", `${link} to lo`, () => ip(["addr", "replace", link, "dev", "lo", "scope", "host"]));
+  leaves("relay", `${link} is still on this machine's loopback: ip addr del ${link} dev lo`);
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.once("error", reject);
+      server.listen(way.port, way.from, resolve);
+    });
+  } catch (cause) {
+    await end();
+    throw new Fail(`Cannot listen on ${way.from}:${way.port}: ${(cause as Error).message}`, {
+      hint: shell`see whether another program has that port: ss -ltnp sport = :${String(way.port)}`,
+      cause,
+    });
+  }
+  return { end, carried: () => carried };
+}
+
+/** A local sender to an own address has that address as its source, or has chosen another own one. */
+function isOwn(remote: string | undefined, from: string): boolean {
+  const addresses = Object.values(networkInterfaces()).flatMap((all = []) =>
+    all.map(({ address }) => address),
+  );
+  return remote !== undefined && [from, ...addresses].map(canonicalIp).includes(canonicalIp(remote));
+}
+
+/** Removes addresses of members, in canonical form, that a killed run has left on loopback. */
+export async function endLeftRelays(old: readonly string[]) {
+  const addresses = (await hostAddresses()).map(canonicalIp);
+  for (const address of new Set(old)) if (addresses.includes(address)) await giveBack(linkOf(address));
+}
+
+function linkOf(address: string): string {
+  return `${address}/${address.includes(":") ? 128 : 32}`;
+}
+
+async function giveBack(link: string) {
+  await act("remove", `${link} from lo`, () => ip(["addr", "del", link, "dev", "lo"]));
+}
+
+async function ip(words: readonly string[]) {
+  const { exitCode, stderr } = await $({ quiet: true, nothrow: true })`ip ${words}`;
+  if (exitCode === 0) return;
+  throw new Fail(`ip ${words.join(" ")} exited ${exitCode}: ${stderr.trim()}`, {
+    hint: "run this as root; see the addresses: ip addr show dev lo",
+  });
 }

@@ -3,8 +3,7 @@
  * valid and its port shows a certificate of our CA: then scripts wait for it, or say why it cannot be asked,
  * and stop nothing.
  */
-
-import { EtcdRefusal, etcdClient } from "../etcd-location/client.ts";
+import { type EtcdClient, EtcdRefusal, etcdClient } from "../etcd-location/client.ts";
 import { etcdctlLine, gatewayTrouble } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { Fail, failOf, Refused } from "../fail.ts";
@@ -168,5 +167,14 @@ function noAnswer({ message }: Fail, container: Container | undefined): Refused 
   return new Refused(`etcd runs here, its files are valid, and it does not answer this kit: ${message}`, {
     unchanged: true,
     hint: `see why: ${shell`crictl logs --tail 20 ${id}`}. ${EVEN_IF}; ${shell`crictl stop ${id}`}; then run the same line again`,
+  });
+}
+
+export const ASK_UNIT = "systemctl status etcd; journalctl -u etcd -n 50";
+
+export function unitSilent({ endpoint }: Pick<EtcdClient, "endpoint">, { message }: Fail): Refused {
+  return new Refused(`etcd at ${endpoint} does not answer: ${message}`, {
+    unchanged: true,
+    hint: `repair it where it runs, as this kit starts only the etcd that kubeadm makes: ${ASK_UNIT}; on its other members, too. Then run the same line again`,
   });
 }

@@ -14,11 +14,13 @@
  * (registry/core/pod/strategy.go; Calico's account may).
  */
 import type { EtcdData } from "../etcd-data/data.ts";
+import type { EtcdClient } from "../etcd-location/client.ts";
 import { hostOf, OWN_ALONE } from "../etcd-location/reach-etcd.ts";
 import { attempt } from "../fail.ts";
 import { commandOf, flags } from "../manifests/command.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
-import { readObjects } from "../objects/stored.ts";
+import { decodeObject } from "../objects/storage.ts";
+import { readObjects, registryPrefix } from "../objects/stored.ts";
 import { canonicalHost, endpointHost } from "../pki/addresses.ts";
 
 export interface KnownNode {
@@ -170,4 +172,24 @@ export function isControlPlaneName(
 /** Includes those that a restore has left behind. */
 export function memberNames({ members, formerMembers = [] }: Members): string[] {
   return [...members.map(({ name }) => name), ...formerMembers];
+}
+
+/** The UID of a Node now; undefined if it is deleted. `how`: as `get`. Errors: Fail if etcd does not answer. */
+export async function nodeUid(
+  client: EtcdClient,
+  data: EtcdData,
+  name: string,
+  how?: Parameters<EtcdClient["get"]>[1],
+): Promise<string | undefined> {
+  return await uidOf(client, data, `${registryPrefix(data)}/minions/${name}`, how);
+}
+
+export async function uidOf(
+  client: EtcdClient,
+  data: EtcdData,
+  key: string,
+  how?: Parameters<EtcdClient["get"]>[1],
+): Promise<string | undefined> {
+  const value = await client.get(key, how);
+  return value && (decodeObject(data.shown(key, value)) as { metadata?: { uid?: string } }).metadata?.uid;
 }

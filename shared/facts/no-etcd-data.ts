@@ -3,15 +3,19 @@
  * its data is lost. Every script says so in the same words. Traces show that this is a control plane node; a
  * deletion of /etc/kubernetes does not remove all of them.
  */
-
 import { command } from "../again.ts";
 import type { DamagedData } from "../etcd-data/directory.ts";
 import { firstEntryIn } from "../etcd-data/wal.ts";
-import { controlPlaneTraces } from "../etcd-location/control-plane-traces.ts";
 import { memberFolders } from "../etcd-location/etcd-candidates.ts";
 import { type EtcdFolders, isKnown } from "../etcd-location/etcd-folders.ts";
 import { type EtcdHome, etcdHome, etcdTrouble } from "../etcd-location/etcd-home.ts";
-import { isUnitHere, ONLY_PROVED, UNIT_BY_HAND, unitSteps } from "../etcd-location/etcd-unit.ts";
+import {
+  controlPlaneTraces,
+  isUnitHere,
+  ONLY_PROVED,
+  UNIT_BY_HAND,
+  unitSteps,
+} from "../etcd-location/etcd-unit.ts";
 import { type Fail, Refused } from "../fail.ts";
 import { certificatesDirOn } from "../manifests/on-disk.ts";
 import type { Container } from "../node/containers.ts";

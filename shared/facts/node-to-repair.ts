@@ -1,22 +1,20 @@
 /**
- * A control plane node that is to be repaired: what must hold before anything is made, how its PKI is
- * treated, what is known of its release, and whether workers can join by a bootstrap token at all.
+ * A control plane node that is to be repaired: what must hold before anything is made, what is
+ * known of its release, and whether workers can join by a bootstrap token at all.
  */
-import { hostOf } from "../etcd-location/reach-etcd.ts";
+import { command } from "../again.ts";
+import { memberName } from "../etcd-data/members.ts";
+import { ownMember } from "../etcd-location/reach-etcd.ts";
 import { clockIsSynchronized } from "../evidence/server-clock.ts";
 import { Refused } from "../fail.ts";
 import { commandOf, flags } from "../manifests/command.ts";
-import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { manifestPath, readableManifest } from "../manifests/on-disk.ts";
 import type { Manifest } from "../objects/objects.ts";
-import type { ActionOptions, NewCas } from "../pki/actions.ts";
-import { isFor } from "../pki/addresses.ts";
-import { type Cert, minorOf } from "../pki/certs.ts";
+import { minorOf } from "../pki/certs.ts";
+import { say } from "../run.ts";
 import { refuseWrongClock } from "./clock.ts";
 import { type ControlPlaneNode, type HowToRead, readControlPlaneNode } from "./control-plane-node.ts";
-import { reachedBy, refuseUndecided } from "./endpoint.ts";
-import { readEvidence } from "./evidence.ts";
-import { namesBefore } from "./names-before.ts";
+import { refuseUndecided, sayEndpoint } from "./endpoint.ts";
 import { refuseOwnCertificate } from "./signed-elsewhere.ts";
 
 /**
@@ -36,44 +34,18 @@ export async function controlPlaneToRepair(
   return cp;
 }
 
-/**
- * How this node's PKI is treated. The evidence for a key is read only where the key is not sound, names from
- * before only where one is issued.
- */
-export function ensureOptions(
-  cp: ControlPlaneNode,
-  newCas?: NewCas,
-): ActionOptions & { asideDir: string; alsoFor: (row: Cert) => string[] } {
-  const { data, node, facts, asideDir } = cp;
-  const evidence = () => readEvidence({ data, node, certificatesDir: facts.certificatesDir });
-  return {
-    asideDir,
-    newCas,
-    evidence,
-    alsoFor: (row) => [
-      ...namesBefore(row, cp),
-      ...(row.name === "apiserver" ? reachedBy(cp) : []),
-      ...etcdHosts(row, cp),
-    ],
-  };
+/** The cluster, and the data that the facts are from. */
+export function sayFacts(cp: ControlPlaneNode) {
+  const { cluster, data, dataFrom, facts, node } = cp;
+  const { members, keyCount, revision, lastWrite } = data;
+  const name = `node ${node.name} (from ${node.nameFrom}), ${facts.advertiseAddress}`;
+  const release = `Kubernetes ${cluster.kubernetesVersion}, ${facts.keyAlgorithm}`;
+  const written = `revision ${revision}, last write ${lastWrite.toISOString()}`;
+  say(`${name}; ${cluster.name}, ${release}`);
+  say(`${dataFrom}: ${members.length} member(s), ${keyCount} keys, ${written}`);
+  for (const warning of data.warnings) say(`warning: ${warning}`);
+  sayEndpoint(cp);
 }
-
-/** Hosts of this node's etcd, where its URLs lead to another network than the API server's, or are names. */
-function etcdHosts({ name, names }: Cert, { data, node, facts }: ControlPlaneNode): string[] {
-  const [urls, known] = [URLS[name], names?.(facts)];
-  if (!urls || !known) return [];
-  const own = data.members.find(({ id }) => id === data.memberId)?.[urls.field] ?? [];
-  const pod = findMirrorPods(data, node.name).find((mirror) => mirror.name === "etcd")?.pod;
-  const words = flags(pod ? commandOf(pod) : []);
-  const all = [...own, ...urls.flags.flatMap((flag) => words.get(flag)?.split(",") ?? [])];
-  const hosts = new Set(all.map(hostOf).filter((host) => !["", "0.0.0.0", "::"].includes(host)));
-  return [...hosts].filter((host) => !isFor(known, host));
-}
-
-const URLS: Partial<Record<string, { field: "clientURLs" | "peerURLs"; flags: readonly string[] }>> = {
-  "etcd-server": { field: "clientURLs", flags: ["listen-client-urls", "advertise-client-urls"] },
-  "etcd-peer": { field: "peerURLs", flags: ["listen-peer-urls", "initial-advertise-peer-urls"] },
-};
 
 /**
  * Minor versions: the first that is rehearsed, and the first without Docker inside of the kubelet
@@ -138,4 +110,26 @@ export function refuseNoJoining(cp: Pick<ControlPlaneNode, "node" | "endpoint">)
   refuseUndecided(cp);
   const trouble = joiningTrouble(cp);
   if (trouble) throw trouble;
+}
+
+/**
+ * Errors: Refused if etcd's data belongs to another machine's member, or this member's network has other
+ * addresses.
+ */
+export function refuseNoMember({ data, node: { addresses, name } }: ControlPlaneNode) {
+  if (ownMember(data, addresses)) return;
+  const { members, memberId } = data;
+  const own = members.find(({ id }) => id === memberId) ?? { id: memberId, name: "", peerURLs: [] };
+  const addressList = addresses.join(", ");
+  if (memberName(own) === name)
+    throw new Refused(`etcd's member "${name}" is at ${own.peerURLs}, and this machine has ${addressList}`, {
+      unchanged: true,
+      hint: `type, if that network has other addresses: ${command("move --moved OLD=NEW")}. If an address is only missing for now: wait until ip addr shows it, then run the same line again`,
+    });
+  throw new Refused(
+    `etcd's data is of no member at this machine's addresses (${addressList}), but of "${memberName(own)}"`,
+    {
+      hint: `run this on one of its members: ${members.map((member) => `"${memberName(member)}" ${member.peerURLs}`).join(", ")}`,
+    },
+  );
 }

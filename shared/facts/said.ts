@@ -1,24 +1,33 @@
-/** The operator's words for a run: what was typed, and what was said before and still holds. */
-
+/**
+ * The operator's words for a run: what was typed, and what was said before and still holds; and which nodes are left out:
+ * those that they name, and those that left etcd before.
+ */
 import { command, type LeftOut, leftNames } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
+import { type EtcdClient, etcdClient, type LiveMember, unlessSilent } from "../etcd-location/client.ts";
+import { readFolders } from "../etcd-location/etcd-folders.ts";
 import { Refused } from "../fail.ts";
 import {
   asSaid,
+  hear,
+  isTyped,
+  keepPlaces,
+  keepWords,
   kindOf,
   type Spoken,
   WORD_OPTIONS,
   type Word,
   type WordKind,
   type WordOption,
-} from "../node/word-kinds.ts";
-import { hear, isTyped, keepPlaces, keepWords, wordsHere, wordsOf } from "../node/words.ts";
+  wordsHere,
+  wordsOf,
+} from "../node/words.ts";
 import { knock } from "../pki/served.ts";
 import { say } from "../run.ts";
 import { type Cluster, readCluster } from "./cluster.ts";
 import type { ControlPlaneNode } from "./control-plane-node.ts";
-import type { KnownNode } from "./known-nodes.ts";
+import { type KnownNode, memberNames, nodeUid } from "./known-nodes.ts";
 import { type LostFile, lostHere } from "./lost-files.ts";
 
 type List = Exclude<WordOption, "endpoint" | "etcd-data">;
@@ -159,4 +168,75 @@ export async function onAgain(nodes: readonly KnownNode[], without: readonly str
 export function saidBefore(nodes: readonly KnownNode[], without: readonly string[]): KnownNode[] {
   const kept = wordsOf("without").flatMap((word) => (isTyped(word) ? [] : word.value));
   return nodes.filter(({ name }) => without.includes(name) && kept.includes(name));
+}
+
+/**
+ * The names after --lost that are nodes. A member of etcd that never started is none: part 2 only removes it
+ * from etcd.
+ */
+export function nodesAmong(names: readonly string[], { data }: Pick<ControlPlaneNode, "data">): string[] {
+  return names.filter((name) => !data.members.some((member) => isNameless(member) && member.id === name));
+}
+
+/**
+ * Nodes whose member left etcd since the copy was made, as part 2 does with --lost. So a name given once
+ * holds on every control plane node and in every later script, until a machine of that name joins again, as a
+ * member or with a Node of its own. Only etcd's own answer proves it; if it does not answer, only nodes that
+ * restore.ts left behind are known. `members`: where etcd has listed them already.
+ */
+export async function takenOut(cp: Known, members?: readonly LiveMember[]): Promise<string[]> {
+  const client = cp.facts.externalEtcd?.elsewhere ? undefined : etcdClient(cp.facts);
+  return (client && (await unlessSilent(() => outByEtcd(client, cp, members)))) ?? leftBehind(cp);
+}
+
+/**
+ * Reads this member's own copy, so it works even if most others are offline. A failed read is no deleted
+ * Node.
+ */
+async function outByEtcd(
+  client: EtcdClient,
+  { data, cluster }: Known,
+  members?: readonly LiveMember[],
+): Promise<string[]> {
+  const live = (members ?? (await client.members())).map(({ name }) => name);
+  const candidates = cluster.nodes.filter(
+    ({ name }) => !live.includes(name) && memberNames(data).includes(name),
+  );
+  const uids = await Promise.all(
+    candidates.map(({ name }) => nodeUid(client, data, name, { agreed: false })),
+  );
+  return candidates.flatMap(({ name, uid }, i) => ([undefined, uid].includes(uids[i]) ? [name] : []));
+}
+
+type Known = Pick<ControlPlaneNode, "data" | "facts" | "cluster" | "etcd">;
+
+/** Reads etcd's current data: the copy of a repair may be older than a join. */
+function leftBehind({ data: { formerMembers = [] }, cluster, etcd }: Known): string[] {
+  if (formerMembers.length === 0) return [];
+  using today = readFolders(etcd);
+  const isLeft = (name: string) =>
+    formerMembers.includes(name) && !today.members.some((member) => member.name === name);
+  return cluster.nodes.flatMap(({ name }) => (isLeft(name) ? [name] : []));
+}
+
+/**
+ * The nodes to leave out: those that the operator names (`nodesAmong`), and those that left etcd before
+ * (`gone`), which this names as lost.
+ */
+export async function leftOut(
+  cp: Known,
+  named: LeftOut,
+  members?: readonly LiveMember[],
+): Promise<LeftOut & { gone: readonly string[] }> {
+  const removed = await takenOut(cp, members);
+  const unsaid = removed.filter((name) => !named.lost.includes(name));
+  for (const name of unsaid) {
+    const script = cp.data.formerMembers?.includes(name) ? "restore" : "02-control-plane --lost";
+    say(`${name}: no member of etcd any more (${script}): left out here, too`);
+  }
+  return {
+    gone: removed,
+    without: named.without.filter((name) => !removed.includes(name)),
+    lost: [...nodesAmong(named.lost, cp), ...unsaid],
+  };
 }

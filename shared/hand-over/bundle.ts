@@ -7,7 +7,7 @@ import { hostname } from "node:os";
 import { refuseFuture } from "../evidence/server-clock.ts";
 import { Fail } from "../fail.ts";
 import { readBytes } from "../files/files.ts";
-import type { Word } from "../node/word-kinds.ts";
+import type { Word } from "../node/words.ts";
 import { wordsHere } from "../node/words.ts";
 import { hashIn, privateKeyOf, publicKeyHash } from "../pki/certificate.ts";
 import { certRow, SERVICE_ACCOUNT_KEYS, SHARED_FILES, SHARED_KEYS, type SharedKey } from "../pki/certs.ts";

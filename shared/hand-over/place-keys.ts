@@ -2,7 +2,6 @@
  * Compares a bundle with the node on which it is unpacked: its cluster, the files that are here, and those to
  * write.
  */
-
 import { again } from "../again.ts";
 import { may, type SourceName } from "../evidence/sources.ts";
 import type { Cluster } from "../facts/cluster.ts";
@@ -12,8 +11,7 @@ import { copyToRescue } from "../files/file-tree.ts";
 import { type FileChange, readBytes, writeTogether } from "../files/files.ts";
 import { takeConfigOf } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
-import { asSaid, asWords } from "../node/word-kinds.ts";
-import { lastRestore, takeWords } from "../node/words.ts";
+import { asSaid, asWords, lastRestore, takeWords } from "../node/words.ts";
 import { certInfo, hashIn, madeAt, publicPem } from "../pki/certificate.ts";
 import type { SharedKey } from "../pki/certs.ts";
 import { day } from "../pki/judge.ts";

@@ -1,5 +1,5 @@
 /**
- * The changes that a repair makes to manifests for a time.
+ * The changes that a repair makes to manifests for a time; and how two manifests differ without them.
  *
  * The controller-manager while nodes come back: the controllers that taint and evict unreachable nodes are
  * off. Its manifest's annotations keep what it had before, so that any later run can put it back.
@@ -13,7 +13,8 @@ import type { Node } from "../node/node.ts";
 import type { Manifest } from "../objects/objects.ts";
 import { minorOf } from "../pki/certs.ts";
 import { oldSaKeys, oldSaPub } from "../pki/sa-keys.ts";
-import { commandOf, flags, hostFiles } from "./command.ts";
+import { veiled } from "../plain.ts";
+import { commandOf, flags, hostFiles, shownWord } from "./command.ts";
 import { manifestPath, readableManifest, readManifest } from "./on-disk.ts";
 
 /** The annotation that keeps the controller-manager's own `--controllers` while it runs reduced. */
@@ -165,4 +166,66 @@ export function standIns(cp: { node: Node }): { path: string; program: string }[
     );
   });
   return files.filter(({ path }) => smallText(path)?.startsWith(STAND_IN_MARK));
+}
+
+/** `+` before what is here only, `-` before what is there only. */
+export function signedDifferences(here: readonly string[], there: readonly string[]): string[] {
+  const only = (sign: string, of: readonly string[], other: readonly string[]) =>
+    of.filter((one) => !other.includes(one)).map((one) => sign + one);
+  return [...only("+", here, there), ...only("-", there, here)];
+}
+
+/**
+ * `+--v=4` is in `now` only, `-env[TZ].value=(hidden, …)` in `before` only. Changes that a repair makes for a time, and
+ * etcd's first members, do not count.
+ */
+export function manifestDifferences(now: Manifest, before: Manifest): string[] {
+  return signedDifferences(manifestLines(now), manifestLines(before));
+}
+
+/**
+ * Each value of a manifest as a line: `--v=4`, `env[TZ].value=(hidden, …)`: a text that may be a secret is hidden.
+ * Without the values that do not count in `manifestDifferences`.
+ */
+export function manifestLines(manifest: Manifest): string[] {
+  const copy = structuredClone(full(manifest));
+  const command = flags(commandOf(copy));
+  // etcd reads its members from its data: the flags are for its first start
+  if (copy.metadata.name === "etcd")
+    for (const name of ["initial-cluster", "initial-cluster-state"]) command.remove(name);
+  const { labels, annotations } = copy.metadata;
+  const { containers, ...spec } = copy.spec;
+  const inside = containers.flatMap((container) =>
+    flat(container, containers.length > 1 ? container.name : "", container.name),
+  );
+  return [...flat({ labels, annotations, ...spec }, "", ""), ...inside];
+}
+
+/**
+ * A line for each value; the order of a list does not count. An item of a list goes by its name, a word of a
+ * command by itself.
+ */
+function flat(value: unknown, path: string, container: string): string[] {
+  if (value === undefined || value === null) return [];
+  if (Array.isArray(value)) return value.flatMap((item) => flat(item, `${path}[${nameOf(item)}]`, container));
+  if (typeof value !== "object") {
+    if (/\b(?<!\bexec\.)(command|args)\[\]$/.test(path)) return [shownWord(String(value), container)];
+    const isHidden = typeof value === "string" && !OPEN.test(path);
+    return [`${path}=${isHidden ? veiled(value) : String(value)}`];
+  }
+  const named = path.endsWith(`[${nameOf(value)}]`);
+  return Object.entries(value).flatMap(([key, child]) =>
+    named && key === "name" ? [] : flat(child, path ? `${path}.${key}` : key, container),
+  );
+}
+
+/**
+ * Fields whose text is no secret, by the end of their path. Every other text may be one: a variable, a header
+ * of a probe, an annotation.
+ */
+const OPEN =
+  /(^|\.)(image|imagePullPolicy|mountPath|mountPropagation|path|type|port|scheme|host|cpu|memory|priorityClassName|restartPolicy|dnsPolicy|protocol|effect|operator|key|terminationMessagePath|terminationMessagePolicy|(add|drop)\[\])$|^labels\./;
+
+function nameOf(item: unknown): string {
+  return typeof item === "object" && item && "name" in item ? String(item.name) : "";
 }

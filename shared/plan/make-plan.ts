@@ -5,8 +5,7 @@
 import { command } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";
 import { type Course, courseFrom } from "../facts/course.ts";
-import { meanings } from "../node/word-kinds.ts";
-import { wordsHere } from "../node/words.ts";
+import { meanings, wordsHere } from "../node/words.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { FEW } from "../plain.ts";
 import { aimOf, type Elsewhere, joinsOf, lookedAt, whereToPlan } from "./aim.ts";

@@ -2,7 +2,7 @@
 import { command } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";
 import { choiceOf } from "../facts/lost-files.ts";
-import { kindOf, meanings, type Word } from "../node/word-kinds.ts";
+import { kindOf, meanings, type Word } from "../node/words.ts";
 import { day } from "../pki/judge.ts";
 import { listed } from "../plain.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";

@@ -3,7 +3,7 @@
  * Reads only; it asks etcd.
  */
 import { again, BACKUP, command, type LeftOut, leftNames } from "../again.ts";
-import { leftOut, membersNow, nodesAmong, refuseLiving } from "../etcd/all-members.ts";
+import { membersNow, refuseLiving } from "../etcd/all-members.ts";
 import { refuseNoQuorum } from "../etcd/other-members.ts";
 import { refuseMembersElsewhere } from "../etcd/own-etcd.ts";
 import { isOwnEtcd, type Peer, peersOf, quorumOf, SOON, showsOtherCa } from "../etcd/peers.ts";
@@ -18,7 +18,7 @@ import { type LostNodes, NONE_LOST } from "../facts/course.ts";
 import { isControlPlaneName, type KnownNode } from "../facts/known-nodes.ts";
 import { lastLeaderElsewhere } from "../facts/leaders.ts";
 import type { LostFile } from "../facts/lost-files.ts";
-import { onAgain, withWords } from "../facts/said.ts";
+import { leftOut, nodesAmong, onAgain, withWords } from "../facts/said.ts";
 import { attempt, failOf, Refused } from "../fail.ts";
 import { exists, list } from "../files/files.ts";
 import { backupState } from "../hand-over/backup-mark.ts";
@@ -32,8 +32,8 @@ import { trustedKeys } from "../pki/trusted-keys.ts";
 import { listed } from "../plain.ts";
 import { type DueCas, dueCas } from "../renew/renewal.ts";
 import { Disk, deviceOf } from "../salvage/disk/disk.ts";
-import { hasNewKeys } from "../static-pods/issue-and-start.ts";
 import { wantedManifests } from "../static-pods/wanted-manifests.ts";
+import { hasNewKeys } from "../static-pods/work.ts";
 import { isName, ROOT } from "./paste.ts";
 import { NONE_SEEN, readSeen, type Seen, type SeenNode } from "./seen-nodes.ts";
 

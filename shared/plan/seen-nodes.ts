@@ -10,7 +10,7 @@ import { HOLD } from "../facts/course.ts";
 import { Fail } from "../fail.ts";
 import { list, stat } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
-import { asWords, type Word } from "../node/word-kinds.ts";
+import { asWords, type Word } from "../node/words.ts";
 import { isName } from "./paste.ts";
 
 export interface SeenNode {

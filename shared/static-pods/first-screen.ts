@@ -5,7 +5,6 @@
  * And what ends with a living API server whose certificate's file is gone: what it shows is the only place
  * that still knows names by hand. It is kept in the rescue folder before the server ends.
  */
-
 import { caIsNew, clusterCaSeen } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { certificatesBefore, namesByHand, shownCopy } from "../facts/names-before.ts";
@@ -25,10 +24,10 @@ import { servedPem } from "../pki/served.ts";
 import { trustsCa } from "../pki/trusted-keys.ts";
 import { say } from "../run.ts";
 import { inTime } from "../wait-for.ts";
-import { issuedPaths, mustIssue, runningHere, toWrite, type Work } from "./issue-and-start.ts";
 import { type Coming, preflight, refuseWhereNothingFits } from "./preflight.ts";
 import { areReadByServers, toRestart } from "./restarts.ts";
 import { SERVERS, wantedManifests } from "./wanted-manifests.ts";
+import { issuedPaths, mustIssue, runningHere, toWrite, type Work } from "./work.ts";
 
 interface BeforeEtcd {
   /** How many of etcd's members have to run, in words; how many others run; whether they are enough. */

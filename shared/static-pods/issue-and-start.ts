@@ -2,40 +2,33 @@
  * Parts 1 and 2 on this node: certificates and kubeconfigs are issued, then static pods start. Part 1 brings etcd
  * back, part 2 the API server, controller-manager and scheduler.
  */
-
 import { symlinkSync } from "node:fs";
 import { dirname, relative } from "node:path";
 import { command } from "../again.ts";
-import { foldersOfPod, keyOf } from "../etcd-location/etcd-folders.ts";
 import { caIsNew, strangeCa } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { refuseUndecided, sayEndpoint } from "../facts/endpoint.ts";
-import { ensureOptions } from "../facts/node-to-repair.ts";
 import { attempt, Fail } from "../fail.ts";
 import { isBelow } from "../files/file-system.ts";
 import { isLink, moveToRescue } from "../files/file-tree.ts";
 import { exists, hostEntry, readText, stat } from "../files/files.ts";
 import { makeFolder } from "../files/write-steps.ts";
 import { hostFiles } from "../manifests/command.ts";
-import { linksUsualDir, manifestPath, readableManifest } from "../manifests/on-disk.ts";
+import { linksUsualDir, manifestPath } from "../manifests/on-disk.ts";
 import { type Container, containers, controlPlaneContainers, stopContainers } from "../node/containers.ts";
 import { ensureControlPlaneKubelet } from "../node/control-plane-kubelet.ts";
 import { wasDuringRun } from "../node/kept-run.ts";
 import { kubeletActive } from "../node/node.ts";
 import { rescuedEtcd } from "../node/rescue-folder.ts";
-import { actionForSigned, actionsFor, countOfKeys, type PkiAction } from "../pki/actions.ts";
+import { countOfKeys } from "../pki/actions.ts";
 import { madeAt } from "../pki/certificate.ts";
 import { CERTIFICATES_DIR, CERTS, certPath, certRow, isEtcds, keyPath } from "../pki/certs.ts";
 import { apply, ensureMany } from "../pki/ensure.ts";
-import { pkiFindings } from "../pki/examine.ts";
 import { makeKeysAhead } from "../pki/keys.ts";
-import { kubeconfigRows } from "../pki/kubeconfigs.ts";
-import { newSaKeySince } from "../pki/sa-keys.ts";
 import { act, say } from "../run.ts";
 import { told } from "../run-events.ts";
 import { shell } from "../shell-line.ts";
 import { fitNamedCas, fitOwners } from "./fit-files.ts";
-import { type FoundManifest, onDisk } from "./manifest-trouble.ts";
 import { refuseUnfitNode } from "./preflight.ts";
 import {
   areReadByServers,
@@ -49,13 +42,13 @@ import {
 import { refuseLostFiles, restoreManifests, restoreOthers } from "./restore.ts";
 import { takeAway } from "./take-up.ts";
 import {
-  mountsSuperAdmin,
   onlyOnPeers,
   readableStaticPods,
   SERVERS,
   type WantedManifest,
   wantedManifests,
 } from "./wanted-manifests.ts";
+import { ensureOptions, issuedPaths, mustIssue, runningHere, serversWork, type Work } from "./work.ts";
 
 /**
  * A sound CA that is not the cluster's would sign certificates that no node trusts. A younger one may be the
@@ -80,81 +73,12 @@ export function refuseForeignCa(cp: ControlPlaneNode) {
   });
 }
 
-/** Whether this repair has made shared keys, in this run or before. */
-export function hasNewKeys(cp: ControlPlaneNode): boolean {
-  const { certificatesDir } = cp.facts;
-  if (caIsNew(cp) || newSaKeySince(readText(`${certificatesDir}/sa.pub`) ?? "")) return true;
-  const paths = CERTS.filter((row) => row.shared).map((row) => certPath(row, certificatesDir));
-  return paths.flatMap((path) => readText(path) ?? []).some((pem) => madeAt(pem) >= cp.rescue.made);
-}
-
-/**
- * The work of a part on this node: each thing that is wanted, beside what is found there. It is looked at once, and
- * holds until it is done: this run alone writes here.
- */
-export interface Work {
-  /** A CA stands before what it signs. */
-  pki: PkiAction[];
-  pods: FoundManifest[];
-}
-
-/** The half of it that is not as it should be: the part writes it. */
-export function toWrite({ pki, pods }: Work): Work {
-  return { pki: pki.filter(({ todo }) => todo !== "keep"), pods: pods.filter(({ trouble }) => trouble) };
-}
-
-/**
- * Part 1's, with `keys`, the shared ones; and the servers' manifests, which a kubelet that restarts reads. None of a
- * part's manifests if a mirror pod is gone, or cannot be read: the step that needs it says so.
- */
-export function etcdWork(cp: ControlPlaneNode, keys: readonly PkiAction[]): Work {
-  const ca = keys.find(({ row }) => row?.name === "etcd-ca")?.todo;
-  const leaves = pkiFindings({ certs: CERTS.filter(isEtcds) }, cp.facts);
-  const wanted = [["etcd"], undefined].flatMap((names) => attempt(() => wantedManifests(cp, names), []));
-  return {
-    pki: [...keys, ...leaves.map((finding) => actionForSigned(finding, ca))],
-    pods: wanted.map((one) => onDisk(one, cp)),
-  };
-}
-
-/**
- * Whether the shared keys with a certificate, the certificates that etcd itself serves with, and its manifest are all
- * in place and right.
- */
-export function etcdIsInPlace(cp: ControlPlaneNode, work: Work): boolean {
-  // an external one has no file of ours: the servers' files tell whether a repair begins
-  if (cp.facts.externalEtcd) return !mustIssue(cp) && SERVERS.every((name) => exists(manifestPath(cp, name)));
-  const { pki, pods } = toWrite(work);
-  const isNeeded = ({ row }: PkiAction) =>
-    row && !("path" in row) && (!row.ca || row.usages.includes("server"));
-  if (pki.some(isNeeded) || pods.some(({ name }) => name === "etcd")) return false;
-  return readableManifest(manifestPath(cp, "etcd")) !== undefined;
-}
-
 /**
  * Whether somebody has begun with a new CA already: only etcd's data still says what the cluster was, and not for
  * long.
  */
 export function needsCopy(cp: ControlPlaneNode): boolean {
   return caIsNew(cp) && !exists(rescuedEtcd(cp.rescue));
-}
-
-/**
- * Errors: Fail if etcd's manifest has another folder than the one with the data: there it would begin as a new,
- * empty cluster.
- */
-export function refuseOtherFolder(cp: ControlPlaneNode) {
-  for (const { manifest, source } of wantedManifests(cp, ["etcd"])) {
-    const wanted = foldersOfPod(manifest);
-    if (!wanted || keyOf(wanted.dir) === keyOf(cp.etcd.dir)) continue;
-    throw new Fail(
-      `etcd's manifest (${source}) has its data in "${wanted.dir}", and the data was found in "${cp.etcd.dir}"`,
-      {
-        unchanged: true,
-        hint: `put the data where the manifest has it (mount its disk there, or mv, if "${wanted.dir}" is empty or not there), as etcd would start there without it; then ${command("00-assess")}`,
-      },
-    );
-  }
 }
 
 export async function issueEtcdCertificates(cp: ControlPlaneNode) {
@@ -204,27 +128,6 @@ async function holdServers(cp: ControlPlaneNode, wanted: readonly WantedManifest
   if (held.length > 0) say(`${held.join(", ")}: wait for their certificates; part 2 brings them back`);
 }
 
-/** Whether part 2 has anything to issue. */
-export function mustIssue(cp: ControlPlaneNode): boolean {
-  return !serverActions(cp).every(({ todo }) => todo === "keep");
-}
-
-function serverActions(cp: ControlPlaneNode, superAdmin = false): PkiAction[] {
-  const rows = kubeconfigRows(cp.facts, { superAdmin: superAdmin || mountsSuperAdmin(cp) });
-  const kubeconfigs = rows.filter((row) => row.name !== "kubelet");
-  return actionsFor({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, cp.facts, ensureOptions(cp));
-}
-
-/** Part 2's. Errors: as `wantedManifests`. */
-export function serversWork(cp: ControlPlaneNode, superAdmin = false): Work {
-  return { pki: serverActions(cp, superAdmin), pods: wantedManifests(cp).map((one) => onDisk(one, cp)) };
-}
-
-/** Path of each certificate and kubeconfig, and of sa.key, that is issued. */
-export function issuedPaths(work: Work): string[] {
-  return toWrite(work).pki.map(({ finding }) => finding.paths[0]!);
-}
-
 /**
  * kubeadm's usual folder is a link again, if it was one and all of /etc/kubernetes is lost, or if a path leads through
  * it: a folder made in its place would have none of the certificates.
@@ -264,10 +167,6 @@ export async function lookAtServers(cp: ControlPlaneNode, superAdmin?: boolean):
   // they are made while part 2 asks etcd and the runtime
   makeKeysAhead(cp.facts.keyAlgorithm, countOfKeys(work.pki));
   return work;
-}
-
-export async function runningHere({ node }: ControlPlaneNode): Promise<Container[]> {
-  return (await containers(node.runtimeEndpoint)).filter((one) => one.running);
 }
 
 /**

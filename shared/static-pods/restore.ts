@@ -3,7 +3,6 @@
  * with all hand edits. A pod whose files are missing is not started: the files are named, each with the flag
  * that needs it. Mirror pods without a proof are named, and kept in the rescue folder for a person to check.
  */
-
 import { keepUnproved, ofNamespace, type Unproved } from "../evidence/sources.ts";
 import { caIsNew } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -13,8 +12,8 @@ import { attempt, Fail, Refused } from "../fail.ts";
 import { copyToRescue, moveToRescue } from "../files/file-tree.ts";
 import { stat, writeFile } from "../files/files.ts";
 import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
-import { findStaticPods, type UnprovedPod } from "../manifests/mirror-pods.ts";
-import { isKubeadms, manifestName, manifestText, podsOnDisk, secondManifests } from "../manifests/on-disk.ts";
+import type { UnprovedPod } from "../manifests/mirror-pods.ts";
+import { isKubeadms, manifestName, manifestText, secondManifests } from "../manifests/on-disk.ts";
 import {
   checksByOldSaKey,
   fitOldSaKey,
@@ -28,10 +27,10 @@ import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { yamlText } from "../yaml.ts";
 import { fitNamedCas } from "./fit-files.ts";
-import { type FoundManifest, onDisk, type Trouble } from "./manifest-trouble.ts";
 import { endWaiting } from "./take-up.ts";
-import { apiServerMayLive, isMeant, type WantedManifest, wantedManifests } from "./wanted-manifests.ts";
+import { apiServerMayLive, unprovedPods, type WantedManifest, wantedManifests } from "./wanted-manifests.ts";
 import { keepBefore, provideFiles, refuseLost, startWithout } from "./without-files.ts";
+import { type FoundManifest, onDisk, type Trouble } from "./work.ts";
 
 interface How {
   /** The wanted manifests of `names`, if they are known already. */
@@ -173,25 +172,6 @@ function neededBy(
   const lost = withStored(lostFiles(run, made, manifests), cp.data);
   const servers = manifests.filter(({ name }) => lost.some(({ servedBy }) => servedBy === name));
   return [...lost, ...lostFiles(servers, made)];
-}
-
-/** How many are kept and named. There may be thousands: everybody who may create a pod can make them. */
-const UNPROVED = 20;
-
-/**
- * Those that `names` means, kube-system's first, and how many more there are. A manifest on disk is root's
- * own and needs no mirror pod.
- */
-export function unprovedPods(
-  place: Pick<ControlPlaneNode, "data" | "node">,
-  names?: readonly string[],
-): { pods: UnprovedPod[]; more: number } {
-  const podsHere = podsOnDisk(place);
-  const found = findStaticPods(place.data, place.node.name).unproved.filter(
-    ({ name, namespace }) =>
-      isMeant(name, names) && (isKubeadms(name) || !podsHere.has(`${namespace}/${name}`)),
-  );
-  return { pods: found.slice(0, UNPROVED), more: Math.max(0, found.length - UNPROVED) };
 }
 
 /** Keeps them in the rescue folder, and prints for each the command that would use it. */

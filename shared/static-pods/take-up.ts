@@ -6,7 +6,6 @@
  * old manifest is removed first. The new one waits beside its place under a name with a dot, which the kubelet ignores
  * (pkg/kubelet/config/file.go). An API server reads the files of keys only when it starts, and publishes what it has read.
  */
-import type { KubeApi } from "../api/kube-api.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { exists, removeFile, renameFile, stat, writeFile } from "../files/files.ts";
 import { manifestPath, manifestText, readableManifest, waitingPath } from "../manifests/on-disk.ts";
@@ -21,6 +20,11 @@ import { leaves } from "../signals.ts";
 import { inTime, waitFor } from "../wait-for.ts";
 
 type Place = Pick<ControlPlaneNode, "node">;
+
+/** A `KubeApi`. */
+interface Api {
+  find<T>(path: string): Promise<T | undefined>;
+}
 
 /**
  * Exchanges the manifest of a static pod of the control plane. `when`: waits for what the new one needs, while
@@ -109,7 +113,7 @@ const LIMIT = {
 
 /** Waits until the API server on this node checks tokens with the old keys, too: then it publishes them. */
 export async function proveOldSaKeys(
-  api: KubeApi,
+  api: Api,
   { certificatesDir, externalSigner }: Pick<ClusterFacts, "certificatesDir" | "externalSigner">,
 ) {
   const kids = externalSigner ? [] : oldSaKeys(certificatesDir).map(serviceAccountKeyId);
@@ -124,10 +128,7 @@ export async function proveOldSaKeys(
  * Restarts servers that started before the key on disk was made: they read it only once. Returns when;
  * undefined if there were none.
  */
-export async function takeUpSaKey(
-  { facts, node }: ControlPlaneNode,
-  api: KubeApi,
-): Promise<Date | undefined> {
+export async function takeUpSaKey({ facts, node }: ControlPlaneNode, api: Api): Promise<Date | undefined> {
   if (facts.externalSigner) return undefined;
   const own = publicKeysIn(saPubText(facts.certificatesDir) ?? "").map(serviceAccountKeyId);
   const published = await publishedKeys(api);
@@ -152,7 +153,7 @@ const HOLDERS = ["kube-apiserver", "kube-controller-manager"];
  * ones, while it starts it does not answer, and it never publishes any if its issuer is no https URL.
  */
 export async function waitForKeys(
-  api: KubeApi,
+  api: Api,
   what: string,
   isSo: (kids: string[]) => boolean,
 ): Promise<boolean> {
@@ -167,6 +168,6 @@ export async function waitForKeys(
   return outcome === "proved";
 }
 
-async function publishedKeys(api: KubeApi): Promise<string[] | undefined> {
+async function publishedKeys(api: Api): Promise<string[] | undefined> {
   return (await api.find<{ keys: { kid: string }[] }>("/openid/v1/jwks"))?.keys.map(({ kid }) => kid);
 }

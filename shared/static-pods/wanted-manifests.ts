@@ -7,7 +7,6 @@
  * The two differ in the node's name and address, and in etcd's list of first members (kubeadm's
  * controlplane/manifests.go and etcd/local.go).
  */
-
 import { isIP } from "node:net";
 import { memberName } from "../etcd-data/members.ts";
 import { ownMember } from "../etcd-location/reach-etcd.ts";
@@ -18,7 +17,13 @@ import { exists } from "../files/files.ts";
 import { asItRan } from "../manifests/as-it-ran.ts";
 import { commandOf, flags, hostFiles } from "../manifests/command.ts";
 import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
-import { findMirrorPods, findStaticPods, isTrusted, type ProvedPod } from "../manifests/mirror-pods.ts";
+import {
+  findMirrorPods,
+  findStaticPods,
+  isTrusted,
+  type ProvedPod,
+  type UnprovedPod,
+} from "../manifests/mirror-pods.ts";
 import { isKubeadms, manifestPath, podsOnDisk, readManifest, whereIs } from "../manifests/on-disk.ts";
 import { fitOldSaKey } from "../manifests/repair-changes.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
@@ -199,4 +204,23 @@ function mirrorPods({ data, node }: Place): ProvedPod[] {
 /** Whether its manifest is there, whatever is in it: a running one outlives a manifest that is cut off. */
 export function apiServerMayLive({ node }: Pick<Place, "node">): boolean {
   return exists(whereIs(manifestPath({ node }, "kube-apiserver")));
+}
+
+/** How many are kept and named. There may be thousands: everybody who may create a pod can make them. */
+const UNPROVED = 20;
+
+/**
+ * Those that `names` means, kube-system's first, and how many more there are. A manifest on disk is root's
+ * own and needs no mirror pod.
+ */
+export function unprovedPods(
+  place: Pick<ControlPlaneNode, "data" | "node">,
+  names?: readonly string[],
+): { pods: UnprovedPod[]; more: number } {
+  const podsHere = podsOnDisk(place);
+  const found = findStaticPods(place.data, place.node.name).unproved.filter(
+    ({ name, namespace }) =>
+      isMeant(name, names) && (isKubeadms(name) || !podsHere.has(`${namespace}/${name}`)),
+  );
+  return { pods: found.slice(0, UNPROVED), more: Math.max(0, found.length - UNPROVED) };
 }

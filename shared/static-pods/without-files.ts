@@ -8,7 +8,6 @@
  * before is kept in the rescue folder for that: neither etcd's data nor the manifest on disk knows it once the API
  * server has run without the flag.
  */
-
 import { join } from "node:path";
 import { again, command, inLines, type Todo } from "../again.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -22,7 +21,7 @@ import { isKubeadms, manifestPath, manifestText, readManifest } from "../manifes
 import { STAND_IN_MARK } from "../manifests/repair-changes.ts";
 import type { Node } from "../node/node.ts";
 import { rescueFolders } from "../node/rescue-folder.ts";
-import type { Word } from "../node/word-kinds.ts";
+import type { Word } from "../node/words.ts";
 import { endWords, pathsGivenUp, wordsOf } from "../node/words.ts";
 import type { Manifest } from "../objects/objects.ts";
 import { kubeconfigRow } from "../pki/kubeconfigs.ts";

@@ -2,7 +2,6 @@
  * Checks of this control plane node's servers, each chain from both ends, and of the files that they share
  * with the other control plane nodes.
  */
-
 import { command } from "../again.ts";
 import { adminClient } from "../api/admin-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
@@ -11,11 +10,10 @@ import { leaderNow } from "../api/leader-leases.ts";
 import { allRenewals, isFresh } from "../api/leases.ts";
 import { type Answer, type CheckRow, check } from "../checks/check.ts";
 import { askOthers, howMany } from "../etcd/identity.ts";
-import { promotion } from "../etcd/other-members.ts";
 import { turnedAway } from "../etcd/unheard.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
 import { etcdClient, type LiveMember } from "../etcd-location/client.ts";
-import { FULL, hostOf, makeRoom } from "../etcd-location/reach-etcd.ts";
+import { FULL, hostOf, makeRoom, promotion } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { endpointDifference } from "../facts/endpoint.ts";
 import { apiAddressOf, type KnownNode, otherControlPlanes } from "../facts/known-nodes.ts";

@@ -3,12 +3,16 @@
  * (TLS bootstrapping). Unlike `kubeadm join`, this does not touch the kubelet's configuration. If it fails,
  * the old files come back.
  */
-
 import { command, type LeftOut, leftNames } from "../again.ts";
 import { KubeApi } from "../api/kube-api.ts";
 import { waitForRenewal } from "../api/leases.ts";
-import { controlPlaneTraces, tracesOf, USUAL_DATA } from "../etcd-location/control-plane-traces.ts";
-import { isClusters, readEtcdUnit } from "../etcd-location/etcd-unit.ts";
+import {
+  controlPlaneTraces,
+  isClusters,
+  readEtcdUnit,
+  tracesOf,
+  USUAL_DATA,
+} from "../etcd-location/etcd-unit.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { moveToRescue } from "../files/file-tree.ts";
 import { exists, readText, writeTogether } from "../files/files.ts";

@@ -1,5 +1,5 @@
 /** What the operator has said, as a script has kept it: the text of words.json. */
-import type { Word } from "../../shared/node/word-kinds.ts";
+import type { Word } from "../../shared/node/words.ts";
 
 type Said = Partial<Word> & Pick<Word, "option" | "value">;
 

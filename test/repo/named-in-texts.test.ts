@@ -7,7 +7,7 @@ import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { Glob } from "bun";
 import packageJson from "../../package.json" with { type: "json" };
-import { WORD_OPTIONS, type WordOption } from "../../shared/node/word-kinds.ts";
+import { WORD_OPTIONS, type WordOption } from "../../shared/node/words.ts";
 import { readRunbook } from "../../shared/plan/runbook.ts";
 import { helpOf, SCRIPTS } from "./help.ts";
 import { lineOf, type Source } from "./sources.ts";

@@ -13,25 +13,25 @@ const HOME = join(import.meta.dir, "../..");
  */
 const BUDGETS: Record<string, number> = {
   // etcd's own snapshot is the rescue copy of an etcd that is not stopped, too (issue 44)
-  "00-assess": 155, // etcd on other machines is asked for its data (issue 44)
-  "00-salvage": 116, // etcd on other machines is asked for its data (issue 44)
-  "00-token-key": 101, // etcd on other machines is asked for its data (issue 44)
-  "01-etcd": 138,
-  "02-control-plane": 139,
-  "03-join": 53,
-  "03-workers": 131, // etcd on other machines is asked for its data (issue 44)
-  "04-sa-tokens": 127,
-  "05-verify": 139,
-  drill: 142,
-  "hand-over": 101,
-  "join-again": 73, // etcd on other machines is asked for its data (issue 44)
-  move: 121, // etcd on other machines is asked for its data (issue 44)
+  "00-assess": 137, // etcd on other machines is asked for its data (issue 44)
+  "00-salvage": 113, // etcd on other machines is asked for its data (issue 44)
+  "00-token-key": 92, // etcd on other machines is asked for its data (issue 44)
+  "01-etcd": 132,
+  "02-control-plane": 135,
+  "03-join": 52,
+  "03-workers": 124, // etcd on other machines is asked for its data (issue 44)
+  "04-sa-tokens": 119,
+  "05-verify": 133,
+  drill: 121,
+  "hand-over": 98,
+  "join-again": 70, // etcd on other machines is asked for its data (issue 44)
+  move: 110, // etcd on other machines is asked for its data (issue 44)
   "pack-kit": 17,
-  plan: 178,
-  "renew-ca": 130,
-  report: 200,
-  restore: 113, // older trees of damaged data (issue 45)
-  words: 17,
+  plan: 162,
+  "renew-ca": 126,
+  report: 176,
+  restore: 101, // older trees of damaged data (issue 45)
+  words: 16,
 };
 
 /** Rooms beside the repair: no part loads them. */

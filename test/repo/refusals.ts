@@ -85,7 +85,7 @@ export const WHERE: Where[] = [
   {
     shownBy: "look-here.ts refusalsHere",
     why: "the part's own look, as a dry look",
-    of: "own-etcd.ts refuseNoMember; issue-and-start.ts refuseOtherFolder; clock.ts refuseDoubtfulClock; file-system.ts noRoomIn refuseFixed refuseNoRoom; systemctl-kubelet.ts unfitKubelet cannotJoin losesFlags endedInConf; preflight.ts missingImages usersKnown olderEtcd preflight; reach-etcd.ts gatewayTrouble; own-etcd.ts unitSilent; endpoint.ts refuseUndecided; node-to-repair.ts joiningTrouble; unheard.ts noUser",
+    of: "node-to-repair.ts refuseNoMember; work.ts refuseOtherFolder; clock.ts refuseDoubtfulClock; file-system.ts noRoomIn refuseFixed refuseNoRoom; systemctl-kubelet.ts unfitKubelet cannotJoin losesFlags endedInConf; preflight.ts missingImages usersKnown olderEtcd preflight; reach-etcd.ts gatewayTrouble; unheard.ts unitSilent; endpoint.ts refuseUndecided; node-to-repair.ts joiningTrouble; unheard.ts noUser",
   },
   {
     shownBy: "assess.ts assess",
@@ -95,7 +95,7 @@ export const WHERE: Where[] = [
   {
     shownBy: "plan.ts main",
     why: "the plan reads the same before it prints anything, and ends with it",
-    of: "node.ts readLinks needRoot; kubelet-config.ts kubeletGone noNode; containers.ts crictl; no-etcd-data.ts noControlPlane withoutDataFail; control-plane-node.ts nodelessFail; own-etcd.ts refuseMembersElsewhere; directory.ts checkFolders explain; etcd-folders.ts withItsPlace; etcd-place.ts choose refuseLater; etcd-proof.ts proved; cluster.ts need storedConfiguration; said.ts refuseUnknownNodes refuseStrangers; yaml.ts readMapping; issue-facts.ts apiAddress hoursOf; addresses.ts firstAddress ipBytes refuseInClear; storage.ts decodeObject; stored.ts decodeStored registryPrefix; repair.ts stalePods; started-with.ts readDropIn systemd; file-system.ts refuseNoMemory; files.ts prepare readKeptJson renameFile; root.ts failOfFile; root.ts walk; copy-tree.ts refuseOthersLink; all-members.ts refuseLiving; other-members.ts refuseNoQuorum askAboutStrangers; sa-keys.ts oldSaKeys",
+    of: "node.ts readLinks needRoot; kubelet-config.ts kubeletGone noNode; containers.ts crictl; no-etcd-data.ts noControlPlane withoutDataFail; control-plane-node.ts nodelessFail; own-etcd.ts refuseMembersElsewhere; directory.ts checkFolders explain; etcd-folders.ts withItsPlace; etcd-place.ts choose proved refuseLater; cluster.ts need storedConfiguration; said.ts refuseUnknownNodes refuseStrangers; yaml.ts readMapping; issue-facts.ts apiAddress hoursOf; addresses.ts firstAddress ipBytes refuseInClear; storage.ts decodeObject; stored.ts decodeStored registryPrefix; repair.ts stalePods; started-with.ts readDropIn systemd; file-system.ts refuseNoMemory; files.ts prepare readKeptJson renameFile; root.ts failOfFile; root.ts walk; copy-tree.ts refuseOthersLink; all-members.ts refuseLiving; other-members.ts refuseNoQuorum askAboutStrangers; sa-keys.ts oldSaKeys",
   },
   {
     shownBy: "plan-facts.ts openDisk",
@@ -113,7 +113,7 @@ export const WHERE: Where[] = [
   },
   {
     why: "another run, Ctrl-C, or a server that is silent at that moment",
-    of: "lock-node.ts lockedBy; signals.ts stoppedBy; wait-for.ts answered waitFor; ended-container.ts containerEnd; relay.ts ip startRelay; systemctl-kubelet.ts systemctlKubelet",
+    of: "lock-node.ts lockedBy; signals.ts stoppedBy; wait-for.ts answered waitFor; ended-container.ts containerEnd; tell-members.ts ip startRelay; systemctl-kubelet.ts systemctlKubelet",
   },
   {
     why: "it needs an etcd, or an API, that a step before brings back",

@@ -28,7 +28,7 @@ const MAY_BE_SILENT: Record<string, string> = {
   "shared/workers/kubelet-port.ts": "limits of five seconds and of one",
   "shared/evidence/server-clock.ts": "has a limit of two seconds",
   "shared/node/node.ts": "uname, ip and systemctl is-active ask the kernel and systemd's memory",
-  "shared/etcd/relay.ts": "ip addr changes the kernel's table",
+  "shared/etcd/tell-members.ts": "ip addr changes the kernel's table",
   "shared/node/started-with.ts": "systemctl cat and show ask systemd's memory; its `waitFor` speaks",
   "shared/assess/data-rows.ts": "systemctl is-active asks systemd's memory",
   "shared/salvage/disk/disk.ts": "findmnt reads the kernel's table",

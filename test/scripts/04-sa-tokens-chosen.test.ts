@@ -4,7 +4,7 @@
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { writeFileSync } from "node:fs";
-import type { Word } from "../../shared/node/word-kinds.ts";
+import type { Word } from "../../shared/node/words.ts";
 import { healthyCp, otherCa } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { expectTranscript, pretendNode } from "../pretend/node.ts";

@@ -20,7 +20,6 @@ import { assessmentAsJson } from "../../shared/assess/assessment.ts";
 import { lookHere } from "../../shared/assess/look-here.ts";
 import { hasFailed } from "../../shared/checks/check.ts";
 import { type ControlPlaneNode, readControlPlaneNode } from "../../shared/facts/control-plane-node.ts";
-import { ensureOptions } from "../../shared/facts/node-to-repair.ts";
 import { Fail } from "../../shared/fail.ts";
 import { copyTree } from "../../shared/files/file-tree.ts";
 import { setRoot } from "../../shared/files/files.ts";
@@ -31,6 +30,7 @@ import { CERTS } from "../../shared/pki/certs.ts";
 import { ensureMany } from "../../shared/pki/ensure.ts";
 import { kubeconfigRows } from "../../shared/pki/kubeconfigs.ts";
 import { restoreManifests } from "../../shared/static-pods/restore.ts";
+import { ensureOptions } from "../../shared/static-pods/work.ts";
 import { healthyCp, makeControlPlane } from "../pretend/cluster.ts";
 import {
   chooseDamage,

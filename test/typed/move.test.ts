@@ -2,7 +2,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { WORDS_FILE } from "../../shared/node/rescue-folder.ts";
-import type { Word } from "../../shared/node/word-kinds.ts";
+import type { Word } from "../../shared/node/words.ts";
 import { certInfo } from "../../shared/pki/certificate.ts";
 import { ADDRESS, write } from "../pretend/cluster.ts";
 import { certify, lead, said } from "../pretend/endpoint.ts";

@@ -5,7 +5,7 @@
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { WORDS_FILE } from "../../../shared/node/rescue-folder.ts";
-import type { Word } from "../../../shared/node/word-kinds.ts";
+import type { Word } from "../../../shared/node/words.ts";
 import { INTRUDER_HOME, INTRUDER_PACKAGES } from "../attacker/intruder.ts";
 import { pluginsToken, ROLE } from "../attacker/network-plugin.ts";
 import { mirrorPodOfKubelet } from "../attacker/objects.ts";

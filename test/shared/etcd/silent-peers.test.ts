@@ -4,12 +4,13 @@ import { readFileSync } from "node:fs";
 import { lookAtPeers } from "../../../shared/etcd/other-members.ts";
 import { proveEtcd } from "../../../shared/etcd/own-etcd.ts";
 import { settledPeers } from "../../../shared/etcd/peers.ts";
-import { controlPlaneToRepair, ensureOptions } from "../../../shared/facts/node-to-repair.ts";
+import { controlPlaneToRepair } from "../../../shared/facts/node-to-repair.ts";
 import { failOf } from "../../../shared/fail.ts";
 import { actionsFor, type NewCas } from "../../../shared/pki/actions.ts";
 import { CERTS, certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf } from "../../../shared/pki/issue.ts";
 import { mode } from "../../../shared/run.ts";
+import { ensureOptions } from "../../../shared/static-pods/work.ts";
 import { ADDRESS, FACTS } from "../../pretend/cluster.ts";
 import {
   LOST,

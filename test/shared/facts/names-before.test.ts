@@ -5,11 +5,11 @@
 import { expect, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { certificatesBefore, namesByHand } from "../../../shared/facts/names-before.ts";
-import { ensureOptions } from "../../../shared/facts/node-to-repair.ts";
 import { writeFile } from "../../../shared/files/files.ts";
 import { WORDS_FILE } from "../../../shared/node/rescue-folder.ts";
 import { CERTS, certRow } from "../../../shared/pki/certs.ts";
 import { issueLeaf } from "../../../shared/pki/issue.ts";
+import { ensureOptions } from "../../../shared/static-pods/work.ts";
 import { FACTS, healthyCp, otherCa } from "../../pretend/cluster.ts";
 import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
 import { movedWords } from "../../pretend/kept-words.ts";

@@ -2,7 +2,6 @@
  * A sidecar in a static pod of kubeadm's, before its own container or behind it: nothing is read from it, or
  * changed in it.
  */
-
 import { expect, test } from "bun:test";
 import { cpSync, rmSync, utimesSync } from "node:fs";
 import { apiEndpoint } from "../../../shared/facts/known-nodes.ts";
@@ -10,11 +9,11 @@ import { isExternalCa } from "../../../shared/facts/signed-elsewhere.ts";
 import { writeFile } from "../../../shared/files/files.ts";
 import { commandOf } from "../../../shared/manifests/command.ts";
 import { manifestText, readManifest } from "../../../shared/manifests/on-disk.ts";
-import { fitOldSaKey, full, reduced } from "../../../shared/manifests/repair-changes.ts";
+import { fitOldSaKey, full, manifestDifferences, reduced } from "../../../shared/manifests/repair-changes.ts";
 import type { Manifest } from "../../../shared/objects/objects.ts";
 import { keyPair } from "../../../shared/pki/keys.ts";
-import { manifestDifferences, usableManifest } from "../../../shared/static-pods/manifest-trouble.ts";
 import { restoreManifests } from "../../../shared/static-pods/restore.ts";
+import { usableManifest } from "../../../shared/static-pods/work.ts";
 import { ADDRESS, healthyCp, manifest, mirrorPod } from "../../pretend/cluster.ts";
 import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";

@@ -2,8 +2,8 @@
 import { expect, spyOn, test } from "bun:test";
 import * as fs from "node:fs";
 import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
-import { asSaid, type WordOption } from "../../../shared/node/word-kinds.ts";
 import * as words from "../../../shared/node/words.ts";
+import { asSaid, type WordOption } from "../../../shared/node/words.ts";
 import { mode } from "../../../shared/run.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 

@@ -4,12 +4,12 @@
  */
 import { expect, test } from "bun:test";
 import { cpSync, rmSync } from "node:fs";
-import { ensureOptions } from "../../../shared/facts/node-to-repair.ts";
 import { readText } from "../../../shared/files/files.ts";
 import { certificatesIn, keyMatches } from "../../../shared/pki/certificate.ts";
 import { CERTS } from "../../../shared/pki/certs.ts";
 import { ensureMany } from "../../../shared/pki/ensure.ts";
 import { examine } from "../../../shared/pki/examine.ts";
+import { ensureOptions } from "../../../shared/static-pods/work.ts";
 import { healthyCp, mirrorPod, otherCa } from "../../pretend/cluster.ts";
 import { companyRoot, ofCompany } from "../../pretend/company-ca.ts";
 import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";

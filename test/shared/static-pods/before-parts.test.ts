@@ -6,10 +6,9 @@ import { setDefaultTimeout, test } from "bun:test";
 import { createPrivateKey } from "node:crypto";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { lookAtPeers, refuseWhereOthersLive } from "../../../shared/etcd/other-members.ts";
-import { refuseNoMember } from "../../../shared/etcd/own-etcd.ts";
 import { quorumOf } from "../../../shared/etcd/peers.ts";
 import { refuseDoubtfulClock } from "../../../shared/facts/clock.ts";
-import { controlPlaneToRepair, ensureOptions } from "../../../shared/facts/node-to-repair.ts";
+import { controlPlaneToRepair, refuseNoMember } from "../../../shared/facts/node-to-repair.ts";
 import { refuseExternalCa } from "../../../shared/facts/signed-elsewhere.ts";
 import { failOf } from "../../../shared/fail.ts";
 import { actionsFor, keysToMake, type NewCas } from "../../../shared/pki/actions.ts";
@@ -22,6 +21,12 @@ import {
 } from "../../../shared/salvage/before-part-1.ts";
 import { beforeEtcdStops, beforeServersStop } from "../../../shared/static-pods/first-screen.ts";
 import * as pod from "../../../shared/static-pods/issue-and-start.ts";
+import {
+  ensureOptions,
+  etcdIsInPlace,
+  etcdWork,
+  refuseOtherFolder,
+} from "../../../shared/static-pods/work.ts";
 import { FACTS, healthyCp, manifest, mirrorPod, otherCa, write } from "../../pretend/cluster.ts";
 import { decisions } from "../../pretend/decisions.ts";
 import { LOST, THIRD } from "../../pretend/etcd.ts";
@@ -247,18 +252,18 @@ async function part1({ newCas, lostOn = [], imagesLater }: Row) {
   pod.refuseForeignCa(cp);
   const made = keysToMake(actions);
   if (made.length > 0) await refuseDoubtfulClock(cp);
-  pod.refuseOtherFolder(cp);
+  refuseOtherFolder(cp);
   await refuseWhileMemoryHasKeys(made, cp, lostOn);
   refuseWhereOthersLive(made, peers, lostOn);
   refuseWhileLeaderMayHaveKey(made, cp, lostOn);
   await sayLostFiles(cp);
   const others = quorumOf(cp.data.members, ({ id }) => peers.alive.some((peer) => peer.id === id));
-  const work = pod.etcdWork(cp, actions);
+  const work = etcdWork(cp, actions);
   await beforeEtcdStops(cp, work, { others, imagesLater });
   const todo = actions
     .filter((action) => action.todo !== "keep")
     .map((action) => `${action.todo} ${action.finding.name}`);
-  return { todo, inPlace: pod.etcdIsInPlace(cp, work), needsCopy: pod.needsCopy(cp) };
+  return { todo, inPlace: etcdIsInPlace(cp, work), needsCopy: pod.needsCopy(cp) };
 }
 
 /** As the step 2.1 of part 2, where etcd is well. */

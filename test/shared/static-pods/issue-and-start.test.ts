@@ -11,14 +11,13 @@ import { newRescue, rescuedEtcd } from "../../../shared/node/rescue-folder.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueLeaf } from "../../../shared/pki/issue.ts";
 import {
-  etcdIsInPlace,
-  etcdWork,
   issueEtcdCertificates,
   issueForServers,
   linkUsualDir,
   lookAtServers,
   startServers,
 } from "../../../shared/static-pods/issue-and-start.ts";
+import { etcdIsInPlace, etcdWork } from "../../../shared/static-pods/work.ts";
 import { FACTS, manifest, mirrorPod, type Objects, otherCa, write } from "../../pretend/cluster.ts";
 import { KUBESPRAY_KUBELET } from "../../pretend/etcd-as-unit.ts";
 import { lookAt } from "../../pretend/in-process.ts";

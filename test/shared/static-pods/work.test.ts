@@ -1,8 +1,8 @@
 import { expect, test } from "bun:test";
-import { reduced } from "../../../shared/manifests/repair-changes.ts";
+import { manifestDifferences, reduced } from "../../../shared/manifests/repair-changes.ts";
 import type { Manifest } from "../../../shared/objects/objects.ts";
-import { manifestDifferences, onDisk } from "../../../shared/static-pods/manifest-trouble.ts";
 import { FROM_MIRROR_POD } from "../../../shared/static-pods/wanted-manifests.ts";
+import { onDisk } from "../../../shared/static-pods/work.ts";
 import { manifest, write } from "../../pretend/cluster.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 

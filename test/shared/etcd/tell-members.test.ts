@@ -1,7 +1,7 @@
 /** An address of another machine on this one's loopback: what is sent there arrives, and nothing stays afterwards. */
 import { expect, test } from "bun:test";
 import { connect, createServer, type Server } from "node:net";
-import { endLeftRelays, startRelay } from "../../../shared/etcd/relay.ts";
+import { endLeftRelays, startRelay } from "../../../shared/etcd/tell-members.ts";
 import { unfinishedActions } from "../../../shared/signals.ts";
 import { programsHere } from "../../pretend/programs.ts";
 
