@@ -82,9 +82,13 @@ function openRegularFile(
 
 /** Files of /proc claim to be empty: they are read to their end. */
 function content(file: number, largest: number, read: typeof readMore): string | undefined {
-  const buffer = Buffer.allocUnsafe(largest + 1);
+  // most are small: room for the largest, for each, made nine in ten collections of garbage
+  let buffer = Buffer.allocUnsafe(Math.min(1 << 14, largest + 1));
   let size = 0;
-  for (let count = 1; count > 0 && size < buffer.length; size += count) count = read(file, buffer, size);
+  for (let count = 1; count > 0 && size <= largest; size += count) {
+    if (size === buffer.length) buffer = Buffer.concat([buffer], Math.min(4 * size, largest + 1));
+    count = read(file, buffer, size);
+  }
   return size > largest ? undefined : buffer.toString("utf8", 0, size);
 }
 

@@ -46,7 +46,8 @@ export async function coveredBy(
       tests.filter((test) => !seen[test]),
       width,
       async (test) => {
-        seen[test] = await measured(home, test);
+        // a test that other people's load has made red is green the next time
+        seen[test] = await measured(home, test).catch(() => measured(home, test));
       },
     );
   } finally {

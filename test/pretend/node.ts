@@ -336,7 +336,8 @@ function settled(text: string, root: string): string {
 }
 
 /** What a script says where a program takes long, as on a busy machine. */
-const STILL_WAITING = /^ {2}(still waiting for .* \(since [\d:]{8}[,)].*|and \d+ more like these)\n/gm;
+const STILL_WAITING =
+  /^ {2}(still waiting for .*(?: \(since|, until) [\d:]{8}[,) ].*|and \d+ more like these)\n/gm;
 
 /**
  * Compares the output of a whole run with its file in test/transcripts. UPDATE_TRANSCRIPTS=1 writes the file.

@@ -1,7 +1,7 @@
 /**
  * In `bun test`, a command of zx that has plain words only is started without the bash that would read them;
- * and where a pretend program answers it with mere text, without any process. A bash takes longer than most of
- * what is tested. Scripts in processes of their own have it, as on a node.
+ * and where a pretend program answers it with mere text, or none is there, without any process. A bash takes
+ * longer than most of what is tested. Scripts in processes of their own have it, as on a node.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { EventEmitter } from "node:events";
@@ -16,28 +16,33 @@ const PLAIN = /^[\w.-]+( [\w@%+=:,./-]+)*$/;
 /** What zx has its bash do first. */
 const PREFIX = "set -euo pipefail;";
 
+/** Where no pretend programs are, there are none: this machine's own systemctl is no node's. */
+const OWN_PATH = process.env.PATH;
+
 export function withoutShell() {
   $.spawn = start as typeof spawn;
 }
 
 function start(line: string, args: string[], options: { env: Record<string, string> }): ChildProcess {
   const command = line.slice(PREFIX.length);
-  const words = line.startsWith(PREFIX) && PLAIN.test(command) ? command.split(" ") : [];
-  const program = placeOf(words[0], options.env.PATH);
-  if (program === undefined) return spawn(line, args, options);
-  const answer = answerTo(program, words);
-  return answer ? answered(answer) : spawn(program, words.slice(1), { ...options, shell: false });
+  if (!line.startsWith(PREFIX) || !PLAIN.test(command)) return spawn(line, args, options);
+  const words = command.split(" ") as [string, ...string[]];
+  const program = options.env.PATH === OWN_PATH ? undefined : placeOf(words[0], options.env.PATH);
+  const answer = program === undefined ? notFound(words[0]) : answerTo(program, words);
+  return answer ? answered(answer) : spawn(program!, words.slice(1), { ...options, shell: false });
+}
+
+/** As bash says it. */
+function notFound(name: string): FakeAnswer {
+  return { stdout: "", stderr: `bash: line 1: ${name}: command not found\n`, exit: 127 };
 }
 
 /** As a shell looks for it. */
-function placeOf(name: string | undefined, path = ""): string | undefined {
-  return (
-    name &&
-    path
-      .split(":")
-      .map((folder) => join(folder, name))
-      .find(isProgram)
-  );
+function placeOf(name: string, path = ""): string | undefined {
+  return path
+    .split(":")
+    .map((folder) => join(folder, name))
+    .find(isProgram);
 }
 
 function isProgram(path: string): boolean {

@@ -64,9 +64,9 @@ const LONG = 256 * 1024;
 const MOST_MS = 50;
 
 /** Letters of texts that grow, so that one that is slow already grows no more. */
-const TINY = [24, 48];
+const TINY = [20, 28, 48];
 const SHORT = 8192;
-const LENGTHS = [...TINY, 2048, SHORT, 32_768, 131_072, LONG];
+const LENGTHS = [...TINY, 2048, SHORT, 2 * SHORT, 32_768, 131_072, LONG];
 
 /** A pattern that takes the square of a text's length, and MOST_MS for a LONG one, takes twice this for a SHORT one. */
 const SUSPECT_MS = (MOST_MS / 2) * (SHORT / LONG) ** 2;

@@ -34,7 +34,7 @@ const ALL = ROWS.flatMap((row) =>
 /** Of others, where nothing gives this file a temporary folder of its own. */
 const OWN = `${tmpdir()}/unlike-${process.pid}-*`;
 const BEFORE = globSync(OWN);
-const EVERY = process.env.EVERY_ROW ? 1 : 53;
+const EVERY = process.env.EVERY_ROW ? 1 : 101;
 
 /**
  * Files that only copies bring back are lost in both plays that lose; without keys of its own no part stops a node for

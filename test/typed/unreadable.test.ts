@@ -61,7 +61,7 @@ function dry(line: string): string {
 }
 
 /** `npm run soak` takes all of them. */
-const EVERY = process.env.EVERY_ROW ? 1 : 131;
+const EVERY = process.env.EVERY_ROW ? 1 : 263;
 const ALWAYS = "configmaps/kube-system/kubeadm-config: cut off";
 const ROWS = (await nonsense()).filter(({ name }, i) => i % EVERY === 0 || name === ALWAYS);
 

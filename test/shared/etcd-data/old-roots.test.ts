@@ -21,14 +21,14 @@ afterAll(() => rmSync(dir, { recursive: true }));
 const path = `${dir}/member/snap/db`;
 const PAGE = 4096;
 
-/** The fixture's file, changed, and its trees. */
-function treesOf(change: (db: Buffer) => unknown = () => undefined): OldRoot[] {
+/** The fixture's file, changed, and its trees, newest first. */
+function treesOf(change: (db: Buffer) => unknown = () => undefined): Generator<OldRoot> {
   const source = busyEtcd();
   const db = Buffer.from(source.db);
   change(db);
   writeDamaged(dir, "none", { seed: 0, source });
   writeFileSync(path, db);
-  return [...wholeTrees([path])];
+  return wholeTrees([path]);
 }
 
 /** The fixture's older tree that is whole. */
@@ -40,7 +40,7 @@ async function refusal(root: OldRoot | undefined) {
 }
 
 test("trees are found newest first, and behind them the log alone", async () => {
-  const trees = treesOf();
+  const trees = [...treesOf()];
   expect(trees.map(({ index }) => index)).toEqual([3718, OLDER, 3327, 3327, 3327, 0]);
   for (const root of [...trees.slice(0, 2), trees.at(-1)!]) expect(await refusal(root)).toBeUndefined();
 });

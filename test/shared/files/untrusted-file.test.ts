@@ -37,6 +37,15 @@ test("only a regular file is read, a link to one is one, and none that is larger
   spawnSync("mknod", [at("zero"), "c", "1", "5"]);
   expect(["text", "link"].map((name) => smallText(`/${name}`))).toEqual(["12345", "12345"]);
   expect([smallText("/text", 5), smallText("/text", 4)]).toEqual(["12345", undefined]);
+  for (const size of [16_383, 16_384, 16_385, 65_536, 65_537, 300_000]) {
+    const text = Buffer.alloc(size, "0123456789").toString();
+    writeFileSync(at("text"), text);
+    expect([smallText("/text"), smallText("/text", size), smallText("/text", size - 1)]).toEqual([
+      text,
+      text,
+      undefined,
+    ]);
+  }
   const none = ["dangling", "outside", "folder", "pipe", "zero", "missing", "text/below"];
   expect(none.map((name) => smallText(`/${name}`))).toEqual(none.map(() => undefined));
 });

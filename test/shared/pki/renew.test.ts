@@ -1,6 +1,6 @@
 /** A CA renewed with its own key, judged by openssl: CAs as each of the field's programs has made them. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { memo } from "../../../shared/memo.ts";
@@ -27,7 +27,8 @@ function folder() {
     return stdout.toString() + stderr.toString();
   };
   const file = (name: string, text: string) => writeFileSync(join(dir, name), text);
-  return { openssl, file, [Symbol.dispose]: () => rmSync(dir, { recursive: true }) };
+  const read = (name: string) => readFileSync(join(dir, name), "utf8");
+  return { openssl, file, read, [Symbol.dispose]: () => rmSync(dir, { recursive: true }) };
 }
 
 /** A key of a kind, by openssl: of RSA one takes half a second, so all CAs of a kind have the same. */
@@ -50,7 +51,7 @@ interface Old {
 
 /** A CA for another day, and a leaf of it. */
 function made(
-  { openssl, file }: ReturnType<typeof folder>,
+  { openssl, file, read }: ReturnType<typeof folder>,
   {
     key = "EC -pkeyopt ec_paramgen_curve:P-256",
     mask = "utf8only",
@@ -62,7 +63,8 @@ function made(
   }: Old,
   { isOther = false } = {},
 ) {
-  file("ca.key", isOther ? openssl(`genpkey -quiet -algorithm ${key}`) : keyOf(key));
+  const own = isOther ? openssl(`genpkey -quiet -algorithm ${key}`) : keyOf(key);
+  file("ca.key", own);
   file(
     "c",
     `[req]\nprompt=no\nutf8=yes\ndistinguished_name=dn\nx509_extensions=v3\nstring_mask=${mask}\n[dn]\n${name}\n[v3]\nkeyUsage=critical,digitalSignature,keyEncipherment,keyCertSign\nbasicConstraints=critical,CA:true\nsubjectKeyIdentifier=${keyId}\n${more}`,
@@ -77,7 +79,7 @@ function made(
   openssl(
     "x509 -req -in csr -CA old.crt -CAkey ca.key -set_serial 5 -days 300 -extfile l -extensions v3 -out leaf.crt",
   );
-  return { ca, key: openssl("pkey -in ca.key"), leaf: openssl("x509 -in leaf.crt") };
+  return { ca, key: own, leaf: read("leaf.crt") };
 }
 
 /** Go writes a name of ASCII as PrintableString; `keyId`: none before Go 1.15, of SHA-1, of SHA-256 since 1.35. */
