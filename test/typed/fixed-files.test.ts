@@ -4,7 +4,8 @@
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { certRow } from "../../shared/pki/certs.ts";
-import { ADDRESS, write } from "../pretend/cluster.ts";
+import { kubeletKubeconfig } from "../../shared/pki/kubeconfigs.ts";
+import { ADDRESS, otherCa, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { expireCertificates } from "../pretend/expired.ts";
 import { servePart2 } from "../pretend/in-part2.ts";
@@ -24,6 +25,7 @@ function fix(...paths: string[]): Disposable {
 }
 
 const CONF = "/etc/kubernetes";
+const OTHER = await otherCa();
 const WELL = { kind: "healthy control plane node", etcd: longLives } as const;
 const FORBIDDEN = /^Cannot write to \/etc\/kubernetes\/\S+: EPERM/;
 const CHATTR = /^see which flag forbids it: lsattr -d \/etc\S+\. Take it off: chattr -ia \/etc/;
@@ -44,6 +46,15 @@ test.each<[string, string, (node: PretendNode) => unknown, string]>([
   ],
   ["02-control-plane", "pki/apiserver.crt", RENEWED("apiserver"), "a certificate"],
   ["02-control-plane", "manifests/kube-controller-manager.yaml", RENEWED("apiserver"), "a manifest"],
+  [
+    "02-control-plane",
+    "kubelet.conf",
+    async (node) => {
+      await RENEWED("apiserver")(node);
+      write(`${node.root}${CONF}/kubelet.conf`, kubeletKubeconfig({ server: `https://${ADDRESS}:6443`, ca: OTHER.cert }));
+    },
+    "the kubelet's, which trusts another CA",
+  ],
   ["renew-ca", "kubelet.conf", () => undefined, "a kubeconfig"],
 ])("%s: %s is immutable, and has to be replaced: nothing is stopped", async (line, file, change) => {
   using node = here(

@@ -14,6 +14,7 @@ import {
   utimesSync,
 } from "node:fs";
 import { stringify } from "yaml";
+import { memberFolders } from "../../../shared/etcd-location/etcd-candidates.ts";
 import { etcdDataOf } from "../../../shared/etcd-location/etcd-place.ts";
 import { Fail } from "../../../shared/fail.ts";
 import {
@@ -339,6 +340,15 @@ test.each([{ id: "77" }, {}])(
     expect(await find()).toMatchObject({ dir: "/var/lib/etcd", why: "" });
   },
 );
+
+test("folders of the kernel, of programs and of containers are not looked through", () => {
+  using box = sandbox();
+  const system = ["proc", "sys", "dev", "run", "usr", "boot", "snap", "nix", "var/log"];
+  const containers = ["containerd", "containers", "docker", "crio", "kubelet"].map((name) => `var/lib/${name}`);
+  for (const dir of [...system, ...containers, "srv", "var/lib/other"])
+    mkdirSync(`${box.dir}/${dir}/etcd/member/snap`, { recursive: true });
+  expect(memberFolders()).toEqual(["/srv/etcd", "/var/lib/other/etcd"]);
+});
 
 /** Later than the data in the usual folder; `his`: a user's folders. */
 const LOOK_ALIKES: [what: string, dir: string, his: string[], counts: boolean][] = [

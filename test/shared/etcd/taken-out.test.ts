@@ -1,7 +1,7 @@
 /** Which nodes were taken out of etcd: its own answers say so, and a silence says nothing. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { controlPlaneToRepair } from "../../../shared/facts/node-to-repair.ts";
-import { takenOut } from "../../../shared/facts/said.ts";
+import { leftOut, takenOut } from "../../../shared/facts/said.ts";
 import { type EtcdState, sameEtcd, serveEtcd, TAKEN_OUT } from "../../pretend/etcd.ts";
 import { lookAt } from "../../pretend/in-process.ts";
 import { MEMBER } from "../../pretend/node.ts";
@@ -22,6 +22,19 @@ async function out(anew: boolean, state: Partial<EtcdState> = {}): Promise<strin
 
 test("a control plane node whose member is out, and that has not joined anew, is taken out", async () => {
   expect([await out(false), await out(true)]).toEqual([["w2"], []]);
+});
+
+test.each([
+  ["it is said, and left out", [], 1],
+  ["named as lost already: it is lost once, and said by nobody", ["w2"], 0],
+])("a node that was taken out: %s", async (_, lost, times) => {
+  const members = [MEMBER, TAKEN_OUT];
+  await lookAt({ kind: "healthy control plane node", members }, async ({ root, stored }, said) => {
+    using _etcd = serveEtcd(root, sameEtcd(stored));
+    const left = await leftOut(await controlPlaneToRepair(undefined), { without: ["w2"], lost });
+    expect(left).toEqual({ gone: ["w2"], without: [], lost: ["w2"] });
+    expect(said.filter((line) => line.includes("no member of etcd any more"))).toHaveLength(times);
+  });
 });
 
 test("an etcd without a majority says so as well: by what it knows itself", async () => {
