@@ -48,7 +48,7 @@ export function smallText(path: string, largest = LARGEST): string | undefined {
   if (place.kind === "file")
     return place.bytes.length > largest ? undefined : Buffer.from(place.bytes).toString("utf8");
   const { host } = place;
-  const read = (file: number) => content(file, largest, readMore);
+  const read = (file: number) => content(file, largest);
   return tryFile("read", path, () => (statSync(host).isFile() ? openRegularFile(host, 0, read) : undefined));
 }
 
@@ -58,7 +58,7 @@ export function smallText(path: string, largest = LARGEST): string | undefined {
  */
 function unlinkedText(host: string): string | undefined {
   if (gone(() => lstatSync(host))?.isFile() !== true) return undefined;
-  const read: typeof readMore = (...more) => gone(() => readMore(...more)) ?? 0;
+  const read = (more: () => number) => gone(more) ?? 0;
   return gone(
     () => openRegularFile(host, constants.O_NOFOLLOW, (file) => content(file, LARGEST, read)),
     NO_FILE,
@@ -81,20 +81,19 @@ function openRegularFile(
 }
 
 /** Files of /proc claim to be empty: they are read to their end. */
-function content(file: number, largest: number, read: typeof readMore): string | undefined {
+function content(file: number, largest = LARGEST, read = now): string | undefined {
   // most are small: room for the largest, for each, made nine in ten collections of garbage
   let buffer = Buffer.allocUnsafe(Math.min(1 << 14, largest + 1));
   let size = 0;
   for (let count = 1; count > 0 && size <= largest; size += count) {
     if (size === buffer.length) buffer = Buffer.concat([buffer], Math.min(4 * size, largest + 1));
-    count = read(file, buffer, size);
+    count = read(() => readSync(file, buffer, size, buffer.length - size, null));
   }
   return size > largest ? undefined : buffer.toString("utf8", 0, size);
 }
 
-/** How many bytes came into the buffer from `at` on; 0 at the file's end. */
-function readMore(file: number, buffer: Buffer, at: number): number {
-  return readSync(file, buffer, at, buffer.length - at, null);
+function now(read: () => number): number {
+  return read();
 }
 
 /** A link, a socket, a device without a driver; or the mounts of a zombie (fs/proc_namespace.c). */
@@ -186,9 +185,8 @@ function lookAt(path: string): string[] | string | Error | undefined {
   try {
     const host = hostEntry(path);
     const info = lstatSync(host);
-    const read = (file: number) => content(file, LARGEST, readMore);
     if (!info.isDirectory())
-      return info.isFile() ? openRegularFile(host, constants.O_NOFOLLOW, read) : undefined;
+      return info.isFile() ? openRegularFile(host, constants.O_NOFOLLOW, content) : undefined;
     const names = readdirSync(host).sort();
     // users' own configuration counts most
     return names.includes("config") ? ["config", ...names] : names;
