@@ -4,6 +4,7 @@ import { mkdirSync } from "node:fs";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { found } from "../../../shared/checks/check.ts";
 import { certInfo } from "../../../shared/pki/certificate.ts";
+import { kubeletKubeconfig } from "../../../shared/pki/kubeconfigs.ts";
 import { olderElsewhere } from "../../../shared/renew/older-elsewhere.ts";
 import { CLIENT_SIGNER, SERVING_SIGNER } from "../../../shared/workers/csr.ts";
 import { NO_TLS, pretendApi } from "../../pretend/api.ts";
@@ -16,6 +17,7 @@ import { sandbox } from "../../pretend/sandbox.ts";
 const { root, ca } = await healthyCp();
 const older = await olderOf(root, "ca", 100);
 const PKI = "/etc/kubernetes/pki";
+const OWN = "/root/.kube/config";
 const CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 
 const csr = (node: string, signerName: string, pem?: string) => ({
@@ -32,18 +34,23 @@ interface Place {
   now?: Date;
   /** The kubelet's certificate; of what else it is, nothing here depends. */
   client?: string;
+  /** /root/.kube/config's CA. */
+  kubeconfig?: string;
+  /** Files that are named as readers already. */
+  named?: string[];
 }
 
-async function look({ pem, before, objects = {}, now, client }: Place) {
+async function look({ pem, before, objects = {}, now, client, kubeconfig, named }: Place) {
   using box = sandbox();
   write(`${box.dir}${PKI}/ca.crt`, pem);
   write(`${box.dir}${PKI}/ca.key`, ca.key);
   if (before) write(`${box.dir}/root/kube-pki-repair-20260101T000000/aside${PKI}/ca.crt`, before);
+  if (kubeconfig) write(`${box.dir}${OWN}`, kubeletKubeconfig({ server: "https://a:6443", ca: kubeconfig }));
   if (client) write(`${box.dir}${NODE.kubelet.clientPem}`, client);
   const cp = controlPlaneOf(await pretendData(knewCa(pem)));
   using server = pretendApi({ objects });
   const api = new KubeApi({ server: server.url, ca: NO_TLS });
-  const { rows, holders } = await olderElsewhere(cp, api, new Set(), now);
+  const { rows, holders } = await olderElsewhere(cp, api, new Set(named), now);
   const asked = server.requests.map(({ path }) => path.replace(/\?.*/, ""));
   return {
     rows: rows.map(({ look, ...row }) => {
@@ -85,6 +92,15 @@ test("renewed: what holds the one before is looked for, until that has expired",
   expect(holders).toEqual([]);
   const after = new Date(certInfo(older).notAfter.getTime() + 1000);
   expect((await look({ pem: ca.cert, before: older, now: after })).rows).toEqual([]);
+});
+
+test.each<[string, Partial<Place>, string[]]>([
+  ["holds it", { kubeconfig: older }, [OWN]],
+  ["holds it, and is named already", { kubeconfig: older, named: [OWN] }, []],
+  ["holds today's", { kubeconfig: ca.cert }, []],
+])("a kubeconfig that %s", async (_, place, names) => {
+  const { holders } = await look({ pem: ca.cert, before: older, ...place });
+  expect(holders).toEqual(names.map((name) => ({ kind: "file", name, until: certInfo(older).notAfter })));
 });
 
 test("what cannot be opened is said", async () => {

@@ -389,6 +389,23 @@ test.each(ROWS)("$what", async (row) => {
   holds(row.what, row.what === "all is well" ? said : differs);
 });
 
+test("where the cluster's objects cannot be read, it stops, unless it must end", async () => {
+  const etcd = (objects: Record<string, object | string>) => {
+    for (const name of Object.keys(objects))
+      if (!name.startsWith("minions")) objects[name] = "k8s:enc:aescbc:v1:key1:\u0001\u0002";
+  };
+  await lookAt({ kind: "healthy control plane node", etcd }, async (node) => {
+    using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+    const verified = async (mustEnd: boolean) =>
+      (await verifyHere(await readNode(), { etcdData: undefined, mustEnd })).checks.flatMap(
+        ({ id, detail }) => (id === "cluster-read" ? [detail] : []),
+      );
+    const why = expect.stringContaining("encrypted");
+    expect(await verified(true)).toEqual([why]);
+    await expect(verified(false)).rejects.toThrow(expect.objectContaining({ message: why }));
+  });
+});
+
 /** So many more workers, all of them well. */
 function manyWorkers(howMany: number) {
   const names = Array.from({ length: howMany }, (_, i) => `n${i}`);
