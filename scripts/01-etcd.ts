@@ -21,11 +21,8 @@ import { lockNode } from "../shared/node/lock-node.ts";
 import { rescuedEtcd, rescuedLog } from "../shared/node/rescue-folder.ts";
 import { stopKubelet } from "../shared/node/systemctl-kubelet.ts";
 import { oldSaKey } from "../shared/old-sa-key/old-tokens.ts";
-import { actionsFor, keysToMake, type NewCas, type PkiAction } from "../shared/pki/actions.ts";
-import { CERTS, isInternal } from "../shared/pki/certs.ts";
-import { apply } from "../shared/pki/ensure.ts";
-import { markNewSaKey, newSaKeySince } from "../shared/pki/sa-keys.ts";
-import { forGood } from "../shared/prompt.ts";
+import { keysToMake, type NewCas, type PkiAction } from "../shared/pki/actions.ts";
+import { newSaKeySince } from "../shared/pki/sa-keys.ts";
 import { caReaders, expiredHolders } from "../shared/renew/ca-readers.ts";
 import { done, run, say, step } from "../shared/run.ts";
 import * as first from "../shared/salvage/before-part-1.ts";
@@ -49,7 +46,7 @@ async function main() {
     "1.4 Make or keep the shared keys",
     async () => {
       await pod.linkUsualDir(cp);
-      await makeSharedKeys(cp, actions);
+      await pod.makeSharedKeys(cp, actions);
     },
     "kubeadm init phase certs ca, etcd-ca, front-proxy-ca, sa",
   );
@@ -87,9 +84,6 @@ function newCasOf(values: Values): NewCas | undefined {
   );
 }
 
-/** The keys that all control plane nodes have in common. */
-const SHARED = { certs: CERTS.filter((row) => row.shared), serviceAccountKey: true };
-
 /** Facts first, refusals second; nothing changes before all of them have passed. */
 async function look(
   values: Values,
@@ -102,7 +96,7 @@ async function look(
   const cp = { ...known, flagsToDrop: leftOut["start-without"] };
   refuseExternalCa(cp);
   refuseNoMember(cp);
-  const actions = actionsFor(SHARED, cp.facts, wanted.ensureOptions(cp, newCas));
+  const actions = wanted.sharedActions(cp, newCas);
   const peers = await lookAtPeers(cp, actions, { typed: lostOn, said: leftOut["lost-on"] });
   pod.refuseForeignCa(cp);
   const made = keysToMake(actions);
@@ -166,16 +160,6 @@ async function copyWhatIsLeft(cp: ControlPlaneNode, healthy: boolean) {
   if (etcd.wal) await copyLargeTree(etcd.wal, rescuedLog(rescue));
   await copyLargeTree(etcd.dir, copy);
   say(`${data.keyCount} keys, revision ${data.revision}`);
-}
-
-async function makeSharedKeys(
-  { facts, asideDir }: ControlPlaneNode,
-  actions: readonly PkiAction[],
-) {
-  const others = keysToMake(actions).map(({ name }) => name);
-  const trusted = others.filter((name) => !isInternal(name));
-  if (trusted.length > 0) forGood("newKeys", { KEYS: trusted.join(", ") });
-  await apply(actions, facts, { asideDir, onNewSaKey: markNewSaKey });
 }
 
 /** The service-account key that a new one of this node has replaced, in this run or before. */

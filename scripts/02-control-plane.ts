@@ -8,7 +8,7 @@ import { inOneLine, type LeftOut, leftNames, type Todo } from "../shared/again.t
 import { adminClient, ownApiReady, sayEndpointReady } from "../shared/api/admin-api.ts";
 import { cleanFrontProxy, ensureAdmins, publishClusterInfo } from "../shared/api/cluster-trust.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
-import { dropDeadLeaders } from "../shared/api/leader-leases.ts";
+import { dropDeadLeaders } from "../shared/api/leases.ts";
 import { apiServerEnd, proveEtcd } from "../shared/etcd/own-etcd.ts";
 import { believedNames } from "../shared/etcd-data/members.ts";
 import { caIsNew } from "../shared/facts/ca-copies.ts";

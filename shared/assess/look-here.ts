@@ -22,15 +22,14 @@ import { exists } from "../files/files.ts";
 import { manifestPath } from "../manifests/on-disk.ts";
 import { CONTROL_PLANE, type Container, containers } from "../node/containers.ts";
 import { type Node, readNode } from "../node/node.ts";
-import { actionsFor } from "../pki/actions.ts";
 import { endpointUrl } from "../pki/addresses.ts";
-import { CERTS, etcdClientFiles } from "../pki/certs.ts";
+import { etcdClientFiles } from "../pki/certs.ts";
 import { bothCas, type Finding, readable } from "../pki/examine.ts";
 import { clusterServer, localServer } from "../pki/kubeconfigs.ts";
 import { whoAnswers } from "../pki/served.ts";
 import { comingHere, refuseFixedAtEtcd } from "../static-pods/first-screen.ts";
 import { allRows, type Coming, refuseWhereNothingFits } from "../static-pods/preflight.ts";
-import { ensureOptions, etcdIsInPlace, etcdWork, refuseOtherFolder, type Work } from "../static-pods/work.ts";
+import { etcdIsInPlace, etcdWork, refuseOtherFolder, sharedActions, type Work } from "../static-pods/work.ts";
 
 export interface Looked {
   node: Node;
@@ -140,8 +139,6 @@ async function refuseTurnedAway(cp: ControlPlaneNode, { etcd }: Known) {
   if (why) throw why;
 }
 
-const SHARED = { certs: CERTS.filter((row) => row.shared), serviceAccountKey: true };
-
 /** Rows of `preflight` add their own names. */
 // biome-ignore format: a table
 export const REFUSALS = {
@@ -163,7 +160,7 @@ export type RefusalId = keyof typeof REFUSALS;
 
 /** Throws no Fail: each is a row. Other errors pass. */
 export async function refusalsHere(cp: ControlPlaneNode, made: Made): Promise<Refusal[]> {
-  const work = etcdWork(cp, actionsFor(SHARED, cp.facts, ensureOptions(cp, "all")));
+  const work = etcdWork(cp, sharedActions(cp, "all"));
   const etcd = await attemptLater(async () => etcdClient(cp.facts)?.status());
   const stops = !etcd || etcd instanceof Fail || !etcdIsInPlace(cp, work);
   const { pods, ...coming } = comingHere(cp, work);

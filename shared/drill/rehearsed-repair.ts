@@ -11,8 +11,7 @@ import { lackingOfExternalCa } from "../facts/signed-elsewhere.ts";
 import { failOf } from "../fail.ts";
 import { clearOverlay, note } from "../files/root.ts";
 import type { BackupState } from "../hand-over/backup-mark.ts";
-import { actionsFor } from "../pki/actions.ts";
-import { CERTS, certRow } from "../pki/certs.ts";
+import { certRow } from "../pki/certs.ts";
 import { apply } from "../pki/ensure.ts";
 import { listed } from "../plain.ts";
 import { mode, silently } from "../run.ts";
@@ -24,7 +23,7 @@ import {
   startServers,
 } from "../static-pods/issue-and-start.ts";
 import { refuseWhereNothingFits } from "../static-pods/preflight.ts";
-import { ensureOptions, refuseOtherFolder, serversWork } from "../static-pods/work.ts";
+import { refuseOtherFolder, serversWork, sharedActions } from "../static-pods/work.ts";
 import { type ComparedFile, type ComparedServer, filesOf } from "./compared.ts";
 
 /**
@@ -81,8 +80,7 @@ function bringBack({ data, node, facts, etcd, ran }: ControlPlaneNode): LostFile
 }
 
 async function makeFiles(cp: ControlPlaneNode) {
-  const shared = { certs: CERTS.filter((row) => row.shared), serviceAccountKey: true };
-  await apply(actionsFor(shared, cp.facts, ensureOptions(cp, "all")), cp.facts, { asideDir: cp.asideDir });
+  await apply(sharedActions(cp, "all"), cp.facts, { asideDir: cp.asideDir });
   await issueEtcdCertificates(cp);
   await startEtcd(cp);
   const work = serversWork(cp);

@@ -7,7 +7,7 @@
 import { endpointsToWaitFor } from "../api/endpoints.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { hostOfHolder } from "../api/kube-object.ts";
-import { dropOwnLease, leaderOf, nextLeader } from "../api/leader-leases.ts";
+import { dropOwnLease, leaderOf, nextLeader } from "../api/leases.ts";
 import { oldestStart, pidsNamed } from "../etcd-location/static-pod-here.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { containerEnd } from "../facts/ended-container.ts";

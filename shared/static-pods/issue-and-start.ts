@@ -20,11 +20,13 @@ import { ensureControlPlaneKubelet } from "../node/control-plane-kubelet.ts";
 import { wasDuringRun } from "../node/kept-run.ts";
 import { kubeletActive } from "../node/node.ts";
 import { rescuedEtcd } from "../node/rescue-folder.ts";
-import { countOfKeys } from "../pki/actions.ts";
+import { countOfKeys, keysToMake, type PkiAction } from "../pki/actions.ts";
 import { madeAt } from "../pki/certificate.ts";
-import { CERTIFICATES_DIR, CERTS, certPath, certRow, isEtcds, keyPath } from "../pki/certs.ts";
+import { CERTIFICATES_DIR, CERTS, certPath, certRow, isEtcds, isInternal, keyPath } from "../pki/certs.ts";
 import { apply, ensureMany } from "../pki/ensure.ts";
 import { makeKeysAhead } from "../pki/keys.ts";
+import { markNewSaKey } from "../pki/sa-keys.ts";
+import { forGood } from "../prompt.ts";
 import { act, say } from "../run.ts";
 import { told } from "../run-events.ts";
 import { shell } from "../shell-line.ts";
@@ -79,6 +81,13 @@ export function refuseForeignCa(cp: ControlPlaneNode) {
  */
 export function needsCopy(cp: ControlPlaneNode): boolean {
   return caIsNew(cp) && !exists(rescuedEtcd(cp.rescue));
+}
+
+export async function makeSharedKeys({ facts, asideDir }: ControlPlaneNode, actions: readonly PkiAction[]) {
+  const others = keysToMake(actions).map(({ name }) => name);
+  const trusted = others.filter((name) => !isInternal(name));
+  if (trusted.length > 0) forGood("newKeys", { KEYS: trusted.join(", ") });
+  await apply(actions, facts, { asideDir, onNewSaKey: markNewSaKey });
 }
 
 export async function issueEtcdCertificates(cp: ControlPlaneNode) {

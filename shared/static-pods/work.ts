@@ -134,6 +134,12 @@ export async function runningHere({ node }: ControlPlaneNode): Promise<Container
   return (await containers(node.runtimeEndpoint)).filter((one) => one.running);
 }
 
+/** Part 1's for the keys that all control plane nodes have in common. */
+export function sharedActions(cp: ControlPlaneNode, newCas?: NewCas): PkiAction[] {
+  const shared = { certs: CERTS.filter((row) => row.shared), serviceAccountKey: true };
+  return actionsFor(shared, cp.facts, ensureOptions(cp, newCas));
+}
+
 /**
  * How this node's PKI is treated. The evidence for a key is read only where the key is not sound, names from
  * before only where one is issued.

@@ -17,19 +17,19 @@ const BUDGETS: Record<string, number> = {
   "00-salvage": 113, // etcd on other machines is asked for its data (issue 44)
   "00-token-key": 92, // etcd on other machines is asked for its data (issue 44)
   "01-etcd": 132,
-  "02-control-plane": 135,
+  "02-control-plane": 134,
   "03-join": 52,
-  "03-workers": 124, // etcd on other machines is asked for its data (issue 44)
+  "03-workers": 123, // etcd on other machines is asked for its data (issue 44)
   "04-sa-tokens": 119,
-  "05-verify": 133,
-  drill: 121,
+  "05-verify": 131,
+  drill: 122,
   "hand-over": 98,
   "join-again": 70, // etcd on other machines is asked for its data (issue 44)
   move: 110, // etcd on other machines is asked for its data (issue 44)
   "pack-kit": 17,
   plan: 162,
-  "renew-ca": 126,
-  report: 176,
+  "renew-ca": 125,
+  report: 174,
   restore: 101, // older trees of damaged data (issue 45)
   words: 16,
 };

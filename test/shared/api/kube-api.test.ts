@@ -1,5 +1,4 @@
 /** The REST client, and what is built on few of its calls: Leases and bootstrap tokens. */
-
 import { expect, spyOn, test } from "bun:test";
 import { ApiError } from "../../../shared/api/api-error.ts";
 import {
@@ -10,8 +9,13 @@ import {
   tokenUsers,
 } from "../../../shared/api/bootstrap-tokens.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
-import { dropDeadLeaders, dropLease, leaderOf } from "../../../shared/api/leader-leases.ts";
-import { allRenewals, leaseRenewed } from "../../../shared/api/leases.ts";
+import {
+  allRenewals,
+  dropDeadLeaders,
+  dropLease,
+  leaderOf,
+  leaseRenewed,
+} from "../../../shared/api/leases.ts";
 import { inParallel } from "../../../shared/api/many.ts";
 import { typed } from "../../../shared/options.ts";
 import { certRow } from "../../../shared/pki/certs.ts";

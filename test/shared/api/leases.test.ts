@@ -1,12 +1,13 @@
 /** Leases of kubelets and leaders: who renews theirs, whatever their clocks say. */
-
 import { expect, setSystemTime, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
-import { dropDeadLeaders, leaderNow, nextLeader } from "../../../shared/api/leader-leases.ts";
 import {
   clockAhead,
+  dropDeadLeaders,
+  leaderNow,
   leaseRenewed,
   mayBeAlive,
+  nextLeader,
   nodeLeases,
   renewalRefused,
   waitForRenewal,
