@@ -261,7 +261,8 @@ export async function kubekey({ controlPlanes = 1 } = {}): Promise<Profile> {
       controlPlaneEndpoint: `${KUBEKEYS}:6443`,
       etcd: { external: { endpoints, caFile, certFile, keyFile } },
     },
-    certSANs: [KUBEKEYS, "localhost", "127.0.0.1"],
+    // the lab itself asks by lab-api
+    certSANs: [KUBEKEYS, "lab-api", "localhost", "127.0.0.1"],
     addOns: [apiBalancer],
     workerStaticPods: { "haproxy.yaml": balancerPod("haproxy", HAPROXY_CONFIG) },
     controlPlaneFiles: {
