@@ -7,6 +7,8 @@
 import { command, inOneLine, type LeftOut, leftNames } from "../shared/again.ts";
 import { adminApi } from "../shared/api/admin-api.ts";
 import { ANY_WORKER, openJoining, TOKEN_GROUP } from "../shared/api/bootstrap-tokens.ts";
+import type { KubeApi } from "../shared/api/kube-api.ts";
+import { DOES_IT_LEAD } from "../shared/api/leases.ts";
 import { saySilentMembers } from "../shared/etcd/identity.ts";
 import { caIsNew } from "../shared/facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../shared/facts/control-plane-node.ts";
@@ -20,17 +22,17 @@ import { type OptionValues, parseOptions } from "../shared/files/operator-files.
 import { lockNode, lockNodeShared } from "../shared/node/lock-node.ts";
 import { clusterCa } from "../shared/pki/examine.ts";
 import { clusterServer } from "../shared/pki/kubeconfigs.ts";
-import { trustedKeys } from "../shared/pki/trusted-keys.ts";
+import { trustedKeys, trustsCa } from "../shared/pki/trusted-keys.ts";
 import { listed } from "../shared/plain.ts";
-import { answer, done, mode, run, start, step, tell } from "../shared/run.ts";
+import { answer, done, mode, run, say, start, step, tell } from "../shared/run.ts";
 import { shell } from "../shared/shell-line.ts";
 import { fullControllerManager, whereToClose } from "../shared/static-pods/full-manager.ts";
+import { waitFor } from "../shared/wait-for.ts";
 import { countOnAgain, reallyOut } from "../shared/workers/away.ts";
 import * as joins from "../shared/workers/joining.ts";
 import { withoutServing } from "../shared/workers/kubelet-port.ts";
 import * as seen from "../shared/workers/nodes-seen.ts";
 import { approveJoining, watchNodesReturn } from "../shared/workers/wait.ts";
-import { waitForSigner } from "../shared/workloads/root-ca.ts";
 
 async function main() {
   const { values, positionals } = parseOptions({
@@ -146,6 +148,22 @@ function printJoinLine(
   tell(`\n${each}: ${listed(joining)}`);
   const at = clusterServer(facts);
   answer(command(shell`03-join --server ${at} --ca-hash ${ca} --token-file ${file}`, out));
+}
+
+const ROOT_CA = "/api/v1/namespaces/kube-system/configmaps/kube-root-ca.crt";
+
+/**
+ * Waits until a controller-manager with the current CA leads: until then a CSR is signed by nobody, or by the old one.
+ * Part 4 waits for the other namespaces: a tenant can keep the CA from its own.
+ */
+async function waitForSigner(api: KubeApi, caPem: string) {
+  const given = async () => {
+    const map = await api.find<{ data?: Record<string, string> }>(ROOT_CA);
+    return trustsCa(map?.data?.["ca.crt"], caPem);
+  };
+  const limit = { seconds: 120, hint: DOES_IT_LEAD };
+  await waitFor("the controller-manager to give kube-system the current CA", given, limit);
+  if (!mode.dryRun) say("kube-root-ca.crt: the current CA in kube-system");
 }
 
 const USAGE = `Usage:

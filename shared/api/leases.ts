@@ -308,3 +308,6 @@ export async function dropDeadLeaders(
     if (stoodStill || ownAndOld) await dropLease(api, name, leader.holder);
   }
 }
+
+export const DOES_IT_LEAD =
+  "see whether it leads: kubectl -n kube-system get lease kube-controller-manager; crictl ps -a --name kube-controller-manager";

@@ -6,7 +6,6 @@
  * deleted: labels, taints and annotations, and its static pods. kubeadm brings none of it back when a machine
  * joins under that name.
  */
-
 import { isIP } from "node:net";
 import { basename } from "node:path";
 import { command } from "../again.ts";
@@ -16,9 +15,8 @@ import { hostOf, placeOf } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { madeFiles } from "../facts/lost-files.ts";
 import { exists, list, readKeptJson, writeFile } from "../files/files.ts";
-import { asItRan } from "../manifests/as-it-ran.ts";
 import { commandOf, flags, hostFiles } from "../manifests/command.ts";
-import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
+import { asItRan, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { isKubeadms, manifestPath, manifestText, readManifest } from "../manifests/on-disk.ts";
 import { LAST_JOIN_CONFIG, rescueFolders } from "../node/rescue-folder.ts";

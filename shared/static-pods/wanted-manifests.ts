@@ -14,9 +14,8 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { believedPeers } from "../facts/known-nodes.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
-import { asItRan } from "../manifests/as-it-ran.ts";
 import { commandOf, flags, hostFiles } from "../manifests/command.ts";
-import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
+import { asItRan, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import {
   findMirrorPods,
   findStaticPods,

@@ -12,6 +12,7 @@
 import { ApiError, DeafWebhook, pastWebhooks, refusalOfOne, unlessRefused } from "../api/api-error.ts";
 import type { ApiReader, KubeApi } from "../api/kube-api.ts";
 import { isApiServers, type KubeObject, nameOf } from "../api/kube-object.ts";
+import { DOES_IT_LEAD } from "../api/leases.ts";
 import { readAll } from "../api/many.ts";
 import { type CutOff, NOT_YET, type TrustHolder } from "../facts/pod-trust.ts";
 import { Fail } from "../fail.ts";
@@ -62,23 +63,6 @@ export async function namespacesWithOldCa(
   for await (const { metadata, data } of api.items<TrustHolder>(ROOT_CA_MAPS))
     if (has(data?.["ca.crt"], caPem)) old.delete(metadata.namespace ?? "");
   return [...old];
-}
-
-const DOES_IT_LEAD =
-  "see whether it leads: kubectl -n kube-system get lease kube-controller-manager; crictl ps -a --name kube-controller-manager";
-
-/**
- * Waits until a controller-manager with the current CA leads: until then a CSR is signed by nobody, or by the old one.
- * Part 4 waits for the other namespaces: a tenant can keep the CA from its own.
- */
-export async function waitForSigner(api: KubeApi, caPem: string) {
-  const given = async () => {
-    const map = await api.find<TrustHolder>(`/api/v1/namespaces/${SYSTEM}/configmaps/${NAME}`);
-    return trustsCa(map?.data?.["ca.crt"], caPem);
-  };
-  const limit = { seconds: 120, hint: DOES_IT_LEAD };
-  await waitFor(`the controller-manager to give ${SYSTEM} the current CA`, given, limit);
-  if (!mode.dryRun) say(`${NAME}: the current CA in ${SYSTEM}`);
 }
 
 /** Milliseconds between two questions why a namespace has the old CA. */

@@ -13,7 +13,7 @@ const SELF = "test/repo/weight.test.ts";
  */
 // biome-ignore format: a table
 const BUDGETS: Record<string, [kB: number, files: number]> = {
-  scripts: [162.5, 19], // part 1 proves an etcd that it leaves alone; a bundle brings a kubelet's configuration (issue 44); what a drill prints and the metrics came from drill/ and checks/ (issue 43: folded)
+  scripts: [163, 19], // part 1 proves an etcd that it leaves alone; a bundle brings a kubelet's configuration (issue 44); what a drill prints and the metrics came from drill/ and checks/ (issue 43: folded)
   shared: [72, 13], // a limit of searches came from salvage/ (issue 43: folded)
   "shared/api": [72, 9],
   "shared/assess": [99.5, 10], // the unit of etcd has its rows on a node that the parts repair (issue 44)
@@ -27,7 +27,7 @@ const BUDGETS: Record<string, [kB: number, files: number]> = {
   "shared/files": [68, 8], // how a script begins came from scripts/, how files are replaced from moved/ and renew/ (issue 43, 3)
   "shared/hand-over": [51, 6], // three shared keys where etcd's CA is its maker's; the kubelet's configuration, if an installer wrote it (issue 44)
   "shared/kit": [13, 1],
-  "shared/manifests": [54, 6], // an installer's own names of manifests, and its link, come back (issue 44); how two manifests differ came from static-pods/ (issue 43: folded)
+  "shared/manifests": [53.5, 5], // an installer's own names of manifests, and its link, come back (issue 44); how two manifests differ came from static-pods/ (issue 43: folded)
   "shared/moved": [30, 3],
   "shared/node": [119.5, 12], // the kubelet's lost files come back: from its process, its journal, what was kept of its configuration; each file that it needs is looked for (issue 44)
   "shared/objects": [57.5, 4],
@@ -41,7 +41,7 @@ const BUDGETS: Record<string, [kB: number, files: number]> = {
   "shared/static-pods": [131.5, 12], // the scheduler's configuration has a replacement; etcd is no static pod; an installer's link comes back (issue 44); the making of shared keys came from scripts/ (issue 43: folded)
   "shared/verify": [57, 5], // no manifest of an etcd that kubeadm did not make (issue 44); the lines for who comes back with old keys (issue 41, item 5)
   "shared/workers": [120, 13], // a wiped worker gets its kubelet's files, and its own balancer as server (issue 44)
-  "shared/workloads": [124, 12],
+  "shared/workloads": [123, 12],
 };
 
 /** "scripts", "shared" for the files that stand in no room, "shared/etcd". */

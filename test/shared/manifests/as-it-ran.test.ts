@@ -1,7 +1,6 @@
 /** What admission or a webhook has made of a mirror pod is taken back, by what the container is seen to be. */
 import { expect, test } from "bun:test";
-import { asItRan } from "../../../shared/manifests/as-it-ran.ts";
-import { HASH_ANNOTATION } from "../../../shared/manifests/from-mirror-pod.ts";
+import { asItRan, HASH_ANNOTATION } from "../../../shared/manifests/from-mirror-pod.ts";
 import type { Ran } from "../../../shared/node/containers.ts";
 import type { Manifest, Pod } from "../../../shared/objects/objects.ts";
 
