@@ -6,11 +6,9 @@
  */
 import { dirname } from "node:path";
 import { inOneLine } from "../shared/again.ts";
-import { etcdDataOf, nodeIfAny } from "../shared/etcd-location/etcd-place.ts";
-import { lookAtControlPlaneNode, type PartialFacts } from "../shared/facts/control-plane-node.ts";
 import { part1 } from "../shared/facts/course.ts";
 import * as noData from "../shared/facts/no-etcd-data.ts";
-import { isExternalCa, isExternalSigner } from "../shared/facts/signed-elsewhere.ts";
+import { isExternalCa } from "../shared/facts/signed-elsewhere.ts";
 import { Fail, Refused } from "../shared/fail.ts";
 import { refuseUnwritable } from "../shared/files/file-system.ts";
 import { exists } from "../shared/files/files.ts";
@@ -20,13 +18,15 @@ import * as bundles from "../shared/hand-over/bundle.ts";
 import * as own from "../shared/hand-over/operators-bundle.ts";
 import {
   checkOrigin,
+  keysElsewhere,
+  type LookedHere,
+  lookHere,
   originOf,
   takeKubeletConfig,
   takeWordsOf,
   unpackHere,
 } from "../shared/hand-over/place-keys.ts";
 import { newIdentity, recipientsOf, seal } from "../shared/hand-over/sealed.ts";
-import { certificatesDirOn } from "../shared/manifests/on-disk.ts";
 import { installersConfig } from "../shared/node/kubelet-config.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
 import { typed } from "../shared/options.ts";
@@ -97,8 +97,8 @@ async function snapshot(file: string, values: Values) {
  */
 async function toPack(
   values: Values,
-): Promise<Pick<Looked, "node" | "here"> & { bundle: bundles.Bundle }> {
-  const { here, node } = await look(values);
+): Promise<Pick<LookedHere, "node" | "here"> & { bundle: bundles.Bundle }> {
+  const { here, node } = await lookHere(values["etcd-data"]);
   if (here.data && here.cluster && isExternalCa(here.data, here.cluster))
     throw new Refused("The cluster's CA is external: its key is not here to be packed", {
       hint:
@@ -120,7 +120,7 @@ async function toPack(
 async function unpack(file: string, values: Values) {
   start("hand-over unpack", values);
   lockNode();
-  const { here, stepsWithoutData, node, place } = await look(values);
+  const { here, stepsWithoutData, node, place } = await lookHere(values["etcd-data"]);
   const { bundle, sha256, lock } = await own.openBundle(file, values, here.certificatesDir);
   const named = bundle.manifest?.cluster?.controlPlanes;
   noData.refuseWorker(node, place, { named, force: values.force });
@@ -140,7 +140,7 @@ async function unpack(file: string, values: Values) {
 }
 
 async function list(file: string, values: Values) {
-  const { here } = await look(values);
+  const { here } = await lookHere(values["etcd-data"]);
   const { bundle } = await own.openBundle(file, values, here.certificatesDir);
   answer(own.aboutBundle(bundle).join("\n"));
 }
@@ -154,31 +154,9 @@ async function identity(file: string, values: Values) {
 }
 
 async function files(values: Values): Promise<string[]> {
-  const { here } = await look(values);
+  const { here } = await lookHere(values["etcd-data"]);
   const names = bundles.sharedFiles(keysElsewhere(here));
   return names.map((name) => `${here.certificatesDir}/${name}`);
-}
-
-function keysElsewhere({ data, cluster, home }: PartialFacts): bundles.KeysElsewhere {
-  return {
-    externalSigner: data !== undefined && cluster !== undefined && isExternalSigner(data, cluster),
-    externalEtcd: noData.isNotKubeadms(home),
-  };
-}
-
-type Looked = Awaited<ReturnType<typeof look>>;
-
-/** The cluster of this machine, which may be no node, and what to do if its data is lost. */
-async function look(values: Values) {
-  const node = await nodeIfAny();
-  const place = await etcdDataOf(values["etcd-data"], { node });
-  const facts = lookAtControlPlaneNode(place, undefined, certificatesDirOn(node));
-  noData.refuseOtherEtcd({ node, place, cluster: facts.cluster });
-  return {
-    here: facts,
-    stepsWithoutData: () => noData.stepsWhereDataIsLost(node, place),
-    ...{ node, place },
-  };
 }
 
 const USAGE = `Usage:

@@ -101,7 +101,8 @@ async function look(known: machine.KnownHere, values: Values): Promise<Moved> {
     await pairs.refuseAnswering(newPairs, known);
   }
   const moved = new Map([...goesOn, ...newPairs]);
-  if (moved.size > 0) return sayMoved(moved);
+  for (const [old, newAddress] of moved) say(`${old} → ${newAddress}`);
+  if (moved.size > 0) return moved;
   if (await machine.hostRenamed(node))
     say(`this host is called ${node.hostName} now; its node stays ${node.name}`);
   else if (isOver("moved", FINISHED)) say("the move is finished on this node");
@@ -125,11 +126,6 @@ async function ownPairs(known: machine.KnownHere, said: Moved) {
   );
   await machine.refuseAway(new Map(all.filter(([old]) => !said.has(old))));
   return all;
-}
-
-function sayMoved(moved: Moved): Moved {
-  for (const [old, today] of moved) say(`${old} → ${today}`);
-  return moved;
 }
 
 async function tell(place: EtcdPlace, values: Values, known: machine.KnownHere) {

@@ -1,14 +1,18 @@
 /**
- * Compares a bundle with the node on which it is unpacked: its cluster, the files that are here, and those to
- * write.
+ * The facts of this machine, for a bundle that it makes or opens; and a bundle beside the node on which it is unpacked:
+ * its cluster, the files that are here, and those to write.
  */
 import { again } from "../again.ts";
+import { etcdDataOf, nodeIfAny } from "../etcd-location/etcd-place.ts";
 import { may, type SourceName } from "../evidence/sources.ts";
 import type { Cluster } from "../facts/cluster.ts";
-import type { PartialFacts } from "../facts/control-plane-node.ts";
+import { lookAtControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
+import * as noData from "../facts/no-etcd-data.ts";
+import { isExternalSigner } from "../facts/signed-elsewhere.ts";
 import { attempt, Fail } from "../fail.ts";
 import { copyToRescue } from "../files/file-tree.ts";
 import { type FileChange, readBytes, writeTogether } from "../files/files.ts";
+import { certificatesDirOn } from "../manifests/on-disk.ts";
 import { takeConfigOf } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
 import { asSaid, asWords, lastRestore, takeWords } from "../node/words.ts";
@@ -18,12 +22,44 @@ import { day } from "../pki/judge.ts";
 import { foreignCa } from "../pki/lost-keys.ts";
 import { signingFirst, trustedKeys } from "../pki/trusted-keys.ts";
 import { say } from "../run.ts";
-import { type Bundle, caOf, keysIn, modeOf, type Origin, publicHash, sameKey, textIn } from "./bundle.ts";
+import {
+  type Bundle,
+  caOf,
+  type KeysElsewhere,
+  keysIn,
+  modeOf,
+  type Origin,
+  publicHash,
+  sameKey,
+  textIn,
+} from "./bundle.ts";
 import type { LockKind } from "./sealed.ts";
 
 /** This node's facts about the cluster. */
 export interface Here extends Pick<PartialFacts, "certificatesDir" | "asideDir" | "obstacle"> {
   cluster?: Pick<Cluster, "name" | "oldCaPem" | "kubeSystemUid"> & Partial<Pick<Cluster, "nodes">>;
+}
+
+export function keysElsewhere({ data, cluster, home }: PartialFacts): KeysElsewhere {
+  return {
+    externalSigner: data !== undefined && cluster !== undefined && isExternalSigner(data, cluster),
+    externalEtcd: noData.isNotKubeadms(home),
+  };
+}
+
+export type LookedHere = Awaited<ReturnType<typeof lookHere>>;
+
+/** The cluster of this machine, which may be no node, and what to do if its data is lost. */
+export async function lookHere(etcdData: string | undefined) {
+  const node = await nodeIfAny();
+  const place = await etcdDataOf(etcdData, { node });
+  const facts = lookAtControlPlaneNode(place, undefined, certificatesDirOn(node));
+  noData.refuseOtherEtcd({ node, place, cluster: facts.cluster });
+  return {
+    here: facts,
+    stepsWithoutData: () => noData.stepsWhereDataIsLost(node, place),
+    ...{ node, place },
+  };
 }
 
 export function originOf({ cluster }: Here): Origin | undefined {
