@@ -19,7 +19,7 @@ import {
 import { searchMemory } from "../shared/salvage/memory-search.ts";
 import { putBack } from "../shared/salvage/put-back.ts";
 import { isIrreplaceable } from "../shared/salvage/wanted-keys.ts";
-import { onSignal } from "../shared/signals.ts";
+import { onSignal } from "../shared/this-run.ts";
 
 async function main() {
   const { values, positionals } = parseOptions({

@@ -10,7 +10,7 @@ import { begin, type OptionValues } from "../shared/files/operator-files.ts";
 import { lockNode } from "../shared/node/lock-node.ts";
 import type { Node } from "../shared/node/node.ts";
 import { done, run, say, step } from "../shared/run.ts";
-import { orUndo } from "../shared/signals.ts";
+import { orUndo } from "../shared/this-run.ts";
 import * as worker from "../shared/workers/join.ts";
 import {
   endJoin,

@@ -34,8 +34,8 @@ import { day } from "../shared/pki/judge.ts";
 import { forGood } from "../shared/prompt.ts";
 import * as ofEtcd from "../shared/restore/pack-etcd.ts";
 import { answer, done, mode, run, say, start } from "../shared/run.ts";
-import { told } from "../shared/run-events.ts";
 import { shell } from "../shared/shell-line.ts";
+import { told } from "../shared/this-run.ts";
 
 export async function main(args: string[] = process.argv.slice(2)) {
   const { values, positionals } = parse(args);

@@ -14,8 +14,15 @@ import { ProcessOutput } from "zx/core";
 import packageJson from "../package.json" with { type: "json" };
 import { Fail } from "./fail.ts";
 import { plain, plainLine } from "./plain.ts";
-import { beginToTell, told } from "./run-events.ts";
-import { checkSignal, leavesNothing, onSignal, stoppedBy, unfinishedActions } from "./signals.ts";
+import {
+  beginToTell,
+  checkSignal,
+  leavesNothing,
+  onSignal,
+  stoppedBy,
+  told,
+  unfinishedActions,
+} from "./this-run.ts";
 
 export const VERSION: string = packageJson.version;
 

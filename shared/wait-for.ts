@@ -6,8 +6,7 @@
 import { Fail } from "./fail.ts";
 import { quoteUntrusted } from "./plain.ts";
 import { mode, say } from "./run.ts";
-import { told } from "./run-events.ts";
-import { checkSignal } from "./signals.ts";
+import { checkSignal, told } from "./this-run.ts";
 
 /** Milliseconds between two probes. */
 const PROBE_INTERVAL = 150;

@@ -5,7 +5,7 @@ import { Fail } from "../fail.ts";
 import { refuseInClear } from "../pki/addresses.ts";
 import type { Kubeconfig } from "../pki/kubeconfigs.ts";
 import { fetchDirectly, trusting } from "../pki/served.ts";
-import { told } from "../run-events.ts";
+import { told } from "../this-run.ts";
 import { answered } from "../wait-for.ts";
 import { firstOf, NO_ANSWER_HINT, parseJson, refusal, unlessRefused } from "./api-error.ts";
 import type { KubeObject } from "./kube-object.ts";

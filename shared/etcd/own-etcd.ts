@@ -13,7 +13,7 @@ import { endWords, wordsOf } from "../node/words.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { mode, say } from "../run.ts";
-import { told } from "../run-events.ts";
+import { told } from "../this-run.ts";
 import { type Ended, undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { membersNow, proveMembers, refuseLiving, removeMembers } from "./all-members.ts";
 import { proveSameEtcd, wayWithout } from "./identity.ts";

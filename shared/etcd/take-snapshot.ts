@@ -15,8 +15,7 @@ import { decodeObject } from "../objects/storage.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { Progress } from "../progress.ts";
 import { mode, say } from "../run.ts";
-import { told } from "../run-events.ts";
-import { checkSignal } from "../signals.ts";
+import { checkSignal, told } from "../this-run.ts";
 
 const HINT = "see whether etcd is well: ./bunw scripts/05-verify.ts. Then run the same line again";
 

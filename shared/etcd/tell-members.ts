@@ -24,7 +24,7 @@ import { infoOf } from "../pki/certificate.ts";
 import { isHeard } from "../pki/served.ts";
 import { act, mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { leaves, orUndo } from "../signals.ts";
+import { leaves, orUndo } from "../this-run.ts";
 import { waitFor } from "../wait-for.ts";
 import { waitForOwnEtcd } from "./own-etcd.ts";
 import { type Peer, peersOf, type Survey, settledPeers, survey } from "./peers.ts";

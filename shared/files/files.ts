@@ -10,8 +10,8 @@ import * as fs from "node:fs";
 import { basename, dirname, resolve } from "node:path";
 import { attempt, Fail } from "../fail.ts";
 import { did, mode as run, say } from "../run.ts";
-import { told } from "../run-events.ts";
 import { shell } from "../shell-line.ts";
+import { told } from "../this-run.ts";
 import { contentAt, contentPath, hostEntry, hostPath, lookUp, namesBelow, note, tryFile } from "./root.ts";
 import { type FileInfo, fileInfo, removeEntry, renameInto, writeBeside } from "./write-steps.ts";
 

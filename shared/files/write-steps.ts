@@ -8,7 +8,7 @@
 import * as fs from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { say } from "../run.ts";
-import { told } from "../run-events.ts";
+import { told } from "../this-run.ts";
 import { hostEntry } from "./root.ts";
 
 /** `mode` is the permission bits (0o600), `size` is in bytes. */

@@ -28,7 +28,7 @@ import { readObject } from "../objects/stored.ts";
 import { asMoved, canonicalIp, type Moved, ofMachines } from "../pki/addresses.ts";
 import { KUBECONFIGS, leadsToEndpoint, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { mode, say, step } from "../run.ts";
-import { orUndo } from "../signals.ts";
+import { orUndo } from "../this-run.ts";
 import { proveServer } from "../workers/saved-trust.ts";
 import { namedInFiles, renewHostPodIps, sayStillNamed } from "./tell-cluster.ts";
 

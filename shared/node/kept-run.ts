@@ -24,7 +24,7 @@ import { makeFolder, UNFINISHED } from "../files/write-steps.ts";
 import { certInfo, certificatesIn, orUndefined } from "../pki/certificate.ts";
 import { redact } from "../plain.ts";
 import { say } from "../run.ts";
-import { listenToRun, type RunEvent } from "../run-events.ts";
+import { listenToRun, type RunEvent } from "../this-run.ts";
 import { rescueFolders, rescueOfRun, runsIn } from "./rescue-folder.ts";
 
 /**

@@ -13,7 +13,7 @@ import { isElsewhere } from "../files/root.ts";
 import { canonicalIp, isWithin } from "../pki/addresses.ts";
 import { certInfo, infoOf } from "../pki/certificate.ts";
 import { trustedText } from "../pki/trusted-keys.ts";
-import { told } from "../run-events.ts";
+import { told } from "../this-run.ts";
 import { clientText, readKubelet } from "./kubelet-config.ts";
 import { flagsOf, isKubelet, type KubeletFlags, kubeletFlags, unitIfAny } from "./started-with.ts";
 

@@ -19,7 +19,7 @@ import { infosIn } from "../pki/certificate.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { act, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { leaves } from "../signals.ts";
+import { leaves } from "../this-run.ts";
 import { sayWhile } from "../wait-for.ts";
 import { withRotated } from "./credentials.ts";
 import { KEPT_CONFIG, KUBELET_CONFIG, keptConfig, loggedConfig, readKubelet } from "./kubelet-config.ts";

@@ -13,7 +13,7 @@ import type { Revision } from "../etcd-data/mvcc.ts";
 import { noteRead } from "../etcd-data/raft-files.ts";
 import { writeAt } from "../files/write-steps.ts";
 import { Progress } from "../progress.ts";
-import { checkSignal } from "../signals.ts";
+import { checkSignal } from "../this-run.ts";
 import { bytesField, confStateJson, intField, type LoneMember, memberJson } from "./new-member.ts";
 
 const PAGE_SIZE = 4096;

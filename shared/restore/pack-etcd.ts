@@ -25,9 +25,8 @@ import type { Node } from "../node/node.ts";
 import { typed } from "../options.ts";
 import { Progress } from "../progress.ts";
 import { mode, say } from "../run.ts";
-import { told } from "../run-events.ts";
 import { shell } from "../shell-line.ts";
-import { checkSignal } from "../signals.ts";
+import { checkSignal, told } from "../this-run.ts";
 import { refuseOtherCa } from "./content.ts";
 
 /** Errors: as `lookPastNat`; Fail if etcd's certificates are not here. */

@@ -13,7 +13,7 @@ import { hostPath } from "../files/files.ts";
 import { tryFile } from "../files/root.ts";
 import { Progress } from "../progress.ts";
 import { shell } from "../shell-line.ts";
-import { checkSignal } from "../signals.ts";
+import { checkSignal } from "../this-run.ts";
 
 const SUM = 32;
 /** A database has whole pages, and those have whole sectors. */

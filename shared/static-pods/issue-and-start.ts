@@ -28,8 +28,8 @@ import { makeKeysAhead } from "../pki/keys.ts";
 import { markNewSaKey } from "../pki/sa-keys.ts";
 import { forGood } from "../prompt.ts";
 import { act, say } from "../run.ts";
-import { told } from "../run-events.ts";
 import { shell } from "../shell-line.ts";
+import { told } from "../this-run.ts";
 import { fitNamedCas, fitOwners } from "./fit-files.ts";
 import { refuseUnfitNode } from "./preflight.ts";
 import {

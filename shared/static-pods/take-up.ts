@@ -16,7 +16,7 @@ import type { ClusterFacts } from "../pki/certs.ts";
 import { oldSaKeys, saPubText, serviceAccountKeyId } from "../pki/sa-keys.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { leaves } from "../signals.ts";
+import { leaves } from "../this-run.ts";
 import { inTime, waitFor } from "../wait-for.ts";
 
 type Place = Pick<ControlPlaneNode, "node">;

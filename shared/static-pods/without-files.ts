@@ -26,8 +26,8 @@ import { endWords, pathsGivenUp, wordsOf } from "../node/words.ts";
 import type { Manifest } from "../objects/objects.ts";
 import { kubeconfigRow } from "../pki/kubeconfigs.ts";
 import { say } from "../run.ts";
-import { told } from "../run-events.ts";
 import { onOther, shell } from "../shell-line.ts";
+import { told } from "../this-run.ts";
 
 const API = "kube-apiserver";
 

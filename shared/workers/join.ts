@@ -26,7 +26,7 @@ import { certInfo, certificatesIn, isValidNow } from "../pki/certificate.ts";
 import { bootstrapKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { trusted, trustedKeys, trustedText, trustsCa } from "../pki/trusted-keys.ts";
 import { mode, say } from "../run.ts";
-import { undisturbed } from "../signals.ts";
+import { undisturbed } from "../this-run.ts";
 import { waitFor } from "../wait-for.ts";
 import {
   confBefore,

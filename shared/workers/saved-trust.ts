@@ -27,7 +27,7 @@ import { kubeletKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { whoAnswers } from "../pki/served.ts";
 import { mode, say, tell } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { leaves } from "../signals.ts";
+import { leaves } from "../this-run.ts";
 import { waitFor } from "../wait-for.ts";
 import { dropTokenFile } from "./token-file.ts";
 

@@ -5,7 +5,7 @@
 import { spyOn } from "bun:test";
 import { rmSync, writeFileSync } from "node:fs";
 import { nothingTyped } from "../../shared/node/words.ts";
-import { leavesNothing } from "../../shared/signals.ts";
+import { leavesNothing } from "../../shared/this-run.ts";
 import { onNode } from "./no-node.ts";
 import { type NodeOptions, pretendNode } from "./node.ts";
 import { variablesHere } from "./programs.ts";

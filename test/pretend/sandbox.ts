@@ -5,8 +5,7 @@ import { join } from "node:path";
 import { setRoot } from "../../shared/files/files.ts";
 import { nothingTyped } from "../../shared/node/words.ts";
 import { mode } from "../../shared/run.ts";
-import { listenToRun } from "../../shared/run-events.ts";
-import { leavesNothing } from "../../shared/signals.ts";
+import { leavesNothing, listenToRun } from "../../shared/this-run.ts";
 import { leaveNode } from "./no-node.ts";
 
 export interface Sandbox extends Disposable {

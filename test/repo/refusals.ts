@@ -113,7 +113,7 @@ export const WHERE: Where[] = [
   },
   {
     why: "another run, Ctrl-C, or a server that is silent at that moment",
-    of: "lock-node.ts lockedBy; signals.ts stoppedBy; wait-for.ts answered waitFor; ended-container.ts containerEnd; tell-members.ts ip startRelay; systemctl-kubelet.ts systemctlKubelet",
+    of: "lock-node.ts lockedBy; this-run.ts stoppedBy; wait-for.ts answered waitFor; ended-container.ts containerEnd; tell-members.ts ip startRelay; systemctl-kubelet.ts systemctlKubelet",
   },
   {
     why: "it needs an etcd, or an API, that a step before brings back",

@@ -2,7 +2,7 @@
 import { afterAll, afterEach, expect, mock, spyOn, test } from "bun:test";
 import { Fail } from "../../shared/fail.ts";
 import { act, did, LOOKS, mode, run, say, show, step } from "../../shared/run.ts";
-import { leaves } from "../../shared/signals.ts";
+import { leaves } from "../../shared/this-run.ts";
 import { variablesHere } from "../pretend/programs.ts";
 
 const screen = spyOn(console, "error").mockImplementation(() => {});

@@ -1,6 +1,6 @@
 /** What can be taken back, inside of what can be taken back: a signal ends both. */
 import { afterAll, expect, test } from "bun:test";
-import { checkSignal, onSignal, orUndo } from "../../shared/signals.ts";
+import { checkSignal, onSignal, orUndo } from "../../shared/this-run.ts";
 
 afterAll(() => {
   for (const signal of ["SIGHUP", "SIGINT", "SIGTERM", "SIGQUIT"]) process.removeAllListeners(signal);

@@ -1,7 +1,7 @@
 /** What a wait says while it waits. */
 import { afterEach, beforeEach, expect, jest, spyOn, test } from "bun:test";
 import { Fail } from "../../shared/fail.ts";
-import { beginToTell, listenToRun, type RunEvent } from "../../shared/run-events.ts";
+import { beginToTell, listenToRun, type RunEvent } from "../../shared/this-run.ts";
 import { answered, sayWhile, waitFor } from "../../shared/wait-for.ts";
 import { sandbox } from "../pretend/sandbox.ts";
 

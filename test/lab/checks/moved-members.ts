@@ -223,7 +223,7 @@ async function cutOff(
     leaves: await hasAlias(),
   };
   if (!Bun.deepEquals(found, { said: true, isCut: true, leaves }))
-    throw new Fail(`cut off by ${signal}: ${Bun.inspect(found)}`, { hint: "relay.ts, signals.ts" });
+    throw new Fail(`cut off by ${signal}: ${Bun.inspect(found)}`, { hint: "tell-members.ts, this-run.ts" });
 }
 
 /** In a process of its own, on m2. */

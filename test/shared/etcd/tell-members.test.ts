@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { connect, createServer, type Server } from "node:net";
 import { endLeftRelays, startRelay } from "../../../shared/etcd/tell-members.ts";
-import { unfinishedActions } from "../../../shared/signals.ts";
+import { unfinishedActions } from "../../../shared/this-run.ts";
 import { programsHere } from "../../pretend/programs.ts";
 
 const [FROM, TO] = ["127.88.0.1", "127.88.0.2"];

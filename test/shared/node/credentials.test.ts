@@ -12,7 +12,7 @@ import {
 import { certInfo, certificatesIn } from "../../../shared/pki/certificate.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueClient, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
-import { beginToTell, listenToRun, type RunEvent } from "../../../shared/run-events.ts";
+import { beginToTell, listenToRun, type RunEvent } from "../../../shared/this-run.ts";
 import { pretendApi } from "../../pretend/api.ts";
 import { write } from "../../pretend/cluster.ts";
 import { NODE } from "../../pretend/control-plane-node.ts";

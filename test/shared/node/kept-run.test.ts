@@ -6,7 +6,7 @@ import { UNFINISHED } from "../../../shared/files/write-steps.ts";
 import { keepRun, wasDuringRun } from "../../../shared/node/kept-run.ts";
 import { newRescue } from "../../../shared/node/rescue-folder.ts";
 import { certInfo } from "../../../shared/pki/certificate.ts";
-import { beginToTell, type RunEvent, told } from "../../../shared/run-events.ts";
+import { beginToTell, type RunEvent, told } from "../../../shared/this-run.ts";
 import { healthyCp } from "../../pretend/cluster.ts";
 import { type Kept, keptOn } from "../../pretend/kept.ts";
 import { sandbox } from "../../pretend/sandbox.ts";

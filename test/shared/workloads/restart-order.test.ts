@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { mode } from "../../../shared/run.ts";
-import { beginToTell, listenToRun, type RunEvent } from "../../../shared/run-events.ts";
+import { beginToTell, listenToRun, type RunEvent } from "../../../shared/this-run.ts";
 import type { PodOwner } from "../../../shared/workloads/pod-owners.ts";
 import { restartInOrder } from "../../../shared/workloads/restart-order.ts";
 import { NO_TLS, pretendApi, status } from "../../pretend/api.ts";
