@@ -107,7 +107,7 @@ async function look(
   refuseWhereOthersLive(made, peers, lostOn);
   first.refuseWhileLeaderMayHaveKey(made, cp, lostOn);
   await first.sayLostFiles(cp);
-  if (cp.facts.externalEtcd) await own.proveUnit(cp);
+  if (cp.facts.externalEtcd) await own.lookAtUnit(cp);
   const work = wanted.etcdWork(cp, actions);
   const healthy = await isHealthy(cp, work);
   const imagesLater = values["images-later"];
@@ -150,6 +150,7 @@ async function stopOldControlPlane(cp: ControlPlaneNode, healthy: boolean) {
 async function copyWhatIsLeft(cp: ControlPlaneNode, healthy: boolean) {
   const { rescue, etcd, data, facts } = cp;
   const copy = rescuedEtcd(rescue);
+  await own.makeUnitFiles(cp);
   if (exists(copy)) return say(`unchanged ${copy}`);
   if (healthy) return say("etcd is healthy: no copy needed");
   keepRan(cp);

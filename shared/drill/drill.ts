@@ -136,7 +136,7 @@ function* troubles(cp: ControlPlaneNode): Generator<string> {
     else if (!manifest) yield `${path}: missing`;
     else if (isReduced(manifest)) yield `${name} is reduced: a repair is in progress`;
   }
-  const lost = lostHere({ data, node, etcd, ran, certificatesDir: facts.certificatesDir });
+  const lost = lostHere({ data, node, etcd, ran, facts, certificatesDir: facts.certificatesDir });
   for (const { path, namedBy } of lost) yield `${path}: missing (${namedBy})`;
   if (findings[0]?.state === "ok" && caIsNew(cp))
     yield "its CA is not the one that etcd's data names: a repair is in progress";

@@ -70,7 +70,7 @@ const ROUNDS = 5;
 function bringBack({ data, node, facts, etcd, ran }: ControlPlaneNode): LostFile[] {
   const files: LostFile[] = [];
   for (let round = 0; round < ROUNDS; round++) {
-    const all = lostHere({ data, node, etcd, ran, certificatesDir: facts.certificatesDir });
+    const all = lostHere({ data, node, etcd, ran, facts, certificatesDir: facts.certificatesDir });
     const lost = all.filter(({ stored }) => !stored);
     if (lost.length === 0) break;
     for (const { path } of lost) note(path, { kind: "tree", source: path });

@@ -14,8 +14,8 @@ import type { Node } from "../node/node.ts";
 import type { PodSpec } from "../objects/objects.ts";
 import { configMapIn } from "../objects/stored.ts";
 import { isLoopback } from "../pki/addresses.ts";
-import { infoOf, isValidNow } from "../pki/certificate.ts";
-import type { ExternalEtcd } from "../pki/certs.ts";
+import { infoOf, isValidNow, keyMatches, signedBy } from "../pki/certificate.ts";
+import type { EtcdClientFiles, ExternalEtcd, UnitFile } from "../pki/certs.ts";
 import type { LivingEtcd } from "./etcd-folders.ts";
 import { type EtcdUnit, isClusters, ONLY_PROVED, readEtcdUnit, tracesOf } from "./etcd-unit.ts";
 import { hostOf, OWN_ALONE, ownMember } from "./reach-etcd.ts";
@@ -118,15 +118,44 @@ function etcdOptions({ node, data, cluster, apiServer }: Seen): Pick<EtcdHome, "
 export function etcdTrouble({ runs, unit, client, living }: EtcdHome): string | undefined {
   if (runs === "elsewhere") return living ? undefined : "it does not run on this node";
   if (runs !== "unit" || !unit) return undefined;
-  const lost = [...unit.lostSettings, ...[...unit.files, ...client].filter((path) => !exists(path))];
+  const made = unitFiles(unit, client);
+  const copied = made.flatMap(({ copy = [] }) => copy.map(({ to }) => to));
+  const lost = [...unit.lostSettings, ...[...unit.files, ...client].filter((path) => !exists(path))].filter(
+    (path) => !copied.includes(path),
+  );
   if (lost.length > 0) return `${[...new Set(lost)].join(", ")} is missing, and ${ONLY_PROVED}`;
   const pair = client.length === 3 && unit.files.length > 0;
   const infos = pair
     ? [...unit.files, ...client].map((path) => infoOf(attempt(() => readText(path), "")))
     : [];
   if (!pair || !infos.some(Boolean)) return `the API server's files for it are not known, and ${ONLY_PROVED}`;
-  const ended = infos.find((info) => info && !isValidNow(info));
+  const renewed = made.flatMap(({ cert, renewal }) => (renewal ? infoOf(readText(cert)!)!.pem : []));
+  const ended = infos.find((info) => info && !isValidNow(info) && !renewed.includes(info.pem));
   return ended && `its certificate "${ended.cn}" is not valid now, and ${ONLY_PROVED}`;
+}
+
+/** Files that this kit can make: see `UnitFile`. */
+function unitFiles({ pairs, files }: EtcdUnit, client: readonly string[]): UnitFile[] {
+  const [own] = pairs;
+  const [ca, cert, key] = client;
+  if (!own || !ca || !cert || !key || !files.every((path) => exists(path))) return [];
+  const isLost = client.every((path) => !exists(path));
+  const from = [own.ca, own.cert, own.key];
+  const copy = isLost ? [{ cert, copy: client.map((to, i) => ({ from: from[i]!, to })) }] : [];
+  const all = [...pairs, ...(isLost ? [] : [{ ca, cert, key }])];
+  const once = [...new Map(all.map((pair) => [pair.cert, pair])).values()];
+  return [...once.flatMap((pair) => renewalOf(pair) ?? []), ...copy];
+}
+
+/** Undefined if it is valid, or cannot be renewed here. The CA's key is beside it, by openssl's or kubeadm's name. */
+function renewalOf({ ca, cert, key }: EtcdClientFiles): UnitFile | undefined {
+  const [caPem, pem, keyPem] = [ca, cert, key].map((path) => attempt(() => readText(path), "") ?? "");
+  const [caInfo, info] = [infoOf(caPem), infoOf(pem)];
+  if (!caInfo || !info || isValidNow(info) || !isValidNow(caInfo)) return undefined;
+  const caKey = ca.replace(/(\.\w+)$/, (end) => (end === ".crt" ? ".key" : `-key${end}`));
+  const fits = () =>
+    keyMatches(pem!, keyPem!) && signedBy(pem!, caPem!) && keyMatches(caPem!, readText(caKey) ?? "");
+  return attempt(fits, false) ? { cert, renewal: { ca, caKey } } : undefined;
 }
 
 /**
@@ -144,13 +173,16 @@ export function externalEtcd(
     const files = { ca: living.ca, cert: living.cert, key: living.key };
     return { ...files, server: living.endpoint, nodes: Object.fromEntries(names), elsewhere: { ca: before } };
   }
-  const [ca, cert, key] = client;
-  if (runs !== "unit" || !unit || !ca || !cert || !key) return undefined;
+  if (runs !== "unit" || !unit || client.length !== 3) return undefined;
+  const toMake = unitFiles(unit, client);
+  const isCopied = toMake.some(({ copy }) => copy);
+  const [ca, cert, key] = client as [string, string, string];
+  const asking = isCopied ? unit.pairs[0]! : { ca, cert, key };
   const urls = [...unit.clientUrls, ...servers].filter((url) => isOwn(url, addresses));
   const server = urls.find((url) => !isLoopback(hostOf(url))) ?? urls[0] ?? "https://127.0.0.1:2379";
   const own = ownMember(data, addresses);
   const nodes = data.members.map((one) => [one.id, one === own ? ownName : one.name] as const);
-  return { ca, cert, key, server, nodes: Object.fromEntries(nodes) };
+  return { ...asking, server, nodes: Object.fromEntries(nodes), ...(toMake.length > 0 && { toMake }) };
 }
 
 function isOwn(url: string, addresses: readonly string[]): boolean {

@@ -19,6 +19,7 @@ import { exists, list, readText } from "../files/files.ts";
 import { type Container, isServerContainer, isStaticUid } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { flagsOf, installer, readUnit, UNIT_FOLDERS } from "../node/started-with.ts";
+import type { EtcdClientFiles } from "../pki/certs.ts";
 import { shell } from "../shell-line.ts";
 
 export interface EtcdUnit {
@@ -33,6 +34,7 @@ export interface EtcdUnit {
   clientUrls: string[];
   /** Its CA, certificate and key, and those for its peers, as its settings name them. */
   files: string[];
+  pairs: EtcdClientFiles[];
   /** The tool that set it up, if its files show that. */
   by: ReturnType<typeof installer>;
 }
@@ -73,6 +75,10 @@ export function readEtcdUnit(ran: () => Environ | undefined = () => []): EtcdUni
     dataDir: setting("data-dir") ?? "/var/lib/etcd",
     clientUrls: setting("advertise-client-urls")?.split(",") ?? [],
     files: [...new Set(PKI_SETTINGS.flatMap((name) => setting(name) ?? []))],
+    pairs: ["", "peer-"].flatMap((prefix) => {
+      const [ca, cert, key] = PKI_SETTINGS.slice(0, 3).map((name) => setting(`${prefix}${name}`));
+      return ca && cert && key ? [{ ca, cert, key }] : [];
+    }),
     by: installer(),
   };
 }

@@ -1,4 +1,5 @@
 /** This node's etcd: whether it is a member, and serves the old data. */
+import { dirname } from "node:path";
 import { again, command, type LeftOut, leftNames } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless } from "../etcd-data/members.ts";
@@ -9,9 +10,12 @@ import type { EtcdSeen } from "../facts/next.ts";
 import { leftOut, nodesAmong } from "../facts/said.ts";
 import { attemptLater, Fail, Refused } from "../fail.ts";
 import { withSelinux } from "../files/file-system.ts";
+import { copyLargeTree } from "../files/file-tree.ts";
+import { exists, readText, writeTogether } from "../files/files.ts";
 import { endWords, wordsOf } from "../node/words.ts";
 import { registryPrefix } from "../objects/stored.ts";
-import type { ClusterFacts } from "../pki/certs.ts";
+import type { ClusterFacts, UnitFile } from "../pki/certs.ts";
+import { renewLeaf } from "../pki/renew.ts";
 import { mode, say } from "../run.ts";
 import { told } from "../this-run.ts";
 import { type Ended, undefinedOnTimeout, waitFor } from "../wait-for.ts";
@@ -95,11 +99,52 @@ function seen(peers: readonly Peer[], silent: readonly Peer[]): Pick<EtcdSeen, "
  * Part 1, of an etcd that kubeadm did not make: it lives, has a leader, and is the one whose data was read. Nothing
  * here starts it. Errors: Refused if it does not answer; Fail if it is another.
  */
-export async function proveUnit(cp: ControlPlaneNode) {
+async function proveUnit(cp: ControlPlaneNode) {
   const client = etcdClient(cp.facts)!;
   const status = await attemptLater(() => toLead(client, { seconds: 30, hint: ASK_UNIT }));
   if (status instanceof Fail) throw unitSilent(client, status);
   for (const proof of (await proveSameEtcd(client, cp, status)).proofs) say(proof);
+}
+
+/** Its proof; where some of its files are to be made first, what they are. Errors: as `proveUnit`. */
+export async function lookAtUnit(cp: ControlPlaneNode) {
+  const { toMake } = cp.facts.externalEtcd!;
+  if (!toMake) return await proveUnit(cp);
+  for (const { cert, renewal } of toMake)
+    say(
+      `${cert}: ${renewal ? "has expired, and is renewed" : "is lost, and becomes a copy of etcd's own"} in 1.3`,
+    );
+}
+
+/**
+ * Files of an etcd that is a unit of this node, before the rescue copy: with expired certificates etcd gives none. It
+ * reads certificate and key at each handshake (client/pkg/transport/listener.go), and so do the API servers: nothing
+ * restarts. The folders as they were are kept first. Errors: as `proveUnit`.
+ */
+export async function makeUnitFiles(cp: ControlPlaneNode) {
+  const { facts, rescue } = cp;
+  const files = facts.externalEtcd?.toMake ?? [];
+  const folders = new Set(files.map(({ cert }) => dirname(cert)).filter((folder) => exists(folder)));
+  for (const folder of folders) await copyLargeTree(folder, `${rescue.dir}/before${folder}`);
+  for (const file of files) make(file);
+  if (files.length > 0 && !mode.dryRun) await proveUnit(cp);
+}
+
+function make({ cert, renewal, copy }: UnitFile) {
+  const read = (path: string) => readText(path) ?? "";
+  if (renewal) {
+    const ca = { cert: read(renewal.ca), key: read(renewal.caKey) };
+    const content = renewLeaf(read(cert), ca);
+    writeTogether([{ path: cert, content, note: "as it was, with its key; until later" }]);
+  }
+  if (!copy) return;
+  // a key before its certificate
+  const [ca, own, key] = copy.map(({ from, to }) => ({ path: to, content: read(from), folderMode: 0o755 }));
+  writeTogether([
+    { ...key!, mode: 0o600, note: "etcd's own: any certificate of its CA will do" },
+    { ...ca!, mode: 0o644 },
+    { ...own!, mode: 0o644 },
+  ]);
 }
 
 const PART_1_FIRST = "run part 1 first: ./bunw scripts/01-etcd.ts";

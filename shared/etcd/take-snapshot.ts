@@ -28,6 +28,7 @@ export async function copyBySnapshot(
   { data, cluster }: Pick<ControlPlaneNode, "data" | "cluster">,
   to: string,
 ) {
+  if (mode.dryRun) return say(`would save a snapshot of etcd at ${client.endpoint} to ${to}`);
   const { revision } = await client.status();
   const live = await client.members();
   const known = ({ id }: LiveMember) => data.members.find((member) => member.id === id);
@@ -36,7 +37,6 @@ export async function copyBySnapshot(
     ...{ clusterId: data.clusterId, memberId: data.memberId, members },
     ...(data.elsewhere && { elsewhere: { ...data.elsewhere, members } }),
   };
-  if (mode.dryRun) return say(`would save a snapshot of etcd at ${client.endpoint} to ${to}`);
   const partial = `${to}${UNFINISHED}`;
   const host = hostEntry(partial);
   fs.rmSync(host, { recursive: true, force: true });

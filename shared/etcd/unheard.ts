@@ -175,6 +175,6 @@ export const ASK_UNIT = "systemctl status etcd; journalctl -u etcd -n 50";
 export function unitSilent({ endpoint }: Pick<EtcdClient, "endpoint">, { message }: Fail): Refused {
   return new Refused(`etcd at ${endpoint} does not answer: ${message}`, {
     unchanged: true,
-    hint: `repair it where it runs, as this kit starts only the etcd that kubeadm makes: ${ASK_UNIT}; on its other members, too. Then run the same line again`,
+    hint: `repair it where it runs, as this kit starts only the etcd that kubeadm makes: ${ASK_UNIT}; on its other members, too. If it has stopped: systemctl start etcd on each. Then run the same line again`,
   });
 }

@@ -137,14 +137,11 @@ export function newCasOption(lost: readonly string[]): "" | "--new-internal-cas"
   return lost.every(isInternal) ? "--new-internal-cas" : "--new-cas";
 }
 
-/** Takes the place of part 1 where etcd is not on the control plane nodes. */
-export const KUBEADM_CERTS = `kubeadm init phase certs all --config FILE   # and what follows in RUNBOOK-MORE "If etcd is external"`;
-
 /** Takes the place of part 1; where etcd is the static pod that kubeadm makes, part 1 is right. */
 const INSTEAD_OF_PART_1 = {
   "static pod": undefined,
   unknown: undefined,
-  elsewhere: KUBEADM_CERTS,
+  elsewhere: `./bunw scripts/00-assess.ts   # says how etcd can be reached: RUNBOOK-MORE "If etcd is external"`,
   unit: `./bunw scripts/00-assess.ts   # says what to do by hand: RUNBOOK-MORE "If etcd is a unit of this node"`,
 };
 

@@ -16,7 +16,7 @@ import type { Node } from "../node/node.ts";
 import type { Manifest, Pod } from "../objects/objects.ts";
 import { AGGREGATED_TRUST, configMapIn } from "../objects/stored.ts";
 import { infoOf } from "../pki/certificate.ts";
-import { CERTIFICATES_DIR, CERTS, certPath, keyPath } from "../pki/certs.ts";
+import { CERTIFICATES_DIR, CERTS, type ClusterFacts, certPath, keyPath } from "../pki/certs.ts";
 import { KUBECONFIGS } from "../pki/kubeconfigs.ts";
 import { oldSaPub } from "../pki/sa-keys.ts";
 
@@ -81,14 +81,17 @@ export function choiceOf(flag: string): string | undefined {
   return Object.hasOwn(FLAGS, flag) ? FLAGS[flag]!.choice : undefined;
 }
 
+type Making = Pick<ClusterFacts, "certificatesDir" | "externalEtcd">;
+
 /** Files that parts 1 and 2 make; also by the link that they make in the place of kubeadm's usual folder. */
-export function madeFiles(certificatesDir: string): ReadonlySet<string> {
+export function madeFiles({ certificatesDir, externalEtcd }: Making): ReadonlySet<string> {
+  const copies = externalEtcd?.toMake?.flatMap(({ copy = [] }) => copy.map(({ to }) => to)) ?? [];
   const made = [certificatesDir, CERTIFICATES_DIR].flatMap((dir) => [
     ...CERTS.flatMap((row) => [certPath(row, dir), keyPath(row, dir)]),
     ...["/sa.key", "/sa.pub", "", "/etcd"].map((name) => `${dir}${name}`),
     oldSaPub(dir),
   ]);
-  return new Set([...made, ...KUBECONFIGS.map(({ path }) => path)]);
+  return new Set([...copies, ...made, ...KUBECONFIGS.map(({ path }) => path)]);
 }
 
 /** Its data, or else its manifests on disk, say what a node's static pods need. */
@@ -99,13 +102,14 @@ interface Place {
   /** Its folders, and the API server as it runs, or ran. */
   etcd: EtcdFolders;
   ran?: readonly Ran[] | undefined;
+  facts?: Pick<ClusterFacts, "externalEtcd"> | undefined;
 }
 
 /**
  * All of this node's static pods' and its kubelet's, by the mirror pods in etcd's data; of the API server
  * also by its container.
  */
-export function lostHere({ data, node, certificatesDir, etcd, ran }: Place): LostFile[] {
+export function lostHere({ data, node, certificatesDir, etcd, ran, facts }: Place): LostFile[] {
   const mirrors = data ? attempt(() => findStaticPods(data, node.name).proved, []) : [];
   const ranAs = (pod: Pod) => asItRan(manifestFromMirrorPod(pod, node.name), pod, ran).manifest;
   const known = mirrors.flatMap(({ name, pod }) => attempt(() => [{ name, manifest: ranAs(pod) }], []));
@@ -114,7 +118,7 @@ export function lostHere({ data, node, certificatesDir, etcd, ran }: Place): Los
     manifest,
   }));
   const others = onDisk.filter(({ name }) => !known.some((one) => one.name === name));
-  const made = madeFiles(certificatesDir);
+  const made = madeFiles({ certificatesDir, externalEtcd: facts?.externalEtcd });
   const all = [...known, ...others];
   const lost = lostFiles(all, made);
   if (etcd.apiServer && !all.some(({ name }) => name === "kube-apiserver")) {

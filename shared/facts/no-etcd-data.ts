@@ -21,7 +21,6 @@ import { certificatesDirOn } from "../manifests/on-disk.ts";
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { shell } from "../shell-line.ts";
-import { KUBEADM_CERTS } from "./course.ts";
 
 export interface WithoutData {
   etcd: EtcdHome;
@@ -157,12 +156,11 @@ export function whyWithoutData({ etcd, from, unreached }: WithoutData, dataDir: 
  */
 export function withoutDataSteps({ etcd, unreached }: WithoutData, node: Node | undefined): string[] {
   if (etcd.runs === "unit") return unitSteps(etcd, node?.name ?? "NODE");
-  if (unreached && etcd.runs === "elsewhere") return [unreached.hint];
   if (etcd.runs === "elsewhere")
     return [
-      `repair etcd where it runs, and put back the files that the API server needs to reach it: ${etcd.client.join(", ")}`,
+      unreached?.hint ??
+        `repair etcd where it runs, and put back the files that the API server needs to reach it: ${etcd.client.join(", ")}`,
       `./bunw scripts/00-salvage.ts memory   # lost CA keys; or copy ca.*, front-proxy-ca.*, sa.* in ${certificatesDirOn(node)} from another control plane node (scp -p)`,
-      KUBEADM_CERTS,
     ];
   return [...whereDataIs(), withoutNode(node?.name ?? "NODE")];
 }

@@ -99,6 +99,17 @@ export interface ExternalEtcd extends EtcdClientFiles {
   elsewhere?: { ca: string };
   /** The node of each member, by its id: members have names of their own. */
   nodes: Readonly<Record<string, string>>;
+  /** Files that this kit can make, though kubeadm made none of them. */
+  toMake?: readonly UnitFile[];
+}
+
+/** A certificate of an etcd that is a unit of this node, or of the API server for it; paths. */
+export interface UnitFile {
+  cert: string;
+  /** It has expired, and the key of its CA is here. */
+  renewal?: { ca: string; caKey: string };
+  /** CA, certificate and key are lost, and copies of etcd's own will do. */
+  copy?: readonly { from: string; to: string }[];
 }
 
 export interface Cert {

@@ -11,6 +11,7 @@ import * as x509 from "@peculiar/x509";
 import { Fail, Refused } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import {
+  BACKDATE_MS,
   certInfo,
   certificatesIn,
   isSelfSigned,
@@ -67,6 +68,24 @@ export function renewCa(
   const renewed = pemOf("CERTIFICATE", der(0x30, tbs, old.algorithm, bitString(signature)));
   for (const leaf of signed) refuseLost(leaf, renewed, now);
   return renewed;
+}
+
+/**
+ * A leaf with its own key and all that it has, but the dates and the serial number: from now on for as long as before.
+ * Errors: Fail if this CA has not signed it, or is not valid now.
+ */
+export function renewLeaf(leafPem: string, ca: { cert: string; key: string }, now = new Date()): string {
+  const old = partsOf(leafPem);
+  const { notBefore, notAfter } = certInfo(leafPem);
+  refuseLost(leafPem, ca.cert, now);
+  const begin = now.getTime() - BACKDATE_MS;
+  const end = timeOf(new Date(begin + notAfter.getTime() - notBefore.getTime()));
+  const { version, algorithm, issuer, subject, publicKey, rest } = old;
+  const validity = der(0x30, timeOf(new Date(begin)), end);
+  const serial = der(0x02, serialOf(old, end));
+  const tbs = der(0x30, version, serial, algorithm, issuer, validity, subject, publicKey, rest);
+  const signature = signatureOf(privateKeyOf(ca.key), digestIn(algorithm), tbs);
+  return pemOf("CERTIFICATE", der(0x30, tbs, algorithm, bitString(signature)));
 }
 
 function refuseLost(leaf: string, renewed: string, now: Date) {

@@ -6,7 +6,7 @@
 import { again, command, inOneLine } from "../again.ts";
 import { DamagedData } from "../etcd-data/directory.ts";
 import { isKnown } from "../etcd-location/etcd-folders.ts";
-import { type EtcdHome, etcdHome } from "../etcd-location/etcd-home.ts";
+import { type EtcdHome, etcdHome, externalEtcd } from "../etcd-location/etcd-home.ts";
 import { etcdDataOf, sayPlace } from "../etcd-location/etcd-place.ts";
 import { type StrangeCa, strangeCa } from "../facts/ca-copies.ts";
 import { lookAtControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
@@ -71,6 +71,7 @@ export async function lookForLost(etcdData: string | undefined, { pid, backup, .
   const home = etcdHome({ node, dataDir, cluster: here.cluster, living: place.living });
   // where parts 1 to 4 go by a unit, part 1 comes next as ever
   const etcd = isNotForParts(home) ? home.runs : "static pod";
+  const external = node && data && externalEtcd(home, node, data);
   const wanted = wantedKeys(known, { certificatesDir, ...said });
   const foundKeys = new FoundKeys(wanted.filter(({ name }) => !neverHere(here, home).includes(name)));
   const expired = expiredCas(known, certificatesDir);
@@ -87,7 +88,7 @@ export async function lookForLost(etcdData: string | undefined, { pid, backup, .
   if (backup !== undefined) searchFolder(foundKeys, backup);
   const oldKey = node ? oldSaKey(data, node, certificatesDir) : "lost";
   const files = node
-    ? lostHere({ data, node, certificatesDir, etcd: place }).filter(
+    ? lostHere({ data, node, certificatesDir, etcd: place, facts: { externalEtcd: external } }).filter(
         ({ kind, stored }) => kind !== "socket" && !stored,
       )
     : [];

@@ -44,7 +44,7 @@ interface PodUser {
 
 /** Path of a file that part 1 or 2 makes → its readers that are not root. */
 function readersOf(pods: Pods, certificatesDir: string): Map<string, Reader[]> {
-  const made = madeFiles(certificatesDir);
+  const made = madeFiles({ certificatesDir });
   const readers = new Map<string, Reader[]>();
   for (const { name, manifest } of pods) {
     const user = userOf(manifest);
@@ -123,7 +123,7 @@ const FLAGS: Record<string, Record<string, Ca>> = {
 
 /** The current CA takes the place of the old one in each such file; other CAs stay. Returns the paths written. */
 export function fitNamedCas(cp: ControlPlaneNode, pods: Pods): string[] {
-  const made = madeFiles(cp.facts.certificatesDir);
+  const made = madeFiles(cp.facts);
   const written = new Set<string>();
   for (const { name, manifest } of pods)
     for (const [flag, ca] of Object.entries(FLAGS[name] ?? {})) {

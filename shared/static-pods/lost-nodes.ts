@@ -289,7 +289,7 @@ function namesAddress(node: LostNode, { manifest }: LostNode["pods"][number]): b
 /** Files that the API server here needs and that kubeadm does not make on a new node. */
 function filesToCopy({ node, facts }: ControlPlaneNode): string[] {
   const manifest = readManifest(manifestPath({ node }, "kube-apiserver"));
-  const made = madeFiles(facts.certificatesDir);
+  const made = madeFiles(facts);
   const paths = (manifest ? hostFiles(manifest) : []).flatMap(({ type, namedBy, path }) =>
     type === "File" && namedBy.startsWith("--") && !made.has(path) ? [path] : [],
   );

@@ -68,7 +68,7 @@ export function restoreManifests(
  * rescue folder.
  */
 function isStartable(one: FoundManifest, cp: ControlPlaneNode): boolean {
-  const lost = lostFiles([one], madeFiles(cp.facts.certificatesDir));
+  const lost = lostFiles([one], madeFiles(cp.facts));
   if (lost.length === 0 || !one.trouble) return true;
   const { name, manifest, source, remark, path } = one;
   const waiting = `${cp.rescue.dir}/${name}.yaml`;
@@ -153,7 +153,7 @@ export function restoreOthers(cp: ControlPlaneNode, servers: readonly WantedMani
  * step makes.
  */
 export function refuseLostFiles(cp: ControlPlaneNode, pods: readonly FoundManifest[], starts: Starts) {
-  const made = madeFiles(cp.facts.certificatesDir);
+  const made = madeFiles(cp.facts);
   refuseLost(neededBy(pods, cp, { made, starts }), cp, Refused);
 }
 

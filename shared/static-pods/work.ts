@@ -83,7 +83,9 @@ export function etcdWork(cp: ControlPlaneNode, keys: readonly PkiAction[]): Work
  */
 export function etcdIsInPlace(cp: ControlPlaneNode, work: Work): boolean {
   // an external one has no file of ours: the servers' files tell whether a repair begins
-  if (cp.facts.externalEtcd) return !mustIssue(cp) && SERVERS.every((name) => exists(manifestPath(cp, name)));
+  const { externalEtcd } = cp.facts;
+  if (externalEtcd?.toMake) return false;
+  if (externalEtcd) return !mustIssue(cp) && SERVERS.every((name) => exists(manifestPath(cp, name)));
   const { pki, pods } = toWrite(work);
   const isNeeded = ({ row }: PkiAction) =>
     row && !("path" in row) && (!row.ca || row.usages.includes("server"));

@@ -78,7 +78,11 @@ export const ETCD_PKI = await (async () => {
   const ca = await issueCa(certRow("etcd-ca"), FACTS);
   // each certificate is for all members
   const etcdServerCertSANs = [...[2, 3].map((n) => ADDRESS.replace(/1$/, String(n))), ETCD_HOST];
-  return { ca: ca.cert, ...(await issueLeaf(certRow("etcd-server"), ca, { ...FACTS, etcdServerCertSANs })) };
+  return {
+    ca: ca.cert,
+    caKey: ca.key,
+    ...(await issueLeaf(certRow("etcd-server"), ca, { ...FACTS, etcdServerCertSANs })),
+  };
 })();
 
 export type Maker = keyof typeof NAMES;

@@ -59,8 +59,6 @@ export const LAYOUTS: Unlike[] = [
     name: "etcd is a unit, and the API server's files for it are in /etc/kubernetes",
     who: "KubeKey 4",
     change: unit("KubeKey"),
-    lost: { refuses: ["01-etcd --new-cas", /pki\/etcd\/client\.crt, .* is missing/] },
-    plays: { "all expired": {}, "the CAs have ended": {} },
   },
   {
     name: "etcd is a unit, and the kubelet has its flags and its configuration from /etc/kubernetes",

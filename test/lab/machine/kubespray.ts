@@ -28,9 +28,12 @@ export type Generation = "2.29" | "2.30";
 export async function kubespray({
   controlPlanes = 1,
   generation = "2.29",
+  days = 36500,
 }: {
   controlPlanes?: number;
   generation?: Generation;
+  /** How long etcd's certificates are valid. */
+  days?: number;
 } = {}): Promise<Profile> {
   const nodes = Array.from({ length: controlPlanes }, (_, i) => addressOf(`cp${i + 1}`));
   const first = nodes[0]!.name;
@@ -58,7 +61,7 @@ export async function kubespray({
     workerStaticPods: { "nginx-proxy.yml": balancerPod("nginx-proxy", NGINX_CONFIG) },
     controlPlaneFiles: {
       ...USUAL.controlPlaneFiles,
-      ...(await etcdsPki(nodes)),
+      ...(await etcdsPki(nodes, days)),
       [SCHEDULER_CONFIG]: stringify({
         apiVersion: "kubescheduler.config.k8s.io/v1",
         kind: "KubeSchedulerConfiguration",
@@ -303,6 +306,7 @@ function owners(generation: Generation): string {
 /** A CA of openssl's, and the leaves of each node: all have all hosts' names, and no keyUsage. */
 export async function etcdsPki(
   nodes: readonly { name: string; ip: string }[],
+  days = 36500,
 ): Promise<Record<string, string>> {
   const folder = mkdtempSync(join(tmpdir(), "etcd-pki-"));
   const names = ["localhost", "etcd", "etcd.kube-system", ...nodes.map(({ name }) => name)];
@@ -312,7 +316,7 @@ export async function etcdsPki(
   ];
   const leaf = (file: string, cn: string) => `
 openssl req -new -newkey rsa:2048 -nodes -keyout ${file}-key.pem -subj /CN=${cn} -out csr 2>/dev/null
-openssl x509 -req -in csr -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days 36500 -sha256 -extfile ext -out ${file}.pem 2>/dev/null
+openssl x509 -req -in csr -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days ${days} -sha256 -extfile ext -out ${file}.pem 2>/dev/null
 rm csr`;
   const script = `set -e
 openssl req -x509 -newkey rsa:2048 -nodes -days 36500 -keyout ca-key.pem -out ca.pem -subj /CN=etcd-ca 2>/dev/null

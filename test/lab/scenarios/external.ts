@@ -56,6 +56,7 @@ const newPair: Line = {
       const { stdout } = await host.run(["cat", `${ETCD_PKI}/${from}`]);
       await cp.run(["sh", "-c", `umask 077; cat > ${to}`], { input: stdout });
     }
+    await sh(host, `rm ${ETCD_PKI}/client.* ${ETCD_PKI}/ca.srl`);
     const ok = stderr.includes("This cluster's etcd is external");
     scene.checks.push({ name: "part 1 says what to make", ok, detail: stderr.slice(-300) });
   },

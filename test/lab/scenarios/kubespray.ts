@@ -4,7 +4,9 @@
  * afterwards what they were.
  */
 
-import { KUBELET_CONFIG, kubekey, kubespray } from "../machine/kubespray.ts";
+import { globSync, readFileSync, writeFileSync } from "node:fs";
+import { agedText } from "../../pretend/expired.ts";
+import { KUBELET_CONFIG, kubekey, kubespray, SSL } from "../machine/kubespray.ts";
 import { type Machine, sh } from "../machine/machine.ts";
 import { FLEET_PACKAGES } from "../machine/operator.ts";
 import type { Profile } from "../machine/profile.ts";
@@ -21,6 +23,7 @@ import {
   type,
 } from "../scene/scene.ts";
 import { TAGS as LOST } from "./all-lost.ts";
+import { aYearPasses, TAGS as EXPIRED, expired } from "./expired.ts";
 import { pkiLostAlive, TAGS } from "./keys-in-memory.ts";
 
 type Line = Scenario["lines"][number];
@@ -300,6 +303,50 @@ function workerLost({ name, title, profile, kubeletsFiles, meanwhile }: Wiped): 
     ],
   };
 }
+
+/** Nothing restarts etcd for it: it reads its certificates at each handshake. */
+const etcdsLeavesExpire: Line = {
+  title: "etcd's certificates expire, those of the API server for it, too",
+  async run({ lab }) {
+    for (const node of lab.controlPlanes) {
+      const key = readFileSync(node.path(`${SSL}/ca-key.pem`), "utf8");
+      const names = globSync("{member,admin,node}-*.pem", { cwd: node.path(SSL) });
+      for (const path of names.map((name) => node.path(`${SSL}/${name}`))) {
+        const text = await agedText(readFileSync(path, "utf8"), key);
+        if (text !== undefined) writeFileSync(path, text);
+      }
+    }
+  },
+};
+
+/** As the files are renewed, only the process is compared where no machine restarts. */
+const etcdIsTheSame: Line = {
+  title: "etcd is the process that it was",
+  async run({ lab, checks }) {
+    for (const node of lab.controlPlanes) {
+      const { stdout } = await node.run(["systemctl", "show", "etcd", "-p", "NRestarts"]);
+      checks.push({
+        name: `${node.name}: etcd has not restarted`,
+        ok: stdout.trim() === "NRestarts=0",
+        detail: stdout,
+      });
+    }
+  },
+};
+
+export const kubesprayExpired: Scenario = {
+  ...expired,
+  name: "kubespray-expired",
+  title:
+    "kubespray's layout: no certificate is renewed for a year, etcd's own neither, then every machine restarts; the key of etcd's CA is here",
+  profile: () => kubespray({ days: 365 }),
+  lines: [
+    etcdsLeavesExpire,
+    aYearPasses,
+    { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, EXPIRED) },
+    etcdIsTheSame,
+  ],
+};
 
 export const kubesprayWorkerLost = workerLost({
   name: "kubespray-worker-lost",

@@ -334,7 +334,7 @@ const ROWS: Row[] = [
           ])
             rmSync(root + path, { recursive: true });
         },
-        edit("manifests/kube-apiserver.yaml", /--etcd-servers=\S+/, "--etcd-servers=https://10.0.0.31:2379"),
+        edit("manifests/kube-apiserver.yaml", /--etcd-servers=\S+/, "--etcd-servers=https://127.0.0.31:2379"),
       ),
     ),
   },

@@ -205,7 +205,7 @@ const ROWS: Row[] = [
       write(`${node.root}${CONF}/pki/ca.crt`, pki("ca.crt"));
       write(
         `${node.root}${CONF}/manifests/kube-apiserver.yaml`,
-        "spec: {containers: [{command: [--etcd-servers=https://10.0.0.31:2379]}]}",
+        "spec: {containers: [{command: [--etcd-servers=https://127.0.0.31:2379]}]}",
       );
       token(node);
     },
