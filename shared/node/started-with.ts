@@ -226,10 +226,13 @@ async function loggedFlags(): Promise<string[]> {
   const grep = `^Start|FLAG: --(${COMMAND_LINE})=`;
   const fields = "--output-fields=MESSAGE,_PID,INVOCATION_ID,_SYSTEMD_INVOCATION_ID";
   const search = () =>
-    $({ quiet: true, nothrow: true })`journalctl -u kubelet -o json ${fields} --no-pager -n 4000 -g ${grep}`;
+    $({
+      quiet: true,
+      nothrow: true,
+    })`journalctl -u kubelet -o json ${fields} --no-pager -r -n 4000 -g ${grep}`;
   const { stdout } = await sayWhile("journalctl to search the kubelet's journal", JOURNAL, search);
   const starts = new Map<unknown, { isNoted: boolean; flags: Map<string, string> }>();
-  for (const line of stdout.split("\n")) {
+  for (const line of stdout.split("\n").reverse()) {
     const entry: unknown = orUndefined(() => JSON.parse(line));
     if (!isMapping(entry)) continue;
     const isNoted = entry._PID === "1";

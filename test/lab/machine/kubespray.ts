@@ -69,6 +69,8 @@ export async function kubespray({
     },
     nodeFiles: { [KUBELET_CONFIG]: kubeletsOwn(), [`${UNITS}/kubelet.service`]: KUBELET_UNIT },
     beforeKubeadm: [
+      // as on a machine: the lab's systemd writes to its console
+      [/./, "systemctl log-target journal"],
       [/./, kubeletEnv()],
       [/^cp/, etcdEnv(nodes)],
       [/^cp/, `${owners(generation)}\nsystemctl daemon-reload\nsystemctl enable --quiet --now etcd`],
@@ -112,6 +114,7 @@ function balancerPod(name: string, config: string): string {
         },
       ],
       hostNetwork: true,
+      priority: 2000001000,
       priorityClassName: "system-node-critical",
       volumes: [{ name: "config", hostPath: { path: dirname(config) } }],
     },
