@@ -203,7 +203,11 @@ export async function lostEnv(
   const name = alone.find((one) => one.includes("ARGS")) ?? alone.at(-1);
   const flags = name === undefined ? "" : (await loggedFlags()).join(" ");
   return flags
-    ? { path: lost[0]!.path, variables: new Map([[name!, flags]]), from: "its journal" }
+    ? {
+        path: lost[0]!.path,
+        variables: new Map([[name!, flags]]),
+        from: "its journal, without flags that are fields of its configuration",
+      }
     : undefined;
 }
 

@@ -286,7 +286,13 @@ echo "Environment=\\"KUBELET_EXTRA_ARGS=--node-ip=$IP --hostname-override=$NAME\
         `install -D -m 755 /dev/stdin ${HAPROXY_CONFIG} <<'END'\n${haproxyConfig("127.0.0.1:6443", nodes)}END`,
       ],
     ],
-    nodeLines: [[/^w/, leadTo("127.0.0.1:6443")]],
+    nodeLines: [
+      [/^w/, leadTo("127.0.0.1:6443")],
+      [
+        /^w/,
+        `sed 's/^[0-9.]* ${KUBEKEYS}/127.0.0.1 ${KUBEKEYS}/' /etc/hosts > /root/hosts; cat /root/hosts > /etc/hosts; rm /root/hosts`,
+      ],
+    ],
   };
 }
 
