@@ -153,7 +153,7 @@ function printJoinLine(
 const ROOT_CA = "/api/v1/namespaces/kube-system/configmaps/kube-root-ca.crt";
 
 /**
- * Waits until a controller-manager with the current CA leads: until then a CSR is signed by nobody, or by the old one.
+ * Until a controller-manager with the current CA leads, nobody signs a CSR, or the old CA does.
  * Part 4 waits for the other namespaces: a tenant can keep the CA from its own.
  */
 async function waitForSigner(api: KubeApi, caPem: string) {

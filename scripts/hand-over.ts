@@ -19,8 +19,8 @@ import * as own from "../shared/hand-over/operators-bundle.ts";
 import {
   checkOrigin,
   keysElsewhere,
-  type LookedHere,
-  lookHere,
+  type LookedForKeys,
+  lookForKeys,
   originOf,
   takeKubeletConfig,
   takeWordsOf,
@@ -97,8 +97,8 @@ async function snapshot(file: string, values: Values) {
  */
 async function toPack(
   values: Values,
-): Promise<Pick<LookedHere, "node" | "here"> & { bundle: bundles.Bundle }> {
-  const { here, node } = await lookHere(values["etcd-data"]);
+): Promise<Pick<LookedForKeys, "node" | "here"> & { bundle: bundles.Bundle }> {
+  const { here, node } = await lookForKeys(values["etcd-data"]);
   if (here.data && here.cluster && isExternalCa(here.data, here.cluster))
     throw new Refused("The cluster's CA is external: its key is not here to be packed", {
       hint:
@@ -120,7 +120,7 @@ async function toPack(
 async function unpack(file: string, values: Values) {
   start("hand-over unpack", values);
   lockNode();
-  const { here, stepsWithoutData, node, place } = await lookHere(values["etcd-data"]);
+  const { here, stepsWithoutData, node, place } = await lookForKeys(values["etcd-data"]);
   const { bundle, sha256, lock } = await own.openBundle(file, values, here.certificatesDir);
   const named = bundle.manifest?.cluster?.controlPlanes;
   noData.refuseWorker(node, place, { named, force: values.force });
@@ -140,7 +140,7 @@ async function unpack(file: string, values: Values) {
 }
 
 async function list(file: string, values: Values) {
-  const { here } = await lookHere(values["etcd-data"]);
+  const { here } = await lookForKeys(values["etcd-data"]);
   const { bundle } = await own.openBundle(file, values, here.certificatesDir);
   answer(own.aboutBundle(bundle).join("\n"));
 }
@@ -154,7 +154,7 @@ async function identity(file: string, values: Values) {
 }
 
 async function files(values: Values): Promise<string[]> {
-  const { here } = await lookHere(values["etcd-data"]);
+  const { here } = await lookForKeys(values["etcd-data"]);
   const names = bundles.sharedFiles(keysElsewhere(here));
   return names.map((name) => `${here.certificatesDir}/${name}`);
 }

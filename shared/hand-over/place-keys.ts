@@ -47,10 +47,10 @@ export function keysElsewhere({ data, cluster, home }: PartialFacts): KeysElsewh
   };
 }
 
-export type LookedHere = Awaited<ReturnType<typeof lookHere>>;
+export type LookedForKeys = Awaited<ReturnType<typeof lookForKeys>>;
 
 /** The cluster of this machine, which may be no node, and what to do if its data is lost. */
-export async function lookHere(etcdData: string | undefined) {
+export async function lookForKeys(etcdData: string | undefined) {
   const node = await nodeIfAny();
   const place = await etcdDataOf(etcdData, { node });
   const facts = lookAtControlPlaneNode(place, undefined, certificatesDirOn(node));

@@ -203,7 +203,11 @@ export async function lostEnv(
   const name = alone.find((one) => one.includes("ARGS")) ?? alone.at(-1);
   const flags = name === undefined ? "" : (await loggedFlags()).join(" ");
   return flags
-    ? { path: lost[0]!.path, variables: new Map([[name!, flags]]), from: "its journal" }
+    ? {
+        path: lost[0]!.path,
+        variables: new Map([[name!, flags]]),
+        from: "its journal, without flags that are fields of its configuration",
+      }
     : undefined;
 }
 
@@ -226,10 +230,13 @@ async function loggedFlags(): Promise<string[]> {
   const grep = `^Start|FLAG: --(${COMMAND_LINE})=`;
   const fields = "--output-fields=MESSAGE,_PID,INVOCATION_ID,_SYSTEMD_INVOCATION_ID";
   const search = () =>
-    $({ quiet: true, nothrow: true })`journalctl -u kubelet -o json ${fields} --no-pager -n 4000 -g ${grep}`;
+    $({
+      quiet: true,
+      nothrow: true,
+    })`journalctl -u kubelet -o json ${fields} --no-pager -r -n 4000 -g ${grep}`;
   const { stdout } = await sayWhile("journalctl to search the kubelet's journal", JOURNAL, search);
   const starts = new Map<unknown, { isNoted: boolean; flags: Map<string, string> }>();
-  for (const line of stdout.split("\n")) {
+  for (const line of stdout.split("\n").reverse()) {
     const entry: unknown = orUndefined(() => JSON.parse(line));
     if (!isMapping(entry)) continue;
     const isNoted = entry._PID === "1";

@@ -28,7 +28,7 @@ import { whoAnswers } from "../pki/served.ts";
 import { mode, say, tell } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { leaves } from "../this-run.ts";
-import { waitFor } from "../wait-for.ts";
+import { inTime, waitFor } from "../wait-for.ts";
 import { dropTokenFile } from "./token-file.ts";
 
 /** The copy that is saved before a worker's trust is changed. */
@@ -199,6 +199,12 @@ export async function wayToApi(
   const either = own === undefined || own === given ? [given] : [own, given];
   const isOwn = either.length > 1 && (await whoAnswers(own!, ca)) === "ours";
   const server = isOwn ? own! : given;
+  // /etc/hosts may lead the cluster's name to a balancer of this worker's own (KubeKey), which has just come back
+  if (!isOwn && podsOnDisk({ node }).size > 0)
+    await inTime(`${given} to answer with the new CA`, async () => (await whoAnswers(given, ca)) === "ours", {
+      seconds: 30,
+      hint: "crictl ps -a shows whether a balancer of this worker's own runs",
+    });
   await proveServer(server, ca);
   if (isOwn)
     say(

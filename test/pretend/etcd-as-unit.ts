@@ -27,13 +27,14 @@ KUBELET_ARGS="--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf --co
 KUBELET_CLOUDPROVIDER=""
 `;
 
-/** The journal of a kubelet that was started with the flags of a file of variables. */
+/** The journal, newest first, of a kubelet that was started with the flags of a file of variables. */
 export function kubeletsJournal(env: string): string {
   const flags = [...env.matchAll(/--([\w-]+)=([^\s"]+)/g)].map(([, name, value]) => ({
     _SYSTEMD_INVOCATION_ID: "a1",
     MESSAGE: `I1201 03:10:00.123456     812 flags.go:64] FLAG: --${name}="${value}"`,
   }));
   return [{ _PID: "1", INVOCATION_ID: "a1", MESSAGE: "Started kubelet.service" }, ...flags]
+    .toReversed()
     .map((line) => JSON.stringify(line))
     .join("\n");
 }

@@ -105,6 +105,8 @@ export const LAYOUTS: Unlike[] = [
       const flags = KUBELET_ENV.replace("/etc/kubernetes/kubelet-config.yaml", CONFIG).replace("=w1", "=m1");
       write(`${place.root}/etc/kubernetes/kubelet.env`, flags);
       write(`${place.root}/run/kubelet.environ`, flags.replaceAll(/^#.*\n|"/gm, ""));
+      // no flag of this kubelet's names it
+      rmSync(`${place.root}/etc/kubernetes/kubelet-config.yaml`);
       staticPod(place, "kube-vip", "/etc/kubernetes/admin.conf");
       const folder = `${place.root}/etc/kubernetes/manifests`;
       renameSync(`${folder}/kube-vip.yaml`, `${folder}/kube-vip.yml`);

@@ -163,7 +163,7 @@ function etcdOf({ node: { members } }: Place, { stored }: { stored: Map<string, 
 
 /** All but what only asks. */
 export function doesHarm(call: string): boolean {
-  return !/^(systemctl (cat|show|is-active|is-enabled)|crictl( --\S+ \S+)* (ps|inspect|inspecti|images|version|info|pods)|uname|ip|timedatectl|findmnt|flock) /.test(
+  return !/^(systemctl (cat|show|is-active|is-enabled)|crictl( --\S+ \S+)* (ps|inspect|inspecti|images|version|info|pods)|journalctl -u|uname|ip|timedatectl|findmnt|flock) /.test(
     `${call} `,
   );
 }

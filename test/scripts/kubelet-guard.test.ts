@@ -271,7 +271,7 @@ test("where its journal still has the flags, join gives it these and starts it a
   using node = await emptiedWorker(kubeletsJournal(KUBELET_ENV));
   using _api = await serve(newCa);
   const { stderr } = await node.run(join());
-  expect(stderr).toContain("wrote /etc/kubernetes/kubelet.env (the kubelet's flags, from its journal)");
+  expect(stderr).toContain("wrote /etc/kubernetes/kubelet.env (the kubelet's flags, from its journal, ");
   expect(stderr).toContain("\n  started kubelet\n\n== 3.5 ");
   expect(node.read(ENV_FILE)).toContain("--hostname-override=w1");
 });

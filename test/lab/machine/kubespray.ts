@@ -72,6 +72,8 @@ export async function kubespray({
     },
     nodeFiles: { [KUBELET_CONFIG]: kubeletsOwn(), [`${UNITS}/kubelet.service`]: KUBELET_UNIT },
     beforeKubeadm: [
+      // as on a machine: the lab's systemd writes to its console
+      [/./, "systemctl log-target journal"],
       [/./, kubeletEnv()],
       [/^cp/, etcdEnv(nodes)],
       [/^cp/, `${owners(generation)}\nsystemctl daemon-reload\nsystemctl enable --quiet --now etcd`],
@@ -115,6 +117,7 @@ function balancerPod(name: string, config: string): string {
         },
       ],
       hostNetwork: true,
+      priority: 2000001000,
       priorityClassName: "system-node-critical",
       volumes: [{ name: "config", hostPath: { path: dirname(config) } }],
     },
@@ -286,7 +289,13 @@ echo "Environment=\\"KUBELET_EXTRA_ARGS=--node-ip=$IP --hostname-override=$NAME\
         `install -D -m 755 /dev/stdin ${HAPROXY_CONFIG} <<'END'\n${haproxyConfig("127.0.0.1:6443", nodes)}END`,
       ],
     ],
-    nodeLines: [[/^w/, leadTo("127.0.0.1:6443")]],
+    nodeLines: [
+      [/^w/, leadTo("127.0.0.1:6443")],
+      [
+        /^w/,
+        `sed 's/^[0-9.]* ${KUBEKEYS}/127.0.0.1 ${KUBEKEYS}/' /etc/hosts > /root/hosts; cat /root/hosts > /etc/hosts; rm /root/hosts`,
+      ],
+    ],
   };
 }
 

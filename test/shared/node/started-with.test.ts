@@ -194,8 +194,11 @@ test.each<[what: string, lines: object[], back: string | undefined]>([
   ["a value of two words, which would be two flags", START("7", { kubeconfig: "/a --b=c" }), undefined],
 ])("the kubelet's flags come back from its journal, which has %s", async (_, lines, back) => {
   const log = {
-    command: "journalctl -u kubelet *",
-    stdout: lines.map((one) => JSON.stringify(one)).join("\n"),
+    command: "journalctl -u kubelet * -r *",
+    stdout: lines
+      .toReversed()
+      .map((one) => JSON.stringify(one))
+      .join("\n"),
   };
   using _fake = programsHere([log]);
   const found = await broughtBack({}, { unit: KUBESPRAY_KUBELET.replace("$KUBELET_HOSTNAME", "--x") });
