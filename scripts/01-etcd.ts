@@ -3,7 +3,6 @@
 import { inOneLine } from "../shared/again.ts";
 import { lookAtPeers, refuseWhereOthersLive } from "../shared/etcd/other-members.ts";
 import * as own from "../shared/etcd/own-etcd.ts";
-import { copyUnit } from "../shared/etcd/take-snapshot.ts";
 import { hasMoved, tellMembers } from "../shared/etcd/tell-members.ts";
 import { etcdLives } from "../shared/etcd/unheard.ts";
 import { refuseDoubtfulClock } from "../shared/facts/clock.ts";
@@ -157,7 +156,7 @@ async function copyWhatIsLeft(cp: ControlPlaneNode, healthy: boolean) {
   // etcd's data last: a folder that has it is complete
   for (const folder of leftOf(cp))
     if (exists(folder)) await copyLargeTree(folder, `${rescue.dir}/before${folder}`);
-  if (facts.externalEtcd) return await copyUnit(cp, copy);
+  if (facts.externalEtcd) return await own.copyUnit(cp, copy);
   if (etcd.wal) await copyLargeTree(etcd.wal, rescuedLog(rescue));
   await copyLargeTree(etcd.dir, copy);
   say(`${data.keyCount} keys, revision ${data.revision}`);

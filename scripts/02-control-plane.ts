@@ -9,10 +9,11 @@ import { adminClient, ownApiReady, sayEndpointReady } from "../shared/api/admin-
 import { cleanFrontProxy, ensureAdmins, publishClusterInfo } from "../shared/api/cluster-trust.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
 import { dropDeadLeaders } from "../shared/api/leases.ts";
-import { apiServerEnd, proveEtcd } from "../shared/etcd/own-etcd.ts";
+import { proveEtcd } from "../shared/etcd/all-members.ts";
 import { believedNames } from "../shared/etcd-data/members.ts";
 import { caIsNew } from "../shared/facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../shared/facts/control-plane-node.ts";
+import { apiServerEnd } from "../shared/facts/ended-container.ts";
 import { isControlPlaneName } from "../shared/facts/known-nodes.ts";
 import { leadersSeen } from "../shared/facts/leaders.ts";
 import { afterControlPlane, routeOf } from "../shared/facts/next.ts";

@@ -65,7 +65,7 @@ export function printDrill(found: Drill) {
     );
 }
 
-/** How many fields of files and servers were compared. */
+/** How many were compared. */
 export function fieldsIn({ files, servers }: Pick<Drill, "files" | "servers">): number {
   const inFile = (fields: Fields = {}) => Object.values(fields).flat().length;
   const ofServers = servers.map(({ path }) => files.find((file) => file.path === path)?.back);

@@ -8,9 +8,10 @@
 import { again, command, inOneLine, NOBODY, type Todo } from "../shared/again.ts";
 import { adminApi, adminClient, ownApiReady } from "../shared/api/admin-api.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
-import { apiServerEnd, proveEtcd } from "../shared/etcd/own-etcd.ts";
+import { proveEtcd } from "../shared/etcd/all-members.ts";
 import { refuseDoubtfulClock } from "../shared/facts/clock.ts";
 import { type ControlPlaneNode, placeHere } from "../shared/facts/control-plane-node.ts";
+import { apiServerEnd } from "../shared/facts/ended-container.ts";
 import { otherControlPlanes } from "../shared/facts/known-nodes.ts";
 import { silentSinceCaEnded } from "../shared/facts/leaders.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";

@@ -1,23 +1,145 @@
 /**
- * Checks every member of etcd, not only this node's: in stacked clusters each API server serves what its own
- * member holds.
+ * Proves in part 2 that every member of etcd is the old one, not only this node's: in stacked clusters each API server
+ * serves what its own member holds. And removes lost members.
  */
-import { again } from "../again.ts";
+import { again, command, type LeftOut, leftNames } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
-import { memberName } from "../etcd-data/members.ts";
+import { isNameless, memberName } from "../etcd-data/members.ts";
 import { type EtcdClient, etcdClient, type LiveMember, unlessSilent } from "../etcd-location/client.ts";
 import { promotion } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { Fail, Refused } from "../fail.ts";
+import { leftOut, nodesAmong } from "../facts/said.ts";
+import { attemptLater, Fail, Refused } from "../fail.ts";
+import { endWords } from "../node/words.ts";
+import { registryPrefix } from "../objects/stored.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { listed } from "../plain.ts";
 import { forGood } from "../prompt.ts";
-import { act, say } from "../run.ts";
+import { act, mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { sayWhile, waitFor } from "../wait-for.ts";
-import { type ProvedEtcd, wayWithout } from "./identity.ts";
-import { askAboutStrangers, STOP_ETCD } from "./other-members.ts";
-import { isOwnEtcd, type Peer, quorumOf } from "./peers.ts";
+import { sayWhile, undefinedOnTimeout, waitFor } from "../wait-for.ts";
+import { type ProvedEtcd, proveSameEtcd, wayWithout } from "./identity.ts";
+import { askAboutStrangers, refuseLearner, refuseNoQuorum, STOP_ETCD } from "./other-members.ts";
+import { isOwnEtcd, type Peer, peerNames, peersOf, quorumOf, SOON, shownAt } from "./peers.ts";
+import { refuseUnasked, whySilent } from "./unheard.ts";
+
+const PART_1_FIRST = "run part 1 first: ./bunw scripts/01-etcd.ts";
+
+/**
+ * Step 2.1: this etcd is the old one, and so is each other member, except offline and lost ones; lost ones
+ * are removed. Returns whether the database is full, and the nodes that are lost: named now, or taken out before.
+ */
+export async function proveEtcd(
+  cp: ControlPlaneNode,
+  named: LeftOut,
+  lostOn: readonly string[],
+): Promise<{ isFull: boolean; lost: readonly string[] }> {
+  const { lost } = named;
+  const { facts, data } = cp;
+  refuseMembersElsewhere(facts, lost);
+  refuseUnasked(cp);
+  const peers = await peersOf(cp);
+  refuseLiving(peers, { lost, lostOn }, cp);
+  const client = etcdClient(facts);
+  if (lost.length > 0) refuseNoQuorum(await membersNow(client, data), lost);
+  if (mode.dryRun) {
+    await sayPlannedRemovals(client, data, lost);
+    return { isFull: data.isFull, lost: nodesAmong(lost, cp) };
+  }
+  if (!client) throw new Fail("etcd's certificates are not there", { hint: PART_1_FIRST });
+  const status = await attemptLater(() => toAnswer(client));
+  if (status instanceof Fail) throw await whySilent(cp, status);
+  refuseLearner(status!, cp);
+  const proved = await proveSameEtcd(client, cp, status);
+  for (const proof of proved.proofs) say(proof);
+  const { members } = proved;
+  const current = peers.filter(({ id }) => members.some((member) => member.id === id));
+  const out = await leftOut(cp, named, members);
+  const without = [...lost, ...leftNames(out)];
+  await proveMembers(client, facts, { proved, peers: current, without });
+  const same = current.flatMap(({ name }) => (without.includes(name) ? [] : name));
+  endWords(({ option, value }) => option === "lost-on" && same.includes(value), "its etcd has the same keys");
+  for (const { name } of current.filter((peer) => named.without.includes(peer.name))) sayAway(name, named);
+  const removed = current.filter(({ name }) => lost.includes(name));
+  await refuseSignsOfLife(client, cp, { gone: removed, lost, lostOn });
+  await removeMembers(members, lost, client);
+  return { isFull: await client.isFull(), lost: out.lost };
+}
+
+/**
+ * Errors: Refused if members of an etcd that kubeadm did not make are to be taken out: its settings and certificates
+ * name all of them, and only its maker writes those.
+ */
+export function refuseMembersElsewhere(
+  { externalEtcd }: Pick<ClusterFacts, "externalEtcd">,
+  lost: readonly string[],
+) {
+  if (!externalEtcd || lost.length === 0) return;
+  throw new Refused(`${lost.join(", ")}: this kit takes no member out of an etcd that kubeadm did not make`, {
+    unchanged: true,
+    hint: `remove it by its maker's own means (kubespray: remove-node.yml, recover-control-plane.yml), then run the same line without it: ${again({}, { of: "02-control-plane", less: lost })}`,
+  });
+}
+
+function sayAway(name: string, { without, lost }: LeftOut) {
+  const line = command("02-control-plane", {
+    without: without.filter((other) => other !== name),
+    lost: [...lost, name],
+  });
+  say(`${name}: away, so not asked; it stays a member of etcd. If it is lost for good: ${line}`);
+}
+
+/** Seconds: a living kubelet renews its Lease every ten, through any API server that runs. */
+const RENEWS = 12;
+
+/**
+ * A machine that pauses for a moment, or has just started, may miss one question. So members that are to be
+ * removed are asked as long as their Lease is watched. Errors: Refused if one of them shows a sign of life
+ * meanwhile.
+ */
+async function refuseSignsOfLife(
+  client: EtcdClient,
+  cp: ControlPlaneNode,
+  { gone, ...said }: { gone: readonly Peer[]; lost: readonly string[]; lostOn: readonly string[] },
+) {
+  // a member that never started has no data and no kubelet
+  const nodes = gone.filter((peer) => !isNameless(peer));
+  if (nodes.length === 0) return;
+  const silent = nodes.filter(({ shows }) => shows === "nothing");
+  const prefix = `${registryPrefix(cp.data)}/leases/kube-node-lease`;
+  const leaseOf = async ({ name }: Peer) =>
+    Buffer.from((await client.get(`${prefix}/${name}`)) ?? "").toString("hex");
+  const leases = () => Promise.all(nodes.map(leaseOf));
+  const before = await leases();
+  const sign = async () => {
+    const pending = silent.map(async (peer) => ({ ...peer, ...(await shownAt(peer, cp.facts, SOON)) }));
+    const [now, shown] = await Promise.all([leases(), Promise.all(pending)]);
+    const renews = nodes.find((_, i) => now[i] !== before[i])?.name;
+    const answers = shown.filter(
+      (peer) => isOwnEtcd(peer) || (peer.shows !== "nothing" && !said.lostOn.includes(peer.name)),
+    );
+    return (renews !== undefined || answers.length > 0) && { renews, answers };
+  };
+  const options = { seconds: RENEWS, hint: "wait: it ends by itself" };
+  const seen = await undefinedOnTimeout(waitFor(`a sign of life of ${peerNames(nodes)}`, sign, options));
+  if (!seen) return;
+  refuseLiving(seen.answers, said, cp);
+  throw new Refused(`${seen.renews} is not lost: its kubelet renews its Lease`, {
+    unchanged: true,
+    hint: `type without it: ${again({}, { of: "02-control-plane", less: [seen.renews!] })}. If it shall go all the same, first there: systemctl stop kubelet`,
+  });
+}
+
+async function toAnswer(client: EtcdClient) {
+  return await waitFor("etcd to answer", () => client.status(), { seconds: 30, hint: PART_1_FIRST });
+}
+
+async function sayPlannedRemovals(client: EtcdClient | undefined, data: EtcdData, lost: readonly string[]) {
+  if (client) await toAnswer(client);
+  else say("etcd does not run yet: part 1 first");
+  if (lost.length === 0) return;
+  await removeMembers(await membersNow(client, data), lost, client);
+}
 
 /**
  * Proves that each other member answers with the current certificates, belongs to the same cluster, and holds

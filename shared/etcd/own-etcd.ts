@@ -1,39 +1,36 @@
-/** This node's etcd: whether it is a member, and serves the old data. */
-import { dirname } from "node:path";
-import { again, command, type LeftOut, leftNames } from "../again.ts";
-import type { EtcdData } from "../etcd-data/data.ts";
+/**
+ * This node's etcd in part 1: whether it runs and serves the old data; one that is a unit of this node gets its files, and
+ * its rescue copy is made of a snapshot by its own API, as it is not stopped.
+ */
+import * as fs from "node:fs";
+import { dirname, join } from "node:path";
+import { type EtcdData, readSnapshotData } from "../etcd-data/data.ts";
 import { isNameless } from "../etcd-data/members.ts";
-import { type EtcdClient, etcdClient } from "../etcd-location/client.ts";
+import { type EtcdClient, etcdClient, type LiveMember } from "../etcd-location/client.ts";
+import { SNAPSHOT, SNAPSHOT_OF, type SnapshotOf } from "../etcd-location/etcd-folders.ts";
+import { writeSnapshot } from "../etcd-location/living-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { containerEnd } from "../facts/ended-container.ts";
 import type { EtcdSeen } from "../facts/next.ts";
-import { leftOut, nodesAmong } from "../facts/said.ts";
-import { attemptLater, Fail, Refused } from "../fail.ts";
-import { withSelinux } from "../files/file-system.ts";
+import { attemptLater, Fail } from "../fail.ts";
+import { PRIVATE_FOLDER } from "../files/copy-tree.ts";
+import { megabytes, withSelinux } from "../files/file-system.ts";
 import { copyLargeTree } from "../files/file-tree.ts";
-import { exists, readText, writeTogether } from "../files/files.ts";
-import { endWords, wordsOf } from "../node/words.ts";
+import { exists, hostEntry, readText, writeTogether } from "../files/files.ts";
+import { makeFolder, renameInto, UNFINISHED } from "../files/write-steps.ts";
+import { wordsOf } from "../node/words.ts";
+import { decodeObject } from "../objects/storage.ts";
 import { registryPrefix } from "../objects/stored.ts";
-import type { ClusterFacts, UnitFile } from "../pki/certs.ts";
+import type { UnitFile } from "../pki/certs.ts";
 import { renewLeaf } from "../pki/renew.ts";
+import { Progress } from "../progress.ts";
 import { mode, say } from "../run.ts";
-import { told } from "../this-run.ts";
-import { type Ended, undefinedOnTimeout, waitFor } from "../wait-for.ts";
-import { membersNow, proveMembers, refuseLiving, removeMembers } from "./all-members.ts";
+import { checkSignal, told } from "../this-run.ts";
+import { waitFor } from "../wait-for.ts";
 import { proveSameEtcd, wayWithout } from "./identity.ts";
-import { refuseLearner, refuseNeverStarted, refuseNoQuorum } from "./other-members.ts";
-import {
-  ETCD_STARTS,
-  isOwnEtcd,
-  ownEtcdRuns,
-  type Peer,
-  peerNames,
-  peersOf,
-  SOON,
-  shownAt,
-  survey,
-} from "./peers.ts";
-import { ASK_UNIT, refuseUnasked, unitSilent, whySilent } from "./unheard.ts";
+import { refuseLearner, refuseNeverStarted } from "./other-members.ts";
+import { ETCD_STARTS, isOwnEtcd, ownEtcdRuns, type Peer, peersOf, survey } from "./peers.ts";
+import { ASK_UNIT, unitSilent } from "./unheard.ts";
 
 const limit = (cp: ControlPlaneNode) => ({
   seconds: ETCD_STARTS,
@@ -147,113 +144,6 @@ function make({ cert, renewal, copy }: UnitFile) {
   ]);
 }
 
-const PART_1_FIRST = "run part 1 first: ./bunw scripts/01-etcd.ts";
-
-/**
- * Step 2.1: this etcd is the old one, and so is each other member, except offline and lost ones; lost ones
- * are removed. Returns whether the database is full, and the nodes that are lost: named now, or taken out before.
- */
-export async function proveEtcd(
-  cp: ControlPlaneNode,
-  named: LeftOut,
-  lostOn: readonly string[],
-): Promise<{ isFull: boolean; lost: readonly string[] }> {
-  const { lost } = named;
-  const { facts, data } = cp;
-  refuseMembersElsewhere(facts, lost);
-  refuseUnasked(cp);
-  const peers = await peersOf(cp);
-  refuseLiving(peers, { lost, lostOn }, cp);
-  const client = etcdClient(facts);
-  if (lost.length > 0) refuseNoQuorum(await membersNow(client, data), lost);
-  if (mode.dryRun) {
-    await sayPlannedRemovals(client, data, lost);
-    return { isFull: data.isFull, lost: nodesAmong(lost, cp) };
-  }
-  if (!client) throw new Fail("etcd's certificates are not there", { hint: PART_1_FIRST });
-  const status = await attemptLater(() => toAnswer(client));
-  if (status instanceof Fail) throw await whySilent(cp, status);
-  refuseLearner(status!, cp);
-  const proved = await proveSameEtcd(client, cp, status);
-  for (const proof of proved.proofs) say(proof);
-  const { members } = proved;
-  const current = peers.filter(({ id }) => members.some((member) => member.id === id));
-  const out = await leftOut(cp, named, members);
-  const without = [...lost, ...leftNames(out)];
-  await proveMembers(client, facts, { proved, peers: current, without });
-  const same = current.flatMap(({ name }) => (without.includes(name) ? [] : name));
-  endWords(({ option, value }) => option === "lost-on" && same.includes(value), "its etcd has the same keys");
-  for (const { name } of current.filter((peer) => named.without.includes(peer.name))) sayAway(name, named);
-  const removed = current.filter(({ name }) => lost.includes(name));
-  await refuseSignsOfLife(client, cp, { gone: removed, lost, lostOn });
-  await removeMembers(members, lost, client);
-  return { isFull: await client.isFull(), lost: out.lost };
-}
-
-/**
- * Errors: Refused if members of an etcd that kubeadm did not make are to be taken out: its settings and certificates
- * name all of them, and only its maker writes those.
- */
-export function refuseMembersElsewhere(
-  { externalEtcd }: Pick<ClusterFacts, "externalEtcd">,
-  lost: readonly string[],
-) {
-  if (!externalEtcd || lost.length === 0) return;
-  throw new Refused(`${lost.join(", ")}: this kit takes no member out of an etcd that kubeadm did not make`, {
-    unchanged: true,
-    hint: `remove it by its maker's own means (kubespray: remove-node.yml, recover-control-plane.yml), then run the same line without it: ${again({}, { of: "02-control-plane", less: lost })}`,
-  });
-}
-
-function sayAway(name: string, { without, lost }: LeftOut) {
-  const line = command("02-control-plane", {
-    without: without.filter((other) => other !== name),
-    lost: [...lost, name],
-  });
-  say(`${name}: away, so not asked; it stays a member of etcd. If it is lost for good: ${line}`);
-}
-
-/** Seconds: a living kubelet renews its Lease every ten, through any API server that runs. */
-const RENEWS = 12;
-
-/**
- * A machine that pauses for a moment, or has just started, may miss one question. So members that are to be
- * removed are asked as long as their Lease is watched. Errors: Refused if one of them shows a sign of life
- * meanwhile.
- */
-async function refuseSignsOfLife(
-  client: EtcdClient,
-  cp: ControlPlaneNode,
-  { gone, ...said }: { gone: readonly Peer[]; lost: readonly string[]; lostOn: readonly string[] },
-) {
-  // a member that never started has no data and no kubelet
-  const nodes = gone.filter((peer) => !isNameless(peer));
-  if (nodes.length === 0) return;
-  const silent = nodes.filter(({ shows }) => shows === "nothing");
-  const prefix = `${registryPrefix(cp.data)}/leases/kube-node-lease`;
-  const leaseOf = async ({ name }: Peer) =>
-    Buffer.from((await client.get(`${prefix}/${name}`)) ?? "").toString("hex");
-  const leases = () => Promise.all(nodes.map(leaseOf));
-  const before = await leases();
-  const sign = async () => {
-    const pending = silent.map(async (peer) => ({ ...peer, ...(await shownAt(peer, cp.facts, SOON)) }));
-    const [now, shown] = await Promise.all([leases(), Promise.all(pending)]);
-    const renews = nodes.find((_, i) => now[i] !== before[i])?.name;
-    const answers = shown.filter(
-      (peer) => isOwnEtcd(peer) || (peer.shows !== "nothing" && !said.lostOn.includes(peer.name)),
-    );
-    return (renews !== undefined || answers.length > 0) && { renews, answers };
-  };
-  const options = { seconds: RENEWS, hint: "wait: it ends by itself" };
-  const seen = await undefinedOnTimeout(waitFor(`a sign of life of ${peerNames(nodes)}`, sign, options));
-  if (!seen) return;
-  refuseLiving(seen.answers, said, cp);
-  throw new Refused(`${seen.renews} is not lost: its kubelet renews its Lease`, {
-    unchanged: true,
-    hint: `type without it: ${again({}, { of: "02-control-plane", less: [seen.renews!] })}. If it shall go all the same, first there: systemctl stop kubelet`,
-  });
-}
-
 async function toLead(client: EtcdClient, options: Parameters<typeof waitFor>[2]) {
   const leads = async () => {
     const status = await client.status();
@@ -262,18 +152,78 @@ async function toLead(client: EtcdClient, options: Parameters<typeof waitFor>[2]
   return await waitFor("etcd to answer, and to have a leader", leads, options);
 }
 
-async function toAnswer(client: EtcdClient) {
-  return await waitFor("etcd to answer", () => client.status(), { seconds: 30, hint: PART_1_FIRST });
+const HINT = "see whether etcd is well: ./bunw scripts/05-verify.ts. Then run the same line again";
+
+/**
+ * The rescue copy, in the folder `to`: the snapshot, and what it does not have, the ids and the members. It gets its
+ * name when it is whole, and can be read as the cluster that was read before. Errors: Fail if it cannot.
+ */
+export async function copyBySnapshot(
+  client: EtcdClient,
+  { data, cluster }: Pick<ControlPlaneNode, "data" | "cluster">,
+  to: string,
+) {
+  if (mode.dryRun) return say(`would save a snapshot of etcd at ${client.endpoint} to ${to}`);
+  const { revision } = await client.status();
+  const live = await client.members();
+  const known = ({ id }: LiveMember) => data.members.find((member) => member.id === id);
+  const members = live.map((member) => ({ ...member, ...known(member), name: member.name }));
+  const about: SnapshotOf = {
+    ...{ clusterId: data.clusterId, memberId: data.memberId, members },
+    ...(data.elsewhere && { elsewhere: { ...data.elsewhere, members } }),
+  };
+  const partial = `${to}${UNFINISHED}`;
+  const host = hostEntry(partial);
+  fs.rmSync(host, { recursive: true, force: true });
+  makeFolder(host, PRIVATE_FOLDER);
+  const progress = new Progress("a snapshot of etcd", undefined, process.stderr.isTTY, "MB");
+  try {
+    const size = await toFile(join(host, SNAPSHOT), client, (bytes) => {
+      progress.show(Math.ceil(bytes / 1e6));
+      checkSignal();
+    });
+    fs.writeFileSync(join(host, SNAPSHOT_OF), JSON.stringify(about), { mode: 0o600, flush: true });
+    using copy = readSnapshotData(join(host, SNAPSHOT));
+    refuseOtherData(copy, { data, cluster, revision });
+    renameInto(host, hostEntry(to));
+    told({ what: "act", line: `saved a snapshot of etcd to ${to}` });
+    say(`saved a snapshot of etcd to ${to} (${megabytes(size)} MB, revision ${copy.revision}): etcd runs on`);
+  } finally {
+    progress.clear();
+    fs.rmSync(host, { recursive: true, force: true });
+  }
 }
 
-async function sayPlannedRemovals(client: EtcdClient | undefined, data: EtcdData, lost: readonly string[]) {
-  if (client) await toAnswer(client);
-  else say("etcd does not run yet: part 1 first");
-  if (lost.length === 0) return;
-  await removeMembers(await membersNow(client, data), lost, client);
+async function toFile(path: string, client: EtcdClient, show: (bytes: number) => void): Promise<number> {
+  const file = fs.openSync(path, "wx", 0o600);
+  try {
+    const size = await writeSnapshot(file, client, show);
+    fs.fsyncSync(file);
+    return size;
+  } finally {
+    fs.closeSync(file);
+  }
 }
 
-/** A `containerEnd` for the API server: it needs etcd. */
-export function apiServerEnd(cp: ControlPlaneNode): Ended {
-  return containerEnd(cp, "kube-apiserver", async () => (await etcdClient(cp.facts)?.status()) !== undefined);
+/** Its sum says that it is whole; this says whose it is. */
+function refuseOtherData(
+  copy: EtcdData,
+  { data, cluster, revision }: Pick<ControlPlaneNode, "data" | "cluster"> & { revision: number },
+) {
+  const kubeSystem = copy.get(`${registryPrefix(data)}/namespaces/kube-system`);
+  const uid = kubeSystem && asObject(data.shown(kubeSystem.key, kubeSystem.value)).metadata?.uid;
+  if (uid === cluster.kubeSystemUid && copy.revision >= revision) return;
+  throw new Fail(
+    `The snapshot of etcd is of another cluster, or older: revision ${copy.revision}, kube-system ${uid ?? "is missing"}`,
+    { hint: HINT },
+  );
+}
+
+function asObject(value: Uint8Array): { metadata?: { uid?: string } } {
+  return decodeObject(value) as { metadata?: { uid?: string } };
+}
+
+/** The rescue copy of such an etcd. Errors: as `copyBySnapshot`. */
+export async function copyUnit(cp: ControlPlaneNode, to: string) {
+  await copyBySnapshot(etcdClient(cp.facts)!, cp, to);
 }

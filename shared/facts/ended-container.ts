@@ -4,6 +4,7 @@
  * etcd starts, and its kubelet starts it again.
  */
 import { again, command } from "../again.ts";
+import { etcdClient } from "../etcd-location/client.ts";
 import { attempt, attemptLater, Fail } from "../fail.ts";
 import { exists, stat } from "../files/files.ts";
 import { hostFiles, hostPathOf } from "../manifests/command.ts";
@@ -20,6 +21,7 @@ import type { Node } from "../node/node.ts";
 import { quoteUntrusted } from "../plain.ts";
 import { shell } from "../shell-line.ts";
 import type { Ended } from "../wait-for.ts";
+import type { ControlPlaneNode } from "./control-plane-node.ts";
 import { choiceOf } from "./lost-files.ts";
 
 /** klog's errors, cobra's, Go's own, and those of etcd's log. */
@@ -105,4 +107,9 @@ function causeOf(line: string, { path, name }: { path: string; name: string }): 
 /** Times, process ids and line numbers differ from start to start. */
 function withoutNumbers(line: string): string {
   return line.replaceAll(/\d+/g, "0");
+}
+
+/** A `containerEnd` for the API server: it needs etcd. */
+export function apiServerEnd(cp: ControlPlaneNode): Ended {
+  return containerEnd(cp, "kube-apiserver", async () => (await etcdClient(cp.facts)?.status()) !== undefined);
 }

@@ -3,9 +3,8 @@
  * Reads only; it asks etcd.
  */
 import { again, BACKUP, command, type LeftOut, leftNames } from "../again.ts";
-import { membersNow, refuseLiving } from "../etcd/all-members.ts";
+import { membersNow, refuseLiving, refuseMembersElsewhere } from "../etcd/all-members.ts";
 import { refuseNoQuorum } from "../etcd/other-members.ts";
-import { refuseMembersElsewhere } from "../etcd/own-etcd.ts";
 import { isOwnEtcd, type Peer, peersOf, quorumOf, SOON, showsOtherCa } from "../etcd/peers.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless } from "../etcd-data/members.ts";

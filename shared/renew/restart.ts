@@ -12,10 +12,11 @@ import { AUTHENTICATION, changeClusterInfo } from "../api/cluster-trust.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { hostOfHolder, type KubeObject, nameOf } from "../api/kube-object.ts";
 import { dropOwnLease, leaderNow, leaderOf, nextLeader, waitForRenewal } from "../api/leases.ts";
-import { apiServerEnd, proveEtcd, proveOwnEtcd } from "../etcd/own-etcd.ts";
+import { proveEtcd } from "../etcd/all-members.ts";
+import { proveOwnEtcd } from "../etcd/own-etcd.ts";
 import { oldestStart } from "../etcd-location/static-pod-here.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { containerEnd } from "../facts/ended-container.ts";
+import { apiServerEnd, containerEnd } from "../facts/ended-container.ts";
 import { leaderLease } from "../facts/leaders.ts";
 import {
   CONTROL_PLANE,

@@ -16,21 +16,21 @@ const BUDGETS: Record<string, number> = {
   "00-assess": 135, // etcd on other machines is asked for its data (issue 44)
   "00-salvage": 111, // etcd on other machines is asked for its data (issue 44)
   "00-token-key": 90, // etcd on other machines is asked for its data (issue 44)
-  "01-etcd": 130,
-  "02-control-plane": 132,
+  "01-etcd": 128,
+  "02-control-plane": 131,
   "03-join": 51,
   "03-workers": 119, // etcd on other machines is asked for its data (issue 44)
   "04-sa-tokens": 117,
   "05-verify": 129,
-  drill: 120,
+  drill: 119,
   "hand-over": 96,
-  "join-again": 69, // etcd on other machines is asked for its data (issue 44)
-  move: 108, // etcd on other machines is asked for its data (issue 44)
+  "join-again": 68, // etcd on other machines is asked for its data (issue 44)
+  move: 107, // etcd on other machines is asked for its data (issue 44)
   "pack-kit": 16,
-  plan: 160,
+  plan: 157,
   "renew-ca": 123,
   report: 172,
-  restore: 99, // older trees of damaged data (issue 45)
+  restore: 98, // older trees of damaged data (issue 45)
   words: 15,
 };
 

@@ -5,7 +5,7 @@
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { proveSameEtcd } from "../../../shared/etcd/identity.ts";
-import { copyBySnapshot } from "../../../shared/etcd/take-snapshot.ts";
+import { copyBySnapshot } from "../../../shared/etcd/own-etcd.ts";
 import type { EtcdData } from "../../../shared/etcd-data/data.ts";
 import { EtcdClient } from "../../../shared/etcd-location/client.ts";
 import { readFolders, readRescued } from "../../../shared/etcd-location/etcd-folders.ts";

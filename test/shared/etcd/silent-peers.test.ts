@@ -1,8 +1,8 @@
 /** A member that is silent at one question is asked again, where what follows cannot be taken back. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
+import { proveEtcd } from "../../../shared/etcd/all-members.ts";
 import { lookAtPeers } from "../../../shared/etcd/other-members.ts";
-import { proveEtcd } from "../../../shared/etcd/own-etcd.ts";
 import { settledPeers } from "../../../shared/etcd/peers.ts";
 import { controlPlaneToRepair } from "../../../shared/facts/node-to-repair.ts";
 import { failOf } from "../../../shared/fail.ts";
