@@ -51,7 +51,10 @@ test.each<[string, string, (node: PretendNode) => unknown, string]>([
     "kubelet.conf",
     async (node) => {
       await RENEWED("apiserver")(node);
-      write(`${node.root}${CONF}/kubelet.conf`, kubeletKubeconfig({ server: `https://${ADDRESS}:6443`, ca: OTHER.cert }));
+      write(
+        `${node.root}${CONF}/kubelet.conf`,
+        kubeletKubeconfig({ server: `https://${ADDRESS}:6443`, ca: OTHER.cert }),
+      );
     },
     "the kubelet's, which trusts another CA",
   ],

@@ -344,7 +344,9 @@ test.each([{ id: "77" }, {}])(
 test("folders of the kernel, of programs and of containers are not looked through", () => {
   using box = sandbox();
   const system = ["proc", "sys", "dev", "run", "usr", "boot", "snap", "nix", "var/log"];
-  const containers = ["containerd", "containers", "docker", "crio", "kubelet"].map((name) => `var/lib/${name}`);
+  const containers = ["containerd", "containers", "docker", "crio", "kubelet"].map(
+    (name) => `var/lib/${name}`,
+  );
   for (const dir of [...system, ...containers, "srv", "var/lib/other"])
     mkdirSync(`${box.dir}/${dir}/etcd/member/snap`, { recursive: true });
   expect(memberFolders()).toEqual(["/srv/etcd", "/var/lib/other/etcd"]);
