@@ -13,10 +13,10 @@ const PLAN = {
   ...{ nodes: [], lost: [], away: [], aim: undefined, looked: [], first: [], anew: [], seconds: [1, 2] },
 } as unknown as Plan;
 
-test("each step's heading, its lines, what to know of it, and how to undo the part stand apart", () => {
+test("a note, its lines, each step's heading, its lines, what to know of it, and how to undo the part stand apart", () => {
   const steps = ["1a", "1b"].map((number) => ({ ...STEP, number, does: `Do ${number}` }) as HelpedStep);
   const parts = [
-    { number: 1, title: "Begin", notes: [], steps, undo: "Go back." },
+    { number: 1, title: "Begin", notes: [{ text: "Look.", commands: ["ls"] }], steps, undo: "Go back." },
   ] as unknown as Plan["parts"];
   const text = planAsMarkdown({ ...PLAN, parts });
   const blocks = text.slice(text.indexOf("## 1 Begin")).trim().split("\n\n");
@@ -25,5 +25,12 @@ test("each step's heading, its lines, what to know of it, and how to undo the pa
     "```sh\ntrue\n```",
     "Costs: nothing. Takes about 1 to 2 s.",
   ];
-  expect(blocks).toEqual(["## 1 Begin", ...ofStep("1a"), ...ofStep("1b"), "**Undo.** Go back."]);
+  expect(blocks).toEqual([
+    "## 1 Begin",
+    "> Look.",
+    "```sh\nls\n```",
+    ...ofStep("1a"),
+    ...ofStep("1b"),
+    "**Undo.** Go back.",
+  ]);
 });
