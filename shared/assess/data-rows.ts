@@ -39,7 +39,8 @@ export function dataRows(
 ): Check[] {
   if (obstacle instanceof DamagedData) return [bad("etcd-damage", dataDir, "damaged", obstacle.message)];
   if (!data) return [bad("etcd-data", dataDir, "unreadable", obstacle!.message)];
-  const members = `${data.members.length} member${data.members.length === 1 ? "" : "s"}`;
+  const count = (data.elsewhere ?? data).members.length;
+  const members = `${count} member${count === 1 ? "" : "s"}`;
   const lastWrite = `${data.lastWrite.toISOString().slice(0, 19)}Z`;
   const detail = `${members}, ${data.keyCount} keys, revision ${data.revision}, last write ${lastWrite}`;
   const rows = [row("etcd-data", dataFrom, detail)];

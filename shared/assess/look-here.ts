@@ -134,6 +134,7 @@ function takesNoTokens(cp: ControlPlaneNode, { pods }: Known) {
 
 async function refuseTurnedAway(cp: ControlPlaneNode, { etcd }: Known) {
   const { externalEtcd } = cp.facts;
+  if (externalEtcd?.toMake) return;
   if (etcd instanceof Fail && externalEtcd) throw unitSilent({ endpoint: externalEtcd.server }, etcd);
   const why = etcd instanceof Fail && (await turnedAway(cp, etcd));
   if (why) throw why;

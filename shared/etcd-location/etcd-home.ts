@@ -41,6 +41,8 @@ export interface EtcdHome {
   servers: string[];
   /** The API server's files for etcd: CA, certificate, key. */
   client: string[];
+  /** This node's API server names them: it is a control plane node. */
+  isServed: boolean;
   /** Etcd on other machines that has answered. */
   living?: LivingEtcd | undefined;
 }
@@ -90,7 +92,12 @@ function kubeadms(node: Node | undefined): string[] {
 export const ETCD_SSL = "/etc/ssl/etcd/ssl";
 
 /** From the API server's manifest, its mirror pod, kubeadm's configuration, or files that are left. */
-function etcdOptions({ node, data, cluster, apiServer }: Seen): Pick<EtcdHome, "servers" | "client"> {
+function etcdOptions({
+  node,
+  data,
+  cluster,
+  apiServer,
+}: Seen): Pick<EtcdHome, "servers" | "client" | "isServed"> {
   const manifest = node && attempt(() => readManifest(whereIs(manifestPath({ node }, "kube-apiserver"))));
   const mirror =
     node &&
@@ -102,23 +109,27 @@ function etcdOptions({ node, data, cluster, apiServer }: Seen): Pick<EtcdHome, "
       (flag) => command.get(flag) ?? [],
     );
     const servers = command.get("etcd-servers")?.split(",") ?? [];
-    if (servers.length > 0) return { servers, client: client.length > 0 ? client : kubeadms(node) };
+    if (servers.length > 0)
+      return { servers, client: client.length > 0 ? client : kubeadms(node), isServed: true };
   }
+  const isServed = false;
   const { endpoints = [], caFile, certFile, keyFile } = cluster?.configuration.etcd?.external ?? {};
-  if (caFile && certFile && keyFile) return { servers: endpoints, client: [caFile, certFile, keyFile] };
+  if (caFile && certFile && keyFile)
+    return { servers: endpoints, client: [caFile, certFile, keyFile], isServed };
   const own = list(ETCD_SSL).find((name) => /^node-.*-key\.pem$/.test(name));
   const files = own ? ["ca.pem", own.replace("-key.pem", ".pem"), own] : [];
-  return { servers: endpoints, client: own ? files.map((name) => `${ETCD_SSL}/${name}`) : kubeadms(node) };
+  const client = own ? files.map((name) => `${ETCD_SSL}/${name}`) : kubeadms(node);
+  return { servers: endpoints, client, isServed };
 }
 
 /**
  * Why parts 1 to 4 cannot go by this etcd, in words; undefined if they can. A unit whose files are whole may run on
  * as it is; `proveUnit` asks it.
  */
-export function etcdTrouble({ runs, unit, client, living }: EtcdHome): string | undefined {
+export function etcdTrouble({ runs, unit, client, isServed, living }: EtcdHome): string | undefined {
   if (runs === "elsewhere") return living ? undefined : "it does not run on this node";
   if (runs !== "unit" || !unit) return undefined;
-  const made = unitFiles(unit, client);
+  const made = unitFiles(unit, { client, isServed });
   const copied = made.flatMap(({ copy = [] }) => copy.map(({ to }) => to));
   const lost = [...unit.lostSettings, ...[...unit.files, ...client].filter((path) => !exists(path))].filter(
     (path) => !copied.includes(path),
@@ -135,11 +146,14 @@ export function etcdTrouble({ runs, unit, client, living }: EtcdHome): string | 
 }
 
 /** Files that this kit can make: see `UnitFile`. */
-function unitFiles({ pairs, files }: EtcdUnit, client: readonly string[]): UnitFile[] {
+function unitFiles(
+  { pairs, files }: EtcdUnit,
+  { client, isServed }: Pick<EtcdHome, "client" | "isServed">,
+): UnitFile[] {
   const [own] = pairs;
   const [ca, cert, key] = client;
   if (!own || !ca || !cert || !key || !files.every((path) => exists(path))) return [];
-  const isLost = client.every((path) => !exists(path));
+  const isLost = isServed && client.every((path) => !exists(path));
   const from = [own.ca, own.cert, own.key];
   const copy = isLost ? [{ cert, copy: client.map((to, i) => ({ from: from[i]!, to })) }] : [];
   const all = [...pairs, ...(isLost ? [] : [{ ca, cert, key }])];
@@ -163,7 +177,7 @@ function renewalOf({ ca, cert, key }: EtcdClientFiles): UnitFile | undefined {
  * their nodes.
  */
 export function externalEtcd(
-  { runs, unit, servers, client, living }: EtcdHome,
+  { runs, unit, servers, client, isServed, living }: EtcdHome,
   { name: ownName, addresses }: Pick<Node, "name" | "addresses">,
   data: EtcdData,
 ): ExternalEtcd | undefined {
@@ -174,7 +188,7 @@ export function externalEtcd(
     return { ...files, server: living.endpoint, nodes: Object.fromEntries(names), elsewhere: { ca: before } };
   }
   if (runs !== "unit" || !unit || client.length !== 3) return undefined;
-  const toMake = unitFiles(unit, client);
+  const toMake = unitFiles(unit, { client, isServed });
   const isCopied = toMake.some(({ copy }) => copy);
   const [ca, cert, key] = client as [string, string, string];
   const asking = isCopied ? unit.pairs[0]! : { ca, cert, key };

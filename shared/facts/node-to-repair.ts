@@ -37,7 +37,8 @@ export async function controlPlaneToRepair(
 /** The cluster, and the data that the facts are from. */
 export function sayFacts(cp: ControlPlaneNode) {
   const { cluster, data, dataFrom, facts, node } = cp;
-  const { members, keyCount, revision, lastWrite } = data;
+  const { keyCount, revision, lastWrite } = data;
+  const { members } = data.elsewhere ?? data;
   const name = `node ${node.name} (from ${node.nameFrom}), ${facts.advertiseAddress}`;
   const release = `Kubernetes ${cluster.kubernetesVersion}, ${facts.keyAlgorithm}`;
   const written = `revision ${revision}, last write ${lastWrite.toISOString()}`;

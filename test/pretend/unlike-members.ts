@@ -4,7 +4,7 @@ import { CONTROL_PLANE } from "../../shared/node/containers.ts";
 import type { Manifest } from "../../shared/objects/objects.ts";
 import { ADDRESS } from "./cluster.ts";
 import { sameEtcd, serveOtherMember, serveUnit } from "./etcd.ts";
-import { commandsOf, ETCD_PKI, external, layOut } from "./etcd-as-unit.ts";
+import { commandsOf, ETCD_HOST, ETCD_PKI, ETCD_URL, external, layOut, OTHER_MEMBER } from "./etcd-as-unit.ts";
 import { MEMBER, routesOf } from "./node.ts";
 import type { Unlike } from "./unlike.ts";
 import { balancer, type Place } from "./unlike-cluster.ts";
@@ -128,6 +128,23 @@ export const MEMBERS: Unlike[] = [
       }
     },
     lost: KEYS_ARE_ELSEWHERE,
+    plays: ITS_OWN_ALONE,
+  },
+  {
+    name: "two control plane nodes, and etcd is on another machine",
+    who: "kubeadm with an external etcd, KubeKey 3 with etcd on hosts of its own",
+    change: async (place) => {
+      addControlPlane(place, "m2");
+      await reissue(place, "apiserver", { certSANs: [addressOf("m2")] });
+      layOut(place.root, "KubeKey 3", { elsewhere: true });
+      external(place.objects, "KubeKey 3", { elsewhere: true });
+      place.objects[`/registry/masterleases/${addressOf("m2")}`] = { metadata: {} };
+      place.node.commands!.push(...commandsOf("KubeKey 3", { elsewhere: true }));
+      place.node.members = [OTHER_MEMBER];
+      place.etcd = { ...ETCD_PKI, at: ETCD_HOST };
+      balancer(place, addressOf("m2"), 6443);
+    },
+    lost: { ...KEYS_ARE_ELSEWHERE, adds: `--etcd-data ${ETCD_URL}` },
     plays: ITS_OWN_ALONE,
   },
   {

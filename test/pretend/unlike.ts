@@ -248,7 +248,8 @@ export async function bringBack(row: Unlike, runs: Runner, play: Play = "all los
   const untouched = node.fingerprint();
   const belongings = belongingsOf(place.root);
   const seen = async (script: string, result: RunResult): Promise<Seen & { script: string }> => {
-    const changed = [...changedFiles(untouched, node.fingerprint()), ...node.calls().filter(doesHarm)];
+    const files = changedFiles(untouched, node.fingerprint()).filter((path) => path !== WORDS);
+    const changed = [...files, ...node.calls().filter(doesHarm)];
     return { ...result, script, changed };
   };
   const end = async (last: Seen & { script: string }) => ({

@@ -9,6 +9,7 @@ import { issueCa, issueLeaf } from "../../shared/pki/issue.ts";
 import { clusterObjects, FACTS, otherCa, write } from "../pretend/cluster.ts";
 import { type EtcdState, sameEtcd, serveUnit } from "../pretend/etcd.ts";
 import { ETCD_HOST, ETCD_PKI, ETCD_URL, external, nodeOf, OTHER_MEMBER } from "../pretend/etcd-as-unit.ts";
+import { agedText, YEAR_MS } from "../pretend/expired.ts";
 import { here } from "../pretend/typed-here.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
@@ -94,6 +95,16 @@ test.each([
   const said = await refused(node, `01-etcd --new-cas ${FROM}`);
   expect(said).toMatch(why);
   expect(said).toContain("openssl x509 -req -in client.csr -CA ca.crt -CAkey ca.key ");
+});
+
+test("a client pair that has expired, as after a year, is made on an etcd host; a healthy node is not touched", async () => {
+  using node = here(await nodeOf("kubeadm", { elsewhere: true }));
+  const ended = await agedText(ETCD_PKI.cert, ETCD_PKI.caKey, 2 * YEAR_MS);
+  write(`${node.root}/etc/kubernetes/pki/apiserver-etcd-client.crt`, ended!);
+  using _etcd = serveUnit(ETCD_PKI, stateOf(node.stored), ETCD_HOST);
+  const said = await refused(node, "01-etcd");
+  expect(said).toMatch(/and the API server's certificate for it has expired \(DATE\)/);
+  expect(said).toContain("bring ca.crt to /etc/kubernetes/pki/etcd/ca.crt, client.crt to ");
 });
 
 test("an etcd that nobody has named is asked for, and its silence is said", async () => {

@@ -7,9 +7,9 @@ import { chmodSync, rmSync, statSync } from "node:fs";
 import { certInfo, isValidNow, keyMatches, signedBy } from "../../shared/pki/certificate.ts";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueCa } from "../../shared/pki/issue.ts";
-import { FACTS, write } from "../pretend/cluster.ts";
+import { FACTS, type Objects, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveUnit } from "../pretend/etcd.ts";
-import { ETCD_PKI, nodeOf, UNIT_MEMBER } from "../pretend/etcd-as-unit.ts";
+import { ETCD_PKI, external, nodeOf, UNIT_MEMBER } from "../pretend/etcd-as-unit.ts";
 import { agedText, YEAR_MS } from "../pretend/expired.ts";
 import { here } from "../pretend/typed-here.ts";
 
@@ -88,3 +88,30 @@ test("a certificate that another CA has signed is not renewed, though it lies th
   const { exitCode } = await node.run("01-etcd");
   expect({ exitCode, after: node.fingerprint() }).toEqual({ exitCode: 3, after: before });
 });
+
+test("00-assess names what has expired and part 1, and so does the plan", async () => {
+  using node = await expiredNode();
+  const { exitCode, stdout } = await node.run("00-assess");
+  expect({ exitCode, stdout }).toMatchObject({
+    exitCode: 2,
+    stdout: expect.stringMatching(
+      /member-m1\.pem +!EXPIRED! [\s\S]*\nnext\n {2}\.\/bunw scripts\/01-etcd\.ts\n/,
+    ),
+  });
+  const plan = await node.run("plan");
+  expect(plan).toMatchObject({ exitCode: 2, stdout: expect.stringContaining("scripts/01-etcd.ts") });
+});
+
+test("a host of etcd that is no control plane node gets no pair of an API server", async () => {
+  using node = here(await nodeOf("KubeKey", { wiped: true, etcd: asWorker }));
+  const before = node.fingerprint();
+  const { exitCode, stderr } = await node.run("01-etcd --new-cas");
+  expect(stderr).toContain("is missing, and this kit repairs etcd only as the static pod that kubeadm makes");
+  expect({ exitCode, after: node.fingerprint() }).toEqual({ exitCode: 3, after: before });
+});
+
+/** No API server has ever run here. */
+function asWorker(objects: Objects) {
+  external(objects, "KubeKey");
+  delete objects["pods/kube-system/kube-apiserver-m1"];
+}

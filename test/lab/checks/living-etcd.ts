@@ -3,22 +3,28 @@
  * own. Its snapshot says what its folder says, has the ids and members that no snapshot has, and a snapshot of another
  * cluster is refused and leaves nothing behind.
  */
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { $ } from "zx/core";
 import { proveSameEtcd } from "../../../shared/etcd/identity.ts";
 import { copyBySnapshot } from "../../../shared/etcd/own-etcd.ts";
 import type { EtcdData } from "../../../shared/etcd-data/data.ts";
 import { EtcdClient } from "../../../shared/etcd-location/client.ts";
 import { readFolders, readRescued } from "../../../shared/etcd-location/etcd-folders.ts";
+import { etcdElsewhere } from "../../../shared/etcd-location/living-etcd.ts";
 import { readCluster } from "../../../shared/facts/cluster.ts";
 import { Fail, failOf } from "../../../shared/fail.ts";
 import { list, setRoot } from "../../../shared/files/files.ts";
+import type { Node } from "../../../shared/node/node.ts";
 import { newRescue, rescuedEtcd } from "../../../shared/node/rescue-folder.ts";
+import { certInfo, isValidNow } from "../../../shared/pki/certificate.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
-import { issueCa, issueLeaf } from "../../../shared/pki/issue.ts";
-import { fetchDirectly, trusting } from "../../../shared/pki/served.ts";
+import { issueCa, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
+import { renewLeaf } from "../../../shared/pki/renew.ts";
+import { fetchDirectly, servedPem, takesClient, trusting } from "../../../shared/pki/served.ts";
 import { run } from "../../../shared/run.ts";
 import { clusterObjects, FACTS } from "../../pretend/cluster.ts";
 import { external } from "../../pretend/etcd-as-unit.ts";
+import { agedText, YEAR_MS } from "../../pretend/expired.ts";
 import { freePort, startProgram } from "../machine/program.ts";
 import { onEachRelease } from "./etcd-releases.ts";
 
@@ -52,7 +58,13 @@ async function check(etcd: string, folder: string): Promise<string[]> {
     for (const [key, object] of Object.entries(objects))
       await put(`/registry/${key}`, JSON.stringify(object));
     setRoot(folder);
-    return [...(await copied(client, put)), await refused(client), alive(program.pid)];
+    return [
+      ...(await copied(client, put)),
+      await refused(client),
+      ...(await elsewhere(folder, url, ca)),
+      await renewed(folder, url, { ca, pair }),
+      alive(program.pid),
+    ];
   } finally {
     await program.kill();
   }
@@ -126,6 +138,87 @@ async function refused(client: EtcdClient): Promise<string> {
       hint: "look at it",
     });
   return "a snapshot of another cluster is refused, and nothing is left of it";
+}
+
+/** This machine as a control plane node without etcd; only what names files of it. */
+const NODE = {
+  name: "m1",
+  addresses: ["10.0.0.1"],
+  kubelet: {
+    staticPodPath: "/etc/kubernetes/manifests",
+    podsDir: "/var/lib/kubelet/pods",
+    clientCaFile: "/etc/kubernetes/pki/ca.crt",
+    clientPem: "/var/lib/kubelet/pki/kubelet-client-current.pem",
+  },
+} as unknown as Node;
+
+/** Etcd on another machine: the line that is printed makes a pair by which it is read; a stranger's CA proves nothing. */
+async function elsewhere(folder: string, url: string, ca: Pair): Promise<string[]> {
+  const look = () =>
+    etcdElsewhere({ node: NODE, apiServer: undefined, dataDir: "/nowhere", caFits: () => "yes" }, [url]);
+  const without = (await look())?.unreached;
+  const make = /\(umask 077; .* -out client\.crt\)/.exec(without?.hint ?? "")?.[0];
+  if (!make) throw new Fail(`No line is printed: ${without?.message}`, { hint: "look at the hint" });
+  const host = `${folder}/host`;
+  mkdirSync(host);
+  for (const [name, text] of Object.entries({ "ca.crt": ca.cert, "ca.key": ca.key }))
+    writeFileSync(`${host}/${name}`, text);
+  await $({ cwd: host, quiet: true })`bash -c ${make}`;
+  const pki = `${folder}/etc/kubernetes/pki`;
+  mkdirSync(`${pki}/etcd`, { recursive: true });
+  const put = (ca: string) =>
+    Object.entries({ "etcd/ca.crt": ca, ...madePair(host) }).forEach(([name, text]) =>
+      writeFileSync(`${pki}/${name}`, text),
+    );
+  const stranger = await issueCa(certRow("etcd-ca"), FACTS);
+  put(stranger.cert);
+  const silent = (await look())?.unreached?.message ?? "it was believed";
+  if (!silent.includes("does not answer")) throw new Fail(`A stranger: ${silent}`, { hint: "look at it" });
+  put(ca.cert);
+  const { living, unreached } = (await look())!;
+  if (!living) throw unreached!;
+  using read = readFolders({ dir: living.endpoint, wal: undefined, living });
+  using disk = readFolders({ dir: DIR, wal: undefined });
+  const keysOf = (data: EtcdData) => data.keys("").map((key) => [key, String(data.get(key)!.value)]);
+  if (!Bun.deepEquals(keysOf(read), keysOf(disk)))
+    throw new Fail("What is read by its API differs from its disk", { hint: "look at both" });
+  return [
+    "the printed lines make a client pair, and without its own CA's certificate nobody is believed",
+    `by its API ${read.keyCount} keys, all as on its disk, of ${read.elsewhere!.members[0]!.name}`,
+  ];
+}
+
+function madePair(host: string): Record<string, string> {
+  return Object.fromEntries(
+    ["crt", "key"].map((end) => [
+      `apiserver-etcd-client.${end}`,
+      readFileSync(`${host}/client.${end}`, "utf8"),
+    ]),
+  );
+}
+
+/** Its certificate expires while it runs, and is renewed: the next handshake shows that one. So with a client's. */
+async function renewed(folder: string, url: string, { ca, pair }: { ca: Pair; pair: Pair }): Promise<string> {
+  const port = Number(new URL(url).port);
+  const ended = (await agedText(pair.cert, ca.key, 2 * YEAR_MS))!;
+  const seen = async (cert: string) => {
+    writeFileSync(`${folder}/pki/cert`, cert);
+    const shown = isValidNow(certInfo(await servedPem("127.0.0.1", port)));
+    return [shown, await takesClient({ host: "127.0.0.1", port }, { cert, key: pair.key })];
+  };
+  const before = await seen(ended);
+  const after = await seen(renewLeaf(ended, ca));
+  if (
+    !Bun.deepEquals(
+      [before, after],
+      [
+        [false, false],
+        [true, true],
+      ],
+    )
+  )
+    throw new Fail(`Expired, then renewed: ${before}; ${after}`, { hint: "look at it" });
+  return "an expired certificate, renewed with its key, counts at the next handshake, etcd's and a client's";
 }
 
 function alive(pid: number): string {
