@@ -224,7 +224,7 @@ export async function lostEnv(
 const COMMAND_LINE =
   "bootstrap-kubeconfig|cert-dir|cloud-config|cloud-provider|config|config-dir|container-runtime-endpoint|hostname-override|image-credential-provider-bin-dir|image-credential-provider-config|kubeconfig|node-ip|node-labels|pod-infra-container-image|root-dir|runtime-cgroups|v";
 const LOGGED_FLAG = /^I\d{4} [\d:.]+ +\d+ flags\.go:\d+\] FLAG: --([\w-]+)="([^"\s]*)"$/;
-const DEFAULTS = ["unix:///run/containerd/containerd.sock"];
+const DEFAULTS = ["unix:///run/containerd/containerd.sock", "/var/lib/kubelet", "/var/lib/kubelet/pki"];
 
 /**
  * As words, of the last start that had a kubeconfig: from --v=1 on the kubelet logs them before all else. It logs later
