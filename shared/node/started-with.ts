@@ -178,6 +178,7 @@ export async function lostEnv(
 ): Promise<LostEnv | undefined> {
   const lost = unit.files.filter(({ isHere, path }) => !isHere && !USUAL_FLAG_FILES.includes(path));
   if (lost.length !== 1) return undefined;
+  const named = [...unit.exec.matchAll(/\$\{?(\w+)/g)].map(([, name]) => name!);
   const own = pid === undefined ? "" : (hostText(`/proc/${pid}/environ`) ?? "");
   const texts: [string, string][] = [
     [`the kubelet's process ${pid}`, own.replaceAll("\0", "\n")],
@@ -196,8 +197,12 @@ export async function lostEnv(
       ),
     );
     const { path } = lost[0]!;
-    if (flagsOf(expanded(unit.exec, variables)).has("kubeconfig")) return { path, variables, from };
+    // a file that was never there has given none of the unit's words
+    const isUsed = named.some((name) => variables.has(name));
+    if (isUsed && flagsOf(expanded(unit.exec, new Map([...unit.variables, ...variables]))).has("kubeconfig"))
+      return { path, variables, from };
   }
+  if (flagsOf(expanded(unit.exec, unit.variables)).has("kubeconfig")) return undefined;
   // one variable that is a word of its own takes all of them
   const alone = [...unit.exec.matchAll(/(?<=\s)\$(\w+)(?=\s|$)/g)].flatMap(([, name]) => name!);
   const name = alone.find((one) => one.includes("ARGS")) ?? alone.at(-1);
@@ -219,7 +224,7 @@ export async function lostEnv(
 const COMMAND_LINE =
   "bootstrap-kubeconfig|cert-dir|cloud-config|cloud-provider|config|config-dir|container-runtime-endpoint|hostname-override|image-credential-provider-bin-dir|image-credential-provider-config|kubeconfig|node-ip|node-labels|pod-infra-container-image|root-dir|runtime-cgroups|v";
 const LOGGED_FLAG = /^I\d{4} [\d:.]+ +\d+ flags\.go:\d+\] FLAG: --([\w-]+)="([^"\s]*)"$/;
-const DEFAULTS = ["unix:///run/containerd/containerd.sock"];
+const DEFAULTS = ["unix:///run/containerd/containerd.sock", "/var/lib/kubelet", "/var/lib/kubelet/pki"];
 
 /**
  * As words, of the last start that had a kubeconfig: from --v=1 on the kubelet logs them before all else. It logs later

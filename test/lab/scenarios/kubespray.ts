@@ -37,7 +37,7 @@ const KEPT: [name: string, line: string][] = [
   ],
   [
     "the kubelet has the same flags",
-    "tr '\\0' ' ' < /proc/$(systemctl show -p MainPID --value kubelet)/cmdline",
+    "tr '\\0' '\\n' < /proc/$(systemctl show -p MainPID --value kubelet)/cmdline | sort",
   ],
   [
     "the kubelet has the same configuration",

@@ -204,3 +204,21 @@ test.each<[what: string, lines: object[], back: string | undefined]>([
   const found = await broughtBack({}, { unit: KUBESPRAY_KUBELET.replace("$KUBELET_HOSTNAME", "--x") });
   expect(found).toEqual(back ? { path: ENV, variables: { KUBELET_ARGS: back } } : undefined);
 });
+
+test("a unit with its own --kubeconfig gets no file that it may lack, whatever its journal has", async () => {
+  const lines = START("7", LOGGED).toReversed();
+  const log = {
+    command: "journalctl -u kubelet *",
+    stdout: lines.map((one) => JSON.stringify(one)).join("\n"),
+  };
+  using fake = programsHere([log]);
+  const unit = KUBESPRAY_KUBELET.replace("$KUBELET_HOSTNAME", "--kubeconfig=/etc/kubernetes/kubelet.conf");
+  expect(await broughtBack({ HTTPS_PROXY: "http://proxy" }, { unit })).toBeUndefined();
+  expect(fake.calls()).toEqual([]);
+  // a file that has given it a flag comes back
+  const KUBE_LOG_LEVEL = "--v=2";
+  expect(await broughtBack({ KUBE_LOG_LEVEL }, { unit })).toEqual({
+    path: ENV,
+    variables: { KUBE_LOG_LEVEL },
+  });
+});
