@@ -17,7 +17,7 @@ import { tarPipe } from "./paste-files.ts";
 import type { List, PlanFacts } from "./plan-facts.ts";
 
 interface Decisions {
-  /** A sentence for the operator. */
+  /** A sentence for the operator; empty: another decision has said it. */
   aim: string;
   notes: Note[];
 }
@@ -25,10 +25,16 @@ interface Decisions {
 /** Undefined: nothing is open, or no line of part 1 or 2 is coming. */
 export function decisionsOf(assessed: Assessment, around: Surroundings): Decisions | undefined {
   if (!assessed.course?.includes("control-plane") || !around.nodes[0]) return undefined;
-  const all = [silentDecisions(around), fileDecisions(assessed, around), refusalDecisions(assessed, around)];
+  const files = openFiles(assessed, around.facts);
+  const all = [
+    silentDecisions(around),
+    fileDecisions(files, assessed.node, around),
+    refusalDecisions(assessed, around, files),
+  ];
   const open = all.filter((one) => one !== undefined);
   if (open.length === 0) return undefined;
-  return { aim: open.map(({ aim }) => aim).join("; "), notes: open.flatMap(({ notes }) => notes) };
+  const aims = open.map(({ aim }) => aim).filter(Boolean);
+  return { aim: aims.join("; "), notes: open.flatMap(({ notes }) => notes) };
 }
 
 /** The line that prints the plan of the same answers, with more names. */
@@ -56,17 +62,23 @@ function silentDecisions(around: Surroundings): Decisions | undefined {
   };
 }
 
-/** Parts 1 to 3 would refuse these now. Another node's own words are not repeated. */
+/**
+ * Parts 1 to 3 would refuse these now. Another node's own words are not repeated, nor what the decision about a lost file
+ * of its kubelet has said.
+ */
 function refusalDecisions(
   { node: here, refusals: all = [] }: Assessment,
   { facts, nodes }: Surroundings,
+  files: readonly OpenFile[],
 ): Decisions | undefined {
+  const isSaid = ({ on, id }: { on: string; id: Refusal["id"] }) =>
+    id === "place" && files.some(({ program, lostOn }) => program === "kubelet" && lostOn.includes(on));
   const own = all.filter(isBeforePart3);
-  const others = facts.seen.nodes.flatMap(({ name, refusals }) =>
-    refusals.filter(isBeforePart3).map((one) => ({ ...one, on: name })),
-  );
-  const open = [...own.map((one) => ({ ...one, on: here })), ...others];
-  if (open.length === 0) return undefined;
+  const others = facts.seen.nodes
+    .flatMap(({ name, refusals }) => refusals.filter(isBeforePart3).map((one) => ({ ...one, on: name })))
+    .filter((one) => !isSaid(one));
+  const open = [...own.map((one) => ({ ...one, on: here })).filter((one) => !isSaid(one)), ...others];
+  if (own.length + others.length === 0) return undefined;
   const says = ({ on, part, id }: (typeof others)[number]) =>
     `${on}, part ${part} would refuse it: ${REFUSALS[id].words}`;
   const notes = own.flatMap((one) => inNotes(here, one, "Then print the plan again."));
@@ -76,7 +88,11 @@ function refusalDecisions(
     const text = `On ${says(one)}. Part ${one.part} there says what to do, and changes nothing:`;
     notes.push({ text, commands: at ? linesOn(at, facts, script) : [] });
   }
-  return { aim: `Mend first what would be refused: ${listed(open.map((one) => `on ${says(one)}`))}`, notes };
+  const aim =
+    open.length > 0
+      ? `Mend first what would be refused: ${listed(open.map((one) => `on ${says(one)}`))}`
+      : "";
+  return { aim, notes };
 }
 
 /** Part 3's refusals are mended before part 3: part 2 would write over it. */
@@ -124,13 +140,12 @@ function openFiles(
 }
 
 /** Who may have the files, the lines that bring them, and the line that gives them up. */
-function fileDecisions(assessed: Assessment, around: Surroundings): Decisions | undefined {
+function fileDecisions(open: readonly OpenFile[], here: string, around: Surroundings): Decisions | undefined {
   const { facts, nodes } = around;
-  const open = openFiles(assessed, facts);
   if (open.length === 0) return undefined;
   const lackers = nodes.filter(({ name }) => open.some(({ lostOn }) => lostOn.includes(name)));
   const notes = [
-    ...open.map((file) => fileNote(file, assessed.node, around)),
+    ...open.map((file) => fileNote(file, here, around)),
     {
       text: "From your own copies, which lie in the folder DIR of that node:",
       commands: lackers.flatMap((node) =>
@@ -168,6 +183,8 @@ function fileNote(file: OpenFile, here: string, { facts, nodes }: Surroundings):
   if (unseen[0]) sentences.push(`Not looked at: ${named(unseen)}; the lines that ask all nodes do it`);
   if (facts.lost.away.length > 0) sentences.push(`${listed(facts.lost.away)} is away, and may have it`);
   if (sentences.length === 2) sentences.push("No other control plane node has it");
+  if (program === "kubelet" && nodes.some(({ role }) => role === "worker"))
+    sentences.push("A worker may have one: read it first, as its addresses and resources are its own");
   const commands: string[] = [];
   for (const to of nodes.filter(({ name }) => lostOn.includes(name))) {
     if (to.name === here && mounted) commands.push(...linesOn(to, facts, command("00-salvage files")));

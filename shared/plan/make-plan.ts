@@ -29,6 +29,8 @@ export interface Plan {
   kubernetes: string | undefined;
   made: Date;
   verdict: string;
+  /** 00-assess knows its own node alone: beside the aim it is shown until all control plane nodes have been looked at. */
+  isAlone: boolean;
   /** With what each has said of itself. */
   nodes: (PlanNode & { said?: string })[];
   /** Who the operator is on the nodes. */
@@ -83,6 +85,10 @@ export function makePlan(given: Assessment, facts: PlanFacts, runbook: string): 
     ...{ node: assessed.node, kubernetes: assessed.kubernetes, cluster: known?.cluster.name, made, user },
     // who reads a plan has no table of rows
     verdict: assessed.verdict.replace(/ \(RUNBOOK 0\.1, row \d\)/, ""),
+    isAlone: nodes.some(
+      ({ name, role }) =>
+        role !== "worker" && name !== assessed.node && !facts.seen.nodes.some((one) => one.name === name),
+    ),
     nodes: nodes.map((node) => ({ ...node, ...saidBy(node.name, facts.seen, assessed) })),
     ...{ lost: lost.names, away: lost.away },
     aim: away?.aim ?? aimOf(assessed, { facts, nodes, pods }),

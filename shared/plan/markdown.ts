@@ -17,8 +17,22 @@ export function escaped(text: string): string {
 }
 
 function head(plan: Plan): string[] {
-  const { node, cluster, kubernetes, made, verdict, aim, nodes, lost, away, first, parts, anew, looked } =
-    plan;
+  const {
+    node,
+    cluster,
+    kubernetes,
+    made,
+    verdict,
+    isAlone,
+    aim,
+    nodes,
+    lost,
+    away,
+    first,
+    parts,
+    anew,
+    looked,
+  } = plan;
   const of = cluster ? ` for the cluster ${escaped(cluster)}` : "";
   const release = kubernetes ? `; Kubernetes ${escaped(kubernetes)}` : "";
   const lines = [
@@ -26,7 +40,7 @@ function head(plan: Plan): string[] {
     `kube-pki-repair ${VERSION} made it on ${escaped(node)}, ${made.toISOString().slice(0, 19)}Z${release}. ${escaped(looked.join(". "))}.`,
     ...["", `**${escaped(aim ?? verdict)}**`, ""],
   ];
-  if (aim) lines.push(`00-assess: ${escaped(verdict)}`, "");
+  if (aim && isAlone) lines.push(`00-assess: ${escaped(verdict)}`, "");
   if (parts.length > 0) lines.push(...howTo(plan), "");
   lines.push(...listOfNodes(nodes));
   if (lost.length > 0) lines.push(`- ${LOST}: ${escaped(listed(lost))}`);

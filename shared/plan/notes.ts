@@ -35,10 +35,14 @@ export function firstNotes({ course, next, damage, damaged }: Assessment, asked:
   const { ask, hold, away } = asked;
   const notes: Note[] = [];
   const unsafe = damage.find(({ state }) => state === "unsafe");
-  if (unsafe) {
-    const text = `Do not start or restart the kubelet before this: ${unsafe.detail}. ${AGAIN}`;
-    notes.push(...inNotes(text, next.slice(0, 1), asked));
-  }
+  const [way = ""] = unsafe ? next : [];
+  if (unsafe && isCommand(way))
+    notes.push(
+      ...inNotes(`Do not start or restart the kubelet before this: ${unsafe.detail}. ${AGAIN}`, [way], asked),
+    );
+  // no line that mends it: who starts it is told, and the parts bring the file or refuse
+  else if (unsafe)
+    notes.push({ text: `${unsafe.detail}. ${way[0]?.toUpperCase()}${way.slice(1)}`, commands: [] });
   if (!course && damaged) notes.push(...inNotes(`This comes first. ${AGAIN}`, next, asked));
   notes.push(...saidElsewhere(asked), ...withoutData(asked), ...silentWorkers(asked));
   if (ask)
@@ -120,8 +124,11 @@ export function renewalNote({ files, first }: NonNullable<PlanFacts["due"]>, com
 }
 
 /** 00-assess prints a command or a sentence as next. Typed on this node, whose address may be another one by now. */
+function isCommand(line: string): boolean {
+  return /^(\.\/bunw|systemctl|ssh|scp|kubectl|kubeadm) /.test(line);
+}
+
 function inNotes(text: string, next: readonly string[], { unkept }: Asked): Note[] {
-  const isCommand = (line: string) => /^(\.\/bunw|systemctl|ssh|scp|kubectl|kubeadm) /.test(line);
   const sentences = next.filter((line) => !isCommand(line)).map((line) => ({ text: line, commands: [] }));
   return [{ text: `${text}.`, commands: [...next.filter(isCommand), command("plan", unkept)] }, ...sentences];
 }
@@ -133,7 +140,7 @@ export function notesBeforePart1({ course, filesBack = [], deep }: Assessment, a
     "Files are lost that no script makes, and parts 1 and 2 continue without them. If you have them, bring them back before part 1, by one of these ways.";
   return [
     ...(filesBack.length > 0 ? [{ text, commands: [] }] : []),
-    ...ways.map((way) => wayBack(way, asked)),
+    ...ways.flatMap((way) => wayBack(way, asked)),
     ...(course && deep ? hopeNotes(deep, asked) : []),
   ];
 }
@@ -175,14 +182,26 @@ function diskNote(asked: Asked): Note {
 }
 
 /** A way of 00-assess, with its comment: it is typed on your machine. */
-function wayBack(way: string, { user, nodes }: Asked): Note {
+/** From another node only where nobody has said that it is lost there, too. */
+function wayBack(way: string, { user, nodes, seen }: Asked): Note[] {
   const [line = "", comment = ""] = way.split(/(?<! ) +# /);
-  const [, name, names] = /^ssh root@(\S+) tar -C \/ -cf - (.+) \| tar -C \/ -xpkf - \2$/.exec(line) ?? [];
-  const [from, to] = [nodes.find((node) => node.name === name), nodes[0]!];
-  const text = comment || `On ${to.name}:`;
-  if (!names || !from) return { text, commands: linesOn(to, { user }, line) };
+  const [, name, names = ""] =
+    /^ssh root@(\S+) tar -C \/ -cf - (.+) \| tar -C \/ -xpkf - \2$/.exec(line) ?? [];
+  const to = nodes[0]!;
+  if (!nodes.some((node) => node.name === name))
+    return [{ text: comment || `On ${to.name}:`, commands: linesOn(to, { user }, line) }];
+  const lackers = seen.nodes.filter(({ missing }) =>
+    missing.some((path) => names.includes(path.slice(1))),
+  );
+  const others = nodes.filter(
+    (node) => node.role !== "worker" && node !== to && !lackers.some((one) => one.name === node.name),
+  );
+  const [from] = others;
+  if (!from) return [];
   const pipe = tarPipe(user, { from: from.address, to: to.address }, { folder: "/", names, keep: true });
-  return { text, commands: [`(${pipe})`] };
+  return [
+    { text: `${listed(others.map((node) => node.name))}: mostly the same there`, commands: [`(${pipe})`] },
+  ];
 }
 
 const PRINTED_LINES =

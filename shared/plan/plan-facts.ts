@@ -172,9 +172,15 @@ async function openDisk() {
 
 function namedFiles(cp: ControlPlaneNode): PlanFacts["named"] {
   const pods = attempt(() => wantedManifests(cp), []);
-  return pods.flatMap(({ name, manifest }) =>
-    hostFiles(manifest).map((file) => ({ ...file, program: name })),
-  );
+  const ofKubelet = cp.node.kubelet.files.map(({ path, flag }) => ({
+    path,
+    program: "kubelet",
+    namedBy: flag,
+  }));
+  return [
+    ...pods.flatMap(({ name, manifest }) => hostFiles(manifest).map((file) => ({ ...file, program: name }))),
+    ...ofKubelet,
+  ];
 }
 
 /** A node whose etcd answers is not lost, whatever was said before. */
@@ -204,7 +210,7 @@ interface Here {
   cp: ControlPlaneNode | undefined;
   cluster: Cluster;
   peers: readonly Peer[];
-  /** Paths that this node's static pods name. */
+  /** Paths that this node's static pods and its kubelet name. */
   files: readonly string[];
 }
 

@@ -39,6 +39,8 @@ export interface SeenNode {
   otherKeys: boolean;
   /** Files without which a static pod there does not start; only such as are named here, too. */
   lostFiles: readonly string[];
+  /** With those that have a replacement. */
+  missing: readonly string[];
   /** Parts 1 to 3 would refuse this there: ids that are known here. */
   refusals: readonly Pick<Refusal, "part" | "id">[];
   /** The operator's, on a control plane node. */
@@ -131,8 +133,9 @@ function seenNode(
   files: readonly string[],
 ): SeenNode {
   const made = new Date(String(said.made));
-  const lost = listOf(said.lostFiles).map((file) => (file as { path?: unknown } | null)?.path);
   const rows = rowsOf(said);
+  const lost = listOf(said.lostFiles).map((file) => (file as { path?: unknown } | null)?.path);
+  const missing = rows.filter(({ id }) => id === "lost-file").map(({ what }) => what);
   const isFailed = (ids: readonly string[]) =>
     rows.some(({ id, result }) => ids.includes(id) && result === "failed");
   const isKnown = said.role === "control plane";
@@ -152,6 +155,7 @@ function seenNode(
     lostData: controlPlane && (!isKnown || isFailed(["etcd-data", "etcd-damage"])),
     otherKeys: said.deep?.moveToRescue === true,
     lostFiles: controlPlane ? files.filter((path) => lost.includes(path)) : [],
+    missing: controlPlane ? files.filter((path) => missing.includes(path)) : [],
     refusals: controlPlane ? refusedIn(said) : [],
     words: controlPlane ? asWords(said.words) : [],
     held: heldAt({ damage: rows, deep: said.deep, next: listOf(said.next).map(String) }, name, made),

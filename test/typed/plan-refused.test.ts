@@ -8,7 +8,7 @@ import { certInfo } from "../../shared/pki/certificate.ts";
 import { mirrorPod, type Objects, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd, serveOtherMember } from "../pretend/etcd.ts";
 import { gone } from "../pretend/in-process.ts";
-import { CRICTL, type NodeOptions, pretendNode, SHOWN_ADDRESS } from "../pretend/node.ts";
+import { CRICTL, KUBEADM_UNIT, type NodeOptions, pretendNode, SHOWN_ADDRESS } from "../pretend/node.ts";
 import { ASKED, AT, MEMBERS, pasted, three } from "../pretend/plan.ts";
 import { here } from "../pretend/typed-here.ts";
 
@@ -158,6 +158,49 @@ test("a node that was seen not to lack it gives it, by a line for your machine",
   );
   expect(note!.line.split("\n")).toEqual([to(SHOWN_ADDRESS), to(AT.m3)]);
 });
+
+const CONFIG = "/etc/kubernetes/kubelet-config.yaml";
+const NO_CONFIG = {
+  lostFiles: [{ path: CONFIG }],
+  refusals: [{ part: 1, id: "place", message: "The kubelet cannot start", hint: "bring it back" }],
+};
+
+test.each([
+  [
+    "lost on all",
+    { m2: NO_CONFIG, m3: NO_CONFIG },
+    "lost on m1, m2, m3, and its kubelet does not start without it. kubeadm did not make it. No other control plane node has it. A worker may have one: read it first",
+    [],
+  ],
+  [
+    "left on one",
+    { m2: NO_CONFIG, m3: { lostFiles: [] } },
+    "lost on m1, m2, and its kubelet does not start without it. kubeadm did not make it. Not lost on m3, as was seen.",
+    [SHOWN_ADDRESS, AT.m2],
+  ],
+])(
+  "the kubelet's configuration is %s: one decision, and no refusal for the same file",
+  async (_, seen, says, to) => {
+    const unit = KUBEADM_UNIT.replaceAll("/var/lib/kubelet/config.yaml", CONFIG);
+    using node = await oneOfThree({ commands: [{ command: "systemctl cat kubelet", stdout: unit }] });
+    gone(LEAF)(node);
+    await node.answers(seen);
+    const { exitCode, stdout } = await node.plan("--seen /root/seen");
+    expect([exitCode, aimIn(stdout)]).toEqual([3, `Decide first about lost files: ${CONFIG}`]);
+    const notes = notesIn(stdout);
+    expect(notes.map(({ text }) => text).join("\n")).toContain(says);
+    expect(
+      notes
+        .filter(({ text }) => /^On m\d, part 1 would refuse/.test(text))
+        .map(({ text }) => text.slice(0, 5)),
+    ).toEqual([]);
+    const lines = notes
+      .find(({ text }) => text.includes(says))!
+      .line.split("\n")
+      .filter(Boolean);
+    expect(lines.map((line) => line.split("| ssh root@")[1]?.split(" ")[0])).toEqual(to);
+  },
+);
 
 test("a file that is lost on another node alone is its decision, too; one of the flag's others is not", async () => {
   using node = await lostFile();

@@ -109,7 +109,8 @@ const ROWS: Row[] = [
     aim: /^This plan is for keys that nobody has any more\. /,
     looked: /m2 \(\d\d:\d\d UTC\)/,
     has: [`ssh -n root@${AT.m1} '01-etcd.ts --new-cas --lost-on m2,m3'`],
-    hasNot: /00-assess\.ts --deep --no-disk'/,
+    // the audit policy is lost on the others, too
+    hasNot: /00-assess\.ts --deep --no-disk'|tar -C \/ -cf - \S*audit/,
     // asked again at any time; what was looked at, no step asks for
     says: ["To look at all nodes at once", "All of them were looked at: etcd/ca.key is on none of them"],
     saysNot: "Only if no look has found etcd/ca.key",
@@ -120,6 +121,8 @@ const ROWS: Row[] = [
     aim: /^This plan is for keys that nobody has any more\. /,
     looked: /m2 \(\d\d:\d\d UTC\)/,
     has: [`ssh -n root@${AT.m1} '01-etcd.ts --new-cas --lost-on m2,m3'`],
+    // this node's own verdict knows of no other node's answer
+    saysNot: "\n00-assess: ",
   },
   {
     what: "the memory of who led last was not searched: it was not looked at",

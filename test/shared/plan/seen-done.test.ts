@@ -47,6 +47,7 @@ const answer = {
   onlyExpired: false,
   kinds: [],
   lostFiles: [],
+  missing: [],
   refusals: [],
   words: [],
   held: undefined,
