@@ -207,10 +207,10 @@ export function fnv64a(bytes: Uint8Array): bigint {
   return hash;
 }
 
-const BRANCH_PAGE_FLAG = 0x01;
-const LEAF_PAGE_FLAG = 0x02;
-const ELEMENT_SIZE = 16;
-const BUCKET_LEAF_FLAG = 0x01;
+export const BRANCH_PAGE_FLAG = 0x01;
+export const LEAF_PAGE_FLAG = 0x02;
+export const ELEMENT_SIZE = 16;
+export const BUCKET_LEAF_FLAG = 0x01;
 
 /**
  * A page's first bytes: at least its header and elements. The rest is read when it is asked for: large values

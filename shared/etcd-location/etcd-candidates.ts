@@ -4,11 +4,11 @@
  * a program of this name, and make a folder that looks like etcd's. Other folders only look like it: the
  * operator judges them by names and times, and the search is short.
  */
-
 import { readdirSync } from "node:fs";
 import { attempt, attemptLater } from "../fail.ts";
-import { isBelow, mountsOf } from "../files/file-system.ts";
+import { mountsOf } from "../files/file-system.ts";
 import { exists, hostPath, list, stat } from "../files/files.ts";
+import { isBelow } from "../files/root.ts";
 import { gone, isRoots } from "../files/untrusted-file.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";

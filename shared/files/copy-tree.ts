@@ -13,7 +13,7 @@ import { Fail } from "../fail.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { isOurs } from "./operator-files.ts";
-import { realHost } from "./root.ts";
+import { isBelow, realHost } from "./root.ts";
 import { makeFolder, syncFolder, UNFINISHED } from "./write-steps.ts";
 
 /** Folders made for copies hold keys: nobody but root looks into them. */
@@ -155,7 +155,7 @@ function entryOf(from: string, to: string, tops: CopiedEntry["tops"]): CopiedEnt
   if (!tops) return { from, to, info, tops, target: fs.readlinkSync(from) };
   const real = realHost(from);
   if (!real) return { from, to, info, tops };
-  const top = tops.find((one) => isIn(one.from, real));
+  const top = tops.find((one) => isBelow(real, one.from));
   if (top)
     return {
       from,
@@ -167,10 +167,6 @@ function entryOf(from: string, to: string, tops: CopiedEntry["tops"]): CopiedEnt
   const content = fs.lstatSync(real);
   refuseOthersLink({ path: from, info }, { path: real, info: content });
   return { from: real, to, info: content, via: from, tops: [...tops, { from: real, to }] };
-}
-
-function isIn(folder: string, path: string): boolean {
-  return path === folder || path.startsWith(`${folder}/`);
 }
 
 interface Seen {

@@ -11,7 +11,7 @@ import { listed } from "../plain.ts";
 import { shell } from "../shell-line.ts";
 import { allCopied, type CopiedEntry, copiedEntry, linksOut } from "./copy-tree.ts";
 import { readText } from "./files.ts";
-import { contentPath, hostEntry, hostPath, nearestPlace, tryFile } from "./root.ts";
+import { contentPath, hostEntry, hostPath, isBelow, nearestPlace, tryFile } from "./root.ts";
 import { hostText } from "./untrusted-file.ts";
 
 interface Mount {
@@ -73,10 +73,6 @@ export function refuseFixed(files: readonly string[]) {
     unchanged: true,
     hint: `see what mounts it: ${shell`findmnt ${file}`}. Take it out there, ${shell`umount ${file}`}, then run the same line again`,
   });
-}
-
-export function isBelow(path: string, folder: string): boolean {
-  return folder === "/" || path === folder || path.startsWith(`${folder}/`);
 }
 
 function join(folder: string, rest: string): string {

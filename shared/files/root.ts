@@ -249,3 +249,7 @@ function howToRepair(code: string, path: string): string {
 export function nearestPlace(path: string): string {
   return path === "/" || existsSync(hostPath(path)) ? path : nearestPlace(dirname(resolve("/", path)));
 }
+
+export function isBelow(path: string, folder: string): boolean {
+  return folder === "/" || path === folder || path.startsWith(`${folder}/`);
+}

@@ -7,7 +7,16 @@ import { closeSync, fsyncSync, openSync } from "node:fs";
 import { setImmediate } from "node:timers/promises";
 import type { Row } from "../etcd-data/bbolt.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
-import { DB_MAGIC, DB_VERSION, fnv64a, PAGE_HEADER_SIZE } from "../etcd-data/db-file.ts";
+import {
+  BRANCH_PAGE_FLAG,
+  BUCKET_LEAF_FLAG,
+  DB_MAGIC,
+  DB_VERSION,
+  ELEMENT_SIZE,
+  fnv64a,
+  LEAF_PAGE_FLAG,
+  PAGE_HEADER_SIZE,
+} from "../etcd-data/db-file.ts";
 import { bucketKey } from "../etcd-data/key-value.ts";
 import type { Revision } from "../etcd-data/mvcc.ts";
 import { noteRead } from "../etcd-data/raft-files.ts";
@@ -199,12 +208,6 @@ function u64Bytes(number: number | bigint): Buffer {
   return bytes;
 }
 
-// etcd-data/db-file.ts has the format of a page
-const BRANCH_PAGE = 0x01;
-const LEAF_PAGE = 0x02;
-const BUCKET = 0x01;
-const ELEMENT_SIZE = 16;
-
 /** A leaf's key and value, which may be a bucket; or the first key of a branch's child page. */
 export interface Item {
   key: Buffer;
@@ -244,14 +247,14 @@ function bytesOfNode(
 ): Buffer {
   const bytes = Buffer.alloc(size);
   bytes.writeBigUInt64LE(BigInt(id), 0);
-  bytes.writeUInt16LE(isLeaf ? LEAF_PAGE : BRANCH_PAGE, 8);
+  bytes.writeUInt16LE(isLeaf ? LEAF_PAGE_FLAG : BRANCH_PAGE_FLAG, 8);
   bytes.writeUInt16LE(items.length, 10);
   bytes.writeUInt32LE(pages - 1, 12);
   let end = PAGE_HEADER_SIZE + items.length * ELEMENT_SIZE;
   for (const [i, { key, value, isBucket, child }] of items.entries()) {
     const at = PAGE_HEADER_SIZE + i * ELEMENT_SIZE;
     const numbers = isLeaf
-      ? [isBucket ? BUCKET : 0, end - at, key.length, value?.length ?? 0]
+      ? [isBucket ? BUCKET_LEAF_FLAG : 0, end - at, key.length, value?.length ?? 0]
       : [end - at, key.length];
     for (const [k, number] of numbers.entries()) bytes.writeUInt32LE(number, at + 4 * k);
     if (!isLeaf) bytes.writeBigUInt64LE(BigInt(child ?? 0), at + 8);

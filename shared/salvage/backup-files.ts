@@ -7,7 +7,7 @@ import { dirname } from "node:path";
 import type { LostFile } from "../facts/lost-files.ts";
 import { isLink } from "../files/file-tree.ts";
 import { list, readBytes, stat } from "../files/files.ts";
-import { realPath } from "../files/root.ts";
+import { isBelow, realPath } from "../files/root.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import type { FoundCopy } from "./memory/processes.ts";
@@ -41,7 +41,7 @@ function copiesOf(path: string, folder: string): FoundCopy[] {
 
 function leadsOut(path: string, folder: string): boolean {
   const [top, real] = [realPath(folder), realPath(path)];
-  if (top === "/" || real === top || real.startsWith(`${top}/`)) return false;
+  if (isBelow(real, top)) return false;
   say(`warning: ${path}: left out: it leads out of ${folder}, to ${real}`);
   return true;
 }

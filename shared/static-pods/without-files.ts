@@ -16,6 +16,7 @@ import { choiceOf, hasStandIn, type LostFile, stopsAll, thereWhen } from "../fac
 import { attempt, Fail, type Refused } from "../fail.ts";
 import { freeName } from "../files/file-tree.ts";
 import { exists, list, writeFile } from "../files/files.ts";
+import { isBelow } from "../files/root.ts";
 import { commandOf, flags, type HostFile, hostFiles, mainContainer } from "../manifests/command.ts";
 import { isKubeadms, manifestPath, manifestText, readManifest } from "../manifests/on-disk.ts";
 import { STAND_IN_MARK } from "../manifests/repair-changes.ts";
@@ -131,7 +132,7 @@ export function withoutFlags(manifest: Manifest, files: readonly HostFile[]): Ma
  */
 function dropVolumes({ spec }: Manifest, lost: readonly { path: string }[]) {
   const hasOneOf = (folder: string, files: readonly { path: string }[]) =>
-    files.some(({ path }) => path === folder || path.startsWith(`${folder}/`));
+    files.some(({ path }) => isBelow(path, folder));
   const needed = named({ spec });
   const lostVolumes = (spec.volumes ?? []).filter(({ hostPath }) => {
     const path = hostPath?.path;
