@@ -27,7 +27,8 @@ function start(line: string, args: string[], options: { env: Record<string, stri
   const command = line.slice(PREFIX.length);
   if (!line.startsWith(PREFIX) || !PLAIN.test(command)) return spawn(line, args, options);
   const words = command.split(" ") as [string, ...string[]];
-  const program = options.env.PATH === OWN_PATH ? undefined : placeOf(words[0], options.env.PATH);
+  const { PATH, FAKE } = options.env;
+  const program = PATH === OWN_PATH && FAKE === undefined ? undefined : placeOf(words[0], PATH);
   const answer = program === undefined ? notFound(words[0]) : answerTo(program, words);
   return answer ? answered(answer) : spawn(program!, words.slice(1), { ...options, shell: false });
 }

@@ -1,5 +1,5 @@
 /** What part 5 says of each node: its Lease, its port, and of one that was lost, whether it is as it was. */
-import { afterAll, expect, test } from "bun:test";
+import { afterAll, afterEach, expect, setSystemTime, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import type { Answer, CheckRow } from "../../../shared/checks/check.ts";
 import type { KnownNode } from "../../../shared/facts/known-nodes.ts";
@@ -28,6 +28,7 @@ const PORTS = [
   await servedKubelet(2, await issueCa(certRow("ca"), facts)),
   await servedKubelet(4, await issueCa({ ...certRow("ca"), cn: "w4-ca@1700000000" }, facts)),
 ];
+afterEach(() => void setSystemTime());
 afterAll(() => Promise.all(PORTS.map((port) => port.stop(true))));
 
 interface Seen {
@@ -55,6 +56,8 @@ async function answersOf(last: number, { node = ready("True"), now = node, renew
     node: { ...NODE, kubelet: { ...NODE.kubelet, serverTlsBootstrap: serving ?? true } },
   };
   using server = pretendApi({ objects: { "/api/v1/nodes/w1": now } });
+  // a busy machine looks some seconds later
+  setSystemTime(new Date());
   const seen = {
     there: new Map([["w1", { ...node, metadata: { name: "w1", ...node.metadata } }]]),
     renewals: new Map(renewed === undefined ? [] : [["w1", new Date(Date.now() - renewed * 1000)]]),
