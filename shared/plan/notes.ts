@@ -190,9 +190,7 @@ function wayBack(way: string, { user, nodes, seen }: Asked): Note[] {
   const to = nodes[0]!;
   if (!nodes.some((node) => node.name === name))
     return [{ text: comment || `On ${to.name}:`, commands: linesOn(to, { user }, line) }];
-  const lackers = seen.nodes.filter(({ missing }) =>
-    missing.some((path) => names.includes(path.slice(1))),
-  );
+  const lackers = seen.nodes.filter(({ missing }) => missing.some((path) => names.includes(path.slice(1))));
   const others = nodes.filter(
     (node) => node.role !== "worker" && node !== to && !lackers.some((one) => one.name === node.name),
   );
