@@ -166,10 +166,10 @@ async function elsewhere(folder: string, url: string, ca: Pair): Promise<string[
   await $({ cwd: host, quiet: true })`bash -c ${make}`;
   const pki = `${folder}/etc/kubernetes/pki`;
   mkdirSync(`${pki}/etcd`, { recursive: true });
-  const put = (ca: string) =>
-    Object.entries({ "etcd/ca.crt": ca, ...madePair(host) }).forEach(([name, text]) =>
-      writeFileSync(`${pki}/${name}`, text),
-    );
+  const put = (pem: string) => {
+    for (const [name, text] of Object.entries({ "etcd/ca.crt": pem, ...madePair(host) }))
+      writeFileSync(`${pki}/${name}`, text);
+  };
   const stranger = await issueCa(certRow("etcd-ca"), FACTS);
   put(stranger.cert);
   const silent = (await look())?.unreached?.message ?? "it was believed";
