@@ -73,7 +73,7 @@ type HomeSeen = Parameters<typeof etcdHome>[0];
 
 /** The same for scripts that need no facts of this node. `always`: also of a unit that parts 1 to 4 go by. */
 export function refuseOtherEtcd(
-  { place, ...seen }: Pick<HomeSeen, "cluster"> & { node: Node | undefined; place: Place },
+  { place, ...seen }: Pick<HomeSeen, "cluster" | "data"> & { node: Node | undefined; place: Place },
   { always = false } = {},
 ) {
   const etcd = etcdHome({ ...seen, dataDir: place.dir, living: place.living });

@@ -54,7 +54,7 @@ export async function lookForKeys(etcdData: string | undefined) {
   const node = await nodeIfAny();
   const place = await etcdDataOf(etcdData, { node });
   const facts = lookAtControlPlaneNode(place, undefined, certificatesDirOn(node));
-  noData.refuseOtherEtcd({ node, place, cluster: facts.cluster });
+  noData.refuseOtherEtcd({ node, place, data: facts.data, cluster: facts.cluster });
   return {
     here: facts,
     stepsWithoutData: () => noData.stepsWhereDataIsLost(node, place),

@@ -68,7 +68,7 @@ export async function lookForLost(etcdData: string | undefined, { pid, backup, .
   const known = readEvidence({ data, node, certificatesDir });
   if (!here.cluster) say(`warning: etcd's data cannot be read: ${here.obstacle?.message}`);
   for (const line of new Set(known.unread)) say(`not read: ${line}`);
-  const home = etcdHome({ node, dataDir, cluster: here.cluster, living: place.living });
+  const home = etcdHome({ node, dataDir, data, cluster: here.cluster, living: place.living });
   // where parts 1 to 4 go by a unit, part 1 comes next as ever
   const etcd = isNotForParts(home) ? home.runs : "static pod";
   const external = node && data && externalEtcd(home, node, data);

@@ -42,6 +42,8 @@ const OWN = [
   /^\/etc\/systemd\/system\/(timers\.target\.wants\/)?kube-pki-repair-(verify|mail)\./,
   /^\/root\/kit\.tar\.gz$/,
   /^\/etc\/kubernetes\//,
+  // of an etcd that is a unit, where they have expired
+  /^\/etc\/ssl\/etcd\/ssl\/[\w.-]+\.pem$/,
   /^\/root\/keys\.age$/,
   /^\/root\/kube-pki-repair-(\d{8}T\d{6}|kubelet)[^/]*\//,
 ];
