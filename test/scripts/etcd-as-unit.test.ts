@@ -8,8 +8,10 @@ import { cpSync, rmSync } from "node:fs";
 import { generateX25519Identity, identityToRecipient } from "age-encryption";
 import { certInfo } from "../../shared/pki/certificate.ts";
 import { write } from "../pretend/cluster.ts";
-import { KUBELET_ENV, nodeOf } from "../pretend/etcd-as-unit.ts";
+import { sameEtcd, serveUnit } from "../pretend/etcd.ts";
+import { ETCD_PKI, KUBELET_ENV, nodeOf, UNIT_MEMBER } from "../pretend/etcd-as-unit.ts";
 import { pretendNode } from "../pretend/node.ts";
+import { serveRunning } from "../pretend/running.ts";
 import { expectRefusal, WRITERS } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
@@ -88,6 +90,21 @@ test("hand-over brings a wiped kubespray node the other's configuration of the k
   const { stderr } = await wiped.run(`hand-over unpack keys.age --identity id --ca-hash ${hash}`);
   expect(stderr).toContain(`wrote ${config} (`);
   expect(wiped.read(config)).toStartWith('address: "10.0.0.11"\n');
+});
+
+test("a drill on a node of kubespray's names no file as lost that comes back: the flags from the process, and the link", async () => {
+  const shown = { command: "systemctl show -p MainPID --value kubelet", stdout: "4711\n" };
+  using node = await nodeOf("kubespray", { commands: [shown] });
+  const env = KUBELET_ENV.replaceAll(/^#.*\n|"/gm, "").replace("=w1", "=m1");
+  write(`${node.root}/proc/4711/environ`, env.replaceAll("\n", "\0"));
+  const words = [...env.matchAll(/--\S+/g)].map(([word]) => word);
+  write(`${node.root}/proc/4711/cmdline`, `${["/usr/local/bin/kubelet", ...words].join("\0")}\0`);
+  write(`${node.root}/etc/kubernetes/own.conf`, "");
+  using _etcd = serveUnit(ETCD_PKI, { ...sameEtcd(node.stored), members: [UNIT_MEMBER] });
+  using _api = serveRunning(node);
+  const { stdout } = await node.run("drill");
+  expect(stdout).toMatch(/kubelet-config\.yaml +!LOST!/);
+  expect(stdout).toMatch(/not rebuilt, and named by no flag: \/etc\/kubernetes\/own\.conf\n/);
 });
 
 test("a distribution's own etcd on a node of kubeadm's changes nothing", async () => {
