@@ -16,8 +16,9 @@ const PLAIN = /^[\w.-]+( [\w@%+=:,./-]+)*$/;
 /** What zx has its bash do first. */
 const PREFIX = "set -euo pipefail;";
 
-/** Where no pretend programs are, there are none: this machine's own systemctl is no node's. */
+/** Where no pretend programs are, there are none: this machine's own systemctl is no node's. A host has a name. */
 const OWN_PATH = process.env.PATH;
+const OF_EACH_HOST = ["uname"];
 
 export function withoutShell() {
   $.spawn = start as typeof spawn;
@@ -28,7 +29,8 @@ function start(line: string, args: string[], options: { env: Record<string, stri
   if (!line.startsWith(PREFIX) || !PLAIN.test(command)) return spawn(line, args, options);
   const words = command.split(" ") as [string, ...string[]];
   const { PATH, FAKE } = options.env;
-  const program = PATH === OWN_PATH && FAKE === undefined ? undefined : placeOf(words[0], PATH);
+  const isNone = PATH === OWN_PATH && FAKE === undefined && !OF_EACH_HOST.includes(words[0]);
+  const program = isNone ? undefined : placeOf(words[0], PATH);
   const answer = program === undefined ? notFound(words[0]) : answerTo(program, words);
   return answer ? answered(answer) : spawn(program!, words.slice(1), { ...options, shell: false });
 }

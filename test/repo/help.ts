@@ -9,9 +9,14 @@ const asked = new Map<string, Promise<string>>();
 /** "scripts/00-assess.ts" and so on. */
 export const SCRIPTS = [...new Glob("scripts/*.ts").scanSync(HOME)].sort();
 
+/** One after the other: what is printed is caught for the whole process. */
+let before: Promise<unknown> = Promise.resolve();
+
 export function helpOf(script: string): Promise<string> {
-  const help =
-    asked.get(script) ?? typeHere(`${basename(script, ".ts")} --help`).then(({ stdout }) => stdout);
+  const known = asked.get(script);
+  if (known) return known;
+  const help = before.then(() => typeHere(`${basename(script, ".ts")} --help`)).then(({ stdout }) => stdout);
   asked.set(script, help);
+  before = help;
   return help;
 }
