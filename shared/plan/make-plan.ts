@@ -29,7 +29,7 @@ export interface Plan {
   kubernetes: string | undefined;
   made: Date;
   verdict: string;
-  /** 00-assess knows its own node alone: beside the aim it is shown until all control plane nodes have been looked at. */
+  /** Nobody has looked at all other control plane nodes: beside the aim, 00-assess of this one is shown. */
   isAlone: boolean;
   /** With what each has said of itself. */
   nodes: (PlanNode & { said?: string })[];
@@ -80,15 +80,15 @@ export function makePlan(given: Assessment, facts: PlanFacts, runbook: string): 
   const steps = withSights(unseen, sightsOf(assessed, facts, made));
   const pods = known ? known.data.keys(`${registryPrefix(known.data)}/pods/`).length : 0;
   const parts = partsOf(around, { steps, away });
+  const otherControlPlanes = nodes.filter(({ name, role }) => role !== "worker" && name !== assessed.node);
   const strange = (known?.cluster.nodes ?? []).flatMap(({ name }) => (isName(name) ? [] : [name]));
   return {
     ...{ node: assessed.node, kubernetes: assessed.kubernetes, cluster: known?.cluster.name, made, user },
     // who reads a plan has no table of rows
     verdict: assessed.verdict.replace(/ \(RUNBOOK 0\.1, row \d\)/, ""),
-    isAlone: nodes.some(
-      ({ name, role }) =>
-        role !== "worker" && name !== assessed.node && !facts.seen.nodes.some((one) => one.name === name),
-    ),
+    isAlone:
+      otherControlPlanes.length === 0 ||
+      otherControlPlanes.some(({ name }) => !facts.seen.nodes.some((one) => one.name === name)),
     nodes: nodes.map((node) => ({ ...node, ...saidBy(node.name, facts.seen, assessed) })),
     ...{ lost: lost.names, away: lost.away },
     aim: away?.aim ?? aimOf(assessed, { facts, nodes, pods }),
