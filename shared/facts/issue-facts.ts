@@ -136,13 +136,15 @@ function checksWithoutSaPub(node: Node, data: EtcdData, { certificatesDir }: Clu
   return files.length > 0 && files.every(isWithout);
 }
 
-/** Read from etcd's manifest on disk, or its mirror pod. */
+/** A foreign one cannot listen here. */
 function etcdPlaces(
   node: Node,
   data: EtcdData,
   address: string,
 ): Pick<ClusterFacts, "etcdGateway" | "etcdAt"> {
-  const pod = readableManifest(manifestPath({ node }, "etcd")) ?? etcdMirror(node, data);
+  const fits = (host: string) => isLoopback(host) || [...ANY, ...node.addresses].includes(host);
+  const pods = [readableManifest(manifestPath({ node }, "etcd")), etcdMirror(node, data)];
+  const pod = pods.find((one) => one && listening(one, ...LISTEN).every(fits));
   if (!pod) return {};
   const at = (flag: (typeof LISTEN)[number]) => {
     const hosts = listening(pod, flag);

@@ -5,7 +5,7 @@ import { factsFor, natLeadsHere } from "../../../shared/facts/issue-facts.ts";
 import type { Manifest } from "../../../shared/objects/objects.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueLeaf } from "../../../shared/pki/issue.ts";
-import { ADDRESS, FACTS, healthyCp, otherCa, write } from "../../pretend/cluster.ts";
+import { ADDRESS, FACTS, healthyCp, manifest, otherCa, write } from "../../pretend/cluster.ts";
 import { NODE, pretendData } from "../../pretend/control-plane-node.ts";
 import { MEMBER } from "../../pretend/node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
@@ -99,6 +99,27 @@ test.each<[string[], string | undefined, string | undefined]>([
     const [container] = (objects["pods/kube-system/etcd-m1"] as Manifest).spec.containers;
     container!.command!.push(`--listen-client-urls=${listens.map((host) => `https://${host}:2379`)}`);
   });
-  const node = { ...NODE, ...(nat && { nat }) };
+  const node = { ...NODE, addresses: [...NODE.addresses, "10.0.9.11"], ...(nat && { nat }) };
   expect(factsFor(node, readCluster(data), data).etcdAt?.client).toBe(expected as string);
 });
+
+test.each<[disk: string, mirror: string, asked: string | undefined]>([
+  ["10.1.1.1", ADDRESS, undefined],
+  ["10.1.1.1", "127.0.0.1", "127.0.0.1"],
+  ["127.0.0.1", "10.1.1.1", "127.0.0.1"],
+  ["10.1.1.1", "10.1.1.1", undefined],
+])(
+  "etcd's manifest on disk listens at %s, its mirror pod at %s: what is no address of this machine is not asked",
+  async (disk, mirror, asked) => {
+    using box = sandbox();
+    const listensAt = (pod: Manifest, host: string) => {
+      pod.spec.containers[0]!.command!.push(`--listen-client-urls=https://${host}:2379`);
+      return pod;
+    };
+    write(`${box.dir}/etc/kubernetes/manifests/etcd.yaml`, JSON.stringify(listensAt(manifest("etcd"), disk)));
+    const data = await pretendData((objects) => {
+      listensAt(objects["pods/kube-system/etcd-m1"] as Manifest, mirror);
+    });
+    expect(factsFor(NODE, readCluster(data), data).etcdAt?.client).toBe(asked as string);
+  },
+);
