@@ -1,5 +1,8 @@
 #!/usr/bin/env bun
-/** RUNBOOK part 1, on each control plane node, the first one first: etcd serves its old data. */
+/**
+ * RUNBOOK part 1: etcd serves the old data with new certificates. Run on each control plane node,
+ * the first one first. Safe to run again.
+ */
 import { inOneLine } from "../shared/again.ts";
 import { lookAtPeers, refuseWhereOthersLive } from "../shared/etcd/other-members.ts";
 import * as own from "../shared/etcd/own-etcd.ts";
@@ -43,10 +46,7 @@ async function main() {
   await step("1.3 Copy etcd's data and what else is left", () => copyWhatIsLeft(cp, healthy));
   await step(
     "1.4 Make or keep the shared keys",
-    async () => {
-      await pod.linkUsualDir(cp);
-      await pod.makeSharedKeys(cp, actions);
-    },
+    () => pod.makeSharedKeys(cp, actions),
     "kubeadm init phase certs ca, etcd-ca, front-proxy-ca, sa",
   );
   await step(

@@ -16,6 +16,7 @@ import { type Node, readNode } from "../node/node.ts";
 import { foldersWithData } from "../node/rescue-folder.ts";
 import { saidAt, wordOf } from "../node/words.ts";
 import { configMapIn, registryPrefix } from "../objects/stored.ts";
+import { isServer } from "../pki/addresses.ts";
 import { certificatesIn, signedBy } from "../pki/certificate.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
@@ -41,7 +42,7 @@ interface Here {
 export async function etcdDataOf(typed: string | undefined, { node, all }: Here): Promise<EtcdPlace> {
   const apiServer = await apiServerHere({ node, all });
   const saved = wordOf("etcd-data");
-  const urls = [typed ?? saved?.value ?? ""].filter((value) => value.startsWith("https://"));
+  const urls = [typed ?? saved?.value ?? ""].filter(isServer);
   const place = await placeOf(urls.length > 0 ? undefined : typed, { node, all, apiServer });
   if (!node || (urls.length === 0 && (typed !== undefined || exists(place.dir))))
     return { ...place, apiServer };

@@ -14,6 +14,7 @@ import { exists, list, readText } from "../files/files.ts";
 import { writeAt } from "../files/write-steps.ts";
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
+import { isServer } from "../pki/addresses.ts";
 import { infoOf, isValidNow, keyMatches } from "../pki/certificate.ts";
 import type { EtcdClientFiles } from "../pki/certs.ts";
 import { shell } from "../shell-line.ts";
@@ -50,7 +51,7 @@ async function reach(
   { client }: EtcdHome,
   { node, apiServer, caFits }: Omit<Here, "dataDir">,
 ): Promise<LivingEtcd> {
-  const hosts = urls.filter((url) => hostOf(url) !== "" && url.startsWith("https://"));
+  const hosts = urls.filter((url) => hostOf(url) !== "" && isServer(url));
   if (hosts.length === 0) throw unknownPlace();
   const pairs = pairsHere(client);
   const at = hosts.join(", ");

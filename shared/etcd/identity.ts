@@ -10,7 +10,7 @@ import { type EtcdClient, type EtcdStatus, etcdClient, type LiveMember } from ".
 import { placeOf } from "../etcd-location/reach-etcd.ts";
 import type { Cluster } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { nodeUid, uidOf } from "../facts/known-nodes.ts";
+import { uidOf } from "../facts/known-nodes.ts";
 import { Fail } from "../fail.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
@@ -134,7 +134,7 @@ async function proveUids(
   data: EtcdData,
   { kubeSystemUid, nodes }: Cluster,
 ): Promise<string> {
-  const kubeSystem = await uidOf(client, data, `${registryPrefix(data)}/namespaces/kube-system`);
+  const kubeSystem = await uidOf(client, data, "namespaces/kube-system");
   if (kubeSystem !== kubeSystemUid)
     throw otherEtcd(
       `the namespace kube-system ${kubeSystem ? `has the UID "${kubeSystem}", was "${kubeSystemUid}"` : "is missing"}`,
@@ -142,7 +142,7 @@ async function proveUids(
   let same = 0;
   for (let at = 0; at < nodes.length; at += AT_ONCE) {
     const batch = nodes.slice(at, at + AT_ONCE);
-    const now = await Promise.all(batch.map(({ name }) => nodeUid(client, data, name)));
+    const now = await Promise.all(batch.map(({ name }) => uidOf(client, data, `minions/${name}`)));
     same += batch.filter(({ uid }, i) => uid === now[i]).length;
   }
   return same < nodes.length ? `${same} of ${nodes.length}` : `${same}`;

@@ -136,7 +136,7 @@ function checksWithoutSaPub(node: Node, data: EtcdData, { certificatesDir }: Clu
   return files.length > 0 && files.every(isWithout);
 }
 
-/** A foreign one cannot listen here. */
+/** Its manifest on disk says it, else its mirror pod; a foreign one cannot listen at this machine's addresses. */
 function etcdPlaces(
   node: Node,
   data: EtcdData,

@@ -174,22 +174,17 @@ export function memberNames({ members, formerMembers = [] }: Members): string[] 
   return [...members.map(({ name }) => name), ...formerMembers];
 }
 
-/** The UID of a Node now; undefined if it is deleted. `how`: as `get`. Errors: Fail if etcd does not answer. */
-export async function nodeUid(
-  client: EtcdClient,
-  data: EtcdData,
-  name: string,
-  how?: Parameters<EtcdClient["get"]>[1],
-): Promise<string | undefined> {
-  return await uidOf(client, data, `${registryPrefix(data)}/minions/${name}`, how);
-}
-
+/**
+ * The UID of an object now, by its key below the registry's: "minions/cp1". Undefined if it is deleted. `how`: as `get`.
+ * Errors: Fail if etcd does not answer.
+ */
 export async function uidOf(
   client: EtcdClient,
   data: EtcdData,
-  key: string,
+  object: string,
   how?: Parameters<EtcdClient["get"]>[1],
 ): Promise<string | undefined> {
+  const key = `${registryPrefix(data)}/${object}`;
   const value = await client.get(key, how);
   return value && (decodeObject(data.shown(key, value)) as { metadata?: { uid?: string } }).metadata?.uid;
 }

@@ -27,7 +27,7 @@ import { knock } from "../pki/served.ts";
 import { say } from "../run.ts";
 import { type Cluster, readCluster } from "./cluster.ts";
 import type { ControlPlaneNode } from "./control-plane-node.ts";
-import { type KnownNode, memberNames, nodeUid } from "./known-nodes.ts";
+import { type KnownNode, memberNames, uidOf } from "./known-nodes.ts";
 import { type LostFile, lostHere } from "./lost-files.ts";
 
 type List = Exclude<WordOption, "endpoint" | "etcd-data">;
@@ -203,7 +203,7 @@ async function outByEtcd(
     ({ name }) => !live.includes(name) && memberNames(data).includes(name),
   );
   const uids = await Promise.all(
-    candidates.map(({ name }) => nodeUid(client, data, name, { agreed: false })),
+    candidates.map(({ name }) => uidOf(client, data, `minions/${name}`, { agreed: false })),
   );
   return candidates.flatMap(({ name, uid }, i) => ([undefined, uid].includes(uids[i]) ? [name] : []));
 }

@@ -89,7 +89,10 @@ export function manifestText(manifest: Manifest): string {
  * Source: kubespray, roles/kubernetes/{node/tasks/loadbalancer,preinstall/tasks/0050-create_directories.yml}.
  */
 const LAYOUTS = {
-  kubespray: { manifests: ["kube-vip.yml", "nginx-proxy.yml", "haproxy.yml"], linksUsualDir: true },
+  kubespray: {
+    ...{ manifests: ["kube-vip.yml", "nginx-proxy.yml", "haproxy.yml"], linksUsualDir: true },
+    balancer: "localhost",
+  },
   KubeKey: undefined,
 };
 
@@ -98,9 +101,14 @@ function layoutHere() {
   return tool && LAYOUTS[tool];
 }
 
-/** Whether kubeadm's usual folder of certificates is a link here to the one that this cluster has. */
+/** Whether kubeadm's usual folder of certificates is a link here. */
 export function linksUsualDir(): boolean {
   return layoutHere()?.linksUsualDir === true;
+}
+
+/** A worker's name for a balancer of its own. */
+export function balancerHost(): string {
+  return layoutHere()?.balancer ?? "127.0.0.1";
 }
 
 /** The name of the file of a static pod that is nowhere on disk. */

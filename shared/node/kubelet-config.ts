@@ -107,13 +107,14 @@ const SHAPE: Shape = {
  * as kubeadm's defaults then.
  */
 export function readKubelet(flags: KubeletFlags, { mayBeGone = false } = {}) {
-  const config = withDropIns(readConfig(flags, mayBeGone), pathIn(flags, "config-dir"));
+  const copy = keptConfig(flags);
+  const config = withDropIns(readConfig(flags, { copy, mayBeGone }), pathIn(flags, "config-dir"));
   logs = absolute(config.podLogsDir) ?? LOGS;
   const { staticPodPath, authentication, serverTLSBootstrap = false } = config;
   const certDir = pathIn(flags, "cert-dir") ?? `${KUBELET_DIR}/pki`;
   const [rotates, renews] = [flags.get("rotate-server-certificates"), flags.get("rotate-certificates")];
   const named = (flag: string, path: string | undefined) =>
-    path ? [{ path, flag, isKept: path === keptConfig(flags)?.path }] : [];
+    path ? [{ path, flag, isKept: path === copy?.path }] : [];
   return {
     kubeconfig: pathIn(flags, "kubeconfig") ?? "/etc/kubernetes/kubelet.conf",
     bootstrapKubeconfig: pathIn(flags, "bootstrap-kubeconfig") ?? "/etc/kubernetes/bootstrap-kubelet.conf",
@@ -169,9 +170,11 @@ function pathIn(flags: KubeletFlags, name: string): string | undefined {
  * Where the file that --config names is lost, what was kept of it counts, or else kubeadm's: the guard in
  * systemctl-kubelet.ts names the lost one.
  */
-function readConfig(flags: KubeletFlags, mayBeGone: boolean): KubeletConfiguration {
+function readConfig(
+  flags: KubeletFlags,
+  { copy, mayBeGone }: { copy: ReturnType<typeof keptConfig>; mayBeGone: boolean },
+): KubeletConfiguration {
   const path = pathIn(flags, "config");
-  const copy = keptConfig(flags);
   const file = copy?.path ?? (path !== undefined && exists(path) ? path : KUBELET_CONFIG);
   const text = copy?.text ?? readText(file);
   if (text === undefined) {

@@ -125,7 +125,7 @@ export function refuseInClear(server: string) {
  */
 export type Moved = ReadonlyMap<string, string>;
 
-/** Whether this key of `Moved` is a server of kubeconfigs. */
+/** Whether this is the URL of a server, as kubeconfigs and etcd's flags have it, and no host or path. */
 export const isServer = (one: string) => one.startsWith("https://");
 
 /** The new endpoint, "api.example:6443"; undefined if there is none. */

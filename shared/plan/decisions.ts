@@ -17,8 +17,8 @@ import { tarPipe } from "./paste-files.ts";
 import type { List, PlanFacts } from "./plan-facts.ts";
 
 interface Decisions {
-  /** A sentence for the operator; empty: another decision has said it. */
-  aim: string;
+  /** A sentence for the operator; unset: another decision has said it. */
+  aim: string | undefined;
   notes: Note[];
 }
 
@@ -33,7 +33,7 @@ export function decisionsOf(assessed: Assessment, around: Surroundings): Decisio
   ];
   const open = all.filter((one) => one !== undefined);
   if (open.length === 0) return undefined;
-  const aims = open.map(({ aim }) => aim).filter(Boolean);
+  const aims = open.flatMap(({ aim }) => aim ?? []);
   return { aim: aims.join("; "), notes: open.flatMap(({ notes }) => notes) };
 }
 
@@ -91,7 +91,7 @@ function refusalDecisions(
   const aim =
     open.length > 0
       ? `Mend first what would be refused: ${listed(open.map((one) => `on ${says(one)}`))}`
-      : "";
+      : undefined;
   return { aim, notes };
 }
 

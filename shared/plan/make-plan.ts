@@ -29,8 +29,8 @@ export interface Plan {
   kubernetes: string | undefined;
   made: Date;
   verdict: string;
-  /** Nobody has looked at all other control plane nodes: beside the aim, 00-assess of this one is shown. */
-  isAlone: boolean;
+  /** The same, shown beside the aim; unset: all other control plane nodes were looked at, and may say more. */
+  ownVerdict: string | undefined;
   /** With what each has said of itself. */
   nodes: (PlanNode & { said?: string })[];
   /** Who the operator is on the nodes. */
@@ -80,18 +80,17 @@ export function makePlan(given: Assessment, facts: PlanFacts, runbook: string): 
   const steps = withSights(unseen, sightsOf(assessed, facts, made));
   const pods = known ? known.data.keys(`${registryPrefix(known.data)}/pods/`).length : 0;
   const parts = partsOf(around, { steps, away });
-  const otherControlPlanes = nodes.filter(({ name, role }) => role !== "worker" && name !== assessed.node);
+  const aim = away?.aim ?? aimOf(assessed, { facts, nodes, pods });
+  // who reads a plan has no table of rows
+  const verdict = assessed.verdict.replace(/ \(RUNBOOK 0\.1, row \d\)/, "");
   const strange = (known?.cluster.nodes ?? []).flatMap(({ name }) => (isName(name) ? [] : [name]));
   return {
     ...{ node: assessed.node, kubernetes: assessed.kubernetes, cluster: known?.cluster.name, made, user },
-    // who reads a plan has no table of rows
-    verdict: assessed.verdict.replace(/ \(RUNBOOK 0\.1, row \d\)/, ""),
-    isAlone:
-      otherControlPlanes.length === 0 ||
-      otherControlPlanes.some(({ name }) => !facts.seen.nodes.some((one) => one.name === name)),
+    verdict,
+    ownVerdict: aim === undefined || othersAreSeen(assessed.node, around) ? undefined : verdict,
     nodes: nodes.map((node) => ({ ...node, ...saidBy(node.name, facts.seen, assessed) })),
     ...{ lost: lost.names, away: lost.away },
-    aim: away?.aim ?? aimOf(assessed, { facts, nodes, pods }),
+    aim,
     looked: [
       ...lookedAt(assessed.node, facts, nodes),
       ...meanings(wordsHere()).map((word) => `As said: ${word}`),
@@ -103,6 +102,11 @@ export function makePlan(given: Assessment, facts: PlanFacts, runbook: string): 
     parts: parts.map((part) => ({ ...part, notes: withoutNames(strange, part.notes) })),
     seconds: [secondsOf(steps, 0), secondsOf(steps, 1)],
   };
+}
+
+function othersAreSeen(here: string, { nodes, facts }: Surroundings): boolean {
+  const others = nodes.filter(({ name, role }) => role !== "worker" && name !== here);
+  return others.length > 0 && others.every(({ name }) => facts.seen.nodes.some((one) => one.name === name));
 }
 
 interface Around extends Surroundings {

@@ -23,7 +23,7 @@ function head(plan: Plan): string[] {
     kubernetes,
     made,
     verdict,
-    isAlone,
+    ownVerdict,
     aim,
     nodes,
     lost,
@@ -40,7 +40,7 @@ function head(plan: Plan): string[] {
     `kube-pki-repair ${VERSION} made it on ${escaped(node)}, ${made.toISOString().slice(0, 19)}Z${release}. ${escaped(looked.join(". "))}.`,
     ...["", `**${escaped(aim ?? verdict)}**`, ""],
   ];
-  if (aim && isAlone) lines.push(`00-assess: ${escaped(verdict)}`, "");
+  if (ownVerdict) lines.push(`00-assess: ${escaped(ownVerdict)}`, "");
   if (parts.length > 0) lines.push(...howTo(plan), "");
   lines.push(...listOfNodes(nodes));
   if (lost.length > 0) lines.push(`- ${LOST}: ${escaped(listed(lost))}`);

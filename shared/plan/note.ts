@@ -2,6 +2,7 @@
 import { command } from "../again.ts";
 import { exists } from "../files/files.ts";
 import { typed } from "../options.ts";
+import { isServer } from "../pki/addresses.ts";
 import { programWord, shell } from "../shell-line.ts";
 import {
   asRoot,
@@ -84,11 +85,11 @@ export function linesHere(
 const SEEN = "seen.d";
 const LOOK = "./bunw scripts/00-assess.ts --deep --no-disk --json";
 
-/** Etcd's data where the operator has said that it is, on nodes that have that folder. */
-function lookAt(dir: string | undefined): string {
-  return dir?.length
-    ? `if ${shell`[ -d ${dir} ]`}; then ${LOOK} ${shell`--etcd-data ${dir}`}; else ${LOOK}; fi`
-    : LOOK;
+/** Etcd's data where the operator has said that it is: on nodes that have that folder, or on other machines. */
+function lookAt(place: string | undefined): string {
+  if (!place) return LOOK;
+  const line = `${LOOK} ${shell`--etcd-data ${place}`}`;
+  return isServer(place) ? line : `if ${shell`[ -d ${place} ]`}; then ${line}; else ${LOOK}; fi`;
 }
 
 interface Asked {

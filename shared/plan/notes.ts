@@ -6,6 +6,7 @@ import { kindOf, meanings, type Word } from "../node/words.ts";
 import { day } from "../pki/judge.ts";
 import { listed } from "../plain.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
+import { shell } from "../shell-line.ts";
 import { type Elsewhere, openOthers } from "./aim.ts";
 import { linesHere, linesOn, type Note, openLine, planAgain, planWith } from "./note.ts";
 import { type PlanNode, ROOT } from "./paste.ts";
@@ -190,7 +191,9 @@ function wayBack(way: string, { user, nodes, seen }: Asked): Note[] {
   const to = nodes[0]!;
   if (!nodes.some((node) => node.name === name))
     return [{ text: comment || `On ${to.name}:`, commands: linesOn(to, { user }, line) }];
-  const lackers = seen.nodes.filter(({ missing }) => missing.some((path) => names.includes(path.slice(1))));
+  const lackers = seen.nodes.filter(({ missing }) =>
+    missing.some((path) => names.split(" ").includes(shell`${path.slice(1)}`)),
+  );
   const others = nodes.filter(
     (node) => node.role !== "worker" && node !== to && !lackers.some((one) => one.name === node.name),
   );

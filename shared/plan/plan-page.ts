@@ -50,7 +50,7 @@ function body(plan: Plan, title: string): string {
 <h1>${asHtml(title)}</h1>
 <p class="made">Made on ${asHtml(plan.node)}, <time>${plan.made.toISOString().slice(0, 16).replace("T", " ")}</time> UTC${plan.kubernetes ? `; Kubernetes ${asHtml(plan.kubernetes)}` : ""}. ${asHtml(plan.looked.join(". "))}.</p>
 <p class="aim">${asHtml(plan.aim ?? plan.verdict)}</p>
-${plan.aim && plan.isAlone ? `<p>00-assess: ${asHtml(plan.verdict)}</p>` : ""}
+${plan.ownVerdict ? `<p>00-assess: ${asHtml(plan.ownVerdict)}</p>` : ""}
 ${plan.parts.length > 0 ? `<p>${howTo(plan).map(inline).join("\n")}</p>` : ""}
 </header>
 ${nodes(plan)}

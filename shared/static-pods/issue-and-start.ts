@@ -83,11 +83,12 @@ export function needsCopy(cp: ControlPlaneNode): boolean {
   return caIsNew(cp) && !exists(rescuedEtcd(cp.rescue));
 }
 
-export async function makeSharedKeys({ facts, asideDir }: ControlPlaneNode, actions: readonly PkiAction[]) {
+export async function makeSharedKeys(cp: ControlPlaneNode, actions: readonly PkiAction[]) {
+  await linkUsualDir(cp);
   const others = keysToMake(actions).map(({ name }) => name);
   const trusted = others.filter((name) => !isInternal(name));
   if (trusted.length > 0) forGood("newKeys", { KEYS: trusted.join(", ") });
-  await apply(actions, facts, { asideDir, onNewSaKey: markNewSaKey });
+  await apply(actions, cp.facts, { asideDir: cp.asideDir, onNewSaKey: markNewSaKey });
 }
 
 export async function issueEtcdCertificates(cp: ControlPlaneNode) {

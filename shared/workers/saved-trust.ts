@@ -14,11 +14,10 @@ import { refuseUnwritable } from "../files/file-system.ts";
 import { copyTree, restoreTree } from "../files/file-tree.ts";
 import { exists, type Mark, readMark, readText, removeFile, writeFile, writeMark } from "../files/files.ts";
 import { contentPath } from "../files/root.ts";
-import { podsOnDisk } from "../manifests/on-disk.ts";
+import { balancerHost, podsOnDisk } from "../manifests/on-disk.ts";
 import { workloadContainers } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { newRescue, rescueFolders } from "../node/rescue-folder.ts";
-import { installer } from "../node/started-with.ts";
 import { systemctlKubelet, unfitKubelet } from "../node/systemctl-kubelet.ts";
 import { refuseInClear } from "../pki/addresses.ts";
 import { certInfo } from "../pki/certificate.ts";
@@ -182,7 +181,7 @@ export async function rollBack(saved: Copied, unless = () => false): Promise<boo
 export function serverBefore(node: Node, given: string): string | undefined {
   const own = serverIn(confBefore(node) ?? "");
   if (own !== undefined || podsOnDisk({ node }).size === 0) return own;
-  return `https://${installer() === "kubespray" ? "localhost" : "127.0.0.1"}:${new URL(given).port || 443}`;
+  return `https://${balancerHost()}:${new URL(given).port || 443}`;
 }
 
 /**

@@ -131,16 +131,19 @@ function lost(from = 0) {
     title: "/etc/kubernetes is deleted there",
     run: (scene) => deleteKubernetes(scene, hit(scene)),
   };
-  /** From a node that has it; addresses of its own are not in it here. */
-  const configFromWorker: Line = {
+  return { stopped, deleted, configFromWorker: configFrom(0, hit) };
+}
+
+/** From a worker that has it; addresses of its own are not in it here. */
+function configFrom(worker: number, to: (scene: Scene) => readonly Machine[]): Line {
+  return {
     title: "The kubelet's configuration comes from a worker",
     async run(scene) {
-      const { stdout } = await scene.lab.workers[0]!.run(["cat", KUBELET_CONFIG]);
-      for (const node of hit(scene))
+      const { stdout } = await scene.lab.workers[worker]!.run(["cat", KUBELET_CONFIG]);
+      for (const node of to(scene))
         await node.run(["sh", "-c", `install -D -m 600 /dev/stdin ${KUBELET_CONFIG}`], { input: stdout });
     },
   };
-  return { stopped, deleted, configFromWorker };
 }
 
 const apiGone: Line = {
@@ -279,14 +282,6 @@ function workerLost({ name, title, profile, kubeletsFiles, meanwhile }: Wiped): 
     title: `The operator follows RUNBOOK.md, parts ${parts}`,
     run: (scene) => followGuide(scene, LOST, { parts }),
   });
-  const config: Line = {
-    title: "The kubelets' configuration comes from the other worker",
-    async run(scene) {
-      const { stdout } = await scene.lab.workers[1]!.run(["cat", KUBELET_CONFIG]);
-      for (const node of hit(scene))
-        await node.run(["sh", "-c", `install -D -m 600 /dev/stdin ${KUBELET_CONFIG}`], { input: stdout });
-    },
-  };
   return {
     ...kubesprayNewCas,
     ...{ name, title, profile, workers: kubeletsFiles ? 2 : 1 },
@@ -295,7 +290,7 @@ function workerLost({ name, title, profile, kubeletsFiles, meanwhile }: Wiped): 
       { title: "/etc/kubernetes is deleted there", run: (scene) => deleteKubernetes(scene, hit(scene)) },
       apiGone,
       ...(meanwhile ? [meanwhile] : []),
-      ...(kubeletsFiles ? [stopped, config] : []),
+      ...(kubeletsFiles ? [stopped, configFrom(1, hit)] : []),
       follow([0, 1, 2]),
       balancerBack,
       follow([3, 4, 5]),

@@ -18,6 +18,14 @@ test("a node whose name is none of its own is not asked: its words would be anot
   );
 });
 
+test("etcd on other machines, as the operator has said, is asked for on each node", () => {
+  const nodes: PlanNode[] = [{ name: "cp1", role: "first control plane node", address: "10.0.0.1" }];
+  const said = { "etcd-data": "https://10.0.0.31:2379,https://10.0.0.32:2379" };
+  expect(askLines({ user: "root", said, unkept: {}, nodes, kit: KIT })).toContain(
+    "./bunw scripts/00-assess.ts --deep --no-disk --json --etcd-data https://10.0.0.31:2379,https://10.0.0.32:2379'\n",
+  );
+});
+
 test.each(["root", "ubuntu"])(
   "where the operator has said where etcd's data is, %s looks there on each node that has that folder",
   (user) => {
