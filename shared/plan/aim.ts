@@ -10,7 +10,7 @@ import type { Note, Surroundings } from "./note.ts";
 import type { PlanNode } from "./paste.ts";
 import type { PlanFacts } from "./plan-facts.ts";
 import { inUtc, keyFiles, lostKeys } from "./seen-done.ts";
-import { isSearched, wasSearched } from "./seen-nodes.ts";
+import { hasAnswered, isSearched, wasSearched } from "./seen-nodes.ts";
 
 type Facts = Pick<PlanFacts, "seen" | "lost" | "said" | "moved">;
 
@@ -64,7 +64,7 @@ const AIMS = {
 function whoLacks(here: string, facts: Facts, nodes: readonly PlanNode[]): string {
   const open = openOthers(nodes, facts);
   if (open.length === 0) return "nobody has any more";
-  const isSeen = (name: string) => facts.seen.nodes.some((node) => node.name === name);
+  const isSeen = (name: string) => hasAnswered(name, facts.seen);
   const which: string[] = [];
   const [seen, unseen] = [open.filter(isSeen), open.filter((name) => !isSeen(name))];
   if (unseen.length > 0) which.push(`Not looked at: ${listed(unseen)}`);
@@ -77,7 +77,7 @@ function workersOf({ seen }: Facts, nodes: readonly PlanNode[]): string {
   const workers = nodes.filter(({ role }) => role === "worker").map(({ name }) => name);
   if (workers.length === 0) return "";
   const joining = joinsOf({ seen }, nodes);
-  const unseen = workers.filter((name) => !seen.nodes.some((node) => node.name === name));
+  const unseen = workers.filter((name) => !hasAnswered(name, seen));
   const others =
     joining.length < workers.length - unseen.length ? ", no other worker that was looked at" : "";
   const join =
@@ -86,7 +86,7 @@ function workersOf({ seen }: Facts, nodes: readonly PlanNode[]): string {
   return `${join} Not looked at: ${listed(unseen)}. A worker that has lost its own files has to join again.`;
 }
 
-/** Workers that say that they have lost what only a join brings back. */
+/** Workers that have lost what only a join brings back. */
 export function joinsOf({ seen }: Pick<PlanFacts, "seen">, nodes: readonly PlanNode[]): string[] {
   const joins = seen.nodes.flatMap((node) => (node.joins ? [node.name] : []));
   return nodes.flatMap(({ name, role }) => (role === "worker" && joins.includes(name) ? [name] : []));
@@ -160,10 +160,14 @@ function isDone(name: string, { seen, lost, said }: Pick<PlanFacts, "seen" | "lo
   return given.includes(name) || wasSearched(name, seen);
 }
 
-/** Names of the other control plane nodes that nobody has looked at to the end, or given up. */
+/** Names of the other control plane nodes. */
+export function othersOf(nodes: readonly PlanNode[]): string[] {
+  return nodes.flatMap(({ name, role }) => (role === "control plane node" ? [name] : []));
+}
+
+/** Those that nobody has looked at to the end, or given up. */
 export function openOthers(nodes: readonly PlanNode[], facts: Parameters<typeof isDone>[1]): string[] {
-  const names = nodes.flatMap(({ name, role }) => (role === "control plane node" ? [name] : []));
-  return names.filter((name) => !isDone(name, facts));
+  return othersOf(nodes).filter((name) => !isDone(name, facts));
 }
 
 /** How much it costs to make each of the shared keys anew. */

@@ -15,9 +15,10 @@ import { linesHere, linesOn, type Note, planWith, type Surroundings } from "./no
 import type { PlanNode } from "./paste.ts";
 import { tarPipe } from "./paste-files.ts";
 import type { List, PlanFacts } from "./plan-facts.ts";
+import { hasAnswered } from "./seen-nodes.ts";
 
 interface Decisions {
-  /** A sentence for the operator; unset: another decision has said it. */
+  /** Unset: another decision has said it. */
   aim: string | undefined;
   notes: Note[];
 }
@@ -171,7 +172,7 @@ function fileDecisions(open: readonly OpenFile[], here: string, around: Surround
 function fileNote(file: OpenFile, here: string, { facts, nodes }: Surroundings): Note {
   const { path, program, lostOn, mounted } = file;
   const others = nodes.filter(({ name, role }) => role !== "worker" && !lostOn.includes(name));
-  const isSeen = ({ name }: PlanNode) => name === here || facts.seen.nodes.some((one) => one.name === name);
+  const isSeen = ({ name }: PlanNode) => name === here || hasAnswered(name, facts.seen);
   const [has, unseen] = [others.filter(isSeen), others.filter((one) => !isSeen(one))];
   const named = (all: readonly PlanNode[]) => listed(all.map(({ name }) => name));
   const namer = namerOf({ ...file, kind: "file", without: "", inside: "" });

@@ -8,7 +8,7 @@ import { type Course, courseFrom } from "../facts/course.ts";
 import { meanings, wordsHere } from "../node/words.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { FEW } from "../plain.ts";
-import { aimOf, type Elsewhere, joinsOf, lookedAt, whereToPlan } from "./aim.ts";
+import { aimOf, type Elsewhere, joinsOf, lookedAt, othersOf, whereToPlan } from "./aim.ts";
 import { givenUpNotes, notesBeforePart3 } from "./decisions.ts";
 import { withHelp } from "./effort.ts";
 import { askLines, type Note, planAgain, type Surroundings } from "./note.ts";
@@ -19,7 +19,7 @@ import type { PlanFacts } from "./plan-facts.ts";
 import { stepsOf, stepThere } from "./plan-steps.ts";
 import { type Block, type IfNot, type Part, readRunbook } from "./runbook.ts";
 import { isSeenDone, saidBy, sightsOf, withSights } from "./seen-done.ts";
-import { hasOnlyExpired, nothingDamaged, type Sight, wasSearched } from "./seen-nodes.ts";
+import { hasAnswered, hasOnlyExpired, nothingDamaged, type Sight, wasSearched } from "./seen-nodes.ts";
 import { numbered, type Placed, type PlanStep, withMoves, withOutage } from "./step-order.ts";
 
 export interface Plan {
@@ -29,7 +29,7 @@ export interface Plan {
   kubernetes: string | undefined;
   made: Date;
   verdict: string;
-  /** The same, shown beside the aim; unset: all other control plane nodes were looked at, and may say more. */
+  /** The same beside the aim; unset: all other control plane nodes were looked at. */
   ownVerdict: string | undefined;
   /** With what each has said of itself. */
   nodes: (PlanNode & { said?: string })[];
@@ -81,13 +81,15 @@ export function makePlan(given: Assessment, facts: PlanFacts, runbook: string): 
   const pods = known ? known.data.keys(`${registryPrefix(known.data)}/pods/`).length : 0;
   const parts = partsOf(around, { steps, away });
   const aim = away?.aim ?? aimOf(assessed, { facts, nodes, pods });
+  const others = othersOf(nodes);
+  const areSeen = others.length > 0 && others.every((name) => hasAnswered(name, facts.seen));
   // who reads a plan has no table of rows
   const verdict = assessed.verdict.replace(/ \(RUNBOOK 0\.1, row \d\)/, "");
   const strange = (known?.cluster.nodes ?? []).flatMap(({ name }) => (isName(name) ? [] : [name]));
   return {
     ...{ node: assessed.node, kubernetes: assessed.kubernetes, cluster: known?.cluster.name, made, user },
     verdict,
-    ownVerdict: aim === undefined || othersAreSeen(assessed.node, around) ? undefined : verdict,
+    ownVerdict: aim === undefined || areSeen ? undefined : verdict,
     nodes: nodes.map((node) => ({ ...node, ...saidBy(node.name, facts.seen, assessed) })),
     ...{ lost: lost.names, away: lost.away },
     aim,
@@ -102,11 +104,6 @@ export function makePlan(given: Assessment, facts: PlanFacts, runbook: string): 
     parts: parts.map((part) => ({ ...part, notes: withoutNames(strange, part.notes) })),
     seconds: [secondsOf(steps, 0), secondsOf(steps, 1)],
   };
-}
-
-function othersAreSeen(here: string, { nodes, facts }: Surroundings): boolean {
-  const others = nodes.filter(({ name, role }) => role !== "worker" && name !== here);
-  return others.length > 0 && others.every(({ name }) => facts.seen.nodes.some((one) => one.name === name));
 }
 
 interface Around extends Surroundings {
@@ -197,11 +194,6 @@ function courseHere({ course, damaged }: Assessment, { nodes, facts }: Surroundi
 }
 
 const CARRIES_KEYS: Course = ["hand-over", "unpack"];
-
-/** Names of the other control plane nodes. */
-function othersOf(nodes: readonly PlanNode[]): string[] {
-  return nodes.flatMap(({ name, role }) => (role === "control plane node" ? [name] : []));
-}
 
 function stepsHere({ assessed, nodes, facts, blocks, parts }: Around): Omit<Steps[number], "seen">[] {
   const { course, damaged, deep } = assessed;

@@ -85,7 +85,7 @@ export function linesHere(
 const SEEN = "seen.d";
 const LOOK = "./bunw scripts/00-assess.ts --deep --no-disk --json";
 
-/** Etcd's data where the operator has said that it is: on nodes that have that folder, or on other machines. */
+/** Etcd's data where the operator has said that it is, on nodes with such a folder. */
 function lookAt(place: string | undefined): string {
   if (!place) return LOOK;
   const line = `${LOOK} ${shell`--etcd-data ${place}`}`;

@@ -7,7 +7,7 @@ import { day } from "../pki/judge.ts";
 import { listed } from "../plain.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
 import { shell } from "../shell-line.ts";
-import { type Elsewhere, openOthers } from "./aim.ts";
+import { type Elsewhere, openOthers, othersOf } from "./aim.ts";
 import { linesHere, linesOn, type Note, openLine, planAgain, planWith } from "./note.ts";
 import { type PlanNode, ROOT } from "./paste.ts";
 import { tarPipe } from "./paste-files.ts";
@@ -182,8 +182,7 @@ function diskNote(asked: Asked): Note {
   return { text, commands: linesHere(asked, command("plan --deep --image FILE", unkept)) };
 }
 
-/** A way of 00-assess, with its comment: it is typed on your machine. */
-/** From another node only where nobody has said that it is lost there, too. */
+/** A way of 00-assess, with its comment: from another node only if nobody has said that it is lost there, too. */
 function wayBack(way: string, { user, nodes, seen }: Asked): Note[] {
   const [line = "", comment = ""] = way.split(/(?<! ) +# /);
   const [, name, names = ""] =
@@ -191,18 +190,13 @@ function wayBack(way: string, { user, nodes, seen }: Asked): Note[] {
   const to = nodes[0]!;
   if (!nodes.some((node) => node.name === name))
     return [{ text: comment || `On ${to.name}:`, commands: linesOn(to, { user }, line) }];
-  const lackers = seen.nodes.filter(({ missing }) =>
-    missing.some((path) => names.split(" ").includes(shell`${path.slice(1)}`)),
-  );
-  const others = nodes.filter(
-    (node) => node.role !== "worker" && node !== to && !lackers.some((one) => one.name === node.name),
-  );
-  const [from] = others;
+  const isOne = (path: string) => names.split(" ").includes(shell`${path.slice(1)}`);
+  const lackers = seen.nodes.flatMap((node) => (node.missing.some(isOne) ? node.name : []));
+  const others = othersOf(nodes).filter((other) => !lackers.includes(other));
+  const from = nodes.find((node) => node.name === others[0]);
   if (!from) return [];
   const pipe = tarPipe(user, { from: from.address, to: to.address }, { folder: "/", names, keep: true });
-  return [
-    { text: `${listed(others.map((node) => node.name))}: mostly the same there`, commands: [`(${pipe})`] },
-  ];
+  return [{ text: `${listed(others)}: mostly the same there`, commands: [`(${pipe})`] }];
 }
 
 const PRINTED_LINES =

@@ -61,6 +61,7 @@ const saysSo =
   (is: (node: SeenNode) => boolean) =>
   (name: string, { nodes }: Pick<Seen, "nodes">): boolean =>
     nodes.some((node) => node.name === name && is(node));
+export const hasAnswered = saysSo(() => true);
 export const wasSearched = saysSo(isSearched);
 export const nothingDamaged = saysSo(({ damaged }) => !damaged);
 export const hasOnlyExpired = saysSo(({ onlyExpired }) => onlyExpired);
