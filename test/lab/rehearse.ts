@@ -41,7 +41,13 @@ import { haOneDestroyed } from "./scenarios/ha-one-destroyed.ts";
 import { haSameMachineBack } from "./scenarios/ha-same-machine-back.ts";
 import { halfRepaired } from "./scenarios/half-repaired.ts";
 import { hardenedScenarios } from "./scenarios/hardened.ts";
-import { hostileAlive, hostileAllLost, hostileFleet, hostileUndelete } from "./scenarios/hostile.ts";
+import {
+  hostileAlive,
+  hostileAllLost,
+  hostileFleet,
+  hostileKubespray,
+  hostileUndelete,
+} from "./scenarios/hostile.ts";
 import { hostileRestored } from "./scenarios/hostile-restored.ts";
 import { interrupted } from "./scenarios/interrupted.ts";
 import { joinCutOff } from "./scenarios/join-cut-off.ts";
@@ -175,6 +181,7 @@ export const SCENARIOS: Scenario[] = [
   hostileUndelete,
   hostileFleet,
   hostileRestored,
+  hostileKubespray,
   ...hardenedScenarios,
   ...fieldScenarios,
   kmsAllLost,

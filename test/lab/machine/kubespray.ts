@@ -7,10 +7,12 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { stringify } from "yaml";
+import { minorOf } from "../../../shared/pki/certs.ts";
 import { apiBalancer, BALANCER_IMAGE } from "./field.ts";
 import { extraArgs, kubeletConfiguration } from "./kubeadm-config.ts";
 import { addressOf } from "./layout.ts";
 import { haproxyConfig } from "./network.ts";
+import { KUBERNETES } from "./pins.ts";
 import { type Profile, samePlace, USUAL } from "./profile.ts";
 import { sh } from "./shell.ts";
 
@@ -21,13 +23,22 @@ export const KUBELET_CONFIG = "/etc/kubernetes/kubelet-config.yaml";
 const SCHEDULER_CONFIG = "/etc/kubernetes/kubescheduler-config.yaml";
 const UNITS = "/etc/systemd/system";
 const NGINX_CONFIG = "/etc/nginx/nginx.conf";
+const RUNTIME = "unix:///var/run/containerd/containerd.sock";
 
-/** The files' owners and modes: all etcd's and 0700 up to 2.29, root's as openssl makes them since. */
-export type Generation = "2.29" | "2.30";
+/** Releases of kubespray that differ in what it lays out; each knows three releases of Kubernetes. */
+export type Generation = "2.26" | "2.29" | "2.30" | "2.31";
+
+const before = (generation: Generation, release: Generation) => Number(generation) < Number(release);
+
+/** Who installs this Kubernetes today: 2.26 has up to 1.30, 2.27 1.31, 2.29 up to 1.33, 2.30 up to 1.34. */
+export function generationFor(kubernetes: string): Generation {
+  const minor = minorOf(kubernetes);
+  return minor <= 31 ? "2.26" : minor <= 33 ? "2.29" : minor <= 34 ? "2.30" : "2.31";
+}
 
 export async function kubespray({
   controlPlanes = 1,
-  generation = "2.29",
+  generation = generationFor(KUBERNETES),
   days = 36500,
 }: {
   controlPlanes?: number;
@@ -56,6 +67,10 @@ export async function kubespray({
         extraVolumes: [samePlace("kubescheduler-config", SCHEDULER_CONFIG, "File")],
       },
     },
+    apiServerFlags: [
+      ...USUAL.apiServerFlags,
+      ...(before(generation, "2.29") ? [["bind-address", "0.0.0.0"] as [string, string]] : []),
+    ],
     certSANs: ["localhost", "127.0.0.1", "::1"],
     addOns: [apiBalancer],
     workerStaticPods: { "nginx-proxy.yml": balancerPod("nginx-proxy", NGINX_CONFIG) },
@@ -70,34 +85,40 @@ export async function kubespray({
       }),
       [`${UNITS}/etcd.service`]: ETCD_UNIT,
     },
-    nodeFiles: { [KUBELET_CONFIG]: kubeletsOwn(), [`${UNITS}/kubelet.service`]: KUBELET_UNIT },
+    nodeFiles: { [KUBELET_CONFIG]: kubeletsOwn(generation), [`${UNITS}/kubelet.service`]: KUBELET_UNIT },
     beforeKubeadm: [
       // as on a machine: the lab's systemd writes to its console
       [/./, "systemctl log-target journal"],
-      [/./, kubeletEnv()],
-      [/^cp/, etcdEnv(nodes)],
+      [/./, kubeletEnv(generation)],
+      [
+        /^cp/,
+        `${etcdEnv(nodes)}${before(generation, "2.31") ? "; echo ETCD_ENABLE_V2=true >> /etc/etcd.env" : ""}`,
+      ],
       [/^cp/, `${owners(generation)}\nsystemctl daemon-reload\nsystemctl enable --quiet --now etcd`],
       [
         /^w/,
         `install -D -m 755 /dev/stdin ${NGINX_CONFIG} <<'END'\n${haproxyConfig("127.0.0.1:6443", nodes)}END`,
       ],
     ],
-    // since 2.31 they are as kubeadm writes them
     nodeLines: [
+      // since 2.31 they are as kubeadm writes them
+      [/^cp/, before(generation, "2.31") ? LEAD_HERE : "true"],
       [
         /^cp/,
-        `for name in admin kubelet controller-manager scheduler; do
-  file=/etc/kubernetes/$name.conf
-  # the same file: static pods have mounted it
-  sed 's#server: https://.*#server: https://127.0.0.1:6443#' $file > /root/changed.conf; cat /root/changed.conf > $file
-done
-rm /root/changed.conf; install -D -m 600 /etc/kubernetes/admin.conf /root/.kube/config
+        `install -D -m 600 /etc/kubernetes/admin.conf /root/.kube/config
 cd /etc/kubernetes/manifests; [ ! -e kube-vip.yaml ] || mv kube-vip.yaml kube-vip.yml; systemctl restart kubelet`,
       ],
       [/^w/, leadTo("localhost:6443")],
     ],
   };
 }
+
+const LEAD_HERE = `for name in admin kubelet controller-manager scheduler; do
+  file=/etc/kubernetes/$name.conf
+  # the same file: static pods have mounted it
+  sed 's#server: https://.*#server: https://127.0.0.1:6443#' $file > /root/changed.conf; cat /root/changed.conf > $file
+done
+rm /root/changed.conf`;
 
 /** A proxy in front of the API that is no nginx here: what counts is whose manifest and configuration are where. */
 function balancerPod(name: string, config: string): string {
@@ -169,11 +190,12 @@ WantedBy=multi-user.target
 `;
 
 /** `$NAME`, `$IP` and `$NUMBER` are the node's. */
-function kubeletEnv(): string {
+function kubeletEnv(generation: Generation): string {
   const args = [
     "--bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf",
     `--config=${KUBELET_CONFIG}`,
     "--kubeconfig=/etc/kubernetes/kubelet.conf",
+    ...(before(generation, "2.29") ? [`--container-runtime-endpoint=${RUNTIME}`] : []),
     "--runtime-cgroups=/system.slice/containerd.service",
   ];
   return `rm -r ${UNITS}/kubelet.service.d
@@ -190,7 +212,7 @@ systemctl daemon-reload`;
 }
 
 /** This machine's necessities are in both files; the rest only in the one that the kubelet reads. */
-function kubeletsOwn(): string {
+function kubeletsOwn(generation: Generation): string {
   return stringify({
     ...kubeletConfiguration(USUAL),
     authentication: {
@@ -202,7 +224,7 @@ function kubeletsOwn(): string {
     staticPodPath: "/etc/kubernetes/manifests",
     clusterDNS: ["10.97.0.10"],
     clusterDomain: "cluster.local",
-    containerRuntimeEndpoint: "unix:///var/run/containerd/containerd.sock",
+    ...(before(generation, "2.29") ? {} : { containerRuntimeEndpoint: RUNTIME }),
     rotateCertificates: true,
     maxPods: 120,
     eventRecordQPS: 50,
@@ -302,13 +324,13 @@ echo "Environment=\\"KUBELET_EXTRA_ARGS=--node-ip=$IP --hostname-override=$NAME\
 const KUBEKEYS = "lb.kubesphere.local";
 const HAPROXY_CONFIG = "/etc/kubekey/haproxy/haproxy.cfg";
 
+/** All are etcd's and 0700 up to 2.29, and root's as openssl makes them since. */
 function owners(generation: Generation): string {
   const users =
     "echo 'etcd:x:989:989::/nonexistent:/sbin/nologin' >> /etc/passwd; echo 'etcd:x:989:' >> /etc/group";
-  const modes =
-    generation === "2.29"
-      ? `chown -R etcd:root /etc/ssl/etcd; chmod -R 700 ${SSL}`
-      : `chown etcd:root ${SSL}; chmod 700 ${SSL}; chmod 644 ${SSL}/*.pem; chmod 600 ${SSL}/*-key.pem`;
+  const modes = before(generation, "2.30")
+    ? `chown -R etcd:root /etc/ssl/etcd; chmod -R 700 ${SSL}`
+    : `chown etcd:root ${SSL}; chmod 700 ${SSL}; chmod 644 ${SSL}/*.pem; chmod 600 ${SSL}/*-key.pem`;
   return `${users}; ${modes}; install -D -m 640 ${SSL}/ca.pem /usr/local/share/ca-certificates/etcd-ca.crt`;
 }
 

@@ -30,6 +30,7 @@ import { type Scenario, type Scene, type } from "../scene/scene.ts";
 import { allLost, everythingDeleted, TAGS } from "./all-lost.ts";
 import { fleet } from "./fleet.ts";
 import { pkiLostAlive } from "./keys-in-memory.ts";
+import { kubesprayNewCas } from "./kubespray.ts";
 import { undelete } from "./undelete.ts";
 
 type Line = Scenario["lines"][number];
@@ -216,6 +217,19 @@ export const hostileUndelete = hostile(undelete, "hostile-undelete", {
         }),
     },
     ...undelete.lines.slice(3),
+  ],
+});
+
+/** etcd runs on while the operator looks at it, and holds what the attacker wrote; the kubelet's files come from a worker. */
+export const hostileKubespray = hostile(kubesprayNewCas, "hostile-kubespray", {
+  joins: true,
+  disaster: () => [
+    ...kubesprayNewCas.lines.slice(1, -2),
+    HELD,
+    {
+      title: "The operator follows RUNBOOK.md",
+      run: (scene) => followRunbook(scene, TAGS, { before: untilPart4() }),
+    },
   ],
 });
 
