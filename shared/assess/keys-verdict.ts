@@ -81,7 +81,7 @@ export function deepVerdict(
   return {
     rung,
     ...(lost.length > 0 ? { lost: nowhere.map(({ file }) => file), way } : {}),
-    verdict: `${whyOf(rung, lost)}${lost.length > 0 ? unread.join("") : ""}${cluster ? "" : "; etcd's data cannot be read, so few keys can be proved"} (RUNBOOK 0.1, row ${rung})`,
+    verdict: `${whyOf(rung, lost, irreplaceable)}${lost.length > 0 ? unread.join("") : ""}${cluster ? "" : "; etcd's data cannot be read, so few keys can be proved"} (RUNBOOK 0.1, row ${rung})`,
     next: inLines([...hold, ...next]),
     course: courseFrom({ ...seen, ...sureOf(deep) }),
   };
@@ -133,7 +133,6 @@ function oldKeyOf({ oldTokens, oldKeyHere }: Deep): OldSaKey {
 
 const WHY: Record<number, string> = {
   0: "the keys of the cluster's CA and sa.key are here. Only control plane nodes trust the other lost keys",
-  1: "another control plane node or a Secret may have the lost keys: bring them here, then repair this node alone",
   2: "a process still holds the lost keys: read them back before anything is restarted",
   3: "the lost keys are in free blocks of the disk: read them back before anything is written to it",
   4: "a key is nowhere to be found: a new one is made, and old service-account tokens stay valid until part 4",
@@ -141,7 +140,13 @@ const WHY: Record<number, string> = {
 };
 
 /** If the cluster's CA is here or was found, no node has to join. */
-function whyOf(rung: number, lost: readonly LostKey[]): string | undefined {
+function whyOf(rung: number, lost: readonly LostKey[], keys: readonly LostKey[]): string | undefined {
+  if (rung === 1) {
+    const places = new Set(
+      keys.flatMap(({ places }) => places.flatMap((one) => (one.rung === 1 ? one.where : []))),
+    );
+    return `the lost keys may still be had (${[...places].join("; ")}): bring them here, then repair this node alone`;
+  }
   if (rung < 5 || lost.some(({ name }) => name === "ca")) return WHY[rung];
   return "sa.key is nowhere to be found: a new one is made, tokens are renewed and pods restart (part 4)";
 }

@@ -28,10 +28,14 @@ const MAX_SIZE = 16_384;
 /** So many tokens of each key are enough, however many thousands there are. */
 const ENOUGH = 5;
 
-/** `isTrusted`: only an administrator of the cluster can have put it there (kube-system). */
+/**
+ * `isTrusted`: only an administrator of the cluster can have put it there (kube-system). `isBrought`: it is in the
+ * operator's file.
+ */
 export interface FoundToken {
   jwt: Jwt;
   isTrusted: boolean;
+  isBrought?: boolean;
 }
 
 interface Collected {
@@ -80,15 +84,15 @@ class Few {
   #newest = 0;
 
   /** Whether the text is a token. */
-  add(text: string, isTrusted: boolean): boolean {
+  add(text: string, isTrusted: boolean, isBrought = false): boolean {
     const jwt = readJwt(text);
     if (!jwt) return false;
-    const key = `${jwt.kid} ${isTrusted}`;
+    const key = `${jwt.kid} ${isTrusted} ${isBrought}`;
     const count = this.#kept.get(key) ?? 0;
     const newest = isTrusted && jwt.issuedAt > this.#newest;
     if (newest) this.#newest = jwt.issuedAt;
     if (count >= ENOUGH && !newest) return true;
-    this.found.push({ jwt, isTrusted });
+    this.found.push({ jwt, isTrusted, ...(isBrought && { isBrought }) });
     this.#kept.set(key, count + 1);
     return true;
   }
@@ -134,7 +138,7 @@ function addFromFile(path: string, few: Few): number {
     throw new Fail(`There is no "${path}"`, {
       hint: "give a file with old tokens, a line each: --token-file FILE",
     });
-  return text.split("\n").filter((line) => few.add(line, false)).length;
+  return text.split("\n").filter((line) => few.add(line, false, true)).length;
 }
 
 /** Tokens that seem to be of one key, the trusted ones first. */
@@ -153,16 +157,11 @@ export function tokensOfLastKey(found: readonly FoundToken[], wanted?: string): 
   const newest = Math.max(0, ...trusted.map((jwt) => jwt.issuedAt));
   const kids = new Set(trusted.filter((jwt) => jwt.issuedAt === newest).map((jwt) => jwt.kid));
   const kid = wanted ?? [...kids][0];
-  if (kid === undefined)
-    throw new Fail("There is no old token of kube-system in etcd's data, nor in a pod of this node", {
-      hint: "run it on a node with kube-proxy or CoreDNS. Or name the key that you know to be the old one, if other tokens are there: --kid",
-    });
+  if (kid === undefined) throw nothingShows(found);
   if (!wanted && kids.size > 1)
     throw new Fail(
       `The tokens of kube-system were signed by several keys: ${[...kids].map((one) => one || "(no kid)").join(", ")}`,
-      {
-        hint: `say which one was in use last: ${again({ kid: false }, { of: "00-token-key" })} --kid=KID`,
-      },
+      { hint: `say which one was in use last: ${withKid("KID")}` },
     );
   // Without a kid only its namespace shows whether a token can be trusted.
   const candidates =
@@ -171,6 +170,29 @@ export function tokensOfLastKey(found: readonly FoundToken[], wanted?: string): 
   const tokens = matching.filter((jwt, i) => matching.findIndex((other) => other.text === jwt.text) === i);
   return { kid, alg: tokens[0]?.alg ?? "", tokens };
 }
+
+const withKid = (kid: string) => `${again({ kid: false }, { of: "00-token-key" })} --kid=${kid}`;
+
+/** A control plane node has none after a reboot: pods' volumes are in memory. */
+function nothingShows(found: readonly FoundToken[]): Fail {
+  const isKubeSystems = ({ jwt, isBrought }: FoundToken) =>
+    isBrought && jwt.kid && jwt.subject.startsWith("system:serviceaccount:kube-system:");
+  const kids = [...new Set(found.filter(isKubeSystems).map(({ jwt }) => jwt.kid))];
+  if (kids.length > 0)
+    return new Fail(
+      `Only the file's tokens of kube-system name the key, and nothing here proves them: ${kids.join(", ")}`,
+      {
+        hint: `say that you trust the machine that they come from: ${withKid(kids.length > 1 ? "KID" : kids[0]!)}`,
+      },
+    );
+  return new Fail("There is no old token of kube-system in etcd's data, nor in a pod of this node", {
+    hint: `run it on another control plane node. If no other has one, collect them on a worker that you trust: (umask 077; (${COLLECT}) > tokens). Bring that file here, and give it: ${again({ "token-file": false }, { of: "00-token-key" })} --token-file tokens. Or name the key that you know to be the old one, if other tokens are here: ${withKid("KID")}`,
+  });
+}
+
+/** Prints the tokens of a worker's pods, one a line. */
+export const COLLECT =
+  "for f in /var/lib/kubelet/pods/*/volumes/kubernetes.io~projected/*/token; do cat $f; echo; done";
 
 /** Copies by part 1 and by kubeadm, the output of an earlier run, and the file that the operator names. */
 export function keyCopies(

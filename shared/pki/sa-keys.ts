@@ -143,6 +143,8 @@ export interface Jwt {
   alg: string;
   /** "" if there is none, as in tokens from before Kubernetes 1.16. */
   kid: string;
+  /** "system:serviceaccount:NAMESPACE:NAME", as the token says. */
+  subject: string;
   /** Seconds since 1970; 0 if there is none, as in tokens from Secrets. */
   issuedAt: number;
   /** The signed part, header.payload, and the signature. */
@@ -166,6 +168,7 @@ export function readJwt(text: string): Jwt | undefined {
   return {
     alg: head.alg,
     kid: typeof head.kid === "string" ? head.kid : "",
+    subject: claims.sub,
     issuedAt: typeof claims.iat === "number" && Number.isFinite(claims.iat) ? claims.iat : 0,
     signed,
     signature,

@@ -42,7 +42,7 @@ function aimOfRepair(
     const restart = `every pod with a token restarts once, ${pods} pods at most.`;
     const isLost = lostKeys(deep).includes("ca");
     const cost = isLost ? `every worker joins again, and ${restart}` : `${restart}${workers}`;
-    return `This plan is for keys that ${whoLacks(node, facts, nodes)}. It makes new ones: ${cost}`;
+    return `This plan is for keys that ${whoLacks(node, deep, facts, nodes)}. It makes new ones: ${cost}`;
   }
   if (course.includes("salvage")) return `${AIMS.salvage}${workers}`;
   if (course.includes("tokens")) return AIMS.ended;
@@ -61,9 +61,13 @@ const AIMS = {
   rest: "This plan is for what is left of the repair.",
 };
 
-function whoLacks(here: string, facts: Facts, nodes: readonly PlanNode[]): string {
+function whoLacks(here: string, deep: Assessment["deep"], facts: Facts, nodes: readonly PlanNode[]): string {
   const open = openOthers(nodes, facts);
-  if (open.length === 0) return "nobody has any more";
+  const isSealed = deep?.keys.some(({ places }) =>
+    places.some(({ word, found }) => word === "secret" && !found),
+  );
+  if (open.length === 0)
+    return `nobody has any more${isSealed ? ", unless you have the certificate key of the Secret kubeadm-certs" : ""}`;
   const isSeen = (name: string) => hasAnswered(name, facts.seen);
   const which: string[] = [];
   const [seen, unseen] = [open.filter(isSeen), open.filter((name) => !isSeen(name))];
@@ -92,6 +96,8 @@ export function joinsOf({ seen }: Pick<PlanFacts, "seen">, nodes: readonly PlanN
   return nodes.flatMap(({ name, role }) => (role === "worker" && joins.includes(name) ? [name] : []));
 }
 
+export const LEFT_OUT = "Does not count: ";
+
 /** "m1 (here), m2 (03:12 UTC). Asked, and no answer: w2. Not looked at: w1". */
 export function lookedAt(
   here: string,
@@ -108,7 +114,7 @@ export function lookedAt(
   const lines = [`Looked at: ${listed([`${here} (here)`, ...times])}`];
   if (silent.length > 0) lines.push(`Asked, and no answer: ${listed(silent)}`);
   if (others.length > 0) lines.push(`Not looked at: ${listed(others)}`);
-  return [...lines, ...seen.leftOut.map((why) => `Does not count: ${why}`)];
+  return [...lines, ...seen.leftOut.map((why) => `${LEFT_OUT}${why}`)];
 }
 
 export interface Elsewhere {

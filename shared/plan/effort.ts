@@ -30,7 +30,7 @@ export const DECIDES =
 const BY_NAME =
   "The host key is looked up by the node's name. If ssh knows the machine by its address alone, it asks: say yes only if the address is that node's";
 const NO_JOIN =
-  "Only for workers that the first step of this part has named. If it printed no line, no worker has to join: skip this step";
+  "Only for workers that the first step of this part has named. It has named none? Skip this step";
 
 // biome-ignore-start format: tables
 const START_ETCD: Effort = {
@@ -48,7 +48,7 @@ export const EFFORTS: Record<Exclude<Task, "old-key-there">, Effort> = {
     does: "Stop the kubelet, and pause the controller-manager",
     costs: "no container restarts: they run on without a kubelet",
     seconds: [0, 1],
-    note: "These lines print nothing. The lines that ask all nodes show what is held",
+    note: "These lines print nothing",
   },
   look: { does: "Look at the damage", costs: NOTHING, seconds: [1, 10] },
   "look-around": { does: "Look for the lost keys", costs: NOTHING, seconds: [1, 10] },

@@ -82,7 +82,7 @@ export function makePlan(given: Assessment, facts: PlanFacts, runbook: string): 
   const parts = partsOf(around, { steps, away });
   const aim = away?.aim ?? aimOf(assessed, { facts, nodes, pods });
   const others = othersOf(nodes);
-  const areSeen = others.length > 0 && others.every((name) => hasAnswered(name, facts.seen));
+  const areSeen = others.every((name) => hasAnswered(name, facts.seen));
   // who reads a plan has no table of rows
   const verdict = assessed.verdict.replace(/ \(RUNBOOK 0\.1, row \d\)/, "");
   const strange = (known?.cluster.nodes ?? []).flatMap(({ name }) => (isName(name) ? [] : [name]));
@@ -164,7 +164,9 @@ function partsOf({ assessed, facts, nodes, parts }: Around, { steps, away }: Mad
     const own = steps.filter(({ part }) => part === number);
     if (own.length > 0) return [{ number, title, undo, notes: notes[number]?.() ?? [], steps: own }];
     if (away) return [];
-    const why = number === 4 && isKeyGivenUp ? KEY_GIVEN_UP : NOT_NEEDED[number];
+    const left =
+      facts.hasNewKeys && number > 2 ? "nothing is left that this node knows: step 5a proves it" : undefined;
+    const why = number === 4 && isKeyGivenUp ? KEY_GIVEN_UP : (left ?? NOT_NEEDED[number]);
     return [{ number, title, undo: "", notes: [], steps: [], why: why ?? "nothing to do for this damage" }];
   });
 }
@@ -189,8 +191,14 @@ function courseHere({ course, damaged }: Assessment, { nodes, facts }: Surroundi
       facts.hasNewKeys || !others.every((name) => nothingDamaged(name, seen) || hasOnlyExpired(name, seen));
     return course?.filter((task) => task !== "hold" && (needsKeys || !CARRIES_KEYS.includes(task)));
   }
-  const first = joinsOf(facts, nodes).length > 0 ? "open" : isKept ? "report" : undefined;
-  return first && courseFrom({ others }, first);
+  const left = facts.made.oldKey ? "tokens" : "verify";
+  const first = joinsOf(facts, nodes).length > 0 ? "open" : isKept ? left : undefined;
+  return first && courseFrom({ others, ...(facts.made.oldKey && { lost: ["sa"], oldKey: "here" }) }, first);
+}
+
+/** Nothing is damaged any more: what is left of a repair, up to its clean-up. */
+function isAfterRepair(course: Course): boolean {
+  return course[0] === "tokens" || course[0] === "verify";
 }
 
 const CARRIES_KEYS: Course = ["hand-over", "unpack"];
@@ -209,7 +217,7 @@ function stepsHere({ assessed, nodes, facts, blocks, parts }: Around): Omit<Step
     // with the old CA single workers join
     return task === "close" && joins?.length ? ["join", "close"] : [task];
   });
-  const isAfter = course[0] === "report";
+  const isAfter = isAfterRepair(course);
   const all = blocksOf(blocks, tasks, deep);
   const own = stepsOf(isAfter ? all.filter((block) => isOpen(block, facts)) : all, nodes, {
     ...{ ...facts, joins, tells: several ? course.find((task) => TELLS.includes(task)) : undefined },
@@ -274,7 +282,7 @@ function renewalNotes({ assessed: { course, damaged }, nodes, facts, blocks }: A
   const kit = kitLine(blocks);
   const { due, user, leader } = facts;
   if (damaged || !due || !kit) return [];
-  if (course && course[0] !== "report") return [renewalNote(due)];
+  if (course && !isAfterRepair(course)) return [renewalNote(due)];
   const isLast = ({ name, role }: PlanNode) =>
     leader?.nodes.includes(name) ?? role === "first control plane node";
   const rank = (node: PlanNode) => (node.role === "worker" ? 2 : isLast(node) ? 1 : 0);

@@ -76,7 +76,7 @@ export function howTo(plan: Plan): string[] {
     `Paste the lines into one bash window on a machine that reaches the nodes by ssh ${who} and knows their host keys: if ssh asks about one, stop and look.`,
     `On a node itself, ${isRoot ? "" : "after `sudo -i`, "}type what stands behind \`&&\`.`,
     "Each line up to the proof may be repeated. Continue with the next step when one has finished as it says, with exit code 0 unless it names another.",
-    "1b is in part 1 of RUNBOOK.md, and the same step in every plan of this cluster: a letter that is missing is not needed. 1.4 on the screen is a step of that part.",
+    "A letter that is missing is a step that this plan does not need. 1.4 on the screen is a step of part 1.",
   ];
 }
 

@@ -3,6 +3,7 @@ import { command } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";
 import { choiceOf } from "../facts/lost-files.ts";
 import { kindOf, meanings, type Word } from "../node/words.ts";
+import { COLLECT } from "../old-sa-key/old-tokens.ts";
 import { day } from "../pki/judge.ts";
 import { listed } from "../plain.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
@@ -10,7 +11,7 @@ import { shell } from "../shell-line.ts";
 import { type Elsewhere, openOthers, othersOf } from "./aim.ts";
 import { linesHere, linesOn, type Note, openLine, planAgain, planWith } from "./note.ts";
 import { type PlanNode, ROOT } from "./paste.ts";
-import { tarPipe } from "./paste-files.ts";
+import { printedInto, tarPipe } from "./paste-files.ts";
 import { LISTS, type List, type PlanFacts } from "./plan-facts.ts";
 import type { Placed, PlanStep } from "./step-order.ts";
 
@@ -109,7 +110,7 @@ function silentWorkers(asked: Asked): Note[] {
 /** Before new keys are made, if the kit's folder has a bundle. */
 export function bundleNotes(asked: Asked): Note[] {
   return asked.bundles.slice(0, 1).map((bundle) => ({
-    text: `A bundle of keys lies here: ${bundle}. With the old keys no worker joins, and no pod restarts: this comes first. ${AGAIN}.`,
+    text: `A bundle of keys lies here: ${bundle}. With the old keys no worker has to join, and no pod restarts: this comes first. ${AGAIN}.`,
     commands: linesHere(asked, openLine("unpack", bundle), planAgain(asked)),
   }));
 }
@@ -135,10 +136,10 @@ function inNotes(text: string, next: readonly string[], { unkept }: Asked): Note
 }
 
 /** After part 0: files without which part 1 stops, and places where lost keys may be that this node cannot read. */
-export function notesBeforePart1({ course, filesBack = [], deep }: Assessment, asked: Asked): Note[] {
+export function notesBeforePart1({ course, filesBack = [], damage, deep }: Assessment, asked: Asked): Note[] {
   const ways = filesBack.filter((way) => !asked.noDisk || !way.includes("00-salvage.ts disk"));
-  const text =
-    "Files are lost that no script makes, and parts 1 and 2 continue without them. If you have them, bring them back before part 1, by one of these ways.";
+  const names = listed(damage.flatMap(({ id, what }) => (id === "lost-file" ? what : [])));
+  const text = `Lost, and only a copy brings it back: ${names}. Parts 1 and 2 continue without it. If you have a copy, bring it back before part 1:`;
   return [
     ...(filesBack.length > 0 ? [{ text, commands: [] }] : []),
     ...ways.flatMap((way) => wayBack(way, asked)),
@@ -155,7 +156,7 @@ function hopeNotes(deep: NonNullable<Assessment["deep"]>, asked: Asked): Note[] 
   const files = lost.map(({ file }) => file).join(" and ");
   const others = openOthers(asked.nodes, asked);
   add(
-    `Nobody has ${files} any more? Look in backups before you continue: with the old keys no worker joins, and no pod restarts.`,
+    `Look for ${files} in backups before part 1: with the old keys no worker has to join, and no pod restarts. If you have none, and no way below is yours, continue with part 1.`,
   );
   if (others.length > 0)
     add(
@@ -169,7 +170,28 @@ function hopeNotes(deep: NonNullable<Assessment["deep"]>, asked: Asked): Note[] 
       `The Secret kubeadm-certs is in etcd's data. This opens it, with the certificate key that kubeadm printed. ${AGAIN}.`,
       ...linesHere(asked, command("00-salvage secret"), command("plan", asked.unkept)),
     );
-  return deep.diskSearched ? notes : [...notes, diskNote(asked)];
+  if (!deep.diskSearched) notes.push(diskNote(asked));
+  return [...notes, ...tokensOfWorker(deep, asked)];
+}
+
+/** After a reboot the only control plane node has no token: the volumes of its pods were in memory. */
+function tokensOfWorker(
+  { keys, oldTokens, oldKeyHere }: NonNullable<Assessment["deep"]>,
+  asked: Asked,
+): Note[] {
+  const { nodes, user } = asked;
+  const worker = nodes.find(({ role, why }) => role === "worker" && !why);
+  const isLost = keys.some(({ name, places }) => name === "sa" && !places.some(({ found }) => found));
+  if (!isLost || oldTokens || oldKeyHere || !worker || othersOf(nodes).length > 0) return [];
+  return [
+    {
+      text: `Optional, one to two minutes: no token that the lost sa.key has signed is on this node, and ${worker.name} has some. If you trust it, their key is computed, and old tokens stay valid until part 4.`,
+      commands: [
+        printedInto("tokens", user, { from: worker.address, to: nodes[0]!.address }, COLLECT),
+        ...linesHere(asked, command("00-token-key --token-file tokens")),
+      ],
+    },
+  ];
 }
 
 function diskNote(asked: Asked): Note {

@@ -132,6 +132,17 @@ export function tarPipe(
   return `set -o pipefail; ssh -n ${user}@${from} ${tar(folder)} -cf - ${names} | ssh ${called ? `${hostKeyOption(called)} ` : ""}${user}@${to} ${tar(into)} -xp${keep ? "k" : ""}f - ${names}`;
 }
 
+/** The output of `program` on one node, into a file of the kit's folder on another one. */
+export function printedInto(
+  file: string,
+  user: string,
+  { from, to }: { from: string; to: string },
+  program: string,
+): string {
+  const put = asRoot(user, `umask 077; cat > ${KIT_PLACE}/${file}`);
+  return `ssh -n ${user}@${from} ${asRoot(user, program)} | ssh ${user}@${to} ${put}`;
+}
+
 /** A file of this node, to the operator's machine. */
 export function toOperator(user: string, { name, address }: PlanNode, file: string): Line {
   const path = file.startsWith("/") ? file : `${KIT_PLACE}/${file}`;

@@ -26,6 +26,7 @@ import { rescueFolders } from "../node/rescue-folder.ts";
 import { endWords, lastRestore, movedHere, wordOf, wordsOf } from "../node/words.ts";
 import { typed as inKitsFolder } from "../options.ts";
 import type { Moved } from "../pki/addresses.ts";
+import { oldSaPub } from "../pki/sa-keys.ts";
 import { isHeard } from "../pki/served.ts";
 import { trustedKeys } from "../pki/trusted-keys.ts";
 import { listed } from "../plain.ts";
@@ -57,8 +58,11 @@ export interface PlanFacts {
   silent: readonly string[];
   /** This repair has made shared keys. */
   hasNewKeys: boolean;
-  /** Made at a repair's end: a backup of the current keys, which may still lie here, and a report. */
-  made: { backup: boolean; backupHere: boolean; report: boolean };
+  /**
+   * Made at a repair's end: a backup of the current keys, which may still lie here, and a report. `oldKey`: by the
+   * repair, the public half of a lost service-account key, which part 4 takes away.
+   */
+  made: { backup: boolean; backupHere: boolean; report: boolean; oldKey: boolean };
   /** Why the disk below /etc/kubernetes cannot be searched. */
   noDisk: string | undefined;
   /** Files that this node's static pods name. */
@@ -155,6 +159,7 @@ function madeHere(cp: ControlPlaneNode | undefined): PlanFacts["made"] {
     // where RUNBOOK.md's line makes it
     backupHere: exists(BACKUP.split(" ").at(-1)!),
     report: lyingHere("report.html").includes("report.html"),
+    oldKey: cp !== undefined && exists(oldSaPub(cp.facts.certificatesDir)),
   };
 }
 
@@ -220,7 +225,13 @@ function seenIn(folder: string | undefined, { cp, cluster, peers, files }: Here)
   const copies = cp ? clusterCaSeen(cp.node, { ...cp, ...cp.facts }).copies : [];
   const made = copies.flatMap(({ is, hash }) => (is === "new in this repair" ? (hash ?? []) : []));
   const hashes = [...trustedKeys(cluster.oldCaPem ?? ""), ...made];
-  const answers = readSeen(folder, { nodes: cluster.nodes, hashes, files, now: new Date() });
+  const answers = readSeen(folder, {
+    nodes: cluster.nodes,
+    hashes,
+    files,
+    now: new Date(),
+    repairedSince: made.length > 0 ? cp?.rescue.made : undefined,
+  });
   const nodes = answers.nodes.filter(({ name }) => name !== cp?.node.name);
   return { ...answers, nodes: cp ? withOtherEtcd(nodes, peers, cp) : nodes };
 }

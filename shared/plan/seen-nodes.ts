@@ -78,6 +78,8 @@ export const NONE_SEEN: Seen = { nodes: [], silent: [], leftOut: [] };
 
 /** To the plan's own node. */
 interface Known {
+  /** When the repair of that node began, which may have made new keys. */
+  repairedSince?: Date | undefined;
   nodes: readonly { name: string; controlPlane: boolean }[];
   /** Fingerprints of the cluster's CA. */
   hashes: readonly string[];
@@ -113,7 +115,11 @@ export function readSeen(dir: string, known: Known): Seen {
   return { nodes, silent, leftOut };
 }
 
-function whyLeftOut(said: Json | undefined, name: string, { hashes, now }: Known): string | undefined {
+function whyLeftOut(
+  said: Json | undefined,
+  name: string,
+  { hashes, now, repairedSince }: Known,
+): string | undefined {
   if (said?.schemaVersion !== 1 || !Array.isArray(said.damage)) return "no answer of 00-assess --json";
   if (said.node !== name) return "it is of another node than its name says";
   const minutes = (now.getTime() - new Date(String(said.made)).getTime()) / 60_000;
@@ -121,8 +127,10 @@ function whyLeftOut(said: Json | undefined, name: string, { hashes, now }: Known
   if (minutes < -AHEAD) return "its time is ahead of this node's: one of the two clocks is wrong";
   // a worker that has just started has no pod's CA to compare its files with
   const copies = listOf(said.ca?.copies).map(hashOf);
-  return [...listOf(said.ca?.hashes), ...copies].some((hash) => hashes.includes(hash as string))
-    ? undefined
+  if ([...listOf(said.ca?.hashes), ...copies].some((hash) => hashes.includes(hash as string)))
+    return undefined;
+  return repairedSince && new Date(String(said.made)) < repairedSince
+    ? "made before the repair, which has made a new CA: ask again"
     : "nothing in it names this cluster's CA";
 }
 

@@ -160,13 +160,13 @@ export function withOutage<S extends PlanStep>(steps: readonly S[], { several, o
   if (stops.length === 0 || !back) return [...steps];
   const until = `until step ${back.number} is done`;
   const whole = several && (!othersServe || stops.some(({ task }) => task === "end-etcd"));
-  const api = whole ? "the API of the whole cluster, where it still answers, is" : "the API is";
+  const api = whole ? "the API of the whole cluster" : "the API";
   const costsOf = (step: S): string => {
     if (!stops.includes(step)) return step.costs;
     if (several && !whole)
       return `the control plane of this node stops ${until}; the API of the others keeps running. ${NO_RESTART}`;
     if (step !== stops[0]) return `nothing more: the API is unavailable ${until}`;
-    return `${api} unavailable from here ${until}. Read the steps up to ${back.number} first, then be quick. ${NO_RESTART}`;
+    return `${api} is unavailable ${until}, also if it still answers now. Read the steps up to ${back.number} first. ${NO_RESTART}`;
   };
   return steps.map((step) => ({ ...step, costs: costsOf(step) }));
 }

@@ -64,7 +64,7 @@ export async function searchMemory(
   const leader = leaderHost(data);
   if (leader)
     say(
-      `the last leader of the controller-managers was on ${leader}: only that process holds ca.key in memory`,
+      `the last leader of the controller-managers was on ${leader}: only that process, if it still runs, holds ca.key in memory`,
     );
   for (const { pid, comm, owner } of processes.others)
     say(

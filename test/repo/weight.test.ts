@@ -13,10 +13,10 @@ const SELF = "test/repo/weight.test.ts";
  */
 // biome-ignore format: a table
 const BUDGETS: Record<string, [kB: number, files: number]> = {
-  scripts: [162, 19], // part 1 proves an etcd that it leaves alone; a bundle brings a kubelet's configuration (issue 44); what a drill prints and the metrics came from drill/ and checks/ (issue 43: folded)
+  scripts: [162.2, 19], // part 1 proves an etcd that it leaves alone; a bundle brings a kubelet's configuration (issue 44); what a drill prints and the metrics came from drill/ and checks/ (issue 43: folded)
   shared: [72, 12], // a limit of searches came from salvage/ (issue 43: folded)
   "shared/api": [72, 9],
-  "shared/assess": [99.5, 10], // the unit of etcd has its rows on a node that the parts repair (issue 44)
+  "shared/assess": [99.7, 10], // the unit of etcd has its rows on a node that the parts repair (issue 44)
   "shared/checks": [38.5, 3],
   "shared/drill": [25, 3], // an etcd that kubeadm did not make is not compared; the kubelet's files that come back are no lost ones (issue 44)
   "shared/etcd": [83.5, 8], // the client of etcd's API went to etcd-location/; files of an etcd that is a unit are made (issue 44)
@@ -31,9 +31,9 @@ const BUDGETS: Record<string, [kB: number, files: number]> = {
   "shared/moved": [30, 3],
   "shared/node": [120, 12], // the kubelet's lost files come back: from its process, its journal, what was kept of its configuration; each file that it needs is looked for (issue 44)
   "shared/objects": [57.5, 4],
-  "shared/old-sa-key": [27, 3],
+  "shared/old-sa-key": [27.9, 3], // tokens of a worker, where the only control plane node has none (issue 41: a trial)
   "shared/pki": [138.5, 16], // no certificates of an etcd that kubeadm did not make, but a leaf of it is renewed with its own key (issue 44)
-  "shared/plan": [161.7, 17], // a lost configuration of the kubelet is asked of all nodes, and nothing is fetched from who has lost it, too (issue 44); a step keeps its letter in every plan, a note has its line as it is pasted, and who is on again gets no old keys (issue 41, items 3, 5 and 6)
+  "shared/plan": [164.5, 17], // a plan after part 4 has what is left of the old key, and the line for tokens of a worker (issue 41: a trial); a lost configuration of the kubelet is asked of all nodes, and nothing is fetched from who has lost it, too (issue 44); a step keeps its letter in every plan, a note has its line as it is pasted, and who is on again gets no old keys (issue 41, items 3, 5 and 6)
   "shared/renew": [61, 7],
   "shared/report": [77.5, 11],
   "shared/restore": [67.5, 8], // the locked snapshot came from hand-over/ and etcd/, the new machine's place from scripts/ (issue 43: folded); damaged data of lost members has ways back, and is written anew (issue 45)

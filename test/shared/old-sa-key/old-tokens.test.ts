@@ -3,6 +3,7 @@
  * one.
  */
 import { expect, test } from "bun:test";
+import { writeFileSync } from "node:fs";
 import type { EtcdData } from "../../../shared/etcd-data/data.ts";
 import { failOf } from "../../../shared/fail.ts";
 import { collectTokens, tokensOfLastKey } from "../../../shared/old-sa-key/old-tokens.ts";
@@ -86,4 +87,15 @@ test("without a token of kube-system, or with two newest, a person has to say wh
   expect(await failOf(async () => void tokensOfLastKey(two))).toMatchObject({
     hint: expect.stringContaining("--kid=KID"),
   });
+});
+
+test("tokens that the operator has brought name the key for a person, and prove nothing", async () => {
+  using box = sandbox();
+  const proxys = issued(old, 3000, "kube-system:kube-proxy");
+  writeFileSync(`${box.dir}/tokens`, `${[proxys, issued(last, 4000, "shop:cart")].join("\n")}\n`);
+  const { found } = collectTokens(dataOf({}), "/var/lib/kubelet/pods", "/tokens");
+  const refused = await failOf(async () => void tokensOfLastKey(found));
+  expect(refused?.message).toContain(`nothing here proves them: ${kid(old)}`);
+  expect(refused?.hint).toEndWith(`--kid=${kid(old)}`);
+  expect(tokensOfLastKey(found, kid(old)).tokens.map(({ text }) => text)).toEqual([proxys]);
 });
