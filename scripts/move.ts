@@ -20,7 +20,7 @@ import { begin, type OptionValues } from "../shared/files/operator-files.ts";
 import * as pairs from "../shared/moved/pairs.ts";
 import * as kept from "../shared/moved/tell-cluster.ts";
 import * as machine from "../shared/moved/this-machine.ts";
-import { lockNode } from "../shared/node/lock-node.ts";
+import { lockNode } from "../shared/node/kept-run.ts";
 import { type Node, readNode } from "../shared/node/node.ts";
 import { asideOf, newRescue } from "../shared/node/rescue-folder.ts";
 import { kubeletFlags } from "../shared/node/started-with.ts";

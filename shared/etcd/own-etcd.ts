@@ -10,8 +10,8 @@ import { type EtcdClient, etcdClient, type LiveMember } from "../etcd-location/c
 import { SNAPSHOT, SNAPSHOT_OF, type SnapshotOf } from "../etcd-location/etcd-folders.ts";
 import { writeSnapshot } from "../etcd-location/living-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import type { EtcdSeen } from "../facts/course.ts";
 import { containerEnd } from "../facts/ended-container.ts";
-import type { EtcdSeen } from "../facts/next.ts";
 import { attemptLater, Fail } from "../fail.ts";
 import { PRIVATE_FOLDER } from "../files/copy-tree.ts";
 import { megabytes, withSelinux } from "../files/file-system.ts";

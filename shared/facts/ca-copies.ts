@@ -17,15 +17,16 @@ import {
   infoOf,
   infosIn,
   isValidNow,
+  knowsCa,
   madeAt,
   signedBy,
+  trustedKeys,
 } from "../pki/certificate.ts";
 import { CERTS, certPath, certRow } from "../pki/certs.ts";
 import { caText, clusterCa, examine, readable } from "../pki/examine.ts";
 import type { Difference } from "../pki/judge.ts";
 import { KUBECONFIGS, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { CLUSTER_CA_SOURCE, foreignCa } from "../pki/lost-keys.ts";
-import { knowsCa, trustedKeys } from "../pki/trusted-keys.ts";
 import { shell } from "../shell-line.ts";
 import type { ControlPlaneNode, PartialFacts } from "./control-plane-node.ts";
 import { IN_PODS, readEvidence } from "./evidence.ts";

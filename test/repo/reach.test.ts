@@ -13,24 +13,24 @@ const HOME = join(import.meta.dir, "../..");
  */
 const BUDGETS: Record<string, number> = {
   // etcd's own snapshot is the rescue copy of an etcd that is not stopped, too (issue 44)
-  "00-assess": 135, // etcd on other machines is asked for its data (issue 44)
-  "00-salvage": 111, // etcd on other machines is asked for its data (issue 44)
-  "00-token-key": 90, // etcd on other machines is asked for its data (issue 44)
-  "01-etcd": 128,
-  "02-control-plane": 131,
-  "03-join": 51,
-  "03-workers": 119, // etcd on other machines is asked for its data (issue 44)
-  "04-sa-tokens": 117,
-  "05-verify": 129,
-  drill: 119,
-  "hand-over": 96,
-  "join-again": 68, // etcd on other machines is asked for its data (issue 44)
-  move: 107, // etcd on other machines is asked for its data (issue 44)
+  "00-assess": 132, // etcd on other machines is asked for its data (issue 44)
+  "00-salvage": 108, // etcd on other machines is asked for its data (issue 44)
+  "00-token-key": 86, // etcd on other machines is asked for its data (issue 44)
+  "01-etcd": 121,
+  "02-control-plane": 126,
+  "03-join": 48,
+  "03-workers": 114, // etcd on other machines is asked for its data (issue 44)
+  "04-sa-tokens": 112,
+  "05-verify": 125,
+  drill: 115,
+  "hand-over": 93,
+  "join-again": 66, // etcd on other machines is asked for its data (issue 44)
+  move: 104, // etcd on other machines is asked for its data (issue 44)
   "pack-kit": 16,
-  plan: 157,
-  "renew-ca": 123,
-  report: 172,
-  restore: 98, // older trees of damaged data (issue 45)
+  plan: 154,
+  "renew-ca": 117,
+  report: 168,
+  restore: 95, // older trees of damaged data (issue 45)
   words: 15,
 };
 

@@ -33,7 +33,7 @@ const MAY_BE_SILENT: Record<string, string> = {
   "shared/assess/data-rows.ts": "systemctl is-active asks systemd's memory",
   "shared/salvage/disk/disk.ts": "findmnt reads the kernel's table",
   "shared/drill/drill.ts": "ionice sets a number",
-  "shared/node/lock-node.ts": "flock -n does not wait",
+  "shared/node/kept-run.ts": "flock -n does not wait",
   "shared/prompt.ts": "waits for the operator, who sees the question",
   "shared/files/copy-tree.ts": "copyTree is for small files; copyLargeTree says how far it is",
   "shared/files/file-tree.ts": "certificates, kubeconfigs and manifests are small",
