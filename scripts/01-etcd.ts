@@ -6,8 +6,8 @@
 import { inOneLine } from "../shared/again.ts";
 import { lookAtPeers, refuseWhereOthersLive } from "../shared/etcd/other-members.ts";
 import * as own from "../shared/etcd/own-etcd.ts";
+import { etcdLives } from "../shared/etcd/own-etcd.ts";
 import { hasMoved, tellMembers } from "../shared/etcd/tell-members.ts";
-import { etcdLives } from "../shared/etcd/unheard.ts";
 import { refuseDoubtfulClock } from "../shared/facts/clock.ts";
 import { type ControlPlaneNode, keepRan } from "../shared/facts/control-plane-node.ts";
 import { afterEtcd } from "../shared/facts/course.ts";

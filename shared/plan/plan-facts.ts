@@ -4,8 +4,8 @@
  */
 import { again, BACKUP, command, type LeftOut, leftNames } from "../again.ts";
 import { membersNow, refuseLiving, refuseMembersElsewhere } from "../etcd/all-members.ts";
-import { refuseNoQuorum } from "../etcd/other-members.ts";
 import { isOwnEtcd, type Peer, peersOf, quorumOf, SOON, showsOtherCa } from "../etcd/peers.ts";
+import { refuseNoQuorum } from "../etcd/unheard.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless } from "../etcd-data/members.ts";
 import { etcdClient } from "../etcd-location/client.ts";

@@ -17,7 +17,7 @@ const BUDGETS: Record<string, number> = {
   "00-salvage": 108, // etcd on other machines is asked for its data (issue 44)
   "00-token-key": 86, // etcd on other machines is asked for its data (issue 44)
   "01-etcd": 121,
-  "02-control-plane": 126,
+  "02-control-plane": 125,
   "03-join": 48,
   "03-workers": 114, // etcd on other machines is asked for its data (issue 44)
   "04-sa-tokens": 112,
@@ -27,10 +27,10 @@ const BUDGETS: Record<string, number> = {
   "join-again": 66, // etcd on other machines is asked for its data (issue 44)
   move: 104, // etcd on other machines is asked for its data (issue 44)
   "pack-kit": 16,
-  plan: 154,
-  "renew-ca": 117,
+  plan: 153,
+  "renew-ca": 115,
   report: 168,
-  restore: 95, // older trees of damaged data (issue 45)
+  restore: 93, // older trees of damaged data (issue 45)
   words: 15,
 };
 
