@@ -33,8 +33,8 @@ import { proveOldSaKeys, takeUpSaKey } from "../shared/static-pods/take-up.ts";
 import { endGivenUp, refuseNoChoice } from "../shared/static-pods/without-files.ts";
 import type { Work } from "../shared/static-pods/work.ts";
 import { areEvicted, sayEvictions } from "../shared/workers/away.ts";
-import { withoutServing } from "../shared/workers/kubelet-port.ts";
 import * as seen from "../shared/workers/nodes-seen.ts";
+import { withoutServing } from "../shared/workers/nodes-seen.ts";
 
 async function main() {
   const { values } = begin("02-control-plane", { options: OPTIONS, usage: USAGE }, lockNode);

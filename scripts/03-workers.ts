@@ -30,8 +30,8 @@ import { fullControllerManager, whereToClose } from "../shared/static-pods/full-
 import { waitFor } from "../shared/wait-for.ts";
 import { countOnAgain, reallyOut } from "../shared/workers/away.ts";
 import * as joins from "../shared/workers/joining.ts";
-import { withoutServing } from "../shared/workers/kubelet-port.ts";
 import * as seen from "../shared/workers/nodes-seen.ts";
+import { withoutServing } from "../shared/workers/nodes-seen.ts";
 import { approveJoining, watchNodesReturn } from "../shared/workers/wait.ts";
 
 async function main() {

@@ -28,7 +28,7 @@ import { refuseUnfitKubelet, stopKubelet } from "../shared/node/systemctl-kubele
 import { endWords, isOver, keepOwn, movedHere, wordsOf } from "../shared/node/words.ts";
 import { type Moved, meansWorkers, thatMoved } from "../shared/pki/addresses.ts";
 import { done, run, say, step } from "../shared/run.ts";
-import { withoutServing } from "../shared/workers/kubelet-port.ts";
+import { withoutServing } from "../shared/workers/nodes-seen.ts";
 
 async function main() {
   const { values } = begin("move", { options: OPTIONS, usage: USAGE }, lockNode);

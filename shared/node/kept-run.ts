@@ -31,7 +31,7 @@ import {
 import { hostname } from "node:os";
 import { dirname } from "node:path";
 import { Fail } from "../fail.ts";
-import { refuseNoRoom } from "../files/file-system.ts";
+import { refuseNoRoom } from "../files/file-tree.ts";
 import { exists, hostPath, list, readText, stat } from "../files/files.ts";
 import { tryFile } from "../files/root.ts";
 import { makeFolder, removeLeftOvers, UNFINISHED } from "../files/write-steps.ts";

@@ -28,7 +28,7 @@ import { CONTROL_PLANE, type Container, containersIfAny } from "../node/containe
 import { cniKubeconfigs, stateOfPem, trustsOldCa } from "../node/credentials.ts";
 import { clientText } from "../node/kubelet-config.ts";
 import { kubeletsOtherName, type Node } from "../node/node.ts";
-import { heldIn, rescuedEtcd, rescuedFiles } from "../node/rescue-folder.ts";
+import { rescuedEtcd } from "../node/rescue-folder.ts";
 import { kubeletsEndedConf } from "../node/systemctl-kubelet.ts";
 import { endWords, endWordsOf, wordsOf } from "../node/words.ts";
 import { certInfo, infoOf, isValidNow, signedBy, trustedKeys } from "../pki/certificate.ts";
@@ -44,6 +44,7 @@ import { LOOKS, mode, say, step } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { mountsSuperAdmin, otherStaticPods, SERVERS } from "../static-pods/wanted-manifests.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
+import { heldIn, rescuedFiles } from "../workloads/left-to-do.ts";
 import { podChecks, returnedChecks, trustChecks } from "./check-cluster.ts";
 import { nodeChecks, seenNodes, type WellAnswers } from "./check-nodes.ts";
 import { serverChecks, withoutAdmin } from "./check-servers.ts";

@@ -85,7 +85,7 @@ export const WHERE: Where[] = [
   {
     shownBy: "look-here.ts refusalsHere",
     why: "the part's own look, as a dry look",
-    of: "node-to-repair.ts refuseNoMember; work.ts refuseOtherFolder; clock.ts refuseDoubtfulClock; file-system.ts noRoomIn refuseFixed refuseNoRoom; systemctl-kubelet.ts unfitKubelet cannotJoin losesFlags endedInConf; preflight.ts missingImages usersKnown olderEtcd preflight; reach-etcd.ts gatewayTrouble; unheard.ts unitSilent; endpoint.ts refuseUndecided; node-to-repair.ts joiningTrouble; unheard.ts noUser",
+    of: "node-to-repair.ts refuseNoMember; work.ts refuseOtherFolder; clock.ts refuseDoubtfulClock; file-system.ts noRoomIn refuseFixed; file-tree.ts refuseNoRoom; systemctl-kubelet.ts unfitKubelet cannotJoin losesFlags endedInConf; preflight.ts missingImages usersKnown olderEtcd preflight; reach-etcd.ts gatewayTrouble; unheard.ts unitSilent; endpoint.ts refuseUndecided; node-to-repair.ts joiningTrouble; unheard.ts noUser",
   },
   {
     shownBy: "assess.ts assess",
@@ -95,7 +95,7 @@ export const WHERE: Where[] = [
   {
     shownBy: "plan.ts main",
     why: "the plan reads the same before it prints anything, and ends with it",
-    of: "node.ts readLinks needRoot; kubelet-config.ts kubeletGone noNode; containers.ts crictl; no-etcd-data.ts noControlPlane withoutDataFail; control-plane-node.ts nodelessFail; all-members.ts refuseMembersElsewhere; directory.ts checkFolders explain; etcd-folders.ts withItsPlace; etcd-place.ts choose proved refuseLater; cluster.ts need storedConfiguration; said.ts refuseUnknownNodes refuseStrangers; yaml.ts readMapping; issue-facts.ts apiAddress hoursOf; addresses.ts firstAddress ipBytes refuseInClear; storage.ts decodeObject; stored.ts decodeStored registryPrefix; repair.ts stalePods; started-with.ts readDropIn systemd; file-system.ts refuseNoMemory; files.ts prepare readKeptJson renameFile; root.ts failOfFile; root.ts walk; copy-tree.ts refuseOthersLink; all-members.ts refuseLiving; unheard.ts refuseNoQuorum askAboutStrangers; sa-keys.ts oldSaKeys",
+    of: "node.ts readLinks needRoot; kubelet-config.ts kubeletGone noNode; containers.ts crictl; no-etcd-data.ts noControlPlane withoutDataFail; control-plane-node.ts nodelessFail; all-members.ts refuseMembersElsewhere; directory.ts checkFolders explain; etcd-folders.ts withItsPlace; etcd-place.ts choose proved refuseLater; cluster.ts need storedConfiguration; said.ts refuseUnknownNodes refuseStrangers; yaml.ts readMapping; issue-facts.ts apiAddress hoursOf; addresses.ts firstAddress ipBytes refuseInClear; storage.ts decodeObject; stored.ts decodeStored registryPrefix; repair.ts stalePods; started-with.ts readDropIn systemd; file-system.ts refuseNoMemory; files.ts prepare readKeptJson renameFile; root.ts failOfFile; root.ts walk; file-tree.ts refuseOthersLink; all-members.ts refuseLiving; unheard.ts refuseNoQuorum askAboutStrangers; sa-keys.ts oldSaKeys",
   },
   {
     shownBy: "plan-facts.ts openDisk",

@@ -24,12 +24,12 @@ const BUDGETS: Record<string, [kB: number, files: number]> = {
   "shared/etcd-location": [91, 9], // one source of etcd's facts: static pod, unit, elsewhere; members by their nodes; the data of an etcd on other machines, by its API, whose client came from etcd/ (issue 44)
   "shared/evidence": [25.5, 3],
   "shared/facts": [188.5, 20], // a repair beside an etcd that runs on is known; lost kubeconfigs keep their server (issue 44); who is a control plane node came from evidence/, who is left out, and the end of an API server, from etcd/ (issue 43: folded)
-  "shared/files": [68, 8], // how a script begins came from scripts/, how files are replaced from moved/ and renew/ (issue 43, 3)
+  "shared/files": [67.5, 7], // how a script begins came from scripts/, how files are replaced from moved/ and renew/ (issue 43, 3)
   "shared/hand-over": [52, 6], // three shared keys where etcd's CA is its maker's; the kubelet's configuration, if an installer wrote it (issue 44); a machine's facts came from scripts/ (issue 43: folded)
   "shared/kit": [13, 1],
   "shared/manifests": [54.5, 5], // an installer's own names of manifests, and its link, come back (issue 44); how two manifests differ came from static-pods/ (issue 43: folded); what makes a manifest wait came from static-pods/ (issue 43)
   "shared/moved": [30, 3],
-  "shared/node": [119.5, 11], // the kubelet's lost files come back: from its process, its journal, what was kept of its configuration; each file that it needs is looked for (issue 44)
+  "shared/node": [117, 11], // the kubelet's lost files come back: from its process, its journal, what was kept of its configuration; each file that it needs is looked for (issue 44)
   "shared/objects": [57.5, 4],
   "shared/old-sa-key": [27, 3],
   "shared/pki": [137.5, 14], // no certificates of an etcd that kubeadm did not make, but a leaf of it is renewed with its own key (issue 44)
@@ -40,8 +40,8 @@ const BUDGETS: Record<string, [kB: number, files: number]> = {
   "shared/salvage": [127, 15], // files of etcd's that part 1 makes are not lost (issue 44)
   "shared/static-pods": [130.5, 12], // the scheduler's configuration has a replacement; etcd is no static pod; an installer's link comes back (issue 44); the making of shared keys came from scripts/ (issue 43: folded)
   "shared/verify": [57, 5], // no manifest of an etcd that kubeadm did not make (issue 44); the lines for who comes back with old keys (issue 41, item 5)
-  "shared/workers": [120, 13], // a wiped worker gets its kubelet's files, and its own balancer as server (issue 44)
-  "shared/workloads": [123, 12],
+  "shared/workers": [120, 12], // a wiped worker gets its kubelet's files, and its own balancer as server (issue 44)
+  "shared/workloads": [126, 12], // what rescue folders hold came from node/ (issue 43)
 };
 
 /** "scripts", "shared" for the files that stand in no room, "shared/etcd". */
