@@ -16,8 +16,16 @@ import { containerEnd } from "../facts/ended-container.ts";
 import { attemptLater, Fail, failOf, Refused } from "../fail.ts";
 import { megabytes, withSelinux } from "../files/file-system.ts";
 import { copyLargeTree, PRIVATE_FOLDER } from "../files/file-tree.ts";
-import { exists, hostEntry, readText, stat, writeTogether } from "../files/files.ts";
-import { makeFolder, renameInto, UNFINISHED } from "../files/write-steps.ts";
+import {
+  exists,
+  hostEntry,
+  makeFolder,
+  readText,
+  renameInto,
+  stat,
+  UNFINISHED,
+  writeTogether,
+} from "../files/files.ts";
 import type { Container } from "../node/containers.ts";
 import { wordsOf } from "../node/words.ts";
 import { decodeObject } from "../objects/storage.ts";

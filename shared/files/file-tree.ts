@@ -18,7 +18,7 @@ import { shell } from "../shell-line.ts";
 import { checkSignal, orUndo, RUN_AGAIN, told } from "../this-run.ts";
 import { sayWhile } from "../wait-for.ts";
 import { megabytes } from "./file-system.ts";
-import { exists, type FileChange, list, writeTogether } from "./files.ts";
+import { exists, type FileChange, list, makeFolder, syncFolder, UNFINISHED, writeTogether } from "./files.ts";
 import { isOurs } from "./operator-files.ts";
 import {
   contentPath,
@@ -32,7 +32,6 @@ import {
   realHost,
   tryFile,
 } from "./root.ts";
-import { makeFolder, syncFolder, UNFINISHED } from "./write-steps.ts";
 
 /**
  * Moves a file or a folder below `folder`, under its whole old path (`FOLDER/etc/kubernetes/pki/ca.crt`;

@@ -32,9 +32,17 @@ import { hostname } from "node:os";
 import { dirname } from "node:path";
 import { Fail } from "../fail.ts";
 import { refuseNoRoom } from "../files/file-tree.ts";
-import { exists, hostPath, list, readText, stat } from "../files/files.ts";
+import {
+  exists,
+  hostPath,
+  list,
+  makeFolder,
+  readText,
+  removeLeftOvers,
+  stat,
+  UNFINISHED,
+} from "../files/files.ts";
 import { tryFile } from "../files/root.ts";
-import { makeFolder, removeLeftOvers, UNFINISHED } from "../files/write-steps.ts";
 import { certInfo, certificatesIn, orUndefined } from "../pki/certificate.ts";
 import { quoteUntrusted, redact } from "../plain.ts";
 import { endOnSignal, mode, say } from "../run.ts";

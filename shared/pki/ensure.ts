@@ -15,6 +15,7 @@ import {
   countOfKeys,
   type PkiAction,
   refuseLostKeys,
+  signedWith,
 } from "./actions.ts";
 import { certInfo, certificatesIn, endOf, publicPem, signingFirst } from "./certificate.ts";
 import { type Cert, type ClusterFacts, certPath, certRow, keyPath, subjectOf } from "./certs.ts";
@@ -23,7 +24,6 @@ import { issueCa, issueClient, issueLeaf, type Pair } from "./issue.ts";
 import { day, serverVerdict } from "./judge.ts";
 import { type KeyPair, keyStock } from "./keys.ts";
 import { type KubeconfigRow, kubeconfigText, serverIn, withCa, withUser } from "./kubeconfigs.ts";
-import { signedWith } from "./lost-keys.ts";
 import { renewCa } from "./renew.ts";
 
 interface ApplyOptions {
