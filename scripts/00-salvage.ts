@@ -6,7 +6,7 @@
  */
 import { Fail } from "../shared/fail.ts";
 import { type OptionValues, parseOptions } from "../shared/files/operator-files.ts";
-import { lockNode } from "../shared/node/lock-node.ts";
+import { lockNode } from "../shared/node/kept-run.ts";
 import { done, run, say, start, step, tell } from "../shared/run.ts";
 import { DISK_MINUTES, ownDevice, searchDisk } from "../shared/salvage/disk-search.ts";
 import { openSecret, searchSecrets } from "../shared/salvage/keys-in-copies.ts";

@@ -6,13 +6,13 @@
  */
 import { inOneLine, leftNames, NOBODY } from "../shared/again.ts";
 import { readControlPlaneNode } from "../shared/facts/control-plane-node.ts";
+import { afterTokenKey } from "../shared/facts/course.ts";
 import { otherControlPlanes } from "../shared/facts/known-nodes.ts";
-import { afterTokenKey } from "../shared/facts/next.ts";
 import { leftOut } from "../shared/facts/said.ts";
 import { refuseExternalSigner } from "../shared/facts/signed-elsewhere.ts";
 import { writeFile } from "../shared/files/files.ts";
 import { begin } from "../shared/files/operator-files.ts";
-import { lockNodeShared } from "../shared/node/lock-node.ts";
+import { lockNodeShared } from "../shared/node/kept-run.ts";
 import { computeKey, copyOfKey, type OldKey } from "../shared/old-sa-key/old-sa-pub.ts";
 import {
   collectTokens,

@@ -7,7 +7,7 @@
 import { command, inOneLine } from "../shared/again.ts";
 import { Fail } from "../shared/fail.ts";
 import { begin, type OptionValues } from "../shared/files/operator-files.ts";
-import { lockNode } from "../shared/node/lock-node.ts";
+import { lockNode } from "../shared/node/kept-run.ts";
 import type { Node } from "../shared/node/node.ts";
 import { done, run, say, step } from "../shared/run.ts";
 import { orUndo } from "../shared/this-run.ts";

@@ -12,17 +12,17 @@ import { DOES_IT_LEAD } from "../shared/api/leases.ts";
 import { saySilentMembers } from "../shared/etcd/identity.ts";
 import { caIsNew } from "../shared/facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../shared/facts/control-plane-node.ts";
+import * as next from "../shared/facts/course.ts";
 import { containerEnd } from "../shared/facts/ended-container.ts";
-import * as next from "../shared/facts/next.ts";
 import { controlPlaneToRepair, refuseNoJoining } from "../shared/facts/node-to-repair.ts";
 import { trustSeen } from "../shared/facts/sa-key.ts";
 import { keepSaid, leftOut, withWords } from "../shared/facts/said.ts";
 import { Fail } from "../shared/fail.ts";
 import { type OptionValues, parseOptions } from "../shared/files/operator-files.ts";
-import { lockNode, lockNodeShared } from "../shared/node/lock-node.ts";
+import { lockNode, lockNodeShared } from "../shared/node/kept-run.ts";
+import { trustedKeys, trustsCa } from "../shared/pki/certificate.ts";
 import { clusterCa } from "../shared/pki/examine.ts";
 import { clusterServer } from "../shared/pki/kubeconfigs.ts";
-import { trustedKeys, trustsCa } from "../shared/pki/trusted-keys.ts";
 import { listed } from "../shared/plain.ts";
 import { answer, done, mode, run, say, start, step, tell } from "../shared/run.ts";
 import { shell } from "../shared/shell-line.ts";
@@ -30,8 +30,8 @@ import { fullControllerManager, whereToClose } from "../shared/static-pods/full-
 import { waitFor } from "../shared/wait-for.ts";
 import { countOnAgain, reallyOut } from "../shared/workers/away.ts";
 import * as joins from "../shared/workers/joining.ts";
-import { withoutServing } from "../shared/workers/kubelet-port.ts";
 import * as seen from "../shared/workers/nodes-seen.ts";
+import { withoutServing } from "../shared/workers/nodes-seen.ts";
 import { approveJoining, watchNodesReturn } from "../shared/workers/wait.ts";
 
 async function main() {

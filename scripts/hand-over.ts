@@ -27,13 +27,12 @@ import {
   unpackHere,
 } from "../shared/hand-over/place-keys.ts";
 import { newIdentity, recipientsOf, seal } from "../shared/hand-over/sealed.ts";
+import { lockNode } from "../shared/node/kept-run.ts";
 import { installersConfig } from "../shared/node/kubelet-config.ts";
-import { lockNode } from "../shared/node/lock-node.ts";
 import { typed } from "../shared/options.ts";
 import { day } from "../shared/pki/judge.ts";
-import { forGood } from "../shared/prompt.ts";
 import * as ofEtcd from "../shared/restore/pack-etcd.ts";
-import { answer, done, mode, run, say, start } from "../shared/run.ts";
+import { answer, done, forGood, mode, run, say, start } from "../shared/run.ts";
 import { shell } from "../shared/shell-line.ts";
 import { told } from "../shared/this-run.ts";
 

@@ -17,8 +17,8 @@ import {
   type WhereItWas,
   whereItWas,
 } from "../shared/node/join-config.ts";
+import { lockNodeShared } from "../shared/node/kept-run.ts";
 import { KUBELET_CONFIG, KUBELET_DIR } from "../shared/node/kubelet-config.ts";
-import { lockNodeShared } from "../shared/node/lock-node.ts";
 import { machineAddresses, readNode } from "../shared/node/node.ts";
 import { newRescue, rescueFolders, SAVED_BELOW } from "../shared/node/rescue-folder.ts";
 import { orUndefined } from "../shared/pki/certificate.ts";

@@ -20,7 +20,7 @@ import { begin, type OptionValues } from "../shared/files/operator-files.ts";
 import * as pairs from "../shared/moved/pairs.ts";
 import * as kept from "../shared/moved/tell-cluster.ts";
 import * as machine from "../shared/moved/this-machine.ts";
-import { lockNode } from "../shared/node/lock-node.ts";
+import { lockNode } from "../shared/node/kept-run.ts";
 import { type Node, readNode } from "../shared/node/node.ts";
 import { asideOf, newRescue } from "../shared/node/rescue-folder.ts";
 import { kubeletFlags } from "../shared/node/started-with.ts";
@@ -28,7 +28,7 @@ import { refuseUnfitKubelet, stopKubelet } from "../shared/node/systemctl-kubele
 import { endWords, isOver, keepOwn, movedHere, wordsOf } from "../shared/node/words.ts";
 import { type Moved, meansWorkers, thatMoved } from "../shared/pki/addresses.ts";
 import { done, run, say, step } from "../shared/run.ts";
-import { withoutServing } from "../shared/workers/kubelet-port.ts";
+import { withoutServing } from "../shared/workers/nodes-seen.ts";
 
 async function main() {
   const { values } = begin("move", { options: OPTIONS, usage: USAGE }, lockNode);

@@ -18,7 +18,7 @@ import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
 import { Fail, Refused } from "../shared/fail.ts";
 import { exists } from "../shared/files/files.ts";
 import { begin, type OptionValues } from "../shared/files/operator-files.ts";
-import { lockNode } from "../shared/node/lock-node.ts";
+import { lockNode } from "../shared/node/kept-run.ts";
 import { asideOf, newRescue } from "../shared/node/rescue-folder.ts";
 import { mendKubeletConf, refuseUnfitKubelet } from "../shared/node/systemctl-kubelet.ts";
 import { day } from "../shared/pki/judge.ts";

@@ -12,7 +12,7 @@ import { attempt, Fail } from "../shared/fail.ts";
 import { refuseNoMemory } from "../shared/files/file-system.ts";
 import { exists, hostPath } from "../shared/files/files.ts";
 import { begin, type OptionValues } from "../shared/files/operator-files.ts";
-import { lockNode } from "../shared/node/lock-node.ts";
+import { lockNode } from "../shared/node/kept-run.ts";
 import { readNode } from "../shared/node/node.ts";
 import { newRescue } from "../shared/node/rescue-folder.ts";
 import { kubeletFlags } from "../shared/node/started-with.ts";

@@ -4,12 +4,10 @@
  */
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
-import { certInfo, certificatesIn, infoOf } from "../pki/certificate.ts";
+import { certInfo, certificatesIn, infoOf, knowsCa, trustedKeys, trustsCa } from "../pki/certificate.ts";
 import { type ClusterFacts, certPath, certRow, KUBELET_CLIENT_BINDING } from "../pki/certs.ts";
 import { caText, clusterCa } from "../pki/examine.ts";
-import { caIn, serverIn, withCa } from "../pki/kubeconfig-fields.ts";
-import { clusterServer, readKubeconfig } from "../pki/kubeconfigs.ts";
-import { knowsCa, trustedKeys, trustsCa } from "../pki/trusted-keys.ts";
+import { caIn, clusterServer, readKubeconfig, serverIn, withCa } from "../pki/kubeconfigs.ts";
 import { say } from "../run.ts";
 import { yamlText } from "../yaml.ts";
 import { ADMIN_CONF, superUser } from "./admin-api.ts";

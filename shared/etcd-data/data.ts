@@ -4,9 +4,9 @@
  */
 import type { Row } from "./bbolt.ts";
 import { type Beginning, type DirectoryState, explain, readDbAlone, readDirectory } from "./directory.ts";
-import type { KeyValue } from "./key-value.ts";
 import type { Member } from "./members.ts";
 import { CompactedSince, fromRaw, type Mvcc, type Revision, toRaw } from "./mvcc.ts";
+import type { KeyValue } from "./revisions.ts";
 
 export type { KeyValue, Member };
 

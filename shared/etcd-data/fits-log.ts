@@ -9,11 +9,10 @@
  */
 import type { Bbolt, Tree } from "./bbolt.ts";
 import type { Leaf } from "./db-file.ts";
-import { type KeyValue, readKeyValue, readRevision, valueIn } from "./key-value.ts";
 import { legacyRequest } from "./members.ts";
 import { Damaged, fieldsOf, wireFields } from "./protobuf.ts";
 import { type Replay, readPut, readRange } from "./replay.ts";
-import type { RevisionKey } from "./revision-index.ts";
+import { type KeyValue, type RevisionKey, readKeyValue, readRevision, valueIn } from "./revisions.ts";
 import { type Entry, readWal } from "./wal.ts";
 
 /** The db's newest revision. A deletion has an empty value. */

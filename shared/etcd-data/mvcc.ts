@@ -2,7 +2,7 @@
  * etcd's keys with their revisions: those in the db file, and above them those replayed from the log.
  * Sources: etcd server/storage/mvcc (kvstore.go, kvstore_compaction.go), schema/bucket.go.
  *
- *   bucket key   a revision → its key and value, see key-value.ts; revisions are only added at the end, and removed by compaction
+ *   bucket key   a revision → its key and value, see revisions.ts; revisions are only added at the end, and removed by compaction
  *   bucket meta  consistent_index, term, scheduledCompactRev, finishedCompactRev, confState, storageVersion
  *
  * A large db is read in parts while etcd goes on, each from a newer tree. This is right, because a revision
@@ -16,9 +16,18 @@
  */
 import type { Bbolt, Tree } from "./bbolt.ts";
 import type { Leaf } from "./db-file.ts";
-import { bucketKey, type KeyValue, readKeyValue, readRevision, readValueHead, u64 } from "./key-value.ts";
 import { Damaged, NOTHING } from "./protobuf.ts";
-import { RevisionIndex, type RevisionKey, type StoredRevision } from "./revision-index.ts";
+import {
+  bucketKey,
+  type KeyValue,
+  RevisionIndex,
+  type RevisionKey,
+  readKeyValue,
+  readRevision,
+  readValueHead,
+  type StoredRevision,
+  u64,
+} from "./revisions.ts";
 
 /**
  * One revision of a key. A deletion has an empty value, version 0 and createRevision 0; its modRevision is

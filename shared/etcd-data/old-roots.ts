@@ -13,11 +13,10 @@ import { Bbolt, Tree } from "./bbolt.ts";
 import { DbFile, elementsEnd, type Meta, PAGE_SIZES, Page, pageId } from "./db-file.ts";
 import type { Beginning, Read } from "./directory.ts";
 import { checkValues, mayHaveMade } from "./fits-log.ts";
-import { bucketKey, readKeyValue, readRevision } from "./key-value.ts";
 import { legacyRequest } from "./members.ts";
 import { compaction, type Mvcc, storedNumber } from "./mvcc.ts";
 import { Damaged, unlessDamaged } from "./protobuf.ts";
-import type { StoredRevision } from "./revision-index.ts";
+import { bucketKey, readKeyValue, readRevision, type StoredRevision } from "./revisions.ts";
 
 /**
  * A tree in the db at `path`, by its root page: `index` is that of the last entry that it has. 0: no tree, where the log

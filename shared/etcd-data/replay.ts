@@ -7,9 +7,9 @@
  * do, makes none.
  */
 import type { Tree } from "./bbolt.ts";
-import { type KeyValue, latin1, u64Exact } from "./key-value.ts";
 import { deletion, type Mvcc } from "./mvcc.ts";
 import { fieldsOf, NOTHING, wireFields } from "./protobuf.ts";
+import { type KeyValue, latin1, u64Exact } from "./revisions.ts";
 
 const NOSPACE = 1;
 const CORRUPT = 2;

@@ -1,26 +1,18 @@
 /**
- * Decisions on a survey of etcd's members: a question where no certificate proves whose etcd answers; keys
- * that may still be on the other control plane nodes; how to continue without members that do not answer or have no
- * vote.
+ * Part 1 beside other control plane nodes: keys that may still be there, and members of etcd that would refuse a new
+ * CA.
  */
-import { again, command } from "../again.ts";
-import { isNameless, type Member, memberName } from "../etcd-data/members.ts";
-import type { EtcdStatus } from "../etcd-location/client.ts";
-import { promotion } from "../etcd-location/reach-etcd.ts";
+import { again } from "../again.ts";
+import { isNameless } from "../etcd-data/members.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { refuseUnknownNodes } from "../facts/said.ts";
-import { Fail, Refused } from "../fail.ts";
+import { Refused } from "../fail.ts";
 import type { PkiAction } from "../pki/actions.ts";
-import { certInfo, infoOf } from "../pki/certificate.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
 import { isHeard } from "../pki/served.ts";
-import { quoteUntrusted } from "../plain.ts";
 import { say } from "../run.ts";
-import { signalLine } from "../shell-line.ts";
-import type { Named } from "./identity.ts";
 import {
-  etcdCas,
   isOwnEtcd,
   type Peer,
   peerNames,
@@ -31,128 +23,7 @@ import {
   SOON,
   settledPeers,
 } from "./peers.ts";
-
-const BEGINS_ANEW =
-  'If nobody can, this member continues alone with all that it has: RUNBOOK-MORE "Only a snapshot is left"';
-
-/**
- * Removing a member needs a majority of all members, lost ones included. Errors: Refused if the others can
- * never be a majority.
- */
-export function refuseNoQuorum(members: readonly Voter[], without: readonly string[]) {
-  const isLost = (member: Voter) => without.includes(memberName(member));
-  const quorum = quorumOf(members, (member) => !isLost(member));
-  if (quorum.isEnough) return;
-  const lost = members.filter((member) => isLost(member) && !member.isLearner).map(memberName);
-  throw new Refused(
-    `etcd cannot answer without ${lost.join(", ")}: ${quorum.words} have to run, and ${quorum.running} would be left`,
-    {
-      hint: `bring one of them back: what it needs is its etcd data. ${BEGINS_ANEW}`,
-    },
-  );
-}
-
-/**
- * Errors: Fail if etcd can never answer, as members that never started have a vote. `silent`: the other
- * members that do not run.
- */
-export function refuseNeverStarted(members: readonly Voter[], silent: readonly Peer[]) {
-  const neverStarted = silent.filter((peer) => isNameless(peer) && !peer.isLearner);
-  const quorum = quorumOf(members, ({ id }) => !neverStarted.some((peer) => peer.id === id));
-  if (quorum.isEnough) return;
-  const names = neverStarted.map(({ name, host }) => `${name} at ${host}`).join(", ");
-  throw new Fail(
-    `etcd runs here, and cannot answer: ${quorum.words} have to run, and ${names} never started`,
-    {
-      hint: `start etcd by hand where a join was cut off, with certificates of the etcd CA that is here. ${BEGINS_ANEW}`,
-    },
-  );
-}
-
-type Voter = Named & Pick<Member, "isLearner">;
-
-/** Errors: Fail if this node's own member is a learner: etcd answers no client there. */
-export function refuseLearner(
-  { isLearner }: EtcdStatus,
-  { data, facts }: Pick<ControlPlaneNode, "data" | "facts">,
-) {
-  if (!isLearner) return;
-  const own = data.members.find(({ id }) => id === data.memberId);
-  const removal = command("02-control-plane", { lost: [own ? memberName(own) : data.memberId] });
-  throw new Fail(
-    "This node's etcd has no vote, and answers no client: its join was cut off before etcd promoted it",
-    {
-      hint:
-        `type on a control plane node that is repaired: ${promotion({ id: data.memberId }, facts)}; then run the same line here again. ` +
-        `Or stop its kubelet and its etcd, take it out there with ${removal}, and RUNBOOK-MORE "The same machine comes back"`,
-    },
-  );
-}
-
-/** A question about a peer that no certificate proves. */
-interface Question {
-  /** Names of nodes, after --lost-on. */
-  lostOn: readonly string[];
-  /** Why it matters: "it would refuse a new CA". */
-  matters: string;
-  /** The next step if it is that node's etcd. */
-  honest: string;
-  /** The loss if the operator is wrong to say that it is not. */
-  wrong: string;
-  /** The script that takes the answer; unset: the running one. */
-  of?: string;
-  /** The server that it may be if it is not etcd, and what its certificate shows. */
-  server?: { name: string; shows: string };
-}
-
-/**
- * Peers whose certificate proves nothing. Names those that the operator has checked (`lostOn`). Errors:
- * Refused with a question for the others: whoever answers at an address can make a script ask, and no more.
- */
-export function askAboutStrangers(
-  strangers: readonly Stranger[],
-  { facts }: { facts: Pick<ClusterFacts, "certificatesDir" | "externalEtcd"> },
-  question: Question,
-) {
-  const { lostOn, matters, honest, wrong, server } = question;
-  const serverName = server?.name ?? "etcd";
-  const open = strangers.filter(({ name }) => !lostOn.includes(name));
-  const at = (peer: Stranger) => `${peer.host}:${peer.port}`;
-  for (const peer of strangers.filter((each) => !open.includes(each)))
-    say(
-      `${peer.name}: the server at ${at(peer)} is not its ${serverName}, by your --lost-on. It shows ${shownKey(peer)}`,
-    );
-  if (open.length === 0) return;
-  const [ca] = etcdCas(facts);
-  const own =
-    server?.shows ??
-    (ca
-      ? `that of etcd's CA here is ${certInfo(ca).publicKeyHash}`
-      : "no CA of etcd is here to compare with");
-  const word = again(
-    { "lost-on": open.map(({ name }) => name) },
-    question.of === undefined ? {} : { of: question.of },
-  );
-  throw new Refused(
-    `The server at ${[...new Set(open.map(at))].join(", ")} may be ${serverName} of ${peerNames(open)}, but nothing here proves it: ${matters}`,
-    {
-      unchanged: true,
-      hint:
-        `look at ${peerNames(open)}. It shows ${[...new Set(open.map(shownKey))].join(", ")}; ${own}. If ${serverName} runs there: ${honest}. ` +
-        `If not, or if that machine is off, somebody else has that address: ${word}. If it is ${peerNames(open)}'s ${serverName} all the same, ${wrong}`,
-    },
-  );
-}
-
-/** A machine that answers at a node's address. */
-export type Stranger = Pick<Peer, "id" | "name" | "host" | "port" | "servedPem">;
-
-function shownKey({ servedPem }: Stranger): string {
-  if (servedPem === undefined) return "no certificate, as an etcd does whose files are gone";
-  const info = infoOf(servedPem);
-  if (info === undefined) return "a certificate that cannot be read";
-  return `the name "${quoteUntrusted(info.cn ?? "")}" and the key ${info.publicKeyHash}`;
-}
+import { askAboutStrangers, type Question, STOP_ETCD } from "./unheard.ts";
 
 /** Members of etcd on other nodes, as seen from here. */
 interface OtherMembers {
@@ -253,9 +124,6 @@ function keysFrom(alive: readonly Peer[]): string {
     `If it is lost on all of them as well, salvage there first, then stop etcd there: on ${peerNames(alive)}, on each: ${STOP_ETCD}. Then here ${again({})}`
   );
 }
-
-/** The line that stops etcd, for a new CA of etcd on all control plane nodes. */
-export const STOP_ETCD = `systemctl stop kubelet; ${signalLine("TERM", ["etcd"])}`;
 
 /** Members under two CAs refuse each other. An expired CA whose key is lost here may be renewed there. */
 function refuseNewCa(alive: readonly Peer[]): Refused {

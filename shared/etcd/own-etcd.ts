@@ -1,42 +1,154 @@
 /**
- * This node's etcd in part 1: whether it runs and serves the old data; one that is a unit of this node gets its files, and
- * its rescue copy is made of a snapshot by its own API, as it is not stopped.
+ * This node's etcd in part 1: whether it lives, and is left alone; whether it then runs and serves the old data. One
+ * that is a unit of this node gets its files, and its rescue copy is made of a snapshot by its own API, as it is not
+ * stopped.
  */
 import * as fs from "node:fs";
 import { dirname, join } from "node:path";
 import { type EtcdData, readSnapshotData } from "../etcd-data/data.ts";
 import { isNameless } from "../etcd-data/members.ts";
-import { type EtcdClient, etcdClient, type LiveMember } from "../etcd-location/client.ts";
+import { type EtcdClient, EtcdRefusal, etcdClient, type LiveMember } from "../etcd-location/client.ts";
 import { SNAPSHOT, SNAPSHOT_OF, type SnapshotOf } from "../etcd-location/etcd-folders.ts";
 import { writeSnapshot } from "../etcd-location/living-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import type { EtcdSeen } from "../facts/course.ts";
 import { containerEnd } from "../facts/ended-container.ts";
-import type { EtcdSeen } from "../facts/next.ts";
-import { attemptLater, Fail } from "../fail.ts";
-import { PRIVATE_FOLDER } from "../files/copy-tree.ts";
+import { attemptLater, Fail, failOf, Refused } from "../fail.ts";
 import { megabytes, withSelinux } from "../files/file-system.ts";
-import { copyLargeTree } from "../files/file-tree.ts";
-import { exists, hostEntry, readText, writeTogether } from "../files/files.ts";
-import { makeFolder, renameInto, UNFINISHED } from "../files/write-steps.ts";
+import { copyLargeTree, PRIVATE_FOLDER } from "../files/file-tree.ts";
+import {
+  exists,
+  hostEntry,
+  makeFolder,
+  readText,
+  renameInto,
+  stat,
+  UNFINISHED,
+  writeTogether,
+} from "../files/files.ts";
+import type { Container } from "../node/containers.ts";
 import { wordsOf } from "../node/words.ts";
 import { decodeObject } from "../objects/storage.ts";
 import { registryPrefix } from "../objects/stored.ts";
-import type { UnitFile } from "../pki/certs.ts";
+import { certPath, certRow, type UnitFile } from "../pki/certs.ts";
+import { examine } from "../pki/examine.ts";
 import { renewLeaf } from "../pki/renew.ts";
 import { Progress } from "../progress.ts";
 import { mode, say } from "../run.ts";
+import { shell } from "../shell-line.ts";
 import { checkSignal, told } from "../this-run.ts";
-import { waitFor } from "../wait-for.ts";
-import { proveSameEtcd, wayWithout } from "./identity.ts";
-import { refuseLearner, refuseNeverStarted } from "./other-members.ts";
-import { ETCD_STARTS, isOwnEtcd, ownEtcdRuns, type Peer, peersOf, survey } from "./peers.ts";
-import { ASK_UNIT, unitSilent } from "./unheard.ts";
+import { inTime, waitFor } from "../wait-for.ts";
+import { OtherEtcd, proveSameEtcd, wayWithout } from "./identity.ts";
+import { ETCD_STARTS, isOwnEtcd, ownEtcdRefuses, ownEtcdRuns, type Peer, peersOf, survey } from "./peers.ts";
+import {
+  ASK_UNIT,
+  EVEN_IF,
+  noAnswer,
+  noUser,
+  ownContainer,
+  refuseLearner,
+  refuseNeverStarted,
+  refuseUnasked,
+  unitSilent,
+} from "./unheard.ts";
 
 const limit = (cp: ControlPlaneNode) => ({
   seconds: ETCD_STARTS,
   ended: containerEnd(cp, "etcd", async () => true),
   hint: withSelinux("crictl ps -a --name etcd; crictl logs ID; journalctl -u kubelet -n 50"),
 });
+
+/**
+ * Whether to leave this node's etcd alone. With valid files, it serves the old data, or it runs and waits for
+ * other members; says which. Errors: Refused if it lives and does not answer us; Fail if it holds other data.
+ */
+export async function etcdLives(cp: ControlPlaneNode): Promise<boolean> {
+  const isClient = examine(certRow("etcd-healthcheck-client"), cp.facts).state === "ok";
+  const fail = isClient ? await failOf(() => proveServing(cp)) : NO_CLIENT;
+  if (!fail) return true;
+  if (fail instanceof OtherEtcd) throw fail;
+  const container = await ownContainer(cp);
+  const why = fail instanceof EtcdRefusal ? undefined : await whyDead(container, fail, cp);
+  if (why) {
+    say(why);
+    return false;
+  }
+  return await livesSilently(cp, fail, container);
+}
+
+/** Step 1.5 issues it; etcd need not restart for that. */
+const NO_CLIENT = new Fail("its client certificate is not valid", {
+  hint: "continue: step 1.5 issues it, and 1.7 asks etcd",
+});
+
+async function proveServing(cp: ControlPlaneNode) {
+  const { proofs } = await proveSameEtcd(etcdClient(cp.facts)!, cp);
+  say(proofs[0]!);
+}
+
+/**
+ * etcd reads its leaf certificates at each handshake, and its CA only at its start. A newer file proves
+ * nothing by itself: it may be a copy of the same CA.
+ */
+async function whyDead(
+  container: Container | undefined,
+  { message }: Fail,
+  cp: ControlPlaneNode,
+): Promise<string | undefined> {
+  if (!container) return `etcd does not serve yet: ${message}`;
+  const ca = certPath(certRow("etcd-ca"), cp.facts.certificatesDir);
+  return stat(ca)!.modified > container.created && (await ownEtcdRefuses(cp))
+    ? `etcd runs, and has not read ${ca}, which is younger: it refuses its certificates`
+    : undefined;
+}
+
+/** It lives and did not answer: other members are missing, it has just started, or it cannot be asked. */
+async function livesSilently(
+  cp: ControlPlaneNode,
+  fail: Fail,
+  container: Container | undefined,
+): Promise<boolean> {
+  refuseUnasked(cp);
+  const shows = () => ownEtcdRuns(cp);
+  if (
+    !(fail instanceof EtcdRefusal) &&
+    !(await happensInTime("etcd to show its certificate", shows, ETCD_STARTS))
+  )
+    throw showsNothing(container!);
+  const { quorum } = await survey(cp);
+  if (!quorum.isEnough) {
+    say(`etcd runs, and is not stopped: it answers when ${quorum.words} run; now ${quorum.running}`);
+    return true;
+  }
+  if (fail === NO_CLIENT) {
+    say("etcd runs, and is not stopped: step 1.5 issues our certificate for it");
+    return true;
+  }
+  const withoutUser = noUser(cp, fail);
+  if (withoutUser) throw withoutUser;
+  let last = fail;
+  const probe = async () => {
+    const now = await failOf(() => proveServing(cp));
+    last = now ?? last;
+    return !now;
+  };
+  if (await happensInTime("etcd to answer", probe, 30)) return true;
+  throw last instanceof OtherEtcd ? last : noAnswer(last, container);
+}
+
+async function happensInTime(what: string, probe: () => Promise<boolean>, seconds: number): Promise<boolean> {
+  return (await inTime(what, probe, { seconds, hint: "crictl ps -a --name etcd; crictl logs ID" })) === true;
+}
+
+function showsNothing({ id, created }: Container): Refused {
+  return new Refused(
+    `etcd's container runs since ${created.toISOString().slice(0, 19)}Z, and its port shows no certificate yet`,
+    {
+      unchanged: true,
+      hint: `see whether it still reads its data: ${shell`crictl logs --tail 20 ${id}`}. ${EVEN_IF}; ${shell`crictl stop ${id}`}; then run the same line again`,
+    },
+  );
+}
 
 /** Once it runs, it talks to its peers. */
 export async function waitForOwnEtcd(cp: ControlPlaneNode) {

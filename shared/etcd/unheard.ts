@@ -1,107 +1,25 @@
 /**
- * An etcd that does not answer our client may still be alive. It lives if its container runs, its files are
- * valid and its port shows a certificate of our CA: then scripts wait for it, or say why it cannot be asked,
- * and stop nothing.
+ * Members of etcd that do not answer our client, this node's own too, prove nothing of themselves, or have no vote: the
+ * refusal or the question, each with the way on. Who does not answer may still live: nothing here stops it.
  */
-import { type EtcdClient, EtcdRefusal, etcdClient } from "../etcd-location/client.ts";
-import { etcdctlLine, gatewayTrouble } from "../etcd-location/reach-etcd.ts";
+import { again, command } from "../again.ts";
+import { isNameless, type Member, memberName } from "../etcd-data/members.ts";
+import { type EtcdClient, EtcdRefusal, type EtcdStatus } from "../etcd-location/client.ts";
+import { etcdctlLine, gatewayTrouble, promotion } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { Fail, failOf, Refused } from "../fail.ts";
-import { stat } from "../files/files.ts";
+import { Fail, Refused } from "../fail.ts";
 import { manifestPath, readableManifest } from "../manifests/on-disk.ts";
 import { type Container, controlPlaneContainers } from "../node/containers.ts";
-import { certPath, certRow } from "../pki/certs.ts";
-import { examine } from "../pki/examine.ts";
+import { certInfo, infoOf } from "../pki/certificate.ts";
+import type { ClusterFacts } from "../pki/certs.ts";
+import { quoteUntrusted } from "../plain.ts";
 import { say } from "../run.ts";
-import { shell } from "../shell-line.ts";
-import { inTime } from "../wait-for.ts";
-import { OtherEtcd, proveSameEtcd } from "./identity.ts";
-import { ETCD_STARTS, ownEtcdRefuses, ownEtcdRuns, survey } from "./peers.ts";
+import { shell, signalLine } from "../shell-line.ts";
+import type { Named } from "./identity.ts";
+import { etcdCas, ownEtcdRuns, type Peer, peerNames, quorumOf, survey } from "./peers.ts";
 
-/**
- * Whether to leave this node's etcd alone. With valid files, it serves the old data, or it runs and waits for
- * other members; says which. Errors: Refused if it lives and does not answer us; Fail if it holds other data.
- */
-export async function etcdLives(cp: ControlPlaneNode): Promise<boolean> {
-  const isClient = examine(certRow("etcd-healthcheck-client"), cp.facts).state === "ok";
-  const fail = isClient ? await failOf(() => proveServing(cp)) : NO_CLIENT;
-  if (!fail) return true;
-  if (fail instanceof OtherEtcd) throw fail;
-  const container = await ownContainer(cp);
-  const why = fail instanceof EtcdRefusal ? undefined : await whyDead(container, fail, cp);
-  if (why) {
-    say(why);
-    return false;
-  }
-  return await livesSilently(cp, fail, container);
-}
-
-/** Step 1.5 issues it; etcd need not restart for that. */
-const NO_CLIENT = new Fail("its client certificate is not valid", {
-  hint: "continue: step 1.5 issues it, and 1.7 asks etcd",
-});
-
-async function proveServing(cp: ControlPlaneNode) {
-  const { proofs } = await proveSameEtcd(etcdClient(cp.facts)!, cp);
-  say(proofs[0]!);
-}
-
-async function ownContainer({ node }: ControlPlaneNode): Promise<Container | undefined> {
+export async function ownContainer({ node }: ControlPlaneNode): Promise<Container | undefined> {
   return (await controlPlaneContainers(node.runtimeEndpoint)).find(({ name }) => name === "etcd");
-}
-
-/**
- * etcd reads its leaf certificates at each handshake, and its CA only at its start. A newer file proves
- * nothing by itself: it may be a copy of the same CA.
- */
-async function whyDead(
-  container: Container | undefined,
-  { message }: Fail,
-  cp: ControlPlaneNode,
-): Promise<string | undefined> {
-  if (!container) return `etcd does not serve yet: ${message}`;
-  const ca = certPath(certRow("etcd-ca"), cp.facts.certificatesDir);
-  return stat(ca)!.modified > container.created && (await ownEtcdRefuses(cp))
-    ? `etcd runs, and has not read ${ca}, which is younger: it refuses its certificates`
-    : undefined;
-}
-
-/** It lives and did not answer: other members are missing, it has just started, or it cannot be asked. */
-async function livesSilently(
-  cp: ControlPlaneNode,
-  fail: Fail,
-  container: Container | undefined,
-): Promise<boolean> {
-  refuseUnasked(cp);
-  const shows = () => ownEtcdRuns(cp);
-  if (
-    !(fail instanceof EtcdRefusal) &&
-    !(await happensInTime("etcd to show its certificate", shows, ETCD_STARTS))
-  )
-    throw showsNothing(container!);
-  const { quorum } = await survey(cp);
-  if (!quorum.isEnough) {
-    say(`etcd runs, and is not stopped: it answers when ${quorum.words} run; now ${quorum.running}`);
-    return true;
-  }
-  if (fail === NO_CLIENT) {
-    say("etcd runs, and is not stopped: step 1.5 issues our certificate for it");
-    return true;
-  }
-  const withoutUser = noUser(cp, fail);
-  if (withoutUser) throw withoutUser;
-  let last = fail;
-  const probe = async () => {
-    const now = await failOf(() => proveServing(cp));
-    last = now ?? last;
-    return !now;
-  };
-  if (await happensInTime("etcd to answer", probe, 30)) return true;
-  throw last instanceof OtherEtcd ? last : noAnswer(last, container);
-}
-
-async function happensInTime(what: string, probe: () => Promise<boolean>, seconds: number): Promise<boolean> {
-  return (await inTime(what, probe, { seconds, hint: "crictl ps -a --name etcd; crictl logs ID" })) === true;
 }
 
 /** Errors: Refused if etcd's manifest on disk shows that this kit cannot ask it. */
@@ -141,7 +59,7 @@ export async function whySilent(cp: ControlPlaneNode, fail: Fail): Promise<Fail>
  */
 const AUTH = /user name is empty|permission denied|invalid auth token|authentication failed/;
 
-function noUser({ facts }: ControlPlaneNode, { message }: Fail): Refused | undefined {
+export function noUser({ facts }: ControlPlaneNode, { message }: Fail): Refused | undefined {
   if (!AUTH.test(message)) return undefined;
   const disable = etcdctlLine("--user root auth disable", facts, "-it");
   return new Refused(`etcd's own authentication is on, and this kit has no user there: ${message}`, {
@@ -150,19 +68,9 @@ function noUser({ facts }: ControlPlaneNode, { message }: Fail): Refused | undef
   });
 }
 
-const EVEN_IF = "If it hangs: systemctl stop kubelet";
+export const EVEN_IF = "If it hangs: systemctl stop kubelet";
 
-function showsNothing({ id, created }: Container): Refused {
-  return new Refused(
-    `etcd's container runs since ${created.toISOString().slice(0, 19)}Z, and its port shows no certificate yet`,
-    {
-      unchanged: true,
-      hint: `see whether it still reads its data: ${shell`crictl logs --tail 20 ${id}`}. ${EVEN_IF}; ${shell`crictl stop ${id}`}; then run the same line again`,
-    },
-  );
-}
-
-function noAnswer({ message }: Fail, container: Container | undefined): Refused {
+export function noAnswer({ message }: Fail, container: Container | undefined): Refused {
   const id = container?.id ?? "ID";
   return new Refused(`etcd runs here, its files are valid, and it does not answer this kit: ${message}`, {
     unchanged: true,
@@ -178,3 +86,128 @@ export function unitSilent({ endpoint }: Pick<EtcdClient, "endpoint">, { message
     hint: `repair it where it runs, as this kit starts only the etcd that kubeadm makes: ${ASK_UNIT}; on its other members, too. If it has stopped: systemctl start etcd on each. Then run the same line again`,
   });
 }
+
+const BEGINS_ANEW =
+  'If nobody can, this member continues alone with all that it has: RUNBOOK-MORE "Only a snapshot is left"';
+
+/**
+ * Removing a member needs a majority of all members, lost ones included. Errors: Refused if the others can
+ * never be a majority.
+ */
+export function refuseNoQuorum(members: readonly Voter[], without: readonly string[]) {
+  const isLost = (member: Voter) => without.includes(memberName(member));
+  const quorum = quorumOf(members, (member) => !isLost(member));
+  if (quorum.isEnough) return;
+  const lost = members.filter((member) => isLost(member) && !member.isLearner).map(memberName);
+  throw new Refused(
+    `etcd cannot answer without ${lost.join(", ")}: ${quorum.words} have to run, and ${quorum.running} would be left`,
+    {
+      hint: `bring one of them back: what it needs is its etcd data. ${BEGINS_ANEW}`,
+    },
+  );
+}
+
+/**
+ * Errors: Fail if etcd can never answer, as members that never started have a vote. `silent`: the other
+ * members that do not run.
+ */
+export function refuseNeverStarted(members: readonly Voter[], silent: readonly Peer[]) {
+  const neverStarted = silent.filter((peer) => isNameless(peer) && !peer.isLearner);
+  const quorum = quorumOf(members, ({ id }) => !neverStarted.some((peer) => peer.id === id));
+  if (quorum.isEnough) return;
+  const names = neverStarted.map(({ name, host }) => `${name} at ${host}`).join(", ");
+  throw new Fail(
+    `etcd runs here, and cannot answer: ${quorum.words} have to run, and ${names} never started`,
+    {
+      hint: `start etcd by hand where a join was cut off, with certificates of the etcd CA that is here. ${BEGINS_ANEW}`,
+    },
+  );
+}
+
+type Voter = Named & Pick<Member, "isLearner">;
+
+/** Errors: Fail if this node's own member is a learner: etcd answers no client there. */
+export function refuseLearner(
+  { isLearner }: EtcdStatus,
+  { data, facts }: Pick<ControlPlaneNode, "data" | "facts">,
+) {
+  if (!isLearner) return;
+  const own = data.members.find(({ id }) => id === data.memberId);
+  const removal = command("02-control-plane", { lost: [own ? memberName(own) : data.memberId] });
+  throw new Fail(
+    "This node's etcd has no vote, and answers no client: its join was cut off before etcd promoted it",
+    {
+      hint:
+        `type on a control plane node that is repaired: ${promotion({ id: data.memberId }, facts)}; then run the same line here again. ` +
+        `Or stop its kubelet and its etcd, take it out there with ${removal}, and RUNBOOK-MORE "The same machine comes back"`,
+    },
+  );
+}
+
+/** A question about a peer that no certificate proves. */
+export interface Question {
+  /** Names of nodes, after --lost-on. */
+  lostOn: readonly string[];
+  /** Why it matters: "it would refuse a new CA". */
+  matters: string;
+  /** The next step if it is that node's etcd. */
+  honest: string;
+  /** The loss if the operator is wrong to say that it is not. */
+  wrong: string;
+  /** The script that takes the answer; unset: the running one. */
+  of?: string;
+  /** The server that it may be if it is not etcd, and what its certificate shows. */
+  server?: { name: string; shows: string };
+}
+
+/**
+ * Peers whose certificate proves nothing. Names those that the operator has checked (`lostOn`). Errors:
+ * Refused with a question for the others: whoever answers at an address can make a script ask, and no more.
+ */
+export function askAboutStrangers(
+  strangers: readonly Stranger[],
+  { facts }: { facts: Pick<ClusterFacts, "certificatesDir" | "externalEtcd"> },
+  question: Question,
+) {
+  const { lostOn, matters, honest, wrong, server } = question;
+  const serverName = server?.name ?? "etcd";
+  const open = strangers.filter(({ name }) => !lostOn.includes(name));
+  const at = (peer: Stranger) => `${peer.host}:${peer.port}`;
+  for (const peer of strangers.filter((each) => !open.includes(each)))
+    say(
+      `${peer.name}: the server at ${at(peer)} is not its ${serverName}, by your --lost-on. It shows ${shownKey(peer)}`,
+    );
+  if (open.length === 0) return;
+  const [ca] = etcdCas(facts);
+  const own =
+    server?.shows ??
+    (ca
+      ? `that of etcd's CA here is ${certInfo(ca).publicKeyHash}`
+      : "no CA of etcd is here to compare with");
+  const word = again(
+    { "lost-on": open.map(({ name }) => name) },
+    question.of === undefined ? {} : { of: question.of },
+  );
+  throw new Refused(
+    `The server at ${[...new Set(open.map(at))].join(", ")} may be ${serverName} of ${peerNames(open)}, but nothing here proves it: ${matters}`,
+    {
+      unchanged: true,
+      hint:
+        `look at ${peerNames(open)}. It shows ${[...new Set(open.map(shownKey))].join(", ")}; ${own}. If ${serverName} runs there: ${honest}. ` +
+        `If not, or if that machine is off, somebody else has that address: ${word}. If it is ${peerNames(open)}'s ${serverName} all the same, ${wrong}`,
+    },
+  );
+}
+
+/** A machine that answers at a node's address. */
+export type Stranger = Pick<Peer, "id" | "name" | "host" | "port" | "servedPem">;
+
+function shownKey({ servedPem }: Stranger): string {
+  if (servedPem === undefined) return "no certificate, as an etcd does whose files are gone";
+  const info = infoOf(servedPem);
+  if (info === undefined) return "a certificate that cannot be read";
+  return `the name "${quoteUntrusted(info.cn ?? "")}" and the key ${info.publicKeyHash}`;
+}
+
+/** The line that stops etcd, for a new CA of etcd on all control plane nodes. */
+export const STOP_ETCD = `systemctl stop kubelet; ${signalLine("TERM", ["etcd"])}`;

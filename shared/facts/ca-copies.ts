@@ -10,6 +10,7 @@ import { certificatesDirOn } from "../manifests/on-disk.ts";
 import type { Node } from "../node/node.ts";
 import { rescuedEtcd, versionsAside } from "../node/rescue-folder.ts";
 import { readObject } from "../objects/stored.ts";
+import { CLUSTER_CA_SOURCE, foreignCa } from "../pki/actions.ts";
 import {
   type CertInfo,
   certInfo,
@@ -17,15 +18,15 @@ import {
   infoOf,
   infosIn,
   isValidNow,
+  knowsCa,
   madeAt,
   signedBy,
+  trustedKeys,
 } from "../pki/certificate.ts";
 import { CERTS, certPath, certRow } from "../pki/certs.ts";
 import { caText, clusterCa, examine, readable } from "../pki/examine.ts";
 import type { Difference } from "../pki/judge.ts";
 import { KUBECONFIGS, readKubeconfig } from "../pki/kubeconfigs.ts";
-import { CLUSTER_CA_SOURCE, foreignCa } from "../pki/lost-keys.ts";
-import { knowsCa, trustedKeys } from "../pki/trusted-keys.ts";
 import { shell } from "../shell-line.ts";
 import type { ControlPlaneNode, PartialFacts } from "./control-plane-node.ts";
 import { IN_PODS, readEvidence } from "./evidence.ts";

@@ -28,10 +28,10 @@ import {
   isFor,
   ofMachines,
 } from "../pki/addresses.ts";
+import { trustedKeys } from "../pki/certificate.ts";
 import { type ClusterFacts, certRow } from "../pki/certs.ts";
 import { bothCas, readable } from "../pki/examine.ts";
 import type { Difference } from "../pki/judge.ts";
-import { serverIn } from "../pki/kubeconfig-fields.ts";
 import {
   KUBECONFIGS,
   leadsToEndpoint,
@@ -39,9 +39,9 @@ import {
   parseKubeconfig,
   ROOTS,
   readKubeconfig,
+  serverIn,
 } from "../pki/kubeconfigs.ts";
 import { type Answerer, whoAnswers } from "../pki/served.ts";
-import { trustedKeys } from "../pki/trusted-keys.ts";
 import { say } from "../run.ts";
 import type { Cluster, ClusterConfiguration } from "./cluster.ts";
 import { believedPeers } from "./known-nodes.ts";

@@ -16,9 +16,9 @@ import { PODS_DIR } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
 import type { Secret } from "../objects/objects.ts";
 import { AGGREGATED_TRUST, configMapIn, readObjects } from "../objects/stored.ts";
+import { type CaText, CLUSTER_CA_SOURCE, type Evidence, KUBELETS_CA } from "../pki/actions.ts";
 import { certificatesIn } from "../pki/certificate.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
-import { type CaText, CLUSTER_CA_SOURCE, type Evidence, KUBELETS_CA } from "../pki/lost-keys.ts";
 import { type Jwt, readJwt } from "../pki/sa-keys.ts";
 
 /** A token of a ServiceAccount, and its place. Only its signature proves which key signed it. */

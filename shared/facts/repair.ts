@@ -14,11 +14,10 @@ import { CONTROL_PLANE } from "../node/containers.ts";
 import { foldersWithData, newRescue, type Rescue, rescuedEtcd } from "../node/rescue-folder.ts";
 import { asPod } from "../objects/objects.ts";
 import { readObjects, registryPrefix } from "../objects/stored.ts";
-import { madeAt } from "../pki/certificate.ts";
+import { foreignCa } from "../pki/actions.ts";
+import { knowsCa, madeAt, type TrustedKeys, trustedKeys } from "../pki/certificate.ts";
 import { CERTS } from "../pki/certs.ts";
 import { clusterCa } from "../pki/examine.ts";
-import { foreignCa } from "../pki/lost-keys.ts";
-import { knowsCa, type TrustedKeys, trustedKeys } from "../pki/trusted-keys.ts";
 import { type Cluster, certificatesDirIn, readCluster, readConfiguration } from "./cluster.ts";
 import { type CutOff, mountedBefore, type RunningPod, reasonToLeave } from "./pod-trust.ts";
 

@@ -9,14 +9,13 @@ import { commandOf, flags, hostPathOf } from "../manifests/command.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { readObject } from "../objects/stored.ts";
-import { madeAt, publicKeysIn, publicPem } from "../pki/certificate.ts";
+import { madeAt, publicKeysIn, publicPem, trustsCa } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { newSaKeySince, oldSaKeys, oldSaPub, serviceAccountKeyId } from "../pki/sa-keys.ts";
-import { trustsCa } from "../pki/trusted-keys.ts";
 import { caEndedAt, caInUseSince, caIsNew } from "./ca-copies.ts";
 import type { ControlPlaneNode } from "./control-plane-node.ts";
+import type { TrustSeen } from "./course.ts";
 import { readEvidence } from "./evidence.ts";
-import type { TrustSeen } from "./next.ts";
 import { type CutOff, lastWritten, NOT_YET, type TrustHolder } from "./pod-trust.ts";
 import { replacedCa, stalePods } from "./repair.ts";
 

@@ -1,17 +1,14 @@
 /**
  * The kernel tells of a place: mounts as a process sees them, by /proc/PID/mountinfo (proc_pid_mountinfo(5)); SELinux,
  * which gives a new file below /etc the label of its folder, and not always one that containers may read; whether a step
- * has enough room there for its files, and enough memory, so that the kernel does not end this process. The room is asked
- * before anything is stopped: a full disk must not end a repair half-way.
+ * has enough room there for its small files, and enough memory, so that the kernel does not end this process.
  */
 import * as fs from "node:fs";
 import { dirname } from "node:path";
 import { Fail } from "../fail.ts";
-import { listed } from "../plain.ts";
 import { shell } from "../shell-line.ts";
-import { allCopied, type CopiedEntry, copiedEntry, linksOut } from "./copy-tree.ts";
 import { readText } from "./files.ts";
-import { contentPath, hostEntry, hostPath, isBelow, nearestPlace, tryFile } from "./root.ts";
+import { contentPath, hostPath, isBelow, nearestPlace, tryFile } from "./root.ts";
 import { hostText } from "./untrusted-file.ts";
 
 interface Mount {
@@ -99,42 +96,11 @@ export function selinuxEnforces(): boolean {
 const ENFORCES =
   "SELinux enforces here: ausearch -m avc -ts recent; restorecon -R /etc/kubernetes, or your own chcon again";
 
-/** Bytes that stay free: for manifests, certificates, and for what others write meanwhile. */
-const RESERVE = 64 * 2 ** 20;
-
 /**
  * The most that a part writes into one folder. A control plane node has about 50 files of kubeadm's, 300 KB
  * in blocks of 4 KB, and each exists twice for a moment. The rest is for others' writes meanwhile.
  */
 const SMALL = { bytes: 4e6, inodes: 100 };
-
-/** File systems on which a copy shares the blocks of its original (FICLONE): btrfs and XFS; statfs(2). */
-const SHARES_BLOCKS = [0x9123683e, 0x58465342];
-
-/**
- * Errors: Fail if the file system of `to` has no room for copies of these files and folders, with what
- * their links lead to; and as `sizeBelow`.
- */
-export function refuseNoRoom(paths: readonly string[], to: string) {
-  const folder = nearestPlace(to);
-  const { bavail, bsize, type } = fs.statfsSync(hostPath(folder));
-  const home = fs.statSync(hostPath(folder)).dev;
-  const isShared = ({ dev }: fs.Stats) => SHARES_BLOCKS.includes(type) && dev === home;
-  const copied = paths
-    .filter((path) => fs.existsSync(hostPath(path)))
-    .flatMap((path) => tryFile("look at", path, () => copiedFrom(hostEntry(path)), true)!);
-  const [need, free] = [bytesOf(copied.filter(({ info }) => !isShared(info))) + RESERVE, bavail * bsize];
-  if (need <= free) return;
-  const links = linksOut(copied);
-  const more = links.length > 0 ? ` What links lead to is copied as well: ${listed(links)}.` : "";
-  throw new Fail(
-    `No room for the copy below "${folder}": it needs ${megabytes(need)} MB, ${megabytes(free)} MB are free`,
-    {
-      unchanged: true,
-      hint: `make room there (${shell`df -h ${folder}`}), or mount another disk there; then run the same line again.${more}`,
-    },
-  );
-}
 
 /**
  * `paths`: folders, and files to be replaced: a file in a writable folder may be immutable (chattr +i, for
@@ -166,22 +132,6 @@ function noRoomIn(folder: string, why: string): Fail {
     unchanged: true,
     hint: `make room there (${shell`df -h ${folder}; df -i ${folder}`}); then run the same line again`,
   });
-}
-
-/**
- * Bytes of a copy of this file or folder of this machine, with what its links lead to. Errors: as
- * `copiedEntry`.
- */
-export function sizeBelow(host: string): number {
-  return bytesOf(copiedFrom(host));
-}
-
-function copiedFrom(host: string): CopiedEntry[] {
-  return [...allCopied(copiedEntry(host, host, "followed"))];
-}
-
-function bytesOf(entries: readonly CopiedEntry[]): number {
-  return entries.reduce((total, { info }) => total + (info.isFile() ? info.size : 0), 0);
 }
 
 /** "1,234" */

@@ -1,20 +1,37 @@
 /**
- * Whole files and folders, moved aside or copied before something new takes their place. Nothing here deletes the
- * only copy of anything.
+ * Whole files and folders, moved aside or copied, with mode, owner and times, before something new takes their place.
+ * Nothing here deletes the only copy of anything. A copy grows under another name and is renamed when all of it is on
+ * disk, so one that was cut off is never taken for a complete one; a left-over is begun again. Sockets and pipes are
+ * left out, with a message.
+ *
+ * A copy that facts are read from, or that is the way back, must hold the content of a link's target: the link
+ * alone would show current content. Links between folders of the copy stay links inside it, so no loop of links
+ * is followed for ever.
  */
 import * as fs from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { basename, dirname, join, relative, resolve } from "node:path";
 import { Fail } from "../fail.ts";
+import { listed } from "../plain.ts";
 import { Progress } from "../progress.ts";
 import { did, mode as run, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { checkSignal, orUndo, RUN_AGAIN, told } from "../this-run.ts";
 import { sayWhile } from "../wait-for.ts";
-import { copyWhole, type FileCopy, PRIVATE_FOLDER, sharesBlocks, wholeCopy } from "./copy-tree.ts";
-import { sizeBelow } from "./file-system.ts";
-import { exists, type FileChange, list, writeTogether } from "./files.ts";
-import { contentPath, failOfFile, hostEntry, lookUp, note, tryFile } from "./root.ts";
-import { makeFolder, syncFolder } from "./write-steps.ts";
+import { megabytes } from "./file-system.ts";
+import { exists, type FileChange, list, makeFolder, syncFolder, UNFINISHED, writeTogether } from "./files.ts";
+import { isOurs } from "./operator-files.ts";
+import {
+  contentPath,
+  failOfFile,
+  hostEntry,
+  hostPath,
+  isBelow,
+  lookUp,
+  nearestPlace,
+  note,
+  realHost,
+  tryFile,
+} from "./root.ts";
 
 /**
  * Moves a file or a folder below `folder`, under its whole old path (`FOLDER/etc/kubernetes/pki/ca.crt`;
@@ -151,20 +168,16 @@ export async function copyLargeTree(from: string, to: string): Promise<boolean> 
 }
 
 async function copyInPieces(from: string, to: string) {
-  const megabytes = (bytes: number) => Math.ceil(bytes / 1e6);
-  const progress = new Progress(
-    `copying ${from}`,
-    megabytes(sizeBelow(hostEntry(from))),
-    process.stderr.isTTY,
-    "MB",
-  );
+  const inMb = (bytes: number) => Math.ceil(bytes / 1e6);
+  const size = inMb(sizeBelow(hostEntry(from)));
+  const progress = new Progress(`copying ${from}`, size, process.stderr.isTTY, "MB");
   const buffer = Buffer.allocUnsafe(PIECE);
   let copied = 0;
   try {
     for (const file of wholeCopy(hostEntry(from), hostEntry(to), "followed"))
       for await (const bytes of sharesBlocks(file) ? [fs.statSync(file.to).size] : pieces(file, buffer)) {
         copied += bytes;
-        progress.show(megabytes(copied));
+        progress.show(inMb(copied));
         checkSignal();
       }
   } finally {
@@ -225,4 +238,219 @@ function sayCopied(from: string, to: string) {
 function noteCopy(from: string, to: string) {
   const place = lookUp(resolve("/", from));
   note(resolve("/", to), place.kind === "disk" ? { kind: "tree", source: place.path } : place);
+}
+
+/* A copy, entry by entry. */
+
+/** Folders made for copies hold keys: nobody but root looks into them. */
+export const PRIVATE_FOLDER = 0o700;
+
+/** Takes paths of this machine; links stay links. Errors: as node:fs. */
+function copyWhole(from: string, to: string) {
+  for (const file of wholeCopy(from, to, "kept")) {
+    if (sharesBlocks(file)) continue;
+    fs.copyFileSync(file.from, file.to);
+    syncFile(file.to);
+  }
+}
+
+/** A file whose content has to be copied; `to` is there, empty, and nobody but root can read it. */
+interface FileCopy {
+  from: string;
+  to: string;
+}
+
+/**
+ * Copies all but the content of files, and yields each file that still needs it. The caller fills it before
+ * it asks for the next one.
+ */
+function* wholeCopy(from: string, to: string, links: LinkMode): Generator<FileCopy> {
+  makeFolder(dirname(to), PRIVATE_FOLDER);
+  const partial = join(realHost(dirname(to)) ?? dirname(to), `${basename(to)}${UNFINISHED}`);
+  fs.rmSync(partial, { recursive: true, force: true });
+  let whole = false;
+  try {
+    yield* entryCopy(copiedEntry(from, partial, links), partial);
+    fs.renameSync(partial, to);
+    whole = true;
+  } finally {
+    if (!whole) fs.rmSync(partial, { recursive: true, force: true });
+  }
+  syncFolder(dirname(to));
+}
+
+function* entryCopy(entry: CopiedEntry, whole: string): Generator<FileCopy> {
+  const { from, to, info, via, target } = entry;
+  if (from === whole) return say(`skipped ${from} (it is this copy)`);
+  if (via) say(`${via}: a link, so ${from} is copied in its place`);
+  if (target !== undefined) fs.symlinkSync(target, to);
+  else if (info.isFile()) yield emptyFile(from, to);
+  else if (info.isDirectory()) yield* folderCopy(entry, whole);
+  else
+    return say(
+      `skipped ${from} (${info.isSymbolicLink() ? "a link to nothing" : "neither file, folder nor link"}: ${basename(from)})`,
+    );
+  fs.lchownSync(to, info.uid, info.gid);
+  if (target !== undefined) return;
+  fs.chmodSync(to, info.mode & 0o7777);
+  fs.utimesSync(to, info.atime, info.mtime);
+}
+
+function* folderCopy(folder: CopiedEntry, whole: string): Generator<FileCopy> {
+  fs.mkdirSync(folder.to, { mode: PRIVATE_FOLDER });
+  for (const entry of copiedIn(folder)) yield* entryCopy(entry, whole);
+  syncFolder(folder.to);
+}
+
+function emptyFile(from: string, to: string): FileCopy {
+  fs.closeSync(fs.openSync(to, fs.constants.O_CREAT | fs.constants.O_EXCL | fs.constants.O_WRONLY, 0o600));
+  return { from, to };
+}
+
+/**
+ * Whether the file system lets the copy have the blocks of its original (FICLONE): then nothing is left to
+ * copy.
+ */
+function sharesBlocks({ from, to }: FileCopy): boolean {
+  try {
+    fs.copyFileSync(from, to, fs.constants.COPYFILE_FICLONE_FORCE);
+    syncFile(to);
+    return true;
+  } catch {
+    // Bun removes the file if this fails
+    fs.rmSync(to, { force: true });
+    emptyFile(from, to);
+    return false;
+  }
+}
+
+function syncFile(path: string) {
+  const fd = fs.openSync(path, fs.constants.O_RDONLY);
+  try {
+    fs.fsyncSync(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** Links are copied as links, or what they lead to is copied. */
+type LinkMode = "kept" | "followed";
+
+/** All paths are of this machine. */
+interface CopiedEntry {
+  /** The path of the content. */
+  from: string;
+  to: string;
+  info: fs.Stats;
+  /** The link that led to `from`. */
+  via?: string;
+  /** The target of a link in the copy. A link without it is dead. */
+  target?: string;
+  /** Undefined: links are kept. */
+  tops: readonly Top[] | undefined;
+}
+
+/** A folder whose content is copied: `from` has no link on its way. */
+type Top = Pick<CopiedEntry, "from" | "to">;
+
+/** Errors: as node:fs; Fail if a link leads to what its maker does not own. */
+function copiedEntry(from: string, to: string, links: LinkMode): CopiedEntry {
+  const real = links === "followed" && !fs.lstatSync(from).isSymbolicLink() ? realHost(from) : undefined;
+  return entryOf(from, to, links === "kept" ? undefined : real ? [{ from: real, to }] : []);
+}
+
+/** Errors: as `copiedEntry`. */
+function copiedIn({ from, to, tops }: CopiedEntry): CopiedEntry[] {
+  return fs.readdirSync(from).map((name) => entryOf(join(from, name), join(to, name), tops));
+}
+
+/** All that a copy of this file or folder of this machine has, with what its links lead to. Errors: as `copiedEntry`. */
+export function copiedFrom(host: string): CopiedEntry[] {
+  const below = (entry: CopiedEntry): CopiedEntry[] => [
+    entry,
+    ...(entry.info.isDirectory() ? copiedIn(entry).flatMap(below) : []),
+  ];
+  return below(copiedEntry(host, host, "followed"));
+}
+
+export function sizeBelow(host: string): number {
+  return bytesOf(copiedFrom(host));
+}
+
+function bytesOf(entries: readonly CopiedEntry[]): number {
+  return entries.reduce((total, { info }) => total + (info.isFile() ? info.size : 0), 0);
+}
+
+/** The links that lead out of what is copied: "/var/lib/etcd/member -> /mnt/member". */
+export function linksOut(entries: readonly CopiedEntry[]): string[] {
+  return entries.flatMap(({ via, from }) => (via ? [`${via} -> ${from}`] : []));
+}
+
+function entryOf(from: string, to: string, tops: CopiedEntry["tops"]): CopiedEntry {
+  const info = fs.lstatSync(from);
+  if (!info.isSymbolicLink()) return { from, to, info, tops };
+  if (!tops) return { from, to, info, tops, target: fs.readlinkSync(from) };
+  const real = realHost(from);
+  if (!real) return { from, to, info, tops };
+  const top = tops.find((one) => isBelow(real, one.from));
+  if (top)
+    return {
+      from,
+      to,
+      info,
+      tops,
+      target: relative(dirname(to), join(top.to, relative(top.from, real))) || ".",
+    };
+  const content = fs.lstatSync(real);
+  refuseOthersLink({ path: from, info }, { path: real, info: content });
+  return { from: real, to, info: content, via: from, tops: [...tops, { from: real, to }] };
+}
+
+interface Seen {
+  path: string;
+  info: fs.Stats;
+}
+
+/**
+ * As the kernel's fs.protected_symlinks: a user who may write in a folder must not choose what root reads.
+ */
+function refuseOthersLink(link: Seen, content: Seen) {
+  if (isOurs(link.info.uid) || link.info.uid === content.info.uid) return;
+  const owners = `it is a link of user ${link.info.uid} to "${content.path}" of user ${content.info.uid}`;
+  throw new Fail(`Cannot copy the target of the link "${link.path}": ${owners}`, {
+    hint: `${shell`see who made it: ls -ld ${link.path} ${content.path}`}. If it is right: ${shell`chown -h root ${link.path}`}; then run the same line again`,
+  });
+}
+
+/* Room for it. It is asked before anything is stopped: a full disk must not end a repair half-way. */
+
+/** Bytes that stay free: for manifests, certificates, and for what others write meanwhile. */
+const RESERVE = 64 * 2 ** 20;
+
+/** File systems on which a copy shares the blocks of its original (FICLONE): btrfs and XFS; statfs(2). */
+const SHARES_BLOCKS = [0x9123683e, 0x58465342];
+
+/**
+ * Errors: Fail if the file system of `to` has no room for copies of these files and folders, with what
+ * their links lead to; and as `copiedFrom`.
+ */
+export function refuseNoRoom(paths: readonly string[], to: string) {
+  const folder = nearestPlace(to);
+  const { bavail, bsize, type } = fs.statfsSync(hostPath(folder));
+  const home = fs.statSync(hostPath(folder)).dev;
+  const isShared = ({ dev }: fs.Stats) => SHARES_BLOCKS.includes(type) && dev === home;
+  const copied = paths
+    .filter((path) => fs.existsSync(hostPath(path)))
+    .flatMap((path) => tryFile("look at", path, () => copiedFrom(hostEntry(path)), true)!);
+  const [need, free] = [bytesOf(copied.filter(({ info }) => !isShared(info))) + RESERVE, bavail * bsize];
+  if (need <= free) return;
+  const links = linksOut(copied);
+  const more = links.length > 0 ? ` What links lead to is copied as well: ${listed(links)}.` : "";
+  throw new Fail(
+    `No room for the copy below "${folder}": it needs ${megabytes(need)} MB, ${megabytes(free)} MB are free`,
+    {
+      unchanged: true,
+      hint: `make room there (${shell`df -h ${folder}`}), or mount another disk there; then run the same line again.${more}`,
+    },
+  );
 }

@@ -16,11 +16,10 @@ import { certificatesDirOn } from "../manifests/on-disk.ts";
 import { takeConfigOf } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
 import { asSaid, asWords, lastRestore, takeWords } from "../node/words.ts";
-import { certInfo, hashIn, madeAt, publicPem } from "../pki/certificate.ts";
+import { foreignCa } from "../pki/actions.ts";
+import { certInfo, hashIn, madeAt, publicPem, signingFirst, trustedKeys } from "../pki/certificate.ts";
 import type { SharedKey } from "../pki/certs.ts";
 import { day } from "../pki/judge.ts";
-import { foreignCa } from "../pki/lost-keys.ts";
-import { signingFirst, trustedKeys } from "../pki/trusted-keys.ts";
 import { say } from "../run.ts";
 import {
   type Bundle,

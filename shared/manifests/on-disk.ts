@@ -1,18 +1,19 @@
 /**
- * Static pod manifests as files: read, and written as kubeadm writes them; and the certificatesDir that the
- * API server's names.
+ * Static pod manifests as files: read, written as kubeadm writes them, and made to wait beside their place; and the
+ * certificatesDir that the API server's names.
  */
 import { basename, dirname, join } from "node:path";
 import { YAMLParseError } from "yaml";
 import { staticPodRecords } from "../evidence/sources.ts";
 import { attempt, Fail } from "../fail.ts";
-import { exists, list, readText, stat } from "../files/files.ts";
+import { exists, list, readText, removeFile, renameFile, stat } from "../files/files.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { installer } from "../node/started-with.ts";
 import { asPod, type Manifest } from "../objects/objects.ts";
 import { CERTIFICATES_DIR } from "../pki/certs.ts";
 import { shell } from "../shell-line.ts";
+import { leaves } from "../this-run.ts";
 import { readFirstYaml, yamlText } from "../yaml.ts";
 import { commandOf, flags } from "./command.ts";
 
@@ -54,6 +55,26 @@ export function waitingPath(path: string): string {
  */
 export function whereIs(path: string): string {
   return !readableManifest(path) && exists(waitingPath(path)) ? waitingPath(path) : path;
+}
+
+/** Takes a manifest away until part 2 puts it back. */
+export function takeAway(place: { node: Node }, name: string) {
+  const path = manifestPath(place, name);
+  const waiting = waitingPath(path);
+  leaves(
+    path,
+    `${path} is moved aside, to ${waiting}: without it this node runs no ${name}. Part 2 brings it back`,
+  );
+  renameFile(path, waiting);
+}
+
+/** A manifest that waits comes into its place, or is removed if another has come: an exchange was cut off, or part 1 took it away. */
+export function endWaiting(place: { node: Node }, name: string, namespace?: string) {
+  const path = manifestPath(place, name, namespace);
+  const waiting = waitingPath(path);
+  if (exists(waiting) && readableManifest(path)) removeFile(waiting);
+  else if (exists(waiting)) renameFile(waiting, path);
+  leaves(path, undefined);
 }
 
 /** The parser's time grows with the square of the depth. */

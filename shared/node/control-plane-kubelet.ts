@@ -7,14 +7,18 @@ import { dirname } from "node:path";
 import { attempt, Fail } from "../fail.ts";
 import { copyToRescue } from "../files/file-tree.ts";
 import { exists, hostEntry, list, readText, writeFile } from "../files/files.ts";
-import { certInfo, infoOf, madeAt } from "../pki/certificate.ts";
+import { certInfo, infoOf, madeAt, trustsCa } from "../pki/certificate.ts";
 import { type ClusterFacts, certRow, keyPath } from "../pki/certs.ts";
 import { caText } from "../pki/examine.ts";
 import { issueClient } from "../pki/issue.ts";
 import { day, serverVerdict } from "../pki/judge.ts";
-import { withTrust } from "../pki/kubeconfig-fields.ts";
-import { clusterServer, kubeletKubeconfig, localServer, readKubeconfig } from "../pki/kubeconfigs.ts";
-import { trustsCa } from "../pki/trusted-keys.ts";
+import {
+  clusterServer,
+  kubeletKubeconfig,
+  localServer,
+  readKubeconfig,
+  withTrust,
+} from "../pki/kubeconfigs.ts";
 import { act, say } from "../run.ts";
 import { dropClientPems, dropForeignServing, withOtherCas, withRotated } from "./credentials.ts";
 import { inside } from "./kubelet-config.ts";

@@ -23,11 +23,11 @@ import {
   keyMatches,
   orUndefined,
   signedBy,
+  trustedKeys,
+  trustedText,
 } from "../pki/certificate.ts";
-import { withTrust } from "../pki/kubeconfig-fields.ts";
-import { readKubeconfig } from "../pki/kubeconfigs.ts";
+import { readKubeconfig, withTrust } from "../pki/kubeconfigs.ts";
 import { isServerOf, servedPem } from "../pki/served.ts";
-import { trusted, trustedKeys, trustedText } from "../pki/trusted-keys.ts";
 import { say } from "../run.ts";
 import { readYaml } from "../yaml.ts";
 import type { Node } from "./node.ts";
@@ -47,6 +47,11 @@ export function stateOfPem(
   if (nodeName !== undefined && info.cn !== `system:node:${nodeName}`) return "other node";
   if (isValidNow(info)) return undefined;
   return info.notAfter < new Date() ? "expired" : "not yet valid";
+}
+
+/** Whether a certificate file exists, can be read, is signed by this CA and is valid now. */
+export function trusted(path: string, caPem: string): boolean {
+  return trustedText(readText(path) ?? "", caPem);
 }
 
 /**

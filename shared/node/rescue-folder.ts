@@ -4,12 +4,9 @@
  * before a join. Files that a script moves aside come there, and each run that writes leaves its transcript
  * in `runs` (kept-run.ts). No script changes or deletes what was copied or moved there.
  */
-import { lstatSync, readdirSync, readFileSync } from "node:fs";
-import { basename, dirname, join } from "node:path";
-import { attempt, Fail } from "../fail.ts";
-import { allCopied, copiedEntry, linksOut } from "../files/copy-tree.ts";
-import { exists, hostEntry, list, readText, stat } from "../files/files.ts";
-import { listed } from "../plain.ts";
+import { basename, dirname } from "node:path";
+import { attempt } from "../fail.ts";
+import { exists, list, readText, stat } from "../files/files.ts";
 
 const PARENT = "/root";
 const NAME = /^kube-pki-repair-(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)$/;
@@ -117,60 +114,6 @@ export function foldersWithData(): Rescue[] {
 
 /** In a rescue folder: what the operator has said (words.ts). */
 export const WORDS_FILE = "words.json";
-
-/** Those that hold more than words and the transcripts of runs: somebody has to remove them. */
-export function rescuedFiles(): Rescue[] {
-  return rescueFolders().filter((rescue) =>
-    list(rescue.dir).some((name) => ![basename(runsIn(rescue)), WORDS_FILE].includes(name)),
-  );
-}
-
-/** A private key in PEM or in a kubeconfig (base64), an age identity, a token. */
-const SECRET = /PRIVATE KEY|client-key-data:|AGE-SECRET-KEY-|^[ \t]*token:\s*\S/m;
-
-/** Bytes; larger files are not read, and count as secret. */
-const LARGEST = 1 << 20;
-
-/** "etcd's data with all Secrets, 9 files with a private key or a token, 3 without", by looking. */
-export function heldIn(rescue: Rescue): string {
-  const etcd = exists(rescuedEtcd(rescue));
-  const parts = [runsIn, ...(etcd ? [rescuedEtcd, rescuedLog] : [])];
-  const files = filesBelow(
-    hostEntry(rescue.dir),
-    parts.map((part) => basename(part(rescue))),
-  );
-  const secret = files.filter(isSecret).length;
-  const others = files.length - secret;
-  const runs = list(runsIn(rescue)).filter((name) => name.endsWith(".txt")).length;
-  const kept = runs > 0 ? [`the transcripts of ${runs} run${runs === 1 ? "" : "s"}`] : [];
-  if (!etcd && secret === 0)
-    return `no key and no Secret, only ${listed([...new Set(files.map((path) => basename(path)).sort()), ...kept])}`;
-  const held: string[] = [];
-  if (etcd) held.push(`etcd's data with all Secrets${byLinks(rescuedEtcd(rescue))}`);
-  if (secret > 0) held.push(`${secret} file${secret === 1 ? "" : "s"} with a private key or a token`);
-  if (others > 0) held.push(`${others} without`);
-  return [...held, ...kept].join(", ");
-}
-
-/** A link's target, or what was never copied, is not deleted with the folder. */
-function byLinks(folder: string): string {
-  const links = attempt(() => linksOut(allCopied(copiedEntry(hostEntry(folder), folder, "followed"))));
-  return links instanceof Fail || links.length === 0 ? "" : ` (by links: ${listed(links)})`;
-}
-
-/** Regular files, on this machine; links are not followed. */
-function filesBelow(folder: string, except: readonly string[] = []): string[] {
-  const entries = readdirSync(folder, { withFileTypes: true }).filter(({ name }) => !except.includes(name));
-  return entries.flatMap((entry) => {
-    const path = join(folder, entry.name);
-    if (entry.isDirectory()) return filesBelow(path);
-    return entry.isFile() ? [path] : [];
-  });
-}
-
-function isSecret(host: string): boolean {
-  return lstatSync(host).size > LARGEST || SECRET.test(readFileSync(host, "utf8"));
-}
 
 function stampOf(name: string): Date | undefined {
   const [, year, month, day, hour, minute, second] = NAME.exec(name) ?? [];

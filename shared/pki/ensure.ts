@@ -15,18 +15,16 @@ import {
   countOfKeys,
   type PkiAction,
   refuseLostKeys,
+  signedWith,
 } from "./actions.ts";
-import { certInfo, certificatesIn, endOf, publicPem } from "./certificate.ts";
+import { certInfo, certificatesIn, endOf, publicPem, signingFirst } from "./certificate.ts";
 import { type Cert, type ClusterFacts, certPath, certRow, keyPath, subjectOf } from "./certs.ts";
 import { caText, examine, type Finding, kubeconfigTrouble, readable, type WantedPki } from "./examine.ts";
 import { issueCa, issueClient, issueLeaf, type Pair } from "./issue.ts";
 import { day, serverVerdict } from "./judge.ts";
 import { type KeyPair, keyStock } from "./keys.ts";
-import { serverIn, withCa, withUser } from "./kubeconfig-fields.ts";
-import { type KubeconfigRow, kubeconfigText } from "./kubeconfigs.ts";
-import { signedWith } from "./lost-keys.ts";
+import { type KubeconfigRow, kubeconfigText, serverIn, withCa, withUser } from "./kubeconfigs.ts";
 import { renewCa } from "./renew.ts";
-import { signingFirst } from "./trusted-keys.ts";
 
 interface ApplyOptions {
   /** The folder for wrong files, under their whole old path. */

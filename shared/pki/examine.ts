@@ -5,7 +5,16 @@
  */
 import { attempt, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
-import { type CertInfo, certInfo, certificatesIn, infoOf, isValidNow, signedBy } from "./certificate.ts";
+import {
+  type CertInfo,
+  certInfo,
+  certificatesIn,
+  infoOf,
+  isValidNow,
+  signedBy,
+  signingFirst,
+  trustsCa,
+} from "./certificate.ts";
 import {
   CERTIFICATES_DIR,
   CERTS,
@@ -42,7 +51,6 @@ import {
   parseKubeconfig,
   readKubeconfig,
 } from "./kubeconfigs.ts";
-import { signingFirst, trustsCa } from "./trusted-keys.ts";
 
 export type { State };
 

@@ -7,10 +7,9 @@ import { randomBytes } from "node:crypto";
 import * as x509 from "@peculiar/x509";
 import { memo } from "../memo.ts";
 import { type Names, names } from "./addresses.ts";
-import { BACKDATE_MS, certificatesIn, privateKeyOf, publicKeyOf } from "./certificate.ts";
+import { BACKDATE_MS, certificatesIn, privateKeyOf, publicKeyOf, signingFirst } from "./certificate.ts";
 import { type Cert, type ClusterFacts, subjectOf } from "./certs.ts";
 import { type KeyPair, keyPair, signingKey } from "./keys.ts";
-import { signingFirst } from "./trusted-keys.ts";
 
 /** A certificate and its key in PEM: the key as PKCS#1 or SEC1, as kubeadm writes it. */
 export interface Pair {

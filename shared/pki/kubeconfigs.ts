@@ -1,12 +1,12 @@
 /**
  * The kubeconfigs of a kubeadm cluster, one row each, and their text: written as kubeadm and the kubelet
- * write it, read in either form. Source: kubeadm's app/phases/kubeconfig/kubeconfig.go and
+ * write it, read in either form, or with one field changed. Source: kubeadm's app/phases/kubeconfig/kubeconfig.go and
  * app/util/kubeconfig; the kubelet's own form is that of pkg/kubelet/certificate/bootstrap/bootstrap.go.
  */
-import { Fail } from "../fail.ts";
+import { attempt, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { shell } from "../shell-line.ts";
-import { readYaml, yamlText } from "../yaml.ts";
+import { isMapping, listOf, readYaml, yamlText } from "../yaml.ts";
 import { endpointUrl } from "./addresses.ts";
 import { ADMINS_GROUP, type ClusterFacts, minorOf } from "./certs.ts";
 
@@ -170,9 +170,8 @@ export function readKubeconfig(path: string): Kubeconfig | undefined {
 /** The same from text; `path` is only named in errors. */
 export function parseKubeconfig(text: string, path: string): Kubeconfig {
   const config = parse(text, path);
-  const context = entryNamed(config.contexts, config["current-context"])?.context;
-  const cluster = entryNamed(config.clusters, context?.cluster)?.cluster;
-  const user = entryNamed(config.users, context?.user)?.user ?? {};
+  const cluster = entryNamed(config.clusters, contextOf(config)?.cluster, "cluster");
+  const user = userOf(config) ?? {};
   if (!cluster?.server)
     throw unreadable(path, text.trim() ? "its current context names no server" : "it is empty");
   const certificatePath = user["client-certificate"];
@@ -193,7 +192,7 @@ export function parseKubeconfig(text: string, path: string): Kubeconfig {
 }
 
 /** client-go's credentials other than a certificate (client-go tools/clientcmd/api/v1, AuthInfo). */
-function otherCredential(user: Yaml): string | undefined {
+function otherCredential(user: Fields): string | undefined {
   if (user.exec) return `the program ${user.exec.command}`;
   if (user.token || user.tokenFile) return "a token";
   if (user["auth-provider"]) return `the plugin ${user["auth-provider"].name}`;
@@ -231,9 +230,9 @@ function configText(
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: the shape of a stranger's YAML, checked where it is read
-type Yaml = any;
+type Fields = Record<string, any>;
 
-function parse(text: string, path: string): Yaml {
+function parse(text: string, path: string): Fields {
   try {
     return readYaml(text) ?? {};
   } catch (err) {
@@ -248,16 +247,99 @@ function unreadable(path: string, reason: string, cause?: unknown): Fail {
   });
 }
 
-function entryNamed(items: Yaml, name: Yaml): Yaml {
-  return Array.isArray(items) ? items.find((item) => item?.name === name) : undefined;
+function contextOf(config: Fields): Fields | undefined {
+  return entryNamed(config.contexts, config["current-context"], "context");
+}
+
+function userOf(config: Fields): Fields | undefined {
+  return entryNamed(config.users, contextOf(config)?.user, "user");
+}
+
+function entryNamed(items: unknown, name: unknown, field: string): Fields | undefined {
+  const item = listOf(items).find((one) => isMapping(one) && one.name === name);
+  const value = isMapping(item) ? item[field] : undefined;
+  return isMapping(value) ? value : undefined;
 }
 
 /** An embedded `KEY-data`, or the content of the file that `KEY` names, if it is there. */
-function content(entry: Yaml, key: string): string | undefined {
+function content(entry: Fields, key: string): string | undefined {
   if (entry[`${key}-data`]) return Buffer.from(entry[`${key}-data`], "base64").toString("utf8");
   return entry[key] ? readText(entry[key]) : undefined;
 }
 
 function base64(text: string): string {
   return Buffer.from(text).toString("base64");
+}
+
+/*
+ * Single fields of a text: all else that people wrote stays, servers, names, other contexts. cluster-info and
+ * kube-proxy's ConfigMap hold kubeconfigs, too.
+ */
+
+/**
+ * The server of its current context; without one that of its first cluster. Undefined if it is no kubeconfig,
+ * or names none.
+ */
+export function serverIn(text: string): string | undefined {
+  const server = clusterIn(fieldsOf(text))?.server;
+  return typeof server === "string" && URL.canParse(server) ? server : undefined;
+}
+
+/** The CAs in the same cluster's entry. */
+export function caIn(text: string): string | undefined {
+  const data = clusterIn(fieldsOf(text))?.["certificate-authority-data"];
+  return typeof data === "string" ? Buffer.from(data, "base64").toString() : undefined;
+}
+
+/**
+ * The same text with this CA in the cluster of its current context; undefined if it names no server, as then
+ * nothing in it is worth keeping.
+ */
+export function withCa(text: string, ca: string): string | undefined {
+  if (serverIn(text) === undefined) return undefined;
+  const config = fieldsOf(text);
+  const cluster = clusterIn(config)!;
+  delete cluster["certificate-authority"];
+  cluster["certificate-authority-data"] = base64(ca);
+  return yamlText(config);
+}
+
+/** The same, and its user has the certificate and key in this file, as a kubelet's. */
+export function withTrust(text: string, { ca, clientPem }: { ca: string; clientPem: string }) {
+  return withUserAs(withCa(text, ca), (user) => {
+    for (const field of ["client-certificate-data", "client-key-data", "token", "tokenFile"])
+      delete user[field];
+    Object.assign(user, { "client-certificate": clientPem, "client-key": clientPem });
+  });
+}
+
+/** The same, and its user has this certificate: all else stays, as with `kubeadm certs renew`. */
+export function withUser(
+  text: string,
+  { ca, user: { cert, key } }: { ca: string; user: { cert: string; key: string } },
+) {
+  return withUserAs(withCa(text, ca), (user) => {
+    for (const field of Object.keys(user)) delete user[field];
+    Object.assign(user, { "client-certificate-data": base64(cert), "client-key-data": base64(key) });
+  });
+}
+
+function withUserAs(text = "", change: (user: Fields) => void): string | undefined {
+  const config = fieldsOf(text);
+  const user = userOf(config);
+  if (!user) return undefined;
+  change(user);
+  return yamlText(config);
+}
+
+/** None if it is no kubeconfig. */
+function fieldsOf(text: string): Fields {
+  const config = attempt(() => parse(text, "in a text"), {});
+  return isMapping(config) ? config : {};
+}
+
+function clusterIn(config: Fields): Fields | undefined {
+  const [first] = listOf(config.clusters);
+  const name = contextOf(config)?.cluster ?? (isMapping(first) ? first.name : undefined);
+  return entryNamed(config.clusters, name, "cluster");
 }

@@ -4,8 +4,8 @@
  */
 import { again, BACKUP, command, type LeftOut, leftNames } from "../again.ts";
 import { membersNow, refuseLiving, refuseMembersElsewhere } from "../etcd/all-members.ts";
-import { refuseNoQuorum } from "../etcd/other-members.ts";
 import { isOwnEtcd, type Peer, peersOf, quorumOf, SOON, showsOtherCa } from "../etcd/peers.ts";
+import { refuseNoQuorum } from "../etcd/unheard.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless } from "../etcd-data/members.ts";
 import { etcdClient } from "../etcd-location/client.ts";
@@ -26,9 +26,9 @@ import { rescueFolders } from "../node/rescue-folder.ts";
 import { endWords, lastRestore, movedHere, wordOf, wordsOf } from "../node/words.ts";
 import { typed as inKitsFolder } from "../options.ts";
 import type { Moved } from "../pki/addresses.ts";
+import { trustedKeys } from "../pki/certificate.ts";
 import { oldSaPub } from "../pki/sa-keys.ts";
 import { isHeard } from "../pki/served.ts";
-import { trustedKeys } from "../pki/trusted-keys.ts";
 import { listed } from "../plain.ts";
 import { type DueCas, dueCas } from "../renew/renewal.ts";
 import { Disk, deviceOf } from "../salvage/disk/disk.ts";

@@ -6,7 +6,7 @@ import { basename, dirname, resolve } from "node:path";
 import { command, withOptions } from "../again.ts";
 import type { Task } from "../facts/course.ts";
 import { listed } from "../plain.ts";
-import { inForGoodWords } from "../prompt.ts";
+import { inForGoodWords } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import {
   carrying,

@@ -4,28 +4,37 @@
  * still has it then trusts nobody: open connections continue, but no new one works, and the cluster fails at
  * its next restart.
  *
+ * The file's content at that time tells: the old one is known if this kit has replaced it, as the rescue folder has it,
+ * since that moment.
+ *
  * No process reads front-proxy-ca or the CA for clients only once. Reads only. Sources: etcd
  * client/pkg/transport (ClientCAs and RootCAs once), apiserver storagebackend/factory/etcd3.go (TLSInfo
  * once), controller-manager's --root-ca-file and client-go's kubeconfig (once; the kubelet's too, in 1.36 as
  * well: pkg/kubelet/certificate/transport.go).
  */
+
 import { processesOf, processStart } from "../etcd-location/static-pod-here.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { IN_PODS, readEvidence } from "../facts/evidence.ts";
 import { attempt } from "../fail.ts";
-import { stat } from "../files/files.ts";
+import { readText, stat } from "../files/files.ts";
 import { textBelow } from "../files/untrusted-file.ts";
-import { commandOf, flags, hostPathOf } from "../manifests/command.ts";
-import { certificatesDirOn, isKubeadms } from "../manifests/on-disk.ts";
-import { type Container, containersIfAny, isServerContainer } from "../node/containers.ts";
+import { commandOf, flags, hostFiles, hostPathOf } from "../manifests/command.ts";
+import { certificatesDirOn, isKubeadms, podsOnDisk } from "../manifests/on-disk.ts";
+import {
+  type Container,
+  containersIfAny,
+  isServerContainer,
+  isStaticUid,
+  nameSuffix,
+} from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { versionsAside } from "../node/rescue-folder.ts";
 import { runningKubelet } from "../node/started-with.ts";
-import { infoOf } from "../pki/certificate.ts";
+import { type CertInfo, certificatesIn, infoOf, infosIn } from "../pki/certificate.ts";
 import { certPath, certRow, minorOf } from "../pki/certs.ts";
 import { caText, readable } from "../pki/examine.ts";
 import { KUBECONFIGS, kubeconfigRow, parseKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
-import { type CaOfKey, caOfKey, casIn, mountingPods, newestOf, textReadAt } from "./held-ca.ts";
 
 export interface CaReader {
   /** One of kubeadm's four, "kubelet", or the container of another static pod. */
@@ -71,8 +80,7 @@ export async function caReaders(
   const rows = readsOnce(facts.certificatesDir).flatMap(({ name, ...reads }) =>
     runs(name, all).flatMap((process) => readers({ name, ...reads }, process, facts.kubernetesVersion)),
   );
-  const others = mountingPods(node, all).map((pod): Reading => ({ ...pod, ca: "ca", isUnsure: true }));
-  return [...rows, ...others, await kubelet(node, all)].flatMap((reads) => {
+  return [...rows, ...mountingPods(node, all), await kubelet(node, all)].flatMap((reads) => {
     const ca = cas[reads.ca];
     return ca ? [judge(reads, ca)] : [];
   });
@@ -231,4 +239,93 @@ function mayHaveReadOther(path: string, starts: readonly Date[]): boolean {
   if (!now?.clientCertPem || now.clientCertificatePath || !written) return false;
   const isRead = (start: Date) => userIn(textReadAt(path, start))?.clientCertPem === now.clientCertPem;
   return starts.length > 0 && starts.every((start) => start < written && !isRead(start));
+}
+
+/* The file as it was when a process started. */
+
+/** The certificates of one key, by their ends: with the same key they differ only in these. */
+export interface CaOfKey {
+  /** As `CertInfo.publicKeyHash`. */
+  hash: string;
+  /** The end of the newest in use: after an undo, a newer one may be in a rescue folder. */
+  end: Date;
+  /** The end of the newest before it; unset: no older one is known here. */
+  olderEnd?: Date | undefined;
+}
+
+/** Undefined if no text in use has a certificate of that key. */
+function caOfKey(
+  hash: string,
+  inUse: readonly (string | undefined)[],
+  before: readonly (string | undefined)[] = [],
+): CaOfKey | undefined {
+  const endsIn = (texts: typeof inUse) =>
+    texts.flatMap((text) => certificatesOfKey(text, hash)).map(({ notAfter }) => notAfter.getTime());
+  const all = endsIn(inUse);
+  if (all.length === 0) return undefined;
+  const end = Math.max(...all);
+  const older = [...all, ...endsIn(before)].filter((one) => one < end);
+  return { hash, end: new Date(end), ...(older.length > 0 && { olderEnd: new Date(Math.max(...older)) }) };
+}
+
+/** A program with several of them in a file trusts the newest. */
+export function newestOf(text: string | undefined, hash: string): Readonly<CertInfo> | undefined {
+  return certificatesOfKey(text, hash).sort((a, b) => b.notAfter.getTime() - a.notAfter.getTime())[0];
+}
+
+function certificatesOfKey(text: string | undefined, hash: string): Readonly<CertInfo>[] {
+  return infosIn(text).filter(({ publicKeyHash }) => publicKeyHash === hash);
+}
+
+/** The CAs in a file of a process: its own text, or those that a kubeconfig embeds. */
+function casIn(text: string, path: string): string {
+  if (certificatesIn(text).length > 0) return text;
+  return attempt(() => parseKubeconfig(text, path).caPem, "");
+}
+
+/**
+ * The text that a process with this start has read; undefined if unknown. Between a file's last write and its
+ * last change there may have been a rename, a copy with its old time, or a new mode; not if this kit moved
+ * the old one away as it wrote this one.
+ */
+export function textReadAt(path: string, started: Date): string | undefined {
+  const info = stat(path);
+  const versions = versionsAside(path);
+  const isOurs =
+    info && versions.some(({ until }) => Math.abs(until.getTime() - info.modified.getTime()) < WRITES_MS);
+  const since = isOurs ? info.modified : info?.changed;
+  if (since && since <= started) return attempt(() => readText(path), undefined);
+  return versions.find(({ until }) => started <= until)?.text;
+}
+
+/** Milliseconds between the move of an old file and the write of the new one. */
+const WRITES_MS = 10_000;
+
+/**
+ * Static pods beside kubeadm's own that have a kubeconfig, such as kube-vip: client-go reads its CA once. The
+ * program's later use is unknown, so it may hold an older one. It does hold it if the file alone is mounted:
+ * its process sees the file from its start as long as it runs.
+ */
+function mountingPods(node: Node, all: readonly Container[]): Reading[] {
+  const configs = new Set([...KUBECONFIGS.map(({ path }) => path), node.kubelet.kubeconfig]);
+  return [...podsOnDisk({ node })].flatMap(([key, manifest]) => {
+    const [namespace, name = ""] = key.split("/");
+    if (isKubeadms(name)) return [];
+    const files = hostFiles(manifest).filter(({ path }) => configs.has(path));
+    const isOwn = (one: Container) =>
+      one.running &&
+      one.namespace === namespace &&
+      isStaticUid(one.podUid) &&
+      one.pod === `${name}${nameSuffix(node.name)}`;
+    return all.filter(isOwn).flatMap(({ name, created }) => {
+      const pids = processesOf(name, all).map(({ pid }) => pid);
+      const starts = [created, ...pids.flatMap((pid) => processStart(pid) ?? [])];
+      // from the first process that has it
+      const seen = (inside: string) =>
+        inside === "" ? undefined : pids.flatMap((pid) => textBelow(pid, inside) ?? [])[0];
+      return [...new Map(files.map((file) => [file.path, file.inside]))].map(([path, inside]) => ({
+        ...{ name, ca: "ca", path, starts, seen: seen(inside), isUnsure: true },
+      }));
+    });
+  });
 }

@@ -26,8 +26,7 @@ import { day } from "../pki/judge.ts";
 import { listed, plainLine } from "../plain.ts";
 import { CLIENT_SIGNER, type Csr, nodeAsking, requestsTo, SERVING_SIGNER } from "../workers/csr.ts";
 import { trustReached } from "../workloads/root-ca.ts";
-import { type KnownCas, knownCas } from "./ca-readers.ts";
-import { type CaOfKey, newestOf } from "./held-ca.ts";
+import { type CaOfKey, type KnownCas, knownCas, newestOf } from "./ca-readers.ts";
 import type { OldCaHolder } from "./reader-rows.ts";
 
 const YEAR_MS = 365 * 86_400_000;

@@ -4,6 +4,7 @@
  */
 import { Fail, Refused } from "../fail.ts";
 import { readText } from "../files/files.ts";
+import { signedWith } from "../pki/actions.ts";
 import {
   type CertInfo,
   certInfo,
@@ -18,7 +19,6 @@ import {
 import { type Cert, type ClusterFacts, certPath, certRow, keyPath } from "../pki/certs.ts";
 import { caText, examine } from "../pki/examine.ts";
 import { day } from "../pki/judge.ts";
-import { signedWith } from "../pki/lost-keys.ts";
 import { keyIdOf, renewCa } from "../pki/renew.ts";
 
 export type CaName = "ca" | "etcd-ca" | "front-proxy-ca";

@@ -24,8 +24,7 @@ import { type CertInfo, certInfo, infoOf, infosIn, isValidNow } from "../pki/cer
 import { certPath, certRow } from "../pki/certs.ts";
 import { examine, pkiFindings, wholePki } from "../pki/examine.ts";
 import { day } from "../pki/judge.ts";
-import { caIn } from "../pki/kubeconfig-fields.ts";
-import { KUBECONFIGS, readKubeconfig } from "../pki/kubeconfigs.ts";
+import { caIn, KUBECONFIGS, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { say } from "../run.ts";
 import {
   asBrought,

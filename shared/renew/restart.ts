@@ -28,8 +28,7 @@ import {
 } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { systemctlKubelet } from "../node/systemctl-kubelet.ts";
-import { type CertInfo, certificatesIn } from "../pki/certificate.ts";
-import { knowsCa } from "../pki/trusted-keys.ts";
+import { type CertInfo, certificatesIn, knowsCa } from "../pki/certificate.ts";
 import { listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";

@@ -18,8 +18,8 @@ import { KUBELET_CONFIG, KUBELET_DIR } from "../node/kubelet-config.ts";
 import type { KubeletFlags } from "../node/started-with.ts";
 import type { Pod, StoredObject } from "../objects/objects.ts";
 import { configMapIn, readObject, readObjects, registryPrefix } from "../objects/stored.ts";
+import { trustedKeys } from "../pki/certificate.ts";
 import { minorOf } from "../pki/certs.ts";
-import { trustedKeys } from "../pki/trusted-keys.ts";
 import { listed } from "../plain.ts";
 import { say } from "../run.ts";
 

@@ -17,10 +17,10 @@ import {
   LEAF_PAGE_FLAG,
   PAGE_HEADER_SIZE,
 } from "../etcd-data/db-file.ts";
-import { bucketKey } from "../etcd-data/key-value.ts";
 import type { Revision } from "../etcd-data/mvcc.ts";
 import { noteRead } from "../etcd-data/raft-files.ts";
-import { writeAt } from "../files/write-steps.ts";
+import { bucketKey } from "../etcd-data/revisions.ts";
+import { writeAt } from "../files/files.ts";
 import { Progress } from "../progress.ts";
 import { checkSignal } from "../this-run.ts";
 import { bytesField, confStateJson, intField, type LoneMember, memberJson } from "./new-member.ts";

@@ -4,8 +4,8 @@
  */
 import { isIP } from "node:net";
 import { again } from "../again.ts";
-import { askAboutStrangers } from "../etcd/other-members.ts";
 import { isOwnEtcd, type Peer, SOON, shownAt } from "../etcd/peers.ts";
+import { askAboutStrangers } from "../etcd/unheard.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { memberName } from "../etcd-data/members.ts";
 import { placeOf } from "../etcd-location/reach-etcd.ts";

@@ -15,11 +15,9 @@ import { basename } from "node:path";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { explain } from "../etcd-data/directory.ts";
 import { Fail } from "../fail.ts";
-import { PRIVATE_FOLDER } from "../files/copy-tree.ts";
-import { refuseNoRoom } from "../files/file-system.ts";
-import { hostPath } from "../files/files.ts";
+import { PRIVATE_FOLDER, refuseNoRoom } from "../files/file-tree.ts";
+import { freshPartial, hostPath, makeFolder, renameInto, syncFolder, writeBeside } from "../files/files.ts";
 import { failOfFile } from "../files/root.ts";
-import { freshPartial, makeFolder, renameInto, syncFolder, writeBeside } from "../files/write-steps.ts";
 import { shell } from "../shell-line.ts";
 import { writeNewDb } from "./new-db.ts";
 import {

@@ -20,7 +20,7 @@ import { certificatesDirOn } from "../manifests/on-disk.ts";
 import { OtherDistribution } from "../node/kubelet-config.ts";
 import { type Node, readNode } from "../node/node.ts";
 import { oldSaKey } from "../old-sa-key/old-tokens.ts";
-import { trustedKeys } from "../pki/trusted-keys.ts";
+import { trustedKeys } from "../pki/certificate.ts";
 import { say, tell } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { lostConfigs } from "./disk/encryption-config.ts";

@@ -13,6 +13,7 @@ import type { KeyObject } from "node:crypto";
 import { type ClusterEvidence, IN_PODS, type KnownToken } from "../facts/evidence.ts";
 import { attempt, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
+import { CLUSTER_CA_SOURCE, remedyOf } from "../pki/actions.ts";
 import {
   certificatesIn,
   keyKind,
@@ -25,7 +26,6 @@ import {
 import { CERTS, SHARED_KEYS, type SharedKey } from "../pki/certs.ts";
 import { type Finding, pkiFindings } from "../pki/examine.ts";
 import { day } from "../pki/judge.ts";
-import { CLUSTER_CA_SOURCE, remedyOf } from "../pki/lost-keys.ts";
 import { say } from "../run.ts";
 import type { Curve } from "./memory/keys-in-memory.ts";
 

@@ -16,12 +16,12 @@ import { controlPlaneContainers, isServerContainer } from "../node/containers.ts
 import { hasOwnClient, kubeletStopped } from "../node/node.ts";
 import { countOfKeys } from "../pki/actions.ts";
 import { endpointUrl } from "../pki/addresses.ts";
+import { trustsCa } from "../pki/certificate.ts";
 import { certPath, certRow } from "../pki/certs.ts";
 import { caText } from "../pki/examine.ts";
 import { makeKeysAhead } from "../pki/keys.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { servedPem } from "../pki/served.ts";
-import { trustsCa } from "../pki/trusted-keys.ts";
 import { say } from "../run.ts";
 import { inTime } from "../wait-for.ts";
 import { type Coming, preflight, refuseWhereNothingFits } from "./preflight.ts";

@@ -22,10 +22,17 @@ import { giveTo, stat, writeFile } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
 import { commandOf, flags, hostFiles, hostPathOf, mainContainer } from "../manifests/command.ts";
 import type { Manifest, PodSpec } from "../objects/objects.ts";
-import { certInfo, certificatesIn, infoOf, madeAt } from "../pki/certificate.ts";
+import {
+  certInfo,
+  certificatesIn,
+  infoOf,
+  knowsCa,
+  madeAt,
+  type TrustedKeys,
+  trustedKeys,
+} from "../pki/certificate.ts";
 import { certRow, keyPath } from "../pki/certs.ts";
 import { caText } from "../pki/examine.ts";
-import { knowsCa, type TrustedKeys, trustedKeys } from "../pki/trusted-keys.ts";
 import { act } from "../run.ts";
 import type { WantedManifest } from "./wanted-manifests.ts";
 

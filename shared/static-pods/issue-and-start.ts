@@ -10,11 +10,10 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { refuseUndecided, sayEndpoint } from "../facts/endpoint.ts";
 import { attempt, Fail } from "../fail.ts";
 import { isLink, moveToRescue } from "../files/file-tree.ts";
-import { exists, hostEntry, readText, stat } from "../files/files.ts";
+import { exists, hostEntry, makeFolder, readText, stat } from "../files/files.ts";
 import { isBelow } from "../files/root.ts";
-import { makeFolder } from "../files/write-steps.ts";
 import { hostFiles } from "../manifests/command.ts";
-import { linksUsualDir, manifestPath } from "../manifests/on-disk.ts";
+import { linksUsualDir, manifestPath, takeAway } from "../manifests/on-disk.ts";
 import { type Container, containers, controlPlaneContainers, stopContainers } from "../node/containers.ts";
 import { ensureControlPlaneKubelet } from "../node/control-plane-kubelet.ts";
 import { wasDuringRun } from "../node/kept-run.ts";
@@ -26,8 +25,7 @@ import { CERTIFICATES_DIR, CERTS, certPath, certRow, isEtcds, isInternal, keyPat
 import { apply, ensureMany } from "../pki/ensure.ts";
 import { makeKeysAhead } from "../pki/keys.ts";
 import { markNewSaKey } from "../pki/sa-keys.ts";
-import { forGood } from "../prompt.ts";
-import { act, say } from "../run.ts";
+import { act, forGood, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { told } from "../this-run.ts";
 import { fitNamedCas, fitOwners } from "./fit-files.ts";
@@ -42,7 +40,6 @@ import {
   toRestart,
 } from "./restarts.ts";
 import { refuseLostFiles, restoreManifests, restoreOthers } from "./restore.ts";
-import { takeAway } from "./take-up.ts";
 import {
   onlyOnPeers,
   readableStaticPods,

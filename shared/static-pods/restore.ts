@@ -13,7 +13,7 @@ import { copyToRescue, moveToRescue } from "../files/file-tree.ts";
 import { stat, writeFile } from "../files/files.ts";
 import { manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import type { UnprovedPod } from "../manifests/mirror-pods.ts";
-import { isKubeadms, manifestName, manifestText, secondManifests } from "../manifests/on-disk.ts";
+import { endWaiting, isKubeadms, manifestName, manifestText, secondManifests } from "../manifests/on-disk.ts";
 import {
   checksByOldSaKey,
   fitOldSaKey,
@@ -27,7 +27,6 @@ import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { yamlText } from "../yaml.ts";
 import { fitNamedCas } from "./fit-files.ts";
-import { endWaiting } from "./take-up.ts";
 import { apiServerMayLive, unprovedPods, type WantedManifest, wantedManifests } from "./wanted-manifests.ts";
 import { keepBefore, provideFiles, refuseLost, startWithout } from "./without-files.ts";
 import { type FoundManifest, onDisk, type Trouble } from "./work.ts";

@@ -8,7 +8,7 @@
  */
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { exists, removeFile, renameFile, stat, writeFile } from "../files/files.ts";
-import { manifestPath, manifestText, readableManifest, waitingPath } from "../manifests/on-disk.ts";
+import { manifestPath, manifestText, waitingPath } from "../manifests/on-disk.ts";
 import { type Container, controlPlaneContainers, stopContainers } from "../node/containers.ts";
 import type { Manifest } from "../objects/objects.ts";
 import { publicKeysIn } from "../pki/certificate.ts";
@@ -68,25 +68,6 @@ async function startedNow({ node }: Place, name: string): Promise<Container[]> {
   if (!exists(manifestPath({ node }, name))) return await look();
   const hint = shell`crictl ps -a --name ${name}; journalctl -u kubelet -n 50`;
   return (await inTime(`the kubelet to start ${name}`, isThere, { seconds: 30, hint })) ?? [];
-}
-
-/** Takes a manifest away until part 2 puts it back. */
-export function takeAway(cp: Place, name: string) {
-  const path = manifestPath(cp, name);
-  leaves(
-    path,
-    `${path} is moved aside, to ${waitingPath(path)}: without it this node runs no ${name}. Part 2 brings it back`,
-  );
-  renameFile(path, waitingPath(path));
-}
-
-/** Ends an interrupted exchange: the waiting manifest comes into its place, or is removed if another has come. */
-export function endWaiting(cp: Place, name: string, namespace?: string) {
-  const path = manifestPath(cp, name, namespace);
-  const waiting = waitingPath(path);
-  if (exists(waiting) && readableManifest(path)) removeFile(waiting);
-  else if (exists(waiting)) renameFile(waiting, path);
-  leaves(path, undefined);
 }
 
 /**

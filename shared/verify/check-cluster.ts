@@ -17,8 +17,8 @@ import { manifestDifferences, withoutOldSaKey } from "../manifests/repair-change
 import { saidAt, type Word, wordsOf } from "../node/words.ts";
 import type { Manifest, Pod } from "../objects/objects.ts";
 import { asMoved } from "../pki/addresses.ts";
-import { caIn } from "../pki/kubeconfig-fields.ts";
-import { trustsCa } from "../pki/trusted-keys.ts";
+import { trustsCa } from "../pki/certificate.ts";
+import { caIn } from "../pki/kubeconfigs.ts";
 import { listed } from "../plain.ts";
 import { shell } from "../shell-line.ts";
 import * as before from "../static-pods/lost-nodes.ts";

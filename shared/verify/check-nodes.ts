@@ -18,7 +18,7 @@ import { pathsGivenUp, saidAt, type Word } from "../node/words.ts";
 import { quoteUntrusted } from "../plain.ts";
 import { onOther, shell } from "../shell-line.ts";
 import { inTime } from "../wait-for.ts";
-import { askKubeletPort, servingByCa } from "../workers/kubelet-port.ts";
+import { askKubeletPort, servingByCa } from "../workers/nodes-seen.ts";
 
 /** The Nodes, by name, with their kubelets' Leases. Errors: as KubeApi. */
 export async function seenNodes(api: KubeApi, since: Date, away: readonly string[] = []) {

@@ -14,12 +14,11 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { type Repair, replacedCa } from "../facts/repair.ts";
 import { saKeyIsNew } from "../facts/sa-key.ts";
 import { attemptLater, Fail } from "../fail.ts";
-import { exists, hostEntry, list, stat } from "../files/files.ts";
+import { exists, hostEntry, list, stat, UNFINISHED } from "../files/files.ts";
 import { gone } from "../files/untrusted-file.ts";
-import { UNFINISHED } from "../files/write-steps.ts";
 import { BACKUP_MARK, backupState } from "../hand-over/backup-mark.ts";
 import type { Node } from "../node/node.ts";
-import { heldIn, rescuedEtcd, rescueFolders, runsIn, STASH } from "../node/rescue-folder.ts";
+import { rescuedEtcd, rescueFolders, runsIn, STASH } from "../node/rescue-folder.ts";
 import { openWords } from "../node/words.ts";
 import { typed } from "../options.ts";
 import { certInfo } from "../pki/certificate.ts";
@@ -28,7 +27,7 @@ import { oldSaKeys } from "../pki/sa-keys.ts";
 import { listed } from "../plain.ts";
 import { shell } from "../shell-line.ts";
 import { undefinedOnTimeout } from "../wait-for.ts";
-import { hasLeftCanaries, peopleToDo } from "../workloads/left-to-do.ts";
+import { hasLeftCanaries, heldIn, peopleToDo } from "../workloads/left-to-do.ts";
 
 export interface WrapUp {
   /** Changes of the repair whose rescue folder is here. */

@@ -16,14 +16,14 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { controllerOf } from "../facts/pod-trust.ts";
 import { machinesOn, saidBefore } from "../facts/said.ts";
 import { Refused } from "../fail.ts";
-import { endWords, endWordsOf, isTyped, wordsOf } from "../node/words.ts";
+import { endWords, isTyped, wordsOf } from "../node/words.ts";
 import type { Toleration } from "../objects/objects.ts";
 import { minorOf } from "../pki/certs.ts";
 import { FEW, listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { clock } from "../wait-for.ts";
-import { listeningOn } from "./kubelet-port.ts";
+import { countBack, listeningOn } from "./nodes-seen.ts";
 
 /**
  * The nodes that are left out and really away: one that renews its Lease is here, whatever was typed, and the words of
@@ -58,12 +58,6 @@ export async function reallyOut(
   countBack(back);
   const isStill = (name: string) => !back.includes(name);
   return { without: out.without.filter(isStill), lost: out.lost.filter(isStill) };
-}
-
-/** Says of nodes that were to be left out that they are here, and ends the words about them. */
-export function countBack(names: readonly string[]) {
-  for (const name of names) say(`${name}: it renews its Lease, so it is not left out`);
-  endWordsOf(names);
 }
 
 /** It waits for no renewal, so it judges none: a node that was lost a moment ago has a Lease of a moment ago. */

@@ -18,13 +18,19 @@ import { moveToRescue } from "../files/file-tree.ts";
 import { exists, readText, writeTogether } from "../files/files.ts";
 import { certificatesDirOn, lostPods } from "../manifests/on-disk.ts";
 import { type Container, containersInTime, workloadContainers } from "../node/containers.ts";
-import { dropClientPems, dropForeignServing, withOtherCas } from "../node/credentials.ts";
+import { dropClientPems, dropForeignServing, trusted, withOtherCas } from "../node/credentials.ts";
 import { clientText } from "../node/kubelet-config.ts";
 import { kubeletActive, type Node, readNode } from "../node/node.ts";
 import { putKubeletsFilesBack, refuseUnfitKubelet, systemctlKubelet } from "../node/systemctl-kubelet.ts";
-import { certInfo, certificatesIn, isValidNow } from "../pki/certificate.ts";
+import {
+  certInfo,
+  certificatesIn,
+  isValidNow,
+  trustedKeys,
+  trustedText,
+  trustsCa,
+} from "../pki/certificate.ts";
 import { bootstrapKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
-import { trusted, trustedKeys, trustedText, trustsCa } from "../pki/trusted-keys.ts";
 import { mode, say } from "../run.ts";
 import { undisturbed } from "../this-run.ts";
 import { waitFor } from "../wait-for.ts";

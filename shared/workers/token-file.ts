@@ -17,8 +17,7 @@ import { Fail } from "../fail.ts";
 import { exists, list, readText, removeFile } from "../files/files.ts";
 import type { Node } from "../node/node.ts";
 import { typed } from "../options.ts";
-import { certificatesIn } from "../pki/certificate.ts";
-import { trustedKeys } from "../pki/trusted-keys.ts";
+import { certificatesIn, trustedKeys } from "../pki/certificate.ts";
 import { act, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 

@@ -25,8 +25,7 @@ import { sayEvictions } from "./away.ts";
 import { givenBefore, type Joining } from "./csr-rules.ts";
 import { decideAgain, followClients, followServing } from "./deciding.ts";
 import { identitiesOf } from "./identities.ts";
-import { servingByCa } from "./kubelet-port.ts";
-import { OF_WINDOWS } from "./nodes-seen.ts";
+import { OF_WINDOWS, servingByCa } from "./nodes-seen.ts";
 import {
   comeBack,
   type Following,

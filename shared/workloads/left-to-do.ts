@@ -1,5 +1,6 @@
-/** Work that part 4 leaves to the operator and to other people, the most urgent first. */
-
+/** Work that part 4 leaves to the operator and to other people, the most urgent first; and what rescue folders hold. */
+import { lstatSync, readdirSync, readFileSync } from "node:fs";
+import { basename, join } from "node:path";
 import { BACKUP } from "../again.ts";
 import { calledByApi } from "../api/api-error.ts";
 import type { KubeApi } from "../api/kube-api.ts";
@@ -10,15 +11,22 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { lastWritten } from "../facts/pod-trust.ts";
 import { replacedCa } from "../facts/repair.ts";
 import { saKeyIsNew } from "../facts/sa-key.ts";
-import { Fail } from "../fail.ts";
-import { readText } from "../files/files.ts";
+import { attempt, Fail } from "../fail.ts";
+import { copiedFrom, linksOut } from "../files/file-tree.ts";
+import { exists, hostEntry, list, readText } from "../files/files.ts";
 import { commandOf, flags } from "../manifests/command.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { standIns } from "../manifests/repair-changes.ts";
-import { heldIn, rescuedEtcd, rescuedFiles, rescueFolders } from "../node/rescue-folder.ts";
-import { certInfo } from "../pki/certificate.ts";
+import {
+  type Rescue,
+  rescuedEtcd,
+  rescuedLog,
+  rescueFolders,
+  runsIn,
+  WORDS_FILE,
+} from "../node/rescue-folder.ts";
+import { certInfo, type TrustedKeys, trustedKeys } from "../pki/certificate.ts";
 import { newSaKeySince } from "../pki/sa-keys.ts";
-import { type TrustedKeys, trustedKeys } from "../pki/trusted-keys.ts";
 import { listed } from "../plain.ts";
 import { fewLines } from "../progress.ts";
 import { howToRestart, type Left, label, lineOf, type PodOwner } from "./pod-owners.ts";
@@ -175,4 +183,58 @@ export const TEST_PODS = podsPath("kube-system", "kube-pki-repair=canary");
 /** Whether a run that was cut off has left test pods. */
 export async function hasLeftCanaries(api: KubeApi): Promise<boolean> {
   return (await api.list(TEST_PODS)).length > 0;
+}
+
+/** Rescue folders that hold more than words and the transcripts of runs: somebody has to remove them. */
+export function rescuedFiles(): Rescue[] {
+  return rescueFolders().filter((rescue) =>
+    list(rescue.dir).some((name) => ![basename(runsIn(rescue)), WORDS_FILE].includes(name)),
+  );
+}
+
+/** A private key in PEM or in a kubeconfig (base64), an age identity, a token. */
+const SECRET = /PRIVATE KEY|client-key-data:|AGE-SECRET-KEY-|^[ \t]*token:\s*\S/m;
+
+/** Bytes; larger files are not read, and count as secret. */
+const LARGEST = 1 << 20;
+
+/** "etcd's data with all Secrets, 9 files with a private key or a token, 3 without", by looking. */
+export function heldIn(rescue: Rescue): string {
+  const etcd = exists(rescuedEtcd(rescue));
+  const parts = [runsIn, ...(etcd ? [rescuedEtcd, rescuedLog] : [])];
+  const files = filesBelow(
+    hostEntry(rescue.dir),
+    parts.map((part) => basename(part(rescue))),
+  );
+  const secret = files.filter(isSecret).length;
+  const others = files.length - secret;
+  const runs = list(runsIn(rescue)).filter((name) => name.endsWith(".txt")).length;
+  const transcripts = runs > 0 ? [`the transcripts of ${runs} run${runs === 1 ? "" : "s"}`] : [];
+  if (!etcd && secret === 0)
+    return `no key and no Secret, only ${listed([...new Set(files.map((path) => basename(path)).sort()), ...transcripts])}`;
+  const held: string[] = [];
+  if (etcd) held.push(`etcd's data with all Secrets${byLinks(rescuedEtcd(rescue))}`);
+  if (secret > 0) held.push(`${secret} file${secret === 1 ? "" : "s"} with a private key or a token`);
+  if (others > 0) held.push(`${others} without`);
+  return [...held, ...transcripts].join(", ");
+}
+
+/** A link's target, or what was never copied, is not deleted with the folder. */
+function byLinks(folder: string): string {
+  const links = attempt(() => linksOut(copiedFrom(hostEntry(folder))));
+  return links instanceof Fail || links.length === 0 ? "" : ` (by links: ${listed(links)})`;
+}
+
+/** Regular files, on this machine; links are not followed. */
+function filesBelow(folder: string, except: readonly string[] = []): string[] {
+  const entries = readdirSync(folder, { withFileTypes: true }).filter(({ name }) => !except.includes(name));
+  return entries.flatMap((entry) => {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) return filesBelow(path);
+    return entry.isFile() ? [path] : [];
+  });
+}
+
+function isSecret(host: string): boolean {
+  return lstatSync(host).size > LARGEST || SECRET.test(readFileSync(host, "utf8"));
 }

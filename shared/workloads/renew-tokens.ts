@@ -32,8 +32,7 @@ import {
 } from "../pki/sa-keys.ts";
 import { FEW } from "../plain.ts";
 import { count, Progress, sayNames } from "../progress.ts";
-import { forGood } from "../prompt.ts";
-import { mode, say } from "../run.ts";
+import { forGood, mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { exchangeManifest, waitForKeys } from "../static-pods/take-up.ts";
 import { waitFor } from "../wait-for.ts";

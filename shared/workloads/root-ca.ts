@@ -16,7 +16,7 @@ import { DOES_IT_LEAD } from "../api/leases.ts";
 import { readAll } from "../api/many.ts";
 import { type CutOff, NOT_YET, type TrustHolder } from "../facts/pod-trust.ts";
 import { Fail } from "../fail.ts";
-import { trustsCa } from "../pki/trusted-keys.ts";
+import { trustsCa } from "../pki/certificate.ts";
 import { FEW, listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";

@@ -7,8 +7,8 @@ import { ApiError } from "../api/api-error.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { type KubeObject, nameOf } from "../api/kube-object.ts";
 import { retry } from "../api/many.ts";
+import { trustsCa } from "../pki/certificate.ts";
 import { tokenVerifier } from "../pki/sa-keys.ts";
-import { trustsCa } from "../pki/trusted-keys.ts";
 
 export interface TokenSecret extends KubeObject {
   data?: { token?: string; "ca.crt"?: string; namespace?: string };

@@ -6,7 +6,7 @@ import * as fs from "node:fs";
 import { Damaged, fieldsOf } from "../../shared/etcd-data/protobuf.ts";
 import { crc32c, LogFile } from "../../shared/etcd-data/raft-files.ts";
 import { parseRecord, readFrame, readWal } from "../../shared/etcd-data/wal.ts";
-import { writeAt } from "../../shared/files/write-steps.ts";
+import { writeAt } from "../../shared/files/files.ts";
 import { type LogRecords, RECORD } from "../../shared/restore/new-member.ts";
 
 interface LogTail {

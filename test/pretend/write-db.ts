@@ -4,7 +4,7 @@
  */
 import { createHash } from "node:crypto";
 import { DB_MAGIC, DB_VERSION, fnv64a } from "../../shared/etcd-data/db-file.ts";
-import { bucketKey } from "../../shared/etcd-data/key-value.ts";
+import { bucketKey } from "../../shared/etcd-data/revisions.ts";
 import { type DbNode, inlineBytes, pageBytes } from "../../shared/restore/new-db.ts";
 import { bytesField, intField } from "../../shared/restore/new-member.ts";
 import type { WrittenMember } from "./write-wal.ts";

@@ -13,25 +13,25 @@ const HOME = join(import.meta.dir, "../..");
  */
 const BUDGETS: Record<string, number> = {
   // etcd's own snapshot is the rescue copy of an etcd that is not stopped, too (issue 44)
-  "00-assess": 135, // etcd on other machines is asked for its data (issue 44)
-  "00-salvage": 111, // etcd on other machines is asked for its data (issue 44)
-  "00-token-key": 90, // etcd on other machines is asked for its data (issue 44)
-  "01-etcd": 128,
-  "02-control-plane": 131,
-  "03-join": 51,
-  "03-workers": 119, // etcd on other machines is asked for its data (issue 44)
-  "04-sa-tokens": 117,
-  "05-verify": 129,
-  drill: 119,
-  "hand-over": 96,
-  "join-again": 68, // etcd on other machines is asked for its data (issue 44)
-  move: 107, // etcd on other machines is asked for its data (issue 44)
-  "pack-kit": 16,
-  plan: 157,
-  "renew-ca": 123,
-  report: 172,
-  restore: 98, // older trees of damaged data (issue 45)
-  words: 15,
+  "00-assess": 128, // etcd on other machines is asked for its data (issue 44)
+  "00-salvage": 105, // etcd on other machines is asked for its data (issue 44)
+  "00-token-key": 84, // etcd on other machines is asked for its data (issue 44)
+  "01-etcd": 117,
+  "02-control-plane": 120,
+  "03-join": 46,
+  "03-workers": 111, // etcd on other machines is asked for its data (issue 44)
+  "04-sa-tokens": 109,
+  "05-verify": 122,
+  drill: 111,
+  "hand-over": 90,
+  "join-again": 65, // etcd on other machines is asked for its data (issue 44)
+  move: 103, // etcd on other machines is asked for its data (issue 44)
+  "pack-kit": 14,
+  plan: 149,
+  "renew-ca": 112,
+  report: 164,
+  restore: 91, // older trees of damaged data (issue 45)
+  words: 13,
 };
 
 /** Rooms beside the repair: no part loads them. */

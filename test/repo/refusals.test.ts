@@ -17,7 +17,7 @@ const LOOKS = [
   ...["02-control-plane.ts checkEtcd", "02-control-plane.ts main"],
   ...["onControlPlane", "makeTokens"].map((name) => `03-workers.ts ${name}`),
   ...["look", "retire"].map((name) => `04-sa-tokens.ts ${name}`),
-  ...["lock-node.ts lockNode", "wait.ts watchNodesReturn", "hand-over.ts unpack", "00-salvage.ts main"],
+  ...["kept-run.ts lockNode", "wait.ts watchNodesReturn", "hand-over.ts unpack", "00-salvage.ts main"],
 ];
 
 const found = [...reached(sources, LOOKS, STOP)].flatMap(([name, piece]) => (refuses(piece) ? [name] : []));

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { $, Glob } from "bun";
 import { courseFrom, type Known, TASKS, type Task } from "../../shared/facts/course.ts";
 import { readRunbook } from "../../shared/plan/runbook.ts";
-import { FOR_GOOD } from "../../shared/prompt.ts";
+import { FOR_GOOD } from "../../shared/run.ts";
 import { helpOf } from "./help.ts";
 import { blank, kitSources } from "./sources.ts";
 

@@ -25,7 +25,7 @@ const MAY_BE_SILENT: Record<string, string> = {
   "shared/api/many.ts": "gives a place to the next, and a stream its limit; each owner's own wait speaks",
   "shared/pki/served.ts":
     "a handshake with a limit of ten seconds; who asks for an answer has the limit, and `answered` says it",
-  "shared/workers/kubelet-port.ts": "limits of five seconds and of one",
+  "shared/workers/nodes-seen.ts": "limits of five seconds and of one",
   "shared/evidence/server-clock.ts": "has a limit of two seconds",
   "shared/node/node.ts": "uname, ip and systemctl is-active ask the kernel and systemd's memory",
   "shared/etcd/tell-members.ts": "ip addr changes the kernel's table",
@@ -33,10 +33,10 @@ const MAY_BE_SILENT: Record<string, string> = {
   "shared/assess/data-rows.ts": "systemctl is-active asks systemd's memory",
   "shared/salvage/disk/disk.ts": "findmnt reads the kernel's table",
   "shared/drill/drill.ts": "ionice sets a number",
-  "shared/node/lock-node.ts": "flock -n does not wait",
+  "shared/node/kept-run.ts": "flock -n does not wait",
   "shared/prompt.ts": "waits for the operator, who sees the question",
-  "shared/files/copy-tree.ts": "copyTree is for small files; copyLargeTree says how far it is",
-  "shared/files/file-tree.ts": "certificates, kubeconfigs and manifests are small",
+  "shared/files/file-tree.ts":
+    "certificates, kubeconfigs and manifests are small; copyLargeTree says how far it is",
   "shared/workers/saved-trust.ts": "the files that a kubelet trusts and uses are small",
   "shared/kit/write-kit.ts": "npm on the operator's laptop, which says what it fetches",
 };

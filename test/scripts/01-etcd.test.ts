@@ -5,7 +5,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { parse } from "yaml";
-import { STOP_ETCD } from "../../shared/etcd/other-members.ts";
+import { STOP_ETCD } from "../../shared/etcd/unheard.ts";
 import { publicPem } from "../../shared/pki/certificate.ts";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueCa } from "../../shared/pki/issue.ts";

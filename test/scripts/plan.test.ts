@@ -16,7 +16,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { UNPACK } from "../../scripts/pack-kit.ts";
 import { HOLD } from "../../shared/facts/course.ts";
-import { trustedKeys } from "../../shared/pki/trusted-keys.ts";
+import { trustedKeys } from "../../shared/pki/certificate.ts";
 import { healthyCp, write } from "../pretend/cluster.ts";
 import { agedText } from "../pretend/expired.ts";
 import { bigInt, POD_UID, podRecord, pretendProcess } from "../pretend/memory.ts";

@@ -4,9 +4,9 @@
  * each ends well. On the usual one whole scripts run, and on the others their main.
  */
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { trustedKeys } from "../../shared/pki/certificate.ts";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
-import { trustedKeys } from "../../shared/pki/trusted-keys.ts";
 import { pretendApi } from "../pretend/api.ts";
 import { ADDRESS, FACTS } from "../pretend/cluster.ts";
 import { BALANCER } from "../pretend/endpoint.ts";

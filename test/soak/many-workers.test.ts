@@ -6,7 +6,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, rmSync } from "node:fs";
 import { stringify } from "yaml";
-import { caIn } from "../../shared/pki/kubeconfig-fields.ts";
+import { caIn } from "../../shared/pki/kubeconfigs.ts";
 import { renewCa } from "../../shared/pki/renew.ts";
 import { ADDRESS, write, writeKubelet } from "../pretend/cluster.ts";
 import { LEASE, serve } from "../pretend/joining.ts";

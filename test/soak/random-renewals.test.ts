@@ -5,7 +5,7 @@
  */
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import { X509Certificate } from "node:crypto";
-import { caIn } from "../../shared/pki/kubeconfig-fields.ts";
+import { caIn } from "../../shared/pki/kubeconfigs.ts";
 import { renewCa } from "../../shared/pki/renew.ts";
 import { CA_NAMES } from "../../shared/renew/renewal.ts";
 import { healthyCp, write } from "../pretend/cluster.ts";

@@ -3,7 +3,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, rmSync, writeFileSync } from "node:fs";
 import { stringify } from "yaml";
 import { certInfo } from "../../shared/pki/certificate.ts";
-import { caIn } from "../../shared/pki/kubeconfig-fields.ts";
+import { caIn } from "../../shared/pki/kubeconfigs.ts";
 import { renewCa } from "../../shared/pki/renew.ts";
 import { clusterObjects, healthyCp, heardUntil, otherCa, write } from "../pretend/cluster.ts";
 import { ofCompany, renewedByCompany } from "../pretend/company-ca.ts";

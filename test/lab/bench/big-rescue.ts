@@ -10,7 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Row } from "../../../shared/etcd-data/bbolt.ts";
 import type { EtcdData } from "../../../shared/etcd-data/data.ts";
-import { bucketKey } from "../../../shared/etcd-data/key-value.ts";
+import { bucketKey } from "../../../shared/etcd-data/revisions.ts";
 import { memberDataIn, writeAlone } from "../../../shared/restore/lost-members-data.ts";
 import { writeNewDb } from "../../../shared/restore/new-db.ts";
 import {

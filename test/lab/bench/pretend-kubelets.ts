@@ -13,7 +13,7 @@ import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { inParallel, watch } from "../../../shared/api/many.ts";
 import type { KnownNode } from "../../../shared/facts/known-nodes.ts";
 import { type Csr, nodeAsking, requestsTo, SERVING_SIGNER } from "../../../shared/workers/csr.ts";
-import { KUBELET_PORT } from "../../../shared/workers/kubelet-port.ts";
+import { KUBELET_PORT } from "../../../shared/workers/nodes-seen.ts";
 
 /** How another process of the benchmark reaches the API; in a file, as it has a key in it. */
 export interface LabFile {

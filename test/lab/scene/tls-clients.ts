@@ -5,7 +5,7 @@
 import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Fail } from "../../../shared/fail.ts";
-import { withCa } from "../../../shared/pki/kubeconfig-fields.ts";
+import { withCa } from "../../../shared/pki/kubeconfigs.ts";
 import { LAB_BUN } from "../machine/disk.ts";
 import type { Machine } from "../machine/machine.ts";
 

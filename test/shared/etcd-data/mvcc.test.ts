@@ -1,8 +1,8 @@
 import { expect, test } from "bun:test";
 import type { Bbolt, Tree } from "../../../shared/etcd-data/bbolt.ts";
 import type { Leaf } from "../../../shared/etcd-data/db-file.ts";
-import { bucketKey, readRevision } from "../../../shared/etcd-data/key-value.ts";
 import { Mvcc } from "../../../shared/etcd-data/mvcc.ts";
+import { bucketKey, readRevision } from "../../../shared/etcd-data/revisions.ts";
 
 /**
  * What a tree holds: revisions in order, `-` before a key that is deleted by it, and the revision that was

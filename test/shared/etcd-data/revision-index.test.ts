@@ -1,6 +1,6 @@
 /** The index of all revisions, beside one of plain maps. */
 import { expect, test } from "bun:test";
-import { RevisionIndex, type StoredRevision } from "../../../shared/etcd-data/revision-index.ts";
+import { RevisionIndex, type StoredRevision } from "../../../shared/etcd-data/revisions.ts";
 import { random } from "../../pretend/damage.ts";
 
 const KEYS = 9000;

@@ -4,8 +4,8 @@
  */
 import { describe, expect, test } from "bun:test";
 import { command, inLines, inOneLine, NOBODY, type Todo } from "../../../shared/again.ts";
+import * as next from "../../../shared/facts/course.ts";
 import { otherControlPlanes } from "../../../shared/facts/known-nodes.ts";
-import * as next from "../../../shared/facts/next.ts";
 
 const nodeCalled = (name: string, controlPlane = true) => ({
   name,

@@ -2,8 +2,7 @@
 import { expect, test } from "bun:test";
 import * as fs from "node:fs";
 import { join } from "node:path";
-import { sizeBelow } from "../../../shared/files/file-system.ts";
-import { copyLargeTree, copyTree, moveToRescue } from "../../../shared/files/file-tree.ts";
+import { copyLargeTree, copyTree, moveToRescue, sizeBelow } from "../../../shared/files/file-tree.ts";
 import { list, readText, stat, writeFile } from "../../../shared/files/files.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 

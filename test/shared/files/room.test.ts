@@ -2,13 +2,8 @@
 import { expect, test } from "bun:test";
 import { symlinkSync } from "node:fs";
 import { failOf } from "../../../shared/fail.ts";
-import {
-  megabytes,
-  refuseNoMemory,
-  refuseNoRoom,
-  refuseUnwritable,
-  sizeBelow,
-} from "../../../shared/files/file-system.ts";
+import { megabytes, refuseNoMemory, refuseUnwritable } from "../../../shared/files/file-system.ts";
+import { refuseNoRoom, sizeBelow } from "../../../shared/files/file-tree.ts";
 import { write } from "../../pretend/cluster.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 

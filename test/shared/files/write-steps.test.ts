@@ -1,8 +1,7 @@
 import { expect, test } from "bun:test";
 import * as fs from "node:fs";
 import { join } from "node:path";
-import { exists, list, writeFile } from "../../../shared/files/files.ts";
-import { removeLeftOvers, UNFINISHED } from "../../../shared/files/write-steps.ts";
+import { exists, list, removeLeftOvers, UNFINISHED, writeFile } from "../../../shared/files/files.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 test("what a run that was cut off has left is removed at any depth, and nothing of others, nor below a link", () => {

@@ -1,8 +1,7 @@
 /** What is kept of a run, from when on, and whether a file was written while one went on. */
 import { expect, test } from "bun:test";
 import { utimesSync } from "node:fs";
-import { writeFile } from "../../../shared/files/files.ts";
-import { UNFINISHED } from "../../../shared/files/write-steps.ts";
+import { UNFINISHED, writeFile } from "../../../shared/files/files.ts";
 import { keepRun, wasDuringRun } from "../../../shared/node/kept-run.ts";
 import { newRescue } from "../../../shared/node/rescue-folder.ts";
 import { certInfo } from "../../../shared/pki/certificate.ts";

@@ -2,8 +2,8 @@
 import { expect, test } from "bun:test";
 import { existsSync, readFileSync } from "node:fs";
 import { failOf } from "../../../shared/fail.ts";
-import { UNFINISHED } from "../../../shared/files/write-steps.ts";
-import { lockNode } from "../../../shared/node/lock-node.ts";
+import { UNFINISHED } from "../../../shared/files/files.ts";
+import { lockNode } from "../../../shared/node/kept-run.ts";
 import { mode } from "../../../shared/run.ts";
 import { write } from "../../pretend/cluster.ts";
 import { programsHere } from "../../pretend/programs.ts";

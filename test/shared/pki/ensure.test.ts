@@ -11,13 +11,13 @@ import { ensureMany } from "../../../shared/pki/ensure.ts";
 import { examine, examineServiceAccountKey, type WantedPki } from "../../../shared/pki/examine.ts";
 import { issueCa, issueClient, issueLeaf, type Pair } from "../../../shared/pki/issue.ts";
 import { type KeyPair, keyPair } from "../../../shared/pki/keys.ts";
-import { withCa } from "../../../shared/pki/kubeconfig-fields.ts";
 import {
   kubeconfigRow,
   kubeconfigRows,
   kubeconfigText,
   kubeletKubeconfig,
   readKubeconfig,
+  withCa,
 } from "../../../shared/pki/kubeconfigs.ts";
 import { serviceAccountKeyId } from "../../../shared/pki/sa-keys.ts";
 import { mode } from "../../../shared/run.ts";

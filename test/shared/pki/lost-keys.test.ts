@@ -5,14 +5,19 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { readEvidence } from "../../../shared/facts/evidence.ts";
-import { type ActionOptions, actionsFor, keysToMake } from "../../../shared/pki/actions.ts";
+import {
+  type ActionOptions,
+  actionsFor,
+  CLUSTER_CA_SOURCE,
+  type Evidence,
+  keysToMake,
+} from "../../../shared/pki/actions.ts";
 import { certInfo, certificatesIn } from "../../../shared/pki/certificate.ts";
 import { CERTS } from "../../../shared/pki/certs.ts";
 import { ensureMany } from "../../../shared/pki/ensure.ts";
 import { examine } from "../../../shared/pki/examine.ts";
 import { issueCa } from "../../../shared/pki/issue.ts";
 import { keyPair } from "../../../shared/pki/keys.ts";
-import { CLUSTER_CA_SOURCE, type Evidence } from "../../../shared/pki/lost-keys.ts";
 import { serviceAccountKeyId } from "../../../shared/pki/sa-keys.ts";
 import { FACTS, healthyCp } from "../../pretend/cluster.ts";
 import { NODE, pretendData } from "../../pretend/control-plane-node.ts";

@@ -2,8 +2,9 @@
 import { expect, test } from "bun:test";
 import { symlinkSync } from "node:fs";
 import { writeFile } from "../../../shared/files/files.ts";
-import { heldIn, newRescue, rescueFolders } from "../../../shared/node/rescue-folder.ts";
+import { newRescue, rescueFolders } from "../../../shared/node/rescue-folder.ts";
 import { keyPair } from "../../../shared/pki/keys.ts";
+import { heldIn } from "../../../shared/workloads/left-to-do.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const DIR = "/root/kube-pki-repair-20260101T000000";
