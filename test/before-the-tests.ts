@@ -4,6 +4,7 @@
  * /etc/kubernetes.
  */
 import { leaveNode } from "./pretend/no-node.ts";
+import { elsewhere } from "./pretend/own-address.ts";
 import { ofNow } from "./pretend/programs.ts";
 import { quickPassphrases, SEALED } from "./pretend/quick-passphrases.ts";
 import { withoutShell } from "./pretend/without-shell.ts";
@@ -19,4 +20,7 @@ Bun.plugin({
     }));
   },
 });
-Object.assign(Bun, { spawn: ofNow(Bun.spawn), spawnSync: ofNow(Bun.spawnSync) });
+Object.assign(Bun, {
+  ...{ spawn: ofNow(Bun.spawn), spawnSync: ofNow(Bun.spawnSync) },
+  ...{ serve: elsewhere(Bun.serve), listen: elsewhere(Bun.listen) },
+});

@@ -47,7 +47,7 @@ const IN_PROCESS = availableParallelism() + 1;
  * Code runs too seldom in a test for the last of JavaScriptCore's compilers: without it 221 tests took 25.1 and 25.9 s of
  * CPU, with it 28.4.
  */
-const NO_LATE_COMPILER = { BUN_JSC_useFTLJIT: "0" };
+export const NO_LATE_COMPILER = { BUN_JSC_useFTLJIT: "0" };
 
 export const HOME = resolve(import.meta.dir, "..");
 

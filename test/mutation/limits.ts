@@ -1,4 +1,5 @@
-/** Tests of one mutant: where they run, and how long they may. `longest`: seconds of CPU, of each process. */
+/** Tests of changed code: where they run, how long they may, which of them are red. */
+import { NO_LATE_COMPILER } from "../checks.ts";
 
 /** Seconds, for tests that use no CPU and do not end. A busy machine may need as long: it proves nothing. */
 const WAITS = 600;
@@ -14,26 +15,48 @@ export const ALONE = [
 const READ_ONLY =
   'ip link set lo up && for memory in /tmp /dev/shm; do mount -t tmpfs tmpfs "$memory"; done && mount -o remount,ro,bind / && exec "$@"';
 
-/** No test has a limit of its own: that one of them waits too long is no proof that it has noticed anything. */
-export async function codeOf(home: string, files: readonly string[], longest: number): Promise<number> {
+export interface Ran {
+  /** `loops`: a test would not end. `timed out`: nothing proves that a test noticed anything. */
+  end: "survived" | "killed" | "loops" | "timed out";
+  /** Test files; all of them where it is not known which. With `bail` the first one. */
+  red: readonly string[];
+}
+
+/**
+ * `longest`: seconds of CPU, of each process. No test has a limit of its own: that one of them waits too long is
+ * no proof that it has noticed anything.
+ */
+export async function ranAlone(
+  home: string,
+  files: readonly string[],
+  longest: number,
+  { bail }: { bail: boolean },
+): Promise<Ran> {
   const paths = files.map((path) => `./${path}`);
-  const command = [process.execPath, "test", "--bail", `--timeout=${(WAITS + 60) * 1000}`, ...paths];
-  const limits = [
-    "timeout",
-    "-s",
-    "KILL",
-    String(WAITS),
-    "prlimit",
-    `--cpu=${longest}:${longest + 60}`,
-    "--",
-  ];
+  const words = [`--timeout=${(WAITS + 60) * 1000}`, ...(bail ? ["--bail"] : [])];
+  const command = [process.execPath, "test", ...words, ...paths];
+  const limits = ["timeout", "-s", "KILL", `${WAITS}`, "prlimit", `--cpu=${longest}:${longest + 60}`, "--"];
   const child = Bun.spawn([...ALONE, READ_ONLY, "sh", ...limits, ...command], {
-    cwd: home,
-    stdout: "ignore",
-    stderr: "ignore",
+    ...{ cwd: home, stdout: "ignore", stderr: "pipe", env: { ...process.env, ...NO_LATE_COMPILER } },
   });
-  return child.exited;
+  const said = await new Response(child.stderr).text();
+  const code = await child.exited;
+  if (code === 0) return { end: "survived", red: [] };
+  if (code === LOOPED) return { end: "loops", red: files };
+  if (code === WAITED) return { end: "timed out", red: files };
+  const red = redOf(said);
+  return { end: "killed", red: red.length > 0 ? red : files };
 }
 
 /** timeout(1): of a command that the kernel has ended with XCPU, and of one that it has ended itself. */
-export const [LOOPED, WAITED] = [128 + 24, 137];
+const [LOOPED, WAITED] = [128 + 24, 137];
+
+/** The test files that Bun says are red: it names each file above what it says of it, and at its end fails alone. */
+export function redOf(said: string): string[] {
+  const [files] = said.split(/^\d+ tests? failed:$/m);
+  return files!
+    .split(/^(?=\S+\.test\.ts:$)/m)
+    .filter((part) => /^\(fail\) |^# Unhandled error/m.test(part))
+    .map((part) => part.slice(0, part.indexOf(":\n")))
+    .filter((name) => name.endsWith(".test.ts"));
+}

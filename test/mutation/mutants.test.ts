@@ -4,9 +4,10 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { sandbox } from "../pretend/sandbox.ts";
 import { Checked } from "./checked.ts";
 import { coverageOf, coveredBy, readLcov, testsOf } from "./covered.ts";
-import { ALONE, codeOf, LOOPED } from "./limits.ts";
-import { mutantsOf, mutated } from "./mutants.ts";
-import { inTurn, within } from "./turns.ts";
+import { ALONE, ranAlone, redOf } from "./limits.ts";
+import { type Mutant, mutantsOf, mutated } from "./mutants.ts";
+import { inOtherFiles, noticed } from "./together.ts";
+import { inTurn } from "./turns.ts";
 
 setDefaultTimeout(300_000);
 
@@ -22,6 +23,9 @@ const CHANGES: [code: string, becomes: string[]][] = [
   ["a && b", ["a || b", "(a)", "(b)"]],
   ["a || b || c", ["a || b && c", "(a || b)", "(c)", "a && b || c", "(a) || c", "(b) || c"]],
   ["a ? 1 : 2", ["!(a) ? 1 : 2"]],
+  ["a !== b ? 1 : 2", ["a === b ? 1 : 2"]],
+  ["!a ? 1 : 2", ["a ? 1 : 2"]],
+  ["a && b ? 1 : 2", ["!(a && b) ? 1 : 2", "a || b ? 1 : 2", "(a) ? 1 : 2", "(b) ? 1 : 2"]],
   ["!a", ["a"]],
   ["[1, 2, 3]", ["[2, 3]", "[1, 3]", "[1, 2]"]],
   ["[...(a ? [1] : []), 2]", ["[2]", "[...(a ? [1] : [])]", "[...(!(a) ? [1] : []), 2]"]],
@@ -58,7 +62,7 @@ test("each decision is changed alone: comparisons, connectives, conditions, rows
   });
 });
 
-test("an if is turned and dropped, and one with an else only turned", async () => {
+test("an if is turned and dropped, one with an else only turned, and one of a comparison not twice", async () => {
   await withFile(
     "export function f(a: number) {\n  if (a > 1) return 2;\n  if (a) a++;\n  else a--;\n  return a;\n}\n",
     async (checked, file) => {
@@ -69,7 +73,6 @@ test("an if is turned and dropped, and one with an else only turned", async () =
           mutated(text, mutant).split("\n").slice(1, 3).join(""),
         ),
       ).toEqual([
-        "  if (!(a > 1)) return 2;  if (a) a++;",
         "  ;  if (a) a++;",
         "  if (a <= 1) return 2;  if (a) a++;",
         "  if (a > 1) return 2;  if (!(a)) a++;",
@@ -132,7 +135,7 @@ test("only a test of which a file has changed is measured again", async () => {
   expect(ran()).toBe("1a 1b 3a 1b ");
 });
 
-test("near and quick tests come first, some at a time; a limit leaves out the last ones, and never all", () => {
+test("near and quick tests come first, some at a time", () => {
   const seconds = new Map([
     ["test/shared/a/x.test.ts", 9],
     ["test/shared/a/y.test.ts", 1],
@@ -147,10 +150,49 @@ test("near and quick tests come first, some at a time; a limit leaves out the la
     ["test/typed/quick.test.ts"],
     ["test/typed/slow.test.ts"],
   ]);
-  expect([1, 22, Infinity].map((most) => within(turns, covered, most))).toEqual([
-    [turns.slice(0, 1), false],
-    [turns.slice(0, 2), false],
-    [turns, true],
+});
+
+test("what Bun says names the red files, also one that cannot be loaded; its list at the end names none", () => {
+  const said = [
+    ...["a.test.ts:", "(pass) one", "", "b/b.test.ts:", "error: no", "(fail) two [3ms]", "", "c.test.ts:"],
+    ...["", "# Unhandled error between tests", "----", "", "d.test.ts:", "(pass) three", ""],
+    ...["2 tests failed:", "(fail) two [3ms]", " 2 pass"],
+  ].join("\n");
+  expect(redOf(said)).toEqual(["b/b.test.ts", "c.test.ts"]);
+});
+
+const one = (path: string, line = 1): Mutant => ({ path, line, what: "", start: 0, end: 0, text: "" });
+
+/** What notices which change, and how many runs of test files it took. */
+const NOTICED: [what: string, red: Record<string, string[]>, found: string[], runs: number][] = [
+  ["nothing", {}, [], 4],
+  ["one of them", { x: ["a"] }, ["a"], 4 + 1 + 1],
+  ["all of them", { x: ["a", "b"], y: ["c"] }, ["a", "b", "c"], 4 + (1 + 1 + 1) + 1],
+  ["two only where both are there", { x: ["a+b"] }, [], 4 + 1 + 1],
+];
+
+test.each(NOTICED)("changes tried together: %s is noticed, by few runs", async (_, notices, found, runs) => {
+  const open = ["a", "b", "c"].map((path) => ({
+    mutant: one(path),
+    tests: path === "c" ? ["y", "z"] : ["x", "z", ...(path === "a" ? ["u"] : [])],
+  }));
+  let ran = 0;
+  const ends = await noticed(open, async (mutants, tests) => {
+    ran += tests.length;
+    const has = (key: string) =>
+      key.split("+").every((path) => mutants.some((mutant) => mutant.path === path));
+    const red = tests.filter((test) => notices[test]?.some(has));
+    return { end: red.length > 0 ? "killed" : "survived", red };
+  });
+  expect([ends.map(({ mutant }) => mutant.path), ran]).toEqual([found, runs]);
+});
+
+test("two changes of one file are never made together", () => {
+  const open = [one("a"), one("b"), one("a", 2), one("a", 3)].map((mutant) => ({ mutant, tests: [] }));
+  expect(inOtherFiles(open).map((group) => group.map(({ mutant }) => mutant.line))).toEqual([
+    [1, 1],
+    [2],
+    [3],
   ]);
 });
 
@@ -162,15 +204,21 @@ test.skipIf(!mayBeAlone)(
   async () => {
     // below /tmp a mutant's tests see nothing
     const home = mkdtempSync("/var/tmp/mutation-");
-    const codes = async (body: string) => {
-      writeFileSync(
-        `${home}/one.test.ts`,
-        `import { test } from "bun:test";\ntest("one", () => {${body}});\n`,
-      );
-      return await codeOf(home, ["one.test.ts"], 1);
+    const ended = async (...bodies: string[]) => {
+      const files = bodies.map((_, at) => `${at}.test.ts`);
+      for (const [at, body] of bodies.entries())
+        writeFileSync(
+          `${home}/${at}.test.ts`,
+          `import { test } from "bun:test";\ntest("one", () => {${body}});\n`,
+        );
+      return await ranAlone(home, files, 1, { bail: false });
     };
     try {
-      expect([await codes(""), await codes("throw 1"), await codes("for (;;);")]).toEqual([0, 1, LOOPED]);
+      expect([await ended(""), await ended("", "throw 1", ""), await ended("", "for (;;);")]).toEqual([
+        { end: "survived", red: [] },
+        { end: "killed", red: ["1.test.ts"] },
+        { end: "loops", red: ["0.test.ts", "1.test.ts"] },
+      ]);
     } finally {
       rmSync(home, { recursive: true });
     }

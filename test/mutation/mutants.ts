@@ -65,10 +65,14 @@ function changesOf(node: Node, file: SourceFile): Change[] {
   const negated = (part: Node) => `!(${textOf(part)})`;
   if (is.isBinaryExpression(node)) return changesOfBinary(node, textOf);
   if (is.isConditionalExpression(node))
-    return [{ of: node.condition, what: "turned ?:", text: negated(node.condition) }];
+    return isTurnedItself(node.condition, textOf)
+      ? []
+      : [{ of: node.condition, what: "turned ?:", text: negated(node.condition) }];
   if (is.isIfStatement(node))
     return [
-      { of: node.expression, what: "turned if", text: negated(node.expression) },
+      ...(isTurnedItself(node.expression, textOf)
+        ? []
+        : [{ of: node.expression, what: "turned if", text: negated(node.expression) }]),
       ...(node.elseStatement ? [] : [{ of: node, what: "dropped if", text: ";" }]),
     ];
   if (is.isPrefixUnaryExpression(node) && textOf(node).startsWith("!"))
@@ -81,6 +85,14 @@ function changesOf(node: Node, file: SourceFile): Change[] {
       return { of: node, what: `dropped row ${index + 1}`, text: `[${others.map(textOf).join(", ")}]` };
     });
   return [];
+}
+
+/** What it is turned into is the condition turned: the same change would be made twice. */
+function isTurnedItself(condition: Node, textOf: (part: Node) => string): boolean {
+  if (is.isPrefixUnaryExpression(condition)) return textOf(condition).startsWith("!");
+  if (!is.isBinaryExpression(condition)) return false;
+  const sign = textOf(condition.operatorToken);
+  return sign in TURNED && sign !== "&&" && sign !== "||";
 }
 
 function changesOfBinary(

@@ -1,8 +1,9 @@
 #!/usr/bin/env bun
 /**
  * `npm run mutate`: do the tests of `npm run ok` still bite? It makes small changes of decisions in shared/,
- * one at a time, in a copy of the checkout, and runs the tests that run the changed line. What no test
- * notices survives, and is printed.
+ * in a copy of the checkout, and runs the tests that run the changed line: the nearest with each change alone,
+ * the others with some of those together that these have not noticed. What no test notices survives, and is
+ * printed.
  */
 import {
   chmodSync,
@@ -22,9 +23,10 @@ import { run } from "../../shared/run.ts";
 import { random } from "../pretend/damage.ts";
 import { Checked } from "./checked.ts";
 import { type Covered, coveredBy, testsOf } from "./covered.ts";
-import { codeOf, LOOPED, WAITED } from "./limits.ts";
+import { type Ran, ranAlone } from "./limits.ts";
 import { type Mutant, mutantsOf, mutated } from "./mutants.ts";
-import { inTurn, usualOf, within } from "./turns.ts";
+import { inOtherFiles, noticed, type Open } from "./together.ts";
+import { inTurn, usualOf } from "./turns.ts";
 
 const USAGE = `Usage: npm run mutate [-- options]
 
@@ -32,7 +34,6 @@ const USAGE = `Usage: npm run mutate [-- options]
   --seed S     other ones, or the same again (default 1)
   --skip N     without the first N of them: an earlier run has tried those
   --in TEXT    only in files with TEXT in their path: --in shared/facts/
-  --most S     seconds of CPU of tests for a change, as they take without it (default: all tests of its line)
   --lines FILE keeps which tests run which lines: only tests whose files have changed are measured again
 
 Exit codes: 0 done · 1 stopped`;
@@ -42,7 +43,6 @@ const OPTIONS = {
   seed: { type: "string", default: "1" },
   skip: { type: "string", default: "0" },
   in: { type: "string", default: "" },
-  most: { type: "string", default: "Infinity" },
   lines: { type: "string" },
   help: { type: "boolean" },
 } as const;
@@ -76,15 +76,26 @@ async function main() {
   console.log(`${all.length} possible changes; which tests run which lines?`);
   const tests = [...new Glob("test/**/*.test.ts").scanSync(home)].filter((path) => !OTHERS.test(path)).sort();
   const covered = await coveredBy(home, tests, 2, values.lines && resolve(values.lines));
-  const [[quickest] = []] = inTurn(tests, "", covered);
-  if ((await endOf(home, [[quickest!]], covered)) !== "survived")
-    throw new Error(`${quickest} is red though nothing is changed: is this checkout in /tmp?`);
-  report(
-    await tryAll(all.slice(Number(values.skip)), Number(values.count), {
-      ...{ home, checked, covered, most: Number(values.most) },
-    }),
-    Number(values.seed),
-  );
+  const bench: Bench = { home, checked, covered };
+  for (const red of await redUnchanged(tests, bench)) {
+    console.log(`red though nothing is changed, and left out: ${red}`);
+    for (const known of covered.lines.values())
+      for (const [line, files] of known)
+        known.set(
+          line,
+          files.filter((file) => file !== red),
+        );
+  }
+  const results = await tryAll(all.slice(Number(values.skip)), Number(values.count), bench);
+  console.log(`\n${summary(results)} (--seed ${values.seed})`);
+}
+
+/** What is red there by itself would count as if it noticed each change. */
+async function redUnchanged(tests: readonly string[], bench: Bench): Promise<string[]> {
+  const red: string[] = [];
+  for (const turn of inTurn(tests, "", bench.covered))
+    red.push(...(await ranOf(turn, bench, { bail: false })).red);
+  return red;
 }
 
 /** What git has, and what is new; the packages are the checkout's own. */
@@ -117,73 +128,98 @@ interface Bench {
   home: string;
   checked: Checked;
   covered: Covered;
-  /** Seconds. */
-  most: number;
 }
 
 interface Result {
   mutant: Mutant;
-  /**
-   * `loops`: a test of `npm run ok` would not end. `timed out`: nothing proves that a test noticed it. `given
-   * up`: the first tests have not noticed it, and there are more.
-   */
-  end: "killed" | "loops" | "timed out" | "survived" | "given up" | "never run";
-  diff: string;
+  /** `no types`: the compiler notices it, so it does not count. */
+  end: Ran["end"] | "never run" | "no types";
 }
+
+/** So many open changes are tried together: more of them, and more of the far tests have something to say. */
+const TOGETHER = 24;
 
 /** So many of them that are TypeScript. */
 async function tryAll(mutants: readonly Mutant[], count: number, bench: Bench): Promise<Result[]> {
   const results: Result[] = [];
-  for (const mutant of mutants) {
-    if (results.length === count) break;
-    const result = await tried(mutant, bench);
-    if (!result) continue;
-    results.push(result);
-    console.log(`${results.length}. ${result.end}: ${mutant.path}:${mutant.line}: ${mutant.what}`);
-    if (result.end !== "killed") console.log(result.diff);
+  const isTyped = ({ end }: Result) => end !== "no types";
+  const left = mutants.values();
+  while (results.filter(isTyped).length < count) {
+    const open: Open[] = [];
+    while (open.length < TOGETHER && results.filter(isTyped).length + open.length < count) {
+      const { value: mutant } = left.next();
+      if (!mutant) break;
+      const found = await nearEnd(mutant, bench);
+      if ("end" in found) results.push(shown(found, bench));
+      else open.push(found);
+    }
+    if (open.length === 0) break;
+    for (const group of inOtherFiles(open)) results.push(...(await farEnds(group, bench)));
+    console.log(`   ${summary(results)}`);
   }
   return results;
 }
 
-/** Undefined: it is no TypeScript. */
-async function tried(mutant: Mutant, bench: Bench): Promise<Result | undefined> {
+/** With the tests of one turn; open where they notice nothing, and there are more. */
+async function nearEnd(mutant: Mutant, bench: Bench): Promise<Result | Open> {
   const { home, checked, covered } = bench;
-  const file = join(home, mutant.path);
-  const before = readFileSync(file, "utf8");
-  const after = mutated(before, mutant);
-  writeFileSync(file, after);
+  const isValid = () => checked.isValid(mutant.path);
+  const valid = await withChanges(home, [mutant], isValid);
+  await isValid();
+  if (!valid) return { mutant, end: "no types" };
+  const tests = testsOf(covered, mutant.path, mutant.line);
+  if (tests.length === 0) return { mutant, end: "never run" };
+  const [near, ...far] = inTurn(tests, mutant.path, covered);
+  const { end } = await withChanges(home, [mutant], () => ranOf(near!, bench, { bail: true }));
+  return end === "survived" && far.length > 0 ? { mutant, tests: far.flat() } : { mutant, end };
+}
+
+async function farEnds(group: readonly Open[], bench: Bench): Promise<Result[]> {
+  const ends = await noticed(group, (mutants, tests) =>
+    withChanges(bench.home, mutants, async () => {
+      const bail = mutants.length === 1;
+      const found: Ran = { end: "survived", red: [] };
+      for (const turn of inTurn(tests, mutants[0]!.path, bench.covered)) {
+        const { end, red } = await ranOf(turn, bench, { bail });
+        if (end === "survived") continue;
+        Object.assign(found, { end, red: [...found.red, ...red] });
+        if (bail) break;
+      }
+      return found;
+    }),
+  );
+  return group.map(({ mutant }) => {
+    const end = ends.find((one) => one.mutant === mutant)?.end ?? "survived";
+    return shown({ mutant, end }, bench);
+  });
+}
+
+async function withChanges<T>(home: string, mutants: readonly Mutant[], action: () => Promise<T>) {
+  const before = mutants.map(({ path }) => readFileSync(join(home, path), "utf8"));
+  mutants.forEach((mutant, at) => {
+    writeFileSync(join(home, mutant.path), mutated(before[at]!, mutant));
+  });
   try {
-    if (!(await checked.isValid(mutant.path))) return undefined;
-    const tests = testsOf(covered, mutant.path, mutant.line);
-    const end =
-      tests.length === 0 ? "never run" : await endWithin(inTurn(tests, mutant.path, covered), bench);
-    return { mutant, end, diff: diffOf(before, after, mutant) };
+    return await action();
   } finally {
-    writeFileSync(file, before);
-    await checked.isValid(mutant.path);
+    mutants.forEach(({ path }, at) => {
+      writeFileSync(join(home, path), before[at]!);
+    });
   }
 }
 
-async function endWithin(turns: readonly string[][], { home, covered, most }: Bench): Promise<Result["end"]> {
-  const [now, isAll] = within(turns, covered, most);
-  const end = await endOf(home, now, covered);
-  return end === "survived" && !isAll ? "given up" : end;
+function ranOf(files: readonly string[], { home, covered }: Bench, how: { bail: boolean }): Promise<Ran> {
+  const longest = LONGEST.at + LONGEST.times * usualOf(files, covered);
+  return ranAlone(home, files, Math.ceil(longest), how);
 }
 
-/** Turn after turn, until a test is red. */
-async function endOf(
-  home: string,
-  turns: readonly string[][],
-  covered: Covered,
-): Promise<"killed" | "loops" | "timed out" | "survived"> {
-  for (const files of turns) {
-    const longest = LONGEST.at + LONGEST.times * usualOf(files, covered);
-    const code = await codeOf(home, files, Math.ceil(longest));
-    if (code === LOOPED) return "loops";
-    if (code === WAITED) return "timed out";
-    if (code !== 0) return "killed";
-  }
-  return "survived";
+/** As they come: a run of hours may be stopped. */
+function shown(result: Result, { home }: Bench): Result {
+  const { mutant, end } = result;
+  console.log(`${end}: ${mutant.path}:${mutant.line}: ${mutant.what}`);
+  const before = readFileSync(join(home, mutant.path), "utf8");
+  if (end !== "killed" && end !== "no types") console.log(diffOf(before, mutated(before, mutant), mutant));
+  return result;
 }
 
 /** The lines that differ. */
@@ -199,12 +235,11 @@ function endOfLine(text: string, from: number): number {
   return at < 0 ? text.length : at;
 }
 
-function report(results: readonly Result[], seed: number) {
+function summary(results: readonly Result[]): string {
   const count = (end: Result["end"]) => results.filter((result) => result.end === end).length;
-  const share = ((100 * count("killed")) / results.length).toFixed(1);
-  console.log(
-    `\n${count("killed")} of ${results.length} killed (${share} %), ${count("loops")} loop, ${count("timed out")} timed out, ${count("survived")} survived, ${count("given up")} given up, ${count("never run")} in lines that no test runs (--seed ${seed})`,
-  );
+  const typed = results.length - count("no types");
+  const share = ((100 * count("killed")) / typed).toFixed(1);
+  return `${count("killed")} of ${typed} killed (${share} %), ${count("loops")} loop, ${count("timed out")} timed out, ${count("survived")} survived, ${count("never run")} in lines that no test runs; and ${count("no types")} that the compiler notices`;
 }
 
 if (import.meta.main) await run(main);

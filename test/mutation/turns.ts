@@ -21,16 +21,6 @@ export function inTurn(tests: readonly string[], path: string, covered: Covered)
   return turns;
 }
 
-/** The first of them, of so many seconds together, but one at least; and whether these are all. */
-export function within(
-  turns: readonly string[][],
-  covered: Covered,
-  most: number,
-): [turns: string[][], isAll: boolean] {
-  const now = turns.filter((_, at) => at === 0 || usualOf(turns.slice(0, at + 1).flat(), covered) <= most);
-  return [now, now.length === turns.length];
-}
-
 /** Seconds, without a change. */
 export function usualOf(files: readonly string[], { seconds }: Covered): number {
   return files.reduce((sum, file) => sum + seconds.get(file)!, 0);

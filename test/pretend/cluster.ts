@@ -30,6 +30,12 @@ export const FACTS: ClusterFacts = testFacts({
   controlPlaneEndpoint: `${ADDRESS}:6443`,
 });
 
+/** With all that is in it: a test that changed what others stand on would change it for all later ones of its process. */
+export function frozen<T>(value: T): T {
+  if (typeof value === "object" && value !== null) Object.values(Object.freeze(value)).forEach(frozen);
+  return value;
+}
+
 /** Key in etcd, below /registry/ → the object, or the bytes themselves. */
 export type Objects = Record<string, object | string>;
 

@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
 import { trusting } from "../../shared/pki/served.ts";
-import { ADDRESS, FACTS } from "./cluster.ts";
+import { ADDRESS, FACTS, frozen } from "./cluster.ts";
 import { CLUSTER_ID, MEMBER } from "./node.ts";
 import { snapshotOf, streamed } from "./write-db.ts";
 import type { WrittenMember } from "./write-wal.ts";
@@ -48,13 +48,17 @@ export function sameEtcd(stored: Map<string, string>): EtcdState {
  * A control plane node that etcd's data has as a member, and that was taken out since; for `members` of a
  * pretend node.
  */
-export const TAKEN_OUT = { id: "b1b2c3d4e5f60718", name: "w2", peerURLs: ["https://127.77.0.12:2380"] };
+export const TAKEN_OUT = frozen({
+  id: "b1b2c3d4e5f60718",
+  name: "w2",
+  peerURLs: ["https://127.77.0.12:2380"],
+});
 
 /** Three members: this node's, m2's, which is lost, and m3's, which the test serves. */
-export const LOST = { id: "b1b2c3d4e5f60718", name: "m2", peerURLs: ["https://127.77.0.12:2380"] };
+export const LOST = frozen({ id: "b1b2c3d4e5f60718", name: "m2", peerURLs: ["https://127.77.0.12:2380"] });
 export const THIRD_AT = ADDRESS.replace(/11$/, "13");
-export const THIRD = { id: "c1b2c3d4e5f60718", name: "m3", peerURLs: [`https://${THIRD_AT}:2380`] };
-export const THREE = [MEMBER, LOST, THIRD];
+export const THIRD = frozen({ id: "c1b2c3d4e5f60718", name: "m3", peerURLs: [`https://${THIRD_AT}:2380`] });
+export const THREE = frozen([MEMBER, LOST, THIRD]);
 
 /**
  * Serves at the pretend control plane node's address or another one, with the certificates on its disk. The

@@ -3,13 +3,13 @@
  * of its API server.
  */
 import type { Manifest } from "../../shared/objects/objects.ts";
-import { mirrorPod, type Objects } from "./cluster.ts";
+import { frozen, mirrorPod, type Objects } from "./cluster.ts";
 
 const CONTROL_PLANE = "node-role.kubernetes.io/control-plane";
 
 export const AT_M2 = "127.77.0.12";
 
-export const M2 = {
+export const M2 = frozen({
   apiVersion: "v1",
   kind: "Node",
   metadata: {
@@ -26,7 +26,7 @@ export const M2 = {
     ],
   },
   status: { addresses: [{ type: "InternalIP", address: AT_M2 }] },
-};
+});
 
 export const HAND_EDIT = "--event-ttl=2h";
 
@@ -46,7 +46,7 @@ export function mirrorPodOfM2(name: string, ...edits: string[]): Manifest {
 }
 
 export function withM2(objects: Objects) {
-  objects["minions/m2"] = M2;
+  objects["minions/m2"] = structuredClone(M2);
   for (const name of ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"])
     objects[`pods/kube-system/${name}-m2`] = mirrorPodOfM2(
       name,

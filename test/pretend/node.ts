@@ -19,7 +19,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { CONTROL_PLANE, type Container } from "../../shared/node/containers.ts";
 import { waitFor } from "../../shared/wait-for.ts";
-import { ADDRESS, clusterObjects, healthyCp, type Objects, otherMembers, writeKubelet } from "./cluster.ts";
+import {
+  ADDRESS,
+  clusterObjects,
+  frozen,
+  healthyCp,
+  type Objects,
+  otherMembers,
+  writeKubelet,
+} from "./cluster.ts";
 import { keptOn, secretsIn } from "./kept.ts";
 import { runInTurn } from "./many-runs.ts";
 import { type FakeCommand, fakePath } from "./programs.ts";
@@ -56,8 +64,7 @@ export interface Transcript {
 }
 
 export const CLUSTER_ID = "c1d2e3f4";
-/** Frozen: a test that renames it would rename it for all later ones of its process. */
-export const MEMBER: Readonly<WrittenMember> = Object.freeze({
+export const MEMBER: Readonly<WrittenMember> = frozen({
   id: "a1b2c3d4e5f60718",
   name: "m1",
   peerURLs: [`https://${ADDRESS}:2380`],

@@ -21,6 +21,16 @@ export function ownAddress(from = process.pid): string {
   }
 }
 
+/** A server's start that refuses the addresses where nobody may answer: other test files, in other processes, rely on it. */
+export function elsewhere<T>(start: T): T {
+  const refusing = (options: { hostname?: string }) => {
+    if (options.hostname?.startsWith("127.77."))
+      throw new Error(`nobody may answer at ${options.hostname}: serve at the test's own address`);
+    return (start as (options: object) => unknown)(options);
+  };
+  return refusing as T;
+}
+
 /** Until this process ends. */
 function take(hostname: string): boolean {
   try {

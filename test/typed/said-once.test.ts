@@ -1,8 +1,8 @@
 /** A control plane node that is away, said once: what later runs on this node know of it. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { type Objects, otherCa, write } from "../pretend/cluster.ts";
+import { ADDRESS, type Objects, otherCa, write } from "../pretend/cluster.ts";
 import { LOST, sameEtcd, serveEtcd, serveOtherMember } from "../pretend/etcd.ts";
-import { AT_M2, withM2 } from "../pretend/lost-cp.ts";
+import { withM2 } from "../pretend/lost-cp.ts";
 import { MEMBER, pretendNode } from "../pretend/node.ts";
 import { setAddress } from "../pretend/plan.ts";
 import { LEASES, lease, serveRunning } from "../pretend/running.ts";
@@ -18,8 +18,11 @@ const AWAY = { "/api/v1/nodes/m2": ready("Unknown"), [`${LEASES}/m2`]: lease(400
 const BACK = { "/api/v1/nodes/m2": ready("True"), [`${LEASES}/m2`]: lease(0) };
 const PATIENCE = { KUBE_PKI_REPAIR_PATIENCE: "0.2" };
 
+/** Something may answer there. */
+const AT_M2 = ADDRESS.replace(/11$/, "12");
+
 async function withMemberAway(at = AT_M2) {
-  const members = [MEMBER, LOST];
+  const members = [MEMBER, { ...LOST, peerURLs: [`https://${AT_M2}:2380`] }];
   const etcd = (objects: Objects) => {
     withM2(objects);
     setAddress(objects, "m2", at);
