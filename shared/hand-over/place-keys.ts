@@ -17,7 +17,7 @@ import { takeConfigOf } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
 import { asSaid, asWords, lastRestore, takeWords } from "../node/words.ts";
 import { certInfo, hashIn, madeAt, publicPem } from "../pki/certificate.ts";
-import type { SharedKey } from "../pki/certs.ts";
+import { type SharedKey, sharedPath } from "../pki/certs.ts";
 import { day } from "../pki/judge.ts";
 import { foreignCa } from "../pki/lost-keys.ts";
 import { signingFirst, trustedKeys } from "../pki/trusted-keys.ts";
@@ -36,14 +36,14 @@ import {
 import type { LockKind } from "./sealed.ts";
 
 /** This node's facts about the cluster. */
-export interface Here extends Pick<PartialFacts, "certificatesDir" | "asideDir" | "obstacle"> {
+export interface Here extends Pick<PartialFacts, "certificatesDir" | "etcdCa" | "asideDir" | "obstacle"> {
   cluster?: Pick<Cluster, "name" | "oldCaPem" | "kubeSystemUid"> & Partial<Pick<Cluster, "nodes">>;
 }
 
-export function keysElsewhere({ data, cluster, home }: PartialFacts): KeysElsewhere {
+export function keysElsewhere({ data, cluster, home, etcdCa }: PartialFacts): KeysElsewhere {
   return {
     externalSigner: data !== undefined && cluster !== undefined && isExternalSigner(data, cluster),
-    externalEtcd: noData.isNotKubeadms(home),
+    externalEtcd: noData.isNotKubeadms(home) && !etcdCa,
   };
 }
 
@@ -200,7 +200,7 @@ export function placeKeys(
   const wanted: FileChange[] = [];
   for (const key of keys) {
     for (const file of [key.publicFile, key.keyFile]) {
-      const path = `${here.certificatesDir}/${file}`;
+      const path = sharedPath(file, here);
       const content = files.get(file)!;
       const standing = standingOf(key, file, files, readBytes(path));
       if (standing === "the same key") say(`unchanged ${path} (the same key in another format)`);

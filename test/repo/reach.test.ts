@@ -16,12 +16,12 @@ const BUDGETS: Record<string, number> = {
   "00-assess": 135, // etcd on other machines is asked for its data (issue 44)
   "00-salvage": 111, // etcd on other machines is asked for its data (issue 44)
   "00-token-key": 90, // etcd on other machines is asked for its data (issue 44)
-  "01-etcd": 128,
+  "01-etcd": 129,
   "02-control-plane": 131,
   "03-join": 51,
   "03-workers": 119, // etcd on other machines is asked for its data (issue 44)
   "04-sa-tokens": 117,
-  "05-verify": 129,
+  "05-verify": 130,
   drill: 119,
   "hand-over": 96,
   "join-again": 68, // etcd on other machines is asked for its data (issue 44)
