@@ -17,7 +17,7 @@ import { exists, giveTo, list, readText, removeFile, stat, writeTogether } from 
 import { mainPid } from "../node/started-with.ts";
 import type { PkiAction } from "../pki/actions.ts";
 import { type Names, names } from "../pki/addresses.ts";
-import { certInfo, infoOf, madeAt, signedBy } from "../pki/certificate.ts";
+import { certInfo, infoOf, signedBy } from "../pki/certificate.ts";
 import type { Cert, EtcdCa, EtcdClientFiles, UnitFile } from "../pki/certs.ts";
 import { readable } from "../pki/examine.ts";
 import { issueLeaf, type Pair } from "../pki/issue.ts";
@@ -51,15 +51,18 @@ export async function lookAtUnit(cp: ControlPlaneNode, actions: readonly PkiActi
   return restarts;
 }
 
-/** A run that was cut off has made the files, and has not started etcd yet. */
+/**
+ * It does not run: for want of these files, or as a run that was cut off has not started it yet. Or it runs since before
+ * the CA that this kit has put there was made. Its maker starts it some seconds after the CA of its own.
+ */
 async function mustStart(cp: ControlPlaneNode): Promise<boolean> {
   const { externalEtcd, etcdCa } = cp.facts;
   const isIssued = externalEtcd!.toMake?.some(({ issue }) => issue);
   if (!etcdCa || (!isIssued && !isByKit(etcdCa.pairs[0]!.cert) && !isByKit(etcdCa.cert))) return false;
   if ((await ownEtcdShows(cp)) === "nothing") return true;
   const began = await startOfUnit();
-  const ca = readable(etcdCa.cert);
-  return isByKit(etcdCa.cert) && began !== undefined && infoOf(ca) !== undefined && madeAt(ca!) > began;
+  const ca = infoOf(readable(etcdCa.cert));
+  return isByKit(etcdCa.cert) && began !== undefined && ca !== undefined && ca.notBefore > began;
 }
 
 async function startOfUnit(): Promise<Date | undefined> {

@@ -8,9 +8,9 @@ import { generateX25519Identity, identityToRecipient } from "age-encryption";
 import { certInfo, keyMatches, signedBy } from "../../shared/pki/certificate.ts";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueCa, issueLeaf } from "../../shared/pki/issue.ts";
-import { ADDRESS, FACTS, write } from "../pretend/cluster.ts";
+import { ADDRESS, FACTS, type Objects, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveDeaf, serveUnit } from "../pretend/etcd.ts";
-import { ETCD_PKI, nodeOf, UNIT_MEMBER } from "../pretend/etcd-as-unit.ts";
+import { ETCD_PKI, external, nodeOf, UNIT_MEMBER } from "../pretend/etcd-as-unit.ts";
 import type { FakeCommand } from "../pretend/programs.ts";
 import { here } from "../pretend/typed-here.ts";
 
@@ -24,8 +24,8 @@ const UNIT: FakeCommand[] = [
   { command: "systemctl show -p MainPID --value etcd", stdout: "0\n" },
 ];
 
-async function lostNode(wiped = true) {
-  const node = here(await nodeOf("KubeKey 3", { wiped, commands: UNIT }));
+async function lostNode(wiped = true, commands = UNIT) {
+  const node = here(await nodeOf("KubeKey 3", { wiped, commands }));
   rmSync(`${node.root}/etc/ssl/etcd`, { recursive: true });
   return node;
 }
@@ -246,27 +246,52 @@ test.each([
   },
 );
 
-test("hand-over brings etcd's CA from a host that has its key, and part 1 goes on with it", async () => {
-  const identity = await generateX25519Identity();
-  using well = await nodeOf("KubeKey 3");
-  const to = await identityToRecipient(identity);
-  const packed = await well.run(`hand-over pack --to ${to} --out keys.age`);
-  expect(packed.stderr).toContain("etcd/ca ");
-  using node = await lostNode();
-  write(`${node.root}/root/id`, `${identity}\n`);
-  cpSync(`${well.root}/root/keys.age`, `${node.root}/root/keys.age`);
-  const hash = certInfo(well.ca.cert).publicKeyHash;
-  const { exitCode, stderr } = await node.run(`hand-over unpack keys.age --identity id --ca-hash ${hash}`);
-  expect({ exitCode, stderr }).toMatchObject({
-    exitCode: 0,
-    stderr: expect.stringContaining(`wrote ${SSL}/ca-key.pem`),
-  });
-  expect([node.read(`${SSL}/ca.pem`), node.read(`${SSL}/ca-key.pem`)]).toEqual([ETCD_PKI.ca, ETCD_PKI.caKey]);
-  using _etcd = serving(node);
-  const part1 = await node.run("01-etcd");
-  expect(part1).toMatchObject({ exitCode: 0, stderr: expect.stringContaining("saved a snapshot of etcd") });
-  expect(node.calls().filter((call) => /systemctl (stop|restart) .*etcd/.test(call))).toEqual([]);
-});
+/** Process 184 of this machine, by its age in seconds. */
+function runsSince(node: Node, age: number) {
+  write(`${node.root}/proc/uptime`, "10000.00 1.00\n");
+  const fields = Array.from({ length: 19 }, () => "0");
+  write(`${node.root}/proc/184/stat`, `184 (etcd) ${[...fields, String((10_000 - age) * 100)].join(" ")}\n`);
+}
+
+test.each([
+  { age: 60, stops: false },
+  { age: 9000, stops: true },
+])(
+  "hand-over brings etcd's CA from a host that has its key, and part 1 goes on with it (%o)",
+  async ({ age, stops }) => {
+    const identity = await generateX25519Identity();
+    using well = await nodeOf("KubeKey 3");
+    const to = await identityToRecipient(identity);
+    const packed = await well.run(`hand-over pack --to ${to} --out keys.age`);
+    expect(packed.stderr).toContain("etcd/ca ");
+    const commands = [
+      ...UNIT.slice(0, 2),
+      { command: "systemctl show -p MainPID --value etcd", stdout: "184\n" },
+    ];
+    using node = await lostNode(true, commands);
+    runsSince(node, age);
+    write(`${node.root}/root/id`, `${identity}\n`);
+    cpSync(`${well.root}/root/keys.age`, `${node.root}/root/keys.age`);
+    const hash = certInfo(well.ca.cert).publicKeyHash;
+    const { exitCode, stderr } = await node.run(`hand-over unpack keys.age --identity id --ca-hash ${hash}`);
+    expect({ exitCode, stderr }).toMatchObject({
+      exitCode: 0,
+      stderr: expect.stringContaining(`wrote ${SSL}/ca-key.pem`),
+    });
+    expect([node.read(`${SSL}/ca.pem`), node.read(`${SSL}/ca-key.pem`)]).toEqual([
+      ETCD_PKI.ca,
+      ETCD_PKI.caKey,
+    ]);
+    if (stops) {
+      const { stderr } = await run(node, "01-etcd", { lives: true });
+      return expect(stderr).toContain("stopped etcd.service");
+    }
+    using _etcd = serving(node);
+    const part1 = await node.run("01-etcd");
+    expect(part1).toMatchObject({ exitCode: 0, stderr: expect.stringContaining("saved a snapshot of etcd") });
+    expect(node.calls().filter((call) => /systemctl (stop|restart) .*etcd/.test(call))).toEqual([]);
+  },
+);
 
 test("hand-over leaves out a CA beside etcd that has not signed its certificate", async () => {
   using node = here(await nodeOf("KubeKey 3"));
@@ -303,4 +328,122 @@ test.each([
   const { stderr } = await node.run(made(node));
   expect(stderr).toContain("etcd/ca.key: found in ");
   expect([node.read(`${SSL}/ca.pem`), node.read(`${SSL}/ca-key.pem`)]).toEqual([ETCD_PKI.ca, ETCD_PKI.caKey]);
+});
+
+const PEERS = ["m2", "m3"].map((name, i) => ({
+  ...{ name, at: ADDRESS.replace(/1$/, String(i + 2)), id: `${i}b1b2c3d4e5f6071` },
+}));
+const MEMBERS = [
+  UNIT_MEMBER,
+  ...PEERS.map(({ at, id }, i) => ({ id, name: `etcd${i + 2}`, peerURLs: [`https://${at}:2380`] })),
+];
+
+/** Three members; /etc/ssl/etcd is lost on the first. */
+async function ofThree() {
+  const etcd = (objects: Objects) => {
+    external(objects, "KubeKey 3");
+    for (const { name, at } of PEERS) {
+      const as = (object: unknown) =>
+        JSON.parse(JSON.stringify(object).replaceAll(ADDRESS, at).replaceAll("m1", name));
+      for (const key of ["minions/m1", "pods/kube-system/kube-apiserver-m1"])
+        objects[key.replace("m1", name)] = as(objects[key]);
+    }
+  };
+  const node = here(await nodeOf("KubeKey 3", { commands: UNIT, members: MEMBERS, etcd }));
+  rmSync(`${node.root}/etc/ssl/etcd`, { recursive: true });
+  return node;
+}
+
+const servingAt = ({ stored }: Node, at: string, pki = ETCD_PKI) =>
+  serveUnit(pki, { ...sameEtcd(stored), members: MEMBERS }, at);
+
+test("beside members that live, no new CA is made: a line brings theirs, and another one stops them as units", async () => {
+  using node = await ofThree();
+  using _m2 = servingAt(node, PEERS[0]!.at);
+  const before = node.fingerprint();
+  const { exitCode, stderr } = await node.run("01-etcd --new-internal-cas");
+  expect({ exitCode, stderr }).toMatchObject({
+    exitCode: 3,
+    stderr: expect.stringMatching(/hand-over\.ts pack[\s\S]*systemctl stop kubelet etcd/),
+  });
+  expect(node.fingerprint()).toEqual(before);
+});
+
+test("with their CA's key, this member gets the names that theirs have, and they prove it", async () => {
+  using node = await ofThree();
+  bring(node);
+  using _m1 = servingAt(node, ADDRESS);
+  using _m2 = servingAt(node, PEERS[0]!.at);
+  using _m3 = servingAt(node, PEERS[1]!.at);
+  const { exitCode, stderr } = await node.run("01-etcd");
+  expect({ exitCode, stderr }).toMatchObject({
+    exitCode: 0,
+    stderr: expect.stringContaining("saved a snapshot of etcd"),
+  });
+  const { dns, ips } = certInfo(node.read(`${SSL}/member-m1.pem`)).sans;
+  expect(dns).toEqual(expect.arrayContaining(["m1", "m2", "m3", ...certInfo(ETCD_PKI.cert).sans.dns]));
+  expect(ips).toEqual(
+    expect.arrayContaining([...PEERS.map(({ at }) => at), ...certInfo(ETCD_PKI.cert).sans.ips]),
+  );
+});
+
+test("another cluster's CA is asked about before anything is made, if a member that lives shows a certificate of its own", async () => {
+  using node = await ofThree();
+  bring(node, STRANGER);
+  using _m2 = servingAt(node, PEERS[0]!.at);
+  const before = node.fingerprint();
+  const { exitCode, stderr } = await node.run("01-etcd");
+  expect({ exitCode, stderr }).toMatchObject({
+    exitCode: 3,
+    stderr: expect.stringContaining("one etcd needs one CA"),
+  });
+  expect(node.fingerprint()).toEqual(before);
+});
+
+test("with a new CA the first of three waits for the others, and says what carries it to them", async () => {
+  using node = await ofThree();
+  const { exitCode, stderr } = await run(node, "01-etcd --new-internal-cas", { lives: true });
+  expect({ exitCode, stderr }).toMatchObject({
+    exitCode: 0,
+    stderr: expect.stringMatching(
+      /etcd runs here\. It answers when 2 of its 3 members run; now 1\n[\s\S]*next: \.\/bunw scripts\/hand-over\.ts pack/,
+    ),
+  });
+  const [ca, cert, key] = ["ca.pem", "member-m1.pem", "member-m1-key.pem"].map((file) =>
+    node.read(`${SSL}/${file}`),
+  );
+  const calls = node.calls().length;
+  using _m1 = servingAt(node, ADDRESS, { ...ETCD_PKI, ca: ca!, cert: cert!, key: key! });
+  expect(await node.run("01-etcd")).toMatchObject({ exitCode: 0 });
+  expect(
+    node
+      .calls()
+      .slice(calls)
+      .filter((call) => /systemctl (stop|restart) .*etcd/.test(call)),
+  ).toEqual([]);
+});
+
+test("a member that was off gets the new CA by hand-over --move-aside, then its certificates, and starts with it", async () => {
+  using node = here(await nodeOf("KubeKey 3", { commands: UNIT }));
+  using other = here(await nodeOf("KubeKey 3"));
+  const { cert, key } = STRANGER;
+  write(`${other.root}${SSL}/ca.pem`, cert);
+  write(`${other.root}${SSL}/ca-key.pem`, key);
+  const leaf = await issueLeaf(certRow("etcd-server"), STRANGER, FACTS);
+  write(`${other.root}${SSL}/member-m1.pem`, leaf.cert);
+  write(`${other.root}${SSL}/member-m1-key.pem`, leaf.key);
+  const identity = await generateX25519Identity();
+  await other.run(`hand-over pack --to ${await identityToRecipient(identity)} --out keys.age`);
+  write(`${node.root}/root/id`, `${identity}\n`);
+  cpSync(`${other.root}/root/keys.age`, `${node.root}/root/keys.age`);
+  const hash = certInfo(other.ca.cert).publicKeyHash;
+  const unpack = `hand-over unpack keys.age --identity id --ca-hash ${hash}`;
+  expect(await node.run(unpack)).toMatchObject({
+    exitCode: 1,
+    stderr: expect.stringContaining("etcd/ca.crt"),
+  });
+  expect(await node.run(`${unpack} --move-aside`)).toMatchObject({ exitCode: 0 });
+  const { stderr } = await run(node, "01-etcd", { lives: false });
+  expect(stderr).toContain("restarted etcd.service");
+  for (const name of NAMES) expect(signedBy(node.read(`${SSL}/${name}.pem`), cert)).toBe(true);
 });
