@@ -8,6 +8,7 @@ import { lookAtPeers, refuseWhereOthersLive } from "../shared/etcd/other-members
 import * as own from "../shared/etcd/own-etcd.ts";
 import { etcdLives } from "../shared/etcd/own-etcd.ts";
 import { hasMoved, tellMembers } from "../shared/etcd/tell-members.ts";
+import * as unit from "../shared/etcd/unit-files.ts";
 import { refuseDoubtfulClock } from "../shared/facts/clock.ts";
 import { type ControlPlaneNode, keepRan } from "../shared/facts/control-plane-node.ts";
 import { afterEtcd } from "../shared/facts/course.ts";
@@ -37,13 +38,12 @@ import * as wanted from "../shared/static-pods/work.ts";
 async function main() {
   const { values } = begin("01-etcd", { options: OPTIONS, usage: USAGE }, lockNode);
 
-  const { cp, actions, healthy } = await step("1.1 Look at this node and at etcd's data", () =>
+  const looked = await step("1.1 Look at this node and at etcd's data", () =>
     look(values, newCasOf(values)),
   );
-  await step("1.2 Stop what is left of the old control plane", () =>
-    stopOldControlPlane(cp, healthy),
-  );
-  await step("1.3 Copy etcd's data and what else is left", () => copyWhatIsLeft(cp, healthy));
+  const { cp, actions, unitRestarts } = looked;
+  await step("1.2 Stop what is left of the old control plane", () => stopOldControlPlane(looked));
+  await step("1.3 Copy etcd's data and what else is left", () => copyWhatIsLeft(looked));
   await step(
     "1.4 Make or keep the shared keys",
     () => pod.makeSharedKeys(cp, actions),
@@ -51,12 +51,12 @@ async function main() {
   );
   await step(
     "1.5 Issue etcd's certificates",
-    () => pod.issueEtcdCertificates(cp),
+    () => (unitRestarts ? unit.makeUnitFiles(looked) : pod.issueEtcdCertificates(cp)),
     "kubeadm init phase certs etcd-server, etcd-peer, etcd-healthcheck-client",
   );
   await step(
     "1.6 Put etcd's manifest back and let the kubelet run",
-    () => pod.startEtcd(cp),
+    () => startEtcd(looked),
     "kubeadm init phase etcd local; systemctl restart kubelet",
   );
   if (hasMoved())
@@ -83,11 +83,16 @@ function newCasOf(values: Values): NewCas | undefined {
   );
 }
 
+interface Looked {
+  cp: ControlPlaneNode;
+  actions: PkiAction[];
+  healthy: boolean;
+  /** etcd is a unit of this node, and starts again with its new files. */
+  unitRestarts: boolean;
+}
+
 /** Facts first, refusals second; nothing changes before all of them have passed. */
-async function look(
-  values: Values,
-  newCas: NewCas | undefined,
-): Promise<{ cp: ControlPlaneNode; actions: PkiAction[]; healthy: boolean }> {
+async function look(values: Values, newCas: NewCas | undefined): Promise<Looked> {
   const { endpoint: given, "etcd-data": etcdData, "lost-on": lostOn } = values;
   const known = await controlPlaneToRepair(etcdData, { given });
   sayFacts(known);
@@ -106,13 +111,13 @@ async function look(
   refuseWhereOthersLive(made, peers, lostOn);
   first.refuseWhileLeaderMayHaveKey(made, cp, lostOn);
   await first.sayLostFiles(cp);
-  if (cp.facts.externalEtcd) await own.lookAtUnit(cp);
+  const unitRestarts = cp.facts.externalEtcd ? await unit.lookAtUnit(cp, actions) : false;
   const work = wanted.etcdWork(cp, actions);
-  const healthy = await isHealthy(cp, work);
-  const imagesLater = values["images-later"];
-  if (!healthy) await beforeEtcdStops(cp, work, { others: peers.others, imagesLater });
+  const healthy = !unitRestarts && (await isHealthy(cp, work));
+  const coming = { others: peers.others, imagesLater: values["images-later"], unitRestarts };
+  if (!healthy) await beforeEtcdStops(cp, work, coming);
   keepSaid(cp);
-  return { cp, actions, healthy };
+  return { cp, actions, healthy, unitRestarts };
 }
 
 /**
@@ -136,27 +141,36 @@ async function isHealthy(cp: ControlPlaneNode, work: wanted.Work): Promise<boole
   return false;
 }
 
-async function stopOldControlPlane(cp: ControlPlaneNode, healthy: boolean) {
+async function stopOldControlPlane({ cp, healthy, unitRestarts }: Looked) {
   const { node, facts } = cp;
   await continueOthers(await containers(node.runtimeEndpoint));
-  if (facts.externalEtcd) return say("unchanged etcd: kubeadm did not make it, and it runs on");
+  if (facts.externalEtcd && !unitRestarts)
+    return say("unchanged etcd: kubeadm did not make it, and it runs on");
   if (healthy) return say("unchanged etcd: it serves with the certificates on disk");
   await keepShown(cp);
   await stopKubelet();
   await stopContainers(node.runtimeEndpoint, await controlPlaneContainers(node.runtimeEndpoint));
+  if (unitRestarts) await unit.stopUnit();
 }
 
-async function copyWhatIsLeft(cp: ControlPlaneNode, healthy: boolean) {
+async function startEtcd({ cp, unitRestarts }: Looked) {
+  if (unitRestarts) await unit.startUnit();
+  await pod.startEtcd(cp);
+}
+
+async function copyWhatIsLeft(looked: Looked) {
+  const { cp, healthy, unitRestarts } = looked;
   const { rescue, etcd, data, facts } = cp;
   const copy = rescuedEtcd(rescue);
-  await own.makeUnitFiles(cp);
+  await unit.keepUnitFiles(looked);
+  if (!unitRestarts) await unit.makeUnitFiles(looked);
   if (exists(copy)) return say(`unchanged ${copy}`);
   if (healthy) return say("etcd is healthy: no copy needed");
   keepRan(cp);
   // etcd's data last: a folder that has it is complete
   for (const folder of leftOf(cp))
     if (exists(folder)) await copyLargeTree(folder, `${rescue.dir}/before${folder}`);
-  if (facts.externalEtcd) return await own.copyUnit(cp, copy);
+  if (facts.externalEtcd && !unitRestarts) return await own.copyUnit(cp, copy);
   if (etcd.wal) await copyLargeTree(etcd.wal, rescuedLog(rescue));
   await copyLargeTree(etcd.dir, copy);
   say(`${data.keyCount} keys, revision ${data.revision}`);

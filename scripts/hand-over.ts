@@ -106,7 +106,7 @@ async function toPack(
     });
   const absent = keysElsewhere(here);
   const kubeletConfig = node && installersConfig(node.kubelet);
-  const bundle = bundles.readBundle(here.certificatesDir, originOf(here), {
+  const bundle = bundles.readBundle(here, originOf(here), {
     ...absent,
     ...(kubeletConfig && { kubeletConfig }),
   });
@@ -120,7 +120,7 @@ async function unpack(file: string, values: Values) {
   start("hand-over unpack", values);
   lockNode();
   const { here, stepsWithoutData, node, place } = await lookForKeys(values["etcd-data"]);
-  const { bundle, sha256, lock } = await own.openBundle(file, values, here.certificatesDir);
+  const { bundle, sha256, lock } = await own.openBundle(file, values, here);
   const named = bundle.manifest?.cluster?.controlPlanes;
   noData.refuseWorker(node, place, { named, force: values.force });
   for (const line of own.aboutBundle(bundle)) say(line);
@@ -140,7 +140,7 @@ async function unpack(file: string, values: Values) {
 
 async function list(file: string, values: Values) {
   const { here } = await lookForKeys(values["etcd-data"]);
-  const { bundle } = await own.openBundle(file, values, here.certificatesDir);
+  const { bundle } = await own.openBundle(file, values, here);
   answer(own.aboutBundle(bundle).join("\n"));
 }
 
@@ -154,8 +154,7 @@ async function identity(file: string, values: Values) {
 
 async function files(values: Values): Promise<string[]> {
   const { here } = await lookForKeys(values["etcd-data"]);
-  const names = bundles.sharedFiles(keysElsewhere(here));
-  return names.map((name) => `${here.certificatesDir}/${name}`);
+  return bundles.sharedPaths(here, keysElsewhere(here));
 }
 
 const USAGE = `Usage:

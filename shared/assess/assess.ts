@@ -163,9 +163,9 @@ interface Look {
 
 async function assessControlPlane(look: Look): Promise<Judged> {
   const { node, deep: options, known, running, lost } = look;
-  const { cp, certificatesDir } = known;
+  const { cp, certificatesDir, etcdCa } = known;
   const findings = findingsOf(known);
-  const evidence = readEvidence({ data: known.data, node, certificatesDir });
+  const evidence = readEvidence({ data: known.data, node, certificatesDir, etcdCa });
   const looked = { findings, evidence, strange: strangeCa(known), clock: cp ? await clockTrouble(cp) : [] };
   const lostFiles = lostHere({ ...known, data: known.data, node, ran: cp?.ran });
   const damage = await damageOf(look, looked, lostFiles);
@@ -220,7 +220,7 @@ async function damageOf(
     ...summary("kubeconfigs", kubeconfigs),
     ...manifestRows(node, known),
     ...lostFileRows(lostFiles),
-    ...(await unitRows(known.home)),
+    ...(await unitRows(known.home, known.etcdCa)),
     ...dataRows(known, dataDir),
     ...memberRows(known),
     ...roleRows(known),

@@ -24,7 +24,7 @@ import { certificatesDirOn, manifestPath, whereIs } from "../manifests/on-disk.t
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { certInfo } from "../pki/certificate.ts";
-import { CERTS } from "../pki/certs.ts";
+import { CERTS, type EtcdCa } from "../pki/certs.ts";
 import { byKind, pkiFindings } from "../pki/examine.ts";
 import { day, timeVerdict } from "../pki/judge.ts";
 import { kubeconfigRow } from "../pki/kubeconfigs.ts";
@@ -164,7 +164,7 @@ async function etcdRows(
   { etcd: { runs, unit, servers }, from }: WithoutData,
   dataDir: string,
 ): Promise<Check[]> {
-  if (unit && runs === "unit") return await unitRows({ runs, unit });
+  if (unit && runs === "unit") return await unitRows({ runs, unit, client: [] });
   if (runs !== "elsewhere") return [bad("etcd-data", dataDir, "missing", "etcd's data")];
   const detail = servers.length > 0 ? "by --etcd-servers" : `no trace of it beside ${from[0]}`;
   return [row("etcd-data", "etcd", { warning: `external: ${detail}` })];
@@ -182,9 +182,7 @@ function fileRows({ etcd }: WithoutData, certificatesDir: string): Check[] {
   return [
     ...found.shared.map((finding) => sharedRow(finding)),
     ...summary("certificates", found.leaves),
-    ...(isNotKubeadms(etcd) ? etcd.client.filter((path) => !exists(path)) : []).map((what) =>
-      bad("certificate-apiserver-etcd-client", what, "missing", "the API server needs it to reach etcd"),
-    ),
+    ...(isNotKubeadms(etcd) ? clientRows(etcd.client) : []),
     ...summary("kubeconfigs", found.kubeconfigs),
   ];
 }
@@ -202,8 +200,11 @@ function lostManifests(node: Node, { etcd }: WithoutData): Check[] {
     );
 }
 
-/** None if etcd is no unit of this node. */
-export async function unitRows({ runs, unit }: Pick<EtcdHome, "runs" | "unit">): Promise<Check[]> {
+/** None if etcd is no unit of this node. `ca`: it has a row of its own. */
+export async function unitRows(
+  { runs, unit, client }: Pick<EtcdHome, "runs" | "unit" | "client">,
+  ca?: EtcdCa,
+): Promise<Check[]> {
   if (runs !== "unit" || !unit) return [];
   const { path, name, dataDir, lostSettings, files } = unit;
   const { exitCode } = await $({ quiet: true, nothrow: true })`systemctl is-active --quiet etcd`;
@@ -211,8 +212,17 @@ export async function unitRows({ runs, unit }: Pick<EtcdHome, "runs" | "unit">):
   return [
     row("etcd-unit", "etcd.service", exitCode === 0 ? place : { state: "stopped", failed: place }),
     ...lostSettings.map((what) => bad(id, what, "missing", "etcd.service does not start without it")),
-    ...etcdsFileRows(files),
+    ...etcdsFileRows(files.filter((path) => path !== ca?.cert)),
+    ...(ca ? clientRows(client.filter((path) => !files.includes(path))) : []),
   ];
+}
+
+function clientRows(client: readonly string[]): Check[] {
+  return client
+    .filter((path) => !exists(path))
+    .map((what) =>
+      bad("certificate-apiserver-etcd-client", what, "missing", "the API server needs it to reach etcd"),
+    );
 }
 
 const id = "etcd-unit-file";

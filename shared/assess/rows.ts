@@ -41,8 +41,11 @@ export function sharedRow(finding: Finding, strange?: StrangeCa): Check {
   if (!finding.row) return findingRow(finding, "signs every service-account token");
   const signs = CERTS.filter((row) => row.ca === finding.name).map((row) => row.name);
   const more = finding.name === "ca" ? ", all kubeconfigs, every kubelet" : "";
-  return findingRow(finding, `signs: ${signs.join(", ")}${more}`);
+  const isUnits = finding.name === "etcd-ca" && !finding.paths[0]!.endsWith("/etcd/ca.crt");
+  return findingRow(finding, isUnits ? UNITS : `signs: ${signs.join(", ")}${more}`);
 }
+
+const UNITS = "signs: etcd's own certificates, and the API server's for it";
 
 /** `lost`: the words for a missing file. */
 function findingRow(finding: Finding, lost = ""): Check {

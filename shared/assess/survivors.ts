@@ -16,6 +16,7 @@ import type { Node } from "../node/node.ts";
 import { STASH } from "../node/rescue-folder.ts";
 import { registryPrefix, sealedIn } from "../objects/stored.ts";
 import { hashIn } from "../pki/certificate.ts";
+import { type PkiPlace, sharedPath } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
 import { say } from "../run.ts";
 import { nothingFound, ownDevice, searchDisk } from "../salvage/disk-search.ts";
@@ -143,19 +144,19 @@ export async function searchDeep(
   { node, known, evidence, lostKeys, strange, oldKey, lost }: LostKeysHere,
   options: DeepOptions,
 ): Promise<Deep> {
-  const certificatesDir = known.certificatesDir;
   const names = new Set(lostKeys.map(({ name }) => keyName(name)));
-  const wanted = wantedKeys(evidence, { certificatesDir, others: strange !== undefined }).filter(({ name }) =>
-    names.has(name),
-  );
+  const { certificatesDir, etcdCa } = known;
+  const place = { certificatesDir, etcdCa };
+  const all = wantedKeys(evidence, { ...place, others: strange !== undefined });
+  const wanted = all.filter(({ name }) => names.has(name));
   const foundKeys = new FoundKeys(wanted, { stash: false });
-  foundKeys.takeWhatIsHere(certificatesDir);
+  foundKeys.takeWhatIsHere(place);
   const notRead = await searchMemory(foundKeys, { data: known.data, processes: await processesHere(node) });
   searchSecrets(foundKeys, known.data);
   const diskSearched =
     foundKeys.missing().length > 0 && options.disk !== undefined && (await readDisk(options.disk, foundKeys));
   const others = placesElsewhere({ node, without: lost.names }, known);
-  const moveToRescue = wanted.some((one) => isInTheWay(one, certificatesDir));
+  const moveToRescue = wanted.some((one) => isInTheWay(one, place));
   const expired = lostKeys
     .filter(({ state }) => state === "expired")
     .filter(({ name }) => !wanted.some((one) => keyName(name) === one.name));
@@ -184,9 +185,9 @@ export async function searchDeep(
 }
 
 /** Whether another key, or an unreadable file, is at the path of the lost key or of its public half. */
-function isInTheWay({ keyFile, publicFile, generations }: WantedKey, certificatesDir: string): boolean {
-  if (exists(`${certificatesDir}/${keyFile}`)) return true;
-  const text = attempt(() => readText(`${certificatesDir}/${publicFile}`));
+function isInTheWay({ keyFile, publicFile, generations }: WantedKey, place: PkiPlace): boolean {
+  if (exists(sharedPath(keyFile, place))) return true;
+  const text = attempt(() => readText(sharedPath(publicFile, place)));
   if (text instanceof Fail) return true;
   const hash = text === undefined ? generations[0]?.hash : attempt(() => hashIn(text));
   return hash instanceof Fail || hash !== generations[0]?.hash;

@@ -5,19 +5,30 @@
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
-import { exists, list, readText } from "../files/files.ts";
+import { exists, list, readText, stat } from "../files/files.ts";
 import { commandOf, flags } from "../manifests/command.ts";
 import { findStaticPods } from "../manifests/mirror-pods.ts";
 import { certificatesDirOn, manifestPath, readManifest, whereIs } from "../manifests/on-disk.ts";
 import type { Container } from "../node/containers.ts";
+import { wasDuringRun } from "../node/kept-run.ts";
 import type { Node } from "../node/node.ts";
 import type { PodSpec } from "../objects/objects.ts";
 import { configMapIn } from "../objects/stored.ts";
 import { isLoopback } from "../pki/addresses.ts";
 import { infoOf, isValidNow, keyMatches, signedBy } from "../pki/certificate.ts";
-import type { EtcdClientFiles, ExternalEtcd, UnitFile } from "../pki/certs.ts";
+import type { EtcdCa, EtcdClientFiles, ExternalEtcd, UnitFile } from "../pki/certs.ts";
+import { mode } from "../run.ts";
+import { shell } from "../shell-line.ts";
 import type { LivingEtcd } from "./etcd-folders.ts";
-import { type EtcdUnit, isClusters, ONLY_PROVED, readEtcdUnit, tracesOf } from "./etcd-unit.ts";
+import {
+  type EtcdUnit,
+  idsOf,
+  isClusters,
+  ONLY_PROVED,
+  readEtcdUnit,
+  textOf,
+  tracesOf,
+} from "./etcd-unit.ts";
 import { hostOf, OWN_ALONE, ownMember } from "./reach-etcd.ts";
 import { processesOf } from "./static-pod-here.ts";
 
@@ -130,43 +141,115 @@ export function etcdTrouble({ runs, unit, client, isServed, living }: EtcdHome):
   if (runs === "elsewhere") return living ? undefined : "it does not run on this node";
   if (runs !== "unit" || !unit) return undefined;
   const made = unitFiles(unit, { client, isServed });
-  const copied = made.flatMap(({ copy = [] }) => copy.map(({ to }) => to));
+  const coming = made.flatMap(comingFiles);
   const lost = [...unit.lostSettings, ...[...unit.files, ...client].filter((path) => !exists(path))].filter(
-    (path) => !copied.includes(path),
+    (path) => !coming.includes(path),
   );
   if (lost.length > 0) return `${[...new Set(lost)].join(", ")} is missing, and ${ONLY_PROVED}`;
+  const unfit = made.some(({ issue }) => issue) && unreadable(unit);
+  if (unfit) return unfit;
   const pair = client.length === 3 && unit.files.length > 0;
   const infos = pair
     ? [...unit.files, ...client].map((path) => infoOf(attempt(() => readText(path), "")))
     : [];
-  if (!pair || !infos.some(Boolean)) return `the API server's files for it are not known, and ${ONLY_PROVED}`;
-  const renewed = made.flatMap(({ cert, renewal }) => (renewal ? infoOf(readText(cert)!)!.pem : []));
+  if (!pair || (coming.length === 0 && !infos.some(Boolean)))
+    return `the API server's files for it are not known, and ${ONLY_PROVED}`;
+  const renewed = made.flatMap(({ cert, copy }) => (copy ? [] : (infoOf(textOf(cert))?.pem ?? [])));
   const ended = infos.find((info) => info && !isValidNow(info) && !renewed.includes(info.pem));
   return ended && `its certificate "${ended.cn}" is not valid now, and ${ONLY_PROVED}`;
 }
 
-/** Files that this kit can make: see `UnitFile`. */
-function unitFiles(
-  { pairs, files }: EtcdUnit,
-  { client, isServed }: Pick<EtcdHome, "client" | "isServed">,
-): UnitFile[] {
-  const [own] = pairs;
-  const [ca, cert, key] = client;
-  if (!own || !ca || !cert || !key || !files.every((path) => exists(path))) return [];
-  const isLost = isServed && client.every((path) => !exists(path));
-  const from = [own.ca, own.cert, own.key];
-  const copy = isLost ? [{ cert, copy: client.map((to, i) => ({ from: from[i]!, to })) }] : [];
-  const all = [...pairs, ...(isLost ? [] : [{ ca, cert, key }])];
-  const once = [...new Map(all.map((pair) => [pair.cert, pair])).values()];
-  return [...once.flatMap((pair) => renewalOf(pair) ?? []), ...copy];
+/** Why etcd's own user could not read what is made for it, or the CA that somebody has put there. */
+function unreadable({ user, pairs: [own] }: EtcdUnit): string | undefined {
+  const [info, ids] = [stat(own!.ca), idsOf(user)];
+  if (!ids) return `it runs as "${user}", and this machine has no such user: getent passwd`;
+  const shift = !info || info.uid === ids.uid ? 6 : info.gid === ids.gid ? 3 : 0;
+  const isReadable = !info || ids.uid === 0 || ((info.mode >> shift) & 4) !== 0;
+  return isReadable
+    ? undefined
+    : shell`it runs as ${user}, which cannot read ${own!.ca}: chmod 644 ${own!.ca}`;
 }
 
-/** Undefined if it is valid, or cannot be renewed here. The CA's key is beside it, by openssl's or kubeadm's name. */
+/** Files that these bring into their places. */
+export function comingFiles({ copy = [], issue }: UnitFile): string[] {
+  return [...copy.map(({ to }) => to), ...(issue ? [issue.ca, issue.cert, issue.key] : [])];
+}
+
+/**
+ * Files that this kit can make: see `UnitFile`. If etcd's own certificate is left, but not the key of its CA, it will do
+ * for the API server, too.
+ */
+function unitFiles(unit: EtcdUnit, { client, isServed }: Pick<EtcdHome, "client" | "isServed">): UnitFile[] {
+  const { pairs, files } = unit;
+  const [own] = pairs;
+  const [ca, cert, key] = client;
+  if (!own || !ca || !cert || !key) return [];
+  const all = onePerCertificate([...pairs, { ca, cert, key }]);
+  const etcdCa = isServed ? etcdCaOf({ runs: "unit", unit, client }) : undefined;
+  const lost = etcdCa ? pairsToIssue(etcdCa) : [];
+  const renewed = all.filter((pair) => !lost.includes(pair)).flatMap((pair) => renewalOf(pair) ?? []);
+  const isOwn = (pair: EtcdClientFiles) => pairs.some((one) => one.cert === pair.cert);
+  const hasKey = etcdCa && attempt(() => keyMatches(textOf(etcdCa.cert), textOf(etcdCa.key)), false);
+  if (hasKey || lost.some(isOwn)) return [...renewed, ...lost.map((issue) => ({ cert: issue.cert, issue }))];
+  if (!files.every((path) => exists(path))) return [];
+  const isLost = isServed && client.some((path) => !exists(path));
+  const from = [own.ca, own.cert, own.key];
+  const copy = isLost ? [{ cert, copy: client.map((to, i) => ({ from: from[i]!, to })) }] : [];
+  return [...renewed, ...copy];
+}
+
+const onePerCertificate = (pairs: readonly EtcdClientFiles[]) => [
+  ...new Map(pairs.map((pair) => [pair.cert, pair])).values(),
+];
+
+/** Undefined if etcd is no unit of this node, or trusts its peers by another CA than its clients. */
+export function etcdCaOf({
+  runs,
+  unit,
+  client: [ca, cert, key],
+}: Pick<EtcdHome, "runs" | "unit" | "client">): EtcdCa | undefined {
+  const own = unit?.pairs[0];
+  if (runs !== "unit" || !unit || !own || !ca || !cert || !key) return undefined;
+  if (unit.pairs.some((pair) => pair.ca !== own.ca)) return undefined;
+  const pairs = onePerCertificate([...unit.pairs, { ca, cert, key }]);
+  const etcdCa = { cert: own.ca, key: keyBeside(own.ca), pairs, user: unit.user };
+  const [caPem, caKey, pem] = [etcdCa.cert, etcdCa.key, own.cert].map(textOf);
+  const isOfIt = () => keyMatches(caPem!, caKey!) && signedBy(pem!, caPem!) && isValidNow(infoOf(caPem)!);
+  const isNeeded = pairsToIssue({ ...etcdCa, pairs: unit.pairs }).length > 0;
+  return isNeeded || (caPem && caKey && pem && attempt(isOfIt, false)) ? etcdCa : undefined;
+}
+
+/**
+ * Certificates that are lost, with or without their keys; and those of another CA, if this kit has put the CA there. What
+ * somebody else has put there may be right all the same.
+ */
+export function pairsToIssue({ cert, pairs }: EtcdCa): EtcdClientFiles[] {
+  const caPem = textOf(cert);
+  const mustFit = caPem !== "" && isByKit(cert);
+  return pairs.filter((pair) => {
+    const [pem, keyPem] = [pair.cert, pair.key].map(textOf);
+    if (!infoOf(pem) || !keyPem || !exists(pair.ca)) return true;
+    return !attempt(() => keyMatches(pem!, keyPem) && (!mustFit || signedBy(pem!, caPem)), false);
+  });
+}
+
+/** Whether a run of this kit has put it there, this one or an earlier one. */
+export function isByKit(path: string): boolean {
+  const modified = stat(path)?.modified;
+  return modified !== undefined && (modified >= mode.began || wasDuringRun(modified));
+}
+
+/** The CA's key is beside it, by openssl's or kubeadm's name. */
+function keyBeside(ca: string): string {
+  return ca.replace(/(\.\w+)$/, (end) => (end === ".crt" ? ".key" : `-key${end}`));
+}
+
+/** Undefined if it is valid, or cannot be renewed here. */
 function renewalOf({ ca, cert, key }: EtcdClientFiles): UnitFile | undefined {
   const [caPem, pem, keyPem] = [ca, cert, key].map((path) => attempt(() => readText(path), "") ?? "");
   const [caInfo, info] = [infoOf(caPem), infoOf(pem)];
   if (!caInfo || !info || isValidNow(info) || !isValidNow(caInfo)) return undefined;
-  const caKey = ca.replace(/(\.\w+)$/, (end) => (end === ".crt" ? ".key" : `-key${end}`));
+  const caKey = keyBeside(ca);
   const fits = () =>
     keyMatches(pem!, keyPem!) && signedBy(pem!, caPem!) && keyMatches(caPem!, readText(caKey) ?? "");
   return attempt(fits, false) ? { cert, renewal: { ca, caKey } } : undefined;

@@ -35,6 +35,8 @@ export interface EtcdUnit {
   /** Its CA, certificate and key, and those for its peers, as its settings name them. */
   files: string[];
   pairs: EtcdClientFiles[];
+  /** As whom it runs. */
+  user: string;
   /** The tool that set it up, if its files show that. */
   by: ReturnType<typeof installer>;
 }
@@ -48,6 +50,16 @@ const PKI_SETTINGS = [
   "peer-key-file",
 ];
 
+/** Undefined if this machine knows no such user. `user`: a name, or a number. */
+export function idsOf(user: string): { uid: number; gid: number } | undefined {
+  if (user === "root" || user === "0") return { uid: 0, gid: 0 };
+  const lines = textOf("/etc/passwd")
+    .split("\n")
+    .map((line) => line.split(":"));
+  const found = lines.find(([name, , uid]) => name === user || uid === user);
+  return found && { uid: Number(found[2]), gid: Number(found[3]) };
+}
+
 /** A process's variables. */
 type Environ = readonly { name: string; value?: string }[];
 
@@ -58,8 +70,8 @@ export function readEtcdUnit(ran: () => Environ | undefined = () => []): EtcdUni
   const dropIns = UNIT_FOLDERS.flatMap((folder) =>
     list(`${folder}/etcd.service.d`).map((name) => `${folder}/etcd.service.d/${name}`),
   );
-  const { command, variables, files } = readUnit(
-    [path, ...dropIns.filter((file) => file.endsWith(".conf"))].map(text).join("\n"),
+  const { command, variables, files, user } = readUnit(
+    [path, ...dropIns.filter((file) => file.endsWith(".conf"))].map(textOf).join("\n"),
   );
   const flags = flagsOf(command);
   const lostSettings = files.flatMap((file) => (file.isHere || file.optional ? [] : file.path));
@@ -69,7 +81,7 @@ export function readEtcdUnit(ran: () => Environ | undefined = () => []): EtcdUni
     return flags.get(name) ?? variables.get(variable) ?? environ?.find((one) => one.name === variable)?.value;
   };
   return {
-    path,
+    ...{ path, user },
     lostSettings,
     name: setting("name"),
     dataDir: setting("data-dir") ?? "/var/lib/etcd",
@@ -98,7 +110,8 @@ export const ONLY_PROVED = "this kit repairs etcd only as the static pod that ku
 
 export const UNIT_BY_HAND = `./bunw scripts/00-assess.ts says what is lost here, what is well, and what to do by hand; RUNBOOK-MORE "If etcd is a unit of this node"`;
 
-function text(path: string): string {
+/** "" if it is not there, or may not be read. */
+export function textOf(path: string): string {
   return attempt(() => readText(path), "") ?? "";
 }
 

@@ -58,15 +58,15 @@ export async function lookAtPeers(
   const etcdCa = actions.find(({ row }) => row?.name === "etcd-ca");
   // a renewed CA has the old key: an etcd that restarts with it accepts the others' certificates
   const isKept = !etcdCa || etcdCa.todo === "keep" || etcdCa.remedy?.do === "renew";
-  if (alive.length > 0 && !isKept) throw refuseNewCa(alive);
+  if (alive.length > 0 && !isKept) throw refuseNewCa(alive, cp);
   // without its files, an etcd still has the CA that it has read
   const strangers = [...peers.filter(({ shows }) => shows === "another's"), ...(isKept ? [] : deaf)];
-  askAboutStrangers(strangers, cp, { lostOn, ...(isKept ? otherCa() : newCa(strangers)) });
+  askAboutStrangers(strangers, cp, { lostOn, ...(isKept ? otherCa(cp) : newCa(strangers, cp)) });
   const former = alive.filter(({ shows }) => shows === "of an older CA");
   if (former.length > 0)
     throw new Refused(
       `etcd on ${peerNames(former)} shows a certificate of another CA than etcd/ca.crt here`,
-      { hint: otherCa().honest },
+      { hint: otherCa(cp).honest },
     );
   const others = quorumOf(cp.data.members, ({ id }) => alive.some((peer) => peer.id === id));
   return { alive, deaf, server, others };
@@ -99,37 +99,43 @@ function shownWords(shows: Shows, server: string): string {
   return `something takes connections and shows no certificate, as ${server === "etcd" ? "an etcd" : server} does whose files are gone`;
 }
 
-function otherCa(): Pick<Question, "matters" | "honest" | "wrong"> {
+type WithFacts = Pick<ControlPlaneNode, "facts">;
+
+function otherCa({ facts }: WithFacts): Pick<Question, "matters" | "honest" | "wrong"> {
   return {
     matters: "its certificate is of another CA than etcd/ca.crt here",
     honest:
       "one etcd needs one CA: which of them is the right one? ./bunw scripts/00-assess.ts on all. On each that has a wrong one: " +
-      `${STOP_ETCD}; ./bunw scripts/hand-over.ts unpack --move-aside FILE brings the right one`,
+      `${stopEtcd(facts)}; ./bunw scripts/hand-over.ts unpack --move-aside FILE brings the right one`,
     wrong: "it and this one refuse each other until both have one CA; no data is lost",
   };
 }
 
-function newCa(strangers: readonly Peer[]): Pick<Question, "matters" | "honest" | "wrong"> {
+function newCa(strangers: readonly Peer[], cp: WithFacts): Pick<Question, "matters" | "honest" | "wrong"> {
   return {
     matters: "it would refuse a new CA",
-    honest: keysFrom(strangers),
+    honest: keysFrom(strangers, cp),
     wrong:
       "it and this one refuse each other until the keys of one are carried to the other, and every key that is still there was replaced for nothing",
   };
 }
 
-function keysFrom(alive: readonly Peer[]): string {
+function keysFrom(alive: readonly Peer[], { facts }: WithFacts): string {
   return (
     `bring the shared keys from there: on ${peerNames(alive.slice(0, 1))} ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +
-    `If it is lost on all of them as well, salvage there first, then stop etcd there: on ${peerNames(alive)}, on each: ${STOP_ETCD}. Then here ${again({})}`
+    `If it is lost on all of them as well, salvage there first, then stop etcd there: on ${peerNames(alive)}, on each: ${stopEtcd(facts)}. Then here ${again({})}`
   );
 }
 
+/** The same; a unit of the node's is stopped as one. */
+const stopEtcd = ({ externalEtcd }: Pick<ClusterFacts, "externalEtcd">) =>
+  externalEtcd ? "systemctl stop kubelet etcd" : STOP_ETCD;
+
 /** Members under two CAs refuse each other. An expired CA whose key is lost here may be renewed there. */
-function refuseNewCa(alive: readonly Peer[]): Refused {
+function refuseNewCa(alive: readonly Peer[], cp: WithFacts): Refused {
   return new Refused(
     `etcd runs on ${peerNames(alive)}, and the CA of etcd is not here with its key: they would refuse a new CA`,
-    { hint: keysFrom(alive) },
+    { hint: keysFrom(alive, cp) },
   );
 }
 

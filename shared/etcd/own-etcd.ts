@@ -1,10 +1,9 @@
 /**
- * This node's etcd in part 1: whether it lives, and is left alone; whether it then runs and serves the old data. One
- * that is a unit of this node gets its files, and its rescue copy is made of a snapshot by its own API, as it is not
- * stopped.
+ * This node's etcd in part 1: whether it runs and serves the old data. If it is not stopped, its rescue copy is made of
+ * a snapshot by its own API.
  */
 import * as fs from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { type EtcdData, readSnapshotData } from "../etcd-data/data.ts";
 import { isNameless } from "../etcd-data/members.ts";
 import { type EtcdClient, EtcdRefusal, etcdClient, type LiveMember } from "../etcd-location/client.ts";
@@ -15,24 +14,14 @@ import type { EtcdSeen } from "../facts/course.ts";
 import { containerEnd } from "../facts/ended-container.ts";
 import { attemptLater, Fail, failOf, Refused } from "../fail.ts";
 import { megabytes, withSelinux } from "../files/file-system.ts";
-import { copyLargeTree, PRIVATE_FOLDER } from "../files/file-tree.ts";
-import {
-  exists,
-  hostEntry,
-  makeFolder,
-  readText,
-  renameInto,
-  stat,
-  UNFINISHED,
-  writeTogether,
-} from "../files/files.ts";
+import { PRIVATE_FOLDER } from "../files/file-tree.ts";
+import { hostEntry, makeFolder, renameInto, stat, UNFINISHED } from "../files/files.ts";
 import type { Container } from "../node/containers.ts";
 import { wordsOf } from "../node/words.ts";
 import { decodeObject } from "../objects/storage.ts";
 import { registryPrefix } from "../objects/stored.ts";
-import { certPath, certRow, type UnitFile } from "../pki/certs.ts";
+import { certPath, certRow } from "../pki/certs.ts";
 import { examine } from "../pki/examine.ts";
-import { renewLeaf } from "../pki/renew.ts";
 import { Progress } from "../progress.ts";
 import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
@@ -55,7 +44,9 @@ import {
 const limit = (cp: ControlPlaneNode) => ({
   seconds: ETCD_STARTS,
   ended: containerEnd(cp, "etcd", async () => true),
-  hint: withSelinux("crictl ps -a --name etcd; crictl logs ID; journalctl -u kubelet -n 50"),
+  hint: cp.facts.externalEtcd
+    ? ASK_UNIT
+    : withSelinux("crictl ps -a --name etcd; crictl logs ID; journalctl -u kubelet -n 50"),
 });
 
 /**
@@ -208,52 +199,11 @@ function seen(peers: readonly Peer[], silent: readonly Peer[]): Pick<EtcdSeen, "
  * Part 1, of an etcd that kubeadm did not make: it lives, has a leader, and is the one whose data was read. Nothing
  * here starts it. Errors: Refused if it does not answer; Fail if it is another.
  */
-async function proveUnit(cp: ControlPlaneNode) {
+export async function proveUnit(cp: ControlPlaneNode) {
   const client = etcdClient(cp.facts)!;
   const status = await attemptLater(() => toLead(client, { seconds: 30, hint: ASK_UNIT }));
   if (status instanceof Fail) throw unitSilent(client, status);
   for (const proof of (await proveSameEtcd(client, cp, status)).proofs) say(proof);
-}
-
-/** Its proof; where some of its files are to be made first, what they are. Errors: as `proveUnit`. */
-export async function lookAtUnit(cp: ControlPlaneNode) {
-  const { toMake } = cp.facts.externalEtcd!;
-  if (!toMake) return await proveUnit(cp);
-  for (const { cert, renewal } of toMake)
-    say(
-      `${cert}: ${renewal ? "has expired, and is renewed" : "is lost, and becomes a copy of etcd's own"} in 1.3`,
-    );
-}
-
-/**
- * Files of an etcd that is a unit of this node, before the rescue copy: with expired certificates etcd gives none. It
- * reads certificate and key at each handshake (client/pkg/transport/listener.go), and so do the API servers: nothing
- * restarts. The folders as they were are kept first. Errors: as `proveUnit`.
- */
-export async function makeUnitFiles(cp: ControlPlaneNode) {
-  const { facts, rescue } = cp;
-  const files = facts.externalEtcd?.toMake ?? [];
-  const folders = new Set(files.map(({ cert }) => dirname(cert)).filter((folder) => exists(folder)));
-  for (const folder of folders) await copyLargeTree(folder, `${rescue.dir}/before${folder}`);
-  for (const file of files) make(file);
-  if (files.length > 0 && !mode.dryRun) await proveUnit(cp);
-}
-
-function make({ cert, renewal, copy }: UnitFile) {
-  const read = (path: string) => readText(path) ?? "";
-  if (renewal) {
-    const ca = { cert: read(renewal.ca), key: read(renewal.caKey) };
-    const content = renewLeaf(read(cert), ca);
-    writeTogether([{ path: cert, content, note: "as it was, with its key; until later" }]);
-  }
-  if (!copy) return;
-  // a key before its certificate
-  const [ca, own, key] = copy.map(({ from, to }) => ({ path: to, content: read(from), folderMode: 0o755 }));
-  writeTogether([
-    { ...key!, mode: 0o600, note: "etcd's own: any certificate of its CA will do" },
-    { ...ca!, mode: 0o644 },
-    { ...own!, mode: 0o644 },
-  ]);
 }
 
 async function toLead(client: EtcdClient, options: Parameters<typeof waitFor>[2]) {

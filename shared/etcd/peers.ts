@@ -155,8 +155,12 @@ export const ETCD_STARTS = 300;
 
 /** Whether this machine's own etcd runs, with a certificate of the CA on disk. */
 export async function ownEtcdRuns(cp: Here): Promise<boolean> {
+  return isOfCa(await ownEtcdShows(cp));
+}
+
+export async function ownEtcdShows(cp: Here): Promise<Shows> {
   const place = ownPlace(cp);
-  return place !== undefined && isOfCa((await shownAt(place, cp.facts)).shows);
+  return place ? (await shownAt(place, cp.facts)).shows : "nothing";
 }
 
 /**

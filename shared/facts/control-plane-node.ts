@@ -5,7 +5,7 @@
 import { command } from "../again.ts";
 import type { EtcdData, Member } from "../etcd-data/data.ts";
 import { type EtcdFolders, isKnown, withItsPlace } from "../etcd-location/etcd-folders.ts";
-import { type EtcdHome, etcdHome } from "../etcd-location/etcd-home.ts";
+import { type EtcdHome, etcdCaOf, etcdHome } from "../etcd-location/etcd-home.ts";
 import { etcdDataOf, sayPlace } from "../etcd-location/etcd-place.ts";
 import { memberHosts, nodelessMembers, ownMember } from "../etcd-location/reach-etcd.ts";
 import { ranHere } from "../etcd-location/static-pod-here.ts";
@@ -17,7 +17,7 @@ import { certificatesDirOn } from "../manifests/on-disk.ts";
 import { type Container, containersInTime, type Ran } from "../node/containers.ts";
 import { type Node, readNode } from "../node/node.ts";
 import { asideOf, newRescue, type Rescue, useRescue } from "../node/rescue-folder.ts";
-import type { ClusterFacts } from "../pki/certs.ts";
+import type { ClusterFacts, EtcdCa } from "../pki/certs.ts";
 import { type Cluster, certificatesDirIn, readCluster } from "./cluster.ts";
 import { askedEndpoint, type EndpointSeen, endpointSeen, withEndpoint } from "./endpoint.ts";
 import { factsFor, HasMoved, natLeadsHere, ownNode } from "./issue-facts.ts";
@@ -58,6 +58,7 @@ export interface PartialFacts extends Partial<Repair> {
   home: EtcdHome;
   /** As `certificatesDirOn` where the cluster cannot be read. */
   certificatesDir: string;
+  etcdCa?: EtcdCa | undefined;
   asideDir: string;
 }
 
@@ -87,7 +88,8 @@ export function lookAtControlPlaneNode(
     };
   const { dir: dataDir, apiServer, living, unreached } = etcd;
   const home = etcdHome({ node, dataDir, data: repair.data, cluster, apiServer, living });
-  const known = { ...repair, etcd, cluster, home, certificatesDir: cluster.certificatesDir, asideDir };
+  const places = { certificatesDir: cluster.certificatesDir, etcdCa: etcdCaOf(home), asideDir };
+  const known = { ...repair, etcd, cluster, home, ...places };
   if (isNotForParts(home))
     return { ...known, obstacle: withoutDataFail({ etcd: home, from: [], unreached }, node, dataDir) };
   const nodeless = home.runs === "unit" && node && nodelessMembers(repair.data, node.addresses);

@@ -18,6 +18,7 @@ import type { Secret } from "../objects/objects.ts";
 import { AGGREGATED_TRUST, configMapIn, readObjects } from "../objects/stored.ts";
 import { type CaText, CLUSTER_CA_SOURCE, type Evidence, KUBELETS_CA } from "../pki/actions.ts";
 import { certificatesIn } from "../pki/certificate.ts";
+import { type EtcdCa, sharedPath } from "../pki/certs.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { type Jwt, readJwt } from "../pki/sa-keys.ts";
 
@@ -38,6 +39,7 @@ interface Places {
   data: EtcdData | undefined;
   node: Node | undefined;
   certificatesDir: string;
+  etcdCa?: EtcdCa | undefined;
 }
 
 interface Asked extends Places {
@@ -75,7 +77,15 @@ const ROWS: readonly Row[] = [
   { ca: "ca",             from: "pki/ca.crt",                         source: "this node",            read: ({ certificatesDir }) => readText(`${certificatesDir}/ca.crt`) },
   { ca: "front-proxy-ca", from: "extension-apiserver-authentication", source: KUBE_SYSTEM,            read: ({ data }) => configMap(data, AGGREGATED_TRUST, "requestheader-client-ca-file") },
   { ca: "front-proxy-ca", from: "pki/front-proxy-ca.crt",             source: "this node",            read: ({ certificatesDir }) => readText(`${certificatesDir}/front-proxy-ca.crt`) },
-  { ca: "etcd-ca",        from: "pki/etcd/ca.crt",                    source: "this node",            read: ({ certificatesDir }) => readText(`${certificatesDir}/etcd/ca.crt`) },
+  { ca: "etcd-ca",        from: "pki/etcd/ca.crt",                    source: "this node",            read: (asked) => readText(sharedPath("etcd/ca.crt", asked)) },
+  { ca: "etcd-ca",        from: "this machine's trust store",         source: "this node",            read: ({ etcdCa }) => etcdCa && TRUST_STORES.flatMap((path) => readText(path) ?? []).join("\n") },
+];
+
+/** kubespray puts etcd's CA there: on Debian, RedHat, Flatcar (roles/etcd/tasks/upd_ca_trust.yml). */
+const TRUST_STORES = [
+  "/usr/local/share/ca-certificates/etcd-ca.crt",
+  "/etc/pki/ca-trust/source/anchors/etcd-ca.crt",
+  "/etc/ssl/certs/etcd-ca.pem",
 ];
 
 // biome-ignore format: a table

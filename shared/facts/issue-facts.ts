@@ -5,7 +5,7 @@
 import { isIP } from "node:net";
 import { command } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
-import { type EtcdHome, externalEtcd } from "../etcd-location/etcd-home.ts";
+import { type EtcdHome, etcdCaOf, externalEtcd } from "../etcd-location/etcd-home.ts";
 import { gatewayUrl, hostOf, isHere } from "../etcd-location/reach-etcd.ts";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
@@ -69,6 +69,7 @@ export function factsFor(node: Node, cluster: Cluster, data: EtcdData, home?: Et
     certificatesDir: cluster.certificatesDir,
     ...etcdPlaces(node, data, host),
     externalEtcd: home && externalEtcd(home, node, data),
+    etcdCa: home && etcdCaOf(home),
     externalCa: isExternalCa(data, cluster),
     externalSigner: isExternalSigner(data, cluster),
     ...(checksWithoutSaPub(node, data, cluster) && { withoutSaPub: true }),

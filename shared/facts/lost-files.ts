@@ -4,6 +4,7 @@
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import type { EtcdFolders } from "../etcd-location/etcd-folders.ts";
+import { comingFiles } from "../etcd-location/etcd-home.ts";
 import { attempt } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
@@ -85,13 +86,13 @@ type Making = Pick<ClusterFacts, "certificatesDir" | "externalEtcd">;
 
 /** Files that parts 1 and 2 make; also by the link that they make in the place of kubeadm's usual folder. */
 export function madeFiles({ certificatesDir, externalEtcd }: Making): ReadonlySet<string> {
-  const copies = externalEtcd?.toMake?.flatMap(({ copy = [] }) => copy.map(({ to }) => to)) ?? [];
+  const coming = externalEtcd?.toMake?.flatMap(comingFiles) ?? [];
   const made = [certificatesDir, CERTIFICATES_DIR].flatMap((dir) => [
     ...CERTS.flatMap((row) => [certPath(row, dir), keyPath(row, dir)]),
     ...["/sa.key", "/sa.pub", "", "/etcd"].map((name) => `${dir}${name}`),
     oldSaPub(dir),
   ]);
-  return new Set([...copies, ...made, ...KUBECONFIGS.map(({ path }) => path)]);
+  return new Set([...coming, ...made, ...KUBECONFIGS.map(({ path }) => path)]);
 }
 
 /** Its data, or else its manifests on disk, say what a node's static pods need. */

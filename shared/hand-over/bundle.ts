@@ -9,7 +9,15 @@ import { Fail } from "../fail.ts";
 import { readBytes } from "../files/files.ts";
 import { type Word, wordsHere } from "../node/words.ts";
 import { hashIn, privateKeyOf, publicKeyHash, signingFirst, trustedKeys } from "../pki/certificate.ts";
-import { certRow, SERVICE_ACCOUNT_KEYS, SHARED_FILES, SHARED_KEYS, type SharedKey } from "../pki/certs.ts";
+import {
+  certRow,
+  type PkiPlace,
+  SERVICE_ACCOUNT_KEYS,
+  SHARED_FILES,
+  SHARED_KEYS,
+  type SharedKey,
+  sharedPath,
+} from "../pki/certs.ts";
 import { caPairVerdict } from "../pki/examine.ts";
 import { serviceAccountVerdict, type Verdict } from "../pki/judge.ts";
 import { VERSION } from "../run.ts";
@@ -62,18 +70,18 @@ export interface Bundle {
  * expired.
  */
 export function readBundle(
-  certificatesDir: string,
+  place: PkiPlace,
   cluster: Origin | undefined,
   { kubeletConfig, ...elsewhere }: KeysElsewhere & Pick<BundleManifest, "kubeletConfig"> = {},
 ): Bundle {
   const files = new Map<string, Uint8Array>();
   for (const name of sharedFiles(elsewhere)) {
-    const bytes = readBytes(`${certificatesDir}/${name}`);
+    const bytes = readBytes(sharedPath(name, place));
     if (bytes) files.set(name, bytes);
   }
   const wrong = wrongIn(files, elsewhere);
   if (wrong.length > 0) {
-    throw new Fail(`Cannot pack the keys in ${certificatesDir}: ${wrong.join("; ")}`, {
+    throw new Fail(`Cannot pack the keys in ${place.certificatesDir}: ${wrong.join("; ")}`, {
       hint: "./bunw scripts/00-assess.ts says which part repairs this; pack after that, or on a node where all keys are complete",
     });
   }
@@ -111,10 +119,10 @@ export function packTar({ files, manifest }: Bundle): Uint8Array {
  * belong together. A bundle that was packed by hand has no manifest, and may have the paths that
  * `hand-over.ts files` prints, as tar stores them.
  */
-export function unpackTar(tar: Uint8Array, certificatesDir: string): Bundle {
+export function unpackTar(tar: Uint8Array, place: PkiPlace): Bundle {
   const files = new Map<string, Uint8Array>();
   for (const { name, bytes } of readTar(tar)) {
-    const known = name.replace(`${certificatesDir.slice(1)}/`, "");
+    const known = SHARED_FILES.find((file) => `/${name}` === sharedPath(file, place)) ?? name;
     if (known !== MANIFEST && !SHARED_FILES.includes(known))
       throw refused(`it holds ${JSON.stringify(name)}, which is not one of the shared keys`);
     if (files.has(known)) throw refused(`it holds ${known} twice`);
@@ -148,6 +156,11 @@ export function sharedFiles(cluster: KeysElsewhere): string[] {
     keyFile,
     publicFile,
   ]);
+}
+
+/** The same as paths on this machine. */
+export function sharedPaths(place: PkiPlace, cluster: KeysElsewhere): string[] {
+  return sharedFiles(cluster).map((name) => sharedPath(name, place));
 }
 
 function isElsewhere({ name }: SharedKey, { externalSigner, externalEtcd }: KeysElsewhere): boolean {

@@ -10,7 +10,7 @@ import { readBytes, stat, writeMark } from "../files/files.ts";
 import { secretIn } from "../files/operator-files.ts";
 import { typed } from "../options.ts";
 import { certInfo, certificatesIn, hashIn, signingFirst } from "../pki/certificate.ts";
-import { SHARED_KEYS } from "../pki/certs.ts";
+import { type PkiPlace, SHARED_KEYS } from "../pki/certs.ts";
 import { day } from "../pki/judge.ts";
 import { ask, askTwice, newPassphrase, showOnce } from "../prompt.ts";
 import { answer, say, tell } from "../run.ts";
@@ -37,7 +37,7 @@ import {
 import { type Key, type Lock, type LockKind, lockOf, open, recipientsIn } from "./sealed.ts";
 
 const NO_SA = "sa              not in it: an external signer has the service-account key";
-const NO_ETCD = "etcd/ca         not in it: kubeadm did not make etcd, and its CA is its maker's";
+const NO_ETCD = "etcd/ca         not in it: kubeadm did not make etcd, and the key of its CA is not here";
 
 export function notInIt({ externalSigner, externalEtcd }: KeysElsewhere): string[] {
   return [...(externalSigner ? [NO_SA] : []), ...(externalEtcd ? [NO_ETCD] : [])];
@@ -110,11 +110,7 @@ interface OpenedBundle {
 }
 
 /** `file`: as it was typed. Errors: Fail if it is no bundle, cannot be opened, or cannot be used. */
-export async function openBundle(
-  file: string,
-  options: LockOptions,
-  certificatesDir: string,
-): Promise<OpenedBundle> {
+export async function openBundle(file: string, options: LockOptions, place: PkiPlace): Promise<OpenedBundle> {
   const info = stat(typed(file));
   if (!info)
     throw new Fail(`There is no file "${file}"`, {
@@ -129,7 +125,7 @@ export async function openBundle(
   const sealed = readBytes(typed(file))!;
   const lock = lockOf(sealed);
   const content = await open(sealed, keyFor(lock, options));
-  return { bundle: unpackTar(content, certificatesDir), sha256: sha256Of(sealed), lock };
+  return { bundle: unpackTar(content, place), sha256: sha256Of(sealed), lock };
 }
 
 /** The options of hand-over.ts that decide it. */

@@ -18,7 +18,7 @@ import type { Node } from "../node/node.ts";
 import { asSaid, asWords, lastRestore, takeWords } from "../node/words.ts";
 import { foreignCa } from "../pki/actions.ts";
 import { certInfo, hashIn, madeAt, publicPem, signingFirst, trustedKeys } from "../pki/certificate.ts";
-import type { SharedKey } from "../pki/certs.ts";
+import { type SharedKey, sharedPath } from "../pki/certs.ts";
 import { day } from "../pki/judge.ts";
 import { say } from "../run.ts";
 import {
@@ -35,14 +35,14 @@ import {
 import type { LockKind } from "./sealed.ts";
 
 /** This node's facts about the cluster. */
-export interface Here extends Pick<PartialFacts, "certificatesDir" | "asideDir" | "obstacle"> {
+export interface Here extends Pick<PartialFacts, "certificatesDir" | "etcdCa" | "asideDir" | "obstacle"> {
   cluster?: Pick<Cluster, "name" | "oldCaPem" | "kubeSystemUid"> & Partial<Pick<Cluster, "nodes">>;
 }
 
-export function keysElsewhere({ data, cluster, home }: PartialFacts): KeysElsewhere {
+export function keysElsewhere({ data, cluster, home, etcdCa }: PartialFacts): KeysElsewhere {
   return {
     externalSigner: data !== undefined && cluster !== undefined && isExternalSigner(data, cluster),
-    externalEtcd: noData.isNotKubeadms(home),
+    externalEtcd: noData.isNotKubeadms(home) && !etcdCa,
   };
 }
 
@@ -199,7 +199,7 @@ export function placeKeys(
   const wanted: FileChange[] = [];
   for (const key of keys) {
     for (const file of [key.publicFile, key.keyFile]) {
-      const path = `${here.certificatesDir}/${file}`;
+      const path = sharedPath(file, here);
       const content = files.get(file)!;
       const standing = standingOf(key, file, files, readBytes(path));
       if (standing === "the same key") say(`unchanged ${path} (the same key in another format)`);

@@ -75,9 +75,14 @@ export async function unitIfAny(): ReturnType<typeof kubeletUnit> {
 
 /** The process that runs now still has what a missing file has given it. Errors: as `systemd`. */
 export async function runningKubelet(): Promise<{ pid: number; flags: KubeletFlags } | undefined> {
-  const pid = Number((await systemd("show", "-p", "MainPID", "--value", "kubelet")).trim());
+  const pid = await mainPid("kubelet");
   const command = pid > 0 ? (hostText(`/proc/${pid}/cmdline`) ?? "").split("\0") : [];
   return isKubelet(command) ? { pid, flags: flagsOf(command) } : undefined;
+}
+
+/** 0 if it does not run. Errors: as `systemd`. */
+export async function mainPid(unit: string): Promise<number> {
+  return Number((await systemd("show", "-p", "MainPID", "--value", unit)).trim());
 }
 
 const NOT_HERE = /^No files found for |System has not been booted with systemd/m;
@@ -286,6 +291,8 @@ interface Unit {
   /** Its variables; those of files come last, as with systemd. */
   variables: Map<string, string>;
   files: EnvironmentFile[];
+  /** As whom it runs. */
+  user: string;
 }
 
 interface EnvironmentFile {
@@ -298,15 +305,16 @@ interface EnvironmentFile {
 /** Reads the files that it names, too. */
 export function readUnit(text: string): Unit {
   const [variables, files] = [new Map<string, string>(), [] as EnvironmentFile[]];
-  let exec = "";
+  let [exec, user] = ["", "root"];
   for (const [name, value] of assignments(text)) {
     if (name === "ExecStart") exec = value;
+    if (name === "User") user = value || "root";
     if (name === "Environment") value ? assign(variables, wordsOf(value)) : variables.clear();
     if (name === "EnvironmentFile") value ? files.push(environmentFile(value)) : files.splice(0);
   }
   for (const { path } of files)
     for (const [name, value] of assignments(readable(path))) variables.set(name, unquote(value));
-  return { command: expanded(exec, variables), exec, variables, files };
+  return { command: expanded(exec, variables), exec, variables, files, user };
 }
 
 /**

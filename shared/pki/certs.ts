@@ -69,6 +69,7 @@ export interface ClusterFacts {
   etcdAt?: { client: string; peer: string } | undefined;
   /** Unset: kubeadm's static pod, whose certificates are rows of the table. */
   externalEtcd?: ExternalEtcd | undefined;
+  etcdCa?: EtcdCa | undefined;
   /** kubeadm's external CA mode: ca.key is stored elsewhere. */
   externalCa?: boolean;
   /** A plugin signs service-account tokens: there is no sa.key. */
@@ -103,9 +104,21 @@ export interface ExternalEtcd extends EtcdClientFiles {
   toMake?: readonly UnitFile[];
 }
 
+/** The CA of an etcd that is a unit of this node, if its key is here, or is needed: a certificate of it is lost. Paths. */
+export interface EtcdCa {
+  cert: string;
+  key: string;
+  /** Those of etcd itself, for clients and for peers, and the API server's. */
+  pairs: readonly EtcdClientFiles[];
+  /** The user as whom etcd runs, who has to read them. */
+  user: string;
+}
+
 /** A certificate of an etcd that is a unit of this node, or of the API server for it; paths. */
 export interface UnitFile {
   cert: string;
+  /** It is lost, or of another CA than the one that this kit has put there. */
+  issue?: EtcdClientFiles;
   /** It has expired, and the key of its CA is here. */
   renewal?: { ca: string; caKey: string };
   /** CA, certificate and key are lost, and copies of etcd's own will do. */
@@ -179,9 +192,22 @@ export const CERTS: readonly (Cert & { name: CertName })[] = TABLE;
  */
 export const SERVICE_ACCOUNT_KEYS = { name: "sa", file: "sa", shared: true } as const;
 
-/** Without the rows of etcd, as kubeadm leaves them out, where that is external. */
-export function certsOf({ externalEtcd }: Pick<ClusterFacts, "externalEtcd">): typeof CERTS {
-  return externalEtcd ? CERTS.filter(({ name, ca }: Cert) => name !== "etcd-ca" && ca !== "etcd-ca") : CERTS;
+/** Without the rows of etcd, as kubeadm leaves them out, where that is external; its CA stays if this kit has a use for it. */
+export function certsOf({
+  externalEtcd,
+  etcdCa,
+}: Pick<ClusterFacts, "externalEtcd" | "etcdCa">): typeof CERTS {
+  const isRow = ({ name, ca }: Cert) => ca !== "etcd-ca" && (name !== "etcd-ca" || etcdCa !== undefined);
+  return externalEtcd ? CERTS.filter(isRow) : CERTS;
+}
+
+/** Where shared keys are: all below certificatesDir, but the CA of an etcd that kubeadm did not make. */
+export type PkiPlace = Pick<ClusterFacts, "certificatesDir" | "etcdCa">;
+
+/** `file`: its name below certificatesDir, as in SHARED_FILES. */
+export function sharedPath(file: string, { certificatesDir, etcdCa }: PkiPlace): string {
+  const own = { "etcd/ca.crt": etcdCa?.cert, "etcd/ca.key": etcdCa?.key }[file];
+  return own ?? `${certificatesDir}/${file}`;
 }
 
 /** Paths of the CA, and of a client's certificate and key, by which this node asks etcd. */

@@ -18,7 +18,7 @@ import {
   signedWith,
 } from "./actions.ts";
 import { certInfo, certificatesIn, endOf, publicPem, signingFirst } from "./certificate.ts";
-import { type Cert, type ClusterFacts, certPath, certRow, keyPath, subjectOf } from "./certs.ts";
+import { type Cert, type ClusterFacts, certRow, subjectOf } from "./certs.ts";
 import { caText, examine, type Finding, kubeconfigTrouble, readable, type WantedPki } from "./examine.ts";
 import { issueCa, issueClient, issueLeaf, type Pair } from "./issue.ts";
 import { day, serverVerdict } from "./judge.ts";
@@ -111,7 +111,7 @@ async function writeCa(
   const { todo, finding } = action;
   const write = (pair: Pair, note: string) => {
     cas.set(row.name, pair);
-    return writePair(row, pair, facts, note);
+    return writePair(finding, pair, note);
   };
   if (todo === "make") {
     setAside(finding, options);
@@ -154,7 +154,7 @@ async function writeLeaf(row: Cert, caName: string, finding: Finding, job: Job):
   setAside(finding, options);
   const byHand =
     more.length > 0 ? `; for ${more.join(", ")}, too, as before: kubeadm-config does not have them` : "";
-  return writePair(row, pair, facts, `signed by ${certInfo(ca.cert).cn}${byHand}`);
+  return writePair(finding, pair, `signed by ${certInfo(ca.cert).cn}${byHand}`);
 }
 
 async function writeConfig(row: KubeconfigRow, finding: Finding, job: Job): Promise<boolean> {
@@ -229,9 +229,9 @@ function signer(name: string, forName: string, { actions, facts, cas }: Job): Pa
   return pair;
 }
 
-function writePair(row: Cert, { cert, key }: Pair, facts: ClusterFacts, note: string): boolean {
-  writeFile(keyPath(row, facts.certificatesDir), key, { mode: 0o600 });
-  return writeFile(certPath(row, facts.certificatesDir), cert, {
+function writePair({ paths }: Finding, { cert, key }: Pair, note: string): boolean {
+  writeFile(paths[1]!, key, { mode: 0o600 });
+  return writeFile(paths[0]!, cert, {
     mode: 0o644,
     note: `until ${day(endOf(signingFirst(cert, key)))}, ${note}`,
   });

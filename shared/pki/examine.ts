@@ -25,7 +25,9 @@ import {
   certsOf,
   isInternal,
   keyPath,
+  type PkiPlace,
   SERVICE_ACCOUNT_KEYS,
+  sharedPath,
 } from "./certs.ts";
 import {
   caVerdict,
@@ -81,9 +83,7 @@ export function wholePki(facts: ClusterFacts, { superAdmin = false } = {}): Requ
   return { certs: CERTS, serviceAccountKey: true, kubeconfigs };
 }
 
-interface Where {
-  certificatesDir?: string;
-}
+type Where = Partial<PkiPlace>;
 
 /**
  * Sorts `pkiFindings`: the keys that all control plane nodes share, the certificates that their CAs have
@@ -174,7 +174,10 @@ export function examine(
 ): Finding {
   const dir = facts?.certificatesDir ?? where.certificatesDir ?? CERTIFICATES_DIR;
   if ("path" in row) return examineKubeconfig(row, facts, dir);
-  const paths = [certPath(row, dir), keyPath(row, dir)];
+  const { etcdCa } = facts ?? where;
+  const paths = ["crt", "key"].map((end) =>
+    sharedPath(`${row.file}.${end}`, { certificatesDir: dir, etcdCa }),
+  );
   const [text, key] = paths.map(readable);
   const cert = text && !row.ca ? signingFirst(text, key) : text;
   const pair = pairVerdict(cert, key);

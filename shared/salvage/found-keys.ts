@@ -10,6 +10,7 @@ import { hostEntry, hostPath, list, readText, stat, writeFile } from "../files/f
 import { gone } from "../files/untrusted-file.ts";
 import { STASH } from "../node/rescue-folder.ts";
 import { privateKeyOf, publicKeyHash, publicPem } from "../pki/certificate.ts";
+import type { PkiPlace } from "../pki/certs.ts";
 import { signs } from "../pki/keys.ts";
 import { tokenVerifier } from "../pki/sa-keys.ts";
 import { mode, say } from "../run.ts";
@@ -121,9 +122,9 @@ export class FoundKeys {
   }
 
   /** Keys that are in their places already, and what an earlier run left in the stash. */
-  takeWhatIsHere(certificatesDir: string) {
+  takeWhatIsHere(place: PkiPlace) {
     for (const wanted of this.wanted) {
-      const key = keyInPlace(wanted, certificatesDir);
+      const key = keyInPlace(wanted, place);
       if (key) this.accept(key, IN_PLACE);
     }
     for (const key of stashedKeys()) this.accept(key, STASH);

@@ -6,7 +6,7 @@
 import { again, command, inOneLine } from "../again.ts";
 import { DamagedData } from "../etcd-data/directory.ts";
 import { isKnown } from "../etcd-location/etcd-folders.ts";
-import { type EtcdHome, etcdHome, externalEtcd } from "../etcd-location/etcd-home.ts";
+import { type EtcdHome, etcdCaOf, etcdHome, externalEtcd } from "../etcd-location/etcd-home.ts";
 import { etcdDataOf, sayPlace } from "../etcd-location/etcd-place.ts";
 import { type StrangeCa, strangeCa } from "../facts/ca-copies.ts";
 import { lookAtControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
@@ -65,16 +65,17 @@ export async function lookForLost(etcdData: string | undefined, { pid, backup, .
         hint: "run it on each control plane node, before anything there is restarted; workers have none of these keys",
       },
     );
-  const known = readEvidence({ data, node, certificatesDir });
+  const home = etcdHome({ node, dataDir, data, cluster: here.cluster, living: place.living });
+  const pkiPlace = { certificatesDir, etcdCa: etcdCaOf(home) };
+  const known = readEvidence({ data, node, ...pkiPlace });
   if (!here.cluster) say(`warning: etcd's data cannot be read: ${here.obstacle?.message}`);
   for (const line of new Set(known.unread)) say(`not read: ${line}`);
-  const home = etcdHome({ node, dataDir, data, cluster: here.cluster, living: place.living });
   // where parts 1 to 4 go by a unit, part 1 comes next as ever
   const etcd = isNotForParts(home) ? home.runs : "static pod";
   const external = node && data && externalEtcd(home, node, data);
-  const wanted = wantedKeys(known, { certificatesDir, ...said });
+  const wanted = wantedKeys(known, { ...pkiPlace, ...said });
   const foundKeys = new FoundKeys(wanted.filter(({ name }) => !neverHere(here, home).includes(name)));
-  const expired = expiredCas(known, certificatesDir);
+  const expired = expiredCas(known, pkiPlace);
   for (const { paths, detail } of expired) say(`${paths[0]}: ${detail}: a search does not help`);
   const strange = strangeCa(here);
   const clusters = strange && [...trustedKeys(here.cluster!.oldCaPem)].join(", ");
@@ -84,7 +85,7 @@ export async function lookForLost(etcdData: string | undefined, { pid, backup, .
     );
   if (foundKeys.wanted.length === 0 && !strange) say(`${certificatesDir}: nothing is lost`);
   for (const one of foundKeys.wanted) sayLost(one);
-  foundKeys.takeWhatIsHere(certificatesDir);
+  foundKeys.takeWhatIsHere(pkiPlace);
   if (backup !== undefined) searchFolder(foundKeys, backup);
   const oldKey = node ? oldSaKey(data, node, certificatesDir) : "lost";
   const files = node
@@ -102,7 +103,7 @@ export async function lookForLost(etcdData: string | undefined, { pid, backup, .
 function neverHere({ data, cluster }: PartialFacts, home: EtcdHome): string[] {
   const externalCa = data && cluster && isExternalCa(data, cluster);
   const externalSigner = data && cluster && isExternalSigner(data, cluster);
-  const names = isNotKubeadms(home) ? ["etcd/ca"] : [];
+  const names = isNotKubeadms(home) && !etcdCaOf(home) ? ["etcd/ca"] : [];
   if (externalCa) names.push("ca");
   if (externalSigner) names.push("sa");
   return names;

@@ -10,6 +10,7 @@ import type { LostFile } from "../facts/lost-files.ts";
 import { Fail } from "../fail.ts";
 import { placeKeys } from "../hand-over/place-keys.ts";
 import { writerIn } from "../objects/stored.ts";
+import { type PkiPlace, sharedPath } from "../pki/certs.ts";
 import { day } from "../pki/judge.ts";
 import { mode, say } from "../run.ts";
 import { readYaml } from "../yaml.ts";
@@ -48,7 +49,7 @@ export function putBack(
   const files = foundKeys.files();
   const keys = foundKeys.wanted.filter(({ keyFile }) => files.has(keyFile));
   const found = foundBeside(brought, files.get("ca.crt"));
-  const unproved = [...unchosenKeys(foundKeys.unchosen(), here.certificatesDir), ...found.unproved];
+  const unproved = [...unchosenKeys(foundKeys.unchosen(), here), ...found.unproved];
   if (keys.length + found.proved.length === 0)
     say(unproved.length > 0 ? "nothing is put back" : "nothing was found");
   else placeKeys(keys, files, here, { moveToRescue, source: "the salvage", more: found.proved });
@@ -88,7 +89,7 @@ function foundBeside(brought: Brought, ca: Uint8Array | undefined) {
     return {
       proved: [...taken, ...opened].map(({ from, mode = 0o600, ...one }) => ({ ...one, mode, note: from })),
       unproved: [
-        ...unprovedPairs(disk, here.certificatesDir),
+        ...unprovedPairs(disk, here),
         ...choices.flatMap(({ lost, unproved }) => unprovedConfigs(lost, unproved, disk)),
         ...choices.flatMap(({ lost, rivals }) => unprovedConfigs(lost, rivals, disk, whyAsked(rivals))),
       ],
@@ -128,7 +129,7 @@ const SOURCE = "a disk's blocks";
  * CAs of which the cluster knows nothing, as etcd's own where its ca.crt is gone. That key and certificate
  * belong together is no proof.
  */
-function unprovedPairs({ pairs, path }: DiskFound, certificatesDir: string): Unproved[] {
+function unprovedPairs({ pairs, path }: DiskFound, pkiPlace: PkiPlace): Unproved[] {
   return pairs.slice(0, FEW).flatMap(({ name, cert, key }) => {
     const { publicKeyHash, notBefore } = cert.info;
     const what = `CA ${publicKeyHash}, made on ${day(notBefore)}`;
@@ -141,7 +142,7 @@ function unprovedPairs({ pairs, path }: DiskFound, certificatesDir: string): Unp
       content: at.pem,
       from: `byte ${at.offset} of ${path}`,
       source: SOURCE,
-      place: `${certificatesDir}/${place}`,
+      place: sharedPath(place, pkiPlace),
     }));
   });
 }
@@ -169,7 +170,7 @@ function unprovedConfigs(
 }
 
 /** Proved keys that stay out of their place: earlier ones, or those among which a person has to choose. */
-function unchosenKeys(found: readonly FoundKey[], certificatesDir: string): Unproved[] {
+function unchosenKeys(found: readonly FoundKey[], pkiPlace: PkiPlace): Unproved[] {
   return found.flatMap((one) => {
     const { wanted, generation, from } = one;
     const file = `${wanted.name.replace("/", "-")}-${generation.hash.slice(7, 15)}`;
@@ -180,7 +181,7 @@ function unchosenKeys(found: readonly FoundKey[], certificatesDir: string): Unpr
       why: "another one may be in use",
       content,
       file: `${file}${name.slice(name.lastIndexOf("."))}`,
-      place: `${certificatesDir}/${name}`,
+      place: sharedPath(name, pkiPlace),
       mode: name.endsWith(".crt") ? 0o644 : 0o600,
     }));
   });

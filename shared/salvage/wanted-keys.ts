@@ -23,7 +23,7 @@ import {
   publicKeyOf,
   publicKeysIn,
 } from "../pki/certificate.ts";
-import { CERTS, SHARED_KEYS, type SharedKey } from "../pki/certs.ts";
+import { CERTS, type PkiPlace, SHARED_KEYS, type SharedKey, sharedPath } from "../pki/certs.ts";
 import { type Finding, pkiFindings } from "../pki/examine.ts";
 import { day } from "../pki/judge.ts";
 import { say } from "../run.ts";
@@ -153,8 +153,7 @@ export interface WantedKey extends SharedKey, Generations {
   shared: boolean;
 }
 
-export interface WantedOptions {
-  certificatesDir: string;
+export interface WantedOptions extends PkiPlace {
   /** Keys that are in their places and sound are wanted as well, where the cluster uses others. */
   others?: boolean | undefined;
   /** The operator's choice among several candidates: the `kid` of the service-account key. */
@@ -185,7 +184,7 @@ function wantedShared(
   const finding = findings.find(({ name }) => name === (row?.name ?? key.name))!;
   const all = row ? caGenerations(row.name, known) : saGenerations(known, certificatesDir);
   const { generations, candidates } = chosen(key, all, options);
-  const inPlace = keyInPlace(key, certificatesDir);
+  const inPlace = keyInPlace(key, options);
   const isInUse =
     !generations[0] ||
     (inPlace && generations.slice(0, candidates).some(({ hash }) => hash === publicKeyHash(inPlace)));
@@ -228,14 +227,14 @@ function wantedLeaf({ row, cert, paths }: Finding): WantedKey[] {
  * CAs that are here with their keys, have expired, and are not ours to renew: a company's. A search cannot
  * help there.
  */
-export function expiredCas(known: ClusterEvidence, certificatesDir: string): Finding[] {
-  const shared = pkiFindings({ certs: CERTS.filter((row) => row.shared) }, undefined, { certificatesDir });
+export function expiredCas(known: ClusterEvidence, place: PkiPlace): Finding[] {
+  const shared = pkiFindings({ certs: CERTS.filter((row) => row.shared) }, undefined, place);
   return shared.filter((finding) => finding.state !== "ok" && remedyOf(finding, known).do === "elsewhere");
 }
 
 /** The private key that is in its place already, though its public half is not: no search is needed then. */
-export function keyInPlace({ keyFile }: SharedKey, certificatesDir: string): KeyObject | undefined {
-  return attempt(() => privateKeyOf(readText(`${certificatesDir}/${keyFile}`) ?? ""), undefined);
+export function keyInPlace({ keyFile }: SharedKey, place: PkiPlace): KeyObject | undefined {
+  return attempt(() => privateKeyOf(readText(sharedPath(keyFile, place)) ?? ""), undefined);
 }
 
 /**

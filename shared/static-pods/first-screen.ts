@@ -33,10 +33,16 @@ interface BeforeEtcd {
   /** How many of etcd's members have to run, in words; how many others run; whether they are enough. */
   others: { words: string; running: number; isEnough: boolean };
   imagesLater: boolean | undefined;
+  /** etcd is a unit of this node, and is stopped, too. */
+  unitRestarts?: boolean;
 }
 
 /** Part 1. Errors: as `preflight` and `refuseWhereNothingFits`. */
-export async function beforeEtcdStops(cp: ControlPlaneNode, work: Work, { others, imagesLater }: BeforeEtcd) {
+export async function beforeEtcdStops(
+  cp: ControlPlaneNode,
+  work: Work,
+  { others, imagesLater, unitRestarts }: BeforeEtcd,
+) {
   await refuseWhereNothingFits(cp);
   refuseFixedAtEtcd(cp, work);
   const lacks = attempt(() => wantedManifests(cp));
@@ -46,10 +52,14 @@ export async function beforeEtcdStops(cp: ControlPlaneNode, work: Work, { others
   makeKeysAhead(cp.facts.keyAlgorithm, countOfKeys(work.pki));
   const has = await preflight({ ...comingHere(cp, work), imagesLater });
   const running = (await controlPlaneContainers(cp.node.runtimeEndpoint)).map(({ name }) => name);
-  const stops = [...((await kubeletStopped()) ? [] : ["kubelet"]), ...new Set(running)];
+  const kubelet = (await kubeletStopped()) ? [] : ["kubelet"];
+  const stops = [...kubelet, ...new Set(running), ...(unitRestarts ? ["etcd.service"] : [])];
   const stopped = `${stops.join(", ") || "nothing: no server of the control plane runs"}; ${whoseApi(others, running)}`;
   sayScreen(cp, {
-    stops: cp.facts.externalEtcd ? "nothing: kubeadm did not make this etcd, and it runs on" : stopped,
+    stops:
+      cp.facts.externalEtcd && !unitRestarts
+        ? "nothing: kubeadm did not make this etcd, and it runs on"
+        : stopped,
     writes: { ...work, pods: work.pods.filter(({ name }) => name === "etcd") },
     has: ["room on the disk", ...has],
   });

@@ -90,7 +90,9 @@ function readersHere(cp: ControlPlaneNode): Reader[] {
   const pki = cp.facts.certificatesDir;
   const signed = certsOf(cp.facts).filter(({ ca }) => ca);
   const ofOne = [...signed.map((row) => certPath(row, pki)), ...KUBECONFIGS.map(({ path }) => path)];
-  const apiServers = signed.flatMap((row) => (row.file.startsWith("etcd/") ? [] : certPath(row, pki)));
+  const etcds = cp.facts.etcdCa ? [cp.facts.externalEtcd!.ca] : [];
+  const own = signed.flatMap((row) => (row.file.startsWith("etcd/") ? [] : certPath(row, pki)));
+  const apiServers = [...own, ...etcds];
   const servers = SERVERS.map((server): Reader => {
     const config = KUBECONFIGS.flatMap(({ name, path }) => (`kube-${name}` === server ? path : []));
     const named = pods.flatMap(({ name, pod }) => (name === server ? hostFiles(pod) : []));
@@ -98,7 +100,7 @@ function readersHere(cp: ControlPlaneNode): Reader[] {
       ...(server === "kube-apiserver" ? apiServers : config),
       ...named.flatMap(({ path }) => (ofOne.includes(path) ? path : [])),
     ];
-    const reads = (path: string) => files.includes(path) || !ofOne.includes(path);
+    const reads = (path: string) => files.includes(path) || ![...ofOne, ...etcds].includes(path);
     return { name: server, namespace: "kube-system", files, reads };
   });
   const others = pods.flatMap((pod): Reader[] => {

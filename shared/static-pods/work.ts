@@ -27,7 +27,7 @@ import {
 } from "../pki/actions.ts";
 import { isFor } from "../pki/addresses.ts";
 import { madeAt } from "../pki/certificate.ts";
-import { CERTS, type Cert, certPath, isEtcds } from "../pki/certs.ts";
+import { CERTS, type Cert, isEtcds, sharedPath } from "../pki/certs.ts";
 import { pkiFindings } from "../pki/examine.ts";
 import { kubeconfigRows } from "../pki/kubeconfigs.ts";
 import { newSaKeySince } from "../pki/sa-keys.ts";
@@ -44,7 +44,7 @@ import { flagsToComeBack, withoutFlags } from "./without-files.ts";
 export function hasNewKeys(cp: ControlPlaneNode): boolean {
   const { certificatesDir } = cp.facts;
   if (caIsNew(cp) || newSaKeySince(readText(`${certificatesDir}/sa.pub`) ?? "")) return true;
-  const paths = CERTS.filter((row) => row.shared).map((row) => certPath(row, certificatesDir));
+  const paths = CERTS.filter((row) => row.shared).map(({ file }) => sharedPath(`${file}.crt`, cp.facts));
   return paths.flatMap((path) => readText(path) ?? []).some((pem) => madeAt(pem) >= cp.rescue.made);
 }
 
@@ -151,7 +151,8 @@ export function ensureOptions(
   newCas?: NewCas,
 ): ActionOptions & { asideDir: string; alsoFor: (row: Cert) => string[] } {
   const { data, node, facts, asideDir } = cp;
-  const evidence = () => readEvidence({ data, node, certificatesDir: facts.certificatesDir });
+  const { certificatesDir, etcdCa } = facts;
+  const evidence = () => readEvidence({ data, node, certificatesDir, etcdCa });
   return {
     asideDir,
     newCas,

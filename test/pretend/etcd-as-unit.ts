@@ -133,6 +133,8 @@ export function layOut(root: string, by: Maker, { elsewhere = false }: Pick<AsUn
     "manifests/etcd.yaml",
   ];
   for (const path of kubeadms) rmSync(`${root}/etc/kubernetes/${path}`, { recursive: true });
+  // on every etcd host: kubespray, roles/etcd/tasks/gen_certs_script.yml
+  if (!elsewhere && own[0]?.endsWith("ca.pem")) put(`${SSL}/ca-key.pem`, ETCD_PKI.caKey);
   for (const [ca, cert, key] of elsewhere ? [client] : [own, client]) {
     put(ca!, ETCD_PKI.ca, 0o644);
     put(cert!, ETCD_PKI.cert, 0o644);

@@ -16,12 +16,12 @@ const BUDGETS: Record<string, number> = {
   "00-assess": 128, // etcd on other machines is asked for its data (issue 44)
   "00-salvage": 105, // etcd on other machines is asked for its data (issue 44)
   "00-token-key": 84, // etcd on other machines is asked for its data (issue 44)
-  "01-etcd": 117,
+  "01-etcd": 118,
   "02-control-plane": 120,
   "03-join": 46,
   "03-workers": 111, // etcd on other machines is asked for its data (issue 44)
   "04-sa-tokens": 109,
-  "05-verify": 122,
+  "05-verify": 123,
   drill: 111,
   "hand-over": 90,
   "join-again": 65, // etcd on other machines is asked for its data (issue 44)

@@ -113,11 +113,11 @@ export const WHERE: Where[] = [
   },
   {
     why: "another run, Ctrl-C, or a server that is silent at that moment",
-    of: "kept-run.ts lockedBy; this-run.ts stoppedBy; wait-for.ts answered waitFor; ended-container.ts containerEnd; tell-members.ts ip startRelay; systemctl-kubelet.ts systemctlKubelet",
+    of: "kept-run.ts lockedBy; this-run.ts stoppedBy; wait-for.ts answered waitFor; ended-container.ts containerEnd; tell-members.ts ip startRelay; systemctl-kubelet.ts systemctlKubelet; unit-files.ts systemctlEtcd",
   },
   {
     why: "it needs an etcd, or an API, that a step before brings back",
-    of: "admin-api.ts adminClient ownApiReady; api-error.ts parseJson; kube-api.ts KubeApi; all-members.ts proveEtcd proveMembers proveSameKeys refuseSignsOfLife; unheard.ts refuseLearner refuseNeverStarted; own-etcd.ts NO_CLIENT showsNothing; unheard.ts noAnswer; nodes-seen.ts proveNodes refuseDeafLeases; away.ts reallyOut; bootstrap-tokens.ts refuseAutoApproval; cluster-trust.ts ensureAdmins; keys.ts signingKey; restart-order.ts refuseDeadNodes refuseReduced refuseSilent trustHere; renew-tokens.ts refuseHolders retireOldSaKey; full-manager.ts fullControllerManager; tell-members.ts standIn; root-ca.ts refusalIn waitForRootCa; rollout-status.ts refuseHeld; rollout.ts notBack rollOut stuck; evict.ts neverAllowed; own-etcd.ts refuseOtherData; client.ts EtcdClient pieceIn; ensure.ts signer; wait.ts allBack watchNodesReturn",
+    of: "admin-api.ts adminClient ownApiReady; api-error.ts parseJson; kube-api.ts KubeApi; all-members.ts proveEtcd proveMembers proveSameKeys refuseSignsOfLife; unheard.ts refuseLearner refuseNeverStarted; own-etcd.ts NO_CLIENT showsNothing; unheard.ts noAnswer; nodes-seen.ts proveNodes refuseDeafLeases; away.ts reallyOut; bootstrap-tokens.ts refuseAutoApproval; cluster-trust.ts ensureAdmins; keys.ts signingKey; restart-order.ts refuseDeadNodes refuseReduced refuseSilent trustHere; renew-tokens.ts refuseHolders retireOldSaKey; full-manager.ts fullControllerManager; tell-members.ts standIn; root-ca.ts refusalIn waitForRootCa; rollout-status.ts refuseHeld; rollout.ts notBack rollOut stuck; evict.ts neverAllowed; own-etcd.ts refuseOtherData; unit-files.ts refuseOtherCa; client.ts EtcdClient pieceIn; ensure.ts signer; wait.ts allBack watchNodesReturn",
   },
   {
     why: "it needs the bundle that a step before makes, and its lock",

@@ -51,10 +51,9 @@ const PROOFS: Record<string, Proof> = {
     await $`tar -cf - ${paths} | age -r ${await recipient(folder)} > hand.age`.cwd(folder);
     await $`tar -cf - ${paths} | age -a -r ${await recipient(folder)} > armored.age`.cwd(folder);
     for (const file of ["hand.age", "armored.age"]) {
-      const { files, manifest } = unpackTar(
-        await open(readFileSync(`${folder}/${file}`), identity(folder)),
-        "/etc/kubernetes/pki",
-      );
+      const { files, manifest } = unpackTar(await open(readFileSync(`${folder}/${file}`), identity(folder)), {
+        certificatesDir: "/etc/kubernetes/pki",
+      });
       same("manifest", manifest, undefined);
       for (const name of SHARED_FILES)
         same(name, Buffer.from(files.get(name)!).toString(), text(bundle, name));
