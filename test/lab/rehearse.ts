@@ -33,7 +33,7 @@ import { damaged, damagedAsOf, damagedLog, damagedSnapshot, damagedSurvivor } fr
 import { endsSoon } from "./scenarios/ends-soon.ts";
 import { etcdLinked } from "./scenarios/etcd-linked.ts";
 import { expired, expiredHalfRenewed, haExpired } from "./scenarios/expired.ts";
-import { externalLost } from "./scenarios/external.ts";
+import { externalExpired, externalLost, haExternal } from "./scenarios/external.ts";
 import { externalCa } from "./scenarios/external-ca.ts";
 import { fieldScenarios } from "./scenarios/field.ts";
 import { fleet } from "./scenarios/fleet.ts";
@@ -179,6 +179,8 @@ export const SCENARIOS: Scenario[] = [
   ...fieldScenarios,
   kmsAllLost,
   externalLost,
+  externalExpired,
+  haExternal,
   kubesprayExpired,
   kubesprayLost,
   kubesprayNewCas,

@@ -107,6 +107,40 @@ test("a client pair that has expired, as after a year, is made on an etcd host; 
   expect(said).toContain("bring ca.crt to /etc/kubernetes/pki/etcd/ca.crt, client.crt to ");
 });
 
+const ENDED = (await agedText(ETCD_PKI.cert, ETCD_PKI.caKey, 2 * YEAR_MS))!;
+const STRANGER = await issueCa(certRow("etcd-ca"), FACTS);
+const OTHERS = (await agedText(ETCD_PKI.cert, STRANGER.key, 2 * YEAR_MS))!;
+const RENEWED = /its own certificates have expired: https:\S+ \(DATE\)/;
+const RENEW = "openssl x509 -x509toreq -in ";
+const MAKE = "openssl req -new -newkey rsa:2048 ";
+
+test.each<[string, { server: string; pair: string }, RegExp, string[]]>([
+  ["etcd's own alone", { server: ENDED, pair: ETCD_PKI.cert }, RENEWED, [RENEW]],
+  ["etcd's own and the pair", { server: ENDED, pair: ENDED }, RENEWED, [RENEW, MAKE]],
+  ["a stranger's alone", { server: OTHERS, pair: ETCD_PKI.cert }, /does not answer at https:\S+: /, []],
+  ["the pair, beside a stranger", { server: OTHERS, pair: ENDED }, /certificate for it has expired/, [MAKE]],
+])(
+  "certificates that have expired, %s: all that is to be made on etcd's hosts, at once",
+  async (_, now, why, ways) => {
+    using node = here(await nodeOf("kubeadm", { elsewhere: true }));
+    write(`${node.root}/etc/kubernetes/pki/apiserver-etcd-client.crt`, now.pair);
+    using _etcd = serveUnit({ ...ETCD_PKI, cert: now.server }, stateOf(node.stored), ETCD_HOST);
+    const said = await refused(node, "01-etcd");
+    expect(said).toMatch(why);
+    expect([RENEW, MAKE].filter((way) => said.includes(way))).toEqual(ways);
+  },
+);
+
+test("an etcd that has no quorum, as its members' certificates have expired, shows that to its peers alone", async () => {
+  using node = here(await nodeOf("kubeadm", { elsewhere: true }));
+  const tls = { ...ETCD_PKI, cert: ENDED };
+  using _silent = Bun.listen({ hostname: ETCD_HOST, port: 2379, socket: { data: () => {} } });
+  using _peer = Bun.serve({ hostname: ETCD_HOST, port: 2380, tls, fetch: () => new Response() });
+  const said = await refused(node, "01-etcd");
+  expect(said).toMatch(RENEWED);
+  expect(said).toContain(RENEW);
+});
+
 test("an etcd that nobody has named is asked for, and its silence is said", async () => {
   using node = here(await nodeOf("KubeKey 3", { elsewhere: true }));
   expect(await refused(node, "01-etcd")).toMatch(/is external, and does not answer at https:/);

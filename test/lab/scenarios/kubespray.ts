@@ -197,14 +197,14 @@ export const kubesprayNewCas: Scenario = {
 
 const three = lost(2);
 
-/** The same, on three control plane nodes and two workers. */
-function onThree(scenario: Scenario, lines: Line[], tags: string[]): Scenario {
-  const { look, asBefore } = kept();
-  const reachable: Line = {
-    title: "The operator has a machine that reaches all nodes by ssh",
-    run: (scene) => makeReachable(scene),
-  };
-  const follow: Line = {
+export const reachable: Line = {
+  title: "The operator has a machine that reaches all nodes by ssh",
+  run: (scene) => makeReachable(scene),
+};
+
+/** By the plan that all nodes' answers make. */
+export function followOnThree(tags: readonly string[]): Line {
+  return {
     title: "The operator follows RUNBOOK.md",
     async run(scene) {
       if (scene.guide === "runbook")
@@ -213,6 +213,11 @@ function onThree(scenario: Scenario, lines: Line[], tags: string[]): Scenario {
       await followPlan(scene, { bash, page: await planOfAllNodes(scene, bash, undefined) });
     },
   };
+}
+
+/** The same, on three control plane nodes and two workers. */
+function onThree(scenario: Scenario, lines: Line[], tags: string[]): Scenario {
+  const { look, asBefore } = kept();
   return {
     ...scenario,
     name: `ha-${scenario.name}`,
@@ -221,7 +226,7 @@ function onThree(scenario: Scenario, lines: Line[], tags: string[]): Scenario {
     workers: 2,
     profile: () => kubespray({ controlPlanes: 3, generation: "2.30" }),
     packages: FLEET_PACKAGES,
-    lines: [reachable, look, ...lines, follow, asBefore],
+    lines: [reachable, look, ...lines, followOnThree(tags), asBefore],
   };
 }
 
