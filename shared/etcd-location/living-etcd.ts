@@ -208,7 +208,10 @@ interface Trouble {
 const PEERS = 2380;
 
 /** Servers whose certificate has expired, of the CA in `ca`; with none here, what they show is enough to look there. */
-async function endedAt(hosts: readonly string[], ca: string | undefined): Promise<Trouble | undefined> {
+export async function endedAt(
+  hosts: readonly string[],
+  ca: string | undefined,
+): Promise<Trouble | undefined> {
   const shown = async (url: string) => {
     const [host, port] = [hostOf(url), Number(new URL(url).port || 443)];
     return (await shownSoon(host, port)) ?? (await shownSoon(host, PEERS));
@@ -234,9 +237,9 @@ const dayOf = ({ notAfter }: { notAfter: Date }) => notAfter.toISOString().slice
 const BESIDE_CA =
   "in the folder with the key of etcd's CA (/etc/kubernetes/pki/etcd; in /etc/ssl/etcd/ssl they are NAME.pem, NAME-key.pem)";
 
-/** Each with its own key, names and usages for etcd; etcd reads it at the next handshake, and is not restarted. */
+/** All that end within 90 days, each with its own key and names: etcd reads them at the next handshake. */
 const RENEW_OWN =
-  'for c in *.crt; do [ "$c" = ca.crt ] || openssl x509 -noout -checkend 0 -in "$c" || { ' +
+  'for c in *.crt; do [ "$c" = ca.crt ] || openssl x509 -noout -checkend 7776000 -in "$c" || { ' +
   "{ printf 'keyUsage=critical,digitalSignature,keyEncipherment\\nextendedKeyUsage=serverAuth,clientAuth\\n'; " +
   "openssl x509 -noout -ext subjectAltName -in \"$c\" | sed -nE 's/IP Address/IP/g;s/ //g;s/^(DNS|IP):/subjectAltName=&/p'; } > ext; " +
   'openssl x509 -x509toreq -in "$c" -signkey "$(basename "$c" .crt).key" | ' +
@@ -247,6 +250,9 @@ const MAKE_PAIR =
   "(umask 077; openssl req -new -newkey rsa:2048 -nodes -keyout client.key -out client.csr -subj /CN=kube-apiserver-etcd-client && " +
   "printf 'keyUsage=critical,digitalSignature,keyEncipherment\\nextendedKeyUsage=clientAuth\\n' > client.ext && " +
   "openssl x509 -req -in client.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 365 -extfile client.ext -out client.crt)";
+
+/** Before it is too late: kubeadm certs renew leaves them out. */
+export const RENEW_IN_TIME = `on etcd's hosts, ${BESIDE_CA}: ${RENEW_OWN}. A new pair of the API server's is made there: ${MAKE_PAIR}; bring client.crt and client.key to its place here. kubeadm certs renew leaves both out`;
 
 /** `ended`: a pair that has expired; unset: it is lost. */
 function withoutPair([ca = "", cert = "", key = ""]: readonly string[], ended: string | undefined): Trouble {

@@ -19,7 +19,7 @@ const FROM = `--etcd-data ${ETCD_URL}`;
 
 const stateOf = (stored: Map<string, string>): EtcdState => ({
   ...sameEtcd(stored),
-  members: [OTHER_MEMBER],
+  members: [{ ...OTHER_MEMBER, clientURLs: [ETCD_URL] }],
 });
 
 /** Nothing of the API server is left that names etcd. */
@@ -139,6 +139,23 @@ test("an etcd that has no quorum, as its members' certificates have expired, sho
   const said = await refused(node, "01-etcd");
   expect(said).toMatch(RENEWED);
   expect(said).toContain(RENEW);
+});
+
+test("what expires soon, the pair here and etcd's own there, has the lines for etcd's hosts, as kubeadm does not renew it", async () => {
+  using node = here(await nodeOf("kubeadm", { elsewhere: true }));
+  const soon = (await agedText(ETCD_PKI.cert, ETCD_PKI.caKey, 335 * 86_400_000))!;
+  write(`${node.root}/etc/kubernetes/pki/apiserver-etcd-client.crt`, soon);
+  using _etcd = serveUnit({ ...ETCD_PKI, cert: soon }, stateOf(node.stored), ETCD_HOST);
+  const verified = (await node.run("05-verify")).stdout;
+  expect(verified).toMatch(/apiserver-etcd-client\.crt, \S+:2379: until DATE, /);
+  const assessed = (await node.run("00-assess")).stdout;
+  expect(assessed).toMatch(/apiserver-etcd-client\.crt +note +until DATE, .*: on etcd's hosts, /);
+  for (const stdout of [verified, assessed])
+    expect([stdout.includes(RENEW), stdout.includes(MAKE), stdout.includes("certs renew all")]).toEqual([
+      true,
+      true,
+      false,
+    ]);
 });
 
 test("an etcd that nobody has named is asked for, and its silence is said", async () => {
