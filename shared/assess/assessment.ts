@@ -75,7 +75,7 @@ export function withWhatComes(
   return [...dated, ...comingRows(endings, damage.some(hasFailed) ? undefined : certificatesDir)];
 }
 
-/** `backupOf`: the folder of the keys, if they are well. */
+/** `backupOf`: the keys' folder, if all is well. */
 function comingRows(endings: readonly Ending[], backupOf: string | undefined): Check[] {
   const coming = forecast(endings).map(({ look, ...asked }) => found(asked, look() as Answer));
   if (backupOf) coming.push(found({ id: "backup" }, backupAnswer(backupOf)));

@@ -6,7 +6,7 @@
 import { $ } from "zx/core";
 import { command } from "../again.ts";
 import { type Check, hasFailed } from "../checks/check.ts";
-import type { CheckId } from "../checks/kinds.ts";
+import { ASSESS, type CheckId } from "../checks/kinds.ts";
 import { DamagedData } from "../etcd-data/directory.ts";
 import { isNameless, type Member, memberName } from "../etcd-data/members.ts";
 import type { EtcdHome } from "../etcd-location/etcd-home.ts";
@@ -183,7 +183,9 @@ function fileRows({ etcd }: WithoutData, certificatesDir: string): Check[] {
     ...found.shared.map((finding) => sharedRow(finding)),
     ...summary("certificates", found.leaves),
     ...(isNotKubeadms(etcd) ? etcd.client.filter((path) => !exists(path)) : []).map((what) =>
-      bad("certificate-apiserver-etcd-client", what, "missing", "the API server needs it to reach etcd"),
+      row("certificate-apiserver-etcd-client", what, {
+        ...{ state: "missing", failed: "the API server needs it to reach etcd", mend: ASSESS },
+      }),
     ),
     ...summary("kubeconfigs", found.kubeconfigs),
   ];
