@@ -82,7 +82,7 @@ export interface PlanFacts {
 }
 
 /** Options that take names. */
-export const LISTS = ["without", "lost", "lost-on", "worker", "start-without"] as const;
+export const LISTS = ["without", "lost", "lost-on", "worker", "control-plane", "start-without"] as const;
 export type List = (typeof LISTS)[number];
 
 export interface Said extends Record<List, readonly string[]> {
@@ -95,6 +95,7 @@ interface Asked extends LeftOut {
   "lost-on": readonly string[];
   "start-without"?: readonly string[];
   worker: readonly string[];
+  "control-plane"?: readonly string[];
   user?: string | undefined;
   /** A folder of what other nodes say. */
   seen?: string | undefined;
@@ -113,7 +114,7 @@ export async function factsForPlan(
   const all = cluster?.nodes ?? [];
   const peers = cp ? await peersOf(cp) : [];
   const words = cp ? allWords(typed, cp, peers) : typed;
-  refuseUnclear(all, [...words.without, ...words.lost, ...words.worker]);
+  refuseUnclear(all, [...words.without, ...words.lost, ...words.worker], data?.elsewhere !== undefined);
   const left = cp
     ? await lostNodes(cp, words, peers)
     : { ...NONE_LOST, names: words.lost, away: words.without };
@@ -198,7 +199,13 @@ function saidHere(
 ): Said {
   const flags = [...(typed["start-without"] ?? []), ...wordsOf("start-without").map(({ value }) => value)];
   return {
-    ...{ without: lost.away, lost: lost.names, "lost-on": words["lost-on"], worker: words.worker },
+    ...{
+      without: lost.away,
+      lost: lost.names,
+      "lost-on": words["lost-on"],
+      worker: words.worker,
+      "control-plane": words["control-plane"] ?? [],
+    },
     "start-without": [...new Set(flags)],
     "etcd-data": typed["etcd-data"] ?? wordOf("etcd-data")?.value,
     endpoint: typed.endpoint ?? wordOf("endpoint")?.value,
@@ -264,13 +271,13 @@ async function silentPeers(
   return open.flatMap(({ name }, i) => (silent.includes(name) || heard[i] === undefined ? [name] : []));
 }
 
-function refuseUnclear(nodes: readonly KnownNode[], said: readonly string[]) {
+function refuseUnclear(nodes: readonly KnownNode[], said: readonly string[], isElsewhere: boolean) {
   const names = onlyLabelled(nodes).filter((name) => !said.includes(name));
   if (names.length === 0) return;
   throw new Refused(
-    `${listed(names)}: by the label of the Node a control plane node, and etcd knows no member of it`,
+    `${listed(names)}: by the label of the Node a control plane node, and ${isElsewhere ? "no API server of it has written into etcd lately" : "etcd knows no member of it"}`,
     {
-      hint: `say which it is, because whoever may write a Node's status can set the label. A worker: ${again({ worker: names })}. A control plane node whose member is gone: ${again({ lost: names })}`,
+      hint: `say which it is, because whoever may write a Node's status can set the label. A worker: ${again({ worker: names })}. A control plane node ${isElsewhere ? `that was off: ${again({ "control-plane": names })}` : `whose member is gone: ${again({ lost: names })}`}`,
     },
   );
 }

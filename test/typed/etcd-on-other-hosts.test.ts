@@ -4,9 +4,10 @@
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync } from "node:fs";
+import type { Manifest } from "../../shared/objects/objects.ts";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueCa, issueLeaf } from "../../shared/pki/issue.ts";
-import { clusterObjects, FACTS, otherCa, write } from "../pretend/cluster.ts";
+import { clusterObjects, FACTS, type Objects, otherCa, write } from "../pretend/cluster.ts";
 import { type EtcdState, sameEtcd, serveUnit } from "../pretend/etcd.ts";
 import { ETCD_HOST, ETCD_PKI, ETCD_URL, external, nodeOf, OTHER_MEMBER } from "../pretend/etcd-as-unit.ts";
 import { agedText, YEAR_MS } from "../pretend/expired.ts";
@@ -156,6 +157,52 @@ test("what expires soon, the pair here and etcd's own there, has the lines for e
       true,
       false,
     ]);
+});
+
+const W2_AT = "127.77.0.22";
+
+/** w2 has the label and the mirror pod of an API server, and no lease of one. `claims`: nodes whose Node has its address. */
+const labelled = (claims: string[]) => (objects: Objects) => {
+  external(objects, "kubeadm", { elsewhere: true });
+  const pod = structuredClone(objects["pods/kube-system/kube-apiserver-m1"]) as Manifest;
+  Object.assign(pod.metadata, { name: "kube-apiserver-w2" });
+  Object.assign(pod.spec, { nodeName: "w2" });
+  pod.spec.containers[0]!.command = ["kube-apiserver", `--advertise-address=${W2_AT}`];
+  objects["pods/kube-system/kube-apiserver-w2"] = pod;
+  const labels = { "node-role.kubernetes.io/control-plane": "" };
+  Object.assign((objects["minions/w2"] as Manifest).metadata, { labels });
+  for (const name of claims)
+    Object.assign(objects[`minions/${name}`]!, {
+      status: { addresses: [{ type: "InternalIP", address: W2_AT }] },
+    });
+};
+
+test.each([
+  [
+    "a control plane node that was off counts by the operator's word, which every script then knows",
+    [],
+    true,
+  ],
+  ["the word alone makes none of a node whose address another one claims", ["w1"], false],
+])("%s", async (_, claims, isOne) => {
+  using node = here(await nodeOf("kubeadm", { elsewhere: true, etcd: labelled(claims) }));
+  using _etcd = serveUnit(ETCD_PKI, stateOf(node.stored), ETCD_HOST);
+  const before = await node.run("00-assess");
+  expect(before.stdout).toMatch(
+    /w2 +note +its label says .* If it is one, and was off: \.\/bunw scripts\/00-assess\.ts --control-plane w2/,
+  );
+  expect((await node.run("01-etcd --dry-run")).stderr).not.toMatch(/^ +w2, /m);
+  const refused = await node.run("plan");
+  expect([refused.exitCode, refused.stderr]).toEqual([
+    3,
+    expect.stringMatching(
+      /^hint: say which it is, .* A worker: \.\/bunw scripts\/plan\.ts --worker w2\. .* that was off: \.\/bunw scripts\/plan\.ts --control-plane w2$/m,
+    ),
+  ]);
+  const said = await node.run("00-assess --control-plane w2");
+  expect(said.stdout.includes("its label says that it is a control plane node")).toBe(!isOne);
+  const { stderr } = await node.run("01-etcd --dry-run");
+  expect(/^ +w2, 127\.\S+: no kube-apiserver answers$/m.test(stderr)).toBe(isOne);
 });
 
 test("an etcd that nobody has named is asked for, and its silence is said", async () => {
