@@ -12,7 +12,6 @@ import { deepAsked } from "../shared/assess/survivors.ts";
 import { keepSaid } from "../shared/facts/said.ts";
 import { attempt, Fail, Refused } from "../shared/fail.ts";
 import { parseOptions, writeTyped } from "../shared/files/operator-files.ts";
-import { hear } from "../shared/node/words.ts";
 import { readKubeconfig } from "../shared/pki/kubeconfigs.ts";
 import { makePlan, type Plan } from "../shared/plan/make-plan.ts";
 import { planAsMarkdown } from "../shared/plan/markdown.ts";
@@ -35,7 +34,6 @@ async function main() {
     process.exitCode = 2;
     return print(restore);
   }
-  hear({ "control-plane": values["control-plane"] });
   const { assessment, facts, looked } = await step("0.1 Look at this node", async () => {
     const looked = await lookHere(values["etcd-data"], values.endpoint);
     const facts = await factsForPlan(looked.known ?? {}, values);
@@ -98,8 +96,7 @@ async function runbookHere(): Promise<string> {
 const USAGE = `Usage:
     ./bunw scripts/plan.ts [FILE.md | FILE.html] [--lost NODE,…] [--without NODE,…]
                            [--lost-on NODE,…] [--start-without FLAG,…] [--seen DIR]
-                           [--worker NODE,…] [--control-plane NODE,…]
-                           [--endpoint HOST:PORT] [--user NAME]
+                           [--worker NODE,…] [--endpoint HOST:PORT] [--user NAME]
                            [--deep [--no-disk | --device DEVICE | --image FILE]] [--etcd-data DIR]
 
 Prints RUNBOOK.md for this cluster and this damage: only the lines that apply, in order, with the
@@ -122,8 +119,6 @@ Options:
                      the plan from their answers. Answers older than an hour do not count.
     --worker NODES   These are workers, although their label calls them control plane nodes: etcd
                      has no member of theirs.
-    --control-plane NODES
-                     These are control plane nodes that were off, if etcd is on other machines.
     --endpoint HOST:PORT
                      The API's address, if the files and objects that record it disagree.
     --user NAME      The lines log in as this user, who may use sudo there without a password
@@ -147,7 +142,6 @@ const OPTIONS = {
   "start-without": { type: "string", list: true },
   seen: { type: "string", path: "proved" },
   worker: { type: "string", list: true },
-  "control-plane": { type: "string", list: true },
   endpoint: { type: "string" },
   user: { type: "string" },
   deep: { type: "boolean" },

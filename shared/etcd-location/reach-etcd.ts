@@ -145,8 +145,8 @@ export function withControlPlanes(data: EtcdData): EtcdData {
   const leases = attempt(() => `${registryPrefix(data)}/masterleases/`, "");
   const hosts = leases ? [...data.keys(leases), ...data.deletedKeys(leases)].map((key) => basename(key)) : [];
   const claims = attempt(() => claimsOf(data, nodes), []);
-  const said = wordsOf("control-plane").map(({ value }) => value);
-  const saidAt = claims.flatMap(({ name, served }) => (said.includes(name) ? [served] : []));
+  const words = wordsOf("control-plane").map(({ value }) => value);
+  const saidAt = claims.flatMap(({ name, served }) => (words.includes(name) ? [served] : []));
   const found = [addresses, ...hosts.map((host) => [host]), ...saidAt].flatMap(
     (some) => servedAlone(claims, some) ?? [],
   );

@@ -82,7 +82,7 @@ export interface PlanFacts {
 }
 
 /** Options that take names. */
-export const LISTS = ["without", "lost", "lost-on", "worker", "control-plane", "start-without"] as const;
+export const LISTS = ["without", "lost", "lost-on", "worker", "start-without"] as const;
 export type List = (typeof LISTS)[number];
 
 export interface Said extends Record<List, readonly string[]> {
@@ -95,7 +95,6 @@ interface Asked extends LeftOut {
   "lost-on": readonly string[];
   "start-without"?: readonly string[];
   worker: readonly string[];
-  "control-plane"?: readonly string[];
   user?: string | undefined;
   /** A folder of what other nodes say. */
   seen?: string | undefined;
@@ -199,13 +198,7 @@ function saidHere(
 ): Said {
   const flags = [...(typed["start-without"] ?? []), ...wordsOf("start-without").map(({ value }) => value)];
   return {
-    ...{
-      without: lost.away,
-      lost: lost.names,
-      "lost-on": words["lost-on"],
-      worker: words.worker,
-      "control-plane": words["control-plane"] ?? [],
-    },
+    ...{ without: lost.away, lost: lost.names, "lost-on": words["lost-on"], worker: words.worker },
     "start-without": [...new Set(flags)],
     "etcd-data": typed["etcd-data"] ?? wordOf("etcd-data")?.value,
     endpoint: typed.endpoint ?? wordOf("endpoint")?.value,
@@ -277,7 +270,7 @@ function refuseUnclear(nodes: readonly KnownNode[], said: readonly string[], isE
   throw new Refused(
     `${listed(names)}: by the label of the Node a control plane node, and ${isElsewhere ? "no API server of it has written into etcd lately" : "etcd knows no member of it"}`,
     {
-      hint: `say which it is, because whoever may write a Node's status can set the label. A worker: ${again({ worker: names })}. A control plane node ${isElsewhere ? `that was off: ${again({ "control-plane": names })}` : `whose member is gone: ${again({ lost: names })}`}`,
+      hint: `say which it is, because whoever may write a Node's status can set the label. A worker: ${again({ worker: names })}. A control plane node ${isElsewhere ? `that was off: ${command("00-assess", { "control-plane": names })}; then the same line again` : `whose member is gone: ${again({ lost: names })}`}`,
     },
   );
 }

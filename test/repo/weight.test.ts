@@ -13,7 +13,7 @@ const SELF = "test/repo/weight.test.ts";
  */
 // biome-ignore format: a table
 const BUDGETS: Record<string, [kB: number, files: number]> = {
-  scripts: [162, 19], // part 1 proves an etcd that it leaves alone; a bundle brings a kubelet's configuration (issue 44); what a drill prints and the metrics came from drill/ and checks/ (issue 43: folded)
+  scripts: [162.5, 19], // a control plane node that was off is named, if etcd is on other machines (issue 44); part 1 proves an etcd that it leaves alone; a bundle brings a kubelet's configuration (issue 44); what a drill prints and the metrics came from drill/ and checks/ (issue 43: folded)
   shared: [72, 12], // a limit of searches came from salvage/ (issue 43: folded)
   "shared/api": [72, 9],
   "shared/assess": [100, 10], // the pair for an etcd on other machines ends, too; the unit of etcd has its rows on a node that the parts repair (issue 44)
@@ -23,7 +23,7 @@ const BUDGETS: Record<string, [kB: number, files: number]> = {
   "shared/etcd-data": [130, 14], // older trees of a damaged database, and what proves them; 8 GB of them in 300 MB of memory (issue 45)
   "shared/etcd-location": [94, 9], // what has expired on etcd's own machines, and its lines; one source of etcd's facts: static pod, unit, elsewhere; members by their nodes; the data of an etcd on other machines, by its API, whose client came from etcd/ (issue 44)
   "shared/evidence": [25.5, 3],
-  "shared/facts": [188.5, 21], // a repair beside an etcd that runs on is known; lost kubeconfigs keep their server (issue 44); who is a control plane node came from evidence/, who is left out, and the end of an API server, from etcd/ (issue 43: folded)
+  "shared/facts": [189, 21], // who was off, beside an etcd on other machines (issue 44); a repair beside an etcd that runs on is known; lost kubeconfigs keep their server (issue 44); who is a control plane node came from evidence/, who is left out, and the end of an API server, from etcd/ (issue 43: folded)
   "shared/files": [68, 8], // how a script begins came from scripts/, how files are replaced from moved/ and renew/ (issue 43, 3)
   "shared/hand-over": [52.5, 6], // three shared keys where etcd's CA is its maker's; the kubelet's configuration, if an installer wrote it (issue 44); a machine's facts came from scripts/ (issue 43: folded)
   "shared/kit": [13, 1],
@@ -33,7 +33,7 @@ const BUDGETS: Record<string, [kB: number, files: number]> = {
   "shared/objects": [57.5, 4],
   "shared/old-sa-key": [27, 3],
   "shared/pki": [138.5, 16], // no certificates of an etcd that kubeadm did not make, but a leaf of it is renewed with its own key (issue 44)
-  "shared/plan": [161.7, 17], // a lost configuration of the kubelet is asked of all nodes, and nothing is fetched from who has lost it, too (issue 44); a step keeps its letter in every plan, a note has its line as it is pasted, and who is on again gets no old keys (issue 41, items 3, 5 and 6)
+  "shared/plan": [162, 17], // the same asked by a plan (issue 44); a lost configuration of the kubelet is asked of all nodes, and nothing is fetched from who has lost it, too (issue 44); a step keeps its letter in every plan, a note has its line as it is pasted, and who is on again gets no old keys (issue 41, items 3, 5 and 6)
   "shared/renew": [61, 7],
   "shared/report": [77.5, 11],
   "shared/restore": [67.5, 8], // the locked snapshot came from hand-over/ and etcd/, the new machine's place from scripts/ (issue 43: folded); damaged data of lost members has ways back, and is written anew (issue 45)

@@ -196,7 +196,7 @@ test.each([
   expect([refused.exitCode, refused.stderr]).toEqual([
     3,
     expect.stringMatching(
-      /^hint: say which it is, .* A worker: \.\/bunw scripts\/plan\.ts --worker w2\. .* that was off: \.\/bunw scripts\/plan\.ts --control-plane w2$/m,
+      /^hint: say which it is, .* A worker: \.\/bunw scripts\/plan\.ts --worker w2\. .* that was off: \.\/bunw scripts\/00-assess\.ts --control-plane w2; then /m,
     ),
   ]);
   const said = await node.run("00-assess --control-plane w2");
