@@ -57,7 +57,7 @@ function asRefused(wanted: RegExp): Line {
         const ok = isFirst ? wanted.test(stderr) : stderr.includes("This cluster's etcd is external");
         scene.checks.push({ name: `${cp.name}: part 1 says what to make`, ok, detail: stderr.slice(-1500) });
         const renew = /for c in .*?; rm -f ext new/.exec(stderr)?.[0];
-        if (renew) for (const host of hosts) await sh(host, `cd ${ETCD_PKI} && ${renew}`);
+        if (renew) for (const host of hosts) await sh(host, `cd ${ETCD_PKI} && ${renew}; rm ca.srl`);
         await bringPair(stderr, hosts[0]!, cp);
       }
       await etcdLeads(scene, hosts);
@@ -74,7 +74,7 @@ async function bringPair(refusal: string, host: Machine, cp: Machine) {
     const { stdout } = await host.run(["cat", `${ETCD_PKI}/${from}`]);
     await cp.run(["sh", "-c", `umask 077; cat > ${to}`], { input: stdout });
   }
-  await sh(host, `rm ${ETCD_PKI}/client.* ${ETCD_PKI}/ca.srl`);
+  await sh(host, `rm -f ${ETCD_PKI}/client.* ${ETCD_PKI}/ca.srl`);
 }
 
 /** Its unit is active when it serves clients: it needs the other host's for that. */
