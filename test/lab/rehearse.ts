@@ -47,6 +47,7 @@ import { interrupted } from "./scenarios/interrupted.ts";
 import { joinCutOff } from "./scenarios/join-cut-off.ts";
 import { allLostKubeletStopped, pkiLostAlive } from "./scenarios/keys-in-memory.ts";
 import { kmsAllLost } from "./scenarios/kms.ts";
+import { kubekey4Lost } from "./scenarios/kubekey4.ts";
 import {
   haKubespray,
   haKubesprayNewCas,
@@ -190,6 +191,7 @@ export const SCENARIOS: Scenario[] = [
   kubesprayWorkerLost,
   kubesprayRestarted,
   kubekeyLost,
+  kubekey4Lost,
   joinCutOff,
   companyCa,
   moved,

@@ -61,7 +61,7 @@ async function seen(node: Machine): Promise<Map<string, string>> {
   return new Map(await Promise.all(all));
 }
 
-function kept(): { look: Line; asBefore: Line } {
+export function kept(): { look: Line; asBefore: Line } {
   const before = new Map<Machine, Map<string, string>>();
   return {
     look: {
@@ -157,7 +157,7 @@ const apiGone: Line = {
   },
 };
 
-const { stopped, deleted, configFromWorker } = lost();
+export const { stopped, deleted, configFromWorker } = lost();
 const [inMemory, nowhere] = [kept(), kept()];
 
 export const kubesprayLost: Scenario = {
