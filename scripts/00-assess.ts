@@ -10,11 +10,13 @@ import { kubeadmConfig, printAssessment, printShort } from "../shared/assess/pri
 import { deepAsked } from "../shared/assess/survivors.ts";
 import { IN_ROWS, keepSaid, withWords } from "../shared/facts/said.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
+import { hear } from "../shared/node/words.ts";
 import { answer, LOOKS, run, step } from "../shared/run.ts";
 
 async function main() {
   const values = parse();
-  const { "etcd-data": etcdData } = values;
+  const { "etcd-data": etcdData, "control-plane": controlPlanes } = values;
+  hear({ "control-plane": controlPlanes });
   if (values["kubeadm-config"]) return answer(await kubeadmConfig(etcdData));
   const deep = deepAsked(values);
   const assessment = await step(
@@ -39,6 +41,7 @@ async function main() {
 const USAGE = `Usage:
     ./bunw scripts/00-assess.ts [--deep [--no-disk | --device DEVICE | --image FILE]]
                                 [--output short|json] [--kubeadm-config] [--etcd-data DIR]
+                                [--control-plane NODE,…]
 
 Prints the damage of this node, the worst first, how bad it is and what still works meanwhile, where
 the old keys may still be, and the next commands. Reads only. ./bunw scripts/plan.ts prints all
@@ -60,6 +63,9 @@ Options:
                      data: for clusters that this kit does not repair.
     --etcd-data DIR  etcd's data directory (default: found by itself). If etcd is on other machines:
                      https://HOST:2379,… (the client URLs of its members).
+    --control-plane NODES
+                     These are control plane nodes that were off: if etcd is on other machines, only
+                     an API server that runs proves itself there. Saved for all scripts here.
     --help           Print this text.
 
 Exit codes: 0 nothing is damaged, 1 could not look, 2 damage found,
@@ -75,6 +81,7 @@ const OPTIONS = {
   json: { type: "boolean" },
   "kubeadm-config": { type: "boolean" },
   "etcd-data": { type: "string", path: "proved" },
+  "control-plane": { type: "string", list: true },
 } as const;
 
 function parse() {

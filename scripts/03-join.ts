@@ -23,7 +23,8 @@ import { readTokenFile } from "../shared/workers/token-file.ts";
 
 async function main() {
   const { values } = begin("03-join", { options: OPTIONS, usage: USAGE }, lockNode);
-  const node = await worker.readWorker(values["etcd-data"], "repair");
+  const { "etcd-data": etcdData, "ca-hash": hashes, "token-file": file } = values;
+  const node = await worker.readWorker(etcdData, "repair", { file, hashes });
   worker.refuseLeftOut(node, values);
   const paste = pasted(values);
   const joined = await worker.joinedCa(node, paste.hashes);

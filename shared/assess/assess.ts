@@ -189,7 +189,7 @@ async function assessControlPlane(look: Look): Promise<Judged> {
     role: "control plane",
     well: isWell ? await wellLine(cp, findings) : undefined,
     cluster: known.cluster && describe(known.cluster, known.facts),
-    damage: [...withWhatComes(damage, node, certificatesDir), ...network],
+    damage: [...withWhatComes(damage, node, certificatesDir, known.home), ...network],
     ...(made.makesKeys && { survivors: survivors({ known, node, running, lost }) }),
     ...filesBack(look, lostFiles),
     ...(wordsHere().length > 0 && { words: wordsHere() }),

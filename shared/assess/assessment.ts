@@ -55,22 +55,27 @@ export function bad(id: CheckId, what: string, state: string, failed = ""): Chec
   return row(id, what, { state, failed });
 }
 
-/** In the place of 00-assess, which prints this itself. */
+/** 00-assess prints this itself. */
 const NEXT = "what it names as next";
 
 /**
- * Adds what expires soon, and keys without a backup. If the CA is lost, adds the first expiry date.
- * `certificatesDir`: set on a control plane node.
+ * Adds what expires soon, keys without a backup and, if the CA is lost, the first expiry date.
+ * `certificatesDir`: on a control plane node.
  */
-export function withWhatComes(damage: readonly Check[], node: Node, certificatesDir?: string): Check[] {
-  const endings = endingsHere(node, certificatesDir);
+export function withWhatComes(
+  damage: readonly Check[],
+  node: Node,
+  certificatesDir?: string,
+  home?: Parameters<typeof endingsHere>[2],
+): Check[] {
+  const endings = endingsHere(node, certificatesDir, home);
   const caIsLost = damage.some((row) => row.id === "certificate-ca" && hasFailed(row));
   const until = caIsLost ? firstEnd(endings) : undefined;
   const dated = damage.map((one) => (until ? withDate(one, day(until)) : one));
   return [...dated, ...comingRows(endings, damage.some(hasFailed) ? undefined : certificatesDir)];
 }
 
-/** `backupOf`: the folder of the keys, if they are well. */
+/** `backupOf`: the keys' folder, if all is well. */
 function comingRows(endings: readonly Ending[], backupOf: string | undefined): Check[] {
   const coming = forecast(endings).map(({ look, ...asked }) => found(asked, look() as Answer));
   if (backupOf) coming.push(found({ id: "backup" }, backupAnswer(backupOf)));

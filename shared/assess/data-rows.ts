@@ -6,13 +6,13 @@
 import { $ } from "zx/core";
 import { command } from "../again.ts";
 import { type Check, hasFailed } from "../checks/check.ts";
-import type { CheckId } from "../checks/kinds.ts";
+import { ASSESS, type CheckId } from "../checks/kinds.ts";
 import { DamagedData } from "../etcd-data/directory.ts";
 import { isNameless, type Member, memberName } from "../etcd-data/members.ts";
 import type { EtcdHome } from "../etcd-location/etcd-home.ts";
 import { FULL, makeRoom } from "../etcd-location/reach-etcd.ts";
 import { severalCas } from "../facts/ca-copies.ts";
-import { lacksOnlyConfiguration, ONLY_LABELLED, onlyLabelled } from "../facts/cluster.ts";
+import { lacksOnlyConfiguration, ONLY_LABELLED, onlyLabelled, wasOff } from "../facts/cluster.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { endpointDifference } from "../facts/endpoint.ts";
 import { type LostFile, lostHere } from "../facts/lost-files.ts";
@@ -82,8 +82,9 @@ export function memberRows({ data }: PartialFacts): Check[] {
  * Nodes whose label says more than etcd's member list: whoever may write a Node's status can write its
  * labels. No label is believed.
  */
-export function roleRows({ cluster }: PartialFacts): Check[] {
-  return onlyLabelled(cluster?.nodes ?? []).map((name) => row("node-role", name, { warning: ONLY_LABELLED }));
+export function roleRows({ cluster, data }: PartialFacts): Check[] {
+  const why = data?.elsewhere ? wasOff : () => ONLY_LABELLED;
+  return onlyLabelled(cluster?.nodes ?? []).map((name) => row("node-role", name, { warning: why(name) }));
 }
 
 /** The data may be old; part 2 and 05-verify ask etcd itself. */
@@ -182,7 +183,7 @@ function fileRows({ etcd }: WithoutData, certificatesDir: string): Check[] {
   return [
     ...found.shared.map((finding) => sharedRow(finding)),
     ...summary("certificates", found.leaves),
-    ...(isNotKubeadms(etcd) ? clientRows(etcd.client) : []),
+    ...(isNotKubeadms(etcd) ? clientRows(etcd.client, ASSESS) : []),
     ...summary("kubeconfigs", found.kubeconfigs),
   ];
 }
@@ -217,11 +218,13 @@ export async function unitRows(
   ];
 }
 
-function clientRows(client: readonly string[]): Check[] {
+function clientRows(client: readonly string[], mend?: string): Check[] {
   return client
     .filter((path) => !exists(path))
     .map((what) =>
-      bad("certificate-apiserver-etcd-client", what, "missing", "the API server needs it to reach etcd"),
+      row("certificate-apiserver-etcd-client", what, {
+        ...{ state: "missing", failed: "the API server needs it to reach etcd", ...(mend && { mend }) },
+      }),
     );
 }
 

@@ -3,6 +3,8 @@
  * within a year, each with its day and what renews it. A repair's open ends, until somebody closes them.
  */
 import { basename } from "node:path";
+import type { EtcdHome } from "../etcd-location/etcd-home.ts";
+import { hostOf } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { choiceOf } from "../facts/lost-files.ts";
 import { attempt, Fail } from "../fail.ts";
@@ -10,11 +12,12 @@ import { exists, readText } from "../files/files.ts";
 import { standIns } from "../manifests/repair-changes.ts";
 import type { Node } from "../node/node.ts";
 import { saidAt, type Word, wordsOf } from "../node/words.ts";
-import { infoOf } from "../pki/certificate.ts";
+import { infoOf, signedBy } from "../pki/certificate.ts";
 import { CERTS, certPath } from "../pki/certs.ts";
 import { day } from "../pki/judge.ts";
 import { KUBECONFIGS, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { oldSaPub } from "../pki/sa-keys.ts";
+import { shownSoon } from "../pki/served.ts";
 import { listed } from "../plain.ts";
 import { endGivenUp } from "../static-pods/without-files.ts";
 import type { CheckRow } from "./check.ts";
@@ -22,7 +25,8 @@ import type { CheckId } from "./kinds.ts";
 
 /** A certificate that is in use on this node. */
 export interface Ending {
-  kind: "ca" | "certificate" | "kubeconfig" | "kubelet";
+  kind: "ca" | "certificate" | "kubeconfig" | "kubelet" | "etcd";
+  /** A URL for a server's on another machine. */
   path: string;
   notBefore: Date;
   notAfter: Date;
@@ -35,10 +39,17 @@ export interface Ending {
 export function endingsHere(
   { kubelet }: Pick<Node, "kubelet">,
   certificatesDir: string | undefined,
+  home?: Pick<EtcdHome, "runs" | "unit" | "client">,
 ): Ending[] {
-  const ownCas = CERTS.map(
-    (row) => ({ kind: row.ca ? "certificate" : "ca", path: certPath(row, certificatesDir ?? "") }) as const,
-  );
+  const isOther = home && ["unit", "elsewhere"].includes(home.runs);
+  const etcds = isOther ? [home.client[1] ?? [], home.unit?.pairs.map(({ cert }) => cert) ?? []].flat() : [];
+  const ofTable = CERTS.map((row) => ({ row, path: certPath(row, certificatesDir ?? "") }));
+  const ownCas = [
+    ...ofTable.flatMap(({ row, path }) =>
+      etcds.includes(path) ? [] : { kind: row.ca ? ("certificate" as const) : ("ca" as const), path },
+    ),
+    ...[...new Set(etcds)].map((path) => ({ kind: "etcd" as const, path })),
+  ];
   const pki = certificatesDir ? ownCas : [{ kind: "ca" as const, path: kubelet.clientCaFile }];
   const own = [kubelet.clientPem, kubelet.serverPem].map((path) => ({ kind: "kubelet" as const, path }));
   const configs = certificatesDir ? KUBECONFIGS.filter(({ name }) => name !== "kubelet") : [];
@@ -56,6 +67,20 @@ export function endingsHere(
   ];
 }
 
+/** Certificates that members of an etcd on other machines show, of its CA. */
+export async function endingsShown({
+  facts,
+  data,
+}: Pick<ControlPlaneNode, "facts" | "data">): Promise<Ending[]> {
+  const ca = facts.externalEtcd?.elsewhere && readText(facts.externalEtcd.ca);
+  const urls = ca ? (data.elsewhere?.members ?? []).flatMap(({ clientURLs }) => clientURLs) : [];
+  const shown = urls.map(async (url) => {
+    const pem = await shownSoon(hostOf(url), Number(new URL(url).port || 443));
+    return pem && signedBy(pem, ca!) ? endingOf("etcd", url, pem) : [];
+  });
+  return (await Promise.all(shown)).flat();
+}
+
 function endingOf(kind: Ending["kind"], path: string, pem: string | Fail | undefined): Ending[] {
   const info = pem instanceof Fail ? undefined : infoOf(pem);
   return info ? [{ kind, path, notBefore: info.notBefore, notAfter: info.notAfter }] : [];
@@ -66,7 +91,9 @@ const DAY = 86_400_000;
 /**
  * Days before its expiry that a file is named. A rotation of a CA touches every node, so it needs planning.
  */
-const AHEAD: Record<Ending["kind"], number> = { ca: 365, certificate: 90, kubeconfig: 90, kubelet: 90 };
+const AHEAD: Record<Ending["kind"], number> = {
+  ...{ ca: 365, certificate: 90, kubeconfig: 90, kubelet: 90, etcd: 90 },
+};
 
 /**
  * A kubelet renews its certificate after 70 to 90 % of its lifetime: client-go's util/certificate,
@@ -79,6 +106,7 @@ const CHECKS: Record<Ending["kind"], CheckId> = {
   certificate: "expiry-certificate",
   kubeconfig: "expiry-certificate",
   kubelet: "expiry-kubelet",
+  etcd: "expiry-etcd",
 };
 
 /**

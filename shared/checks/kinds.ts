@@ -3,6 +3,7 @@
  * use their ids. An id never changes: alert rules and other people's programs use it.
  */
 import { BACKUP, command } from "../again.ts";
+import { RENEW_IN_TIME } from "../etcd-location/living-etcd.ts";
 import { CERTS } from "../pki/certs.ts";
 
 const PART_1 = command("01-etcd");
@@ -80,6 +81,8 @@ const NODE_KINDS = {
   "expiry-next": file("…", { what: "what expires in the next 90 days", works: "all, until that day", mend: "RUNBOOK-MORE What expires soon" }),
   "expiry-certificate": file("…", { what: "…", warning: "soon", works: "all, until that day",
     mend: "kubeadm certs renew all, then restart the servers: RUNBOOK-MORE What expires soon" }),
+  "expiry-etcd": file("…", { what: "…", warning: "soon", works: "all, until that day: then no API server reaches etcd",
+    mend: RENEW_IN_TIME }),
   "expiry-kubelet": file("…", { what: "…", warning: "soon", works: "all, until that day; this kubelet should have a newer one by now",
     mend: "systemctl restart kubelet; rotateCertificates: true in its configuration? RUNBOOK-MORE What expires soon" }),
   "expiry-ca": file("…", { what: "…", warning: "soon", works: "all, until that day: then all that it has signed expires with it",

@@ -14,8 +14,9 @@ import { exists, list, readText, writeAt } from "../files/files.ts";
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { isServer } from "../pki/addresses.ts";
-import { infoOf, isValidNow, keyMatches } from "../pki/certificate.ts";
+import { infoOf, isValidNow, keyMatches, signedBy } from "../pki/certificate.ts";
 import type { EtcdClientFiles } from "../pki/certs.ts";
+import { shownSoon } from "../pki/served.ts";
 import { shell } from "../shell-line.ts";
 import { EtcdClient, type EtcdStatus } from "./client.ts";
 import { type EtcdFolders, type LivingEtcd, readFolders } from "./etcd-folders.ts";
@@ -53,12 +54,9 @@ async function reach(
   const hosts = urls.filter((url) => hostOf(url) !== "" && isServer(url));
   if (hosts.length === 0) throw unknownPlace();
   const pairs = pairsHere(client);
-  const at = hosts.join(", ");
-  if (pairs.length === 0) throw withoutPair(at, client);
   const valid = pairs.filter(({ cert }) => isValidNow(infoOf(readText(cert))!));
-  if (valid.length === 0) throw withoutPair(at, client, infoOf(readText(pairs[0]!.cert))!.notAfter);
-  const seen = await firstAnswer(hosts, valid);
-  if (seen instanceof Fail) throw silent(at, seen);
+  const seen = valid.length > 0 ? await firstAnswer(hosts, valid) : undefined;
+  if (!seen || seen instanceof Fail) throw await whyUnread(hosts, { client, pairs, silence: seen });
   const { endpoint, files, etcd, status } = seen;
   const members = await etcd.members();
   const fd = await inMemory(etcd, status);
@@ -173,12 +171,78 @@ function unknownPlace(): Refused {
   });
 }
 
-function silent(at: string, { message }: Fail): Refused {
-  return new Refused(`This cluster's etcd is external, and does not answer at ${at}: ${message}`, {
-    unchanged: true,
-    hint: `${WHERE_IT_RUNS}, then run the same line again. ${OTHER_PLACE}`,
-  });
+interface Unread {
+  client: readonly string[];
+  /** Client pairs that are here, valid or not. */
+  pairs: readonly EtcdClientFiles[];
+  /** Unset: nobody was asked, as no pair is valid. */
+  silence: Fail | undefined;
 }
+
+/** All that is to be made on etcd's hosts, at once: the API server, too, takes no certificate that has expired. */
+async function whyUnread(hosts: readonly string[], { client, pairs, silence }: Unread): Promise<Refused> {
+  const ended = await endedAt(hosts, pairs[0]?.ca);
+  const at = hosts.join(", ");
+  const found = [...(ended ? [ended] : []), ...(silence ? [] : [withoutPair(client, pairs[0]?.cert)])];
+  if (found.length === 0)
+    return new Refused(`This cluster's etcd is external, and does not answer at ${at}: ${silence!.message}`, {
+      unchanged: true,
+      hint: `${WHERE_IT_RUNS}, then run the same line again. ${OTHER_PLACE}`,
+    });
+  return new Refused(
+    `This cluster's etcd is external (${at}), and ${found.map(({ why }) => why).join("; ")}`,
+    {
+      unchanged: true,
+      hint: `${found.map(({ way }) => way).join(". ")}. Then run the same line again`,
+    },
+  );
+}
+
+interface Trouble {
+  why: string;
+  way: string;
+}
+
+/** kubeadm's port for etcd's peers. Without a quorum etcd serves no client, and shows its certificate there. */
+const PEERS = 2380;
+
+/** Servers whose certificate has expired, of the CA in `ca`; with none here, what they show is enough to look there. */
+export async function endedAt(
+  hosts: readonly string[],
+  ca: string | undefined,
+): Promise<Trouble | undefined> {
+  const shown = async (url: string) => {
+    const [host, port] = [hostOf(url), Number(new URL(url).port || 443)];
+    return (await shownSoon(host, port)) ?? (await shownSoon(host, PEERS));
+  };
+  const ended = await Promise.all(
+    hosts.map(async (url) => {
+      const pem = await shown(url);
+      const info = infoOf(pem);
+      const isIts = info && (ca === undefined || signedBy(pem!, readText(ca)!));
+      return isIts && info.notAfter < new Date() ? [`${url} (${dayOf(info)})`] : [];
+    }),
+  );
+  const all = ended.flat();
+  if (all.length === 0) return undefined;
+  return {
+    why: `its own certificates have expired: ${all.join(", ")}`,
+    way: `renew them on each of these hosts, ${BESIDE_CA}: ${RENEW_OWN}`,
+  };
+}
+
+const dayOf = ({ notAfter }: { notAfter: Date }) => notAfter.toISOString().slice(0, 10);
+
+const BESIDE_CA =
+  "in the folder with the key of etcd's CA (/etc/kubernetes/pki/etcd; in /etc/ssl/etcd/ssl they are NAME.pem, NAME-key.pem)";
+
+/** All that end within 90 days, each with its own key and names: etcd reads them at the next handshake. */
+const RENEW_OWN =
+  'for c in *.crt; do [ "$c" = ca.crt ] || openssl x509 -noout -checkend 7776000 -in "$c" || { ' +
+  "{ printf 'keyUsage=critical,digitalSignature,keyEncipherment\\nextendedKeyUsage=serverAuth,clientAuth\\n'; " +
+  "openssl x509 -noout -ext subjectAltName -in \"$c\" | sed -nE 's/IP Address/IP/g;s/ //g;s/^(DNS|IP):/subjectAltName=&/p'; } > ext; " +
+  'openssl x509 -x509toreq -in "$c" -signkey "$(basename "$c" .crt).key" | ' +
+  'openssl x509 -req -CA ca.crt -CAkey ca.key -CAcreateserial -days 365 -extfile ext -out new && cp new "$c"; }; done; rm -f ext new';
 
 /** Any certificate of etcd's CA for clients will do; the subject is kubeadm's. */
 const MAKE_PAIR =
@@ -186,16 +250,19 @@ const MAKE_PAIR =
   "printf 'keyUsage=critical,digitalSignature,keyEncipherment\\nextendedKeyUsage=clientAuth\\n' > client.ext && " +
   "openssl x509 -req -in client.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 365 -extfile client.ext -out client.crt)";
 
-/** `ended`: when it expired; unset: it is lost. */
-function withoutPair(at: string, [ca = "", cert = "", key = ""]: readonly string[], ended?: Date): Refused {
+/** Before it is too late: kubeadm certs renew leaves them out. */
+export const RENEW_IN_TIME = `on etcd's hosts, ${BESIDE_CA}: ${RENEW_OWN}. A new pair of the API server's is made there: ${MAKE_PAIR}; bring client.crt and client.key to its place here. kubeadm certs renew leaves both out`;
+
+/** `ended`: a pair that has expired; unset: it is lost. */
+function withoutPair([ca = "", cert = "", key = ""]: readonly string[], ended: string | undefined): Trouble {
   const lost = [ca, cert, key].filter((path) => !exists(path));
   const is = lost.length > 1 ? "are" : "is";
   const why = ended
-    ? `the API server's certificate for it has expired (${ended.toISOString().slice(0, 10)})`
+    ? `the API server's certificate for it has expired (${dayOf(infoOf(readText(ended))!)})`
     : `no client pair for it is here: ${lost.length > 0 ? `${lost.join(", ")} ${is} missing` : `${key} is not the key of ${cert}`}`;
   const folders = shell`mkdir -p ${dirname(ca)} ${dirname(cert)}`;
-  return new Refused(`This cluster's etcd is external (${at}), and ${why}`, {
-    unchanged: true,
-    hint: `make one on the etcd host with the key of etcd's CA, beside it (/etc/kubernetes/pki/etcd; in /etc/ssl/etcd/ssl they are ca.pem, ca-key.pem): ${MAKE_PAIR}. Here: ${folders}, then bring ca.crt to ${ca}, client.crt to ${cert}, client.key to ${key} (scp -p), and run the same line again`,
-  });
+  return {
+    why,
+    way: `make a client pair on one etcd host, ${BESIDE_CA}: ${MAKE_PAIR}. Here: ${folders}, then bring ca.crt to ${ca}, client.crt to ${cert}, client.key to ${key} (scp -p)`,
+  };
 }

@@ -15,6 +15,7 @@ import type { Member } from "../etcd-data/members.ts";
 import { attempt, Refused } from "../fail.ts";
 import { commandOf, flags, mainContainer } from "../manifests/command.ts";
 import { mirrorPodsOf } from "../manifests/mirror-pods.ts";
+import { wordsOf } from "../node/words.ts";
 import type { PodSpec } from "../objects/objects.ts";
 import { configMapIn, readObject, registryPrefix } from "../objects/stored.ts";
 import { asMoved, endpointHost, endpointUrl, isLoopback, type Moved } from "../pki/addresses.ts";
@@ -135,7 +136,8 @@ function servedAlone(claims: readonly Claim[], hosts: readonly string[]): Claim 
 /**
  * Data of an etcd on other machines: the control plane nodes take the place of its members. Where an API server runs,
  * or ran a moment ago, API servers alone write into etcd (`masterleases`, pkg/controlplane/reconcilers/lease.go); a
- * mirror pod alone could be a worker's word. This machine itself is one.
+ * mirror pod alone could be a worker's word, as a label could: so of one that was off for longer, the operator's
+ * `--control-plane` counts. This machine itself is one.
  */
 export function withControlPlanes(data: EtcdData): EtcdData {
   const { addresses } = data.elsewhere!;
@@ -143,7 +145,9 @@ export function withControlPlanes(data: EtcdData): EtcdData {
   const leases = attempt(() => `${registryPrefix(data)}/masterleases/`, "");
   const hosts = leases ? [...data.keys(leases), ...data.deletedKeys(leases)].map((key) => basename(key)) : [];
   const claims = attempt(() => claimsOf(data, nodes), []);
-  const found = [addresses, ...hosts.map((host) => [host])].flatMap(
+  const words = wordsOf("control-plane").map(({ value }) => value);
+  const saidAt = claims.flatMap(({ name, served }) => (words.includes(name) ? [served] : []));
+  const found = [addresses, ...hosts.map((host) => [host]), ...saidAt].flatMap(
     (some) => servedAlone(claims, some) ?? [],
   );
   const members = [...new Set(found)].map(({ name, served, port }) => ({

@@ -4,6 +4,7 @@
  * people edit by hand. kubeadm's silent defaults are never used: a script stops if a value is missing, and
  * refuses an unreadable one with its line. Reads only.
  */
+import { command } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import type { EtcdElsewhere } from "../etcd-location/etcd-home.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
@@ -160,6 +161,10 @@ export function readCluster(data: EtcdData): Cluster {
 
 export const ONLY_LABELLED =
   "its label says that it is a control plane node, and etcd knows no member of it: it is treated as a worker";
+
+/** Where etcd is on other machines: leases of API servers in etcd prove who is one, for as long as they run. */
+export const wasOff = (name: string) =>
+  `its label says that it is a control plane node, and no API server of it has written into etcd lately: it is treated as a worker. If it is one, and was off: ${command("00-assess", { "control-plane": [name] })}`;
 
 /** Names of the Nodes that only say that they are control plane nodes. */
 export function onlyLabelled(nodes: readonly KnownNode[]): string[] {

@@ -21,7 +21,7 @@ interface Kind {
   /** It has one value: a later word takes the place of an earlier one. */
   single?: true;
   /** Another word for the same node: the later one counts. */
-  instead?: "without" | "lost";
+  instead?: "without" | "lost" | "worker" | "control-plane";
   /** It is about this node alone: no bundle and no answer brings it, and whoever keeps it reads it by rules of its own. */
   own?: true;
   /** It was done, and is no longer open. */
@@ -36,7 +36,8 @@ const WORD_KINDS = {
   without:         { means: (nodes) => `${are(nodes)} away`, ofNodes: true, instead: "lost" },
   lost:            { means: (nodes) => `${are(nodes)} lost for good`, ofNodes: true, instead: "without" },
   "lost-on":       { means: (nodes) => `on ${listed(nodes)} the keys are lost, too, or another machine answers there`, ofNodes: true },
-  worker:          { means: (nodes) => `${are(nodes)} no control plane node`, ofNodes: true },
+  worker:          { means: (nodes) => `${are(nodes)} no control plane node`, ofNodes: true, instead: "control-plane" },
+  "control-plane": { means: (nodes) => `on ${listed(nodes)} an API server runs, or ran`, ofNodes: true, instead: "worker" },
   "start-without": { means: (flags) => `the API server starts without ${flags.map((flag) => `--${flag}`).join(", ")}` },
   endpoint:        { means: ([place]) => `the API is reached at ${place}`, single: true },
   "etcd-data":     { means: ([dir]) => `etcd's data is in ${dir}`, single: true },
@@ -268,7 +269,7 @@ export function takeWords(words: readonly Word[]) {
 /** Nodes that renew their Leases: whatever was said of them before. */
 export function endWordsOf(nodes: readonly string[]) {
   const isOf = (word: Word) =>
-    kindOf(word).ofNodes === true && word.option !== "worker" && nodes.includes(word.value);
+    kindOf(word).ofNodes === true && !/worker|control-plane/.test(word.option) && nodes.includes(word.value);
   endWords(isOf, "it renews its Lease");
 }
 

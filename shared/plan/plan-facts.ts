@@ -117,7 +117,7 @@ export async function factsForPlan(
   const all = cluster?.nodes ?? [];
   const peers = cp ? await peersOf(cp) : [];
   const words = cp ? allWords(typed, cp, peers) : typed;
-  refuseUnclear(all, [...words.without, ...words.lost, ...words.worker]);
+  refuseUnclear(all, [...words.without, ...words.lost, ...words.worker], data?.elsewhere !== undefined);
   const left = cp
     ? await lostNodes(cp, words, peers)
     : { ...NONE_LOST, names: words.lost, away: words.without };
@@ -275,13 +275,13 @@ async function silentPeers(
   return open.flatMap(({ name }, i) => (silent.includes(name) || heard[i] === undefined ? [name] : []));
 }
 
-function refuseUnclear(nodes: readonly KnownNode[], said: readonly string[]) {
+function refuseUnclear(nodes: readonly KnownNode[], said: readonly string[], isElsewhere: boolean) {
   const names = onlyLabelled(nodes).filter((name) => !said.includes(name));
   if (names.length === 0) return;
   throw new Refused(
-    `${listed(names)}: by the label of the Node a control plane node, and etcd knows no member of it`,
+    `${listed(names)}: by the label of the Node a control plane node, and ${isElsewhere ? "no API server of it has written into etcd lately" : "etcd knows no member of it"}`,
     {
-      hint: `say which it is, because whoever may write a Node's status can set the label. A worker: ${again({ worker: names })}. A control plane node whose member is gone: ${again({ lost: names })}`,
+      hint: `say which it is, because whoever may write a Node's status can set the label. A worker: ${again({ worker: names })}. A control plane node ${isElsewhere ? `that was off: ${command("00-assess", { "control-plane": names })}; then the same line again` : `whose member is gone: ${again({ lost: names })}`}`,
     },
   );
 }

@@ -12,6 +12,7 @@ import { askOthers, howMany } from "../etcd/identity.ts";
 import { turnedAway } from "../etcd/unheard.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
 import { etcdClient, type LiveMember } from "../etcd-location/client.ts";
+import { endedAt } from "../etcd-location/living-etcd.ts";
 import { FULL, hostOf, makeRoom, promotion } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { endpointDifference } from "../facts/endpoint.ts";
@@ -122,10 +123,16 @@ async function members(
   const hint = "crictl ps -a --name etcd on each control plane node";
   await inTime("every member of etcd to answer", allAnswer, { seconds: 15, hint });
   // members on other machines are no nodes
-  if (facts.externalEtcd?.elsewhere)
+  if (facts.externalEtcd?.elsewhere) {
+    const ended = await endedAt(
+      silent.flatMap(({ clientURLs }) => clientURLs),
+      facts.externalEtcd.ca,
+    );
+    const why = ended ? `${ended.why}. To ${ended.way}` : "repair it where it runs";
     return silent.length > 0
-      ? { warning: `${howMany(now, silent)}: repair it where it runs` }
+      ? { warning: `${howMany(now, silent)}: ${why}` }
       : present.map(memberName).join(", ");
+  }
   if (silent.length > 0) {
     const neverStarted = silent.every(isNameless);
     const mend = neverStarted ? "it never started: take it out with" : "part 1 there; if its data is lost:";

@@ -6,7 +6,7 @@
 import { ADMIN_CONF, adminClient } from "../api/admin-api.ts";
 import { KubeApi } from "../api/kube-api.ts";
 import { type Answer, type Check, type CheckRow, Checks, check, hasFailed } from "../checks/check.ts";
-import { endingsHere, forecast, openFiles } from "../checks/forecast.ts";
+import { endingsHere, endingsShown, forecast, openFiles } from "../checks/forecast.ts";
 import { checkIdOf } from "../checks/kinds.ts";
 import { inManifest } from "../etcd-location/etcd-candidates.ts";
 import { holdsData, isKnown } from "../etcd-location/etcd-folders.ts";
@@ -89,7 +89,8 @@ export async function verifyHere(
   else if (obstacle && mustEnd) await checks.add([check("cluster-read", () => Promise.reject(obstacle))]);
   else if (obstacle) throw obstacle;
   await checks.add(readerRows(readers));
-  const endings = endingsHere(node, known?.certificatesDir);
+  const shown = cp ? await endingsShown(cp) : [];
+  const endings = [...endingsHere(node, known?.certificatesDir, known?.home), ...shown];
   await checks.add(forecast(endings));
   return { checks: checks.all as readonly Check[], endings, known, oldCa };
 }

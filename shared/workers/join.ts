@@ -42,15 +42,20 @@ import {
   type SavedTrust,
   serverBefore,
 } from "./saved-trust.ts";
-import { APPROVER_LOG, leaveFormer } from "./token-file.ts";
+import { APPROVER_LOG, leaveFormer, tokenOwner } from "./token-file.ts";
 
 /**
- * Looks at this worker. `etcdData`: as typed. Errors: as `readNode`, `refuseControlPlane` and
- * `refuseUnfitKubelet`.
+ * Looks at this worker. `etcdData`: as typed. `paste`: what `open` gave it. Errors: as `readNode`, `refuseControlPlane`
+ * and `refuseUnfitKubelet`.
  */
-export async function readWorker(etcdData: string | undefined, by?: "repair"): Promise<Node> {
+export async function readWorker(
+  etcdData: string | undefined,
+  by?: "repair",
+  paste: { file: string; hashes: readonly string[] } = { file: "", hashes: [] },
+): Promise<Node> {
   const node = await readNode();
-  refuseControlPlane(node, { etcdData, all: await containersInTime(node) });
+  const isWorker = tokenOwner(paste.file) === node.name || Boolean(await joinedCa(node, paste.hashes));
+  refuseControlPlane(node, { etcdData, all: await containersInTime(node), isWorker });
   await refuseUnfitKubelet({ node, by });
   for (const pod of lostPods(node))
     say(
@@ -63,11 +68,16 @@ export async function readWorker(etcdData: string | undefined, by?: "repair"): P
  * A control plane node must not join by a bootstrap token: it would come back as a worker. This looks at what is left
  * of one, and opens no data of etcd's: a worker needs none of what reads that. `etcdData`: as typed, it takes the place
  * of the folders where etcd mostly has its data. `all`: also containers that have ended; none if no runtime answers.
- * Errors: Refused on a control plane node.
+ * `isWorker`: `open`, which knows the cluster, has made a token for this node, or it has joined: then etcd that is no
+ * static pod may run beside it. Errors: Refused on a control plane node.
  */
 export function refuseControlPlane(
   node: Node,
-  { etcdData, all }: { etcdData: string | undefined; all: readonly Container[] },
+  {
+    etcdData,
+    all,
+    isWorker = false,
+  }: { etcdData: string | undefined; all: readonly Container[]; isWorker?: boolean },
 ) {
   const found = readEtcdUnit();
   const unit = found && isClusters(found) && tracesOf("etcd", node, all).length === 0 ? found : undefined;
@@ -75,10 +85,11 @@ export function refuseControlPlane(
   const data = (etcdData === undefined ? usual : [etcdData]).map((dir) => `${dir}/member`).filter(exists);
   // a unit without certificates and data has never run
   const units = unit && [...unit.files, ...data].some(exists) ? [unit.path] : [];
-  const [trace] = [...controlPlaneTraces(node, all, certificatesDirOn(node)), ...units, ...data];
+  const ofEtcd = isWorker && unit ? [] : [...units, ...data];
+  const [trace] = [...controlPlaneTraces(node, all, certificatesDirOn(node)), ...ofEtcd];
   if (trace === undefined) return;
   throw new Refused(`This is a control plane node (${trace}): join is for workers`, {
-    hint: "run part 2, which gives its kubelet a certificate: ./bunw scripts/02-control-plane.ts. See what is to be done here: ./bunw scripts/00-assess.ts",
+    hint: `run part 2, which gives its kubelet a certificate: ./bunw scripts/02-control-plane.ts. See what is to be done here: ./bunw scripts/00-assess.ts${ofEtcd.includes(trace) ? ". A worker with etcd beside it joins with a token of its own: open without --one-token" : ""}`,
   });
 }
 

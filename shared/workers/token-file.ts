@@ -30,6 +30,12 @@ export function tokenPlace(file: string, node: string): string {
 export const APPROVER = "kube-pki-repair-approve";
 export const APPROVER_LOG = `journalctl -u ${APPROVER} -n 50`;
 
+/** The node for which `open` has made it; undefined if it is for all, or not here. */
+export function tokenOwner(file: string): string | undefined {
+  const [, second = ""] = file ? (readText(typed(file)) ?? "").split("\n") : [];
+  return /^# (\S+)$/.exec(second.trim())?.[1];
+}
+
 /**
  * The token, and the CA: each certificate in the file has one of these fingerprints. Errors: Fail if there is
  * none, if it is another node's, or from another `open`.
@@ -42,10 +48,10 @@ export function readTokenFile(
   const text = readText(typed(file));
   const hint = shell`copy it from the first control plane node, into this folder: scp FIRST_NODE:$PWD/${tokenPlace(file, name)} .`;
   if (text === undefined) throw new Fail(`There is no token file "${file}"`, { hint });
-  const [token = "", second = ""] = text.split("\n").map((line) => line.trim());
+  const [token = ""] = text.split("\n").map((line) => line.trim());
   if (!/^[a-z0-9]{6}\.[a-z0-9]{16}$/.test(token))
     throw new Fail(`"${file}" holds no bootstrap token`, { hint });
-  const owner = /^# (\S+)$/.exec(second)?.[1] ?? name;
+  const owner = tokenOwner(file) ?? name;
   if (owner !== name)
     throw new Fail(`"${file}" holds the token of "${owner}", and this node is "${name}"`, {
       unchanged: true,

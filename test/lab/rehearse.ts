@@ -33,7 +33,7 @@ import { damaged, damagedAsOf, damagedLog, damagedSnapshot, damagedSurvivor } fr
 import { endsSoon } from "./scenarios/ends-soon.ts";
 import { etcdLinked } from "./scenarios/etcd-linked.ts";
 import { expired, expiredHalfRenewed, haExpired } from "./scenarios/expired.ts";
-import { externalLost } from "./scenarios/external.ts";
+import { externalExpired, externalLost, haExternal } from "./scenarios/external.ts";
 import { externalCa } from "./scenarios/external-ca.ts";
 import { fieldScenarios } from "./scenarios/field.ts";
 import { fleet } from "./scenarios/fleet.ts";
@@ -53,6 +53,7 @@ import { interrupted } from "./scenarios/interrupted.ts";
 import { joinCutOff } from "./scenarios/join-cut-off.ts";
 import { allLostKubeletStopped, pkiLostAlive } from "./scenarios/keys-in-memory.ts";
 import { kmsAllLost } from "./scenarios/kms.ts";
+import { kubekey4Lost } from "./scenarios/kubekey4.ts";
 import {
   haKubespray,
   haKubesprayEtcdPkiLost,
@@ -190,6 +191,8 @@ export const SCENARIOS: Scenario[] = [
   kmsAllLost,
   externalLost,
   kubesprayEtcdPkiLost,
+  externalExpired,
+  haExternal,
   kubesprayExpired,
   kubesprayLost,
   kubesprayNewCas,
@@ -201,6 +204,7 @@ export const SCENARIOS: Scenario[] = [
   kubesprayWorkerLost,
   kubesprayRestarted,
   kubekeyLost,
+  kubekey4Lost,
   joinCutOff,
   companyCa,
   moved,

@@ -15,7 +15,7 @@ export interface EtcdState {
   keys: Map<string, string | Uint8Array>;
   /** Hex. */
   clusterId: string;
-  members: { id: string; name: string; peerURLs?: string[]; isLearner?: boolean }[];
+  members: { id: string; name: string; peerURLs?: string[]; clientURLs?: string[]; isLearner?: boolean }[];
   /** The member that answers is one. */
   isLearner?: boolean;
   revision: number;

@@ -99,6 +99,7 @@ const SAID_ON: Record<WordOption, string> = {
   lost: "02-control-plane 03-join 03-workers 04-sa-tokens join-again plan restore",
   "lost-on": "01-etcd 02-control-plane plan restore",
   worker: "plan",
+  "control-plane": "00-assess",
   "start-without": "01-etcd 02-control-plane plan",
   endpoint: "01-etcd 02-control-plane 03-workers plan",
   "etcd-data":

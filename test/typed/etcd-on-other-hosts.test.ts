@@ -4,9 +4,10 @@
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync } from "node:fs";
+import type { Manifest } from "../../shared/objects/objects.ts";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueCa, issueLeaf } from "../../shared/pki/issue.ts";
-import { clusterObjects, FACTS, otherCa, write } from "../pretend/cluster.ts";
+import { clusterObjects, FACTS, type Objects, otherCa, write } from "../pretend/cluster.ts";
 import { type EtcdState, sameEtcd, serveUnit } from "../pretend/etcd.ts";
 import { ETCD_HOST, ETCD_PKI, ETCD_URL, external, nodeOf, OTHER_MEMBER } from "../pretend/etcd-as-unit.ts";
 import { agedText, YEAR_MS } from "../pretend/expired.ts";
@@ -19,7 +20,7 @@ const FROM = `--etcd-data ${ETCD_URL}`;
 
 const stateOf = (stored: Map<string, string>): EtcdState => ({
   ...sameEtcd(stored),
-  members: [OTHER_MEMBER],
+  members: [{ ...OTHER_MEMBER, clientURLs: [ETCD_URL] }],
 });
 
 /** Nothing of the API server is left that names etcd. */
@@ -105,6 +106,103 @@ test("a client pair that has expired, as after a year, is made on an etcd host; 
   const said = await refused(node, "01-etcd");
   expect(said).toMatch(/and the API server's certificate for it has expired \(DATE\)/);
   expect(said).toContain("bring ca.crt to /etc/kubernetes/pki/etcd/ca.crt, client.crt to ");
+});
+
+const ENDED = (await agedText(ETCD_PKI.cert, ETCD_PKI.caKey, 2 * YEAR_MS))!;
+const STRANGER = await issueCa(certRow("etcd-ca"), FACTS);
+const OTHERS = (await agedText(ETCD_PKI.cert, STRANGER.key, 2 * YEAR_MS))!;
+const RENEWED = /its own certificates have expired: https:\S+ \(DATE\)/;
+const RENEW = "openssl x509 -x509toreq -in ";
+const MAKE = "openssl req -new -newkey rsa:2048 ";
+
+test.each<[string, { server: string; pair: string }, RegExp, string[]]>([
+  ["etcd's own alone", { server: ENDED, pair: ETCD_PKI.cert }, RENEWED, [RENEW]],
+  ["etcd's own and the pair", { server: ENDED, pair: ENDED }, RENEWED, [RENEW, MAKE]],
+  ["a stranger's alone", { server: OTHERS, pair: ETCD_PKI.cert }, /does not answer at https:\S+: /, []],
+  ["the pair, beside a stranger", { server: OTHERS, pair: ENDED }, /certificate for it has expired/, [MAKE]],
+])(
+  "certificates that have expired, %s: all that is to be made on etcd's hosts, at once",
+  async (_, now, why, ways) => {
+    using node = here(await nodeOf("kubeadm", { elsewhere: true }));
+    write(`${node.root}/etc/kubernetes/pki/apiserver-etcd-client.crt`, now.pair);
+    using _etcd = serveUnit({ ...ETCD_PKI, cert: now.server }, stateOf(node.stored), ETCD_HOST);
+    const said = await refused(node, "01-etcd");
+    expect(said).toMatch(why);
+    expect([RENEW, MAKE].filter((way) => said.includes(way))).toEqual(ways);
+  },
+);
+
+test("an etcd that has no quorum, as its members' certificates have expired, shows that to its peers alone", async () => {
+  using node = here(await nodeOf("kubeadm", { elsewhere: true }));
+  const tls = { ...ETCD_PKI, cert: ENDED };
+  using _silent = Bun.listen({ hostname: ETCD_HOST, port: 2379, socket: { data: () => {} } });
+  using _peer = Bun.serve({ hostname: ETCD_HOST, port: 2380, tls, fetch: () => new Response() });
+  const said = await refused(node, "01-etcd");
+  expect(said).toMatch(RENEWED);
+  expect(said).toContain(RENEW);
+});
+
+test("what expires soon, the pair here and etcd's own there, has the lines for etcd's hosts, as kubeadm does not renew it", async () => {
+  using node = here(await nodeOf("kubeadm", { elsewhere: true }));
+  const soon = (await agedText(ETCD_PKI.cert, ETCD_PKI.caKey, 335 * 86_400_000))!;
+  write(`${node.root}/etc/kubernetes/pki/apiserver-etcd-client.crt`, soon);
+  using _etcd = serveUnit({ ...ETCD_PKI, cert: soon }, stateOf(node.stored), ETCD_HOST);
+  const verified = (await node.run("05-verify")).stdout;
+  expect(verified).toMatch(/apiserver-etcd-client\.crt, \S+:2379: until DATE, /);
+  const assessed = (await node.run("00-assess")).stdout;
+  expect(assessed).toMatch(/apiserver-etcd-client\.crt +note +until DATE, .*: on etcd's hosts, /);
+  for (const stdout of [verified, assessed])
+    expect([stdout.includes(RENEW), stdout.includes(MAKE), stdout.includes("certs renew all")]).toEqual([
+      true,
+      true,
+      false,
+    ]);
+});
+
+const W2_AT = "127.77.0.22";
+
+/** w2 has the label and the mirror pod of an API server, and no lease of one. `claims`: nodes whose Node has its address. */
+const labelled = (claims: string[]) => (objects: Objects) => {
+  external(objects, "kubeadm", { elsewhere: true });
+  const pod = structuredClone(objects["pods/kube-system/kube-apiserver-m1"]) as Manifest;
+  Object.assign(pod.metadata, { name: "kube-apiserver-w2" });
+  Object.assign(pod.spec, { nodeName: "w2" });
+  pod.spec.containers[0]!.command = ["kube-apiserver", `--advertise-address=${W2_AT}`];
+  objects["pods/kube-system/kube-apiserver-w2"] = pod;
+  const labels = { "node-role.kubernetes.io/control-plane": "" };
+  Object.assign((objects["minions/w2"] as Manifest).metadata, { labels });
+  for (const name of claims)
+    Object.assign(objects[`minions/${name}`]!, {
+      status: { addresses: [{ type: "InternalIP", address: W2_AT }] },
+    });
+};
+
+test.each([
+  [
+    "a control plane node that was off counts by the operator's word, which every script then knows",
+    [],
+    true,
+  ],
+  ["the word alone makes none of a node whose address another one claims", ["w1"], false],
+])("%s", async (_, claims, isOne) => {
+  using node = here(await nodeOf("kubeadm", { elsewhere: true, etcd: labelled(claims) }));
+  using _etcd = serveUnit(ETCD_PKI, stateOf(node.stored), ETCD_HOST);
+  const before = await node.run("00-assess");
+  expect(before.stdout).toMatch(
+    /w2 +note +its label says .* If it is one, and was off: \.\/bunw scripts\/00-assess\.ts --control-plane w2/,
+  );
+  expect((await node.run("01-etcd --dry-run")).stderr).not.toMatch(/^ +w2, /m);
+  const refused = await node.run("plan");
+  expect([refused.exitCode, refused.stderr]).toEqual([
+    3,
+    expect.stringMatching(
+      /^hint: say which it is, .* A worker: \.\/bunw scripts\/plan\.ts --worker w2\. .* that was off: \.\/bunw scripts\/00-assess\.ts --control-plane w2; then /m,
+    ),
+  ]);
+  const said = await node.run("00-assess --control-plane w2");
+  expect(said.stdout.includes("its label says that it is a control plane node")).toBe(!isOne);
+  const { stderr } = await node.run("01-etcd --dry-run");
+  expect(/^ +w2, 127\.\S+: no kube-apiserver answers$/m.test(stderr)).toBe(isOne);
 });
 
 test("an etcd that nobody has named is asked for, and its silence is said", async () => {

@@ -10,9 +10,10 @@ import { type Profile, USUAL } from "./profile.ts";
 export const ETCD_PKI = "/etc/etcd/pki";
 export const HOSTS = ["w1", "w2"];
 
-export async function external(): Promise<Profile> {
+/** `days`: how long etcd's certificates, and the API server's for it, are valid. */
+export async function external({ days = 36500 } = {}): Promise<Profile> {
   const hosts = HOSTS.map((name) => addressOf(name));
-  const made = await etcdsPki(hosts);
+  const made = await etcdsPki(hosts, days);
   const pem = (name: string) => made[`${SSL}/${name}.pem`]!;
   const [caFile, certFile, keyFile] = [
     "etcd/ca.crt",

@@ -44,6 +44,8 @@ const OWN = [
   /^\/etc\/kubernetes\//,
   // of an etcd that is a unit, where they have expired
   /^\/etc\/ssl\/etcd\/ssl\/[\w.-]+\.pem$/,
+  // by the operator, on etcd's own hosts
+  /^\/etc\/etcd\/pki\/server\.crt$/,
   /^\/root\/keys\.age$/,
   /^\/root\/kube-pki-repair-(\d{8}T\d{6}|kubelet)[^/]*\//,
 ];

@@ -62,7 +62,7 @@ async function seen(node: Machine): Promise<Map<string, string>> {
 }
 
 /** `changes`: what is meant to be another one afterwards. */
-function kept(changes = (_node: Machine, _name: string) => false): { look: Line; asBefore: Line } {
+export function kept(changes = (_node: Machine, _name: string) => false): { look: Line; asBefore: Line } {
   const before = new Map<Machine, Map<string, string>>();
   return {
     look: {
@@ -159,7 +159,7 @@ const apiGone: Line = {
   },
 };
 
-const { stopped, deleted, configFromWorker } = lost();
+export const { stopped, deleted, configFromWorker } = lost();
 const [inMemory, nowhere] = [kept(), kept()];
 
 export const kubesprayLost: Scenario = {
@@ -199,13 +199,14 @@ export const kubesprayNewCas: Scenario = {
 
 const three = lost(2);
 
-/** The same, on three control plane nodes and two workers. */
-function onThree(scenario: Scenario, lines: Line[], tags: string[], { look, asBefore } = kept()): Scenario {
-  const reachable: Line = {
-    title: "The operator has a machine that reaches all nodes by ssh",
-    run: (scene) => makeReachable(scene),
-  };
-  const follow: Line = {
+export const reachable: Line = {
+  title: "The operator has a machine that reaches all nodes by ssh",
+  run: (scene) => makeReachable(scene),
+};
+
+/** By the plan that all nodes' answers make. */
+export function followOnThree(tags: readonly string[]): Line {
+  return {
     title: "The operator follows RUNBOOK.md",
     async run(scene) {
       if (scene.guide === "runbook")
@@ -214,6 +215,10 @@ function onThree(scenario: Scenario, lines: Line[], tags: string[], { look, asBe
       await followPlan(scene, { bash, page: await planOfAllNodes(scene, bash, undefined) });
     },
   };
+}
+
+/** The same, on three control plane nodes and two workers. */
+function onThree(scenario: Scenario, lines: Line[], tags: string[], { look, asBefore } = kept()): Scenario {
   return {
     ...scenario,
     name: `ha-${scenario.name}`,
@@ -222,7 +227,7 @@ function onThree(scenario: Scenario, lines: Line[], tags: string[], { look, asBe
     workers: 2,
     profile: () => kubespray({ controlPlanes: 3, generation: "2.30" }),
     packages: FLEET_PACKAGES,
-    lines: [reachable, look, ...lines, follow, asBefore],
+    lines: [reachable, look, ...lines, followOnThree(tags), asBefore],
   };
 }
 

@@ -2,13 +2,14 @@
  * Makes the certificates of a node what they are some time later, but not the CAs: after a year and a day all
  * have expired.
  */
-import { globSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, globSync, readFileSync, writeFileSync } from "node:fs";
 import { agedText } from "../../pretend/expired.ts";
+import { ETCD_PKI } from "../machine/external.ts";
 import type { Lab, Machine } from "../machine/machine.ts";
 
-/** Which CA signs what, by the name of the file. */
+/** Which CA signs what, by the name of the file. Without a control plane's etcd/ca.key, that of etcd on other hosts does. */
 const SIGNERS: [pattern: RegExp, ca: string][] = [
-  [/^(etcd\/|apiserver-etcd-client)/, "etcd/ca"],
+  [/^(etcd\/|apiserver-etcd-client|server)/, "etcd/ca"],
   [/^front-proxy-client/, "front-proxy-ca"],
   [/./, "ca"],
 ];
@@ -20,6 +21,7 @@ export async function expireAll(lab: Lab) {
   for (const node of lab.nodes) {
     await ageCertificates(lab, node, EXPIRED);
     await expireKubelet(lab, node);
+    await expireIn(lab, node, ETCD_PKI, "*.crt");
   }
 }
 
@@ -50,18 +52,18 @@ interface Aged {
   days: number;
 }
 
-async function ageIn({ controlPlanes, profile }: Lab, node: Machine, { folder, pattern, days }: Aged) {
+async function ageIn({ nodes, profile }: Lab, node: Machine, { folder, pattern, days }: Aged) {
   const files = globSync(pattern, { cwd: node.path(folder) }).filter(
     (file) => !/(^|\/)(front-proxy-)?ca\.crt$/.test(file),
   );
   for (const file of files) {
     const ca = SIGNERS.find(([signed]) => signed.test(file))![1];
     const path = node.path(`${folder}/${file}`);
-    const text = await agedText(
-      readFileSync(path, "utf8"),
-      readFileSync(controlPlanes[0]!.path(`${profile.certificatesDir}/${ca}.key`), "utf8"),
-      days * 24 * 3600_000,
+    const keys = nodes.flatMap((one) =>
+      [`${profile.certificatesDir}/${ca}.key`, `${ETCD_PKI}/ca.key`].map((key) => one.path(key)),
     );
+    const key = keys.find((one) => existsSync(one))!;
+    const text = await agedText(readFileSync(path, "utf8"), readFileSync(key, "utf8"), days * 24 * 3600_000);
     if (text !== undefined) writeFileSync(path, text);
   }
 }

@@ -7,6 +7,7 @@ import { readNode } from "../../../shared/node/node.ts";
 import { certInfo } from "../../../shared/pki/certificate.ts";
 import { kubeletKubeconfig } from "../../../shared/pki/kubeconfigs.ts";
 import { joinedCa, refuseControlPlane } from "../../../shared/workers/join.ts";
+import { tokenOwner } from "../../../shared/workers/token-file.ts";
 import { healthyCp, write } from "../../pretend/cluster.ts";
 import { NODE } from "../../pretend/control-plane-node.ts";
 import { agedText } from "../../pretend/expired.ts";
@@ -23,13 +24,14 @@ interface Case {
   all?: readonly Container[];
   etcdData?: string;
   kubelet?: Partial<typeof NODE.kubelet>;
+  isWorker?: boolean;
 }
 
-async function refusal({ files = [], all = [], etcdData, kubelet }: Case) {
+async function refusal({ files = [], all = [], etcdData, kubelet, isWorker = false }: Case) {
   using box = sandbox();
   for (const [path, text] of files) write(box.dir + path, text);
   const node = { ...WORKER, kubelet: { ...NODE.kubelet, ...kubelet } };
-  return await failOf(() => refuseControlPlane(node, { etcdData, all }));
+  return await failOf(() => refuseControlPlane(node, { etcdData, all, isWorker }));
 }
 
 function container(name: string, podUid: string, pod = `${name}-w1`, namespace = "kube-system"): Container {
@@ -111,6 +113,22 @@ const REFUSED: [why: string, Case][] = [
   [
     "/etc/kubernetes/pki/ca.key",
     {
+      what: "a key, though open has made a token for it",
+      files: [...file("/etc/kubernetes/pki/ca.key"), ...file("/etc/systemd/system/etcd.service", OF_CLUSTER)],
+      isWorker: true,
+    },
+  ],
+  [
+    "/var/lib/etcd/member",
+    {
+      what: "data without a unit, though open has made a token for it",
+      files: file("/var/lib/etcd/member/snap/db"),
+      isWorker: true,
+    },
+  ],
+  [
+    "/etc/kubernetes/pki/ca.key",
+    {
       what: "a key, beside an empty folder",
       files: [...file("/etc/kubernetes/pki/ca.key"), ...file("/var/lib/etcd/lost+found/a")],
     },
@@ -133,6 +151,11 @@ test.each<Case>([
   { what: "nothing" },
   { what: "an empty folder where etcd's data would be", files: file("/var/lib/etcd/lost+found/a") },
   { what: "a copy of admin.conf", files: file("/etc/kubernetes/admin.conf") },
+  {
+    what: "etcd of the cluster as a unit beside it, and a token of its own,",
+    files: [...file("/etc/systemd/system/etcd.service", OF_CLUSTER), ...file("/srv/etcd/member/snap/db")],
+    isWorker: true,
+  },
   { what: "a unit of etcd that has never run", files: file("/etc/systemd/system/etcd.service", OF_CLUSTER) },
   {
     what: "a distribution's own etcd, which is of no cluster",
@@ -192,4 +215,15 @@ test("a kubelet that does not run has not joined, whatever it trusts", async () 
   const commands = [{ command: "systemctl is-active --quiet kubelet", exit: 3 }];
   const change = trusting(ca.cert, ca.cert);
   expect(await lookAt({ kind: "worker", commands, change }, look)).toBeUndefined();
+});
+
+test.each([
+  ["abcdef.0123456789abcdef\n# w1\n-----BEGIN", "w1"],
+  ["abcdef.0123456789abcdef\r\n# w1\r\n", "w1"],
+  ["abcdef.0123456789abcdef\n-----BEGIN\n# w1\n", undefined],
+  ["# w1\nabcdef.0123456789abcdef\n", undefined],
+])("the node for which a token was made stands in the second line of its file: %j", (text, owner) => {
+  using box = sandbox();
+  write(`${box.dir}/root/token`, text);
+  expect(tokenOwner("/root/token")).toBe(owner);
 });
