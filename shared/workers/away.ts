@@ -117,21 +117,22 @@ interface Evictions {
   after: number;
 }
 
-/** Seconds from the taint until this pod is deleted; undefined: never. */
+/**
+ * Seconds from the taint, which has no value, until this pod is deleted; undefined: never. k8s.io/api/core/v1,
+ * Toleration.ToleratesTaint.
+ */
 export function secondsTolerated({ spec }: Pick<EvictedPod, "spec">): number | undefined {
-  const matching = (spec.tolerations ?? []).filter(tolerates);
+  const matching = (spec.tolerations ?? []).filter(
+    ({ key, operator, effect, value }) =>
+      (!effect || effect === TAINT.effect) &&
+      (!key || key === TAINT.key) &&
+      (operator === "Exists" || !value),
+  );
   if (matching.length === 0) return 0;
   const limits = matching.flatMap(({ tolerationSeconds }) =>
     tolerationSeconds === undefined ? [] : [Math.max(0, tolerationSeconds)],
   );
   return limits.length > 0 ? Math.min(...limits) : undefined;
-}
-
-/** k8s.io/api/core/v1, Toleration.ToleratesTaint; the taint has no value. */
-function tolerates({ key, operator, effect, value }: Toleration): boolean {
-  if (effect && effect !== TAINT.effect) return false;
-  if (key && key !== TAINT.key) return false;
-  return operator === "Exists" || !value;
 }
 
 /** Whether it has ended, or is deleted already, and its kubelet has not reported that. */
