@@ -8,7 +8,7 @@
  */
 import { command, type LeftOut, leftNames } from "../again.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import { type KubeObject, nameOf } from "../api/kube-object.ts";
+import { type KubeObject, nameOf, podsOn } from "../api/kube-object.ts";
 import { allRenewals, mayBeAlive, nodeLeases } from "../api/leases.ts";
 import { inParallel } from "../api/many.ts";
 import { trustedSince } from "../facts/ca-copies.ts";
@@ -153,9 +153,7 @@ async function evictionsOf(
     const seen = await api.find<SilentNode>(`/api/v1/nodes/${node}`);
     const isTainted =
       seen?.spec?.taints?.some(({ key, effect }) => key === TAINT.key && effect === TAINT.effect) ?? false;
-    const pods = await api.list<EvictedPod>(
-      `/api/v1/pods?fieldSelector=spec.nodeName%3D${encodeURIComponent(node)}`,
-    );
+    const pods = await api.list<EvictedPod>(podsOn(node));
     const evicted = pods.flatMap((pod) => {
       const seconds = isOver(pod) ? undefined : secondsTolerated(pod);
       return seconds === undefined ? [] : [{ name: nameOf(pod), seconds, isBare: !controllerOf(pod) }];
