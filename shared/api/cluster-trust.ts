@@ -68,6 +68,12 @@ export async function ensureAdmins({ facts }: { facts: ClusterFacts }, api: Kube
 
 const CLUSTER_INFO = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
 
+/** The kubeconfig in it, without a user; undefined: it is not there. */
+export async function clusterInfo(api: KubeApi): Promise<string | undefined> {
+  const info = await api.configMap("kube-public", "cluster-info");
+  return info && (info.kubeconfig ?? "");
+}
+
 /**
  * kube-public/cluster-info: a joining node reads it first. Its server stays what it is, and so does all but
  * the CA. The controller-manager (bootstrapsigner) makes its signatures again.
@@ -104,7 +110,7 @@ export async function changeClusterInfo(api: KubeApi, change: (before: string) =
 }
 
 /** Aggregated API servers trust what is in it. */
-export const AUTHENTICATION = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication";
+export const AUTHENTICATION = "extension-apiserver-authentication";
 
 /** Its keys are flags of the API server, which trust a CA of kubeadm's. */
 const AGGREGATED = { "client-ca-file": "ca", "requestheader-client-ca-file": "front-proxy-ca" } as const;
@@ -125,21 +131,18 @@ interface TrustBefore {
 export async function cleanFrontProxy({ facts, cluster }: TrustBefore, api: KubeApi) {
   const { aggregated, oldCaPem } = cluster;
   const before = { ...aggregated, "client-ca-file": `${aggregated["client-ca-file"] ?? ""}\n${oldCaPem}` };
-  const now = await api.find<KubeObject & { data?: AggregatedTrust }>(AUTHENTICATION);
-  if (!now) return say("extension-apiserver-authentication: not there yet, the API server makes it");
+  const now: AggregatedTrust | undefined = await api.configMap("kube-system", AUTHENTICATION);
+  if (!now) return say(`${AUTHENTICATION}: not there yet, the API server makes it`);
   const data: AggregatedTrust = {};
-  for (const [key, ca] of Object.entries(AGGREGATED) as [
-    keyof typeof AGGREGATED,
-    "ca" | "front-proxy-ca",
-  ][]) {
-    const caPem = caText(certRow(ca), facts.certificatesDir)!;
-    const text = withoutDead(now.data?.[key] ?? "", before[key], caPem);
+  for (const key of ["client-ca-file", "requestheader-client-ca-file"] as const) {
+    const caPem = caText(certRow(AGGREGATED[key]), facts.certificatesDir)!;
+    const text = withoutDead(now[key] ?? "", before[key], caPem);
     if (text !== undefined) data[key] = text;
   }
   const changed = Object.keys(data);
-  if (changed.length === 0) return say("unchanged extension-apiserver-authentication");
-  await api.patch(AUTHENTICATION, { data });
-  say(`updated extension-apiserver-authentication with the current CA (${changed.join(", ")})`);
+  if (changed.length === 0) return say(`unchanged ${AUTHENTICATION}`);
+  await api.patch(`/api/v1/namespaces/kube-system/configmaps/${AUTHENTICATION}`, { data });
+  say(`updated ${AUTHENTICATION} with the current CA (${changed.join(", ")})`);
 }
 
 /** A bundle with the current CA in place of those of before; undefined where none of these is in it. */

@@ -173,12 +173,9 @@ class Probes {
   async #ask(node: string): Promise<string[] | undefined> {
     const ask = () => this.#api.ofKubelet(`/api/v1/nodes/${node}/proxy/metrics/probes`);
     const text = await attemptLater(ask, undefined);
-    return text?.split("\n").filter(isProbedReady);
+    // prober_probe_total (pkg/kubelet/prober/prober_manager.go)
+    const labels = ['probe_type="Readiness"', 'result="successful"'];
+    const isMeant = (line: string) => labels.every((label) => line.includes(label));
+    return text?.split("\n").filter((line) => line.startsWith("prober_probe_total{") && isMeant(line));
   }
-}
-
-/** A line of the metric prober_probe_total (pkg/kubelet/prober/prober_manager.go). */
-function isProbedReady(line: string): boolean {
-  const labels = ['probe_type="Readiness"', 'result="successful"'];
-  return line.startsWith("prober_probe_total{") && labels.every((label) => line.includes(label));
 }

@@ -81,8 +81,7 @@ export class KubeApi {
     body?: unknown,
     contentType = "application/json",
   ): Promise<T> {
-    const timeout = AbortSignal.timeout(method === "GET" ? READ_TIMEOUT : WRITE_TIMEOUT);
-    const response = await this.#fetch(method, path, body, contentType, timeout);
+    const response = await this.#fetch(method, path, { body, contentType });
     const text = await this.#text(response);
     if (!response.ok) throw refusal(response.status, text, `${method} ${path}`);
     if (isChange(method, path)) told({ what: "object", verb: method, path: path.replace(/\?.*/, "") });
@@ -97,12 +96,19 @@ export class KubeApi {
     return unlessRefused([404], () => this.get<T>(path));
   }
 
+  /** The texts of a ConfigMap; undefined: there is none. */
+  async configMap(namespace: string, name: string): Promise<Record<string, string> | undefined> {
+    const path = `/api/v1/namespaces/${namespace}/configmaps/${encodeURIComponent(name)}`;
+    const map = await this.find<{ data?: Record<string, string> }>(path);
+    return map && (map.data ?? {});
+  }
+
   /**
    * A kubelet's answer through the API server (metrics, logs, health). Whoever owns that node writes it
    * (evidence/sources.ts), so it is cut where it is too long. Errors: as `request`.
    */
   async ofKubelet(path: string): Promise<string> {
-    const response = await this.#fetch("GET", path, undefined, "", AbortSignal.timeout(READ_TIMEOUT));
+    const response = await this.#fetch("GET", path);
     const text = await answered(firstOf(response, KUBELETS), this.server, NO_ANSWER_HINT);
     if (!response.ok) throw refusal(response.status, text, `GET ${path}`);
     return text;
@@ -142,7 +148,7 @@ export class KubeApi {
    * An answer without end, one JSON object a line; a line that was cut off is dropped. Errors: as `request`.
    */
   async *stream<T>(path: string, signal: AbortSignal): AsyncGenerator<T> {
-    const response = await this.#fetch("GET", path, undefined, "", signal);
+    const response = await this.#fetch("GET", path, { signal });
     if (!response.ok || !response.body)
       throw refusal(response.status, await this.#text(response), `GET ${path}`);
     const decoder = new TextDecoder();
@@ -175,7 +181,7 @@ export class KubeApi {
    * it does not.
    */
   async reach(path: string) {
-    const response = await this.#fetch("GET", path, undefined, "", AbortSignal.timeout(READ_TIMEOUT));
+    const response = await this.#fetch("GET", path);
     await response.body?.cancel();
   }
 
@@ -188,10 +194,15 @@ export class KubeApi {
     return answered(response.ok ? response.text() : firstOf(response), this.server, NO_ANSWER_HINT);
   }
 
-  #fetch(method: string, path: string, body: unknown, contentType: string, signal: AbortSignal) {
+  #fetch(
+    method: string,
+    path: string,
+    { body, contentType = "", signal }: { body?: unknown; contentType?: string; signal?: AbortSignal } = {},
+  ) {
+    const ends = signal ?? AbortSignal.timeout(method === "GET" ? READ_TIMEOUT : WRITE_TIMEOUT);
     const type = body === undefined ? {} : { "Content-Type": contentType };
     const request = {
-      ...{ method, signal, tls: this.#tls, headers: { ...HEADERS, ...type, ...this.#headers } },
+      ...{ method, signal: ends, tls: this.#tls, headers: { ...HEADERS, ...type, ...this.#headers } },
       ...(body !== undefined && { body: JSON.stringify(body) }),
       // the API server sends nobody elsewhere; a kubelet behind it may try, and only this server is verified
       redirect: "manual" as const,
@@ -199,9 +210,6 @@ export class KubeApi {
     return answered(fetchDirectly(this.server + path, request), this.server, NO_ANSWER_HINT);
   }
 }
-
-/** As much of it as only reads: what etcd's data can answer as well. */
-export type ApiReader = Pick<KubeApi, "get" | "find" | "items" | "list">;
 
 /** Reviews, trials and short-lived tokens are asked for with POST, and nothing is stored. */
 function isChange(method: string, path: string): boolean {

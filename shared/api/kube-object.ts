@@ -61,6 +61,11 @@ export function podsPath(namespace: string, selector: string): string {
   return `/api/v1/namespaces/${namespace}/pods?labelSelector=${encodeURIComponent(selector)}`;
 }
 
+/** Those of one node, in a collection of pods. */
+export function podsOn(node: string, pods = "/api/v1/pods"): string {
+  return `${pods}${pods.includes("?") ? "&" : "?"}fieldSelector=spec.nodeName%3D${encodeURIComponent(node)}`;
+}
+
 /** An empty selector means all, none means nothing (policy/v1 PodDisruptionBudget). */
 export function selects(
   selector: LabelSelector | undefined,

@@ -89,21 +89,15 @@ export function found({ id, of = "" }: Omit<CheckRow, "look">, answer: Answer): 
     return { ...row, result: "ok", detail: answer.differs, differs: answer.before ?? "" };
   const way = mend.replace("…", of);
   if ("failed" in answer) {
-    const { failed, state, severity = severityOf(id, state), mend = way } = answer;
-    return { ...row, result: "failed", ...(state && { state }), detail: failed, severity, works, mend };
+    const { failed, state, mend = way } = answer;
+    // what no process has in memory yet fails at once if its dates do not fit
+    const isNow = severity === "soon" && (state === "expired" || state === "not yet valid");
+    const bad = answer.severity ?? (isNow ? "outage" : severity);
+    return { ...row, result: "failed", ...(state && { state }), detail: failed, severity: bad, works, mend };
   }
   const ofWarning = warning ?? (severity === "weakens" ? severity : "note");
   const { warning: detail, mend: own = way } = answer;
   return { ...row, result: "warning", detail, severity: ofWarning, works, mend: own };
-}
-
-/**
- * The severity of a file's or certificate's state: files that no process has in memory yet fail at once if
- * their dates do not fit.
- */
-function severityOf(id: CheckId, state: string | undefined): Severity {
-  const { severity } = KINDS[id];
-  return severity === "soon" && (state === "expired" || state === "not yet valid") ? "outage" : severity;
 }
 
 const RANKS = Object.keys(SEVERITIES);
@@ -191,7 +185,7 @@ export function printChecks(checks: readonly Check[], { all, advice = "below" }:
     const next = shown[index + 1];
     // advice that all of a kind share is printed once
     if (advice === "below" && check.severity && !(next && sameAdvice(check, next)))
-      for (const line of adviceOf(check, isOneOfMany(check, shown))) answer(line);
+      sayAdvice(check, shown.filter((other) => sameAdvice(check, other)).length > 1);
   }
   if (advice === "below") printDifferences(checks);
 }
@@ -220,17 +214,11 @@ function sameAdvice(a: Check, b: Check): boolean {
   return a.id === b.id && a.severity === b.severity && a.result === b.result;
 }
 
-function isOneOfMany(check: Check, shown: readonly Check[]): boolean {
-  return shown.filter((other) => sameAdvice(check, other)).length > 1;
-}
-
 const INDENT = " ".repeat(11);
 
-function adviceOf({ id, severity, works, mend }: Check, many: boolean): string[] {
-  return [
-    `${INDENT}${SEVERITIES[severity!]}. Still works: ${works}`,
-    `${INDENT}repair: ${many ? KINDS[id].mend.replace("…", "NODE") : mend}`,
-  ];
+function sayAdvice({ id, severity, works, mend }: Check, many: boolean) {
+  answer(`${INDENT}${SEVERITIES[severity!]}. Still works: ${works}`);
+  answer(`${INDENT}repair: ${many ? KINDS[id].mend.replace("…", "NODE") : mend}`);
 }
 
 /** "61 checks, 2 failed (1 outage now, 1 minor), 3 warnings". */

@@ -7,7 +7,7 @@ import type { EtcdHome } from "../etcd-location/etcd-home.ts";
 import { hostOf } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { choiceOf } from "../facts/lost-files.ts";
-import { attempt, Fail } from "../fail.ts";
+import { attempt } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { standIns } from "../manifests/repair-changes.ts";
 import type { Node } from "../node/node.ts";
@@ -20,7 +20,7 @@ import { oldSaPub } from "../pki/sa-keys.ts";
 import { shownSoon } from "../pki/served.ts";
 import { listed } from "../plain.ts";
 import { endGivenUp } from "../static-pods/without-files.ts";
-import type { CheckRow } from "./check.ts";
+import { type CheckRow, check } from "./check.ts";
 import type { CheckId } from "./kinds.ts";
 
 /** A certificate that is in use on this node. */
@@ -53,18 +53,11 @@ export function endingsHere(
   const pki = certificatesDir ? ownCas : [{ kind: "ca" as const, path: kubelet.clientCaFile }];
   const own = [kubelet.clientPem, kubelet.serverPem].map((path) => ({ kind: "kubelet" as const, path }));
   const configs = certificatesDir ? KUBECONFIGS.filter(({ name }) => name !== "kubelet") : [];
-  return [
-    ...[...pki, ...own].flatMap(({ kind, path }) =>
-      endingOf(
-        kind,
-        path,
-        attempt(() => readText(path)),
-      ),
-    ),
-    ...configs.flatMap(({ path }) =>
-      endingOf("kubeconfig", path, attempt(() => readKubeconfig(path), undefined)?.clientCertPem),
-    ),
-  ];
+  const all = [...pki, ...own, ...configs.map(({ path }) => ({ kind: "kubeconfig" as const, path }))];
+  return all.flatMap(({ kind, path }) => {
+    const read = () => (kind === "kubeconfig" ? readKubeconfig(path)?.clientCertPem : readText(path));
+    return endingOf(kind, path, attempt(read, undefined));
+  });
 }
 
 /** Certificates that members of an etcd on other machines show, of its CA. */
@@ -81,8 +74,8 @@ export async function endingsShown({
   return (await Promise.all(shown)).flat();
 }
 
-function endingOf(kind: Ending["kind"], path: string, pem: string | Fail | undefined): Ending[] {
-  const info = pem instanceof Fail ? undefined : infoOf(pem);
+function endingOf(kind: Ending["kind"], path: string, pem: string | undefined): Ending[] {
+  const info = infoOf(pem);
   return info ? [{ kind, path, notBefore: info.notBefore, notAfter: info.notAfter }] : [];
 }
 
@@ -120,15 +113,10 @@ export function forecast(endings: readonly Ending[], now = new Date()): CheckRow
     ({ kind }) => CHECKS[kind],
   );
   const first = firstOf(left);
-  if (soon.size === 0)
-    return first
-      ? [
-          {
-            id: "expiry-next",
-            look: () => `none; the first is ${basename(first.path)}, on ${day(first.notAfter)}`,
-          },
-        ]
-      : [];
+  if (soon.size === 0 && first)
+    return [
+      check("expiry-next", () => `none; the first is ${basename(first.path)}, on ${day(first.notAfter)}`),
+    ];
   return [...soon].map(([id, all]): CheckRow => {
     const [[first, together], ...later] = [...Map.groupBy(all, ({ notAfter }) => day(notAfter))] as [
       [string, Ending[]],
@@ -137,17 +125,24 @@ export function forecast(endings: readonly Ending[], now = new Date()): CheckRow
     const laterNote = later
       .map(([last, ending]: [string, Ending[]]) => `; then ${named(ending)} until ${last}`)
       .join("");
-    return {
+    return check(
       id,
-      of: named(together),
-      look: () => ({ warning: `until ${first}, ${days} days from now${laterNote}` }),
-    };
+      () => ({ warning: `until ${first}, ${days} days from now${laterNote}` }),
+      named(together),
+    );
   });
 }
 
+/**
+ * A kubelet's certificate that ends with its CA is the newest possible, and counts as the CA: the controller-manager
+ * signs nothing beyond its CA's end (pkg/controller/certificates/authority, policies.go).
+ */
 function inOrder(endings: readonly Ending[], now: Date): Ending[] {
+  const ends = new Set(endings.flatMap(({ kind, notAfter }) => (kind === "ca" ? notAfter.getTime() : [])));
   return endings
-    .map((ending) => (endsWithCa(ending, endings) ? { ...ending, kind: "ca" as const } : ending))
+    .map((one) =>
+      one.kind === "kubelet" && ends.has(one.notAfter.getTime()) ? { ...one, kind: "ca" as const } : one,
+    )
     .filter(({ notAfter }) => notAfter > now)
     .toSorted((a, b) => a.notAfter.getTime() - b.notAfter.getTime());
 }
@@ -165,17 +160,6 @@ export function goodUntil(endings: readonly Ending[], now = new Date()): string 
   if (!first) return undefined;
   const warned = exists(TIMER) ? "" : '. To be warned in time: RUNBOOK-MORE.md, "Watch it"';
   return `good until ${day(first.notAfter)} (${basename(first.path)})${warned}`;
-}
-
-/**
- * The controller-manager signs nothing beyond its CA's end (pkg/controller/certificates/authority,
- * policies.go), so such a kubelet has the newest certificate possible.
- */
-function endsWithCa({ kind, notAfter }: Ending, endings: readonly Ending[]): boolean {
-  return (
-    kind === "kubelet" &&
-    endings.some((ca) => ca.kind === "ca" && ca.notAfter.getTime() === notAfter.getTime())
-  );
 }
 
 function named(endings: readonly Ending[]): string {
@@ -214,12 +198,8 @@ export function* openFiles(
   for (const word of wordsOf("start-without"))
     yield { id: "given-up", of: listed(word.files ?? []), look: () => givenUp(word) };
   const oldKey = oldSaPub(cp.facts.certificatesDir);
-  if (exists(oldKey))
-    yield {
-      id: "old-service-account-key",
-      of: oldKey,
-      look: () => ({ warning: "old tokens are still accepted" }),
-    };
+  const look = () => ({ warning: "old tokens are still accepted" });
+  if (exists(oldKey)) yield { id: "old-service-account-key", of: oldKey, look };
 }
 
 /** Open until the API server has the flag again. */

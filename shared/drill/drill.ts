@@ -2,9 +2,8 @@
  * A drill on the living cluster: the files that a repair of level 5 would make if /etc/kubernetes were
  * deleted now, compared with those on disk. Reads only: the repair is made in memory, and forgotten.
  */
-import { lstatSync, readdirSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { setPriority } from "node:os";
-import { join } from "node:path";
 import { $ } from "zx/core";
 import { command } from "../again.ts";
 import { adminClient } from "../api/admin-api.ts";
@@ -13,8 +12,8 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { type LostFile, lostHere } from "../facts/lost-files.ts";
 import { controlPlaneToRepair } from "../facts/node-to-repair.ts";
 import { attempt, Fail, failOf, Refused } from "../fail.ts";
-import { exists, hostEntry, readBytes } from "../files/files.ts";
-import { tryFile } from "../files/root.ts";
+import { entriesBelow } from "../files/file-tree.ts";
+import { exists, readBytes } from "../files/files.ts";
 import { backupState } from "../hand-over/backup-mark.ts";
 import { linksUsualDir, manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { isReduced } from "../manifests/repair-changes.ts";
@@ -159,37 +158,19 @@ interface At {
 function othersThan(named: readonly At[], lost: readonly At[], folders: readonly string[]): string[] {
   const known = new Set(named.map(({ path }) => path));
   const isBelow = (path: string, all: readonly string[]) => all.some((one) => path.startsWith(`${one}/`));
-  const isLost = (path: string) =>
-    isBelow(
-      path,
-      lost.map((one) => one.path),
-    );
+  const lostPaths = lost.map(({ path }) => path);
   return allBelow(folders.filter((folder) => !isBelow(folder, folders) && exists(folder))).filter(
-    (path) => !known.has(path) && !isLost(path) && !path.includes("/.kube-pki-repair-"),
+    (path) => !known.has(path) && !isBelow(path, lostPaths) && !path.includes("/.kube-pki-repair-"),
   );
 }
 
 function allBelow(folders: readonly string[]): string[] {
-  return folders
-    .flatMap((folder) => entriesBelow(folder))
-    .flatMap(({ path, kind }) => (kind === "other" ? [] : [path]));
+  return folders.flatMap(entriesBelow).flatMap(({ path, kind }) => (kind === "other" ? [] : [path]));
 }
 
 /** The kubelet's own files, and the link in the place of kubeadm's usual folder. */
 function isRebuilt(path: string, rebuilt: readonly string[]): boolean {
   return rebuilt.includes(path) || (path === CERTIFICATES_DIR && linksUsualDir());
-}
-
-/** All entries below this folder on disk that are no folders, whatever is deleted in memory. */
-function entriesBelow(folder: string): { path: string; kind: "file" | "link" | "other" }[] {
-  const names = tryFile("list", folder, () => readdirSync(hostEntry(folder))) ?? [];
-  return names.sort().flatMap((name) => {
-    const path = join(folder, name);
-    const info = tryFile("look at", path, () => lstatSync(hostEntry(path)));
-    if (!info) return [];
-    if (info.isDirectory()) return entriesBelow(path);
-    return [{ path, kind: info.isSymbolicLink() ? "link" : info.isFile() ? "file" : "other" }];
-  });
 }
 
 /**

@@ -221,6 +221,18 @@ function isKept(from: string, to: string): boolean {
   return exists(to);
 }
 
+/** All on disk below a folder that is no folder itself, whatever a dry run has deleted. Links are not followed. */
+export function entriesBelow(folder: string): { path: string; kind: "file" | "link" | "other" }[] {
+  const names = tryFile("list", folder, () => fs.readdirSync(hostEntry(folder))) ?? [];
+  return names.sort().flatMap((name) => {
+    const path = join(folder, name);
+    const info = tryFile("look at", path, () => fs.lstatSync(hostEntry(path)));
+    if (!info) return [];
+    if (info.isDirectory()) return entriesBelow(path);
+    return [{ path, kind: info.isSymbolicLink() ? "link" : info.isFile() ? "file" : "other" }];
+  });
+}
+
 /** Also true for a dead link. */
 export function isLink(path: string): boolean {
   return (

@@ -13,7 +13,7 @@
 import { isIP } from "node:net";
 import { changeClusterInfo } from "../api/cluster-trust.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import { type KubeObject, nameOf } from "../api/kube-object.ts";
+import { nameOf, podsOn } from "../api/kube-object.ts";
 import { allRenewals, isFresh } from "../api/leases.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { controllerOf, type RunningPod } from "../facts/pod-trust.ts";
@@ -29,14 +29,9 @@ import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { evictInTurn } from "../workloads/evict.ts";
 import { label, type PodOwner } from "../workloads/pod-owners.ts";
 
-const CONFIG_MAPS = "/api/v1/namespaces/kube-system/configmaps";
-
-type ConfigMap = KubeObject & { data?: Record<string, string> };
-
 export async function tellCluster(api: KubeApi, moved: Moved) {
   for (const name of ["kubeadm-config", "kube-proxy"]) {
-    const path = `${CONFIG_MAPS}/${name}`;
-    const now = (await api.find<ConfigMap>(path))?.data;
+    const now = await api.configMap("kube-system", name);
     const changed = Object.entries(now ?? {}).flatMap(([key, text]) => {
       const next = withEndpoint(key, asMoved(text, moved), moved);
       return next === text ? [] : [[key, next] as const];
@@ -45,7 +40,7 @@ export async function tellCluster(api: KubeApi, moved: Moved) {
     else if (changed.length === 0) say(`unchanged ${name}: no old address in it`);
     else
       await act("update", `addresses in ${name}: ${changed.map(([key]) => key).join(", ")}`, () =>
-        api.patch(path, { data: Object.fromEntries(changed) }),
+        api.patch(`/api/v1/namespaces/kube-system/configmaps/${name}`, { data: Object.fromEntries(changed) }),
       );
   }
   await changeClusterInfo(api, (before) => asMoved(before, moved));
@@ -112,8 +107,7 @@ function movedNodes(nodes: readonly Node[], moved: Moved): ReadonlySet<string> {
 
 /** Whether kube-proxy's kubeconfig has an old address: then all kube-proxies have read it. */
 async function proxiesLedThere(api: KubeApi, moved: Moved): Promise<boolean> {
-  const config = await api.find<ConfigMap>(`${CONFIG_MAPS}/kube-proxy`);
-  const text = Object.values(config?.data ?? {}).join("\n");
+  const text = Object.values((await api.configMap("kube-system", "kube-proxy")) ?? {}).join("\n");
   return asMoved(text, new Map([...moved].map(([old, today]) => [today, old]))) !== text;
 }
 
@@ -167,8 +161,7 @@ export async function renewHostPodIps(api: KubeApi, node: string, moved: Moved) 
 }
 
 async function namingOld(api: KubeApi, node: string, moved: Moved): Promise<string[]> {
-  const path = `/api/v1/pods?fieldSelector=spec.nodeName%3D${encodeURIComponent(node)}`;
-  const pods = await api.list<HostPod>(path);
+  const pods = await api.list<HostPod>(podsOn(node));
   return pods
     .filter(({ spec, status }) => spec.hostNetwork && namesOld([status?.podIP, status?.podIPs], moved))
     .map(nameOf);

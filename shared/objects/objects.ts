@@ -4,6 +4,7 @@
  * A pod, from etcd or from a file, is compared with the shape on which all code relies. The API server and
  * the kubelet check this shape, but a damaged value, or a file that was edited in a hurry, may not have it.
  */
+
 /**
  * An object as the JSON API shows it, except that `resourceVersion` is not stored: it is the key's
  * modRevision.

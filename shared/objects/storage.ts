@@ -20,18 +20,17 @@ type Decoded = StoredObject | { encrypted: string } | { undecoded: string };
 export const DAMAGED_VALUE =
   "read the data of another etcd member, or a snapshot: the value is damaged in this data directory";
 
-/** The kinds that can be decoded, by apiVersion. */
+/** The kinds that can be decoded, by apiVersion: those that are read in etcd's data. */
 const KINDS: Record<string, string[]> = {
-  v1: ["Pod", "ConfigMap", "Secret", "Node", "Service", "Namespace", "ServiceAccount"],
+  v1: ["Pod", "ConfigMap", "Secret", "Node", "Namespace"],
   "coordination.k8s.io/v1": ["Lease"],
-  "apps/v1": ["Deployment", "ReplicaSet", "DaemonSet", "StatefulSet"],
-  "policy/v1": ["PodDisruptionBudget"],
+  "apps/v1": ["StatefulSet"],
   "admissionregistration.k8s.io/v1": ["ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"],
 };
 
 /**
  * Decodes a value from etcd. Go writes zeros of fields that are not pointers whether they were set or not, so
- * those are dropped. Fields the table does not know are left out, see `unknownFields`. Bytes that do not
+ * those are dropped. Fields that the table does not have are left out, see `unknownFields`. Bytes that do not
  * follow their format are a `Fail`.
  */
 export function decodeObject(value: Uint8Array): Decoded {
@@ -57,8 +56,8 @@ export function isObject(decoded: Decoded): decoded is StoredObject {
 }
 
 /**
- * Fields that a newer Kubernetes stored in this object and the table does not know: path and field number,
- * such as "spec.containers.99". Only for an object from `decodeObject`.
+ * Fields in this object that the table does not have: path and field number, such as "spec.containers.99". In a pod's
+ * spec those are a newer Kubernetes'. Only for an object from `decodeObject`.
  */
 export function unknownFields(object: StoredObject): string[] {
   return UNKNOWN_FIELDS.get(object) ?? [];
@@ -212,7 +211,11 @@ export const SCALARS: Record<string, (reader: Reader) => unknown> = {
   time: (reader) => time(reader.bytes(), 0),
   microtime: (reader) => time(reader.bytes(), 6),
   quantity: (reader) => scalarFields(reader.bytes())[1] ?? "0",
-  intorstring: (reader) => intOrString(reader.bytes()),
+  // IntOrString { 1 type (0 int, 1 string), 2 intVal, 3 strVal }
+  intorstring: (reader) => {
+    const { 1: type = 0, 2: int = 0, 3: text = "" } = scalarFields(reader.bytes());
+    return type === 1 ? text : int;
+  },
   json: (reader) => JSON.parse(String(scalarFields(reader.bytes())[1] ?? "null")),
 };
 
@@ -231,12 +234,6 @@ function time(message: Uint8Array, digits: number): string | undefined {
   return `${date.toISOString().slice(0, -5)}${fraction}Z`;
 }
 
-/** IntOrString { 1 type (0 int, 1 string), 2 intVal, 3 strVal }. */
-function intOrString(message: Uint8Array): number | string {
-  const { 1: type = 0, 2: int = 0, 3: text = "" } = scalarFields(message);
-  return type === 1 ? text : int;
-}
-
 /** Field number → number or text, for a message with scalars only. */
 function scalarFields(message: Uint8Array): Record<number, number | string> {
   const values: Record<number, number | string> = {};
@@ -251,15 +248,9 @@ function scalarFields(message: Uint8Array): Record<number, number | string> {
   return values;
 }
 
-/**
- * CBOR, in which the API server stores custom resources where the gate CBORServingAndStorage is on
- * (apimachinery pkg/runtime/serializer/cbor): the tag "self-described CBOR" (RFC 8949, 3.4.6), then a map. No
- * custom resource is needed here, so none is decoded; that a value is one can be said.
- */
-
+/** "Self-described CBOR" (RFC 8949, 3.4.6; apimachinery pkg/runtime/serializer/cbor), before a custom resource's map. */
 const TAG = Buffer.from([0xd9, 0xd9, 0xf7]);
 
-/** Checks its first bytes. */
 function isCbor(value: Uint8Array): boolean {
   return TAG.equals(value.subarray(0, TAG.length));
 }

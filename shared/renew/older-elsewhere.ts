@@ -2,7 +2,7 @@
  * Old certificates of renewed CAs elsewhere in the cluster, and by when each has to change; in a CA's last
  * year also the certificates that expire with it. Reads only.
  */
-import type { ApiReader, KubeApi } from "../api/kube-api.ts";
+import type { KubeApi } from "../api/kube-api.ts";
 import { nameOf } from "../api/kube-object.ts";
 import { readAll } from "../api/many.ts";
 import { type CheckRow, check } from "../checks/check.ts";
@@ -121,7 +121,7 @@ async function cappedRow(
  * Secret, had the current one. None has to restart before the old one expires. Returns `namespace/name` of
  * each, as the API lists them. Errors: as KubeApi.
  */
-export async function podsWithOlderCa(api: ApiReader, ca: CaOfKey): Promise<string[]> {
+export async function podsWithOlderCa(api: KubeApi, ca: CaOfKey): Promise<string[]> {
   const isCurrent = (text: string) => (newestOf(text, ca.hash)?.notAfter ?? ca.end) >= ca.end;
   const since = (holder: TrustHolder, text: string) =>
     isCurrent(text) ? lastWritten(holder, new Date(0)) : NOT_YET;

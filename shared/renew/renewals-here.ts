@@ -6,8 +6,8 @@
  * A worker gets the cluster's renewed CA without a secret: the key that it trusts has signed the certificate,
  * which proves it. So it comes from the files that the cluster gives its pods here, cluster-info, or a file.
  */
+import { clusterInfo } from "../api/cluster-trust.ts";
 import { KubeApi } from "../api/kube-api.ts";
-import type { KubeObject } from "../api/kube-object.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { IN_PODS, readEvidence } from "../facts/evidence.ts";
 import { attemptLater, Fail, Refused } from "../fail.ts";
@@ -182,7 +182,8 @@ export async function renewalOfWorker(node: Node, brought?: Candidate): Promise<
     ...{ name: "ca", path: clientCaFile, now, next: certInfo(pem), note },
   });
   if (brought) return renewal(...asBrought(now, brought));
-  const next = successorOf(now, inPods(node)) ?? successorOf(now, await clusterInfo(conf.server, conf.caPem));
+  const next =
+    successorOf(now, inPods(node)) ?? successorOf(now, await inClusterInfo(conf.server, conf.caPem));
   if (next) return renewal(next.pem, next.from);
   return renewal(now.pem, `unchanged, until ${day(now.notAfter)}: the cluster has none that expires later`);
 }
@@ -193,15 +194,12 @@ function inPods(node: Node): Candidate[] {
 }
 
 /** Public, unless a cluster has forbidden it. */
-async function clusterInfo(server: string, ca: string): Promise<Candidate[]> {
-  const path = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
-  const read = () => new KubeApi({ server, ca }).find<KubeObject & { data?: { kubeconfig?: string } }>(path);
-  const found = await attemptLater(read);
-  if (found instanceof Fail) {
-    say(`cluster-info at ${server}: ${found.message}`);
-    return [];
-  }
-  return [{ pem: caIn(found?.data?.kubeconfig ?? "") ?? "", from: `cluster-info at ${server}` }];
+async function inClusterInfo(server: string, ca: string): Promise<Candidate[]> {
+  const from = `cluster-info at ${server}`;
+  const found = await attemptLater(() => clusterInfo(new KubeApi({ server, ca })));
+  if (!(found instanceof Fail)) return [{ pem: caIn(found ?? "") ?? "", from }];
+  say(`${from}: ${found.message}`);
+  return [];
 }
 
 /** As the kubelet itself, to read its Lease. */

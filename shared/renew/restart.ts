@@ -10,8 +10,15 @@ import { NOBODY } from "../again.ts";
 import { ownApiReady } from "../api/admin-api.ts";
 import { AUTHENTICATION, changeClusterInfo } from "../api/cluster-trust.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import { hostOfHolder, type KubeObject, nameOf } from "../api/kube-object.ts";
-import { dropOwnLease, leaderNow, leaderOf, nextLeader, waitForRenewal } from "../api/leases.ts";
+import { hostOfHolder, nameOf } from "../api/kube-object.ts";
+import {
+  DOES_IT_LEAD,
+  dropOwnLease,
+  leaderNow,
+  leaderOf,
+  nextLeader,
+  waitForRenewal,
+} from "../api/leases.ts";
 import { proveEtcd } from "../etcd/all-members.ts";
 import { proveOwnEtcd } from "../etcd/own-etcd.ts";
 import { oldestStart } from "../etcd-location/static-pod-here.ts";
@@ -34,7 +41,7 @@ import { mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { inTime, waitFor } from "../wait-for.ts";
 import { waitForRootCa } from "../workloads/root-ca.ts";
-import { tokenSecrets } from "../workloads/token-secrets.ts";
+import { caBeside, tokenSecrets } from "../workloads/token-secrets.ts";
 import type { CaReader } from "./ca-readers.ts";
 import { type Candidate, renewedText } from "./renewal.ts";
 
@@ -157,16 +164,13 @@ export async function restartOwnKubelet(node: Node, api: KubeApi) {
 
 const MANAGER = "kube-controller-manager";
 
-type ConfigMap = KubeObject & { data?: Record<string, string> };
-
 /** The CA and the front proxy's CA in use, by the objects of kube-system. */
 export async function casInUse(api: KubeApi): Promise<Record<"ca" | "front-proxy-ca", Candidate[]>> {
-  const map = async (path: string, key: string): Promise<Candidate> => {
-    const pem = (await api.find<ConfigMap>(path))?.data?.[key] ?? "";
-    return { pem, from: path.split("/").at(-1)! };
-  };
+  const map = async (from: string, key: string): Promise<Candidate> => ({
+    ...{ pem: (await api.configMap("kube-system", from))?.[key] ?? "", from },
+  });
   return {
-    ca: [await map("/api/v1/namespaces/kube-system/configmaps/kube-root-ca.crt", "ca.crt")],
+    ca: [await map("kube-root-ca.crt", "ca.crt")],
     "front-proxy-ca": [await map(AUTHENTICATION, "requestheader-client-ca-file")],
   };
 }
@@ -190,16 +194,17 @@ export async function publish(
 ): Promise<string | undefined> {
   if (mode.dryRun) return void say("would put the renewed CA into cluster-info; wait for kube-root-ca.crt");
   await changeClusterInfo(api, (before) => renewedText(before, ca));
-  const host = await leadsElsewhere(cp, api);
+  const lease = leaderLease(cp.node, MANAGER);
+  const holder = lease && (await leaderNow(api, lease));
+  const host = holder && hostOfHolder(holder);
   const isPublished = (await casInUse(api)).ca.every(({ pem }) => holds(pem, ca.pem));
-  if (host !== undefined && !isPublished) {
+  if (host && host !== cp.node.hostName && !isPublished) {
     say(
       `kube-root-ca.crt: not yet, the ${MANAGER} on ${host} leads, and publishes the CA that it read at its start`,
     );
     return host;
   }
   await waitForRootCa(api, ca.pem, holds);
-  const hint = `see whether it leads: kubectl -n kube-system get lease ${MANAGER}; crictl logs ID`;
   let fewest = Number.POSITIVE_INFINITY;
   const all = async () => {
     const { length } = await secretsBehind(api, ca);
@@ -207,24 +212,16 @@ export async function publish(
     return length === 0;
   };
   const what = `the ${MANAGER} to put the renewed CA into token Secrets`;
-  await inTime(what, all, { seconds: SECRETS, progress: () => fewest, easing: true, hint });
+  await inTime(what, all, { seconds: SECRETS, progress: () => fewest, easing: true, hint: DOES_IT_LEAD });
   const late = await secretsBehind(api, ca);
   say(`token Secrets: ${late.length === 0 ? "the renewed CA" : `not the renewed CA in ${listed(late)}`}`);
   return undefined;
 }
 
-/** The other host whose controller-manager leads. */
-async function leadsElsewhere({ node }: ControlPlaneNode, api: KubeApi): Promise<string | undefined> {
-  const lease = leaderLease(node, MANAGER);
-  const holder = lease && (await leaderNow(api, lease));
-  const host = holder ? hostOfHolder(holder) : undefined;
-  return host === node.hostName ? undefined : host;
-}
-
 /** Names of those with another certificate of its key; other content is their owners'. */
 async function secretsBehind(api: KubeApi, ca: Readonly<CertInfo>): Promise<string[]> {
   return (await tokenSecrets(api)).flatMap((secret) => {
-    const text = Buffer.from(secret.data?.["ca.crt"] ?? "", "base64").toString();
+    const text = caBeside(secret);
     return knowsCa(text, ca.pem) && !holds(text, ca.pem) ? nameOf(secret) : [];
   });
 }

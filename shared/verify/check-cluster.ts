@@ -3,8 +3,9 @@
  * plane node that was lost and has joined again is as it was.
  */
 import { command } from "../again.ts";
+import { clusterInfo } from "../api/cluster-trust.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import { API_SERVER_BUNDLES, isReady, type KubeObject, nameOf } from "../api/kube-object.ts";
+import { API_SERVER_BUNDLES, isReady, nameOf } from "../api/kube-object.ts";
 import { readAll } from "../api/many.ts";
 import { type Answer, type CheckRow, check } from "../checks/check.ts";
 import { severalCas } from "../facts/ca-copies.ts";
@@ -56,10 +57,9 @@ export async function* trustChecks(
       API_SERVER_BUNDLES,
     );
   yield check("cluster-info", async () => {
-    const path = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
-    const map = await api.find<KubeObject & { data: { kubeconfig: string } }>(path);
-    if (!map) return "not there: nobody joins by it";
-    return trustsCa(caIn(map.data.kubeconfig), caPem) ? CURRENT : { failed: "another CA" };
+    const text = await clusterInfo(api);
+    if (text === undefined) return "not there: nobody joins by it";
+    return trustsCa(caIn(text), caPem) ? CURRENT : { failed: "another CA" };
   });
   const [word] = wordsOf("start-without").filter(({ value }) => value === "service-account-key-file");
   // if sa.key is new as well, any of the old tokens may be its predecessor's

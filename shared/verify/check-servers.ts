@@ -18,7 +18,7 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { endpointDifference } from "../facts/endpoint.ts";
 import { apiAddressOf, type KnownNode, otherControlPlanes } from "../facts/known-nodes.ts";
 import { leaderLease } from "../facts/leaders.ts";
-import { failOf } from "../fail.ts";
+import { attemptLater, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { managerIsReduced } from "../manifests/repair-changes.ts";
 import { endpointUrl } from "../pki/addresses.ts";
@@ -88,15 +88,12 @@ async function unlessTurnedAway(
   api: KubeApi,
   ask: () => Promise<Answer>,
 ): Promise<Answer> {
-  let answer: Answer = "";
-  const fail = await failOf(async () => {
-    answer = await ask();
-  });
-  const why = fail && (await turnedAway(cp, fail));
+  const answer = await attemptLater(ask);
+  if (!(answer instanceof Fail)) return answer;
+  const why = await turnedAway(cp, answer);
   if (why && (await undefinedOnTimeout(api.ready())))
     return { differs: `not asked: ${why.message}. It lives: the API server is ready` };
-  if (fail) throw fail;
-  return answer;
+  throw answer;
 }
 
 async function etcdAnswer({ facts }: ControlPlaneNode): Promise<Answer> {
@@ -183,11 +180,8 @@ async function endpointAnswer(
   api: KubeApi,
   ready: () => Promise<Answer>,
 ): Promise<Answer> {
-  let answer: Answer = "ready";
-  const late = await failOf(async () => {
-    answer = await ready();
-  });
-  if (!late) return answer;
+  const late = await attemptLater(ready);
+  if (!(late instanceof Fail)) return late;
   const renewals = await allRenewals(api);
   const others = cp.cluster.nodes.filter(({ name }) => name !== cp.node.name);
   const alive = others.filter(({ name }) => isFresh(renewals.get(name))).length;

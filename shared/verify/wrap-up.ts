@@ -14,6 +14,7 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { type Repair, replacedCa } from "../facts/repair.ts";
 import { saKeyIsNew } from "../facts/sa-key.ts";
 import { attemptLater, Fail } from "../fail.ts";
+import { entriesBelow } from "../files/file-tree.ts";
 import { exists, hostEntry, list, stat, UNFINISHED } from "../files/files.ts";
 import { gone } from "../files/untrusted-file.ts";
 import { BACKUP_MARK, backupState } from "../hand-over/backup-mark.ts";
@@ -115,12 +116,7 @@ function fileChanges({ asideDir, earlier }: ControlPlaneNode, { rescue }: Repair
 }
 
 function filesBelow(folder: string): string[] {
-  return list(folder).flatMap((name) => {
-    const path = `${folder}/${name}`;
-    const kind = stat(path)?.kind;
-    if (kind === "dir") return filesBelow(path);
-    return kind === "file" ? [path] : [];
-  });
+  return entriesBelow(folder).flatMap(({ path, kind }) => (kind === "file" ? path : []));
 }
 
 /** A kubelet that joins again keeps its Node; a Node that was deleted comes back with another UID. */

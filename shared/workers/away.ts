@@ -8,7 +8,7 @@
  */
 import { command, type LeftOut, leftNames } from "../again.ts";
 import type { KubeApi } from "../api/kube-api.ts";
-import { type KubeObject, nameOf } from "../api/kube-object.ts";
+import { type KubeObject, nameOf, podsOn } from "../api/kube-object.ts";
 import { allRenewals, mayBeAlive, nodeLeases } from "../api/leases.ts";
 import { inParallel } from "../api/many.ts";
 import { trustedSince } from "../facts/ca-copies.ts";
@@ -111,21 +111,22 @@ interface Evictions {
   after: number;
 }
 
-/** Seconds from the taint until this pod is deleted; undefined: never. */
+/**
+ * Seconds from the taint, which has no value, until this pod is deleted; undefined: never. k8s.io/api/core/v1,
+ * Toleration.ToleratesTaint.
+ */
 export function secondsTolerated({ spec }: Pick<EvictedPod, "spec">): number | undefined {
-  const matching = (spec.tolerations ?? []).filter(tolerates);
+  const matching = (spec.tolerations ?? []).filter(
+    ({ key, operator, effect, value }) =>
+      (!effect || effect === TAINT.effect) &&
+      (!key || key === TAINT.key) &&
+      (operator === "Exists" || !value),
+  );
   if (matching.length === 0) return 0;
   const limits = matching.flatMap(({ tolerationSeconds }) =>
     tolerationSeconds === undefined ? [] : [Math.max(0, tolerationSeconds)],
   );
   return limits.length > 0 ? Math.min(...limits) : undefined;
-}
-
-/** k8s.io/api/core/v1, Toleration.ToleratesTaint; the taint has no value. */
-function tolerates({ key, operator, effect, value }: Toleration): boolean {
-  if (effect && effect !== TAINT.effect) return false;
-  if (key && key !== TAINT.key) return false;
-  return operator === "Exists" || !value;
 }
 
 /** Whether it has ended, or is deleted already, and its kubelet has not reported that. */
@@ -146,9 +147,7 @@ async function evictionsOf(
     const seen = await api.find<SilentNode>(`/api/v1/nodes/${node}`);
     const isTainted =
       seen?.spec?.taints?.some(({ key, effect }) => key === TAINT.key && effect === TAINT.effect) ?? false;
-    const pods = await api.list<EvictedPod>(
-      `/api/v1/pods?fieldSelector=spec.nodeName%3D${encodeURIComponent(node)}`,
-    );
+    const pods = await api.list<EvictedPod>(podsOn(node));
     const evicted = pods.flatMap((pod) => {
       const seconds = isOver(pod) ? undefined : secondsTolerated(pod);
       return seconds === undefined ? [] : [{ name: nameOf(pod), seconds, isBare: !controllerOf(pod) }];

@@ -70,27 +70,20 @@ function pathOf({ metadata }: Csr): string {
 /**
  * Decides on one CSR, as `kubectl certificate approve` and `deny` do, and keeps `message` in it. Returns false
  * if somebody else has just decided on it or removed it: another control plane node that runs the same script,
- * or an operator. Errors: as `retry`.
+ * or an operator. A kubelet that is denied asks again within seconds; without an answer it waits for 15 minutes
+ * (client-go's certificate_manager.go). Errors: as `retry`.
  */
-async function decide(
+export async function decide(
   api: KubeApi,
   csr: Csr,
-  { type, message }: { type: "Approved" | "Denied"; message: string },
+  type: "Approved" | "Denied",
+  message: string,
 ): Promise<boolean> {
   const condition = { type, status: "True", reason: "KubePkiRepair", message };
   const decided = { ...csr, status: { ...csr.status, conditions: [condition] } };
   const write = () =>
     retry(`${csr.metadata.name} to be decided on`, () => api.replace(`${pathOf(csr)}/approval`, decided));
   return (await unlessRefused([404, 409], write)) !== undefined;
-}
-
-export async function approve(api: KubeApi, csr: Csr, message: string): Promise<boolean> {
-  return await decide(api, csr, { type: "Approved", message });
-}
-
-/** Its kubelet asks again within seconds; without an answer it waits for 15 minutes (client-go's certificate_manager.go). */
-export async function deny(api: KubeApi, csr: Csr, message: string): Promise<boolean> {
-  return await decide(api, csr, { type: "Denied", message });
 }
 
 /**

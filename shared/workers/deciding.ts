@@ -9,10 +9,9 @@ import { retry, watch } from "../api/many.ts";
 import { madeAt } from "../pki/certificate.ts";
 import { FEW, quoteUntrusted } from "../plain.ts";
 import {
-  approve,
   CLIENT_SIGNER,
   type Csr,
-  deny,
+  decide,
   isApproved,
   isPending,
   nodeAsking,
@@ -68,16 +67,13 @@ export async function followServing(scene: Scene, following: Following) {
   if (!scene.identities) return;
   // a kubelet asks once: another control plane node may have served it before this one did. Its port shows the
   // certificate that was signed
-  const made = madeAt(scene.caPem);
+  const made = madeAt(scene.caPem).getTime();
   await follow(scene, SERVING_SIGNER, following, async (csr) => {
-    if (isPending(csr)) await decideServing(scene, csr);
-    else if (csr.status?.certificate && askedAfter(csr, made)) issued(scene, nodeAsking(csr));
+    if (isPending(csr)) return await decideServing(scene, csr);
+    // an earlier CSR may have been signed by the old CA; the API's times are whole seconds
+    const asked = Date.parse(csr.metadata.creationTimestamp ?? "");
+    if (csr.status?.certificate && asked + 1000 > made) issued(scene, nodeAsking(csr));
   });
-}
-
-/** An earlier CSR may have been signed by the old CA. The API's times are whole seconds. */
-function askedAfter({ metadata }: Csr, made: Date): boolean {
-  return new Date(metadata.creationTimestamp ?? 0).getTime() + 1000 > made.getTime();
 }
 
 async function decideServing(scene: Scene, csr: Csr) {
@@ -86,23 +82,20 @@ async function decideServing(scene: Scene, csr: Csr) {
   if (reason) {
     if (asking && !scene.refused.has(csr.metadata.name))
       asking.refused = { csr: csr.metadata.name, why: reason, at: Date.now() };
-    if (asking && isOfOldAddress(scene, csr)) return await denyOld(scene, csr, reason);
-    return refuse(scene, csr, reason);
+    const { identities, moved } = scene;
+    // right at its node's old address: while it waits for an answer, its kubelet asks for no other
+    const isOld = moved !== undefined && servingObjection(csr, identities!, moved) === undefined;
+    return asking && isOld ? await denyOld(scene, csr, reason) : refuse(scene, csr, reason);
   }
-  if (!(await approve(scene.api, csr, SERVING_MESSAGE))) return;
+  if (!(await decide(scene.api, csr, "Approved", SERVING_MESSAGE))) return;
   scene.approved++;
   if (asking) asking.approved = true;
   sayApproved(scene, csr, csr.spec.username);
 }
 
-/** Whether it would be right at its node's old address: while it waits for an answer, its kubelet asks for no other. */
-function isOfOldAddress({ identities, moved }: Scene, csr: Csr): boolean {
-  return moved !== undefined && servingObjection(csr, identities!, moved) === undefined;
-}
-
 async function denyOld({ api, refused, progress }: Scene, csr: Csr, reason: string) {
   refused.add(csr.metadata.name);
-  if (await deny(api, csr, MOVED_MESSAGE))
+  if (await decide(api, csr, "Denied", MOVED_MESSAGE))
     progress.say(
       `denied ${csr.metadata.name}: ${quoteUntrusted(reason)}: its kubelet asks again, with its new address`,
     );
@@ -162,7 +155,7 @@ async function decideClient(scene: Scene, csr: Csr) {
   // it may have been revoked since the tokens were read
   if (!(await retry("the kit's token to be read", () => isTokenUser(scene.api, csr.spec.username))))
     return refuse(scene, csr, `the token of "${csr.spec.username}" is no longer valid`);
-  if (await approve(scene.api, csr, CLIENT_MESSAGE)) sayApproved(scene, csr, name);
+  if (await decide(scene.api, csr, "Approved", CLIENT_MESSAGE)) sayApproved(scene, csr, name);
 }
 
 /**

@@ -153,9 +153,11 @@ function leftBehind(nodes: readonly KnownNode[], data: EtcdData): [KnownNode, st
 
 /** None of what is encrypted at rest, and cannot be opened here. */
 function calledHosts(data: EtcdData): string[] {
-  return WEBHOOKS.flatMap((path) =>
-    attempt(() => readObjects<Called>(data, path).flatMap(urlsOf).toArray(), []),
-  ).flatMap((url) => (URL.canParse(url) ? [endpointHost(new URL(url).host)] : []));
+  const all = WEBHOOKS.flatMap((path) => attempt(() => readObjects<Called>(data, path).toArray(), []));
+  return all
+    .flatMap(({ webhooks = [], spec }) => [...webhooks, spec?.conversion?.webhook])
+    .map((one) => one?.clientConfig?.url ?? "")
+    .flatMap((url) => (URL.canParse(url) ? [endpointHost(new URL(url).host)] : []));
 }
 
 const WEBHOOKS = [
@@ -169,10 +171,6 @@ interface Webhook {
 }
 
 type Called = { webhooks?: Webhook[]; spec?: { conversion?: { webhook?: Webhook } } };
-
-function urlsOf({ webhooks = [], spec }: Called): string[] {
-  return [...webhooks, spec?.conversion?.webhook].flatMap((one) => one?.clientConfig?.url ?? []);
-}
 
 /**
  * Names and addresses are compared in this form: "API.example." is "api.example", and 0x7f.1 is 127.0.0.1.

@@ -108,9 +108,7 @@ async function systemdRun(line: readonly string[]): Promise<string | undefined> 
   for (const name of KEPT) if (process.env[name]) unit.push(`--setenv=${name}=${process.env[name]}`);
   for (const type of [["--property=Type=exec"], []]) {
     const start = [...unit, ...type, `${kit}/bunw`, ...line];
-    const run = () => $({ quiet: true, nothrow: true })`systemd-run ${start}`;
-    const what = `systemd-run to start ${APPROVER}`;
-    const { exitCode, stderr } = await sayWhile(what, `systemctl status ${APPROVER}`, run);
+    const { exitCode, stderr } = await program(["systemd-run", ...start], `systemctl status ${APPROVER}`);
     if (exitCode === 0) return undefined;
     const lastLine = quoteUntrusted(stderr.trim().split("\n").at(-1) ?? "");
     if (type.length === 0 || !/\bType\b|property/i.test(lastLine))
@@ -131,11 +129,9 @@ const TO_READ = 900;
 /** Why it does not run any more; undefined if it does. systemd-run itself reports no program that ends at once. */
 async function whyNotRunning(began: number): Promise<string | undefined> {
   let ended = false;
-  const since = `@${Math.floor(began / 1000)}`;
-  const read = () =>
-    $({ quiet: true, nothrow: true })`journalctl --quiet --output cat --unit ${APPROVER} --since ${since}`;
+  const own = ["--unit", APPROVER, "--since", `@${Math.floor(began / 1000)}`];
   const log = async () =>
-    (await sayWhile("journalctl to show its messages", "it ends by itself", read)).stdout;
+    (await program(["journalctl", "--quiet", "--output", "cat", ...own], "wait: it ends by itself")).stdout;
   const look = async () => {
     ended = !(await isActive());
     return ended || (await log()).includes(APPROVES);
@@ -156,9 +152,13 @@ function selinuxHint(why: string): string {
 }
 
 async function isActive(): Promise<boolean> {
-  const ask = () => $({ quiet: true, nothrow: true })`systemctl is-active --quiet ${APPROVER}`;
   const hint = "see whether systemd answers: systemctl status";
-  return (await sayWhile(`systemctl is-active ${APPROVER}`, hint, ask)).exitCode === 0;
+  return (await program(["systemctl", "is-active", "--quiet", APPROVER], hint)).exitCode === 0;
+}
+
+/** `hint`: what to do where it hangs. */
+function program(words: string[], hint: string) {
+  return sayWhile(`${words[0]} for ${APPROVER}`, hint, () => $({ quiet: true, nothrow: true })`${words}`);
 }
 
 /** `approve` ends with exit code 0 when systemd, or an operator, tells it to. */
@@ -189,12 +189,9 @@ export async function endJoining(api: KubeApi) {
 
 /** A failed unit must be reset, too: otherwise the next one cannot start. */
 async function stopUnit() {
-  const program = (verb: string) => {
-    const ask = () => $({ quiet: true, nothrow: true })`systemctl ${verb} ${APPROVER}`;
-    return sayWhile(shell`systemctl ${verb} ${APPROVER}`, `systemctl kill ${APPROVER}`, ask);
-  };
-  const stopped = await program("stop");
-  await program("reset-failed");
+  const kill = `systemctl kill ${APPROVER}`;
+  const stopped = await program(["systemctl", "stop", APPROVER], kill);
+  await program(["systemctl", "reset-failed", APPROVER], kill);
   return stopped;
 }
 
@@ -215,11 +212,8 @@ export function keepWorkersPods({ cluster, data, rescue }: ControlPlaneNode, wit
     for (const [i, [text, same]] of [...Map.groupBy(all, (one) => one.text)].entries()) {
       const file = `${rescue.dir}/workers/${name}${i > 0 ? `-${i + 1}` : ""}.yaml`;
       const owners = listed(same.map(({ worker }) => worker));
-      writeFile(file, text, {
-        mode: 0o600,
-        folderMode: 0o700,
-        note: `a static pod of ${owners}, as their kubelets reported it`,
-      });
+      const note = `a static pod of ${owners}, as their kubelets reported it`;
+      writeFile(file, text, { mode: 0o600, folderMode: 0o700, note });
       say(
         `if 00-assess names ${name} as lost on ${owners}: read that file, then ${shell`scp -p ${file} root@NODE:/etc/kubernetes/manifests/${manifestName(name)}`}`,
       );

@@ -9,7 +9,7 @@ import { dirname } from "node:path";
 import { KubeApi } from "../api/kube-api.ts";
 import { waitForRenewal } from "../api/leases.ts";
 import { refuseOtherTime } from "../evidence/server-clock.ts";
-import { attempt, Fail, failOf } from "../fail.ts";
+import { attempt, attemptLater, Fail, failOf } from "../fail.ts";
 import { refuseUnwritable } from "../files/file-system.ts";
 import { copyTree, restoreTree } from "../files/file-tree.ts";
 import { exists, type Mark, readMark, readText, removeFile, writeFile, writeMark } from "../files/files.ts";
@@ -61,24 +61,15 @@ interface UnfinishedMark extends Mark {
  * which containers run.
  */
 export async function saveTrust(node: Node): Promise<SavedTrust> {
-  const containers = await workloadsHere(node);
+  const all = await attemptLater(() => workloadContainers(node.runtimeEndpoint));
+  if (all instanceof Fail)
+    say(`${all.message}: the join continues, but cannot prove at its end that all of them still run`);
+  const containers = all instanceof Fail ? undefined : all.map(({ id }) => id);
   const before = unfinished(node);
   if (before) say(`${before.dir}: a join was cut off here; this one continues with what it saved`);
   const saved = before ?? copyTrust(node);
   if (containers?.length) say(`${containers.length} containers run here and keep running`);
   return { ...saved, containers };
-}
-
-/** Ids of the running containers, for a report: undefined if nothing here shows them. */
-async function workloadsHere(node: Node): Promise<string[] | undefined> {
-  try {
-    return (await workloadContainers(node.runtimeEndpoint)).map(({ id }) => id);
-  } catch (err) {
-    if (!(err instanceof Fail)) throw err;
-    return void say(
-      `${err.message}: the join continues, but cannot prove at its end that all of them still run`,
-    );
-  }
 }
 
 /** Whether a join was cut off here, also at its very end. */

@@ -13,7 +13,7 @@
 
 import { basename, dirname } from "node:path";
 import type { KubeApi } from "../api/kube-api.ts";
-import { Fail } from "../fail.ts";
+import { Fail, failOf } from "../fail.ts";
 import { exists, list, readText, removeFile } from "../files/files.ts";
 import type { Node } from "../node/node.ts";
 import { typed } from "../options.ts";
@@ -85,14 +85,11 @@ export async function leaveFormer(node: Node, self: KubeApi, rescueDir: string) 
   const name = list(folder).findLast((one) => /^kubelet-server-\d.*\.pem$/.test(one));
   const pem = name && certificatesIn(readText(`${folder}/${name}`) ?? "")[0];
   if (!pem) return;
-  try {
-    await act("save", "the old serving certificate in this worker's Node, until close", () =>
-      annotateFormer(self, node.name, pem),
-    );
-  } catch (err) {
-    if (!(err instanceof Fail)) throw err;
-    say(`warning: could not save the old serving certificate in this worker's Node: ${err.message}`);
-  }
+  const what = "the old serving certificate in this worker's Node";
+  const why = await failOf(() =>
+    act("save", `${what}, until close`, () => annotateFormer(self, node.name, pem)),
+  );
+  if (why) say(`warning: could not save ${what}: ${why.message}`);
 }
 
 /** `null`: it goes. */

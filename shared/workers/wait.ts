@@ -58,19 +58,13 @@ export async function watchNodesReturn(
     return say(
       `would wait for: ${listed(expected.map((node) => node.name))}; and approve their certificates`,
     );
-  const caPem = clusterCa(cp.facts.certificatesDir);
-  const joining = await joiningOf(cp, api, without);
   await nodesReturn({
-    api,
+    ...(await knownOf(cp, api, without)),
     expected,
-    caPem,
-    since: trustedSince(cp),
     serving: servingByCa(cp),
-    joining,
     identities: identitiesOf(cp, await apiNamesShown(cp)),
     casBefore: clusterCasBefore(cp),
     moved: movedHere(),
-    renewalBefore: (node) => renewalBefore(cp, node),
     seconds: options.minutes * 60,
   });
   if (left.length > 0)
@@ -103,22 +97,11 @@ export async function approveJoining(cp: ControlPlaneNode, api: KubeApi, out: Le
     return say(
       `would approve the client certificates of: ${listed(expected.map((node) => node.name))}; each once`,
     );
-  const caPem = clusterCa(cp.facts.certificatesDir);
-  const joining = await joiningOf(cp, api, without);
-  if (!joining)
+  const known = await knownOf(cp, api, without);
+  if (!known.joining)
     throw new Fail("There is no token of this kit", { hint: `${command("03-workers open")} makes one` });
-  const seconds = TOKEN_HOURS * 3600;
-  const { away } = await nodesReturn({
-    api,
-    expected,
-    caPem,
-    since: trustedSince(cp),
-    serving: false,
-    joining,
-    renewalBefore: (node) => renewalBefore(cp, node),
-    seconds,
-    whileTokenLasts: true,
-  });
+  const limit = { seconds: TOKEN_HOURS * 3600, whileTokenLasts: true } as const;
+  const { away } = await nodesReturn({ ...known, expected, serving: false, ...limit });
   if (away.length > 0)
     say(
       `the token is no longer valid, and these nodes have not renewed their Lease: ${listed(away)}. open makes a new token`,
@@ -129,15 +112,21 @@ function expectedOf(cp: ControlPlaneNode, without: readonly string[]): KnownNode
   return cp.cluster.nodes.filter((node) => !without.includes(node.name));
 }
 
-async function joiningOf(
-  { cluster }: ControlPlaneNode,
-  api: KubeApi,
-  without: readonly string[],
-): Promise<Joining | undefined> {
-  const users = await tokenUsers(api);
-  if (users.size === 0) return undefined;
-  const known = new Map(cluster.nodes.map((node) => [node.name, node]));
-  return { tokenUsers: users, known, without, renewing: new Set(), given: await givenBefore(api, users) };
+/** What both waits know. */
+async function knownOf(cp: ControlPlaneNode, api: KubeApi, without: readonly string[]) {
+  const tokens = await tokenUsers(api);
+  const known = new Map(cp.cluster.nodes.map((node) => [node.name, node]));
+  const joiningBy = async (tokenUsers: Joining["tokenUsers"]): Promise<Joining> => {
+    const given = await givenBefore(api, tokenUsers);
+    return { tokenUsers, known, without, renewing: new Set(), given };
+  };
+  return {
+    ...{ api, joining: tokens.size > 0 ? await joiningBy(tokens) : undefined, since: trustedSince(cp) },
+    ...{
+      caPem: clusterCa(cp.facts.certificatesDir),
+      renewalBefore: (node: string) => renewalBefore(cp, node),
+    },
+  };
 }
 
 /**
@@ -157,7 +146,8 @@ export async function nodesReturn(options: Return) {
     await Promise.race([
       allBack(scene, looked),
       scene.failure.promise,
-      ...followers.map(({ ended }) => onlyItsError(ended)),
+      // one that ends means nothing while others run; its error ends the waiting
+      ...followers.map(({ ended }) => ended.then(() => new Promise<never>(() => {}))),
     ]);
   } finally {
     ending.abort();
@@ -182,12 +172,6 @@ async function tokenIsGone(scene: Scene): Promise<boolean> {
     joining.tokenUsers = await tokenUsers(api);
   }
   return whileTokenLasts === true && joining.tokenUsers.size === 0;
-}
-
-/** A follower that ends means nothing while others run; its error ends the waiting. */
-async function onlyItsError(follower: Promise<void>): Promise<never> {
-  await follower;
-  return new Promise<never>(() => {});
 }
 
 /**

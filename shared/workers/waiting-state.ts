@@ -116,14 +116,6 @@ export function noteOf({ serving, approved, issued, refused }: Scene): string | 
   return `serving CSRs: ${count(approved)} approved, ${count(issued)} issued${refused.size > 0 ? `, ${count(refused.size)} not approved` : ""}`;
 }
 
-/** Why a node that renews its Lease has no serving certificate of the CA, as far as it is seen. */
-function whyUnserved({ lastAnswer, approved }: Away): string {
-  if (approved) return "its request is approved, and its certificate is not there yet";
-  return lastAnswer === "unreachable"
-    ? "its port 10250 cannot be reached from here"
-    : "its port 10250 shows another certificate, and it asks for none";
-}
-
 export function sayReturned(scene: Scene) {
   const { expected, away, refused, doubles, unreachable, unserved, selfSigned } = scene;
   const back = `${count(expected.length - away.size)} of ${count(expected.length)} nodes are back`;
@@ -197,15 +189,18 @@ export function probePorts(scene: Scene) {
 }
 
 /** A node that renews its Lease is back, whatever its port shows: that is a warning. */
-export function unserved(scene: Scene, node: Away) {
-  const { refused, lastAnswer } = node;
-  if (lastAnswer === "own") scene.selfSigned.push(node.node.name);
-  else if (!refused && lastAnswer === "unreachable") scene.unreachable.push(node.node.name);
-  else {
-    const why = refused ? `${refused.csr}: ${refused.why}` : whyUnserved(node);
-    scene.unserved.push(`${node.node.name}: ${why}`);
+export function unserved(scene: Scene, away: Away) {
+  const { node, refused, approved, lastAnswer } = away;
+  if (!refused && lastAnswer === "unreachable") {
+    scene.unreachable.push(node.name);
+    return comeBack(scene, away, "back, but its port 10250 cannot be reached from here");
   }
-  comeBack(scene, node, "back, without a serving certificate of the CA");
+  const seen = approved
+    ? "its request is approved, and its certificate is not there yet"
+    : "its port 10250 shows another certificate, and it asks for none";
+  if (lastAnswer === "own") scene.selfSigned.push(node.name);
+  else scene.unserved.push(`${node.name}: ${refused ? `${refused.csr}: ${refused.why}` : seen}`);
+  comeBack(scene, away, "back, without a serving certificate of the CA");
 }
 
 async function probe(scene: Scene, away: Away) {
@@ -218,11 +213,8 @@ async function probe(scene: Scene, away: Away) {
   if (answer !== "serves") away.lastAnswer = answer;
   const isLongAgo = away.issuedAt !== undefined && Date.now() - away.issuedAt > UNREACHABLE_MS;
   if (answer === "serves") comeBack(scene, away);
-  else if (answer === "own") unserved(scene, away);
-  else if (answer === "unreachable" && isLongAgo) {
-    scene.unreachable.push(away.node.name);
-    comeBack(scene, away, "back, but its port 10250 cannot be reached from here");
-  } else {
+  else if (answer === "own" || (answer === "unreachable" && isLongAgo)) unserved(scene, away);
+  else {
     away.nextProbe = Date.now() + away.pause;
     away.pause = Math.min(away.pause * 2, LAST_PAUSE);
   }

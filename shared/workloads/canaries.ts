@@ -9,7 +9,7 @@ import type { KubeApi } from "../api/kube-api.ts";
 import { isReady, type KubeObject } from "../api/kube-object.ts";
 import { inParallel } from "../api/many.ts";
 import type { RunningPod } from "../facts/pod-trust.ts";
-import { Fail } from "../fail.ts";
+import { attemptLater, Fail } from "../fail.ts";
 import { isHeard } from "../pki/served.ts";
 import { FEW, listed } from "../plain.ts";
 import { count, Progress, sayNames } from "../progress.ts";
@@ -50,12 +50,8 @@ interface Missed {
  * keeps it from that is shown, too.
  */
 export async function canaries(api: KubeApi, from: string): Promise<Shown> {
-  try {
-    return await testAll(api, from);
-  } catch (err) {
-    if (!(err instanceof Fail)) throw err;
-    return { left: [`test pods: ${err.message}`] };
-  }
+  const found = await attemptLater(() => testAll(api, from));
+  return found instanceof Fail ? { left: [`test pods: ${found.message}`] } : found;
 }
 
 async function testAll(api: KubeApi, from: string): Promise<Shown> {
@@ -222,9 +218,9 @@ async function nodesToTest(api: KubeApi, proxies: readonly RunningPod[] | undefi
   for await (const node of api.items<NodeObject>("/api/v1/nodes")) {
     const { name } = node.metadata;
     const why =
-      otherSystem(node) ??
-      (isReady(node) ? undefined : "not Ready") ??
-      (proxied?.has(name) === false ? "no Ready kube-proxy" : undefined);
+      otherSystem(node) ||
+      (!isReady(node) && "not Ready") ||
+      (proxied?.has(name) === false && "no Ready kube-proxy");
     if (why) not.push(`${name} (${why})`);
     else nodes.push(name);
   }

@@ -4,7 +4,7 @@
  */
 
 import { asDeafWebhook, type DeafWebhook, unlessRefused } from "../api/api-error.ts";
-import type { ApiReader, KubeApi } from "../api/kube-api.ts";
+import type { KubeApi } from "../api/kube-api.ts";
 import { type KubeObject, type LabelSelector, selects } from "../api/kube-object.ts";
 import { inParallel } from "../api/many.ts";
 import { controllerOf, groupOfApi, type RunningPod } from "../facts/pod-trust.ts";
@@ -77,7 +77,7 @@ export class PodLists {
     const listed = { nth, pods, until: Number.POSITIVE_INFINITY };
     const ended = Promise.allSettled([answer, pods]).then(([end]) => {
       const many = end.status === "fulfilled" ? end.value.length : 0;
-      listed.until = performance.now() + pauseAfter(many);
+      listed.until = performance.now() + Math.min(Math.max(0, many - WITHOUT_PAUSE), LONGEST_PAUSE);
     });
     for (const [name, one] of this.#last) if (isOld(one)) this.#last.delete(name);
     this.#last.set(namespace, Object.assign(listed, { ended }));
@@ -89,10 +89,6 @@ export class PodLists {
 
 function isOld({ until }: Listed): boolean {
   return performance.now() >= until;
-}
-
-function pauseAfter(pods: number): number {
-  return Math.min(Math.max(0, pods - WITHOUT_PAUSE), LONGEST_PAUSE);
 }
 
 /**
@@ -186,7 +182,7 @@ interface Budget extends KubeObject {
  * no "never": some (Strimzi's Drain Cleaner) see the request, and roll the pod themselves.
  */
 export async function neverAllowed(
-  api: ApiReader,
+  api: KubeApi,
   owner: PodOwner,
   pod: RunningPod,
 ): Promise<Fail | undefined> {

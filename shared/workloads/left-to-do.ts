@@ -39,7 +39,7 @@ interface Done extends Repaired {
   reported: readonly PodOwner[];
   skipped: readonly PodOwner[];
   later: readonly PodOwner[];
-  /** Stale pods that could not be restarted, and Secrets that could not be renewed. */
+  /** Stale pods that could not be restarted, and Secrets, by `namespace/name`, that could not be renewed. */
   workloads: readonly Left[];
   secrets: ReadonlyMap<string, Fail>;
   /** Namespaces without the current CA. */
@@ -55,7 +55,11 @@ export async function leftToDo(done: Done): Promise<string[]> {
   );
   if (namespaces.length > 0)
     lines.push(`kube-root-ca.crt has another CA in: ${listed(namespaces)}: 4.2 says why`);
-  lines.push(...fewLines([...secrets].map(([name, why]) => oldSecret(name, why))));
+  const oldSecrets = [...secrets].map(([name, { message, hint }]) => {
+    const text = `Secret ${name} still has old trust: ${message}: ${hint}`;
+    return { name: `Secret ${name}`, own: name.split("/"), text };
+  });
+  lines.push(...fewLines(oldSecrets));
   const still =
     replacedCa(cp, caPem).size === 0 ? "still has a token of the old key" : "still trusts the old CA";
   const old = workloads.map(({ owner, why }) =>
@@ -76,12 +80,6 @@ export async function leftToDo(done: Done): Promise<string[]> {
   for (const rescue of rescuedFiles())
     lines.push(`${rescue.dir} holds ${heldIn(rescue)}: remove it when you no longer need it`);
   return lines;
-}
-
-/** `name`: `namespace/name`. */
-function oldSecret(name: string, why: Fail) {
-  const text = `Secret ${name} still has old trust: ${why.message}: ${why.hint}`;
-  return { name: `Secret ${name}`, own: name.split("/"), text };
 }
 
 /** Errors: Fail if something could not be renewed. */

@@ -3,7 +3,7 @@
  * which of its pods can be restarted while nodes are away.
  */
 
-import type { ApiReader } from "../api/kube-api.ts";
+import type { KubeApi } from "../api/kube-api.ts";
 import { isReady, type KubeObject } from "../api/kube-object.ts";
 import { controllerOf, groupOfApi, type RunningPod, reasonToLeave } from "../facts/pod-trust.ts";
 import type { Fail } from "../fail.ts";
@@ -65,10 +65,10 @@ export function howToRestart({ restart, namespace, name, controller, pods }: Pod
   return shell`kubectl -n ${namespace} rollout restart ${controller.toLowerCase()}/${name}`;
 }
 
-type Find = ApiReader["find"];
+type Find = KubeApi["find"];
 
 /** Asks the API only once for each owner, for all of its pods. */
-export function once(api: ApiReader): Find {
+export function once(api: KubeApi): Find {
   const answers = new Map<string, Promise<unknown>>();
   return <T>(path: string) => {
     const answer = answers.get(path) ?? api.find<T>(path);

@@ -144,7 +144,12 @@ async function tokenWriter(api: KubeApi, trust: SigningTrust) {
   const sample: string[] = [];
   let [done, warned] = [0, false];
   const write = async (stale: Stale) => {
-    const token = stale.tokenVerifies ? undefined : await sign?.(claimsOf(stale));
+    const { namespace = "", name: secretName, annotations } = stale.secret.metadata;
+    const account = {
+      serviceAccountName: annotations?.[ACCOUNT_NAME] ?? "",
+      serviceAccountUid: stale.accountUid,
+    };
+    const token = stale.tokenVerifies ? undefined : await sign?.({ namespace, secretName, ...account });
     if (token && !warned) forGood("tokens");
     warned ||= token !== undefined;
     const data: Record<string, string> = token ? { token: encoded(token) } : {};
@@ -161,11 +166,6 @@ async function tokenWriter(api: KubeApi, trust: SigningTrust) {
     await reviewAll(api, sample);
   };
   return { write, prove };
-}
-
-function claimsOf({ secret: { metadata }, accountUid: serviceAccountUid }: Stale) {
-  const { namespace = "", name: secretName, annotations } = metadata;
-  return { namespace, secretName, serviceAccountName: annotations?.[ACCOUNT_NAME] ?? "", serviceAccountUid };
 }
 
 /** An API server looks into a copy of the Secrets that may be a moment old, so a "no" is asked again. */

@@ -4,7 +4,7 @@
  */
 import { DeafWebhook, pastWebhooks } from "../api/api-error.ts";
 import { type KubeApi, withQuery } from "../api/kube-api.ts";
-import { isReady, podsPath, selectorOf } from "../api/kube-object.ts";
+import { isReady, podsOn, podsPath, selectorOf } from "../api/kube-object.ts";
 import { inParallel } from "../api/many.ts";
 import { NOT_YET, type RunningPod } from "../facts/pod-trust.ts";
 import { Fail } from "../fail.ts";
@@ -219,10 +219,7 @@ async function replaceOn(
 ) {
   await evict(api, owner, pod);
   const { nodeName = "" } = pod.spec;
-  const podsOnNode = withQuery(
-    inMemory(pods, pod),
-    `fieldSelector=spec.nodeName%3D${encodeURIComponent(nodeName)}`,
-  );
+  const podsOnNode = podsOn(nodeName, inMemory(pods, pod));
   const isBack = async () =>
     (await api.get<{ items: RunningPod[] | null }>(podsOnNode)).items?.some(
       (one) => isReady(one) && !one.metadata.deletionTimestamp && !old.has(one.metadata.uid),

@@ -10,7 +10,7 @@
  * cluster's CA signs none.
  */
 import { ApiError, DeafWebhook, pastWebhooks, refusalOfOne, unlessRefused } from "../api/api-error.ts";
-import type { ApiReader, KubeApi } from "../api/kube-api.ts";
+import type { KubeApi } from "../api/kube-api.ts";
 import { isApiServers, type KubeObject, nameOf } from "../api/kube-object.ts";
 import { DOES_IT_LEAD } from "../api/leases.ts";
 import { readAll } from "../api/many.ts";
@@ -32,7 +32,7 @@ const ROOT_CA_MAPS = `/api/v1/configmaps?fieldSelector=metadata.name%3D${NAME}`;
  * mounts. `map` and `secret` judge an object by its text of the CA: NOT_YET for one that is old. Errors: as KubeApi.
  */
 export async function trustReached(
-  api: ApiReader,
+  api: KubeApi,
   { map, secret }: Record<"map" | "secret", (holder: TrustHolder, ca: string) => Date>,
 ): Promise<CutOff> {
   const [maps, secrets] = [new Map<string, Date>(), new Map<string, Date>()];

@@ -3,11 +3,11 @@
  * and whether a webhook would refuse a new pod.
  */
 
-import { asDeafWebhook, calledByApi } from "../api/api-error.ts";
-import type { ApiReader, KubeApi } from "../api/kube-api.ts";
+import { calledByApi, DeafWebhook, pastWebhooks } from "../api/api-error.ts";
+import type { KubeApi } from "../api/kube-api.ts";
 import { type KubeObject, selects } from "../api/kube-object.ts";
 import { controllerOf, groupOfApi, type RunningPod } from "../facts/pod-trust.ts";
-import { Fail } from "../fail.ts";
+import { failOf } from "../fail.ts";
 import { isDnsName } from "../pki/addresses.ts";
 
 /**
@@ -57,7 +57,7 @@ export function noteAgent(agents: Agents, pod: RunningPod) {
  * agents: their operator, which asks and answers nothing while pods start.
  */
 export async function networkUnit(
-  api: ApiReader,
+  api: KubeApi,
   agents: Agents,
 ): Promise<(pod: RunningPod) => UnitPart | undefined> {
   const selectors = new Map<string, Record<string, string>[]>();
@@ -97,23 +97,20 @@ type Service = KubeObject & { spec: { selector?: Record<string, string> } };
  * ConfigMap.
  */
 async function askedServices(
-  api: ApiReader,
+  api: KubeApi,
   namespace: string,
   env: readonly Variable[],
 ): Promise<Record<string, string>[]> {
-  const at = `/api/v1/namespaces/${namespace}`;
   const names = new Set(env.flatMap(({ value }) => value ?? []));
   const references = Map.groupBy(
     env.flatMap(({ valueFrom }) => valueFrom?.configMapKeyRef ?? []),
     ({ name = "" }) => name,
   );
   for (const [name, keys] of references) {
-    const map = await api.find<KubeObject & { data?: Record<string, string> }>(
-      `${at}/configmaps/${encodeURIComponent(name)}`,
-    );
-    for (const { key } of keys) names.add(map?.data?.[key] ?? "");
+    const map = await api.configMap(namespace, name);
+    for (const { key } of keys) names.add(map?.[key] ?? "");
   }
-  const services = names.size > 0 ? await api.list<Service>(`${at}/services`) : [];
+  const services = names.size > 0 ? await api.list<Service>(`/api/v1/namespaces/${namespace}/services`) : [];
   return services.flatMap(({ metadata, spec: { selector } }) =>
     names.has(metadata.name) && selector && Object.keys(selector).length > 0 ? [selector] : [],
   );
@@ -132,7 +129,7 @@ interface Binding extends KubeObject {
  * `namespace/name` of the ServiceAccounts that may change what owns the agents' DaemonSets (tigera-operator's
  * Installation).
  */
-async function operatorsOf(api: ApiReader, agents: Agents): Promise<Set<string>> {
+async function operatorsOf(api: KubeApi, agents: Agents): Promise<Set<string>> {
   const groups = new Set<string>();
   for (const [namespace, of] of agents)
     for (const { name } of of.values()) {
@@ -162,14 +159,14 @@ const RBAC = "/apis/rbac.authorization.k8s.io/v1";
 
 /** UIDs of those of these pods that serve webhooks, and aggregated APIs, by the selectors of their Services. */
 export async function servingPods(
-  api: ApiReader,
+  api: KubeApi,
   pods: readonly RunningPod[],
 ): Promise<{ webhooks: Set<string>; apis: Set<string> }> {
   const serving = { webhooks: new Set<string>(), apis: new Set<string>() };
   for (const { name: called, clients } of await calledByApi(api)) {
     const uids = called.startsWith("APIService ") ? serving.apis : serving.webhooks;
     for (const { namespace, name } of clients.flatMap(({ service }) => service ?? [])) {
-      const service = await api.find<KubeObject & { spec: { selector?: Record<string, string> } }>(
+      const service = await api.find<Service>(
         `/api/v1/namespaces/${encodeURIComponent(namespace)}/services/${encodeURIComponent(name)}`,
       );
       const selector = service?.spec.selector ?? {};
@@ -189,12 +186,8 @@ export async function servingPods(
 export async function refuseDeafWebhook(api: KubeApi, { metadata: { namespace, labels } }: RunningPod) {
   const metadata = { generateName: "kube-pki-repair-", namespace, labels };
   const spec = { containers: [{ name: "none", image: "none" }] };
-  try {
-    const pod = { apiVersion: "v1", kind: "Pod", metadata, spec };
-    await api.create(`/api/v1/namespaces/${namespace}/pods?dryRun=All`, pod);
-  } catch (err) {
-    const deaf = await asDeafWebhook(api, err);
-    if (deaf) throw deaf;
-    if (!(err instanceof Fail)) throw err;
-  }
+  const pod = { apiVersion: "v1", kind: "Pod", metadata, spec };
+  const ask = () => api.create(`/api/v1/namespaces/${namespace}/pods?dryRun=All`, pod);
+  const refused = await failOf(() => pastWebhooks(api, ask));
+  if (refused instanceof DeafWebhook) throw refused;
 }

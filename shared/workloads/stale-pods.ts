@@ -8,7 +8,7 @@
  */
 import { again } from "../again.ts";
 import { NO_ANSWER_HINT } from "../api/api-error.ts";
-import type { ApiReader, KubeApi } from "../api/kube-api.ts";
+import type { KubeApi } from "../api/kube-api.ts";
 import { inParallel, readAll } from "../api/many.ts";
 import { part4 } from "../facts/course.ts";
 import { type CutOff, lastWritten, mountedBefore, NOT_YET, type RunningPod } from "../facts/pod-trust.ts";
@@ -57,7 +57,7 @@ export interface Group {
  * The stale pods by group and owner: those from before `since`, or from before this CA reached what they
  * mount. If its key was in use before, none is stale, whatever was written into kube-root-ca.crt since.
  */
-export async function staleGroups(api: ApiReader, caPem: string, trust: PodTrust): Promise<Group[]> {
+export async function staleGroups(api: KubeApi, caPem: string, trust: PodTrust): Promise<Group[]> {
   const cutOff = await cutOffNow(api, caPem, trust);
   const nodes = new Set<string>();
   await readAll("nodes", api.items("/api/v1/nodes"), ({ metadata }) => nodes.add(metadata.name));
@@ -96,7 +96,7 @@ export async function staleGroups(api: ApiReader, caPem: string, trust: PodTrust
 /** Maximum number of concurrent requests: a ReplicaSet and a Deployment for each of thousands of workloads. */
 const AT_ONCE = 50;
 
-async function ownersOf(stale: ReadonlyMap<RunningPod, Date>, api: ApiReader) {
+async function ownersOf(stale: ReadonlyMap<RunningPod, Date>, api: KubeApi) {
   const [find, owners] = [once(api), new Map<RunningPod, PodOwner>()];
   const what = () => `the owners of pods, ${count(owners.size)} of ${count(stale.size)} are known`;
   const ask = () =>
@@ -133,7 +133,7 @@ function groupOf(pod: RunningPod, { webhooks, apis, partOf }: Seen): GroupName {
 }
 
 /** When pods' trust became the current one: not before the new CA or key was made. */
-function cutOffNow(api: ApiReader, caPem: string, { since: made, caInUse }: PodTrust): Promise<CutOff> {
+function cutOffNow(api: KubeApi, caPem: string, { since: made, caInUse }: PodTrust): Promise<CutOff> {
   return trustReached(api, {
     map: (map, ca) => {
       if (!trustsCa(ca, caPem)) return NOT_YET;

@@ -110,7 +110,10 @@ export const ACCOUNT_UID = "kubernetes.io/service-account.uid";
 export function accountUids(api: KubeApi): (secret: TokenSecret) => Promise<string | undefined> {
   let reading: Promise<Map<string, string>> | undefined;
   return async ({ metadata: { namespace, annotations } }) => {
-    reading ??= readUids(api);
+    reading ??= Array.fromAsync(
+      api.items("/api/v1/serviceaccounts"),
+      (account) => [nameOf(account), account.metadata.uid ?? ""] as const,
+    ).then((all) => new Map(all));
     const uid = (await reading).get(`${namespace}/${annotations?.[ACCOUNT_NAME]}`);
     return (annotations?.[ACCOUNT_UID] ?? uid) === uid ? uid : undefined;
   };
@@ -122,14 +125,6 @@ export async function liveAccounts(api: KubeApi, secrets: readonly TokenSecret[]
   const live: string[] = [];
   for (const secret of secrets) if ((await uidFor(secret)) !== undefined) live.push(nameOf(secret));
   return live;
-}
-
-/** `namespace/name` → UID of every ServiceAccount. */
-async function readUids(api: KubeApi): Promise<Map<string, string>> {
-  const uids = new Map<string, string>();
-  for await (const account of api.items("/api/v1/serviceaccounts"))
-    uids.set(nameOf(account), account.metadata.uid ?? "");
-  return uids;
 }
 
 /** Entries of a Secret, in base64. */

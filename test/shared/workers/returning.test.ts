@@ -103,7 +103,7 @@ test.each<[string, Row, string[]]>([
     "nothing: a firewall",
     { nodes: [W3] },
     [
-      `w3: ${UNSERVED}   1 / 1`,
+      "w3: back, but its port 10250 cannot be reached from here   1 / 1",
       "warning: port 10250 cannot be reached from here, so kubectl logs and exec may not work: w3",
     ],
   ],

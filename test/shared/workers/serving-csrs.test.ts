@@ -5,7 +5,7 @@
 import { expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import type { KnownNode } from "../../../shared/facts/known-nodes.ts";
-import { approve, isPending } from "../../../shared/workers/csr.ts";
+import { decide, isPending } from "../../../shared/workers/csr.ts";
 import { servingObjection } from "../../../shared/workers/csr-rules.ts";
 import { identities, RESERVED_RANGES } from "../../../shared/workers/identities.ts";
 import { NO_TLS, pretendApi, status } from "../../pretend/api.ts";
@@ -260,12 +260,12 @@ test("approving leaves the request as it was, and somebody who was faster is no 
   let code = 200;
   using api = pretendApi({ on: ({ body }) => (code === 200 ? Response.json(body) : status(code, "no")) });
   const client = new KubeApi({ server: api.url, ca: NO_TLS });
-  expect(await approve(client, request, "why")).toBe(true);
+  expect(await decide(client, request, "Approved", "why")).toBe(true);
   expect(api.changes()).toEqual([`PUT ${path}`]);
   const { body } = api.requests[0]!;
   expect(body.spec).toEqual(request.spec);
   expect(body.status.conditions).toMatchObject([{ type: "Approved", status: "True", message: "why" }]);
-  for (code of [409, 404]) expect(await approve(client, request, "why")).toBe(false);
+  for (code of [409, 404]) expect(await decide(client, request, "Approved", "why")).toBe(false);
   code = 403;
-  await expect(approve(client, request, "why")).rejects.toThrow("no");
+  await expect(decide(client, request, "Approved", "why")).rejects.toThrow("no");
 });

@@ -113,7 +113,10 @@ test.each<[string, Partial<Away>, Partial<Pick<Scene, "unserved" | "unreachable"
     ...{ unserved: [], unreachable: [], selfSigned: [] },
     ...found,
   });
-  expect(box.said).toEqual(["w1: back, without a serving certificate of the CA   1 / 2"]);
+  const how = found.unreachable
+    ? "but its port 10250 cannot be reached from here"
+    : "without a serving certificate of the CA";
+  expect(box.said).toEqual([`w1: back, ${how}   1 / 2`]);
 });
 
 test("a node comes back once; of many nodes none is named", () => {
