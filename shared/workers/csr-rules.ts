@@ -100,8 +100,8 @@ const RULES: [holds: (judged: Judged) => boolean, why: (judged: Judged) => strin
 
 /** Why a CSR must not be approved; undefined if it may be, or is a second one for the same node. */
 export function clientObjection(csr: Csr, joining: Joining): string | undefined {
-  const asked = requestIn(csr);
-  const judged = { csr, joining, asked, name: asked?.node ?? "" };
+  const request = requestIn(csr);
+  const judged = { csr, joining, asked: request, name: request?.node ?? "" };
   return RULES.find(([holds]) => holds(judged))?.[1](judged);
 }
 

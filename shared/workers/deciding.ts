@@ -71,8 +71,8 @@ export async function followServing(scene: Scene, following: Following) {
   await follow(scene, SERVING_SIGNER, following, async (csr) => {
     if (isPending(csr)) return await decideServing(scene, csr);
     // an earlier CSR may have been signed by the old CA; the API's times are whole seconds
-    const asked = Date.parse(csr.metadata.creationTimestamp ?? "");
-    if (csr.status?.certificate && asked + 1000 > made) issued(scene, nodeAsking(csr));
+    const askedAt = Date.parse(csr.metadata.creationTimestamp ?? "");
+    if (csr.status?.certificate && askedAt + 1000 > made) issued(scene, nodeAsking(csr));
   });
 }
 

@@ -88,8 +88,11 @@ export function refuseControlPlane(
   const ofEtcd = isWorker && unit ? [] : [...units, ...data];
   const [trace] = [...controlPlaneTraces(node, all, certificatesDirOn(node)), ...ofEtcd];
   if (trace === undefined) return;
+  const besides = ofEtcd.includes(trace)
+    ? "A worker with etcd beside it joins with a token of its own: open without --one-token. "
+    : "";
   throw new Refused(`This is a control plane node (${trace}): join is for workers`, {
-    hint: `run part 2, which gives its kubelet a certificate: ./bunw scripts/02-control-plane.ts. See what is to be done here: ./bunw scripts/00-assess.ts${ofEtcd.includes(trace) ? ". A worker with etcd beside it joins with a token of its own: open without --one-token" : ""}`,
+    hint: `run part 2, which gives its kubelet a certificate: ./bunw scripts/02-control-plane.ts. ${besides}See what is to be done here: ./bunw scripts/00-assess.ts`,
   });
 }
 

@@ -185,8 +185,8 @@ export async function wayToApi(
   ca: string,
 ): Promise<{ server: string; either: readonly string[] }> {
   const own = serverBefore(node, given);
-  const either = own === undefined || own === given ? [given] : [own, given];
-  const isOwn = either.length > 1 && (await whoAnswers(own!, ca)) === "ours";
+  const servers = own === undefined || own === given ? [given] : [own, given];
+  const isOwn = servers.length > 1 && (await whoAnswers(own!, ca)) === "ours";
   const server = isOwn ? own! : given;
   // /etc/hosts may lead the cluster's name to a balancer of this worker's own (KubeKey), which has just come back
   if (!isOwn && podsOnDisk({ node }).size > 0)
@@ -203,7 +203,7 @@ export async function wayToApi(
     say(
       `${own}: this worker's own address of the API does not answer with the new CA yet; it joins at ${given}`,
     );
-  return { server, either };
+  return { server, either: servers };
 }
 
 /**

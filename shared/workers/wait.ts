@@ -112,7 +112,7 @@ function expectedOf(cp: ControlPlaneNode, without: readonly string[]): KnownNode
   return cp.cluster.nodes.filter((node) => !without.includes(node.name));
 }
 
-/** What both waits know. */
+/** Both waits know this. */
 async function knownOf(cp: ControlPlaneNode, api: KubeApi, without: readonly string[]) {
   const tokens = await tokenUsers(api);
   const known = new Map(cp.cluster.nodes.map((node) => [node.name, node]));
