@@ -41,13 +41,14 @@ for try in $(seq 150); do systemctl -q is-active user@${UID}.service && exit 0; 
 exit 1`;
 
 /**
- * In a unit of his own session. The pod's UID is in /proc/PID/cgroup of the control plane's process, for all to read.
+ * In a unit of his own session. The pod's UID is in /proc/PID/cgroup of the control plane's process, for all to read; an
+ * etcd that is a unit gets the API server's.
  * In a user namespace he is root, and his root file system is a folder of his.
  */
 const RUN = `#!/bin/sh
 set -eu
 comm=$(echo "$1" | cut -c 1-${COMM})
-pod=$(for pid in $(pgrep -u 0 -x "$comm"); do grep -ohE 'pod[0-9a-f]{32}' /proc/$pid/cgroup; done | head -n 1)
+pod=$(for pid in $(pgrep -u 0 -x "$comm") $(pgrep -u 0 -x kube-apiserver); do grep -ohE 'pod[0-9a-f]{32}' /proc/$pid/cgroup || true; done | head -n 1)
 own=$(sed -n 's/^[0-9]*:name=systemd:/systemd/p' /proc/self/cgroup)
 own=/sys/fs/cgroup/\${own:-$(sed -n 's/^0:://p' /proc/self/cgroup)}
 mkdir -p "$own/$pod/x"
