@@ -42,22 +42,19 @@ async function main() {
     look(values, newCasOf(values)),
   );
   const { cp, actions, unitRestarts } = looked;
+  const [keysByHand, certificatesByHand, startByHand] = pod.byHand(cp.facts);
   await step("1.2 Stop what is left of the old control plane", () => stopOldControlPlane(looked));
   await step("1.3 Copy etcd's data and what else is left", () => copyWhatIsLeft(looked));
-  await step(
-    "1.4 Make or keep the shared keys",
-    () => pod.makeSharedKeys(cp, actions),
-    "kubeadm init phase certs ca, etcd-ca, front-proxy-ca, sa",
-  );
+  await step("1.4 Make or keep the shared keys", () => pod.makeSharedKeys(cp, actions), keysByHand);
   await step(
     "1.5 Issue etcd's certificates",
     () => (unitRestarts ? unit.makeUnitFiles(looked) : pod.issueEtcdCertificates(cp)),
-    "kubeadm init phase certs etcd-server, etcd-peer, etcd-healthcheck-client",
+    certificatesByHand,
   );
   await step(
     "1.6 Put etcd's manifest back and let the kubelet run",
     () => startEtcd(looked),
-    "kubeadm init phase etcd local; systemctl restart kubelet",
+    startByHand,
   );
   if (hasMoved())
     await step(

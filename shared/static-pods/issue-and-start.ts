@@ -21,7 +21,16 @@ import { kubeletActive } from "../node/node.ts";
 import { rescuedEtcd } from "../node/rescue-folder.ts";
 import { countOfKeys, keysToMake, type PkiAction } from "../pki/actions.ts";
 import { madeAt } from "../pki/certificate.ts";
-import { CERTIFICATES_DIR, CERTS, certPath, certRow, isEtcds, isInternal, keyPath } from "../pki/certs.ts";
+import {
+  CERTIFICATES_DIR,
+  CERTS,
+  type ClusterFacts,
+  certPath,
+  certRow,
+  isEtcds,
+  isInternal,
+  keyPath,
+} from "../pki/certs.ts";
 import { apply, ensureMany } from "../pki/ensure.ts";
 import { makeKeysAhead } from "../pki/keys.ts";
 import { markNewSaKey } from "../pki/sa-keys.ts";
@@ -48,6 +57,18 @@ import {
   wantedManifests,
 } from "./wanted-manifests.ts";
 import { ensureOptions, issuedPaths, mustIssue, runningHere, serversWork, type Work } from "./work.ts";
+
+/** Steps 1.4 to 1.6 by hand. */
+export function byHand({ externalEtcd }: Pick<ClusterFacts, "externalEtcd">): string[] {
+  const certs = "kubeadm init phase certs";
+  return externalEtcd
+    ? [`${certs} ca, front-proxy-ca, sa`, "openssl x509 -req", "systemctl restart kubelet"]
+    : [
+        `${certs} ca, etcd-ca, front-proxy-ca, sa`,
+        `${certs} etcd-server, etcd-peer, etcd-healthcheck-client`,
+        "kubeadm init phase etcd local; systemctl restart kubelet",
+      ];
+}
 
 /**
  * A sound CA that is not the cluster's would sign certificates that no node trusts. A younger one may be the

@@ -109,6 +109,8 @@ export interface Expected {
   lost: string[];
   /** Complete pairs of another cluster. */
   foreigners: string[];
+  /** CAs of control plane nodes whose key alone is gone: nothing needs it before one of its certificates expires. */
+  offline: string[];
   /** Other files. */
   others: string[];
 }
@@ -118,10 +120,17 @@ export function expectedOf(damage: Damage, place: Place): Expected {
     const kind = damage.get(file)?.kind;
     return kind === "mode" ? undefined : kind;
   };
-  const found: Expected = { rows: new Set(), lost: [], foreigners: [], others: [] };
+  const found: Expected = { rows: new Set(), lost: [], foreigners: [], offline: [], others: [] };
   const { rows, lost, foreigners } = found;
   for (const { name, file } of CAS) {
     const [cert, key] = [broken(`${P}/${file}.crt`), broken(`${P}/${file}.key`)];
+    const ofLeaves = LEAVES.filter(({ ca }) => ca === name).flatMap((leaf) =>
+      ["crt", "key"].map((end) => broken(`${P}/${leaf.file}.${end}`)),
+    );
+    if (isInternal(name) && key === "gone" && !cert && ofLeaves.every((kind) => !kind)) {
+      found.offline.push(name);
+      continue;
+    }
     if (cert === "foreign" && key === "foreign") foreigners.push(name);
     else if (cert || key) rows.add(name);
     const leaves = LEAVES.filter(({ ca }) => ca === name).map(
@@ -184,9 +193,9 @@ export function isInternal(name: string): boolean {
 }
 
 /** The shared keys that a repair has to keep byte for byte. */
-export function soundKeys({ lost, foreigners }: Expected): string[] {
+export function soundKeys({ lost, foreigners, offline }: Expected): string[] {
   return [...KEY_FILES]
-    .filter(([name]) => !lost.includes(name) && !foreigners.includes(name))
+    .filter(([name]) => ![...lost, ...foreigners, ...offline].includes(name))
     .map(([, file]) => `${P}/${file}.key`);
 }
 

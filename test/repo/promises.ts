@@ -42,7 +42,7 @@ export const PROMISES: Promised[] = [
   readme("Unproved finds are named, moved aside with their origin and never used. The script prints the command that would use them.", "test/scripts/00-salvage-hostile.test.ts: it is kept in the rescue folder, named, and taken with --kid alone", "test/scripts/hostile-mirror-pods.test.ts: names the mirror pods that nothing proves"),
   readme("It repairs the node in memory, as if `/etc/kubernetes` were deleted and no old key were found.", "test/scripts/drill.test.ts: all of it would come back", "test/shared/drill/drill.test.ts: all of it would come back"),
   readme("Exit code 0: all of it would come back.", "test/shared/drill/drill.test.ts: all of it would come back"),
-  readme("The two lines stop the kubelet, and pause the controller-manager of this cluster and nothing else.", "test/scripts/by-static-pod.test.ts: pauses the static pod's controller-manager, and nobody else's", "scenario hostile-alive"),
+  readme("The two lines stop the kubelet, and pause this cluster's controller-manager.", "test/scripts/by-static-pod.test.ts: pauses the static pod's controller-manager, and nobody else's", "scenario hostile-alive"),
   readme("It has the nodes' own Bun (x86-64, arm64) and needs no network there.", "check kit.ts", "test/kit/kit.test.ts: the kit has the packages that run"),
   readme("each with `--help`, and with `--dry-run` if it writes", "test/repo/exit-codes.test.ts: explains every code", "test/repo/promises.test.ts: takes --dry-run if it writes"),
   readme("Exit codes: 0 done or well, 1 stopped or could not look, 2 something is bad or still lost, 3 refused, 4 locked by another run, 130 ended by a signal.", "test/repo/exit-codes.test.ts: ", "test/scripts/wrong-hands-machine.test.ts: the second is kept out"),
