@@ -42,7 +42,7 @@ async function main() {
     look(values, newCasOf(values)),
   );
   const { cp, actions, unitRestarts } = looked;
-  const [keysByHand, certificatesByHand, startByHand] = pod.byHand(cp.facts);
+  const [keysByHand, certificatesByHand, startByHand] = pod.kubeadmLines(cp.facts);
   await step("1.2 Stop what is left of the old control plane", () => stopOldControlPlane(looked));
   await step("1.3 Copy etcd's data and what else is left", () => copyWhatIsLeft(looked));
   await step("1.4 Make or keep the shared keys", () => pod.makeSharedKeys(cp, actions), keysByHand);

@@ -59,7 +59,7 @@ import {
 import { ensureOptions, issuedPaths, mustIssue, runningHere, serversWork, type Work } from "./work.ts";
 
 /** Steps 1.4 to 1.6 by hand. */
-export function byHand({ externalEtcd }: Pick<ClusterFacts, "externalEtcd">): string[] {
+export function kubeadmLines({ externalEtcd }: Pick<ClusterFacts, "externalEtcd">): string[] {
   const certs = "kubeadm init phase certs";
   return externalEtcd
     ? [`${certs} ca, front-proxy-ca, sa`, "openssl x509 -req", "systemctl restart kubelet"]
