@@ -27,7 +27,7 @@ export interface Lease extends KubeObject {
 export const LEASES = "/apis/coordination.k8s.io/v1/namespaces";
 const NODE_LEASES = `${LEASES}/kube-node-lease/leases`;
 
-/** The renewal by its holder's clock; 1970 if there was none. */
+/** The last renewal, by its holder's clock; 1970: none. */
 export function renewed(lease: Lease | undefined): Date {
   return new Date(lease?.spec.renewTime ?? 0);
 }
