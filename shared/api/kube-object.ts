@@ -124,7 +124,6 @@ export function leaderIn(
 
 /** The leaders' Leases as somebody saw them before, by name, and when that was, by our own clock. */
 export interface LeadersSeen {
-  /** Those by which this cluster elects leaders. */
   leases: readonly string[];
   /** Since when this host's oldest process runs that may hold each; of none that runs, nothing. */
   started: ReadonlyMap<string, Date>;

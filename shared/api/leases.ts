@@ -1,8 +1,6 @@
 /**
- * Leases (coordination.k8s.io/v1): which kubelets are alive: a living kubelet renews its Lease every ten
- * seconds. Source: pkg/kubelet/util/nodelease. One node's, and those of all nodes at once: who renews, who
- * does not, and who does at this moment. And those of components that elect a leader (client-go leaderelection): who leads,
- * and which leaders are dead.
+ * Leases (coordination.k8s.io/v1). A living kubelet renews its own every ten seconds (pkg/kubelet/util/nodelease):
+ * here is one node's, then those of all nodes, then the leaders' (client-go leaderelection).
  *
  * The holder writes renewTime by its own clock, which may be wrong by an hour or a year. So a Lease proves
  * life when it changes while we look, and death when it stands still for as long as our clock says
@@ -29,7 +27,7 @@ export interface Lease extends KubeObject {
 export const LEASES = "/apis/coordination.k8s.io/v1/namespaces";
 const NODE_LEASES = `${LEASES}/kube-node-lease/leases`;
 
-/** The last renewal, by its holder's clock; 1970 if there was none. */
+/** The last renewal, by its holder's clock; 1970: none. */
 export function renewed(lease: Lease | undefined): Date {
   return new Date(lease?.spec.renewTime ?? 0);
 }
@@ -64,7 +62,7 @@ export async function leaseRenewed(api: KubeApi, node: string, since: Date): Pro
   return renewed(await api.find<Lease>(`${NODE_LEASES}/${node}`)) > since;
 }
 
-/** Milliseconds between two questions why a Lease is not renewed, and before the first. */
+/** Milliseconds before each question why a Lease is not renewed. */
 const ASK_EVERY = 5000;
 
 /**
@@ -114,6 +112,8 @@ export async function renewalRefused(api: KubeApi, node: string): Promise<DeafWe
 export function mayBeAlive(time: Date | undefined, made: Date): boolean {
   return time !== undefined && time >= made && isFresh(time);
 }
+
+/* All nodes' at once. */
 
 /** Seconds in which every living kubelet renews its Lease, even if the API was unavailable and has just come back. */
 export const RENEWAL_SECONDS = 25;
@@ -199,10 +199,7 @@ function portsSeen(listening: Listening | undefined) {
   };
 }
 
-/**
- * The nodes whose kubelets renew their Lease, at the moment they do: each node comes again and again.
- * `since`: as `nodeLeases`; `onListed`: as `watch`.
- */
+/** Each node at the moment its kubelet renews its Lease. `since`: as `nodeLeases`; `onListed`: as `watch`. */
 export async function* watchRenewals(api: KubeApi, since: Date, signal: AbortSignal, onListed: () => void) {
   for await (const { type, object } of watch<Lease>(api, NODE_LEASES, signal, onListed)) {
     const time = renewed(object);
@@ -213,7 +210,8 @@ export async function* watchRenewals(api: KubeApi, since: Date, signal: AbortSig
   }
 }
 
-/** `name`: that of a Lease in kube-system, or "NAMESPACE/NAME" (flags of the component may say so). */
+/* Leaders': a Lease is named by NAME in kube-system, or by NAMESPACE/NAME, as flags of the component may say. */
+
 function leaderPath(name: string): string {
   const [own, namespace = "kube-system"] = name.split("/").reverse() as [string, string?];
   return `${LEASES}/${namespace}/leases/${own}`;
@@ -282,16 +280,15 @@ function hasEnded({ holder, renewTime }: Leader, { hostName, started }: OwnProce
   return hostOfHolder(holder) === hostName && !mayRun;
 }
 
-/** The same where `last` held it before and was a process of this host, which has ended. */
+/** `dropLease`, if `last` was a process of this host that has ended. */
 export async function dropOwnLease(api: KubeApi, name: string, last: Leader | undefined, own: OwnProcesses) {
   if (last && hasEnded(last, own)) await dropLease(api, name, last.holder);
 }
 
 /**
- * Removes the Leases of leaders that are surely dead; the new controller-manager and scheduler would wait for
- * another 15 to 20 s. These are Leases that have stood still since `seen` for longer than they last, by our
- * clock; and those of this host's processes that have ended, from before `since`, when its control plane was
- * restarted.
+ * Removes the Leases of dead leaders, for which the new ones would wait for 15 to 20 s: those that have stood still
+ * since `seen` for longer than they last, by our clock; and those of this host's processes that have ended, from before
+ * `since`, when its control plane was restarted.
  */
 export async function dropDeadLeaders(
   api: KubeApi,

@@ -100,6 +100,8 @@ export function found({ id, of = "" }: Omit<CheckRow, "look">, answer: Answer): 
   return { ...row, result: "warning", detail, severity: ofWarning, works, mend: own };
 }
 
+/* Several: their order, and their sum. */
+
 const RANKS = Object.keys(SEVERITIES);
 const ORDER = Object.keys(KINDS);
 
@@ -135,8 +137,7 @@ export function summaryOf(checks: readonly Check[]): Summary {
   };
 }
 
-/** Increased when a field of the JSON disappears or changes its meaning; a new field does not count. */
-const SCHEMA_VERSION = 1;
+/* Printed, as lines. */
 
 /** A line of a table: what was checked, and the result. */
 export type TableRow = Pick<Check, "what" | "result" | "state" | "detail">;
@@ -226,6 +227,8 @@ export function tellSummary(checks: readonly Check[]) {
   tell(`\n${checks.length} checks, ${verdictOf(checks)}`);
 }
 
+/* In a word, and as JSON. */
+
 /** The operator's words, which wait for a fact: "cp3 is away". */
 const SAID: readonly string[] = ["node-away", "given-up"];
 
@@ -261,6 +264,9 @@ export function hintOf(checks: readonly Check[]): string | undefined {
     ? `${command("00-assess")} on that node says which part repairs it`
     : "type what repairs each, then run the same line again";
 }
+
+/** Increased when a field of the JSON disappears or changes its meaning; a new field does not count. */
+const SCHEMA_VERSION = 1;
 
 /** Common fields of every `--output json` of a list of checks. */
 export function checksAsJson(checks: readonly Check[]) {

@@ -36,7 +36,6 @@ export interface EtcdFolders {
   apiServer?: { spec: PodSpec } | undefined;
   /** Etcd on other machines: its data, in the place of folders. `dir` is then its address. */
   living?: LivingEtcd;
-  /** Why it cannot be read. */
   unreached?: Fail;
 }
 

@@ -102,7 +102,6 @@ export async function nodeIfAny(): Promise<Node | undefined> {
 
 interface Choice {
   named: NamedFolders[];
-  /** Folders with data, each once. */
   candidates: EtcdFolders[];
   node: Node | undefined;
 }
@@ -165,7 +164,7 @@ export function proved(
   const one = chooseFolder(all);
   if (!one)
     throw new Fail(
-      `Several folders hold etcd's data, and nothing proves which is this cluster's: ${all.map(judgedLine).join("; ")}`,
+      `Several folders hold etcd's data, and nothing proves which is this cluster's: ${all.map(({ folders, words }) => `"${folders.dir}" (${words})`).join("; ")}`,
       {
         hint: `name the right one: ${all.map(({ folders }) => again({ "etcd-data": folders.dir })).join(" or ")}`,
       },
@@ -224,7 +223,6 @@ interface Judged {
   isOwn: boolean;
   /** Whether the CA in it signed this kubelet's certificate. */
   ca: "yes" | "no" | "unknown";
-  /** Text for the operator. */
   words: string;
 }
 
@@ -235,7 +233,9 @@ function judge(folders: EtcdFolders, named: readonly NamedFolders[], node: Node 
   const addresses = node?.addresses ?? [];
   const seen = attempt(() => {
     using data = readFolders(folders);
-    return { ids: idsOf(data), member: ownMember(data, addresses), ca: caFitsKubelet(data, node) };
+    const { clusterId, memberId, revision, lastWrite: written } = data;
+    const ids = { same: `${clusterId} ${memberId}`, revision, written };
+    return { ids, member: ownMember(data, addresses), ca: caFitsKubelet(data, node) };
   });
   if (seen instanceof Fail)
     return {
@@ -267,14 +267,6 @@ const CA_WORDS = {
   no: "its CA did not sign this kubelet's certificate",
   unknown: "no CA to compare",
 };
-
-function judgedLine({ folders, words }: Judged): string {
-  return `"${folders.dir}" (${words})`;
-}
-
-function idsOf({ clusterId, memberId, revision, lastWrite }: EtcdData): NonNullable<Judged["ids"]> {
-  return { same: `${clusterId} ${memberId}`, revision, written: lastWrite };
-}
 
 /** A kubelet's certificate is signed by its cluster's CA. An empty data directory belongs to no cluster. */
 function caFitsKubelet(data: EtcdData, node: Node | undefined): Judged["ca"] {

@@ -23,7 +23,6 @@ import type { EtcdClientFiles } from "../pki/certs.ts";
 import { shell } from "../shell-line.ts";
 
 export interface EtcdUnit {
-  /** The unit's file. */
   path: string;
   /** Settings files that it names and that are gone: it does not start without them. */
   lostSettings: string[];

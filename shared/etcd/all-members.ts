@@ -71,19 +71,8 @@ export async function proveEtcd(
   return { isFull: await client.isFull(), lost: out.lost };
 }
 
-/**
- * Errors: Refused if members of an etcd that kubeadm did not make are to be taken out: its settings and certificates
- * name all of them, and only its maker writes those.
- */
-export function refuseMembersElsewhere(
-  { externalEtcd }: Pick<ClusterFacts, "externalEtcd">,
-  lost: readonly string[],
-) {
-  if (!externalEtcd || lost.length === 0) return;
-  throw new Refused(`${lost.join(", ")}: this kit takes no member out of an etcd that kubeadm did not make`, {
-    unchanged: true,
-    hint: `remove it by its maker's own means (kubespray: remove-node.yml, recover-control-plane.yml), then run the same line without it: ${again({}, { of: "02-control-plane", less: lost })}`,
-  });
+async function toAnswer(client: EtcdClient) {
+  return await waitFor("etcd to answer", () => client.status(), { seconds: 30, hint: PART_1_FIRST });
 }
 
 function sayAway(name: string, { without, lost }: LeftOut) {
@@ -94,57 +83,7 @@ function sayAway(name: string, { without, lost }: LeftOut) {
   say(`${name}: away, so not asked; it stays a member of etcd. If it is lost for good: ${line}`);
 }
 
-/** Seconds: a living kubelet renews its Lease every ten, through any API server that runs. */
-const RENEWS = 12;
-
-/**
- * A machine that pauses for a moment, or has just started, may miss one question. So members that are to be
- * removed are asked as long as their Lease is watched. Errors: Refused if one of them shows a sign of life
- * meanwhile.
- */
-async function refuseSignsOfLife(
-  client: EtcdClient,
-  cp: ControlPlaneNode,
-  { gone, ...said }: { gone: readonly Peer[]; lost: readonly string[]; lostOn: readonly string[] },
-) {
-  // a member that never started has no data and no kubelet
-  const nodes = gone.filter((peer) => !isNameless(peer));
-  if (nodes.length === 0) return;
-  const silent = nodes.filter(({ shows }) => shows === "nothing");
-  const prefix = `${registryPrefix(cp.data)}/leases/kube-node-lease`;
-  const leaseOf = async ({ name }: Peer) =>
-    Buffer.from((await client.get(`${prefix}/${name}`)) ?? "").toString("hex");
-  const leases = () => Promise.all(nodes.map(leaseOf));
-  const before = await leases();
-  const sign = async () => {
-    const pending = silent.map(async (peer) => ({ ...peer, ...(await shownAt(peer, cp.facts, SOON)) }));
-    const [now, shown] = await Promise.all([leases(), Promise.all(pending)]);
-    const renews = nodes.find((_, i) => now[i] !== before[i])?.name;
-    const answers = shown.filter(
-      (peer) => isOwnEtcd(peer) || (peer.shows !== "nothing" && !said.lostOn.includes(peer.name)),
-    );
-    return (renews !== undefined || answers.length > 0) && { renews, answers };
-  };
-  const options = { seconds: RENEWS, hint: "wait: it ends by itself" };
-  const seen = await undefinedOnTimeout(waitFor(`a sign of life of ${peerNames(nodes)}`, sign, options));
-  if (!seen) return;
-  refuseLiving(seen.answers, said, cp);
-  throw new Refused(`${seen.renews} is not lost: its kubelet renews its Lease`, {
-    unchanged: true,
-    hint: `type without it: ${again({}, { of: "02-control-plane", less: [seen.renews!] })}. If it shall go all the same, first there: systemctl stop kubelet`,
-  });
-}
-
-async function toAnswer(client: EtcdClient) {
-  return await waitFor("etcd to answer", () => client.status(), { seconds: 30, hint: PART_1_FIRST });
-}
-
-async function sayPlannedRemovals(client: EtcdClient | undefined, data: EtcdData, lost: readonly string[]) {
-  if (client) await toAnswer(client);
-  else say("etcd does not run yet: part 1 first");
-  if (lost.length === 0) return;
-  await removeMembers(await membersNow(client, data), lost, client);
-}
+/* The members that stay: each holds the same keys. */
 
 /**
  * Proves that each other member answers with the current certificates, belongs to the same cluster, and holds
@@ -236,6 +175,35 @@ async function caughtUp(name: string, theirs: EtcdClient, revision: number) {
   });
 }
 
+async function answerOf<T>(peer: Peer, ask: () => Promise<T>): Promise<T> {
+  const hint = wayWithout(peer, "02-control-plane");
+  try {
+    return await sayWhile(`etcd on ${peer.name} to answer`, hint, ask);
+  } catch (err) {
+    throw new Refused(`etcd on ${peer.name} does not answer: ${(err as Error).message}`, {
+      hint,
+      cause: err,
+    });
+  }
+}
+
+/* The members that are lost for good. */
+
+/**
+ * Errors: Refused if members of an etcd that kubeadm did not make are to be taken out: its settings and certificates
+ * name all of them, and only its maker writes those.
+ */
+export function refuseMembersElsewhere(
+  { externalEtcd }: Pick<ClusterFacts, "externalEtcd">,
+  lost: readonly string[],
+) {
+  if (!externalEtcd || lost.length === 0) return;
+  throw new Refused(`${lost.join(", ")}: this kit takes no member out of an etcd that kubeadm did not make`, {
+    unchanged: true,
+    hint: `remove it by its maker's own means (kubespray: remove-node.yml, recover-control-plane.yml), then run the same line without it: ${again({}, { of: "02-control-plane", less: lost })}`,
+  });
+}
+
 /**
  * Errors: Refused if a member that is said to be lost answers: it may hold data that no other member has.
  * `lostOn`: nodes that the operator has checked; an unproved server at their addresses is another machine.
@@ -266,6 +234,54 @@ export function refuseLiving(
     honest: repair(strangers),
     wrong: "what only its disk holds is lost for good",
   });
+}
+
+/** Seconds: a living kubelet renews its Lease every ten, through any API server that runs. */
+const RENEWS = 12;
+
+/**
+ * A machine that pauses for a moment, or has just started, may miss one question. So members that are to be
+ * removed are asked as long as their Lease is watched. Errors: Refused if one of them shows a sign of life
+ * meanwhile.
+ */
+async function refuseSignsOfLife(
+  client: EtcdClient,
+  cp: ControlPlaneNode,
+  { gone, ...said }: { gone: readonly Peer[]; lost: readonly string[]; lostOn: readonly string[] },
+) {
+  // a member that never started has no data and no kubelet
+  const nodes = gone.filter((peer) => !isNameless(peer));
+  if (nodes.length === 0) return;
+  const silent = nodes.filter(({ shows }) => shows === "nothing");
+  const prefix = `${registryPrefix(cp.data)}/leases/kube-node-lease`;
+  const leaseOf = async ({ name }: Peer) =>
+    Buffer.from((await client.get(`${prefix}/${name}`)) ?? "").toString("hex");
+  const leases = () => Promise.all(nodes.map(leaseOf));
+  const before = await leases();
+  const sign = async () => {
+    const pending = silent.map(async (peer) => ({ ...peer, ...(await shownAt(peer, cp.facts, SOON)) }));
+    const [now, shown] = await Promise.all([leases(), Promise.all(pending)]);
+    const renews = nodes.find((_, i) => now[i] !== before[i])?.name;
+    const answers = shown.filter(
+      (peer) => isOwnEtcd(peer) || (peer.shows !== "nothing" && !said.lostOn.includes(peer.name)),
+    );
+    return (renews !== undefined || answers.length > 0) && { renews, answers };
+  };
+  const options = { seconds: RENEWS, hint: "wait: it ends by itself" };
+  const seen = await undefinedOnTimeout(waitFor(`a sign of life of ${peerNames(nodes)}`, sign, options));
+  if (!seen) return;
+  refuseLiving(seen.answers, said, cp);
+  throw new Refused(`${seen.renews} is not lost: its kubelet renews its Lease`, {
+    unchanged: true,
+    hint: `type without it: ${again({}, { of: "02-control-plane", less: [seen.renews!] })}. If it shall go all the same, first there: systemctl stop kubelet`,
+  });
+}
+
+async function sayPlannedRemovals(client: EtcdClient | undefined, data: EtcdData, lost: readonly string[]) {
+  if (client) await toAnswer(client);
+  else say("etcd does not run yet: part 1 first");
+  if (lost.length === 0) return;
+  await removeMembers(await membersNow(client, data), lost, client);
 }
 
 /**
@@ -304,16 +320,4 @@ export async function membersNow(
 /** `living`: no longer lost. */
 function lostAlso(lost: readonly string[], living: readonly string[] = []): string {
   return again({ lost }, { of: "02-control-plane", less: living });
-}
-
-async function answerOf<T>(peer: Peer, ask: () => Promise<T>): Promise<T> {
-  const hint = wayWithout(peer, "02-control-plane");
-  try {
-    return await sayWhile(`etcd on ${peer.name} to answer`, hint, ask);
-  } catch (err) {
-    throw new Refused(`etcd on ${peer.name} does not answer: ${(err as Error).message}`, {
-      hint,
-      cause: err,
-    });
-  }
 }

@@ -199,7 +199,6 @@ async function* pieces({ from, to }: FileCopy, buffer: Buffer): AsyncGenerator<n
   await patiently(() => copy.sync());
 }
 
-/** Returns its size: 0 at the end of the file. */
 async function copyPiece(
   source: fs.promises.FileHandle,
   copy: fs.promises.FileHandle,
@@ -246,7 +245,6 @@ function sayCopied(from: string, to: string) {
   say(`${did("copy")} ${from} to ${to}`);
 }
 
-/** Records a copy in a dry run. */
 function noteCopy(from: string, to: string) {
   const place = lookUp(resolve("/", from));
   note(resolve("/", to), place.kind === "disk" ? { kind: "tree", source: place.path } : place);
@@ -350,11 +348,9 @@ type LinkMode = "kept" | "followed";
 
 /** All paths are of this machine. */
 interface CopiedEntry {
-  /** The path of the content. */
   from: string;
   to: string;
   info: fs.Stats;
-  /** The link that led to `from`. */
   via?: string;
   /** The target of a link in the copy. A link without it is dead. */
   target?: string;

@@ -70,7 +70,6 @@ export function readBytes(path: string): Uint8Array | undefined {
   return place.kind === "gone" ? undefined : tryFile("read", path, () => fs.readFileSync(place.host));
 }
 
-/** The text, or undefined if there is no such file. Fails if it may not read. */
 export function readText(path: string): string | undefined {
   const bytes = readBytes(path);
   return bytes && Buffer.from(bytes).toString("utf8");
@@ -387,21 +386,13 @@ function runs(pid: number): boolean {
  * meanwhile.
  */
 export function removeLeftOvers(folder: string, except: readonly string[] = []) {
-  for (const entry of entriesOf(hostEntry(folder))) {
+  const list = () => fs.readdirSync(hostEntry(folder), { withFileTypes: true });
+  for (const entry of tryFile("list", folder, list) ?? []) {
     const path = join(folder, entry.name);
     if (entry.name.endsWith(UNFINISHED)) {
       fs.rmSync(hostEntry(path), { recursive: true, force: true });
       told({ what: "file", did: "removed", path });
       say(`removed ${path} (not whole: a run was cut off here)`);
     } else if (entry.isDirectory() && !except.includes(path)) removeLeftOvers(path);
-  }
-}
-
-function entriesOf(host: string) {
-  try {
-    return fs.readdirSync(host, { withFileTypes: true });
-  } catch (err) {
-    if (err instanceof Error && "code" in err && ["ENOENT", "ENOTDIR"].includes(String(err.code))) return [];
-    throw err;
   }
 }

@@ -102,7 +102,6 @@ export function realPath(path: string): string {
 }
 
 interface Way {
-  /** Whether a link at the very end is followed. */
   followsLast: boolean;
   see?: (entry: string) => void;
 }

@@ -43,7 +43,6 @@ export function notInIt({ externalSigner, externalEtcd }: KeysElsewhere): string
   return [...(externalSigner ? [NO_SA] : []), ...(externalEtcd ? [NO_ETCD] : [])];
 }
 
-/** When, where and for which cluster it was packed, and its keys. */
 export function aboutBundle({ files, manifest }: Bundle): string[] {
   if (!manifest) return ["packed by hand: it does not say when, and of which cluster", ...describe(files)];
   const { made, node, tool, cluster, kubeletConfig } = manifest;

@@ -23,7 +23,6 @@ export async function containers(endpoint: string) {
   };
   return (containers ?? []).map((c) => ({
     id: c.id,
-    /** Its name in the pod, for instance `kube-apiserver`. */
     name: c.metadata.name,
     pod: c.labels?.["io.kubernetes.pod.name"] ?? "",
     namespace: c.labels?.["io.kubernetes.pod.namespace"] ?? "",
@@ -59,7 +58,6 @@ interface Inspected {
   args: string[];
   env: { name: string; value: string }[];
   mounts: { containerPath: string; hostPath: string }[];
-  /** As its pod names it. */
   image?: string | undefined;
   /** Bytes, and microseconds of a processor; 0: no limit. */
   limits?: { memory: number; cpu: number } | undefined;

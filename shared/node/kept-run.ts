@@ -151,7 +151,6 @@ class KeptRun {
     this.#line(at, recordEntry(event), event.what.startsWith("step"));
   }
 
-  /** Whether it is still one of those that are worth a line of their own. */
   #named({ verb, path }: Extract<RunEvent, { what: "object" }>): boolean {
     const kind = `${verb} ${resourceOf(path)}`;
     const count = (this.#objects.get(kind) ?? 0) + 1;
@@ -204,7 +203,6 @@ function isChange(event: RunEvent): boolean {
   return ![event.path, event.to ?? event.path].every(isNothing);
 }
 
-/** As it is written. The content of a file is not in it. */
 function recordEntry(event: RunEvent): object {
   if (event.what === "run") return { ...event, format: RECORD_FORMAT, host: hostname() };
   if (event.what !== "file") return event;

@@ -121,7 +121,6 @@ export async function allAddresses(): Promise<string[]> {
   return (await addressesWhere(() => true)).map(canonicalIp);
 }
 
-/** Those that only this machine itself can use. */
 export async function hostAddresses(): Promise<string[]> {
   return await addressesWhere((scope) => scope === "host");
 }

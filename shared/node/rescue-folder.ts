@@ -16,7 +16,6 @@ export interface Rescue {
   made: Date;
 }
 
-/** The one that this run puts its files into. */
 let ofThisRun: Rescue | undefined;
 
 /**
@@ -33,7 +32,6 @@ function folderOf(made: Date): string {
   return `${PARENT}/kube-pki-repair-${made.toISOString().slice(0, 19).replace(/[-:]/g, "")}`;
 }
 
-/** From here on this is the run's own rescue folder. */
 export function useRescue(rescue: Rescue): Rescue {
   ofThisRun = rescue;
   return rescue;
@@ -89,7 +87,6 @@ export function foldersHere(): Rescue[] {
 
 interface Version {
   text: string;
-  /** When the file was moved away. */
   until: Date;
 }
 

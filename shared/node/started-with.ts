@@ -291,7 +291,6 @@ interface Unit {
   /** Its variables; those of files come last, as with systemd. */
   variables: Map<string, string>;
   files: EnvironmentFile[];
-  /** As whom it runs. */
   user: string;
 }
 

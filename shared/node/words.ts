@@ -14,6 +14,8 @@ import { listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
 import { foldersHere, rescueOfRun, WORDS_FILE } from "./rescue-folder.ts";
 
+/* Kinds. */
+
 interface Kind {
   /** A sentence for the operator, about one or several values. */
   means: (values: readonly string[]) => string;
@@ -80,6 +82,8 @@ function isKind(option: unknown): option is WordKind {
   return Object.hasOwn(WORD_KINDS, String(option));
 }
 
+/* A word, and the text of it. */
+
 /** A later word takes the place of those that it contradicts. */
 export function withWord(words: Word[], word: Word): Word[] {
   const { single, instead } = kindOf(word);
@@ -114,7 +118,6 @@ export function asSaid(word: Word): string {
   return `${saidAt(word)}: ${meanings([word]).join()}${of.length > 0 ? ` (${listed(of)})` : ""}`;
 }
 
-/** "as said at 04:50 (plan, on cp1)" */
 export function saidAt({ at, by, on }: Word): string {
   const [day, time] = [at.slice(0, 10), at.slice(11, 16)];
   const today = day === new Date().toISOString().slice(0, 10);
@@ -130,6 +133,8 @@ interface Kept extends Mark {
 /** Root alone writes there, and a power cut ends it, as it ends the kit that lies beside it. */
 const IN_MEMORY = "/run/kube-pki-repair-words.json";
 const wordsFile = ({ dir }: { dir: string }) => `${dir}/${WORDS_FILE}`;
+
+/* Those of this run, and those that are kept. */
 
 /** Typed in this run, and not kept yet. `run`: another run in this process has none of them. */
 let typed: { run: Date; words: Word[] } = { run: mode.began, words: [] };
@@ -148,13 +153,13 @@ function typedNow(): Word[] {
   return typed.words;
 }
 
-const scriptName = () => basename(process.argv[1] ?? "", ".ts");
+const now = () => ({ at: new Date().toISOString(), by: basename(process.argv[1] ?? "", ".ts") });
 
 /** This run's command line. From here on it counts; `keepWords` keeps it. */
 export function hear(said: Spoken) {
-  const [at, by] = [new Date().toISOString(), scriptName()];
+  const source = now();
   for (const option of WORD_OPTIONS)
-    for (const value of [said[option] ?? []].flat()) hold(withWord(typedNow(), { option, value, at, by }));
+    for (const value of [said[option] ?? []].flat()) hold(withWord(typedNow(), { option, value, ...source }));
 }
 
 /** All that hold: kept ones, and those of this run. Errors: Fail where the file cannot be read. */
@@ -230,9 +235,9 @@ export function keepOwn(
   values: readonly string[],
   { onDisk, ...more }: { onDisk?: true } & Pick<Word, "on" | "members" | "caHash">,
 ) {
-  const [at, by] = [new Date().toISOString(), scriptName()];
+  const source = { ...now(), ...more };
   add(
-    values.map((value) => ({ option, value, at, by, ...more })),
+    values.map((value) => ({ option, value, ...source })),
     onDisk,
   );
 }
@@ -287,8 +292,8 @@ export function endWords(isOver: (word: Word) => boolean, why: string) {
 
 /** Still open, in words, if this folder keeps them. */
 export function openWords(rescue: { dir: string }): string[] {
-  const isHere = fileHere() === wordsFile(rescue);
-  return isHere ? meanings(keptHere().said.filter((word) => !kindOf(word).isHistory)) : [];
+  if (fileHere() !== wordsFile(rescue)) return [];
+  return meanings(keptHere().said.filter((word) => !kindOf(word).isHistory));
 }
 
 function fileHere(): string | undefined {

@@ -108,10 +108,10 @@ const MESSAGES = new Map(
 );
 
 function parseField(text: string): [number, Field] {
-  const [number, name, type] = text.split(" ") as [string, string, string];
+  const [number, name, type = ""] = text.split(" ") as [string, string, string?];
   const field: Field = {
     name,
-    type: type.replace(/\W+$/, ""),
+    type: type.replace(/\W+$/, "") || "string",
     isList: type.endsWith("[]"),
     isMap: type.endsWith("{}"),
     isPointer: type.endsWith("?"),

@@ -21,7 +21,6 @@ import { inTime, waitFor } from "../wait-for.ts";
 
 type Place = Pick<ControlPlaneNode, "node">;
 
-/** A `KubeApi`. */
 interface Api {
   find<T>(path: string): Promise<T | undefined>;
 }
@@ -126,7 +125,6 @@ export async function takeUpSaKey({ facts, node }: ControlPlaneNode, api: Api): 
   return since;
 }
 
-/** Servers that hold the service-account key. */
 const HOLDERS = ["kube-apiserver", "kube-controller-manager"];
 
 /**
