@@ -285,7 +285,7 @@ function caFitsKubelet(data: EtcdData, node: Node | undefined): Judged["ca"] {
 function kubeletsCertificates({ kubelet }: Node): string[] {
   const [rescue] = foldersWithData();
   const oldFolder = rescue ? `${rescue.dir}/before${dirname(kubelet.clientPem)}` : undefined;
-  const saved = oldFolder ? list(oldFolder).filter((name) => /^kubelet-client-\d.*\.pem$/.test(name)) : [];
+  const saved = oldFolder ? list(oldFolder) : [];
   return [kubelet.clientPem, ...saved.map((name) => `${oldFolder}/${name}`)].flatMap((path) => {
     const pem = attempt(() => readText(path));
     return pem && !(pem instanceof Fail) ? [pem] : [];

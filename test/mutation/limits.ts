@@ -1,8 +1,8 @@
 /** Tests of changed code: where they run, how long they may, which of them are red. */
 import { NO_LATE_COMPILER } from "../checks.ts";
 
-/** Seconds, for tests that use no CPU and do not end. A busy machine may need as long: it proves nothing. */
-const WAITS = 600;
+/** Seconds, and more for each of CPU: tests that use none and do not end. A busy machine may need as long: it proves nothing. */
+const WAITS = { at: 60, each: 4 };
 
 /**
  * Where only a temporary folder can be written, and no process or port of the machine is seen: a change may
@@ -33,9 +33,10 @@ export async function ranAlone(
   { bail }: { bail: boolean },
 ): Promise<Ran> {
   const paths = files.map((path) => `./${path}`);
-  const words = [`--timeout=${(WAITS + 60) * 1000}`, ...(bail ? ["--bail"] : [])];
+  const waits = WAITS.at + WAITS.each * longest;
+  const words = [`--timeout=${(waits + 60) * 1000}`, ...(bail ? ["--bail"] : [])];
   const command = [process.execPath, "test", ...words, ...paths];
-  const limits = ["timeout", "-s", "KILL", `${WAITS}`, "prlimit", `--cpu=${longest}:${longest + 60}`, "--"];
+  const limits = ["timeout", "-s", "KILL", `${waits}`, "prlimit", `--cpu=${longest}:${longest + 60}`, "--"];
   const child = Bun.spawn([...ALONE, READ_ONLY, "sh", ...limits, ...command], {
     ...{ cwd: home, stdout: "ignore", stderr: "pipe", env: { ...process.env, ...NO_LATE_COMPILER } },
   });

@@ -169,7 +169,12 @@ test.each<Row>([
     what: "another node knows what was said, and this one does not: the line says it here",
     on: true,
     etcd: "another's",
-    there: [AWAY, { ...word, option: "etcd-data", value: "/x" }, { option: "without", value: "$(reboot)" }],
+    there: [
+      AWAY,
+      { ...word, option: "etcd-data", value: "/x" },
+      { ...word, option: "without", value: "nobody" },
+      { option: "without", value: "$(reboot)" },
+    ],
     lines: [],
     says: [
       "On m2 it was said that m3 is away. Does it hold? Then print the plan here with that word.",

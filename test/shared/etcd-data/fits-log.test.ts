@@ -105,3 +105,21 @@ test("a db that has just been made has no newest revision: its bucket is one emp
   using db = new Bbolt(`${box.dir}/db`);
   expect(db.stable(newestIn)).toBeUndefined();
 });
+
+const [INSERT, DELETE] = [bytesField(2, putOf("x", "1")), bytesField(3, bytesField(1, "a"))];
+
+/** Nothing is compared: the first branch is taken. */
+test.each([
+  ["a put", [INSERT], [], ["a"]],
+  ["a put in the branch that is not taken", [DELETE], [INSERT], ["a"]],
+  ["no put", [DELETE], [], []],
+])("where space has run out, a transaction with %s leaves the keys so", (_, then, otherwise, keys) => {
+  const mvcc = new Mvcc();
+  const replay = new Replay(mvcc);
+  const txn = message(
+    ...then.map((one) => bytesField(2, one)),
+    ...otherwise.map((one) => bytesField(3, one)),
+  );
+  for (const request of [put("a", "1"), alarm, bytesField(6, txn)]) replay.apply(request);
+  expect(["a", "x"].filter((key) => mvcc.has(key))).toEqual(keys);
+});

@@ -167,6 +167,17 @@ test("a running etcd's folder counts, though its manifest names another since, w
   expect((await find()).dir).toBe("/srv/etcd");
 });
 
+test.each([
+  ["first", [ca.cert, (await otherCa()).cert]],
+  ["last", [(await otherCa()).cert, ca.cert]],
+])(
+  "while the CA is exchanged, data with two CAs counts, of which the %s signed this kubelet's certificate",
+  async (_, pems) => {
+    using _box = nodeWith({ "/var/lib/etcd": stranger, "/data/etcd": clusterObjects(pems.join("")) });
+    expect((await find()).dir).toBe("/data/etcd");
+  },
+);
+
 test("of several, the one whose CA signed this kubelet's certificate; the others are named", async () => {
   using _box = nodeWith({ "/var/lib/etcd": stranger, "/data/etcd": objects });
   const { dir, why } = await find();

@@ -4,16 +4,17 @@
  */
 import { expect, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
-import { certificatesBefore, namesByHand } from "../../../shared/facts/names-before.ts";
+import { apiNamesShown, certificatesBefore, namesByHand } from "../../../shared/facts/names-before.ts";
 import { writeFile } from "../../../shared/files/files.ts";
 import { WORDS_FILE } from "../../../shared/node/rescue-folder.ts";
 import { CERTS, certRow } from "../../../shared/pki/certs.ts";
 import { issueLeaf } from "../../../shared/pki/issue.ts";
 import { ensureOptions } from "../../../shared/static-pods/work.ts";
-import { FACTS, healthyCp, otherCa } from "../../pretend/cluster.ts";
+import { pretendApi } from "../../pretend/api.ts";
+import { ADDRESS, FACTS, healthyCp, otherCa } from "../../pretend/cluster.ts";
 import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
 import { movedWords } from "../../pretend/kept-words.ts";
-import { withM2 } from "../../pretend/lost-cp.ts";
+import { AT_M2, withM2 } from "../../pretend/lost-cp.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const { ca } = await healthyCp();
@@ -63,6 +64,25 @@ test("of what was moved aside, all that was in its place counts, and nothing tha
 test("a certificate of another CA, and one for somebody else, say nothing of this node", async () => {
   expect(await namesOf(BY_HAND, { by: other })).toEqual([]);
   expect(await namesOf(BY_HAND, { name: "apiserver-kubelet-client" })).toEqual([]);
+});
+
+const M2_AT = ADDRESS.replace(/11$/, "12");
+
+test.each([
+  ["this cluster's CA counts", ca, BY_HAND],
+  ["another CA does not", other, []],
+])("what the API server of another control plane node shows by %s", async (_, by, names) => {
+  const near = await pretendData((objects) => {
+    withM2(objects);
+    for (const [key, object] of Object.entries(objects))
+      objects[key] = JSON.parse(JSON.stringify(object).replaceAll(AT_M2, M2_AT));
+  });
+  using _box = sandbox();
+  writeFile(`${FACTS.certificatesDir}/ca.crt`, ca.cert);
+  const tls = await issueLeaf(row, by, { ...FACTS, certSANs: BY_HAND });
+  using _api = pretendApi({ hostname: M2_AT, port: 7443, tls });
+  const shown = await apiNamesShown(controlPlaneOf(near));
+  expect(shown.filter((name) => BY_HAND.includes(name))).toEqual(names);
 });
 
 test("a host by which clients come is in the API server's certificate, and in no other", () => {

@@ -5,7 +5,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { gcd } from "../../../shared/old-sa-key/half-gcd.ts";
-import { computeKey, copyOfKey, ecKeys } from "../../../shared/old-sa-key/old-sa-pub.ts";
+import { computeKey, copyOfKey, ecKeys, rsaKey } from "../../../shared/old-sa-key/old-sa-pub.ts";
 import { type FoundToken, type OldTokens, tokensOfLastKey } from "../../../shared/old-sa-key/old-tokens.ts";
 import type { KeyPair } from "../../../shared/pki/keys.ts";
 import { readJwt } from "../../../shared/pki/sa-keys.ts";
@@ -72,6 +72,11 @@ test("tokens of different keys, and a single one, are refused", () => {
   );
   expect(() => compute([proxy(rsa)])).toThrow("There is only one RS256 token of the key");
   expect(() => compute([proxy(rsa), proxy(rsa)])).toThrow("There is only one RS256 token of the key");
+});
+
+test("no key is looked for by signatures that are too short for SHA-256", () => {
+  const short = { ...proxy(rsa).jwt, signature: Buffer.from([1, 2, 3]) };
+  expect(rsaKey(short, short)).toEqual([]);
 });
 
 test("a damaged token among them does not keep the key from being found", () => {

@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { generateKeyPairSync } from "node:crypto";
 import { der } from "../../../shared/pki/keys.ts";
-import { provenKey } from "../../../shared/salvage/disk/pem-block.ts";
+import { pemAt, provenKey } from "../../../shared/salvage/disk/pem-block.ts";
 
 const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
 const NUMBERS = privateKey.export({ format: "jwk" }) as Record<string, string>;
@@ -30,4 +30,19 @@ test("a whole one is", () => {
 
 test.each(["n", "e", "d", "p", "q", "dp", "dq", "qi"])("one with another %s is not", (name) => {
   expect(provenKey(pemOf(name))).toBeUndefined();
+});
+
+/** The first bytes of a SEQUENCE, in hex; whether that is how a key begins. */
+test.each([
+  ["302e0201", true],
+  ["308204a4", true],
+  ["30800201", false],
+  ["30840000012e", false],
+  ["040204a4", false],
+])("a block whose first line begins with %s is a key's, cut or whole: %p", (head, isOurs) => {
+  const line = Buffer.concat([Buffer.from(head, "hex"), Buffer.alloc(48)])
+    .toString("base64")
+    .slice(0, 64);
+  const block = pemAt(Buffer.from(`-----BEGIN PRIVATE KEY-----\n${line}\nAAAA`));
+  expect(block !== undefined).toBe(isOurs);
 });

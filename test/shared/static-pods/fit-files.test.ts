@@ -2,7 +2,7 @@
  * A new CA in files of other places that flags name: the API server checks kubelets and its clients by them.
  */
 import { expect, test } from "bun:test";
-import { cpSync } from "node:fs";
+import { chownSync, cpSync } from "node:fs";
 import { readText, writeFile } from "../../../shared/files/files.ts";
 import { certificatesIn } from "../../../shared/pki/certificate.ts";
 import { CERTS } from "../../../shared/pki/certs.ts";
@@ -120,6 +120,8 @@ test.each([
 const KEY = "/etc/kubernetes/pki/sa.key";
 const CP = { facts: FACTS } as never;
 const GROUP = process.getgid!();
+/** Whose the file is. */
+const OWNER = process.getuid!() || 4399;
 
 /** A static pod that mounts this file, and runs as this user. */
 const reading = (name: string, securityContext: object, path = KEY) => {
@@ -201,6 +203,7 @@ test.each<[string, number, ReturnType<typeof reading>[], string[], string[][]?]>
     [reading("a", user(4321)), reading("b", {})],
     ["owner 4321:4321, mode 0600 of KEY: a (user 4321) reads it"],
   ],
+  ["a user who can read it as its owner", 0o400, [reading("a", user(OWNER))], []],
   ["a user who can read it, as all can", 0o644, [reading("a", user(4321))], []],
   ["a user who can read it by the group", 0o640, [reading("a", user(4321, GROUP))], []],
   [
@@ -214,6 +217,7 @@ test.each<[string, number, ReturnType<typeof reading>[], string[], string[][]?]>
 ])("whose a key file becomes that is read by %s", async (_, permissions, pods, said, apart = []) => {
   using box = sandbox();
   write(box.dir + KEY, "key", permissions);
+  if (process.getuid!() === 0) chownSync(box.dir + KEY, OWNER, GROUP);
   mode.dryRun = true;
   await fitOwners(pods, CP);
   expect(box.said).toEqual(said.map((line) => `would set ${line.replace("KEY", KEY)}`));

@@ -16,7 +16,7 @@ import { type ApiOptions, NO_TLS, pretendApi } from "../../pretend/api.ts";
 import { asObjects, dns, ip, servingCsr } from "../../pretend/csrs.ts";
 import { testFacts } from "../../pretend/facts.ts";
 import { at, servedKubelet } from "../../pretend/kubelet-ports.ts";
-import { LEASES, lease } from "../../pretend/running.ts";
+import { LEASES, lease, living } from "../../pretend/running.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const facts = testFacts();
@@ -91,6 +91,12 @@ test("a node whose port shows a certificate of the CA is back", async () => {
 test("where no serving certificate is of the cluster's CA, a renewal of its Lease is enough", async () => {
   const { back, said } = await returned({ nodes: [W2], options: { serving: false } });
   expect([back, said]).toEqual([1, ["w2: back   1 / 1"]]);
+});
+
+test("while the token lasts, who renews its Lease is back", async () => {
+  const options = { serving: false, whileTokenLasts: true } as const;
+  const { back, failed } = await returned({ nodes: [W1], options, on: living(["w1"]) });
+  expect([back, failed]).toEqual([1, undefined]);
 });
 
 test.each<[string, Row, string[]]>([
