@@ -8,6 +8,7 @@
 import { turnedAway, unitSilent } from "../etcd/unheard.ts";
 import { type EtcdStatus, etcdClient } from "../etcd-location/client.ts";
 import { isKnown } from "../etcd-location/etcd-folders.ts";
+import { isByKit } from "../etcd-location/etcd-home.ts";
 import { type EtcdPlace, etcdDataOf, sayPlace } from "../etcd-location/etcd-place.ts";
 import { refuseDoubtfulClock } from "../facts/clock.ts";
 import {
@@ -133,8 +134,9 @@ function takesNoTokens(cp: ControlPlaneNode, { pods }: Known) {
 }
 
 async function refuseTurnedAway(cp: ControlPlaneNode, { etcd }: Known) {
-  const { externalEtcd } = cp.facts;
-  if (externalEtcd?.toMake) return;
+  const { externalEtcd, etcdCa } = cp.facts;
+  // part 1 makes its files, or has made them, and starts it
+  if (externalEtcd?.toMake || (etcdCa && isByKit(etcdCa.pairs[0]!.cert))) return;
   if (etcd instanceof Fail && externalEtcd) throw unitSilent({ endpoint: externalEtcd.server }, etcd);
   const why = etcd instanceof Fail && (await turnedAway(cp, etcd));
   if (why) throw why;

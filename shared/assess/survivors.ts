@@ -58,11 +58,12 @@ export function survivors({ known, node, running, lost }: Seen): Survivor[] {
 }
 
 function othersHave(
-  { cluster, certificatesDir }: PartialFacts,
+  { cluster, certificatesDir, etcdCa }: PartialFacts,
   here: { node: Node; without: readonly string[] },
 ): Survivor {
   const where = "another control plane node";
-  const same = `each control plane node has the same keys, in ${certificatesDir}`;
+  const places = [certificatesDir, ...(etcdCa ? [dirname(etcdCa.cert)] : [])].join(" and ");
+  const same = `each control plane node has the same keys, in ${places}`;
   if (!cluster) return { where, hope: "unknown", detail: `if there is one: ${same}` };
   return believedPeers(cluster, here).length > 0
     ? { where, hope: "worth a try", detail: `look there first: ${same}` }

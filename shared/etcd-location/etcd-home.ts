@@ -20,15 +20,7 @@ import type { EtcdCa, EtcdClientFiles, ExternalEtcd, UnitFile } from "../pki/cer
 import { mode } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import type { LivingEtcd } from "./etcd-folders.ts";
-import {
-  type EtcdUnit,
-  idsOf,
-  isClusters,
-  ONLY_PROVED,
-  readEtcdUnit,
-  textOf,
-  tracesOf,
-} from "./etcd-unit.ts";
+import { type EtcdUnit, idsOf, isClusters, readEtcdUnit, textOf, tracesOf } from "./etcd-unit.ts";
 import { hostOf, OWN_ALONE, ownMember } from "./reach-etcd.ts";
 import { processesOf } from "./static-pod-here.ts";
 
@@ -145,7 +137,7 @@ export function etcdTrouble({ runs, unit, client, isServed, living }: EtcdHome):
   const lost = [...unit.lostSettings, ...[...unit.files, ...client].filter((path) => !exists(path))].filter(
     (path) => !coming.includes(path),
   );
-  if (lost.length > 0) return `${[...new Set(lost)].join(", ")} is missing, and ${ONLY_PROVED}`;
+  if (lost.length > 0) return `${[...new Set(lost)].join(", ")} is missing, and no script makes it`;
   const unfit = made.some(({ issue }) => issue) && unreadable(unit);
   if (unfit) return unfit;
   const pair = client.length === 3 && unit.files.length > 0;
@@ -153,10 +145,11 @@ export function etcdTrouble({ runs, unit, client, isServed, living }: EtcdHome):
     ? [...unit.files, ...client].map((path) => infoOf(attempt(() => readText(path), "")))
     : [];
   if (!pair || (coming.length === 0 && !infos.some(Boolean)))
-    return `the API server's files for it are not known, and ${ONLY_PROVED}`;
-  const renewed = made.flatMap(({ cert, copy }) => (copy ? [] : (infoOf(textOf(cert))?.pem ?? [])));
+    return "the API server's files for it are not known";
+  const paths = made.flatMap(({ cert, copy, issue }) => (copy ? [] : [cert, ...(issue ? [issue.ca] : [])]));
+  const renewed = paths.flatMap((path) => infoOf(textOf(path))?.pem ?? []);
   const ended = infos.find((info) => info && !isValidNow(info) && !renewed.includes(info.pem));
-  return ended && `its certificate "${ended.cn}" is not valid now, and ${ONLY_PROVED}`;
+  return ended && `its certificate "${ended.cn}" is not valid now`;
 }
 
 /** Why etcd's own user could not read what is made for it, or the CA that somebody has put there. */
@@ -185,14 +178,15 @@ function unitFiles(unit: EtcdUnit, { client, isServed }: Pick<EtcdHome, "client"
   const [ca, cert, key] = client;
   if (!own || !ca || !cert || !key) return [];
   const all = onePerCertificate([...pairs, { ca, cert, key }]);
-  const etcdCa = isServed ? etcdCaOf({ runs: "unit", unit, client }) : undefined;
-  const lost = etcdCa ? pairsToIssue(etcdCa) : [];
+  const beside = { cert: own.ca, key: keyBeside(own.ca), user: unit.user };
+  const lost = isServed ? pairsToIssue({ ...beside, pairs: all }) : [];
   const renewed = all.filter((pair) => !lost.includes(pair)).flatMap((pair) => renewalOf(pair) ?? []);
-  const isOwn = (pair: EtcdClientFiles) => pairs.some((one) => one.cert === pair.cert);
-  const hasKey = etcdCa && attempt(() => keyMatches(textOf(etcdCa.cert), textOf(etcdCa.key)), false);
-  if (hasKey || lost.some(isOwn)) return [...renewed, ...lost.map((issue) => ({ cert: issue.cert, issue }))];
-  if (!files.every((path) => exists(path))) return [];
-  const isLost = isServed && client.some((path) => !exists(path));
+  const isOwnLost = lost.some((pair) => pairs.some((one) => one.cert === pair.cert));
+  const hasKey = attempt(() => keyMatches(textOf(beside.cert), textOf(beside.key)), false);
+  if ((hasKey || isOwnLost) && etcdCaOf({ runs: "unit", unit, client }))
+    return [...renewed, ...lost.map((issue) => ({ cert: issue.cert, issue }))];
+  if (isOwnLost || !files.every((path) => exists(path))) return [];
+  const isLost = lost.length > 0;
   const from = [own.ca, own.cert, own.key];
   const copy = isLost ? [{ cert, copy: client.map((to, i) => ({ from: from[i]!, to })) }] : [];
   return [...renewed, ...copy];
@@ -220,15 +214,18 @@ export function etcdCaOf({
 }
 
 /**
- * Certificates that are lost, with or without their keys; and those of another CA, if this kit has put the CA there. What
- * somebody else has put there may be right all the same.
+ * Certificates that are lost, with or without their keys, or that have expired with nothing here that renews them; and
+ * those of another CA, if this kit has put the CA there. What somebody else has put there may be right all the same.
  */
-export function pairsToIssue({ cert, pairs }: EtcdCa): EtcdClientFiles[] {
-  const caPem = textOf(cert);
+export function pairsToIssue({ cert, key, pairs }: EtcdCa): EtcdClientFiles[] {
+  const [caPem, caKey] = [textOf(cert), textOf(key)];
+  const caInfo = infoOf(caPem);
+  const renews = caInfo && isValidNow(caInfo) && attempt(() => keyMatches(caPem, caKey), false);
   const mustFit = caPem !== "" && isByKit(cert);
   return pairs.filter((pair) => {
     const [pem, keyPem] = [pair.cert, pair.key].map(textOf);
-    if (!infoOf(pem) || !keyPem || !exists(pair.ca)) return true;
+    const info = infoOf(pem);
+    if (!info || !keyPem || !exists(pair.ca) || (!isValidNow(info) && !renews)) return true;
     return !attempt(() => keyMatches(pem!, keyPem) && (!mustFit || signedBy(pem!, caPem)), false);
   });
 }

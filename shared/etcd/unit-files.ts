@@ -17,7 +17,7 @@ import { exists, giveTo, list, readText, removeFile, stat, writeTogether } from 
 import { mainPid } from "../node/started-with.ts";
 import type { PkiAction } from "../pki/actions.ts";
 import { type Names, names } from "../pki/addresses.ts";
-import { certInfo, infoOf, signedBy } from "../pki/certificate.ts";
+import { certInfo, infoOf, isValidNow, signedBy } from "../pki/certificate.ts";
 import type { Cert, EtcdCa, EtcdClientFiles, UnitFile } from "../pki/certs.ts";
 import { readable } from "../pki/examine.ts";
 import { issueLeaf, type Pair } from "../pki/issue.ts";
@@ -37,8 +37,10 @@ import { ASK_UNIT } from "./unheard.ts";
  */
 export async function lookAtUnit(cp: ControlPlaneNode, actions: readonly PkiAction[]): Promise<boolean> {
   const { toMake = [] } = cp.facts.externalEtcd!;
-  const makesCa = actions.some(({ row, todo }) => row?.name === "etcd-ca" && todo === "make");
-  const restarts = makesCa || (await mustStart(cp));
+  const etcdsCa = actions.find(({ row }) => row?.name === "etcd-ca");
+  // it has read the one that has expired
+  const changesCa = etcdsCa?.todo === "make" || etcdsCa?.remedy?.do === "renew";
+  const restarts = changesCa || (await mustStart(cp));
   const when = restarts ? "in 1.5" : "in 1.3";
   for (const { cert, renewal, copy } of toMake) {
     const how = copy ? "is lost, and becomes a copy of etcd's own" : "is lost, and is issued again";
@@ -115,8 +117,12 @@ interface Looked {
 export async function makeUnitFiles({ cp, unitRestarts }: Looked) {
   const { externalEtcd, etcdCa } = cp.facts;
   const files = externalEtcd?.toMake ?? [];
-  const issues = unitRestarts || files.some((file) => file.issue);
-  const issued = etcdCa && issues ? pairsToIssue(etcdCa) : [];
+  const isPlanned = ({ cert }: EtcdClientFiles) => files.some(({ issue }) => issue?.cert === cert);
+  const hasEnded = ({ cert }: EtcdClientFiles) => !isValidNow(certInfo(readText(cert)!));
+  const open = unitRestarts || files.some((file) => file.issue) ? pairsToIssue(etcdCa!) : [];
+  // its CA was renewed just now
+  const isOpen = (pair: EtcdClientFiles) => open.includes(pair) || (isPlanned(pair) && hasEnded(pair));
+  const issued = etcdCa?.pairs.filter(isOpen) ?? [];
   for (const file of files) if (!issued.some(({ cert }) => cert === file.cert)) make(file);
   const written = issued.length > 0 ? await issue(cp, issued) : [];
   if (unitRestarts || mode.dryRun || files.length === 0) return;

@@ -168,7 +168,7 @@ function isElsewhere({ name }: SharedKey, { externalSigner, externalEtcd }: Keys
   return externalEtcd === true && name === ETCD_CA;
 }
 
-const ETCD_CA = certRow("etcd-ca").file;
+export const ETCD_CA = certRow("etcd-ca").file;
 
 /** The hash of the CA that signs. */
 export function caOf(files: Bundle["files"]): string {

@@ -24,6 +24,7 @@ import { say } from "../run.ts";
 import {
   type Bundle,
   caOf,
+  ETCD_CA,
   type KeysElsewhere,
   keysIn,
   modeOf,
@@ -35,6 +36,7 @@ import {
 import type { LockKind } from "./sealed.ts";
 
 export interface Here extends Pick<PartialFacts, "certificatesDir" | "etcdCa" | "asideDir" | "obstacle"> {
+  home?: PartialFacts["home"];
   cluster?: Pick<Cluster, "name" | "oldCaPem" | "kubeSystemUid"> & Partial<Pick<Cluster, "nodes">>;
 }
 
@@ -173,7 +175,12 @@ export function unpackHere(
   here: Here,
   options: { moveToRescue?: boolean | undefined } = {},
 ): string[] {
-  return placeKeys(keysIn(files), files, here, { ...options, source: "the bundle" });
+  const all = keysIn(files);
+  // on a node without etcd, or beside one whose certificates another CA has signed
+  const isOut = here.home && noData.isNotKubeadms(here.home) && !here.etcdCa;
+  const keys = isOut ? all.filter(({ name }) => name !== ETCD_CA) : all;
+  if (keys.length < all.length) say("etcd/ca: left in the bundle: etcd here needs none of it");
+  return placeKeys(keys, files, here, { ...options, source: "the bundle" });
 }
 
 interface PlaceOptions {

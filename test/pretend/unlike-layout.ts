@@ -56,6 +56,14 @@ export const LAYOUTS: Unlike[] = [
     change: unit("KubeKey 3"),
   },
   {
+    name: "etcd is a unit, and its CA is all that is left of its own files",
+    who: "KubeKey 3, the CA brought from another host by hand",
+    change: unit("KubeKey 3"),
+    alsoLost: ["member", "node"].flatMap((of) =>
+      ["", "-key"].map((end) => `/etc/ssl/etcd/ssl/${of}-m1${end}.pem`),
+    ),
+  },
+  {
     name: "etcd is a unit, and the API server's files for it are in /etc/kubernetes",
     who: "KubeKey 4",
     change: unit("KubeKey"),

@@ -54,6 +54,8 @@ export interface Unlike {
   ends?: Partial<Record<Script, End>>;
   /** What 00-assess says of the difference. */
   says?: RegExp;
+  /** Files outside of /etc/kubernetes that each disaster takes, too. */
+  alsoLost?: readonly string[];
   /** With all of /etc/kubernetes lost on m1. Default: it comes back with all that it had. */
   lost?: Lost;
   /** After other disasters, where something else holds than with all lost. */
@@ -239,6 +241,7 @@ export async function bringBack(row: Unlike, runs: Runner, play: Play = "all los
   const { adds } = row.plays?.[play] ?? (play === "all lost" ? row.lost : undefined) ?? {};
   const typed = (line: string) => [line, ...(adds ? [adds] : [])].join(" ");
   const { place, node, env } = await nodeOf(row, disaster);
+  for (const path of row.alsoLost ?? []) rmSync(node.root + path);
   // the others trust the old CA until they join
   place.away.push(
     ...Object.keys(place.objects).flatMap((key) => /^minions\/(?!m1$)(.*)/.exec(key)?.[1] ?? []),

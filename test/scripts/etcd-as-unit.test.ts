@@ -21,7 +21,7 @@ const MAKERS = ["kubespray", "KubeKey"] as const;
 
 const said = (by: string) =>
   new RegExp(
-    `^etcd runs on this node as a systemd unit \\(/etc/systemd/system/etcd\\.service, data in /var/lib/etcd\\), as ${by} sets it up: /etc/etcd\\.env.* is missing, and this kit repairs etcd only `,
+    `^etcd runs on this node as a systemd unit \\(/etc/systemd/system/etcd\\.service, data in /var/lib/etcd\\), as ${by} sets it up: /etc/etcd\\.env.* is missing, and no script makes it`,
   );
 const HINT = /^\.\/bunw scripts\/00-assess\.ts says .*RUNBOOK-MORE "If etcd is a unit of this node"$/;
 

@@ -11,6 +11,7 @@ import { issueCa, issueLeaf } from "../../shared/pki/issue.ts";
 import { ADDRESS, FACTS, type Objects, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveDeaf, serveUnit } from "../pretend/etcd.ts";
 import { ETCD_PKI, external, nodeOf, UNIT_MEMBER } from "../pretend/etcd-as-unit.ts";
+import { expectTranscript } from "../pretend/node.ts";
 import type { FakeCommand } from "../pretend/programs.ts";
 import { here } from "../pretend/typed-here.ts";
 
@@ -68,7 +69,11 @@ test("with the key of its CA, an etcd that lives gets its certificates again, is
 });
 
 /** Its processes end and begin with systemd's commands; it has the certificates that are on disk when it starts. */
-async function run(node: Node, line: string, { lives }: { lives: boolean }) {
+async function run(
+  node: Node,
+  line: string,
+  { lives, own = ["ca.pem", "member-m1.pem", "member-m1-key.pem"] }: { lives: boolean; own?: string[] },
+) {
   using before = new DisposableStack();
   if (lives) before.use(serveDeaf(ADDRESS));
   const result = node.run(line, { KUBE_PKI_REPAIR_PATIENCE: "0.2" });
@@ -77,9 +82,7 @@ async function run(node: Node, line: string, { lives }: { lives: boolean }) {
   const restart = "systemctl restart --no-block etcd";
   await Promise.race([node.called(restart), result]);
   if (!node.calls().includes(restart)) return await result;
-  const [ca, cert, key] = ["ca.pem", "member-m1.pem", "member-m1-key.pem"].map((file) =>
-    node.read(`${SSL}/${file}`),
-  );
+  const [ca, cert, key] = own.map((file) => node.read(`${SSL}/${file}`));
   using _etcd = serveUnit(
     { ca: ca!, cert: cert!, key: key! },
     { ...sameEtcd(node.stored), members: [UNIT_MEMBER] },
@@ -112,6 +115,23 @@ test.each([
     ]);
   },
 );
+
+test("KubeKey 4 keeps the API server's pair elsewhere, with a CA of its own there: both are of the new CA", async () => {
+  using node = here(await nodeOf("KubeKey", { wiped: true, commands: UNIT }));
+  rmSync(`${node.root}/etc/ssl/etcd`, { recursive: true });
+  const { exitCode, stderr } = await run(node, "01-etcd --new-cas", {
+    lives: true,
+    own: ["ca.crt", "server.crt", "server.key"],
+  });
+  expect({ exitCode, stderr }).toMatchObject({
+    exitCode: 0,
+    stderr: expect.stringContaining("same cluster"),
+  });
+  const client = "/etc/kubernetes/pki/etcd";
+  expect(node.read(`${client}/ca.crt`)).toBe(node.read(`${SSL}/ca.crt`));
+  expect(signedBy(node.read(`${client}/client.crt`), node.read(`${SSL}/ca.crt`))).toBe(true);
+  expect(keyMatches(node.read(`${SSL}/ca.crt`), node.read(`${SSL}/ca.key`))).toBe(true);
+});
 
 const STRANGER = await issueCa(certRow("etcd-ca"), FACTS);
 
@@ -446,4 +466,32 @@ test("a member that was off gets the new CA by hand-over --move-aside, then its 
   const { stderr } = await run(node, "01-etcd", { lives: false });
   expect(stderr).toContain("restarted etcd.service");
   for (const name of NAMES) expect(signedBy(node.read(`${SSL}/${name}.pem`), cert)).toBe(true);
+});
+
+test("a bundle's CA of etcd is left in it where etcd has its files, and another CA", async () => {
+  using well = await nodeOf("KubeKey 3");
+  const identity = await generateX25519Identity();
+  await well.run(`hand-over pack --to ${await identityToRecipient(identity)} --out keys.age`);
+  using node = here(await nodeOf("KubeKey", { wiped: true }));
+  write(`${node.root}/root/id`, `${identity}\n`);
+  cpSync(`${well.root}/root/keys.age`, `${node.root}/root/keys.age`);
+  const hash = certInfo(well.ca.cert).publicKeyHash;
+  const { exitCode, stderr } = await node.run(`hand-over unpack keys.age --identity id --ca-hash ${hash}`);
+  expect({ exitCode, stderr }).toMatchObject({
+    exitCode: 0,
+    stderr: expect.stringContaining("etcd/ca: left in the bundle"),
+  });
+  expect(readdirSync(node.root + SSL).sort()).toEqual(["ca.crt", "server.crt", "server.key"]);
+  expect(node.exists("/etc/kubernetes/pki/etcd")).toBe(false);
+});
+
+test("00-assess of a node whose etcd has lost its files names them once, with what may bring them back", async () => {
+  using node = await lostNode(false);
+  write(`${node.root}/usr/local/share/ca-certificates/etcd-ca.crt`, ETCD_PKI.ca, 0o640);
+  using _deaf = serveDeaf(ADDRESS);
+  const before = node.fingerprint();
+  await expectTranscript("00-assess-etcd-pki-lost", await node.run("00-assess"));
+  expect(node.fingerprint()).toEqual(before);
+  const plan = await node.run("plan");
+  expect(plan.stdout).toContain("scripts/01-etcd.ts --new-internal-cas");
 });

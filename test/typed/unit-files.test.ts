@@ -68,17 +68,34 @@ test("etcd's expired certificates are renewed with their own keys, names and mod
 });
 
 test.each(["another CA's", "nowhere"])(
-  "etcd's expired certificates stay as they are where the key of its CA is %s",
+  "etcd's expired certificates stay as they are where the key of its CA is %s, until a new CA is asked for",
   async (whose) => {
     const other = await issueCa(certRow("etcd-ca"), FACTS);
     using node = await expiredNode(other.key);
     if (whose === "nowhere") rmSync(`${node.root}${SSL}/ca-key.pem`);
     const before = node.fingerprint();
     const { exitCode, stderr } = await node.run("01-etcd");
-    expect(stderr).toMatch(/its certificate "\S+" is not valid now/);
-    expect({ exitCode, after: node.fingerprint() }).toEqual({ exitCode: 3, after: before });
+    expect(stderr).toMatch(
+      /ca\.pem is needed and cannot be used: (key missing|does not match its key)[\s\S]*--new-internal-cas/,
+    );
+    expect({ exitCode, after: node.fingerprint() }).toEqual({ exitCode: 1, after: before });
+    const planned = await node.run("01-etcd --new-internal-cas --dry-run");
+    expect(planned).toMatchObject({
+      exitCode: 0,
+      stderr: expect.stringContaining("would restart etcd.service"),
+    });
   },
 );
+
+test("a CA of etcd's that has expired is renewed with its own key: etcd starts again with it, and gets new certificates", async () => {
+  using node = await expiredNode();
+  write(`${node.root}${SSL}/ca.pem`, (await agedText(ETCD_PKI.ca, ETCD_PKI.caKey, 11 * YEAR_MS))!);
+  const planned = await node.run("01-etcd --dry-run");
+  expect(planned).toMatchObject({ exitCode: 0 });
+  expect(planned.stderr).toMatch(
+    /ca\.pem \(until DATE, expired on DATE, renewed with its own key\)[\s\S]*would write \S+member-m1\.pem[\s\S]*would restart etcd\.service/,
+  );
+});
 
 test("a certificate that another CA has signed is not renewed, though it lies there and has expired", async () => {
   using node = await expiredNode();
@@ -106,7 +123,7 @@ test("a host of etcd that is no control plane node gets no pair of an API server
   using node = here(await nodeOf("KubeKey", { wiped: true, etcd: asWorker }));
   const before = node.fingerprint();
   const { exitCode, stderr } = await node.run("01-etcd --new-cas");
-  expect(stderr).toContain("is missing, and this kit repairs etcd only as the static pod that kubeadm makes");
+  expect(stderr).toContain("is missing, and no script makes it");
   expect({ exitCode, after: node.fingerprint() }).toEqual({ exitCode: 3, after: before });
 });
 
