@@ -67,9 +67,14 @@ export function foldersOfPod({ spec }: { spec: PodSpec }): EtcdFolders | undefin
 }
 
 /** Opens encrypted values if the configuration for them is here. Errors: as `readEtcdData`. */
-export function readFolders({ dir, wal, apiServer, living }: EtcdFolders): EtcdData {
-  if (living) return asSeen(Object.assign(readSnapshotData(living.file), living.about), apiServer);
-  return asSeen(readEtcdData(hostPath(dir), wal && hostPath(wal)), apiServer);
+export function readFolders(folders: EtcdFolders): EtcdData {
+  return asSeen(readStored(folders), folders.apiServer);
+}
+
+/** As it is stored: encrypted, of machines that may have moved since, with the members' own names. */
+export function readStored({ dir, wal, living }: EtcdFolders): EtcdData {
+  if (living) return Object.assign(readSnapshotData(living.file), living.about);
+  return readEtcdData(hostPath(dir), wal && hostPath(wal));
 }
 
 function asSeen(read: EtcdData, apiServer: EtcdFolders["apiServer"]): EtcdData {
