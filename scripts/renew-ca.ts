@@ -36,7 +36,7 @@ async function main() {
   const { values } = begin("renew-ca", { options: OPTIONS, usage: USAGE }, lockNode);
   const only = chosen(values);
   const seen = await placeHere(values["etcd-data"]);
-  if (!isKnown(seen.place) && !seen.place.unreached) return await onWorker(values);
+  if (!isKnown(seen.place) && !seen.place.unreached) return await onWorker(values, seen.place);
   const cp = await controlPlaneToRepair(values["etcd-data"], { seen });
   const own = here.casToRenew(cp, only, [...values.only, values.csr]);
   if (values.csr) return answer(requestOf(values.csr as renewal.CaName, cp.facts));
@@ -128,8 +128,8 @@ async function tell(cp: ControlPlaneNode, api: KubeApi, ca: renewal.Renewal) {
 }
 
 /** A worker: its kubelet's two files, and one restart of the kubelet. */
-async function onWorker({ "etcd-data": etcdData, from, undo }: Values) {
-  const node = await readWorker(etcdData);
+async function onWorker({ "etcd-data": etcdData, from, undo }: Values, place: { isHosted?: true }) {
+  const node = await readWorker(etcdData, undefined, place);
   const one = await step("R.1 Look at this worker's CA", async () => {
     const candidate = from === undefined ? undefined : here.broughtFor("ca", from);
     const found = undo

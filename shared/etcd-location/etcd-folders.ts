@@ -38,6 +38,8 @@ export interface EtcdFolders {
   living?: LivingEtcd;
   /** Why it cannot be read. */
   unreached?: Fail;
+  /** The data here is of a member that a worker hosts: nothing of it is this node's. */
+  isHosted?: true;
 }
 
 export interface LivingEtcd extends EtcdClientFiles {
@@ -50,8 +52,12 @@ export interface LivingEtcd extends EtcdClientFiles {
 }
 
 /** Whether etcd's data can be read here, from a folder or from other machines. */
-export function isKnown({ dir, living }: Pick<EtcdFolders, "dir" | "living">): boolean {
-  return living !== undefined || exists(dir);
+export function isKnown({
+  dir,
+  living,
+  isHosted,
+}: Pick<EtcdFolders, "dir" | "living" | "isHosted">): boolean {
+  return living !== undefined || (!isHosted && exists(dir));
 }
 
 /**

@@ -3,9 +3,9 @@
  * what it is for, or refuses by name, with the way.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { writeFileSync } from "node:fs";
+import { cpSync, writeFileSync } from "node:fs";
 import type { Manifest } from "../../shared/objects/objects.ts";
-import { ADDRESS, type Objects } from "../pretend/cluster.ts";
+import { ADDRESS, type Objects, write } from "../pretend/cluster.ts";
 import { type EtcdState, sameEtcd, serveUnit } from "../pretend/etcd.ts";
 import {
   ETCD_HOST,
@@ -16,7 +16,7 @@ import {
   OTHER_MEMBER,
   UNIT_MEMBER,
 } from "../pretend/etcd-as-unit.ts";
-import { type NodeOptions, routesOf } from "../pretend/node.ts";
+import { type NodeOptions, pretendNode, routesOf } from "../pretend/node.ts";
 import { serveRunning } from "../pretend/running.ts";
 import { here } from "../pretend/typed-here.ts";
 import { snapshotOf } from "../pretend/write-db.ts";
@@ -169,3 +169,73 @@ test.each(LAYOUTS)(
     );
   },
 );
+
+const W1_AT = "127.77.0.21";
+
+/** w1 hosts a member of an external etcd, as a unit. `change`: of what is in its data. */
+async function host(change: (objects: Objects) => void = () => {}) {
+  const etcd = (objects: Objects) => {
+    external(objects, "kubeadm", { elsewhere: true });
+    Object.assign(objects["minions/w1"]!, {
+      status: { addresses: [{ type: "InternalIP", address: W1_AT }] },
+    });
+    change(objects);
+  };
+  const members = [{ ...UNIT_MEMBER, peerURLs: [`https://${W1_AT}:2380`] }];
+  using other = here(await pretendNode({ kind: "healthy control plane node", etcd, members }));
+  const node = here(await pretendNode({ kind: "worker", etcd, commands: routesOf(W1_AT) }));
+  cpSync(`${other.root}/var/lib/etcd`, `${node.root}/var/lib/etcd`, { recursive: true });
+  const files = ["ca.crt", "server.crt", "server.key"].map((name) => `/etc/etcd/pki/${name}`);
+  const pems = [ETCD_PKI.ca, ETCD_PKI.cert, ETCD_PKI.key];
+  for (const [i, path] of files.entries()) write(node.root + path, pems[i]!);
+  const unit = "[Service]\nEnvironmentFile=/etc/etcd.env\nExecStart=/usr/local/bin/etcd\n";
+  write(`${node.root}/etc/systemd/system/etcd.service`, unit);
+  const names = ["TRUSTED_CA_FILE", "CERT_FILE", "KEY_FILE"].map((name, i) => `ETCD_${name}=${files[i]}\n`);
+  write(`${node.root}/etc/etcd.env`, `ETCD_DATA_DIR=/var/lib/etcd\nETCD_NAME=etcd1\n${names.join("")}`);
+  return node;
+}
+
+/** A pod of an API server on w1, as its kubelet makes it. */
+function withApi(objects: Objects) {
+  const pod = structuredClone(objects["pods/kube-system/kube-apiserver-m1"]) as Manifest;
+  Object.assign(pod.metadata, { name: "kube-apiserver-w1" });
+  Object.assign(pod.spec, { nodeName: "w1" });
+  objects["pods/kube-system/kube-apiserver-w1"] = pod;
+}
+
+test("a worker that hosts a member of etcd is a worker, and well", async () => {
+  using node = await host();
+  const { exitCode, stdout } = await node.run("00-assess");
+  expect({ exitCode, stdout }).toMatchObject({
+    exitCode: 0,
+    stdout: expect.stringContaining("node w1 (worker)"),
+  });
+  expect((await node.run("plan")).stderr).toContain('error: "w1" is no control plane node');
+  expect((await node.run("05-verify")).stdout).not.toContain("etcd");
+  expect((await node.run("renew-ca --dry-run")).stderr).toContain("R.1 Look at this worker's CA");
+});
+
+test.each<[string, (objects: Objects) => void]>([
+  ["the pod of an API server", withApi],
+  [
+    "the lease of an API server",
+    (objects) => void Object.assign(objects, { [`/registry/masterleases/${W1_AT}`]: { metadata: {} } }),
+  ],
+  [
+    "a control plane node's label",
+    (objects) =>
+      void Object.assign((objects["minions/w1"] as Manifest).metadata, {
+        labels: { "node-role.kubernetes.io/control-plane": "" },
+      }),
+  ],
+  [
+    "etcd as a static pod in kubeadm's configuration",
+    (objects) => {
+      const map = objects["configmaps/kube-system/kubeadm-config"] as { data: Record<string, string> };
+      map.data.ClusterConfiguration = map.data.ClusterConfiguration!.replace("external:", "local:");
+    },
+  ],
+])("a wiped node beside etcd that has %s in its data is called no worker", async (_, change) => {
+  using node = await host(change);
+  expect((await node.run("00-assess")).stdout).toContain("node w1 (control plane)");
+});
