@@ -6,16 +6,16 @@
  */
 import { again, command, inOneLine, type Todo } from "../shared/again.ts";
 import { adminApi } from "../shared/api/admin-api.ts";
-import { readEtcdData } from "../shared/etcd-data/data.ts";
+import { isKnown, readStored } from "../shared/etcd-location/etcd-folders.ts";
 import { type EtcdPlace, etcdDataOf } from "../shared/etcd-location/etcd-place.ts";
 import { lookPastNat } from "../shared/facts/control-plane-node.ts";
 import { otherControlPlanes } from "../shared/facts/known-nodes.ts";
+import { isNotKubeadms } from "../shared/facts/no-etcd-data.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
 import { keepSaid, withWords } from "../shared/facts/said.ts";
 import { attemptLater, Fail, Refused } from "../shared/fail.ts";
 import { refuseFixed } from "../shared/files/file-system.ts";
 import { replaceFiles } from "../shared/files/file-tree.ts";
-import { exists, hostPath } from "../shared/files/files.ts";
 import { begin, type OptionValues } from "../shared/files/operator-files.ts";
 import * as pairs from "../shared/moved/pairs.ts";
 import * as kept from "../shared/moved/tell-cluster.ts";
@@ -34,14 +34,15 @@ async function main() {
   const { values } = begin("move", { options: OPTIONS, usage: USAGE }, lockNode);
   const self = await readNode();
   const place = await etcdDataOf(values["etcd-data"], { node: self });
-  if (!exists(place.dir)) return await onWorker(self, values);
-  const { data, cluster, obstacle, cp } = await lookPastNat(place, self);
+  if (!isKnown(place) && !place.unreached) return await onWorker(self, values);
+  const { data, cluster, obstacle, cp, home } = await lookPastNat(place, self);
   if (!data || !cluster) throw obstacle ?? new Error("no data, and no obstacle");
   const node = cp?.node.nat ? cp.node : self;
   const known = { node, data, cluster };
   const moved = await step("M.1 Look at this machine, and who has moved", () =>
     look(known, values),
   );
+  if (isNotKubeadms(home)) machine.refuseBesideEtcd(cluster, moved);
   const changes = await machine.changesHere(node, moved, { isControlPlane: true });
   if (changes.length > 0) await refuseUnfitKubelet({ node, by: "repair", renames: true });
   refuseFixed(changes.map(({ path }) => path));
@@ -179,8 +180,8 @@ function stepsAfter({ cluster, node }: machine.KnownHere): Todo[] {
 }
 
 /** The rest is for people: only they know whether it is meant. */
-function sayNamed({ dir, wal }: EtcdPlace, moved: Moved) {
-  using data = readEtcdData(hostPath(dir), wal && hostPath(wal));
+function sayNamed(place: EtcdPlace, moved: Moved) {
+  using data = readStored(place);
   kept.sayStillNamed(kept.namedInData(data, moved), "no object names one", "kubectl edit");
   kept.sayStillNamed(kept.namedInFiles(moved), "no file of this node names one", "on this node");
 }

@@ -9,6 +9,7 @@ import { again, command, inOneLine, NOBODY, type Todo } from "../shared/again.ts
 import { adminApi, adminClient, ownApiReady } from "../shared/api/admin-api.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
 import { proveEtcd } from "../shared/etcd/all-members.ts";
+import { isKnown } from "../shared/etcd-location/etcd-folders.ts";
 import { refuseDoubtfulClock } from "../shared/facts/clock.ts";
 import { type ControlPlaneNode, placeHere } from "../shared/facts/control-plane-node.ts";
 import { apiServerEnd } from "../shared/facts/ended-container.ts";
@@ -16,7 +17,7 @@ import { otherControlPlanes } from "../shared/facts/known-nodes.ts";
 import { silentSinceCaEnded } from "../shared/facts/leaders.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
 import { Fail, Refused } from "../shared/fail.ts";
-import { exists } from "../shared/files/files.ts";
+
 import { begin, type OptionValues } from "../shared/files/operator-files.ts";
 import { lockNode } from "../shared/node/kept-run.ts";
 import { asideOf, newRescue } from "../shared/node/rescue-folder.ts";
@@ -35,10 +36,11 @@ async function main() {
   const { values } = begin("renew-ca", { options: OPTIONS, usage: USAGE }, lockNode);
   const only = chosen(values);
   const seen = await placeHere(values["etcd-data"]);
-  if (!exists(seen.place.dir)) return await onWorker(values);
+  if (!isKnown(seen.place) && !seen.place.unreached) return await onWorker(values, seen.place);
   const cp = await controlPlaneToRepair(values["etcd-data"], { seen });
+  const own = here.casToRenew(cp, only, [...values.only, values.csr]);
   if (values.csr) return answer(requestOf(values.csr as renewal.CaName, cp.facts));
-  await onControlPlane(cp, values, only);
+  await onControlPlane(cp, values, own);
 }
 
 function chosen({ only }: Values): renewal.CaName[] {
@@ -126,8 +128,8 @@ async function tell(cp: ControlPlaneNode, api: KubeApi, ca: renewal.Renewal) {
 }
 
 /** A worker: its kubelet's two files, and one restart of the kubelet. */
-async function onWorker({ "etcd-data": etcdData, from, undo }: Values) {
-  const node = await readWorker(etcdData);
+async function onWorker({ "etcd-data": etcdData, from, undo }: Values, place: { isHosted?: true }) {
+  const node = await readWorker(etcdData, undefined, place);
   const one = await step("R.1 Look at this worker's CA", async () => {
     const candidate = from === undefined ? undefined : here.broughtFor("ca", from);
     const found = undo

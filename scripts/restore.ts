@@ -169,6 +169,7 @@ function ofMembers(dirs: readonly string[], values: Values, snapshot?: string): 
     say(lost.wayInWords(chosen, { until, snapshot: snapshot && hostPath(snapshot) }));
   }
   lost.sayChosen(all, choice);
+  content.refuseExternal(data);
   const name = memberName(chosen.own);
   if (name !== asOf(values))
     throw new Fail(`The data is that of "${name}", and it continues under this name`, {

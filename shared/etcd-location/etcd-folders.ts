@@ -37,6 +37,8 @@ export interface EtcdFolders {
   /** Etcd on other machines: its data, in the place of folders. `dir` is then its address. */
   living?: LivingEtcd;
   unreached?: Fail;
+  /** The data here is of a member that a worker hosts: nothing of it is this node's. */
+  isHosted?: true;
 }
 
 export interface LivingEtcd extends EtcdClientFiles {
@@ -49,8 +51,12 @@ export interface LivingEtcd extends EtcdClientFiles {
 }
 
 /** Whether etcd's data can be read here, from a folder or from other machines. */
-export function isKnown({ dir, living }: Pick<EtcdFolders, "dir" | "living">): boolean {
-  return living !== undefined || exists(dir);
+export function isKnown({
+  dir,
+  living,
+  isHosted,
+}: Pick<EtcdFolders, "dir" | "living" | "isHosted">): boolean {
+  return living !== undefined || (!isHosted && exists(dir));
 }
 
 /**
@@ -66,9 +72,14 @@ export function foldersOfPod({ spec }: { spec: PodSpec }): EtcdFolders | undefin
 }
 
 /** Opens encrypted values if the configuration for them is here. Errors: as `readEtcdData`. */
-export function readFolders({ dir, wal, apiServer, living }: EtcdFolders): EtcdData {
-  if (living) return asSeen(Object.assign(readSnapshotData(living.file), living.about), apiServer);
-  return asSeen(readEtcdData(hostPath(dir), wal && hostPath(wal)), apiServer);
+export function readFolders(folders: EtcdFolders): EtcdData {
+  return asSeen(readStored(folders), folders.apiServer);
+}
+
+/** As it is stored: encrypted, of machines that may have moved since, with the members' own names. */
+export function readStored({ dir, wal, living }: EtcdFolders): EtcdData {
+  if (living) return Object.assign(readSnapshotData(living.file), living.about);
+  return readEtcdData(hostPath(dir), wal && hostPath(wal));
 }
 
 function asSeen(read: EtcdData, apiServer: EtcdFolders["apiServer"]): EtcdData {

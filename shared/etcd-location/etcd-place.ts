@@ -10,6 +10,7 @@ import { again } from "../again.ts";
 import type { EtcdData, Member } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, list, readText } from "../files/files.ts";
+import { certificatesDirOn } from "../manifests/on-disk.ts";
 import { type Container, containersIfAny } from "../node/containers.ts";
 import { OtherDistribution } from "../node/kubelet-config.ts";
 import { type Node, readNode } from "../node/node.ts";
@@ -22,9 +23,9 @@ import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { inManifest, type NamedFolders, namesOf, writtenLater } from "./etcd-candidates.ts";
 import { type EtcdFolders, holdsData, keyOf, readFolders } from "./etcd-folders.ts";
-import { USUAL_DATA } from "./etcd-unit.ts";
+import { controlPlaneTraces, isClusters, readEtcdUnit, USUAL_DATA } from "./etcd-unit.ts";
 import { etcdElsewhere } from "./living-etcd.ts";
-import { isHere, ownMember } from "./reach-etcd.ts";
+import { isHere, isWorkerByData, ownMember } from "./reach-etcd.ts";
 import { apiServerHere } from "./static-pod-here.ts";
 
 interface Here {
@@ -44,6 +45,8 @@ export async function etcdDataOf(typed: string | undefined, { node, all }: Here)
   const saved = wordOf("etcd-data");
   const urls = [typed ?? saved?.value ?? ""].filter(isServer);
   const place = await placeOf(urls.length > 0 ? undefined : typed, { node, all, apiServer });
+  if (node && typed === undefined && isWorkers(place, node, all))
+    return { ...place, isHosted: true, apiServer };
   if (!node || (urls.length === 0 && (typed !== undefined || exists(place.dir))))
     return { ...place, apiServer };
   const containers = all ?? (await containersIfAny(node));
@@ -53,6 +56,18 @@ export async function etcdDataOf(typed: string | undefined, { node, all }: Here)
   const { endpoint, about } = found.living;
   const why = `on other machines: a snapshot of ${about.members.length} members' data`;
   return { ...found, dir: endpoint, wal: undefined, why, apiServer };
+}
+
+/** Read only if nothing of a control plane is here, but a unit of etcd. */
+function isWorkers(place: EtcdPlace, node: Node, all: Here["all"] = []): boolean {
+  const unit = readEtcdUnit();
+  if (!unit || !isClusters(unit) || controlPlaneTraces(node, all, certificatesDirOn(node)).length > 0)
+    return false;
+  const look = () => {
+    using data = readFolders(place);
+    return isWorkerByData(data, node);
+  };
+  return attempt(look, false);
 }
 
 async function placeOf(

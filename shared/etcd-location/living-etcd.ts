@@ -13,13 +13,14 @@ import { megabytes, NEED, refuseNoMemory } from "../files/file-system.ts";
 import { exists, list, readText, writeAt } from "../files/files.ts";
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
+import { foldersWithData } from "../node/rescue-folder.ts";
 import { isServer } from "../pki/addresses.ts";
 import { infoOf, isValidNow, keyMatches, signedBy } from "../pki/certificate.ts";
 import type { EtcdClientFiles } from "../pki/certs.ts";
 import { shownSoon } from "../pki/served.ts";
 import { shell } from "../shell-line.ts";
 import { EtcdClient, type EtcdStatus } from "./client.ts";
-import { type EtcdFolders, type LivingEtcd, readFolders } from "./etcd-folders.ts";
+import { type EtcdFolders, type LivingEtcd, readFolders, readRescued } from "./etcd-folders.ts";
 import { ETCD_SSL, type EtcdHome, etcdHome } from "./etcd-home.ts";
 import { hostOf } from "./reach-etcd.ts";
 
@@ -38,11 +39,24 @@ export async function etcdElsewhere(
   typedUrls: readonly string[],
 ): Promise<Pick<EtcdFolders, "living" | "unreached"> | undefined> {
   const { node, all = [], apiServer } = here;
-  const home = etcdHome({ node, dataDir, all, apiServer });
+  const now = etcdHome({ node, dataDir, all, apiServer });
+  const isOpen = typedUrls.length === 0 && now.servers.length === 0;
+  const home = (isOpen && attempt(() => homeBefore({ node, dataDir, all }), undefined)) || now;
   if (typedUrls.length === 0 && home.runs !== "elsewhere") return undefined;
   const urls = typedUrls.length > 0 ? typedUrls : home.servers;
   const living = await attemptLater(() => reach(urls, home, here));
   return living instanceof Fail ? { unreached: living } : { living };
+}
+
+/**
+ * As the copy that this repair has made tells it: once the kubelet has started, no container of an API server names etcd,
+ * and its manifest comes in part 2.
+ */
+function homeBefore(seen: Parameters<typeof etcdHome>[0]): EtcdHome | undefined {
+  const [rescue] = foldersWithData();
+  if (!rescue) return undefined;
+  using data = readRescued(rescue, undefined);
+  return data.elsewhere && { ...etcdHome({ ...seen, data }), runs: "elsewhere" };
 }
 
 /** Errors: Refused with the way, if it cannot be reached, or is not this cluster's. */

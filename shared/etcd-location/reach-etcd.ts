@@ -158,6 +158,23 @@ export function withControlPlanes(data: EtcdData): EtcdData {
   return Object.create(data, { members: { value: members }, memberId: { value: memberId } }) as EtcdData;
 }
 
+/**
+ * Whether this node hosts a member of the cluster's etcd, and is a worker: no API server of it is or was in this data, by
+ * its pod or its lease, and its Node has no label of a control plane node.
+ */
+export function isWorkerByData(
+  data: EtcdData,
+  { name, addresses }: { name: string; addresses: readonly string[] },
+) {
+  const prefix = registryPrefix(data);
+  const own = readObject<{ metadata: { labels?: object } }>(data, `minions/${name}`);
+  if (!own || !hasExternalEtcd(data) || CONTROL_PLANE in (own.metadata.labels ?? {})) return false;
+  const ofApi = [`pods/kube-system/kube-apiserver-${name}`, ...addresses.map((ip) => `masterleases/${ip}`)];
+  return !ofApi.some((key) => data.history(`${prefix}/${key}`).length > 0);
+}
+
+const CONTROL_PLANE = "node-role.kubernetes.io/control-plane";
+
 function hasExternalEtcd(data: EtcdData): boolean {
   const text = configMapIn(data, "kube-system/kubeadm-config")?.ClusterConfiguration ?? "";
   const config = readYaml(text) as { etcd?: { external?: unknown } } | undefined;

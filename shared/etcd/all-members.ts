@@ -8,6 +8,7 @@ import { isNameless, memberName } from "../etcd-data/members.ts";
 import { type EtcdClient, etcdClient, type LiveMember, unlessSilent } from "../etcd-location/client.ts";
 import { promotion } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { isControlPlaneName } from "../facts/known-nodes.ts";
 import { leftOut, nodesAmong } from "../facts/said.ts";
 import { attemptLater, Fail, Refused } from "../fail.ts";
 import { endWords } from "../node/words.ts";
@@ -41,7 +42,10 @@ export async function proveEtcd(
 ): Promise<{ isFull: boolean; lost: readonly string[] }> {
   const { lost } = named;
   const { facts, data } = cp;
-  refuseMembersElsewhere(facts, lost);
+  refuseMembersElsewhere(
+    facts,
+    lost.filter((name) => isControlPlaneName(name, cp)),
+  );
   refuseUnasked(cp);
   const peers = await peersOf(cp);
   refuseLiving(peers, { lost, lostOn }, cp);
@@ -198,7 +202,16 @@ export function refuseMembersElsewhere(
   lost: readonly string[],
 ) {
   if (!externalEtcd || lost.length === 0) return;
-  throw new Refused(`${lost.join(", ")}: this kit takes no member out of an etcd that kubeadm did not make`, {
+  const names = lost.join(", ");
+  if (externalEtcd.elsewhere)
+    throw new Refused(
+      `${names}: no member of etcd, which is on other machines: there is nothing to take out`,
+      {
+        unchanged: true,
+        hint: `leave it out as one that is away: ${command("02-control-plane", { without: lost })}. After part 5: ${shell`kubectl delete node ${lost}`}`,
+      },
+    );
+  throw new Refused(`${names}: this kit takes no member out of an etcd that kubeadm did not make`, {
     unchanged: true,
     hint: `remove it by its maker's own means (kubespray: remove-node.yml, recover-control-plane.yml), then run the same line without it: ${again({}, { of: "02-control-plane", less: lost })}`,
   });

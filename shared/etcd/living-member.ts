@@ -9,6 +9,7 @@ import type { EtcdData } from "../etcd-data/data.ts";
 import { memberName } from "../etcd-data/members.ts";
 import { etcdClient, unlessSilent } from "../etcd-location/client.ts";
 import { type EtcdFolders, holdsData, isKnown, readFolders } from "../etcd-location/etcd-folders.ts";
+import { etcdHome } from "../etcd-location/etcd-home.ts";
 import { etcdDataOf } from "../etcd-location/etcd-place.ts";
 import { placeOf } from "../etcd-location/reach-etcd.ts";
 import { controlPlaneWithoutData, refuseOtherEtcd } from "../facts/no-etcd-data.ts";
@@ -39,6 +40,15 @@ export async function refuseLivingNode(node: Node, { host, lost, etcdData }: Sai
   const all = await containers(node.runtimeEndpoint);
   const place = await etcdDataOf(etcdData, { node, all });
   refuseOtherEtcd({ node, place }, { always: true });
+  const { runs, servers } = etcdHome({ node, dataDir: place.dir, all, living: place.living });
+  if (place.living || (runs === "elsewhere" && servers.length > 0))
+    throw new Refused(
+      `"${node.name}" is no member of etcd, which is on other machines: nothing joins again`,
+      {
+        unchanged: true,
+        hint: "bring this node back with parts 1 and 2, the keys of the others first: ./bunw scripts/00-assess.ts",
+      },
+    );
   if (lost !== undefined && lost !== node.name)
     throw new Refused(`This is "${node.name}", not "${lost}"`, {
       unchanged: true,

@@ -13,7 +13,7 @@ import type { EtcdData } from "../etcd-data/data.ts";
 import { memberHosts } from "../etcd-location/reach-etcd.ts";
 import type { Cluster } from "../facts/cluster.ts";
 import { guestsOf } from "../facts/endpoint.ts";
-import { apiEndpoint } from "../facts/known-nodes.ts";
+import { apiEndpoint, type KnownNode } from "../facts/known-nodes.ts";
 import { attempt, Fail, failOf, Refused } from "../fail.ts";
 import { refuseFixed } from "../files/file-system.ts";
 import { replaceFiles } from "../files/file-tree.ts";
@@ -25,7 +25,7 @@ import { asideOf, newRescue } from "../node/rescue-folder.ts";
 import { kubeletFlags, USUAL_FLAG_FILES } from "../node/started-with.ts";
 import { refuseUnfitKubelet, systemctlKubelet } from "../node/systemctl-kubelet.ts";
 import { readObject } from "../objects/stored.ts";
-import { asMoved, canonicalIp, type Moved, ofMachines } from "../pki/addresses.ts";
+import { asMoved, canonicalIp, hostsSaid, type Moved, ofMachines } from "../pki/addresses.ts";
 import { KUBECONFIGS, leadsToEndpoint, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { mode, say, step } from "../run.ts";
 import { orUndo } from "../this-run.ts";
@@ -66,6 +66,21 @@ export async function addressNow(
   if (found) return found;
   throw new Fail(`This machine was at ${like}, and nothing here shows which of its addresses replaces it`, {
     hint: `give it: --moved ${like}=ADDRESS; it has ${node.addresses.join(", ")}`,
+  });
+}
+
+/**
+ * Errors: Refused if a control plane node has moved, and kubeadm did not make etcd: its settings and certificates, or
+ * the leases of API servers in it, name the old address.
+ */
+export function refuseBesideEtcd({ nodes }: Pick<Cluster, "nodes">, moved: Moved) {
+  const places = [...moved].flat();
+  const isOne = (one: KnownNode) => one.controlPlane && hostsSaid(one).some((ip) => places.includes(ip));
+  const names = nodes.filter(isOne).map(({ name }) => name);
+  if (names.length === 0) return;
+  throw new Refused(`${names.join(", ")}: has moved, and kubeadm did not make this cluster's etcd`, {
+    unchanged: true,
+    hint: "give that machine its old address. Or by hand: etcd by its maker's own means (kubespray: docs/operations/nodes.md); then there kubeadm init phase certs apiserver, kubeconfig all, control-plane all, with --config",
   });
 }
 

@@ -39,6 +39,24 @@ import {
 } from "./renewal.ts";
 import { casInUse } from "./restart.ts";
 
+/**
+ * Without that of an etcd that kubeadm did not make. `asked`: by name. Errors: Refused if it is among them.
+ */
+export function casToRenew(
+  { facts: { externalEtcd } }: Pick<ControlPlaneNode, "facts">,
+  names: readonly CaName[],
+  asked: readonly (string | undefined)[],
+): CaName[] {
+  if (!externalEtcd) return [...names];
+  const { ca } = externalEtcd;
+  if (asked.includes("etcd-ca"))
+    throw new Refused(`"${ca}" is the CA of an etcd that kubeadm did not make: its maker renews it`, {
+      unchanged: true,
+      hint: `type where its key is: openssl x509 -in ca.crt -signkey ca.key -days 3650 -out new.crt. Bring that to each host of etcd, and to ${ca} on each control plane node. Restart etcd's members, then the API servers, one after the other`,
+    });
+  return names.filter((name) => name !== "etcd-ca");
+}
+
 /** Whether one of these CAs has expired on this node's disk: no server of it is trusted any more. */
 export function haveExpired({ facts }: Pick<ControlPlaneNode, "facts">, names: readonly CaName[]): boolean {
   return names.some((name) => examine(certRow(name), facts).state === "expired");

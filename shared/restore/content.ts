@@ -37,17 +37,22 @@ export interface Content {
 export function contentFor(stored: EtcdData, as: string, lost: readonly string[]): Content {
   const data = withNames(stored, [as, ...lost]);
   const cluster = readCluster(data);
-  if (cluster.configuration.etcd?.external)
-    throw new Refused("This cluster's etcd is external: kubeadm does not run it", {
-      unchanged: true,
-      hint: 'restore it where it runs, by its own means: RUNBOOK-MORE "If etcd is external"',
-    });
+  refuseExternal(data);
   const node = cluster.nodes.find(({ name }) => name === as);
   const controlPlanes = cluster.nodes.filter(({ controlPlane }) => controlPlane).map(({ name }) => name);
   if (node?.controlPlane) return { data, cluster, node };
   throw new Refused(`"${as}" is not one of the control plane nodes in the data`, {
     unchanged: true,
     hint: `choose which of ${controlPlanes.join(", ")} this machine becomes: ${again({ as: controlPlanes[0] ?? "NODE" })}`,
+  });
+}
+
+/** Errors: Refused if kubeadm does not run this cluster's etcd, as far as its data can be read. */
+export function refuseExternal(data: EtcdData) {
+  if (!attempt(() => readCluster(data).configuration.etcd?.external, undefined)) return;
+  throw new Refused("This cluster's etcd is external: kubeadm does not run it", {
+    unchanged: true,
+    hint: 'restore it where it runs, by its own means (etcdutl snapshot restore on each of its hosts): RUNBOOK-MORE "If etcd is external"',
   });
 }
 

@@ -45,16 +45,20 @@ import {
 import { APPROVER_LOG, leaveFormer, tokenOwner } from "./token-file.ts";
 
 /**
- * Looks at this worker. `etcdData`: as typed. `paste`: what `open` gave it. Errors: as `readNode`, `refuseControlPlane`
+ * Looks at this worker. `etcdData`: as typed. `paste`: what `open` gave it; or that etcd's data here calls it a worker.
+ * Errors: as `readNode`, `refuseControlPlane`
  * and `refuseUnfitKubelet`.
  */
 export async function readWorker(
   etcdData: string | undefined,
   by?: "repair",
-  paste: { file: string; hashes: readonly string[] } = { file: "", hashes: [] },
+  paste: { file: string; hashes: readonly string[] } | { isHosted?: true } = {},
 ): Promise<Node> {
   const node = await readNode();
-  const isWorker = tokenOwner(paste.file) === node.name || Boolean(await joinedCa(node, paste.hashes));
+  const isWorker =
+    "file" in paste
+      ? tokenOwner(paste.file) === node.name || Boolean(await joinedCa(node, paste.hashes))
+      : paste.isHosted === true;
   refuseControlPlane(node, { etcdData, all: await containersInTime(node), isWorker });
   await refuseUnfitKubelet({ node, by });
   for (const pod of lostPods(node))

@@ -44,6 +44,7 @@ import { hardenedScenarios } from "./scenarios/hardened.ts";
 import {
   hostileAlive,
   hostileAllLost,
+  hostileExternal,
   hostileFleet,
   hostileKubespray,
   hostileUndelete,
@@ -185,6 +186,7 @@ export const SCENARIOS: Scenario[] = [
   hostileUndelete,
   hostileFleet,
   hostileRestored,
+  hostileExternal,
   hostileKubespray,
   ...hardenedScenarios,
   ...fieldScenarios,

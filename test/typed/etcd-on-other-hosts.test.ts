@@ -50,6 +50,24 @@ test("where etcd runs is typed once; 00-assess then knows the cluster, and part 
   });
 });
 
+test("a repair that has begun knows from its own copy where etcd is, when no container names it any more", async () => {
+  using node = await wiped("kubeadm");
+  const files = {
+    "etcd/ca.crt": ETCD_PKI.ca,
+    "apiserver-etcd-client.crt": ETCD_PKI.cert,
+    "apiserver-etcd-client.key": ETCD_PKI.key,
+  };
+  for (const [name, text] of Object.entries(files)) write(`${node.root}/etc/kubernetes/pki/${name}`, text);
+  using _etcd = serveUnit(ETCD_PKI, stateOf(node.stored), ETCD_HOST);
+  const first = await node.run(`01-etcd --new-cas ${FROM}`);
+  expect({ exitCode: first.exitCode, said: first.stderr }).toMatchObject({ exitCode: 0 });
+  for (const words of new Bun.Glob("{run,root}/**/*words.json").scanSync({ cwd: node.root, dot: true }))
+    rmSync(`${node.root}/${words}`);
+  const { exitCode, stderr } = await node.run("02-control-plane --dry-run");
+  expect(stderr).toMatch(/etcd's data: https:\S+:2379 \(on other machines: /);
+  expect(exitCode).toBe(0);
+});
+
 test("a stranger's etcd at a typed address shows no certificate of this etcd's CA, and is not believed", async () => {
   using node = await wiped();
   const ca = await issueCa(certRow("etcd-ca"), FACTS);

@@ -1,4 +1,5 @@
 /** The tenant: everything is done with his rights, so anybody who may create pods can do it. */
+import { existsSync } from "node:fs";
 import { readEtcdData } from "../../../shared/etcd-data/data.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { readObject } from "../../../shared/objects/stored.ts";
@@ -97,7 +98,8 @@ export async function tenantShutOut({ lab }: Scene) {
  * nothing was tried.
  */
 export function attackIsInEtcd({ lab, checks }: Scene) {
-  using data = readEtcdData(lab.controlPlanes[0]!.path("/var/lib/etcd"));
+  const folders = lab.nodes.map((node) => node.path("/var/lib/etcd"));
+  using data = readEtcdData(folders.find((folder) => existsSync(`${folder}/member`))!);
   const { nodeName } = compromisedWorker(lab);
   const node = readObject<{ metadata: { labels?: object }; status: { addresses: { address: string }[] } }>(
     data,

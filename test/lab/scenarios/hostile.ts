@@ -28,6 +28,7 @@ import type { Machine } from "../machine/machine.ts";
 import { followRunbook } from "../scene/follow.ts";
 import { type Scenario, type Scene, type } from "../scene/scene.ts";
 import { allLost, everythingDeleted, TAGS } from "./all-lost.ts";
+import { externalLost } from "./external.ts";
 import { fleet } from "./fleet.ts";
 import { pkiLostAlive } from "./keys-in-memory.ts";
 import { kubesprayNewCas } from "./kubespray.ts";
@@ -52,7 +53,7 @@ const HELD: Line = {
   },
 };
 
-/** One of the two workers is the attacker's. */
+/** One of the workers is the attacker's: the last. */
 function hostile(base: Scenario, name: string, { quiet = [], disaster, joins }: Hostility): Scenario {
   let attack: Played;
   const oldKeys = base.oldKeys ?? false;
@@ -60,7 +61,7 @@ function hostile(base: Scenario, name: string, { quiet = [], disaster, joins }: 
     ...base,
     name,
     title: `As ${base.name}, with an attacker who has a tenant's namespace, a worker and a user of a node`,
-    workers: 2,
+    workers: Math.max(2, base.workers),
     packages: [...(base.packages ?? []), ...INTRUDER_PACKAGES, ...SESSION_PACKAGES],
     lines: [
       ...quiet,
@@ -229,6 +230,19 @@ export const hostileKubespray = hostile(kubesprayNewCas, "hostile-kubespray", {
     {
       title: "The operator follows RUNBOOK.md",
       run: (scene) => followRunbook(scene, TAGS, { before: untilPart4() }),
+    },
+  ],
+});
+
+/** etcd is on the first two workers, and not on the attacker's: by its API the operator reads what he wrote into it. */
+export const hostileExternal = hostile({ ...externalLost, workers: 3 }, "hostile-external", {
+  joins: false,
+  disaster: () => [
+    ...externalLost.lines.slice(2, -2),
+    HELD,
+    {
+      title: "The operator follows RUNBOOK.md",
+      run: (scene) => followRunbook(scene, ["salvage", "new-internal-cas"], { before: beforeClose }),
     },
   ],
 });
