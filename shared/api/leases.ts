@@ -1,8 +1,6 @@
 /**
- * Leases (coordination.k8s.io/v1): which kubelets are alive: a living kubelet renews its Lease every ten
- * seconds. Source: pkg/kubelet/util/nodelease. One node's, and those of all nodes at once: who renews, who
- * does not, and who does at this moment. And those of components that elect a leader (client-go leaderelection): who leads,
- * and which leaders are dead.
+ * Leases (coordination.k8s.io/v1): a living kubelet renews its own every ten seconds (pkg/kubelet/util/nodelease),
+ * and so does who leads by one (client-go leaderelection).
  *
  * The holder writes renewTime by its own clock, which may be wrong by an hour or a year. So a Lease proves
  * life when it changes while we look, and death when it stands still for as long as our clock says

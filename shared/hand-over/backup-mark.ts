@@ -41,10 +41,8 @@ export function notKept(path: string): string | undefined {
 
 /** The state of a backup by its mark. Only its keeper knows whether it still exists. */
 export interface BackupState {
-  /** Whether it holds the keys of this folder. */
   fits: boolean;
   says: string;
-  /** The operator's next command, if it does not. */
   command: string;
 }
 

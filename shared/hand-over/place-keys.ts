@@ -34,7 +34,6 @@ import {
 } from "./bundle.ts";
 import type { LockKind } from "./sealed.ts";
 
-/** This node's facts about the cluster. */
 export interface Here extends Pick<PartialFacts, "certificatesDir" | "etcdCa" | "asideDir" | "obstacle"> {
   cluster?: Pick<Cluster, "name" | "oldCaPem" | "kubeSystemUid"> & Partial<Pick<Cluster, "nodes">>;
 }

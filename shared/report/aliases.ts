@@ -49,7 +49,6 @@ export function aliasesOf(
   };
 }
 
-/** Nodes, and the cluster's own names, with their aliases. */
 function namesOf(cluster: Cluster | undefined): Map<string, string> {
   const found = new Map<string, string>();
   const add = (name: string | undefined, alias: string) => {
@@ -69,7 +68,6 @@ function namesOf(cluster: Cluster | undefined): Map<string, string> {
   return found;
 }
 
-/** The API's endpoint, and names in certificates. */
 function hostsOf(cluster: Cluster | undefined): string[] {
   const { apiServer, etcd } = cluster?.configuration ?? {};
   const sans = [

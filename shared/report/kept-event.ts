@@ -42,7 +42,6 @@ const SCRIPT = /^[a-z\d-]{1,30}( [a-z-]{1,20})?$/;
 const VERSION = /^[\w.+-]{1,40}$/;
 const HOST = /^[\w.-]{1,253}$/;
 
-/** Undefined if it is no line of a record. */
 export function asEvent(line: unknown): KeptEvent | undefined {
   if (!isObject(line)) return undefined;
   const at = new Date(typeof line.at === "string" ? line.at : "");

@@ -87,7 +87,6 @@ export function markedRows(rows: readonly { mark: "✓" | "‼" | "✗"; name: s
   return `<table class="checks"><tbody>${rows.map(row).join("")}</tbody></table>`;
 }
 
-/** A command's output, folded. */
 export function transcript({
   when,
   node,

@@ -23,7 +23,6 @@ export interface RepairReport extends KeptRuns {
         remove: readonly { on: string; command: string; why: string }[];
       }
     | undefined;
-  /** Facts of the cluster, if it could be read. */
   cluster?: { name: string; kubernetes: string; nodes: readonly string[] } | undefined;
   /**
    * "good until 2027-11-30 (apiserver.crt)", with how to be warned; unset: no certificate of this node can be

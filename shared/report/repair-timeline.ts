@@ -12,7 +12,6 @@ import type { Span, Timeline, TimelineRow } from "./timeline.ts";
  */
 const ROWS = 30;
 
-/** Runs in one row. */
 const SPANS = 200;
 
 /** Seconds. Longer pauses are folded: people talk, sleep and fetch passwords. */
@@ -123,7 +122,6 @@ const MEANS: { script: string; text: string; when: When }[] = [
   { script: "04-sa-tokens", text: "pods and tokens renewed", when: goodEnd },
 ];
 
-/** When each of these was reached for the first time. */
 export function moments(runs: readonly KeptRecord[]): { time: Date; text: string }[] {
   return MEANS.flatMap(({ script, text, when }) => {
     const times = runs.filter((run) => run.script === script).flatMap((run) => when(run)?.getTime() ?? []);

@@ -61,7 +61,6 @@ function isBad(runs: readonly KeptRecord[]): boolean {
   return !runs.every(wentWell);
 }
 
-/** Lines that are read at a glance; more are folded. */
 const SHORT = 12;
 
 function lists(byNode: Map<string, string[]>, none: string): string {

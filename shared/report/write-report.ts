@@ -27,10 +27,8 @@ import { aliasesOf, type Written } from "./aliases.ts";
 import { type KeptRecord, readKeptRuns } from "./read-runs.ts";
 import { byBelief, type RepairReport, repairPage } from "./repair-page.ts";
 
-/** The facts of `report`. `here` is this node's name. */
 interface Verified extends VerifiedHere {
   here: string;
-  /** The tasks for people, and the left-overs that can be deleted. */
   end: RepairReport["end"];
 }
 
@@ -78,7 +76,6 @@ function whoSays(runs: Parameters<typeof byBelief>[0]): string {
   return parts.length > 0 ? `: ${parts.join("; ")}` : "";
 }
 
-/** Nodes whose transcripts are believed about the cluster. */
 function controlPlanesOf(known: PartialFacts | undefined): string[] {
   return (known?.cluster?.nodes ?? []).flatMap(({ name, controlPlane }) => (controlPlane ? [name] : []));
 }
@@ -193,7 +190,6 @@ function renaming(cluster: Cluster | undefined, names: readonly string[], files:
   return aliasesOf(cluster, { names: [...names, ...more, ...nodes], texts }, new Map(others));
 }
 
-/** Its record as parsed, and its transcript. */
 function filesOfRun(run: KeptRecord, index: number): BundledFile[] {
   const name = `runs/${String(index + 1).padStart(4, "0")}`;
   const { text, events, steps: _, ...head } = run;
