@@ -98,7 +98,3 @@ export function transcript({
   const text = stripVTControlCharacters(said).trimEnd();
   return `<details class="${ok ? "" : "bad"}"><summary><span class="soft">${asHtml(when)}</span> <b>${asHtml(node)}#</b> <code>${asHtml(command)}</code> <span class="soft">${asHtml(state)}</span></summary><pre>${asHtml(text || "(nothing)")}</pre></details>`;
 }
-
-export function seconds(value: number) {
-  return `${value.toFixed(1)} s`;
-}

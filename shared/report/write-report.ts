@@ -42,20 +42,15 @@ export function writeReport(
   const nodes = found?.cluster.nodes ?? [];
   const { runs, notes, unchanged = [] } = readKeptRuns(here, logs, controlPlanesOf(known));
   const cluster = found && {
-    ...{
-      name: found.cluster.name,
-      kubernetes: found.cluster.kubernetesVersion,
-      nodes: nodes.map(({ name }) => name),
-    },
+    name: found.cluster.name,
+    kubernetes: found.cluster.kubernetesVersion,
+    nodes: nodes.map(({ name }) => name),
   };
-  writeTyped(
-    file,
-    repairPage({
-      ...{ runs, notes, unchanged, checks, end, cluster },
-      ...{ goodUntil: goodUntil(endings), tool: VERSION, made: new Date() },
-    }),
-    { mode: 0o600 },
-  );
+  const page = repairPage({
+    ...{ runs, notes, unchanged, checks, end, cluster },
+    ...{ goodUntil: goodUntil(endings), tool: VERSION, made: new Date() },
+  });
+  writeTyped(file, page, { mode: 0o600 });
   for (const line of notes) say(`warning: ${line}`);
   const reporting = new Set(runs.map(({ node }) => node));
   const others = nodes.filter(
@@ -117,17 +112,11 @@ interface Bundled extends Verified {
 export async function writeBundle(file: string, { here, hostName, known, checks, end, ...options }: Bundled) {
   const { runs, notes } = readKeptRuns(here, options.logs, controlPlanesOf(known));
   const assessed = await assessment(options.etcdData);
+  const kubernetes = known?.cluster?.kubernetesVersion;
+  const verified = { node: here, kubernetes, ...checksAsJson(checks), end };
   const found: BundledFile[] = [
     { name: "assess", end: ".json", text: JSON.stringify(assessed, null, 2) },
-    {
-      name: "verify",
-      end: ".json",
-      text: JSON.stringify(
-        { node: here, kubernetes: known?.cluster?.kubernetesVersion, ...checksAsJson(checks), end },
-        null,
-        2,
-      ),
-    },
+    { name: "verify", end: ".json", text: JSON.stringify(verified, null, 2) },
     { name: "notes", end: ".txt", text: notes.join("\n") },
     ...runs.flatMap(filesOfRun),
   ];
