@@ -34,6 +34,21 @@ export class Refused extends Fail {
   }
 }
 
+/** The system's code of an error: "ENOENT". */
+export function codeOf(err: unknown): string | undefined {
+  return err instanceof Error && "code" in err ? String(err.code) : undefined;
+}
+
+/** Undefined where the system refuses with one of these codes. Errors: as `action`. */
+export function unlessCode<T>(codes: readonly string[], action: () => T): T | undefined {
+  try {
+    return action();
+  } catch (err) {
+    if (codes.includes(codeOf(err) ?? "")) return undefined;
+    throw err;
+  }
+}
+
 /**
  * The value; if reading it fails, `otherwise`, or the Fail: there the error is a finding, and the script
  * continues.

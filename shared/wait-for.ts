@@ -3,7 +3,7 @@
  * seconds, and then every ten seconds, a line says what is waited for, since when, until when at most, the
  * last result, and what to do.
  */
-import { Fail } from "./fail.ts";
+import { attemptLater, Fail } from "./fail.ts";
 import { quoteUntrusted } from "./plain.ts";
 import { mode, say } from "./run.ts";
 import { checkSignal, told } from "./this-run.ts";
@@ -135,12 +135,7 @@ export async function answered<T>(asked: Promise<T>, from: string, hint: string)
 
 /** A `waitFor` that gives undefined if the time is over. */
 export async function undefinedOnTimeout<T>(waiting: Promise<T>): Promise<T | undefined> {
-  try {
-    return await waiting;
-  } catch (err) {
-    if (!(err instanceof Fail)) throw err;
-    return undefined;
-  }
+  return await attemptLater(() => waiting, undefined);
 }
 
 /** The result of a probe in time, as `waitFor`; undefined: none. In a dry run it is asked once. */

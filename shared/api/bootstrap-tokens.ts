@@ -14,7 +14,6 @@ import type { KubeApi } from "./kube-api.ts";
 import type { KubeObject } from "./kube-object.ts";
 import { inParallel } from "./many.ts";
 
-/** The group of all holders of the kit's tokens. */
 export const TOKEN_GROUP = "system:bootstrappers:kube-pki-repair";
 
 const SECRETS = "/api/v1/namespaces/kube-system/secrets";
@@ -69,7 +68,6 @@ async function makeToken(api: KubeApi, node: string): Promise<string> {
   return `${id}.${secret}`;
 }
 
-/** Removes what `openJoining` made, in this run or an earlier one. */
 export async function closeJoining(api: KubeApi) {
   if ((await revokeTokens(api)) === 0) say("no token of this kit is left");
   if (await api.find(BINDING_PATH))

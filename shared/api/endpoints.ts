@@ -28,7 +28,6 @@ interface Backend {
   namespace: string;
   pod: string;
   node: string;
-  /** Where the Service leads. */
   addresses: readonly string[];
 }
 

@@ -8,7 +8,7 @@ import { fetchDirectly, trusting } from "../pki/served.ts";
 import { told } from "../this-run.ts";
 import { answered } from "../wait-for.ts";
 import { firstOf, NO_ANSWER_HINT, parseJson, refusal, unlessRefused } from "./api-error.ts";
-import type { KubeObject } from "./kube-object.ts";
+import { type KubeObject, withQuery } from "./kube-object.ts";
 
 interface Page<T> {
   items: T[] | null;
@@ -214,8 +214,4 @@ export class KubeApi {
 /** Reviews, trials and short-lived tokens are asked for with POST, and nothing is stored. */
 function isChange(method: string, path: string): boolean {
   return method !== "GET" && !/reviews$|\/token$|[?&]dryRun=All/.test(path);
-}
-
-export function withQuery(path: string, query: string): string {
-  return `${path}${path.includes("?") ? "&" : "?"}${query}`;
 }

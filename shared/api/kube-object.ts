@@ -1,7 +1,6 @@
 /**
- * An object as the API has it, and what is read in many of them: whether a pod is Ready, which pods a label
- * selector means (k8s.io/apimachinery pkg/apis/meta/v1 LabelSelector, labels.Parse for its text), which
- * ClusterTrustBundles are for the API server, and who leads by a Lease (client-go leaderelection).
+ * An object as the API has it, and how it is read: label selectors (k8s.io/apimachinery pkg/apis/meta/v1
+ * LabelSelector, labels.Parse for its text), leaders' Leases (client-go leaderelection).
  */
 
 /** A script has its own type for what else it reads in it. */
@@ -63,7 +62,11 @@ export function podsPath(namespace: string, selector: string): string {
 
 /** Those of one node, in a collection of pods. */
 export function podsOn(node: string, pods = "/api/v1/pods"): string {
-  return `${pods}${pods.includes("?") ? "&" : "?"}fieldSelector=spec.nodeName%3D${encodeURIComponent(node)}`;
+  return withQuery(pods, `fieldSelector=spec.nodeName%3D${encodeURIComponent(node)}`);
+}
+
+export function withQuery(path: string, query: string): string {
+  return `${path}${path.includes("?") ? "&" : "?"}${query}`;
 }
 
 /** An empty selector means all, none means nothing (policy/v1 PodDisruptionBudget). */

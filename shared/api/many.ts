@@ -7,8 +7,8 @@
 import { count } from "../progress.ts";
 import { sayWhile, waitFor } from "../wait-for.ts";
 import { ApiError, deafWebhook, IS_IT_WELL, NO_ANSWER_HINT } from "./api-error.ts";
-import { type KubeApi, withQuery } from "./kube-api.ts";
-import type { KubeObject } from "./kube-object.ts";
+import type { KubeApi } from "./kube-api.ts";
+import { type KubeObject, withQuery } from "./kube-object.ts";
 
 /**
  * Gives all items of a collection to `take`, which does not wait. A large one, or a slow API, takes long

@@ -31,15 +31,7 @@ import { shell } from "../shell-line.ts";
 import { mountsSuperAdmin } from "../static-pods/wanted-manifests.ts";
 import { restoreCommands } from "../static-pods/without-files.ts";
 import { type Assessment, bad, type Judged, row, withoutServers, withWhatComes } from "./assessment.ts";
-import {
-  assessWithoutParts,
-  caRows,
-  dataRows,
-  endpointRows,
-  memberRows,
-  roleRows,
-  unitRows,
-} from "./data-rows.ts";
+import { assessWithoutParts, clusterRows, dataRows, unitRows } from "./data-rows.ts";
 import { type Looked, refusalsHere, seen, wellLine } from "./look-here.ts";
 import {
   clockRows,
@@ -57,7 +49,6 @@ import { assessWorker, cniRows, heldRows, holdHere, kubeletRow, kubeletTrustRows
 
 interface AssessOptions {
   deep?: DeepOptions | undefined;
-  /** Nodes that the operator names as lost. */
   lost?: LostNodes | undefined;
 }
 
@@ -125,20 +116,13 @@ function withStopped(assessed: Assessment, stopped: readonly StoppedProcess[]): 
   const held = stopped.filter((_, i) => hasFailed(rows[i]!));
   const damage = [...assessed.damage, ...rows];
   if (held.length === 0) return { ...assessed, damage };
-  const first = {
-    command: shell`kill -CONT ${held.map(({ pid }) => String(pid))}`,
-    note: "processes of kube-system that a signal has stopped",
-  };
-  const { damaged, verdict, next } = assessed;
+  const kill = shell`kill -CONT ${held.map(({ pid }) => String(pid))}`;
+  const first = inLines([{ command: kill, note: "processes of kube-system that a signal has stopped" }]);
   const names = rows.filter(hasFailed).map(({ what }) => what);
   const reason = `a signal has stopped what must run: ${names.join(", ")}`;
-  return {
-    ...assessed,
-    damage,
-    damaged: true,
-    verdict: damaged ? verdict : reason,
-    next: [...inLines([first]), ...(damaged ? next : [])],
-  };
+  return assessed.damaged
+    ? { ...assessed, damage, next: [...first, ...assessed.next] }
+    : { ...assessed, damage, damaged: true, verdict: reason, next: first };
 }
 
 /** A paused controller-manager is no damage if its kubelet is stopped: part 0 does both. */
@@ -205,7 +189,6 @@ interface Here {
   clock: Fail | readonly string[];
 }
 
-/** The rows of the table, in its order. */
 async function damageOf(
   { node, dataDir, running, known }: Look,
   { findings, evidence, strange, clock }: Here,
@@ -222,10 +205,7 @@ async function damageOf(
     ...lostFileRows(lostFiles),
     ...(await unitRows(known.home, known.etcdCa)),
     ...dataRows(known, dataDir),
-    ...memberRows(known),
-    ...roleRows(known),
-    ...endpointRows(known),
-    ...caRows(known),
+    ...clusterRows(known),
   ];
   const rest = [
     ...kubeletTrustRows(node, known),
@@ -246,13 +226,12 @@ function keysOf({ findings, evidence, strange }: Here) {
   return { lostKeys: [...foreign, ...withRemedy("lost")], ofOthers: withRemedy("elsewhere") };
 }
 
-/** The lines that bring lost files back before part 1 stops anything. */
 function filesBack(
   { node, running, lost, known: { cluster, certificatesDir } }: Look,
   files: readonly LostFile[],
 ): Pick<Assessment, "filesBack" | "lostFiles"> {
   if (files.length === 0) return { filesBack: [] };
-  const { own } = holders(knownHere(running instanceof Fail ? [] : running));
+  const { own } = holders(knownHere(seen(running)));
   const mounted = mountedFiles(own, files).map(({ path }) => path);
   const others = cluster ? believedPeers(cluster, { node, without: lost.names }).map(({ name }) => name) : [];
   const needed = files.filter(stopsAll).map(({ path, program, namedBy }) => ({

@@ -22,7 +22,6 @@ export interface Assessment extends NodeVerdict {
    * answer.
    */
   well?: string | undefined;
-  /** The cluster's CA, and whether each CA file of this node is the same. */
   ca: ClusterCa;
   damage: Check[];
   survivors: Survivor[];
@@ -32,7 +31,6 @@ export interface Assessment extends NodeVerdict {
   lostFiles?: (Pick<LostFile, "path" | "program" | "namedBy"> & { mounted: boolean })[];
   /** Steps of parts 1 to 3 that would refuse here; unset: nothing is damaged. */
   refusals?: Refusal[];
-  /** The operator's saved words on this node. */
   words?: Word[];
   /** The findings of `--deep`: each lost key, and where it can still be found. */
   deep?: Deep | undefined;
@@ -104,17 +102,11 @@ export function withoutServers(one: Check): Check {
 const FIRST_END = "The first certificate that is still here expires on";
 const STOPPED = "pods and Services as they are, and the API where another control plane node runs it";
 
-/** Programs read this shape. */
 export type AssessmentJson = ReturnType<typeof assessmentAsJson>;
 
-/** Every field of the assessment, and its damage as checks, too. */
 export function assessmentAsJson(assessment: Assessment) {
-  return {
-    ...checksAsJson(assessment.damage),
-    made: new Date().toISOString(),
-    ...assessment,
-    damage: assessment.damage.map(rowAsJson),
-  };
+  const damage = assessment.damage.map(rowAsJson);
+  return { ...checksAsJson(assessment.damage), made: new Date().toISOString(), ...assessment, damage };
 }
 
 /**
@@ -165,7 +157,6 @@ export interface LostKey {
   detail: string;
 }
 
-/** The conclusion, and the commands that come next. */
 export interface NodeVerdict {
   /** Files of lost keys; after `--deep` only those that nothing can bring back. */
   lost?: string[];

@@ -32,9 +32,11 @@ import { bad, type Judged, row } from "./assessment.ts";
 import { lostFileRows, manifestRows, podsBeside, sharedRow, summary } from "./rows.ts";
 import { clientPemRow, kubeletRow } from "./worker.ts";
 
+type WithObstacle = Omit<PartialFacts, "obstacle"> & { obstacle?: Fail | undefined };
+
 /** Rows for etcd's data: the parts read, and those that could not be read. */
 export function dataRows(
-  { data, dataFrom = "", obstacle, cluster, certificatesDir, cp, facts }: PartialFacts,
+  { data, dataFrom = "", obstacle, cluster, certificatesDir, cp, facts }: WithObstacle,
   dataDir: string,
 ): Check[] {
   if (obstacle instanceof DamagedData) return [bad("etcd-damage", dataDir, "damaged", obstacle.message)];
@@ -67,24 +69,24 @@ export function dataRows(
 
 const FACTS = "facts in etcd's data";
 
-/**
- * Members whose join is in progress or was cut off: no damage. Part 1 says so if etcd needs one that never
- * started.
- */
-export function memberRows({ data }: PartialFacts): Check[] {
+/** Facts about the cluster's members, roles, endpoint and CAs that are no damage, but good to know. */
+export function clusterRows({ data, cluster, cp }: PartialFacts): Check[] {
+  // a join is in progress, or was cut off; part 1 says so if etcd needs one that never started
   const members = (data?.members ?? []).filter((member) => isNameless(member) || member.isLearner);
-  return members.map((member) =>
-    row("etcd-members", `etcd's member ${memberName(member)}`, { warning: cutOff(member) }),
-  );
-}
-
-/**
- * Nodes whose label says more than etcd's member list: whoever may write a Node's status can write its
- * labels. No label is believed.
- */
-export function roleRows({ cluster, data }: PartialFacts): Check[] {
+  // whoever may write a Node's status can write its labels: none is believed
+  const labelled = onlyLabelled(cluster?.nodes ?? []);
   const why = data?.elsewhere ? wasOff : () => ONLY_LABELLED;
-  return onlyLabelled(cluster?.nodes ?? []).map((name) => row("node-role", name, { warning: why(name) }));
+  const endpoint = cp && endpointDifference(cp.endpoint, cp.facts);
+  // beside the one that signs
+  const cas = cp && severalCas(cp);
+  return [
+    ...members.map((one) =>
+      row("etcd-members", `etcd's member ${memberName(one)}`, { warning: cutOff(one) }),
+    ),
+    ...labelled.map((name) => row("node-role", name, { warning: why(name) })),
+    ...(endpoint ? [row("endpoint", "endpoint", endpoint)] : []),
+    ...(cas ? [row("root-ca", "CA", cas)] : []),
+  ];
 }
 
 /** The data may be old; part 2 and 05-verify ask etcd itself. */
@@ -92,21 +94,6 @@ function cutOff(member: Member): string {
   if (isNameless(member))
     return `never started: a join was cut off. Part 2 takes it out: ${command("02-control-plane", { lost: [memberName(member)] })}`;
   return `has no vote: a join is in progress there, or was cut off. When the API answers, ${command("05-verify")} prints what ends it`;
-}
-
-/** Extra CAs that the pods trust, beside the one that signs. */
-export function caRows({ cp }: PartialFacts): Check[] {
-  const difference = cp && severalCas(cp);
-  return difference ? [row("root-ca", "CA", difference)] : [];
-}
-
-/**
- * Sources that disagree about the cluster's endpoint. That is no damage, but parts 1 to 3 ask for the
- * address.
- */
-export function endpointRows({ cp }: PartialFacts): Check[] {
-  const difference = cp && endpointDifference(cp.endpoint, cp.facts);
-  return difference ? [row("endpoint", "endpoint", difference)] : [];
 }
 
 interface Look {
@@ -129,7 +116,8 @@ export async function assessWithoutParts(
     ...(known?.data
       ? [...manifestRows(node, known), ...lostFileRows(lostBeside(node, known))]
       : lostManifests(node, found)),
-    ...(known?.data ? dataRows(withoutObstacle(known), dataDir) : []),
+    // the verdict has the obstacle already
+    ...(known?.data ? dataRows({ ...known, obstacle: undefined }, dataDir) : []),
     ...(await kubeletRow(node, running)),
     clientPemRow(node),
   ];
@@ -154,11 +142,6 @@ function lostBeside(node: Node, { data, certificatesDir, home, etcd }: PartialFa
   return lost.map((file) =>
     file.namedBy === "--audit-policy-file" ? { ...file, without: `${file.program} does not start` } : file,
   );
-}
-
-/** The verdict has it already. */
-function withoutObstacle({ obstacle: _, ...known }: PartialFacts): PartialFacts {
-  return known;
 }
 
 async function etcdRows(

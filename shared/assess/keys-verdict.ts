@@ -54,7 +54,6 @@ const ONLY_IF_LOST = "only if the old keys are nowhere to be found";
 /** `hold`: commands of part 0 that are still to be typed here. */
 type Asked = Pick<Known, "others" | "expired" | "leavesOut"> & { hold: readonly Todo[] };
 
-/** After the search: the recovery level, why, and the commands. */
 export function deepVerdict(
   deep: Deep,
   { cluster, cp }: PartialFacts,
@@ -157,7 +156,6 @@ function rungOf({ oldTokens }: Deep, irreplaceable: LostKey[], lost: LostKey[]):
   return tokensLive ? 4 : 5;
 }
 
-/** The commands that bring back what can be found. */
 function salvageCommands({ keys, diskOption, moveToRescue }: Deep): Todo[] {
   const words = new Set(keys.map(({ places }) => places[0]?.word));
   const isAsked = keys.some(({ places }) => isSealed(places[0]));

@@ -26,6 +26,7 @@ import { type Node, readNode } from "../node/node.ts";
 import { endpointUrl } from "../pki/addresses.ts";
 import { etcdClientFiles } from "../pki/certs.ts";
 import { bothCas, type Finding, readable } from "../pki/examine.ts";
+import { day } from "../pki/judge.ts";
 import { clusterServer, localServer } from "../pki/kubeconfigs.ts";
 import { whoAnswers } from "../pki/served.ts";
 import { comingHere, refuseFixedAtEtcd } from "../static-pods/first-screen.ts";
@@ -70,7 +71,6 @@ export async function wellLine(
   const manifests = CONTROL_PLANE.map((name) => manifestPath({ node }, name));
   const { kubeconfig, clientPem } = node.kubelet;
   const files = new Set([...findings.flatMap(({ paths }) => paths), ...manifests, kubeconfig, clientPem]);
-  const ends = findings.flatMap(({ cert }) => cert?.notAfter ?? []).sort((a, b) => +a - +b);
   const cas = `${bothCas(facts.certificatesDir, cluster.oldCaPem)}\n${facts.shown ?? ""}`;
   const etcdCa = readable(etcdClientFiles(facts).ca) ?? "";
   const { client, peer } = facts.etcdAt ?? { client: facts.advertiseAddress, peer: facts.advertiseAddress };
@@ -87,8 +87,8 @@ export async function wellLine(
     servers.length > 1 && answers[1] !== "ours"
       ? `; from here ${clusterServer(facts)} ${ANSWERS[answers[1]!]}`
       : "";
-  const expiry = ends[0] ? ` (the first expires on ${ends[0].toISOString().slice(0, 10)})` : "";
-  return `${[...files].filter(exists).length} files${expiry}, ${answering} servers answer with certificates of this cluster's CA${silent}`;
+  const expiry = soonest(findings);
+  return `${[...files].filter(exists).length} files${expiry && ` (${expiry})`}, ${answering} servers answer with certificates of this cluster's CA${silent}`;
 }
 
 export interface Refusal {
@@ -109,7 +109,6 @@ interface Known extends Made {
   work: Work;
   /** Its answer, asked once; undefined: without certificates nobody can ask. */
   etcd: EtcdStatus | Fail | undefined;
-  /** The pods as part 2 will start them. */
   pods: Coming["pods"];
   /**
    * Part 1 stops etcd and its servers. Otherwise etcd keeps running, as its files are valid and it answers.
@@ -160,6 +159,12 @@ export const REFUSALS = {
 } as const satisfies Record<string, Omit<Look, "look"> & { look: Look["look"] | undefined }>;
 
 export type RefusalId = keyof typeof REFUSALS;
+
+/** "the first expires on 2027-11-30", or "". */
+export function soonest(findings: readonly Finding[]): string {
+  const ends = findings.flatMap(({ cert }) => cert?.notAfter ?? []).sort((a, b) => +a - +b);
+  return ends[0] ? `the first expires on ${day(ends[0])}` : "";
+}
 
 /** Throws no Fail: each is a row. Other errors pass. */
 export async function refusalsHere(cp: ControlPlaneNode, made: Made): Promise<Refusal[]> {

@@ -27,7 +27,6 @@ import { configMapIn, readObject } from "../objects/stored.ts";
 import { answer, VERSION } from "../run.ts";
 import type { Assessment } from "./assessment.ts";
 
-/** Leaves out healthy rows and the tables below the damage. */
 export function printShort({ damage, verdict, next }: Assessment) {
   printChecks(damage, { advice: "none" });
   printNext({ verdict, next });
@@ -89,7 +88,6 @@ const ROLES: Record<Assessment["role"], string> = {
   unknown: "worker, or a control plane node that lost everything",
 };
 
-/** The cluster's CA, and whether each CA on this node is that one. */
 function printCas({ hashes, from, copies }: Assessment["ca"]) {
   answer(
     `\n  the cluster's CA${hashes.length > 0 ? `, by ${from}: ${hashes.join(", ")}` : `: ${NOBODY_NAMES_IT}`}`,
@@ -100,7 +98,6 @@ function printCas({ hashes, from, copies }: Assessment["ca"]) {
 
 const NOBODY_NAMES_IT = "nothing here names it; 00-assess on a control plane node with etcd's data does";
 
-/** Notes on a healthy node. */
 function notes(damage: readonly Check[]) {
   for (const { what, detail } of damage.filter(({ result }) => result === "warning"))
     answer(`  note   ${what}: ${detail}`);

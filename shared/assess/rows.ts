@@ -24,6 +24,7 @@ import { shell } from "../shell-line.ts";
 import { otherStaticPods, unprovedPods, wantedManifests } from "../static-pods/wanted-manifests.ts";
 import { onDisk } from "../static-pods/work.ts";
 import { bad, row } from "./assessment.ts";
+import { soonest } from "./look-here.ts";
 
 /** Empty if nothing is known against the clocks. */
 export function clockRows(found: Fail | readonly string[]): Check[] {
@@ -63,7 +64,6 @@ const EARLIER = "another CA, made before the one that etcd's data names";
 const LATER =
   "another CA, made after the one that etcd's data names: by a half attempt, or by part 1 on another control plane node";
 
-/** A valid service-account key that is not the one in use. */
 export function foreignSaRow(sa: Finding, { tokens }: Evidence): Check[] {
   const kids = new Set(tokens.map(({ kid }) => kid));
   const own =
@@ -89,12 +89,6 @@ export function summary(what: "certificates" | "kubeconfigs", findings: Finding[
   return [...wrong.map((finding) => findingRow(finding)), ...differences];
 }
 
-function soonest(findings: Finding[]): string {
-  const ends = findings.flatMap(({ cert }) => cert?.notAfter ?? []).sort((a, b) => +a - +b);
-  return ends[0] ? `the first expires on ${ends[0].toISOString().slice(0, 10)}` : "";
-}
-
-/** The static pods that a control plane node has beside such an etcd. */
 export function podsBeside({ runs }: EtcdHome): string[] {
   return CONTROL_PLANE.filter((name) => name !== "etcd" || !isNotKubeadms({ runs }));
 }
@@ -158,7 +152,6 @@ function unprovedRows(place: Pick<ControlPlaneNode, "data" | "node">): Check[] {
 const SECOND =
   "a second manifest of the same pod: the kubelet runs one of the two. Part 2 moves this one to the rescue folder";
 
-/** Lost files that no step makes. */
 export function lostFileRows(lost: readonly LostFile[]): Check[] {
   const failed = (file: LostFile) =>
     `named by ${namerOf(file)}; ${thereWhen(file) ?? "cannot be rebuilt"}; without it ${file.without}`;

@@ -9,7 +9,7 @@ import type { PartialFacts } from "../facts/control-plane-node.ts";
 import type { LostNodes, OldSaKey } from "../facts/course.ts";
 import type { ClusterEvidence } from "../facts/evidence.ts";
 import { believedPeers } from "../facts/known-nodes.ts";
-import { attempt, Fail } from "../fail.ts";
+import { attempt, Fail, failOf } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { type Container, isServerContainer } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
@@ -70,7 +70,6 @@ function othersHave(
     : { where, hope: "none", detail: "this cluster has only this one" };
 }
 
-/** Servers that may have a lost key in memory. */
 const HOLDERS = ["kube-controller-manager", "kube-apiserver"];
 
 function memory(running: Container[] | Fail): Survivor {
@@ -196,14 +195,11 @@ function isInTheWay({ keyFile, publicFile, generations }: WantedKey, place: PkiP
 
 /** If the disk cannot be read, the keys found elsewhere still count. */
 async function readDisk(disk: string, foundKeys: FoundKeys): Promise<boolean> {
-  try {
-    await searchDisk(disk === "own" ? await ownDevice() : disk, foundKeys, nothingFound());
-    return true;
-  } catch (err) {
-    if (!(err instanceof Fail)) throw err;
-    say(`disk not searched: ${err.message}`);
-    return false;
-  }
+  const why = await failOf(async () =>
+    searchDisk(disk === "own" ? await ownDevice() : disk, foundKeys, nothingFound()),
+  );
+  if (why) say(`disk not searched: ${why.message}`);
+  return !why;
 }
 
 /** Places that this node cannot search: the Secret without its key, the other control plane nodes. */

@@ -39,7 +39,6 @@ interface SeenHere {
   damage: readonly Check[];
   /** The network plugin's program here has the old CA. */
   noNewPod: boolean;
-  /** Another CA is in the place of the cluster's. */
   strange: StrangeCa | undefined;
   oldKey: OldSaKey;
   deep: Deep | undefined;
@@ -48,13 +47,11 @@ interface SeenHere {
   hold: readonly Todo[];
 }
 
-/** The facts, and conclusions that several verdicts share. */
 interface Seen extends SeenHere {
   damaged: boolean;
   /** The other control plane nodes, without those that are lost for good. */
   others: string[];
   expired: ReturnType<typeof expiredIn>;
-  /** Names of the lost keys. */
   names: string[];
 }
 
@@ -133,7 +130,6 @@ function ofOthers({ ofOthers, hold }: Seen): NodeVerdict | undefined {
   };
 }
 
-/** After --deep: where each lost key can still be found. */
 function searched({ deep, known, others, expired, lost, hold }: Seen): NodeVerdict | undefined {
   return deep && deepVerdict(deep, known, { others, expired, leavesOut: lost.names.length > 0, hold });
 }
@@ -183,8 +179,7 @@ function caEnded(seen: Seen): NodeVerdict | undefined {
 /** Only if nothing else has failed: no part of the repair does this. */
 function oldCaHeld({ damage }: Seen): NodeVerdict | undefined {
   const failed = damage.filter(hasFailed);
-  if (failed.length === 0 || failed.some(({ id }) => id !== "ca-held")) return undefined;
-  return OLD_CA_HELD;
+  return failed.length > 0 && failed.every(({ id }) => id === "ca-held") ? OLD_CA_HELD : undefined;
 }
 
 function signedAnew(seen: Seen): NodeVerdict | undefined {
@@ -216,7 +211,11 @@ function newCa({ known: { cp }, lost }: Seen): NodeVerdict | undefined {
   return {
     verdict: "this node is repaired, with a new CA",
     next: inLines(partsForCluster()),
-    course: forCluster(lost),
+    // part 2 is safe to repeat, and takes a lost node out of etcd's members
+    course: courseFrom(
+      { lost: ["ca"], leavesOut: lost.names.length > 0 },
+      lost.controlPlanes.length > 0 ? "control-plane" : "open",
+    ),
   };
 }
 
@@ -232,7 +231,6 @@ function nothingDamaged(seen: Seen): NodeVerdict {
   };
 }
 
-/** The verdict for a node whose files are all valid. */
 export const NO_NEW_POD: NodeVerdict = {
   verdict:
     "the files of this node are well, but no new pod gets a network here: the network plugin still has the old CA",
@@ -252,14 +250,6 @@ export const OLD_CA_HELD: NodeVerdict = {
 };
 
 export const NOTHING_DAMAGED = "nothing is damaged on this node";
-
-/** Part 2 is safe to repeat, and takes a lost node out of etcd's members. */
-function forCluster({ names, controlPlanes }: LostNodes): Course {
-  return courseFrom(
-    { lost: ["ca"], leavesOut: names.length > 0 },
-    controlPlanes.length > 0 ? "control-plane" : "open",
-  );
-}
 
 /** A stopped kubelet is no damage of its own: with an expired certificate it cannot start. */
 function expiredIn(damage: readonly Check[]): "all" | "some" | "none" {

@@ -75,7 +75,7 @@ function atOnce(kubelet: Check): Check {
  * controller-manager may run.
  */
 export async function holdHere(running: Container[] | Fail): Promise<Todo[]> {
-  const pods = knownHere(running instanceof Fail ? [] : running);
+  const pods = knownHere(seen(running));
   const managers = holders(pods).own.filter(({ name }) => name === MANAGER).length;
   const paused = stoppedProcesses(pods).filter(({ isManager }) => isManager).length;
   const isListed =

@@ -31,7 +31,6 @@ interface Failed {
   mend?: string;
 }
 
-/** Whether nothing is to be mended. */
 export function isWell(answer: Answer): boolean {
   return typeof answer === "string" || "differs" in answer;
 }
@@ -42,7 +41,6 @@ export interface Check {
   area: string;
   what: string;
   result: "ok" | "warning" | "failed";
-  /** One word for a failed check, if there is one. */
   state?: string;
   detail: string;
   /** Healthy but different: the `before` of its Difference; "" if nothing is to be done. */
@@ -62,7 +60,6 @@ export function hasFailed({ result }: Pick<Check, "result">): boolean {
   return result === "failed";
 }
 
-/** Looks at rows, one after the other, and keeps the results. */
 export class Checks {
   readonly all: Check[] = [];
 
@@ -139,7 +136,6 @@ export function summaryOf(checks: readonly Check[]): Summary {
 
 /* Printed, as lines. */
 
-/** A line of a table: what was checked, and the result. */
 export type TableRow = Pick<Check, "what" | "result" | "state" | "detail">;
 
 /** "!MISSING!" catches the eye and can be searched for; healthy states are in small letters. */
@@ -148,13 +144,11 @@ export function stateWord({ result, state }: Pick<TableRow, "result" | "state">)
   return result === "warning" ? "note" : (state ?? "ok");
 }
 
-/** One line each, with its sign. */
 export function printLines(lines: readonly TableRow[], head: readonly string[][] = []) {
   const signs = [...head.map(() => undefined), ...lines.map(signOf)];
   printTable([...head, ...lines.map((line) => [line.what, stateWord(line), line.detail])], signs);
 }
 
-/** Columns as wide as their widest cell. */
 export function printTable(rows: readonly string[][], signs: readonly (Sign | undefined)[] = []) {
   const widths = [0, 1].map((column) => Math.max(...rows.map((row) => row[column]!.length)));
   for (const [index, row] of rows.entries())

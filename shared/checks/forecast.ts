@@ -23,7 +23,6 @@ import { endGivenUp } from "../static-pods/without-files.ts";
 import { type CheckRow, check } from "./check.ts";
 import type { CheckId } from "./kinds.ts";
 
-/** A certificate that is in use on this node. */
 export interface Ending {
   kind: "ca" | "certificate" | "kubeconfig" | "kubelet" | "etcd";
   /** A URL for a server's on another machine. */

@@ -11,7 +11,7 @@ import { caIsNew } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { type LostFile, lostHere } from "../facts/lost-files.ts";
 import { controlPlaneToRepair } from "../facts/node-to-repair.ts";
-import { attempt, Fail, failOf, Refused } from "../fail.ts";
+import { attempt, codeOf, Fail, failOf, Refused } from "../fail.ts";
 import { entriesBelow } from "../files/file-tree.ts";
 import { exists, readBytes } from "../files/files.ts";
 import { backupState } from "../hand-over/backup-mark.ts";
@@ -51,7 +51,7 @@ function lowerPriority(thread: number) {
   try {
     setPriority(thread, 19);
   } catch (err) {
-    if (!(err instanceof Error && "code" in err && err.code === "ERR_SYSTEM_ERROR")) throw err;
+    if (codeOf(err) !== "ERR_SYSTEM_ERROR") throw err;
   }
 }
 

@@ -6,7 +6,7 @@
  * it. The db is read first, then the log, so a running etcd does no harm: its later writes are in the log.
  */
 import { existsSync, readdirSync, statSync } from "node:fs";
-import { Fail } from "../fail.ts";
+import { codeOf, Fail } from "../fail.ts";
 import { shell } from "../shell-line.ts";
 import { Bbolt, type Tree } from "./bbolt.ts";
 import { checkFitsLog, type Newest, newestIn } from "./fits-log.ts";
@@ -161,7 +161,7 @@ export function explain(cause: unknown, at: { dir: string; isWritten?: boolean }
     });
   }
   if (cause instanceof Damaged) return new DamagedData(at.dir, cause);
-  const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
+  const code = codeOf(cause);
   if (code !== "EACCES" && code !== "EPERM" && code !== "EIO") return cause;
   return new Fail(`Cannot read the etcd data in "${at.dir}": ${code}`, {
     hint:

@@ -2,7 +2,7 @@
  * Compares this machine's clock with another's, if only a server or a date is known. The cluster's own clocks
  * are in clock.ts.
  */
-import { Fail } from "../fail.ts";
+import { codeOf, Fail } from "../fail.ts";
 import { BACKDATE_MS, certInfo } from "../pki/certificate.ts";
 import { serverTime } from "../pki/served.ts";
 
@@ -91,7 +91,7 @@ export async function clockIsSynchronized(): Promise<boolean> {
       (await timedatectl.exited) === 0 && (await new Response(timedatectl.stdout).text()).trim() === "yes"
     );
   } catch (err) {
-    if (err instanceof Error && "code" in err) return false; // the system's reason: there is no such program
+    if (codeOf(err)) return false; // the system's reason: there is no such program
     throw err;
   }
 }

@@ -4,7 +4,7 @@
  * has enough room there for its small files, and enough memory, so that the kernel does not end this process.
  */
 import * as fs from "node:fs";
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
 import { Fail } from "../fail.ts";
 import { shell } from "../shell-line.ts";
 import { readText } from "./files.ts";
@@ -70,10 +70,6 @@ export function refuseFixed(files: readonly string[]) {
     unchanged: true,
     hint: `see what mounts it: ${shell`findmnt ${file}`}. Take it out there, ${shell`umount ${file}`}, then run the same line again`,
   });
-}
-
-function join(folder: string, rest: string): string {
-  return `${folder === "/" ? "" : folder}${rest}` || "/";
 }
 
 /** Spaces, tabs, line breaks and backslashes are octal there. */
@@ -184,44 +180,30 @@ function freeMemory(): { bytes: number; of: string } | undefined {
   return all.filter(({ bytes }) => !Number.isNaN(bytes)).sort((a, b) => a.bytes - b.bytes)[0];
 }
 
+const V1 = { at: "/sys/fs/cgroup/memory", max: "memory.limit_in_bytes", now: "memory.usage_in_bytes" };
+const V2 = { at: "/sys/fs/cgroup", max: "memory.max", now: "memory.current" };
+
 /**
  * The limits of this process's cgroups and those above: cgroup v2 (memory.max) and v1
  * (memory.limit_in_bytes), Linux' admin-guide. The kernel frees the page cache there in time.
  */
 function limits(): { bytes: number; of: string }[] {
   return (readText(OWN) ?? "").split("\n").flatMap((line) => {
-    const [, controllers = "", path = "/"] = /^\d+:([^:]*):(.*)$/.exec(line) ?? [];
-    if (controllers.split(",").includes("memory"))
-      return foldersAbove(path).map((one) =>
-        limitOf(`/sys/fs/cgroup/memory${one}`, {
-          max: "memory.limit_in_bytes",
-          now: "memory.usage_in_bytes",
-        }),
-      );
-    return controllers === ""
-      ? foldersAbove(path).map((one) =>
-          limitOf(`/sys/fs/cgroup${one}`, { max: "memory.max", now: "memory.current" }),
-        )
-      : [];
+    const [, controllers = "none", path = "/"] = /^\d+:([^:]*):(.*)$/.exec(line) ?? [];
+    const version = controllers === "" ? V2 : controllers.split(",").includes("memory") ? V1 : undefined;
+    return version ? foldersAbove(path).map((folder) => limitOf(folder, version)) : [];
   });
 }
 
 /** Bytes that are free in one; NaN if it has no limit. */
-function limitOf(folder: string, { max, now }: { max: string; now: string }): { bytes: number; of: string } {
-  const number = (name: string) => Number.parseInt(readText(`${folder}/${name}`) ?? "", 10);
-  const cache = Number(
-    /^(?:total_)?inactive_file (\d+)$/m.exec(readText(`${folder}/memory.stat`) ?? "")?.[1] ?? 0,
-  );
-  return { bytes: number(max) - (number(now) - cache), of: `${folder}/${max}` };
+function limitOf(folder: string, { at, max, now }: typeof V1): { bytes: number; of: string } {
+  const text = (name: string) => readText(`${at}${folder}/${name}`) ?? "";
+  const cache = Number(/^(?:total_)?inactive_file (\d+)$/m.exec(text("memory.stat"))?.[1] ?? 0);
+  const used = Number.parseInt(text(now), 10) - cache;
+  return { bytes: Number.parseInt(text(max), 10) - used, of: `${at}${folder}/${max}` };
 }
 
 /** "/a/b" → "/a/b", "/a", "" */
 function foldersAbove(path: string): string[] {
-  const parts = path.split("/").filter(Boolean);
-  return Array.from({ length: parts.length + 1 }, (_, i) =>
-    parts
-      .slice(0, parts.length - i)
-      .map((part) => `/${part}`)
-      .join(""),
-  );
+  return path.length <= 1 ? [""] : [path, ...foldersAbove(dirname(path))];
 }

@@ -10,7 +10,7 @@
  */
 import * as fs from "node:fs";
 import { basename, dirname, join, relative, resolve } from "node:path";
-import { Fail } from "../fail.ts";
+import { codeOf, Fail } from "../fail.ts";
 import { listed } from "../plain.ts";
 import { Progress } from "../progress.ts";
 import { did, mode as run, say } from "../run.ts";
@@ -18,10 +18,11 @@ import { shell } from "../shell-line.ts";
 import { checkSignal, orUndo, RUN_AGAIN, told } from "../this-run.ts";
 import { sayWhile } from "../wait-for.ts";
 import { megabytes } from "./file-system.ts";
-import { exists, type FileChange, list, makeFolder, syncFolder, UNFINISHED, writeTogether } from "./files.ts";
+import { exists, type FileChange, list, makeFolder, sync, UNFINISHED, writeTogether } from "./files.ts";
 import { isOurs } from "./operator-files.ts";
 import {
   contentPath,
+  entryAt,
   failOfFile,
   hostEntry,
   hostPath,
@@ -87,7 +88,7 @@ function restoreEntries(copy: string, path: string, aside: string) {
 }
 
 function isFolder(path: string): boolean {
-  return tryFile("look at", path, () => fs.lstatSync(hostEntry(path)))?.isDirectory() === true;
+  return entryAt(path)?.isDirectory() === true;
 }
 
 /**
@@ -123,12 +124,12 @@ function moveEntry(from: string, to: string) {
   try {
     fs.renameSync(from, to);
   } catch (err) {
-    if (!(err instanceof Error && "code" in err && err.code === "EXDEV")) throw err;
+    if (codeOf(err) !== "EXDEV") throw err;
     copyWhole(from, to);
     fs.rmSync(from, { recursive: true });
   }
-  syncFolder(dirname(to));
-  syncFolder(dirname(from));
+  sync(dirname(to));
+  sync(dirname(from));
 }
 
 /**
@@ -225,7 +226,7 @@ export function entriesBelow(folder: string): { path: string; kind: "file" | "li
   const names = tryFile("list", folder, () => fs.readdirSync(hostEntry(folder))) ?? [];
   return names.sort().flatMap((name) => {
     const path = join(folder, name);
-    const info = tryFile("look at", path, () => fs.lstatSync(hostEntry(path)));
+    const info = entryAt(path);
     if (!info) return [];
     if (info.isDirectory()) return entriesBelow(path);
     return [{ path, kind: info.isSymbolicLink() ? "link" : info.isFile() ? "file" : "other" }];
@@ -234,10 +235,7 @@ export function entriesBelow(folder: string): { path: string; kind: "file" | "li
 
 /** Also true for a dead link. */
 export function isLink(path: string): boolean {
-  return (
-    tryFile("look at", path, () => fs.lstatSync(hostEntry(path)))?.isSymbolicLink() === true &&
-    lookUp(path).kind === "disk"
-  );
+  return entryAt(path)?.isSymbolicLink() === true && lookUp(path).kind === "disk";
 }
 
 function sayCopied(from: string, to: string) {
@@ -260,7 +258,7 @@ function copyWhole(from: string, to: string) {
   for (const file of wholeCopy(from, to, "kept")) {
     if (sharesBlocks(file)) continue;
     fs.copyFileSync(file.from, file.to);
-    syncFile(file.to);
+    sync(file.to);
   }
 }
 
@@ -286,7 +284,7 @@ function* wholeCopy(from: string, to: string, links: LinkMode): Generator<FileCo
   } finally {
     if (!whole) fs.rmSync(partial, { recursive: true, force: true });
   }
-  syncFolder(dirname(to));
+  sync(dirname(to));
 }
 
 function* entryCopy(entry: CopiedEntry, whole: string): Generator<FileCopy> {
@@ -309,7 +307,7 @@ function* entryCopy(entry: CopiedEntry, whole: string): Generator<FileCopy> {
 function* folderCopy(folder: CopiedEntry, whole: string): Generator<FileCopy> {
   fs.mkdirSync(folder.to, { mode: PRIVATE_FOLDER });
   for (const entry of copiedIn(folder)) yield* entryCopy(entry, whole);
-  syncFolder(folder.to);
+  sync(folder.to);
 }
 
 function emptyFile(from: string, to: string): FileCopy {
@@ -324,22 +322,13 @@ function emptyFile(from: string, to: string): FileCopy {
 function sharesBlocks({ from, to }: FileCopy): boolean {
   try {
     fs.copyFileSync(from, to, fs.constants.COPYFILE_FICLONE_FORCE);
-    syncFile(to);
+    sync(to);
     return true;
   } catch {
     // Bun removes the file if this fails
     fs.rmSync(to, { force: true });
     emptyFile(from, to);
     return false;
-  }
-}
-
-function syncFile(path: string) {
-  const fd = fs.openSync(path, fs.constants.O_RDONLY);
-  try {
-    fs.fsyncSync(fd);
-  } finally {
-    fs.closeSync(fd);
   }
 }
 

@@ -8,11 +8,21 @@
  */
 import * as fs from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
-import { attempt, Fail } from "../fail.ts";
+import { attempt, codeOf, Fail, unlessCode } from "../fail.ts";
 import { did, mode as run, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { told } from "../this-run.ts";
-import { contentAt, contentPath, hostEntry, hostPath, lookUp, namesBelow, note, tryFile } from "./root.ts";
+import {
+  contentAt,
+  contentPath,
+  entryAt,
+  hostEntry,
+  hostPath,
+  lookUp,
+  namesBelow,
+  note,
+  tryFile,
+} from "./root.ts";
 
 export { hostEntry, hostPath, setRoot } from "./root.ts";
 
@@ -190,21 +200,14 @@ export function giveTo(path: string, { uid, gid, mode }: { uid: number; gid: num
 export function removeFile(path: string): boolean {
   const host = hostEntry(path);
   const place = lookUp(resolve("/", path));
-  const found =
-    place.kind === "file" ||
-    (place.kind === "disk" && tryFile("look at", path, () => fs.lstatSync(host)) !== undefined);
+  const found = place.kind === "file" || (place.kind === "disk" && entryAt(path) !== undefined);
   if (!found) return false;
+  const remove = () => {
+    fs.unlinkSync(host);
+    sync(dirname(host));
+  };
   if (run.dryRun) note(resolve("/", path), { kind: "gone" });
-  else
-    tryFile(
-      "remove",
-      path,
-      () => {
-        fs.unlinkSync(host);
-        syncFolder(dirname(host));
-      },
-      true,
-    );
+  else tryFile("remove", path, remove, true);
   told({ what: "file", did: "removed", path });
   say(`${did("remove")} ${path}`);
   return true;
@@ -266,9 +269,9 @@ export function readKeptJson<T>(path: string): T | undefined {
  * shows that it is the kit's, and it is never the only copy of anything.
  */
 
-/** Makes what was renamed, made or removed in a folder (of this machine) survive a power cut. */
-export function syncFolder(hostFolder: string) {
-  const fd = fs.openSync(hostFolder, fs.constants.O_RDONLY);
+/** Makes a file's content, or what was renamed, made or removed in a folder, survive a power cut. */
+export function sync(host: string) {
+  const fd = fs.openSync(host, fs.constants.O_RDONLY);
   try {
     fs.fsyncSync(fd);
   } finally {
@@ -285,7 +288,7 @@ export function makeFolder(hostFolder: string, mode: number) {
   makeFolder(dirname(hostFolder), mode);
   fs.mkdirSync(hostFolder, { mode });
   fs.chmodSync(hostFolder, mode);
-  syncFolder(dirname(hostFolder));
+  sync(dirname(hostFolder));
 }
 
 /** All of the bytes, at `position` of an open file; one write may take fewer. */
@@ -332,7 +335,7 @@ export function renameInto(beside: string, host: string) {
     fs.rmSync(beside, { force: true });
     throw err;
   }
-  syncFolder(dirname(host));
+  sync(dirname(host));
 }
 
 function fileInfo(info: fs.Stats): FileInfo {
@@ -377,7 +380,7 @@ function runs(pid: number): boolean {
   try {
     return process.kill(pid, 0);
   } catch (err) {
-    return err instanceof Error && "code" in err && err.code === "EPERM";
+    return codeOf(err) === "EPERM";
   }
 }
 

@@ -10,9 +10,9 @@
  *
  * Paths are the node's own (see files.ts), absolute and normalised.
  */
-import { existsSync, lstatSync, readlinkSync, realpathSync } from "node:fs";
+import { existsSync, lstatSync, readlinkSync, realpathSync, type Stats } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { attempt, Fail } from "../fail.ts";
+import { attempt, codeOf, Fail, unlessCode } from "../fail.ts";
 import { shell } from "../shell-line.ts";
 
 /** As the kernel: path_resolution(7). */
@@ -35,14 +35,14 @@ export function setRoot(dir: string) {
  * A node's path as a path of this machine, for code that opens it itself. A dry run's writes are not there.
  */
 export function hostPath(path: string): string {
-  return root === "/" ? resolve("/", path) : join(root, follow(path, { followsLast: true }));
+  return root === "/" ? resolve("/", path) : join(root, walk(path, { followsLast: true }).at);
 }
 
 /**
  * The same, but a link at the very end is not followed: for removing, renaming and copying the link itself.
  */
 export function hostEntry(path: string): string {
-  return root === "/" ? resolve("/", path) : join(root, follow(path, { followsLast: false }));
+  return root === "/" ? resolve("/", path) : join(root, walk(path, { followsLast: false }).at);
 }
 
 /**
@@ -92,7 +92,7 @@ export function realHost(host: string): string | undefined {
  */
 export function wayTo(path: string): string[] {
   const seen: string[] = [];
-  follow(path, { followsLast: true, see: (entry) => seen.push(entry) });
+  walk(path, { followsLast: true, see: (entry) => seen.push(entry) });
   return seen;
 }
 
@@ -104,10 +104,6 @@ export function realPath(path: string): string {
 interface Way {
   followsLast: boolean;
   see?: (entry: string) => void;
-}
-
-function follow(path: string, way: Way): string {
-  return walk(path, way).at;
 }
 
 /** `isLink`: the last part of the path is a link, and was followed. */
@@ -138,20 +134,11 @@ function walk(path: string, { followsLast, see }: Way): { at: string; isLink: bo
 function linkTarget(host: string): string | undefined {
   // most entries are no links, and asking first costs less than the error
   const isLink = () => lstatSync(host, { throwIfNoEntry: false })?.isSymbolicLink();
-  return orUndefined(() => (isLink() ? readlinkSync(host) : undefined), ["EINVAL", "ENOENT", "ENOTDIR"]);
+  return unlessCode(["EINVAL", "ENOENT", "ENOTDIR"], () => (isLink() ? readlinkSync(host) : undefined));
 }
 
 function realpath(host: string): string | undefined {
-  return orUndefined(() => realpathSync(host), ["ENOENT", "ENOTDIR", "ELOOP"]);
-}
-
-function orUndefined<T>(action: () => T, codes: string[]): T | undefined {
-  try {
-    return action();
-  } catch (err) {
-    if (err instanceof Error && "code" in err && codes.includes(String(err.code))) return undefined;
-    throw err;
-  }
+  return unlessCode(["ENOENT", "ENOTDIR", "ELOOP"], () => realpathSync(host));
 }
 
 type Entry =
@@ -211,10 +198,14 @@ export function tryFile<T>(
   try {
     return action();
   } catch (err) {
-    const code = err instanceof Error && "code" in err ? String(err.code) : undefined;
-    if (!must && (code === "ENOENT" || code === "ENOTDIR")) return undefined;
+    if (!must && ["ENOENT", "ENOTDIR"].includes(codeOf(err) ?? "")) return undefined;
     throw failOfFile(err, verb, path, to);
   }
+}
+
+/** A file, a folder or a link itself; undefined if there is none. Errors: as `tryFile`. */
+export function entryAt(path: string): Stats | undefined {
+  return tryFile("look at", path, () => lstatSync(hostEntry(path)));
 }
 
 /**
@@ -222,7 +213,7 @@ export function tryFile<T>(
  * the system's.
  */
 export function failOfFile(err: unknown, verb: string, path: string, to = path): unknown {
-  const code = err instanceof Error && "code" in err ? String(err.code) : undefined;
+  const code = codeOf(err);
   if (!code || err instanceof Fail) return err;
   const paths = to === path ? path : `${path} to ${to}`;
   return new Fail(`Cannot ${verb} ${paths}: ${(err as Error).message}`, {

@@ -12,9 +12,9 @@ import {
   readSync,
   statSync,
 } from "node:fs";
-import { attempt, Fail } from "../fail.ts";
+import { attempt, codeOf, Fail, unlessCode } from "../fail.ts";
 import { list } from "./files.ts";
-import { contentAt, hostEntry, hostPath, tryFile } from "./root.ts";
+import { contentAt, entryAt, hostEntry, hostPath, tryFile } from "./root.ts";
 
 /** Bytes. The largest file that is read: a kubeconfig, a manifest, a token. */
 const LARGEST = 1 << 20;
@@ -104,18 +104,12 @@ const GONE = ["ENOENT", "ENOTDIR", "ESRCH", "EIO", "EFAULT", "ENAMETOOLONG"];
 
 /** The value, or undefined if it is gone, or for a reason in `also`. */
 export function gone<T>(action: () => T, also: readonly string[] = []): T | undefined {
-  try {
-    return action();
-  } catch (err) {
-    if (err instanceof Error && "code" in err && [...GONE, ...also].includes(String(err.code)))
-      return undefined;
-    throw err;
-  }
+  return unlessCode([...GONE, ...also], action);
 }
 
 /** Whether it belongs to root, or to the user that runs this. False if it cannot be checked. */
 export function isRoots(path: string): boolean {
-  const uid = attempt(() => tryFile("look at", path, () => lstatSync(hostEntry(path)).uid), undefined);
+  const uid = attempt(() => entryAt(path)?.uid, undefined);
   return uid === 0 || (uid !== undefined && uid === process.getuid?.());
 }
 
@@ -191,7 +185,8 @@ function lookAt(path: string): string[] | string | Error | undefined {
     // users' own configuration counts most
     return names.includes("config") ? ["config", ...names] : names;
   } catch (err) {
-    if (!(err instanceof Error && "code" in err)) throw err;
-    return ["ENOENT", "ENOTDIR", "ELOOP"].includes(String(err.code)) ? undefined : err;
+    const code = codeOf(err);
+    if (code === undefined) throw err;
+    return ["ENOENT", "ENOTDIR", "ELOOP"].includes(code) ? undefined : (err as Error);
   }
 }

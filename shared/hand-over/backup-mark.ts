@@ -43,7 +43,6 @@ export function notKept(path: string): string | undefined {
 export interface BackupState {
   fits: boolean;
   says: string;
-  /** The operator's next command, if it does not. */
   command: string;
 }
 

@@ -41,7 +41,6 @@ export interface BundleManifest {
   tool: string;
   /** ISO time. */
   made: string;
-  /** Host name of the node where it was packed. */
   node: string;
   /** Unset if etcd's data could not be read. */
   cluster?: Origin | undefined;
@@ -150,7 +149,6 @@ export interface KeysElsewhere {
   externalEtcd?: boolean;
 }
 
-/** The names of a cluster's shared files. */
 export function sharedFiles(cluster: KeysElsewhere): string[] {
   return SHARED_KEYS.filter((key) => !isElsewhere(key, cluster)).flatMap(({ keyFile, publicFile }) => [
     keyFile,
@@ -170,7 +168,6 @@ function isElsewhere({ name }: SharedKey, { externalSigner, externalEtcd }: Keys
 
 export const ETCD_CA = certRow("etcd-ca").file;
 
-/** The hash of the CA that signs. */
 export function caOf(files: Bundle["files"]): string {
   return publicHash(files, SHARED_KEYS.find(({ publicFile }) => publicFile === "ca.crt")!);
 }

@@ -59,7 +59,6 @@ export function ofKubelet(config: BundleManifest["kubeletConfig"]): string[] {
   return config ? ["and the kubelet's configuration of that node"] : [];
 }
 
-/** A line for each key: name, fingerprint, kind, expiry. */
 export function describe(files: Bundle["files"]): string[] {
   const width = Math.max(...SHARED_KEYS.map(({ name }) => name.length));
   return keysIn(files).map((key) => {
@@ -69,7 +68,6 @@ export function describe(files: Bundle["files"]): string[] {
   });
 }
 
-/** The fingerprint of each shared key, by its name. */
 export function fingerprints(files: Bundle["files"]): Record<string, string> {
   return Object.fromEntries(keysIn(files).map((key) => [key.name, publicHash(files, key)]));
 }
@@ -127,7 +125,6 @@ export async function openBundle(file: string, options: LockOptions, place: PkiP
   return { bundle: unpackTar(content, place), sha256: sha256Of(sealed), lock };
 }
 
-/** The options of hand-over.ts that decide it. */
 export interface LockOptions {
   to?: string[] | undefined;
   generate?: boolean | undefined;
@@ -206,7 +203,6 @@ export function tellKept({ bundle, ca, others }: Packed, options: LockOptions) {
   for (const to of others) answer(markLine({ to }));
 }
 
-/** The line that unpacks a bundle with this lock on another node. */
 function unpackLine(bundle: string, ca: string, { to, "passphrase-file": file }: LockOptions): string {
   if (to) return command(shell`hand-over unpack --identity FILE --ca-hash ${ca} ${bundle}`);
   if (file === undefined) return command(shell`hand-over unpack --ca-hash ${ca} ${bundle}`);

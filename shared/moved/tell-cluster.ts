@@ -182,7 +182,6 @@ const BY_ITSELF =
   /^(minions|pods|leases|events|masterleases|csinodes|certificatesigningrequests|controllerrevisions)\//;
 const KUBERNETES = /^(services\/endpoints\/default\/kubernetes|endpointslices\/default\/kubernetes)$/;
 
-/** kubeadm's copies of the past. */
 const KUBEADMS_OWN = "/etc/kubernetes/tmp/";
 
 /** `where`: a key below the prefix, such as "configmaps/shop/settings", or a file; with the old addresses in it. */
@@ -204,7 +203,6 @@ export function namedInData(data: EtcdData, moved: Moved): StillNamed[] {
   });
 }
 
-/** Finds them in this node's own files, and in its users'. */
 export function namedInFiles(moved: Moved, texts: Generator<TextHere> = textsHere()): StillNamed[] {
   return texts
     .flatMap((one) => {

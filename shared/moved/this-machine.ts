@@ -32,7 +32,6 @@ import { orUndo } from "../this-run.ts";
 import { proveServer } from "../workers/saved-trust.ts";
 import { namedInFiles, renewHostPodIps, sayStillNamed } from "./tell-cluster.ts";
 
-/** A control plane node's facts before all of them can be read. */
 export interface KnownHere {
   node: Node;
   data: EtcdData;

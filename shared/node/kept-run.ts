@@ -30,7 +30,7 @@ import {
 } from "node:fs";
 import { hostname } from "node:os";
 import { dirname } from "node:path";
-import { Fail } from "../fail.ts";
+import { codeOf, Fail } from "../fail.ts";
 import { refuseNoRoom } from "../files/file-tree.ts";
 import {
   exists,
@@ -324,7 +324,7 @@ function flock(fd: number): "ours" | "another's" | "no program" {
     const { exitCode } = Bun.spawnSync(["flock", "-n", "3"], { stdio: ["ignore", "ignore", "ignore", fd] });
     return exitCode === 0 ? "ours" : "another's";
   } catch (err) {
-    if (err instanceof Error && "code" in err && err.code === "ENOENT") return "no program";
+    if (codeOf(err) === "ENOENT") return "no program";
     throw err;
   }
 }

@@ -130,7 +130,6 @@ export function sealOf(head: Uint8Array): string | undefined {
     : PREFIX.exec(Buffer.from(head.subarray(0, 300)).toString("latin1"))?.[0];
 }
 
-/** Undefined if the value is not encrypted. */
 export function sealedIn(etcdKey: string, value: Uint8Array): Sealed | undefined {
   const [prefix, provider, keyName] = PREFIX.exec(sealOf(value) ?? "") ?? [];
   return prefix

@@ -29,7 +29,6 @@ const KEEP = 0.6;
 /** Called now and then with the number of bits done so far. */
 export type Gone = (bits: number) => void;
 
-/** Greatest common divisor of two numbers that are not negative. */
 export function gcd(x: bigint, y: bigint, gone: Gone = () => {}): bigint {
   const pair = new Pair(x, y, Math.max(x.toString(16).length, y.toString(16).length) * 4, { bits: 0, gone });
   while (pair.y !== 0n) {

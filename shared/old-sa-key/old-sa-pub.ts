@@ -65,7 +65,6 @@ const CHOICES: Record<number, number[][]> = {
 const MORE =
   "look for more on other nodes (/var/lib/kubelet/pods/*/volumes/kubernetes.io~projected/*/token) and name the file: --token-file";
 
-/** The saved public key that fits the tokens. */
 export function copyOfKey(old: OldTokens, pems: readonly string[]): OldKey | undefined {
   return prove(old, pems.flatMap(publicKeysIn))[0];
 }
@@ -190,7 +189,6 @@ function rsaMemory(signature: number, { exponent = EXPONENT }: RsaOptions = {}):
 interface RsaOptions {
   /** Tests set a small one to save time. */
   exponent?: number;
-  /** Called with the bits done and their total. */
   progress?: (done: number, total: number) => void;
 }
 

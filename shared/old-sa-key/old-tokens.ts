@@ -83,7 +83,6 @@ class Few {
   readonly #kept = new Map<string, number>();
   #newest = 0;
 
-  /** Whether the text is a token. */
   add(text: string, isTrusted: boolean, isBrought = false): boolean {
     const jwt = readJwt(text);
     if (!jwt) return false;

@@ -146,7 +146,6 @@ function readsOnce(certificatesDir: string): ReadsOnce[] {
   ];
 }
 
-/** A process that may run, and what it reads. */
 interface Reading extends Pick<CaReader, "name" | "ca" | "path"> {
   /** The file as its own mounts show it: a file that was mounted alone stays the one from its start. */
   seen?: string | undefined;

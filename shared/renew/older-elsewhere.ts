@@ -73,7 +73,6 @@ function copiesOf(cp: ControlPlaneNode, cas: KnownCas): { copies: OtherCopy[]; u
   return { copies: [...copies, ...found.copies], unseen: [...sealed, ...unseen] };
 }
 
-/** Copies outside of the cluster, which people have to change. */
 const OUTSIDE = [
   "other nodes (05-verify there)",
   "kubeconfigs of people and of CI, which are theirs to change",
@@ -141,7 +140,6 @@ interface OtherCopy {
   /** A file's path, or an object as `configmaps/NAMESPACE/NAME`. */
   where: string;
   ca: keyof KnownCas;
-  /** The first expiry date among them. */
   until: Date;
 }
 

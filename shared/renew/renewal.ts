@@ -26,7 +26,6 @@ export type CaName = "ca" | "etcd-ca" | "front-proxy-ca";
 /** CAs whose renewal restarts nothing come first. */
 export const CA_NAMES: readonly CaName[] = ["front-proxy-ca", "etcd-ca", "ca"];
 
-/** A certificate of a CA that may replace the one in use, and its source. */
 export interface Candidate {
   pem: string;
   from: string;
@@ -38,7 +37,6 @@ export interface Renewal {
   path: string;
   now: Readonly<CertInfo>;
   next: Readonly<CertInfo>;
-  /** The source of `next`, for the operator. */
   note: string;
 }
 
@@ -117,9 +115,7 @@ export function unlikeOld(oldPem: string, newPem: string): string[] {
 }
 
 interface Sources {
-  /** Certificates of these CAs in use in the cluster. */
   seen: readonly Candidate[];
-  /** The file that the operator has brought for this CA. */
   brought: Candidate | undefined;
   /** Certificates of this node outside of the PKI's folder: each is signed by some CA. */
   leaves: readonly string[];

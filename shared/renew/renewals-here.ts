@@ -100,7 +100,6 @@ export async function renewalsHere(
   );
 }
 
-/** Text for the operator. */
 export function inWords({ now, next, note }: Renewal): string {
   return now.pem === next.pem
     ? note
@@ -220,7 +219,6 @@ async function inClusterInfo(server: string, ca: string): Promise<Candidate[]> {
   return [];
 }
 
-/** As the kubelet itself, to read its Lease. */
 export function asKubelet(node: Node): KubeApi {
   return KubeApi.from(readKubeconfig(node.kubelet.kubeconfig)!);
 }

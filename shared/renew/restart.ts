@@ -164,7 +164,6 @@ export async function restartOwnKubelet(node: Node, api: KubeApi) {
 
 const MANAGER = "kube-controller-manager";
 
-/** The CA and the front proxy's CA in use, by the objects of kube-system. */
 export async function casInUse(api: KubeApi): Promise<Record<"ca" | "front-proxy-ca", Candidate[]>> {
   const map = async (from: string, key: string): Promise<Candidate> => ({
     ...{ pem: (await api.configMap("kube-system", from))?.[key] ?? "", from },

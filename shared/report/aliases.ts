@@ -49,7 +49,6 @@ export function aliasesOf(
   };
 }
 
-/** Nodes, and the cluster's own names, with their aliases. */
 function namesOf(cluster: Cluster | undefined): Map<string, string> {
   const found = new Map<string, string>();
   const add = (name: string | undefined, alias: string) => {
@@ -69,7 +68,6 @@ function namesOf(cluster: Cluster | undefined): Map<string, string> {
   return found;
 }
 
-/** The API's endpoint, and names in certificates. */
 function hostsOf(cluster: Cluster | undefined): string[] {
   const { apiServer, etcd } = cluster?.configuration ?? {};
   const sans = [
@@ -85,16 +83,14 @@ function hostsOf(cluster: Cluster | undefined): string[] {
 }
 
 function wordsOf({ names, texts }: Written): string[] {
-  const words = [...names, ...texts.flatMap(hostsInUrls), ...texts.flatMap(addressesIn)];
+  const urls = texts.flatMap((text) => [...text.matchAll(/\bhttps?:\/\/([A-Za-z0-9][\w.-]*)/g)]);
+  const hosts = urls.map(([, host]) => host!.replace(/\.$/, ""));
+  const words = [...names, ...hosts, ...texts.flatMap(addressesIn)];
   return [...new Set(words)].filter(isNamed);
 }
 
 function isNamed(name: string): boolean {
   return name.length > 1 && name.length <= LONGEST && !KEPT.includes(name);
-}
-
-function hostsInUrls(text: string): string[] {
-  return [...text.matchAll(/\bhttps?:\/\/([A-Za-z0-9][\w.-]*)/g)].map(([, host]) => host!.replace(/\.$/, ""));
 }
 
 const IPV4 = /(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)/g;

@@ -1,14 +1,11 @@
 /** Checks one line of a run's record, which may come from another node. Text is one line, and short. */
 import { RECORD_FORMAT } from "../node/kept-run.ts";
 import { quoteUntrusted } from "../plain.ts";
+import type { RunEvent } from "../this-run.ts";
 
 export type KeptEvent = { at: Date } & (
   | { what: "run"; script: string; version: string; args: string[]; host: string }
-  | { what: "node"; name: string }
-  | { what: "step"; title: string }
-  | { what: "step end"; title: string; ok: boolean }
-  | { what: "failed"; message: string; hint: string }
-  | { what: "act"; line: string }
+  | Extract<RunEvent, { what: "node" | "step" | "step end" | "failed" | "act" | "waited" | "object" }>
   | {
       what: "file";
       did: string;
@@ -21,8 +18,6 @@ export type KeptEvent = { at: Date } & (
     }
   | { what: "flag"; did: string; flag: string; path: string }
   | { what: "proved"; subject: string }
-  | { what: "waited"; for: string; seconds: number }
-  | { what: "object"; verb: string; path: string }
   | { what: "end"; exitCode: number; objects: [kind: string, count: number][] }
 );
 
@@ -42,7 +37,6 @@ const SCRIPT = /^[a-z\d-]{1,30}( [a-z-]{1,20})?$/;
 const VERSION = /^[\w.+-]{1,40}$/;
 const HOST = /^[\w.-]{1,253}$/;
 
-/** Undefined if it is no line of a record. */
 export function asEvent(line: unknown): KeptEvent | undefined {
   if (!isObject(line)) return undefined;
   const at = new Date(typeof line.at === "string" ? line.at : "");

@@ -7,7 +7,7 @@ import type { Check } from "../checks/check.ts";
 import { listed, plainLine } from "../plain.ts";
 import type { KeptEvent } from "./kept-event.ts";
 import type { KeptRecord } from "./read-runs.ts";
-import { clockOf, lasting, wentWell } from "./repair-timeline.ts";
+import { clockOf, took, wentWell } from "./repair-timeline.ts";
 
 export type ShownCheck = Pick<Check, "area" | "what" | "result" | "state" | "severity" | "detail" | "mend"> &
   Partial<Pick<Check, "id">>;
@@ -22,12 +22,14 @@ export function eventsOf<W extends KeptEvent["what"]>(run: KeptRecord, what: W):
   return run.events.filter((event): event is Of<W> => event.what === what);
 }
 
-function byNode(runs: readonly KeptRecord[], of: (its: KeptRecord[]) => string[]): Map<string, string[]> {
-  const nodes = [...Map.groupBy(runs, ({ node }) => node)].map(([node, its]): [string, string[]] => [
-    node,
-    of(its),
-  ]);
-  return new Map(nodes.filter(([, lines]) => lines.length > 0));
+/** Without nodes of which there is nothing to say. */
+function byNode<T>(runs: readonly KeptRecord[], of: (its: KeptRecord[]) => T | undefined): Map<string, T> {
+  return new Map(
+    [...Map.groupBy(runs, ({ node }) => node)].flatMap(([node, its]) => {
+      const found = of(its);
+      return found === undefined ? [] : [[node, found] as const];
+    }),
+  );
 }
 
 /** Folders of the scripts' own files. */
@@ -40,9 +42,8 @@ interface LostFiles {
   aside: { path: string; to: string; why: string }[];
 }
 
-/** Keyed by node, for nodes that have some. */
 export function lostOnNodes(runs: readonly KeptRecord[]): Map<string, LostFiles> {
-  const nodes = [...Map.groupBy(runs, ({ node }) => node)].map(([node, its]): [string, LostFiles] => {
+  return byNode(runs, (its) => {
     const files = its.flatMap((run) => eventsOf(run, "file")).filter(({ path }) => !OWN.test(path));
     const moved = new Map(
       files
@@ -58,9 +59,9 @@ export function lostOnNodes(runs: readonly KeptRecord[]): Map<string, LostFiles>
       .map(({ path }) => path);
     const isNoDated = (path: string) => !/kubelet-(client|server)-\d/.test(basename(path));
     const missing = [...new Set(made)].filter(isNoDated);
-    return [node, { missing, aside: [...moved.values()].filter(({ path }) => isNoDated(path)) }];
+    const aside = [...moved.values()].filter(({ path }) => isNoDated(path));
+    return missing.length + aside.length > 0 ? { missing, aside } : undefined;
   });
-  return new Map(nodes.filter(([, { missing, aside }]) => missing.length + aside.length > 0));
 }
 
 /** Files that were lost for good: the API server starts without the flags that name them. Keyed by path. */
@@ -89,9 +90,10 @@ export function changedFiles(runs: readonly KeptRecord[]): Map<string, string[]>
     if (did === "wrote") return `${isNew ? "wrote" : "replaced"} ${path}${mode ? `, mode ${mode}` : ""}`;
     return `${did} ${path}${to ? ` to ${to}` : ""}`;
   };
-  return byNode(runs, (its) =>
-    its.flatMap((run) => eventsOf(run, "file").map((event) => `${clockOf(event.at)} ${line(event)}`)),
-  );
+  return byNode(runs, (its) => {
+    const events = its.flatMap((run) => eventsOf(run, "file"));
+    return events.length > 0 ? events.map((event) => `${clockOf(event.at)} ${line(event)}`) : undefined;
+  });
 }
 
 /** nodes, file, subject, until, public key: the same one on several nodes is one row */
@@ -140,7 +142,7 @@ export function whatStopped(runs: readonly KeptRecord[]): string[][] {
       [
         clockOf(run.ended),
         `${run.node}, ${run.script}`,
-        `cut off after ${lasting(run.ended.getTime() - run.began.getTime())}, in ${step}`,
+        `cut off after ${took(run)}, in ${step}`,
         "the next run of it continued there",
       ],
     ];

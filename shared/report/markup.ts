@@ -87,7 +87,6 @@ export function markedRows(rows: readonly { mark: "✓" | "‼" | "✗"; name: s
   return `<table class="checks"><tbody>${rows.map(row).join("")}</tbody></table>`;
 }
 
-/** A command's output, folded. */
 export function transcript({
   when,
   node,
@@ -98,8 +97,4 @@ export function transcript({
 }: Record<"when" | "node" | "command" | "state" | "said", string> & { ok: boolean }) {
   const text = stripVTControlCharacters(said).trimEnd();
   return `<details class="${ok ? "" : "bad"}"><summary><span class="soft">${asHtml(when)}</span> <b>${asHtml(node)}#</b> <code>${asHtml(command)}</code> <span class="soft">${asHtml(state)}</span></summary><pre>${asHtml(text || "(nothing)")}</pre></details>`;
-}
-
-export function seconds(value: number) {
-  return `${value.toFixed(1)} s`;
 }

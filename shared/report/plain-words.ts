@@ -21,7 +21,6 @@ interface Told {
   goodUntil?: string | undefined;
 }
 
-/** The subject of each sentence, and the sentence. */
 export function inPlainWords({
   ours,
   others,

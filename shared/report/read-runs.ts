@@ -17,7 +17,6 @@ import { listed, plain, quoteUntrusted, redact } from "../plain.ts";
 import { count } from "../progress.ts";
 import { asEvent, type KeptEvent } from "./kept-event.ts";
 
-/** One run of a script that changed something. */
 export interface KeptRecord {
   /** The transcript's node: this one, or the one that the file is named after. */
   node: string;
@@ -39,7 +38,6 @@ export interface KeptRecord {
     waited: { for: string; seconds: number }[];
   }[];
   events: KeptEvent[];
-  /** The text that the operator saw. */
   text: string;
 }
 
@@ -48,7 +46,6 @@ export interface KeptRuns {
   unchanged?: readonly string[];
   /** In order of time, by each node's own clock. */
   runs: KeptRecord[];
-  /** Omissions, each with its reason. */
   notes: string[];
 }
 

@@ -5,25 +5,19 @@ import { hasFailed, saidIn, verdictOf } from "../checks/check.ts";
 import { may } from "../evidence/sources.ts";
 import { listed } from "../plain.ts";
 import { count } from "../progress.ts";
+import type { WrapUp } from "../verify/wrap-up.ts";
 import { detailOf, leftForPeople, type ShownCheck } from "./kept-findings.ts";
 import * as html from "./markup.ts";
 import { inPlainWords } from "./plain-words.ts";
 import type { KeptRecord, KeptRuns } from "./read-runs.ts";
-import { clockOf, lasting, moments, repairTimeline, wentWell } from "./repair-timeline.ts";
+import { clockOf, moments, repairTimeline, took, wentWell } from "./repair-timeline.ts";
 import { drawTimeline } from "./timeline.ts";
 import { quotes, transcripts, whatRunsSay } from "./what-runs-say.ts";
 
 export interface RepairReport extends KeptRuns {
   checks: readonly ShownCheck[];
-  /** The tasks and left-overs at the end of 05-verify. */
-  end:
-    | {
-        changed?: readonly string[];
-        left: readonly string[];
-        remove: readonly { on: string; command: string; why: string }[];
-      }
-    | undefined;
-  /** Facts of the cluster, if it could be read. */
+  /** Of 05-verify. */
+  end: (Pick<WrapUp, "left" | "remove"> & Partial<WrapUp>) | undefined;
   cluster?: { name: string; kubernetes: string; nodes: readonly string[] } | undefined;
   /**
    * "good until 2027-11-30 (apiserver.crt)", with how to be warned; unset: no certificate of this node can be
@@ -86,10 +80,10 @@ function headingOf(checks: RepairReport["checks"]): string {
 }
 
 function leadOf(runs: readonly KeptRecord[]): string {
-  const { began, ended } = extent(runs);
+  const time = extent(runs);
+  const [from, to] = [time.began, time.ended].map((one) => one.toISOString().slice(0, 10));
   const nodes = new Set(runs.map(({ node }) => node)).size;
-  const day = began.toISOString().slice(0, 10);
-  return `${count(runs.length)} runs on ${count(nodes)} ${nodes === 1 ? "node" : "nodes"}, ${day} ${clockOf(began)} to ${ended.toISOString().slice(0, 10) === day ? "" : `${ended.toISOString().slice(0, 10)} `}${clockOf(ended)} UTC: ${lasting(ended.getTime() - began.getTime())}`;
+  return `${count(runs.length)} runs on ${count(nodes)} ${nodes === 1 ? "node" : "nodes"}, ${from} ${clockOf(time.began)} to ${to === from ? "" : `${to} `}${clockOf(time.ended)} UTC: ${took(time)}`;
 }
 
 function extent(runs: readonly KeptRecord[]) {
@@ -97,6 +91,12 @@ function extent(runs: readonly KeptRecord[]) {
     began: new Date(Math.min(...runs.map(({ began }) => began.getTime()))),
     ended: new Date(Math.max(...runs.map(({ ended }) => ended.getTime()))),
   };
+}
+
+/** Nodes with a transcript or with none to bring, and those of the cluster that brought nothing. */
+function reports({ runs, cluster, unchanged = [] }: RepairReport) {
+  const reporting = new Set([...runs.map(({ node }) => node), ...unchanged]);
+  return { reporting, absent: cluster?.nodes.filter((name) => !reporting.has(name)) ?? [] };
 }
 
 function bodyOf(told: Told): string[] {
@@ -114,7 +114,10 @@ function bodyOf(told: Told): string[] {
     end
       ? html.card(
           "What can be deleted when nothing is missing any more",
-          html.table(["on", "command", "what it is"], removals(end)),
+          html.table(
+            ["on", "command", "what it is"],
+            end.remove.map(({ on, command, why }) => [on, command, why]),
+          ),
         )
       : "",
     checksCard(told),
@@ -127,21 +130,17 @@ function bodyOf(told: Told): string[] {
 const NOTHING_LEFT =
   "Nothing that the scripts know of. Hand out new kubeconfigs if the CA is new, and make a backup.";
 
-function removals({ remove }: NonNullable<RepairReport["end"]>): string[][] {
-  return remove.map(({ on, command, why }) => [on, command, why]);
-}
-
 const LEGEND = `<p class="legend"><span class="key run"></span> a run <span class="key failed"></span> stopped, or was cut off <span class="key pause"></span> a pause, not to scale</p>`;
 
-function tilesOf({ runs, ours, others, cluster, checks, unchanged = [] }: Told): string {
+function tilesOf(told: Told): string {
+  const { ours, others, checks, unchanged = [] } = told;
   const { began } = extent(ours);
   const reached = moments(ours).map(({ time, text }) =>
-    html.tile(text, lasting(time.getTime() - began.getTime()), "since the first run"),
+    html.tile(text, took({ began, ended: time }), "since the first run"),
   );
   const bad = ours.filter((run) => !wentWell(run)).length;
   const badNodes = new Set(others.filter((run) => !wentWell(run)).map(({ node }) => node)).size;
-  const reporting = new Set([...runs.map(({ node }) => node), ...unchanged]);
-  const missing = cluster?.nodes.filter((name) => !reporting.has(name)).length ?? 0;
+  const { reporting, absent } = reports(told);
   const files = ours.flatMap(({ events }) => events.filter(({ what }) => what === "file")).length;
   return html.tiles([
     ...reached,
@@ -156,7 +155,7 @@ function tilesOf({ runs, ours, others, cluster, checks, unchanged = [] }: Told):
       "nodes with transcripts",
       count(reporting.size),
       [
-        missing > 0 ? `of ${count(reporting.size + missing)}; the others brought none` : "all",
+        absent.length > 0 ? `of ${count(reporting.size + absent.length)}; the others brought none` : "all",
         ...(unchanged.length > 0 ? [`no run changed anything on ${count(unchanged.length)} of them`] : []),
       ].join("; "),
     ),
@@ -182,9 +181,9 @@ function checksCard({ checks }: RepairReport): string {
   return html.card("How it is now (05-verify)", (bad.length > 0 ? html.markedRows(bad.map(row)) : "") + rest);
 }
 
-function notesCard({ notes, runs, cluster, unchanged = [] }: RepairReport): string {
-  const reporting = new Set([...runs.map(({ node }) => node), ...unchanged]);
-  const absent = cluster?.nodes.filter((name) => !reporting.has(name)) ?? [];
+function notesCard(report: RepairReport): string {
+  const { notes, unchanged = [] } = report;
+  const { absent } = reports(report);
   const lines = [
     ...notes,
     ...(unchanged.length > 0 ? [`no run changed anything on ${listed(unchanged)}`] : []),

@@ -12,7 +12,6 @@ import type { Span, Timeline, TimelineRow } from "./timeline.ts";
  */
 const ROWS = 30;
 
-/** Runs in one row. */
 const SPANS = 200;
 
 /** Seconds. Longer pauses are folded: people talk, sleep and fetch passwords. */
@@ -26,12 +25,13 @@ export function repairTimeline(runs: readonly KeptRecord[], others: readonly Kep
   const zero = Math.min(...runs.map(({ began }) => began.getTime()));
   const at = (time: Date) => (time.getTime() - zero) / 1000;
   const busy = runs.map((run) => ({ from: at(run.began), to: at(run.ended) }));
+  const scripts = Map.groupBy(runs, ({ script }) => script);
   const end = Math.max(1, ...busy.map(({ to }) => to));
   return {
     label: "Timeline of the repair",
     sections: [
       { name: "Nodes", rows: nodeRows(runs, at) },
-      { name: "Scripts", rows: scriptRows(runs, at) },
+      { name: "Scripts", rows: rowsOf(scripts, at, ({ node }) => node) },
       { name: "Other nodes, as they say", rows: nodeRows(others, at) },
     ],
     flags: moments(runs).map(({ time, text }) => ({ at: at(time), text })),
@@ -69,17 +69,28 @@ export function lasting(milliseconds: number): string {
   return `${count(Math.floor(seconds / 3600))} h ${Math.floor((seconds % 3600) / 60)} min`;
 }
 
+export function took({ began, ended }: { began: Date; ended: Date }): string {
+  return lasting(ended.getTime() - began.getTime());
+}
+
 type At = (time: Date) => number;
 
-function spanOf(run: KeptRecord, what: string, at: At): Span {
-  const took = lasting(run.ended.getTime() - run.began.getTime());
-  const state = wentWell(run) ? "" : ` (${stateOf(run)})`;
-  return {
+/** A row for each node or script, with its runs. */
+function rowsOf(
+  groups: ReadonlyMap<string, readonly KeptRecord[]>,
+  at: At,
+  labelOf: (run: KeptRecord) => string,
+): TimelineRow[] {
+  const span = (run: KeptRecord): Span => ({
     from: at(run.began),
     to: at(run.ended),
     kind: wentWell(run) ? "run" : "failed",
-    label: `${what}${state}; ${took}`,
-  };
+    label: `${labelOf(run)}${wentWell(run) ? "" : ` (${stateOf(run)})`}; ${took(run)}`,
+  });
+  return [...groups].map(([name, runs]) => ({
+    ...{ name, title: `${runs.length} runs`, lane: false },
+    spans: runs.slice(0, SPANS).map(span),
+  }));
 }
 
 /** Nodes in the order in which they were first touched; if there are too many, those with a failure first. */
@@ -87,24 +98,11 @@ function nodeRows(runs: readonly KeptRecord[], at: At): TimelineRow[] {
   const all = [...Map.groupBy(runs, ({ node }) => node)];
   const failed = ([, its]: (typeof all)[number]) => (its.every(wentWell) ? 1 : 0);
   const shown = all.length > ROWS ? all.toSorted((a, b) => failed(a) - failed(b)).slice(0, ROWS) : all;
-  const rows = shown.map(([node, its]) => ({
-    name: node,
-    title: `${its.length} runs`,
-    lane: false,
-    spans: its.slice(0, SPANS).map((run) => spanOf(run, run.script, at)),
-  }));
-  if (all.length === shown.length) return rows;
+  const more = `… ${count(all.length - shown.length)} more nodes`;
   return [
-    ...rows,
-    { name: `… ${count(all.length - shown.length)} more nodes`, title: "", lane: false, spans: [] },
+    ...rowsOf(new Map(shown), at, ({ script }) => script),
+    ...(all.length > shown.length ? [{ name: more, title: "", lane: false, spans: [] }] : []),
   ];
-}
-
-function scriptRows(runs: readonly KeptRecord[], at: At): TimelineRow[] {
-  return [...Map.groupBy(runs, ({ script }) => script)].map(([script, its]) => ({
-    ...{ name: script, title: `${its.length} runs`, lane: false },
-    spans: its.slice(0, SPANS).map((run) => spanOf(run, run.node, at)),
-  }));
 }
 
 type When = (run: KeptRecord) => Date | undefined;
@@ -123,7 +121,6 @@ const MEANS: { script: string; text: string; when: When }[] = [
   { script: "04-sa-tokens", text: "pods and tokens renewed", when: goodEnd },
 ];
 
-/** When each of these was reached for the first time. */
 export function moments(runs: readonly KeptRecord[]): { time: Date; text: string }[] {
   return MEANS.flatMap(({ script, text, when }) => {
     const times = runs.filter((run) => run.script === script).flatMap((run) => when(run)?.getTime() ?? []);

@@ -11,7 +11,6 @@ const ROW = 30;
 const BAR = 16;
 /** About the width of a character of the small labels. */
 const LETTER = 6.4;
-/** The width of a folded pause. */
 const FOLD = 46;
 /** Total width of all folded pauses: many pauses get less each. */
 const FOLDS = (WIDTH - LEFT - RIGHT) / 2;

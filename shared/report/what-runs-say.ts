@@ -12,7 +12,7 @@ import {
 } from "./kept-findings.ts";
 import * as html from "./markup.ts";
 import type { KeptRecord } from "./read-runs.ts";
-import { clockOf, lasting, stateOf, wentWell } from "./repair-timeline.ts";
+import { clockOf, lasting, stateOf, took, wentWell } from "./repair-timeline.ts";
 
 /** Characters of all transcripts of our own, and of all others: a page is to be read. */
 const TRANSCRIPTS = 8 << 20;
@@ -43,25 +43,21 @@ export function whatRunsSay(runs: readonly KeptRecord[]): [title: string, body: 
  * A block for each node that nobody vouches for, those that stopped first: root on that node wrote the text.
  */
 export function quotes(others: readonly KeptRecord[]): string {
+  const stopped = (runs: readonly KeptRecord[]) => runs.filter((run) => !wentWell(run)).length;
   const all = [...Map.groupBy(others, ({ node }) => node)].toSorted(
-    ([, a], [, b]) => Number(isBad(b)) - Number(isBad(a)),
+    ([, a], [, b]) => Number(stopped(b) > 0) - Number(stopped(a) > 0),
   );
   const blocks = all.map(([node, runs]) => {
     const parts = whatRunsSay(runs).map(([title, body]) => `<h3>${asHtml(title)}</h3>${body}`);
     const printed = `<h3>Transcripts</h3>${transcripts(runs, TRANSCRIPTS / all.length)}`;
-    const stopped = runs.filter((run) => !wentWell(run)).length;
-    const how = `${count(runs.length)} runs${stopped > 0 ? `, ${count(stopped)} of them stopped` : ""}`;
-    return `<details class="${isBad(runs) ? "bad" : ""}"><summary><b>${asHtml(node)} says</b> <span class="soft">${how}</span></summary><blockquote>${parts.join("")}${printed}</blockquote></details>`;
+    const bad = stopped(runs);
+    const how = `${count(runs.length)} runs${bad > 0 ? `, ${count(bad)} of them stopped` : ""}`;
+    return `<details class="${bad > 0 ? "bad" : ""}"><summary><b>${asHtml(node)} says</b> <span class="soft">${how}</span></summary><blockquote>${parts.join("")}${printed}</blockquote></details>`;
   });
   const notice = `<p class="soft">Root on a node wrote its block: it is that node's word about itself. Type nothing from there that you do not know.</p>`;
   return blocks.length > 0 ? html.card("What other nodes say of themselves", notice + blocks.join("\n")) : "";
 }
 
-function isBad(runs: readonly KeptRecord[]): boolean {
-  return !runs.every(wentWell);
-}
-
-/** Lines that are read at a glance; more are folded. */
 const SHORT = 12;
 
 function lists(byNode: Map<string, string[]>, none: string): string {
@@ -81,13 +77,13 @@ function runsTable(runs: readonly KeptRecord[]): string {
       : "";
   const steps = (run: KeptRecord) =>
     run.steps.map(({ title, began, ended, ok, waited }) => {
-      const took = ended ? lasting(ended.getTime() - began.getTime()) : "not finished";
-      return `${title}: ${took}${ok ? "" : " ✗"}${waits(waited)}`;
+      const time = ended ? took({ began, ended }) : "not finished";
+      return `${title}: ${time}${ok ? "" : " ✗"}${waits(waited)}`;
     });
   const rows = runs.map((run) => {
     const head = `<span class="soft">${clockOf(run.began)}</span> <b>${asHtml(run.node)}</b> <code>${asHtml(typedAs(run))}</code>`;
-    const took = `<span class="soft">${lasting(run.ended.getTime() - run.began.getTime())} · ${stateOf(run)}</span>`;
-    return `<details class="${wentWell(run) ? "" : "bad"}"><summary>${head} ${took}</summary>${html.bullets(steps(run))}</details>`;
+    const time = `<span class="soft">${took(run)} · ${stateOf(run)}</span>`;
+    return `<details class="${wentWell(run) ? "" : "bad"}"><summary>${head} ${time}</summary>${html.bullets(steps(run))}</details>`;
   });
   return rows.join("\n");
 }
@@ -102,16 +98,11 @@ export function transcripts(runs: readonly KeptRecord[], room = TRANSCRIPTS): st
   return runs
     .map((run) => {
       room -= run.text.length;
-      const blocks =
+      const said =
         room >= 0 ? run.text : "(left out: this page is large enough; it is in the node's rescue folder)";
-      const state = `${lasting(run.ended.getTime() - run.began.getTime())} · ${stateOf(run)}`;
       return html.transcript({
-        when: clockOf(run.began),
-        node: run.node,
-        command: typedAs(run),
-        state,
-        said: blocks,
-        ok: wentWell(run),
+        ...{ when: clockOf(run.began), node: run.node, command: typedAs(run), ok: wentWell(run) },
+        ...{ state: `${took(run)} · ${stateOf(run)}`, said },
       });
     })
     .join("\n");

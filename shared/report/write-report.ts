@@ -27,10 +27,8 @@ import { aliasesOf, type Written } from "./aliases.ts";
 import { type KeptRecord, readKeptRuns } from "./read-runs.ts";
 import { byBelief, type RepairReport, repairPage } from "./repair-page.ts";
 
-/** The facts of `report`. `here` is this node's name. */
 interface Verified extends VerifiedHere {
   here: string;
-  /** The tasks for people, and the left-overs that can be deleted. */
   end: RepairReport["end"];
 }
 
@@ -44,20 +42,15 @@ export function writeReport(
   const nodes = found?.cluster.nodes ?? [];
   const { runs, notes, unchanged = [] } = readKeptRuns(here, logs, controlPlanesOf(known));
   const cluster = found && {
-    ...{
-      name: found.cluster.name,
-      kubernetes: found.cluster.kubernetesVersion,
-      nodes: nodes.map(({ name }) => name),
-    },
+    name: found.cluster.name,
+    kubernetes: found.cluster.kubernetesVersion,
+    nodes: nodes.map(({ name }) => name),
   };
-  writeTyped(
-    file,
-    repairPage({
-      ...{ runs, notes, unchanged, checks, end, cluster },
-      ...{ goodUntil: goodUntil(endings), tool: VERSION, made: new Date() },
-    }),
-    { mode: 0o600 },
-  );
+  const page = repairPage({
+    ...{ runs, notes, unchanged, checks, end, cluster },
+    ...{ goodUntil: goodUntil(endings), tool: VERSION, made: new Date() },
+  });
+  writeTyped(file, page, { mode: 0o600 });
   for (const line of notes) say(`warning: ${line}`);
   const reporting = new Set(runs.map(({ node }) => node));
   const others = nodes.filter(
@@ -78,7 +71,6 @@ function whoSays(runs: Parameters<typeof byBelief>[0]): string {
   return parts.length > 0 ? `: ${parts.join("; ")}` : "";
 }
 
-/** Nodes whose transcripts are believed about the cluster. */
 function controlPlanesOf(known: PartialFacts | undefined): string[] {
   return (known?.cluster?.nodes ?? []).flatMap(({ name, controlPlane }) => (controlPlane ? [name] : []));
 }
@@ -120,17 +112,11 @@ interface Bundled extends Verified {
 export async function writeBundle(file: string, { here, hostName, known, checks, end, ...options }: Bundled) {
   const { runs, notes } = readKeptRuns(here, options.logs, controlPlanesOf(known));
   const assessed = await assessment(options.etcdData);
+  const kubernetes = known?.cluster?.kubernetesVersion;
+  const verified = { node: here, kubernetes, ...checksAsJson(checks), end };
   const found: BundledFile[] = [
     { name: "assess", end: ".json", text: JSON.stringify(assessed, null, 2) },
-    {
-      name: "verify",
-      end: ".json",
-      text: JSON.stringify(
-        { node: here, kubernetes: known?.cluster?.kubernetesVersion, ...checksAsJson(checks), end },
-        null,
-        2,
-      ),
-    },
+    { name: "verify", end: ".json", text: JSON.stringify(verified, null, 2) },
     { name: "notes", end: ".txt", text: notes.join("\n") },
     ...runs.flatMap(filesOfRun),
   ];
@@ -193,7 +179,6 @@ function renaming(cluster: Cluster | undefined, names: readonly string[], files:
   return aliasesOf(cluster, { names: [...names, ...more, ...nodes], texts }, new Map(others));
 }
 
-/** Its record as parsed, and its transcript. */
 function filesOfRun(run: KeptRecord, index: number): BundledFile[] {
   const name = `runs/${String(index + 1).padStart(4, "0")}`;
   const { text, events, steps: _, ...head } = run;

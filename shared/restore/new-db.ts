@@ -99,7 +99,6 @@ class NewPages {
     return root;
   }
 
-  /** The bucket of buckets, and the meta pages. */
   end(roots: ReadonlyMap<string, number>) {
     const items = [...roots].map(([name, id]) => {
       const header = Buffer.alloc(16);
@@ -119,7 +118,6 @@ class NewPages {
     if (first) this.put(level + 1, { key: first.key, child: this.#write(level, items) });
   }
 
-  /** Returns the page's id. */
   #write(level: number, items: Item[]): number {
     const id = this.#end;
     const bytes = pageBytes({ isLeaf: level === 0, items }, id, PAGE_SIZE);
@@ -226,13 +224,11 @@ export function inlineBytes(node: DbNode): Buffer {
   return bytesOfNode(node, { id: 0, pages: 1, size: sizeOf(node) });
 }
 
-/** As many whole pages as it needs. */
 export function pageBytes(node: DbNode, id: number, pageSize: number): Buffer {
   const pages = Math.ceil(sizeOf(node) / pageSize);
   return bytesOfNode(node, { id, pages, size: pages * pageSize });
 }
 
-/** Bytes that it takes of a page. */
 function sizeOfItem({ key, value }: Item): number {
   return ELEMENT_SIZE + key.length + (value?.length ?? 0);
 }

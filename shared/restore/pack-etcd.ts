@@ -85,7 +85,6 @@ export async function openSnapshot(
     : shell`./bunw scripts/restore.ts --as NODE --ca-hash ${confirmed} ${out}`;
 }
 
-/** The author of a snapshot, by its lock. */
 const MADE_BY = {
   passphrase: "a bundle with a passphrase",
   recipients: "a snapshot for recipients",

@@ -16,7 +16,7 @@ import type { EtcdData } from "../etcd-data/data.ts";
 import { explain } from "../etcd-data/directory.ts";
 import { Fail } from "../fail.ts";
 import { PRIVATE_FOLDER, refuseNoRoom } from "../files/file-tree.ts";
-import { freshPartial, hostPath, makeFolder, renameInto, syncFolder, writeBeside } from "../files/files.ts";
+import { freshPartial, hostPath, makeFolder, renameInto, sync, writeBeside } from "../files/files.ts";
 import { failOfFile } from "../files/root.ts";
 import { shell } from "../shell-line.ts";
 import { writeNewDb } from "./new-db.ts";
@@ -74,9 +74,9 @@ export async function makeMember(
   try {
     await fill(`${dir}/${basename(host)}`);
     fs.chmodSync(host, PRIVATE_FOLDER);
-    syncFolder(host);
+    sync(host);
     fs.renameSync(host, `${hostPath(dir)}/member`);
-    syncFolder(hostPath(dir));
+    sync(hostPath(dir));
   } catch (cause) {
     fs.rmSync(host, { recursive: true, force: true });
     throw explain(failOfFile(cause, "restore", from, dir), { dir: from });

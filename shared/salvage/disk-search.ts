@@ -29,7 +29,6 @@ export interface DiskFound {
   path: string;
   /** CAs of which the cluster knows nothing, each with a key that belongs to it. */
   pairs: { name: string; cert: CertificateFind; key: PrivateKeyFind }[];
-  /** Encryption configurations. */
   configs: ConfigFind[];
 }
 
@@ -63,7 +62,7 @@ export async function searchDisk(
   const began = performance.now();
   say(`${path}: ${Math.round(disk.size / 1e6)} MB to read, for ${minutes} min at most`);
   try {
-    for await (const find of carve(disk, { onProgress: diskProgress(disk), budget })) {
+    for await (const find of carve(disk, { onProgress: progressOf(disk), budget })) {
       if (find.kind === "private key") foundKeys.accept(privateKeyOf(find.pem), `blocks of ${path}`);
       keep.add(find);
     }
@@ -82,7 +81,6 @@ export function nothingFound(): DiskFound {
   return { path: "", pairs: [], configs: [] };
 }
 
-/** Keeps what is met, within limits. */
 class Keep {
   readonly #found: DiskFound;
   readonly #counts = new Map<string, number>();
@@ -134,20 +132,15 @@ class Keep {
   }
 }
 
-/** How far the search is, in bytes. */
-interface CarveProgress {
-  done: number;
-  total: number;
-  found: number;
-}
+/** How far the search is, in bytes, and how much it has found. */
+type OnProgress = (done: number, found: number) => void;
 
-/** Draws a progress line: `carve(disk, { onProgress: diskProgress(disk) })`. */
-function diskProgress(disk: Disk): (progress: CarveProgress) => void {
+function progressOf(disk: Disk): OnProgress {
   const megabytes = (bytes: number) => Math.floor(bytes / 1e6);
   const line = new Progress(`reading ${disk.path}`, megabytes(disk.size), process.stderr.isTTY, "MB");
-  return ({ done, total, found }) => {
+  return (done, found) => {
     line.show(megabytes(done), `${found} found`);
-    if (done === total) line.clear();
+    if (done === disk.size) line.clear();
   };
 }
 
@@ -157,14 +150,13 @@ function diskProgress(disk: Disk): (progress: CarveProgress) => void {
  */
 export async function* carve(
   disk: Disk,
-  options: { onProgress?: (progress: CarveProgress) => void; budget?: Budget } = {},
+  { onProgress, budget }: { onProgress?: OnProgress; budget?: Budget } = {},
 ): AsyncGenerator<Find> {
-  const { budget } = options;
   const files = new Assembler(disk, budget);
   let read = 0;
   for await (const { hits, done } of search(disk, WORDS)) {
     for (const { needle, offset } of hits) yield* files.look(needle, offset);
-    options.onProgress?.({ done, total: disk.size, found: files.found });
+    onProgress?.(done, files.found);
     budget?.spend(done - read);
     read = done;
   }

@@ -26,7 +26,6 @@ import {
 
 const IN_PLACE = "its place";
 
-/** A generation whose private key was found. */
 export interface FoundKey {
   wanted: WantedKey;
   generation: Generation;
@@ -65,7 +64,6 @@ export class FoundKeys {
     );
   }
 
-  /** Keys of which the one in use is not found. */
   missing(): WantedKey[] {
     return this.wanted.filter((wanted) => this.#candidatesOf(wanted).length === 0);
   }
@@ -200,7 +198,6 @@ function howToTake({ wanted: { name }, generation }: FoundKey): string {
 /** TMPFS_MAGIC, statfs(2). */
 const TMPFS = 0x01021994;
 
-/** Keys that an earlier run left there. */
 export function stashedKeys(): KeyObject[] {
   const names = isOurs() ? list(STASH) : [];
   return names.flatMap((name) => attempt(() => [privateKeyOf(readText(`${STASH}/${name}`) ?? "")], []));

@@ -98,7 +98,6 @@ function* filesBelow(folder: string, deep: number): Generator<string> {
   }
 }
 
-/** How many of them were lost keys. */
 function takeKeys(foundKeys: FoundKeys, texts: readonly string[], from: string): number {
   return texts.flatMap(privateKeysIn).filter((key) => foundKeys.accept(key, from)).length;
 }

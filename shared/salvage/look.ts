@@ -15,7 +15,7 @@ import { readEvidence } from "../facts/evidence.ts";
 import { lostHere } from "../facts/lost-files.ts";
 import { isNotForParts, isNotKubeadms } from "../facts/no-etcd-data.ts";
 import { isExternalCa, isExternalSigner } from "../facts/signed-elsewhere.ts";
-import { Fail, Refused } from "../fail.ts";
+import { attemptLater, Fail, Refused } from "../fail.ts";
 import { certificatesDirOn } from "../manifests/on-disk.ts";
 import { OtherDistribution } from "../node/kubelet-config.ts";
 import { type Node, readNode } from "../node/node.ts";
@@ -41,11 +41,9 @@ export interface Salvage extends Brought {
   oldKey: OldSaKey;
 }
 
-/** The operator's words. */
 interface Said extends Pick<WantedOptions, "others" | "kid" | "from"> {
   /** A process that is the control plane's. */
   pid: string | undefined;
-  /** A folder with copies of lost files and keys. */
   backup: string | undefined;
 }
 
@@ -125,13 +123,9 @@ function vouchedFor({ own, others }: Brought["processes"], pid: string | undefin
 
 /** A kubelet's folder that is gone is no reason not to search. */
 async function thisNode(): Promise<Node | undefined> {
-  try {
-    return await readNode();
-  } catch (err) {
-    if (!(err instanceof Fail) || err instanceof OtherDistribution) throw err;
-    say(`not read: ${err.message}`);
-    return undefined;
-  }
+  const node = await attemptLater(() => readNode());
+  if (node instanceof OtherDistribution) throw node;
+  return node instanceof Fail ? void say(`not read: ${node.message}`) : node;
 }
 
 /**
@@ -144,6 +138,11 @@ export function nextAfterSalvage(
   searched: { notFound: readonly string[]; moveToRescue: boolean; question: Fail | undefined },
 ): string | undefined {
   const { foundKeys, expired, strange, here } = salvage;
+  // an encryption configuration that was brought back may have opened it
+  const canReadNow = () =>
+    here.data !== undefined &&
+    here.cluster === undefined &&
+    lookAtControlPlaneNode(here.etcd, undefined, here.certificatesDir).cluster !== undefined;
   const { notFound, moveToRescue, question } = searched;
   refuseRivals(foundKeys);
   if (question) throw question;
@@ -152,7 +151,7 @@ export function nextAfterSalvage(
   const stillLost = `\nstill lost: ${files}: ${notFound.length > 0 ? `not found in ${notFound.join(", ")}; ` : ""}`;
   const names = (keys: readonly { name: string }[]) => keys.map(({ name }) => name);
   const issue = (made: readonly string[]) => nextCommand(salvage, made);
-  if (lost.length > 0 && canReadNow(salvage)) {
+  if (lost.length > 0 && canReadNow()) {
     tell(
       `${stillLost}etcd's data can be read now, so more can be proved and found: ${command("00-salvage")}`,
     );
@@ -185,12 +184,6 @@ export function nextCommand({ here, oldKey, etcd }: Salvage, made: readonly stri
   if (obstacle instanceof DamagedData) return obstacle.hint;
   if (!data || cluster || !obstacle) return inOneLine(withoutKeys(made, oldKey, { etcd }));
   return obstacle.hint;
-}
-
-/** An encryption configuration that was brought back may have opened it. */
-function canReadNow({ here }: Salvage): boolean {
-  const couldNot = here.data !== undefined && here.cluster === undefined;
-  return couldNot && lookAtControlPlaneNode(here.etcd, undefined, here.certificatesDir).cluster !== undefined;
 }
 
 const NOT_THE_CLUSTERS = "the CA here is not the cluster's. This looks for the cluster's own";

@@ -7,9 +7,9 @@ import { createPrivateKey, type KeyObject } from "node:crypto";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { knownHere } from "../evidence/owners.ts";
 import { leaderHost } from "../facts/leaders.ts";
-import { Fail } from "../fail.ts";
+import { attemptLater, Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
-import { type Container, containers } from "../node/containers.ts";
+import { containers } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { orUndefined, publicKeyHash } from "../pki/certificate.ts";
 import { Budget } from "../progress.ts";
@@ -36,17 +36,9 @@ const LIMITS = { seconds: 300, bytes: 256e9 };
  * no runtime answers.
  */
 export async function processesHere(node: Node | undefined): Promise<Holders> {
-  return holders(knownHere(node ? await containersOf(node) : []));
-}
-
-async function containersOf({ runtimeEndpoint }: Node): Promise<Container[]> {
-  try {
-    return await containers(runtimeEndpoint);
-  } catch (err) {
-    if (!(err instanceof Fail)) throw err;
-    say(`${err.message}: using the kubelet's records to tell processes apart`);
-    return [];
-  }
+  const all = node ? await attemptLater(() => containers(node.runtimeEndpoint)) : [];
+  if (all instanceof Fail) say(`${all.message}: using the kubelet's records to tell processes apart`);
+  return holders(knownHere(all instanceof Fail ? [] : all));
 }
 
 /**
@@ -101,27 +93,20 @@ async function searchOne(
   stop: AbortSignal | undefined,
 ): Promise<boolean> {
   const where = `${process.name} (pid ${process.pid})`;
-  const budget = new Budget({
-    ...LIMITS,
-    what: where,
-    stop,
-    hint: "run it again when this node is less busy",
-  });
+  const hint = "run it again when this node is less busy";
+  const budget = new Budget({ ...LIMITS, what: where, stop, hint });
   let found = 0;
   const onKey = (key: KeyObject) => {
     if (foundKeys.accept(key, `the memory of ${where}`)) found++;
   };
-  try {
-    const { megabytes, seconds } = await searchProcess(process, foundKeys.targets(), { budget, onKey });
-    say(
-      `${where}: ${Math.round(megabytes)} MB in ${seconds.toFixed(1)} s, ${found === 0 ? "no lost key" : `${found} found`}`,
-    );
-    return true;
-  } catch (err) {
-    if (!(err instanceof Fail)) throw err;
-    say(`${where}: not read to its end: ${err.message}; ${err.hint}`);
-    return false;
-  }
+  const read = await attemptLater(() => searchProcess(process, foundKeys.targets(), { budget, onKey }));
+  const isWhole = !(read instanceof Fail);
+  say(
+    isWhole
+      ? `${where}: ${Math.round(read.megabytes)} MB in ${read.seconds.toFixed(1)} s, ${found === 0 ? "no lost key" : `${found} found`}`
+      : `${where}: not read to its end: ${read.message}; ${read.hint}`,
+  );
+  return isWhole;
 }
 
 /**
@@ -165,7 +150,6 @@ export async function searchProcess(
   return found;
 }
 
-/** Keys that are still to be found. */
 interface Search {
   wanted: Set<string>;
   /** Wanted RSA keys whose modulus is known. */

@@ -22,16 +22,13 @@ import { dropStash, type FoundKey, type FoundKeys, pairOf } from "./found-keys.t
 import { type FoundCopy, type Holders, mountedFiles, mountedKubeconfigs } from "./memory/processes.ts";
 import { labelOf } from "./wanted-keys.ts";
 
-/** The finds of the searches. */
 export interface Brought {
   here: PartialFacts;
   foundKeys: FoundKeys;
   processes: Holders;
-  /** Lost files that flags name. */
   files: LostFile[];
   /** The lost files that a disk's blocks may have. */
   configs: LostConfig[];
-  /** The operator's own copies of them. */
   backup: string | undefined;
   disk: DiskFound;
 }

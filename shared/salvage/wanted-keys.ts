@@ -37,7 +37,6 @@ export interface Target {
   publicKey?: KeyObject | undefined;
 }
 
-/** One public key, and who names it. */
 export interface Generation extends Target {
   /** The certificate, or the public key in PEM; unset where only a token's `kid` is known. */
   text?: string | undefined;
@@ -147,7 +146,6 @@ export function kidOf(hash: string): string {
   return Buffer.from(hash.slice("sha256:".length), "hex").toString("base64url");
 }
 
-/** A lost private key, and the public keys that can prove it. */
 export interface WantedKey extends SharedKey, Generations {
   /** It is the same on every control plane node. */
   shared: boolean;
@@ -245,7 +243,6 @@ export function isIrreplaceable({ name }: Pick<WantedKey, "name">): boolean {
   return name === "ca" || name === "sa";
 }
 
-/** Prints a line for the key in use, and for each other one that is known. */
 export function sayLost({ keyFile, generations, candidates }: WantedKey) {
   const lines = generations.map(({ hash, kind, from }) => `${hash}, ${kind}, named by ${from.join(", ")}`);
   say(`${keyFile}: lost; ${lines[0] ?? "nothing here shows which key it was"}`);

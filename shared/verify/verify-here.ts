@@ -98,7 +98,6 @@ export async function verifyHere(
 interface Noted {
   /** Collects holders of a renewed CA's old certificate in the cluster. */
   oldCa: OldCaHolder[];
-  /** Collects good answers. */
   well: WellAnswers;
   away: ReturnType<typeof awayFrom>;
 }

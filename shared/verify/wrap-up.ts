@@ -31,11 +31,8 @@ import { undefinedOnTimeout } from "../wait-for.ts";
 import { hasLeftCanaries, heldIn, peopleToDo } from "../workloads/left-to-do.ts";
 
 export interface WrapUp {
-  /** Changes of the repair whose rescue folder is here. */
   changed: string[];
-  /** Tasks for people, without those that a check has named. */
   left: string[];
-  /** Commands to type before anything is removed, in this order. */
   next: Todo[];
   remove: ToDelete[];
 }
@@ -153,10 +150,8 @@ export function wrapUpText({ changed, left, next, remove }: WrapUp): string {
 }
 
 interface ToDelete {
-  /** Node names, or words. */
   on: string;
   command: string;
-  /** Its purpose, and when it may go. */
   why: string;
 }
 

@@ -89,7 +89,6 @@ export async function countOnAgain(
 
 const TAINT = { key: "node.kubernetes.io/unreachable", effect: "NoExecute" };
 
-/** The fields of a pod that decide this. */
 interface EvictedPod extends KubeObject {
   spec: { tolerations?: readonly Toleration[] };
   status?: { phase?: string };
@@ -99,7 +98,6 @@ interface SilentNode extends KubeObject {
   spec?: { taints?: readonly { key: string; effect: string }[] };
 }
 
-/** The pods of one node that would be deleted. */
 interface Evictions {
   node: string;
   /** A controller-manager in full has seen that it is silent: its pods are out of their Services, their time runs. */

@@ -37,7 +37,6 @@ import {
 import { type Identities, nameObjection, prove } from "./identities.ts";
 import { annotateFormer, FORMER_SERVING } from "./token-file.ts";
 
-/** Kept in each CSR that is approved. */
 export const CLIENT_MESSAGE =
   "a worker that etcd knew, and that does not renew its Lease, asks with the kit's token for the first time";
 
@@ -117,11 +116,9 @@ export function sayDouble(csr: Csr, first: string): string {
   return `WARNING: ${own}: not approved: it asks for "${name}", and so did ${first}, which was approved. One of the two may come from an attacker: look at both (${shell`kubectl get csr -o yaml ${first} ${own}`}) and at that node. Then run ./bunw scripts/03-workers.ts open: it revokes the token and makes a new one, and each node may ask once again`;
 }
 
-/** Kept in each CSR that is approved. */
 export const SERVING_MESSAGE =
   "etcd knew this node with these names and addresses, and no other node has them";
 
-/** Kept in each CSR that is denied. */
 export const MOVED_MESSAGE = "This machine has moved: ask with its new address";
 
 /** Why a CSR must not be approved; undefined if it may be. `moved`: its addresses are read as today's. */

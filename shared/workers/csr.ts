@@ -6,8 +6,8 @@
 import "reflect-metadata";
 import * as x509 from "@peculiar/x509";
 import { unlessRefused } from "../api/api-error.ts";
-import { type KubeApi, withQuery } from "../api/kube-api.ts";
-import type { KubeObject } from "../api/kube-object.ts";
+import type { KubeApi } from "../api/kube-api.ts";
+import { type KubeObject, withQuery } from "../api/kube-object.ts";
 import { retry } from "../api/many.ts";
 import { orUndefined } from "../pki/certificate.ts";
 
@@ -36,7 +36,6 @@ export const NODE_USER = "system:node:";
 
 const CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 
-/** The API path of all CSRs for one signer. */
 export function requestsTo(signer: string): string {
   return withQuery(CSRS, `fieldSelector=spec.signerName%3D${encodeURIComponent(signer)}`);
 }

@@ -176,7 +176,6 @@ export function decideAgain(scene: Scene) {
   }
 }
 
-/** Notes what was approved, by anybody. */
 function given(scene: Scene, csr: Csr) {
   const key = givenKey(csr);
   if (!key) return;

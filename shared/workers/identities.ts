@@ -17,7 +17,6 @@ import { readObjects, registryPrefix } from "../objects/stored.ts";
 import { canonicalIp, endpointHost, isDnsName, isWithin } from "../pki/addresses.ts";
 import { quoteUntrusted } from "../plain.ts";
 
-/** The names and addresses that are known, and of whom. */
 interface KnownNames {
   nodes: readonly KnownNode[];
   /** Addresses of control plane nodes, keyed by node, from etcd's members and API servers' mirror pods. */

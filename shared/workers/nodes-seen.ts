@@ -19,7 +19,7 @@ import { inParallel } from "../api/many.ts";
 import { caEndedAt, caIsNew, trustedSince } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { apiAddressOf, type KnownNode, otherControlPlanes } from "../facts/known-nodes.ts";
-import { Fail } from "../fail.ts";
+import { codeOf, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { endWordsOf } from "../node/words.ts";
 import { configMapIn } from "../objects/stored.ts";
@@ -80,7 +80,6 @@ export interface Silent {
   controlPlanes: readonly string[];
   /** They have to join, or are away. */
   workers: readonly string[];
-  /** Nodes that the operator has named as away. */
   named: readonly string[];
   /** Nodes that are named, and renew their Lease all the same. */
   here: readonly string[];
@@ -257,8 +256,7 @@ export async function askKubeletPort(node: KnownNode, ca: string): Promise<PortA
     return "serves";
   } catch (err) {
     if (!(err instanceof Error)) throw err;
-    const code = "code" in err ? String(err.code) : "";
-    if (err.name === "TimeoutError" || NO_ANSWER.test(code)) return "unreachable";
+    if (err.name === "TimeoutError" || NO_ANSWER.test(codeOf(err) ?? "")) return "unreachable";
     return (await signsItself(ip)) ? "own" : "other";
   }
 }
@@ -279,7 +277,6 @@ async function signsItself(host: string): Promise<boolean> {
 const KNOCKS = 500;
 const KNOCK_MS = 1000;
 
-/** Asks the ports of these nodes; nodeLeases() uses it. */
 export function listeningOn(nodes: readonly KnownNode[]): Listening {
   return async (names) => {
     const found = new Map<string, boolean | undefined>();

@@ -29,9 +29,7 @@ import { leaves } from "../this-run.ts";
 import { inTime, waitFor } from "../wait-for.ts";
 import { dropTokenFile } from "./token-file.ts";
 
-/** The copy that is saved before a worker's trust is changed. */
 export interface SavedTrust {
-  /** The rescue folder. */
   dir: string;
   files: { path: string; existed: boolean }[];
   /** Ids of the running containers: they must still run afterwards. Undefined: nothing here shows them. */

@@ -17,7 +17,6 @@ import { askKubeletPort, PROBES } from "./nodes-seen.ts";
 /** Milliseconds after which a port is asked again for the first time. */
 export const FIRST_PAUSE = 200;
 
-/** A node that is not back yet. */
 interface Away {
   node: KnownNode;
   /** Since when it is seen to renew its Lease, in milliseconds. */
@@ -35,7 +34,6 @@ interface Away {
 
 export interface Return {
   api: KubeApi;
-  /** Nodes to wait for. */
   expected: readonly KnownNode[];
   caPem: string;
   /** An older Lease renewal may be of a kubelet that does not trust this CA. */
@@ -81,7 +79,6 @@ export function setScene(options: Return, before: ReadonlyMap<string, Date>) {
   return {
     ...options,
     away: new Map(options.expected.map(start)),
-    /** CSRs that were not approved. */
     refused: new Set<string>(),
     /** CSRs in the name of a node that already has a certificate of this token. */
     doubles: new Set<string>(),

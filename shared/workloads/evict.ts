@@ -51,7 +51,6 @@ export class PodLists {
     this.#api = api;
   }
 
-  /** How many lists of this namespace have begun. */
   begun(namespace: string): number {
     return this.#begun.get(namespace) ?? 0;
   }

@@ -42,11 +42,9 @@ interface Done extends Repaired {
   /** Stale pods that could not be restarted, and Secrets, by `namespace/name`, that could not be renewed. */
   workloads: readonly Left[];
   secrets: ReadonlyMap<string, Fail>;
-  /** Namespaces without the current CA. */
   namespaces: readonly string[];
 }
 
-/** Sentences for the operator, the most urgent first. */
 export async function leftToDo(done: Done): Promise<string[]> {
   const { cp, reported, skipped, later, workloads, secrets, namespaces, caPem } = done;
   const lines = standIns(cp).map(
@@ -178,7 +176,6 @@ async function withOldCaBundle(api: KubeApi, oldCa: TrustedKeys): Promise<string
 
 export const TEST_PODS = podsPath("kube-system", "kube-pki-repair=canary");
 
-/** Whether a run that was cut off has left test pods. */
 export async function hasLeftCanaries(api: KubeApi): Promise<boolean> {
   return (await api.list(TEST_PODS)).length > 0;
 }

@@ -36,7 +36,6 @@ export interface PodOwner {
   system?: boolean;
   /** The API server calls it as an admission webhook. */
   webhook?: boolean;
-  /** Why nothing is restarted, in words for the operator. */
   reason?: string | undefined;
   /** When the trust that its pods mount became the current one. */
   since: Date;
@@ -58,7 +57,6 @@ export function lineOf(owner: PodOwner, text: string): LineOfMany {
   return { name: label(owner), own: [namespace, name, ...ofPods], text };
 }
 
-/** The operator's own way to restart it. */
 export function howToRestart({ restart, namespace, name, controller, pods }: PodOwner): string {
   if (restart === "evict" || !controller)
     return shell`kubectl -n ${namespace} delete pod ${pods.map(({ metadata }) => metadata.name)}`;
@@ -168,7 +166,6 @@ export interface Left {
   why: Fail;
 }
 
-/** Names of nodes that are away. */
 export type AwayNodes = ReadonlySet<string>;
 
 /**

@@ -118,7 +118,6 @@ const WIDTH = 20;
 const PLACE_MS = 60_000;
 
 interface Way extends Around {
-  /** The name of this node. */
   from: string;
 }
 

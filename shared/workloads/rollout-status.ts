@@ -42,7 +42,6 @@ interface State {
   done: boolean;
   /** Pods that are new plus pods that are available: as long as it grows, the rollout continues. */
   far: number;
-  /** Its progress, for the operator. */
   words: string;
   /** It will not continue by itself. */
   late?: boolean;

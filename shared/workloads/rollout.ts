@@ -3,8 +3,8 @@
  * pods are available.
  */
 import { DeafWebhook, pastWebhooks } from "../api/api-error.ts";
-import { type KubeApi, withQuery } from "../api/kube-api.ts";
-import { isReady, podsOn, podsPath, selectorOf } from "../api/kube-object.ts";
+import type { KubeApi } from "../api/kube-api.ts";
+import { isReady, podsOn, podsPath, selectorOf, withQuery } from "../api/kube-object.ts";
 import { inParallel } from "../api/many.ts";
 import { NOT_YET, type RunningPod } from "../facts/pod-trust.ts";
 import { Fail } from "../fail.ts";
@@ -49,7 +49,6 @@ export interface Around {
   caPem: string;
   /** No new pod starts there, and none is waited for. */
   away: AwayNodes;
-  /** Namespaces in which new pods would not have the CA. */
   kept: KeptFrom;
   /** Shared by all that restart at the same time; unset: by none. */
   lists?: PodLists;

@@ -45,7 +45,6 @@ export async function trustReached(
   return { rootCa: (namespace) => maps.get(namespace) ?? NOT_YET, token: (name) => secrets.get(name) };
 }
 
-/** Whether a text has this CA. */
 type Has = (text: string | undefined, caPem: string) => boolean;
 
 /**

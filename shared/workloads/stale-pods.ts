@@ -23,7 +23,6 @@ import { howToRestart, label, once, ownerName, type PodOwner, podOwner } from ".
 import { trustReached } from "./root-ca.ts";
 import { type Agents, networkUnit, noteAgent, servingPods, type UnitPart } from "./serving-pods.ts";
 
-/** Groups in the order in which they are restarted. */
 const GROUPS = [
   "kube-proxy",
   "what network plugins ask",

@@ -15,7 +15,6 @@ export interface TokenSecret extends KubeObject {
   immutable?: boolean;
 }
 
-/** Keys and CA that judge Secrets. */
 export interface TokenTrust {
   /** All current keys. Unset: an external signer's keys decide, and nothing here can judge a token. */
   saPub?: string | undefined;
@@ -119,7 +118,6 @@ export function accountUids(api: KubeApi): (secret: TokenSecret) => Promise<stri
   };
 }
 
-/** Names of the Secrets whose ServiceAccount is there. */
 export async function liveAccounts(api: KubeApi, secrets: readonly TokenSecret[]): Promise<string[]> {
   const uidFor = accountUids(api);
   const live: string[] = [];

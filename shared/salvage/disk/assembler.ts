@@ -21,7 +21,6 @@ import {
   pemFind,
 } from "./pem-block.ts";
 
-/** Words to search a disk for. */
 export const WORDS = [BEGIN, END, KIND] as const;
 
 type PemHead = CutPem & { offset: number };
@@ -46,7 +45,6 @@ export class Assembler {
   /** The last word of a configuration: each place before it was tried as a beginning. */
   #configTried = 0;
   readonly #pemHeads: PemHead[] = [];
-  /** CA certificates that were found whole. */
   readonly #cas: string[] = [];
   /** END lines without their beginning: label, and offset within a block → where they lie. */
   readonly #ends = new Map<string, number[]>();
@@ -78,7 +76,6 @@ export class Assembler {
     ];
   }
 
-  /** The files that a met word belongs to. */
   *look(needle: string, offset: number): Generator<Find> {
     if (needle === BEGIN) yield* this.#begin(offset);
     else if (needle === END) this.#end(offset);
@@ -104,7 +101,6 @@ export class Assembler {
       if (!proved.some((one) => one.head === head)) this.#noteCut(head.label, head.offset);
   }
 
-  /** Finds that stayed cut. */
   *leftovers(): Generator<Find> {
     yield* this.#cut;
   }

@@ -7,7 +7,7 @@ import { closeSync, fstatSync, openSync, read, readFileSync, readSync, type Stat
 import { dirname } from "node:path";
 import { promisify } from "node:util";
 import { $ } from "zx/core";
-import { Fail } from "../../fail.ts";
+import { codeOf, Fail } from "../../fail.ts";
 import { exists, hostPath } from "../../files/files.ts";
 
 /**
@@ -168,7 +168,7 @@ function sizeOf(info: Stats): number | undefined {
 }
 
 function isBadSector(err: unknown): boolean {
-  return err instanceof Error && "code" in err && err.code === "EIO";
+  return codeOf(err) === "EIO";
 }
 
 function endedEarly(path: string, offset: number): Fail {
@@ -177,7 +177,6 @@ function endedEarly(path: string, offset: number): Fail {
   });
 }
 
-/** Devices whose freed blocks cannot be read, and why. */
 const HOPELESS: Record<string, string> = {
   tmpfs: "its files are in memory, and deleted ones are gone at once",
   ramfs: "its files are in memory, and deleted ones are gone at once",

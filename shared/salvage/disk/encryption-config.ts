@@ -70,7 +70,6 @@ function isConfig(text: string): boolean {
 
 export type LostConfig = Pick<LostFile, "path" | "namedBy">;
 
-/** The lost files that a search of a disk knows. */
 export function lostConfigs(files: readonly LostFile[]): LostConfig[] {
   return files.filter(({ namedBy }) => namedBy === "--encryption-provider-config");
 }

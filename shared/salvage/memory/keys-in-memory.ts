@@ -66,7 +66,6 @@ export function* publicKeysByHash(bytes: Uint8Array, wanted: ReadonlySet<string>
   }
 }
 
-/** The private key of a public one, from one of its primes. */
 export function keyFromPrime({ publicKey, modulus, bytes }: PublicKey, p: bigint): KeyObject {
   const { n, e } = publicKey.export({ format: "jwk" }) as { n: string; e: string };
   const q = modulus / p;
@@ -204,12 +203,6 @@ function looksRandom(bytes: Uint8Array): boolean {
   const bit = 4 * Math.sqrt(bytes.length * 8);
   return Math.abs(high - bytes.length / 2) < half && Math.abs(ones - bytes.length * 4) < bit;
 }
-
-/**
- * Finds big numbers in memory: programs hold them as 8-byte words ("limbs"), aligned, the lowest first (Go's
- * math/big and crypto/internal/fips140, OpenSSL's BIGNUM). Numbers of a key look random, most of memory does
- * not: only stretches of random-looking words are searched.
- */
 
 /**
  * Stretches of random-looking words, at least `atLeast` bytes long: where they begin and end, in bytes. A

@@ -78,7 +78,9 @@ export function* memoryOf(process: Process): Generator<Uint8Array> {
   const maps = gone(() => readFileSync(`${folder}/maps`, "utf8"));
   const memory = maps === undefined ? undefined : openMemory(folder);
   if (maps === undefined || memory === undefined) return;
-  const pages = pageTable(folder);
+  // 8 bytes for each page; undefined where the kernel has none such
+  const table = gone(() => openSync(`${folder}/pagemap`, "r"));
+  const pages = table === undefined ? undefined : { file: table, page: pageSize() };
   // from the start of a buffer of its own, so that views of 4-byte words are aligned
   const buffer = new Uint8Array(CHUNK + OVERLAP);
   try {
@@ -96,12 +98,6 @@ export function* memoryOf(process: Process): Generator<Uint8Array> {
     closeSync(memory);
     if (pages) closeSync(pages.file);
   }
-}
-
-/** /proc/PID/pagemap, 8 bytes for each page; undefined where the kernel has none such. */
-function pageTable(folder: string): { file: number; page: number } | undefined {
-  const file = gone(() => openSync(`${folder}/pagemap`, "r"));
-  return file === undefined ? undefined : { file, page: pageSize() };
 }
 
 /**
@@ -147,7 +143,6 @@ function openMemory(folder: string): number | undefined {
   }
 }
 
-/** A copy of a lost file, wherever it was found. */
 export interface FoundCopy {
   path: string;
   content: string | Uint8Array;

@@ -4,9 +4,9 @@ import * as html from "../../../shared/report/markup.ts";
 import { drawTimeline } from "../../../shared/report/timeline.ts";
 import type { Rehearsal, Step } from "./rehearsal.ts";
 import { timelineOf } from "./rehearsal-timeline.ts";
-import { newPodsLine, nodesOf, pulse } from "./terminal.ts";
+import { newPodsLine, nodesOf, pulse, seconds } from "./terminal.ts";
 
-const { card, seconds, tile } = html;
+const { card, tile } = html;
 
 export function page(record: Rehearsal): string {
   const { article: other, recovered, scenario, kubernetes, title, tool, date, machine } = record;

@@ -2,10 +2,9 @@
  * The timeline of a rehearsal: a lane for each server and node, each heartbeat and each script, over the
  * seconds since the damage.
  */
-import { seconds } from "../../../shared/report/markup.ts";
 import type { Span, Timeline, TimelineRow } from "../../../shared/report/timeline.ts";
 import type { Rehearsal } from "./rehearsal.ts";
-import { groups, returns } from "./terminal.ts";
+import { groups, returns, seconds } from "./terminal.ts";
 
 export function timelineOf(record: Rehearsal): Timeline {
   return {

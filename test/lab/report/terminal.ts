@@ -1,7 +1,10 @@
 /** The rehearsal as a timeline for the terminal. html.ts draws the same record as a page. */
-import { seconds } from "../../../shared/report/markup.ts";
 import { pingLine } from "./pings.ts";
 import type { Heartbeat, Moment, Rehearsal, Step } from "./rehearsal.ts";
+
+export function seconds(value: number) {
+  return `${value.toFixed(1)} s`;
+}
 
 /** Commands of one script on one or several nodes, one after the other. */
 export interface Group {
