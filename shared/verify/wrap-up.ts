@@ -56,7 +56,7 @@ export async function wrapUp(node: Node, cp: ControlPlaneNode | undefined): Prom
   const caPem = clusterCa(cp.facts.certificatesDir);
   const changed = repair ? [...trustChanges(cp, caPem), ...fileChanges(cp, repair)] : [];
   if (repair && nodes) changed.push(...nodeChanges(repair, nodes));
-  const tasks = api ? await peopleToDo({ cp, api, renewed: [], caPem }) : [];
+  const tasks = api ? await peopleToDo(cp, api, caPem) : [];
   return { changed, left: tasks, next, remove: [...removable, ...onOtherNodes(others), kits()] };
 }
 
