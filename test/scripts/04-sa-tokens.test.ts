@@ -111,6 +111,10 @@ test("while a bare pod runs, 04-sa-tokens says before retire that retire stops, 
   expect(stderr).toEndWith(
     "\ndone.  next: restart or end shop/bare as 4.7 says (retire stops until then), then on each control plane node: ./bunw scripts/04-sa-tokens.ts retire, then ./bunw scripts/05-verify.ts\n",
   );
+  const verify = await node.run("05-verify --output short");
+  expect(verify.stdout).toContain(
+    `  warning  pods: older than the current CA or key: shop/bare: shop/bare (a bare pod: nothing would bring it back): restart it, unless it never calls the API: ${REPLACE_BARE}\n`,
+  );
   const retire = await node.run("04-sa-tokens retire", WAITS);
   expect(retire.exitCode).toBe(1);
   expect(retire.stderr).toEndWith(
