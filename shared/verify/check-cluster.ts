@@ -138,9 +138,10 @@ async function readyPods(api: KubeApi, away: AwayNodes): Promise<Answer> {
   return ["all", ...rest].join(" but those ");
 }
 
-/** Late as after part 3, which restarts it. */
-function isJustLate({ status }: RunningPod): boolean {
-  const since = status?.conditions?.find(({ type }) => type === "Ready")?.lastTransitionTime;
+/** Late as after part 3 or `retire`, which restart it. */
+function isJustLate({ metadata, status }: RunningPod): boolean {
+  const ready = status?.conditions?.find(({ type }) => type === "Ready");
+  const since = ready ? ready.lastTransitionTime : metadata.creationTimestamp;
   const seconds = since === undefined ? Number.NaN : (Date.now() - Date.parse(since)) / 1000;
   return seconds > -5 && seconds < 60;
 }

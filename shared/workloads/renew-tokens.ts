@@ -15,8 +15,10 @@ import { Fail } from "../fail.ts";
 import { moveToRescue } from "../files/file-tree.ts";
 import { list, readText } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
+import { commandOf, flags } from "../manifests/command.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { withoutOldSaKey } from "../manifests/repair-changes.ts";
+import { controlPlaneContainers, stopContainers } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { publicKeysIn } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
@@ -186,9 +188,12 @@ function notAsWritten(secret: TokenSecret): Fail {
   });
 }
 
-/** Measured: 33 seconds. The kubelet of a control plane node may ask only the API server beside it. */
+/** The kubelet of a control plane node may ask only the API server beside it. */
 const RESTART =
-  "this node's API server restarts: for about half a minute it does not answer, and this node's kubelet may not renew its Lease. Pods keep running";
+  "this node's API server restarts: for about ten seconds it does not answer. This node's kubelet may not renew its Lease, the controller-manager and the scheduler may restart once. Pods keep running";
+
+/** Seconds for its answers. Watches do not end by themselves: the kubelet waits 30 s for them. */
+const GRACE = 2;
 
 /**
  * Takes the old key out of this node's API server. Errors: Fail, before anything is changed, if somebody
@@ -206,7 +211,15 @@ export async function retireOldSaKey(cp: ControlPlaneNode, api: KubeApi, { force
   if (kids.length > 0) forGood("oldKey", { DIR: `${cp.asideDir}${pki}` });
   if (bare !== manifest) {
     say(RESTART);
-    await exchangeManifest(cp, "kube-apiserver", { manifest: bare, note: "without sa-old.pub" });
+    // one that waits for its balancers serves meanwhile
+    const drains = flags(commandOf(manifest)).all("shutdown-delay-duration").length > 0;
+    const { runtimeEndpoint } = cp.node;
+    const when = async () => {
+      const all = await controlPlaneContainers(runtimeEndpoint);
+      const old = all.filter(({ name }) => name === "kube-apiserver" && !drains);
+      if (old.length > 0) await stopContainers(runtimeEndpoint, old, GRACE);
+    };
+    await exchangeManifest(cp, "kube-apiserver", { manifest: bare, note: "without sa-old.pub", when });
   }
   const isGone = (published: string[]) => !kids.some((kid) => published.includes(kid));
   if (kids.length > 0) await waitForKeys(api, "the API server to come back without the old key", isGone);
