@@ -19,7 +19,7 @@ import { lockNode } from "../shared/node/kept-run.ts";
 import { dropNewSaKeyMark, oldSaKeys } from "../shared/pki/sa-keys.ts";
 import { count, sayNames } from "../shared/progress.ts";
 import { done, forGood, mode, run, say, start, step } from "../shared/run.ts";
-import { leftToDo, refuseRest } from "../shared/workloads/left-to-do.ts";
+import { beforeRetire, leftToDo, refuseRest } from "../shared/workloads/left-to-do.ts";
 import { howToRestart, ownerName } from "../shared/workloads/pod-owners.ts";
 import { type Renewed, renewTokens, retireOldSaKey } from "../shared/workloads/renew-tokens.ts";
 import * as order from "../shared/workloads/restart-order.ts";
@@ -104,7 +104,7 @@ async function renew({ api, trust }: Scene): Promise<Renewed> {
   if (mode.dryRun) return await sayStale({ api, trust });
   const { renewed, caOnly, stuck, orphans, refused } = await renewTokens(api, trust);
   if (renewed.length + refused.size === 0) say("unchanged token Secrets: all of them verify");
-  else say(`renewed ${count(renewed.length)} token Secrets`);
+  else sayNames("renewed token Secrets", renewed);
   if (caOnly.length > 0)
     say(`renewed only the CA in ${count(caOnly.length)} token Secrets with a valid token`);
   sayNames("immutable: delete them and create them again by hand", stuck);
@@ -123,13 +123,12 @@ async function sayStale({ api, trust }: Pick<Scene, "api" | "trust">): Promise<R
   return { renewed: [], caOnly: [], stuck: [], orphans: [], refused: new Map() };
 }
 
-/** Holders of the old CA or an old token, and Secrets with a new one. */
+/** Holders of the old CA or an old token. */
 interface Left {
   workloads: order.End["left"];
   /** Lines that are no failures. */
   notes: string[];
   secrets: Renewed["refused"];
-  renewed: string[];
   /** Namespaces without the current CA. */
   namespaces: string[];
 }
@@ -144,9 +143,8 @@ async function restartAll(
   const way = { from: cp.node.name, away: new Set(out.without), kept, caPem: trust.caPem };
   const { left: workloads, notes } = await order.restartInOrder(api, groups, way);
   const second = first.refused.size === 0 ? undefined : await renew(scene);
-  const renewed = [...first.renewed, ...(second?.renewed ?? [])];
   const namespaces = mode.dryRun ? [] : await namespacesWithOldCa(api, trust.caPem);
-  return { workloads, notes, secrets: second?.refused ?? new Map(), renewed, namespaces };
+  return { workloads, notes, secrets: second?.refused ?? new Map(), namespaces };
 }
 
 /** The rest is printed even if this fails. */
@@ -159,24 +157,26 @@ async function proveTokens({ api }: Scene): Promise<Fail | undefined> {
   });
 }
 
-async function sayLeft({ cp, api, trust }: Scene, chosen: Chosen, left: Left) {
+function sayLeft({ cp, trust }: Scene, chosen: Chosen, left: Left) {
   const { later, skipped } = chosen;
   for (const note of left.notes) say(`- ${note}`);
   const waiting = { reported: reportedOf(chosen.groups), skipped, later };
-  for (const line of await leftToDo({ cp, api, ...left, ...waiting, caPem: trust.caPem }))
-    say(`- ${line}`);
+  const done = { cp, ...left, ...waiting, caPem: trust.caPem };
+  for (const line of leftToDo(done)) say(`- ${line}`);
   rememberSkipped(skipped, cp.node.name);
   const old = [...Object.values(waiting).flat(), ...left.workloads].length + left.secrets.size;
   if (old === 0 && oldSaKeys(cp.facts.certificatesDir).length === 0) dropNewSaKeyMark();
 }
 
-function sayNext(cp: ControlPlaneNode, out: LeftOut, { later, skipped }: Chosen) {
+function sayNext(cp: ControlPlaneNode, out: LeftOut, chosen: Chosen) {
+  const { later, skipped } = chosen;
   const byHand = skipped.map((owner) => ({ name: ownerName(owner), command: howToRestart(owner) }));
   const oldSaKey = oldSaKeys(cp.facts.certificatesDir).length > 0;
   const seen = { oldSaKey, later: later.length > 0, skipped: byHand };
+  const held = oldSaKey ? beforeRetire(chosen) : [];
   const old = later.length + skipped.length;
   const left = `${old} workload${old === 1 ? " still has" : "s still have"} to restart`;
-  done(inOneLine(afterTokens(routeOf(cp, out), seen)), old > 0 ? left : undefined);
+  done(inOneLine([...held, ...afterTokens(routeOf(cp, out), seen)]), old > 0 ? left : undefined);
 }
 
 async function retire(values: Values) {

@@ -184,7 +184,7 @@ const CLUSTER_KINDS = {
     works: "all that needs no old label, taint or hand edit" },
   "pods-ready": { area: "pods", what: "Ready", severity: "note", works: "the other pods of the same owners",
     mend: "kubectl --kubeconfig /etc/kubernetes/admin.conf get pods -A" },
-  "pods-fresh": { area: "pods", what: "started after they could see the current CA", severity: "soon", warning: "soon", mend: `${PART_4} restarts them`,
+  "pods-fresh": { area: "pods", what: "older than the current CA or key", severity: "soon", warning: "soon", mend: `${PART_4} restarts them`,
     works: "pods that do not call the API, or read their CA and token again" },
   "pods-renewed": { area: "pods", what: "started after they could see the renewed CA", severity: "soon", warning: "soon", works: "all, until that day",
     mend: "most restart by themselves until then; others: kubectl --kubeconfig /etc/kubernetes/admin.conf rollout restart" },

@@ -178,11 +178,11 @@ function unitFiles(unit: EtcdUnit, { client, isServed }: Pick<EtcdHome, "client"
   const [ca, cert, key] = client;
   if (!own || !ca || !cert || !key) return [];
   const all = onePerCertificate([...pairs, { ca, cert, key }]);
-  const beside = { cert: own.ca, key: keyBeside(own.ca), user: unit.user };
-  const lost = isServed ? pairsToIssue({ ...beside, pairs: all }) : [];
+  const authority = { cert: own.ca, key: keyBeside(own.ca), user: unit.user };
+  const lost = isServed ? pairsToIssue({ ...authority, pairs: all }) : [];
   const renewed = all.filter((pair) => !lost.includes(pair)).flatMap((pair) => renewalOf(pair) ?? []);
   const isOwnLost = lost.some((pair) => pairs.some((one) => one.cert === pair.cert));
-  const hasKey = attempt(() => keyMatches(textOf(beside.cert), textOf(beside.key)), false);
+  const hasKey = attempt(() => keyMatches(textOf(authority.cert), textOf(authority.key)), false);
   if ((hasKey || isOwnLost) && etcdCaOf({ runs: "unit", unit, client }))
     return [...renewed, ...lost.map((issue) => ({ cert: issue.cert, issue }))];
   if (isOwnLost || !files.every((path) => exists(path))) return [];

@@ -8,7 +8,7 @@
  */
 import * as fs from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
-import { attempt, codeOf, Fail, unlessCode } from "../fail.ts";
+import { attempt, codeOf, Fail } from "../fail.ts";
 import { did, mode as run, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { told } from "../this-run.ts";

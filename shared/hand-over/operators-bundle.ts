@@ -89,7 +89,7 @@ export function markBackup(
     keys,
     ...(known?.etcd && { etcd: known.etcd }),
   };
-  writeMark(BACKUP_MARK, mark, "for 05-verify: there is a backup of these keys");
+  writeMark(BACKUP_MARK, mark, "it stays: 05-verify knows the backup by it");
 }
 
 /** Written beside the mark of the bundle that it was made with. */
@@ -190,12 +190,12 @@ export function tellCarry({ bundle, ca, others }: Packed, options: LockOptions) 
 
 /** The next commands for a backup: its mark is enough for the other nodes. */
 export function tellKept({ bundle, ca, others }: Packed, options: LockOptions) {
-  say(
-    `${bundle} counts as the backup of these keys: move it away from this machine, but not to the place of the file or passphrase that opens it`,
-  );
-  say(
-    `save the CA's fingerprint, but not beside the backup: ${ca}. A restore needs it if the backup is locked for recipients: whoever can write there could replace both`,
-  );
+  const [counts, its] = ["counts as the backup of these keys", options.to ? "identity" : "passphrase"];
+  say(`${bundle} ${counts}: move it away from this machine, and store its ${its} elsewhere`);
+  if (options.to)
+    say(
+      `save the CA's fingerprint elsewhere: ${ca}. A restore needs it: anybody can lock one for a recipient`,
+    );
   say(`to unpack it on another control plane node: ${unpackLine(bundle, ca, options)}`);
   const known =
     others.length > 0 ? "; so that the others know of it, its mark goes there, which holds no key:" : "";

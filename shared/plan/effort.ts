@@ -142,7 +142,11 @@ export const EFFORTS: Record<Exclude<Task, "old-key-there">, Effort> = {
     seconds: [0, 2],
     note: "When nothing is missing any more: that may be days from now",
   },
-  "verify-again": { does: "Verify once more: nothing is left to warn of", costs: NOTHING, seconds: [1, 10] },
+  "verify-again": {
+    does: "Verify once more: only your own tasks are left to warn of",
+    costs: NOTHING,
+    seconds: [1, 10],
+  },
   "remove-kit": {
     does: "Remove the kit, with every passphrase, token and bundle in it",
     costs: "nothing",

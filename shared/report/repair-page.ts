@@ -16,7 +16,7 @@ import { quotes, transcripts, whatRunsSay } from "./what-runs-say.ts";
 
 export interface RepairReport extends KeptRuns {
   checks: readonly ShownCheck[];
-  /** Of 05-verify. */
+  /** The end of 05-verify. */
   end: (Pick<WrapUp, "left" | "remove"> & Partial<WrapUp>) | undefined;
   cluster?: { name: string; kubernetes: string; nodes: readonly string[] } | undefined;
   /**

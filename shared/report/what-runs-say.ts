@@ -98,11 +98,11 @@ export function transcripts(runs: readonly KeptRecord[], room = TRANSCRIPTS): st
   return runs
     .map((run) => {
       room -= run.text.length;
-      const said =
+      const text =
         room >= 0 ? run.text : "(left out: this page is large enough; it is in the node's rescue folder)";
       return html.transcript({
         ...{ when: clockOf(run.began), node: run.node, command: typedAs(run), ok: wentWell(run) },
-        ...{ state: `${took(run)} · ${stateOf(run)}`, said },
+        ...{ state: `${took(run)} · ${stateOf(run)}`, said: text },
       });
     })
     .join("\n");

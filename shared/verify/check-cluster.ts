@@ -23,7 +23,7 @@ import { caIn } from "../pki/kubeconfigs.ts";
 import { listed } from "../plain.ts";
 import { shell } from "../shell-line.ts";
 import * as before from "../static-pods/lost-nodes.ts";
-import { type AwayNodes, awayNames, isOn, label } from "../workloads/pod-owners.ts";
+import { type AwayNodes, awayNames, byOperator, isOn, label } from "../workloads/pod-owners.ts";
 import { apiServerBundles, namespacesWithOldCa } from "../workloads/root-ca.ts";
 import {
   byHand,
@@ -36,7 +36,6 @@ import {
 import * as tokens from "../workloads/token-secrets.ts";
 
 const CURRENT = "current CA";
-const BY_YOU = "restart them yourself if they talk to the API: no controller replaces them";
 const another = (where: string) => ({ failed: `another CA in ${where}: the controller-manager writes it` });
 
 export async function* trustChecks(
@@ -103,13 +102,14 @@ export async function* podChecks(
   const onAway = ofPods(all, (pod) => isOn(pod, away)).flatMap(({ owners }) => owners);
   yield check("pods-fresh", () => {
     if (stale.later.length > 0)
-      return { failed: `not ${listed(stale.later.map(label))}`, mend: resumeCommands(stale) };
-    const reported = reportedOf(groups).map(label);
-    if (reported.length > 0) return { warning: `not ${listed(reported)}`, mend: BY_YOU };
-    const rest = stale.skipped.length > 0 ? "all others" : "all";
+      return { failed: listed(stale.later.map(label)), mend: resumeCommands(stale) };
+    const reported = reportedOf(groups);
+    if (reported.length > 0)
+      return { warning: listed(reported.map(label)), mend: byOperator(reported).join("; ") };
+    const rest = stale.skipped.length > 0 ? "none but those skipped" : "none";
     if (onAway.length === 0) return rest;
     const places = `${awayNames(onAway.flatMap(({ pods }) => pods))}: ${listed(onAway.map(label))}`;
-    return { warning: `${rest} but those on ${places}: when it is back, ${command("04-sa-tokens")}` };
+    return { warning: `${rest}; on ${places}: when it is back, ${command("04-sa-tokens")}` };
   });
   if (stale.skipped.length > 0)
     yield check("pods-skipped", () => ({
@@ -138,9 +138,10 @@ async function readyPods(api: KubeApi, away: AwayNodes): Promise<Answer> {
   return ["all", ...rest].join(" but those ");
 }
 
-/** Late as after part 3, which restarts it. */
-function isJustLate({ status }: RunningPod): boolean {
-  const since = status?.conditions?.find(({ type }) => type === "Ready")?.lastTransitionTime;
+/** Late as after part 3 or `retire`, which restart it. */
+function isJustLate({ metadata, status }: RunningPod): boolean {
+  const ready = status?.conditions?.find(({ type }) => type === "Ready");
+  const since = ready ? ready.lastTransitionTime : metadata.creationTimestamp;
   const seconds = since === undefined ? Number.NaN : (Date.now() - Date.parse(since)) / 1000;
   return seconds > -5 && seconds < 60;
 }

@@ -8,6 +8,7 @@ import { BACKUP, command, inLines, type Todo } from "../again.ts";
 import { adminClient } from "../api/admin-api.ts";
 import { joiningIsOpen } from "../api/bootstrap-tokens.ts";
 import type { KubeApi } from "../api/kube-api.ts";
+import type { KubeObject } from "../api/kube-object.ts";
 import { caEndedAt } from "../facts/ca-copies.ts";
 import { readCluster } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -19,7 +20,7 @@ import { exists, hostEntry, list, stat, UNFINISHED } from "../files/files.ts";
 import { gone } from "../files/untrusted-file.ts";
 import { BACKUP_MARK, backupState } from "../hand-over/backup-mark.ts";
 import type { Node } from "../node/node.ts";
-import { rescuedEtcd, rescueFolders, runsIn, STASH } from "../node/rescue-folder.ts";
+import { rescuedEtcd, rescueFolders, STASH } from "../node/rescue-folder.ts";
 import { openWords } from "../node/words.ts";
 import { typed } from "../options.ts";
 import { certInfo } from "../pki/certificate.ts";
@@ -43,17 +44,19 @@ export async function wrapUp(node: Node, cp: ControlPlaneNode | undefined): Prom
   const admin = cp && (await attemptLater(() => adminClient(cp.facts)));
   const client = admin instanceof Fail ? undefined : admin;
   const api = client && (await undefinedOnTimeout(client.ready())) ? client : undefined;
-  const removable = [...onThisNode(node.name, cp?.dataFrom), ...(api ? await inCluster(api) : [])];
+  const removable = onThisNode(node.name, cp?.dataFrom);
   const repair = cp && repairOf(cp);
+  const oldKeys = cp && (replacedCa(cp, clusterCa(cp.facts.certificatesDir)).size > 0 || saKeyIsNew(cp));
+  if (api) removable.push(...(await inCluster(api, oldKeys ? repair?.rescue.made : undefined)));
   if (!repair && removable.length === 0) return undefined;
   const next = beforeRemoval(cp);
   if (!cp) return { changed: [], left: [], next, remove: [...removable, kits()] };
   const nodes = (await api?.list("/api/v1/nodes"))?.map(({ metadata }) => metadata);
   const others = (nodes ?? cp.cluster.nodes).map(({ name }) => name).filter((name) => name !== node.name);
   const caPem = clusterCa(cp.facts.certificatesDir);
-  const changed = repair ? [...trustChanges(cp, caPem), ...fileChanges(cp, repair)] : [];
+  const changed = repair ? [...trustChanges(cp, caPem), ...movedAside(cp)] : [];
   if (repair && nodes) changed.push(...nodeChanges(repair, nodes));
-  const tasks = api ? await peopleToDo({ cp, api, renewed: [], caPem }) : [];
+  const tasks = api ? await peopleToDo(cp, api, caPem) : [];
   return { changed, left: tasks, next, remove: [...removable, ...onOtherNodes(others), kits()] };
 }
 
@@ -66,11 +69,11 @@ function beforeRemoval(cp: ControlPlaneNode | undefined): Todo[] {
   };
   const backup = {
     command: BACKUP,
-    note: "once, in a terminal (ssh -t): it shows the passphrase. Then move the file away, and its mark to the others",
+    note: "once, in a terminal (ssh -t): it shows the passphrase, and says where the file goes",
   };
   return [
-    ...(rescueFolders().length > 0 ? [report] : []),
     ...(cp && !backupState(cp.facts.certificatesDir).fits ? [backup] : []),
+    ...(rescueFolders().length > 0 ? [report] : []),
   ];
 }
 
@@ -90,30 +93,10 @@ function trustChanges(cp: ControlPlaneNode, caPem: string): string[] {
   return [`CA: ${ca}`, `service-account key: new; ${tokens}`];
 }
 
-const KINDS: [RegExp, string][] = [
-  [/\.(crt|key|pub)$/gm, "certificates and keys"],
-  [/\.conf$/gm, "kubeconfigs"],
-  [/\/manifests\/[^/\n]+\.yaml$/gm, "manifests"],
-];
-
-/** Files that this repair's runs have written here, by their times. */
-function fileChanges({ asideDir, earlier }: ControlPlaneNode, { rescue }: Repair): string[] {
+function movedAside({ asideDir, earlier }: ControlPlaneNode): string[] {
   const folder = earlier ? `${earlier.rescue.dir}/aside` : asideDir;
-  const time = (path: string) => Number(stat(path)?.modified ?? 0);
-  const last = Math.max(0, ...filesBelow(runsIn(rescue)).map(time)) || Infinity;
-  const written = filesBelow("/etc/kubernetes")
-    .filter((path) => time(path) >= +rescue.made && time(path) <= last)
-    .join("\n");
-  const counts = KINDS.map(([kind, name]) => `${written.match(kind)?.length ?? 0} ${name}`);
-  const moved = filesBelow(folder);
-  return [
-    `on this node since ${rescue.made.toISOString().slice(0, 16).replace("T", " ")} UTC, in /etc/kubernetes: ${counts.join(", ")}`,
-    ...(moved.length > 0 ? [`moved aside, not deleted: ${moved.length} files, in ${folder}`] : []),
-  ];
-}
-
-function filesBelow(folder: string): string[] {
-  return entriesBelow(folder).flatMap(({ path, kind }) => (kind === "file" ? path : []));
+  const moved = entriesBelow(folder).filter(({ kind }) => kind === "file").length;
+  return moved > 0 ? [`moved aside, not deleted: ${moved} files, in ${folder}`] : [];
 }
 
 /** A kubelet that joins again keeps its Node; a Node that was deleted comes back with another UID. */
@@ -203,11 +186,19 @@ function onOtherNodes(names: readonly string[]): ToDelete[] {
   return names.length > 0 ? [{ on: listed(names), command: line, why }] : [];
 }
 
-async function inCluster(api: KubeApi): Promise<ToDelete[]> {
+/** `since`: when this repair has replaced keys: an older Secret of kubeadm's holds the old ones. */
+async function inCluster(api: KubeApi, since: Date | undefined): Promise<ToDelete[]> {
   const all: ToDelete[] = [];
   const add = (command: string, why: string) => all.push({ on: "the cluster", command, why });
   if (await hasLeftCanaries(api))
     add("kubectl -n kube-system delete pod -l kube-pki-repair=canary", "test pods of a run that was cut off");
+  const uploaded =
+    since && (await api.find<KubeObject>("/api/v1/namespaces/kube-system/secrets/kubeadm-certs"));
+  if (uploaded && Date.parse(uploaded.metadata.creationTimestamp ?? "") < +since)
+    add(
+      "kubectl -n kube-system delete secret kubeadm-certs",
+      "the old keys, for kubeadm join; kubeadm init phase upload-certs --upload-certs brings the current ones",
+    );
   if (await joiningIsOpen(api))
     add(command("03-workers close"), "the workers' bootstrap token, or the right to use it");
   return all;

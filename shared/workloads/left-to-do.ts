@@ -1,7 +1,7 @@
 /** Work that part 4 leaves to the operator and to other people, the most urgent first; and what rescue folders hold. */
 import { lstatSync, readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
-import { BACKUP } from "../again.ts";
+import { command, type Todo } from "../again.ts";
 import { calledByApi } from "../api/api-error.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { nameOf, podsPath } from "../api/kube-object.ts";
@@ -16,7 +16,6 @@ import { copiedFrom, linksOut } from "../files/file-tree.ts";
 import { exists, hostEntry, list, readText } from "../files/files.ts";
 import { commandOf, flags } from "../manifests/command.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
-import { standIns } from "../manifests/repair-changes.ts";
 import {
   type Rescue,
   rescuedEtcd,
@@ -25,16 +24,18 @@ import {
   runsIn,
   WORDS_FILE,
 } from "../node/rescue-folder.ts";
-import { certInfo, type TrustedKeys, trustedKeys } from "../pki/certificate.ts";
+import { type TrustedKeys, trustedKeys } from "../pki/certificate.ts";
 import { newSaKeySince } from "../pki/sa-keys.ts";
 import { listed } from "../plain.ts";
 import { fewLines } from "../progress.ts";
-import { howToRestart, type Left, label, lineOf, type PodOwner } from "./pod-owners.ts";
+import { byOperator, howToRestart, type Left, label, lineOf, type PodOwner } from "./pod-owners.ts";
 import { trustBundles } from "./root-ca.ts";
-import { resumeCommands } from "./stale-pods.ts";
+import { type Chosen, reportedOf, resumeCommands } from "./stale-pods.ts";
 import { tokenSecrets } from "./token-secrets.ts";
 
-interface Done extends Repaired {
+interface Done {
+  cp: ControlPlaneNode;
+  caPem: string;
   /** Stale pods that nothing restarts, and those that this run did not by the operator's choice. */
   reported: readonly PodOwner[];
   skipped: readonly PodOwner[];
@@ -45,12 +46,9 @@ interface Done extends Repaired {
   namespaces: readonly string[];
 }
 
-export async function leftToDo(done: Done): Promise<string[]> {
+export function leftToDo(done: Done): string[] {
   const { cp, reported, skipped, later, workloads, secrets, namespaces, caPem } = done;
-  const lines = standIns(cp).map(
-    ({ path, program }) =>
-      `${path} is a replacement for ${program === "kube-apiserver" ? "the lost audit policy: put your own policy" : "a lost file: put your own"} there, then restart ${program}`,
-  );
+  const lines: string[] = [];
   if (namespaces.length > 0)
     lines.push(`kube-root-ca.crt has another CA in: ${listed(namespaces)}: 4.2 says why`);
   const oldSecrets = [...secrets].map(([name, { message, hint }]) => {
@@ -59,25 +57,22 @@ export async function leftToDo(done: Done): Promise<string[]> {
   });
   lines.push(...fewLines(oldSecrets));
   const still =
-    replacedCa(cp, caPem).size === 0 ? "still has a token of the old key" : "still trusts the old CA";
+    replacedCa(cp, caPem).size === 0 ? " still has a token of the old key" : " still trusts the old CA";
   const old = workloads.map(({ owner, why }) =>
-    lineOf(owner, `${label(owner)} ${still}: ${why.message}: ${why.hint}`),
+    lineOf(owner, `${label(owner)}${still}: ${why.message}: ${why.hint}`),
   );
-  const byHand = reported.map((owner) =>
-    lineOf(owner, `${label(owner)} ${still} (${owner.reason}): restart it yourself if it talks to the API`),
-  );
-  lines.push(...fewLines(old), ...fewLines(byHand));
-  for (const owner of skipped)
-    lines.push(`${label(owner)} ${still} (skipped by you): ${howToRestart(owner)}`);
+  lines.push(...fewLines(old), ...byOperator(reported, still));
+  for (const owner of skipped) lines.push(`${label(owner)}${still} (skipped by you): ${howToRestart(owner)}`);
   if (later.length > 0)
     lines.push(`left for a later run: ${listed(later.map(label))}: ${resumeCommands({ later, skipped })}`);
-  lines.push(...(await peopleToDo(done)));
-  lines.push(
-    `make a backup now: ${BACKUP}, and an etcd snapshot, and keep both away from this machine. CA in use: ${certInfo(caPem).publicKeyHash}`,
-  );
-  for (const rescue of rescuedFiles())
-    lines.push(`${rescue.dir} holds ${heldIn(rescue)}: remove it when you no longer need it`);
-  return lines;
+  return [...lines, `${command("05-verify")} names the tasks for people`];
+}
+
+/** Pods that nothing restarts keep `retire` from its work. */
+export function beforeRetire({ groups, later }: Pick<Chosen, "groups" | "later">): Todo[] {
+  const held = reportedOf(groups).map(label);
+  const called = `restart or end ${listed(held)} as 4.7 says (retire stops until then)`;
+  return later.length === 0 && held.length > 0 ? [{ command: "", called }] : [];
 }
 
 /** Errors: Fail if something could not be renewed. */
@@ -94,20 +89,12 @@ export function refuseRest({
   });
 }
 
-interface Repaired {
-  cp: ControlPlaneNode;
-  api: KubeApi;
-  /** Secrets with a new token, `namespace/name`. */
-  renewed: readonly string[];
-  caPem: string;
-}
-
 /** Only people can renew these: old keys outside of the cluster, and their own copies. */
-export async function peopleToDo({ cp, api, renewed, caPem }: Repaired): Promise<string[]> {
+export async function peopleToDo(cp: ControlPlaneNode, api: KubeApi, caPem: string): Promise<string[]> {
   const oldHashes = replacedCa(cp, caPem);
   const hasNewCa = oldHashes.size > 0;
   const lines = hasNewCa ? [OLD_KUBECONFIGS] : caEndedAt(cp) ? [ENDED_KUBECONFIGS] : unknownBefore(cp);
-  lines.push(...(await newKeyToDo(cp, api, renewed)));
+  lines.push(...(await newKeyToDo(cp, api)));
   if (!hasNewCa) return lines;
   for (const name of await withOldCaBundle(api, oldHashes))
     lines.push(`${name}: it still holds the old CA as trusted: put the new one there`);
@@ -116,18 +103,13 @@ export async function peopleToDo({ cp, api, renewed, caPem }: Repaired): Promise
 }
 
 /** Whatever the CA: a new service-account key is published, and tokens of the old one end. */
-async function newKeyToDo(cp: ControlPlaneNode, api: KubeApi, renewed: readonly string[]): Promise<string[]> {
-  if (!saKeyIsNew(cp)) return renewed.length > 0 ? [copiesEnd(renewed)] : [];
+async function newKeyToDo(cp: ControlPlaneNode, api: KubeApi): Promise<string[]> {
+  if (!saKeyIsNew(cp)) return [];
   const since = newSaKeySince(readText(`${cp.facts.certificatesDir}/sa.pub`) ?? "");
-  const written = since
-    ? (await tokenSecrets(api)).filter((one) => lastWritten(one, new Date(0)) >= since).map(nameOf)
-    : [];
-  const names = [...new Set([...renewed, ...written])].sort();
-  return [...(names.length > 0 ? [copiesEnd(names)] : []), publishedKeys(cp)];
-}
-
-function copiesEnd(names: readonly string[]): string {
-  return `copies of the old tokens of these Secrets no longer work, copy the new ones: ${listed(names)}`;
+  const secrets = since ? await tokenSecrets(api) : [];
+  const written = secrets.filter((one) => lastWritten(one, new Date(0)) >= since!).map(nameOf);
+  const copies = `copies of the old tokens of these Secrets no longer work, copy the new ones: ${listed(written.sort())}`;
+  return [...(written.length > 0 ? [copies] : []), publishedKeys(cp)];
 }
 
 /**
@@ -136,9 +118,9 @@ function copiesEnd(names: readonly string[]): string {
  */
 function publishedKeys(cp: ControlPlaneNode): string {
   const manifest = readManifest(manifestPath(cp, "kube-apiserver"));
-  const command = flags(manifest ? commandOf(manifest) : []);
+  const words = flags(manifest ? commandOf(manifest) : []);
   const urls = ["service-account-issuer", "service-account-jwks-uri"].flatMap((flag) =>
-    command.all(flag).map((url) => `--${flag}=${url}`),
+    words.all(flag).map((url) => `--${flag}=${url}`),
   );
   const named = urls.length > 0 ? ` (${urls.join(", ")})` : "";
   return (

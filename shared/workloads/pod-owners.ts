@@ -9,7 +9,7 @@ import { controllerOf, groupOfApi, type RunningPod, reasonToLeave } from "../fac
 import type { Fail } from "../fail.ts";
 import { isDnsName } from "../pki/addresses.ts";
 import { listed } from "../plain.ts";
-import type { LineOfMany } from "../progress.ts";
+import { fewLines, type LineOfMany } from "../progress.ts";
 import { shell } from "../shell-line.ts";
 
 /** The maker of new pods of one kind, and how they are restarted, or why they are not. */
@@ -54,13 +54,28 @@ export function ownerName({ namespace, name }: PodOwner): string {
 export function lineOf(owner: PodOwner, text: string): LineOfMany {
   const { namespace, name, pods } = owner;
   const ofPods = pods.flatMap((pod) => [pod.metadata.name, pod.spec.nodeName, controllerOf(pod)?.name]);
-  return { name: label(owner), own: [namespace, name, ...ofPods], text };
+  return { name: label(owner), own: [namespace, name, `${namespace}-${name}.yaml`, ...ofPods], text };
 }
 
 export function howToRestart({ restart, namespace, name, controller, pods }: PodOwner): string {
   if (restart === "evict" || !controller)
     return shell`kubectl -n ${namespace} delete pod ${pods.map(({ metadata }) => metadata.name)}`;
   return shell`kubectl -n ${namespace} rollout restart ${controller.toLowerCase()}/${name}`;
+}
+
+/** About pods that nothing restarts. The definition of a bare pod is saved before the pod goes. */
+export function byOperator(reported: readonly PodOwner[], still = ""): string[] {
+  const lines = reported.map((owner) => {
+    const { namespace, name, reason, pods } = owner;
+    const file = `${namespace}-${name}.yaml`;
+    const line = shell`: kubectl -n ${namespace} get pod -o yaml ${name} > ${file} && kubectl replace --force -f ${file}`;
+    const how = pods.some((pod) => controllerOf(pod)) ? "" : line;
+    return lineOf(
+      owner,
+      `${label(owner)}${still} (${reason}): restart it, unless it never calls the API${how}`,
+    );
+  });
+  return fewLines(lines);
 }
 
 type Find = KubeApi["find"];

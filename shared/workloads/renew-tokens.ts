@@ -1,10 +1,9 @@
 /**
  * Tokens of the old service-account key end. Secrets of the type kubernetes.io/service-account-token get new ones,
  * which are signed here with sa.key, as fast as the API server writes. They are the same that the controller-manager
- * would write, but it writes only about ten a second. At the end the old key is taken out of the API server, if nobody
- * holds a token of it any more.
+ * would write, but it writes only about ten a second.
  */
-import { again } from "../again.ts";
+import { again, command } from "../again.ts";
 import { ApiError, DeafWebhook, pastWebhooks, refusalOfOne } from "../api/api-error.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { nameOf } from "../api/kube-object.ts";
@@ -16,8 +15,10 @@ import { Fail } from "../fail.ts";
 import { moveToRescue } from "../files/file-tree.ts";
 import { list, readText } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
+import { commandOf, flags } from "../manifests/command.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { withoutOldSaKey } from "../manifests/repair-changes.ts";
+import { controlPlaneContainers, stopContainers } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { publicKeysIn } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
@@ -30,13 +31,14 @@ import {
   serviceAccountKeyId,
   tokenVerifier,
 } from "../pki/sa-keys.ts";
-import { FEW } from "../plain.ts";
+import { FEW, listed } from "../plain.ts";
 import { count, Progress, sayNames } from "../progress.ts";
 import { forGood, mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { exchangeManifest, waitForKeys } from "../static-pods/take-up.ts";
 import { waitFor } from "../wait-for.ts";
-import { staleGroups } from "./stale-pods.ts";
+import { byOperator } from "./pod-owners.ts";
+import { reportedOf, staleGroups } from "./stale-pods.ts";
 import {
   ACCOUNT_NAME,
   accountUids,
@@ -186,9 +188,12 @@ function notAsWritten(secret: TokenSecret): Fail {
   });
 }
 
-/** Measured: 33 seconds. The kubelet of a control plane node may ask only the API server beside it. */
+/** The kubelet of a control plane node may ask only the API server beside it. */
 const RESTART =
-  "this node's API server restarts: for about half a minute it does not answer, and this node's kubelet may not renew its Lease. Pods keep running";
+  "this node's API server restarts: for about ten seconds it does not answer. This node's kubelet may not renew its Lease, the controller-manager and the scheduler may restart once. Pods keep running";
+
+/** Seconds for its answers. Watches do not end by themselves: the kubelet waits 30 s for them. */
+const GRACE = 2;
 
 /**
  * Takes the old key out of this node's API server. Errors: Fail, before anything is changed, if somebody
@@ -206,7 +211,15 @@ export async function retireOldSaKey(cp: ControlPlaneNode, api: KubeApi, { force
   if (kids.length > 0) forGood("oldKey", { DIR: `${cp.asideDir}${pki}` });
   if (bare !== manifest) {
     say(RESTART);
-    await exchangeManifest(cp, "kube-apiserver", { manifest: bare, note: "without sa-old.pub" });
+    // one that waits for its balancers serves meanwhile
+    const drains = flags(commandOf(manifest)).all("shutdown-delay-duration").length > 0;
+    const { runtimeEndpoint } = cp.node;
+    const when = async () => {
+      const all = await controlPlaneContainers(runtimeEndpoint);
+      const old = all.filter(({ name }) => name === "kube-apiserver" && !drains);
+      if (old.length > 0) await stopContainers(runtimeEndpoint, old, GRACE);
+    };
+    await exchangeManifest(cp, "kube-apiserver", { manifest: bare, note: "without sa-old.pub", when });
   }
   const isGone = (published: string[]) => !kids.some((kid) => published.includes(kid));
   if (kids.length > 0) await waitForKeys(api, "the API server to come back without the old key", isGone);
@@ -218,22 +231,23 @@ export async function retireOldSaKey(cp: ControlPlaneNode, api: KubeApi, { force
 
 /** Errors: Fail that names the holders, if there are any. */
 async function refuseHolders(cp: ControlPlaneNode, api: KubeApi) {
-  const { secrets, pods, renewed } = await holders(cp, api);
+  const { secrets, pods, reported, renewed } = await holders(cp, api);
   if (secrets.length + pods.length === 0)
     return say("no Secret and no running pod holds a token of the old key");
   sayNames("Secrets with a token of the old key", secrets);
   sayNames("pods that run since before the new key, so they read an old token when they started", pods);
-  sayNames("of these, on this node, with a token file of the new key by now", renewed);
-  if (renewed.length > 0)
-    say(
-      "a program that reads its token file again, as client-go does every minute, no longer uses the old token",
-    );
-  throw new Fail(
-    `Tokens of the old key may still be in use: ${secrets.length} in Secrets, ${pods.length} in pods`,
-    {
-      hint: `./bunw scripts/04-sa-tokens.ts renews Secrets and restarts pods. Restart the pods that it only names yourself. If they no longer need the API, or read their token file again: ${again({ force: true }, { of: "04-sa-tokens retire" })}; their old tokens then stop working, nothing else changes`,
-    },
+  sayNames(
+    "of these, on this node, with a token file of the new key (client-go reads it again each minute)",
+    renewed,
   );
+  for (const line of byOperator(reported)) say(line);
+  const all = [...secrets, ...pods];
+  const part4 = `${command("04-sa-tokens")} renews Secrets and restarts pods`;
+  const byHand = "restart or end the pods that have a line of their own above";
+  const ways = [all.length > reported.length && part4, reported.length > 0 && byHand];
+  throw new Fail(`Tokens of the old key may still be in use: ${listed(all)}`, {
+    hint: `${ways.filter(Boolean).join("; ")}. If they no longer need the API, or read their token file again: ${again({ force: true }, { of: "04-sa-tokens retire" })}; their old tokens then stop working, nothing else changes`,
+  });
 }
 
 /**
@@ -260,6 +274,7 @@ async function holders(cp: ControlPlaneNode, api: KubeApi) {
   return {
     secrets: await liveAccounts(api, secrets),
     pods: pods.map(nameOf),
+    reported: reportedOf(groups),
     renewed: pods.filter(isRenewed).map(nameOf),
   };
 }

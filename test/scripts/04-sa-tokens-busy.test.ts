@@ -232,7 +232,7 @@ test("twenty workloads that cannot be restarted are each named with a command; t
   });
   expect(left).toHaveLength(21);
   expect(left.at(-1)).toBe(
-    "  - shop/train still trusts the old CA (of the PyTorchJob train, with restartPolicy Never: it may run until it is finished): restart it yourself if it talks to the API",
+    "  - shop/train still trusts the old CA (of the PyTorchJob train, with restartPolicy Never: it may run until it is finished): restart it, unless it never calls the API",
   );
   expect(stderr).toContain("  replaced 1 pod of shop/web (Deployment) by a rolling update\n");
   expect(api.changes().filter((change) => /train|paused|agent|changed|hooked|gone/.test(change))).toEqual([]);

@@ -182,7 +182,7 @@ test("05-verify says apart what is on a node that does not renew its Lease: no r
   const { exitCode, stdout } = await verify(node, api, "05-verify --all");
   expect(exitCode).toBe(2);
   expect(stdout.split("\n").filter((line) => /^ {2}\w+ +pods: /.test(line))).toEqual([
-    "  warning  pods: started after they could see the current CA: all but those on w2, which is away: kube-system/kube-proxy (DaemonSet): when it is back, ./bunw scripts/04-sa-tokens.ts",
+    "  warning  pods: older than the current CA or key: none; on w2, which is away: kube-system/kube-proxy (DaemonSet): when it is back, ./bunw scripts/04-sa-tokens.ts",
     "  ok       pods: Ready: all but those on w2, which is away: kube-system/typha-new",
   ]);
 });
@@ -233,7 +233,7 @@ test("05-verify names what parts 3 and 4 have left: a reduced controller-manager
     expect.stringMatching(
       /^ {2}failed {3}nodes: w2 renews its Lease: last \d+ s ago: does its kubelet run\? .*03-workers.ts open$/,
     ),
-    "  failed   pods: started after they could see the current CA: not shop/web (DaemonSet): ./bunw scripts/04-sa-tokens.ts restarts them",
+    "  failed   pods: older than the current CA or key: shop/web (DaemonSet): ./bunw scripts/04-sa-tokens.ts restarts them",
     "  failed   API: controller-manager: still reduced: ./bunw scripts/03-workers.ts close",
   ]);
 });

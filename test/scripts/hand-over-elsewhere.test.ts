@@ -67,11 +67,23 @@ describe("a bundle that only travels", () => {
 
     await main(["pack", "--to", recipient, "--out", "/root/keys.age"]);
     expect(box.said).toContain(
-      "/root/keys.age counts as the backup of these keys: move it away from this machine, but not to the place of the file or passphrase that opens it",
+      "/root/keys.age counts as the backup of these keys: move it away from this machine, and store its identity elsewhere",
     );
+    const needs = () => box.said.filter((line) => line.includes("A restore needs it"));
+    expect(needs()).toEqual([
+      expect.stringMatching(
+        /^save the CA's fingerprint elsewhere: sha256:\w+\. A restore needs it: anybody can/,
+      ),
+    ]);
     expect(backupAnswer(PKI)).toMatch(/^keys\.age, /);
     await main(["pack", "--to", recipient, "--out", travelling, "--force"]);
     expect(backupAnswer(PKI)).toMatch(/^keys\.age, /);
+    writeFile("/pass", "nine trees by the river\n");
+    await main(["pack", "--passphrase-file", "/pass", "--out", "/root/locked.age"]);
+    expect(box.said).toContain(
+      "/root/locked.age counts as the backup of these keys: move it away from this machine, and store its passphrase elsewhere",
+    );
+    expect(needs()).toHaveLength(1);
   });
 
   test("in the kit's folder is none either, wherever that is", () => {

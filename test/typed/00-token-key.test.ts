@@ -201,6 +201,7 @@ async function controlPlaneWithOldKey(options: NodeOptions = {}) {
   const node = await nodeWithTokens({
     ...{ kind: "healthy control plane node", containers: ["kube-apiserver"] },
     ...options,
+    commands: [{ command: `${CRICTL} stop --timeout 2 kube-apiserver-id` }, ...(options.commands ?? [])],
   });
   write(node.root + OLD, old.pub, 0o644);
   const text = node.read(API_SERVER).replace(/^( *- )(--service-account-key-file=.*)$/m, `$1$2\n$1${FLAG}`);
@@ -299,6 +300,19 @@ test("the way back of retire: sa-old.pub moved back into its place, and part 2 a
   const { exitCode, stderr } = await node.run("02-control-plane", { KUBE_PKI_REPAIR_PATIENCE: "1" });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(command(node.read(API_SERVER))).toContain(FLAG);
+});
+
+test("04-sa-tokens retire leaves an API server that waits for its balancers to the kubelet", async () => {
+  using node = await controlPlaneWithOldKey();
+  const drains = node
+    .read(API_SERVER)
+    .replace(/^( *- )(--service-account-issuer=)/m, "$1--shutdown-delay-duration=30s\n$1$2");
+  write(node.root + API_SERVER, drains);
+  using _api = serveApi(node);
+  const { exitCode, stderr } = await node.run("04-sa-tokens retire", { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(command(node.read(API_SERVER))).toContain("--shutdown-delay-duration=30s");
+  expect(stderr).not.toContain("stopped kube-apiserver");
 });
 
 test("04-sa-tokens retire that was cut off while the manifest was out of its folder goes on", async () => {

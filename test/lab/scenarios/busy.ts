@@ -113,8 +113,7 @@ async function byTurns(scene: Scene, cp: Machine) {
     proxies.join(", "),
   );
   const { stdout } = await type(scene, cp, "./bunw scripts/05-verify.ts", { part: 4, exit: [2] });
-  const row =
-    stdout.split("\n").find((line) => line.includes("started after they could see the current CA")) ?? "";
+  const row = stdout.split("\n").find((line) => line.includes("pods: older than the current CA")) ?? "";
   const named =
     [BUSY, POLICY, "shop"].every((namespace) => row.includes(` ${namespace}/`)) &&
     !row.includes("kube-system/");

@@ -89,7 +89,7 @@ async function pasteToTheProof(scene: Scene) {
   note(scene, "phone call", `05-verify is green after ${((Date.now() - began) / 1000).toFixed(0)} s`);
 }
 
-/** On a cluster that is well the plan is what a repair has left: report, backup, removal. */
+/** On a cluster that is well the plan is what a repair has left: backup, report, removal. */
 export async function pasteTheEnd(scene: Scene) {
   await using bash = operatorsTerminal(WAY);
   await followPlan(scene, { bash, parts: [6] });

@@ -54,7 +54,7 @@ const ROWS: [Known, tasks: string][] = [
 
 /** Behind each proof. */
 const END = (several: boolean) =>
-  ` report backup ${several ? "backup-there " : ""}backup-away remove verify-again remove-kit`;
+  ` backup ${several ? "backup-there " : ""}backup-away report remove verify-again remove-kit`;
 
 test.each(ROWS)("%j: %s, and the end", (known, tasks) => {
   const own = tasks

@@ -52,3 +52,16 @@ test.each<[string, number | undefined, unknown]>([
   const { value: row } = await podChecks({} as never, api, "the CA", new Set()).next();
   expect(await row!.look()).toEqual(answer as never);
 });
+
+test.each([
+  ["has just made", 5, "all but those that are not Ready for less than a minute: shop/web"],
+  ["made an hour ago", 3600, { warning: "not Ready: shop/web" }],
+])("a pod of which no kubelet has said anything yet, and which somebody %s", async (_, seconds, answer) => {
+  const creationTimestamp = new Date(Date.now() - seconds * 1000).toISOString();
+  const metadata = { name: "web", namespace: "shop", creationTimestamp };
+  const pod = { metadata, spec: { nodeName: "w1" }, status: { phase: "Pending" } };
+  using server = pretendApi({ objects: { "/api/v1/namespaces/shop/pods/web": pod } });
+  const api = new KubeApi({ server: server.url, ca: NO_TLS });
+  const { value: row } = await podChecks({} as never, api, "the CA", new Set()).next();
+  expect(await row!.look()).toEqual(answer as never);
+});
