@@ -5,7 +5,7 @@
 import { Fail, failOf, Refused } from "../fail.ts";
 import { withSelinux } from "../files/file-system.ts";
 import { readText } from "../files/files.ts";
-import { type ClusterFacts, certRow, keyPath } from "../pki/certs.ts";
+import { type ClusterFacts, keyPath } from "../pki/certs.ts";
 import { clusterCa, pkiFindings, wholePki, withAdminElsewhere } from "../pki/examine.ts";
 import { issueClient } from "../pki/issue.ts";
 import { clusterServer, localServer, readKubeconfig } from "../pki/kubeconfigs.ts";
@@ -32,7 +32,7 @@ export async function adminClient(facts: ClusterFacts, server = localServer(fact
     throw new Fail(`There is no ${ADMIN_CONF}`, {
       hint: "run part 2 first: ./bunw scripts/02-control-plane.ts",
     });
-  const key = keyPath(certRow("ca"), facts.certificatesDir);
+  const key = keyPath("ca", facts.certificatesDir);
   throw new Refused(
     `${ADMIN_CONF} signs in by ${admin.signsInBy}, and "${key}" is not here to sign a certificate for this kit`,
     {
@@ -51,7 +51,7 @@ function isElsewhere(facts: ClusterFacts): boolean {
  * where ca.key is not here to sign it.
  */
 export async function superUser(facts: ClusterFacts, server: string): Promise<KubeApi | undefined> {
-  const key = readText(keyPath(certRow("ca"), facts.certificatesDir));
+  const key = readText(keyPath("ca", facts.certificatesDir));
   if (!key) return undefined;
   const cert = clusterCa(facts.certificatesDir);
   const user = { cn: "kube-pki-repair", o: "system:masters" };

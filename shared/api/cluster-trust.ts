@@ -5,7 +5,7 @@
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { certInfo, certificatesIn, infoOf, knowsCa, trustedKeys, trustsCa } from "../pki/certificate.ts";
-import { type ClusterFacts, certPath, certRow, KUBELET_CLIENT_BINDING } from "../pki/certs.ts";
+import { type ClusterFacts, certPath, KUBELET_CLIENT_BINDING } from "../pki/certs.ts";
 import { caText, clusterCa } from "../pki/examine.ts";
 import { caIn, clusterServer, readKubeconfig, serverIn, withCa } from "../pki/kubeconfigs.ts";
 import { say } from "../run.ts";
@@ -49,7 +49,7 @@ export async function ensureAdmins({ facts }: { facts: ClusterFacts }, api: Kube
   // where its group is another one, somebody may have taken these rights away on purpose
   if (infoOf(readKubeconfig(ADMIN_CONF)?.clientCertPem)?.o.includes(CLUSTER_ADMINS.name))
     rows.push(CLUSTER_ADMINS);
-  const kubeletClient = certPath(certRow("apiserver-kubelet-client"), facts.certificatesDir);
+  const kubeletClient = certPath("apiserver-kubelet-client", facts.certificatesDir);
   if (certInfo(readText(kubeletClient)!).o.length === 0) rows.push(KUBELET_CLIENT);
   try {
     await ensureBindings(api, rows);
@@ -119,7 +119,6 @@ type AggregatedTrust = Partial<Record<keyof typeof AGGREGATED, string | undefine
 
 interface TrustBefore {
   facts: ClusterFacts;
-  /** As before the repair. */
   cluster: { oldCaPem: string; aggregated: AggregatedTrust };
 }
 
@@ -135,7 +134,7 @@ export async function cleanFrontProxy({ facts, cluster }: TrustBefore, api: Kube
   if (!now) return say(`${AUTHENTICATION}: not there yet, the API server makes it`);
   const data: AggregatedTrust = {};
   for (const key of ["client-ca-file", "requestheader-client-ca-file"] as const) {
-    const caPem = caText(certRow(AGGREGATED[key]), facts.certificatesDir)!;
+    const caPem = caText(AGGREGATED[key], facts.certificatesDir)!;
     const text = withoutDead(now[key] ?? "", before[key], caPem);
     if (text !== undefined) data[key] = text;
   }

@@ -19,7 +19,6 @@ import { cniKubeconfigs, stateOfPem, trustsOldCa } from "../node/credentials.ts"
 import { clientText } from "../node/kubelet-config.ts";
 import { kubeletActive, kubeletState, kubeletStopped, type Node } from "../node/node.ts";
 import { certInfo, trustsCa } from "../pki/certificate.ts";
-import { certRow } from "../pki/certs.ts";
 import { caText } from "../pki/examine.ts";
 import { day } from "../pki/judge.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
@@ -110,7 +109,7 @@ export function clientPemRow({ kubelet }: Node): Check {
 
 /** Wrong files that the kubelet trusts and uses. They cannot be judged without a CA here. */
 export function kubeletTrustRows(node: Node, { facts }: PartialFacts): Check[] {
-  const ca = facts && attempt(() => caText(certRow("ca"), facts.certificatesDir));
+  const ca = facts && attempt(() => caText("ca", facts.certificatesDir));
   if (!ca || ca instanceof Fail || attempt(() => certInfo(ca)) instanceof Fail) return [];
   const { kubeconfig, clientPem, serverPem, serverTlsBootstrap } = node.kubelet;
   const rows: Check[] = [];

@@ -11,7 +11,7 @@ import { exists, list, readText } from "../files/files.ts";
 import { manifestPath, podsOnDisk, readManifest } from "../manifests/on-disk.ts";
 import { manifestLines } from "../manifests/repair-changes.ts";
 import { infoOf } from "../pki/certificate.ts";
-import { certPath, certRow, certsOf, keyPath, SERVICE_ACCOUNT_KEYS } from "../pki/certs.ts";
+import { certPath, certsOf, keyPath, SERVICE_ACCOUNT_KEYS } from "../pki/certs.ts";
 import {
   clusterServer,
   KUBECONFIGS,
@@ -170,7 +170,7 @@ function harmless(
  */
 export async function compareServers({ facts }: ControlPlaneNode, back: Files): Promise<ComparedServer[]> {
   const compared = async (name: string, row: string, port: number, host = facts.advertiseAddress) => {
-    const path = certPath(certRow(row), facts.certificatesDir);
+    const path = certPath(row, facts.certificatesDir);
     const [shown] = await Promise.allSettled([servedPem(host, port)]);
     const fields = shown.status === "fulfilled" ? certificateFields(shown.value) : undefined;
     const made = back.get(path)?.fields;

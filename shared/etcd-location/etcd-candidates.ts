@@ -10,7 +10,7 @@ import { mountsOf } from "../files/file-system.ts";
 import { exists, hostPath, list, stat } from "../files/files.ts";
 import { isBelow } from "../files/root.ts";
 import { gone, isRoots } from "../files/untrusted-file.ts";
-import { findMirrorPods } from "../manifests/mirror-pods.ts";
+import { mirrorPod } from "../manifests/mirror-pods.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import type { Container } from "../node/containers.ts";
 import { KUBELET_DIR } from "../node/kubelet-config.ts";
@@ -67,7 +67,7 @@ function inRescue({ node, apiServer }: Asked): NamedFolders[] {
   const [rescue] = foldersWithData();
   if (!rescue) return [];
   using data = readRescued(rescue, apiServer);
-  const pod = findMirrorPods(data, node.name).find(({ name }) => name === "etcd")?.pod;
+  const pod = mirrorPod(data, node.name, "etcd");
   return namedFolders(`its mirror pod in ${rescue.dir}`, pod && foldersOfPod(pod), { starts: false });
 }
 

@@ -87,7 +87,7 @@ async function whyDead(
   cp: ControlPlaneNode,
 ): Promise<string | undefined> {
   if (!container) return `etcd does not serve yet: ${message}`;
-  const ca = certPath(certRow("etcd-ca"), cp.facts.certificatesDir);
+  const ca = certPath("etcd-ca", cp.facts.certificatesDir);
   return stat(ca)!.modified > container.created && (await ownEtcdRefuses(cp))
     ? `etcd runs, and has not read ${ca}, which is younger: it refuses its certificates`
     : undefined;

@@ -81,7 +81,7 @@ export function shownBy(pem: string, pki: Pki): Shows {
  */
 export function etcdCas(pki: Pki): string[] {
   const { elsewhere } = pki.externalEtcd ?? {};
-  const path = elsewhere ? certPath(certRow("ca"), pki.certificatesDir) : etcdClientFiles(pki).ca;
+  const path = elsewhere ? certPath("ca", pki.certificatesDir) : etcdClientFiles(pki).ca;
   const folders = rescueFolders().map(({ dir }) => dirname(`${dir}/aside${path}`));
   const oldPems = folders.flatMap((dir) =>
     list(dir).flatMap((name) => (name.startsWith(basename(path)) ? `${dir}/${name}` : [])),

@@ -79,7 +79,7 @@ function inPods(node: Node, certificatesDir: string) {
 
 /** A file that is missing is no copy. */
 function copiesOn({ kubelet }: Node, certificatesDir: string): { what: string; pem: string | Fail }[] {
-  const files = [...new Set([certPath(certRow("ca"), certificatesDir), kubelet.clientCaFile])];
+  const files = [...new Set([certPath("ca", certificatesDir), kubelet.clientCaFile])];
   const copies = [
     ...files.map((what) => ({ what, pem: attempt(() => readText(what)) })),
     { what: kubelet.kubeconfig, pem: attempt(() => readKubeconfig(kubelet.kubeconfig)?.caPem) },
@@ -105,7 +105,7 @@ export interface StrangeCa {
 export function strangeCa(known: Known): StrangeCa | undefined {
   const { cluster, facts, certificatesDir } = known;
   if (!cluster || examine(certRow("ca"), facts, { certificatesDir }).state !== "ok") return undefined;
-  const pem = caText(certRow("ca"), certificatesDir)!;
+  const pem = caText("ca", certificatesDir)!;
   const hash = certInfo(pem).publicKeyHash;
   if (knowsCa(cluster.oldCaPem, pem)) return undefined;
   const older = foreignCa(pem, cluster.oldCaPem) !== undefined;
@@ -117,7 +117,7 @@ export function strangeCa(known: Known): StrangeCa | undefined {
  * read signs nothing.
  */
 export function caIsNew({ facts, cluster }: Pick<ControlPlaneNode, "facts" | "cluster">): boolean {
-  const now = caText(certRow("ca"), facts.certificatesDir);
+  const now = caText("ca", facts.certificatesDir);
   return infoOf(now) !== undefined && !knowsCa(cluster.oldCaPem, now!);
 }
 
@@ -132,7 +132,7 @@ export function trustedSince(
   { endedAt } = { endedAt: caEndedAt(cp) },
 ): Date {
   const { certificatesDir } = cp.facts;
-  const server = caIsNew(cp) ? readText(certPath(certRow("apiserver"), certificatesDir)) : undefined;
+  const server = caIsNew(cp) ? readText(certPath("apiserver", certificatesDir)) : undefined;
   const made = [clusterCa(certificatesDir), server].flatMap((pem) => (pem ? [madeAt(pem).getTime()] : []));
   return new Date(Math.min(Date.now(), Math.max(...made, endedAt?.getTime() ?? 0)));
 }
@@ -142,9 +142,9 @@ export function trustedSince(
  * not. Who has it in memory trusts no server any more.
  */
 export function caEndedAt({ facts, cluster }: Pick<ControlPlaneNode, "facts" | "cluster">): Date | undefined {
-  const ca = infoOf(caText(certRow("ca"), facts.certificatesDir));
+  const ca = infoOf(caText("ca", facts.certificatesDir));
   if (!ca) return undefined;
-  const file = certPath(certRow("ca"), facts.certificatesDir);
+  const file = certPath("ca", facts.certificatesDir);
   // etcd's data has the renewed one soon after the API is back
   const aside = versionsAside(file).map(({ text }) => text);
   const before = infosIn([cluster.oldCaPem, ...aside].join("\n"));
@@ -181,7 +181,7 @@ export function severalCas({
   cluster,
 }: Pick<ControlPlaneNode, "facts" | "cluster">): Difference | undefined {
   const all = certificatesIn(cluster.oldCaPem).map((pem) => infoOf(pem)?.publicKeyHash);
-  const own = infoOf(caText(certRow("ca"), facts.certificatesDir))?.publicKeyHash;
+  const own = infoOf(caText("ca", facts.certificatesDir))?.publicKeyHash;
   const place = own === undefined ? -1 : all.indexOf(own);
   if (trustedKeys(cluster.oldCaPem).size < 2 || place < 0) return undefined;
   return {

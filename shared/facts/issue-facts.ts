@@ -9,8 +9,8 @@ import { type EtcdHome, etcdCaOf, externalEtcd } from "../etcd-location/etcd-hom
 import { gatewayUrl, hostOf, isHere } from "../etcd-location/reach-etcd.ts";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
-import { commandOf, flags, hostPathOf } from "../manifests/command.ts";
-import { findMirrorPods } from "../manifests/mirror-pods.ts";
+import { flagsOf, hostPathOf } from "../manifests/command.ts";
+import { mirrorPod } from "../manifests/mirror-pods.ts";
 import { manifestPath, readableManifest } from "../manifests/on-disk.ts";
 import type { Node } from "../node/node.ts";
 import { movedHere } from "../node/words.ts";
@@ -18,7 +18,7 @@ import type { Manifest } from "../objects/objects.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { addressBefore, endpointHost, endpointUrl, isLoopback } from "../pki/addresses.ts";
 import { algorithmOf } from "../pki/certificate.ts";
-import { ADMINS_GROUP, type ClusterFacts, certPath, certRow, KUBELET_CLIENT_BINDING } from "../pki/certs.ts";
+import { ADMINS_GROUP, type ClusterFacts, certPath, KUBELET_CLIENT_BINDING } from "../pki/certs.ts";
 import { isServerOf, shownSoon } from "../pki/served.ts";
 import { type Cluster, type ClusterConfiguration, need } from "./cluster.ts";
 import { serverPlace } from "./endpoint.ts";
@@ -123,12 +123,12 @@ function apiAddress(node: Node, cluster: Cluster, data: EtcdData): { host: strin
 
 /** Part 2 puts the manifest back as it is here, or as the mirror pod has it. */
 function checksWithoutSaPub(node: Node, data: EtcdData, { certificatesDir }: Cluster): boolean {
-  const mirror = findMirrorPods(data, node.name).find(({ name }) => name === "kube-apiserver")?.pod;
+  const mirror = mirrorPod(data, node.name, "kube-apiserver");
   const pods = [readableManifest(manifestPath({ node }, "kube-apiserver")), mirror].filter(
     (pod) => pod !== undefined,
   );
   const files = pods.map((pod) =>
-    flags(commandOf(pod))
+    flagsOf(pod)
       .all("service-account-key-file")
       .map((inside) => hostPathOf(pod, inside)),
   );
@@ -164,11 +164,11 @@ const LISTEN = ["listen-client-urls", "listen-peer-urls"] as const;
 const ANY = ["0.0.0.0", "::", ""];
 
 function etcdMirror(node: Pick<Node, "name">, data: EtcdData): EtcdPod | undefined {
-  return findMirrorPods(data, node.name).find(({ name }) => name === "etcd")?.pod;
+  return mirrorPod(data, node.name, "etcd");
 }
 
 function listening(pod: EtcdPod, ...names: string[]): string[] {
-  const words = flags(commandOf(pod));
+  const words = flagsOf(pod);
   return names.flatMap((name) => words.get(name)?.split(",").map(hostOf) ?? []);
 }
 
@@ -195,7 +195,7 @@ export async function natLeadsHere(
   const isForIt = (pem: string | undefined) => pem !== undefined && isServerOf(pem, host, cluster.oldCaPem);
   const [here, there] = await Promise.all([node.addresses[0] ?? "", host].map((one) => shownSoon(one, port)));
   if (isForIt(here) && here === there) return true;
-  const onDisk = readText(certPath(certRow("apiserver"), cluster.certificatesDir));
+  const onDisk = readText(certPath("apiserver", cluster.certificatesDir));
   return listens.length > 0 && (isForIt(here) || isForIt(onDisk));
 }
 

@@ -17,8 +17,8 @@ import type { EtcdData } from "../etcd-data/data.ts";
 import type { EtcdClient } from "../etcd-location/client.ts";
 import { hostOf, OWN_ALONE } from "../etcd-location/reach-etcd.ts";
 import { attempt } from "../fail.ts";
-import { commandOf, flags } from "../manifests/command.ts";
-import { findMirrorPods } from "../manifests/mirror-pods.ts";
+import { flagsOf } from "../manifests/command.ts";
+import { mirrorPod } from "../manifests/mirror-pods.ts";
 import { decodeObject } from "../objects/storage.ts";
 import { readObjects, registryPrefix } from "../objects/stored.ts";
 import { canonicalHost, endpointHost } from "../pki/addresses.ts";
@@ -90,8 +90,8 @@ function memberPlaces(name: string, { members }: EtcdData): string[] {
  * itself, and its member of etcd tells. Undefined where there is no such pod, or nothing tells.
  */
 export function apiEndpoint(nodeName: string, data: EtcdData): { host: string; port: number } | undefined {
-  const pod = findMirrorPods(data, nodeName).find((mirror) => mirror.name === "kube-apiserver")?.pod;
-  const command = flags(pod ? commandOf(pod) : []);
+  const pod = mirrorPod(data, nodeName, "kube-apiserver");
+  const command = flagsOf(pod);
   const host = command.get("advertise-address") ?? (pod && memberPlaces(nodeName, data)[0]);
   return host ? { host: endpointHost(host), port: Number(command.get("secure-port") ?? 6443) } : undefined;
 }

@@ -106,7 +106,7 @@ export async function apiNamesShown(
   place: Pick<Place, "cluster" | "data" | "facts" | "node">,
 ): Promise<string[]> {
   const { cluster, data, facts } = place;
-  const ca = readable(certPath(certRow("ca"), facts.certificatesDir)) ?? "";
+  const ca = readable(certPath("ca", facts.certificatesDir)) ?? "";
   const places = believedPeers(cluster, place).flatMap(
     (other) => apiAddressOf(other, data, facts.bindPort) ?? [],
   );

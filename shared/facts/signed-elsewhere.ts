@@ -17,8 +17,8 @@ import type { EtcdData } from "../etcd-data/data.ts";
 import type { EtcdFolders } from "../etcd-location/etcd-folders.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { exists } from "../files/files.ts";
-import { commandOf, flags, hostPathOf } from "../manifests/command.ts";
-import { findMirrorPods, type MirrorPod } from "../manifests/mirror-pods.ts";
+import { commandOf, flags, flagsOf, hostPathOf } from "../manifests/command.ts";
+import { findMirrorPods, type MirrorPod, mirrorPod } from "../manifests/mirror-pods.ts";
 import { SIGNER_FLAG } from "../manifests/repair-changes.ts";
 import type { Node } from "../node/node.ts";
 import { hasOwnClient } from "../node/node.ts";
@@ -48,7 +48,7 @@ function mirrorsOf(data: EtcdData, { nodes }: Pick<ControlPlanes, "nodes">): Mir
 
 /** Whether no controller-manager on a control plane node had a key to sign with, and the CA's key is not here either. */
 export function isExternalCa(data: EtcdData, cluster: ControlPlanes): boolean {
-  if (exists(keyPath(certRow("ca"), cluster.certificatesDir))) return false;
+  if (exists(keyPath("ca", cluster.certificatesDir))) return false;
   const managers = mirrorsOf(data, cluster).filter(({ name }) => name === "kube-controller-manager");
   return managers.length > 0 && !managers.some(signs);
 }
@@ -108,7 +108,7 @@ export function refuseExternalCa(cp: Place) {
 export function isExternalSigner(data: EtcdData, cluster: Pick<ControlPlanes, "nodes">): boolean {
   const pods = mirrorsOf(data, cluster);
   const has = (program: string, flag: string) =>
-    pods.some(({ name, pod }) => name === program && Boolean(flags(commandOf(pod)).get(flag)));
+    pods.some(({ name, pod }) => name === program && Boolean(flagsOf(pod).get(flag)));
   return (
     has("kube-apiserver", SIGNER_FLAG) && !has("kube-controller-manager", "service-account-private-key-file")
   );
@@ -136,7 +136,7 @@ interface Known extends Pick<Repair, "data"> {
  * --tls-cert-file.
  */
 function shownFiles({ data, node, etcd, facts }: Known): { path: string; main: boolean }[] {
-  const stored = () => findMirrorPods(data, node.name).find(({ name }) => name === "kube-apiserver")?.pod;
+  const stored = () => mirrorPod(data, node.name, "kube-apiserver");
   const pod: { spec: PodSpec } | undefined | Fail = etcd.apiServer ?? attempt(stored);
   if (!pod || pod instanceof Fail) return [];
   const command = commandOf(pod);
@@ -146,7 +146,7 @@ function shownFiles({ data, node, etcd, facts }: Known): { path: string; main: b
     ...(main ? [{ inside: main, main: true }] : []),
     ...sni.map((inside) => ({ inside, main: false })),
   ];
-  const own = certPath(certRow("apiserver"), facts.certificatesDir);
+  const own = certPath("apiserver", facts.certificatesDir);
   const files = all.map(({ inside, main }) => ({ path: hostPathOf(pod, inside) ?? inside, main }));
   return files.filter(({ path }) => path !== own);
 }
@@ -163,9 +163,9 @@ export function shownBeside(known: Known): string | undefined {
  */
 export function refuseOwnCertificate(known: Known) {
   const main = shownFiles(known).find((one) => one.main);
-  const ca = readable(certPath(certRow("ca"), known.facts.certificatesDir)) ?? "";
+  const ca = readable(certPath("ca", known.facts.certificatesDir)) ?? "";
   if (!main || attempt(() => signedBy(readable(main.path) ?? "", ca)) === true) return;
-  const own = certPath(certRow("apiserver"), known.facts.certificatesDir);
+  const own = certPath("apiserver", known.facts.certificatesDir);
   throw new Refused(
     `The API server shows a certificate of its own, --tls-cert-file=${main.path}, and not one of the cluster's CA`,
     {

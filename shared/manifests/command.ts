@@ -165,6 +165,10 @@ export function flags(command: string[]) {
   };
 }
 
+export function flagsOf(pod: { spec: Pick<PodSpec, "containers"> } | undefined) {
+  return flags(pod ? commandOf(pod) : []);
+}
+
 /** Keys that hold the path of a file; a relative one is below the folder of the file that names it. */
 const FILES = [
   "path",

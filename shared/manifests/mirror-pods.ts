@@ -49,7 +49,11 @@ export function findMirrorPods(data: EtcdData, nodeName: string): MirrorPod[] {
   return mirrorPodsBelow("kube-system/", data, nodeName);
 }
 
-/** The same for several nodes at once, even thousands: node → its static pods. */
+export function mirrorPod(data: EtcdData, nodeName: string, name: string): Pod | undefined {
+  return findMirrorPods(data, nodeName).find((one) => one.name === name)?.pod;
+}
+
+/** The same for several nodes, even thousands: node → its static pods. */
 export function mirrorPodsOf(data: EtcdData, nodeNames: readonly string[]): Map<string, MirrorPod[]> {
   const byEnd = new Map(nodeNames.map((name) => [name.toLowerCase(), name]));
   const prefix = `${registryPrefix(data)}/pods/`;

@@ -100,7 +100,6 @@ function parseManifest(text: string, fail: (why: string, cause: unknown) => Fail
   }
 }
 
-/** YAML as kubeadm writes it. */
 export function manifestText(manifest: Manifest): string {
   return yamlText(manifest);
 }
@@ -210,7 +209,6 @@ export function readableManifest(path: string): Manifest | undefined {
   return attempt(() => readManifest(path), undefined);
 }
 
-/** Whether kubeadm makes the static pod of this name. */
 export function isKubeadms(name: string): boolean {
   return (CONTROL_PLANE as readonly string[]).includes(name);
 }

@@ -8,7 +8,7 @@ import { attempt, Fail } from "../fail.ts";
 import { copyToRescue } from "../files/file-tree.ts";
 import { exists, hostEntry, list, readText, writeFile } from "../files/files.ts";
 import { certInfo, infoOf, madeAt, trustsCa } from "../pki/certificate.ts";
-import { type ClusterFacts, certRow, keyPath } from "../pki/certs.ts";
+import { type ClusterFacts, keyPath } from "../pki/certs.ts";
 import { caText } from "../pki/examine.ts";
 import { issueClient } from "../pki/issue.ts";
 import { day, serverVerdict } from "../pki/judge.ts";
@@ -38,11 +38,8 @@ export async function ensureControlPlaneKubelet(
   asideDir: string,
 ): Promise<boolean> {
   await putKubeletsFilesBack();
-  const row = certRow("ca");
-  const ca = {
-    cert: caText(row, facts.certificatesDir)!,
-    key: readText(keyPath(row, facts.certificatesDir))!,
-  };
+  const { certificatesDir: pki } = facts;
+  const ca = { cert: caText("ca", pki)!, key: readText(keyPath("ca", pki))! };
   const changes = [
     ensureClientCa(node, ca.cert, asideDir),
     !hasOwnClient(node, ca.cert) && (await issueClientPem(node, facts, { ca, asideDir })),

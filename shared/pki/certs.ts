@@ -239,12 +239,17 @@ export function certRow(name: string): Cert {
   return row;
 }
 
-export function certPath(row: { file: string }, certificatesDir: string): string {
-  return `${certificatesDir}/${row.file}.crt`;
+/** `row`: or its name. */
+export function certPath(row: { file: string } | string, certificatesDir: string): string {
+  return `${certificatesDir}/${fileOf(row)}.crt`;
 }
 
-export function keyPath(row: { file: string }, certificatesDir: string): string {
-  return `${certificatesDir}/${row.file}.key`;
+export function keyPath(row: { file: string } | string, certificatesDir: string): string {
+  return `${certificatesDir}/${fileOf(row)}.key`;
+}
+
+function fileOf(row: { file: string } | string): string {
+  return (typeof row === "string" ? certRow(row) : row).file;
 }
 
 /** The subject a row's certificate gets. */

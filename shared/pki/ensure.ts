@@ -219,7 +219,7 @@ function signer(name: string, forName: string, { actions, facts, cas }: Job): Pa
       },
     );
   }
-  const [cert, key] = [caText(row, facts.certificatesDir), readText(finding.paths[1]!)];
+  const [cert, key] = [caText(row.name, facts.certificatesDir), readText(finding.paths[1]!)];
   if (!key)
     throw new Fail(`Cannot sign ${forName}: ${finding.paths[1]} is not there (${finding.detail})`, {
       hint: "put it there for the time of the repair",

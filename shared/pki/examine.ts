@@ -21,7 +21,6 @@ import {
   type Cert,
   type ClusterFacts,
   certPath,
-  certRow,
   certsOf,
   isInternal,
   keyPath,
@@ -141,17 +140,17 @@ const ADMIN_ELSEWHERE =
  * is not there.
  */
 export function clusterCa(certificatesDir: string): string {
-  const pem = caText(certRow("ca"), certificatesDir);
+  const pem = caText("ca", certificatesDir);
   if (pem) return pem;
-  throw new Fail(`There is no "${certPath(certRow("ca"), certificatesDir)}"`, {
+  throw new Fail(`There is no "${certPath("ca", certificatesDir)}"`, {
     hint: "run parts 1 and 2 first: ./bunw scripts/00-assess.ts",
   });
 }
 
-/** The same of any CA's row; undefined if the file is not there. */
-export function caText(row: Cert, certificatesDir: string): string | undefined {
-  const text = readable(certPath(row, certificatesDir));
-  return text && signingFirst(text, readable(keyPath(row, certificatesDir)));
+/** The same of any CA, by its row's name; undefined if the file is not there. */
+export function caText(ca: string, certificatesDir: string): string | undefined {
+  const text = readable(certPath(ca, certificatesDir));
+  return text && signingFirst(text, readable(keyPath(ca, certificatesDir)));
 }
 
 /**
@@ -159,7 +158,7 @@ export function caText(row: Cert, certificatesDir: string): string | undefined {
  * middle of a repair.
  */
 export function bothCas(certificatesDir: string, oldCaPem: string): string {
-  return `${readText(certPath(certRow("ca"), certificatesDir)) ?? ""}\n${oldCaPem}`;
+  return `${readText(certPath("ca", certificatesDir)) ?? ""}\n${oldCaPem}`;
 }
 
 /**
@@ -211,7 +210,7 @@ function leavesAreSound({ name }: Cert, facts: ClusterFacts, where: Where): bool
 function examineKubeconfig(row: KubeconfigRow, facts: ClusterFacts | undefined, dir: string): Finding {
   const config = attempt(() => readKubeconfig(row.path));
   if (config instanceof Fail) return finding(row, [row.path], undefined, ["unreadable", config.message]);
-  const ca = caText(certRow("ca"), dir);
+  const ca = caText("ca", dir);
   const missing: Verdict = ["missing", `${row.path} is not there`];
   const found = finding(
     row,
@@ -268,7 +267,7 @@ function finding(
 function certVerdict(row: Cert, cert: string, facts: ClusterFacts | undefined, dir: string): Verdict {
   const info = certInfo(cert);
   if (!row.ca) return rootVerdict(info);
-  const ca = certPath(certRow(row.ca), dir);
+  const ca = certPath(row.ca, dir);
   const verdict = caVerdict(cert, info, readable(ca), ca) ?? timeVerdict(info) ?? usageVerdict(row, info);
   return (
     verdict ??
@@ -293,7 +292,7 @@ export function kubeconfigTrouble(row: KubeconfigRow, text: string, facts: Clust
   const config = attempt(() => parseKubeconfig(text, row.path));
   return config instanceof Fail
     ? ["unreadable", config.message]
-    : kubeconfigVerdict(row, config, caText(certRow("ca"), facts.certificatesDir), facts);
+    : kubeconfigVerdict(row, config, caText("ca", facts.certificatesDir), facts);
 }
 
 function kubeconfigVerdict(
@@ -358,7 +357,7 @@ function trustsServer(
   today: string,
   { certificatesDir = CERTIFICATES_DIR }: Partial<ClusterFacts> = {},
 ): boolean {
-  const shown = certificatesIn(readable(certPath(certRow("apiserver"), certificatesDir)) ?? "");
+  const shown = certificatesIn(readable(certPath("apiserver", certificatesDir)) ?? "");
   const valid = certificatesIn(caPem).filter((pem) => attempt(() => isValidNow(certInfo(pem))) === true);
   return trustsCa(caPem, today) || shown.some((pem) => valid.some((one) => signedBy(pem, one)));
 }

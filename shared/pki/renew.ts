@@ -21,7 +21,7 @@ import {
   partsOf,
   privateKeyOf,
 } from "./certificate.ts";
-import { type ClusterFacts, certRow, keyPath } from "./certs.ts";
+import { type ClusterFacts, keyPath } from "./certs.ts";
 import { caText } from "./examine.ts";
 import { contentOf, der, insideOf, pemOf } from "./keys.ts";
 
@@ -220,10 +220,10 @@ const ALGORITHMS = {
  * `requestFor`.
  */
 export function requestOf(name: string, { certificatesDir }: Pick<ClusterFacts, "certificatesDir">): string {
-  const row = certRow(name);
-  const key = readText(keyPath(row, certificatesDir));
-  if (key !== undefined) return requestFor(caText(row, certificatesDir) ?? "", key);
-  throw new Refused(`"${keyPath(row, certificatesDir)}" is not here`, {
+  const path = keyPath(name, certificatesDir);
+  const key = readText(path);
+  if (key !== undefined) return requestFor(caText(name, certificatesDir) ?? "", key);
+  throw new Refused(`"${path}" is not here`, {
     unchanged: true,
     hint: "run this where the key is",
   });

@@ -19,7 +19,7 @@ import { IN_PODS, readEvidence } from "../facts/evidence.ts";
 import { attempt } from "../fail.ts";
 import { readText, stat } from "../files/files.ts";
 import { textBelow } from "../files/untrusted-file.ts";
-import { commandOf, flags, hostFiles, hostPathOf } from "../manifests/command.ts";
+import { flagsOf, hostFiles, hostPathOf } from "../manifests/command.ts";
 import { certificatesDirOn, isKubeadms, podsOnDisk } from "../manifests/on-disk.ts";
 import {
   type Container,
@@ -32,7 +32,7 @@ import type { Node } from "../node/node.ts";
 import { versionsAside } from "../node/rescue-folder.ts";
 import { runningKubelet } from "../node/started-with.ts";
 import { type CertInfo, certificatesIn, infoOf, infosIn } from "../pki/certificate.ts";
-import { certPath, certRow, minorOf } from "../pki/certs.ts";
+import { certPath, minorOf } from "../pki/certs.ts";
 import { caText, readable } from "../pki/examine.ts";
 import { KUBECONFIGS, kubeconfigRow, parseKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
 
@@ -104,9 +104,9 @@ export type KnownCas = Record<CaReader["ca"] | "front-proxy-ca", CaOfKey | undef
 /** The certificates of each CA's key that are known on this control plane node. */
 export function knownCas(certificatesDir: string, oldCaPem: string): KnownCas {
   const known = (name: keyof KnownCas, { now = [], before = [] }: Texts = {}) => {
-    const text = caText(certRow(name), certificatesDir);
+    const text = caText(name, certificatesDir);
     const hash = infoOf(text)?.publicKeyHash;
-    const oldTexts = asideTexts(certPath(certRow(name), certificatesDir));
+    const oldTexts = asideTexts(certPath(name, certificatesDir));
     return hash === undefined ? undefined : caOfKey(hash, [text, ...now], [...oldTexts, ...before]);
   };
   const ca = known("ca", { now: [oldCaPem], before: configTexts() });
@@ -134,7 +134,7 @@ interface ReadsOnce {
 }
 
 function readsOnce(certificatesDir: string): ReadsOnce[] {
-  const [ca, etcdCa] = (["ca", "etcd-ca"] as const).map((name) => certPath(certRow(name), certificatesDir));
+  const [ca, etcdCa] = (["ca", "etcd-ca"] as const).map((name) => certPath(name, certificatesDir));
   const config = (name: string) => kubeconfigRow(name).path;
   // biome-ignore format: a table
   return [
@@ -180,7 +180,7 @@ function readers(
 ): Reading[] {
   if (!process) return [{ name, ca, path: usual, starts: [] }];
   const { pid, spec, starts } = process;
-  const values = flags(commandOf({ spec }));
+  const values = flagsOf({ spec });
   const named = new Set(by.flatMap((flag) => values.get(flag) ?? []));
   return [...named].flatMap((inside): Reading[] => {
     const path = hostPathOf({ spec }, inside) ?? inside;

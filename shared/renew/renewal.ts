@@ -64,10 +64,9 @@ export interface DueCas {
 /** Self-signed CAs that have not expired: a repair renews the others. */
 export function dueCas(facts: ClusterFacts): DueCas | undefined {
   const due = CA_NAMES.flatMap((name) => {
-    const row = certRow(name);
-    const info = infoOf(caText(row, facts.certificatesDir));
+    const info = infoOf(caText(name, facts.certificatesDir));
     return info && isValidNow(info) && isSelfSigned(info.pem) && isDue(info, facts.caValidityHours)
-      ? [{ file: `${row.file}.crt`, end: info.notAfter }]
+      ? [{ file: `${certRow(name).file}.crt`, end: info.notAfter }]
       : [];
   });
   const [first] = due.map(({ end }) => end).sort((a, b) => a.getTime() - b.getTime());
@@ -128,9 +127,8 @@ interface Sources {
  * `renewCa`.
  */
 export function renewalOf(name: CaName, facts: ClusterFacts, { seen, brought, leaves }: Sources): Renewal {
-  const row = certRow(name);
-  const path = certPath(row, facts.certificatesDir);
-  const now = certInfo(caText(row, facts.certificatesDir) ?? "");
+  const path = certPath(name, facts.certificatesDir);
+  const now = certInfo(caText(name, facts.certificatesDir) ?? "");
   const renewal = (pem: string, note: string): Renewal => ({ name, path, now, next: certInfo(pem), note });
   if (brought) return renewal(...asBrought(now, brought));
   if (!isValidNow(now) && isSelfSigned(now.pem))
@@ -138,11 +136,11 @@ export function renewalOf(name: CaName, facts: ClusterFacts, { seen, brought, le
       unchanged: true,
       hint: "./bunw scripts/00-assess.ts, then parts 0 to 5: they renew it with its own key",
     });
-  const life = lifeOf(now, facts);
+  const [row, life] = [certRow(name), lifeOf(now, facts)];
   if (!isDue(now, life)) return renewal(now.pem, `unchanged, until ${day(now.notAfter)}`);
   const used = successorOf(now, seen);
   if (used && !isDue(certInfo(used.pem), life)) return renewal(used.pem, `in use already: ${used.from}`);
-  const key = readText(keyPath(row, facts.certificatesDir));
+  const key = readText(keyPath(name, facts.certificatesDir));
   if (key === undefined || !isSelfSigned(now.pem)) throw keyMissing(row, now, key, facts);
   const others = leaves.filter((pem) => signedBy(pem, now.pem));
   const signed = [...signedWith(row, examine(row, facts), key), ...others];

@@ -86,7 +86,7 @@ export async function renewalsHere(
   api: KubeApi | undefined,
   { only, from, undo }: { only: readonly CaName[]; from?: string | undefined; undo?: boolean | undefined },
 ): Promise<Renewal[]> {
-  const pathOf = (name: CaName) => certPath(certRow(name), facts.certificatesDir);
+  const pathOf = (name: CaName) => certPath(name, facts.certificatesDir);
   const present = only.filter((name) => exists(pathOf(name)));
   if (undo) return present.map((name) => wayBack(name, pathOf(name)));
   const seen: Partial<Record<CaName, Candidate[]>> = api ? await casInUse(api) : {};
@@ -128,7 +128,7 @@ export function caFiles(node: Node, certificatesDir: string): string[] {
       return value === undefined ? [] : (hostPathOf(pod, value) ?? []);
     }),
   );
-  const own = CA_NAMES.map((name) => certPath(certRow(name), certificatesDir));
+  const own = CA_NAMES.map((name) => certPath(name, certificatesDir));
   const all = [...own, clientCaFile, kubeconfig, ...KUBECONFIGS.map(({ path }) => path), ...named];
   return [...new Set(all.map(contentPath))].filter((path) => {
     const info = stat(path);

@@ -113,7 +113,7 @@ function refuseFixedWork(cp: ControlPlaneNode, work: Work, also: readonly string
   const { pki, pods } = toWrite(work);
   const { kubeconfig, clientCaFile, clientPem } = cp.node.kubelet;
   const keepsKubelet = () => {
-    const ca = caText(certRow("ca"), cp.facts.certificatesDir);
+    const ca = caText("ca", cp.facts.certificatesDir);
     const conf = readKubeconfig(kubeconfig);
     return Boolean(ca && conf && trustsCa(conf.caPem, ca) && hasOwnClient(cp.node, ca));
   };

@@ -20,7 +20,7 @@ import { certificatesBefore } from "../facts/names-before.ts";
 import { copyToRescue } from "../files/file-tree.ts";
 import { giveTo, stat, writeFile } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
-import { commandOf, flags, hostFiles, hostPathOf, mainContainer } from "../manifests/command.ts";
+import { flagsOf, hostFiles, hostPathOf, mainContainer } from "../manifests/command.ts";
 import type { Manifest, PodSpec } from "../objects/objects.ts";
 import {
   certInfo,
@@ -147,21 +147,20 @@ export function fitNamedCas(cp: ControlPlaneNode, pods: Pods): string[] {
 }
 
 function pathOf(manifest: Manifest, flag: string): string | undefined {
-  const inside = flags(commandOf(manifest)).get(flag);
+  const inside = flagsOf(manifest).get(flag);
   return inside && hostPathOf(manifest, inside);
 }
 
 /** One certificate only, that of the key beside it (pkg/controller/certificates/signer/ca_provider.go). */
 function signingCert(path: string, manifest: Manifest, cp: ControlPlaneNode): string | undefined {
   const { certificatesDir } = cp.facts;
-  if (pathOf(manifest, "cluster-signing-key-file") !== keyPath(certRow("ca"), certificatesDir))
-    return undefined;
-  return fitted(path, "ca", cp) && certInfo(caText(certRow("ca"), certificatesDir)!).pem;
+  if (pathOf(manifest, "cluster-signing-key-file") !== keyPath("ca", certificatesDir)) return undefined;
+  return fitted(path, "ca", cp) && certInfo(caText("ca", certificatesDir)!).pem;
 }
 
 /** Undefined if the file is not there, has no old CA, or has the current one already. */
 function fitted(path: string, ca: Ca, cp: ControlPlaneNode): string | undefined {
-  const [text, current] = [smallText(path), caText(certRow(ca), cp.facts.certificatesDir)];
+  const [text, current] = [smallText(path), caText(ca, cp.facts.certificatesDir)];
   if (text === undefined || !current || knowsCa(text, current)) return undefined;
   const all = certificatesIn(text);
   const isOld = isReplaced(ca, current, cp);

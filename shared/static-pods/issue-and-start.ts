@@ -78,7 +78,7 @@ export function refuseForeignCa(cp: ControlPlaneNode) {
   const { certificatesDir } = cp.facts;
   const strange = strangeCa({ ...cp, certificatesDir });
   if (!strange) return;
-  const path = certPath(certRow("ca"), certificatesDir);
+  const path = certPath("ca", certificatesDir);
   if (!strange.older) {
     const isOurs = wasDuringRun(stat(path)!.modified);
     const rest = isOurs
@@ -164,10 +164,9 @@ export async function linkUsualDir(cp: ControlPlaneNode) {
   const { facts, node } = cp;
   if (facts.certificatesDir === CERTIFICATES_DIR || exists(CERTIFICATES_DIR) || isLink(CERTIFICATES_DIR))
     return;
-  const isLost = ![
-    certPath(certRow("apiserver"), facts.certificatesDir),
-    manifestPath(cp, "kube-apiserver"),
-  ].some(exists);
+  const isLost = ![certPath("apiserver", facts.certificatesDir), manifestPath(cp, "kube-apiserver")].some(
+    exists,
+  );
   const pods = readableStaticPods(cp).flatMap(({ pod }) => hostFiles(pod));
   const paths = [node.kubelet.clientCaFile, ...pods.map(({ path }) => path)];
   const isNamed = paths.some((path) => isBelow(path, CERTIFICATES_DIR));

@@ -192,7 +192,7 @@ async function endpointAnswer(
 /** Both ends of the chain: the certificate that the server shows over the network, and the pair on disk. */
 async function servedCertificate({ facts }: ControlPlaneNode): Promise<Answer> {
   const [row, pki] = [certRow("apiserver"), facts.certificatesDir];
-  const paths = [certPath(row, pki), keyPath(row, pki), certPath(certRow("ca"), pki)];
+  const paths = [certPath(row, pki), keyPath(row, pki), certPath("ca", pki)];
   const [cert, key, ca] = paths.map((path) => readText(path)!);
   const served = await servedPem(facts.advertiseAddress, facts.bindPort);
   if (shareCertificate(served, facts.shown ?? ""))

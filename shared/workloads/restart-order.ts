@@ -17,7 +17,6 @@ import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { isReduced } from "../manifests/repair-changes.ts";
-import { certRow } from "../pki/certs.ts";
 import { caText } from "../pki/examine.ts";
 import { saPubText } from "../pki/sa-keys.ts";
 import { listed } from "../plain.ts";
@@ -70,7 +69,7 @@ export type Ready = Awaited<ReturnType<typeof readyForPart4>>;
 
 function trustHere(cp: ControlPlaneNode): SigningTrust {
   const { certificatesDir: pki, externalSigner, withoutSaPub } = cp.facts;
-  const [caPem, saKey] = [caText(certRow("ca"), pki), readText(`${pki}/sa.key`)];
+  const [caPem, saKey] = [caText("ca", pki), readText(`${pki}/sa.key`)];
   const saPub = withoutSaPub ? saPubText(pki) : readText(`${pki}/sa.pub`);
   if (caPem && externalSigner) {
     say("an external signer signs tokens: in Secrets only the CA is renewed, the tokens stay");
