@@ -13,7 +13,6 @@ export interface LeftOut {
 
 export const NOBODY: LeftOut = { without: [], lost: [] };
 
-/** Both lists. */
 export function leftNames({ without, lost }: LeftOut): string[] {
   return [...new Set([...without, ...lost])];
 }
@@ -88,7 +87,6 @@ function merged(typed: TypedWord["value"], more: More[string] | undefined, less:
   );
 }
 
-/** One next step. */
 export interface Todo {
   command: string;
   /** The nodes on which to do it, in words; unset: this node. */

@@ -13,7 +13,6 @@ export class Fail extends Error {
   readonly hint: string;
   /** The screen adds to the message that nothing was changed. */
   readonly unchanged: boolean;
-  /** The script's exit code. */
   readonly exitCode: number;
 
   constructor(message: string, options: FailOptions & { exitCode?: number }) {
@@ -64,7 +63,6 @@ export function attempt<T, D>(read: () => T, ...otherwise: [] | [D]): T | D | Fa
   }
 }
 
-/** The same for an asynchronous read. */
 export async function attemptLater<T>(read: () => T | Promise<T>): Promise<T | Fail>;
 export async function attemptLater<T, D>(read: () => T | Promise<T>, otherwise: D): Promise<T | D>;
 export async function attemptLater<T, D>(

@@ -7,7 +7,6 @@ import { Fail } from "./fail.ts";
 import { FEW, listed, plainLine } from "./plain.ts";
 import { say } from "./run.ts";
 
-/** The figures of a progress line. */
 interface Figures {
   what: string;
   done: number;

@@ -207,7 +207,6 @@ export async function act(verb: string, what: string, action: () => Promise<unkn
 /** RUNBOOK.md has the same sentences; words in capitals stand for values. */
 interface Irreversible {
   what: string;
-  /** Unset: there is none. */
   back?: string;
 }
 

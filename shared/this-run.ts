@@ -151,7 +151,6 @@ interface FileEvent {
   to?: string;
   /** The fault of a file that was moved aside. */
   why?: string;
-  /** The file did not exist before. */
   isNew?: boolean;
   /** Permission bits of the written file. */
   mode?: number;

@@ -156,7 +156,6 @@ export interface Waiting {
   /** Milliseconds, as Date.now(); `end` is unset if the awaited thing has its own limit. */
   began: number;
   end?: number;
-  /** The last error of the probe. */
   last?: unknown;
   /** The state when the awaited thing ended: it says more than the probe's error. */
   seen?: string | undefined;

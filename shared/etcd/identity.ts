@@ -26,7 +26,6 @@ interface SameEtcd {
 export class OtherEtcd extends Fail {}
 
 export interface ProvedEtcd extends Asked {
-  /** A sentence for each proof. */
   proofs: string[];
   status: EtcdStatus;
   members: LiveMember[];

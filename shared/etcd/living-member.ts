@@ -28,7 +28,6 @@ interface SaidLost {
   host: string;
   /** The node's name, if the operator says that it is lost whatever is here. */
   lost: string | undefined;
-  /** The operator's --etcd-data. */
   etcdData: string | undefined;
 }
 
@@ -127,7 +126,6 @@ function refuseRunning({ name }: Node, running: readonly Container[]) {
 }
 
 interface Left {
-  /** Fail: the data cannot be read. */
   data: EtcdData | Fail;
   dir: string;
   lost: string | undefined;

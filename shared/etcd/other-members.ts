@@ -25,7 +25,6 @@ import {
 } from "./peers.ts";
 import { askAboutStrangers, type Question, STOP_ETCD } from "./unheard.ts";
 
-/** Members of etcd on other nodes, as seen from here. */
 interface OtherMembers {
   /** Their etcd runs. */
   alive: readonly Peer[];

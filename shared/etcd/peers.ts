@@ -101,7 +101,6 @@ export function showsOtherCa({ shows }: Shown): boolean {
   return shows === "of an older CA" || shows === "another's";
 }
 
-/** Whether the etcd CA on this node's disk has signed it. */
 const isOfCa = (shows: Shows) => shows === "ours" || shows === "ours, expired";
 
 /** Each by its name, else by its id and address; for the operator. */
@@ -115,7 +114,6 @@ interface Doubt {
   /** The awaited event: "to show a certificate". */
   to: string;
   seconds: number;
-  /** How to continue without them. */
   hint: (open: readonly Peer[]) => string;
   pki: Pki;
 }

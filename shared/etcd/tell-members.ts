@@ -29,7 +29,6 @@ import { waitFor } from "../wait-for.ts";
 import { waitForOwnEtcd } from "./own-etcd.ts";
 import { type Peer, peersOf, type Survey, settledPeers, survey } from "./peers.ts";
 
-/** Whether a member's peer URL has to change. */
 export function hasMoved(): boolean {
   return movedHere().size > 0;
 }

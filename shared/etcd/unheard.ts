@@ -209,5 +209,4 @@ function shownKey({ servedPem }: Stranger): string {
   return `the name "${quoteUntrusted(info.cn ?? "")}" and the key ${info.publicKeyHash}`;
 }
 
-/** The line that stops etcd, for a new CA of etcd on all control plane nodes. */
 export const STOP_ETCD = `systemctl stop kubelet; ${signalLine("TERM", ["etcd"])}`;

@@ -127,7 +127,6 @@ function configTexts(): (string | undefined)[] {
 interface ReadsOnce {
   name: CaReader["name"];
   ca: CaReader["ca"];
-  /** Its flags that name the file. */
   by: readonly string[];
   /** kubeadm's, if it does not run. */
   usual: string;
@@ -244,7 +243,6 @@ function mayHaveReadOther(path: string, starts: readonly Date[]): boolean {
 
 /** The certificates of one key, by their ends: with the same key they differ only in these. */
 export interface CaOfKey {
-  /** As `CertInfo.publicKeyHash`. */
   hash: string;
   /** The end of the newest in use: after an undo, a newer one may be in a rescue folder. */
   end: Date;
@@ -252,7 +250,6 @@ export interface CaOfKey {
   olderEnd?: Date | undefined;
 }
 
-/** Undefined if no text in use has a certificate of that key. */
 function caOfKey(
   hash: string,
   inUse: readonly (string | undefined)[],

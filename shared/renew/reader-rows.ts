@@ -80,7 +80,6 @@ function userRow({ name, path, started }: CaReader): CheckRow {
   return check("user-held", () => ({ warning }), name);
 }
 
-/** "2027-11-25, 12 days from now". */
 function timeLeft(until: Date, now: Date): string {
   return `${day(until)}, ${Math.floor((until.getTime() - now.getTime()) / 86_400_000)} days from now`;
 }
