@@ -13,7 +13,7 @@ import { basename } from "node:path";
 import type { EtcdData } from "../etcd-data/data.ts";
 import type { Member } from "../etcd-data/members.ts";
 import { attempt, Refused } from "../fail.ts";
-import { commandOf, flags, flagsOf, mainContainer } from "../manifests/command.ts";
+import { commandOf, flags, mainContainer, podFlags } from "../manifests/command.ts";
 import { mirrorPodsOf } from "../manifests/mirror-pods.ts";
 import { wordsOf } from "../node/words.ts";
 import type { PodSpec } from "../objects/objects.ts";
@@ -115,7 +115,7 @@ function claimsOf(data: EtcdData, nodes: readonly string[]): Claim[] {
   const pods = mirrorPodsOf(data, nodes);
   return nodes.map((name) => {
     const pod = pods.get(name)?.find((mirror) => mirror.name === "kube-apiserver")?.pod;
-    const words = flagsOf(pod);
+    const words = podFlags(pod);
     const served = [words.get("advertise-address") ?? []].flat();
     return { name, served, all: [...served, ...statusOf(name)], port: words.get("secure-port") ?? "6443" };
   });

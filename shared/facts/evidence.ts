@@ -10,7 +10,7 @@ import { may, ofNamespace, type SourceName } from "../evidence/sources.ts";
 import { attempt, Fail } from "../fail.ts";
 import { list, readText } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
-import { flagsOf, hostPathOf } from "../manifests/command.ts";
+import { hostPathOf, podFlags } from "../manifests/command.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { PODS_DIR } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
@@ -127,7 +127,7 @@ function isCaFile({ data, certificatesDir }: Asked): boolean {
   const managers = data ? believedNames(data).flatMap((name) => findMirrorPods(data, name)) : [];
   const commands = managers
     .filter(({ name }) => name === "kube-controller-manager")
-    .map(({ pod }) => ({ pod, of: flagsOf(pod) }));
+    .map(({ pod }) => ({ pod, of: podFlags(pod) }));
   const names = ({ pod, of }: (typeof commands)[number], flag: string) =>
     hostPathOf(pod, of.get(flag) ?? "") === `${certificatesDir}/ca.crt`;
   return (

@@ -9,7 +9,7 @@ import { type EtcdHome, etcdCaOf, externalEtcd } from "../etcd-location/etcd-hom
 import { gatewayUrl, hostOf, isHere } from "../etcd-location/reach-etcd.ts";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
-import { flagsOf, hostPathOf } from "../manifests/command.ts";
+import { hostPathOf, podFlags } from "../manifests/command.ts";
 import { mirrorPod } from "../manifests/mirror-pods.ts";
 import { manifestPath, readableManifest } from "../manifests/on-disk.ts";
 import type { Node } from "../node/node.ts";
@@ -128,7 +128,7 @@ function checksWithoutSaPub(node: Node, data: EtcdData, { certificatesDir }: Clu
     (pod) => pod !== undefined,
   );
   const files = pods.map((pod) =>
-    flagsOf(pod)
+    podFlags(pod)
       .all("service-account-key-file")
       .map((inside) => hostPathOf(pod, inside)),
   );
@@ -168,7 +168,7 @@ function etcdMirror(node: Pick<Node, "name">, data: EtcdData): EtcdPod | undefin
 }
 
 function listening(pod: EtcdPod, ...names: string[]): string[] {
-  const words = flagsOf(pod);
+  const words = podFlags(pod);
   return names.flatMap((name) => words.get(name)?.split(",").map(hostOf) ?? []);
 }
 

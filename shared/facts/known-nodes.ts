@@ -17,7 +17,7 @@ import type { EtcdData } from "../etcd-data/data.ts";
 import type { EtcdClient } from "../etcd-location/client.ts";
 import { hostOf, OWN_ALONE } from "../etcd-location/reach-etcd.ts";
 import { attempt } from "../fail.ts";
-import { flagsOf } from "../manifests/command.ts";
+import { podFlags } from "../manifests/command.ts";
 import { mirrorPod } from "../manifests/mirror-pods.ts";
 import { decodeObject } from "../objects/storage.ts";
 import { readObjects, registryPrefix } from "../objects/stored.ts";
@@ -91,7 +91,7 @@ function memberPlaces(name: string, { members }: EtcdData): string[] {
  */
 export function apiEndpoint(nodeName: string, data: EtcdData): { host: string; port: number } | undefined {
   const pod = mirrorPod(data, nodeName, "kube-apiserver");
-  const command = flagsOf(pod);
+  const command = podFlags(pod);
   const host = command.get("advertise-address") ?? (pod && memberPlaces(nodeName, data)[0]);
   return host ? { host: endpointHost(host), port: Number(command.get("secure-port") ?? 6443) } : undefined;
 }

@@ -7,7 +7,7 @@ import { oldestStart } from "../etcd-location/static-pod-here.ts";
 import { attempt } from "../fail.ts";
 import { list, stat } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
-import { flagsOf, hostPathOf } from "../manifests/command.ts";
+import { hostPathOf, podFlags } from "../manifests/command.ts";
 import { manifestPath, readableManifest, whereIs } from "../manifests/on-disk.ts";
 import type { Node } from "../node/node.ts";
 import { rescuedEtcd } from "../node/rescue-folder.ts";
@@ -136,7 +136,7 @@ function storedLeader(data: EtcdData, name: string): Leader | undefined {
  */
 export function leaderLease(node: Node, component: (typeof LEADERS)[number]): string | undefined {
   const manifest = readableManifest(whereIs(manifestPath({ node }, component)));
-  const command = flagsOf(manifest);
+  const command = podFlags(manifest);
   const path = command.get("config") && hostPathOf(manifest!, command.get("config")!);
   const readConfig = () => readYaml(smallText(path!) ?? "") as ElectionConfig | undefined;
   // a file that cannot be read says nothing

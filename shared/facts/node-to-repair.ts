@@ -7,7 +7,7 @@ import { memberName } from "../etcd-data/members.ts";
 import { ownMember } from "../etcd-location/reach-etcd.ts";
 import { clockIsSynchronized } from "../evidence/server-clock.ts";
 import { Refused } from "../fail.ts";
-import { flagsOf } from "../manifests/command.ts";
+import { podFlags } from "../manifests/command.ts";
 import { manifestPath, readableManifest } from "../manifests/on-disk.ts";
 import type { Manifest } from "../objects/objects.ts";
 import { minorOf } from "../pki/certs.ts";
@@ -94,7 +94,7 @@ export function joiningTrouble(
 ): Refused | undefined {
   const path = manifestPath(cp, "kube-apiserver");
   const now = manifest ?? readableManifest(path);
-  if (!now || /^(1|t|true)$/i.test(flagsOf(now).get(FLAG) ?? "")) return undefined;
+  if (!now || /^(1|t|true)$/i.test(podFlags(now).get(FLAG) ?? "")) return undefined;
   return new Refused(
     `The API server takes no bootstrap tokens (no --${FLAG}), so no worker can join with one`,
     {

@@ -5,7 +5,7 @@
 import { attempt } from "../fail.ts";
 import { readText, stat } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
-import { flagsOf, hostPathOf } from "../manifests/command.ts";
+import { hostPathOf, podFlags } from "../manifests/command.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { readObject } from "../objects/stored.ts";
@@ -47,7 +47,7 @@ export function tokenKeys(cp: Pick<ControlPlaneNode, "facts" | "node" | "data">)
   const mirrors = attempt(() => findMirrorPods(cp.data, cp.node.name), []);
   const mirror = mirrors.find(({ name }) => name === "kube-apiserver")?.pod;
   const manifest = readManifest(manifestPath(cp, "kube-apiserver")) ?? mirror;
-  const named = manifest ? flagsOf(manifest).all("service-account-key-file") : [];
+  const named = manifest ? podFlags(manifest).all("service-account-key-file") : [];
   const paths = named
     .flatMap((inside) => hostPathOf(manifest!, inside) ?? [])
     .filter((path) => path !== oldSaPub(pki));

@@ -17,7 +17,7 @@ import type { EtcdData } from "../etcd-data/data.ts";
 import type { EtcdFolders } from "../etcd-location/etcd-folders.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { exists } from "../files/files.ts";
-import { commandOf, flags, flagsOf, hostPathOf } from "../manifests/command.ts";
+import { commandOf, flags, hostPathOf, podFlags } from "../manifests/command.ts";
 import { findMirrorPods, type MirrorPod, mirrorPod } from "../manifests/mirror-pods.ts";
 import { SIGNER_FLAG } from "../manifests/repair-changes.ts";
 import type { Node } from "../node/node.ts";
@@ -108,7 +108,7 @@ export function refuseExternalCa(cp: Place) {
 export function isExternalSigner(data: EtcdData, cluster: Pick<ControlPlanes, "nodes">): boolean {
   const pods = mirrorsOf(data, cluster);
   const has = (program: string, flag: string) =>
-    pods.some(({ name, pod }) => name === program && Boolean(flagsOf(pod).get(flag)));
+    pods.some(({ name, pod }) => name === program && Boolean(podFlags(pod).get(flag)));
   return (
     has("kube-apiserver", SIGNER_FLAG) && !has("kube-controller-manager", "service-account-private-key-file")
   );

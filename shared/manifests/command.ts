@@ -134,7 +134,7 @@ export function commandOf({ spec }: { spec: Pick<PodSpec, "containers"> }): stri
 /**
  * The flags in a component's command, `--name=value` or in two words; names without dashes. The components
  * take nothing but flags, so a word behind `--name` that is no flag is its value. `get` returns the last
- * value, as the components do, and "true" for a bare `--name`; `all` each value, of a flag that may be given
+ * value, as the components do, and "true" for a bare `--name`; `all` each value, of a flag that comes
  * several times. `set` and `remove` change the array in place. `set` keeps the flag's position, or appends
  * the flag; `remove` takes out those with this value, or all.
  */
@@ -165,7 +165,7 @@ export function flags(command: string[]) {
   };
 }
 
-export function flagsOf(pod: { spec: Pick<PodSpec, "containers"> } | undefined) {
+export function podFlags(pod: { spec: Pick<PodSpec, "containers"> } | undefined) {
   return flags(pod ? commandOf(pod) : []);
 }
 

@@ -14,7 +14,7 @@ import type { Manifest } from "../objects/objects.ts";
 import { minorOf } from "../pki/certs.ts";
 import { oldSaKeys, oldSaPub } from "../pki/sa-keys.ts";
 import { veiled } from "../plain.ts";
-import { commandOf, flagsOf, hostFiles, shownWord } from "./command.ts";
+import { commandOf, hostFiles, podFlags, shownWord } from "./command.ts";
 import { manifestPath, readableManifest, readManifest } from "./on-disk.ts";
 
 /** The annotation that keeps the controller-manager's own `--controllers` while it runs reduced. */
@@ -59,16 +59,16 @@ export function reduced(manifest: Manifest, kubernetesVersion: string): Manifest
   const off = PUNISHERS.filter(({ since }) => (since ?? 0) <= minor).map(({ name, old }) =>
     minor < 28 ? old : name,
   );
-  const controllers = flagsOf(manifest).get("controllers") ?? "*,bootstrapsigner,tokencleaner";
+  const controllers = podFlags(manifest).get("controllers") ?? "*,bootstrapsigner,tokencleaner";
   const copy = structuredClone(manifest);
   copy.metadata.annotations = { ...copy.metadata.annotations, [REDUCED]: controllers };
-  flagsOf(copy).set("controllers", [controllers, ...off.map((name) => `-${name}`)].join(","));
+  podFlags(copy).set("controllers", [controllers, ...off.map((name) => `-${name}`)].join(","));
   liftLimits(copy);
   return copy;
 }
 
 function liftLimits(manifest: Manifest) {
-  const command = flagsOf(manifest);
+  const command = podFlags(manifest);
   for (const [flag, { value, before }] of Object.entries(LIMITS)) {
     const now = command.get(flag);
     // A negative limit means no limit.
@@ -96,14 +96,14 @@ export function full(manifest: Manifest): Manifest {
   if (controllers === undefined) return manifest;
   const copy = structuredClone(manifest);
   delete copy.metadata.annotations?.[REDUCED];
-  flagsOf(copy).set("controllers", controllers);
+  podFlags(copy).set("controllers", controllers);
   restoreLimits(copy);
   if (Object.keys(copy.metadata.annotations ?? {}).length === 0) delete copy.metadata.annotations;
   return copy;
 }
 
 function restoreLimits(manifest: Manifest) {
-  const command = flagsOf(manifest);
+  const command = podFlags(manifest);
   for (const [flag, { before }] of Object.entries(LIMITS)) {
     const value = manifest.metadata.annotations?.[before];
     if (value === undefined) continue;
@@ -123,7 +123,7 @@ export const SIGNER_FLAG = "service-account-signing-endpoint";
  * nothing has to change.
  */
 export function fitOldSaKey(manifest: Manifest, certificatesDir: string): Manifest {
-  if (oldSaKeys(certificatesDir).length === 0 || flagsOf(manifest).get(SIGNER_FLAG) !== undefined)
+  if (oldSaKeys(certificatesDir).length === 0 || podFlags(manifest).get(SIGNER_FLAG) !== undefined)
     return withoutOldSaKey(manifest, certificatesDir);
   if (checksByOldSaKey(manifest, certificatesDir)) return manifest;
   const command = commandOf(manifest);
@@ -188,7 +188,7 @@ export function manifestDifferences(now: Manifest, before: Manifest): string[] {
  */
 export function manifestLines(manifest: Manifest): string[] {
   const copy = structuredClone(full(manifest));
-  const command = flagsOf(copy);
+  const command = podFlags(copy);
   // etcd reads its members from its data: the flags are for its first start
   if (copy.metadata.name === "etcd")
     for (const name of ["initial-cluster", "initial-cluster-state"]) command.remove(name);

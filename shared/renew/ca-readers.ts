@@ -19,7 +19,7 @@ import { IN_PODS, readEvidence } from "../facts/evidence.ts";
 import { attempt } from "../fail.ts";
 import { readText, stat } from "../files/files.ts";
 import { textBelow } from "../files/untrusted-file.ts";
-import { flagsOf, hostFiles, hostPathOf } from "../manifests/command.ts";
+import { hostFiles, hostPathOf, podFlags } from "../manifests/command.ts";
 import { certificatesDirOn, isKubeadms, podsOnDisk } from "../manifests/on-disk.ts";
 import {
   type Container,
@@ -179,7 +179,7 @@ function readers(
 ): Reading[] {
   if (!process) return [{ name, ca, path: usual, starts: [] }];
   const { pid, spec, starts } = process;
-  const values = flagsOf({ spec });
+  const values = podFlags({ spec });
   const named = new Set(by.flatMap((flag) => values.get(flag) ?? []));
   return [...named].flatMap((inside): Reading[] => {
     const path = hostPathOf({ spec }, inside) ?? inside;

@@ -20,7 +20,7 @@ import { certificatesBefore } from "../facts/names-before.ts";
 import { copyToRescue } from "../files/file-tree.ts";
 import { giveTo, stat, writeFile } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
-import { flagsOf, hostFiles, hostPathOf, mainContainer } from "../manifests/command.ts";
+import { hostFiles, hostPathOf, mainContainer, podFlags } from "../manifests/command.ts";
 import type { Manifest, PodSpec } from "../objects/objects.ts";
 import {
   certInfo,
@@ -147,7 +147,7 @@ export function fitNamedCas(cp: ControlPlaneNode, pods: Pods): string[] {
 }
 
 function pathOf(manifest: Manifest, flag: string): string | undefined {
-  const inside = flagsOf(manifest).get(flag);
+  const inside = podFlags(manifest).get(flag);
   return inside && hostPathOf(manifest, inside);
 }
 

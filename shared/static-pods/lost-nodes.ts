@@ -15,7 +15,7 @@ import { hostOf, placeOf } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { madeFiles } from "../facts/lost-files.ts";
 import { exists, list, readKeptJson, writeFile } from "../files/files.ts";
-import { flagsOf, hostFiles } from "../manifests/command.ts";
+import { hostFiles, podFlags } from "../manifests/command.ts";
 import { asItRan, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { isKubeadms, manifestPath, manifestText, readManifest } from "../manifests/on-disk.ts";
@@ -105,7 +105,7 @@ function addressThen(lost: Pick<LostNode, "pods">): string | undefined {
 
 function flagThen({ pods }: Pick<LostNode, "pods">, pod: string, flag: string): string | undefined {
   const manifest = pods.find(({ name }) => name === pod)?.manifest;
-  return manifest && flagsOf(manifest).get(flag);
+  return manifest && podFlags(manifest).get(flag);
 }
 
 /**

@@ -14,7 +14,7 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { believedPeers } from "../facts/known-nodes.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
-import { flagsOf, hostFiles } from "../manifests/command.ts";
+import { hostFiles, podFlags } from "../manifests/command.ts";
 import { asItRan, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import {
   findMirrorPods,
@@ -131,7 +131,7 @@ export function manifestFromPeer(
 
 /** etcd reads its members from its data; the flags only have to name this one. */
 function asMember(manifest: Manifest, { data, node }: ControlPlaneNode) {
-  const command = flagsOf(manifest);
+  const command = podFlags(manifest);
   const own = ownMember(data, node.addresses);
   const ownEntry = `${node.name}=${command.get("initial-advertise-peer-urls") ?? own?.peerURLs[0]}`;
   command.set("name", node.name);

@@ -17,7 +17,7 @@ import { attempt, Fail, type Refused } from "../fail.ts";
 import { freeName } from "../files/file-tree.ts";
 import { exists, list, writeFile } from "../files/files.ts";
 import { isBelow } from "../files/root.ts";
-import { commandOf, flagsOf, type HostFile, hostFiles, mainContainer } from "../manifests/command.ts";
+import { commandOf, type HostFile, hostFiles, mainContainer, podFlags } from "../manifests/command.ts";
 import { isKubeadms, manifestPath, manifestText, readManifest } from "../manifests/on-disk.ts";
 import { STAND_IN_MARK } from "../manifests/repair-changes.ts";
 import type { Node } from "../node/node.ts";
@@ -116,7 +116,7 @@ const said = new Set<string>();
 /** The manifest without the flags, given several times or once, that name these files. */
 export function withoutFlags(manifest: Manifest, files: readonly HostFile[]): Manifest {
   const copy = structuredClone(manifest);
-  const command = flagsOf(copy);
+  const command = podFlags(copy);
   for (const { namedBy, inside } of files) {
     const name = namedBy.slice(2);
     command.remove(name, command.all(name).includes(inside) ? inside : undefined);
@@ -186,7 +186,7 @@ export function withFlagsBack(manifest: Manifest): Manifest {
 
 function putBack(manifest: Manifest, before: Manifest, { namedBy, inside, path }: HostFile) {
   commandOf(manifest).push(`${namedBy}=${inside}`);
-  const [command, old] = [manifest, before].map((one) => flagsOf(one));
+  const [command, old] = [manifest, before].map((one) => podFlags(one));
   if (namedBy === "--authorization-config" && !old!.get("authorization-mode"))
     command!.remove("authorization-mode");
   const names = (manifest.spec.volumes ?? []).map(({ name }) => name);

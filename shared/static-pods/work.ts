@@ -12,7 +12,7 @@ import { readEvidence } from "../facts/evidence.ts";
 import { namesBefore } from "../facts/names-before.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText, stat } from "../files/files.ts";
-import { flagsOf, isOlderRelease, mainContainer, shownWord } from "../manifests/command.ts";
+import { isOlderRelease, mainContainer, podFlags, shownWord } from "../manifests/command.ts";
 import { mirrorPod } from "../manifests/mirror-pods.ts";
 import { manifestPath, readableManifest, whereIs } from "../manifests/on-disk.ts";
 import { full, signedDifferences } from "../manifests/repair-changes.ts";
@@ -171,7 +171,7 @@ function etcdHosts({ name, names }: Cert, { data, node, facts }: ControlPlaneNod
   if (!urls || !known) return [];
   const own = data.members.find(({ id }) => id === data.memberId)?.[urls.field] ?? [];
   const pod = mirrorPod(data, node.name, "etcd");
-  const words = flagsOf(pod);
+  const words = podFlags(pod);
   const all = [...own, ...urls.flags.flatMap((flag) => words.get(flag)?.split(",") ?? [])];
   const hosts = new Set(all.map(hostOf).filter((host) => !["", "0.0.0.0", "::"].includes(host)));
   return [...hosts].filter((host) => !isFor(known, host));

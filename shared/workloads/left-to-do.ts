@@ -14,7 +14,7 @@ import { saKeyIsNew } from "../facts/sa-key.ts";
 import { attempt, Fail } from "../fail.ts";
 import { copiedFrom, linksOut } from "../files/file-tree.ts";
 import { exists, hostEntry, list, readText } from "../files/files.ts";
-import { flagsOf } from "../manifests/command.ts";
+import { podFlags } from "../manifests/command.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import {
   type Rescue,
@@ -118,7 +118,7 @@ async function newKeyToDo(cp: ControlPlaneNode, api: KubeApi): Promise<string[]>
  */
 function publishedKeys(cp: ControlPlaneNode): string {
   const manifest = readManifest(manifestPath(cp, "kube-apiserver"));
-  const words = flagsOf(manifest);
+  const words = podFlags(manifest);
   const urls = ["service-account-issuer", "service-account-jwks-uri"].flatMap((flag) =>
     words.all(flag).map((url) => `--${flag}=${url}`),
   );

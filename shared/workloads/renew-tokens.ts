@@ -15,7 +15,7 @@ import { Fail } from "../fail.ts";
 import { moveToRescue } from "../files/file-tree.ts";
 import { list, readText } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
-import { commandOf, flags } from "../manifests/command.ts";
+import { podFlags } from "../manifests/command.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { withoutOldSaKey } from "../manifests/repair-changes.ts";
 import { controlPlaneContainers, stopContainers } from "../node/containers.ts";
@@ -212,7 +212,7 @@ export async function retireOldSaKey(cp: ControlPlaneNode, api: KubeApi, { force
   if (bare !== manifest) {
     say(RESTART);
     // one that waits for its balancers serves meanwhile
-    const drains = flags(commandOf(manifest)).all("shutdown-delay-duration").length > 0;
+    const drains = podFlags(manifest).all("shutdown-delay-duration").length > 0;
     const { runtimeEndpoint } = cp.node;
     const when = async () => {
       const all = await controlPlaneContainers(runtimeEndpoint);
