@@ -57,10 +57,12 @@ export function survivors({ known, node, running, lost }: Seen): Survivor[] {
   return [...all, memory(running), kubeadmCerts(known)];
 }
 
-function othersHave(
-  { cluster, certificatesDir, etcdCa }: PartialFacts,
-  here: { node: Node; without: readonly string[] },
-): Survivor {
+interface Here {
+  node: Node;
+  without: readonly string[];
+}
+
+function othersHave({ cluster, certificatesDir, etcdCa }: PartialFacts, here: Here): Survivor {
   const where = "another control plane node";
   const places = [certificatesDir, ...(etcdCa ? [dirname(etcdCa.cert)] : [])].join(" and ");
   const same = `each control plane node has the same keys, in ${places}`;
@@ -203,10 +205,7 @@ async function readDisk(disk: string, foundKeys: FoundKeys): Promise<boolean> {
 }
 
 /** Places that this node cannot search: the Secret without its key, the other control plane nodes. */
-function placesElsewhere(
-  here: { node: Node; without: readonly string[] },
-  { cluster, data }: PartialFacts,
-): (file: string) => KeyPlace[] {
+function placesElsewhere(here: Here, { cluster, data }: PartialFacts): (file: string) => KeyPlace[] {
   const secret = attempt(() => data && findKubeadmCerts(data));
   const others = cluster ? believedPeers(cluster, here).map(({ name }) => name) : [];
   return (file) => [

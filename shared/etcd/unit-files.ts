@@ -13,7 +13,16 @@ import { processStart } from "../etcd-location/static-pod-here.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { Fail, Refused } from "../fail.ts";
 import { copyLargeTree, copyToRescue } from "../files/file-tree.ts";
-import { exists, giveTo, list, readText, removeFile, stat, writeTogether } from "../files/files.ts";
+import {
+  exists,
+  giveTo,
+  list,
+  type Ownership,
+  readText,
+  removeFile,
+  stat,
+  writeTogether,
+} from "../files/files.ts";
 import { mainPid } from "../node/started-with.ts";
 import type { PkiAction } from "../pki/actions.ts";
 import { type Names, names } from "../pki/addresses.ts";
@@ -213,16 +222,10 @@ async function namesFor({ data, node, cluster, facts }: ControlPlaneNode, caPem:
   return names(["localhost", "127.0.0.1", "::1", ...nodes, ...service, ...hosts, ...own, ...known]);
 }
 
-interface Owner {
-  uid: number;
-  gid: number;
-  mode: number;
-}
-
 const isKey = (path: string) => /key(\.\w+)?$/.test(path);
 
 /** As the file had it, or one of its kind beside it; else only root and etcd's user read a key. */
-function ownerOf(path: string, { user }: EtcdCa): Owner {
+function ownerOf(path: string, { user }: EtcdCa): Ownership {
   const folder = dirname(path);
   const alike = list(folder).filter((name) => isKey(name) === isKey(path) && /\.(pem|crt|key)$/.test(name));
   const like = [path, ...alike.map((name) => `${folder}/${name}`)].find((one) => exists(one));

@@ -22,7 +22,7 @@ import { ADMINS_GROUP, type ClusterFacts, certPath, KUBELET_CLIENT_BINDING } fro
 import { isServerOf, shownSoon } from "../pki/served.ts";
 import { type Cluster, type ClusterConfiguration, need } from "./cluster.ts";
 import { serverPlace } from "./endpoint.ts";
-import { apiEndpoint, believedPeers, type KnownNode } from "./known-nodes.ts";
+import { apiEndpoint, believedPeers, type Endpoint, type KnownNode } from "./known-nodes.ts";
 import { isExternalCa, isExternalSigner } from "./signed-elsewhere.ts";
 
 /**
@@ -81,7 +81,7 @@ export function factsFor(node: Node, cluster: Cluster, data: EtcdData, home?: Et
 /** This machine's address of before is none of its own any more, or NAT has it. */
 export class HasMoved extends Fail {
   /** Where its API server was. */
-  readonly at: { host: string; port: number };
+  readonly at: Endpoint;
 
   constructor(message: string, options: { hint: string; at: HasMoved["at"] }) {
     super(message, options);
@@ -93,7 +93,7 @@ export class HasMoved extends Fail {
  * The API server's address on this node: from its mirror pod, or else from its member of etcd. It must be an
  * address of this machine.
  */
-function apiAddress(node: Node, cluster: Cluster, data: EtcdData): { host: string; port: number } {
+function apiAddress(node: Node, cluster: Cluster, data: EtcdData): Endpoint {
   const own = apiEndpoint(node.name, data);
   const peer = believedPeers(cluster, { node }).flatMap(({ name }) => apiEndpoint(name, data) ?? [])[0];
   const found =

@@ -85,11 +85,17 @@ function memberPlaces(name: string, { members }: EtcdData): string[] {
     .filter((host) => !OWN_ALONE.includes(host));
 }
 
+/** Of an API server. */
+export interface Endpoint {
+  host: string;
+  port: number;
+}
+
 /**
  * Where a control plane node's API server listens, by its mirror pod: by its flag; without one it finds its address
  * itself, and its member of etcd tells. Undefined where there is no such pod, or nothing tells.
  */
-export function apiEndpoint(nodeName: string, data: EtcdData): { host: string; port: number } | undefined {
+export function apiEndpoint(nodeName: string, data: EtcdData): Endpoint | undefined {
   const pod = mirrorPod(data, nodeName, "kube-apiserver");
   const command = podFlags(pod);
   const host = command.get("advertise-address") ?? (pod && memberPlaces(nodeName, data)[0]);
@@ -160,10 +166,7 @@ export function controlPlanesAmong(
 /** etcd's members still name a Node that was deleted. */
 export function isControlPlaneName(
   name: string,
-  {
-    cluster,
-    data,
-  }: { cluster: { nodes: readonly { name: string; controlPlane: boolean }[] }; data: Members },
+  { cluster, data }: { cluster: { nodes: readonly Known[] }; data: Members },
 ): boolean {
   const node = cluster.nodes.find((one) => one.name === name);
   return node ? node.controlPlane : memberNames(data).includes(name);

@@ -1,5 +1,12 @@
 /** Who led, and which kubelets were alive, when etcd's data was written. */
-import { hostOfHolder, LEADERS, type Leader, type LeadersSeen, leaderIn } from "../api/kube-object.ts";
+import {
+  hostOfHolder,
+  LEADERS,
+  type Leader,
+  type LeadersSeen,
+  type Lease,
+  leaderIn,
+} from "../api/kube-object.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless } from "../etcd-data/members.ts";
 import { ownMember } from "../etcd-location/reach-etcd.ts";
@@ -163,8 +170,5 @@ interface ElectionConfig {
 }
 
 function storedLease(data: EtcdData, name: string) {
-  return attempt(
-    () => readObject<{ spec?: { holderIdentity?: string; renewTime?: string } }>(data, `leases/${name}`),
-    undefined,
-  );
+  return attempt(() => readObject<Lease>(data, `leases/${name}`), undefined);
 }

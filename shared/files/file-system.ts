@@ -168,8 +168,13 @@ export function refuseNoMemory(todo: string, { need = NEED, orElse }: Need = {})
 
 const OUTSIDE = "Run it outside that limit, from another login";
 
+interface Room {
+  bytes: number;
+  of: string;
+}
+
 /** The least of all limits. Undefined if this machine does not tell. */
-function freeMemory(): { bytes: number; of: string } | undefined {
+function freeMemory(): Room | undefined {
   const meminfo = readText(MEMINFO) ?? "";
   const lines = [...meminfo.matchAll(/^(\w+): +(\d+) kB$/gm)];
   const kilobytes = (wanted: string) => Number(lines.find(([, name]) => name === wanted)?.[2] ?? Number.NaN);
@@ -187,7 +192,7 @@ const V2 = { at: "/sys/fs/cgroup", max: "memory.max", now: "memory.current" };
  * The limits of this process's cgroups and those above: cgroup v2 (memory.max) and v1
  * (memory.limit_in_bytes), Linux' admin-guide. The kernel frees the page cache there in time.
  */
-function limits(): { bytes: number; of: string }[] {
+function limits(): Room[] {
   return (readText(OWN) ?? "").split("\n").flatMap((line) => {
     const [, controllers = "none", path = "/"] = /^\d+:([^:]*):(.*)$/.exec(line) ?? [];
     const version = controllers === "" ? V2 : controllers.split(",").includes("memory") ? V1 : undefined;
@@ -196,7 +201,7 @@ function limits(): { bytes: number; of: string }[] {
 }
 
 /** Bytes that are free in one; NaN if it has no limit. */
-function limitOf(folder: string, { at, max, now }: typeof V1): { bytes: number; of: string } {
+function limitOf(folder: string, { at, max, now }: typeof V1): Room {
   const text = (name: string) => readText(`${at}${folder}/${name}`) ?? "";
   const cache = Number(/^(?:total_)?inactive_file (\d+)$/m.exec(text("memory.stat"))?.[1] ?? 0);
   const used = Number.parseInt(text(now), 10) - cache;

@@ -41,6 +41,8 @@ interface FileInfo {
   changed: Date;
 }
 
+export type Ownership = Pick<FileInfo, "uid" | "gid" | "mode">;
+
 export interface WriteOptions {
   /** Permission bits. Without it an existing file keeps its own, and a new one gets 0600. */
   mode?: number | undefined;
@@ -188,7 +190,7 @@ function prepare(path: string, content: string | Uint8Array, options: WriteOptio
 /**
  * Gives a file, or the target of a link, to another user and group, with these permission bits. Says nothing.
  */
-export function giveTo(path: string, { uid, gid, mode }: { uid: number; gid: number; mode: number }) {
+export function giveTo(path: string, { uid, gid, mode }: Ownership) {
   const give = () => {
     fs.chownSync(hostPath(contentPath(path)), uid, gid);
     fs.chmodSync(hostPath(contentPath(path)), mode);

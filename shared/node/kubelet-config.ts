@@ -45,8 +45,15 @@ export function podLogsDir(): string {
 /** Where RUNBOOK-MORE has an operator keep the kubelet's answer to /configz: memory that only root writes. */
 export const KEPT_CONFIG = "/run/kubelet.configz";
 
+interface LostConfig {
+  path: string;
+  text: string;
+  /** Who still has it. */
+  from: string;
+}
+
 /** The file of --config, if it is lost and was kept. Its text is JSON, which is YAML, too. */
-export function keptConfig(flags: KubeletFlags): { path: string; text: string; from: string } | undefined {
+export function keptConfig(flags: KubeletFlags): LostConfig | undefined {
   const path = pathIn(flags, "config");
   if (path === undefined || exists(path)) return undefined;
   const answer = orUndefined(() => JSON.parse(readText(KEPT_CONFIG) ?? ""));
@@ -67,12 +74,9 @@ export function installersConfig({ files }: Configured): { path: string; text: s
 
 /**
  * Writes another node's configuration as this kubelet's lost one, with this node's own address. Returns whether one
- * was lost. `from`: that node.
+ * was lost.
  */
-export function takeConfigOf(
-  { path, text, from }: { path: string; text: string; from: string },
-  { files, nodeIp }: Configured,
-): boolean {
+export function takeConfigOf({ path, text, from }: LostConfig, { files, nodeIp }: Configured): boolean {
   const isLost = files.some((file) => file.flag === "--config" && file.path === path && !file.isKept);
   if (!isLost || exists(path)) return false;
   const content = nodeIp

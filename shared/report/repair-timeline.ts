@@ -4,7 +4,7 @@
  */
 import { count } from "../progress.ts";
 import type { KeptRecord } from "./read-runs.ts";
-import type { Span, Timeline, TimelineRow } from "./timeline.ts";
+import type { Pause, Span, Timeline, TimelineRow } from "./timeline.ts";
 
 /**
  * Nodes with a row of their own. If there are more, only those of the control plane and those with a failure
@@ -128,8 +128,8 @@ export function moments(runs: readonly KeptRecord[]): { time: Date; text: string
   });
 }
 
-function pausesBetween(busy: readonly { from: number; to: number }[]): NonNullable<Timeline["pauses"]> {
-  const pauses: NonNullable<Timeline["pauses"]> = [];
+function pausesBetween(busy: readonly { from: number; to: number }[]): Pause[] {
+  const pauses: Pause[] = [];
   let until = 0;
   for (const { from, to } of busy.toSorted((a, b) => a.from - b.from)) {
     if (from - until > PAUSE)

@@ -32,6 +32,12 @@ export interface TimelineRow {
   spans: Span[];
 }
 
+export interface Pause {
+  from: number;
+  to: number;
+  text: string;
+}
+
 export interface Timeline {
   /** Text for screen readers. */
   label: string;
@@ -40,7 +46,7 @@ export interface Timeline {
   flags: { at: number; text: string; bad?: boolean }[];
   end: number;
   /** Folded periods without events, in order and separate. */
-  pauses?: { from: number; to: number; text: string }[];
+  pauses?: Pause[];
   /** The label below the axis for a time; unset: seconds. */
   clock?: (at: number) => string;
 }
@@ -81,7 +87,7 @@ interface Scale {
   active: number;
 }
 
-function scaleOf(end: number, pauses: NonNullable<Timeline["pauses"]>): Scale {
+function scaleOf(end: number, pauses: readonly Pause[]): Scale {
   const active = end - pauses.reduce((sum, { from, to }) => sum + to - from, 0);
   const fold = Math.min(FOLD, FOLDS / pauses.length);
   const perSecond = (WIDTH - LEFT - RIGHT - fold * pauses.length) / active;
@@ -97,12 +103,7 @@ function scaleOf(end: number, pauses: NonNullable<Timeline["pauses"]>): Scale {
   return { x, active };
 }
 
-function drawPause(
-  { from, to, text }: { from: number; to: number; text: string },
-  x: Scale["x"],
-  top: number,
-  bottom: number,
-): string {
+function drawPause({ from, to, text }: Pause, x: Scale["x"], top: number, bottom: number): string {
   const middle = ((x(from) + x(to)) / 2).toFixed(1);
   return `<g><title>${asHtml(text)}</title><rect class="pause" x="${x(from).toFixed(1)}" y="${top}" width="${(x(to) - x(from)).toFixed(1)}" height="${bottom - top}"/><text class="tick" x="${middle}" y="${top + 12}">${asHtml(text)}</text></g>`;
 }

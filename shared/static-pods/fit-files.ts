@@ -18,7 +18,7 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { madeFiles } from "../facts/lost-files.ts";
 import { certificatesBefore } from "../facts/names-before.ts";
 import { copyToRescue } from "../files/file-tree.ts";
-import { giveTo, stat, writeFile } from "../files/files.ts";
+import { giveTo, type Ownership, stat, writeFile } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
 import { hostFiles, hostPathOf, mainContainer, podFlags } from "../manifests/command.ts";
 import type { Manifest, PodSpec } from "../objects/objects.ts";
@@ -80,7 +80,7 @@ export async function fitOwners(pods: Pods, { facts }: ControlPlaneNode) {
   }
 }
 
-function ownerFor(readers: readonly Reader[]): { uid: number; gid: number; mode: number } | undefined {
+function ownerFor(readers: readonly Reader[]): Ownership | undefined {
   const [first, ...others] = readers.map(({ user }) => user) as [PodUser, ...PodUser[]];
   if (others.every(({ uid }) => uid === first.uid))
     return { uid: first.uid, gid: first.gids[0]!, mode: 0o600 };
@@ -88,7 +88,7 @@ function ownerFor(readers: readonly Reader[]): { uid: number; gid: number; mode:
   return gid === undefined ? undefined : { uid: 0, gid, mode: 0o640 };
 }
 
-function canRead({ uid, gids }: PodUser, info: { uid: number; gid: number; mode: number }): boolean {
+function canRead({ uid, gids }: PodUser, info: Ownership): boolean {
   if (info.uid === uid) return (info.mode & 0o400) !== 0;
   return (info.mode & (gids.includes(info.gid) ? 0o040 : 0o004)) !== 0;
 }

@@ -18,7 +18,7 @@ import {
 import { inParallel } from "../api/many.ts";
 import { caEndedAt, caIsNew, trustedSince } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { apiAddressOf, type KnownNode, otherControlPlanes } from "../facts/known-nodes.ts";
+import { apiAddressOf, type Endpoint, type KnownNode, otherControlPlanes } from "../facts/known-nodes.ts";
 import { codeOf, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { endWordsOf } from "../node/words.ts";
@@ -290,7 +290,7 @@ export function listeningOn(nodes: readonly KnownNode[]): Listening {
 }
 
 /** False if the node itself says that nobody listens there. */
-async function isListening(at: { host: string; port: number }): Promise<boolean | undefined> {
+async function isListening(at: Endpoint): Promise<boolean | undefined> {
   const { host, port } = at;
   const seems = await knock(host, port, KNOCK_MS);
   return seems === false ? await isHeard(host, port, KNOCK_MS) : seems;

@@ -194,11 +194,7 @@ export type Find = PrivateKeyFind | PublicKeyFind | CertificateFind | ConfigFind
 export type PemFind = PrivateKeyFind | PublicKeyFind | CertificateFind;
 
 /** The find in a whole block of PEM; undefined if it is not what its label says. */
-export function pemFind(
-  label: string,
-  pem: string,
-  place: { offset: number; joined?: number },
-): PemFind | undefined {
+export function pemFind(label: string, pem: string, place: Place): PemFind | undefined {
   const kind = LABELS[label]!;
   if (kind === "certificate") {
     const info = orUndefined(() => certInfo(pem));
