@@ -3,7 +3,6 @@
  * deleted now, compared with those on disk. Reads only: the repair is made in memory, and forgotten.
  */
 import { readdirSync } from "node:fs";
-import { setPriority } from "node:os";
 import { $ } from "zx/core";
 import { command } from "../again.ts";
 import { adminClient } from "../api/admin-api.ts";
@@ -11,7 +10,7 @@ import { caIsNew } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { type LostFile, lostHere } from "../facts/lost-files.ts";
 import { controlPlaneToRepair } from "../facts/node-to-repair.ts";
-import { attempt, codeOf, Fail, failOf, Refused } from "../fail.ts";
+import { attempt, Fail, failOf, Refused } from "../fail.ts";
 import { entriesBelow } from "../files/file-tree.ts";
 import { exists, readBytes } from "../files/files.ts";
 import { backupState } from "../hand-over/backup-mark.ts";
@@ -39,20 +38,14 @@ export type Drill = Awaited<ReturnType<typeof repairAndCompare>>;
 
 /** Errors: Fail if this is no control plane node, Refused if it is not well. */
 export async function drill(options: DrillOptions): Promise<Drill> {
-  // lowers all threads of this process, and so those that they start
+  // lowers all threads of this process, and so those that they start. A thread may have exited meanwhile
   const threads = readdirSync("/proc/self/task");
-  for (const thread of threads) lowerPriority(Number(thread));
-  await $({ quiet: true, nothrow: true })`ionice -c 3 -p ${threads}`;
+  for (const lower of [
+    ["renice", "19"],
+    ["ionice", "-c", "3"],
+  ])
+    await $({ quiet: true, nothrow: true })`${lower} -p ${threads}`;
   return await repairAndCompare(options);
-}
-
-/** The lowest priority of setpriority(2). A thread may have exited meanwhile. */
-function lowerPriority(thread: number) {
-  try {
-    setPriority(thread, 19);
-  } catch (err) {
-    if (codeOf(err) !== "ERR_SYSTEM_ERROR") throw err;
-  }
 }
 
 const KUBERNETES = "/etc/kubernetes";

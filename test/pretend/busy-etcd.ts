@@ -20,8 +20,14 @@ export function busyEtcd(): Source {
   return made;
 }
 
+const purged = new Map<number, Source>();
+
 /** The same member with a log that etcd has purged: it begins with this entry. */
 export function purgedEtcd(from: number): Source {
+  return purged.getOrInsertComputed(from, purgedFrom);
+}
+
+function purgedFrom(from: number): Source {
   const dir = mkdtempSync(`${tmpdir()}/purged-etcd-`);
   try {
     const source = busyEtcd();

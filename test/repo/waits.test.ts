@@ -32,7 +32,7 @@ const MAY_BE_SILENT: Record<string, string> = {
   "shared/node/started-with.ts": "systemctl cat and show ask systemd's memory; its `waitFor` speaks",
   "shared/assess/data-rows.ts": "systemctl is-active asks systemd's memory",
   "shared/salvage/disk/disk.ts": "findmnt reads the kernel's table",
-  "shared/drill/drill.ts": "ionice sets a number",
+  "shared/drill/drill.ts": "renice and ionice set a number",
   "shared/node/kept-run.ts": "flock -n does not wait",
   "shared/prompt.ts": "waits for the operator, who sees the question",
   "shared/files/file-tree.ts":

@@ -40,13 +40,15 @@ const LINES = [
 const RESTORE = "restore --from /var/lib/etcd --as m1 --etcd-data /var/lib/other";
 
 test.each(Object.keys(DAMAGES))("%s: every script refuses it, with what is left to do", async (damage) => {
+  using node = await damaged(damage);
+  const before = node.fingerprint();
   for (const line of [...LINES, ...(damage === "a db of zeros" ? [] : [RESTORE])]) {
-    using node = await damaged(damage);
     const { exitCode, stderr } = await node.run(line);
     expect([1, 3], line).toContain(exitCode);
     expect(stderr, line).toContain('error: etcd\'s data in "ROOT/var/lib/etcd" is damaged: ');
     expect(stderr.split("\nhint: ")[1], line).toContain(CHAPTER);
     expect(stderr, line).not.toMatch(/^ +at /m);
+    expect(node.fingerprint(), line).toEqual(before);
   }
 });
 

@@ -2,11 +2,12 @@
  * What a drill decides: which files, servers and workloads would not come back as they are, and what to do
  * about it now.
  */
-import { setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { createHash } from "node:crypto";
 import { readFileSync, renameSync, rmSync, symlinkSync } from "node:fs";
+import { getPriority } from "node:os";
 import { fieldsIn, printDrill } from "../../../scripts/drill.ts";
-import { type Drill, repairAndCompare } from "../../../shared/drill/drill.ts";
+import { type Drill, drill, repairAndCompare } from "../../../shared/drill/drill.ts";
 import { failOf } from "../../../shared/fail.ts";
 import { markBackup } from "../../../shared/hand-over/operators-bundle.ts";
 import { manifestText } from "../../../shared/manifests/on-disk.ts";
@@ -276,3 +277,17 @@ function decidedBy(found: Drill) {
     todo: todo.map((line) => commandOf(line.split("\n")[1]!)),
   };
 }
+
+test("programs give a drill the lowest priority: a process of tests, which runs others after it, keeps its own", async () => {
+  const before = getPriority();
+  const programs = ["renice 19 -p", "ionice -c 3 -p"];
+  const commands = programs.map((command) => ({ command: `${command} *` }));
+  await lookAt({ kind: "no node", commands }, async ({ calls }) => {
+    expect(await failOf(() => drill({}))).toBeDefined();
+    const asked = programs.map((command) =>
+      calls().find((call) => call.startsWith(`${command} ${process.pid}`)),
+    );
+    expect(asked.every(Boolean)).toBe(true);
+  });
+  expect(getPriority()).toBe(before);
+});

@@ -78,7 +78,7 @@ async function changed(inTree: boolean, revisions: readonly number[]) {
     .flatMap((n) => placesOf(db, n))
     .filter((at) => pages.has(Math.floor(at / PAGE)) === inTree);
   const said: (string | undefined)[] = [];
-  for (const place of places.slice(0, 4)) {
+  for (const place of places.slice(0, process.env.EVERY_PLACE === "1" ? 4 : 1)) {
     const root = treesOf((bytes) => bytes.writeUInt8(bytes[place]! ^ 1, place)).find(
       ({ index }) => index === OLDER,
     );

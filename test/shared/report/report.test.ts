@@ -53,6 +53,13 @@ test("a check that failed is shown with its state, and with what mends it", () =
   );
 });
 
+test("where no repair is found, the page says who brought nothing, and what could not be read", () => {
+  const page = textOf(repairPage(report({ runs: [], notes: ["w1.tar is no tar"] })));
+  expect(page).toContain("No repair was found");
+  expect(page).toContain("w1.tar is no tar");
+  expect(page).toContain("no transcripts from cp1, cp2, w1, w2");
+});
+
 test("runs of all nodes are read in order of time, each with its steps, its end and what it changed", () => {
   using box = sandbox();
   const { runs, notes } = brought(box);

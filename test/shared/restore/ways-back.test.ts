@@ -25,7 +25,14 @@ const NEW = "https://10.9.9.9:2380";
 const PURGED = 3606;
 
 const contentOf = (data: EtcdData) =>
-  new Map(data.list("").map(({ key, value, ...rest }) => [key, `${Bun.inspect(rest)} ${Bun.hash(value)}`]));
+  new Map(
+    data
+      .list("")
+      .map(({ key, value, createRevision, modRevision, version, lease }) => [
+        key,
+        [createRevision, modRevision, version, lease, Bun.hash(value)].join(" "),
+      ]),
+  );
 
 /** All bytes of a folder. */
 const bytesIn = (folder: string) =>

@@ -3,7 +3,7 @@
  * Secrets and copies; no disk.
  */
 
-import { setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { createPrivateKey } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
@@ -237,6 +237,23 @@ test.each(ROWS)("$what", async (row) => {
     };
   });
   holds(row.what, decided);
+});
+
+test("where no key is lost, and etcd's data can be read since the look, the next command comes at once", async () => {
+  await lookAt({ kind: "healthy control plane node" }, async (_, said) => {
+    const how = {
+      others: false,
+      kid: undefined,
+      from: undefined,
+      pid: undefined,
+      backup: undefined,
+    } as const;
+    const job = await lookForLost(undefined, how);
+    const before = { ...job, here: { ...job.here, cluster: undefined } } as never;
+    const from = said.length;
+    const next = nextAfterSalvage(before, { notFound: [], moveToRescue: false, question: undefined });
+    expect([typeof next, said.slice(from)]).toEqual(["string", []]);
+  });
 });
 
 /** As the steps of scripts/00-salvage.ts, without the disk. */

@@ -42,6 +42,8 @@ interface Row {
   away?: readonly string[];
   objects?: Record<string, object>;
   options?: Partial<Return>;
+  /** How often all requests are looked at. */
+  looks?: number;
 }
 
 function knownNames() {
@@ -49,8 +51,7 @@ function knownNames() {
   return identities({ ...none, nodes: NODES, dnsDomain: "cluster.local" });
 }
 
-/** One look at all requests. */
-async function decided({ csr, away = ["w1", "w2", "w3"], objects = {}, options = {} }: Row) {
+async function decided({ csr, away = ["w1", "w2", "w3"], objects = {}, options = {}, looks = 1 }: Row) {
   using box = sandbox();
   using server = pretendApi({ objects: { ...asObjects(csr as never), ...objects } });
   const scene = setScene(
@@ -64,10 +65,15 @@ async function decided({ csr, away = ["w1", "w2", "w3"], objects = {}, options =
     new Map(),
   );
   for (const { name } of NODES) if (!away.includes(name)) scene.away.delete(name);
-  const ending = new AbortController();
-  await followServing(scene, { signal: ending.signal, onListed: () => ending.abort() });
+  const refusals: unknown[] = [];
+  for (let look = 0; look < looks; look++) {
+    const ending = new AbortController();
+    await followServing(scene, { signal: ending.signal, onListed: () => ending.abort() });
+    refusals.push(scene.away.get("w1")?.refused);
+  }
   return {
     scene,
+    refusals,
     said: box.said,
     approved: server.changes().length,
     decisions: decisionsIn(server.requests),
@@ -118,8 +124,12 @@ test("what is asked for is approved, and its node is asked for nothing more unti
   expect([approved, scene.approved, scene.away.get("w1")!.approved]).toEqual([1, 1, true]);
 });
 
-test("what is refused is told once, with why, and the node remembers it", async () => {
-  const { scene, said, approved } = await decided({ csr: await asking("w1", "10.0.0.99") });
+test("what is refused is told once, with why, and the node remembers it, and since when", async () => {
+  const { scene, refusals, said, approved } = await decided({
+    csr: await asking("w1", "10.0.0.99"),
+    looks: 2,
+  });
+  expect(refusals[1]).toBe(refusals[0]);
   const why = 'ip "10.0.0.99" does not belong to w1, which had w1, 10.0.0.21';
   expect([approved, said, scene.away.get("w1")!.refused]).toMatchObject([
     0,

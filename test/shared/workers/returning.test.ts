@@ -99,6 +99,22 @@ test("while the token lasts, who renews its Lease is back", async () => {
   expect([back, failed]).toEqual([1, undefined]);
 });
 
+test.each([
+  ["one is left, it counts as late", [["system:bootstrap:abcdef", "w1"]], "1 of 1 nodes have not come back"],
+  ["none is left, it is not waited for", [], undefined],
+] as const)(
+  "where a node does not renew its Lease, and of the kit's tokens %s",
+  async (_, tokens, message) => {
+    const joining = {
+      ...{ tokenUsers: new Map(tokens), known: new Map(), without: [], renewing: new Set<string>() },
+      given: new Map<string, string>(),
+    };
+    const options = { serving: false, whileTokenLasts: true, seconds: 0.1, joining } as const;
+    const { away, failed } = await returned({ nodes: [W1], silent: ["w1"], options });
+    expect([away, failed?.split(":")[0]]).toEqual([message ? undefined : ["w1"], message]);
+  },
+);
+
 test.each<[string, Row, string[]]>([
   [
     "another certificate, and the kubelet asks for none",

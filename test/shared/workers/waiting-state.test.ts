@@ -8,6 +8,7 @@ import {
   setScene,
   unserved,
 } from "../../../shared/workers/waiting-state.ts";
+import { ADDRESS } from "../../pretend/cluster.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 type Scene = ReturnType<typeof setScene>;
@@ -147,3 +148,27 @@ test("at the end the first of many are named, and how many more there are", () =
   sayReturned(quiet);
   expect(box.said.length).toBe(before);
 });
+
+test.each([
+  ["for long", LONG_AGO, ["w1"], 0],
+  ["for a moment", JUST_NOW, [], 1],
+])(
+  "a node that got its certificate, and whose port cannot be reached since, %s",
+  async (_, issuedAt, unreachable, away) => {
+    using _box = sandbox();
+    setSystemTime(new Date(NOW));
+    try {
+      const made = scene(["w1"]);
+      const w1 = made.away.get("w1")!;
+      // nobody listens there
+      w1.node.claimed.ips = [ADDRESS];
+      Object.assign(w1, { renewsSince: JUST_NOW, issuedAt });
+      probePorts(made);
+      expect(made.probing).toBe(1);
+      while (made.away.get("w1")?.nextProbe === 0) await new Promise(setImmediate);
+      expect([made.unreachable, made.away.size]).toEqual([unreachable, away]);
+    } finally {
+      setSystemTime();
+    }
+  },
+);
