@@ -7,10 +7,11 @@
 import { basename, dirname } from "node:path";
 import { $ } from "zx/core";
 import { isByKit, pairsToIssue } from "../etcd-location/etcd-home.ts";
-import { idsOf } from "../etcd-location/etcd-unit.ts";
+import { idsOf, textOf } from "../etcd-location/etcd-unit.ts";
 import { hostOf, memberHosts } from "../etcd-location/reach-etcd.ts";
 import { processStart } from "../etcd-location/static-pod-here.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { TRUST_STORES } from "../facts/evidence.ts";
 import { Fail, Refused } from "../fail.ts";
 import { copyLargeTree, copyToRescue } from "../files/file-tree.ts";
 import {
@@ -26,7 +27,7 @@ import {
 import { mainPid } from "../node/started-with.ts";
 import type { PkiAction } from "../pki/actions.ts";
 import { type Names, names } from "../pki/addresses.ts";
-import { certInfo, infoOf, isValidNow, signedBy } from "../pki/certificate.ts";
+import { certInfo, infoOf, isValidNow, shareCertificate, signedBy } from "../pki/certificate.ts";
 import type { Cert, EtcdCa, EtcdClientFiles, UnitFile } from "../pki/certs.ts";
 import { readable } from "../pki/examine.ts";
 import { issueLeaf, type Pair } from "../pki/issue.ts";
@@ -134,6 +135,9 @@ export async function makeUnitFiles({ cp, unitRestarts }: Looked) {
   const issued = etcdCa?.pairs.filter(isOpen) ?? [];
   for (const file of files) if (!issued.some(({ cert }) => cert === file.cert)) make(file);
   const written = issued.length > 0 ? await issue(cp, issued) : [];
+  const isOld = (path: string) => exists(path) && !shareCertificate(textOf(path), textOf(etcdCa!.cert));
+  for (const path of issued.length > 0 ? TRUST_STORES.filter(isOld) : [])
+    say(`unchanged ${path}: it has another CA of etcd, and no part of the cluster reads it`);
   if (unitRestarts || mode.dryRun || files.length === 0) return;
   if (issued.length > 0) await refuseOtherCa(cp, written);
   await proveUnit(cp);

@@ -82,7 +82,7 @@ const ROWS: readonly Row[] = [
 ];
 
 /** kubespray puts etcd's CA there: on Debian, RedHat, Flatcar (roles/etcd/tasks/upd_ca_trust.yml). */
-const TRUST_STORES = [
+export const TRUST_STORES = [
   "/usr/local/share/ca-certificates/etcd-ca.crt",
   "/etc/pki/ca-trust/source/anchors/etcd-ca.crt",
   "/etc/ssl/certs/etcd-ca.pem",

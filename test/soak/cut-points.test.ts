@@ -5,7 +5,7 @@
  */
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import { createPrivateKey } from "node:crypto";
-import { mkdirSync, readFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { generateX25519Identity, identityToRecipient } from "age-encryption";
 import { packTar } from "../../shared/hand-over/bundle.ts";
 import { seal } from "../../shared/hand-over/sealed.ts";
@@ -19,7 +19,8 @@ import { status } from "../pretend/api.ts";
 import { bundleOf, sharedFiles } from "../pretend/bundles.ts";
 import { ADDRESS, healthyCp, otherCa, write } from "../pretend/cluster.ts";
 import { type CutNode, type CutScene, cutAndAgain, uncut } from "../pretend/cut-run.ts";
-import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
+import { sameEtcd, serveEtcd, serveUnit } from "../pretend/etcd.ts";
+import { commandsOf, nodeOf, UNIT_MEMBER } from "../pretend/etcd-as-unit.ts";
 import { testFacts } from "../pretend/facts.ts";
 import { servePart2 } from "../pretend/in-part2.ts";
 import { bootstrap, join, LEASE, newCa, serve, writeToken } from "../pretend/joining.ts";
@@ -99,6 +100,25 @@ const serveOldEtcd = (node: CutNode, stored: Map<string, string>) =>
   as(
     () => restarted(node),
     () => serveEtcd(node.root, sameEtcd(stored)),
+  );
+
+const START_UNIT = "systemctl restart --no-block etcd";
+const ETCD_UNIT = [
+  { command: "systemctl stop etcd" },
+  { command: START_UNIT },
+  { command: "systemctl show -p MainPID --value etcd", stdout: "0\n" },
+];
+
+/** An etcd that is a unit begins with the certificates that it finds. */
+const serveNewUnit = (node: CutNode, { stored }: { stored: Map<string, string> }) =>
+  as(
+    () => node.calls().includes(START_UNIT),
+    () => {
+      const names = { ca: "ca", cert: "member-m1", key: "member-m1-key" };
+      const read = (name: string) => readFileSync(`${node.root}/etc/ssl/etcd/ssl/${name}.pem`, "utf8");
+      const pems = { ca: read(names.ca), cert: read(names.cert), key: read(names.key) };
+      return serveUnit(pems, { ...sameEtcd(stored), members: [UNIT_MEMBER] });
+    },
   );
 
 /** /etc/kubernetes is gone; the controller-manager still runs, and a pod holds a token. */
@@ -237,6 +257,16 @@ const SCENES: CutScene[] = [
     before: () => pretendNode(),
     options: { containers: ["kube-apiserver", "kube-controller-manager", "kube-proxy"] },
     around: (node, { stored }) => serveOldEtcd(node, stored),
+  },
+  {
+    line: "01-etcd --new-internal-cas",
+    before: async () => {
+      const node = await nodeOf("KubeKey 3", { commands: ETCD_UNIT });
+      rmSync(`${node.root}/etc/ssl/etcd`, { recursive: true });
+      return node;
+    },
+    options: { commands: [...ETCD_UNIT, ...commandsOf("KubeKey 3")] },
+    around: serveNewUnit,
   },
   {
     line: "02-control-plane",

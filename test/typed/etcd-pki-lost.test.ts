@@ -97,12 +97,15 @@ test.each([
   "without the key of its CA, part 1 makes a new one: etcd stops, its data is copied, and it starts again (%o)",
   async ({ lives, wiped }) => {
     using node = await lostNode(wiped);
+    const trust = "/usr/local/share/ca-certificates/etcd-ca.crt";
+    write(node.root + trust, ETCD_PKI.ca, 0o640);
     const option = wiped ? "--new-cas" : "--new-internal-cas";
     const { exitCode, stderr } = await run(node, `01-etcd ${option}`, { lives });
     expect({ exitCode, stderr }).toMatchObject({
       exitCode: 0,
       stderr: expect.stringContaining("same cluster"),
     });
+    expect(stderr).toContain(`unchanged ${trust}: it has another CA of etcd`);
     const ca = node.read(`${SSL}/ca.pem`);
     expect(keyMatches(ca, node.read(`${SSL}/ca-key.pem`))).toBe(true);
     for (const name of NAMES) {
