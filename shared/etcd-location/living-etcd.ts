@@ -76,7 +76,7 @@ async function reach(
   const fd = await inMemory(etcd, status);
   const about = {
     ...{ clusterId: status.clusterId, memberId: "", members },
-    elsewhere: { members, addresses: node.addresses },
+    elsewhere: { members, addresses: node.addresses, name: node.name },
   };
   const living = { endpoint, ...files, file: `/proc/self/fd/${fd}`, size: fs.fstatSync(fd).size, about };
   using data = readFolders({ dir: endpoint, wal: undefined, apiServer, living });
