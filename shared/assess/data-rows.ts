@@ -10,6 +10,7 @@ import { ASSESS, type CheckId } from "../checks/kinds.ts";
 import { DamagedData } from "../etcd-data/directory.ts";
 import { isNameless, type Member, memberName } from "../etcd-data/members.ts";
 import type { EtcdHome } from "../etcd-location/etcd-home.ts";
+import { NoWayToEtcd } from "../etcd-location/living-etcd.ts";
 import { FULL, makeRoom } from "../etcd-location/reach-etcd.ts";
 import { severalCas } from "../facts/ca-copies.ts";
 import { lacksOnlyConfiguration, ONLY_LABELLED, onlyLabelled, wasOff } from "../facts/cluster.ts";
@@ -144,14 +145,18 @@ function lostBeside(node: Node, { data, certificatesDir, home, etcd }: PartialFa
   );
 }
 
+const EXTERNAL = "RUNBOOK-MORE If etcd is external";
+
 async function etcdRows(
-  { etcd: { runs, unit, servers }, from }: WithoutData,
+  { etcd: { runs, unit, servers }, from, unreached }: WithoutData,
   dataDir: string,
 ): Promise<Check[]> {
   if (unit && runs === "unit") return await unitRows({ runs, unit, client: [] });
   if (runs !== "elsewhere") return [bad("etcd-data", dataDir, "missing", "etcd's data")];
+  if (unreached instanceof NoWayToEtcd)
+    return [row("etcd-data", "etcd", { state: "unreachable", failed: unreached.message, mend: ASSESS })];
   const detail = servers.length > 0 ? "by --etcd-servers" : `no trace of it beside ${from[0]}`;
-  return [row("etcd-data", "etcd", { warning: `external: ${detail}` })];
+  return [row("etcd-data", "etcd", { warning: `external: ${detail}`, mend: EXTERNAL })];
 }
 
 /** Leaves out the etcd files that such a node does not have. */

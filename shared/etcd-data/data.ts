@@ -28,10 +28,10 @@ export interface EtcdData {
    */
   formerMembers?: readonly string[];
   /**
-   * Set if etcd runs on other machines: its own members, and this machine's addresses. `members` are then the
-   * control plane nodes, at their API servers.
+   * Set if etcd runs on other machines: its own members, and this machine's addresses and its node's name. `members` are
+   * then the control plane nodes, at their API servers.
    */
-  elsewhere?: { members: Member[]; addresses: string[] };
+  elsewhere?: { members: Member[]; addresses: string[]; name: string };
   /** Main revision after the log's last entry. */
   revision: number;
   /**

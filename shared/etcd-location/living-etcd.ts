@@ -76,7 +76,7 @@ async function reach(
   const fd = await inMemory(etcd, status);
   const about = {
     ...{ clusterId: status.clusterId, memberId: "", members },
-    elsewhere: { members, addresses: node.addresses },
+    elsewhere: { members, addresses: node.addresses, name: node.name },
   };
   const living = { endpoint, ...files, file: `/proc/self/fd/${fd}`, size: fs.fstatSync(fd).size, about };
   using data = readFolders({ dir: endpoint, wal: undefined, apiServer, living });
@@ -193,6 +193,12 @@ interface Unread {
   silence: Fail | undefined;
 }
 
+/** Certificates are lost or have expired: no API server here reaches etcd either. */
+export class NoWayToEtcd extends Refused {
+  /** Its hint as lines, each with a comment that says where it is typed. */
+  steps: readonly string[] = [];
+}
+
 /** All that is to be made on etcd's hosts, at once: the API server, too, takes no certificate that has expired. */
 async function whyUnread(hosts: readonly string[], { client, pairs, silence }: Unread): Promise<Refused> {
   const ended = await endedAt(hosts, pairs[0]?.ca);
@@ -203,18 +209,16 @@ async function whyUnread(hosts: readonly string[], { client, pairs, silence }: U
       unchanged: true,
       hint: `${WHERE_IT_RUNS}, then run the same line again. ${OTHER_PLACE}`,
     });
-  return new Refused(
-    `This cluster's etcd is external (${at}), and ${found.map(({ why }) => why).join("; ")}`,
-    {
-      unchanged: true,
-      hint: `${found.map(({ way }) => way).join(". ")}. Then run the same line again`,
-    },
-  );
+  const words = `This cluster's etcd is external (${at}), and ${found.map(({ why }) => why).join("; ")}`;
+  const hint = `${found.map(({ way }) => way).join(". ")}. Then run the same line again`;
+  const steps = found.flatMap((one) => one.steps);
+  return Object.assign(new NoWayToEtcd(words, { unchanged: true, hint }), { steps });
 }
 
 interface Trouble {
   why: string;
   way: string;
+  steps: string[];
 }
 
 /** kubeadm's port for etcd's peers. Without a quorum etcd serves no client, and shows its certificate there. */
@@ -242,6 +246,7 @@ export async function endedAt(
   return {
     why: `its own certificates have expired: ${all.join(", ")}`,
     way: `renew them on each of these hosts, ${BESIDE_CA}: ${RENEW_OWN}`,
+    steps: [`${RENEW_OWN}   # on each host of etcd, ${BESIDE_CA}`],
   };
 }
 
@@ -274,9 +279,14 @@ function withoutPair([ca = "", cert = "", key = ""]: readonly string[], ended: s
   const why = ended
     ? `the API server's certificate for it has expired (${dayOf(infoOf(readText(ended))!)})`
     : `no client pair for it is here: ${lost.length > 0 ? `${lost.join(", ")} ${is} missing` : `${key} is not the key of ${cert}`}`;
+  const bring = `bring ca.crt to ${ca}, client.crt to ${cert}, client.key to ${key} (scp -p)`;
   const folders = shell`mkdir -p ${dirname(ca)} ${dirname(cert)}`;
   return {
     why,
-    way: `make a client pair on one etcd host, ${BESIDE_CA}: ${MAKE_PAIR}. Here: ${folders}, then bring ca.crt to ${ca}, client.crt to ${cert}, client.key to ${key} (scp -p)`,
+    way: `make a client pair on one etcd host, ${BESIDE_CA}: ${MAKE_PAIR}. Here: ${folders}, then ${bring}`,
+    steps: [
+      `${MAKE_PAIR}   # on one host of etcd, ${BESIDE_CA}`,
+      `${folders}   # on this node; then ${bring}`,
+    ],
   };
 }

@@ -85,23 +85,28 @@ export function placeOf({ peerURLs, clientURLs }: Pick<Member, "peerURLs" | "cli
 /**
  * Members of an etcd beside kubeadm by the names of their nodes: kubespray calls them etcd1, KubeKey etcd-HOST. A
  * member is of the node whose API server's mirror pod advertises its address, and only where no other Node claims
- * that address, by a mirror pod, deleted ones too, or by its status: each kubelet writes its own. A member that no
- * node proves keeps its name.
+ * that address, by a mirror pod, deleted ones too, or by its status: each kubelet writes its own. Or by the operator's
+ * `--control-plane`. A member that no node proves keeps its name.
  */
 export function withNodeNames(data: EtcdData): EtcdData {
   const nodes = attempt(() => data.keys(`${registryPrefix(data)}/minions/`), []).map((key) => basename(key));
   const isNodes = ({ name }: Member) => nodes.includes(name);
   if (data.members.every(isNodes) || !attempt(() => hasExternalEtcd(data), false)) return data;
   const claims = claimsOf(data, nodes);
+  const words = namedControlPlanes();
   const named = (member: Member): Member => {
     const hosts = urlsOf(member)
       .map(hostOf)
       .filter((host) => !OWN_ALONE.includes(host));
-    const name = servedAlone(claims, hosts)?.name;
+    const isSaid = ({ name, served }: Claim) =>
+      words.includes(name) && served.some((host) => hosts.includes(host));
+    const name = (servedAlone(claims, hosts) ?? claims.find(isSaid))?.name;
     return name === undefined ? member : { ...member, name };
   };
   return withMembers(data, named);
 }
+
+const namedControlPlanes = () => wordsOf("control-plane").map(({ value }) => value);
 
 interface Claim {
   name: string;
@@ -140,16 +145,21 @@ function servedAlone(claims: readonly Claim[], hosts: readonly string[]): Claim 
  * `--control-plane` counts. This machine itself is one.
  */
 export function withControlPlanes(data: EtcdData): EtcdData {
-  const { addresses } = data.elsewhere!;
+  const { addresses, name: ownName } = data.elsewhere!;
   const nodes = attempt(() => data.keys(`${registryPrefix(data)}/minions/`), []).map((key) => basename(key));
   const leases = attempt(() => `${registryPrefix(data)}/masterleases/`, "");
   const hosts = leases ? [...data.keys(leases), ...data.deletedKeys(leases)].map((key) => basename(key)) : [];
   const claims = attempt(() => claimsOf(data, nodes), []);
-  const words = wordsOf("control-plane").map(({ value }) => value);
-  const saidAt = claims.flatMap(({ name, served }) => (words.includes(name) ? [served] : []));
-  const found = [addresses, ...hosts.map((host) => [host]), ...saidAt].flatMap(
-    (some) => servedAlone(claims, some) ?? [],
-  );
+  // who else claims an address of theirs takes nothing from this machine, or from one that the operator names
+  const words = namedControlPlanes();
+  const isSure = ({ name, served }: Claim) =>
+    name === ownName
+      ? served.some((host) => addresses.includes(host))
+      : words.includes(name) && served.length > 0;
+  const found = [
+    ...claims.filter(isSure),
+    ...[addresses, ...hosts.map((host) => [host])].flatMap((some) => servedAlone(claims, some) ?? []),
+  ];
   const members = [...new Set(found)].map(({ name, served, port }) => ({
     ...{ id: `node ${name}`, name, isLearner: false, clientURLs: [] },
     peerURLs: served.map((host) => endpointUrl(host, Number(port))),

@@ -66,12 +66,11 @@ export async function shownAt(
 }
 
 export function shownBy(pem: string, pki: Pki): Shows {
-  // an API server, with a certificate of the cluster's CA, old or new
-  if (pki.externalEtcd?.elsewhere && etcdCas(pki).some((ca) => signedBy(pem, ca)))
-    return isValidNow(certInfo(pem)) ? "ours" : "ours, expired";
   const signers = etcdCas(pki).filter((ca) => signedBy(pem, ca));
-  if (signers.length === 0) return "another's";
-  if (!signers.includes(readText(etcdClientFiles(pki).ca) ?? "")) return "of an older CA";
+  // where API servers are the peers, their CA has signed the certificates of kubelets as well
+  const isApis = pki.externalEtcd?.elsewhere && !certInfo(pem).cn.startsWith("system:node:");
+  if (signers.length === 0 || isApis === false) return "another's";
+  if (!isApis && !signers.includes(readText(etcdClientFiles(pki).ca) ?? "")) return "of an older CA";
   return isValidNow(certInfo(pem)) ? "ours" : "ours, expired";
 }
 

@@ -153,7 +153,7 @@ function nodelessFail(members: readonly Member[]): Refused {
   const places = members.map(({ name, peerURLs }) => `"${name}" (${peerURLs.join(", ")})`).join(", ");
   return new Refused(`etcd's members ${places} are of no known control plane node`, {
     unchanged: true,
-    hint: `find out whose addresses these are: kubectl get nodes -o wide, or --etcd-servers of the API servers. No API server's mirror pod in etcd's data has one of them alone; RUNBOOK-MORE "If etcd is a unit of this node", by hand`,
+    hint: `find out whose addresses these are: kubectl get nodes -o wide, or --etcd-servers of the API servers. No API server's mirror pod in etcd's data has one of them alone. If it is a control plane node all the same: ${command("00-assess", { "control-plane": ["NODE"] })}. By hand: RUNBOOK-MORE "If etcd is a unit of this node"`,
   });
 }
 

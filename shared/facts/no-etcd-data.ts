@@ -16,7 +16,9 @@ import {
   UNIT_BY_HAND,
   unitSteps,
 } from "../etcd-location/etcd-unit.ts";
+import { NoWayToEtcd } from "../etcd-location/living-etcd.ts";
 import { type Fail, Refused } from "../fail.ts";
+import { exists } from "../files/files.ts";
 import { certificatesDirOn } from "../manifests/on-disk.ts";
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
@@ -157,12 +159,24 @@ export function whyWithoutData({ etcd, from, unreached }: WithoutData, dataDir: 
 export function withoutDataSteps({ etcd, unreached }: WithoutData, node: Node | undefined): string[] {
   if (etcd.runs === "unit") return unitSteps(etcd, node?.name ?? "NODE");
   if (etcd.runs === "elsewhere")
-    return [
-      unreached?.hint ??
-        `repair etcd where it runs, and put back the files that the API server needs to reach it: ${etcd.client.join(", ")}`,
-      `./bunw scripts/00-salvage.ts memory   # lost CA keys; or copy ca.*, front-proxy-ca.*, sa.* in ${certificatesDirOn(node)} from another control plane node (scp -p)`,
-    ];
+    return [...stepsToEtcd({ etcd, unreached }), ...keysFirst(certificatesDirOn(node))];
   return [...whereDataIs(), withoutNode(node?.name ?? "NODE")];
+}
+
+function stepsToEtcd({ etcd, unreached }: Pick<WithoutData, "etcd" | "unreached">): readonly string[] {
+  if (unreached instanceof NoWayToEtcd) return unreached.steps;
+  const files = etcd.client.join(", ");
+  return [
+    unreached?.hint ??
+      `repair etcd where it runs, and put back the files that the API server needs to reach it: ${files}`,
+  ];
+}
+
+function keysFirst(folder: string): string[] {
+  if (["ca.key", "front-proxy-ca.key", "sa.key"].every((file) => exists(`${folder}/${file}`))) return [];
+  return [
+    `./bunw scripts/00-salvage.ts memory   # lost CA keys; or copy ca.*, front-proxy-ca.*, sa.* in ${folder} from another control plane node (scp -p)`,
+  ];
 }
 
 /** Folders that `etcdDataOf` did not take, as nothing names them. */

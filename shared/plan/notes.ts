@@ -130,8 +130,16 @@ function isCommand(line: string): boolean {
   return /^(\.\/bunw|systemctl|ssh|scp|kubectl|kubeadm) /.test(line);
 }
 
+/** "LINE   # on another machine": its line can be copied. */
+function asNote(text: string): Note {
+  const [line = "", where] = text.split(/ {3}# (?=on )/);
+  return where
+    ? { text: `${where[0]!.toUpperCase()}${where.slice(1)}:`, commands: [line] }
+    : { text, commands: [] };
+}
+
 function inNotes(text: string, next: readonly string[], { unkept }: Asked): Note[] {
-  const sentences = next.filter((line) => !isCommand(line)).map((line) => ({ text: line, commands: [] }));
+  const sentences = next.filter((line) => !isCommand(line)).map(asNote);
   return [{ text: `${text}.`, commands: [...next.filter(isCommand), command("plan", unkept)] }, ...sentences];
 }
 

@@ -7,10 +7,11 @@ import { ADMIN_CONF, adminClient } from "../api/admin-api.ts";
 import { KubeApi } from "../api/kube-api.ts";
 import { type Answer, type Check, type CheckRow, Checks, check, hasFailed } from "../checks/check.ts";
 import { endingsHere, endingsShown, forecast, openFiles } from "../checks/forecast.ts";
-import { checkIdOf } from "../checks/kinds.ts";
+import { ASSESS, checkIdOf } from "../checks/kinds.ts";
 import { inManifest } from "../etcd-location/etcd-candidates.ts";
 import { holdsData, isKnown } from "../etcd-location/etcd-folders.ts";
 import { etcdDataOf } from "../etcd-location/etcd-place.ts";
+import { NoWayToEtcd } from "../etcd-location/living-etcd.ts";
 import { knownHere, stoppedProcesses } from "../evidence/owners.ts";
 import { trustedSince } from "../facts/ca-copies.ts";
 import { clockTrouble } from "../facts/clock.ts";
@@ -81,10 +82,12 @@ export async function verifyHere(
   const oldCa = oldCaHolders(readers);
   if (unread) {
     const why = whyWithoutData(unread, place.dir);
+    const { unreached, etcd } = unread;
     const warning = `${why}; only this node's kubelet was checked`;
-    await checks.add([
-      check("etcd-data", () => (isNotForParts(unread.etcd) ? { warning } : { failed: why })),
-    ]);
+    const isWarning = isNotForParts(etcd) && !(unreached instanceof NoWayToEtcd);
+    const mend = etcd.runs === "elsewhere" ? { mend: ASSESS } : {};
+    const answer: Answer = { ...(isWarning ? { warning } : { failed: why }), ...mend };
+    await checks.add([check("etcd-data", () => answer)]);
   } else if (cp) await verifyControlPlane(checks, cp, { oldCa, well, away: awayFrom(cp, without) });
   else if (obstacle && mustEnd) await checks.add([check("cluster-read", () => Promise.reject(obstacle))]);
   else if (obstacle) throw obstacle;

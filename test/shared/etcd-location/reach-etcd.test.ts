@@ -9,6 +9,7 @@ import {
   withControlPlanes,
   withNodeNames,
 } from "../../../shared/etcd-location/reach-etcd.ts";
+import { hear, nothingTyped } from "../../../shared/node/words.ts";
 import type { Manifest } from "../../../shared/objects/objects.ts";
 import type { Objects } from "../../pretend/cluster.ts";
 import { pretendData } from "../../pretend/control-plane-node.ts";
@@ -115,6 +116,16 @@ test.each<[string, Claims, string[], string[]]>([
   expect(await named(claims)).toEqual({ names, nodeless });
 });
 
+test("a member whose address others claim, too, is of the node that the operator names", async () => {
+  const claims = { m1: M1, w1: { status: AT.w1, pod: AT.w1 }, w2: { status: AT.w1 } };
+  hear({ "control-plane": ["w1"] });
+  try {
+    expect(await named(claims)).toEqual({ names: ["m1", "w1"], nodeless: [] });
+  } finally {
+    nothingTyped();
+  }
+});
+
 test.each<[string, Claims, string[], string[]]>([
   [
     "an API server's lease in etcd proves a node, this machine proves itself",
@@ -135,12 +146,20 @@ test.each<[string, Claims, string[], string[]]>([
     ["m1"],
   ],
   ["a lease of an address that no node serves at", { m1: M1 }, ["w1"], ["m1"]],
+  [
+    "a worker whose Node claims this machine's address, and whose pod does",
+    { m1: M1, w2: { status: AT.m1, pod: AT.m1 } },
+    ["m1"],
+    ["m1"],
+  ],
 ])("control plane nodes where etcd is on other machines: %s", async (_, claims, leases, names) => {
   using data = await pretended(claims, (objects) => {
     for (const key of Object.keys(objects)) if (key.includes("/masterleases/")) delete objects[key];
     for (const name of leases) objects[`masterleases/${AT[name as keyof typeof AT]}`] = { metadata: {} };
   });
-  const seen = withControlPlanes(Object.assign(data, { elsewhere: { members: [], addresses: [AT.m1] } }));
+  const seen = withControlPlanes(
+    Object.assign(data, { elsewhere: { members: [], addresses: [AT.m1], name: "m1" } }),
+  );
   expect(seen.members.map(({ name }) => name)).toEqual(names);
   expect(ownMember(seen, [AT.m1])?.peerURLs).toEqual([`https://${AT.m1}:6443`]);
 });

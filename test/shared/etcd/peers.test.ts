@@ -77,3 +77,22 @@ test("a shared key is not made anew beside a control plane node whose etcd runs,
   expect(refuse(made, ["m2"])).toThrow("etcd runs on m3, which may still have sa");
   expect(refuse(made, ["m2", "m3"])).not.toThrow();
 });
+
+test("where API servers are the peers, a kubelet's serving certificate at an address proves none", async () => {
+  using _box = sandbox();
+  const row = certRow("apiserver");
+  const ca = await issueCa(certRow("ca"), FACTS);
+  const externalEtcd = {
+    ca: "/ca",
+    cert: "/cert",
+    key: "/key",
+    server: "",
+    nodes: {},
+    elsewhere: { ca: ca.cert },
+  };
+  const shows = async (cn: string, by = ca) =>
+    shownBy((await issueLeaf({ ...row, cn }, by, FACTS)).cert, { ...FACTS, externalEtcd });
+  expect(await shows("kube-apiserver")).toBe("ours");
+  expect(await shows("system:node:w3")).toBe("another's");
+  expect(await shows("kube-apiserver", await issueCa(certRow("ca"), FACTS))).toBe("another's");
+});
