@@ -2,11 +2,13 @@
  * The facts of this machine, for a bundle that it makes or opens; and a bundle beside the node on which it is unpacked:
  * its cluster, the files that are here, and those to write.
  */
+
 import { again } from "../again.ts";
 import { etcdDataOf, nodeIfAny } from "../etcd-location/etcd-place.ts";
 import { may, type SourceName } from "../evidence/sources.ts";
 import type { Cluster } from "../facts/cluster.ts";
 import { lookAtControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
+import { controlPlaneNames } from "../facts/known-nodes.ts";
 import * as noData from "../facts/no-etcd-data.ts";
 import { isExternalSigner } from "../facts/signed-elsewhere.ts";
 import { attempt, Fail } from "../fail.ts";
@@ -63,12 +65,12 @@ export async function lookForKeys(etcdData: string | undefined) {
 }
 
 export function originOf({ cluster }: Here): Origin | undefined {
-  const controlPlanes = cluster?.nodes?.flatMap(({ name, controlPlane }) => (controlPlane ? [name] : []));
+  const controlPlanes = controlPlaneNames(cluster?.nodes ?? []);
   return (
     cluster && {
       name: cluster.name,
       kubeSystemUid: cluster.kubeSystemUid,
-      ...(controlPlanes?.length ? { controlPlanes } : {}),
+      ...(controlPlanes.length > 0 ? { controlPlanes } : {}),
     }
   );
 }
