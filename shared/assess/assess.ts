@@ -25,12 +25,21 @@ import { type Remedy, remedyOf } from "../pki/actions.ts";
 import { CERTS, type ClusterFacts } from "../pki/certs.ts";
 import { byKind, type Finding, pkiFindings, wholePki, withAdminElsewhere } from "../pki/examine.ts";
 import { caReaders } from "../renew/ca-readers.ts";
+import { readerRows } from "../renew/reader-rows.ts";
 import { silently } from "../run.ts";
 import { holders, mountedFiles } from "../salvage/memory/processes.ts";
 import { shell } from "../shell-line.ts";
 import { mountsSuperAdmin } from "../static-pods/wanted-manifests.ts";
 import { restoreCommands } from "../static-pods/without-files.ts";
-import { type Assessment, bad, type Judged, row, withoutServers, withWhatComes } from "./assessment.ts";
+import {
+  type Assessment,
+  bad,
+  type Judged,
+  openRows,
+  row,
+  withoutServers,
+  withWhatComes,
+} from "./assessment.ts";
 import { assessWithoutParts, clusterRows, dataRows, unitRows } from "./data-rows.ts";
 import { type Looked, refusalsHere, seen, wellLine } from "./look-here.ts";
 import {
@@ -45,7 +54,7 @@ import {
 } from "./rows.ts";
 import { type DeepOptions, searchDeep, survivors } from "./survivors.ts";
 import { controlPlaneVerdict, NOTHING_DAMAGED } from "./verdict.ts";
-import { assessWorker, cniRows, heldRows, holdHere, kubeletRow, kubeletTrustRows } from "./worker.ts";
+import { assessWorker, cniRows, holdHere, kubeletRow, kubeletTrustRows } from "./worker.ts";
 
 interface AssessOptions {
   deep?: DeepOptions | undefined;
@@ -214,7 +223,7 @@ async function damageOf(
     ...repairRows(known),
   ];
   const held = [...files, ...rest].some((one) => hasFailed(one) && one.severity !== "weakens");
-  const readers = known.cp ? heldRows(await caReaders(known.cp, seen(running))) : [];
+  const readers = known.cp ? openRows(readerRows(await caReaders(known.cp, seen(running)))) : [];
   return [...files, ...(await kubeletRow(node, running, { held })), ...rest, ...readers];
 }
 
