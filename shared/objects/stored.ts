@@ -217,7 +217,7 @@ function openCbc(key: Buffer, { bytes }: Sealed): Buffer {
   return Buffer.concat([cipher.update(bytes.subarray(16)), cipher.final()]);
 }
 
-/** Nonce, data and tag; `bound`: data that the tag covers as well. */
+/** Nonce, data, tag. `bound`: covered by the tag, too. */
 export function openAesGcm(key: Buffer, sealed: Uint8Array, bound = ""): Buffer {
   const cipher = createDecipheriv(`aes-${key.length * 8}-gcm` as "aes-256-gcm", key, sealed.subarray(0, 12));
   cipher.setAAD(Buffer.from(bound)).setAuthTag(sealed.subarray(-16));
