@@ -12,7 +12,7 @@ import type { Cluster } from "../facts/cluster.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { type LostNodes, NONE_LOST } from "../facts/course.ts";
 import { type ClusterEvidence, readEvidence } from "../facts/evidence.ts";
-import { believedPeers } from "../facts/known-nodes.ts";
+import { believedPeers, controlPlaneNames } from "../facts/known-nodes.ts";
 import { type LostFile, lostHere, stopsAll } from "../facts/lost-files.ts";
 import { controlPlaneWithoutData, isNotForParts } from "../facts/no-etcd-data.ts";
 import { Fail } from "../fail.ts";
@@ -25,12 +25,21 @@ import { type Remedy, remedyOf } from "../pki/actions.ts";
 import { CERTS, type ClusterFacts } from "../pki/certs.ts";
 import { byKind, type Finding, pkiFindings, wholePki, withAdminElsewhere } from "../pki/examine.ts";
 import { caReaders } from "../renew/ca-readers.ts";
+import { readerRows } from "../renew/reader-rows.ts";
 import { silently } from "../run.ts";
 import { holders, mountedFiles } from "../salvage/memory/processes.ts";
 import { shell } from "../shell-line.ts";
 import { mountsSuperAdmin } from "../static-pods/wanted-manifests.ts";
 import { restoreCommands } from "../static-pods/without-files.ts";
-import { type Assessment, bad, type Judged, row, withoutServers, withWhatComes } from "./assessment.ts";
+import {
+  type Assessment,
+  bad,
+  type Judged,
+  openRows,
+  row,
+  withoutServers,
+  withWhatComes,
+} from "./assessment.ts";
 import { assessWithoutParts, clusterRows, dataRows, unitRows } from "./data-rows.ts";
 import { type Looked, refusalsHere, seen, wellLine } from "./look-here.ts";
 import {
@@ -45,7 +54,7 @@ import {
 } from "./rows.ts";
 import { type DeepOptions, searchDeep, survivors } from "./survivors.ts";
 import { controlPlaneVerdict, NOTHING_DAMAGED } from "./verdict.ts";
-import { assessWorker, cniRows, heldRows, holdHere, kubeletRow, kubeletTrustRows } from "./worker.ts";
+import { assessWorker, cniRows, holdHere, kubeletRow, kubeletTrustRows } from "./worker.ts";
 
 interface AssessOptions {
   deep?: DeepOptions | undefined;
@@ -84,45 +93,46 @@ export async function assess(
   return withUnfitKubelet(started, "kubelet-conf", ended && new Fail(ended.message, { hint: hint! }));
 }
 
+/** Is done before anything else: `rows` and the way out, where there is one, come first. `why`: of a node that is well. */
+function withFirst(
+  assessed: Assessment,
+  rows: readonly Check[],
+  next: readonly string[],
+  why: string,
+): Assessment {
+  const { damage, damaged, verdict } = assessed;
+  const all = { ...assessed, damage: [...damage, ...rows], next: [...next, ...assessed.next] };
+  if (!rows.some(hasFailed)) return all;
+  return { ...all, well: undefined, damaged: true, verdict: damaged ? verdict : why };
+}
+
 /** A running kubelet may be older than the host's name: all is well until it restarts. */
 function withOtherName(assessed: Assessment, other: Fail | undefined): Assessment {
   const runs = assessed.damage.some(({ id, result }) => id === "kubelet" && result === "ok");
   if (!other || !runs) return withUnfitKubelet(assessed, "kubelet-name", other);
   const warning = row("kubelet-name", KINDS["kubelet-name"].what, { warning: other.message });
-  return { ...assessed, damage: [...assessed.damage, warning], next: [other.hint, ...assessed.next] };
+  return withFirst(assessed, [warning], [other.hint], "");
 }
 
 /**
- * Printed first, so that nobody starts a kubelet that would lose flags, take another name, or exit at once.
- * Its other files have rows of their own.
+ * So that nobody starts a kubelet that would lose flags, take another name, or exit at once. Its other files have
+ * rows of their own.
  */
 function withUnfitKubelet(assessed: Assessment, id: CheckId, unfit: Fail | undefined): Assessment {
   if (!unfit) return assessed;
   const file = id === "kubelet-conf" ? "kubelet.conf" : KINDS[id].what;
-  const unsafe = bad(id, file, "unsafe", unfit.message);
-  const { damaged, verdict, next } = assessed;
-  return {
-    ...assessed,
-    ...{ well: undefined, damaged: true, damage: [...assessed.damage, unsafe] },
-    verdict: damaged ? verdict : unfit.message,
-    next: [unfit.hint, ...next],
-  };
+  return withFirst(assessed, [bad(id, file, "unsafe", unfit.message)], [unfit.hint], unfit.message);
 }
 
-/** A process that a signal has stopped is continued before anything else. */
+/** A process that a signal has stopped is continued. */
 function withStopped(assessed: Assessment, stopped: readonly StoppedProcess[]): Assessment {
   const kubelet = assessed.damage.find(({ id }) => id === "kubelet");
   const rows = stopped.map((process) => stoppedRow(process, kubelet?.result === "ok"));
-  const held = stopped.filter((_, i) => hasFailed(rows[i]!));
-  const damage = [...assessed.damage, ...rows];
-  if (held.length === 0) return { ...assessed, damage };
-  const kill = shell`kill -CONT ${held.map(({ pid }) => String(pid))}`;
-  const first = inLines([{ command: kill, note: "processes of kube-system that a signal has stopped" }]);
+  const pids = stopped.filter((_, i) => hasFailed(rows[i]!)).map(({ pid }) => String(pid));
+  const note = "processes of kube-system that a signal has stopped";
+  const next = pids.length > 0 ? inLines([{ command: shell`kill -CONT ${pids}`, note }]) : [];
   const names = rows.filter(hasFailed).map(({ what }) => what);
-  const reason = `a signal has stopped what must run: ${names.join(", ")}`;
-  return assessed.damaged
-    ? { ...assessed, damage, next: [...first, ...assessed.next] }
-    : { ...assessed, damage, damaged: true, verdict: reason, next: first };
+  return withFirst(assessed, rows, next, `a signal has stopped what must run: ${names.join(", ")}`);
 }
 
 /** A paused controller-manager is no damage if its kubelet is stopped: part 0 does both. */
@@ -213,7 +223,7 @@ async function damageOf(
     ...repairRows(known),
   ];
   const held = [...files, ...rest].some((one) => hasFailed(one) && one.severity !== "weakens");
-  const readers = known.cp ? heldRows(await caReaders(known.cp, seen(running))) : [];
+  const readers = known.cp ? openRows(readerRows(await caReaders(known.cp, seen(running)))) : [];
   return [...files, ...(await kubeletRow(node, running, { held })), ...rest, ...readers];
 }
 
@@ -254,7 +264,7 @@ function findingsOf(known: PartialFacts): Finding[] {
 }
 
 function describe(cluster: Cluster, facts: ClusterFacts | undefined): string {
-  const controlPlanes = cluster.nodes.flatMap(({ controlPlane, name }) => (controlPlane ? [name] : []));
+  const controlPlanes = controlPlaneNames(cluster.nodes);
   return [
     cluster.name,
     `API ${cluster.endpoint ?? facts?.advertiseAddress ?? "?"}`,

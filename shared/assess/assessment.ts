@@ -1,6 +1,15 @@
 /** The shape of `00-assess --json`, and of its tables on the terminal. */
-import { type Answer, type Check, checksAsJson, found, hasFailed, stateWord } from "../checks/check.ts";
-import { type Ending, endingsHere, firstEnd, forecast } from "../checks/forecast.ts";
+import {
+  type Answer,
+  type Check,
+  type CheckRow,
+  check,
+  checksAsJson,
+  found,
+  hasFailed,
+  stateWord,
+} from "../checks/check.ts";
+import { endingsHere, firstEnd, forecast } from "../checks/forecast.ts";
 import { ASSESS, type CheckId, KINDS } from "../checks/kinds.ts";
 import type { ClusterCa } from "../facts/ca-copies.ts";
 import type { Course } from "../facts/course.ts";
@@ -70,15 +79,16 @@ export function withWhatComes(
   const caIsLost = damage.some((row) => row.id === "certificate-ca" && hasFailed(row));
   const until = caIsLost ? firstEnd(endings) : undefined;
   const dated = damage.map((one) => (until ? withDate(one, day(until)) : one));
-  return [...dated, ...comingRows(endings, damage.some(hasFailed) ? undefined : certificatesDir)];
+  const backup = !damage.some(hasFailed) && certificatesDir;
+  const rows = backup ? [check("backup", () => backupAnswer(backup))] : [];
+  return [...dated, ...openRows([...forecast(endings), ...rows])];
 }
 
-/** `backupOf`: the keys' folder, if all is well. */
-function comingRows(endings: readonly Ending[], backupOf: string | undefined): Check[] {
-  const coming = forecast(endings).map(({ look, ...asked }) => found(asked, look() as Answer));
-  if (backupOf) coming.push(found({ id: "backup" }, backupAnswer(backupOf)));
-  return coming
-    .filter(({ result }) => result === "warning")
+/** Those that are not ok, with what mends each. */
+export function openRows(rows: readonly CheckRow[]): Check[] {
+  return rows
+    .map(({ look, ...asked }) => found(asked, look() as Answer))
+    .filter(({ result }) => result !== "ok")
     .map((one) => ({ ...one, detail: `${one.detail}: ${one.mend}` }));
 }
 

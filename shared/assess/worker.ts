@@ -4,7 +4,7 @@
  */
 import { dirname } from "node:path";
 import { command, type Todo } from "../again.ts";
-import { type Answer, type Check, found, hasFailed } from "../checks/check.ts";
+import { type Check, hasFailed } from "../checks/check.ts";
 import { knownHere, stoppedProcesses } from "../evidence/owners.ts";
 import type { ClusterCa } from "../facts/ca-copies.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
@@ -22,11 +22,11 @@ import { certInfo, trustsCa } from "../pki/certificate.ts";
 import { caText } from "../pki/examine.ts";
 import { day } from "../pki/judge.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
-import { type CaReader, kubeletCaReader } from "../renew/ca-readers.ts";
+import { kubeletCaReader } from "../renew/ca-readers.ts";
 import { readerRows } from "../renew/reader-rows.ts";
 import { holders } from "../salvage/memory/processes.ts";
 import { shell } from "../shell-line.ts";
-import { type Assessment, bad, type Judged, row, withWhatComes } from "./assessment.ts";
+import { type Assessment, bad, type Judged, openRows, row, withWhatComes } from "./assessment.ts";
 import { seen } from "./look-here.ts";
 import { lostFileRows } from "./rows.ts";
 import { NO_NEW_POD, OLD_CA_HELD } from "./verdict.ts";
@@ -148,14 +148,6 @@ export async function cniRows({ kubelet }: Node): Promise<Check[]> {
 const NO_NEW_NETWORK =
   "no new pod starts on this node, and none stops, until the network plugin's agent here has restarted";
 
-/** Files and processes of this node that still have the CA's certificate from before its renewal. */
-export function heldRows(readers: readonly CaReader[]): Check[] {
-  const rows = readerRows(readers).map(({ look, ...asked }) => found(asked, look() as Answer));
-  return rows
-    .filter(({ result }) => result !== "ok")
-    .map((one) => ({ ...one, detail: `${one.detail}: ${one.mend}` }));
-}
-
 /** Lost files of this worker's own static pods, such as a balancer in front of the API. */
 const lostPod = ({ kubelet: { staticPodPath } }: Node) =>
   `it ran here, by the kubelet's records, and its manifest in ${staticPodPath} is lost. Its mirror pod has it: ${command("03-workers open")} keeps it on a control plane node`;
@@ -183,7 +175,7 @@ export async function assessWorker(node: Node, running: Container[] | Fail, ca: 
     ...lostPods(node).map((pod) => bad("manifest", `static pod ${pod}`, "missing", lostPod(node))),
     ...(await kubeletRow(node, running)),
   ];
-  const held = heldRows(await kubeletCaReader(node, seen(running)));
+  const held = openRows(readerRows(await kubeletCaReader(node, seen(running))));
   const network = await cniRows(node);
   // a control plane node that lost everything has no kubelet.conf either
   const verdict = exists(kubeconfig)

@@ -3,15 +3,17 @@
  * memory, field by field: no two are equal byte by byte, as a new certificate has another key, other dates
  * and another CA. A field is a list whose order does not count. No key is in it.
  */
+
 import { dirname } from "node:path";
 import { command } from "../again.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { attempt } from "../fail.ts";
-import { exists, list, readText } from "../files/files.ts";
+import { exists, list } from "../files/files.ts";
 import { manifestPath, podsOnDisk, readManifest } from "../manifests/on-disk.ts";
-import { manifestLines } from "../manifests/repair-changes.ts";
+import { manifestLines, signedDifferences } from "../manifests/repair-changes.ts";
 import { infoOf } from "../pki/certificate.ts";
 import { certPath, certsOf, keyPath, SERVICE_ACCOUNT_KEYS } from "../pki/certs.ts";
+import { readable } from "../pki/examine.ts";
 import {
   clusterServer,
   KUBECONFIGS,
@@ -60,7 +62,7 @@ export function filesOf(cp: ControlPlaneNode): Map<string, SeenFile> {
   const present = (path: string) => (exists(path) ? {} : undefined);
   for (const row of certsOf(cp.facts)) {
     const [cert, key] = [certPath(row, pki), keyPath(row, pki)];
-    if (row.ca) add("certificate", cert, certificateFields(textOf(cert)));
+    if (row.ca) add("certificate", cert, certificateFields(readable(cert)));
     else add("CA", cert, present(cert));
     add("key", key, present(key));
   }
@@ -70,7 +72,7 @@ export function filesOf(cp: ControlPlaneNode): Map<string, SeenFile> {
     if (name !== "kubelet") add("kubeconfig", path, kubeconfigFields(path));
   // in memory the link still has the old target: take the newest dated file
   const newest = list(dirname(clientPem)).findLast((name) => /^kubelet-client-\d/.test(name));
-  const own = textOf(clientPem) || textOf(`${dirname(clientPem)}/${newest}`);
+  const own = readable(clientPem) || readable(`${dirname(clientPem)}/${newest}`);
   add("kubeconfig", kubeconfig, kubeconfigFields(kubeconfig, own));
   add("certificate", clientPem, certificateFields(own));
   for (const key of podsOnDisk(cp).keys()) {
@@ -80,11 +82,6 @@ export function filesOf(cp: ControlPlaneNode): Map<string, SeenFile> {
     add("manifest", path, manifest && { lines: manifestLines(manifest) });
   }
   return found;
-}
-
-/** "" if there is no such file. */
-function textOf(path: string): string {
-  return attempt(() => readText(path), "") ?? "";
 }
 
 /** Subject, names, usages and kind of key; undefined if it is no certificate. */
@@ -109,12 +106,9 @@ function kubeconfigFields(path: string, clientPem?: string): Fields | undefined 
 /** `-names x` is in `here` only, `+names x` in `back` only. A manifest's lines stand alone. */
 export function fieldDifferences(here: Fields, back: Fields): string[] {
   return Object.keys({ ...here, ...back }).flatMap((field) => {
-    const [has, gets] = [here[field] ?? [], back[field] ?? []];
-    const only = (sign: string, of: readonly string[], other: readonly string[]) =>
-      of
-        .filter((value) => !other.includes(value))
-        .map((value) => `${sign}${field === "lines" ? "" : `${field} `}${value}`);
-    return [...only("-", has, gets), ...only("+", gets, has)];
+    const named = (of: Fields) =>
+      (of[field] ?? []).map((value) => (field === "lines" ? value : `${field} ${value}`));
+    return signedDifferences(named(back), named(here));
   });
 }
 

@@ -11,7 +11,7 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { type LostFile, lostHere } from "../facts/lost-files.ts";
 import { controlPlaneToRepair } from "../facts/node-to-repair.ts";
 import { attempt, Fail, failOf, Refused } from "../fail.ts";
-import { entriesBelow } from "../files/file-tree.ts";
+import { entriesBelow, filesBelow } from "../files/file-tree.ts";
 import { exists, readBytes } from "../files/files.ts";
 import { backupState } from "../hand-over/backup-mark.ts";
 import { linksUsualDir, manifestPath, readManifest } from "../manifests/on-disk.ts";
@@ -158,7 +158,9 @@ function othersThan(named: readonly At[], lost: readonly At[], folders: readonly
 }
 
 function allBelow(folders: readonly string[]): string[] {
-  return folders.flatMap(entriesBelow).flatMap(({ path, kind }) => (kind === "other" ? [] : [path]));
+  return folders.flatMap((folder) =>
+    [...entriesBelow(folder)].flatMap(({ path, kind }) => (kind === "other" ? [] : [path])),
+  );
 }
 
 /** The kubelet's own files, and the link in the place of kubeadm's usual folder. */
@@ -173,8 +175,7 @@ function isRebuilt(path: string, rebuilt: readonly string[]): boolean {
 function keptIn(folder: string | undefined, lost: readonly LostFile[]): KeptFile[] {
   const copies = folder === undefined ? [] : copiesIn(folder, lost);
   return lost.map((file) => {
-    const below =
-      file.kind === "folder" ? entriesBelow(file.path).filter(({ kind }) => kind === "file") : [file];
+    const below = file.kind === "folder" ? [...filesBelow(file.path)].map((path) => ({ path })) : [file];
     const found = below.map(({ path }) => copies.filter((copy) => copy.path === path));
     const isSame = found.every((all) =>
       all.some(({ path, content }) => Buffer.from(content).equals(readBytes(path) ?? Buffer.of())),

@@ -10,11 +10,12 @@
  * A folder named by a UID: the API server gives a UID, or, to a static pod, its kubelet; nobody else chooses
  * one. So the folder belongs to the pod that has this UID in etcd, or in the kubelet's records.
  */
-import type { EtcdData, KeyValue } from "../etcd-data/data.ts";
+import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt } from "../fail.ts";
 import { list } from "../files/files.ts";
 import { hostText, isRoots } from "../files/untrusted-file.ts";
 import { CONTROL_PLANE, type Container, isStaticUid } from "../node/containers.ts";
+import type { StoredObject } from "../objects/objects.ts";
 import { decodeStored, registryPrefix } from "../objects/stored.ts";
 import { COMM } from "../shell-line.ts";
 import { may, ofNamespace, podRecords, type SourceName } from "./sources.ts";
@@ -205,21 +206,13 @@ function ownFolder(first: string | undefined): string {
  * its hash.
  */
 export function kubeSystemUids(data: EtcdData | undefined): Set<string> {
-  const known = data ? uidsBelow("pods/kube-system/", data) : [];
-  return new Set([
-    ...known,
-    ...podRecords().flatMap(({ namespace, uid }) => (may(ofNamespace(namespace), "keys") ? [uid] : [])),
-  ]);
-}
-
-/** An unreadable object does not hide the others. */
-function uidsBelow(path: string, data: EtcdData): string[] {
-  const uidOf = (stored: KeyValue) =>
-    (decodeStored(data, stored) as { metadata: { uid?: unknown } }).metadata.uid;
-  const uids = data
-    .list(`${registryPrefix(data)}/${path}`)
-    .map((stored) => attempt(() => uidOf(stored), undefined));
-  return uids.filter((uid) => typeof uid === "string").toArray();
+  const stored = data?.list(`${registryPrefix(data)}/pods/kube-system/`).toArray() ?? [];
+  // an unreadable object does not hide the others
+  const uids = stored.map((one) =>
+    attempt(() => (decodeStored(data!, one) as StoredObject).metadata.uid, undefined),
+  );
+  const records = podRecords().filter(({ namespace }) => may(ofNamespace(namespace), "keys"));
+  return new Set([...uids.filter((uid) => typeof uid === "string"), ...records.map(({ uid }) => uid)]);
 }
 
 /** The source of volumes in this pod's folder. */

@@ -46,6 +46,10 @@ export interface KnownNode {
   places: string[];
 }
 
+export function controlPlaneNames(nodes: readonly Pick<KnownNode, "name" | "controlPlane">[]): string[] {
+  return nodes.filter(({ controlPlane }) => controlPlane).map(({ name }) => name);
+}
+
 interface StoredNode {
   metadata: { name: string; uid: string; labels?: Record<string, string> };
   status?: { addresses?: { type: string; address: string }[] };

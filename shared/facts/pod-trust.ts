@@ -30,6 +30,7 @@ export interface RunningPod extends KubeObject {
     reason?: string;
     message?: string;
     podIP?: string;
+    podIPs?: { ip: string }[];
     conditions?: {
       type: string;
       status: string;

@@ -2,6 +2,7 @@
  * The current repair, and etcd's data from before it. Its rescue folder and the certificates on disk show
  * which repair that is.
  */
+
 import type { EtcdData } from "../etcd-data/data.ts";
 import { type EtcdFolders, readFolders, readRescued, showsToday } from "../etcd-location/etcd-folders.ts";
 import { attempt, Fail } from "../fail.ts";
@@ -19,6 +20,7 @@ import { knowsCa, madeAt, type TrustedKeys, trustedKeys } from "../pki/certifica
 import { CERTS } from "../pki/certs.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { type Cluster, certificatesDirIn, readCluster, readConfiguration } from "./cluster.ts";
+import { controlPlaneNames } from "./known-nodes.ts";
 import { type CutOff, mountedBefore, type RunningPod, reasonToLeave } from "./pod-trust.ts";
 
 /** A repair that has begun, or begins now: its rescue folder, and etcd's data from before it. */
@@ -111,7 +113,7 @@ export function hasEnded(before: EtcdData, live: EtcdData, began: Date): boolean
   if (isKnown === false && !foreignCa(here as string, now)) return false;
   // A control plane node that is lost for good has no Node any more.
   const { nodes } = clusters[1]!;
-  const controlPlanes = nodes.flatMap(({ controlPlane, name }) => (controlPlane ? [name] : []));
+  const controlPlanes = controlPlaneNames(nodes);
   const lacksPods = (name: string) =>
     staticPods(before, name).some((pod) => !staticPods(live, name).includes(pod));
   if (controlPlanes.some(lacksPods)) return false;

@@ -28,7 +28,7 @@ import { CERTS, type ClusterFacts, certPath, certRow, keyPath } from "../pki/cer
 import { clusterCa, examine, pkiFindings, readable, wholePki } from "../pki/examine.ts";
 import { shell } from "../shell-line.ts";
 import type { Cluster } from "./cluster.ts";
-import type { KnownNode } from "./known-nodes.ts";
+import { controlPlaneNames, type KnownNode } from "./known-nodes.ts";
 import type { Repair } from "./repair.ts";
 
 interface Place {
@@ -42,8 +42,7 @@ type ControlPlanes = Pick<Cluster, "certificatesDir"> & {
 
 /** In etcd's data; none where they cannot be read. */
 function mirrorsOf(data: EtcdData, { nodes }: Pick<ControlPlanes, "nodes">): MirrorPod[] {
-  const names = nodes.flatMap(({ controlPlane, name }) => (controlPlane ? [name] : []));
-  return attempt(() => names.flatMap((name) => findMirrorPods(data, name)), []);
+  return attempt(() => controlPlaneNames(nodes).flatMap((name) => findMirrorPods(data, name)), []);
 }
 
 /** Whether no controller-manager on a control plane node had a key to sign with, and the CA's key is not here either. */

@@ -76,12 +76,11 @@ export function replaceFiles(changes: readonly FileChange[], folder: string): st
  */
 export function restoreTree(copy: string | undefined, path: string, aside: string) {
   if (copy !== undefined && sameTree(copy, path)) return;
-  if (copy !== undefined && isFolder(copy) && isFolder(path)) return restoreEntries(copy, path, aside);
-  moveToRescue(path, aside);
-  if (copy !== undefined) copyTree(copy, path);
-}
-
-function restoreEntries(copy: string, path: string, aside: string) {
+  if (copy === undefined || !isFolder(copy) || !isFolder(path)) {
+    moveToRescue(path, aside);
+    if (copy !== undefined) copyTree(copy, path);
+    return;
+  }
   const before = list(copy);
   for (const name of new Set([...before, ...list(path)]))
     restoreTree(before.includes(name) ? join(copy, name) : undefined, join(path, name), aside);
@@ -221,16 +220,29 @@ function isKept(from: string, to: string): boolean {
   return exists(to);
 }
 
-/** All on disk below a folder that is no folder itself, whatever a dry run has deleted. Links are not followed. */
-export function entriesBelow(folder: string): { path: string; kind: "file" | "link" | "other" }[] {
+interface Entry {
+  path: string;
+  kind: "file" | "link" | "other";
+}
+
+/**
+ * All on disk below a folder that is no folder itself, whatever a dry run has deleted; at most `deep` folders down. Links
+ * are not followed.
+ */
+export function* entriesBelow(folder: string, deep = Number.POSITIVE_INFINITY): Generator<Entry> {
   const names = tryFile("list", folder, () => fs.readdirSync(hostEntry(folder))) ?? [];
-  return names.sort().flatMap((name) => {
+  for (const name of names.sort()) {
     const path = join(folder, name);
     const info = entryAt(path);
-    if (!info) return [];
-    if (info.isDirectory()) return entriesBelow(path);
-    return [{ path, kind: info.isSymbolicLink() ? "link" : info.isFile() ? "file" : "other" }];
-  });
+    if (!info?.isDirectory()) {
+      if (info) yield { path, kind: info.isSymbolicLink() ? "link" : info.isFile() ? "file" : "other" };
+    } else if (deep > 0) yield* entriesBelow(path, deep - 1);
+  }
+}
+
+/** The paths of the regular files among them. */
+export function* filesBelow(folder: string, deep?: number): Generator<string> {
+  for (const { path, kind } of entriesBelow(folder, deep)) if (kind === "file") yield path;
 }
 
 /** Also true for a dead link. */

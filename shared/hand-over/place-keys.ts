@@ -2,11 +2,13 @@
  * The facts of this machine, for a bundle that it makes or opens; and a bundle beside the node on which it is unpacked:
  * its cluster, the files that are here, and those to write.
  */
+
 import { again } from "../again.ts";
 import { etcdDataOf, nodeIfAny } from "../etcd-location/etcd-place.ts";
-import { may, type SourceName } from "../evidence/sources.ts";
+import { type Decision, may, type SourceName } from "../evidence/sources.ts";
 import type { Cluster } from "../facts/cluster.ts";
 import { lookAtControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
+import { controlPlaneNames } from "../facts/known-nodes.ts";
 import * as noData from "../facts/no-etcd-data.ts";
 import { isExternalSigner } from "../facts/signed-elsewhere.ts";
 import { attempt, Fail } from "../fail.ts";
@@ -63,14 +65,10 @@ export async function lookForKeys(etcdData: string | undefined) {
 }
 
 export function originOf({ cluster }: Here): Origin | undefined {
-  const controlPlanes = cluster?.nodes?.flatMap(({ name, controlPlane }) => (controlPlane ? [name] : []));
-  return (
-    cluster && {
-      name: cluster.name,
-      kubeSystemUid: cluster.kubeSystemUid,
-      ...(controlPlanes?.length ? { controlPlanes } : {}),
-    }
-  );
+  if (!cluster) return undefined;
+  const { name, kubeSystemUid, nodes = [] } = cluster;
+  const controlPlanes = controlPlaneNames(nodes);
+  return { name, kubeSystemUid, ...(controlPlanes.length > 0 ? { controlPlanes } : {}) };
 }
 
 interface Vouching {
@@ -84,21 +82,27 @@ const SOURCE_OF: Record<LockKind, SourceName> = {
   recipients: "a bundle for recipients",
 };
 
+/** Proved by the operator's word, or by its lock, if not everybody can make that. */
+function isProved({ confirmed, lock }: Vouching, decision: Decision): boolean {
+  return confirmed !== undefined || may(SOURCE_OF[lock], decision);
+}
+
 /**
  * Refuses a bundle of another cluster, one that is older than the cluster's CA, and one that nothing proves;
  * says what it was compared with. The bundle's own words about its cluster count only if its lock proves who
  * made it.
  */
-export function checkOrigin({ files, manifest }: Bundle, here: Here, { confirmed, lock }: Vouching) {
+export function checkOrigin({ files, manifest }: Bundle, here: Here, vouching: Vouching) {
+  const { confirmed, lock } = vouching;
   const hint =
     "pack one on a control plane node of this cluster that has the right keys: ./bunw scripts/hand-over.ts pack";
   const ca = caOf(files);
   if (confirmed && confirmed !== ca) throw new Fail(`The bundle's CA is ${ca}, not ${confirmed}`, { hint });
   const restored = lastRestore();
   // the operator named it when etcd's data was restored
-  const isProved = confirmed !== undefined || may(SOURCE_OF[lock], "keys") || restored?.caHash === ca;
+  const isOurs = isProved(vouching, "keys") || restored?.caHash === ca;
   if (!here.cluster) {
-    if (!isProved) throw unprovedBundle(ca, `etcd's data cannot be read (${here.obstacle?.message})`, lock);
+    if (!isOurs) throw unprovedBundle(ca, `etcd's data cannot be read (${here.obstacle?.message})`, lock);
     return say(`warning: not compared with etcd's data: ${here.obstacle?.message}`);
   }
 
@@ -113,7 +117,7 @@ export function checkOrigin({ files, manifest }: Bundle, here: Here, { confirmed
   const known = [...trustedKeys(oldCaPem)].join(", ");
   if (trustedKeys(oldCaPem).has(ca)) {
     const isOwn = restored === undefined || restored.value === "a member's disk";
-    if (!isProved && !isOwn)
+    if (!isOurs && !isOwn)
       throw unprovedBundle(ca, "and so does etcd's data, which restore.ts has made of a snapshot", lock);
     return say("its CA is the one that etcd's data names");
   }
@@ -125,8 +129,7 @@ export function checkOrigin({ files, manifest }: Bundle, here: Here, { confirmed
       { hint },
     );
   }
-  if (!isProved || (!bundleCluster && !confirmed))
-    throw unprovedBundle(ca, `etcd's data names ${known}`, lock);
+  if (!isOurs || (!bundleCluster && !confirmed)) throw unprovedBundle(ca, `etcd's data names ${known}`, lock);
   say(`its CA is newer than the one that etcd's data names (${known}), as after part 1 with --new-cas`);
 }
 
@@ -137,25 +140,20 @@ const WORDS_LAST = 24 * 3600_000;
  * A lock that everybody can make proves nobody's words. `own`: this node's name, which is neither away nor
  * lost.
  */
-export function takeWordsOf({ manifest }: Bundle, { confirmed, lock }: Vouching, own: string | undefined) {
+export function takeWordsOf({ manifest }: Bundle, vouching: Vouching, own: string | undefined) {
   const words = asWords(manifest?.words).filter(({ value }) => value !== own);
   if (words.length === 0) return;
   const isOld = !(Date.now() - Date.parse(manifest!.made) < WORDS_LAST);
-  const isProved = confirmed !== undefined || may(SOURCE_OF[lock], "words");
-  if (isProved && !isOld) return takeWords(words);
+  if (isProved(vouching, "words") && !isOld) return takeWords(words);
   const why = isOld ? "as the bundle is old" : "as nothing proves who said it";
   say(`did not take words, ${why}: ${words.map(asSaid).join("; ")}`);
 }
 
 /** The kubelet's lost configuration, by the same proofs. */
-export function takeKubeletConfig(
-  { manifest }: Bundle,
-  { confirmed, lock }: Vouching,
-  node: Node | undefined,
-) {
+export function takeKubeletConfig({ manifest }: Bundle, vouching: Vouching, node: Node | undefined) {
   if (typeof manifest?.kubeletConfig?.text !== "string" || !node) return;
-  const isProved = confirmed !== undefined || may(SOURCE_OF[lock], "files");
-  if (isProved) takeConfigOf({ ...manifest.kubeletConfig, from: manifest.node }, node.kubelet);
+  if (isProved(vouching, "files"))
+    takeConfigOf({ ...manifest.kubeletConfig, from: manifest.node }, node.kubelet);
 }
 
 function unprovedBundle(ca: string, known: string, lock: LockKind): Fail {

@@ -128,12 +128,6 @@ function startedBefore({ status, metadata }: RunningPod, made: Date): boolean {
 
 const LOOK = { seconds: 60, hint: "journalctl -u kubelet -n 50" };
 
-interface HostPod {
-  metadata: { name: string; namespace: string };
-  spec: { hostNetwork?: boolean };
-  status?: { podIP?: string; podIPs?: { ip: string }[] };
-}
-
 /**
  * Needs a running kubelet; names one that does not report its new address, and leaves it alone. Names a podIP
  * that does not change, too: not only the kubelet writes a pod's status, a network plugin's account may, and
@@ -161,7 +155,7 @@ export async function renewHostPodIps(api: KubeApi, node: string, moved: Moved) 
 }
 
 async function namingOld(api: KubeApi, node: string, moved: Moved): Promise<string[]> {
-  const pods = await api.list<HostPod>(podsOn(node));
+  const pods = await api.list<RunningPod>(podsOn(node));
   return pods
     .filter(({ spec, status }) => spec.hostNetwork && namesOld([status?.podIP, status?.podIPs], moved))
     .map(nameOf);

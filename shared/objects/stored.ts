@@ -139,7 +139,11 @@ export function sealedIn(etcdKey: string, value: Uint8Array): Sealed | undefined
 
 type Open = (key: Buffer, sealed: Sealed) => Buffer;
 
-const OPENERS: Record<string, Open> = { aescbc: openCbc, aesgcm: openGcm, secretbox: openBox };
+const OPENERS: Record<string, Open> = {
+  aescbc: openCbc,
+  aesgcm: (key, { bytes, etcdKey }) => openAesGcm(key, bytes, etcdKey),
+  secretbox: openBox,
+};
 
 /**
  * Most keys tried for one value. kube-apiserver's guide has a handful; a stranger may list very many, so that
@@ -213,11 +217,11 @@ function openCbc(key: Buffer, { bytes }: Sealed): Buffer {
   return Buffer.concat([cipher.update(bytes.subarray(16)), cipher.final()]);
 }
 
-function openGcm(key: Buffer, { bytes, etcdKey }: Sealed): Buffer {
-  const [nonce, body, tag] = [bytes.subarray(0, 12), bytes.subarray(12, -16), bytes.subarray(-16)];
-  const cipher = createDecipheriv(`aes-${key.length * 8}-gcm` as "aes-256-gcm", key, nonce);
-  cipher.setAAD(Buffer.from(etcdKey)).setAuthTag(tag);
-  return Buffer.concat([cipher.update(body), cipher.final()]);
+/** Nonce, data, tag. `bound`: covered by the tag, too. */
+export function openAesGcm(key: Buffer, sealed: Uint8Array, bound = ""): Buffer {
+  const cipher = createDecipheriv(`aes-${key.length * 8}-gcm` as "aes-256-gcm", key, sealed.subarray(0, 12));
+  cipher.setAAD(Buffer.from(bound)).setAuthTag(sealed.subarray(-16));
+  return Buffer.concat([cipher.update(sealed.subarray(12, -16)), cipher.final()]);
 }
 
 /** XSalsa20 and Poly1305, as NaCl's secretbox: nonce of 24 bytes, then tag and data. */

@@ -10,8 +10,7 @@ import { checksAsJson } from "../checks/check.ts";
 import { goodUntil } from "../checks/forecast.ts";
 import { may } from "../evidence/sources.ts";
 import type { Cluster } from "../facts/cluster.ts";
-import type { PartialFacts } from "../facts/control-plane-node.ts";
-import type { KnownNode } from "../facts/known-nodes.ts";
+import { controlPlaneNames, type KnownNode } from "../facts/known-nodes.ts";
 import { attemptLater, Fail } from "../fail.ts";
 import { writeTyped } from "../files/operator-files.ts";
 import { writeTar } from "../hand-over/tar.ts";
@@ -40,7 +39,11 @@ export function writeReport(
 ) {
   const found = known?.cluster && known.data && { cluster: known.cluster, data: known.data };
   const nodes = found?.cluster.nodes ?? [];
-  const { runs, notes, unchanged = [] } = readKeptRuns(here, logs, controlPlanesOf(known));
+  const {
+    runs,
+    notes,
+    unchanged = [],
+  } = readKeptRuns(here, logs, controlPlaneNames(known?.cluster?.nodes ?? []));
   const cluster = found && {
     name: found.cluster.name,
     kubernetes: found.cluster.kubernetesVersion,
@@ -69,10 +72,6 @@ function whoSays(runs: Parameters<typeof byBelief>[0]): string {
     some.length > 0 ? [`${some.length} ${words} ${listed([...new Set(some.map(({ node }) => node))])}`] : [];
   const parts = [...phrase(ours, "on"), ...phrase(others, "by the words of")];
   return parts.length > 0 ? `: ${parts.join("; ")}` : "";
-}
-
-function controlPlanesOf(known: PartialFacts | undefined): string[] {
-  return (known?.cluster?.nodes ?? []).flatMap(({ name, controlPlane }) => (controlPlane ? [name] : []));
 }
 
 /** The folder's name in RUNBOOK.md and in a plan, on that machine and on this node. */
@@ -110,7 +109,7 @@ interface Bundled extends Verified {
  * `writeTyped`.
  */
 export async function writeBundle(file: string, { here, hostName, known, checks, end, ...options }: Bundled) {
-  const { runs, notes } = readKeptRuns(here, options.logs, controlPlanesOf(known));
+  const { runs, notes } = readKeptRuns(here, options.logs, controlPlaneNames(known?.cluster?.nodes ?? []));
   const assessed = await assessment(options.etcdData);
   const kubernetes = known?.cluster?.kubernetesVersion;
   const verified = { node: here, kubernetes, ...checksAsJson(checks), end };

@@ -10,7 +10,7 @@ import { isNameless } from "../etcd-data/members.ts";
 import { hostOf } from "../etcd-location/reach-etcd.ts";
 import { duration, minute } from "../evidence/server-clock.ts";
 import { type Cluster, onlyLabelled, readCluster } from "../facts/cluster.ts";
-import type { KnownNode } from "../facts/known-nodes.ts";
+import { controlPlaneNames, type KnownNode } from "../facts/known-nodes.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { exists, writeFile } from "../files/files.ts";
 import { isOlderRelease } from "../manifests/command.ts";
@@ -39,7 +39,7 @@ export function contentFor(stored: EtcdData, as: string, lost: readonly string[]
   const cluster = readCluster(data);
   refuseExternal(data);
   const node = cluster.nodes.find(({ name }) => name === as);
-  const controlPlanes = cluster.nodes.filter(({ controlPlane }) => controlPlane).map(({ name }) => name);
+  const controlPlanes = controlPlaneNames(cluster.nodes);
   if (node?.controlPlane) return { data, cluster, node };
   throw new Refused(`"${as}" is not one of the control plane nodes in the data`, {
     unchanged: true,
@@ -104,11 +104,8 @@ export function refuseOtherCa({ oldCaPem }: Pick<Cluster, "oldCaPem">, confirmed
  * that of its last copy.
  */
 export function takenAt({ data, cluster }: Content): Date | undefined {
-  const times = cluster.nodes
-    .filter(({ controlPlane }) => controlPlane)
-    .map(({ name }) =>
-      attempt(() => readObject<StoredObject>(data, `leases/kube-node-lease/${name}`), undefined),
-    )
+  const times = controlPlaneNames(cluster.nodes)
+    .map((name) => attempt(() => readObject<StoredObject>(data, `leases/kube-node-lease/${name}`), undefined))
     .map((lease) => Date.parse((lease?.spec as { renewTime?: string } | undefined)?.renewTime ?? ""))
     .filter((time) => !Number.isNaN(time));
   return times.length > 0 ? new Date(Math.max(...times)) : undefined;

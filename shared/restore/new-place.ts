@@ -11,7 +11,7 @@ import { memberName } from "../etcd-data/members.ts";
 import { placeOf } from "../etcd-location/reach-etcd.ts";
 import type { Cluster } from "../facts/cluster.ts";
 import { guestsOf } from "../facts/endpoint.ts";
-import { apiEndpoint, type KnownNode } from "../facts/known-nodes.ts";
+import { apiEndpoint, controlPlaneNames, type KnownNode } from "../facts/known-nodes.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { type Node, routedAddress } from "../node/node.ts";
 import type { KubeletFlags } from "../node/started-with.ts";
@@ -168,7 +168,7 @@ function refuseUnknown(lostOn: readonly string[], known: readonly string[]) {
 
 /** Each control plane node's own, and the endpoint, which may be a balancer for all of them. */
 function apiServers(cluster: Cluster, data: EtcdData): Asked[] {
-  const nodes = cluster.nodes.flatMap(({ name, controlPlane }) => (controlPlane ? [name] : []));
+  const nodes = controlPlaneNames(cluster.nodes);
   const servers = new Map<string, string[]>();
   for (const name of nodes) {
     const at = apiEndpoint(name, data);

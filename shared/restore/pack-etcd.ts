@@ -15,7 +15,7 @@ import { readCluster } from "../facts/cluster.ts";
 import { lookPastNat } from "../facts/control-plane-node.ts";
 import { Fail, Refused } from "../fail.ts";
 import { megabytes, refuseNoMemory } from "../files/file-system.ts";
-import { exists, freshPartial, hostEntry, hostPath, renameInto } from "../files/files.ts";
+import { exists, freshPartial, hostEntry, hostPath, renameInto, writeAt } from "../files/files.ts";
 import { refuseOthers } from "../files/operator-files.ts";
 import { tryFile } from "../files/root.ts";
 import { keyFor, type LockOptions, markEtcd } from "../hand-over/operators-bundle.ts";
@@ -120,7 +120,7 @@ async function writePieces(
   let size = 0;
   try {
     for await (const piece of pieces) {
-      tryFile("write", path, () => writeAll(file, piece), true);
+      tryFile("write", path, () => writeAt(file, piece, size), true);
       hash.update(piece);
       size += piece.length;
       progress.show(Math.ceil(size / 1e6));
@@ -137,8 +137,4 @@ async function writePieces(
   told({ what: "act", line: `wrote ${place}` });
   say(`wrote ${path} (${megabytes(size)} MB)`);
   return hash.digest("hex");
-}
-
-function writeAll(file: number, piece: Uint8Array) {
-  for (let done = 0; done < piece.length; ) done += fs.writeSync(file, piece, done);
 }

@@ -70,7 +70,11 @@ export class FoundKeys {
 
   /** Several found keys of which each can be the one in use: a person decides. */
   rivals(): FoundKey[][] {
-    return this.wanted.map((wanted) => this.#candidatesOf(wanted)).filter(({ length }) => length > 1);
+    return this.#candidates().filter(({ length }) => length > 1);
+  }
+
+  #candidates(): FoundKey[][] {
+    return this.wanted.map((wanted) => this.#candidatesOf(wanted));
   }
 
   #candidatesOf(wanted: WantedKey): FoundKey[] {
@@ -133,9 +137,7 @@ export class FoundKeys {
    * found.
    */
   files(): Map<string, Uint8Array> {
-    const chosen = this.wanted
-      .map((wanted) => this.#candidatesOf(wanted))
-      .filter(({ length }) => length === 1);
+    const chosen = this.#candidates().filter(({ length }) => length === 1);
     return new Map(
       chosen.flat().flatMap((found) => pairOf(found).map(([name, text]) => [name, Buffer.from(text)])),
     );

@@ -8,17 +8,15 @@
  * encrypted with a certificate key that only its terminal ever showed. Each value is AES-GCM: nonce 12 |
  * ciphertext | tag 16 (kubeadm's app/phases/copycerts, app/util/crypto).
  */
-import { createDecipheriv } from "node:crypto";
-import { join } from "node:path";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";
-import { isLink } from "../files/file-tree.ts";
+import { filesBelow } from "../files/file-tree.ts";
 import { exists, list, stat } from "../files/files.ts";
 import { secretIn } from "../files/operator-files.ts";
 import { smallText } from "../files/untrusted-file.ts";
 import type { Secret } from "../objects/objects.ts";
 import { decodeObject, isObject } from "../objects/storage.ts";
-import { readSeal, registryPrefix } from "../objects/stored.ts";
+import { openAesGcm, readSeal, registryPrefix } from "../objects/stored.ts";
 import { keyMatches, privateKeyOf, privateKeysIn } from "../pki/certificate.ts";
 import { SHARED_FILES } from "../pki/certs.ts";
 import { count } from "../progress.ts";
@@ -86,16 +84,6 @@ export function searchFolder(foundKeys: FoundKeys, folder: string) {
     if (typeof text === "string") found += takeKeys(foundKeys, [text], `your copy ${path}`);
   }
   say(`${folder}: files: ${count(files)}, lost keys among them: ${count(found)}`);
-}
-
-function* filesBelow(folder: string, deep: number): Generator<string> {
-  for (const name of list(folder)) {
-    const path = join(folder, name);
-    if (isLink(path)) continue;
-    const kind = stat(path)?.kind;
-    if (kind === "file") yield path;
-    else if (kind === "dir" && deep > 0) yield* filesBelow(path, deep - 1);
-  }
 }
 
 function takeKeys(foundKeys: FoundKeys, texts: readonly string[], from: string): number {
@@ -210,14 +198,8 @@ function keyBytes(text: string): Buffer {
 }
 
 function decrypt(sealed: Buffer, key: Buffer, name: string): string {
-  const cipher = createDecipheriv(
-    `aes-${key.length * 8}-gcm` as "aes-256-gcm",
-    key,
-    sealed.subarray(0, NONCE),
-  );
-  cipher.setAuthTag(sealed.subarray(-TAG));
   try {
-    return Buffer.concat([cipher.update(sealed.subarray(NONCE, -TAG)), cipher.final()]).toString("utf8");
+    return openAesGcm(key, sealed).toString("utf8");
   } catch (cause) {
     throw new Fail(`The certificate key does not open ${name} of the Secret kubeadm-certs`, {
       hint: "look for the newest one, as each upload makes a new certificate key: into the shell's history, and into the logs of your automation",

@@ -15,7 +15,7 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { type Repair, replacedCa } from "../facts/repair.ts";
 import { saKeyIsNew } from "../facts/sa-key.ts";
 import { attemptLater, Fail } from "../fail.ts";
-import { entriesBelow } from "../files/file-tree.ts";
+import { filesBelow } from "../files/file-tree.ts";
 import { exists, hostEntry, list, stat, UNFINISHED } from "../files/files.ts";
 import { gone } from "../files/untrusted-file.ts";
 import { BACKUP_MARK, backupState } from "../hand-over/backup-mark.ts";
@@ -95,7 +95,7 @@ function trustChanges(cp: ControlPlaneNode, caPem: string): string[] {
 
 function movedAside({ asideDir, earlier }: ControlPlaneNode): string[] {
   const folder = earlier ? `${earlier.rescue.dir}/aside` : asideDir;
-  const moved = entriesBelow(folder).filter(({ kind }) => kind === "file").length;
+  const moved = [...filesBelow(folder)].length;
   return moved > 0 ? [`moved aside, not deleted: ${moved} files, in ${folder}`] : [];
 }
 

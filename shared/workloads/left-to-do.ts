@@ -1,6 +1,6 @@
 /** Work that part 4 leaves to the operator and to other people, the most urgent first; and what rescue folders hold. */
-import { lstatSync, readdirSync, readFileSync } from "node:fs";
-import { basename, join } from "node:path";
+import { lstatSync, readFileSync } from "node:fs";
+import { basename } from "node:path";
 import { command, type Todo } from "../again.ts";
 import { calledByApi } from "../api/api-error.ts";
 import type { KubeApi } from "../api/kube-api.ts";
@@ -12,8 +12,9 @@ import { lastWritten } from "../facts/pod-trust.ts";
 import { replacedCa } from "../facts/repair.ts";
 import { saKeyIsNew } from "../facts/sa-key.ts";
 import { attempt, Fail } from "../fail.ts";
-import { copiedFrom, linksOut } from "../files/file-tree.ts";
+import { copiedFrom, filesBelow, linksOut } from "../files/file-tree.ts";
 import { exists, hostEntry, list, readText } from "../files/files.ts";
+import { isBelow } from "../files/root.ts";
 import { podFlags } from "../manifests/command.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import {
@@ -178,11 +179,9 @@ const LARGEST = 1 << 20;
 /** "etcd's data with all Secrets, 9 files with a private key or a token, 3 without", by looking. */
 export function heldIn(rescue: Rescue): string {
   const etcd = exists(rescuedEtcd(rescue));
-  const parts = [runsIn, ...(etcd ? [rescuedEtcd, rescuedLog] : [])];
-  const files = filesBelow(
-    hostEntry(rescue.dir),
-    parts.map((part) => basename(part(rescue))),
-  );
+  const parts = [runsIn, ...(etcd ? [rescuedEtcd, rescuedLog] : [])].map((part) => part(rescue));
+  const isOther = (path: string) => !parts.some((part) => isBelow(path, part));
+  const files = filesBelow(rescue.dir).filter(isOther).toArray();
   const secret = files.filter(isSecret).length;
   const others = files.length - secret;
   const runs = list(runsIn(rescue)).filter((name) => name.endsWith(".txt")).length;
@@ -202,16 +201,7 @@ function byLinks(folder: string): string {
   return links instanceof Fail || links.length === 0 ? "" : ` (by links: ${listed(links)})`;
 }
 
-/** Regular files, on this machine; links are not followed. */
-function filesBelow(folder: string, except: readonly string[] = []): string[] {
-  const entries = readdirSync(folder, { withFileTypes: true }).filter(({ name }) => !except.includes(name));
-  return entries.flatMap((entry) => {
-    const path = join(folder, entry.name);
-    if (entry.isDirectory()) return filesBelow(path);
-    return entry.isFile() ? [path] : [];
-  });
-}
-
-function isSecret(host: string): boolean {
+function isSecret(path: string): boolean {
+  const host = hostEntry(path);
   return lstatSync(host).size > LARGEST || SECRET.test(readFileSync(host, "utf8"));
 }

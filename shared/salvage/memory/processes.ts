@@ -155,30 +155,34 @@ export interface FoundCopy {
 /** Lost files that the static pods' flags name, and that the pod's own process still has mounted. */
 export function mountedFiles(processes: readonly Process[], lost: readonly LostFile[]): FoundCopy[] {
   return lost.flatMap(({ path, inside, program }) => {
-    if (inside === "") return [];
-    for (const process of processes.filter(({ name }) => name === program)) {
-      const content = textBelow(process.pid, inside);
-      if (content?.trim() && !content.includes("\ufffd")) return [{ path, content, from: stillIn(process) }];
-    }
-    return [];
+    const its = processes.filter(({ name }) => inside !== "" && name === program);
+    return firstMounted(its, { path, inside }, (text) => text.trim() !== "" && !text.includes("\ufffd"));
   });
 }
 
-function stillIn({ name, pid }: Process): string {
-  return `still mounted in ${name} (pid ${pid})`;
+/** `inside`: the path by which the processes have it. */
+function firstMounted(
+  processes: readonly Process[],
+  { path, inside }: { path: string; inside: string },
+  isGood: (content: string) => boolean,
+): FoundCopy[] {
+  for (const { name, pid } of processes) {
+    const content = textBelow(pid, inside);
+    if (content && isGood(content)) return [{ path, content, from: `still mounted in ${name} (pid ${pid})` }];
+  }
+  return [];
 }
 
 /** Kubeconfigs that are missing on this node, whole, and of the cluster's CA. */
 export function mountedKubeconfigs(processes: readonly Process[], caPem: string): FoundCopy[] {
   const missing = KUBECONFIGS.filter(({ path }) => !readText(path)?.trim());
-  return missing.flatMap(({ path }) => {
-    for (const process of processes) {
-      const content = textBelow(process.pid, path);
-      if (content && attempt(() => isOurs(content, path, caPem)) === true)
-        return [{ path, content, from: stillIn(process) }];
-    }
-    return [];
-  });
+  return missing.flatMap(({ path }) =>
+    firstMounted(
+      processes,
+      { path, inside: path },
+      (text) => attempt(() => isOurs(text, path, caPem)) === true,
+    ),
+  );
 }
 
 /** Errors: Fail where it cannot be read. */
