@@ -112,10 +112,6 @@ async function newKeyToDo(cp: ControlPlaneNode, api: KubeApi): Promise<string[]>
   return [...(written.length > 0 ? [copies] : []), publishedKeys(cp)];
 }
 
-/**
- * Cloud identities and others verify tokens with the keys of the issuer, and keep them; some read them from a
- * copy that people made.
- */
 function publishedKeys(cp: ControlPlaneNode): string {
   const manifest = readManifest(manifestPath(cp, "kube-apiserver"));
   const words = flags(manifest ? commandOf(manifest) : []);
@@ -124,8 +120,8 @@ function publishedKeys(cp: ControlPlaneNode): string {
   );
   const named = urls.length > 0 ? ` (${urls.join(", ")})` : "";
   return (
-    `systems that check tokens with the published keys${named} must fetch these keys again: ` +
-    "cloud identities (IRSA, workload identity), Vault, other clusters. If they read a copy (a bucket): kubectl get --raw /openid/v1/jwks, put that there"
+    `systems that check tokens with the published keys${named} must fetch them again: ` +
+    "cloud identities (IRSA, workload identity), Vault, other clusters. Into a bucket goes: kubectl get --raw /openid/v1/jwks"
   );
 }
 
