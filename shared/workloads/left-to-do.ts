@@ -90,23 +90,23 @@ export function refuseRest({
 }
 
 /** Only people can renew these: old keys outside of the cluster, and their own copies. */
-export async function peopleToDo(cp: ControlPlaneNode, api: KubeApi, caPem: string): Promise<string[]> {
+export async function peopleToDo(cp: ControlPlaneNode, caPem: string, api?: KubeApi): Promise<string[]> {
   const oldHashes = replacedCa(cp, caPem);
   const hasNewCa = oldHashes.size > 0;
   const lines = hasNewCa ? [OLD_KUBECONFIGS] : caEndedAt(cp) ? [ENDED_KUBECONFIGS] : unknownBefore(cp);
   lines.push(...(await newKeyToDo(cp, api)));
   if (!hasNewCa) return lines;
-  for (const name of await withOldCaBundle(api, oldHashes))
+  for (const name of api ? await withOldCaBundle(api, oldHashes) : [])
     lines.push(`${name}: it still holds the old CA as trusted: put the new one there`);
   const managed = managedNode(cp.data, cp.node.name);
   return [...lines, ...holdersOf({ managed, oldHashes, certificatesDir: cp.facts.certificatesDir })];
 }
 
 /** Whatever the CA: a new service-account key is published, and tokens of the old one end. */
-async function newKeyToDo(cp: ControlPlaneNode, api: KubeApi): Promise<string[]> {
+async function newKeyToDo(cp: ControlPlaneNode, api?: KubeApi): Promise<string[]> {
   if (!saKeyIsNew(cp)) return [];
   const since = newSaKeySince(readText(`${cp.facts.certificatesDir}/sa.pub`) ?? "");
-  const secrets = since ? await tokenSecrets(api) : [];
+  const secrets = since && api ? await tokenSecrets(api) : [];
   const written = secrets.filter((one) => lastWritten(one, new Date(0)) >= since!).map(nameOf);
   const copies = `copies of the old tokens of these Secrets no longer work, copy the new ones: ${listed(written.sort())}`;
   return [...(written.length > 0 ? [copies] : []), publishedKeys(cp)];
