@@ -69,7 +69,7 @@ export function leftToDo(done: Done): string[] {
 }
 
 /** Pods that nothing restarts keep `retire` from its work. */
-export function beforeRetire({ groups, later }: Pick<Chosen, "groups" | "later">): Todo[] {
+export function beforeRetire({ groups, later }: Chosen): Todo[] {
   const held = reportedOf(groups).map(label);
   const called = `restart or end ${listed(held)} as 4.7 says (retire stops until then)`;
   return later.length === 0 && held.length > 0 ? [{ command: "", called }] : [];

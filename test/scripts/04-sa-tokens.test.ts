@@ -118,7 +118,7 @@ test("while a bare pod runs, 04-sa-tokens says before retire that retire stops, 
   const retire = await node.run("04-sa-tokens retire", WAITS);
   expect(retire.exitCode).toBe(1);
   expect(retire.stderr).toEndWith(
-    `: shop/bare\n  shop/bare (a bare pod: nothing would bring it back): restart it, unless it never calls the API: ${REPLACE_BARE}\n\nerror: Tokens of the old key may still be in use: shop/bare\nhint: restart or end the pods that have a line of their own above\n  If they no longer need the API, or read their token file again: ./bunw scripts/04-sa-tokens.ts retire --force; their old tokens then stop working, nothing else changes\n`,
+    `: shop/bare\n  shop/bare (a bare pod: nothing would bring it back): restart it, unless it never calls the API: ${REPLACE_BARE}\n\nerror: Tokens of the old key may still be in use: shop/bare\nhint: restart or end the pods with a line above\n  If they no longer need the API, or read their token file again: ./bunw scripts/04-sa-tokens.ts retire --force; their old tokens then stop working, nothing else changes\n`,
   );
 });
 
