@@ -100,7 +100,7 @@ export function lastWritten({ metadata }: Pick<TrustHolder, "metadata">, made: D
  * mounted files when it next looks at the pod, after a minute and a half at the latest (syncFrequency,
  * pkg/kubelet/pod_workers.go: workerResyncIntervalJitterFactor).
  */
-const MOUNT_LAG_MS = 120_000;
+export const MOUNT_LAG_MS = 120_000;
 
 /**
  * When the files that this pod mounts got today's content; undefined where it uses nothing older. A pod that may is

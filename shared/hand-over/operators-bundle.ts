@@ -190,8 +190,10 @@ export function tellCarry({ bundle, ca, others }: Packed, options: LockOptions) 
 
 /** The next commands for a backup: its mark is enough for the other nodes. */
 export function tellKept({ bundle, ca, others }: Packed, options: LockOptions) {
-  const [counts, its] = ["counts as the backup of these keys", options.to ? "identity" : "passphrase"];
-  say(`${bundle} ${counts}: move it away from this machine, and store its ${its} elsewhere`);
+  const opener = options.to ? "identity" : "passphrase";
+  say(
+    `${bundle} counts as the backup of these keys: move it away from this machine, and store its ${opener} elsewhere`,
+  );
   if (options.to)
     say(
       `save the CA's fingerprint elsewhere: ${ca}. A restore needs it: anybody can lock one for a recipient`,

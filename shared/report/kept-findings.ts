@@ -32,8 +32,8 @@ function byNode<T>(runs: readonly KeptRecord[], of: (its: KeptRecord[]) => T | u
   );
 }
 
-/** Folders of the scripts' own files. */
-const OWN = /^\/(root|run|dev\/shm|tmp)\/|\/\.[^/]+$|\/bootstrap-kubelet\.conf$/;
+/** The scripts' own files, and their folders. */
+const OWN = /^\/(root|run|dev\/shm|tmp)\/|\/\.[^/]+$|\/(bootstrap-kubelet\.conf|sa-old\.pub)$/;
 
 interface LostFiles {
   /** Paths that did not exist when a script wrote them, and that no script had moved away before. */
@@ -152,13 +152,14 @@ export function whatStopped(runs: readonly KeptRecord[]): string[][] {
 /** The heading in part 4's output for tasks that are left to people, and its lines. */
 const LEFT = /^== \d\.\d+ Print what is left/;
 
-/** The tasks that the last run of part 4 printed, and checks that are bad now. */
+/** The tasks that 05-verify names now, else those that the last run of part 4 printed; and checks that are bad now. */
 export function leftForPeople(
   runs: readonly KeptRecord[],
   { checks, end }: { checks: readonly ShownCheck[]; end: { left: readonly string[] } | undefined },
 ): string[] {
   const last = runs.findLast(
-    ({ script, text }) => script.startsWith("04-") && text.split("\n").some((line) => LEFT.test(line)),
+    ({ script, text }) =>
+      !end && script.startsWith("04-") && text.split("\n").some((line) => LEFT.test(line)),
   );
   const lines = last?.text.split("\n") ?? [];
   const from = lines.findLastIndex((line) => LEFT.test(line)) + 1;

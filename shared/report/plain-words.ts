@@ -29,8 +29,11 @@ export function inPlainWords({
   goodUntil,
 }: Told): [about: string, sentence: string][] {
   const keys = keysOf(ours);
+  const elsewhere = [...lostOnNodes(others)].flatMap(([node, { missing }]) =>
+    missing.length > 0 ? `on ${node} ${count(missing.length)} missing` : [],
+  );
   return [
-    ["Lost", lost(ours)],
+    ["Lost", lost(ours) + (elsewhere.length > 0 ? ` As others say: ${listed(elsewhere)}.` : "")],
     ["Keys", sharedKeys(keys)],
     ["Tokens and logins", tokens(keys, changed, keysGivenUp(ours))],
     ["Workloads", workloads(ours, others)],
@@ -121,7 +124,7 @@ function tokens({ made }: Keys, changed: readonly string[], givenUp: readonly st
   const isRenewed = changed.some((line) => line.startsWith("CA: renewed"));
   const logins = LOGINS[ca ? "new" : isRenewed ? "renewed" : "before"];
   const pods = sa
-    ? "The key of service-account tokens is new: pods get new tokens in part 4."
+    ? "The key of service-account tokens is new: pods needed new tokens."
     : givenUp.length > 0
       ? `Old service-account tokens stay valid, but those of ${listed(givenUp)} are refused.`
       : "Old service-account tokens stay valid.";
@@ -130,11 +133,11 @@ function tokens({ made }: Keys, changed: readonly string[], givenUp: readonly st
 
 /** Logins that the cluster's CA signs. */
 const LOGINS = {
-  new: "The cluster's CA is new: every node joins again, and people's old kubeconfigs are refused.",
+  new: "The cluster's CA is new: nodes needed new certificates, and people's old kubeconfigs are refused.",
   renewed:
-    "The cluster's CA had expired, and was renewed with its own key: hashes stay, workers join again, and kubeconfigs of people work when they have the current ca.crt.",
+    "The cluster's CA had expired, and was renewed with its own key: hashes stay, workers needed to join again, and kubeconfigs of people work when they have the current ca.crt.",
   before:
-    "The cluster's CA has not changed: only nodes whose own certificates had expired or were lost join again, and kubeconfigs of people work until they expire.",
+    "The cluster's CA has not changed: only nodes whose own certificates had expired or were lost needed to join again, and kubeconfigs of people work until they expire.",
 };
 
 const RESTARTS = /^PATCH (deployments|daemonsets|statefulsets|replicasets)$/;
@@ -148,8 +151,8 @@ function workloads(ours: readonly KeptRecord[], others: readonly KeptRecord[]): 
   const joins = [...ours, ...others].filter((run) => run.script === "03-join" && wentWell(run));
   const done =
     restarted + evicted > 0
-      ? `Part 4 restarted ${count(restarted)} workloads by their own rolling update, and evicted ${count(evicted)} pods.`
-      : "No script restarted a workload, and none evicted a pod.";
+      ? `Part 4 restarted ${count(restarted)} workloads by their own rolling update, and replaced ${count(evicted)} pods.`
+      : "No script restarted a workload, and none replaced a pod.";
   return `${done}${joinedAgain(joins)} What others did to pods meanwhile, and what callers saw, is not in these records.`;
 }
 

@@ -61,7 +61,7 @@ export function repairPage(report: RepairReport): string {
     lead:
       ours.length === 0
         ? "No script has changed anything here, or its transcripts were removed."
-        : leadOf(ours),
+        : leadOf(ours, others.length),
     body: ours.length === 0 ? [checksCard(report), notesCard(report), quotes(others)] : bodyOf(facts),
     footer: `kube-pki-repair ${tool} · made ${made.toISOString().slice(0, 19).replace("T", " ")} UTC · times are UTC, by each node's own clock`,
   });
@@ -79,11 +79,11 @@ function headingOf(checks: RepairReport["checks"]): string {
     : "Repaired, and all is well";
 }
 
-function leadOf(runs: readonly KeptRecord[]): string {
+function leadOf(runs: readonly KeptRecord[], others: number): string {
   const time = extent(runs);
   const [from, to] = [time.began, time.ended].map((one) => one.toISOString().slice(0, 10));
   const nodes = new Set(runs.map(({ node }) => node)).size;
-  return `${count(runs.length)} runs on ${count(nodes)} ${nodes === 1 ? "node" : "nodes"}, ${from} ${clockOf(time.began)} to ${to === from ? "" : `${to} `}${clockOf(time.ended)} UTC: ${took(time)}`;
+  return `${count(runs.length)} runs on ${count(nodes)} ${nodes === 1 ? "node" : "nodes"}, ${from} ${clockOf(time.began)} to ${to === from ? "" : `${to} `}${clockOf(time.ended)} UTC: ${took(time)}${others > 0 ? `; ${count(others)} more, as others say` : ""}`;
 }
 
 function extent(runs: readonly KeptRecord[]) {

@@ -46,8 +46,7 @@ export async function wrapUp(node: Node, cp: ControlPlaneNode | undefined): Prom
   const api = client && (await undefinedOnTimeout(client.ready())) ? client : undefined;
   const removable = onThisNode(node.name, cp?.dataFrom);
   const repair = cp && repairOf(cp);
-  const oldKeys = cp && (replacedCa(cp, clusterCa(cp.facts.certificatesDir)).size > 0 || saKeyIsNew(cp));
-  if (api) removable.push(...(await inCluster(api, oldKeys ? repair?.rescue.made : undefined)));
+  if (api) removable.push(...(await inCluster(api, cp, repair)));
   if (!repair && removable.length === 0) return undefined;
   const next = beforeRemoval(cp);
   if (!cp) return { changed: [], left: [], next, remove: [...removable, kits()] };
@@ -56,8 +55,8 @@ export async function wrapUp(node: Node, cp: ControlPlaneNode | undefined): Prom
   const caPem = clusterCa(cp.facts.certificatesDir);
   const changed = repair ? [...trustChanges(cp, caPem), ...movedAside(cp)] : [];
   if (repair && nodes) changed.push(...nodeChanges(repair, nodes));
-  const tasks = api ? await peopleToDo(cp, api, caPem) : [];
-  return { changed, left: tasks, next, remove: [...removable, ...onOtherNodes(others), kits()] };
+  const left = await peopleToDo(cp, caPem, api);
+  return { changed, left, next, remove: [...removable, ...onOtherNodes(others), kits()] };
 }
 
 /** The files to remove hold the transcripts; afterwards no old key is left. */
@@ -186,14 +185,21 @@ function onOtherNodes(names: readonly string[]): ToDelete[] {
   return names.length > 0 ? [{ on: listed(names), command: line, why }] : [];
 }
 
-/** `since`: when this repair has replaced keys: an older Secret of kubeadm's holds the old ones. */
-async function inCluster(api: KubeApi, since: Date | undefined): Promise<ToDelete[]> {
+/** If the repair has replaced keys, an older Secret of kubeadm's holds the old ones. */
+async function inCluster(
+  api: KubeApi,
+  cp: ControlPlaneNode | undefined,
+  repair: Repair | undefined,
+): Promise<ToDelete[]> {
   const all: ToDelete[] = [];
   const add = (command: string, why: string) => all.push({ on: "the cluster", command, why });
   if (await hasLeftCanaries(api))
     add("kubectl -n kube-system delete pod -l kube-pki-repair=canary", "test pods of a run that was cut off");
+  const since = repair?.rescue.made;
+  const isNew =
+    cp && since && (replacedCa(cp, clusterCa(cp.facts.certificatesDir)).size > 0 || saKeyIsNew(cp));
   const uploaded =
-    since && (await api.find<KubeObject>("/api/v1/namespaces/kube-system/secrets/kubeadm-certs"));
+    isNew && (await api.find<KubeObject>("/api/v1/namespaces/kube-system/secrets/kubeadm-certs"));
   if (uploaded && Date.parse(uploaded.metadata.creationTimestamp ?? "") < +since)
     add(
       "kubectl -n kube-system delete secret kubeadm-certs",

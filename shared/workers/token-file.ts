@@ -87,7 +87,9 @@ export async function leaveFormer(node: Node, self: KubeApi, rescueDir: string) 
   if (!pem) return;
   const what = "the old serving certificate in this worker's Node";
   const why = await failOf(() =>
-    act("save", `${what}, until close`, () => annotateFormer(self, node.name, pem)),
+    act("save", `${what}: close compares the new request with it`, () =>
+      annotateFormer(self, node.name, pem),
+    ),
   );
   if (why) say(`warning: could not save ${what}: ${why.message}`);
 }

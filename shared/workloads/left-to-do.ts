@@ -70,7 +70,7 @@ export function leftToDo(done: Done): string[] {
 }
 
 /** Pods that nothing restarts keep `retire` from its work. */
-export function beforeRetire({ groups, later }: Pick<Chosen, "groups" | "later">): Todo[] {
+export function beforeRetire({ groups, later }: Chosen): Todo[] {
   const held = reportedOf(groups).map(label);
   const called = `restart or end ${listed(held)} as 4.7 says (retire stops until then)`;
   return later.length === 0 && held.length > 0 ? [{ command: "", called }] : [];
@@ -91,32 +91,28 @@ export function refuseRest({
 }
 
 /** Only people can renew these: old keys outside of the cluster, and their own copies. */
-export async function peopleToDo(cp: ControlPlaneNode, api: KubeApi, caPem: string): Promise<string[]> {
+export async function peopleToDo(cp: ControlPlaneNode, caPem: string, api?: KubeApi): Promise<string[]> {
   const oldHashes = replacedCa(cp, caPem);
   const hasNewCa = oldHashes.size > 0;
   const lines = hasNewCa ? [OLD_KUBECONFIGS] : caEndedAt(cp) ? [ENDED_KUBECONFIGS] : unknownBefore(cp);
   lines.push(...(await newKeyToDo(cp, api)));
   if (!hasNewCa) return lines;
-  for (const name of await withOldCaBundle(api, oldHashes))
+  for (const name of api ? await withOldCaBundle(api, oldHashes) : [])
     lines.push(`${name}: it still holds the old CA as trusted: put the new one there`);
   const managed = managedNode(cp.data, cp.node.name);
   return [...lines, ...holdersOf({ managed, oldHashes, certificatesDir: cp.facts.certificatesDir })];
 }
 
 /** Whatever the CA: a new service-account key is published, and tokens of the old one end. */
-async function newKeyToDo(cp: ControlPlaneNode, api: KubeApi): Promise<string[]> {
+async function newKeyToDo(cp: ControlPlaneNode, api?: KubeApi): Promise<string[]> {
   if (!saKeyIsNew(cp)) return [];
   const since = newSaKeySince(readText(`${cp.facts.certificatesDir}/sa.pub`) ?? "");
-  const secrets = since ? await tokenSecrets(api) : [];
+  const secrets = since && api ? await tokenSecrets(api) : [];
   const written = secrets.filter((one) => lastWritten(one, new Date(0)) >= since!).map(nameOf);
   const copies = `copies of the old tokens of these Secrets no longer work, copy the new ones: ${listed(written.sort())}`;
   return [...(written.length > 0 ? [copies] : []), publishedKeys(cp)];
 }
 
-/**
- * Cloud identities and others verify tokens with the keys of the issuer, and keep them; some read them from a
- * copy that people made.
- */
 function publishedKeys(cp: ControlPlaneNode): string {
   const manifest = readManifest(manifestPath(cp, "kube-apiserver"));
   const words = podFlags(manifest);
@@ -125,8 +121,8 @@ function publishedKeys(cp: ControlPlaneNode): string {
   );
   const named = urls.length > 0 ? ` (${urls.join(", ")})` : "";
   return (
-    `systems that check tokens with the published keys${named} must fetch these keys again: ` +
-    "cloud identities (IRSA, workload identity), Vault, other clusters. If they read a copy (a bucket): kubectl get --raw /openid/v1/jwks, put that there"
+    `systems that check tokens with the published keys${named} must fetch them again: ` +
+    "cloud identities (IRSA, workload identity), Vault, other clusters. Into a bucket goes: kubectl get --raw /openid/v1/jwks"
   );
 }
 

@@ -63,7 +63,7 @@ export function howToRestart({ restart, namespace, name, controller, pods }: Pod
   return shell`kubectl -n ${namespace} rollout restart ${controller.toLowerCase()}/${name}`;
 }
 
-/** About pods that nothing restarts. The definition of a bare pod is saved before the pod goes. */
+/** About pods that nothing restarts; a bare pod's definition is saved first. */
 export function byOperator(reported: readonly PodOwner[], still = ""): string[] {
   const lines = reported.map((owner) => {
     const { namespace, name, reason, pods } = owner;

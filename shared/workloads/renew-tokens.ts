@@ -77,7 +77,7 @@ const REVIEWS = 20;
 
 /**
  * Renews each Secret whose token no longer verifies, or whose CA is not the current one; others are not touched, nor
- * those without a token. Safe to run again. Works page by page: one page is written while the API server
+ * those without a token. Works page by page: one page is written while the API server
  * prepares the next. Returns the names of Secrets, `namespace/name`, by what became of them; `refused`: the
  * API does not take it, with why. Errors: Fail.
  */
@@ -192,7 +192,7 @@ function notAsWritten(secret: TokenSecret): Fail {
 const RESTART =
   "this node's API server restarts: for about ten seconds it does not answer. This node's kubelet may not renew its Lease, the controller-manager and the scheduler may restart once. Pods keep running";
 
-/** Seconds for its answers. Watches do not end by themselves: the kubelet waits 30 s for them. */
+/** Seconds for its answers. Watches do not end by themselves: the kubelet waits 30 s. */
 const GRACE = 2;
 
 /**
@@ -235,7 +235,7 @@ async function refuseHolders(cp: ControlPlaneNode, api: KubeApi) {
   if (secrets.length + pods.length === 0)
     return say("no Secret and no running pod holds a token of the old key");
   sayNames("Secrets with a token of the old key", secrets);
-  sayNames("pods that run since before the new key, so they read an old token when they started", pods);
+  sayNames("pods that run since before the new key, and read an old token", pods);
   sayNames(
     "of these, on this node, with a token file of the new key (client-go reads it again each minute)",
     renewed,
@@ -243,7 +243,7 @@ async function refuseHolders(cp: ControlPlaneNode, api: KubeApi) {
   for (const line of byOperator(reported)) say(line);
   const all = [...secrets, ...pods];
   const part4 = `${command("04-sa-tokens")} renews Secrets and restarts pods`;
-  const byHand = "restart or end the pods that have a line of their own above";
+  const byHand = "restart or end the pods with a line above";
   const ways = [all.length > reported.length && part4, reported.length > 0 && byHand];
   throw new Fail(`Tokens of the old key may still be in use: ${listed(all)}`, {
     hint: `${ways.filter(Boolean).join("; ")}. If they no longer need the API, or read their token file again: ${again({ force: true }, { of: "04-sa-tokens retire" })}; their old tokens then stop working, nothing else changes`,

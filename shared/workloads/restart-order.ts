@@ -11,6 +11,7 @@ import { inParallelWithTimeSlots } from "../api/many.ts";
 import { caIsNew, trustedSince } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { containerEnd } from "../facts/ended-container.ts";
+import { MOUNT_LAG_MS, NOT_YET } from "../facts/pod-trust.ts";
 import { podTrust, tokenKeys } from "../facts/sa-key.ts";
 import { keepSaid, leftOut, withWords } from "../facts/said.ts";
 import { Fail } from "../fail.ts";
@@ -130,13 +131,17 @@ export async function findStale(
   const groups = await staleGroups(api, caPem, trust);
   if (groups.every(({ owners }) => owners.length === 0))
     say(caIsNew(cp) ? "none" : "none: the cluster knew its CA before, no pod has to restart");
+  const last = Math.max(...groups.flatMap(({ owners }) => owners.map(({ since }) => +since)));
+  if (last > 0 && last < +NOT_YET)
+    say(
+      `old is what started before ${new Date(last + MOUNT_LAG_MS).toISOString()}: for two minutes a kubelet may show its pods the old ${caIsNew(cp) ? "CA and token" : "token"}`,
+    );
   const chosen = await choose(api, groups, { choice, since: trust.since });
   for (const group of chosen.groups) sayNames(group.name, restartsOf(group).map(label));
   sayNames("skipped before, and restarted now", chosen.again.map(label));
   sayNames("later", chosen.later.map(label));
   sayNames("skipped by you", chosen.skipped.map(label));
-  const lines = reportedOf(groups).map((owner) => lineOf(owner, `${label(owner)}: ${owner.reason}`));
-  for (const line of fewLines(lines)) say(`not restarted: ${line}`);
+  sayNames("not restarted", reportedOf(groups).map(label));
   return chosen;
 }
 

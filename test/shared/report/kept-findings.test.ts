@@ -190,6 +190,12 @@ test.each<[string, KeptRecord[], Parameters<typeof leftForPeople>[1], string[]]>
     { checks: [], end: undefined },
     ["kubeconfigs of users", "what makes nodes"],
   ],
+  [
+    "what 05-verify says now, not what part 4 said then",
+    [recordOf("04-sa-tokens", { text: PART4 })],
+    { checks: [], end: { left: ["hand out kubeconfigs"] } },
+    ["hand out kubeconfigs"],
+  ],
   ["another script", [recordOf("03-join", { text: PART4 })], { checks: [], end: undefined }, []],
   [
     "checks, and what 05-verify says, each once",
@@ -262,9 +268,9 @@ test.each<[string, KeptRecord[], string[], RegExp, RegExp]>([
     [recordOf("01-etcd", { events: [key("sa.key")] })],
     [],
     SAME_CA,
-    /pods get new tokens in part 4\.$/,
+    /is new: pods needed new tokens\.$/,
   ],
-  ["05-verify sees a new one", [], ["service-account key: new"], SAME_CA, /in part 4\.$/],
+  ["05-verify sees a new one", [], ["service-account key: new"], SAME_CA, /needed new tokens\.$/],
   [
     "another key is new",
     [recordOf("01-etcd", { events: [key("etcd/ca.key")] })],
@@ -282,7 +288,7 @@ const end = (...objects: [string, number][]): KeptEvent => ({ at: AT, what: "end
 const joined = (node: string, text: string, more: Partial<KeptRecord> = {}) =>
   recordOf("03-join", { node, text, ...more });
 const REST = " What others did to pods meanwhile, and what callers saw, is not in these records.";
-const NONE = "No script restarted a workload, and none evicted a pod.";
+const NONE = "No script restarted a workload, and none replaced a pod.";
 
 test.each<[string, KeptRecord[], KeptRecord[], string]>([
   ["nothing", [], [], NONE],
@@ -296,13 +302,13 @@ test.each<[string, KeptRecord[], KeptRecord[], string]>([
       }),
     ],
     [],
-    "Part 4 restarted 3 workloads by their own rolling update, and evicted 4 pods.",
+    "Part 4 restarted 3 workloads by their own rolling update, and replaced 4 pods.",
   ],
   [
     "only evictions",
     [recordOf("04-sa-tokens", { events: [end(["POST eviction", 1])] })],
     [],
-    "Part 4 restarted 0 workloads by their own rolling update, and evicted 1 pods.",
+    "Part 4 restarted 0 workloads by their own rolling update, and replaced 1 pods.",
   ],
   [
     "workers joined",
@@ -323,7 +329,8 @@ test("what was lost, and what is left, is counted; what had expired with its fir
   const moved = (name: string, why?: string) =>
     file("moved", `${PKI}/${name}`, { to: `${ASIDE}/${name}`, ...(why && { why }) });
   const expired = (day: string) => `expired: it was valid until ${day}`;
-  const events = [made(`${PKI}/a`), moved("b")];
+  // the scripts' own file: made to take tokens of the old key, and moved away by retire
+  const events = [made(`${PKI}/a`), moved("b"), made(`${PKI}/sa-old.pub`), moved("sa-old.pub")];
   const runs = [
     recordOf("01-etcd", { events }),
     recordOf("01-etcd", {
@@ -334,6 +341,8 @@ test("what was lost, and what is left, is counted; what had expired with its fir
   expect(told("Lost", runs)).toBe(
     "Files of the control plane: on cp1 1 missing and 1 replaced, on cp2 2 expired (the first on 2026-11-20) and 1 replaced.",
   );
+  const others = [recordOf("03-join", { node: "w1", events: [made(`${PKI}/ca.crt`), moved("f")] })];
+  expect(told("Lost", [], { others })).toEndWith(" As others say: on w1 1 missing.");
   expect(told("Lost", [])).toBe("No file was missing, had expired, or was replaced.");
   expect([[], ["a"], ["a", "b"]].map((left) => told("Left", [], { left }))).toEqual([
     "Nothing that the scripts know of.",

@@ -6,7 +6,7 @@ import { readKeptRuns } from "../../../shared/report/read-runs.ts";
 import { type RepairReport, repairPage } from "../../../shared/report/repair-page.ts";
 import { lasting, moments, repairTimeline, wentWell } from "../../../shared/report/repair-timeline.ts";
 import { drawTimeline } from "../../../shared/report/timeline.ts";
-import { BEGAN, EXAMPLE, type ExampleRun, filesOf, tarOf } from "../../fixtures/kept-runs-example.ts";
+import { BEGAN, EXAMPLE, type ExampleRun, filesOf, LEFT, tarOf } from "../../fixtures/kept-runs-example.ts";
 import { write } from "../../pretend/cluster.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
@@ -29,7 +29,7 @@ const report = (runs: Pick<RepairReport, "runs" | "notes">): RepairReport => ({
     { area: "files", what: "backup", result: "warning", detail: "none was made" },
   ],
   end: {
-    left: ["put your own audit policy back"],
+    left: [...LEFT, "put your own audit policy back"],
     remove: [{ on: "cp1", command: "rm -rf /root/x", why: "etcd's data" }],
   },
   cluster: { name: "kubernetes", kubernetes: "v1.34.4", nodes: ["cp1", "cp2", "w1", "w2"] },
@@ -96,7 +96,7 @@ test("the page says what was broken, what stopped, what was cut off, what change
   const page = repairPage(report(brought(box)));
   const text = textOf(page);
   for (const said of [
-    "4 runs on 2 nodes, 2026-05-01 10:00:00 to 10:32:48 UTC",
+    "4 runs on 2 nodes, 2026-05-01 10:00:00 to 10:32:48 UTC: 32 min 48 s; 2 more, as others say",
     "2 files were missing: /etc/kubernetes/pki/ca.crt, /etc/kubernetes/pki/ca.key",
     "/etc/kubernetes/pki/etcd/server.crt: expired: on 2026-04-30; the old one is saved: /root/kube-pki-repair-20260501T100000/aside/x",
     "kubelet renews its Lease: 9.1 s, of which it waited 8.9 s for the Lease of cp1 to be renewed",
@@ -172,9 +172,9 @@ test("it begins in plain words: what was lost, keys, tokens, pods, the API, and 
   for (const said of [
     "Lost Files of the control plane: on cp1 2 missing and 1 expired (the first on 2026-04-30), on cp2 2 missing and 1 expired (the first on 2026-04-30).",
     "Keys ca.key is new. No run made another shared key.",
-    "CA is new: every node joins again",
+    "CA is new: nodes needed new certificates, and people",
     "Old service-account tokens stay valid.",
-    "Part 4 restarted 9 workloads by their own rolling update, and evicted 0 pods.",
+    "Part 4 restarted 9 workloads by their own rolling update, and replaced 0 pods.",
     "Unavailable from 10:00:00 at the latest (part 1 stops what is left; a line that stopped etcd on another node before it is not in these records) until 10:00:20 UTC by these scripts.",
     "Left 4 points",
   ])
@@ -213,9 +213,9 @@ test("keys that came back are named with where from, and nobody has to join", ()
     "Keys ca.key, sa.key came back (00-salvage memory). No run made another shared key.",
   );
   expect(text).toContain(
-    "only nodes whose own certificates had expired or were lost join again, and kubeconfigs of people work until they expire. Old service-account tokens stay valid.",
+    "only nodes whose own certificates had expired or were lost needed to join again, and kubeconfigs of people work until they expire. Old service-account tokens stay valid.",
   );
-  expect(text).toContain("No script restarted a workload, and none evicted a pod.");
+  expect(text).toContain("No script restarted a workload, and none replaced a pod.");
 });
 
 test("what joins say of the containers on their nodes is counted, and called their own words", async () => {
@@ -248,7 +248,7 @@ test("a new key of which no record is left is new by what 05-verify sees", () =>
     "service-account key: new; tokens of the old key expire",
   ];
   const text = textOf(repairPage({ ...found, end: { ...found.end!, changed } }));
-  expect(text).toContain("CA is new: every node joins again");
+  expect(text).toContain("CA is new: nodes needed new certificates");
   expect(text).toContain("The key of service-account tokens is new");
 });
 
@@ -257,7 +257,7 @@ test("under a CA that was renewed after its end, kubeconfigs of people do not ju
   const found = report(brought(box, EXAMPLE.slice(2)));
   const changed = ["CA: renewed with its own key, sha256:7d"];
   const text = textOf(repairPage({ ...found, end: { ...found.end!, changed } }));
-  expect(text).toContain("renewed with its own key: hashes stay, workers join again");
+  expect(text).toContain("renewed with its own key: hashes stay, workers needed to join again");
   expect(text).not.toContain("work until they expire");
 });
 
