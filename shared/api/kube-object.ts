@@ -117,12 +117,12 @@ export function hostOfHolder(holder: string): string {
   return holder.replace(/_[^_]*$/, "");
 }
 
-export interface Lease {
+export interface StoredLease {
   spec?: { holderIdentity?: string; renewTime?: string };
 }
 
 /** Undefined: nobody has taken the Lease, or it is gone. */
-export function leaderIn(lease: Lease | undefined): Leader | undefined {
+export function leaderIn(lease: StoredLease | undefined): Leader | undefined {
   const { holderIdentity: holder, renewTime } = lease?.spec ?? {};
   return holder && renewTime ? { holder, renewTime } : undefined;
 }

@@ -89,7 +89,7 @@ function memberPlaces(name: string, { members }: EtcdData): string[] {
     .filter((host) => !OWN_ALONE.includes(host));
 }
 
-/** Of an API server. */
+/** An API server's. */
 export interface Endpoint {
   host: string;
   port: number;

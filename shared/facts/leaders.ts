@@ -4,8 +4,8 @@ import {
   LEADERS,
   type Leader,
   type LeadersSeen,
-  type Lease,
   leaderIn,
+  type StoredLease,
 } from "../api/kube-object.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless } from "../etcd-data/members.ts";
@@ -170,5 +170,5 @@ interface ElectionConfig {
 }
 
 function storedLease(data: EtcdData, name: string) {
-  return attempt(() => readObject<Lease>(data, `leases/${name}`), undefined);
+  return attempt(() => readObject<StoredLease>(data, `leases/${name}`), undefined);
 }

@@ -29,11 +29,11 @@ export function inPlainWords({
   goodUntil,
 }: Told): [about: string, sentence: string][] {
   const keys = keysOf(ours);
-  const elsewhere = [...lostOnNodes(others)].flatMap(([node, { missing }]) =>
+  const lostThere = [...lostOnNodes(others)].flatMap(([node, { missing }]) =>
     missing.length > 0 ? `on ${node} ${count(missing.length)} missing` : [],
   );
   return [
-    ["Lost", lost(ours) + (elsewhere.length > 0 ? ` As others say: ${listed(elsewhere)}.` : "")],
+    ["Lost", lost(ours) + (lostThere.length > 0 ? ` As others say: ${listed(lostThere)}.` : "")],
     ["Keys", sharedKeys(keys)],
     ["Tokens and logins", tokens(keys, changed, keysGivenUp(ours))],
     ["Workloads", workloads(ours, others)],
