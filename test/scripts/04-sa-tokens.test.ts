@@ -81,7 +81,7 @@ test("04-sa-tokens removes part 1's mark when no running pod is older than the n
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect([
     node.exists(MARK),
-    /not restarted: shop\/batch\n[^]*shop\/batch .*\(of the Job batch/.test(stderr),
+    /not restarted: shop\/batch\n[\s\S]*shop\/batch .*\(of the Job batch/.test(stderr),
   ]).toEqual([true, true]);
 
   api.objects.delete("/api/v1/namespaces/shop/pods/batch");

@@ -119,9 +119,8 @@ test.each<[string, string, NodeOptions]>([
 ])(
   "%s: %s is a mount of its own, and cannot be replaced: it is named before anything is stopped",
   async (line, file, options) => {
-    using node = here(
-      await pretendNode({ ...options, containers: ["kube-apiserver", "kube-controller-manager"] }),
-    );
+    const containers = options.kind === "worker" ? [] : ["kube-apiserver", "kube-controller-manager"];
+    using node = here(await pretendNode({ ...options, containers }));
     using serves = new DisposableStack();
     if (line === "02-control-plane") {
       serves.use(serveEtcd(node.root, sameEtcd(node.stored)));
