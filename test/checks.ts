@@ -81,7 +81,7 @@ const TESTS = {
 const CHECKS: Check[] = [
   { name: "format and lint", cpu: 20, command: ["x", "biome", "check", "."], runs: "ok" },
   { name: "types", cpu: 30, command: ["x", "tsc", "-p", ".", "--incremental", "--tsBuildInfoFile", TYPES], runs: "ok" },
-  { name: "tests in process", cpu: 350, command: bunTest(TESTS.inProcess, IN_PROCESS), runs: "ok", isAlone: true, env: NO_LATE_COMPILER, count: countTests },
+  { name: "tests in process", cpu: 320, command: bunTest(TESTS.inProcess, IN_PROCESS), runs: "ok", isAlone: true, env: NO_LATE_COMPILER, count: countTests },
   { name: "tests of scripts", cpu: 320, command: bunTest(TESTS.scripts), runs: "scripts", isAlone: true, count: countTests },
   { name: "tests of kits", cpu: 45, command: bunTest(TESTS.kits), runs: "scripts", count: countTests },
   { name: "a sample of the soaks", cpu: 60, command: bunTest(TESTS.sampled), runs: "scripts", isAlone: true, env: { SAMPLE: "1" }, count: countTests },

@@ -4,6 +4,7 @@
  */
 import { expect, test } from "bun:test";
 import {
+  memberHosts,
   nodelessMembers,
   ownMember,
   withControlPlanes,
@@ -170,4 +171,9 @@ test("members of kubeadm's own etcd keep their names, whoever claims an address"
     map.data.ClusterConfiguration = map.data.ClusterConfiguration!.replace("external:", "local:");
   };
   expect((await named({ m1: M1 }, local)).names).toEqual(["etcd1", "etcd2"]);
+});
+
+test("where other machines reach a member is never this machine's loopback", () => {
+  const hosts = memberHosts(member("a", LOCALHOST, "https://127.0.0.1:2379", "https://10.0.0.1:2379"));
+  expect(hosts).toEqual(["10.0.0.1"]);
 });

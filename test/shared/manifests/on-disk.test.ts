@@ -29,6 +29,11 @@ test.each([
   ["a list", "- a", "it is no map"],
   ["one word", "garbage", "it is no map"],
   ["annotations that are text", "metadata: {annotations: constructor}", "metadata.annotations is no map"],
+  [
+    "a number among the annotations",
+    "metadata: {annotations: {a: b, c: 1}}",
+    "metadata.annotations is no map of strings",
+  ],
   ["aliases without end", BOMB, "Excessive alias count"],
   ["lists in lists without end", "[".repeat(2_000_000), "it is nested too deeply"],
   ["lists in lists on a line", `a: ${"- ".repeat(100_000)}`, "it is nested too deeply"],
