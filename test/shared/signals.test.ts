@@ -1,5 +1,6 @@
 /** What can be taken back, inside of what can be taken back: a signal ends both. */
 import { afterAll, expect, test } from "bun:test";
+import { failOf } from "../../shared/fail.ts";
 import { checkSignal, onSignal, orUndo } from "../../shared/this-run.ts";
 
 afterAll(() => {
@@ -20,11 +21,15 @@ test("a signal that comes too late for the inner work is not lost: the outer one
     did.push("inner done");
   };
   const outer = async () => {
-    await orUndo(inner, async () => did.push("inner undone"));
+    await orUndo(inner, async () => did.push("inner undone"), "the inner one's");
     checkSignal();
     did.push("outer goes on");
   };
-  await expect(orUndo(outer, async () => did.push("outer undone"))).rejects.toThrow("Stopped by SIGHUP");
+  const stopped = await failOf(() => orUndo(outer, async () => did.push("outer undone"), "the outer one's"));
+  expect([stopped?.message, stopped?.hint]).toEqual([
+    "Stopped by SIGHUP: the connection is gone",
+    "the outer one's",
+  ]);
   expect(did).toEqual(["inner done", "outer undone"]);
 });
 

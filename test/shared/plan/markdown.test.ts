@@ -34,3 +34,14 @@ test("a note, its lines, each step's heading, its lines, what to know of it, and
     "**Undo.** Go back.",
   ]);
 });
+
+test("each role is named once, with all its nodes", () => {
+  const nodes = [
+    { role: "control plane node", name: "m2", address: "10.0.0.2" },
+    { role: "worker", name: "w1", address: "10.0.0.4" },
+    { role: "control plane node", name: "m3", address: "10.0.0.3" },
+  ] as unknown as Plan["nodes"];
+  expect(planAsMarkdown({ ...PLAN, nodes, parts: [] })).toContain(
+    "\n- control plane nodes: m2 (10.0.0.2), m3 (10.0.0.3)\n- worker: w1 (10.0.0.4)\n",
+  );
+});
