@@ -2,15 +2,20 @@
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
-import { proveMembers, refuseLiving, removeMembers } from "../../../shared/etcd/all-members.ts";
+import { proveEtcd, proveMembers, refuseLiving, removeMembers } from "../../../shared/etcd/all-members.ts";
 import { type Peer, shownBy } from "../../../shared/etcd/peers.ts";
 import { etcdClient } from "../../../shared/etcd-location/client.ts";
+import { readControlPlaneNode } from "../../../shared/facts/control-plane-node.ts";
 import { setRoot } from "../../../shared/files/files.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf } from "../../../shared/pki/issue.ts";
 import { mode } from "../../../shared/run.ts";
 import { ADDRESS, FACTS, healthyCp } from "../../pretend/cluster.ts";
+import { LOST, sameEtcd, serveEtcd } from "../../pretend/etcd.ts";
+import { lookAt } from "../../pretend/in-process.ts";
+import { withM2 } from "../../pretend/lost-cp.ts";
 import { leaveNode } from "../../pretend/no-node.ts";
+import { MEMBER } from "../../pretend/node.ts";
 import { quietly } from "../../pretend/quietly.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
@@ -151,6 +156,24 @@ test("of members that are taken out it is said who remains; where none is, nothi
   } finally {
     setRoot((await healthyCp()).root);
   }
+});
+
+test("a dry run says which lost members would be taken out, and that nobody would be", async () => {
+  const members = [MEMBER, { ...LOST, isLearner: true }];
+  const on = { kind: "healthy control plane node", members, etcd: withM2 } as const;
+  for (const lost of [["m2"], []])
+    await lookAt(on, async ({ root, stored }, said) => {
+      using _etcd = serveEtcd(root, { ...sameEtcd(stored), members });
+      const cp = await readControlPlaneNode(undefined);
+      mode.dryRun = true;
+      try {
+        await proveEtcd(cp, { without: [], lost }, []);
+      } finally {
+        mode.dryRun = false;
+      }
+      const removed = said.filter((line) => line.includes("from etcd's members"));
+      expect(removed).toEqual(lost.map((name) => `would remove ${name} from etcd's members`));
+    });
 });
 
 test("a member that is said to be lost is not taken out while an etcd answers at its address that may be its", async () => {
