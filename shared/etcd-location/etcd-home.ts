@@ -233,7 +233,7 @@ export function pairsToIssue({ cert, key, pairs }: EtcdCa): EtcdClientFiles[] {
 /** Whether a run of this kit has put it there, this one or an earlier one. */
 export function isByKit(path: string): boolean {
   const modified = stat(path)?.modified;
-  return modified !== undefined && (modified >= mode.began || wasDuringRun(modified));
+  return modified !== undefined && (modified > mode.began || wasDuringRun(modified));
 }
 
 /** The CA's key is beside it, by openssl's or kubeadm's name. */

@@ -10,6 +10,7 @@
  */
 
 import { $ } from "zx/core";
+import { isByKit } from "../etcd-location/etcd-home.ts";
 import { knownHere, stoppedProcesses } from "../evidence/owners.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { leadsHere } from "../facts/leaders.ts";
@@ -90,7 +91,10 @@ function readersHere(cp: ControlPlaneNode): Reader[] {
   const pki = cp.facts.certificatesDir;
   const signed = certsOf(cp.facts).filter(({ ca }) => ca);
   const ofOne = [...signed.map((row) => certPath(row, pki)), ...KUBECONFIGS.map(({ path }) => path)];
-  const etcds = cp.facts.etcdCa ? [cp.facts.externalEtcd!.ca] : [];
+  // it reads a renewed certificate itself, but not another CA, nor what is in a folder that was made again
+  const etcds = cp.facts.etcdCa
+    ? [cp.facts.externalEtcd!.ca, cp.facts.externalEtcd!.key].filter(isByKit)
+    : [];
   const own = signed.flatMap((row) => (row.file.startsWith("etcd/") ? [] : certPath(row, pki)));
   const apiServers = [...own, ...etcds];
   const servers = SERVERS.map((server): Reader => {

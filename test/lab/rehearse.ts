@@ -66,6 +66,7 @@ import {
   kubesprayNewCas,
   kubesprayOneEtcdPkiLost,
   kubesprayOneWiped,
+  kubesprayOnlyEtcdPkiLost,
   kubesprayRestarted,
   kubesprayWorkerLost,
 } from "./scenarios/kubespray.ts";
@@ -202,6 +203,7 @@ export const SCENARIOS: Scenario[] = [
   haKubesprayEtcdPkiLost,
   haKubesprayNewCas,
   kubesprayOneEtcdPkiLost,
+  kubesprayOnlyEtcdPkiLost,
   kubesprayOneWiped,
   kubesprayWorkerLost,
   kubesprayRestarted,

@@ -138,6 +138,22 @@ test("KubeKey 4 keeps the API server's pair elsewhere, with a CA of its own ther
 
 const STRANGER = await issueCa(certRow("etcd-ca"), FACTS);
 
+test.each([true, false])(
+  "part 2 lets the API server start again if what it reads for etcd was made: %p",
+  async (isLost) => {
+    const containers = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+    using node = here(await nodeOf("KubeKey 3", { commands: UNIT, containers }));
+    if (isLost) {
+      rmSync(`${node.root}/etc/ssl/etcd`, { recursive: true });
+      bring(node);
+    }
+    using _etcd = serving(node);
+    expect(await node.run("01-etcd")).toMatchObject({ exitCode: 0 });
+    const { stderr } = await node.run("02-control-plane --dry-run");
+    expect(stderr.includes("would stop kube-apiserver\n")).toBe(isLost);
+  },
+);
+
 test("with the key of another cluster's CA at that path, an etcd that lives says so, and nothing of it stays", async () => {
   using node = await lostNode(false);
   bring(node, STRANGER);

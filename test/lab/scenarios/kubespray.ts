@@ -16,6 +16,7 @@ import { followGuide, followPlan, planOfAllNodes } from "../scene/follow-plan.ts
 import { makeReachable, operatorsTerminal } from "../scene/reachable.ts";
 import {
   controlPlaneSamples,
+  damage,
   deleteKubernetes,
   type Scenario,
   type Scene,
@@ -274,6 +275,28 @@ export const kubesprayEtcdPkiLost: Scenario = {
     configFromWorker,
     { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, TAGS) },
     renewedEtcd.asBefore,
+  ],
+};
+
+const onlyEtcds = kept((_, name) => name.startsWith("etcd"));
+
+/** All else is well, and the API server still has open connections. */
+export const kubesprayOnlyEtcdPkiLost: Scenario = {
+  ...kubesprayEtcdPkiLost,
+  name: "kubespray-only-etcd-pki-lost",
+  title:
+    "kubespray's layout: /etc/ssl/etcd alone is deleted, while everything runs; the key of etcd's CA is nowhere",
+  lines: [
+    onlyEtcds.look,
+    {
+      title: "/etc/ssl/etcd is deleted",
+      run: (scene) => damage(scene, scene.lab.controlPlanes, "rm -rf /etc/ssl/etcd"),
+    },
+    {
+      title: "The operator follows RUNBOOK.md",
+      run: (scene) => followGuide(scene, ["new-internal-cas"]),
+    },
+    onlyEtcds.asBefore,
   ],
 };
 
