@@ -279,7 +279,7 @@ function withoutPair([ca = "", cert = "", key = ""]: readonly string[], ended: s
   const why = ended
     ? `the API server's certificate for it has expired (${dayOf(infoOf(readText(ended))!)})`
     : `no client pair for it is here: ${lost.length > 0 ? `${lost.join(", ")} ${is} missing` : `${key} is not the key of ${cert}`}`;
-  const bring = `bring ca.crt to ${ca}, client.crt to ${cert}, client.key to ${key} (scp -p)`;
+  const bring = `bring ca.crt to ${ca}, client.crt to ${cert}, client.key to ${key} (scp -p); the same pair does for each control plane node`;
   const folders = shell`mkdir -p ${dirname(ca)} ${dirname(cert)}`;
   return {
     why,

@@ -106,6 +106,9 @@ function keysAre(lab: Lab, { attacker, keys }: Played, oldKeys: boolean): Answer
         return `${node}: ${file} is not the old one`;
       if (hash !== Object.values(now)[0]![file])
         return `${node}: ${file} differs from the first control plane node's`;
+      // the key of an etcd's CA that kubeadm did not make is on etcd's own hosts
+      const isMakers = file === "etcd/ca.crt" && hash === keys[node]![file] && !hasKey(lab, node, file);
+      if (isMakers) return [];
       return pairFits(lab.controlPlanes.find(({ name }) => name === node)!, file)
         ? []
         : `${node}: ${file} does not match its key`;
@@ -115,6 +118,11 @@ function keysAre(lab: Lab, { attacker, keys }: Played, oldKeys: boolean): Answer
     wrong,
     `${Object.keys(now).join(", ")}: ${oldKeys ? "ca and sa are the old ones" : "none is the attacker's"}`,
   );
+}
+
+function hasKey({ controlPlanes }: Lab, node: string, file: string): boolean {
+  const machine = controlPlanes.find(({ name }) => name === node)!;
+  return existsSync(machine.path(`${HOME}/pki/${file.replace(/\.\w+$/, ".key")}`));
 }
 
 function pairFits(node: Machine, file: string): boolean {
