@@ -37,7 +37,6 @@ export interface Secret extends StoredObject {
   data?: Record<string, string>;
 }
 
-/** The fields of a pod that scripts read; the rest is passed through. */
 export interface Pod extends StoredObject {
   spec: PodSpec;
 }
