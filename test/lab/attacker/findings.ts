@@ -101,7 +101,8 @@ function keysAre(lab: Lab, { attacker, keys }: Played, oldKeys: boolean): Answer
   const wrong = Object.entries(now).flatMap(([node, files]) =>
     Object.entries(files).flatMap(([file, hash]) => {
       if (his.has(hash)) return `${node}: ${file} is the attacker's`;
-      if (hash === "no such file") return `${node}: there is no ${file}`;
+      // an etcd that kubeadm did not make has its CA elsewhere
+      if (hash === "no such file") return keys[node]![file] === hash ? [] : `${node}: there is no ${file}`;
       if (oldKeys && irreplaceable(file) && hash !== keys[node]![file])
         return `${node}: ${file} is not the old one`;
       if (hash !== Object.values(now)[0]![file])
@@ -162,7 +163,7 @@ export function attackersFiles(lab: Lab, attacker: Attacker): string[] {
 
 function nothingOfAttackers(lab: Lab, attacker: Attacker): Answer {
   const strange = lab.nodes.flatMap((node) =>
-    strangeBelow(node, HOME).map((path) => `${node.name}: ${path} is no regular file`),
+    strangeBelow(node, HOME, lab.profile.links).map((path) => `${node.name}: ${path} is no regular file`),
   );
   return none([...attackersFiles(lab, attacker), ...strange]);
 }
@@ -178,8 +179,9 @@ function filesBelow(node: Machine, folder: string): string[] {
   return below(node, folder).filter((path) => lstatSync(node.path(path)).isFile());
 }
 
-function strangeBelow(node: Machine, folder: string): string[] {
+function strangeBelow(node: Machine, folder: string, links: object): string[] {
   return below(node, folder).filter((path) => {
+    if (path in links) return false;
     const stat = lstatSync(node.path(path));
     return !stat.isFile() && !stat.isDirectory();
   });
@@ -190,9 +192,9 @@ async function staticPods({ lab, before }: Scene): Promise<Answer> {
   const found = await Promise.all(
     lab.nodes.map(async (node) => {
       const known = Object.keys(before.nodes[node.name]!.manifests).map((file) =>
-        file.replace(/^manifests\/|\.yaml$/g, ""),
+        file.replace(/^manifests\/|\.ya?ml$/g, ""),
       );
-      const files = below(node, `${HOME}/manifests`).map((path) => path.replace(/^.*\/|\.yaml$/g, ""));
+      const files = below(node, `${HOME}/manifests`).map((path) => path.replace(/^.*\/|\.ya?ml$/g, ""));
       const strange = files
         .filter((name) => !known.includes(name))
         .map((name) => `${node.name}: manifests/${name}`);

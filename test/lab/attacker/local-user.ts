@@ -150,10 +150,12 @@ async function ownData({ lab }: Scene, node: Machine): Promise<Check> {
   const line = "for pid in $(pgrep -u 0 -x etcd); do tr '\\0' ' ' < /proc/$pid/cmdline; done";
   const { stdout } = await node.run(["bash", "-c", line]);
   const folders = [...stdout.matchAll(/--data-dir[= ](\S+)/g)].map(([, folder]) => folder!);
+  const { stdout: unit } = await node.run(["sh", "-c", "cat /etc/etcd.env 2>/dev/null || true"]);
+  folders.push(...[...unit.matchAll(/^ETCD_DATA_DIR=(\S+)/gm)].map(([, folder]) => folder!));
   const isElsewhere = lab.workers.some((one) => existsSync(one.path(`${lab.profile.etcdDataDir}/member`)));
   return {
     name: `etcd on ${node.name} runs from the cluster's own data`,
-    ok: isElsewhere ? stdout === "" : folders.length === 1 && folders[0] === lab.profile.etcdDataDir,
+    ok: isElsewhere ? folders.length === 0 : folders.length === 1 && folders[0] === lab.profile.etcdDataDir,
     detail: folders.join(", ") || "it does not run",
   };
 }

@@ -105,7 +105,7 @@ function nodeSnapshot(node: Machine, certificatesDir: string): NodeSnapshot {
   const home = node.path("/etc/kubernetes");
   const all = existsSync(home) ? readdirSync(home, { recursive: true, encoding: "utf8" }) : [];
   const files = all.filter((file) => statSync(`${home}/${file}`).isFile()).sort();
-  const manifests = files.filter((file) => /^manifests\/.+\.yaml$/.test(file));
+  const manifests = files.filter((file) => /^manifests\/.+\.ya?ml$/.test(file));
   const certificate = node.path(`${certificatesDir}/apiserver.crt`);
   const isCertificate = (file: string) =>
     node.path(`/etc/kubernetes/${file}`).startsWith(`${node.path(certificatesDir)}/`);
