@@ -6,8 +6,9 @@
  */
 import { again, command, inOneLine, type Todo } from "../shared/again.ts";
 import { adminApi } from "../shared/api/admin-api.ts";
-import { isKnown, readStored } from "../shared/etcd-location/etcd-folders.ts";
+import { readStored } from "../shared/etcd-location/etcd-folders.ts";
 import { type EtcdPlace, etcdDataOf } from "../shared/etcd-location/etcd-place.ts";
+import { isWithoutEtcd } from "../shared/etcd-location/living-etcd.ts";
 import { lookPastNat } from "../shared/facts/control-plane-node.ts";
 import { otherControlPlanes } from "../shared/facts/known-nodes.ts";
 import { isNotKubeadms } from "../shared/facts/no-etcd-data.ts";
@@ -34,7 +35,7 @@ async function main() {
   const { values } = begin("move", { options: OPTIONS, usage: USAGE }, lockNode);
   const self = await readNode();
   const place = await etcdDataOf(values["etcd-data"], { node: self });
-  if (!isKnown(place) && !place.unreached) return await onWorker(self, values);
+  if (isWithoutEtcd(place)) return await onWorker(self, values);
   const { data, cluster, obstacle, cp, home } = await lookPastNat(place, self);
   if (!data || !cluster) throw obstacle ?? new Error("no data, and no obstacle");
   const node = cp?.node.nat ? cp.node : self;

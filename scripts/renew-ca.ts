@@ -9,7 +9,7 @@ import { again, command, inOneLine, NOBODY, type Todo } from "../shared/again.ts
 import { adminApi, adminClient, ownApiReady } from "../shared/api/admin-api.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
 import { proveEtcd } from "../shared/etcd/all-members.ts";
-import { isKnown } from "../shared/etcd-location/etcd-folders.ts";
+import { isWithoutEtcd } from "../shared/etcd-location/living-etcd.ts";
 import { refuseDoubtfulClock } from "../shared/facts/clock.ts";
 import { type ControlPlaneNode, placeHere } from "../shared/facts/control-plane-node.ts";
 import { apiServerEnd } from "../shared/facts/ended-container.ts";
@@ -36,7 +36,7 @@ async function main() {
   const { values } = begin("renew-ca", { options: OPTIONS, usage: USAGE }, lockNode);
   const only = chosen(values);
   const seen = await placeHere(values["etcd-data"]);
-  if (!isKnown(seen.place) && !seen.place.unreached) return await onWorker(values, seen.place);
+  if (isWithoutEtcd(seen.place)) return await onWorker(values, seen.place);
   const cp = await controlPlaneToRepair(values["etcd-data"], { seen });
   const own = here.casToRenew(cp, only, [...values.only, values.csr]);
   if (values.csr) return answer(requestOf(values.csr as renewal.CaName, cp.facts));

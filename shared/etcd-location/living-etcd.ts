@@ -20,7 +20,7 @@ import type { EtcdClientFiles } from "../pki/certs.ts";
 import { shownSoon } from "../pki/served.ts";
 import { shell } from "../shell-line.ts";
 import { EtcdClient, type EtcdStatus } from "./client.ts";
-import { type EtcdFolders, type LivingEtcd, readFolders, readRescued } from "./etcd-folders.ts";
+import { type EtcdFolders, isKnown, type LivingEtcd, readFolders, readRescued } from "./etcd-folders.ts";
 import { ETCD_SSL, type EtcdHome, etcdHome } from "./etcd-home.ts";
 import { hostOf } from "./reach-etcd.ts";
 
@@ -178,8 +178,17 @@ const WHERE_IT_RUNS =
 
 const OTHER_PLACE = `name its members, if they are others: ${command("00-assess", { "etcd-data": "https://HOST:2379,https://HOST:2379" })}`;
 
+class UnknownPlace extends Refused {}
+
+/** Nothing of etcd is here, and nothing shows where else it is: most likely a worker. */
+export function isWithoutEtcd(
+  place: Pick<EtcdFolders, "dir" | "living" | "isHosted" | "unreached">,
+): boolean {
+  return !isKnown(place) && (!place.unreached || place.unreached instanceof UnknownPlace);
+}
+
 function unknownPlace(): Refused {
-  return new Refused("This cluster's etcd is external, and nothing here shows where it is", {
+  return new UnknownPlace("This cluster's etcd is external, and nothing here shows where it is", {
     unchanged: true,
     hint: `${OTHER_PLACE}: each script on this node remembers it`,
   });

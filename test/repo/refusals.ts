@@ -109,7 +109,7 @@ export const WHERE: Where[] = [
   {
     shownBy: "etcd-place.ts etcdDataOf",
     why: "etcd on other machines: without its data no plan is made, and it says why",
-    of: "living-etcd.ts firstAnswer inMemory refuseOtherCluster unknownPlace whyUnread",
+    of: "living-etcd.ts firstAnswer inMemory refuseOtherCluster whyUnread",
   },
   {
     why: "another run, Ctrl-C, or a server that is silent at that moment",
