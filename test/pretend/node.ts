@@ -250,6 +250,7 @@ function commandsOf(
     { command: "timedatectl show --property=NTPSynchronized --value", stdout: "yes\n" },
     { command: "systemctl cat kubelet", stdout: KUBEADM_UNIT },
     { command: "systemctl show -p MainPID --value kubelet", stdout: "0\n" },
+    { command: "systemctl show -p MainPID --value etcd", stdout: "0\n" },
     { command: "systemctl is-active --quiet kubelet", does: 'test ! -e "$FAKE/stopped" || exit 3' },
     {
       command: "systemctl is-active kubelet",
