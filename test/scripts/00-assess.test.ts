@@ -169,7 +169,9 @@ test.each(["01-etcd --new-cas", "02-control-plane", "03-workers open", "04-sa-to
     expect(stderr).toContain(
       "error: This cluster's etcd is external (https://127.0.0.31:2379, https://127.0.0.32:2379), and no client pair for it is here: /etc/kubernetes/pki/etcd/ca.crt is missing. Nothing was changed\n",
     );
-    expect(stderr).toContain("hint: make a client pair on one etcd host, in the folder with the key of etcd's CA ");
+    expect(stderr).toContain(
+      "hint: make a client pair on one etcd host, in the folder with the key of etcd's CA ",
+    );
     expect(node.fingerprint()).toEqual(before);
   },
 );
