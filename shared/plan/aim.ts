@@ -130,11 +130,19 @@ export interface Elsewhere {
 
 /** Undefined: the plan is made here, and has steps. */
 export function whereToPlan(assessed: Assessment, around: Surroundings): Elsewhere | undefined {
-  const where = whereKeysAre(assessed, around.facts);
+  const where = lookFirst(assessed, around) ?? whereKeysAre(assessed, around.facts);
   const decisions = where?.to === undefined ? decisionsOf(assessed, around) : undefined;
   if (!decisions) return where;
   const aim = [...(where ? [where.aim] : []), decisions.aim].join("; ");
   return { open: where?.open ?? [], aim, notes: decisions.notes };
+}
+
+/** After a repair: who was not looked at may be repaired as well, and gets no line that stops anything. */
+function lookFirst({ damaged }: Assessment, { facts, nodes }: Surroundings): Elsewhere | undefined {
+  const unseen = othersOf(nodes).filter((name) => !hasAnswered(name, facts.seen));
+  if (damaged || !facts.isKept || facts.lost.names.length > 0 || unseen.length === 0) return undefined;
+  const aim = `Look at ${listed(unseen)} first, by the lines that ask all nodes: nothing is damaged on this node, and what is left there is not known here`;
+  return { open: [], aim };
 }
 
 function whereKeysAre(

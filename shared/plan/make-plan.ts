@@ -19,7 +19,14 @@ import type { PlanFacts } from "./plan-facts.ts";
 import { stepsOf, stepThere } from "./plan-steps.ts";
 import { type Block, type IfNot, type Part, readRunbook } from "./runbook.ts";
 import { isSeenDone, saidBy, sightsOf, withSights } from "./seen-done.ts";
-import { hasAnswered, hasOnlyExpired, nothingDamaged, type Sight, wasSearched } from "./seen-nodes.ts";
+import {
+  hasAnswered,
+  hasOnlyExpired,
+  nothingDamaged,
+  type SeenNode,
+  type Sight,
+  wasSearched,
+} from "./seen-nodes.ts";
 import { numbered, type Placed, type PlanStep, withMoves, withOutage } from "./step-order.ts";
 
 export interface Plan {
@@ -69,7 +76,8 @@ export type HelpedStep = PlanStep & { help: IfNot[]; seen: readonly Sight[] };
  * Without the cluster's facts no course is known. Errors: Fail where RUNBOOK.md has a form that this does not
  * know.
  */
-export function makePlan(given: Assessment, facts: PlanFacts, runbook: string): Plan {
+export function makePlan(given: Assessment, all: PlanFacts, runbook: string): Plan {
+  const facts = given.damaged ? all : { ...all, seen: withoutStale(all) };
   const { known, lost, user } = facts;
   const nodes = known ? planNodes(known, { here: given.node, without: [...lost.names, ...lost.away] }) : [];
   const assessed = { ...given, course: courseHere(given, { nodes, facts }) };
@@ -103,6 +111,19 @@ export function makePlan(given: Assessment, facts: PlanFacts, runbook: string): 
     anew: steps.length > 0 && nodes[0] && !away ? anewLines(user, nodes[0], facts) : [],
     parts: parts.map((part) => ({ ...part, notes: withoutNames(strange, part.notes) })),
     seconds: [secondsOf(steps, 0), secondsOf(steps, 1)],
+  };
+}
+
+/** This node is repaired: a damage that another one had before that may be repaired, too. */
+function withoutStale({ seen, repairedAt: at }: Pick<PlanFacts, "seen" | "repairedAt">): PlanFacts["seen"] {
+  const isStale = ({ damaged, made }: SeenNode) => damaged && at !== undefined && made < at;
+  const stale = seen.nodes
+    .filter(isStale)
+    .map(({ name }) => `${name}.json: older than the repair of this node: ask again`);
+  return {
+    ...seen,
+    nodes: seen.nodes.filter((node) => !isStale(node)),
+    leftOut: [...seen.leftOut, ...stale],
   };
 }
 

@@ -47,6 +47,8 @@ export interface PlanFacts {
   /** The folder of those answers. */
   folder: string | undefined;
   isKept: boolean;
+  /** When a script has last changed something on this node. */
+  repairedAt: Date | undefined;
   /** Whose controller-manager led last, where it was another node's. */
   leader: { host: string; nodes: readonly string[] } | undefined;
   /**
@@ -138,6 +140,7 @@ export async function factsForPlan(
       : { ...lost, names: [...lost.names, ...all.flatMap((one) => (one.former ? one.name : []))] },
     ...{ onAgain: on, seen, folder, running, named, user, said },
     isKept: rescueFolders().length > 0,
+    repairedAt: rescueFolders()[0]?.made,
     leader: cp && lastLeaderElsewhere(cp),
     silent: await silentPeers(peers, [...left.names, ...left.away], { ...seen, running }),
     hasNewKeys: cp !== undefined && hasNewKeys(cp),
