@@ -1,6 +1,6 @@
 /** A plan's first sentences: what it is for, and which nodes it has looked at. */
 import { expect, test } from "bun:test";
-import { aimOf, joinsOf, lookedAt } from "../../../shared/plan/aim.ts";
+import { aimOf, joinsOf, lookedAt, whereToPlan } from "../../../shared/plan/aim.ts";
 import type { PlanNode } from "../../../shared/plan/paste.ts";
 
 const node = (name: string, role: string) => ({ name, role }) as PlanNode;
@@ -144,4 +144,22 @@ test("who was looked at, when, and who was not", () => {
   expect(joinsOf({ seen } as never, NODES)).toEqual(["w1"]);
   const here = { seen: { nodes: [], silent: [], leftOut: [] } };
   expect(lookedAt("m1", here as never, [NODES[0]!])).toEqual(["Looked at: m1 (here)"]);
+});
+
+test.each<[string, { damaged?: boolean; isKept?: boolean; seen?: string[]; lost?: string[] }, boolean]>([
+  ["repaired, and the other one was not looked at", {}, true],
+  ["repaired, and the other one was looked at", { seen: ["m2"] }, false],
+  ["damaged", { damaged: true }, false],
+  ["never repaired", { isKept: false }, false],
+  ["repaired, and the other one is lost for good", { lost: ["m2"] }, false],
+])("who was not looked at gets no line on a node that is %s: a look first", (_, row, isFirst) => {
+  const { damaged = false, isKept = true, seen = [], lost = [] } = row;
+  const facts = {
+    seen: { nodes: seen.map((name) => ({ name })), silent: [], leftOut: [] },
+    lost: { names: lost, away: [] },
+    ...{ isKept, said: {}, silent: [], running: [], named: [], givenUp: [] },
+  };
+  const nodes = NODES.filter(({ name }) => !lost.includes(name));
+  const where = whereToPlan({ node: "m1", damaged } as never, { facts: facts as never, nodes });
+  expect(where?.aim.startsWith("Look at m2 first")).toBe(isFirst ? true : undefined);
 });
