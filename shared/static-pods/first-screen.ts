@@ -112,19 +112,23 @@ export async function beforeServersStop(
 function refuseFixedWork(cp: ControlPlaneNode, work: Work, also: readonly string[]) {
   const { pki, pods } = toWrite(work);
   const { kubeconfig, clientCaFile, clientPem } = cp.node.kubelet;
-  const keepsKubelet = () => {
-    const ca = caText("ca", cp.facts.certificatesDir);
-    const conf = readKubeconfig(kubeconfig);
-    return Boolean(ca && conf && trustsCa(conf.caPem, ca) && hasOwnClient(cp.node, ca));
-  };
-  // one of its files that cannot be read is written, too
-  const kubelets = attempt(keepsKubelet, false) ? [] : [kubeconfig, clientCaFile, clientPem];
+  const kubelets = keepsKubelet(cp) ? [] : [kubeconfig, clientCaFile, clientPem];
   const all = [
     ...pki.flatMap(({ finding }) => finding.paths),
     ...[...pods.map(({ name }) => name), ...also].map((name) => whereIs(manifestPath(cp, name))),
     ...kubelets,
   ];
   refuseFixed(all.filter(exists));
+}
+
+/** Whether part 1 leaves its credentials. One of its files that cannot be read is written, too. */
+function keepsKubelet({ node, facts }: ControlPlaneNode): boolean {
+  const isKept = () => {
+    const ca = caText("ca", facts.certificatesDir);
+    const conf = readKubeconfig(node.kubelet.kubeconfig);
+    return Boolean(ca && conf && trustsCa(conf.caPem, ca) && hasOwnClient(node, ca));
+  };
+  return attempt(isKept, false);
 }
 
 /** The input of `preflight` before part 1: the pods as they will run. */
@@ -143,7 +147,8 @@ interface Screen {
 
 function sayScreen(cp: ControlPlaneNode, { stops, writes, has }: Screen) {
   say(`will stop: ${stops}`);
-  say(`will write: ${inWords(toWrite(writes))}`);
+  const kubelets = keepsKubelet(cp) ? [] : ["the kubelet's certificate"];
+  say(`will write: ${[...inWords(toWrite(writes)), ...kubelets].join("; ") || "nothing"}`);
   say(`checked: ${has.join(", ")}`);
   const { from, copies } = clusterCaSeen(cp.node, { ...cp, certificatesDir: cp.facts.certificatesDir });
   const agree = copies.filter((copy) => copy.is === "the cluster's").map(({ what }) => what);
@@ -155,8 +160,8 @@ function sayScreen(cp: ControlPlaneNode, { stops, writes, has }: Screen) {
   say(`cluster CA known from: ${[from, ...agree].join(", ")}${others}`);
 }
 
-/** "new keys ca, sa; etcd/server.crt and .key; 4 kubeconfigs; manifests/etcd.yaml" */
-function inWords({ pki, pods }: Work): string {
+/** "new keys ca, sa", "etcd/server.crt and .key", "4 kubeconfigs", "manifests/etcd.yaml". */
+function inWords({ pki, pods }: Work): string[] {
   const made = pki.filter(({ todo }) => todo === "make").map(({ finding }) => finding.name);
   const [certs, configs, others] = [[], [], []] as [string[], string[], string[]];
   for (const { todo, row } of pki) {
@@ -171,7 +176,7 @@ function inWords({ pki, pods }: Work): string {
   const kinds = made.length > 0 ? [`new keys ${made.join(", ")}`] : [];
   kinds.push(...few(certs, "certificates"), ...few(configs, "kubeconfigs"), ...others);
   kinds.push(...few(manifests, "manifests"));
-  return kinds.join("; ") || "nothing";
+  return kinds;
 }
 
 /** Only what the cluster's CA has signed counts, so whoever answers there decides nothing. */

@@ -181,7 +181,9 @@ export function kits(kit = KIT): ToDelete {
 /** `names`: nodes that took part in the repair. Left-overs there show only there. */
 function onOtherNodes(names: readonly string[]): ToDelete[] {
   const line = "rm -rf /root/kube-pki-repair-* /etc/kubernetes/.kube-pki-repair-{new-sa-key,skipped}";
-  const why = `unknown from here: ${command("05-verify")} there says what it is`;
+  const open = [...new Set(rescueFolders().flatMap(openWords))];
+  const keep = open.length > 0 ? `; KEEP IT while this holds: ${open.join("; ")}` : "";
+  const why = `unknown from here: ${command("05-verify")} there says what it is${keep}`;
   return names.length > 0 ? [{ on: listed(names), command: line, why }] : [];
 }
 

@@ -33,13 +33,13 @@ const BUDGETS: Record<string, [kB: number, files: number]> = {
   "shared/objects": [44.5, 4],
   "shared/old-sa-key": [27.7, 3], // tokens of a worker, where the only control plane node has none (issue 41: a trial)
   "shared/pki": [138.3, 13], // no certificates of an etcd that kubeadm did not make, but a leaf of it is renewed with its own key (issue 44); etcd's CA in a place of its own (issue 44)
-  "shared/plan": [165, 17], // a line for another machine can be copied (issue 44); a plan after part 4 has what is left of the old key, and the line for tokens of a worker (issue 41: a trial); a lost configuration of the kubelet is asked of all nodes, and nothing is fetched from who has lost it, too (issue 44); a step keeps its letter in every plan, a note has its line as it is pasted, and who is on again gets no old keys (issue 41, items 3, 5 and 6)
+  "shared/plan": [166.4, 17], // a line for another machine can be copied (issue 44); a plan after part 4 has what is left of the old key, and the line for tokens of a worker (issue 41: a trial); a lost configuration of the kubelet is asked of all nodes, and nothing is fetched from who has lost it, too (issue 44); a step keeps its letter in every plan, a note has its line as it is pasted, and who is on again gets no old keys (issue 41, items 3, 5 and 6)
   "shared/renew": [59, 6],
   "shared/report": [75.9, 11],
   "shared/restore": [67.2, 8], // an external etcd is refused before names are asked (issue 44); the locked snapshot came from hand-over/ and etcd/, the new machine's place from scripts/ (issue 43: folded); damaged data of lost members has ways back, and is written anew (issue 45)
   "shared/salvage": [124.3, 15], // files of etcd's that part 1 makes are not lost (issue 44)
-  "shared/static-pods": [131, 12], // the scheduler's configuration has a replacement; etcd is no static pod; an installer's link comes back (issue 44); the making of shared keys came from scripts/ (issue 43: folded); the API server starts again where its files for a unit of etcd were made (issue 44)
-  "shared/verify": [56.8, 5], // what has expired on etcd's own machines is said of who is silent; no manifest of an etcd that kubeadm did not make (issue 44); the lines for who comes back with old keys (issue 41, item 5)
+  "shared/static-pods": [131.3, 12], // the scheduler's configuration has a replacement; etcd is no static pod; an installer's link comes back (issue 44); the making of shared keys came from scripts/ (issue 43: folded); the API server starts again where its files for a unit of etcd were made (issue 44)
+  "shared/verify": [56.9, 5], // what has expired on etcd's own machines is said of who is silent; no manifest of an etcd that kubeadm did not make (issue 44); the lines for who comes back with old keys (issue 41, item 5)
   "shared/workers": [118.4, 12], // a wiped worker gets its kubelet's files, and its own balancer as server (issue 44)
   "shared/workloads": [124.8, 12], // what rescue folders hold came from node/ (issue 43)
 };
