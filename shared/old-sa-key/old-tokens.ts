@@ -181,7 +181,7 @@ function nothingShows(found: readonly FoundToken[]): Fail {
     return new Fail(
       `Only the file's tokens of kube-system name the key, and nothing here proves them: ${kids.join(", ")}`,
       {
-        hint: `say that you trust the machine that they come from: ${withKid(kids.length > 1 ? "KID" : kids[0]!)}`,
+        hint: `say that they are of kube-system's own pods, on a machine that you trust: ${withKid(kids.length > 1 ? "KID" : kids[0]!)}`,
       },
     );
   return new Fail("There is no old token of kube-system in etcd's data, nor in a pod of this node", {
@@ -189,9 +189,12 @@ function nothingShows(found: readonly FoundToken[]): Fail {
   });
 }
 
-/** Prints the tokens of a worker's pods, one a line. */
-export const COLLECT =
-  "for f in /var/lib/kubelet/pods/*/volumes/kubernetes.io~projected/*/token; do cat $f; echo; done";
+/**
+ * Prints the tokens of kube-system's pods on a worker, one a line. Their UIDs are in the names of the kubelet's folders,
+ * NAMESPACE_NAME_UID (kubernetes pkg/kubelet/kuberuntime/helpers.go): in a pod of his own a tenant can lay out a file that
+ * is called token, and claims to be kube-system's.
+ */
+export const COLLECT = `for p in /var/log/pods/kube-system_*; do for f in /var/lib/kubelet/pods/"\${p##*_}"/volumes/kubernetes.io~projected/*/token; do if [ -e "$f" ]; then cat "$f"; echo; fi; done; done`;
 
 /** Copies by part 1 and by kubeadm, the output of an earlier run, and the file that the operator names. */
 export function keyCopies(

@@ -193,7 +193,7 @@ function tokensOfWorker(
   if (!isLost || oldTokens || oldKeyHere || !worker || othersOf(nodes).length > 0) return [];
   return [
     {
-      text: `Optional, one to two minutes: no token that the lost sa.key has signed is on this node, and ${worker.name} has some. If you trust it, their key is computed, and old tokens stay valid until part 4.`,
+      text: `Optional, one to two minutes: no token that the lost sa.key has signed is on this node, and ${worker.name} may have some. If you trust it, their key is computed, and old tokens stay valid until part 4.`,
       commands: [
         printedInto("tokens", user, { from: worker.address, to: nodes[0]!.address }, COLLECT),
         ...linesHere(asked, command("00-token-key --token-file tokens")),

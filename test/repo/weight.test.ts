@@ -21,7 +21,7 @@ const BUDGETS: Record<string, [kB: number, files: number]> = {
   "shared/drill": [23.6, 3], // an etcd that kubeadm did not make is not compared; the kubelet's files that come back are no lost ones (issue 44)
   "shared/etcd": [94.8, 9], // what --lost and join-again mean where etcd is on other machines (issue 44); the client of etcd's API went to etcd-location/; files of an etcd that is a unit are made (issue 44); lost certificates of a unit are issued, by the old CA or a new one (issue 44)
   "shared/etcd-data": [129.8, 13], // older trees of a damaged database, and what proves them; 8 GB of them in 300 MB of memory (issue 45)
-  "shared/etcd-location": [102.3, 9], // a worker that hosts a member is one, a repair knows from its copy where etcd is (issue 44); one source of etcd's facts: static pod, unit, elsewhere; members by their nodes; the data of an etcd on other machines, by its API, whose client came from etcd/ (issue 44); which files of a unit are lost, and the CA that can issue them (issue 44)
+  "shared/etcd-location": [102.2, 9], // a worker that hosts a member is one, a repair knows from its copy where etcd is (issue 44); one source of etcd's facts: static pod, unit, elsewhere; members by their nodes; the data of an etcd on other machines, by its API, whose client came from etcd/ (issue 44); which files of a unit are lost, and the CA that can issue them (issue 44)
   "shared/evidence": [25.2, 3],
   "shared/facts": [189.6, 20], // who was off, beside an etcd on other machines (issue 44); a repair beside an etcd that runs on is known; lost kubeconfigs keep their server (issue 44); who is a control plane node came from evidence/, who is left out, and the end of an API server, from etcd/ (issue 43: folded)
   "shared/files": [66.3, 6], // how a script begins came from scripts/, how files are replaced from moved/ and renew/ (issue 43, 3)
@@ -31,7 +31,7 @@ const BUDGETS: Record<string, [kB: number, files: number]> = {
   "shared/moved": [30.3, 3], // refused beside an etcd that kubeadm did not make (issue 44)
   "shared/node": [116.5, 11], // the kubelet's lost files come back: from its process, its journal, what was kept of its configuration; each file that it needs is looked for (issue 44)
   "shared/objects": [44.5, 4],
-  "shared/old-sa-key": [27.7, 3], // tokens of a worker, where the only control plane node has none (issue 41: a trial)
+  "shared/old-sa-key": [28, 3], // tokens of a worker, where the only control plane node has none (issue 41: a trial)
   "shared/pki": [138.3, 13], // no certificates of an etcd that kubeadm did not make, but a leaf of it is renewed with its own key (issue 44); etcd's CA in a place of its own (issue 44)
   "shared/plan": [166.4, 17], // a line for another machine can be copied (issue 44); a plan after part 4 has what is left of the old key, and the line for tokens of a worker (issue 41: a trial); a lost configuration of the kubelet is asked of all nodes, and nothing is fetched from who has lost it, too (issue 44); a step keeps its letter in every plan, a note has its line as it is pasted, and who is on again gets no old keys (issue 41, items 3, 5 and 6)
   "shared/renew": [59, 6],

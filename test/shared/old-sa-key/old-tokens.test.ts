@@ -3,10 +3,10 @@
  * one.
  */
 import { expect, test } from "bun:test";
-import { writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import type { EtcdData } from "../../../shared/etcd-data/data.ts";
 import { failOf } from "../../../shared/fail.ts";
-import { collectTokens, tokensOfLastKey } from "../../../shared/old-sa-key/old-tokens.ts";
+import { COLLECT, collectTokens, tokensOfLastKey } from "../../../shared/old-sa-key/old-tokens.ts";
 import { serviceAccountKeyId } from "../../../shared/pki/sa-keys.ts";
 import { newKeyOf, tokenBy } from "../../pretend/old-keys.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
@@ -98,4 +98,21 @@ test("tokens that the operator has brought name the key for a person, and prove 
   expect(refused?.message).toContain(`nothing here proves them: ${kid(old)}`);
   expect(refused?.hint).toEndWith(`--kid=${kid(old)}`);
   expect(tokensOfLastKey(found, kid(old)).tokens.map(({ text }) => text)).toEqual([proxys]);
+});
+
+test("what is collected on a worker is of kube-system's pods alone: a tenant can lay out a file of that name in his own", () => {
+  using box = sandbox();
+  const pod = (name: string, uid: string, token: string) => {
+    const volume = `${box.dir}/var/lib/kubelet/pods/${uid}/volumes/kubernetes.io~projected/any`;
+    for (const folder of [`${box.dir}/var/log/pods/${name}_${uid}`, volume])
+      mkdirSync(folder, { recursive: true });
+    writeFileSync(`${volume}/token`, token);
+  };
+  const proxys = issued(old, 3000, "kube-system:kube-proxy");
+  pod("kube-system_kube-proxy-x", "7d1f", proxys);
+  pod("shop_kube-system", "8e2a", issued(last, 4000, "kube-system:kube-proxy"));
+  mkdirSync(`${box.dir}/var/log/pods/kube-system_without-a-token_9f3b`);
+  const line = COLLECT.replaceAll("/var/", `${box.dir}/var/`);
+  const { stdout, stderr } = Bun.spawnSync(["sh", "-c", line]);
+  expect([stdout.toString().trim().split("\n"), stderr.toString()]).toEqual([[proxys], ""]);
 });
