@@ -6,7 +6,6 @@
 import { inOneLine } from "../shared/again.ts";
 import { lookAtPeers, refuseWhereOthersLive } from "../shared/etcd/other-members.ts";
 import * as own from "../shared/etcd/own-etcd.ts";
-import { etcdLives } from "../shared/etcd/own-etcd.ts";
 import { hasMoved, tellMembers } from "../shared/etcd/tell-members.ts";
 import * as unit from "../shared/etcd/unit-files.ts";
 import { refuseDoubtfulClock } from "../shared/facts/clock.ts";
@@ -125,7 +124,7 @@ async function look(values: Values, newCas: NewCas | undefined): Promise<Looked>
 async function isHealthy(cp: ControlPlaneNode, work: wanted.Work): Promise<boolean> {
   const { externalEtcd } = cp.facts;
   if (!wanted.etcdIsInPlace(cp, work)) return false;
-  if (!externalEtcd && !(await etcdLives(cp))) return false;
+  if (!externalEtcd && !(await own.etcdLives(cp))) return false;
   const holders = expiredHolders(await caReaders(cp));
   if (holders.length > 0) {
     const names = holders.join(", ");

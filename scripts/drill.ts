@@ -10,7 +10,7 @@ import { type Drill, drill } from "../shared/drill/drill.ts";
 import { namerOf } from "../shared/facts/lost-files.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { etcdBackup } from "../shared/hand-over/backup-mark.ts";
-import { day } from "../shared/pki/judge.ts";
+import { day } from "../shared/pki/certificate.ts";
 import { listed } from "../shared/plain.ts";
 import { answer, run, step, VERSION } from "../shared/run.ts";
 

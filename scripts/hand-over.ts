@@ -30,7 +30,7 @@ import { newIdentity, recipientsOf, seal } from "../shared/hand-over/sealed.ts";
 import { lockNode } from "../shared/node/kept-run.ts";
 import { installersConfig } from "../shared/node/kubelet-config.ts";
 import { typed } from "../shared/options.ts";
-import { day } from "../shared/pki/judge.ts";
+import { day } from "../shared/pki/certificate.ts";
 import * as ofEtcd from "../shared/restore/pack-etcd.ts";
 import { answer, done, forGood, mode, run, say, start } from "../shared/run.ts";
 import { shell } from "../shared/shell-line.ts";

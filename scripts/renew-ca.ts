@@ -22,7 +22,7 @@ import { begin, type OptionValues } from "../shared/files/operator-files.ts";
 import { lockNode } from "../shared/node/kept-run.ts";
 import { asideOf, newRescue } from "../shared/node/rescue-folder.ts";
 import { mendKubeletConf, refuseUnfitKubelet } from "../shared/node/systemctl-kubelet.ts";
-import { day } from "../shared/pki/judge.ts";
+import { day } from "../shared/pki/certificate.ts";
 import { requestOf } from "../shared/pki/renew.ts";
 import { caReaders, holdExpired, kubeletCaReader } from "../shared/renew/ca-readers.ts";
 import * as renewal from "../shared/renew/renewal.ts";

@@ -17,7 +17,7 @@ import type { LostFile } from "../facts/lost-files.ts";
 import { backupAnswer } from "../hand-over/backup-mark.ts";
 import type { Node } from "../node/node.ts";
 import type { Word } from "../node/words.ts";
-import { day } from "../pki/judge.ts";
+import { day } from "../pki/certificate.ts";
 import type { Refusal } from "./look-here.ts";
 
 export interface Assessment extends NodeVerdict {

@@ -22,9 +22,9 @@ import { refuseDockershim } from "../facts/node-to-repair.ts";
 import { lackingOfExternalCa } from "../facts/signed-elsewhere.ts";
 import { attempt, Fail } from "../fail.ts";
 import { renewedElsewhere } from "../pki/actions.ts";
+import { day } from "../pki/certificate.ts";
 import { CERTS, type Cert, isInternal } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
-import { day } from "../pki/judge.ts";
 import type { Deep, NodeVerdict } from "./assessment.ts";
 import { deepVerdict, lostAndWay, lostVerdict } from "./keys-verdict.ts";
 

@@ -15,7 +15,7 @@ import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { foldersWithData } from "../node/rescue-folder.ts";
 import { isServer } from "../pki/addresses.ts";
-import { infoOf, isValidNow, keyMatches, signedBy } from "../pki/certificate.ts";
+import { day, infoOf, isValidNow, keyMatches, signedBy } from "../pki/certificate.ts";
 import type { EtcdClientFiles } from "../pki/certs.ts";
 import { shownSoon } from "../pki/served.ts";
 import { shell } from "../shell-line.ts";
@@ -247,7 +247,7 @@ export async function endedAt(
       const pem = await shown(url);
       const info = infoOf(pem);
       const isIts = info && (ca === undefined || signedBy(pem!, readText(ca)!));
-      return isIts && info.notAfter < new Date() ? [`${url} (${dayOf(info)})`] : [];
+      return isIts && info.notAfter < new Date() ? [`${url} (${day(info.notAfter)})`] : [];
     }),
   );
   const all = ended.flat();
@@ -258,8 +258,6 @@ export async function endedAt(
     steps: [`${RENEW_OWN}   # on each host of etcd, ${BESIDE_CA}`],
   };
 }
-
-const dayOf = ({ notAfter }: { notAfter: Date }) => notAfter.toISOString().slice(0, 10);
 
 const BESIDE_CA =
   "in the folder with the key of etcd's CA (/etc/kubernetes/pki/etcd; in /etc/ssl/etcd/ssl they are NAME.pem, NAME-key.pem)";
@@ -286,7 +284,7 @@ function withoutPair([ca = "", cert = "", key = ""]: readonly string[], ended: s
   const lost = [ca, cert, key].filter((path) => !exists(path));
   const is = lost.length > 1 ? "are" : "is";
   const why = ended
-    ? `the API server's certificate for it has expired (${dayOf(infoOf(readText(ended))!)})`
+    ? `the API server's certificate for it has expired (${day(infoOf(readText(ended))!.notAfter)})`
     : `no client pair for it is here: ${lost.length > 0 ? `${lost.join(", ")} ${is} missing` : `${key} is not the key of ${cert}`}`;
   const bring = `bring ca.crt to ${ca}, client.crt to ${cert}, client.key to ${key} (scp -p); the same pair does for each control plane node`;
   const folders = shell`mkdir -p ${dirname(ca)} ${dirname(cert)}`;

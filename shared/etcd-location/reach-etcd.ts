@@ -178,12 +178,12 @@ export function isWorkerByData(
 ) {
   const prefix = registryPrefix(data);
   const own = readObject<{ metadata: { labels?: object } }>(data, `minions/${name}`);
-  if (!own || !hasExternalEtcd(data) || CONTROL_PLANE in (own.metadata.labels ?? {})) return false;
+  if (!own || !hasExternalEtcd(data) || CONTROL_PLANE_LABEL in (own.metadata.labels ?? {})) return false;
   const ofApi = [`pods/kube-system/kube-apiserver-${name}`, ...addresses.map((ip) => `masterleases/${ip}`)];
   return !ofApi.some((key) => data.history(`${prefix}/${key}`).length > 0);
 }
 
-const CONTROL_PLANE = "node-role.kubernetes.io/control-plane";
+export const CONTROL_PLANE_LABEL = "node-role.kubernetes.io/control-plane";
 
 function hasExternalEtcd(data: EtcdData): boolean {
   const text = configMapIn(data, "kube-system/kubeadm-config")?.ClusterConfiguration ?? "";

@@ -15,7 +15,7 @@
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import type { EtcdClient } from "../etcd-location/client.ts";
-import { hostOf, OWN_ALONE } from "../etcd-location/reach-etcd.ts";
+import { CONTROL_PLANE_LABEL, hostOf, OWN_ALONE } from "../etcd-location/reach-etcd.ts";
 import { attempt } from "../fail.ts";
 import { podFlags } from "../manifests/command.ts";
 import { mirrorPod } from "../manifests/mirror-pods.ts";
@@ -143,7 +143,7 @@ export function believedPeers<N extends Known & { former?: true }>(
 type Members = Pick<EtcdData, "members" | "formerMembers">;
 
 function hasControlPlaneLabel({ metadata }: { metadata: { labels?: Record<string, string> } }): boolean {
-  return metadata.labels?.["node-role.kubernetes.io/control-plane"] !== undefined;
+  return metadata.labels?.[CONTROL_PLANE_LABEL] !== undefined;
 }
 
 /**

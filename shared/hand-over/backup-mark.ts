@@ -11,9 +11,8 @@ import { BACKUP, command } from "../again.ts";
 import { isInMemory } from "../files/file-system.ts";
 import { type Mark, readBytes, readMark, readText } from "../files/files.ts";
 import { typed } from "../options.ts";
-import { hashIn, signingFirst } from "../pki/certificate.ts";
+import { day, hashIn, signingFirst } from "../pki/certificate.ts";
 import { SHARED_KEYS } from "../pki/certs.ts";
-import { day } from "../pki/judge.ts";
 import { say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 

@@ -19,9 +19,8 @@ import { takeConfigOf } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
 import { asSaid, asWords, lastRestore, takeWords } from "../node/words.ts";
 import { foreignCa } from "../pki/actions.ts";
-import { certInfo, hashIn, madeAt, publicPem, signingFirst, trustedKeys } from "../pki/certificate.ts";
+import { certInfo, day, hashIn, madeAt, publicPem, signingFirst, trustedKeys } from "../pki/certificate.ts";
 import { type SharedKey, sharedPath } from "../pki/certs.ts";
-import { day } from "../pki/judge.ts";
 import { say } from "../run.ts";
 import {
   type Bundle,

@@ -7,11 +7,11 @@ import { dirname } from "node:path";
 import { attempt, Fail } from "../fail.ts";
 import { copyToRescue } from "../files/file-tree.ts";
 import { exists, hostEntry, list, readText, writeFile } from "../files/files.ts";
-import { certInfo, infoOf, madeAt, trustsCa } from "../pki/certificate.ts";
+import { certInfo, day, infoOf, madeAt, trustsCa } from "../pki/certificate.ts";
 import { type ClusterFacts, keyPath } from "../pki/certs.ts";
 import { caText } from "../pki/examine.ts";
 import { issueClient } from "../pki/issue.ts";
-import { day, serverVerdict } from "../pki/judge.ts";
+import { serverVerdict } from "../pki/judge.ts";
 import {
   clusterServer,
   kubeletKubeconfig,

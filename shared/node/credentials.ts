@@ -18,6 +18,7 @@ import { smallText } from "../files/untrusted-file.ts";
 import {
   certInfo,
   certificatesIn,
+  day,
   infoOf,
   isValidNow,
   keyMatches,
@@ -110,9 +111,7 @@ function moveAllToRescue(folder: string, prefix: string, asideDir: string) {
 
 function expiredWhy(path: string): string | undefined {
   const info = attempt(() => certInfo(readText(path) ?? ""), undefined);
-  return info && info.notAfter < new Date()
-    ? `expired: it was valid until ${info.notAfter.toISOString().slice(0, 10)}`
-    : undefined;
+  return info && info.notAfter < new Date() ? `expired: it was valid until ${day(info.notAfter)}` : undefined;
 }
 
 /** Where containerd and CRI-O look, unless their own configuration says otherwise. */

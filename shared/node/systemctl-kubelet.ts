@@ -15,7 +15,7 @@ import { attempt, attemptLater, Fail, Refused } from "../fail.ts";
 import { copyToRescue } from "../files/file-tree.ts";
 import { exists, readText, writeFile } from "../files/files.ts";
 import { canonicalIp } from "../pki/addresses.ts";
-import { infosIn } from "../pki/certificate.ts";
+import { day, infosIn } from "../pki/certificate.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { act, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
@@ -176,8 +176,7 @@ async function endedInConf(command: readonly string[]): Promise<EndedConf | unde
   if (!ended) return undefined;
   const { clientPem } = readKubelet(flags, { mayBeGone: true });
   const mended = withRotated({ kubeconfig: path, clientPem });
-  const day = ended.notAfter.toISOString().slice(0, 10);
-  const message = `The certificate in "${path}" has expired (${day}): the kubelet does not start again`;
+  const message = `The certificate in "${path}" has expired (${day(ended.notAfter)}): the kubelet does not start again`;
   return { path, mended, fail: new Fail(message, { hint: mended ? leadByHand(path, clientPem) : ASSESS }) };
 }
 

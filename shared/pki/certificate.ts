@@ -343,3 +343,8 @@ export function trustedText(pem: string, caPem: string): boolean {
     isValidNow(info)
   );
 }
+
+/** "2027-11-24" */
+export function day(date: Date): string {
+  return date.toISOString().slice(0, 10);
+}

@@ -17,11 +17,11 @@ import {
   refuseLostKeys,
   signedWith,
 } from "./actions.ts";
-import { certInfo, certificatesIn, endOf, publicPem, signingFirst } from "./certificate.ts";
+import { certInfo, certificatesIn, day, endOf, publicPem, signingFirst } from "./certificate.ts";
 import { type Cert, type ClusterFacts, certRow, subjectOf } from "./certs.ts";
 import { caText, examine, type Finding, kubeconfigTrouble, readable, type WantedPki } from "./examine.ts";
 import { issueCa, issueClient, issueLeaf, type Pair } from "./issue.ts";
-import { day, serverVerdict } from "./judge.ts";
+import { serverVerdict } from "./judge.ts";
 import { type KeyPair, keyStock } from "./keys.ts";
 import { type KubeconfigRow, kubeconfigText, serverIn, withCa, withUser } from "./kubeconfigs.ts";
 import { renewCa } from "./renew.ts";

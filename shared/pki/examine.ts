@@ -9,6 +9,7 @@ import {
   type CertInfo,
   certInfo,
   certificatesIn,
+  day,
   infoOf,
   isValidNow,
   signedBy,
@@ -31,7 +32,6 @@ import {
 import {
   caVerdict,
   type Difference,
-  day,
   nameIn,
   namesDifference,
   namesVerdict,

@@ -4,7 +4,15 @@
  */
 import { attempt, Fail } from "../fail.ts";
 import { isFor, type Names } from "./addresses.ts";
-import { type CertInfo, certInfo, keyMatches, privateKeyOf, publicKeyOf, signedBy } from "./certificate.ts";
+import {
+  type CertInfo,
+  certInfo,
+  day,
+  keyMatches,
+  privateKeyOf,
+  publicKeyOf,
+  signedBy,
+} from "./certificate.ts";
 import { ADMINS_GROUP, type Cert, type ClusterFacts, subjectOf } from "./certs.ts";
 import { clusterServer, localServer } from "./kubeconfigs.ts";
 
@@ -126,11 +134,6 @@ export function serverDifference(server: string, facts: ClusterFacts): Differenc
   return servers.includes(server)
     ? undefined
     : { differs: `leads to ${server}, not to ${servers.join(" or ")}` };
-}
-
-/** "2027-11-24" */
-export function day(date: Date): string {
-  return date.toISOString().slice(0, 10);
 }
 
 export function nameIn(subject: string): string {

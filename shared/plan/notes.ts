@@ -4,7 +4,7 @@ import type { Assessment } from "../assess/assessment.ts";
 import { choiceOf } from "../facts/lost-files.ts";
 import { kindOf, meanings, type Word } from "../node/words.ts";
 import { COLLECT } from "../old-sa-key/old-tokens.ts";
-import { day } from "../pki/judge.ts";
+import { day } from "../pki/certificate.ts";
 import { listed } from "../plain.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
 import { shell } from "../shell-line.ts";

@@ -1,6 +1,6 @@
 /** Rows that say who has to restart, or to be changed, before the older certificate of a CA expires. */
 import { type CheckRow, check } from "../checks/check.ts";
-import { day } from "../pki/judge.ts";
+import { day } from "../pki/certificate.ts";
 import { listed } from "../plain.ts";
 import type { CaReader } from "./ca-readers.ts";
 

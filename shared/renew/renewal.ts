@@ -9,6 +9,7 @@ import {
   type CertInfo,
   certInfo,
   certificatesIn,
+  day,
   infoOf,
   infosIn,
   isSelfSigned,
@@ -18,7 +19,6 @@ import {
 } from "../pki/certificate.ts";
 import { type Cert, type ClusterFacts, certPath, certRow, keyPath } from "../pki/certs.ts";
 import { caText, examine } from "../pki/examine.ts";
-import { day } from "../pki/judge.ts";
 import { keyIdOf, renewCa } from "../pki/renew.ts";
 
 export type CaName = "ca" | "etcd-ca" | "front-proxy-ca";

@@ -20,10 +20,9 @@ import { podsOnDisk } from "../manifests/on-disk.ts";
 import { clientText } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
 import { versionsAside } from "../node/rescue-folder.ts";
-import { type CertInfo, certInfo, infoOf, infosIn, isValidNow } from "../pki/certificate.ts";
+import { type CertInfo, certInfo, day, infoOf, infosIn, isValidNow } from "../pki/certificate.ts";
 import { certPath, certRow } from "../pki/certs.ts";
 import { examine, pkiFindings, wholePki } from "../pki/examine.ts";
-import { day } from "../pki/judge.ts";
 import { caIn, KUBECONFIGS, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { say } from "../run.ts";
 import {

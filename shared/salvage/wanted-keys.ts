@@ -16,6 +16,7 @@ import { readText } from "../files/files.ts";
 import { CLUSTER_CA_SOURCE, remedyOf } from "../pki/actions.ts";
 import {
   certificatesIn,
+  day,
   keyKind,
   madeAt,
   privateKeyOf,
@@ -25,7 +26,6 @@ import {
 } from "../pki/certificate.ts";
 import { CERTS, type PkiPlace, SHARED_KEYS, type SharedKey, sharedPath } from "../pki/certs.ts";
 import { type Finding, pkiFindings } from "../pki/examine.ts";
-import { day } from "../pki/judge.ts";
 import { say } from "../run.ts";
 import type { Curve } from "./memory/keys-in-memory.ts";
 

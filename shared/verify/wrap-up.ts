@@ -148,9 +148,7 @@ function onThisNode(node: string, dataFrom?: string): ToDelete[] {
   for (const rescue of rescueFolders()) {
     const isInUse = dataFrom === rescuedEtcd(rescue);
     const last = isInUse ? ": the last thing to go, the scripts read their facts here" : "";
-    const open = openWords(rescue);
-    const condition = open.length > 0 ? `; KEEP IT while this holds: ${open.join("; ")}` : "";
-    add(shell`rm -rf ${rescue.dir}`, `${heldIn(rescue)}${last}${condition}`);
+    add(shell`rm -rf ${rescue.dir}`, `${heldIn(rescue)}${last}${keepWhile(openWords(rescue))}`);
   }
   const ours = list(MARKS).filter((name) => name.startsWith(".kube-pki-repair-"));
   const notes = ours.map((name) => `${MARKS}/${name}`).filter((path) => path !== BACKUP_MARK);
@@ -178,11 +176,14 @@ export function kits(kit = KIT): ToDelete {
   };
 }
 
+function keepWhile(open: readonly string[]): string {
+  return open.length > 0 ? `; KEEP IT while this holds: ${open.join("; ")}` : "";
+}
+
 /** `names`: nodes that took part in the repair. Left-overs there show only there. */
 function onOtherNodes(names: readonly string[]): ToDelete[] {
   const line = "rm -rf /root/kube-pki-repair-* /etc/kubernetes/.kube-pki-repair-{new-sa-key,skipped}";
-  const open = [...new Set(rescueFolders().flatMap(openWords))];
-  const keep = open.length > 0 ? `; KEEP IT while this holds: ${open.join("; ")}` : "";
+  const keep = keepWhile([...new Set(rescueFolders().flatMap(openWords))]);
   const why = `unknown from here: ${command("05-verify")} there says what it is${keep}`;
   return names.length > 0 ? [{ on: listed(names), command: line, why }] : [];
 }

@@ -14,6 +14,7 @@ import { ETCD_PKI, external, nodeOf, UNIT_MEMBER } from "../pretend/etcd-as-unit
 import { expectTranscript } from "../pretend/node.ts";
 import type { FakeCommand } from "../pretend/programs.ts";
 import { here } from "../pretend/typed-here.ts";
+import { expectRefusal } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
 setDefaultTimeout(300_000);
@@ -222,14 +223,8 @@ test("a stranger's certificate in the place of etcd's own is not replaced: etcd 
     write(`${node.root}${SSL}/${name}.pem`, cert);
     write(`${node.root}${SSL}/${name}-key.pem`, key);
   }
-  const before = node.fingerprint();
   using _etcd = serving(node);
-  const { exitCode, stderr } = await node.run("01-etcd");
-  expect({ exitCode, stderr }).toMatchObject({
-    exitCode: 3,
-    stderr: expect.stringContaining("does not answer"),
-  });
-  expect(node.fingerprint()).toEqual(before);
+  await expectRefusal(node, "01-etcd", "does not answer", /./, 3);
 });
 
 test("etcd's files are made where its settings have them, outside of the usual folder, too", async () => {
@@ -430,13 +425,7 @@ test("another cluster's CA is asked about before anything is made, if a member t
   using node = await ofThree();
   bring(node, STRANGER);
   using _m2 = servingAt(node, PEERS[0]!.at);
-  const before = node.fingerprint();
-  const { exitCode, stderr } = await node.run("01-etcd");
-  expect({ exitCode, stderr }).toMatchObject({
-    exitCode: 3,
-    stderr: expect.stringContaining("one etcd needs one CA"),
-  });
-  expect(node.fingerprint()).toEqual(before);
+  await expectRefusal(node, "01-etcd", "is of another CA", /one etcd needs one CA/, 3);
 });
 
 test("with a new CA the first of three waits for the others, and says what carries it to them", async () => {
