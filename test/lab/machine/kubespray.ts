@@ -273,7 +273,7 @@ const numbered = (_: string, number: number | string) => `etcd${number}`;
  * KubeKey 3: kubeadm's own paths and unit; the kubelet's own flags in its drop-in; etcd beside it as kubespray's, under
  * names of its nodes; the API by a name that only /etc/hosts knows, and a balancer on workers as 127.0.0.1.
  */
-export async function kubekey({ controlPlanes = 1 } = {}): Promise<Profile> {
+export async function kubekey({ controlPlanes = 1, days = 36500 } = {}): Promise<Profile> {
   const nodes = Array.from({ length: controlPlanes }, (_, i) => addressOf(`cp${i + 1}`));
   const [caFile, certFile, keyFile] = [
     "ca.pem",
@@ -295,7 +295,7 @@ export async function kubekey({ controlPlanes = 1 } = {}): Promise<Profile> {
     workerStaticPods: { "haproxy.yaml": balancerPod("haproxy", HAPROXY_CONFIG) },
     controlPlaneFiles: {
       ...USUAL.controlPlaneFiles,
-      ...(await etcdsPki(nodes)),
+      ...(await etcdsPki(nodes, days)),
       [`${UNITS}/etcd.service`]: ETCD_UNIT,
     },
     beforeKubeadm: [

@@ -121,15 +121,19 @@ export const wellBefore: Line = {
 const KEEP =
   "P=$(systemctl show -p MainPID --value kubelet); (umask 077; tr '\\0' '\\n' < /proc/$P/environ > /run/kubelet.environ)";
 
-/** What is done to the control plane nodes from the Nth on. */
-function lost(from = 0) {
-  const hit = ({ lab }: Scene) => lab.controlPlanes.slice(from);
-  const stopped: Line = {
+function stoppedOn(hit: (scene: Scene) => readonly Machine[]): Line {
+  return {
     title: "The kubelet of each is stopped, and what it was given is kept",
     async run(scene) {
       for (const node of hit(scene)) await sh(node, `${KEEP}; systemctl stop kubelet`);
     },
   };
+}
+
+/** What is done to the control plane nodes from the Nth on. */
+function lost(from = 0) {
+  const hit = ({ lab }: Scene) => lab.controlPlanes.slice(from);
+  const stopped = stoppedOn(hit);
   const deleted: Line = {
     title: "/etc/kubernetes is deleted there",
     run: (scene) => deleteKubernetes(scene, hit(scene)),
@@ -347,6 +351,57 @@ const balancerBack: Line = {
   },
 };
 
+/** As `ansible-playbook … --tags kubelet` writes it from the inventory: nobody else has it any more. */
+function configFromInventory(): { keep: Line; putBack: Line } {
+  const texts = new Map<Machine, string>();
+  return {
+    keep: {
+      title: "The installer's inventory has each kubelet's configuration",
+      async run({ lab }) {
+        for (const node of lab.nodes) texts.set(node, readFileSync(node.path(KUBELET_CONFIG), "utf8"));
+      },
+    },
+    putBack: {
+      title: "The kubelets' configurations are written again from the inventory",
+      async run() {
+        for (const [node, input] of texts)
+          await node.run(["sh", "-c", `install -D -m 600 /dev/stdin ${KUBELET_CONFIG}`], { input });
+      },
+    },
+  };
+}
+
+/** Every node is wiped while its kubelet runs: nobody has a key, nor the file that each kubelet needs. */
+function allWiped(): Scenario {
+  const { look, asBefore } = kept();
+  const { keep, putBack } = configFromInventory();
+  const nodes = ({ lab }: Scene) => lab.nodes;
+  const follow = (parts: number[]): Line => ({
+    title: `The operator follows RUNBOOK.md, parts ${parts}`,
+    run: (scene) => followGuide(scene, LOST, { parts }),
+  });
+  return {
+    ...kubesprayNewCas,
+    name: "kubespray-all-wiped",
+    title:
+      "kubespray's layout: /etc/kubernetes is deleted on every node while the kubelets run; the keys are nowhere, and no node has the kubelet's configuration",
+    lines: [
+      keep,
+      look,
+      { title: "/etc/kubernetes is deleted there", run: (scene) => deleteKubernetes(scene, nodes(scene)) },
+      apiGone,
+      stoppedOn(nodes),
+      putBack,
+      follow([0, 1, 2]),
+      balancerBack,
+      follow([3, 4, 5]),
+      asBefore,
+    ],
+  };
+}
+
+export const kubesprayAllWiped = allWiped();
+
 interface Wiped {
   name: string;
   title: string;
@@ -412,18 +467,27 @@ const etcdIsTheSame: Line = {
   },
 };
 
-export const kubesprayExpired: Scenario = {
+/** The API server's pair for etcd is beside etcd's own here, and expires with it. */
+export const kubekeyExpired: Scenario = {
   ...expired,
-  name: "kubespray-expired",
+  name: "kubekey-expired",
   title:
-    "kubespray's layout: no certificate is renewed for a year, etcd's own neither, then every machine restarts; the key of etcd's CA is here",
-  profile: () => kubespray({ days: 365 }),
+    "KubeKey 3's layout: no certificate is renewed for a year, etcd's own neither, then every machine restarts; the key of etcd's CA is here",
+  profile: () => kubekey({ days: 365 }),
   lines: [
     etcdsLeavesExpire,
     aYearPasses,
     { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, EXPIRED) },
     etcdIsTheSame,
   ],
+};
+
+export const kubesprayExpired: Scenario = {
+  ...kubekeyExpired,
+  name: "kubespray-expired",
+  title:
+    "kubespray's layout: no certificate is renewed for a year, etcd's own neither, then every machine restarts; the key of etcd's CA is here",
+  profile: () => kubespray({ days: 365 }),
 };
 
 export const kubesprayWorkerLost = workerLost({
