@@ -351,17 +351,17 @@ const balancerBack: Line = {
   },
 };
 
-/** Nobody has the kubelet's configuration any more: the line that the refusal prints is typed on each node. */
+/** Nobody has the kubelet's configuration any more: the line that 00-assess prints is typed on each node. */
 const configAsRefused: Line = {
-  title: "No node has the kubelet's configuration: what the refusal prints is typed on each",
+  title: "No node has the kubelet's configuration: what 00-assess prints is typed on each",
   async run(scene) {
     const [cp] = scene.lab.controlPlanes as [Machine];
-    const { stderr } = await type(scene, cp, "./bunw scripts/01-etcd.ts", { exit: [1, 3], part: 1 });
-    const line = /If nobody has it: (cp -p \S+ \S+)/.exec(stderr)?.[1];
+    const { stdout } = await type(scene, cp, "./bunw scripts/00-assess.ts", { exit: [2] });
+    const line = /If nobody has it: (cp -p \S+ \S+)/.exec(stdout)?.[1];
     scene.checks.push({
-      name: "part 1 says how the kubelet gets a configuration that nobody has",
+      name: "00-assess says how the kubelet gets a configuration that nobody has",
       ok: line !== undefined,
-      detail: stderr.slice(-1500),
+      detail: stdout.slice(-3000),
     });
     for (const node of scene.lab.nodes) await sh(node, `mkdir -p /etc/kubernetes && ${line ?? "false"}`);
   },
