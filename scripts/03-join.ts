@@ -53,7 +53,7 @@ async function changeTrust(node: Node, { server, hashes, file }: Paste) {
     "3.2 Check the new CA by its fingerprint, and the server by the CA",
     async () => {
       const carried = readTokenFile(file, hashes, node.name);
-      return { ...carried, ...(await wayToApi(node, server, carried.ca)) };
+      return { ...carried, ...(await wayToApi(node, server, carried)) };
     },
   );
   await worker.refuseCannotAsk(node, trust);

@@ -22,7 +22,7 @@ import { type OptionValues, parseOptions } from "../shared/files/operator-files.
 import { lockNode, lockNodeShared } from "../shared/node/kept-run.ts";
 import { trustedKeys, trustsCa } from "../shared/pki/certificate.ts";
 import { clusterCa } from "../shared/pki/examine.ts";
-import { clusterServer } from "../shared/pki/kubeconfigs.ts";
+import { clusterServer, localServer } from "../shared/pki/kubeconfigs.ts";
 import { listed } from "../shared/plain.ts";
 import { answer, done, mode, run, say, start, step, tell } from "../shared/run.ts";
 import { shell } from "../shared/shell-line.ts";
@@ -133,7 +133,8 @@ async function makeTokens({ cp, api, out }: Scene, file: string, isOne: boolean)
   await waitForSigner(api, caPem);
   const nodes = isOne ? [ANY_WORKER] : seen.workersOf(cp, leftNames(out));
   if (mode.dryRun) return joins.sayTokens(file, nodes);
-  await joins.writeTokenFiles(file, () => openJoining(api, nodes), caPem);
+  const made = { ca: caPem, at: localServer(cp.facts) };
+  await joins.writeTokenFiles(file, () => openJoining(api, nodes), made);
 }
 
 /** The answer of `open`: on stdout, so that it can be piped. */

@@ -202,6 +202,10 @@ function byPriority(
   });
 }
 
+export function isConfigOfKubelet({ program, namedBy }: Pick<LostFile, "program" | "namedBy">): boolean {
+  return program === "kubelet" && namedBy === "--config";
+}
+
 export function lostOfKubelet({ kubelet }: Pick<Node, "kubelet">): LostFile[] {
   return kubelet.files
     .filter(({ path, isKept }) => !isKept && !exists(path))

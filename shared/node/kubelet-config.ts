@@ -11,10 +11,12 @@
  */
 import { dirname, resolve } from "node:path";
 import { $ } from "zx/core";
+import type { Todo } from "../again.ts";
 import { attempt, Refused } from "../fail.ts";
 import { exists, readText, writeFile } from "../files/files.ts";
 import { orUndefined } from "../pki/certificate.ts";
 import { type Kubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
+import { shell } from "../shell-line.ts";
 import { sayWhile } from "../wait-for.ts";
 import { isMapping, readMapping, type Shape, yamlText } from "../yaml.ts";
 import { JOURNAL, type KubeletFlags, withDropIns } from "./started-with.ts";
@@ -61,6 +63,16 @@ export function keptConfig(flags: KubeletFlags): LostConfig | undefined {
   if (!isMapping(config)) return undefined;
   const own = { apiVersion: "kubelet.config.k8s.io/v1beta1", kind: "KubeletConfiguration", ...config };
   return { path, text: yamlText(own), from: KEPT_CONFIG };
+}
+
+/**
+ * The last way back of the file that --config names, where it is an installer's: kubeadm has written its own, too, which
+ * that kubelet does not read. Undefined where there is none.
+ */
+export function kubeadmsConfig(path: string): Todo | undefined {
+  if (path === KUBELET_CONFIG || !exists(KUBELET_CONFIG)) return undefined;
+  const note = "kubeadm's: without maxPods, reserved resources and eviction limits that were set";
+  return { command: shell`install -D -m 600 ${KUBELET_CONFIG} ${path}`, note };
 }
 
 type Configured = Pick<ReturnType<typeof readKubelet>, "files" | "nodeIp">;

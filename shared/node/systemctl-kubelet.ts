@@ -22,7 +22,7 @@ import { shell } from "../shell-line.ts";
 import { leaves } from "../this-run.ts";
 import { sayWhile } from "../wait-for.ts";
 import { withRotated } from "./credentials.ts";
-import { KEPT_CONFIG, KUBELET_CONFIG, keptConfig, loggedConfig, readKubelet } from "./kubelet-config.ts";
+import { KEPT_CONFIG, keptConfig, kubeadmsConfig, loggedConfig, readKubelet } from "./kubelet-config.ts";
 import { allAddresses, kubeletStopped, type Node, otherName } from "./node.ts";
 import { asideOf, rescueOfRun } from "./rescue-folder.ts";
 import {
@@ -146,15 +146,12 @@ function filesOf({ node, by }: Partial<Coming> = {}): string[] {
 
 const ANY = ["0.0.0.0", "::"];
 
-/** kubeadm wrote its own there, which an installer's unit does not read. */
 function aboutConfig(path: string): string {
   const own = "kubectl get --raw /api/v1/nodes/NODE/proxy/configz";
-  const copy = shell`cp -p ${KUBELET_CONFIG} ${path}`;
+  const last = kubeadmsConfig(path);
   return (
     ` Another node has it, with that node's own address and reserved resources. While this kubelet runs and the API reaches it: ${own}, on a control plane node, into ${KEPT_CONFIG} here.` +
-    (exists(KUBELET_CONFIG) && path !== KUBELET_CONFIG
-      ? ` If nobody has it: ${copy} (kubeadm's: without maxPods, reserved resources and eviction limits that were set)`
-      : "")
+    (last ? ` If nobody has it: ${last.command} (${last.note})` : "")
   );
 }
 

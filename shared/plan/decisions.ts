@@ -5,8 +5,9 @@
 import { command } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";
 import { REFUSALS, type Refusal } from "../assess/look-here.ts";
-import { namerOf } from "../facts/lost-files.ts";
+import { isConfigOfKubelet, namerOf } from "../facts/lost-files.ts";
 import { exists } from "../files/files.ts";
+import { kubeadmsConfig } from "../node/kubelet-config.ts";
 import { pathsGivenUp } from "../node/words.ts";
 import { listed } from "../plain.ts";
 import { shell } from "../shell-line.ts";
@@ -153,6 +154,7 @@ function fileDecisions(open: readonly OpenFile[], here: string, around: Surround
         linesOn(node, facts, "./bunw scripts/00-salvage.ts files --backup DIR"),
       ),
     },
+    ...open.filter(isConfigOfKubelet).flatMap((file) => lastWay(file, around)),
   ];
   // flags that can be given up, with what that loosens
   const flags = choices(open);
@@ -194,6 +196,16 @@ function fileNote(file: OpenFile, here: string, { facts, nodes }: Surroundings):
   if (commands.length === 0) return { text: `${sentences.join(". ")}.`, commands };
   const brings = "Typed on your machine, this brings it. Then print the plan again:";
   return { text: `${sentences.join(". ")}. ${brings}`, commands };
+}
+
+/** kubeadm's configuration of the kubelet, in the place of an installer's. */
+function lastWay({ path, lostOn }: OpenFile, { facts, nodes }: Surroundings): Note[] {
+  const last = kubeadmsConfig(path);
+  if (!last) return [];
+  const commands = nodes.flatMap((node) =>
+    lostOn.includes(node.name) ? linesOn(node, facts, last.command) : [],
+  );
+  return [{ text: `Only if nobody has ${path}. This is ${last.note}:`, commands }];
 }
 
 function bringLine(

@@ -12,7 +12,14 @@ import { join } from "node:path";
 import { again, command, inLines, type Todo } from "../again.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { believedPeers } from "../facts/known-nodes.ts";
-import { choiceOf, hasStandIn, type LostFile, stopsAll, thereWhen } from "../facts/lost-files.ts";
+import {
+  choiceOf,
+  hasStandIn,
+  isConfigOfKubelet,
+  type LostFile,
+  stopsAll,
+  thereWhen,
+} from "../facts/lost-files.ts";
 import { attempt, Fail, type Refused } from "../fail.ts";
 import { freeName } from "../files/file-tree.ts";
 import { exists, list, writeFile } from "../files/files.ts";
@@ -20,6 +27,7 @@ import { isBelow } from "../files/root.ts";
 import { commandOf, type HostFile, hostFiles, mainContainer, podFlags } from "../manifests/command.ts";
 import { isKubeadms, manifestPath, manifestText, readManifest } from "../manifests/on-disk.ts";
 import { STAND_IN_MARK } from "../manifests/repair-changes.ts";
+import { kubeadmsConfig } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
 import { rescueFolders } from "../node/rescue-folder.ts";
 import type { Word } from "../node/words.ts";
@@ -296,9 +304,12 @@ export function restoreCommands(
     todo.push({ command: command("00-salvage files --backup DIR"), note: "DIR: your own copies of them" });
   if (files.some(({ namedBy }) => namedBy === "--encryption-provider-config"))
     todo.push({ command: command("00-salvage disk"), note: "where nobody has a copy" });
-  for (const { path, namedBy } of files)
+  for (const { path, program, namedBy } of files) {
     if (namedBy === "--kubelet-certificate-authority")
       todo.push({ command: shell`install -D -m 644 ${pki}/ca.crt ${path}`, note: SAME_CA });
+    const kubeadms = isConfigOfKubelet({ program, namedBy }) ? kubeadmsConfig(path) : undefined;
+    if (kubeadms) todo.push({ ...kubeadms, note: `if nobody has it. ${kubeadms.note}` });
+  }
   if (sockets.length > 0)
     todo.push({ command: `start what serves ${sockets.map(({ path }) => path).join(", ")}` });
   return todo;

@@ -134,8 +134,8 @@ function caWith(hashes: readonly string[], text: string): string | undefined {
 
 interface NewTrust {
   server: string;
-  /** It, and the other one that a run before may have taken. */
-  either: readonly string[];
+  /** It, and the others that a run before may have taken. */
+  any: readonly string[];
   ca: string;
   token: string;
 }
@@ -169,7 +169,7 @@ async function asksAlready({ kubelet }: Node, trust: NewTrust): Promise<boolean>
   const isOurs = (server: string) =>
     attempt(() => readText(path)) === bootstrapKubeconfig({ ...trust, server });
   return (
-    trust.either.some(isOurs) &&
+    trust.any.some(isOurs) &&
     holds(() => readText(clientCaFile), trust.ca) &&
     (!exists(clientPem) || trusted(clientPem, trust.ca)) &&
     // the kubelet writes it before it has its certificate
@@ -210,7 +210,7 @@ export async function proveKubelet(
   { ca, saved, given }: { ca: string; saved: SavedTrust; given: string },
 ) {
   const { kubelet } = node;
-  const before = { before: confBefore(node), own: serverBefore(node, given) };
+  const before = { before: confBefore(node), own: serverBefore(node, given) ?? given };
   const since = new Date();
   await orRollBack(node, { ca, saved });
   if (mode.dryRun) return;

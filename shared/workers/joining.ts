@@ -27,16 +27,23 @@ import { shell } from "../shell-line.ts";
 import { inTime, sayWhile } from "../wait-for.ts";
 import { removeFormers } from "./csr-rules.ts";
 import { workersOf } from "./nodes-seen.ts";
-import { APPROVER, APPROVER_LOG, dropTokenFile, tokenPlace } from "./token-file.ts";
+import {
+  APPROVER,
+  APPROVER_LOG,
+  dropTokenFile,
+  type TokenFile,
+  tokenPlace,
+  tokenText,
+} from "./token-file.ts";
 
 /**
- * Writes the files that token-file.ts reads on the workers; `make` gives each node's bootstrap token. The files of
- * earlier runs go: those tokens are revoked. Errors: as `refuseOthers`, with none made.
+ * Writes the files that token-file.ts reads on the workers; `make` gives each node's bootstrap token. `at`: this node's
+ * own API server. The files of earlier runs go: those tokens are revoked. Errors: as `refuseOthers`, with none made.
  */
 export async function writeTokenFiles(
   file: string,
   make: () => Promise<ReadonlyMap<string, string>>,
-  ca: string,
+  { ca, at }: Pick<TokenFile, "ca" | "at">,
 ) {
   for (const place of [file, `${file}.d`]) refuseOthers(typed(place), "written");
   const tokens = await make();
@@ -44,8 +51,8 @@ export async function writeTokenFiles(
     for (const node of [ANY_WORKER, ...list(typed(`${file}.d`))])
       if (!tokens.has(node)) dropTokenFile(placeFor(file, node));
     for (const [node, token] of tokens) {
-      const owner = node === ANY_WORKER ? "" : `# ${node}\n`;
-      writeTyped(placeFor(file, node), `${token}\n${owner}${ca}`, { mode: 0o600, folderMode: 0o700 });
+      const text = tokenText({ token, ca, at }, node === ANY_WORKER ? undefined : node);
+      writeTyped(placeFor(file, node), text, { mode: 0o600, folderMode: 0o700 });
     }
   });
   sayTokens(file, [...tokens.keys()]);

@@ -26,8 +26,8 @@ import { whoAnswers } from "../pki/served.ts";
 import { mode, say, tell } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { leaves } from "../this-run.ts";
-import { inTime, waitFor } from "../wait-for.ts";
-import { dropTokenFile } from "./token-file.ts";
+import { waitFor } from "../wait-for.ts";
+import { dropTokenFile, type TokenFile } from "./token-file.ts";
 
 export interface SavedTrust {
   dir: string;
@@ -173,35 +173,34 @@ export function serverBefore(node: Node, given: string): string | undefined {
 }
 
 /**
- * The server where this worker joins: the old one of its kubelet.conf if that answers with the new CA, else `given`,
- * of the line of `open`. Its own balancer may be a static pod, which does not run before the kubelet does. `either`:
- * both; a run that was cut off may have joined at the other one. Errors: as `proveServer`.
+ * The server where this worker joins, the first that answers with the new CA: that of its old kubelet.conf, `given`, of
+ * the line of `open`, and `at`, of its file. The first two may be a balancer of this worker's own: a static pod, which
+ * does not run before the kubelet does, and a name that /etc/hosts leads there (KubeKey). `any`: all of them; a run that
+ * was cut off may have joined at another one. Errors: as `proveServer`.
  */
 export async function wayToApi(
   node: Node,
   given: string,
-  ca: string,
-): Promise<{ server: string; either: readonly string[] }> {
+  { ca, at }: Pick<TokenFile, "ca" | "at">,
+): Promise<{ server: string; any: readonly string[] }> {
   const own = serverBefore(node, given);
-  const servers = own === undefined || own === given ? [given] : [own, given];
-  const isOwn = servers.length > 1 && (await whoAnswers(own!, ca)) === "ours";
-  const server = isOwn ? own! : given;
-  // /etc/hosts may lead the cluster's name to a balancer of this worker's own (KubeKey), which has just come back
-  if (!isOwn && podsOnDisk({ node }).size > 0)
-    await inTime(`${given} to answer with the new CA`, async () => (await whoAnswers(given, ca)) === "ours", {
-      seconds: 30,
-      hint: "crictl ps -a shows whether a balancer of this worker's own runs",
-    });
+  const any = [...new Set([own, given, at].filter((server) => server !== undefined))];
+  const answers = async (server: string) => (await whoAnswers(server, ca)) === "ours";
+  const server = (await firstThat(any, answers)) ?? given;
   await proveServer(server, ca);
-  if (isOwn)
+  const silent = any.slice(0, any.indexOf(server)).filter((one) => one !== at);
+  if (silent.length > 0)
+    say(`${silent.join(", ")}: does not answer with the new CA yet; this worker joins at ${server}`);
+  else if (server === own && own !== given)
     say(
       `unchanged ${server}, this worker's own address of the API: only the CA and the client certificate change`,
     );
-  else if (own && own !== given)
-    say(
-      `${own}: this worker's own address of the API does not answer with the new CA yet; it joins at ${given}`,
-    );
-  return { server, either: servers };
+  return { server, any };
+}
+
+async function firstThat<T>(all: readonly T[], isSo: (one: T) => Promise<boolean>): Promise<T | undefined> {
+  for (const one of all) if (await isSo(one)) return one;
+  return undefined;
 }
 
 /**
@@ -223,17 +222,17 @@ export async function proveServer(server: string, ca: string) {
 }
 
 /**
- * Once the kubelet has its certificate: kubelet.conf leads to the server that it led to `before`, as soon as that
- * answers with the new CA. If it does not, or the Lease is not renewed by it, kubelet.conf leads where the worker has
+ * Once the kubelet has its certificate: kubelet.conf leads to the server that it led to `before`, or to that of the
+ * line of `open`, as soon as that answers with the new CA. If it does not, or the Lease is not renewed by it, kubelet.conf leads where the worker has
  * joined, and the screen says so.
  */
 export async function leadAsBefore(
   node: Node,
-  { before, own, ca }: { before: string | undefined; own: string | undefined; ca: string },
+  { before, own, ca }: { before: string | undefined; own: string; ca: string },
 ) {
   const { kubeconfig, clientPem } = node.kubelet;
   const joined = readText(kubeconfig);
-  if (mode.dryRun || own === undefined || !joined || own === serverIn(joined)) return;
+  if (mode.dryRun || !joined || own === serverIn(joined)) return;
   const hint = `write it, when it does, into ${kubeconfig} in the place of ${serverIn(joined)}, then: systemctl restart kubelet`;
   const answers = () => whoAnswers(own, ca).then((who) => who === "ours");
   // seconds: the kubelet's static pods, which it starts first, need no API
@@ -245,7 +244,7 @@ export async function leadAsBefore(
       : withTrust(before, { ca, clientPem });
   if (silent || !content)
     return say(
-      `warning: ${kubeconfig} has the server ${serverIn(joined)} now; its old one, ${own}, does not answer: ${hint}`,
+      `warning: ${kubeconfig} has the server ${serverIn(joined)} now, as ${own} does not answer: ${hint}`,
     );
   const trouble = await failOf(() => exchangeConf(node, content));
   if (!trouble) return say(`unchanged server in ${kubeconfig}: ${own}`);

@@ -3,7 +3,8 @@
  *
  * The files that the operator copies to the workers: to each its own bootstrap token, and under it the CA in
  * PEM, so that no server is asked for it. `open` writes `token.d/NODE/token`; on the worker it is `token`, so
- * that one line is right for all of them.
+ * that one line is right for all of them. It also has the address of the API server that runs where `open` was: the
+ * cluster's endpoint may be a balancer that a worker's own kubelet starts.
  *
  * A kubelet's old serving certificate: it says which addresses were that node's, as the cluster's CA signed it. A
  * kubelet that asks for a new one has none to show: its port refuses every handshake, and the key of a request is in
@@ -36,15 +37,21 @@ export function tokenOwner(file: string): string | undefined {
   return /^# (\S+)$/.exec(second.trim())?.[1];
 }
 
-/**
- * The token, and the CA: each certificate in the file has one of these fingerprints. Errors: Fail if there is
- * none, if it is another node's, or from another `open`.
- */
-export function readTokenFile(
-  file: string,
-  hashes: readonly string[],
-  name: string,
-): { token: string; ca: string } {
+export interface TokenFile {
+  token: string;
+  /** Each of its certificates has one of the fingerprints that were asked for. */
+  ca: string;
+  /** `https://HOST:PORT` of the API server where `open` was; a file of an earlier kit has none. */
+  at: string | undefined;
+}
+
+/** The text of the file; `owner`: undefined if any worker may take it. */
+export function tokenText({ token, ca, at }: TokenFile, owner: string | undefined): string {
+  return [token, ...(owner ? [`# ${owner}`] : []), `# at ${at}`, ca].join("\n");
+}
+
+/** Errors: Fail if there is none, if it is another node's, or from another `open`. */
+export function readTokenFile(file: string, hashes: readonly string[], name: string): TokenFile {
   const text = readText(typed(file));
   const hint = shell`copy it from the first control plane node, into this folder: scp FIRST_NODE:$PWD/${tokenPlace(file, name)} .`;
   if (text === undefined) throw new Fail(`There is no token file "${file}"`, { hint });
@@ -59,7 +66,7 @@ export function readTokenFile(
     });
   const keys = trustedKeys(text);
   if (keys.symmetricDifference(new Set(hashes)).size === 0)
-    return { token, ca: certificatesIn(text).join("") };
+    return { token, ca: certificatesIn(text).join(""), at: /^# at (https:\S+)$/m.exec(text)?.[1] };
   throw new Fail(
     `The CA in "${file}" has the fingerprint "${[...keys].join(",")}", not "${hashes.join(",")}"`,
     {

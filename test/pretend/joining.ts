@@ -31,13 +31,13 @@ export async function serve(ca: Pair) {
   });
 }
 
-/** As `open` writes it. */
-export function writeToken(root: string, ca = newCa.cert) {
-  write(`${root}/root/token`, `${TOKEN}\n${ca}`);
+/** As `open` writes it. `at`: the address of its own API server. */
+export function writeToken(root: string, ca = newCa.cert, at = "") {
+  write(`${root}/root/token`, `${TOKEN}\n${at && `# at ${at}\n`}${ca}`);
 }
 
-export function join(hash = newHash) {
-  return `03-join --server ${SERVER} --ca-hash ${hash} --token-file token`;
+export function join(hash = newHash, server = SERVER) {
+  return `03-join --server ${server} --ca-hash ${hash} --token-file token`;
 }
 
 /** The files of /etc and /var, without their times and folders: what a failed join has to leave as it was. */

@@ -68,7 +68,7 @@ test("03-workers open --one-token writes one for all, and says what that means; 
     0,
     expect.stringContaining("Each can ask in another's name with it)"),
   ]);
-  expect(node.read("/root/token")).toMatch(/^[a-z0-9]{6}\.[a-z0-9]{16}\n-----BEGIN/);
+  expect(node.read("/root/token")).toMatch(/^[a-z0-9]{6}\.[a-z0-9]{16}\n# at https:\/\/\S+:6443\n-----BEGIN/);
   const left = await node.run("03-workers open --without w2");
   expect(left.exitCode).toBe(0);
   expect(

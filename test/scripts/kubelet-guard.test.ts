@@ -236,7 +236,7 @@ test("join names the ways to a lost configuration, and kubeadm's own as the last
   using node = await wipedWorker();
   rmSync(`${node.root}/run/kubelet.configz`);
   const hint =
-    /Another node has it.*\/configz, on a control plane node, into \/run\/kubelet\.configz here\. If nobody has it: cp -p \/var\/lib\/kubelet\/config\.yaml \/etc\/kubernetes\/kubelet-config\.yaml /;
+    /Another node has it.*\/configz, on a control plane node, into \/run\/kubelet\.configz here\. If nobody has it: install -D -m 600 \/var\/lib\/kubelet\/config\.yaml \/etc\/kubernetes\/kubelet-config\.yaml /;
   await expectRefusal(node, join(), /kubelet-config\.yaml" is missing, which --config names$/, hint);
 });
 

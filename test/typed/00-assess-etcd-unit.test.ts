@@ -5,8 +5,8 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { parseAllDocuments } from "yaml";
-import type { Objects } from "../pretend/cluster.ts";
-import { KUBESPRAY_KUBELET, nodeOf } from "../pretend/etcd-as-unit.ts";
+import { type Objects, write } from "../pretend/cluster.ts";
+import { KUBELET_ENV, KUBESPRAY_KUBELET, nodeOf } from "../pretend/etcd-as-unit.ts";
 import { expectTranscript, pretendNode, staticUid } from "../pretend/node.ts";
 import { here } from "../pretend/typed-here.ts";
 
@@ -85,6 +85,17 @@ test("00-assess on a kubespray worker without kubelet.env names it before anythi
   const { exitCode, stdout } = await node.run("00-assess");
   expect(exitCode).toBe(2);
   expect(stdout).toMatch(/\nnext\n {2}do not start this kubelet before the file is back\./);
+});
+
+test("a configuration of the kubelet that is lost has kubeadm's own as its last way back", async () => {
+  using node = here(await nodeOf("kubespray", { wiped: true }));
+  const env = KUBELET_ENV.replaceAll(/^#.*\n|"/gm, "");
+  write(`${node.root}/run/kubelet.environ`, env);
+  const line =
+    / {2}install -D -m 600 \/var\/lib\/kubelet\/config\.yaml \/etc\/kubernetes\/kubelet-config\.yaml +# if nobody has it\. kubeadm's: without maxPods/;
+  expect((await node.run("00-assess")).stdout).toMatch(line);
+  rmSync(`${node.root}/var/lib/kubelet/config.yaml`);
+  expect((await node.run("00-assess")).stdout).not.toContain("install -D -m 600 /var");
 });
 
 test("00-assess --kubeadm-config prints what kubeadm's phases need, out of etcd's data", async () => {

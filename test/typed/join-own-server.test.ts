@@ -70,13 +70,34 @@ test("where its own balancer comes with the kubelet it joins at --server, and th
   using _own = await serveOwn();
   const { exitCode, stderr } = await joining;
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
-  expect(stderr).toContain(
-    "own address of the API does not answer with the new CA yet; it joins at https://",
-  );
+  expect(stderr).toContain(": does not answer with the new CA yet; this worker joins at https://");
   expect(stderr).toContain(`  unchanged server in ${CONF}: https://`);
   expect(serverIn(node.read(CONF))).toBe(OWN);
   expect(node.read(CONF)).toContain(Buffer.from(newCa.cert).toString("base64"));
 });
+
+/** KubeKey after a reboot: /etc/hosts leads the cluster's name to the worker's own balancer, which its kubelet starts. */
+test.each([
+  ["kubelet.conf leads there, too", OWN],
+  ["kubelet.conf is lost", undefined],
+])(
+  "where --server is its own balancer, which comes with the kubelet, it joins at the address in the token file: %s",
+  async (_, before) => {
+    using node = here(await pretendNode({ kind: "worker" }));
+    if (before) lead(node, "kubelet.conf", before);
+    else rmSync(`${node.root}${CONF}`);
+    writeToken(node.root, newCa.cert, `https://${ADDRESS}:6443`);
+    using api = await serve(newCa);
+    api.objects.set(LEASE, renewed());
+    const joining = node.run(join(undefined, OWN), PATIENT);
+    await itsKubelet(node);
+    using _own = await serveOwn();
+    const { exitCode, stderr } = await joining;
+    expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+    expect(stderr).toContain(`this worker joins at https://`);
+    expect(serverIn(node.read(CONF))).toBe(OWN);
+  },
+);
 
 test("where its own balancer never answers it leads to --server, and says so with the way back", async () => {
   using node = await worker();
@@ -85,7 +106,7 @@ test("where its own balancer never answers it leads to --server, and says so wit
   const [run] = await Promise.all([node.run(join(), { KUBE_PKI_REPAIR_PATIENCE: "0.1" }), itsKubelet(node)]);
   expect(run).toMatchObject({ exitCode: 0 });
   expect(run.stderr).toMatch(
-    /warning: \S+kubelet.conf has the server https:\S+ now; its old one, https:\S+, does not answer: write it, when it does,/,
+    /warning: \S+kubelet.conf has the server https:\S+ now, as https:\S+ does not answer: write it, when it does,/,
   );
   expect(serverIn(node.read(CONF))).toBe(`https://${ADDRESS}:6443`);
 });

@@ -194,6 +194,10 @@ test.each([
         .filter(({ text }) => /^On m\d, part 1 would refuse/.test(text))
         .map(({ text }) => text.slice(0, 5)),
     ).toEqual([]);
+    const kubeadms = notes.find(({ text }) =>
+      text.startsWith(`Only if nobody has ${CONFIG}. This is kubeadm's`),
+    );
+    expect(kubeadms?.line).toContain(`install -D -m 600 /var/lib/kubelet/config.yaml ${CONFIG}`);
     const lines = notes
       .find(({ text }) => text.includes(says))!
       .line.split("\n")

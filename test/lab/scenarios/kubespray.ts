@@ -156,7 +156,12 @@ function configFrom(worker: number, to: (scene: Scene) => readonly Machine[]): L
 const apiGone: Line = {
   title: "The API stops, and etcd lives on",
   async run(scene) {
-    const isGone = () => controlPlaneSamples(scene).every((samples) => samples.at(-1)?.api === false);
+    const ended = async (node: Machine) =>
+      !(await node.run(["crictl", "ps", "-q", "--name", "kube-apiserver"])).stdout.trim();
+    // nobody finds the keys in its memory any more
+    const isGone = async () =>
+      controlPlaneSamples(scene).every((samples) => samples.at(-1)?.api === false) &&
+      (await Promise.all(scene.lab.controlPlanes.map(ended))).every(Boolean);
     const hint = "systemctl status kubelet: the kubelet stops the static pods";
     await sayAndWait(scene, "the API to stop", isGone, { seconds: 120, hint });
     const lives = controlPlaneSamples(scene).every((samples) => samples.at(-1)?.etcd === true);
@@ -357,13 +362,13 @@ const configAsRefused: Line = {
   async run(scene) {
     const [cp] = scene.lab.controlPlanes as [Machine];
     const { stdout } = await type(scene, cp, "./bunw scripts/00-assess.ts", { exit: [2] });
-    const line = /If nobody has it: (cp -p \S+ \S+)/.exec(stdout)?.[1];
+    const line = /(install -D -m 600 \S+ \S+) +# if nobody has it/.exec(stdout)?.[1];
     scene.checks.push({
       name: "00-assess says how the kubelet gets a configuration that nobody has",
       ok: line !== undefined,
       detail: stdout.slice(-3000),
     });
-    for (const node of scene.lab.nodes) await sh(node, `mkdir -p /etc/kubernetes && ${line ?? "false"}`);
+    for (const node of scene.lab.nodes) await sh(node, line ?? "false");
   },
 };
 

@@ -19,9 +19,9 @@ describe.skipIf(process.getuid?.() !== 0)("where somebody else has a link", () =
     lchownSync(`${box.dir}/tmp/${name}`, HIS, HIS);
     let made = 0;
     const make = async () => new Map([[`w${++made}`, "abcdef.0123456789abcdef"]]);
-    await expect(writeTokenFiles("/tmp/token", make, "CA")).rejects.toThrow(
-      `"/tmp/${name}": it is a link of user 1234 to "/srv/other"`,
-    );
+    await expect(
+      writeTokenFiles("/tmp/token", make, { ca: "CA", at: "https://10.0.0.11:6443" }),
+    ).rejects.toThrow(`"/tmp/${name}": it is a link of user 1234 to "/srv/other"`);
     expect([made, existsSync(`${box.dir}/srv/other/w9/token`)]).toEqual([0, true]);
   });
 });
