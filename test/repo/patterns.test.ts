@@ -61,7 +61,7 @@ function cpu(pattern: RegExp, text: string): number {
 }
 
 const LONG = 256 * 1024;
-const MOST_MS = 50;
+const MOST_MS = 250;
 
 /** Letters of texts that grow, so that one that is slow already grows no more. */
 const TINY = [20, 28, 48];
@@ -155,7 +155,7 @@ test("each pattern that is put together is seen here: what makes it is a row of 
   expect(places.filter((at) => !seen.has(at))).toEqual([]);
 });
 
-test("256 kB of its own letters take no pattern longer than 50 ms", async () => {
+test("256 kB of its own letters take no pattern longer than a quarter of a second", async () => {
   const all = [...literals, ...put];
   const tried = await triedBefore();
   expect(all.filter(({ pattern }) => !tried.has(String(pattern))).flatMap(tooLong)).toEqual([]);
