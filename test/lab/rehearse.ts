@@ -54,7 +54,7 @@ import { interrupted } from "./scenarios/interrupted.ts";
 import { joinCutOff } from "./scenarios/join-cut-off.ts";
 import { allLostKubeletStopped, pkiLostAlive } from "./scenarios/keys-in-memory.ts";
 import { kmsAllLost } from "./scenarios/kms.ts";
-import { kubekey4Lost } from "./scenarios/kubekey4.ts";
+import { kubekey4Expired, kubekey4Lost } from "./scenarios/kubekey4.ts";
 import {
   haKubespray,
   haKubesprayEtcdPkiLost,
@@ -212,6 +212,7 @@ export const SCENARIOS: Scenario[] = [
   kubesprayAllWiped,
   kubekeyExpired,
   kubekeyLost,
+  kubekey4Expired,
   kubekey4Lost,
   joinCutOff,
   companyCa,

@@ -13,12 +13,23 @@ import { sh } from "./shell.ts";
 
 const NAME = "lb.kubesphere.local";
 const UNITS = "/etc/systemd/system";
-const PAIR = ["ca.crt", "client.crt", "client.key"].map((name) => `/etc/kubernetes/pki/etcd/${name}`);
-const OWN = ["ca.crt", "server.crt", "server.key"].map((name) => `${SSL}/${name}`);
+export const PAIR = ["ca.crt", "client.crt", "client.key"].map((name) => `/etc/kubernetes/pki/etcd/${name}`);
+export const OWN = ["ca.crt", "server.crt", "server.key"].map((name) => `${SSL}/${name}`);
 
-export async function kubekey4({ controlPlanes = 1 } = {}): Promise<Profile> {
+/** `keep` is given the key of etcd's CA, which stays on the installer's machine. */
+export async function kubekey4({
+  controlPlanes = 1,
+  days = 3650,
+  keep,
+}: {
+  controlPlanes?: number;
+  /** How long etcd's certificates are valid. */
+  days?: number;
+  keep?: (key: string) => void;
+} = {}): Promise<Profile> {
   const nodes = Array.from({ length: controlPlanes }, (_, i) => addressOf(`cp${i + 1}`));
-  const pki = await etcdsPki(nodes);
+  const pki = await etcdsPki(nodes, days);
+  keep?.(pki("ca.key"));
   const [caFile, certFile, keyFile] = PAIR as [string, string, string];
   const first = nodes[0]!;
   const put = (path: string, text: string) => `cat > ${path} <<'END'\n${text}END`;
@@ -60,19 +71,22 @@ echo "Environment=\\"KUBELET_EXTRA_ARGS=--node-ip=$IP --hostname-override=$NAME\
   };
 }
 
-/** Each node's certificate is for itself, and has no usages. The CA's key is not kept. */
-async function etcdsPki(nodes: readonly { name: string; ip: string }[]): Promise<(file: string) => string> {
+/** Each node's certificate is for itself, and has no usages. */
+async function etcdsPki(
+  nodes: readonly { name: string; ip: string }[],
+  days: number,
+): Promise<(file: string) => string> {
   const folder = mkdtempSync(join(tmpdir(), "etcd-pki-"));
   const leaf = ({ name, ip }: { name: string; ip: string }) => `
 printf '%s\\n' 'basicConstraints=CA:FALSE' 'keyUsage=digitalSignature,keyEncipherment' 'subjectAltName=DNS:localhost,DNS:${name},IP:127.0.0.1,IP:${ip}' > ext
 openssl req -new -newkey rsa:2048 -nodes -keyout ${name}.key -subj /O=kubekey/CN=etcd -out csr 2>/dev/null
-openssl x509 -req -in csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 3650 -sha256 -extfile ext -out ${name}.crt 2>/dev/null`;
+openssl x509 -req -in csr -CA ca.crt -CAkey ca.key -CAcreateserial -days ${days} -sha256 -extfile ext -out ${name}.crt 2>/dev/null`;
   const script = `set -e
 openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -keyout ca.key -out ca.crt -subj /O=kubekey/CN=root 2>/dev/null
 ${nodes.map(leaf).join("\n")}`;
   try {
     await sh(["bash", "-c", script], { cwd: folder });
-    const names = ["ca.crt", ...nodes.flatMap(({ name }) => [`${name}.crt`, `${name}.key`])];
+    const names = ["ca.crt", "ca.key", ...nodes.flatMap(({ name }) => [`${name}.crt`, `${name}.key`])];
     const read = new Map(names.map((name) => [name, readFileSync(join(folder, name), "utf8")]));
     return (name) => read.get(name)!;
   } finally {

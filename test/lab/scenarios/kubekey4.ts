@@ -1,7 +1,10 @@
 /** KubeKey 4's layout: with /etc/kubernetes the API server's pair for etcd is lost; etcd's own becomes its copy. */
-import { kubekey4 } from "../machine/kubekey4.ts";
+import { readFileSync, writeFileSync } from "node:fs";
+import { agedText } from "../../pretend/expired.ts";
+import { kubekey4, OWN, PAIR } from "../machine/kubekey4.ts";
 import { followGuide } from "../scene/follow-plan.ts";
 import type { Scenario } from "../scene/scene.ts";
+import { aYearPasses, TAGS as EXPIRED, expired } from "./expired.ts";
 import { TAGS } from "./keys-in-memory.ts";
 import { deleted, kept, kubesprayLost, stopped, wellBefore } from "./kubespray.ts";
 
@@ -20,5 +23,34 @@ export const kubekey4Lost: Scenario = {
     deleted,
     { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, TAGS) },
     asBefore,
+  ],
+};
+
+let installersKey = "";
+
+/** The key of etcd's CA is on the installer's machine, and nobody brings it: etcd gets a new CA. */
+export const kubekey4Expired: Scenario = {
+  ...expired,
+  name: "kubekey4-expired",
+  title:
+    "KubeKey 4's layout: no certificate is renewed for a year, etcd's own neither, then every machine restarts; the key of etcd's CA is nowhere",
+  profile: () =>
+    kubekey4({
+      days: 365,
+      keep: (key) => {
+        installersKey = key;
+      },
+    }),
+  lines: [
+    {
+      title: "etcd's certificates expire, those of the API server for it, too",
+      async run({ lab }) {
+        for (const node of lab.controlPlanes)
+          for (const path of [OWN[1]!, PAIR[1]!].map((name) => node.path(name)))
+            writeFileSync(path, (await agedText(readFileSync(path, "utf8"), installersKey))!);
+      },
+    },
+    aYearPasses,
+    { title: "The operator follows RUNBOOK.md", run: (scene) => followGuide(scene, EXPIRED) },
   ],
 };
