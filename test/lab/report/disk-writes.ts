@@ -43,7 +43,7 @@ const OWN = [
   /^\/root\/kit\.tar\.gz$/,
   /^\/etc\/kubernetes\//,
   // of an etcd that is a unit, where they have expired
-  /^\/etc\/ssl\/etcd\/ssl\/[\w.-]+\.pem$/,
+  /^\/etc\/ssl\/etcd\/ssl\/[\w.-]+\.(pem|crt|key)$/,
   // by the operator, on etcd's own hosts
   /^\/etc\/etcd\/pki\/server\.crt$/,
   /^\/root\/keys\.age$/,
