@@ -1,11 +1,9 @@
 /**
- * Tables by the tasks of RUNBOOK.md: what each does in a few words, what it costs the cluster, how long it takes, and
- * which rows of RUNBOOK.md's tables "it says" belong to it, if this damage can bring them.
+ * A table by the tasks of RUNBOOK.md: what each does in a few words, what it costs the cluster, and how long it takes.
  */
 import { basename } from "node:path";
-import type { Course, Task } from "../facts/course.ts";
+import type { Task } from "../facts/course.ts";
 import { isSecret } from "./paste-files.ts";
-import type { IfNot } from "./runbook.ts";
 
 export interface Effort {
   does: string;
@@ -207,63 +205,4 @@ export function carrying(files: readonly string[]): Effort {
   const notes = names.includes("token") ? [NO_JOIN, BY_NAME] : [BY_NAME];
   const note = isSecret(files) ? { note: notes.join(". ") } : {};
   return { does: `Carry ${names.join(" and ")}`, costs: "nothing", seconds: [1, 2], ...note };
-}
-
-export interface Damage {
-  course: Course;
-  /** The cluster has other control plane nodes. */
-  several: boolean;
-  /** Nodes are lost for good. */
-  leavesOut: boolean;
-}
-
-interface Row {
-  says: RegExp;
-  /** It stands at the first step of these; `last`: at the last one, behind the one that carries its file. */
-  at: readonly Task[];
-  last?: true;
-  /** Unset: it can always come. */
-  if?: (damage: Damage) => boolean;
-}
-
-const PART_1: readonly Task[] = ["new-cas", "old-cas", "new-internal-cas"];
-const several = (damage: Damage) => damage.several;
-const joins = ({ course }: Damage) => course.includes("join");
-
-// biome-ignore format: a table
-const ROWS: readonly Row[] = [
-  { says: /^etcd cannot answer without/, at: ["hold", ...PART_1], if: ({ leavesOut }) => leavesOut },
-  { says: /^sa\.key: … nothing here shows/, at: ["salvage", "token-key"] },
-  { says: /^Waited … for etcd to answer/, at: PART_1 },
-  { says: /^etcd runs on …, and the CA of etcd is not here/, at: PART_1, if: several },
-  { says: /^etcd runs on …, and its CA has expired/, at: PART_1, if: several },
-  { says: /^The controller-manager on … led last/, at: ["new-cas"], if: several },
-  { says: /^etcd runs on …, which may still have/, at: ["new-cas", "new-internal-cas"], if: several },
-  { says: /^etcd on … shows a certificate of another CA/, at: PART_1, if: several },
-  { says: /sa-old\.pub/, at: ["control-plane"], if: ({ course }) => course.includes("retire") },
-  { says: /^warning: Waited 20 s for https:/, at: ["control-plane"] },
-  { says: /^Waited … for the kubelet to get its certificate/, at: ["join"], last: true },
-  { says: /^… was started, and has exited/, at: ["open"], if: joins },
-  { says: /not approved: it asks for/, at: ["join"], last: true },
-  { says: /^these nodes have no serving certificate/, at: ["close"] },
-  { says: /^no node gives a new pod a network/, at: ["tokens"] },
-  { says: /^left: test pod on/, at: ["tokens"] },
-];
-
-/** Rows of RUNBOOK.md that no row of the table knows. */
-export function rowsWithoutPlace(ifNot: readonly IfNot[]): string[] {
-  return ifNot.flatMap(({ says }) => (ROWS.filter((row) => row.says.test(says)).length === 1 ? [] : [says]));
-}
-
-export function withHelp<S extends { task?: Task | undefined }>(
-  steps: readonly S[],
-  all: readonly IfNot[],
-  damage: Damage,
-) {
-  const stepOf = ({ says }: IfNot) => {
-    const row = ROWS.find((one) => one.says.test(says));
-    if (!row || row.if?.(damage) === false) return undefined;
-    return steps.filter(({ task }) => task && row.at.includes(task)).at(row.last ? -1 : 0);
-  };
-  return steps.map((step) => ({ ...step, help: all.filter((row) => stepOf(row) === step) }));
 }

@@ -2,7 +2,6 @@
  * The runbook for this cluster and this damage: RUNBOOK.md's own blocks, those that the assessment's course
  * names, with this cluster's names and addresses. One object, printed as Markdown or as a page.
  */
-import { command } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";
 import { type Course, courseFrom } from "../facts/course.ts";
 import { meanings, wordsHere } from "../node/words.ts";
@@ -10,14 +9,13 @@ import { registryPrefix } from "../objects/stored.ts";
 import { FEW } from "../plain.ts";
 import { aimOf, type Elsewhere, joinsOf, lookedAt, othersOf, whereToPlan } from "./aim.ts";
 import { givenUpNotes, notesBeforePart3 } from "./decisions.ts";
-import { withHelp } from "./effort.ts";
 import { askLines, type Note, planAgain, type Surroundings } from "./note.ts";
-import { bundleNotes, firstNotes, notesBeforeEnd, notesBeforePart1, renewalNote } from "./notes.ts";
-import { isName, type Line, type PlanNode, planNodes, sshLines, workersFile } from "./paste.ts";
-import { kitLines, toOperator } from "./paste-files.ts";
+import { bundleNotes, firstNotes, notesBeforeEnd, notesBeforePart1 } from "./notes.ts";
+import { isName, type Line, type PlanNode, planNodes, sshLines } from "./paste.ts";
+import { toOperator } from "./paste-files.ts";
 import type { PlanFacts } from "./plan-facts.ts";
 import { stepsOf, stepThere } from "./plan-steps.ts";
-import { type Block, type IfNot, type Part, readRunbook } from "./runbook.ts";
+import { type Block, type Part, readRunbook } from "./runbook.ts";
 import { isSeenDone, saidBy, sightsOf, withSights } from "./seen-done.ts";
 import {
   hasAnswered,
@@ -64,13 +62,15 @@ export interface PlanPart extends Pick<Part, "title" | "undo"> {
   number: number;
   /** They stand before its steps. */
   notes: Note[];
-  steps: HelpedStep[];
+  steps: SeenStep[];
   /** Why it has none. */
   why?: string | undefined;
+  /** RUNBOOK.md has a table of what its scripts say where they stop. */
+  hasTable?: boolean;
 }
 
-/** With what its script may say, and what to do then; and with what was seen of it already. */
-export type HelpedStep = PlanStep & { help: IfNot[]; seen: readonly Sight[] };
+/** With what was seen of it already. */
+export type SeenStep = PlanStep & { seen: readonly Sight[] };
 
 /**
  * Without the cluster's facts no course is known. Errors: Fail where RUNBOOK.md has a form that this does not
@@ -133,7 +133,7 @@ interface Around extends Surroundings {
   blocks: readonly Block[];
 }
 
-type Steps = (HelpedStep & Placed)[];
+type Steps = (SeenStep & Placed)[];
 
 /** A line with one of these names is left out: the name is none. */
 function withoutNames(names: readonly string[], notes: readonly Note[]): Note[] {
@@ -157,7 +157,6 @@ function notesOnTop(around: Around, { steps, away }: Made): Note[] {
     ...(makesKeys ? bundleNotes({ ...facts, nodes }) : []),
     ...firstNotes(assessed, { ...facts, nodes, away, hold, ask: askOf(around) }),
     ...givenUpNotes(node, around),
-    ...renewalNotes(around),
   ];
 }
 
@@ -181,9 +180,11 @@ function partsOf({ assessed, facts, nodes, parts }: Around, { steps, away }: Mad
   };
   const isKeyGivenUp = facts.said["start-without"].includes("service-account-key-file");
   if (steps.length === 0) return [];
-  return parts.flatMap(({ number, title, undo }): PlanPart[] => {
+  return parts.flatMap(({ number, title, undo, text }): PlanPart[] => {
     const own = steps.filter(({ part }) => part === number);
-    if (own.length > 0) return [{ number, title, undo, notes: notes[number]?.() ?? [], steps: own }];
+    const hasTable = text.includes("\n| it says |");
+    if (own.length > 0)
+      return [{ number, title, undo, notes: notes[number]?.() ?? [], steps: own, hasTable }];
     if (away) return [];
     const left =
       facts.hasNewKeys && number > 2 ? "nothing is left that this node knows: step 5a proves it" : undefined;
@@ -217,14 +218,9 @@ function courseHere({ course, damaged }: Assessment, { nodes, facts }: Surroundi
   return first && courseFrom({ others, ...(facts.made.oldKey && { lost: ["sa"], oldKey: "here" }) }, first);
 }
 
-/** Nothing is damaged any more: what is left of a repair, up to its clean-up. */
-function isAfterRepair(course: Course): boolean {
-  return course[0] === "tokens" || course[0] === "verify";
-}
-
 const CARRIES_KEYS: Course = ["hand-over", "unpack"];
 
-function stepsHere({ assessed, nodes, facts, blocks, parts }: Around): Omit<Steps[number], "seen">[] {
+function stepsHere({ assessed, nodes, facts, blocks }: Around): Omit<Steps[number], "seen">[] {
   const { course, damaged, deep } = assessed;
   // without the cluster's nodes no line has a place
   if (!course || nodes.length === 0) return [];
@@ -238,7 +234,8 @@ function stepsHere({ assessed, nodes, facts, blocks, parts }: Around): Omit<Step
     // with the old CA single workers join
     return task === "close" && joins?.length ? ["join", "close"] : [task];
   });
-  const isAfter = isAfterRepair(course);
+  // nothing is damaged any more: what is left of a repair, up to its clean-up
+  const isAfter = course[0] === "tokens" || course[0] === "verify";
   const all = blocksOf(blocks, tasks, deep);
   const own = stepsOf(isAfter ? all.filter((block) => isOpen(block, facts)) : all, nodes, {
     ...{ ...facts, joins, tells: several ? course.find((task) => TELLS.includes(task)) : undefined },
@@ -246,10 +243,7 @@ function stepsHere({ assessed, nodes, facts, blocks, parts }: Around): Omit<Step
     well: damaged ? [] : others.filter((name) => nothingDamaged(name, facts.seen)),
   });
   const steps = numbered(withMoves(own, { nodes, facts, joins: isNewJoin }), { several });
-  const ifNot = parts.flatMap((part) => part.ifNot);
-  return withHelp(withOutage(steps, { several, othersServe: facts.othersServe }), ifNot, {
-    ...{ course, several, leavesOut: facts.lost.names.length > 0 },
-  });
+  return withOutage(steps, { several, othersServe: facts.othersServe });
 }
 
 /** Any of these brings the operator's words to the other control plane nodes: a bundle, or a line that is typed there. */
@@ -280,39 +274,14 @@ function stepsThere(
   if (there.length === 0 && course && !course.includes("hold")) return [];
   const steps = stepsOf(blocksOf(blocks, ["hold"], undefined), controlPlanes, { ...facts, joins: [] });
   if (there.length > 0) steps.push({ ...stepThere(facts, nodes[0]!, there), part: 0 });
-  return numbered(steps).map((step) => ({ ...step, help: [] }));
-}
-
-/** RUNBOOK.md's line that brings the kit to a node. */
-function kitLine(blocks: readonly Block[]): string | undefined {
-  return blocks.find(({ sshTo }) => sshTo)?.commands.join("\n  ");
+  return numbered(steps);
 }
 
 /** Where nodes may be damaged, and there are others. */
 function askOf({ assessed: { course, damaged }, nodes, facts, blocks }: Around): string | undefined {
-  const kit = kitLine(blocks);
+  const kit = blocks.find(({ sshTo }) => sshTo)?.commands.join("\n  ");
   const hasOthers = nodes.slice(1).some(({ why }) => !why);
   return (damaged || course) && kit && hasOthers ? askLines({ ...facts, nodes, kit }) : undefined;
-}
-
-/**
- * CAs in the second half of their life are renewed where all is well: a node after the other, and last where the
- * controller-manager leads.
- */
-function renewalNotes({ assessed: { course, damaged }, nodes, facts, blocks }: Around): Note[] {
-  const kit = kitLine(blocks);
-  const { due, user, leader } = facts;
-  if (damaged || !due || !kit) return [];
-  if (course && !isAfterRepair(course)) return [renewalNote(due)];
-  const isLast = ({ name, role }: PlanNode) =>
-    leader?.nodes.includes(name) ?? role === "first control plane node";
-  const rank = (node: PlanNode) => (node.role === "worker" ? 2 : isLast(node) ? 1 : 0);
-  const inTurn = nodes.toSorted((a, b) => rank(a) - rank(b));
-  const lines = [...(workersFile(nodes) ?? [])];
-  if (nodes.length > 1) lines.push(...kitLines(user, nodes.slice(1), kit));
-  lines.push(...sshLines(user, inTurn, command("renew-ca")));
-  const commands = lines.map(({ text }) => text);
-  return [renewalNote(due, commands)];
 }
 
 /** All steps up to the proof. `end`: 0 the least, 1 the most. */

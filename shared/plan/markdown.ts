@@ -1,14 +1,14 @@
 /** A plan as Markdown: for a terminal, a printer, a wiki. */
 import { listed, quoteUntrusted } from "../plain.ts";
 import { VERSION } from "../run.ts";
-import type { HelpedStep, Plan, PlanPart } from "./make-plan.ts";
+import type { Plan, PlanPart, SeenStep } from "./make-plan.ts";
 import { type Note, pastes } from "./note.ts";
 import { ROOT } from "./paste.ts";
 import { inSentences, isSeenDone } from "./seen-done.ts";
 import type { PlanStep } from "./step-order.ts";
 
 export function planAsMarkdown(plan: Plan): string {
-  return [...head(plan), ...plan.parts.flatMap((one) => part(one, plan)), ...ifNot(plan.parts)].join("\n");
+  return [...head(plan), ...plan.parts.flatMap((one) => part(one, plan))].join("\n");
 }
 
 /** Our sentences may hold names and words of others: no character of theirs makes a link, code or a table. */
@@ -95,15 +95,23 @@ function note(one: Note): string[] {
   return ["", `> ${escaped(one.text)}`, ...pastes(one).flatMap((lines) => ["", fence(lines)])];
 }
 
-function part({ number, title, notes, steps, why, undo }: PlanPart, { anew }: Plan): string[] {
+function part({ number, title, notes, steps, why, undo, hasTable }: PlanPart, { anew }: Plan): string[] {
   if (why) return [`## ${number} ${title}`, "", `Not needed: ${why}.`, ""];
-  const end = [...(undo ? [`**Undo.** ${undo}`] : []), ...(anew.length > 0 ? [ANEW] : [])].join(" ");
+  const end = [
+    ...(undo ? [`**Undo.** ${undo}`] : []),
+    ...(hasTable ? [ifItStops(number)] : []),
+    ...(anew.length > 0 ? [ANEW] : []),
+  ].join(" ");
   return [`## ${number} ${title}`, ...notes.flatMap(note), "", ...steps.flatMap(stepLines), end, ""];
+}
+
+export function ifItStops(part: number): string {
+  return `**A step stops?** Its hint says what to do; RUNBOOK.md ${part} lists causes.`;
 }
 
 export const ANEW = "**It went otherwise?** Make the plan again, by the two lines at the top.";
 
-function stepLines(step: HelpedStep): string[] {
+function stepLines(step: SeenStep): string[] {
   return [
     `### [${isSeenDone(step) ? "x" : " "}] ${step.number}: ${step.does}, ${where(step)}`,
     "",
@@ -118,7 +126,7 @@ export function where({ way, on, sideBySide }: PlanStep): string {
   return `${way} ${listed(on)}${sideBySide ? " (side by side)" : ""}`;
 }
 
-function about(step: HelpedStep): string[] {
+function about(step: SeenStep): string[] {
   const { seen, note, costs, ends, exit } = step;
   const lines = [...inSentences(seen).map(escaped), ...(note ? [note] : []), `Costs: ${costs}`];
   if (lasts(step)) lines.push(`Takes ${lasts(step)}`);
@@ -144,19 +152,4 @@ function span([least, most]: readonly [number, number]): string {
 
 function fence(lines: readonly string[]): string {
   return ["```sh", ...lines, "```"].join("\n");
-}
-
-/** RUNBOOK.md's own rows: their cells are Markdown. */
-function ifNot(parts: readonly PlanPart[]): string[] {
-  const steps = parts.flatMap((one) => one.steps);
-  const rows = steps.flatMap(({ number, help }) =>
-    help.map(({ says, cause, remedy }) => `| ${number} | ${says} | ${cause} | ${remedy} |`),
-  );
-  const head = [
-    "# If a step does not end as it says",
-    "",
-    "| step | it says | cause | do |",
-    "|---|---|---|---|",
-  ];
-  return rows.length > 0 ? [...head, ...rows, ""] : [];
 }

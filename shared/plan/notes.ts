@@ -4,7 +4,6 @@ import type { Assessment } from "../assess/assessment.ts";
 import { choiceOf } from "../facts/lost-files.ts";
 import { kindOf, meanings, type Word } from "../node/words.ts";
 import { COLLECT } from "../old-sa-key/old-tokens.ts";
-import { day } from "../pki/certificate.ts";
 import { listed } from "../plain.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
 import { shell } from "../shell-line.ts";
@@ -113,16 +112,6 @@ export function bundleNotes(asked: Asked): Note[] {
     text: `A bundle of keys lies here: ${bundle}. With the old keys no worker has to join, and no pod restarts: this comes first. ${AGAIN}.`,
     commands: linesHere(asked, openLine("unpack", bundle), planAgain(asked)),
   }));
-}
-
-/** Where nothing is damaged on this node. `commands`: none where another node may be. */
-export function renewalNote({ files, first }: NonNullable<PlanFacts["due"]>, commands: string[] = []): Note {
-  const lines =
-    commands.length > 0
-      ? "Paste this on your machine, a line after the other, and stop where one does not end with exit code 0"
-      : "The plan has the lines for it when all control plane nodes were looked at, and are well";
-  const text = `${listed(files)}: in the second half of a CA's life, until ${day(first)}. Before that it is renewed with its own key, on the living cluster: no workload restarts, and no node joins. ${lines}. RUNBOOK-MORE.md, "A CA that expires", says more.`;
-  return { text, commands };
 }
 
 /** 00-assess prints a command or a sentence as next. Typed on this node, whose address may be another one by now. */

@@ -30,7 +30,6 @@ import { trustedKeys } from "../pki/certificate.ts";
 import { oldSaPub } from "../pki/sa-keys.ts";
 import { isHeard } from "../pki/served.ts";
 import { listed } from "../plain.ts";
-import { type DueCas, dueCas } from "../renew/renewal.ts";
 import { Disk, deviceOf } from "../salvage/disk/disk.ts";
 import { wantedManifests } from "../static-pods/wanted-manifests.ts";
 import { hasNewKeys } from "../static-pods/work.ts";
@@ -71,7 +70,6 @@ export interface PlanFacts {
   named: readonly Pick<LostFile, "path" | "program" | "namedBy">[];
   /** Without this node, enough members of etcd go on. */
   othersServe: boolean;
-  due: DueCas | undefined;
   /** Machines that have other addresses than before. */
   moved: Moved;
   /** restore.ts has made etcd's data. */
@@ -147,7 +145,6 @@ export async function factsForPlan(
     made: madeHere(cp),
     noDisk: (await failOf(openDisk))?.message,
     othersServe: cp !== undefined && quorumOf(cp.data.members, answering(peers)).isEnough,
-    due: cp && dueCas(cp.facts),
     moved: movedHere(),
     isRestored: lastRestore() !== undefined,
     bundles: lyingHere(".age").filter((name) => !name.endsWith(LOCKED)),

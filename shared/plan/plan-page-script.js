@@ -123,9 +123,6 @@ for (const line of document.querySelectorAll(".anew")) {
 }
 for (const box of boxes) box.addEventListener("change", keep);
 addEventListener("hashchange", restore);
-addEventListener("beforeprint", () => {
-  for (const one of document.querySelectorAll("details")) one.open = true;
-});
 if (boxes.length > 0) {
   document.querySelector("#progress").hidden = false;
   restore();

@@ -5,8 +5,18 @@
 import { createHash } from "node:crypto";
 import { asHtml, FEW } from "../plain.ts";
 import { VERSION } from "../run.ts";
-import type { HelpedStep, Plan, PlanPart } from "./make-plan.ts";
-import { ANEW, ANEW_AT_ANY_TIME, AWAY, estimateOf, howTo, LOST, lasts, where } from "./markdown.ts";
+import type { Plan, PlanPart, SeenStep } from "./make-plan.ts";
+import {
+  ANEW,
+  ANEW_AT_ANY_TIME,
+  AWAY,
+  estimateOf,
+  howTo,
+  ifItStops,
+  LOST,
+  lasts,
+  where,
+} from "./markdown.ts";
 import type { Note } from "./note.ts";
 import type { Line } from "./paste.ts";
 import style from "./plan-page.css" with { type: "text" };
@@ -80,9 +90,10 @@ function nodes({ nodes, lost, away }: Plan): string {
   return `<ul class="nodes">${items.join("\n")}${more > 0 ? `<li>and ${more} workers</li>` : ""}</ul>`;
 }
 
-function part({ number, title, notes, steps, why, undo }: PlanPart, { anew }: Plan): string {
+function part({ number, title, notes, steps, why, undo, hasTable }: PlanPart, { anew }: Plan): string {
   const end = `<div class="end">
 ${undo ? `<p><b>Undo.</b> ${inline(undo)}</p>` : ""}
+${hasTable ? `<p>${inline(ifItStops(number))}</p>` : ""}
 ${anew.length > 0 ? `<p class="anew">${inline(ANEW)}</p>` : ""}
 </div>`;
   return `<section aria-labelledby="part-${number}">
@@ -102,7 +113,7 @@ function note({ text, commands }: Note, of: string): string {
   )}</div>`;
 }
 
-function step(one: HelpedStep): string {
+function step(one: SeenStep): string {
   return `<article class="step" id="step-${one.number}" aria-labelledby="step-${one.number}-does">
 <label id="step-${one.number}-does"><input type="checkbox" data-step="${one.number}" autocomplete="off"${isSeenDone(one) ? " checked" : ""}><span class="number">${one.number}</span><span class="does">${asHtml(one.does)}</span></label>
 <p class="where">${asHtml(where(one))}</p>
@@ -112,7 +123,6 @@ ${inSentences(one.seen)
 ${one.note ? `<p>${asHtml(one.note)}.</p>` : ""}
 ${lines(one.lines, `step ${one.number}`)}
 <p class="about">${about(one).join(" ")}</p>
-${one.help.length > 0 ? remedies(one) : ""}
 </article>`;
 }
 
@@ -141,16 +151,6 @@ function about(step: PlanStep): string[] {
   if (ends) lines.push(`<b>Ends in</b> <code>${asHtml(ends)}</code>`);
   if (exit.some((code) => code > 0)) lines.push(`<b>Exit code</b> ${exit.join(" or ")}.`);
   return lines;
-}
-
-function remedies({ number, help }: HelpedStep): string {
-  const rows = help.map(
-    ({ says, cause, remedy }) =>
-      `<dt>${inline(says)}</dt><dd>${inline(cause)}</dd><dd>→ ${inline(remedy)}</dd>`,
-  );
-  return `<details><summary>If ${number} does not end as it says (${help.length})</summary>
-<dl>${rows.join("\n")}</dl>
-</details>`;
 }
 
 /** The little Markdown of a cell. What can be typed is in a box of its own, which gets a button. */

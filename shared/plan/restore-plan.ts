@@ -15,7 +15,7 @@ import { typed } from "../options.ts";
 import { withNames } from "../restore/content.ts";
 import { shell } from "../shell-line.ts";
 import type { Effort } from "./effort.ts";
-import type { HelpedStep, Plan } from "./make-plan.ts";
+import type { Plan, SeenStep } from "./make-plan.ts";
 import { openLine, typedLines } from "./note.ts";
 import { type Line, type PlanNode, sshLines } from "./paste.ts";
 import { LOCKED, lyingHere } from "./plan-facts.ts";
@@ -155,7 +155,7 @@ function page({ here, user, verdict, cluster }: About, unplaced: readonly Unplac
       {
         ...{ number: 0, title: "Restore", notes: [] },
         undo: "`rm -r /var/lib/etcd/member`: the snapshot is as it was.",
-        steps: steps.map((step): HelpedStep => ({ ...step, help: [], seen: [] })),
+        steps: steps.map((step): SeenStep => ({ ...step, seen: [] })),
       },
     ],
     seconds: [0, 1].map((end) => steps.reduce((sum, step) => sum + step.seconds[end]!, 0)) as [

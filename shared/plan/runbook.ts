@@ -59,16 +59,8 @@ export interface Part {
   title: string;
   steps: string[];
   text: string;
-  ifNot: IfNot[];
   /** Markdown: how to take the part back. */
   undo: string;
-}
-
-/** A row of a part's table: what a script says, why, and what to do. Markdown. */
-export interface IfNot {
-  says: string;
-  cause: string;
-  remedy: string;
 }
 
 interface Runbook {
@@ -101,14 +93,14 @@ export function readRunbook(markdown: string): Runbook {
     else if (line.startsWith("## ")) {
       const [, number, title] = line.match(/^## (\d+) (.+)$/) ?? [];
       part = number
-        ? { number: Number(number), title: title!.trim(), steps: [], text: "", ifNot: [], undo: "" }
+        ? { number: Number(number), title: title!.trim(), steps: [], text: "", undo: "" }
         : undefined;
       if (part) parts.push(part);
     } else if (part && /^### \d+\.\d+ /.test(line)) part.steps.push(line.slice(4).trim());
   }
   if (fence) throw bad(fence.line, "the fence is never closed");
   return {
-    parts: parts.map((one) => ({ ...one, ifNot: ifNotIn(one.text), undo: undoIn(one.text) })),
+    parts: parts.map((one) => ({ ...one, undo: undoIn(one.text) })),
     blocks,
   };
 }
@@ -127,15 +119,6 @@ function setEnd(section: Block[], printed: readonly string[]) {
 
 /** Other last lines are of the example alone. */
 const ENDS = /^done\.|\bchecks, all good/;
-
-function ifNotIn(text: string): IfNot[] {
-  const tables = text.matchAll(/^\| it says \|.*\n\|---.*\n((?:\|.*\n)+)/gm);
-  const rows = [...tables].flatMap(([, body]) => body!.trim().split("\n"));
-  return rows.map((row) => {
-    const [, says = "", cause = "", remedy = ""] = row.split("|").map((cell) => cell.trim());
-    return { says, cause, remedy };
-  });
-}
 
 function undoIn(text: string): string {
   return (/^\*\*Undo\.\*\* ((?:.+\n)+)/m.exec(text)?.[1] ?? "").trim().replaceAll("\n", " ");

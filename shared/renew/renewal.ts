@@ -56,7 +56,7 @@ function lifeOf({ pem, notBefore, notAfter }: Readonly<CertInfo>, { caValidityHo
 }
 
 /** CAs of a node in the second half of their life: their files, and when the first of them expires. */
-export interface DueCas {
+interface DueCas {
   files: readonly string[];
   first: Date;
 }

@@ -27,7 +27,7 @@ const BUDGETS: Record<string, number> = {
   "join-again": 65, // etcd on other machines is asked for its data (issue 44)
   move: 103, // etcd on other machines is asked for its data (issue 44)
   "pack-kit": 14,
-  plan: 149,
+  plan: 147,
   "renew-ca": 112,
   report: 164,
   restore: 91, // older trees of damaged data (issue 45)

@@ -75,7 +75,14 @@ test("the runbook says what cannot be taken back, and the way back, in the scrip
 });
 
 /** Rows of a part's tables "it says": what a script prints, with … for what varies. */
-const quoted = parts.flatMap(({ number, ifNot }) => ifNot.map(({ says }) => [number, says] as const));
+const quoted = parts.flatMap(({ number, text }) =>
+  [...text.matchAll(/^\| it says \|.*\n\|---.*\n((?:\|.*\n)+)/gm)].flatMap(([, rows]) =>
+    rows!
+      .trim()
+      .split("\n")
+      .map((row) => [number, row.split("|")[1]!.trim()] as const),
+  ),
+);
 
 /** What a message has between its values. */
 function fixedWords(message: string): string[] {

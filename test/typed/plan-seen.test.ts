@@ -8,7 +8,6 @@ import { join } from "node:path";
 import { readSeen } from "../../shared/plan/seen-nodes.ts";
 import { clusterObjects, healthyCp, led, type Objects, otherCa, write } from "../pretend/cluster.ts";
 import { writeData } from "../pretend/control-plane-node.ts";
-import { agedText } from "../pretend/expired.ts";
 import { gone, lookAt, type PretendNode } from "../pretend/in-process.ts";
 import { unreadableProcess } from "../pretend/memory.ts";
 import type { NodeOptions } from "../pretend/node.ts";
@@ -201,8 +200,6 @@ const ROWS: Row[] = [
   },
 ];
 
-/** Milliseconds. */
-const SIX_YEARS = 6 * 366 * 24 * 3600_000;
 const HOLD = /systemctl stop kubelet|kill -STOP/;
 const ALL_WELL = {
   m2: as("m2", WELL),
@@ -284,24 +281,6 @@ ROWS.push(
     aim: "nothing is damaged on this node",
     looked: /w2/,
     hasNot: /ssh/,
-  },
-  {
-    what: "all is well, and a CA is in the second half of its life: its renewal, last where the controller-manager leads",
-    on: { kind: "healthy control plane node" },
-    change: async ({ root }) => {
-      const [cert, key] = ["crt", "key"].map((end) =>
-        readFileSync(`${root}/etc/kubernetes/pki/ca.${end}`, "utf8"),
-      );
-      const old = await agedText(cert!, key!, SIX_YEARS);
-      writeFileSync(`${root}/etc/kubernetes/pki/ca.crt`, old!);
-    },
-    seen: ALL_WELL,
-    code: 0,
-    aim: "nothing is damaged on this node",
-    looked: /w2/,
-    has: [`ssh -n root@${AT.m1} 'renew-ca.ts'`, "ssh -n root@10.77.0.22 'renew-ca.ts'"],
-    hasNot: new RegExp(`stop|01-etcd|${AT.m1} 'renew-ca[^]*${AT.m3} 'renew-ca`),
-    says: ["ca.crt: in the second half of a CA's life, until "],
   },
   {
     what: "nothing is damaged, and a repair has left something: its end",

@@ -11,11 +11,11 @@ import { makePlan } from "../../../shared/plan/make-plan.ts";
 import { planAsMarkdown } from "../../../shared/plan/markdown.ts";
 import { factsForPlan } from "../../../shared/plan/plan-facts.ts";
 import { planAsPage } from "../../../shared/plan/plan-page.ts";
-import { ADDRESS, clusterObjects, healthyCp, heardUntil, led, type Objects } from "../../pretend/cluster.ts";
+import { ADDRESS, clusterObjects, healthyCp, heardUntil, type Objects } from "../../pretend/cluster.ts";
 import { giveToCompany, ofCompany, renewedByCompany } from "../../pretend/company-ca.ts";
 import { decisions } from "../../pretend/decisions.ts";
 import { sameEtcd, serveEtcd } from "../../pretend/etcd.ts";
-import { agedText, expireCertificates } from "../../pretend/expired.ts";
+import { expireCertificates } from "../../pretend/expired.ts";
 import { lookAt, type PretendNode as Node } from "../../pretend/in-process.ts";
 import { bigInt, pretendProcess } from "../../pretend/memory.ts";
 import type { NodeOptions } from "../../pretend/node.ts";
@@ -45,16 +45,6 @@ const gone =
   (...files: string[]) =>
   ({ root }: Node) => {
     for (const file of files) rmSync(`${root}${PKI}/${file}`);
-  };
-/** Milliseconds. */
-const SIX_YEARS = 6 * 366 * 24 * 3600_000;
-const age =
-  (...cas: string[]) =>
-  async ({ root }: Node) => {
-    for (const ca of cas) {
-      const [cert, key] = [".crt", ".key"].map((end) => readFileSync(`${root}${PKI}/${ca}${end}`, "utf8"));
-      writeFileSync(`${root}${PKI}/${ca}.crt`, (await agedText(cert!, key!, SIX_YEARS))!);
-    }
   };
 const memory = ({ root }: Node) =>
   pretendProcess(root, { pid: 31, comm: "kube-controller", holds: [key("ca.key"), key("sa.key")] });
@@ -139,27 +129,6 @@ const ROWS: Row[] = [
   },
   { what: "one certificate is lost", on: WELL, change: gone("apiserver.crt") },
   { what: "all is well", on: WELL },
-  { what: "all is well, and a CA is in the second half of its life", on: WELL, change: age("ca") },
-  {
-    what: "all is well on three, another one's controller-manager leads, and two CAs are in the second half",
-    on: {
-      ...WELL,
-      ...THREE,
-      etcd: (objects) => {
-        three(objects);
-        led("m2")(objects);
-      },
-    },
-    change: age("ca", "front-proxy-ca"),
-  },
-  {
-    what: "a certificate is lost, and a CA is in the second half",
-    on: WELL,
-    change: async (node) => {
-      await age("ca")(node);
-      gone("apiserver.crt")(node);
-    },
-  },
   { what: "this one of three is well", on: { ...WELL, ...THREE } },
   {
     what: "the data cannot be read",

@@ -1,20 +1,20 @@
 /** A plan as Markdown: what any reader of it takes for a paragraph, a heading, a block. */
 import { expect, test } from "bun:test";
-import type { HelpedStep, Plan } from "../../../shared/plan/make-plan.ts";
+import type { Plan, SeenStep } from "../../../shared/plan/make-plan.ts";
 import { planAsMarkdown } from "../../../shared/plan/markdown.ts";
 
 const STEP = {
   ...{ part: 1, way: "on", on: ["cp1"], sideBySide: false, costs: "nothing", seconds: [1, 2], exit: [0] },
-  ...{ lines: [{ at: "cp1", text: "true" }], help: [], seen: [] },
-} as unknown as HelpedStep;
+  ...{ lines: [{ at: "cp1", text: "true" }], seen: [] },
+} as unknown as SeenStep;
 
 const PLAN = {
   ...{ node: "cp1", cluster: "prod", kubernetes: undefined, made: new Date(0), user: "root", verdict: "v" },
   ...{ nodes: [], lost: [], away: [], aim: undefined, looked: [], first: [], anew: [], seconds: [1, 2] },
 } as unknown as Plan;
 
-test("a note, its lines, each step's heading, its lines, what to know of it, and how to undo the part stand apart", () => {
-  const steps = ["1a", "1b"].map((number) => ({ ...STEP, number, does: `Do ${number}` }) as HelpedStep);
+test("a note, its lines, each step's heading, its lines, what to know of it, and how to undo the part, or to go on where it stops, stand apart", () => {
+  const steps = ["1a", "1b"].map((number) => ({ ...STEP, number, does: `Do ${number}` }) as SeenStep);
   const parts = [
     { number: 1, title: "Begin", notes: [{ text: "Look.", commands: ["ls"] }], steps, undo: "Go back." },
   ] as unknown as Plan["parts"];
@@ -33,6 +33,10 @@ test("a note, its lines, each step's heading, its lines, what to know of it, and
     ...ofStep("1b"),
     "**Undo.** Go back.",
   ]);
+  const stops = planAsMarkdown({ ...PLAN, parts: parts.map((part) => ({ ...part, hasTable: true })) });
+  expect(stops).toContain(
+    "**Undo.** Go back. **A step stops?** Its hint says what to do; RUNBOOK.md 1 lists causes.",
+  );
 });
 
 test("each role is named once, with all its nodes", () => {

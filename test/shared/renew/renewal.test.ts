@@ -193,7 +193,7 @@ test.each(["RSA-2048", "ECDSA-P256", "ECDSA-P384"] as const)(
   },
 );
 
-test("a CA that a company has signed is due in the second half of its own life, however long this cluster's are, and no plan has a line for it", async () => {
+test("a CA that a company has signed is due in the second half of its own life, however long this cluster's are, and is none of those that this cluster renews", async () => {
   const age = Date.now() - now.notBefore.getTime();
   const of = async (left: number) => ({
     cert: await ofCompany(old.cert, new Date(Date.now() + age * left)),
