@@ -151,7 +151,7 @@ async function letManagerRun(cp: ControlPlaneNode, api: KubeApi, out: LeftOut): 
   const lonely = caIsNew(cp) && !evicts ? [] : [...controlPlanes, ...workers, ...named];
   await sayEvictions(cp, api, { nodes: lonely, isFull: evicts });
   if (isFull) await manager.fullControllerManager(cp, api, believedNames(cp.data));
-  else seen.sayReduced(cp, silent, { out, leader });
+  else seen.sayReduced(cp, silent, leader);
   return away;
 }
 

@@ -201,21 +201,15 @@ export function saySilent({ unrepaired, controlPlanes, workers, here, last, deaf
  * While somebody is missed: what that means, and the command that ends it. `leader`: the node whose
  * controller-manager leads in full.
  */
-export function sayReduced(
-  cp: ControlPlaneNode,
-  silent: Silent,
-  { out: { without, lost }, leader }: { out: LeftOut; leader: string | undefined },
-) {
+export function sayReduced(cp: ControlPlaneNode, silent: Silent, leader: string | undefined) {
   const reduced = leader
     ? "this node's controller-manager stays reduced until"
     : "the controller-manager stays reduced, and nothing is evicted, until";
   if (caIsNew(cp)) return say(`not back yet: ${listed(missedOf(silent))}; ${reduced} part 3 is closed`);
-  const away = [...without, ...silent.workers];
-  const rest =
-    away.length > 0 ? `; if they stay away: ${command("03-workers close", { without: away, lost })}` : "";
-  say(
-    `${reduced} they are back, then on each control plane node: ${command("03-workers close", { lost })}${rest}`,
-  );
+  const close = `, then on each control plane node: ${command("03-workers close")}`;
+  if (silent.workers.length === 0) return say(`${reduced} they are back${close}`);
+  const joins = `${command("03-workers open")}, then on ${listed(silent.workers)} the line that it prints`;
+  say(`${reduced} they are back: ${joins}${close}. If one of them cannot come now: --without NODE`);
 }
 
 /* The kubelets' ports. */

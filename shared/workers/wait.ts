@@ -208,10 +208,15 @@ function namesOf({ away }: Scene): string {
 }
 
 function hintForLateNodes({ away, refused }: Scene): string {
-  const join = "see whether 03-join.ts has run there.";
+  const workers = [...away.values()].flatMap(({ node }) => (node.controlPlane ? [] : node.name));
+  const way =
+    workers.length > 0
+      ? `see whether 03-join.ts has run on ${listed(workers)}; if not: ${command("03-workers open")}, then there the line that it prints.`
+      : `see whether part 2 has run there; if not: ${command("02-control-plane")}.`;
   const csrs =
     " The CSRs that were not approved, and why, are printed above. If you know that one is right: kubectl certificate approve CSR.";
-  return `${join}${refused.size > 0 ? csrs : ""} If these nodes are away for now: ${again({ without: [...away.keys()] }, { of: "03-workers close" })}. If they are lost for good: --lost`;
+  const out = again({ without: away.size > 1 ? ["NODE"] : [...away.keys()] }, { of: "03-workers close" });
+  return `${way}${refused.size > 0 ? csrs : ""} If one of them cannot come now: ${out}. If it is lost for good: --lost`;
 }
 
 async function followLeases(scene: Scene, { signal, onListed }: Following) {

@@ -374,7 +374,7 @@ test("03-workers close approves of a worker's serving certificate what is its ow
     expect(stderr).toContain(`${name}: not approved: ${wishes[name as keyof typeof wishes].type} "`);
   expect(stderr).toContain('left-out: not approved: "w2" is left out: --without, --lost');
   expect(stderr).toContain(
-    "If you know that one is right: kubectl certificate approve CSR\n  If these nodes are away for now: ",
+    "If you know that one is right: kubectl certificate approve CSR\n  If one of them cannot come now: ",
   );
 });
 

@@ -194,7 +194,7 @@ test("03-workers close says after ten seconds which nodes it waits for, until wh
     KUBE_PKI_REPAIR_PATIENCE: "0.1",
   });
   expect(stderr).toMatch(
-    /\n {2}still waiting for 1 of 2 nodes to come back: w2 \(since [\d:]{8}, until [\d:]{8} at most\)\. If it takes too long: see whether 03-join.ts has run there\. If these nodes are away for now: \.\/bunw scripts\/03-workers.ts close --wait 0.5 --without w1,w2\. If they are lost for good: --lost\n/,
+    /\n {2}still waiting for 1 of 2 nodes to come back: w2 \(since [\d:]{8}, until [\d:]{8} at most\)\. If it takes too long: see whether 03-join\.ts has run on w2; if not: \.\/bunw scripts\/03-workers\.ts open, then there the line that it prints\. If one of them cannot come now: \.\/bunw scripts\/03-workers\.ts close --wait 0\.5 --without w1,w2\. If it is lost for good: --lost\n/,
   );
 });
 
@@ -237,7 +237,7 @@ test("03-workers close --without goes on without the node, but not without one t
   expect([away.exitCode, away.stderr]).toEqual([
     1,
     expect.stringContaining(
-      "03-workers.ts close --wait 0.05 --without w1,w2\n  If they are lost for good: --lost\n",
+      "03-workers.ts close --wait 0.05 --without w1,w2\n  If it is lost for good: --lost\n",
     ),
   ]);
 

@@ -101,7 +101,7 @@ test("part 2 with the old CA leaves it reduced while a worker is away, and says 
     /^ {2}w2: nothing is evicted\. A controller-manager in full would delete 2 pods from \d\d:\d\d:\d\d on\. Nobody makes this one again: shop\/debug$/m,
   );
   expect(stderr).toContain(
-    "the controller-manager stays reduced, and nothing is evicted, until they are back, then on each control plane node: ./bunw scripts/03-workers.ts close; if they stay away: ./bunw scripts/03-workers.ts close --without w2\n",
+    "the controller-manager stays reduced, and nothing is evicted, until they are back: ./bunw scripts/03-workers.ts open, then on w2 the line that it prints, then on each control plane node: ./bunw scripts/03-workers.ts close. If one of them cannot come now: --without NODE\n",
   );
   expect(stderr).toEndWith("\ndone.  next: ./bunw scripts/03-workers.ts open\n");
 });
