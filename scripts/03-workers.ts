@@ -102,7 +102,7 @@ async function close(values: Values) {
   );
   await step(
     "3.7 Let the controller-manager run in full again",
-    () => fullControllerManager(cp, api),
+    () => fullControllerManager(cp, api, { away: leftNames(out) }),
     "mv kube-controller-manager.yaml out, restore --controllers from its annotations, mv it back",
   );
   await step(

@@ -29,13 +29,13 @@ import { exchangeManifest } from "./take-up.ts";
 const NAME = "kube-controller-manager";
 
 /**
- * Turns on again what was reduced. Each control plane node sees in its own manifest what was reduced.
- * `restarted`: only these nodes' kubelets have started again; unset: any may have.
+ * Turns on again what was reduced. Each control plane node sees in its own manifest what was reduced. `away`: names of
+ * nodes that do not renew their Lease. `restarted`: only these nodes' kubelets have started again; unset: any may have.
  */
 export async function fullControllerManager(
   cp: ControlPlaneNode,
   api: KubeApi,
-  restarted?: readonly string[],
+  { away, restarted }: { away: readonly string[]; restarted?: readonly string[] },
 ) {
   const path = manifestPath(cp, NAME);
   // an exchange that was cut off has left it waiting beside its place
@@ -46,7 +46,7 @@ export async function fullControllerManager(
   if (manifest === now && exists(path)) return say(`unchanged ${path}: nothing in it is reduced`);
   // one in full takes pods that are not ready out of their Services
   const when = await endpointsToWaitFor(api, restarted);
-  forGood("fullManager");
+  if (away.length > 0) forGood("fullManager");
   const note = "node-lifecycle, taint eviction and pod collection are on again";
   await exchangeManifest(cp, NAME, { manifest, when, note });
   if (mode.dryRun) return;
