@@ -10,6 +10,7 @@ import { choiceOf } from "../facts/lost-files.ts";
 import { attempt } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { standIns } from "../manifests/repair-changes.ts";
+import { clientText } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
 import { saidAt, type Word, wordsOf } from "../node/words.ts";
 import { day, infoOf, signedBy } from "../pki/certificate.ts";
@@ -28,6 +29,8 @@ export interface Ending {
   path: string;
   notBefore: Date;
   notAfter: Date;
+  /** The kubelet's, and it does not renew it (rotateCertificates: false). */
+  isKept?: boolean;
 }
 
 /**
@@ -49,13 +52,16 @@ export function endingsHere(
     ...[...new Set(etcds)].map((path) => ({ kind: "etcd" as const, path })),
   ];
   const pki = certificatesDir ? ownCas : [{ kind: "ca" as const, path: kubelet.clientCaFile }];
-  const own = [kubelet.clientPem, kubelet.serverPem].map((path) => ({ kind: "kubelet" as const, path }));
+  const { keepsCertificate: isKept, kubeconfig, clientPem, serverPem } = kubelet;
+  const client = endingOf("kubelet", isKept ? kubeconfig : clientPem, clientText(kubelet));
   const configs = certificatesDir ? KUBECONFIGS.filter(({ name }) => name !== "kubelet") : [];
-  const all = [...pki, ...own, ...configs.map(({ path }) => ({ kind: "kubeconfig" as const, path }))];
-  return all.flatMap(({ kind, path }) => {
+  const own = { kind: "kubelet" as const, path: serverPem };
+  const all = [...pki, own, ...configs.map(({ path }) => ({ kind: "kubeconfig" as const, path }))];
+  const endings = all.flatMap(({ kind, path }) => {
     const read = () => (kind === "kubeconfig" ? readKubeconfig(path)?.clientCertPem : readText(path));
     return endingOf(kind, path, attempt(read, undefined));
   });
+  return [...client.map((one) => ({ ...one, isKept })), ...endings];
 }
 
 /** Certificates that members of an etcd on other machines show, of its CA. */
@@ -145,9 +151,15 @@ function inOrder(endings: readonly Ending[], now: Date): Ending[] {
     .toSorted((a, b) => a.notAfter.getTime() - b.notAfter.getTime());
 }
 
-/** Leaves out the kubelet's own certificates, which it renews itself. */
+/** Leaves out the certificates that the kubelet renews itself, unless this node has no others: a worker. */
 function firstOf(left: readonly Ending[]): Ending | undefined {
-  return left.find(({ kind }) => kind !== "kubelet") ?? left[0];
+  const lasting = left.filter((one) => !isRenewed(one));
+  return lasting.some(({ kind }) => kind !== "ca") ? lasting[0] : left[0];
+}
+
+/** By its kubelet. */
+function isRenewed({ kind, isKept }: Ending): boolean {
+  return kind === "kubelet" && !isKept;
 }
 
 const TIMER = "/etc/systemd/system/timers.target.wants/kube-pki-repair-verify.timer";
@@ -157,17 +169,19 @@ export function goodUntil(endings: readonly Ending[], now = new Date()): string 
   const first = firstOf(inOrder(endings, now));
   if (!first) return undefined;
   const warned = exists(TIMER) ? "" : '. To be warned in time: RUNBOOK-MORE.md, "Watch it"';
-  return `good until ${day(first.notAfter)} (${basename(first.path)})${warned}`;
+  const renewed = isRenewed(first) ? ", which the kubelet renews before that" : "";
+  return `good until ${day(first.notAfter)} (${basename(first.path)}${renewed})${warned}`;
 }
 
 function named(endings: readonly Ending[]): string {
   return endings.map(({ path }) => basename(path)).join(", ");
 }
 
-function endsSoon({ kind, notBefore, notAfter }: Ending, now: Date): boolean {
+function endsSoon(ending: Ending, now: Date): boolean {
+  const { kind, notBefore, notAfter } = ending;
   if (notAfter.getTime() - now.getTime() > AHEAD[kind] * DAY) return false;
   const age = (now.getTime() - notBefore.getTime()) / (notAfter.getTime() - notBefore.getTime());
-  return kind !== "kubelet" || age > ROTATED_BY;
+  return !isRenewed(ending) || age > ROTATED_BY;
 }
 
 /** The first expiry date until which no repair is needed; leaves out CAs. */

@@ -77,3 +77,27 @@ test("a repair ends with the date of what expires first, a kubelet's own left ou
   );
   expect(goodUntil([], NOW)).toBeUndefined();
 });
+
+test("on a worker the kubelet's own certificate is the next one, and not its CA, which is good for ten years", async () => {
+  const worker = [ending("ca", "ca.crt", 3600, 3650), ending("kubelet", "kubelet-client-current.pem", 300)];
+  const until = "2027-09-22";
+  expect(goodUntil(worker, NOW)).toBe(
+    `good until ${until} (kubelet-client-current.pem, which the kubelet renews before that). To be warned in time: RUNBOOK-MORE.md, "Watch it"`,
+  );
+  expect(await said(worker)).toEqual([
+    `expiry-next | what expires in the next 90 days | ok |  | none; the first is kubelet-client-current.pem, on ${until}`,
+  ]);
+  // a CA that ends before that ends it, too
+  expect(goodUntil([ending("ca", "ca.crt", 200, 3650), worker[1]!], NOW)).toStartWith(
+    "good until 2027-06-14 (ca.crt). ",
+  );
+});
+
+test("a kubelet that keeps its certificate (rotateCertificates: false) is named as any other file, 90 days before", async () => {
+  const kept = (left: number): Ending => ({ ...ending("kubelet", "kubelet.conf", left), isKept: true });
+  const others = [ending("certificate", "apiserver.crt", 300)];
+  expect(goodUntil([kept(200), ...others], NOW)).toStartWith("good until 2027-06-14 (kubelet.conf). ");
+  expect(await said([kept(89), ...others])).toEqual([
+    "expiry-kubelet | kubelet.conf | warning | soon | until 2027-02-23, 89 days from now",
+  ]);
+});
