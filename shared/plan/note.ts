@@ -15,6 +15,7 @@ import {
   sudo,
   terminalLines,
   WITHIN,
+  withName,
 } from "./paste.ts";
 import { kitProgram } from "./paste-files.ts";
 import type { List, PlanFacts, Said } from "./plan-facts.ts";
@@ -113,7 +114,7 @@ export function askLines({ user, said, unkept, nodes, kit }: Asked): string {
   const look = `[ -x ${KIT_PLACE}/bunw ] || { ${program}\n} >&2 && cd ${KIT_PLACE} && ${lookAt(said["etcd-data"])}`;
   const asked = nodes.filter(({ name, why }) => !why && isName(name));
   const plan = `tar -C ${KIT_PLACE} --no-same-permissions -xof - && cd ${KIT_PLACE} && ${command(`plan --seen ${SEEN}`, unkept)}`;
-  const ask = `{ ssh ${WITHIN} ${user}@$1 "$look" < ${file} > ${SEEN}/$0.json; } 2>&1 | sed "s/^/$0: /"; exit 0`;
+  const ask = `{ ssh ${WITHIN} ${user}@$1 "$look" < ${file} > ${SEEN}/$0.json; } 2>&1 | ${withName('"$0"')}; exit 0`;
   return [
     `export look=${programWord(sudo(user) ? `${sudo(user)}sh -c ${programWord(look)}` : look)}`,
     `nodes="${asked.map(({ name, address }) => `${name} ${address}`).join("\n")}"`,

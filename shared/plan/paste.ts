@@ -9,7 +9,7 @@ import type { KnownNode } from "../facts/known-nodes.ts";
 import { Refused } from "../fail.ts";
 import { isDnsName } from "../pki/addresses.ts";
 import { FEW } from "../plain.ts";
-import { programWord } from "../shell-line.ts";
+import { programWord, shell } from "../shell-line.ts";
 import { addressToType, identitiesOf } from "../workers/identities.ts";
 import type { Place } from "./runbook.ts";
 
@@ -123,13 +123,18 @@ export function sshLines(user: string, nodes: readonly PlanNode[], command: stri
   return command.includes("./bunw ") ? lines.map(withCode) : lines;
 }
 
+/** Reads lines, and writes each at once, whole, with a node's name before it: `sed` writes pieces to a pipe. */
+export function withName(name: string): string {
+  return `while IFS= read -r l || [ "$l" ]; do printf "%s: %s\\n" ${name} "$l"; done`;
+}
+
 /**
  * A script on several nodes at the same time, in a shell of their own, which prints nothing of its jobs. Each
  * line that comes has its node's name before it.
  */
 export function sideBySide(lines: readonly Line[]): Line[] {
-  const each = lines.map(({ at, text }) => `{ ${text}; } 2>&1 | sed 's/^/${at}: /' &`);
-  return [{ text: ["(", ...each, "wait", ")"].join("\n") }];
+  const each = lines.map(({ at, text }) => `{ ${text}; } 2>&1 | as ${shell`${at!}`} &`);
+  return [{ text: ["(", `as() { ${withName('"$1"')}; }`, ...each, "wait", ")"].join("\n") }];
 }
 
 /** Keeps what the command prints for the next step. */

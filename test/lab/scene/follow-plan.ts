@@ -59,9 +59,9 @@ interface Beside {
 
 /** What runs at the same time; none: it is a line of its own. */
 function besideIn(line: string): Beside[] {
-  return [...line.matchAll(/^\{ (.+); \} 2>&1 \| sed 's\/\^\/(.+: )\/' &$/gm)].map(([, line, name]) => ({
+  return [...line.matchAll(/^\{ (.+); \} 2>&1 \| as '?(.+?)'? &$/gm)].map(([, line, name]) => ({
     line: line!,
-    name: name!,
+    name: `${name}: `,
   }));
 }
 

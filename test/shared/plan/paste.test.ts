@@ -100,6 +100,22 @@ test("side by side is at the same time, each line of output says its node, and t
   ]);
 });
 
+test("lines of two nodes stay whole where no terminal reads them: each is written by itself", async () => {
+  const meets = 'case "$2" in *.1) echo > "$AT/pipe";; *) read -r x < "$AT/pipe";; esac';
+  const speaks = 'for i in $(seq 2000); do echo "step $i \\n %s: of $2, which says more than a few words"; done';
+  const lines = sideBySide(sshLines("root", [cp1, cp2], "./bunw scripts/02-control-plane.ts"));
+  const { stdout, stderr } = await pasteInto(`${meets}; ${speaks}; printf "the last one"`, lines);
+  expect(stderr).toBe("");
+  const said = stdout.trimEnd().split("\n");
+  const of = ({ name, address }: typeof cp1 | typeof cp2) =>
+    said.filter((line) => line.startsWith(`${name}: `) && line.includes(`root@${address}, `));
+  expect([of(cp1).length, of(cp2).length, said.length]).toEqual([2000, 2000, 4002]);
+  expect(said).toContain("cp1: the last oneexit code 0");
+  const is = (line: string) =>
+    /^\S+: (step \d+ \\n %s: of root@10\.0\.0\.\d, which says more than a few words|the last oneexit code 0)$/.test(line);
+  expect(said.filter((line) => !is(line))).toEqual([]);
+});
+
 test("the kit goes to all nodes at the same time, when ssh has met each of them, one after the other", async () => {
   const line = "ssh root@NODE 'tar -xzf -' < /dev/null";
   const meets = `[ "$1" = -n ] && { echo "met $4" >> "$AT/calls"; exit; }
