@@ -26,7 +26,7 @@ const NAMES = "It should name no worker that has to join. If it names one: RUNBO
 export const DECIDES =
   "It decides who joins. A worker that has lost its files, and whose kubelet runs on from memory, it does not name: that one joins when its kubelet has been restarted. Then repeat this step";
 const BY_NAME =
-  "The host key is looked up by the node's name. If ssh knows the machine by its address alone, it asks: say yes only if the address is that node's";
+  "The first line asks about each machine that ssh does not know by its node's name, also if it knows the address: say yes only if that address is the node's";
 const NO_JOIN =
   "Only for workers that the first step of this part has named. It has named none? Skip this step";
 

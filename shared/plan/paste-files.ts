@@ -92,7 +92,7 @@ export function carryLines(
   const program = (address: string, name: string) => {
     const own = path.replace("NODE", name);
     if (!isPiped) return `scp -3 -p root@${forScp(from.address)}:${own} root@${forScp(address)}:${into}/`;
-    const ends = { from: from.address, to: address, ...(secret && { called: name.replace(" ", "-") }) };
+    const ends = { from: from.address, to: address, ...(secret && { called: asAlias(name) }) };
     return tarPipe(user, ends, { folder: dirname(own), into, names });
   };
   const line = isPiped ? (...one: Parameters<LineFor>) => `(${program(...one)})` : program;
@@ -103,13 +103,22 @@ export function carryLines(
 }
 
 /**
- * Before a line for many workers at once, ssh meets each by its name: it asks about the host key of one that it does
- * not know by it, and says by which other names it knows that key.
+ * Before a secret goes, ssh meets each by its name: it asks about the host key of one that it does not know by it, also
+ * where its configuration says that it never asks, and says by which other names, or address, it knows that key.
  */
 function meetByName(user: string, nodes: readonly PlanNode[]): Line[] {
-  if (fewAndMany(nodes).many.length === 0) return [];
-  const ask = `ssh-keygen -F $n > /dev/null 2>&1 || ssh -n ${WITHIN} ${hostKeyOption("$n")} ${user}@$a true`;
-  return [{ text: `while read -r a n; do ${ask}; done < ${MANY_FILE}` }];
+  const { few, many } = fewAndMany(nodes);
+  const ask = `ssh-keygen -F $n > /dev/null 2>&1 || ssh -n ${WITHIN} -o StrictHostKeyChecking=ask ${hostKeyOption("$n")} ${user}@$a true`;
+  const loop = `while read -r a n; do ${ask}; done`;
+  const pairs = few.map(({ address, name }) => `${address} ${asAlias(name)}`).join(" ");
+  return [
+    ...(few.length > 0 ? [{ text: `printf "%s %s\\n" ${pairs} | ${loop}` }] : []),
+    ...(many.length > 0 ? [{ text: `${loop} < ${MANY_FILE}` }] : []),
+  ];
+}
+
+function asAlias(name: string): string {
+  return name.replace(" ", "-");
 }
 
 interface Piped {

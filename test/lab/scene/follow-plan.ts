@@ -267,7 +267,7 @@ const FORMS: [pattern: RegExp, typed: Typed][] = [
     async ({ variables }, { name, value }) => variables.set(name!, value!).size > 0,
   ],
   // the lab's own machine has met each node
-  [/^for a in [\d. ]+; do ssh-keygen -F \$a .*; done$/, async () => true],
+  [/^(for a in|printf) .+; do ssh-keygen -F \$[an] .*; done$/, async () => true],
   [/^ssh root@(?<address>\S+) "\$(?<name>\w+)" < kit\.tar\.gz$/, bringKit],
   [/^scp -3 -p root@(?<from>[^:]+):(?<path>\S+) root@(?<to>[^:]+):(?<folder>\S+)\/$/, carry],
   [

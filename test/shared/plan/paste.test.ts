@@ -167,12 +167,41 @@ test.each(["root", "ubuntu"])(
   (user) => {
     const sudo = user === "root" ? "" : "sudo -n ";
     const kit = "/run/kube-pki-repair";
-    const [token] = carryLines(user, cp1, [cp2], ["token.d/NODE/token"]);
+    const [, token] = carryLines(user, cp1, [cp2], ["token.d/NODE/token"]);
     expect(token!.text).toBe(
       `(set -o pipefail; ssh -n ${user}@10.0.0.1 ${sudo}tar -C ${kit}/token.d/${cp2.name} -cf - token | ssh -o HostKeyAlias=${cp2.name} ${user}@10.0.0.2 ${sudo}tar -C ${kit} -xpf - token)`,
     );
-    const [keys] = carryLines(user, cp1, [cp2], ["shared-keys.age", "passphrase"]);
+    const [, keys] = carryLines(user, cp1, [cp2], ["shared-keys.age", "passphrase"]);
     expect(keys!.text).toContain(`| ssh -o HostKeyAlias=${cp2.name} `);
+  },
+);
+
+test.each(["yes", "accept-new"])(
+  "ssh that knows the machines by address alone, and is told StrictHostKeyChecking %s, asks before a secret goes: the lines that carry it ask nothing",
+  async (strict) => {
+    using box = sandbox();
+    // as ssh does it: an option on the line counts, and then the configuration
+    writeFileSync(
+      `${box.dir}/ssh`,
+      `#!/bin/bash
+known=$AT/known; how=${strict}; for word; do case "$word" in HostKeyAlias=*) name=\${word#*=};; StrictHostKeyChecking=*) how=\${word#*=};; esac; done
+grep -qx "$name" "$known" || case $how in
+  ask) echo "asks about $name" >> $AT/asked; echo "$name" >> "$known";;
+  accept-new) echo "trusts $name unseen" >> $AT/asked; echo "$name" >> "$known";;
+  *) echo "no host key is known for $name" >&2; exit 255;;
+esac
+case "$*" in *tar*-xpf*) cat > $AT/$name.tar;; *) echo packed;; esac\n`,
+      { mode: 0o755 },
+    );
+    writeFileSync(`${box.dir}/ssh-keygen`, '#!/bin/bash\ngrep -qx "$2" $AT/known\n', { mode: 0o755 });
+    writeFileSync(`${box.dir}/known`, "10.0.0.1\n10.0.0.2\n10.0.0.3\n\n");
+    const cp3 = { ...cp2, name: "cp3", address: "10.0.0.3" };
+    const text = carryLines("root", cp1, [cp2, cp3], ["shared-keys.age", "passphrase"]).map((line) => line.text);
+    const env = { PATH: `${box.dir}:/usr/bin:/bin`, AT: box.dir };
+    const child = Bun.spawn(["bash"], { env, stdin: Buffer.from(`${text.join("\n")}\n`), stderr: "pipe" });
+    expect(await new Response(child.stderr).text()).toBe("");
+    expect(await Bun.file(`${box.dir}/asked`).text()).toBe("asks about cp2.lab.example\nasks about cp3\n");
+    expect(await Bun.file(`${box.dir}/cp3.tar`).text()).toBe("packed\n");
   },
 );
 
