@@ -18,7 +18,14 @@ import { mirrorPodsOf } from "../manifests/mirror-pods.ts";
 import { wordsOf } from "../node/words.ts";
 import type { PodSpec } from "../objects/objects.ts";
 import { configMapIn, readObject, registryPrefix } from "../objects/stored.ts";
-import { asMoved, endpointHost, endpointUrl, isLoopback, type Moved } from "../pki/addresses.ts";
+import {
+  asMoved,
+  endpointHost,
+  endpointUrl,
+  isEachAddress,
+  isLoopback,
+  type Moved,
+} from "../pki/addresses.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { shell } from "../shell-line.ts";
 import { readYaml } from "../yaml.ts";
@@ -244,7 +251,7 @@ const [OFF, ELSEWHERE] = ["enable-grpc-gateway", "listen-client-http-urls"];
 export function gatewayUrl(pod: EtcdPod, address: string): string | undefined {
   const urls = gatewayUrls(pod).filter((url) => url.startsWith("https://"));
   const own = urls.find((url) => hostOf(url) === address);
-  const wildcard = urls.find((url) => ["0.0.0.0", "::"].includes(hostOf(url)));
+  const wildcard = urls.find((url) => isEachAddress(hostOf(url)));
   return own ?? (wildcard ? endpointUrl(address, Number(new URL(wildcard).port)) : urls[0]);
 }
 

@@ -14,6 +14,7 @@ import { $ } from "zx/core";
 import type { Todo } from "../again.ts";
 import { attempt, Refused } from "../fail.ts";
 import { exists, readText, writeFile } from "../files/files.ts";
+import { isEachAddress } from "../pki/addresses.ts";
 import { orUndefined } from "../pki/certificate.ts";
 import { type Kubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { shell } from "../shell-line.ts";
@@ -92,7 +93,9 @@ export function takeConfigOf({ path, text, from }: LostConfig, { files, nodeIp }
   const isLost = files.some((file) => file.flag === "--config" && file.path === path && !file.isKept);
   if (!isLost || exists(path)) return false;
   const content = nodeIp
-    ? text.replace(/^address:(?! *["']?(?:0\.0\.0\.0|::)["']?$).*$/m, `address: "${nodeIp}"`)
+    ? text.replace(/^address: *["']?([^"'\s]*).*$/m, (line, at) =>
+        isEachAddress(at) ? line : `address: "${nodeIp}"`,
+      )
     : text;
   const note = `${from}'s, with this node's address: reserved resources and the like are as there`;
   return writeFile(path, content, { mode: 0o600, note });

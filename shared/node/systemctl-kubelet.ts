@@ -14,7 +14,7 @@ import { $ } from "zx/core";
 import { attempt, attemptLater, Fail, Refused } from "../fail.ts";
 import { copyToRescue } from "../files/file-tree.ts";
 import { exists, readText, writeFile } from "../files/files.ts";
-import { canonicalIp } from "../pki/addresses.ts";
+import { canonicalIp, isEachAddress } from "../pki/addresses.ts";
 import { day, infosIn } from "../pki/certificate.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { act, say } from "../run.ts";
@@ -121,7 +121,7 @@ export async function unfitKubelet(coming?: Coming, known?: Unit): Promise<Fail 
   if (
     own.address &&
     isIP(own.address) &&
-    !ANY.includes(own.address) &&
+    !isEachAddress(own.address) &&
     !(await allAddresses()).includes(canonicalIp(own.address))
   )
     sentences.push(`its configuration has the address ${own.address}, which is none of this machine`);
@@ -143,8 +143,6 @@ function filesOf({ node, by }: Partial<Coming> = {}): string[] {
   const { kubeconfig, bootstrapKubeconfig, clientCaFile } = node.kubelet;
   return [clientCaFile, by === "join" ? bootstrapKubeconfig : kubeconfig];
 }
-
-const ANY = ["0.0.0.0", "::"];
 
 function aboutConfig(path: string): string {
   const own = "kubectl get --raw /api/v1/nodes/NODE/proxy/configz";

@@ -32,6 +32,11 @@ export function canonicalHost(host: string): string {
   return isIP(host) > 0 && !host.includes("%") ? canonicalIp(host) : host;
 }
 
+/** Whether a server with this address listens at each address of its machine. */
+export function isEachAddress(host: string): boolean {
+  return ["0.0.0.0", "::"].includes(canonicalHost(host));
+}
+
 /** The 4 or 16 bytes of an address, as in a certificate's iPAddress (RFC 5280 §4.2.1.6). */
 export function ipBytes(ip: string): Uint8Array {
   if (isIP(ip) === 4) return Uint8Array.from(ip.split("."), Number);

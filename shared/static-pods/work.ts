@@ -25,7 +25,7 @@ import {
   type NewCas,
   type PkiAction,
 } from "../pki/actions.ts";
-import { isFor } from "../pki/addresses.ts";
+import { isEachAddress, isFor } from "../pki/addresses.ts";
 import { madeAt } from "../pki/certificate.ts";
 import { CERTS, type Cert, isEtcds, sharedPath } from "../pki/certs.ts";
 import { pkiFindings } from "../pki/examine.ts";
@@ -173,7 +173,7 @@ function etcdHosts({ name, names }: Cert, { data, node, facts }: ControlPlaneNod
   const pod = mirrorPod(data, node.name, "etcd");
   const words = podFlags(pod);
   const all = [...own, ...urls.flags.flatMap((flag) => words.get(flag)?.split(",") ?? [])];
-  const hosts = new Set(all.map(hostOf).filter((host) => !["", "0.0.0.0", "::"].includes(host)));
+  const hosts = new Set(all.map(hostOf).filter((host) => host !== "" && !isEachAddress(host)));
   return [...hosts].filter((host) => !isFor(known, host));
 }
 

@@ -176,6 +176,12 @@ export const LAYOUTS: Unlike[] = [
     },
   },
   {
+    name: "the kubelet listens at each address, which its configuration spells out",
+    who: "own kubelet configurations of IPv6: address",
+    change: (place) =>
+      editYaml(place, CONFIG, (config) => Object.assign(config, { address: "0:0:0:0:0:0:0:0" })),
+  },
+  {
     name: "static pods lie in /etc/kubelet.d",
     who: "own kubelet configurations: staticPodPath",
     change: (place) => {

@@ -74,9 +74,15 @@ test("a configuration that --config names and that is lost: kubeadm's own counts
 
 const CONFIG = "/etc/kubernetes/kubelet-config.yaml";
 
-test.each<[what: string, text: string, nodeIp: string | undefined, written: string | undefined]>([
+type Row = [what: string, text: string, nodeIp: string | undefined, written: string | undefined];
+
+test.each<Row>([
   ["with this node's address", 'a: 1\naddress: "10.0.0.12"\n', "10.0.0.13", 'a: 1\naddress: "10.0.0.13"\n'],
   ["with every address", "address: 0.0.0.0\nb: 1\n", "10.0.0.13", "address: 0.0.0.0\nb: 1\n"],
+  ...["::", '"::" # all', "0:0:0:0:0:0:0:0", "'0::0'"].map((any): Row => {
+    const text = `address: ${any}\nb: 1\n`;
+    return [`with every address, spelled ${any}`, text, "10.0.0.13", text];
+  }),
   [
     "as it is, if this node's address is not known",
     "address: 10.0.0.12\n",

@@ -1,5 +1,6 @@
 /** What is said of nodes that are missed, and which of those that are left out really are. */
 import { expect, setDefaultTimeout, test } from "bun:test";
+import type { LeftOut } from "../../../shared/again.ts";
 import { DeafWebhook } from "../../../shared/api/api-error.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { failOf } from "../../../shared/fail.ts";
