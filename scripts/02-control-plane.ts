@@ -150,7 +150,11 @@ async function letManagerRun(cp: ControlPlaneNode, api: KubeApi, out: LeftOut): 
   const evicts = isFull || leader !== undefined;
   const lonely = caIsNew(cp) && !evicts ? [] : [...controlPlanes, ...workers, ...named];
   await sayEvictions(cp, api, { nodes: lonely, isFull: evicts });
-  if (isFull) await manager.fullControllerManager(cp, api, { away: named, restarted: believedNames(cp.data) });
+  if (isFull)
+    await manager.fullControllerManager(cp, api, {
+      away: named,
+      restarted: believedNames(cp.data),
+    });
   else seen.sayReduced(cp, silent, leader);
   return away;
 }

@@ -114,9 +114,7 @@ export const ANEW = "**It went otherwise?** Make the plan again, by the two line
 function stepLines(step: SeenStep): string[] {
   return [
     `### [${isSeenDone(step) ? "x" : " "}] ${step.number}: ${step.does}, ${where(step)}`,
-    "",
     fence(step.lines.map(({ text }) => text)),
-    "",
     `${about(step).join(". ")}.`,
     "",
   ];

@@ -8,7 +8,7 @@ import { command } from "../again.ts";
 import type { KnownNode } from "../facts/known-nodes.ts";
 import { Refused } from "../fail.ts";
 import { isDnsName } from "../pki/addresses.ts";
-import { FEW } from "../plain.ts";
+import { FEW, listed } from "../plain.ts";
 import { programWord, shell } from "../shell-line.ts";
 import { addressToType, identitiesOf } from "../workers/identities.ts";
 import type { Place } from "./runbook.ts";
@@ -116,11 +116,19 @@ function withCode({ text, ...at }: Line): Line {
 
 /**
  * ssh, which leaves the rest of what is pasted alone (-n). `user`: who the operator is there; it needs root,
- * or sudo.
+ * or sudo. A script's exit code is each node's; what has none is one line for all of them.
  */
 export function sshLines(user: string, nodes: readonly PlanNode[], command: string): Line[] {
-  const lines = onEach(nodes, (address) => `ssh -n ${user}@${address} ${asRoot(user, inKit(command))}`);
-  return command.includes("./bunw ") ? lines.map(withCode) : lines;
+  const line = (address: string) => `ssh -n ${user}@${address} ${asRoot(user, inKit(command))}`;
+  if (command.includes("./bunw ")) return onEach(nodes, line).map(withCode);
+  const { few, many } = fewAndMany(nodes);
+  if (few.length < 2) return onEach(nodes, line);
+  const addresses = few.map(({ address }) => address).join(" ");
+  const loop = {
+    at: listed(few.map(({ name }) => name)),
+    text: `for a in ${addresses}; do ${line("$a")}; done`,
+  };
+  return [loop, ...(many.length > 0 ? onEach(many, line) : [])];
 }
 
 /** Reads lines, and writes each at once, whole, with a node's name before it: `sed` writes pieces to a pipe. */

@@ -78,13 +78,21 @@ export async function plan({ change, beside, args = "", ...options }: Damage) {
   return { ...run, stdout: stdout!, stderr: stderr!.replace(/in \d+\.\d s/g, "in SECONDS s") };
 }
 
-/** What is pasted: each step's first word, its nodes and what they run. */
+/** What is pasted: each step's first word, its nodes and what they run. A line for several nodes is one for each. */
 export function pasted(stdout: string): string[] {
-  return [...stdout.matchAll(/^(?:\{ )?((?:export |line=\$\()?(?:ssh|scp|xargs|cut|\(set|while) .*)$/gm)].map(
+  const each = stdout.replaceAll(
+    /^for a in (.+?); do (ssh -n \S+@\$a .+); done$/gm,
+    (_, all: string, line: string) =>
+      all
+        .split(" ")
+        .map((address) => line.replace("$a", address))
+        .join("\n"),
+  );
+  return [...each.matchAll(/^(?:\{ )?((?:export |line=\$\()?(?:ssh|scp|xargs|cut|\(set|while) .*)$/gm)].map(
     ([, line]) =>
       line!
         .replace(/; echo "exit code \$\?(: \$line)?"/, "")
-        .replace(/; \} 2>&1 \| sed '[^']+' &$/, "")
+        .replace(/; \} 2>&1 \| as \S+ &$/, "")
         .replaceAll("cd /run/kube-pki-repair && ", "")
         .replaceAll("./bunw scripts/", "")
         .replace(/\$\{line:\?[^}]*\}/, "LINE"),

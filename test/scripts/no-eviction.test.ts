@@ -198,7 +198,9 @@ test.each([
       `  the controller-manager on ${leads} leads in full: it handles them as usual\n`,
     );
     expect(stderr).toContain("w2: 2 pods to be deleted from ");
-    expect(stderr).toContain("\n  this node's controller-manager stays reduced until they are back: ./bunw scripts/03-workers.ts open, then ");
+    expect(stderr).toContain(
+      "\n  this node's controller-manager stays reduced until they are back: ./bunw scripts/03-workers.ts open, then ",
+    );
   },
 );
 

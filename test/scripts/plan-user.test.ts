@@ -25,7 +25,7 @@ const KIT = "/run/kube-pki-repair";
 /** What is pasted, step by step; not the notes. `END`: what comes after the proof. */
 const END = "\n## 6 ";
 function steps(stdout: string, part = stdout.split(END)[0]!): string[] {
-  return [...part.matchAll(/^### .*\n\n```sh\n([\s\S]*?)\n```/gm)].map(([, lines]) => lines!);
+  return [...part.matchAll(/^### .*\n```sh\n([\s\S]*?)\n```/gm)].map(([, lines]) => lines!);
 }
 
 test("a plan for a user who has sudo: each line is that user's", async () => {
@@ -40,9 +40,9 @@ test("its lines run: all is done by sudo, secrets stay 0600, and each line arriv
   const { exitCode, stderr, calls } = await nodes.paste(steps(stdout).join("\n"));
   expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
   expect(calls.filter((call) => call.startsWith("ssh") && call !== "ssh ubuntu")).toEqual([]);
-  // m3, w1 and w2 are met before they get the kit
+  // m3, w1 and w2 are met before they get the kit, and by their names before they get a secret
   expect(calls.filter((call) => call === "sudo")).toHaveLength(
-    calls.filter((call) => call === "ssh ubuntu").length - 3,
+    calls.filter((call) => call === "ssh ubuntu").length - 6,
   );
   expect(calls).toContain(`${M3}: pgrep -x kube-controller`);
   expect(calls).toContain(`${M1}: bunw scripts/01-etcd.ts --new-cas --lost-on m2`);

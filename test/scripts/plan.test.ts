@@ -143,7 +143,7 @@ test("bash runs the lines as they are: each command arrives in one piece, and th
   writeFileSync(`${folder}/scp`, `#!/bin/bash\n{ ${RECORD}; } >> "$CALLS"\n`);
   for (const name of ["ssh", "scp"]) chmodSync(`${folder}/${name}`, 0o755);
   writeFileSync(`${folder}/kit.tar.gz`, "a kit");
-  const lines = [...stdout.matchAll(/^### .*\n\n```sh\n([\s\S]*?)\n```/gm)].map(([, line]) => line);
+  const lines = [...stdout.matchAll(/^### .*\n```sh\n([\s\S]*?)\n```/gm)].map(([, line]) => line);
   const env = { PATH: `${folder}:/usr/bin:/bin`, CALLS: `${folder}/calls` };
   const child = Bun.spawn(["bash", "-e"], {
     cwd: folder,

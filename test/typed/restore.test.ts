@@ -536,7 +536,7 @@ test("on a new machine the plan is that of the snapshot which lies there; a lock
   );
   expect(stdout).toContain("its control plane nodes were m1, m2, m3");
   // what the last line ends with on the restored data, where there is something to do
-  expect(stdout).toMatch(/plan\.ts'; .*\n```\n\nCosts: .* Takes about 1 to 15 s\. Exit code 0 or 2\.\n/);
+  expect(stdout).toMatch(/plan\.ts'; .*\n```\nCosts: .* Takes about 1 to 15 s\. Exit code 0 or 2\.\n/);
   renameSync(`${node.root}/root/snapshot.db`, `${node.root}/root/keys.etcd.age`);
   const asks = await node.run("plan");
   expect(asks.stdout).toContain(

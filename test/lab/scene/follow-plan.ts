@@ -44,11 +44,15 @@ export function firstIn(markdown: string): string[] | undefined {
   return /^> .*[Tt]his comes first.*\n\n```sh\n([\s\S]*?)\n```$/m.exec(markdown)?.[1]?.split("\n");
 }
 
-const STEP = /^### \[ \] (\d[a-z]): .+\n\n```sh\n([\s\S]*?)\n```\n\n(.+)$/gm;
+const STEP = /^### \[ \] (\d[a-z]): .+\n```sh\n([\s\S]*?)\n```\n(.+)$/gm;
 
-/** A quoted word may go over several lines, and so does what runs side by side. */
+/** A quoted word may go over several lines, and so does what runs side by side. A line for several nodes is typed on each. */
 function linesIn(fence: string): string[] {
-  return fence.match(/^\(\n[\s\S]*?\n\)$|^(?:\\.|[^'\\\n]|'[^']*')+$/gm) ?? [];
+  const lines = fence.match(/^\(\n[\s\S]*?\n\)$|^(?:\\.|[^'\\\n]|'[^']*')+$/gm) ?? [];
+  return lines.flatMap((line) => {
+    const [, all, each] = /^for a in (.+?); do (ssh -n \S+@\$a .+); done$/.exec(line) ?? [];
+    return all?.split(" ").map((address) => each!.replace("$a", address)) ?? line;
+  });
 }
 
 interface Beside {

@@ -69,7 +69,7 @@ test("what comes first is typed, and the plan that is made then is followed; so 
 });
 
 const one = (lines: string, about = "Costs: nothing.") =>
-  `## 1 etcd\n\n### [ ] 1a: Do it, on cp1\n\n\`\`\`sh\n${lines}\n\`\`\`\n\n${about}\n`;
+  `## 1 etcd\n\n### [ ] 1a: Do it, on cp1\n\`\`\`sh\n${lines}\n\`\`\`\n${about}\n`;
 
 async function follow(
   markdown: string,

@@ -13,24 +13,21 @@ const PLAN = {
   ...{ nodes: [], lost: [], away: [], aim: undefined, looked: [], first: [], anew: [], seconds: [1, 2] },
 } as unknown as Plan;
 
-test("a note, its lines, each step's heading, its lines, what to know of it, and how to undo the part, or to go on where it stops, stand apart", () => {
+test("a note, its lines, each step, how to undo the part, and to go on where it stops, stand apart", () => {
   const steps = ["1a", "1b"].map((number) => ({ ...STEP, number, does: `Do ${number}` }) as SeenStep);
   const parts = [
     { number: 1, title: "Begin", notes: [{ text: "Look.", commands: ["ls"] }], steps, undo: "Go back." },
   ] as unknown as Plan["parts"];
   const text = planAsMarkdown({ ...PLAN, parts });
   const blocks = text.slice(text.indexOf("## 1 Begin")).trim().split("\n\n");
-  const ofStep = (number: string) => [
-    `### [ ] ${number}: Do ${number}, on cp1`,
-    "```sh\ntrue\n```",
-    "Costs: nothing. Takes about 1 to 2 s.",
-  ];
+  const ofStep = (number: string) =>
+    `### [ ] ${number}: Do ${number}, on cp1\n\`\`\`sh\ntrue\n\`\`\`\nCosts: nothing. Takes about 1 to 2 s.`;
   expect(blocks).toEqual([
     "## 1 Begin",
     "> Look.",
     "```sh\nls\n```",
-    ...ofStep("1a"),
-    ...ofStep("1b"),
+    ofStep("1a"),
+    ofStep("1b"),
     "**Undo.** Go back.",
   ]);
   const stops = planAsMarkdown({ ...PLAN, parts: parts.map((part) => ({ ...part, hasTable: true })) });

@@ -102,7 +102,8 @@ test("side by side is at the same time, each line of output says its node, and t
 
 test("lines of two nodes stay whole where no terminal reads them: each is written by itself", async () => {
   const meets = 'case "$2" in *.1) echo > "$AT/pipe";; *) read -r x < "$AT/pipe";; esac';
-  const speaks = 'for i in $(seq 2000); do echo "step $i \\n %s: of $2, which says more than a few words"; done';
+  const speaks =
+    'for i in $(seq 2000); do echo "step $i \\n %s: of $2, which says more than a few words"; done';
   const lines = sideBySide(sshLines("root", [cp1, cp2], "./bunw scripts/02-control-plane.ts"));
   const { stdout, stderr } = await pasteInto(`${meets}; ${speaks}; printf "the last one"`, lines);
   expect(stderr).toBe("");
@@ -112,7 +113,9 @@ test("lines of two nodes stay whole where no terminal reads them: each is writte
   expect([of(cp1).length, of(cp2).length, said.length]).toEqual([2000, 2000, 4002]);
   expect(said).toContain("cp1: the last oneexit code 0");
   const is = (line: string) =>
-    /^\S+: (step \d+ \\n %s: of root@10\.0\.0\.\d, which says more than a few words|the last oneexit code 0)$/.test(line);
+    /^\S+: (step \d+ \\n %s: of root@10\.0\.0\.\d, which says more than a few words|the last oneexit code 0)$/.test(
+      line,
+    );
   expect(said.filter((line) => !is(line))).toEqual([]);
 });
 
@@ -196,7 +199,9 @@ case "$*" in *tar*-xpf*) cat > $AT/$name.tar;; *) echo packed;; esac\n`,
     writeFileSync(`${box.dir}/ssh-keygen`, '#!/bin/bash\ngrep -qx "$2" $AT/known\n', { mode: 0o755 });
     writeFileSync(`${box.dir}/known`, "10.0.0.1\n10.0.0.2\n10.0.0.3\n\n");
     const cp3 = { ...cp2, name: "cp3", address: "10.0.0.3" };
-    const text = carryLines("root", cp1, [cp2, cp3], ["shared-keys.age", "passphrase"]).map((line) => line.text);
+    const text = carryLines("root", cp1, [cp2, cp3], ["shared-keys.age", "passphrase"]).map(
+      (line) => line.text,
+    );
     const env = { PATH: `${box.dir}:/usr/bin:/bin`, AT: box.dir };
     const child = Bun.spawn(["bash"], { env, stdin: Buffer.from(`${text.join("\n")}\n`), stderr: "pipe" });
     expect(await new Response(child.stderr).text()).toBe("");
