@@ -44,7 +44,7 @@ interface Place {
 }
 
 /** These words are rows of 00-assess and 05-verify. */
-export const IN_ROWS: readonly WordKind[] = ["without", "start-without", "skip"];
+export const IN_ROWS: readonly WordKind[] = ["without", "start-without"];
 
 /**
  * `typed` with all that was said: of `start-without`, the paths that were given up. Says what this run's line does
@@ -64,7 +64,7 @@ export function withWords<V extends Typed>(
   hear(Object.fromEntries(known));
   keepPlaces(cp.node.name);
   const kept = wordsHere().filter((word) => !isTyped(word) && isKnown(word, cp));
-  for (const word of kept) if (!shown.includes(word.option)) say(asSaid(word));
+  for (const word of kept) if (!shown.includes(word.option) && !kindOf(word).isJudged) say(asSaid(word));
   const lists = LISTS.map((option) => {
     const values = kept.flatMap((word) => (word.option === option ? (word.files ?? word.value) : []));
     return [option, [...new Set([...(typed[option] ?? []), ...values])]] as const;

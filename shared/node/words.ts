@@ -28,6 +28,8 @@ interface Kind {
   own?: true;
   /** It was done, and is no longer open. */
   isHistory?: true;
+  /** Part 4 finds out whether it counts, and says so: one of an earlier repair does not. */
+  isJudged?: true;
 }
 
 const are = (values: readonly string[]) => `${listed(values)} ${values.length > 1 ? "are" : "is"}`;
@@ -45,7 +47,7 @@ const WORD_KINDS = {
   "etcd-data":     { means: ([dir]) => `etcd's data is in ${dir}`, single: true },
   moved:           { means: (pairs) => listed(pairs.map((pair) => pair.replace("=", " is now "))), own: true },
   restored:        { means: ([from]) => `etcd's data was made of ${from}`, single: true, own: true, isHistory: true },
-  skip:            { means: (workloads) => `you restart ${listed(workloads)}`, own: true },
+  skip:            { means: (workloads) => `you restart ${listed(workloads)}`, own: true, isJudged: true },
   "images-later":  { means: (images) => `the kubelet pulls ${listed(images)}`, own: true },
 } as const satisfies Record<string, Kind>;
 

@@ -4,7 +4,7 @@
  */
 import type { Assessment } from "../assess/assessment.ts";
 import { type Course, courseFrom } from "../facts/course.ts";
-import { meanings, wordsHere } from "../node/words.ts";
+import { kindOf, meanings, wordsHere } from "../node/words.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { FEW } from "../plain.ts";
 import { aimOf, type Elsewhere, joinsOf, lookedAt, othersOf, whereToPlan } from "./aim.ts";
@@ -103,7 +103,8 @@ export function makePlan(given: Assessment, all: PlanFacts, runbook: string): Pl
     aim,
     looked: [
       ...lookedAt(assessed.node, facts, nodes),
-      ...meanings(wordsHere()).map((word) => `As said: ${word}`),
+      ...leftOut,
+      ...meanings(wordsHere().filter((word) => !kindOf(word).isJudged)).map((word) => `As said: ${word}`),
       ...facts.onAgain.map((name) => `${name} is on again: this plan counts it`),
     ],
     elsewhere: away,

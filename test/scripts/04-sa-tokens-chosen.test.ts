@@ -201,6 +201,7 @@ test("a skip of an earlier repair means nothing after a new CA", async () => {
   await must(node, "04-sa-tokens --skip blog/db");
   skipped(node, "2020-01-01T00:00:00Z");
   expect(await podCheck(node)).toEqual([expect.objectContaining({ result: "failed" })]);
+  expect(await must(node, "04-sa-tokens --dry-run")).not.toContain("blog/db\n");
 });
 
 test("the next command of a partial run has what was typed with --skip", async () => {
