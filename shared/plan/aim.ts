@@ -50,12 +50,12 @@ function aimOfRepair(
 }
 
 const AIMS = {
-  salvage: "This plan brings the old keys back: no pod restarts.",
+  salvage: "This plan brings the old keys back: no running pod restarts.",
   ended:
     "This plan renews the CA that has expired with its own key: workers join again by the same hash, no token changes, and pods that have the old certificate in memory restart once.",
   expired:
-    "This plan renews what has expired: workers whose certificates have expired join again, and no pod restarts.",
-  reissue: "This plan makes again what is missing: no pod restarts.",
+    "This plan renews what has expired: workers whose certificates have expired join again, and no running pod restarts.",
+  reissue: "This plan makes again what is missing: no running pod restarts.",
   others: "This plan is for damage on another control plane node: it gets its keys from here.",
   workers: "This plan is for workers: nothing is damaged on this node.",
   rest: "This plan is for what is left of the repair.",

@@ -167,7 +167,7 @@ const AFTER_PROOF = 6;
 const NOT_NEEDED: Record<number, string> = {
   0: "no key is lost, and nothing has to be stopped",
   1: "etcd runs, and nothing of it is damaged",
-  4: "the keys that sign tokens are the old ones, so every token stays valid, and no pod restarts",
+  4: "the keys that sign tokens are the old ones, so every token stays valid, and no running pod restarts",
 };
 const KEY_GIVEN_UP =
   "the keys that sign tokens are the old ones. But tokens of the key that is given up are refused: ./bunw scripts/04-sa-tokens.ts after part 3 makes new ones for Secrets, and copies of them outside of the cluster stop working";

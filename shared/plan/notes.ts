@@ -109,7 +109,7 @@ function silentWorkers(asked: Asked): Note[] {
 /** Before new keys are made, if the kit's folder has a bundle. */
 export function bundleNotes(asked: Asked): Note[] {
   return asked.bundles.slice(0, 1).map((bundle) => ({
-    text: `A bundle of keys lies here: ${bundle}. With the old keys no worker has to join, and no pod restarts: this comes first. ${AGAIN}.`,
+    text: `A bundle of keys lies here: ${bundle}. With the old keys no worker has to join, and no running pod restarts: this comes first. ${AGAIN}.`,
     commands: linesHere(asked, openLine("unpack", bundle), planAgain(asked)),
   }));
 }
@@ -153,7 +153,7 @@ function hopeNotes(deep: NonNullable<Assessment["deep"]>, asked: Asked): Note[] 
   const files = lost.map(({ file }) => file).join(" and ");
   const others = openOthers(asked.nodes, asked);
   add(
-    `Look for ${files} in backups before part 1: with the old keys no worker has to join, and no pod restarts. If you have none, and no way below is yours, continue with part 1.`,
+    `Look for ${files} in backups before part 1: with the old keys no worker has to join, and no running pod restarts. If you have none, and no way below is yours, continue with part 1.`,
   );
   if (others.length > 0)
     add(

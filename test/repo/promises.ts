@@ -36,7 +36,7 @@ export const PROMISES: Promised[] = [
   readme("kubeadm's own Secret has all shared keys.", "test/typed/00-salvage.test.ts: opens kubeadm-certs with the certificate key"),
   readme("The disk's free blocks have deleted keys.", "scenario undelete", "check disks.ts", "test/shared/salvage/carve.test.ts: "),
   readme("A public key that the cluster already knows proves each of them.", "test/scripts/00-salvage-hostile.test.ts: a planted pair of etcd's CA is not put to use", "test/shared/pki/lost-keys.test.ts: a key that signed none of the pods' tokens"),
-  readme("only workers whose own certificates are gone or expired join again, no pod restarts, every token stays valid", "scenario pki-lost-alive", "scenario undelete", "test/scripts/plan.test.ts: no pod restarts"),
+  readme("only workers whose own certificates are gone or expired join again, no running pod restarts, every token stays valid", "scenario pki-lost-alive", "scenario undelete", "test/scripts/plan.test.ts: no running pod restarts"),
   readme("`00-token-key` computes its public half from two old tokens", "check old-tokens.ts", "scenario old-tokens", "test/typed/00-token-key.test.ts: computes the key of kube-proxy's tokens"),
   readme("These may decide: root's files on the node", "test/shared/evidence/sources.test.ts: every row is played", "scenario hostile", "scenario hostile-alive"),
   readme("Unproved finds are named, moved aside with their origin and never used. The script prints the command that would use them.", "test/scripts/00-salvage-hostile.test.ts: it is kept in the rescue folder, named, and taken with --kid alone", "test/scripts/hostile-mirror-pods.test.ts: names the mirror pods that nothing proves"),

@@ -83,7 +83,7 @@ test("all lost on three control plane nodes: the others are looked at, and get t
   await expectTranscript("plan-ha-all-lost", await plan({ etcd: three, members: MEMBERS }));
 });
 
-test("keys in memory are read back, only two CAs are made new, and no pod restarts", async () => {
+test("keys in memory are read back, only two CAs are made new, and no running pod restarts", async () => {
   const lost = (root: string) => {
     rmSync(root + PKI, { recursive: true });
     pretendProcess(root, MANAGER);

@@ -177,7 +177,7 @@ const ROWS: Row[] = [
     on: { kind: "healthy control plane node" },
     change: gone("pki/apiserver.crt"),
     seen: { m2: as("m2", WELL), w1: "", w2: as("w2", WORKER_LOST) },
-    aim: "This plan makes again what is missing: no pod restarts. w2 joins again. Not looked at: w1. A worker that has lost its own files has to join again.",
+    aim: "This plan makes again what is missing: no running pod restarts. w2 joins again. Not looked at: w1. A worker that has lost its own files has to join again.",
     looked: /Asked, and no answer: w1\. Not looked at: m3\./,
     has: [
       `(set -o pipefail; ssh -n root@${AT.m1} tar -C /run/kube-pki-repair/token.d/w2 -cf - token | ssh -o HostKeyAlias=w2 root@10.77.0.22 tar -C /run/kube-pki-repair -xpf - token)`,
@@ -194,7 +194,7 @@ const ROWS: Row[] = [
     on: { kind: "healthy control plane node" },
     change: gone("pki/apiserver.crt"),
     seen: { w1: as("w1", WORKER), w2: as("w2", WORKER) },
-    aim: "This plan makes again what is missing: no pod restarts. No worker has to join: all were looked at.",
+    aim: "This plan makes again what is missing: no running pod restarts. No worker has to join: all were looked at.",
     looked: /Not looked at: m2, m3\./,
     hasNot: /root@10\.77\.0\.2\d "LINE"|token/,
   },

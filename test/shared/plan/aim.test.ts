@@ -74,31 +74,35 @@ test.each<[string, Row, string | undefined]>([
     { course: ["report"], damaged: false, seen: { m2: true } },
     "This plan is for what is left of the repair.",
   ],
-  ["old keys", { course: ["salvage"] }, `This plan brings the old keys back: no pod restarts.${UNSEEN}`],
+  [
+    "old keys",
+    { course: ["salvage"] },
+    `This plan brings the old keys back: no running pod restarts.${UNSEEN}`,
+  ],
   [
     "old keys, no worker",
     { course: ["salvage"], nodes: NODES.slice(0, 2) },
-    "This plan brings the old keys back: no pod restarts.",
+    "This plan brings the old keys back: no running pod restarts.",
   ],
   [
     "old keys, all were looked at",
     { course: ["salvage"], seen: { w1: false, w2: false } },
-    "This plan brings the old keys back: no pod restarts. No worker has to join: all were looked at.",
+    "This plan brings the old keys back: no running pod restarts. No worker has to join: all were looked at.",
   ],
   [
     "old keys, one was looked at and joins",
     { course: ["salvage"], seen: { w1: true } },
-    "This plan brings the old keys back: no pod restarts. w1 joins again. Not looked at: w2. A worker that has lost its own files has to join again.",
+    "This plan brings the old keys back: no running pod restarts. w1 joins again. Not looked at: w2. A worker that has lost its own files has to join again.",
   ],
   [
     "what has expired",
     { course: ["hold", "join"] },
-    "This plan renews what has expired: workers whose certificates have expired join again, and no pod restarts.",
+    "This plan renews what has expired: workers whose certificates have expired join again, and no running pod restarts.",
   ],
   [
     "what is missing",
     { course: ["hold"] },
-    `This plan makes again what is missing: no pod restarts.${UNSEEN}`,
+    `This plan makes again what is missing: no running pod restarts.${UNSEEN}`,
   ],
   [
     "new keys, and ca.key is lost",
