@@ -182,7 +182,7 @@ function tokensOfWorker(
   if (!isLost || oldTokens || oldKeyHere || !worker || othersOf(nodes).length > 0) return [];
   return [
     {
-      text: `Optional, one to two minutes: no token that the lost sa.key has signed is on this node, and ${worker.name} may have some. If you trust it, their key is computed, and old tokens stay valid until part 4.`,
+      text: `Optional, one to two minutes: no token that the lost sa.key has signed is on this node, and ${worker.name} may have some. If you trust it, their key is computed, and old tokens stay valid until part 4. The last line is refused once, as nothing here proves these tokens: its hint has the same line with --kid. Type that one.`,
       commands: [
         printedInto("tokens", user, { from: worker.address, to: nodes[0]!.address }, COLLECT),
         ...linesHere(asked, command("00-token-key --token-file tokens")),
