@@ -183,9 +183,12 @@ function partsOf({ assessed, facts, nodes, parts }: Around, { steps, away }: Mad
   if (steps.length === 0) return [];
   return parts.flatMap(({ number, title, undo, text }): PlanPart[] => {
     const own = steps.filter(({ part }) => part === number);
-    const hasTable = text.includes("\n| it says |");
-    if (own.length > 0)
-      return [{ number, title, undo, notes: notes[number]?.() ?? [], steps: own, hasTable }];
+    if (own.length > 0) {
+      const isUndone = number > 0 || own.some(({ task }) => task === "hold" || task === "token-key");
+      const [said, hasTable] = [isUndone ? undo : "", text.includes("
+| it says |")];
+      return [{ number, title, undo: said, notes: notes[number]?.() ?? [], steps: own, hasTable }];
+    }
     if (away) return [];
     const left =
       facts.hasNewKeys && number > 2 ? "nothing is left that this node knows: step 5a proves it" : undefined;

@@ -186,6 +186,7 @@ async function decidedFor(asked: Asked) {
   const notes = [...plan.first, ...plan.parts.flatMap((part) => part.notes)];
   return {
     nodes: plan.nodes.map((node) => Object.values(node).map(String).join(" ")),
+    undo: plan.parts.flatMap(({ number, undo }) => (undo ? [number] : [])).join(" "),
     parts: plan.parts.map(({ number, steps }) => `${number}: ${steps.map(({ on }) => on.length).join(" ")}`),
     said: plan.parts.flatMap(({ steps }) =>
       steps.flatMap(({ number, note }) =>
