@@ -21,9 +21,9 @@ import {
   hasAnswered,
   hasOnlyExpired,
   nothingDamaged,
-  type SeenNode,
   type Sight,
   wasSearched,
+  withoutOlder,
 } from "./seen-nodes.ts";
 import { numbered, type Placed, type PlanStep, withMoves, withOutage } from "./step-order.ts";
 
@@ -77,7 +77,7 @@ export type SeenStep = PlanStep & { seen: readonly Sight[] };
  * know.
  */
 export function makePlan(given: Assessment, all: PlanFacts, runbook: string): Plan {
-  const facts = given.damaged ? all : { ...all, seen: withoutStale(all) };
+  const facts = given.damaged ? all : { ...all, seen: withoutOlder(all.seen, all.repairedAt) };
   const { known, lost, user } = facts;
   const nodes = known ? planNodes(known, { here: given.node, without: [...lost.names, ...lost.away] }) : [];
   const assessed = { ...given, course: courseHere(given, { nodes, facts }) };
@@ -112,19 +112,6 @@ export function makePlan(given: Assessment, all: PlanFacts, runbook: string): Pl
     anew: steps.length > 0 && nodes[0] && !away ? anewLines(user, nodes[0], facts) : [],
     parts: parts.map((part) => ({ ...part, notes: withoutNames(strange, part.notes) })),
     seconds: [secondsOf(steps, 0), secondsOf(steps, 1)],
-  };
-}
-
-/** This node is repaired: a damage that another one had before that may be repaired, too. */
-function withoutStale({ seen, repairedAt: at }: Pick<PlanFacts, "seen" | "repairedAt">): PlanFacts["seen"] {
-  const isStale = ({ damaged, made }: SeenNode) => damaged && at !== undefined && made < at;
-  const stale = seen.nodes
-    .filter(isStale)
-    .map(({ name }) => `${name}.json: older than the repair of this node: ask again`);
-  return {
-    ...seen,
-    nodes: seen.nodes.filter((node) => !isStale(node)),
-    leftOut: [...seen.leftOut, ...stale],
   };
 }
 

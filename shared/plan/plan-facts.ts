@@ -230,7 +230,7 @@ function seenIn(folder: string | undefined, { cp, cluster, peers, files }: Here)
     hashes,
     files,
     now: new Date(),
-    repairedSince: made.length > 0 ? cp?.rescue.made : undefined,
+    repairedAt: made.length > 0 ? rescueFolders()[0]?.made : undefined,
   });
   const nodes = answers.nodes.filter(({ name }) => name !== cp?.node.name);
   return { ...answers, nodes: cp ? withOtherEtcd(nodes, peers, cp) : nodes };

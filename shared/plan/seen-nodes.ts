@@ -78,8 +78,8 @@ export const NONE_SEEN: Seen = { nodes: [], silent: [], leftOut: [] };
 
 /** To the plan's own node. */
 interface Known {
-  /** When the repair of that node began, which may have made new keys. */
-  repairedSince?: Date | undefined;
+  /** When a script has last changed something on that node, and may have made new keys. */
+  repairedAt?: Date | undefined;
   nodes: readonly { name: string; controlPlane: boolean }[];
   /** Fingerprints of the cluster's CA. */
   hashes: readonly string[];
@@ -118,7 +118,7 @@ export function readSeen(dir: string, known: Known): Seen {
 function whyLeftOut(
   said: Json | undefined,
   name: string,
-  { hashes, now, repairedSince }: Known,
+  { hashes, now, repairedAt }: Known,
 ): string | undefined {
   if (said?.schemaVersion !== 1 || !Array.isArray(said.damage)) return "no answer of 00-assess --json";
   if (said.node !== name) return "it is of another node than its name says";
@@ -129,9 +129,21 @@ function whyLeftOut(
   const copies = listOf(said.ca?.copies).map(hashOf);
   if ([...listOf(said.ca?.hashes), ...copies].some((hash) => hashes.includes(hash as string)))
     return undefined;
-  return repairedSince && new Date(String(said.made)) < repairedSince
-    ? "made before the repair, which has made a new CA: ask again"
-    : "nothing in it names this cluster's CA";
+  return isOlder(new Date(String(said.made)), repairedAt) ? OLDER : "nothing in it names this cluster's CA";
+}
+
+const OLDER = "older than the repair of this node: ask again";
+const isOlder = (made: Date, repairedAt: Date | undefined) => repairedAt !== undefined && made < repairedAt;
+
+/** Where this node is repaired: a damage that another one had before that may be repaired, too. */
+export function withoutOlder(seen: Seen, repairedAt: Date | undefined): Seen {
+  const isStale = ({ damaged, made }: SeenNode) => damaged && isOlder(made, repairedAt);
+  const stale = seen.nodes.filter(isStale).map(({ name }) => `${name}.json: ${OLDER}`);
+  return {
+    ...seen,
+    nodes: seen.nodes.filter((node) => !isStale(node)),
+    leftOut: [...seen.leftOut, ...stale],
+  };
 }
 
 const hashOf = (copy: unknown) => String((copy as { hash?: unknown } | null)?.hash);
