@@ -13,7 +13,6 @@ import { keepSaid } from "../shared/facts/said.ts";
 import { attempt, Fail, Refused } from "../shared/fail.ts";
 import { parseOptions, writeTyped } from "../shared/files/operator-files.ts";
 import { readKubeconfig } from "../shared/pki/kubeconfigs.ts";
-import { LEFT_OUT } from "../shared/plan/aim.ts";
 import { makePlan, type Plan } from "../shared/plan/make-plan.ts";
 import { planAsMarkdown } from "../shared/plan/markdown.ts";
 import { ROOT, requireUserName } from "../shared/plan/paste.ts";
@@ -48,8 +47,8 @@ async function main() {
   else if (assessment.damaged) process.exitCode = 2;
 }
 
-function write(file: string, text: string, { user, node, nodes, looked }: Plan) {
-  for (const line of looked.filter((one) => one.startsWith(LEFT_OUT))) say(line);
+function write(file: string, text: string, { user, node, nodes, leftOut }: Plan) {
+  for (const line of leftOut) say(line);
   writeTyped(file, `${text}\n`, { mode: 0o600 });
   const [here, path] = [nodes.find(({ name }) => name === node), resolve(file)];
   // a name that needs quotes here needs others there

@@ -96,8 +96,6 @@ export function joinsOf({ seen }: Pick<PlanFacts, "seen">, nodes: readonly PlanN
   return nodes.flatMap(({ name, role }) => (role === "worker" && joins.includes(name) ? [name] : []));
 }
 
-export const LEFT_OUT = "Does not count: ";
-
 /** "m1 (here), m2 (03:12 UTC). Asked, and no answer: w2. Not looked at: w1". */
 export function lookedAt(
   here: string,
@@ -114,7 +112,7 @@ export function lookedAt(
   const lines = [`Looked at: ${listed([`${here} (here)`, ...times])}`];
   if (silent.length > 0) lines.push(`Asked, and no answer: ${listed(silent)}`);
   if (others.length > 0) lines.push(`Not looked at: ${listed(others)}`);
-  return [...lines, ...seen.leftOut.map((why) => `${LEFT_OUT}${why}`)];
+  return lines;
 }
 
 export interface Elsewhere {

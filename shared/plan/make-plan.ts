@@ -47,6 +47,8 @@ export interface Plan {
   aim: string | undefined;
   /** Which nodes were looked at, and how. Sentences. */
   looked: string[];
+  /** Those of them about answers that do not count. */
+  leftOut: string[];
   /** It has to be made on another node, or waits for a look: it only says so. */
   elsewhere: Elsewhere | undefined;
   /** Notes before the first step. */
@@ -93,6 +95,7 @@ export function makePlan(given: Assessment, all: PlanFacts, runbook: string): Pl
   const areSeen = others.every((name) => hasAnswered(name, facts.seen));
   // who reads a plan has no table of rows
   const verdict = assessed.verdict.replace(/ \(RUNBOOK 0\.1, row \d\)/, "");
+  const leftOut = facts.seen.leftOut.map((why) => `Does not count: ${why}`);
   const strange = (known?.cluster.nodes ?? []).flatMap(({ name }) => (isName(name) ? [] : [name]));
   return {
     ...{ node: assessed.node, kubernetes: assessed.kubernetes, cluster: known?.cluster.name, made, user },
@@ -107,7 +110,7 @@ export function makePlan(given: Assessment, all: PlanFacts, runbook: string): Pl
       ...meanings(wordsHere().filter((word) => !kindOf(word).isJudged)).map((word) => `As said: ${word}`),
       ...facts.onAgain.map((name) => `${name} is on again: this plan counts it`),
     ],
-    elsewhere: away,
+    ...{ leftOut, elsewhere: away },
     first: withoutNames(strange, notesOnTop(around, { steps, away })),
     anew: steps.length > 0 && nodes[0] && !away ? anewLines(user, nodes[0], facts) : [],
     parts: parts.map((part) => ({ ...part, notes: withoutNames(strange, part.notes) })),

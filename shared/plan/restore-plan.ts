@@ -149,7 +149,7 @@ function page({ here, user, verdict, cluster }: About, unplaced: readonly Unplac
     made: new Date(),
     aim: `This plan is for a cluster whose control plane nodes are all lost: this machine becomes one of them. If one of them lives, type nothing of it. ${CHAPTER}, says more.`,
     ownVerdict: verdict,
-    looked: [`Looked at: ${here.name} (here)`],
+    ...{ looked: [`Looked at: ${here.name} (here)`], leftOut: [] },
     elsewhere: undefined,
     parts: [
       {
