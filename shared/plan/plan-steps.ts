@@ -184,8 +184,8 @@ function noteOf(
   { joins, lost, said, seen }: Facts,
   { isKept, aside }: Typing,
 ): string | undefined {
-  if (task === "remove") {
-    // the folder keeps these words
+  if (task === "remove" || task === "remove-kit") {
+    // the folder keeps these words, and who comes back needs both
     const open = [
       ...lost.away.map((name) => `${name} is away`),
       ...said["start-without"].map((flag) => `no --${flag}`),

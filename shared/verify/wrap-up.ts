@@ -21,7 +21,7 @@ import { gone } from "../files/untrusted-file.ts";
 import { BACKUP_MARK, backupState } from "../hand-over/backup-mark.ts";
 import type { Node } from "../node/node.ts";
 import { rescuedEtcd, rescueFolders, STASH } from "../node/rescue-folder.ts";
-import { openWords } from "../node/words.ts";
+import { meanings, openWords, wordsOf } from "../node/words.ts";
 import { typed } from "../options.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
@@ -168,11 +168,13 @@ function onThisNode(node: string, dataFrom?: string): ToDelete[] {
 
 /** The kit's folder is memory of its own, and everything in it is removed with it. */
 export function kits(kit = KIT): ToDelete {
+  // what comes back is repaired by it
+  const back = meanings([...wordsOf("without"), ...wordsOf("start-without")]);
   const secrets = [...secretFiles(kit), ...(existsSync(join(kit, "token.d")) ? ["token.d"] : [])];
   return {
     on: "every node",
     command: "cd / && umount /run/kube-pki-repair && rmdir /run/kube-pki-repair",
-    why: `the kit, with every passphrase, token and bundle in it${secrets.length > 0 ? `; here: ${listed(secrets)}` : ""}`,
+    why: `the kit, with every passphrase, token and bundle in it${secrets.length > 0 ? `; here: ${listed(secrets)}` : ""}${keepWhile(back)}`,
   };
 }
 

@@ -175,6 +175,13 @@ test("what of the kit's folder opens a bundle, or is one, is named", () => {
   expect(kits(`${box.dir}/kit`).why).toEndWith("here: passphrase, shared-keys.age, token");
 });
 
+test("while a node is away the kit stays, too: its return needs it", () => {
+  using box = sandbox();
+  const said = [{ option: "without", value: "m2", at: "2026-01-01T00:00:00Z", by: "plan" }];
+  write(`${box.dir}/run/kube-pki-repair-words.json`, JSON.stringify({ said, over: [] }));
+  expect(kits(`${box.dir}/kit`).why).toEndWith("; KEEP IT while this holds: m2 is away");
+});
+
 test("where no repair has left anything, 05-verify ends as before", async () => {
   using node = here(await pretendNode({ kind: "healthy control plane node" }));
   expect((await end(node)).stdout).not.toContain("To delete");
