@@ -12,6 +12,7 @@ import { refuseDoubtfulClock } from "../shared/facts/clock.ts";
 import { type ControlPlaneNode, keepRan } from "../shared/facts/control-plane-node.ts";
 import { afterEtcd } from "../shared/facts/course.ts";
 import { controlPlaneToRepair, refuseNoMember, sayFacts } from "../shared/facts/node-to-repair.ts";
+import { hasNewKeys } from "../shared/facts/sa-key.ts";
 import { keepSaid, withWords } from "../shared/facts/said.ts";
 import { refuseExternalCa } from "../shared/facts/signed-elsewhere.ts";
 import { Fail } from "../shared/fail.ts";
@@ -66,7 +67,7 @@ async function main() {
     () => own.proveOwnEtcd(cp),
     "etcdctl endpoint status; etcdctl member list",
   );
-  const keys = { makesKeys: keysToMake(actions).length > 0, newKeys: wanted.hasNewKeys(cp) };
+  const keys = { makesKeys: keysToMake(actions).length > 0, newKeys: hasNewKeys(cp) };
   done(inOneLine(afterEtcd({ ...etcd, ...keys, oldKey: replacedKey(cp) })));
 }
 

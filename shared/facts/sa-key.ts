@@ -10,6 +10,7 @@ import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { readObject } from "../objects/stored.ts";
 import { madeAt, publicKeysIn, publicPem, trustsCa } from "../pki/certificate.ts";
+import { CERTS, sharedPath } from "../pki/certs.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { newSaKeySince, oldSaKeys, oldSaPub, serviceAccountKeyId } from "../pki/sa-keys.ts";
 import { caEndedAt, caInUseSince, caIsNew } from "./ca-copies.ts";
@@ -127,4 +128,12 @@ export function podTrust(cp: ControlPlaneNode): PodTrust {
   const made = wasInUse({ caInUse }, madeAt(ca)) ? [] : [madeAt(ca)];
   const saKey = saKeyIsNew(cp) ? [newSaKeySince(pub) ?? stat(`${pki}/sa.pub`)?.modified ?? new Date()] : [];
   return { since: new Date(Math.max(0, ...[...made, ...saKey].map(Number))), caInUse };
+}
+
+/** Whether this repair has made shared keys, in this run or before. */
+export function hasNewKeys(cp: ControlPlaneNode): boolean {
+  const { certificatesDir } = cp.facts;
+  if (caIsNew(cp) || newSaKeySince(readText(`${certificatesDir}/sa.pub`) ?? "")) return true;
+  const paths = CERTS.filter((row) => row.shared).map(({ file }) => sharedPath(`${file}.crt`, cp.facts));
+  return paths.flatMap((path) => readText(path) ?? []).some((pem) => madeAt(pem) >= cp.rescue.made);
 }

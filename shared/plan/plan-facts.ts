@@ -17,6 +17,7 @@ import { type LostNodes, NONE_LOST } from "../facts/course.ts";
 import { isControlPlaneName, type KnownNode } from "../facts/known-nodes.ts";
 import { lastLeaderElsewhere } from "../facts/leaders.ts";
 import type { LostFile } from "../facts/lost-files.ts";
+import { hasNewKeys } from "../facts/sa-key.ts";
 import { leftOut, nodesAmong, onAgain, withWords } from "../facts/said.ts";
 import { attempt, failOf, Refused } from "../fail.ts";
 import { exists, list } from "../files/files.ts";
@@ -32,7 +33,6 @@ import { isHeard } from "../pki/served.ts";
 import { listed } from "../plain.ts";
 import { Disk, deviceOf } from "../salvage/disk/disk.ts";
 import { wantedManifests } from "../static-pods/wanted-manifests.ts";
-import { hasNewKeys } from "../static-pods/work.ts";
 import { isName, ROOT } from "./paste.ts";
 import { NONE_SEEN, readSeen, type Seen, type SeenNode } from "./seen-nodes.ts";
 

@@ -5,13 +5,12 @@
 import { command } from "../again.ts";
 import { foldersOfPod, keyOf } from "../etcd-location/etcd-folders.ts";
 import { hostOf } from "../etcd-location/reach-etcd.ts";
-import { caIsNew } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { reachedBy } from "../facts/endpoint.ts";
 import { readEvidence } from "../facts/evidence.ts";
 import { namesBefore } from "../facts/names-before.ts";
 import { attempt, Fail } from "../fail.ts";
-import { exists, readText, stat } from "../files/files.ts";
+import { exists, stat } from "../files/files.ts";
 import { isOlderRelease, mainContainer, podFlags, shownWord } from "../manifests/command.ts";
 import { mirrorPod } from "../manifests/mirror-pods.ts";
 import { manifestPath, readableManifest, whereIs } from "../manifests/on-disk.ts";
@@ -26,11 +25,9 @@ import {
   type PkiAction,
 } from "../pki/actions.ts";
 import { isEachAddress, isFor } from "../pki/addresses.ts";
-import { madeAt } from "../pki/certificate.ts";
-import { CERTS, type Cert, isEtcds, sharedPath } from "../pki/certs.ts";
+import { CERTS, type Cert, isEtcds } from "../pki/certs.ts";
 import { pkiFindings } from "../pki/examine.ts";
 import { kubeconfigRows } from "../pki/kubeconfigs.ts";
-import { newSaKeySince } from "../pki/sa-keys.ts";
 import {
   FROM_MIRROR_POD,
   mountsSuperAdmin,
@@ -39,14 +36,6 @@ import {
   wantedManifests,
 } from "./wanted-manifests.ts";
 import { flagsToComeBack, withoutFlags } from "./without-files.ts";
-
-/** Whether this repair has made shared keys, in this run or before. */
-export function hasNewKeys(cp: ControlPlaneNode): boolean {
-  const { certificatesDir } = cp.facts;
-  if (caIsNew(cp) || newSaKeySince(readText(`${certificatesDir}/sa.pub`) ?? "")) return true;
-  const paths = CERTS.filter((row) => row.shared).map(({ file }) => sharedPath(`${file}.crt`, cp.facts));
-  return paths.flatMap((path) => readText(path) ?? []).some((pem) => madeAt(pem) >= cp.rescue.made);
-}
 
 /**
  * The work of a part on this node: each thing that is wanted, beside what is found there. It is looked at once, and

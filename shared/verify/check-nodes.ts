@@ -13,6 +13,7 @@ import { type CheckId, KINDS } from "../checks/kinds.ts";
 import { SOON, shownAt, showsOtherCa } from "../etcd/peers.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { KnownNode } from "../facts/known-nodes.ts";
+import { hasNewKeys } from "../facts/sa-key.ts";
 import { machinesOn } from "../facts/said.ts";
 import { pathsGivenUp, saidAt, type Word } from "../node/words.ts";
 import { quoteUntrusted } from "../plain.ts";
@@ -74,7 +75,7 @@ function* nodeRows(
     const isLate = late.has(name);
     const word = away.find(({ value }) => value === name);
     if (word && isLate) {
-      yield check("node-away", () => awayAnswer(node, word, cp.facts), name);
+      yield check("node-away", () => awayAnswer(node, word, cp), name);
       continue;
     }
     yield check("node-lease", () => renewalOf(renewals.get(name), isLate, deaf), name);
@@ -86,7 +87,7 @@ function* nodeRows(
   }
 }
 
-async function awayAnswer(node: KnownNode, word: Word, facts: ControlPlaneNode["facts"]): Promise<Answer> {
+async function awayAnswer(node: KnownNode, word: Word, cp: ControlPlaneNode): Promise<Answer> {
   const { name, controlPlane, claimed } = node;
   if ((await machinesOn([node])).length === 0) return { warning: saidAt(word) };
   const files = pathsGivenUp().map((path) => path.slice(1));
@@ -98,11 +99,14 @@ async function awayAnswer(node: KnownNode, word: Word, facts: ControlPlaneNode["
       lines.push(`here ${fetch} (what was given up, if it is there), then ${command("02-control-plane")}`);
     // etcd's CA was made while it was away: this only selects the line
     const [host] = claimed.ips;
-    const isOld = host && showsOtherCa(await shownAt({ host, port: 2380 }, facts, SOON));
-    lines.push(
+    const isOld = host && showsOtherCa(await shownAt({ host, port: 2380 }, cp.facts, SOON));
+    const [pack, parts] = [
       `here ${command("hand-over pack")}`,
-      `there ${isOld ? command("hand-over unpack --move-aside FILE") : command("hand-over unpack FILE")}, then ${command("01-etcd")}, ${command("02-control-plane")}`,
-    );
+      `${command("01-etcd")}, ${command("02-control-plane")}`,
+    ];
+    const unpack = `there ${command(`hand-over unpack ${isOld ? "--move-aside " : ""}FILE`)}`;
+    if (isOld || hasNewKeys(cp)) lines.push(pack, `${unpack}, then ${parts}`);
+    else lines.push(`there ${parts}`, `only if a key is missing there, before that: ${pack}, ${unpack}`);
   }
   return {
     warning: `${saidAt(word)}. Its machine is on again, and its kubelet renews no Lease: ${lines.join("; ")}`,

@@ -1,5 +1,6 @@
 /** A control plane node that is away, said once: what later runs on this node know of it. */
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { serviceAccountKeyId } from "../../shared/pki/sa-keys.ts";
 import { ADDRESS, type Objects, otherCa, write } from "../pretend/cluster.ts";
 import { LOST, sameEtcd, serveEtcd, serveOtherMember } from "../pretend/etcd.ts";
 import { withM2 } from "../pretend/lost-cp.ts";
@@ -55,26 +56,48 @@ test("05-verify: told once that m2 is away, it is not asked, nobody waits, exit 
   expect(word()).toMatchObject({ said: [], over: [{ value: "m2", why: "it renews its Lease" }] });
 });
 
-test.each([
+const PACK = "./bunw scripts/hand-over.ts pack";
+const UNPACK = "./bunw scripts/hand-over.ts unpack";
+const PARTS = "./bunw scripts/01-etcd.ts, ./bunw scripts/02-control-plane.ts";
+
+test.each<[string, string, string, "another CA" | "a new sa.key" | undefined]>([
   [
-    "a machine that is on again, and whose kubelet renews no Lease, gets its lines: first the file that only it may have",
+    "a machine that is on again, and whose kubelet renews no Lease, gets its lines: first the file that only it may have; no key is new, so none goes there",
     AT_M2,
-    false,
+    `there ${PARTS}; only if a key is missing there, before that: here ${PACK}, there ${UNPACK} FILE`,
+    undefined,
   ],
-  ["the same, where its etcd shows another CA than etcd's here: its keys are moved aside", AT_M2, true],
-  ["a machine that is off gets none", "192.0.2.12", false],
-  ["a machine that is off behind a firewall that refuses for it gets none", "127.77.9.12", false],
-])("05-verify: %s", async (_, at, hasOtherCa) => {
+  [
+    "the same, after a repair that has made a key",
+    AT_M2,
+    `here ${PACK}; there ${UNPACK} FILE, then ${PARTS}`,
+    "a new sa.key",
+  ],
+  [
+    "the same, where its etcd shows another CA than etcd's here: its keys are moved aside",
+    AT_M2,
+    `here ${PACK}; there ${UNPACK} --move-aside FILE, then ${PARTS}`,
+    "another CA",
+  ],
+  ["a machine that is off gets none", "192.0.2.12", "", undefined],
+  ["a machine that is off behind a firewall that refuses for it gets none", "127.77.9.12", "", undefined],
+])("05-verify: %s", async (_, at, lines, shows) => {
   const { node, etcd } = await withMemberAway(at);
   using _node = node;
+  if (shows === "a new sa.key") {
+    const kid = serviceAccountKeyId(node.read("/etc/kubernetes/pki/sa.pub"));
+    const mark = { made: "2026-01-01T00:00:00Z", kid };
+    write(`${node.root}/etc/kubernetes/.kube-pki-repair-new-sa-key`, JSON.stringify(mark));
+  }
   using _etcd = etcd;
   using _api = serveRunning(node, { objects: AWAY });
   // a kubelet listens, whatever it has of certificates; at the other address a firewall says that nobody does
   using _kubelet =
     at === AT_M2 ? Bun.serve({ hostname: at, port: 10250, fetch: () => new Response() }) : undefined;
-  using _member = hasOtherCa
-    ? await serveOtherMember(node.root, sameEtcd(node.stored), at, await otherCa())
-    : undefined;
+  using _member =
+    shows === "another CA"
+      ? await serveOtherMember(node.root, sameEtcd(node.stored), at, await otherCa())
+      : undefined;
   const path = "/etc/kubernetes/pki/sa-2024.pub";
   const word = { at: "2026-01-01T00:00:00Z", by: "plan", on: "m1" };
   const said = [
@@ -87,7 +110,7 @@ test.each([
   const away = "m2 is away: as said at DATE 00:00 (plan, on m1)";
   if (at !== AT_M2) return expect(stdout).toContain(`${away}\n`);
   expect(stdout).toContain(
-    `${away}. Its machine is on again, and its kubelet renews no Lease: here ssh root@m2 tar -C / -cf - etc/kubernetes/pki/sa-2024.pub | tar -C / -xpkf - etc/kubernetes/pki/sa-2024.pub (what was given up, if it is there), then ./bunw scripts/02-control-plane.ts; here ./bunw scripts/hand-over.ts pack; there ./bunw scripts/hand-over.ts unpack${hasOtherCa ? " --move-aside" : ""} FILE, then ./bunw scripts/01-etcd.ts, ./bunw scripts/02-control-plane.ts\n`,
+    `${away}. Its machine is on again, and its kubelet renews no Lease: here ssh root@m2 tar -C / -cf - etc/kubernetes/pki/sa-2024.pub | tar -C / -xpkf - etc/kubernetes/pki/sa-2024.pub (what was given up, if it is there), then ./bunw scripts/02-control-plane.ts; ${lines}\n`,
   );
   expect(stdout).toContain(`${path} is given up: as said at`);
 });
