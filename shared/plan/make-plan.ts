@@ -175,8 +175,7 @@ function partsOf({ assessed, facts, nodes, parts }: Around, { steps, away }: Mad
     const own = steps.filter(({ part }) => part === number);
     if (own.length > 0) {
       const isUndone = number > 0 || own.some(({ task }) => task === "hold" || task === "token-key");
-      const [said, hasTable] = [isUndone ? undo : "", text.includes("
-| it says |")];
+      const [said, hasTable] = [isUndone ? undo : "", text.includes("\n| it says |")];
       return [{ number, title, undo: said, notes: notes[number]?.() ?? [], steps: own, hasTable }];
     }
     if (away) return [];

@@ -92,7 +92,7 @@ export function pasted(stdout: string): string[] {
     ([, line]) =>
       line!
         .replace(/; echo "exit code \$\?(: \$line)?"/, "")
-        .replace(/; \} 2>&1 \| as \S+ &$/, "")
+        .replace(/; \} 2>&1 \| as (?:'[^']+'|\S+) &$/, "")
         .replaceAll("cd /run/kube-pki-repair && ", "")
         .replaceAll("./bunw scripts/", "")
         .replace(/\$\{line:\?[^}]*\}/, "LINE"),

@@ -35,7 +35,7 @@ test("readPlan() knows the part of each step, its lines, its exit codes and how 
   ]);
   expect(steps.find(({ lines }) => lines[0]!.includes("--deep"))).toMatchObject({ part: 0, exit: [0, 2] });
   expect(steps.find(({ part }) => part === 2)!.lines).toEqual([
-    expect.stringMatching(/^\(\n(\{ ssh .* &\n){3}wait\n\)$/),
+    expect.stringMatching(/^\(\nas\(\) .*\n(\{ ssh .* &\n){3}wait\n\)$/),
   ]);
   expect(steps.find(({ lines }) => lines[0]!.includes("--new-cas"))).toMatchObject({
     part: 1,

@@ -105,22 +105,25 @@ test.each<[string, string, string | undefined]>([
   ["/var/log/pods", "a usual configuration", "staticPodPath: /etc/kubernetes/manifests\n"],
   ["/var/data/logs", "another folder of logs", "podLogsDir: /var/data/logs\nport: 1\n"],
   ["/var/data/logs", "the same in quotes", 'podLogsDir: "/var/data/logs" # ours\n'],
-])("what is collected on a worker is of kube-system's pods alone, in %s (%s): a tenant can lay out a file of that name in his own", (logs, _, config) => {
-  using box = sandbox();
-  mkdirSync(`${box.dir}/var/lib/kubelet`, { recursive: true });
-  if (config)
-    writeFileSync(`${box.dir}/var/lib/kubelet/config.yaml`, config.replace("/var/", `${box.dir}/var/`));
-  const pod = (name: string, uid: string, token: string) => {
-    const volume = `${box.dir}/var/lib/kubelet/pods/${uid}/volumes/kubernetes.io~projected/any`;
-    for (const folder of [`${box.dir}${logs}/${name}_${uid}`, volume])
-      mkdirSync(folder, { recursive: true });
-    writeFileSync(`${volume}/token`, token);
-  };
-  const proxys = issued(old, 3000, "kube-system:kube-proxy");
-  pod("kube-system_kube-proxy-x", "7d1f", proxys);
-  pod("shop_kube-system", "8e2a", issued(last, 4000, "kube-system:kube-proxy"));
-  mkdirSync(`${box.dir}${logs}/kube-system_without-a-token_9f3b`);
-  const line = COLLECT.replaceAll("/var/", `${box.dir}/var/`);
-  const { stdout, stderr } = Bun.spawnSync(["sh", "-c", line]);
-  expect([stdout.toString().trim().split("\n"), stderr.toString()]).toEqual([[proxys], ""]);
-});
+])(
+  "what is collected on a worker is of kube-system's pods alone, in %s (%s): a tenant can lay out a file of that name in his own",
+  (logs, _, config) => {
+    using box = sandbox();
+    mkdirSync(`${box.dir}/var/lib/kubelet`, { recursive: true });
+    if (config)
+      writeFileSync(`${box.dir}/var/lib/kubelet/config.yaml`, config.replace("/var/", `${box.dir}/var/`));
+    const pod = (name: string, uid: string, token: string) => {
+      const volume = `${box.dir}/var/lib/kubelet/pods/${uid}/volumes/kubernetes.io~projected/any`;
+      for (const folder of [`${box.dir}${logs}/${name}_${uid}`, volume])
+        mkdirSync(folder, { recursive: true });
+      writeFileSync(`${volume}/token`, token);
+    };
+    const proxys = issued(old, 3000, "kube-system:kube-proxy");
+    pod("kube-system_kube-proxy-x", "7d1f", proxys);
+    pod("shop_kube-system", "8e2a", issued(last, 4000, "kube-system:kube-proxy"));
+    mkdirSync(`${box.dir}${logs}/kube-system_without-a-token_9f3b`);
+    const line = COLLECT.replaceAll("/var/", `${box.dir}/var/`);
+    const { stdout, stderr } = Bun.spawnSync(["sh", "-c", line]);
+    expect([stdout.toString().trim().split("\n"), stderr.toString()]).toEqual([[proxys], ""]);
+  },
+);
