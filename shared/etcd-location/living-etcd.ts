@@ -78,7 +78,7 @@ async function reach(
     ...{ clusterId: status.clusterId, memberId: "", members },
     elsewhere: { members, addresses: node.addresses, name: node.name },
   };
-  const living = { endpoint, ...files, file: `/proc/self/fd/${fd}`, size: fs.fstatSync(fd).size, about };
+  const living = { endpoint, ...files, file: pathOf(fd), size: fs.fstatSync(fd).size, about };
   using data = readFolders({ dir: endpoint, wal: undefined, apiServer, living });
   refuseOtherCluster(caFits(data, node), node, endpoint);
   return living;
@@ -134,9 +134,24 @@ async function inMemory(client: EtcdClient, { size }: EtcdStatus): Promise<numbe
     });
   const { O_RDWR, O_DIRECTORY } = fs.constants;
   const file = fs.openSync(room.folder, O_RDWR | O_DIRECTORY | O_TMPFILE, 0o600);
+  copies.add(file);
   await writeSnapshot(file, client);
   return file;
 }
+
+/** Each is as large as etcd's database, and in memory. */
+const copies = new Set<number>();
+
+/** Between two looks of one run: closes all copies but this one. */
+export function closeCopies(but: Pick<LivingEtcd, "file"> | undefined) {
+  for (const file of copies) {
+    if (but?.file === pathOf(file)) continue;
+    fs.closeSync(file);
+    copies.delete(file);
+  }
+}
+
+const pathOf = (file: number) => `/proc/self/fd/${file}`;
 
 function roomIn(folder: string) {
   const { bavail, bsize, type } = fs.statfsSync(folder);

@@ -11,7 +11,7 @@ import { ASSESS, checkIdOf } from "../checks/kinds.ts";
 import { inManifest } from "../etcd-location/etcd-candidates.ts";
 import { holdsData, isKnown } from "../etcd-location/etcd-folders.ts";
 import { etcdDataOf } from "../etcd-location/etcd-place.ts";
-import { NoWayToEtcd } from "../etcd-location/living-etcd.ts";
+import { closeCopies, NoWayToEtcd } from "../etcd-location/living-etcd.ts";
 import { knownHere, stoppedProcesses } from "../evidence/owners.ts";
 import { trustedSince } from "../facts/ca-copies.ts";
 import { clockTrouble } from "../facts/clock.ts";
@@ -161,8 +161,11 @@ async function wholeCluster(
   return `${cp.cluster.nodes.length} nodes`;
 }
 
-/** The last round: one without a failure, or the one at the end of these seconds. 0: only one round. */
-export async function untilGood<T extends { checks: readonly Check[] }>(
+/**
+ * The last round: one without a failure, or the one at the end of these seconds. 0: only one round. `look` reads etcd's
+ * data anew.
+ */
+export async function untilGood<T extends Pick<VerifiedHere, "checks"> & Partial<VerifiedHere>>(
   first: T,
   look: () => Promise<T>,
   seconds: number,
@@ -178,7 +181,11 @@ export async function untilGood<T extends { checks: readonly Check[] }>(
   say(`waiting, ${seconds} s at most, for ${named()}`);
   mode.again = true;
   const isGood = async () => {
-    now = await look();
+    try {
+      now = await look();
+    } finally {
+      closeCopies(now.known?.cp?.etcd.living);
+    }
     return failed().length === 0;
   };
   const hint = "end it with Ctrl-C; 05-verify without --wait says what mends it";

@@ -3,7 +3,8 @@
  * left here, or from the operator; who answers there is believed once it has proved itself.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { rmSync } from "node:fs";
+import { readdirSync, readlinkSync, rmSync } from "node:fs";
+import { gone } from "../../shared/files/untrusted-file.ts";
 import type { Manifest } from "../../shared/objects/objects.ts";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueCa, issueLeaf } from "../../shared/pki/issue.ts";
@@ -177,6 +178,23 @@ test("certificates that have expired are damage: 00-assess, part 5 and the plan 
   const plan = await node.run("plan");
   expect(plan.exitCode).toBe(2);
   for (const [line] of lines) expect(plan.stdout).toContain(`\n\`\`\`sh\n${line}\n\`\`\`\n`);
+});
+
+/** Files of this process that have no name any more, in memory. */
+const copies = () =>
+  readdirSync("/proc/self/fd").filter((fd) => {
+    // the folder's own is closed by now
+    const to = gone(() => readlinkSync(`/proc/self/fd/${fd}`)) ?? "";
+    return /^\/(dev\/shm|run)\/.* \(deleted\)$/.test(to);
+  }).length;
+
+test("05-verify --wait holds one copy of etcd's data in memory, however often it looks", async () => {
+  using node = here(await nodeOf("kubeadm", { elsewhere: true }));
+  using _etcd = serveUnit(ETCD_PKI, stateOf(node.stored), ETCD_HOST);
+  const before = copies();
+  // no API server answers: it looks again until the time is over
+  expect(await node.run("05-verify --wait 6")).toMatchObject({ exitCode: 2 });
+  expect(copies() - before).toBe(1);
 });
 
 test("an etcd that has no quorum, as its members' certificates have expired, shows that to its peers alone", async () => {
