@@ -16,7 +16,7 @@ import { severalCas } from "../facts/ca-copies.ts";
 import { lacksOnlyConfiguration, ONLY_LABELLED, onlyLabelled, wasOff } from "../facts/cluster.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { endpointDifference } from "../facts/endpoint.ts";
-import { type LostFile, lostHere } from "../facts/lost-files.ts";
+import { hasStandIn, type LostFile, lostHere } from "../facts/lost-files.ts";
 import { isNotKubeadms, type WithoutData, whyWithoutData, withoutDataSteps } from "../facts/no-etcd-data.ts";
 import { releaseNote } from "../facts/node-to-repair.ts";
 import { attempt, Fail } from "../fail.ts";
@@ -141,7 +141,7 @@ function lostBeside(node: Node, { data, certificatesDir, home, etcd }: PartialFa
     ({ path }) => !home.client.includes(path),
   );
   return lost.map((file) =>
-    file.namedBy === "--audit-policy-file" ? { ...file, without: `${file.program} does not start` } : file,
+    hasStandIn(file) ? { ...file, without: `${file.program} does not start` } : file,
   );
 }
 

@@ -42,11 +42,21 @@ interface Wanted {
   manifest: Pick<Manifest, "spec">;
 }
 
-/** Meaning of each flag's loss. `choice`: meaning of a start without the flag; unset: there is none. */
+interface Loss {
+  /** Whose flag it is; unset: the API server's. */
+  of?: string;
+  without?: string;
+  /** Part 2 puts a replacement into its place. */
+  standIn?: true;
+  /** A start without the flag means this; unset: there is none. */
+  choice?: string;
+}
+
+/** Meaning of each flag's loss. */
 // biome-ignore format: a table
-const FLAGS: Record<string, { without?: string; choice?: string }> = {
-  "--audit-policy-file":             { without: "part 2 puts a replacement there, which records metadata only" },
-  "--config":                        { without: "part 2 puts a replacement there, with kube-scheduler's defaults: profiles and extenders of yours are lost" },
+const FLAGS: Record<string, Loss> = {
+  "--audit-policy-file":             { standIn: true, without: "part 2 puts a replacement there, which records metadata only" },
+  "--config":                        { of: "kube-scheduler", standIn: true, without: "part 2 puts a replacement there, with kube-scheduler's defaults: profiles and extenders of yours are lost" },
   "--encryption-provider-config":    { without: "kube-apiserver does not start, and nothing else opens what is encrypted in etcd", choice: "what is encrypted in etcd stays unreadable, and new Secrets are stored unencrypted; one that names only a KMS plugin holds no key, and has its lines in RUNBOOK-MORE Files that kubeadm never made" },
   "--authentication-config":         { choice: "its issuers' tokens are refused, and anonymous requests are as --anonymous-auth says: allowed by default" },
   "--authorization-config":          { choice: "--authorization-mode=Node,RBAC takes its place, so its webhooks are asked no more" },
@@ -77,9 +87,14 @@ export function withStored(files: readonly LostFile[], data: EtcdData | undefine
   });
 }
 
+function lossOf(flag: string, program: string): Loss {
+  const { of = "kube-apiserver", ...loss } = Object.hasOwn(FLAGS, flag) ? FLAGS[flag]! : {};
+  return of === program ? loss : {};
+}
+
 /** Undefined where the API server cannot start without the flag. */
 export function choiceOf(flag: string): string | undefined {
-  return Object.hasOwn(FLAGS, flag) ? FLAGS[flag]!.choice : undefined;
+  return lossOf(flag, "kube-apiserver").choice;
 }
 
 type Making = Pick<ClusterFacts, "certificatesDir" | "externalEtcd">;
@@ -174,7 +189,7 @@ function isNeeded({ type, path }: HostFile, pod: string): boolean {
 function lostFile({ path, namedBy, type, inside }: HostFile, program: string): LostFile {
   const kind = type === "Directory" ? "folder" : type === "Socket" ? "socket" : "file";
   const usual = kind === "socket" ? unanswered(program) : `${program} does not start`;
-  const without = (Object.hasOwn(FLAGS, namedBy) && FLAGS[namedBy]!.without) || usual;
+  const { without = usual } = lossOf(namedBy, program);
   return { path, kind, program, namedBy, without, inside };
 }
 
@@ -239,5 +254,5 @@ export function stopsAll(file: LostFile): boolean {
 
 /** Whether part 2 puts a replacement into its place: an audit policy, or the scheduler's configuration. */
 export function hasStandIn({ program, namedBy }: LostFile): boolean {
-  return namedBy === "--audit-policy-file" || (program === "kube-scheduler" && namedBy === "--config");
+  return lossOf(namedBy, program).standIn === true;
 }

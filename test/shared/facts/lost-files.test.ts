@@ -163,3 +163,17 @@ test.each([
     undefined,
   ]);
 });
+
+test.each([
+  ["haproxy", "--config", false, "haproxy does not start"],
+  ["other-apiserver", "--audit-policy-file", false, "other-apiserver does not start"],
+  ["kube-scheduler", "--config", true, "part 2 puts a replacement there, with kube-scheduler's defaults"],
+])("%s has a replacement for its %s: %p", (name, flag, has, without) => {
+  using _box = sandbox();
+  const [lost] = lostFiles([pod(name, [`${flag}=${OWN}/a`], { [OWN]: "DirectoryOrCreate" })], new Set());
+  expect([hasStandIn(lost!), stopsAll(lost!), lost!.without]).toEqual([
+    has,
+    !has,
+    expect.stringContaining(without),
+  ]);
+});
