@@ -134,14 +134,13 @@ export function readKubelet(flags: KubeletFlags, { mayBeGone = false } = {}) {
   const [rotates, renews] = [flags.get("rotate-server-certificates"), flags.get("rotate-certificates")];
   const named = (flag: string, path: string | undefined) =>
     path ? [{ path, flag, isKept: path === copy?.path }] : [];
+  const namedCa = pathIn(flags, "client-ca-file") ?? absolute(authentication?.x509?.clientCAFile);
   return {
     kubeconfig: pathIn(flags, "kubeconfig") ?? "/etc/kubernetes/kubelet.conf",
     bootstrapKubeconfig: pathIn(flags, "bootstrap-kubeconfig") ?? "/etc/kubernetes/bootstrap-kubelet.conf",
-    /** The CA that the kubelet's own port trusts. The kubelet does not start without this file. */
-    clientCaFile:
-      pathIn(flags, "client-ca-file") ??
-      absolute(authentication?.x509?.clientCAFile) ??
-      "/etc/kubernetes/pki/ca.crt",
+    /** The CA that the kubelet's own port trusts, if it is named: the kubelet does not start without this file. */
+    namedCa,
+    clientCaFile: namedCa ?? "/etc/kubernetes/pki/ca.crt",
     staticPodPath:
       pathIn(flags, "pod-manifest-path") ?? absolute(staticPodPath) ?? "/etc/kubernetes/manifests",
     serverTlsBootstrap: rotates === undefined ? serverTLSBootstrap : rotates === "true",

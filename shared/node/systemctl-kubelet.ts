@@ -13,7 +13,7 @@ import { isIP } from "node:net";
 import { $ } from "zx/core";
 import { attempt, attemptLater, Fail, Refused } from "../fail.ts";
 import { copyToRescue } from "../files/file-tree.ts";
-import { exists, readText, writeFile } from "../files/files.ts";
+import { exists, writeFile } from "../files/files.ts";
 import { canonicalIp, isEachAddress } from "../pki/addresses.ts";
 import { day, infosIn } from "../pki/certificate.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
@@ -105,13 +105,15 @@ export async function unfitKubelet(coming?: Coming, known?: Unit): Promise<Fail 
   const comes = [...filesOf(coming), ...(config ? [config.path] : [])];
   const isHere = (path: string) => comes.includes(path) || exists(path);
   const needs = (path: string | undefined, why: string) => (path ? [{ path, why }] : []);
+  // what is lost of its configuration may name another CA
+  const isWhole = own.files.every(({ path, flag }) => !flag.startsWith("--config") || isHere(path));
   const missing = [
     ...unit.files.flatMap((file) =>
       file.isHere || file.optional ? [] : needs(file.path, "which its unit reads"),
     ),
     ...own.files.flatMap(({ path, flag }) => needs(path, `which ${flag} names`)),
     ...needs(own.resolvConf || undefined, "which resolvConf names"),
-    ...needs(clientCa(flags), "the CA that it trusts"),
+    ...needs(isWhole ? own.namedCa : undefined, "the CA that it trusts"),
   ].filter(({ path }) => !isHere(path));
   const credentials = ["kubeconfig", "bootstrap-kubeconfig"].flatMap((name) => flags.get(name) || []);
   if (coming?.by === "join" && credentials.length < 2) return cannotJoin(unit.exec);
@@ -230,13 +232,6 @@ async function flagsLost(unit: Unit): Promise<Fail | undefined> {
   const without = flags.has("kubeconfig") ? had.filter((name) => !flags.has(name)) : ["kubeconfig"];
   if (without.length === 0) return undefined;
   return losesFlags(without, lost, { process, from: (await lostEnv(unit, process?.pid))?.from });
-}
-
-/** Undefined also where a drop-in may name another one. */
-function clientCa(flags: KubeletFlags): string | undefined {
-  const config = readText(flags.get("config") ?? "/dev/null") ?? "";
-  const [, inConfig] = /^[ \t]*clientCAFile: *["']?([^\s"']+)/m.exec(config) ?? [];
-  return flags.get("client-ca-file") ?? (flags.has("config-dir") ? undefined : inConfig);
 }
 
 /** Behind all other drop-ins: the whole line, as a flag can only be added so. */

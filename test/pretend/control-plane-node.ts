@@ -23,6 +23,7 @@ export const NODE: Node = {
   kubelet: {
     kubeconfig: "/etc/kubernetes/kubelet.conf",
     bootstrapKubeconfig: "/etc/kubernetes/bootstrap-kubelet.conf",
+    namedCa: undefined,
     clientCaFile: "/etc/kubernetes/pki/ca.crt",
     staticPodPath: "/etc/kubernetes/manifests",
     serverTlsBootstrap: false,

@@ -1,7 +1,9 @@
 /** Before a repair changes anything the kubelet is stopped, in whatever state it is. */
 import { expect, test } from "bun:test";
+import { join } from "node:path";
 import { failOf } from "../../../shared/fail.ts";
-import { stopKubelet, systemctlKubelet } from "../../../shared/node/systemctl-kubelet.ts";
+import { stopKubelet, systemctlKubelet, unfitKubelet } from "../../../shared/node/systemctl-kubelet.ts";
+import { write } from "../../pretend/cluster.ts";
 import { KUBESPRAY_KUBELET } from "../../pretend/etcd-as-unit.ts";
 import { type FakeCommand, programsHere } from "../../pretend/programs.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
@@ -73,4 +75,40 @@ test("where systemd stays silent, nothing is started; where it knows no such uni
     fail: expect.stringContaining("Connection timed out"),
   });
   expect(await started([NONE])).toEqual({ asked: 1, starts: true, fail: undefined });
+});
+
+const OWN_UNIT = `[Service]\nExecStart=/usr/bin/kubelet --kubeconfig=/etc/kubernetes/kubelet.conf --config=/var/lib/kubelet/config.yaml`;
+const CA = "authentication:\n  x509:\n    clientCAFile: pki/ca.crt\n";
+const IN_DROP_IN = " --config-dir=/etc/kubelet.d";
+
+/** [what, flags, files, what is missing] */
+test.each<[string, string, Record<string, string>, string | undefined]>([
+  ["beside its configuration", "", { "config.yaml": CA, "pki/ca.crt": "x" }, undefined],
+  ["that is lost beside it", "", { "config.yaml": CA }, "/var/lib/kubelet/pki/ca.crt"],
+  [
+    "in JSON",
+    "",
+    { "config.yaml": '{"authentication": {"x509": {"clientCAFile": "/gone.crt"}}}' },
+    "/gone.crt",
+  ],
+  [
+    "in a drop-in",
+    IN_DROP_IN,
+    { "../../../etc/kubelet.d/a.conf": "authentication: {x509: {clientCAFile: /gone.crt}}" },
+    "/gone.crt",
+  ],
+  ["none", "", { "config.yaml": "maxPods: 9" }, undefined],
+])("the CA that a kubelet trusts: %s", async (_, flags, files, missing) => {
+  using box = sandbox();
+  for (const [path, text] of Object.entries({ "config.yaml": "maxPods: 9", ...files }))
+    write(join(box.dir, "var/lib/kubelet", path), text);
+  write(`${box.dir}/etc/kubernetes/kubelet.conf`, "");
+  using _fake = programsHere([
+    { command: CAT, stdout: `${OWN_UNIT}${flags}\n` },
+    { command: SHOW, stdout: "0\n" },
+  ]);
+  const fail = await unfitKubelet();
+  expect(fail?.message).toEqual(
+    missing && `The kubelet cannot start: "${missing}" is missing, the CA that it trusts`,
+  );
 });
