@@ -118,7 +118,7 @@ export function hostOfHolder(holder: string): string {
 }
 
 export interface StoredLease {
-  spec?: { holderIdentity?: string; renewTime?: string };
+  spec?: { holderIdentity?: string; renewTime?: string; leaseDurationSeconds?: number };
 }
 
 /** Undefined: nobody has taken the Lease, or it is gone. */

@@ -112,9 +112,6 @@ export function silentSinceCaEnded(
   return endedAt && heard < Math.min(endedAt.getTime() + 2 * HEARD, Date.now()) ? endedAt : undefined;
 }
 
-/** A leader renews its Lease every two seconds; etcd writes at once. Milliseconds. */
-const RENEWS = 15_000;
-
 /**
  * Whether this node's component led when etcd last wrote: so it works, with whatever credentials it has read.
  * A copy of before proves nothing.
@@ -123,17 +120,24 @@ export function leadsHere(
   place: Repair & { node: Node; etcd: { dir: string } },
   component: (typeof LEADERS)[number],
 ): boolean {
-  const { leaders, at } = leadersSeen(place);
-  const leader = leaders.get(leaderLease(place.node, component) ?? "");
+  const name = leaderLease(place.node, component);
+  const lease = name === undefined ? undefined : leaderLeaseIn(place.data, name);
+  const leader = leaderIn(lease);
   if (!leader || place.dataFrom !== place.etcd.dir) return false;
+  // the others may take it when it has not been renewed for so long: Kubernetes' default
+  const { leaseDurationSeconds = 15 } = lease!.spec!;
   return (
     hostOfHolder(leader.holder) === place.node.hostName &&
-    at.getTime() - Date.parse(leader.renewTime) < RENEWS
+    leadersSeen(place).at.getTime() - Date.parse(leader.renewTime) < leaseDurationSeconds * 1000
   );
 }
 
 function storedLeader(data: EtcdData, name: string): Leader | undefined {
-  return leaderIn(storedLease(data, name.includes("/") ? name : `kube-system/${name}`));
+  return leaderIn(leaderLeaseIn(data, name));
+}
+
+function leaderLeaseIn(data: EtcdData, name: string): StoredLease | undefined {
+  return storedLease(data, name.includes("/") ? name : `kube-system/${name}`);
 }
 
 /**

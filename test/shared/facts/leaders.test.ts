@@ -127,8 +127,8 @@ function repairOf(
     etcd: { dir: "/var/lib/etcd" },
   };
 }
-const ledBy = (holderIdentity: string) => ({
-  "leases/kube-system/kube-scheduler": lease({ holderIdentity, renewTime: RENEWED }),
+const ledBy = (holderIdentity: string, more = {}) => ({
+  "leases/kube-system/kube-scheduler": lease({ holderIdentity, renewTime: RENEWED, ...more }),
 });
 
 test.each<[string, object, { dirs?: string[]; written?: string }, boolean]>([
@@ -136,6 +136,12 @@ test.each<[string, object, { dirs?: string[]; written?: string }, boolean]>([
   ["another host led", ledBy("m2_x"), {}, false],
   ["nobody led", {}, {}, false],
   ["its last renewal was long before", ledBy("m1_x"), { written: "2031-01-01T00:00:15Z" }, false],
+  [
+    "it renews less often, as its flags say",
+    ledBy("m1_x", { leaseDurationSeconds: 137 }),
+    { written: "2031-01-01T00:00:30Z" },
+    true,
+  ],
   ["a copy of before says so", ledBy("m1_x"), { dirs: ["/var/lib/etcd", `${RESCUE}/etcd`] }, false],
 ])("this node's scheduler works: %s", (_, objects, { dirs = ["/var/lib/etcd"], written }, expected) => {
   using box = sandbox();
