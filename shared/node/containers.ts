@@ -2,6 +2,7 @@
  * The containers of this node, by crictl: every kubeadm node of 1.24 to 1.31 has this program, and later
  * nodes should have it.
  */
+import { basename } from "node:path";
 import { $ } from "zx/core";
 import { attemptLater, Fail } from "../fail.ts";
 import { act, say } from "../run.ts";
@@ -47,7 +48,7 @@ export async function containersIfAny({ runtimeEndpoint }: Runtime): Promise<rea
  * not answer, and at once where crictl is missing.
  */
 export async function containersInTime({ runtimeEndpoint }: Runtime): Promise<readonly Container[]> {
-  return await attemptLater(() => patiently(() => containers(runtimeEndpoint)), []);
+  return await attemptLater(() => patiently(runtimeEndpoint, () => containers(runtimeEndpoint)), []);
 }
 
 /**
@@ -70,7 +71,7 @@ export type Ran = Pick<Container, "name" | "podUid" | "running"> & Inspected;
 /** One container in detail, also one that has ended; asked for in time, too. Errors: as `containers`, and where it is gone. */
 export async function inspect(endpoint: string, id: string): Promise<Inspected> {
   const ask = () => crictl(endpoint, ["inspect", "-o", "json", id]);
-  const { status, info } = (await patiently(ask)) as CriDetails;
+  const { status, info } = (await patiently(endpoint, ask)) as CriDetails;
   // containerd and CRI-O both give the runtime's specification (OCI config.json)
   const { process: { args = [], env = [], user } = {}, linux } = info?.runtimeSpec ?? {};
   const pairs = env.map((pair) => pair.split(/=(.*)/s));
@@ -97,17 +98,13 @@ interface CriDetails {
 
 /** The last lines of a container's log, oldest first; none where the runtime does not say. Its process has written them. */
 export async function lastLines(endpoint: string, id: string): Promise<string[]> {
-  const ask = () =>
-    $({ quiet: true, nothrow: true })`crictl ${endpointOptions(endpoint)} logs --tail 50 ${id}`;
-  const { exitCode, stdout, stderr } = await sayWhile(shell`crictl logs ${id}`, RUNTIME, ask);
+  const { exitCode, stdout, stderr } = await askCrictl(endpoint, ["logs", "--tail", "50", id]);
   return exitCode === 0 ? `${stdout}\n${stderr}`.split("\n").filter((line) => line.trim()) : [];
 }
 
 /** Whether the runtime has an image; undefined where it does not say. Errors: none of its own. */
 export async function hasImage(endpoint: string, image: string): Promise<boolean | undefined> {
-  const ask = () =>
-    $({ quiet: true, nothrow: true })`crictl ${endpointOptions(endpoint)} inspecti -q ${image}`;
-  const { exitCode, stderr } = await sayWhile(shell`crictl inspecti ${image}`, RUNTIME, ask);
+  const { exitCode, stderr } = await askCrictl(endpoint, ["inspecti", "-q", image]);
   if (exitCode === 0) return true;
   return /no such image/.test(stderr) ? false : undefined;
 }
@@ -131,7 +128,7 @@ export async function stopContainers(endpoint: string, list: readonly Container[
   for (const container of list) {
     const stop = () =>
       $({ quiet: true })`crictl ${endpointOptions(endpoint)} stop --timeout ${seconds} ${container.id}`;
-    await act("stop", container.name, () => sayWhile(`${container.name} to stop`, RUNTIME, stop));
+    await act("stop", container.name, () => sayWhile(`${container.name} to stop`, statusOf(endpoint), stop));
   }
 }
 
@@ -176,23 +173,30 @@ function endpointOptions(endpoint: string): string[] {
 /** No answer: it says nothing of what is there. */
 class NoAnswer extends Fail {}
 
-const RUNTIME = "systemctl status containerd";
+/** containerd, CRI-O and cri-dockerd have a unit of their socket's name. */
+function statusOf(endpoint: string): string {
+  return shell`systemctl status ${basename(endpoint, ".sock")}`;
+}
 
 /** Asks again only where there was no answer. Errors: those of `ask`. */
-async function patiently<T>(ask: () => Promise<T>): Promise<T> {
+async function patiently<T>(endpoint: string, ask: () => Promise<T>): Promise<T> {
   let said: T | Fail | undefined;
   const probe = async () => {
     said = await attemptLater(ask);
     return !(said instanceof NoAnswer);
   };
-  await inTime("the container runtime to answer", probe, { seconds: 10, hint: RUNTIME });
+  await inTime("the container runtime to answer", probe, { seconds: 10, hint: statusOf(endpoint) });
   if (said instanceof Fail) throw said;
   return said!;
 }
 
-async function crictl(endpoint: string, args: string[]): Promise<unknown> {
+function askCrictl(endpoint: string, args: string[]) {
   const ask = () => $({ quiet: true, nothrow: true })`crictl ${endpointOptions(endpoint)} ${args}`;
-  const output = await sayWhile(shell`crictl ${args[0]!}`, RUNTIME, ask);
+  return sayWhile(shell`crictl ${args}`, statusOf(endpoint), ask);
+}
+
+async function crictl(endpoint: string, args: string[]): Promise<unknown> {
+  const output = await askCrictl(endpoint, args);
   if (output.exitCode === 0) return JSON.parse(output.stdout);
   // by the shell that starts it
   if (output.exitCode === 127) {
@@ -203,6 +207,6 @@ async function crictl(endpoint: string, args: string[]): Promise<unknown> {
   const isGone = output.stderr.includes("code = NotFound");
   const why = output.stderr.trim().split("\n").at(-1);
   throw new (isGone ? Fail : NoAnswer)(`Cannot look at the containers through "${endpoint}": ${why}`, {
-    hint: `${RUNTIME}; the runtime must run: it is not part of the damage`,
+    hint: `${statusOf(endpoint)}; the runtime must run: it is not part of the damage`,
   });
 }

@@ -6,9 +6,9 @@ import { type FakeCommand, programsHere } from "../../pretend/programs.ts";
 const GONE =
   'level=fatal msg="getting the status of the container \\"c1\\": rpc error: code = NotFound desc = container \\"c1\\": not found"';
 
-async function inspected(commands: FakeCommand[]): Promise<unknown> {
+async function inspected(commands: FakeCommand[], socket = "/run/containerd.sock"): Promise<unknown> {
   using _programs = programsHere(commands);
-  return await inspect("unix:///run/containerd.sock", "c1").catch((err: unknown) => err);
+  return await inspect(`unix://${socket}`, "c1").catch((err: unknown) => err);
 }
 
 test("a container that is not found is no missing crictl", async () => {
@@ -42,4 +42,15 @@ test("a container that has ended is none that must still run after a join, and n
   using _programs = programsHere([{ command: "crictl * ps -a -o json", stdout }]);
   const found = await workloadContainers("unix:///run/containerd.sock");
   expect(found.map(({ id }) => id)).toEqual(["c1"]);
+});
+
+test.each([
+  ["/run/containerd/containerd.sock", "containerd"],
+  ["/var/run/crio/crio.sock", "crio"],
+  ["/var/run/cri-dockerd.sock", "cri-dockerd"],
+])("behind %s the unit to look at is %s", async (socket, unit) => {
+  const crictl = { command: "crictl *", stderr: `${GONE}\n`, exit: 1 };
+  expect(await inspected([crictl], socket)).toMatchObject({
+    hint: expect.stringMatching(new RegExp(`^systemctl status ${unit};`)),
+  });
 });
