@@ -4,6 +4,7 @@
  * people edit by hand. kubeadm's silent defaults are never used: a script stops if a value is missing, and
  * refuses an unreadable one with its line. Reads only.
  */
+import { isIP } from "node:net";
 import { command } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import type { EtcdElsewhere } from "../etcd-location/etcd-home.ts";
@@ -11,7 +12,7 @@ import { attempt, Fail, Refused } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { movedHere } from "../node/words.ts";
 import { AGGREGATED_TRUST, configMapIn, readObject, registryPrefix } from "../objects/stored.ts";
-import { endpointPutIn } from "../pki/addresses.ts";
+import { endpointPutIn, firstAddress, isEndpoint } from "../pki/addresses.ts";
 import { CERTIFICATES_DIR } from "../pki/certs.ts";
 import { say } from "../run.ts";
 import { readMapping, type Shape } from "../yaml.ts";
@@ -83,7 +84,15 @@ export function storedConfiguration(data: EtcdData): string {
 
 function parsedConfiguration(text: string, what: string): ClusterConfiguration {
   const hint = `correct it: kubectl -n kube-system edit configmap kubeadm-config. If the API does not answer: ./bunw scripts/00-assess.ts --kubeadm-config >${CORRECTED} prints it, correct it there, then run the same script again, on each control plane node`;
-  return readMapping(text, what, { hint, shape: SHAPE });
+  const found: ClusterConfiguration = readMapping(text, what, { hint, shape: SHAPE });
+  const { controlPlaneEndpoint: at, networking: { serviceSubnet: ranges } = {} } = found;
+  const refuse = (field: string, is: string) => {
+    throw new Refused(`${what} has the ${field} "${is}"`, { hint });
+  };
+  if (at && !isIP(at) && !isEndpoint(at)) refuse("controlPlaneEndpoint", at);
+  if (ranges?.split(",").some((range) => attempt(() => firstAddress(range)) instanceof Fail))
+    refuse("serviceSubnet", ranges);
+  return found;
 }
 
 /** kubeadm's certificatesDir, also where the rest of the cluster cannot be read. */

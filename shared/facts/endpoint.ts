@@ -7,7 +7,6 @@
  * to itself, or has not seen yet that the API is back. Everybody can answer at a balancer's address: an answer that is
  * not the cluster's is named, and counts as none. The operator decides the rest with --endpoint. Reads only.
  */
-import { isIP } from "node:net";
 import { again } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import type { EtcdFolders } from "../etcd-location/etcd-folders.ts";
@@ -24,7 +23,7 @@ import {
   canonicalHost,
   endpointHost,
   endpointUrl,
-  isDnsName,
+  isEndpoint,
   isFor,
   ofMachines,
 } from "../pki/addresses.ts";
@@ -196,7 +195,7 @@ export function endpointSeen(place: EndpointPlace): EndpointSeen {
  */
 export async function askedEndpoint(place: EndpointPlace, given?: string): Promise<EndpointSeen> {
   const { facts, cluster } = place;
-  if (given !== undefined && !isPlace(given))
+  if (given !== undefined && !isEndpoint(given))
     throw new Refused(`--endpoint "${given}" is no address`, {
       hint: `give HOST:PORT, or [ADDRESS]:PORT: ${again({ endpoint: "lb.example:6443" })}`,
     });
@@ -204,7 +203,7 @@ export async function askedEndpoint(place: EndpointPlace, given?: string): Promi
   const known = given === undefined ? seen : { ...seen, value: given, undecided: false };
   const [places, configs] = [new Set(known.witnesses.map(({ place }) => place)), kubeconfigsHere(place)];
   const said = wordOf("endpoint")?.value;
-  const kept = given === undefined && said !== undefined && isPlace(said) ? said : undefined;
+  const kept = given === undefined && said !== undefined && isEndpoint(said) ? said : undefined;
   const usual = [urlOf(kept ?? known.value, facts), localServer(facts)];
   if (!kept && places.size < 2 && configs.every(({ server }) => usual.includes(server))) return known;
   const cas = `${bothCas(facts.certificatesDir, cluster.oldCaPem)}\n${shownBeside(place) ?? ""}`;
@@ -218,11 +217,6 @@ export async function askedEndpoint(place: EndpointPlace, given?: string): Promi
     answers.get(usual[0]!) !== "ours" && [...places].some((at) => isServed(at, answers, place));
   const asked = decideEndpoint(place, answers);
   return kept && !isBeaten ? { ...asked, value: kept, undecided: false } : asked;
-}
-
-function isPlace(text: string): boolean {
-  const host = endpointHost(text);
-  return (isIP(host) > 0 || isDnsName(host.toLowerCase())) && /^([^:]+|\[.+\])(:\d{1,5})?$/.test(text);
 }
 
 function decideEndpoint(place: EndpointPlace, answers: Answers): EndpointSeen {

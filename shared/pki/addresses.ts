@@ -97,6 +97,14 @@ export function endpointUrl(endpoint: string, port: number): string {
   return `https://${isIP(host) === 6 ? `[${host}]` : host}:${own ?? port}`;
 }
 
+/** "api.example:6443", "[fd00::1]:6443", also without a port. A bare IPv6 address may have been meant with one. */
+export function isEndpoint(text: string): boolean {
+  const host = endpointHost(text);
+  const [isWhole, port = 443] = /^(?:[^:]+|\[.+\])(?::(\d+))?$/.exec(text) ?? [];
+  const isHost = isIP(host) > 0 || isDnsName(host.toLowerCase());
+  return isWhole !== undefined && isHost && Number(port) < 65_536;
+}
+
 /** Whether this host is the machine itself on every machine: "localhost", "127.0.0.1", "::1". */
 export function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || (isIP(host) === 4 && host.startsWith("127."));

@@ -5,7 +5,7 @@ import { etcdHome } from "../../../shared/etcd-location/etcd-home.ts";
 import { readCluster } from "../../../shared/facts/cluster.ts";
 import { factsFor, ownNode } from "../../../shared/facts/issue-facts.ts";
 import { refuseUnknownNodes } from "../../../shared/facts/said.ts";
-import { Fail } from "../../../shared/fail.ts";
+import { attempt, Fail } from "../../../shared/fail.ts";
 import { certInfo, signedBy } from "../../../shared/pki/certificate.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf } from "../../../shared/pki/issue.ts";
@@ -134,6 +134,26 @@ test.each([
     expect(facts.keyAlgorithm).toBe(expected as typeof facts.keyAlgorithm);
     const leaf = await issueLeaf(certRow("apiserver"), ca, facts);
     expect([signedBy(leaf.cert, ca.cert), certInfo(leaf.cert).algorithm]).toEqual([true, expected]);
+  },
+);
+
+test.each([
+  ["controlPlaneEndpoint", "lb example:6443"],
+  ["controlPlaneEndpoint", "lb.example:99999"],
+  ["controlPlaneEndpoint", "https://lb.example:6443"],
+  ["serviceSubnet", "10.97.0.0"],
+  ["serviceSubnet", "10.97.0.0/16,fd00::/129"],
+])(
+  "a %s that somebody has mistyped as %s is refused with the line that corrects it",
+  async (field, value) => {
+    const data = await pretendData((objects) => {
+      replaceIn(objects, CONFIG, new RegExp(`${field}: [^\\\\]+`), `${field}: ${value}`);
+    });
+    const refused = attempt(() => readCluster(data));
+    expect(refused).toMatchObject({
+      message: expect.stringMatching(new RegExp(`^The ConfigMap kube-system/kubeadm-config .*${field} "`)),
+      hint: expect.stringMatching(/^correct it: kubectl -n kube-system edit configmap kubeadm-config\./),
+    });
   },
 );
 
