@@ -24,11 +24,12 @@ import { readText } from "../files/files.ts";
 import { endWordsOf } from "../node/words.ts";
 import { configMapIn } from "../objects/stored.ts";
 import { endpointUrl } from "../pki/addresses.ts";
-import { certInfo, infoOf, isValidNow } from "../pki/certificate.ts";
+import { certInfo, infoOf, isValidNow, orUndefined } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { fetchDirectly, isHeard, knock, servedPem, trusting } from "../pki/served.ts";
 import { listed } from "../plain.ts";
 import { mode, say, tell } from "../run.ts";
+import { isMapping, readYaml } from "../yaml.ts";
 
 /**
  * The API serves the old Nodes; those that were deleted or are others now are named. Errors: Fail where it
@@ -319,6 +320,7 @@ export async function withoutServing(
  */
 export function servingByCa({ data, node }: ControlPlaneNode): boolean {
   if (node.kubelet.serverTlsBootstrap) return true;
-  const config = configMapIn(data, "kube-system/kubelet-config")?.kubelet ?? "";
-  return /^serverTLSBootstrap: true$/m.test(config);
+  const text = configMapIn(data, "kube-system/kubelet-config")?.kubelet ?? "";
+  const config = orUndefined(() => readYaml(text));
+  return isMapping(config) && config.serverTLSBootstrap === true;
 }

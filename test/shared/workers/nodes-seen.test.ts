@@ -12,6 +12,7 @@ import {
   sayReduced,
   saySilent,
   sayWindows,
+  servingByCa,
   workersOf,
 } from "../../../shared/workers/nodes-seen.ts";
 import { NO_TLS, pretendApi, status } from "../../pretend/api.ts";
@@ -181,4 +182,18 @@ test.each<[string, lease: number, hook: boolean, fails: boolean]>([
   });
   const fail = await failOf(() => refuseDeafLeases(cp, new KubeApi({ server: server.url, ca: NO_TLS })));
   expect(fail?.message.startsWith(`The Lease of ${cp.node.name} is not renewed: `) ?? false).toBe(fails);
+});
+
+test.each([
+  ["kubeadm's own", "serverTLSBootstrap: true\n", true],
+  ["with a comment behind it", "serverTLSBootstrap: true # since 2025\n", true],
+  ["in capitals, as YAML 1.1 has it", "serverTLSBootstrap: True\n", true],
+  ["none", "serverTLSBootstrap: false\n", false],
+  ["what cannot be read", "serverTLSBootstrap: [", false],
+])("the kubelets' serving certificates come from the CA, by kubelet-config: %s", async (_, kubelet, expected) => {
+  using _box = sandbox();
+  const data = await pretendData((objects) => {
+    objects["configmaps/kube-system/kubelet-config"] = { kind: "ConfigMap", metadata: {}, data: { kubelet } };
+  });
+  expect(servingByCa(controlPlaneOf(data))).toBe(expected);
 });
