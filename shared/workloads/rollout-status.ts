@@ -17,6 +17,7 @@ export interface Workload extends KubeObject {
   spec: {
     replicas?: number;
     paused?: boolean;
+    minReadySeconds?: number;
     updateStrategy?: { type?: string };
     selector?: LabelSelector;
     template: { metadata?: { annotations?: Record<string, string> } };

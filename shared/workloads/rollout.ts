@@ -94,7 +94,8 @@ async function rollOut(
   const annotations = { [RESTARTED]: new Date().toISOString() };
   if (!restarted || new Date(restarted) < owner.since)
     await api.patch(path, { spec: { template: { metadata: { annotations } } } });
-  const { waiting, wanted } = await rolledOut(api, owner, away);
+  const { minReadySeconds: ready = 0 } = before.spec;
+  const { waiting, wanted } = await rolledOut(api, owner, { away, ready });
   const some = waiting.length > 0 && `${waiting.length} of ${wanted} on ${awayNames(waiting)}`;
   const old = (await stillThere(api, owner, selectorOf(before))).filter((pod) => !isOn(pod, away));
   if (old.length === 0) return say(`replaced ${podsOf(owner)} by a rolling update${some ? `, ${some}` : ""}`);
@@ -129,12 +130,14 @@ async function stillThere(
 }
 
 /**
- * Waits for the rollout. Returns the pods that wait for nodes that are away, if it is done but for them, or goes no
+ * Waits for the rollout. `ready`: seconds for which each new pod has to be Ready. Returns the pods that wait for nodes that are away, if it is done but for them, or goes no
  * further because of them. Errors: Fail, with the cluster's own reason, if it stands still, or Kubernetes has given it
  * up.
  */
-async function rolledOut(api: KubeApi, owner: PodOwner, away: AwayNodes) {
-  const end = Date.now() + scaledTimeout((SECONDS + owner.pods.length * SECONDS_PER_POD) * 1000);
+async function rolledOut(api: KubeApi, owner: PodOwner, { away, ready }: { away: AwayNodes; ready: number }) {
+  const still = SECONDS + ready;
+  const seconds = still + owner.pods.length * (SECONDS_PER_POD + ready);
+  const end = Date.now() + scaledTimeout(seconds * 1000);
   let [far, moved] = [-1, Date.now()];
   const look = async () => {
     const workload = await api.get<Workload>(owner.path!);
@@ -145,13 +148,13 @@ async function rolledOut(api: KubeApi, owner: PodOwner, away: AwayNodes) {
     if (state.far > far) [far, moved] = [state.far, Date.now()];
     if (state.onlyWaits && (state.late || Date.now() > moved + scaledTimeout(SETTLED_SECONDS * 1000)))
       return { waiting, wanted };
-    if (state.late || Date.now() > Math.min(end, moved + scaledTimeout(SECONDS * 1000)))
+    if (state.late || Date.now() > Math.min(end, moved + scaledTimeout(still * 1000)))
       return await stuck(api, owner, { workload, words: state.words });
     throw new Error(state.words);
   };
   const over = await waitFor(`${label(owner)} to roll out`, look, {
     // by then `look` has said why, if the API answers
-    seconds: 2 * SECONDS + owner.pods.length * SECONDS_PER_POD,
+    seconds: seconds + SECONDS,
     easing: true,
     hint: `${howToLookAt(owner)}; ${AGAIN}`,
   });

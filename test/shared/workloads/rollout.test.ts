@@ -145,6 +145,24 @@ test("a workload that was scaled to nothing meanwhile is through", async () => {
   await restart(client(server), owner("DaemonSet"));
 });
 
+test("a rollout stands still for as long as its new pods have to be ready, by minReadySeconds", async () => {
+  using _box = sandbox();
+  const [spec, now] = [{ ...workload().spec, minReadySeconds: 600 }, Date.now()];
+  let looks = 0;
+  using server = pretendApi({
+    objects: { [DEPLOYMENT]: { ...workload(), spec } },
+    on: ({ method, path }, { objects }) => {
+      if (method !== "GET" || path !== DEPLOYMENT) return undefined;
+      // of 200 seconds each: the new pod is Ready, and available only after three of them
+      setSystemTime(now + looks++ * 200_000);
+      const status = { ...workload().status, availableReplicas: looks < 5 ? 1 : 2 };
+      return Response.json({ ...(objects.get(path) as object), status });
+    },
+  });
+  await restart(client(server), owner("Deployment"));
+  expect(looks).toBe(5);
+});
+
 test("an old observedGeneration is not taken for a finished rollout", async () => {
   using _box = sandbox();
   let looks = 0;
