@@ -3,10 +3,10 @@
  * this disk.
  */
 import { renameSync, symlinkSync } from "node:fs";
-import { dirname } from "node:path";
+import { basename, dirname } from "node:path";
 import { attempt, Fail } from "../fail.ts";
 import { copyToRescue } from "../files/file-tree.ts";
-import { exists, hostEntry, list, readText, writeFile } from "../files/files.ts";
+import { exists, hostEntry, list, readText, stat, writeFile } from "../files/files.ts";
 import { certInfo, day, infoOf, madeAt, trustsCa } from "../pki/certificate.ts";
 import { type ClusterFacts, keyPath } from "../pki/certs.ts";
 import { caText } from "../pki/examine.ts";
@@ -23,7 +23,7 @@ import { act, say } from "../run.ts";
 import { dropClientPems, dropForeignServing, withOtherCas, withRotated } from "./credentials.ts";
 import { inside } from "./kubelet-config.ts";
 import { hasOwnClient, isOwnClient, kubeletActive, type Node } from "./node.ts";
-import { rescueFolders } from "./rescue-folder.ts";
+import { asideOf, rescueFolders } from "./rescue-folder.ts";
 import { putKubeletsFilesBack, ROTATED } from "./systemctl-kubelet.ts";
 
 /**
@@ -49,22 +49,26 @@ export async function ensureControlPlaneKubelet(
   return [...changes, ensureKubeletConf(node, facts, { ca: ca.cert, asideDir, starts })].includes(true);
 }
 
-/** Milliseconds. The kubelet itself renews its certificate only months after a repair has issued it. */
+/**
+ * Milliseconds from the one to the other. The kubelet itself renews its certificate only months after a repair has
+ * issued it.
+ */
 const DAY = 86_400_000;
 
 /**
  * When a repair issued this kubelet's certificate, if the one before had expired by then; undefined if it had
- * not, or if the kubelet has renewed its certificate since. The repair has moved the one before aside.
+ * not, or if the kubelet has renewed its certificate since. The repair has just moved the one before aside.
  */
 export function renewedAfterExpiry({ kubelet }: Node): Date | undefined {
   const made = attempt(() => madeAt(readText(kubelet.clientPem) ?? ""));
   if (made instanceof Fail) return undefined;
-  const repair = rescueFolders().find(
-    (folder) => folder.made <= made && made.getTime() - folder.made.getTime() < DAY,
-  );
-  const folder = `${repair?.dir}/aside${dirname(kubelet.clientPem)}`;
-  const pems = list(folder).filter((name) => name.startsWith("kubelet-client-"));
-  const ends = pems.flatMap((name) => infoOf(readText(`${folder}/${name}`))?.notAfter ?? []);
+  const folders = rescueFolders().map((rescue) => `${asideOf(rescue)}${dirname(kubelet.clientPem)}`);
+  const pems = folders.flatMap((folder) => list(folder).map((name) => `${folder}/${name}`));
+  const isMeant = (path: string) =>
+    basename(path).startsWith("kubelet-client-") &&
+    Math.abs(Number(stat(path)?.changed) - made.getTime()) < DAY;
+  const moved = pems.filter(isMeant);
+  const ends = moved.flatMap((path) => infoOf(readText(path))?.notAfter ?? []);
   return ends.length > 0 && ends.every((end) => end < made) ? made : undefined;
 }
 

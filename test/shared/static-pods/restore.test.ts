@@ -239,33 +239,39 @@ test("under a new CA a full controller-manager from before the repair is reduced
   expect(restoreManifests(cp, ["kube-controller-manager"])).toBe(false);
 });
 
-test("the same under the old CA where this kubelet's own certificate had expired: the workers' may have expired, too", async () => {
-  const { ca } = await healthyCp();
-  using box = await issued();
-  const cp = controlPlaneOf(await pretendData());
-  const path = manifestPath(cp, "kube-controller-manager");
-  const restored = (written: number) => {
-    writeFile(path, stringify(KCM));
-    utimesSync(box.dir + path, new Date(written), new Date(written));
-    return restoreManifests(cp, ["kube-controller-manager"]);
-  };
-  const client = async (now: Date) =>
-    (await issueClient({ cn: "system:node:m1", o: "system:nodes" }, ca, FACTS, { now })).cert;
-  const stamp = new Date(Date.now() - 60_000).toISOString().slice(0, 19).replace(/[-:]/g, "");
-  const aside = `/root/kube-pki-repair-${stamp}/aside/var/lib/kubelet/pki/kubelet-client-2024-01-01-00-00-00.pem`;
-  writeFile("/var/lib/kubelet/pki/kubelet-client-current.pem", await client(new Date()));
-  writeFile(aside, await client(new Date(Date.now() - 3_600_000)));
-  expect(restored(0)).toBe(false);
-  writeFile(aside, await client(new Date("2024-01-01")));
-  expect(restored(0)).toBe(true);
-  expect(readManifest(path)?.metadata.annotations?.[REDUCED]).toBe("*,bootstrapsigner,tokencleaner");
-  expect(restored(Date.now() + 5000)).toBe(false);
-  writeFile(
-    "/var/lib/kubelet/pki/kubelet-client-current.pem",
-    await client(new Date(Date.now() + 200 * 86_400_000)),
-  );
-  expect(restored(0)).toBe(false);
-});
+test.each([
+  ["a minute", 60_000],
+  ["three days", 3 * 86_400_000],
+])(
+  "the same under the old CA where this kubelet's own certificate had expired, in a repair that began %s ago: the workers' may have expired, too",
+  async (_, ago) => {
+    const { ca } = await healthyCp();
+    using box = await issued();
+    const cp = controlPlaneOf(await pretendData());
+    const path = manifestPath(cp, "kube-controller-manager");
+    const restored = (written: number) => {
+      writeFile(path, stringify(KCM));
+      utimesSync(box.dir + path, new Date(written), new Date(written));
+      return restoreManifests(cp, ["kube-controller-manager"]);
+    };
+    const client = async (now: Date) =>
+      (await issueClient({ cn: "system:node:m1", o: "system:nodes" }, ca, FACTS, { now })).cert;
+    const stamp = new Date(Date.now() - ago).toISOString().slice(0, 19).replace(/[-:]/g, "");
+    const aside = `/root/kube-pki-repair-${stamp}/aside/var/lib/kubelet/pki/kubelet-client-2024-01-01-00-00-00.pem`;
+    writeFile("/var/lib/kubelet/pki/kubelet-client-current.pem", await client(new Date()));
+    writeFile(aside, await client(new Date(Date.now() - 3_600_000)));
+    expect(restored(0)).toBe(false);
+    writeFile(aside, await client(new Date("2024-01-01")));
+    expect(restored(0)).toBe(true);
+    expect(readManifest(path)?.metadata.annotations?.[REDUCED]).toBe("*,bootstrapsigner,tokencleaner");
+    expect(restored(Date.now() + 5000)).toBe(false);
+    writeFile(
+      "/var/lib/kubelet/pki/kubelet-client-current.pem",
+      await client(new Date(Date.now() + 200 * 86_400_000)),
+    );
+    expect(restored(0)).toBe(false);
+  },
+);
 
 test("the same where the CA's certificate of before has expired, and this kubelet has not been heard since: the workers trust it", async () => {
   const { ca } = await healthyCp();
