@@ -17,6 +17,11 @@ export function shellWord(text: string): string {
     : `$'${plainLine(text.replace(/[\\']/g, "\\$&").replaceAll("\t", "\\t"))}'`;
 }
 
+/** One word for a shell behind this one, as ssh's is. */
+export function wordThere(text: string): string {
+  return shellWord(shellWord(text));
+}
+
 /** A shell program of ours as one word, with its lines unchanged: `sh -c WORD`. Names go through `shell`. */
 export function programWord(program: string): string {
   return `'${program.replaceAll("'", `'\\''`)}'`;

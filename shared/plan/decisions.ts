@@ -10,7 +10,6 @@ import { exists } from "../files/files.ts";
 import { kubeadmsConfig } from "../node/kubelet-config.ts";
 import { pathsGivenUp } from "../node/words.ts";
 import { listed } from "../plain.ts";
-import { shell } from "../shell-line.ts";
 import { choices, choicesInWords, isGivenUp, isNeeded } from "../static-pods/without-files.ts";
 import { linesHere, linesOn, type Note, planWith, type Surroundings } from "./note.ts";
 import type { PlanNode } from "./paste.ts";
@@ -214,9 +213,7 @@ function bringLine(
   { user }: Pick<PlanFacts, "user">,
 ): string {
   const ends = { from: from.address, to: to.address };
-  const pipes = paths.map((path) =>
-    tarPipe(user, ends, { folder: "/", names: shell`${path.slice(1)}`, keep: true }),
-  );
+  const pipes = paths.map((path) => tarPipe(user, ends, { folder: "/", names: [path.slice(1)], keep: true }));
   return `(${pipes.join("; ")})`;
 }
 

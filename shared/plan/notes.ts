@@ -6,7 +6,6 @@ import { kindOf, meanings, type Word } from "../node/words.ts";
 import { COLLECT } from "../old-sa-key/old-tokens.ts";
 import { listed } from "../plain.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
-import { shell } from "../shell-line.ts";
 import { type Elsewhere, openOthers, othersOf } from "./aim.ts";
 import { linesHere, linesOn, type Note, openLine, planAgain, planWith } from "./note.ts";
 import { type PlanNode, ROOT } from "./paste.ts";
@@ -209,12 +208,13 @@ function wayBack(way: string, { user, nodes, seen }: Asked): Note[] {
   const to = nodes[0]!;
   if (!nodes.some((node) => node.name === name))
     return [{ text: comment || `On ${to.name}:`, commands: linesOn(to, { user }, line) }];
-  const isOne = (path: string) => names.split(" ").includes(shell`${path.slice(1)}`);
+  const all = names.split(" ");
+  const isOne = (path: string) => all.includes(path.slice(1));
   const lackers = seen.nodes.flatMap((node) => (node.missing.some(isOne) ? node.name : []));
   const others = othersOf(nodes).filter((other) => !lackers.includes(other));
   const from = nodes.find((node) => node.name === others[0]);
   if (!from) return [];
-  const pipe = tarPipe(user, { from: from.address, to: to.address }, { folder: "/", names, keep: true });
+  const pipe = tarPipe(user, { from: from.address, to: to.address }, { folder: "/", names: all, keep: true });
   return [{ text: `${listed(others)}: mostly the same there`, commands: [`(${pipe})`] }];
 }
 

@@ -5,7 +5,7 @@
 import { basename, dirname } from "node:path";
 import { Fail } from "../fail.ts";
 import { PACK_RUNS } from "../node/rescue-folder.ts";
-import { forScp, programWord } from "../shell-line.ts";
+import { forScp, programWord, wordThere } from "../shell-line.ts";
 import {
   ALL,
   AT_ONCE,
@@ -86,7 +86,7 @@ export function carryLines(
   const [file = "", ...more] = files;
   const inKitsFolder = `${KIT_PLACE}/${more.length > 0 ? `{${files.join(",")}}` : file}`;
   const [path, into] = file.startsWith("/") ? [file, dirname(file)] : [inKitsFolder, KIT_PLACE];
-  const names = files.map((one) => basename(one)).join(" ");
+  const names = files.map((one) => basename(one));
   const secret = isSecret(files);
   const isPiped = secret || user !== ROOT;
   const program = (address: string, name: string) => {
@@ -126,7 +126,7 @@ interface Piped {
   /** Unset: the same folder there. */
   into?: string;
   /** Only these are unpacked, whatever comes. */
-  names: string;
+  names: readonly string[];
   /** A file that is there already stays. */
   keep?: boolean;
 }
@@ -137,8 +137,10 @@ export function tarPipe(
   { from, to, called }: { from: string; to: string; called?: string },
   { folder, into = folder, names, keep = false }: Piped,
 ): string {
-  const tar = (at: string) => `${sudo(user)}tar -C ${at}`;
-  return `set -o pipefail; ssh -n ${user}@${from} ${tar(folder)} -cf - ${names} | ssh ${called ? `${hostKeyOption(called)} ` : ""}${user}@${to} ${tar(into)} -xp${keep ? "k" : ""}f - ${names}`;
+  const tar = (at: string, how: string) =>
+    `${sudo(user)}tar -C ${at} ${how} - ${names.map(wordThere).join(" ")}`;
+  const there = `${called ? `${hostKeyOption(called)} ` : ""}${user}@${to}`;
+  return `set -o pipefail; ssh -n ${user}@${from} ${tar(folder, "-cf")} | ssh ${there} ${tar(into, `-xp${keep ? "k" : ""}f`)}`;
 }
 
 /** The output of `program` on one node, into a file of the kit's folder on another one. */

@@ -7,7 +7,7 @@ import { command, withOptions } from "../again.ts";
 import type { Task } from "../facts/course.ts";
 import { listed } from "../plain.ts";
 import { inForGoodWords } from "../run.ts";
-import { shell } from "../shell-line.ts";
+import { shell, wordThere } from "../shell-line.ts";
 import {
   carrying,
   DECIDES,
@@ -271,9 +271,9 @@ export function stepThere(
   const lines = there.flatMap((node) => {
     const line = (more: { seen?: string }) => sshLines(user, [node], command("plan", { ...more, ...said }));
     if (folder === undefined) return line({});
-    const names = shell`${basename(folder)}`;
-    const way = { folder: shell`${dirname(resolve(KIT_PLACE, folder))}`, into: KIT_PLACE, names };
-    return [{ text: `(${tarPipe(user, { from, to: node.address }, way)})` }, ...line({ seen: names })];
+    const [seen, parent] = [basename(folder), wordThere(dirname(resolve(KIT_PLACE, folder)))];
+    const way = { folder: parent, into: KIT_PLACE, names: [seen] };
+    return [{ text: `(${tarPipe(user, { from, to: node.address }, way)})` }, ...line({ seen })];
   });
   return { ...THERE, ...onNodes(there, "on"), lines, exit: [0, 2, 3] };
 }

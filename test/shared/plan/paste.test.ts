@@ -1,6 +1,6 @@
 /** What an operator who is not root pastes: the command arrives at sudo's shell as it was written. */
 import { expect, test } from "bun:test";
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import {
@@ -13,7 +13,7 @@ import {
   sideBySide,
   sshLines,
 } from "../../../shared/plan/paste.ts";
-import { carryLines, kitLines } from "../../../shared/plan/paste-files.ts";
+import { carryLines, kitLines, tarPipe } from "../../../shared/plan/paste-files.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 /** The word goes through this bash, and through the shell at the other end, which has nothing but sudo. */
@@ -220,3 +220,20 @@ test("many workers are met by their names first, one after the other", async () 
   expect(meet!.text).toMatch(/^while read -r a n; do .* -o HostKeyAlias=\$n root@\$a true; done < workers$/);
   expect(all!.text).toMatch(/^xargs -P 20 -n 2 bash -c '.* -o HostKeyAlias=\$1 root@\$0 .*' < workers$/);
 });
+
+test.each(["policy.yaml", "my policy.yaml", "it's.yaml", "$(touch gone).yaml", "a;b.yaml"])(
+  "a file called %s goes whole from node to node, past this shell and theirs",
+  async (name) => {
+    const at = mkdtempSync(join(tmpdir(), "pipe-"));
+    for (const folder of ["from", "to"]) mkdirSync(join(at, folder));
+    writeFileSync(join(at, "from", name), "x");
+    const ends = { from: "10.0.0.1", to: "10.0.0.2" };
+    const pipe = tarPipe("root", ends, { folder: `${at}/from`, into: `${at}/to`, names: [name] });
+    const { stderr } = await pasteInto(
+      'for a; do shift; case "$a" in root@*) break;; esac; done; sh -c "$*"',
+      [{ text: `(${pipe})` }],
+    );
+    expect([stderr, readdirSync(join(at, "to"))]).toEqual(["", [name]]);
+    rmSync(at, { recursive: true });
+  },
+);
