@@ -132,9 +132,7 @@ async function onWorker({ "etcd-data": etcdData, from, undo }: Values, place: { 
   const node = await readWorker(etcdData, undefined, place);
   const one = await step("R.1 Look at this worker's CA", async () => {
     const candidate = from === undefined ? undefined : here.broughtFor("ca", from);
-    const found = undo
-      ? here.wayBack("ca", node.kubelet.clientCaFile)
-      : await renewalOfWorker(node, candidate);
+    const found = undo ? here.wayBackOfWorker(node) : await renewalOfWorker(node, candidate);
     say(`${found.path}: ${here.inWords(found)}`);
     return found;
   });

@@ -166,8 +166,8 @@ async function refuseMember(node: Node, { data, dir, lost }: Left) {
 const ASK_HINT = "end it with Ctrl-C: nothing was changed";
 
 /**
- * Other members of the same etcd that accept the certificates on this disk, and whether each lists this
- * node's member.
+ * Other members of the same etcd that accept the certificates on this disk, and whether each lists this node's member.
+ * One that is alone may have been off since before this one joined.
  */
 async function whoLists(data: EtcdData, node: Node): Promise<{ name: string; isListed: boolean }[]> {
   const others = data.members.filter(({ id }) => id !== data.memberId);
@@ -175,7 +175,7 @@ async function whoLists(data: EtcdData, node: Node): Promise<{ name: string; isL
     const { host } = placeOf(member);
     const client = etcdClient({ certificatesDir: certificatesDirOn(node), advertiseAddress: host });
     const members = await unlessSilent(async () =>
-      (await client?.status())?.clusterId === data.clusterId ? client!.members() : undefined,
+      (await client?.status())?.clusterId === data.clusterId ? client!.members({ agreed: true }) : undefined,
     );
     return members
       ? [{ name: memberName(member), isListed: members.some(({ id }) => id === data.memberId) }]

@@ -20,6 +20,7 @@ import {
 } from "../pki/certs.ts";
 import { caPairVerdict } from "../pki/examine.ts";
 import { serviceAccountVerdict, type Verdict } from "../pki/judge.ts";
+import { plainLine } from "../plain.ts";
 import { VERSION } from "../run.ts";
 import { sha256Of } from "./backup-mark.ts";
 import { readTar, type TarFile, writeTar } from "./tar.ts";
@@ -226,10 +227,8 @@ function readBundleManifest(bytes: Uint8Array | undefined): BundleManifest | und
       ...(cluster ? [cluster.name, cluster.kubeSystemUid, ...(cluster.controlPlanes ?? [])] : []),
     ];
     // printed text must not control the terminal
-    if (
-      shown.every((word) => typeof word === "string" && /^[\x20-\x7e]{1,300}$/.test(word)) &&
-      sharedFiles(manifest).every((name) => typeof sha256[name] === "string")
-    )
+    const isPlain = (word: unknown) => typeof word === "string" && word !== "" && plainLine(word) === word;
+    if (shown.every(isPlain) && sharedFiles(manifest).every((name) => typeof sha256[name] === "string"))
       return manifest;
   } catch (err) {
     throw refused(`its ${MANIFEST} cannot be read`, err);

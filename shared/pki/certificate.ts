@@ -107,14 +107,17 @@ export function keyMatches(certPem: string, keyPem: string): boolean {
 }
 
 /**
- * Whether a certificate of `caPem` (which may be a bundle) signed the first one of `certPem`: by the names
- * and the signature.
+ * Whether a certificate of `caPem` (which may be a bundle) signed the first one of `certPem`: by the bytes of the
+ * names, by which Go finds a CA, by the key ids, by which OpenSSL does, and by the signature.
  */
 export function signedBy(certPem: string, caPem: string): boolean {
   const cert = nodeCertificate(certPem);
-  return certificatesIn(caPem)
-    .map(nodeCertificate)
-    .some((ca) => ca.ca && cert.issuer === ca.subject && cert.checkIssued(ca) && cert.verify(ca.publicKey));
+  const isIssuer = (ca: NodeCertificate) =>
+    ca.ca &&
+    cert.checkIssued(ca) &&
+    cert.verify(ca.publicKey) &&
+    partsOf(cert.toString()).issuer.equals(partsOf(ca.toString()).subject);
+  return certificatesIn(caPem).map(nodeCertificate).some(isIssuer);
 }
 
 /** Whether two texts have a certificate in common: two bundles that trust the same CA. */
@@ -160,10 +163,15 @@ export function certificatesIn(text: string): string[] {
   return blocks(text, "CERTIFICATE");
 }
 
-/** Each public key block of a text, in order: sa.pub may hold several while keys are changed. */
+/**
+ * Each public key of a text, in order: sa.pub may hold several while keys are changed. A certificate is one, too
+ * (client-go's keyutil.ParsePublicKeysPEM).
+ */
 export function publicKeysIn(text: string): string[] {
-  return blocks(text, "(?:RSA )?PUBLIC KEY");
+  return blocks(text, PUBLIC_KEY);
 }
+
+const PUBLIC_KEY = "(?:CERTIFICATE|(?:RSA )?PUBLIC KEY)";
 
 /**
  * The first private key of a text: PKCS#1, SEC1 or PKCS#8, even if other blocks stand before it (EC
@@ -183,7 +191,7 @@ const PRIVATE_KEY = "(?:RSA |EC )?PRIVATE KEY";
 
 /** The key of the first certificate or public key of a text. */
 export function publicKeyOf(text: string): KeyObject {
-  const pem = blocks(text, "(?:CERTIFICATE|PUBLIC KEY|RSA PUBLIC KEY)")[0];
+  const [pem] = publicKeysIn(text);
   return parse("public key", () => createPublicKey(pem ?? ""));
 }
 
@@ -296,9 +304,7 @@ export function trustedKeys(...texts: readonly (string | undefined)[]): TrustedK
 }
 
 const keysOfText = memo((text): readonly string[] => {
-  const certificates = certificatesIn(text).map((pem) => infoOf(pem)?.publicKeyHash);
-  const keys = publicKeysIn(text).map((pem) => attempt(() => hashIn(pem)));
-  return [...certificates, ...keys].filter((hash) => typeof hash === "string");
+  return publicKeysIn(text).flatMap((pem) => attempt(() => hashIn(pem), []));
 });
 
 /**

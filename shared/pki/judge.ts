@@ -11,6 +11,7 @@ import {
   keyMatches,
   privateKeyOf,
   publicKeyOf,
+  publicKeysIn,
   signedBy,
 } from "./certificate.ts";
 import { ADMINS_GROUP, type Cert, type ClusterFacts, subjectOf } from "./certs.ts";
@@ -137,7 +138,7 @@ export function serverDifference(server: string, facts: ClusterFacts): Differenc
 }
 
 export function nameIn(subject: string): string {
-  return /CN=([^,]+)/.exec(subject)?.[1] ?? subject;
+  return /CN=((?:\\.|[^,\\])+)/.exec(subject)?.[1]?.replaceAll(/\\(.)/g, "$1") ?? subject;
 }
 
 /** Judges the pair that signs service-account tokens, wherever it was read from. */
@@ -149,8 +150,7 @@ export function serviceAccountVerdict(key: string | undefined, pub: string | und
   if (attempt(() => privateKeyOf(key)) instanceof Fail) return ["unreadable", "sa.key cannot be read"];
   if (pub === undefined) return ["public key missing", "sa.key is there without sa.pub"];
   if (attempt(() => publicKeyOf(pub)) instanceof Fail) return ["unreadable", "sa.pub cannot be read"];
-  const keys = pub.split(/(?<=-----END [A-Z ]+-----)\s*/).filter((block) => block.includes("BEGIN"));
-  return keys.some((one) => attempt(() => keyMatches(one, key)) === true)
+  return publicKeysIn(pub).some((one) => attempt(() => keyMatches(one, key)) === true)
     ? undefined
     : ["does not match its key", "sa.pub does not hold the public half of sa.key"];
 }

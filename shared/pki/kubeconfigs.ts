@@ -3,6 +3,7 @@
  * write it, read in either form, or with one field changed. Source: kubeadm's app/phases/kubeconfig/kubeconfig.go and
  * app/util/kubeconfig; the kubelet's own form is that of pkg/kubelet/certificate/bootstrap/bootstrap.go.
  */
+import { dirname, resolve } from "node:path";
 import { attempt, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { shell } from "../shell-line.ts";
@@ -174,22 +175,33 @@ export function parseKubeconfig(text: string, path: string): Kubeconfig {
   const user = userOf(config) ?? {};
   if (!cluster?.server)
     throw unreadable(path, text.trim() ? "its current context names no server" : "it is empty");
-  const certificatePath = user["client-certificate"];
-  const caPath = cluster["certificate-authority"];
+  const isWrong = ([field, value]: [string, unknown]) =>
+    TEXTS.test(field) && typeof (value ?? "") !== "string";
+  const wrong = [cluster, user].flatMap((entry) => Object.entries(entry)).find(isWrong);
+  if (wrong) throw unreadable(path, `its ${wrong[0]} is no text`);
+  const fileOf = (entry: Fields, key: string) =>
+    entry[key] && !entry[`${key}-data`] ? resolve(dirname(path), entry[key]) : undefined;
+  const contentOf = (entry: Fields, key: string) => {
+    const [data, file] = [entry[`${key}-data`], fileOf(entry, key)];
+    return data ? Buffer.from(data, "base64").toString("utf8") : file && readText(file);
+  };
   return {
     server: cluster.server,
-    caPem: content(cluster, "certificate-authority") ?? "",
-    ...(caPath && !cluster["certificate-authority-data"] ? { caPath } : {}),
-    clientCertPem: content(user, "client-certificate"),
-    clientKeyPem: content(user, "client-key"),
-    ...(certificatePath && !user["client-certificate-data"]
-      ? { clientCertificatePath: certificatePath }
-      : {}),
+    caPem: contentOf(cluster, "certificate-authority") ?? "",
+    caPath: fileOf(cluster, "certificate-authority"),
+    clientCertPem: contentOf(user, "client-certificate"),
+    clientKeyPem: contentOf(user, "client-key"),
+    clientCertificatePath: fileOf(user, "client-certificate"),
     token: user.token,
-    signsInBy: certificatePath || user["client-certificate-data"] ? undefined : otherCredential(user),
+    signsInBy:
+      user["client-certificate"] || user["client-certificate-data"] ? undefined : otherCredential(user),
     tlsServerName: cluster["tls-server-name"],
   };
 }
+
+/** Go refuses another type there; a path begins in the kubeconfig's folder (clientcmd's ResolveLocalPaths). */
+const TEXTS =
+  /^(server|tls-server-name|token|(certificate-authority|client-certificate|client-key)(-data)?)$/;
 
 /** client-go's credentials other than a certificate (client-go tools/clientcmd/api/v1, AuthInfo). */
 function otherCredential(user: Fields): string | undefined {
@@ -261,12 +273,6 @@ function entryNamed(items: unknown, name: unknown, field: string): Fields | unde
   return isMapping(value) ? value : undefined;
 }
 
-/** An embedded `KEY-data`, or the content of the file that `KEY` names, if it is there. */
-function content(entry: Fields, key: string): string | undefined {
-  if (entry[`${key}-data`]) return Buffer.from(entry[`${key}-data`], "base64").toString("utf8");
-  return entry[key] ? readText(entry[key]) : undefined;
-}
-
 function base64(text: string): string {
   return Buffer.from(text).toString("base64");
 }
@@ -299,7 +305,8 @@ export function withCa(text: string, ca: string): string | undefined {
   if (serverIn(text) === undefined) return undefined;
   const config = fieldsOf(text);
   const cluster = clusterIn(config)!;
-  delete cluster["certificate-authority"];
+  // client-go takes no CA beside the latter
+  for (const field of ["certificate-authority", "insecure-skip-tls-verify"]) delete cluster[field];
   cluster["certificate-authority-data"] = base64(ca);
   return yamlText(config);
 }

@@ -28,10 +28,11 @@ import {
   isStaticUid,
   nameSuffix,
 } from "../node/containers.ts";
+import { clientText } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
 import { versionsAside } from "../node/rescue-folder.ts";
 import { runningKubelet } from "../node/started-with.ts";
-import { type CertInfo, certificatesIn, infoOf, infosIn } from "../pki/certificate.ts";
+import { type CertInfo, certificatesIn, infoOf, infosIn, signedBy } from "../pki/certificate.ts";
 import { certPath, minorOf } from "../pki/certs.ts";
 import { caText, readable } from "../pki/examine.ts";
 import { KUBECONFIGS, kubeconfigRow, parseKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
@@ -89,12 +90,18 @@ export async function caReaders(
 /** On a worker: the files of kube-system's pods show whether its own are current. */
 export async function kubeletCaReader(node: Node, containers?: readonly Container[]): Promise<CaReader[]> {
   const { clientCaFile } = node.kubelet;
-  const hash = infoOf(readable(clientCaFile))?.publicKeyHash;
+  const hash = kubeletsCa(node, readable(clientCaFile))?.publicKeyHash;
   const { texts } = readEvidence({ data: undefined, node, certificatesDir: certificatesDirOn(node) });
   const inPods = texts.filter(({ ca, from }) => ca === "ca" && from === IN_PODS).map(({ text }) => text);
   const oldTexts = [...asideTexts(clientCaFile), ...configTexts()];
   const trusted = hash && caOfKey(hash, [readable(clientCaFile), ...inPods], oldTexts);
   return trusted ? [judge(await kubelet(node, containers ?? (await containersIfAny(node))), trusted)] : [];
+}
+
+/** Of several CAs that a worker trusts, the one that has signed its kubelet's certificate; else the first. */
+export function kubeletsCa({ kubelet }: Node, text: string | undefined): Readonly<CertInfo> | undefined {
+  const [all, own] = [infosIn(text), clientText(kubelet)];
+  return all.find(({ pem }) => attempt(() => signedBy(own, pem), false)) ?? all[0];
 }
 
 type Texts = Partial<Record<"now" | "before", readonly (string | undefined)[]>>;

@@ -197,7 +197,7 @@ const PLACE = "\0";
 /** The same for a kubeconfig, which holds it in base64, and for a text with both. */
 export function renewedText(text: string, next: Readonly<CertInfo>): string {
   const inConfigs = text.replace(
-    /(certificate-authority-data:\s*["']?)([\w+/=]+)/g,
+    /(certificate-authority-data["']?:\s*["']?)([\w+/=]+)/g,
     (all, head: string, data: string) => {
       const pem = Buffer.from(data, "base64").toString();
       const renewed = renewedIn(pem, next);

@@ -20,11 +20,12 @@ import { podsOnDisk } from "../manifests/on-disk.ts";
 import { clientText } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
 import { versionsAside } from "../node/rescue-folder.ts";
-import { type CertInfo, certInfo, day, infoOf, infosIn, isValidNow } from "../pki/certificate.ts";
+import { type CertInfo, certInfo, day, infosIn, isValidNow } from "../pki/certificate.ts";
 import { certPath, certRow } from "../pki/certs.ts";
-import { examine, pkiFindings, wholePki } from "../pki/examine.ts";
+import { caText, examine, pkiFindings, wholePki } from "../pki/examine.ts";
 import { caIn, KUBECONFIGS, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { say } from "../run.ts";
+import { kubeletsCa } from "./ca-readers.ts";
 import {
   asBrought,
   CA_NAMES,
@@ -87,7 +88,7 @@ export async function renewalsHere(
 ): Promise<Renewal[]> {
   const pathOf = (name: CaName) => certPath(name, facts.certificatesDir);
   const present = only.filter((name) => exists(pathOf(name)));
-  if (undo) return present.map((name) => wayBack(name, pathOf(name)));
+  if (undo) return present.map((name) => wayBack(name, pathOf(name), caText(name, facts.certificatesDir)));
   const seen: Partial<Record<CaName, Candidate[]>> = api ? await casInUse(api) : {};
   const leaves = [clientText(node.kubelet)].filter(Boolean);
   return present.map((name) =>
@@ -149,9 +150,9 @@ export function place(renewals: readonly Renewal[], paths: readonly string[], as
   return replaceFiles(changes, asideDir);
 }
 
-/** Renews in reverse: the CA in this file gets its old certificate. */
-export function wayBack(name: CaName, path: string): Renewal {
-  const now = certInfo(readText(path) ?? "");
+/** Renews in reverse: the first CA of `pem`, which this file has, gets its old certificate. */
+function wayBack(name: CaName, path: string, pem = ""): Renewal {
+  const now = certInfo(pem);
   const next = certificateBefore(now, path);
   const note = next ? "the old one" : "unchanged: no valid older one is here";
   return { name, path, now, next: next ?? now, note };
@@ -174,6 +175,11 @@ export function olderOf({ now, next, path }: Renewal): Readonly<CertInfo> | unde
   return now.pem === next.pem ? certificateBefore(now, path) : now;
 }
 
+export function wayBackOfWorker(node: Node): Renewal {
+  const { clientCaFile } = node.kubelet;
+  return wayBack("ca", clientCaFile, kubeletsCa(node, readText(clientCaFile))?.pem);
+}
+
 /**
  * The CA certificate in its kubelet's trust, and its successor. Errors: Refused if it has expired: then the
  * kubelet's own has, too, and it joins (part 3); Fail if there is no kubelet.conf.
@@ -181,7 +187,7 @@ export function olderOf({ now, next, path }: Renewal): Readonly<CertInfo> | unde
 export async function renewalOfWorker(node: Node, brought?: Candidate): Promise<Renewal> {
   const { kubeconfig, clientCaFile } = node.kubelet;
   const conf = readKubeconfig(kubeconfig);
-  const now = infoOf(conf?.caPem);
+  const now = kubeletsCa(node, conf?.caPem);
   if (!conf || !now)
     throw new Fail(`"${kubeconfig}" names no CA`, {
       hint: "./bunw scripts/00-assess.ts says what is lost here",

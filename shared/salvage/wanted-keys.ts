@@ -213,12 +213,12 @@ function chosen({ name }: SharedKey, known: Generations, { kid, from }: WantedOp
   );
 }
 
-/** A leaf's key is worth finding only if its certificate is still here; else both are issued again. */
+/** A leaf's key is worth finding only if its certificate is still here, and of a kind that is searched; else both are issued again. */
 function wantedLeaf({ row, cert, paths }: Finding): WantedKey[] {
   if (!row || "path" in row || row.shared || !cert || readText(paths[1]!) !== undefined) return [];
   const [name, publicFile, keyFile] = [row.file, `${row.file}.crt`, `${row.file}.key`];
-  const generations = [generation(cert.pem, [`pki/${publicFile}`])];
-  return [{ name, publicFile, keyFile, shared: false, generations, candidates: 1 }];
+  const own = attempt(() => generation(cert.pem, [`pki/${publicFile}`]), undefined);
+  return own ? [{ name, publicFile, keyFile, shared: false, generations: [own], candidates: 1 }] : [];
 }
 
 /**

@@ -243,6 +243,16 @@ test("join-again goes on where another member of etcd says that this one is out"
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0, stderr: expect.stringContaining(said) });
 });
 
+test("a member that is alone with its list of members proves nothing: it may have been off when this one joined", async () => {
+  using node = await withData({ members: [MEMBER, OTHER] });
+  using _other = await serveOtherMember(
+    node.root,
+    { ...sameEtcd(node.stored), members: [OTHER], isAlone: true },
+    ADDRESS.replace(/11$/, "12"),
+  );
+  await expectRefusal(node, `${LINE} v1.34.4`, /^etcd's data is here/, / --lost m1$/, REFUSED);
+});
+
 test("join-again asks members of another etcd in vain: they prove nothing", async () => {
   using node = await withData({ members: [MEMBER, OTHER] });
   const foreign = { ...sameEtcd(node.stored), clusterId: "d00d", members: [OTHER] };

@@ -3,9 +3,11 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, rmSync, writeFileSync } from "node:fs";
 import { stringify } from "yaml";
 import { certInfo } from "../../shared/pki/certificate.ts";
+import { certRow } from "../../shared/pki/certs.ts";
+import { issueCa } from "../../shared/pki/issue.ts";
 import { caIn } from "../../shared/pki/kubeconfigs.ts";
 import { renewCa } from "../../shared/pki/renew.ts";
-import { clusterObjects, healthyCp, heardUntil, otherCa, write } from "../pretend/cluster.ts";
+import { clusterObjects, FACTS, healthyCp, heardUntil, otherCa, write } from "../pretend/cluster.ts";
 import { ofCompany, renewedByCompany } from "../pretend/company-ca.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { servePart2 } from "../pretend/in-part2.ts";
@@ -234,6 +236,45 @@ test("a worker takes the renewed CA from a file that its key proves, never anoth
     expect(caIn(node.read("/etc/kubernetes/kubelet.conf"))).toBe(node.renewed);
     expect(await node.renew("--undo")).toMatchObject({ exitCode: 0 });
     expect([node.read(`${PKI}/ca.crt`), node.read("/etc/kubernetes/kubelet.conf")]).toEqual(before);
+  } finally {
+    node.end();
+  }
+});
+
+test("of several CAs that a worker trusts, its kubelet's own is renewed and comes back, though another one is first and has expired", async () => {
+  const node = await worker();
+  try {
+    const ended = new Date(Date.now() - 3_600_000);
+    const both = (await issueCa(certRow("ca"), FACTS, { now: new Date(+ended - 876_000 * 3_600_000) })).cert;
+    const paths = [`${PKI}/ca.crt`, "/etc/kubernetes/kubelet.conf"];
+    write(node.root + paths[0]!, both + node.ca.cert);
+    const conf = node.read(paths[1]!);
+    write(node.root + paths[1]!, conf.replace(btoa(node.ca.cert), btoa(both + node.ca.cert)));
+    write(`${node.root}/root/new/ca.crt`, node.renewed);
+    expect(await node.renew("--from /root/new")).toMatchObject({ exitCode: 0 });
+    expect([node.read(paths[0]!), caIn(node.read(paths[1]!))]).toEqual([
+      both + node.renewed,
+      both + node.renewed,
+    ]);
+    expect(await node.renew("--undo")).toMatchObject({ exitCode: 0 });
+    expect(node.read(paths[0]!)).toBe(both + node.ca.cert);
+  } finally {
+    node.end();
+  }
+});
+
+test("a control plane node's CA that is the second in its file is renewed, and comes back", async () => {
+  const node = await controlPlane();
+  try {
+    const path = FILES[2]!;
+    const other = (await issueCa(certRow("front-proxy-ca"), FACTS)).cert;
+    const before = other + node.read(path);
+    write(node.root + path, before);
+    expect(await node.renew("--only front-proxy-ca")).toMatchObject({ exitCode: 0 });
+    expect(node.read(path)).toStartWith(other);
+    expect(node.read(path)).not.toBe(before);
+    expect(await node.renew("--only front-proxy-ca --undo")).toMatchObject({ exitCode: 0 });
+    expect(node.read(path)).toBe(before);
   } finally {
     node.end();
   }

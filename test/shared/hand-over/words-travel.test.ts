@@ -2,11 +2,12 @@
 import { expect, setDefaultTimeout, spyOn, test } from "bun:test";
 import { main } from "../../../scripts/hand-over.ts";
 import { exists, removeFile, writeFile } from "../../../shared/files/files.ts";
+import { packTar } from "../../../shared/hand-over/bundle.ts";
 import { foldersHere, WORDS_FILE } from "../../../shared/node/rescue-folder.ts";
 import * as words from "../../../shared/node/words.ts";
 import { mode } from "../../../shared/run.ts";
-import { put } from "../../pretend/bundles.ts";
-import { FILE, keys, NAMED, node, recipient } from "../../pretend/hand-over.ts";
+import { bundleOf, put } from "../../pretend/bundles.ts";
+import { FILE, keys, NAMED, node, putSealed, recipient } from "../../pretend/hand-over.ts";
 
 setDefaultTimeout(300_000);
 
@@ -45,6 +46,14 @@ test.each([
   await packed(lock);
   await main(["unpack", FILE, ...key]);
   expect(said()).toEqual(ALL);
+});
+
+test("a cluster and nodes may have names in any letters", async () => {
+  using box = node();
+  const cluster = { name: "Größe", kubeSystemUid: "u", controlPlanes: ["cp1"] };
+  await putSealed(packTar(bundleOf(keys, { cluster, node: "узел" })));
+  await main(["list", FILE, "--identity", "/id"]);
+  expect(box.answers.join("\n")).toContain('on узел, kube-pki-repair 0; cluster "Größe"');
 });
 
 test("a bundle is a backup, too: words of an old one are named, and not taken", async () => {

@@ -1,6 +1,8 @@
 /** The single questions asked of a certificate. */
+import "reflect-metadata";
 import { expect, test } from "bun:test";
-import type { CertInfo } from "../../../shared/pki/certificate.ts";
+import * as x509 from "@peculiar/x509";
+import { type CertInfo, certInfo, privateKeyOf, publicKeyOf } from "../../../shared/pki/certificate.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf } from "../../../shared/pki/issue.ts";
 import {
@@ -16,7 +18,7 @@ import {
   timeVerdict,
   usageVerdict,
 } from "../../../shared/pki/judge.ts";
-import { keyPair } from "../../../shared/pki/keys.ts";
+import { keyPair, signingKey } from "../../../shared/pki/keys.ts";
 import { testFacts } from "../../pretend/facts.ts";
 
 const FACTS = testFacts();
@@ -24,6 +26,9 @@ const ca = await issueCa(certRow("ca"), FACTS);
 const other = await issueCa(certRow("ca"), FACTS);
 const leaf = await issueLeaf(certRow("apiserver"), ca, FACTS);
 const sa = await keyPair("ECDSA-P256");
+/** Its name is a UTF8String, as openssl writes it; kubeadm's is a PrintableString. */
+const encodedAnew = await selfSigned("CN=kubernetes");
+const comma = await selfSigned("O=Acme\\, Inc., CN=Acme\\, Größe");
 const second = await keyPair("ECDSA-P256");
 
 test.each<[string, string | undefined, string | undefined, string | undefined]>([
@@ -44,10 +49,27 @@ test.each<[string, string | undefined, string | undefined]>([
   ["another of that name", other.cert, "wrong CA"],
   ["none", undefined, "CA missing"],
   ["one that cannot be read", "x", "wrong CA"],
+  ["its key's, whose name has other bytes: Go does not find it by that", encodedAnew, "wrong CA"],
+  ["the same, and its own beside it", encodedAnew + ca.cert, undefined],
 ])("a certificate's CA: %s", (_, by, state) => {
   const info = { issuer: "CN=kubernetes" } as CertInfo;
   expect(caVerdict(leaf.cert, info, by, "/ca.crt")?.[0]).toBe(state as never);
 });
+
+/** A CA of the same key, with names as openssl writes them. */
+async function selfSigned(name: string): Promise<string> {
+  const { key, ...signingAlgorithm } = await signingKey(privateKeyOf(ca.key));
+  const parts = name.split(/(?<!\\), /).map((part) => part.split("="));
+  const texts = parts.map(([type, text]) => ({ [type!]: [{ utf8String: text!.replaceAll("\\", "") }] }));
+  const cert = await x509.X509CertificateGenerator.create({
+    subject: new x509.Name(texts),
+    issuer: new x509.Name(texts),
+    publicKey: new x509.PublicKey(publicKeyOf(ca.cert).export({ type: "spki", format: "der" })),
+    ...{ signingKey: key, signingAlgorithm },
+    extensions: [new x509.BasicConstraintsExtension(true)],
+  });
+  return `${cert.toString("pem")}\n`;
+}
 
 const HOUR = 3_600_000;
 const at = (hours: number) => new Date(Date.now() + hours * HOUR);
@@ -169,10 +191,12 @@ test.each<[string, string | undefined, string | undefined, string | undefined]>(
   ["a pair", sa.key, sa.pub, undefined],
   ["another one", sa.key, second.pub, "does not match its key"],
   ["several, the last is it", sa.key, second.pub + sa.pub, undefined],
+  ["a certificate of it, which the API server takes, too", ca.key, leaf.cert + ca.cert, undefined],
 ])("the service-account key: %s", (_, key, pub, state) => {
   expect(serviceAccountVerdict(key, pub)?.[0]).toBe(state as never);
 });
 
 test("a subject is called by its CN, or as it is", () => {
   expect(["O=a, CN=b, OU=c", "O=a"].map(nameIn)).toEqual(["b", "O=a"]);
+  expect(nameIn(certInfo(comma).subject)).toBe("Acme, Größe");
 });

@@ -12,6 +12,7 @@ import {
   kubeletKubeconfig,
   parseKubeconfig,
   readKubeconfig,
+  withCa,
 } from "../../../shared/pki/kubeconfigs.ts";
 import { testFacts } from "../../pretend/facts.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
@@ -119,6 +120,48 @@ test("only the current context counts", () => {
     "clusters:\n- cluster: {server: 'https://other:6443'}\n  name: other\n",
   );
   expect(parseKubeconfig(two, "x").server).toBe("https://10.250.99.1:6443");
+});
+
+const BY_PATHS = `apiVersion: v1
+clusters:
+- cluster:
+    certificate-authority: pki/ca.crt
+    server: https://10.0.0.1:6443
+  name: c
+contexts:
+- context: {cluster: c, user: u}
+  name: a
+current-context: a
+users:
+- name: u
+  user: {client-certificate: pki/user.crt, client-key: /etc/kubernetes/pki/user.key}
+`;
+
+test("a relative path begins in the kubeconfig's own folder, as in client-go", () => {
+  using _box = sandbox();
+  for (const file of ["ca.crt", "user.crt", "user.key"]) writeFile(`/etc/kubernetes/pki/${file}`, file);
+  writeFile("/etc/kubernetes/x.conf", BY_PATHS);
+  expect(readKubeconfig("/etc/kubernetes/x.conf")).toMatchObject({
+    ...{ caPem: "ca.crt", caPath: "/etc/kubernetes/pki/ca.crt" },
+    ...{ clientCertPem: "user.crt", clientCertificatePath: "/etc/kubernetes/pki/user.crt" },
+    clientKeyPem: "user.key",
+  });
+});
+
+test.each([
+  ["a number as a certificate", "certificate-authority: pki/ca.crt", "certificate-authority-data: 12345678"],
+  ["a list as a path", "certificate-authority: pki/ca.crt", "certificate-authority: [a]"],
+  ["a number as a server", "https://10.0.0.1:6443", "6443"],
+  ["a list as a key", "client-key: /etc/kubernetes/pki/user.key", "client-key-data: [a]"],
+])("%s makes a kubeconfig that cannot be read, as for client-go", (_, from, to) => {
+  expect(() => parseKubeconfig(BY_PATHS.replace(from, to), "/f")).toThrow("Cannot use the kubeconfig /f: ");
+});
+
+test("a CA that is put in takes the word out that no CA counts: client-go refuses a kubeconfig with both", () => {
+  const insecure = BY_PATHS.replace("certificate-authority: pki/ca.crt", "insecure-skip-tls-verify: true");
+  const text = withCa(insecure, "CA\n")!;
+  expect(parseKubeconfig(text, "/f").caPem).toBe("CA\n");
+  expect(text).not.toContain("insecure");
 });
 
 test("a missing kubeconfig is undefined; an empty or broken one is a failure that shows none of its text", () => {

@@ -1,7 +1,10 @@
 /** Minted tokens. That they equal the controller-manager's own is checked in the lab (checks/tokens.ts). */
 import { expect, test } from "bun:test";
+import { certRow } from "../../../shared/pki/certs.ts";
+import { issueCa } from "../../../shared/pki/issue.ts";
 import { keyPair } from "../../../shared/pki/keys.ts";
 import { legacyTokenSigner, serviceAccountKeyId, tokenVerifier } from "../../../shared/pki/sa-keys.ts";
+import { testFacts } from "../../pretend/facts.ts";
 
 const CLAIMS = {
   namespace: "shop",
@@ -32,5 +35,7 @@ test("a token of another key does not verify, nor does what is no token", async 
   const token = await (await legacyTokenSigner(own.key))(CLAIMS);
   expect(tokenVerifier(other.pub)(token)).toBe(false);
   expect(tokenVerifier(other.pub + own.pub)(token)).toBe(true);
+  const { cert } = await issueCa(certRow("ca"), testFacts(), { key: own });
+  expect(tokenVerifier(cert)(token)).toBe(true); // keyutil.ParsePublicKeysPEM takes one
   for (const text of ["", "a.b.c", "e30.e30.e30"]) expect(tokenVerifier(own.pub)(text)).toBe(false);
 });

@@ -124,6 +124,8 @@ test("of a kubeconfig nothing but the CA's data changes, in each cluster of it t
   const two = `# by hand\n${text}${text.replace(base64(old.cert), base64(other.cert))}`;
   expect(renewedText(two, next)).toBe(two.replaceAll(base64(old.cert), base64(renewed)));
   expect(renewedText(two, next)).toContain(base64(other.cert));
+  const json = (pem: string) => JSON.stringify({ cluster: { "certificate-authority-data": base64(pem) } });
+  expect(renewedText(json(old.cert), next)).toBe(json(renewed));
 });
 
 /** A node with this CA, whose key may be away. */

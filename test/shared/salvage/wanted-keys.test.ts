@@ -2,8 +2,11 @@
  * Which keys 00-salvage looks for, and what it takes as proof: made-up clusters that know one key, several,
  * or none.
  */
+import "reflect-metadata";
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { createPublicKey } from "node:crypto";
+import { rmSync } from "node:fs";
+import * as x509 from "@peculiar/x509";
 import { readEvidence } from "../../../shared/facts/evidence.ts";
 import { certInfo } from "../../../shared/pki/certificate.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
@@ -198,6 +201,12 @@ test("a key that is here is looked for all the same where the cluster uses anoth
   expect(isWanted(true)).toBe(false);
 });
 
+async function ed25519(): Promise<string> {
+  const keys = (await crypto.subtle.generateKey("Ed25519", true, ["sign", "verify"])) as CryptoKeyPair;
+  const cert = await x509.X509CertificateGenerator.createSelfSigned({ name: "CN=kube-apiserver", keys });
+  return `${cert.toString("pem")}\n`;
+}
+
 test("the key of a leaf is wanted where its certificate is here alone; one that can be made anew is not irreplaceable", async () => {
   using box = sandbox();
   const leaf = await issueLeaf(certRow("apiserver"), ca, FACTS);
@@ -211,6 +220,10 @@ test("the key of a leaf is wanted where its certificate is here alone; one that 
   write(`${box.dir}${DIR}/apiserver.crt`, leaf.cert);
   expect(names()).toEqual([["apiserver", "apiserver.crt", "apiserver.key", 1]]);
   write(`${box.dir}${DIR}/apiserver.key`, leaf.key);
+  expect(names()).toEqual([]);
+  // a company's own, of a kind that no search knows: it is no reason not to search for the others
+  write(`${box.dir}${DIR}/apiserver.crt`, await ed25519());
+  rmSync(`${box.dir}${DIR}/apiserver.key`);
   expect(names()).toEqual([]);
   expect(["ca", "sa", "etcd/ca", "apiserver"].map((name) => isIrreplaceable({ name }))).toEqual([
     true,
