@@ -3,6 +3,7 @@
  * serves what its own member holds. And removes lost members.
  */
 import { again, command, type LeftOut, leftNames } from "../again.ts";
+import type { Lease } from "../api/leases.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
 import { type EtcdClient, etcdClient, type LiveMember, unlessSilent } from "../etcd-location/client.ts";
@@ -10,8 +11,9 @@ import { promotion } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { isControlPlaneName } from "../facts/known-nodes.ts";
 import { leftOut, nodesAmong } from "../facts/said.ts";
-import { attemptLater, Fail, Refused } from "../fail.ts";
+import { attempt, attemptLater, Fail, Refused } from "../fail.ts";
 import { endWords } from "../node/words.ts";
+import { decodeObject } from "../objects/storage.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { listed } from "../plain.ts";
@@ -249,8 +251,11 @@ export function refuseLiving(
   });
 }
 
-/** Seconds: a living kubelet renews its Lease every ten, through any API server that runs. */
-const RENEWS = 12;
+/** A living kubelet renews its Lease four times while that lasts (40 s by default), through any API server that runs. */
+export function renewalSeconds(lease: Uint8Array): number {
+  const { spec } = attempt<Partial<Lease>, Partial<Lease>>(() => decodeObject(lease) as Lease, {});
+  return Math.ceil((spec?.leaseDurationSeconds ?? 40) * 0.3);
+}
 
 /**
  * A machine that pauses for a moment, or has just started, may miss one question. So members that are to be
@@ -267,20 +272,19 @@ async function refuseSignsOfLife(
   if (nodes.length === 0) return;
   const silent = nodes.filter(({ shows }) => shows === "nothing");
   const prefix = `${registryPrefix(cp.data)}/leases/kube-node-lease`;
-  const leaseOf = async ({ name }: Peer) =>
-    Buffer.from((await client.get(`${prefix}/${name}`)) ?? "").toString("hex");
+  const leaseOf = async ({ name }: Peer) => Buffer.from((await client.get(`${prefix}/${name}`)) ?? "");
   const leases = () => Promise.all(nodes.map(leaseOf));
   const before = await leases();
   const sign = async () => {
     const pending = silent.map(async (peer) => ({ ...peer, ...(await shownAt(peer, cp.facts, SOON)) }));
     const [now, shown] = await Promise.all([leases(), Promise.all(pending)]);
-    const renews = nodes.find((_, i) => now[i] !== before[i])?.name;
+    const renews = nodes.find((_, i) => !now[i]!.equals(before[i]!))?.name;
     const answers = shown.filter(
       (peer) => isOwnEtcd(peer) || (peer.shows !== "nothing" && !said.lostOn.includes(peer.name)),
     );
     return (renews !== undefined || answers.length > 0) && { renews, answers };
   };
-  const options = { seconds: RENEWS, hint: "wait: it ends by itself" };
+  const options = { seconds: Math.max(...before.map(renewalSeconds)), hint: "wait: it ends by itself" };
   const seen = await undefinedOnTimeout(waitFor(`a sign of life of ${peerNames(nodes)}`, sign, options));
   if (!seen) return;
   refuseLiving(seen.answers, said, cp);

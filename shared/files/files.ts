@@ -126,12 +126,12 @@ export function writeTogether(files: readonly FileChange[]): string[] {
       const one = prepare(path, content, options);
       if (one) pending.push(one);
     }
-  } catch (err) {
+    for (const { commit } of pending) commit();
+    return pending.map(({ path }) => path);
+  } finally {
+    // what has its place is no longer there
     for (const { discard } of pending) discard();
-    throw err;
   }
-  for (const { commit } of pending) commit();
-  return pending.map(({ path }) => path);
 }
 
 /** A write whose content is beside its place already. */

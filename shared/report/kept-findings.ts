@@ -33,7 +33,7 @@ function byNode<T>(runs: readonly KeptRecord[], of: (its: KeptRecord[]) => T | u
 }
 
 /** The scripts' own files, and their folders. */
-const OWN = /^\/(root|run|dev\/shm|tmp)\/|\/\.[^/]+$|\/(bootstrap-kubelet\.conf|sa-old\.pub)$/;
+export const OWN = /^\/(root|run|dev\/shm|tmp)\/|\/\.[^/]+$|\/(bootstrap-kubelet\.conf|sa-old\.pub)$/;
 
 interface LostFiles {
   /** Paths that did not exist when a script wrote them, and that no script had moved away before. */

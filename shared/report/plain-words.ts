@@ -5,7 +5,7 @@
 import { SHARED_KEYS } from "../pki/certs.ts";
 import { listed } from "../plain.ts";
 import { count } from "../progress.ts";
-import { eventsOf, filesGivenUp, lostOnNodes } from "./kept-findings.ts";
+import { eventsOf, filesGivenUp, lostOnNodes, OWN } from "./kept-findings.ts";
 import type { KeptRecord } from "./read-runs.ts";
 import { clockOf, moments, wentWell } from "./repair-timeline.ts";
 
@@ -95,7 +95,7 @@ function keysOf(ours: readonly KeptRecord[]): Keys {
 /** The longer match of "etcd/ca.key" and "ca.key". */
 function keyFile(path: string): string | undefined {
   const files = SHARED_KEYS.map((key) => key.keyFile).sort((a, b) => b.length - a.length);
-  return path.startsWith("/etc/kubernetes/") ? files.find((file) => path.endsWith(`/${file}`)) : undefined;
+  return OWN.test(path) ? undefined : files.find((file) => path.endsWith(`/${file}`));
 }
 
 function sharedKeys({ back, made }: Keys): string {

@@ -2,7 +2,13 @@
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
-import { proveEtcd, proveMembers, refuseLiving, removeMembers } from "../../../shared/etcd/all-members.ts";
+import {
+  proveEtcd,
+  proveMembers,
+  refuseLiving,
+  removeMembers,
+  renewalSeconds,
+} from "../../../shared/etcd/all-members.ts";
 import { type Peer, shownBy } from "../../../shared/etcd/peers.ts";
 import { etcdClient } from "../../../shared/etcd-location/client.ts";
 import { readControlPlaneNode } from "../../../shared/facts/control-plane-node.ts";
@@ -174,6 +180,13 @@ test("a dry run says which lost members would be taken out, and that nobody woul
       const removed = said.filter((line) => line.includes("from etcd's members"));
       expect(removed).toEqual(lost.map((name) => `would remove ${name} from etcd's members`));
     });
+});
+
+test("who is to be taken out is watched for as long as his kubelet may take to renew its Lease", () => {
+  const lease = (spec: object) =>
+    Buffer.from(JSON.stringify({ apiVersion: "coordination.k8s.io/v1", kind: "Lease", metadata: {}, spec }));
+  const seconds = [lease({ leaseDurationSeconds: 40 }), lease({ leaseDurationSeconds: 120 }), lease({})];
+  expect([...seconds, Buffer.alloc(0)].map(renewalSeconds)).toEqual([12, 36, 12, 12]);
 });
 
 test("a member that is said to be lost is not taken out while an etcd answers at its address that may be its", async () => {

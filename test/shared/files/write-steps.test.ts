@@ -1,7 +1,15 @@
 import { expect, test } from "bun:test";
 import * as fs from "node:fs";
 import { join } from "node:path";
-import { exists, list, removeLeftOvers, UNFINISHED, writeFile } from "../../../shared/files/files.ts";
+import {
+  exists,
+  list,
+  removeLeftOvers,
+  UNFINISHED,
+  writeFile,
+  writeTogether,
+} from "../../../shared/files/files.ts";
+import { beginToTell, listenToRun } from "../../../shared/this-run.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 test("what a run that was cut off has left is removed at any depth, and nothing of others, nor below a link", () => {
@@ -24,4 +32,18 @@ test("what a run that was cut off has left is removed at any depth, and nothing 
     ),
   );
   removeLeftOvers("/nowhere");
+});
+
+test("where one of several files cannot take its place, no key is left beside the place of those behind it", () => {
+  using box = sandbox();
+  beginToTell({ what: "run", script: "01-etcd", version: "0", args: [] });
+  // somebody else makes a folder of that name meanwhile
+  listenToRun(({ what }) => what === "file" && fs.mkdirSync(`${box.dir}/etc/b/in`, { recursive: true }));
+  try {
+    const files = ["a", "b", "c"].map((name) => ({ path: `/etc/${name}`, content: "key" }));
+    expect(() => writeTogether(files)).toThrow("Cannot write /etc/b");
+    expect(list("/etc")).toEqual(["a", "b"]);
+  } finally {
+    listenToRun(undefined);
+  }
 });

@@ -219,6 +219,11 @@ test.each<[string, KeptRecord[], string]>([
     "ca.key is new. No run made another shared key.",
   ],
   [
+    "one is new, in a folder of the operator's",
+    [recordOf("01-etcd", { events: [made("/data/pki/ca.key")] })],
+    "ca.key is new. No run made another shared key.",
+  ],
+  [
     "two are new",
     [recordOf("01-etcd", { events: [key("ca.key"), key("etcd/ca.key")] })],
     "ca.key, etcd/ca.key are new. No run made another shared key.",
