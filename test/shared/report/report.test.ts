@@ -1,13 +1,17 @@
 /** The page about a repair: what it says, and that no node can write into it what it likes. */
-import { expect, test } from "bun:test";
+import { expect, spyOn, test } from "bun:test";
 import { truncateSync, writeFileSync } from "node:fs";
+import { readCluster } from "../../../shared/facts/cluster.ts";
 import { PACK_RUNS, rescueFolders, runsIn } from "../../../shared/node/rescue-folder.ts";
 import { readKeptRuns } from "../../../shared/report/read-runs.ts";
 import { type RepairReport, repairPage } from "../../../shared/report/repair-page.ts";
 import { lasting, moments, repairTimeline, wentWell } from "../../../shared/report/repair-timeline.ts";
 import { drawTimeline } from "../../../shared/report/timeline.ts";
+import { writeReport } from "../../../shared/report/write-report.ts";
 import { BEGAN, EXAMPLE, type ExampleRun, filesOf, LEFT, tarOf } from "../../fixtures/kept-runs-example.ts";
 import { write } from "../../pretend/cluster.ts";
+import { pretendData } from "../../pretend/control-plane-node.ts";
+import { MEMBER } from "../../pretend/node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const LOGS = "/logs";
@@ -538,4 +542,26 @@ test.each([
   expect(
     wentWell({ script, ...(exitCode !== undefined && { exitCode }) } as Parameters<typeof wentWell>[0]),
   ).toBe(well);
+});
+
+test("the line that carries transcripts to a node has its IPv6 address as scp takes it", async () => {
+  using box = sandbox();
+  const data = await pretendData(
+    (objects) => {
+      for (const key of Object.keys(objects)) if (key.startsWith("pods/kube-system/")) delete objects[key];
+    },
+    [{ ...MEMBER, peerURLs: ["https://[fd00::11]:2380"] }],
+  );
+  const lines: string[] = [];
+  using _ear = spyOn(console, "log").mockImplementation((line: string) => void lines.push(line));
+  const known = { cluster: readCluster(data), data } as never;
+  writeReport("/root/r.html", undefined, {
+    here: "m1",
+    known,
+    checks: [],
+    end: undefined,
+    endings: [],
+  } as never);
+  expect(lines.at(-1)).toStartWith("scp -pr logs.d root@'[fd00::11]':");
+  expect(box.said.at(-1)).toContain("--logs logs.d");
 });
