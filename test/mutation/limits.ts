@@ -11,9 +11,9 @@ const WAITS = { at: 60, each: 4 };
 export const ALONE = [
   ...["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", "--kill-child"],
   ...["sh", "-c"],
+  'ip link set lo up && for memory in /tmp /dev/shm; do mount -t tmpfs tmpfs "$memory"; done && mount -o remount,ro,bind / && exec "$@"',
+  "sh",
 ];
-const READ_ONLY =
-  'ip link set lo up && for memory in /tmp /dev/shm; do mount -t tmpfs tmpfs "$memory"; done && mount -o remount,ro,bind / && exec "$@"';
 
 export interface Ran {
   /** `loops`: a test would not end. `timed out`: nothing proves that a test noticed anything. */
@@ -37,7 +37,7 @@ export async function ranAlone(
   const words = [`--timeout=${(waits + 60) * 1000}`, ...(bail ? ["--bail"] : [])];
   const command = [process.execPath, "test", ...words, ...paths];
   const limits = ["timeout", "-s", "KILL", `${waits}`, "prlimit", `--cpu=${longest}:${longest + 60}`, "--"];
-  const child = Bun.spawn([...ALONE, READ_ONLY, "sh", ...limits, ...command], {
+  const child = Bun.spawn([...ALONE, ...limits, ...command], {
     ...{ cwd: home, stdout: "ignore", stderr: "pipe", env: { ...process.env, ...NO_LATE_COMPILER } },
   });
   const said = await new Response(child.stderr).text();

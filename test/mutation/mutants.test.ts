@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { sandbox } from "../pretend/sandbox.ts";
 import { Checked } from "./checked.ts";
 import { coverageOf, coveredBy, readLcov, testsOf } from "./covered.ts";
+import { Ends } from "./ends.ts";
 import { ALONE, ranAlone, redOf } from "./limits.ts";
 import { type Mutant, mutantsOf, mutated } from "./mutants.ts";
 import { inOtherFiles, noticed } from "./together.ts";
@@ -122,7 +123,8 @@ test("only a test of which a file has changed is measured again", async () => {
       `import { appendFileSync } from "node:fs";\nimport { test } from "bun:test";\nimport { one } from "./shared/${name}.ts";\ntest("one", () => appendFileSync("${box.dir}/ran", one(2) + "${name} "));\n`,
     );
   }
-  const measure = () => coveredBy(box.dir, ["a.test.ts", "b.test.ts"], 1, `${box.dir}/lines.json`);
+  const measure = () =>
+    coveredBy(box.dir, ["a.test.ts", "b.test.ts"], { width: 1, kept: `${box.dir}/lines.json` });
   const ran = () => readFileSync(`${box.dir}/ran`, "utf8");
   expect(testsOf(await measure(), "shared/a.ts", 2)).toEqual(["a.test.ts"]);
   await measure();
@@ -133,6 +135,20 @@ test("only a test of which a file has changed is measured again", async () => {
   writeFileSync(`${box.dir}/b.test.ts`, `${readFileSync(`${box.dir}/b.test.ts`, "utf8")}// another one`);
   await measure();
   expect(ran()).toBe("1a 1b 3a 1b ");
+});
+
+test("a run goes on behind what an earlier one has kept, but not in a file that has changed since", () => {
+  using box = sandbox();
+  mkdirSync(`${box.dir}/shared`);
+  for (const name of ["a", "b", "c"]) writeFileSync(`${box.dir}/shared/${name}.ts`, name);
+  const ends = () => new Ends(box.dir, `${box.dir}/ends`);
+  const known = () => ["a", "b", "c"].map((name) => ends().of(one(`shared/${name}.ts`))?.end);
+  ends().keep({ mutant: one("shared/a.ts"), end: "open", by: [] });
+  ends().keep({ mutant: one("shared/b.ts"), end: "killed", by: ["b.test.ts"] });
+  expect(known()).toEqual(["open", "killed", undefined]);
+  ends().keep({ mutant: one("shared/a.ts"), end: "survived", by: [] });
+  writeFileSync(`${box.dir}/shared/b.ts`, "b2");
+  expect(known()).toEqual(["survived", undefined, undefined]);
 });
 
 test("near and quick tests come first, some at a time", () => {

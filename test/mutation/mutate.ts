@@ -18,12 +18,12 @@ import {
 import { getPriority, setPriority } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { $, Glob } from "bun";
+import { $, Glob, hash } from "bun";
 import { run } from "../../shared/run.ts";
-import { random } from "../pretend/damage.ts";
 import { Checked } from "./checked.ts";
 import { type Covered, coveredBy, testsOf } from "./covered.ts";
-import { type Ran, ranAlone } from "./limits.ts";
+import { Ends, type Result } from "./ends.ts";
+import { ALONE, type Ran, ranAlone } from "./limits.ts";
 import { type Mutant, mutantsOf, mutated } from "./mutants.ts";
 import { inOtherFiles, noticed, type Open } from "./together.ts";
 import { inTurn, usualOf } from "./turns.ts";
@@ -32,18 +32,19 @@ const USAGE = `Usage: npm run mutate [-- options]
 
   --count N    so many changes (default 100)
   --seed S     other ones, or the same again (default 1)
-  --skip N     without the first N of them: an earlier run has tried those
   --in TEXT    only in files with TEXT in their path: --in shared/facts/
   --lines FILE keeps which tests run which lines: only tests whose files have changed are measured again
+  --ends FILE  keeps how each change ended: started again, the run goes on behind these. To try a survivor
+               again, with a new row, delete its line in it
 
 Exit codes: 0 done · 1 stopped`;
 
 const OPTIONS = {
   count: { type: "string", default: "100" },
   seed: { type: "string", default: "1" },
-  skip: { type: "string", default: "0" },
   in: { type: "string", default: "" },
   lines: { type: "string" },
+  ends: { type: "string" },
   help: { type: "boolean" },
 } as const;
 
@@ -72,30 +73,16 @@ async function main() {
   process.on("exit", () => rmSync(home, { recursive: true }));
   for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(130));
   using checked = new Checked(home);
-  const all = await chosen(checked, values.in, random(Number(values.seed)));
+  const all = await chosen(checked, values.in, values.seed);
   console.log(`${all.length} possible changes; which tests run which lines?`);
   const tests = [...new Glob("test/**/*.test.ts").scanSync(home)].filter((path) => !OTHERS.test(path)).sort();
-  const covered = await coveredBy(home, tests, 2, values.lines && resolve(values.lines));
-  const bench: Bench = { home, checked, covered };
-  for (const red of await redUnchanged(tests, bench)) {
-    console.log(`red though nothing is changed, and left out: ${red}`);
-    for (const known of covered.lines.values())
-      for (const [line, files] of known)
-        known.set(
-          line,
-          files.filter((file) => file !== red),
-        );
-  }
-  const results = await tryAll(all.slice(Number(values.skip)), Number(values.count), bench);
+  const covered = await coveredBy(home, tests, {
+    ...{ width: 2, before: ALONE },
+    ...(values.lines && { kept: resolve(values.lines) }),
+  });
+  const bench: Bench = { home, checked, covered, ends: new Ends(home, values.ends && resolve(values.ends)) };
+  const results = await tryAll(all, Number(values.count), bench);
   console.log(`\n${summary(results)} (--seed ${values.seed})`);
-}
-
-/** What is red there by itself would count as if it noticed each change. */
-async function redUnchanged(tests: readonly string[], bench: Bench): Promise<string[]> {
-  const red: string[] = [];
-  for (const turn of inTurn(tests, "", bench.covered))
-    red.push(...(await ranOf(turn, bench, { bail: false })).red);
-  return red;
 }
 
 /** What git has, and what is new; the packages are the checkout's own. */
@@ -112,15 +99,18 @@ async function copyOfCheckout(): Promise<string> {
   return home;
 }
 
-/** In random order. */
-async function chosen(checked: Checked, only: string, pick: ReturnType<typeof random>): Promise<Mutant[]> {
+/** In an order that a change of one file leaves to the others. */
+async function chosen(checked: Checked, only: string, seed: string): Promise<Mutant[]> {
   const paths = [...new Glob("shared/**/*.ts").scanSync(checked.home)]
     .filter((path) => path.includes(only) && !NOT_OURS.test(path))
     .sort();
   const all = (await checked.trees(paths)).flatMap(({ path, tree }) => mutantsOf(tree, path));
   return all
-    .map((mutant) => ({ mutant, at: pick(2 ** 31) }))
-    .sort((a, b) => a.at - b.at)
+    .map((mutant) => ({
+      mutant,
+      at: hash(`${seed} ${mutant.path} ${mutant.start} ${mutant.text}`) as bigint,
+    }))
+    .sort((a, b) => (a.at < b.at ? -1 : 1))
     .map(({ mutant }) => mutant);
 }
 
@@ -128,12 +118,7 @@ interface Bench {
   home: string;
   checked: Checked;
   covered: Covered;
-}
-
-interface Result {
-  mutant: Mutant;
-  /** `no types`: the compiler notices it, so it does not count. */
-  end: Ran["end"] | "never run" | "no types";
+  ends: Ends;
 }
 
 /** So many open changes are tried together: more of them, and more of the far tests have something to say. */
@@ -142,36 +127,48 @@ const TOGETHER = 24;
 /** So many of them that are TypeScript. */
 async function tryAll(mutants: readonly Mutant[], count: number, bench: Bench): Promise<Result[]> {
   const results: Result[] = [];
-  const isTyped = ({ end }: Result) => end !== "no types";
   const left = mutants.values();
-  while (results.filter(isTyped).length < count) {
-    const open: Open[] = [];
-    while (open.length < TOGETHER && results.filter(isTyped).length + open.length < count) {
-      const { value: mutant } = left.next();
-      if (!mutant) break;
-      const found = await nearEnd(mutant, bench);
-      if ("end" in found) results.push(shown(found, bench));
-      else open.push(found);
+  let open: Open[] = [];
+  for (let isLast = false; !isLast || open.length > 0; ) {
+    const [group = []] = inOtherFiles(open);
+    if (isLast || group.length >= TOGETHER) {
+      results.push(...(await farEnds(group, bench)));
+      open = open.filter((one) => !group.includes(one));
+      console.log(`   ${summary(results)}`);
+      continue;
     }
-    if (open.length === 0) break;
-    for (const group of inOtherFiles(open)) results.push(...(await farEnds(group, bench)));
-    console.log(`   ${summary(results)}`);
+    const typed = results.filter(({ end }) => end !== "no types").length;
+    const { value: mutant } = left.next();
+    isLast = !mutant || typed + open.length + 1 >= count;
+    if (!mutant) continue;
+    const found = await nearEnd(mutant, bench);
+    if ("tests" in found) open.push(found);
+    else {
+      results.push(found);
+      if (found.end === "no types") isLast = false;
+    }
   }
   return results;
 }
 
 /** With the tests of one turn; open where they notice nothing, and there are more. */
 async function nearEnd(mutant: Mutant, bench: Bench): Promise<Result | Open> {
-  const { home, checked, covered } = bench;
+  const { home, checked, covered, ends } = bench;
+  const known = ends.of(mutant);
+  if (known && known.end !== "open") return { ...known, mutant, end: known.end };
   const isValid = () => checked.isValid(mutant.path);
-  const valid = await withChanges(home, [mutant], isValid);
+  const valid = known !== undefined || (await withChanges(home, [mutant], isValid));
   await isValid();
-  if (!valid) return { mutant, end: "no types" };
+  if (!valid) return shown({ mutant, end: "no types", by: [] }, bench);
   const tests = testsOf(covered, mutant.path, mutant.line);
-  if (tests.length === 0) return { mutant, end: "never run" };
+  if (tests.length === 0) return shown({ mutant, end: "never run", by: [] }, bench);
   const [near, ...far] = inTurn(tests, mutant.path, covered);
-  const { end } = await withChanges(home, [mutant], () => ranOf(near!, bench, { bail: true }));
-  return end === "survived" && far.length > 0 ? { mutant, tests: far.flat() } : { mutant, end };
+  const open: Open = { mutant, tests: far.flat() };
+  if (known) return open;
+  const { end, red } = await withChanges(home, [mutant], () => ranOf(near!, bench, { bail: true }));
+  if (end !== "survived" || far.length === 0) return shown({ mutant, end, by: red }, bench);
+  ends.keep({ mutant, end: "open", by: [] });
+  return open;
 }
 
 async function farEnds(group: readonly Open[], bench: Bench): Promise<Result[]> {
@@ -189,8 +186,8 @@ async function farEnds(group: readonly Open[], bench: Bench): Promise<Result[]> 
     }),
   );
   return group.map(({ mutant }) => {
-    const end = ends.find((one) => one.mutant === mutant)?.end ?? "survived";
-    return shown({ mutant, end }, bench);
+    const { end, by } = ends.find((one) => one.mutant === mutant) ?? { end: "survived", by: [] };
+    return shown({ mutant, end, by }, bench);
   });
 }
 
@@ -214,9 +211,12 @@ function ranOf(files: readonly string[], { home, covered }: Bench, how: { bail: 
 }
 
 /** As they come: a run of hours may be stopped. */
-function shown(result: Result, { home }: Bench): Result {
-  const { mutant, end } = result;
-  console.log(`${end}: ${mutant.path}:${mutant.line}: ${mutant.what}`);
+function shown(result: Result, { home, ends }: Bench): Result {
+  const { mutant, end, by } = result;
+  ends.keep(result);
+  console.log(
+    `${end}: ${mutant.path}:${mutant.line}: ${mutant.what}${by.length > 0 ? ` (${by.join(", ")})` : ""}`,
+  );
   const before = readFileSync(join(home, mutant.path), "utf8");
   if (end !== "killed" && end !== "no types") console.log(diffOf(before, mutated(before, mutant), mutant));
   return result;

@@ -14,6 +14,7 @@ export interface Open {
 export interface Noticed {
   mutant: Mutant;
   end: Ran["end"];
+  by: readonly string[];
 }
 
 /** Those that a test notices when it is alone. A change is not alone in its file: see `inOtherFiles`. */
@@ -28,7 +29,7 @@ export async function noticed(
     tests,
   );
   if (end === "survived") return [];
-  if (group.length === 1) return [{ mutant: group[0]!.mutant, end }];
+  if (group.length === 1) return [{ mutant: group[0]!.mutant, end, by: red }];
   const asked = group
     .map(({ mutant, tests }) => ({ mutant, tests: tests.filter((test) => red.includes(test)) }))
     .filter(({ tests }) => tests.length > 0);
