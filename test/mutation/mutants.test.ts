@@ -203,12 +203,15 @@ test.each(NOTICED)("changes tried together: %s is noticed, by few runs", async (
   expect([ends.map(({ mutant }) => mutant.path), ran]).toEqual([found, runs]);
 });
 
-test("two changes of one file are never made together", () => {
-  const open = [one("a"), one("b"), one("a", 2), one("a", 3)].map((mutant) => ({ mutant, tests: [] }));
-  expect(inOtherFiles(open).map((group) => group.map(({ mutant }) => mutant.line))).toEqual([
-    [1, 1],
-    [2],
-    [3],
+test("two changes of one file are never made together, and never more than so many", () => {
+  const open = [one("a"), one("b"), one("a", 2), one("a", 3), one("c")].map((mutant) => ({
+    mutant,
+    tests: [],
+  }));
+  expect(inOtherFiles(open, 2).map((group) => group.map(({ mutant }) => mutant.path + mutant.line))).toEqual([
+    ["a1", "b1"],
+    ["a2", "c1"],
+    ["a3"],
   ]);
 });
 

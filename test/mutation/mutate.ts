@@ -19,6 +19,7 @@ import { getPriority, setPriority } from "node:os";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { $, Glob, hash } from "bun";
+import { inParallel } from "../../shared/api/many.ts";
 import { run } from "../../shared/run.ts";
 import { Checked } from "./checked.ts";
 import { type Covered, coveredBy, testsOf } from "./covered.ts";
@@ -32,6 +33,7 @@ const USAGE = `Usage: npm run mutate [-- options]
 
   --count N    so many changes (default 100)
   --seed S     other ones, or the same again (default 1)
+  --width N    so many at a time (default 1)
   --in TEXT    only in files with TEXT in their path: --in shared/facts/
   --lines FILE keeps which tests run which lines: only tests whose files have changed are measured again
   --ends FILE  keeps how each change ended: started again, the run goes on behind these. To try a survivor
@@ -42,6 +44,7 @@ Exit codes: 0 done · 1 stopped`;
 const OPTIONS = {
   count: { type: "string", default: "100" },
   seed: { type: "string", default: "1" },
+  width: { type: "string", default: "1" },
   in: { type: "string", default: "" },
   lines: { type: "string" },
   ends: { type: "string" },
@@ -69,20 +72,27 @@ async function main() {
   const { values } = parseArgs({ options: OPTIONS });
   if (values.help) return console.log(USAGE);
   setPriority(Math.max(getPriority(), NICE));
-  const home = await copyOfCheckout();
-  process.on("exit", () => rmSync(home, { recursive: true }));
+  const homes = await Promise.all(Array.from({ length: Number(values.width) }, copyOfCheckout));
+  process.on("exit", () => {
+    for (const home of homes) rmSync(home, { recursive: true });
+  });
   for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(130));
-  using checked = new Checked(home);
-  const all = await chosen(checked, values.in, values.seed);
-  console.log(`${all.length} possible changes; which tests run which lines?`);
-  const tests = [...new Glob("test/**/*.test.ts").scanSync(home)].filter((path) => !OTHERS.test(path)).sort();
-  const covered = await coveredBy(home, tests, {
-    ...{ width: 2, before: ALONE },
+  using all = new DisposableStack();
+  const checked = homes.map((home) => all.use(new Checked(home)));
+  const mutants = await chosen(checked[0]!, values.in, values.seed);
+  console.log(`${mutants.length} possible changes; which tests run which lines?`);
+  const covered = await coveredBy(homes[0]!, testsIn(homes[0]!), {
+    ...{ width: Number(values.width), before: ALONE },
     ...(values.lines && { kept: resolve(values.lines) }),
   });
-  const bench: Bench = { home, checked, covered, ends: new Ends(home, values.ends && resolve(values.ends)) };
-  const results = await tryAll(all, Number(values.count), bench);
+  const ends = new Ends(homes[0]!, values.ends && resolve(values.ends));
+  const benches = homes.map((home, at): Bench => ({ home, checked: checked[at]!, covered, ends }));
+  const results = await tryAll(mutants, Number(values.count), benches);
   console.log(`\n${summary(results)} (--seed ${values.seed})`);
+}
+
+function testsIn(home: string): string[] {
+  return [...new Glob("test/**/*.test.ts").scanSync(home)].filter((path) => !OTHERS.test(path)).sort();
 }
 
 /** What git has, and what is new; the packages are the checkout's own. */
@@ -125,30 +135,37 @@ interface Bench {
 const TOGETHER = 24;
 
 /** So many of them that are TypeScript. */
-async function tryAll(mutants: readonly Mutant[], count: number, bench: Bench): Promise<Result[]> {
-  const results: Result[] = [];
-  const left = mutants.values();
-  let open: Open[] = [];
-  for (let isLast = false; !isLast || open.length > 0; ) {
-    const [group = []] = inOtherFiles(open);
-    if (isLast || group.length >= TOGETHER) {
-      results.push(...(await farEnds(group, bench)));
-      open = open.filter((one) => !group.includes(one));
-      console.log(`   ${summary(results)}`);
-      continue;
-    }
-    const typed = results.filter(({ end }) => end !== "no types").length;
-    const { value: mutant } = left.next();
-    isLast = !mutant || typed + open.length + 1 >= count;
-    if (!mutant) continue;
-    const found = await nearEnd(mutant, bench);
-    if ("tests" in found) open.push(found);
-    else {
-      results.push(found);
-      if (found.end === "no types") isLast = false;
-    }
+async function tryAll(mutants: readonly Mutant[], count: number, benches: readonly Bench[]) {
+  const [results, open]: [Result[], Open[]] = [[], []];
+  const typed = () => results.filter(({ end }) => end !== "no types").length + open.length;
+  for (let tried = 0; typed() < count && tried < mutants.length; ) {
+    const next = mutants.slice(tried, tried + count - typed());
+    tried += next.length;
+    await onFree(benches, next, async (mutant, bench) => {
+      const found = await nearEnd(mutant, bench);
+      if ("tests" in found) open.push(found);
+      else results.push(found);
+    });
   }
+  console.log(`   ${summary(results)}; ${open.length} to be tried with far tests`);
+  await onFree(benches, inOtherFiles(open, TOGETHER), async (group, bench) => {
+    results.push(...(await farEnds(group, bench)));
+  });
   return results;
+}
+
+/** Each item on the next bench that is free. */
+async function onFree<T>(
+  benches: readonly Bench[],
+  items: readonly T[],
+  action: (item: T, bench: Bench) => Promise<void>,
+) {
+  const free = [...benches];
+  await inParallel(items, benches.length, async (item) => {
+    const bench = free.pop()!;
+    await action(item, bench);
+    free.push(bench);
+  });
 }
 
 /** With the tests of one turn; open where they notice nothing, and there are more. */
@@ -168,6 +185,7 @@ async function nearEnd(mutant: Mutant, bench: Bench): Promise<Result | Open> {
   const { end, red } = await withChanges(home, [mutant], () => ranOf(near!, bench, { bail: true }));
   if (end !== "survived" || far.length === 0) return shown({ mutant, end, by: red }, bench);
   ends.keep({ mutant, end: "open", by: [] });
+  console.log(`no near test notices: ${mutant.path}:${mutant.line}: ${mutant.what}`);
   return open;
 }
 

@@ -37,11 +37,13 @@ export async function noticed(
   return [...(await noticed(asked.slice(0, half), ran)), ...(await noticed(asked.slice(half), ran))];
 }
 
-/** Groups in each of which no two changes are of the same file: one would move the other's place. */
-export function inOtherFiles(open: readonly Open[]): Open[][] {
+/** Groups of so many, in each of which no two changes are of the same file: one would move the other's place. */
+export function inOtherFiles(open: readonly Open[], most: number): Open[][] {
   const groups: Open[][] = [];
   for (const one of open) {
-    const group = groups.find((others) => !others.some(({ mutant }) => mutant.path === one.mutant.path));
+    const group = groups.find(
+      (others) => others.length < most && !others.some(({ mutant }) => mutant.path === one.mutant.path),
+    );
     if (group) group.push(one);
     else groups.push([one]);
   }
