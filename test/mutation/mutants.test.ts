@@ -153,9 +153,10 @@ test("a run goes on behind what an earlier one has kept, but not in a file that 
 
 test("near and quick tests come first, some at a time", () => {
   const seconds = new Map([
-    ["test/shared/a/x.test.ts", 9],
+    ["test/shared/a/x.test.ts", 5],
     ["test/shared/a/y.test.ts", 1],
-    ["test/shared/b/z.test.ts", 4],
+    ["test/shared/b/z.test.ts", 2],
+    ["test/typed/last.test.ts", 9],
     ["test/typed/slow.test.ts", 30],
     ["test/typed/quick.test.ts", 8],
   ]);
@@ -163,7 +164,7 @@ test("near and quick tests come first, some at a time", () => {
   const turns = inTurn([...seconds.keys()], "shared/a/x.ts", covered);
   expect(turns).toEqual([
     ["test/shared/a/y.test.ts", "test/shared/a/x.test.ts", "test/shared/b/z.test.ts"],
-    ["test/typed/quick.test.ts"],
+    ["test/typed/quick.test.ts", "test/typed/last.test.ts"],
     ["test/typed/slow.test.ts"],
   ]);
 });
