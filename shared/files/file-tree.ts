@@ -364,8 +364,9 @@ type Top = Pick<CopiedEntry, "from" | "to">;
 
 /** Errors: as node:fs; Fail if a link leads to what its maker does not own. */
 function copiedEntry(from: string, to: string, links: LinkMode): CopiedEntry {
-  const real = links === "followed" && !fs.lstatSync(from).isSymbolicLink() ? realHost(from) : undefined;
-  return entryOf(from, to, links === "kept" ? undefined : real ? [{ from: real, to }] : []);
+  if (links === "kept") return entryOf(from, to, undefined);
+  const real = fs.lstatSync(from).isSymbolicLink() ? undefined : realHost(from);
+  return entryOf(from, to, real ? [{ from: real, to }] : []);
 }
 
 /** Errors: as `copiedEntry`. */

@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { generateKeyPairSync } from "node:crypto";
 import { etcdHome } from "../../../shared/etcd-location/etcd-home.ts";
-import { readCluster } from "../../../shared/facts/cluster.ts";
+import { lacksOnlyConfiguration, readCluster } from "../../../shared/facts/cluster.ts";
 import { factsFor, ownNode } from "../../../shared/facts/issue-facts.ts";
 import { refuseUnknownNodes } from "../../../shared/facts/said.ts";
 import { attempt, Fail } from "../../../shared/fail.ts";
@@ -61,6 +61,20 @@ test.each<[string, (objects: Objects) => void, string]>([
 ])("without %s readCluster() fails, and uses no default", async (_, change, message) => {
   const data = await pretendData(change);
   expect(() => readCluster(data)).toThrow(message);
+});
+
+test.each([
+  ["deployments/kube-system/coredns", true],
+  ["daemonsets/kube-system/kube-proxy", true],
+  ["services/specs/default/kubernetes", false],
+])("a cluster with %s lives without a kubeadm-config: %p", async (key, lives) => {
+  const data = await pretendData((objects) => {
+    for (const name of Object.keys(objects))
+      if (/^(deployments|daemonsets)\//.test(name)) delete objects[name];
+    objects[key] = "{}";
+    delete objects[CONFIG];
+  });
+  expect(lacksOnlyConfiguration(data)).toBe(lives);
 });
 
 test("data without the namespace kube-system is not a Kubernetes cluster's", async () => {

@@ -253,22 +253,24 @@ test("what is moved aside keeps its whole path, and never lands on what was move
 
 test("a tree is made what its copy is: what differs is moved aside, and no more; the folder stays, as a disk may be mounted there", () => {
   using box = sandbox();
-  for (const name of ["same", "other", "gone"]) writeFile(`/pki/${name}`, name);
+  for (const name of ["same", "other", "gone", "open"]) writeFile(`/pki/${name}`, name, { mode: 0o600 });
   fs.symlinkSync("/pki/nowhere", `${box.dir}/pki/link`);
   copyTree("/pki", "/before/pki");
   const place = fs.statSync(`${box.dir}/pki`).ino;
   // of the same length
   writeFile("/pki/other", "thero");
+  fs.chmodSync(`${box.dir}/pki/open`, 0o644);
   for (const name of ["gone", "link"]) removeFile(`/pki/${name}`);
   writeFile("/pki/more/new", "new");
   restoreTree("/before/pki", "/pki", "/failed");
-  expect(list("/pki")).toEqual(["gone", "link", "other", "same"]);
+  expect(list("/pki")).toEqual(["gone", "link", "open", "other", "same"]);
+  expect(stat("/pki/open")?.mode).toBe(0o600);
   expect([readText("/pki/gone"), readText("/pki/other"), fs.readlinkSync(`${box.dir}/pki/link`)]).toEqual([
     "gone",
     "other",
     "/pki/nowhere",
   ]);
-  expect([list("/failed/pki"), readText("/failed/pki/other")]).toEqual([["more", "other"], "thero"]);
+  expect([list("/failed/pki"), readText("/failed/pki/other")]).toEqual([["more", "open", "other"], "thero"]);
   expect(fs.statSync(`${box.dir}/pki`).ino).toBe(place);
   box.said.length = 0;
   restoreTree("/before/pki", "/pki", "/failed");

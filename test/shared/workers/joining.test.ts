@@ -105,6 +105,11 @@ test.each<[string, FakeCommand[], boolean[], string | undefined]>([
     undefined,
   ],
 ])("%s", async (_, commands, types, why) => {
-  expect(await started(commands)).toMatchObject({ types, ...(why && { why }) });
-  if (!why) expect((await started(commands)).why).toBeUndefined();
+  const found = await started(commands);
+  expect(found).toMatchObject({ types, ...(why && { why }) });
+  if (!why) expect(found.why).toBeUndefined();
+  // its end ends the wait
+  const looks = (all: readonly string[]) => all.filter((call) => call === ACTIVE).length;
+  if (why?.includes("has exited"))
+    expect(looks(found.calls)).toBe(looks(commands.map(({ command }) => command)));
 });
