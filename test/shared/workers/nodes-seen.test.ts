@@ -190,10 +190,17 @@ test.each([
   ["in capitals, as YAML 1.1 has it", "serverTLSBootstrap: True\n", true],
   ["none", "serverTLSBootstrap: false\n", false],
   ["what cannot be read", "serverTLSBootstrap: [", false],
-])("the kubelets' serving certificates come from the CA, by kubelet-config: %s", async (_, kubelet, expected) => {
-  using _box = sandbox();
-  const data = await pretendData((objects) => {
-    objects["configmaps/kube-system/kubelet-config"] = { kind: "ConfigMap", metadata: {}, data: { kubelet } };
-  });
-  expect(servingByCa(controlPlaneOf(data))).toBe(expected);
-});
+])(
+  "the kubelets' serving certificates come from the CA, by kubelet-config: %s",
+  async (_, kubelet, expected) => {
+    using _box = sandbox();
+    const data = await pretendData((objects) => {
+      objects["configmaps/kube-system/kubelet-config"] = {
+        kind: "ConfigMap",
+        metadata: {},
+        data: { kubelet },
+      };
+    });
+    expect(servingByCa(controlPlaneOf(data))).toBe(expected);
+  },
+);
