@@ -8,11 +8,11 @@ import { lookAtPeers, refuseWhereOthersLive } from "../shared/etcd/other-members
 import * as own from "../shared/etcd/own-etcd.ts";
 import { hasMoved, tellMembers } from "../shared/etcd/tell-members.ts";
 import * as unit from "../shared/etcd/unit-files.ts";
+import { hasNewKeys } from "../shared/facts/ca-copies.ts";
 import { refuseDoubtfulClock } from "../shared/facts/clock.ts";
 import { type ControlPlaneNode, keepRan } from "../shared/facts/control-plane-node.ts";
 import { afterEtcd } from "../shared/facts/course.ts";
 import { controlPlaneToRepair, refuseNoMember, sayFacts } from "../shared/facts/node-to-repair.ts";
-import { hasNewKeys } from "../shared/facts/sa-key.ts";
 import { keepSaid, withWords } from "../shared/facts/said.ts";
 import { refuseExternalCa } from "../shared/facts/signed-elsewhere.ts";
 import { Fail } from "../shared/fail.ts";

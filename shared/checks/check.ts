@@ -1,6 +1,5 @@
 /**
- * A check: a row of KINDS (kinds.ts) and its result, with its severity, what still works, and what mends it;
- * and how checks are printed: on the terminal, as lines, or as JSON.
+ * A check: a row of KINDS (kinds.ts) and its result; and how checks are printed: on the terminal, as lines, or as JSON.
  */
 import { command } from "../again.ts";
 import type { Difference } from "../pki/judge.ts";
@@ -145,7 +144,7 @@ export function stateWord({ result, state }: Pick<TableRow, "result" | "state">)
 }
 
 export function printLines(lines: readonly TableRow[], head: readonly string[][] = []) {
-  const signs = [...head.map(() => undefined), ...lines.map(signOf)];
+  const signs = [...head.map(() => undefined), ...lines.map(({ result }) => SIGNS[result])];
   printTable([...head, ...lines.map((line) => [line.what, stateWord(line), line.detail])], signs);
 }
 
@@ -160,10 +159,6 @@ export function printTable(rows: readonly string[][], signs: readonly (Sign | un
 
 const SIGNS: Record<Check["result"], Sign> = { ok: "√", warning: "‼", failed: "×" };
 
-function signOf({ result }: TableRow): Sign {
-  return SIGNS[result];
-}
-
 interface Shown {
   all?: boolean | undefined;
   /**
@@ -176,16 +171,18 @@ interface Shown {
 export function printChecks(checks: readonly Check[], { all, advice = "below" }: Shown = {}) {
   const shown = worstFirst(checks).filter(({ result }) => all || result !== "ok");
   for (const [index, check] of shown.entries()) {
-    answer(lineOf(check, advice), signOf(check));
+    answer(lineOf(check, advice), SIGNS[check.result]);
     const next = shown[index + 1];
     // advice that all of a kind share is printed once
-    if (advice === "below" && check.severity && !(next && sameAdvice(check, next)))
-      sayAdvice(check, shown.filter((other) => sameAdvice(check, other)).length > 1);
+    if (advice !== "below" || !check.severity || (next && sameAdvice(check, next))) continue;
+    const many = shown.filter((other) => sameAdvice(check, other)).length > 1;
+    answer(`${INDENT}${SEVERITIES[check.severity]}. Still works: ${check.works}`);
+    answer(`${INDENT}repair: ${many ? KINDS[check.id].mend.replace("…", "NODE") : check.mend}`);
   }
   if (advice === "below") printDifferences(checks);
 }
 
-/** Checks that work, but differ from kubeadm-config; and what to type before the next upgrade. */
+/** They work, but differ from kubeadm-config; and what to type before the next upgrade. */
 export function printDifferences(checks: readonly Check[]) {
   const found = checks.filter(({ differs }) => differs !== undefined);
   if (found.length === 0) return;
@@ -210,11 +207,6 @@ function sameAdvice(a: Check, b: Check): boolean {
 }
 
 const INDENT = " ".repeat(11);
-
-function sayAdvice({ id, severity, works, mend }: Check, many: boolean) {
-  answer(`${INDENT}${SEVERITIES[severity!]}. Still works: ${works}`);
-  answer(`${INDENT}repair: ${many ? KINDS[id].mend.replace("…", "NODE") : mend}`);
-}
 
 /** "61 checks, 2 failed (1 outage now, 1 minor), 3 warnings". */
 export function tellSummary(checks: readonly Check[]) {
@@ -247,7 +239,7 @@ export function verdictOf(
   return `${verdict}${warnings > 0 ? `, ${warnings} warning${warnings > 1 ? "s" : ""}` : ""}`;
 }
 
-/** The parts that 00-assess sends to; a hand-over, say, stays what the check itself names. */
+/** The parts that 00-assess sends to. */
 const PART = /^\.\/bunw scripts\/0[0-4]-/;
 
 /** The next step: a part of the repair that mends a failed check, else what each names. Undefined if none has failed. */

@@ -1,6 +1,6 @@
 /**
- * Names what ends later on this node, for 00-assess and 05-verify. Expiry dates: certificates within 90 days, CAs
- * within a year, each with its day and what renews it. A repair's open ends, until somebody closes them.
+ * Names what ends later on this node: certificates within 90 days, CAs within a year, with what renews each; and a
+ * repair's open ends, until somebody closes them.
  */
 import { basename } from "node:path";
 import type { EtcdHome } from "../etcd-location/etcd-home.ts";
@@ -29,7 +29,7 @@ export interface Ending {
   path: string;
   notBefore: Date;
   notAfter: Date;
-  /** The kubelet's, and it does not renew it (rotateCertificates: false). */
+  /** The kubelet does not renew it: rotateCertificates: false. */
   isKept?: boolean;
 }
 
@@ -55,8 +55,11 @@ export function endingsHere(
   const { keepsCertificate: isKept, kubeconfig, clientPem, serverPem } = kubelet;
   const client = endingOf("kubelet", isKept ? kubeconfig : clientPem, clientText(kubelet));
   const configs = certificatesDir ? KUBECONFIGS.filter(({ name }) => name !== "kubelet") : [];
-  const own = { kind: "kubelet" as const, path: serverPem };
-  const all = [...pki, own, ...configs.map(({ path }) => ({ kind: "kubeconfig" as const, path }))];
+  const all = [
+    ...pki,
+    { kind: "kubelet" as const, path: serverPem },
+    ...configs.map(({ path }) => ({ kind: "kubeconfig" as const, path })),
+  ];
   const endings = all.flatMap(({ kind, path }) => {
     const read = () => (kind === "kubeconfig" ? readKubeconfig(path)?.clientCertPem : readText(path));
     return endingOf(kind, path, attempt(read, undefined));
@@ -86,11 +89,9 @@ function endingOf(kind: Ending["kind"], path: string, pem: string | undefined): 
 const DAY = 86_400_000;
 
 /**
- * Days before its expiry that a file is named. A rotation of a CA touches every node, so it needs planning.
+ * Days before its expiry that a file is named. A rotation of a CA touches every node.
  */
-const AHEAD: Record<Ending["kind"], number> = {
-  ...{ ca: 365, certificate: 90, kubeconfig: 90, kubelet: 90, etcd: 90 },
-};
+const ahead = ({ kind }: Ending) => (kind === "ca" ? 365 : 90);
 
 /**
  * A kubelet renews its certificate after 70 to 90 % of its lifetime: client-go's util/certificate,
@@ -98,13 +99,7 @@ const AHEAD: Record<Ending["kind"], number> = {
  */
 const ROTATED_BY = 0.9;
 
-const CHECKS: Record<Ending["kind"], CheckId> = {
-  ca: "expiry-ca",
-  certificate: "expiry-certificate",
-  kubeconfig: "expiry-certificate",
-  kubelet: "expiry-kubelet",
-  etcd: "expiry-etcd",
-};
+const checkOf = ({ kind }: Ending): CheckId => `expiry-${kind === "kubeconfig" ? "certificate" : kind}`;
 
 /**
  * One row for all that expire soon and are renewed in the same way. If none does, one row names the first to
@@ -114,7 +109,7 @@ export function forecast(endings: readonly Ending[], now = new Date()): CheckRow
   const left = inOrder(endings, now);
   const soon = Map.groupBy(
     left.filter((ending) => endsSoon(ending, now)),
-    ({ kind }) => CHECKS[kind],
+    checkOf,
   );
   const first = firstOf(left);
   if (soon.size === 0 && first)
@@ -125,7 +120,7 @@ export function forecast(endings: readonly Ending[], now = new Date()): CheckRow
     const [[first, together], ...later] = [...Map.groupBy(all, ({ notAfter }) => day(notAfter))] as [
       [string, Ending[]],
     ];
-    const days = Math.floor((together[0]!.notAfter.getTime() - now.getTime()) / DAY);
+    const days = Math.floor((+together[0]!.notAfter - +now) / DAY);
     const laterNote = later
       .map(([last, ending]: [string, Ending[]]) => `; then ${named(ending)} until ${last}`)
       .join("");
@@ -138,26 +133,24 @@ export function forecast(endings: readonly Ending[], now = new Date()): CheckRow
 }
 
 /**
- * A kubelet's certificate that ends with its CA is the newest possible, and counts as the CA: the controller-manager
- * signs nothing beyond its CA's end (pkg/controller/certificates/authority, policies.go).
+ * A kubelet's certificate that ends with its CA counts as the CA: the controller-manager signs nothing beyond that
+ * (pkg/controller/certificates/authority, policies.go).
  */
 function inOrder(endings: readonly Ending[], now: Date): Ending[] {
-  const ends = new Set(endings.flatMap(({ kind, notAfter }) => (kind === "ca" ? notAfter.getTime() : [])));
+  const ends = new Set(endings.flatMap(({ kind, notAfter }) => (kind === "ca" ? +notAfter : [])));
   return endings
-    .map((one) =>
-      one.kind === "kubelet" && ends.has(one.notAfter.getTime()) ? { ...one, kind: "ca" as const } : one,
-    )
+    .map((one) => (one.kind === "kubelet" && ends.has(+one.notAfter) ? { ...one, kind: "ca" as const } : one))
     .filter(({ notAfter }) => notAfter > now)
-    .toSorted((a, b) => a.notAfter.getTime() - b.notAfter.getTime());
+    .toSorted((a, b) => +a.notAfter - +b.notAfter);
 }
 
-/** Leaves out the certificates that the kubelet renews itself, unless this node has no others: a worker. */
+/** Leaves out what the kubelet renews itself, unless this node has nothing else: a worker. */
 function firstOf(left: readonly Ending[]): Ending | undefined {
   const lasting = left.filter((one) => !isRenewed(one));
   return lasting.some(({ kind }) => kind !== "ca") ? lasting[0] : left[0];
 }
 
-/** By its kubelet. */
+/** Its kubelet does it. */
 function isRenewed({ kind, isKept }: Ending): boolean {
   return kind === "kubelet" && !isKept;
 }
@@ -178,9 +171,9 @@ function named(endings: readonly Ending[]): string {
 }
 
 function endsSoon(ending: Ending, now: Date): boolean {
-  const { kind, notBefore, notAfter } = ending;
-  if (notAfter.getTime() - now.getTime() > AHEAD[kind] * DAY) return false;
-  const age = (now.getTime() - notBefore.getTime()) / (notAfter.getTime() - notBefore.getTime());
+  const { notBefore, notAfter } = ending;
+  if (+notAfter - +now > ahead(ending) * DAY) return false;
+  const age = (+now - +notBefore) / (+notAfter - +notBefore);
   return !isRenewed(ending) || age > ROTATED_BY;
 }
 
@@ -189,7 +182,7 @@ export function firstEnd(endings: readonly Ending[], now = new Date()): Date | u
   const ends = endings
     .filter(({ kind, notAfter }) => kind !== "ca" && notAfter > now)
     .map(({ notAfter }) => notAfter);
-  return ends.sort((a, b) => a.getTime() - b.getTime())[0];
+  return ends.sort((a, b) => +a - +b)[0];
 }
 
 type Warning = { warning: string };

@@ -1,6 +1,6 @@
 /**
- * Every check of this kit, one row each. 00-assess and 05-verify print them; `--output json` and `--metrics`
- * use their ids. An id never changes: alert rules and other people's programs use it.
+ * Every check of this kit, one row each, for 00-assess and 05-verify. An id never changes: `--output json`, `--metrics`,
+ * alert rules and other people's programs use it.
  */
 import { BACKUP, command } from "../again.ts";
 import { RENEW_IN_TIME } from "../etcd-location/living-etcd.ts";
@@ -20,8 +20,8 @@ type CertName = (typeof CERTS)[number]["name"];
 const IN_MEMORY = "a server has it in memory until it restarts";
 
 /**
- * One row for each certificate. etcd reads its files for every new connection
- * (client/pkg/transport/listener.go), the others when they start or when the file changes.
+ * One row for each certificate. etcd reads its files for every new connection (client/pkg/transport/listener.go), the
+ * others at their start, or when it changes.
  */
 // biome-ignore format: a table
 const CERTIFICATES: Record<CertName, Pick<Kind, "works"> & Partial<Kind>> = {

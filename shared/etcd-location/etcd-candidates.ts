@@ -1,8 +1,7 @@
 /**
- * Folders that may be etcd's data directory. Some are named on this node: each source has its writer
- * (evidence/sources.ts), and only root or the control plane counts, as a tenant's pod may be called etcd, run
- * a program of this name, and make a folder that looks like etcd's. Other folders only look like it: the
- * operator judges them by names and times, and the search is short.
+ * Folders that may be etcd's data directory. Some are named on this node, and only what root or the control plane wrote
+ * counts (evidence/sources.ts): a tenant's pod may be called etcd, run such a program, and make such a folder. Others only
+ * look like it: the operator judges them by names and times, and the search is short.
  */
 import { readdirSync } from "node:fs";
 import { attempt, attemptLater } from "../fail.ts";

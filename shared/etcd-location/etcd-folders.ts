@@ -1,9 +1,8 @@
 /**
- * The folders of an etcd on this host, for its data and, if separate, its log; and their data, with encrypted
- * values opened by the EncryptionConfiguration on this node. The API server's flag has its path: in the
- * manifest, the container or a control plane node's mirror pod. If none of them names a path, any file below
- * /etc/kubernetes may be it. It is read only once an encrypted value is met, and counts only for values that
- * it opens.
+ * The folders of an etcd on this host, for its data and, if separate, its log; and their data, with encrypted values
+ * opened by the EncryptionConfiguration on this node. The API server's flag has its path: in the manifest, the container
+ * or a control plane node's mirror pod; if none names one, any file below /etc/kubernetes may be it. It is read once an
+ * encrypted value is met, and counts only for values that it opens.
  */
 import { statSync } from "node:fs";
 import { type EtcdData, type KeyValue, readEtcdData, readSnapshotData } from "../etcd-data/data.ts";

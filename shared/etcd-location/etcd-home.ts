@@ -1,7 +1,6 @@
 /**
- * The one source of etcd's facts for all scripts: where it runs, and so who owns its certificates and who may
- * restart it. kubeadm's static pod is repaired; a unit of this node, or etcd on other machines, is proved. Reads
- * only.
+ * Where etcd runs, and so who owns its certificates and may restart it. kubeadm's static pod is repaired; a unit of this
+ * node, or etcd on other machines, is proved. Reads only.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import { attempt, Fail } from "../fail.ts";

@@ -1,8 +1,7 @@
 /**
- * etcd as a systemd unit of this node, as kubespray and KubeKey set it up beside a kubeadm control plane:
- * kubeadm calls that an external etcd, wherever it runs. Its unit, settings, data and certificates lie
- * outside of /etc/kubernetes. While it lives, parts 1 and 2 prove it and leave it alone; else this says what to
- * do by hand. Reads only. Sources: kubespray,
+ * etcd as a systemd unit of this node, as kubespray and KubeKey set it up: kubeadm calls that an external etcd. Its unit,
+ * settings, data and certificates lie outside of /etc/kubernetes. While it lives, parts 1 and 2 prove it and leave it
+ * alone; else this says what to do by hand. Reads only. Sources: kubespray,
  * roles/etcd/templates/{etcd-host.service,etcd.env}.j2; KubeKey, pkg/etcd/templates and
  * builtin/core/roles/etcd. By hand (read, not tried): kubespray, playbooks/cluster.yml and
  * docs/operations/nodes.md (facts before --limit), roles/kubernetes/control-plane/tasks/kubeadm-setup.yml,
@@ -154,8 +153,8 @@ function byPlaybook(nodeName: string): string[] {
 }
 
 /**
- * Traces of a static pod: its manifest, its container, and the kubelet's folder for it, which stays while the
- * kubelet does not run. After the kubelet has stopped it: the exited container, and its folder of logs.
+ * Traces of a static pod: its manifest, its container, and the kubelet's folder for it, which stays while no kubelet runs;
+ * after that the exited container, and its logs.
  */
 export function tracesOf(name: "etcd" | "kube-apiserver", node: Node, all: readonly Container[]): string[] {
   const { podsDir, staticPodPath } = node.kubelet;

@@ -1,8 +1,8 @@
 /**
- * The data of an etcd on other machines: its snapshot, by its own API, in memory that has no name. So nothing of it is
- * left, however this process ends. Asked with a client pair that is left on this node; who answers has to show a
- * certificate of that pair's CA, and what it holds has to be the cluster whose CA signed this kubelet's certificate:
- * several clusters may have one etcd, and anybody may have typed an address. Reads only.
+ * The data of an etcd on other machines: its snapshot, by its own API, in memory without a name: nothing is left of it,
+ * however this process ends. Asked with a client pair of this node; who answers shows a certificate of that pair's CA, and
+ * holds the cluster whose CA signed this kubelet's certificate: several clusters may have one etcd, and anybody may have
+ * typed an address. Reads only.
  */
 import * as fs from "node:fs";
 import { dirname } from "node:path";
@@ -78,7 +78,7 @@ async function reach(
     ...{ clusterId: status.clusterId, memberId: "", members },
     elsewhere: { members, addresses: node.addresses, name: node.name },
   };
-  const living = { endpoint, ...files, file: pathOf(fd), size: fs.fstatSync(fd).size, about };
+  const living = { endpoint, ...files, file: `/proc/self/fd/${fd}`, size: fs.fstatSync(fd).size, about };
   using data = readFolders({ dir: endpoint, wal: undefined, apiServer, living });
   refuseOtherCluster(caFits(data, node), node, endpoint);
   return living;
@@ -139,19 +139,13 @@ async function inMemory(client: EtcdClient, { size }: EtcdStatus): Promise<numbe
   return file;
 }
 
-/** Each is as large as etcd's database, and in memory. */
+/** Open files, each as large as etcd's database. */
 const copies = new Set<number>();
 
-/** Between two looks of one run: closes all copies but this one. */
+/** Between two looks of one run: closes all but this one. */
 export function closeCopies(but: Pick<LivingEtcd, "file"> | undefined) {
-  for (const file of copies) {
-    if (but?.file === pathOf(file)) continue;
-    fs.closeSync(file);
-    copies.delete(file);
-  }
+  for (const fd of copies) if (!but?.file.endsWith(`/${fd}`) && copies.delete(fd)) fs.closeSync(fd);
 }
-
-const pathOf = (file: number) => `/proc/self/fd/${file}`;
 
 function roomIn(folder: string) {
   const { bavail, bsize, type } = fs.statfsSync(folder);

@@ -18,14 +18,7 @@ import { mirrorPodsOf } from "../manifests/mirror-pods.ts";
 import { wordsOf } from "../node/words.ts";
 import type { PodSpec } from "../objects/objects.ts";
 import { configMapIn, readObject, registryPrefix } from "../objects/stored.ts";
-import {
-  asMoved,
-  endpointHost,
-  endpointUrl,
-  isEachAddress,
-  isLoopback,
-  type Moved,
-} from "../pki/addresses.ts";
+import { asMoved, endpointHost, endpointUrl, isLoopback, type Moved } from "../pki/addresses.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { shell } from "../shell-line.ts";
 import { readYaml } from "../yaml.ts";
@@ -146,10 +139,9 @@ function servedAlone(claims: readonly Claim[], hosts: readonly string[]): Claim 
 }
 
 /**
- * Data of an etcd on other machines: the control plane nodes take the place of its members. Where an API server runs,
- * or ran a moment ago, API servers alone write into etcd (`masterleases`, pkg/controlplane/reconcilers/lease.go); a
- * mirror pod alone could be a worker's word, as a label could: so of one that was off for longer, the operator's
- * `--control-plane` counts. This machine itself is one.
+ * Data of an etcd on other machines: the control plane nodes take the place of its members. Where an API server runs, or
+ * ran a moment ago, API servers alone write (`masterleases`, pkg/controlplane/reconcilers/lease.go); a mirror pod or a
+ * label could be a worker's word: of one that was off for longer, `--control-plane` counts. This machine is one.
  */
 export function withControlPlanes(data: EtcdData): EtcdData {
   const { addresses, name: ownName } = data.elsewhere!;
@@ -251,7 +243,7 @@ const [OFF, ELSEWHERE] = ["enable-grpc-gateway", "listen-client-http-urls"];
 export function gatewayUrl(pod: EtcdPod, address: string): string | undefined {
   const urls = gatewayUrls(pod).filter((url) => url.startsWith("https://"));
   const own = urls.find((url) => hostOf(url) === address);
-  const wildcard = urls.find((url) => isEachAddress(hostOf(url)));
+  const wildcard = urls.find((url) => ["0.0.0.0", "::"].includes(hostOf(url)));
   return own ?? (wildcard ? endpointUrl(address, Number(new URL(wildcard).port)) : urls[0]);
 }
 

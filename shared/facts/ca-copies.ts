@@ -23,10 +23,11 @@ import {
   signedBy,
   trustedKeys,
 } from "../pki/certificate.ts";
-import { CERTS, certPath, certRow } from "../pki/certs.ts";
+import { CERTS, certPath, certRow, sharedPath } from "../pki/certs.ts";
 import { caText, clusterCa, examine, readable } from "../pki/examine.ts";
 import type { Difference } from "../pki/judge.ts";
 import { KUBECONFIGS, readKubeconfig } from "../pki/kubeconfigs.ts";
+import { newSaKeySince } from "../pki/sa-keys.ts";
 import { shell } from "../shell-line.ts";
 import type { ControlPlaneNode, PartialFacts } from "./control-plane-node.ts";
 import { IN_PODS, readEvidence } from "./evidence.ts";
@@ -229,4 +230,12 @@ export function holdersOf({ managed, oldHashes, certificatesDir }: Outside): str
   const secrets = ["ca", "etcd", "proxy", "sa"].map((purpose) => `${name}-${purpose}`).join(", ");
   const management = `Cluster API's management cluster still has the old keys, and gives them to the next machine that it makes: in its namespace ${namespace}, put tls.crt and tls.key of the Secrets ${secrets} again, from ca, etcd/ca, front-proxy-ca and sa in ${certificatesDir} (of sa, tls.crt is sa.pub)`;
   return [management, templates];
+}
+
+/** Whether this repair has made shared keys, in this run or before. */
+export function hasNewKeys(cp: ControlPlaneNode): boolean {
+  const { certificatesDir } = cp.facts;
+  if (caIsNew(cp) || newSaKeySince(readText(`${certificatesDir}/sa.pub`) ?? "")) return true;
+  const paths = CERTS.filter((row) => row.shared).map(({ file }) => sharedPath(`${file}.crt`, cp.facts));
+  return paths.flatMap((path) => readText(path) ?? []).some((pem) => madeAt(pem) >= cp.rescue.made);
 }

@@ -1,6 +1,6 @@
 /**
- * Is this node's clock right? One that is late makes certificates that have expired for all others, one that
- * is ahead makes some that are not yet valid; and no renewal of a Lease looks like one of now.
+ * Is this node's clock right? One that is late makes certificates that have expired for all others, one that is ahead some
+ * that are not yet valid; and no renewal of a Lease looks like one of now.
  *
  * A clock that follows a time server is right. Else what was written on the control plane nodes proves that
  * two clocks differ, and then the majority is right: the time of etcd's last write here, the Leases of
@@ -76,8 +76,8 @@ export async function clockTrouble(cp: Place, isSynchronized?: boolean): Promise
 }
 
 /**
- * Before keys are made: on a single control plane node nothing proves that the clock is ahead. A new CA would
- * not be valid before the time that this clock has now. Errors: Refused where the last that etcd's data knows
+ * Before keys are made: on a single control plane node nothing proves that the clock is ahead. A new CA would not be valid
+ * before its time. Errors: Refused where the last that etcd's data knows
  * is long ago, until the operator gives his word.
  */
 export async function refuseDoubtfulClock(cp: Place) {
@@ -114,7 +114,7 @@ async function livingClocks({ data, cluster, facts, node }: Place): Promise<Othe
 }
 
 /**
- * Proved by etcd's order of writes: who wrote later has the later time, or one of the two clocks is wrong.
+ * Proved by etcd's order of writes: who wrote later has the later time, or one clock is wrong.
  * A renewal after now is wrong in any case. Two that are about the same time agree.
  */
 function storedClocks({ data, cluster, node }: Place): Other[] {

@@ -1,11 +1,11 @@
 /**
  * Where the cluster is reached, by several witnesses: ConfigMaps in etcd's data, and this node's kubeconfigs. No
  * worker's kubelet may write them. kubeadm-config is only what kubeadm was told last: an address changes, or a
- * balancer comes later; somebody then edits what runs with it, and nothing breaks. Where they disagree, what answers
- * with a certificate of the cluster's CA counts, and among those the majority. A control plane node's own API server
- * proves nothing against a balancer that does not answer: it always answers, and the balancer may not send a node back
- * to itself, or has not seen yet that the API is back. Everybody can answer at a balancer's address: an answer that is
- * not the cluster's is named, and counts as none. The operator decides the rest with --endpoint. Reads only.
+ * balancer comes later; somebody then edits what runs with it. Where they disagree, what answers with a certificate of
+ * the cluster's CA counts, and among those the majority. A control plane node's own API server proves nothing against a
+ * balancer that does not answer: that may not send a node back to itself, or has not seen yet that the API is back.
+ * Everybody can answer at a balancer's address: an answer that is not the cluster's is named, and counts as none. The
+ * operator decides the rest with --endpoint. Reads only.
  */
 import { again } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";

@@ -16,7 +16,7 @@ import type { Node } from "../node/node.ts";
 import { movedHere } from "../node/words.ts";
 import type { Manifest } from "../objects/objects.ts";
 import { registryPrefix } from "../objects/stored.ts";
-import { addressBefore, endpointHost, endpointUrl, isEachAddress, isLoopback } from "../pki/addresses.ts";
+import { addressBefore, endpointHost, endpointUrl, isLoopback } from "../pki/addresses.ts";
 import { algorithmOf } from "../pki/certificate.ts";
 import { ADMINS_GROUP, type ClusterFacts, certPath, KUBELET_CLIENT_BINDING } from "../pki/certs.ts";
 import { isServerOf, shownSoon } from "../pki/served.ts";
@@ -143,15 +143,15 @@ function etcdPlaces(
   data: EtcdData,
   address: string,
 ): Pick<ClusterFacts, "etcdGateway" | "etcdAt"> {
-  const fits = (host: string) => isLoopback(host) || isAny(host) || node.addresses.includes(host);
+  const fits = (host: string) => isLoopback(host) || [...ANY, ...node.addresses].includes(host);
   const pods = [readableManifest(manifestPath({ node }, "etcd")), etcdMirror(node, data)];
   const pod = pods.find((one) => one && listening(one, ...LISTEN).every(fits));
   if (!pod) return {};
   const at = (flag: (typeof LISTEN)[number]) => {
     const hosts = listening(pod, flag);
-    const isOpen = hosts.some(isAny);
-    if (hosts.length === 0 || hosts.includes(address) || (isOpen && node.nat !== address)) return address;
-    return hosts.find(isLoopback) ?? (isOpen ? (isIP(address) === 6 ? "::1" : "127.0.0.1") : hosts[0]!);
+    const isAny = hosts.some((host) => ANY.includes(host));
+    if (hosts.length === 0 || hosts.includes(address) || (isAny && node.nat !== address)) return address;
+    return hosts.find(isLoopback) ?? (isAny ? (isIP(address) === 6 ? "::1" : "127.0.0.1") : hosts[0]!);
   };
   const [client, peer] = [at(LISTEN[0]), at(LISTEN[1])];
   const isElsewhere = client !== address || peer !== address;
@@ -161,7 +161,7 @@ function etcdPlaces(
 type EtcdPod = Pick<Manifest, "spec">;
 
 const LISTEN = ["listen-client-urls", "listen-peer-urls"] as const;
-const isAny = (host: string) => host === "" || isEachAddress(host);
+const ANY = ["0.0.0.0", "::", ""];
 
 function etcdMirror(node: Pick<Node, "name">, data: EtcdData): EtcdPod | undefined {
   return mirrorPod(data, node.name, "etcd");
@@ -189,7 +189,7 @@ export async function natLeadsHere(
   const own = data.members.find(({ id }) => id === data.memberId);
   const listens = mirror && own && isHere(own, [host]) ? listening(mirror, ...LISTEN) : [];
   const onCard = listens.filter((one) => node.addresses.includes(one));
-  const isOwn = (one: string) => onCard.includes(one) || isAny(one) || isLoopback(one);
+  const isOwn = (one: string) => onCard.includes(one) || ANY.includes(one) || isLoopback(one);
   if (listens.includes(host) || !listens.every(isOwn)) return false;
   if (onCard.length > 0) return true;
   const isForIt = (pem: string | undefined) => pem !== undefined && isServerOf(pem, host, cluster.oldCaPem);

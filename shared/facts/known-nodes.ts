@@ -5,8 +5,7 @@
  * node-role.kubernetes.io/control-plane proves nothing: no kubelet can give it to its own Node, but a PATCH of nodes/status
  * changes labels, too, and the network plugin's token on every worker may do that (registry/core/node/strategy.go; the
  * ClusterRoles of flannel and Calico). Every kubelet may make mirror pods in kube-system, under any name, but only for its
- * own node (plugin/pkg/admission/noderestriction). So the node of a mirror pod decides what it is: that of a worker is the
- * word of whoever owns the worker.
+ * own node (plugin/pkg/admission/noderestriction): that of a worker is the word of whoever owns the worker.
  *
  * A Node says itself where it is: a claim, as its kubelet writes it, and accounts of pods on any worker may, too
  * (evidence/sources.ts). Where a control plane node is, two things prove: the URLs of etcd's members, and the flags of its

@@ -34,12 +34,11 @@ export interface Repair {
 }
 
 /**
- * Finds the current repair. There is no progress file. The newest rescue folder belongs to the current repair
- * in three cases: etcd's certificate on disk is newer than the folder (under a new CA, part 1 issues this
- * certificate even where it is sound), or, where kubeadm did not make etcd, one of kubeadm's own certificates; or
- * etcd has written nothing since; or the folder is newer than the CA on disk, and its data names another CA: then
- * somebody had begun before us. Otherwise, and where that repair is over, a new repair begins, from the data
- * directory. A folder that holds a link to etcd's data instead of a copy does not count. Reads only. Errors: as
+ * Finds the current repair, without a progress file. The newest rescue folder belongs to it in three cases: etcd's
+ * certificate on disk is newer than the folder (under a new CA, part 1 issues it even where it is sound), or, where kubeadm
+ * did not make etcd, one of kubeadm's own; or etcd has written nothing since; or the folder is newer than the CA on disk,
+ * and its data names another CA: somebody had begun before us. Otherwise, and where that repair is over, a new one begins,
+ * from the data directory. A folder with a link to etcd's data instead of a copy does not count. Reads only. Errors: as
  * `readEtcdData`, and Fail where there is too little memory for it.
  */
 export function findRepair(place: EtcdFolders): Repair {
@@ -52,8 +51,10 @@ export function findRepair(place: EtcdFolders): Repair {
   };
   if (repair && isCurrent(repair)) {
     const live = attempt(() => readFolders(place));
-    const ended =
-      !(live instanceof Fail) && isPart2Done(repair) && hasEnded(repair.data, live, repair.rescue.made);
+    const { data } = repair;
+    // an etcd that kubeadm did not make runs on and may be written to between parts 1 and 2: then it proves nothing
+    const isPart2Done = !isExternal(data) || exists(`${certificatesDirIn(data)}/apiserver.crt`);
+    const ended = !(live instanceof Fail) && isPart2Done && hasEnded(data, live, repair.rescue.made);
     return ended ? { rescue: newRescue(), data: live, dataFrom: place.dir, earlier: repair } : repair;
   }
   const data = readFolders(place);
@@ -74,11 +75,6 @@ export function replacedCa(
   const before = known.find((text) => !knowsCa(text, caPem));
   const today = trustedKeys(caPem, ...(knowsCa(cluster.oldCaPem, caPem) ? [cluster.oldCaPem] : []));
   return trustedKeys(before).difference(today);
-}
-
-/** An etcd that kubeadm did not make runs on and may be written to between parts 1 and 2: then it proves nothing. */
-function isPart2Done({ data }: Repair): boolean {
-  return !isExternal(data) || exists(`${certificatesDirIn(data)}/apiserver.crt`);
 }
 
 function isExternal(data: EtcdData): boolean {

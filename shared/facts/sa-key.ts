@@ -10,7 +10,6 @@ import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { readObject } from "../objects/stored.ts";
 import { madeAt, publicKeysIn, publicPem, trustsCa } from "../pki/certificate.ts";
-import { CERTS, sharedPath } from "../pki/certs.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { newSaKeySince, oldSaKeys, oldSaPub, serviceAccountKeyId } from "../pki/sa-keys.ts";
 import { caEndedAt, caInUseSince, caIsNew } from "./ca-copies.ts";
@@ -53,12 +52,9 @@ export function tokenKeys(cp: Pick<ControlPlaneNode, "facts" | "node" | "data">)
     .flatMap((inside) => hostPathOf(manifest!, inside) ?? [])
     .filter((path) => path !== oldSaPub(pki));
   const texts = [`${pki}/sa.pub`, ...paths].flatMap((path) => smallText(path) ?? []);
-  return [...new Set(texts.flatMap(publicHalves))].join("") || undefined;
-}
-
-/** The API server takes a private key there, too (client-go's keyutil.PublicKeysFromFile). */
-function publicHalves(text: string): string[] {
-  return [...publicKeysIn(text), ...attempt(() => [publicPem(text)], [])];
+  // the API server takes a private key there, too (client-go's keyutil.PublicKeysFromFile)
+  const halves = texts.flatMap((text) => [...publicKeysIn(text), ...attempt(() => [publicPem(text)], [])]);
+  return [...new Set(halves)].join("") || undefined;
 }
 
 /**
@@ -71,9 +67,8 @@ export function trustSeen(cp: ControlPlaneNode): TrustSeen {
 }
 
 /**
- * Whether part 4 has nothing left of the CA, whose certificate of before has expired: by etcd's data of today
- * each pod that it would restart has started since what it mounts is today's. What cannot be read proves
- * nothing.
+ * Whether part 4 has nothing left of the CA, whose old certificate has expired: by etcd's current data each pod that it
+ * would restart has started since what it mounts is current. What cannot be read proves nothing.
  */
 function podsAreThrough({ data, dataFrom, etcd, cluster }: ControlPlaneNode, caPem: string): boolean {
   if (dataFrom !== etcd.dir) return false;
@@ -112,8 +107,8 @@ export interface PodTrust {
 const LATER = 24 * 3600_000;
 
 /**
- * Whether the CA's key was in use long before this time: whoever wrote its certificate anew then, or another
- * CA beside it, has changed nothing for those who trusted it.
+ * Whether the CA's key was in use long before this time: a new certificate of it, or another CA beside it, changes nothing
+ * for those who trusted it.
  */
 export function wasInUse({ caInUse }: Pick<PodTrust, "caInUse">, time: Date): boolean {
   return caInUse !== undefined && time.getTime() > caInUse.getTime() + LATER;
@@ -128,12 +123,4 @@ export function podTrust(cp: ControlPlaneNode): PodTrust {
   const made = wasInUse({ caInUse }, madeAt(ca)) ? [] : [madeAt(ca)];
   const saKey = saKeyIsNew(cp) ? [newSaKeySince(pub) ?? stat(`${pki}/sa.pub`)?.modified ?? new Date()] : [];
   return { since: new Date(Math.max(0, ...[...made, ...saKey].map(Number))), caInUse };
-}
-
-/** Whether this repair has made shared keys, in this run or before. */
-export function hasNewKeys(cp: ControlPlaneNode): boolean {
-  const { certificatesDir } = cp.facts;
-  if (caIsNew(cp) || newSaKeySince(readText(`${certificatesDir}/sa.pub`) ?? "")) return true;
-  const paths = CERTS.filter((row) => row.shared).map(({ file }) => sharedPath(`${file}.crt`, cp.facts));
-  return paths.flatMap((path) => readText(path) ?? []).some((pem) => madeAt(pem) >= cp.rescue.made);
 }

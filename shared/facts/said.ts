@@ -1,6 +1,5 @@
 /**
- * The operator's words for a run: what was typed, and what was said before and still holds; and which nodes are left out:
- * those that they name, and those that left etcd before.
+ * The operator's words for a run: what was typed, and what was said before and still holds; and which nodes are left out.
  */
 import { command, type LeftOut, leftNames } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";

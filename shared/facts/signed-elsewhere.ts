@@ -4,14 +4,13 @@
  * kubeadm's external CA mode: the key of the cluster CA never was on the control plane nodes, and the
  * controller-manager has no key to sign with (kubeadm's app/phases/controlplane/manifests.go).
  *
- * An external signer (`--service-account-signing-endpoint`, kube-apiserver since 1.32): a plugin behind a
- * socket signs service-account tokens, and says by which keys they are checked. No control plane node has
- * sa.key then, and no script makes one. The API server takes neither `--service-account-key-file` nor
- * `--service-account-signing-key-file` beside it (controlplane/apiserver/options/validation.go).
+ * An external signer (`--service-account-signing-endpoint`, kube-apiserver since 1.32): a plugin behind a socket signs
+ * service-account tokens, and says by which keys they are checked. Then no control plane node has sa.key, and the API
+ * server takes no flag for its file (controlplane/apiserver/options/validation.go).
  *
  * A certificate that is not kubeadm's: the API server may show one of a company's CA, --tls-cert-file, and
- * --tls-sni-cert-key for other names. The files are the operator's: what they hold is trusted where this kit
- * asks that server, and parts 1 to 4 refuse where kubeadm's certificate would not be shown. Reads only.
+ * --tls-sni-cert-key for other names. These files are trusted where this kit asks that server, and parts 1 to 4 refuse where
+ * kubeadm's certificate would not be shown. Reads only.
  */
 import type { EtcdData } from "../etcd-data/data.ts";
 import type { EtcdFolders } from "../etcd-location/etcd-folders.ts";

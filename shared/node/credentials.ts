@@ -6,9 +6,9 @@
  * long as it has not expired, the kubelet prefers it to every kubelet.conf, whichever CA signed it
  * (client-go's certificate_manager.go; kubeadm issue 2015). So it is moved aside when the CA is new.
  *
- * The runtime starts the plugin's program (CNI) for each pod's network. Many such programs ask the API, with a
- * kubeconfig that the plugin's agent on this node has written when it started, with the CA of then. With another CA
- * than the current one no pod gets a network here, so none starts, and none ends.
+ * The runtime starts the plugin's program (CNI) for each pod's network. Many of them ask the API, with a kubeconfig that
+ * the plugin's agent wrote when it started, with the CA of then. With another CA no pod gets a network here, so none
+ * starts, and none ends.
  */
 import { dirname } from "node:path";
 import { attempt, Fail } from "../fail.ts";

@@ -4,8 +4,8 @@
  * cmd/kubelet/app/options/options.go, pkg/kubelet/kubeletconfig/configfiles/configfiles.go (relative paths
  * begin at the file's folder).
  *
- * Where there is none, another distribution may have set up this node, by the folder where each keeps its
- * state: what it is, and who renews its certificates. Sources: docs.k3s.io/cli/certificate,
+ * Where there is none, another distribution may have set up this node, by the folder of its state: what it is, and who
+ * renews its certificates. Sources: docs.k3s.io/cli/certificate,
  * docs.rke2.io/security/certificates, docs.k0sproject.io (troubleshooting/certificate-authorities, backup),
  * github.com/canonical/microk8s (refresh-certs), docs.siderolabs.com/talos (security/ca-rotation).
  */

@@ -79,8 +79,9 @@ export function rescueFolders(): Rescue[] {
 export function foldersHere(): Rescue[] {
   return list(PARENT)
     .flatMap((name) => {
-      const made = stampOf(name);
-      return made ? [{ dir: `${PARENT}/${name}`, made }] : [];
+      const [, year, month, day, hour, minute, second] = NAME.exec(name) ?? [];
+      const made = new Date(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`);
+      return year === undefined ? [] : [{ dir: `${PARENT}/${name}`, made }];
     })
     .sort((a, b) => b.made.getTime() - a.made.getTime());
 }
@@ -111,11 +112,6 @@ export function foldersWithData(): Rescue[] {
 
 /** In a rescue folder: what the operator has said (words.ts). */
 export const WORDS_FILE = "words.json";
-
-function stampOf(name: string): Date | undefined {
-  const [, year, month, day, hour, minute, second] = NAME.exec(name) ?? [];
-  return year === undefined ? undefined : new Date(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`);
-}
 
 /** Mode 0700, its files 0600. */
 export const STASH = "/dev/shm/kube-pki-repair-salvage";

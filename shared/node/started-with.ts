@@ -1,6 +1,5 @@
 /**
- * How a program of this node is started: a unit of systemd, and the kubelet's flags with the drop-in
- * folder that one of them names.
+ * How a program of this node is started: a unit of systemd, and the kubelet's flags with their drop-in folder.
  *
  * A unit: what systemd would start, by the unit and its drop-ins, one after the other, as `systemctl cat`
  * prints them. Sources: systemd.service(5) for ExecStart=, systemd.exec(5) for Environment= and

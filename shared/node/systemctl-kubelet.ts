@@ -5,9 +5,9 @@
  * that it finds (cmd/kubelet/app/server.go, standaloneMode; pkg/kubelet/kubelet_pods.go, HandlePodCleanups).
  * Where a file is missing that a flag names, it only exits.
  *
- * With --bootstrap-kubeconfig the kubelet looks for a certificate in kubelet.conf alone, whatever it has rotated since:
- * where that has expired, and the bootstrap file is away, it exits (pkg/kubelet/certificate/bootstrap, LoadClientConfig;
- * kubeadm issue 1753). So it is told its own one before each start.
+ * With --bootstrap-kubeconfig the kubelet looks for a certificate in kubelet.conf alone, whatever it has rotated since: if
+ * that has expired, and the bootstrap file is away, it exits (pkg/kubelet/certificate/bootstrap, LoadClientConfig; kubeadm
+ * issue 1753). So it is told its own before each start.
  */
 import { isIP } from "node:net";
 import { $ } from "zx/core";

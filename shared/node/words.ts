@@ -28,7 +28,7 @@ interface Kind {
   own?: true;
   /** It was done, and is no longer open. */
   isHistory?: true;
-  /** Part 4 finds out whether it counts, and says so: one of an earlier repair does not. */
+  /** Part 4 finds out whether it counts, and says so. */
   isJudged?: true;
 }
 

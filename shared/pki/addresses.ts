@@ -32,7 +32,7 @@ export function canonicalHost(host: string): string {
   return isIP(host) > 0 && !host.includes("%") ? canonicalIp(host) : host;
 }
 
-/** Whether a server with this address listens at each address of its machine. */
+/** Who listens there listens at each address of the machine. */
 export function isEachAddress(host: string): boolean {
   return ["0.0.0.0", "::"].includes(canonicalHost(host));
 }

@@ -1,8 +1,7 @@
 /**
- * Renews a CA's certificate with its own key: all bytes stay but the expiry date and the serial number (RFC
- * 5280 §4.1). Certificates that it signed stay valid, and clients keep trusting its key. The bytes are
- * copied, not encoded again: Go finds a CA by the bytes of its name, OpenSSL, Java, Python and Node by its
- * key id. Where another CA signs it, that one gets a CSR with the same key and name.
+ * Renews a CA's certificate with its own key: all bytes stay but the expiry date and the serial number (RFC 5280 §4.1), so
+ * what it signed stays valid. The bytes are copied, not encoded again: Go finds a CA by the bytes of its name, OpenSSL,
+ * Java, Python and Node by its key id. Where another CA signs it, that one gets a CSR with the same key and name.
  */
 import "reflect-metadata";
 import { createHash, type KeyObject, sign, X509Certificate } from "node:crypto";

@@ -1,6 +1,6 @@
 /**
- * The service-account keys on this node, and their tokens: the pair sa.key and sa.pub, whether it is a new
- * one, and the public halves of old keys beside it. Part 1 leaves a mark if it makes a new pair. The tokens
+ * The service-account keys on this node, and their tokens: sa.key and sa.pub, whether they are new, and the public halves
+ * of old keys beside them. Part 1 leaves a mark if it makes a new pair. The tokens
  * of this node's pods show a new pair, too, but only until their kubelet has renewed them, and pods on other
  * nodes keep theirs for longer.
  *

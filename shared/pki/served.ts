@@ -1,6 +1,6 @@
 /**
- * Reads a server's certificate and time before it knows us, and trusts neither before it is verified. Also
- * connects a client to a server, and trusts the CAs that Go's programs trust.
+ * Reads a server's certificate and time before it knows us, and trusts neither before it is verified. Also connects a
+ * client to a server by the CAs that Go's programs trust.
  */
 import { connect as connectSocket, isIP, isIPv6 } from "node:net";
 import { connect } from "node:tls";
@@ -194,8 +194,7 @@ export function fetchDirectly(url: string, request: BunFetchRequestInit): Promis
 }
 
 /**
- * Whether a port is open, whatever answers. False: the host refuses the connection; undefined: no answer
- * within so many milliseconds. Uses fetch, as Bun's node:net also reports ECONNREFUSED if there is no route
+ * Whether a port is open, whatever answers. False: the host refuses it; undefined: no answer in so many milliseconds. Uses fetch, as Bun's node:net also reports ECONNREFUSED if there is no route
  * to the host.
  */
 export async function isHeard(

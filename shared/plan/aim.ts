@@ -1,7 +1,6 @@
 /**
- * A plan's first sentences: what it is for, what it costs the workers, and which nodes it has looked at, with no
- * promise about what nobody has seen; or on which node it has to be made instead: the one that has the lost keys, or
- * may have them. No new keys are planned before that.
+ * A plan's first sentences: what it is for, what it costs the workers, and which nodes it has looked at, without a promise
+ * about what nobody has seen; or on which node it has to be made instead: the one that has, or may have, the lost keys.
  */
 import type { Assessment } from "../assess/assessment.ts";
 import { listed } from "../plain.ts";

@@ -1,6 +1,6 @@
 /**
- * Decided, or mended, by the operator before a plan has steps: a line behind it would be refused, and by then an
- * earlier line has stopped something. Each way is a note of its own, with the machine that its line is typed on.
+ * Decided, or mended, before a plan has steps: a later line would be refused, and by then an earlier one has stopped
+ * something. Each way is a note, with the machine of its line.
  */
 import { command } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";

@@ -17,31 +17,16 @@ export function escaped(text: string): string {
 }
 
 function head(plan: Plan): string[] {
-  const {
-    node,
-    cluster,
-    kubernetes,
-    made,
-    verdict,
-    ownVerdict,
-    aim,
-    nodes,
-    lost,
-    away,
-    first,
-    parts,
-    anew,
-    looked,
-  } = plan;
+  const { cluster, kubernetes, made, aim, nodes, lost, away, anew } = plan;
   const of = cluster ? ` for the cluster ${escaped(cluster)}` : "";
   const release = kubernetes ? `; Kubernetes ${escaped(kubernetes)}` : "";
   const lines = [
     ...[`# The plan${of}`, ""],
-    `kube-pki-repair ${VERSION} made it on ${escaped(node)}, ${made.toISOString().slice(0, 19)}Z${release}. ${escaped(looked.join(". "))}.`,
-    ...["", `**${escaped(aim ?? verdict)}**`, ""],
+    `kube-pki-repair ${VERSION} made it on ${escaped(plan.node)}, ${made.toISOString().slice(0, 19)}Z${release}. ${escaped(plan.looked.join(". "))}.`,
+    ...["", `**${escaped(aim ?? plan.verdict)}**`, ""],
   ];
-  if (ownVerdict) lines.push(`00-assess: ${escaped(ownVerdict)}`, "");
-  if (parts.length > 0) lines.push(...howTo(plan), "");
+  if (plan.ownVerdict) lines.push(`00-assess: ${escaped(plan.ownVerdict)}`, "");
+  if (plan.parts.length > 0) lines.push(...howTo(plan), "");
   lines.push(...listOfNodes(nodes));
   if (lost.length > 0) lines.push(`- ${LOST}: ${escaped(listed(lost))}`);
   if (away.length > 0) lines.push(`- ${AWAY}: ${escaped(listed(away))}`);
@@ -50,7 +35,7 @@ function head(plan: Plan): string[] {
   for (const { address, why } of unknown)
     lines.push(`- ${address}: write its address in yourself. ${escaped(why!)}`);
   if (anew.length > 0) lines.push("", `${ANEW_AT_ANY_TIME}:`, "", fence(anew.map(({ text }) => text)));
-  return [...lines, ...first.flatMap(note), ""];
+  return [...lines, ...plan.first.flatMap(note), ""];
 }
 
 export const ANEW_AT_ANY_TIME = "Make this plan again at any time, as a page; it says what is left then";

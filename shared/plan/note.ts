@@ -1,4 +1,4 @@
-/** A sentence that a plan says beside its steps, with lines to type: those that ask all nodes, and print it again. */
+/** A sentence beside a plan's steps, with lines to type: those that ask all nodes, and print it again. */
 import { command } from "../again.ts";
 import { exists } from "../files/files.ts";
 import { typed } from "../options.ts";
@@ -103,11 +103,10 @@ interface Asked {
 }
 
 /**
- * Asks all nodes what 00-assess says there, and makes the plan of their answers. Pasted on the operator's machine:
- * twenty nodes at the same time, whether they have the kit or not. Before that, one after the other, ssh asks about
- * each host key that it does not know: twenty questions at once nobody can answer. A node that does not answer
- * leaves an empty file: it was asked. One without a known address is not asked, nor one without a name of its own:
- * its words would be another one's.
+ * Asks all nodes what 00-assess says there, and makes the plan of their answers: pasted on the operator's machine, twenty
+ * at the same time, with or without the kit. Before that, one after the other, ssh asks about each host key that it does
+ * not know. A node that does not answer leaves an empty file. One without a known address is not asked, nor one without a
+ * name of its own: its words would be another one's.
  */
 export function askLines({ user, said, unkept, nodes, kit }: Asked): string {
   const { program, file } = kitProgram(kit);
@@ -126,15 +125,10 @@ export function askLines({ user, said, unkept, nodes, kit }: Asked): string {
 
 const PASSPHRASE = "passphrase";
 
-/** Whether hand-over.ts finds the passphrase in the kit's folder: else it asks on a terminal. */
-function hasPassphrase(): boolean {
-  return exists(typed(PASSPHRASE));
-}
-
-/** Unpacks a bundle, or opens a snapshot, that lies in the kit's folder. */
+/** Unpacks a bundle, or opens a snapshot, that lies in the kit's folder; without a passphrase there it asks. */
 export function openLine(verb: "unpack" | "snapshot", file: string): string {
   const script = command(`hand-over ${verb}`, {
-    "passphrase-file": hasPassphrase() ? PASSPHRASE : undefined,
+    "passphrase-file": exists(typed(PASSPHRASE)) ? PASSPHRASE : undefined,
   });
   return `${script} ${shell`${file}`}`;
 }

@@ -1,4 +1,4 @@
-/** Beside its steps a plan says what has to come first, and what would make another plan of it. */
+/** Beside a plan's steps: what has to come first, and what would make another plan. */
 import { command } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";
 import { choiceOf } from "../facts/lost-files.ts";

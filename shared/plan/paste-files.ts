@@ -1,6 +1,6 @@
 /**
- * Lines that bring files: the kit to the nodes, files from node to node or to the operator's machine, with owner and
- * mode, and no copy lies anywhere between.
+ * Lines that bring files, with owner and mode, and no copy between: the kit to the nodes, files from node to node or to
+ * the operator's machine.
  */
 import { basename, dirname } from "node:path";
 import { Fail } from "../fail.ts";
@@ -73,9 +73,9 @@ export const isSecret = (files: readonly string[]) =>
   files.some((one) => /(^|\/)(token|passphrase)$/.test(one));
 
 /**
- * `files` of one folder. Another user may not read such a file: root's tar packs and unpacks it. NODE in the
- * path is the name of the node that gets it: each has a file of its own. A secret goes to the machine that ssh
- * knows by that name: a worker's address is only its own claim. scp would take the name for both ends.
+ * `files` of one folder. Another user may not read such a file: root's tar packs and unpacks it. NODE in the path is the
+ * name of the node that gets it. A secret goes to the machine that ssh knows by that name: a worker's address is only its
+ * own claim. scp would take the name for both ends.
  */
 export function carryLines(
   user: string,
@@ -92,33 +92,28 @@ export function carryLines(
   const program = (address: string, name: string) => {
     const own = path.replace("NODE", name);
     if (!isPiped) return `scp -3 -p root@${forScp(from.address)}:${own} root@${forScp(address)}:${into}/`;
-    const ends = { from: from.address, to: address, ...(secret && { called: asAlias(name) }) };
+    const ends = { from: from.address, to: address, ...(secret && { called: name.replace(" ", "-") }) };
     return tarPipe(user, ends, { folder: dirname(own), into, names });
   };
   const line = isPiped ? (...one: Parameters<LineFor>) => `(${program(...one)})` : program;
   if (secret) return [...meetByName(user, nodes), ...onEach(nodes, line, lineForMany(program))];
-  if (path.includes("NODE")) return onEach(nodes, line, lineForMany(program));
   const same = isPiped ? `bash -c ${programWord(program("{}", ""))}` : program("{}", "");
   return onEach(nodes, line, `${AT_ONCE} ${same}`);
 }
 
 /**
- * Before a secret goes, ssh meets each by its name: it asks about the host key of one that it does not know by it, also
- * where its configuration says that it never asks, and says by which other names, or address, it knows that key.
+ * Before a secret goes, ssh meets each by its name: it asks about the host key of one that it does not know by it, also if
+ * it is told never to ask, and says by which other names, or address, it knows that key.
  */
 function meetByName(user: string, nodes: readonly PlanNode[]): Line[] {
   const { few, many } = fewAndMany(nodes);
   const ask = `ssh-keygen -F $n > /dev/null 2>&1 || ssh -n ${WITHIN} -o StrictHostKeyChecking=ask ${hostKeyOption("$n")} ${user}@$a true`;
   const loop = `while read -r a n; do ${ask}; done`;
-  const pairs = few.map(({ address, name }) => `${address} ${asAlias(name)}`).join(" ");
+  const pairs = few.map(({ address, name }) => `${address} ${name.replace(" ", "-")}`).join(" ");
   return [
     ...(few.length > 0 ? [{ text: `printf "%s %s\\n" ${pairs} | ${loop}` }] : []),
     ...(many.length > 0 ? [{ text: `${loop} < ${MANY_FILE}` }] : []),
   ];
-}
-
-function asAlias(name: string): string {
-  return name.replace(" ", "-");
 }
 
 interface Piped {

@@ -1,8 +1,7 @@
 /**
- * Lines to paste into a bash window on a machine that reaches all nodes by ssh, as root or as a user who may use sudo
- * there, and the nodes with the addresses that get into these lines. They hold only what the runbook and the node
- * table say. A Node's status is written by its own kubelet: only an address that nobody else has, and that is one,
- * gets into a line. Everything else becomes a placeholder, with the reason.
+ * Lines to paste into a bash window on a machine that reaches all nodes by ssh, as root or as a user with sudo, and the
+ * nodes with their addresses. They hold only what the runbook and the node table say. A Node's status is written by its
+ * own kubelet: only what is an address, and nobody else's, gets into a line; else a placeholder, with the reason.
  */
 import { command } from "../again.ts";
 import type { KnownNode } from "../facts/known-nodes.ts";
@@ -64,9 +63,8 @@ export function isNotFirst({ role }: PlanNode): boolean {
 export const ROOT = "root";
 
 /**
- * A user name that every system takes: the portable filename characters, not with a hyphen first
- * (POSIX.1-2024, 3.408 "User Name" and 3.265 "Portable Filename Character Set"). So it needs no quotes in any
- * line.
+ * A user name that every system takes (POSIX.1-2024, 3.408 "User Name", 3.265 "Portable Filename Character Set"): it needs
+ * no quotes in any line.
  */
 export function isUserName(name: string): boolean {
   return /^[A-Za-z0-9._][A-Za-z0-9._-]*$/.test(name);
@@ -115,23 +113,21 @@ function withCode({ text, ...at }: Line): Line {
 }
 
 /**
- * ssh, which leaves the rest of what is pasted alone (-n). `user`: who the operator is there; it needs root,
- * or sudo. A script's exit code is each node's; what has none is one line for all of them.
+ * ssh, which leaves the rest of what is pasted alone (-n). `user`: who the operator is there; it needs root, or sudo. A
+ * script's exit code is each node's; what has none is one line for all.
  */
 export function sshLines(user: string, nodes: readonly PlanNode[], command: string): Line[] {
   const line = (address: string) => `ssh -n ${user}@${address} ${asRoot(user, inKit(command))}`;
   if (command.includes("./bunw ")) return onEach(nodes, line).map(withCode);
-  const { few, many } = fewAndMany(nodes);
-  if (few.length < 2) return onEach(nodes, line);
+  const { few } = fewAndMany(nodes);
+  const all = onEach(nodes, line);
+  if (few.length < 2) return all;
   const addresses = few.map(({ address }) => address).join(" ");
-  const loop = {
-    at: listed(few.map(({ name }) => name)),
-    text: `for a in ${addresses}; do ${line("$a")}; done`,
-  };
-  return [loop, ...(many.length > 0 ? onEach(many, line) : [])];
+  const at = listed(few.map(({ name }) => name));
+  return [{ at, text: `for a in ${addresses}; do ${line("$a")}; done` }, ...all.slice(few.length)];
 }
 
-/** Reads lines, and writes each at once, whole, with a node's name before it: `sed` writes pieces to a pipe. */
+/** Each line whole, with a node's name before it: `sed` writes pieces to a pipe. */
 export function withName(name: string): string {
   return `while IFS= read -r l || [ "$l" ]; do printf "%s: %s\\n" ${name} "$l"; done`;
 }
@@ -170,8 +166,8 @@ interface PrintedBy {
 }
 
 /**
- * The line that a step has kept, typed on these nodes: this bash puts it in, and stops if this window does not have
- * it: it is a new one, or nothing was printed. A word that is quoted in the line has no blanks: an IPv6 address.
+ * The line that a step has kept, typed on these nodes: this bash puts it in, and stops if this window does not have it. A
+ * word that is quoted in the line has no blanks: an IPv6 address.
  */
 export function printedLines(user: string, nodes: readonly PlanNode[], by: PrintedBy): Line[] {
   const { step, none, aside = [] } = by;

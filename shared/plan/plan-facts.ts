@@ -10,14 +10,13 @@ import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless } from "../etcd-data/members.ts";
 import { etcdClient } from "../etcd-location/client.ts";
 import { ownMember } from "../etcd-location/reach-etcd.ts";
-import { clusterCaSeen } from "../facts/ca-copies.ts";
+import { clusterCaSeen, hasNewKeys } from "../facts/ca-copies.ts";
 import { type Cluster, onlyLabelled } from "../facts/cluster.ts";
 import type { ControlPlaneNode, PartialFacts } from "../facts/control-plane-node.ts";
 import { type LostNodes, NONE_LOST } from "../facts/course.ts";
 import { isControlPlaneName, type KnownNode } from "../facts/known-nodes.ts";
 import { lastLeaderElsewhere } from "../facts/leaders.ts";
 import type { LostFile } from "../facts/lost-files.ts";
-import { hasNewKeys } from "../facts/sa-key.ts";
 import { leftOut, nodesAmong, onAgain, withWords } from "../facts/said.ts";
 import { attempt, failOf, Refused } from "../fail.ts";
 import { exists, list } from "../files/files.ts";
@@ -116,7 +115,9 @@ export async function factsForPlan(
 ): Promise<PlanFacts> {
   const all = cluster?.nodes ?? [];
   const peers = cp ? await peersOf(cp) : [];
-  const words = cp ? allWords(typed, cp, peers) : typed;
+  const living = peers.filter(isOwnEtcd).map(({ name }) => name);
+  if (cp) endWords(({ option, value }) => option === "lost" && living.includes(value), "its etcd answers");
+  const words = cp ? withWords(typed, cp) : typed;
   refuseUnclear(all, [...words.without, ...words.lost, ...words.worker], data?.elsewhere !== undefined);
   const left = cp
     ? await lostNodes(cp, words, peers)
@@ -143,7 +144,8 @@ export async function factsForPlan(
     silent: await silentPeers(peers, [...left.names, ...left.away], { ...seen, running }),
     hasNewKeys: cp !== undefined && hasNewKeys(cp),
     made: madeHere(cp),
-    noDisk: (await failOf(openDisk))?.message,
+    noDisk: (await failOf(async () => new Disk((await deviceOf("/etc/kubernetes")).path)[Symbol.dispose]()))
+      ?.message,
     othersServe: cp !== undefined && quorumOf(cp.data.members, answering(peers)).isEnough,
     moved: movedHere(),
     isRestored: lastRestore() !== undefined,
@@ -171,10 +173,6 @@ export function lyingHere(ending: string): string[] {
   return list(inKitsFolder(".")).filter((name) => name.endsWith(ending) && !name.startsWith("-"));
 }
 
-async function openDisk() {
-  using _disk = new Disk((await deviceOf("/etc/kubernetes")).path);
-}
-
 function namedFiles(cp: ControlPlaneNode): PlanFacts["named"] {
   const pods = attempt(() => wantedManifests(cp), []);
   const ofKubelet = cp.node.kubelet.files.map(({ path, flag }) => ({
@@ -186,13 +184,6 @@ function namedFiles(cp: ControlPlaneNode): PlanFacts["named"] {
     ...pods.flatMap(({ name, manifest }) => hostFiles(manifest).map((file) => ({ ...file, program: name }))),
     ...ofKubelet,
   ];
-}
-
-/** A node whose etcd answers is not lost, whatever was said before. */
-function allWords(typed: Asked, cp: ControlPlaneNode, peers: readonly Peer[]) {
-  const living = peers.filter(isOwnEtcd).map(({ name }) => name);
-  endWords(({ option, value }) => option === "lost" && living.includes(value), "its etcd answers");
-  return withWords(typed, cp);
 }
 
 /** As typed, or as said before. */

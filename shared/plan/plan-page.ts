@@ -1,6 +1,6 @@
 /**
- * A plan as one HTML page that needs nothing else and asks nobody: its style and its script are in it, and
- * its Content-Security-Policy allows no others. Without the script it is the same text.
+ * A plan as one HTML page that needs nothing else: its style and script are in it, and its Content-Security-Policy allows
+ * no others. Without the script it is the same text.
  */
 import { createHash } from "node:crypto";
 import { asHtml, FEW } from "../plain.ts";

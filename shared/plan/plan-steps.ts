@@ -209,8 +209,8 @@ function commandSaid(typed: string, { task }: Block, facts: Facts): string {
 }
 
 /**
- * An irreversible step needs the words on its own line. Part 2 takes members of etcd out: a worker is none. Part 1 makes
- * new keys beside control plane nodes that were looked at, or that are lost for good.
+ * An irreversible step needs the words on its own line. Part 2 takes members of etcd out, and no worker. Part 1 makes new
+ * keys beside control plane nodes that were looked at, or are lost for good.
  */
 function saidFor(
   task: Task | undefined,

@@ -1,7 +1,7 @@
 /**
- * Other nodes' words about themselves: a folder with the answer of `00-assess --json` of each, NODE.json, as
- * the plan's block of lines makes it. Whoever may write there may have made them. So they decide where the
- * operator looks and which steps are on the page, and never who gets keys.
+ * Other nodes' words about themselves: a folder with the answer of `00-assess --json` of each, NODE.json. Whoever may
+ * write there may have made them: they decide where the operator looks and which steps are on the page, and never who
+ * gets keys.
  */
 import { basename } from "node:path";
 import { REFUSALS, type Refusal, type RefusalId } from "../assess/look-here.ts";
@@ -133,7 +133,7 @@ function whyLeftOut(
 }
 
 const OLDER = "older than the repair of this node: ask again";
-const isOlder = (made: Date, repairedAt: Date | undefined) => repairedAt !== undefined && made < repairedAt;
+const isOlder = (made: Date, repairedAt = made) => made < repairedAt;
 
 /** Where this node is repaired: a damage that another one had before that may be repaired, too. */
 export function withoutOlder(seen: Seen, repairedAt: Date | undefined): Seen {

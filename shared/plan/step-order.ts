@@ -1,7 +1,6 @@
 /**
- * The steps of a plan as a list: what is typed between the parts that repair, if machines have moved (scripts/move.ts)
- * or etcd's data was restored (scripts/restore.ts); how the steps are called; and from which to which of them the API
- * is unavailable.
+ * The steps of a plan as a list: what is typed between the parts if machines have moved (scripts/move.ts) or etcd's data
+ * was restored (scripts/restore.ts); how they are called; and from which to which the API is unavailable.
  */
 import { command } from "../again.ts";
 import type { Cluster } from "../facts/cluster.ts";
@@ -79,8 +78,8 @@ function namesToTell(moved: Moved, { nodes }: Cluster): readonly string[] {
 export const KEEPER = "STEP-THAT-KEEPS";
 
 /**
- * Part → what stands in it, in order: a step has the same letter in every plan of a cluster, as people say it on the
- * phone, and a page keeps their ticks by it. What stands in one row takes each other's place.
+ * Part → what stands in it, in order: a step has the same letter in every plan of a cluster, for the phone and a page's
+ * ticks. What stands in one row takes each other's place.
  */
 const PLACES: readonly (readonly string[][])[] = [
   [["hold"], [KIT.does], ["look", "look-around"], ["salvage"], ["token-key"], [THERE.does]],

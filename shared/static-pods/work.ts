@@ -24,7 +24,7 @@ import {
   type NewCas,
   type PkiAction,
 } from "../pki/actions.ts";
-import { isEachAddress, isFor } from "../pki/addresses.ts";
+import { isFor } from "../pki/addresses.ts";
 import { CERTS, type Cert, isEtcds } from "../pki/certs.ts";
 import { pkiFindings } from "../pki/examine.ts";
 import { kubeconfigRows } from "../pki/kubeconfigs.ts";
@@ -162,7 +162,7 @@ function etcdHosts({ name, names }: Cert, { data, node, facts }: ControlPlaneNod
   const pod = mirrorPod(data, node.name, "etcd");
   const words = podFlags(pod);
   const all = [...own, ...urls.flags.flatMap((flag) => words.get(flag)?.split(",") ?? [])];
-  const hosts = new Set(all.map(hostOf).filter((host) => host !== "" && !isEachAddress(host)));
+  const hosts = new Set(all.map(hostOf).filter((host) => !["", "0.0.0.0", "::"].includes(host)));
   return [...hosts].filter((host) => !isFor(known, host));
 }
 

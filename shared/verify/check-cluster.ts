@@ -1,6 +1,6 @@
 /**
- * Checks of the whole cluster: its own copies of the CA, its token Secrets, every pod, and whether a control
- * plane node that was lost and has joined again is as it was.
+ * Checks of the whole cluster: its copies of the CA, its token Secrets, every pod, and control plane nodes that were lost
+ * and have joined again.
  */
 import { command } from "../again.ts";
 import { clusterInfo } from "../api/cluster-trust.ts";
@@ -149,8 +149,8 @@ function isJustLate({ metadata, status }: RunningPod): boolean {
 type ApiNode = before.NodeObject & { metadata: { name: string } };
 
 /**
- * Checks of a control plane node that was lost and has joined again: a row for its labels, and one for each
- * static pod. kubeadm brings back no labels, taints and hand edits. Errors: as KubeApi.
+ * Checks a control plane node that was lost and has joined again: its labels, and each static pod. kubeadm brings back no
+ * labels, taints and hand edits. Errors: as KubeApi.
  */
 export async function* returnedChecks(cp: ControlPlaneNode, api: KubeApi): AsyncGenerator<CheckRow> {
   const lost = before.lostNodes();

@@ -11,9 +11,9 @@ import { inParallel } from "../api/many.ts";
 import { type Answer, type CheckRow, check, isWell } from "../checks/check.ts";
 import { type CheckId, KINDS } from "../checks/kinds.ts";
 import { SOON, shownAt, showsOtherCa } from "../etcd/peers.ts";
+import { hasNewKeys } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import type { KnownNode } from "../facts/known-nodes.ts";
-import { hasNewKeys } from "../facts/sa-key.ts";
 import { machinesOn } from "../facts/said.ts";
 import { pathsGivenUp, saidAt, type Word } from "../node/words.ts";
 import { quoteUntrusted } from "../plain.ts";
@@ -54,10 +54,7 @@ export async function nodeChecks(...of: Parameters<typeof nodeRows>): Promise<Ch
   return looked;
 }
 
-/**
- * A node that does not renew its Lease has only that row and the one of Ready: requests to a machine that is
- * off only wait.
- */
+/** One that does not renew its Lease has only that row and the one of Ready: a machine that is off answers nothing. */
 function* nodeRows(
   cp: ControlPlaneNode,
   api: KubeApi,
@@ -104,7 +101,7 @@ async function awayAnswer(node: KnownNode, word: Word, cp: ControlPlaneNode): Pr
       `here ${command("hand-over pack")}`,
       `${command("01-etcd")}, ${command("02-control-plane")}`,
     ];
-    const unpack = `there ${command(`hand-over unpack ${isOld ? "--move-aside " : ""}FILE`)}`;
+    const unpack = `there ${command(isOld ? "hand-over unpack --move-aside FILE" : "hand-over unpack FILE")}`;
     if (isOld || hasNewKeys(cp)) lines.push(pack, `${unpack}, then ${parts}`);
     else lines.push(`there ${parts}`, `only if a key is missing there, before that: ${pack}, ${unpack}`);
   }
@@ -165,11 +162,9 @@ const readyOf = ({ status }: SeenNode) => status?.conditions?.find(({ type }) =>
 const YOUNG = 180_000;
 
 /**
- * "Unknown" is the controller-manager's word for a kubelet whose API was unavailable, as after `retire` on
- * its node. It posts its status again every ten seconds (nodeStatusUpdateFrequency), so a Node whose Lease is
- * renewed is asked for again. A node that has just joined, and is not Ready yet, is asked for again, too: the
- * mending line would restart its API server, which its kubelet needs to begin (CSINode), and then waits for
- * by the minute.
+ * "Unknown" is the controller-manager's word for a kubelet whose API was unavailable, as after `retire` on its node. It
+ * posts its status every ten seconds (nodeStatusUpdateFrequency): a Node whose Lease is renewed is asked for again. So is
+ * one that has just joined: the mending line would restart the API server that its kubelet needs to begin (CSINode).
  */
 async function onceKnown(seen: SeenNode, api: KubeApi): Promise<SeenNode> {
   const { name, creationTimestamp = "" } = seen.metadata;

@@ -66,8 +66,8 @@ export function* serverChecks(
 }
 
 /**
- * Without admin.conf nobody can ask whether it is ready. The server there must be this cluster's: a pod of
- * the host's network may listen on a free port. Errors: Fail if nothing answers: it does not run.
+ * Without admin.conf nobody can ask whether it is ready. The server must be this cluster's: a pod of the host's network may
+ * listen there. Errors: Fail if nothing answers.
  */
 export function withoutAdmin({ facts, cluster }: ControlPlaneNode): CheckRow {
   const look = async () => {

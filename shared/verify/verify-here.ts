@@ -1,7 +1,7 @@
 /**
- * Part 5 as a whole: this node from both ends, and on a control plane node the cluster. Its checks of this node are of its
- * kubelet, which has to work with the CA that it trusts; on a control plane node also of the clock, certificates,
- * kubeconfigs, manifests and their files. Reads only. 05-verify prints it, `report` records it.
+ * Part 5 as a whole: this node from both ends, its kubelet with the CA that it trusts, and on a control plane node the
+ * clock, certificates, kubeconfigs, manifests and their files, and the cluster. Reads only. 05-verify prints it, `report`
+ * records it.
  */
 import { ADMIN_CONF, adminClient } from "../api/admin-api.ts";
 import { KubeApi } from "../api/kube-api.ts";
@@ -161,10 +161,7 @@ async function wholeCluster(
   return `${cp.cluster.nodes.length} nodes`;
 }
 
-/**
- * The last round: one without a failure, or the one at the end of these seconds. 0: only one round. `look` reads etcd's
- * data anew.
- */
+/** The last round: one without a failure, or the one at the end of these seconds. 0: only one round. */
 export async function untilGood<T extends Pick<VerifiedHere, "checks"> & Partial<VerifiedHere>>(
   first: T,
   look: () => Promise<T>,

@@ -1,6 +1,6 @@
 /**
- * The end of part 5 on one screen: what the repair has changed, what it leaves to people, and what can be
- * deleted: left-overs on this node and in the cluster, each with the command that removes it. Reads only.
+ * The end of part 5 on one screen: what the repair has changed, what it leaves to people, and what can be deleted, each
+ * with its command. Reads only.
  */
 import { existsSync, lstatSync, readdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
@@ -45,7 +45,10 @@ export async function wrapUp(node: Node, cp: ControlPlaneNode | undefined): Prom
   const client = admin instanceof Fail ? undefined : admin;
   const api = client && (await undefinedOnTimeout(client.ready())) ? client : undefined;
   const removable = onThisNode(node.name, cp?.dataFrom);
-  const repair = cp && repairOf(cp);
+  const isHere = (dir: string) => rescueFolders().some((one) => one.dir === dir);
+  const isOwn = cp && isHere(cp.rescue.dir) && exists(rescuedEtcd(cp.rescue));
+  // the newest with a copy of etcd's data; it may be over
+  const repair = cp?.earlier ?? (isOwn ? cp : undefined);
   if (api) removable.push(...(await inCluster(api, cp, repair)));
   if (!repair && removable.length === 0) return undefined;
   const next = beforeRemoval(cp);
@@ -53,7 +56,10 @@ export async function wrapUp(node: Node, cp: ControlPlaneNode | undefined): Prom
   const nodes = (await api?.list("/api/v1/nodes"))?.map(({ metadata }) => metadata);
   const others = (nodes ?? cp.cluster.nodes).map(({ name }) => name).filter((name) => name !== node.name);
   const caPem = clusterCa(cp.facts.certificatesDir);
-  const changed = repair ? [...trustChanges(cp, caPem), ...movedAside(cp)] : [];
+  const changed = repair ? trustChanges(cp, caPem) : [];
+  const aside = cp.earlier ? `${cp.earlier.rescue.dir}/aside` : cp.asideDir;
+  const moved = [...filesBelow(aside)].length;
+  if (repair && moved > 0) changed.push(`moved aside, not deleted: ${moved} files, in ${aside}`);
   if (repair && nodes) changed.push(...nodeChanges(repair, nodes));
   const left = await peopleToDo(cp, caPem, api);
   return { changed, left, next, remove: [...removable, ...onOtherNodes(others), kits()] };
@@ -76,12 +82,6 @@ function beforeRemoval(cp: ControlPlaneNode | undefined): Todo[] {
   ];
 }
 
-/** The newest repair with a copy of etcd's data; it may be over. */
-function repairOf(cp: ControlPlaneNode): Repair | undefined {
-  const isHere = rescueFolders().some(({ dir }) => dir === cp.rescue.dir) && exists(rescuedEtcd(cp.rescue));
-  return cp.earlier ?? (isHere ? cp : undefined);
-}
-
 function trustChanges(cp: ControlPlaneNode, caPem: string): string[] {
   const [now, old] = [certInfo(caPem).publicKeyHash, [...replacedCa(cp, caPem)]];
   const state = caEndedAt(cp) ? "renewed with its own key" : "as before";
@@ -90,12 +90,6 @@ function trustChanges(cp: ControlPlaneNode, caPem: string): string[] {
   const isAccepted = oldSaKeys(cp.facts.certificatesDir).length > 0;
   const tokens = `tokens of the old key ${isAccepted ? "are still accepted (sa-old.pub)" : "end"}`;
   return [`CA: ${ca}`, `service-account key: new; ${tokens}`];
-}
-
-function movedAside({ asideDir, earlier }: ControlPlaneNode): string[] {
-  const folder = earlier ? `${earlier.rescue.dir}/aside` : asideDir;
-  const moved = [...filesBelow(folder)].length;
-  return moved > 0 ? [`moved aside, not deleted: ${moved} files, in ${folder}`] : [];
 }
 
 /** A kubelet that joins again keeps its Node; a Node that was deleted comes back with another UID. */
@@ -168,7 +162,7 @@ function onThisNode(node: string, dataFrom?: string): ToDelete[] {
 
 /** The kit's folder is memory of its own, and everything in it is removed with it. */
 export function kits(kit = KIT): ToDelete {
-  // what comes back is repaired by it
+  // who comes back needs it
   const back = meanings([...wordsOf("without"), ...wordsOf("start-without")]);
   const secrets = [...secretFiles(kit), ...(existsSync(join(kit, "token.d")) ? ["token.d"] : [])];
   return {

@@ -1,11 +1,10 @@
 /**
  * Which CSRs of kubelets are approved.
  *
- * CSRs for client certificates are made with the tokens of `open`: each worker has its own, and may ask in its own
- * name alone. If the operator wants one token for all, any of them can ask in another's name. Therefore
- * only the kit approves these CSRs: once for each worker that etcd knew, and only while that worker does not
- * renew its Lease. No rule of the cluster approves them (none names the token's group), and `close` removes
- * the group's rights.
+ * CSRs for client certificates are made with the tokens of `open`: each worker has its own, and may ask in its own name
+ * alone; with one token for all, any can ask in another's name. So only the kit approves them: once for each worker that
+ * etcd knew, while it does not renew its Lease. No rule of the cluster does (none names the token's group), and `close`
+ * removes the group's rights.
  *
  * Nobody approves CSRs for serving certificates automatically. Here one is approved only if a node that
  * etcd knew asks for nothing but its own names and addresses. The current Node object is not asked, and the old

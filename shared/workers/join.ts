@@ -69,9 +69,8 @@ export async function readWorker(
 }
 
 /**
- * A control plane node must not join by a bootstrap token: it would come back as a worker. This looks at what is left
- * of one, and opens no data of etcd's: a worker needs none of what reads that. `etcdData`: as typed, it takes the place
- * of the folders where etcd mostly has its data. `all`: also containers that have ended; none if no runtime answers.
+ * A control plane node must not join by a bootstrap token: it would come back as a worker. This looks at what is left of
+ * one, and opens no data of etcd's. `etcdData`: as typed, it takes the place of the usual folders of etcd's data. `all`: also containers that have ended; none if no runtime answers.
  * `isWorker`: `open`, which knows the cluster, has made a token for this node, or it has joined: then etcd that is no
  * static pod may run beside it. Errors: Refused on a control plane node.
  */

@@ -252,18 +252,13 @@ export async function askKubeletPort(node: KnownNode, ca: string): Promise<PortA
   } catch (err) {
     if (!(err instanceof Error)) throw err;
     if (err.name === "TimeoutError" || NO_ANSWER.test(codeOf(err) ?? "")) return "unreachable";
-    return (await signsItself(ip)) ? "own" : "other";
+    const pem = await servedPem(ip, KUBELET_PORT).catch(() => "");
+    return OF_KUBELET.test(infoOf(pem)?.issuer ?? "") ? "own" : "other";
   }
 }
 
-/**
- * The kubelet names its own CA HOST-ca@TIME (client-go util/cert, GenerateSelfSignedCertKey). It decides
- * nothing but what is said.
- */
-async function signsItself(host: string): Promise<boolean> {
-  const pem = await servedPem(host, KUBELET_PORT).catch(() => "");
-  return /(^|[\n,])CN=[^\n,]+-ca@\d+$/m.test(infoOf(pem)?.issuer ?? "");
-}
+/** A CA of the kubelet's own: client-go util/cert, GenerateSelfSignedCertKey. It decides nothing but what is said. */
+const OF_KUBELET = /(^|[\n,])CN=[^\n,]+-ca@\d+$/m;
 
 /**
  * Connections at the same time, and milliseconds for each: on thousands of nodes that are off this must not

@@ -1,7 +1,6 @@
 /**
- * Nodes on their way back: what is kept of each (little, as there may be thousands), how it is printed, and
- * their kubelets' ports, asked again and again: who is back, and who counts as back without a serving
- * certificate.
+ * Nodes on their way back: what is kept of each (little, as there may be thousands), how it is printed, and their kubelets'
+ * ports, asked again and again: who is back, or counts as back.
  */
 import type { KubeApi } from "../api/kube-api.ts";
 import type { KnownNode } from "../facts/known-nodes.ts";
@@ -153,10 +152,9 @@ const LAST_PAUSE = 5000;
 const UNREACHABLE_MS = 5000;
 
 /**
- * Milliseconds after its request for a serving certificate was refused, or in which it has made none; then a
- * node that renews its Lease counts as back. Until then it may ask, or ask again with right names. A stranger
- * who claims the node's name, or a firewall before its port, must not make everybody wait: an operator
- * decides.
+ * Milliseconds after its request for a serving certificate was refused, or in which it has made none; then a node that
+ * renews its Lease counts as back. Until then it may ask again. A stranger who claims its name, or a firewall before its
+ * port, must not make everybody wait: an operator decides.
  */
 const REFUSED_MS = 15_000;
 
