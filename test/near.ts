@@ -105,7 +105,7 @@ function timesOf(): Map<string, number> {
 
 /** Path → text, of all TypeScript here. */
 function sourcesOf(home: string): Map<string, string> {
-  const paths = [...new Glob("{scripts,shared,test}/**/*.ts").scanSync(home)];
+  const paths = [...new Glob("{scripts,shared,tools,test}/**/*.ts").scanSync(home)];
   return new Map(paths.map((path) => [path, readFileSync(join(home, path), "utf8")]));
 }
 

@@ -53,7 +53,7 @@ test("the kit names its own settings, and there is nothing in them that loads an
 });
 
 test("whatever the umask of the one who packs, the folder is 0700 and nothing in it can be written by others", async () => {
-  await $`umask 000; ${process.execPath} scripts/pack-kit.ts --out ${join(elsewhere, "kit")}`
+  await $`umask 000; ${process.execPath} tools/pack/pack-kit.ts --out ${join(elsewhere, "kit")}`
     .cwd(join(import.meta.dir, "../.."))
     .quiet();
   expect((await $`find ${join(elsewhere, "kit")} -perm /022`.text()).trim()).toBe("");

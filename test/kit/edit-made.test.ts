@@ -7,8 +7,8 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { $ } from "bun";
-import { packFolder } from "../../scripts/pack-kit.ts";
 import { certInfo } from "../../shared/pki/certificate.ts";
+import { packFolder } from "../../tools/pack/pack-kit.ts";
 import { OWN_ARCH } from "../kit/own-arch.ts";
 import { afterPart1, servePart2 } from "../pretend/in-part2.ts";
 

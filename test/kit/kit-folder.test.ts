@@ -6,7 +6,7 @@ import { afterEach, beforeEach, expect, test } from "bun:test";
 import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { $ } from "bun";
-import { KIT_FOLDER, UNPACK } from "../../scripts/pack-kit.ts";
+import { KIT_FOLDER, UNPACK } from "../../tools/pack/pack-kit.ts";
 import { linkInstead, PRELOAD, STRANGER, tarball, withKit, write } from "../pretend/laid-out-kit.ts";
 import { hardenedHost, type Said } from "../pretend/mounts.ts";
 

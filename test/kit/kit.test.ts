@@ -1,11 +1,11 @@
 /** The kit is all that a node needs: here it is unpacked with no other Bun, no npm and no HOME. */
 import { afterAll, expect, test } from "bun:test";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { $, Glob } from "bun";
-import { packFolder } from "../../scripts/pack-kit.ts";
 import { HOLD } from "../../shared/facts/course.ts";
+import { packFolder } from "../../tools/pack/pack-kit.ts";
 import { OWN_ARCH } from "./own-arch.ts";
 
 const home = join(import.meta.dir, "../..");
@@ -73,6 +73,19 @@ test.each([...new Glob("scripts/*.ts").scanSync(home)].sort())(
     expect(stdout.toString()).toStartWith("Usage:");
   },
 );
+
+/** RUNBOOK-MORE.md's line, behind `cd` into the kit. */
+test("a node can send its kit on, without what was put beside it", async () => {
+  const more = readFileSync(`${home}/RUNBOOK-MORE.md`, "utf8");
+  const [, line] = /`(cut -c67- SHA256SUMS \| tar -czf kit\.tar\.gz[^`]*)`/.exec(more)!;
+  const [from, other] = [join(folder, "from"), join(folder, "other")];
+  await $`cp -R ${kit} ${from} && mkdir ${other}`;
+  writeFileSync(`${from}/keys.age`, "keys");
+  await $`sh -c ${line}`.cwd(from);
+  await $`tar -C ${other} -xzf ${from}/kit.tar.gz`;
+  await $`sha256sum --quiet -c SHA256SUMS`.cwd(other);
+  expect(readdirSync(other).sort()).toEqual(readdirSync(kit).sort());
+});
 
 test("packing twice gives the same sums", async () => {
   const again = join(folder, "again");

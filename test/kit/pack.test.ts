@@ -17,8 +17,8 @@ import {
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { $ } from "bun";
-import { packFolder, packTarball, UNPACK } from "../../scripts/pack-kit.ts";
-import { type Arch, BUN_VERSION, NODES_BUN } from "../../shared/kit/write-kit.ts";
+import { packFolder, packTarball, UNPACK } from "../../tools/pack/pack-kit.ts";
+import { type Arch, BUN_VERSION, NODES_BUN } from "../../tools/pack/write-kit.ts";
 import { onNode } from "../pretend/no-node.ts";
 import { type FakeCommand, fakePath } from "../pretend/programs.ts";
 import { OWN_ARCH } from "./own-arch.ts";
@@ -49,7 +49,7 @@ const real = join(CACHE, fileOf(OWN_ARCH));
 async function pack(args: string[], commands: FakeCommand[] = []) {
   using programs = fakePath(commands);
   const none = commands.length === 0 ? { PATH: programs.folder } : {};
-  const child = Bun.spawn([process.execPath, join(HOME, "scripts/pack-kit.ts"), ...args], {
+  const child = Bun.spawn([process.execPath, join(HOME, "tools/pack/pack-kit.ts"), ...args], {
     ...{
       cwd: folder,
       env: { ...programs.env, ...none, KUBE_PKI_REPAIR_CACHE: cache },

@@ -16,7 +16,7 @@ import {
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { $ } from "bun";
-import { packFolder } from "../../scripts/pack-kit.ts";
+import { packFolder } from "../../tools/pack/pack-kit.ts";
 import { OWN_ARCH } from "../kit/own-arch.ts";
 
 export const STRANGER = 12345;

@@ -5,7 +5,7 @@
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { KIT_FOLDER } from "../../scripts/pack-kit.ts";
+import { KIT_FOLDER } from "../../tools/pack/pack-kit.ts";
 
 const SAY = (what: string) => `echo "$NODE: ${what}" >> "$CALLS"`;
 

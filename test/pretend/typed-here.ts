@@ -22,13 +22,16 @@ const HOME = join(import.meta.dir, "../..");
 Bun.plugin({
   name: "a script whose main can be called",
   setup(build) {
-    build.onLoad({ filter: new RegExp(`^${HOME}/scripts/[\\w-]+\\.ts\\?main$`) }, async ({ path }) => ({
-      contents: (await Bun.file(path.replace("?main", "")).text()).replace(
-        "\nasync function main(",
-        "\nexport async function main(",
-      ),
-      loader: "ts",
-    }));
+    build.onLoad(
+      { filter: new RegExp(`^${HOME}/(?:scripts|tools/pack)/[\\w-]+\\.ts\\?main$`) },
+      async ({ path }) => ({
+        contents: (await Bun.file(path.replace("?main", "")).text()).replace(
+          "\nasync function main(",
+          "\nexport async function main(",
+        ),
+        loader: "ts",
+      }),
+    );
   },
 });
 
@@ -44,7 +47,7 @@ class Ended extends Error {
 /** As `node.run`: the exit code, and what is printed. Where no root is set, there is no node. */
 export async function typeHere(line: string, env: Record<string, string> = {}): Promise<Transcript> {
   const [script, ...words] = line.split(" ");
-  const path = `${HOME}/scripts/${script}.ts`;
+  const path = `${HOME}/${script === "pack-kit" ? "tools/pack" : "scripts"}/${script}.ts`;
   const { main } = (await import(`${path}?main`)) as { main: () => Promise<unknown> };
   const said = { stdout: "", stderr: "" };
   const leave = [spied(said), inPlace(process, { argv: [process.argv[0], path, ...words], exitCode: 0 })];

@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import packageJson from "../../package.json" with { type: "json" };
-import { BUN_VERSION, NODES_BUN } from "../../shared/kit/write-kit.ts";
+import { BUN_VERSION, NODES_BUN } from "../../tools/pack/write-kit.ts";
 
 const bunw = await Bun.file(join(import.meta.dir, "../../bunw")).text();
 const pinned = new Map(

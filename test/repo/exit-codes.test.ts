@@ -5,7 +5,7 @@
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { Fail, Refused } from "../../shared/fail.ts";
-import { helpOf, SCRIPTS } from "./help.ts";
+import { helpOf, PACKER, SCRIPTS } from "./help.ts";
 
 const HOME = join(import.meta.dir, "../..");
 const sourceOf = (path: string) => Bun.file(join(HOME, path)).text();
@@ -45,12 +45,15 @@ test("the codes of a help text are read over lines, and a code that is not expla
   expect(possible("lockNode();\nprocess.exitCode = 2;")).toEqual([0, 1, 2, 3, 4, 130]);
 });
 
-test.each(SCRIPTS)("%s --help explains every code that it can end with, and no other", async (script) => {
-  const codes = explained(await helpOf(script));
-  expect([...codes.keys()].sort((a, b) => a - b)).toEqual(possible(await sourceOf(script)));
-  expect(codes.get(3)).toStartWith("refused");
-  if (codes.has(4)) expect(codes.get(4)).toBe("locked by another run");
-});
+test.each([...SCRIPTS, PACKER])(
+  "%s --help explains every code that it can end with, and no other",
+  async (script) => {
+    const codes = explained(await helpOf(script));
+    expect([...codes.keys()].sort((a, b) => a - b)).toEqual(possible(await sourceOf(script)));
+    expect(codes.get(3)).toStartWith("refused");
+    if (codes.has(4)) expect(codes.get(4)).toBe("locked by another run");
+  },
+);
 
 test.each(["RUNBOOK.md", "README.md"])("%s says once what the codes mean", async (page) => {
   const text = (await sourceOf(page)).replace(/\s+/g, " ");

@@ -9,6 +9,9 @@ const asked = new Map<string, Promise<string>>();
 /** "scripts/00-assess.ts" and so on. */
 export const SCRIPTS = [...new Glob("scripts/*.ts").scanSync(HOME)].sort();
 
+/** `npm run pack`, which stays with the checkout. */
+export const PACKER = "tools/pack/pack-kit.ts";
+
 /** One after the other: what is printed is caught for the whole process. */
 let before: Promise<unknown> = Promise.resolve();
 

@@ -2,10 +2,11 @@
 import { expect, test } from "bun:test";
 import { basename, join } from "node:path";
 import { $, Glob } from "bun";
+import { PACKER } from "./help.ts";
 import { blank, callsOf, exportsOf, importsOf, matches, type Source } from "./sources.ts";
 
 const home = join(import.meta.dir, "../..");
-const paths = ["scripts", "shared", "test"]
+const paths = ["scripts", "shared", "tools", "test"]
   .flatMap((folder) => [...new Glob(`${folder}/**/*.ts`).scanSync(home)])
   .sort();
 const sources: Source[] = await Promise.all(
@@ -102,10 +103,12 @@ test("every request goes to the server itself, whatever proxy the environment na
   expect(others.flatMap((source) => matches(source, /(?<!#)\bfetch\(/g))).toEqual([]);
 });
 
-test("no shared file imports a script, and nothing shipped imports a test", () => {
+test("no shared file imports a script, nothing that a node gets a tool, and nothing of the house a test", () => {
   const wrong = shipped.filter(
     ({ path, text }) =>
-      /from "[./]*\/test\//.test(text) || (path.startsWith("shared/") && /from "[./]*scripts\//.test(text)),
+      /from "[./]*\/test\//.test(text) ||
+      (path.startsWith("shared/") && /from "[./]*scripts\//.test(text)) ||
+      (!path.startsWith("tools/") && /from "[./]*tools\//.test(text)),
   );
   expect(wrong.map(({ path }) => path)).toEqual([]);
 });
@@ -124,7 +127,7 @@ const FLOORS: readonly (readonly string[])[] = [
   ["etcd-location"],
   ["facts"],
   ["static-pods", "etcd", "hand-over", "old-sa-key", "workers"],
-  ["salvage", "workloads", "kit", "checks", "restore"],
+  ["salvage", "workloads", "checks", "restore"],
   ["moved", "renew"],
   ["assess", "verify"],
   ["plan", "report"],
@@ -192,6 +195,7 @@ function idleExports(files: readonly Source[], users: readonly Source[]): string
 }
 
 const shared = sources.filter(({ path }) => path.startsWith("shared/"));
+const named = sources.filter(({ path }) => /^(shared|tools)\//.test(path));
 
 test("an import that runs up, one between rooms of a floor, and a twin name are found", () => {
   const up = {
@@ -241,9 +245,9 @@ test("no files import each other, and a circle is found", () => {
   expect(circles(shipped)).toEqual([]);
 });
 
-test("no two files of shared/ have one name, and no exported word has two meanings", () => {
-  expect(twins(shared, ({ path }) => [basename(path)])).toEqual([]);
-  expect(twins(shared, exportsOf)).toEqual([]);
+test("no two files of shared/ and tools/ have one name, and no exported word has two meanings", () => {
+  expect(twins(named, ({ path }) => [basename(path)])).toEqual([]);
+  expect(twins(named, exportsOf)).toEqual([]);
 });
 
 test("an exported word that nobody else uses is seen", () => {
@@ -261,8 +265,8 @@ test("an exported word that nobody else uses is seen", () => {
   ]);
 });
 
-test("what shared/ exports is used by another file; a test counts", () => {
-  expect(idleExports(shared, sources)).toEqual([]);
+test("what shared/ and tools/ export is used by another file; a test counts", () => {
+  expect(idleExports(named, sources)).toEqual([]);
 });
 
 test("there is no key and no token in the repository", async () => {
@@ -283,7 +287,7 @@ test("there is no key and no token in the repository", async () => {
   expect(texts.filter(([, text]) => secret.test(text)).map(([file]) => file)).toEqual([]);
 });
 
-const scripts = sources.filter(({ path }) => path.startsWith("scripts/"));
+const scripts = sources.filter(({ path }) => path.startsWith("scripts/") || path === PACKER);
 
 /** What is wrong with a script's first screen and with its last line. */
 function untidy({ path, text }: Source): string[] {
@@ -352,7 +356,7 @@ test("each file that tests stand on has its place in test/pretend/README.md, onc
 /** Budgets are for the reader's sake and are told, not enforced: now and then one topic needs its length. */
 test("sizes are told where they pass the budget", () => {
   const budget = (path: string) =>
-    path.startsWith("scripts/") ? 250 : path.startsWith("shared/") ? 200 : 250;
+    path.startsWith("scripts/") ? 250 : /^(shared|tools)\//.test(path) ? 200 : 250;
   const long = sources
     .map(({ path, text }) => ({ path, lines: text.split("\n").length }))
     .filter(({ path, lines }) => lines > budget(path));

@@ -24,7 +24,9 @@ const PAGES = [
 const files = [
   ...PAGES,
   "bunw",
-  ...["scripts/*", "shared/**/*.ts"].flatMap((glob) => [...new Glob(glob).scanSync(HOME)].sort()),
+  ...["scripts/*", "shared/**/*.ts", "tools/**/*.ts"].flatMap((glob) =>
+    [...new Glob(glob).scanSync(HOME)].sort(),
+  ),
 ];
 const sources: Source[] = await Promise.all(
   files.map(async (path) => ({ path, text: await Bun.file(join(HOME, path)).text() })),

@@ -15,7 +15,7 @@ import { asText, slowTexts } from "./slow-texts.ts";
 setDefaultTimeout(300_000);
 
 const HOME = join(import.meta.dir, "../..");
-const PATHS = ["scripts", "shared"]
+const PATHS = ["scripts", "shared", "tools"]
   .flatMap((folder) => [...new Glob(`${folder}/**/*.ts`).scanSync(HOME)])
   .sort();
 

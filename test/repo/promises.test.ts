@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { SCENARIOS } from "../lab/rehearse.ts";
-import { helpOf, SCRIPTS } from "./help.ts";
+import { helpOf, PACKER, SCRIPTS } from "./help.ts";
 import { PROMISES } from "./promises.ts";
 
 const HOME = join(import.meta.dir, "../..");
@@ -39,7 +39,7 @@ test.each(PROMISES.map(({ words, ...more }) => [words, more] as const))(
   },
 );
 
-test.each(SCRIPTS)("%s takes --dry-run if it writes, and only then", async (script) => {
+test.each([...SCRIPTS, PACKER])("%s takes --dry-run if it writes, and only then", async (script) => {
   const writes = /\blockNode/.test(await textOf(script));
   expect(/--dry-run/.test(await helpOf(script))).toBe(writes);
 });

@@ -26,7 +26,6 @@ const BUDGETS: Record<string, number> = {
   "hand-over": 90,
   "join-again": 65, // etcd on other machines is asked for its data (issue 44)
   move: 103, // etcd on other machines is asked for its data (issue 44)
-  "pack-kit": 14,
   plan: 147,
   "renew-ca": 112,
   report: 164,

@@ -5,9 +5,9 @@ import { join } from "node:path";
 import { $, Glob } from "bun";
 import { importsOf, type Source } from "./sources.ts";
 
-/** Path → file, of all that a node gets as code. */
+/** Path → file, of all that a node gets as code, and of the tools that stay with the checkout. */
 export async function filesOf(home: string): Promise<Map<string, Source>> {
-  const paths = [...new Glob("{scripts,shared}/**/*.ts").scanSync(home)];
+  const paths = [...new Glob("{scripts,shared,tools}/**/*.ts").scanSync(home)];
   return new Map(
     await Promise.all(
       paths.map(async (path) => [path, { path, text: await Bun.file(join(home, path)).text() }] as const),
@@ -20,7 +20,7 @@ export async function filesAt(home: string, budgets: string): Promise<Map<string
   const folder = mkdtempSync(join(tmpdir(), "budgets-"));
   try {
     const commit = (await $`git log -1 --format=%H -- ${budgets}`.cwd(home).text()).trim();
-    if (commit) await $`git archive ${commit} scripts shared | tar -x -C ${folder}`.cwd(home);
+    if (commit) await $`git archive ${commit} scripts shared tools | tar -x -C ${folder}`.cwd(home);
     return await filesOf(folder);
   } finally {
     rmSync(folder, { recursive: true });

@@ -3,13 +3,13 @@ import { expect, test } from "bun:test";
 import { basename, join } from "node:path";
 import packageJson from "../../package.json" with { type: "json" };
 import { typeHere } from "../pretend/typed-here.ts";
-import { helpOf, SCRIPTS } from "./help.ts";
+import { helpOf, PACKER, SCRIPTS } from "./help.ts";
 
 const HOME = join(import.meta.dir, "../..");
 const { version } = packageJson;
 const textOf = (path: string) => Bun.file(join(HOME, path)).text();
 
-test.each(SCRIPTS.map((path) => basename(path, ".ts")))(
+test.each([...SCRIPTS, PACKER].map((path) => basename(path, ".ts")))(
   "%s --version says the kit's, whatever else is typed",
   async (script) => {
     const said = { exitCode: 0, stdout: `kube-pki-repair ${version}\n`, stderr: "" };
@@ -32,7 +32,7 @@ test.each(["01-etcd --endpoint --version", "01-etcd -- --version", "01-etcd --ve
 );
 
 test("the file that `npm run pack` writes is named by the version", async () => {
-  expect(await helpOf("scripts/pack-kit.ts")).toContain(`(default kube-pki-repair-${version}.tar.gz)`);
+  expect(await helpOf(PACKER)).toContain(`(default kube-pki-repair-${version}.tar.gz)`);
 });
 
 test("CHANGELOG.md has this version on top, but for what is not released yet, and is short enough to be read", async () => {

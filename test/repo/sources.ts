@@ -18,9 +18,9 @@ export async function sourcesAt(paths: readonly string[]): Promise<Source[]> {
   );
 }
 
-/** All code of scripts and shared, by path. */
+/** All code of scripts, shared and tools, by path. */
 export async function kitSources(): Promise<Source[]> {
-  return await sourcesAt([...new Glob("{scripts,shared}/**/*.ts").scanSync(HOME)].sort());
+  return await sourcesAt([...new Glob("{scripts,shared,tools}/**/*.ts").scanSync(HOME)].sort());
 }
 
 /**

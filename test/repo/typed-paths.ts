@@ -1,10 +1,10 @@
 /** Every path that an operator can type: from the table of options of each script. */
-import { join } from "node:path";
-import { Glob } from "bun";
+import { basename, join } from "node:path";
 import type { PathUse } from "../../shared/files/operator-files.ts";
+import { PACKER, SCRIPTS } from "./help.ts";
 
 const HOME = join(import.meta.dir, "../..");
-const SCRIPTS = [...new Glob("*.ts").scanSync(`${HOME}/scripts`)].sort();
+const FILES = [...SCRIPTS, PACKER];
 
 type Option = { type: string; of?: string[] } & Partial<
   Record<"path" | "file", PathUse | Record<string, PathUse>>
@@ -17,9 +17,9 @@ export interface TypedPath {
 }
 
 async function optionsOf(
-  script: string,
+  path: string,
 ): Promise<{ options: Record<string, Option>; file: string | undefined }> {
-  const text = await Bun.file(`${HOME}/scripts/${script}`).text();
+  const text = await Bun.file(`${HOME}/${path}`).text();
   const [, block] = /\nconst OPTIONS = (\{[\s\S]+?\n\}) as const;/.exec(text)!;
   const known = {
     DISK_MINUTES: 1,
@@ -32,7 +32,7 @@ async function optionsOf(
 }
 
 export const tables = await Promise.all(
-  SCRIPTS.map(async (script) => ({ script, ...(await optionsOf(script)) })),
+  FILES.map(async (path) => ({ script: basename(path), ...(await optionsOf(path)) })),
 );
 
 function usesOf(
@@ -42,19 +42,22 @@ function usesOf(
   return typeof uses === "string" ? of.slice(0, 1).map((command) => [command, uses]) : Object.entries(uses);
 }
 
-export const PATHS = tables.flatMap(({ script, options, file }): TypedPath[] => {
-  const line = (words: string[], use: PathUse) => ({
-    line: [script.replace(".ts", ""), ...words].filter(Boolean).join(" "),
-    use,
+/** Of the scripts that a node gets. */
+export const PATHS = tables
+  .filter(({ script }) => script !== basename(PACKER))
+  .flatMap(({ script, options, file }): TypedPath[] => {
+    const line = (words: string[], use: PathUse) => ({
+      line: [script.replace(".ts", ""), ...words].filter(Boolean).join(" "),
+      use,
+    });
+    const byOption = Object.entries(options).flatMap(([name, { of, path, file }]) =>
+      (path ?? file)
+        ? usesOf((path ?? file)!, of).map(([command, use]) => line([command, `--${name}`], use))
+        : [],
+    );
+    const byWord =
+      file === undefined
+        ? []
+        : usesOf(new Function(`return ${file}`)()).map(([command, use]) => line([command], use));
+    return [...byOption, ...byWord];
   });
-  const byOption = Object.entries(options).flatMap(([name, { of, path, file }]) =>
-    (path ?? file)
-      ? usesOf((path ?? file)!, of).map(([command, use]) => line([command, `--${name}`], use))
-      : [],
-  );
-  const byWord =
-    file === undefined
-      ? []
-      : usesOf(new Function(`return ${file}`)()).map(([command, use]) => line([command], use));
-  return [...byOption, ...byWord];
-});

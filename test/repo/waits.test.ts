@@ -38,7 +38,7 @@ const MAY_BE_SILENT: Record<string, string> = {
   "shared/files/file-tree.ts":
     "certificates, kubeconfigs and manifests are small; copyLargeTree says how far it is",
   "shared/workers/saved-trust.ts": "the files that a kubelet trusts and uses are small",
-  "shared/kit/write-kit.ts": "npm on the operator's laptop, which says what it fetches",
+  "tools/pack/write-kit.ts": "npm on the operator's laptop, which says what it fetches",
 };
 
 function silent({ path, text }: Source): string[] {

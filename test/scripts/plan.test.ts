@@ -14,9 +14,9 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { UNPACK } from "../../scripts/pack-kit.ts";
 import { HOLD } from "../../shared/facts/course.ts";
 import { trustedKeys } from "../../shared/pki/certificate.ts";
+import { UNPACK } from "../../tools/pack/pack-kit.ts";
 import { healthyCp, write } from "../pretend/cluster.ts";
 import { agedText } from "../pretend/expired.ts";
 import { bigInt, POD_UID, podRecord, pretendProcess } from "../pretend/memory.ts";

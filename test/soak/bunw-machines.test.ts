@@ -7,7 +7,7 @@ import { createHash } from "node:crypto";
 import { chmodSync, copyFileSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { $ } from "bun";
-import { BUN_VERSION } from "../../shared/kit/write-kit.ts";
+import { BUN_VERSION } from "../../tools/pack/write-kit.ts";
 import { OWN_ARCH } from "../kit/own-arch.ts";
 import { ASSESS, elsewhere, kit, layOut, withKit, worksAndNoMore, write } from "../pretend/laid-out-kit.ts";
 import { type FakeCommand, fakePath } from "../pretend/programs.ts";

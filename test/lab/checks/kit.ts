@@ -9,9 +9,9 @@
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { KIT_FOLDER, packFolder, packTarball, UNPACK } from "../../../scripts/pack-kit.ts";
-import type { Arch } from "../../../shared/kit/write-kit.ts";
 import { run } from "../../../shared/run.ts";
+import { KIT_FOLDER, packFolder, packTarball, UNPACK } from "../../../tools/pack/pack-kit.ts";
+import type { Arch } from "../../../tools/pack/write-kit.ts";
 import { OWN_ARCH } from "../../kit/own-arch.ts";
 import { hardenedHost } from "../../pretend/mounts.ts";
 import { installPackages, type Needed } from "../machine/packages.ts";

@@ -2,10 +2,11 @@
  * A rehearsal while it goes on: the cluster, the clock, what was typed and what it said. Scenarios are
  * written with these verbs.
  */
-import { KIT_FOLDER, UNPACK } from "../../../scripts/pack-kit.ts";
+
 import { Fail } from "../../../shared/fail.ts";
 import { redact } from "../../../shared/plain.ts";
 import { waitFor } from "../../../shared/wait-for.ts";
+import { KIT_FOLDER, UNPACK } from "../../../tools/pack/pack-kit.ts";
 import { LAB_BUN } from "../machine/disk.ts";
 import { kubectl, type Lab, type Machine, sh } from "../machine/machine.ts";
 import type { Needed } from "../machine/packages.ts";

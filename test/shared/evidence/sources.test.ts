@@ -6,7 +6,6 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { chownSync, mkdirSync, writeFileSync } from "node:fs";
 import { stringify } from "yaml";
-import { packFolder } from "../../../scripts/pack-kit.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { shownBy } from "../../../shared/etcd/peers.ts";
 import { believedNames } from "../../../shared/etcd-data/members.ts";
@@ -45,6 +44,7 @@ import { holders } from "../../../shared/salvage/memory/processes.ts";
 import { wantedKeys } from "../../../shared/salvage/wanted-keys.ts";
 import { clientObjection } from "../../../shared/workers/csr-rules.ts";
 import { identities, nameObjection, prove } from "../../../shared/workers/identities.ts";
+import { packFolder } from "../../../tools/pack/pack-kit.ts";
 import { type ExampleRun, tarOf } from "../../fixtures/kept-runs-example.ts";
 import { OWN_ARCH } from "../../kit/own-arch.ts";
 import { NO_TLS, pretendApi } from "../../pretend/api.ts";

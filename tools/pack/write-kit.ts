@@ -23,14 +23,14 @@ import {
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { setImmediate } from "node:timers/promises";
-import { attempt, Fail } from "../fail.ts";
-import { refuseUnwritable } from "../files/file-system.ts";
-import { freshPartial } from "../files/files.ts";
-import { writeTyped } from "../files/operator-files.ts";
-import { tryFile } from "../files/root.ts";
-import { readTar, type TarFile, writeTar } from "../hand-over/tar.ts";
-import { say } from "../run.ts";
-import { shell } from "../shell-line.ts";
+import { attempt, Fail } from "../../shared/fail.ts";
+import { refuseUnwritable } from "../../shared/files/file-system.ts";
+import { freshPartial } from "../../shared/files/files.ts";
+import { writeTyped } from "../../shared/files/operator-files.ts";
+import { tryFile } from "../../shared/files/root.ts";
+import { readTar, type TarFile, writeTar } from "../../shared/hand-over/tar.ts";
+import { say } from "../../shared/run.ts";
+import { shell } from "../../shared/shell-line.ts";
 
 /** A node's files, by their path in the kit. */
 type KitFiles = ReadonlyMap<string, Uint8Array>;
@@ -94,7 +94,8 @@ function fillFolder(out: string, files: KitFiles) {
 
 function fillPartial(partial: string, files: KitFiles) {
   for (const [name, bytes] of files) {
-    for (const folder of ["", ...foldersOf(name)]) mkdirSync(join(partial, folder), { recursive: true });
+    for (const folder of ["", ...foldersOf(name)])
+      mkdirSync(join(partial, folder), { recursive: true });
     writeFileSync(join(partial, name), bytes);
     chmodSync(join(partial, name), modeOf(name));
   }
@@ -144,17 +145,24 @@ export async function bundledPackages(
     );
     const manifest = { name, version, license, type: "module", exports };
     files.set(join(folder, "package.json"), Buffer.from(`${JSON.stringify(manifest, null, 2)}\n`));
-    for (const module of modules) files.set(join(folder, fileIn(name, module)), await bundled(home, module));
+    for (const module of modules)
+      files.set(join(folder, fileIn(name, module)), await bundled(home, module));
   }
   return files;
 }
 
 /** These packages, and all packages that they need. */
-function withDependencies(home: string, names: readonly string[], seen = new Map<string, Manifest>()) {
+function withDependencies(
+  home: string,
+  names: readonly string[],
+  seen = new Map<string, Manifest>(),
+) {
   for (const name of names.filter((name) => !seen.has(name))) {
     const file = join(home, "node_modules", name, "package.json");
     if (!existsSync(file))
-      throw new Fail(`The package ${name} is not installed`, { hint: "./bunw install --frozen-lockfile" });
+      throw new Fail(`The package ${name} is not installed`, {
+        hint: "./bunw install --frozen-lockfile",
+      });
     const manifest = JSON.parse(readFileSync(file, "utf8")) as Manifest;
     seen.set(name, manifest);
     withDependencies(home, Object.keys(manifest.dependencies ?? {}), seen);
@@ -215,14 +223,17 @@ export async function nodesBun(arch: Arch): Promise<Uint8Array> {
   if (!tarball || !isPinned(arch, tarball)) tarball = await fetchInto(cached, arch);
   const bun = readTar(Bun.gunzipSync(tarball)).find((file) => file.name === "package/bin/bun");
   if (!bun)
-    throw new Fail(`There is no bin/bun in "${cached}"`, { hint: shell`rm ${cached} and pack again` });
+    throw new Fail(`There is no bin/bun in "${cached}"`, {
+      hint: shell`rm ${cached} and pack again`,
+    });
   return bun.bytes;
 }
 
 /** bunw's folder, so that there is only one to keep or delete. */
 function cache() {
   const { KUBE_PKI_REPAIR_CACHE, XDG_CACHE_HOME } = process.env;
-  const ours = KUBE_PKI_REPAIR_CACHE || join(XDG_CACHE_HOME || join(homedir(), ".cache"), "kube-pki-repair");
+  const ours =
+    KUBE_PKI_REPAIR_CACHE || join(XDG_CACHE_HOME || join(homedir(), ".cache"), "kube-pki-repair");
   return join(ours, `nodes-bun-${BUN_VERSION}`);
 }
 
@@ -285,9 +296,12 @@ async function npmPack(spec: string, folder: string): Promise<string> {
   const exitCode = await child.exited;
   const file = stdout.trim().split("\n").at(-1)!;
   if (exitCode === 0 && existsSync(join(folder, file)) && file !== "") return file;
-  throw new Fail(`npm cannot fetch "${spec}", exit code ${exitCode}: ${stderr.trim().split("\n").at(-1)}`, {
-    hint: `npm pack ${spec} says more. No network here: pack on another machine, and copy "${cache()}"`,
-  });
+  throw new Fail(
+    `npm cannot fetch "${spec}", exit code ${exitCode}: ${stderr.trim().split("\n").at(-1)}`,
+    {
+      hint: `npm pack ${spec} says more. No network here: pack on another machine, and copy "${cache()}"`,
+    },
+  );
 }
 
 function isPinned(arch: Arch, bytes: Uint8Array) {

@@ -1,10 +1,10 @@
 /** The nodes' Bun comes by npm, and only the one that is pinned: made-up npms. */
 import { expect, spyOn, test } from "bun:test";
 import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
-import { failOf } from "../../../shared/fail.ts";
-import { BUN_VERSION, NODES_BUN, nodesBun } from "../../../shared/kit/write-kit.ts";
-import { type FakeCommand, fakePath } from "../../pretend/programs.ts";
-import { sandbox } from "../../pretend/sandbox.ts";
+import { failOf } from "../../shared/fail.ts";
+import { BUN_VERSION, NODES_BUN, nodesBun } from "../../tools/pack/write-kit.ts";
+import { type FakeCommand, fakePath } from "../pretend/programs.ts";
+import { sandbox } from "../pretend/sandbox.ts";
 
 const SPEC = `${NODES_BUN.x64.name}@${BUN_VERSION}`;
 const NPM = `npm pack --silent ${SPEC}`;
