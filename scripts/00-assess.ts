@@ -66,11 +66,9 @@ Options:
     --control-plane NODES
                      These are control plane nodes that were off: if etcd is on other machines, only
                      an API server that runs proves itself there. Saved for all scripts here.
-    --help           Print this text.
 
 Exit codes: 0 nothing is damaged, 1 could not look, 2 damage found,
-            3 refused: this is no node of a kubeadm cluster
-`;
+            3 refused: this is no node of a kubeadm cluster`;
 
 const OPTIONS = {
   deep: { type: "boolean" },

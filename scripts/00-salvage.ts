@@ -212,14 +212,10 @@ Options:
                        container of kube-system.
     --move-aside       Move other keys that are here, valid or not, to the rescue folder, and put
                        the keys that the cluster uses in their places.
-    --etcd-data DIR    etcd's data directory (default: found by itself).
-    --dry-run          Search, and print what would be written.
-    --help             Print this text.
 
 Exit codes: 0 the cluster CA's key and the service-account key are here, 1 stopped (see the hint),
             2 one of them is still lost, or a CA has expired, 3 refused: not for this node,
-            4 locked by another run, 130 stopped by you
-`;
+            4 locked by another run, 130 stopped by you`;
 
 const OPTIONS = {
   device: { type: "string", file: "proved", of: ["", "disk"] },

@@ -112,15 +112,9 @@ Options:
     --token-file FILE  More old tokens, one a line, for instance from workers:
                        /var/lib/kubelet/pods/*/volumes/kubernetes.io~projected/*/token
     --kid KID          The key to look for, if the tokens of kube-system do not name it.
-    --etcd-data DIR    etcd's data directory (default: found by itself).
     --dry-run          Compute the key, but do not write it.
-    --help             Print this text.
 
-Examples:
-    ./bunw scripts/00-token-key.ts
-
-Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cluster
-`;
+Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cluster`;
 
 const OPTIONS = {
   from: { type: "string", path: "proved" },

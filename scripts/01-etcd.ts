@@ -207,20 +207,7 @@ Options:
                      Flags of the API server, without dashes, whose files are lost for good: part 2
                      starts it without them. Each one loosens something; the refusal says what.
     --images-later   Continue although an image is not on this node: the kubelet pulls it. It holds
-                     for part 2, too.
-    --endpoint HOST:PORT
-                     The API's address, if the files and objects that record it disagree.
-    --etcd-data DIR  etcd's data directory (default: found by itself).
-    --dry-run        Print what would be done; nothing is written, stopped or started.
-    --help           Print this text.
-
-Examples:
-    ./bunw scripts/01-etcd.ts --dry-run --new-cas
-    ./bunw scripts/01-etcd.ts --new-cas
-
-Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cluster,
-            4 locked by another run, 130 ended by a signal
-`;
+                     for part 2, too.`;
 
 const OPTIONS = {
   "new-cas": { type: "boolean" },

@@ -208,20 +208,7 @@ Options:
     --start-without FLAGS
                      Flags of the API server, without dashes, whose files are lost for good: it
                      starts without them. Each one loosens something; the refusal says what.
-    --images-later   Continue although an image is not on this node: the kubelet pulls it.
-    --endpoint HOST:PORT
-                     The API's address, if the files and objects that record it disagree.
-    --etcd-data DIR  etcd's data directory (default: found by itself).
-    --dry-run        Print what would be done; nothing is written, stopped or started.
-    --help           Print this text.
-
-Examples:
-    ./bunw scripts/02-control-plane.ts --dry-run
-    ./bunw scripts/02-control-plane.ts
-
-Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cluster,
-            4 locked by another run, 130 ended by a signal
-`;
+    --images-later   Continue although an image is not on this node: the kubelet pulls it.`;
 
 const OPTIONS = {
   "super-admin": { type: "boolean" },

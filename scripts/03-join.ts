@@ -88,13 +88,7 @@ Options:
     --without NODES, --lost NODES
                        The same as for open: a node that is left out does not join.
     --etcd-data DIR    Where etcd's data would be, if this were a control plane node (default: all
-                       usual places are looked at).
-    --dry-run          Print what would be done; nothing is written, stopped or started.
-    --help             Print this text.
-
-Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cluster,
-            4 locked by another run, 130 ended by a signal
-`;
+                       usual places are looked at).`;
 
 const OPTIONS = {
   server: { type: "string" },

@@ -193,14 +193,7 @@ Options:
                        back: open, 03-join there, close. Old CA: nothing.
     --lost NODES       The same for nodes that are lost for good: close prints what deletes their
                        Nodes. A node that renews its Lease is refused.
-    --wait MINUTES     How long close waits for the nodes (default: 15).
-    --etcd-data DIR    etcd's data directory (default: found by itself).
-    --dry-run          Print what would be done; nothing is written, stopped or started.
-    --help             Print this text.
-
-Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cluster,
-            4 locked by another run, 130 ended by a signal
-`;
+    --wait MINUTES     How long close waits for the nodes (default: 15).`;
 
 const OPTIONS = {
   "one-token": { type: "boolean", default: false, of: ["open"] },

@@ -219,19 +219,10 @@ Options:
     --skip WORKLOADS Workloads that you restart yourself: NAMESPACE/NAME,…, as 4.4 names them.
     --force          retire: even if a Secret or a pod may still use a token of the old key. These
                      tokens then stop working; nothing else changes.
-    --etcd-data DIR  etcd's data directory (default: found by itself).
     --dry-run        Print what would be renewed and restarted; nothing is changed.
-    --help           Print this text.
-
-Examples:
-    ./bunw scripts/04-sa-tokens.ts --dry-run
-    ./bunw scripts/04-sa-tokens.ts --only-system      # then, when you choose:
-    ./bunw scripts/04-sa-tokens.ts --namespace shop   # and in the end without both
-    ./bunw scripts/04-sa-tokens.ts retire
 
 Exit codes: 0 done, 1 stopped (see the hint), or some workloads are left for you (4.7 names them),
-            3 refused: not for this node or cluster, 4 locked by another run, 130 by a signal
-`;
+            3 refused: not for this node or cluster, 4 locked by another run, 130 by a signal`;
 
 const OPTIONS = {
   without: { type: "string", list: true },

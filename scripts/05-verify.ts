@@ -213,14 +213,11 @@ Options:
     --metrics FILE   Write the results for Prometheus (node_exporter's textfile collector): when
                      each certificate expires, what is bad, the age of the backup. The name of the
                      file ends in .prom.
-    --etcd-data DIR  etcd's data directory (default: found by itself).
-    --help           Print this text.
 
 On a terminal each line has a sign: √ good, ‼ warning, × failed. NO_COLOR=1 takes the colour away.
 
 Exit codes: 0 nothing failed (there may be warnings), 1 could not look, 2 a check failed,
-            3 refused: this is no node of a kubeadm cluster
-`;
+            3 refused: this is no node of a kubeadm cluster`;
 
 const OPTIONS = {
   all: { type: "boolean" },

@@ -129,11 +129,8 @@ Options:
     --bundle FILE    The bundle of hand-over pack: does it still have the current keys?
     --backup DIR     Your copies of files that nobody can rebuild: are they current?
     --json           Print the same for programs: each file as it is, and as it would be.
-    --etcd-data DIR  etcd's data directory (default: found by itself).
-    --help           Print this text.
 
-Exit codes: 0 all would come back, 1 could not look, 2 not all, 3 refused: this node is not well
-`;
+Exit codes: 0 all would come back, 1 could not look, 2 not all, 3 refused: this node is not well`;
 
 const OPTIONS = {
   bundle: { type: "string", path: "proved" },

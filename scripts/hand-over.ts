@@ -202,18 +202,12 @@ Options:
                             in their places.
     --etcd-data DIR         etcd's data directory: it says which cluster this is (default: found
                             by itself).
-    --dry-run               Print what would be done; nothing is written.
-    --help                  Print this text.
 
 Examples:
     ./bunw scripts/hand-over.ts pack --generate
     ./bunw scripts/hand-over.ts unpack kube-pki-1a2b3c4d-2026-05-01.age
     # by hand; unpack takes it, too
-    ./bunw scripts/hand-over.ts files | xargs tar -cf - | age -p > keys.age
-
-Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cluster,
-            4 locked by another run, 130 ended by a signal
-`;
+    ./bunw scripts/hand-over.ts files | xargs tar -cf - | age -p > keys.age`;
 
 const OPTIONS = {
   to: { type: "string", multiple: true, of: ["pack"] },

@@ -139,15 +139,8 @@ Options:
     --kubernetes VERSION  The cluster's version, such as v1.34.4: it decides the file's format.
     --lost NODE           The name of this node: it is lost, although etcd's data is here, or
                           although nothing shows that it was a control plane node.
-    --etcd-data DIR       etcd's data directory (default: found by itself).
-    --dry-run             Print what would be done; nothing is written.
-    --help                Print this text.
 
-Example:
-    ./bunw scripts/join-again.ts --address 10.0.0.13:6443 --kubernetes v1.34.4
-
-Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cluster
-`;
+Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cluster`;
 
 const OPTIONS = {
   address: { type: "string" },

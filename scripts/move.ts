@@ -226,17 +226,10 @@ Options:
                      https://ADDRESS:6443=https://NAME:6443.
     --without NODES  Nodes that are away for now: at the end nobody waits for them. Pods with an old
                      address in memory restart there when they boot.
-    --etcd-data DIR  etcd's data directory (default: found by itself).
-    --dry-run        Print what would be done; nothing is written, stopped or started.
-    --help           Print this text.
 
 Examples:
     ./bunw scripts/move.ts --dry-run
-    ./bunw scripts/move.ts --moved 10.0.0.12=10.0.1.12,10.0.0.13=10.0.1.13
-
-Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cluster,
-            4 locked by another run, 130 ended by a signal
-`;
+    ./bunw scripts/move.ts --moved 10.0.0.12=10.0.1.12,10.0.0.13=10.0.1.13`;
 
 const OPTIONS = {
   moved: { type: "string", list: true },

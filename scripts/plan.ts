@@ -120,21 +120,16 @@ Options:
                      the plan from their answers. Answers older than an hour do not count.
     --worker NODES   These are workers, although their label calls them control plane nodes: etcd
                      has no member of theirs.
-    --endpoint HOST:PORT
-                     The API's address, if the files and objects that record it disagree.
     --user NAME      The lines log in as this user, who may use sudo there without a password
                      (default: root).
     --deep           Search the disk as well, which takes long.
     --no-disk        With --deep: do not read the disk.
     --device DEVICE, --image FILE
                      With --deep: read this instead of the device that holds /etc/kubernetes.
-    --etcd-data DIR  etcd's data directory (default: found by itself).
-    --help           Print this text.
 
 Exit codes: 0 nothing is damaged, 1 could not look, 2 damage found,
             3 refused: this is no control plane node, the plan has to be made on another one, or
-            it waits for a look there, or for your word
-`;
+            it waits for a look there, or for your word`;
 
 const OPTIONS = {
   lost: { type: "string", list: true },

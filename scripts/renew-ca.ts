@@ -219,19 +219,8 @@ Options:
     --csr CA         Print a CSR for whoever signs this CA. No secret is in it.
     --undo           Put back the old certificates that this kit has moved aside. Possible until
                      they expire, on each node.
-    --etcd-data DIR  etcd's data directory (default: found by itself).
-    --dry-run        Print what would be done; nothing is written, stopped or started.
-    --help           Print this text.
 
-A key that others may have needs a new CA, not this: RUNBOOK-MORE "A CA that expires".
-
-Examples:
-    ./bunw scripts/renew-ca.ts --dry-run
-    ./bunw scripts/renew-ca.ts --only front-proxy-ca
-
-Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cluster,
-            4 locked by another run, 130 ended by a signal
-`;
+A key that others may have needs a new CA, not this: RUNBOOK-MORE "A CA that expires".`;
 
 const OPTIONS = {
   only: { type: "string", list: true },

@@ -62,12 +62,9 @@ Options:
     --with-names     Keep host names and addresses in the bundle.
     --logs DIR       The folder of the other nodes' transcripts, one NODE.tar each. Without it, the
                      lines that bring them are printed.
-    --etcd-data DIR  etcd's data directory (default: found by itself).
-    --help           Print this text.
 
 Exit codes: 0 written and no check failed, 1 could not look or write, 2 written and a check failed,
-            3 refused: this is no node of a kubeadm cluster
-`;
+            3 refused: this is no node of a kubeadm cluster`;
 
 const OPTIONS = {
   bundle: { type: "string", path: "written" },

@@ -216,16 +216,10 @@ Options:
                       SNAPSHOT is a copy of etcd's member/snap/db, which has no sum.
     --disarm          Leave etcd's alarms behind (NOSPACE, CORRUPT).
     --etcd-data DIR   Where etcd's data goes (default: where kubeadm's configuration has it).
-    --dry-run         Print what would be done; nothing is written.
-    --help            Print this text.
 
 Examples:
     ./bunw scripts/restore.ts snapshot.db --as cp1 --dry-run
-    ./bunw scripts/restore.ts --from /mnt/cp1/var/lib/etcd,/mnt/cp2/var/lib/etcd --as cp1
-
-Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cluster,
-            4 locked by another run, 130 ended by a signal
-`;
+    ./bunw scripts/restore.ts --from /mnt/cp1/var/lib/etcd,/mnt/cp2/var/lib/etcd --as cp1`;
 
 const OPTIONS = {
   as: { type: "string" },

@@ -35,10 +35,8 @@ script uses them.
 Options:
     --back WORDS     Take these back: a node's name, a flag of --start-without, the endpoint or the
                      folder, as they are printed. Other nodes keep theirs.
-    --help           Print this text.
 
-Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node
-`;
+Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node`;
 
 const OPTIONS = {
   back: { type: "string", list: true },

@@ -35,13 +35,49 @@ export function parseWords<T extends ScriptConfig>(given: T): Parsed<T> {
     });
   const parsed = parseArgs(config);
   const values = parsed.values as Record<string, unknown>;
-  if (values.help) throw new FullAnswer(config.usage);
+  if (values.help) throw new FullAnswer(helpOf(config));
   for (const [name, option] of Object.entries(config.options)) {
     const value = values[name];
     if ("path" in option && typeof value === "string") values[name] = typed(value);
     if ("list" in option) values[name] = listOf(valuesOf(name, config).join());
   }
   return parsed as unknown as Parsed<T>;
+}
+
+/** Options that most scripts have; a usage that describes one itself has its own words for it. */
+const OFTEN: readonly [name: string, head: string, text: string][] = [
+  [
+    "endpoint",
+    "--endpoint HOST:PORT",
+    "The API's address, if the files and objects that record it disagree.",
+  ],
+  ["etcd-data", "--etcd-data DIR", "etcd's data directory (default: found by itself)."],
+  ["dry-run", "--dry-run", "Print what would be done; nothing is written, stopped or started."],
+  ["help", "--help", "Print this text."],
+];
+/** Those of a script that changes the node, and names none itself. */
+const EXIT_CODES = `Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cluster,
+            4 locked by another run, 130 ended by a signal`;
+
+/** The usage, with the options that most scripts have below its own, in their columns; and with the exit codes. */
+function helpOf({ usage, options = {} }: ScriptConfig): string {
+  const [head = "", rest] = usage.split("\nOptions:\n");
+  if (rest === undefined) return usage;
+  const [own = "", ...more] = rest.split("\n\n");
+  const columns = own.split("\n").flatMap((line) => {
+    const gap = line.startsWith("    --") ? line.slice(4).search(/ {2}\S/) : -1;
+    return gap < 0 ? [] : [gap + 6];
+  });
+  const [column = 21] = columns;
+  const rows = OFTEN.filter(([name]) => Object.hasOwn(options, name) && !own.includes(`    --${name} `)).map(
+    ([, words, text]) =>
+      words.length + 6 > column
+        ? `    ${words}\n${" ".repeat(column)}${text}`
+        : `    ${words}`.padEnd(column) + text,
+  );
+  const codes = usage.includes("\nExit codes: ") ? [] : [EXIT_CODES];
+  const all = [`${head}\nOptions:\n${[own, ...rows].join("\n")}`, ...more, ...codes];
+  return `${all.join("\n\n")}\n`;
 }
 
 export type Parsed<T extends ParseArgsConfig> = Omit<ReturnType<typeof parseArgs<T>>, "values"> & {

@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { basename, join } from "node:path";
 import { $, Glob } from "bun";
-import { PACKER } from "./help.ts";
+import { helpOf, PACKER } from "./help.ts";
 import { blank, callsOf, exportsOf, importsOf, matches, type Source } from "./sources.ts";
 
 const home = join(import.meta.dir, "../..");
@@ -389,10 +389,11 @@ function helpFaults({ path, text }: Pick<Source, "path" | "text">): string[] {
   return names.filter((name) => told.get(name) !== taken.get(name)).map((name) => `${path}: --${name}`);
 }
 
-test("--help describes the options that a script takes, each of them and no other", () => {
+test("--help describes the options that a script takes, each of them and no other", async () => {
   const wrong = `Options:\n    --help      x\n    --a         x\n    --b FILE    x\n    --gone      x\n\n\`;\nconst OPTIONS = {\n  a: { type: "string" },\n  b: { type: "string" },\n  c: { type: "boolean" },\n} as const;\n`;
   expect(helpFaults({ path: "s.ts", text: wrong })).toEqual(["s.ts: --a", "s.ts: --gone", "s.ts: --c"]);
-  const described = scripts.filter(({ text }) => text.includes("\nOptions:\n"));
+  const printed = scripts.map(async ({ path, text }) => ({ path, text: (await helpOf(path)) + text }));
+  const described = (await Promise.all(printed)).filter(({ text }) => text.includes("\nOptions:\n"));
   expect(described.length).toBeGreaterThan(9);
   expect(described.flatMap(helpFaults)).toEqual([]);
 });

@@ -4,12 +4,12 @@
  */
 import { expect, test } from "bun:test";
 import { existsSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { Glob } from "bun";
 import packageJson from "../../package.json" with { type: "json" };
 import { WORD_OPTIONS, type WordOption } from "../../shared/node/words.ts";
 import { readRunbook } from "../../shared/plan/runbook.ts";
-import { helpOf, SCRIPTS } from "./help.ts";
+import { helpOf, PACKER, SCRIPTS } from "./help.ts";
 import { lineOf, type Source } from "./sources.ts";
 
 const HOME = join(import.meta.dir, "../..");
@@ -35,7 +35,7 @@ const runbook = sources.find(({ path }) => path === "RUNBOOK.md")!.text;
 
 const HELP = new Map(
   await Promise.all(
-    SCRIPTS.map(async (script) => [script.slice("scripts/".length, -3), await helpOf(script)] as const),
+    [...SCRIPTS, PACKER].map(async (script) => [basename(script, ".ts"), await helpOf(script)] as const),
   ),
 );
 

@@ -1,0 +1,47 @@
+/** `--help`: what most scripts take is written once. */
+import { expect, test } from "bun:test";
+import { parseWords } from "../../shared/options.ts";
+
+const OPTIONS = {
+  "dry-run": { type: "boolean" },
+  "etcd-data": { type: "string" },
+  endpoint: { type: "string" },
+} as const;
+
+function printed(usage: string): string {
+  try {
+    parseWords({ usage, options: OPTIONS, args: ["--help"] });
+  } catch (err) {
+    return (err as Error).message;
+  }
+  throw new Error("--help ends no script");
+}
+
+test("options that most scripts have stand below a script's own, in its columns, and exit codes at the end", () => {
+  expect(printed("Usage: x\n\nOptions:\n    --to NAME   Send it.\n\nMore.")).toBe(
+    `Usage: x
+
+Options:
+    --to NAME   Send it.
+    --endpoint HOST:PORT
+                The API's address, if the files and objects that record it disagree.
+    --etcd-data DIR
+                etcd's data directory (default: found by itself).
+    --dry-run   Print what would be done; nothing is written, stopped or started.
+    --help      Print this text.
+
+More.
+
+Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cluster,
+            4 locked by another run, 130 ended by a signal
+`,
+  );
+});
+
+test("what a script describes itself stays as it is, exit codes too", () => {
+  const own = printed(
+    "Usage: x\n\nOptions:\n    --etcd-data DIR  Where it goes.\n    --dry-run        Compute it.\n\nExit codes: 0 done",
+  );
+  expect(own.match(/--etcd-data|--dry-run|Exit codes/g)).toEqual(["--etcd-data", "--dry-run", "Exit codes"]);
+  expect(own).toContain("\n    --endpoint HOST:PORT\n                     The API's");
+});
