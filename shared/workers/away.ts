@@ -26,9 +26,9 @@ import { clock } from "../wait-for.ts";
 import { countBack, listeningOn } from "./nodes-seen.ts";
 
 /**
- * The nodes that are left out and really away: one that renews its Lease is here, whatever was typed, and the words of
- * an earlier run about it end. `gone`: their members are out of etcd. Errors: Refused if such a node, or one that this
- * run's line calls lost for good, is here: its Node would be deleted.
+ * The nodes that are left out and really away. One that renews its Lease is here, and the words of an earlier run
+ * about it end. `gone`: their members are out of etcd. Errors: Refused if such a node, or one that this run's line
+ * calls lost for good, is here: its Node would be deleted.
  */
 export async function reallyOut(
   cp: ControlPlaneNode,
@@ -127,12 +127,10 @@ export function secondsTolerated({ spec }: Pick<EvictedPod, "spec">): number | u
   return limits.length > 0 ? Math.min(...limits) : undefined;
 }
 
-/** Whether it has ended, or is deleted already, and its kubelet has not reported that. */
 function isOver({ status, metadata }: EvictedPod): boolean {
   return metadata.deletionTimestamp !== undefined || ["Succeeded", "Failed"].includes(status?.phase ?? "");
 }
 
-/** Asks for the first FEW nodes only: each is a question. */
 async function evictionsOf(
   api: KubeApi,
   nodes: readonly string[],
@@ -159,8 +157,8 @@ async function evictionsOf(
 }
 
 /**
- * Whether one in full has done to these silent nodes all that it does: they have been away since before this
- * repair, and to keep a controller-manager reduced protects nothing there. Many nodes are not asked about.
+ * Whether one in full has done to these silent nodes all that it does: to keep it reduced protects nothing there. Many
+ * nodes are not asked about.
  */
 export async function areEvicted(
   { cluster }: Pick<ControlPlaneNode, "cluster">,
@@ -172,10 +170,7 @@ export async function areEvicted(
   return found.every(({ isTainted, pods }) => isTainted && pods.length === 0);
 }
 
-/**
- * Says what is evicted of these nodes, and from which second on. `isFull`: the controller-manager runs in
- * full from now on; else it would be so if it did.
- */
+/** `isFull`: the controller-manager runs in full from now on; else it would be so if it did. */
 export async function sayEvictions(
   { cluster }: Pick<ControlPlaneNode, "cluster">,
   api: KubeApi,

@@ -42,12 +42,12 @@ export const CLIENT_MESSAGE =
 export interface Joining {
   /** Users of the kit's valid tokens, each with the node that it is for, or ANY_WORKER. */
   tokenUsers: ReadonlyMap<string, string>;
-  /** Nodes that etcd knew. Control plane nodes are among them; part 2 gives them their certificate. */
+  /** Nodes that etcd knew, control plane nodes, too. */
   known: ReadonlyMap<string, KnownNode>;
   without: readonly string[];
   /** Nodes that have renewed their Lease since we began to watch. */
   renewing: Set<string>;
-  /** The approved CSRs of each token: `username common-name` → the CSR's name. */
+  /** `username common-name` → the approved CSR's name. */
   given: Map<string, string>;
 }
 
@@ -56,10 +56,7 @@ export function givenKey(csr: Csr): string | undefined {
   return request && `${csr.spec.username} ${request.cn}`;
 }
 
-/**
- * CSRs that were approved for these tokens before we began, by anybody: `close` on another control plane node, or
- * an operator.
- */
+/** CSRs that anybody approved for these tokens before we began. */
 export async function givenBefore(api: KubeApi, users: Joining["tokenUsers"]): Promise<Map<string, string>> {
   const given = new Map<string, string>();
   await readAll("CSRs", api.items<Csr>(requestsTo(CLIENT_SIGNER)), (csr) => {
@@ -77,7 +74,6 @@ interface Judged {
   csr: Csr;
   joining: Joining;
   asked: Asked | undefined;
-  /** The node that the certificate is for. */
   name: string;
 }
 
@@ -96,7 +92,7 @@ const RULES: [holds: (judged: Judged) => boolean, why: (judged: Judged) => strin
   [({ joining, name }) => joining.renewing.has(name),                   ({ name }) => `"${name}" renews its Lease: it has a certificate`],
 ];
 
-/** Why a CSR must not be approved; undefined if it may be, or is a second one for the same node. */
+/** Undefined if it may be approved, or is a second one for the same node. */
 export function clientObjection(csr: Csr, joining: Joining): string | undefined {
   const request = requestIn(csr);
   const judged = { csr, joining, asked: request, name: request?.node ?? "" };
@@ -108,7 +104,7 @@ export function isRenewal(csr: Csr): boolean {
   return nodeIn(csr.spec.username) !== "" && requestIn(csr)?.cn === csr.spec.username;
 }
 
-/** Words for the operator about two CSRs for one node: one of the two is not from its kubelet. */
+/** One of two CSRs for one node is not from its kubelet. */
 export function sayDouble(csr: Csr, first: string): string {
   const name = requestIn(csr)?.node ?? "";
   const own = csr.metadata.name;
@@ -120,7 +116,7 @@ export const SERVING_MESSAGE =
 
 export const MOVED_MESSAGE = "This machine has moved: ask with its new address";
 
-/** Why a CSR must not be approved; undefined if it may be. `moved`: its addresses are read as today's. */
+/** Undefined if it may be approved. `moved`: its addresses are read as today's. */
 export function servingObjection(
   csr: Csr,
   identities: Identities,
@@ -143,7 +139,7 @@ export function servingObjection(
 
 const WRITES = 20;
 
-/** Lets the old certificates in the Nodes say which addresses were these nodes'. `cas`: those of the old cluster. */
+/** `cas`: those of the old cluster. */
 export async function proveByFormer(
   api: KubeApi,
   names: readonly string[],
@@ -158,7 +154,6 @@ export async function proveByFormer(
   });
 }
 
-/** `close` no longer needs them. */
 export async function removeFormers(api: KubeApi) {
   const left: string[] = [];
   for await (const { metadata } of api.items<KubeObject>("/api/v1/nodes"))

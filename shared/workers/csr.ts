@@ -19,7 +19,7 @@ export interface Csr extends KubeObject {
 export interface Asked {
   /** If there are several common names or organisations: all, separated by commas. */
   cn: string;
-  /** The node in the common name; "" if there is none. */
+  /** "": none. */
   node: string;
   o: string;
   /** The subject's other fields, `OU=x`. */
@@ -31,7 +31,6 @@ export interface Asked {
 export const SERVING_SIGNER = "kubernetes.io/kubelet-serving";
 export const CLIENT_SIGNER = "kubernetes.io/kube-apiserver-client-kubelet";
 
-/** The common name of a node's certificates begins with this. */
 export const NODE_USER = "system:node:";
 
 const CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
@@ -48,12 +47,12 @@ export function isApproved(csr: Csr): boolean {
   return csr.status?.conditions?.some(({ type }) => type === "Approved") ?? false;
 }
 
-/** The node whose kubelet asks; if the requester is no node: its username. */
+/** If the requester is no node: its username. */
 export function nodeAsking(csr: Csr): string {
   return nodeIn(csr.spec.username) || csr.spec.username;
 }
 
-/** The node in a user's name; "" if there is none. */
+/** "": none. */
 export function nodeIn(user: string): string {
   return user.startsWith(NODE_USER) ? user.slice(NODE_USER.length) : "";
 }
@@ -85,10 +84,7 @@ export async function decide(
   return (await unlessRefused([404, 409], write)) !== undefined;
 }
 
-/**
- * Whether these are exactly the usages that a kubelet asks for: those of an ECDSA key, or those of an RSA
- * key.
- */
+/** Whether these are the usages that a kubelet asks for, with an ECDSA key or an RSA key. */
 export function hasUsages({ spec }: Csr, role: "server auth" | "client auth"): boolean {
   const wanted = [...(spec.usages ?? [])].sort().join();
   return [
@@ -97,10 +93,7 @@ export function hasUsages({ spec }: Csr, role: "server auth" | "client auth"): b
   ].some((usages) => usages.sort().join() === wanted);
 }
 
-/**
- * Why the subject is not that of this node's certificates (its common name, and one organisation); undefined
- * if it is.
- */
+/** Undefined if it is this node's: its common name, and one organisation. */
 export function subjectObjection({ cn, o, others }: Asked, node: string): string | undefined {
   if (cn !== NODE_USER + node) return `common name "${cn}"`;
   if (o !== "system:nodes") return `organisation "${o}"`;

@@ -40,10 +40,7 @@ import { FIRST_PAUSE, type Following, type Scene } from "./waiting-state.ts";
  */
 const APPROVALS = 50;
 
-/**
- * Calls `on` for each CSR and each change of one, APPROVALS at a time; the stream waits while so many are
- * under way. At the end, what is under way is waited for.
- */
+/** Calls `on` for each CSR and each change of one, APPROVALS at a time. At the end, what is under way is waited for. */
 async function follow(
   scene: Scene,
   signer: string,
@@ -104,7 +101,6 @@ async function denyOld({ api, refused, progress }: Scene, csr: Csr, reason: stri
 /** More claim one request's names only where somebody has claimed all that there is. */
 const RIVALS = 16;
 
-/** If several nodes claim the requested names, their old certificates decide. */
 async function objectionTo(scene: Scene, csr: Csr): Promise<string | undefined> {
   const identities = scene.identities!;
   const judge = () => notWaitedFor(scene, nodeAsking(csr)) ?? servingObjection(csr, identities);
@@ -117,7 +113,7 @@ async function objectionTo(scene: Scene, csr: Csr): Promise<string | undefined> 
   return judge();
 }
 
-/** Only nodes that we wait for get a certificate: none that is left out, and none that is already back. */
+/** None that is left out, and none that is already back, gets a certificate. */
 function notWaitedFor({ away, expected, serving, identities }: Scene, name: string): string | undefined {
   if (!identities!.byName.has(name) || away.has(name)) return undefined;
   if (!expected.some((node) => node.name === name)) return `"${name}" is left out: --without, --lost`;
@@ -168,7 +164,6 @@ function mayRenew({ before, caPem, began, renewalBefore }: Scene, name: string):
   return then ? last !== undefined && last.getTime() !== then.getTime() : mayBeAlive(last, madeAt(caPem));
 }
 
-/** CSRs that waited, as their nodes might have renewed their Lease. */
 export function decideAgain(scene: Scene) {
   for (const [name, csr] of [...scene.undecided]) {
     scene.undecided.delete(name);

@@ -46,10 +46,7 @@ interface Claim {
 
 export type Identities = ReturnType<typeof identities>;
 
-/**
- * Addresses that mean the local machine or network everywhere: loopback, link-local (cloud metadata),
- * multicast, unspecified.
- */
+/** Loopback, link-local (cloud metadata), multicast, unspecified. */
 export const RESERVED_RANGES = [
   "0.0.0.0/8",
   "127.0.0.0/8",
@@ -82,7 +79,7 @@ export function identities(known: KnownNames) {
   return { ...known, claims, serviceNames, byName: new Map(known.nodes.map((node) => [node.name, node])) };
 }
 
-/** Notes that the node had these values in its serving certificate, which began at that time. */
+/** `began`: the serving certificate that has these values. */
 export function prove({ claims, byName }: Identities, name: string, values: readonly string[], began: Date) {
   const node = byName.get(name)!;
   const since = began.getTime();
@@ -92,7 +89,7 @@ export function prove({ claims, byName }: Identities, name: string, values: read
   }
 }
 
-/** The workers that claim one of these, as others do, and nothing decides between them, or a certificate that may be the older one. */
+/** The workers that claim one of these, if nothing decides between them, or a certificate that may be the older one. */
 export function rivals(
   sans: readonly { type: string; value: string }[],
   identities: Identities,
@@ -226,7 +223,6 @@ const wasSigned = ({ source }: Claim) => source === "an old serving certificate"
 
 const namesOf = (claims: readonly Claim[]) => claims.map(({ node }) => node.name).join(" and ");
 
-/** The first rule that holds decides. `undefined`: the node may have it. */
 // biome-ignore format: a table
 const RULES: [holds: (wanted: Wanted) => boolean, why: (wanted: Wanted) => string | undefined][] = [
   [({ value, identities }) => isIP(value) > 0 && identities.nobodys.some((range) => isWithin(value, range)), () => "means the local machine, on every machine"],
@@ -244,7 +240,7 @@ const RULES: [holds: (wanted: Wanted) => boolean, why: (wanted: Wanted) => strin
   [({ owners }) => owners.length > 1, ({ owners }) => `is claimed by ${namesOf(owners)}`],
 ];
 
-/** Why this node must not have this name or address in a certificate; undefined where it may. */
+/** Undefined where it may have it. */
 export function nameObjection(
   san: { type: string; value: string },
   name: string,
@@ -259,15 +255,12 @@ export function nameObjection(
   return why && `${shown} ${why}`;
 }
 
-/** Whether a name of the API server's certificate, which may begin with a wildcard, includes this one. */
+/** A name of the API server's certificate may begin with a wildcard. */
 function covers(name: string, value: string): boolean {
   return name.startsWith("*.") ? value.endsWith(name.slice(1).toLowerCase()) : asPlain(name) === value;
 }
 
-/**
- * The address for a line to paste: the proved one, else the one that its Node names. Else a placeholder with
- * `name`, and why.
- */
+/** The proved address, else the one that its Node names; else a placeholder with `name`, and why. */
 export function addressToType(
   node: KnownNode,
   known: Identities,

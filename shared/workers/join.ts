@@ -45,9 +45,8 @@ import {
 import { APPROVER_LOG, leaveFormer, tokenOwner } from "./token-file.ts";
 
 /**
- * Looks at this worker. `etcdData`: as typed. `paste`: what `open` gave it; or that etcd's data here calls it a worker.
- * Errors: as `readNode`, `refuseControlPlane`
- * and `refuseUnfitKubelet`.
+ * `etcdData`: as typed. `paste`: what `open` gave it; or that etcd's data here calls it a worker. Errors: as
+ * `readNode`, `refuseControlPlane` and `refuseUnfitKubelet`.
  */
 export async function readWorker(
   etcdData: string | undefined,
@@ -69,10 +68,10 @@ export async function readWorker(
 }
 
 /**
- * A control plane node must not join by a bootstrap token: it would come back as a worker. This looks at what is left of
- * one, and opens no data of etcd's. `etcdData`: as typed, it takes the place of the usual folders of etcd's data. `all`: also containers that have ended; none if no runtime answers.
- * `isWorker`: `open`, which knows the cluster, has made a token for this node, or it has joined: then etcd that is no
- * static pod may run beside it. Errors: Refused on a control plane node.
+ * A control plane node must not join by a bootstrap token: it would come back as a worker. This opens no data of
+ * etcd's: a worker needs none of what reads that. `etcdData`: as typed, in the place of the usual folders. `all`: also
+ * containers that have ended. `isWorker`: `open`, which knows the cluster, has made a token for this node, or it has
+ * joined: then etcd that is no static pod may run beside it. Errors: Refused on a control plane node.
  */
 export function refuseControlPlane(
   node: Node,
@@ -99,7 +98,7 @@ export function refuseControlPlane(
   });
 }
 
-/** Nobody approves the certificate of a node that `open` leaves out. Errors: Refused if that is this one. */
+/** Errors: Refused if `open` leaves this node out: nobody approves its certificate. */
 export function refuseLeftOut({ name }: Pick<Node, "name">, out: LeftOut) {
   if (!leftNames(out).includes(name)) return;
   const others = (names: readonly string[]) => names.filter((other) => other !== name);
@@ -181,7 +180,7 @@ function holds(read: () => string | undefined, ca: string): boolean {
   return attempt(() => trustsCa(read(), ca)) === true;
 }
 
-/** Before anything is saved or stopped. Errors: as `refuseUnfitKubelet`, if the kubelet has to ask for a certificate. */
+/** Errors: as `refuseUnfitKubelet`, if the kubelet has to ask for a certificate. */
 export async function refuseCannotAsk(node: Node, { ca }: Pick<NewTrust, "ca">) {
   if (!exists(node.kubelet.kubeconfig) || !keepsConf(node, ca))
     await refuseUnfitKubelet({ node, by: "join" });
@@ -203,7 +202,6 @@ function dropOldCredentials(node: Node, ca: string, aside: string) {
   if (!hasCertificate) dropClientPems(node, aside);
 }
 
-/** Proves that the kubelet renews its Lease with a certificate of the CA, and that no container has ended. */
 export async function proveKubelet(
   node: Node,
   { ca, saved, given }: { ca: string; saved: SavedTrust; given: string },

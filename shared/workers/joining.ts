@@ -84,10 +84,7 @@ interface Asked extends LeftOut {
   "etcd-data"?: string | undefined;
 }
 
-/**
- * `asked`: the options of `open`. One that runs is stopped first. Errors: Fail with the reason and the line
- * for a second window.
- */
+/** `asked`: the options of `open`. Errors: Fail with the reason and the line for a second window. */
 export async function startApprover(asked: Asked) {
   const { without, lost, "etcd-data": etcdData = false } = asked;
   const line = again({ "etcd-data": etcdData, without, lost }, { of: "03-workers approve" });
@@ -133,7 +130,7 @@ const TO_BEGIN = 15;
  */
 const TO_READ = 900;
 
-/** Why it does not run any more; undefined if it does. systemd-run itself reports no program that ends at once. */
+/** Undefined if it runs. systemd-run itself reports no program that ends at once. */
 async function whyNotRunning(began: number): Promise<string | undefined> {
   let ended = false;
   const own = ["--unit", APPROVER, "--since", `@${Math.floor(began / 1000)}`];
@@ -163,7 +160,6 @@ async function isActive(): Promise<boolean> {
   return (await program(["systemctl", "is-active", "--quiet", APPROVER], hint)).exitCode === 0;
 }
 
-/** `hint`: what to do where it hangs. */
 function program(words: string[], hint: string) {
   return sayWhile(`${words[0]} for ${APPROVER}`, hint, () => $({ quiet: true, nothrow: true })`${words}`);
 }
@@ -178,8 +174,8 @@ export function endBySignal() {
 }
 
 /**
- * `close`: nobody joins any more, and nothing that `open` and `join` have made in the cluster stays. Errors: Fail with
- * the message of systemctl, if the unit on this node cannot be stopped.
+ * Nobody joins any more, and nothing that `open` and `join` have made in the cluster stays. Errors: Fail if the unit
+ * on this node cannot be stopped.
  */
 export async function endJoining(api: KubeApi) {
   if (await isActive())
@@ -202,10 +198,7 @@ async function stopUnit() {
   return stopped;
 }
 
-/**
- * Keeps each different manifest once, in the rescue folder, and says whose it is and how it goes back. Says
- * nothing where no worker has any.
- */
+/** Keeps each different manifest once, in the rescue folder, and says whose it is and how it goes back. */
 export function keepWorkersPods({ cluster, data, rescue }: ControlPlaneNode, without: readonly string[]) {
   const pods = attempt(() => mirrorPodsOf(data, workersOf({ cluster }, without)));
   if (pods instanceof Fail) return say(`static pods of workers: ${pods.message}`);

@@ -31,10 +31,7 @@ import { listed } from "../plain.ts";
 import { mode, say, tell } from "../run.ts";
 import { isMapping, readYaml } from "../yaml.ts";
 
-/**
- * The API serves the old Nodes; those that were deleted or are others now are named. Errors: Fail where it
- * serves none of them.
- */
+/** Errors: Fail where the API serves none of the old Nodes. */
 export async function proveNodes({ cluster }: ControlPlaneNode, api: KubeApi) {
   const nodes = await api.list("/api/v1/nodes");
   const uids = new Map(nodes.map(({ metadata }) => [metadata.name, metadata.uid]));
@@ -70,23 +67,23 @@ export async function refuseDeafLeases({ node, facts }: ControlPlaneNode, api: K
   if (deaf) throw new Fail(`The Lease of ${node.name} is not renewed: ${deaf.message}`, { hint: deaf.hint });
 }
 
-/** Nodes that etcd knew and that are still there, but do not renew their Lease, by what brings them back. */
+/** Nodes that are still there and do not renew their Lease, by what brings them back. */
 export interface Silent {
   /**
    * Control plane nodes without an API server: part 2 has not run there, and before that no kubelet there can
    * renew its Lease.
    */
   unrepaired: readonly string[];
-  /** Other control plane nodes: part 2 gives their kubelets certificates. */
+  /** Part 2 gives their kubelets certificates. */
   controlPlanes: readonly string[];
   /** They have to join, or are away. */
   workers: readonly string[];
   named: readonly string[];
-  /** Nodes that are named, and renew their Lease all the same. */
+  /** They are named, and renew their Lease all the same. */
   here: readonly string[];
   /** The webhook for which nobody can renew a Lease. */
   deaf: DeafWebhook | undefined;
-  /** The last renewal of each node, by its own clock. */
+  /** The last renewals, by the nodes' own clocks. */
   last: ReadonlyMap<string, Date>;
 }
 
@@ -130,7 +127,6 @@ export async function findSilent(
   };
 }
 
-/** Names of the other control plane nodes that say themselves that no API server listens there. */
 async function withoutApiServer(
   { node, data, facts }: ControlPlaneNode,
   nodes: readonly KnownNode[],
@@ -144,10 +140,9 @@ async function withoutApiServer(
   return found.sort();
 }
 
-/** Why a node is not for `join`, and what to do instead. */
 export const OF_WINDOWS = 'Windows, by its label: join is for Linux. By hand: RUNBOOK-MORE "A Windows node"';
 
-/** Names the Windows nodes among those that have to join: the `silent` ones, or all. */
+/** Of the `silent` ones, or of all. */
 export function sayWindows({ cluster }: ControlPlaneNode, out: LeftOut, silent: Silent | undefined) {
   const joining = cluster.nodes.filter(
     ({ name }) => !leftNames(out).includes(name) && (silent?.workers.includes(name) ?? true),
@@ -167,18 +162,15 @@ export function workersOf(
   );
 }
 
-/** All but those that the operator has named. */
 export function missedOf({ unrepaired, controlPlanes, workers }: Silent): string[] {
   return [...unrepaired, ...controlPlanes, ...workers];
 }
 
-/** Says of nodes that were to be left out that they are here, and ends the words about them. */
 export function countBack(names: readonly string[]) {
   for (const name of names) say(`${name}: it renews its Lease, so it is not left out`);
   endWordsOf(names);
 }
 
-/** Says which nodes are missed, since when by their own clocks, and what brings them back. */
 export function saySilent({ unrepaired, controlPlanes, workers, here, last, deaf }: Silent) {
   countBack(here);
   if (unrepaired.length > 0)
@@ -198,10 +190,7 @@ export function saySilent({ unrepaired, controlPlanes, workers, here, last, deaf
     );
 }
 
-/**
- * While somebody is missed: what that means, and the command that ends it. `leader`: the node whose
- * controller-manager leads in full.
- */
+/** `leader`: the node whose controller-manager leads in full. */
 export function sayReduced(cp: ControlPlaneNode, silent: Silent, leader: string | undefined) {
   const reduced = leader
     ? "this node's controller-manager stays reduced until"
@@ -217,7 +206,7 @@ export function sayReduced(cp: ControlPlaneNode, silent: Silent, leader: string 
 
 export const KUBELET_PORT = 10250;
 
-/** How long a port may take to answer, in milliseconds. */
+/** Milliseconds. */
 const TIMEOUT = 5000;
 
 /**
@@ -236,7 +225,7 @@ type PortAnswer = "serves" | "other" | "own" | "unreachable";
 const NO_ANSWER =
   /^(ECONNREFUSED|ECONNRESET|EHOSTUNREACH|ENETUNREACH|ETIMEDOUT|ConnectionRefused|ConnectionClosed|FailedToOpenSocket)$/;
 
-/** Asks a node's kubelet port. The answer's text does not matter: the kubelet asks for credentials first. */
+/** The answer's text does not matter: the kubelet asks for credentials first. */
 export async function askKubeletPort(node: KnownNode, ca: string): Promise<PortAnswer> {
   const ip = node.claimed.ips[0];
   if (!ip) return "serves";
@@ -309,9 +298,8 @@ export async function withoutServing(
 }
 
 /**
- * Whether the kubelets' serving certificates come from the cluster's CA: serverTLSBootstrap, in the ConfigMap
- * kubelet-config, or in the configuration of this node's kubelet with its drop-ins, which the ConfigMap does
- * not have.
+ * Whether the kubelets' serving certificates come from the cluster's CA, by the ConfigMap kubelet-config or this
+ * node's kubelet: a drop-in may say so alone.
  */
 export function servingByCa({ data, node }: ControlPlaneNode): boolean {
   if (node.kubelet.serverTlsBootstrap) return true;

@@ -36,7 +36,6 @@ export interface SavedTrust {
   containers: string[] | undefined;
 }
 
-/** The key of a join for `leaves`. */
 const JOINING = "join";
 
 /** After this the kubelet does the rest, without this run, too. */
@@ -54,10 +53,7 @@ interface UnfinishedMark extends Mark {
   files: SavedTrust["files"];
 }
 
-/**
- * Copies the kubelet's trust into a rescue folder, or takes the copy of a join that was cut off, and notes
- * which containers run.
- */
+/** Takes the copy of a join that was cut off, if there is one. */
 export async function saveTrust(node: Node): Promise<SavedTrust> {
   const all = await attemptLater(() => workloadContainers(node.runtimeEndpoint));
   if (all instanceof Fail)
@@ -70,12 +66,11 @@ export async function saveTrust(node: Node): Promise<SavedTrust> {
   return { ...saved, containers };
 }
 
-/** Whether a join was cut off here, also at its very end. */
 export function wasCutOff(node: Node): boolean {
   return unfinished(node) !== undefined;
 }
 
-/** This worker's kubelet.conf from before the join, also if one was cut off; undefined if there was none. */
+/** Also if a join was cut off; undefined if there was none. */
 export function confBefore(node: Node): string | undefined {
   const { kubeconfig } = node.kubelet;
   const cutOff = unfinished(node);
@@ -86,8 +81,8 @@ export function confBefore(node: Node): string | undefined {
 type Copied = Pick<SavedTrust, "dir" | "files">;
 
 /**
- * The old files that a join has saved which was cut off. Its bootstrap kubeconfig is the first file
- * that it writes and the last that a roll back removes: without it, those in place are not half of each.
+ * Saved by a join that was cut off. Its bootstrap kubeconfig is the first file that it writes and the last that a roll
+ * back removes: without it, the files in place are not half of each.
  */
 function unfinished({ kubelet }: Node): Copied | undefined {
   if (!exists(kubelet.bootstrapKubeconfig)) return undefined;
@@ -113,10 +108,7 @@ function copyTrust({ kubelet }: Node): Copied {
   return { dir, files };
 }
 
-/**
- * This worker has joined, also where the run that brought it so far was cut off, and no longer needs the
- * token.
- */
+/** Also where the run that brought it so far was cut off. */
 export function endJoin({ kubelet }: Node, tokenFile: string) {
   leaves(JOINING, undefined);
   for (const { dir } of rescueFolders().filter(({ dir }) => exists(`${dir}/${UNFINISHED}`))) {
@@ -127,9 +119,8 @@ export function endJoin({ kubelet }: Node, tokenFile: string) {
 }
 
 /**
- * Puts the old files back, as they were, and restarts the kubelet. `unless`: whether the kubelet has got its
- * certificate until it was stopped; then it starts again, and nothing is put back. Returns whether all is back.
- * Errors: Fail if a file does not come back.
+ * `unless`: whether the kubelet has got its certificate until it was stopped; then it starts again, and nothing is put
+ * back. Returns whether all is back. Errors: Fail if a file does not come back.
  */
 export async function rollBack(saved: Copied, unless = () => false): Promise<boolean> {
   if (mode.dryRun) return true;
@@ -204,8 +195,8 @@ async function firstThat<T>(all: readonly T[], isSo: (one: T) => Promise<boolean
 }
 
 /**
- * Proves that the API server has a certificate of this CA, and its key. It may refuse us: its answer does not
- * matter. Errors: Fail if another server answers, or none, or if its clock and ours differ.
+ * The server has a certificate of this CA, and its key; it may refuse us. Errors: Fail if another server answers, or
+ * none, or if its clock and ours differ.
  */
 export async function proveServer(server: string, ca: string) {
   refuseInClear(server);

@@ -22,7 +22,7 @@ import { certificatesIn, trustedKeys } from "../pki/certificate.ts";
 import { act, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 
-/** The path to which `open` writes the token of a node. `file`: as typed. */
+/** `file`: as typed. */
 export function tokenPlace(file: string, node: string): string {
   return `${file}.d/${node}/${basename(file)}`;
 }
@@ -31,7 +31,7 @@ export function tokenPlace(file: string, node: string): string {
 export const APPROVER = "kube-pki-repair-approve";
 export const APPROVER_LOG = `journalctl -u ${APPROVER} -n 50`;
 
-/** The node for which `open` has made it; undefined if it is for all, or not here. */
+/** Undefined if it is for all, or not here. */
 export function tokenOwner(file: string): string | undefined {
   const [, second = ""] = file ? (readText(typed(file)) ?? "").split("\n") : [];
   return /^# (\S+)$/.exec(second.trim())?.[1];
@@ -76,7 +76,6 @@ export function readTokenFile(file: string, hashes: readonly string[], name: str
   );
 }
 
-/** This worker no longer needs it. */
 export function dropTokenFile(file: string) {
   if (exists(typed(file))) removeFile(typed(file));
 }

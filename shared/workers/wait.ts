@@ -38,13 +38,12 @@ import {
   unserved,
 } from "./waiting-state.ts";
 
-/** Milliseconds after which the token is looked up again. */
+/** Milliseconds. */
 const TOKEN_EVERY = 5000;
 
 /**
- * `close`: waits for all nodes, and approves what they ask for. Errors: Fail that names the nodes that did
- * not come back in time, and the Windows nodes that are not back: they are not waited for, as people join
- * them by hand.
+ * Errors: Fail that names the nodes that did not come back in time, and the Windows nodes that are not back: people
+ * join them by hand.
  */
 export async function watchNodesReturn(
   cp: ControlPlaneNode,
@@ -86,10 +85,7 @@ async function silentWindows(
   return names.filter((name) => !mayBeAlive(renewals.get(name), since));
 }
 
-/**
- * `approve`: approves what workers ask for with the kit's token. Ends when all have joined, or when the token
- * expires.
- */
+/** Ends when all have joined, or when the token expires. */
 export async function approveJoining(cp: ControlPlaneNode, api: KubeApi, out: LeftOut) {
   const without = leftNames(out);
   const expected = expectedOf(cp, without).filter((node) => !node.controlPlane);
@@ -112,7 +108,6 @@ function expectedOf(cp: ControlPlaneNode, without: readonly string[]): KnownNode
   return cp.cluster.nodes.filter((node) => !without.includes(node.name));
 }
 
-/** Both waits know this. */
 async function knownOf(cp: ControlPlaneNode, api: KubeApi, without: readonly string[]) {
   const tokens = await tokenUsers(api);
   const known = new Map(cp.cluster.nodes.map((node) => [node.name, node]));
@@ -129,10 +124,7 @@ async function knownOf(cp: ControlPlaneNode, api: KubeApi, without: readonly str
   };
 }
 
-/**
- * The same for any cluster; the benchmark measures it. Returns the scene's end, with the names of the nodes
- * that are not back.
- */
+/** The benchmark calls it, too. */
 export async function nodesReturn(options: Return) {
   const scene = setScene(options, options.joining ? await allRenewals(options.api) : new Map());
   const ending = new AbortController();
@@ -160,10 +152,7 @@ export async function nodesReturn(options: Return) {
   return { back, away: [...away.keys()], approved, refused: [...refused], unreachable };
 }
 
-/**
- * Reads the token again now and then: no CSR is judged by a revoked one. Without a token nobody joins: the
- * waiting ends.
- */
+/** No CSR is judged by a revoked token. Without one nobody joins: the waiting ends. */
 async function tokenIsGone(scene: Scene): Promise<boolean> {
   const { joining, api, whileTokenLasts } = scene;
   if (!joining) return false;

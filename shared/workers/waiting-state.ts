@@ -13,7 +13,7 @@ import type { Joining } from "./csr-rules.ts";
 import type { Identities } from "./identities.ts";
 import { askKubeletPort, PROBES } from "./nodes-seen.ts";
 
-/** Milliseconds after which a port is asked again for the first time. */
+/** Milliseconds until a port is asked again for the first time. */
 export const FIRST_PAUSE = 200;
 
 interface Away {
@@ -47,7 +47,7 @@ export interface Return {
   identities?: Identities | undefined;
   /** Machines that have moved: a kubelet may ask with its old address first. */
   moved?: Moved;
-  /** The cluster's CAs as they were: by these, certificates from before are judged. */
+  /** Certificates from before are judged by the CAs of then. */
   casBefore?: readonly string[];
   /** CSRs for client certificates are judged by this; undefined: there is no token of the kit. */
   joining?: Joining | undefined;
@@ -70,16 +70,13 @@ export interface Following {
   onListed: () => void;
 }
 
-/**
- * `before`: the last renewal of each kubelet before we begin to watch. Times are milliseconds, as Date.now().
- */
+/** `before`: the last renewals before we begin to watch. Times are milliseconds, as Date.now(). */
 export function setScene(options: Return, before: ReadonlyMap<string, Date>) {
   const start = (node: KnownNode): [string, Away] => [node.name, { node, nextProbe: 0, pause: FIRST_PAUSE }];
   return {
     ...options,
     away: new Map(options.expected.map(start)),
     refused: new Set<string>(),
-    /** CSRs in the name of a node that already has a certificate of this token. */
     doubles: new Set<string>(),
     /** CSRs, by name, of nodes that may renew their Lease in a moment. */
     undecided: new Map<string, Csr>(),
@@ -164,7 +161,6 @@ const REFUSED_MS = 15_000;
  */
 const ASKS_MS = 40_000;
 
-/** Asks the ports of nodes that renew their Lease, each when it is its turn, PROBES at a time. */
 export function probePorts(scene: Scene) {
   if (!scene.serving) return;
   const now = Date.now();

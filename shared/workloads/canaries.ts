@@ -32,7 +32,7 @@ const CLOSED_PORT = 1;
 const KNOCK_MS = 2000;
 
 interface Shown {
-  /** Nodes without a proof, and why, in words for the operator. */
+  /** In words for the operator. */
   left: string[];
   /** The kubelets' own words, if not one node can give a new pod a network. */
   noNetwork?: Fail;
@@ -45,10 +45,7 @@ interface Missed {
   sandbox?: boolean;
 }
 
-/**
- * Starts a test pod on every node that should take one, and removes it again. `from`: this node's name. What
- * keeps it from that is shown, too.
- */
+/** `from`: this node's name. What keeps it from a test is shown, too. */
 export async function canaries(api: KubeApi, from: string): Promise<Shown> {
   const found = await attemptLater(() => testAll(api, from));
   return found instanceof Fail ? { left: [`test pods: ${found.message}`] } : found;
@@ -101,7 +98,7 @@ export async function removeLeftCanaries(api: KubeApi) {
   sayNames("removed test pods of a run that was cut off", names);
 }
 
-/** The missing proof; undefined: a new pod there is reached from here. */
+/** Undefined: a new pod there is reached from here. */
 async function canary(
   api: KubeApi,
   node: string,
@@ -152,7 +149,7 @@ async function lookAt(
     : { node, why: `a new pod there is not reached from ${from} (${ip}), unless a NetworkPolicy forbids it` };
 }
 
-/** Why a pod on this node has no network: the pod's own word, else its kubelet's last one. */
+/** The pod's own word, else its kubelet's last one. */
 async function whyNotStarted(api: KubeApi, { name, node }: { name: string; node: string }): Promise<Missed> {
   const pod = await api.find<RunningPod>(`${PODS}/${name}`);
   const own = pod && whyNotReady(pod);
@@ -207,8 +204,7 @@ interface NodeObject extends KubeObject {
 }
 
 /**
- * Nodes with Linux and a kubelet whose kube-proxy is Ready, or that are Ready where there is none; and those
- * that are not tried, with the reason.
+ * Nodes with Linux whose kube-proxy is Ready, or that are Ready where there is none; and the others, with the reason.
  */
 async function nodesToTest(api: KubeApi, proxies: readonly RunningPod[] | undefined) {
   const proxied =
@@ -227,10 +223,7 @@ async function nodesToTest(api: KubeApi, proxies: readonly RunningPod[] | undefi
   return { nodes, not };
 }
 
-/**
- * Labels and taints that the kubelet, or a virtual one (virtual-kubelet's documentation, Azure's ACI
- * connector), gives its Node.
- */
+/** A virtual kubelet, as Azure's ACI connector, gives its Node such labels and taints. */
 function otherSystem({ metadata: { labels = {} }, spec }: NodeObject): string | undefined {
   const os = labels["kubernetes.io/os"];
   if (os && os !== "linux") return os;

@@ -25,7 +25,6 @@ const SECONDS = 300;
 const LONGEST_PAUSE = 2000;
 const WITHOUT_PAUSE = 100;
 
-/** UID of a controller → its pods. */
 type Siblings = ReadonlyMap<string | undefined, RunningPod[]>;
 
 interface Listed {
@@ -38,8 +37,8 @@ interface Listed {
 }
 
 /**
- * Lists of all pods of a namespace, shared by all who wait for pods there: never two at the same time, and the
- * larger the namespace, the fewer.
+ * Shared by all who wait for pods of a namespace: never two lists at the same time, and the larger the namespace, the
+ * fewer.
  */
 export class PodLists {
   readonly #api: KubeApi;
@@ -91,9 +90,9 @@ function isOld({ until }: Listed): boolean {
 }
 
 /**
- * Evicts the pods of one owner, a tenth at a time and at least one; the next when there are as many Ready
- * pods as before. The highest number comes first, as in a StatefulSet's own rolling update. A new pod on a
- * node that is away counts as Ready. Only a list that has begun after the evictions proves it. Errors: Fail.
+ * A tenth at a time and at least one; the next when there are as many Ready pods as before. The highest number comes
+ * first, as in a StatefulSet's own rolling update. A new pod on a node that is away counts as Ready. Only a list that
+ * has begun after the evictions proves it. Errors: Fail.
  */
 export async function evictInTurn(
   api: KubeApi,
@@ -150,10 +149,7 @@ export async function evict(api: KubeApi, owner: PodOwner, pod: RunningPod) {
   });
 }
 
-/**
- * True: it is on its way. Undefined: not yet. A Fail: never, by what is known now. Errors: as KubeApi, "not
- * yet" with a reason.
- */
+/** True: it is on its way. A Fail: never, by what is known now. Errors: as KubeApi, "not yet" with a reason. */
 async function ask(
   api: KubeApi,
   path: string,

@@ -69,14 +69,12 @@ export function leftToDo(done: Done): string[] {
   return [...lines, `${command("05-verify")} names the tasks for people`];
 }
 
-/** Pods that nothing restarts keep `retire` from its work. */
 export function beforeRetire({ groups, later }: Chosen): Todo[] {
   const held = reportedOf(groups).map(label);
   const called = `restart or end ${listed(held)} as 4.7 says (retire stops until then)`;
   return later.length === 0 && held.length > 0 ? [{ command: "", called }] : [];
 }
 
-/** Errors: Fail if something could not be renewed. */
 export function refuseRest({
   workloads,
   secrets,
@@ -166,13 +164,12 @@ export function rescuedFiles(): Rescue[] {
   );
 }
 
-/** A private key in PEM or in a kubeconfig (base64), an age identity, a token. */
 const SECRET = /PRIVATE KEY|client-key-data:|AGE-SECRET-KEY-|^[ \t]*token:\s*\S/m;
 
-/** Bytes; larger files are not read, and count as secret. */
+/** Bytes; larger files count as secret. */
 const LARGEST = 1 << 20;
 
-/** "etcd's data with all Secrets, 9 files with a private key or a token, 3 without", by looking. */
+/** "etcd's data with all Secrets, 9 files with a private key or a token, 3 without". */
 export function heldIn(rescue: Rescue): string {
   const etcd = exists(rescuedEtcd(rescue));
   const parts = [runsIn, ...(etcd ? [rescuedEtcd, rescuedLog] : [])].map((part) => part(rescue));

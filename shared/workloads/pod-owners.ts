@@ -12,29 +12,23 @@ import { listed } from "../plain.ts";
 import { fewLines, type LineOfMany } from "../progress.ts";
 import { shell } from "../shell-line.ts";
 
-/** The maker of new pods of one kind, and how they are restarted, or why they are not. */
+/** The maker of new pods of one kind. */
 export interface PodOwner {
   /** `replace`: many pods of a DaemonSet at the same time, see `atOnce`. `report`: not at all. */
   restart: "rollout" | "replace" | "evict" | "report";
   namespace: string;
   /** The pod's own, if nothing restarts it. */
   name: string;
-  /**
-   * The kind of what makes new pods, in the words of the cluster: "Deployment", "Rollout"; none for `report`.
-   */
+  /** In the words of the cluster: "Deployment", "Rollout"; unset for `report`. */
   controller?: string;
-  /** Its path in the API, if it is a Deployment, DaemonSet or StatefulSet of Kubernetes' own. */
+  /** If it is a Deployment, DaemonSet or StatefulSet of Kubernetes' own. */
   path?: string;
   /** `replace`: unset: a tenth of them. */
   atOnce?: "all";
-  /**
-   * The condition for a new pod of its rollout: all old ones are gone (Recreate), or those of lower numbers
-   * are Ready (OrderedReady).
-   */
+  /** Recreate waits for the end of all old ones, OrderedReady until those of lower numbers are Ready. */
   newPodsWaitFor?: "all old ones" | "lower numbers";
   /** It belongs to kube-system, or to the network plugin. */
   system?: boolean;
-  /** The API server calls it as an admission webhook. */
   webhook?: boolean;
   reason?: string | undefined;
   /** When the trust that its pods mount became the current one. */
@@ -50,7 +44,7 @@ export function ownerName({ namespace, name }: PodOwner): string {
   return `${namespace}/${name}`;
 }
 
-/** A line about it, for `fewLines`: its names, its pods', their makers' and their nodes' are its own. */
+/** Its names, its pods', their makers' and their nodes' are its own. */
 export function lineOf(owner: PodOwner, text: string): LineOfMany {
   const { namespace, name, pods } = owner;
   const ofPods = pods.flatMap((pod) => [pod.metadata.name, pod.spec.nodeName, controllerOf(pod)?.name]);
@@ -63,7 +57,7 @@ export function howToRestart({ restart, namespace, name, controller, pods }: Pod
   return shell`kubectl -n ${namespace} rollout restart ${controller.toLowerCase()}/${name}`;
 }
 
-/** About pods that nothing restarts; a bare pod's definition is saved first. */
+/** A bare pod's definition is saved first. */
 export function byOperator(reported: readonly PodOwner[], still = ""): string[] {
   const lines = reported.map((owner) => {
     const { namespace, name, reason, pods } = owner;
@@ -90,7 +84,6 @@ export function once(api: KubeApi): Find {
   };
 }
 
-/** A ReplicaSet, a Deployment, a DaemonSet or a StatefulSet. */
 type PodSet = KubeObject & {
   spec?: {
     strategy?: { type?: string };
@@ -100,9 +93,8 @@ type PodSet = KubeObject & {
 };
 
 /**
- * The owner of a pod. Pods of a controller that is not Kubernetes' own (an operator's) are evicted: its
- * operator is told so by the API, a PodDisruptionBudget or a webhook of the operator may refuse it, and
- * `kubectl drain` does the same every day. Argo Rollouts restarts its pods by evictions, Strimzi's Drain
+ * Pods of a controller that is not Kubernetes' own (an operator's) are evicted, as `kubectl drain` does every day: its
+ * operator is told so by the API, and may refuse it. Argo Rollouts restarts its pods by evictions, Strimzi's Drain
  * Cleaner waits for them. Errors: as KubeApi.
  */
 export async function podOwner(find: Find, pod: RunningPod, since: Date): Promise<PodOwner> {
@@ -138,7 +130,6 @@ export async function podOwner(find: Find, pod: RunningPod, since: Date): Promis
 
 type Reference = NonNullable<ReturnType<typeof controllerOf>>;
 
-/** Kubernetes' own makers of pods, by their word in a path. */
 const RESOURCES = new Map([
   ["ReplicaSet", "replicasets"],
   ["Deployment", "deployments"],
@@ -175,7 +166,6 @@ function waitsFor(kind: string, { spec }: PodSet): Pick<PodOwner, "newPodsWaitFo
   return {};
 }
 
-/** A workload that still holds the old trust, and why: with the operator's command. */
 export interface Left {
   owner: PodOwner;
   why: Fail;
@@ -230,7 +220,7 @@ function howWithoutAway({ controller, path, restart, newPodsWaitFor }: PodOwner)
   return controller === "StatefulSet" || newPodsWaitFor ? "evict" : restart;
 }
 
-/** The pods of a StatefulSet whose number is lower than all of these. */
+/** Those of a lower number than all of these. */
 export function below(pods: readonly RunningPod[], those: readonly RunningPod[]): RunningPod[] {
   const numberOf = ({ metadata }: RunningPod) => Number(/(?<!\d)\d+$/.exec(metadata.name)?.[0] ?? 0);
   const lowest = Math.min(...those.map(numberOf));

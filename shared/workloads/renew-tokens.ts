@@ -56,7 +56,6 @@ import {
   writeTokenSecret,
 } from "./token-secrets.ts";
 
-/** A Secret that is not current and can be renewed: what is wrong with it. */
 interface Stale {
   secret: TokenSecret;
   accountUid: string;
@@ -66,7 +65,6 @@ interface Stale {
 
 const INVALID_SINCE = "kubernetes.io/legacy-token-invalid-since";
 
-/** Maximum number of concurrent requests. */
 const WIDTH = 50;
 
 /**

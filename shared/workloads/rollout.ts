@@ -42,7 +42,7 @@ const SECONDS_PER_POD = 15;
  */
 const SETTLED_SECONDS = 15;
 
-/** Pods of a DaemonSet that are replaced at the same time, at most. */
+/** At the same time. */
 const REPLACED_AT_ONCE = 50;
 
 export interface Around {
@@ -54,10 +54,7 @@ export interface Around {
   lists?: PodLists;
 }
 
-/**
- * Restarts one owner and waits for it; in a dry run, looks whether it could. Errors: Fail if it cannot, or if
- * no new pods become available.
- */
+/** In a dry run it only looks whether it could. Errors: Fail if it cannot, or if no new pods become available. */
 export async function restart(api: KubeApi, owner: PodOwner, { away, lists, ...trust }: Around) {
   await refuse(api, owner, trust);
   if (mode.dryRun) return;
@@ -114,10 +111,7 @@ async function rollOut(
   );
 }
 
-/**
- * Old pods that nothing ends. An operator may write back the template that it knows, and then a rollout is
- * done with the old pods.
- */
+/** An operator may write back the template that it knows, and then a rollout is done with the old pods. */
 async function stillThere(
   api: KubeApi,
   { namespace, pods }: PodOwner,
@@ -246,7 +240,6 @@ function inMemory(pods: string, { metadata: { resourceVersion } }: RunningPod): 
 /** All but these few nodes have a new pod. */
 export class FewNodesLeft extends Fail {}
 
-/** `without`: nodes. */
 async function notBack(
   api: KubeApi,
   owner: PodOwner,

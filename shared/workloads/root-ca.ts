@@ -64,7 +64,7 @@ export async function namespacesWithOldCa(
   return [...old];
 }
 
-/** Milliseconds between two questions why a namespace has the old CA. */
+/** Milliseconds. */
 const ASK_EVERY = 5000;
 
 /** After so many seconds in which no other namespace has got it, those that are left do not get it. */
@@ -124,7 +124,6 @@ export async function waitForRootCa(api: KubeApi, caPem: string, has: Has = trus
   return new Map(kept.map((namespace) => [namespace, keptFrom(namespace)]));
 }
 
-/** Why the API refuses it, in so many of them; and those in which it would not. */
 interface Seen {
   refused: Fail[];
   kept: string[];
@@ -191,7 +190,7 @@ interface TrustBundle extends KubeObject {
   spec: { signerName?: string; trustBundle: string };
 }
 
-/** All bundles of the cluster; none if its API servers do not know this kind. */
+/** None if the API servers do not know this kind. */
 export async function trustBundles(api: KubeApi): Promise<TrustBundle[]> {
   for (const version of ["v1", "v1beta1", "v1alpha1"]) {
     const path = `/apis/certificates.k8s.io/${version}/clustertrustbundles`;
@@ -201,7 +200,6 @@ export async function trustBundles(api: KubeApi): Promise<TrustBundle[]> {
   return [];
 }
 
-/** The bundles for the API server, and the names of those that do not have the current CA. */
 export async function apiServerBundles(
   api: KubeApi,
   caPem: string,

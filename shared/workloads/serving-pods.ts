@@ -34,7 +34,6 @@ function isAgent({ spec: { hostNetwork, volumes = [] } }: RunningPod): boolean {
   );
 }
 
-/** Remembers the pod if it is an agent, an old one or a new one. */
 export function noteAgent(agents: Agents, pod: RunningPod) {
   if (!isAgent(pod) || pod.metadata.annotations?.["kubernetes.io/config.mirror"]) return;
   const { namespace = "", uid = "" } = pod.metadata;
@@ -157,7 +156,7 @@ async function operatorsOf(api: KubeApi, agents: Agents): Promise<Set<string>> {
 
 const RBAC = "/apis/rbac.authorization.k8s.io/v1";
 
-/** UIDs of those of these pods that serve webhooks, and aggregated APIs, by the selectors of their Services. */
+/** UIDs, by the selectors of the Services. */
 export async function servingPods(
   api: KubeApi,
   pods: readonly RunningPod[],

@@ -92,7 +92,7 @@ export async function staleGroups(api: KubeApi, caPem: string, trust: PodTrust):
   return groups;
 }
 
-/** Maximum number of concurrent requests: a ReplicaSet and a Deployment for each of thousands of workloads. */
+/** A ReplicaSet and a Deployment for each of thousands of workloads. */
 const AT_ONCE = 50;
 
 async function ownersOf(stale: ReadonlyMap<RunningPod, Date>, api: KubeApi) {
@@ -131,7 +131,7 @@ function groupOf(pod: RunningPod, { webhooks, apis, partOf }: Seen): GroupName {
     : "all others";
 }
 
-/** When pods' trust became the current one: not before the new CA or key was made. */
+/** Not before the new CA or key was made. */
 function cutOffNow(api: KubeApi, caPem: string, { since: made, caInUse }: PodTrust): Promise<CutOff> {
   return trustReached(api, {
     map: (map, ca) => {
@@ -145,10 +145,10 @@ function cutOffNow(api: KubeApi, caPem: string, { since: made, caInUse }: PodTru
 
 /** The operator's choice, as typed. Without the first two, all restart. */
 export interface Choice {
-  /** kube-system, and the network plugin wherever it runs. */
+  /** And the network plugin wherever it runs. */
   onlySystem: boolean;
   namespaces: readonly string[];
-  /** `namespace/name` of what the operator restarts. */
+  /** `namespace/name`. */
   skip: readonly string[];
 }
 
@@ -157,7 +157,6 @@ export interface Chosen {
   groups: Group[];
   later: PodOwner[];
   skipped: PodOwner[];
-  /** Skipped in an earlier run, and restarted in this one. */
   again: PodOwner[];
 }
 
@@ -236,7 +235,7 @@ function refuseDisorder(groups: readonly Group[], later: readonly PodOwner[], ch
   );
 }
 
-/** Skipped in this repair, as `namespace/name`. They may have restarted since. */
+/** `namespace/name`; they may have restarted since. */
 function skippedBefore(since: Date): string[] {
   return wordsOf("skip").flatMap(({ value, at }) => (new Date(at) >= since ? [value] : []));
 }
@@ -266,7 +265,6 @@ interface Waiting {
   skipped: readonly PodOwner[];
 }
 
-/** How to go on: all of them, or some first. */
 export function resumeCommands({ later, skipped }: Waiting): string {
   const all = part4(skipped.map(ownerName));
   if (later.some(({ system }) => system)) return `${all} restarts them, or kube-system first: --only-system`;
@@ -279,7 +277,6 @@ function namespacesOf(owners: readonly PodOwner[]): string[] {
   return [...new Set(owners.map(({ namespace }) => namespace))];
 }
 
-/** Pods that are only named: nothing makes new ones. */
 export function reportedOf(groups: readonly Group[]): PodOwner[] {
   return groups.flatMap(({ owners }) => owners.filter(({ restart }) => restart === "report"));
 }

@@ -23,7 +23,6 @@ export interface TokenTrust {
   caPem: string;
 }
 
-/** The same, with the key that signs new tokens. */
 export interface SigningTrust extends TokenTrust {
   saKey?: string | undefined;
 }
@@ -39,10 +38,7 @@ export function tokenSecrets(api: KubeApi): Promise<TokenSecret[]> {
   return api.list<TokenSecret>(TOKEN_SECRETS);
 }
 
-/**
- * Whether a Secret's token is signed with a key of today, and the current CA is beside it; or no controller has
- * filled it yet.
- */
+/** Also if no controller has filled it yet. */
 export function isCurrent(secret: TokenSecret, trust: TokenTrust, verifies = verifierOf(trust)): boolean {
   return !isFilled(secret) || (verifies(tokenOf(secret)) && holdsCa(secret, trust));
 }
@@ -56,7 +52,7 @@ export function holdsCa(secret: TokenSecret, { caPem }: TokenTrust): boolean {
   return trustsCa(caBeside(secret), caPem);
 }
 
-/** The CA beside a Secret's token, in PEM; "" if there is none. */
+/** "": none. */
 export function caBeside({ data }: Pick<TokenSecret, "data">): string {
   return decoded(data?.["ca.crt"]);
 }
@@ -80,15 +76,12 @@ export async function newToken(api: KubeApi, expirationSeconds = 600): Promise<s
   return (await api.create<{ status: { token: string } }>(path, request)).status.token;
 }
 
-/**
- * Asks the API for a token, and whether it accepts that token: then signing and checking fit together.
- * Returns the user's name, or "".
- */
+/** Signing and checking fit together then. Returns the user's name, or "". */
 export async function reviewNewToken(api: KubeApi): Promise<string> {
   return (await review(api, await newToken(api))) ?? "";
 }
 
-/** The user of a token; undefined if the API does not accept it. */
+/** Undefined if the API does not accept it. */
 export async function review(api: KubeApi, token: string): Promise<string | undefined> {
   const body = { apiVersion: "authentication.k8s.io/v1", kind: "TokenReview", spec: { token } };
   const { status } = await api.create<{ status: { authenticated?: boolean; user?: { username: string } } }>(
@@ -125,10 +118,9 @@ export async function liveAccounts(api: KubeApi, secrets: readonly TokenSecret[]
   return live;
 }
 
-/** Entries of a Secret, in base64. */
 type Data = Record<string, string>;
 
-/** How often a Secret is read again because somebody else has just written to it. */
+/** Somebody else may have just written to it. */
 const CONFLICTS = 5;
 
 /**
