@@ -35,7 +35,7 @@ import { IN_PODS, readEvidence } from "./evidence.ts";
 export interface ClusterCa {
   /** Fingerprints of the cluster's CA; several while it is exchanged, none where nothing here names it. */
   hashes: string[];
-  /** The source that names them, for the operator. */
+  /** In words for the operator. */
   from: string;
   copies: CaCopy[];
 }
@@ -174,9 +174,7 @@ function certificatesHere(certificatesDir: string): Readonly<CertInfo>[] {
   return [...inConfigs, ...leaves.map((row) => readable(certPath(row, certificatesDir)))].flatMap(infosIn);
 }
 
-/**
- * Where the pods trust several CAs, and the one that signs is among them: good to know, and nothing to do.
- */
+/** Good to know, and nothing to do. */
 export function severalCas({
   facts,
   cluster,
@@ -209,7 +207,7 @@ export function managedNode(data: EtcdData | undefined, node: string): Managed |
   return isName(name) && isName(namespace) ? { namespace, name } : undefined;
 }
 
-/** Typed in a shell of the management cluster: writes the private keys of this cluster into a folder in memory. */
+/** Typed in a shell of the management cluster: writes the private keys into a folder in memory. */
 export function fetchLine({ namespace, name }: Managed): string {
   const keys = shell`kubectl -n ${namespace} get secret ${name}-$k`;
   return `(umask 077; mkdir /dev/shm/keys && for k in ca sa etcd proxy; do ${keys} -o jsonpath='{.data.tls\\.key}' | base64 -d >/dev/shm/keys/$k.key; done)`;

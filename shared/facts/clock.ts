@@ -47,17 +47,14 @@ interface Place {
   node: Node;
 }
 
-/** Errors: Fail where this node's clock is proved wrong, or one of two is. Says where another node's is. */
+/** Errors: Fail where this node's clock is proved wrong, or one of two is. */
 export async function refuseWrongClock(cp: Place, isSynchronized?: boolean) {
   const found = await clockTrouble(cp, isSynchronized);
   if (found instanceof Fail) throw found;
   for (const line of found) say(line);
 }
 
-/**
- * The Fail for this node's clock, or a line for each other node whose clock is wrong. `isSynchronized`: where
- * that was asked already.
- */
+/** A line for each other node whose clock is wrong. `isSynchronized`: where that was asked already. */
 export async function clockTrouble(cp: Place, isSynchronized?: boolean): Promise<Fail | string[]> {
   if (process.env[BY_WORD] === "right" || (isSynchronized ?? (await clockIsSynchronized()))) return [];
   const since = cp.data.lastWrite.getTime() - Date.now();
@@ -102,7 +99,6 @@ export async function refuseDoubtfulClock(cp: Place) {
   );
 }
 
-/** The other API servers that run under the CA on disk, or the one from before. */
 async function livingClocks({ data, cluster, facts, node }: Place): Promise<Other[]> {
   const cas = bothCas(facts.certificatesDir, cluster.oldCaPem);
   const asked = believedPeers(cluster, { node }).map(async (other): Promise<Other[]> => {
@@ -130,10 +126,7 @@ function storedClocks({ data, cluster, node }: Place): Other[] {
   });
 }
 
-/**
- * When a node's kubelet last renewed its Lease, by its own clock (milliseconds) and in etcd's order;
- * undefined where that cannot be read.
- */
+/** Its time is by the node's own clock, in milliseconds; undefined where that cannot be read. */
 function renewal(data: EtcdData, name: string): { time: number; revision: number } | undefined {
   const stored = data.get(`${registryPrefix(data)}/leases/kube-node-lease/${name}`);
   const lease = stored && attempt(() => decodeObject(stored.value), undefined);

@@ -36,7 +36,7 @@ export interface ClusterConfiguration {
 
 const OF = "kube-system/kubeadm-config";
 
-/** A corrected copy takes its place if it cannot be read: where an operator puts the text while the API does not live: root's alone, and no name that others give. */
+/** Takes its place if it cannot be read, while the API does not live: root's alone, and no name that others give. */
 const CORRECTED = "/root/corrected-kubeadm-config.yaml";
 
 /** Path of a field → its kind. */
@@ -73,7 +73,6 @@ function configurationOf(data: EtcdData): ClusterConfiguration {
 
 let isSaid = false;
 
-/** Errors: Refused where there is none. */
 export function storedConfiguration(data: EtcdData): string {
   const text = configMapIn(data, OF)?.ClusterConfiguration;
   if (text) return text;
@@ -95,7 +94,7 @@ function parsedConfiguration(text: string, what: string): ClusterConfiguration {
   return found;
 }
 
-/** kubeadm's certificatesDir, also where the rest of the cluster cannot be read. */
+/** Also where the rest of the cluster cannot be read. */
 export function certificatesDirIn(data: EtcdData, otherwise = CERTIFICATES_DIR): string {
   return attempt(() => readConfiguration(data).certificatesDir ?? CERTIFICATES_DIR, otherwise);
 }
@@ -118,10 +117,7 @@ export function lacksOnlyConfiguration(data: EtcdData): boolean {
 export interface Cluster {
   name: string;
   kubernetesVersion: string;
-  /**
-   * `host:port` of the balancer or of the only control plane node: kubeadm's controlPlaneEndpoint. Undefined
-   * where none was set.
-   */
+  /** `host:port` of the balancer or of the only control plane node: kubeadm's controlPlaneEndpoint. */
   endpoint: string | undefined;
   dnsDomain: string;
   serviceSubnets: string[];
@@ -139,10 +135,7 @@ export interface Cluster {
   kubeSystemUid: string;
 }
 
-/**
- * Reads the cluster out of the data. Errors: Fail where this is not the data of a kubeadm cluster, or where
- * it is encrypted.
- */
+/** Errors: Fail where this is not the data of a kubeadm cluster, or where it is encrypted. */
 export function readCluster(data: EtcdData): Cluster {
   const configuration = readConfiguration(data);
   const networking = configuration.networking ?? {};
@@ -175,7 +168,6 @@ export const ONLY_LABELLED =
 export const wasOff = (name: string) =>
   `its label says that it is a control plane node, and no API server of it has written into etcd lately: it is treated as a worker. If it is one, and was off: ${command("00-assess", { "control-plane": [name] })}`;
 
-/** Names of the Nodes that only say that they are control plane nodes. */
 export function onlyLabelled(nodes: readonly KnownNode[]): string[] {
   return nodes.flatMap(({ name, onlyLabelled }) => (onlyLabelled ? [name] : []));
 }

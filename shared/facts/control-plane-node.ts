@@ -34,14 +34,15 @@ export interface ControlPlaneNode extends Repair {
   facts: ClusterFacts;
   /** Where the cluster is reached, and who says so. */
   endpoint: EndpointSeen;
-  /** Wrong files are moved there, never deleted. */
   asideDir: string;
   /**
    * The containers of this node's static pods, as far as they are still known: what ran counts, not what
    * admission made of it.
    */
   ran?: readonly Ran[];
-  /** Flags whose files, and paths of files, that the API server starts without, as the operator says: they are lost for good. */
+  /**
+   * Names of flags, and paths, of files that are lost for good, as the operator says: the API server starts without.
+   */
   flagsToDrop?: readonly string[];
 }
 
@@ -50,7 +51,7 @@ export interface PartialFacts extends Partial<Repair> {
   cluster?: Cluster;
   facts?: ClusterFacts;
   cp?: ControlPlaneNode;
-  /** Says what cannot be read, and why, with the next command. All that comes after it is unset. */
+  /** With the next command. All that comes after it is unset. */
   obstacle?: Fail;
   /** etcd's own folders, as they were asked for. */
   etcd: EtcdFolders;
@@ -63,8 +64,8 @@ export interface PartialFacts extends Partial<Repair> {
 }
 
 /**
- * Looks at this control plane node; reads only. Without `node` (a machine that may be none), the look ends
- * with the cluster. `certificatesDir` counts where the cluster cannot be read.
+ * Without `node` (a machine that may be none), the look ends with the cluster. `certificatesDir` counts where the
+ * cluster cannot be read.
  */
 export function lookAtControlPlaneNode(
   etcd: EtcdFolders,
@@ -129,15 +130,15 @@ export async function lookPastNat(
 interface Asked {
   /** --endpoint. */
   given?: string | undefined;
-  /** This node's containers, if they are known already. */
+  /** If they are known already. */
   all?: readonly Container[] | undefined;
   /** Whether it is asked how the static pods ran: who puts no manifest back needs not know. */
   asRan?: boolean;
 }
 
 /**
- * The same, and the runtime has been asked how the static pods ran; and, where the witnesses of the endpoint
- * disagree, who answers where.
+ * The runtime has been asked, too, how the static pods ran; and, where the witnesses of the endpoint disagree, who
+ * answers where.
  */
 export async function askControlPlaneNode(
   etcd: EtcdFolders,
@@ -179,7 +180,6 @@ function reachedAt(
   return { ...known, cluster, facts, cp: { ...place, cluster, facts, endpoint } };
 }
 
-/** Adds what the runtime still knows of this node's static pods, and what part 1 has kept of that. */
 async function withRan(known: PartialFacts, all: Asked["all"]): Promise<PartialFacts> {
   const { cp } = known;
   const pods = cp && attempt(() => findMirrorPods(cp.data, cp.node.name));
@@ -192,10 +192,7 @@ async function withRan(known: PartialFacts, all: Asked["all"]): Promise<PartialF
   return { ...known, cp: { ...cp, ran: [...told!, ...kept, ...silent!] } };
 }
 
-/**
- * Keeps it, before anything is stopped: a kubelet that starts removes the containers of pods that it does not
- * know any more.
- */
+/** A kubelet that starts removes the containers of pods that it does not know any more. */
 export function keepRan({ ran = [], rescue }: ControlPlaneNode) {
   const modes = { mode: 0o600, folderMode: 0o700 };
   if (ran.length > 0)
@@ -241,10 +238,7 @@ export async function readControlPlaneNode(
   return cp!;
 }
 
-/**
- * Encrypted data cannot be read without a file that may be lost: all files that are lost with it are named at
- * once.
- */
+/** Encrypted data cannot be read without a file that may be lost: all that are lost are named at once. */
 function withLostFiles(obstacle: Fail, all: readonly LostFile[]): Fail {
   const lost = all.filter(({ kind }) => kind !== "socket");
   if (lost.length === 0) return obstacle;

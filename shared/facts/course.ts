@@ -10,30 +10,28 @@ import { otherControlPlanes } from "./known-nodes.ts";
 
 /** This decides: the damage before anything is done, or what a repair has made new so far. Unset: it is not so. */
 export interface Known {
-  /** Shared keys that nothing on this node brings back: part 1 makes new ones, or has made them. */
+  /** Part 1 makes new ones, or has made them. */
   lost?: readonly string[];
   /** 00-salvage brings other lost keys back. */
   found?: boolean;
   oldKey?: OldSaKey;
-  /** Whether what is damaged has expired: all of it, or some. */
+  /** All that is damaged, or some of it. */
   expired?: "all" | "some" | "none";
   /**
    * The cluster's CA has expired, and is renewed with its own key: who has the old certificate in memory
    * trusts no server.
    */
   caEnded?: boolean;
-  /** Names of the other control plane nodes. */
   others?: readonly string[];
-  /** Nodes are lost for good. */
   leavesOut?: boolean;
 }
 
-/** Nodes that will not come back, as the operator says with --lost, and etcd's members. */
+/** As the operator says with --lost. */
 export interface LostNodes {
   names: readonly string[];
-  /** Nodes that are away for now, as the operator says with --without. */
+  /** With --without. */
   away: readonly string[];
-  /** Those of them that are control plane nodes: part 2 takes them out of etcd's members. */
+  /** Part 2 takes them out of etcd's members. */
   controlPlanes: readonly string[];
   /** Other members of etcd that do not answer. Looked for only where a node is lost. */
   silent: readonly string[];
@@ -132,13 +130,12 @@ function todosOf(task: Task, lost: readonly string[] = []): Todo[] {
   return typed ? [{ command: typed(lost), ...(on && { on }) }] : [];
 }
 
-/** The option of part 1 that makes these lost keys; "" where none is lost. */
+/** "" where none is lost. */
 export function newCasOption(lost: readonly string[]): "" | "--new-internal-cas" | "--new-cas" {
   if (lost.length === 0) return "";
   return lost.every(isInternal) ? "--new-internal-cas" : "--new-cas";
 }
 
-/** Takes the place of part 1; where etcd is the static pod that kubeadm makes, part 1 is right. */
 const INSTEAD_OF_PART_1 = {
   "static pod": undefined,
   unknown: undefined,
@@ -150,7 +147,7 @@ interface EtcdRuns {
   etcd?: keyof typeof INSTEAD_OF_PART_1;
 }
 
-/** Part 1, which makes these keys; where etcd is not kubeadm's static pod, what takes its place. */
+/** Makes these keys; where etcd is not kubeadm's static pod, something else takes its place. */
 export function part1(lost: readonly string[] = [], { etcd = "static pod" }: EtcdRuns = {}): Todo {
   return { command: INSTEAD_OF_PART_1[etcd] ?? command(`01-etcd ${newCasOption(lost)}`.trim()) };
 }
@@ -186,18 +183,16 @@ export function partsHere(lost: readonly string[] = []): Todo[] {
   return [part1(lost), ...todosOf("control-plane")];
 }
 
-/** From a repaired control plane node with a new CA to the end. */
 export function partsForCluster(): Todo[] {
   return [...todosOf("open"), ...todosOf("tokens"), ...todosOf("verify")];
 }
 
 /* Behind each script. */
 
-/** All commands of one run have this in common. */
 export interface Route {
   lost: readonly string[];
   own?: string;
-  /** Names of the other control plane nodes, except those that are left out. */
+  /** Except those that are left out. */
   others: readonly string[];
 }
 
@@ -223,7 +218,6 @@ export function afterTokenKey(seen: { saKeyIsHere: boolean; carry: readonly Todo
 }
 
 export interface EtcdSeen {
-  /** Names of etcd's other members. */
   peers: readonly string[];
   /** This run made shared keys: no other control plane node can have them yet. */
   makesKeys: boolean;
@@ -231,13 +225,11 @@ export interface EtcdSeen {
   newKeys: boolean;
   /** Those of them that do not run. */
   silent: readonly string[];
-  /** Enough members run: etcd answers. */
   answers: boolean;
   /** Unset: this repair has not replaced the service-account key. */
   oldKey?: OldSaKey | undefined;
 }
 
-/** After part 1. */
 export function afterEtcd({ peers, silent, makesKeys, newKeys, answers, oldKey = "lost" }: EtcdSeen): Todo[] {
   // A peer that runs with the new keys has got them: then they are handed over already.
   const notCarried = makesKeys || (newKeys && silent.length === peers.length);
@@ -290,7 +282,6 @@ function closeOn(nodes: readonly string[], route: Route): Todo[] {
   return [nodes.join() === route.own ? { command: close } : { command: close, on: nodes.join(", ") }];
 }
 
-/** After `open` and `approve`. */
 export function closing(): Todo[] {
   return [{ command: command("03-workers close"), on: EACH }];
 }

@@ -69,7 +69,7 @@ export function containerEnd(
   };
 }
 
-/** Its newest container, where that one has ended. */
+/** Undefined where its newest one runs. */
 async function lastEnded({ runtimeEndpoint }: Node, name: string): Promise<Container | undefined> {
   const own = (await containers(runtimeEndpoint)).filter(
     (one) => isServerContainer(one) && one.name === name,
@@ -109,7 +109,6 @@ function withoutNumbers(line: string): string {
   return line.replaceAll(/\d+/g, "0");
 }
 
-/** A `containerEnd` for the API server: it needs etcd. */
 export function apiServerEnd(cp: ControlPlaneNode): Ended {
   return containerEnd(cp, "kube-apiserver", async () => (await etcdClient(cp.facts)?.status()) !== undefined);
 }

@@ -172,7 +172,7 @@ function isLocal(host: string): boolean {
   return host === "localhost" || host === "::1" || /^127\.0\.0\.\d+$/.test(host);
 }
 
-/** Server → who answers there, for those that were asked. */
+/** Server → who answers there. */
 type Answers = ReadonlyMap<string, Answerer>;
 
 export interface EndpointSeen {
@@ -184,7 +184,6 @@ export interface EndpointSeen {
   answers: Answers;
 }
 
-/** Without asking anybody. */
 export function endpointSeen(place: EndpointPlace): EndpointSeen {
   return decideEndpoint(place, new Map());
 }
@@ -341,7 +340,6 @@ export function sayEndpoint({ endpoint, facts }: Reached) {
   if (difference) say(`endpoint: ${difference.differs}${counts}`);
 }
 
-/** Errors: Refused where nothing decides which place it is, with what each witness says. */
 export function refuseUndecided({ endpoint: seen }: { endpoint: EndpointSeen }) {
   if (!seen.undecided) return;
   throw new Refused(`Nothing decides the address of this cluster's API: ${saidBy(seen)}`, {
@@ -359,7 +357,6 @@ export function endpointDifference(seen: EndpointSeen, facts: ClusterFacts): Dif
   return { differs: saidBy(seen), ...(edits.size > 0 && { before: [...edits].join("; ") }) };
 }
 
-/** "kubeadm-config: lb-old:6443   cluster-info, kube-proxy, admin.conf: lb:6443 (answers)" */
 function saidBy({ witnesses, answers }: EndpointSeen): string {
   const told = [...Map.groupBy(witnesses, ({ place }) => place)].map(([place, those]) => {
     const answer = answers.get(`https://${place}`);
@@ -369,7 +366,6 @@ function saidBy({ witnesses, answers }: EndpointSeen): string {
   return told.join("   ");
 }
 
-/** Who answers at a place, behind its name. */
 export const ANSWERS: Record<Answerer, string> = {
   ours: "answers",
   "not for this name": "answers with a certificate that is not for this name",

@@ -22,7 +22,7 @@ import { type EtcdCa, sharedPath } from "../pki/certs.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { type Jwt, readJwt } from "../pki/sa-keys.ts";
 
-/** A token of a ServiceAccount, and its place. Only its signature proves which key signed it. */
+/** Only its signature proves which key signed it. */
 export interface KnownToken extends Jwt {
   from: string;
 }
@@ -30,7 +30,7 @@ export interface KnownToken extends Jwt {
 export interface ClusterEvidence extends Evidence {
   texts: CaText[];
   tokens: KnownToken[];
-  /** Places that could not be read, a sentence each. */
+  /** A sentence each. */
   unread: string[];
 }
 
@@ -43,7 +43,7 @@ interface Places {
 }
 
 interface Asked extends Places {
-  /** Projected volumes of kube-system's pods on this node: looked up once. */
+  /** Looked up once. */
   volumes: () => readonly string[];
 }
 
@@ -149,7 +149,7 @@ function inSecret({ data }: Secret, key: string): string {
   return Buffer.from(data?.[key] ?? "", "base64").toString();
 }
 
-/** Each file of this name in the projected volumes of kube-system's pods on this node, each content once. */
+/** Each content once. */
 function projected(name: string, { volumes }: Asked): string[] {
   return [...new Set(volumes().flatMap((volume) => smallText(`${volume}/${name}`, LARGEST) ?? []))];
 }

@@ -80,7 +80,6 @@ export function factsFor(node: Node, cluster: Cluster, data: EtcdData, home?: Et
 
 /** This machine's address of before is none of its own any more, or NAT has it. */
 export class HasMoved extends Fail {
-  /** Where its API server was. */
   readonly at: Endpoint;
 
   constructor(message: string, options: { hint: string; at: HasMoved["at"] }) {
@@ -209,7 +208,6 @@ function hoursIn(
 
 /* Durations as Kubernetes' configurations have them: Go's time.ParseDuration (time/format.go). */
 
-/** Hours. */
 const UNITS: Record<string, number> = {
   h: 1,
   m: 1 / 60,

@@ -54,7 +54,6 @@ interface StoredNode {
   status?: { addresses?: { type: string; address: string }[] };
 }
 
-/** Errors: Fail where a Node cannot be read. */
 export function readNodes(data: EtcdData): KnownNode[] {
   const stored = readObjects<StoredNode>(data, "minions/").toArray();
   const roles = controlPlanesAmong(new Set(stored.map(({ metadata }) => metadata.name)), data);
@@ -75,7 +74,6 @@ export function readNodes(data: EtcdData): KnownNode[] {
   });
 }
 
-/** Its API server's host, and those of its member of etcd. */
 function placesOf(name: string, data: EtcdData): string[] {
   const api = attempt(() => apiEndpoint(name, data)?.host, undefined);
   return [...new Set([...(api ? [canonicalHost(api)] : []), ...memberPlaces(name, data)])];
@@ -88,7 +86,6 @@ function memberPlaces(name: string, { members }: EtcdData): string[] {
     .filter((host) => !OWN_ALONE.includes(host));
 }
 
-/** An API server's. */
 export interface Endpoint {
   host: string;
   port: number;

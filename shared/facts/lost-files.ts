@@ -28,7 +28,6 @@ export interface LostFile {
   program: string;
   /** "--audit-policy-file", "volume audit", "/etc/kubernetes/admission.yaml". */
   namedBy: string;
-  /** Says to the operator what happens without it. */
   without: string;
   /** Its path in the container of the static pod; "" where there is none. */
   inside: string;
@@ -52,7 +51,6 @@ interface Loss {
   choice?: string;
 }
 
-/** Meaning of each flag's loss. */
 // biome-ignore format: a table
 const FLAGS: Record<string, Loss> = {
   "--audit-policy-file":             { standIn: true, without: "part 2 puts a replacement there, which records metadata only" },
@@ -110,7 +108,7 @@ export function madeFiles({ certificatesDir, externalEtcd }: Making): ReadonlySe
   return new Set([...coming, ...made, ...KUBECONFIGS.map(({ path }) => path)]);
 }
 
-/** Its data, or else its manifests on disk, say what a node's static pods need. */
+/** Its data says what its static pods need, or else its manifests on disk. */
 interface Place {
   data: EtcdData | undefined;
   node: Node;
@@ -121,10 +119,7 @@ interface Place {
   facts?: Pick<ClusterFacts, "externalEtcd"> | undefined;
 }
 
-/**
- * All of this node's static pods' and its kubelet's, by the mirror pods in etcd's data; of the API server
- * also by its container.
- */
+/** The mirror pods in etcd's data name them; of the API server its container, too. */
 export function lostHere({ data, node, certificatesDir, etcd, ran, facts }: Place): LostFile[] {
   const mirrors = data ? attempt(() => findStaticPods(data, node.name).proved, []) : [];
   const ranAs = (pod: Pod) => asItRan(manifestFromMirrorPod(pod, node.name), pod, ran).manifest;
@@ -252,7 +247,6 @@ export function stopsAll(file: LostFile): boolean {
   return !hasStandIn(file) && file.kind !== "socket" && !file.stored;
 }
 
-/** Whether part 2 puts a replacement into its place: an audit policy, or the scheduler's configuration. */
 export function hasStandIn({ program, namedBy }: LostFile): boolean {
   return lossOf(namedBy, program).standIn === true;
 }

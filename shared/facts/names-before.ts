@@ -34,12 +34,11 @@ export function shownCopy(
   return `${dir}/shown${certPath(row, certificatesDir)}`;
 }
 
-/** In a row's certificates from before, each name once. None where the row has no names. */
+/** Each once. None where the row has no names. */
 export function namesBefore(row: Cert, place: Place): string[] {
   return row.names ? namesByHand(certificatesBefore(row, place), row, place) : [];
 }
 
-/** Certificates of the cluster's CA for this node, in their place and in rescue folders. */
 export function ownCertificates(row: Cert, place: Place): CertInfo[] {
   return ofOwn(certificatesBefore(row, place), row, place);
 }
@@ -71,7 +70,6 @@ function ofOwn(pems: readonly string[], row: Cert, place: Place): CertInfo[] {
   return named.filter(({ pem }) => cas.some((ca) => attempt(() => signedBy(pem, ca)) === true));
 }
 
-/** In etcd's data of this repair, and of the one before. */
 export function clusterCasBefore({ cluster, earlier }: Pick<Place, "cluster" | "earlier">): string[] {
   return [cluster.oldCaPem, ...(earlier ? [readCluster(earlier.data).oldCaPem] : [])];
 }
@@ -128,7 +126,7 @@ function movedFrom(path: string, asideDir: string): string[] {
   return list(folder).flatMap((name) => (isOne(name) ? [`${folder}/${name}`] : []));
 }
 
-/** Where etcd's data proves them to be. What Nodes say of themselves does not count. */
+/** Nodes' own words do not count. */
 function ofOthers({ cluster, data, node }: Place): string[] {
   const members = data.members.filter(({ id }) => id !== data.memberId);
   return [

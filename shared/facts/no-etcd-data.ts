@@ -34,10 +34,7 @@ export interface WithoutData {
 
 type Place = Pick<EtcdFolders, "dir" | "living" | "unreached">;
 
-/**
- * Undefined where there is a data directory, and on a worker. `all`: the containers, if they are known, also
- * those that have ended.
- */
+/** Undefined where there is a data directory, and on a worker. `all`: also containers that have ended. */
 export function controlPlaneWithoutData(
   node: Node,
   place: Place,
@@ -54,12 +51,11 @@ export function isNotKubeadms({ runs }: Pick<EtcdHome, "runs">): boolean {
   return runs === "unit" || runs === "elsewhere";
 }
 
-/** Whether parts 1 to 4 are not for this cluster. */
 export function isNotForParts(home: EtcdHome): boolean {
   return etcdTrouble(home) !== undefined;
 }
 
-/** Refuses everything that needs kubeadm's etcd and its data; the hint has the next commands. */
+/** The hint has the next commands. */
 export function withoutDataFail(found: WithoutData, node: Node | undefined, dataDir: string): Fail {
   if (found.etcd.runs === "unit")
     return new Refused(whyWithoutData(found, dataDir), { unchanged: true, hint: UNIT_BY_HAND });
@@ -89,7 +85,7 @@ function withoutComment(line: string): string {
   return line.replace(/(?<! ) +# .*/, "");
 }
 
-/** Nothing of a control plane is here: most likely a worker. */
+/** Most likely a worker. */
 export function noControlPlane(dataDir: string): Fail {
   return new Refused(
     `This is no control plane node: nothing of a control plane is here, and there is no "${dataDir}"`,
@@ -209,7 +205,6 @@ function restoreWays(dir: string): string {
   return `of this folder it tries older trees of the database and the log, which begins with entry ${first}${alone}`;
 }
 
-/** How the other control plane nodes go on without this one. */
 export function withoutNode(name: string): string {
   return shell`./bunw scripts/02-control-plane.ts --lost ${name}   # on another control plane node, if the data is lost for good: RUNBOOK-MORE "If a member has no data"`;
 }

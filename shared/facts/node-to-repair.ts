@@ -17,10 +17,7 @@ import { type ControlPlaneNode, type HowToRead, readControlPlaneNode } from "./c
 import { refuseUndecided, sayEndpoint } from "./endpoint.ts";
 import { refuseOwnCertificate } from "./signed-elsewhere.ts";
 
-/**
- * A control plane node for a repair: what it makes has dates. Errors: as `readControlPlaneNode`; Fail where
- * this node's clock is proved wrong, and as `refuseDockershim`.
- */
+/** Errors: as `readControlPlaneNode`; Fail where this node's clock is proved wrong, and as `refuseDockershim`. */
 export async function controlPlaneToRepair(
   typed: string | undefined,
   how: HowToRead = {},
@@ -34,7 +31,6 @@ export async function controlPlaneToRepair(
   return cp;
 }
 
-/** The cluster, and the data that the facts are from. */
 export function sayFacts(cp: ControlPlaneNode) {
   const { cluster, data, dataFrom, facts, node } = cp;
   const { keyCount, revision, lastWrite } = data;
@@ -48,10 +44,7 @@ export function sayFacts(cp: ControlPlaneNode) {
   sayEndpoint(cp);
 }
 
-/**
- * Minor versions: the first that is rehearsed, and the first without Docker inside of the kubelet
- * (dockershim).
- */
+/** Minor versions: the first that is rehearsed, and the first without Docker inside of the kubelet. */
 const [REHEARSED, WITHOUT_DOCKERSHIM] = [29, 24];
 
 /** Undefined for a release that is rehearsed. */
@@ -106,7 +99,6 @@ export function joiningTrouble(
   );
 }
 
-/** Errors: Refused where no worker can join with a token; and as `refuseUndecided`. */
 export function refuseNoJoining(cp: Pick<ControlPlaneNode, "node" | "endpoint">) {
   refuseUndecided(cp);
   const trouble = joiningTrouble(cp);

@@ -63,7 +63,7 @@ interface Volume {
   hostPath?: { path: string };
 }
 
-/** When the files that pods mount got today's content. */
+/** When the mounted files got today's content. */
 export interface CutOff {
   /** The CA, by namespace. */
   rootCa(namespace: string): Date;
@@ -74,7 +74,6 @@ export interface CutOff {
 /** Later than every pod: for what is not today's yet. */
 export const NOT_YET = new Date(8.64e15);
 
-/** A ConfigMap or a Secret that pods mount. */
 export interface TrustHolder extends KubeObject {
   metadata: KubeObject["metadata"] & {
     managedFields?: { time?: string; fieldsV1?: { "f:data"?: unknown } }[];

@@ -23,7 +23,7 @@ import { type Cluster, certificatesDirIn, readCluster, readConfiguration } from 
 import { controlPlaneNames } from "./known-nodes.ts";
 import { type CutOff, mountedBefore, type RunningPod, reasonToLeave } from "./pod-trust.ts";
 
-/** A repair that has begun, or begins now: its rescue folder, and etcd's data from before it. */
+/** It may only begin now. */
 export interface Repair {
   rescue: Rescue;
   data: EtcdData;

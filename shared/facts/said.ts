@@ -121,7 +121,7 @@ function refuseStrangers(names: readonly string[], place: Place, mayBeDeleted: b
     });
 }
 
-/** When the look is through. `lost`: of other nodes, which the same flags name. */
+/** `lost`: of other nodes, which the same flags name. */
 export function keepSaid(
   cp: Pick<ControlPlaneNode, "data" | "node" | "facts" | "etcd" | "ran">,
   lost: readonly Pick<LostFile, "path" | "namedBy">[] = [],
@@ -159,7 +159,7 @@ export async function machinesOn(nodes: readonly KnownNode[]): Promise<string[]>
   return nodes.flatMap(({ name }, i) => (on[i] ? [name] : []));
 }
 
-/** Names of nodes that an earlier run's line left out, and whose machines are on again. This run's line counts as it is. */
+/** This run's line counts as it is. */
 export async function onAgain(nodes: readonly KnownNode[], without: readonly string[]): Promise<string[]> {
   return await machinesOn(saidBefore(nodes, without));
 }

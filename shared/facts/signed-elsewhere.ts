@@ -63,10 +63,7 @@ function signs({ pod }: MirrorPod): boolean {
   return names.some((name) => flags(command).get(name));
 }
 
-/**
- * Which files the external CA has to issue before the repair can begin, and how; undefined where none is
- * missing.
- */
+/** Undefined where none is missing. */
 export function lackingOfExternalCa({
   facts,
   node,
@@ -89,7 +86,7 @@ export function lackingOfExternalCa({
   return files.length > 0 ? { files, steps } : undefined;
 }
 
-/** Errors: Fail where a file is missing that only the external CA can issue. */
+/** Errors: Refused where a file is missing that only the external CA can issue. */
 export function refuseExternalCa(cp: Place) {
   const lacking = lackingOfExternalCa(cp);
   if (lacking)
@@ -112,7 +109,6 @@ export function isExternalSigner(data: EtcdData, cluster: Pick<ControlPlanes, "n
   );
 }
 
-/** Errors: Fail where old tokens are the signer's business. */
 export function refuseExternalSigner({ externalSigner }: ClusterFacts) {
   if (!externalSigner) return;
   throw new Fail(
@@ -149,7 +145,7 @@ function shownFiles({ data, node, etcd, facts }: Known): { path: string; main: b
   return files.filter(({ path }) => path !== own);
 }
 
-/** Certificates that it shows beside kubeadm's own: PEM; undefined where there are none. */
+/** PEM; undefined where there are none. */
 export function shownBeside(known: Known): string | undefined {
   const pems = shownFiles(known).flatMap(({ path }) => readable(path) || []);
   return pems.length > 0 ? pems.join("\n") : undefined;

@@ -14,10 +14,7 @@ export type Container = Awaited<ReturnType<typeof containers>>[number];
 /** The static pods that kubeadm makes, by container name; each depends on the ones before it. */
 export const CONTROL_PLANE = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"] as const;
 
-/**
- * All containers of the node, also those that have ended. Errors: Fail where crictl is missing or the runtime
- * does not answer.
- */
+/** Also those that have ended. Errors: Fail where crictl is missing or the runtime does not answer. */
 export async function containers(endpoint: string) {
   const { containers } = (await crictl(endpoint, ["ps", "-a", "-o", "json"])) as {
     containers: CriContainer[] | null;
@@ -51,10 +48,7 @@ export async function containersInTime({ runtimeEndpoint }: Runtime): Promise<re
   return await attemptLater(() => patiently(runtimeEndpoint, () => containers(runtimeEndpoint)), []);
 }
 
-/**
- * How a container was started, and what of the host it has mounted. Empty or unset: the runtime does not
- * tell.
- */
+/** Empty or unset: the runtime does not tell. */
 interface Inspected {
   args: string[];
   env: { name: string; value: string }[];
@@ -68,7 +62,7 @@ interface Inspected {
 
 export type Ran = Pick<Container, "name" | "podUid" | "running"> & Inspected;
 
-/** One container in detail, also one that has ended; asked for in time, too. Errors: as `containers`, and where it is gone. */
+/** Also of one that has ended; asked for in time, too. Errors: as `containers`, and where it is gone. */
 export async function inspect(endpoint: string, id: string): Promise<Inspected> {
   const ask = () => crictl(endpoint, ["inspect", "-o", "json", id]);
   const { status, info } = (await patiently(endpoint, ask)) as CriDetails;
@@ -96,13 +90,13 @@ interface CriDetails {
   };
 }
 
-/** The last lines of a container's log, oldest first; none where the runtime does not say. Its process has written them. */
+/** Oldest first; none where the runtime does not say. The container's process has written them. */
 export async function lastLines(endpoint: string, id: string): Promise<string[]> {
   const { exitCode, stdout, stderr } = await askCrictl(endpoint, ["logs", "--tail", "50", id]);
   return exitCode === 0 ? `${stdout}\n${stderr}`.split("\n").filter((line) => line.trim()) : [];
 }
 
-/** Whether the runtime has an image; undefined where it does not say. Errors: none of its own. */
+/** Undefined where the runtime does not say. */
 export async function hasImage(endpoint: string, image: string): Promise<boolean | undefined> {
   const { exitCode, stderr } = await askCrictl(endpoint, ["inspecti", "-q", image]);
   if (exitCode === 0) return true;
@@ -113,7 +107,7 @@ export async function controlPlaneContainers(endpoint: string): Promise<Containe
   return (await containers(endpoint)).filter((c) => c.running && isServerContainer(c));
 }
 
-/** Running containers that are not the control plane's. They must not change during the repair. */
+/** They must not change during the repair. */
 export async function workloadContainers(endpoint: string): Promise<Container[]> {
   return (await containers(endpoint)).filter((c) => c.running && !isServerContainer(c));
 }

@@ -33,7 +33,7 @@ import { say } from "../run.ts";
 import { readYaml } from "../yaml.ts";
 import type { Node } from "./node.ts";
 
-/** Says in a word what is wrong with a certificate in a text that has its key, too. */
+/** In a word; the text has the key, too. */
 export function stateOfPem(
   read: () => string | undefined,
   ca: string | undefined,
@@ -50,15 +50,11 @@ export function stateOfPem(
   return info.notAfter < new Date() ? "expired" : "not yet valid";
 }
 
-/** Whether a certificate file exists, can be read, is signed by this CA and is valid now. */
 export function trusted(path: string, caPem: string): boolean {
   return trustedText(readText(path) ?? "", caPem);
 }
 
-/**
- * Moves serving certificates of another CA aside: the kubelet requests a new one when it starts, and part 3
- * approves its CSR.
- */
+/** The kubelet requests a new one when it starts, and part 3 approves its CSR. */
 export function dropForeignServing(node: Node, caPem: string, asideDir: string): boolean {
   const { serverTlsBootstrap, serverPem } = node.kubelet;
   if (!serverTlsBootstrap || !exists(serverPem) || trusted(serverPem, caPem)) return false;

@@ -24,10 +24,7 @@ const KUBEADMS = [
 /** Names and values, without the two dashes. */
 type Flags = [name: string, value: string][];
 
-/**
- * The flags in this folder's kubeadm-flags.env that somebody has set. Errors: Fail where the file is not
- * there.
- */
+/** Those that somebody has set. Errors: Fail where kubeadm-flags.env is not there. */
 export function ownFlags(folder: string): Flags {
   const path = `${folder}/kubeadm-flags.env`;
   const text = readText(path);
@@ -54,7 +51,6 @@ export function shownFlags(flags: Flags): string {
 
 /** Printed by part 2 for this machine. */
 export interface WhereItWas {
-  /** Its API server's. */
   host: string;
   port: number;
   /** kubeadm's version decides the format: "v1.34.4". */
@@ -76,7 +72,6 @@ export function whereItWas({ address, kubernetes }: { address: string; kubernete
 }
 
 interface JoiningKubelet {
-  /** The Node's. */
   name: string;
   criSocket: string;
   flags: Flags;

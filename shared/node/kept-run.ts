@@ -250,7 +250,6 @@ function withoutSecrets(text: string): string {
 
 const LOCK = "/run/kube-pki-repair.lock";
 
-/** The exit code of a script that another run keeps out. */
 const LOCKED = 4;
 
 /**
@@ -303,7 +302,7 @@ function clearUp() {
 const NO_FLOCK =
   "warning: flock (util-linux) is missing: see to it that no other script of the kit runs here";
 
-/** A descriptor that holds the lock; undefined where this node has no program for that. */
+/** Undefined where this node has no program for that. */
 function lockFile(path: string): number | undefined {
   for (;;) {
     const fd = openSync(path, "a+", 0o600);

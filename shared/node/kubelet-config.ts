@@ -148,7 +148,6 @@ export function readKubelet(flags: KubeletFlags, { mayBeGone = false } = {}) {
     /** It uses what kubelet.conf names, whatever lies in its folder: it renews no certificate by itself. */
     keepsCertificate: renews === undefined ? config.rotateCertificates === false : renews === "false",
     serverPem: `${certDir}/kubelet-server-current.pem`,
-    /** A folder for each pod on this node, named by its UID. */
     podsDir: `${pathIn(flags, "root-dir") ?? KUBELET_DIR}/pods`,
     /** Named by its flags and its configuration, and not made by kubeadm. It does not start without one of them. */
     files: [
@@ -167,7 +166,6 @@ export function readKubelet(flags: KubeletFlags, { mayBeGone = false } = {}) {
     address: flags.get("address") ?? config.address,
     /** Without it no pod with an address starts, nor one of the host's network. */
     resolvConf: flags.get("resolv-conf") ?? config.resolvConf,
-    /** The container runtime's socket, `unix:///…`. */
     runtimeEndpoint:
       flags.get("container-runtime-endpoint") ||
       config.containerRuntimeEndpoint ||

@@ -18,10 +18,7 @@ export interface Rescue {
 
 let ofThisRun: Rescue | undefined;
 
-/**
- * The name of a new rescue folder, of this second or the next one that has none. The folder itself is made
- * when the first file is put into it.
- */
+/** It is called by this second, or by the next one that has none, and made when the first file is put into it. */
 export function newRescue(): Rescue {
   const made = new Date();
   while (exists(folderOf(made))) made.setSeconds(made.getSeconds() + 1);
@@ -37,20 +34,15 @@ export function useRescue(rescue: Rescue): Rescue {
   return rescue;
 }
 
-/**
- * Where this run's transcript goes: the folder that the run uses; the newest one, or a new one, where it has
- * named none.
- */
+/** The folder that the run uses; the newest one, or a new one, where it has named none. */
 export function rescueOfRun(): Rescue {
   return ofThisRun ?? foldersHere()[0] ?? newRescue();
 }
 
-/** Beside what is rescued: what each run said and changed. */
 export function runsIn(rescue: Rescue): string {
   return `${rescue.dir}/runs`;
 }
 
-/** The copy of etcd's data in a rescue folder. */
 export function rescuedEtcd(rescue: Rescue): string {
   return `${rescue.dir}/etcd`;
 }
@@ -91,7 +83,7 @@ interface Version {
   until: Date;
 }
 
-/** Old versions of a file in rescue folders; the one that went first comes first. */
+/** The one that went first comes first. */
 export function versionsAside(path: string): Version[] {
   const found = rescueFolders().flatMap((rescue) => {
     const folder = `${asideOf(rescue)}${dirname(path)}`;
@@ -105,7 +97,6 @@ export function versionsAside(path: string): Version[] {
   return found.sort((a, b) => a.until.getTime() - b.until.getTime());
 }
 
-/** Those with a copy of etcd's data. */
 export function foldersWithData(): Rescue[] {
   return rescueFolders().filter((rescue) => exists(rescuedEtcd(rescue)));
 }

@@ -61,7 +61,7 @@ export async function kubeletFlags(): Promise<KubeletFlags> {
   return flagsOf(words);
 }
 
-/** The kubelet's unit with its drop-ins; empty where there is none. Errors: as `systemd`. */
+/** Empty where there is none. Errors: as `systemd`. */
 export async function kubeletUnit(): Promise<ReturnType<typeof readUnit> & { text: string }> {
   const text = await systemd("cat", "kubelet");
   return { text, ...readUnit(text) };
@@ -156,7 +156,6 @@ function applyPatch(target: Fields, patch: Fields): Fields {
   return result;
 }
 
-/** A lost file of variables that a unit reads, and who still has them. */
 interface LostEnv {
   path: string;
   variables: ReadonlyMap<string, string>;
@@ -264,7 +263,6 @@ async function loggedFlags(): Promise<string[]> {
 
 export const JOURNAL = "journalctl --disk-usage; it ends by itself";
 
-/** The unit as it will be with that file. */
 export function withLostEnv<U extends Unit>(unit: U, env: LostEnv | undefined): U {
   if (!env) return unit;
   const files = unit.files.map((file) => (file.path === env.path ? { ...file, isHere: true } : file));
@@ -287,7 +285,7 @@ interface Unit {
   command: string[];
   /** The same as it stands in the unit. */
   exec: string;
-  /** Its variables; those of files come last, as with systemd. */
+  /** Those of files come last, as with systemd. */
   variables: Map<string, string>;
   files: EnvironmentFile[];
   user: string;
@@ -352,7 +350,6 @@ function readable(path: string): string {
   return attempt(() => readText(path), "") ?? "";
 }
 
-/** Words as systemd splits them, without their quotes. */
 function wordsOf(text: string): string[] {
   return (text.match(/(?:"[^"\\]*(?:\\.[^"\\]*){0,9999}"|'[^']*'|\\.|[^\s"'\\]+)+/gs) ?? []).map(unquote);
 }

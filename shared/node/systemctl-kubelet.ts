@@ -40,10 +40,7 @@ import {
 const KUBELET_STOPPED =
   "this node's kubelet is stopped, its containers run on. It stays so until a run of this script starts it, or: systemctl start kubelet";
 
-/**
- * Stops, starts or restarts the kubelet by systemd. Errors: Fail with what systemctl printed; and as
- * `refuseUnfitKubelet`.
- */
+/** Errors: Fail with what systemctl printed; and as `refuseUnfitKubelet`. */
 export async function systemctlKubelet(verb: "stop" | "start" | "restart", note = "") {
   if (verb !== "stop") {
     const unit = await kubeletUnit();
@@ -79,7 +76,7 @@ interface Coming {
   renames?: true;
 }
 
-/** Before anything is changed. Errors: Fail where a start would lose flags, or would fail. */
+/** Errors: Fail where a start would lose flags, or would fail. */
 export async function refuseUnfitKubelet(coming?: Coming, unit?: Unit) {
   const unfit = await unfitKubelet(coming, unit);
   if (unfit) throw unfit;
@@ -191,7 +188,6 @@ export async function kubeletsEndedConf(): Promise<Fail | undefined> {
   return ended?.mended === undefined ? undefined : ended.fail;
 }
 
-/** Writes that file, where its certificate has expired and the kubelet's own is valid. */
 export async function mendKubeletConf(unit?: Unit) {
   const ended = await endedInConf((unit ?? (await kubeletUnit())).command);
   if (ended?.mended === undefined) return;
@@ -268,7 +264,6 @@ function losesFlags(
   );
 }
 
-/** The folder may have changed any field; some of them the kubelet has logged. */
 async function aboutDropIns(folder: string): Promise<string> {
   const logged = await loggedConfig();
   const said =

@@ -145,7 +145,7 @@ function hold(words: Word[]) {
   typed = { run: mode.began, words };
 }
 
-/** Called by what begins no run of its own. */
+/** It begins no run of its own. */
 export function nothingTyped() {
   hold([]);
 }
@@ -181,7 +181,6 @@ export function pathsGivenUp(): string[] {
   return wordsOf("start-without").flatMap(({ files = [] }) => files);
 }
 
-/** Whether this run's own line says so. */
 export function isTyped({ option, value }: Pick<Word, "option" | "value">): boolean {
   return typedNow().some((word) => word.option === option && word.value === value);
 }
@@ -208,7 +207,6 @@ export function keepWords(on: string, files: ReadonlyMap<string, readonly string
   if (!keep(said) && exists(IN_MEMORY) && mayUseDisk()) write(keptHere(), "what was said before", true);
 }
 
-/** Whether there was something to be kept. */
 function keep(said: readonly Word[]): boolean {
   const known = keptHere().said;
   const idOf = ({ option, value, on }: Word) => [option, value, on].join();

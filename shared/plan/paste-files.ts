@@ -134,8 +134,8 @@ export function tarPipe(
 ): string {
   const tar = (at: string, how: string) =>
     `${sudo(user)}tar -C ${at} ${how} - ${names.map(wordThere).join(" ")}`;
-  const there = `${called ? `${hostKeyOption(called)} ` : ""}${user}@${to}`;
-  return `set -o pipefail; ssh -n ${user}@${from} ${tar(folder, "-cf")} | ssh ${there} ${tar(into, `-xp${keep ? "k" : ""}f`)}`;
+  const receiver = `${called ? `${hostKeyOption(called)} ` : ""}${user}@${to}`;
+  return `set -o pipefail; ssh -n ${user}@${from} ${tar(folder, "-cf")} | ssh ${receiver} ${tar(into, `-xp${keep ? "k" : ""}f`)}`;
 }
 
 /** The output of `program` on one node, into a file of the kit's folder on another one. */

@@ -142,7 +142,7 @@ async function withoutApiServer(
 
 export const OF_WINDOWS = 'Windows, by its label: join is for Linux. By hand: RUNBOOK-MORE "A Windows node"';
 
-/** Of the `silent` ones, or of all. */
+/** Names those among the `silent` ones, or all. */
 export function sayWindows({ cluster }: ControlPlaneNode, out: LeftOut, silent: Silent | undefined) {
   const joining = cluster.nodes.filter(
     ({ name }) => !leftNames(out).includes(name) && (silent?.workers.includes(name) ?? true),
