@@ -21,10 +21,11 @@ import {
   type OldTokens,
   tokensOfLastKey,
 } from "../shared/old-sa-key/old-tokens.ts";
+import { urlHost } from "../shared/pki/addresses.ts";
 import { oldSaPub, todaysSaPub } from "../shared/pki/sa-keys.ts";
 import { Progress } from "../shared/progress.ts";
 import { answer, done, run, say, step } from "../shared/run.ts";
-import { forScp, shell } from "../shared/shell-line.ts";
+import { shell } from "../shared/shell-line.ts";
 
 async function main() {
   const { values } = begin("00-token-key", { options: OPTIONS, usage: USAGE }, lockNodeShared);
@@ -49,7 +50,7 @@ async function main() {
     without: leftNames(await leftOut(cp, NOBODY)),
   });
   for (const { name, places } of others)
-    answer(shell`scp -p ${oldSaPub(pki)} root@${forScp(places[0] ?? name)}:${pki}/`);
+    answer(shell`scp -p ${oldSaPub(pki)} root@${urlHost(places[0] ?? name)}:${pki}/`);
   const carry = others.length > 0 ? [{ command: "the scp lines above" }] : [];
   done(inOneLine(afterTokenKey({ saKeyIsHere: todaysSaPub(pki) !== undefined, carry })));
 }

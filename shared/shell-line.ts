@@ -2,7 +2,6 @@
  * Lines that an operator types or pastes: each name and path in them is one word to the shell, whatever it
  * contains. Other people choose names: of pods, nodes and members, and of the files in their flags.
  */
-import { isIPv6 } from "node:net";
 import { plainLine } from "./plain.ts";
 
 /**
@@ -59,11 +58,6 @@ export function shell(
  * in no line of ours. One switch is excluded.
  */
 const ITS_VALUE = /(?:^|\s)(--(?!ignore-not-found )[a-z][\w-]*|-[mnT]) $/;
-
-/** An address as scp takes it: one of IPv6 in brackets. */
-export function forScp(address: string): string {
-  return isIPv6(address) ? `[${address}]` : address;
-}
 
 /** The kernel keeps so many characters of a program's name: `comm` in proc(5). */
 export const COMM = 15;

@@ -18,9 +18,9 @@ export const ADMIN_CONF = "/etc/kubernetes/admin.conf";
 const CONTAINER = "crictl ps -a --name kube-apiserver; crictl logs ID";
 
 /**
- * A client with admin.conf, even if the API does not answer. Where that runs a program or the like, it stays
- * as it is, and the client has a certificate of its own; so it has where admin.conf alone was taken away. Errors: Fail
- * if admin.conf is not there (part 2 writes it), or unreadable; Refused where the CA's key is not here for that.
+ * A client even if the API does not answer. Where admin.conf runs a program or the like, it stays as it is, and the
+ * client has a certificate of its own; so it has where admin.conf alone was taken away. Errors: Fail if admin.conf is
+ * not there (part 2 writes it), or unreadable; Refused where the CA's key is not here for that.
  */
 export async function adminClient(facts: ClusterFacts, server = localServer(facts)): Promise<KubeApi> {
   const admin = readKubeconfig(ADMIN_CONF);
@@ -46,10 +46,7 @@ function isElsewhere(facts: ClusterFacts): boolean {
   return withAdminElsewhere(pkiFindings(wholePki(facts), facts), facts).every(({ state }) => state === "ok");
 }
 
-/**
- * A client with a certificate of system:masters that is only in memory, and valid for an hour; undefined
- * where ca.key is not here to sign it.
- */
+/** here to sign it. */
 export async function superUser(facts: ClusterFacts, server: string): Promise<KubeApi | undefined> {
   const key = readText(keyPath("ca", facts.certificatesDir));
   if (!key) return undefined;
@@ -60,7 +57,7 @@ export async function superUser(facts: ClusterFacts, server: string): Promise<Ku
 }
 
 /**
- * The same, once this node's API is ready: a node that has just booted takes a moment. `ended`: as `waitFor` takes it.
+ * Waits until this node's API is ready: a node that has just booted takes a moment. `ended`: as `waitFor` takes it.
  * Errors: as `adminClient` and `apiReady`.
  */
 export async function adminApi({ facts }: { facts: ClusterFacts }, ended?: Ended): Promise<KubeApi> {
@@ -70,10 +67,7 @@ export async function adminApi({ facts }: { facts: ClusterFacts }, ended?: Ended
   return api;
 }
 
-/**
- * Waits until an API server is ready; the default hint is for this node's own. Errors: Fail if it is not
- * ready in time, or has `ended`.
- */
+/** The default hint is for this node's own. Errors: Fail if it is not ready in time, or has `ended`. */
 export async function apiReady(
   api: KubeApi,
   how: { seconds: number; hint?: string; ended?: Ended | undefined },
@@ -83,8 +77,8 @@ export async function apiReady(
 }
 
 /**
- * Waits until this node's API server is ready. Errors: Fail if it is not; Refused where nothing of it was
- * `changed` and it runs: that it says no is another thing than that it does not start.
+ * Errors: Fail if it is not; Refused where nothing of it was `changed` and it runs: that it says no is another thing
+ * than that it does not start.
  */
 export async function ownApiReady(
   api: KubeApi,
@@ -105,8 +99,8 @@ export async function ownApiReady(
 }
 
 /**
- * Says whether the cluster's endpoint is ready: kubelets, pods and people use it. That it does not answer us
- * stops nothing: a balancer may need more control plane nodes, or be one that this node does not reach.
+ * Kubelets, pods and people use it. That it does not answer us stops nothing: a balancer may need more control plane
+ * nodes, or be one that this node does not reach.
  */
 export async function sayEndpointReady(facts: ClusterFacts) {
   const api = await adminClient(facts, clusterServer(facts));

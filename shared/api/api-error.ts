@@ -1,8 +1,7 @@
 /**
- * Answers of the API server, or of whatever else answers: their bodies; and how the API says no: its errors, and their
- * hints. The API server itself calls admission webhooks and aggregated APIs. While a webhook with failurePolicy Fail
- * does not answer, the API refuses what the webhook would have looked at: new pods, ConfigMaps, Secrets, Leases. Its
- * error names the webhook.
+ * Answers of the API server, or of whatever else answers; and how the API says no: its errors, and their hints. The
+ * API server itself calls admission webhooks and aggregated APIs. While a webhook with failurePolicy Fail does not
+ * answer, the API refuses what the webhook would have looked at: new pods, ConfigMaps, Secrets, Leases.
  */
 import { Fail } from "../fail.ts";
 import { orUndefined } from "../pki/certificate.ts";
@@ -34,8 +33,7 @@ export class ApiError extends Fail {
 }
 
 /**
- * The webhook that the API server could not call, by the error with which it refuses (apiserver
- * pkg/util/webhook/error.go); undefined: another.
+ * The error with which the API server refuses names it (apiserver pkg/util/webhook/error.go); undefined: another.
  */
 export function deafWebhook(err: unknown): string | undefined {
   return err instanceof ApiError ? FAILED_CALL.exec(err.message)?.[1] : undefined;
@@ -142,10 +140,7 @@ export async function calledByApi(api: Lister) {
   return (await Promise.all(found)).flat();
 }
 
-/**
- * The API refuses something because this webhook does not answer. It may be possible again when the webhook's
- * pods are well.
- */
+/** It may be possible again when the webhook's pods are well. */
 export class DeafWebhook extends Fail {
   readonly webhook: string;
 

@@ -35,9 +35,9 @@ const BINDING_PATH = `${RBAC}/clusterrolebindings/${BINDING.name}`;
 type Secret = KubeObject & { type?: string; data?: Record<string, string> };
 
 /**
- * Makes a token for each of these nodes, and returns them, `id.secret`, by node; former ones are revoked.
- * Their holders can authenticate, but they do not sign cluster-info. They expire after two hours. Errors:
- * Fail if a rule of the cluster would approve every CSR of their holders.
+ * Returns them, `id.secret`, by node; former ones are revoked. Their holders can authenticate, but they do not sign
+ * cluster-info. They expire after two hours. Errors: Fail if a rule of the cluster would approve every CSR of their
+ * holders.
  */
 export async function openJoining(api: KubeApi, nodes: readonly string[]): Promise<Map<string, string>> {
   await refuseAutoApproval(api, userOf(randomLetters(6)));
@@ -107,7 +107,6 @@ function nodeOf(description: string): string | undefined {
   return description === OF_ANY ? ANY_WORKER : OF_NODE.exec(description)?.[1];
 }
 
-/** Few are named, a line each. */
 async function revokeTokens(api: KubeApi): Promise<number> {
   const ours = await ourSecrets(api);
   const revoke = ({ metadata }: Secret) => remove(api, `${SECRETS}/${metadata.name}`);

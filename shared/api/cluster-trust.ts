@@ -1,6 +1,6 @@
 /**
- * Objects in which the cluster keeps its CAs, and the bindings that an administrator needs. Nobody else
- * rewrites them when a CA changes (kubeadm's bootstraptoken/clusterinfo).
+ * Objects in which the cluster keeps its CAs, and the bindings that an administrator needs. Nobody else rewrites them
+ * when a CA changes.
  */
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
@@ -41,8 +41,7 @@ const KUBELET_CLIENT: Binding = {
 };
 
 /**
- * Makes sure that admin.conf has its rights. Since 1.29 its group gets them from a binding; if that is gone,
- * it is made with a certificate of system:masters that is only in memory, and valid for an hour.
+ * Since 1.29 admin.conf's group gets its rights from a binding; if that is gone, it is made by `superUser`.
  */
 export async function ensureAdmins({ facts }: { facts: ClusterFacts }, api: KubeApi) {
   const rows: Binding[] = [];

@@ -1,8 +1,7 @@
 /**
- * Whether Services keep their endpoints when the controllers for endpoints look again. A kubelet that has
- * just started reports a pod as unready until its readiness probe has run (before 1.35;
- * pkg/kubelet/prober/worker.go, initialValue). A controller-manager that runs meanwhile takes the pod out of
- * its Services.
+ * Whether Services keep their endpoints when the controllers look again. A kubelet that has just started reports a
+ * pod as unready until its readiness probe has run (before 1.35; pkg/kubelet/prober/worker.go, initialValue). A
+ * controller-manager that runs meanwhile takes the pod out of its Services.
  */
 import { attemptLater } from "../fail.ts";
 import { isDnsName } from "../pki/addresses.ts";

@@ -96,7 +96,6 @@ export class KubeApi {
     return unlessRefused([404], () => this.get<T>(path));
   }
 
-  /** The texts of a ConfigMap; undefined: there is none. */
   async configMap(namespace: string, name: string): Promise<Record<string, string> | undefined> {
     const path = `/api/v1/namespaces/${namespace}/configmaps/${encodeURIComponent(name)}`;
     const map = await this.find<{ data?: Record<string, string> }>(path);
@@ -104,8 +103,8 @@ export class KubeApi {
   }
 
   /**
-   * A kubelet's answer through the API server (metrics, logs, health). Whoever owns that node writes it
-   * (evidence/sources.ts), so it is cut where it is too long. Errors: as `request`.
+   * A kubelet's answer (metrics, logs, health). Whoever owns that node writes it (evidence/sources.ts), so it is cut
+   * where it is too long. Errors: as `request`.
    */
   async ofKubelet(path: string): Promise<string> {
     const response = await this.#fetch("GET", path);
@@ -115,9 +114,9 @@ export class KubeApi {
   }
 
   /**
-   * A collection in pages of 500, so that a large one is never in memory as a whole; the next page is fetched
-   * meanwhile. All pages are of one moment, `version`. Errors: ApiError 410 if reading took so long (minutes)
-   * that the API server no longer has this moment.
+   * Pages of 500, so that a large collection is never in memory as a whole; the next one is fetched meanwhile. All
+   * are of one moment, `version`. Errors: ApiError 410 if reading took so long (minutes) that the API server no
+   * longer has it.
    */
   async *pages<T = KubeObject>(path: string): AsyncGenerator<{ items: T[]; version: string }> {
     for (let next: Promise<Page<T>> | undefined = this.#page<T>(path, ""); next; ) {
@@ -144,9 +143,7 @@ export class KubeApi {
     return await Array.fromAsync(this.items<T>(path));
   }
 
-  /**
-   * An answer without end, one JSON object a line; a line that was cut off is dropped. Errors: as `request`.
-   */
+  /** One JSON object a line; a line that was cut off is dropped. Errors: as `request`. */
   async *stream<T>(path: string, signal: AbortSignal): AsyncGenerator<T> {
     const response = await this.#fetch("GET", path, { signal });
     if (!response.ok || !response.body)
@@ -177,8 +174,7 @@ export class KubeApi {
   }
 
   /**
-   * Returns when the server has proved its certificate and answered; the answer is not read. Errors: Fail if
-   * it does not.
+   * The server has proved its certificate and answered; the answer is not read. Errors: Fail if it does not.
    */
   async reach(path: string) {
     const response = await this.#fetch("GET", path);

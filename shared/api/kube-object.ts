@@ -20,7 +20,6 @@ export interface KubeObject {
   };
 }
 
-/** "shop/web-1" */
 export function nameOf({ metadata }: KubeObject): string {
   return `${metadata.namespace}/${metadata.name}`;
 }
@@ -55,12 +54,10 @@ export function selectorOf({ spec: { selector } }: { spec: { selector?: LabelSel
   return [...labels, ...rules].join(",");
 }
 
-/** Where the API lists the pods that a selector of this namespace means. */
 export function podsPath(namespace: string, selector: string): string {
   return `/api/v1/namespaces/${namespace}/pods?labelSelector=${encodeURIComponent(selector)}`;
 }
 
-/** Those of one node, in a collection of pods. */
 export function podsOn(node: string, pods = "/api/v1/pods"): string {
   return withQuery(pods, `fieldSelector=spec.nodeName%3D${encodeURIComponent(node)}`);
 }
@@ -100,10 +97,7 @@ export function isApiServers(named: { name?: string; signerName?: string | undef
 
 export const LEADERS = ["kube-controller-manager", "kube-scheduler"] as const;
 
-/**
- * Who holds a leader's Lease, for instance `cp1_1b2c…`, and its renewal. Two that differ prove that somebody
- * led in between.
- */
+/** `cp1_1b2c…`. Two that differ prove that somebody led in between. */
 export interface Leader {
   holder: string;
   renewTime: string;

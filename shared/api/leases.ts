@@ -40,10 +40,7 @@ export function isFresh(renewal: Date | undefined): boolean {
   return Math.abs(Date.now() - (renewal?.getTime() ?? 0)) <= FRESH_MS;
 }
 
-/**
- * How far a holder's clock is ahead of ours, in milliseconds, if this renewal was just seen; 0 where that is
- * less than a minute.
- */
+/** Milliseconds, if this renewal was just seen; 0 where that is less than a minute. */
 export function clockAhead(renewal: Date): number {
   return isFresh(renewal) ? 0 : renewal.getTime() - Date.now();
 }
@@ -65,10 +62,7 @@ export async function leaseRenewed(api: KubeApi, node: string, since: Date): Pro
 /** Milliseconds before each question why a Lease is not renewed. */
 const ASK_EVERY = 5000;
 
-/**
- * Waits until a kubelet has renewed its Lease after `since`. Errors: Fail; with an unreachable webhook's name
- * and way out, where that refuses every renewal.
- */
+/** Errors: Fail; with an unreachable webhook's name and way out, where that refuses every renewal. */
 export async function waitForRenewal(
   api: KubeApi,
   node: string,

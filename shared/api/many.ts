@@ -1,7 +1,7 @@
 /**
- * Thousands of requests: some at the same time, not all, and none is lost. Thousands of objects: it is said how far
- * the reading is. And a collection can be followed as the API's own controllers do: first everything that is there,
- * then every change, over any number of connections. Only the place in history is kept.
+ * Thousands of requests: some at the same time, not all, and none is lost. And a collection can be followed as the
+ * API's own controllers do: first everything that is there, then every change, over any number of connections. Only
+ * the place in history is kept.
  * https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
  */
 import { count } from "../progress.ts";
@@ -11,8 +11,8 @@ import type { KubeApi } from "./kube-api.ts";
 import { type KubeObject, withQuery } from "./kube-object.ts";
 
 /**
- * Gives all items of a collection to `take`, which does not wait. A large one, or a slow API, takes long
- * although each page comes at once: then it is said how far it is. `what`: "Leases". Errors: as `items`.
+ * `take` does not wait. A large collection, or a slow API, takes long although each page comes at once: then it is
+ * said how far it is. `what`: "Leases". Errors: as `items`.
  */
 export async function readAll<T>(what: string, items: AsyncIterable<T>, take: (item: T) => unknown) {
   let read = 0;
@@ -26,10 +26,7 @@ export async function readAll<T>(what: string, items: AsyncIterable<T>, take: (i
   await sayWhile(words, NO_ANSWER_HINT, readOn, { within: true });
 }
 
-/**
- * Runs `action` for all items, `width` at a time. After the first error no other is started, and running ones
- * are waited for.
- */
+/** After the first error no other is started, and running ones are waited for. */
 export async function inParallel<T>(
   items: Iterable<T> | AsyncIterable<T>,
   width: number,
@@ -47,8 +44,8 @@ export async function inParallel<T>(
 }
 
 /**
- * The same for work that mostly waits: an item that takes longer than `milliseconds` gives its place to the
- * next, and is waited for at the end. So a hundred that wait in vain take hardly longer than one.
+ * The same for work that mostly waits: an item that takes longer than `milliseconds` gives its place to the next. So
+ * a hundred that wait in vain take hardly longer than one.
  */
 export async function inParallelWithTimeSlots<T>(
   items: Iterable<T>,
@@ -67,9 +64,9 @@ export async function inParallelWithTimeSlots<T>(
 }
 
 /**
- * Repeats `action` until the API accepts it: a lost answer, or "too many requests", does not end the work on
- * thousands. `failsWhereDeaf`: the caller has another way where a webhook does not answer. Errors: ApiError
- * at once if the API refuses for good, or so; Fail after half a minute.
+ * A lost answer, or "too many requests", does not end the work on thousands. `failsWhereDeaf`: the caller has another
+ * way where a webhook does not answer. Errors: ApiError at once if the API refuses for good, or so; Fail after half a
+ * minute.
  */
 export async function retry<T>(
   what: string,
@@ -117,8 +114,8 @@ const DEAD_AFTER_SECONDS = 45;
 const BETWEEN = 500;
 
 /**
- * The changes of a collection until `signal` aborts; `onListed`: what was there has been given. Errors:
- * ApiError if the API refuses; Fail if it does not answer for two minutes.
+ * Until `signal` aborts; `onListed`: what was there has been given. Errors: ApiError if the API refuses; Fail if it
+ * does not answer for two minutes.
  */
 export async function* watch<T extends KubeObject>(
   api: KubeApi,

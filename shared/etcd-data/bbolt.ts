@@ -12,16 +12,12 @@ import { DbFile, elementsEnd, type Leaf, type Meta, PAGE_HEADER_SIZE, Page, page
 import { Damaged } from "./protobuf.ts";
 
 /**
- * A part that fails is made as small as possible, and its pages are then in the cache: it fails again only by
- * chance.
+ * A part that fails is made as small as possible; its pages are then in the cache, and it fails again only by chance.
  */
 const ATTEMPTS = 1000;
 const MOST_LEAVES = 256;
 
-/**
- * An open bbolt file; `using db = new Bbolt(path)` closes it. Everything that breaks the format is a
- * `Damaged`.
- */
+/** `using db = new Bbolt(path)` closes it. Everything that breaks the format is a `Damaged`. */
 export class Bbolt {
   readonly file: DbFile;
   private tree: Tree;
@@ -42,8 +38,7 @@ export class Bbolt {
   }
 
   /**
-   * The result of `read` on the newest tree. `read` must change nothing, as it runs again if somebody has
-   * committed meanwhile.
+   * Reads the newest tree. `read` must change nothing, as it runs again if somebody has committed meanwhile.
    */
   stable<T>(read: (tree: Tree, attempt: number) => T): T {
     for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
@@ -59,8 +54,8 @@ export class Bbolt {
   }
 
   /**
-   * The result of `read` for each key of a bucket, last key first. Keys committed meanwhile are met below the
-   * current key, and not above it: all items are from one tree only if nobody committed.
+   * Each key of a bucket, last key first. Keys committed meanwhile are met below the current key, and not above
+   * it: all items are from one tree only if nobody committed.
    */
   *backward<T>(bucket: string, read: (leaf: Leaf, i: number) => T): Generator<T> {
     let below: Buffer | undefined;
@@ -99,7 +94,6 @@ const BRANCHES_KEPT = 512;
 /** The root of a tree: a page id, or the page of an inline bucket. */
 type Root = { id: number } | { inline: Buffer };
 
-/** A key of a bucket, and its value. */
 export interface Row {
   key: Buffer;
   value: Buffer;
@@ -128,9 +122,7 @@ export class Tree {
     this.leafHead = Buffer.allocUnsafeSlow(meta.pageSize);
   }
 
-  /**
-   * All keys of a bucket, first key first, with their values: copies. A bucket that does not exist is empty.
-   */
+  /** First key first, with their values: copies. A bucket that does not exist is empty. */
   *items(bucket: string): Generator<Row> {
     const root = this.findBucket(bucket);
     if (!root) return;
@@ -139,10 +131,7 @@ export class Tree {
         yield { key: Buffer.from(leaf.key(i)), value: Buffer.from(leaf.value(i)) };
   }
 
-  /**
-   * A bucket's leaves, last first, each cut off at keys that are not below `below`. Each is valid until the
-   * next one.
-   */
+  /** Last first, each cut off at keys that are not below `below`. Each is valid until the next one. */
   *leavesOf(bucket: string, below?: Buffer): Generator<Leaf> {
     const root = this.findBucket(bucket);
     if (root) yield* this.leaves(this.page(root), below);
@@ -165,8 +154,8 @@ export class Tree {
   }
 
   /**
-   * Visits each page of all buckets; each is valid until the next one. Skips everything below the branches in
-   * `whole`, and adds each branch that it has visited to its end.
+   * Each page is valid until the next one. Skips everything below the branches in `whole`, and adds each branch that
+   * it has visited to its end.
    */
   walk(visit: Visit, whole = new Set<number>()) {
     const buckets: { id: number; name: string }[] = [];

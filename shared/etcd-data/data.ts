@@ -11,8 +11,8 @@ import type { KeyValue } from "./revisions.ts";
 export type { KeyValue, Member };
 
 /**
- * All answers are of one revision. Only if etcd runs and has compacted a value away before it was asked for,
- * the directory is read again: then all later answers and these fields are of a later revision.
+ * All answers are of one revision. Only if etcd has compacted a value away before it was asked for, the directory is
+ * read again: then all later answers and these fields are of a later one.
  */
 export interface EtcdData {
   /**
@@ -35,8 +35,8 @@ export interface EtcdData {
   /** Main revision after the log's last entry. */
   revision: number;
   /**
-   * After the last entry that this member knew a quorum had. Differs from `revision` only with several
-   * members: the rest may be lost.
+   * After the last entry that this member knew a quorum had. With several members, the rest up to `revision` may be
+   * lost.
    */
   committed: { revision: number };
   keyCount: number;
@@ -63,10 +63,7 @@ export interface EtcdData {
   valueHead(key: string, length: number): Uint8Array | undefined;
   /** The lease of a live key, without its value; 0n if there is none. */
   leaseOf(key: string): bigint;
-  /**
-   * Live keys that begin with `prefix`, sorted by key. Each value is read when its turn comes: all of them
-   * may be gigabytes.
-   */
+  /** Sorted by key. Each value is read when its turn comes: all of them may be gigabytes. */
   list(prefix: string): Generator<KeyValue, void>;
   /**
    * Newest first, with tombstones, at least back to the last compaction, and further if that has not
@@ -95,18 +92,14 @@ interface Stored extends Pick<DirectoryState["replay"], "leases" | "alarms" | "h
 }
 
 /**
- * Reads `dir`, which holds member/snap/db (kubeadm: /var/lib/etcd). `wal`: the log's folder, if etcd had
- * --wal-dir (server/config's WALDir). `from`: as `readDirectory`. Writes nothing. Errors: Fail if it cannot
- * be read.
+ * `wal`: the log's folder, if etcd had --wal-dir (server/config's WALDir). `from`: as `readDirectory`. Writes
+ * nothing. Errors: Fail if it cannot be read.
  */
 export function readEtcdData(dir: string, wal = `${dir}/member/wal`, from?: Beginning): EtcdData {
   return dataOf(dir, () => readDirectory(dir, wal, from));
 }
 
-/**
- * The same for a db alone, as a snapshot is: without ids, and without what only a log has. Its last write is
- * that of the file.
- */
+/** The same for a db alone, as a snapshot is: without ids, and without what only a log has. */
 export function readSnapshotData(file: string): EtcdData {
   return dataOf(file, () => readDbAlone(file));
 }
@@ -177,7 +170,6 @@ function rereadIfCompacted<T>(action: () => T, otherwise: () => T): T {
   return otherwise();
 }
 
-/** The content, and its description. */
 function readView(load: () => DirectoryState) {
   const state = load();
   return { state, facts: describe(state) };

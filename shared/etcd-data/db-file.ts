@@ -23,10 +23,7 @@ const META_CHECKSUM = PAGE_HEADER_SIZE + 56;
 /** Possible offsets of the second meta page if the first is damaged. Most likely first. */
 export const PAGE_SIZES = [4096, 8192, 16384, 32768, 65536, 1024, 2048, 512];
 
-/**
- * Bytes. A file up to this size is held in memory, so that its answers stay the same however long they are
- * asked for.
- */
+/** Bytes. Up to this size a file is held in memory, so that its answers stay the same. */
 const SMALL_FILE = 64 * 1024 * 1024;
 /** Bytes to read at once if the next read continues the last one. */
 const LARGEST_BLOCK = 256 * 1024;
@@ -118,8 +115,8 @@ export class DbFile {
   }
 
   /**
-   * The next block: from `offset` on, or, when reading backward, up to `end` and a bit further, as a page's
-   * values lie behind its head. It grows each time that it continues the last one.
+   * The block from `offset` on, or, when reading backward, up to `end` and a bit further, as a page's values lie
+   * behind its head. It grows each time that it continues the last one.
    */
   private readBlock(offset: number, end: number) {
     const [start, stop] = [this.blockStart, this.blockStart + this.blockLength];
@@ -213,8 +210,7 @@ export const ELEMENT_SIZE = 16;
 export const BUCKET_LEAF_FLAG = 0x01;
 
 /**
- * A page's first bytes: at least its header and elements. The rest is read when it is asked for: large values
- * lie behind them.
+ * Its first bytes: at least header and elements. The rest is read when it is asked for: large values lie behind them.
  */
 export class Page {
   readonly count: number;
@@ -236,7 +232,6 @@ export class Page {
       throw new Damaged(`${what} is neither branch nor leaf: flags ${flags}`);
   }
 
-  /** How many pages of the file it takes. */
   get span(): number {
     return this.head.readUInt32LE(12) + 1;
   }
@@ -246,12 +241,10 @@ export class Page {
     return this.bytes(this.element(i) + this.head.readUInt32LE(element), this.head.readUInt32LE(element + 4));
   }
 
-  /** Only on a branch. */
   child(i: number): number {
     return pageId(this.head, this.element(i) + 8);
   }
 
-  /** Only on a leaf. */
   isBucket(i: number): boolean {
     return (this.head.readUInt32LE(this.element(i)) & BUCKET_LEAF_FLAG) !== 0;
   }
@@ -260,9 +253,7 @@ export class Page {
     return this.head.readUInt32LE(this.element(i) + 12);
   }
 
-  /**
-   * A part of a leaf's value, by default all of it. A view that holds until the next key or value is read.
-   */
+  /** All of it, or a part. A view that holds until the next key or value is read. */
   value(i: number, start = 0, length = this.valueSize(i)): Buffer {
     const element = this.element(i);
     return this.bytes(
@@ -271,7 +262,6 @@ export class Page {
     );
   }
 
-  /** How many keys are below `key`. */
   lowerBound(key: Buffer): number {
     let [low, high] = [0, this.count];
     while (low < high) {

@@ -17,7 +17,6 @@ import { readNewestSnapshot, type Snapshot } from "./raft-files.ts";
 import { Replay } from "./replay.ts";
 import { type Entry, readWal, type Wal, type Wish } from "./wal.ts";
 
-/** The directory's content at one revision. */
 export interface DirectoryState {
   mvcc: Mvcc;
   members: Member[];
@@ -30,7 +29,6 @@ export interface DirectoryState {
   /** "3.6.0": the release that its db was written for last; undefined before etcd 3.6, and without a db. */
   storageVersion: string | undefined;
   db: Bbolt | undefined;
-  /** Leases, alarms, users. */
   replay: Replay;
 }
 
@@ -56,10 +54,7 @@ export interface Beginning {
   isCut(read: Read): boolean;
 }
 
-/**
- * Reads `dir`, which holds member/snap/db, and the log's folder. `from`: in place of the newest tree. Errors: as
- * `readEtcdData`.
- */
+/** `from`: in place of the newest tree. Errors: as `readEtcdData`. */
 export function readDirectory(dir: string, wal: string, from?: Beginning): DirectoryState {
   const paths = { dir, snap: `${dir}/member/snap`, db: `${dir}/member/snap/db`, wal };
   checkFolders(paths);
@@ -150,8 +145,7 @@ export class DamagedData extends Fail {
 }
 
 /**
- * Turns damage, a directory that changes all the time, and missing permission into a Fail. Any other error is
- * a bug and stays as it is.
+ * Turns damage, a directory that changes all the time, and missing permission into a Fail. Any other error is a bug.
  */
 export function explain(cause: unknown, at: { dir: string; isWritten?: boolean }): unknown {
   if (cause instanceof Damaged && at.isWritten) {
@@ -219,8 +213,7 @@ function readOnce(paths: Paths, from?: Beginning): DirectoryState {
 }
 
 /**
- * A follower may have received a whole new db and stopped before using it: that db is then beside the old
- * one. Undefined if there is no db.
+ * A follower may have received a whole new db and stopped before using it: that db is then beside the old one.
  */
 function openDb(paths: Pick<Paths, "db" | "snap">, snapshot: Snapshot | undefined): Bbolt | undefined {
   if (!existsSync(paths.db)) return undefined;

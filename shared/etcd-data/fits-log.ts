@@ -30,8 +30,8 @@ export function newestIn(tree: Tree): Newest | undefined {
 }
 
 /**
- * `before`: entries up to the db's index, oldest first. Returns whether one of them is known to have made the
- * newest revision. Errors: Damaged if the db does not have a key that one of them wrote.
+ * `before`: entries up to the db's index, oldest first. Returns whether one of them is known to have made the newest
+ * revision. Errors: Damaged if the db lacks a key that one of them wrote.
  */
 export function checkFitsLog(before: readonly Entry[], newest: Newest | undefined, replay: Replay): boolean {
   for (const { type, index, data } of before.toReversed()) {

@@ -54,7 +54,6 @@ export class Members {
     }
   }
 
-  /** Sorted by name. */
   list(): Member[] {
     return [...this.byId.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
   }
@@ -75,9 +74,8 @@ export class Members {
   }
 
   /**
-   * Applies a change of the membership: raftpb.ConfChange { 2 type, 3 node_id, 4 context: the member as JSON
-   * }. The type alone says who has a vote; a promotion adds a learner again. etcd refuses to add an existing
-   * member (ValidateConfigurationChange).
+   * raftpb.ConfChange { 2 type, 3 node_id, 4 context: the member as JSON }. The type alone says who has a vote; a
+   * promotion adds a learner again. etcd refuses to add an existing member (ValidateConfigurationChange).
    */
   applyConfChange(entry: Entry) {
     const fields = fieldsOf(entry.data);
@@ -115,9 +113,8 @@ export class Members {
   }
 
   /**
-   * Applies the attributes that a member publishes when it starts: a v2 request PUT
-   * /0/members/<id>/attributes up to etcd 3.5, afterwards field 1301 of InternalRaftRequest,
-   * ClusterMemberAttrSetRequest { 1 member_ID, 2 { 1 name, 2 client_urls } }.
+   * A member publishes them when it starts: a v2 request PUT /0/members/<id>/attributes up to etcd 3.5, afterwards
+   * field 1301 of InternalRaftRequest, ClusterMemberAttrSetRequest { 1 member_ID, 2 { 1 name, 2 client_urls } }.
    */
   applyAttributes(entry: Entry) {
     const legacy = legacyRequest(entry.data);

@@ -29,10 +29,7 @@ import {
   u64,
 } from "./revisions.ts";
 
-/**
- * One revision of a key. A deletion has an empty value, version 0 and createRevision 0; its modRevision is
- * the deletion's own.
- */
+/** A deletion has an empty value, version 0 and createRevision 0; its modRevision is the deletion's own. */
 export type Revision = KeyValue & { deleted: boolean };
 
 /** Compaction has removed a revision since the index was made. */
@@ -170,7 +167,6 @@ export class Mvcc {
     return more.reduce((sum, one) => sum + one, this.index.liveCount);
   }
 
-  /** Live keys with such a lease. */
   *keysWithLease(isWanted: (lease: bigint) => boolean): Generator<string> {
     for (const key of this.index.withLease(isWanted)) if (!this.replayed.has(key) && this.has(key)) yield key;
     for (const [key, changes] of this.replayed) {
@@ -220,7 +216,6 @@ function checkCompacted(row: StoredRevision, next: number, finished: number) {
     throw new Damaged(`revision ${row.main} is there, and was compacted away by ${finished}`);
 }
 
-/** Newest first. */
 function newerThan(revision: number, tree: Tree): StoredRevision[] {
   const rows: StoredRevision[] = [];
   for (const leaf of tree.leavesOf("key")) {

@@ -32,10 +32,7 @@ const BLOCK = 1024 * 1024;
 /** Pages that are looked at to tell their size. */
 const LOOKED_AT = 1000;
 
-/**
- * Those in these dbs whose pages fit together, newest first: the later a tree is, the further the log leads from it. The
- * last one is the log alone.
- */
+/** Newest first: the later a tree is, the further the log leads from it. The last one is the log alone. */
 export function* wholeTrees(paths: readonly string[]): Generator<OldRoot> {
   const found = paths.filter((path) => existsSync(path)).flatMap((path) => [...rootsIn(path)]);
   const whole = new Map(paths.map((path) => [path, new Set<number>()]));

@@ -36,7 +36,6 @@ export class Reader {
     this.message = message;
   }
 
-  /** How many bytes have been read. */
   get at(): number {
     return this.position;
   }
@@ -65,7 +64,6 @@ export class Reader {
     return value;
   }
 
-  /** A varint as int64. */
   int64(): bigint {
     let value = 0n;
     for (let shift = 0n; ; shift += 7n) {
@@ -118,10 +116,7 @@ interface WireField {
 
 export const NOTHING = new Uint8Array(0);
 
-/**
- * All varint and bytes fields of a message, in the order of the wire: for messages that are read rarely.
- * Fixed numbers are left out.
- */
+/** Keeps the order of the wire; messages are read rarely so. Fixed numbers are left out. */
 export function* wireFields(message: Uint8Array): Generator<WireField> {
   const reader = new Reader(message);
   while (!reader.done) {
@@ -134,8 +129,7 @@ export function* wireFields(message: Uint8Array): Generator<WireField> {
 }
 
 /**
- * The last one of each field, for a message in which each comes once. A field that is not there is zero, or
- * empty.
+ * The last one of each counts: in these messages each comes once. A field that is not there is zero, or empty.
  */
 export function fieldsOf(message: Uint8Array) {
   const fields = [...wireFields(message)];

@@ -8,8 +8,7 @@ import { closeSync, constants, fstatSync, openSync, readdirSync, readSync, statS
 import { Damaged, fieldsOf, unlessDamaged } from "./protobuf.ts";
 
 /**
- * Opens a file that others may have made: a pipe would block, and a device may act. Errors: Damaged if it is
- * no regular file.
+ * Others may have made it: a pipe would block, and a device may act. Errors: Damaged if it is no regular file.
  */
 export function openRegular(path: string): number {
   if (statSync(path).isFile()) {
@@ -57,7 +56,7 @@ export class LogFile {
     closeSync(this.file);
   }
 
-  /** A view that holds until the next call. */
+  /** Holds until the next call. */
   slice(from: number, to: number): Buffer {
     if (from < this.start || to > this.start + this.length) this.readBlock(from, to - from);
     return this.buffer.subarray(from - this.start, to - this.start);
@@ -125,7 +124,6 @@ const CRC32C_TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
   return crc;
 });
 
-/** CRC-32C (Castagnoli), continuing `crc`. */
 export function crc32c(bytes: Uint8Array, crc: number): number {
   let sum = ~crc;
   for (let i = 0; i < bytes.length; i++) sum = CRC32C_TABLE[(sum ^ bytes[i]!) & 255]! ^ (sum >>> 8);

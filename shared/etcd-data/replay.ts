@@ -13,7 +13,6 @@ import { type KeyValue, latin1, u64Exact } from "./revisions.ts";
 
 const NOSPACE = 1;
 const CORRUPT = 2;
-/** `put` and `deleteRange` hold a PutRequest and a DeleteRangeRequest. */
 type Operation = { put: Uint8Array } | { deleteRange: Uint8Array };
 
 /** The state a request can depend on besides the keys: leases and alarms. */
@@ -37,8 +36,8 @@ export class Replay {
   }
 
   /**
-   * One etcdserverpb.InternalRaftRequest. Requests that touch no key, lease or alarm are skipped. `again` reads it once
-   * more: values stay there.
+   * One etcdserverpb.InternalRaftRequest; what touches no key, lease or alarm is skipped. `again` reads it once more:
+   * values stay there.
    */
   apply(request: Uint8Array, again = () => request) {
     this.request = { start: request.byteOffset, again };
@@ -54,7 +53,6 @@ export class Replay {
     }
   }
 
-  /** Whether this request would make a revision now. Changes nothing. */
   wouldWrite(request: Uint8Array): boolean {
     return wireFields(request).some(({ number, bytes }) => {
       if (this.isRaised(CORRUPT)) return false;
@@ -66,8 +64,8 @@ export class Replay {
   }
 
   /**
-   * The operations of a request's field on keys, without a lease's end; empty if etcd refuses it. All
-   * compares, also in nested transactions, see the keys before the first write.
+   * Leaves out a lease's end; empty if etcd refuses it. All compares, also in nested transactions, see the keys
+   * before the first write.
    */
   private operationsOf(field: number, message: Uint8Array): Operation[] {
     if (field === 5) return [{ deleteRange: message }];

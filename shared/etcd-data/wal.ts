@@ -50,7 +50,6 @@ export interface Wal {
   commit: number;
   /** Entries behind the last one were there, and are lost: not those of a write that a power loss cut off. */
   isCut: boolean;
-  /** etcd would not read all of it. */
   isDamaged: boolean;
   /** Warnings for the operator: damage, lost entries. */
   warnings: string[];
@@ -59,10 +58,7 @@ export interface Wal {
 /** Entries, and bytes of them: more than a disk loses of its last writes, and less than a program notices. */
 const KEPT = { entries: 4096, bytes: 8 * 1024 * 1024 };
 
-/**
- * The entries to read: those after index `after` that `isWanted`. Its `data` is a view that is valid until
- * the next call.
- */
+/** Entries after index `after` that `isWanted`, whose `data` is a view that is valid until the next call. */
 export interface Wish {
   after: number;
   /** The db has the writes of the entries up to this one; 0 if nobody asks. */
@@ -138,8 +134,7 @@ function logNames(names: string[]): string[] {
 const WAL_NAME = /^([0-9a-f]{16})-([0-9a-f]{16})\.wal$/;
 
 /**
- * Starts with the file that holds the entry before the needed ones: etcd may have begun the next file, and
- * stopped before its first entry.
+ * Starts with the file of the entry before the needed ones: etcd may have stopped before the next file's first entry.
  */
 function neededFiles(names: string[], { after, readsOn = false }: Wish): string[] {
   const files = logNames(names);
@@ -161,13 +156,11 @@ interface Reading {
   /** Whether an entry was read, and whether one was a request. */
   isBegun: boolean;
   hasRequest: boolean;
-  /** The bytes of `wal.before`. */
   keptBytes: number;
   wal: Wal;
   wish: Wish;
 }
 
-/** Adds one file's records to the log. */
 function readFile(path: string, reading: Reading) {
   using file = new LogFile(path);
   reading.file = file;
@@ -205,8 +198,7 @@ const FULL = 64 * 1024 * 1024;
 const ROOM = 4096;
 
 /**
- * The position behind damage at which the log continues: a record that follows another one. Returns it with
- * the sum before it.
+ * Where the log continues behind damage: a record that follows another one. Returns it with the sum before it.
  */
 function nextChain(file: LogFile, from: number): { position: number; crc: number } | undefined {
   const recordAt = (position: number) => {

@@ -23,7 +23,6 @@ export interface LiveMember {
   isLearner: boolean;
 }
 
-/** etcd answers with a refusal. */
 export class EtcdRefusal extends Fail {
   /** HTTP status: 404 if its gateway is off, 503 if it has no quorum. */
   readonly status: number;
@@ -78,7 +77,6 @@ export class EtcdClient {
       dbSize = "0",
     } = await this.#post<Answer>("/v3/maintenance/status", {});
     return {
-      /** Bytes of its database. */
       size: Number(dbSize),
       clusterId: hex(header.cluster_id),
       leaderId: hex(leader),
@@ -112,10 +110,7 @@ export class EtcdClient {
     return alarms.some(({ alarm }) => alarm === "NOSPACE");
   }
 
-  /**
-   * The value of one key, or undefined. `agreed`: read through the leader, so an answer also proves quorum;
-   * else this member's own copy.
-   */
+  /** `agreed`: read through the leader, so an answer also proves quorum; else this member's own copy. */
   async get(key: string, { agreed = true } = {}): Promise<Uint8Array | undefined> {
     const answer = await this.#post<{ kvs?: { value?: string }[] }>("/v3/kv/range", {
       key: base64(key),
@@ -152,10 +147,7 @@ export class EtcdClient {
     return { hash: String(hash), compacted };
   }
 
-  /**
-   * Removes a member permanently. A member that is gone already is no error: another control plane node may
-   * have been faster.
-   */
+  /** A member that is gone already is no error: another control plane node may have been faster. */
   async removeMember(id: string) {
     try {
       await this.#post("/v3/cluster/member/remove", { ID: BigInt(`0x${id}`).toString() });
@@ -164,17 +156,15 @@ export class EtcdClient {
     }
   }
 
-  /**
-   * Sets the URLs at which the others find a member; needs a majority. The same URLs again change nothing.
-   */
+  /** Needs a majority. The same URLs again change nothing. */
   async updateMember(id: string, peerURLs: readonly string[]) {
     await this.#post("/v3/cluster/member/update", { ID: BigInt(`0x${id}`).toString(), peerURLs });
   }
 
   /**
-   * A snapshot in pieces: the database, then its SHA-256, as `etcdctl snapshot save` writes it. Source: etcd
-   * server/etcdserver/api/v3rpc/maintenance.go (Snapshot); the gateway sends a line of JSON for each piece.
-   * Errors: Fail if etcd breaks it off, or if the sum does not match.
+   * Pieces of the database, then its SHA-256, as `etcdctl snapshot save` writes it. Source: etcd
+   * server/etcdserver/api/v3rpc/maintenance.go (Snapshot); the gateway sends a line of JSON for each piece. Errors:
+   * Fail if etcd breaks it off, or if the sum does not match.
    */
   async *snapshot(): AsyncGenerator<Uint8Array> {
     const hash = createHash("sha256");
@@ -203,7 +193,6 @@ export class EtcdClient {
     return response.body;
   }
 
-  /** All keys. */
   async keys(): Promise<Set<string>> {
     const keys = new Set<string>();
     for (let from = "\0"; ; ) {
@@ -287,10 +276,7 @@ type Reached = Pick<
   "certificatesDir" | "advertiseAddress" | "etcdAt" | "etcdGateway" | "externalEtcd"
 >;
 
-/**
- * A client of the etcd on this node, with the health check's certificate from disk, or the API server's; undefined
- * if that certificate is missing.
- */
+/** Has the health check's certificate from disk, or the API server's; undefined if that is missing. */
 export function etcdClient(facts: Reached, host?: string): EtcdClient | undefined {
   const paths = etcdClientFiles(facts);
   const [ca, cert, key] = [paths.ca, paths.cert, paths.key].map((path) => readText(path));

@@ -38,10 +38,7 @@ interface Asked {
 /** The sources that name a running etcd's data, or start it. */
 const READERS = [inManifest, inUnit, ofProcesses, ofContainer];
 
-/**
- * All that names the data; if nothing does, the copy of a repair, which is slow. A source that cannot be read
- * names nothing.
- */
+/**  */
 export async function namesOf(asked: Asked): Promise<NamedFolders[]> {
   const found: NamedFolders[] = [];
   for (const read of READERS) found.push(...(await attemptLater(() => read(asked), [])));
@@ -87,7 +84,6 @@ function namedFolders(
   return folders ? [{ by, starts, ...folders }] : [];
 }
 
-/** The depth of the search, and the most folders. */
 const DEPTH = 5;
 const MOST = 50_000;
 
@@ -111,8 +107,8 @@ const RUNTIMES = ["/var/lib/docker", "/var/lib/crio", KUBELET_DIR];
 const REMOTE = /^(nfs|cifs|smb|ceph|9p|fuse|autofs|glusterfs|lustre)/;
 
 /**
- * Folders that contain `member/snap`, without copies of a repair. Does not list below a folder that root does
- * not own: its owner may make such a folder.
+ * They contain `member/snap`. Leaves out copies of a repair, and what is below a folder that root does not own: its
+ * owner may make such a folder.
  */
 export function memberFolders(): string[] {
   const remote = mountsOf(1).flatMap(({ at, type }) => (REMOTE.test(type) ? [at] : []));
@@ -145,7 +141,6 @@ function lastWritten({ dir, wal = `${dir}/member/wal` }: EtcdFolders): Date {
   return new Date(Math.max(0, ...files.map((path) => attempt(() => stat(path)?.modified.getTime() ?? 0, 0))));
 }
 
-/** Does not follow links. */
 function foldersIn(folder: string): string[] {
   const entries =
     gone(() => readdirSync(hostPath(folder), { withFileTypes: true }), ["EACCES", "EPERM"]) ?? [];

@@ -24,7 +24,6 @@ import { readYaml } from "../yaml.ts";
 import { withControlPlanes, withMoved, withNodeNames } from "./reach-etcd.ts";
 
 export interface EtcdFolders {
-  /** etcd's --data-dir. */
   dir: string;
   /** etcd's --wal-dir; undefined: the log is in member/wal. */
   wal: string | undefined;
@@ -41,7 +40,6 @@ export interface EtcdFolders {
 }
 
 export interface LivingEtcd extends EtcdClientFiles {
-  /** The client URL that has answered. */
   endpoint: string;
   /** Its snapshot, as a path of this machine, and bytes. */
   file: string;
@@ -172,10 +170,7 @@ export function withOpened(data: EtcdData, apiServer?: ApiServer): EtcdData {
   });
 }
 
-/**
- * The same error, with the path at which the configuration has to be. `etcd`: the data and this node's API
- * server.
- */
+/** Adds the path at which the configuration has to be. `etcd`: the data and this node's API server. */
 export function withItsPlace(
   fail: Fail,
   { data, apiServer }: { data: EtcdData; apiServer?: ApiServer },

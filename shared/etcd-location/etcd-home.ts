@@ -45,7 +45,6 @@ export interface EtcdHome {
   client: string[];
   /** This node's API server names them: it is a control plane node. */
   isServed: boolean;
-  /** Etcd on other machines that has answered. */
   living?: LivingEtcd | undefined;
 }
 
@@ -124,10 +123,7 @@ function etcdOptions({
   return { servers: endpoints, client, isServed };
 }
 
-/**
- * Why parts 1 to 4 cannot go by this etcd, in words; undefined if they can. A unit whose files are whole may run on
- * as it is; `proveUnit` asks it.
- */
+/** Undefined if they can. A unit whose files are whole may run on as it is; `proveUnit` asks it. */
 export function etcdTrouble({ runs, unit, client, isServed, living }: EtcdHome): string | undefined {
   if (runs === "elsewhere") return living ? undefined : "it does not run on this node";
   if (runs !== "unit" || !unit) return undefined;
@@ -213,8 +209,8 @@ export function etcdCaOf({
 }
 
 /**
- * Certificates that are lost, with or without their keys, or that have expired with nothing here that renews them; and
- * those of another CA, if this kit has put the CA there. What somebody else has put there may be right all the same.
+ * Certificates that are lost, with or without their keys, or that have expired with nothing here that renews them;
+ * and those of another CA, if this kit has put the CA there: what somebody else has put there may be right.
  */
 export function pairsToIssue({ cert, key, pairs }: EtcdCa): EtcdClientFiles[] {
   const [caPem, caKey] = [textOf(cert), textOf(key)];

@@ -30,15 +30,13 @@ import { apiServerHere } from "./static-pod-here.ts";
 
 interface Here {
   node: Node | undefined;
-  /** Set if they are known already. */
   all?: readonly Container[] | undefined;
 }
 
 /**
  * `typed`: the operator's --etcd-data, a folder, or URLs of members on other machines. An earlier one counts if
- * nothing else decides and that folder has data. If nothing is found: the named folder, or kubeadm's default.
- * Etcd on other machines is asked for its data. Errors: Fail if several hold data and none is proved, or if the
- * named folder does not exist.
+ * nothing else decides and that folder has data. If nothing is found: the named folder, or kubeadm's default. Errors:
+ * Fail if several hold data and none is proved, or if the named folder does not exist.
  */
 export async function etcdDataOf(typed: string | undefined, { node, all }: Here): Promise<EtcdPlace> {
   const apiServer = await apiServerHere({ node, all });
@@ -193,15 +191,14 @@ export function proved(
   };
 }
 
-/** How the other folder differs from the one that counts, for the operator. */
 function howItDiffers({ folders, ids }: Judged, one: Judged): string {
   if (!one.starts || !ids || !one.ids || ids.same === one.ids.same) return `not "${folders.dir}"`;
   return `"${folders.dir}" is of another member${ids.written < one.ids.written ? ", an older one" : ""}`;
 }
 
 /**
- * The proved folder from which etcd is started, or the only proved one; if nothing can be compared, the one
- * from which it is started. Undefined: not clear, or the same member wrote later elsewhere.
+ * The only proved one, or the one from which etcd is started. Undefined: not clear, or the same member wrote later
+ * elsewhere.
  */
 function chooseFolder(all: readonly Judged[]): Readable | undefined {
   const own = all.filter(isOwn);

@@ -25,7 +25,6 @@ export interface EtcdUnit {
   path: string;
   /** Settings files that it names and that are gone: it does not start without them. */
   lostSettings: string[];
-  /** The member's name in etcd. */
   name: string | undefined;
   dataDir: string;
   /** Where clients reach it, as it tells the others. */
@@ -33,7 +32,6 @@ export interface EtcdUnit {
   /** Its CA, certificate and key, and those for its peers, as its settings name them. */
   files: string[];
   pairs: EtcdClientFiles[];
-  /** As whom it runs. */
   user: string;
   /** The tool that set it up, if its files show that. */
   by: ReturnType<typeof installer>;
@@ -58,7 +56,6 @@ export function idsOf(user: string): { uid: number; gid: number } | undefined {
   return found && { uid: Number(found[2]), gid: Number(found[3]) };
 }
 
-/** A process's variables. */
 type Environ = readonly { name: string; value?: string }[];
 
 /** Undefined if this node has no such unit. `ran`: what its process has, asked where a file of its settings is lost. */

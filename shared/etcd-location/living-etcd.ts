@@ -49,8 +49,8 @@ export async function etcdElsewhere(
 }
 
 /**
- * As the copy that this repair has made tells it: once the kubelet has started, no container of an API server names etcd,
- * and its manifest comes in part 2.
+ * As this repair's copy tells it: once the kubelet has started, no container of an API server names etcd, and its
+ * manifest comes in part 2.
  */
 function homeBefore(seen: Parameters<typeof etcdHome>[0]): EtcdHome | undefined {
   const [rescue] = foldersWithData();
@@ -155,7 +155,6 @@ function roomIn(folder: string) {
 /** statfs(2) */
 const TMPFS = 0x01021994;
 
-/** Returns its size in bytes. */
 export async function writeSnapshot(
   file: number,
   client: EtcdClient,

@@ -42,7 +42,6 @@ export function ownMember(
   return isHere(own, addresses) || isAlone || hasNames ? own : undefined;
 }
 
-/** Whether one of its URLs has an address of this machine. */
 export function isHere(member: Urls, addresses: readonly string[]): boolean {
   return urlsOf(member).some((url) => addresses.includes(hostOf(url)));
 }
@@ -63,14 +62,11 @@ export function memberHosts(member: Urls): string[] {
     .filter((host) => !isLoopback(host));
 }
 
-/** The host in a URL; "" if it is none. */
 export function hostOf(url: string): string {
   return URL.canParse(url) ? endpointHost(new URL(url).host) : "";
 }
 
-/**
- * The address at which a member's peers find it. If its peer URL is localhost: the host of its client URLs.
- */
+/** The host of its client URLs, if its peer URL is localhost. */
 export function placeOf({ peerURLs, clientURLs }: Pick<Member, "peerURLs" | "clientURLs">): {
   host: string;
   port: number;
@@ -237,8 +233,7 @@ type EtcdPod = { spec: PodSpec };
 const [OFF, ELSEWHERE] = ["enable-grpc-gateway", "listen-client-http-urls"];
 
 /**
- * The gateway's own URL, if it has one, preferably at this node's `address`. Undefined: it is at the client
- * port, or off.
+ * The one at this node's `address`, if there is one. Undefined: the gateway is at the client port, or off.
  */
 export function gatewayUrl(pod: EtcdPod, address: string): string | undefined {
   const urls = gatewayUrls(pod).filter((url) => url.startsWith("https://"));
@@ -275,13 +270,11 @@ function settingOf(pod: EtcdPod, name: string): string | undefined {
   return flags(words).get(name) ?? mainContainer(pod)?.env?.find((one) => one.name === variable)?.value;
 }
 
-/** The sentence about a full database. */
 export const FULL =
   "etcd's database is full (alarm NOSPACE): it takes no write, so no Lease is renewed and no object changes";
 
 /**
- * Commands for a node where etcd runs. etcd compacts nothing more by itself: the API server's compaction is a
- * write, too.
+ * Typed where etcd runs. etcd compacts nothing more by itself: the API server's compaction is a write, too.
  */
 export function makeRoom(facts: Asked, revision: number): string {
   const etcdctl = (words: string) => etcdctlLine(words, facts);
@@ -291,7 +284,7 @@ export function makeRoom(facts: Asked, revision: number): string {
 type Asked = Pick<ClusterFacts, "certificatesDir" | "externalEtcd">;
 
 /**
- * etcdctl in the container of this node's static pod: most nodes have none. kubespray and KubeKey install it.
+ * Runs in the container of this node's static pod: most nodes have no etcdctl. kubespray and KubeKey install it.
  * `words`: its arguments.
  */
 export function etcdctlLine(words: string, facts: Asked, option = ""): string {

@@ -27,7 +27,6 @@ import { COMM } from "../shell-line.ts";
 /** A static pod, in a pod's words: its main container with command, variables and mounts. */
 interface SeenPod {
   spec: PodSpec;
-  /** The source, for the operator. */
   by: string;
 }
 
@@ -80,10 +79,7 @@ export async function ranHere(
   return await Promise.all(looks);
 }
 
-/**
- * Running processes of the control plane with this name: in a container of kube-system, or in a unit of the
- * host.
- */
+/** Those in a container of kube-system, or in a unit of the host. */
 export function processesOf(name: string, all: readonly Container[]): SeenProcess[] {
   const known = knownHere(all);
   return pidsNamed(name).flatMap((pid) => {

@@ -1,6 +1,6 @@
 /**
- * Proves in part 2 that every member of etcd is the old one, not only this node's: in stacked clusters each API server
- * serves what its own member holds. And removes lost members.
+ * Proves in part 2 that every member of etcd is the old one: in stacked clusters each API server serves what its own
+ * member holds. And removes lost members.
  */
 import { again, command, type LeftOut, leftNames } from "../again.ts";
 import type { Lease } from "../api/leases.ts";
@@ -92,10 +92,9 @@ function sayAway(name: string, { without, lost }: LeftOut) {
 /* The members that stay: each holds the same keys. */
 
 /**
- * Proves that each other member answers with the current certificates, belongs to the same cluster, and holds
- * the same keys as this one (by etcd's own hash at a common revision). Leaves out members in `without`. A
- * learner gives no hash, so its keys are not compared. Errors: Fail that names the first member that does
- * not.
+ * Each other member answers with the current certificates, belongs to the same cluster, and holds the same keys as
+ * this one (by etcd's own hash at a common revision; a learner gives none). Leaves out members in `without`. Errors:
+ * Fail that names the first member that does not.
  */
 export async function proveMembers(
   own: EtcdClient,
@@ -132,8 +131,8 @@ function sayLearner(peer: Peer, facts: ClusterFacts) {
 }
 
 /**
- * One after the other, and each once: a member reads its whole database for its hash, and accepts no write
- * meanwhile (storage/mvcc/kvstore.go, hashByRev).
+ * One after the other: a member reads its whole database for its hash, and accepts no write meanwhile
+ * (storage/mvcc/kvstore.go, hashByRev).
  */
 async function proveSameKeys(own: EtcdClient, voting: ReadonlyMap<Peer, EtcdClient>, now: number) {
   let revision = now;
@@ -165,8 +164,7 @@ async function proveSameKeys(own: EtcdClient, voting: ReadonlyMap<Peer, EtcdClie
 }
 
 /**
- * A member that was offline first receives all that was written meanwhile. Until then it does not know this
- * revision.
+ * A member that was offline does not know this revision until it has received all that was written meanwhile.
  */
 async function caughtUp(name: string, theirs: EtcdClient, revision: number) {
   let seen = 0;
@@ -258,9 +256,8 @@ export function renewalSeconds(lease: Uint8Array): number {
 }
 
 /**
- * A machine that pauses for a moment, or has just started, may miss one question. So members that are to be
- * removed are asked as long as their Lease is watched. Errors: Refused if one of them shows a sign of life
- * meanwhile.
+ * A machine that pauses for a moment, or has just started, may miss one question: members that are to be removed are
+ * asked as long as their Lease is watched. Errors: Refused if one of them shows a sign of life.
  */
 async function refuseSignsOfLife(
   client: EtcdClient,
@@ -302,8 +299,8 @@ async function sayPlannedRemovals(client: EtcdClient | undefined, data: EtcdData
 }
 
 /**
- * Removes lost members from etcd, so that a new machine can take their place, and says who remains. A member
- * that is gone already is no error. `own`: unset in a dry run before etcd has its certificates.
+ * A new machine can take their place then; says who remains. A member that is gone already is no error. `own`: unset
+ * in a dry run before etcd has its certificates.
  */
 export async function removeMembers(
   members: readonly Pick<LiveMember, "id" | "name" | "isLearner">[],
@@ -334,7 +331,6 @@ export async function membersNow(
   return (await unlessSilent(async () => client?.members())) ?? data.members;
 }
 
-/** `living`: no longer lost. */
 function lostAlso(lost: readonly string[], living: readonly string[] = []): string {
   return again({ lost }, { of: "02-control-plane", less: living });
 }

@@ -31,10 +31,7 @@ export interface ProvedEtcd extends Asked {
   members: LiveMember[];
 }
 
-/**
- * Compares a running etcd with the data read before. `known`: its status, if it is asked already. Errors: Fail with
- * the first difference. Writes nothing.
- */
+/** `known`: its status, if it is asked already. Errors: Fail with the first difference. Writes nothing. */
 export async function proveSameEtcd(
   client: EtcdClient,
   { data, cluster, facts }: SameEtcd,
@@ -112,8 +109,8 @@ export function howMany(members: readonly LiveMember[], silent: readonly LiveMem
 }
 
 /**
- * Missing keys may have been deleted by another member, or since the data was read. etcd says whether they
- * existed at the revision that was read, as long as that is not compacted away.
+ * Missing keys may have been deleted since the data was read. etcd says whether they existed at the revision that was
+ * read, as long as that is not compacted away.
  */
 async function proveDeleted(client: EtcdClient, lost: string[], data: EtcdData): Promise<string> {
   for (const key of lost) {
@@ -158,8 +155,8 @@ function otherEtcd(what: string): OtherEtcd {
 export type Named = Pick<Member, "id" | "name">;
 
 /**
- * How to continue without a member that does not answer; `of`: the script that continues. A member that never
- * started is no node, so no script can run there; only part 2 removes it from etcd.
+ * `of`: the script that continues. A member that never started is no node, so no script can run there; only part 2
+ * removes it from etcd.
  */
 export function wayWithout(member: Named, of: string): string {
   const name = memberName(member);
@@ -169,10 +166,7 @@ export function wayWithout(member: Named, of: string): string {
   return `${name} does not answer: part 1 there first. If it is away for now: ${again({ without: [name] }, { of })}. If its data is lost for good: ${lost(of)}`;
 }
 
-/**
- * Names members of etcd that do not answer, each with the line that runs `of` without it. Says nothing if
- * this etcd does not answer.
- */
+/** Prints each with the line that runs `of` without it. Says nothing if this etcd does not answer. */
 export async function saySilentMembers(
   { facts, data }: ControlPlaneNode,
   of: string,

@@ -72,7 +72,6 @@ function refuseNoControlPlane(node: Node, place: EtcdFolders, all: readonly Cont
   });
 }
 
-/** Errors: Refused if the line is for another machine. */
 export function refuseOtherMachine({ addresses }: Pick<Node, "addresses">, host: string) {
   if (addresses.map(canonicalIp).includes(canonicalIp(host))) return;
   throw new Refused(`"${host}" is no address of this machine (${addresses.join(", ")})`, {
@@ -81,17 +80,13 @@ export function refuseOtherMachine({ addresses }: Pick<Node, "addresses">, host:
   });
 }
 
-/** The next step after the servers have stopped. */
 const leaveOutFirst = (name: string) =>
   `on another control plane node ${command("02-control-plane", { lost: [name] })}; then this line again`;
 
 /** Seconds: the kubelet gives a static pod thirty to exit. */
 const TO_END = 60;
 
-/**
- * Containers of etcd and the API server, without those that the kubelet is about to stop, as they have no
- * manifest any more.
- */
+/** Leaves out those that the kubelet is about to stop, as they have no manifest any more. */
 async function stillRunning(node: Node, all: readonly Container[]): Promise<Container[]> {
   const running = servers(all);
   const isEnding = running.length > 0 && running.every(({ name }) => !exists(manifestPath({ node }, name)));
@@ -166,8 +161,7 @@ async function refuseMember(node: Node, { data, dir, lost }: Left) {
 const ASK_HINT = "end it with Ctrl-C: nothing was changed";
 
 /**
- * Other members of the same etcd that accept the certificates on this disk, and whether each lists this node's member.
- * One that is alone may have been off since before this one joined.
+ * Each accepts the certificates on this disk. One that is alone may have been off since before this one joined.
  */
 async function whoLists(data: EtcdData, node: Node): Promise<{ name: string; isListed: boolean }[]> {
   const others = data.members.filter(({ id }) => id !== data.memberId);

@@ -90,7 +90,6 @@ async function heardPeers(peers: readonly Peer[], lostOn: readonly string[], pki
   });
 }
 
-/** `server`: "etcd". */
 function shownWords(shows: Shows, server: string): string {
   if (shows === "nothing") return `no ${server} answers`;
   if (shows === "another's") return "a server answers, with a certificate that proves nothing here";
@@ -139,8 +138,8 @@ function refuseNewCa(alive: readonly Peer[], cp: WithFacts): Refused {
 }
 
 /**
- * Errors: Refused if etcd runs, or may run, on another control plane node that may still have a key to be
- * made new, unless the operator has checked there (`lostOn`).
+ * Errors: Refused if etcd runs, or may run, on another control plane node that may still have a key to be made new,
+ * unless the operator has checked there (`lostOn`).
  */
 export function refuseWhereOthersLive(
   made: readonly Finding[],

@@ -50,8 +50,8 @@ const limit = (cp: ControlPlaneNode) => ({
 });
 
 /**
- * Whether to leave this node's etcd alone. With valid files, it serves the old data, or it runs and waits for
- * other members; says which. Errors: Refused if it lives and does not answer us; Fail if it holds other data.
+ * It has valid files, and serves the old data, or runs and waits for other members; says which. Errors: Refused if it
+ * lives and does not answer us; Fail if it holds other data.
  */
 export async function etcdLives(cp: ControlPlaneNode): Promise<boolean> {
   const isClient = examine(certRow("etcd-healthcheck-client"), cp.facts).state === "ok";
@@ -196,8 +196,8 @@ function seen(peers: readonly Peer[], silent: readonly Peer[]): Pick<EtcdSeen, "
 }
 
 /**
- * Part 1, of an etcd that kubeadm did not make: it lives, has a leader, and is the one whose data was read. Nothing
- * here starts it. Errors: Refused if it does not answer; Fail if it is another.
+ * An etcd that kubeadm did not make lives, has a leader, and is the one whose data was read. Nothing here starts it.
+ * Errors: Refused if it does not answer; Fail if it is another.
  */
 export async function proveUnit(cp: ControlPlaneNode) {
   const client = etcdClient(cp.facts)!;

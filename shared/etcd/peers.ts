@@ -1,6 +1,6 @@
 /**
  * One survey of etcd's members, as this node sees them: what each member's machine shows at its peer URL, which of
- * them talk to this node's etcd, and whether they are enough. It decides nothing and refuses nothing.
+ * them talk to this node's etcd, and whether they are enough. Decides nothing.
  */
 import { basename, dirname } from "node:path";
 import { isNameless, type Member, memberName } from "../etcd-data/members.ts";
@@ -117,10 +117,7 @@ interface Doubt {
   pki: Pki;
 }
 
-/**
- * Waits until no peer is open any more, or the time is over, and names the open ones. Does not wait in a dry
- * run.
- */
+/** Waits until no peer is open any more, or the time is over, and names the open ones. Not in a dry run. */
 export async function settledPeers(
   peers: readonly Peer[],
   { isOpen, to, seconds, hint, pki }: Doubt,
@@ -189,7 +186,6 @@ async function refusesUs(place: Pick<Peer, "host" | "port">, pki: Pki): Promise<
   return cert && key ? (await takesClient(place, { cert, key })) === false : false;
 }
 
-/** All members at one time. */
 export interface Survey {
   peers: readonly Peer[];
   /**
@@ -198,7 +194,6 @@ export interface Survey {
    * itself.
    */
   silent: readonly (Peer & { refuses: boolean })[];
-  /** With this node's own. */
   quorum: Quorum;
 }
 

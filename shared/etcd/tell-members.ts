@@ -174,8 +174,8 @@ export async function heardAt(
 const KNOCK_MS = 3000;
 
 /**
- * The member whose old address can be used: no machine has it now (`taken`), and its etcd's certificate names
- * it. Errors: Refused if there is none.
+ * No machine has its old address now (`taken`), and its etcd's certificate names it. Errors: Refused if there is
+ * none.
  */
 export function standIn<P extends Pick<Peer, "id" | "name" | "host" | "servedPem">>(
   running: readonly P[],

@@ -1,6 +1,6 @@
 /**
- * Members of etcd that do not answer our client, this node's own too, prove nothing of themselves, or have no vote: the
- * refusal or the question, each with the way on. Who does not answer may still live: nothing here stops it.
+ * Members of etcd that do not answer our client, this node's own too, prove nothing of themselves, or have no vote:
+ * the refusal or the question, each with the way on. Who does not answer may still live.
  */
 import { again, command } from "../again.ts";
 import { isNameless, type Member, memberName } from "../etcd-data/members.ts";
@@ -35,8 +35,8 @@ function refusalToAsk(cp: ControlPlaneNode): Refused | undefined {
 }
 
 /**
- * Why a running etcd refuses this kit alone: it accepted our certificate and refused, or its manifest has no
- * port for us. Undefined if it may be in trouble. Whether it serves others, only they can say.
+ * It accepted our certificate and refused, or its manifest has no port for us. Undefined if it may be in trouble.
+ * Whether it serves others, only they can say.
  */
 export async function turnedAway(cp: ControlPlaneNode, fail: Fail): Promise<Fail | undefined> {
   const known = refusalToAsk(cp) ?? noUser(cp, fail);
@@ -108,7 +108,7 @@ export function refuseNoQuorum(members: readonly Voter[], without: readonly stri
 }
 
 /**
- * Errors: Fail if etcd can never answer, as members that never started have a vote. `silent`: the other
+ * Errors: Fail if members that never started have so many votes that etcd can never answer. `silent`: the other
  * members that do not run.
  */
 export function refuseNeverStarted(members: readonly Voter[], silent: readonly Peer[]) {

@@ -41,8 +41,8 @@ import { ownEtcdRefuses, ownEtcdShows, peersOf } from "./peers.ts";
 import { ASK_UNIT } from "./unheard.ts";
 
 /**
- * Its proof; where some of its files are to be made first, what they are. Returns whether part 1 stops and starts it: for
- * a new CA, or as it does not run for want of these files. Errors: as `proveUnit`.
+ * Its proof; where some of its files are to be made first, what they are. Returns whether part 1 stops and starts it.
+ * Errors: as `proveUnit`.
  */
 export async function lookAtUnit(cp: ControlPlaneNode, actions: readonly PkiAction[]): Promise<boolean> {
   const { toMake = [] } = cp.facts.externalEtcd!;
@@ -81,7 +81,6 @@ async function startOfUnit(): Promise<Date | undefined> {
   return pid > 0 ? processStart(pid) : undefined;
 }
 
-/** The whole unit: its kubelet and its servers are stopped before. */
 export async function stopUnit() {
   leaves("etcd", "etcd is stopped: run the same line again, which starts it. Or: systemctl start etcd");
   await systemctlEtcd("stop");
@@ -120,8 +119,8 @@ interface Looked {
 }
 
 /**
- * Makes these files. An etcd that runs on is asked afterwards. Errors: as `proveUnit`; Refused if it was started with
- * another CA: then what was issued is gone again.
+ * An etcd that runs on is asked afterwards. Errors: as `proveUnit`; Refused if it was started with another CA: then
+ * what was issued is gone again.
  */
 export async function makeUnitFiles({ cp, unitRestarts }: Looked) {
   const { externalEtcd, etcdCa } = cp.facts;

@@ -99,9 +99,9 @@ const ENFORCES =
 const SMALL = { bytes: 4e6, inodes: 100 };
 
 /**
- * `paths`: folders, and files to be replaced: a file in a writable folder may be immutable (chattr +i, for
- * which access(2) says EPERM). Errors: Fail if one of them, or its nearest existing folder, is read-only, or
- * if the small files of a part, or `bytes`, do not fit.
+ * `paths`: folders, and files to be replaced: a file in a writable folder may be immutable (chattr +i, for which
+ * access(2) says EPERM). Errors: Fail if one, or its nearest existing folder, is read-only, or if the small files of
+ * a part, or `bytes`, do not fit.
  */
 export function refuseUnwritable(
   paths: readonly string[],

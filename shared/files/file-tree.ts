@@ -35,9 +35,9 @@ import {
 } from "./root.ts";
 
 /**
- * Moves a file or a folder below `folder`, under its whole old path (`FOLDER/etc/kubernetes/pki/ca.crt`;
- * `.1`, `.2` … if that exists), and says so. Moves a link alone: its target stays. `why`, for the record:
- * what is wrong with it. Returns the new path, undefined if there was nothing to move.
+ * Keeps its whole old path (`FOLDER/etc/kubernetes/pki/ca.crt`; `.1`, `.2` … if that exists); says so. Moves a link
+ * alone: its target stays. `why`, for the record: what is wrong with it. Returns the new path, undefined if there was
+ * nothing to move.
  */
 export function moveToRescue(path: string, folder: string, why?: string): string | undefined {
   if (!exists(path) && !isLink(path)) return undefined;
@@ -53,8 +53,8 @@ export function moveToRescue(path: string, folder: string, why?: string): string
 }
 
 /**
- * Copies a file to the path that `moveToRescue` would give it, before it is replaced: the file is never
- * missing. Copies a link's target.
+ * Copies to the path that `moveToRescue` would give it, before it is replaced: the file is never missing. Copies a
+ * link's target.
  */
 export function copyToRescue(path: string, folder: string): string {
   const from = contentPath(path);
@@ -70,9 +70,8 @@ export function replaceFiles(changes: readonly FileChange[], folder: string): st
 }
 
 /**
- * Makes a file or a folder equal to its copy; `copy` unset: there was none. Only the differing parts are
- * moved below `aside`: on a full disk nothing is lost. A folder stays in place, as a disk may be mounted
- * there (EBUSY).
+ * `copy` unset: there was none. Only the differing parts are moved below `aside`: on a full disk nothing is lost. A
+ * folder stays in place, as a disk may be mounted there (EBUSY).
  */
 export function restoreTree(copy: string | undefined, path: string, aside: string) {
   if (copy !== undefined && sameTree(copy, path)) return;
@@ -90,9 +89,7 @@ function isFolder(path: string): boolean {
   return entryAt(path)?.isDirectory() === true;
 }
 
-/**
- * Whether two files or folders are equal: content, mode and owner of all that is in them. Times do not count.
- */
+/** Content, mode and owner of all that is in them. Times do not count. */
 function sameTree(a: string, b: string): boolean {
   return tryFile("compare", b, () => sameEntry(hostEntry(a), hostEntry(b))) ?? false;
 }
@@ -139,9 +136,8 @@ const PIECE = 8 * 2 ** 20;
 const SYNC_EVERY = 64 * 2 ** 20;
 
 /**
- * Copies a small file or folder at once, and says so. It is for putting back what was there, so links stay
- * links. An existing `to` stays. Returns whether it copied. See `copyLargeTree` for large trees, or data that
- * is read later.
+ * Says so. It is for putting back what was there, so links stay links. An existing `to` stays. Returns whether it
+ * copied.
  */
 export function copyTree(from: string, to: string): boolean {
   if (isKept(from, to)) return false;
@@ -226,8 +222,8 @@ interface Entry {
 }
 
 /**
- * All on disk below a folder that is no folder itself, whatever a dry run has deleted; at most `deep` folders down. Links
- * are not followed.
+ * All on disk that is no folder itself, whatever a dry run has deleted; at most `deep` folders down. Links are not
+ * followed.
  */
 export function* entriesBelow(folder: string, deep = Number.POSITIVE_INFINITY): Generator<Entry> {
   const names = tryFile("list", folder, () => fs.readdirSync(hostEntry(folder))) ?? [];
@@ -240,7 +236,6 @@ export function* entriesBelow(folder: string, deep = Number.POSITIVE_INFINITY): 
   }
 }
 
-/** The paths of the regular files among them. */
 export function* filesBelow(folder: string, deep?: number): Generator<string> {
   for (const { path, kind } of entriesBelow(folder, deep)) if (kind === "file") yield path;
 }
@@ -344,7 +339,6 @@ function sharesBlocks({ from, to }: FileCopy): boolean {
   }
 }
 
-/** Links are copied as links, or what they lead to is copied. */
 type LinkMode = "kept" | "followed";
 
 /** All paths are of this machine. */

@@ -69,13 +69,12 @@ export function stat(path: string): FileInfo | undefined {
   return { kind: "dir", mode: 0o755, uid: 0, gid: 0, size: 0, ...madeNow() };
 }
 
-/** In a dry run. */
 function madeNow() {
   const now = new Date();
   return { modified: now, changed: now };
 }
 
-/** The bytes, or undefined if there is no such file. Fails if it may not read. */
+/** Undefined if there is no such file. Fails if it may not read. */
 export function readBytes(path: string): Uint8Array | undefined {
   const place = contentAt(path);
   if (place.kind === "file") return place.bytes;
@@ -115,9 +114,8 @@ export function writeFile(path: string, content: string | Uint8Array, options: W
 export type FileChange = WriteOptions & { path: string; content: string | Uint8Array };
 
 /**
- * Writes several files as `writeFile` does, but all of them are on disk beside their places before the first
- * one gets its name: a full disk, or a folder that cannot be written, changes none. Returns the paths it
- * wrote.
+ * As `writeFile`, but all of them are on disk beside their places before the first one gets its name: a full disk, or
+ * a folder that cannot be written, changes none. Returns the paths it wrote.
  */
 export function writeTogether(files: readonly FileChange[]): string[] {
   const pending: Pending[] = [];
@@ -187,9 +185,7 @@ function prepare(path: string, content: string | Uint8Array, options: WriteOptio
   return { path, commit, discard };
 }
 
-/**
- * Gives a file, or the target of a link, to another user and group, with these permission bits. Says nothing.
- */
+/** A link's target gets it. Says nothing. */
 export function giveTo(path: string, { uid, gid, mode }: Ownership) {
   const give = () => {
     fs.chownSync(hostPath(contentPath(path)), uid, gid);
@@ -215,9 +211,7 @@ export function removeFile(path: string): boolean {
   return true;
 }
 
-/**
- * Renames a file within its folder, over one that may be there. Errors: Fail if there is none to rename.
- */
+/** Stays in its folder, over one that may be there. Errors: Fail if there is none to rename. */
 export function renameFile(from: string, to: string) {
   const content = readBytes(from);
   const mode = stat(from)?.mode;
@@ -246,10 +240,7 @@ export function readMark<T extends Mark>(path: string): T | undefined {
   return mark && !Number.isNaN(Date.parse(mark.made)) ? mark : undefined;
 }
 
-/**
- * A JSON file that an earlier run of this kit has saved; undefined if there is none. Errors: Fail if it
- * cannot be read.
- */
+/** An earlier run of this kit has saved it. Errors: Fail if it cannot be read. */
 export function readKeptJson<T>(path: string): T | undefined {
   const text = readText(path);
   try {

@@ -55,10 +55,7 @@ export function begin<const T extends ScriptConfig>(script: string, config: T, l
   return parsed;
 }
 
-/**
- * The text of a file with a secret. Errors: Fail if it is not there, or if others can read it; as
- * `refuseOthers`.
- */
+/** Errors: Fail if it is not there, or if others can read it; as `refuseOthers`. */
 export function secretIn(file: string): string {
   const place = refuseOthers(typed(file), "secret");
   const info = stat(place);
@@ -68,10 +65,7 @@ export function secretIn(file: string): string {
   return text;
 }
 
-/**
- * Writes what the operator has asked for, as `writeFile` does. The new file is ours, whoever owned an old
- * one. Errors: as `refuseOthers`.
- */
+/** The new file is ours, whoever owned an old one. Errors: as `refuseOthers`. */
 export function writeTyped(
   path: string,
   content: string | Uint8Array,
@@ -89,7 +83,7 @@ interface Entry {
 }
 
 /**
- * The path of the content, without links on the way. Errors: Refused if somebody else may have written or
+ * Returns the path of the content, without links on the way. Errors: Refused if somebody else may have written or
  * linked it.
  */
 export function refuseOthers(path: string, use: PathUse): string {

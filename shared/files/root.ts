@@ -208,10 +208,7 @@ export function entryAt(path: string): Stats | undefined {
   return tryFile("look at", path, () => lstatSync(hostEntry(path)));
 }
 
-/**
- * The same for an error that was caught: a Fail with the system's reason, or the error itself if it is not
- * the system's.
- */
+/** A Fail with the system's reason, or the error itself if it is not the system's. */
 export function failOfFile(err: unknown, verb: string, path: string, to = path): unknown {
   const code = codeOf(err);
   if (!code || err instanceof Fail) return err;

@@ -38,9 +38,8 @@ export function textBelow(pid: number, path: string): string | undefined {
 }
 
 /**
- * A file of this node whose path a flag, a pod or a configuration names: links count, and so does what a dry
- * run would have written. Undefined if there is no regular file of at most `largest` bytes. Errors: as
- * `readText`.
+ * A flag, a pod or a configuration names it: links count, and so does what a dry run would have written. Undefined if
+ * there is no regular file of at most `largest` bytes. Errors: as `readText`.
  */
 export function smallText(path: string, largest = LARGEST): string | undefined {
   const place = contentAt(path);
@@ -121,8 +120,8 @@ const LEFT_OUT = /^\/var\/lib\/kubelet\/(pods|plugins|device-plugins|checkpoints
 export type TextHere = { path: string; text: string } | { path: string; unseen: string };
 
 /**
- * The small files of this node in which programs and people name servers and the CAs that they trust, each
- * with its path. Links are not followed: their targets are read at their own path.
+ * Programs and people name servers and the CAs that they trust in them. Links are not followed: their targets are
+ * read at their own path.
  */
 export function* textsHere(): Generator<TextHere> {
   yield* textsOfNode();

@@ -46,8 +46,8 @@ export interface BackupState {
 }
 
 /**
- * Whether a backup of the keys of this folder was made. `bundle`: the file, if the operator names it. It is
- * not opened: the mark with its SHA-256 lists its keys. Errors: Fail if the file cannot be read.
+ * `bundle`: the file, if the operator names it. It is not opened: the mark with its SHA-256 lists its keys. Errors:
+ * Fail if the file cannot be read.
  */
 export function backupState(certificatesDir: string, bundle?: string): BackupState {
   const mark = backupMark();
@@ -77,10 +77,7 @@ export function etcdBackup(): string {
 
 const NO_MARK = "no backup of these keys was made with hand-over.ts pack on this node";
 
-/**
- * The same as an answer for 05-verify. `others`: names of the other control plane nodes; if one of them made
- * the backup, its mark is enough.
- */
+/** `others`: names of the other control plane nodes; if one of them made the backup, its mark is enough. */
 export function backupAnswer(
   certificatesDir: string,
   others: readonly string[] = [],
@@ -94,10 +91,7 @@ export function backupAnswer(
   };
 }
 
-/**
- * The line that copies the mark from one control plane node to another: it is root's file on both, and names
- * keys by their fingerprints.
- */
+/** It is root's file on both nodes, and names keys by their fingerprints. */
 export function markLine({ from, to }: { from: string; to?: never } | { to: string; from?: never }): string {
   const [file, into] = [BACKUP_MARK, `${dirname(BACKUP_MARK)}/`];
   return from === undefined
@@ -105,9 +99,7 @@ export function markLine({ from, to }: { from: string; to?: never } | { to: stri
     : shell`scp -p root@${from}:${file} ${into}`;
 }
 
-/**
- * When the backup of the keys of this folder was made; undefined if there is none, or it holds other keys.
- */
+/** Undefined if there is none, or it holds other keys. */
 export function backupMade(certificatesDir: string): Date | undefined {
   const mark = backupMark();
   return mark && backupState(certificatesDir).fits ? new Date(mark.made) : undefined;

@@ -40,7 +40,6 @@ export interface Origin {
 
 export interface BundleManifest {
   tool: string;
-  /** ISO time. */
   made: string;
   node: string;
   /** Unset if etcd's data could not be read. */
@@ -65,10 +64,7 @@ export interface Bundle {
   manifest: BundleManifest | undefined;
 }
 
-/**
- * The shared keys of this node. Errors: Fail that names every pair that is incomplete, does not match or has
- * expired.
- */
+/** Errors: Fail that names every pair that is incomplete, does not match or has expired. */
 export function readBundle(
   place: PkiPlace,
   cluster: Origin | undefined,
@@ -157,7 +153,6 @@ export function sharedFiles(cluster: KeysElsewhere): string[] {
   ]);
 }
 
-/** The same as paths on this machine. */
 export function sharedPaths(place: PkiPlace, cluster: KeysElsewhere): string[] {
   return sharedFiles(cluster).map((name) => sharedPath(name, place));
 }

@@ -169,8 +169,8 @@ export function keyFor(lock: LockKind, { identity, "passphrase-file": file }: Lo
 }
 
 /**
- * The packed bundle. `bundle`: as it was typed; `ca`: the fingerprint of the CA in it; `others`: the other
- * control plane nodes, as far as they are known.
+ * `bundle`: as it was typed; `ca`: the fingerprint of the CA in it; `others`: the other control plane nodes, as far
+ * as they are known.
  */
 interface Packed {
   bundle: string;

@@ -87,9 +87,8 @@ function isProved({ confirmed, lock }: Vouching, decision: Decision): boolean {
 }
 
 /**
- * Refuses a bundle of another cluster, one that is older than the cluster's CA, and one that nothing proves;
- * says what it was compared with. The bundle's own words about its cluster count only if its lock proves who
- * made it.
+ * Refuses a bundle of another cluster, one that is older than the cluster's CA, and one that nothing proves. The
+ * bundle's own words about its cluster count only if its lock proves who made it.
  */
 export function checkOrigin({ files, manifest }: Bundle, here: Here, vouching: Vouching) {
   const { confirmed, lock } = vouching;
@@ -182,7 +181,6 @@ export function unpackHere(
 
 interface PlaceOptions {
   moveToRescue?: boolean | undefined;
-  /** The source of the keys, for the operator: "the bundle". */
   source: string;
   /**
    * Other files to write with them. They come first, and a public half before its key: as long as a key is

@@ -22,7 +22,6 @@ const VERSION = "age-encryption.org/v1\n";
 /** age's default work factor for passphrases: 2^18, about a second (C2SP age.md). */
 const SCRYPT_LOG_N = 18;
 
-/** Errors: Fail if a recipient is not valid. */
 export async function seal(
   content: Uint8Array,
   lock: Lock,
@@ -52,10 +51,7 @@ function encrypterFor(lock: Lock, scryptLogN = SCRYPT_LOG_N): Encrypter {
   return encrypter;
 }
 
-/**
- * The content. Errors: Fail if the key does not fit, or if the file is cut off, changed, or not in the
- * age format.
- */
+/** Errors: Fail if the key does not fit, or if the file is cut off, changed, or not in the age format. */
 export async function open(file: Uint8Array, key: Key): Promise<Uint8Array> {
   const { raw, lockedWith } = readHeader(file);
   const decrypter = decrypterFor(key);
@@ -101,9 +97,7 @@ function streamOf(pieces: AsyncIterable<Uint8Array>): ReadableStream<Uint8Array>
   });
 }
 
-/**
- * The lock of a file, by its header. Errors: Fail if it is not in the age format, or ends inside its header.
- */
+/** Its header tells. Errors: Fail if it is not in the age format, or ends inside its header. */
 export function lockOf(file: Uint8Array): LockKind {
   return readHeader(file).lockedWith;
 }
@@ -120,10 +114,7 @@ export async function newIdentity(): Promise<string> {
   return `${await generateX25519Identity()}\n`;
 }
 
-/**
- * The recipients to encrypt to, so that this identity file can decrypt. Errors: Fail if it is not an
- * identity file.
- */
+/** Errors: Fail if it is not an identity file. */
 export async function recipientsOf(identityFile: string): Promise<string[]> {
   const identities = identitiesIn(identityFile);
   for (const identity of identities.length > 0 ? identities : [""]) addIdentity(new Decrypter(), identity);

@@ -26,8 +26,8 @@ export interface HostFile {
 }
 
 /**
- * Every file and folder of the host that the pod's volumes mount, or that its arguments and variables name
- * below such a mount. A path that several of them name is listed several times.
+ * Those that the pod's volumes mount, or that its arguments and variables name below such a mount. A path that
+ * several of them name is listed several times.
  */
 export function hostFiles(manifest: { spec: PodSpec }): HostFile[] {
   const { volumes = [], containers, initContainers = [] } = manifest.spec;

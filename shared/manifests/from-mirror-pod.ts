@@ -46,8 +46,8 @@ const SERVER_METADATA = [
 ];
 
 /**
- * The manifest from which a mirror pod was made. Errors: Fail if the pod is not a mirror pod of this node, or
- * if a newer Kubernetes stored fields in its spec that would be lost.
+ * Errors: Fail if the pod is not a mirror pod of this node, or if a newer Kubernetes stored fields in its spec that
+ * would be lost.
  */
 export function manifestFromMirrorPod(pod: Pod, nodeName: string): Manifest {
   const suffix = nameSuffix(nodeName);

@@ -32,19 +32,13 @@ export interface ProvedPod extends MirrorPod {
   remark: string;
 }
 
-/**
- * A mirror pod that does not count, and `why`. `alike`: another static pod, or one of kubeadm's, has its
- * name.
- */
+/** `alike`: another static pod, or one of kubeadm's, has its name. */
 export interface UnprovedPod extends MirrorPod {
   why: string;
   alike: boolean;
 }
 
-/**
- * The static pods of any node in kube-system: existing ones, then deleted ones that are still in etcd's
- * history.
- */
+/** Existing ones in kube-system, then deleted ones that are still in etcd's history. */
 export function findMirrorPods(data: EtcdData, nodeName: string): MirrorPod[] {
   return mirrorPodsBelow("kube-system/", data, nodeName);
 }
@@ -153,10 +147,7 @@ function placeOf(key: string, prefix: string, nodeName: string): Place | undefin
   return isNamed ? { key, namespace, fullName, nodeName } : undefined;
 }
 
-/**
- * Whether this is a DNS subdomain, as all these names are. Such a name is safe as a file's name: it never
- * begins with a dot.
- */
+/** As all these names are, a DNS subdomain: it never begins with a dot, so it is safe as a file's name. */
 function isPlainName(name: string): boolean {
   return isDnsName(name) && !name.includes("*");
 }

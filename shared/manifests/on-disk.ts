@@ -21,8 +21,8 @@ import { commandOf, flags } from "./command.ts";
 const MAX_SIZE = 10 * 2 ** 20;
 
 /**
- * A manifest from disk: the first document of the file, as the kubelet reads it. Undefined if there is no
- * file, or an empty one. Errors: Fail if it is no YAML, or no pod.
+ * The first document of the file, as the kubelet reads it. Undefined if there is no file, or an empty one. Errors:
+ * Fail if it is no YAML, or no pod.
  */
 export function readManifest(path: string): Manifest | undefined {
   const fail = (why: string, cause?: unknown) =>
@@ -49,10 +49,7 @@ export function waitingPath(path: string): string {
   return join(dirname(path), `.${basename(path)}`);
 }
 
-/**
- * The current path of a static pod's manifest: its own, or, if that cannot be read, its waiting path; else
- * its own.
- */
+/** Its own path, or, if that cannot be read, its waiting path; else its own. */
 export function whereIs(path: string): string {
   return !readableManifest(path) && exists(waitingPath(path)) ? waitingPath(path) : path;
 }
@@ -121,12 +118,10 @@ function layoutHere() {
   return tool && LAYOUTS[tool];
 }
 
-/** Whether kubeadm's usual folder of certificates is a link here. */
 export function linksUsualDir(): boolean {
   return layoutHere()?.linksUsualDir === true;
 }
 
-/** A worker's name for a balancer of its own. */
 export function balancerHost(): string {
   return layoutHere()?.balancer ?? "127.0.0.1";
 }
@@ -138,9 +133,9 @@ export function manifestName(name: string): string {
 }
 
 /**
- * The file of a static pod. kubeadm's pods are in NAME.yaml. Other pods may be in files of any name: the
- * kubelet reads every file whose name does not begin with a dot (pkg/kubelet/config/file.go). `namespace`, if
- * known: NAME.yaml may have a pod of this name of another namespace.
+ * kubeadm's pods are in NAME.yaml, others in files of any name: the kubelet reads every file whose name does not
+ * begin with a dot (pkg/kubelet/config/file.go). `namespace`, if known: NAME.yaml may have a pod of this name of
+ * another namespace.
  */
 export function manifestPath({ node }: { node: Node }, name: string, namespace?: string): string {
   const folder = node.kubelet.staticPodPath;
@@ -175,10 +170,7 @@ export function podsOnDisk({ node }: { node: Node }): Map<string, Manifest> {
   );
 }
 
-/**
- * Static pods that ran here, by the kubelet's records, but have no manifest on disk any more:
- * `namespace/name`.
- */
+/** Those in the kubelet's records: `namespace/name`. */
 export function lostPods(node: Node): string[] {
   const onDisk = podsOnDisk({ node });
   return [...staticPodRecords(node.name).keys()].filter((key) => !onDisk.has(key)).sort();

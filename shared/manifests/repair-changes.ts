@@ -82,9 +82,7 @@ export function isReduced(pod: Pick<Manifest, "metadata">): boolean {
   return pod.metadata.annotations?.[REDUCED] !== undefined;
 }
 
-/**
- * Whether this node's controller-manager is still reduced; false also if its manifest is missing, or damaged.
- */
+/** False also if its manifest is missing, or damaged. */
 export function managerIsReduced(place: { node: Node }): boolean {
   const manifest = readableManifest(manifestPath(place, "kube-controller-manager"));
   return manifest !== undefined && isReduced(manifest);

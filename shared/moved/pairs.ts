@@ -46,7 +46,6 @@ export function pairsOf(words: readonly string[]): Map<string, string> {
   return map;
 }
 
-/** "https://api.example:6443" with no path. */
 function isServerText(one: string): boolean {
   if (!isServer(one) || !URL.canParse(one)) return false;
   const { hostname, port } = new URL(one);

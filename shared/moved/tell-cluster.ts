@@ -129,9 +129,9 @@ function startedBefore({ status, metadata }: RunningPod, made: Date): boolean {
 const LOOK = { seconds: 60, hint: "journalctl -u kubelet -n 50" };
 
 /**
- * Needs a running kubelet; names one that does not report its new address, and leaves it alone. Names a podIP
- * that does not change, too: not only the kubelet writes a pod's status, a network plugin's account may, and
- * so may whoever has its token. Errors: as KubeApi.
+ * Names one kubelet that does not report its new address, and leaves it alone. Names a podIP that does not change,
+ * too: not only the kubelet writes a pod's status, a network plugin's account may, and so may whoever has its token.
+ * Errors: as KubeApi.
  */
 export async function renewHostPodIps(api: KubeApi, node: string, moved: Moved) {
   if (mode.dryRun) return say(`would see that no pod in ${node}'s own network has an old podIP`);

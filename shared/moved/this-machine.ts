@@ -51,10 +51,7 @@ function ownHosts(data: EtcdData): string[] {
   return own ? memberHosts(own) : [];
 }
 
-/**
- * This machine's current address: the kubelet's --node-ip, or that of its default route. Errors: Fail if
- * neither is known.
- */
+/** The kubelet's --node-ip, or that of its default route. Errors: Fail if neither is known. */
 export async function addressNow(
   known: KnownHere,
   { nodeIp, like }: { nodeIp: string | undefined; like: string },

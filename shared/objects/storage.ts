@@ -56,8 +56,8 @@ export function isObject(decoded: Decoded): decoded is StoredObject {
 }
 
 /**
- * Fields in this object that the table does not have: path and field number, such as "spec.containers.99". In a pod's
- * spec those are a newer Kubernetes'. Only for an object from `decodeObject`.
+ * Path and field number, such as "spec.containers.99": in a pod's spec those are a newer Kubernetes'. Only for an
+ * object from `decodeObject`.
  */
 export function unknownFields(object: StoredObject): string[] {
   return UNKNOWN_FIELDS.get(object) ?? [];
@@ -97,7 +97,6 @@ interface Field {
 
 type Message = Record<string, unknown>;
 
-/** Message name → field number → field. */
 const MESSAGES = new Map(
   FIELDS.trim()
     .split("\n")

@@ -50,21 +50,18 @@ export const CONFIG_FIRST =
 
 const BY_HAND = `by hand, as this kit cannot read this cluster's facts: kubeadm init phase certs all --config FILE, and what else RUNBOOK-MORE "If a KMS plugin has encrypted ConfigMaps" says; lost keys come first`;
 
-/** The object under `/registry/…`, decoded, or undefined. Errors: Fail if it is encrypted, or is no such object. */
+/** Errors: Fail if it is encrypted, or is no such object. */
 export function readObject<T>(data: EtcdData, path: string): T | undefined {
   const stored = data.get(`${registryPrefix(data)}/${path}`);
   return stored && (decodeStored(data, stored) as T);
 }
 
-/**
- * All objects under `/registry/…/`, decoded one after the other, as all of them may not fit. Errors: as
- * `readObject`.
- */
+/** One after the other, as all of them may not fit. Errors: as `readObject`. */
 export function readObjects<T>(data: EtcdData, path: string): IteratorObject<T, undefined> {
   return data.list(`${registryPrefix(data)}/${path}`).map((stored) => decodeStored(data, stored) as T);
 }
 
-/** Decodes a key's value. Errors: as `readObject`. */
+/** Errors: as `readObject`. */
 export function decodeStored(data: EtcdData, { key, value }: KeyValue): unknown {
   const object = attempt(() => decodeObject(value));
   if (object instanceof Fail)

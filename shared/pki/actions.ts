@@ -1,18 +1,17 @@
 /**
- * The actions for a node's PKI, decided once and kept as a value: the refusal, the number of new keys and the
- * writing all read this list. Writes nothing.
+ * The actions for a node's PKI, decided once: the refusal, the number of new keys and the writing all read this list.
+ * Writes nothing.
  *
- * CAs and sa.key differ from all else: they are the same on every control plane node, and everything depends
- * on them. New ones are made only with `newCas`; without it, a lost one stops the run. If the key is here, and its
- * public half is missing or belongs to another key, `remedyOf` judges whether it is the cluster's, and how its public
- * half comes back: a stale or unreadable ca.crt is no reason for a new CA, and a key of unknown origin signs nothing.
+ * CAs and sa.key are the same on every control plane node, and everything depends on them. New ones are made only
+ * with `newCas`; without it, a lost one stops the run. If the key is here, and its public half is missing or belongs
+ * to another key, `remedyOf` judges whether it is the cluster's, and how its public half comes back: a stale or
+ * unreadable ca.crt is no reason for a new CA, and a key of unknown origin signs nothing.
  */
 import { createPublicKey, X509Certificate } from "node:crypto";
 import { again, command, inOneLine, type Todo } from "../again.ts";
 import { attempt, Fail } from "../fail.ts";
 import { shell } from "../shell-line.ts";
 import {
-  certificatesIn,
   infoOf,
   infosIn,
   isSelfSigned,
@@ -24,7 +23,7 @@ import {
 } from "./certificate.ts";
 import { CERTS, type Cert, type ClusterFacts, isInternal } from "./certs.ts";
 import { type Finding, isOffline, pkiFindings, readable, type WantedPki } from "./examine.ts";
-import { KUBECONFIGS, type KubeconfigRow, readKubeconfig } from "./kubeconfigs.ts";
+import { KUBECONFIGS, readKubeconfig } from "./kubeconfigs.ts";
 import { serviceAccountKeyId } from "./sa-keys.ts";
 
 /** `internal`: only the CAs of etcd and of the front proxy, which only control plane nodes trust. */
@@ -40,14 +39,12 @@ export interface ActionOptions {
   evidence?: (() => Evidence) | undefined;
 }
 
-export interface PkiAction {
+export interface PkiAction extends Pick<Finding, "row"> {
   finding: Finding;
-  /** The row of a table; unset: the pair sa.key and sa.pub. */
-  row?: Cert | KubeconfigRow;
   /**
-   * `make`: a new CA or sa.key. `restore`: the public half of a CA's key, or of sa.key, that is here.
-   * `refuse`: a CA or sa.key is lost, and no new one is asked for. `renew`: a new key and certificate, signed
-   * by its CA. `check`: its CA comes back first, then it is examined again.
+   * `make`: a new CA or sa.key. `restore`: the public half of one that is here. `refuse`: one is lost, and no new one
+   * is asked for. `renew`: a new key and certificate, signed by its CA. `check`: its CA comes back first, then it is
+   * examined again.
    */
   todo: "keep" | "make" | "restore" | "refuse" | "renew" | "check";
   /** Set for `restore` and `refuse`: how it comes back, or why it is lost. */
@@ -80,7 +77,6 @@ export function refuseLostKeys(actions: readonly PkiAction[]) {
   for (const { finding, todo, remedy } of actions) if (todo === "refuse") throw lostKey(finding, remedy!);
 }
 
-/** How many new keys they need. */
 export function countOfKeys(actions: readonly PkiAction[]): number {
   return actions.filter(({ todo }) => todo === "make" || todo === "renew").length;
 }
@@ -92,10 +88,7 @@ export function actionForSigned(finding: Finding, ca?: PkiAction["todo"]): PkiAc
   return { row, finding, todo: finding.state === "ok" && ca !== "make" ? "keep" : "renew" };
 }
 
-/**
- * A run that makes new keys and was cut off after one of them continues with that key: keys are written
- * first.
- */
+/** A run that was cut off after a new key continues with it: keys are written first. */
 function actionForShared(finding: Finding, { newCas, evidence }: ActionOptions): PkiAction {
   const isMeant = newCas === "all" || (newCas === "internal" && isInternal(finding.name));
   if (isOffline(finding) && isMeant) return { finding, todo: "make" };
@@ -144,16 +137,12 @@ export function renewedElsewhere(findings: readonly Finding[]): Todo[] {
 
 /* The remedy of a shared key. */
 
-/** A text with certificates of a CA, and its source. */
 export interface CaText {
   ca: "ca" | "front-proxy-ca" | "etcd-ca";
   /** The source for the operator: "kube-root-ca.crt", "pki/ca.crt". */
   from: string;
   text: string;
-  /**
-   * It is the content of this CA's own file. Otherwise it may be a larger bundle, from which only the key's
-   * certificate is taken.
-   */
+  /** The content of this CA's own file. Only the key's certificate is taken from a larger bundle. */
   whole?: boolean;
 }
 
@@ -210,7 +199,7 @@ function caRemedy(
     return { do: "lost" };
   if (known.length > 0 && !(hasExpired && known.some(({ info }) => keyMatches(info.pem, here.key))))
     return STRANGE;
-  const signed = signedLeaves(row, finding, here.key);
+  const signed = leavesOf(row, finding).map((pem) => isSignedWith(pem, here.key));
   if (signed.length > 0 && !signed.includes(true)) return STRANGE;
   if (hasExpired)
     return isSelfSigned(finding.cert!.pem)
@@ -242,36 +231,23 @@ function knownCertificates(row: Cert, cert: string | undefined, texts: readonly 
 /** A source that names the cluster CA. */
 export const KUBELETS_CA = "the kubelet's client CA";
 
-/** Whether this key signed each certificate here that this CA should have signed. */
-function signedLeaves(row: Cert, finding: Finding, key: string): boolean[] {
-  return leavesOf(row, finding).map((pem) => isSignedWith(pem, key));
-}
-
 /**
  * The certificates here, in PEM, that this CA's key has signed: their words about their issuer hold for all
  * certificates of this key.
  */
 export function signedWith(row: Cert, finding: Finding, key: string): string[] {
-  const users =
-    row.name === "ca"
-      ? KUBECONFIGS.map(({ path }) => attempt(() => readKubeconfig(path)?.clientCertPem))
-      : [];
-  const texts = users.filter((pem) => typeof pem === "string");
-  return [...leavesOf(row, finding), ...texts.flatMap(firstIn)].filter((pem) => isSignedWith(pem, key));
+  const users = row.name === "ca" ? KUBECONFIGS : [];
+  const pems = users.map(({ path }) => attempt(() => readKubeconfig(path)?.clientCertPem, undefined));
+  return [...leavesOf(row, finding), ...pems.flatMap((pem) => infoOf(pem)?.pem ?? [])].filter((pem) =>
+    isSignedWith(pem, key),
+  );
 }
 
 function leavesOf(row: Cert, finding: Finding): string[] {
   const pki = finding.paths[0]!.slice(0, -`/${row.file}.crt`.length);
-  return CERTS.filter(({ ca }) => ca === row.name).flatMap(({ file }) =>
-    firstIn(readable(`${pki}/${file}.crt`) ?? ""),
+  return CERTS.filter(({ ca }) => ca === row.name).flatMap(
+    ({ file }) => infoOf(readable(`${pki}/${file}.crt`))?.pem ?? [],
   );
-}
-
-/** Unreadable text counts as missing. */
-function firstIn(text: string): string[] {
-  return certificatesIn(text)
-    .slice(0, 1)
-    .filter((pem) => infoOf(pem));
 }
 
 function isSignedWith(pem: string, key: string): boolean {
@@ -287,8 +263,8 @@ function serviceAccountRemedy(key: string, pub: string | undefined, { tokens }: 
 }
 
 /**
- * The fingerprint of a valid CA of another cluster: etcd's data does not name it, and it is older than those
- * that etcd's data names. Undefined for a younger one, which is a new CA as part 1 makes it.
+ * The fingerprint of a valid CA of another cluster: etcd's data does not name it, and it is older than those that are
+ * named there. A younger one is a new CA as part 1 makes it.
  */
 export function foreignCa(certPem: string | undefined, clustersPem: string): string | undefined {
   const own = infoOf(certPem);

@@ -9,9 +9,8 @@ export interface Names {
 }
 
 /**
- * Sorts entries into DNS names (sorted) and addresses (in their order), each once, as kubeadm's
- * RemoveDuplicateAltNames does. As in kubeadm, other entries than addresses, RFC 1123 names and wildcards are
- * left out.
+ * DNS names (sorted) and addresses (in their order), each once, as kubeadm's RemoveDuplicateAltNames; as there, all
+ * else is left out.
  */
 export function names(entries: string[]): Names {
   const all = entries.map((entry) => entry.toLowerCase());
@@ -52,7 +51,6 @@ export function ipBytes(ip: string): Uint8Array {
   return mapped ? bytes.slice(12) : bytes;
 }
 
-/** The text of 4 or 16 address bytes. */
 function ipText(bytes: Uint8Array): string {
   if (bytes.length === 4) return bytes.join(".");
   const groups = Array.from({ length: 8 }, (_, i) => ((bytes[2 * i]! << 8) | bytes[2 * i + 1]!).toString(16));
@@ -94,7 +92,12 @@ export function endpointHost(endpoint: string): string {
 export function endpointUrl(endpoint: string, port: number): string {
   const own = isIP(endpoint) ? undefined : /:(\d+)$/.exec(endpoint)?.[1];
   const host = endpointHost(endpoint);
-  return `https://${isIP(host) === 6 ? `[${host}]` : host}:${own ?? port}`;
+  return `https://${urlHost(host)}:${own ?? port}`;
+}
+
+/** As URLs and scp take it: IPv6 in brackets. */
+export function urlHost(host: string): string {
+  return isIP(host) === 6 ? `[${host}]` : host;
 }
 
 /** "api.example:6443", "[fd00::1]:6443", also without a port. A bare IPv6 address may have been meant with one. */
@@ -146,7 +149,6 @@ export function endpointPutIn(moved: Moved): string | undefined {
   return [...moved.values()].find(isServer)?.slice("https://".length);
 }
 
-/** Leaves out servers. */
 export function ofMachines(moved: Moved): Moved {
   return new Map([...moved].filter(([old]) => !isServer(old)));
 }

@@ -1,7 +1,4 @@
-/**
- * Reads certificates and keys in PEM, compares them, and tells which keys a text trusts. Takes text only; examine.ts
- * reads the files.
- */
+/** Reads certificates and keys in PEM, compares them, and tells which keys a text trusts. Takes text only. */
 import "reflect-metadata";
 import {
   createHash,
@@ -41,7 +38,6 @@ export interface CertInfo {
   pem: string;
 }
 
-/** RFC 5280 §4.2.1.12. */
 const USAGES: Record<string, "server" | "client"> = {
   "1.3.6.1.5.5.7.3.1": "server",
   "1.3.6.1.5.5.7.3.2": "client",
@@ -87,28 +83,26 @@ export function endOf(certPem: string): Date {
   return nodeCertificate(certPem).validToDate;
 }
 
-/** Whether a certificate is valid already and has not expired. */
 export function isValidNow({ notBefore, notAfter }: CertInfo): boolean {
   const now = new Date();
   return notBefore <= now && now < notAfter;
 }
 
 /**
- * The key algorithm of a certificate, or the nearest that kubeadm makes, for new keys beside it; undefined if
- * kubeadm makes none of this kind.
+ * Its algorithm for new keys beside it, or the nearest that kubeadm makes; undefined if it makes none of this kind.
  */
 export function algorithmOf(certPem: string): KeyAlgorithm | undefined {
   return algorithmLike(algorithmName(publicKeyOf(certPem)));
 }
 
-/** Whether a private key fits a certificate (the first of several) or a public key. */
+/** The public key, or certificate, may be the first of several. */
 export function keyMatches(certPem: string, keyPem: string): boolean {
   return spki(publicKeyOf(certPem)).equals(spki(createPublicKey(privateKeyOf(keyPem))));
 }
 
 /**
- * Whether a certificate of `caPem` (which may be a bundle) signed the first one of `certPem`: by the bytes of the
- * names, by which Go finds a CA, by the key ids, by which OpenSSL does, and by the signature.
+ * Whether a certificate of `caPem` signed the first one of `certPem`: by the bytes of the names, by which Go finds a
+ * CA, by the key ids, by which OpenSSL does, and by the signature.
  */
 export function signedBy(certPem: string, caPem: string): boolean {
   const cert = nodeCertificate(certPem);
@@ -126,12 +120,9 @@ export function shareCertificate(one: string, other: string): boolean {
   return certificatesIn(other).some((pem) => known.has(nodeCertificate(pem).fingerprint256));
 }
 
-/**
- * Milliseconds by which certificates are backdated, for clocks that are late (kubernetes/kubernetes#118922).
- */
+/** Certificates are backdated for clocks that are late (kubernetes/kubernetes#118922). */
 export const BACKDATE_MS = 5 * 60 * 1000;
 
-/** When a certificate was made, by its notBefore. */
 export function madeAt(certPem: string): Date {
   return new Date(certInfo(certPem).notBefore.getTime() + BACKDATE_MS);
 }
@@ -141,7 +132,6 @@ export function publicKeyHash(key: KeyObject): string {
   return spkiHash(spki(key.type === "private" ? createPublicKey(key) : key));
 }
 
-/** The same of the DER itself. */
 export function spkiHash(der: Uint8Array): string {
   return `sha256:${createHash("sha256").update(der).digest("hex")}`;
 }
@@ -158,41 +148,39 @@ export function keyKind(key: KeyObject): "RSA" | "P-256" | "P-384" | undefined {
   return crv === "P-521" ? undefined : crv;
 }
 
-/** Each CERTIFICATE block of a text, in order. */
 export function certificatesIn(text: string): string[] {
   return blocks(text, "CERTIFICATE");
 }
 
 /**
- * Each public key of a text, in order: sa.pub may hold several while keys are changed. A certificate is one, too
- * (client-go's keyutil.ParsePublicKeysPEM).
+ * As client-go's keyutil.ParsePublicKeysPEM: sa.pub may hold several while keys are changed, a certificate is one,
+ * and what cannot be read is left out.
  */
 export function publicKeysIn(text: string): string[] {
-  return blocks(text, PUBLIC_KEY);
+  return blocks(text, "(?:CERTIFICATE|(?:RSA )?PUBLIC KEY)").filter((pem) =>
+    orUndefined(() => createPublicKey(pem)),
+  );
 }
-
-const PUBLIC_KEY = "(?:CERTIFICATE|(?:RSA )?PUBLIC KEY)";
 
 /**
  * The first private key of a text: PKCS#1, SEC1 or PKCS#8, even if other blocks stand before it (EC
  * PARAMETERS, a certificate).
  */
 export function privateKeyOf(text: string): KeyObject {
-  const pem = blocks(text, PRIVATE_KEY)[0];
-  return parse("private key", () => createPrivateKey(pem ?? ""));
+  const [pem = ""] = blocks(text, PRIVATE_KEY);
+  return parse("private key", () => createPrivateKey(pem));
 }
 
-/** Each private key of a text that can be read, in order. */
+/** Unreadable ones are left out. */
 export function privateKeysIn(text: string): KeyObject[] {
   return blocks(text, PRIVATE_KEY).flatMap((pem) => orUndefined(() => createPrivateKey(pem)) ?? []);
 }
 
 const PRIVATE_KEY = "(?:RSA |EC )?PRIVATE KEY";
 
-/** The key of the first certificate or public key of a text. */
 export function publicKeyOf(text: string): KeyObject {
-  const [pem] = publicKeysIn(text);
-  return parse("public key", () => createPublicKey(pem ?? ""));
+  const [pem = ""] = publicKeysIn(text);
+  return parse("public key", () => createPublicKey(pem));
 }
 
 /** The public half of a private key, as `sa.pub` holds it. */
@@ -224,9 +212,8 @@ function algorithmName(key: KeyObject): string {
 
 function sansOf(cert: X509Certificate): Names {
   const entries = cert.getExtension(SubjectAlternativeNameExtension)?.names.toJSON() ?? [];
-  const dns = entries.filter((entry) => entry.type === "dns").map((entry) => entry.value);
-  const ips = entries.filter((entry) => entry.type === "ip").map((entry) => entry.value);
-  return { dns, ips: ips.map(canonicalIp) };
+  const valuesOf = (type: string) => entries.flatMap((one) => (one.type === type ? one.value : []));
+  return { dns: valuesOf("dns"), ips: valuesOf("ip").map(canonicalIp) };
 }
 
 /** Undefined instead of an error if OpenSSL or a parser cannot read a stranger's input. */
@@ -266,25 +253,16 @@ export type Parts = Record<
 export function partsOf(certPem: string): Parts {
   const [tbs] = insideOf(new NodeCertificate(certPem).raw);
   const pieces = insideOf(tbs!);
-  const version = pieces[0]![0] === 0xa0 ? pieces.shift()! : Buffer.alloc(0);
-  const [serial, algorithm, issuer, validity, subject, publicKey, ...rest] = pieces as [
-    Buffer,
-    Buffer,
-    Buffer,
-    Buffer,
-    Buffer,
-    Buffer,
-    ...Buffer[],
-  ];
+  const next = () => pieces.shift()!;
   return {
-    version,
-    serial,
-    algorithm,
-    issuer,
-    notBefore: insideOf(validity)[0]!,
-    subject,
-    publicKey,
-    rest: Buffer.concat(rest),
+    version: pieces[0]![0] === 0xa0 ? next() : Buffer.alloc(0),
+    serial: next(),
+    algorithm: next(),
+    issuer: next(),
+    notBefore: insideOf(next())[0]!,
+    subject: next(),
+    publicKey: next(),
+    rest: Buffer.concat(pieces),
   };
 }
 
@@ -304,13 +282,12 @@ export function trustedKeys(...texts: readonly (string | undefined)[]): TrustedK
 }
 
 const keysOfText = memo((text): readonly string[] => {
-  return publicKeysIn(text).flatMap((pem) => attempt(() => hashIn(pem), []));
+  return publicKeysIn(text).map(hashIn);
 });
 
 /**
- * A CA's text with the certificate first whose key is `keyPem`: a file may hold several, and that one signs.
- * So it is the one that `certInfo`, `hashIn` and `issueLeaf` take. As it is if there is no such key, or
- * one certificate only.
+ * A CA's text with the certificate first whose key is `keyPem`: of several, that one signs, and `certInfo`, `hashIn`
+ * and `issueLeaf` take the first. As it is if there is no such key.
  */
 export function signingFirst(caPem: string, keyPem: string | undefined): string {
   const all = certificatesIn(caPem);
@@ -320,8 +297,8 @@ export function signingFirst(caPem: string, keyPem: string | undefined): string 
 }
 
 /**
- * Whether a text has the key of the CA that signs, the first of `caPem`, in a certificate of any time: it is
- * no new CA for those who have the text. Errors: Fail if that CA cannot be read.
+ * Whether a text has the key of the CA that signs, the first of `caPem`, in a certificate of any time. Errors: Fail
+ * if that CA cannot be read.
  */
 export function knowsCa(text: string | undefined, caPem: string): boolean {
   return trustedKeys(text).has(certInfo(caPem).publicKeyHash);
@@ -341,13 +318,7 @@ export function trustsCa(text: string | undefined, caPem: string): boolean {
 
 /** Whether a certificate with its key can be read, is signed by this CA and is valid now. */
 export function trustedText(pem: string, caPem: string): boolean {
-  const info = infoOf(pem);
-  return (
-    info !== undefined &&
-    attempt(() => keyMatches(pem, pem)) === true &&
-    signedBy(pem, caPem) &&
-    isValidNow(info)
-  );
+  return attempt(() => keyMatches(pem, pem) && signedBy(pem, caPem) && isValidNow(certInfo(pem)), false);
 }
 
 /** "2027-11-24" */

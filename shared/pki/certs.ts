@@ -12,8 +12,8 @@ export const KEY_ALGORITHMS = ["RSA-2048", "RSA-3072", "RSA-4096", "ECDSA-P256",
 export type KeyAlgorithm = (typeof KEY_ALGORITHMS)[number];
 
 /**
- * The algorithm for new keys beside one of this kind ("RSA-8192", "ECDSA-P521"), which a company's own CA may
- * have: the next larger that kubeadm makes, or its largest. Undefined if it makes none of the family.
+ * The algorithm for new keys beside one of this kind ("RSA-8192", "ECDSA-P521", a company's own CA's): the next
+ * larger that kubeadm makes, or its largest; undefined if it makes none of the family.
  */
 export function algorithmLike(name: string): KeyAlgorithm | undefined {
   const sizeOf = (one: string) => Number(/(?<!\d)\d+$/.exec(one)?.[0]);
@@ -61,7 +61,6 @@ export interface ClusterFacts {
   /** Hours; kubeadm's defaults are 8760 and 87600. */
   certificateValidityHours: number;
   caValidityHours: number;
-  /** "/etc/kubernetes/pki" */
   certificatesDir: string;
   /** The JSON gateway of this node's etcd, if it is not the client port: "https://10.0.0.11:2378". */
   etcdGateway?: string | undefined;
@@ -85,7 +84,7 @@ export interface ClusterFacts {
   adminsBound?: boolean;
 }
 
-/** Paths of a client's files for etcd. */
+/** Paths. */
 export interface EtcdClientFiles {
   ca: string;
   cert: string;
@@ -135,10 +134,7 @@ export interface Cert {
   cn: string | ((facts: ClusterFacts) => string);
   /** The subject's organisation (an RBAC group) by the cluster's minor version. */
   o?: (minor: number, patch: number) => string | undefined;
-  /**
-   * A certificate without a group is right, too, if the cluster has a binding of its name
-   * (`kubeletClientBound`).
-   */
+  /** It may also have no group, if the cluster has a binding of its name (`kubeletClientBound`). */
   boundByName?: true;
   usages: readonly ("server" | "client")[];
   names?: (facts: ClusterFacts) => Names;
@@ -186,10 +182,7 @@ type CertName = (typeof TABLE)[number]["name"];
 /** Every certificate; a CA stands above those that it signs. */
 export const CERTS: readonly (Cert & { name: CertName })[] = TABLE;
 
-/**
- * The key pair that signs service-account tokens: no certificate, the same on every control plane node. Files
- * `sa.key` and `sa.pub`.
- */
+/** The key pair that signs service-account tokens: no certificate, the same on every control plane node. */
 export const SERVICE_ACCOUNT_KEYS = { name: "sa", file: "sa", shared: true } as const;
 
 /** Without the rows of etcd, as kubeadm leaves them out, where that is external; its CA stays if this kit has a use for it. */
@@ -225,10 +218,7 @@ export function isEtcds(row: Cert): boolean {
   return row.ca === "etcd-ca" && row.file.startsWith("etcd/");
 }
 
-/**
- * Whether only control plane nodes trust this key, by the name of its certificate or file: a new one costs
- * nobody else anything.
- */
+/** Whether only control plane nodes trust this key, by the name of its certificate or file. */
 export function isInternal(name: string): boolean {
   return CERTS.some((row) => row.internal && (row.name === name || row.file === name));
 }
@@ -252,7 +242,6 @@ function fileOf(row: { file: string } | string): string {
   return (typeof row === "string" ? certRow(row) : row).file;
 }
 
-/** The subject a row's certificate gets. */
 export function subjectOf(row: Pick<Cert, "cn" | "o">, facts: ClusterFacts): { cn: string; o?: string } {
   const cn = typeof row.cn === "string" ? row.cn : row.cn(facts);
   // 4 of "v1.34.4"
@@ -299,25 +288,15 @@ function etcdPeerNeeds({ advertiseAddress }: ClusterFacts): Names {
 }
 
 function etcdServerNames(facts: ClusterFacts): Names {
-  return names([
-    facts.nodeName,
-    "localhost",
-    facts.advertiseAddress,
-    "127.0.0.1",
-    "::1",
-    ...facts.etcdServerCertSANs,
-  ]);
+  return etcdNames(facts, facts.etcdServerCertSANs);
 }
 
 function etcdPeerNames(facts: ClusterFacts): Names {
-  return names([
-    facts.nodeName,
-    "localhost",
-    facts.advertiseAddress,
-    "127.0.0.1",
-    "::1",
-    ...facts.etcdPeerCertSANs,
-  ]);
+  return etcdNames(facts, facts.etcdPeerCertSANs);
+}
+
+function etcdNames({ nodeName, advertiseAddress }: ClusterFacts, more: readonly string[]): Names {
+  return names([nodeName, "localhost", advertiseAddress, "127.0.0.1", "::1", ...more]);
 }
 
 /**
@@ -330,17 +309,9 @@ export interface SharedKey {
 }
 
 export const SHARED_KEYS: readonly SharedKey[] = [
-  ...CERTS.filter((row) => row.shared).map(({ file }) => ({
-    name: file,
-    publicFile: `${file}.crt`,
-    keyFile: `${file}.key`,
-  })),
-  {
-    name: SERVICE_ACCOUNT_KEYS.name,
-    publicFile: `${SERVICE_ACCOUNT_KEYS.file}.pub`,
-    keyFile: `${SERVICE_ACCOUNT_KEYS.file}.key`,
-  },
-];
+  ...CERTS.filter((row) => row.shared).map(({ file }) => ({ name: file, publicFile: `${file}.crt` })),
+  { name: SERVICE_ACCOUNT_KEYS.name, publicFile: `${SERVICE_ACCOUNT_KEYS.file}.pub` },
+].map((key) => ({ ...key, keyFile: `${key.name}.key` }));
 
 /** In the order in which they are written: a key before its certificate, as kubeadm does. */
 export const SHARED_FILES: readonly string[] = SHARED_KEYS.flatMap(({ keyFile, publicFile }) => [

@@ -1,7 +1,6 @@
 /**
- * Carries out the actions: valid files stay, missing ones are issued, wrong ones are first moved aside (never
- * deleted, never overwritten). Keys are written before certificates, as kubeadm does, so the same call
- * completes a run that was cut off.
+ * Carries out the actions: valid files stay, missing ones are issued, wrong ones are first moved aside. Keys are
+ * written before certificates, as kubeadm does, so the same call completes a run that was cut off.
  */
 import { join } from "node:path";
 import { Fail } from "../fail.ts";
@@ -31,7 +30,6 @@ interface ApplyOptions {
   asideDir: string;
   /** Gets the public half of a new service-account key, in PEM, before the key is written. */
   onNewSaKey?: ((publicPem: string) => void) | undefined;
-  /** When certificates are made. Default: now. */
   now?: Date | undefined;
   /** More names for a row's certificate: those that its predecessor had by hand. */
   alsoFor?: ((row: Cert) => readonly string[]) | undefined;
@@ -46,15 +44,13 @@ interface Job {
   cas: Map<string, Pair>;
 }
 
-/** Plans and applies in one go. */
 export function ensureMany(wanted: WantedPki, facts: ClusterFacts, options: ApplyOptions & ActionOptions) {
   return apply(actionsFor(wanted, facts, options), facts, options);
 }
 
 /**
- * All actions at once: keys are made on all cores while the first certificates are signed and written.
- * Returns the names of rows by their outcome: if all is well, `written` is empty. Errors: Fail, before
- * anything is written, if a CA or sa.key is lost and no new one is asked for.
+ * Makes keys on all cores while the first certificates are signed and written. Returns the names of rows by their
+ * outcome. Errors: Fail, before anything is written, if a CA or sa.key is lost and no new one is asked for.
  */
 export async function apply(actions: readonly PkiAction[], facts: ClusterFacts, options: ApplyOptions) {
   refuseLostKeys(actions);
@@ -124,10 +120,7 @@ async function writeCa(
   return write({ cert, key }, note);
 }
 
-/**
- * The CA certificate for this key: the known one, else renewed, else new. `text`: that of its file, which may
- * hold several.
- */
+/** The known one of this key, else renewed, else new. `text`: that of its file, which may hold several. */
 async function restoredCa(
   row: Cert,
   { finding, remedy }: PkiAction,

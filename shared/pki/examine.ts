@@ -84,19 +84,10 @@ export function wholePki(facts: ClusterFacts, { superAdmin = false } = {}): Requ
 
 type Where = Partial<PkiPlace>;
 
-/**
- * Sorts `pkiFindings`: the keys that all control plane nodes share, the certificates that their CAs have
- * signed, and the kubeconfigs.
- */
 export function byKind(findings: readonly Finding[]) {
-  const {
-    shared = [],
-    leaves = [],
-    kubeconfigs = [],
-  } = Object.groupBy(findings, ({ row }) =>
-    row && "path" in row ? "kubeconfigs" : row?.ca ? "leaves" : "shared",
-  );
-  return { shared, leaves, kubeconfigs };
+  const empty = { shared: [], leaves: [], kubeconfigs: [] };
+  const kindOf = ({ row }: Finding) => (row && "path" in row ? "kubeconfigs" : row?.ca ? "leaves" : "shared");
+  return { ...empty, ...Object.groupBy(findings, kindOf) };
 }
 
 /** A finding for each wanted row: a CA before those that it signs, then sa.key, then the kubeconfigs. */
@@ -106,7 +97,7 @@ export function pkiFindings(
   where: Where = {},
 ): Finding[] {
   const { certs = [], serviceAccountKey, kubeconfigs = [] } = wanted;
-  const dir = facts?.certificatesDir ?? where.certificatesDir ?? CERTIFICATES_DIR;
+  const dir = dirOf(facts, where);
   return [
     ...certsOf(facts ?? {})
       .filter(({ name }) => certs.some((cert) => cert.name === name))
@@ -114,6 +105,10 @@ export function pkiFindings(
     ...(serviceAccountKey ? [examineServiceAccountKey(dir, facts)] : []),
     ...kubeconfigs.map((row) => examine(row, facts, where)),
   ];
+}
+
+function dirOf(facts: ClusterFacts | undefined, where: Where): string {
+  return facts?.certificatesDir ?? where.certificatesDir ?? CERTIFICATES_DIR;
 }
 
 /**
@@ -162,16 +157,15 @@ export function bothCas(certificatesDir: string, oldCaPem: string): string {
 }
 
 /**
- * Checks a row's certificate and key, or its kubeconfig. Without facts, names and subject are not judged. A
- * root's own name is never judged: it may be a company's CA. More names or groups than the row needs are
- * fine; a missing name that nobody needs is a difference.
+ * Without facts, names and subject are not judged. A root's own name is never judged: it may be a company's CA. More
+ * names or groups than the row needs are fine; a missing name that nobody needs is a difference.
  */
 export function examine(
   row: Cert | KubeconfigRow,
   facts: ClusterFacts | undefined,
   where: Where = {},
 ): Finding {
-  const dir = facts?.certificatesDir ?? where.certificatesDir ?? CERTIFICATES_DIR;
+  const dir = dirOf(facts, where);
   if ("path" in row) return examineKubeconfig(row, facts, dir);
   const { etcdCa } = facts ?? where;
   const paths = ["crt", "key"].map((end) =>
@@ -204,9 +198,7 @@ function leavesAreSound({ name }: Cert, facts: ClusterFacts, where: Where): bool
   return CERTS.every((leaf) => leaf.ca !== name || examine(leaf, facts, where).state === "ok");
 }
 
-/**
- * The client certificate may be in a file of its own (the kubelet's). Each server of the cluster is accepted.
- */
+/** Each server of the cluster is accepted. */
 function examineKubeconfig(row: KubeconfigRow, facts: ClusterFacts | undefined, dir: string): Finding {
   const config = attempt(() => readKubeconfig(row.path));
   if (config instanceof Fail) return finding(row, [row.path], undefined, ["unreadable", config.message]);
@@ -226,10 +218,6 @@ function examineKubeconfig(row: KubeconfigRow, facts: ClusterFacts | undefined, 
   return found;
 }
 
-/**
- * The pair that signs service-account tokens. `sa.pub` may hold old keys as well, as it does while keys are
- * changed.
- */
 export function examineServiceAccountKey(
   certificatesDir: string,
   { externalSigner = false, withoutSaPub = false } = {},
@@ -241,12 +229,8 @@ export function examineServiceAccountKey(
   const verdict = serviceAccountVerdict(key, pub);
   if (withoutSaPub && verdict?.[0] === "public key missing")
     return { name, paths, state: "ok", detail: "sa.key alone", differs: { differs: WITHOUT_SA_PUB } };
-  return {
-    name,
-    paths,
-    state: verdict?.[0] ?? "ok",
-    detail: verdict?.[1] ?? "sa.pub is the public half of sa.key",
-  };
+  const [state, detail] = verdict ?? ["ok", "sa.pub is the public half of sa.key"];
+  return { name, paths, state, detail };
 }
 
 const WITHOUT_SA_PUB =
@@ -269,12 +253,8 @@ function certVerdict(row: Cert, cert: string, facts: ClusterFacts | undefined, d
   if (!row.ca) return rootVerdict(info);
   const ca = certPath(row.ca, dir);
   const verdict = caVerdict(cert, info, readable(ca), ca) ?? timeVerdict(info) ?? usageVerdict(row, info);
-  return (
-    verdict ??
-    (facts &&
-      ((row.names ? undefined : subjectVerdict(row, info, facts, "wrong names")) ??
-        namesVerdict(row, info, facts)))
-  );
+  if (verdict || !facts) return verdict;
+  return row.names ? namesVerdict(row, info, facts) : subjectVerdict(row, info, facts, "wrong names");
 }
 
 /** Judges a CA's certificates and key, wherever they were read from. */

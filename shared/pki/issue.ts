@@ -20,7 +20,7 @@ export interface Pair {
 interface IssueOptions {
   /** A key made beforehand; without it one is made with the facts' algorithm. */
   key?: KeyPair | undefined;
-  /** When the certificate is made; its validity counts from here. Default: now. */
+  /** The validity counts from here. Default: now. */
   now?: Date | undefined;
   /** Names and addresses beside those of the row. */
   more?: readonly string[];
@@ -32,9 +32,8 @@ interface IssueOptions {
 }
 
 /**
- * The issuer's fields in a certificate: the name byte for byte, and the key id and serial number if it has
- * them (RFC 5280 §4.1.2.4, §4.2.1.1). OpenSSL, Java, Python and Node refuse an issuer with another key id or
- * serial number, Go one with another name.
+ * The name byte for byte, and the key id and serial number if the certificate has them (RFC 5280 §4.1.2.4, §4.2.1.1).
+ * OpenSSL, Java, Python and Node refuse an issuer with another key id or serial number, Go one with another name.
  */
 interface Issuer {
   subject: x509.Name;
@@ -85,7 +84,7 @@ function issuerIn(certPem: string): Issuer {
   return { subject: cert.issuerName, keyId: authority?.keyId, serial: authority?.certId?.serialNumber };
 }
 
-/** A row's certificate, signed by `ca`. It may expire after its CA, as in kubeadm. */
+/** It may expire after its CA, as in kubeadm. */
 export async function issueLeaf(
   row: Cert,
   ca: Pair,
@@ -205,7 +204,6 @@ async function readSigner(ca: Pair): Promise<Signer> {
   return { ...issuedBy(cert), ...(await signingKey(privateKeyOf(ca.key))) };
 }
 
-/** The issuer fields that certificates of this CA have. */
 const issuedBy = memo((pem): Pick<Signer, "subject" | "keyId"> => {
   const cert = new x509.X509Certificate(pem);
   return { subject: cert.subjectName, keyId: cert.getExtension(x509.SubjectKeyIdentifierExtension)?.keyId };

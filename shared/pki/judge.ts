@@ -1,7 +1,4 @@
-/**
- * Single checks of a certificate: each returns undefined, or the fault as a state and a sentence. Used by
- * examine.ts.
- */
+/** Single checks of a certificate: each returns undefined, or the fault as a state and a sentence. */
 import { attempt, Fail } from "../fail.ts";
 import { isFor, type Names } from "./addresses.ts";
 import {
@@ -48,9 +45,10 @@ export interface Difference {
 
 export function pairVerdict(cert: string | undefined, key: string | undefined): Verdict {
   if (cert === undefined && key === undefined) return ["missing", "neither certificate nor key is there"];
-  if (cert === undefined && attempt(() => privateKeyOf(key!)) instanceof Fail)
-    return ["unreadable", "there is a key without a certificate, and it cannot be read"];
-  if (cert === undefined) return ["certificate missing", "the key is there without its certificate"];
+  if (cert === undefined)
+    return attempt(() => privateKeyOf(key!)) instanceof Fail
+      ? ["unreadable", "there is a key without a certificate, and it cannot be read"]
+      : ["certificate missing", "the key is there without its certificate"];
   const info = attempt(() => certInfo(cert));
   if (info instanceof Fail) return ["unreadable", "the certificate cannot be read"];
   if (key === undefined)
@@ -96,7 +94,6 @@ export function subjectVerdict(
   return entitled ? undefined : [state, `its group is "${info.o.join(", ")}", not "${o}"`];
 }
 
-/** Wrong if a name is missing that somebody needs. */
 export function namesVerdict(row: Pick<Cert, "needs">, { sans }: CertInfo, facts: ClusterFacts): Verdict {
   const missing = missingNames(sans, row.needs?.(facts));
   return missing.length > 0 ? ["wrong names", `it is not valid for ${missing.join(", ")}`] : undefined;

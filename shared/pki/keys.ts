@@ -39,13 +39,8 @@ export function curveOf(key: KeyObject): Curve | undefined {
   return CURVES[key.asymmetricKeyDetails?.namedCurve ?? ""];
 }
 
-/**
- * A private key for WebCrypto, and its signing algorithm. Errors: Fail if it is neither RSA nor of a curve
- * that Kubernetes can load.
- */
-export async function signingKey(
-  key: KeyObject,
-): Promise<{ key: CryptoKey; name: string; hash: string; alg: string }> {
+/** Imports it into WebCrypto. Errors: Fail if it is neither RSA nor of a curve that Kubernetes can load. */
+export async function signingKey(key: KeyObject) {
   const { crv, alg, hash } = curveOf(key) ?? { alg: "RS256", hash: "SHA-256" };
   if (key.asymmetricKeyType !== "rsa" && !crv)
     throw new Fail(`Cannot sign with a key of the kind "${key.asymmetricKeyType}"`, {
@@ -63,18 +58,16 @@ export async function signingKey(
 
 const generate = promisify(generateKeyPair);
 
-/** Keys that are made in advance. */
 let ahead: { algorithm: KeyAlgorithm; left: number; take: () => Promise<KeyPair> } | undefined;
 
 /**
- * Makes `count` keys in advance, while the caller waits for programs and servers; later requests for this
- * kind of key take one of them. Unused keys never leave this process.
+ * Makes `count` keys while the caller waits for programs and servers; later requests for this kind of key take one of
+ * them.
  */
 export function makeKeysAhead(algorithm: KeyAlgorithm, count: number) {
   ahead = { algorithm, left: count, take: keyStock(algorithm, count, freshPair) };
 }
 
-/** A new key pair for each call. */
 export async function keyPair(algorithm: KeyAlgorithm): Promise<KeyPair> {
   if (ahead?.algorithm !== algorithm || ahead.left === 0) return freshPair(algorithm);
   ahead.left--;
@@ -84,27 +77,25 @@ export async function keyPair(algorithm: KeyAlgorithm): Promise<KeyPair> {
 /** Made on a thread of its own, so that several at once use all cores. */
 async function freshPair(algorithm: KeyAlgorithm): Promise<KeyPair> {
   const [family, size = ""] = algorithm.split("-");
-  const pub = { type: "spki", format: "pem" } as const;
-  const made =
-    family === "RSA"
-      ? generate("rsa", {
-          modulusLength: Number(size),
-          publicKeyEncoding: pub,
-          privateKeyEncoding: { type: "pkcs1", format: "pem" },
-        })
-      : generate("ec", {
-          namedCurve: `P-${size.slice(1)}`,
-          publicKeyEncoding: pub,
-          privateKeyEncoding: { type: "sec1", format: "pem" },
-        });
-  const { privateKey, publicKey } = await made;
+  const format = "pem" as const;
+  const publicKeyEncoding = { type: "spki" as const, format };
+  const { privateKey, publicKey } = await (family === "RSA"
+    ? generate("rsa", {
+        modulusLength: Number(size),
+        publicKeyEncoding,
+        privateKeyEncoding: { type: "pkcs1", format },
+      })
+    : generate("ec", {
+        namedCurve: `P-${size.slice(1)}`,
+        publicKeyEncoding,
+        privateKeyEncoding: { type: "sec1", format },
+      }));
   return { key: privateKey, pub: publicKey };
 }
 
 /**
- * Makes `count` keys, one more at a time than there are cores (none is idle while this thread writes), and
- * returns the first that is ready: certificates are signed and written meanwhile. Makes more than `count`
- * keys on request.
+ * Makes `count` keys, one more at a time than there are cores (none is idle while this thread writes), and returns
+ * the first that is ready; more than `count` on request.
  */
 export function keyStock(
   algorithm: KeyAlgorithm,
@@ -142,13 +133,8 @@ export function signs(key: KeyObject, publicKey = createPublicKey(key)): boolean
 /** Distinguished Encoding Rules: tag, length in as few bytes as possible, content (ITU-T X.690 §10.1). */
 export function der(tag: number, ...content: Uint8Array[]): Buffer {
   const length = content.reduce((sum, part) => sum + part.length, 0);
-  const head =
-    length < 128
-      ? [tag, length]
-      : length < 256
-        ? [tag, 0x81, length]
-        : [tag, 0x82, length >> 8, length & 0xff];
-  return Buffer.concat([Buffer.from(head), ...content]);
+  const size = length < 128 ? [length] : length < 256 ? [0x81, length] : [0x82, length >> 8, length & 0xff];
+  return Buffer.concat([Buffer.from([tag, ...size]), ...content]);
 }
 
 /** The elements of a DER value, each with its head. Errors: Fail if they do not fill it. */
@@ -165,7 +151,6 @@ export function insideOf(whole: Buffer): Buffer[] {
   return pieces;
 }
 
-/** The value without its head. */
 export function contentOf(whole: Buffer): Buffer {
   return whole.subarray(sizeOf(whole)[0]);
 }
@@ -175,7 +160,6 @@ export function pemOf(label: string, bytes: Buffer): string {
   return `-----BEGIN ${label}-----\n${bytes.toString("base64").replace(/.{1,64}/g, "$&\n")}-----END ${label}-----\n`;
 }
 
-/** Sizes in bytes. */
 function sizeOf(bytes: Buffer): [head: number, content: number] {
   const first = bytes[1]!;
   const more = first < 0x80 ? 0 : first & 0x7f;

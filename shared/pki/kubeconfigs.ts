@@ -88,8 +88,7 @@ export function clusterServer(facts: ClusterFacts): string {
 }
 
 /**
- * Whether this row's server is the cluster's endpoint; the others of a control plane node use its own API
- * server, even if there is a new endpoint.
+ * Whether its server is the cluster's endpoint; the others of a control plane node use its own API server.
  */
 export function leadsToEndpoint({ server }: KubeconfigRow): boolean {
   return server === clusterServer;
@@ -122,15 +121,8 @@ export function kubeconfigText(
  * The kubeconfig with which a kubelet joins (`/etc/kubernetes/bootstrap-kubelet.conf`): a bootstrap token. It
  * holds a secret.
  */
-export function bootstrapKubeconfig({
-  server,
-  ca,
-  token,
-}: {
-  server: string;
-  ca: string;
-  token: string;
-}): string {
+export function bootstrapKubeconfig(leads: { server: string; ca: string; token: string }): string {
+  const { server, ca, token } = leads;
   const user = "tls-bootstrap-token-user";
   return configText(
     { name: "kubernetes", server, ca },
@@ -146,9 +138,7 @@ interface KubeletsOwn {
   clientPem?: string;
 }
 
-/**
- * kubelet.conf in the kubelet's own form: the certificate and key are read from the file it rotates. Text.
- */
+/** The kubelet's own form: the certificate and key are read from the file it rotates. */
 export function kubeletKubeconfig({ server, ca, clientPem = KUBELET_CLIENT_PEM }: KubeletsOwn): string {
   const user = { "client-certificate": clientPem, "client-key": clientPem };
   return configText(
@@ -159,9 +149,8 @@ export function kubeletKubeconfig({ server, ca, clientPem = KUBELET_CLIENT_PEM }
 }
 
 /**
- * Reads the current context of a kubeconfig; undefined if the file is missing. Fails if it is empty
- * (the kubelet makes an empty controller-manager.conf when its static pod comes first), not YAML, or has no
- * cluster.
+ * Reads the current context; undefined if the file is missing. Fails if it is empty (the kubelet makes an empty
+ * controller-manager.conf when its static pod comes first), not YAML, or has no cluster.
  */
 export function readKubeconfig(path: string): Kubeconfig | undefined {
   const text = readText(path);
@@ -216,29 +205,17 @@ function configText(
   user: { name: string; user: Record<string, string> },
   context: { name: string; namespace?: string },
 ): string {
-  const config = {
+  const { name, namespace } = context;
+  const place = { cluster: cluster.name, ...(namespace ? { namespace } : {}), user: user.name };
+  const trust = { "certificate-authority-data": base64(cluster.ca), server: cluster.server };
+  return yamlText({
     apiVersion: "v1",
-    clusters: [
-      {
-        cluster: { "certificate-authority-data": base64(cluster.ca), server: cluster.server },
-        name: cluster.name,
-      },
-    ],
-    contexts: [
-      {
-        context: {
-          cluster: cluster.name,
-          ...(context.namespace ? { namespace: context.namespace } : {}),
-          user: user.name,
-        },
-        name: context.name,
-      },
-    ],
-    "current-context": context.name,
+    clusters: [{ cluster: trust, name: cluster.name }],
+    contexts: [{ context: place, name }],
+    "current-context": name,
     kind: "Config",
     users: [user],
-  };
-  return yamlText(config);
+  });
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: the shape of a stranger's YAML, checked where it is read
@@ -282,25 +259,18 @@ function base64(text: string): string {
  * kube-proxy's ConfigMap hold kubeconfigs, too.
  */
 
-/**
- * The server of its current context; without one that of its first cluster. Undefined if it is no kubeconfig,
- * or names none.
- */
+/** The server of its current context; without one that of its first cluster. */
 export function serverIn(text: string): string | undefined {
   const server = clusterIn(fieldsOf(text))?.server;
   return typeof server === "string" && URL.canParse(server) ? server : undefined;
 }
 
-/** The CAs in the same cluster's entry. */
 export function caIn(text: string): string | undefined {
   const data = clusterIn(fieldsOf(text))?.["certificate-authority-data"];
   return typeof data === "string" ? Buffer.from(data, "base64").toString() : undefined;
 }
 
-/**
- * The same text with this CA in the cluster of its current context; undefined if it names no server, as then
- * nothing in it is worth keeping.
- */
+/** The same text with this CA in the cluster of its current context; undefined if it names no server. */
 export function withCa(text: string, ca: string): string | undefined {
   if (serverIn(text) === undefined) return undefined;
   const config = fieldsOf(text);

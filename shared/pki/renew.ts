@@ -27,7 +27,6 @@ import { contentOf, der, insideOf, pemOf } from "./keys.ts";
 interface RenewOptions {
   /** Lifetime of this cluster's CAs. */
   hours: number;
-  /** Default: now. */
   now?: Date;
   /**
    * PEM certificates of this CA that stay valid. If one names the CA's serial number, that stays: OpenSSL and
@@ -37,10 +36,9 @@ interface RenewOptions {
 }
 
 /**
- * The renewed certificate in PEM. Each control plane node that has the key makes the same bytes: nothing is
- * random, and the new end is counted from the old one. Errors: Fail if the text is no single self-signed CA
- * certificate of this key, if nobody signs CAs with its algorithm, and if one of `signed` would become
- * invalid.
+ * Each control plane node that has the key makes the same bytes: nothing is random, and the new end is counted from
+ * the old one. Errors: Fail if the text is no single self-signed CA certificate of this key, if nobody signs CAs with
+ * its algorithm, and if one of `signed` would become invalid.
  */
 export function renewCa(
   caPem: string,
@@ -50,28 +48,15 @@ export function renewCa(
   refuseOther(caPem, keyPem);
   const old = partsOf(caPem);
   const end = timeOf(nextEnd(certInfo(caPem).notAfter, hours, now));
-  const serial = signed.some(namesSerial) ? old.serial : der(0x02, serialOf(old, end));
-  const validity = der(0x30, old.notBefore, end);
-  const tbs = der(
-    0x30,
-    old.version,
-    serial,
-    old.algorithm,
-    old.issuer,
-    validity,
-    old.subject,
-    old.publicKey,
-    old.rest,
-  );
-  const signature = signatureOf(privateKeyOf(keyPem), digestIn(old.algorithm), tbs);
-  const renewed = pemOf("CERTIFICATE", der(0x30, tbs, old.algorithm, bitString(signature)));
+  const serial = signed.some(namesSerial) ? old.serial : serialOf(old, end);
+  const renewed = signedAgain({ ...old, serial }, der(0x30, old.notBefore, end), keyPem);
   for (const leaf of signed) refuseLost(leaf, renewed, now);
   return renewed;
 }
 
 /**
- * A leaf with its own key and all that it has, but the dates and the serial number: from now on for as long as before.
- * Errors: Fail if this CA has not signed it, or is not valid now.
+ * All of it stays, but the dates and the serial number: from now on for as long as before. Errors: Fail if this CA
+ * has not signed it, or is not valid now.
  */
 export function renewLeaf(leafPem: string, ca: { cert: string; key: string }, now = new Date()): string {
   const old = partsOf(leafPem);
@@ -79,11 +64,13 @@ export function renewLeaf(leafPem: string, ca: { cert: string; key: string }, no
   refuseLost(leafPem, ca.cert, now);
   const begin = now.getTime() - BACKDATE_MS;
   const end = timeOf(new Date(begin + notAfter.getTime() - notBefore.getTime()));
-  const { version, algorithm, issuer, subject, publicKey, rest } = old;
-  const validity = der(0x30, timeOf(new Date(begin)), end);
-  const serial = der(0x02, serialOf(old, end));
+  return signedAgain({ ...old, serial: serialOf(old, end) }, der(0x30, timeOf(new Date(begin)), end), ca.key);
+}
+
+function signedAgain(parts: Parts, validity: Buffer, keyPem: string): string {
+  const { version, serial, algorithm, issuer, subject, publicKey, rest } = parts;
   const tbs = der(0x30, version, serial, algorithm, issuer, validity, subject, publicKey, rest);
-  const signature = signatureOf(privateKeyOf(ca.key), digestIn(algorithm), tbs);
+  const signature = signatureOf(privateKeyOf(keyPem), digestIn(algorithm), tbs);
   return pemOf("CERTIFICATE", der(0x30, tbs, algorithm, bitString(signature)));
 }
 
@@ -106,7 +93,7 @@ function nextEnd(end: Date, hours: number, now: Date): Date {
 function serialOf({ serial, publicKey }: Parts, until: Buffer): Buffer {
   const bytes = createHash("sha256").update(serial).update(publicKey).update(until).digest().subarray(0, 8);
   bytes[0] = (bytes[0]! & 0x3f) | 0x40;
-  return bytes;
+  return der(0x02, bytes);
 }
 
 const CURVES = { prime256v1: p256, secp384r1: p384, secp521r1: p521 };
@@ -140,8 +127,8 @@ function refuseOther(caPem: string, keyPem: string) {
 }
 
 /**
- * Why a strict reader would refuse `caPem` as the issuer of this certificate at that time; undefined if all
- * accept it. Go is strict about the name, OpenSSL, Java, Python and Node about key id and serial number.
+ * Why a strict reader would refuse `caPem` as its issuer at that time. Go is strict about the name, OpenSSL, Java,
+ * Python and Node about key id and serial number.
  */
 export function notIssuedBy(leafPem: string, caPem: string, at: Date): string | undefined {
   const [leaf, ca] = [new X509Certificate(leafPem), new X509Certificate(caPem)];
@@ -157,18 +144,14 @@ export function notIssuedBy(leafPem: string, caPem: string, at: Date): string | 
 
 /** Digest by the OID of the signature's algorithm, in hex. */
 const DIGESTS: Record<string, string | null> = {
-  ...{
-    "2a864886f70d010105": "sha1",
-    "2a864886f70d01010b": "sha256",
-    "2a864886f70d01010c": "sha384",
-    "2a864886f70d01010d": "sha512",
-  },
-  ...{
-    "2a8648ce3d040302": "sha256",
-    "2a8648ce3d040303": "sha384",
-    "2a8648ce3d040304": "sha512",
-    "2b6570": null,
-  },
+  "2a864886f70d010105": "sha1",
+  "2a864886f70d01010b": "sha256",
+  "2a864886f70d01010c": "sha384",
+  "2a864886f70d01010d": "sha512",
+  "2a8648ce3d040302": "sha256",
+  "2a8648ce3d040303": "sha384",
+  "2a8648ce3d040304": "sha512",
+  "2b6570": null,
 };
 
 function digestIn(algorithm: Buffer): string | null {
@@ -192,7 +175,7 @@ export function keyIdOf(caPem: string): string | undefined {
   return new x509.X509Certificate(caPem).getExtension(x509.SubjectKeyIdentifierExtension)?.keyId;
 }
 
-/** Hex, with or without leading zeros. */
+/** Hex, whose leading zeros differ. */
 function sameSerial(one: string, other: string): boolean {
   return BigInt(`0x${one}`) === BigInt(`0x${other}`);
 }
@@ -214,10 +197,7 @@ const ALGORITHMS = {
   "P-384": "300a06082a8648ce3d040303",
 };
 
-/**
- * A request for a CA on this node, which does not change. Errors: Refused if its key is not here; as
- * `requestFor`.
- */
+/** Changes nothing. Errors: Refused if the CA's key is not here; as `requestFor`. */
 export function requestOf(name: string, { certificatesDir }: Pick<ClusterFacts, "certificatesDir">): string {
   const path = keyPath(name, certificatesDir);
   const key = readText(path);

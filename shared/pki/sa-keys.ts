@@ -93,12 +93,10 @@ interface LegacyClaims {
 }
 
 /** Signs tokens with sa.key. WebCrypto does it beside the main thread, on all cores. */
-export async function legacyTokenSigner(
-  saKeyPem: string,
-): Promise<(claims: LegacyClaims) => Promise<string>> {
+export async function legacyTokenSigner(saKeyPem: string) {
   const { key, alg, name, hash } = await signingKey(privateKeyOf(saKeyPem));
   const header = encode({ alg, kid: serviceAccountKeyId(publicPem(saKeyPem)) });
-  return async (claims) => {
+  return async (claims: LegacyClaims) => {
     const signed = `${header}.${encode(payloadOf(claims))}`;
     const signature = await crypto.subtle.sign({ name, hash }, key, Buffer.from(signed));
     return `${signed}.${Buffer.from(signature).toString("base64url")}`;
@@ -117,10 +115,7 @@ function payloadOf({ namespace, secretName, serviceAccountName, serviceAccountUi
   };
 }
 
-/**
- * Whether one of the keys in sa.pub signed a token. Does not judge its times. False for text that is no
- * token.
- */
+/** Does not judge a token's times. False for text that is no token. */
 export function tokenVerifier(saPub: string): (token: string) => boolean {
   const keys = publicKeysIn(saPub).map((pem) => createPublicKey(pem));
   return (token) => {
@@ -199,7 +194,6 @@ export function base64url(number: bigint, length = 1): string {
   );
 }
 
-/** {} if it is no JSON. */
 function json(part: string): Record<string, unknown> {
   const value = orUndefined(() => JSON.parse(Buffer.from(part, "base64url").toString()) as unknown);
   return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};

@@ -2,10 +2,10 @@
  * Reads a server's certificate and time before it knows us, and trusts neither before it is verified. Also connects a
  * client to a server by the CAs that Go's programs trust.
  */
-import { connect as connectSocket, isIP, isIPv6 } from "node:net";
+import { connect as connectSocket, isIP } from "node:net";
 import { connect } from "node:tls";
 import { attempt } from "../fail.ts";
-import { isFor } from "./addresses.ts";
+import { isFor, urlHost } from "./addresses.ts";
 import { infoOf, shareCertificate, signedBy } from "./certificate.ts";
 
 /** A slow control plane node must not look like one that has lost its keys. */
@@ -17,21 +17,11 @@ const HANDSHAKE_MS = 10_000;
  */
 export class NoCertificate extends Error {}
 
-/**
- * The certificate that a server shows, even if it then refuses us. Errors: the connection's own;
- * NoCertificate.
- */
+/** Shown even if the server then refuses us. Errors: the connection's own; NoCertificate. */
 export function servedPem(host: string, port: number, timeout = HANDSHAKE_MS): Promise<string> {
   return new Promise((resolve, reject) => {
     let isAccepted = false;
-    const target = {
-      host,
-      port,
-      ...(isIP(host) ? {} : { servername: host }),
-      rejectUnauthorized: false,
-      timeout,
-    };
-    const socket = connect(target, () => {
+    const socket = connect(unverified(host, port, timeout), () => {
       resolve(socket.getPeerX509Certificate()!.toString());
       socket.destroy();
     });
@@ -42,6 +32,13 @@ export function servedPem(host: string, port: number, timeout = HANDSHAKE_MS): P
     socket.on("timeout", () => socket.destroy(new Error(`${host}:${port} does not answer`)));
   });
 }
+
+function unverified(host: string, port: number, timeout = TIME_MS) {
+  return { host, port, ...(isIP(host) ? {} : { servername: host }), rejectUnauthorized: false, timeout };
+}
+
+const request = (host: string) =>
+  `GET /version HTTP/1.1\r\nHost: ${urlHost(host)}\r\nConnection: close\r\n\r\n`;
 
 /**
  * Whether a server accepts this client certificate: false if it refuses it, undefined if there is no answer
@@ -56,11 +53,7 @@ export function takesClient(
       resolve(taken);
       socket.destroy();
     };
-    const name = isIP(host) ? {} : { servername: host };
-    const socket = connect(
-      { host, port, ...name, ...pair, rejectUnauthorized: false, timeout: TIME_MS },
-      () => socket.write(`GET /version HTTP/1.1\r\nHost: ${isIPv6(host) ? `[${host}]` : host}\r\n\r\n`),
-    );
+    const socket = connect({ ...unverified(host, port), ...pair }, () => socket.write(request(host)));
     socket.on("data", () => end(true));
     socket.on("timeout", () => end());
     socket.on("error", () => end(false));
@@ -71,16 +64,10 @@ export function takesClient(
 /** A server that is off must not cause a long wait. */
 const TIME_MS = 1500;
 
-/**
- * The kind of server at an address: one of this CA for this name, one of this CA for another name, another
- * machine's, or none.
- */
+/** A server of this CA for this name, of this CA for another name, another machine's, or none. */
 export type Answerer = "ours" | "not for this name" | "another" | "nobody";
 
-/**
- * `name`: the required name in the certificate, if it is not the host (tls-server-name). Does not judge its
- * dates. Does not wait long.
- */
+/** `name`: required in the certificate, if it is not the host (tls-server-name). Does not judge its dates. */
 export async function whoAnswers(server: string, caPem: string, name?: string): Promise<Answerer> {
   const { hostname, port } = new URL(server);
   const host = hostname.replace(/^\[|\]$/g, "");
@@ -104,13 +91,12 @@ export async function shownSoon(host: string, port: number): Promise<string | un
   }
 }
 
-/** Bytes: an answer's head is shorter. */
+/** Bytes. */
 const HEAD = 16_384;
 
 /**
- * The time of a server of this CA, by the Date of its answer (RFC 9110, 6.6.1). Undefined if nothing answers,
- * or only a server without a certificate of this CA for that name. Does not judge the certificate's dates:
- * our own clock may be the wrong one.
+ * Its answer's Date (RFC 9110, 6.6.1). Undefined if nothing answers, or only a server without a certificate
+ * of this CA for that name. Does not judge the certificate's dates: our own clock may be the wrong one.
  */
 export function serverTime(host: string, port: number, caPem: string): Promise<Date | undefined> {
   return new Promise((resolve) => {
@@ -119,21 +105,10 @@ export function serverTime(host: string, port: number, caPem: string): Promise<D
       resolve(time);
       socket.destroy();
     };
-    const socket = connect(
-      {
-        host,
-        port,
-        ...(isIP(host) ? {} : { servername: host }),
-        rejectUnauthorized: false,
-        timeout: TIME_MS,
-      },
-      () => {
-        if (!isServerOf(socket.getPeerX509Certificate()?.toString() ?? "", host, caPem)) return end();
-        socket.write(
-          `GET /version HTTP/1.1\r\nHost: ${isIPv6(host) ? `[${host}]` : host}\r\nConnection: close\r\n\r\n`,
-        );
-      },
-    );
+    const socket = connect(unverified(host, port), () => {
+      if (!isServerOf(socket.getPeerX509Certificate()?.toString() ?? "", host, caPem)) return end();
+      socket.write(request(host));
+    });
     socket.on("timeout", () => end());
     socket.on("error", () => end());
     socket.on("close", () => end());
@@ -145,8 +120,8 @@ export function serverTime(host: string, port: number, caPem: string): Promise<D
 }
 
 /**
- * Whether a certificate is signed by a CA of `caPem`, and is for a server of this name: a kubelet's client
- * certificate is of the same CA. Does not judge its dates.
+ * A kubelet's client certificate is of the same CA, so it has to be for a server of this name. Does not judge its
+ * dates.
  */
 export function isServerOf(pem: string, host: string, caPem: string): boolean {
   const info = infoOf(pem);
@@ -165,10 +140,9 @@ function dateIn(head: string): Date | undefined {
 }
 
 /**
- * TLS options by which a client trusts the same as Go's programs: each certificate of the bundle by itself
- * (crypto/x509, VerifyOptions.Roots). kubeadm accepts a CA that a company's root has signed
- * (app/phases/certs, UsingExternalCA), and ca.crt mostly holds that one alone. Without this option OpenSSL
- * wants its root as well: "unable to get issuer certificate". Dates and names are checked as usual.
+ * TLS options by which a client trusts as Go's programs do: each certificate of the bundle by itself (crypto/x509,
+ * VerifyOptions.Roots). kubeadm accepts a CA that a company's root has signed (app/phases/certs, UsingExternalCA),
+ * and ca.crt mostly holds that one alone. Without this OpenSSL wants its root: "unable to get issuer certificate".
  */
 export function trusting(ca: string) {
   return { ca, allowPartialTrustChain: true };
@@ -180,8 +154,8 @@ export function trusting(ca: string) {
 const PROXIES = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
 
 /**
- * A fetch without a proxy. Root's shell often names a proxy for the internet, through which a control plane
- * node seems dead. The variables are unset while the request begins; programs that we start still have them.
+ * Root's shell often names a proxy for the internet, through which a control plane node seems dead. The variables are
+ * unset while the request begins; programs that we start still have them.
  */
 export function fetchDirectly(url: string, request: BunFetchRequestInit): Promise<Response> {
   const variables = PROXIES.map((name) => [name, process.env[name]] as const);
@@ -203,7 +177,7 @@ export async function isHeard(
   milliseconds: number,
 ): Promise<boolean | undefined> {
   try {
-    await fetchDirectly(`http://${isIPv6(host) ? `[${host}]` : host}:${port}/`, {
+    await fetchDirectly(`http://${urlHost(host)}:${port}/`, {
       redirect: "manual",
       signal: AbortSignal.timeout(milliseconds),
     });

@@ -5,7 +5,8 @@
 import { basename, dirname } from "node:path";
 import { Fail } from "../fail.ts";
 import { PACK_RUNS } from "../node/rescue-folder.ts";
-import { forScp, programWord, wordThere } from "../shell-line.ts";
+import { urlHost } from "../pki/addresses.ts";
+import { programWord, wordThere } from "../shell-line.ts";
 import {
   ALL,
   AT_ONCE,
@@ -91,7 +92,7 @@ export function carryLines(
   const isPiped = secret || user !== ROOT;
   const program = (address: string, name: string) => {
     const own = path.replace("NODE", name);
-    if (!isPiped) return `scp -3 -p root@${forScp(from.address)}:${own} root@${forScp(address)}:${into}/`;
+    if (!isPiped) return `scp -3 -p root@${urlHost(from.address)}:${own} root@${urlHost(address)}:${into}/`;
     const ends = { from: from.address, to: address, ...(secret && { called: name.replace(" ", "-") }) };
     return tarPipe(user, ends, { folder: dirname(own), into, names });
   };
@@ -154,7 +155,7 @@ export function toOperator(user: string, { name, address }: PlanNode, file: stri
   const path = file.startsWith("/") ? file : `${KIT_PLACE}/${file}`;
   const text =
     user === ROOT
-      ? `scp -p root@${forScp(address)}:${path} .`
+      ? `scp -p root@${urlHost(address)}:${path} .`
       : `ssh -n ${user}@${address} ${sudo(user)}cat ${path} > ${basename(path)}`;
   return { at: name, text };
 }

@@ -108,7 +108,6 @@ type Texts = Partial<Record<"now" | "before", readonly (string | undefined)[]>>;
 
 export type KnownCas = Record<CaReader["ca"] | "front-proxy-ca", CaOfKey | undefined>;
 
-/** The certificates of each CA's key that are known on this control plane node. */
 export function knownCas(certificatesDir: string, oldCaPem: string): KnownCas {
   const known = (name: keyof KnownCas, { now = [], before = [] }: Texts = {}) => {
     const text = caText(name, certificatesDir);
@@ -287,9 +286,8 @@ function casIn(text: string, path: string): string {
 }
 
 /**
- * The text that a process with this start has read; undefined if unknown. Between a file's last write and its
- * last change there may have been a rename, a copy with its old time, or a new mode; not if this kit moved
- * the old one away as it wrote this one.
+ * Undefined if unknown. Between a file's last write and its last change there may have been a rename, a copy with its
+ * old time, or a new mode; not if this kit moved the old one away as it wrote this one.
  */
 export function textReadAt(path: string, started: Date): string | undefined {
   const info = stat(path);
@@ -305,9 +303,8 @@ export function textReadAt(path: string, started: Date): string | undefined {
 const WRITES_MS = 10_000;
 
 /**
- * Static pods beside kubeadm's own that have a kubeconfig, such as kube-vip: client-go reads its CA once. The
- * program's later use is unknown, so it may hold an older one. It does hold it if the file alone is mounted:
- * its process sees the file from its start as long as it runs.
+ * kube-vip is one: client-go reads its CA once. The program's later use is unknown, so it may hold an older one. It
+ * does hold it if the file alone is mounted: its process sees the file from its start as long as it runs.
  */
 function mountingPods(node: Node, all: readonly Container[]): Reading[] {
   const configs = new Set([...KUBECONFIGS.map(({ path }) => path), node.kubelet.kubeconfig]);

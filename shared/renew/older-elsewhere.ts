@@ -31,8 +31,8 @@ import type { OldCaHolder } from "./reader-rows.ts";
 const YEAR_MS = 365 * 86_400_000;
 
 /**
- * Searches only if a CA was renewed and its old certificate has not expired: after that, other checks name
- * the failures. `named`: files of this node that were named before. Errors: as KubeApi.
+ * Looks only if a CA was renewed and its old certificate has not expired: after that, other checks name the failures.
+ * `named`: files of this node that were named before. Errors: as KubeApi.
  */
 export async function olderElsewhere(
   cp: ControlPlaneNode,
@@ -115,9 +115,8 @@ async function cappedRow(
 }
 
 /**
- * Pods that have read an old certificate of a renewed CA: they started before kube-root-ca.crt, or a token's
- * Secret, had the current one. None has to restart before the old one expires. Returns `namespace/name` of
- * each, as the API lists them. Errors: as KubeApi.
+ * They started before kube-root-ca.crt, or a token's Secret, had the current one. None has to restart before the old
+ * one expires. Returns `namespace/name` of each, as the API lists them. Errors: as KubeApi.
  */
 export async function podsWithOlderCa(api: KubeApi, ca: CaOfKey): Promise<string[]> {
   const isCurrent = (text: string) => (newestOf(text, ca.hash)?.notAfter ?? ca.end) >= ca.end;

@@ -5,8 +5,8 @@ import { listed } from "../plain.ts";
 import type { CaReader } from "./ca-readers.ts";
 
 /**
- * A row for each file that still has the older certificate, and for each process that holds it; a single one
- * if there is none. A file with an expired certificate has a check of its own.
+ * One for each file that still has the older certificate, and for each process that holds it; one if there is
+ * none. A file with an expired certificate has a check of its own.
  */
 export function readerRows(readers: readonly CaReader[], now = new Date()): CheckRow[] {
   const files = [...Map.groupBy(readers.filter(isOldFile(now)), ({ path }) => path).values()];

@@ -74,9 +74,8 @@ export function dueCas(facts: ClusterFacts): DueCas | undefined {
 }
 
 /**
- * The successor of `now` among these, the last to expire: with its key, name and key id, valid, and signed by
- * that key, which proves it whatever its source. `word`: an operator brings them from the signer of this CA.
- * Undefined: none expires later.
+ * The last to expire: with its key, name and key id, valid, and signed by that key, which proves it whatever its
+ * source. `word`: an operator brings them from the signer of this CA. Undefined: none expires later.
  */
 export function successorOf(
   now: Readonly<CertInfo>,
@@ -96,10 +95,7 @@ export function successorOf(
   return all.sort((a, b) => b.end - a.end)[0];
 }
 
-/**
- * Fields in which a certificate differs from `oldPem` but must not, a word each: clients that trust the old
- * one find it by its key, name or key id.
- */
+/** A word each: clients that trust the old one find it by its key, name or key id. */
 export function unlikeOld(oldPem: string, newPem: string): string[] {
   const [old, next] = [partsOf(oldPem), partsOf(newPem)];
   const [was, is] = [certInfo(oldPem), certInfo(newPem)];
@@ -121,10 +117,9 @@ interface Sources {
 }
 
 /**
- * The renewal of one CA on this control plane node. A file that the operator brings counts first, then the
- * one in use in the cluster, so that all nodes have the same; else its own key makes it: each node makes the
- * same bytes. Errors: Refused if it has expired, or its key is not here and no file was brought; as
- * `renewCa`.
+ * A file that the operator brings counts first, then the one in use in the cluster, so that all nodes have the same;
+ * else its own key makes it: each node makes the same bytes. Errors: Refused if it has expired, or its key is not
+ * here and no file was brought; as `renewCa`.
  */
 export function renewalOf(name: CaName, facts: ClusterFacts, { seen, brought, leaves }: Sources): Renewal {
   const path = certPath(name, facts.certificatesDir);
@@ -179,10 +174,7 @@ function keyMissing(row: Cert, now: CertInfo, key: string | undefined, facts: Cl
   });
 }
 
-/**
- * The text with `next` instead of each certificate of its key, name and issuer, once; all others stay, in
- * their order.
- */
+/** `next` instead of each certificate of its key, name and issuer, once; all others stay, in their order. */
 export function renewedIn(text: string, next: Readonly<CertInfo>): string {
   const own = certificatesIn(text).filter((pem) => isOf(next, infoOf(pem)));
   if (own.length < 2 && (own[0] ?? next.pem) === next.pem) return text;

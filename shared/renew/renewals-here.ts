@@ -117,8 +117,8 @@ export function broughtFor(name: CaName, folder: string): Candidate | undefined 
 const LARGEST = 256 * 1024;
 
 /**
- * Paths, each once: the CAs' own, the kubeconfigs, the kubelet's two, and each file of the host that a flag
- * of a static pod names. Links are resolved.
+ * Each once: the CAs' own, the kubeconfigs, the kubelet's two, and each file of the host that a flag of a static pod
+ * names. Links are resolved.
  */
 export function caFiles(node: Node, certificatesDir: string): string[] {
   const { kubeconfig, clientCaFile } = node.kubelet;
@@ -136,10 +136,7 @@ export function caFiles(node: Node, certificatesDir: string): string[] {
   });
 }
 
-/**
- * Writes `next` of each renewal in the place of other certificates of that CA; all files are on disk beside
- * their paths before the first one changes. Returns the paths written.
- */
+/** All files are on disk beside their paths before the first one changes. Returns the paths written. */
 export function place(renewals: readonly Renewal[], paths: readonly string[], asideDir: string): string[] {
   const changes = paths.flatMap((path) => {
     const text = readText(path)!;
@@ -158,10 +155,7 @@ function wayBack(name: CaName, path: string, pem = ""): Renewal {
   return { name, path, now, next: next ?? now, note };
 }
 
-/**
- * This CA's certificate before its renewal, if it is still valid: the last to expire of the copies in all
- * rescue folders. Undefined: there is none.
- */
+/** The last to expire, if still valid, of the copies in all rescue folders. */
 function certificateBefore(now: Readonly<CertInfo>, path: string): Readonly<CertInfo> | undefined {
   const all = versionsAside(contentPath(path)).flatMap(({ text }) => infosIn(text));
   const older = all.filter(

@@ -62,8 +62,7 @@ export function holdsAnother({ undo = false }: { undo?: boolean | undefined }): 
 }
 
 /**
- * Restarts this control plane node's readers, and checks again after each: one that loses the API for a while
- * exits by itself, and has then read the file again.
+ * Checks again after each: one that loses the API for a while exits by itself, and has then read the file again.
  */
 export async function restartReaders(
   cp: ControlPlaneNode,

@@ -50,7 +50,6 @@ export function tile(name: string, value: string, detail: string, bad = false) {
   return `<div class="tile"><div class="label">${asHtml(name)}</div><div class="value${bad ? " bad" : ""}">${asHtml(value)}</div><div class="detail">${asHtml(detail)}</div></div>`;
 }
 
-/** `body` is HTML. */
 export function card(title: string, body: string) {
   return `<section class="card"><h2>${asHtml(title)}</h2>${body}</section>`;
 }
@@ -63,7 +62,6 @@ export function bullets(items: readonly string[]) {
   return `<ul>${items.map((item) => `<li>${asHtml(item)}</li>`).join("")}</ul>`;
 }
 
-/** Each with its subject. */
 export function sentences(rows: readonly (readonly [about: string, sentence: string])[]) {
   return `<dl>${rows.map(([about, sentence]) => `<dt>${asHtml(about)}</dt><dd>${asHtml(sentence)}</dd>`).join("")}</dl>`;
 }

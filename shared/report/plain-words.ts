@@ -17,7 +17,6 @@ interface Told {
    * Changes that 05-verify sees now; it knows of a new key even if no record is left of the run that made it.
    */
   changed: readonly string[];
-  /** As RepairReport has it. */
   goodUntil?: string | undefined;
 }
 

@@ -21,14 +21,12 @@ export interface KeptRecord {
   /** The transcript's node: this one, or the one that the file is named after. */
   node: string;
   source: SourceName;
-  /** "hand-over pack" */
   script: string;
   version: string;
   args: readonly string[];
   began: Date;
   /** Undefined: it was cut off, or still runs. */
   exitCode: number | undefined;
-  /** Time of its last line. */
   ended: Date;
   steps: {
     title: string;
@@ -68,8 +66,8 @@ const BUDGET = {
 const RECORD = /(^|\/)kube-pki-repair-\d{8}T\d{6}\/runs\/[\w-]{1,100}\.jsonl$/;
 
 /**
- * All records here. `logs`: the folder with NODE.tar. `controlPlanes`: members of etcd, by its data. Errors:
- * Fail if that folder does not exist.
+ * `logs`: the folder with NODE.tar. `controlPlanes`: members of etcd, by its data. Errors: Fail if that folder does
+ * not exist.
  */
 export function readKeptRuns(here: string, logs?: string, controlPlanes: readonly string[] = []): KeptRuns {
   if (logs !== undefined && stat(logs)?.kind !== "dir")

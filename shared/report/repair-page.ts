@@ -16,7 +16,6 @@ import { quotes, transcripts, whatRunsSay } from "./what-runs-say.ts";
 
 export interface RepairReport extends KeptRuns {
   checks: readonly ShownCheck[];
-  /** The end of 05-verify. */
   end: (Pick<WrapUp, "left" | "remove"> & Partial<WrapUp>) | undefined;
   cluster?: { name: string; kubernetes: string; nodes: readonly string[] } | undefined;
   /**

@@ -55,7 +55,7 @@ export function stateOf(run: KeptRecord): string {
   return run.exitCode === 0 ? "done" : `exit ${run.exitCode}`;
 }
 
-/** "14:05:09", UTC. */
+/** UTC. */
 export function clockOf(time: Date): string {
   return time.toISOString().slice(11, 19);
 }

@@ -1,6 +1,4 @@
-/**
- * The records of runs as parts of a page: the believed ones, and a block for each other node.
- */
+/** Parts of a page: the believed records of runs, and a block for each other node. */
 import { asHtml } from "../plain.ts";
 import { count } from "../progress.ts";
 import {
@@ -39,9 +37,7 @@ export function whatRunsSay(runs: readonly KeptRecord[]): [title: string, body: 
   ].filter((section): section is [string, string] => section[1] !== "");
 }
 
-/**
- * A block for each node that nobody vouches for, those that stopped first: root on that node wrote the text.
- */
+/** Each node that nobody vouches for, those that stopped first: root on that node wrote the text. */
 export function quotes(others: readonly KeptRecord[]): string {
   const stopped = (runs: readonly KeptRecord[]) => runs.filter((run) => !wentWell(run)).length;
   const all = [...Map.groupBy(others, ({ node }) => node)].toSorted(

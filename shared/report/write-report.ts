@@ -16,10 +16,10 @@ import { writeTyped } from "../files/operator-files.ts";
 import { writeTar } from "../hand-over/tar.ts";
 import { PACK_RUNS } from "../node/rescue-folder.ts";
 import { typed } from "../options.ts";
-import { isDnsName } from "../pki/addresses.ts";
+import { isDnsName, urlHost } from "../pki/addresses.ts";
 import { FEW, listed, redact } from "../plain.ts";
 import { answer, say, VERSION } from "../run.ts";
-import { forScp, shell } from "../shell-line.ts";
+import { shell } from "../shell-line.ts";
 import type { VerifiedHere } from "../verify/verify-here.ts";
 import { addressToType, type Identities, identitiesOf } from "../workers/identities.ts";
 import { aliasesOf, type Written } from "./aliases.ts";
@@ -92,7 +92,7 @@ function printHowToBring(others: readonly KnownNode[], here: KnownNode, known: I
     say(
       `and the same for ${others.length - FEW} more nodes; or by the playbook: scripts/fleet.yaml --tags report`,
     );
-  answer(shell`scp -pr ${LOGS} root@${forScp(addressToType(here, known).address)}:${typed(".")}/`);
+  answer(shell`scp -pr ${LOGS} root@${urlHost(addressToType(here, known).address)}:${typed(".")}/`);
   say(`then: ${again({ logs: LOGS })}`);
 }
 

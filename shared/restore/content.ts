@@ -32,7 +32,7 @@ export interface Content {
 
 /**
  * `lost`: the other control plane nodes, as far as the operator has named them. Errors: as `readCluster` and
- * `withNames`; Refused if the cluster's etcd is external, or has no such control plane node.
+ * `withNames`; Refused if the cluster's etcd is external, or has no such node.
  */
 export function contentFor(stored: EtcdData, as: string, lost: readonly string[]): Content {
   const data = withNames(stored, [as, ...lost]);
@@ -100,8 +100,8 @@ export function refuseOtherCa({ oldCaPem }: Pick<Cluster, "oldCaPem">, confirmed
 }
 
 /**
- * The newest Lease of a control plane node's kubelet, which no other kubelet writes: a file's own time is
- * that of its last copy.
+ * The newest Lease of a control plane node's kubelet, which no other kubelet writes: a file's own time is that of its
+ * last copy.
  */
 export function takenAt({ data, cluster }: Content): Date | undefined {
   const times = controlPlaneNames(cluster.nodes)
@@ -145,7 +145,6 @@ function withVolumes(data: EtcdData): string[] {
   return sets.filter(owns).map(({ metadata }) => `${metadata.namespace}/${metadata.name}`);
 }
 
-/** Errors: Refused if the etcd that its manifest names is older than the data. */
 export function refuseOlderImage({ data, node }: Content) {
   const pod = attempt(() => readObject<Pod>(data, `pods/kube-system/etcd-${node.name}`));
   const image = pod instanceof Fail ? undefined : pod?.spec.containers[0]?.image;

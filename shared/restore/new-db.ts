@@ -30,7 +30,6 @@ const META_SIZE = 80;
 const META_PAGE = 0x04;
 /** etcd opens its file with NoFreelistSync, and finds free pages by itself (server/storage/backend/config_linux.go). */
 const NO_FREELIST = 2n ** 64n - 1n;
-/** Those that etcd makes with a database. */
 const BUCKETS = "alarm auth authRoles authUsers cluster key lease members members_removed meta".split(" ");
 /** Bytes between two moments in which a signal is heard. */
 const PIECE = 8 * 2 ** 20;
@@ -68,7 +67,6 @@ export async function writeNewDb(path: string, data: EtcdData, written: Written)
 
 class NewPages {
   readonly #file: number;
-  /** Behind the two meta pages. */
   #end = 2;
   /** The unwritten part of a leaf, and of a branch on each level above it. */
   readonly #levels: { items: Item[]; size: number }[] = [];

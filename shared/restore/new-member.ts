@@ -52,12 +52,10 @@ export interface LoneMember {
   own: SnapMember;
   members: readonly SnapMember[];
   clusterId: bigint;
-  /** The last entry that the data has. */
   last: RaftPlace;
   alarms: Iterable<string>;
 }
 
-/** A raft index and its term. */
 interface RaftPlace {
   term: number;
   index: number;
@@ -65,7 +63,6 @@ interface RaftPlace {
 
 type SnapMember = Omit<Member, "id" | "clientURLs"> & { id: bigint; clientURLs?: string[] };
 
-/** The name of a log with one file, behind this entry. */
 export function logName(index: number): string {
   return `${hex16(0)}-${hex16(index)}.wal`;
 }
@@ -133,7 +130,6 @@ export class LogRecords {
     this.crc = crc;
   }
 
-  /** The first record of a file. */
   begin(): this {
     this.#frame(Buffer.concat([intField(1, RECORD.crc), intField(2, this.crc)]));
     return this;

@@ -45,15 +45,14 @@ export async function newPlace(
 
 interface Here {
   addresses: readonly string[];
-  /** --address */
   given: string | undefined;
   /** The address of its default route; others may be those of a bridge. */
   routed: string | undefined;
 }
 
 /**
- * The given address, else the node's old one, that of the default route, or the only one of its family.
- * Errors: Fail if nothing decides; Refused if it cannot be a node's.
+ * The given one, else the node's old one, that of the default route, or the only one of its family. Errors: Fail if
+ * nothing decides; Refused if it cannot be a node's.
  */
 export function newAddress(found: Content, { addresses, given, routed }: Here): string {
   const { cluster, node, data } = found;

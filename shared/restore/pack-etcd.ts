@@ -56,8 +56,8 @@ interface Opened extends LockOptions {
 const HEAD = 16_384;
 
 /**
- * Writes the unlocked snapshot, and returns the next line to type. Errors: as `openPieces`; Fail if `out`
- * exists; Refused if its lock proves nothing and the operator does not name its CA, or names another one.
+ * Returns the next line to type. Errors: as `openPieces`; Fail if `out` exists; Refused if its lock proves nothing
+ * and the operator does not name its CA, or names another one.
  */
 export async function openSnapshot(
   file: string,

@@ -46,7 +46,6 @@ interface Place {
   bump: number;
 }
 
-/** Errors: Fail if it exists already. */
 export function refuseNotEmpty(dir: string) {
   if (!fs.existsSync(hostPath(dir))) return;
   const entries = fs
@@ -84,8 +83,8 @@ export async function makeMember(
 }
 
 /**
- * All that `data` has in `dir`, where its member is the only one, at a new address: behind the last entry the others are
- * out, its own URL is the new one, and all of it is committed. `from`: where the data is. Errors: as `makeMember`.
+ * Its member is the only one, at a new address: behind the last entry the others are out, its own URL is the new one,
+ * and all of it is committed. `from`: where the data is. Errors: as `makeMember`.
  */
 export async function writeMember(
   known: LoneMember,

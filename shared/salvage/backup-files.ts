@@ -1,7 +1,6 @@
 /**
- * Takes lost files out of the operator's own copies: a folder that holds /etc/kubernetes, or a part of it, at
- * any depth. Only files that the static pods' or the kubelet's flags name are taken. That they are right is
- * the operator's word.
+ * Takes lost files out of the operator's own copies: a folder that holds /etc/kubernetes, or a part of it, at any
+ * depth. Only files that static pods' or the kubelet's flags name. That they are right is the operator's word.
  */
 import { dirname } from "node:path";
 import type { LostFile } from "../facts/lost-files.ts";
@@ -20,10 +19,7 @@ export function copiesIn(folder: string, lost: readonly LostFile[]): FoundCopy[]
   return lost.flatMap(({ path, kind }) => (kind === "socket" ? [] : copiesOf(path, folder)));
 }
 
-/**
- * `folder` may stand for /, /etc, /etc/kubernetes or a folder below: the longest end of the path that is
- * there counts.
- */
+/** `folder` may stand for /, /etc, /etc/kubernetes or a folder below: the longest end of the path counts. */
 function copiesOf(path: string, folder: string): FoundCopy[] {
   const words = path.split("/").slice(1);
   const places = words.map((_, i) => `${folder}/${words.slice(i).join("/")}`);
@@ -78,8 +74,7 @@ function tooMuch(place: string, path: string): FoundCopy[] {
 }
 
 /**
- * A file system without permissions, as a stick's, shows all files as executable, or as writable for
- * everybody: that says nothing about who may read a secret or rewrite what the API server obeys.
+ * A file system without permissions, as a stick's, shows all files as executable, or as writable for everybody.
  */
 function modeOf(mode: number): number {
   return mode & 0o133 ? 0o600 : mode & 0o777;

@@ -24,8 +24,8 @@ import { mayHold, processesHere, searchMemory } from "./memory-search.ts";
 import { isIrreplaceable, wantedKeys } from "./wanted-keys.ts";
 
 /**
- * Says which files are lost, what does not run without each, and what brings them back. Errors: Refused where
- * a living API server, which has read them, would be stopped and not start again, unless their flags are given up.
+ * Says also what does not run without each, and what brings them back. Errors: Refused where a living API server,
+ * which has read them, would be stopped and not start again, unless their flags are given up.
  */
 export async function sayLostFiles(cp: ControlPlaneNode) {
   refuseNoChoice(cp.flagsToDrop ?? []);

@@ -25,7 +25,6 @@ export async function ownDevice(): Promise<string> {
 
 /** Finds of a search beside the keys that were taken. Nothing proves them. */
 export interface DiskFound {
-  /** "/dev/vda1". */
   path: string;
   /** CAs of which the cluster knows nothing, each with a key that belongs to it. */
   pairs: { name: string; cert: CertificateFind; key: PrivateKeyFind }[];
@@ -44,8 +43,8 @@ const MOST_TEXT = 64e6;
 const MOST_PEMS = 10_000;
 
 /**
- * Reads the disk once. Each key goes to `foundKeys` as soon as it is met, so none is lost, whatever ends the
- * search; all else goes to `found`. Errors: Fail where the disk cannot be read, or the search ended early.
+ * Each key goes to `foundKeys` as soon as it is met, so none is lost, whatever ends the search. Errors: Fail where
+ * the disk cannot be read, or the search ended early.
  */
 export async function searchDisk(
   path: string,
@@ -144,10 +143,7 @@ function progressOf(disk: Disk): OnProgress {
   };
 }
 
-/**
- * Yields finds as they are met, each content once. Cut files come at the end. Errors: Fail where the budget
- * is spent.
- */
+/** As they are met, each content once; cut files at the end. Errors: Fail where the budget is spent. */
 export async function* carve(
   disk: Disk,
   { onProgress, budget }: { onProgress?: OnProgress; budget?: Budget } = {},

@@ -39,9 +39,7 @@ export class FoundKeys {
   readonly wanted: readonly WantedKey[];
   readonly #stashes: boolean;
 
-  /**
-   * `stash: false`: nothing is written anywhere. A report only looks, and a next run finds the same again.
-   */
+  /** `stash: false`: nothing is written anywhere, as a report only looks. */
   constructor(wanted: readonly WantedKey[], options: { stash?: boolean } = {}) {
     this.wanted = wanted;
     this.#stashes = options.stash ?? true;
@@ -81,10 +79,7 @@ export class FoundKeys {
     return this.foundOf({ ...wanted, generations: wanted.generations.slice(0, wanted.candidates) });
   }
 
-  /**
-   * Found keys that are not put back: earlier ones where the one in use is missing, and those among which a
-   * person has to choose.
-   */
+  /** Earlier ones where the one in use is missing, and those among which a person has to choose. */
   unchosen(): FoundKey[] {
     return [...this.missing().flatMap((wanted) => this.foundOf(wanted)), ...this.rivals().flat()];
   }
@@ -132,10 +127,7 @@ export class FoundKeys {
     for (const key of stashedKeys()) this.accept(key, STASH);
   }
 
-  /**
-   * The files to put back, by their names below pki/: of each wanted key whose one generation in use is
-   * found.
-   */
+  /** Their names below pki/, of each wanted key whose one generation in use is found. */
   files(): Map<string, Uint8Array> {
     const chosen = this.#candidates().filter(({ length }) => length === 1);
     return new Map(
@@ -170,10 +162,7 @@ function keyPem(key: KeyObject): string {
   return String(key.export({ format: "pem", type: key.asymmetricKeyType === "rsa" ? "pkcs1" : "sec1" }));
 }
 
-/**
- * A person says which key is in use. Says how, where only an earlier one was found. Errors: Fail where
- * several can be the one in use.
- */
+/** Says how, where only an earlier one was found. Errors: Fail where several can be the one in use. */
 export function refuseRivals(foundKeys: FoundKeys) {
   const [rivals = []] = foundKeys.rivals();
   const earlier = foundKeys.missing().flatMap((wanted) => foundKeys.foundOf(wanted));

@@ -90,10 +90,7 @@ function takeKeys(foundKeys: FoundKeys, texts: readonly string[], from: string):
   return texts.flatMap(privateKeysIn).filter((key) => foundKeys.accept(key, from)).length;
 }
 
-/**
- * Snapshots of this disk that still have a CA's or the service-account key, each by the path that stands for
- * its "/". The newest first.
- */
+/** Each by the path that stands for its "/". The newest first. */
 export function snapshotsWith(certificatesDir: string): string[] {
   const deployments = list("/ostree/deploy").flatMap((os) =>
     list(`/ostree/deploy/${os}/deploy`).map((one) => `/ostree/deploy/${os}/deploy/${one}`),
@@ -106,8 +103,8 @@ export function snapshotsWith(certificatesDir: string): string[] {
 }
 
 /**
- * kubeadm's own Secret with the shared keys, in etcd's data; after it was deleted, its last version, as long as etcd's
- * history has it. Errors: Fail if it is encrypted at rest.
+ * The one in etcd's data; after it was deleted, its last version, as long as etcd's history has it. Errors: Fail if
+ * it is encrypted at rest.
  */
 export function findKubeadmCerts(data: EtcdData): Secret | undefined {
   const key = `${registryPrefix(data)}/secrets/kube-system/kubeadm-certs`;
@@ -174,8 +171,7 @@ function certificateKeyOf({ keyFile, mayAsk, otherwise }: SecretOptions): string
 }
 
 /**
- * Its decrypted files by their names below pki/, without those that kubeadm did not have. Errors: Fail where
- * the key does not open it.
+ * Their names below pki/, without those that kubeadm did not have. Errors: Fail where the key does not open it.
  */
 function openKubeadmCerts(secret: Secret, certificateKey: string): Map<string, string> {
   const key = keyBytes(certificateKey);

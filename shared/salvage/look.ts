@@ -129,9 +129,9 @@ async function thisNode(): Promise<Node | undefined> {
 }
 
 /**
- * Returns the next command if all that matters is here; else says what is lost. `notFound`: places where it really
- * looked. `moveToRescue`: other keys are moved out of the way. `question`: a choice that a person has to make. Errors:
- * as `refuseRivals`; the question.
+ * The next command if all that matters is here; else says what is lost. `notFound`: places where it really looked.
+ * `moveToRescue`: other keys are moved out of the way. `question`: a choice that a person has to make. Errors: as
+ * `refuseRivals`; the question.
  */
 export function nextAfterSalvage(
   salvage: Salvage,
@@ -175,10 +175,7 @@ export function nextAfterSalvage(
   return issue(names(lost));
 }
 
-/**
- * The commands that make these keys new. If part 1 would stop, as it cannot read the cluster's facts: the command that
- * comes before it.
- */
+/** The command that comes before part 1, if that could not read the cluster's facts. */
 export function nextCommand({ here, oldKey, etcd }: Salvage, made: readonly string[]): string {
   const { obstacle, data, cluster } = here;
   if (obstacle instanceof DamagedData) return obstacle.hint;

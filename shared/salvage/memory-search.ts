@@ -31,10 +31,7 @@ import { isIrreplaceable, type Target } from "./wanted-keys.ts";
 /** Limits for each process. A control plane of thousands of nodes takes some tens of GB. */
 const LIMITS = { seconds: 300, bytes: 256e9 };
 
-/**
- * The control plane's processes on this node, by the runtime's containers, or by the kubelet's records where
- * no runtime answers.
- */
+/** Known by the runtime's containers, or the kubelet's records where no runtime answers. */
 export async function processesHere(node: Node | undefined): Promise<Holders> {
   const all = node ? await attemptLater(() => containers(node.runtimeEndpoint)) : [];
   if (all instanceof Fail) say(`${all.message}: using the kubelet's records to tell processes apart`);
@@ -42,8 +39,8 @@ export async function processesHere(node: Node | undefined): Promise<Holders> {
 }
 
 /**
- * Process after process, those that hold the most first, until nothing is missing. Reads only. Returns those that
- * run, and were not read to their end: what is in them nobody knows.
+ * Those that hold the most first, until nothing is missing. Reads only. Returns those that run, and were not read to
+ * their end: what is in them nobody knows.
  */
 export async function searchMemory(
   foundKeys: FoundKeys,
@@ -110,10 +107,9 @@ async function searchOne(
 }
 
 /**
- * Reads the process once for public keys of which only the hash is known, and once for private keys; ends as
- * soon as all are found. `onKey` is called at once with each key, so that none is lost, whatever ends the
- * search. Returns private keys by their hash, and how much was read. Errors: as `memoryOf`, and Fail where
- * the budget is spent.
+ * Reads it once for public keys of which only the hash is known, and once for private keys; ends as soon as all are
+ * found. `onKey` is called at once with each key, so that none is lost. Returns private keys by their hash, and how
+ * much was read. Errors: as `memoryOf`, and Fail where the budget is spent.
  */
 export async function searchProcess(
   process: Process,
@@ -209,9 +205,7 @@ const DER_MARKS: readonly { mark: Buffer; read: DerReader }[] = [
   { mark: Buffer.from("0201010430", "hex"), read: sec1("P-384", 48) },
 ];
 
-/**
- * Private keys that are whole in these bytes; what only looks like one is skipped. Some may not be wanted.
- */
+/** Skips what only looks like one. Some may not be wanted. */
 export function* encodedKeysIn(bytes: Uint8Array, wanted: Wanted): Generator<KeyObject> {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   for (const at of places(buffer, PEM_BEGIN)) {

@@ -34,9 +34,9 @@ export interface Brought {
 }
 
 /**
- * Runs only after all searches: a search must not meet what we write. Keys come first: an error about what a
- * stranger may have laid out is thrown when the keys are in their places. Returns what a person has to choose
- * then. Errors: as `placeKeys`, with nothing written.
+ * Runs only after all searches: a search must not meet what we write. Keys come first: an error about what a stranger
+ * may have laid out is thrown when they are in their places. Returns what a person has to choose then. Errors: as
+ * `placeKeys`, with nothing written.
  */
 export function putBack(
   brought: Brought,
@@ -57,8 +57,8 @@ export function putBack(
 }
 
 /**
- * Finds beside the keys: kubeconfigs, configurations, and CAs that nothing names. `trouble`: an
- * unexpected error, a bug that the found data has met.
+ * Kubeconfigs, configurations, and CAs that nothing names. `trouble`: an unexpected error, a bug that the found data
+ * has met.
  */
 function foundBeside(brought: Brought, ca: Uint8Array | undefined) {
   const { here, processes, files, configs, backup, disk } = brought;

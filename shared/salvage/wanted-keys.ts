@@ -57,10 +57,7 @@ interface Generations {
   candidates: number;
 }
 
-/**
- * The generation of a certificate or of a public key. Errors: Fail if it cannot be read, or is of a kind that kubeadm
- * does not make.
- */
+/** Errors: Fail if it cannot be read, or is of a kind that kubeadm does not make. */
 export function generation(text: string, from: string[]): Generation {
   const publicKey = publicKeyOf(text);
   const kind = keyKind(publicKey);
@@ -160,10 +157,7 @@ export interface WantedOptions extends PkiPlace {
   from?: string | undefined;
 }
 
-/**
- * The keys that are not in their places: first those that all control plane nodes share, then those of
- * certificates without their key.
- */
+/** First those that all control plane nodes share, then those of certificates without their key. */
 export function wantedKeys(known: ClusterEvidence, options: WantedOptions): WantedKey[] {
   const findings = pkiFindings({ certs: CERTS, serviceAccountKey: true }, undefined, options);
   return [
@@ -193,10 +187,7 @@ function wantedShared(
   return [{ ...key, shared: true, generations, candidates }];
 }
 
-/**
- * The generation that the operator names is the only candidate. Errors: Fail where it is none of the known
- * ones.
- */
+/** Errors: Fail where it is none of the known ones. */
 function chosen({ name }: SharedKey, known: Generations, { kid, from }: WantedOptions): Generations {
   const choice = name === "sa" ? kid : name === "ca" ? from : undefined;
   if (choice === undefined) return known;

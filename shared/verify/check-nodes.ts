@@ -124,7 +124,6 @@ function rememberedRow(
   return check(id, look, of);
 }
 
-/** `time` is by that node's clock. */
 function renewalOf(time: Date | undefined, isLate: boolean, deaf: Seen["deaf"]): Answer {
   if (!time) return { failed: "never" };
   const ago = `${((Date.now() - time.getTime()) / 1000).toFixed(0)} s ago`;

@@ -81,7 +81,7 @@ export function withoutAdmin({ facts, cluster }: ControlPlaneNode): CheckRow {
   return check("api-ready", look, localServer(facts));
 }
 
-/** No answer to our own client is no outage if an API server keeps reading through this etcd. */
+/** No outage if an API server keeps reading through this etcd. */
 async function unlessTurnedAway(
   cp: ControlPlaneNode,
   api: KubeApi,

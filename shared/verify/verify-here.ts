@@ -51,7 +51,6 @@ import { serverChecks, withoutAdmin } from "./check-servers.ts";
 
 interface HowToVerify {
   etcdData: string | undefined;
-  /** Nodes that are away, as typed. */
   without?: readonly string[];
   /** Ends even if the cluster cannot be read: a helper then needs the checks of this node. */
   mustEnd?: boolean;
@@ -77,7 +76,6 @@ export async function verifyHere(
       ? { etcd: known.home, from: [], unreached: place.unreached }
       : controlPlaneWithoutData(node, place);
   const readers = cp ? await caReaders(cp) : known ? [] : await kubeletCaReader(node);
-  /** Holders of a renewed CA's old certificate. */
   const oldCa = oldCaHolders(readers);
   if (unread) {
     const why = whyWithoutData(unread, place.dir);
@@ -98,13 +96,11 @@ export async function verifyHere(
 }
 
 interface Noted {
-  /** Collects holders of a renewed CA's old certificate in the cluster. */
   oldCa: OldCaHolder[];
   well: WellAnswers;
   away: ReturnType<typeof awayFrom>;
 }
 
-/** Removes words that all files here confirm. */
 function endAnswered(cp: ControlPlaneNode) {
   const places = new Set(cp.endpoint.witnesses.map(({ place }) => place));
   if (places.size < 2) endWords(({ option }) => option === "endpoint", "all that name a place agree");

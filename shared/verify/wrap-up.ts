@@ -217,10 +217,7 @@ function unfinished(folder: string): string[] {
   });
 }
 
-/**
- * A bundle in the age format, an age identity (and its first line, which age-keygen writes), a bootstrap
- * token.
- */
+/** A bundle or identity in the age format (with age-keygen's first line), a bootstrap token. */
 const SECRET =
   /^(age-encryption\.org\/v1\n|-----BEGIN AGE ENCRYPTED FILE-----|(#.*\n)*AGE-SECRET-KEY-|[a-z0-9]{6}\.[a-z0-9]{16}\s)/;
 

@@ -39,7 +39,6 @@ export class Assembler {
   readonly #budget: Budget | undefined;
   /** Hashes of every content, to yield each once. */
   readonly #seen = new Set<number | bigint>();
-  /** Hashes of every cut beginning. */
   readonly #seenHeads = new Set<number | bigint>();
   #pemEnd = 0;
   /** The last word of a configuration: each place before it was tried as a beginning. */
@@ -177,10 +176,7 @@ class TimeShare {
     this.#milliseconds = seconds * 1000;
   }
 
-  /**
-   * The finds of `look`, or none if the time is over. A text that breaks a parser must not hide the keys
-   * behind it.
-   */
+  /** None if the time is over. A text that breaks a parser must not hide the keys behind it. */
   take<T>(look: () => T[]): T[] {
     if (this.#spent >= this.#milliseconds) {
       this.skipped++;
@@ -200,9 +196,8 @@ class TimeShare {
 }
 
 /**
- * The joined blocks that are proved. A key proves itself. The halves of two certificates would read as one,
- * so a certificate has to be signed by itself or by a CA that was found. Joined public keys are not worth a
- * proof.
+ * A key proves itself. The halves of two certificates would read as one, so a certificate has to be signed by itself
+ * or by a CA that was found. Joined public keys are not worth a proof.
  */
 function provedJoins<T extends { find: PemFind }>(joined: readonly T[], cas: readonly string[]): T[] {
   const isSignedBy = (pem: string, ca: string) => orUndefined(() => signedBy(pem, ca)) === true;

@@ -1,7 +1,7 @@
 /**
- * Reads a block device or an image of one, and never writes: all of it in order, the next piece while the
- * last one is looked at, or a few bytes anywhere. Memory does not grow with its size. Finds the device that a
- * folder is on, and says whether deleted files can be found there at all.
+ * Reads a block device or an image of one, and never writes: all of it in order, the next piece while the last one is
+ * looked at, or a few bytes anywhere. Finds the device that a folder is on, and says whether deleted files can be
+ * found there at all.
  */
 import { closeSync, fstatSync, openSync, read, readFileSync, readSync, type Stats } from "node:fs";
 import { dirname } from "node:path";
@@ -88,9 +88,7 @@ export class Disk {
     }
   }
 
-  /**
-   * A few bytes anywhere, fewer at the end of the disk: a view, valid until the next part or the next read.
-   */
+  /** There may be fewer at the end of the disk. A view, valid until the next part or the next read. */
   read(offset: number, length: number): Buffer {
     const end = Math.min(offset + length, this.size);
     const from = offset - (this.#part?.offset ?? 0);
@@ -199,8 +197,8 @@ const HINT =
   "see the devices with lsblk, then give the device (--device DEVICE) or an image of it (--image FILE)";
 
 /**
- * The device below a path, and what makes a find less likely, a sentence each. The path itself may be gone.
- * Errors: Fail where no device can be read for it.
+ * Says also what makes a find less likely, a sentence each. The path itself may be gone. Errors: Fail where no device
+ * can be read for it.
  */
 export async function deviceOf(path: string): Promise<{ path: string; warnings: string[] }> {
   const folder = existing(path);

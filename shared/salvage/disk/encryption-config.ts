@@ -19,10 +19,7 @@ const FIELDS = ["apiVersion", "kind", "resources"];
 /** Bytes that are read before the word (comments, resources) and behind it. */
 const [BEFORE, AFTER] = [16 * BLOCK, 64 * BLOCK];
 
-/**
- * The whole file around this word, not begun before `after`; undefined where there is none, or its end was not
- * found.
- */
+/** The file does not begin before `after`; undefined where there is none, or its end was not found. */
 export function configAt(disk: Disk, word: number, after: number) {
   const from = Math.max(0, Math.floor(word / BLOCK) * BLOCK - BEFORE);
   const bytes = disk.read(from, word - from + AFTER);

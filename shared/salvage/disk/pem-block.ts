@@ -99,9 +99,7 @@ function derSize(line: string): number | undefined {
   return count >= 1 && count <= 3 ? 2 + count + der.readUIntBE(2, count) : undefined;
 }
 
-/**
- * How far the lines have the form they must have, the first wrong one included: the cut may be in its middle.
- */
+/** The first wrong line included: the cut may be in its middle. */
 function soundLength(
   text: string,
   { start, reach, line }: { start: number; reach: number; line: number },
@@ -117,10 +115,7 @@ function soundLength(
  */
 const MOST_ENDS = 64;
 
-/**
- * The ways in which a cut block and an END line make a whole one, the nearest first; `joined` is where the
- * second piece begins.
- */
+/** The nearest first; `joined` is where the second piece begins. */
 export function joinPems(
   disk: Disk,
   head: CutPem & { offset: number },
@@ -181,10 +176,7 @@ export interface ConfigFind extends Place {
   text: string;
 }
 
-/**
- * The beginning of a file that is not whole: overwritten, or its second piece was not found. `what` is its
- * PEM label.
- */
+/** Overwritten, or its second piece was not found. `what` is its PEM label. */
 export interface CutFind extends Place {
   kind: "cut";
   what: string;

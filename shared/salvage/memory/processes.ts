@@ -69,9 +69,9 @@ const CHUNK = 4 << 20;
 const OVERLAP = 4096;
 
 /**
- * A process's writable memory, piece by piece; a piece is only good until the next one. 8-byte words of the
- * process are aligned in it. Pieces of one mapping overlap. A mapping that goes away meanwhile is skipped,
- * and a process that ends, ends it. Errors: Fail where the memory may not be read at all.
+ * A piece is only good until the next one. 8-byte words of the process are aligned in it. Pieces of one mapping
+ * overlap. A mapping that goes away meanwhile is skipped, and a process that ends, ends it. Errors: Fail where the
+ * memory may not be read at all.
  */
 export function* memoryOf(process: Process): Generator<Uint8Array> {
   const folder = `${hostPath("/proc")}/${process.pid}`;

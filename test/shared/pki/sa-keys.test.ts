@@ -35,7 +35,9 @@ test("a token of another key does not verify, nor does what is no token", async 
   const token = await (await legacyTokenSigner(own.key))(CLAIMS);
   expect(tokenVerifier(other.pub)(token)).toBe(false);
   expect(tokenVerifier(other.pub + own.pub)(token)).toBe(true);
+  // as keyutil.ParsePublicKeysPEM: a key that is damaged is passed over, a certificate is taken
+  expect(tokenVerifier(other.pub.replace(/MII.{40}/, "") + own.pub)(token)).toBe(true);
   const { cert } = await issueCa(certRow("ca"), testFacts(), { key: own });
-  expect(tokenVerifier(cert)(token)).toBe(true); // keyutil.ParsePublicKeysPEM takes one
+  expect(tokenVerifier(cert)(token)).toBe(true);
   for (const text of ["", "a.b.c", "e30.e30.e30"]) expect(tokenVerifier(own.pub)(text)).toBe(false);
 });
