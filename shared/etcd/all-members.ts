@@ -135,13 +135,14 @@ function sayLearner(peer: Peer, facts: ClusterFacts) {
  * (storage/mvcc/kvstore.go, hashByRev).
  */
 async function proveSameKeys(own: EtcdClient, voting: ReadonlyMap<Peer, EtcdClient>, now: number) {
-  let revision = now;
+  let [revision, compacted] = [now, ""];
   for (const [{ name }, theirs] of voting) await caughtUp(name, theirs, revision);
   const same = new Map<string, boolean>();
   const compare = async () => {
     ({ revision } = await own.status());
     for (const theirs of voting.values()) if ((await theirs.status()).revision < revision) return false;
     const ownHash = await own.hashAt(revision);
+    ({ compacted } = ownHash);
     for (const [peer, theirs] of voting) {
       const otherHash = await answerOf(peer, () => theirs.hashAt(revision));
       if (otherHash.compacted !== ownHash.compacted) return false;
@@ -152,6 +153,7 @@ async function proveSameKeys(own: EtcdClient, voting: ReadonlyMap<Peer, EtcdClie
   const names = [...voting.keys()].map(({ name }) => name);
   await waitFor(`etcd on ${listed(names)} and here to have compacted to the same revision`, compare, {
     seconds: 60,
+    progress: () => compacted,
     hint: "run the same line again: the API server compacts every five minutes",
   });
   for (const name of names) {
