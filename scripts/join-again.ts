@@ -30,7 +30,8 @@ async function main() {
   const { values } = begin("join-again", { options: OPTIONS, usage: USAGE }, lockNodeShared);
   const node = lineOf(values);
   const last = lastSave();
-  const isReset = last !== undefined && !exists(KUBELET_CONFIG);
+  // kubeadm reset removes both
+  const isReset = last !== undefined && !FILES.some((file) => exists(`${KUBELET_DIR}/${file}`));
   const folder = save(
     isReset ? await kubeletIn(last, node) : await kubeletHere(node, values),
     node,
@@ -82,7 +83,11 @@ function save({ name, criSocket, from }: Kubelet, was: WhereItWas): string {
   const flags = ownFlags(from);
   say(`the kubelet of ${name} has these flags of yours: ${shownFlags(flags) || "none"}`);
   const folder = `${newRescue().dir}/${SAVED_BELOW}`;
-  for (const file of FILES) writeFile(`${folder}/${file}`, readText(`${from}/${file}`)!, PRIVATE);
+  for (const file of FILES) {
+    const text = readText(`${from}/${file}`);
+    // the kubelet's flags may name a configuration of the operator's instead
+    if (text !== undefined) writeFile(`${folder}/${file}`, text, PRIVATE);
+  }
   // last: if it exists, all is saved
   const config = joinConfig({ name, criSocket, flags }, was);
   writeFile(joinYaml(folder), config, { ...PRIVATE, note: "for kubeadm join" });
@@ -112,11 +117,13 @@ function sayDifference(last: string, folder: string) {
 }
 
 function next(folder: string): string {
+  const config = `${folder}/config.yaml`;
+  const diff = shell`diff ${config} ${KUBELET_CONFIG}`;
   return [
     "kubeadm reset --force",
     "the keys from another control plane node (the line with tar that part 2 printed there)",
     joinLine(folder),
-    `${shell`diff ${folder}/config.yaml ${KUBELET_CONFIG}`} (kubeadm takes it from the cluster)`,
+    ...(exists(config) ? [`${diff} (kubeadm takes it from the cluster)`] : []),
   ].join(", then ");
 }
 

@@ -1,6 +1,6 @@
 /** join-again as operators run it: what it saves of a kubelet, and the file for kubeadm join. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { readdirSync, rmSync } from "node:fs";
+import { readdirSync, renameSync, rmSync } from "node:fs";
 import { parse } from "yaml";
 import { ADDRESS, healthyCp, write } from "../pretend/cluster.ts";
 import { sameEtcd, serveOtherMember } from "../pretend/etcd.ts";
@@ -101,6 +101,17 @@ test.each([
     stderr: expect.stringContaining(`error: ${error}\nhint: `),
   });
   expect(node.fingerprint()).toEqual(before);
+});
+
+test("join-again goes on where the kubelet's configuration is a file of the operator's, and a second run looks for life again", async () => {
+  using node = await withoutData([], ...Array.from({ length: 9 }, () => CONTROL_PLANE));
+  const own = `${node.root}/etc/kubelet.yaml`;
+  renameSync(`${node.root}/var/lib/kubelet/config.yaml`, own);
+  write(node.root + FLAGS, ENV.replace('="', '="--config=/etc/kubelet.yaml '), 0o644);
+  const { exitCode, stderr, stdout } = await node.run(`${LINE} v1.34.4`);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  expect(stdout).not.toContain("/config.yaml");
+  await expectRefusal(node, `${LINE} v1.34.4`, RUNS, STOP_FIRST, REFUSED);
 });
 
 test("join-again after kubeadm reset says that the flags are gone", async () => {
