@@ -13,8 +13,9 @@ import { standIns } from "../manifests/repair-changes.ts";
 import { clientText } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
 import { saidAt, type Word, wordsOf } from "../node/words.ts";
-import { day, infoOf, signedBy } from "../pki/certificate.ts";
+import { day, infoOf, infosIn, signedBy, signingFirst } from "../pki/certificate.ts";
 import { CERTS, certPath } from "../pki/certs.ts";
+import { readable } from "../pki/examine.ts";
 import { KUBECONFIGS, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { oldSaPub } from "../pki/sa-keys.ts";
 import { shownSoon } from "../pki/served.ts";
@@ -62,9 +63,18 @@ export function endingsHere(
   ];
   const endings = all.flatMap(({ kind, path }) => {
     const read = () => (kind === "kubeconfig" ? readKubeconfig(path)?.clientCertPem : readText(path));
-    return endingOf(kind, path, attempt(read, undefined));
+    const text = attempt(read, undefined);
+    return endingOf(kind, path, kind === "ca" ? caIn(text, path, kubelet) : text);
   });
   return [...client.map((one) => ({ ...one, isKept })), ...endings];
+}
+
+/** The one of several CAs whose key is here; else the one that has signed the kubelet's certificate. */
+function caIn(text = "", path: string, { clientPem }: Pick<Node["kubelet"], "clientPem">) {
+  const key = readable(path.replace(/crt$/, "key"));
+  if (key) return signingFirst(text, key);
+  const own = readable(clientPem) ?? "";
+  return infosIn(text).find(({ pem }) => attempt(() => signedBy(own, pem), false))?.pem ?? text;
 }
 
 /** Certificates that members of an etcd on other machines show, of its CA. */

@@ -1,7 +1,14 @@
 /** What ends next: by day, with what renews it. */
 import { expect, test } from "bun:test";
+import { rmSync } from "node:fs";
 import { Checks } from "../../../shared/checks/check.ts";
-import { type Ending, firstEnd, forecast, goodUntil } from "../../../shared/checks/forecast.ts";
+import { type Ending, endingsHere, firstEnd, forecast, goodUntil } from "../../../shared/checks/forecast.ts";
+import { hostPath, writeFile } from "../../../shared/files/files.ts";
+import { certInfo } from "../../../shared/pki/certificate.ts";
+import { certRow } from "../../../shared/pki/certs.ts";
+import { issueCa, issueClient } from "../../../shared/pki/issue.ts";
+import { testFacts } from "../../pretend/facts.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
 
 const NOW = new Date("2026-11-26T12:00:00Z");
 const inDays = (days: number) => new Date(NOW.getTime() + days * 86_400_000);
@@ -100,4 +107,21 @@ test("a kubelet that keeps its certificate (rotateCertificates: false) is named 
   expect(await said([kept(89), ...others])).toEqual([
     "expiry-kubelet | kubelet.conf | warning | soon | until 2027-02-23, 89 days from now",
   ]);
+});
+
+test("the CA that signs ends, and not another one that stands before it in its file: that of a worker, the one that has signed its kubelet's certificate", async () => {
+  using _ = sandbox();
+  const folder = "/etc/kubernetes/pki";
+  const own = await issueCa(certRow("ca"), testFacts({ caValidityHours: 24 }));
+  const { cert: older } = await issueCa(certRow("ca"), testFacts());
+  writeFile(`${folder}/ca.crt`, older + own.cert);
+  writeFile(`${folder}/ca.key`, own.key);
+  const client = await issueClient({ cn: "system:node:m1", o: "system:nodes" }, own, testFacts());
+  const kubelet = { clientPem: "/k/client.pem", serverPem: "/none", clientCaFile: `${folder}/ca.crt` };
+  writeFile(kubelet.clientPem, client.cert + client.key);
+  for (const dir of [folder, undefined]) {
+    const [ca] = endingsHere({ kubelet } as never, dir);
+    expect(ca?.notAfter).toEqual(certInfo(own.cert).notAfter);
+    rmSync(hostPath(`${folder}/ca.key`), { force: true });
+  }
 });

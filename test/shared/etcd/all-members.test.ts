@@ -17,12 +17,12 @@ import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa, issueLeaf } from "../../../shared/pki/issue.ts";
 import { mode } from "../../../shared/run.ts";
 import { ADDRESS, FACTS, healthyCp } from "../../pretend/cluster.ts";
-import { variablesHere } from "../../pretend/programs.ts";
 import { LOST, sameEtcd, serveEtcd } from "../../pretend/etcd.ts";
 import { lookAt } from "../../pretend/in-process.ts";
 import { withM2 } from "../../pretend/lost-cp.ts";
 import { leaveNode } from "../../pretend/no-node.ts";
 import { MEMBER } from "../../pretend/node.ts";
+import { variablesHere } from "../../pretend/programs.ts";
 import { quietly } from "../../pretend/quietly.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
@@ -124,7 +124,10 @@ test("while one has compacted and the other not yet, their hashes say nothing: t
 
 test("a compaction between two hashes of a huge database costs no time: each begins the wait anew", async () => {
   using _patience = variablesHere({ KUBE_PKI_REPAIR_PATIENCE: "0" });
-  await prove({ revisions: [120], hash: 7, compacted: [90, 91] }, { revisions: [120], hash: 7, compacted: [91] });
+  await prove(
+    { revisions: [120], hash: 7, compacted: [90, 91] },
+    { revisions: [120], hash: 7, compacted: [91] },
+  );
 });
 
 test("each member reads its database once for its hash, never two at the same time: none takes a write meanwhile", async () => {
