@@ -21,6 +21,7 @@ import { parseOptions, writeTyped } from "../shared/files/operator-files.ts";
 import { backupMade } from "../shared/hand-over/backup-mark.ts";
 import { readNode } from "../shared/node/node.ts";
 import { answer, run, tell, VERSION } from "../shared/run.ts";
+import { shell } from "../shared/shell-line.ts";
 import { untilGood, verifyHere } from "../shared/verify/verify-here.ts";
 import { type WrapUp, wrapUp, wrapUpText } from "../shared/verify/wrap-up.ts";
 
@@ -172,7 +173,7 @@ function seconds(date: Date): number {
 export function refuseMetricsPlace(path: string) {
   if (!path.endsWith(".prom"))
     throw new Fail(`node_exporter reads only files that end in .prom, not "${path}"`, {
-      hint: `give a name that ends in .prom: --metrics ${path}.prom`,
+      hint: shell`give a name that ends in .prom: --metrics ${`${path}.prom`}`,
     });
   if (stat(dirname(path))?.kind !== "dir")
     throw new Fail(`There is no folder "${dirname(path)}"`, {

@@ -100,6 +100,16 @@ test("tokens that the operator has brought name the key for a person, and prove 
   expect(tokensOfLastKey(found, kid(old)).tokens.map(({ text }) => text)).toEqual([proxys]);
 });
 
+test("a worker's root may write any kid into a token: in the line to type it is one word to the shell", async () => {
+  using box = sandbox();
+  const head = Buffer.from(JSON.stringify({ alg: "ES256", kid: "$(touch /x);reboot" })).toString("base64url");
+  const forged = issued(old, 3000).replace(/^[^.]+/, head);
+  writeFileSync(`${box.dir}/tokens`, forged);
+  const { found } = collectTokens(dataOf({}), "/var/lib/kubelet/pods", "/tokens");
+  const refused = await failOf(async () => void tokensOfLastKey(found));
+  expect(refused?.hint).toEndWith("--kid='$(touch /x);reboot'");
+});
+
 test.each<[string, string, string | undefined]>([
   ["/var/log/pods", "no configuration there", undefined],
   ["/var/log/pods", "a usual configuration", "staticPodPath: /etc/kubernetes/manifests\n"],
