@@ -105,7 +105,7 @@ function addressesIn(text: string): string[] {
  * A word that may contain a name: alone, or with a dash, a dot or a colon beside it, as in
  * kube-apiserver-cp1.
  */
-const WORD = /[A-Za-z0-9:][A-Za-z0-9.:-]*/g;
+const WORD = /[A-Za-z0-9:][A-Za-z0-9_.:-]*/g;
 
 /** Names, part by part: "rack7", ".", "example". */
 interface Tree {

@@ -39,6 +39,12 @@ test("other names that are known are replaced, the longer one first", () => {
   expect(aliased("rack7.example.org and rack7", ["rack7", "rack7.example.org"])).toBe("host-2 and host-1");
 });
 
+test("a host's name may have an underscore, and a folder of logs has one before and behind a node's", () => {
+  expect(aliased("CP_7: kube-system_etcd-m1_7d1f, https://db_2:6443", ["CP_7"])).toBe(
+    "host-1: kube-system_etcd-control-plane-1_7d1f, https://host-2:6443",
+  );
+});
+
 test("what only one node knows is replaced in its own texts alone, and has one alias", () => {
   const texts = ["error: w1 is at https://error and https://private, 10.9.9.9"];
   const renamed = aliasesOf(
