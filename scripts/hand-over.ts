@@ -19,7 +19,6 @@ import * as own from "../shared/hand-over/operators-bundle.ts";
 import {
   checkOrigin,
   keysElsewhere,
-  type LookedForKeys,
   lookForKeys,
   originOf,
   takeKubeletConfig,
@@ -94,9 +93,7 @@ async function snapshot(file: string, values: Values) {
 /**
  * The keys that are here; says which. Errors: Refused if the CA is external: its key is elsewhere.
  */
-async function toPack(
-  values: Values,
-): Promise<Pick<LookedForKeys, "node" | "here"> & { bundle: bundles.Bundle }> {
+async function toPack(values: Values) {
   const { here, node } = await lookForKeys(values["etcd-data"]);
   if (here.data && here.cluster && isExternalCa(here.data, here.cluster))
     throw new Refused("The cluster's CA is external: its key is not here to be packed", {

@@ -112,7 +112,7 @@ export function checkValues(db: Bbolt, folder: string, applied: number) {
 }
 
 /** `content`: a sum of key and value; undefined where there is no value. */
-function contentOf(leaf: Leaf, i: number): RevisionKey & { content: number | undefined } {
+function contentOf(leaf: Leaf, i: number) {
   const row = readRevision(leaf, i);
   const hasValue = row.key !== "" && !row.isTombstone;
   return { ...row, content: hasValue ? sumOf(row.key, valueIn(leaf, i)) : undefined };

@@ -189,7 +189,7 @@ const METHODS = new Set(["PUT", "POST", "DELETE", "GET", "QGET", "SYNC"]);
  * etcdserverpb.Request { 2 Method, 3 Path, 4 Val }, the v2 requests of etcd up to 3.5; undefined for an
  * InternalRaftRequest.
  */
-export function legacyRequest(request: Uint8Array): { path: string; value: string } | undefined {
+export function legacyRequest(request: Uint8Array) {
   let [method, path, value] = ["", "", ""];
   for (const field of wireFields(request)) {
     if (field.number > 2 && !METHODS.has(method)) return undefined;

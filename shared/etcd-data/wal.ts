@@ -200,7 +200,7 @@ const ROOM = 4096;
 /**
  * Where the log continues behind damage: a record that follows another one. Returns it with the sum before it.
  */
-function nextChain(file: LogFile, from: number): { position: number; crc: number } | undefined {
+function nextChain(file: LogFile, from: number) {
   const recordAt = (position: number) => {
     if (position + FRAME_HEADER_SIZE > file.size) return undefined;
     const frame = readFrame(file.slice(position, position + FRAME_HEADER_SIZE), position);

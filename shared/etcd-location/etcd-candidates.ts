@@ -130,7 +130,7 @@ export function memberFolders(): string[] {
 }
 
 /** Folders that were written later than this one, each with the time. */
-export function writtenLater(place: EtcdFolders): { dir: string; written: Date }[] {
+export function writtenLater(place: EtcdFolders) {
   const lastWrite = lastWritten(place);
   const all = memberFolders().map((dir) => ({ dir, written: lastWritten({ dir, wal: undefined }) }));
   return all.filter(({ written }) => written > lastWrite);

@@ -47,7 +47,7 @@ const PKI_SETTINGS = [
 ];
 
 /** Undefined if this machine knows no such user. `user`: a name, or a number. */
-export function idsOf(user: string): { uid: number; gid: number } | undefined {
+export function idsOf(user: string) {
   if (user === "root" || user === "0") return { uid: 0, gid: 0 };
   const lines = textOf("/etc/passwd")
     .split("\n")

@@ -159,7 +159,7 @@ interface Here {
 }
 
 /** Undefined if its manifest is lost and the runtime has no container of it. */
-export async function apiServerHere({ node, all }: Here): Promise<{ spec: PodSpec } | undefined> {
+export async function apiServerHere({ node, all }: Here) {
   const spec = readableManifest(whereIs(node ? manifestPath({ node }, NAME) : MANIFEST))?.spec;
   if (spec || !node) return spec && { spec };
   const containers = all ?? (await containersIfAny(node));

@@ -37,11 +37,7 @@ const PART_1_FIRST = "run part 1 first: ./bunw scripts/01-etcd.ts";
  * Step 2.1: this etcd is the old one, and so is each other member, except offline and lost ones; lost ones
  * are removed. Returns whether the database is full, and the nodes that are lost: named now, or taken out before.
  */
-export async function proveEtcd(
-  cp: ControlPlaneNode,
-  named: LeftOut,
-  lostOn: readonly string[],
-): Promise<{ isFull: boolean; lost: readonly string[] }> {
+export async function proveEtcd(cp: ControlPlaneNode, named: LeftOut, lostOn: readonly string[]) {
   const { lost } = named;
   const { facts, data } = cp;
   refuseMembersElsewhere(

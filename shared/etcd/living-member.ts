@@ -163,7 +163,7 @@ const ASK_HINT = "end it with Ctrl-C: nothing was changed";
 /**
  * Each accepts the certificates on this disk. One that is alone may have been off since before this one joined.
  */
-async function whoLists(data: EtcdData, node: Node): Promise<{ name: string; isListed: boolean }[]> {
+async function whoLists(data: EtcdData, node: Node) {
   const others = data.members.filter(({ id }) => id !== data.memberId);
   const answers = others.map(async (member) => {
     const { host } = placeOf(member);

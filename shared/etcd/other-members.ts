@@ -17,7 +17,6 @@ import {
   type Peer,
   peerNames,
   peersOf,
-  type Quorum,
   quorumOf,
   type Shows,
   SOON,
@@ -43,7 +42,7 @@ export async function lookAtPeers(
   cp: ControlPlaneNode,
   actions: readonly PkiAction[],
   { typed, said }: { typed: readonly string[]; said: readonly string[] },
-): Promise<OtherMembers & { others: Quorum }> {
+) {
   // naming this node gives up the keys in its processes
   refuseUnknownNodes({ without: [], lost: typed.filter((name) => name !== cp.node.name) }, cp);
   const makesKeys = actions.some(({ todo }) => todo === "make");

@@ -181,7 +181,7 @@ export function standIn<P extends Pick<Peer, "id" | "name" | "host" | "servedPem
   running: readonly P[],
   moved: Moved,
   taken: readonly string[],
-): { peer: P; from: string } {
+) {
   for (const peer of running) {
     const address = addressBefore(peer.host, moved);
     const sans = infoOf(peer.servedPem)?.sans;

@@ -64,7 +64,7 @@ export function contentAt(path: string): ContentPlace {
 type ContentPlace = { at: string } & (Exclude<Entry, { kind: "tree" }> | { kind: "disk"; host: string });
 
 /** `real`: without links on the way, if that is known already. */
-function content(path: string): { path: string; real?: string } {
+function content(path: string) {
   const own = resolve("/", path);
   // a link that is deleted or replaced in memory has no target
   if (lookUp(own).kind !== "disk") return { path: own };
@@ -107,7 +107,7 @@ interface Way {
 }
 
 /** `isLink`: the last part of the path is a link, and was followed. */
-function walk(path: string, { followsLast, see }: Way): { at: string; isLink: boolean } {
+function walk(path: string, { followsLast, see }: Way) {
   const pending = resolve("/", path).split("/").filter(Boolean);
   let at = "/";
   let links = 0;

@@ -48,8 +48,6 @@ export function keysElsewhere({ data, cluster, home, etcdCa }: PartialFacts): Ke
   };
 }
 
-export type LookedForKeys = Awaited<ReturnType<typeof lookForKeys>>;
-
 /** The cluster of this machine, which may be no node, and what to do if its data is lost. */
 export async function lookForKeys(etcdData: string | undefined) {
   const node = await nodeIfAny();

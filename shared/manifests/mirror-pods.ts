@@ -72,10 +72,7 @@ export function mirrorPodsOf(data: EtcdData, nodeNames: readonly string[]): Map<
  * records name another pod of its name. Those of other namespaces never count, record or not: the hash does
  * not protect their image and arguments, and a tenant may change them.
  */
-export function findStaticPods(
-  data: EtcdData,
-  nodeName: string,
-): { proved: ProvedPod[]; unproved: UnprovedPod[] } {
+export function findStaticPods(data: EtcdData, nodeName: string) {
   const records = staticPodRecords(nodeName);
   const found = mirrorPodsBelow("", data, nodeName).map((one) => ({
     ...one,

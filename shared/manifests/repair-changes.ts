@@ -154,7 +154,7 @@ function word(certificatesDir: string): string {
 export const STAND_IN_MARK = "# A replacement made by kube-pki-repair";
 
 /** Audit policies and the scheduler's configurations that this kit wrote in place of lost ones. */
-export function standIns(cp: { node: Node }): { path: string; program: string }[] {
+export function standIns(cp: { node: Node }) {
   const files = ["kube-apiserver", "kube-scheduler"].flatMap((program) => {
     const manifest = readManifest(manifestPath(cp, program));
     const named = manifest ? hostFiles(manifest) : [];

@@ -69,7 +69,7 @@ interface Node {
  * `made`: when the operator named the move; pods that started later have the new addresses. Returns the nodes
  * whose kubelets do not renew their Lease but have such a pod: nobody there would start a new one.
  */
-export async function restartOldPods(api: KubeApi, moved: Moved, made: Date): Promise<{ silent: string[] }> {
+export async function restartOldPods(api: KubeApi, moved: Moved, made: Date) {
   const nodes = await api.list<Node>("/api/v1/nodes");
   const renewals = await allRenewals(api);
   const silent = nodes.map(({ metadata }) => metadata.name).filter((name) => !isFresh(renewals.get(name)));

@@ -35,7 +35,7 @@ export class SealedFail extends Fail {
 }
 
 /** The key or KMS plugin that opens this seal. */
-export function readSeal(seal: string): { byPlugin: boolean; name: string; words: string } {
+export function readSeal(seal: string) {
   const [provider, , name = ""] = seal.split(":");
   const byPlugin = provider === "kms";
   return {

@@ -39,7 +39,7 @@ export async function olderElsewhere(
   api: KubeApi,
   named: ReadonlySet<string>,
   now = new Date(),
-): Promise<{ rows: CheckRow[]; holders: OldCaHolder[] }> {
+) {
   const cas = knownCas(cp.facts.certificatesDir, cp.cluster.oldCaPem);
   const isOpen = (ca: keyof KnownCas) => (cas[ca]?.olderEnd ?? now) > now;
   const rows = await cappedRow(cp, api, now);
@@ -63,7 +63,7 @@ export async function olderElsewhere(
 }
 
 /** A repair's copy of the data may be older than the cluster's current objects. */
-function copiesOf(cp: ControlPlaneNode, cas: KnownCas): { copies: OtherCopy[]; unseen: string[] } {
+function copiesOf(cp: ControlPlaneNode, cas: KnownCas) {
   const { copies, unseen } = copiesOnNode(cas);
   if (cp.dataFrom === rescuedEtcd(cp.rescue)) return { copies, unseen: ["stored objects", ...unseen] };
   const found = attempt(() => copiesInData(cp.data, cas));
@@ -142,7 +142,7 @@ interface OtherCopy {
 }
 
 /** Searches the objects of etcd's data, in their order; `sealed`: values that nothing here can open. */
-export function copiesInData(data: EtcdData, cas: KnownCas): { copies: OtherCopy[]; sealed: number } {
+export function copiesInData(data: EtcdData, cas: KnownCas) {
   const prefix = `${registryPrefix(data)}/`;
   let sealed = 0;
   const copies: OtherCopy[] = [];
@@ -162,7 +162,7 @@ export function copiesInData(data: EtcdData, cas: KnownCas): { copies: OtherCopy
 const UNION = `configmaps/${AGGREGATED_TRUST}`;
 
 /** Searches the files of this node; `unseen`: folders that were not searched to the end, with the reason. */
-export function copiesOnNode(cas: KnownCas): { copies: OtherCopy[]; unseen: string[] } {
+export function copiesOnNode(cas: KnownCas) {
   const unseen: string[] = [];
   const copies: OtherCopy[] = [];
   for (const one of textsHere()) {

@@ -154,11 +154,7 @@ function isEdge(parts: readonly string[], part: number, end: number): boolean {
 }
 
 /** `to`: the part behind it. */
-function longest(
-  tree: Tree,
-  parts: readonly string[],
-  from: number,
-): { alias: string; to: number } | undefined {
+function longest(tree: Tree, parts: readonly string[], from: number) {
   let best: { alias: string; to: number } | undefined;
   let at: Tree | undefined = tree;
   for (let i = from; i < parts.length; i++) {

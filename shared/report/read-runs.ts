@@ -182,11 +182,7 @@ function text(bytes: Uint8Array): string {
 }
 
 /** `bad`: the number of wrong lines. */
-function recordOf(
-  whose: Whose,
-  all: readonly string[],
-  said: string,
-): { run: KeptRecord | undefined; bad: number } {
+function recordOf(whose: Whose, all: readonly string[], said: string) {
   const events = all.flatMap((line) => asEvent(orUndefined(() => JSON.parse(line) as unknown)) ?? []);
   const [first] = events;
   if (first?.what !== "run") return { run: undefined, bad: all.length };

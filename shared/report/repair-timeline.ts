@@ -121,7 +121,7 @@ const MEANS: { script: string; text: string; when: When }[] = [
   { script: "04-sa-tokens", text: "pods and tokens renewed", when: goodEnd },
 ];
 
-export function moments(runs: readonly KeptRecord[]): { time: Date; text: string }[] {
+export function moments(runs: readonly KeptRecord[]) {
   return MEANS.flatMap(({ script, text, when }) => {
     const times = runs.filter((run) => run.script === script).flatMap((run) => when(run)?.getTime() ?? []);
     return times.length > 0 ? [{ time: new Date(Math.min(...times)), text }] : [];

@@ -200,7 +200,7 @@ const HINT =
  * Says also what makes a find less likely, a sentence each. The path itself may be gone. Errors: Fail where no device
  * can be read for it.
  */
-export async function deviceOf(path: string): Promise<{ path: string; warnings: string[] }> {
+export async function deviceOf(path: string) {
   const folder = existing(path);
   const found = await mountOf(folder);
   // Flatcar's /etc lies over the system's own; what was written there is in `upperdir`, below the place where

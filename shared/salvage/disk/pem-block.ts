@@ -3,7 +3,7 @@
  * (the length of a DER SEQUENCE). So a block that is cut off, or continues elsewhere, is recognised, and the
  * place of its END line is known to the byte. The second piece of a block is searched among all that could be one.
  */
-import { createPrivateKey, createPublicKey, type KeyObject } from "node:crypto";
+import { createPrivateKey, createPublicKey } from "node:crypto";
 import { type CertInfo, certInfo, orUndefined, publicKeyHash } from "../../pki/certificate.ts";
 import { signs } from "../../pki/keys.ts";
 import type { Disk } from "./disk.ts";
@@ -81,7 +81,7 @@ function wholePem(text: string, label: string, reach: number): PemBlock | undefi
  * A private key that is whole. A partly overwritten one may still be readable, and even sign. Every number of an RSA
  * key follows from the others (RFC 8017, 3.2), and the library that reads it checks them all (BoringSSL, RSA_check_key).
  */
-export function provenKey(pem: string): { key: KeyObject; publicKey: KeyObject } | undefined {
+export function provenKey(pem: string) {
   const key = orUndefined(() => createPrivateKey(pem));
   if (!key) return undefined;
   const publicKey = createPublicKey(key);
@@ -116,11 +116,7 @@ function soundLength(
 const MOST_ENDS = 64;
 
 /** The nearest first; `joined` is where the second piece begins. */
-export function joinPems(
-  disk: Disk,
-  head: CutPem & { offset: number },
-  ends: readonly number[],
-): { block: PemBlock; joined: number }[] {
+export function joinPems(disk: Disk, head: CutPem & { offset: number }, ends: readonly number[]) {
   const first = disk.read(head.offset, head.sound).toString("latin1");
   const tailOf = (end: number, border: number) => end - (head.offset + head.reach - border);
   const distance = (end: number) => Math.abs(end - head.offset);

@@ -124,7 +124,7 @@ function isTouched({ file, page }: { file: number; page: number }, from: number,
 }
 
 /** `c000000000-c000400000 rw-p 00000000 00:00 0`, a line each. */
-function writable(maps: string): { from: number; to: number }[] {
+function writable(maps: string) {
   const lines = maps.matchAll(/^([0-9a-f]+)-([0-9a-f]+) rw/gm);
   return [...lines].map(([, from, to]) => ({
     from: Number.parseInt(from!, 16),
