@@ -17,8 +17,23 @@ import type { KubeApi } from "./kube-api.ts";
 import { hostOfHolder, type KubeObject, type Leader, type LeadersSeen, leaderIn } from "./kube-object.ts";
 import { readAll, watch } from "./many.ts";
 
-/** A kubelet whose last renewal is older than a minute does not run, or cannot reach the API. */
+/** A kubelet whose last renewal is older than a minute does not run, or cannot reach the API: its Lease lasts 40 s. */
 const FRESH_MS = 60_000;
+
+/** Where a Lease lasts longer, it is renewed less often. But its holder says how long, and may say anything. */
+const MOST_MS = 10 * FRESH_MS;
+
+/** A time, and the milliseconds for which it counts. */
+class Renewal extends Date {
+  readonly freshFor: number;
+
+  constructor(spec: Lease["spec"] | undefined) {
+    super(spec?.renewTime ?? 0);
+    this.freshFor = Math.min(Math.max(FRESH_MS, (spec?.leaseDurationSeconds ?? 0) * 1500), MOST_MS);
+  }
+}
+
+const freshFor = (renewal: Date | undefined) => (renewal instanceof Renewal ? renewal.freshFor : FRESH_MS);
 
 export interface Lease extends KubeObject {
   spec: { holderIdentity?: string; renewTime?: string; leaseDurationSeconds?: number };
@@ -29,15 +44,15 @@ const NODE_LEASES = `${LEASES}/kube-node-lease/leases`;
 
 /** The last renewal, by its holder's clock; 1970: none. */
 export function renewed(lease: Lease | undefined): Date {
-  return new Date(lease?.spec.renewTime ?? 0);
+  return new Renewal(lease?.spec);
 }
 
 /**
- * Within a minute of our clock. A time in the future is not: the Lease of a node whose clock is ahead would
- * stay fresh after its death.
+ * Within a minute of our clock, or longer where its Lease lasts longer. A time in the future is not: the Lease of a
+ * node whose clock is ahead would stay fresh after its death.
  */
 export function isFresh(renewal: Date | undefined): boolean {
-  return Math.abs(Date.now() - (renewal?.getTime() ?? 0)) <= FRESH_MS;
+  return Math.abs(Date.now() - (renewal?.getTime() ?? 0)) <= freshFor(renewal);
 }
 
 /** Milliseconds, if this renewal was just seen; 0 where that is less than a minute. */
@@ -109,8 +124,13 @@ export function mayBeAlive(time: Date | undefined, made: Date): boolean {
 
 /* All nodes' at once. */
 
-/** Seconds in which every living kubelet renews its Lease, even if the API was unavailable and has just come back. */
-export const RENEWAL_SECONDS = 25;
+/**
+ * Seconds in which a living kubelet renews its Lease, even if the API was unavailable and has just come back: it does
+ * so four times while that lasts.
+ */
+export function secondsToRenew(last: Date | undefined): number {
+  return Math.max(25, freshFor(last) / 5000);
+}
 
 export async function allRenewals(api: KubeApi): Promise<Map<string, Date>> {
   const renewals = new Map<string, Date>();
@@ -169,7 +189,8 @@ export async function nodeLeases(
     leases = compare(await allRenewals(api));
     return awaited().every(ports.isClosed);
   };
-  const options = { seconds: RENEWAL_SECONDS, hint: "journalctl -u kubelet there" };
+  const seconds = Math.max(...leases.notRenewed.map((name) => secondsToRenew(first.get(name))));
+  const options = { seconds, hint: "journalctl -u kubelet there" };
   const what = () => `the kubelets of ${listed(awaited())} to renew their Leases`;
   if (leases.notRenewed.length > 0) await undefinedOnTimeout(waitFor(what, nothingToWaitFor, options));
   const [silent] = leases.notRenewed;

@@ -4,7 +4,7 @@
  */
 
 import { isTokenUser } from "../api/bootstrap-tokens.ts";
-import { mayBeAlive, RENEWAL_SECONDS } from "../api/leases.ts";
+import { mayBeAlive, secondsToRenew } from "../api/leases.ts";
 import { retry, watch } from "../api/many.ts";
 import { madeAt } from "../pki/certificate.ts";
 import { FEW, quoteUntrusted } from "../plain.ts";
@@ -156,11 +156,11 @@ async function decideClient(scene: Scene, csr: Csr) {
 
 /**
  * Its Lease was renewed just before we began to watch, or at any time since the repair began, which its clock
- * does not tell: only a next renewal, or none within RENEWAL_SECONDS, shows whether it is alive.
+ * does not tell: only a next renewal, or none in the time for one, shows whether it is alive.
  */
 function mayRenew({ before, caPem, began, renewalBefore }: Scene, name: string): boolean {
-  if (Date.now() >= began + RENEWAL_SECONDS * 1000) return false;
   const [last, then] = [before.get(name), renewalBefore?.(name)];
+  if (Date.now() >= began + secondsToRenew(last) * 1000) return false;
   return then ? last !== undefined && last.getTime() !== then.getTime() : mayBeAlive(last, madeAt(caPem));
 }
 

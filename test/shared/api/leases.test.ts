@@ -4,15 +4,18 @@ import { KubeApi } from "../../../shared/api/kube-api.ts";
 import {
   clockAhead,
   dropDeadLeaders,
+  renewed as lastRenewal,
   leaderNow,
   leaseRenewed,
   mayBeAlive,
   nextLeader,
   nodeLeases,
   renewalRefused,
+  secondsToRenew,
   waitForRenewal,
 } from "../../../shared/api/leases.ts";
 import { NO_TLS, pretendApi, status } from "../../pretend/api.ts";
+import { variablesHere } from "../../pretend/programs.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
@@ -54,6 +57,22 @@ test("a node whose clock is late counts when its Lease is renewed while we look"
   expect((await nodeLeases(new KubeApi({ server: api.url, ca: NO_TLS }), ["late"], ALL)).notRenewed).toEqual(
     [],
   );
+});
+
+test("a kubelet whose Lease lasts longer than the usual 40 s renews it less often: it is none that has died", async () => {
+  const slow = renewed(80);
+  Object.assign(slow.spec, { leaseDurationSeconds: 300 });
+  using api = pretendApi({ objects: { [`${LEASES}/edge`]: slow } });
+  using _patience = variablesHere({ KUBE_PKI_REPAIR_PATIENCE: "0" });
+  const { notRenewed, renewals } = await nodeLeases(
+    new KubeApi({ server: api.url, ca: NO_TLS }),
+    ["edge"],
+    ALL,
+  );
+  expect(notRenewed).toEqual([]);
+  expect([renewals.get("edge"), undefined].map(secondsToRenew)).toEqual([90, 25]);
+  Object.assign(slow.spec, { leaseDurationSeconds: 2 ** 31 - 1 });
+  expect(secondsToRenew(lastRenewal(slow as never))).toBe(120);
 });
 
 /** Names → whether somebody listens there; counts how often each was asked. */
