@@ -10,6 +10,7 @@ import { apiAddressOf, apiEndpoint } from "../facts/known-nodes.ts";
 import { Refused } from "../fail.ts";
 import {
   asMoved,
+  canonicalHost,
   canonicalIp,
   endpointHost,
   endpointUrl,
@@ -59,7 +60,7 @@ type Known = Pick<KnownHere, "cluster" | "data">;
 export function refusePairs(moved: Moved, { cluster, data }: Known, goesOn: Moved = new Map()) {
   const nodes = cluster.nodes.map(({ name, places, claimed }) => ({
     name,
-    ips: [...new Set([...places, ...claimed.ips].filter((ip) => isIP(ip)).map(canonicalIp))],
+    ips: [...new Set([...places, ...claimed.ips].filter((ip) => isIP(ip)).map(canonicalHost))],
     places,
   }));
   const endpoint = endpointHost(cluster.endpoint ?? "").toLowerCase();

@@ -21,7 +21,7 @@ import { Fail } from "../fail.ts";
 import { type TextHere, textsHere } from "../files/untrusted-file.ts";
 import { systemctlKubelet } from "../node/systemctl-kubelet.ts";
 import { registryPrefix } from "../objects/stored.ts";
-import { asMoved, canonicalIp, endpointPutIn, isServer, type Moved } from "../pki/addresses.ts";
+import { asMoved, canonicalHost, endpointPutIn, isServer, type Moved } from "../pki/addresses.ts";
 import { plainLine } from "../plain.ts";
 import { sayNames } from "../progress.ts";
 import { act, mode, say } from "../run.ts";
@@ -100,7 +100,7 @@ function ownersOf(old: readonly RunningPod[], since: Date): PodOwner[] {
 function movedNodes(nodes: readonly Node[], moved: Moved): ReadonlySet<string> {
   const addresses = new Set([...moved].flat());
   const isMoved = ({ address }: { address: string }) =>
-    isIP(address) > 0 && addresses.has(canonicalIp(address));
+    isIP(address) > 0 && addresses.has(canonicalHost(address));
   const found = nodes.filter(({ status }) => status?.addresses?.some(isMoved));
   return new Set(found.map(({ metadata }) => metadata.name));
 }

@@ -110,6 +110,7 @@ export const NODES: Unlike[] = [
         node.spec = { providerID: "aws:///eu-west-1a/i-0123456789" };
         node.status.addresses.push(
           { type: "InternalIP", address: "fd00::5" },
+          { type: "InternalIP", address: "fe80::5%eth0" },
           { type: "ExternalIP", address: "203.0.113.5" },
         );
       });

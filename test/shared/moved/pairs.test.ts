@@ -47,7 +47,12 @@ const node = (name: string, ip: string) => ({
 });
 const known = {
   cluster: {
-    nodes: [node("cp1", "10.0.0.1"), node("cp2", "10.0.0.2"), node("w1", "10.0.0.21")],
+    nodes: [
+      node("cp1", "10.0.0.1"),
+      node("cp2", "10.0.0.2"),
+      node("w1", "10.0.0.21"),
+      node("w2", "fe80::1%eth0"),
+    ],
     serviceSubnets: ["10.96.0.0/12"],
     podSubnet: "10.244.0.0/16,fd00:10::/56",
     endpoint: "10.0.0.100:6443",

@@ -67,7 +67,9 @@ test("kube-proxy is led to the new server; what names nothing old is not written
 
 const MADE = new Date("2026-01-01T12:00:00Z");
 const [BEFORE, SINCE] = ["2026-01-01T11:00:00Z", "2026-01-01T13:00:00Z"];
-const AT_W1 = { addresses: [{ type: "InternalIP", address: "10.0.1.21" }] };
+const AT_W1 = {
+  addresses: ["fe80::1%eth0", "10.0.1.21"].map((address) => ({ type: "InternalIP", address })),
+};
 
 /** A pod of a DaemonSet in its node's own network, on w1, which has moved, and whose kubelet is silent. */
 test.each<
