@@ -173,8 +173,7 @@ type Called = { webhooks?: Webhook[]; spec?: { conversion?: { webhook?: Webhook 
  * Undefined if it is neither.
  */
 function plain({ type, value }: { type: string; value: string }): string | undefined {
-  if (type === "ip" || isIP(value))
-    return isIP(value) && !value.includes("%") ? canonicalIp(value) : undefined;
+  if (type === "ip") return isIP(value) && !value.includes("%") ? canonicalIp(value) : undefined;
   const name = value.toLowerCase().replace(/\.$/, "");
   if (type !== "dns" || !isDnsName(name) || name.includes("*")) return undefined;
   return URL.canParse(`http://${name}`) ? new URL(`http://${name}`).hostname : undefined;

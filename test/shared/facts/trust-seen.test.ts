@@ -56,9 +56,22 @@ async function caEnded(objects: Objects, { aside = ended, dataFrom = "/var/lib/e
 
 const SHOP = "pods/shop/till";
 
+const tokenSecret = (day: string) => ({
+  apiVersion: "v1",
+  kind: "Secret",
+  type: "kubernetes.io/service-account-token",
+  metadata: {
+    ...{ name: "till", namespace: "shop", creationTimestamp: MADE },
+    managedFields: [{ time: `${day}T00:00:00Z`, fieldsV1: { "f:data": {} } }],
+  },
+  data: { "ca.crt": Buffer.from(ca.cert).toString("base64") },
+});
+
 test("no pod of before is left: part 4 is done, whatever lies in a rescue folder", async () => {
   expect(await caEnded({ [SHOP]: pod("shop", "till", LATER) })).toBe(false);
   expect(await caEnded({ [SHOP]: pod("shop", "till", MADE) }, { aside: ca.cert })).toBe(false);
+  const withToken = { [SHOP]: pod("shop", "till", LATER, { secret: "till" }) };
+  expect(await caEnded({ ...withToken, "secrets/shop/till": tokenSecret("2026-11-01") })).toBe(false);
 });
 
 test.each<[string, Objects]>([
@@ -66,6 +79,13 @@ test.each<[string, Objects]>([
   [
     "a namespace that has the expired one still",
     { [SHOP]: pod("shop", "till", LATER), "configmaps/shop/kube-root-ca.crt": map("shop", ended) },
+  ],
+  [
+    "a pod that has started before its token's CA was written",
+    {
+      [SHOP]: pod("shop", "till", LATER, { secret: "till" }),
+      "secrets/shop/till": tokenSecret("2026-11-03"),
+    },
   ],
   ["a pod that cannot be read", { [SHOP]: "k8s:enc:secretbox:v1:key1:sealed" }],
   [

@@ -5,7 +5,7 @@
 import { expect, test } from "bun:test";
 import { cpSync, rmSync } from "node:fs";
 import { readText } from "../../../shared/files/files.ts";
-import { certificatesIn, keyMatches } from "../../../shared/pki/certificate.ts";
+import { certificatesIn, keyMatches, signingFirst } from "../../../shared/pki/certificate.ts";
 import { CERTS } from "../../../shared/pki/certs.ts";
 import { ensureMany } from "../../../shared/pki/ensure.ts";
 import { examine } from "../../../shared/pki/examine.ts";
@@ -76,4 +76,10 @@ test("a certificate that is cut off does not hide the whole one behind it", () =
   const cut = cert.slice(0, cert.length / 2);
   expect(certificatesIn(`${cut}\n${cert}`)).toEqual([cert]);
   expect(certificatesIn(`${cert}${cut}\n${cert}`)).toEqual([cert, cert]);
+});
+
+test("the certificate that signs comes first, and the others stay, in their order", async () => {
+  const [old, root] = [(await otherCa()).cert, companyRoot];
+  expect(signingFirst(old + root + ca.cert, ca.key)).toBe(ca.cert + old + root);
+  expect(signingFirst(old + root, ca.key)).toBe(old + root);
 });

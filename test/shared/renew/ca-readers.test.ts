@@ -180,6 +180,22 @@ test("a certificate that begins after the process does: that has another, with n
   expect(shown(await node.look())[0]).toEqual(["etcd pki/etcd/ca.crt", "an older one", undefined]);
 });
 
+test("a clock that was set since: where its start by the kernel and by the runtime has other certificates, it may hold the older one", async () => {
+  using node = place();
+  node.replace(ETCD_CA, renewed(etcdCa));
+  node.start(AFTER, PROGRAMS.slice(0, 1));
+  const seen = async (created: Date) => {
+    const one = { id: "c".repeat(64), name: "etcd", pod: `etcd-${NODE.name}`, namespace: "kube-system" };
+    const container = { ...one, running: true, podUid: "d".repeat(32), created };
+    const asked = { node: NODE, facts: FACTS, cluster: { oldCaPem: ca.cert } as never };
+    return shown(await caReaders(asked, [container]))[0]?.slice(1);
+  };
+  expect([await seen(AFTER), await seen(BEFORE)]).toEqual([
+    ["today's", undefined],
+    [undefined, endOf(etcdCa.cert)],
+  ]);
+});
+
 test("a kubeconfig that still has the older one, of a process that has read it", async () => {
   using node = place();
   node.put(`${PKI}/ca.crt`, renewed(ca));

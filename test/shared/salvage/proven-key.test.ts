@@ -32,6 +32,17 @@ test.each(["n", "e", "d", "p", "q", "dp", "dq", "qi"])("one with another %s is n
   expect(provenKey(pemOf(name))).toBeUndefined();
 });
 
+test.each([
+  ["PRIVATE KEY", "\n", "\n", true],
+  ["PRIVATE KEY", "\r\n", "\r\n", true],
+  ["PRIVATE KEY", "\r\n", "\n", false],
+  ["DH PARAMETERS", "\n", "\n", false],
+])("a block of %p with the line ends %p and %p is ours: %p", (label, first, second, isOurs) => {
+  const line = Buffer.concat([Buffer.from("302e0201", "hex"), Buffer.alloc(48)]).toString("base64");
+  const block = pemAt(Buffer.from(`-----BEGIN ${label}-----${first}${line.slice(0, 64)}${second}AAAA`));
+  expect(block !== undefined).toBe(isOurs);
+});
+
 /** The first bytes of a SEQUENCE, in hex; whether that is how a key begins. */
 test.each([
   ["302e0201", true],
