@@ -100,7 +100,7 @@ export function chooseConfig(finds: readonly ConfigFind[], data: EtcdData | unde
 export function opensNothing(text: string, data: EtcdData | undefined): boolean {
   const samples = data === undefined ? [] : samplesIn(data);
   const config = orUndefined(() => readYaml(text));
-  return samples.length > 0 && !opensAll(config, samples);
+  return !opensAll(config, samples);
 }
 
 function opensAll(config: unknown, samples: readonly Sealed[]): boolean {

@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { failOf } from "../../../shared/fail.ts";
+import { writeFile } from "../../../shared/files/files.ts";
 import { stopKubelet, systemctlKubelet, unfitKubelet } from "../../../shared/node/systemctl-kubelet.ts";
 import { write } from "../../pretend/cluster.ts";
 import { KUBESPRAY_KUBELET } from "../../pretend/etcd-as-unit.ts";
@@ -111,4 +112,25 @@ test.each<[string, string, Record<string, string>, string | undefined]>([
   expect(fail?.message).toEqual(
     missing && `The kubelet cannot start: "${missing}" is missing, the CA that it trusts`,
   );
+});
+
+const [CONFIG, FOLDER, KUBECONFIG] = ["/etc/kubelet.yaml", "/etc/kubelet.d", "/etc/kubelet.conf"];
+
+test.each([
+  ["its drop-ins", [CONFIG, KUBECONFIG], "may have set any field"],
+  ["its drop-ins and its main file", [KUBECONFIG], "may have set any field"],
+  ["its main file", [`${FOLDER}/a.conf`, KUBECONFIG], "Another node has it"],
+  ["its kubeconfig", [CONFIG, `${FOLDER}/a.conf`], "what the kubelet reads. RUNBOOK-MORE"],
+])("a kubelet without %s: the hint says how that comes back", async (_, files, hint) => {
+  using _box = sandbox();
+  for (const path of files) writeFile(path, "kind: KubeletConfiguration\n");
+  const exec = `/usr/bin/kubelet --config=${CONFIG} --config-dir=${FOLDER} --kubeconfig=${KUBECONFIG}`;
+  using _programs = programsHere([
+    { command: CAT, stdout: `[Service]\nExecStart=${exec}\n` },
+    { command: SHOW, stdout: "0\n" },
+    { command: "journalctl *" },
+  ]);
+  const fail = await unfitKubelet();
+  expect(fail?.message).toStartWith("The kubelet cannot start: ");
+  expect(fail?.hint).toContain(hint);
 });

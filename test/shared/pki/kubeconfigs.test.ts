@@ -114,6 +114,24 @@ test("a bootstrap kubeconfig carries the token and nothing else", () => {
   expect(config.clientCertPem).toBeUndefined();
 });
 
+test.each([
+  [{ exec: { command: "aws" } }, "the program aws"],
+  [{ token: "t" }, "a token"],
+  [{ tokenFile: "/t" }, "a token"],
+  [{ "auth-provider": { name: "oidc" } }, "the plugin oidc"],
+  [{ username: "u", password: "p" }, "a password"],
+  [{ "client-certificate": "/c", token: "t" }, undefined],
+  [{}, undefined],
+])("a user with %j signs in by %p beside a certificate", (user, by) => {
+  const config = {
+    "current-context": "c",
+    clusters: [{ name: "k", cluster: { server: "https://a:6443" } }],
+    contexts: [{ name: "c", context: { cluster: "k", user: "u" } }],
+    users: [{ name: "u", user }],
+  };
+  expect(parseKubeconfig(JSON.stringify(config), "x").signsInBy).toBe(by);
+});
+
 test("only the current context counts", () => {
   const two = kubeconfigText(kubeconfigRow("scheduler"), testFacts(), CONTENT).replace(
     "clusters:\n",
