@@ -2,7 +2,7 @@
 import { NO_LATE_COMPILER } from "../checks.ts";
 
 /** Seconds, and more for each of CPU: tests that use none and do not end. A busy machine may need as long: it proves nothing. */
-const WAITS = { at: 60, each: 8 };
+const WAITS = { at: 60, each: 16 };
 
 /**
  * Where only a temporary folder can be written, and no process or port of the machine is seen: a change may

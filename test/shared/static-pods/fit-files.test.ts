@@ -70,9 +70,12 @@ test.each([
   ["kube-scheduler", "client-ca-file", "ca"],
   ["etcd", "trusted-ca-file", "etcd/ca"],
   ["etcd", "peer-trusted-ca-file", "etcd/ca"],
+  // made in an earlier run: etcd's data, or a rescue folder, has the one before
+  ["kube-apiserver", "requestheader-client-ca-file", "front-proxy-ca", "2126-01-01T00:00:00Z"],
+  ["kube-apiserver", "etcd-cafile", "etcd/ca", "2126-01-01T00:00:00Z"],
 ])(
   "%s --%s: the current CA takes the old one's place, the company's stays, and a second run changes nothing",
-  async (name, flag, file) => {
+  async (name, flag, file, began = "2026-01-01T00:00:00Z") => {
     const { root } = await healthyCp();
     const data = await pretendData((objects) => {
       const pod = mirrorPod(name);
@@ -93,16 +96,19 @@ test.each([
     });
     using box = sandbox();
     cpSync(`${root}/etc`, `${box.dir}/etc`, { recursive: true });
+    const old = readText(`/etc/kubernetes/pki/${file}.crt`)!;
+    const aggregated = { "requestheader-client-ca-file": file === "front-proxy-ca" ? old : "" };
+    const known = controlPlaneOf(data);
     const cp = {
-      ...controlPlaneOf(data),
-      rescue: { dir: "/root/kube-pki-repair-20260101T000000", made: new Date("2026-01-01T00:00:00Z") },
+      ...{ ...known, cluster: { ...known.cluster, aggregated } },
+      rescue: { dir: "/root/kube-pki-repair-20260101T000000", made: new Date(began) },
     };
     const row = CERTS.find((cert) => cert.file === file)!;
     const [made, company] = [
       await issueCa(row, FACTS),
       (await issueCa({ ...row, cn: "company" }, FACTS)).cert,
     ];
-    const old = readText(`/etc/kubernetes/pki/${file}.crt`)!;
+    if (file === "etcd/ca") writeFile(`${cp.rescue.dir}/before/etc/kubernetes/pki/${file}.crt`, old);
     const alone = flag === "cluster-signing-cert-file";
     writeFile(OTHERS, alone ? old : `${old}${company}`, { mode: 0o644 });
     const names = name === "etcd" ? ["etcd"] : undefined;
