@@ -61,7 +61,7 @@ test("pki/ca.crt itself, another CA's file, and one that is lost are left alone"
 /** A flag of this component names a file with this CA's old certificate and the company's. */
 const OTHERS = "/etc/kubernetes/company/clients.crt";
 
-test.each([
+test.each<[name: string, flag: string, file: string, began?: string]>([
   ["kube-apiserver", "client-ca-file", "ca"],
   ["kube-apiserver", "etcd-cafile", "etcd/ca"],
   ["kube-apiserver", "requestheader-client-ca-file", "front-proxy-ca"],
