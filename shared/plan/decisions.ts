@@ -185,7 +185,8 @@ function fileNote(file: OpenFile, here: string, { facts, nodes }: Surroundings):
   if (unseen[0]) sentences.push(`Not looked at: ${named(unseen)}; the lines that ask all nodes do it`);
   if (facts.lost.away.length > 0) sentences.push(`${listed(facts.lost.away)} is away, and may have it`);
   if (sentences.length === 2) sentences.push("No other control plane node has it");
-  if (program === "kubelet" && nodes.some(({ role }) => role === "worker"))
+  const isWorkers = ({ name, role }: PlanNode) => role === "worker" && !lostOn.includes(name);
+  if (program === "kubelet" && nodes.some(isWorkers))
     sentences.push("A worker may have one: read it first, as its addresses and resources are its own");
   const commands: string[] = [];
   for (const to of nodes.filter(({ name }) => lostOn.includes(name))) {
@@ -193,7 +194,7 @@ function fileNote(file: OpenFile, here: string, { facts, nodes }: Surroundings):
     if (has[0]) commands.push(bringLine([path], { from: has[0], to }, facts));
   }
   if (commands.length === 0) return { text: `${sentences.join(". ")}.`, commands };
-  const brings = "Typed on your machine, this brings it. Then print the plan again:";
+  const brings = `Typed on your machine, this brings it. Then ${askAgain(nodes)}:`;
   return { text: `${sentences.join(". ")}. ${brings}`, commands };
 }
 
@@ -204,7 +205,13 @@ function lastWay({ path, lostOn }: OpenFile, { facts, nodes }: Surroundings): No
   const commands = nodes.flatMap((node) =>
     lostOn.includes(node.name) ? linesOn(node, facts, last.command) : [],
   );
-  return [{ text: `Only if nobody has ${path}. This is ${last.note}:`, commands }];
+  const text = `Only if nobody has ${path}. This is ${last.note}. Then ${askAgain(nodes)}:`;
+  return [{ text, commands }];
+}
+
+/** What the others have said is as old as it was. */
+function askAgain({ length }: readonly PlanNode[]): string {
+  return length > 1 ? "ask all nodes again, by the lines on top" : "print the plan again";
 }
 
 function bringLine(

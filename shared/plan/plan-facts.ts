@@ -220,6 +220,7 @@ function seenIn(folder: string | undefined, { cp, cluster, peers, files }: Here)
     nodes: cluster.nodes,
     hashes,
     files,
+    ofKubelet: cp?.node.kubelet.files.map(({ path }) => path) ?? [],
     now: new Date(),
     repairedAt: made.length > 0 ? rescueFolders()[0]?.made : undefined,
   });

@@ -37,7 +37,7 @@ export interface SeenNode {
   lostData: boolean;
   /** In the places of the cluster's. */
   otherKeys: boolean;
-  /** Files without which a static pod there does not start; only such as are named here, too. */
+  /** Files without which a static pod there does not start, or its kubelet; only such as are named here, too. */
   lostFiles: readonly string[];
   /** With those that have a replacement. */
   missing: readonly string[];
@@ -83,8 +83,10 @@ interface Known {
   nodes: readonly { name: string; controlPlane: boolean }[];
   /** Fingerprints of the cluster's CA. */
   hashes: readonly string[];
-  /** Paths that this node's own static pods name. */
+  /** Paths that this node's own static pods and its kubelet name. */
   files?: readonly string[];
+  /** Of these, what a worker's kubelet names as well. */
+  ofKubelet?: readonly string[];
   now: Date;
 }
 
@@ -109,7 +111,7 @@ export function readSeen(dir: string, known: Known): Seen {
       const said = asJson(smallText(`${dir}/${file}`) ?? "");
       const why = whyLeftOut(said, node.name, known);
       if (why) leftOut.push(`${file}: ${why}`);
-      else nodes.push(seenNode(said!, node, known.files ?? []));
+      else nodes.push(seenNode(said!, node, known));
     }
   }
   return { nodes, silent, leftOut };
@@ -151,7 +153,7 @@ const hashOf = (copy: unknown) => String((copy as { hash?: unknown } | null)?.ha
 function seenNode(
   said: Json,
   { name, controlPlane }: Known["nodes"][number],
-  files: readonly string[],
+  { files = [], ofKubelet = [] }: Known,
 ): SeenNode {
   const made = new Date(String(said.made));
   const rows = rowsOf(said);
@@ -175,7 +177,9 @@ function seenNode(
     hasBackup: isKnown && said.damaged === false && !rows.some(({ id }) => id === "backup"),
     lostData: controlPlane && (!isKnown || isFailed(["etcd-data", "etcd-damage"])),
     otherKeys: said.deep?.moveToRescue === true,
-    lostFiles: controlPlane ? files.filter((path) => lost.includes(path)) : [],
+    lostFiles: controlPlane
+      ? files.filter((path) => lost.includes(path))
+      : ofKubelet.filter((path) => missing.includes(path)),
     missing: controlPlane ? files.filter((path) => missing.includes(path)) : [],
     refusals: controlPlane ? refusedIn(said) : [],
     words: controlPlane ? asWords(said.words) : [],

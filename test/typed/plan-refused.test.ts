@@ -165,11 +165,26 @@ const NO_CONFIG = {
   refusals: [{ part: 1, id: "place", message: "The kubelet cannot start", hint: "bring it back" }],
 };
 
+/** Of the API server's files a worker knows nothing. */
+const WORKERS_LOST = {
+  damage: [CONFIG, "/etc/kubernetes/audit-policy.yaml"].map((what) => ({
+    id: "lost-file",
+    what,
+    result: "failed",
+  })),
+};
+
 test.each([
   [
     "lost on all",
     { m2: NO_CONFIG, m3: NO_CONFIG },
     "lost on m1, m2, m3, and its kubelet does not start without it. kubeadm did not make it. No other control plane node has it. A worker may have one: read it first",
+    [],
+  ],
+  [
+    "lost on all, workers, too",
+    { m2: NO_CONFIG, m3: NO_CONFIG, w1: WORKERS_LOST, w2: WORKERS_LOST },
+    "lost on m1, m2, m3, w1, w2, and its kubelet does not start without it. kubeadm did not make it. No other control plane node has it.",
     [],
   ],
   [
@@ -198,6 +213,9 @@ test.each([
       text.startsWith(`Only if nobody has ${CONFIG}. This is kubeadm's`),
     );
     expect(kubeadms?.line).toContain(`install -D -m 600 /var/lib/kubelet/config.yaml ${CONFIG}`);
+    expect(kubeadms?.line.split("\n").filter((line) => line.includes("install -D"))).toHaveLength(
+      / lost on ([^.]+), and /.exec(`x ${says}`)![1]!.split(", ").length,
+    );
     const lines = notes
       .find(({ text }) => text.includes(says))!
       .line.split("\n")
