@@ -35,7 +35,7 @@ function aimOfRepair(
   if (course[0] === "control-plane" && !course.includes("tokens"))
     return `This plan takes ${listed(facts.lost.controlPlanes)} out of the cluster: nothing is damaged on this node, and etcd runs on the others.`;
   const workers = workersOf(facts, nodes);
-  if (!damaged && course.includes("old-cas")) return AIMS.others;
+  if (!damaged && course.includes("old-cas")) return othersAim(facts, nodes);
   if (!damaged) return joinsOf(facts, nodes).length > 0 ? `${AIMS.workers}${workers}` : AIMS.rest;
   if (course.includes("new-cas")) {
     const restart = `every pod with a token restarts once, ${pods} pods at most.`;
@@ -59,6 +59,13 @@ const AIMS = {
   workers: "This plan is for workers: nothing is damaged on this node.",
   rest: "This plan is for what is left of the repair.",
 };
+
+/** Who is done with a repair types the plan once more, and should not begin anew. */
+function othersAim({ seen }: Facts, nodes: readonly PlanNode[]): string {
+  const unseen = othersOf(nodes).filter((name) => !hasAnswered(name, seen));
+  if (unseen.length === 0) return AIMS.others;
+  return `Nothing is damaged on this node. Look at ${listed(unseen)} first, by the lines that ask all nodes. Only if one of them is damaged, this plan is for it: it gets its keys from here.`;
+}
 
 function whoLacks(here: string, deep: Assessment["deep"], facts: Facts, nodes: readonly PlanNode[]): string {
   const open = openOthers(nodes, facts);

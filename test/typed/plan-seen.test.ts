@@ -258,7 +258,7 @@ ROWS.push(
     on: { kind: "healthy control plane node" },
     seen: { w1: as("w1", WORKER) },
     code: 0,
-    aim: "This plan is for damage on another control plane node: it gets its keys from here.",
+    aim: "Nothing is damaged on this node. Look at m2, m3 first, by the lines that ask all nodes. Only if one of them is damaged, this plan is for it: it gets its keys from here.",
     looked: /Not looked at: m2, m3, w2/,
     hasNot: HOLD,
     says: ["To look at all nodes at once"],

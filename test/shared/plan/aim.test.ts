@@ -56,7 +56,7 @@ test.each<[string, Row, string | undefined]>([
   [
     "damage elsewhere",
     { course: ["hold", "old-cas"], damaged: false },
-    "This plan is for damage on another control plane node: it gets its keys from here.",
+    "Nothing is damaged on this node. Look at m2 first, by the lines that ask all nodes. Only if one of them is damaged",
   ],
   [
     "a worker that joins",
