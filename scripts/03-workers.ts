@@ -133,7 +133,11 @@ async function makeTokens({ cp, api, out }: Scene, file: string, isOne: boolean)
   await waitForSigner(api, caPem);
   const nodes = isOne ? [ANY_WORKER] : seen.workersOf(cp, leftNames(out));
   if (mode.dryRun) return joins.sayTokens(file, nodes);
-  const made = { ca: caPem, at: localServer(cp.facts) };
+  const made = {
+    ca: caPem,
+    at: localServer(cp.facts),
+    pods: seen.workersPods(cp, leftNames(out)),
+  };
   await joins.writeTokenFiles(file, () => openJoining(api, nodes), made);
 }
 

@@ -170,10 +170,11 @@ export function podsOnDisk({ node }: { node: Node }): Map<string, Manifest> {
   );
 }
 
-/** Those in the kubelet's records: `namespace/name`. */
-export function lostPods(node: Node): string[] {
+/** Those in the kubelet's records, and others in kube-system that are known: `namespace/name`. */
+export function lostPods(node: Node, known: readonly string[] = []): string[] {
   const onDisk = podsOnDisk({ node });
-  return [...staticPodRecords(node.name).keys()].filter((key) => !onDisk.has(key)).sort();
+  const all = new Set([...staticPodRecords(node.name).keys(), ...known.map((name) => `kube-system/${name}`)]);
+  return [...all].filter((key) => !onDisk.has(key)).sort();
 }
 
 function filesWith(node: Node, name: string, namespace: string | undefined): string[] {

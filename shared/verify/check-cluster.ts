@@ -87,14 +87,18 @@ function tokenAnswer(
   return { failed: "does not verify, or holds another CA" };
 }
 
-/** `away`: no pod starts or stops there, whatever is done here. */
+/**
+ * `away`: no pod starts or stops there, whatever is done here. `own`: static pods of workers before the repair, worker →
+ * names: a wiped worker that has joined again has none of them, and says nothing of it.
+ */
 export async function* podChecks(
   cp: ControlPlaneNode,
   api: KubeApi,
   caPem: string,
   away: AwayNodes,
+  own: ReadonlyMap<string, readonly string[]>,
 ): AsyncGenerator<CheckRow> {
-  yield check("pods-ready", () => readyPods(api, away));
+  yield check("pods-ready", () => readyPods(api, away, own));
   const trust = podTrust(cp);
   const all = await staleGroups(api, caPem, trust);
   const groups = ofPods(all, (pod) => !isOn(pod, away));
@@ -117,6 +121,9 @@ export async function* podChecks(
     }));
 }
 
+const OWN_PODS =
+  "ls /root/kube-pki-repair-*/workers: their manifests, where 03-workers.ts open ran. Read one, and put it into /etc/kubernetes/manifests of its worker";
+
 function ofPods(groups: readonly Group[], isMeant: (pod: RunningPod) => boolean): Group[] {
   return groups.map(({ name, owners }) => {
     const fewer = owners.map((owner) => ({ ...owner, pods: owner.pods.filter(isMeant) }));
@@ -124,14 +131,25 @@ function ofPods(groups: readonly Group[], isMeant: (pod: RunningPod) => boolean)
   });
 }
 
-async function readyPods(api: KubeApi, away: AwayNodes): Promise<Answer> {
+async function readyPods(
+  api: KubeApi,
+  away: AwayNodes,
+  own: ReadonlyMap<string, readonly string[]>,
+): Promise<Answer> {
   const late: RunningPod[] = [];
+  const gone = new Set([...own].flatMap(([worker, names]) => names.map((name) => `${name}-${worker}`)));
   await readAll("pods", api.items<RunningPod>("/api/v1/pods"), (pod) => {
+    if (pod.metadata.namespace === "kube-system") gone.delete(pod.metadata.name);
     if (pod.status?.phase !== "Succeeded" && !isReady(pod)) late.push(pod);
   });
   const placeOf = (pod: RunningPod) => (isOn(pod, away) ? "there" : isJustLate(pod) ? "soon" : "here");
   const { here = [], there = [], soon = [] } = Object.groupBy(late, placeOf);
   const rest: string[] = [];
+  if (gone.size > 0)
+    return {
+      warning: `static pods of workers that ran before are gone: ${listed([...gone])}`,
+      mend: OWN_PODS,
+    };
   if (soon.length > 0) rest.push(`that are not Ready for less than a minute: ${listed(soon.map(nameOf))}`);
   if (there.length > 0) rest.push(`on ${awayNames(there)}: ${listed(there.map(nameOf))}`);
   if (here.length > 0) return { warning: [`not Ready: ${listed(here.map(nameOf))}`, ...rest].join("; ") };

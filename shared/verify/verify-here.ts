@@ -3,6 +3,7 @@
  * clock, certificates, kubeconfigs, manifests and their files, and the cluster. Reads only. 05-verify prints it, `report`
  * records it.
  */
+
 import { ADMIN_CONF, adminClient } from "../api/admin-api.ts";
 import { KubeApi } from "../api/kube-api.ts";
 import { type Answer, type Check, type CheckRow, Checks, check, hasFailed } from "../checks/check.ts";
@@ -44,6 +45,7 @@ import { LOOKS, mode, say, step } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { mountsSuperAdmin, otherStaticPods, SERVERS } from "../static-pods/wanted-manifests.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
+import { workersPods } from "../workers/nodes-seen.ts";
 import { heldIn, rescuedFiles } from "../workloads/left-to-do.ts";
 import { podChecks, returnedChecks, trustChecks } from "./check-cluster.ts";
 import { nodeChecks, seenNodes, type WellAnswers } from "./check-nodes.ts";
@@ -150,7 +152,7 @@ async function wholeCluster(
   endWords(({ option, value }) => option === "lost" && !nodes.there.has(value), "its Node is deleted");
   await checks.add(await nodeChecks(cp, api, nodes, { caPem, well, away }));
   await checks.add(returnedChecks(cp, api));
-  await checks.add(podChecks(cp, api, caPem, new Set(nodes.notRenewed)));
+  await checks.add(podChecks(cp, api, caPem, new Set(nodes.notRenewed), workersPods(cp, nodes.notRenewed)));
   const { rows, holders } = await olderElsewhere(cp, api, new Set(oldCa.map(({ name }) => name)));
   await checks.add(rows);
   oldCa.push(...holders);

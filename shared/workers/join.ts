@@ -42,7 +42,7 @@ import {
   type SavedTrust,
   serverBefore,
 } from "./saved-trust.ts";
-import { APPROVER_LOG, leaveFormer, tokenOwner } from "./token-file.ts";
+import { APPROVER_LOG, leaveFormer, tokenOwner, tokensPods } from "./token-file.ts";
 
 /**
  * `etcdData`: as typed. `paste`: what `open` gave it; or that etcd's data here calls it a worker. Errors: as
@@ -60,7 +60,8 @@ export async function readWorker(
       : paste.isHosted === true;
   refuseControlPlane(node, { etcdData, all: await containersInTime(node), isWorker });
   await refuseUnfitKubelet({ node, by });
-  for (const pod of lostPods(node))
+  const pods = "file" in paste ? tokensPods(paste.file) : [];
+  for (const pod of lostPods(node, pods))
     say(
       `${pod}: a static pod that ran here, and its manifest is lost. The rescue folder on the node of open has it (workers/): open printed the line. With a balancer of this node's own back before this join, kubelet.conf leads to it`,
     );

@@ -43,7 +43,7 @@ import {
 export async function writeTokenFiles(
   file: string,
   make: () => Promise<ReadonlyMap<string, string>>,
-  { ca, at }: Pick<TokenFile, "ca" | "at">,
+  { ca, at, pods }: Pick<TokenFile, "ca" | "at"> & { pods: ReadonlyMap<string, readonly string[]> },
 ) {
   for (const place of [file, `${file}.d`]) refuseOthers(typed(place), "written");
   const tokens = await make();
@@ -51,7 +51,10 @@ export async function writeTokenFiles(
     for (const node of [ANY_WORKER, ...list(typed(`${file}.d`))])
       if (!tokens.has(node)) dropTokenFile(placeFor(file, node));
     for (const [node, token] of tokens) {
-      const text = tokenText({ token, ca, at }, node === ANY_WORKER ? undefined : node);
+      const text = tokenText(
+        { token, ca, at, pods: pods.get(node) ?? [] },
+        node === ANY_WORKER ? undefined : node,
+      );
       writeTyped(placeFor(file, node), text, { mode: 0o600, folderMode: 0o700 });
     }
   });
@@ -198,6 +201,8 @@ async function stopUnit() {
   return stopped;
 }
 
+const MANIFESTS = "/etc/kubernetes/manifests";
+
 /** Keeps each different manifest once, in the rescue folder, and says whose it is and how it goes back. */
 export function keepWorkersPods({ cluster, data, rescue }: ControlPlaneNode, without: readonly string[]) {
   const pods = attempt(() => mirrorPodsOf(data, workersOf({ cluster }, without)));
@@ -215,7 +220,7 @@ export function keepWorkersPods({ cluster, data, rescue }: ControlPlaneNode, wit
       const note = `a static pod of ${owners}, as their kubelets reported it`;
       writeFile(file, text, { mode: 0o600, folderMode: 0o700, note });
       say(
-        `if 00-assess names ${name} as lost on ${owners}: read that file, then ${shell`scp -p ${file} root@NODE:/etc/kubernetes/manifests/${manifestName(name)}`}`,
+        `${name}, a static pod of ${owners}: where ${MANIFESTS} lacks it, read that file, then, before 03-join there: ${shell`ssh root@NODE ${shell`mkdir -p ${MANIFESTS} && cat > ${MANIFESTS}/${manifestName(name)}`} < ${file}`}`,
       );
     }
   }

@@ -19,8 +19,9 @@ import { inParallel } from "../api/many.ts";
 import { caEndedAt, caIsNew, trustedSince } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { apiAddressOf, type Endpoint, type KnownNode, otherControlPlanes } from "../facts/known-nodes.ts";
-import { codeOf, Fail } from "../fail.ts";
+import { attempt, codeOf, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
+import { type MirrorPod, mirrorPodsOf } from "../manifests/mirror-pods.ts";
 import { endWordsOf } from "../node/words.ts";
 import { configMapIn } from "../objects/stored.ts";
 import { endpointUrl } from "../pki/addresses.ts";
@@ -160,6 +161,18 @@ export function workersOf(
   return cluster.nodes.flatMap(({ name, controlPlane }) =>
     controlPlane || without.includes(name) ? [] : name,
   );
+}
+
+/** Worker → names of its own static pods, by their mirror pods in etcd's data. */
+export function workersPods(
+  { cluster, data }: Pick<ControlPlaneNode, "cluster" | "data">,
+  without: readonly string[],
+) {
+  const pods = attempt(
+    () => mirrorPodsOf(data, workersOf({ cluster }, without)),
+    new Map<string, MirrorPod[]>(),
+  );
+  return new Map([...pods].map(([worker, all]) => [worker, all.map(({ name }) => name)]));
 }
 
 export function missedOf({ unrepaired, controlPlanes, workers }: Silent): string[] {

@@ -43,11 +43,20 @@ export interface TokenFile {
   ca: string;
   /** `https://HOST:PORT` of the API server where `open` was; a file of an earlier kit has none. */
   at: string | undefined;
+  /** Names of this worker's own static pods, such as a balancer: only etcd's data may still know them. */
+  pods: readonly string[];
 }
 
 /** The text of the file; `owner`: undefined if any worker may take it. */
-export function tokenText({ token, ca, at }: TokenFile, owner: string | undefined): string {
-  return [token, ...(owner ? [`# ${owner}`] : []), `# at ${at}`, ca].join("\n");
+export function tokenText({ token, ca, at, pods }: TokenFile, owner: string | undefined): string {
+  const own = pods.length > 0 ? [`# pods ${pods.join(" ")}`] : [];
+  return [token, ...(owner ? [`# ${owner}`] : []), `# at ${at}`, ...own, ca].join("\n");
+}
+
+/** Empty if there is no such file. */
+export function tokensPods(file: string): string[] {
+  const [, names = ""] = /^# pods ([a-z0-9. -]+)$/m.exec((file && readText(typed(file))) || "") ?? [];
+  return names.split(" ").filter(Boolean);
 }
 
 /** Errors: Fail if there is none, if it is another node's, or from another `open`. */
@@ -66,7 +75,12 @@ export function readTokenFile(file: string, hashes: readonly string[], name: str
     });
   const keys = trustedKeys(text);
   if (keys.symmetricDifference(new Set(hashes)).size === 0)
-    return { token, ca: certificatesIn(text).join(""), at: /^# at (https:\S+)$/m.exec(text)?.[1] };
+    return {
+      token,
+      ca: certificatesIn(text).join(""),
+      at: /^# at (https:\S+)$/m.exec(text)?.[1],
+      pods: tokensPods(file),
+    };
   throw new Fail(
     `The CA in "${file}" has the fingerprint "${[...keys].join(",")}", not "${hashes.join(",")}"`,
     {

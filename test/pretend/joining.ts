@@ -31,9 +31,10 @@ export async function serve(ca: Pair) {
   });
 }
 
-/** As `open` writes it. `at`: the address of its own API server. */
-export function writeToken(root: string, ca = newCa.cert, at = "") {
-  write(`${root}/root/token`, `${TOKEN}\n${at && `# at ${at}\n`}${ca}`);
+/** As `open` writes it. `at`: the address of its own API server; `pods`: this worker's own static pods. */
+export function writeToken(root: string, ca = newCa.cert, at = "", pods: readonly string[] = []) {
+  const own = pods.length > 0 ? `# pods ${pods.join(" ")}\n` : "";
+  write(`${root}/root/token`, `${TOKEN}\n${at && `# at ${at}\n`}${own}${ca}`);
 }
 
 export function join(hash = newHash, server = SERVER) {

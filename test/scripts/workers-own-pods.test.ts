@@ -50,6 +50,19 @@ test.each(["/var/log/pods", "/srv/logs"])(
   },
 );
 
+/** Its kubelet ran while /etc/kubernetes was deleted: it ended the pod, and its records with it. */
+test("join names a static pod of this worker that only etcd's data still knows, by its token file", async () => {
+  using node = await pretendNode({ kind: "worker" });
+  writeToken(node.root, newCa.cert, "", ["nginx-proxy"]);
+  const says = "  kube-system/nginx-proxy: a static pod that ran here, and its manifest is lost. ";
+  expect((await node.run(join())).stderr).toContain(says);
+  write(
+    `${node.root}/etc/kubernetes/manifests/any.yml`,
+    JSON.stringify({ ...proxyOf("w1"), metadata: { name: "nginx-proxy", namespace: "kube-system" } }),
+  );
+  expect((await node.run(join())).stderr).not.toContain("nginx-proxy");
+});
+
 test("03-workers open keeps the workers' own static pods, each different one once, and says how one goes back", async () => {
   const etcd = (objects: Objects) => {
     for (const node of ["w1", "w2"]) objects[`pods/kube-system/nginx-proxy-${node}`] = proxyOf(node);
@@ -58,9 +71,10 @@ test("03-workers open keeps the workers' own static pods, each different one onc
   using _api = serveLeases(node, ["m1", "w2"]);
   const { exitCode, stderr } = await node.run("03-workers open");
   const [, file] =
-    /if 00-assess names nginx-proxy as lost on w1, w2: read that file, then scp -p (\S+) root@NODE:/.exec(
+    /nginx-proxy, a static pod of w1, w2: where \/etc\/kubernetes\/manifests lacks it, read that file, then, before 03-join there: ssh root@NODE 'mkdir -p \/etc\/kubernetes\/manifests && cat > \/etc\/kubernetes\/manifests\/nginx-proxy\.yaml' < (\S+)\n/.exec(
       stderr,
     ) ?? [];
+  expect(node.read("/root/token.d/w1/token").split("\n")[3]).toBe("# pods nginx-proxy");
   expect({ exitCode, file, stderr }).toMatchObject({
     exitCode: 0,
     file: expect.stringMatching(/^\/root\/kube-pki-repair-TIME\/workers\/nginx-proxy\.yaml$/),

@@ -344,15 +344,15 @@ const balancerBack: Line = {
     const [cp] = scene.lab.controlPlanes as [Machine];
     const worker = scene.lab.workers[0]!;
     const { stderr } = await type(scene, cp, "./bunw scripts/03-workers.ts open", { part: 3 });
-    const [, from, to] = /scp -p (\S+) root@NODE:(\S+)/.exec(stderr) ?? [];
+    const [, put, from] = /ssh root@NODE '(mkdir [^']+)' < (\S+)/.exec(stderr) ?? [];
     scene.checks.push({
       name: "open prints the line for the balancer's manifest",
-      ok: to !== undefined,
-      detail: `${from} → ${to}`,
+      ok: put !== undefined,
+      detail: `${from}: ${put}`,
     });
-    if (!from || !to) return;
+    if (!from || !put) return;
     const { stdout } = await cp.run(["cat", from]);
-    await worker.run(["sh", "-c", `install -D -m 600 /dev/stdin ${to}`], { input: stdout });
+    await worker.run(["sh", "-c", `umask 077; ${put}`], { input: stdout });
   },
 };
 

@@ -20,7 +20,7 @@ describe.skipIf(process.getuid?.() !== 0)("where somebody else has a link", () =
     let made = 0;
     const make = async () => new Map([[`w${++made}`, "abcdef.0123456789abcdef"]]);
     await expect(
-      writeTokenFiles("/tmp/token", make, { ca: "CA", at: "https://10.0.0.11:6443" }),
+      writeTokenFiles("/tmp/token", make, { ca: "CA", at: "https://10.0.0.11:6443", pods: new Map() }),
     ).rejects.toThrow(`"/tmp/${name}": it is a link of user 1234 to "/srv/other"`);
     expect([made, existsSync(`${box.dir}/srv/other/w9/token`)]).toEqual([0, true]);
   });
