@@ -101,9 +101,10 @@ async function awayAnswer(node: KnownNode, word: Word, cp: ControlPlaneNode): Pr
       `here ${command("hand-over pack")}`,
       `${command("01-etcd")}, ${command("02-control-plane")}`,
     ];
-    const unpack = `there ${command(isOld ? "hand-over unpack --move-aside FILE" : "hand-over unpack FILE")}`;
-    if (isOld || hasNewKeys(cp)) lines.push(pack, `${unpack}, then ${parts}`);
-    else lines.push(`there ${parts}`, `only if a key is missing there, before that: ${pack}, ${unpack}`);
+    const unpack = isOld ? command("hand-over unpack --move-aside FILE") : command("hand-over unpack FILE");
+    if (isOld || hasNewKeys(cp)) lines.push(pack, `there ${unpack}, then ${parts}`);
+    else
+      lines.push(`there ${parts}`, `only if a key is missing there, before that: ${pack}, there ${unpack}`);
   }
   return {
     warning: `${saidAt(word)}. Its machine is on again, and its kubelet renews no Lease: ${lines.join("; ")}`,
