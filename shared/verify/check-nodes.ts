@@ -94,7 +94,7 @@ async function awayAnswer(node: KnownNode, word: Word, cp: ControlPlaneNode): Pr
   else {
     if (files.length > 0)
       lines.push(`here ${fetch} (what was given up, if it is there), then ${command("02-control-plane")}`);
-    // etcd's CA was made while it was away: this only selects the line
+    // etcd has a new CA since: this only selects the line
     const [host] = claimed.ips;
     const isOld = host && showsOtherCa(await shownAt({ host, port: 2380 }, cp.facts, SOON));
     const [pack, parts] = [
