@@ -98,7 +98,7 @@ export const WHERE: Where[] = [
     of: "node.ts readLinks needRoot; kubelet-config.ts kubeletGone noNode; containers.ts crictl; no-etcd-data.ts noControlPlane withoutDataFail; control-plane-node.ts nodelessFail; all-members.ts refuseMembersElsewhere; directory.ts checkFolders explain; etcd-folders.ts withItsPlace; etcd-place.ts choose proved refuseLater; cluster.ts need storedConfiguration; said.ts refuseUnknownNodes refuseStrangers; yaml.ts readMapping; issue-facts.ts apiAddress hoursOf; addresses.ts firstAddress ipBytes refuseInClear; storage.ts decodeObject; stored.ts decodeStored registryPrefix; repair.ts stalePods; started-with.ts readDropIn systemd; file-system.ts refuseNoMemory; files.ts prepare readKeptJson renameFile; root.ts failOfFile; root.ts walk; file-tree.ts refuseOthersLink; all-members.ts refuseLiving; unheard.ts refuseNoQuorum askAboutStrangers; sa-keys.ts oldSaKeys",
   },
   {
-    shownBy: "plan-facts.ts openDisk",
+    shownBy: "plan-facts.ts factsForPlan",
     why: "no line searches a disk that cannot be opened, or is none",
     of: "disk.ts deviceOf mountOf; disk.ts Disk opened",
   },
