@@ -66,7 +66,7 @@ export function endingsHere(
     const text = attempt(read, undefined);
     return endingOf(kind, path, kind === "ca" ? caIn(text, path, kubelet) : text);
   });
-  return [...client.map((one) => ({ ...one, isKept })), ...endings];
+  return [...endings, ...client.map((one) => ({ ...one, isKept }))];
 }
 
 /** The one of several CAs whose key is here; else the one that has signed the kubelet's certificate. */
