@@ -42,14 +42,6 @@ ${body.filter(Boolean).join("\n")}
 `;
 }
 
-export function tiles(all: readonly string[]) {
-  return `<section class="tiles">${all.join("")}</section>`;
-}
-
-export function tile(name: string, value: string, detail: string, bad = false) {
-  return `<div class="tile"><div class="label">${asHtml(name)}</div><div class="value${bad ? " bad" : ""}">${asHtml(value)}</div><div class="detail">${asHtml(detail)}</div></div>`;
-}
-
 export function card(title: string, body: string) {
   return `<section class="card"><h2>${asHtml(title)}</h2>${body}</section>`;
 }
@@ -60,10 +52,6 @@ export function scrolled(body: string) {
 
 export function bullets(items: readonly string[]) {
   return `<ul>${items.map((item) => `<li>${asHtml(item)}</li>`).join("")}</ul>`;
-}
-
-export function sentences(rows: readonly (readonly [about: string, sentence: string])[]) {
-  return `<dl>${rows.map(([about, sentence]) => `<dt>${asHtml(about)}</dt><dd>${asHtml(sentence)}</dd>`).join("")}</dl>`;
 }
 
 /**

@@ -8,9 +8,8 @@ import { count } from "../progress.ts";
 import type { WrapUp } from "../verify/wrap-up.ts";
 import { detailOf, leftForPeople, type ShownCheck } from "./kept-findings.ts";
 import * as html from "./markup.ts";
-import { inPlainWords } from "./plain-words.ts";
 import type { KeptRecord, KeptRuns } from "./read-runs.ts";
-import { clockOf, moments, repairTimeline, took, wentWell } from "./repair-timeline.ts";
+import { clockOf, repairTimeline, took } from "./repair-timeline.ts";
 import { drawTimeline } from "./timeline.ts";
 import { quotes, transcripts, whatRunsSay } from "./what-runs-say.ts";
 
@@ -79,37 +78,28 @@ function headingOf(checks: RepairReport["checks"]): string {
 }
 
 function leadOf(runs: readonly KeptRecord[], others: number): string {
-  const time = extent(runs);
+  const time = {
+    began: new Date(Math.min(...runs.map(({ began }) => began.getTime()))),
+    ended: new Date(Math.max(...runs.map(({ ended }) => ended.getTime()))),
+  };
   const [from, to] = [time.began, time.ended].map((one) => one.toISOString().slice(0, 10));
   const nodes = new Set(runs.map(({ node }) => node)).size;
   return `${count(runs.length)} runs on ${count(nodes)} ${nodes === 1 ? "node" : "nodes"}, ${from} ${clockOf(time.began)} to ${to === from ? "" : `${to} `}${clockOf(time.ended)} UTC: ${took(time)}${others > 0 ? `; ${count(others)} more, as others say` : ""}`;
 }
 
-function extent(runs: readonly KeptRecord[]) {
-  return {
-    began: new Date(Math.min(...runs.map(({ began }) => began.getTime()))),
-    ended: new Date(Math.max(...runs.map(({ ended }) => ended.getTime()))),
-  };
-}
-
-/** Nodes with a transcript or with none to bring, and those of the cluster that brought nothing. */
-function reports({ runs, cluster, unchanged = [] }: RepairReport) {
-  const reporting = new Set([...runs.map(({ node }) => node), ...unchanged]);
-  return { reporting, absent: cluster?.nodes.filter((name) => !reporting.has(name)) ?? [] };
-}
-
 function bodyOf(told: Told): string[] {
   const { ours, others, end, goodUntil } = told;
+  const { changed = [] } = end ?? {};
   const tasks = leftForPeople(ours, told);
+  const next = goodUntil ? [`The certificates of this node are ${goodUntil}.`] : [];
   return [
     html.card(
-      "In plain words",
-      html.sentences(inPlainWords({ ours, others, left: tasks, changed: end?.changed ?? [], goodUntil })),
+      "What is left for people",
+      html.bullets([...(tasks.length > 0 ? tasks : [NOTHING_LEFT]), ...next]),
     ),
-    tilesOf(told),
-    html.card("Timeline", html.scrolled(drawTimeline(repairTimeline(ours, others))) + LEGEND),
+    html.card("Timeline", html.scrolled(drawTimeline(repairTimeline(ours, others)))),
+    changed.length > 0 ? html.card("What has changed", html.bullets(changed)) : "",
     ...whatRunsSay(ours).map(([title, body]) => html.card(title, body)),
-    html.card("What is left for people", html.bullets(tasks.length > 0 ? tasks : [NOTHING_LEFT])),
     end
       ? html.card(
           "What can be deleted when nothing is missing any more",
@@ -129,42 +119,6 @@ function bodyOf(told: Told): string[] {
 const NOTHING_LEFT =
   "Nothing that the scripts know of. Hand out new kubeconfigs if the CA is new, and make a backup.";
 
-const LEGEND = `<p class="legend"><span class="key run"></span> a run <span class="key failed"></span> stopped, or was cut off <span class="key pause"></span> a pause, not to scale</p>`;
-
-function tilesOf(told: Told): string {
-  const { ours, others, checks, unchanged = [] } = told;
-  const { began } = extent(ours);
-  const reached = moments(ours).map(({ time, text }) =>
-    html.tile(text, took({ began, ended: time }), "since the first run"),
-  );
-  const bad = ours.filter((run) => !wentWell(run)).length;
-  const badNodes = new Set(others.filter((run) => !wentWell(run)).map(({ node }) => node)).size;
-  const { reporting, absent } = reports(told);
-  const files = ours.flatMap(({ events }) => events.filter(({ what }) => what === "file")).length;
-  return html.tiles([
-    ...reached,
-    html.tile(
-      "runs that stopped",
-      String(bad),
-      `of ${count(ours.length)}; a refusal changes nothing, and leaves no record`,
-      bad > 0,
-    ),
-    html.tile("changes of files", count(files), "written, moved, removed; each is named below"),
-    html.tile(
-      "nodes with transcripts",
-      count(reporting.size),
-      [
-        absent.length > 0 ? `of ${count(reporting.size + absent.length)}; the others brought none` : "all",
-        ...(unchanged.length > 0 ? [`no run changed anything on ${count(unchanged.length)} of them`] : []),
-      ].join("; "),
-    ),
-    ...(badNodes > 0
-      ? [html.tile("other nodes", count(badNodes), "say that a run stopped: see their words below", true)]
-      : []),
-    html.tile("checks now", count(checks.length), verdictOf(checks), checks.some(hasFailed)),
-  ]);
-}
-
 function checksCard({ checks }: RepairReport): string {
   const MARKS = { ok: "✓", warning: "‼", failed: "✗" } as const;
   const row = (check: ShownCheck) => ({
@@ -177,12 +131,13 @@ function checksCard({ checks }: RepairReport): string {
     checks.filter(({ result }) => result === "ok"),
   ];
   const rest = `<details><summary>checks that are good: ${count(good.length)}</summary>${html.markedRows(good.map(row))}</details>`;
-  return html.card("How it is now (05-verify)", (bad.length > 0 ? html.markedRows(bad.map(row)) : "") + rest);
+  const title = `How it is now (05-verify): ${count(checks.length)} checks, ${verdictOf(checks)}`;
+  return html.card(title, (bad.length > 0 ? html.markedRows(bad.map(row)) : "") + rest);
 }
 
-function notesCard(report: RepairReport): string {
-  const { notes, unchanged = [] } = report;
-  const { absent } = reports(report);
+function notesCard({ runs, cluster, notes, unchanged = [] }: RepairReport): string {
+  const reporting = new Set([...runs.map(({ node }) => node), ...unchanged]);
+  const absent = cluster?.nodes.filter((name) => !reporting.has(name)) ?? [];
   const lines = [
     ...notes,
     ...(unchanged.length > 0 ? [`no run changed anything on ${listed(unchanged)}`] : []),

@@ -31,11 +31,11 @@ const BUDGETS: Record<string, [kB: number, files: number]> = {
   "shared/moved": [30.3, 3], // refused beside an etcd that kubeadm did not make (issue 44)
   "shared/node": [117.1, 11], // the kubelet's lost files come back: from its process, its journal, what was kept of its configuration; each file that it needs is looked for (issue 44)
   "shared/objects": [44.5, 4],
-  "shared/old-sa-key": [28.2, 3], // tokens of a worker, where the only control plane node has none (issue 41: a trial)
-  "shared/pki": [139.5, 13], // no certificates of an etcd that kubeadm did not make, but a leaf of it is renewed with its own key (issue 44); etcd's CA in a place of its own (issue 44)
-  "shared/plan": [162.3, 17], // a line for another machine can be copied (issue 44); a plan after part 4 has what is left of the old key, and the line for tokens of a worker (issue 41: a trial); a lost configuration of the kubelet is asked of all nodes, and nothing is fetched from who has lost it, too (issue 44); a step keeps its letter in every plan, a note has its line as it is pasted, and who is on again gets no old keys (issue 41, items 3, 5 and 6)
-  "shared/renew": [59.7, 6],
-  "shared/report": [75.9, 11],
+  "shared/old-sa-key": [28, 3], // tokens of a worker, where the only control plane node has none (issue 41: a trial)
+  "shared/pki": [138.3, 13], // no certificates of an etcd that kubeadm did not make, but a leaf of it is renewed with its own key (issue 44); etcd's CA in a place of its own (issue 44)
+  "shared/plan": [160, 17], // a line for another machine can be copied (issue 44); a plan after part 4 has what is left of the old key, and the line for tokens of a worker (issue 41: a trial); a lost configuration of the kubelet is asked of all nodes, and nothing is fetched from who has lost it, too (issue 44); a step keeps its letter in every plan, a note has its line as it is pasted, and who is on again gets no old keys (issue 41, items 3, 5 and 6)
+  "shared/renew": [58.9, 6],
+  "shared/report": [65.2, 10],
   "shared/restore": [67.2, 8], // an external etcd is refused before names are asked (issue 44); the locked snapshot came from hand-over/ and etcd/, the new machine's place from scripts/ (issue 43: folded); damaged data of lost members has ways back, and is written anew (issue 45)
   "shared/salvage": [124.2, 15], // files of etcd's that part 1 makes are not lost (issue 44)
   "shared/static-pods": [130.7, 12], // the scheduler's configuration has a replacement; etcd is no static pod; an installer's link comes back (issue 44); the making of shared keys came from scripts/ (issue 43: folded); the API server starts again where its files for a unit of etcd were made (issue 44)

@@ -6,7 +6,7 @@ import type { Rehearsal, Step } from "./rehearsal.ts";
 import { timelineOf } from "./rehearsal-timeline.ts";
 import { newPodsLine, nodesOf, pulse, seconds } from "./terminal.ts";
 
-const { card, tile } = html;
+const { card } = html;
 
 export function page(record: Rehearsal): string {
   const { article: other, recovered, scenario, kubernetes, title, tool, date, machine } = record;
@@ -44,7 +44,7 @@ function tiles(record: Rehearsal) {
     record.ratio === null
       ? "not complete"
       : `${record.ratio.toFixed(2)} × fresh init + join (${seconds(record.freshInitAndJoinSeconds)})`;
-  return html.tiles([
+  const all = [
     timed("etcd back", damageToEtcd, "since the damage"),
     timed("API back", damageToApi, "since the damage"),
     timed("nodes back", damageToNodesReady, "by renewed Leases"),
@@ -65,7 +65,12 @@ function tiles(record: Rehearsal) {
       record.dataPlaneFailures,
       `before part 4; then ${record.dataPlaneFailuresInPart4}`,
     ),
-  ]);
+  ];
+  return `<section class="tiles">${all.join("")}</section>`;
+}
+
+function tile(name: string, value: string, detail: string, bad = false) {
+  return `<div class="tile"><div class="label">${asHtml(name)}</div><div class="value${bad ? " bad" : ""}">${asHtml(value)}</div><div class="detail">${asHtml(detail)}</div></div>`;
 }
 
 function time(value: number | null) {
