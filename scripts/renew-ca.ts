@@ -23,13 +23,12 @@ import { lockNode } from "../shared/node/kept-run.ts";
 import { asideOf, newRescue } from "../shared/node/rescue-folder.ts";
 import { mendKubeletConf, refuseUnfitKubelet } from "../shared/node/systemctl-kubelet.ts";
 import { day } from "../shared/pki/certificate.ts";
-import { requestOf } from "../shared/pki/renew.ts";
 import { caReaders, holdExpired, kubeletCaReader } from "../shared/renew/ca-readers.ts";
 import * as renewal from "../shared/renew/renewal.ts";
 import * as here from "../shared/renew/renewals-here.ts";
 import { asKubelet, renewalOfWorker } from "../shared/renew/renewals-here.ts";
 import * as restart from "../shared/renew/restart.ts";
-import { answer, done, run, say, step } from "../shared/run.ts";
+import { done, run, say, step } from "../shared/run.ts";
 import { readWorker } from "../shared/workers/join.ts";
 
 async function main() {
@@ -38,8 +37,7 @@ async function main() {
   const seen = await placeHere(values["etcd-data"]);
   if (isWithoutEtcd(seen.place)) return await onWorker(values, seen.place);
   const cp = await controlPlaneToRepair(values["etcd-data"], { seen });
-  const own = here.casToRenew(cp, only, [...values.only, values.csr]);
-  if (values.csr) return answer(requestOf(values.csr as renewal.CaName, cp.facts));
+  const own = here.casToRenew(cp, only, values.only);
   await onControlPlane(cp, values, own);
 }
 
@@ -200,7 +198,6 @@ function others(cp: ControlPlaneNode): string[] {
 const USAGE = `Usage:
     ./bunw scripts/renew-ca.ts [--only CA,…] [--from FOLDER] [--undo] [--dry-run]
                                [--etcd-data DIR]
-    ./bunw scripts/renew-ca.ts --csr CA
 
 Renews CAs in the second half of their lifetime with their own keys: only the expiry date and the
 serial number of the certificate change. Certificates that they have signed, tokens and the hash for
@@ -216,7 +213,6 @@ Options:
     --from FOLDER    Certificates that were made elsewhere: FOLDER/ca.crt, FOLDER/etcd/ca.crt,
                      FOLDER/front-proxy-ca.crt, or some of them. For a CA whose key is not here, or
                      that a company's CA has signed.
-    --csr CA         Print a CSR for whoever signs this CA. No secret is in it.
     --undo           Put back the old certificates that this kit has moved aside. Possible until
                      they expire, on each node.
 
@@ -225,7 +221,6 @@ A key that others may have needs a new CA, not this: RUNBOOK-MORE "A CA that exp
 const OPTIONS = {
   only: { type: "string", list: true },
   from: { type: "string", path: "trusted" },
-  csr: { type: "string", oneOf: ["front-proxy-ca", "etcd-ca", "ca"] },
   undo: { type: "boolean" },
   "etcd-data": { type: "string", path: "proved" },
   "dry-run": { type: "boolean" },

@@ -14,7 +14,7 @@ import { run } from "../shared/run.ts";
 const VERSION = "v0.37.2";
 /** What is read from etcd's data: shared/objects/storage.ts has them by apiVersion. */
 const ROOTS = [
-  ...["Pod", "ConfigMap", "Secret", "Node", "Namespace", "Lease", "StatefulSet"],
+  ...["Pod", "ConfigMap", "Secret", "Node", "Namespace", "Lease"],
   ...["ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"],
 ];
 /** All that is read of these. A pod's spec is whole: a static pod's manifest is made of it. */
@@ -33,16 +33,12 @@ const ONLY: Record<string, string[]> = {
   NodeSpec: ["taints"],
   NodeStatus: ["addresses", "nodeInfo"],
   Namespace: ["metadata"],
-  StatefulSet: ["metadata", "spec"],
-  StatefulSetSpec: ["volumeClaimTemplates"],
-  PersistentVolumeClaim: ["metadata"],
   ValidatingWebhook: ["clientConfig"],
   MutatingWebhook: ["clientConfig"],
 };
 const SOURCES = [
   { module: "k8s.io/api", folder: "core/v1" },
   { module: "k8s.io/api", folder: "coordination/v1" },
-  { module: "k8s.io/api", folder: "apps/v1" },
   { module: "k8s.io/api", folder: "admissionregistration/v1" },
   { module: "k8s.io/apimachinery", folder: "pkg/apis/meta/v1" },
 ];

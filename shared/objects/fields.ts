@@ -13,7 +13,6 @@ Secret: 1 metadata ObjectMeta, 5 immutable bool?, 2 data bytes{}, 4 stringData {
 Node: 1 metadata ObjectMeta, 2 spec NodeSpec, 3 status NodeStatus
 Namespace: 1 metadata ObjectMeta
 Lease: 1 metadata ObjectMeta, 2 spec LeaseSpec
-StatefulSet: 1 metadata ObjectMeta, 2 spec StatefulSetSpec
 ValidatingWebhookConfiguration: 1 metadata ObjectMeta, 2 webhooks ValidatingWebhook[]
 MutatingWebhookConfiguration: 1 metadata ObjectMeta, 2 webhooks MutatingWebhook[]
 ObjectMeta: 1 name, 2 generateName, 3 namespace, 4 selfLink, 5 uid, 6 resourceVersion, 7 generation int, 8 creationTimestamp time, 9 deletionTimestamp time?, 10 deletionGracePeriodSeconds int?, 11 labels {}, 12 annotations {}, 13 ownerReferences OwnerReference[], 14 finalizers [], 17 managedFields ManagedFieldsEntry[]
@@ -22,7 +21,6 @@ PodStatus: 1 phase, 2 conditions PodCondition[], 3 message, 4 reason, 6 podIP, 1
 NodeSpec: 5 taints Taint[]
 NodeStatus: 5 addresses NodeAddress[], 7 nodeInfo NodeSystemInfo
 LeaseSpec: 1 holderIdentity ?, 2 leaseDurationSeconds int?, 3 acquireTime microtime?, 4 renewTime microtime?, 5 leaseTransitions int?, 6 strategy ?, 7 preferredHolder ?
-StatefulSetSpec: 4 volumeClaimTemplates PersistentVolumeClaim[]
 ValidatingWebhook: 2 clientConfig WebhookClientConfig
 MutatingWebhook: 2 clientConfig WebhookClientConfig
 OwnerReference: 5 apiVersion, 1 kind, 3 name, 4 uid, 6 controller bool?, 7 blockOwnerDeletion bool?
@@ -50,7 +48,6 @@ ContainerStatus: 1 name, 2 state ContainerState
 Taint: 1 key, 2 value, 3 effect, 4 timeAdded time?
 NodeAddress: 1 type, 2 address
 NodeSystemInfo: 1 machineID, 2 systemUUID, 3 bootID, 4 kernelVersion, 5 osImage, 6 containerRuntimeVersion, 7 kubeletVersion, 8 kubeProxyVersion, 9 operatingSystem, 10 architecture, 11 swap NodeSwapStatus?, 12 runningInUserNamespace bool?
-PersistentVolumeClaim: 1 metadata ObjectMeta
 WebhookClientConfig: 3 url ?, 1 service ServiceReference?, 2 caBundle bytes
 VolumeSource: 1 hostPath HostPathVolumeSource?, 2 emptyDir EmptyDirVolumeSource?, 3 gcePersistentDisk GCEPersistentDiskVolumeSource?, 4 awsElasticBlockStore AWSElasticBlockStoreVolumeSource?, 5 gitRepo GitRepoVolumeSource?, 6 secret SecretVolumeSource?, 7 nfs NFSVolumeSource?, 8 iscsi ISCSIVolumeSource?, 9 glusterfs GlusterfsVolumeSource?, 10 persistentVolumeClaim PersistentVolumeClaimVolumeSource?, 11 rbd RBDVolumeSource?, 12 flexVolume FlexVolumeSource?, 13 cinder CinderVolumeSource?, 14 cephfs CephFSVolumeSource?, 15 flocker FlockerVolumeSource?, 16 downwardAPI DownwardAPIVolumeSource?, 17 fc FCVolumeSource?, 18 azureFile AzureFileVolumeSource?, 19 configMap ConfigMapVolumeSource?, 20 vsphereVolume VsphereVirtualDiskVolumeSource?, 21 quobyte QuobyteVolumeSource?, 22 azureDisk AzureDiskVolumeSource?, 23 photonPersistentDisk PhotonPersistentDiskVolumeSource?, 26 projected ProjectedVolumeSource?, 24 portworxVolume PortworxVolumeSource?, 25 scaleIO ScaleIOVolumeSource?, 27 storageos StorageOSVolumeSource?, 28 csi CSIVolumeSource?, 29 ephemeral EphemeralVolumeSource?, 30 image ImageVolumeSource?
 ContainerPort: 1 name, 2 hostPort int, 3 containerPort int, 4 protocol, 5 hostIP

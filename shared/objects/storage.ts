@@ -24,7 +24,6 @@ export const DAMAGED_VALUE =
 const KINDS: Record<string, string[]> = {
   v1: ["Pod", "ConfigMap", "Secret", "Node", "Namespace"],
   "coordination.k8s.io/v1": ["Lease"],
-  "apps/v1": ["StatefulSet"],
   "admissionregistration.k8s.io/v1": ["ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"],
 };
 

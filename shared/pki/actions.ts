@@ -123,8 +123,8 @@ function lostKey(finding: Finding, remedy: Remedy): Fail {
 export function renewedElsewhere(findings: readonly Finding[]): Todo[] {
   const files = findings.map(({ row }) => `FOLDER/${(row as Cert).file}.crt`);
   return [
-    ...findings.map(({ name }) => ({
-      command: shell`./bunw scripts/renew-ca.ts --csr=${name}`,
+    ...findings.map(({ paths: [cert = "", key = ""] }) => ({
+      command: requestLine(cert, key),
       note: "for whoever has signed it; no secret is in it",
     })),
     {
@@ -133,6 +133,11 @@ export function renewedElsewhere(findings: readonly Finding[]): Todo[] {
     },
     { command: command("00-assess") },
   ];
+}
+
+/** Makes a CSR with the certificate's own name and key: the pair is checked before it is printed. */
+export function requestLine(cert: string, key: string): string {
+  return shell`openssl x509 -x509toreq -in ${cert} -signkey ${key}`;
 }
 
 /* The remedy of a shared key. */

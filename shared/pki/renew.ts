@@ -1,27 +1,23 @@
 /**
  * Renews a CA's certificate with its own key: all bytes stay but the expiry date and the serial number (RFC 5280 §4.1), so
  * what it signed stays valid. The bytes are copied, not encoded again: Go finds a CA by the bytes of its name, OpenSSL,
- * Java, Python and Node by its key id. Where another CA signs it, that one gets a CSR with the same key and name.
+ * Java, Python and Node by its key id.
  */
 import "reflect-metadata";
 import { createHash, type KeyObject, sign, X509Certificate } from "node:crypto";
 import { p256, p384, p521 } from "@noble/curves/nist.js";
 import * as x509 from "@peculiar/x509";
-import { Fail, Refused } from "../fail.ts";
-import { readText } from "../files/files.ts";
+import { Fail } from "../fail.ts";
 import {
   BACKDATE_MS,
   certInfo,
   certificatesIn,
   isSelfSigned,
-  keyKind,
   keyMatches,
   type Parts,
   partsOf,
   privateKeyOf,
 } from "./certificate.ts";
-import { type ClusterFacts, keyPath } from "./certs.ts";
-import { caText } from "./examine.ts";
 import { contentOf, der, insideOf, pemOf } from "./keys.ts";
 
 interface RenewOptions {
@@ -188,40 +184,4 @@ function bitString(bytes: Buffer): Buffer {
 function timeOf(date: Date): Buffer {
   const text = date.toISOString().replace(/\.\d+|[-:T]/g, "");
   return date.getUTCFullYear() < 2050 ? der(0x17, Buffer.from(text.slice(2))) : der(0x18, Buffer.from(text));
-}
-
-/** AlgorithmIdentifier by the key's kind (RFC 4055 §5, RFC 5758 §3.2). */
-const ALGORITHMS = {
-  RSA: "300d06092a864886f70d01010b0500",
-  "P-256": "300a06082a8648ce3d040302",
-  "P-384": "300a06082a8648ce3d040303",
-};
-
-/** Changes nothing. Errors: Refused if the CA's key is not here; as `requestFor`. */
-export function requestOf(name: string, { certificatesDir }: Pick<ClusterFacts, "certificatesDir">): string {
-  const path = keyPath(name, certificatesDir);
-  const key = readText(path);
-  if (key !== undefined) return requestFor(caText(name, certificatesDir) ?? "", key);
-  throw new Refused(`"${path}" is not here`, {
-    unchanged: true,
-    hint: "run this where the key is",
-  });
-}
-
-/**
- * PEM (RFC 2986 §4), with the name byte for byte. Errors: Fail if the key is not that certificate's, or of a
- * kind that Kubernetes does not use.
- */
-export function requestFor(caPem: string, keyPem: string): string {
-  const key = privateKeyOf(keyPem);
-  const kind = keyKind(key);
-  if (!keyMatches(caPem, keyPem) || !kind)
-    throw new Fail("The key is not that of the CA, or of a kind for which this kit makes no CSR", {
-      hint: "openssl x509 -x509toreq -in ca.crt -signkey ca.key makes one, too",
-    });
-  const { subject, publicKey } = partsOf(caPem);
-  const request = der(0x30, der(0x02, Buffer.from([0])), subject, publicKey, der(0xa0));
-  const algorithm = Buffer.from(ALGORITHMS[kind], "hex");
-  const signature = bitString(sign(digestIn(algorithm), request, key));
-  return pemOf("CERTIFICATE REQUEST", der(0x30, request, algorithm, signature));
 }

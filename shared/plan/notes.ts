@@ -115,7 +115,7 @@ export function bundleNotes(asked: Asked): Note[] {
 
 /** 00-assess prints a command or a sentence as next. Typed on this node, whose address may be another one by now. */
 function isCommand(line: string): boolean {
-  return /^(\.\/bunw|systemctl|ssh|scp|kubectl|kubeadm) /.test(line);
+  return /^(\.\/bunw|systemctl|ssh|scp|kubectl|kubeadm|openssl) /.test(line);
 }
 
 /** "LINE   # on another machine": its line can be copied. */

@@ -4,7 +4,7 @@
  */
 import { Fail, Refused } from "../fail.ts";
 import { readText } from "../files/files.ts";
-import { signedWith } from "../pki/actions.ts";
+import { requestLine, signedWith } from "../pki/actions.ts";
 import {
   type CertInfo,
   certInfo,
@@ -166,7 +166,7 @@ function keyMissing(row: Cert, now: CertInfo, key: string | undefined, facts: Cl
   if (key !== undefined)
     return new Refused(`"${path}" is signed by "${now.issuer}", and only that can renew it; ${end}`, {
       unchanged: true,
-      hint: `send them ./bunw scripts/renew-ca.ts --csr CA (no secret, the CA is ${row.name}); what comes back: --from FOLDER, as FOLDER/${row.file}.crt`,
+      hint: `send them what this prints (no secret): ${requestLine(path, keyPath(row.name, facts.certificatesDir))}; what comes back: --from FOLDER, as FOLDER/${row.file}.crt`,
     });
   return new Refused(`The key of "${path}" is not here, and ${end}`, {
     unchanged: true,

@@ -45,7 +45,7 @@ import { casInUse } from "./restart.ts";
 export function casToRenew(
   { facts: { externalEtcd } }: Pick<ControlPlaneNode, "facts">,
   names: readonly CaName[],
-  asked: readonly (string | undefined)[],
+  asked: readonly string[],
 ): CaName[] {
   if (!externalEtcd) return [...names];
   const { ca } = externalEtcd;

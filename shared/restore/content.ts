@@ -17,7 +17,7 @@ import { isOlderRelease } from "../manifests/command.ts";
 import { KUBELET_CONFIG, KUBELET_DIR } from "../node/kubelet-config.ts";
 import type { KubeletFlags } from "../node/started-with.ts";
 import type { Pod, StoredObject } from "../objects/objects.ts";
-import { configMapIn, readObject, readObjects, registryPrefix } from "../objects/stored.ts";
+import { configMapIn, readObject, registryPrefix } from "../objects/stored.ts";
 import { trustedKeys } from "../pki/certificate.ts";
 import { minorOf } from "../pki/certs.ts";
 import { listed } from "../plain.ts";
@@ -121,28 +121,15 @@ export function sayContent(content: Content, until: Date) {
     : "the file's own time: no Lease shows it";
   say(`as of ${minute(newest ?? until)}, ${duration(age)} ago, by ${source}`);
   const count = (place: string) => data.keys(`${registryPrefix(data)}/${place}/`).length;
-  const claims = withVolumes(data);
-  const sets = `${claims.length} StatefulSet(s) with volumes${claims.length > 0 ? `: ${listed(claims)}` : ""}`;
   const release = `${cluster.name}, Kubernetes ${cluster.kubernetesVersion}`;
-  say(`${release}: ${count("minions")} node(s), ${count("pods")} pod(s), ${sets}`);
+  say(`${release}: ${count("minions")} node(s), ${count("pods")} pod(s)`);
   say(`${data.keyCount} keys, revision ${data.revision}`);
   say(
     `its CA: ${[...trustedKeys(cluster.oldCaPem)].join(", ")}. Compare it with the fingerprint that you have saved: whoever makes a snapshot chooses what it says`,
   );
   say("objects created since then are lost, and objects deleted since then come back");
-  if (claims.length > 0)
-    say(
-      "their pods start on the nodes of that time: a volume for one node only (ReadWriteOnce) has to be free",
-    );
+  say("pods start on the nodes of that time: a volume for one node only (ReadWriteOnce) has to be free");
   for (const warning of data.warnings) say(`warning: ${warning}`);
-}
-
-/** NAMESPACE/NAME of StatefulSets with volume claims. */
-function withVolumes(data: EtcdData): string[] {
-  const sets = attempt(() => readObjects<StoredObject>(data, "statefulsets/").toArray(), []);
-  const owns = ({ spec }: StoredObject) =>
-    ((spec as { volumeClaimTemplates?: unknown[] })?.volumeClaimTemplates ?? []).length > 0;
-  return sets.filter(owns).map(({ metadata }) => `${metadata.namespace}/${metadata.name}`);
 }
 
 export function refuseOlderImage({ data, node }: Content) {

@@ -25,12 +25,11 @@ export async function checkSnapshotFile(path: string, { skipHashCheck = false } 
   const info = tryFile("look at", path, () => fs.statSync(hostPath(path)));
   if (!info?.isFile())
     throw new Fail(`There is no snapshot "${path}"`, { hint: shell`look for the file: ls -l ${path}` });
-  refuseOtherFile(path, info.size);
   const rest = info.size % SECTOR;
-  if (rest !== 0 && rest !== SUM)
+  if (info.size === 0 || (rest !== 0 && rest !== SUM))
     throw new Refused(`"${path}" is no snapshot of etcd, or not all of it: ${info.size} bytes`, {
       unchanged: true,
-      hint: "copy it here once more, from where it was made; compare with sha256sum",
+      hint: `see what it is: ${shell`file ${path}`}. Open a compressed one (gunzip, zstd -d, unxz, base64 -d), or a locked one (${command(shell`hand-over snapshot ${path}`)}). Else copy it here once more, from where it was made; compare with sha256sum`,
     });
   const hasSum = rest === SUM;
   const size = info.size - rest;
@@ -45,41 +44,6 @@ export async function checkSnapshotFile(path: string, { skipHashCheck = false } 
       hint: `take it without its sum, if etcd was stopped while it was copied: ${again({ "skip-hash-check": true })}. What only the log had is missing (--from takes a whole data directory)`,
     });
   return hasSum;
-}
-
-/**
- * Files that people bring instead of a snapshot, by their first bytes in hex, and how to make a snapshot of
- * each.
- */
-const OTHERS: readonly [begins: RegExp, is: string, hint: (path: string) => string][] = [
-  [/^1f8b/, "is compressed (gzip)", (path) => shell`gunzip -k ${path}`],
-  [/^28b52ffd/, "is compressed (zstd)", (path) => shell`zstd -d ${path}`],
-  [/^fd377a585a/, "is compressed (xz)", (path) => shell`unxz -k ${path}`],
-  [/^6167652d656e6372/, "is locked (age)", (path) => command(shell`hand-over snapshot ${path}`)],
-  [/^(20|0a|0d|09)*3c/, "is a page or an error of a web server", (path) => shell`head -c 300 ${path}`],
-  [
-    /^(2b|2f|3\d|[46][1-9a-f]|[57][\da]|0a|0d){64}/,
-    "is text, base64 as it seems",
-    (path) => shell`base64 -d ${path} >${path}.decoded`,
-  ],
-];
-
-/** Errors: Refused if its first bytes are those of another format. */
-function refuseOtherFile(path: string, size: number) {
-  const head = Buffer.alloc(Math.min(size, 64));
-  const file = fs.openSync(hostPath(path), "r");
-  try {
-    fs.readSync(file, head, 0, head.length, 0);
-  } finally {
-    fs.closeSync(file);
-  }
-  const [, is, hint] = OTHERS.find(([begins]) => begins.test(head.toString("hex"))) ?? [];
-  if (is) throw new Refused(`"${path}" ${is}`, { unchanged: true, hint: `open it first: ${hint!(path)}` });
-  if (size === 0)
-    throw new Refused(`"${path}" is empty`, {
-      unchanged: true,
-      hint: shell`copy it here once more, from where it was made: ls -l ${path}`,
-    });
 }
 
 async function isSumOf(path: string, size: number): Promise<boolean> {

@@ -14,7 +14,7 @@ import { memberName } from "../etcd-data/members.ts";
 import { hostOf, placeOf } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { madeFiles } from "../facts/lost-files.ts";
-import { exists, list, readKeptJson, writeFile } from "../files/files.ts";
+import { list, readKeptJson, writeFile } from "../files/files.ts";
 import { hostFiles, podFlags } from "../manifests/command.ts";
 import { asItRan, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
@@ -164,11 +164,10 @@ export function putBackCommands(
   const files = Object.keys(userDefined(was.metadata.annotations))
     .filter((key) => is.metadata.annotations?.[key] === undefined)
     .map((key) => patchFile(folder, key));
-  for (const file of files.filter(exists))
-    lines.push(`${KUBECTL} ${shell`patch --type merge --patch-file ${file} node ${name}`}`);
-  // an earlier kit has made no files
-  if (!files.every(exists)) lines.push(shell`cat ${folder}/${OBJECT}`);
-  return lines;
+  return [
+    ...lines,
+    ...files.map((file) => `${KUBECTL} ${shell`patch --type merge --patch-file ${file} node ${name}`}`),
+  ];
 }
 
 /** A file for `kubectl patch`, with one annotation. */

@@ -10,7 +10,6 @@ import { joiningIsOpen } from "../api/bootstrap-tokens.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import type { KubeObject } from "../api/kube-object.ts";
 import { caEndedAt } from "../facts/ca-copies.ts";
-import { readCluster } from "../facts/cluster.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { type Repair, replacedCa } from "../facts/repair.ts";
 import { saKeyIsNew } from "../facts/sa-key.ts";
@@ -60,7 +59,6 @@ export async function wrapUp(node: Node, cp: ControlPlaneNode | undefined): Prom
   const aside = cp.earlier ? `${cp.earlier.rescue.dir}/aside` : cp.asideDir;
   const moved = [...filesBelow(aside)].length;
   if (repair && moved > 0) changed.push(`moved aside, not deleted: ${moved} files, in ${aside}`);
-  if (repair && nodes) changed.push(...nodeChanges(repair, nodes));
   const left = await peopleToDo(cp, caPem, api);
   return { changed, left, next, remove: [...removable, ...onOtherNodes(others), kits()] };
 }
@@ -90,25 +88,6 @@ function trustChanges(cp: ControlPlaneNode, caPem: string): string[] {
   const isAccepted = oldSaKeys(cp.facts.certificatesDir).length > 0;
   const tokens = `tokens of the old key ${isAccepted ? "are still accepted (sa-old.pub)" : "end"}`;
   return [`CA: ${ca}`, `service-account key: new; ${tokens}`];
-}
-
-/** A kubelet that joins again keeps its Node; a Node that was deleted comes back with another UID. */
-function nodeChanges({ data }: Repair, now: readonly { name: string; uid?: string }[]): string[] {
-  const oldNodes = readCluster(data).nodes;
-  const uidNow = (name: string) => {
-    const node = now.find((one) => one.name === name);
-    return node && (node.uid ?? "");
-  };
-  const deleted = oldNodes.filter(({ name }) => uidNow(name) === undefined);
-  const recreated = oldNodes.filter((node) => ![undefined, node.uid].includes(uidNow(node.name)));
-  const added = now.filter(({ name }) => !oldNodes.some((node) => node.name === name));
-  const line = (what: string, nodes: readonly { name: string }[]) =>
-    nodes.length > 0 ? [`${what}: ${listed(nodes.map(({ name }) => name))}`] : [];
-  return [
-    ...line("Nodes that are gone", deleted),
-    ...line("Nodes deleted and created again", recreated),
-    ...line("new Nodes", added),
-  ];
 }
 
 /** Text for a terminal: four headings, or fewer. */

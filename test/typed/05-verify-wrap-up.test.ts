@@ -197,11 +197,8 @@ test("on a worker it names what lies there", async () => {
 
 test("its JSON has the same in fields: what has changed, what is left, and the commands by node", async () => {
   using node = await repaired();
-  const [made, added] = ["w2", "w5"].map((name) => ({ metadata: { name, uid: "made later" } }));
-  const nodes = { "/api/v1/nodes/w2": made!, "/api/v1/nodes/w5": added! };
-  const { repair } = JSON.parse((await end(node, nodes, "05-verify --output json")).stdout);
-  for (const line of ["Nodes that are gone: w9", "Nodes deleted and created again: w2", "new Nodes: w5"])
-    expect(repair.changed).toContain(line);
+  const { repair } = JSON.parse((await end(node, {}, "05-verify --output json")).stdout);
+  expect(repair.changed[0]).toStartWith("CA: ");
   expect(repair.left[0]).toStartWith("kubeconfigs of users, CI and monitoring still have the old CA");
   expect(repair.remove[0]).toEqual({
     on: "m1",

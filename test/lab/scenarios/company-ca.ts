@@ -54,13 +54,16 @@ async function askCompany(scene: Scene) {
   const before = await assessed(scene, node);
   scene.checks.push({
     name: "00-assess: only who has signed the CAs can renew them, and no key is lost",
-    ok: before.next.some((line) => line.includes("--csr=ca")) && !before.next.join().includes("--new-"),
+    ok:
+      before.next.some((line) => line.includes("-in /etc/kubernetes/pki/ca.crt ")) &&
+      !before.next.join().includes("--new-"),
     detail: before.verdict,
   });
   const old = await keepCas(scene);
   await sh(node, `mkdir -p ${FOLDER}/etcd`);
   for (const { name, file } of CAS) {
-    const { raw } = await type(scene, node, `./bunw scripts/renew-ca.ts --csr ${name}`, { part: 0 });
+    const line = before.next.find((one) => one.includes(`-x509toreq -in /etc/kubernetes/pki/${file}.crt `));
+    const { raw } = await type(scene, node, line ?? "false", { part: 0 });
     await node.run(["bash", "-c", `cat > ${FOLDER}/${file}.crt`], {
       input: await answerTo(raw, old.get(name)!),
     });

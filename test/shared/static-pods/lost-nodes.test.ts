@@ -61,13 +61,6 @@ test("what an annotation says stands in a file, and in no command", () => {
   ]);
 });
 
-test("of a folder that an earlier kit has made, the line shows it", () => {
-  using _box = sandbox();
-  expect(lines({ metadata: { annotations: { a: "s3cret" } } }, { metadata: {} })).toEqual([
-    `cat ${FOLDER}/node.json`,
-  ]);
-});
-
 test("a static pod that was taken away before its node was lost is not kept: its lines would bring it back", async () => {
   const objects = clusterObjects((await healthyCp()).ca.cert);
   withM2(objects);
