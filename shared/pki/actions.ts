@@ -137,7 +137,7 @@ export function renewedElsewhere(findings: readonly Finding[]): Todo[] {
 
 /** Makes a CSR with the certificate's own name and key: the pair is checked before it is printed. */
 export function requestLine(cert: string, key: string): string {
-  return shell`openssl x509 -x509toreq -in ${cert} -signkey ${key}`;
+  return `openssl x509 -x509toreq -in ${shell`${cert}`} -signkey ${shell`${key}`}`;
 }
 
 /* The remedy of a shared key. */

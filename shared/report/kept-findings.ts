@@ -18,7 +18,7 @@ export function detailOf({ state, detail, mend }: ShownCheck): string {
 
 type Of<W extends KeptEvent["what"]> = Extract<KeptEvent, { what: W }>;
 
-export function eventsOf<W extends KeptEvent["what"]>(run: KeptRecord, what: W): Of<W>[] {
+function eventsOf<W extends KeptEvent["what"]>(run: KeptRecord, what: W): Of<W>[] {
   return run.events.filter((event): event is Of<W> => event.what === what);
 }
 
@@ -33,7 +33,7 @@ function byNode<T>(runs: readonly KeptRecord[], of: (its: KeptRecord[]) => T | u
 }
 
 /** The scripts' own files, and their folders. */
-export const OWN = /^\/(root|run|dev\/shm|tmp)\/|\/\.[^/]+$|\/(bootstrap-kubelet\.conf|sa-old\.pub)$/;
+const OWN = /^\/(root|run|dev\/shm|tmp)\/|\/\.[^/]+$|\/(bootstrap-kubelet\.conf|sa-old\.pub)$/;
 
 interface LostFiles {
   /** Paths that did not exist when a script wrote them, and that no script had moved away before. */
@@ -65,7 +65,7 @@ export function lostOnNodes(runs: readonly KeptRecord[]): Map<string, LostFiles>
 }
 
 /** Files that were lost for good: the API server starts without the flags that name them. Keyed by path. */
-export function filesGivenUp(runs: readonly KeptRecord[]): Map<string, { flag: string; nodes: string[] }> {
+function filesGivenUp(runs: readonly KeptRecord[]): Map<string, { flag: string; nodes: string[] }> {
   const files = new Map<string, { flag: string; nodes: string[] }>();
   for (const run of runs)
     for (const { did, flag, path } of eventsOf(run, "flag")) {
