@@ -70,10 +70,10 @@ export function endingsHere(
 }
 
 /** The one of several CAs whose key is here; else the one that has signed the kubelet's certificate. */
-function caIn(text = "", path: string, { clientPem }: Pick<Node["kubelet"], "clientPem">) {
+function caIn(text = "", path: string, kubelet: Node["kubelet"]) {
   const key = readable(path.replace(/crt$/, "key"));
   if (key) return signingFirst(text, key);
-  const own = readable(clientPem) ?? "";
+  const own = clientText(kubelet);
   return infosIn(text).find(({ pem }) => attempt(() => signedBy(own, pem), false))?.pem ?? text;
 }
 
