@@ -4,6 +4,7 @@
  * plane node it looks at the whole cluster, on a worker at its kubelet. Run it at any time.
  */
 import { dirname } from "node:path";
+import { command } from "../shared/again.ts";
 import {
   type Check,
   checksAsJson,
@@ -173,7 +174,7 @@ function seconds(date: Date): number {
 export function refuseMetricsPlace(path: string) {
   if (!path.endsWith(".prom"))
     throw new Fail(`node_exporter reads only files that end in .prom, not "${path}"`, {
-      hint: shell`give a name that ends in .prom: --metrics ${`${path}.prom`}`,
+      hint: `give a name that ends in .prom: ${command(shell`05-verify --metrics ${`${path}.prom`}`)}`,
     });
   if (stat(dirname(path))?.kind !== "dir")
     throw new Fail(`There is no folder "${dirname(path)}"`, {

@@ -210,7 +210,7 @@ export async function survey(cp: Here, peers?: readonly Peer[]): Promise<Survey>
   return { peers: seen, silent, quorum };
 }
 
-export interface Quorum {
+interface Quorum {
   running: number;
   isEnough: boolean;
   /** How many have to run: "2 of its 3 members". */

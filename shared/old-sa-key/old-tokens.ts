@@ -18,7 +18,6 @@ import { decodeObject, isObject } from "../objects/storage.ts";
 import { registryPrefix } from "../objects/stored.ts";
 import { publicKeysIn } from "../pki/certificate.ts";
 import { type Jwt, oldSaPub, readJwt, todaysSaPub, tokenVerifier } from "../pki/sa-keys.ts";
-import { shell } from "../shell-line.ts";
 
 const TOKEN_TYPE = "kubernetes.io/service-account-token";
 const PLUGINS = ["kubernetes.io~projected", "kubernetes.io~secret"];
@@ -172,7 +171,7 @@ export function tokensOfLastKey(found: readonly FoundToken[], wanted?: string): 
   return { kid, alg: tokens[0]?.alg ?? "", tokens };
 }
 
-const withKid = (kid: string) => again({ kid: false }, { of: "00-token-key" }) + shell` --kid=${kid}`;
+const withKid = (kid: string) => again({ kid }, { of: "00-token-key" });
 
 /** A control plane node has none after a reboot: pods' volumes are in memory. */
 function nothingShows(found: readonly FoundToken[]): Fail {

@@ -98,7 +98,7 @@ export async function kubeletCaReader(node: Node, containers?: readonly Containe
   return trusted ? [judge(await kubelet(node, containers ?? (await containersIfAny(node))), trusted)] : [];
 }
 
-/** Of several CAs that a worker trusts, the one that has signed its kubelet's certificate; else the first. */
+/** The one of several CAs that a worker trusts which has signed its kubelet's certificate; else the first. */
 export function kubeletsCa({ kubelet }: Node, text: string | undefined): Readonly<CertInfo> | undefined {
   const [all, own] = [infosIn(text), clientText(kubelet)];
   return all.find(({ pem }) => attempt(() => signedBy(own, pem), false)) ?? all[0];
