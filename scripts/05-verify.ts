@@ -22,7 +22,6 @@ import { parseOptions, writeTyped } from "../shared/files/operator-files.ts";
 import { backupMade } from "../shared/hand-over/backup-mark.ts";
 import { readNode } from "../shared/node/node.ts";
 import { answer, run, tell, VERSION } from "../shared/run.ts";
-import { shell } from "../shared/shell-line.ts";
 import { untilGood, verifyHere } from "../shared/verify/verify-here.ts";
 import { type WrapUp, wrapUp, wrapUpText } from "../shared/verify/wrap-up.ts";
 
@@ -174,7 +173,7 @@ function seconds(date: Date): number {
 export function refuseMetricsPlace(path: string) {
   if (!path.endsWith(".prom"))
     throw new Fail(`node_exporter reads only files that end in .prom, not "${path}"`, {
-      hint: `give a name that ends in .prom: ${command(shell`05-verify --metrics ${`${path}.prom`}`)}`,
+      hint: `give another name: ${command("05-verify", { metrics: `${path}.prom` })}`,
     });
   if (stat(dirname(path))?.kind !== "dir")
     throw new Fail(`There is no folder "${dirname(path)}"`, {
