@@ -26,8 +26,7 @@ const BUDGETS: Record<string, [kB: number, files: number]> = {
   "shared/facts": [191.2, 20], // who was off, beside an etcd on other machines (issue 44); a repair beside an etcd that runs on is known; lost kubeconfigs keep their server (issue 44); who is a control plane node came from evidence/, who is left out, and the end of an API server, from etcd/ (issue 43: folded)
   "shared/files": [65.4, 6], // how a script begins came from scripts/, how files are replaced from moved/ and renew/ (issue 43, 3)
   "shared/hand-over": [51.4, 6], // three shared keys where etcd's CA is its maker's; the kubelet's configuration, if an installer wrote it (issue 44); a machine's facts came from scripts/ (issue 43: folded); etcd's CA goes along, to where etcd has it (issue 44)
-  "shared/kit": [12.9, 1],
-  "shared/manifests": [53.9, 5], // an installer's own names of manifests, and its link, come back (issue 44); how two manifests differ came from static-pods/ (issue 43: folded); what makes a manifest wait came from static-pods/ (issue 43)
+  "shared/manifests": [54.1, 5], // an installer's own names of manifests, and its link, come back (issue 44); how two manifests differ came from static-pods/ (issue 43: folded); what makes a manifest wait came from static-pods/ (issue 43)
   "shared/moved": [30.2, 3], // refused beside an etcd that kubeadm did not make (issue 44)
   "shared/node": [116.8, 11], // the kubelet's lost files come back: from its process, its journal, what was kept of its configuration; each file that it needs is looked for (issue 44)
   "shared/objects": [44.2, 4],
