@@ -93,7 +93,7 @@ export async function assess(
   return withUnfitKubelet(started, "kubelet-conf", ended && new Fail(ended.message, { hint: hint! }));
 }
 
-/** Is done before anything else: `rows` and the way out, where there is one, come first. `why`: of a node that is well. */
+/** Before anything else: `rows`, and the way out where there is one. `why`: of a node that is well. */
 function withFirst(
   assessed: Assessment,
   rows: readonly Check[],
@@ -124,7 +124,6 @@ function withUnfitKubelet(assessed: Assessment, id: CheckId, unfit: Fail | undef
   return withFirst(assessed, [bad(id, file, "unsafe", unfit.message)], [unfit.hint], unfit.message);
 }
 
-/** A process that a signal has stopped is continued. */
 function withStopped(assessed: Assessment, stopped: readonly StoppedProcess[]): Assessment {
   const kubelet = assessed.damage.find(({ id }) => id === "kubelet");
   const rows = stopped.map((process) => stoppedRow(process, kubelet?.result === "ok"));

@@ -34,19 +34,19 @@ export interface Assessment extends NodeVerdict {
   ca: ClusterCa;
   damage: Check[];
   survivors: Survivor[];
-  /** Lines that bring back lost files which no script can make; unset or empty: none is lost. */
+  /** Lines that bring back files which no script can make. */
   filesBack?: string[];
-  /** Lost files without which a static pod or the kubelet does not start. */
+  /** A static pod or the kubelet does not start without them. */
   lostFiles?: (Pick<LostFile, "path" | "program" | "namedBy"> & { mounted: boolean })[];
-  /** Steps of parts 1 to 3 that would refuse here; unset: nothing is damaged. */
+  /** Parts 1 to 3 would refuse here; unset: nothing is damaged. */
   refusals?: Refusal[];
   words?: Word[];
-  /** The findings of `--deep`: each lost key, and where it can still be found. */
+  /** Each lost key, and where it can still be found. */
   deep?: Deep | undefined;
   damaged: boolean;
 }
 
-/** The fields that depend on the kind of node; all others are judged in the same way. */
+/** All that depends on the kind of node. */
 export type Judged = Omit<Assessment, "node" | "kubernetes" | "ca" | "damaged" | "survivors"> & {
   survivors?: Survivor[];
 };
@@ -57,18 +57,13 @@ export function row(id: CheckId, what: string, answer: Answer): Check {
   return hasFailed(check) && check.mend === ASSESS ? { ...check, mend: NEXT } : check;
 }
 
-/** `state`: in a word; `failed`: "" if that says all. */
 export function bad(id: CheckId, what: string, state: string, failed = ""): Check {
   return row(id, what, { state, failed });
 }
 
-/** 00-assess prints this itself. */
 const NEXT = "what it names as next";
 
-/**
- * Adds what expires soon, keys without a backup and, if the CA is lost, the first expiry date.
- * `certificatesDir`: on a control plane node.
- */
+/** Adds what expires soon, keys without a backup and, if the CA is lost, the first expiry date. */
 export function withWhatComes(
   damage: readonly Check[],
   node: Node,
@@ -84,7 +79,6 @@ export function withWhatComes(
   return [...dated, ...openRows([...forecast(endings), ...rows])];
 }
 
-/** Those that are not ok, with what mends each. */
 export function openRows(rows: readonly CheckRow[]): Check[] {
   return rows
     .map(({ look, ...asked }) => found(asked, look() as Answer))
@@ -92,7 +86,7 @@ export function openRows(rows: readonly CheckRow[]): Check[] {
     .map((one) => ({ ...one, detail: `${one.detail}: ${one.mend}` }));
 }
 
-/** If the CA is lost, damaged files can wait until this day. */
+/** If the CA is lost, damaged files wait until this day. */
 function withDate(one: Check, until: string): Check {
   if (!hasFailed(one) || one.area !== "files") return one;
   return {
@@ -130,22 +124,22 @@ function rowAsJson({ id, what, detail, differs, until, serversStopped, ...check 
 
 export interface Survivor {
   where: string;
-  /** "worth a try", "no", "none", or "unknown". */
+  /** "worth a try", "no", "none" or "unknown". */
   hope: string;
   detail: string;
 }
 
 export interface Deep {
   keys: LostKey[];
-  /** Tokens of the lost service-account key, enough to compute its public half. */
+  /** Enough to compute the lost key's public half. */
   oldTokens: boolean;
-  /** The lost key's public half was computed before, and is here. */
+  /** Its public half was computed before. */
   oldKeyHere: boolean;
   diskSearched: boolean;
-  /** Processes that may hold a lost key, and that could not be read to their end. Unset: none. */
+  /** A lost key may be in memory that could not be read. */
   unread?: string[];
   diskOption: string;
-  /** Other keys are at the paths of the lost ones. */
+  /** Other keys are in the way. */
   moveToRescue: boolean;
 }
 
@@ -153,29 +147,28 @@ export interface Deep {
 export interface KeyPlace {
   rung: 1 | 2 | 3;
   where: string;
-  /** The argument of 00-salvage that brings it back; unset: hand-over from another control plane node. */
+  /** The argument of 00-salvage; unset: hand-over from another control plane node. */
   word?: "memory" | "secret" | "disk";
   found: boolean;
 }
 
 export interface LostKey {
   name: string;
-  /** Below pki/. */
   file: string;
-  /** The most certain place first; empty: nowhere. */
+  /** The most certain first. */
   places: KeyPlace[];
   detail: string;
 }
 
 export interface NodeVerdict {
-  /** Files of lost keys; after `--deep` only those that nothing can bring back. */
+  /** After `--deep` only what nothing can bring back. */
   lost?: string[];
-  /** All steps from here in one line: "00-token-key → 01-etcd --new-cas → …". */
+  /** "00-token-key → 01-etcd --new-cas → …". */
   way?: string;
   /** Recovery level of RUNBOOK part 0, if known: 0 all keys are here … 5 everything new. */
   rung?: number | undefined;
   verdict: string;
   next: string[];
-  /** The same steps as tasks of RUNBOOK.md; unset: something else comes first, or nothing is to be done. */
+  /** RUNBOOK.md's tasks; unset: something else comes first, or nothing is to be done. */
   course?: Course | undefined;
 }

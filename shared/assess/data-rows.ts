@@ -35,7 +35,6 @@ import { clientPemRow, kubeletRow } from "./worker.ts";
 
 type WithObstacle = Omit<PartialFacts, "obstacle"> & { obstacle?: Fail | undefined };
 
-/** Rows for etcd's data: the parts read, and those that could not be read. */
 export function dataRows(
   { data, dataFrom = "", obstacle, cluster, certificatesDir, cp, facts }: WithObstacle,
   dataDir: string,
@@ -70,7 +69,7 @@ export function dataRows(
 
 const FACTS = "facts in etcd's data";
 
-/** Facts about the cluster's members, roles, endpoint and CAs that are no damage, but good to know. */
+/** Members, roles, endpoint and CAs: no damage, but good to know. */
 export function clusterRows({ data, cluster, cp }: PartialFacts): Check[] {
   // a join is in progress, or was cut off; part 1 says so if etcd needs one that never started
   const members = (data?.members ?? []).filter((member) => isNameless(member) || member.isLearner);
@@ -78,7 +77,6 @@ export function clusterRows({ data, cluster, cp }: PartialFacts): Check[] {
   const labelled = onlyLabelled(cluster?.nodes ?? []);
   const why = data?.elsewhere ? wasOff : () => ONLY_LABELLED;
   const endpoint = cp && endpointDifference(cp.endpoint, cp.facts);
-  // beside the one that signs
   const cas = cp && severalCas(cp);
   return [
     ...members.map((one) =>
@@ -101,7 +99,6 @@ interface Look {
   node: Node;
   dataDir: string;
   running: Container[] | Fail;
-  /** Set if etcd's data is here, but etcd is not kubeadm's static pod. */
   known: PartialFacts | undefined;
 }
 
@@ -159,7 +156,6 @@ async function etcdRows(
   return [row("etcd-data", "etcd", { warning: `external: ${detail}`, mend: EXTERNAL })];
 }
 
-/** Leaves out the etcd files that such a node does not have. */
 function fileRows({ etcd }: WithoutData, certificatesDir: string): Check[] {
   const certs = isNotKubeadms(etcd)
     ? CERTS.filter((row) => row.ca !== "etcd-ca" && row.name !== "etcd-ca")

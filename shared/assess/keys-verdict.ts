@@ -24,7 +24,6 @@ export function lostAndWay(
   };
 }
 
-/** Before any search. */
 export function lostVerdict(names: readonly string[], oldKey: OldSaKey, hold: readonly Todo[]): NodeVerdict {
   const lost = `keys lost on this node: ${names.join(", ")}`;
   if (names.every(isInternal))
@@ -51,7 +50,7 @@ const LOOK_FIRST: readonly Todo[] = [
 
 const ONLY_IF_LOST = "only if the old keys are nowhere to be found";
 
-/** `hold`: commands of part 0 that are still to be typed here. */
+/** `hold`: as `Seen`. */
 type Asked = Pick<Known, "others" | "expired" | "leavesOut"> & { hold: readonly Todo[] };
 
 export function deepVerdict(
@@ -105,7 +104,7 @@ function isFound({ places }: Pick<LostKey, "places">): boolean {
   return places.some(({ found }) => found);
 }
 
-/** The course assumes nothing about places that this node cannot search. */
+/** It assumes nothing about places that this node cannot search. */
 function sureOf(deep: Deep): Pick<Known, "found" | "lost" | "oldKey"> {
   const [found, lost] = [true, false].map((is) => deep.keys.filter((key) => isFound(key) === is));
   return { found: found!.length > 0, lost: lost!.map(({ name }) => name), oldKey: oldKeyOf(deep) };
@@ -138,7 +137,6 @@ const WHY: Record<number, string> = {
   5: "the lost keys are nowhere to be found: new ones are made, all nodes rejoin, tokens are renewed (parts 3 and 4)",
 };
 
-/** If the cluster's CA is here or was found, no node has to join. */
 function whyOf(rung: number, lost: readonly LostKey[], keys: readonly LostKey[]): string | undefined {
   if (rung === 1) {
     const places = new Set(

@@ -35,10 +35,10 @@ import { etcdIsInPlace, etcdWork, refuseOtherFolder, sharedActions, type Work } 
 
 export interface Looked {
   node: Node;
-  /** All containers, or why they cannot be listed, which is no damage of the PKI. */
+  /** Fail: they cannot be listed, which is no damage of the PKI. */
   all: Container[] | Fail;
   place: EtcdPlace;
-  /** Undefined if no etcd data is here. */
+  /** Undefined: none is here. */
   known: PartialFacts | undefined;
 }
 
@@ -60,8 +60,8 @@ export function seen(all: Container[] | Fail): Container[] {
 }
 
 /**
- * The first line about a healthy node: what was checked, and which servers answer. `findings`: all are right.
- * Undefined if this node's API server or etcd does not answer: then nobody knows.
+ * Says what was checked, and which servers answer. `findings`: all are right. Undefined if this node's API server or etcd
+ * does not answer.
  */
 export async function wellLine(
   cp: ControlPlaneNode,
@@ -99,26 +99,24 @@ export interface Refusal {
 }
 
 interface Made {
-  /** A shared key is lost, so part 1 makes one. */
+  /** Part 1 makes a shared one. */
   makesKeys: boolean;
-  /** One of the new keys is that of the cluster's CA: workers join with a token. */
+  /** Workers join with a token. */
   makesCa: boolean;
 }
 
 interface Known extends Made {
   work: Work;
-  /** Its answer, asked once; undefined: without certificates nobody can ask. */
+  /** Asked once; undefined: without certificates nobody can. */
   etcd: EtcdStatus | Fail | undefined;
   pods: Coming["pods"];
-  /**
-   * Part 1 stops etcd and its servers. Otherwise etcd keeps running, as its files are valid and it answers.
-   */
+  /** Part 1 stops etcd and its servers: its files are not valid, or it does not answer. */
   stops: boolean;
 }
 
 interface Look {
   part: Refusal["part"];
-  /** The same refusal for another node's screen, which does not repeat this node's own words. */
+  /** The same for another node's screen, without this node's own words. */
   words: string;
   look: (cp: ControlPlaneNode, known: Known) => unknown;
 }

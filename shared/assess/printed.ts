@@ -78,7 +78,7 @@ export function printAssessment({
   if (damaged && (course || way)) answer(`\n${ALL_LINES}`);
 }
 
-/** It stands outside of the list, as it is another way to type the same. */
+/** Outside of the list: another way to type the same. */
 const ALL_LINES = `all lines of the repair, for all nodes, ready to paste: ${command("plan")}`;
 const FILES_BACK = "files that cannot be rebuilt: bring them back before part 1, by any of these";
 
@@ -103,10 +103,10 @@ function notes(damage: readonly Check[]) {
     answer(`  note   ${what}: ${detail}`);
 }
 
-/** Up to so many files that say the same, each has its own line. */
+/** So many that say the same have their own lines. */
 const NAMED = 3;
 
-/** The worst first. More than that of one kind that say the same share one row. */
+/** The worst first. */
 function damageTable(damage: readonly Check[]) {
   const shown = worstFirst(damage).filter(({ differs }) => differs === undefined);
   const kinds = Map.groupBy(shown, ({ id, result, state, detail }) =>
@@ -124,10 +124,7 @@ function andMore([first, ...more]: readonly Check[]): string {
   return more.length > 0 ? `${first!.what} and ${more.length} more` : first!.what;
 }
 
-/**
- * How bad the damage is, and how long it can wait: one line for each kind, and one for all files that running
- * processes have in memory.
- */
+/** One line for each kind, and one for all files that running processes have in memory. */
 function stillWorks(damage: readonly Check[]) {
   const failed = worstFirst(damage.filter(hasFailed));
   const inMemory = failed.filter(({ severity, area }) => severity === "soon" && area === "files");

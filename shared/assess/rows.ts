@@ -26,7 +26,6 @@ import { onDisk } from "../static-pods/work.ts";
 import { bad, row } from "./assessment.ts";
 import { soonest } from "./look-here.ts";
 
-/** Empty if nothing is known against the clocks. */
 export function clockRows(found: Fail | readonly string[]): Check[] {
   if (found instanceof Fail) return [bad("clock", "clock", "wrong", found.message)];
   return found.map((warning) => row("clock", "clock", { warning }));
@@ -48,7 +47,6 @@ export function sharedRow(finding: Finding, strange?: StrangeCa): Check {
 
 const UNITS = "signs: etcd's own certificates, and the API server's for it";
 
-/** `lost`: the words for a missing file. */
 function findingRow(finding: Finding, lost = ""): Check {
   const { state, detail, differs } = finding;
   const answer =
@@ -158,7 +156,7 @@ export function lostFileRows(lost: readonly LostFile[]): Check[] {
   return lost.map((file) => bad("lost-file", file.path, "missing", failed(file)));
 }
 
-/** Private files that others can read: this damage stops nothing. */
+/** Others can read them; this stops nothing. */
 export function modeRows(paths: readonly string[]): Check[] {
   return [...new Set(paths)].flatMap((path) => {
     const { mode = 0, gid = 0 } = stat(path) ?? {};

@@ -110,11 +110,10 @@ function kubeadmCerts({ data }: PartialFacts): Survivor {
 export interface DeepOptions {
   /** A device or image; "own": the device that holds /etc/kubernetes; unset: no disk. */
   disk: string | undefined;
-  /** The same as an option of 00-salvage; "" for none. */
   diskOption: string;
 }
 
-/** The search that was asked for; undefined if none was. Errors: Fail if only a place is named. */
+/** Undefined: none was. Errors: Fail if only a place is named. */
 export function deepAsked({
   deep,
   "no-disk": noDisk,
@@ -204,7 +203,7 @@ async function readDisk(disk: string, foundKeys: FoundKeys): Promise<boolean> {
   return !why;
 }
 
-/** Places that this node cannot search: the Secret without its key, the other control plane nodes. */
+/** The Secret without its key, the other control plane nodes. */
 function placesElsewhere(here: Here, { cluster, data }: PartialFacts): (file: string) => KeyPlace[] {
   const secret = attempt(() => data && findKubeadmCerts(data));
   const others = cluster ? believedPeers(cluster, here).map(({ name }) => name) : [];
@@ -233,7 +232,7 @@ function lostKey(
   return { name, file: keyFile, places: [...(from ? [foundPlace(from)] : []), ...elsewhere], detail };
 }
 
-/** A finding's CA as SHARED_KEYS names it. */
+/** As SHARED_KEYS names it. */
 function keyName(name: string): string {
   return name === "etcd-ca" ? "etcd/ca" : name;
 }

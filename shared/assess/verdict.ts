@@ -31,10 +31,10 @@ import { deepVerdict, lostAndWay, lostVerdict } from "./keys-verdict.ts";
 interface SeenHere {
   known: PartialFacts;
   nodeName: string;
-  /** Fail: this node's clock is wrong. Otherwise sentences about other nodes' clocks. */
+  /** Fail: this node's. Else sentences about others. */
   clock: Fail | readonly string[];
   lostKeys: Finding[];
-  /** Expired CAs whose issuer is another CA, so that only that CA can renew them. */
+  /** Expired CAs that only another CA can renew. */
   ofOthers: Finding[];
   damage: readonly Check[];
   /** The network plugin's program here has the old CA. */
@@ -43,13 +43,13 @@ interface SeenHere {
   oldKey: OldSaKey;
   deep: Deep | undefined;
   lost: LostNodes;
-  /** Commands of part 0 that are still to be typed here. */
+  /** Part 0's commands that are still to be typed here. */
   hold: readonly Todo[];
 }
 
 interface Seen extends SeenHere {
   damaged: boolean;
-  /** The other control plane nodes, without those that are lost for good. */
+  /** Without those that are lost for good. */
   others: string[];
   expired: ReturnType<typeof expiredIn>;
   names: string[];

@@ -68,10 +68,7 @@ function atOnce(kubelet: Check): Check {
   return hasFailed(kubelet) ? { ...kubelet, severity: "outage", works: "nothing on this node" } : kubelet;
 }
 
-/**
- * Commands of part 0 that are still to be typed on this node. If the runtime does not answer, a
- * controller-manager may run.
- */
+/** As `Seen`. If the runtime does not answer, a controller-manager may run. */
 export async function holdHere(running: Container[] | Fail): Promise<Todo[]> {
   const pods = knownHere(seen(running));
   const managers = holders(pods).own.filter(({ name }) => name === MANAGER).length;
@@ -147,7 +144,7 @@ export async function cniRows({ kubelet }: Node): Promise<Check[]> {
 const NO_NEW_NETWORK =
   "no new pod starts on this node, and none stops, until the network plugin's agent here has restarted";
 
-/** Lost files of this worker's own static pods, such as a balancer in front of the API. */
+/** Such as a balancer in front of the API. */
 const lostPod = ({ kubelet: { staticPodPath } }: Node) =>
   `it ran here, by the kubelet's records, and its manifest in ${staticPodPath} is lost. Its mirror pod has it: ${command("03-workers open")} keeps it on a control plane node`;
 

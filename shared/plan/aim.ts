@@ -16,7 +16,6 @@ type Facts = Pick<PlanFacts, "seen" | "lost" | "said" | "moved">;
 interface Around {
   facts: Facts;
   nodes: readonly PlanNode[];
-  /** How many the cluster has. */
   pods: number;
 }
 
@@ -122,13 +121,11 @@ export function lookedAt(
 }
 
 export interface Elsewhere {
-  /** A sentence for the operator. */
   aim: string;
-  /** The node to make the plan on; unset: `open` are looked at first, and the plan is made again here. */
+  /** Unset: `open` are looked at first, and the plan is made again here. */
   to?: string;
-  /** Control plane nodes of which the operator may say that keys are lost there, too. */
+  /** Control plane nodes where keys may be lost, too. */
   open: readonly string[];
-  /** The operator's decisions: each with its line. */
   notes?: Note[];
 }
 
@@ -172,23 +169,21 @@ function whereKeysAre(
 
 const LED = "the controller-manager there led last, and only its process may hold ca.key in memory";
 
-/** Looked at, down to its memory, or given up by the operator. */
 function isDone(name: string, { seen, lost, said }: Pick<PlanFacts, "seen" | "lost" | "said">): boolean {
   const given = [...lost.names, ...(said["lost-on"] ?? [])];
   return given.includes(name) || wasSearched(name, seen);
 }
 
-/** Names of the other control plane nodes. */
 export function othersOf(nodes: readonly PlanNode[]): string[] {
   return nodes.flatMap(({ name, role }) => (role === "control plane node" ? [name] : []));
 }
 
-/** Those that nobody has looked at to the end, or given up. */
+/** Neither looked at to the end, nor given up. */
 export function openOthers(nodes: readonly PlanNode[], facts: Parameters<typeof isDone>[1]): string[] {
   return othersOf(nodes).filter((name) => !isDone(name, facts));
 }
 
-/** How much it costs to make each of the shared keys anew. */
+/** The cost of making each anew. */
 const COSTS: Record<string, number> = { ca: 8, sa: 4, "etcd/ca": 2, "front-proxy-ca": 1 };
 
 /** The control plane node that says that it has what is worth more than what is here. */

@@ -63,10 +63,7 @@ function silentDecisions(around: Surroundings): Decisions | undefined {
   };
 }
 
-/**
- * Parts 1 to 3 would refuse these now. Another node's own words are not repeated, nor what the decision about a lost file
- * of its kubelet has said.
- */
+/** Parts 1 to 3 would refuse these now. Another node's own words are not repeated. */
 function refusalDecisions(
   { node: here, refusals: all = [] }: Assessment,
   { facts, nodes }: Surroundings,
@@ -120,7 +117,6 @@ interface OpenFile {
   namedBy: string;
   /** A process of this node still has it. */
   mounted: boolean;
-  /** Names of the nodes on which it is lost. */
   lostOn: string[];
 }
 
@@ -140,7 +136,6 @@ function openFiles(
   );
 }
 
-/** Who may have the files, the lines that bring them, and the line that gives them up. */
 function fileDecisions(open: readonly OpenFile[], here: string, around: Surroundings): Decisions | undefined {
   const { facts, nodes } = around;
   if (open.length === 0) return undefined;
@@ -155,7 +150,6 @@ function fileDecisions(open: readonly OpenFile[], here: string, around: Surround
     },
     ...open.filter(isConfigOfKubelet).flatMap((file) => lastWay(file, around)),
   ];
-  // flags that can be given up, with what that loosens
   const flags = choices(open);
   if (flags.length > 0)
     notes.push({
@@ -169,7 +163,7 @@ function fileDecisions(open: readonly OpenFile[], here: string, around: Surround
   return { aim: `Decide first about lost files: ${listed(open.map(({ path }) => path))}`, notes };
 }
 
-/** Says only what was really looked at: who lacks a file has said so, and who is away cannot give it. */
+/** Says only what was looked at: who lacks a file has said so, and who is away cannot give it. */
 function fileNote(file: OpenFile, here: string, { facts, nodes }: Surroundings): Note {
   const { path, program, lostOn, mounted } = file;
   const others = nodes.filter(({ name, role }) => role !== "worker" && !lostOn.includes(name));
@@ -225,8 +219,8 @@ function bringLine(
 }
 
 /**
- * A control plane node was away, and is on again: it may have what was given up meanwhile. Only paths that
- * were given up here get into a line: another node's answer says which of them it lacks, too.
+ * A control plane node that is on again may have what was given up. Only paths that were given up here get into a
+ * line: another node's answer says which of them it lacks.
  */
 export function givenUpNotes(here: string, { facts, nodes }: Surroundings): Note[] {
   const own = pathsGivenUp();

@@ -8,11 +8,9 @@ import { isSecret } from "./paste-files.ts";
 export interface Effort {
   does: string;
   costs: string;
-  /** On one node: the least and the most that rehearsals measured on two cores, with the machine idle and busy. */
+  /** On one node: the least and the most that rehearsals measured on two cores, idle and busy. */
   seconds: readonly [number, number];
-  /** A reason why it can take longer. */
   longer?: string;
-  /** To be known before it is typed. */
   note?: string;
 }
 
@@ -37,10 +35,9 @@ const START_ETCD: Effort = {
   seconds: [2, 20],
   longer: "it copies etcd's data once",
 };
-/** The dry run before part 4. */
 export const DRY_RUN: Effort = { does: "Read which pods will restart", costs: NOTHING, seconds: [1, 5] };
 
-/** The task of RUNBOOK.md's fence → its effort. A step that carries a file has `carrying`. */
+/** RUNBOOK.md's task → its effort. A step that carries a file has `carrying`. */
 export const EFFORTS: Record<Exclude<Task, "old-key-there">, Effort> = {
   hold: {
     does: "Stop the kubelet, and pause the controller-manager",
@@ -195,7 +192,6 @@ export const THERE: Effort = { does: "Make the plan there", costs: NOTHING, seco
 
 export const GATHER: Effort = { does: "Bring the other nodes' transcripts", costs: NOTHING, seconds: [1, 2] };
 
-/** To the operator's machine. */
 export function fetching(file: string): Effort {
   return { does: `Copy ${basename(file)}`, costs: "nothing", seconds: [1, 2] };
 }

@@ -36,13 +36,9 @@ export interface Plan {
   verdict: string;
   /** The same beside the aim; unset: all other control plane nodes were looked at. */
   ownVerdict: string | undefined;
-  /** With what each has said of itself. */
   nodes: (PlanNode & { said?: string })[];
-  /** Who the operator is on the nodes. */
   user: string;
-  /** Names of nodes that will not come back. */
   lost: readonly string[];
-  /** Names of nodes that are away for now. */
   away: readonly string[];
   aim: string | undefined;
   /** Which nodes were looked at, and how. Sentences. */
@@ -51,18 +47,15 @@ export interface Plan {
   leftOut: string[];
   /** It has to be made on another node, or waits for a look: it only says so. */
   elsewhere: Elsewhere | undefined;
-  /** Notes before the first step. */
   first: Note[];
   parts: PlanPart[];
-  /** Makes this plan anew, and brings it to the operator's machine. */
+  /** Prints this plan anew, and brings it to the operator's machine. */
   anew: Line[];
-  /** The least and the most of all its steps up to the proof. */
   seconds: readonly [number, number];
 }
 
 export interface PlanPart extends Pick<Part, "title" | "undo"> {
   number: number;
-  /** They stand before its steps. */
   notes: Note[];
   steps: SeenStep[];
   /** Why it has none. */
@@ -126,7 +119,7 @@ interface Around extends Surroundings {
 
 type Steps = (SeenStep & Placed)[];
 
-/** A line with one of these names is left out: the name is none. */
+/** A line with one of these is left out: the name is none. */
 function withoutNames(names: readonly string[], notes: readonly Note[]): Note[] {
   return notes.map(({ text, commands }) => ({
     text,
@@ -153,7 +146,6 @@ function notesOnTop(around: Around, { steps, away }: Made): Note[] {
 
 const AFTER_PROOF = 6;
 
-/** Why a part has no step. */
 const NOT_NEEDED: Record<number, string> = {
   0: "no key is lost, and nothing has to be stopped",
   1: "etcd runs, and nothing of it is damaged",
@@ -163,7 +155,6 @@ const KEY_GIVEN_UP =
   "the keys that sign tokens are the old ones. But tokens of the key that is given up are refused: ./bunw scripts/04-sa-tokens.ts after part 3 makes new ones for Secrets, and copies of them outside of the cluster stop working";
 
 function partsOf({ assessed, facts, nodes, parts }: Around, { steps, away }: Made): PlanPart[] {
-  /** Part → the notes before its steps. */
   const notes: Record<number, () => Note[]> = {
     1: () => notesBeforePart1(assessed, { ...facts, nodes }),
     3: () => notesBeforePart3(assessed),
@@ -239,10 +230,10 @@ function stepsHere({ assessed, nodes, facts, blocks }: Around): Omit<Steps[numbe
   return withOutage(steps, { several, othersServe: facts.othersServe });
 }
 
-/** Any of these brings the operator's words to the other control plane nodes: a bundle, or a line that is typed there. */
+/** Brings the operator's words to the other control plane nodes. */
 const TELLS: Course = ["unpack", "etcd-there", "control-plane"];
 
-/** Whether a plan after the repair still needs this: a backup that was made is carried and removed while it lies here. */
+/** After the repair: a backup is carried and removed while it lies here. */
 function isOpen({ task, on }: Block, { made }: PlanFacts): boolean {
   if (!made.backup || (task !== "backup" && task !== "backup-away")) return true;
   const isPack = task === "backup" && on;
@@ -257,7 +248,7 @@ function doneAfter({ seen, made }: PlanFacts) {
   };
 }
 
-/** The lines that keep the keys alive come first, where one is lost; then the plan is made where they are. */
+/** First what keeps the keys alive, where one is lost. */
 function stepsThere(
   { to }: Elsewhere,
   { assessed: { course }, nodes, facts, blocks }: Around,
@@ -270,7 +261,6 @@ function stepsThere(
   return numbered(steps);
 }
 
-/** Where nodes may be damaged, and there are others. */
 function askOf({ assessed: { course, damaged }, nodes, facts, blocks }: Around): string | undefined {
   const kit = blocks.find(({ sshTo }) => sshTo)?.commands.join("\n  ");
   const hasOthers = nodes.slice(1).some(({ why }) => !why);
@@ -283,13 +273,13 @@ function secondsOf(steps: Steps, end: 0 | 1): number {
   return before.reduce((sum, step) => sum + step.seconds[end] * turnsOf(step), 0);
 }
 
-/** Many nodes get a file of addresses, and twenty of them their turn at the same time. */
+/** Twenty of many nodes have their turn at the same time. */
 function turnsOf({ on, sideBySide }: PlanStep): number {
   if (sideBySide) return 1;
   return on.length > 2 * FEW ? Math.ceil(on.length / FEW) : on.length;
 }
 
-/** The course's own, in the order of the page. What stops the loss needs no kit, and comes before it. */
+/** In the order of the page. What stops the loss needs no kit, and comes before it. */
 function blocksOf(all: readonly Block[], course: Course, deep: Assessment["deep"]): Block[] {
   const blocks = all.flatMap((block) =>
     block.task && course.includes(block.task) ? asPlanned(block, course, deep) : [],
@@ -299,10 +289,7 @@ function blocksOf(all: readonly Block[], course: Course, deep: Assessment["deep"
   return [...blocks.filter(isUrgent), ...kit, ...blocks.filter((block) => !isUrgent(block))];
 }
 
-/**
- * The plan knows whether a key will still be lost after the salvage. If it ends otherwise, the plan is
- * another one.
- */
+/** As the salvage will leave the keys; if it ends otherwise, the plan is another one. */
 function asPlanned(block: Block, course: Course, deep: Assessment["deep"]): Block {
   if (block.task !== "salvage") return block;
   const commands = block.commands.map((command) =>

@@ -40,16 +40,13 @@ function head(plan: Plan): string[] {
 
 export const ANEW_AT_ANY_TIME = "Make this plan again at any time, as a page; it says what is left then";
 
-/** Its part in RUNBOOK.md. */
 const PROOF = 5;
 const NOT_SO = 'if not: RUNBOOK-MORE.md, "Where sudo asks for a password"';
 
-/** Unset: it ends before the proof. */
 export function estimateOf({ seconds, parts }: Plan): string | undefined {
   return parts.some(({ number }) => number === PROOF) ? span(seconds) : undefined;
 }
 
-/** Markdown, a sentence or two each. */
 export function howTo(plan: Plan): string[] {
   const isRoot = plan.user === ROOT;
   const who = isRoot

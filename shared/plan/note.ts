@@ -22,7 +22,7 @@ import type { List, PlanFacts, Said } from "./plan-facts.ts";
 
 export interface Note {
   text: string;
-  /** Pasted on the operator's machine; what comes before any plan is typed on this node. */
+  /** Pasted on the operator's machine; before any plan typed on this node. */
   commands: string[];
 }
 
@@ -31,7 +31,7 @@ export interface Surroundings {
   nodes: readonly PlanNode[];
 }
 
-/** Made of the same answers. `page`: the file that it is printed into. */
+/** `page`: the file that it is printed into. */
 export function planAgain(
   { folder, unkept }: Pick<PlanFacts, "folder" | "unkept">,
   more: Partial<Said> = {},
@@ -41,7 +41,6 @@ export function planAgain(
   return page === undefined ? command("plan", said) : command(shell`plan ${page}`, said);
 }
 
-/** The same with more names behind one option. */
 export function planWith(
   asked: Pick<PlanFacts, "folder" | "unkept">,
   option: List,
@@ -82,7 +81,7 @@ export function linesHere(
   return first ? lines.flatMap((line) => linesOn(first, { user }, line)) : [...lines];
 }
 
-/** The folder of answers, on the operator's machine and in the kit's folder. */
+/** In the kit's folder, and on the operator's machine. */
 const SEEN = "seen.d";
 const LOOK = "./bunw scripts/00-assess.ts --deep --no-disk --json";
 
@@ -98,7 +97,6 @@ interface Asked {
   said: Partial<Said>;
   unkept: Partial<Said>;
   nodes: readonly PlanNode[];
-  /** RUNBOOK.md's line that brings the kit to a node. */
   kit: string;
 }
 

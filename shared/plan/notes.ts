@@ -19,9 +19,7 @@ type Asked = Pick<
 > & { nodes: readonly PlanNode[] };
 
 interface First extends Asked {
-  /** The block that asks all nodes. */
   ask: string | undefined;
-  /** The number of the step that stops the loss. */
   hold: string | undefined;
   away: Elsewhere | undefined;
 }
@@ -30,7 +28,6 @@ const AGAIN = "Then print the plan again";
 const ASK =
   "To look at all nodes at once, and make the plan of what they say, paste this on your machine, in the folder with kit.tar.gz. It reads only, and brings the kit where it is missing.";
 
-/** Before the first step. */
 export function firstNotes({ course, next, damage, damaged }: Assessment, asked: First): Note[] {
   const { ask, hold, away } = asked;
   const notes: Note[] = [];
@@ -59,7 +56,7 @@ export function firstNotes({ course, next, damage, damaged }: Assessment, asked:
   return [...notes, ...(away?.notes ?? [])];
 }
 
-/** Words of other control plane nodes, which nobody has said here. An answer proves none: the operator says it again. */
+/** Words of other control plane nodes. An answer proves none: the operator says it again. */
 function saidElsewhere(asked: Asked): Note[] {
   const isNew = ({ option, value }: Word) =>
     LISTS.some((list) => list === option) &&
@@ -105,7 +102,6 @@ function silentWorkers(asked: Asked): Note[] {
   return [{ text, commands: linesHere(asked, planWith(asked, "without", names)) }];
 }
 
-/** Before new keys are made, if the kit's folder has a bundle. */
 export function bundleNotes(asked: Asked): Note[] {
   return asked.bundles.slice(0, 1).map((bundle) => ({
     text: `A bundle of keys lies here: ${bundle}. With the old keys no worker has to join, and no running pod restarts: this comes first. ${AGAIN}.`,
@@ -131,7 +127,7 @@ function inNotes(text: string, next: readonly string[], { unkept }: Asked): Note
   return [{ text: `${text}.`, commands: [...next.filter(isCommand), command("plan", unkept)] }, ...sentences];
 }
 
-/** After part 0: files without which part 1 stops, and places where lost keys may be that this node cannot read. */
+/** After part 0: files without which part 1 stops, and places of lost keys that this node cannot read. */
 export function notesBeforePart1({ course, filesBack = [], damage, deep }: Assessment, asked: Asked): Note[] {
   const ways = filesBack.filter((way) => !asked.noDisk || !way.includes("00-salvage.ts disk"));
   const names = listed(damage.flatMap(({ id, what }) => (id === "lost-file" ? what : [])));
@@ -170,7 +166,7 @@ function hopeNotes(deep: NonNullable<Assessment["deep"]>, asked: Asked): Note[] 
   return [...notes, ...tokensOfWorker(deep, asked)];
 }
 
-/** After a reboot the only control plane node has no token: the volumes of its pods were in memory. */
+/** After a reboot the only control plane node has no token: its pods' volumes were in memory. */
 function tokensOfWorker(
   { keys, oldTokens, oldKeyHere }: NonNullable<Assessment["deep"]>,
   asked: Asked,
@@ -200,7 +196,7 @@ function diskNote(asked: Asked): Note {
   return { text, commands: linesHere(asked, command("plan --deep --image FILE", unkept)) };
 }
 
-/** A way of 00-assess, with its comment: from another node only if nobody has said that it is lost there, too. */
+/** A way of 00-assess; from another node only if nobody has said that it is lost there, too. */
 function wayBack(way: string, { user, nodes, seen }: Asked): Note[] {
   const [line = "", comment = ""] = way.split(/(?<! ) +# /);
   const [, name, names = ""] =

@@ -26,10 +26,7 @@ import {
   WITHIN,
 } from "./paste.ts";
 
-/**
- * The program that unpacks the kit there, and the kit, in RUNBOOK.md's line `ssh root@NODE '…' < kit.tar.gz`. Errors:
- * Fail where it is another.
- */
+/** The halves of RUNBOOK.md's line `ssh root@NODE '…' < kit.tar.gz`. Errors: Fail where it is another. */
 export function kitProgram(line: string): { program: string; file: string } {
   const [, program, file] = /^ssh root@NODE '([^']*)' < (\S+)$/.exec(line) ?? [];
   if (program && file) return { program, file };
@@ -37,8 +34,8 @@ export function kitProgram(line: string): { program: string; file: string } {
 }
 
 /**
- * The kit on these nodes: RUNBOOK.md's line for one node, on all at the same time. Before that ssh meets each
- * of them: twenty questions about host keys at once nobody can answer.
+ * RUNBOOK.md's line, on all at the same time. Before that ssh meets each: twenty questions about host keys at once
+ * nobody can answer.
  */
 export function kitLines(user: string, nodes: readonly PlanNode[], line: string): Line[] {
   const { program, file } = kitProgram(line);
@@ -59,7 +56,7 @@ export function kitLines(user: string, nodes: readonly PlanNode[], line: string)
   return lines;
 }
 
-/** Many workers at once, if the line has the node's name in it: $0 is the address, $1 the name. */
+/** Where the line has the node's name, $0 is the address, $1 the name. */
 function lineForMany(program: LineFor): string {
   return `xargs -P 20 -n 2 bash -c ${programWord(program("$0", "$1"))} < ${MANY_FILE}`;
 }
@@ -139,7 +136,7 @@ export function tarPipe(
   return `set -o pipefail; ssh -n ${user}@${from} ${tar(folder, "-cf")} | ssh ${receiver} ${tar(into, `-xp${keep ? "k" : ""}f`)}`;
 }
 
-/** The output of `program` on one node, into a file of the kit's folder on another one. */
+/** Into a file of the kit's folder. */
 export function printedInto(
   file: string,
   user: string,
@@ -150,7 +147,6 @@ export function printedInto(
   return `ssh -n ${user}@${from} ${asRoot(user, program)} | ssh ${user}@${to} ${put}`;
 }
 
-/** A file of this node, to the operator's machine. */
 export function toOperator(user: string, { name, address }: PlanNode, file: string): Line {
   const path = file.startsWith("/") ? file : `${KIT_PLACE}/${file}`;
   const text =
@@ -160,10 +156,7 @@ export function toOperator(user: string, { name, address }: PlanNode, file: stri
   return { at: name, text };
 }
 
-/**
- * The transcripts of these nodes, to one, each under its node's name: a node is believed by the file that it
- * came in.
- */
+/** Each under its node's name: a node is believed by the file that it came in. */
 export function gatherLines(user: string, to: PlanNode, nodes: readonly PlanNode[], folder: string): Line[] {
   const pipe = (address: string, name: string) => {
     const put = `cd ${KIT_PLACE} && mkdir -p -m 700 ${folder} && cat > ${folder}/${name}.tar`;

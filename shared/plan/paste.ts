@@ -70,7 +70,7 @@ export function isUserName(name: string): boolean {
   return /^[A-Za-z0-9._][A-Za-z0-9._-]*$/.test(name);
 }
 
-/** Errors: Refused where that is no name: no line is made of it. */
+/** Errors: Refused: no line is made of it. */
 export function requireUserName(name: string) {
   if (isUserName(name)) return;
   throw new Refused(`"${name}" is no name of a user`, {
@@ -78,12 +78,12 @@ export function requireUserName(name: string) {
   });
 }
 
-/** Stands before a program that root runs. It never asks for a password: nobody could answer. */
+/** It never asks for a password: nobody could answer. */
 export function sudo(user: string): string {
   return user === ROOT ? "" : "sudo -n ";
 }
 
-/** A command line that root runs there, as one word. */
+/** As one word. */
 export function asRoot(user: string, command: string): string {
   if (user === ROOT) return programWord(command);
   return /^[^'"\\$`!]*$/.test(command)
@@ -91,7 +91,6 @@ export function asRoot(user: string, command: string): string {
     : programWord(`sudo -n sh -c ${programWord(command)}`);
 }
 
-/** The kit's place on every node. */
 export const KIT_PLACE = "/run/kube-pki-repair";
 
 /** The kubelet, the processes and the cluster are everywhere, all else is in the kit's folder. */
@@ -132,36 +131,27 @@ export function withName(name: string): string {
   return `while IFS= read -r l || [ "$l" ]; do printf "%s: %s\\n" ${name} "$l"; done`;
 }
 
-/**
- * A script on several nodes at the same time, in a shell of their own, which prints nothing of its jobs. Each
- * line that comes has its node's name before it.
- */
+/** In a shell of their own, which prints nothing of its jobs. Each line that comes has its node's name before it. */
 export function sideBySide(lines: readonly Line[]): Line[] {
   const each = lines.map(({ at, text }) => `{ ${text}; } 2>&1 | as ${shell`${at!}`} &`);
   return [{ text: ["(", `as() { ${withName('"$1"')}; }`, ...each, "wait", ")"].join("\n") }];
 }
 
-/** Keeps what the command prints for the next step. */
 export function keptLine(user: string, { name, address }: PlanNode, command: string): Line {
   const text = `line=$(ssh -n ${user}@${address} ${asRoot(user, inKit(command))}); echo "exit code $?: $line"`;
   return { at: name, text };
 }
 
-/**
- * ssh with a terminal: the command shows something there, or asks. It is pasted alone: what comes behind it
- * would be its answer.
- */
+/** The command shows something, or asks. It is pasted alone: what comes behind would be its answer. */
 export function terminalLines(user: string, nodes: readonly PlanNode[], command: string): Line[] {
   const text = (address: string) => `ssh -t ${user}@${address} ${asRoot(user, inKit(command))}`;
   return nodes.map(({ name, address }) => ({ at: name, text: text(address) }));
 }
 
 interface PrintedBy {
-  /** The step that has printed the line. */
   step: string;
-  /** The meaning if that step prints none; unset: that is a failure. */
+  /** Its meaning if none is printed; unset: a failure. */
   none?: string | undefined;
-  /** Names of nodes where other keys are in the way. */
   aside?: readonly string[];
 }
 
@@ -180,36 +170,35 @@ export function printedLines(user: string, nodes: readonly PlanNode[], by: Print
   return onEach(nodes, line).map(withCode);
 }
 
-/** A node that is off is not waited for; in seconds. */
+/** Seconds, for a node that is off. */
 export const WITHIN = "-o ConnectTimeout=10";
 
-/** In a loop over $a: ssh asks about the host key of one that it does not know. */
+/** In a loop over $a: ssh asks about a host key that it does not know. */
 export function meetLine(user: string): string {
   return `ssh-keygen -F $a > /dev/null 2>&1 || ssh -n ${WITHIN} ${user}@$a true`;
 }
 
-/** Many nodes have their addresses and names in a file on the operator's machine, a line each. */
+/** On the operator's machine: addresses and names, a line each. */
 export const MANY_FILE = "workers";
 export const AT_ONCE = `cut -d" " -f1 ${MANY_FILE} | xargs -P 20 -I{}`;
 export const ALL = "the workers";
 
-/** Workers beyond a handful get one line together; those without a known address are left out there. */
+/** Workers beyond a handful get one line together; without those whose address is unknown. */
 export function fewAndMany(nodes: readonly PlanNode[]): { few: PlanNode[]; many: PlanNode[] } {
   const workers = nodes.filter(({ role }) => role === "worker");
   if (workers.length <= FEW) return { few: [...nodes], many: [] };
   return { few: nodes.filter(({ role }) => role !== "worker"), many: workers.filter(({ why }) => !why) };
 }
 
-/** The file for many workers; undefined if there are not too many for a line each. */
+/** Undefined: each gets a line of its own. */
 export function workersFile(nodes: readonly PlanNode[]): Line[] | undefined {
   const lines = fewAndMany(nodes).many.map(({ address, name }) => `${address} ${name}`);
   return lines.length > 0 ? [{ text: `cat > ${MANY_FILE} <<END\n${lines.join("\n")}\nEND` }] : undefined;
 }
 
-/** How a line is made for one node. */
 export type LineFor = (address: string, name: string) => string;
 
-/** `together`: the line for many workers at once. Unset: it needs no name. */
+/** `together`: for many workers; unset: it needs no name. */
 export function onEach(
   nodes: readonly PlanNode[],
   line: LineFor,

@@ -36,55 +36,46 @@ import { isName, ROOT } from "./paste.ts";
 import { NONE_SEEN, readSeen, type Seen, type SeenNode } from "./seen-nodes.ts";
 
 export interface PlanFacts {
-  /** Undefined where it cannot be read. */
   known: { cluster: Cluster; data: EtcdData } | undefined;
   lost: LostNodes;
-  /** Names of nodes that are away, as was said before, and whose machines are on again. */
+  /** Were away, as was said before, and their machines are on again. */
   onAgain: readonly string[];
   seen: Seen;
-  /** The folder of those answers. */
   folder: string | undefined;
   isKept: boolean;
-  /** When a script has last changed something on this node. */
+  /** The last change by a script here. */
   repairedAt: Date | undefined;
-  /** Whose controller-manager led last, where it was another node's. */
+  /** The one that led last, where it is on another node. */
   leader: { host: string; nodes: readonly string[] } | undefined;
-  /**
-   * Other members of etcd at whose address something answers: an etcd, also one whose files are gone, or a
-   * stranger.
-   */
+  /** At the address of these members something answers: an etcd, also one whose files are gone, or a stranger. */
   running: readonly string[];
-  /** Members of etcd that no word is said of, at whose address nothing answers, also by ssh where they were asked. */
+  /** At the address of these nothing answers, also by ssh where they were asked; nor is a word said of them. */
   silent: readonly string[];
-  /** This repair has made shared keys. */
+  /** In this repair. */
   hasNewKeys: boolean;
   /**
-   * Made at a repair's end: a backup of the current keys, which may still lie here, and a report. `oldKey`: by the
-   * repair, the public half of a lost service-account key, which part 4 takes away.
+   * At a repair's end. `backup` may still lie here; part 4 takes `oldKey` away: the public half of a lost service-
+   * account key.
    */
   made: { backup: boolean; backupHere: boolean; report: boolean; oldKey: boolean };
   /** Why the disk below /etc/kubernetes cannot be searched. */
   noDisk: string | undefined;
-  /** Files that this node's static pods name. */
   named: readonly Pick<LostFile, "path" | "program" | "namedBy">[];
   /** Without this node, enough members of etcd go on. */
   othersServe: boolean;
   /** Machines that have other addresses than before. */
   moved: Moved;
-  /** restore.ts has made etcd's data. */
   isRestored: boolean;
   bundles: readonly string[];
-  /** Who the operator is on the nodes. */
   user: string;
-  /** As typed, and as said before: a plan that is made elsewhere has to be told all of it. */
+  /** Also what was said before: a plan that is made elsewhere has to be told all of it. */
   said: Said;
-  /** The API server starts without files of these flags, and these paths. */
+  /** Flags, and paths of files. */
   givenUp: readonly string[];
-  /** A plan that is made here has to be told only these: words that are kept are not among them. */
+  /** All that a plan here has to be told: without words that are kept. */
   unkept: Partial<Said>;
 }
 
-/** Options that take names. */
 export const LISTS = ["without", "lost", "lost-on", "worker", "start-without"] as const;
 export type List = (typeof LISTS)[number];
 
@@ -99,7 +90,6 @@ interface Asked extends LeftOut {
   "start-without"?: readonly string[];
   worker: readonly string[];
   user?: string | undefined;
-  /** A folder of what other nodes say. */
   seen?: string | undefined;
   endpoint?: string | undefined;
   "etcd-data"?: string | undefined;
@@ -165,10 +155,8 @@ function madeHere(cp: ControlPlaneNode | undefined): PlanFacts["made"] {
   };
 }
 
-/** The end of the name of what hand-over.ts makes of a snapshot of etcd. */
 export const LOCKED = ".etcd.age";
 
-/** An operator has put such files into the kit's folder. */
 export function lyingHere(ending: string): string[] {
   return list(inKitsFolder(".")).filter((name) => name.endsWith(ending) && !name.startsWith("-"));
 }
@@ -206,7 +194,6 @@ interface Here {
   cp: ControlPlaneNode | undefined;
   cluster: Cluster;
   peers: readonly Peer[];
-  /** Paths that this node's static pods and its kubelet name. */
   files: readonly string[];
 }
 

@@ -47,7 +47,7 @@ ${inOnePiece(body(plan, title), plan)}
 `;
 }
 
-/** Names of nodes, and of their files (NODE.tar), have dots and hyphens, and are read as one word. */
+/** Names, and their files (NODE.tar), are read as one word. */
 function inOnePiece(html: string, { nodes, lost, away }: Plan): string {
   const names = new Set([...nodes.map(({ name }) => name), ...lost, ...away]);
   const asName = (word: string) =>
@@ -105,7 +105,7 @@ ${why ? "" : end}
 </section>`;
 }
 
-/** `of`: what its lines belong to, for those who hear the page. */
+/** `of`: for those who hear the page. */
 function note({ text, commands }: Note, of: string): string {
   return `<div class="note"><p>${asHtml(text)}</p>${lines(
     commands.map((text) => ({ text })),
@@ -126,7 +126,7 @@ ${lines(one.lines, `step ${one.number}`)}
 </article>`;
 }
 
-/** Beside its line, a longer name would leave too little room for it. */
+/** Beside its line there is no room for a longer name. */
 const LONG = 24;
 
 function lines(all: readonly Line[], of: string): string {
@@ -139,7 +139,7 @@ function lines(all: readonly Line[], of: string): string {
   return `<div class="lines${isLong ? " long" : ""}" data-of="${asHtml(of)}">${items.join("\n")}</div>`;
 }
 
-/** Addresses that have to be written in by hand stand out. */
+/** Addresses to be written in by hand stand out. */
 function marked(text: string): string {
   return asHtml(text).replaceAll(/ADDRESS-OF-[\w.-]+/g, "<mark>$&</mark>");
 }
@@ -162,5 +162,4 @@ function inline(markdown: string): string {
     .replaceAll(/\*\*([^*]+)\*\*/g, "<b>$1</b>");
 }
 
-/** A program and its words. */
 const TYPED = /^(?:\.\/bunw|crictl|for p in|getent|journalctl|kubectl|mv|rm|systemctl) \S/;

@@ -42,13 +42,12 @@ import { isSearched, wasSearched } from "./seen-nodes.ts";
 import { KEEPER, onNodes, type Placed, type PlanStep } from "./step-order.ts";
 
 interface Facts extends Pick<PlanFacts, "lost" | "user" | "said" | "seen"> {
-  /** The only workers that have to join; unset: each of them. */
+  /** The only workers that have to; unset: each of them. */
   joins: readonly string[] | undefined;
-  /** The first task that brings the operator's words to the other control plane nodes. */
   tells?: Task | undefined;
-  /** Names of control plane nodes that were looked at, and are well: parts 1 and 2 have nothing to do there. */
+  /** Parts 1 and 2 have nothing to do there. */
   well?: readonly string[];
-  /** Names of nodes where the kit is, or that know of the backup, in a plan after the repair. */
+  /** In a plan after the repair: where the kit is, or a backup is known. */
   done?: Partial<Record<Task | "kit", readonly string[]>>;
 }
 
@@ -74,10 +73,9 @@ function withFile(steps: readonly Placed[], nodes: readonly PlanNode[]): Placed[
   return steps.map((step, index) => (index === first ? { ...step, lines: [...file, ...step.lines] } : step));
 }
 
-/** `files`: what it carries. */
 type Joined = Block & { files: string[] };
 
-/** Files of the kit's folder that go the same way go together. */
+/** Those that go the same way go together. */
 function joinCarried(blocks: readonly Block[]): Joined[] {
   const all: Joined[] = [];
   for (const block of blocks) {
@@ -99,13 +97,11 @@ function isMeant(node: PlanNode, { part, task, sshTo }: Block, { joins, well = [
   const what = sshTo ? "kit" : task;
   if (what && done?.[what]?.includes(node.name)) return false;
   if ((part === 1 || part === 2) && well.includes(node.name)) return false;
-  // this node has been looked at, and what was found is here
   if (task === "look" || task === "look-around") return isNotFirst(node);
   if (task === "salvage") return !isNotFirst(node);
   return task !== "join" || node.role !== "worker" || !joins || joins.includes(node.name);
 }
 
-/** The kit, transcripts, and what is carried. */
 function fileSteps(block: Joined, nodes: readonly PlanNode[], { user }: Facts): Placed[] {
   const { part = 0, exit, task, carry, files, sshTo, gather } = block;
   const others = nodes.filter(isNotFirst);
@@ -130,7 +126,7 @@ function fileSteps(block: Joined, nodes: readonly PlanNode[], { user }: Facts): 
   return [{ ...effort, ...onNodes(to, "to"), part, exit, task, lines: carryLines(user, from!, to, files) }];
 }
 
-/** Each script is a step of its own, with the lines that prepare it. */
+/** Each script with the lines that prepare it. */
 function typedSteps(block: Joined, nodes: readonly PlanNode[], facts: Facts, isKept: boolean): Placed[] {
   const { part = 0, exit, task, ends, sideBySide } = block;
   const at = nodesAt(nodes, block.on!);
@@ -171,13 +167,11 @@ const FOUND_LESS =
 const NONE_HAS_IT = "All of them were looked at: etcd/ca.key is on none of them";
 
 interface Typing {
-  /** A later step needs the line that is printed. */
   isKept: boolean;
-  /** Names of nodes where other keys are in the way. */
   aside: readonly string[];
 }
 
-/** In place of the effort's own note; undefined: that one stays. */
+/** Undefined: the effort's own. */
 function noteOf(
   { task, exit }: Block,
   at: readonly PlanNode[],
@@ -262,7 +256,7 @@ function linesOf(
   );
 }
 
-/** The answers of the others go along: that plan would ask for them once more. */
+/** The others' answers go along: that plan would ask for them once more. */
 export function stepThere(
   { user, said, folder }: Pick<PlanFacts, "user" | "said" | "folder">,
   { address: from }: PlanNode,

@@ -22,7 +22,7 @@ import { LOCKED, lyingHere } from "./plan-facts.ts";
 
 const CHAPTER = 'RUNBOOK-MORE.md, "Only a snapshot is left"';
 
-/** A node of the cluster has one of these, and a new machine has not. */
+/** A node of the cluster has one of these, a new machine none. */
 const TRACES = [
   "/var/lib/etcd/member",
   "/etc/kubernetes/kubelet.conf",
@@ -33,9 +33,7 @@ const TRACES = [
 interface Snapshot {
   file: string;
   cluster: Cluster;
-  /** Names. */
   controlPlanes: string[];
-  /** Some of them only by the operator's word. */
   unnamed: boolean;
 }
 

@@ -35,14 +35,12 @@ const PLACES = [
 export type Place = (typeof PLACES)[number];
 
 export interface Block {
-  /** The number of its part; undefined before part 0. */
   part: number | undefined;
   line: number;
   commands: string[];
   task?: Task;
   on?: Place;
   exit: number[];
-  /** Only in scenarios with one of these tags. */
   if?: string[];
   printed: boolean;
   sideBySide: boolean;
@@ -50,7 +48,7 @@ export interface Block {
   sshTo?: Place;
   terminal?: true;
   gather?: string;
-  /** The last line of what it prints where all went well. */
+  /** Where all went well. */
   ends?: string;
 }
 
@@ -74,7 +72,7 @@ export function readRunbook(markdown: string): Runbook {
   const blocks: Block[] = [];
   let part: Part | undefined;
   let fence: { info: string; line: number; body: string[] } | undefined;
-  /** Where the section begins, as an index into `blocks`. */
+  /** An index into `blocks`. */
   let section = 0;
 
   for (const [index, line] of markdown.split("\n").entries()) {

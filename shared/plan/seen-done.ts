@@ -12,11 +12,9 @@ type Sights = Partial<Record<Task | "kit", readonly Sight[]>>;
 interface Around {
   seen: Pick<Seen, "nodes">;
   lost: Pick<LostNodes, "controlPlanes">;
-  /** Lies on this node at a repair's end. */
   made: { backup: boolean; report: boolean };
 }
 
-/** On this node, and on those that have answered. */
 export function sightsOf(here: Assessment, { seen, lost, made }: Around, at: Date): Sights {
   const others = seen.nodes.filter(({ name }) => name !== here.node);
   const held = [heldAt(here, here.node, at), ...others.map(({ held }) => held)];
@@ -75,12 +73,11 @@ export function inUtc(at: Date): string {
   return `${at.toISOString().slice(11, 16)} UTC`;
 }
 
-/** Names of lost keys that are nowhere to be found; none if nobody has searched. */
+/** None if nobody has searched. */
 export function lostKeys(deep: Assessment["deep"]): string[] {
   return (deep?.keys ?? []).flatMap(({ name, places }) => (places.some(({ found }) => found) ? [] : [name]));
 }
 
-/** "ca.key, sa.key". */
 export function keyFiles(names: readonly string[]): string {
   return names.map((name) => `${CERTS.find((row) => row.name === name)?.file ?? name}.key`).join(", ");
 }

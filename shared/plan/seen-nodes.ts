@@ -17,41 +17,35 @@ export interface SeenNode {
   name: string;
   made: Date;
   controlPlane: boolean;
-  /**
-   * Shared keys that a control plane node says are lost there, as files and in memory. Undefined where
-   * nobody has searched its memory.
-   */
+  /** Shared keys, as files and in memory. Undefined where nobody has searched there. */
   lacks: readonly string[] | undefined;
-  /** A process there may hold one of them, and was not read to its end. */
+  /** A process may hold one of them, and was not read to its end. */
   unread?: boolean;
-  /** A worker that has lost what only a join brings back. */
+  /** Has lost what only a join brings back. */
   joins: boolean;
   damaged: boolean;
   /** Nothing else is damaged: all shared keys are there. */
   onlyExpired: boolean;
-  /** Damaged there, in words of ours. */
   kinds: readonly string[];
-  /** A control plane node that is well, and knows of a backup of its keys. */
+  /** It is well, and knows of a backup of its keys. */
   hasBackup: boolean;
-  /** A control plane node on which etcd's data is lost. */
+  /** Etcd's, on a control plane node. */
   lostData: boolean;
-  /** In the places of the cluster's. */
   otherKeys: boolean;
   /** Files without which a static pod there does not start, or its kubelet; only such as are named here, too. */
   lostFiles: readonly string[];
-  /** With those that have a replacement. */
+  /** Also those that have a replacement. */
   missing: readonly string[];
   /** Parts 1 to 3 would refuse this there: ids that are known here. */
   refusals: readonly Pick<Refusal, "part" | "id">[];
-  /** The operator's, on a control plane node. */
   words: readonly Word[];
   /** How far part 0's first lines are done there. */
   held: Sight | undefined;
-  /** Fingerprints of the CAs that its kubelet trusts. */
+  /** Fingerprints of its kubelet's CAs. */
   trusts: readonly string[];
 }
 
-/** Whether it was looked at down to its memory: what it lacks is nowhere there. */
+/** Down to its memory: what it lacks is nowhere there. */
 export function isSearched({ lacks, unread }: Pick<SeenNode, "lacks" | "unread">): boolean {
   return lacks !== undefined && !(unread && lacks.length > 0);
 }
@@ -70,7 +64,7 @@ export interface Seen {
   nodes: readonly SeenNode[];
   /** Were asked, and did not answer. */
   silent: readonly string[];
-  /** Answers that do not count, and why: for the operator. */
+  /** With the reason. */
   leftOut: readonly string[];
 }
 
@@ -198,7 +192,7 @@ function asJson(text: string): Json | undefined {
   }
 }
 
-/** As much of the answer as is used. Nothing in it is sure to be there. */
+/** Nothing in it is sure to be there. */
 interface Json {
   schemaVersion?: unknown;
   node?: unknown;
@@ -237,7 +231,6 @@ function refusedIn({ refusals }: Json): SeenNode["refusals"] {
   });
 }
 
-/** Rows of the shared keys. */
 const KEYS = ["certificate-ca", "certificate-front-proxy-ca", "certificate-etcd-ca", "service-account-key"];
 const OF_JOIN = ["kubelet-ca", "kubelet-conf", "kubelet-client-certificate"];
 
@@ -248,7 +241,7 @@ interface Row extends Pick<Check, "what" | "result"> {
   isStopped: boolean;
 }
 
-/** Ids of failed rows → words of ours; other ids are damage, too. */
+/** Other ids are damage, too. */
 export function kindsOf(rows: readonly (Pick<Check, "result"> & { id: string })[]): string[] {
   const ids = rows.filter(({ result }) => result === "failed").map(({ id }) => id);
   return [...new Set(ids.map((id) => KINDS_OF.find(([is]) => is.test(id))?.[1] ?? "other"))];
@@ -280,18 +273,16 @@ function rowsOf({ damage }: Json): Row[] {
 }
 
 export interface Sight {
-  /** The node's name. */
   on: string;
   at: Date;
   /** "the kubelet is stopped". */
   what: string;
-  /** All that the step does there. */
   isWhole: boolean;
 }
 
 interface HoldSeen {
   damage: readonly (Pick<Check, "what" | "result"> & { id: string })[];
-  /** Unset: nobody has searched, and `next` does not begin with what is still to be held. */
+  /** Unset: not searched, and `next` does not begin with what is still to be held. */
   deep?: unknown;
   next: readonly string[];
 }

@@ -11,23 +11,18 @@ import { isNotFirst, type Line, nodesAt, type PlanNode, sshLines } from "./paste
 import type { PlanFacts } from "./plan-facts.ts";
 
 export interface PlanStep extends Effort {
-  /** The part's number in RUNBOOK.md, and a letter: 1.4 is a step of a script. */
   number: string;
-  /** The task of RUNBOOK.md's fence; unset: it prepares one. */
+  /** Unset: it prepares one. */
   task?: Task | undefined;
   /** "on" the nodes it is typed on; "to" those that get a file. */
   way: "on" | "to";
-  /** Names. */
   on: string[];
-  /** On all of them at the same time. */
   sideBySide: boolean;
   lines: Line[];
   exit: number[];
-  /** How its output ends; unset: the runbook does not say. */
   ends?: string | undefined;
 }
 
-/** It has no number yet. */
 export type Placed = Omit<PlanStep, "number"> & { part: number };
 
 export function onNodes(nodes: readonly PlanNode[], way: PlanStep["way"], sideBySide = false) {
@@ -67,7 +62,7 @@ export function withMoves(steps: readonly Placed[], { nodes, facts, joins }: Aro
   return all;
 }
 
-/** Names of those who have moved; of all, where what they lead to is another one. */
+/** All nodes, where what they lead to is another one. */
 function namesToTell(moved: Moved, { nodes }: Cluster): readonly string[] {
   const ofNodes = new Set(nodes.flatMap(hostsSaid));
   const onlyMachines = [...moved.values()].every((one) => ofNodes.has(one));
@@ -110,21 +105,17 @@ const PLACES: readonly (readonly string[][])[] = [
   ],
 ];
 
-/** They take a letter only where a plan has them: most clusters never do, or have one control plane node. */
+/** They take a letter only where they come: in most clusters never. */
 const RARE = ["old-key-there to", "end-etcd", ...Object.values(MOVES).map(({ does }) => does)];
 
 type Unnumbered = Pick<Placed, "part" | "task" | "way" | "does" | "note" | "lines">;
 
-/** As the rows of PLACES say it: the task, or what a step does that is not all of one. */
 function placeOf({ task, way, does }: Unnumbered): string {
   if (!task || does === DRY_RUN.does || does === GATHER.does) return does;
   return way === "to" ? `${task} to` : task;
 }
 
-/**
- * "0a", "0b", "1a", …; a step that types a kept line names the step that keeps it. `several`: the cluster has other
- * control plane nodes.
- */
+/** "0a", "0b", "1a", …; a step that types a kept line names the one that keeps it. */
 export function numbered<S extends Unnumbered>(
   steps: readonly S[],
   { several = false }: { several?: boolean } = {},
@@ -142,17 +133,16 @@ export function numbered<S extends Unnumbered>(
   });
 }
 
-/** Each ends the control plane of the nodes it is typed on. */
+/** Each ends the control plane of the nodes that type it. */
 const STOPS: readonly Task[] = ["end-etcd", "new-cas", "old-cas", "new-internal-cas", "etcd-there"];
 
 interface Others {
-  /** The cluster has other control plane nodes. */
   several: boolean;
-  /** Without this node, enough members of etcd go on. */
+  /** Enough members of etcd go on without this node. */
   othersServe: boolean;
 }
 
-/** The steps, with what those that stop something cost: whose API is unavailable, and until which step. */
+/** Whose API is unavailable, and until which step. */
 export function withOutage<S extends PlanStep>(steps: readonly S[], { several, othersServe }: Others): S[] {
   const stops = steps.filter(({ task }) => task && STOPS.includes(task));
   const back = steps.find(({ task }) => task === "control-plane");

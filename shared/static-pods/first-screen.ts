@@ -30,7 +30,7 @@ import { SERVERS, wantedManifests } from "./wanted-manifests.ts";
 import { issuedPaths, mustIssue, runningHere, toWrite, type Work } from "./work.ts";
 
 interface BeforeEtcd {
-  /** How many of etcd's members have to run, in words; how many others run; whether they are enough. */
+  /** How many of etcd's members have to run; how many others do. */
   others: { words: string; running: number; isEnough: boolean };
   imagesLater: boolean | undefined;
   /** etcd is a unit of this node, and is stopped, too. */
@@ -121,7 +121,7 @@ function refuseFixedWork(cp: ControlPlaneNode, work: Work, also: readonly string
   refuseFixed(all.filter(exists));
 }
 
-/** Whether part 1 leaves its credentials. One of its files that cannot be read is written, too. */
+/** One of its files that cannot be read is written, too. */
 function keepsKubelet({ node, facts }: ControlPlaneNode): boolean {
   const isKept = () => {
     const ca = caText("ca", facts.certificatesDir);
@@ -131,7 +131,7 @@ function keepsKubelet({ node, facts }: ControlPlaneNode): boolean {
   return attempt(isKept, false);
 }
 
-/** The input of `preflight` before part 1: the pods as they will run. */
+/** Before part 1, the pods as they will run. */
 export function comingHere(cp: ControlPlaneNode, work: Work): Coming {
   const pods = work.pods.map(({ name, next }) => ({ name, manifest: next }));
   return { cp, part: 1, pods, imagesLater: undefined, isFull: cp.data.isFull };
@@ -171,7 +171,6 @@ function inWords({ pki, pods }: Work): string[] {
     else certs.push(`${row.file}.crt and .key`);
   }
   const manifests = pods.map(({ name }) => `manifests/${name}.yaml`);
-  // two names at most, else their number
   const few = (names: string[], kind: string) => (names.length > 2 ? [`${names.length} ${kind}`] : names);
   const kinds = made.length > 0 ? [`new keys ${made.join(", ")}`] : [];
   kinds.push(...few(certs, "certificates"), ...few(configs, "kubeconfigs"), ...others);

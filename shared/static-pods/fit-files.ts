@@ -45,11 +45,10 @@ interface Reader {
 
 interface PodUser {
   uid: number;
-  /** The first is its own; files of the others can be read as well. */
+  /** The first is its own. */
   gids: number[];
 }
 
-/** Path of a file that part 1 or 2 makes → its readers that are not root. */
 function readersOf(pods: Pods, certificatesDir: string): Map<string, Reader[]> {
   const made = madeFiles({ certificatesDir });
   const readers = new Map<string, Reader[]>();
@@ -62,7 +61,7 @@ function readersOf(pods: Pods, certificatesDir: string): Map<string, Reader[]> {
   return readers;
 }
 
-/** Files whose readers have no group in common, with the readers' names. */
+/** Files whose readers have no group in common. */
 export function unreadable(pods: Pods, { facts }: ControlPlaneNode): { path: string; readers: string[] }[] {
   return [...readersOf(pods, facts.certificatesDir)].flatMap(([path, readers]) =>
     path.endsWith(".crt") || ownerFor(readers) ? [] : [{ path, readers: readers.map(({ name }) => name) }],
@@ -119,7 +118,6 @@ type Ca = "ca" | "etcd-ca" | "front-proxy-ca";
 
 const SIGNING_CERT = "cluster-signing-cert-file";
 
-/** Component → its flags that may name a copy of a CA. */
 // biome-ignore format: a table
 const FLAGS: Record<string, Record<string, Ca>> = {
   etcd:                      { "trusted-ca-file": "etcd-ca", "peer-trusted-ca-file": "etcd-ca" },

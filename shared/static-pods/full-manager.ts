@@ -59,7 +59,7 @@ export async function fullControllerManager(
   if (lease) say(`${await nextLeader(api, lease, last, { seconds: 90, hint, ended })}: leads`);
 }
 
-/** Milliseconds between two questions to the runtime while no process has the name: in a machine of its own none has. */
+/** Milliseconds, while no process has the name: in a machine of its own none has. */
 const ASK_EVERY = 1000;
 
 /**
@@ -75,7 +75,7 @@ function runsAgain({ node }: ControlPlaneNode): () => Promise<boolean> {
   };
 }
 
-/** Node's name → its controller-manager's mirror pod: as much of it as says how its manifest is. */
+/** As much of a mirror pod as says how its manifest is. */
 async function managersOn(api: KubeApi, nodes: readonly string[]): Promise<Map<string, ManagerPod>> {
   const path = (node: string) => `/api/v1/namespaces/kube-system/pods/${NAME}-${node}`;
   const pods = await Promise.all(nodes.map((node) => api.find<ManagerPod>(path(node))));
@@ -121,9 +121,9 @@ export async function whereToClose(
 }
 
 /**
- * The control plane node other than this one whose controller-manager leads in full, as its renewals show: it does
- * to silent nodes what it always does. The operator reads it, and it decides nothing: the next command on that node
- * may end it, and its successor begins reduced. Undefined if none leads, or a reduced one may.
+ * The other control plane node whose controller-manager leads in full, as its renewals show: it does to silent nodes
+ * what it always does. The operator reads it, and it decides nothing: the next command there may end it, and its
+ * successor begins reduced. Undefined if none leads, or a reduced one may.
  */
 export async function leadsInFull(cp: ControlPlaneNode, api: KubeApi): Promise<string | undefined> {
   const lease = leaderLease(cp.node, NAME);
@@ -148,12 +148,10 @@ export async function leadsInFull(cp: ControlPlaneNode, api: KubeApi): Promise<s
   return areFull ? (named ?? quoteUntrusted(host)) : undefined;
 }
 
-/** `shownSince`: as `shownSinceOf` says. */
 function isInFull(pod: ManagerPod | undefined, shownSince: Date): boolean {
   return pod !== undefined && !isReduced(pod) && new Date(pod.metadata.creationTimestamp ?? 0) >= shownSince;
 }
 
-/** Milliseconds. */
 const DAY = 86_400_000;
 
 /**

@@ -32,7 +32,7 @@ interface Taint {
   effect: string;
 }
 
-/** The fields of a Node that people set. */
+/** The fields that people set. */
 export interface NodeObject {
   metadata: { uid?: string; labels?: Record<string, string>; annotations?: Record<string, string> };
   spec?: { taints?: Taint[] };
@@ -77,7 +77,7 @@ export function keepLostNode(
   return { name, folder, object: marks, pods };
 }
 
-/** All that were kept on this control plane node; if there are several of a name, the newest. */
+/** The newest of a name. */
 export function lostNodes(): LostNode[] {
   const found = rescueFolders().flatMap(({ dir }) =>
     list(`${dir}/${FOLDER}`).flatMap((name) => readKept(name, `${dir}/${FOLDER}/${name}`) ?? []),
@@ -95,7 +95,6 @@ function readKept(name: string, folder: string): LostNode | undefined {
   return { name, folder, object, pods };
 }
 
-/** The address of its API server or its etcd; undefined if no saved manifest has it. */
 function addressThen(lost: Pick<LostNode, "pods">): string | undefined {
   const url = flagThen(lost, "etcd", "initial-advertise-peer-urls") ?? "";
   const own = flagThen(lost, "kube-apiserver", "advertise-address");
@@ -170,7 +169,6 @@ export function putBackCommands(
   ];
 }
 
-/** A file for `kubectl patch`, with one annotation. */
 function patchFile(folder: string, key: string): string {
   return `${folder}/annotation-${key
     .replaceAll("_", "__")
@@ -250,7 +248,6 @@ function howToJoin({ node }: ControlPlaneNode, lost: readonly LostNode[]): strin
   return lines;
 }
 
-/** The address where its API server listened, and the release. */
 function joinOptions(lost: LostNode, { cluster }: ControlPlaneNode): string {
   const place = cluster.nodes.find(({ name }) => name === lost.name)?.places[0];
   const host = flagThen(lost, "kube-apiserver", "advertise-address") ?? place ?? `ADDRESS-OF-${lost.name}`;

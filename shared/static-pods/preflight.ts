@@ -33,13 +33,12 @@ export interface Coming {
    * The static pods that run at the end of part 2, as their manifests will be; etcd among them before part 1.
    */
   pods: readonly Pick<WantedManifest, "name" | "manifest">[];
-  /** The operator's word: the kubelet pulls images that are missing. */
   imagesLater: boolean | undefined;
   /** etcd's database: in part 1 by its data, in part 2 as etcd itself says. */
   isFull: boolean;
 }
 
-/** Result of a row. `has`: a few words for the screen. `refuses`: nothing is stopped. */
+/** `has`: a few words for the screen. `refuses`: nothing is stopped. */
 interface Seen {
   has?: string;
   warns?: string | undefined;
@@ -51,7 +50,6 @@ const SCRIPT = { 1: "01-etcd", 2: "02-control-plane" } as const;
 
 type Row = (coming: Coming) => Seen | Promise<Seen>;
 
-/** Each row's name is what it looks at. */
 // biome-ignore format: a table
 const ROWS: Record<string, Row> = {
   "release":                ({ cp }) => ({ warns: releaseNote(cp.cluster.kubernetesVersion) }),
@@ -82,7 +80,6 @@ export async function preflight(coming: Coming): Promise<string[]> {
   return seen.flatMap(({ has }) => has ?? []);
 }
 
-/** Results of all rows, with their names. */
 export async function allRows(coming: Coming): Promise<(Seen & { of: string })[]> {
   return await Promise.all(Object.entries(ROWS).map(async ([of, row]) => ({ of, ...(await row(coming)) })));
 }
@@ -196,10 +193,7 @@ function roomInEtcd({ cp, part, isFull }: Coming): Seen {
  */
 const ETCD_GROWS = 16e6;
 
-/**
- * Before parts 1 and 2 stop anything. Errors: Fail if a folder cannot be written or is full; and as
- * `refuseUnfitKubelet`.
- */
+/** Before anything stops. Errors: Fail if a folder cannot be written or is full; and as `refuseUnfitKubelet`. */
 export async function refuseUnfitNode({ rescue, facts, node }: ControlPlaneNode) {
   await refuseUnfitKubelet({ node, by: "repair" });
   const { staticPodPath, kubeconfig, clientPem } = node.kubelet;
@@ -207,7 +201,7 @@ export async function refuseUnfitNode({ rescue, facts, node }: ControlPlaneNode)
   refuseUnwritable([...own, dirname(kubeconfig), dirname(clientPem)]);
 }
 
-/** Errors: Fail if there is no room for the copy, or as `refuseUnfitNode`: nothing is stopped then. */
+/** Nothing is stopped then. Errors: Fail if there is no room for the copy, or as `refuseUnfitNode`. */
 export async function refuseWhereNothingFits(cp: ControlPlaneNode) {
   const { rescue, etcd } = cp;
   const data = etcd.living ? [] : [etcd.dir, ...(etcd.wal ? [etcd.wal] : [])];
@@ -221,7 +215,7 @@ export async function refuseWhereNothingFits(cp: ControlPlaneNode) {
   if (!exists(rescuedEtcd(rescue))) refuseNoRoom([...data, ...leftOf(cp)], rescue.dir);
 }
 
-/** Folders that are copied beside etcd's data. */
+/** They are copied beside etcd's data. */
 export function leftOf({ node: { kubelet }, facts }: ControlPlaneNode): string[] {
   const folders = [
     "/etc/kubernetes",

@@ -46,14 +46,11 @@ import { readableStaticPods, SERVERS, type StaticPod } from "./wanted-manifests.
 interface StaleReader {
   container: Container;
   file: string;
-  /**
-   * A run of this kit has changed it, this one or one that was cut off, and so the pod starts again. A change of
-   * somebody else is theirs.
-   */
+  /** A run of this kit has changed it, and so the pod starts again. A change of somebody else is theirs. */
   isOurs: boolean;
 }
 
-/** `written`: paths of what this run writes, or is about to: whoever reads one of them has read another. */
+/** `written`: what this run writes, or is about to. */
 export function staleReaders(
   cp: ControlPlaneNode,
   running: readonly Container[],
@@ -78,9 +75,7 @@ export function areReadByServers(cp: ControlPlaneNode, written: readonly string[
   return readersHere(cp).some(({ name, reads }) => isKubeadms(name) && written.some(reads));
 }
 
-/** A static pod, and what it reads once. */
 interface Reader extends Pick<StaticPod, "name" | "namespace"> {
-  /** Certificates and kubeconfigs that part 2 issues. */
   files: string[];
   /** Those, and what all of kubeadm's servers read: a CA, sa.key, a file with a copy of a CA. */
   reads: (path: string) => boolean;
@@ -114,7 +109,6 @@ function readersHere(cp: ControlPlaneNode): Reader[] {
   return [...servers, ...others];
 }
 
-/** The certificates and kubeconfigs that this pod mounts, itself or by a folder. */
 function mountedBy({ pod }: StaticPod, { facts }: ControlPlaneNode): string[] {
   const certs = certsOf(facts).map((row) => certPath(row, facts.certificatesDir));
   const mounts = hostFiles(pod).map(({ path }) => path);
@@ -125,7 +119,6 @@ function mountedBy({ pod }: StaticPod, { facts }: ControlPlaneNode): string[] {
 
 interface Seen {
   running: readonly Container[];
-  /** Paths of what part 2 has written, or will write. */
   issued: readonly string[];
 }
 
@@ -203,7 +196,7 @@ export function reduceInPlace(cp: ControlPlaneNode): boolean {
   return writeFile(path, text, { mode, note: REDUCED_NOTE });
 }
 
-/** Whether this node's controller-manager is: nothing but a restart wakes it. */
+/** Nothing but a restart wakes it. */
 export function managerIsPaused(all: readonly Container[]): boolean {
   return stoppedProcesses(knownHere(all)).some(({ isManager }) => isManager);
 }

@@ -32,9 +32,7 @@ import { keepBefore, provideFiles, refuseLost, startWithout } from "./without-fi
 import { type FoundManifest, onDisk, type Trouble } from "./work.ts";
 
 interface How {
-  /** The wanted manifests of `names`, if they are known already. */
   wanted?: readonly WantedManifest[];
-  /** Pods that start with the manifest that is on disk, too. */
   starts?: Starts;
 }
 
@@ -147,10 +145,7 @@ export function restoreOthers(cp: ControlPlaneNode, servers: readonly WantedMani
   if (restored instanceof Fail) say(`${names.join(", ")}: not put back yet: ${restored.message}`);
 }
 
-/**
- * Fails as `restoreManifests` would, before certificates are written. Errors: Refused if a file is lost that no
- * step makes.
- */
+/** Before certificates are written. Errors: as `restoreManifests`; Refused if a file is lost that no step makes. */
 export function refuseLostFiles(cp: ControlPlaneNode, pods: readonly FoundManifest[], starts: Starts) {
   const made = madeFiles(cp.facts);
   refuseLost(neededBy(pods, cp, { made, starts }), cp, Refused);
@@ -173,7 +168,7 @@ function neededBy(
   return [...lost, ...lostFiles(servers, made)];
 }
 
-/** Keeps them in the rescue folder, and prints for each the command that would use it. */
+/** Prints the command that would use each. */
 function layAsideUnproved(cp: ControlPlaneNode, names?: readonly string[]) {
   const { pods, more } = unprovedPods(cp, names);
   keepUnproved(

@@ -53,9 +53,8 @@ export async function exchangeManifest(
 }
 
 /**
- * Its containers that run. A kubelet that has just started may not have begun with this pod yet: if the manifest goes
- * then, and another one comes at once, it starts neither. So the pod of the one in place is awaited; one that cannot
- * run holds nothing up.
+ * A kubelet that has just started may not have begun with this pod yet: if the manifest goes then, and another one
+ * comes at once, it starts neither. So the pod of the one in place is awaited; one that cannot run holds nothing up.
  */
 async function startedNow({ node }: Place, name: string): Promise<Container[]> {
   const look = async () =>
@@ -76,7 +75,6 @@ async function startedNow({ node }: Place, name: string): Promise<Container[]> {
  */
 const TICK = 1_400;
 
-/** Whether the kubelet has finished with these pods. */
 function isForgotten(pods: readonly Container[], { kubelet }: Place["node"]): () => boolean {
   let end: number | undefined;
   return () => {
@@ -104,10 +102,7 @@ export async function proveOldSaKeys(
   if (proved) say("old and new service-account tokens are accepted, until part 4 takes sa-old.pub out");
 }
 
-/**
- * Restarts servers that started before the key on disk was made: they read it only once. Returns when;
- * undefined if there were none.
- */
+/** They read it only once. Returns when; undefined if there were none. */
 export async function takeUpSaKey({ facts, node }: ControlPlaneNode, api: Api): Promise<Date | undefined> {
   if (facts.externalSigner) return undefined;
   const own = publicKeysIn(saPubText(facts.certificatesDir) ?? "").map(serviceAccountKeyId);
@@ -128,8 +123,8 @@ export async function takeUpSaKey({ facts, node }: ControlPlaneNode, api: Api): 
 const HOLDERS = ["kube-apiserver", "kube-controller-manager"];
 
 /**
- * The API server publishes the keys with which it checks tokens. Before its restart it publishes the old
- * ones, while it starts it does not answer, and it never publishes any if its issuer is no https URL.
+ * The API server publishes the keys with which it checks tokens: before its restart the old ones, while it starts
+ * none, and never any if its issuer is no https URL.
  */
 export async function waitForKeys(
   api: Api,

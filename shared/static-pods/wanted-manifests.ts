@@ -40,13 +40,12 @@ export interface WantedManifest {
   manifest: Manifest;
   /** The API server's, with the flags that are given up. */
   before?: Manifest;
-  /** Differences between its container and its mirror pod, in words for the operator. */
+  /** Differences between its container and its mirror pod. */
   said: string[];
 }
 
 export const FROM_MIRROR_POD = "from its mirror pod in etcd";
 
-/** kubeadm's static pods, except etcd. */
 export const SERVERS = CONTROL_PLANE.filter((name) => name !== "etcd");
 
 type Place = Pick<ControlPlaneNode, "data" | "node">;
@@ -57,7 +56,7 @@ export interface StaticPod {
   pod: { spec: PodSpec };
 }
 
-/** Whether `names` means this static pod: pod names without the node's; undefined means all except etcd. */
+/** Pod names without the node's; undefined means all except etcd. */
 export function isMeant(name: string, names: readonly string[] | undefined): boolean {
   return names?.includes(name) ?? name !== "etcd";
 }
@@ -142,7 +141,6 @@ function asMember(manifest: Manifest, { data, node }: ControlPlaneNode) {
   command.set("initial-cluster-state", "existing");
 }
 
-/** The static pods that kubeadm did not make. */
 export function otherStaticPods(place: Place): { name: string; namespace: string }[] {
   const pods = readableStaticPods(place).filter(({ name }) => !isKubeadms(name));
   return pods.map(({ name, namespace }) => ({ name, namespace }));
@@ -205,7 +203,7 @@ export function apiServerMayLive({ node }: Pick<Place, "node">): boolean {
   return exists(whereIs(manifestPath({ node }, "kube-apiserver")));
 }
 
-/** How many are kept and named. There may be thousands: everybody who may create a pod can make them. */
+/** There may be thousands: everybody who may create a pod can make them. */
 const UNPROVED = 20;
 
 /**

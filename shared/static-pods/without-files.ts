@@ -58,7 +58,7 @@ export function choicesInWords(choices: readonly Choice[]): string {
   return choices.map(({ name, means }) => `--${name}: ${means}`).join("; ");
 }
 
-/** Flags of the API server that can be given up with these files, by their names without dashes, and what that means. */
+/** With what each means. */
 export function choices(lost: readonly Pick<LostFile, "program" | "namedBy">[]): Choice[] {
   const own = lost.filter(({ program }) => program === API).map(({ namedBy }) => namedBy);
   return [...new Set(own)].flatMap((flag) => {
@@ -78,7 +78,7 @@ export function wayWithoutFiles(lost: readonly LostFile[]): string {
   return `. If nobody has them: ${line} starts the API server without the flags that name them (${choicesInWords(known)})`;
 }
 
-/** Whether `dropped` has its flag, as this run's line says, or its path, as an earlier run was given it. */
+/** Its flag, as this run's line says, or its path, as an earlier run was given it. */
 export function isGivenUp(
   { program, namedBy, path }: Pick<LostFile, "program" | "namedBy" | "path">,
   dropped: readonly string[],
@@ -91,7 +91,6 @@ export function isNeeded({ program }: Pick<LostFile, "program">): boolean {
   return isKubeadms(program) || program === "kubelet";
 }
 
-/** Lost files that are not given up. */
 export function stillNeeded(
   lost: readonly LostFile[],
   { flagsToDrop = [] }: Pick<ControlPlaneNode, "flagsToDrop">,
@@ -118,7 +117,7 @@ export function startWithout(
   return lost.length === 0 ? manifest : withoutFlags(manifest, lost);
 }
 
-/** Paths that the screen has named: the manifest is looked at in several steps of a run. */
+/** The manifest is looked at in several steps of a run. */
 const said = new Set<string>();
 
 /** The manifest without the flags, given several times or once, that name these files. */
@@ -134,10 +133,7 @@ export function withoutFlags(manifest: Manifest, files: readonly HostFile[]): Ma
   return copy;
 }
 
-/**
- * A volume of a lost file, or of a lost folder that has it, would stop the pod, or be mounted as an empty
- * folder.
- */
+/** Its pod would not start, or would mount an empty folder in its place. */
 function dropVolumes({ spec }: Manifest, lost: readonly { path: string }[]) {
   const hasOneOf = (folder: string, files: readonly { path: string }[]) =>
     files.some(({ path }) => isBelow(path, folder));
@@ -155,7 +151,7 @@ function dropVolumes({ spec }: Manifest, lost: readonly { path: string }[]) {
 
 const BEFORE = "kube-apiserver-before.yaml";
 
-/** The files that its flags name; volumes do not count. */
+/** Volumes do not count. */
 function named(pod: Pick<Manifest, "spec">): HostFile[] {
   return hostFiles(pod).filter(({ namedBy }) => namedBy.startsWith("--"));
 }
@@ -165,7 +161,6 @@ function namedOnlyIn(manifest: Manifest, other: Manifest): HostFile[] {
   return named(manifest).filter(({ path }) => !paths.includes(path));
 }
 
-/** Keeps the manifest of before, if `next` lacks a flag of it that is given up. */
 export function keepBefore(
   before: Manifest,
   next: Manifest,
@@ -177,7 +172,7 @@ export function keepBefore(
   writeFile(freeName(join(rescue.dir, BEFORE)), manifestText(before), options);
 }
 
-/** The manifest with each flag that was given up and whose file is here; the same object where there is none. */
+/** The same object where none comes back. */
 export function withFlagsBack(manifest: Manifest): Manifest {
   const paths = named(manifest).map(({ path }) => path);
   const missing = pathsGivenUp().filter((path) => exists(path) && !paths.includes(path));
@@ -208,7 +203,7 @@ function putBack(manifest: Manifest, before: Manifest, { namedBy, inside, path }
   }
 }
 
-/** Flags that `now` lacks and `wanted` has again, as their files are here: what the kit took away, it puts back. */
+/** The kit puts back what it took away. */
 export function flagsToComeBack(now: Manifest, wanted: Manifest): HostFile[] {
   const given = pathsGivenUp();
   return namedOnlyIn(wanted, now).filter(({ path }) => given.includes(path) && exists(path));

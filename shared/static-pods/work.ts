@@ -47,7 +47,7 @@ export interface Work {
   pods: FoundManifest[];
 }
 
-/** The half of it that is not as it should be: the part writes it. */
+/** Only what is not as it should be. */
 export function toWrite({ pki, pods }: Work): Work {
   return { pki: pki.filter(({ todo }) => todo !== "keep"), pods: pods.filter(({ trouble }) => trouble) };
 }
@@ -100,7 +100,6 @@ export function refuseOtherFolder(cp: ControlPlaneNode) {
   }
 }
 
-/** Whether part 2 has anything to issue. */
 export function mustIssue(cp: ControlPlaneNode): boolean {
   return !serverActions(cp).every(({ todo }) => todo === "keep");
 }
@@ -116,7 +115,6 @@ export function serversWork(cp: ControlPlaneNode, superAdmin = false): Work {
   return { pki: serverActions(cp, superAdmin), pods: wantedManifests(cp).map((one) => onDisk(one, cp)) };
 }
 
-/** Path of each certificate and kubeconfig, and of sa.key, that is issued. */
 export function issuedPaths(work: Work): string[] {
   return toWrite(work).pki.map(({ finding }) => finding.paths[0]!);
 }
@@ -125,7 +123,7 @@ export async function runningHere({ node }: ControlPlaneNode): Promise<Container
   return (await containers(node.runtimeEndpoint)).filter((one) => one.running);
 }
 
-/** Part 1's for the keys that all control plane nodes have in common. */
+/** All control plane nodes have these keys in common. */
 export function sharedActions(cp: ControlPlaneNode, newCas?: NewCas): PkiAction[] {
   const shared = { certs: CERTS.filter((row) => row.shared), serviceAccountKey: true };
   return actionsFor(shared, cp.facts, ensureOptions(cp, newCas));
@@ -171,7 +169,7 @@ const URLS: Partial<Record<string, { field: "clientURLs" | "peerURLs"; flags: re
   "etcd-peer": { field: "peerURLs", flags: ["listen-peer-urls", "initial-advertise-peer-urls"] },
 };
 
-/** Why the manifest on disk cannot stay. A list: its differences from the mirror pod. */
+/** A list: its differences from the mirror pod. */
 export type Trouble = "missing or cut off" | string[];
 
 export type FoundManifest = ReturnType<typeof onDisk>;
@@ -195,7 +193,6 @@ export function onDisk(one: WantedManifest, cp: ControlPlaneNode) {
   return { ...one, path, at, kept, next: kept ?? one.manifest, differences, trouble };
 }
 
-/** Whether it differs only by flags that were given up, and whose files are here again. */
 function lacksFlagsAlone(now: Manifest, { before, manifest }: WantedManifest): boolean {
   const back = before ? flagsToComeBack(now, manifest) : [];
   return back.length > 0 && differencesOf(full(now), withoutFlags(manifest, back)).length === 0;
