@@ -200,9 +200,15 @@ export function putManifest(
   const folder = node.kubelet.staticPodPath;
   const [pair] = moved;
   if (!pair) return shell`scp -p ${file} root@${nodeName}:${folder}/`;
-  const edit = `s/\\b${pair[0].replaceAll(".", "\\.")}\\b/${pair[1]}/g`;
   const writeThere = shell`umask 077; cat > ${folder}/${basename(file)}`;
-  return `${shell`sed ${edit} ${file}`} | ${shell`ssh root@${nodeName} ${writeThere}`}`;
+  return `${shell`sed ${addressEdit(...pair)} ${file}`} | ${shell`ssh root@${nodeName} ${writeThere}`}`;
+}
+
+/** A colon ends no IPv6 address: another one may begin or end like it. */
+function addressEdit(was: string, now: string): string {
+  if (isIP(was) === 4) return `s/\\b${was.replaceAll(".", "\\.")}\\b/${now}/g`;
+  const edge = "[^[:alnum:]:]";
+  return `s/\\(^\\|${edge}\\)${was}\\($\\|${edge}\\)/\\1${now}\\2/gI`;
 }
 
 /**

@@ -1,6 +1,11 @@
 import { expect, test } from "bun:test";
 import { readEtcdData } from "../../../shared/etcd-data/data.ts";
-import { keepLostNode, type NodeObject, putBackCommands } from "../../../shared/static-pods/lost-nodes.ts";
+import {
+  keepLostNode,
+  type NodeObject,
+  putBackCommands,
+  putManifest,
+} from "../../../shared/static-pods/lost-nodes.ts";
 import { clusterObjects, healthyCp, write } from "../../pretend/cluster.ts";
 import { fakeMirror } from "../../pretend/hostile-pods.ts";
 import { M2, withM2 } from "../../pretend/lost-cp.ts";
@@ -79,4 +84,21 @@ test("a static pod that was taken away before its node was lost is not kept: its
   const servers = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
   expect(kept().sort()).toEqual([...servers, "kube-vip"]);
   expect(kept(...Object.keys(balancer)).sort()).toEqual(servers);
+});
+
+test("a manifest with another address has it in its place alone: no other one that begins or ends like it", () => {
+  const folder = sandbox();
+  const printed = (old: string, now: string, text: string) => {
+    write(`${folder}/etcd.yaml`, text);
+    const node = { kubelet: { staticPodPath: "/m" } } as Parameters<typeof putManifest>[2]["node"];
+    const [edit] = putManifest(`${folder}/etcd.yaml`, "m2", { node }, new Map([[old, now]])).split(" | ssh");
+    return Bun.spawnSync(["sh", "-c", edit!]).stdout.toString();
+  };
+  expect(
+    printed("10.0.0.1", "10.0.9.1", "a=https://10.0.0.1:2380,b=https://110.0.0.1:2380,10.0.0.11\n"),
+  ).toBe("a=https://10.0.9.1:2380,b=https://110.0.0.1:2380,10.0.0.11\n");
+  const six = (own: string) =>
+    `- --a=${own}\n- --b=m1=https://[fd00::1:2]:2380,m2=https://[${own}]:2380,m3=https://[2001:fd00::1]:2380\n`;
+  expect(printed("fd00::1", "fd00::9", six("fd00::1"))).toBe(six("fd00::9"));
+  expect(printed("fd00::a", "fd00::9", six("FD00::A"))).toBe(six("fd00::9"));
 });
