@@ -11,12 +11,11 @@ const sources = await kitSources();
 const NAMES: Record<string, number> = {
   "shared/api": 1,
   "shared/facts": 20,
-  "shared/node": 10,
+  "shared/node": 9,
   "shared/plan": 19,
   "shared/restore": 1,
   "shared/salvage": 2,
   "shared/static-pods": 2,
-  "shared/workers": 2,
   "shared/workloads": 1,
 };
 
