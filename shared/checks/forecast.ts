@@ -4,7 +4,6 @@
  */
 import { basename } from "node:path";
 import type { EtcdHome } from "../etcd-location/etcd-home.ts";
-import { hostOf } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { choiceOf } from "../facts/lost-files.ts";
 import { attempt } from "../fail.ts";
@@ -13,6 +12,7 @@ import { standIns } from "../manifests/repair-changes.ts";
 import { clientText } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
 import { saidAt, type Word, wordsOf } from "../node/words.ts";
+import { hostAndPort } from "../pki/addresses.ts";
 import { day, infoOf, infosIn, signedBy, signingFirst } from "../pki/certificate.ts";
 import { CERTS, certPath } from "../pki/certs.ts";
 import { readable } from "../pki/examine.ts";
@@ -85,7 +85,8 @@ export async function endingsShown({
   const ca = facts.externalEtcd?.elsewhere && readText(facts.externalEtcd.ca);
   const urls = ca ? (data.elsewhere?.members ?? []).flatMap(({ clientURLs }) => clientURLs) : [];
   const shown = urls.map(async (url) => {
-    const pem = await shownSoon(hostOf(url), Number(new URL(url).port || 443));
+    const { host, port } = hostAndPort(url);
+    const pem = await shownSoon(host, port);
     return pem && signedBy(pem, ca!) ? endingOf("etcd", url, pem) : [];
   });
   return (await Promise.all(shown)).flat();

@@ -6,7 +6,7 @@
 import { createHash } from "node:crypto";
 import { Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
-import { endpointUrl } from "../pki/addresses.ts";
+import { endpointUrl, hostAndPort } from "../pki/addresses.ts";
 import { type ClusterFacts, type ExternalEtcd, etcdClientFiles } from "../pki/certs.ts";
 import { fetchDirectly, trusting } from "../pki/served.ts";
 import { quoteUntrusted } from "../plain.ts";
@@ -290,5 +290,5 @@ function gatewayAt({ advertiseAddress, etcdAt, etcdGateway, externalEtcd }: Reac
   const host = asked ?? etcdAt?.client ?? advertiseAddress;
   if (etcdGateway && [etcdAt?.client, advertiseAddress].includes(host)) return etcdGateway;
   const known = etcdGateway ?? externalEtcd?.server;
-  return endpointUrl(host, known ? Number(new URL(known).port) : 2379);
+  return endpointUrl(host, known ? hostAndPort(known).port : 2379);
 }

@@ -14,7 +14,7 @@ import { exists, list, readText, writeAt } from "../files/files.ts";
 import type { Container } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { foldersWithData } from "../node/rescue-folder.ts";
-import { isServer } from "../pki/addresses.ts";
+import { hostAndPort, isServer } from "../pki/addresses.ts";
 import { day, infoOf, isValidNow, keyMatches, signedBy } from "../pki/certificate.ts";
 import type { EtcdClientFiles } from "../pki/certs.ts";
 import { shownSoon } from "../pki/served.ts";
@@ -247,7 +247,7 @@ export async function endedAt(
   ca: string | undefined,
 ): Promise<Trouble | undefined> {
   const shown = async (url: string) => {
-    const [host, port] = [hostOf(url), Number(new URL(url).port || 443)];
+    const { host, port } = hostAndPort(url);
     return (await shownSoon(host, port)) ?? (await shownSoon(host, PEERS));
   };
   const ended = await Promise.all(

@@ -18,7 +18,7 @@ import { mirrorPodsOf } from "../manifests/mirror-pods.ts";
 import { wordsOf } from "../node/words.ts";
 import type { PodSpec } from "../objects/objects.ts";
 import { configMapIn, readObject, registryPrefix } from "../objects/stored.ts";
-import { asMoved, endpointHost, endpointUrl, isLoopback, type Moved } from "../pki/addresses.ts";
+import { asMoved, endpointHost, endpointUrl, hostAndPort, isLoopback, type Moved } from "../pki/addresses.ts";
 import type { ClusterFacts } from "../pki/certs.ts";
 import { shell } from "../shell-line.ts";
 import { readYaml } from "../yaml.ts";
@@ -75,7 +75,7 @@ export function placeOf({ peerURLs, clientURLs }: Pick<Member, "peerURLs" | "cli
   const published = isLoopback(hostOf(url))
     ? clientURLs.map(hostOf).find((host) => host && !isLoopback(host))
     : undefined;
-  return { host: published ?? hostOf(url), port: Number(new URL(url).port || 2380) };
+  return { host: published ?? hostOf(url), port: hostAndPort(url).port };
 }
 
 /**
@@ -239,7 +239,7 @@ export function gatewayUrl(pod: EtcdPod, address: string): string | undefined {
   const urls = gatewayUrls(pod).filter((url) => url.startsWith("https://"));
   const own = urls.find((url) => hostOf(url) === address);
   const wildcard = urls.find((url) => ["0.0.0.0", "::"].includes(hostOf(url)));
-  return own ?? (wildcard ? endpointUrl(address, Number(new URL(wildcard).port)) : urls[0]);
+  return own ?? (wildcard ? endpointUrl(address, hostAndPort(wildcard).port) : urls[0]);
 }
 
 /** Why this kit cannot ask such an etcd; undefined if it can. `path`: its manifest. */

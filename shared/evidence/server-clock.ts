@@ -3,6 +3,7 @@
  * are in clock.ts.
  */
 import { codeOf, Fail } from "../fail.ts";
+import { hostAndPort } from "../pki/addresses.ts";
 import { BACKDATE_MS, certInfo } from "../pki/certificate.ts";
 import { serverTime } from "../pki/served.ts";
 
@@ -14,8 +15,8 @@ export const BY_WORD = "KUBE_PKI_REPAIR_CLOCK";
 
 /** Errors: Fail if a server of this CA has another time than this machine. */
 export async function refuseOtherTime(server: string, caPem: string) {
-  const { hostname, port } = new URL(server);
-  const time = await serverTime(hostname.replace(/^\[|\]$/g, ""), Number(port || 443), caPem);
+  const { host, port } = hostAndPort(server);
+  const time = await serverTime(host, port, caPem);
   const ahead = (time?.getTime() ?? 0) - Date.now();
   if (!time || Math.abs(ahead) <= TOLERANCE_MS || process.env[BY_WORD] === "right") return;
   if (!(await clockIsSynchronized())) throw wrongClock(`${apart(-ahead)} that of ${server}`);

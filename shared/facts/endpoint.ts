@@ -23,6 +23,7 @@ import {
   canonicalHost,
   endpointHost,
   endpointUrl,
+  hostAndPort,
   isEndpoint,
   isFor,
   ofMachines,
@@ -287,7 +288,7 @@ function serverBefore({ cluster, facts }: EndpointPlace): string | undefined {
   if (!own || !URL.canParse(own.server) || !isLocal(serverHost(own.server))) return undefined;
   const isOurs = !trustedKeys(own.caPem).isDisjointFrom(trustedKeys(cluster.oldCaPem));
   const isNamed = isFor(certRow("apiserver").names!(facts), serverHost(own.server));
-  return isOurs && isNamed && new URL(own.server).port === String(facts.bindPort) ? own.server : undefined;
+  return isOurs && isNamed && hostAndPort(own.server).port === facts.bindPort ? own.server : undefined;
 }
 
 /** A ConfigMap in etcd's data that more than kubeadm reads. */

@@ -15,6 +15,7 @@ import { attempt, Fail } from "../fail.ts";
 import { moveToRescue } from "../files/file-tree.ts";
 import { exists, list, readText } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
+import { hostAndPort } from "../pki/addresses.ts";
 import {
   certInfo,
   certificatesIn,
@@ -155,9 +156,8 @@ export async function trustsOldCa(path: string, caPem: string): Promise<boolean>
   if (!pem || !URL.canParse(cluster.server ?? "") || cluster["insecure-skip-tls-verify"]) return false;
   const [own, today] = [trustedKeys(pem), trustedKeys(caPem)];
   if (own.size === 0 || today.size === 0 || !own.isDisjointFrom(today)) return false;
-  const { hostname, port } = new URL(cluster.server!);
-  const host = hostname.replace(/^\[|\]$/g, "");
-  const [served] = await Promise.allSettled([servedPem(host, Number(port || 443))]);
+  const { host, port } = hostAndPort(cluster.server!);
+  const [served] = await Promise.allSettled([servedPem(host, port)]);
   if (served.status === "rejected") return !namesIn(pem).isDisjointFrom(namesIn(caPem));
   return isServerOf(served.value, host, caPem) && !isServerOf(served.value, host, pem);
 }

@@ -88,6 +88,12 @@ export function endpointHost(endpoint: string): string {
   return /^\[(.+)\](:\d+)?$/.exec(endpoint)?.[1] ?? endpoint.replace(/:\d+$/, "");
 }
 
+/** Where a URL leads, "https://[fd00::1]" to port 443 of "fd00::1". Errors: TypeError if it is no URL. */
+export function hostAndPort(url: string): { host: string; port: number } {
+  const { host, port, protocol } = new URL(url);
+  return { host: endpointHost(host), port: Number(port || (protocol === "http:" ? 80 : 443)) };
+}
+
 /** "https://api.example:6443"; the port of the endpoint goes before `port`. */
 export function endpointUrl(endpoint: string, port: number): string {
   const own = isIP(endpoint) ? undefined : /:(\d+)$/.exec(endpoint)?.[1];

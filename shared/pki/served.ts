@@ -5,7 +5,7 @@
 import { connect as connectSocket, isIP } from "node:net";
 import { connect } from "node:tls";
 import { attempt } from "../fail.ts";
-import { isFor, urlHost } from "./addresses.ts";
+import { hostAndPort, isFor, urlHost } from "./addresses.ts";
 import { infoOf, shareCertificate, signedBy } from "./certificate.ts";
 
 /** A slow control plane node must not look like one that has lost its keys. */
@@ -69,9 +69,8 @@ export type Answerer = "ours" | "not for this name" | "another" | "nobody";
 
 /** `name`: required in the certificate, if it is not the host (tls-server-name). Does not judge its dates. */
 export async function whoAnswers(server: string, caPem: string, name?: string): Promise<Answerer> {
-  const { hostname, port } = new URL(server);
-  const host = hostname.replace(/^\[|\]$/g, "");
-  const pem = await shownSoon(host, Number(port || 443));
+  const { host, port } = hostAndPort(server);
+  const pem = await shownSoon(host, port);
   if (pem === undefined) return "nobody";
   if (isServerOf(pem, name ?? host, caPem)) return "ours";
   return isKnown(pem, caPem) && infoOf(pem)?.usages.includes("server") ? "not for this name" : "another";

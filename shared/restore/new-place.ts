@@ -15,7 +15,7 @@ import { apiEndpoint, controlPlaneNames, type KnownNode } from "../facts/known-n
 import { attempt, Fail, Refused } from "../fail.ts";
 import { type Node, routedAddress } from "../node/node.ts";
 import type { KubeletFlags } from "../node/started-with.ts";
-import { canonicalIp, endpointHost, endpointUrl, hostsSaid, isWithin } from "../pki/addresses.ts";
+import { canonicalIp, endpointUrl, hostAndPort, hostsSaid, isWithin } from "../pki/addresses.ts";
 import { infoOf, signedBy } from "../pki/certificate.ts";
 import { shownSoon } from "../pki/served.ts";
 import { say } from "../run.ts";
@@ -175,10 +175,10 @@ function apiServers(cluster: Cluster, data: EtcdData): Asked[] {
   }
   const shared = cluster.endpoint && endpointUrl(cluster.endpoint, 6443);
   if (shared && !servers.has(shared)) servers.set(shared, nodes);
-  return [...servers].map(([what, names]) => {
-    const { host, port } = new URL(what);
-    return { id: "", names, what, isEtcd: false, host: endpointHost(host), port: Number(port || 443) };
-  });
+  return [...servers].map(([what, names]) => ({
+    ...{ id: "", names, what, isEtcd: false },
+    ...hostAndPort(what),
+  }));
 }
 
 function members(data: EtcdData): Asked[] {

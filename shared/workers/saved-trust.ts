@@ -19,7 +19,7 @@ import { workloadContainers } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { newRescue, rescueFolders } from "../node/rescue-folder.ts";
 import { systemctlKubelet, unfitKubelet } from "../node/systemctl-kubelet.ts";
-import { refuseInClear } from "../pki/addresses.ts";
+import { hostAndPort, refuseInClear } from "../pki/addresses.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { kubeletKubeconfig, readKubeconfig, serverIn, withTrust } from "../pki/kubeconfigs.ts";
 import { whoAnswers } from "../pki/served.ts";
@@ -160,7 +160,7 @@ export async function rollBack(saved: Copied, unless = () => false): Promise<boo
 export function serverBefore(node: Node, given: string): string | undefined {
   const own = serverIn(confBefore(node) ?? "");
   if (own !== undefined || podsOnDisk({ node }).size === 0) return own;
-  return `https://${balancerHost()}:${new URL(given).port || 443}`;
+  return `https://${balancerHost()}:${hostAndPort(given).port}`;
 }
 
 /**

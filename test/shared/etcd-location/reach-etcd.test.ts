@@ -4,6 +4,7 @@
  */
 import { expect, test } from "bun:test";
 import {
+  gatewayUrl,
   memberHosts,
   nodelessMembers,
   ownMember,
@@ -176,4 +177,14 @@ test("members of kubeadm's own etcd keep their names, whoever claims an address"
 test("where other machines reach a member is never this machine's loopback", () => {
   const hosts = memberHosts(member("a", LOCALHOST, "https://127.0.0.1:2379", "https://10.0.0.1:2379"));
   expect(hosts).toEqual(["10.0.0.1"]);
+});
+
+test.each([
+  ["https://0.0.0.0:2381", "https://10.0.0.1:2381"],
+  ["https://0.0.0.0:443", "https://10.0.0.1:443"],
+  ["https://10.0.0.2:2381", "https://10.0.0.2:2381"],
+  ["http://0.0.0.0:2381", undefined],
+])("an etcd whose gateway listens at %s is asked at %p", (url, expected) => {
+  const container = { name: "etcd", image: "x", command: ["etcd", `--listen-client-http-urls=${url}`] };
+  expect(gatewayUrl({ spec: { containers: [container] } }, "10.0.0.1")).toBe(expected);
 });

@@ -59,6 +59,8 @@ test("a member whose peer URL is localhost is on the machine of its client URLs,
   expect(placeOf({ peerURLs, clientURLs: [] })).toEqual({ host: "localhost", port: 2380 });
   const own = { peerURLs: ["https://[fd00::2]:2381"], clientURLs: ["https://10.0.0.2:2379"] };
   expect(placeOf(own)).toEqual({ host: "fd00::2", port: 2381 });
+  // a URL's own port, which it need not say
+  expect(placeOf({ peerURLs: ["https://etcd1.example:443"], clientURLs: [] }).port).toBe(443);
 });
 
 test("a shared key is not made anew beside a control plane node whose etcd runs, unless it is said to be lost there, too", () => {

@@ -9,7 +9,7 @@ import {
   withEndpoint,
 } from "../../../shared/facts/endpoint.ts";
 import { failOf } from "../../../shared/fail.ts";
-import { healthyCp } from "../../pretend/cluster.ts";
+import { healthyCp, write } from "../../pretend/cluster.ts";
 import { testFacts } from "../../pretend/facts.ts";
 import { lookAt, put } from "../../pretend/in-process.ts";
 import { withM2 } from "../../pretend/lost-cp.ts";
@@ -58,6 +58,28 @@ test.each<[string, "nobody" | "another" | "not for this name", boolean]>([
       return withEndpoint(known!.cp as EndpointPlace, seen).servers;
     });
     expect(servers!.includes(server)).toBe(expected);
+  },
+);
+
+test.each([
+  [6443, "https://127.0.0.1:6443", true],
+  [443, "https://127.0.0.1", true],
+  [443, "https://127.0.0.1:443", true],
+  [443, "https://127.0.0.1:6443", false],
+  [6443, "https://127.0.0.1", false],
+])(
+  "an API server at port %p: root's kubeconfig with %s leads there: %p",
+  async (bindPort, server, expected) => {
+    const change = ({ root }: { root: string }) =>
+      write(`${root}/root/.kube/config`, admin.replace(/server: .*/, `server: ${server}`), 0o600);
+    const before = await lookAt({ kind: "healthy control plane node", change }, async () => {
+      const { known } = await lookHere(undefined, undefined);
+      const place = known!.cp as EndpointPlace;
+      const facts = { ...place.facts, bindPort, certSANs: ["127.0.0.1"] };
+      const seen = { value: undefined, witnesses: [], answers: new Map(), undecided: false };
+      return withEndpoint({ ...place, facts }, seen).serverBefore;
+    });
+    expect(before).toBe(expected ? server : undefined);
   },
 );
 
