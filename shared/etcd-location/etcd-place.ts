@@ -8,7 +8,7 @@
 import { dirname } from "node:path";
 import { again } from "../again.ts";
 import type { EtcdData, Member } from "../etcd-data/data.ts";
-import { attempt, Fail } from "../fail.ts";
+import { attempt, attemptLater, Fail } from "../fail.ts";
 import { exists, list, readText } from "../files/files.ts";
 import { certificatesDirOn } from "../manifests/on-disk.ts";
 import { type Container, containersIfAny } from "../node/containers.ts";
@@ -105,12 +105,9 @@ export function sayPlace({ dir, wal, why }: EtcdPlace) {
 
 /** This machine as a node; undefined if it is none. Errors: Refused if kubeadm has not set it up. */
 export async function nodeIfAny(): Promise<Node | undefined> {
-  try {
-    return await readNode();
-  } catch (err) {
-    if (err instanceof Fail && !(err instanceof OtherDistribution)) return undefined;
-    throw err;
-  }
+  const node = await attemptLater(readNode);
+  if (node instanceof OtherDistribution) throw node;
+  return node instanceof Fail ? undefined : node;
 }
 
 interface Choice {

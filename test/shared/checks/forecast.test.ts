@@ -53,9 +53,14 @@ test("a kubelet renews its own: it is named only where it should have done that 
 
 test("a kubelet's certificate that was cut short by its CA's end stands beside that: nothing newer can be signed", async () => {
   expect(
-    await said([ending("ca", "ca.crt", 30, 3650), ending("kubelet", "kubelet-client-current.pem", 30)]),
+    await said([
+      ending("ca", "ca.crt", 30, 3650),
+      ending("kubelet", "kubelet-client-current.pem", 30),
+      ending("certificate", "apiserver.crt", 30),
+    ]),
   ).toEqual([
     "expiry-ca | ca.crt, kubelet-client-current.pem | warning | soon | until 2026-12-26, 30 days from now",
+    "expiry-certificate | apiserver.crt | warning | soon | until 2026-12-26, 30 days from now",
   ]);
 });
 

@@ -1,8 +1,8 @@
 /** Keys that are made while something else is waited for: each goes to one who asks, and only for its kind. */
 
 import { expect, test } from "bun:test";
-import { createPrivateKey, createPublicKey } from "node:crypto";
-import { keyPair, keyStock, makeKeysAhead, signs } from "../../../shared/pki/keys.ts";
+import { createPrivateKey, createPublicKey, generateKeyPairSync } from "node:crypto";
+import { keyPair, keyStock, makeKeysAhead, signingKey, signs } from "../../../shared/pki/keys.ts";
 
 const kindOf = (pem: string) => createPrivateKey(pem).asymmetricKeyDetails;
 
@@ -33,4 +33,9 @@ test("who asks later does not wait, and who asks for another kind gets that", as
   const never = new Promise(() => undefined);
   expect(await Promise.all([asked, never].map(isReady))).toEqual([true, false]);
   expect(kindOf((await asked).key)?.namedCurve).toBe("prime256v1");
+});
+
+test("a CA's key of a kind that Kubernetes cannot load signs nothing", async () => {
+  const { privateKey } = generateKeyPairSync("ed25519");
+  await expect(signingKey(privateKey)).rejects.toThrow('Cannot sign with a key of the kind "ed25519"');
 });

@@ -67,3 +67,14 @@ test("the page has an estimate only where its steps lead to the proof", () => {
   expect(estimateIn({ ...PLAN, seconds: [60, 120], parts: [part] })).toBe("1 to 2 minutes");
   expect(estimateIn({ ...PLAN, seconds: [60, 120], parts: [{ ...part, number: 2 }] })).toBe("");
 });
+
+test("a step's exit code is said where it may be another one than 0", () => {
+  const codesOf = (...exit: number[]) => {
+    const step = { number: "1a", does: "d", way: "on", on: ["cp1"], seen: [], lines: [], help: [] };
+    const steps = [{ ...step, costs: "nothing", seconds: [0, 1], exit }];
+    const part = { number: 1, title: "etcd", undo: "", notes: [], steps };
+    const html = planAsPage({ ...PLAN, parts: [part] } as unknown as Plan);
+    return /<b>Exit code<\/b> (.*?)\./.exec(html)?.[1];
+  };
+  expect([codesOf(0), codesOf(0, 2), codesOf(2)]).toEqual([undefined, "0 or 2", "2"]);
+});

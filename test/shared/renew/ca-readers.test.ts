@@ -180,6 +180,15 @@ test("a certificate that begins after the process does: that has another, with n
   expect(shown(await node.look())[0]).toEqual(["etcd pki/etcd/ca.crt", "an older one", undefined]);
 });
 
+test("etcd reads a CA for its peers, too, where that is another file", async () => {
+  using node = place();
+  const peers = `${PKI}/etcd/peers.crt`;
+  node.put(peers, etcdCa.cert);
+  const args = ["etcd", `--trusted-ca-file=${ETCD_CA}`, `--peer-trusted-ca-file=${peers}`];
+  node.start(AFTER, [{ comm: "etcd", args }]);
+  expect((await node.look()).slice(0, 2).map(({ path }) => path)).toEqual([ETCD_CA, peers]);
+});
+
 test("a clock that was set since: where its start by the kernel and by the runtime has other certificates, it may hold the older one", async () => {
   using node = place();
   node.replace(ETCD_CA, renewed(etcdCa));

@@ -486,3 +486,13 @@ test("the line that carries transcripts to a node has its IPv6 address as scp ta
   expect(lines.at(-1)).toStartWith("scp -pr logs.d root@'[fd00::11]':");
   expect(box.said.at(-1)).toContain("--logs logs.d");
 });
+
+test("a flag that would leave the picture stands left of its line, and above another one that it touches", () => {
+  const topsOf = (...flags: [at: number, letters: number][]) => {
+    const moments = flags.map(([at, letters]) => ({ at, text: "x".repeat(letters) }));
+    const svg = drawTimeline({ label: "", sections: [], flags: moments, end: 100 });
+    return [...svg.matchAll(/<line class="flag".*? y1="(\d+)"/g)].map(([, y]) => Number(y));
+  };
+  expect(topsOf([60, 4], [100, 50])).toEqual([4, 22]);
+  expect(topsOf([10, 4], [100, 50])).toEqual([4, 4]);
+});
