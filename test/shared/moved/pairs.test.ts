@@ -86,7 +86,10 @@ test("what a worker claims is a warning where the operator says otherwise", () =
   const told: string[] = [];
   const ear = spyOn(console, "error").mockImplementation((line: string) => void told.push(line));
   refusePairs(new Map([["10.0.0.1", "10.0.0.21"]]), known);
+  // what is proved is refused, and no word is asked to count
+  expect(() => refusePairs(new Map([["10.0.0.1", "10.0.0.2"]]), known)).toThrow("the address of cp2");
   ear.mockRestore();
+  expect(told).toHaveLength(1);
   expect(told.join("\n")).toContain(
     "warning: 10.0.0.21 is also an address of w1, says its Node; your word counts",
   );
