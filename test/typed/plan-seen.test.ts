@@ -197,6 +197,8 @@ const ROWS: Row[] = [
     aim: "This plan makes again what is missing: no running pod restarts. No worker has to join: all were looked at.",
     looked: /Not looked at: m2, m3\./,
     hasNot: /root@10\.77\.0\.2\d "LINE"|token/,
+    // of those that have not answered, this node's own verdict is all that is known
+    says: ["\n00-assess: "],
   },
 ];
 
