@@ -158,7 +158,7 @@ test.each(["SIGHUP", "SIGINT", "SIGTERM"] as const)(
     expectStop(
       { exitCode: await child.exited, stdout: "", stderr },
       /^Stopped by /,
-      /Run the same command again/,
+      /run the same line again/,
       130,
     );
     expect([readdirSync(place), readFileSync(out, "utf8")]).toEqual([["kit.tar.gz"], FORMER]);
@@ -178,7 +178,7 @@ test("SIGTERM while npm fetches: nothing of it stays in the cache", async () => 
   });
   await $`cat ${started}`.quiet();
   child.kill("SIGTERM");
-  expectStop(await ended(child), /^Stopped by SIGTERM/, /Run the same command again/, 130);
+  expectStop(await ended(child), /^Stopped by SIGTERM/, /run the same line again/, 130);
   expect(readdirSync(cache, { recursive: true }).map(String)).toEqual([
     expect.stringMatching(/^nodes-bun-[\d.]+$/),
   ]);
