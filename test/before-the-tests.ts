@@ -5,7 +5,7 @@
  */
 import { leaveNode } from "./pretend/no-node.ts";
 import { elsewhere } from "./pretend/own-address.ts";
-import { ofNow } from "./pretend/programs.ts";
+import { ofNow, withoutProcess } from "./pretend/programs.ts";
 import { quickPassphrases, SEALED } from "./pretend/quick-passphrases.ts";
 import { withoutShell } from "./pretend/without-shell.ts";
 
@@ -21,7 +21,7 @@ Bun.plugin({
   },
 });
 Object.assign(Bun, {
-  ...{ spawn: ofNow(Bun.spawn), spawnSync: ofNow(Bun.spawnSync) },
+  ...{ spawn: withoutProcess(ofNow(Bun.spawn)), spawnSync: ofNow(Bun.spawnSync) },
   ...{ serve: elsewhere(Bun.serve), listen: elsewhere(Bun.listen) },
   // scripts take memory back as they read: here each time would look through what all tests of the process have left
   gc: () => 0,

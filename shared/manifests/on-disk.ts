@@ -74,7 +74,7 @@ export function endWaiting(place: { node: Node }, name: string, namespace?: stri
   leaves(path, undefined);
 }
 
-/** The parser's time grows with the square of the depth. */
+/** The parser's time grows with its square. */
 const MAX_DEPTH = 1000;
 
 function isDeep(text: string): boolean {
@@ -83,7 +83,7 @@ function isDeep(text: string): boolean {
     depth = Math.max(0, depth + (bracket === "[" || bracket === "{" ? 1 : -1));
     if (depth > MAX_DEPTH) return true;
   }
-  return new RegExp(`([-?:] ){${MAX_DEPTH}}`).test(text);
+  return new RegExp(`(?<![-?:] )([-?:] ){${MAX_DEPTH}}`).test(text);
 }
 
 function parseManifest(text: string, fail: (why: string, cause: unknown) => Fail): unknown {

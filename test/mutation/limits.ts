@@ -1,5 +1,5 @@
 /** Tests of changed code: where they run, how long they may, which of them are red. */
-import { NO_LATE_COMPILER } from "../checks.ts";
+import { QUICK_BUN } from "../checks.ts";
 
 /** Seconds, and more for each of CPU: tests that use none and do not end. A busy machine may need as long: it proves nothing. */
 const WAITS = { at: 60, each: 16 };
@@ -38,7 +38,7 @@ export async function ranAlone(
   const command = [process.execPath, "test", ...words, ...paths];
   const limits = ["timeout", "-s", "KILL", `${waits}`, "prlimit", `--cpu=${longest}:${longest + 60}`, "--"];
   const child = Bun.spawn([...ALONE, ...limits, ...command], {
-    ...{ cwd: home, stdout: "ignore", stderr: "pipe", env: { ...process.env, ...NO_LATE_COMPILER } },
+    ...{ cwd: home, stdout: "ignore", stderr: "pipe", env: { ...process.env, ...QUICK_BUN } },
   });
   const said = await new Response(child.stderr).text();
   const code = await child.exited;

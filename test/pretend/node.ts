@@ -30,7 +30,7 @@ import {
 } from "./cluster.ts";
 import { keptOn, secretsIn } from "./kept.ts";
 import { runInTurn } from "./many-runs.ts";
-import { type FakeCommand, fakePath } from "./programs.ts";
+import { type FakeCommand, fakePath, IS_ACTIVE, IS_ACTIVE_QUIETLY } from "./programs.ts";
 import { type WrittenMember, writeEtcdData } from "./write-wal.ts";
 
 /** Transcripts show this instead of the process's own `ADDRESS`. */
@@ -251,11 +251,8 @@ function commandsOf(
     { command: "systemctl cat kubelet", stdout: KUBEADM_UNIT },
     { command: "systemctl show -p MainPID --value kubelet", stdout: "0\n" },
     { command: "systemctl show -p MainPID --value etcd", stdout: "0\n" },
-    { command: "systemctl is-active --quiet kubelet", does: 'test ! -e "$FAKE/stopped" || exit 3' },
-    {
-      command: "systemctl is-active kubelet",
-      does: 'test -e "$FAKE/stopped" && echo inactive && exit 3; echo active',
-    },
+    { command: "systemctl is-active --quiet kubelet", does: IS_ACTIVE_QUIETLY },
+    { command: "systemctl is-active kubelet", does: IS_ACTIVE },
     // it ends when the kubelet has: what that was writing is whole
     {
       command: "systemctl stop kubelet",

@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
+import { writeFileSync } from "node:fs";
 import { $ } from "bun";
-import { fakePath } from "./programs.ts";
+import { answerTo, fakePath, IS_ACTIVE, IS_ACTIVE_QUIETLY } from "./programs.ts";
 
 test("fakePath() answers in turn, takes a * for anything, and records every call", async () => {
   using fake = fakePath([
@@ -34,4 +35,24 @@ test("fakePath() lets a program do something first", async () => {
   using fake = fakePath([{ command: "kubeadm init", does: 'echo made > "$FAKE/pki"' }]);
   await $`sh -c "kubeadm init"`.env(fake.env).quiet();
   expect(await Bun.file(`${fake.folder}/pki`).text()).toBe("made\n");
+});
+
+test("what is done without a shell says what the shell says, and is recorded", async () => {
+  const rows = [
+    { command: "systemctl is-active kubelet", does: IS_ACTIVE },
+    { command: "systemctl is-active --quiet kubelet", does: IS_ACTIVE_QUIETLY },
+  ];
+  using fake = fakePath(rows);
+  for (const isStopped of [false, true]) {
+    if (isStopped) writeFileSync(`${fake.folder}/stopped`, "");
+    for (const { command } of rows) {
+      const said = await $`sh -c ${command}`.env(fake.env).nothrow().quiet();
+      expect(answerTo(`${fake.folder}/bin/systemctl`, command.split(" "))).toEqual({
+        stdout: said.stdout.toString(),
+        stderr: said.stderr.toString(),
+        exit: said.exitCode,
+      });
+    }
+  }
+  expect(fake.calls()).toHaveLength(8);
 });

@@ -3,8 +3,10 @@
  * records every call.
  */
 import {
+  accessSync,
   appendFileSync,
   chmodSync,
+  constants,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -116,6 +118,18 @@ export function variablesHere(values: Record<string, string | undefined>): Dispo
 /** In the folder of pretend programs: what they answer. */
 const ANSWERS = "answers.json";
 
+/**
+ * Whether the kubelet is stopped, by a file of $FAKE: lines of shell that are asked so often that they are done without
+ * one, too. Each says what its row here says; programs.test.ts holds both against each other.
+ */
+export const IS_ACTIVE = 'test -e "$FAKE/stopped" && echo inactive && exit 3; echo active';
+export const IS_ACTIVE_QUIETLY = 'test ! -e "$FAKE/stopped" || exit 3';
+
+const DONE_HERE: Record<string, (isStopped: boolean) => Partial<FakeAnswer>> = {
+  [IS_ACTIVE]: (isStopped) => (isStopped ? { stdout: "inactive\n", exit: 3 } : { stdout: "active\n" }),
+  [IS_ACTIVE_QUIETLY]: (isStopped) => (isStopped ? { exit: 3 } : {}),
+};
+
 /** Read once in a process, by the folder; undefined: no pretend programs are there. */
 const answers = new Map<string, FakeCommand[] | undefined>();
 
@@ -136,11 +150,33 @@ export function answerTo(program: string, words: readonly string[]): FakeAnswer 
   const folder = dirname(dirname(program));
   const call = words.join(" ");
   const fits = (answersOf(folder) ?? []).filter(({ command }) => isLike(call, command));
-  const [{ command, does, stdout = "", stderr = "", exit = 0 } = { command: "" }, ...others] = fits;
+  const [{ command, does, ...answer } = { command: "" } as FakeCommand, ...others] = fits;
   const isInTurn = others.some((other) => other.command === command);
-  if (command === "" || does !== undefined || isInTurn) return undefined;
+  const done = does === undefined ? () => ({}) : DONE_HERE[does];
+  if (command === "" || !done || isInTurn) return undefined;
   appendFileSync(join(folder, "calls"), `${call}\n`);
-  return { stdout, stderr, exit };
+  return {
+    ...{ stdout: "", stderr: "", exit: 0 },
+    ...answer,
+    ...done(existsSync(join(folder, "stopped"))),
+  };
+}
+
+/** As a shell looks for it. */
+export function placeOf(name: string, path = ""): string | undefined {
+  return path
+    .split(":")
+    .map((folder) => join(folder, name))
+    .find(isProgram);
+}
+
+function isProgram(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** As the shell's patterns that `writeProgram` makes. */
@@ -211,4 +247,15 @@ function pattern(command: string) {
  */
 export function ofNow(spawn: (command: string[], options: object) => unknown) {
   return (command: string[], options: object) => spawn(command, { env: process.env, ...options });
+}
+
+/** Instead of `Bun.spawn`: whoever only reads what a pretend program answers with mere text needs no process. */
+export function withoutProcess(spawn: (command: string[], options: object) => unknown) {
+  return (command: string[], options: { stdin?: unknown; stdout?: unknown; env?: object } = {}) => {
+    const isRead = Array.isArray(command) && options.stdin === "ignore" && options.stdout === "pipe";
+    const program = isRead && !options.env ? placeOf(command[0]!, process.env.PATH) : undefined;
+    const answer = program && answerTo(program, command);
+    if (!answer) return spawn(command, options);
+    return { exited: Promise.resolve(answer.exit), stdout: new Response(answer.stdout).body };
+  };
 }

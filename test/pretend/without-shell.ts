@@ -5,13 +5,12 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { EventEmitter } from "node:events";
-import { accessSync, constants } from "node:fs";
-import { join } from "node:path";
 import { $ } from "zx/core";
-import { answerTo, type FakeAnswer } from "./programs.ts";
+import { answerTo, type FakeAnswer, placeOf } from "./programs.ts";
 
-/** A program and words that mean the same to a shell as they are. */
-const PLAIN = /^[\w.-]+( [\w@%+=:,./-]+)*$/;
+/** A program and words that mean the same to a shell as they are, and words between the quotes that zx puts. */
+const PLAIN = /^[\w.-]+( [\w@%+=:,./-]+| \$'[\w@%+=:,./ -]+')*$/;
+const WORDS = /\$'([^']+)'|[^ ]+/g;
 
 /** What zx has its bash do first. */
 const PREFIX = "set -euo pipefail;";
@@ -27,7 +26,7 @@ export function withoutShell() {
 function start(line: string, args: string[], options: { env: Record<string, string> }): ChildProcess {
   const command = line.slice(PREFIX.length);
   if (!line.startsWith(PREFIX) || !PLAIN.test(command)) return spawn(line, args, options);
-  const words = command.split(" ") as [string, ...string[]];
+  const words = [...command.matchAll(WORDS)].map(([word, quoted]) => quoted ?? word) as [string, ...string[]];
   const { PATH, FAKE } = options.env;
   const isNone = PATH === OWN_PATH && FAKE === undefined && !OF_EACH_HOST.includes(words[0]);
   const program = isNone ? undefined : placeOf(words[0], PATH);
@@ -38,23 +37,6 @@ function start(line: string, args: string[], options: { env: Record<string, stri
 /** As bash says it. */
 function notFound(name: string): FakeAnswer {
   return { stdout: "", stderr: `bash: line 1: ${name}: command not found\n`, exit: 127 };
-}
-
-/** As a shell looks for it. */
-function placeOf(name: string, path = ""): string | undefined {
-  return path
-    .split(":")
-    .map((folder) => join(folder, name))
-    .find(isProgram);
-}
-
-function isProgram(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 /** A process that has said this, as far as zx looks at one. */

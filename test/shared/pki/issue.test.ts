@@ -1,6 +1,6 @@
 /** What we issue, judged by openssl. */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { X509Certificate } from "node:crypto";
+import { createPrivateKey, X509Certificate } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -90,10 +90,13 @@ describe.each([
   });
 
   test("keys are as kubeadm writes them and belong to their certificates", async () => {
-    for (const { cert, key } of (await issued).values()) {
+    const pairs = await issued;
+    for (const { cert, key } of pairs.values()) {
       expect(key).toStartWith(`-----BEGIN ${label}-----\n`);
-      expect(openssl("pkey -pubout", { input: key })).toBe(openssl("x509 -noout -pubkey", { input: cert }));
+      expect(new X509Certificate(cert).checkPrivateKey(createPrivateKey(key))).toBe(true);
     }
+    for (const { cert, key } of ["ca", "apiserver"].map((name) => pairs.get(name)!))
+      expect(openssl("pkey -pubout", { input: key })).toBe(openssl("x509 -noout -pubkey", { input: cert }));
   });
 
   test("a root carries its own key id and name, signs certificates and no revocation lists", async () => {

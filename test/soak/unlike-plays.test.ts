@@ -1,7 +1,7 @@
 /**
  * The clusters of unlike-*.ts in each disaster: they come back with what they had, or are refused by name before
- * anything is touched. A row is a cluster, a play a disaster; what is expected of a row is in the row. `npm run soak`
- * plays all of it, and `npm run ok` a sample; the play "all lost" is played by test/scripts/unlike-*.test.ts as well.
+ * anything is touched. A row is a cluster, a play a disaster; what is expected of a row is in the row. The play "all
+ * lost" is played by test/scripts/unlike-*.test.ts as well.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { globSync } from "node:fs";
@@ -21,6 +21,7 @@ import { NAT } from "../pretend/unlike-nat.ts";
 import { NETWORKS } from "../pretend/unlike-networks.ts";
 import { NODES } from "../pretend/unlike-nodes.ts";
 import { RELEASES } from "../pretend/unlike-releases.ts";
+import { rowsOf } from "./sample.ts";
 
 setDefaultTimeout(300_000);
 
@@ -34,7 +35,6 @@ const ALL = ROWS.flatMap((row) =>
 /** Of others, where nothing gives this file a temporary folder of its own. */
 const OWN = `${tmpdir()}/unlike-${process.pid}-*`;
 const BEFORE = globSync(OWN);
-const EVERY = process.env.EVERY_ROW ? 1 : 101;
 
 /**
  * Files that only copies bring back are lost in both plays that lose; without keys of its own no part stops a node for
@@ -54,7 +54,7 @@ function expectedOf(
   return refuses ? { refuses } : { without: lost.without };
 }
 
-test.each(ALL.filter((_, i) => i % EVERY === 0))("%s: %s", async (play, _, row) => {
+test.each(rowsOf(ALL, 101))("%s: %s", async (play, _, row) => {
   const { last, before, after } = await bringBack(row, runsHere, play);
   const expected = expectedOf(row, play);
   if (expected.refuses) {
