@@ -3,7 +3,7 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { hash } from "bun";
 import { inParallel } from "../../shared/api/many.ts";
-import { NO_LATE_COMPILER } from "../checks.ts";
+import { QUICK_BUN } from "../checks.ts";
 
 export interface Covered {
   /**
@@ -78,7 +78,7 @@ async function measured(home: string, test: string, before: readonly string[]): 
   const command = [process.execPath, "test", `./${test}`, "--timeout=300000", "--coverage"];
   const child = Bun.spawn(
     [...before, "sh", "-c", THEN_SAY_LINES, "sh", ...command, "--coverage-reporter=lcov"],
-    { cwd: home, stdout: "pipe", stderr: "ignore", env: { ...process.env, ...NO_LATE_COMPILER } },
+    { cwd: home, stdout: "pipe", stderr: "ignore", env: { ...process.env, ...QUICK_BUN } },
   );
   const lines = readLcov(await new Response(child.stdout).text());
   if ((await child.exited) !== 0) return undefined;
