@@ -82,10 +82,10 @@ const TESTS = {
 const CHECKS: Check[] = [
   { name: "format and lint", cpu: 20, command: ["x", "biome", "check", "."], runs: "ok" },
   { name: "types", cpu: 30, command: ["x", "tsc", "-p", ".", "--incremental", "--tsBuildInfoFile", TYPES], runs: "ok" },
-  { name: "tests in process", cpu: 320, command: bunTest(TESTS.inProcess, IN_PROCESS), runs: "ok", isAlone: true, env: QUICK_BUN, count: countTests },
+  { name: "tests in process", cpu: 310, command: bunTest(TESTS.inProcess, IN_PROCESS), runs: "ok", isAlone: true, env: QUICK_BUN, count: countTests },
   { name: "tests of scripts", cpu: 320, command: bunTest(TESTS.scripts), runs: "scripts", isAlone: true, count: countTests },
   { name: "tests of kits", cpu: 45, command: bunTest(TESTS.kits), runs: "scripts", count: countTests },
-  { name: "a sample of the soaks", cpu: 60, command: bunTest(TESTS.sampled), runs: "scripts", isAlone: true, env: { SAMPLE: "1" }, count: countTests },
+  { name: "a sample of the soaks", cpu: 70, command: bunTest(TESTS.sampled), runs: "scripts", isAlone: true, env: { SAMPLE: "1" }, count: countTests },
   { name: "etcd's data, cut off and changed everywhere", command: bunTest(["test/shared/etcd-data/data.test.ts", "test/shared/etcd-data/old-roots.test.ts"]), runs: "soak", env: { EVERY_PLACE: "1" }, count: countTests },
   { name: "lab: etcd's data damaged, and what each tool brings back", command: ["test/lab/checks/damage-table.ts"], runs: "soak", count: countLines, built: [...ETCD_PROGRAMS, BBOLT_BUILD] },
   { name: "lab: a member that was away, and all have moved", command: ["test/lab/checks/lagging-member.ts"], runs: "soak", count: countLines, built: ETCD_PROGRAMS },
