@@ -3,7 +3,6 @@
  * member holds. And removes lost members.
  */
 import { again, command, type LeftOut, leftNames } from "../again.ts";
-import type { Lease } from "../api/leases.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
 import { type EtcdClient, etcdClient, type LiveMember, unlessSilent } from "../etcd-location/client.ts";
@@ -247,9 +246,13 @@ export function refuseLiving(
   });
 }
 
+interface Seconds {
+  spec?: { leaseDurationSeconds?: number };
+}
+
 /** A living kubelet renews its Lease four times while that lasts (40 s by default), through any API server that runs. */
 export function renewalSeconds(lease: Uint8Array): number {
-  const { spec } = attempt<Partial<Lease>, Partial<Lease>>(() => decodeObject(lease) as Lease, {});
+  const { spec } = attempt<Seconds, Seconds>(() => decodeObject(lease) as Seconds, {});
   return Math.ceil((spec?.leaseDurationSeconds ?? 40) * 0.3);
 }
 

@@ -203,7 +203,7 @@ function lastWay({ path, lostOn }: OpenFile, { facts, nodes }: Surroundings): No
   return [{ text, commands }];
 }
 
-/** What the others have said is as old as it was. */
+/** The others' answers are as old as they were. */
 function askAgain({ length }: readonly PlanNode[]): string {
   return length > 1 ? "ask all nodes again, by the lines on top" : "print the plan again";
 }

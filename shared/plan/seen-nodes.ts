@@ -79,7 +79,7 @@ interface Known {
   hashes: readonly string[];
   /** Paths that this node's own static pods and its kubelet name. */
   files?: readonly string[];
-  /** Of these, what a worker's kubelet names as well. */
+  /** Those that a worker's kubelet names as well. */
   ofKubelet?: readonly string[];
   now: Date;
 }

@@ -137,17 +137,17 @@ async function readyPods(
   own: ReadonlyMap<string, readonly string[]>,
 ): Promise<Answer> {
   const late: RunningPod[] = [];
-  const gone = new Set([...own].flatMap(([worker, names]) => names.map((name) => `${name}-${worker}`)));
+  const expected = new Set([...own].flatMap(([worker, names]) => names.map((name) => `${name}-${worker}`)));
   await readAll("pods", api.items<RunningPod>("/api/v1/pods"), (pod) => {
-    if (pod.metadata.namespace === "kube-system") gone.delete(pod.metadata.name);
+    if (pod.metadata.namespace === "kube-system") expected.delete(pod.metadata.name);
     if (pod.status?.phase !== "Succeeded" && !isReady(pod)) late.push(pod);
   });
   const placeOf = (pod: RunningPod) => (isOn(pod, away) ? "there" : isJustLate(pod) ? "soon" : "here");
   const { here = [], there = [], soon = [] } = Object.groupBy(late, placeOf);
   const rest: string[] = [];
-  if (gone.size > 0)
+  if (expected.size > 0)
     return {
-      warning: `static pods of workers that ran before are gone: ${listed([...gone])}`,
+      warning: `static pods of workers that ran before are gone: ${listed([...expected])}`,
       mend: OWN_PODS,
     };
   if (soon.length > 0) rest.push(`that are not Ready for less than a minute: ${listed(soon.map(nameOf))}`);

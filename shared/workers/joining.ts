@@ -220,7 +220,7 @@ export function keepWorkersPods({ cluster, data, rescue }: ControlPlaneNode, wit
       const note = `a static pod of ${owners}, as their kubelets reported it`;
       writeFile(file, text, { mode: 0o600, folderMode: 0o700, note });
       say(
-        `${name}, a static pod of ${owners}: where ${MANIFESTS} lacks it, read that file, then, before 03-join there: ${shell`ssh root@NODE ${shell`mkdir -p ${MANIFESTS} && cat > ${MANIFESTS}/${manifestName(name)}`} < ${file}`}`,
+        `${name}, a static pod of ${owners}: if it is missing in ${MANIFESTS} there, read that file, then, before 03-join there: ${shell`ssh root@NODE ${shell`mkdir -p ${MANIFESTS} && cat > ${MANIFESTS}/${manifestName(name)}`} < ${file}`}`,
       );
     }
   }

@@ -42,7 +42,6 @@ const BUDGETS: Record<string, [kB: number, files: number]> = {
   "shared/workers": [116.8, 12], // a wiped worker gets its kubelet's files, and its own balancer as server (issue 44)
   "shared/workloads": [122.5, 12], // what rescue folders hold came from node/ (issue 43)
   "tools/pack": [20.5, 2], // what packs a kit came from scripts/ and shared/kit/: it does not travel to the nodes (issue 43)
-  "shared/kit": [12.9, 1],
 };
 
 /** "scripts", "shared" for the files that stand in no room, "shared/etcd", "tools/pack". */

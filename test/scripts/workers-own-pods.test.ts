@@ -71,7 +71,7 @@ test("03-workers open keeps the workers' own static pods, each different one onc
   using _api = serveLeases(node, ["m1", "w2"]);
   const { exitCode, stderr } = await node.run("03-workers open");
   const [, file] =
-    /nginx-proxy, a static pod of w1, w2: where \/etc\/kubernetes\/manifests lacks it, read that file, then, before 03-join there: ssh root@NODE 'mkdir -p \/etc\/kubernetes\/manifests && cat > \/etc\/kubernetes\/manifests\/nginx-proxy\.yaml' < (\S+)\n/.exec(
+    /nginx-proxy, a static pod of w1, w2: if it is missing in \/etc\/kubernetes\/manifests there, read that file, then, before 03-join there: ssh root@NODE 'mkdir -p \/etc\/kubernetes\/manifests && cat > \/etc\/kubernetes\/manifests\/nginx-proxy\.yaml' < (\S+)\n/.exec(
       stderr,
     ) ?? [];
   expect(node.read("/root/token.d/w1/token").split("\n")[3]).toBe("# pods nginx-proxy");
