@@ -87,11 +87,12 @@ test("a static pod that was taken away before its node was lost is not kept: its
 });
 
 test("a manifest with another address has it in its place alone: no other one that begins or ends like it", () => {
-  const folder = sandbox();
+  using box = sandbox();
+  const file = `${box.dir}/etcd.yaml`;
   const printed = (old: string, now: string, text: string) => {
-    write(`${folder}/etcd.yaml`, text);
+    write(file, text);
     const node = { kubelet: { staticPodPath: "/m" } } as Parameters<typeof putManifest>[2]["node"];
-    const [edit] = putManifest(`${folder}/etcd.yaml`, "m2", { node }, new Map([[old, now]])).split(" | ssh");
+    const [edit] = putManifest(file, "m2", { node }, new Map([[old, now]])).split(" | ssh");
     return Bun.spawnSync(["sh", "-c", edit!]).stdout.toString();
   };
   expect(
