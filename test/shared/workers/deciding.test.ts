@@ -3,6 +3,7 @@
 import { expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import type { KubeObject } from "../../../shared/api/kube-object.ts";
+import { renewed } from "../../../shared/api/leases.ts";
 import type { KnownNode } from "../../../shared/facts/known-nodes.ts";
 import { madeAt } from "../../../shared/pki/certificate.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
@@ -325,6 +326,17 @@ test.each<[string, Asking, { approved?: number; undecided?: number; said?: strin
   ["its Lease was renewed since the CA was made", { renewed: now }, { undecided: 1 }],
   ["that was before the CA was made", { renewed: () => new Date(MADE - HOUR) }, { approved: 1 }],
   ["nobody has renewed it for a while", { renewed: now, began: 3600 }, { approved: 1 }],
+  [
+    "its kubelet is set to renew it less often",
+    {
+      renewed: () => {
+        const spec = { renewTime: new Date().toISOString(), leaseDurationSeconds: 300 };
+        return renewed({ metadata: { name: "w1" }, spec });
+      },
+      began: 60,
+    },
+    { undecided: 1 },
+  ],
   ["it is the renewal from before the repair", { renewed: later, renewalBefore: later }, { approved: 1 }],
   [
     "it was renewed since the repair began",
