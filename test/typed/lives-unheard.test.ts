@@ -127,8 +127,11 @@ test("an etcd that runs and has too few members is not stopped: it waits for the
   expect(node.calls().filter((call) => CHANGES.test(call))).toEqual([]);
 });
 
-test("an etcd that is another one is not stopped either", async () => {
-  using node = await healthyNode();
+test.each([
+  ["", {}],
+  [", nor where the runtime lists no container of it", { containers: [] }],
+])("an etcd that is another one is not stopped either%s", async (_, options) => {
+  using node = await healthyNode(options);
   const empty: EtcdState = { ...sameEtcd(node.stored), keys: new Map(), revision: 1 };
   using _etcd = serveEtcd(node.root, empty);
   await expectRefusal(
