@@ -3,6 +3,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { lookHere } from "../../../shared/assess/look-here.ts";
 import {
+  askedEndpoint,
   type EndpointPlace,
   endpointDifference,
   refuseUndecided,
@@ -60,6 +61,17 @@ test.each<[string, "nobody" | "another" | "not for this name", boolean]>([
     expect(servers!.includes(server)).toBe(expected);
   },
 );
+
+test("the operator's --endpoint counts, whatever else is named; without it what is named decides", async () => {
+  const given = "127.77.0.99:6443";
+  const change = put({ "admin.conf": admin.replace(/server: .*/, "server: https://127.77.0.50:6443") });
+  const values = await lookAt({ kind: "healthy control plane node", change }, async () => {
+    const { known } = await lookHere(undefined, undefined);
+    const place = known!.cp as EndpointPlace;
+    return [await askedEndpoint(place, given), await askedEndpoint(place)].map(({ value }) => value);
+  });
+  expect(values).toEqual([given, expect.not.stringContaining(given)]);
+});
 
 test.each([
   [6443, "https://127.0.0.1:6443", true],
