@@ -14,7 +14,16 @@ import { canonicalIp, isWithin } from "../pki/addresses.ts";
 import { certInfo, infoOf, trustedText } from "../pki/certificate.ts";
 import { told } from "../this-run.ts";
 import { clientText, readKubelet } from "./kubelet-config.ts";
-import { flagsOf, isKubelet, type KubeletFlags, kubeletFlags, unitIfAny } from "./started-with.ts";
+import {
+  flagsOf,
+  isKubelet,
+  type KubeletFlags,
+  kubeletFlags,
+  lostEnv,
+  runningKubelet,
+  unitIfAny,
+  withLostEnv,
+} from "./started-with.ts";
 
 export interface Node extends Awaited<ReturnType<typeof readNode>> {
   /** One of its addresses that is at no card here: NAT leads it to this machine. */
@@ -95,10 +104,16 @@ export function hasOtherName(
   return hostName.toLowerCase() !== name && !flags.has("hostname-override") && !ownNames;
 }
 
-/** Why this node's kubelet would not start as its own; undefined where it would, or where nothing tells. */
+/**
+ * Why this node's kubelet would not start as its own; undefined where it would, or where nothing tells. Flags that the
+ * repair puts back count, and a kubelet without a kubeconfig asks for no Node.
+ */
 export async function kubeletsOtherName(node: Pick<Node, "name" | "hostName">): Promise<Fail | undefined> {
-  const { command } = await unitIfAny();
-  return isKubelet(command) ? otherName(node, flagsOf(command)) : undefined;
+  const unit = await unitIfAny();
+  if (!isKubelet(unit.command) || !hasOtherName(node, flagsOf(unit.command))) return undefined;
+  const env = await lostEnv(unit, (await attemptLater(runningKubelet, undefined))?.pid);
+  const flags = flagsOf(withLostEnv(unit, env).command);
+  return flags.has("kubeconfig") ? otherName(node, flags) : undefined;
 }
 
 export function otherName(node: Pick<Node, "name" | "hostName">, flags: KubeletFlags): Fail | undefined {

@@ -1,0 +1,74 @@
+/** A worker of kubespray's that has lost /etc/kubernetes: each line that 00-assess prints there is true, and is for a worker. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { rmSync } from "node:fs";
+import { assess } from "../../../shared/assess/assess.ts";
+import { lookHere } from "../../../shared/assess/look-here.ts";
+import { printAssessment } from "../../../shared/assess/printed.ts";
+import { write } from "../../pretend/cluster.ts";
+import { KUBELET_ENV, KUBESPRAY_KUBELET, kubeletsJournal } from "../../pretend/etcd-as-unit.ts";
+import { lookAt, type PretendNode } from "../../pretend/in-process.ts";
+import type { NodeOptions } from "../../pretend/node.ts";
+
+/** Milliseconds, on a machine that has other things to do. */
+setDefaultTimeout(300_000);
+
+const WORDS = [...KUBELET_ENV.matchAll(/--[^\s"]+/g)].map(([word]) => word);
+
+const RENAMED = { command: "uname -n", stdout: "ip-10-0-0-21\n" };
+const RUNS = { command: "systemctl show -p MainPID --value kubelet", stdout: "4711\n" };
+const STOPPED = ["is-active --quiet kubelet", "is-active kubelet"].map((words) => ({
+  ...{ command: `systemctl ${words}`, does: "echo inactive; exit 3" },
+}));
+
+interface Where extends NodeOptions {
+  change?: (node: PretendNode) => unknown;
+}
+
+/** What is printed there, each line with one space between its cells. */
+async function printed({ change, commands = [], ...options }: Where = {}) {
+  const on: Where = {
+    ...{ kind: "worker", ...options },
+    commands: [...commands, RENAMED, { command: "systemctl cat kubelet", stdout: KUBESPRAY_KUBELET }],
+    async change(node) {
+      rmSync(`${node.root}/etc/kubernetes`, { recursive: true });
+      await change?.(node);
+    },
+  };
+  return await lookAt(on, async (_, said) => {
+    const assessment = await assess(await lookHere(undefined));
+    const from = said.length;
+    printAssessment(assessment);
+    const lines = said.slice(from).flatMap((text) => text.split("\n"));
+    return lines.map((line) => line.trim().replaceAll(/ +/g, " ")).join("\n");
+  });
+}
+
+const flagsText = KUBELET_ENV.replaceAll(/^#.*\n|"/gm, "");
+const keptFlags = ({ root }: PretendNode) => write(`${root}/run/kubelet.environ`, flagsText);
+const runningKubelet = ({ root }: PretendNode) => {
+  write(`${root}/proc/4711/environ`, flagsText.replaceAll("\n", "\0"));
+  write(`${root}/proc/4711/cmdline`, `${["/usr/local/bin/kubelet", ...WORDS].join("\0")}\0`);
+};
+
+const OTHER_NAME = "asks for another Node";
+
+test.each<[string, Where]>([
+  ["were kept before it was stopped", { commands: STOPPED, change: keptFlags }],
+  [
+    "are in its journal",
+    { commands: [...STOPPED, { command: "journalctl -u kubelet *", stdout: kubeletsJournal(KUBELET_ENV) }] },
+  ],
+  ["are those of its process", { commands: [RUNS], change: runningKubelet }],
+  ["nobody has: the file itself has to come back", { commands: STOPPED }],
+])("its name is judged by the flags that come back: they %s", async (_, where) => {
+  const text = await printed(where);
+  expect(text).toContain("the kubelet's start !UNSAFE!");
+  expect(text).not.toContain(OTHER_NAME);
+  expect(text).not.toContain("scripts/move.ts");
+});
+
+test("flags that come back without a name leave the host's, and that is another one", async () => {
+  const withoutName = flagsText.replace("--hostname-override=w1", "");
+  const change = ({ root }: PretendNode) => write(`${root}/run/kubelet.environ`, withoutName);
+  expect(await printed({ commands: STOPPED, change })).toContain(OTHER_NAME);
+});
