@@ -196,7 +196,7 @@ Checks certificates, servers, nodes and tokens, from both ends. On a control pla
 the whole cluster, on a worker its kubelet. Reads only. What is bad comes first, the worst on top:
 how bad it is, what still works and until when, and the command that repairs it. How bad:
     outage now   something does not work
-    expires soon it works until a date, or until something restarts
+    outage later it works until a date, or until something restarts
     minor        it works; a spare, a protection or a tool is missing
     note         good to know
 After a repair it ends with what has changed, what is left for people, and what to delete on which

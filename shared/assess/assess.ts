@@ -18,7 +18,7 @@ import { controlPlaneWithoutData, isNotForParts } from "../facts/no-etcd-data.ts
 import { Fail } from "../fail.ts";
 import { type Container, isServerContainer } from "../node/containers.ts";
 import { kubeletsOtherName, type Node } from "../node/node.ts";
-import { kubeletsEndedConf, kubeletsLostFlags } from "../node/systemctl-kubelet.ts";
+import { kubeletsEndedConf, kubeletsLostFlags, StartedWithoutFlags } from "../node/systemctl-kubelet.ts";
 import { wordsHere } from "../node/words.ts";
 import { oldSaKey } from "../old-sa-key/old-tokens.ts";
 import { type Remedy, remedyOf } from "../pki/actions.ts";
@@ -54,7 +54,7 @@ import {
 } from "./rows.ts";
 import { type DeepOptions, searchDeep, survivors } from "./survivors.ts";
 import { controlPlaneVerdict, NOTHING_DAMAGED } from "./verdict.ts";
-import { assessWorker, cniRows, holdHere, kubeletRow, kubeletTrustRows } from "./worker.ts";
+import { assessWorker, cniRows, holdHere, kubeletRow, kubeletTrustRows, nothingRuns } from "./worker.ts";
 
 interface AssessOptions {
   deep?: DeepOptions | undefined;
@@ -121,7 +121,9 @@ function withOtherName(assessed: Assessment, other: Fail | undefined): Assessmen
 function withUnfitKubelet(assessed: Assessment, id: CheckId, unfit: Fail | undefined): Assessment {
   if (!unfit) return assessed;
   const file = id === "kubelet-conf" ? "kubelet.conf" : KINDS[id].what;
-  return withFirst(assessed, [bad(id, file, "unsafe", unfit.message)], [unfit.hint], unfit.message);
+  const unsafe = bad(id, file, "unsafe", unfit.message);
+  const rows = [unfit instanceof StartedWithoutFlags ? nothingRuns(unsafe) : unsafe];
+  return withFirst(assessed, rows, [unfit.hint], unfit.message);
 }
 
 function withStopped(assessed: Assessment, stopped: readonly StoppedProcess[]): Assessment {

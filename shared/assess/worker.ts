@@ -65,7 +65,11 @@ const LOG = "journalctl -u kubelet -n 50";
 
 /** After a reboot no container keeps running. */
 function atOnce(kubelet: Check): Check {
-  return hasFailed(kubelet) ? { ...kubelet, severity: "outage", works: "nothing on this node" } : kubelet;
+  return hasFailed(kubelet) ? nothingRuns(kubelet) : kubelet;
+}
+
+export function nothingRuns(kubelet: Check): Check {
+  return { ...kubelet, severity: "outage", works: "nothing on this node" };
 }
 
 /** As `Seen`. If the runtime does not answer, a controller-manager may run. */

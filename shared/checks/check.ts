@@ -101,10 +101,14 @@ export function found({ id, of = "" }: Omit<CheckRow, "look">, answer: Answer): 
 const RANKS = Object.keys(SEVERITIES);
 const ORDER = Object.keys(KINDS);
 
+/** Who reads on may have started that kubelet. */
+const FIRST: CheckId = "kubelet-start";
+
 /** The worst first, grouped by kind; healthy checks stand last, in their order. */
 export function worstFirst(checks: readonly Check[]): Check[] {
   const rank = ({ severity }: Check) => (severity ? RANKS.indexOf(severity) : RANKS.length);
-  const failedFirst = ({ result }: Check) => ["failed", "warning", "ok"].indexOf(result);
+  const failedFirst = ({ id, result }: Check) =>
+    id === FIRST ? -1 : ["failed", "warning", "ok"].indexOf(result);
   const place = (check: Check) => (check.severity ? ORDER.indexOf(check.id) : 0);
   return [...checks].sort(
     (a, b) => failedFirst(a) - failedFirst(b) || rank(a) - rank(b) || place(a) - place(b),

@@ -194,8 +194,8 @@ const CLUSTER_KINDS = {
 
 /** Printed before all others: nobody starts that kubelet. */
 // biome-ignore format: a table
-const KUBELET_START: Kind = { area: "kubelet", what: "the kubelet's start", severity: "outage", mend: "RUNBOOK-MORE A kubelet without its files",
-  works: "this node's containers, until its kubelet starts: then all of them stop" };
+const KUBELET_START: Kind = { area: "kubelet", what: "the kubelet's start", severity: "soon", mend: "RUNBOOK-MORE A kubelet without its files",
+  works: "this node's containers run on; all of them stop if its kubelet starts without its file" };
 
 export const KINDS = {
   "kubelet-start": KUBELET_START,
@@ -225,7 +225,7 @@ export function checkIdOf(name: string): CheckId {
  */
 export const SEVERITIES = {
   outage: "outage now",
-  soon: "expires soon",
+  soon: "outage later",
   weakens: "minor",
   note: "note",
 } as const;

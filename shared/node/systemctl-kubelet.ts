@@ -241,6 +241,9 @@ function cannotJoin(exec: string): Fail {
   });
 }
 
+/** It runs alone, and has stopped every pod of this node. */
+export class StartedWithoutFlags extends Fail {}
+
 function losesFlags(
   names: readonly string[],
   lost: readonly string[],
@@ -254,7 +257,7 @@ function losesFlags(
   const now = isLate
     ? "stop it: systemctl stop kubelet. Images, volumes and /var/lib/kubelet are left: with the file it starts the pods of this node"
     : `do not start this kubelet before the file is back${process ? `. It still runs and has the file's variables: ${save}` : ""}`;
-  return new Fail(
+  return new (isLate ? StartedWithoutFlags : Fail)(
     isLate && lost.length > 0
       ? `The kubelet was started without --kubeconfig, and has stopped every pod of this node: ${why}`
       : `The kubelet would be started without ${names.map((name) => `--${name}`).join(", ")}${end}: ${why}`,

@@ -72,3 +72,22 @@ test("flags that come back without a name leave the host's, and that is another 
   const change = ({ root }: PretendNode) => write(`${root}/run/kubelet.environ`, withoutName);
   expect(await printed({ commands: STOPPED, change })).toContain(OTHER_NAME);
 });
+
+test("containers that run on until the kubelet starts are no outage now; they are if it has started without its flags", async () => {
+  expect(await printed({ commands: STOPPED, change: keptFlags })).toContain(
+    "\noutage later the kubelet's start this node's containers run on; all of them stop if its kubelet starts without its file\n",
+  );
+  const change = ({ root }: PretendNode) => {
+    write(`${root}/proc/4711/environ`, "LANG=C\0");
+    write(`${root}/proc/4711/cmdline`, "/usr/local/bin/kubelet\0");
+  };
+  expect(await printed({ commands: [RUNS], containers: [], change })).toContain(
+    "\noutage now the kubelet's start nothing on this node\n",
+  );
+});
+
+test("what is missing does not expire", async () => {
+  const text = await printed({ commands: STOPPED, change: keptFlags });
+  expect(text).toContain("\noutage later /etc/kubernetes/pki/ca.crt the kubelet, until it restarts\n");
+  expect(text).not.toContain("expires soon");
+});

@@ -182,7 +182,7 @@ test.each<[string, Check[], string]>([
   [
     "the worst first",
     [found({ id: "certificate-apiserver" }, { failed: "missing" }), ...DOWN.slice(0, 1)],
-    "2 failed (1 outage now, 1 expires soon)",
+    "2 failed (1 outage now, 1 outage later)",
   ],
 ])("the verdict: %s", (_, checks, verdict) => {
   expect(verdictOf(checks)).toStartWith(verdict);
