@@ -3,14 +3,13 @@
  * node that lost everything else.
  */
 import { dirname } from "node:path";
-import { command, type Todo } from "../again.ts";
+import { command, inLines, type Todo } from "../again.ts";
 import { type Check, hasFailed } from "../checks/check.ts";
 import { knownHere, stoppedProcesses } from "../evidence/owners.ts";
 import type { ClusterCa } from "../facts/ca-copies.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { HOLD } from "../facts/course.ts";
 import { type LostFile, lostOfKubelet } from "../facts/lost-files.ts";
-import { withoutNode } from "../facts/no-etcd-data.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { lostPods } from "../manifests/on-disk.ts";
@@ -25,6 +24,7 @@ import { kubeletCaReader } from "../renew/ca-readers.ts";
 import { readerRows } from "../renew/reader-rows.ts";
 import { holders } from "../salvage/memory/processes.ts";
 import { shell } from "../shell-line.ts";
+import { lastWay } from "../static-pods/without-files.ts";
 import { type Assessment, bad, type Judged, openRows, row, withWhatComes } from "./assessment.ts";
 import { seen } from "./look-here.ts";
 import { lostFileRows } from "./rows.ts";
@@ -215,15 +215,20 @@ function eitherVerdict({ name, nameFrom }: Node): Verdict {
     verdict:
       `this is a worker, or a control plane node that lost everything: nothing here shows which. Its name is "${name}" (from ${nameFrom}). ` +
       `${command("00-assess")} on a control plane node names all of them, in its line "cluster"`,
-    next: [`if ${name} is not among them: ${JOIN}`, `if ${name} is among them: ${withoutNode(name)}`],
+    next: [`if ${name} is not among them: ${JOIN}`, `if ${name} is among them${NO_WORKER}`],
   };
 }
 
+/** Without its command: who has a worker here types no line that leaves a control plane node out. */
+const NO_WORKER = ', do not join it: RUNBOOK-MORE "If a member has no data"';
+
 /** The kubelet does not start again without these files, so they come back first. */
 function filesFirst(files: readonly LostFile[], verdict: Verdict): Verdict {
-  const copies = files.map(
-    ({ path }) =>
-      shell`scp -rp root@NODE:${path} ${dirname(path)}/   # NODE: mostly another worker has the same, or a backup`,
-  );
-  return { ...verdict, next: [...copies, ...verdict.next] };
+  const copies = files.flatMap((file) => [
+    { command: shell`scp -rp root@NODE:${file.path} ${dirname(file.path)}/`, note: MOSTLY },
+    ...lastWay(file),
+  ]);
+  return { ...verdict, next: [...inLines(copies), ...verdict.next] };
 }
+
+const MOSTLY = "NODE: mostly another worker has the same, or a backup";

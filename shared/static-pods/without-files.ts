@@ -299,13 +299,18 @@ export function restoreCommands(
     todo.push({ command: command("00-salvage files --backup DIR"), note: "DIR: your own copies of them" });
   if (files.some(({ namedBy }) => namedBy === "--encryption-provider-config"))
     todo.push({ command: command("00-salvage disk"), note: "where nobody has a copy" });
-  for (const { path, program, namedBy } of files) {
-    if (namedBy === "--kubelet-certificate-authority")
-      todo.push({ command: shell`install -D -m 644 ${pki}/ca.crt ${path}`, note: SAME_CA });
-    const kubeadms = isConfigOfKubelet({ program, namedBy }) ? kubeadmsConfig(path) : undefined;
-    if (kubeadms) todo.push({ ...kubeadms, note: `if nobody has it. ${kubeadms.note}` });
+  for (const file of files) {
+    if (file.namedBy === "--kubelet-certificate-authority")
+      todo.push({ command: shell`install -D -m 644 ${pki}/ca.crt ${file.path}`, note: SAME_CA });
+    todo.push(...lastWay(file));
   }
   if (sockets.length > 0)
     todo.push({ command: `start what serves ${sockets.map(({ path }) => path).join(", ")}` });
   return todo;
+}
+
+/** Of the kubelet's configuration, where kubeadm's own is there. */
+export function lastWay(file: LostFile): Todo[] {
+  const kubeadms = isConfigOfKubelet(file) ? kubeadmsConfig(file.path) : undefined;
+  return kubeadms ? [{ ...kubeadms, note: `if nobody has it. ${kubeadms.note}` }] : [];
 }

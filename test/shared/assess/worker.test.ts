@@ -91,3 +91,17 @@ test("what is missing does not expire", async () => {
   expect(text).toContain("\noutage later /etc/kubernetes/pki/ca.crt the kubelet, until it restarts\n");
   expect(text).not.toContain("expires soon");
 });
+
+test("kubeadm's own configuration of the kubelet is the last way, on a worker, too", async () => {
+  const text = await printed({ commands: STOPPED, change: keptFlags });
+  const last =
+    "\ninstall -D -m 600 /var/lib/kubelet/config.yaml /etc/kubernetes/kubelet-config.yaml # if nobody has it. kubeadm's: ";
+  expect(text.indexOf("\nscp -rp root@NODE:/etc/kubernetes/kubelet-config.yaml")).toBeGreaterThan(0);
+  expect(text.indexOf(last)).toBeGreaterThan(text.indexOf("\nscp -rp root@NODE:"));
+});
+
+test("no line of control plane nodes is printed for what has no trace of one", async () => {
+  const text = await printed({ commands: STOPPED, change: keptFlags });
+  expect(text).not.toContain("02-control-plane.ts");
+  expect(text).toContain('\nif w1 is among them, do not join it: RUNBOOK-MORE "If a member has no data"');
+});
