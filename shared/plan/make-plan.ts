@@ -19,6 +19,7 @@ import { type Block, type Part, readRunbook } from "./runbook.ts";
 import { isSeenDone, saidBy, sightsOf, withSights } from "./seen-done.ts";
 import {
   hasAnswered,
+  hasNoServers,
   hasOnlyExpired,
   nothingDamaged,
   type Sight,
@@ -227,7 +228,9 @@ function stepsHere({ assessed, nodes, facts, blocks }: Around): Omit<Steps[numbe
     well: damaged ? [] : others.filter((name) => nothingDamaged(name, facts.seen)),
   });
   const steps = numbered(withMoves(own, { nodes, facts, joins: isNewJoin }), { several });
-  return withOutage(steps, { several, othersServe: facts.othersServe });
+  // members of an etcd that is a unit go on without their API server
+  const othersServe = facts.othersServe && !others.every((name) => hasNoServers(name, facts.seen));
+  return withOutage(steps, { several, othersServe });
 }
 
 /** Brings the operator's words to the other control plane nodes. */

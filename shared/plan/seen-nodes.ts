@@ -21,6 +21,8 @@ export interface SeenNode {
   lacks: readonly string[] | undefined;
   /** A process may hold one of them, and was not read to its end. */
   unread?: boolean;
+  /** None of the control plane's servers runs there. */
+  noServers: boolean;
   /** Has lost what only a join brings back. */
   joins: boolean;
   damaged: boolean;
@@ -58,6 +60,7 @@ const saysSo =
 export const hasAnswered = saysSo(() => true);
 export const wasSearched = saysSo(isSearched);
 export const nothingDamaged = saysSo(({ damaged }) => !damaged);
+export const hasNoServers = saysSo(({ noServers }) => noServers);
 export const hasOnlyExpired = saysSo(({ onlyExpired }) => onlyExpired);
 
 export interface Seen {
@@ -162,6 +165,9 @@ function seenNode(
     controlPlane,
     lacks: controlPlane ? (isKnown ? lacking(said, rows) : undefined) : [],
     unread: controlPlane && listOf(said.deep?.unread).length > 0,
+    noServers: listOf(said.damage).some(
+      (row) => (row as { serversStopped?: unknown } | null)?.serversStopped === true,
+    ),
     joins: !controlPlane && isFailed(OF_JOIN),
     damaged: said.damaged !== false,
     onlyExpired: rows.every(

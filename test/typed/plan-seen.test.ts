@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { readSeen } from "../../shared/plan/seen-nodes.ts";
 import { clusterObjects, healthyCp, led, type Objects, otherCa, write } from "../pretend/cluster.ts";
 import { writeData } from "../pretend/control-plane-node.ts";
+import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { gone, lookAt, type PretendNode } from "../pretend/in-process.ts";
 import { unreadableProcess } from "../pretend/memory.ts";
 import type { NodeOptions } from "../pretend/node.ts";
@@ -487,6 +488,24 @@ test("a worker that has just started counts, and one that is silent has a line t
 
     writeAnswers(`${root}/root/seen`, { w1: started("sha256:other") });
     expect((await typeHere("plan --seen /root/seen")).stdout).toContain("w1.json: nothing in it names this");
+  });
+});
+
+test("nobody's API is said to run on where each other control plane node was looked at, and has no server left", async () => {
+  const on = { ...ASKED, kind: "healthy control plane node" as const, change: gone("pki/apiserver.crt") };
+  await lookAt(on, async ({ root, stored }) => {
+    const state = { ...sameEtcd(stored), members: ASKED.members };
+    using _m2 = serveEtcd(root, state, AT.m2);
+    using _m3 = serveEtcd(root, state, AT.m3);
+    const costs = async (seen: Row["seen"]) => {
+      writeAnswers(`${root}/root/seen`, seen);
+      const { stdout } = await typeHere("plan --seen /root/seen");
+      return /^.*(?:the API of the others keeps running|the API of the whole cluster is unavailable).*$/m
+        .exec(stdout)?.[0]
+        .match(/the API of the \w+ \w+/)?.[0];
+    };
+    expect(await costs({ m2: as("m2", LOST) })).toBe("the API of the others keeps");
+    expect(await costs({ m2: as("m2", LOST), m3: as("m3", LOST) })).toBe("the API of the whole cluster");
   });
 });
 

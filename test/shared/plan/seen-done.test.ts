@@ -40,6 +40,7 @@ const NEW_CA = "sha256:new";
 const answer = {
   made: at,
   lacks: [],
+  noServers: false,
   joins: false,
   lostData: false,
   hasBackup: false,
