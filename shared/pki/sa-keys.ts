@@ -39,22 +39,22 @@ export function saPubText(certificatesDir: string): string | undefined {
   return pub ?? (key && attempt(() => publicPem(key), undefined));
 }
 
-const MARK = "/etc/kubernetes/.kube-pki-repair-new-sa-key";
+export const NEW_SA_KEY_MARK = "/etc/kubernetes/.kube-pki-repair-new-sa-key";
 
 /** Called before the key is written: a mark without its key fits no sa.pub. */
 export function markNewSaKey(publicPem: string) {
   const mark = { made: new Date().toISOString(), kid: serviceAccountKeyId(publicPem) };
-  writeMark(MARK, mark, "for part 4: older tokens were signed by another key");
+  writeMark(NEW_SA_KEY_MARK, mark, "for part 4: older tokens were signed by another key");
 }
 
 /** The mark is useless once no running pod is older than the key. */
 export function dropNewSaKeyMark() {
-  removeFile(MARK);
+  removeFile(NEW_SA_KEY_MARK);
 }
 
 /** When part 1 made this sa.pub; undefined for every other one. */
 export function newSaKeySince(saPub: string): Date | undefined {
-  const mark = readMark<Mark & { kid: string }>(MARK);
+  const mark = readMark<Mark & { kid: string }>(NEW_SA_KEY_MARK);
   return mark && publicKeysIn(saPub).some((pem) => serviceAccountKeyId(pem) === mark.kid)
     ? new Date(mark.made)
     : undefined;

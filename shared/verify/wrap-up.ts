@@ -24,7 +24,7 @@ import { meanings, openWords, wordsOf } from "../node/words.ts";
 import { typed } from "../options.ts";
 import { certInfo } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
-import { oldSaKeys } from "../pki/sa-keys.ts";
+import { NEW_SA_KEY_MARK, oldSaKeys } from "../pki/sa-keys.ts";
 import { listed } from "../plain.ts";
 import { shell } from "../shell-line.ts";
 import { undefinedOnTimeout } from "../wait-for.ts";
@@ -157,7 +157,7 @@ function keepWhile(open: readonly string[]): string {
 
 /** `names`: nodes that took part in the repair. Left-overs there show only there. */
 function onOtherNodes(names: readonly string[]): ToDelete[] {
-  const line = "rm -rf /root/kube-pki-repair-* /etc/kubernetes/.kube-pki-repair-{new-sa-key,skipped}";
+  const line = `rm -rf /root/kube-pki-repair-* ${NEW_SA_KEY_MARK}`;
   const keep = keepWhile([...new Set(rescueFolders().flatMap(openWords))]);
   const why = `unknown from here: ${command("05-verify")} there says what it is${keep}`;
   return names.length > 0 ? [{ on: listed(names), command: line, why }] : [];

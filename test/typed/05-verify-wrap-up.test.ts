@@ -4,7 +4,7 @@
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync, readFileSync, rmSync } from "node:fs";
-import { basename } from "node:path";
+import { basename, join } from "node:path";
 import { BACKUP } from "../../shared/again.ts";
 import { BACKUP_MARK } from "../../shared/hand-over/backup-mark.ts";
 import { kits } from "../../shared/verify/wrap-up.ts";
@@ -84,6 +84,8 @@ test("after a repair 05-verify ends with one screen: what has changed, what is l
     "m1: shred -u /root/passphrase",
     "m1: shred -u /root/token",
   ]);
+  const [, there] = /^ {2}on w1, w2 +(rm .*?) {3}#/m.exec(run.stdout)!;
+  expect(await Bun.file(join(import.meta.dir, "../../RUNBOOK.md")).text()).toContain(`\\n${there}\\n`);
 });
 
 const CERTS = "/api/v1/namespaces/kube-system/secrets/kubeadm-certs";
