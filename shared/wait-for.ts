@@ -159,8 +159,9 @@ export interface Waiting {
   last?: unknown;
   /** The state when the awaited thing ended: it says more than the probe's error. */
   seen?: string | undefined;
-  /** The last line printed, without its times. */
-  line?: string;
+  /** What was printed last, without its times; and the hint that was. */
+  told?: string;
+  toldHint?: string;
   /** Seconds between two lines, for a wait of hours in the background; unset: ten. */
   every?: number;
   /** A request may be part of a longer wait: it prints nothing meanwhile. */
@@ -217,17 +218,18 @@ function sayWaits() {
   if (long.length > LINES) long[0]!.say(`and ${long.length - LINES} more like these`);
 }
 
-/** Complete if it has news; else only that it still waits, and until when. */
+/** Complete if it has news; else only that it still waits, and until when. Each hint stands there once. */
 function lineOf(wait: Waiting): string {
-  const { what, hint, began, end, line } = wait;
+  const { what, began, end, told, toldHint } = wait;
   const reason = soFar(wait);
   const limit = end === undefined ? [] : [`until ${clock(end)} at most`];
   const state = reason ? [`so far: ${quoteUntrusted(reason)}`] : [];
-  wait.line = [words(what), ...state, words(hint)].join("\n");
-  const waits = `still waiting for ${words(what)}`;
-  if (line === wait.line) return [waits, ...limit].join(", ");
+  const [waits, hint] = [`still waiting for ${words(what)}`, words(wait.hint)];
+  const now = { told: [waits, ...state].join("\n"), toldHint: hint };
+  Object.assign(wait, now);
+  if (told === now.told && toldHint === hint) return [waits, ...limit].join(", ");
   const times = [`since ${clock(began)}`, ...limit, ...state].join(", ");
-  return `${waits} (${times}). If it takes too long: ${words(hint)}`;
+  return `${waits} (${times})${toldHint === hint ? "" : `. If it takes too long: ${hint}`}`;
 }
 
 /** The state seen, or the last error of the probe, in words; undefined if there was none. */

@@ -12,6 +12,7 @@ import { clusterServer, localServer, readKubeconfig } from "../pki/kubeconfigs.t
 import { isServerOf, servedPem } from "../pki/served.ts";
 import { say } from "../run.ts";
 import { type Ended, waitFor } from "../wait-for.ts";
+import { orStarting } from "./api-error.ts";
 import { KubeApi } from "./kube-api.ts";
 
 export const ADMIN_CONF = "/etc/kubernetes/admin.conf";
@@ -73,7 +74,7 @@ export async function apiReady(
   how: { seconds: number; hint?: string; ended?: Ended | undefined },
 ) {
   const hint = how.hint ?? withSelinux(`${CONTAINER}; journalctl -u kubelet -n 50`);
-  await waitFor(`${api.server}/readyz`, () => api.ready(), { ...how, hint });
+  await waitFor(`${api.server}/readyz`, () => orStarting(() => api.ready()), { ...how, hint });
 }
 
 /**

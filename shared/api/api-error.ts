@@ -63,6 +63,19 @@ export async function unlessRefused<T>(
   }
 }
 
+/** In a wait: an API server that starts refuses every path until it has read its roles. Errors: as `ask`. */
+export async function orStarting<T>(ask: () => Promise<T>): Promise<T> {
+  try {
+    return await ask();
+  } catch (cause) {
+    if (!(cause instanceof ApiError && cause.status === 403)) throw cause;
+    throw new Fail("the API server has not read its roles yet, or has lost them (403)", {
+      hint: cause.hint,
+      cause,
+    });
+  }
+}
+
 /** `request`: shown where the body says nothing. */
 export function refusal(status: number, text: string, request: string): ApiError {
   return new ApiError(status, statusMessage(text) ?? `${request}: HTTP ${status}`);

@@ -6,6 +6,7 @@
  * old manifest is removed first. The new one waits beside its place under a name with a dot, which the kubelet ignores
  * (pkg/kubelet/config/file.go). An API server reads the files of keys only when it starts, and publishes what it has read.
  */
+import { orStarting } from "../api/api-error.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { exists, removeFile, renameFile, stat, writeFile } from "../files/files.ts";
 import { manifestPath, manifestText, waitingPath } from "../manifests/on-disk.ts";
@@ -106,7 +107,7 @@ export async function proveOldSaKeys(
 export async function takeUpSaKey({ facts, node }: ControlPlaneNode, api: Api): Promise<Date | undefined> {
   if (facts.externalSigner) return undefined;
   const own = publicKeysIn(saPubText(facts.certificatesDir) ?? "").map(serviceAccountKeyId);
-  const published = await publishedKeys(api);
+  const published = await orStarting(() => publishedKeys(api));
   if (!published?.length || own.some((kid) => published.includes(kid))) return undefined;
   const since = new Date();
   say("the API server signs tokens with another key than sa.key on disk");

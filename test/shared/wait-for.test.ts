@@ -88,6 +88,27 @@ test("a wait says what the last probe said, as text that no terminal obeys", asy
   expect(await waiting).toBe("there");
 });
 
+test("a wait whose probe says now this, now that, has its hint once", async () => {
+  using box = sandbox();
+  let says = "refused";
+  const probe = () => {
+    if (says === "") return true;
+    throw new Error(says);
+  };
+  const waiting = waitFor("the API server", probe, { seconds: 90, hint: "crictl ps -a" });
+  for (says of ["refused", "forbidden", "refused", "refused"])
+    for (let second = 0; second < 10; second++) await nextProbe();
+  expect(box.said).toEqual([
+    "still waiting for the API server (since 03:00:00, until 03:01:30 at most, so far: refused). If it takes too long: crictl ps -a",
+    "still waiting for the API server (since 03:00:00, until 03:01:30 at most, so far: forbidden)",
+    "still waiting for the API server (since 03:00:00, until 03:01:30 at most, so far: refused)",
+    "still waiting for the API server, until 03:01:30 at most",
+  ]);
+  says = "";
+  await nextProbe();
+  await waiting;
+});
+
 test("fifty waits at the same time do not give fifty lines", async () => {
   using box = sandbox();
   const { probe, end } = longProbe();
