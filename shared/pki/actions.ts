@@ -37,6 +37,8 @@ export interface ActionOptions {
   newCas?: NewCas | undefined;
   /** The proof of the cluster's public keys; called only if one of them is not here. */
   evidence?: (() => Evidence) | undefined;
+  /** The other control plane nodes: one may have a lost key, or has made it anew. */
+  others?: readonly string[];
 }
 
 export interface PkiAction extends Pick<Finding, "row"> {
@@ -49,6 +51,8 @@ export interface PkiAction extends Pick<Finding, "row"> {
   todo: "keep" | "make" | "restore" | "refuse" | "renew" | "check";
   /** Set for `restore` and `refuse`: how it comes back, or why it is lost. */
   remedy?: Remedy;
+  /** Set for `refuse`: as in ActionOptions. */
+  others?: readonly string[];
 }
 
 /** Throws nothing: a lost row is one to `refuse`. A CA stands before the certificates that it signs. */
@@ -74,7 +78,8 @@ export function keysToMake(actions: readonly PkiAction[]): Finding[] {
 
 /** Errors: Fail if a CA or sa.key is lost and a new one is not asked for. */
 export function refuseLostKeys(actions: readonly PkiAction[]) {
-  for (const { finding, todo, remedy } of actions) if (todo === "refuse") throw lostKey(finding, remedy!);
+  for (const { finding, todo, remedy, others } of actions)
+    if (todo === "refuse") throw lostKey(finding, remedy!, others);
 }
 
 export function countOfKeys(actions: readonly PkiAction[]): number {
@@ -89,20 +94,20 @@ export function actionForSigned(finding: Finding, ca?: PkiAction["todo"]): PkiAc
 }
 
 /** A run that was cut off after a new key continues with it: keys are written first. */
-function actionForShared(finding: Finding, { newCas, evidence }: ActionOptions): PkiAction {
+function actionForShared(finding: Finding, { newCas, evidence, others = [] }: ActionOptions): PkiAction {
   const isMeant = newCas === "all" || (newCas === "internal" && isInternal(finding.name));
   if (isOffline(finding) && isMeant) return { finding, todo: "make" };
   if (finding.state === "ok") return { finding, todo: "keep" };
   const remedy = remedyOf(finding, evidence?.() ?? { texts: [], tokens: [] });
   if (remedy.do !== "lost" && remedy.do !== "elsewhere") return { finding, todo: "restore", remedy };
-  if (!isMeant) return { finding, todo: "refuse", remedy };
+  if (!isMeant) return { finding, todo: "refuse", remedy, others };
   const isHalf = ["certificate missing", "public key missing"].includes(finding.state);
   return "why" in remedy && isHalf
     ? { finding, todo: "restore", remedy: { do: "again" } }
     : { finding, todo: "make" };
 }
 
-function lostKey(finding: Finding, remedy: Remedy): Fail {
+function lostKey(finding: Finding, remedy: Remedy, others: readonly string[] = []): Fail {
   if (remedy.do === "elsewhere")
     return new Fail(`${finding.paths[0]} cannot be used: ${finding.detail}; ${remedy.signer} has signed it`, {
       hint: inOneLine(renewedElsewhere([finding])),
@@ -114,8 +119,19 @@ function lostKey(finding: Finding, remedy: Remedy): Fail {
   return new Fail(
     `${finding.paths[0]} is needed and cannot be used: ${finding.state} (${finding.detail}${why})`,
     {
-      hint: `look for it: ./bunw scripts/00-salvage.ts. Or bring it from another control plane node: ./bunw scripts/hand-over.ts. Or from a backup. If it is lost for good: ${again(option, { of: "01-etcd" })}`,
+      hint:
+        others.length > 0
+          ? bringIt(others)
+          : `look for it: ./bunw scripts/00-salvage.ts. Or bring it from another control plane node: ./bunw scripts/hand-over.ts. Or from a backup. If it is lost for good: ${again(option, { of: "01-etcd" })}`,
     },
+  );
+}
+
+/** A second set of new keys beside theirs would be the worst end. */
+function bringIt(others: readonly string[]): string {
+  return (
+    `bring it from ${others.join(" or ")}, first of all if a repair has made it anew there: on that node ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +
+    `Or look for it here: ./bunw scripts/00-salvage.ts. If none of them has it: ${command("plan")}`
   );
 }
 

@@ -8,6 +8,7 @@ import { hostOf } from "../etcd-location/reach-etcd.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { reachedBy } from "../facts/endpoint.ts";
 import { readEvidence } from "../facts/evidence.ts";
+import { believedPeers } from "../facts/known-nodes.ts";
 import { namesBefore } from "../facts/names-before.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, stat } from "../files/files.ts";
@@ -144,6 +145,7 @@ export function ensureOptions(
     asideDir,
     newCas,
     evidence,
+    others: believedPeers(cp.cluster, cp).map(({ name }) => name),
     alsoFor: (row) => [
       ...namesBefore(row, cp),
       ...(row.name === "apiserver" ? reachedBy(cp) : []),

@@ -21,6 +21,7 @@ import { sameEtcd, serveEtcd, serveOtherMember, THIRD, THIRD_AT, THREE } from ".
 import { servePart2, withVip } from "../pretend/in-part2.ts";
 import { join, joinToItsEnd, kubeletFiles, newCa, serve, writeToken } from "../pretend/joining.ts";
 import { expectTranscript, MEMBER, pretendNode } from "../pretend/node.ts";
+import { ASKED } from "../pretend/plan.ts";
 import { knewCa, LEASES, lease, MANAGER_LEASE, serveRunning } from "../pretend/running.ts";
 import { serveStale } from "../pretend/stale.ts";
 import { here } from "../pretend/typed-here.ts";
@@ -59,6 +60,31 @@ test("part 2: the API comes back, and run again changes no byte", async () => {
   await expectTranscript("02-control-plane-again", await node.run("02-control-plane", WAITS));
   expect(node.fingerprint()).toEqual(untouched);
 });
+
+test("part 2 refuses before its screen where the cluster's CA is lost here, with the words of its next step", async () => {
+  using node = here(await pretendNode({ kind: "healthy control plane node" }));
+  for (const file of ["ca.crt", "ca.key"]) rmSync(`${node.root}/etc/kubernetes/pki/${file}`);
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const { exitCode, stderr } = await node.run("02-control-plane", WAITS);
+  expect([exitCode, stderr]).toEqual([
+    1,
+    expect.stringMatching(/\nerror: \/etc\/kubernetes\/pki\/ca\.crt is needed and cannot be used: missing /),
+  ]);
+  expect(stderr).not.toContain("will write");
+});
+
+test.each(["01-etcd", "02-control-plane"])(
+  "beside other control plane nodes %s sends for their keys, and not to new ones",
+  async (line) => {
+    using node = here(await pretendNode({ ...ASKED, kind: "healthy control plane node" }));
+    for (const file of ["ca.crt", "ca.key"]) rmSync(`${node.root}/etc/kubernetes/pki/${file}`);
+    const { stderr } = await node.run(line);
+    expect(stderr).toContain(
+      "\nhint: bring it from m2 or m3, first of all if a repair has made it anew there: on that node ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ",
+    );
+    expect(stderr).not.toContain("--new-cas");
+  },
+);
 
 // without that of kube-apiserver part 1 refuses before: nothing else says where the API listens
 test.each(["kube-scheduler", "kube-controller-manager"])(
