@@ -159,7 +159,7 @@ export interface Waiting {
   last?: unknown;
   /** The state when the awaited thing ended: it says more than the probe's error. */
   seen?: string | undefined;
-  /** What was printed last, without its times; and the hint that was. */
+  /** The last line printed, without its times and its hint; and the last hint printed. */
   told?: string;
   toldHint?: string;
   /** Seconds between two lines, for a wait of hours in the background; unset: ten. */

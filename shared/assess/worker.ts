@@ -17,7 +17,8 @@ import { type Container, isServerContainer } from "../node/containers.ts";
 import { cniKubeconfigs, stateOfPem, trustsOldCa } from "../node/credentials.ts";
 import { clientText } from "../node/kubelet-config.ts";
 import { kubeletActive, kubeletState, kubeletStopped, type Node } from "../node/node.ts";
-import { certInfo, day, trustsCa } from "../pki/certificate.ts";
+import { rescueFolders } from "../node/rescue-folder.ts";
+import { certInfo, day, infoOf, madeAt, trustsCa } from "../pki/certificate.ts";
 import { caText } from "../pki/examine.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { kubeletCaReader } from "../renew/ca-readers.ts";
@@ -179,7 +180,7 @@ export async function assessWorker(node: Node, running: Container[] | Fail, ca: 
   const network = await cniRows(node);
   // a control plane node that lost everything has no kubelet.conf either
   const verdict = exists(kubeconfig)
-    ? workerVerdict(damage.some(hasFailed), network.length > 0, held.some(hasFailed))
+    ? workerVerdict(damage.some(hasFailed), network.length > 0, held.some(hasFailed), hasJoined(node, ca))
     : eitherVerdict(node);
   return {
     cluster: undefined,
@@ -190,8 +191,9 @@ export async function assessWorker(node: Node, running: Container[] | Fail, ca: 
 
 type Verdict = Pick<Assessment, "role" | "verdict" | "next">;
 
-function workerVerdict(damaged: boolean, noNewPod: boolean, hasOldCa: boolean): Verdict {
-  const verdict = damaged ? JOINS_AGAIN : hasOldCa ? OLD_CA_HELD : noNewPod ? NO_NEW_POD : NOTHING_DAMAGED;
+function workerVerdict(damaged: boolean, noNewPod: boolean, hasOldCa: boolean, joined: boolean): Verdict {
+  const well = joined ? JOINED : NOTHING_DAMAGED;
+  const verdict = damaged ? JOINS_AGAIN : hasOldCa ? OLD_CA_HELD : noNewPod ? NO_NEW_POD : well;
   return { role: "worker", ...verdict };
 }
 
@@ -205,6 +207,18 @@ const JOINS_AGAIN = {
 const NOTHING_DAMAGED = {
   verdict:
     "nothing is damaged here. If the control plane nodes have a new CA now, this worker has to join again nevertheless",
+  next: [],
+};
+
+/** A worker that waits for its join has its certificate from before the repair began here. */
+function hasJoined({ kubelet }: Node, { hashes, copies }: ClusterCa): boolean {
+  const isOne = hashes.length > 0 && copies.every((copy) => copy.is === "the cluster's");
+  const got = infoOf(clientText(kubelet)) && madeAt(clientText(kubelet));
+  return isOne && got !== undefined && rescueFolders().some(({ made }) => got >= made);
+}
+
+const JOINED = {
+  verdict: "nothing is damaged here: this worker has joined in this repair, with the CA that its pods have",
   next: [],
 };
 

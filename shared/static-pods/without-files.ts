@@ -309,7 +309,7 @@ export function restoreCommands(
   return todo;
 }
 
-/** Of the kubelet's configuration, where kubeadm's own is there. */
+/** The kubelet's lost configuration can come of kubeadm's own, where that is there. */
 export function lastWay(file: LostFile): Todo[] {
   const kubeadms = isConfigOfKubelet(file) ? kubeadmsConfig(file.path) : undefined;
   return kubeadms ? [{ ...kubeadms, note: `if nobody has it. ${kubeadms.note}` }] : [];

@@ -1,12 +1,13 @@
 /** A worker of kubespray's that has lost /etc/kubernetes: each line that 00-assess prints there is true, and is for a worker. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { rmSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { assess } from "../../../shared/assess/assess.ts";
 import { lookHere } from "../../../shared/assess/look-here.ts";
 import { printAssessment } from "../../../shared/assess/printed.ts";
 import { write } from "../../pretend/cluster.ts";
 import { KUBELET_ENV, KUBESPRAY_KUBELET, kubeletsJournal } from "../../pretend/etcd-as-unit.ts";
 import { lookAt, type PretendNode } from "../../pretend/in-process.ts";
+import { POD_UID, podRecord } from "../../pretend/memory.ts";
 import type { NodeOptions } from "../../pretend/node.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
@@ -104,4 +105,21 @@ test("no line of control plane nodes is printed for what has no trace of one", a
   const text = await printed({ commands: STOPPED, change: keptFlags });
   expect(text).not.toContain("02-control-plane.ts");
   expect(text).toContain('\nif w1 is among them, do not join it: RUNBOOK-MORE "If a member has no data"');
+});
+
+test.each([
+  ["has just joined, and its pods have that CA, asks for no other one", "20260101T000000", false],
+  ["has no record of a join may have to join", undefined, true],
+])("a worker that %s", async (_, made, asks) => {
+  const change = ({ root }: PretendNode) => {
+    podRecord(root, "kube-system", "kube-proxy-1", POD_UID);
+    const volume = `/var/lib/kubelet/pods/${POD_UID}/volumes/kubernetes.io~projected/kube-api-access-1`;
+    write(`${root}${volume}/ca.crt`, readFileSync(`${root}/etc/kubernetes/pki/ca.crt`, "utf8"));
+    if (made) mkdirSync(`${root}/root/kube-pki-repair-${made}`, { mode: 0o700 });
+  };
+  const { ca, verdict } = await lookAt({ kind: "worker", change }, async () =>
+    assess(await lookHere(undefined)),
+  );
+  expect(ca.copies.map(({ is }) => is)).toEqual(["the cluster's", "the cluster's"]);
+  expect(verdict.includes("join again nevertheless")).toBe(asks);
 });
