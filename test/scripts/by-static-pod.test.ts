@@ -252,7 +252,7 @@ test("a plan has a tick where part 0 was seen to be done, and says when and wher
   using node = await nodeOf([OWN_MANAGER], { kind: "healthy control plane node" });
   rmSync(`${node.root}/etc/kubernetes/pki/sa.key`);
   const step = async () =>
-    /^### (\[.\]) 0a: [\s\S]*?```\n\n(.*)$/m.exec((await node.run("plan")).stdout)?.slice(1);
+    /^### (\[.\]) 0a: [\s\S]*?```\n(.*)$/m.exec((await node.run("plan")).stdout)?.slice(1);
   expect(await step()).toEqual(["[ ]", expect.stringMatching(/^These lines print nothing\. Costs: /)]);
   writeFileSync(`${node.env.FAKE}/stopped`, "");
   const seen =
