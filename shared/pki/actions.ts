@@ -130,7 +130,7 @@ function lostKey(finding: Finding, remedy: Remedy, others: readonly string[] = [
 /** A second set of new keys beside theirs would be the worst end. */
 function bringIt(others: readonly string[]): string {
   return (
-    `bring it from ${others.join(" or ")}, first of all if a repair has made it anew there: on that node ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +
+    `bring it from ${others.join(" or ")}, first of all if a repair has made a new one there: on that node ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +
     `Or look for it here: ./bunw scripts/00-salvage.ts. If none of them has it: ${command("plan")}`
   );
 }

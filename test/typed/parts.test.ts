@@ -80,7 +80,7 @@ test.each(["01-etcd", "02-control-plane"])(
     for (const file of ["ca.crt", "ca.key"]) rmSync(`${node.root}/etc/kubernetes/pki/${file}`);
     const { stderr } = await node.run(line);
     expect(stderr).toContain(
-      "\nhint: bring it from m2 or m3, first of all if a repair has made it anew there: on that node ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE\n",
+      "\nhint: bring it from m2 or m3, first of all if a repair has made a new one there: on that node ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE\n",
     );
     expect(stderr).not.toContain("--new-cas");
   },
