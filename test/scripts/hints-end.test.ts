@@ -266,7 +266,7 @@ test("part 3's hint keeps what was typed: how long to wait, and the nodes that w
   const patient = { KUBE_PKI_REPAIR_PATIENCE: "1" };
   const { exitCode, stderr } = await node.run("03-workers close --wait 0.05 --without w1", patient);
   const [, script = "", words = ""] =
-    /If one of them cannot come now: \.\/bunw scripts\/([\w-]+)\.ts( close --wait 0\.05 --without [\w,]+)\. /.exec(
+    /If one of them cannot come now: \.\/bunw scripts\/([\w-]+)\.ts( close --wait 0\.05 --without [\w,]+)\s/.exec(
       stderr,
     ) ?? [];
   expect([exitCode, script + words]).toEqual([1, "03-workers close --wait 0.05 --without w1,w2"]);
