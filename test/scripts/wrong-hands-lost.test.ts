@@ -173,18 +173,15 @@ test("04-sa-tokens prints a --without line with all nodes that are away, however
   using _api = serveRunning(node, THERE);
   const { exitCode, stderr } = await node.run("04-sa-tokens", { KUBE_PKI_REPAIR_PATIENCE: "0.1" });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 1 });
-  expect(stderr).toContain("./bunw scripts/03-workers.ts open, then there the line that it prints");
-  expect(wordsAfter("--without", stderr)).toEqual(["NODE"]);
+  expect(wordsAfter("--without", stderr)).toEqual([...MANY].sort());
 });
 
-test("close leads to the join of all who are away; its line with --without leaves the choice who cannot come", async () => {
+test("close prints a --without line with all nodes that are away, however many", async () => {
   using node = await afterPart2({ etcd: withMany });
   using _api = serveRunning(node, THERE);
   const { exitCode, stderr } = await node.run("03-workers close --wait 0.02", WAITS);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 1 });
-  const hint = stderr.slice(stderr.lastIndexOf("hint: "));
-  expect(MANY.filter((name) => !new RegExp(`\\b${name}\\b`).test(hint))).toEqual([]);
-  expect(wordsAfter("--without", stderr)).toEqual(["NODE"]);
+  expect(wordsAfter("--without", stderr)).toEqual([...MANY].sort());
 });
 
 function wordsAfter(option: string, text: string): string[] {
