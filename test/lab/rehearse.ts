@@ -56,6 +56,7 @@ import { allLostKubeletStopped, pkiLostAlive } from "./scenarios/keys-in-memory.
 import { kmsAllLost } from "./scenarios/kms.ts";
 import { kubekey4Expired, kubekey4Lost } from "./scenarios/kubekey4.ts";
 import {
+  fleetKubespray,
   haKubespray,
   haKubesprayEtcdPkiLost,
   haKubesprayNewCas,
@@ -195,6 +196,7 @@ export const SCENARIOS: Scenario[] = [
   ...fieldScenarios,
   kmsAllLost,
   externalLost,
+  fleetKubespray,
   kubesprayEtcdPkiLost,
   externalExpired,
   haExternal,

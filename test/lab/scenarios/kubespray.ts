@@ -170,7 +170,7 @@ const apiGone: Line = {
 };
 
 export const { stopped, deleted, configFromWorker } = lost();
-const [inMemory, nowhere] = [kept(), kept()];
+const [inMemory, nowhere, inventory] = [kept(), kept(), kept()];
 
 export const kubesprayLost: Scenario = {
   ...pkiLostAlive,
@@ -252,6 +252,30 @@ export const haKubesprayNewCas = onThree(
   [deleted, apiGone, stopped, configFromWorker],
   LOST,
 );
+
+/** The playbook stops the kubelets itself: their flags come back from their journals. */
+export const fleetKubespray: Scenario = {
+  ...haKubesprayNewCas,
+  name: "fleet-kubespray",
+  title:
+    "As ha-kubespray-new-cas; the operator runs RUNBOOK.md's playbook from one machine, then parts 4 and 5",
+  lines: [
+    reachable,
+    inventory.look,
+    deleted,
+    apiGone,
+    configFromWorker,
+    {
+      title: "The operator runs the playbook as RUNBOOK.md says",
+      run: (scene) => followRunbook(scene, ["fleet"], { parts: [-1] }),
+    },
+    {
+      title: "The operator follows RUNBOOK.md from part 4 on",
+      run: (scene) => followRunbook(scene, ["new-cas"], { parts: [4, 5] }),
+    },
+    inventory.asBefore,
+  ],
+};
 
 /** Two of three are well: the third gets its keys from them. */
 export const kubesprayOneWiped: Scenario = {
