@@ -19,7 +19,7 @@ import { ensureControlPlaneKubelet } from "../node/control-plane-kubelet.ts";
 import { wasDuringRun } from "../node/kept-run.ts";
 import { kubeletActive } from "../node/node.ts";
 import { rescuedEtcd } from "../node/rescue-folder.ts";
-import { countOfKeys, keysToMake, type PkiAction, refuseLostKeys } from "../pki/actions.ts";
+import { countOfKeys, keysToMake, type PkiAction } from "../pki/actions.ts";
 import { madeAt } from "../pki/certificate.ts";
 import {
   CERTIFICATES_DIR,
@@ -187,7 +187,6 @@ export async function lookAtServers(cp: ControlPlaneNode, superAdmin?: boolean):
   const running = await runningHere(cp);
   const work = serversWork(cp, superAdmin);
   const issued = issuedPaths(work);
-  refuseLostKeys(work.pki);
   refuseLostFiles(cp, work.pods, startsOf(cp, { running, issued }));
   sayEndpoint(cp);
   if (issued.length > 0) refuseUndecided(cp);

@@ -85,7 +85,7 @@ test("after a repair 05-verify ends with one screen: what has changed, what is l
     "m1: shred -u /root/token",
   ]);
   const [, there] = /^ {2}on w1, w2 +(rm .*?) {3}#/m.exec(run.stdout)!;
-  expect(await Bun.file(join(import.meta.dir, "../../RUNBOOK.md")).text()).toContain(`\\n${there}\\n`);
+  expect(await Bun.file(join(import.meta.dir, "../../RUNBOOK.md")).text()).toContain(`\n${there}\n`);
 });
 
 const CERTS = "/api/v1/namespaces/kube-system/secrets/kubeadm-certs";

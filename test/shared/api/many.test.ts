@@ -53,7 +53,7 @@ test("readAll() says every ten seconds how far it is, and nothing before or afte
     expect(read).toEqual([0, 0, 1, 1, 2, 2, 3, 3]);
     expect(box.said.map((line) => line.replace(/ If it takes too long: .*/, ""))).toEqual([
       "still waiting for the rest of the Leases, 4 are read (since 03:00:00).",
-      "still waiting for the rest of the Leases, 8 are read (since 03:00:00).",
+      "still waiting for the rest of the Leases, 8 are read (since 03:00:00)",
     ]);
   } finally {
     jest.useRealTimers();
