@@ -29,10 +29,13 @@ const LINE = `join-again --address ${ADDRESS}:6443 --kubernetes`;
  * A control plane node whose /etc/kubernetes and etcd data are lost. `running`: its containers, each time
  * that they are looked at.
  */
-async function withoutData(...running: string[][]) {
+const withoutData = (...running: string[][]) => nodeThatRuns(...running, []);
+
+/** Each time that the runtime is asked; the last is repeated. */
+async function nodeThatRuns(...running: string[][]) {
   const command = `${CRICTL.replace("containerd/containerd", "x")} ps -a -o json`;
   const node = here(
-    await pretendNode({ commands: [...running, []].map((names) => ({ command, stdout: crictlPs(names) })) }),
+    await pretendNode({ commands: running.map((names) => ({ command, stdout: crictlPs(names) })) }),
   );
   rmSync(`${node.root}/var/lib/etcd`, { recursive: true });
   write(node.root + FLAGS, ENV, 0o644);
@@ -104,7 +107,7 @@ test.each([
 });
 
 test("join-again goes on where the kubelet's configuration is a file of the operator's, and a second run looks for life again", async () => {
-  using node = await withoutData([], ...Array.from({ length: 9 }, () => CONTROL_PLANE));
+  using node = await nodeThatRuns([], CONTROL_PLANE);
   const own = `${node.root}/etc/kubelet.yaml`;
   renameSync(`${node.root}/var/lib/kubelet/config.yaml`, own);
   write(node.root + FLAGS, ENV.replace('="', '="--config=/etc/kubelet.yaml '), 0o644);
