@@ -59,16 +59,17 @@ async function open(values: Values) {
   const silent = caIsNew(cp) ? undefined : await seen.findSilent(cp, api, leftNames(out));
   if (silent) seen.saySilent(silent);
   if (silent?.workers.length === 0) return await nobodyJoins({ cp, api, out }, silent);
+  const pods = seen.workersPods(cp, leftNames(out));
   await step(
     "3.1 Make a bootstrap token for each worker",
-    () => makeTokens({ cp, api, out }, values["token-file"], values["one-token"]),
+    () => makeTokens({ cp, api, out }, values, pods),
     `kubeadm token create --ttl 2h --groups ${TOKEN_GROUP}; kubectl certificate approve CSR`,
   );
   const joining = silent?.workers ?? seen.workersOf(cp, leftNames(out));
   printJoinLine(cp, joining, values["token-file"], out);
   seen.sayWindows(cp, out, silent);
   tell("");
-  joins.keepWorkersPods(cp, leftNames(out));
+  joins.keepWorkersPods(cp, pods);
   await joins.startApprover({ ...values, ...out });
   tell(`\nthen ${inOneLine(next.closing())}`);
 }
@@ -127,17 +128,17 @@ async function onControlPlane(values: Values, words?: string, mayBeDeleted = fal
   return { cp, api, out };
 }
 
-async function makeTokens({ cp, api, out }: Scene, file: string, isOne: boolean) {
+async function makeTokens(
+  { cp, api, out }: Scene,
+  { "token-file": file, "one-token": isOne }: Values,
+  pods: seen.WorkersPods | Fail,
+) {
   refuseNoJoining(cp);
   const caPem = clusterCa(cp.facts.certificatesDir);
   await waitForSigner(api, caPem);
   const nodes = isOne ? [ANY_WORKER] : seen.workersOf(cp, leftNames(out));
   if (mode.dryRun) return joins.sayTokens(file, nodes);
-  const made = {
-    ca: caPem,
-    at: localServer(cp.facts),
-    pods: seen.workersPods(cp, leftNames(out)),
-  };
+  const made = { ca: caPem, at: localServer(cp.facts), pods };
   await joins.writeTokenFiles(file, () => openJoining(api, nodes), made);
 }
 

@@ -88,15 +88,15 @@ function tokenAnswer(
 }
 
 /**
- * `away`: no pod starts or stops there, whatever is done here. `own`: static pods of workers before the repair, worker →
- * names: a wiped worker that has joined again has none of them, and says nothing of it.
+ * `away`: no pod starts or stops there, whatever is done here. `own`: names of the static pods that workers had before
+ * the repair: a wiped worker that has joined again has none of them, and says nothing of it.
  */
 export async function* podChecks(
   cp: ControlPlaneNode,
   api: KubeApi,
   caPem: string,
   away: AwayNodes,
-  own: ReadonlyMap<string, readonly string[]>,
+  own: readonly string[],
 ): AsyncGenerator<CheckRow> {
   yield check("pods-ready", () => readyPods(api, away, own));
   const trust = podTrust(cp);
@@ -131,13 +131,9 @@ function ofPods(groups: readonly Group[], isMeant: (pod: RunningPod) => boolean)
   });
 }
 
-async function readyPods(
-  api: KubeApi,
-  away: AwayNodes,
-  own: ReadonlyMap<string, readonly string[]>,
-): Promise<Answer> {
+async function readyPods(api: KubeApi, away: AwayNodes, own: readonly string[]): Promise<Answer> {
   const late: RunningPod[] = [];
-  const expected = new Set([...own].flatMap(([worker, names]) => names.map((name) => `${name}-${worker}`)));
+  const expected = new Set(own);
   await readAll("pods", api.items<RunningPod>("/api/v1/pods"), (pod) => {
     if (pod.metadata.namespace === "kube-system") expected.delete(pod.metadata.name);
     if (pod.status?.phase !== "Succeeded" && !isReady(pod)) late.push(pod);
@@ -145,14 +141,14 @@ async function readyPods(
   const placeOf = (pod: RunningPod) => (isOn(pod, away) ? "there" : isJustLate(pod) ? "soon" : "here");
   const { here = [], there = [], soon = [] } = Object.groupBy(late, placeOf);
   const rest: string[] = [];
-  if (expected.size > 0)
-    return {
-      warning: `static pods of workers that ran before are gone: ${listed([...expected])}`,
-      mend: OWN_PODS,
-    };
   if (soon.length > 0) rest.push(`that are not Ready for less than a minute: ${listed(soon.map(nameOf))}`);
   if (there.length > 0) rest.push(`on ${awayNames(there)}: ${listed(there.map(nameOf))}`);
-  if (here.length > 0) return { warning: [`not Ready: ${listed(here.map(nameOf))}`, ...rest].join("; ") };
+  const wrong: string[] = [];
+  if (expected.size > 0)
+    wrong.push(`static pods of workers that ran before are gone: ${listed([...expected])}`);
+  if (here.length > 0) wrong.push(`not Ready: ${listed(here.map(nameOf))}`);
+  if (wrong.length > 0)
+    return { warning: [...wrong, ...rest].join("; "), ...(expected.size > 0 && { mend: OWN_PODS }) };
   return ["all", ...rest].join(" but those ");
 }
 

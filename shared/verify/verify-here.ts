@@ -19,6 +19,7 @@ import { clockTrouble } from "../facts/clock.ts";
 import { askControlPlaneNode, type ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { believedPeers } from "../facts/known-nodes.ts";
 import { controlPlaneWithoutData, isNotForParts, whyWithoutData } from "../facts/no-etcd-data.ts";
+import { keptRepair } from "../facts/repair.ts";
 import { tokenKeys } from "../facts/sa-key.ts";
 import { IN_ROWS, withWords } from "../facts/said.ts";
 import { attempt, attemptLater, Fail, Refused } from "../fail.ts";
@@ -152,11 +153,22 @@ async function wholeCluster(
   endWords(({ option, value }) => option === "lost" && !nodes.there.has(value), "its Node is deleted");
   await checks.add(await nodeChecks(cp, api, nodes, { caPem, well, away }));
   await checks.add(returnedChecks(cp, api));
-  await checks.add(podChecks(cp, api, caPem, new Set(nodes.notRenewed), workersPods(cp, nodes.notRenewed)));
+  await checks.add(podChecks(cp, api, caPem, new Set(nodes.notRenewed), podsBefore(cp, nodes)));
   const { rows, holders } = await olderElsewhere(cp, api, new Set(oldCa.map(({ name }) => name)));
   await checks.add(rows);
   oldCa.push(...holders);
   return `${cp.cluster.nodes.length} nodes`;
+}
+
+/** Of workers that are there: full names of the static pods that they had before the repair that is kept here. */
+function podsBefore(cp: ControlPlaneNode, { there, notRenewed }: Awaited<ReturnType<typeof seenNodes>>) {
+  const repair = keptRepair(cp);
+  const absent = cp.cluster.nodes.flatMap(({ name }) =>
+    there.has(name) && !notRenewed.includes(name) ? [] : [name],
+  );
+  const pods = repair && workersPods({ cluster: cp.cluster, data: repair.data }, absent);
+  if (!pods || pods instanceof Fail) return [];
+  return [...pods].flatMap(([worker, own]) => own.map(({ name }) => `${name}-${worker}`));
 }
 
 /** The last round: one without a failure, or the one at the end of these seconds. 0: only one round. */

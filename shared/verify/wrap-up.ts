@@ -11,11 +11,11 @@ import type { KubeApi } from "../api/kube-api.ts";
 import type { KubeObject } from "../api/kube-object.ts";
 import { caEndedAt } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { type Repair, replacedCa } from "../facts/repair.ts";
+import { keptRepair, type Repair, replacedCa } from "../facts/repair.ts";
 import { saKeyIsNew } from "../facts/sa-key.ts";
 import { attemptLater, Fail } from "../fail.ts";
 import { filesBelow } from "../files/file-tree.ts";
-import { exists, hostEntry, list, stat, UNFINISHED } from "../files/files.ts";
+import { hostEntry, list, stat, UNFINISHED } from "../files/files.ts";
 import { gone } from "../files/untrusted-file.ts";
 import { BACKUP_MARK, backupState } from "../hand-over/backup-mark.ts";
 import type { Node } from "../node/node.ts";
@@ -44,10 +44,7 @@ export async function wrapUp(node: Node, cp: ControlPlaneNode | undefined): Prom
   const client = admin instanceof Fail ? undefined : admin;
   const api = client && (await undefinedOnTimeout(client.ready())) ? client : undefined;
   const removable = onThisNode(node.name, cp?.dataFrom);
-  const isHere = (dir: string) => rescueFolders().some((one) => one.dir === dir);
-  const isOwn = cp && isHere(cp.rescue.dir) && exists(rescuedEtcd(cp.rescue));
-  // the newest with a copy of etcd's data; it may be over
-  const repair = cp?.earlier ?? (isOwn ? cp : undefined);
+  const repair = cp && keptRepair(cp);
   if (api) removable.push(...(await inCluster(api, cp, repair)));
   if (!repair && removable.length === 0) return undefined;
   const next = beforeRemoval(cp);

@@ -42,7 +42,7 @@ import {
   type SavedTrust,
   serverBefore,
 } from "./saved-trust.ts";
-import { APPROVER_LOG, leaveFormer, tokenOwner, tokensPods } from "./token-file.ts";
+import { APPROVER_LOG, leaveFormer, tokenNotes } from "./token-file.ts";
 
 /**
  * `etcdData`: as typed. `paste`: what `open` gave it; or that etcd's data here calls it a worker. Errors: as
@@ -54,14 +54,14 @@ export async function readWorker(
   paste: { file: string; hashes: readonly string[] } | { isHosted?: true } = {},
 ): Promise<Node> {
   const node = await readNode();
+  const notes = "file" in paste ? tokenNotes(paste.file) : undefined;
   const isWorker =
     "file" in paste
-      ? tokenOwner(paste.file) === node.name || Boolean(await joinedCa(node, paste.hashes))
+      ? notes?.owner === node.name || Boolean(await joinedCa(node, paste.hashes))
       : paste.isHosted === true;
   refuseControlPlane(node, { etcdData, all: await containersInTime(node), isWorker });
   await refuseUnfitKubelet({ node, by });
-  const pods = "file" in paste ? tokensPods(paste.file) : [];
-  for (const pod of lostPods(node, pods))
+  for (const pod of lostPods(node, notes?.pods))
     say(
       `${pod}: a static pod that ran here, and its manifest is lost. The rescue folder on the node of open has it (workers/): open printed the line. With a balancer of this node's own back before this join, kubelet.conf leads to it`,
     );

@@ -18,15 +18,14 @@ import { selinuxEnforces } from "../files/file-system.ts";
 import { list, writeFile } from "../files/files.ts";
 import { refuseOthers, writeTyped } from "../files/operator-files.ts";
 import { asItRan, manifestFromMirrorPod } from "../manifests/from-mirror-pod.ts";
-import { mirrorPodsOf } from "../manifests/mirror-pods.ts";
 import { manifestName, manifestText } from "../manifests/on-disk.ts";
 import { typed } from "../options.ts";
 import { listed, quoteUntrusted } from "../plain.ts";
 import { act, mode, say, silently, tell } from "../run.ts";
-import { shell } from "../shell-line.ts";
+import { onOther, shell } from "../shell-line.ts";
 import { inTime, sayWhile } from "../wait-for.ts";
 import { removeFormers } from "./csr-rules.ts";
-import { workersOf } from "./nodes-seen.ts";
+import type { WorkersPods } from "./nodes-seen.ts";
 import {
   APPROVER,
   APPROVER_LOG,
@@ -43,7 +42,7 @@ import {
 export async function writeTokenFiles(
   file: string,
   make: () => Promise<ReadonlyMap<string, string>>,
-  { ca, at, pods }: Pick<TokenFile, "ca" | "at"> & { pods: ReadonlyMap<string, readonly string[]> },
+  { ca, at, pods }: Pick<TokenFile, "ca" | "at"> & { pods: WorkersPods | Fail },
 ) {
   for (const place of [file, `${file}.d`]) refuseOthers(typed(place), "written");
   const tokens = await make();
@@ -51,10 +50,9 @@ export async function writeTokenFiles(
     for (const node of [ANY_WORKER, ...list(typed(`${file}.d`))])
       if (!tokens.has(node)) dropTokenFile(placeFor(file, node));
     for (const [node, token] of tokens) {
-      const text = tokenText(
-        { token, ca, at, pods: pods.get(node) ?? [] },
-        node === ANY_WORKER ? undefined : node,
-      );
+      const own = pods instanceof Fail ? [] : (pods.get(node) ?? []);
+      const owner = node === ANY_WORKER ? undefined : node;
+      const text = tokenText({ token, owner, at, pods: own.map(({ name }) => name), ca });
       writeTyped(placeFor(file, node), text, { mode: 0o600, folderMode: 0o700 });
     }
   });
@@ -204,8 +202,7 @@ async function stopUnit() {
 const MANIFESTS = "/etc/kubernetes/manifests";
 
 /** Keeps each different manifest once, in the rescue folder, and says whose it is and how it goes back. */
-export function keepWorkersPods({ cluster, data, rescue }: ControlPlaneNode, without: readonly string[]) {
-  const pods = attempt(() => mirrorPodsOf(data, workersOf({ cluster }, without)));
+export function keepWorkersPods({ rescue }: Pick<ControlPlaneNode, "rescue">, pods: WorkersPods | Fail) {
   if (pods instanceof Fail) return say(`static pods of workers: ${pods.message}`);
   const texts = [...pods].flatMap(([worker, all]) =>
     all.flatMap(({ name, pod }) => {
@@ -220,7 +217,7 @@ export function keepWorkersPods({ cluster, data, rescue }: ControlPlaneNode, wit
       const note = `a static pod of ${owners}, as their kubelets reported it`;
       writeFile(file, text, { mode: 0o600, folderMode: 0o700, note });
       say(
-        `${name}, a static pod of ${owners}: if it is missing in ${MANIFESTS} there, read that file, then, before 03-join there: ${shell`ssh root@NODE ${shell`mkdir -p ${MANIFESTS} && cat > ${MANIFESTS}/${manifestName(name)}`} < ${file}`}`,
+        `${name}, a static pod of ${owners}: if it is missing in ${MANIFESTS} there, read that file, then, before 03-join there: ${onOther("NODE", shell`mkdir -p ${MANIFESTS} && cat > ${MANIFESTS}/${manifestName(name)}`)} < ${shell`${file}`}`,
       );
     }
   }

@@ -163,16 +163,15 @@ export function workersOf(
   );
 }
 
-/** Worker → names of its own static pods, by their mirror pods in etcd's data. */
+/** Worker → its own static pods. */
+export type WorkersPods = ReadonlyMap<string, readonly MirrorPod[]>;
+
+/** By their mirror pods in etcd's data; a Fail if that cannot be read. */
 export function workersPods(
   { cluster, data }: Pick<ControlPlaneNode, "cluster" | "data">,
   without: readonly string[],
-) {
-  const pods = attempt(
-    () => mirrorPodsOf(data, workersOf({ cluster }, without)),
-    new Map<string, MirrorPod[]>(),
-  );
-  return new Map([...pods].map(([worker, all]) => [worker, all.map(({ name }) => name)]));
+): WorkersPods | Fail {
+  return attempt(() => mirrorPodsOf(data, workersOf({ cluster }, without)));
 }
 
 export function missedOf({ unrepaired, controlPlanes, workers }: Silent): string[] {

@@ -31,32 +31,39 @@ export function tokenPlace(file: string, node: string): string {
 export const APPROVER = "kube-pki-repair-approve";
 export const APPROVER_LOG = `journalctl -u ${APPROVER} -n 50`;
 
-/** Undefined if it is for all, or not here. */
-export function tokenOwner(file: string): string | undefined {
-  const [, second = ""] = file ? (readText(typed(file)) ?? "").split("\n") : [];
-  return /^# (\S+)$/.exec(second.trim())?.[1];
-}
-
-export interface TokenFile {
-  token: string;
-  /** Each of its certificates has one of the fingerprints that were asked for. */
-  ca: string;
+interface TokenNotes {
+  /** Undefined if any worker may take it. */
+  owner: string | undefined;
   /** `https://HOST:PORT` of the API server where `open` was; a file of an earlier kit has none. */
   at: string | undefined;
   /** Names of this worker's own static pods, such as a balancer: only etcd's data may still know them. */
   pods: readonly string[];
 }
 
-/** The text of the file; `owner`: undefined if any worker may take it. */
-export function tokenText({ token, ca, at, pods }: TokenFile, owner: string | undefined): string {
+export interface TokenFile extends TokenNotes {
+  token: string;
+  /** Each of its certificates has one of the fingerprints that were asked for. */
+  ca: string;
+}
+
+export function tokenText({ token, owner, at, pods, ca }: TokenFile): string {
   const own = pods.length > 0 ? [`# pods ${pods.join(" ")}`] : [];
   return [token, ...(owner ? [`# ${owner}`] : []), `# at ${at}`, ...own, ca].join("\n");
 }
 
-/** Empty if there is no such file. */
-export function tokensPods(file: string): string[] {
-  const [, names = ""] = /^# pods ([a-z0-9. -]+)$/m.exec((file && readText(typed(file))) || "") ?? [];
-  return names.split(" ").filter(Boolean);
+/** What stands beside the token and the CA; nothing if there is no such file. */
+export function tokenNotes(file: string): TokenNotes {
+  return notesIn((file && readText(typed(file))) || "");
+}
+
+function notesIn(text: string): TokenNotes {
+  const [, second = ""] = text.split("\n");
+  const [, names = ""] = /^# pods ([a-z0-9. -]+)$/m.exec(text) ?? [];
+  return {
+    owner: /^# (\S+)$/.exec(second.trim())?.[1],
+    at: /^# at (https:\S+)$/m.exec(text)?.[1],
+    pods: names.split(" ").filter(Boolean),
+  };
 }
 
 /** Errors: Fail if there is none, if it is another node's, or from another `open`. */
@@ -67,7 +74,8 @@ export function readTokenFile(file: string, hashes: readonly string[], name: str
   const [token = ""] = text.split("\n").map((line) => line.trim());
   if (!/^[a-z0-9]{6}\.[a-z0-9]{16}$/.test(token))
     throw new Fail(`"${file}" holds no bootstrap token`, { hint });
-  const owner = tokenOwner(file) ?? name;
+  const notes = notesIn(text);
+  const { owner = name } = notes;
   if (owner !== name)
     throw new Fail(`"${file}" holds the token of "${owner}", and this node is "${name}"`, {
       unchanged: true,
@@ -75,12 +83,7 @@ export function readTokenFile(file: string, hashes: readonly string[], name: str
     });
   const keys = trustedKeys(text);
   if (keys.symmetricDifference(new Set(hashes)).size === 0)
-    return {
-      token,
-      ca: certificatesIn(text).join(""),
-      at: /^# at (https:\S+)$/m.exec(text)?.[1],
-      pods: tokensPods(file),
-    };
+    return { ...notes, token, ca: certificatesIn(text).join("") };
   throw new Fail(
     `The CA in "${file}" has the fingerprint "${[...keys].join(",")}", not "${hashes.join(",")}"`,
     {

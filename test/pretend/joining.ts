@@ -7,6 +7,7 @@ import { issueLeaf, type Pair } from "../../shared/pki/issue.ts";
 import { kubeletKubeconfig } from "../../shared/pki/kubeconfigs.ts";
 import { pretendApi, status } from "./api.ts";
 import { ADDRESS, FACTS, otherCa, write, writeKubelet } from "./cluster.ts";
+import { STATIC_UID } from "./memory.ts";
 import { type pretendNode, type Transcript, WRITING } from "./node.ts";
 
 type PretendNode = Awaited<ReturnType<typeof pretendNode>>;
@@ -83,4 +84,15 @@ export async function joinToItsEnd(
   await bootstrap(node);
   api.objects.get(LEASE).spec.renewTime = new Date(Date.now() + 60_000).toISOString();
   return await running;
+}
+
+/** kubespray's balancer in front of the API, as a kubelet tells it. */
+export function proxyOf(node: string) {
+  const annotations = { "kubernetes.io/config.mirror": STATIC_UID, "kubernetes.io/config.hash": STATIC_UID };
+  const container = { name: "nginx-proxy", image: "nginx:1.27", imagePullPolicy: "IfNotPresent" };
+  return {
+    ...{ apiVersion: "v1", kind: "Pod" },
+    metadata: { name: `nginx-proxy-${node}`, namespace: "kube-system", annotations },
+    spec: { nodeName: node, hostNetwork: true, containers: [container] },
+  };
 }

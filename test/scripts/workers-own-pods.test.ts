@@ -5,7 +5,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { parse } from "yaml";
 import { healthyCp, type Objects, write } from "../pretend/cluster.ts";
-import { join, joinToItsEnd, newCa, serve, writeToken } from "../pretend/joining.ts";
+import { join, joinToItsEnd, newCa, proxyOf, serve, writeToken } from "../pretend/joining.ts";
 import { STATIC_UID } from "../pretend/memory.ts";
 import { pretendNode } from "../pretend/node.ts";
 import { serveLeases } from "../pretend/running.ts";
@@ -16,17 +16,6 @@ setDefaultTimeout(300_000);
 await healthyCp();
 
 const CONFIG = "/var/lib/kubelet/config.yaml";
-
-/** kubespray's balancer in front of the API, as a kubelet tells it. */
-function proxyOf(node: string) {
-  const annotations = { "kubernetes.io/config.mirror": STATIC_UID, "kubernetes.io/config.hash": STATIC_UID };
-  const container = { name: "nginx-proxy", image: "nginx:1.27", imagePullPolicy: "IfNotPresent" };
-  return {
-    ...{ apiVersion: "v1", kind: "Pod" },
-    metadata: { name: `nginx-proxy-${node}`, namespace: "kube-system", annotations },
-    spec: { nodeName: node, hostNetwork: true, containers: [container] },
-  };
-}
 
 test.each(["/var/log/pods", "/srv/logs"])(
   "00-assess and join name a worker's own static pod whose manifest is lost, by the records in %s",

@@ -8,10 +8,11 @@ import { basename, join } from "node:path";
 import { BACKUP } from "../../shared/again.ts";
 import { BACKUP_MARK } from "../../shared/hand-over/backup-mark.ts";
 import { kits } from "../../shared/verify/wrap-up.ts";
-import { clusterObjects, healthyCp, otherCa, write } from "../pretend/cluster.ts";
+import { clusterObjects, healthyCp, type Objects, otherCa, write } from "../pretend/cluster.ts";
 import { writeData } from "../pretend/control-plane-node.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
 import { agedText } from "../pretend/expired.ts";
+import { proxyOf } from "../pretend/joining.ts";
 import { expectTranscript, type NodeOptions, pretendNode } from "../pretend/node.ts";
 import { serveRunning } from "../pretend/running.ts";
 import { sandbox } from "../pretend/sandbox.ts";
@@ -28,11 +29,13 @@ const AGE = "age-encryption.org/v1\n-> X25519 abc\n";
 async function repaired(
   options: NodeOptions = {},
   old: (root: string) => Promise<string> = async () => before.cert,
+  then: (objects: Objects) => void = () => {},
 ) {
   const node = here(await pretendNode({ kind: "healthy control plane node", ...options }));
   const cert = await old(node.root);
   const lost = clusterObjects(cert);
   lost["minions/w9"] = JSON.parse(JSON.stringify(lost["minions/w1"]).replaceAll("w1", "w9"));
+  then(lost);
   writeData(`${node.root}${RESCUE}/etcd`, lost);
   write(`${node.root}${RESCUE}/aside/etc/kubernetes/pki/ca.crt`, cert);
   return node;
@@ -86,6 +89,25 @@ test("after a repair 05-verify ends with one screen: what has changed, what is l
   ]);
   const [, there] = /^ {2}on w1, w2 +(rm .*?) {3}#/m.exec(run.stdout)!;
   expect(await Bun.file(join(import.meta.dir, "../../RUNBOOK.md")).text()).toContain(`\n${there}\n`);
+});
+
+/** As its kubelet told the API before: of a Node that is deleted since, nobody misses one. */
+function withProxies(objects: Objects) {
+  for (const worker of ["w1", "w2"])
+    objects[`pods/kube-system/nginx-proxy-${worker}`] = proxyOf(worker) as unknown as Objects[string];
+}
+
+test.each<[string, NodeOptions, boolean, string[]]>([
+  ["a repair has begun with it", {}, true, ["nginx-proxy-w1"]],
+  ["no repair is kept here", { etcd: withProxies }, false, []],
+])("a worker's own static pod that is gone is named if %s", async (_, options, isKept, named) => {
+  using node = await repaired(options, undefined, withProxies);
+  if (!isKept) rmSync(`${node.root}${RESCUE}`, { recursive: true });
+  using _etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  using api = serveRunning(node);
+  api.objects.delete("/api/v1/nodes/w2");
+  const { stdout } = await node.run("05-verify");
+  expect(stdout.match(/nginx-proxy-w\d/g) ?? []).toEqual(named as never);
 });
 
 const CERTS = "/api/v1/namespaces/kube-system/secrets/kubeadm-certs";

@@ -25,7 +25,7 @@ test.each([
     ]);
     using server = pretendApi({ objects: Object.fromEntries(pods) });
     const api = new KubeApi({ server: server.url, ca: NO_TLS });
-    const { value: row } = await podChecks({} as never, api, "the CA", new Set(["w2"]), new Map()).next();
+    const { value: row } = await podChecks({} as never, api, "the CA", new Set(["w2"]), []).next();
     const answer = await row!.look();
     const names = (said: unknown): string[] => String(said).match(/on-w\d/g) ?? [];
     const { warning } = answer as { warning?: string };
@@ -49,7 +49,7 @@ test.each<[string, number | undefined, unknown]>([
   const pod = { metadata: { name: "web", namespace: "shop" }, spec: { nodeName: "w1" }, status };
   using server = pretendApi({ objects: { "/api/v1/namespaces/shop/pods/web": pod } });
   const api = new KubeApi({ server: server.url, ca: NO_TLS });
-  const { value: row } = await podChecks({} as never, api, "the CA", new Set(), new Map()).next();
+  const { value: row } = await podChecks({} as never, api, "the CA", new Set(), []).next();
   expect(await row!.look()).toEqual(answer as never);
 });
 
@@ -62,7 +62,7 @@ test.each([
   const pod = { metadata, spec: { nodeName: "w1" }, status: { phase: "Pending" } };
   using server = pretendApi({ objects: { "/api/v1/namespaces/shop/pods/web": pod } });
   const api = new KubeApi({ server: server.url, ca: NO_TLS });
-  const { value: row } = await podChecks({} as never, api, "the CA", new Set(), new Map()).next();
+  const { value: row } = await podChecks({} as never, api, "the CA", new Set(), []).next();
   expect(await row!.look()).toEqual(answer as never);
 });
 
@@ -75,10 +75,15 @@ test("a worker's own static pod that ran before the repair, and is gone, is name
   };
   using server = pretendApi({ objects: pods });
   const api = new KubeApi({ server: server.url, ca: NO_TLS });
-  const own = new Map(["w1", "w2"].map((worker) => [worker, ["nginx-proxy"]]));
+  const own = ["nginx-proxy-w1", "nginx-proxy-w2"];
   const { value: row } = await podChecks({} as never, api, "the CA", new Set(), own).next();
   expect(await row!.look()).toMatchObject({
     warning: "static pods of workers that ran before are gone: nginx-proxy-w1",
     mend: expect.stringContaining("/etc/kubernetes/manifests"),
+  } as never);
+  const late = { metadata: { name: "web", namespace: "shop" }, spec: { nodeName: "w2" }, status: WAITING };
+  server.objects.set("/api/v1/namespaces/shop/pods/web", late);
+  expect(await row!.look()).toMatchObject({
+    warning: "static pods of workers that ran before are gone: nginx-proxy-w1; not Ready: shop/web",
   } as never);
 });

@@ -7,7 +7,7 @@ import { readNode } from "../../../shared/node/node.ts";
 import { certInfo } from "../../../shared/pki/certificate.ts";
 import { kubeletKubeconfig } from "../../../shared/pki/kubeconfigs.ts";
 import { joinedCa, refuseControlPlane } from "../../../shared/workers/join.ts";
-import { tokenOwner } from "../../../shared/workers/token-file.ts";
+import { tokenNotes } from "../../../shared/workers/token-file.ts";
 import { healthyCp, write } from "../../pretend/cluster.ts";
 import { NODE } from "../../pretend/control-plane-node.ts";
 import { agedText } from "../../pretend/expired.ts";
@@ -225,5 +225,5 @@ test.each([
 ])("the node for which a token was made stands in the second line of its file: %j", (text, owner) => {
   using box = sandbox();
   write(`${box.dir}/root/token`, text);
-  expect(tokenOwner("/root/token")).toBe(owner);
+  expect(tokenNotes("/root/token").owner).toBe(owner);
 });

@@ -24,6 +24,7 @@ import { leadsInFull, reducedManagers, whereToClose } from "../../../shared/stat
 import { untilGood } from "../../../shared/verify/verify-here.ts";
 import { wrapUp } from "../../../shared/verify/wrap-up.ts";
 import { keepWorkersPods } from "../../../shared/workers/joining.ts";
+import { workersPods } from "../../../shared/workers/nodes-seen.ts";
 import { readyForPart4 } from "../../../shared/workloads/restart-order.ts";
 import type { ApiOptions } from "../../pretend/api.ts";
 import {
@@ -296,7 +297,7 @@ async function decidedFor(
     config: async () =>
       parseAllDocuments(await kubeadmConfig(undefined)).map((doc) => (doc.toJSON() as { kind: string }).kind),
     living: () => refuseLivingNode(node, { host: ADDRESS, lost: undefined, etcdData: undefined, ...lost }),
-    workersPods: () => keepWorkersPods(cp, []),
+    workersPods: () => keepWorkersPods(cp, workersPods(cp, [])),
   };
   const found: Record<string, unknown> = {};
   for (const [name, ask] of Object.entries(questions)) {
