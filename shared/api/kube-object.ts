@@ -24,6 +24,19 @@ export function nameOf({ metadata }: KubeObject): string {
   return `${metadata.namespace}/${metadata.name}`;
 }
 
+/** As much of a Lease as says how often it is renewed. */
+export interface Renewed {
+  spec?: { leaseDurationSeconds?: number };
+}
+
+/**
+ * Seconds in which a living kubelet renews its Lease: it does so four times while that lasts, which is 40 s by default.
+ * But the kubelet says how long, and may say anything: two minutes at most.
+ */
+export function renewsWithin({ spec }: Renewed): number {
+  return Math.min(Math.max(12, 0.3 * (spec?.leaseDurationSeconds ?? 0)), 120);
+}
+
 interface Conditions {
   status?: { conditions?: { type: string; status: string }[] };
 }

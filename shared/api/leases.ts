@@ -14,22 +14,27 @@ import { shell } from "../shell-line.ts";
 import { type Ended, scaledTimeout, undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { asDeafWebhook, type DeafWebhook, refusalOfOne, unlessRefused } from "./api-error.ts";
 import type { KubeApi } from "./kube-api.ts";
-import { hostOfHolder, type KubeObject, type Leader, type LeadersSeen, leaderIn } from "./kube-object.ts";
+import {
+  hostOfHolder,
+  type KubeObject,
+  type Leader,
+  type LeadersSeen,
+  leaderIn,
+  renewsWithin,
+} from "./kube-object.ts";
 import { readAll, watch } from "./many.ts";
 
 /** A kubelet whose last renewal is older than a minute does not run, or cannot reach the API: its Lease lasts 40 s. */
 const FRESH_MS = 60_000;
 
-/** Where a Lease lasts longer, it is renewed less often. But its holder says how long, and may say anything. */
-const MOST_MS = 10 * FRESH_MS;
-
 /** A time, and the milliseconds for which it counts. */
 class Renewal extends Date {
   readonly freshFor: number;
 
-  constructor(spec: Lease["spec"] | undefined) {
-    super(spec?.renewTime ?? 0);
-    this.freshFor = Math.min(Math.max(FRESH_MS, (spec?.leaseDurationSeconds ?? 0) * 1500), MOST_MS);
+  constructor(spec: Partial<Lease["spec"]> = {}) {
+    super(spec.renewTime ?? 0);
+    // that much longer where it is renewed less often
+    this.freshFor = 5000 * renewsWithin({ spec });
   }
 }
 

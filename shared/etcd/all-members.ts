@@ -2,7 +2,9 @@
  * Proves in part 2 that every member of etcd is the old one: in stacked clusters each API server serves what its own
  * member holds. And removes lost members.
  */
+
 import { again, command, type LeftOut, leftNames } from "../again.ts";
+import { type Renewed, renewsWithin } from "../api/kube-object.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
 import { type EtcdClient, etcdClient, type LiveMember, unlessSilent } from "../etcd-location/client.ts";
@@ -246,14 +248,9 @@ export function refuseLiving(
   });
 }
 
-interface Seconds {
-  spec?: { leaseDurationSeconds?: number };
-}
-
-/** A living kubelet renews its Lease four times while that lasts (40 s by default), through any API server that runs. */
+/** A living kubelet renews its Lease through any API server that runs. */
 export function renewalSeconds(lease: Uint8Array): number {
-  const { spec } = attempt<Seconds, Seconds>(() => decodeObject(lease) as Seconds, {});
-  return Math.ceil((spec?.leaseDurationSeconds ?? 40) * 0.3);
+  return Math.ceil(renewsWithin(attempt<Renewed, Renewed>(() => decodeObject(lease) as Renewed, {})));
 }
 
 /**

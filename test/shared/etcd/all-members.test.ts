@@ -196,6 +196,8 @@ test("who is to be taken out is watched for as long as his kubelet may take to r
     Buffer.from(JSON.stringify({ apiVersion: "coordination.k8s.io/v1", kind: "Lease", metadata: {}, spec }));
   const seconds = [lease({ leaseDurationSeconds: 40 }), lease({ leaseDurationSeconds: 120 }), lease({})];
   expect([...seconds, Buffer.alloc(0)].map(renewalSeconds)).toEqual([12, 36, 12, 12]);
+  // its holder may say anything, and nobody waits for days
+  expect(renewalSeconds(lease({ leaseDurationSeconds: 1_000_000 }))).toBe(120);
 });
 
 test("a member that is said to be lost is not taken out while an etcd answers at its address that may be its", async () => {
