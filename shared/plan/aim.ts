@@ -60,8 +60,8 @@ const AIMS = {
 };
 
 /** Who is done with a repair types the plan once more, and should not begin anew. */
-function othersAim({ seen }: Facts, nodes: readonly PlanNode[]): string {
-  const unseen = othersOf(nodes).filter((name) => !hasAnswered(name, seen));
+function othersAim(facts: Facts, nodes: readonly PlanNode[]): string {
+  const unseen = unseenOthers(nodes, facts);
   if (unseen.length === 0) return AIMS.others;
   return `Nothing is damaged on this node. Look at ${listed(unseen)} first, by the lines that ask all nodes. Only if one of them is damaged, this plan is for it: it gets its keys from here.`;
 }
@@ -140,7 +140,7 @@ export function whereToPlan(assessed: Assessment, around: Surroundings): Elsewhe
 
 /** After a repair: who was not looked at may be repaired as well, and gets no line that stops anything. */
 function lookFirst({ damaged }: Assessment, { facts, nodes }: Surroundings): Elsewhere | undefined {
-  const unseen = othersOf(nodes).filter((name) => !hasAnswered(name, facts.seen));
+  const unseen = unseenOthers(nodes, facts);
   if (damaged || !facts.isKept || facts.lost.names.length > 0 || unseen.length === 0) return undefined;
   const aim = `Look at ${listed(unseen)} first, by the lines that ask all nodes: nothing is damaged on this node, and what is left there is not known here`;
   return { open: [], aim };
@@ -176,6 +176,10 @@ function isDone(name: string, { seen, lost, said }: Pick<PlanFacts, "seen" | "lo
 
 export function othersOf(nodes: readonly PlanNode[]): string[] {
   return nodes.flatMap(({ name, role }) => (role === "control plane node" ? [name] : []));
+}
+
+function unseenOthers(nodes: readonly PlanNode[], { seen }: Pick<PlanFacts, "seen">): string[] {
+  return othersOf(nodes).filter((name) => !hasAnswered(name, seen));
 }
 
 /** Neither looked at to the end, nor given up. */

@@ -148,7 +148,7 @@ function fileDecisions(open: readonly OpenFile[], here: string, around: Surround
         linesOn(node, facts, "./bunw scripts/00-salvage.ts files --backup DIR"),
       ),
     },
-    ...open.filter(isConfigOfKubelet).flatMap((file) => lastWay(file, around)),
+    ...open.filter(isConfigOfKubelet).flatMap((file) => kubeadmsNotes(file, around)),
   ];
   const flags = choices(open);
   if (flags.length > 0)
@@ -193,7 +193,7 @@ function fileNote(file: OpenFile, here: string, { facts, nodes }: Surroundings):
 }
 
 /** kubeadm's configuration of the kubelet, in the place of an installer's. */
-function lastWay({ path, lostOn }: OpenFile, { facts, nodes }: Surroundings): Note[] {
+function kubeadmsNotes({ path, lostOn }: OpenFile, { facts, nodes }: Surroundings): Note[] {
   const last = kubeadmsConfig(path);
   if (!last) return [];
   const commands = nodes.flatMap((node) =>

@@ -179,7 +179,7 @@ export async function wayToApi(
   const answers = async (server: string) => (await whoAnswers(server, ca)) === "ours";
   const server = (await firstThat(any, answers)) ?? given;
   await proveServer(server, ca);
-  const silent = any.slice(0, any.indexOf(server)).filter((one) => one !== at);
+  const silent = any.slice(0, any.indexOf(server));
   if (silent.length > 0)
     say(`${silent.join(", ")}: does not answer with the new CA yet; this worker joins at ${server}`);
   else if (server === own && own !== given)

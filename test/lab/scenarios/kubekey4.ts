@@ -1,7 +1,6 @@
 /** KubeKey 4's layout: with /etc/kubernetes the API server's pair for etcd is lost; etcd's own becomes its copy. */
-import { readFileSync, writeFileSync } from "node:fs";
-import { agedText } from "../../pretend/expired.ts";
 import { kubekey4, OWN, PAIR } from "../machine/kubekey4.ts";
+import { ageFile } from "../scene/expire.ts";
 import { followGuide } from "../scene/follow-plan.ts";
 import type { Scenario } from "../scene/scene.ts";
 import { aYearPasses, TAGS as EXPIRED, expired } from "./expired.ts";
@@ -46,8 +45,7 @@ export const kubekey4Expired: Scenario = {
       title: "etcd's certificates expire, those of the API server for it, too",
       async run({ lab }) {
         for (const node of lab.controlPlanes)
-          for (const path of [OWN[1]!, PAIR[1]!].map((name) => node.path(name)))
-            writeFileSync(path, (await agedText(readFileSync(path, "utf8"), installersKey))!);
+          for (const name of [OWN[1]!, PAIR[1]!]) await ageFile(node.path(name), installersKey);
       },
     },
     aYearPasses,

@@ -4,13 +4,13 @@
  * afterwards what they were.
  */
 
-import { globSync, readFileSync, writeFileSync } from "node:fs";
-import { agedText } from "../../pretend/expired.ts";
+import { globSync, readFileSync } from "node:fs";
 import { KUBELET_CONFIG, kubekey, kubespray, SSL } from "../machine/kubespray.ts";
 import { type Machine, sh } from "../machine/machine.ts";
 import { FLEET_PACKAGES } from "../machine/operator.ts";
 import type { Profile } from "../machine/profile.ts";
 import { changedFiles, filesOf } from "../report/footprint.ts";
+import { ageFile } from "../scene/expire.ts";
 import { followRunbook } from "../scene/follow.ts";
 import { followGuide, followPlan, planOfAllNodes } from "../scene/follow-plan.ts";
 import { makeReachable, operatorsTerminal } from "../scene/reachable.ts";
@@ -121,7 +121,9 @@ export const wellBefore: Line = {
 const KEEP =
   "P=$(systemctl show -p MainPID --value kubelet); (umask 077; tr '\\0' '\\n' < /proc/$P/environ > /run/kubelet.environ)";
 
-function stoppedOn(hit: (scene: Scene) => readonly Machine[]): Line {
+type Hit = (scene: Scene) => readonly Machine[];
+
+function stoppedOn(hit: Hit): Line {
   return {
     title: "The kubelet of each is stopped, and what it was given is kept",
     async run(scene) {
@@ -396,62 +398,31 @@ const configAsRefused: Line = {
   },
 };
 
-/** Every node is wiped while its kubelet runs: nobody has a key, nor the configuration that each kubelet had. */
-function allWiped(): Scenario {
-  const { look, asBefore } = kept((_, name) => /configuration/.test(name));
-  const nodes = ({ lab }: Scene) => lab.nodes;
-  const follow = (parts: number[]): Line => ({
-    title: `The operator follows RUNBOOK.md, parts ${parts}`,
-    run: (scene) => followGuide(scene, LOST, { parts }),
-  });
-  return {
-    ...kubesprayNewCas,
-    name: "kubespray-all-wiped",
-    title:
-      "kubespray's layout: /etc/kubernetes is deleted on every node while the kubelets run; the keys are nowhere, and no node has the kubelet's configuration",
-    lines: [
-      look,
-      { title: "/etc/kubernetes is deleted there", run: (scene) => deleteKubernetes(scene, nodes(scene)) },
-      apiGone,
-      stoppedOn(nodes),
-      configAsRefused,
-      follow([0, 1, 2]),
-      balancerBack,
-      follow([3, 4, 5]),
-      asBefore,
-    ],
-  };
-}
-
-export const kubesprayAllWiped = allWiped();
-
 interface Wiped {
   name: string;
   title: string;
-  profile: () => Promise<Profile>;
-  /** The kubelet has its flags and its configuration from /etc/kubernetes. */
-  kubeletsFiles: boolean;
-  /** What happens before the operator begins. */
-  meanwhile?: Line;
+  profile?: () => Promise<Profile>;
+  workers?: number;
+  hit: Hit;
+  /** What happens before the operator follows the guide: the kubelets' files come back. */
+  lines: Line[];
+  kept?: ReturnType<typeof kept>;
 }
 
-/** The control plane node and the first worker are wiped while all runs; the second worker has all of it still. */
-function workerLost({ name, title, profile, kubeletsFiles, meanwhile }: Wiped): Scenario {
-  const { look, asBefore } = kept();
-  const hit = ({ lab }: Scene) => [...lab.controlPlanes, lab.workers[0]!];
+/** Wiped while all runs: the keys are nowhere, and the worker has lost its own balancer. */
+function wiped({ hit, lines, kept: { look, asBefore } = kept(), ...scenario }: Wiped): Scenario {
   const follow = (parts: number[]): Line => ({
     title: `The operator follows RUNBOOK.md, parts ${parts}`,
     run: (scene) => followGuide(scene, LOST, { parts }),
   });
   return {
     ...kubesprayNewCas,
-    ...{ name, title, profile, workers: kubeletsFiles ? 2 : 1 },
+    ...scenario,
     lines: [
       look,
-      { title: "/etc/kubernetes is deleted there", run: (scene) => deleteKubernetes(scene, hit(scene)) },
+      { title: "/etc/kubernetes is deleted there", run: (scene) => deleteKubernetes(scene, [...hit(scene)]) },
       apiGone,
-      ...(meanwhile ? [meanwhile] : []),
-      ...(kubeletsFiles ? [stopped, configFrom(1, hit)] : []),
+      ...lines,
       follow([0, 1, 2]),
       balancerBack,
       follow([3, 4, 5]),
@@ -459,6 +430,19 @@ function workerLost({ name, title, profile, kubeletsFiles, meanwhile }: Wiped): 
     ],
   };
 }
+
+const everyNode: Hit = ({ lab }) => lab.nodes;
+/** A second worker has all of it still. */
+const firstWorkerToo: Hit = ({ lab }) => [...lab.controlPlanes, lab.workers[0]!];
+
+export const kubesprayAllWiped = wiped({
+  name: "kubespray-all-wiped",
+  title:
+    "kubespray's layout: /etc/kubernetes is deleted on every node while the kubelets run; the keys are nowhere, and no node has the kubelet's configuration",
+  hit: everyNode,
+  lines: [stoppedOn(everyNode), configAsRefused],
+  kept: kept((_, name) => /configuration/.test(name)),
+});
 
 /** Nothing restarts etcd for it: it reads its certificates at each handshake. */
 const etcdsLeavesExpire: Line = {
@@ -467,10 +451,7 @@ const etcdsLeavesExpire: Line = {
     for (const node of lab.controlPlanes) {
       const key = readFileSync(node.path(`${SSL}/ca-key.pem`), "utf8");
       const names = globSync("{member,admin,node}-*.pem", { cwd: node.path(SSL) });
-      for (const path of names.map((name) => node.path(`${SSL}/${name}`))) {
-        const text = await agedText(readFileSync(path, "utf8"), key);
-        if (text !== undefined) writeFileSync(path, text);
-      }
+      for (const name of names) await ageFile(node.path(`${SSL}/${name}`), key);
     }
   },
 };
@@ -513,12 +494,15 @@ export const kubesprayExpired: Scenario = {
   profile: () => kubespray({ days: 365 }),
 };
 
-export const kubesprayWorkerLost = workerLost({
+const workersFiles: Line[] = [stopped, configFrom(1, firstWorkerToo)];
+
+export const kubesprayWorkerLost = wiped({
   name: "kubespray-worker-lost",
   title:
     "kubespray's layout: /etc/kubernetes is deleted on the control plane node and on a worker with its own balancer; the keys are nowhere",
-  profile: () => kubespray(),
-  kubeletsFiles: true,
+  workers: 2,
+  hit: firstWorkerToo,
+  lines: workersFiles,
 });
 
 /** The trap: that kubelet knows no pod, and ends the containers of all. */
@@ -549,21 +533,22 @@ const restartedBySomebody: Line = {
 };
 
 export const kubesprayRestarted: Scenario = {
-  ...workerLost({
+  ...wiped({
     name: "kubespray-worker-restarted",
     title:
       "As kubespray-worker-lost, and somebody restarts that worker's kubelet before the operator comes: its containers end, and its flags are in its journal alone",
-    profile: () => kubespray(),
-    kubeletsFiles: true,
-    meanwhile: restartedBySomebody,
+    workers: 2,
+    hit: firstWorkerToo,
+    lines: [restartedBySomebody, ...workersFiles],
   }),
   machinesFail: true,
 };
 
-export const kubekeyLost = workerLost({
+export const kubekeyLost = wiped({
   name: "kubekey",
   title:
     "KubeKey 3's layout, etcd as a unit: /etc/kubernetes is deleted on the control plane node and on the worker with its own balancer; the keys are nowhere",
   profile: () => kubekey(),
-  kubeletsFiles: false,
+  hit: firstWorkerToo,
+  lines: [],
 });

@@ -65,7 +65,12 @@ async function ageIn({ nodes, profile }: Lab, node: Machine, { folder, pattern, 
     const key = keys.find((one) => existsSync(one));
     // its CA's key is on no node: the scenario that keeps it has made it older
     if (!key) continue;
-    const text = await agedText(readFileSync(path, "utf8"), readFileSync(key, "utf8"), days * 24 * 3600_000);
-    if (text !== undefined) writeFileSync(path, text);
+    await ageFile(path, readFileSync(key, "utf8"), days);
   }
+}
+
+/** A file without a certificate stays as it is. `caKey`: in PEM. */
+export async function ageFile(path: string, caKey: string, days = EXPIRED) {
+  const text = await agedText(readFileSync(path, "utf8"), caKey, days * 24 * 3600_000);
+  if (text !== undefined) writeFileSync(path, text);
 }
