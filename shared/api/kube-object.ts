@@ -24,19 +24,6 @@ export function nameOf({ metadata }: KubeObject): string {
   return `${metadata.namespace}/${metadata.name}`;
 }
 
-/** As much of a Lease as says how often it is renewed. */
-export interface Renewed {
-  spec?: { leaseDurationSeconds?: number };
-}
-
-/**
- * Seconds in which a living kubelet renews its Lease: it does so four times while that lasts, which is 40 s by default.
- * But the kubelet says how long, and may say anything: two minutes at most.
- */
-export function renewsWithin({ spec }: Renewed): number {
-  return Math.min(Math.max(12, 0.3 * (spec?.leaseDurationSeconds ?? 0)), 120);
-}
-
 interface Conditions {
   status?: { conditions?: { type: string; status: string }[] };
 }
@@ -126,6 +113,11 @@ export function hostOfHolder(holder: string): string {
 
 export interface StoredLease {
   spec?: { holderIdentity?: string; renewTime?: string; leaseDurationSeconds?: number };
+}
+
+/** Seconds for a living kubelet: it renews its Lease four times while that lasts. It says how long: two minutes count. */
+export function renewsWithin({ spec }: StoredLease): number {
+  return Math.min(Math.max(12, 0.3 * (spec?.leaseDurationSeconds ?? 0)), 120);
 }
 
 /** Undefined: nobody has taken the Lease, or it is gone. */

@@ -21,6 +21,7 @@ import {
   type LeadersSeen,
   leaderIn,
   renewsWithin,
+  type StoredLease,
 } from "./kube-object.ts";
 import { readAll, watch } from "./many.ts";
 
@@ -33,16 +34,13 @@ class Renewal extends Date {
 
   constructor(spec: Partial<Lease["spec"]> = {}) {
     super(spec.renewTime ?? 0);
-    // that much longer where it is renewed less often
     this.freshFor = 5000 * renewsWithin({ spec });
   }
 }
 
 const freshFor = (renewal: Date | undefined) => (renewal instanceof Renewal ? renewal.freshFor : FRESH_MS);
 
-export interface Lease extends KubeObject {
-  spec: { holderIdentity?: string; renewTime?: string; leaseDurationSeconds?: number };
-}
+export type Lease = KubeObject & Required<StoredLease>;
 
 export const LEASES = "/apis/coordination.k8s.io/v1/namespaces";
 const NODE_LEASES = `${LEASES}/kube-node-lease/leases`;

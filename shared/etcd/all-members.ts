@@ -4,7 +4,7 @@
  */
 
 import { again, command, type LeftOut, leftNames } from "../again.ts";
-import { type Renewed, renewsWithin } from "../api/kube-object.ts";
+import { renewsWithin, type StoredLease } from "../api/kube-object.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
 import { type EtcdClient, etcdClient, type LiveMember, unlessSilent } from "../etcd-location/client.ts";
@@ -250,7 +250,9 @@ export function refuseLiving(
 
 /** A living kubelet renews its Lease through any API server that runs. */
 export function renewalSeconds(lease: Uint8Array): number {
-  return Math.ceil(renewsWithin(attempt<Renewed, Renewed>(() => decodeObject(lease) as Renewed, {})));
+  return Math.ceil(
+    renewsWithin(attempt<StoredLease, StoredLease>(() => decodeObject(lease) as StoredLease, {})),
+  );
 }
 
 /**

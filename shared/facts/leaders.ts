@@ -17,13 +17,12 @@ import { smallText } from "../files/untrusted-file.ts";
 import { hostPathOf, podFlags } from "../manifests/command.ts";
 import { manifestPath, readableManifest, whereIs } from "../manifests/on-disk.ts";
 import type { Node } from "../node/node.ts";
-import { rescuedEtcd } from "../node/rescue-folder.ts";
 import { readObject } from "../objects/stored.ts";
 import { readYaml } from "../yaml.ts";
 import { caEndedAt } from "./ca-copies.ts";
 import type { ControlPlaneNode } from "./control-plane-node.ts";
 import type { KnownNode } from "./known-nodes.ts";
-import type { Repair } from "./repair.ts";
+import { keptRepair, type Repair } from "./repair.ts";
 
 /** The host whose controller-manager is the leader, by its Lease: only the leader holds ca.key in memory. */
 export function leaderHost(data: EtcdData | undefined): string | undefined {
@@ -88,10 +87,10 @@ export function leadersSeen({ data, dataFrom, rescue, node }: Repair & { node: N
 
 /**
  * A node's last renewal of its Lease before this repair, or before the one that has just ended: under the old
- * CA it ends while nodes still join. Undefined where no copy of then is here, or where it has no such Lease.
+ * CA it ends while nodes still join. Undefined where no copy of then has such a Lease.
  */
-export function renewalBefore({ data, dataFrom, rescue, earlier }: Repair, node: string): Date | undefined {
-  const copy = dataFrom === rescuedEtcd(rescue) ? data : earlier?.data;
+export function renewalBefore(repair: Repair, node: string): Date | undefined {
+  const copy = keptRepair(repair)?.data;
   const renewTime = copy && storedLease(copy, `kube-node-lease/${node}`)?.spec?.renewTime;
   return renewTime === undefined ? undefined : new Date(renewTime);
 }

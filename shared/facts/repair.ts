@@ -12,13 +12,7 @@ import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { isKubeadms } from "../manifests/on-disk.ts";
 import { isReduced } from "../manifests/repair-changes.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
-import {
-  foldersWithData,
-  newRescue,
-  type Rescue,
-  rescuedEtcd,
-  rescueFolders,
-} from "../node/rescue-folder.ts";
+import { foldersWithData, newRescue, type Rescue, rescuedEtcd } from "../node/rescue-folder.ts";
 import { asPod } from "../objects/objects.ts";
 import { readObjects, registryPrefix } from "../objects/stored.ts";
 import { foreignCa } from "../pki/actions.ts";
@@ -69,10 +63,9 @@ export function findRepair(place: EtcdFolders): Repair {
     : { rescue: newRescue(), data, dataFrom: place.dir };
 }
 
-/** The newest with a copy of etcd's data, which may be over. Undefined if none is kept. */
+/** With a copy of etcd's data; it may be over. */
 export function keptRepair(cp: Repair): Repair | undefined {
-  const isHere = rescueFolders().some(({ dir }) => dir === cp.rescue.dir);
-  return cp.earlier ?? (isHere && exists(rescuedEtcd(cp.rescue)) ? cp : undefined);
+  return cp.earlier ?? (cp.dataFrom === rescuedEtcd(cp.rescue) ? cp : undefined);
 }
 
 /**

@@ -17,7 +17,7 @@ import type { ControlPlaneNode } from "./control-plane-node.ts";
 import type { TrustSeen } from "./course.ts";
 import { readEvidence } from "./evidence.ts";
 import { type CutOff, lastWritten, NOT_YET, type TrustHolder } from "./pod-trust.ts";
-import { replacedCa, stalePods } from "./repair.ts";
+import { keptRepair, replacedCa, stalePods } from "./repair.ts";
 
 /**
  * Whether sa.key is new, as far as this node knows: part 1 has marked it, or the old public key is kept
@@ -118,8 +118,7 @@ export function podTrust(cp: ControlPlaneNode): PodTrust {
   const pki = cp.facts.certificatesDir;
   const [ca, pub] = [clusterCa(pki), readText(`${pki}/sa.pub`) ?? ""];
   const isNew = replacedCa(cp, ca).size > 0 || caIsNew(cp) || caEndedAt(cp) !== undefined;
-  const hasCopy = cp.dataFrom !== cp.etcd.dir || cp.earlier !== undefined;
-  const caInUse = isNew ? undefined : hasCopy ? new Date(0) : caInUseSince(pki);
+  const caInUse = isNew ? undefined : keptRepair(cp) ? new Date(0) : caInUseSince(pki);
   const made = wasInUse({ caInUse }, madeAt(ca)) ? [] : [madeAt(ca)];
   const saKey = saKeyIsNew(cp) ? [newSaKeySince(pub) ?? stat(`${pki}/sa.pub`)?.modified ?? new Date()] : [];
   return { since: new Date(Math.max(0, ...[...made, ...saKey].map(Number))), caInUse };

@@ -192,7 +192,6 @@ function fileNote(file: OpenFile, here: string, { facts, nodes }: Surroundings):
   return { text: `${sentences.join(". ")}. ${brings}`, commands };
 }
 
-/** kubeadm's configuration of the kubelet, in the place of an installer's. */
 function kubeadmsNotes({ path, lostOn }: OpenFile, { facts, nodes }: Surroundings): Note[] {
   const last = kubeadmsConfig(path);
   if (!last) return [];
@@ -203,7 +202,6 @@ function kubeadmsNotes({ path, lostOn }: OpenFile, { facts, nodes }: Surrounding
   return [{ text, commands }];
 }
 
-/** The others' answers are as old as they were. */
 function askAgain({ length }: readonly PlanNode[]): string {
   return length > 1 ? "ask all nodes again, by the lines on top" : "print the plan again";
 }

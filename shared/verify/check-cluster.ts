@@ -87,10 +87,7 @@ function tokenAnswer(
   return { failed: "does not verify, or holds another CA" };
 }
 
-/**
- * `away`: no pod starts or stops there, whatever is done here. `own`: names of the static pods that workers had before
- * the repair: a wiped worker that has joined again has none of them, and says nothing of it.
- */
+/** `away`: no pod starts or stops there, whatever is done here. `own`: workers' static pods. */
 export async function* podChecks(
   cp: ControlPlaneNode,
   api: KubeApi,
@@ -122,7 +119,7 @@ export async function* podChecks(
 }
 
 const OWN_PODS =
-  "ls /root/kube-pki-repair-*/workers: their manifests, where 03-workers.ts open ran. Read one, and put it into /etc/kubernetes/manifests of its worker";
+  "read its manifest in /root/kube-pki-repair-*/workers, where open ran, and put it into /etc/kubernetes/manifests there";
 
 function ofPods(groups: readonly Group[], isMeant: (pod: RunningPod) => boolean): Group[] {
   return groups.map(({ name, owners }) => {
@@ -143,12 +140,10 @@ async function readyPods(api: KubeApi, away: AwayNodes, own: readonly string[]):
   const rest: string[] = [];
   if (soon.length > 0) rest.push(`that are not Ready for less than a minute: ${listed(soon.map(nameOf))}`);
   if (there.length > 0) rest.push(`on ${awayNames(there)}: ${listed(there.map(nameOf))}`);
-  const wrong: string[] = [];
-  if (expected.size > 0)
-    wrong.push(`static pods of workers that ran before are gone: ${listed([...expected])}`);
-  if (here.length > 0) wrong.push(`not Ready: ${listed(here.map(nameOf))}`);
-  if (wrong.length > 0)
-    return { warning: [...wrong, ...rest].join("; "), ...(expected.size > 0 && { mend: OWN_PODS }) };
+  if (here.length > 0) rest.unshift(`not Ready: ${listed(here.map(nameOf))}`);
+  const mend = expected.size > 0 && { mend: OWN_PODS };
+  if (mend) rest.unshift(`static pods of workers that ran before are gone: ${listed([...expected])}`);
+  if (here[0] || mend) return { warning: rest.join("; "), ...mend };
   return ["all", ...rest].join(" but those ");
 }
 

@@ -160,15 +160,13 @@ async function wholeCluster(
   return `${cp.cluster.nodes.length} nodes`;
 }
 
-/** Of workers that are there: full names of the static pods that they had before the repair that is kept here. */
+/** Workers' static pods, from before the repair. */
 function podsBefore(cp: ControlPlaneNode, { there, notRenewed }: Awaited<ReturnType<typeof seenNodes>>) {
   const repair = keptRepair(cp);
-  const absent = cp.cluster.nodes.flatMap(({ name }) =>
-    there.has(name) && !notRenewed.includes(name) ? [] : [name],
-  );
-  const pods = repair && workersPods({ cluster: cp.cluster, data: repair.data }, absent);
+  const pods = repair && workersPods({ ...cp, data: repair.data }, notRenewed);
   if (!pods || pods instanceof Fail) return [];
-  return [...pods].flatMap(([worker, own]) => own.map(({ name }) => `${name}-${worker}`));
+  const left = [...pods].filter(([worker]) => there.has(worker));
+  return left.flatMap(([worker, own]) => own.map(({ name }) => `${name}-${worker}`));
 }
 
 /** The last round: one without a failure, or the one at the end of these seconds. 0: only one round. */

@@ -166,7 +166,7 @@ export function workersOf(
 /** Worker → its own static pods. */
 export type WorkersPods = ReadonlyMap<string, readonly MirrorPod[]>;
 
-/** By their mirror pods in etcd's data; a Fail if that cannot be read. */
+/** Their mirror pods in etcd's data. */
 export function workersPods(
   { cluster, data }: Pick<ControlPlaneNode, "cluster" | "data">,
   without: readonly string[],

@@ -51,7 +51,7 @@ export function tokenText({ token, owner, at, pods, ca }: TokenFile): string {
   return [token, ...(owner ? [`# ${owner}`] : []), `# at ${at}`, ...own, ca].join("\n");
 }
 
-/** What stands beside the token and the CA; nothing if there is no such file. */
+/** Empty if there is no such file. */
 export function tokenNotes(file: string): TokenNotes {
   return notesIn((file && readText(typed(file))) || "");
 }
