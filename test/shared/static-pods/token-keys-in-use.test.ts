@@ -4,6 +4,7 @@ import { cpSync, readFileSync, rmSync, utimesSync } from "node:fs";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { podTrust, saKeyIsNew } from "../../../shared/facts/sa-key.ts";
 import { hostPath, writeFile } from "../../../shared/files/files.ts";
+import { rescuedEtcd } from "../../../shared/node/rescue-folder.ts";
 import { madeAt } from "../../../shared/pki/certificate.ts";
 import { ensureMany } from "../../../shared/pki/ensure.ts";
 import { keyPair } from "../../../shared/pki/keys.ts";
@@ -46,12 +47,12 @@ test("a CA that a copy of etcd's data from before knows was in use long before; 
   using box = sandbox();
   cpSync((await healthyCp()).root + PKI, box.dir + PKI, { recursive: true });
   const since = (more: object) => podTrust({ ...cp, ...more }).caInUse;
-  const LONG = new Date(0);
-  expect([since({ dataFrom: "/root/copy" }), since({ earlier: { data: cp.data } })]).toEqual([LONG, LONG]);
+  const [LONG, dataFrom] = [new Date(0), rescuedEtcd(cp.rescue)];
+  expect([since({ dataFrom }), since({ earlier: { data: cp.data } })]).toEqual([LONG, LONG]);
   expect(since({ dataFrom: cp.etcd.dir, earlier: undefined })).not.toEqual(LONG);
   const { cert } = await otherCa();
   writeFile(`${PKI}/ca.crt`, cert);
-  expect(since({ dataFrom: "/root/copy" })).toBeUndefined();
+  expect(since({ dataFrom })).toBeUndefined();
 });
 
 /** A token in a volume of one of this node's pods of kube-system, as far as it names its key and its age. */
