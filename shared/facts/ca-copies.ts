@@ -29,6 +29,7 @@ import type { Difference } from "../pki/judge.ts";
 import { KUBECONFIGS, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { newSaKeySince } from "../pki/sa-keys.ts";
 import { shell } from "../shell-line.ts";
+import type { Cluster } from "./cluster.ts";
 import type { ControlPlaneNode, PartialFacts } from "./control-plane-node.ts";
 import { IN_PODS, readEvidence } from "./evidence.ts";
 
@@ -154,17 +155,22 @@ export function caEndedAt({ facts, cluster }: Pick<ControlPlaneNode, "facts" | "
 }
 
 /**
- * Since when the key of the current CA is in use, by what this node has of it: the CA in ca.crt and in
- * kubeconfigs, and what it signed. Undefined where such a copy of the CA has ended: who read it when it
- * started trusts nothing any more.
+ * Since when the key of the current CA is in use, by what this node has of it: the CA in ca.crt, in kubeconfigs and in
+ * etcd's data `before` the repair, and what it signed. 1970 where it is the cluster's first: where etcd lives, that data
+ * may know a CA that part 1 has made on another control plane node. Undefined where such a copy of the CA has ended: who
+ * read it when it started trusts nothing any more.
  */
-export function caInUseSince(certificatesDir: string): Date | undefined {
+export function caInUseSince(
+  certificatesDir: string,
+  before?: Pick<Cluster, "oldCaPem" | "createdAt">,
+): Date | undefined {
   const ca = certInfo(clusterCa(certificatesDir));
-  const ofKey = certificatesHere(certificatesDir).filter(
+  const ofKey = [...certificatesHere(certificatesDir), ...infosIn(before?.oldCaPem)].filter(
     ({ pem, publicKeyHash }) => publicKeyHash === ca.publicKeyHash || signedBy(pem, ca.pem),
   );
   if (ofKey.some((one) => one.isCa && !isValidNow(one))) return undefined;
-  return new Date(Math.min(...[ca, ...ofKey].map(({ pem }) => madeAt(pem).getTime())));
+  const made = Math.min(...[ca, ...ofKey].map(({ pem }) => madeAt(pem).getTime()));
+  return new Date(before && made <= before.createdAt.getTime() ? 0 : made);
 }
 
 function certificatesHere(certificatesDir: string): Readonly<CertInfo>[] {

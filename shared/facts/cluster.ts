@@ -133,10 +133,14 @@ export interface Cluster {
   /** Trusted by aggregated API servers before it: the ConfigMap extension-apiserver-authentication, by key. */
   aggregated: { "client-ca-file"?: string; "requestheader-client-ca-file"?: string };
   kubeSystemUid: string;
+  /** When its first API server made the namespace kube-system. */
+  createdAt: Date;
 }
 
 /** Errors: Fail where this is not the data of a kubeadm cluster, or where it is encrypted. */
 export function readCluster(data: EtcdData): Cluster {
+  type Namespace = { metadata: { uid: string; creationTimestamp?: string } };
+  const kubeSystem = readObject<Namespace>(data, "namespaces/kube-system")?.metadata;
   const configuration = readConfiguration(data);
   const networking = configuration.networking ?? {};
   return {
@@ -154,10 +158,8 @@ export function readCluster(data: EtcdData): Cluster {
       "ca.crt of the ConfigMap kube-root-ca.crt",
     ),
     aggregated: configMapIn(data, AGGREGATED_TRUST) ?? {},
-    kubeSystemUid: need(
-      readObject<{ metadata: { uid: string } }>(data, "namespaces/kube-system")?.metadata.uid,
-      "the namespace kube-system",
-    ),
+    kubeSystemUid: need(kubeSystem?.uid, "the namespace kube-system"),
+    createdAt: new Date(kubeSystem?.creationTimestamp ?? 0),
   };
 }
 

@@ -15,9 +15,9 @@ import { type CertInfo, infoOf, signedBy } from "../pki/certificate.ts";
 import { type Cert, type ClusterFacts, certPath, certRow, isEtcds, subjectOf } from "../pki/certs.ts";
 import { readable } from "../pki/examine.ts";
 import { shownSoon } from "../pki/served.ts";
-import { type Cluster, readCluster } from "./cluster.ts";
+import type { Cluster } from "./cluster.ts";
 import { apiAddressOf, believedPeers } from "./known-nodes.ts";
-import type { Repair } from "./repair.ts";
+import { clusterCasBefore, type Repair } from "./repair.ts";
 
 interface Place extends Pick<Repair, "data" | "rescue" | "earlier"> {
   cluster: Cluster;
@@ -68,10 +68,6 @@ function ofOwn(pems: readonly string[], row: Cert, place: Place): CertInfo[] {
   // etcd's data decides on the cluster's CA; it knows nothing of etcd's own
   const cas = row.ca === "ca" ? clusterCasBefore(place) : certificatesBefore(certRow(row.ca!), place);
   return named.filter(({ pem }) => cas.some((ca) => attempt(() => signedBy(pem, ca)) === true));
-}
-
-export function clusterCasBefore({ cluster, earlier }: Pick<Place, "cluster" | "earlier">): string[] {
-  return [cluster.oldCaPem, ...(earlier ? [readCluster(earlier.data).oldCaPem] : [])];
 }
 
 /**

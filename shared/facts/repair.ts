@@ -68,16 +68,21 @@ export function keptRepair(cp: Repair): Repair | undefined {
   return cp.earlier ?? (cp.dataFrom === rescuedEtcd(cp.rescue) ? cp : undefined);
 }
 
+export function clusterCasBefore({ cluster, earlier }: Before): string[] {
+  return [cluster.oldCaPem, ...(earlier ? [readCluster(earlier.data).oldCaPem] : [])];
+}
+
+interface Before {
+  cluster: Pick<Cluster, "oldCaPem">;
+  earlier?: Repair | undefined;
+}
+
 /**
  * The keys of the CA that this repair has replaced, or the last repair as long as its rescue folder is here.
  * None where the cluster trusted the CA that signs before, and none that it still trusts.
  */
-export function replacedCa(
-  { cluster, earlier }: { cluster: Pick<Cluster, "oldCaPem">; earlier?: Repair | undefined },
-  caPem: string,
-): TrustedKeys {
-  const known = [cluster.oldCaPem, ...(earlier ? [readCluster(earlier.data).oldCaPem] : [])];
-  const before = known.find((text) => !knowsCa(text, caPem));
+export function replacedCa({ cluster, earlier }: Before, caPem: string): TrustedKeys {
+  const before = clusterCasBefore({ cluster, earlier }).find((text) => !knowsCa(text, caPem));
   const today = trustedKeys(caPem, ...(knowsCa(cluster.oldCaPem, caPem) ? [cluster.oldCaPem] : []));
   return trustedKeys(before).difference(today);
 }

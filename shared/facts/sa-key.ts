@@ -13,6 +13,7 @@ import { madeAt, publicKeysIn, publicPem, trustsCa } from "../pki/certificate.ts
 import { clusterCa } from "../pki/examine.ts";
 import { newSaKeySince, oldSaKeys, oldSaPub, serviceAccountKeyId } from "../pki/sa-keys.ts";
 import { caEndedAt, caInUseSince, caIsNew } from "./ca-copies.ts";
+import { readCluster } from "./cluster.ts";
 import type { ControlPlaneNode } from "./control-plane-node.ts";
 import type { TrustSeen } from "./course.ts";
 import { readEvidence } from "./evidence.ts";
@@ -96,10 +97,7 @@ export interface PodTrust {
    * an old key.
    */
   since: Date;
-  /**
-   * Since when the CA's key is in use, where no repair has made it: 1970 where a copy of etcd's data from
-   * before knows it.
-   */
+  /** Since when the CA's key is in use, where no repair has made it: 1970 where it is the cluster's first. */
   caInUse?: Date | undefined;
 }
 
@@ -117,8 +115,9 @@ export function wasInUse({ caInUse }: Pick<PodTrust, "caInUse">, time: Date): bo
 export function podTrust(cp: ControlPlaneNode): PodTrust {
   const pki = cp.facts.certificatesDir;
   const [ca, pub] = [clusterCa(pki), readText(`${pki}/sa.pub`) ?? ""];
-  const isNew = replacedCa(cp, ca).size > 0 || caIsNew(cp) || caEndedAt(cp) !== undefined;
-  const caInUse = isNew ? undefined : keptRepair(cp) ? new Date(0) : caInUseSince(pki);
+  const isNew = replacedCa(cp, ca).size > 0 || caEndedAt(cp) !== undefined;
+  const kept = keptRepair(cp);
+  const caInUse = isNew ? undefined : caInUseSince(pki, kept && readCluster(kept.data));
   const made = wasInUse({ caInUse }, madeAt(ca)) ? [] : [madeAt(ca)];
   const saKey = saKeyIsNew(cp) ? [newSaKeySince(pub) ?? stat(`${pki}/sa.pub`)?.modified ?? new Date()] : [];
   return { since: new Date(Math.max(0, ...[...made, ...saKey].map(Number))), caInUse };

@@ -112,7 +112,11 @@ export function clusterObjects(caPem: string): Objects {
     "namespaces/kube-system": {
       apiVersion: "v1",
       kind: "Namespace",
-      metadata: { name: "kube-system", uid: "uid-of-kube-system" },
+      metadata: {
+        name: "kube-system",
+        uid: "uid-of-kube-system",
+        creationTimestamp: `${new Date().toISOString().slice(0, 19)}Z`,
+      },
     },
     "configmaps/kube-system/kubeadm-config": configMap("kubeadm-config", {
       ClusterConfiguration: stringify(configuration),

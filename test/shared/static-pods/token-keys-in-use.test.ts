@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import { cpSync, readFileSync, rmSync, utimesSync } from "node:fs";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
+import { readCluster } from "../../../shared/facts/cluster.ts";
 import { podTrust, saKeyIsNew } from "../../../shared/facts/sa-key.ts";
 import { hostPath, writeFile } from "../../../shared/files/files.ts";
 import { rescuedEtcd } from "../../../shared/node/rescue-folder.ts";
@@ -53,6 +54,15 @@ test("a CA that a copy of etcd's data from before knows was in use long before; 
   const { cert } = await otherCa();
   writeFile(`${PKI}/ca.crt`, cert);
   expect(since({ dataFrom })).toBeUndefined();
+  // another control plane node has made it, and the living etcd's data was copied after that
+  const late = await pretendData((objects) => {
+    Object.assign(objects["configmaps/kube-system/kube-root-ca.crt"] as object, { data: { "ca.crt": cert } });
+    const began = new Date(madeAt(cert).getTime() - 3600_000).toISOString();
+    Object.assign((objects["namespaces/kube-system"] as { metadata: object }).metadata, {
+      creationTimestamp: `${began.slice(0, 19)}Z`,
+    });
+  });
+  expect(since({ dataFrom, data: late, cluster: readCluster(late) })).toEqual(madeAt(cert));
 });
 
 /** A token in a volume of one of this node's pods of kube-system, as far as it names its key and its age. */
