@@ -94,7 +94,7 @@ export const TASKS = {
   close:              { if: always, typed: () => command("03-workers close"), says: true },
   "delete-nodes":     { if: ({ leavesOut = false }) => leavesOut, typed: deleteNodes },
   tokens:             { if: (known) => isNew(known) || known.caEnded === true, typed: () => command("04-sa-tokens"), says: true },
-  retire:             { if: keepsTokens, typed: () => command("04-sa-tokens retire"), on: EACH },
+  retire:             { if: (known) => keepsTokens(known) || known.oldKey === "here", typed: () => command("04-sa-tokens retire"), on: EACH },
   verify:             { if: always, typed: () => command("05-verify"), says: true },
   backup:             { if: always },
   "backup-there":     { if: several },

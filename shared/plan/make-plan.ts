@@ -191,7 +191,7 @@ function anewLines(user: string, first: PlanNode, facts: PlanFacts): Line[] {
  */
 function courseHere({ course, damaged }: Assessment, { nodes, facts }: Surroundings): Course | undefined {
   const { seen, lost, isKept } = facts;
-  if (damaged || (course && course[0] !== "hold")) return facts.made.oldKey ? withRetire(course) : course;
+  if (damaged || (course && course[0] !== "hold")) return course;
   const others = othersOf(nodes);
   if (lost.names.length > 0 || !others.every((name) => nothingDamaged(name, seen))) {
     const needsKeys =
@@ -201,12 +201,6 @@ function courseHere({ course, damaged }: Assessment, { nodes, facts }: Surroundi
   const left = facts.made.oldKey ? "tokens" : "verify";
   const first = joinsOf(facts, nodes).length > 0 ? "open" : isKept ? left : undefined;
   return first && courseFrom({ others, ...(facts.made.oldKey && { lost: ["sa"], oldKey: "here" }) }, first);
-}
-
-/** In the middle of a repair no key is lost any more, and the old one is still beside the new. */
-function withRetire(course: Course | undefined): Course | undefined {
-  if (course?.includes("retire")) return course;
-  return course?.flatMap((task): Course => (task === "tokens" ? [task, "retire"] : [task]));
 }
 
 const CARRIES_KEYS: Course = ["hand-over", "unpack"];
