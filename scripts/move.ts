@@ -6,8 +6,7 @@
  */
 import { again, command, inOneLine, type Todo } from "../shared/again.ts";
 import { adminApi } from "../shared/api/admin-api.ts";
-import { readStored } from "../shared/etcd-location/etcd-folders.ts";
-import { type EtcdPlace, etcdDataOf } from "../shared/etcd-location/etcd-place.ts";
+import { etcdDataOf } from "../shared/etcd-location/etcd-place.ts";
 import { isWithoutEtcd } from "../shared/etcd-location/living-etcd.ts";
 import { lookPastNat } from "../shared/facts/control-plane-node.ts";
 import { otherControlPlanes } from "../shared/facts/known-nodes.ts";
@@ -54,7 +53,7 @@ async function main() {
   );
   await step("M.3 Put the new addresses into this node's files", () => keep(known, moved, changes));
   if (changes.length > 0) return done(inOneLine(partsFirst(moved, known)));
-  await tell(place, values, known);
+  await tell(values, known);
 }
 
 /** Saved first, so that an interrupted run continues with it. */
@@ -130,7 +129,7 @@ async function ownPairs(known: machine.KnownHere, said: Moved) {
   return all;
 }
 
-async function tell(place: EtcdPlace, values: Values, known: machine.KnownHere) {
+async function tell(values: Values, known: machine.KnownHere) {
   const moved = movedHere();
   const cp = await controlPlaneToRepair(values["etcd-data"]);
   const api = await step("M.4 See that the cluster answers", () =>
@@ -149,7 +148,9 @@ async function tell(place: EtcdPlace, values: Values, known: machine.KnownHere) 
     await kept.renewHostPodIps(api, cp.node.name, moved);
     return await kept.restartOldPods(api, moved, moveBegan());
   });
-  await step("M.7 Say what still names an old address", () => sayNamed(place, moved));
+  await step("M.7 See what still names an old address", () =>
+    kept.sayLeftNamed(moved, { inObjects: true }),
+  );
   const lastLine = { command: command("move"), called: "this line here" };
   const { without } = withWords({ without: values.without }, cp);
   const waiting = silent.filter((name) => !without.includes(name));
@@ -178,13 +179,6 @@ function stepsAfter({ cluster, node }: machine.KnownHere): Todo[] {
   };
   const verify = { command: command("05-verify"), on: "all nodes" };
   return others.length > 0 ? [onWorkers, verify] : [verify];
-}
-
-/** The rest is for people: only they know whether it is meant. */
-function sayNamed(place: EtcdPlace, moved: Moved) {
-  using data = readStored(place);
-  kept.sayStillNamed(kept.namedInData(data, moved), "no object names one", "kubectl edit");
-  kept.sayStillNamed(kept.namedInFiles(moved), "no file of this node names one", "on this node");
 }
 
 /** Why a move ends, unless the operator has taken it back. */

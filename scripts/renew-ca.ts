@@ -72,7 +72,7 @@ async function onControlPlane(cp: ControlPlaneNode, values: Values, only: renewa
   if (!answers) return done(inOneLine(untilEtcdAnswers(cp)));
   const ca = renewals.find(({ name }) => name === "ca");
   const leader = await step("R.4 Update the cluster's objects", () => ca && tell(cp, api, ca));
-  if (ca && !values.undo) sayLeft(ca);
+  if (!values.undo) sayLeft(renewals);
   done(inOneLine(next(cp, renewals, leader)));
 }
 
@@ -151,14 +151,20 @@ async function onWorker({ "etcd-data": etcdData, from, undo }: Values, place: { 
   done("the same on the other workers, then ./bunw scripts/05-verify.ts on all nodes");
 }
 
-/** Holders that still trust only the old certificate, which is allowed until its end. */
-function sayLeft(ca: renewal.Renewal) {
-  const older = here.olderOf(ca);
-  if (!older) return;
-  const end = day(older.notAfter);
-  say(`before ${end}: the workers, one line on each, in any order and at any time`);
-  say(`before ${end}: each container that runs now and asks the API has to restart once`);
-  say(`before ${end}: kubeconfigs and programs outside of the cluster; only their CA changes`);
+/** Holders that still trust only an old certificate, which is allowed until its end. */
+function sayLeft(renewals: readonly renewal.Renewal[]) {
+  const older = renewals.flatMap((one) => here.olderOf(one) ?? []);
+  const [first] = older.map(({ notAfter }) => notAfter).sort((a, b) => a.getTime() - b.getTime());
+  if (!first) return;
+  const end = day(first);
+  if (renewals.some(({ name }) => name === "ca")) {
+    say(`before ${end}: the workers, one line on each, in any order and at any time`);
+    say(`before ${end}: each container that runs now and asks the API has to restart once`);
+    say(`before ${end}: kubeconfigs and programs outside of the cluster; only their CA changes`);
+  }
+  const [files, objects] = here.linesForCopies(older);
+  say(`before ${end}: the copies that people have made. On each machine: ${files}`);
+  say(`copies in objects: ${objects}`);
 }
 
 function untilEtcdAnswers(cp: ControlPlaneNode): Todo[] {

@@ -59,6 +59,27 @@ export function shell(
  */
 const ITS_VALUE = /(?:^|\s)(--(?!ignore-not-found )[a-z][\w-]*|-[mnT]) $/;
 
+/**
+ * Lines that name the files of this node and its people, and the cluster's objects, that have one of these words; of
+ * their content nothing is shown. `options` of grep, as "w": only whole words.
+ */
+export function linesThatFind(words: readonly string[], options = ""): [files: string, objects: string] {
+  const patterns = words.map((word) => `-e ${shellWord(word)}`).join(" ");
+  const objects = `kubectl --kubeconfig /etc/kubernetes/admin.conf get ${WITH_PLACES} -A -o go-template='${ONE_EACH_LINE}'`;
+  const named = ["sed 's/\\\\[nrt]/ /g'", `grep -F${options} ${patterns}`, "cut -d' ' -f1,2"];
+  return [
+    `grep -rlsF${options} ${patterns} --exclude-dir={pods,cache,tmp} /etc /var/lib/kubelet /root/.kube /home/*/.kube`,
+    [objects, ...named].join(" | "),
+  ];
+}
+
+/** Kinds that people write; the others follow by themselves, or only record the past. */
+const WITH_PLACES =
+  "cm,secrets,svc,endpoints,ing,netpol,deploy,ds,sts,cronjobs,crds,apiservices,validatingwebhookconfigurations,mutatingwebhookconfigurations";
+
+/** A Secret's values are in base64. */
+const ONE_EACH_LINE = `{{range .items}}{{.kind}} {{with .metadata.namespace}}{{.}}/{{end}}{{.metadata.name}} {{printf "%q" (print .)}}{{if eq .kind "Secret"}}{{range .data}}{{printf "%q" (base64decode .)}}{{end}}{{end}}{{"\\n"}}{{end}}`;
+
 /** The kernel keeps so many characters of a program's name: `comm` in proc(5). */
 export const COMM = 15;
 

@@ -69,14 +69,11 @@ export function foldersOfPod({ spec }: { spec: PodSpec }): EtcdFolders | undefin
 }
 
 /** Opens encrypted values if the configuration for them is here. Errors: as `readEtcdData`. */
-export function readFolders(folders: EtcdFolders): EtcdData {
-  return asSeen(readStored(folders), folders.apiServer);
-}
-
-/** As it is stored: encrypted, of machines that may have moved since, with the members' own names. */
-export function readStored({ dir, wal, living }: EtcdFolders): EtcdData {
-  if (living) return Object.assign(readSnapshotData(living.file), living.about);
-  return readEtcdData(hostPath(dir), wal && hostPath(wal));
+export function readFolders({ dir, wal, living, apiServer }: EtcdFolders): EtcdData {
+  const stored = living
+    ? Object.assign(readSnapshotData(living.file), living.about)
+    : readEtcdData(hostPath(dir), wal && hostPath(wal));
+  return asSeen(stored, apiServer);
 }
 
 function asSeen(read: EtcdData, apiServer: EtcdFolders["apiServer"]): EtcdData {

@@ -2,17 +2,8 @@
  * Reads a file that somebody else has named, or may have made: only a regular file, without waiting, and only
  * up to a limit. A pipe, a device, or a file that is too large counts as no file.
  */
-import {
-  closeSync,
-  constants,
-  fstatSync,
-  lstatSync,
-  openSync,
-  readdirSync,
-  readSync,
-  statSync,
-} from "node:fs";
-import { attempt, codeOf, Fail, unlessCode } from "../fail.ts";
+import { closeSync, constants, fstatSync, lstatSync, openSync, readSync, statSync } from "node:fs";
+import { attempt, unlessCode } from "../fail.ts";
 import { list } from "./files.ts";
 import { contentAt, entryAt, hostEntry, hostPath, tryFile } from "./root.ts";
 
@@ -112,80 +103,13 @@ export function isRoots(path: string): boolean {
   return uid === 0 || (uid !== undefined && uid === process.getuid?.());
 }
 
-const FOLDERS = ["/etc", "/var/lib/kubelet"];
-/** Pods' volumes follow their objects; kubectl makes its cache of answers again. */
-const LEFT_OUT = /^\/var\/lib\/kubelet\/(pods|plugins|device-plugins|checkpoints)$|\/\.kube\/(http-)?cache$/;
-
-/** `unseen`: why a part of this folder was skipped, for the operator. */
-export type TextHere = { path: string; text: string } | { path: string; unseen: string };
-
 /**
- * Programs and people name servers and the CAs that they trust in them. Links are not followed: their targets are
- * read at their own path.
+ * The small files at and below a path, in folders of root's alone; links are not followed. Errors: Fail if a folder
+ * cannot be listed.
  */
-export function* textsHere(): Generator<TextHere> {
-  yield* textsOfNode();
-  const found = attempt(() => list("/home"));
-  if (found instanceof Fail) yield { path: "/home", unseen: found.message };
-  const homes = found instanceof Fail ? [] : found.map((name) => `/home/${name}`);
-  for (const home of ["/root", ...homes]) yield* textsOfPeople(`${home}/.kube`);
-}
-
-/** The same without users' files. Errors: Fail if a folder of root's cannot be listed. */
-export function* textsOfNode(folders = FOLDERS): Generator<TextHere> {
-  for (const folder of folders.filter((one) => isFolder(one) && !LEFT_OUT.test(one))) {
-    if (!isRoots(folder)) yield* textsOfPeople(folder);
-    else
-      for (const path of list(folder).map((name) => `${folder}/${name}`)) {
-        const text = unlinkedText(hostEntry(path));
-        if (text !== undefined) yield { path, text };
-        yield* textsOfNode([path]);
-      }
-  }
-}
-
-function isFolder(path: string): boolean {
-  return gone(() => lstatSync(hostEntry(path)))?.isDirectory() === true;
-}
-
-/** Limits for a folder that its owner may fill at will: depth, number of files, milliseconds. */
-const [DEPTH, MOST, TIME] = [5, 2000, 2000];
-
-/** No error stops it: a file server may deny root, or be offline. */
-function* textsOfPeople(folder: string): Generator<TextHere> {
-  const deadline = performance.now() + TIME;
-  const why = new Set<string>();
-  const paths = new Set([folder]);
-  let left = MOST;
-  for (const path of paths) {
-    const isLate = performance.now() > deadline;
-    if (isLate || left-- === 0) {
-      why.add(isLate ? `more than ${TIME / 1000} s` : `more than ${MOST} files`);
-      break;
-    }
-    const seen = LEFT_OUT.test(path) ? undefined : lookAt(path);
-    if (seen instanceof Error) why.add(seen.message.split(",")[0]!);
-    else if (typeof seen === "string") yield { path, text: seen };
-    else if (seen && path.split("/").length - folder.split("/").length >= DEPTH)
-      why.add(`more than ${DEPTH} folders below each other`);
-    else for (const name of seen?.slice(0, MOST) ?? []) paths.add(`${path}/${name}`);
-  }
-  if (why.size > 0) yield { path: folder, unseen: [...why].join("; ") };
-}
-
-/** The names in a folder, or a small file's text; the system's error; undefined if it is neither, or is gone. */
-function lookAt(path: string): string[] | string | Error | undefined {
-  try {
-    const host = hostEntry(path);
-    const info = lstatSync(host);
-    if (!info.isDirectory())
-      return info.isFile() ? openRegularFile(host, constants.O_NOFOLLOW, content) : undefined;
-    const names = readdirSync(host).sort();
-    // users' own configuration counts most
-    return names.includes("config") ? ["config", ...names] : names;
-  } catch (err) {
-    const code = codeOf(err);
-    if (code === undefined) throw err;
-    return ["ENOENT", "ENOTDIR", "ELOOP"].includes(code) ? undefined : (err as Error);
-  }
+export function* textsOfRoot(path: string): Generator<{ path: string; text: string }> {
+  const text = unlinkedText(hostEntry(path));
+  if (text !== undefined) yield { path, text };
+  const isFolder = gone(() => lstatSync(hostEntry(path)))?.isDirectory();
+  if (isFolder && isRoots(path)) for (const name of list(path)) yield* textsOfRoot(`${path}/${name}`);
 }

@@ -15,16 +15,12 @@ import { changeClusterInfo } from "../api/cluster-trust.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import { nameOf, podsOn } from "../api/kube-object.ts";
 import { allRenewals, isFresh } from "../api/leases.ts";
-import type { EtcdData } from "../etcd-data/data.ts";
 import { controllerOf, type RunningPod } from "../facts/pod-trust.ts";
 import { Fail } from "../fail.ts";
-import { type TextHere, textsHere } from "../files/untrusted-file.ts";
 import { systemctlKubelet } from "../node/systemctl-kubelet.ts";
-import { registryPrefix } from "../objects/stored.ts";
-import { asMoved, canonicalHost, endpointPutIn, isServer, type Moved } from "../pki/addresses.ts";
-import { plainLine } from "../plain.ts";
-import { sayNames } from "../progress.ts";
+import { asMoved, canonicalHost, endpointPutIn, type Moved } from "../pki/addresses.ts";
 import { act, mode, say } from "../run.ts";
+import { linesThatFind } from "../shell-line.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { evictInTurn } from "../workloads/evict.ts";
 import { label, type PodOwner } from "../workloads/pod-owners.ts";
@@ -166,72 +162,10 @@ function namesOld(part: unknown, moved: Moved): boolean {
   return asMoved(text, moved) !== text;
 }
 
-/*
- * Then what still names an old address, as a whole word: in etcd's values, whatever their format, and in this node's
- * files. People have to change these: a webhook by URL, Endpoints of their own, a policy, a balancer's backends.
- */
-
-/** Keys below the prefix that their owners rewrite, or that only record the past. */
-const BY_ITSELF =
-  /^(minions|pods|leases|events|masterleases|csinodes|certificatesigningrequests|controllerrevisions)\//;
-const KUBERNETES = /^(services\/endpoints\/default\/kubernetes|endpointslices\/default\/kubernetes)$/;
-
-const KUBEADMS_OWN = "/etc/kubernetes/tmp/";
-
-/** `where`: a key below the prefix, such as "configmaps/shop/settings", or a file; with the old addresses in it. */
-interface StillNamed {
-  where: string;
-  addresses: string[];
-  /** Why a part of this folder was skipped. */
-  unseen?: string;
-}
-
-export function namedInData(data: EtcdData, moved: Moved): StillNamed[] {
-  const prefix = `${registryPrefix(data)}/`;
-  return data.keys(prefix).flatMap((full) => {
-    const key = full.slice(prefix.length);
-    if (BY_ITSELF.test(key) || KUBERNETES.test(key)) return [];
-    const bytes = data.get(full)?.value;
-    // protobuf's length or tag before it is no letter of a word
-    return bytes ? namedAddresses(plainLine(key), Buffer.from(bytes).toString("latin1"), moved) : [];
-  });
-}
-
-export function namedInFiles(moved: Moved, texts: Generator<TextHere> = textsHere()): StillNamed[] {
-  return texts
-    .flatMap((one) => {
-      const path = plainLine(one.path);
-      if ("unseen" in one) return [{ where: path, addresses: [], unseen: one.unseen }];
-      return path.startsWith(KUBEADMS_OWN) ? [] : namedAddresses(path, one.text, moved);
-    })
-    .toArray();
-}
-
-function namedAddresses(where: string, text: string, moved: Moved): StillNamed[] {
-  const addresses = [...moved].filter((pair) => isIn(text, pair)).map(([old]) => old);
-  return addresses.length > 0 ? [{ where, addresses }] : [];
-}
-
-/** Finds IPv6 in any of its forms. */
-function isIn(text: string, [old, today]: [string, string]): boolean {
-  const isAddress6 = isIP(old) === 6;
-  if (!isAddress6 && !text.toLowerCase().includes(old)) return false;
-  const only = new Map([[old, today]]);
-  if (isServer(old)) return asMoved(text, only) !== text;
-  const words = text.split(/[^\w.:-]+/).filter((word) => !isAddress6 || word.includes(":"));
-  return words.some((word) => asMoved(` ${word} `, only) !== ` ${word} `);
-}
-
-/** Printed for people: only they know whether it is meant. */
-export function sayStillNamed(found: readonly StillNamed[], none: string, how: string) {
-  const [unseen, rest] = [found.filter((one) => one.unseen), found.filter((one) => !one.unseen)];
-  if (rest.length === 0) say(none);
-  sayNames(
-    `for whoever made them: is it meant? ${how}`,
-    rest.map(({ where, addresses }) => `${where} (${addresses.join(", ")})`),
-  );
-  sayNames(
-    "not seen, or not all of it",
-    unseen.map((one) => `${one.where} (${one.unseen})`),
-  );
+/** Printed for people: only they know whether an old address in what they have made is meant. */
+export function sayLeftNamed(moved: Moved, { inObjects }: { inObjects: boolean }) {
+  const [files, objects] = linesThatFind([...moved.keys()], "w");
+  say("see what still names an old address, for whoever made it: is it meant?");
+  say(`files here: ${files}`);
+  if (inObjects) say(`objects: ${objects}`);
 }

@@ -1,6 +1,6 @@
 /**
  * This machine's old addresses by etcd's data, its current ones, whether it is the same machine at all, and
- * its files that name addresses of machines.
+ * its files that name them.
  *
  * A worker needs no token, no CSR and no join: its certificate names no address. If its kubelet then does not
  * renew its Lease, the old files come back.
@@ -18,7 +18,7 @@ import { attempt, Fail, failOf, Refused } from "../fail.ts";
 import { refuseFixed } from "../files/file-system.ts";
 import { replaceFiles } from "../files/file-tree.ts";
 import { exists, type FileChange, list, readText, writeFile } from "../files/files.ts";
-import { textsOfNode } from "../files/untrusted-file.ts";
+import { textsOfRoot } from "../files/untrusted-file.ts";
 import { KUBELET_CONFIG } from "../node/kubelet-config.ts";
 import { cardsWithoutAddress, hasOtherName, kubeletActive, type Node, routedAddress } from "../node/node.ts";
 import { asideOf, newRescue } from "../node/rescue-folder.ts";
@@ -30,7 +30,7 @@ import { KUBECONFIGS, leadsToEndpoint, readKubeconfig } from "../pki/kubeconfigs
 import { mode, say, step } from "../run.ts";
 import { orUndo } from "../this-run.ts";
 import { proveServer } from "../workers/saved-trust.ts";
-import { namedInFiles, renewHostPodIps, sayStillNamed } from "./tell-cluster.ts";
+import { renewHostPodIps, sayLeftNamed } from "./tell-cluster.ts";
 
 export interface KnownHere {
   node: Node;
@@ -80,9 +80,15 @@ export function refuseBesideEtcd({ nodes }: Pick<Cluster, "nodes">, moved: Moved
   });
 }
 
-/** Folders in which a machine's own addresses are configured. */
-const NETWORK =
-  /^\/etc\/(netplan|systemd\/network|network|NetworkManager\/system-connections|sysconfig\/network)\b/;
+/** A machine's own addresses are configured below these. */
+const NETWORK = [
+  "/etc/netplan",
+  "/etc/systemd/network",
+  "/etc/network",
+  "/etc/NetworkManager/system-connections",
+  "/etc/sysconfig/network",
+  "/etc/sysconfig/network-scripts",
+];
 
 /**
  * `own`: this machine's old addresses that are not here, with the new ones. Errors: Refused if one may only
@@ -90,11 +96,9 @@ const NETWORK =
  */
 export async function refuseAway(own: Moved) {
   if (own.size === 0) return;
-  const configured = namedInFiles(own, textsOfNode()).filter(
-    ({ where, unseen }) => !unseen && NETWORK.test(where),
-  );
+  const configured = NETWORK.flatMap((path) => [...textsOfRoot(path)]);
   const why = [
-    ...configured.map(({ where }) => `${where} names it`),
+    ...configured.flatMap(({ path, text }) => (asMoved(text, own) === text ? [] : `${path} names it`)),
     ...(await cardsWithoutAddress()).map((card) => `${card} is up, and has no address`),
   ];
   if (why.length === 0) return;
@@ -211,11 +215,7 @@ export async function moveWorker(node: Node, moved: Moved) {
     const why = await failOf(() => renewHostPodIps(KubeApi.from(confOf(node)), node.name, moved));
     if (why) say(`not checked: ${why.message}. When the API server answers, type the same line again`);
   });
-  await step("M.4 Say what still names an old address here", () =>
-    mode.dryRun
-      ? say("would check this node's files")
-      : sayStillNamed(namedInFiles(moved), "no file of this node names one", "on this node"),
-  );
+  await step("M.4 See what still names an old address here", () => sayLeftNamed(moved, { inObjects: false }));
 }
 
 function confOf({ kubelet: { kubeconfig } }: Node) {

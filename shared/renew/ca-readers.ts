@@ -106,17 +106,15 @@ export function kubeletsCa({ kubelet }: Node, text: string | undefined): Readonl
 
 type Texts = Partial<Record<"now" | "before", readonly (string | undefined)[]>>;
 
-export type KnownCas = Record<CaReader["ca"] | "front-proxy-ca", CaOfKey | undefined>;
-
-export function knownCas(certificatesDir: string, oldCaPem: string): KnownCas {
-  const known = (name: keyof KnownCas, { now = [], before = [] }: Texts = {}) => {
+export function knownCas(certificatesDir: string, oldCaPem: string) {
+  const known = (name: CaReader["ca"], { now = [], before = [] }: Texts = {}) => {
     const text = caText(name, certificatesDir);
     const hash = infoOf(text)?.publicKeyHash;
     const oldTexts = asideTexts(certPath(name, certificatesDir));
     return hash === undefined ? undefined : caOfKey(hash, [text, ...now], [...oldTexts, ...before]);
   };
   const ca = known("ca", { now: [oldCaPem], before: configTexts() });
-  return { ca, "etcd-ca": known("etcd-ca"), "front-proxy-ca": known("front-proxy-ca") };
+  return { ca, "etcd-ca": known("etcd-ca") };
 }
 
 function asideTexts(path: string): string[] {

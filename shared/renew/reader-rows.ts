@@ -24,7 +24,7 @@ export function readerRows(readers: readonly CaReader[], now = new Date()): Chec
 
 /** The same for metrics and lists, with the expiry date. */
 export interface OldCaHolder {
-  kind: "process" | "file" | "pod" | "object";
+  kind: "process" | "file" | "pod";
   name: string;
   until: Date;
 }

@@ -25,6 +25,7 @@ import { certPath, certRow } from "../pki/certs.ts";
 import { caText, examine, pkiFindings, wholePki } from "../pki/examine.ts";
 import { caIn, KUBECONFIGS, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { say } from "../run.ts";
+import { linesThatFind } from "../shell-line.ts";
 import { kubeletsCa } from "./ca-readers.ts";
 import {
   asBrought,
@@ -167,6 +168,12 @@ function certificateBefore(now: Readonly<CertInfo>, path: string): Readonly<Cert
 /** The old certificate, replaced now or before; undefined if none is known here. */
 export function olderOf({ now, next, path }: Renewal): Readonly<CertInfo> | undefined {
   return now.pem === next.pem ? certificateBefore(now, path) : now;
+}
+
+/** They look for a certificate's serial number, as it is, and in base64, as a kubeconfig has the whole. */
+export function linesForCopies(older: readonly Readonly<CertInfo>[]) {
+  const parts = older.map(({ pem }) => pem.slice(48, 72));
+  return linesThatFind(parts.flatMap((part) => [part, Buffer.from(part).toString("base64")]));
 }
 
 export function wayBackOfWorker(node: Node): Renewal {

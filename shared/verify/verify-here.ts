@@ -40,7 +40,7 @@ import { kubeconfigRows, ROOTS, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { oldSaKeys } from "../pki/sa-keys.ts";
 import { listed } from "../plain.ts";
 import { caReaders, kubeletCaReader } from "../renew/ca-readers.ts";
-import { olderElsewhere } from "../renew/older-elsewhere.ts";
+import { olderInPods } from "../renew/pods-with-older-ca.ts";
 import { type OldCaHolder, oldCaHolders, readerRows } from "../renew/reader-rows.ts";
 import { LOOKS, mode, say, step } from "../run.ts";
 import { shell } from "../shell-line.ts";
@@ -154,7 +154,7 @@ async function wholeCluster(
   await checks.add(await nodeChecks(cp, api, nodes, { caPem, well, away }));
   await checks.add(returnedChecks(cp, api));
   await checks.add(podChecks(cp, api, caPem, new Set(nodes.notRenewed), podsBefore(cp, nodes)));
-  const { rows, holders } = await olderElsewhere(cp, api, new Set(oldCa.map(({ name }) => name)));
+  const { rows, holders } = await olderInPods(cp, api);
   await checks.add(rows);
   oldCa.push(...holders);
   return `${cp.cluster.nodes.length} nodes`;

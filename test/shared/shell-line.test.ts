@@ -1,10 +1,13 @@
 /** What an operator types does what it says, whatever names others have chosen: bash is asked. */
 import { expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
+import { symlinkSync } from "node:fs";
 import { command } from "../../shared/again.ts";
-import { onOther, shell } from "../../shared/shell-line.ts";
+import { linesThatFind, onOther, shell } from "../../shared/shell-line.ts";
 import { putManifest } from "../../shared/static-pods/lost-nodes.ts";
 import { restoreCommands } from "../../shared/static-pods/without-files.ts";
+import { write } from "../pretend/cluster.ts";
+import { sandbox } from "../pretend/sandbox.ts";
 
 /** The words that bash makes of a line. */
 function wordsOf(line: string): string[] {
@@ -107,3 +110,32 @@ test.each(HOSTILE.slice(0, 6))("%j as a name or a path stays one in the lines th
     name,
   ]);
 });
+
+test("the lines that find words name files and objects, and show nothing of their content", () => {
+  using box = sandbox();
+  const [files, objects] = linesThatFind(["10.66.0.1", "api.old.example"], "w");
+  write(`${box.dir}/etc/haproxy/haproxy.cfg`, "server cp1 10.66.0.1:6443 check\n");
+  write(`${box.dir}/etc/kubernetes/tmp/kubeadm-backup-1/etcd.yaml`, "10.66.0.1\n");
+  write(`${box.dir}/var/lib/kubelet/pods/1/volumes/a`, "10.66.0.1\n");
+  write(`${box.dir}/home/ann/.kube/config`, "server: https://api.old.example:6443\n");
+  write(`${box.dir}/root/.kube/config`, "server: https://10.66.0.11:6443\n");
+  symlinkSync("haproxy.cfg", `${box.dir}/etc/haproxy/linked.cfg`);
+  const asHere = files.replace(/ (?=\/(?:etc|var|root|home))/g, ` ${box.dir}`);
+  expect(said(asHere)).toBe(`${box.dir}/etc/haproxy/haproxy.cfg\n${box.dir}/home/ann/.kube/config\n`);
+
+  // as kubectl v1.34.4 has answered this template
+  const answer = [
+    String.raw`ConfigMap shop/a "map[data:map[hosts:127.0.0.1 me\n10.66.0.1 cp1\n] kind:ConfigMap]"`,
+    'ConfigMap shop/longer "map[data:map[url:https://10.66.0.11:8443]]"',
+    String.raw`Secret ci/deployer "map[data:map[kubeconfig:c2VydmVy]]""server: https://api.old.example:6443\n"`,
+    'ValidatingWebhookConfiguration guard "map[webhooks:[map[clientConfig:map[url:https://10.66.0.1/x]]]]"',
+  ];
+  write(`${box.dir}/answer`, `${answer.join("\n")}\n`);
+  expect(said(`kubectl() { cat ${box.dir}/answer; }; ${objects}`)).toBe(
+    "ConfigMap shop/a\nSecret ci/deployer\nValidatingWebhookConfiguration guard\n",
+  );
+});
+
+function said(line: string): string {
+  return spawnSync("bash", ["-c", line], { encoding: "utf8" }).stdout;
+}

@@ -69,6 +69,14 @@ test("each CA's certificate is renewed where it stands, kubeconfigs too, and not
         configs[i]!.replace(/certificate-authority-data: .*/, ""),
       );
     }
+    // the lines for people's copies: as a file has it, and a kubeconfig in base64
+    const has = (pem: string) => (word: string) => pem.includes(word) || btoa(pem).includes(word);
+    const words = new Set(Array.from(stderr.matchAll(/ -e (\S+)/g), ([, word]) => word!));
+    expect(words.size).toBe(6);
+    for (const word of words) {
+      expect(cas.filter((pem) => has(pem)(word))).toHaveLength(1);
+      expect(renewed.filter((pem) => has(pem)(word))).toEqual([]);
+    }
     const info = node.api.objects.get("/api/v1/namespaces/kube-public/configmaps/cluster-info");
     expect(info.data).toEqual({ kubeconfig: "old", "jws-kubeconfig-abcdef": "old" });
     const [rescue] = readdirSync(`${node.root}/root`).filter((name) => name.startsWith("kube-pki-repair-"));

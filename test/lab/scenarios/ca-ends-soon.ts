@@ -8,7 +8,7 @@ import { certInfo } from "../../../shared/pki/certificate.ts";
 import { issueClient } from "../../../shared/pki/issue.ts";
 import { KUBELET_CLIENT_PEM } from "../../../shared/pki/kubeconfigs.ts";
 import { testFacts } from "../../pretend/facts.ts";
-import type { Machine } from "../machine/machine.ts";
+import { type Machine, sh } from "../machine/machine.ts";
 import { followGuide } from "../scene/follow-plan.ts";
 import { blockThatBegins } from "../scene/runbook-block.ts";
 import { note, type Scenario, type Scene, sayAndWait, startClock, type } from "../scene/scene.ts";
@@ -103,7 +103,33 @@ async function renewAll(scene: Scene) {
     detail: again.stderr.trim().split("\n").at(-1) ?? "",
   });
   checkConfs(scene);
+  await findCopies(scene, again.stderr);
   note(scene, "the CAs are renewed on every node");
+}
+
+/** People have the old certificate in a Secret's kubeconfig and in a file: the lines that are printed find both. */
+async function findCopies(scene: Scene, printed: string) {
+  const [first] = scene.lab.controlPlanes as [Machine];
+  const pem = (await keepCas(scene)).get("ca")!;
+  const config = `certificate-authority-data: ${Buffer.from(pem).toString("base64")}\n`;
+  writeFileSync(first.path("/etc/ours.conf"), config);
+  await sh(
+    first,
+    "kubectl --kubeconfig /etc/kubernetes/admin.conf -n default create secret generic ours --from-file=/etc/ours.conf",
+  );
+  const lines = [/On each machine: (grep .*)$/m, /copies in objects: (kubectl .*)$/m].map(
+    (form) => form.exec(printed)?.[1] ?? "false",
+  );
+  const runs = await Promise.all(lines.map((line) => first.run(["bash", "-c", line])));
+  const said = runs.map(({ stdout }) => stdout);
+  scene.checks.push({
+    name: "the lines that renew-ca prints find an old CA that people have copied, and show no Secret",
+    ok:
+      said[0]!.includes("/etc/ours.conf") &&
+      /^Secret default\/ours$/m.test(said[1]!) &&
+      !said[1]!.includes("ours.conf"),
+    detail: said.join("; ").replaceAll("\n", ", "),
+  });
 }
 
 /** Clients with the old certificate and with the renewed one, from before the second until after it. */

@@ -1,11 +1,15 @@
 /** Pods that have read a CA's certificate from before it was renewed: by when kube-root-ca.crt got today's. */
 import { expect, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
+import { found } from "../../../shared/checks/check.ts";
 import { certInfo } from "../../../shared/pki/certificate.ts";
 import { renewCa } from "../../../shared/pki/renew.ts";
-import { podsWithOlderCa } from "../../../shared/renew/older-elsewhere.ts";
+import { olderInPods, podsWithOlderCa } from "../../../shared/renew/pods-with-older-ca.ts";
 import { NO_TLS, pretendApi } from "../../pretend/api.ts";
-import { healthyCp } from "../../pretend/cluster.ts";
+import { healthyCp, write } from "../../pretend/cluster.ts";
+import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
+import { knewCa } from "../../pretend/running.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
 
 const { ca } = await healthyCp();
 const renewed = renewCa(ca.cert, ca.key, { hours: 87_600, signed: [] });
@@ -75,4 +79,35 @@ test("a token's Secret, by its own ca.crt", async () => {
     });
   expect(await of(ca.cert)).toEqual(["shop/ci"]);
   expect(await of(renewed)).toEqual([]);
+});
+
+/** `before`: the CA's certificate in a rescue folder. */
+async function look(before?: string, now?: Date) {
+  using box = sandbox();
+  write(`${box.dir}/etc/kubernetes/pki/ca.crt`, renewed);
+  if (before)
+    write(`${box.dir}/root/kube-pki-repair-20260101T000000/aside/etc/kubernetes/pki/ca.crt`, before);
+  using server = pretendApi({ objects: { [MAP]: map(renewed, MADE, RENEWED), ...PODS } });
+  const api = new KubeApi({ server: server.url, ca: NO_TLS });
+  const { rows, holders } = await olderInPods(controlPlaneOf(await pretendData(knewCa(renewed))), api, now);
+  return {
+    rows: rows.map(({ look, ...row }) => found(row, look() as string).detail),
+    holders,
+    asked: server.requests.length > 0,
+  };
+}
+
+test("a CA that nobody has renewed: nobody is asked; one whose old certificate has expired: neither", async () => {
+  const none = { rows: [], holders: [], asked: false };
+  expect(await look()).toEqual(none);
+  expect(await look(ca.cert, new Date(TODAY.olderEnd.getTime() + 1000))).toEqual(none);
+});
+
+test("renewed: its pods are named, with the day by which each has to restart", async () => {
+  const { rows, holders } = await look(ca.cert);
+  const names = ["shop/old", "shop/old-restarted-too-early"];
+  expect(rows).toEqual([
+    expect.stringMatching(/^2 not yet: until \d{4}-\d\d-\d\d each has to restart once: /),
+  ]);
+  expect(holders).toEqual(names.map((name) => ({ kind: "pod", name, until: TODAY.olderEnd })));
 });
