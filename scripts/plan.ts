@@ -15,11 +15,10 @@ import { parseOptions, writeTyped } from "../shared/files/operator-files.ts";
 import { readKubeconfig } from "../shared/pki/kubeconfigs.ts";
 import { makePlan, type Plan } from "../shared/plan/make-plan.ts";
 import { planAsMarkdown } from "../shared/plan/markdown.ts";
-import { ROOT, requireUserName } from "../shared/plan/paste.ts";
+import { requireUserName } from "../shared/plan/paste.ts";
 import { toOperator } from "../shared/plan/paste-files.ts";
 import { factsForPlan, type PlanFacts } from "../shared/plan/plan-facts.ts";
 import { planAsPage } from "../shared/plan/plan-page.ts";
-import { planOfRestore } from "../shared/plan/restore-plan.ts";
 import { answer, run, say, step } from "../shared/run.ts";
 import { shellWord } from "../shared/shell-line.ts";
 
@@ -27,13 +26,6 @@ async function main() {
   const { file, deep, ...values } = parse();
   const form = formOf(file);
   if (values.user !== undefined) requireUserName(values.user);
-  const print = (plan: Plan) =>
-    file === undefined ? answer(form(plan)) : write(file, form(plan), plan);
-  const restore = await planOfRestore(values.user ?? ROOT, values);
-  if (restore) {
-    process.exitCode = 2;
-    return print(restore);
-  }
   const { assessment, facts, looked } = await step("0.1 Look at this node", async () => {
     const looked = await lookHere(values["etcd-data"], values.endpoint);
     const facts = await factsForPlan(looked.known ?? {}, values);
@@ -42,7 +34,8 @@ async function main() {
   });
   refuseWorker(assessment, looked);
   const plan = makePlan(assessment, facts, await runbookHere());
-  print(plan);
+  if (file === undefined) answer(form(plan));
+  else write(file, form(plan), plan);
   if (plan.elsewhere) process.exitCode = 3;
   else if (assessment.damaged) process.exitCode = 2;
 }

@@ -1,14 +1,11 @@
 /** A sentence beside a plan's steps, with lines to type: those that ask all nodes, and print it again. */
 import { command } from "../again.ts";
-import { exists } from "../files/files.ts";
-import { typed } from "../options.ts";
 import { isServer } from "../pki/addresses.ts";
 import { programWord, shell } from "../shell-line.ts";
 import {
   asRoot,
   isName,
   KIT_PLACE,
-  type Line,
   meetLine,
   type PlanNode,
   sshLines,
@@ -50,12 +47,9 @@ export function planWith(
 }
 
 export function linesOn(node: PlanNode, { user }: Pick<PlanFacts, "user">, line: string): string[] {
-  return typedLines(user, node, line).map(({ text }) => text);
-}
-
-/** With a terminal, if the script asks there. */
-export function typedLines(user: string, node: PlanNode, line: string): Line[] {
-  return (ASKS.test(line) ? terminalLines : sshLines)(user, [node], line);
+  // with a terminal, if the script asks there
+  const lines = (ASKS.test(line) ? terminalLines : sshLines)(user, [node], line);
+  return lines.map(({ text }) => text);
 }
 
 /** Asks for a passphrase, or for kubeadm's certificate key. */
@@ -119,14 +113,4 @@ export function askLines({ user, said, unkept, nodes, kit }: Asked): string {
     `mkdir -p ${SEEN} && echo "$nodes" | xargs -P 20 -n 2 sh -c '${ask}'`,
     `tar -cf - ${SEEN} | ssh ${user}@${nodes[0]!.address} ${asRoot(user, plan)}`,
   ].join("\n");
-}
-
-const PASSPHRASE = "passphrase";
-
-/** Unpacks a bundle, or opens a snapshot, that lies in the kit's folder; without a passphrase there it asks. */
-export function openLine(verb: "unpack" | "snapshot", file: string): string {
-  const script = command(`hand-over ${verb}`, {
-    "passphrase-file": exists(typed(PASSPHRASE)) ? PASSPHRASE : undefined,
-  });
-  return `${script} ${shell`${file}`}`;
 }

@@ -2,12 +2,15 @@
 import { command } from "../again.ts";
 import type { Assessment } from "../assess/assessment.ts";
 import { choiceOf } from "../facts/lost-files.ts";
+import { exists } from "../files/files.ts";
 import { kindOf, meanings, type Word } from "../node/words.ts";
 import { COLLECT } from "../old-sa-key/old-tokens.ts";
+import { typed } from "../options.ts";
 import { listed } from "../plain.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
+import { shell } from "../shell-line.ts";
 import { type Elsewhere, openOthers, othersOf } from "./aim.ts";
-import { linesHere, linesOn, type Note, openLine, planAgain, planWith } from "./note.ts";
+import { linesHere, linesOn, type Note, planAgain, planWith } from "./note.ts";
 import { type PlanNode, ROOT } from "./paste.ts";
 import { printedInto, tarPipe } from "./paste-files.ts";
 import { LISTS, type List, type PlanFacts } from "./plan-facts.ts";
@@ -102,11 +105,16 @@ function silentWorkers(asked: Asked): Note[] {
   return [{ text, commands: linesHere(asked, planWith(asked, "without", names)) }];
 }
 
+const PASSPHRASE = "passphrase";
+
+/** Where its passphrase does not lie beside it, the script asks. */
 export function bundleNotes(asked: Asked): Note[] {
-  return asked.bundles.slice(0, 1).map((bundle) => ({
-    text: `A bundle of keys lies here: ${bundle}. With the old keys no worker has to join, and no running pod restarts: this comes first. ${AGAIN}.`,
-    commands: linesHere(asked, openLine("unpack", bundle), planAgain(asked)),
-  }));
+  const [bundle] = asked.bundles;
+  if (bundle === undefined) return [];
+  const opened = { "passphrase-file": exists(typed(PASSPHRASE)) ? PASSPHRASE : undefined };
+  const unpack = `${command("hand-over unpack", opened)} ${shell`${bundle}`}`;
+  const text = `A bundle of keys lies here: ${bundle}. With the old keys no worker has to join, and no running pod restarts: this comes first. ${AGAIN}.`;
+  return [{ text, commands: linesHere(asked, unpack, planAgain(asked)) }];
 }
 
 /** 00-assess prints a command or a sentence as next. Typed on this node, whose address may be another one by now. */

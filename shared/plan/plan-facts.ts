@@ -139,7 +139,7 @@ export async function factsForPlan(
     othersServe: cp !== undefined && quorumOf(cp.data.members, answering(peers)).isEnough,
     moved: movedHere(),
     isRestored: lastRestore() !== undefined,
-    bundles: lyingHere(".age").filter((name) => !name.endsWith(LOCKED)),
+    bundles: lyingHere(".age").filter((name) => !name.endsWith(".etcd.age")),
     givenUp: words["start-without"] ?? [],
     unkept: cp ? unkept : said,
   };
@@ -155,9 +155,7 @@ function madeHere(cp: ControlPlaneNode | undefined): PlanFacts["made"] {
   };
 }
 
-export const LOCKED = ".etcd.age";
-
-export function lyingHere(ending: string): string[] {
+function lyingHere(ending: string): string[] {
   return list(inKitsFolder(".")).filter((name) => name.endsWith(ending) && !name.startsWith("-"));
 }
 

@@ -87,7 +87,7 @@ export const PROMISES: Promised[] = [
   more("| `/var/lib/kubelet/config.yaml`, `kubeadm-flags.env` | – | never changed, but", "test/scripts/kubelet-guard.test.ts: goes as far as its kubelet's certificate", "test/typed/parts.test.ts: never changed"),
   readme("**Other addresses?**", "scenario moved", "scenario moved-all", "test/typed/move.test.ts: it finds its own addresses"),
   more("no member of etcd is created again", "scenario moved-all", "test/shared/etcd/tell-members.test.ts: what is sent to the old address"),
-  more("in the kit's folder, `plan.ts` prints each line from here to the end", "scenario restored", "scenario ha-restored", "test/typed/restore.test.ts: on a new machine the plan is that of the snapshot"),
+  more("after `restore`, `plan.ts` prints each line from here to the end", "scenario restored", "scenario ha-restored", "test/typed/restore.test.ts: then the plan unpacks a bundle that lies there"),
   more("They know who was a member of etcd before (`words.json` in the rescue folder), and leave the others out as with `--lost`", "scenario ha-restored", "test/typed/restore.test.ts: every part knows that the other two are lost"),
   more("It continues alone with every write that it has acknowledged", "scenario survivor", "check survivor.ts"),
   more("# no bundle: part 1 with --new-cas", "scenario restored-new-cas", "test/typed/restore.test.ts: parts 0 and 1 go on from"),

@@ -26,7 +26,7 @@ const BUDGETS: Record<string, number> = {
   "hand-over": 90,
   "join-again": 65, // etcd on other machines is asked for its data (issue 44)
   move: 103, // etcd on other machines is asked for its data (issue 44)
-  plan: 147,
+  plan: 145,
   "renew-ca": 112,
   report: 162,
   restore: 91, // older trees of damaged data (issue 45)

@@ -11,6 +11,7 @@ import { newAddress, readdress } from "../machine/readdress.ts";
 import { followGuide, followPlan } from "../scene/follow-plan.ts";
 import { cutPower, powerOn } from "../scene/power.ts";
 import { joinByPrinted, putBackByPrinted, untilAsBefore } from "../scene/replace.ts";
+import { blockThatBegins } from "../scene/runbook-block.ts";
 import { KIT, note, type Scenario, type Scene, startClock, type } from "../scene/scene.ts";
 
 const PASSPHRASE = "--passphrase-file passphrase";
@@ -176,13 +177,9 @@ async function repair(scene: Scene, left: Left) {
   const { bundle } = left;
   const cp1 = firstOf(scene);
   await bring(scene, left);
-  if (scene.guide === "plan")
-    return await followPlan(scene, {
-      first: true,
-      ...(isOfEtcd35(scene) && { without: namesOfOthers(scene) }),
-    });
-  const tags = bundle ? ["old-cas"] : ["new-cas", "join"];
   const move = await restore(scene, left);
+  if (scene.guide === "plan") return await followPlan(scene, { first: true });
+  const tags = bundle ? ["old-cas"] : ["new-cas", "join"];
   await type(scene, cp1, move, { part: 0 });
   await follow(scene, tags, [1, 2]);
   for (const worker of scene.lab.workers) await sh(worker, "systemctl restart kubelet");
@@ -204,36 +201,40 @@ async function bring(scene: Scene, { bundle, disk }: Left) {
     await firstOf(scene).run(["bash", "-c", `umask 077; base64 -d > ${KIT}/${file}`], { input: content });
 }
 
-/** Returns the line of move.ts that it prints. */
-async function restore(scene: Scene, { bundle, disk }: Left): Promise<string> {
+/** The lines that the chapter has, for this machine and what is left. */
+function linesOfChapter(scene: Scene, { bundle, disk }: Left): string[] {
+  const lines = blockThatBegins(`./bunw scripts/hand-over.ts snapshot ${SNAPSHOT}`);
+  const isFor = (line: string) =>
+    !(disk && line.includes("hand-over.ts snapshot")) && !(!bundle && line.includes("hand-over.ts unpack"));
+  return lines.filter(isFor).map((line) =>
+    line
+      .replace(/ +#.*/, "")
+      .replace(/(hand-over\.ts \w+)/, `$1 ${PASSPHRASE}`)
+      .replace("--as cp1", `--as ${firstOf(scene).nodeName}`)
+      .replace("restore.ts snapshot.db", disk ? `restore.ts --from ${DISK}` : "$&"),
+  );
+}
+
+/**
+ * Returns the line of move.ts that it prints. A snapshot of etcd 3.5 does not name members that have joined: the
+ * operator does, if the dry run asks for it.
+ */
+async function restore(scene: Scene, left: Left): Promise<string> {
   const cp1 = firstOf(scene);
-  const line = `./bunw scripts/restore.ts ${disk ? `--from ${DISK}` : "snapshot.db"} --as ${cp1.nodeName}`;
-  if (!disk)
-    await type(scene, cp1, `./bunw scripts/hand-over.ts snapshot ${PASSPHRASE} ${SNAPSHOT}`, { part: 0 });
-  const lost = await namesAskedBy(scene, `${line} --dry-run`);
-  const { stderr } = await type(scene, cp1, lost.length > 0 ? `${line} --lost ${lost.join(",")}` : line, {
-    part: 0,
-  });
-  await type(scene, cp1, "systemctl enable kubelet", { part: 0 });
-  if (bundle)
-    await type(scene, cp1, `./bunw scripts/hand-over.ts unpack ${PASSPHRASE} ${BUNDLE}`, { part: 0 });
-  const [move] = /\.\/bunw scripts\/move\.ts --moved \S+(?=,)/.exec(stderr) ?? [
-    "restore printed no line of move.ts",
-  ];
+  let lost = "";
+  let move = "restore printed no line of move.ts";
+  for (const line of linesOfChapter(scene, left)) {
+    const isDry = line.endsWith(" --dry-run");
+    const isRestore = line.includes("restore.ts");
+    const typed = isRestore && !isDry ? line + lost : line;
+    const { stderr } = await type(scene, cp1, typed, { part: 0, ...(isDry && { exit: [0, 2, 3] }) });
+    if (stderr.includes("have no name in this data"))
+      lost = ` --lost ${othersOf(scene)
+        .map(({ nodeName }) => nodeName)
+        .join(",")}`;
+    [move] = /\.\/bunw scripts\/move\.ts --moved \S+(?=,)/.exec(isDry ? "" : stderr) ?? [move];
+  }
   return move;
-}
-
-/** A snapshot of etcd 3.5 does not name members that have joined: the operator does, where the line asks for it. */
-async function namesAskedBy(scene: Scene, line: string): Promise<string[]> {
-  const { stderr } = await type(scene, firstOf(scene), line, { part: 0, exit: [0, 2, 3] });
-  return stderr.includes("have no name in this data") ? namesOfOthers(scene) : [];
-}
-
-const namesOfOthers = (scene: Scene) => othersOf(scene).map(({ nodeName }) => nodeName);
-
-/** The operator knows it, and says at once what a locked snapshot cannot ask. */
-function isOfEtcd35(scene: Scene): boolean {
-  return JSON.stringify(scene.before.nodes[firstOf(scene).name]!.manifests).includes("etcd:3.5");
 }
 
 /** One after the other: etcd takes one new member at a time. */
