@@ -10,7 +10,6 @@
  * github.com/canonical/microk8s (refresh-certs), docs.siderolabs.com/talos (security/ca-rotation).
  */
 import { dirname, resolve } from "node:path";
-import { $ } from "zx/core";
 import type { Todo } from "../again.ts";
 import { attempt, Refused } from "../fail.ts";
 import { exists, readText, writeFile } from "../files/files.ts";
@@ -18,9 +17,8 @@ import { isEachAddress } from "../pki/addresses.ts";
 import { orUndefined } from "../pki/certificate.ts";
 import { type Kubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { shell } from "../shell-line.ts";
-import { sayWhile } from "../wait-for.ts";
 import { isMapping, readMapping, type Shape, yamlText } from "../yaml.ts";
-import { JOURNAL, type KubeletFlags, withDropIns } from "./started-with.ts";
+import { type KubeletFlags, withDropIns } from "./started-with.ts";
 
 export const KUBELET_DIR = "/var/lib/kubelet";
 /** kubeadm writes it on each node. */
@@ -246,29 +244,6 @@ function besides(config: KubeletConfiguration, folder: string): KubeletConfigura
     x509: { ...x509, clientCAFile: at(x509.clientCAFile) },
   };
   return { ...config, ...paths, ...(authentication && { authentication }) };
-}
-
-/**
- * The kubelet logs this when it starts: pkg/kubelet/kubelet.go, makePodSourceConfig; apiserver's
- * dynamic_cafile_content.go.
- */
-const LOGGED: [field: string, grep: string, pattern: RegExp][] = [
-  ["staticPodPath", "Adding static pod path", /"Adding static pod path" path="([^"]+)"/],
-  ["authentication.x509.clientCAFile", "client-ca-bundle::", /"client-ca-bundle::([^"]+)"/],
-];
-
-/** Fields and paths of a configuration whose drop-ins are lost, as far as the kubelet's journal still has them. */
-export async function loggedConfig(): Promise<string[]> {
-  const known: string[] = [];
-  const what = "journalctl to search the kubelet's journal";
-  for (const [field, grep, pattern] of LOGGED) {
-    const search = () =>
-      $({ quiet: true, nothrow: true })`journalctl -u kubelet -o cat --no-pager -r -n 1 -g ${grep}`;
-    const { stdout } = await sayWhile(what, JOURNAL, search);
-    const path = pattern.exec(stdout)?.[1];
-    if (path) known.push(`${field}: ${path}`);
-  }
-  return known;
 }
 
 type Credentials = Pick<ReturnType<typeof readKubelet>, "clientPem" | "kubeconfig" | "keepsCertificate">;

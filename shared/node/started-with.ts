@@ -242,7 +242,8 @@ async function loggedFlags(): Promise<string[]> {
       quiet: true,
       nothrow: true,
     })`journalctl -u kubelet -o json ${fields} --no-pager -r -n 4000 -g ${grep}`;
-  const { stdout } = await sayWhile("journalctl to search the kubelet's journal", JOURNAL, search);
+  const hint = "journalctl --disk-usage; it ends by itself";
+  const { stdout } = await sayWhile("journalctl to search the kubelet's journal", hint, search);
   const starts = new Map<unknown, { isNoted: boolean; flags: Map<string, string> }>();
   for (const line of stdout.split("\n").reverse()) {
     const entry: unknown = orUndefined(() => JSON.parse(line));
@@ -260,8 +261,6 @@ async function loggedFlags(): Promise<string[]> {
     value === "" || DEFAULTS.includes(value) ? [] : `--${name}=${value}`,
   );
 }
-
-export const JOURNAL = "journalctl --disk-usage; it ends by itself";
 
 export function withLostEnv<U extends Unit>(unit: U, env: LostEnv | undefined): U {
   if (!env) return unit;

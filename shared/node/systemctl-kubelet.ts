@@ -22,7 +22,7 @@ import { shell } from "../shell-line.ts";
 import { leaves } from "../this-run.ts";
 import { sayWhile } from "../wait-for.ts";
 import { withRotated } from "./credentials.ts";
-import { KEPT_CONFIG, keptConfig, kubeadmsConfig, loggedConfig, readKubelet } from "./kubelet-config.ts";
+import { KEPT_CONFIG, keptConfig, kubeadmsConfig, readKubelet } from "./kubelet-config.ts";
 import { allAddresses, kubeletStopped, type Node, otherName } from "./node.ts";
 import { asideOf, rescueOfRun } from "./rescue-folder.ts";
 import {
@@ -128,7 +128,7 @@ export async function unfitKubelet(coming?: Coming, known?: Unit): Promise<Fail 
   const dropIns = flags.get("config-dir");
   const isLost = dropIns !== undefined && missing.some(({ path }) => path === dropIns);
   const lostConfig = missing.find(({ why }) => why === "which --config names")?.path;
-  const more = isLost ? await aboutDropIns(dropIns) : lostConfig ? aboutConfig(lostConfig) : "";
+  const more = isLost ? aboutDropIns(dropIns) : lostConfig ? aboutConfig(lostConfig) : "";
   return new Fail(`The kubelet cannot start: ${sentences.join("; ")}`, {
     hint: [
       "bring it back first: systemctl cat kubelet shows what the kubelet reads.",
@@ -267,15 +267,12 @@ function losesFlags(
   );
 }
 
-async function aboutDropIns(folder: string): Promise<string> {
-  const logged = await loggedConfig();
-  const said =
-    logged.length > 0
-      ? `the kubelet's journal still says ${logged.join(" and ")}`
-      : "the kubelet's journal says nothing of it";
+/** The kubelet logs two of its paths when it starts: pkg/kubelet/kubelet.go; apiserver's dynamic_cafile_content.go. */
+function aboutDropIns(folder: string): string {
   return (
-    ` ${folder} may have set any field of the kubelet's configuration; ${said}. Another node has the same files, mostly. If nobody has ` +
-    shell`them: mkdir -p ${folder}, and what the journal says into ${folder}/10-recovered.conf (apiVersion: kubelet.config.k8s.io/v1beta1, ` +
-    "kind: KubeletConfiguration); the rest is lost."
+    ` ${folder} may have set any field of the kubelet's configuration. Another node has the same files, mostly. ` +
+    shell`If nobody has them: mkdir -p ${folder}, and into ${folder}/10-recovered.conf (apiVersion: kubelet.config.k8s.io/v1beta1, ` +
+    "kind: KubeletConfiguration) staticPodPath and authentication.x509.clientCAFile, if the kubelet's journal still has them: " +
+    'journalctl -u kubelet -o cat | grep -oE "static pod path.*|client-ca-bundle::[^ ]*" | sort -u; the rest is lost.'
   );
 }

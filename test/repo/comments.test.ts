@@ -11,7 +11,7 @@ const sources = await kitSources();
 const NAMES: Record<string, number> = {
   "shared/api": 1,
   "shared/facts": 20,
-  "shared/node": 9,
+  "shared/node": 8,
   "shared/plan": 18,
   "shared/restore": 1,
   "shared/salvage": 2,
