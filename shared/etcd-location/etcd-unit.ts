@@ -111,21 +111,16 @@ export function textOf(path: string): string {
 }
 
 /** One command a line, some with a comment; files in place need none. */
-export function unitSteps(
-  { unit, client }: { unit?: EtcdUnit | undefined; client: readonly string[] },
-  nodeName: string,
-): string[] {
+export function unitSteps(unit: EtcdUnit | undefined, client: readonly string[]): string[] {
   const lost = client.filter((path) => !exists(path));
+  const isKubesprays = unit?.by === "kubespray";
   return [
     "leave etcd alone while it runs and its files are here; if not, repair it first: systemctl status etcd; journalctl -u etcd -n 50",
     ...(lost.length > 0 ? clientPair(lost, unit?.files ?? []) : []),
     "./bunw scripts/00-salvage.ts   # lost CA keys; or copy ca.*, front-proxy-ca.*, sa.* from another control plane node (scp -p)",
-    ...(unit?.by === "kubespray" ? byPlaybook(nodeName) : []),
-    `./bunw scripts/00-assess.ts --kubeadm-config > kubeadm.yaml   # ${unit?.by === "kubespray" ? "without the inventory: " : ""}the cluster's own, out of etcd's data`,
+    `./bunw scripts/00-assess.ts --kubeadm-config > kubeadm.yaml   # the cluster's own, out of etcd's data${isKubesprays ? '; with the inventory, kubespray writes it and the kubelet\'s files: RUNBOOK-MORE "If etcd is a unit of this node"' : ""}`,
     "kubeadm init phase certs all --config kubeadm.yaml   # then: kubeconfig all, control-plane all; when the kubelet runs: kubelet-finalize all. Files that flags name and kubeadm does not make come from a backup",
-    ...(unit?.by === "kubespray"
-      ? []
-      : ["systemctl start kubelet   # then 00-assess on this node, and the next one"]),
+    ...(isKubesprays ? [] : ["systemctl start kubelet   # then 00-assess on this node, and the next one"]),
   ];
 }
 
@@ -137,15 +132,6 @@ function clientPair(lost: readonly string[], files: readonly string[]): string[]
   const copies = [ca, cert, key].map((from, i) => shell`cp -p ${from} ${lost[i]!}`);
   return [
     `${[shell`mkdir -p ${dirname(lost[0]!)}`, ...copies].join(" && ")}   # the API server's way to etcd: a certificate of the same CA`,
-  ];
-}
-
-function byPlaybook(nodeName: string): string[] {
-  const play = "ansible-playbook -b -i INVENTORY";
-  return [
-    `${play} playbooks/facts.yml && ${play} cluster.yml --tags control-plane ${shell`--limit ${nodeName}`}   # with kubespray's inventory, on its machine: writes kubeadm-config.yaml and the files that flags name, and stops at "Check apiserver.crt SAN IPs", as that file is lost`,
-    "kubeadm init phase certs all --config /etc/kubernetes/kubeadm-config.yaml   # on this node; then: kubeconfig all, control-plane all; when the kubelet runs: kubelet-finalize all",
-    `${play} cluster.yml --tags kubelet ${shell`--limit ${nodeName}`}   # on its machine again: writes kubelet.env and kubelet-config.yaml, then starts the kubelet`,
   ];
 }
 

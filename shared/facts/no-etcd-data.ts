@@ -153,7 +153,7 @@ export function whyWithoutData({ etcd, from, unreached }: WithoutData, dataDir: 
  * the rest.
  */
 export function withoutDataSteps({ etcd, unreached }: WithoutData, node: Node | undefined): string[] {
-  if (etcd.runs === "unit") return unitSteps(etcd, node?.name ?? "NODE");
+  if (etcd.runs === "unit") return unitSteps(etcd.unit, etcd.client);
   if (etcd.runs === "elsewhere")
     return [...stepsToEtcd({ etcd, unreached }), ...keysFirst(certificatesDirOn(node))];
   return [...whereDataIs(), withoutNode(node?.name ?? "NODE")];
