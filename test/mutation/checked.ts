@@ -6,6 +6,8 @@ import { API } from "typescript/unstable/async";
 export class Checked implements Disposable {
   readonly #api: API;
   readonly #config: string;
+  /** The file that was asked of last: since then, its change may have been taken back. */
+  #last: string[] = [];
   readonly home: string;
 
   constructor(home: string) {
@@ -29,7 +31,8 @@ export class Checked implements Disposable {
 
   /** Whether the file, as it is on the disk now, is TypeScript. */
   async isValid(path: string): Promise<boolean> {
-    const program = await this.#program([path]);
+    const program = await this.#program([...this.#last, path]);
+    this.#last = [path];
     const file = join(this.home, path);
     const said = [
       ...(await program.getSyntacticDiagnostics(file)),

@@ -18,23 +18,18 @@ export const ALONE = [
 export interface Ran {
   /** `loops`: a test would not end. `timed out`: nothing proves that a test noticed anything. */
   end: "survived" | "killed" | "loops" | "timed out";
-  /** Test files; all of them where it is not known which. With `bail` the first one. */
+  /** The first test file; all of them where it is not known which. */
   red: readonly string[];
 }
 
 /**
- * `longest`: seconds of CPU, of each process. No test has a limit of its own: that one of them waits too long is
+ * Until one is red. `longest`: seconds of CPU, of each process. No test has a limit of its own: that one of them waits too long is
  * no proof that it has noticed anything.
  */
-export async function ranAlone(
-  home: string,
-  files: readonly string[],
-  longest: number,
-  { bail }: { bail: boolean },
-): Promise<Ran> {
+export async function ranAlone(home: string, files: readonly string[], longest: number): Promise<Ran> {
   const paths = files.map((path) => `./${path}`);
   const waits = WAITS.at + WAITS.each * longest;
-  const words = [`--timeout=${(waits + 60) * 1000}`, ...(bail ? ["--bail"] : [])];
+  const words = [`--timeout=${(waits + 60) * 1000}`, "--bail"];
   const command = [process.execPath, "test", ...words, ...paths];
   const limits = ["timeout", "-s", "KILL", `${waits}`, "prlimit", `--cpu=${longest}:${longest + 60}`, "--"];
   const child = Bun.spawn([...ALONE, ...limits, ...command], {

@@ -7,8 +7,8 @@ import { coverageOf, coveredBy, readLcov, testsOf } from "./covered.ts";
 import { Ends } from "./ends.ts";
 import { ALONE, ranAlone, redOf } from "./limits.ts";
 import { type Mutant, mutantsOf, mutated } from "./mutants.ts";
-import { inOtherFiles, noticed } from "./together.ts";
-import { inTurn } from "./turns.ts";
+import { apart, noticed } from "./together.ts";
+import { atATime, inTurn } from "./turns.ts";
 
 setDefaultTimeout(300_000);
 
@@ -151,22 +151,23 @@ test("a run goes on behind what an earlier one has kept, but not in a file that 
   expect(known()).toEqual(["survived", undefined, undefined]);
 });
 
-test("near and quick tests come first, some at a time", () => {
+test("near and quick tests come first, and few of them alone; the others some at a time", () => {
   const seconds = new Map([
-    ["test/shared/a/x.test.ts", 5],
-    ["test/shared/a/y.test.ts", 1],
-    ["test/shared/b/z.test.ts", 2],
+    ["test/shared/a/x.test.ts", 2.5],
+    ["test/shared/a/y.test.ts", 0.5],
+    ["test/shared/b/z.test.ts", 1],
     ["test/typed/last.test.ts", 9],
     ["test/typed/slow.test.ts", 30],
     ["test/typed/quick.test.ts", 8],
   ]);
   const covered = { lines: new Map(), seconds };
-  const turns = inTurn([...seconds.keys()], "shared/a/x.ts", covered);
-  expect(turns).toEqual([
-    ["test/shared/a/y.test.ts", "test/shared/a/x.test.ts", "test/shared/b/z.test.ts"],
+  const [near, far] = inTurn([...seconds.keys()], "shared/a/x.ts", covered);
+  expect(near).toEqual(["test/shared/a/y.test.ts", "test/shared/a/x.test.ts", "test/shared/b/z.test.ts"]);
+  expect(atATime(far, covered)).toEqual([
     ["test/typed/quick.test.ts", "test/typed/last.test.ts"],
     ["test/typed/slow.test.ts"],
   ]);
+  expect(inTurn([], "shared/a/x.ts", covered)).toEqual([[], []]);
 });
 
 test("what Bun says names the red files, also one that cannot be loaded; its list at the end names none", () => {
@@ -178,41 +179,53 @@ test("what Bun says names the red files, also one that cannot be loaded; its lis
   expect(redOf(said)).toEqual(["b/b.test.ts", "c.test.ts"]);
 });
 
-const one = (path: string, line = 1): Mutant => ({ path, line, what: "", start: 0, end: 0, text: "" });
+const one = (path: string, start = 0, end = start): Mutant => ({
+  ...{ path, line: 1, what: "", text: "" },
+  ...{ start, end },
+});
 
 /** What notices which change, and how many runs of test files it took. */
 const NOTICED: [what: string, red: Record<string, string[]>, found: string[], runs: number][] = [
-  ["nothing", {}, [], 4],
-  ["one of them", { x: ["a"] }, ["a"], 4 + 1 + 1],
-  ["all of them", { x: ["a", "b"], y: ["c"] }, ["a", "b", "c"], 4 + (1 + 1 + 1) + 1],
-  ["two only where both are there", { x: ["a+b"] }, [], 4 + 1 + 1],
+  ["nothing", {}, [], 2 + 2],
+  ["the first", { x: ["a"] }, ["a"], 2 + 4 + 1 + 2],
+  ["the last", { x: ["d"] }, ["d"], 2 + 2 + 2 + 2],
+  ["all of them", { x: ["a", "b"], y: ["c", "d"] }, ["a", "b", "c", "d"], 2 + 4 + 1 + 2 + 2],
+  ["by two tests one", { u: ["a"], x: ["a"] }, ["a"], 2 + 1 + 1 + 2],
+  ["two only where both are there", { x: ["a+b"] }, [], 2 + 4 + 1 + 2],
 ];
 
 test.each(NOTICED)("changes tried together: %s is noticed, by few runs", async (_, notices, found, runs) => {
-  const open = ["a", "b", "c"].map((path) => ({
-    mutant: one(path),
-    tests: path === "c" ? ["y", "z"] : ["x", "z", ...(path === "a" ? ["u"] : [])],
-  }));
+  const tests = { a: ["u", "x", "z"], b: ["x", "z"], c: ["y", "z"], d: ["x", "y", "z"] };
+  const open = Object.entries(tests).map(([path, tests]) => ({ mutant: one(path), tests }));
   let ran = 0;
-  const ends = await noticed(open, async (mutants, tests) => {
+  const turns = [
+    ["u", "x"],
+    ["y", "z"],
+  ];
+  const ends = noticed(open, turns, async (mutants, tests) => {
     ran += tests.length;
     const has = (key: string) =>
       key.split("+").every((path) => mutants.some((mutant) => mutant.path === path));
-    const red = tests.filter((test) => notices[test]?.some(has));
-    return { end: red.length > 0 ? "killed" : "survived", red };
+    const red = tests.find((test) => notices[test]?.some(has));
+    return { end: red ? "killed" : "survived", red: red ? [red] : [] };
   });
-  expect([ends.map(({ mutant }) => mutant.path), ran]).toEqual([found, runs]);
+  const paths = (await Array.fromAsync(ends)).map(({ mutant }) => mutant.path);
+  expect([paths.sort(), ran]).toEqual([found, runs]);
 });
 
-test("two changes of one file are never made together, and never more than so many", () => {
-  const open = [one("a"), one("b"), one("a", 2), one("a", 3), one("c")].map((mutant) => ({
-    mutant,
-    tests: [],
-  }));
-  expect(inOtherFiles(open, 2).map((group) => group.map(({ mutant }) => mutant.path + mutant.line))).toEqual([
-    ["a1", "b1"],
-    ["a2", "c1"],
-    ["a3"],
+test("no change is made in the text of another one, and never more than so many are made together", () => {
+  const open = [one("a", 1, 5), one("b"), one("a", 3, 4), one("a", 5, 9), one("a", 6, 7), one("c")].map(
+    (mutant) => ({ mutant, tests: [] }),
+  );
+  const names = (most: number) =>
+    apart(open, most).map((group) => group.map(({ mutant }) => mutant.path + mutant.start));
+  expect(names(3)).toEqual([
+    ["a1", "b0", "a6"],
+    ["a3", "a5", "c0"],
+  ]);
+  expect(names(9)).toEqual([
+    ["a1", "b0", "a6", "c0"],
+    ["a3", "a5"],
   ]);
 });
 
@@ -231,7 +244,7 @@ test.skipIf(!mayBeAlone)(
           `${home}/${at}.test.ts`,
           `import { test } from "bun:test";\ntest("one", () => {${body}});\n`,
         );
-      return await ranAlone(home, files, 1, { bail: false });
+      return await ranAlone(home, files, 1);
     };
     try {
       expect([await ended(""), await ended("", "throw 1", ""), await ended("", "for (;;);")]).toEqual([

@@ -2,8 +2,7 @@
 /**
  * `npm run mutate`: do the tests of `npm run ok` still bite? It makes small changes of decisions in shared/,
  * in a copy of the checkout, and runs the tests that run the changed line: the nearest with each change alone,
- * the others with some of those together that these have not noticed. What no test notices survives, and is
- * printed.
+ * the others with all those together that these have not noticed. What no test notices survives, and is printed.
  */
 import {
   chmodSync,
@@ -26,8 +25,8 @@ import { type Covered, coveredBy, testsOf } from "./covered.ts";
 import { Ends, type Result } from "./ends.ts";
 import { ALONE, type Ran, ranAlone } from "./limits.ts";
 import { type Mutant, mutantsOf, mutated } from "./mutants.ts";
-import { inOtherFiles, noticed, type Open } from "./together.ts";
-import { inTurn, usualOf } from "./turns.ts";
+import { apart, noticed, type Open } from "./together.ts";
+import { atATime, inTurn, usualOf } from "./turns.ts";
 
 const USAGE = `Usage: npm run mutate [-- options]
 
@@ -131,9 +130,6 @@ interface Bench {
   ends: Ends;
 }
 
-/** So many open changes are tried together: more of them, and more of the far tests have something to say. */
-const TOGETHER = 24;
-
 /** So many of them that are TypeScript. */
 async function tryAll(mutants: readonly Mutant[], count: number, benches: readonly Bench[]) {
   const [results, open]: [Result[], Open[]] = [[], []];
@@ -148,7 +144,7 @@ async function tryAll(mutants: readonly Mutant[], count: number, benches: readon
     });
   }
   console.log(`   ${summary(results)}; ${open.length} to be tried with far tests`);
-  await onFree(benches, inOtherFiles(open, TOGETHER), async (group, bench) => {
+  await onFree(benches, apart(open, Math.ceil(open.length / benches.length)), async (group, bench) => {
     results.push(...(await farEnds(group, bench)));
   });
   return results;
@@ -173,16 +169,15 @@ async function nearEnd(mutant: Mutant, bench: Bench): Promise<Result | Open> {
   const { home, checked, covered, ends } = bench;
   const known = ends.of(mutant);
   if (known && known.end !== "open") return { ...known, mutant, end: known.end };
-  const isValid = () => checked.isValid(mutant.path);
-  const valid = known !== undefined || (await withChanges(home, [mutant], isValid));
-  await isValid();
+  const valid =
+    known !== undefined || (await withChanges(home, [mutant], () => checked.isValid(mutant.path)));
   if (!valid) return shown({ mutant, end: "no types", by: [] }, bench);
   const tests = testsOf(covered, mutant.path, mutant.line);
   if (tests.length === 0) return shown({ mutant, end: "never run", by: [] }, bench);
-  const [near, ...far] = inTurn(tests, mutant.path, covered);
-  const open: Open = { mutant, tests: far.flat() };
+  const [near, far] = inTurn(tests, mutant.path, covered);
+  const open: Open = { mutant, tests: far };
   if (known) return open;
-  const { end, red } = await withChanges(home, [mutant], () => ranOf(near!, bench, { bail: true }));
+  const { end, red } = await withChanges(home, [mutant], () => ranOf(near, bench));
   if (end !== "survived" || far.length === 0) return shown({ mutant, end, by: red }, bench);
   ends.keep({ mutant, end: "open", by: [] });
   console.log(`no near test notices: ${mutant.path}:${mutant.line}: ${mutant.what}`);
@@ -190,42 +185,33 @@ async function nearEnd(mutant: Mutant, bench: Bench): Promise<Result | Open> {
 }
 
 async function farEnds(group: readonly Open[], bench: Bench): Promise<Result[]> {
-  const ends = await noticed(group, (mutants, tests) =>
-    withChanges(bench.home, mutants, async () => {
-      const bail = mutants.length === 1;
-      const found: Ran = { end: "survived", red: [] };
-      for (const turn of inTurn(tests, mutants[0]!.path, bench.covered)) {
-        const { end, red } = await ranOf(turn, bench, { bail });
-        if (end === "survived") continue;
-        Object.assign(found, { end, red: [...found.red, ...red] });
-        if (bail) break;
-      }
-      return found;
-    }),
-  );
-  return group.map(({ mutant }) => {
-    const { end, by } = ends.find((one) => one.mutant === mutant) ?? { end: "survived", by: [] };
-    return shown({ mutant, end, by }, bench);
-  });
+  const turns = atATime([...new Set(group.flatMap(({ tests }) => tests))].sort(), bench.covered);
+  const results: Result[] = [];
+  const run = (mutants: readonly Mutant[], tests: readonly string[]) =>
+    withChanges(bench.home, mutants, () => ranOf(tests, bench));
+  for await (const one of noticed(group, turns, run)) results.push(shown(one, bench));
+  const others = group.filter(({ mutant }) => !results.some((result) => result.mutant === mutant));
+  return [...results, ...others.map(({ mutant }) => shown({ mutant, end: "survived", by: [] }, bench))];
 }
 
+/** The last in a file is made first: it moves no other's place. */
 async function withChanges<T>(home: string, mutants: readonly Mutant[], action: () => Promise<T>) {
-  const before = mutants.map(({ path }) => readFileSync(join(home, path), "utf8"));
-  mutants.forEach((mutant, at) => {
-    writeFileSync(join(home, mutant.path), mutated(before[at]!, mutant));
-  });
+  const before = new Map(mutants.map(({ path }) => [path, readFileSync(join(home, path), "utf8")]));
+  for (const [path, text] of before) {
+    const here = mutants.filter((mutant) => mutant.path === path).sort((a, b) => b.start - a.start);
+    writeFileSync(join(home, path), here.reduce(mutated, text));
+  }
   try {
     return await action();
   } finally {
-    mutants.forEach(({ path }, at) => {
-      writeFileSync(join(home, path), before[at]!);
-    });
+    for (const [path, text] of before) writeFileSync(join(home, path), text);
   }
 }
 
-function ranOf(files: readonly string[], { home, covered }: Bench, how: { bail: boolean }): Promise<Ran> {
+/** To the first red one. */
+function ranOf(files: readonly string[], { home, covered }: Bench): Promise<Ran> {
   const longest = LONGEST.at + LONGEST.times * usualOf(files, covered);
-  return ranAlone(home, files, Math.ceil(longest), how);
+  return ranAlone(home, files, Math.ceil(longest));
 }
 
 /** As they come: a run of hours may be stopped. */
