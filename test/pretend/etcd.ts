@@ -154,6 +154,11 @@ export function etcdAnswer(path: string, body: unknown, state: EtcdState): unkno
     const gone = members.findIndex(({ id }) => decimal(id) === (body as { ID: string }).ID);
     return { members: members.splice(gone, 1) };
   }
+  if (path === "/v3/cluster/member/update") {
+    const { ID, peerURLs } = body as { ID: string; peerURLs: string[] };
+    Object.assign(members.find(({ id }) => decimal(id) === ID)!, { peerURLs });
+    return { members };
+  }
   if (path === "/v3/maintenance/hashkv") return { hash: 7 };
   if (path === "/v3/maintenance/alarm") return { alarms: state.alarms ?? [] };
   const { key, range_end, revision: asked } = body as { key: string; range_end?: string; revision?: number };
