@@ -20,7 +20,7 @@ export interface Noticed {
 
 type Run = (mutants: readonly Mutant[], tests: readonly string[]) => Promise<Ran>;
 
-/** Those that a test notices when it is alone, as they are found. `run` may end with the first red test. */
+/** Those that a test notices when it is alone, as they are found. `run` ends with the first red test. */
 export async function* noticed(
   group: readonly Open[],
   turns: readonly (readonly string[])[],
@@ -39,8 +39,8 @@ export async function* noticed(
       const more = await noticedBy(red, askedBy(red, open), run, true);
       found.push(...more);
       yield* more;
-      // red only with several of them together, or by itself
-      if (more.length === 0) tests = tests.filter((test) => !red.includes(test));
+      // those before it are green; without a culprit it is red only with several of them together, or by itself
+      tests = tests.slice(tests.indexOf(red[0]!)).filter((test) => more.length > 0 || !red.includes(test));
     }
   }
 }
