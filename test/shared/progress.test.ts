@@ -27,6 +27,7 @@ test("a progress line says nothing of speed before the first, and the time when 
   expect(progressLine({ what: "tokens", done: 30, total: 30, seconds: 15 }, false)).toBe(
     "tokens   30 / 30   in 15 s   2.0/s",
   );
+  expect(progressLine({ what: "tokens", done: 30, total: 30, seconds: 0 }, false)).toBe("tokens   30 / 30");
   expect(progressLine({ what: "nodes", done: 2, total: 900, seconds: 300 }, false)).toBe(
     "nodes   2 / 900   0.4/min   about 37 h left",
   );

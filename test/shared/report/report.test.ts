@@ -57,6 +57,14 @@ test("a check that failed is shown with its state, and with what mends it", () =
   );
 });
 
+test("each check is shown once: what is not good first, and how many are", () => {
+  const text = textOf(repairPage(report({ runs: [], notes: [] })));
+  expect(text).toMatch(
+    /2 checks, .*files: backup none was made .*checks that are good: 1 .*API: answers yes/,
+  );
+  expect(text.match(/files: backup/g)).toHaveLength(1);
+});
+
 test("where no repair is found, the page says who brought nothing, and what could not be read", () => {
   const page = textOf(repairPage(report({ runs: [], notes: ["w1.tar is no tar"] })));
   expect(page).toContain("No repair was found");

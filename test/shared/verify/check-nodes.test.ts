@@ -1,5 +1,5 @@
 /** What part 5 says of each node: its Lease, its port, and of one that was lost, whether it is as it was. */
-import { afterAll, afterEach, expect, setSystemTime, test } from "bun:test";
+import { afterAll, afterEach, expect, setSystemTime, spyOn, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import type { Answer, CheckRow } from "../../../shared/checks/check.ts";
 import type { KnownNode } from "../../../shared/facts/known-nodes.ts";
@@ -145,6 +145,39 @@ test("a Node that is gone is told, and asked for nothing", async () => {
   expect(await Promise.all(rows.map(({ look }) => look()))).toEqual([
     { warning: "there is no such Node any more" },
   ]);
+});
+
+test("a node that was reached is not asked again for a minute, and then it is; one that was not is asked each time", async () => {
+  const now = spyOn(performance, "now");
+  using _clock = { [Symbol.dispose]: () => now.mockRestore() };
+  const data = await pretendData();
+  const cp = { cluster: { nodes: [{ name: "w1" }] }, data, node: NODE };
+  const seen = {
+    there: new Map([["w1", { ...ready("True"), metadata: { name: "w1" } }]]),
+    renewals: new Map(),
+    notRenewed: [],
+  };
+  const well = new Map();
+  let reached = true;
+  using server = pretendApi({
+    on: ({ path }) =>
+      path.endsWith("/healthz") ? new Response("", { status: reached ? 200 : 502 }) : undefined,
+  });
+  const api = new KubeApi({ server: server.url, ca: NO_TLS });
+  const isReached = async (seconds: number) => {
+    now.mockReturnValue(seconds * 1000);
+    const rows = await nodeChecks(cp as never, api, seen as never, { caPem: ca.cert, well });
+    const look = rows.find(({ id }) => id === "node-reached")!.look;
+    return await Promise.try(look).then(
+      () => true,
+      () => false,
+    );
+  };
+  expect(await isReached(0)).toBe(true);
+  reached = false;
+  expect([await isReached(59), await isReached(61)]).toEqual([true, false]);
+  reached = true;
+  expect(await isReached(62)).toBe(true);
 });
 
 const RESCUE = { dir: "/root/kube-pki-repair-20260101T000000", made: new Date("2026-01-01T00:00:00Z") };

@@ -8,6 +8,7 @@ import { canaries } from "../../../shared/workloads/canaries.ts";
 import type { PodOwner } from "../../../shared/workloads/pod-owners.ts";
 import { restart as restartOwner } from "../../../shared/workloads/rollout.ts";
 import { NO_TLS, pretendApi, status } from "../../pretend/api.ts";
+import { variablesHere } from "../../pretend/programs.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 afterEach(() => void setSystemTime());
@@ -529,6 +530,41 @@ test.each([
   const { image, imagePullPolicy } = server.requests.find(({ method }) => method === "POST")!.body.spec
     .containers[0];
   expect([image, imagePullPolicy]).toEqual(["kube-proxy:v1", "IfNotPresent"]);
+});
+
+const SANDBOX = { reason: "FailedCreatePodSandBox", message: "plugin type calico failed: x509" };
+const IMAGE = { reason: "Failed", message: "Back-off pulling image kube-proxy:v1" };
+const NOT_ONE = "no node gives a new pod a network: w1: plugin type calico failed: x509";
+
+test.each<[what: string, w1?: object, w2?: object, why?: string[], noNetwork?: string]>([
+  ["of every node says so", SANDBOX, SANDBOX, [SANDBOX.message, SANDBOX.message], NOT_ONE],
+  ["of one says so, and the other misses an image", SANDBOX, IMAGE, [SANDBOX.message, IMAGE.message]],
+  ["of one says so, and the other's runs", SANDBOX, undefined, [SANDBOX.message]],
+  ["of one says nothing", {}, undefined, ["not started within 90 s, and nothing says why"]],
+])("there is no network for new pods only where the kubelet of every node says so: %s", async (...row) => {
+  const [, w1, w2, why, noNetwork] = row;
+  using box = sandbox();
+  using _variables = variablesHere({ KUBE_PKI_REPAIR_PATIENCE: "0.0005" });
+  const second = { ...PROXIED[`${PODS}/kube-proxy-1`], spec: { nodeName: "w2" } };
+  using server = pretendApi({
+    objects: { ...PROXIED, "/api/v1/nodes/w2": { status: isReady }, [`${PODS}/kube-proxy-2`]: second },
+    on: ({ method, path, body }, { objects }) => {
+      if (method !== "POST") return undefined;
+      const { name } = body.metadata;
+      const event = name.endsWith("w1") ? w1 : w2;
+      const status = event ? { phase: "Pending" } : { phase: "Running", podIP: "127.0.0.1" };
+      objects.set(`${path}/${name}`, { ...body, status });
+      if (event && "reason" in event)
+        objects.set(`/api/v1/namespaces/kube-system/events/${name}`, {
+          ...{ metadata: { name }, involvedObject: { name }, type: "Warning", ...event },
+        });
+      return Response.json({}, { status: 201 });
+    },
+  });
+  const shown = await canaries(client(server), "m1");
+  expect(shown.left).toEqual(why!.map((words, at) => `test pod on w${at + 1}: ${words}`));
+  expect(shown.noNetwork?.message).toBe(noNetwork as string);
+  expect(box.said).toEqual([`test pods: reached on ${2 - why!.length} of 2 nodes`]);
 });
 
 test("a test pod that a deaf webhook refuses is named, and ends nothing", async () => {
