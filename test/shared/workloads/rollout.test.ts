@@ -536,7 +536,7 @@ const SANDBOX = { reason: "FailedCreatePodSandBox", message: "plugin type calico
 const IMAGE = { reason: "Failed", message: "Back-off pulling image kube-proxy:v1" };
 const NOT_ONE = "no node gives a new pod a network: w1: plugin type calico failed: x509";
 
-test.each<[what: string, w1?: object, w2?: object, why?: string[], noNetwork?: string]>([
+test.each<[what: string, w1?: object, w2?: object | undefined, why?: string[], noNetwork?: string]>([
   ["of every node says so", SANDBOX, SANDBOX, [SANDBOX.message, SANDBOX.message], NOT_ONE],
   ["of one says so, and the other misses an image", SANDBOX, IMAGE, [SANDBOX.message, IMAGE.message]],
   ["of one says so, and the other's runs", SANDBOX, undefined, [SANDBOX.message]],
