@@ -206,14 +206,14 @@ function renewal(damage: readonly Check[]): string {
     : "";
 }
 
-function newCa({ known: { cp }, lost }: Seen): NodeVerdict | undefined {
+function newCa({ known: { cp }, lost, oldKey }: Seen): NodeVerdict | undefined {
   if (!cp || !caIsNew(cp)) return undefined;
   return {
     verdict: "this node is repaired, with a new CA",
     next: inLines(partsForCluster()),
     // part 2 is safe to repeat, and takes a lost node out of etcd's members
     course: courseFrom(
-      { lost: ["ca"], leavesOut: lost.names.length > 0 },
+      { lost: ["ca"], oldKey, leavesOut: lost.names.length > 0 },
       lost.controlPlanes.length > 0 ? "control-plane" : "open",
     ),
   };
@@ -221,9 +221,9 @@ function newCa({ known: { cp }, lost }: Seen): NodeVerdict | undefined {
 
 /** Another control plane node may be damaged, or a lost one may have to be taken out. */
 function nothingDamaged(seen: Seen): NodeVerdict {
-  const { lost, others } = seen;
+  const { lost, others, oldKey } = seen;
   const leavesOut = lost.controlPlanes.length > 0 && lost.silent.length === 0;
-  const course = leavesOut ? courseFrom({ leavesOut }, "control-plane") : others.length > 0 && courseOf(seen);
+  const course = leavesOut ? courseFrom({ leavesOut, oldKey }, "control-plane") : others.length > 0 && courseOf(seen);
   return {
     ...(course && { course }),
     verdict: NOTHING_DAMAGED,

@@ -4,10 +4,11 @@
  */
 import { setDefaultTimeout, test } from "bun:test";
 import { createPrivateKey } from "node:crypto";
-import { chmodSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { assess } from "../../../shared/assess/assess.ts";
 import { type Assessment, assessmentAsJson } from "../../../shared/assess/assessment.ts";
 import { lookHere } from "../../../shared/assess/look-here.ts";
+import { newRescue, rescuedEtcd } from "../../../shared/node/rescue-folder.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa } from "../../../shared/pki/issue.ts";
 import {
@@ -280,6 +281,16 @@ const ROWS: Row[] = [
     how: { lost: { names: ["m2"], away: [], controlPlanes: ["m2"], silent: ["m3"] } },
   },
   { what: "the CA is new", on: well(undefined, { etcd: knewCa(older.cert) }) },
+  {
+    what: "part 2 is done with a new CA, and the old key of tokens is kept",
+    on: well(
+      (node) => {
+        cpSync(`${node.root}/var/lib/etcd`, node.root + rescuedEtcd(newRescue()), { recursive: true });
+        put("pki/sa-old.pub", OWN_SA.pub)(node);
+      },
+      { etcd: knewCa(older.cert) },
+    ),
+  },
   {
     what: "the data is encrypted",
     on: {
