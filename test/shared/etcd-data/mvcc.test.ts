@@ -13,6 +13,8 @@ interface Content {
   compacted: number;
   /** Where a compaction goes on: up to where the last one has ended. */
   finished?: number;
+  /** Unset: etcd has made its buckets. */
+  hasKeys?: false;
 }
 
 function leafOf({ revisions }: Content): Leaf {
@@ -42,7 +44,11 @@ function treeOf(content: Content): Tree {
     number.writeBigUInt64BE(BigInt(key.toString() === "finishedCompactRev" ? finished : compacted));
     return read({ ...leafOf({ revisions: {}, compacted: 0 }), value: () => number }, 0);
   };
-  return { hasKeys: true, find, leavesOf: () => [leafOf(content)].values() } as unknown as Tree;
+  return {
+    hasKeys: content.hasKeys ?? true,
+    find,
+    leavesOf: () => [leafOf(content)].values(),
+  } as unknown as Tree;
 }
 
 /**
@@ -112,6 +118,11 @@ const compacted = (revision: number, by: number) =>
 const CONTENTS: [string, Content, string?][] = [
   ["all from the first on", { revisions: { 2: "a", 3: "b", 4: "a" }, compacted: 0 }],
   ["nothing yet", { revisions: {}, compacted: 0 }],
+  [
+    "a bucket of etcd's is gone: that is no empty etcd",
+    { revisions: {}, compacted: 0, hasKeys: false },
+    "the db has lost its keys",
+  ],
   ["only what a compaction has left", { revisions: { 3: "b", 9: "a" }, compacted: 12 }],
   [
     "what a compaction has left, and all after it",

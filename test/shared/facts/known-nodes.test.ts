@@ -57,6 +57,14 @@ test("a control plane node is where its member of etcd and its API server's flag
   expect(apiEndpoint("m2", data)).toEqual({ host: M2, port: 7443 });
 });
 
+test("nobody is looked for at an address that each machine has: this one would answer in its place", async () => {
+  const peerURLs = ["http://localhost:2380", "https://0.0.0.0:2380", "https://[::]:2380"];
+  const clientURLs = ["https://127.0.0.1:2379", "https://[::1]:2379", `https://${M2}:2379`];
+  const m2 = { ...MEMBERS[1]!, peerURLs, clientURLs };
+  const data = await pretendData(withM2, [MEMBER, m2]);
+  expect(readCluster(data).nodes.find(({ name }) => name === "m2")!.places).toEqual([M2]);
+});
+
 test("no token goes to a worker that claims to be m2's API server, with its mirror pod or without", async () => {
   const gone = (objects: Objects) => void delete objects["pods/kube-system/kube-apiserver-m2"];
   const silent = (objects: Objects) => {

@@ -2,6 +2,7 @@ import { expect, spyOn, test } from "bun:test";
 import type { EtcdData } from "../../../shared/etcd-data/data.ts";
 import type { Cluster } from "../../../shared/facts/cluster.ts";
 import { pairsOf, refusePairs, saidSince } from "../../../shared/moved/pairs.ts";
+import { refuseBesideEtcd } from "../../../shared/moved/this-machine.ts";
 
 test("pairs are read in canonical form; what has not moved is none", () => {
   expect([...pairsOf(["10.0.0.1=10.0.1.1", "FD00:0::1=fd00::2", "10.0.0.9=10.0.0.9"])]).toEqual([
@@ -81,6 +82,16 @@ for (const [moved, why] of [
 ] as const)
   test(`${JSON.stringify(moved)} is refused: ${why}`, () =>
     expect(() => refusePairs(new Map(Object.entries(moved)), known)).toThrow(why));
+
+test("beside an etcd that kubeadm did not make a worker may move, a control plane node not, to whichever address", () => {
+  const nodes = known.cluster.nodes.map((one) => ({ ...one, controlPlane: one.places.length > 0 }));
+  refuseBesideEtcd({ nodes }, new Map([["10.0.0.21", "10.0.1.21"]]));
+  for (const pair of [
+    ["10.0.0.2", "10.0.1.2"],
+    ["10.0.0.9", "10.0.0.2"],
+  ] as const)
+    expect(() => refuseBesideEtcd({ nodes }, new Map([pair]))).toThrow("cp2: has moved, and kubeadm did not");
+});
 
 test("what a worker claims is a warning where the operator says otherwise", () => {
   const told: string[] = [];

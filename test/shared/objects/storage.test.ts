@@ -1,9 +1,11 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
+import type { EtcdData, KeyValue } from "../../../shared/etcd-data/data.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { FIELDS } from "../../../shared/objects/fields.ts";
 import type { ConfigMap, Secret, StoredObject } from "../../../shared/objects/objects.ts";
 import { decodeObject, isObject, unknownFields } from "../../../shared/objects/storage.ts";
+import { decodeStored } from "../../../shared/objects/stored.ts";
 
 const FIXTURES = `${import.meta.dirname}/../../fixtures`;
 
@@ -165,6 +167,18 @@ describe("unknownFields()", () => {
   test("does not name one that holds a zero: Go writes those whether they were set or not", () => {
     expect(unknownFields(pod(Buffer.concat([field(999, ""), varint(998 * 8), varint(0)])))).toEqual([]);
   });
+});
+
+test.each([
+  [{ metadata: {}, data: "a=b" }, "an object whose data has no fields"],
+  [{ metadata: {}, spec: ["a"] }, "an object whose spec has no fields"],
+  [{ metadata: {}, status: "Ready" }, "an object whose status has no fields"],
+  [{ metadata: "m1", data: {} }, "an object without metadata"],
+])("an object of which a part is no object is damaged, and nothing is read of it: %j", (object, what) => {
+  const value = Buffer.from(JSON.stringify({ apiVersion: "v1", kind: "Node", ...object }));
+  const of = { ...({} as KeyValue), key: "/registry/minions/m1", value };
+  const read = () => decodeStored({} as EtcdData, of);
+  expect(read).toThrow(`Cannot read "/registry/minions/m1": it is ${what}`);
 });
 
 test("the table of fields refers to no message it does not hold", () => {

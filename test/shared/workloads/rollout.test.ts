@@ -536,7 +536,7 @@ const SANDBOX = { reason: "FailedCreatePodSandBox", message: "plugin type calico
 const IMAGE = { reason: "Failed", message: "Back-off pulling image kube-proxy:v1" };
 const NOT_ONE = "no node gives a new pod a network: w1: plugin type calico failed: x509";
 
-test.each<[what: string, w1?: object, w2?: object | undefined, why?: string[], noNetwork?: string]>([
+test.each<[what: string, w1: object, w2: object | undefined, why: string[], noNetwork?: string]>([
   ["of every node says so", SANDBOX, SANDBOX, [SANDBOX.message, SANDBOX.message], NOT_ONE],
   ["of one says so, and the other misses an image", SANDBOX, IMAGE, [SANDBOX.message, IMAGE.message]],
   ["of one says so, and the other's runs", SANDBOX, undefined, [SANDBOX.message]],
@@ -562,9 +562,9 @@ test.each<[what: string, w1?: object, w2?: object | undefined, why?: string[], n
     },
   });
   const shown = await canaries(client(server), "m1");
-  expect(shown.left).toEqual(why!.map((words, at) => `test pod on w${at + 1}: ${words}`));
+  expect(shown.left).toEqual(why.map((words, at) => `test pod on w${at + 1}: ${words}`));
   expect(shown.noNetwork?.message).toBe(noNetwork as string);
-  expect(box.said).toEqual([`test pods: reached on ${2 - why!.length} of 2 nodes`]);
+  expect(box.said).toEqual([`test pods: reached on ${2 - why.length} of 2 nodes`]);
 });
 
 test("a test pod that a deaf webhook refuses is named, and ends nothing", async () => {
