@@ -14,6 +14,7 @@ setDefaultTimeout(300_000);
 /** [line, error, the option that begins so] */
 const WORDS: [line: string, error: string, meant: string][] = [
   ["00-assess --deap", 'There is no option "--deap"', ""],
+  ["00-assess --constructor", 'There is no option "--constructor"', ""],
   ["00-assess deep", '"deep" is not understood', "--deep"],
   ["00-salvage --dryrun", 'There is no option "--dryrun"', ""],
   ["00-salvage --minutes", '"--minutes" needs a value', ""],

@@ -3,6 +3,8 @@ import { expect, test } from "bun:test";
 import { resolve } from "node:path";
 import { writeFile } from "../../../shared/files/files.ts";
 import { BACKUP_MARK, backupState, notKept } from "../../../shared/hand-over/backup-mark.ts";
+import { markBackup } from "../../../shared/hand-over/operators-bundle.ts";
+import { PKI, put, sharedFiles } from "../../pretend/bundles.ts";
 import { write } from "../../pretend/cluster.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
@@ -37,4 +39,21 @@ test("a bundle that is named and is not there is no backup, whatever the mark sa
   expect(state()).toMatchObject(none);
   writeFile(BACKUP_MARK, JSON.stringify({ made: "2026-01-01", bundle: "other.age", sha256: "0", keys: {} }));
   expect(state()).toMatchObject(none);
+});
+
+test("a bundle that is opened takes the place of the last packed one only where it holds other keys", async () => {
+  using _box = sandbox();
+  const [keys, others] = [await sharedFiles(), await sharedFiles()];
+  put(keys);
+  const bundle = (name: string) => ({ path: `/root/${name}.age`, sha256: name });
+  const fits = () => [backupState(PKI).fits, backupState(PKI).says.split(",")[0]];
+  markBackup(keys, bundle("opened"), { newest: false });
+  expect(fits()).toEqual([true, "opened.age"]);
+  markBackup(keys, bundle("packed"), { newest: true });
+  markBackup(keys, bundle("opened-again"), { newest: false });
+  expect(fits()).toEqual([true, "packed.age"]);
+  markBackup(others, bundle("of-others"), { newest: false });
+  expect(fits()[0]).toBe(false);
+  put(others);
+  expect(fits()).toEqual([true, "of-others.age"]);
 });
