@@ -29,7 +29,8 @@ import { isMapping, readYaml } from "../shared/yaml.ts";
 async function main() {
   const { values } = begin("join-again", { options: OPTIONS, usage: USAGE }, lockNodeShared);
   const node = lineOf(values);
-  const last = lastSave();
+  const saves = rescueFolders().map(({ dir }) => `${dir}/${SAVED_BELOW}`);
+  const last = saves.find((folder) => exists(joinYaml(folder)));
   // kubeadm reset removes both
   const isReset = last !== undefined && !FILES.some((file) => exists(`${KUBELET_DIR}/${file}`));
   const folder = save(
@@ -99,11 +100,6 @@ const joinYaml = (folder: string) => `${folder}/join.yaml`;
 function joinLine(folder: string): string {
   const path = joinYaml(folder);
   return shell`kubeadm join --config ${path}`;
-}
-
-function lastSave(): string | undefined {
-  const folders = rescueFolders().map(({ dir }) => `${dir}/${SAVED_BELOW}`);
-  return folders.find((folder) => exists(joinYaml(folder)));
 }
 
 /** A failed join, or a hand-written join.yaml, may have changed them: the operator chooses. */

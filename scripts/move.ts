@@ -70,10 +70,8 @@ function keep({ node }: machine.KnownHere, moved: Moved, changes: readonly machi
  * Parts 1 and 2 everywhere, then the workers; then this script here once more. If only the host has
  * another name: parts 1 and 2 here.
  */
-function partsFirst(moved: Moved, { cluster, node }: machine.KnownHere): Todo[] {
-  const others = otherControlPlanes(cluster, { node })
-    .map(({ name }) => name)
-    .join(", ");
+function partsFirst(moved: Moved, known: machine.KnownHere): Todo[] {
+  const others = othersOf(known).join(", ");
   const onOthers = (todo: Todo): Todo[] =>
     others === "" ? [] : [{ ...todo, on: others, unlessDone: true }];
   const one = { command: command("01-etcd"), called: "part 1" };
@@ -83,7 +81,7 @@ function partsFirst(moved: Moved, { cluster, node }: machine.KnownHere): Todo[] 
   return [
     ...onOthers({ command: again({}), called: "this line" }),
     ...[one, ...onOthers(one), two, ...onOthers(two)],
-    ...(meansWorkers(moved, cluster) ? [workers] : []),
+    ...(meansWorkers(moved, known.cluster) ? [workers] : []),
     { command: command("03-workers close") },
     { command: command("move") },
   ];
@@ -146,7 +144,8 @@ async function tell(values: Values, known: machine.KnownHere) {
   );
   const { silent } = await step("M.6 Restart what keeps an old address in memory", async () => {
     await kept.renewHostPodIps(api, cp.node.name, moved);
-    return await kept.restartOldPods(api, moved, moveBegan());
+    const began = new Date(Math.min(...wordsOf("moved").map(({ at }) => Date.parse(at))));
+    return await kept.restartOldPods(api, moved, began);
   });
   await step("M.7 See what still names an old address", () =>
     kept.sayLeftNamed(moved, { inObjects: true }),
@@ -171,8 +170,12 @@ async function tell(values: Values, known: machine.KnownHere) {
   done(inOneLine(stepsAfter(known)));
 }
 
-function stepsAfter({ cluster, node }: machine.KnownHere): Todo[] {
-  const others = otherControlPlanes(cluster, { node }).map(({ name }) => name);
+function othersOf({ cluster, node }: machine.KnownHere): string[] {
+  return otherControlPlanes(cluster, { node }).map(({ name }) => name);
+}
+
+function stepsAfter(known: machine.KnownHere): Todo[] {
+  const others = othersOf(known);
   const onWorkers: Todo = {
     ...{ command: command("move"), called: "this line" },
     ...{ on: others.join(", "), unlessDone: true },
@@ -183,10 +186,6 @@ function stepsAfter({ cluster, node }: machine.KnownHere): Todo[] {
 
 /** Why a move ends, unless the operator has taken it back. */
 const FINISHED = "all is done";
-
-function moveBegan(): Date {
-  return new Date(Math.min(...wordsOf("moved").map(({ at }) => Date.parse(at))));
-}
 
 function workerLine(moved: Moved): string {
   return command("move", { moved: [...moved].map((pair) => pair.join("=")) });
@@ -219,11 +218,7 @@ Options:
                      if it has several addresses. A new endpoint:
                      https://ADDRESS:6443=https://NAME:6443.
     --without NODES  Nodes that are away for now: at the end nobody waits for them. Pods with an old
-                     address in memory restart there when they boot.
-
-Examples:
-    ./bunw scripts/move.ts --dry-run
-    ./bunw scripts/move.ts --moved 10.0.0.12=10.0.1.12,10.0.0.13=10.0.1.13`;
+                     address in memory restart there when they boot.`;
 
 const OPTIONS = {
   moved: { type: "string", list: true },

@@ -18,7 +18,9 @@ async function main() {
   const { values, positionals } = parseOptions({ options: OPTIONS, usage: USAGE, ...words });
   const { bundle, logs, "etcd-data": etcdData } = values;
   const [page] = positionals;
-  refuseNothing({ page, bundle, withNames: values["with-names"] });
+  const hint = "./bunw scripts/report.ts --help";
+  if (values["with-names"] && !bundle) throw new Fail("--with-names needs --bundle", { hint });
+  if (!page && !bundle) throw new Fail("Name the file to write: FILE.html, or --bundle", { hint });
   const node = await readNode();
   tell(`kube-pki-repair ${VERSION}   report   node ${node.name}`);
   const found = await verifyHere(node, { etcdData, mustEnd: true });
@@ -32,18 +34,6 @@ async function main() {
   if (!hintOf(found.checks)) return;
   tell(`hint: ${command("05-verify")} says what repairs each`);
   process.exitCode = 2;
-}
-
-interface Asked {
-  page: string | undefined;
-  bundle: string | undefined;
-  withNames: boolean | undefined;
-}
-
-function refuseNothing({ page, bundle, withNames }: Asked) {
-  const hint = "./bunw scripts/report.ts --help";
-  if (withNames && !bundle) throw new Fail("--with-names needs --bundle", { hint });
-  if (!page && !bundle) throw new Fail("Name the file to write: FILE.html, or --bundle", { hint });
 }
 
 const USAGE = `Usage:

@@ -193,9 +193,9 @@ runtime, becomes one of them: writes etcd's data with one member, and the missin
 kubelet. It first says what the data has, and from when. It refuses while the old control plane, or
 something that may be it, answers. Then come the keys (hand-over.ts unpack), and parts 1 to 5.
 
-SNAPSHOT is the file of etcdctl snapshot save, or of hand-over.ts pack --with-etcd, which
-hand-over.ts snapshot opens. Its revision is raised by 1,000,000,000, so that living clients list
-all objects again.
+SNAPSHOT, such as snapshot.db, is the file of etcdctl snapshot save, or of hand-over.ts pack
+--with-etcd, which hand-over.ts snapshot opens. Its revision is raised by 1,000,000,000, so that
+living clients list all objects again.
 
 Options:
     --as NODE         The name of the control plane node that this machine becomes. Workers, volumes
@@ -215,11 +215,7 @@ Options:
     --skip-hash-check
                       SNAPSHOT is a copy of etcd's member/snap/db, which has no sum.
     --disarm          Leave etcd's alarms behind (NOSPACE, CORRUPT).
-    --etcd-data DIR   Where etcd's data goes (default: where kubeadm's configuration has it).
-
-Examples:
-    ./bunw scripts/restore.ts snapshot.db --as cp1 --dry-run
-    ./bunw scripts/restore.ts --from /mnt/cp1/var/lib/etcd,/mnt/cp2/var/lib/etcd --as cp1`;
+    --etcd-data DIR   Where etcd's data goes (default: where kubeadm's configuration has it).`;
 
 const OPTIONS = {
   as: { type: "string" },

@@ -273,16 +273,14 @@ function refuseOtherData(
   { data, cluster, revision }: Pick<ControlPlaneNode, "data" | "cluster"> & { revision: number },
 ) {
   const kubeSystem = copy.get(`${registryPrefix(data)}/namespaces/kube-system`);
-  const uid = kubeSystem && asObject(data.shown(kubeSystem.key, kubeSystem.value)).metadata?.uid;
+  type Namespace = { metadata?: { uid?: string } };
+  const stored = kubeSystem && decodeObject(data.shown(kubeSystem.key, kubeSystem.value));
+  const uid = (stored as Namespace | undefined)?.metadata?.uid;
   if (uid === cluster.kubeSystemUid && copy.revision >= revision) return;
   throw new Fail(
     `The snapshot of etcd is of another cluster, or older: revision ${copy.revision}, kube-system ${uid ?? "is missing"}`,
     { hint: HINT },
   );
-}
-
-function asObject(value: Uint8Array): { metadata?: { uid?: string } } {
-  return decodeObject(value) as { metadata?: { uid?: string } };
 }
 
 /** The rescue copy of such an etcd. Errors: as `copyBySnapshot`. */

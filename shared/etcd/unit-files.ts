@@ -71,14 +71,10 @@ async function mustStart(cp: ControlPlaneNode): Promise<boolean> {
   const isIssued = externalEtcd!.toMake?.some(({ issue }) => issue);
   if (!etcdCa || (!isIssued && !isByKit(etcdCa.pairs[0]!.cert) && !isByKit(etcdCa.cert))) return false;
   if ((await ownEtcdShows(cp)) === "nothing") return true;
-  const began = await startOfUnit();
+  const pid = await mainPid("etcd");
+  const began = pid > 0 ? processStart(pid) : undefined;
   const ca = infoOf(readable(etcdCa.cert));
   return isByKit(etcdCa.cert) && began !== undefined && ca !== undefined && ca.notBefore > began;
-}
-
-async function startOfUnit(): Promise<Date | undefined> {
-  const pid = await mainPid("etcd");
-  return pid > 0 ? processStart(pid) : undefined;
 }
 
 export async function stopUnit() {

@@ -66,7 +66,7 @@ export function readNodes(data: EtcdData): KnownNode[] {
     return {
       ...{ name, uid, controlPlane: role !== undefined },
       ...(role === "former" && { former: true }),
-      ...(role === undefined && hasControlPlaneLabel(node) && { onlyLabelled: true }),
+      ...(role === undefined && labels?.[CONTROL_PLANE_LABEL] !== undefined && { onlyLabelled: true }),
       ...(labels?.["kubernetes.io/os"] === "windows" && { windows: true }),
       claimed: { names: [...new Set([name, ...of(false)])], ips: of(true) },
       places: role === "member" ? placesOf(name, data) : [],
@@ -137,10 +137,6 @@ export function believedPeers<N extends Known & { former?: true }>(
 }
 
 type Members = Pick<EtcdData, "members" | "formerMembers">;
-
-function hasControlPlaneLabel({ metadata }: { metadata: { labels?: Record<string, string> } }): boolean {
-  return metadata.labels?.[CONTROL_PLANE_LABEL] !== undefined;
-}
 
 /**
  * The control plane nodes among these Nodes, each with its role in etcd: a current member, or one that a

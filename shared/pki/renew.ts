@@ -44,7 +44,7 @@ export function renewCa(
   refuseOther(caPem, keyPem);
   const old = partsOf(caPem);
   const end = timeOf(nextEnd(certInfo(caPem).notAfter, hours, now));
-  const serial = signed.some(namesSerial) ? old.serial : serialOf(old, end);
+  const serial = signed.some((leaf) => authorityOf(leaf)?.certId) ? old.serial : serialOf(old, end);
   const renewed = signedAgain({ ...old, serial }, der(0x30, old.notBefore, end), keyPem);
   for (const leaf of signed) refuseLost(leaf, renewed, now);
   return renewed;
@@ -67,7 +67,8 @@ function signedAgain(parts: Parts, validity: Buffer, keyPem: string): string {
   const { version, serial, algorithm, issuer, subject, publicKey, rest } = parts;
   const tbs = der(0x30, version, serial, algorithm, issuer, validity, subject, publicKey, rest);
   const signature = signatureOf(privateKeyOf(keyPem), digestIn(algorithm), tbs);
-  return pemOf("CERTIFICATE", der(0x30, tbs, algorithm, bitString(signature)));
+  const bitString = der(0x03, Buffer.from([0]), signature);
+  return pemOf("CERTIFICATE", der(0x30, tbs, algorithm, bitString));
 }
 
 function refuseLost(leaf: string, renewed: string, now: Date) {
@@ -159,10 +160,6 @@ function digestIn(algorithm: Buffer): string | null {
   });
 }
 
-function namesSerial(leafPem: string): boolean {
-  return authorityOf(leafPem)?.certId !== undefined;
-}
-
 function authorityOf(certPem: string) {
   return new x509.X509Certificate(certPem).getExtension(x509.AuthorityKeyIdentifierExtension) ?? undefined;
 }
@@ -174,10 +171,6 @@ export function keyIdOf(caPem: string): string | undefined {
 /** Hex, whose leading zeros differ. */
 function sameSerial(one: string, other: string): boolean {
   return BigInt(`0x${one}`) === BigInt(`0x${other}`);
-}
-
-function bitString(bytes: Buffer): Buffer {
-  return der(0x03, Buffer.from([0]), bytes);
 }
 
 /** UTCTime until 2049, GeneralizedTime from 2050 on (RFC 5280 §4.1.2.5). */

@@ -169,7 +169,7 @@ export const MOVES = {
     does: "Put the new addresses into the cluster's objects",
     costs: "pods restart that keep an old address in memory, such as kube-proxy's",
     seconds: [2, 60],
-    note: `It also names what still has an old address, for those who made it. ${MOVED}`,
+    note: `It also prints lines that find what still has an old address. ${MOVED}`,
   },
   restored: {
     does: "Restart the worker's kubelet",

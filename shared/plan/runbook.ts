@@ -98,7 +98,10 @@ export function readRunbook(markdown: string): Runbook {
   }
   if (fence) throw bad(fence.line, "the fence is never closed");
   return {
-    parts: parts.map((one) => ({ ...one, undo: undoIn(one.text) })),
+    parts: parts.map((one) => {
+      const undo = /^\*\*Undo\.\*\* ((?:.+\n)+)/m.exec(one.text)?.[1] ?? "";
+      return { ...one, undo: undo.trim().replaceAll("\n", " ") };
+    }),
     blocks,
   };
 }
@@ -117,10 +120,6 @@ function setEnd(section: Block[], printed: readonly string[]) {
 
 /** Other last lines are of the example alone. */
 const ENDS = /^done\.|\bchecks, all good/;
-
-function undoIn(text: string): string {
-  return (/^\*\*Undo\.\*\* ((?:.+\n)+)/m.exec(text)?.[1] ?? "").trim().replaceAll("\n", " ");
-}
 
 function readBlock(fence: { info: string; line: number; body: string[] }, part: Part | undefined): Block {
   const block: Block = {

@@ -28,16 +28,13 @@ export async function olderInPods({ facts, cluster }: ControlPlaneNode, api: Kub
   const until = ca?.olderEnd;
   if (!until || until <= now) return { rows: [], holders: [] };
   const pods = await podsWithOlderCa(api, ca);
+  const detail = `${pods.length} not yet: until ${day(until)} each has to restart once: ${listed(pods)}`;
+  const isSoon = until.getTime() - now.getTime() < YEAR_MS;
+  const answer = pods.length === 0 ? "all" : isSoon ? { warning: detail } : detail;
   return {
-    rows: [check("pods-renewed", () => podsAnswer(pods, until, now))],
+    rows: [check("pods-renewed", () => answer)],
     holders: pods.map((name): OldCaHolder => ({ kind: "pod", name, until })),
   };
-}
-
-function podsAnswer(pods: readonly string[], until: Date, now: Date) {
-  if (pods.length === 0) return "all";
-  const detail = `${pods.length} not yet: until ${day(until)} each has to restart once: ${listed(pods)}`;
-  return until.getTime() - now.getTime() < YEAR_MS ? { warning: detail } : detail;
 }
 
 /**
