@@ -116,8 +116,8 @@ export function podTrust(cp: ControlPlaneNode): PodTrust {
   const pki = cp.facts.certificatesDir;
   const [ca, pub] = [clusterCa(pki), readText(`${pki}/sa.pub`) ?? ""];
   const isNew = replacedCa(cp, ca).size > 0 || caEndedAt(cp) !== undefined;
-  const kept = keptRepair(cp);
-  const caInUse = isNew ? undefined : caInUseSince(pki, kept && readCluster(kept.data));
+  const repair = keptRepair(cp);
+  const caInUse = isNew ? undefined : caInUseSince(pki, repair && readCluster(repair.data));
   const made = wasInUse({ caInUse }, madeAt(ca)) ? [] : [madeAt(ca)];
   const saKey = saKeyIsNew(cp) ? [newSaKeySince(pub) ?? stat(`${pki}/sa.pub`)?.modified ?? new Date()] : [];
   return { since: new Date(Math.max(0, ...[...made, ...saKey].map(Number))), caInUse };
