@@ -223,7 +223,9 @@ function newCa({ known: { cp }, lost, oldKey }: Seen): NodeVerdict | undefined {
 function nothingDamaged(seen: Seen): NodeVerdict {
   const { lost, others, oldKey } = seen;
   const leavesOut = lost.controlPlanes.length > 0 && lost.silent.length === 0;
-  const course = leavesOut ? courseFrom({ leavesOut, oldKey }, "control-plane") : others.length > 0 && courseOf(seen);
+  const course = leavesOut
+    ? courseFrom({ leavesOut, oldKey }, "control-plane")
+    : others.length > 0 && courseOf(seen);
   return {
     ...(course && { course }),
     verdict: NOTHING_DAMAGED,

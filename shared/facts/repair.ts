@@ -20,7 +20,7 @@ import { knowsCa, madeAt, type TrustedKeys, trustedKeys } from "../pki/certifica
 import { CERTS } from "../pki/certs.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { type Cluster, certificatesDirIn, readCluster, readConfiguration } from "./cluster.ts";
-import { controlPlaneNames } from "./known-nodes.ts";
+import { controlPlaneNames, type KnownNode } from "./known-nodes.ts";
 import { type CutOff, mountedBefore, type RunningPod, reasonToLeave } from "./pod-trust.ts";
 
 /** It may only begin now. */
@@ -113,13 +113,16 @@ export function hasEnded(before: EtcdData, live: EtcdData, began: Date): boolean
   if (live.revision === before.revision) return false;
   const clusters = attempt(() => [before, live].map((data) => readCluster(data)));
   if (clusters instanceof Fail) return false;
-  const [old, now] = clusters.map(({ oldCaPem }) => oldCaPem) as [string, string];
-  const here = attempt(() => clusterCa(clusters[1]!.certificatesDir));
+  const [was, today] = clusters as [Cluster, Cluster];
+  const [old, now] = [was.oldCaPem, today.oldCaPem];
+  const here = attempt(() => clusterCa(today.certificatesDir));
   const isKnown = here instanceof Fail ? here : attempt(() => knowsCa(now, here));
   if (isKnown === false && !foreignCa(here as string, now)) return false;
-  // A control plane node that is lost for good has no Node any more.
-  const { nodes } = clusters[1]!;
-  const controlPlanes = controlPlaneNames(nodes);
+  // One that is lost for good has no Node any more, and a new one that joins in its place has its static pods later.
+  const { nodes } = today;
+  const isNew = ({ name, uid }: KnownNode) =>
+    was.nodes.some((node) => node.name === name && node.uid !== uid);
+  const controlPlanes = controlPlaneNames(nodes.filter((node) => !isNew(node)));
   const lacksPods = (name: string) =>
     staticPods(before, name).some((pod) => !staticPods(live, name).includes(pod));
   if (controlPlanes.some(lacksPods)) return false;

@@ -71,6 +71,21 @@ test("a repair with the old CA is over when the cluster has all its static pods 
   }
 });
 
+test("a repair stays over while a control plane node joins again as a new Node, whose static pods come one by one", async () => {
+  using box = sandbox();
+  const withM2 = (uid: string, pods: Objects = {}): Objects => {
+    const node = control("m2");
+    return { ...objects, "minions/m2": { ...node, metadata: { ...node.metadata, uid } }, ...pods };
+  };
+  const scheduler = fakeMirror("kube-system", "kube-scheduler", { node: "m2", suffix: "m2" });
+  writeFile("/etc/kubernetes/pki/etcd/server.crt", (await otherCa()).cert);
+  writeData(`${box.dir}${OLD}/etcd`, withM2("first", scheduler));
+  writeData(box.dir + DATA, withM2("first"), { more: 5 });
+  expect(findRepair(HERE).dataFrom).toBe(`${OLD}/etcd`);
+  writeData(box.dir + DATA, withM2("second"), { more: 5 });
+  expect(findRepair(HERE).dataFrom).toBe(DATA);
+});
+
 test("the certificates that tell a repair lie where kubeadm's certificatesDir says", async () => {
   using box = sandbox();
   const configuration = (
