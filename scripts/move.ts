@@ -56,7 +56,7 @@ async function main() {
   await tell(values, known);
 }
 
-/** Saved first, so that an interrupted run continues with it. */
+/** Saved first: an interrupted run continues with it. */
 function keep({ node }: machine.KnownHere, moved: Moved, changes: readonly machine.MovedFile[]) {
   const rescue = newRescue();
   const known = movedHere();
@@ -117,7 +117,7 @@ async function look(known: machine.KnownHere, values: Values): Promise<Moved> {
 async function ownPairs(known: machine.KnownHere, said: Moved) {
   const oldAddresses = machine.ownBefore(known);
   if (oldAddresses.length > 0) machine.refuseCopiedDisk(known);
-  const nodeIp = (await kubeletFlags()).get("node-ip");
+  const nodeIp = (await kubeletFlags(known.node.systemd)).get("node-ip");
   const newAddressOf = async (old: string) =>
     said.get(old) ?? (await machine.addressNow(known, { nodeIp, like: old }));
   const all = await Promise.all(
@@ -164,7 +164,7 @@ async function tell(values: Values, known: machine.KnownHere) {
   if (asking.length > 0)
     return done(inOneLine([{ command: command("03-workers close") }, lastLine]));
   await step("M.8 Finish the move on this node", () =>
-    // from now on everything here is read unchanged
+    // from now on all here is read unchanged
     endWords(({ option }) => option === "moved", FINISHED),
   );
   done(inOneLine(stepsAfter(known)));

@@ -31,7 +31,8 @@ async function main() {
   const config = { options: OPTIONS, usage: USAGE, ...words };
   const { values, positionals } = begin("restore", config, lockNode);
   const as = asOf(values);
-  const machine = { ...(await readNode({ mayBeGone: true })), flags: await kubeletFlags() };
+  const node = await readNode({ mayBeGone: true });
+  const machine = { ...node, flags: await kubeletFlags(node.systemd) };
   refuseNoMemory("read etcd's data");
   const { source, found } = await step("S.1 Look at what is left", async () => {
     const source = await sourceOf(positionals, values);
@@ -93,7 +94,7 @@ function next(
   );
 }
 
-/** If only etcd's data was lost. */
+/** Only the data was lost. */
 const ASSESS =
   "./bunw scripts/00-assess.ts, then, if it names no damage, systemctl start kubelet and part 5";
 const MOVE = "./bunw scripts/move.ts";

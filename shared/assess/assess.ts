@@ -87,13 +87,13 @@ export async function assess(
   };
   const stopped = withStopped(whole, stoppedProcesses(knownHere(seen(all))));
   const named = withOtherName(stopped, await kubeletsOtherName(node));
-  const started = withUnfitKubelet(named, "kubelet-start", await kubeletsLostFlags());
-  const ended = await kubeletsEndedConf();
+  const started = withUnfitKubelet(named, "kubelet-start", await kubeletsLostFlags(node.systemd));
+  const ended = await kubeletsEndedConf(node.systemd);
   const hint = judged.role === "worker" ? ended?.hint : command("01-etcd");
   return withUnfitKubelet(started, "kubelet-conf", ended && new Fail(ended.message, { hint: hint! }));
 }
 
-/** Before anything else: `rows`, and the way out where there is one. `why`: of a node that is well. */
+/** First: `rows`, and the way out where there is one. `why`: of a node that is well. */
 function withFirst(
   assessed: Assessment,
   rows: readonly Check[],

@@ -15,7 +15,6 @@ import { may, type SourceName } from "../evidence/sources.ts";
 import { attempt, Refused } from "../fail.ts";
 import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import type { Node } from "../node/node.ts";
-import type { Rescue } from "../node/rescue-folder.ts";
 import { movedHere, wordOf } from "../node/words.ts";
 import { configMapIn } from "../objects/stored.ts";
 import {
@@ -65,7 +64,7 @@ export interface EndpointPlace extends Pick<Repair, "data" | "rescue" | "earlier
   etcd: EtcdFolders;
 }
 
-/** In etcd's data, beside kubeadm-config. */
+/** Beside kubeadm-config. */
 // biome-ignore format: a table
 const STORED: readonly { name: string; namespace: string; key: string; source: SourceName; weight: number }[] = [
   { name: "cluster-info", namespace: "kube-public", key: "kubeconfig",      source: "cluster-info in etcd", weight: 1 },
@@ -103,8 +102,8 @@ interface ConfigHere {
   tlsServerName?: string | undefined;
 }
 
-/** The kubeconfigs of this node; those of before the repair where it has a copy of them. */
-function kubeconfigsHere({ rescue, node }: { rescue: Rescue; node: Node }): ConfigHere[] {
+/** Those of before the repair where it has a copy of them. */
+function kubeconfigsHere({ rescue, node }: EndpointPlace): ConfigHere[] {
   const moved = movedHere();
   return KUBECONFIGS.flatMap((row) => {
     const { name, path } = row;
@@ -118,10 +117,8 @@ function kubeconfigsHere({ rescue, node }: { rescue: Rescue; node: Node }): Conf
   });
 }
 
-/**
- * The kubeconfigs of one node are one witness; those that lead to the node itself say nothing of an endpoint.
- */
-export function witnessesOf(place: EndpointPlace): Witness[] {
+/** The kubeconfigs of one node are one witness; those that lead to the node itself say nothing of an endpoint. */
+export function witnessesOf(place: EndpointPlace, configs: readonly ConfigHere[]): Witness[] {
   const { data, cluster, facts, node } = place;
   const stored = storedPlaces(data, cluster.configuration, facts.bindPort);
   // another address of this machine may be a guest, a VIP, which leads to another node next
@@ -131,9 +128,7 @@ export function witnessesOf(place: EndpointPlace): Witness[] {
   // without an endpoint kubeadm writes the address of the first control plane node
   const none = stored[0]!.place === "";
   const isOwn = (at: string) => isLocal(endpointHost(at)) || here.includes(endpointHost(at));
-  const files = kubeconfigsHere(place).map(
-    ({ name, server }): Witness => ({ name, place: serverPlace(server), weight: 0 }),
-  );
+  const files = configs.map(({ name, server }): Witness => ({ name, place: serverPlace(server), weight: 0 }));
   const far = files.filter((one) => !isOwn(one.place));
   const byPlace = [...Map.groupBy(far, ({ place }) => place).values()];
   const most = byPlace.sort((a, b) => b.length - a.length)[0]?.[0];
@@ -178,6 +173,7 @@ type Answers = ReadonlyMap<string, Answerer>;
 
 export interface EndpointSeen {
   witnesses: readonly Witness[];
+  configs: readonly ConfigHere[];
   /** As `controlPlaneEndpoint`: "host:port", or undefined where the cluster has none. */
   value: string | undefined;
   /** Nothing decides between the witnesses: `value` is kubeadm-config's then. */
@@ -186,22 +182,22 @@ export interface EndpointSeen {
 }
 
 export function endpointSeen(place: EndpointPlace): EndpointSeen {
-  return decideEndpoint(place, new Map());
+  const configs = kubeconfigsHere(place);
+  return decideEndpoint(place, { configs, witnesses: witnessesOf(place, configs), answers: new Map() });
 }
 
 /**
  * The same, where something has to be asked. `given`: the operator's --endpoint. What was said before counts, too,
  * but never against a place that answers for the whole cluster. Errors: Refused where `given` is no place.
  */
-export async function askedEndpoint(place: EndpointPlace, given?: string): Promise<EndpointSeen> {
-  const { facts, cluster } = place;
+export async function askedEndpoint(place: EndpointPlace & Reached, given?: string): Promise<EndpointSeen> {
+  const { facts, cluster, endpoint: seen } = place;
   if (given !== undefined && !isEndpoint(given))
     throw new Refused(`--endpoint "${given}" is no address`, {
       hint: `give HOST:PORT, or [ADDRESS]:PORT: ${again({ endpoint: "lb.example:6443" })}`,
     });
-  const seen = endpointSeen(place);
   const known = given === undefined ? seen : { ...seen, value: given, undecided: false };
-  const [places, configs] = [new Set(known.witnesses.map(({ place }) => place)), kubeconfigsHere(place)];
+  const [places, { configs }] = [new Set(known.witnesses.map(({ place }) => place)), known];
   const said = wordOf("endpoint")?.value;
   const kept = given === undefined && said !== undefined && isEndpoint(said) ? said : undefined;
   const usual = [urlOf(kept ?? known.value, facts), localServer(facts)];
@@ -215,13 +211,13 @@ export async function askedEndpoint(place: EndpointPlace, given?: string): Promi
   if (given !== undefined) return { ...known, answers };
   const isBeaten =
     answers.get(usual[0]!) !== "ours" && [...places].some((at) => isServed(at, answers, place));
-  const asked = decideEndpoint(place, answers);
+  const asked = decideEndpoint(place, { ...seen, answers });
   return kept && !isBeaten ? { ...asked, value: kept, undecided: false } : asked;
 }
 
-function decideEndpoint(place: EndpointPlace, answers: Answers): EndpointSeen {
+function decideEndpoint(place: EndpointPlace, seen: Omit<EndpointSeen, "value" | "undecided">): EndpointSeen {
   const { cluster, facts } = place;
-  const witnesses = witnessesOf(place);
+  const { witnesses, answers } = seen;
   const certificates = ownCertificates(certRow("apiserver"), place);
   const scoreOf = (at: string) => {
     const named = at !== "" && certificates.some(({ sans }) => isFor(sans, endpointHost(at)));
@@ -239,7 +235,7 @@ function decideEndpoint(place: EndpointPlace, answers: Answers): EndpointSeen {
     winners.length === 1 ? winners[0]! : living.length > 0 && winners.includes(told) ? told : undefined;
   const asTold = winner === undefined || winner === told;
   const value = asTold ? cluster.configuration.controlPlaneEndpoint : winner;
-  return { witnesses, answers, value: value || undefined, undecided: winner === undefined };
+  return { ...seen, value: value || undefined, undecided: winner === undefined };
 }
 
 /** Somebody of this cluster answers there who is more than one of its machines. */
@@ -260,7 +256,7 @@ function isOfAnother(host: string, { cluster, node }: Pick<EndpointPlace, "clust
  */
 export function withEndpoint(place: EndpointPlace, seen: EndpointSeen): ClusterFacts {
   const facts = { ...place.facts, controlPlaneEndpoint: seen.value };
-  const servers = kubeconfigsHere(place).filter((config) => isRight(config, seen, place));
+  const servers = seen.configs.filter((config) => isRight(config, seen, place));
   const used = seen.witnesses.filter(
     ({ name, place: at }) => isInUse(name) && at !== "" && isUsed(at, seen, facts),
   );

@@ -22,7 +22,7 @@ import { textsOfRoot } from "../files/untrusted-file.ts";
 import { KUBELET_CONFIG } from "../node/kubelet-config.ts";
 import { cardsWithoutAddress, hasOtherName, kubeletActive, type Node, routedAddress } from "../node/node.ts";
 import { asideOf, newRescue } from "../node/rescue-folder.ts";
-import { kubeletFlags, USUAL_FLAG_FILES } from "../node/started-with.ts";
+import { kubeletFlags, seeKubelet, USUAL_FLAG_FILES } from "../node/started-with.ts";
 import { refuseUnfitKubelet, systemctlKubelet } from "../node/systemctl-kubelet.ts";
 import { readObject } from "../objects/stored.ts";
 import { asMoved, canonicalIp, hostsSaid, type Moved, ofMachines } from "../pki/addresses.ts";
@@ -189,7 +189,7 @@ const ARGS = /^KUBELET_KUBEADM_ARGS="?/m;
 
 /** Whether the host has another name than its node, and no flag gives the kubelet the node's. */
 export async function hostRenamed(node: Node): Promise<boolean> {
-  return hasOtherName(node, await kubeletFlags());
+  return hasOtherName(node, await kubeletFlags(await seeKubelet()));
 }
 
 export async function moveWorker(node: Node, moved: Moved) {

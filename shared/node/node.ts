@@ -1,8 +1,6 @@
 /**
- * This node, by what a deletion of /etc/kubernetes does not remove: the kubelet's folder and its systemd unit.
- *
- * Sources: the kubelet's flags (its process, or its unit), its configuration, its client certificate, and the
- * machine itself.
+ * This node, by what a deletion of /etc/kubernetes does not remove: the kubelet's flags (its process, or its unit),
+ * its configuration, its client certificate, and the machine itself.
  */
 import { isIP } from "node:net";
 import { $ } from "zx/core";
@@ -20,8 +18,8 @@ import {
   type KubeletFlags,
   kubeletFlags,
   lostEnv,
-  runningKubelet,
-  unitIfAny,
+  readUnit,
+  seeKubelet,
   withLostEnv,
 } from "./started-with.ts";
 
@@ -35,12 +33,13 @@ export interface Node extends Awaited<ReturnType<typeof readNode>> {
  * `mayBeGone`.
  */
 export async function readNode(options: { mayBeGone?: boolean } = {}) {
-  // programs that know nothing of each other, started together
-  const [flags, uname, addresses] = await Promise.all([
-    kubeletFlags(),
+  // started together
+  const [systemd, uname, addresses] = await Promise.all([
+    seeKubelet(),
     $({ quiet: true })`uname -n`,
     attemptLater(machineAddresses),
   ]);
+  const flags = await kubeletFlags(systemd);
   const { runtimeEndpoint, ...kubelet } = readKubelet(flags, options);
   const hostName = uname.stdout.trim();
   if (addresses instanceof Fail) throw addresses;
@@ -52,6 +51,7 @@ export async function readNode(options: { mayBeGone?: boolean } = {}) {
     /** IP addresses of this machine, loopback and link-local left out. */
     addresses,
     kubelet,
+    systemd,
     runtimeEndpoint,
   };
 }
@@ -108,10 +108,10 @@ export function hasOtherName(
  * Why this node's kubelet would not start as its own; undefined where it would, or where nothing tells. Flags that the
  * repair puts back count, and a kubelet without a kubeconfig asks for no Node.
  */
-export async function kubeletsOtherName(node: Pick<Node, "name" | "hostName">): Promise<Fail | undefined> {
-  const unit = await unitIfAny();
+export async function kubeletsOtherName(node: Node): Promise<Fail | undefined> {
+  const unit = readUnit(node.systemd.unit);
   if (!isKubelet(unit.command) || !hasOtherName(node, flagsOf(unit.command))) return undefined;
-  const env = await lostEnv(unit, (await attemptLater(runningKubelet, undefined))?.pid);
+  const env = await lostEnv(unit, node.systemd.running?.pid);
   const flags = flagsOf(withLostEnv(unit, env).command);
   return flags.has("kubeconfig") ? otherName(node, flags) : undefined;
 }

@@ -48,12 +48,19 @@ export function installer(): "kubespray" | "KubeKey" | undefined {
   return ["/usr/local/bin/kube-scripts", "/etc/kubekey"].some((path) => exists(path)) ? "KubeKey" : undefined;
 }
 
-/** Its process' flags, or its unit's; where systemd does not answer, those of the usual files alone. */
-export async function kubeletFlags(): Promise<KubeletFlags> {
+/** As systemd says. Who only looks asks once, with the node; who starts it asks anew. */
+export async function seeKubelet() {
   const running = await attemptLater(runningKubelet, undefined);
+  return { running, unit: await attemptLater(() => systemd("cat", "kubelet"), "") };
+}
+
+export type KubeletSeen = Awaited<ReturnType<typeof seeKubelet>>;
+
+/** Its process' flags, or its unit's; where neither tells, those of the usual files alone. */
+export async function kubeletFlags({ running, unit: text }: KubeletSeen): Promise<KubeletFlags> {
   if (running?.flags.has("kubeconfig")) return running.flags;
-  const unit = await unitIfAny();
-  const { text, command } = withLostEnv(unit, await lostEnv(unit));
+  const unit = readUnit(text);
+  const { command } = withLostEnv(unit, await lostEnv(unit));
   if (isKubelet(command)) return flagsOf(command);
   if (running) return running.flags;
   const files = USUAL_FLAG_FILES.flatMap((path) => attempt(() => readText(path), undefined) ?? []);
@@ -62,14 +69,8 @@ export async function kubeletFlags(): Promise<KubeletFlags> {
 }
 
 /** Empty where there is none. Errors: as `systemd`. */
-export async function kubeletUnit(): Promise<ReturnType<typeof readUnit> & { text: string }> {
-  const text = await systemd("cat", "kubelet");
-  return { text, ...readUnit(text) };
-}
-
-/** The same; empty where systemd does not answer, too. */
-export async function unitIfAny(): ReturnType<typeof kubeletUnit> {
-  return await attemptLater(kubeletUnit, { text: "", ...readUnit("") });
+export async function kubeletUnit(): Promise<Unit> {
+  return readUnit(await systemd("cat", "kubelet"));
 }
 
 /** The process that runs now still has what a missing file has given it. Errors: as `systemd`. */
@@ -172,8 +173,7 @@ const SYSTEMDS =
 /**
  * The one file that is lost of those that the kubelet's unit reads variables from, with the variables that it had: by
  * the kubelet's process, if it has a kubeconfig, as they were kept, or by the flags that its journal has. Undefined if
- * none is lost that the unit needs (kubeadm's own may be missing), if several are, or if nobody has them. `pid`: the
- * kubelet's.
+ * none is lost that the unit needs (kubeadm's own may be missing), if several are, or if nobody has them.
  */
 export async function lostEnv(
   unit: Pick<Unit, "exec" | "files" | "variables">,
@@ -232,7 +232,7 @@ const DEFAULTS = ["unix:///run/containerd/containerd.sock", "/var/lib/kubelet", 
 /**
  * As words, of the last start that had a kubeconfig: from --v=1 on the kubelet logs them before all else. It logs later
  * what pods can word, over several lines, too: the output of a mount. So only a start counts that systemd itself has
- * noted, and of each flag the first line behind it. None where nothing is kept.
+ * noted, and of each flag the first line behind it.
  */
 async function loggedFlags(): Promise<string[]> {
   const grep = `^Start|FLAG: --(${COMMAND_LINE})=`;
@@ -279,7 +279,7 @@ function expanded(exec: string, variables: ReadonlyMap<string, string>): string[
   return wordsOf(exec).flatMap((word) => expandWord(word, variables));
 }
 
-interface Unit {
+export interface Unit {
   /** The program and its arguments, variables put in; none where the unit has no ExecStart=. */
   command: string[];
   /** The same as it stands in the unit. */

@@ -30,10 +30,13 @@ import {
   flagsOf,
   isKubelet,
   type KubeletFlags,
+  type KubeletSeen,
   kubeletUnit,
   lostEnv,
+  readUnit,
   runningKubelet,
-  unitIfAny,
+  seeKubelet,
+  type Unit,
   withLostEnv,
 } from "./started-with.ts";
 
@@ -66,8 +69,6 @@ export async function stopKubelet() {
   else await systemctlKubelet("stop", " (containers keep running)");
 }
 
-type Unit = Awaited<ReturnType<typeof kubeletUnit>>;
-
 interface Coming {
   node: Node;
   /** Writes files before the start; a join takes kubelet.conf away. */
@@ -87,14 +88,15 @@ export async function refuseUnfitKubelet(coming?: Coming, unit?: Unit) {
  * that starts another program). Errors: Fail where systemd does not answer.
  */
 export async function unfitKubelet(coming?: Coming, known?: Unit): Promise<Fail | undefined> {
-  const found = known ?? (await kubeletUnit());
-  const env = coming?.by ? await lostEnv(found, (await runningKubelet())?.pid) : undefined;
+  const [found, running] = [known ?? (await kubeletUnit()), await runningKubelet()];
+  const env = coming?.by ? await lostEnv(found, running?.pid) : undefined;
   const unit = withLostEnv(found, env);
-  const ended = coming?.by ? undefined : await endedInConf(unit.command);
+  const ended = coming?.by ? undefined : await endedInConf(unit.command, running);
   if (ended && ended.mended === undefined) return ended.fail;
   if (!isKubelet(unit.command)) return undefined;
   const flags = flagsOf(unit.command);
-  const dangerous = (await flagsLost(unit)) ?? (coming && !coming.renames && otherName(coming.node, flags));
+  const dangerous =
+    (await flagsLost(unit, running)) ?? (coming && !coming.renames && otherName(coming.node, flags));
   if (dangerous) return dangerous;
   const own = attempt(() => readKubelet(flags, { mayBeGone: true }));
   if (own instanceof Fail) return own;
@@ -152,6 +154,8 @@ function aboutConfig(path: string): string {
   );
 }
 
+type Running = KubeletSeen["running"];
+
 interface EndedConf {
   path: string;
   /** Its text with the certificate that the kubelet rotates; undefined where that is not valid either. */
@@ -160,9 +164,9 @@ interface EndedConf {
 }
 
 /** Whether the next start ends at a certificate in kubelet.conf; a wrapper tells its flags by the kubelet that runs. */
-async function endedInConf(command: readonly string[]): Promise<EndedConf | undefined> {
-  const running = isKubelet(command) ? undefined : await attemptLater(runningKubelet, undefined);
-  const flags: KubeletFlags = running?.flags ?? flagsOf(command);
+async function endedInConf(command: readonly string[], known?: Running): Promise<EndedConf | undefined> {
+  const ask = async () => known ?? (await attemptLater(runningKubelet, undefined));
+  const flags: KubeletFlags = (isKubelet(command) ? undefined : await ask())?.flags ?? flagsOf(command);
   const [path, bootstrap] = ["kubeconfig", "bootstrap-kubeconfig"].map((name) => flags.get(name));
   if (!path || !bootstrap || attempt(() => readKubeconfig(bootstrap), undefined)) return undefined;
   const infos = infosIn(attempt(() => readKubeconfig(path), undefined)?.clientCertPem);
@@ -183,8 +187,8 @@ function leadByHand(path: string, clientPem: string): string {
 }
 
 /** A kubelet.conf that each start by this kit mends, and no other start. */
-export async function kubeletsEndedConf(): Promise<Fail | undefined> {
-  const ended = await attemptLater(async () => endedInConf((await unitIfAny()).command), undefined);
+export async function kubeletsEndedConf({ unit, running }: KubeletSeen): Promise<Fail | undefined> {
+  const ended = await attemptLater(() => endedInConf(readUnit(unit).command, running), undefined);
   return ended?.mended === undefined ? undefined : ended.fail;
 }
 
@@ -200,8 +204,9 @@ export async function mendKubeletConf(unit?: Unit) {
  * them; and the file of its configuration, if that was kept.
  */
 export async function putKubeletsFilesBack() {
-  const unit = await unitIfAny();
-  const env = await lostEnv(unit, (await attemptLater(runningKubelet, undefined))?.pid);
+  const { unit: text, running } = await seeKubelet();
+  const unit = readUnit(text);
+  const env = await lostEnv(unit, running?.pid);
   if (env) writeFile(env.path, envText(env), { mode: 0o600, note: `the kubelet's flags, from ${env.from}` });
   const config = keptConfig(flagsOf(withLostEnv(unit, env).command));
   if (config)
@@ -214,16 +219,16 @@ export async function putKubeletsFilesBack() {
 export const ROTATED = "with the certificate that the kubelet rotates: the one in it has expired";
 
 /** Why a start would not fail, but lose flags; undefined where it would lose none, and where nothing tells. */
-export async function kubeletsLostFlags(): Promise<Fail | undefined> {
-  const unit = await unitIfAny();
-  return isKubelet(unit.command) ? await attemptLater(() => flagsLost(unit), undefined) : undefined;
+export async function kubeletsLostFlags(seen: KubeletSeen): Promise<Fail | undefined> {
+  const unit = readUnit(seen.unit);
+  const look = () => flagsLost(unit, seen.running);
+  return isKubelet(unit.command) ? attemptLater(look, undefined) : undefined;
 }
 
-async function flagsLost(unit: Unit): Promise<Fail | undefined> {
+async function flagsLost(unit: Unit, process: Running): Promise<Fail | undefined> {
   const { command, files } = unit;
   const flags = flagsOf(command);
   const lost = files.filter(({ isHere, optional }) => !isHere && optional).map(({ path }) => path);
-  const process = await runningKubelet();
   const had = lost.length > 0 ? [...(process?.flags.keys() ?? [])] : [];
   const without = flags.has("kubeconfig") ? had.filter((name) => !flags.has(name)) : ["kubeconfig"];
   if (without.length === 0) return undefined;
@@ -247,7 +252,7 @@ export class StartedWithoutFlags extends Fail {}
 function losesFlags(
   names: readonly string[],
   lost: readonly string[],
-  { process, from }: { process: Awaited<ReturnType<typeof runningKubelet>>; from: string | undefined },
+  { process, from }: { process: Running; from: string | undefined },
 ): Fail {
   const end = names.includes("kubeconfig") ? ", and would stop every pod of this node" : "";
   const files = lost.map((path) => `"${path}"`).join(" or ");

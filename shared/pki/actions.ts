@@ -1,6 +1,5 @@
 /**
  * The actions for a node's PKI, decided once: the refusal, the number of new keys and the writing all read this list.
- * Writes nothing.
  *
  * CAs and sa.key are the same on every control plane node, and everything depends on them. New ones are made only
  * with `newCas`; without it, a lost one stops the run. If the key is here, and its public half is missing or belongs
@@ -35,7 +34,7 @@ export interface ActionOptions {
    * cluster that lost them.
    */
   newCas?: NewCas | undefined;
-  /** The proof of the cluster's public keys; called only if one of them is not here. */
+  /** The proof of the cluster's public keys; asked once, if one is lost. */
   evidence?: (() => Evidence) | undefined;
   /** The other control plane nodes: one may have a lost key, or has made it anew. */
   others?: readonly string[];
@@ -55,15 +54,17 @@ export interface PkiAction extends Pick<Finding, "row"> {
   others?: readonly string[];
 }
 
-/** Throws nothing: a lost row is one to `refuse`. A CA stands before the certificates that it signs. */
+/** Throws nothing: a lost row is one to `refuse`. A CA stands before what it signs. */
 export function actionsFor(wanted: WantedPki, facts: ClusterFacts, options: ActionOptions): PkiAction[] {
   const actions: PkiAction[] = [];
+  let known: Evidence | undefined;
+  const evidence = options.evidence && (() => (known ??= options.evidence!()));
   for (const finding of pkiFindings(wanted, facts)) {
     const { row } = finding;
     const ca = row && ("path" in row ? "ca" : row.ca);
     const ofCa = () => actions.find((one) => one.row?.name === ca)?.todo;
     actions.push({
-      ...(ca ? actionForSigned(finding, ofCa()) : actionForShared(finding, options)),
+      ...(ca ? actionForSigned(finding, ofCa()) : actionForShared(finding, { ...options, evidence })),
       ...(row && { row }),
     });
   }
@@ -176,7 +177,7 @@ export interface Evidence {
 /**
  * The remedy for a bad finding. `certificate`: a known one of this very key, with the rest of its file. `again`: the key is
  * here, its public half is made from it. `renew`: its certificate has expired. `elsewhere`: the same, but only the CA that
- * signed it renews it. `lost`: the key is not here, or is not this cluster's (`why` says so).
+ * signed it renews it. `lost`: the key is not here, or is not this cluster's (`why`).
  */
 export type Remedy =
   | { do: "certificate"; pem: string; from: string }
@@ -189,7 +190,7 @@ const STRANGE: Remedy = { do: "lost", why: "the key here is none that the cluste
 /** The cluster's own record of the CA that it trusts. */
 export const CLUSTER_CA_SOURCE = "kube-root-ca.crt";
 
-/** Throws nothing; unreadable texts count as missing. */
+/** Unreadable texts count as missing. */
 export function remedyOf(finding: Finding, evidence: Evidence): Remedy {
   const [first, second] = finding.paths.map(readable);
   const row = CERTS.find(({ name }) => name === finding.name);
@@ -249,7 +250,6 @@ function knownCertificates(row: Cert, cert: string | undefined, texts: readonly 
   );
 }
 
-/** A source that names the cluster CA. */
 export const KUBELETS_CA = "the kubelet's client CA";
 
 /**

@@ -244,10 +244,10 @@ function clientCertificate({ name, kubelet }: Node): Answer {
   return `${cn}, until ${day(notAfter)}`;
 }
 
-async function kubeletConf({ name, kubelet: { kubeconfig, clientCaFile } }: Node): Promise<Answer> {
+async function kubeletConf({ name, systemd, kubelet: { kubeconfig, clientCaFile } }: Node): Promise<Answer> {
   const conf = readKubeconfig(kubeconfig);
   if (!conf) return { state: "missing", failed: "" };
-  const ended = await kubeletsEndedConf();
+  const ended = await kubeletsEndedConf(systemd);
   if (ended) return { failed: ended.message, mend: ended.hint };
   if (trustedKeys(conf.caPem).isDisjointFrom(trustedKeys(readText(clientCaFile))))
     return { failed: `trusts another CA than ${clientCaFile}` };
@@ -257,7 +257,7 @@ async function kubeletConf({ name, kubelet: { kubeconfig, clientCaFile } }: Node
 
 function* fileChecks(cp: ControlPlaneNode): Generator<CheckRow> {
   const { facts } = cp;
-  // all other checks of dates depend on the clock
+  // checks of dates depend on it
   yield check("clock", async () => {
     const found = await clockTrouble(cp);
     if (found instanceof Fail) return { failed: `${found.message}; ${found.hint}` };

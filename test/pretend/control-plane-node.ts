@@ -37,6 +37,7 @@ export const NODE: Node = {
     containerRuntime: undefined,
     podsDir: "/var/lib/kubelet/pods",
   },
+  systemd: { unit: "", running: undefined },
   runtimeEndpoint: "unix:///run/containerd/containerd.sock",
 };
 
@@ -87,7 +88,7 @@ export function controlPlaneOf(data: EtcdData): ControlPlaneNode {
     etcd: { dir: "/var/lib/etcd", wal: undefined },
     cluster,
     facts: factsFor(NODE, cluster, data),
-    endpoint: { witnesses: [], value: cluster.endpoint, undecided: false, answers: new Map() },
+    endpoint: { witnesses: [], configs: [], value: cluster.endpoint, undecided: false, answers: new Map() },
     asideDir: `${rescue.dir}/aside`,
   };
 }

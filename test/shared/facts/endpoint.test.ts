@@ -25,12 +25,8 @@ async function clients(host: string): Promise<readonly string[] | undefined> {
   const change = put({ "admin.conf": admin.replace(/server: .*/, `server: ${server}`) });
   return lookAt({ kind: "healthy control plane node", etcd: withM2, change }, async () => {
     const { known } = await lookHere(undefined, undefined);
-    const seen = {
-      value: undefined,
-      witnesses: [],
-      answers: new Map([[server, "ours" as const]]),
-      undecided: false,
-    };
+    const answers = new Map([[server, "ours" as const]]);
+    const seen = { ...known!.cp!.endpoint, value: undefined, witnesses: [], answers, undecided: false };
     return withEndpoint(known!.cp as EndpointPlace, seen).clients;
   });
 }
@@ -55,7 +51,7 @@ test.each<[string, "nobody" | "another" | "not for this name", boolean]>([
     const servers = await lookAt({ kind: "healthy control plane node", change }, async () => {
       const { known } = await lookHere(undefined, undefined);
       const answers = new Map([[server, answer]]);
-      const seen = { value: undefined, witnesses: [], answers, undecided: false };
+      const seen = { ...known!.cp!.endpoint, value: undefined, witnesses: [], answers, undecided: false };
       return withEndpoint(known!.cp as EndpointPlace, seen).servers;
     });
     expect(servers!.includes(server)).toBe(expected);
@@ -67,7 +63,7 @@ test("the operator's --endpoint counts, whatever else is named; without it what 
   const change = put({ "admin.conf": admin.replace(/server: .*/, "server: https://127.77.0.50:6443") });
   const values = await lookAt({ kind: "healthy control plane node", change }, async () => {
     const { known } = await lookHere(undefined, undefined);
-    const place = known!.cp as EndpointPlace;
+    const place = known!.cp!;
     return [await askedEndpoint(place, given), await askedEndpoint(place)].map(({ value }) => value);
   });
   expect(values).toEqual([given, expect.not.stringContaining(given)]);
@@ -88,7 +84,7 @@ test.each([
       const { known } = await lookHere(undefined, undefined);
       const place = known!.cp as EndpointPlace;
       const facts = { ...place.facts, bindPort, certSANs: ["127.0.0.1"] };
-      const seen = { value: undefined, witnesses: [], answers: new Map(), undecided: false };
+      const seen = { ...known!.cp!.endpoint, value: undefined, witnesses: [], undecided: false };
       return withEndpoint({ ...place, facts }, seen).serverBefore;
     });
     expect(before).toBe(expected ? server : undefined);
@@ -106,12 +102,8 @@ test("what an object in use names needs a name: the place decided for, others on
       ["https://cut:6443", "not for this name"],
     ]);
     const places = ["lb", "old", "cut", "gone"].map((host) => at("kube-proxy", `${host}:6443`));
-    const seen = {
-      value: "lb:6443",
-      witnesses: [...places, at(KUBEADM, "cut:6443")],
-      answers,
-      undecided: false,
-    };
+    const witnesses = [...places, at(KUBEADM, "cut:6443")];
+    const seen = { ...known!.cp!.endpoint, value: "lb:6443", witnesses, answers, undecided: false };
     return withEndpoint(known!.cp as EndpointPlace, seen as never).clients ?? [];
   });
   const names = ["lb", "old", "cut", "gone"];

@@ -94,7 +94,7 @@ test("a balancer stays the endpoint though m2's Node claims its address", async 
   const data = await claimed(said({ clusterInfo: place, kubeProxy: place }));
   const cp = controlPlaneOf(data);
   expect(
-    witnessesOf({ ...cp, etcd: { dir: "/var/lib/etcd", wal: undefined } }).map((one) => one.place),
+    witnessesOf({ ...cp, etcd: { dir: "/var/lib/etcd", wal: undefined } }, []).map((one) => one.place),
   ).toEqual(["", place, place]);
 });
 
