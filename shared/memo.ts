@@ -15,10 +15,10 @@ export function memo<T>(make: (text: string) => T): (text: string) => T {
   const made = new Map<string, T>();
   return (text) => {
     const known = made.get(text);
-    if (known !== undefined) return known;
-    const value = make(text);
+    const value = known ?? make(text);
     if (text.length > LETTERS) return value;
-    if (made.size === TEXTS) made.delete(made.keys().next().value!);
+    // the one that was not asked for longest goes
+    if (!made.delete(text) && made.size === TEXTS) made.delete(made.keys().next().value!);
     made.set(text, value);
     return value;
   };

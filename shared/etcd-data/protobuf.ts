@@ -50,7 +50,7 @@ export class Reader {
     return tag;
   }
 
-  /** A varint that must be a safe integer: revisions, indices, lengths. */
+  /** Revisions, indices, lengths. */
   number(): number {
     const start = this.position;
     let value = 0;
@@ -65,14 +65,15 @@ export class Reader {
   }
 
   int64(): bigint {
-    let value = 0n;
-    for (let shift = 0n; ; shift += 7n) {
-      if (shift > 63n)
-        throw new Damaged(`protobuf: varint before byte ${this.position} is longer than ten bytes`);
+    // bigints are slow
+    let [low, high] = [0, 0n];
+    for (let shift = 0; shift < 70; shift += 7) {
       const byte = this.byte();
-      value |= BigInt(byte & 127) << shift;
-      if (byte < 128) return BigInt.asIntN(64, value);
+      if (shift < 49) low += (byte & 127) * 2 ** shift;
+      else high += BigInt(byte & 127) << BigInt(shift);
+      if (byte < 128) return BigInt.asIntN(64, high + BigInt(low));
     }
+    throw new Damaged(`protobuf: varint before byte ${this.position} is longer than ten bytes`);
   }
 
   /** A view, not a copy. */
@@ -132,12 +133,12 @@ export function* wireFields(message: Uint8Array): Generator<WireField> {
  * The last one of each counts: in these messages each comes once. A field that is not there is zero, or empty.
  */
 export function fieldsOf(message: Uint8Array) {
-  const fields = [...wireFields(message)];
-  const last = (number: number) => fields.findLast((field) => field.number === number);
+  const last = new Map<number, WireField>();
+  for (const field of wireFields(message)) last.set(field.number, field);
   return {
-    int: (number: number) => last(number)?.int ?? 0n,
-    number: (number: number) => Number(last(number)?.int ?? 0n),
-    bytes: (number: number) => last(number)?.bytes ?? NOTHING,
+    int: (number: number) => last.get(number)?.int ?? 0n,
+    number: (number: number) => Number(last.get(number)?.int ?? 0n),
+    bytes: (number: number) => last.get(number)?.bytes ?? NOTHING,
   };
 }
 

@@ -172,13 +172,14 @@ function checkShape(value: unknown, shape: Shape, at: string) {
   }
   if (isList(shape)) return fitList(value, shape[0], at);
   const map = mapOf(value, at);
-  for (const [field, inner] of Object.entries(shape)) {
-    const name = field.replace("!", "");
+  for (const field in shape) {
+    const isNeeded = field.endsWith("!");
+    const name = isNeeded ? field.slice(0, -1) : field;
     const path = at ? `${at}.${name}` : name;
     const found = Object.hasOwn(map, name) ? map[name] : undefined;
     if (found === null) delete map[name];
-    if (found !== undefined && found !== null) checkShape(found, inner, path);
-    else if (field.endsWith("!")) throw new Misshapen(`${path} is missing`);
+    if (found !== undefined && found !== null) checkShape(found, shape[field]!, path);
+    else if (isNeeded) throw new Misshapen(`${path} is missing`);
   }
 }
 

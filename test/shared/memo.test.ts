@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { memo } from "../../shared/memo.ts";
 import { readFirstYaml, readYaml } from "../../shared/yaml.ts";
 
-test("memo() makes a thing of a text once, forgets the oldest of many texts, and keeps no long one and no error", () => {
+test("memo() makes a thing of a text once, forgets the one of many texts that was not asked for longest, and keeps no long one and no error", () => {
   const made: string[] = [];
   const length = memo((text) => {
     made.push(text.slice(0, 4));
@@ -15,8 +15,11 @@ test("memo() makes a thing of a text once, forgets the oldest of many texts, and
   for (let i = 0; i < 64; i++) length(`n${i}`);
   made.length = 0;
   length("n63");
+  length("n0");
   length("one");
-  expect(made.splice(0)).toEqual(["one"]);
+  length("n0");
+  length("n1");
+  expect(made.splice(0)).toEqual(["one", "n1"]);
 
   const long = "long".repeat(20_000);
   length(long);

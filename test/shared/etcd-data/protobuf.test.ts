@@ -12,3 +12,22 @@ test.each([
   if (typeof found === "number") expect(tag()).toBe(found);
   else expect(tag).toThrow(found);
 });
+
+/** As it is on the wire: seven bits a byte, the lowest first. */
+function varint(value: bigint): number[] {
+  const rest = BigInt.asUintN(64, value);
+  return rest < 128n ? [Number(rest)] : [Number(rest & 127n) | 128, ...varint(rest >> 7n)];
+}
+
+test.each([0n, 1n, 127n, 128n, 2n ** 49n - 1n, 2n ** 49n, 2n ** 53n + 1n, 2n ** 63n - 1n, -1n, -(2n ** 63n)])(
+  "an integer: %p",
+  (value) => {
+    expect(new Reader(new Uint8Array(varint(value))).int64()).toBe(value);
+  },
+);
+
+test("an integer of more than ten bytes, or whose last byte is missing, is damage", () => {
+  const read = (bytes: number[]) => () => new Reader(new Uint8Array(bytes)).int64();
+  expect(read(Array(11).fill(0x80))).toThrow("longer than ten bytes");
+  for (const length of [1, 6, 7, 8, 9]) expect(read(Array(length).fill(0x80))).toThrow("ends inside a field");
+});
