@@ -3,7 +3,7 @@
  * `npm test`: what each commit needs, the quick checks first. All of them run, also after a red one; the last
  * line is the verdict. `npm run ok` and others run a part of it; `npm run night` has all the rest, by turns.
  */
-import { chmodSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -16,6 +16,7 @@ import { type Count, countRecord } from "./counts.ts";
 import { cpuOfLab } from "./lab/machine/cgroups.ts";
 import { CACHE, isBuilt } from "./lab/machine/go-build.ts";
 import { commitOf, keepLastRun, oldestFirst, readLastRuns, shownRun } from "./last-runs.ts";
+import { IN_MEMORY, openFolder } from "./temporary.ts";
 
 const USAGE = `Usage: npm test [-- options]     what each commit needs: ok, ok:scripts, one rehearsal, quick comparisons
        npm run ok [-- options]           format, lint, types, and the tests that run in process
@@ -51,12 +52,11 @@ const LAST_RUNS = join(CACHE, "last-runs.json");
  * Temporary files of tests. Bun ends its test processes without an "exit", so what one of them keeps for all
  * of its tests would stay.
  */
-const LEFT = mkdtempSync(join(tmpdir(), "tests-"));
-// as /tmp: tests are other users, too
-chmodSync(LEFT, 0o1777);
+const LEFT = openFolder(tmpdir());
+const LEFT_IN_MEMORY = openFolder(IN_MEMORY);
 const RECORDS = mkdtempSync(join(tmpdir(), "rehearsals-"));
 process.on("exit", () => {
-  for (const folder of [RECORDS, LEFT]) rmSync(folder, { recursive: true });
+  for (const folder of [RECORDS, LEFT, LEFT_IN_MEMORY]) rmSync(folder, { recursive: true });
 });
 
 async function main() {
@@ -203,12 +203,20 @@ async function runCheck(check: Check, isBeside: boolean): Promise<Result> {
   return { ...result, beside: [...beside], seconds, cpu };
 }
 
-function startCheck({ command, env, isAlone, scenario }: Check, before: string[], record: string) {
+function startCheck(
+  { command, env, isAlone, isInMemory, scenario }: Check,
+  before: string[],
+  record: string,
+) {
   const own = isAlone ? inOwnNetwork() : [];
   const words = [...before, ...own, process.execPath, ...command, ...(scenario ? ["--json", record] : [])];
   return Bun.spawn(words, {
     ...{ cwd: HOME, stdout: "pipe", stderr: "pipe" },
-    env: { ...process.env, ...(command[0] === "test" ? { TMPDIR: LEFT } : {}), ...env },
+    env: {
+      ...process.env,
+      ...(command[0] === "test" ? { TMPDIR: isInMemory ? LEFT_IN_MEMORY : LEFT } : {}),
+      ...env,
+    },
   });
 }
 

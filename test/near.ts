@@ -12,6 +12,7 @@ import { Fail } from "../shared/fail.ts";
 import { run } from "../shared/run.ts";
 import { bunTest, HOME, inOwnNetwork, TIMES } from "./checks.ts";
 import { type Count, countTests } from "./counts.ts";
+import { IN_MEMORY } from "./temporary.ts";
 
 const USAGE = `Usage: npm run near [-- options]
 
@@ -76,7 +77,7 @@ async function runNearest(tests: readonly string[], ms: ReadonlyMap<string, numb
 
 async function runTests(tests: readonly string[]): Promise<Count> {
   const child = Bun.spawn([...inOwnNetwork(), process.execPath, ...bunTest(tests, 1)], {
-    ...{ cwd: HOME, stdout: "pipe", stderr: "pipe" },
+    ...{ cwd: HOME, stdout: "pipe", stderr: "pipe", env: { ...process.env, TMPDIR: IN_MEMORY } },
   });
   const said = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
   const count = countTests(said.join("\n"), await child.exited);

@@ -181,7 +181,10 @@ function isProgram(path: string): boolean {
 
 /** As the shell's patterns that `writeProgram` makes. */
 function isLike(call: string, command: string): boolean {
-  return new RegExp(`^${command.split("*").map(RegExp.escape).join(".*")}$`, "s").test(call);
+  const parts = command.split("*");
+  if (parts.length === 1) return call === command;
+  if (!call.startsWith(parts[0]!)) return false;
+  return new RegExp(`^${parts.map(RegExp.escape).join(".*")}$`, "s").test(call);
 }
 
 let real: string | undefined;
