@@ -3,19 +3,24 @@
  * each request make of it, and what is said. Ports are on addresses of this machine's loopback.
  */
 import { afterAll, expect, test } from "bun:test";
+import { type LeftOut, NOBODY } from "../../../shared/again.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import type { KnownNode } from "../../../shared/facts/known-nodes.ts";
+import { controlPlaneToRepair } from "../../../shared/facts/node-to-repair.ts";
 import { failOf } from "../../../shared/fail.ts";
 import { madeAt } from "../../../shared/pki/certificate.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa } from "../../../shared/pki/issue.ts";
+import { mode } from "../../../shared/run.ts";
 import { identities } from "../../../shared/workers/identities.ts";
-import { nodesReturn } from "../../../shared/workers/wait.ts";
+import { approveJoining, nodesReturn } from "../../../shared/workers/wait.ts";
 import type { Return } from "../../../shared/workers/waiting-state.ts";
 import { type ApiOptions, NO_TLS, pretendApi } from "../../pretend/api.ts";
 import { asObjects, dns, ip, servingCsr } from "../../pretend/csrs.ts";
 import { testFacts } from "../../pretend/facts.ts";
+import { lookAt } from "../../pretend/in-process.ts";
 import { at, servedKubelet } from "../../pretend/kubelet-ports.ts";
+import { variablesHere } from "../../pretend/programs.ts";
 import { LEASES, lease, living } from "../../pretend/running.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
@@ -231,3 +236,58 @@ test("of many requests that are refused the first are told, and how many more th
   expect(said.filter((line) => line.includes(": not approved: "))).toHaveLength(20);
   expect(said).toContain("1 more CSRs were not approved: kubectl get csr");
 });
+
+const TOKEN = "/api/v1/namespaces/kube-system/secrets/bootstrap-token-abcdef";
+const OURS = {
+  type: "bootstrap.kubernetes.io/token",
+  data: { description: btoa("kube-pki-repair: workers come back"), expiration: btoa("2999-01-01T00:00:00Z") },
+};
+const LATE = lease(4_000_000);
+
+test.each<
+  [
+    what: string,
+    out: LeftOut,
+    objects: Record<string, object>,
+    says: string,
+    options?: { dryRun?: true; revoked?: true },
+  ]
+>([
+  ["no token of this kit", NOBODY, {}, "There is no token of this kit"],
+  ["a dry run", NOBODY, {}, "would approve the client certificates of: w1, w2; each once", { dryRun: true }],
+  [
+    "a dry run without w2",
+    { without: ["w2"], lost: [] },
+    {},
+    "certificates of: w1; each once",
+    { dryRun: true },
+  ],
+  [
+    "the token is revoked, and nobody is back",
+    NOBODY,
+    { [TOKEN]: OURS, [`${LEASES}/w1`]: LATE, [`${LEASES}/w2`]: LATE },
+    "these nodes have not renewed their Lease: w1, w2",
+    { revoked: true },
+  ],
+])(
+  "approve, which waits for workers as long as their token lasts: %s",
+  async (_, out, objects, says, { dryRun, revoked } = {}) => {
+    await lookAt({ kind: "healthy control plane node" }, async (_, said) => {
+      const cp = await controlPlaneToRepair(undefined);
+      using _waits = variablesHere({ KUBE_PKI_REPAIR_PATIENCE: "1" });
+      using server = pretendApi({
+        objects,
+        on: ({ path }, { objects }) => {
+          if (revoked && path.includes("watch=true")) objects.delete(TOKEN);
+          return undefined;
+        },
+      });
+      mode.dryRun = dryRun ?? false;
+      const fail = await failOf(() =>
+        approveJoining(cp, new KubeApi({ server: server.url, ca: NO_TLS }), out),
+      );
+      mode.dryRun = false;
+      expect([...said, ...(fail ? [fail.message] : [])].join("\n")).toContain(says);
+    });
+  },
+);
