@@ -185,7 +185,9 @@ async function nearEnd(mutant: Mutant, bench: Bench): Promise<Result | Open> {
 }
 
 async function farEnds(group: readonly Open[], bench: Bench): Promise<Result[]> {
-  const turns = atATime([...new Set(group.flatMap(({ tests }) => tests))].sort(), bench.covered);
+  const cost = (test: string) => usualOf([test], bench.covered);
+  const tests = [...new Set(group.flatMap((one) => one.tests))].sort((a, b) => cost(a) - cost(b));
+  const turns = atATime(tests, bench.covered);
   const results: Result[] = [];
   const run = (mutants: readonly Mutant[], tests: readonly string[]) =>
     withChanges(bench.home, mutants, () => ranOf(tests, bench));
