@@ -240,7 +240,7 @@ function mayHaveReadOther(path: string, starts: readonly Date[]): boolean {
   const written = stat(path)?.modified;
   if (!now?.clientCertPem || now.clientCertificatePath || !written) return false;
   const isRead = (start: Date) => userIn(textReadAt(path, start))?.clientCertPem === now.clientCertPem;
-  return starts.length > 0 && starts.every((start) => start < written && !isRead(start));
+  return starts.every((start) => start < written && !isRead(start));
 }
 
 /* The file as it was when a process started. */

@@ -171,6 +171,15 @@ describe("unpack refuses, with one Fail and nothing written,", () => {
       "differs from what its MANIFEST.json says",
     ],
     [
+      "a manifest of a file that is not in it",
+      () => {
+        const bytes = Buffer.from(JSON.stringify(bundleOf(keys).manifest));
+        const others = plain(keys).filter(({ name }) => name !== "sa.pub");
+        return tarOf([...others, { name: "MANIFEST.json", mode: 0o600, bytes }]);
+      },
+      "sa.pub differs from what its MANIFEST.json says",
+    ],
+    [
       "a manifest of another CA",
       () => packTar(bundleOf(keys, { ca: "sha256:00" })),
       "its MANIFEST.json names another CA",

@@ -55,6 +55,32 @@ test.each([true, false])(
   },
 );
 
+const [OLDER, NEWER] = ["3.5.21-0", "3.6.5-0"];
+
+test.each<[what: string, name: string, here: string, before: string, running: string[], isStale: boolean]>([
+  ["a newer etcd is kept: no older one opens its data", "etcd", NEWER, OLDER, [], false],
+  ["beside another program that runs, too", "etcd", NEWER, OLDER, ["kube-proxy"], false],
+  ["unless the older etcd's own container runs", "etcd", NEWER, OLDER, ["etcd"], true],
+  ["an older etcd", "etcd", OLDER, NEWER, [], true],
+  ["another API server, which has no data", "kube-apiserver", NEWER, OLDER, [], true],
+])("a manifest from before this repair that differs from its mirror pod: %s", (...row) => {
+  const [, name, here, before, running, isStale] = row;
+  using box = sandbox();
+  const of = (tag: string) =>
+    edited(name, ({ spec }) =>
+      Object.assign(spec.containers[0]!, { image: `registry.example/${name}:${tag}` }),
+    );
+  write(`${box.dir}/etc/kubernetes/manifests/${name}.yaml`, JSON.stringify(of(here)));
+  const one = { name, source: FROM_MIRROR_POD, remark: "", manifest: of(before), said: [] };
+  const ran = [
+    { name: "etcd", running: running.includes("etcd") },
+    ...running.map((other) => ({ name: other, running: true })),
+  ];
+  const cp = { node: { kubelet: { staticPodPath: "/etc/kubernetes/manifests" } }, ran };
+  const rescue = { made: new Date(Date.now() + 60_000) };
+  expect(onDisk(one, { ...cp, rescue } as never).trouble !== undefined).toBe(isStale);
+});
+
 const MARK = "s3cret-of-the-operator";
 
 /** The same with the mark in place of each text, and in each word of its commands. */

@@ -8,14 +8,16 @@ import { KubeApi } from "../../../shared/api/kube-api.ts";
 import type { KnownNode } from "../../../shared/facts/known-nodes.ts";
 import { controlPlaneToRepair } from "../../../shared/facts/node-to-repair.ts";
 import { failOf } from "../../../shared/fail.ts";
+import type { Manifest } from "../../../shared/objects/objects.ts";
 import { madeAt } from "../../../shared/pki/certificate.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa } from "../../../shared/pki/issue.ts";
 import { mode } from "../../../shared/run.ts";
 import { identities } from "../../../shared/workers/identities.ts";
-import { approveJoining, nodesReturn } from "../../../shared/workers/wait.ts";
+import { approveJoining, nodesReturn, watchNodesReturn } from "../../../shared/workers/wait.ts";
 import type { Return } from "../../../shared/workers/waiting-state.ts";
 import { type ApiOptions, NO_TLS, pretendApi } from "../../pretend/api.ts";
+import type { Objects } from "../../pretend/cluster.ts";
 import { asObjects, dns, ip, servingCsr } from "../../pretend/csrs.ts";
 import { testFacts } from "../../pretend/facts.ts";
 import { lookAt } from "../../pretend/in-process.ts";
@@ -291,3 +293,21 @@ test.each<
     });
   },
 );
+
+test.each<[what: string, leases: Record<string, object>, waits: string]>([
+  ["that is not back is joined by hand", { [`${LEASES}/w2`]: LATE }, "would wait for: m1, w1;"],
+  ["that has never been seen, too", {}, "would wait for: m1, w1;"],
+  ["that came back by hand is like others", { [`${LEASES}/w2`]: lease(-1) }, "would wait for: m1, w1, w2;"],
+])("close waits for nodes of Linux; a Windows node %s", async (_, objects, waits) => {
+  const etcd = (all: Objects) => {
+    Object.assign((all["minions/w2"] as Manifest).metadata, { labels: { "kubernetes.io/os": "windows" } });
+  };
+  await lookAt({ kind: "healthy control plane node", etcd }, async (_, said) => {
+    const cp = await controlPlaneToRepair(undefined);
+    using server = pretendApi({ objects });
+    mode.dryRun = true;
+    await watchNodesReturn(cp, new KubeApi({ server: server.url, ca: NO_TLS }), { out: NOBODY, minutes: 1 });
+    mode.dryRun = false;
+    expect(said.join("\n")).toContain(waits);
+  });
+});
