@@ -205,7 +205,7 @@ function byPriority(
   const isConfig = depth > 0 && inside !== "" && !/\.(crt|key|pub|pem)$/.test(path);
   return namedInside((isConfig && smallText(path)) || "", inside).flatMap((named) => {
     const host = hostPathOf(manifest, named.path);
-    if (host === undefined || host === path) return [];
+    if (host === undefined) return [];
     const without = named.kind === "socket" ? unanswered(program) : `${program} does not start`;
     const file = { path: host, kind: named.kind, program, namedBy: path, without, inside: named.path };
     return [file, ...byPriority(file, manifest, program, depth - 1)];

@@ -1,10 +1,17 @@
 /** Minted tokens. That they equal the controller-manager's own is checked in the lab (checks/tokens.ts). */
 import { expect, test } from "bun:test";
+import { removeFile, writeFile } from "../../../shared/files/files.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueCa } from "../../../shared/pki/issue.ts";
 import { keyPair } from "../../../shared/pki/keys.ts";
-import { legacyTokenSigner, serviceAccountKeyId, tokenVerifier } from "../../../shared/pki/sa-keys.ts";
+import {
+  legacyTokenSigner,
+  serviceAccountKeyId,
+  todaysSaPub,
+  tokenVerifier,
+} from "../../../shared/pki/sa-keys.ts";
 import { testFacts } from "../../pretend/facts.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
 
 const CLAIMS = {
   namespace: "shop",
@@ -40,4 +47,22 @@ test("a token of another key does not verify, nor does what is no token", async 
   const { cert } = await issueCa(certRow("ca"), testFacts(), { key: own });
   expect(tokenVerifier(cert)(token)).toBe(true);
   for (const text of ["", "a.b.c", "e30.e30.e30"]) expect(tokenVerifier(own.pub)(text)).toBe(false);
+});
+
+test("today's tokens are told by sa.pub, or by the public half of sa.key alone, and by no pair that does not match", async () => {
+  using _box = sandbox();
+  const [own, other] = [await keyPair("ECDSA-P256"), await keyPair("ECDSA-P256")];
+  const DIR = "/etc/kubernetes/pki";
+  const today = (files: Record<string, string>) => {
+    for (const name of ["sa.key", "sa.pub"]) removeFile(`${DIR}/${name}`);
+    for (const [name, text] of Object.entries(files)) writeFile(`${DIR}/${name}`, text);
+    const pub = todaysSaPub(DIR);
+    return pub && serviceAccountKeyId(pub);
+  };
+  const kid = serviceAccountKeyId(own.pub);
+  expect(today({ "sa.key": own.key, "sa.pub": own.pub })).toBe(kid);
+  expect(today({ "sa.key": own.key })).toBe(kid);
+  expect(today({ "sa.key": own.key, "sa.pub": other.pub })).toBeUndefined();
+  expect(today({ "sa.pub": own.pub })).toBeUndefined();
+  expect(today({})).toBeUndefined();
 });

@@ -12,7 +12,13 @@ import { certInfo } from "../../../shared/pki/certificate.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueLeaf } from "../../../shared/pki/issue.ts";
 import { serviceAccountKeyId } from "../../../shared/pki/sa-keys.ts";
-import { isIrreplaceable, sayLost, type WantedKey, wantedKeys } from "../../../shared/salvage/wanted-keys.ts";
+import {
+  isIrreplaceable,
+  labelOf,
+  sayLost,
+  type WantedKey,
+  wantedKeys,
+} from "../../../shared/salvage/wanted-keys.ts";
 import { FACTS, healthyCp, type Objects, otherCa, write } from "../../pretend/cluster.ts";
 import { NODE, pretendData } from "../../pretend/control-plane-node.ts";
 import { ecKey, POD_UID, podRecord, rsaKey } from "../../pretend/memory.ts";
@@ -244,5 +250,19 @@ test("of a lost key the one in use is said, and each other one", () => {
     "ca.key: lost; sha256:a, RSA, named by a",
     "or sha256:b, RSA, named by b",
     "or an earlier one, sha256:c, RSA, named by c",
+  ]);
+});
+
+test("a generation is told from others by its key, the day of its certificate, and who names it; a token's by its kid", () => {
+  const of = (text: string | undefined, tokens: string[] = []) =>
+    labelOf({ hash: `sha256:${"00".repeat(32)}`, kind: "RSA", from: ["a", "b"], text, tokens });
+  const [hash, kid] = [`sha256:${"00".repeat(32)}`, "A".repeat(43)];
+  const day = certInfo(ca.cert).notBefore.toISOString().slice(0, 10);
+  const pub = createPublicKey(ca.key).export({ type: "spki", format: "pem" }).toString();
+  expect([of(ca.cert), of(pub), of(undefined), of(pub, ["x"])]).toEqual([
+    `${hash}, made on ${day}, named by a, b`,
+    `${hash}, named by a, b`,
+    `${hash}, named by a, b`,
+    `kid ${kid}, named by a, b`,
   ]);
 });
