@@ -15,21 +15,23 @@ type Stream = { events: object[]; ends: "well" | "cut" | "never" };
 let server: Bun.Server<undefined> | undefined;
 afterEach(() => server?.stop(true));
 
-function pretendApi(answers: Answer[]) {
+/** `unready`: so many times it says of itself that it is not ready. */
+function pretendApi(answers: Answer[], unready = 0) {
   const asked: string[] = [];
+  let ready = 0;
   server = Bun.serve({
     port: 0,
     hostname: "127.0.0.1",
     fetch(request) {
       const url = new URL(request.url);
-      if (url.pathname === "/readyz") return new Response("ok");
+      if (url.pathname === "/readyz") return new Response("ok", { status: ready++ < unready ? 500 : 200 });
       asked.push(url.search);
       const answer = answers.shift() ?? { events: [], ends: "never" };
       if ("status" in answer) return Response.json({ message: "no" }, { status: answer.status });
       return "list" in answer ? listOf(answer) : new Response(streamOf(answer));
     },
   });
-  return { api: new KubeApi({ server: server.url.href, ca: NO_TLS }), asked };
+  return { api: new KubeApi({ server: server.url.href, ca: NO_TLS }), asked, ready: () => ready };
 }
 
 function listOf({ list, names, next }: List) {
@@ -113,6 +115,12 @@ test("watch outlives an API server that answers 500, and stops where it says no"
 test.each([500, 503, 429])("watch asks again where the API server answers %d", async (status) => {
   const { api } = pretendApi([{ status }, { list: "1", names: ["a"] }, { status: 403 }]);
   expect(await first(api, 1)).toEqual(["LISTED a"]);
+});
+
+test("an API server that fails is asked for nothing but whether it is ready, until it is", async () => {
+  const { api, asked, ready } = pretendApi([{ status: 500 }, { list: "1", names: ["a"] }], 2);
+  expect(await first(api, 1)).toEqual(["LISTED a"]);
+  expect([asked, ready()]).toEqual([["?a=b&limit=500", "?a=b&limit=500"], 3]);
 });
 
 test("a Lease that changes is a renewal whatever its time; one that was there, or comes, by its time; one that is deleted is none", async () => {
