@@ -1,10 +1,21 @@
 /** What a worker trusted before a join comes back, and a join that was cut off goes on with what it saved. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { attemptLater, Fail } from "../../../shared/fail.ts";
 import { readNode } from "../../../shared/node/node.ts";
-import { confBefore, endJoin, rollBack, saveTrust, wasCutOff } from "../../../shared/workers/saved-trust.ts";
-import { write } from "../../pretend/cluster.ts";
-import { lookAt } from "../../pretend/in-process.ts";
+import { certRow } from "../../../shared/pki/certs.ts";
+import { issueLeaf } from "../../../shared/pki/issue.ts";
+import {
+  confBefore,
+  endJoin,
+  rollBack,
+  saveTrust,
+  serverBefore,
+  wasCutOff,
+  wayToApi,
+} from "../../../shared/workers/saved-trust.ts";
+import { ADDRESS, FACTS, healthyCp, otherCa, write } from "../../pretend/cluster.ts";
+import { lookAt, type PretendNode } from "../../pretend/in-process.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
 setDefaultTimeout(300_000);
@@ -87,4 +98,73 @@ test("a worker without kubelet.conf has none from before", async () => {
     confBefore(await readNode()),
   );
   expect(conf).toBeUndefined();
+});
+
+/** Three places of the API: this worker's old one, that of the line of open, and that of its file. */
+const [OWN, GIVEN, AT] = [31, 32, 33].map(
+  (last) => `https://${ADDRESS.replace(/11$/, String(last))}:6443`,
+) as [string, string, string];
+type Answers = "ours" | "another's" | "nobody";
+
+test.each<
+  [
+    what: string,
+    answers: [own: Answers, given: Answers, at: Answers],
+    joins: string,
+    says: string | undefined,
+  ]
+>([
+  ["its own where it answers", ["ours", "ours", "ours"], OWN, `unchanged ${OWN}`],
+  [
+    "open's where its own is silent",
+    ["nobody", "ours", "ours"],
+    GIVEN,
+    `${OWN}: does not answer with the new CA yet`,
+  ],
+  ["open's where its own is another's", ["another's", "ours", "ours"], GIVEN, `${OWN}: does not answer`],
+  ["its file's where both are", ["nobody", "another's", "ours"], AT, `${OWN}, ${GIVEN}: does not answer`],
+  [
+    "none where nobody answers",
+    ["nobody", "nobody", "nobody"],
+    `Cannot reach "${GIVEN}" with that CA`,
+    undefined,
+  ],
+  [
+    "none where another's are there",
+    ["another's", "another's", "another's"],
+    `Cannot reach "${GIVEN}" with that CA`,
+    undefined,
+  ],
+])("a worker joins at the first server that answers with the new CA: %s", async (_, answers, joins, says) => {
+  const [ca, other] = [(await healthyCp()).ca, await otherCa()];
+  const servers = { ours: ca, "another's": other };
+  const change = ({ root, read }: PretendNode) =>
+    writeFileSync(root + CONF, read(CONF).replace(/server: .*/, `server: ${OWN}`));
+  await lookAt({ ...WORKER, change }, async (_node, said) => {
+    using all = new DisposableStack();
+    for (const [index, at] of [OWN, GIVEN, AT].entries()) {
+      const who = answers[index]!;
+      if (who === "nobody") continue;
+      const { hostname } = new URL(at);
+      const own = await issueLeaf(certRow("apiserver"), servers[who], {
+        ...FACTS,
+        advertiseAddress: hostname,
+      });
+      const server = Bun.serve({ hostname, port: 6443, tls: own, fetch: () => Response.json({}) });
+      all.defer(() => void server.stop(true));
+    }
+    const node = await readNode();
+    const found = await attemptLater(() => wayToApi(node, GIVEN, { ca: ca.cert, at: AT }));
+    if (found instanceof Fail) return expect(found.message).toContain(joins);
+    expect(found).toEqual({ server: joins, any: [OWN, GIVEN, AT] });
+    expect(said.join("\n")).toContain(says!);
+  });
+});
+
+test.each<[what: string, change: (node: PretendNode) => unknown, server: string | undefined]>([
+  ["its kubelet.conf", () => undefined, `https://${ADDRESS}:6443`],
+  ["none, without kubelet.conf and without static pods", ({ root }) => rmSync(root + CONF), undefined],
+])("the server that a worker had before is that of %s", async (_, change, server) => {
+  const seen = await lookAt({ ...WORKER, change }, async () => serverBefore(await readNode(), GIVEN));
+  expect(seen).toBe(server as string);
 });
