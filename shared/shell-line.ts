@@ -59,13 +59,15 @@ export function shell(
  */
 const ITS_VALUE = /(?:^|\s)(--(?!ignore-not-found )[a-z][\w-]*|-[mnT]) $/;
 
+export const KUBECTL = "kubectl --kubeconfig /etc/kubernetes/admin.conf";
+
 /**
  * Lines that name the files of this node and its people, and the cluster's objects, that have one of these words; of
  * their content nothing is shown. `options` of grep, as "w": only whole words.
  */
 export function linesThatFind(words: readonly string[], options = ""): [files: string, objects: string] {
   const patterns = words.map((word) => `-e ${shellWord(word)}`).join(" ");
-  const objects = `kubectl --kubeconfig /etc/kubernetes/admin.conf get ${WITH_PLACES} -A -o go-template='${ONE_EACH_LINE}'`;
+  const objects = `${KUBECTL} get ${WITH_PLACES} -A -o go-template='${ONE_EACH_LINE}'`;
   const named = ["sed 's/\\\\[nrt]/ /g'", `grep -F${options} ${patterns}`, "cut -d' ' -f1,2"];
   return [
     `grep -rlsF${options} ${patterns} --exclude-dir={pods,cache,tmp} /etc /var/lib/kubelet /root/.kube /home/*/.kube`,

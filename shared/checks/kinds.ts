@@ -5,14 +5,14 @@
 import { BACKUP, command } from "../again.ts";
 import { RENEW_IN_TIME } from "../etcd-location/living-etcd.ts";
 import { CERTS } from "../pki/certs.ts";
+import { KUBECTL } from "../shell-line.ts";
 
 const PART_1 = command("01-etcd");
 const PART_2 = command("02-control-plane");
 const PART_4 = command("04-sa-tokens");
 const CLOSE = command("03-workers close");
 const RENEW_CA = command("renew-ca");
-const DESCRIBE =
-  "kubectl --kubeconfig /etc/kubernetes/admin.conf describe node …; journalctl -u kubelet -n 50 there";
+const DESCRIBE = `${KUBECTL} describe node …; journalctl -u kubelet -n 50 there`;
 export const ASSESS = command("00-assess");
 
 type CertName = (typeof CERTS)[number]["name"];
@@ -127,7 +127,7 @@ const NODE_KINDS = {
   "release": { area: "node", what: "release", severity: "note", works: "all; the repair of such a release is not rehearsed",
     mend: "--dry-run of each part first" },
   "unproved-mirror-pod": { area: "files", what: "…", severity: "note", works: "all: it is not put to use",
-    mend: "kubectl --kubeconfig /etc/kubernetes/admin.conf get pods -A: who made it?" },
+    mend: `${KUBECTL} get pods -A: who made it?` },
 } satisfies Record<string, Kind>;
 
 const AS_THEY_ARE = "pods and Services as they are; nothing changes any more";
@@ -167,7 +167,7 @@ const CLUSTER_KINDS = {
   "node-role": { area: "nodes", what: "…", severity: "weakens", works: "all; nothing of it is believed, and nothing is carried there",
     mend: "who gave it the label? RUNBOOK-MORE If a Node only says that it is a control plane node" },
   "node-gone": { area: "nodes", what: "…", severity: "note", works: "all: the Node was deleted after the last repair began",
-    mend: "kubectl --kubeconfig /etc/kubernetes/admin.conf get nodes" },
+    mend: `${KUBECTL} get nodes` },
   "node-away": { area: "nodes", what: "… is away", severity: "note", works: "all but what runs there; nobody waits for it",
     mend: `when … is on again: ${command("05-verify")} here prints its lines. Lost for good: ${command("02-control-plane")} --lost …` },
   "node-lease": { area: "nodes", what: "… renews its Lease", severity: "outage", works: DEAD_NODE,
@@ -179,11 +179,11 @@ const CLUSTER_KINDS = {
   "node-returned": { area: "nodes", what: "…", severity: "weakens", mend: "the commands that it names",
     works: "all that needs no old label, taint or hand edit" },
   "pods-ready": { area: "pods", what: "Ready", severity: "note", works: "the other pods of the same owners",
-    mend: "kubectl --kubeconfig /etc/kubernetes/admin.conf get pods -A" },
+    mend: `${KUBECTL} get pods -A` },
   "pods-fresh": { area: "pods", what: "older than the current CA or key", severity: "soon", warning: "soon", mend: `${PART_4} restarts them`,
     works: "pods that do not call the API, or read their CA and token again" },
   "pods-renewed": { area: "pods", what: "started after they could see the renewed CA", severity: "soon", warning: "soon", works: "all, until that day",
-    mend: "most restart by themselves until then; others: kubectl --kubeconfig /etc/kubernetes/admin.conf rollout restart" },
+    mend: `most restart by themselves until then; others: ${KUBECTL} rollout restart` },
   "pods-skipped": { area: "pods", what: "left as they are by --skip", severity: "weakens", mend: `${PART_4}, without --skip`,
     works: "pods that do not call the API, or read their CA and token again" },
 } satisfies Record<string, Kind>;

@@ -15,7 +15,7 @@ import { certRow } from "../pki/certs.ts";
 import { apply } from "../pki/ensure.ts";
 import { listed } from "../plain.ts";
 import { mode, silently } from "../run.ts";
-import { shell } from "../shell-line.ts";
+import { KUBECTL, shell } from "../shell-line.ts";
 import {
   issueEtcdCertificates,
   issueForServers,
@@ -151,7 +151,7 @@ function bringInto({ path, is, differences }: ComparedFile): string {
   const names = differences.flatMap((one) => (one.startsWith("-names ") ? [one.slice(7)] : []));
   const list = Object.entries(LISTS).find(([row]) => path.endsWith(`/${certRow(row).file}.crt`))?.[1];
   if (is === "certificate" && list && names.length > 0)
-    return `${why}\nkubectl --kubeconfig /etc/kubernetes/admin.conf -n kube-system edit configmap kubeadm-config   # ${list}: add ${names.join(", ")}`;
+    return `${why}\n${KUBECTL} -n kube-system edit configmap kubeadm-config   # ${list}: add ${names.join(", ")}`;
   if (is === "manifest")
     return `${why}\njournalctl -u kubelet -n 50   # the kubelet keeps the mirror pod in etcd equal to this file: why does it not?`;
   return `${why}\n${shell`(umask 077; cp -p ${path} /root/)`}   # keep a copy away from this machine`;

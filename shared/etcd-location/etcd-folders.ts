@@ -79,13 +79,10 @@ export function readFolders({ dir, wal, living, apiServer }: EtcdFolders): EtcdD
 function asSeen(read: EtcdData, apiServer: EtcdFolders["apiServer"]): EtcdData {
   const data = withOpened(read, apiServer);
   const named = data.elsewhere ? withControlPlanes : withNodeNames;
-  return withFormer(named(withMoved(data, movedHere())), lastRestore()?.members ?? []);
-}
-
-/** Names etcd's members before restore.ts: they were control plane nodes. */
-function withFormer(data: EtcdData, formerMembers: readonly string[]): EtcdData {
-  if (formerMembers.length === 0) return data;
-  return Object.create(data, { formerMembers: { value: formerMembers } }) as EtcdData;
+  const seen = named(withMoved(data, movedHere()));
+  // the members before restore.ts were control plane nodes
+  const former = lastRestore()?.members ?? [];
+  return former.length > 0 ? Object.create(seen, { formerMembers: { value: former } }) : seen;
 }
 
 /** The copy from the beginning of a repair. Errors: as `readEtcdData`. */

@@ -23,7 +23,7 @@ import { LAST_JOIN_CONFIG, rescueFolders } from "../node/rescue-folder.ts";
 import type { Manifest } from "../objects/objects.ts";
 import { readObject } from "../objects/stored.ts";
 import { asMoved, canonicalIp, type Moved } from "../pki/addresses.ts";
-import { shell } from "../shell-line.ts";
+import { KUBECTL, shell } from "../shell-line.ts";
 import { otherStaticPods } from "./wanted-manifests.ts";
 
 interface Taint {
@@ -138,8 +138,6 @@ const SYSTEM_LABELS =
 
 /** They come and go with the node's health. */
 const STATE = /^node\.(kubernetes|cloudprovider\.kubernetes)\.io\//;
-
-const KUBECTL = "kubectl --kubeconfig /etc/kubernetes/admin.conf";
 
 /**
  * The commands that make the Node again what it was. Only annotations that are gone come back: programs change
