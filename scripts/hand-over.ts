@@ -200,10 +200,7 @@ Options:
     --etcd-data DIR         etcd's data directory: it says which cluster this is (default: found
                             by itself).
 
-Examples:
-    ./bunw scripts/hand-over.ts pack --generate
-    ./bunw scripts/hand-over.ts unpack kube-pki-1a2b3c4d-2026-05-01.age
-    # by hand; unpack takes it, too
+By hand; unpack takes it, too:
     ./bunw scripts/hand-over.ts files | xargs tar -cf - | age -p > keys.age`;
 
 const OPTIONS = {
