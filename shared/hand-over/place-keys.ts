@@ -261,7 +261,7 @@ function otherKeys(conflicts: Conflict[], here: Here, source: string): Fail {
   return new Fail(
     `This node has other keys than ${source}: ${conflicts.map(({ file }) => file).join(", ")}${fingerprints ?? ""}`,
     {
-      hint: `pack the keys on this node for the other control plane nodes, if those here are right. If ${source} is right: ${again({ "move-aside": true })} moves the keys here to the rescue folder`,
+      hint: `pack the keys on this node for the other control plane nodes, if those here are right. If ${source} is right, move the keys here to the rescue folder: ${again({ "move-aside": true })}`,
     },
   );
 }

@@ -222,12 +222,6 @@ function phrasesOn(screen: string, exitCode: number): string[] {
   ].flatMap((line) => line.split(", then "));
 }
 
-/** A hint may name an option alone: the same command with it. */
-function withOption(operator: Operator, phrase: string): string | undefined {
-  const option = /(?:^|\. )[^.]*: (--move-aside)\b/.exec(phrase)?.[1];
-  return option && `${BUNW}${operator.typed.at(-1)!.replace(/^\w+: /, "")} ${option}`;
-}
-
 const CALLED: Record<string, string> = {
   "part 1": `${BUNW}01-etcd.ts`,
   "part 2": `${BUNW}02-control-plane.ts`,
@@ -242,8 +236,6 @@ function inPhrase(operator: Operator, node: Machine, phrase: string): Todo[] {
       named[2]!,
       CALLED[named[1]!] ?? `${BUNW}${operator.typed.at(-1)!.replace(/^\w+: /, "")}`,
     );
-  const again = withOption(operator, phrase);
-  if (again) return [{ node, command: again }];
   const there = /^on ([^:]+): (.+)$/.exec(phrase);
   const command = COMMAND.exec(there?.[2] ?? phrase)?.[0].trim();
   // pack prints the line with the name of its file

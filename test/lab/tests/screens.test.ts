@@ -49,7 +49,7 @@ test("what each screen names is typed on the node that it names, up to a green 0
     [terminal(`${S}/hand-over.ts pack`)]: { stdout: `\r\ndone.  next: copy it; there:\r\n${UNPACK}\r\n` },
     [terminal(UNPACK)]: {
       exitCode: 1,
-      stdout: `\r\n\x1b[1merror:\x1b[0m other keys\r\nhint: pack the keys\r\n  If the bundle is right: --move-aside, it moves the keys\r\n`,
+      stdout: `\r\n\x1b[1merror:\x1b[0m other keys\r\nhint: pack the keys\r\n  If the bundle is right, move the keys here to the rescue folder: ${UNPACK} --move-aside\r\n`,
     },
     [terminal(`${UNPACK} --move-aside`)]: { stdout: `\r\ndone.  next: ${S}/01-etcd.ts\r\n` },
     [`${S}/01-etcd.ts`]: done(`${S}/02-control-plane.ts`),
