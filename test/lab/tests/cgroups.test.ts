@@ -29,14 +29,17 @@ test("cgroup v2 alone is one hierarchy", () => {
   ]);
 });
 
+/** Nobody else's: a run that was ended has left its own. */
+const OWN = `kpr-lab-test-${process.pid}`;
+
 /** As root, with cgroup v1. */
-const counts = cpuOfLab("kpr-lab-test");
+const counts = cpuOfLab(OWN);
 counts?.end();
 
 test.skipIf(counts === undefined)(
   "the CPU of a command counts, and of what it has moved into a node's cgroup that is gone; nothing stays",
   async () => {
-    const { join: joins, end } = cpuOfLab("kpr-lab-test")!;
+    const { join: joins, end } = cpuOfLab(OWN)!;
     const place = dirname(joins.at(-1)!);
     const node = join(place, "cp1");
     mkdirSync(node);
