@@ -64,12 +64,15 @@ const put =
   ({ root }: Node) =>
     write(`${root}${CONF}/manifests/${name}.yaml`, manifestText(pod));
 
-/** A pair of the cluster's CA with other names. */
-async function apiserverWith({ root }: Node, facts: Partial<typeof FACTS>) {
-  const [cert, key] = ["ca.crt", "ca.key"].map((file) => readFileSync(`${root}${PKI}/${file}`, "utf8"));
-  const leaf = await issueLeaf(certRow("apiserver"), { cert: cert!, key: key! }, { ...FACTS, ...facts });
-  write(`${root}${PKI}/apiserver.crt`, leaf.cert, 0o644);
-  write(`${root}${PKI}/apiserver.key`, leaf.key);
+/** A server's pair, of the CA that it has, with other names. */
+async function serverWith({ root }: Node, facts: Partial<typeof FACTS>, name = "apiserver") {
+  const { file, ca = "ca" } = certRow(name);
+  const [cert, key] = ["crt", "key"].map((end) =>
+    readFileSync(`${root}${PKI}/${certRow(ca).file}.${end}`, "utf8"),
+  );
+  const leaf = await issueLeaf(certRow(name), { cert: cert!, key: key! }, { ...FACTS, ...facts });
+  write(`${root}${PKI}/${file}.crt`, leaf.cert, 0o644);
+  write(`${root}${PKI}/${file}.key`, leaf.key);
 }
 
 function unsigned(pod: ReturnType<typeof manifest>) {
@@ -141,12 +144,17 @@ const ROWS: Row[] = [
   },
   {
     what: "names that the cluster's record does not have",
-    files: (node) => apiserverWith(node, { certSANs: ["api.old.example", "10.9.9.9"] }),
+    files: (node) => serverWith(node, { certSANs: ["api.old.example", "10.9.9.9"] }),
   },
   {
     what: "a server that shows another certificate than its file",
-    files: (node) => apiserverWith(node, { certSANs: ["served.example"] }),
-    later: (node) => apiserverWith(node, {}),
+    files: (node) => serverWith(node, { certSANs: ["served.example"] }),
+    later: (node) => serverWith(node, {}),
+  },
+  {
+    what: "an etcd that shows clients and peers another certificate than its file",
+    files: (node) => serverWith(node, { etcdServerCertSANs: ["served.example"] }, "etcd-server"),
+    later: (node) => serverWith(node, {}, "etcd-server"),
   },
   {
     what: "admin.conf of another group",
