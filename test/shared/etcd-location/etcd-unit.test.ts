@@ -1,6 +1,6 @@
 /** etcd's unit is read as systemd reads it. */
 import { expect, test } from "bun:test";
-import { readEtcdUnit } from "../../../shared/etcd-location/etcd-unit.ts";
+import { readEtcdUnit, unitSteps } from "../../../shared/etcd-location/etcd-unit.ts";
 import { write } from "../../pretend/cluster.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
@@ -13,4 +13,55 @@ test("of the files beside etcd's unit only those named .conf are its drop-ins: a
   expect(readEtcdUnit()).toMatchObject({ dataDir: "/srv/etcd" });
   write(`${unit}.d/data.conf.bak`, dataIn("/srv/earlier"));
   expect(readEtcdUnit()).toMatchObject({ dataDir: "/srv/etcd" });
+});
+
+const CLIENT = ["ca.crt", "client.crt", "client.key"].map((name) => `/etc/kubernetes/pki/etcd-api/${name}`);
+const FILES = ["ca.pem", "member.pem", "member-key.pem"].map((name) => `/etc/etcd/${name}`);
+const [LEAVE, SALVAGE, CONFIG, PHASES, START] = [
+  "leave etcd alone while it runs and its files are here; if not, repair it first: systemctl status etcd; journalctl -u etcd -n 50",
+  "./bunw scripts/00-salvage.ts",
+  "./bunw scripts/00-assess.ts --kubeadm-config > kubeadm.yaml",
+  "kubeadm init phase certs all --config kubeadm.yaml",
+  "systemctl start kubelet",
+];
+const PLAY = "ansible-playbook -b -i INVENTORY";
+const PLAYBOOK = [
+  `${PLAY} playbooks/facts.yml && ${PLAY} cluster.yml --tags control-plane --limit m1`,
+  "kubeadm init phase certs all --config /etc/kubernetes/kubeadm-config.yaml",
+  `${PLAY} cluster.yml --tags kubelet --limit m1`,
+];
+const COPIES = `mkdir -p /etc/kubernetes/pki/etcd-api && ${FILES.map((from, i) => `cp -p ${from} ${CLIENT[i]}`).join(" && ")}`;
+
+test.each<[what: string, here: string[], unit: object, steps: string[]]>([
+  ["all files are here", CLIENT, {}, [LEAVE, SALVAGE, CONFIG, PHASES, START]],
+  [
+    "the API server's own are lost: etcd's take their place",
+    [],
+    {},
+    [LEAVE, COPIES, SALVAGE, CONFIG, PHASES, START],
+  ],
+  [
+    "one is lost, and a copy would not fit the others",
+    CLIENT.slice(0, 2),
+    {},
+    [
+      LEAVE,
+      `put back the files by which the API server reaches etcd: ${CLIENT[2]}`,
+      SALVAGE,
+      CONFIG,
+      PHASES,
+      START,
+    ],
+  ],
+  [
+    "kubespray made it: by its playbook",
+    CLIENT,
+    { by: "kubespray" },
+    [LEAVE, SALVAGE, ...PLAYBOOK, CONFIG, PHASES],
+  ],
+])("beside an etcd that is a unit: %s", (_, here, more, steps) => {
+  using box = sandbox();
+  for (const path of here) write(box.dir + path, "x");
+  const unit = { files: FILES, ...more } as never;
+  expect(unitSteps({ unit, client: CLIENT }, "m1").map((line) => line.split("   #")[0])).toEqual(steps);
 });

@@ -42,6 +42,22 @@ describe("unpack on a node that has keys", () => {
     asideDir: "/root/rescue/aside",
   });
 
+  test("beside an etcd of others writes all keys but etcd's CA, and with that one where this kit has its key", () => {
+    const written = (home: object) => {
+      using _box = node();
+      return unpackHere(bundleOf(keys), { ...here(), ...home } as Here).map((path) =>
+        path.slice(PKI.length + 1),
+      );
+    };
+    const all = [...keys.keys()].sort();
+    const home = { runs: "unit" };
+    expect(written({}).sort()).toEqual(all);
+    expect(written({ home }).sort()).toEqual(all.filter((name) => !name.startsWith("etcd/")));
+    expect(
+      written({ home, etcdCa: { cert: `${PKI}/etcd/ca.crt`, key: `${PKI}/etcd/ca.key`, pairs: [] } }).sort(),
+    ).toEqual(all);
+  });
+
   test("writes what is missing and keeps what stands for the same key", async () => {
     using box = node();
     put(keys, ["ca.crt", "etcd/ca.crt", "sa.key"]);
