@@ -90,6 +90,15 @@ test("00-assess --deep sends to the node whose controller-manager led last, once
   });
 });
 
+test("00-assess --deep sends to no plan of the last leader where ca.key is found here: its process has no other key that is lost", async () => {
+  await lookAt({ etcd: ledBy("m2"), members: MEMBERS, change: memory }, async () => {
+    const { stdout } = await typeHere("00-assess --deep --no-disk");
+    const next = stdout.slice(stdout.indexOf("\nnext\n"));
+    expect(next).toContain("./bunw scripts/00-salvage.ts memory");
+    expect(next).not.toMatch(/on m2: |--lost-on/);
+  });
+});
+
 test("who is away is not lost: the plan waits for its word", async () => {
   await lookAt({ etcd: ledBy("m2"), members: MEMBERS }, async () => {
     const { exitCode, stdout } = await typeHere("plan --without m2");
