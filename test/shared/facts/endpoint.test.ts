@@ -11,6 +11,7 @@ import {
 } from "../../../shared/facts/endpoint.ts";
 import { failOf } from "../../../shared/fail.ts";
 import { healthyCp, write } from "../../pretend/cluster.ts";
+import { BALANCER, OLD, said } from "../../pretend/endpoint.ts";
 import { testFacts } from "../../pretend/facts.ts";
 import { lookAt, put } from "../../pretend/in-process.ts";
 import { withM2 } from "../../pretend/lost-cp.ts";
@@ -67,6 +68,17 @@ test("the operator's --endpoint counts, whatever else is named; without it what 
     return [await askedEndpoint(place, given), await askedEndpoint(place)].map(({ value }) => value);
   });
   expect(values).toEqual([given, expect.not.stringContaining(given)]);
+});
+
+test("where nobody answers anywhere, what most say decides", async () => {
+  const place = `${BALANCER}:6443`;
+  const etcd = said({ kubeadm: `${OLD}:6443`, clusterInfo: place, kubeProxy: place });
+  const seen = await lookAt({ kind: "healthy control plane node", etcd }, async () => {
+    const { known } = await lookHere(undefined, undefined);
+    return await askedEndpoint(known!.cp as EndpointPlace);
+  });
+  expect([...seen.answers.values()].includes("ours")).toBe(false);
+  expect(seen).toMatchObject({ value: place, undecided: false });
 });
 
 test.each([
