@@ -175,13 +175,13 @@ async function nearEnd(mutant: Mutant, bench: Bench): Promise<Result | Open> {
   const tests = testsOf(covered, mutant.path, mutant.line);
   if (tests.length === 0) return shown({ mutant, end: "never run", by: [] }, bench);
   const [near, far] = inTurn(tests, mutant.path, covered);
-  const open: Open = { mutant, tests: far };
-  if (known) return open;
+  // which tests were near then, nobody has kept
+  if (known) return { mutant, tests };
   const { end, red } = await withChanges(home, [mutant], () => ranOf(near, bench));
   if (end !== "survived" || far.length === 0) return shown({ mutant, end, by: red }, bench);
   ends.keep({ mutant, end: "open", by: [] });
   console.log(`no near test notices: ${mutant.path}:${mutant.line}: ${mutant.what}`);
-  return open;
+  return { mutant, tests: far };
 }
 
 async function farEnds(group: readonly Open[], bench: Bench): Promise<Result[]> {
