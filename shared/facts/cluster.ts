@@ -139,10 +139,10 @@ export interface Cluster {
 
 /** Errors: Fail where this is not the data of a kubeadm cluster, or where it is encrypted. */
 export function readCluster(data: EtcdData): Cluster {
-  type Namespace = { metadata: { uid: string; creationTimestamp?: string } };
-  const kubeSystem = readObject<Namespace>(data, "namespaces/kube-system")?.metadata;
   const configuration = readConfiguration(data);
   const networking = configuration.networking ?? {};
+  type Namespace = { metadata: { uid: string; creationTimestamp?: string } };
+  const kubeSystem = readObject<Namespace>(data, "namespaces/kube-system")?.metadata;
   return {
     name: configuration.clusterName ?? "kubernetes",
     kubernetesVersion: need(configuration.kubernetesVersion, "kubernetesVersion"),
