@@ -155,10 +155,9 @@ export function caEndedAt({ facts, cluster }: Pick<ControlPlaneNode, "facts" | "
 }
 
 /**
- * Since when the key of the current CA is in use, by what this node has of it: the CA in ca.crt, in kubeconfigs and in
- * etcd's data `before` the repair, and what it signed. 1970 where it is the cluster's first: where etcd lives, that data
- * may know a CA that part 1 has made on another control plane node. Undefined where such a copy of the CA has ended: who
- * read it when it started trusts nothing any more.
+ * Since when the key of the current CA is in use, by certificates here and in etcd's data `before` the repair; 1970 where
+ * it is the cluster's first. A living etcd's data may know a CA that part 1 made elsewhere. Undefined where a copy of the
+ * CA has ended: who read it when it started trusts nothing any more.
  */
 export function caInUseSince(
   certificatesDir: string,

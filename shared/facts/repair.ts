@@ -118,7 +118,7 @@ export function hasEnded(before: EtcdData, live: EtcdData, began: Date): boolean
   const here = attempt(() => clusterCa(today.certificatesDir));
   const isKnown = here instanceof Fail ? here : attempt(() => knowsCa(now, here));
   if (isKnown === false && !foreignCa(here as string, now)) return false;
-  // One that is lost for good has no Node any more, and a new one that joins in its place has its static pods later.
+  // who is lost for good has no Node any more, and who joins in its place has static pods later
   const { nodes } = today;
   const isNew = ({ name, uid }: KnownNode) =>
     was.nodes.some((node) => node.name === name && node.uid !== uid);
