@@ -156,12 +156,11 @@ export function caEndedAt({ facts, cluster }: Pick<ControlPlaneNode, "facts" | "
 
 /**
  * Since when the key of the current CA is in use, by certificates here and in etcd's data `before` the repair; 1970 where
- * it is the cluster's first. A living etcd's data may know a CA that part 1 made elsewhere. Undefined where a copy of the
- * CA has ended: who read it when it started trusts nothing any more.
+ * one was made up to `end`. Undefined where a copy of the CA has ended: who read it when it started trusts nothing.
  */
 export function caInUseSince(
   certificatesDir: string,
-  before?: Pick<Cluster, "oldCaPem" | "createdAt">,
+  before?: Pick<Cluster, "oldCaPem"> & { end: Date },
 ): Date | undefined {
   const ca = certInfo(clusterCa(certificatesDir));
   const ofKey = [...certificatesHere(certificatesDir), ...infosIn(before?.oldCaPem)].filter(
@@ -169,7 +168,7 @@ export function caInUseSince(
   );
   if (ofKey.some((one) => one.isCa && !isValidNow(one))) return undefined;
   const made = Math.min(...[ca, ...ofKey].map(({ pem }) => madeAt(pem).getTime()));
-  return new Date(before && made <= before.createdAt.getTime() ? 0 : made);
+  return new Date(before && made <= before.end.getTime() ? 0 : made);
 }
 
 function certificatesHere(certificatesDir: string): Readonly<CertInfo>[] {

@@ -97,7 +97,7 @@ export interface PodTrust {
    * an old key.
    */
   since: Date;
-  /** Since when the CA's key is in use, where no repair has made it: 1970 where it is the cluster's first. */
+  /** Since when the CA's key is in use, where no repair has made it: 1970 where that was long before. */
   caInUse?: Date | undefined;
 }
 
@@ -112,12 +112,19 @@ export function wasInUse({ caInUse }: Pick<PodTrust, "caInUse">, time: Date): bo
   return caInUse !== undefined && time.getTime() > caInUse.getTime() + LATER;
 }
 
+/** A living etcd's data, copied here, may know a CA that part 1 has just made on another control plane node. */
+function knownBefore(cp: ControlPlaneNode) {
+  const repair = keptRepair(cp);
+  if (!repair) return undefined;
+  const { oldCaPem, createdAt } = readCluster(repair.data);
+  return { oldCaPem, end: new Date(Math.max(createdAt.getTime(), repair.rescue.made.getTime() - LATER)) };
+}
+
 export function podTrust(cp: ControlPlaneNode): PodTrust {
   const pki = cp.facts.certificatesDir;
   const [ca, pub] = [clusterCa(pki), readText(`${pki}/sa.pub`) ?? ""];
   const isNew = replacedCa(cp, ca).size > 0 || caEndedAt(cp) !== undefined;
-  const repair = keptRepair(cp);
-  const caInUse = isNew ? undefined : caInUseSince(pki, repair && readCluster(repair.data));
+  const caInUse = isNew ? undefined : caInUseSince(pki, knownBefore(cp));
   const made = wasInUse({ caInUse }, madeAt(ca)) ? [] : [madeAt(ca)];
   const saKey = saKeyIsNew(cp) ? [newSaKeySince(pub) ?? stat(`${pki}/sa.pub`)?.modified ?? new Date()] : [];
   return { since: new Date(Math.max(0, ...[...made, ...saKey].map(Number))), caInUse };

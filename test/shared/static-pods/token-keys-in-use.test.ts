@@ -49,7 +49,7 @@ test("a CA that a copy of etcd's data from before knows was in use long before; 
   cpSync((await healthyCp()).root + PKI, box.dir + PKI, { recursive: true });
   const since = (more: object) => podTrust({ ...cp, ...more }).caInUse;
   const [LONG, dataFrom] = [new Date(0), rescuedEtcd(cp.rescue)];
-  expect([since({ dataFrom }), since({ earlier: { data: cp.data } })]).toEqual([LONG, LONG]);
+  expect([since({ dataFrom }), since({ earlier: { ...cp } })]).toEqual([LONG, LONG]);
   expect(since({ dataFrom: cp.etcd.dir, earlier: undefined })).not.toEqual(LONG);
   const { cert } = await otherCa();
   writeFile(`${PKI}/ca.crt`, cert);
@@ -62,7 +62,11 @@ test("a CA that a copy of etcd's data from before knows was in use long before; 
       creationTimestamp: `${began.slice(0, 19)}Z`,
     });
   });
-  expect(since({ dataFrom, data: late, cluster: readCluster(late) })).toEqual(madeAt(cert));
+  const kept = { dataFrom, data: late, cluster: readCluster(late) };
+  expect(since(kept)).toEqual(madeAt(cert));
+  // one that was renewed, or given to the cluster, days before the repair
+  const rescue = { ...cp.rescue, made: new Date(madeAt(cert).getTime() + 2 * 86_400_000) };
+  expect(since({ ...kept, rescue })).toEqual(LONG);
 });
 
 /** A token in a volume of one of this node's pods of kube-system, as far as it names its key and its age. */
