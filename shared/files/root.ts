@@ -72,8 +72,8 @@ function content(path: string) {
     const { at, isLink } = walk(path, { followsLast: true });
     return { path: isLink ? at : own, real: at };
   }
-  const target = linkTarget(own);
-  if (target === undefined) return { path: own };
+  const target = linkAt(own);
+  if (typeof target !== "string") return { path: own };
   return { path: realpath(path) ?? resolve(realpath(dirname(path)) ?? dirname(path), target) };
 }
 
@@ -106,18 +106,21 @@ interface Way {
   see?: (entry: string) => void;
 }
 
-/** `isLink`: the last part of the path is a link, and was followed. */
+/** `isLink`: the last part of the path is a link, and was followed. Asks for nothing below what is not there. */
 function walk(path: string, { followsLast, see }: Way) {
   const pending = resolve("/", path).split("/").filter(Boolean);
   let at = "/";
   let links = 0;
   let isLink: boolean | undefined;
+  let isThere = true;
   while (pending.length > 0) {
     const next = join(at, pending.shift()!);
     see?.(next);
-    const target = pending.length > 0 || followsLast ? linkTarget(join(root, next)) : undefined;
-    if (pending.length === 0) isLink ??= target !== undefined;
-    if (target === undefined) {
+    const entry: LinkAt =
+      isThere && (pending.length > 0 || followsLast) ? linkAt(join(root, next)) : undefined;
+    isThere = entry !== undefined;
+    if (pending.length === 0) isLink ??= typeof entry === "string";
+    if (typeof entry !== "string") {
       at = next;
       continue;
     }
@@ -125,17 +128,21 @@ function walk(path: string, { followsLast, see }: Way) {
       throw new Fail(`Cannot follow ${path}: more than ${MAX_LINKS} links`, {
         hint: shell`look at it with: namei -l ${path}`,
       });
-    pending.unshift(...target.split("/").filter(Boolean));
-    if (target.startsWith("/")) at = "/";
+    pending.unshift(...entry.split("/").filter(Boolean));
+    if (entry.startsWith("/")) at = "/";
   }
   return { at, isLink: isLink === true };
 }
 
-function linkTarget(host: string): string | undefined {
-  // most entries are no links, and asking first costs less than the error
-  const isLink = () => lstatSync(host, { throwIfNoEntry: false })?.isSymbolicLink();
-  return unlessCode(["EINVAL", "ENOENT", "ENOTDIR"], () => (isLink() ? readlinkSync(host) : undefined));
+/** A link's target; false: it is none; undefined: nothing is there. Most are none, and asking first costs less than the error. */
+function linkAt(host: string): LinkAt {
+  return unlessCode(["ENOENT", "ENOTDIR"], () => {
+    const isLink = lstatSync(host, { throwIfNoEntry: false })?.isSymbolicLink();
+    return isLink ? (unlessCode(["EINVAL"], () => readlinkSync(host)) ?? false) : isLink;
+  });
 }
+
+type LinkAt = string | false | undefined;
 
 function realpath(host: string): string | undefined {
   return unlessCode(["ENOENT", "ENOTDIR", "ELOOP"], () => realpathSync(host));

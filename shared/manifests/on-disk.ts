@@ -7,6 +7,7 @@ import { YAMLParseError } from "yaml";
 import { staticPodRecords } from "../evidence/sources.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, list, readText, removeFile, renameFile, stat } from "../files/files.ts";
+import { memo } from "../memo.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { installer } from "../node/started-with.ts";
@@ -77,14 +78,14 @@ export function endWaiting(place: { node: Node }, name: string, namespace?: stri
 /** The parser's time grows with its square. */
 const MAX_DEPTH = 1000;
 
-function isDeep(text: string): boolean {
+const isDeep = memo((text) => {
   let depth = 0;
   for (const [bracket] of text.matchAll(/[[\]{}]/g)) {
     depth = Math.max(0, depth + (bracket === "[" || bracket === "{" ? 1 : -1));
     if (depth > MAX_DEPTH) return true;
   }
   return new RegExp(`(?<![-?:] )([-?:] ){${MAX_DEPTH}}`).test(text);
-}
+});
 
 function parseManifest(text: string, fail: (why: string, cause: unknown) => Fail): unknown {
   try {

@@ -142,7 +142,7 @@ const POD: Shape = {
   status: { phase: "string", containerStatuses: [{ state: { running: { startedAt: "string" } } }] },
 };
 
-/** The fault and its path: "spec.volumes is no list". */
+/** Fault and path. */
 class Misshapen extends Error {}
 
 /**
@@ -175,11 +175,13 @@ function checkShape(value: unknown, shape: Shape, at: string) {
   for (const field in shape) {
     const isNeeded = field.endsWith("!");
     const name = isNeeded ? field.slice(0, -1) : field;
-    const path = at ? `${at}.${name}` : name;
     const found = Object.hasOwn(map, name) ? map[name] : undefined;
     if (found === null) delete map[name];
-    if (found !== undefined && found !== null) checkShape(found, shape[field]!, path);
-    else if (isNeeded) throw new Misshapen(`${path} is missing`);
+    const isGone = (found ?? undefined) === undefined;
+    if (isGone && !isNeeded) continue;
+    const path = at ? `${at}.${name}` : name;
+    if (isGone) throw new Misshapen(`${path} is missing`);
+    checkShape(found, shape[field]!, path);
   }
 }
 

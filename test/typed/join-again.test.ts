@@ -151,7 +151,7 @@ test.each(["", " --lost m1", " --dry-run"])(
 
 test("join-again waits for an API server that the kubelet is just stopping", async () => {
   using node = await withoutData(["kube-apiserver"], ["kube-apiserver"]);
-  const { exitCode, stderr } = await node.run(`${LINE} v1.34.4`, { KUBE_PKI_REPAIR_PATIENCE: "1" });
+  const { exitCode, stderr } = await node.run(`${LINE} v1.34.4`, { KUBE_PKI_REPAIR_PATIENCE: "0.3" });
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
 });
 

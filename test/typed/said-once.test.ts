@@ -17,7 +17,7 @@ const ready = (status: string) => ({
 });
 const AWAY = { "/api/v1/nodes/m2": ready("Unknown"), [`${LEASES}/m2`]: lease(4000) };
 const BACK = { "/api/v1/nodes/m2": ready("True"), [`${LEASES}/m2`]: lease(0) };
-const PATIENCE = { KUBE_PKI_REPAIR_PATIENCE: "0.2" };
+const PATIENCE = { KUBE_PKI_REPAIR_PATIENCE: "0.05" };
 
 /** Something may answer there. */
 const AT_M2 = ADDRESS.replace(/11$/, "12");
