@@ -43,7 +43,7 @@ export interface Check {
  * modules from file to file, as a plain `bun test` does.
  */
 const TEST_FILES = 2 * availableParallelism();
-const IN_PROCESS = availableParallelism() + 1;
+const IN_PROCESS = 2 * availableParallelism() + 1;
 
 /**
  * Code runs too seldom in a test for the last of JavaScriptCore's compilers: without it 221 tests took 25.1 and 25.9 s of

@@ -74,7 +74,8 @@ export function replaceFiles(changes: readonly FileChange[], folder: string): st
  * folder stays in place, as a disk may be mounted there (EBUSY).
  */
 export function restoreTree(copy: string | undefined, path: string, aside: string) {
-  if (copy !== undefined && sameTree(copy, path)) return;
+  const isSame = () => sameEntry(hostEntry(copy!), hostEntry(path));
+  if (copy !== undefined && tryFile("compare", path, isSame)) return;
   if (copy === undefined || !isFolder(copy) || !isFolder(path)) {
     moveToRescue(path, aside);
     if (copy !== undefined) copyTree(copy, path);
@@ -90,10 +91,6 @@ function isFolder(path: string): boolean {
 }
 
 /** Content, mode and owner of all that is in them. Times do not count. */
-function sameTree(a: string, b: string): boolean {
-  return tryFile("compare", b, () => sameEntry(hostEntry(a), hostEntry(b))) ?? false;
-}
-
 function sameEntry(a: string, b: string): boolean {
   const [one, other] = [fs.lstatSync(a), fs.lstatSync(b)];
   if (one.mode !== other.mode || one.uid !== other.uid || one.gid !== other.gid) return false;

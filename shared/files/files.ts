@@ -362,7 +362,7 @@ export function freshPartial(host: string): string {
   return join(folder, `${prefix}${process.pid}${UNFINISHED}`);
 }
 
-/** Whether the folder is another user's, who could redirect a removal to any path. */
+/** Another user could redirect a removal to any path. */
 function isOthers(host: string): boolean {
   const uid = process.getuid?.();
   return uid !== undefined && fs.lstatSync(host, { throwIfNoEntry: false })?.uid !== uid;

@@ -108,9 +108,8 @@ function faultOf({ path, info }: Entry, use: PathUse, content: Entry | undefined
   }
   if (use === "proved" || use === "public") return undefined;
   if (!isOurs(info.uid)) return `it belongs to user ${info.uid}`;
-  const isOpen = info.isDirectory()
-    ? othersMayReplaceIn(path, info)
-    : use === "trusted" && othersMayWrite(info);
+  const mayReplace = () => (info.mode & 0o1000) === 0 && fs.statfsSync(hostEntry(path)).type !== V9FS;
+  const isOpen = othersMayWrite(info) && (info.isDirectory() ? mayReplace() : use === "trusted");
   return isOpen ? "others can write there" : undefined;
 }
 
@@ -131,10 +130,6 @@ function othersMayWrite({ mode, gid }: fs.Stats): boolean {
 
 /** statfs(2): a Windows disk below WSL, whose folders all claim that everybody may write. */
 const V9FS = 0x01021997;
-
-function othersMayReplaceIn(path: string, info: fs.Stats): boolean {
-  return othersMayWrite(info) && (info.mode & 0o1000) === 0 && fs.statfsSync(hostEntry(path)).type !== V9FS;
-}
 
 function refusal(path: string, { path: entry, info }: Entry, why: string, use: PathUse): Refused {
   const isWrite = use === "written" || use === "public";

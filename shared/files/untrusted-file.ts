@@ -71,7 +71,7 @@ function openRegularFile(
 }
 
 /** Files of /proc claim to be empty: they are read to their end. */
-function content(file: number, largest = LARGEST, read = now): string | undefined {
+function content(file: number, largest = LARGEST, read = (more: () => number) => more()): string | undefined {
   // most are small: room for the largest, for each, made nine in ten collections of garbage
   let buffer = Buffer.allocUnsafe(Math.min(1 << 14, largest + 1));
   let size = 0;
@@ -80,10 +80,6 @@ function content(file: number, largest = LARGEST, read = now): string | undefine
     count = read(() => readSync(file, buffer, size, buffer.length - size, null));
   }
   return size > largest ? undefined : buffer.toString("utf8", 0, size);
-}
-
-function now(read: () => number): number {
-  return read();
 }
 
 /** A link, a socket, a device without a driver; or the mounts of a zombie (fs/proc_namespace.c). */

@@ -21,7 +21,7 @@ import { movedHere } from "../node/words.ts";
 import { clusterCa } from "../pki/examine.ts";
 import { listed } from "../plain.ts";
 import { mode, say } from "../run.ts";
-import { sayWhile, waitFor } from "../wait-for.ts";
+import { sayWhile, scaledTimeout, waitFor } from "../wait-for.ts";
 import { sayEvictions } from "./away.ts";
 import { givenBefore, type Joining } from "./csr-rules.ts";
 import { decideAgain, followClients, followServing } from "./deciding.ts";
@@ -157,7 +157,7 @@ export async function nodesReturn(options: Return) {
 async function tokenIsGone(scene: Scene): Promise<boolean> {
   const { joining, api, whileTokenLasts } = scene;
   if (!joining) return false;
-  if (Date.now() > scene.tokensReadAt + TOKEN_EVERY) {
+  if (Date.now() > scene.tokensReadAt + scaledTimeout(TOKEN_EVERY)) {
     scene.tokensReadAt = Date.now();
     joining.tokenUsers = await tokenUsers(api);
   }

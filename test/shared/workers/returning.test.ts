@@ -276,7 +276,7 @@ test.each<
   async (_, out, objects, says, { dryRun, revoked } = {}) => {
     await lookAt({ kind: "healthy control plane node" }, async (_, said) => {
       const cp = await controlPlaneToRepair(undefined);
-      using _waits = variablesHere({ KUBE_PKI_REPAIR_PATIENCE: "1" });
+      using _waits = variablesHere({ KUBE_PKI_REPAIR_PATIENCE: "0.1" });
       using server = pretendApi({
         objects,
         on: ({ path }, { objects }) => {
@@ -294,17 +294,21 @@ test.each<
   },
 );
 
-test.each<[what: string, leases: Record<string, object>, waits: string]>([
-  ["that is not back is joined by hand", { [`${LEASES}/w2`]: LATE }, "would wait for: m1, w1;"],
-  ["that has never been seen, too", {}, "would wait for: m1, w1;"],
-  ["that came back by hand is like others", { [`${LEASES}/w2`]: lease(-1) }, "would wait for: m1, w1, w2;"],
+test.each<[what: string, leases: () => Record<string, object>, waits: string]>([
+  ["that is not back is joined by hand", () => ({ [`${LEASES}/w2`]: LATE }), "would wait for: m1, w1;"],
+  ["that has never been seen, too", () => ({}), "would wait for: m1, w1;"],
+  [
+    "that came back by hand is like others",
+    () => ({ [`${LEASES}/w2`]: lease(-1) }),
+    "would wait for: m1, w1, w2;",
+  ],
 ])("close waits for nodes of Linux; a Windows node %s", async (_, objects, waits) => {
   const etcd = (all: Objects) => {
     Object.assign((all["minions/w2"] as Manifest).metadata, { labels: { "kubernetes.io/os": "windows" } });
   };
   await lookAt({ kind: "healthy control plane node", etcd }, async (_, said) => {
     const cp = await controlPlaneToRepair(undefined);
-    using server = pretendApi({ objects });
+    using server = pretendApi({ objects: objects() });
     mode.dryRun = true;
     await watchNodesReturn(cp, new KubeApi({ server: server.url, ca: NO_TLS }), { out: NOBODY, minutes: 1 });
     mode.dryRun = false;
