@@ -12,7 +12,7 @@ import { exists, hostPath, list, readKeptJson, stat } from "../files/files.ts";
 import { tryFile } from "../files/root.ts";
 import { smallText } from "../files/untrusted-file.ts";
 import { hostFiles, mainContainer } from "../manifests/command.ts";
-import { findMirrorPods, type MirrorPod } from "../manifests/mirror-pods.ts";
+import { findMirrorPods } from "../manifests/mirror-pods.ts";
 import { type Rescue, rescuedEtcd, rescuedLog } from "../node/rescue-folder.ts";
 import { lastRestore, movedHere } from "../node/words.ts";
 import type { PodSpec } from "../objects/objects.ts";
@@ -205,9 +205,9 @@ function maybeConfigs(folder: string, depth = DEPTH): string[] {
   });
 }
 
-/** Its paths in the API servers' flags, this node's first, each once. Encrypted mirror pods name none. */
+/** Its paths in the API servers' flags, this node's first, each once. Mirror pods that cannot be read name none. */
 function pathsOf(data: EtcdData, apiServer: ApiServer): string[] {
-  const mirrors = believedNames(data).flatMap((node) => mirrorsOf(node, data));
+  const mirrors = believedNames(data).flatMap((node) => attempt(() => findMirrorPods(data, node), []));
   const pods = [
     ...(apiServer ? [apiServer] : []),
     ...mirrors.flatMap(({ name, pod }) => (name === "kube-apiserver" ? [pod] : [])),
@@ -217,9 +217,4 @@ function pathsOf(data: EtcdData, apiServer: ApiServer): string[] {
       pods.flatMap((pod) => hostFiles(pod).flatMap(({ path, namedBy }) => (namedBy === FLAG ? [path] : []))),
     ),
   ];
-}
-
-/** Empty if one of them cannot be read. */
-function mirrorsOf(node: string, data: EtcdData): MirrorPod[] {
-  return attempt(() => findMirrorPods(data, node), []);
 }

@@ -80,13 +80,15 @@ export async function ranHere(
 }
 
 /** Those in a container of kube-system, or in a unit of the host. */
-export function processesOf(name: string, all: readonly Container[]): SeenProcess[] {
+export function processesOf(name: string, all: readonly Container[], byName = pidsByName()): SeenProcess[] {
   const known = knownHere(all);
-  return pidsNamed(name).flatMap((pid) => {
+  return pidsNamed(name, byName).flatMap((pid) => {
     const owner = processOwner(pid, name, known);
     if (!may(owner.source, "files")) return [];
-    const words = (file: string) =>
-      (tryFile("read", `/proc/${pid}/${file}`, () => hostText(`/proc/${pid}/${file}`)) ?? "").split("\0");
+    const words = (file: string) => {
+      const path = `/proc/${pid}/${file}`;
+      return (tryFile("read", path, () => hostText(path)) ?? "").split("\0");
+    };
     const env = words("environ").map((pair) => pair.split(/=(.*)/s));
     const variables = env.map(([variable = "", value = ""]) => ({ name: variable, value }));
     return [
@@ -100,15 +102,20 @@ export function processesOf(name: string, all: readonly Container[]): SeenProces
 }
 
 /** All processes with this name, whoever started them. */
-export function pidsNamed(name: string): number[] {
-  const isNamed = (pid: string) => hostText(`/proc/${pid}/comm`)?.trim() === name.slice(0, COMM);
-  return list("/proc").flatMap((pid) => (/^\d+$/.test(pid) && isNamed(pid) ? [Number(pid)] : []));
+export function pidsNamed(name: string, byName = pidsByName()): number[] {
+  return byName.get(name.slice(0, COMM)) ?? [];
+}
+
+/** Once for several names: there may be thousands. */
+export function pidsByName(): Map<string | undefined, number[]> {
+  const pids = list("/proc").flatMap((pid) => (/^\d+$/.test(pid) ? [Number(pid)] : []));
+  return Map.groupBy(pids, (pid) => hostText(`/proc/${pid}/comm`)?.trim());
 }
 
 /** When the oldest process of this name started, as `processStart`; undefined: none runs. */
 export function oldestStart(name: string): Date | undefined {
   const starts = pidsNamed(name).flatMap((pid) => processStart(pid) ?? []);
-  return starts.toSorted((a, b) => a.getTime() - b.getTime())[0];
+  return starts.sort((a, b) => +a - +b)[0];
 }
 
 /** Ticks in a second for user space, on all machines that Kubernetes runs on (USER_HZ). */

@@ -13,7 +13,7 @@
  * well: pkg/kubelet/certificate/transport.go).
  */
 
-import { processesOf, processStart } from "../etcd-location/static-pod-here.ts";
+import { pidsByName, processesOf, processStart } from "../etcd-location/static-pod-here.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { IN_PODS, readEvidence } from "../facts/evidence.ts";
 import { attempt } from "../fail.ts";
@@ -78,10 +78,11 @@ export async function caReaders(
 ): Promise<CaReader[]> {
   const all = containers ?? (await containersIfAny(node));
   const cas = knownCas(facts.certificatesDir, cluster.oldCaPem);
+  const pids = pidsByName();
   const rows = readsOnce(facts.certificatesDir).flatMap(({ name, ...reads }) =>
-    runs(name, all).flatMap((process) => readers({ name, ...reads }, process, facts.kubernetesVersion)),
+    runs(name, all, pids).flatMap((process) => readers({ name, ...reads }, process, facts.kubernetesVersion)),
   );
-  return [...rows, ...mountingPods(node, all), await kubelet(node, all)].flatMap((reads) => {
+  return [...rows, ...mountingPods(node, all, pids), await kubelet(node, all, pids)].flatMap((reads) => {
     const ca = cas[reads.ca];
     return ca ? [judge(reads, ca)] : [];
   });
@@ -158,13 +159,14 @@ interface Reading extends Pick<CaReader, "name" | "ca" | "path"> {
   isUnsure?: boolean;
 }
 
+type Pids = ReturnType<typeof pidsByName>;
 type Running = ReturnType<typeof processesOf>[number] & { starts: readonly Date[] };
 
-/** The processes; a single undefined if none runs. */
-function runs(name: string, all: readonly Container[]): (Running | undefined)[] {
+/** A single undefined if none runs. */
+function runs(name: string, all: readonly Container[], pids: Pids): (Running | undefined)[] {
   const containers = all.filter((one) => one.running && one.name === name && isServerContainer(one));
   const created = Math.max(0, ...containers.map((one) => one.created.getTime()));
-  const found = processesOf(name, all).map((process) => ({
+  const found = processesOf(name, all, pids).map((process) => ({
     ...process,
     starts: [processStart(process.pid), created > 0 ? new Date(created) : undefined].filter(
       (date) => date !== undefined,
@@ -194,9 +196,13 @@ function readers(
 }
 
 /** Found by its unit's cgroup, or as systemd says: a unit may be in a slice of its own. */
-async function kubelet({ kubelet: { kubeconfig } }: Node, all: readonly Container[]): Promise<Reading> {
+async function kubelet(
+  { kubelet: { kubeconfig } }: Node,
+  all: readonly Container[],
+  pids?: Pids,
+): Promise<Reading> {
   const caPath = attempt(() => readKubeconfig(kubeconfig)?.caPath, undefined);
-  const found = processesOf("kubelet", all)[0] ?? (await runningKubelet());
+  const found = processesOf("kubelet", all, pids)[0] ?? (await runningKubelet());
   const started = found && processStart(found.pid);
   return { name: "kubelet", ca: "ca", path: caPath ?? kubeconfig, starts: started ? [started] : [] };
 }
@@ -245,7 +251,7 @@ function mayHaveReadOther(path: string, starts: readonly Date[]): boolean {
 
 /* The file as it was when a process started. */
 
-/** The certificates of one key, by their ends: with the same key they differ only in these. */
+/** The certificates of one key, by their ends: they differ only in these. */
 export interface CaOfKey {
   hash: string;
   /** The end of the newest in use: after an undo, a newer one may be in a rescue folder. */
@@ -304,7 +310,7 @@ const WRITES_MS = 10_000;
  * kube-vip is one: client-go reads its CA once. The program's later use is unknown, so it may hold an older one. It
  * does hold it if the file alone is mounted: its process sees the file from its start as long as it runs.
  */
-function mountingPods(node: Node, all: readonly Container[]): Reading[] {
+function mountingPods(node: Node, all: readonly Container[], pids: Pids): Reading[] {
   const configs = new Set([...KUBECONFIGS.map(({ path }) => path), node.kubelet.kubeconfig]);
   return [...podsOnDisk({ node })].flatMap(([key, manifest]) => {
     const [namespace, name = ""] = key.split("/");
@@ -316,11 +322,11 @@ function mountingPods(node: Node, all: readonly Container[]): Reading[] {
       isStaticUid(one.podUid) &&
       one.pod === `${name}${nameSuffix(node.name)}`;
     return all.filter(isOwn).flatMap(({ name, created }) => {
-      const pids = processesOf(name, all).map(({ pid }) => pid);
-      const starts = [created, ...pids.flatMap((pid) => processStart(pid) ?? [])];
+      const its = processesOf(name, all, pids).map(({ pid }) => pid);
+      const starts = [created, ...its.flatMap((pid) => processStart(pid) ?? [])];
       // from the first process that has it
       const seen = (inside: string) =>
-        inside === "" ? undefined : pids.flatMap((pid) => textBelow(pid, inside) ?? [])[0];
+        inside === "" ? undefined : its.flatMap((pid) => textBelow(pid, inside) ?? [])[0];
       return [...new Map(files.map((file) => [file.path, file.inside]))].map(([path, inside]) => ({
         ...{ name, ca: "ca", path, starts, seen: seen(inside), isUnsure: true },
       }));

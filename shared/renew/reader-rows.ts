@@ -10,11 +10,20 @@ import type { CaReader } from "./ca-readers.ts";
  */
 export function readerRows(readers: readonly CaReader[], now = new Date()): CheckRow[] {
   const files = [...Map.groupBy(readers.filter(isOldFile(now)), ({ path }) => path).values()];
+  const isHeld = ({ started, holds, until }: CaReader) =>
+    started !== undefined && holds !== "today's" && (holds !== undefined || until !== undefined);
   const held = readers.filter((reader) => isHeld(reader) && !isOldFile(now)(reader));
   const rows = [
     ...files.map((all) => fileRow(all, now)),
-    ...[...Map.groupBy(held, ({ name }) => name).values()].map((all) => processRow(firstToEnd(all), now)),
-    ...readers.filter(({ otherUser }) => otherUser).map(userRow),
+    ...[...Map.groupBy(held, ({ name }) => name).values()].map((all) =>
+      processRow(all.toSorted(byEnd)[0]!, now),
+    ),
+    ...readers
+      .filter(({ otherUser }) => otherUser)
+      .map(({ name, path, started }) => {
+        const warning = `started at ${second(started!)}, before ${path} was written: it may hold the old client certificate, which expires earlier`;
+        return check("user-held", () => ({ warning }), name);
+      }),
   ];
   const names = [...new Set(readers.filter(({ started }) => started).map(({ name }) => name))];
   return rows.length > 0 || names.length === 0
@@ -45,15 +54,9 @@ const isOldFile =
   ({ fileUntil }: CaReader) =>
     fileUntil !== undefined && now < fileUntil;
 
-function isHeld({ started, holds, until }: CaReader): boolean {
-  return started !== undefined && holds !== "today's" && (holds !== undefined || until !== undefined);
-}
-
 /** A sure holder comes before a possible one. */
-function firstToEnd(all: readonly CaReader[]): CaReader {
-  const end = ({ until }: CaReader) => until?.getTime() ?? 0;
-  return [...all].sort((a, b) => Number(!a.holds) - Number(!b.holds) || end(a) - end(b))[0]!;
-}
+const byEnd = (a: CaReader, b: CaReader) =>
+  Number(!a.holds) - Number(!b.holds) || (a.until?.getTime() ?? 0) - (b.until?.getTime() ?? 0);
 
 function fileRow(all: readonly CaReader[], now: Date): CheckRow {
   const { path, fileUntil } = all[0]!;
@@ -73,11 +76,6 @@ function processRow({ name, path, started, changed, holds, until }: CaReader, no
   const words = `${start}: ${holding} ${certificate}`;
   const look = () => (holds && ended ? { state: "old CA", failed: words } : { warning: words });
   return check("ca-held", look, name);
-}
-
-function userRow({ name, path, started }: CaReader): CheckRow {
-  const warning = `started at ${second(started!)}, before ${path} was written: it may hold the old client certificate, which expires earlier`;
-  return check("user-held", () => ({ warning }), name);
 }
 
 function timeLeft(until: Date, now: Date): string {

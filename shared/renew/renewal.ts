@@ -51,8 +51,8 @@ export function isDue({ notAfter }: Pick<CertInfo, "notAfter">, hours: number, n
 }
 
 /** Hours: a CA made here has the cluster's lifetime; a CA of others keeps its own. */
-function lifeOf({ pem, notBefore, notAfter }: Readonly<CertInfo>, { caValidityHours }: ClusterFacts): number {
-  return isSelfSigned(pem) ? caValidityHours : (notAfter.getTime() - notBefore.getTime()) / HOUR_MS;
+function lifeOf({ pem, notBefore, notAfter }: Readonly<CertInfo>, facts: ClusterFacts): number {
+  return isSelfSigned(pem) ? facts.caValidityHours : (+notAfter - +notBefore) / HOUR_MS;
 }
 
 /** CAs of a node in the second half of their life: their files, and when the first of them expires. */

@@ -114,7 +114,7 @@ export function broughtFor(name: CaName, folder: string): Candidate | undefined 
   return pem === undefined ? undefined : { pem, from: file };
 }
 
-/** Bytes. No CA's file and no kubeconfig is as long. */
+/** Bytes. No CA's file or kubeconfig is as long. */
 const LARGEST = 256 * 1024;
 
 /**
@@ -170,7 +170,7 @@ export function olderOf({ now, next, path }: Renewal): Readonly<CertInfo> | unde
   return now.pem === next.pem ? certificateBefore(now, path) : now;
 }
 
-/** They look for a certificate's serial number, as it is, and in base64, as a kubeconfig has the whole. */
+/** They find the part with its serial number, as it is, and in base64, as in a kubeconfig. */
 export function linesForCopies(older: readonly Readonly<CertInfo>[]) {
   const parts = older.map(({ pem }) => pem.slice(48, 72));
   return linesThatFind(parts.flatMap((part) => [part, Buffer.from(part).toString("base64")]));

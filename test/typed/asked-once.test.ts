@@ -18,12 +18,12 @@ const UNIT = "systemctl cat kubelet";
 const CONTAINERS =
   "crictl --runtime-endpoint unix:///run/containerd/containerd.sock --timeout 60s ps -a -o json";
 const CLOCK = "timedatectl show --property=NTPSynchronized --value";
-const [CONF, VOLUMES] = ["/etc/kubernetes/scheduler.conf", "/var/lib/kubelet/pods"];
+const [CONF, VOLUMES, PROCESSES] = ["/etc/kubernetes/scheduler.conf", "/var/lib/kubelet/pods", "/proc"];
 
-/** What is asked more than once, and how often; a kubeconfig, and the volumes of pods, are read so often. */
+/** What is asked more than once, and how often; a kubeconfig, the volumes of pods, and all processes, are read so often. */
 async function asked(node: PretendNode, line: string) {
   const before = node.calls().length;
-  let [reads, lists] = [0, 0];
+  let [reads, lists, scans] = [0, 0, 0];
   const [read, list] = [fs.readFileSync, fs.readdirSync];
   const [ofFiles, ofFolders] = [spyOn(fs, "readFileSync"), spyOn(fs, "readdirSync")];
   ofFiles.mockImplementation(((path: string, ...more: []) => {
@@ -32,6 +32,7 @@ async function asked(node: PretendNode, line: string) {
   }) as typeof read);
   ofFolders.mockImplementation(((path: string, ...more: []) => {
     if (path === node.root + VOLUMES) lists++;
+    if (path === node.root + PROCESSES) scans++;
     return list(path, ...more);
   }) as typeof list);
   try {
@@ -41,15 +42,15 @@ async function asked(node: PretendNode, line: string) {
   }
   const calls = [...Map.groupBy(node.calls().slice(before), (call) => call)];
   const again = calls.flatMap(([call, { length }]) => (length > 1 ? [[call, length] as const] : []));
-  return { again: Object.fromEntries(again), reads, lists };
+  return { again: Object.fromEntries(again), reads, lists, scans };
 }
 
 test.each<[string, Awaited<ReturnType<typeof asked>>]>([
   // a kubelet may restart while a renewed CA's readers are looked for
-  ["00-assess", { again: { [PROCESS]: 2 }, reads: 5, lists: 2 }],
-  ["05-verify", { again: { [PROCESS]: 2, [CONTAINERS]: 2 }, reads: 7, lists: 1 }],
-  ["03-workers open", { again: {}, reads: 1, lists: 1 }],
-  ["04-sa-tokens", { again: {}, reads: 2, lists: 1 }],
+  ["00-assess", { again: { [PROCESS]: 2 }, reads: 5, lists: 2, scans: 3 }],
+  ["05-verify", { again: { [PROCESS]: 2, [CONTAINERS]: 2 }, reads: 7, lists: 1, scans: 2 }],
+  ["03-workers open", { again: {}, reads: 1, lists: 1, scans: 0 }],
+  ["04-sa-tokens", { again: {}, reads: 2, lists: 1, scans: 0 }],
 ])(
   "on a node that is well %s asks systemd and the runtime once, but where there is a reason",
   async (line, expected) => {
@@ -63,5 +64,5 @@ test.each<[string, Awaited<ReturnType<typeof asked>>]>([
 test("where all is lost 00-assess asks once, and what part 1 asks before its first stop a second time", async () => {
   using node = here(await pretendNode());
   const again = { [PROCESS]: 3, [UNIT]: 2, [CLOCK]: 2 };
-  expect(await asked(node, "00-assess")).toEqual({ again, reads: 5, lists: 4 });
+  expect(await asked(node, "00-assess")).toEqual({ again, reads: 5, lists: 4, scans: 5 });
 });
