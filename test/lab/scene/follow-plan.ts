@@ -202,7 +202,7 @@ async function printedPlan(
   const command = withSaid(`./bunw scripts/plan.ts${deep ? " --deep" : ""}${user ? ` --user ${user}` : ""}`, {
     lost: without,
   });
-  const { ok, raw } = await type(scene, on, command, { part: 0, exit });
+  const { ok, raw } = await typeAndAnswer(scene, on, command, { part: 0, exit });
   const [, right] = /^\*\*Make this plan on (\S+): /m.exec(raw) ?? [];
   const there = ok && scene.lab.controlPlanes.find(({ nodeName }) => nodeName === right);
   if (!there) return ok ? raw : undefined;
