@@ -43,9 +43,12 @@ const serving = ({ stored }: Node) => serveUnit(ETCD_PKI, { ...sameEtcd(stored),
 
 const NAMES = ["member-m1", "node-m1"];
 
+const modesOf = (node: Node, paths: string[]) => paths.map((path) => statSync(node.root + path).mode & 0o777);
+
 test("with the key of its CA, an etcd that lives gets its certificates again, is proved and copied, and is not stopped", async () => {
   using node = await lostNode();
   bring(node);
+  chmodSync(node.root + SSL, 0o755);
   using _etcd = serving(node);
   const { exitCode, stderr } = await node.run("01-etcd --new-cas");
   expect({ exitCode, stderr }).toMatchObject({
@@ -66,6 +69,8 @@ test("with the key of its CA, an etcd that lives gets its certificates again, is
     );
     expect(sans.ips).toEqual(expect.arrayContaining(["127.0.0.1", "::1"]));
   }
+  // others may read the CA that was here: only a folder of this kit's own files is closed to them
+  expect(modesOf(node, [SSL])).toEqual([0o755]);
   expect(node.calls().filter((call) => / etcd$/.test(call) && !/is-active|show/.test(call))).toEqual([]);
 });
 
@@ -113,14 +118,28 @@ test.each([
       const [pem, key] = ["", "-key"].map((end) => node.read(`${SSL}/${name}${end}.pem`));
       expect(signedBy(pem!, ca) && keyMatches(pem!, key!)).toBe(true);
     }
-    const modes = ["", "/ca.pem", "/ca-key.pem", "/member-m1.pem", "/member-m1-key.pem"];
-    expect(modes.map((file) => statSync(`${node.root}${SSL}${file}`).mode & 0o777)).toEqual([
-      0o700, 0o644, 0o600, 0o644, 0o600,
-    ]);
+    const made = ["", "/ca.pem", "/ca-key.pem", "/member-m1.pem", "/member-m1-key.pem"];
+    expect(
+      modesOf(
+        node,
+        made.map((file) => SSL + file),
+      ),
+    ).toEqual([0o700, 0o644, 0o600, 0o644, 0o600]);
   },
 );
 
-test("KubeKey 4 keeps the API server's pair elsewhere, with a CA of its own there: both are of the new CA", async () => {
+test("with the key of its CA, an etcd that does not run for want of its certificates starts with them", async () => {
+  using node = await lostNode(false);
+  bring(node);
+  const { exitCode, stderr } = await run(node, "01-etcd", { lives: false });
+  expect({ exitCode, stderr }).toMatchObject({
+    exitCode: 0,
+    stderr: expect.stringMatching(/restarted etcd\.service[\s\S]*same cluster/),
+  });
+  expect(node.read(`${SSL}/ca.pem`)).toBe(ETCD_PKI.ca);
+});
+
+test("KubeKey 4 keeps the API server's pair elsewhere, with a CA of its own there: both are of the new CA, and nobody else can read a key", async () => {
   using node = here(await nodeOf("KubeKey", { wiped: true, commands: UNIT }));
   rmSync(`${node.root}/etc/ssl/etcd`, { recursive: true });
   const { exitCode, stderr } = await run(node, "01-etcd --new-cas", {
@@ -135,6 +154,8 @@ test("KubeKey 4 keeps the API server's pair elsewhere, with a CA of its own ther
   expect(node.read(`${client}/ca.crt`)).toBe(node.read(`${SSL}/ca.crt`));
   expect(signedBy(node.read(`${client}/client.crt`), node.read(`${SSL}/ca.crt`))).toBe(true);
   expect(keyMatches(node.read(`${SSL}/ca.crt`), node.read(`${SSL}/ca.key`))).toBe(true);
+  const made = [`${client}/client.key`, `${SSL}/server.key`, `${client}/client.crt`, `${client}/ca.crt`];
+  expect(modesOf(node, made)).toEqual([0o600, 0o600, 0o644, 0o644]);
 });
 
 const STRANGER = await issueCa(certRow("etcd-ca"), FACTS);
