@@ -1,8 +1,14 @@
-/** A db that somebody writes to while it is read: what was read counts only if nobody has committed meanwhile. */
+/**
+ * A db that somebody writes to while it is read: what was read counts only if nobody has committed meanwhile. And one
+ * with a page of another time: nothing is read through it.
+ */
 import { expect, test } from "bun:test";
 import { Bbolt, Tree } from "../../../shared/etcd-data/bbolt.ts";
 import type { DbFile, Meta } from "../../../shared/etcd-data/db-file.ts";
 import { Damaged } from "../../../shared/etcd-data/protobuf.ts";
+import { write } from "../../pretend/cluster.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+import { dbFile } from "../../pretend/write-db.ts";
 
 /** A db whose newest meta page has the number that is set, until the next one is. */
 function written() {
@@ -63,4 +69,40 @@ test("a db that is never left alone is not read", () => {
   expect(readOf({ commits: 5000 }).result).toThrow(
     "/db was written to 1000 times while one part of it was read",
   );
+});
+
+const [PAGE, FIRST, COUNT] = [512, 3, 10];
+const pageOf = (db: Buffer, id: number) => db.subarray(id * PAGE, (id + 1) * PAGE);
+
+/** Two keys on each leaf: a and b, c and d, e and f. They are pages 3 to 5. */
+function threeLeaves(change: (db: Buffer) => unknown) {
+  const keys = Object.fromEntries([..."abcdef"].map((key) => [key, key.repeat(200)]));
+  const box = sandbox();
+  const bytes = dbFile({ pageSize: PAGE, perLeaf: 2, txid: 2n }, { key: keys });
+  change(bytes);
+  write(`${box.dir}/db`, bytes);
+  return { box, path: `${box.dir}/db` };
+}
+
+test.each<[string, (db: Buffer) => unknown, string]>([
+  ["all as they were written: they are read", () => undefined, ""],
+  [
+    "one holds what another one held some time: it is refused",
+    (db) => pageOf(db, FIRST + 1).set(pageOf(db, FIRST + 2).subarray(COUNT), COUNT),
+    "does not begin with the key",
+  ],
+  [
+    "one is empty: it is refused",
+    (db) => pageOf(db, FIRST + 1).writeUInt16LE(0, COUNT),
+    "does not begin with the key",
+  ],
+])("the leaves of a tree: %s", (_, change, error) => {
+  const { box, path } = threeLeaves(change);
+  using _box = box;
+  using db = new Bbolt(path);
+  const keys = (tree: Tree) => [...tree.items("key")].map(({ key }) => key.toString());
+  const found = (tree: Tree) => tree.find("key", Buffer.from("c"), (leaf, i) => leaf.key(i).toString());
+  if (!error) return expect([db.stable(found), ...db.stable(keys)]).toEqual(["c", ..."abcdef"]);
+  for (const read of [keys, found]) expect(() => db.stable<unknown>(read)).toThrow(error);
+  expect(() => [...db.backward("key", () => undefined)]).toThrow(error);
 });

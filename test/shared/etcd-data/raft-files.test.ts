@@ -1,4 +1,4 @@
-/** The newest intact snapshot of etcd's members counts; a damaged one is passed over. */
+/** Of etcd's snapshots the newest intact one counts; a log ends at damage in its last file, and is refused with damage before. */
 import { expect, test } from "bun:test";
 import { crc32c, readNewestSnapshot } from "../../../shared/etcd-data/raft-files.ts";
 import { readWal, type Wal } from "../../../shared/etcd-data/wal.ts";
@@ -70,4 +70,36 @@ test.each([
 ])("a log whose last file is %s", (_, bytes, room, isCut) => {
   const { last, warnings, ...wal } = logOf(bytes, room);
   expect([wal.isCut, last.index, warnings.length]).toEqual([isCut, 1, isCut ? 1 : 0]);
+});
+
+/** Entries 1 and 2, each in a file of its own. One bit of the value of entry `damaged` is wrong. */
+function logOfTwoFiles(damaged?: number) {
+  const box = sandbox();
+  const ids = metadataOf({ memberId: 1n, clusterId: 2n });
+  let log = new LogRecords();
+  for (const index of [1, 2]) {
+    log = new LogRecords(log.crc).begin().add(RECORD.metadata, ids);
+    log.add(RECORD.entry, entryOf({ type: 0, term: 1, index }, Buffer.from("a value")));
+    log.add(RECORD.state, hardStateOf({ term: 1, vote: 1n, commit: index }));
+    const bytes = log.bytes();
+    if (index === damaged) bytes[bytes.indexOf("a value")]! ^= 1;
+    const [file, first] = [index - 1, index - 1 && index].map((n) => n.toString(16).padStart(16, "0"));
+    write(`${box.dir}/${file}-${first}.wal`, Buffer.concat([bytes, Buffer.alloc(64)]));
+  }
+  return box;
+}
+
+test("a log with a wrong bit before its last file is refused: later writes are known to be there; in its last file it ends there", () => {
+  const read = (damaged?: number) => {
+    using box = logOfTwoFiles(damaged);
+    return readWal(box.dir, { after: 0, isWanted: () => true });
+  };
+  expect(read()).toMatchObject({ last: { index: 2 }, isDamaged: false, isCut: false, warnings: [] });
+  expect(() => read(1)).toThrow(
+    /^checksum mismatch in \S+\/0{16}-0{16}\.wal at byte \d+, with more files after it$/,
+  );
+  expect(read(2)).toMatchObject({
+    ...{ last: { index: 1 }, isDamaged: true, isCut: true },
+    warnings: [expect.stringContaining("etcd refuses this log")],
+  });
 });
