@@ -492,3 +492,9 @@ test("every row is played, and what decides anything is written by root or by cl
     "the control plane itself",
   ]);
 });
+
+test("root on this node may decide all that anybody may, and nobody else which programs run as root", () => {
+  const { "this node": own, ...others } = SOURCES as Record<string, Source>;
+  const theirs = new Set<Decision>(Object.values(others).flatMap(({ decides }) => decides));
+  expect([...own!.decides].sort()).toEqual([...theirs, "code" as const].sort());
+});
