@@ -10,7 +10,7 @@ import {
   withEndpoint,
 } from "../../../shared/facts/endpoint.ts";
 import { failOf } from "../../../shared/fail.ts";
-import { healthyCp, write } from "../../pretend/cluster.ts";
+import { ADDRESS, healthyCp, write } from "../../pretend/cluster.ts";
 import { BALANCER, OLD, said } from "../../pretend/endpoint.ts";
 import { testFacts } from "../../pretend/facts.ts";
 import { lookAt, put } from "../../pretend/in-process.ts";
@@ -37,6 +37,19 @@ test("a kubeconfig that leads to another control plane node's own address needs 
   expect(await clients("127.77.0.12")).not.toContain("127.77.0.12");
 });
 
+/** Whether admin.conf may lead there, and stays as it is. */
+async function isKept(server: string, answer: "nobody" | "another" | "not for this name", name = "") {
+  const lines = `server: ${server}${name && `\n    tls-server-name: ${name}`}`;
+  const change = put({ "admin.conf": admin.replace(/server: .*/, lines) });
+  const servers = await lookAt({ kind: "healthy control plane node", change }, async () => {
+    const { known } = await lookHere(undefined, undefined);
+    const answers = new Map([[server, answer]]);
+    const seen = { ...known!.cp!.endpoint, value: undefined, witnesses: [], answers, undecided: false };
+    return withEndpoint(known!.cp as EndpointPlace, seen).servers;
+  });
+  return servers!.includes(server);
+}
+
 /** `[its tls-server-name, who answers there, it is right]` */
 test.each<[string, "nobody" | "another" | "not for this name", boolean]>([
   ["kubernetes", "nobody", true],
@@ -46,18 +59,14 @@ test.each<[string, "nobody" | "another" | "not for this name", boolean]>([
 ])(
   "a kubeconfig that leads through a tunnel, with the server name %p, where %s answers: %p",
   async (name, answer, expected) => {
-    const server = "https://127.77.0.50:6443";
-    const lines = `server: ${server}${name && `\n    tls-server-name: ${name}`}`;
-    const change = put({ "admin.conf": admin.replace(/server: .*/, lines) });
-    const servers = await lookAt({ kind: "healthy control plane node", change }, async () => {
-      const { known } = await lookHere(undefined, undefined);
-      const answers = new Map([[server, answer]]);
-      const seen = { ...known!.cp!.endpoint, value: undefined, witnesses: [], answers, undecided: false };
-      return withEndpoint(known!.cp as EndpointPlace, seen).servers;
-    });
-    expect(servers!.includes(server)).toBe(expected);
+    expect(await isKept("https://127.77.0.50:6443", answer, name)).toBe(expected);
   },
 );
+
+test("a kubeconfig that leads to this node itself stays as it is while its API server is down", async () => {
+  for (const host of ["127.0.0.1", ADDRESS])
+    expect(await isKept(`https://${host}:6443`, "nobody")).toBe(true);
+});
 
 test("the operator's --endpoint counts, whatever else is named; without it what is named decides", async () => {
   const given = "127.77.0.99:6443";
