@@ -6,7 +6,7 @@ import type { Container } from "../../../shared/node/containers.ts";
 import { readNode } from "../../../shared/node/node.ts";
 import { certInfo } from "../../../shared/pki/certificate.ts";
 import { kubeletKubeconfig } from "../../../shared/pki/kubeconfigs.ts";
-import { joinedCa, refuseControlPlane } from "../../../shared/workers/join.ts";
+import { joinedCa, readWorker, refuseControlPlane } from "../../../shared/workers/join.ts";
 import { tokenNotes } from "../../../shared/workers/token-file.ts";
 import { healthyCp, write } from "../../pretend/cluster.ts";
 import { NODE } from "../../pretend/control-plane-node.ts";
@@ -208,6 +208,28 @@ test.each([
   const look = async () => await joinedCa(await readNode(), [certInfo(ca.cert).publicKeyHash]);
   const found = await lookAt({ kind: "worker", change: trusting(clientCa, inConf) }, look);
   expect(found).toBe(isJoined ? certInfo(ca.cert).pem : undefined);
+});
+
+test.each([
+  ["its token is here", true, "# w1", expired],
+  ["another worker's token is here", false, "# w2", expired],
+  ["no token is here, as after its join, and it has joined", true, "", ca.cert],
+  ["no token is here, and it has not joined", false, "", expired],
+])("a worker with the cluster's etcd beside it, and %s: it may join: %p", async (_, may, owner, trusts) => {
+  const change = (node: PretendNode) => {
+    trusting(trusts, trusts)(node);
+    write(`${node.root}/etc/systemd/system/etcd.service`, OF_CLUSTER);
+    write(`${node.root}/srv/etcd/member/snap/db`, "x");
+    if (owner) write(`${node.root}/root/token`, `abcdef.0123456789abcdef\n${owner}\n`);
+  };
+  const paste = { file: "/root/token", hashes: [certInfo(ca.cert).publicKeyHash] };
+  const look = () => failOf(async () => void (await readWorker(undefined, "repair", paste)));
+  const fail = await lookAt({ kind: "worker", change }, look);
+  expect(fail?.message).toBe(
+    (may
+      ? undefined
+      : "This is a control plane node (/etc/systemd/system/etcd.service): join is for workers") as never,
+  );
 });
 
 test("a kubelet that does not run has not joined, whatever it trusts", async () => {
