@@ -11,6 +11,7 @@ import {
   found,
   hintOf,
   printChecks,
+  printLines,
   stateWord,
   summaryOf,
   verdictOf,
@@ -133,17 +134,20 @@ test("the last line leads to a part of the repair where one mends it, else to wh
   );
 });
 
-/** What is printed, without the colours. */
-function printed(checks: readonly Check[], how: Parameters<typeof printChecks>[1]): string[] {
+/** The lines of an answer, without the colours. */
+function heard(print: () => void): string[] {
   const lines: string[] = [];
   const ear = spyOn(console, "log").mockImplementation((line: string) => void lines.push(line));
   try {
-    printChecks(checks, how);
+    print();
   } finally {
     ear.mockRestore();
   }
   return lines.map(Bun.stripANSI);
 }
+
+const printed = (checks: readonly Check[], how: Parameters<typeof printChecks>[1]) =>
+  heard(() => printChecks(checks, how));
 
 const DOWN = [
   found({ id: "node-ready", of: "w1" }, { failed: "no" }),
@@ -173,6 +177,18 @@ test("what fails alike has its advice once, below the last of them; what is well
   expect(all.map((line) => line.trim().split(" ")[0])).toEqual(["failed", "failed", "warning", "ok", "ok"]);
   const behind = printed(DOWN.slice(0, 1), { advice: "behind" });
   expect(behind).toEqual([`  failed   ${READY[0]}: no: ${DOWN[0]!.mend}`]);
+});
+
+test("on a terminal each line of a table begins with the sign of its result, and its head with none", () => {
+  const { isTTY } = process.stdout;
+  process.stdout.isTTY = true;
+  try {
+    const [head, ...lines] = heard(() => printLines(DOWN.slice(1, 4), [["what", "state", "detail"]]));
+    expect(head).toMatch(/^ {2}what +state +detail$/);
+    expect(lines.map((line) => line[0])).toEqual(["×", "‼", "√"]);
+  } finally {
+    process.stdout.isTTY = isTTY;
+  }
 });
 
 test.each<[string, Check[], string]>([
