@@ -181,7 +181,7 @@ export function examine(
   const found = finding(row, paths, cert, verdict);
   if (isOffline && !verdict) return { ...found, differs: { differs: OFFLINE } };
   if (facts && found.state === "ok" && found.cert) found.differs = namesDifference(row, found.cert, facts);
-  return isExternal && !verdict
+  return isExternal
     ? { ...found, detail: `${found.detail}; an external CA: its key is not on the control plane nodes` }
     : found;
 }

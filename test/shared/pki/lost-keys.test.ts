@@ -21,7 +21,7 @@ import { keyPair } from "../../../shared/pki/keys.ts";
 import { serviceAccountKeyId } from "../../../shared/pki/sa-keys.ts";
 import { FACTS, healthyCp } from "../../pretend/cluster.ts";
 import { NODE, pretendData } from "../../pretend/control-plane-node.ts";
-import { agedText } from "../../pretend/expired.ts";
+import { agedText, YEAR_MS } from "../../pretend/expired.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 setDefaultTimeout(300_000);
@@ -34,6 +34,7 @@ const [older, olderEtcd] = [
   await issueCa(row("ca"), FACTS, early),
   await issueCa(row("etcd-ca"), FACTS, early),
 ];
+const EXPIRED = (await agedText(ca.cert, ca.key, 11 * YEAR_MS))!;
 const evidence = () => readEvidence({ data, node: NODE, certificatesDir: FACTS.certificatesDir });
 
 /** A healthy control plane node whose pki/ is changed. */
@@ -55,6 +56,23 @@ const ensure = (newCas?: "all", known: () => Evidence = evidence) =>
     newCas,
     evidence: known,
   });
+
+test.each([
+  ["good", "ok", () => undefined],
+  ["expired", "expired", (pki: string) => writeFileSync(`${pki}/ca.crt`, EXPIRED)],
+] as const)(
+  "an external CA whose certificate is %s: its row says so, and that nobody has to look for its key here",
+  async (_, state, change) => {
+    using _box = damaged((pki) => {
+      rmSync(`${pki}/ca.key`);
+      change(pki);
+    });
+    const found = examine(row("ca"), { ...FACTS, externalCa: true });
+    expect(found.state).toBe(state);
+    expect(found.detail).toMatch(/until .*; an external CA: its key is not on the control plane nodes$/);
+    expect(examine(row("ca"), FACTS).state).toBe("key missing");
+  },
+);
 
 test.each([
   ["missing", (pki: string) => rmSync(`${pki}/ca.crt`)],
