@@ -1,9 +1,11 @@
 /** Today's CA in every namespace: what one namespace's users can do about theirs holds up nobody else. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
+import { failOf } from "../../../shared/fail.ts";
 import { waitForRootCa } from "../../../shared/workloads/root-ca.ts";
 import { NO_TLS, pretendApi, status } from "../../pretend/api.ts";
 import { healthyCp, otherCa } from "../../pretend/cluster.ts";
+import { variablesHere } from "../../pretend/programs.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 setDefaultTimeout(300_000);
@@ -56,6 +58,23 @@ test.each([
   },
 );
 
+/** The second question would be the last. */
+const IMPATIENT = { KUBE_PKI_REPAIR_PATIENCE: "0" };
+
+test("without the CA in the system's namespace nothing goes on: the namespaces and the bundle that lack it are named", async () => {
+  using api = cluster(["a-team", "kube-system"], () => Response.json({}));
+  const signerName = "kubernetes.io/kube-apiserver-serving";
+  const spec = { signerName, trustBundle: BEFORE };
+  api.objects.set(`/apis/certificates.k8s.io/v1/clustertrustbundles/old`, {
+    metadata: { name: "old" },
+    spec,
+  });
+  using _box = sandbox();
+  using _ends = variablesHere(IMPATIENT);
+  const waiting = failOf(() => waitForRootCa(new KubeApi({ server: api.url, ca: NO_TLS }), TODAY));
+  expect((await waiting)?.message).toContain("(missing: a-team, kube-system, ClusterTrustBundle old)");
+});
+
 test("thousands of namespaces take as long as they take: while one after the other gets it, none is late", async () => {
   const namespaces = Array.from({ length: 30 }, (_, i) => `team-${i}`);
   const objects = namespaces.flatMap((name) => [
@@ -72,11 +91,7 @@ test("thousands of namespaces take as long as they take: while one after the oth
     },
   });
   using box = sandbox();
-  process.env.KUBE_PKI_REPAIR_PATIENCE = "0"; // the second question would be the last
-  try {
-    await waitForRootCa(new KubeApi({ server: api.url, ca: NO_TLS }), TODAY);
-  } finally {
-    delete process.env.KUBE_PKI_REPAIR_PATIENCE;
-  }
+  using _ends = variablesHere(IMPATIENT);
+  await waitForRootCa(new KubeApi({ server: api.url, ca: NO_TLS }), TODAY);
   expect(box.said).toEqual(["kube-root-ca.crt: the current CA in every namespace"]);
 });
