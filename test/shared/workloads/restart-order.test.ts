@@ -5,7 +5,7 @@ import { mode } from "../../../shared/run.ts";
 import { beginToTell, listenToRun, type RunEvent } from "../../../shared/this-run.ts";
 import type { PodOwner } from "../../../shared/workloads/pod-owners.ts";
 import { restartInOrder } from "../../../shared/workloads/restart-order.ts";
-import { NO_TLS, pretendApi, status } from "../../pretend/api.ts";
+import { type ApiOptions, type ApiRequest, NO_TLS, pretendApi, status } from "../../pretend/api.ts";
 import { renewPod } from "../../pretend/running.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
@@ -101,17 +101,21 @@ test("a Deployment of the system whose pods are all on nodes that are away start
 });
 
 const WAY = { from: "m1", away: new Set<string>(), kept: new Map(), caPem: "the CA" };
-/** Evicted pods are replaced at once; a workload of `broken` cannot be read. */
+/** Evicted pods are replaced at once; a workload of `broken` cannot be read. `first` may answer before. */
 async function ordered(
   groups: Parameters<typeof restartInOrder>[1],
   sets: ReturnType<typeof set>[],
   broken: string[],
   way = WAY,
+  first: NonNullable<ApiOptions["on"]> = () => undefined,
 ) {
   using box = sandbox();
   using server = pretendApi({
     objects: Object.assign({}, ...sets.map(({ objects }) => objects)),
-    on: ({ method, path }, { objects }) => {
+    on: async (request, { objects }) => {
+      const answer = await first(request, { objects });
+      if (answer) return answer;
+      const { method, path } = request;
       if (broken.some((name) => path.endsWith(`/daemonsets/${name}`))) return status(500, "no");
       return method === "POST" && path.endsWith("/eviction")
         ? renewPod(objects, path.slice(0, -9))
@@ -124,7 +128,8 @@ async function ordered(
   const end = await restartInOrder(new KubeApi({ server: server.url, ca: NO_TLS }), groups, way);
   const waited = heard.flatMap((event) => (event.what === "waited" ? event.for : []));
   const evicted = server.changes().flatMap((line) => /pods\/([\w-]+)\/eviction/.exec(line)?.[1] ?? []);
-  return { ...end, evicted, said: box.said, waited: waited.filter((what) => what.includes("webhook")) };
+  const asks = server.requests.map(({ method, path }) => `${method} ${path}`);
+  return { ...end, evicted, asks, said: box.said, waited: waited.filter((what) => what.includes("webhook")) };
 }
 
 const replaced = (name: string, more: Partial<PodOwner> = {}) => {
@@ -154,6 +159,20 @@ test("another workload that is left holds nobody up", async () => {
   const { left, evicted } = await ordered(groups, [log, shop], ["log"]);
   expect(left.map(({ owner }) => owner.name)).toEqual(["log"]);
   expect(evicted).toEqual(["shop-w1"]);
+});
+
+test("a webhook that was restarted lets in what it kept out; what was left for another reason is not tried again", async () => {
+  const [hook, shop, log] = [replaced("hook", { webhook: true }), replaced("shop"), replaced("log")];
+  let asked = 0;
+  const isDeaf = ({ method, path, body }: ApiRequest) =>
+    method === "POST" && path.includes("dryRun=All") && body.metadata.labels.app === "shop" && asked++ === 0;
+  const groups = [{ name: "all others" as const, owners: [shop.owner, log.owner, hook.owner] }];
+  const { left, evicted, asks } = await ordered(groups, [hook, shop, log], ["log"], WAY, (request) =>
+    isDeaf(request) ? status(500, 'failed calling webhook "shop.hook": refused') : undefined,
+  );
+  expect(evicted).toEqual(["hook-w1", "shop-w1"]);
+  expect(left.map(({ owner }) => owner.name)).toEqual(["log"]);
+  expect(asks.filter((line) => line === `GET ${log.owner.path}`)).toHaveLength(1);
 });
 
 test("thirty that are left for one reason are said in a few lines while they come, and thirty on nodes that are away, too", async () => {
