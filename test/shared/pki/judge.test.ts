@@ -93,6 +93,8 @@ test.each<[string[], string[], string | undefined]>([
 const GROUP = "kubeadm:cluster-admins";
 const client = { cn: "kube-apiserver-kubelet-client", o: () => GROUP };
 const OWN = { cn: client.cn, o: [GROUP] };
+/** As kubeadm-config of a release before 1.29 wants it. */
+const OF_MASTERS = { cn: client.cn, o: () => "system:masters" };
 
 test.each<[string, object, { cn: string; o: string[] }, object, string | undefined]>([
   ["its own", client, OWN, {}, undefined],
@@ -101,6 +103,14 @@ test.each<[string, object, { cn: string; o: string[] }, object, string | undefin
   ["another group", client, { ...OWN, o: ["a", "b"] }, {}, `its group is "a, b", not "${GROUP}"`],
   ["no group", client, { ...OWN, o: [] }, {}, `its group is "", not "${GROUP}"`],
   ["no group is asked for", { cn: client.cn }, { ...OWN, o: ["a"] }, {}, undefined],
+  ["of the admins' group, which is bound", OF_MASTERS, OWN, { adminsBound: true }, undefined],
+  [
+    "of the admins' group, and nobody has bound it: it may do nothing",
+    OF_MASTERS,
+    OWN,
+    {},
+    `its group is "${GROUP}", not "system:masters"`,
+  ],
   [
     "bound by its name",
     { ...client, boundByName: true },
