@@ -82,6 +82,7 @@ test("hashes, names, UIDs and sentences stay as they are", () => {
     "token: /run/kube-pki-repair/token-2026-05-01T10",
     "each token: the-account-of-kube-system-is-new",
     "secret: kube-system/bootstrap-token-abc123",
+    "token: kube-system/horizontalpodautoscaler",
     "passphrase: everybody who unpacks it needs it",
     "--passphrase-file=/root/passphrase1",
     "with the password: people fetch it",
