@@ -1,15 +1,26 @@
 /** An address at no card of a machine: NAT leads it there, or the machine has moved. */
 import { expect, test } from "bun:test";
 import { readCluster } from "../../../shared/facts/cluster.ts";
+import { lookPastNat } from "../../../shared/facts/control-plane-node.ts";
 import { factsFor, natLeadsHere } from "../../../shared/facts/issue-facts.ts";
 import type { Manifest } from "../../../shared/objects/objects.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueLeaf } from "../../../shared/pki/issue.ts";
-import { ADDRESS, FACTS, healthyCp, manifest, otherCa, write } from "../../pretend/cluster.ts";
-import { NODE, pretendData } from "../../pretend/control-plane-node.ts";
+import {
+  ADDRESS,
+  clusterObjects,
+  FACTS,
+  healthyCp,
+  manifest,
+  otherCa,
+  write,
+} from "../../pretend/cluster.ts";
+import { NODE, pretendData, writeData } from "../../pretend/control-plane-node.ts";
 import { MEMBER } from "../../pretend/node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
+/** Of a card, and no loopback. */
+const CARD = "10.0.9.11";
 /** Nobody answers at these. */
 const [PUBLIC, SECOND, ELSEWHERE] = ["127.77.0.20", "127.77.0.61", "10.9.9.9"];
 
@@ -86,20 +97,42 @@ test.each<[string[], true | undefined]>([
   expect(factsFor(NODE, readCluster(data), data).withoutSaPub).toBe(expected as true);
 });
 
+test.each([
+  [PUB, KEY],
+  [KEY, PUB],
+])(
+  "where only one of the API server's manifest (%s) and its mirror pod (%s) names sa.pub, it is needed: either may come back",
+  async (disk, mirror) => {
+    using box = sandbox();
+    const checksBy = (pod: Manifest, path: string) => {
+      const [container] = pod.spec.containers;
+      const others = container!.command!.filter((word) => !word.startsWith("--service-account-key-file="));
+      container!.command = [...others, `--service-account-key-file=${path}`];
+      return pod;
+    };
+    const onDisk = JSON.stringify(checksBy(manifest("kube-apiserver"), disk));
+    write(`${box.dir}/etc/kubernetes/manifests/kube-apiserver.yaml`, onDisk);
+    const data = await pretendData((objects) => {
+      checksBy(objects["pods/kube-system/kube-apiserver-m1"] as Manifest, mirror);
+    });
+    expect(factsFor(NODE, readCluster(data), data).withoutSaPub).toBeUndefined();
+  },
+);
+
 /** `[listens, the machine's address that NAT has, where etcd is asked]` */
 test.each<[string[], string | undefined, string | undefined]>([
   [["127.0.0.1", ADDRESS], undefined, undefined],
   [["0.0.0.0"], undefined, undefined],
   [["0.0.0.0"], ADDRESS, "127.0.0.1"],
   [["127.0.0.1"], undefined, "127.0.0.1"],
-  [["127.0.0.1", "10.0.9.11"], undefined, "127.0.0.1"],
-  [["10.0.9.11"], undefined, "10.0.9.11"],
+  [["127.0.0.1", CARD], undefined, "127.0.0.1"],
+  [[CARD], undefined, CARD],
 ])("an etcd that listens at %p is asked where it listens", async (listens, nat, expected) => {
   const data = await pretendData((objects) => {
     const [container] = (objects["pods/kube-system/etcd-m1"] as Manifest).spec.containers;
     container!.command!.push(`--listen-client-urls=${listens.map((host) => `https://${host}:2379`)}`);
   });
-  const node = { ...NODE, addresses: [...NODE.addresses, "10.0.9.11"], ...(nat && { nat }) };
+  const node = { ...NODE, addresses: [...NODE.addresses, CARD], ...(nat && { nat }) };
   expect(factsFor(node, readCluster(data), data).etcdAt?.client).toBe(expected as string);
 });
 
@@ -123,3 +156,20 @@ test.each<[disk: string, mirror: string, asked: string | undefined]>([
     expect(factsFor(NODE, readCluster(data), data).etcdAt?.client).toBe(asked as string);
   },
 );
+
+test("behind NAT a machine keeps the addresses of its cards: etcd is asked there, not by way of NAT", async () => {
+  using box = sandbox();
+  const objects = clusterObjects((await healthyCp()).ca.cert);
+  const [container] = (objects["pods/kube-system/etcd-m1"] as Manifest).spec.containers;
+  for (const [kind, port] of [
+    ["client", 2379],
+    ["peer", 2380],
+  ])
+    container!.command!.push(`--listen-${kind}-urls=https://${CARD}:${port}`);
+  writeData(`${box.dir}/var/lib/etcd`, objects);
+  const { facts } = await lookPastNat(
+    { dir: "/var/lib/etcd", wal: undefined },
+    { ...NODE, addresses: [CARD] },
+  );
+  expect(facts).toMatchObject({ advertiseAddress: ADDRESS, etcdAt: { client: CARD, peer: CARD } });
+});
