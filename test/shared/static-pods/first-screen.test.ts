@@ -1,4 +1,7 @@
-/** What a living API server shows of a certificate whose file is gone, before it ends: names that nobody else knows. */
+/**
+ * What a living API server shows of a certificate whose file is gone, before it ends: names that nobody else knows. And
+ * files in part 1's way.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { rmSync } from "node:fs";
 import { namesBefore } from "../../../shared/facts/names-before.ts";
@@ -6,7 +9,7 @@ import { controlPlaneToRepair } from "../../../shared/facts/node-to-repair.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueLeaf } from "../../../shared/pki/issue.ts";
 import { mode } from "../../../shared/run.ts";
-import { keepShown } from "../../../shared/static-pods/first-screen.ts";
+import { keepShown, refuseFixedAtEtcd } from "../../../shared/static-pods/first-screen.ts";
 import { closedOnce } from "../../pretend/closed-once.ts";
 import { ADDRESS, FACTS, healthyCp, write } from "../../pretend/cluster.ts";
 import { lookAt } from "../../pretend/in-process.ts";
@@ -87,4 +90,16 @@ test("where a copy tells, nobody waits for one that is silent", async () => {
 
 test("one that runs and stays silent takes its names with it: that is said", async () => {
   expect(await kept({ serve: silent })).toMatchObject({ names: [], warned: true });
+});
+
+test("a mounted manifest of the API server is in part 1's way where that server has to wait aside for a certificate, and only there", async () => {
+  await lookAt({ kind: "healthy control plane node" }, async ({ root }) => {
+    const at = "/etc/kubernetes/manifests/kube-apiserver.yaml";
+    write(`${root}/proc/self/mountinfo`, `23 22 0:30 /x ${at} rw - ext4 /dev/sda rw\n`);
+    const cp = await controlPlaneToRepair(undefined);
+    const look = () => refuseFixedAtEtcd(cp, { pki: [], pods: [] });
+    expect(look).not.toThrow();
+    rmSync(root + FILE);
+    expect(look).toThrow(`Cannot replace "${at}": it is a mount of its own`);
+  });
 });
