@@ -149,6 +149,16 @@ test("at the end the first of many are named, and how many more there are", () =
   expect(box.said.length).toBe(before);
 });
 
+test("of many nodes it is said how many are back; of CSRs only where kubelets make them", () => {
+  using box = sandbox();
+  const names = Array.from({ length: 21 }, (_, i) => `n${i}`);
+  for (const serving of [false, true]) sayReturned(scene(names, serving));
+  expect(box.said).toEqual([
+    "0 of 21 nodes are back",
+    "0 of 21 nodes are back; serving CSRs: 0 approved, 0 issued",
+  ]);
+});
+
 test.each([
   ["for long", LONG_AGO, ["w1"], 0],
   ["for a moment", JUST_NOW, [], 1],
