@@ -29,6 +29,7 @@ test("addresses and hosts of URLs have aliases; times, versions, hashes and this
     "v1.34.4, etcd 3.6.5-0, 1.2.3",
     "sha256:7d1f",
     "127.0.0.1:2379 ::1 localhost",
+    "--bind-address=0.0.0.0, it listens at [::]:10250",
     "CN=kubernetes, kubernetes.default.svc.cluster.local, /etc/kubernetes",
     "04-sa-tokens: done",
   ])
