@@ -1,7 +1,7 @@
 /** How the steps of a plan are called. */
 import { expect, test } from "bun:test";
 import { join } from "node:path";
-import { MOVES } from "../../../shared/plan/effort.ts";
+import { DRY_RUN, GATHER, MOVES } from "../../../shared/plan/effort.ts";
 import { readRunbook } from "../../../shared/plan/runbook.ts";
 import { numbered } from "../../../shared/plan/step-order.ts";
 
@@ -59,6 +59,18 @@ test("what takes another's place has its letter; with one control plane node not
   ]);
   const alone = ALL.filter(({ task }) => task === "old-cas" || task === "control-plane");
   expect(letters(alone, { several: false }).map(([, number]) => number)).toEqual(["1a", "2a"]);
+});
+
+test("what only reads before a task has a letter of its own, and the task the next one", () => {
+  const first = [
+    { part: 4, task: "tokens", does: DRY_RUN.does },
+    { part: 6, task: "report", does: GATHER.does },
+  ] as const;
+  for (const { does, ...step } of first) {
+    const two = [does, step.task].map((one): Step => ({ ...step, way: "on", does: one, lines: [] }));
+    const [its, tasks] = letters(two).map(([, number]) => number);
+    expect(tasks! > its!).toBe(true);
+  }
 });
 
 test("a moved cluster has letters of its own, in each of its plans", () => {
