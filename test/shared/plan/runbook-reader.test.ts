@@ -35,3 +35,18 @@ test("readRunbook() refuses a place it does not know, and names the line", () =>
   );
   expect(() => readRunbook("```sh on=first-control-plane\nls\n")).toThrow("never closed");
 });
+
+test("readRunbook() takes how a command ends from the output below it, in its own section alone", () => {
+  const fence = (info: string, line: string) => `\`\`\`${info}\n${line}\n\`\`\`\n`;
+  const page = [
+    `## 1 One\n\n${fence("sh task=end-etcd", "./bunw scripts/01-etcd.ts")}`,
+    `## 2 Two\n\n${fence("sh task=new-cas", "./bunw scripts/01-etcd.ts --new-cas")}`,
+    `${fence("sh task=old-cas", "./bunw scripts/01-etcd.ts")}\nIt prints:\n`,
+    fence("text", "== 1.1 Look\ndone.  next: part 2"),
+  ];
+  expect(readRunbook(page.join("\n")).blocks.map(({ ends }) => ends)).toEqual([
+    undefined,
+    "done.  next: part 2",
+    "done.  next: part 2",
+  ]);
+});
