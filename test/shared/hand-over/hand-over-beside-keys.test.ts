@@ -7,7 +7,7 @@ import { main } from "../../../scripts/hand-over.ts";
 import { Fail } from "../../../shared/fail.ts";
 import { list, readBytes, readText, removeFile, stat, writeFile } from "../../../shared/files/files.ts";
 import { type Bundle, packTar } from "../../../shared/hand-over/bundle.ts";
-import { fingerprints } from "../../../shared/hand-over/operators-bundle.ts";
+import { aboutBundle, fingerprints } from "../../../shared/hand-over/operators-bundle.ts";
 import { checkOrigin, type Here, unpackHere } from "../../../shared/hand-over/place-keys.ts";
 import { privateKeyOf } from "../../../shared/pki/certificate.ts";
 import { certRow, SHARED_FILES } from "../../../shared/pki/certs.ts";
@@ -26,6 +26,12 @@ import {
   putSealed,
   unpack,
 } from "../../pretend/hand-over.ts";
+
+test("what a bundle says of itself has each key's fingerprint: they are compared with what pack printed", () => {
+  const [packed, ...told] = aboutBundle(bundleOf(keys));
+  expect(packed).toStartWith("packed 2026-05-01T10:00:00.000Z on m1");
+  expect(Object.fromEntries(told.map((line) => line.split(/ +/, 2)))).toEqual(fingerprints(keys));
+});
 
 describe("unpack on a node that has keys", () => {
   const BY_PASSPHRASE = { confirmed: undefined, lock: "passphrase" } as const;
