@@ -155,7 +155,7 @@ export interface FoundCopy {
 /** Lost files that the static pods' flags name, and that the pod's own process still has mounted. */
 export function mountedFiles(processes: readonly Process[], lost: readonly LostFile[]): FoundCopy[] {
   return lost.flatMap(({ path, inside, program }) => {
-    const its = processes.filter(({ name }) => inside !== "" && name === program);
+    const its = processes.filter(({ name }) => name === program);
     return firstMounted(its, { path, inside }, (text) => text.trim() !== "" && !text.includes("\ufffd"));
   });
 }

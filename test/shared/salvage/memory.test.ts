@@ -5,7 +5,10 @@
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { createPublicKey, type KeyObject } from "node:crypto";
+import { readdirSync, readlinkSync } from "node:fs";
 import { knownHere } from "../../../shared/evidence/owners.ts";
+import type { LostFile } from "../../../shared/facts/lost-files.ts";
+import { gone } from "../../../shared/files/untrusted-file.ts";
 import { keyKind, publicKeyHash } from "../../../shared/pki/certificate.ts";
 import { numberOf } from "../../../shared/pki/sa-keys.ts";
 import {
@@ -16,7 +19,7 @@ import {
   rsaPublicKey,
   scalarsIn,
 } from "../../../shared/salvage/memory/keys-in-memory.ts";
-import { holders, memoryOf } from "../../../shared/salvage/memory/processes.ts";
+import { holders, memoryOf, mountedFiles } from "../../../shared/salvage/memory/processes.ts";
 import { encodedKeysIn, searchProcess } from "../../../shared/salvage/memory-search.ts";
 import type { Target } from "../../../shared/salvage/wanted-keys.ts";
 import { bigInt, ecKey, holder, limbs, POD_UID, pretendProcess, rsaKey } from "../../pretend/memory.ts";
@@ -97,6 +100,43 @@ test("a process that has ended, or whose mappings go away, holds nothing", async
   const process = await holder([bigInt(ecKey())]);
   await process[Symbol.asyncDispose]();
   expect(await onNode("/", async () => [...memoryOf(process)])).toEqual([]);
+});
+
+test("of a process's memory nothing stays open, also where the search ends early", async () => {
+  const open = () =>
+    readdirSync("/proc/self/fd").filter((file) => {
+      // that of the listing itself is closed by now
+      const place = gone(() => readlinkSync(`/proc/self/fd/${file}`)) ?? "";
+      return /^\/proc\/\d+\/(mem|pagemap)$/.test(place);
+    });
+  const before = open();
+  const first = await onNode("/", async () => {
+    for (const piece of memoryOf({ pid: process.pid, name: "bun" })) return [piece.length > 0, open().length];
+  });
+  expect([first, open()]).toEqual([[true, before.length + 2], before]);
+});
+
+test("a mounted file comes from its own program: another one has another file at that path", () => {
+  using box = sandbox();
+  for (const [pid, comm] of [
+    [40, "kube-controller"],
+    [41, "kube-apiserver"],
+  ] as const)
+    pretendProcess(box.dir, { pid, comm, mounts: { "/etc/kubernetes/tracing.yaml": `of ${comm}` } });
+  const lost: LostFile = {
+    ...{ path: "/etc/tracing-of-api.yaml", inside: "/etc/kubernetes/tracing.yaml", kind: "file" },
+    ...{ program: "kube-apiserver", namedBy: "--tracing-config-file", without: "" },
+  };
+  const copies = (inside: string) => mountedFiles(holders(knownHere([])).own, [{ ...lost, inside }]);
+  expect(copies(lost.inside)).toEqual([
+    {
+      path: lost.path,
+      content: "of kube-apiserver",
+      from: "still mounted in kube-apiserver (pid 41)",
+    },
+  ]);
+  // in no container, as the kubelet's own
+  expect(copies("")).toEqual([]);
 });
 
 test("only processes of the control plane are read, the controller-manager first", () => {
