@@ -131,7 +131,6 @@ class Pair {
     let quotient = large / small;
     let rest = large - quotient * small;
     if (rest >> floorBits === 0n) [quotient, rest] = [quotient - 1n, rest + small];
-    if (quotient === 0n) return false;
     if (first) this.x = rest;
     else this.y = rest;
     this.follow(first ? [1n, quotient, 0n, 1n] : [1n, 0n, quotient, 1n], 0);

@@ -2,7 +2,7 @@
  * 00-salvage as operators run it: what it finds in the memory of pretend processes and in kubeadm's Secret,
  * and that it writes all or nothing.
  */
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout, spyOn, test } from "bun:test";
 import { createCipheriv, createPrivateKey, randomBytes } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync } from "node:fs";
 import { publicPem } from "../../shared/pki/certificate.ts";
@@ -211,6 +211,19 @@ test("00-salvage secret opens kubeadm-certs with the certificate key: all comes 
   expect(run.exitCode).toBe(0);
   expectOld(node, [...SHARED, ...INTERNAL]);
   await expectTranscript("00-salvage-secret", run);
+});
+
+test("00-salvage secret takes what is typed at the terminal as the certificate key", async () => {
+  const key = randomBytes(32);
+  using node = await wiped([], { etcd: addSecret(key) });
+  const { spawnSync } = Bun;
+  using asked = spyOn(Bun, "spawnSync").mockImplementation(((...args: Parameters<typeof spawnSync>) =>
+    String(args[0]).endsWith("Certificate key: ")
+      ? { stdout: Buffer.from(key.toString("hex")), exitCode: 0 }
+      : spawnSync(...args)) as typeof spawnSync);
+  expect((await node.run("00-salvage secret")).exitCode).toBe(0);
+  expect(asked).toHaveBeenCalled();
+  expectOld(node, [...SHARED, ...INTERNAL]);
 });
 
 test("00-salvage says that kubeadm-certs is there, and asks for its key only with the argument secret", async () => {

@@ -11,6 +11,7 @@ import { servePart2 } from "../pretend/in-part2.ts";
 import { movedWords } from "../pretend/kept-words.ts";
 import { MEMBER, pretendNode, routesOf, SHOWN_ADDRESS } from "../pretend/node.ts";
 import { AT, MEMBERS, reachable, three } from "../pretend/plan.ts";
+import type { FakeCommand } from "../pretend/programs.ts";
 import { here } from "../pretend/typed-here.ts";
 
 setDefaultTimeout(300_000);
@@ -22,7 +23,7 @@ type Moved = Awaited<ReturnType<typeof movedNode>>;
 
 async function movedNode(
   kind: "healthy control plane node" | "wiped control plane node" | "worker",
-  commands = ROUTES,
+  commands: FakeCommand[] = ROUTES,
 ) {
   return here(await pretendNode({ kind, commands, etcd: reachable }));
 }
@@ -450,6 +451,13 @@ test("a worker has to be told; where the API does not answer, its files come bac
   expect(exitCode).toBe(1);
   expect(stderr).not.toContain("no file of this node has to change");
   expect(node.read("/etc/kubernetes/kubelet.conf")).toBe(conf);
+  expect(node.calls()).toContain("systemctl restart kubelet");
+});
+
+test("a worker none of whose files names the address: a kubelet that an earlier run has stopped is started all the same", async () => {
+  using node = await movedNode("worker", [{ command: "systemctl is-active --quiet kubelet", exit: 3 }]);
+  const { stderr } = await node.run(`move --moved 127.66.0.99=${NEW}`);
+  expect(stderr).toContain("no file of this node has to change");
   expect(node.calls()).toContain("systemctl restart kubelet");
 });
 

@@ -128,12 +128,14 @@ interface Scene {
   /** Other members that run. */
   run?: ("m2" | "m3")[];
   dryRun?: boolean;
+  /** Another machine has m2's old address today. */
+  answers?: boolean;
   /** etcd finds a leader only by an old address that is taken, or not even so. */
   leaderless?: "until the relay" | "for good";
 }
 
 /** Where the members are then by their URLs, what was said, and which addresses were taken and given back. */
-async function tell({ members, moved, run = [], dryRun = false, leaderless }: Scene) {
+async function tell({ members, moved, run = [], dryRun = false, answers, leaderless }: Scene) {
   const commands = [{ command: TAKE_32 }, { command: GIVE_32 }];
   const change = ({ root }: PretendNode) =>
     write(
@@ -154,6 +156,7 @@ async function tell({ members, moved, run = [], dryRun = false, leaderless }: Sc
       using all = new DisposableStack();
       all.use(serveEtcd(node.root, state));
       for (const name of run) all.use(await serveMoved(node.root, state, PAIRS[name]));
+      if (answers) all.use(Bun.serve({ hostname: at(32), port: 2380, fetch: () => new Response() }));
       mode.dryRun = dryRun;
       const fail = await failOf(async () => tellMembers(await controlPlaneToRepair(undefined)));
       mode.dryRun = false;
@@ -210,6 +213,18 @@ test.each<[what: string, scene: Scene, at: number[], says: string, taken?: strin
     [11, 12, 13],
     `m2: reached under its old address ${at(32)}`,
     RELAYED,
+  ],
+  [
+    "where another machine has that address today, it is not taken",
+    {
+      members: [M1, M2, M3],
+      moved: ["m1", "m2", "m3"],
+      run: ["m2"],
+      answers: true,
+      leaderless: "until the relay",
+    },
+    [31, 32, 33],
+    "None of the old addresses of m2 can be used for its machine",
   ],
   [
     "where that does not help, the address is given back, and the next command is that member's part 1",

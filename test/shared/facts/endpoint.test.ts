@@ -14,7 +14,7 @@ import { ADDRESS, healthyCp, write } from "../../pretend/cluster.ts";
 import { BALANCER, OLD, said } from "../../pretend/endpoint.ts";
 import { testFacts } from "../../pretend/facts.ts";
 import { lookAt, put } from "../../pretend/in-process.ts";
-import { withM2 } from "../../pretend/lost-cp.ts";
+import { AT_M2, withM2 } from "../../pretend/lost-cp.ts";
 
 setDefaultTimeout(300_000);
 
@@ -67,6 +67,33 @@ test("a kubeconfig that leads to this node itself stays as it is while its API s
   for (const host of ["127.0.0.1", ADDRESS])
     expect(await isKept(`https://${host}:6443`, "nobody")).toBe(true);
 });
+
+/** `[where this cluster's API answers, the kubeconfig's server counts all the same, that place]` */
+test.each<[string, boolean, (own: string) => string]>([
+  ["this node's own address", true, (own) => own],
+  ["loopback", true, () => "127.0.0.1"],
+  ["another control plane node's own address", true, () => AT_M2],
+  ["a balancer", false, () => BALANCER],
+])(
+  "a kubeconfig and an object lead where a stranger answers; by %s this cluster answers: they are right: %p",
+  async (_, expected, hostOf) => {
+    const host = "127.77.0.50";
+    const change = put({ "admin.conf": admin.replace(/server: .*/, `server: https://${host}:6443`) });
+    const look = async () => {
+      const { known } = await lookHere(undefined, undefined);
+      const place = known!.cp as EndpointPlace;
+      const living = `${hostOf(place.facts.advertiseAddress)}:6443`;
+      const answers = new Map([[`https://${host}:6443`, "another" as const]]);
+      const seen = {
+        ...{ ...known!.cp!.endpoint, value: undefined, undecided: false },
+        witnesses: [at("kube-proxy", `${host}:6443`), at(KUBEADM, living), at("x", "")],
+        answers: new Map([...answers, [`https://${living}`, "ours" as const]]),
+      };
+      return withEndpoint(place, seen as never).servers!.includes(`https://${host}:6443`);
+    };
+    expect(await lookAt({ kind: "healthy control plane node", etcd: withM2, change }, look)).toBe(expected);
+  },
+);
 
 test("the operator's --endpoint counts, whatever else is named; without it what is named decides", async () => {
   const given = "127.77.0.99:6443";

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, expect, spyOn, test } from "bun:test";
 import * as fs from "node:fs";
+import { failOf } from "../../../shared/fail.ts";
 import { readText, stat, writeFile } from "../../../shared/files/files.ts";
 import { type PathUse, refuseOthers, secretIn, writeTyped } from "../../../shared/files/operator-files.ts";
 import { type Sandbox, sandbox } from "../../pretend/sandbox.ts";
@@ -106,6 +107,17 @@ asRoot(
       "trusted",
       "written",
     ]);
+  },
+);
+
+asRoot(
+  "a file that is right becomes root's by the hint; for a folder there is only another place",
+  async () => {
+    file("/root/conf.yaml", 0, 0o666);
+    const hintFor = async (path: string, use: PathUse) => (await failOf(() => refuseOthers(path, use)))!.hint;
+    const [own, other] = ["chown root /root/conf.yaml; chmod go-w /root/conf.yaml", "such as your home"];
+    expect(await hintFor("/root/conf.yaml", "trusted")).toContain(`${other}; or, if it is right: ${own}. `);
+    expect(await hintFor("/tmp/his/out", "trusted")).toEndWith(`${other}. Then run the same line again`);
   },
 );
 

@@ -7,6 +7,7 @@ import { readKeptRuns } from "../../../shared/report/read-runs.ts";
 import { type RepairReport, repairPage } from "../../../shared/report/repair-page.ts";
 import { lasting, moments, repairTimeline, wentWell } from "../../../shared/report/repair-timeline.ts";
 import { drawTimeline } from "../../../shared/report/timeline.ts";
+import { quotes } from "../../../shared/report/what-runs-say.ts";
 import { writeReport } from "../../../shared/report/write-report.ts";
 import { BEGAN, EXAMPLE, type ExampleRun, filesOf, LEFT, tarOf } from "../../fixtures/kept-runs-example.ts";
 import { write } from "../../pretend/cluster.ts";
@@ -351,6 +352,19 @@ test("a worker's words stand in a block of their own: no sentence about the clus
       ),
     ),
   );
+});
+
+test("of other nodes' blocks those come first whose runs stopped", () => {
+  using box = sandbox();
+  const stopped = EXAMPLE.filter(({ node }) => node === "w1");
+  const well = EXAMPLE.filter(({ node }) => node === "cp2").map((run) => ({ ...run, node: "w0" }));
+  const named = (runs: readonly ExampleRun[]) => {
+    const others = brought(box, runs).runs.filter(({ node }) => node !== "cp1");
+    return [...quotes(others).matchAll(/<b>(\w+) says/g)].map(([, node]) => node);
+  };
+  expect(named([...well, ...stopped])).toEqual(["w1", "w0"]);
+  const later = stopped.map((run) => ({ ...run, node: "w2" }));
+  expect(named([...stopped, ...well, ...later])).toEqual(["w1", "w2", "w0"]);
 });
 
 test("where nothing tells who is a member of etcd, only this node's own runs speak of the cluster", () => {
