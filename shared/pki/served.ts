@@ -166,15 +166,14 @@ export function fetchDirectly(url: string, request: BunFetchRequestInit): Promis
   }
 }
 
-/**
- * Whether a port is open, whatever answers. False: the host refuses it; undefined: no answer in so many milliseconds. Uses fetch, as Bun's node:net also reports ECONNREFUSED if there is no route
- * to the host.
- */
+/** As `knock`, but undefined without a route: Bun's node:net calls that ECONNREFUSED, too, and fetch does not. */
 export async function isHeard(
   host: string,
   port: number,
   milliseconds: number,
 ): Promise<boolean | undefined> {
+  const seems = await knock(host, port, milliseconds);
+  if (seems !== false) return seems;
   try {
     await fetchDirectly(`http://${urlHost(host)}:${port}/`, {
       redirect: "manual",
@@ -189,8 +188,8 @@ export async function isHeard(
 }
 
 /**
- * Only opens a socket, so it works without HTTP, and more of them can run at once than requests. Also false
- * if there is no route to the host.
+ * Whether a port is open, whatever answers. False: the host refuses it, or there is no route; undefined: no answer in so
+ * many milliseconds. Many of them can run at once.
  */
 export function knock(host: string, port: number, milliseconds: number): Promise<boolean | undefined> {
   return new Promise((resolve) => {

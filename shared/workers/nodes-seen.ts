@@ -18,7 +18,7 @@ import {
 import { inParallel } from "../api/many.ts";
 import { caEndedAt, caIsNew, trustedSince } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
-import { apiAddressOf, type Endpoint, type KnownNode, otherControlPlanes } from "../facts/known-nodes.ts";
+import { apiAddressOf, type KnownNode, otherControlPlanes } from "../facts/known-nodes.ts";
 import { attempt, codeOf, Fail } from "../fail.ts";
 import { readText } from "../files/files.ts";
 import { type MirrorPod, mirrorPodsOf } from "../manifests/mirror-pods.ts";
@@ -27,7 +27,7 @@ import { configMapIn } from "../objects/stored.ts";
 import { endpointUrl } from "../pki/addresses.ts";
 import { certInfo, infoOf, isValidNow, orUndefined } from "../pki/certificate.ts";
 import { clusterCa } from "../pki/examine.ts";
-import { fetchDirectly, isHeard, knock, servedPem, trusting } from "../pki/served.ts";
+import { fetchDirectly, isHeard, servedPem, trusting } from "../pki/served.ts";
 import { listed } from "../plain.ts";
 import { mode, say, tell } from "../run.ts";
 import { isMapping, readYaml } from "../yaml.ts";
@@ -136,7 +136,7 @@ async function withoutApiServer(
   const others = otherControlPlanes({ nodes }, { node });
   await inParallel(others, others.length, async (other) => {
     const address = apiAddressOf(other, data, facts.bindPort);
-    if (address && (await isListening(address)) === false) found.push(other.name);
+    if (address && (await isHeard(address.host, address.port, KNOCK_MS)) === false) found.push(other.name);
   });
   return found.sort();
 }
@@ -274,17 +274,10 @@ export function listeningOn(nodes: readonly KnownNode[]): Listening {
     const meant = nodes.filter(({ name }) => names.includes(name));
     await inParallel(meant, KNOCKS, async ({ name, claimed }) => {
       const [host] = claimed.ips;
-      found.set(name, host ? await isListening({ host, port: KUBELET_PORT }) : undefined);
+      found.set(name, host ? await isHeard(host, KUBELET_PORT, KNOCK_MS) : undefined);
     });
     return found;
   };
-}
-
-/** False if the node itself says that nobody listens there. */
-async function isListening(at: Endpoint): Promise<boolean | undefined> {
-  const { host, port } = at;
-  const seems = await knock(host, port, KNOCK_MS);
-  return seems === false ? await isHeard(host, port, KNOCK_MS) : seems;
 }
 
 /**
