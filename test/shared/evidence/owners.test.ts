@@ -118,6 +118,12 @@ test.each<[string, Row, string, string]>([
     CONTAINER,
   ],
   [
+    "in the static pod's own folder, below which its containers are: the runtime puts none there",
+    { cgroup: `0::${KUBEPODS}\n`, record: ["kube-system", "etcd-m1", STATIC_UID] },
+    OTHER,
+    `a process of no pod that this node knows (cgroup "${KUBEPODS}")`,
+  ],
+  [
     "with a UID in systemd's form",
     {
       cgroup: `0::/kubepods.slice/kubepods-pod${POD_UID.replaceAll("-", "_")}.slice/${ID}\n`,
