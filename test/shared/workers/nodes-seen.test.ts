@@ -5,6 +5,7 @@ import { DeafWebhook } from "../../../shared/api/api-error.ts";
 import { KubeApi } from "../../../shared/api/kube-api.ts";
 import { failOf } from "../../../shared/fail.ts";
 import {
+  findSilent,
   missedOf,
   proveNodes,
   refuseDeafLeases,
@@ -18,7 +19,8 @@ import {
 import { NO_TLS, pretendApi, status } from "../../pretend/api.ts";
 import { healthyCp, otherCa, write } from "../../pretend/cluster.ts";
 import { controlPlaneOf, pretendData } from "../../pretend/control-plane-node.ts";
-import { LEASES, lease } from "../../pretend/running.ts";
+import { variablesHere } from "../../pretend/programs.ts";
+import { LEASES, lease, living } from "../../pretend/running.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 setDefaultTimeout(300_000);
@@ -165,6 +167,37 @@ test("workers may join, but for those that are left out; one with Windows has an
   expect(said(NONE, undefined)).toEqual(["w2"]);
   expect(said({ without: ["w2"], lost: [] }, undefined)).toEqual([]);
   expect([said(NONE, SILENT), said(NONE, { ...SILENT, workers: ["w2"] })]).toEqual([[], ["w2"]]);
+});
+
+/** Nobody answers there. */
+const NOBODY_AT = "127.77.0.12";
+
+test("each node that does not renew its Lease is missed in one way: named, without an API server, or as what it is", async () => {
+  using box = sandbox();
+  using _patience = variablesHere({ KUBE_PKI_REPAIR_PATIENCE: "0" });
+  const cp = await placeOf(box);
+  const known = (name: string, places: string[]) => ({
+    ...{ name, uid: "", places, controlPlane: places.length > 0 },
+    claimed: { names: [name], ips: [] },
+  });
+  const others = { m2: [NOBODY_AT], m3: ["127.0.0.1"], m4: [NOBODY_AT], w1: [], w2: [] };
+  const names = [cp.node.name, ...Object.keys(others), "deleted"];
+  const nodes = names.map((name) => known(name, others[name as keyof typeof others] ?? ["127.0.0.1"]));
+  using server = pretendApi({
+    objects: Object.fromEntries(
+      names.slice(0, -1).flatMap((name) => [
+        [`/api/v1/nodes/${name}`, {}],
+        [`${LEASES}/${name}`, lease(4000)],
+      ]),
+    ),
+    on: living([cp.node.name, "w2"]),
+  });
+  const facts = { ...cp.facts, bindPort: Number(new URL(server.url).port) };
+  const api = new KubeApi({ server: server.url, ca: NO_TLS });
+  const found = await findSilent({ ...cp, facts, cluster: { ...cp.cluster, nodes } }, api, ["m4", "w2"]);
+  expect(found).toMatchObject({
+    ...{ unrepaired: ["m2"], controlPlanes: ["m3"], workers: ["w1"], named: ["m4"], here: ["w2"] },
+  });
 });
 
 const HOOK = 'Internal error occurred: failed calling webhook "guard.shop": refused';
