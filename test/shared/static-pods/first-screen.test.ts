@@ -2,14 +2,17 @@
  * What a living API server shows of a certificate whose file is gone, before it ends: names that nobody else knows. And
  * files in part 1's way.
  */
-import { expect, setDefaultTimeout, test } from "bun:test";
-import { rmSync } from "node:fs";
+import { expect, setDefaultTimeout, spyOn, test } from "bun:test";
+import * as fs from "node:fs";
 import { namesBefore } from "../../../shared/facts/names-before.ts";
 import { controlPlaneToRepair } from "../../../shared/facts/node-to-repair.ts";
+import { failOf } from "../../../shared/fail.ts";
+import { hostPath } from "../../../shared/files/files.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueLeaf } from "../../../shared/pki/issue.ts";
 import { mode } from "../../../shared/run.ts";
 import { keepShown, refuseFixedAtEtcd } from "../../../shared/static-pods/first-screen.ts";
+import { refuseUnfitNode } from "../../../shared/static-pods/preflight.ts";
 import { closedOnce } from "../../pretend/closed-once.ts";
 import { ADDRESS, FACTS, healthyCp, write } from "../../pretend/cluster.ts";
 import { lookAt } from "../../pretend/in-process.ts";
@@ -42,7 +45,7 @@ interface Row {
 
 /** Which names by hand are known afterwards; what was said of them; how often the runtime was asked. */
 async function kept({ serve, containers = ["kube-apiserver"], copied, dryRun = false }: Row) {
-  const change = ({ root }: { root: string }) => rmSync(root + FILE);
+  const change = ({ root }: { root: string }) => fs.rmSync(root + FILE);
   return await lookAt({ kind: "healthy control plane node", containers, change }, async (node, said) => {
     process.env.KUBE_PKI_REPAIR_PATIENCE = "0.05";
     mode.dryRun = dryRun;
@@ -99,7 +102,37 @@ test("a mounted manifest of the API server is in part 1's way where that server 
     const cp = await controlPlaneToRepair(undefined);
     const look = () => refuseFixedAtEtcd(cp, { pki: [], pods: [] });
     expect(look).not.toThrow();
-    rmSync(root + FILE);
+    fs.rmSync(root + FILE);
     expect(look).toThrow(`Cannot replace "${at}": it is a mount of its own`);
   });
+});
+
+/** Of what is there, this alone can only be read. */
+function readOnly(path: string) {
+  const real = fs.accessSync;
+  return spyOn(fs, "accessSync").mockImplementation((asked, mode) => {
+    if (asked === hostPath(path)) throw Object.assign(new Error("read-only"), { code: "EROFS" });
+    real(asked, mode);
+  });
+}
+
+test("each folder that a part writes into is asked before anything stops: each may be a mount of its own", async () => {
+  const folders = ["/root", "/etc/kubernetes", "/srv/pki", "/srv/pods", "/srv/kubelet", "/srv/client"];
+  const refused = await lookAt({ kind: "healthy control plane node" }, async ({ root }) => {
+    const { rescue, facts, node } = await controlPlaneToRepair(undefined);
+    for (const folder of folders) fs.mkdirSync(root + folder, { recursive: true });
+    const files = { kubeconfig: "/srv/kubelet/conf", clientPem: "/srv/client/pem" };
+    const kubelet = { ...node.kubelet, ...files, staticPodPath: "/srv/pods" };
+    const cp = {
+      ...{ rescue, node: { ...node, kubelet }, facts: { ...facts, certificatesDir: "/srv/pki" } },
+    } as never;
+    await refuseUnfitNode(cp);
+    const seen: (string | undefined)[] = [];
+    for (const folder of folders) {
+      using _ = readOnly(folder);
+      seen.push((await failOf(() => refuseUnfitNode(cp)))?.message);
+    }
+    return seen;
+  });
+  expect(refused).toEqual(folders.map((folder) => `Cannot write to ${folder}: read-only`));
 });
