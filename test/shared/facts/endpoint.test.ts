@@ -7,10 +7,12 @@ import {
   type EndpointPlace,
   endpointDifference,
   refuseUndecided,
+  storedPlaces,
   withEndpoint,
 } from "../../../shared/facts/endpoint.ts";
 import { failOf } from "../../../shared/fail.ts";
 import { ADDRESS, healthyCp, write } from "../../pretend/cluster.ts";
+import { pretendData } from "../../pretend/control-plane-node.ts";
 import { BALANCER, OLD, said } from "../../pretend/endpoint.ts";
 import { testFacts } from "../../pretend/facts.ts";
 import { lookAt, put } from "../../pretend/in-process.ts";
@@ -105,6 +107,19 @@ test("the operator's --endpoint counts, whatever else is named; without it what 
   });
   expect(values).toEqual([given, expect.not.stringContaining(given)]);
 });
+
+test.each([
+  ["localhost:6443", false],
+  ["127.0.0.1:6443", false],
+  ["[::1]:6443", false],
+  [`${BALANCER}:6443`, true],
+])(
+  "kube-proxy goes to %s: it names an endpoint: %p, as loopback is each node's own",
+  async (kubeProxy, names) => {
+    const places = storedPlaces(await pretendData(said({ kubeProxy })), {}, 6443);
+    expect(places.find(({ name }) => name === "kube-proxy")?.place).toBe(names ? kubeProxy : undefined);
+  },
+);
 
 test("where nobody answers anywhere, what most say decides", async () => {
   const place = `${BALANCER}:6443`;
