@@ -25,6 +25,13 @@ const revoke = (id: number) => bytesField(9, intField(1, id));
 const raised = (type: number) => bytesField(10, message(intField(1, 1), intField(2, 7), intField(3, type)));
 const [alarm, corrupt] = [raised(1), raised(2)];
 const asUser = (name: string, request: Buffer) => message(bytesField(100, bytesField(2, name)), request);
+/** etcdserverpb.Request of etcd up to 3.5, which writes all of its fields, also those that are empty. */
+const ofV2 = (method: string) =>
+  message(
+    ...[intField(1, 7), bytesField(2, method), bytesField(3, "/0/version"), bytesField(4, "3.5.0")],
+    ...[intField(5, 0), bytesField(6, "")],
+    ...[7, 9, 10, 11, 12, 13, 14, 15, 16].map((number) => intField(number, 0)),
+  );
 
 const text = (value: string) => new Uint8Array(Buffer.from(value));
 const B: Newest = { main: 3, sub: 0, isTombstone: false, key: "b", value: text("new") };
@@ -79,6 +86,11 @@ const LACKS: [string, Buffer[], number][] = [
   ["a deletion", [put("b", "new"), remove("a")], 11],
   ["a lease that ended with its keys", [put("b", "new"), revoke(5)], 11],
   ["all that is known of the log", [put("y", "1")], 10],
+  ...["PUT", "POST", "DELETE", "GET", "QGET", "SYNC"].map((method): [string, Buffer[], number] => [
+    `a request of v2, ${method}, touches no key and hides nothing`,
+    [put("b", "new"), put("z", "1"), ofV2(method)],
+    11,
+  ]),
   ["a compaction to before it hides nothing", [put("b", "new"), put("z", "1"), compact(2)], 11],
 ];
 for (const [what, requests, index] of LACKS)
