@@ -19,7 +19,7 @@ import {
 } from "../../../shared/static-pods/issue-and-start.ts";
 import { etcdIsInPlace, etcdWork } from "../../../shared/static-pods/work.ts";
 import { FACTS, manifest, mirrorPod, type Objects, otherCa, write } from "../../pretend/cluster.ts";
-import { KUBESPRAY_KUBELET } from "../../pretend/etcd-as-unit.ts";
+import { commandsOf, external, KUBESPRAY_KUBELET, layOut, UNIT_MEMBER } from "../../pretend/etcd-as-unit.ts";
 import { lookAt } from "../../pretend/in-process.ts";
 import { CRICTL, crictlPs, staticUid } from "../../pretend/node.ts";
 import type { FakeCommand } from "../../pretend/programs.ts";
@@ -133,6 +133,22 @@ test.each<[string, FakeCommand[]]>([
   ["its sidecar ends meanwhile", [RUNS, ETCD]],
 ])("a sound etcd stays, whatever admission has made of its mirror pod: %s", async (_, commands) => {
   expect(await inPlace(commands)).toBe(true);
+});
+
+test("an etcd that is a unit is in place while all files are here by which it and the API server meet", async () => {
+  const options = {
+    kind: "healthy control plane node",
+    ...{ members: [UNIT_MEMBER], commands: commandsOf("KubeKey") },
+    etcd: (objects: Objects) => external(objects, "KubeKey"),
+    change: ({ root }: { root: string }) => layOut(root, "KubeKey"),
+  } as const;
+  const look = async () => isInPlace(await controlPlaneToRepair(undefined));
+  const seen = await lookAt(options, async ({ root }) => {
+    const before = await look();
+    rmSync(`${root}/etc/kubernetes/pki/etcd/client.crt`);
+    return [before, await look()];
+  });
+  expect(seen).toEqual([true, false]);
 });
 
 test("a container of which nothing is told any more does not hide what part 1 has kept of it", async () => {
