@@ -1,6 +1,7 @@
-import { expect, test } from "bun:test";
+import { expect, spyOn, test } from "bun:test";
 import * as fs from "node:fs";
 import { join } from "node:path";
+import type { Fail } from "../../../shared/fail.ts";
 import { copyLargeTree, copyTree, moveToRescue, restoreTree } from "../../../shared/files/file-tree.ts";
 import {
   exists,
@@ -13,6 +14,7 @@ import {
   stat,
   writeFile,
 } from "../../../shared/files/files.ts";
+import { failOfFile } from "../../../shared/files/root.ts";
 import { mode } from "../../../shared/run.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
@@ -280,4 +282,21 @@ test("a tree is made what its copy is: what differs is moved aside, and no more;
   writeFile("/pki/late", "late");
   restoreTree("/before/pki", "/pki", "/failed");
   expect([exists("/pki/late"), readText("/failed/pki/late")]).toEqual([false, "late"]);
+});
+
+const [USER, ROOT] = [1000, 0];
+
+/** `[the system's code, whose script it is]` */
+test.each<[string, number, string]>([
+  ["EACCES", USER, "run it as root"],
+  ["EPERM", USER, "run it as root"],
+  ["EPERM", ROOT, "see which flag forbids it: lsattr -d /. Take it off: chattr -ia /; then run"],
+  ["EROFS", ROOT, "it can only be read. Why? findmnt -T /"],
+  ["ENOSPC", ROOT, "make room there: df -h /"],
+  ["EIO", ROOT, "repair that, see: ls -ld /etc/f"],
+])("a file that cannot be written, %s to the user %p: what to do", (code, user, hint) => {
+  using _box = sandbox();
+  using _user = spyOn(process, "getuid").mockReturnValue(user);
+  const fail = failOfFile(Object.assign(new Error("no"), { code }), "write", "/etc/f") as Fail;
+  expect([fail.message, fail.hint.slice(0, hint.length)]).toEqual(["Cannot write /etc/f: no", hint]);
 });
