@@ -11,6 +11,7 @@ setDefaultTimeout(300_000);
 
 const ACTIVE = "systemctl is-active --quiet kube-pki-repair-approve";
 const LOG = "journalctl --quiet *";
+const LOG_SINCE = "journalctl --quiet --output cat --unit kube-pki-repair-approve --since @*";
 const NOBODY = { without: [], lost: [] };
 
 /** How systemd-run was asked, and why nothing runs. */
@@ -81,6 +82,17 @@ test.each<[string, FakeCommand[], boolean[], string | undefined]>([
     [{ command: "systemd-run *" }, { command: ACTIVE, exit: 3 }, { command: LOG, stdout: "begins\nends\n" }],
     [true],
     "kube-pki-repair-approve was started, and has exited: ends",
+  ],
+  [
+    "what one of an earlier `open` wrote is not its reason",
+    [
+      { command: "systemd-run *" },
+      { command: ACTIVE, exit: 3 },
+      { command: LOG_SINCE, stdout: "error: no key\n" },
+      { command: LOG, stdout: "error: no key\nerror: of yesterday\n" },
+    ],
+    [true],
+    "kube-pki-repair-approve was started, and has exited: error: no key",
   ],
   [
     "where there is no journal, it counts that it runs",
