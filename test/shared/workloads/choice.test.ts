@@ -118,6 +118,27 @@ test.each<[string, Partial<Choice>, PodOwner[], Date, End | string]>([
   );
 });
 
+test.each<[Group["name"], boolean]>([
+  ["kube-proxy", true],
+  ["what network plugins ask", true],
+  ["network plugins", true],
+  ["the rest of network plugins", false],
+  ["webhooks", false],
+])("a namespace alone is refused while %s would wait, as new pods need it: %p", async (name, isRefused) => {
+  using server = pretendApi({ objects: { "/api/v1/namespaces/shop": {} } });
+  const groups = [
+    { name, owners: [owner("calico-system", "typha")] },
+    { name: "all others", owners: [WEB] },
+  ] as Group[];
+  const choice = { ...ALL, namespaces: ["shop"] };
+  const refused = await failOf(() =>
+    choose(new KubeApi({ server: server.url, ca: NO_TLS }), groups, { choice, since: LONG_AGO }),
+  );
+  expect(refused?.message.startsWith("calico-system/typha (Deployment) has to restart first") ?? false).toBe(
+    isRefused,
+  );
+});
+
 test("the mark of what was skipped goes when nothing is skipped any more; until then part 5 counts it apart", () => {
   using _box = sandbox();
   const shown = () => {
