@@ -130,6 +130,13 @@ test("the page says what was broken, what stopped, what was cut off, what change
   expect(page).not.toMatch(/<script|<link|<img|src=|@import|url\(|NaN|undefined/);
 });
 
+test("a page has no heading with nothing below it: in this repair nothing stopped, and no object changed", () => {
+  using box = sandbox();
+  const page = repairPage(report(brought(box, EXAMPLE.slice(0, 1))));
+  expect(page).toContain("<h2>What was done</h2>");
+  expect([...page.matchAll(/<h2>([^<]*)<\/h2><\/section>/g)].map(([, title]) => title)).toEqual([]);
+});
+
 test("each column of the page's tables has its heading", () => {
   using box = sandbox();
   const tables = repairPage(report(brought(box))).match(/<table.*?<\/table>/gs)!;
@@ -507,6 +514,16 @@ test("the line that carries transcripts to a node has its IPv6 address as scp ta
   } as never);
   expect(lines.at(-1)).toStartWith("scp -pr logs.d root@'[fd00::11]':");
   expect(box.said.at(-1)).toContain("--logs logs.d");
+});
+
+test("however long a repair lasted, its picture has enough marks of time to read by, and no crowd of them", () => {
+  const marks = (end: number) =>
+    drawTimeline({ label: "", sections: [], flags: [], end }).match(/<line class="tick"/g)!.length;
+  const [from, month] = [4, 30 * 86_400];
+  for (let seconds = from; seconds < month; seconds = Math.ceil(seconds * 1.04)) {
+    const shown = marks(seconds);
+    expect([seconds, shown >= 4, shown <= 13]).toEqual([seconds, true, true]);
+  }
 });
 
 test("a flag that would leave the picture stands left of its line, and above another one that it touches", () => {
