@@ -8,7 +8,7 @@ import { certInfo } from "../../../shared/pki/certificate.ts";
 import { kubeletKubeconfig } from "../../../shared/pki/kubeconfigs.ts";
 import { joinedCa, readWorker, refuseControlPlane } from "../../../shared/workers/join.ts";
 import { tokenNotes } from "../../../shared/workers/token-file.ts";
-import { healthyCp, write } from "../../pretend/cluster.ts";
+import { healthyCp, otherCa, write } from "../../pretend/cluster.ts";
 import { NODE } from "../../pretend/control-plane-node.ts";
 import { agedText } from "../../pretend/expired.ts";
 import { lookAt, type PretendNode } from "../../pretend/in-process.ts";
@@ -208,6 +208,15 @@ test.each([
   const look = async () => await joinedCa(await readNode(), [certInfo(ca.cert).publicKeyHash]);
   const found = await lookAt({ kind: "worker", change: trusting(clientCa, inConf) }, look);
   expect(found).toBe(isJoined ? certInfo(ca.cert).pem : undefined);
+});
+
+test("where the cluster has two CAs, a kubelet that trusts one of them has not joined", async () => {
+  const second = (await otherCa()).cert;
+  const hashes = [ca.cert, second].map((pem) => certInfo(pem).publicKeyHash);
+  const look = async () => await joinedCa(await readNode(), hashes);
+  const joined = (trusts: string) => lookAt({ kind: "worker", change: trusting(trusts, trusts) }, look);
+  expect(await joined(ca.cert)).toBeUndefined();
+  expect(await joined(ca.cert + second)).toBe(certInfo(ca.cert).pem + certInfo(second).pem);
 });
 
 test.each([
