@@ -121,6 +121,16 @@ test("a db without any key lacks the first one", () => {
   expect(() => checkFitsLog([entry], undefined, new Replay(new Mvcc()))).toThrow(lacks);
 });
 
+test("a transaction is refused whole if one of its puts names a lease that does not exist", () => {
+  const mvcc = new Mvcc();
+  const replay = new Replay(mvcc);
+  const puts = [putOf("x", "1"), putOf("y", "1", 77)].map((one) => bytesField(2, bytesField(2, one)));
+  replay.apply(bytesField(6, message(...puts)));
+  expect([...mvcc.everyKey()]).toEqual([]);
+  for (const request of [grant(77), bytesField(6, message(...puts))]) replay.apply(request);
+  expect([...mvcc.everyKey()]).toEqual(["x", "y"]);
+});
+
 test("an entry that is no request, as a member's, is passed over", () => {
   const replay = new Replay(new Mvcc());
   const entry = { type: 1, term: 2, index: 4, data: new Uint8Array(put("a", "1")) };
