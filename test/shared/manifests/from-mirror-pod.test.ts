@@ -72,6 +72,18 @@ describe("manifestFromMirrorPod()", () => {
     expect(spec.containers[0]!.terminationMessagePolicy).toBe("FallbackToLogsOnError");
   });
 
+  test("keeps the tolerations of the manifest, and leaves out the one that the kubelet adds", () => {
+    const pod = mirrorPod("kube-vip");
+    const own = [
+      { key: "node-role.kubernetes.io/control-plane", effect: "NoSchedule" },
+      { key: "example.org/gone", operator: "Exists", effect: "NoExecute" },
+      { operator: "Exists", effect: "NoExecute", tolerationSeconds: 60 },
+      { operator: "Exists" },
+    ];
+    pod.spec.tolerations = [...own, { operator: "Exists", effect: "NoExecute" }];
+    expect(manifestFromMirrorPod(pod, NODE).spec.tolerations).toEqual(own);
+  });
+
   test("keeps what a hardened API server has beside kubeadm's own: issuers, keys, a sidecar, an init container", () => {
     const pod = mirrorPod("kube-apiserver");
     const own = pod.spec.containers[0]!;
