@@ -15,6 +15,19 @@ test("of the files beside etcd's unit only those named .conf are its drop-ins: a
   expect(readEtcdUnit()).toMatchObject({ dataDir: "/srv/etcd" });
 });
 
+test("all files by which etcd proves itself are known, also where it has others for its peers", () => {
+  using box = sandbox();
+  const files = ["", "peer-"].flatMap((prefix) =>
+    ["trusted-ca-file", "cert-file", "key-file"].map((flag) => [
+      `${prefix}${flag}`,
+      `/etc/etcd/${prefix}${flag}`,
+    ]),
+  );
+  const flags = files.map(([flag, path]) => `--${flag}=${path}`).join(" ");
+  write(`${box.dir}/etc/systemd/system/etcd.service`, `[Service]\nExecStart=/usr/local/bin/etcd ${flags}\n`);
+  expect(readEtcdUnit()?.files).toEqual(files.map(([, path]) => path!));
+});
+
 const CLIENT = ["ca.crt", "client.crt", "client.key"].map((name) => `/etc/kubernetes/pki/etcd-api/${name}`);
 const FILES = ["ca.pem", "member.pem", "member-key.pem"].map((name) => `/etc/etcd/${name}`);
 const [LEAVE, SALVAGE, CONFIG, PHASES, START] = [
