@@ -1,11 +1,13 @@
 /** What 00-assess has found out about lost keys is printed whole: a row for each place. */
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { readFileSync } from "node:fs";
 import { assess } from "../../../shared/assess/assess.ts";
 import { lookHere } from "../../../shared/assess/look-here.ts";
 import { printAssessment } from "../../../shared/assess/printed.ts";
 import { deepAsked } from "../../../shared/assess/survivors.ts";
-import { healthyCp } from "../../pretend/cluster.ts";
-import { lookAt } from "../../pretend/in-process.ts";
+import { healthyCp, type Objects, write } from "../../pretend/cluster.ts";
+import { agedText, YEAR_MS } from "../../pretend/expired.ts";
+import { lookAt, type PretendNode } from "../../pretend/in-process.ts";
 import { withM2 } from "../../pretend/lost-cp.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
@@ -38,4 +40,30 @@ test("after the search each lost key has a row: with its first place, and with w
   );
   expect(rows).toContain("ca.key maybe on m2 known by kube-root-ca.crt");
   expect(lines).toEqual(expect.arrayContaining(rows));
+});
+
+/** After the search of a node that has all its files, changed so. */
+async function keyRows(on: Omit<Parameters<typeof lookAt>[0], "kind">) {
+  const { deep } = await lookAt({ kind: "healthy control plane node", ...on }, async () =>
+    assess(await lookHere(undefined), { deep: deepAsked({ deep: true, "no-disk": true }) }),
+  );
+  return deep!.keys.map(({ file, detail }) => `${file} ${detail.replace(/\d.*/, "DATE")}`);
+}
+
+test("an expired CA that has signed nothing here has one row after the search: its key is here, and no place has to be searched", async () => {
+  const change = async ({ root }: PretendNode) => {
+    const pki = `${root}/etc/kubernetes/pki`;
+    const [cert, key] = ["crt", "key"].map((end) => readFileSync(`${pki}/etcd/ca.${end}`, "utf8"));
+    write(`${pki}/front-proxy-ca.crt`, (await agedText(cert!, key!, 11 * YEAR_MS))!, 0o644);
+    write(`${pki}/front-proxy-ca.key`, key!);
+  };
+  expect(await keyRows({ change })).toEqual(["front-proxy-ca.key here, but it was valid until DATE"]);
+});
+
+test("a CA that is valid is never called an expired one, also where etcd's data does not show whose it is", async () => {
+  const etcd = (objects: Objects) => {
+    const map = objects["configmaps/kube-system/kube-root-ca.crt"] as { data: object };
+    map.data = { "ca.crt": "no certificate" };
+  };
+  expect(await keyRows({ etcd })).toEqual([]);
 });
