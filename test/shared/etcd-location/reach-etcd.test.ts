@@ -166,6 +166,19 @@ test.each<[string, Claims, string[], string[]]>([
   expect(ownMember(seen, [AT.m1])?.peerURLs).toEqual([`https://${AT.m1}:6443`]);
 });
 
+test("where etcd is on other machines, a lease that has just ended still proves a control plane node: its API server has stopped", async () => {
+  const lease = `/registry/masterleases/${AT.w1}`;
+  using data = await pretended({ m1: M1, w1: { status: AT.w1, pod: AT.w1 } }, () => {});
+  const names = (deleted: readonly string[]) =>
+    withControlPlanes(
+      Object.assign(data, {
+        elsewhere: { members: [], addresses: [AT.m1], name: "m1" },
+        deletedKeys: (prefix: string) => deleted.filter((key) => key.startsWith(prefix)),
+      }),
+    ).members.map(({ name }) => name);
+  expect([names([]), names([lease])]).toEqual([["m1"], ["m1", "w1"]]);
+});
+
 test("members of kubeadm's own etcd keep their names, whoever claims an address", async () => {
   const local = (objects: Objects) => {
     const map = objects["configmaps/kube-system/kubeadm-config"] as { data: Record<string, string> };
