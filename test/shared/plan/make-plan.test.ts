@@ -1,5 +1,5 @@
 /** What a plan has for this cluster and this damage: which lines, on which nodes, with which notes. */
-import { setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { createPrivateKey } from "node:crypto";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -7,11 +7,19 @@ import { assess } from "../../../shared/assess/assess.ts";
 import { lookHere } from "../../../shared/assess/look-here.ts";
 import { deepAsked } from "../../../shared/assess/survivors.ts";
 import { Fail } from "../../../shared/fail.ts";
+import { typed } from "../../../shared/options.ts";
 import { makePlan } from "../../../shared/plan/make-plan.ts";
 import { planAsMarkdown } from "../../../shared/plan/markdown.ts";
 import { factsForPlan } from "../../../shared/plan/plan-facts.ts";
 import { planAsPage } from "../../../shared/plan/plan-page.ts";
-import { ADDRESS, clusterObjects, healthyCp, heardUntil, type Objects } from "../../pretend/cluster.ts";
+import {
+  ADDRESS,
+  clusterObjects,
+  healthyCp,
+  heardUntil,
+  type Objects,
+  write,
+} from "../../pretend/cluster.ts";
 import { giveToCompany, ofCompany, renewedByCompany } from "../../pretend/company-ca.ts";
 import { decisions } from "../../pretend/decisions.ts";
 import { sameEtcd, serveEtcd } from "../../pretend/etcd.ts";
@@ -154,8 +162,13 @@ const ROWS: Row[] = [
 
 const holds = decisions("plan");
 
-test.each(ROWS)("$what", async ({ what, on, change, asked }) => {
-  const decided = await lookAt({ etcd: reachable, ...on, change }, async (node) => {
+test.each(ROWS)("$what", async ({ what, ...row }) => {
+  const decided = await decidedIn(row);
+  holds(what, JSON.parse(JSON.stringify(decided).replaceAll(ADDRESS.replace(/\d+$/, ""), "127.77.0.")));
+});
+
+function decidedIn({ on, change, asked }: Omit<Row, "what">) {
+  return lookAt({ etcd: reachable, ...on, change }, async (node) => {
     using _etcd = on?.kind
       ? serveEtcd(node.root, {
           ...sameEtcd(node.stored),
@@ -169,8 +182,7 @@ test.each(ROWS)("$what", async ({ what, on, change, asked }) => {
       return { refused: err.message, code: err.exitCode };
     }
   });
-  holds(what, JSON.parse(JSON.stringify(decided).replaceAll(ADDRESS.replace(/\d+$/, ""), "127.77.0.")));
-});
+}
 
 const nobody: Disposable = { [Symbol.dispose]: () => undefined };
 
@@ -203,3 +215,17 @@ async function decidedFor(asked: Asked) {
     seconds: plan.seconds.map((seconds) => Math.round(seconds)).join("-"),
   };
 }
+
+test.each<[string, boolean, Omit<Row, "what">]>([
+  ["all keys are made anew", true, {}],
+  ["an internal CA is", true, { on: WELL, change: gone("front-proxy-ca.key", "front-proxy-ca.crt") }],
+  ["a certificate alone is", false, { on: WELL, change: gone("apiserver.crt") }],
+])("where %s, the bundle of keys that lies here comes first: %p", async (_, comesFirst, row) => {
+  const change = async (node: Node) => {
+    write(node.root + typed("keys.age"), "x");
+    await row.change?.(node);
+  };
+  const decided = await decidedIn({ ...row, change });
+  const [first] = "notes" in decided ? decided.notes : [];
+  expect(first?.startsWith("A bundle of keys lies here:") ?? false).toBe(comesFirst);
+});
