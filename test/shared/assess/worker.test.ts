@@ -4,7 +4,7 @@ import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { assess } from "../../../shared/assess/assess.ts";
 import { lookHere } from "../../../shared/assess/look-here.ts";
 import { printAssessment } from "../../../shared/assess/printed.ts";
-import { write } from "../../pretend/cluster.ts";
+import { healthyCp, write } from "../../pretend/cluster.ts";
 import { KUBELET_ENV, KUBESPRAY_KUBELET, kubeletsJournal } from "../../pretend/etcd-as-unit.ts";
 import { lookAt, type PretendNode } from "../../pretend/in-process.ts";
 import { POD_UID, podRecord } from "../../pretend/memory.ts";
@@ -107,14 +107,19 @@ test("no line of control plane nodes is printed for what has no trace of one", a
   expect(text).toContain('\nif w1 is among them, do not join it: RUNBOOK-MORE "If a member has no data"');
 });
 
+/** As a pod of kube-system has it, for each of its containers. */
+function mountCa(root: string, pem: string) {
+  podRecord(root, "kube-system", "kube-proxy-1", POD_UID);
+  const volume = `/var/lib/kubelet/pods/${POD_UID}/volumes/kubernetes.io~projected/kube-api-access-1`;
+  write(`${root}${volume}/ca.crt`, pem);
+}
+
 test.each([
   ["has just joined, and its pods have that CA, asks for no other one", "20260101T000000", false],
   ["has no record of a join may have to join", undefined, true],
 ])("a worker that %s", async (_, made, asks) => {
   const change = ({ root }: PretendNode) => {
-    podRecord(root, "kube-system", "kube-proxy-1", POD_UID);
-    const volume = `/var/lib/kubelet/pods/${POD_UID}/volumes/kubernetes.io~projected/kube-api-access-1`;
-    write(`${root}${volume}/ca.crt`, readFileSync(`${root}/etc/kubernetes/pki/ca.crt`, "utf8"));
+    mountCa(root, readFileSync(`${root}/etc/kubernetes/pki/ca.crt`, "utf8"));
     if (made) mkdirSync(`${root}/root/kube-pki-repair-${made}`, { mode: 0o700 });
   };
   const { ca, verdict } = await lookAt({ kind: "worker", change }, async () =>
@@ -122,4 +127,15 @@ test.each([
   );
   expect(ca.copies.map(({ is }) => is)).toEqual(["the cluster's", "the cluster's"]);
   expect(verdict.includes("join again nevertheless")).toBe(asks);
+});
+
+test("on a worker whose pods have another CA than its kubelet each of the kubelet's files has one row that says so", async () => {
+  const { root: healthy } = await healthyCp();
+  const change = ({ root }: PretendNode) =>
+    mountCa(root, readFileSync(`${healthy}/etc/kubernetes/pki/front-proxy-ca.crt`, "utf8"));
+  const { damage } = await lookAt({ kind: "worker", change }, async () => assess(await lookHere(undefined)));
+  expect(damage.flatMap(({ what, state }) => (state === "other CA" ? [what] : []))).toEqual([
+    "/etc/kubernetes/pki/ca.crt",
+    "/etc/kubernetes/kubelet.conf",
+  ]);
 });
