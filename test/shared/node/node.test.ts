@@ -46,6 +46,12 @@ test.each<[string, object[], object, string | undefined]>([
     {},
     OWN,
   ],
+  [
+    "keepalived's address with the net's own mask, listed first though it is second to the own",
+    [at(VIP, 24, { secondary: true }), at(OWN, 24)],
+    {},
+    OWN,
+  ],
   ["the route names its source", [at(VIP, 24), at(OWN, 24, { secondary: true })], { prefsrc: OWN }, OWN],
   ["another net first", [at("192.168.7.5", 24), at(OWN, 24)], { gateway: "10.0.1.1" }, OWN],
   ["the cluster's VIP alone: the own address is away", [at("10.0.1.200", 24)], {}, undefined],
