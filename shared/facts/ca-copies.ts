@@ -34,7 +34,7 @@ import type { ControlPlaneNode, PartialFacts } from "./control-plane-node.ts";
 import { IN_PODS, readEvidence } from "./evidence.ts";
 
 export interface ClusterCa {
-  /** Fingerprints of the cluster's CA; several while it is exchanged, none where nothing here names it. */
+  /** Fingerprints of the cluster's CA; several while it is exchanged, none where nothing names it. */
   hashes: string[];
   /** In words for the operator. */
   from: string;
@@ -94,11 +94,11 @@ function repairHasBegun({ rescue }: Pick<PartialFacts, "rescue">): boolean {
   return rescue !== undefined && exists(rescuedEtcd(rescue));
 }
 
-/** A sound CA in the place of the cluster's that this repair has not made. */
+/** A sound CA in the place of the cluster's, not made by this repair. */
 export interface StrangeCa {
   hash: string;
   /**
-   * It is older than the cluster's. A younger one may be of a half attempt, or part 1 made it on another
+   * It is older than the cluster's. A younger one may be of a half attempt, or of part 1 on another
    * control plane node.
    */
   older: boolean;
@@ -109,7 +109,7 @@ export function strangeCa(known: Known): StrangeCa | undefined {
   if (!cluster || examine(certRow("ca"), facts, { certificatesDir }).state !== "ok") return undefined;
   const pem = caText("ca", certificatesDir)!;
   const hash = certInfo(pem).publicKeyHash;
-  if (knowsCa(cluster.oldCaPem, pem)) return undefined;
+  if (knowsCa(cluster.oldCaPem, pem) || infosIn(cluster.oldCaPem).length === 0) return undefined;
   const older = foreignCa(pem, cluster.oldCaPem) !== undefined;
   return older || !repairHasBegun(known) ? { hash, older } : undefined;
 }
@@ -178,7 +178,7 @@ function certificatesHere(certificatesDir: string): Readonly<CertInfo>[] {
   return [...inConfigs, ...leaves.map((row) => readable(certPath(row, certificatesDir)))].flatMap(infosIn);
 }
 
-/** Good to know, and nothing to do. */
+/** Nothing to do. */
 export function severalCas({
   facts,
   cluster,
@@ -234,7 +234,7 @@ export function holdersOf({ managed, oldHashes, certificatesDir }: Outside): str
   return [management, templates];
 }
 
-/** Whether this repair has made shared keys, in this run or before. */
+/** This repair has made shared keys, now or before. */
 export function hasNewKeys(cp: ControlPlaneNode): boolean {
   const { certificatesDir } = cp.facts;
   if (caIsNew(cp) || newSaKeySince(readText(`${certificatesDir}/sa.pub`) ?? "")) return true;

@@ -87,7 +87,7 @@ export function realHost(host: string): string | undefined {
 }
 
 /**
- * Everything on the way to a path, links and their targets, in order: paths of the node. The end need not
+ * All on the way to a path, links and their targets, in order: paths of the node. The end need not
  * exist.
  */
 export function wayTo(path: string): string[] {
@@ -134,7 +134,7 @@ function walk(path: string, { followsLast, see }: Way) {
   return { at, isLink: isLink === true };
 }
 
-/** A link's target; false: it is none; undefined: nothing is there. Most are none, and asking first costs less than the error. */
+/** A link's target; false: it is none; undefined: nothing is there. Asking first costs less than the error. */
 function linkAt(host: string): LinkAt {
   return unlessCode(["ENOENT", "ENOTDIR"], () => {
     const isLink = lstatSync(host, { throwIfNoEntry: false })?.isSymbolicLink();
@@ -178,7 +178,7 @@ export function lookUp(path: string): Exclude<Entry, { kind: "tree" }> | { kind:
   }
 }
 
-/** Names directly below `folder` that the overlay adds (true) or hides (false). */
+/** Names right below `folder` that the overlay adds (true) or hides (false). */
 export function namesBelow(folder: string): Map<string, boolean> {
   const names = new Map<string, boolean>();
   const prefix = folder === "/" ? "/" : `${folder}/`;
@@ -229,9 +229,10 @@ export function failOfFile(err: unknown, verb: string, path: string, to = path):
 function howToRepair(code: string, path: string): string {
   const place = nearestPlace(path);
   // if even root may not, a flag of the file forbids it (chattr(1))
-  if (code === "EPERM" && process.getuid?.() === 0)
+  const isRoot = process.getuid?.() === 0;
+  if (code === "EPERM" && isRoot)
     return `see which flag forbids it: ${shell`lsattr -d ${place}`}. Take it off: ${shell`chattr -ia ${place}`}; then run the same line again`;
-  if (code === "EACCES" || code === "EPERM") return "run it as root";
+  if (!isRoot && /^E(ACCES|PERM)$/.test(code)) return "run it as root";
   if (code === "ENOSPC" || code === "EDQUOT")
     return shell`make room there: df -h ${place}; df -i ${place}. Then run the same line again`;
   if (code === "EROFS")

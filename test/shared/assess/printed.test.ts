@@ -60,10 +60,13 @@ test("an expired CA that has signed nothing here has one row after the search: i
   expect(await keyRows({ change })).toEqual(["front-proxy-ca.key here, but it was valid until DATE"]);
 });
 
-test("a CA that is valid is never called an expired one, also where etcd's data does not show whose it is", async () => {
+test("a CA that is valid is no foreign one where etcd's data shows none", async () => {
   const etcd = (objects: Objects) => {
     const map = objects["configmaps/kube-system/kube-root-ca.crt"] as { data: object };
     map.data = { "ca.crt": "no certificate" };
   };
-  expect(await keyRows({ etcd })).toEqual([]);
+  const { damage } = await lookAt({ kind: "healthy control plane node", etcd }, async () =>
+    assess(await lookHere(undefined)),
+  );
+  expect(JSON.stringify(damage)).not.toContain("another CA");
 });

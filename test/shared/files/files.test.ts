@@ -290,6 +290,8 @@ const [USER, ROOT] = [1000, 0];
 test.each<[string, number, string]>([
   ["EACCES", USER, "run it as root"],
   ["EPERM", USER, "run it as root"],
+  // as NFS' root_squash, or SELinux
+  ["EACCES", ROOT, "repair that, see: ls -ld /etc/f ; df /"],
   ["EPERM", ROOT, "see which flag forbids it: lsattr -d /. Take it off: chattr -ia /; then run"],
   ["EROFS", ROOT, "it can only be read. Why? findmnt -T /"],
   ["ENOSPC", ROOT, "make room there: df -h /"],
