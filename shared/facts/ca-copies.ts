@@ -178,7 +178,7 @@ function certificatesHere(certificatesDir: string): Readonly<CertInfo>[] {
   return [...inConfigs, ...leaves.map((row) => readable(certPath(row, certificatesDir)))].flatMap(infosIn);
 }
 
-/** Nothing to do. */
+/** To know, not to do. */
 export function severalCas({
   facts,
   cluster,

@@ -74,8 +74,8 @@ export function replaceFiles(changes: readonly FileChange[], folder: string): st
  * folder stays in place, as a disk may be mounted there (EBUSY).
  */
 export function restoreTree(copy: string | undefined, path: string, aside: string) {
-  const isSame = () => sameEntry(hostEntry(copy!), hostEntry(path));
-  if (copy !== undefined && tryFile("compare", path, isSame)) return;
+  if (copy !== undefined && tryFile("compare", path, () => sameEntry(hostEntry(copy), hostEntry(path))))
+    return;
   if (copy === undefined || !isFolder(copy) || !isFolder(path)) {
     moveToRescue(path, aside);
     if (copy !== undefined) copyTree(copy, path);

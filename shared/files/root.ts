@@ -134,15 +134,16 @@ function walk(path: string, { followsLast, see }: Way) {
   return { at, isLink: isLink === true };
 }
 
-/** A link's target; false: it is none; undefined: nothing is there. Asking first costs less than the error. */
+/** A link's target; false: it is none; undefined: nothing is there. */
+type LinkAt = string | false | undefined;
+
+/** Asking first costs less than the error. */
 function linkAt(host: string): LinkAt {
   return unlessCode(["ENOENT", "ENOTDIR"], () => {
     const isLink = lstatSync(host, { throwIfNoEntry: false })?.isSymbolicLink();
     return isLink ? (unlessCode(["EINVAL"], () => readlinkSync(host)) ?? false) : isLink;
   });
 }
-
-type LinkAt = string | false | undefined;
 
 function realpath(host: string): string | undefined {
   return unlessCode(["ENOENT", "ENOTDIR", "ELOOP"], () => realpathSync(host));
@@ -228,8 +229,8 @@ export function failOfFile(err: unknown, verb: string, path: string, to = path):
 
 function howToRepair(code: string, path: string): string {
   const place = nearestPlace(path);
-  // if even root may not, a flag of the file forbids it (chattr(1))
   const isRoot = process.getuid?.() === 0;
+  // if even root may not, a flag of the file forbids it (chattr(1))
   if (code === "EPERM" && isRoot)
     return `see which flag forbids it: ${shell`lsattr -d ${place}`}. Take it off: ${shell`chattr -ia ${place}`}; then run the same line again`;
   if (!isRoot && /^E(ACCES|PERM)$/.test(code)) return "run it as root";
