@@ -1,7 +1,8 @@
 #!/usr/bin/env bun
 /**
- * `npm run near`: the tests nearest to the lines that have changed, for about ten seconds. Near is who imports
- * the file, or names its script; nearer who names the very function.
+ * `npm run near`: the tests nearest to the lines that have changed, for about ten seconds, and beside them the
+ * rules of the house (test/repo), always and all of them: they read every file. Near is who imports the file,
+ * or names its script; nearer who names the very function.
  */
 import { existsSync, readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
@@ -17,7 +18,7 @@ import { IN_MEMORY } from "./temporary.ts";
 const USAGE = `Usage: npm run near [-- options]
 
   --base REF    what has changed since REF (default: since the last commit; if nothing has, in it)
-  --seconds N   begin no test after that (default 10)
+  --seconds N   begin no test after that (default 10); test/repo runs to its end, whatever it takes
   --list        run nothing: the tests, nearest first
 
 Exit codes: 0 all passed · 1 some failed`;
@@ -51,22 +52,37 @@ async function main() {
     near.map(({ test }) => test),
     ms,
     Date.now() + 1000 * seconds,
+    [...files.keys()].filter(isRule).sort(),
   );
 }
 
-/** On each core some of them, until a test is red or the time is over. */
-async function runNearest(tests: readonly string[], ms: ReadonlyMap<string, number>, until: number) {
+/** A rule of the house: it reads all files, so that no change is far from it. */
+export function isRule(path: string): boolean {
+  return path.startsWith("test/repo/") && path.endsWith(".test.ts");
+}
+
+/** On each core some of them, until a test is red or the time is over; and on one of them first the rules, all. */
+async function runNearest(
+  tests: readonly string[],
+  ms: ReadonlyMap<string, number>,
+  until: number,
+  rules: readonly string[],
+) {
   let [ran, passed, failed] = [0, 0, 0];
+  const count = async (some: readonly string[]) => {
+    const result = await runTests(some);
+    passed += result.passed;
+    failed += result.failed;
+  };
   const lane = async () => {
     while (ran < tests.length && failed === 0 && Date.now() < until) {
       const some = together(tests.slice(ran), ms);
       ran += some.length;
-      const count = await runTests(some);
-      passed += count.passed;
-      failed += count.failed;
+      await count(some);
     }
   };
-  await Promise.all(Array.from({ length: availableParallelism() }, lane));
+  const others = Array.from({ length: Math.max(1, availableParallelism() - 1) }, lane);
+  await Promise.all([count(rules).then(lane), ...others]);
   const left = tests.length - ran;
   console.log(
     `${ran} of ${tests.length} test files that what has changed can reach${left > 0 ? "; the others: npm run ok" : ""}`,
@@ -161,6 +177,7 @@ function withNames(home: string, lines: Lines): Changed[] {
 
 /** Test files that whole scripts, kits or a machine need: far away, as they cost most. */
 const FAR = /^test\/(scripts|kit)\//;
+/** They take too long. */
 const NEVER = /^test\/soak\//;
 
 /**
@@ -176,7 +193,7 @@ export function nearest(
   const found = new Map<string, number>();
   for (const one of changed)
     for (const [path, far] of distances(one, files, users)) {
-      if (!path.endsWith(".test.ts") || NEVER.test(path)) continue;
+      if (!path.endsWith(".test.ts") || NEVER.test(path) || isRule(path)) continue;
       const distance = far + (FAR.test(path) ? 1 : 0) - closeness(path, one, files.get(path)!);
       found.set(path, Math.min(distance, found.get(path) ?? Infinity));
     }

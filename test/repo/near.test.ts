@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { appendFileSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { $ } from "bun";
-import { changedIn, changedLines, nearest } from "../near.ts";
+import { changedIn, changedLines, isRule, nearest } from "../near.ts";
 import { sandbox } from "../pretend/sandbox.ts";
 
 const FILES = new Map(
@@ -20,6 +20,7 @@ const FILES = new Map(
     "test/scripts/01-etcd.test.ts": "typed(`01-etcd`);\n",
     "test/soak/cut.test.ts": 'import "../../shared/etcd/a.ts";\n',
     "test/shared/far.test.ts": 'const words = ["01-etcdX"];\n',
+    "test/repo/rule.test.ts": 'import "../../shared/etcd/a.ts";\n',
   }),
 );
 
@@ -34,6 +35,12 @@ test("a file's own tests come first, then its room's, then who is one import fur
     "test/typed/parts.test.ts",
     "test/scripts/01-etcd.test.ts",
   ]);
+});
+
+test("a rule of the house has no distance: it runs with every change, and nothing else of its room does", () => {
+  expect([...FILES.keys()].filter(isRule)).toEqual(["test/repo/rule.test.ts"]);
+  expect(isRule("test/repo/sources.ts")).toBe(false);
+  expect(tests([{ path: "test/repo/rule.test.ts", names: [] }], FILES)).toEqual([]);
 });
 
 test("who names the function that has changed is nearer, and so is the quicker of two", () => {

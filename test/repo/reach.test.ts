@@ -8,29 +8,29 @@ const HOME = join(import.meta.dir, "../..");
 
 /**
  * Files behind each script, with types, and itself. Not more than 154 for 01 to 04, 70 for 03-join, 200 for
- * 00-assess and 05-verify. A feature that raises a budget says why in the same commit; who needs less lowers
- * it.
+ * 00-assess and 05-verify. Eight more than there are today: a small new file that uncouples two others is
+ * welcome. A feature that raises a budget says why in the same commit; who needs less lowers it.
  */
 const BUDGETS: Record<string, number> = {
   // etcd's own snapshot is the rescue copy of an etcd that is not stopped, too (issue 44)
-  "00-assess": 128, // etcd on other machines is asked for its data (issue 44)
-  "00-salvage": 105, // etcd on other machines is asked for its data (issue 44)
-  "00-token-key": 84, // etcd on other machines is asked for its data (issue 44)
-  "01-etcd": 118,
-  "02-control-plane": 120,
-  "03-join": 46,
-  "03-workers": 111, // etcd on other machines is asked for its data (issue 44)
-  "04-sa-tokens": 109,
-  "05-verify": 122,
-  drill: 111,
-  "hand-over": 90,
-  "join-again": 65, // etcd on other machines is asked for its data (issue 44)
-  move: 103, // etcd on other machines is asked for its data (issue 44)
-  plan: 145,
-  "renew-ca": 112,
-  report: 162,
-  restore: 91, // older trees of damaged data (issue 45)
-  words: 13,
+  "00-assess": 136, // etcd on other machines is asked for its data (issue 44)
+  "00-salvage": 113, // etcd on other machines is asked for its data (issue 44)
+  "00-token-key": 92, // etcd on other machines is asked for its data (issue 44)
+  "01-etcd": 126,
+  "02-control-plane": 128,
+  "03-join": 54,
+  "03-workers": 119, // etcd on other machines is asked for its data (issue 44)
+  "04-sa-tokens": 117,
+  "05-verify": 130,
+  drill: 119,
+  "hand-over": 98,
+  "join-again": 73, // etcd on other machines is asked for its data (issue 44)
+  move: 111, // etcd on other machines is asked for its data (issue 44)
+  plan: 153,
+  "renew-ca": 120,
+  report: 170,
+  restore: 99, // older trees of damaged data (issue 45)
+  words: 15,
 };
 
 /** Rooms beside the repair: no part loads them. */
