@@ -9,10 +9,12 @@ import { assess } from "../shared/assess/assess.ts";
 import type { Assessment } from "../shared/assess/assessment.ts";
 import { type Looked, lookHere } from "../shared/assess/look-here.ts";
 import { deepAsked } from "../shared/assess/survivors.ts";
+import { hintOf } from "../shared/checks/check.ts";
 import { keepSaid } from "../shared/facts/said.ts";
 import { attempt, Fail, Refused } from "../shared/fail.ts";
 import { parseOptions, writeTyped } from "../shared/files/operator-files.ts";
 import { readKubeconfig } from "../shared/pki/kubeconfigs.ts";
+import { needsProof } from "../shared/plan/aim.ts";
 import { makePlan, type Plan } from "../shared/plan/make-plan.ts";
 import { planAsMarkdown } from "../shared/plan/markdown.ts";
 import { requireUserName } from "../shared/plan/paste.ts";
@@ -21,6 +23,7 @@ import { factsForPlan, type PlanFacts } from "../shared/plan/plan-facts.ts";
 import { planAsPage } from "../shared/plan/plan-page.ts";
 import { answer, run, say, step } from "../shared/run.ts";
 import { shellWord } from "../shared/shell-line.ts";
+import { verifyHere } from "../shared/verify/verify-here.ts";
 
 async function main() {
   const { file, deep, ...values } = parse();
@@ -30,7 +33,10 @@ async function main() {
     const looked = await lookHere(values["etcd-data"], values.endpoint);
     const facts = await factsForPlan(looked.known ?? {}, values);
     if (looked.known?.cp) keepSaid(looked.known.cp, lostThere(facts));
-    return { facts, looked, assessment: await assess(looked, { deep, lost: facts.lost }) };
+    const assessment = await assess(looked, { deep, lost: facts.lost });
+    const isOpen = facts.folder === undefined && needsProof(assessment, facts);
+    const isProved = isOpen && (await isProvedHere(looked, facts));
+    return { facts: { ...facts, isProved }, looked, assessment };
   });
   refuseWorker(assessment, looked);
   const plan = makePlan(assessment, facts, await runbookHere());
@@ -38,6 +44,12 @@ async function main() {
   else write(file, form(plan), plan);
   if (plan.elsewhere) process.exitCode = 3;
   else if (assessment.damaged) process.exitCode = 2;
+}
+
+/** Part 5's own checks, made now: the servers, etcd's members and each node's kubelet, by the API. */
+async function isProvedHere({ node }: Looked, { said, lost }: PlanFacts): Promise<boolean> {
+  const how = { etcdData: said["etcd-data"], without: lost.away, mustEnd: true };
+  return hintOf((await verifyHere(node, how)).checks) === undefined;
 }
 
 function write(file: string, text: string, { user, node, nodes, leftOut }: Plan) {

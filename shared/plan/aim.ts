@@ -11,7 +11,7 @@ import type { PlanFacts } from "./plan-facts.ts";
 import { inUtc, keyFiles, lostKeys } from "./seen-done.ts";
 import { hasAnswered, isSearched, wasSearched } from "./seen-nodes.ts";
 
-type Facts = Pick<PlanFacts, "seen" | "lost" | "said" | "moved">;
+type Facts = Pick<PlanFacts, "seen" | "lost" | "said" | "moved" | "isProved">;
 
 interface Around {
   facts: Facts;
@@ -35,7 +35,8 @@ function aimOfRepair(
     return `This plan takes ${listed(facts.lost.controlPlanes)} out of the cluster: nothing is damaged on this node, and etcd runs on the others.`;
   const workers = workersOf(facts, nodes);
   if (!damaged && course.includes("old-cas")) return othersAim(facts, nodes);
-  if (!damaged) return joinsOf(facts, nodes).length > 0 ? `${AIMS.workers}${workers}` : AIMS.rest;
+  if (!damaged && joinsOf(facts, nodes).length > 0) return `${AIMS.workers}${workers}`;
+  if (!damaged) return facts.isProved ? `${AIMS.rest} ${PROVED}` : AIMS.rest;
   if (course.includes("new-cas")) {
     const restart = `every pod with a token restarts once, ${pods} pods at most.`;
     const isLost = lostKeys(deep).includes("ca");
@@ -58,6 +59,9 @@ const AIMS = {
   workers: "This plan is for workers: nothing is damaged on this node.",
   rest: "This plan is for what is left of the repair.",
 };
+
+const PROVED =
+  "Part 5's checks are all good on this node now: every node that should be there renews its Lease and answers by the API.";
 
 /** Who is done with a repair types the plan once more, and should not begin anew. */
 function othersAim(facts: Facts, nodes: readonly PlanNode[]): string {
@@ -138,10 +142,13 @@ export function whereToPlan(assessed: Assessment, around: Surroundings): Elsewhe
   return { open: where?.open ?? [], aim, notes: decisions.notes };
 }
 
-/** After a repair: who was not looked at may be repaired as well, and gets no line that stops anything. */
-function lookFirst({ damaged }: Assessment, { facts, nodes }: Surroundings): Elsewhere | undefined {
+/**
+ * After a repair: who was not looked at may be repaired as well, and gets no line that stops anything. Where
+ * part 5 proves all of them from here, nobody has to look.
+ */
+function lookFirst(assessed: Assessment, { facts, nodes }: Surroundings): Elsewhere | undefined {
   const unseen = unseenOthers(nodes, facts);
-  if (damaged || !facts.isKept || facts.lost.names.length > 0 || unseen.length === 0) return undefined;
+  if (!needsProof(assessed, facts) || facts.isProved || unseen.length === 0) return undefined;
   const aim = `Look at ${listed(unseen)} first, by the lines that ask all nodes: nothing is damaged on this node, and what is left there is not known here`;
   return { open: [], aim };
 }
@@ -165,6 +172,14 @@ function whereKeysAre(
   if (running.length === 0) return undefined;
   const aim = `Look at ${listed(running)} first: etcd runs there, or seems to, so ${keyFiles(lost)} may still be there`;
   return { open: running, aim };
+}
+
+/** Nothing is damaged here after a repair: what is left depends on nodes that this plan may not have looked at. */
+export function needsProof(
+  { damaged }: Pick<Assessment, "damaged">,
+  { isKept, lost }: Pick<PlanFacts, "isKept" | "lost">,
+): boolean {
+  return !damaged && isKept && lost.names.length === 0;
 }
 
 const LED = "the controller-manager there led last, and only its process may hold ca.key in memory";

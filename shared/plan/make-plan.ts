@@ -193,7 +193,8 @@ function courseHere({ course, damaged }: Assessment, { nodes, facts }: Surroundi
   const { seen, lost, isKept } = facts;
   if (damaged || (course && course[0] !== "hold")) return course;
   const others = othersOf(nodes);
-  if (lost.names.length > 0 || !others.every((name) => nothingDamaged(name, seen))) {
+  const areWell = facts.isProved || others.every((name) => nothingDamaged(name, seen));
+  if (lost.names.length > 0 || !areWell) {
     const needsKeys =
       facts.hasNewKeys || !others.every((name) => nothingDamaged(name, seen) || hasOnlyExpired(name, seen));
     return course?.filter((task) => task !== "hold" && (needsKeys || !CARRIES_KEYS.includes(task)));

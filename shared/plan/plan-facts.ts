@@ -43,6 +43,11 @@ export interface PlanFacts {
   seen: Seen;
   folder: string | undefined;
   isKept: boolean;
+  /**
+   * The repair of this node is finished, and part 5's checks here are all good now: every node that was not
+   * said to be away renews its Lease, and answers by the API. Unset: they were not made, as nothing depends on it.
+   */
+  isProved?: boolean;
   /** The last change by a script here. */
   repairedAt: Date | undefined;
   /** The one that led last, where it is on another node. */

@@ -149,18 +149,25 @@ test("who was looked at, when, and who was not", () => {
   expect(lookedAt("m1", here as never, [NODES[0]!])).toEqual(["Looked at: m1 (here)"]);
 });
 
-test.each<[string, { damaged?: boolean; isKept?: boolean; seen?: string[]; lost?: string[] }, boolean]>([
+test.each<
+  [
+    string,
+    { damaged?: boolean; isKept?: boolean; isProved?: boolean; seen?: string[]; lost?: string[] },
+    boolean,
+  ]
+>([
   ["repaired, and the other one was not looked at", {}, true],
   ["repaired, and the other one was looked at", { seen: ["m2"] }, false],
   ["damaged", { damaged: true }, false],
   ["never repaired", { isKept: false }, false],
   ["repaired, and the other one is lost for good", { lost: ["m2"] }, false],
+  ["repaired, and part 5 proves the other one from here", { isProved: true }, false],
 ])("who was not looked at gets no line on a node that is %s: a look first", (_, row, isFirst) => {
-  const { damaged = false, isKept = true, seen = [], lost = [] } = row;
+  const { damaged = false, isKept = true, isProved = false, seen = [], lost = [] } = row;
   const facts = {
     seen: { nodes: seen.map((name) => ({ name })), silent: [], leftOut: [] },
     lost: { names: lost, away: [] },
-    ...{ isKept, said: {}, silent: [], running: [], named: [], givenUp: [] },
+    ...{ isKept, isProved, said: {}, silent: [], running: [], named: [], givenUp: [] },
   };
   const nodes = NODES.filter(({ name }) => !lost.includes(name));
   const where = whereToPlan({ node: "m1", damaged } as never, { facts: facts as never, nodes });
