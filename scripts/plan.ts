@@ -46,8 +46,8 @@ async function main() {
   else if (assessment.damaged) process.exitCode = 2;
 }
 
-/** Part 5's own checks, made now: the servers, etcd's members and each node's kubelet, by the API. */
-async function isProvedHere({ node }: Looked, { said, lost }: PlanFacts): Promise<boolean> {
+/** Part 5's own checks, made now: the servers, etcd's members, and each kubelet by the API. */
+async function isProvedHere({ node }: Looked, { said, lost }: PlanFacts) {
   const how = { etcdData: said["etcd-data"], without: lost.away, mustEnd: true };
   return hintOf((await verifyHere(node, how)).checks) === undefined;
 }
