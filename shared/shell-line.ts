@@ -63,17 +63,21 @@ export const KUBECTL = "kubectl --kubeconfig /etc/kubernetes/admin.conf";
 
 /**
  * Lines that name the files of this node and its people, and the cluster's objects, that have one of these words; of
- * their content nothing is shown. `options` of grep, as "w": only whole words.
+ * their content nothing is shown. `options` of grep, as "w": only whole words. People choose what is in their homes: no
+ * link of theirs is followed, nor a file system entered; only files are opened (-D skip: also where one has just become a
+ * FIFO); and each name is one line of plain characters. Root's own links are followed, at the ends with a slash.
  */
 export function linesThatFind(words: readonly string[], options = ""): [files: string, objects: string] {
   const patterns = words.map((word) => `-e ${shellWord(word)}`).join(" ");
   const objects = `${KUBECTL} get ${WITH_PLACES} -A -o go-template='${ONE_EACH_LINE}'`;
   const named = ["sed 's/\\\\[nrt]/ /g'", `grep -F${options} ${patterns}`, "cut -d' ' -f1,2"];
-  return [
-    `grep -rlsF${options} ${patterns} --exclude-dir={pods,cache,tmp} /etc /var/lib/kubelet /root/.kube /home/*/.kube`,
-    [objects, ...named].join(" | "),
-  ];
+  const isLeftOut = "-type d \\( -name pods -o -name cache -o -name tmp \\) -prune";
+  const find = `find ${WITH_FILES} -xdev ${isLeftOut} -o -type f -exec grep -lsZF${options} -D skip ${patterns} {} + 2> /dev/null`;
+  return [`${find} | tr '\\n\\0' '?\\n' | cat -v | sort -u`, [objects, ...named].join(" | ")];
 }
+
+/** The second may be a file system of its own. */
+const WITH_FILES = "/etc /etc/kubernetes/ /var/lib/kubelet/ /root/.kube/ /home/*/.kube";
 
 /** Kinds that people write; the others follow by themselves, or only record the past. */
 const WITH_PLACES =

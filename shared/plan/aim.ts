@@ -6,8 +6,8 @@ import type { Assessment } from "../assess/assessment.ts";
 import { listed } from "../plain.ts";
 import { decisionsOf } from "./decisions.ts";
 import type { Note, Surroundings } from "./note.ts";
-import type { PlanNode } from "./paste.ts";
 import type { PlanFacts } from "./plan-facts.ts";
+import type { PlanNode } from "./plan-node.ts";
 import { inUtc, keyFiles, lostKeys } from "./seen-done.ts";
 import { hasAnswered, isSearched, wasSearched } from "./seen-nodes.ts";
 

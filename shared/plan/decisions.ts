@@ -12,9 +12,9 @@ import { pathsGivenUp } from "../node/words.ts";
 import { listed } from "../plain.ts";
 import { choices, choicesInWords, isGivenUp, isNeeded } from "../static-pods/without-files.ts";
 import { linesHere, linesOn, type Note, planWith, type Surroundings } from "./note.ts";
-import type { PlanNode } from "./paste.ts";
 import { tarPipe } from "./paste-files.ts";
 import type { List, PlanFacts } from "./plan-facts.ts";
+import type { PlanNode } from "./plan-node.ts";
 import { hasAnswered } from "./seen-nodes.ts";
 
 interface Decisions {
@@ -208,10 +208,9 @@ function askAgain({ length }: readonly PlanNode[]): string {
 
 function bringLine(
   paths: readonly string[],
-  { from, to }: Record<"from" | "to", PlanNode>,
+  ends: Record<"from" | "to", PlanNode>,
   { user }: Pick<PlanFacts, "user">,
 ): string {
-  const ends = { from: from.address, to: to.address };
   const pipes = paths.map((path) => tarPipe(user, ends, { folder: "/", names: [path.slice(1)], keep: true }));
   return `(${pipes.join("; ")})`;
 }

@@ -193,7 +193,8 @@ export const THERE: Effort = { does: "Make the plan there", costs: NOTHING, seco
 export const GATHER: Effort = { does: "Bring the other nodes' transcripts", costs: NOTHING, seconds: [1, 2] };
 
 export function fetching(file: string): Effort {
-  return { does: `Copy ${basename(file)}`, costs: "nothing", seconds: [1, 2] };
+  const note = "It prints where the file lies: in a new folder of your home";
+  return { does: `Copy ${basename(file)}`, costs: "nothing", seconds: [1, 2], note };
 }
 
 export function carrying(files: readonly string[]): Effort {

@@ -11,9 +11,10 @@ import { aimOf, type Elsewhere, joinsOf, lookedAt, othersOf, whereToPlan } from 
 import { givenUpNotes, notesBeforePart3 } from "./decisions.ts";
 import { askLines, type Note, planAgain, type Surroundings } from "./note.ts";
 import { bundleNotes, firstNotes, notesBeforeEnd, notesBeforePart1 } from "./notes.ts";
-import { isName, type Line, type PlanNode, planNodes, sshLines } from "./paste.ts";
+import { sshLines } from "./paste.ts";
 import { toOperator } from "./paste-files.ts";
 import type { PlanFacts } from "./plan-facts.ts";
+import { isName, type Line, type PlanNode, planNodes } from "./plan-node.ts";
 import { stepsOf, stepThere } from "./plan-steps.ts";
 import { type Block, type Part, readRunbook } from "./runbook.ts";
 import { isSeenDone, saidBy, sightsOf, withSights } from "./seen-done.ts";

@@ -56,6 +56,7 @@ export function howTo(plan: Plan): string[] {
   return [
     ...(estimateOf(plan) ? [lasts] : []),
     `Paste the lines into one bash window on a machine that reaches the nodes by ssh ${who} and knows their host keys: if ssh asks about one, stop and look.`,
+    "A worker's address is only what its own kubelet says. So ssh asks about each worker by its node's name, once, also where it knows the address. Say yes only if that machine is that node.",
     `On a node itself, ${isRoot ? "" : "after `sudo -i`, "}type what stands behind \`&&\`.`,
     "Each line up to the proof may be repeated. Continue with the next step when one has finished as it says, with exit code 0 unless it names another.",
     "A letter that is missing is a step that this plan does not need. 1.4 on the screen is a step of part 1.",

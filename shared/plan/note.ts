@@ -2,20 +2,11 @@
 import { command } from "../again.ts";
 import { isServer } from "../pki/addresses.ts";
 import { programWord, shell } from "../shell-line.ts";
-import {
-  asRoot,
-  isName,
-  KIT_PLACE,
-  meetLine,
-  type PlanNode,
-  sshLines,
-  sudo,
-  terminalLines,
-  WITHIN,
-  withName,
-} from "./paste.ts";
+import { asRoot, KIT_PLACE, sshLines, sudo, terminalLines, withName } from "./paste.ts";
 import { kitProgram } from "./paste-files.ts";
 import type { List, PlanFacts, Said } from "./plan-facts.ts";
+import { isName, type PlanNode } from "./plan-node.ts";
+import { meetLoop, sshWords, toMeet, WITHIN } from "./ssh-to.ts";
 
 export interface Note {
   text: string;
@@ -98,19 +89,26 @@ interface Asked {
  * Asks all nodes what 00-assess says there, and makes the plan of their answers: pasted on the operator's machine, twenty
  * at the same time, with or without the kit. Before that, one after the other, ssh asks about each host key that it does
  * not know. A node that does not answer leaves an empty file. One without a known address is not asked, nor one without a
- * name of its own: its words would be another one's.
+ * name of its own: its words would be another one's. The files are in a new folder that nobody else can write to, and that
+ * goes at the end: a shell of its own removes it, also after Ctrl-C.
  */
 export function askLines({ user, said, unkept, nodes, kit }: Asked): string {
   const { program, file } = kitProgram(kit);
   const look = `[ -x ${KIT_PLACE}/bunw ] || { ${program}\n} >&2 && cd ${KIT_PLACE} && ${lookAt(said["etcd-data"])}`;
   const asked = nodes.filter(({ name, why }) => !why && isName(name));
   const plan = `tar -C ${KIT_PLACE} --no-same-permissions -xof - && cd ${KIT_PLACE} && ${command(`plan --seen ${SEEN}`, unkept)}`;
-  const ask = `{ ssh ${WITHIN} ${user}@$1 "$look" < ${file} > ${SEEN}/$0.json; } 2>&1 | ${withName('"$0"')}; exit 0`;
+  // a third word is the name by which ssh knows the machine, where an address decides nothing
+  const ask = `{ ssh ${WITHIN} \${2:+-o HostKeyAlias=$2} ${user}@$1 "$look" < ${file} > "$d/${SEEN}/$0.json"; } 2>&1 | ${withName('"$0"')}; exit 0`;
   return [
+    "(",
+    "set -C; umask 077",
     `export look=${programWord(sudo(user) ? `${sudo(user)}sh -c ${programWord(look)}` : look)}`,
-    `nodes="${asked.map(({ name, address }) => `${name} ${address}`).join("\n")}"`,
-    `echo "$nodes" | while read -r _ a; do ${meetLine(user)}; done`,
-    `mkdir -p ${SEEN} && echo "$nodes" | xargs -P 20 -n 2 sh -c '${ask}'`,
-    `tar -cf - ${SEEN} | ssh ${user}@${nodes[0]!.address} ${asRoot(user, plan)}`,
+    `nodes="${asked.map((node) => `${node.name} ${toMeet(node)}`).join("\n")}"`,
+    `echo "$nodes" | ${meetLoop(user, "_ a n")}`,
+    "d=$(mktemp -d) && export d || exit",
+    `trap 'rm -rf "$d"' EXIT`,
+    `mkdir "$d/${SEEN}" && echo "$nodes" | xargs -P 20 -L 1 sh -Cc '${ask}'`,
+    `tar -C "$d" -cf - ${SEEN} | ssh ${sshWords(user, nodes[0]!)} ${asRoot(user, plan)}`,
+    ")",
   ].join("\n");
 }

@@ -11,9 +11,10 @@ import { isIrreplaceable } from "../salvage/wanted-keys.ts";
 import { shell } from "../shell-line.ts";
 import { type Elsewhere, openOthers, othersOf } from "./aim.ts";
 import { linesHere, linesOn, type Note, planAgain, planWith } from "./note.ts";
-import { type PlanNode, ROOT } from "./paste.ts";
+import { ROOT } from "./paste.ts";
 import { printedInto, tarPipe } from "./paste-files.ts";
 import { LISTS, type List, type PlanFacts } from "./plan-facts.ts";
+import type { PlanNode } from "./plan-node.ts";
 import type { Placed, PlanStep } from "./step-order.ts";
 
 type Asked = Pick<
@@ -187,7 +188,7 @@ function tokensOfWorker(
     {
       text: `Optional, one to two minutes: no token that the lost sa.key has signed is on this node, and ${worker.name} may have some. If you trust it, their key is computed, and old tokens stay valid until part 4. The last line is refused once, as nothing here proves these tokens: its hint has the same line with --kid. Type that one.`,
       commands: [
-        printedInto("tokens", user, { from: worker.address, to: nodes[0]!.address }, COLLECT),
+        printedInto("tokens", user, { from: worker, to: nodes[0]! }, COLLECT),
         ...linesHere(asked, command("00-token-key --token-file tokens")),
       ],
     },
@@ -218,7 +219,7 @@ function wayBack(way: string, { user, nodes, seen }: Asked): Note[] {
   const others = othersOf(nodes).filter((other) => !lackers.includes(other));
   const from = nodes.find((node) => node.name === others[0]);
   if (!from) return [];
-  const pipe = tarPipe(user, { from: from.address, to: to.address }, { folder: "/", names: all, keep: true });
+  const pipe = tarPipe(user, { from, to }, { folder: "/", names: all, keep: true });
   return [{ text: `${listed(others)}: mostly the same there`, commands: [`(${pipe})`] }];
 }
 

@@ -7,24 +7,10 @@ import { Fail } from "../fail.ts";
 import { PACK_RUNS } from "../node/rescue-folder.ts";
 import { urlHost } from "../pki/addresses.ts";
 import { programWord, wordThere } from "../shell-line.ts";
-import {
-  ALL,
-  AT_ONCE,
-  asRoot,
-  fewAndMany,
-  isName,
-  KIT_PLACE,
-  type Line,
-  type LineFor,
-  MANY_FILE,
-  meetLine,
-  onEach,
-  type PlanNode,
-  ROOT,
-  sideBySide,
-  sudo,
-  WITHIN,
-} from "./paste.ts";
+import { ALL, FROM_LIST, fewAndMany, forMany, onEach } from "./many-workers.ts";
+import { asRoot, KIT_PLACE, ROOT, sideBySide, sudo } from "./paste.ts";
+import { isName, type Line, type PlanNode } from "./plan-node.ts";
+import { hostKeyName, meetLine, meetLoop, type Reached, sshWords, toMeet } from "./ssh-to.ts";
 
 /** The halves of RUNBOOK.md's line `ssh root@NODE '…' < kit.tar.gz`. Errors: Fail where it is another. */
 export function kitProgram(line: string): { program: string; file: string } {
@@ -41,29 +27,15 @@ export function kitLines(user: string, nodes: readonly PlanNode[], line: string)
   const { program, file } = kitProgram(line);
   const { few, many } = fewAndMany(nodes);
   const unpack = user === ROOT ? program : `${sudo(user)}sh -c ${programWord(program)}`;
-  const send = (address: string) => `ssh ${user}@${address} "$unpack" < ${file}`;
-  const own = few.map(({ name, address }) => ({ at: name, text: send(address) }));
-  const addresses = few.flatMap(({ address, why }) => (why ? [] : [address]));
+  const send = (node: Reached) => `ssh ${sshWords(user, node)} "$unpack" < ${file}`;
+  const own = few.map((node) => ({ at: node.name, text: send(node) }));
+  const met = few.flatMap((node) => (node.why ? [] : toMeet(node)));
   const lines: Line[] = [{ text: `export unpack=${programWord(unpack)}` }];
-  if (own.length > 1)
-    lines.push({ text: `for a in ${addresses.join(" ")}; do ${meetLine(user)}; done` }, ...sideBySide(own));
+  if (own.length > 1) lines.push({ text: meetLine(user, met) }, ...sideBySide(own));
   else lines.push(...own);
   if (many.length > 0)
-    lines.push(
-      { text: `cut -d" " -f1 ${MANY_FILE} | while read -r a; do ${meetLine(user)}; done` },
-      { at: ALL, text: `${AT_ONCE} sh -c '${send("{}")}'` },
-    );
+    lines.push({ text: `${meetLoop(user)} ${FROM_LIST}` }, { at: ALL, text: forMany(send) });
   return lines;
-}
-
-/** Where the line has the node's name, $0 is the address, $1 the name. */
-function lineForMany(program: LineFor): string {
-  return `xargs -P 20 -n 2 bash -c ${programWord(program("$0", "$1"))} < ${MANY_FILE}`;
-}
-
-/** ssh compares the host key with that of this name, wherever the address leads (HostKeyAlias in ssh_config(5)). */
-function hostKeyOption(name: string): string {
-  return `-o HostKeyAlias=${name}`;
 }
 
 /** Whoever has one of these can become a node, or open the bundle of the keys. */
@@ -72,8 +44,8 @@ export const isSecret = (files: readonly string[]) =>
 
 /**
  * `files` of one folder. Another user may not read such a file: root's tar packs and unpacks it. NODE in the path is the
- * name of the node that gets it. A secret goes to the machine that ssh knows by that name: a worker's address is only its
- * own claim. scp would take the name for both ends.
+ * name of the node that gets it. A secret goes to the machine that ssh knows by that name, and so does all that goes to a
+ * worker: scp would take the name for both ends.
  */
 export function carryLines(
   user: string,
@@ -85,32 +57,23 @@ export function carryLines(
   const inKitsFolder = `${KIT_PLACE}/${more.length > 0 ? `{${files.join(",")}}` : file}`;
   const [path, into] = file.startsWith("/") ? [file, dirname(file)] : [inKitsFolder, KIT_PLACE];
   const names = files.map((one) => basename(one));
-  const secret = isSecret(files);
-  const isPiped = secret || user !== ROOT;
-  const program = (address: string, name: string) => {
-    const own = path.replace("NODE", name);
-    if (!isPiped) return `scp -3 -p root@${urlHost(from.address)}:${own} root@${urlHost(address)}:${into}/`;
-    const ends = { from: from.address, to: address, ...(secret && { called: name.replace(" ", "-") }) };
-    return tarPipe(user, ends, { folder: dirname(own), into, names });
-  };
-  const line = isPiped ? (...one: Parameters<LineFor>) => `(${program(...one)})` : program;
-  if (secret) return [...meetByName(user, nodes), ...onEach(nodes, line, lineForMany(program))];
-  const same = isPiped ? `bash -c ${programWord(program("{}", ""))}` : program("{}", "");
-  return onEach(nodes, line, `${AT_ONCE} ${same}`);
+  const isByName = isSecret(files);
+  const pipe = (to: Reached) =>
+    tarPipe(user, { from, to, isByName }, { folder: dirname(path.replace("NODE", to.name)), into, names });
+  const scp = ({ address, name }: PlanNode) =>
+    `scp -3 -p root@${urlHost(from.address)}:${path.replace("NODE", name)} root@${urlHost(address)}:${into}/`;
+  const line = (to: PlanNode) =>
+    isByName || user !== ROOT || to.role === "worker" ? `(${pipe(to)})` : scp(to);
+  return [...(isByName ? meetByName(user, nodes) : []), ...onEach(nodes, line, forMany(pipe))];
 }
 
-/**
- * Before a secret goes, ssh meets each by its name: it asks about the host key of one that it does not know by it, also if
- * it is told never to ask, and says by which other names, or address, it knows that key.
- */
+/** Before a secret goes, ssh meets each by its name. */
 function meetByName(user: string, nodes: readonly PlanNode[]): Line[] {
   const { few, many } = fewAndMany(nodes);
-  const ask = `ssh-keygen -F $n > /dev/null 2>&1 || ssh -n ${WITHIN} -o StrictHostKeyChecking=ask ${hostKeyOption("$n")} ${user}@$a true`;
-  const loop = `while read -r a n; do ${ask}; done`;
-  const pairs = few.map(({ address, name }) => `${address} ${name.replace(" ", "-")}`).join(" ");
+  const lines = few.map(({ address, name }) => `${address} ${hostKeyName(name)}`);
   return [
-    ...(few.length > 0 ? [{ text: `printf "%s %s\\n" ${pairs} | ${loop}` }] : []),
-    ...(many.length > 0 ? [{ text: `${loop} < ${MANY_FILE}` }] : []),
+    ...(few.length > 0 ? [{ text: meetLine(user, lines) }] : []),
+    ...(many.length > 0 ? [{ text: `${meetLoop(user)} ${FROM_LIST}` }] : []),
   ];
 }
 
@@ -124,45 +87,51 @@ interface Piped {
   keep?: boolean;
 }
 
-/** It fails where either end does. `called`: the name by which ssh knows the machine that gets it. */
+/** It fails where either end does. `isByName`: a secret goes there. */
 export function tarPipe(
   user: string,
-  { from, to, called }: { from: string; to: string; called?: string },
+  { from, to, isByName = false }: { from: Reached; to: Reached; isByName?: boolean },
   { folder, into = folder, names, keep = false }: Piped,
 ): string {
   const tar = (at: string, how: string) =>
     `${sudo(user)}tar -C ${at} ${how} - ${names.map(wordThere).join(" ")}`;
-  const receiver = `${called ? `${hostKeyOption(called)} ` : ""}${user}@${to}`;
-  return `set -o pipefail; ssh -n ${user}@${from} ${tar(folder, "-cf")} | ssh ${receiver} ${tar(into, `-xp${keep ? "k" : ""}f`)}`;
+  const receiver = sshWords(user, to, { isByName });
+  return `set -o pipefail; ssh -n ${sshWords(user, from)} ${tar(folder, "-cf")} | ssh ${receiver} ${tar(into, `-xp${keep ? "k" : ""}f`)}`;
 }
 
 /** Into a file of the kit's folder. */
 export function printedInto(
   file: string,
   user: string,
-  { from, to }: { from: string; to: string },
+  { from, to }: { from: Reached; to: Reached },
   program: string,
 ): string {
   const put = asRoot(user, `umask 077; cat > ${KIT_PLACE}/${file}`);
-  return `ssh -n ${user}@${from} ${asRoot(user, program)} | ssh ${user}@${to} ${put}`;
+  return `ssh -n ${sshWords(user, from)} ${asRoot(user, program)} | ssh ${sshWords(user, to)} ${put}`;
 }
 
-export function toOperator(user: string, { name, address }: PlanNode, file: string): Line {
+/**
+ * Into a new folder of the operator's home, which nobody else can write to: in the folder where the line is pasted, a file
+ * of that name may be another user's link. The line prints the path. The folder has another name than root's rescue folder.
+ */
+export function toOperator(user: string, node: PlanNode, file: string): Line {
   const path = file.startsWith("/") ? file : `${KIT_PLACE}/${file}`;
-  const text =
+  const target = `"$d/${basename(path)}"`;
+  const bring =
     user === ROOT
-      ? `scp -p root@${urlHost(address)}:${path} .`
-      : `ssh -n ${user}@${address} ${sudo(user)}cat ${path} > ${basename(path)}`;
-  return { at: name, text };
+      ? `scp -p root@${urlHost(node.address)}:${path} ${target}`
+      : `ssh -n ${sshWords(user, node)} ${sudo(user)}cat ${path} > ${target}`;
+  const folder = `$(mktemp -d ~/from-${hostKeyName(node.name)}-XXXXXX)`;
+  return { at: node.name, text: `(set -C; d=${folder} && ${bring} && echo ${target})` };
 }
 
 /** Each under its node's name: a node is believed by the file that it came in. */
 export function gatherLines(user: string, to: PlanNode, nodes: readonly PlanNode[], folder: string): Line[] {
-  const pipe = (address: string, name: string) => {
-    const put = `cd ${KIT_PLACE} && mkdir -p -m 700 ${folder} && cat > ${folder}/${name}.tar`;
+  const pipe = (from: Reached) => {
+    const put = `cd ${KIT_PLACE} && mkdir -p -m 700 ${folder} && cat > ${folder}/${from.name}.tar`;
     const there = user === ROOT ? put : `${sudo(user)}sh -c '${put}'`;
-    return `set -o pipefail; ssh -n ${user}@${address} ${asRoot(user, PACK_RUNS)} | ssh ${user}@${to.address} "${there}"`;
+    return `set -o pipefail; ssh -n ${sshWords(user, from)} ${asRoot(user, PACK_RUNS)} | ssh ${sshWords(user, to)} "${there}"`;
   };
   const named = nodes.filter(({ name }) => isName(name));
-  return onEach(named, (...one) => `(${pipe(...one)})`, lineForMany(pipe));
+  return onEach(named, (from) => `(${pipe(from)})`, forMany(pipe));
 }

@@ -18,7 +18,7 @@ import {
   where,
 } from "./markdown.ts";
 import type { Note } from "./note.ts";
-import type { Line } from "./paste.ts";
+import type { Line } from "./plan-node.ts";
 import style from "./plan-page.css" with { type: "text" };
 import script from "./plan-page-script.js" with { type: "text" };
 import { inSentences, isSeenDone } from "./seen-done.ts";

@@ -21,22 +21,11 @@ import {
   NEW_ONE,
   THERE,
 } from "./effort.ts";
-import {
-  isNotFirst,
-  KIT_PLACE,
-  keptLine,
-  type Line,
-  MANY_FILE,
-  nodesAt,
-  type PlanNode,
-  printedLines,
-  sideBySide,
-  sshLines,
-  terminalLines,
-  workersFile,
-} from "./paste.ts";
+import { FROM_LIST, workersList } from "./many-workers.ts";
+import { KIT_PLACE, keptLine, printedLines, sideBySide, sshLines, terminalLines } from "./paste.ts";
 import { carryLines, gatherLines, kitLines, tarPipe, toOperator } from "./paste-files.ts";
 import type { PlanFacts, Said } from "./plan-facts.ts";
+import { isNotFirst, type Line, nodesAt, type PlanNode } from "./plan-node.ts";
 import type { Block } from "./runbook.ts";
 import { isSearched, wasSearched } from "./seen-nodes.ts";
 import { KEEPER, onNodes, type Placed, type PlanStep } from "./step-order.ts";
@@ -58,19 +47,17 @@ export function stepsOf(blocks: readonly Block[], nodes: readonly PlanNode[], fa
     const meant = nodes.filter((node) => isMeant(node, block, facts));
     return block.on ? typedSteps(block, meant, facts, isKept) : fileSteps(block, meant, facts);
   });
-  return withFile(
+  return withList(
     steps.filter(({ on }) => on.length > 0),
     nodes,
   );
 }
 
-/** The file of many workers is written before the first line that reads it. */
-function withFile(steps: readonly Placed[], nodes: readonly PlanNode[]): Placed[] {
-  const file = workersFile(nodes) ?? [];
-  const first = steps.findIndex(({ lines }) =>
-    lines.some(({ text }) => text.includes(`-f1 ${MANY_FILE} `) || text.endsWith(`< ${MANY_FILE}`)),
-  );
-  return steps.map((step, index) => (index === first ? { ...step, lines: [...file, ...step.lines] } : step));
+/** The list of many workers stands before the first line that reads it. */
+function withList(steps: readonly Placed[], nodes: readonly PlanNode[]): Placed[] {
+  const list = workersList(nodes) ?? [];
+  const first = steps.findIndex(({ lines }) => lines.some(({ text }) => text.includes(FROM_LIST)));
+  return steps.map((step, index) => (index === first ? { ...step, lines: [...list, ...step.lines] } : step));
 }
 
 type Joined = Block & { files: string[] };
@@ -259,7 +246,7 @@ function linesOf(
 /** The others' answers go along: that plan would ask for them once more. */
 export function stepThere(
   { user, said, folder }: Pick<PlanFacts, "user" | "said" | "folder">,
-  { address: from }: PlanNode,
+  from: PlanNode,
   there: readonly PlanNode[],
 ): Omit<PlanStep, "number"> {
   const lines = there.flatMap((node) => {
@@ -267,7 +254,7 @@ export function stepThere(
     if (folder === undefined) return line({});
     const [seen, parent] = [basename(folder), wordThere(dirname(resolve(KIT_PLACE, folder)))];
     const way = { folder: parent, into: KIT_PLACE, names: [seen] };
-    return [{ text: `(${tarPipe(user, { from, to: node.address }, way)})` }, ...line({ seen })];
+    return [{ text: `(${tarPipe(user, { from, to: node }, way)})` }, ...line({ seen })];
   });
   return { ...THERE, ...onNodes(there, "on"), lines, exit: [0, 2, 3] };
 }

@@ -11,7 +11,7 @@ import { Fail } from "../fail.ts";
 import { list, stat } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
 import { asWords, type Word } from "../node/words.ts";
-import { isName } from "./paste.ts";
+import { isName } from "./plan-node.ts";
 
 export interface SeenNode {
   name: string;

@@ -7,8 +7,10 @@ import type { Cluster } from "../facts/cluster.ts";
 import type { Task } from "../facts/course.ts";
 import { hostsSaid, type Moved, meansWorkers, thatMoved } from "../pki/addresses.ts";
 import { DRY_RUN, type Effort, GATHER, KEPT, KIT, MOVES, THERE } from "./effort.ts";
-import { isNotFirst, type Line, nodesAt, type PlanNode, sshLines } from "./paste.ts";
+import { isWorkersList, LISTER } from "./many-workers.ts";
+import { sshLines } from "./paste.ts";
 import type { PlanFacts } from "./plan-facts.ts";
+import { isNotFirst, type Line, nodesAt, type PlanNode } from "./plan-node.ts";
 
 export interface PlanStep extends Effort {
   number: string;
@@ -123,12 +125,14 @@ export function numbered<S extends Unnumbered>(
   const own = new Set(steps.map(placeOf));
   const has = (place: string) => own.has(place) || !RARE.includes(place) || (several && place === "end-etcd");
   const rows = PLACES.map((part) => part.filter((row) => row.some(has)));
-  let keeps = "";
+  let [keeps, lists] = ["", ""];
   return steps.map((step) => {
     const index = rows[step.part]!.findIndex((row) => row.includes(placeOf(step)));
     const number = `${step.part}${String.fromCharCode("a".charCodeAt(0) + index)}`;
     if (step.note?.startsWith(KEPT)) keeps = number;
-    const lines = step.lines.map((line) => ({ ...line, text: line.text.replaceAll(KEEPER, keeps) }));
+    if (step.lines.some(isWorkersList)) lists = number;
+    const text = (line: Line) => line.text.replaceAll(KEEPER, keeps).replaceAll(LISTER, lists);
+    const lines = step.lines.map((line) => ({ ...line, text: text(line) }));
     return { ...step, number, lines };
   });
 }

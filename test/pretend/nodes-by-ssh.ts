@@ -48,7 +48,7 @@ function program(path: string, lines: string) {
 export async function nodesBySsh(first: string) {
   const at = mkdtempSync(join(tmpdir(), "nodes-"));
   const kit = `${at}/nodes/${first}${KIT_FOLDER}`;
-  for (const folder of [`${at}/login`, `${at}/root`, `${at}/operator`, kit])
+  for (const folder of [`${at}/login`, `${at}/root`, `${at}/operator`, `${at}/home`, kit])
     mkdirSync(folder, { recursive: true });
   program(`${at}/operator/ssh`, SSH);
   program(`${at}/login/sudo`, SUDO);
@@ -69,6 +69,12 @@ export async function nodesBySsh(first: string) {
     folder: (address: string) => `${at}/nodes/${address}`,
     /** The operator's machine: where the lines are pasted. */
     operator: at,
+    /** A file that has come there, in a new folder of the operator's home. */
+    brought(name: string): string {
+      const [path, ...more] = new Bun.Glob(`from-*/${name}`).scanSync({ cwd: `${at}/home`, absolute: true });
+      if (!path || more.length > 0) throw new Error(`${name} is in ${more.length + (path ? 1 : 0)} folders`);
+      return path;
+    },
     /** Pastes lines into a bash window on the operator's machine. */
     async paste(lines: string) {
       const meet = Bun.spawnSync([
@@ -77,7 +83,13 @@ export async function nodesBySsh(first: string) {
         `mkdir -p ${at}/nodes/{${addressesIn(lines).join(",")}}/{run,root,etc/kubernetes}`,
       ]);
       if (meet.exitCode !== 0) throw new Error(meet.stderr.toString());
-      const env = { PATH: `${at}/operator:/usr/bin:/bin`, AT: at, CALLS: `${at}/calls` };
+      const env = {
+        PATH: `${at}/operator:/usr/bin:/bin`,
+        AT: at,
+        CALLS: `${at}/calls`,
+        HOME: `${at}/home`,
+        TMPDIR: at,
+      };
       const child = Bun.spawn(["bash", "-e"], {
         cwd: at,
         env,

@@ -81,20 +81,22 @@ export async function plan({ change, beside, args = "", ...options }: Damage) {
 /** What is pasted: each step's first word, its nodes and what they run. A line for several nodes is one for each. */
 export function pasted(stdout: string): string[] {
   const each = stdout.replaceAll(
-    /^for a in (.+?); do (ssh -n \S+@\$a .+); done$/gm,
+    /^(?:for a in|printf "%s\\n") (.+?)(?:;| \| while read -r a n;) do (ssh -n (?:-o HostKeyAlias=\$n )?\S+@\$a .+); done$/gm,
     (_, all: string, line: string) =>
       all
-        .split(" ")
-        .map((address) => line.replace("$a", address))
+        .match(/"[^"]+"|\S+/g)!
+        .map((word) => word.replaceAll('"', "").split(" "))
+        .map(([a, n = ""]) => line.replace("$n", n).replace("$a", a!))
         .join("\n"),
   );
-  return [...each.matchAll(/^(?:\{ )?((?:export |line=\$\()?(?:ssh|scp|xargs|cut|\(set|while) .*)$/gm)].map(
+  return [...each.matchAll(/^(?:\{ )?((?:export |line=\$\()?(?:ssh|scp|xargs|\(set|while) .*)$/gm)].map(
     ([, line]) =>
       line!
         .replace(/; echo "exit code \$\?(: \$line)?"/, "")
         .replace(/; \} 2>&1 \| as (?:'[^']+'|\S+) &$/, "")
         .replaceAll("cd /run/kube-pki-repair && ", "")
         .replaceAll("./bunw scripts/", "")
-        .replace(/\$\{line:\?[^}]*\}/, "LINE"),
+        .replace(/\$\{line:\?[^}]*\}/, "LINE")
+        .replace(/\$\{workers:\?[^}]*\}/, "WORKERS"),
   );
 }

@@ -76,8 +76,8 @@ test("the end of the road runs: each node's transcripts, page and backup here, t
   const removal = end.findIndex((lines) => lines.includes("rm -rf /root/"));
   const first = await nodes.paste(end.slice(0, removal).join("\n"));
   expect(first).toMatchObject({ exitCode: 0, stderr: "" });
-  expect(readFileSync(`${nodes.operator}/report.html`, "utf8")).toBe("m2.tar\nm3.tar\nw1.tar\nw2.tar\n");
-  expect(readFileSync(`${nodes.operator}/keys.age`, "utf8")).toBe("a-backup\n");
+  expect(readFileSync(nodes.brought("report.html"), "utf8")).toBe("m2.tar\nm3.tar\nw1.tar\nw2.tar\n");
+  expect(readFileSync(nodes.brought("keys.age"), "utf8")).toBe("a-backup\n");
   for (const ip of [M2, M3])
     expect(readFileSync(`${nodes.folder(ip)}/etc/kubernetes/.kube-pki-repair-backup`, "utf8")).toBe(
       "a-mark\n",
@@ -154,7 +154,13 @@ test("with many workers, xargs does the same", async () => {
   }
   expect(calls).not.toContain("ssh root");
   const gather = steps(stdout, stdout.split(END)[1]).find((lines) => lines.includes("logs.d"));
-  expect(await nodes.paste(gather!)).toMatchObject({ exitCode: 0, stderr: "" });
+  // in another window
+  expect(await nodes.paste(gather!)).toMatchObject({
+    exitCode: 1,
+    stderr: expect.stringContaining("paste workers=… of step 0b here"),
+  });
+  const [list] = /^workers='[^']*'$/m.exec(stdout)!;
+  expect(await nodes.paste(`${list}\n${gather}`)).toMatchObject({ exitCode: 0, stderr: "" });
   const brought = readdirSync(`${nodes.folder(M1)}${KIT}/logs.d`);
   expect(brought.toSorted()).toEqual(Array.from({ length: 30 }, (_, i) => `w${i + 1}.tar`).toSorted());
 });

@@ -161,7 +161,7 @@ test("bash runs the lines as they are: each command arrives in one piece, and th
     "ssh [-o] [HostKeyAlias=w2] [root@10.77.0.22] [tar] [-C] [/run/kube-pki-repair] [-xpf] [-] [token]",
   );
   expect(calls).toContain(
-    "ssh [-n] [root@10.77.0.22] [cd /run/kube-pki-repair && ./bunw scripts/03-join.ts --server x]",
+    "ssh [-n] [-o] [HostKeyAlias=w2] [root@10.77.0.22] [cd /run/kube-pki-repair && ./bunw scripts/03-join.ts --server x]",
   );
   expect(calls).toContain(
     "ssh [-n] [root@127.77.0.13] [cd /run/kube-pki-repair && ./bunw scripts/hand-over.ts unpack y]",
@@ -210,15 +210,15 @@ test("what somebody wrote into a Node gets into no line: a placeholder stands th
   expect(pasted(stdout).filter((line) => line.includes("join") || line.includes("LINE"))).toEqual([
     'ssh -n root@10.77.0.12 "LINE"',
     'ssh -n root@10.77.0.13 "LINE"',
-    'ssh -n root@ADDRESS-OF-w1 "LINE"',
-    'ssh -n root@10.77.0.22 "LINE"',
-    'ssh -n root@10.77.0.23 "LINE"',
+    'ssh -n -o HostKeyAlias=w1 root@ADDRESS-OF-w1 "LINE"',
+    'ssh -n -o HostKeyAlias=w2 root@10.77.0.22 "LINE"',
+    'ssh -n -o HostKeyAlias=node-6 root@10.77.0.23 "LINE"',
   ]);
   expect(stdout).toContain("- ADDRESS-OF-w1: write its address in yourself. ");
   expect(stdout).toContain("\\<img src=x\\>");
 });
 
-test("with many workers their addresses are in a file, and one line does what a hundred would", async () => {
+test("with many workers their addresses are in a list, and one line does what a hundred would", async () => {
   const { stdout } = await plan({
     etcd(objects) {
       for (let i = 1; i <= 100; i++) {
@@ -229,8 +229,10 @@ test("with many workers their addresses are in a file, and one line does what a 
       }
     },
   });
-  expect(stdout).toMatch(/\ncat > workers <<END\n(10\.78\.0\.\d+ w\d+\n){100}END\n/);
-  expect(pasted(stdout)).toContain('cut -d" " -f1 workers | xargs -P 20 -I{} ssh -n root@{} "LINE"');
+  expect(stdout).toMatch(/\nworkers='(10\.78\.0\.\d+ w\d+\n){99}10\.78\.0\.\d+ w\d+'\n/);
+  expect(pasted(stdout)).toContain(
+    `xargs -P 20 -n 2 bash -c 'ssh -n -o HostKeyAlias=$2 root@$1 "$0" || exit 1' "LINE" <<< "WORKERS"`,
+  );
   expect(stdout).toContain("xargs -P 20 -n 2 bash -c 'set -o pipefail; ssh -n root@");
   expect(stdout.split("10.78.0.50")).toHaveLength(3);
 });

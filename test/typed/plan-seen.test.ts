@@ -182,7 +182,7 @@ const ROWS: Row[] = [
     looked: /Asked, and no answer: w1\. Not looked at: m3\./,
     has: [
       `(set -o pipefail; ssh -n root@${AT.m1} tar -C /run/kube-pki-repair/token.d/w2 -cf - token | ssh -o HostKeyAlias=w2 root@10.77.0.22 tar -C /run/kube-pki-repair -xpf - token)`,
-      'ssh -n root@10.77.0.22 "LINE"',
+      'ssh -n -o HostKeyAlias=w2 root@10.77.0.22 "LINE"',
     ],
     hasNot: /root@10\.77\.0\.21 "LINE"/,
     says: [
@@ -303,7 +303,7 @@ ROWS.push(
     code: 0,
     aim: "This plan is for workers: nothing is damaged on this node. w2 joins again, no other worker that was looked at.",
     looked: /w2/,
-    has: ['ssh -n root@10.77.0.22 "LINE"'],
+    has: ['ssh -n -o HostKeyAlias=w2 root@10.77.0.22 "LINE"'],
     hasNot: /stop|01-etcd|02-control/,
   },
 );
@@ -355,7 +355,7 @@ test.each<[string, Partial<Row>, string[]]>([
 /** The answer of a node that knows of no backup of its keys, and of one that does. */
 const KNOWS_NONE = WELL;
 const KNOWS = { ...WELL, damage: (WELL.damage as { id: string }[]).filter(({ id }) => id !== "backup") };
-const [PACK, COPY, MARK, SHRED] = ["hand-over.ts pack", ":/root/keys.age .", "-backup root@", "shred -u"];
+const [PACK, COPY, MARK, SHRED] = ["hand-over.ts pack", ':/root/keys.age "$d/', "-backup root@", "shred -u"];
 
 test.each<
   [what: string, seen: Row["seen"], backup: "none" | "here" | "away", has: string[], hasNot: string[]]
@@ -385,7 +385,7 @@ test.each<
     "a worker did not answer: only that one gets the kit",
     { ...ALL_WELL, m2: as("m2", KNOWS), m3: as("m3", KNOWS), w2: "" },
     "away",
-    ['ssh root@10.77.0.22 "$unpack"'],
+    ['ssh -o HostKeyAlias=w2 root@10.77.0.22 "$unpack"'],
     [PACK, 'root@10.77.0.21 "$unpack"', `root@${AT.m2} "$unpack"`],
   ],
 ])("a plan after the repair has no line for what is done: %s", async (_, seen, backup, has, hasNot) => {
@@ -597,7 +597,7 @@ test.each(["root", "ubuntu"])(
   async (user) => {
     await lookAt(ASKED, async () => {
       const { stdout } = await typeHere(`plan${user === "root" ? "" : ` --user ${user}`}`);
-      const block = /^```sh\n(export look=[\s\S]*?)\n```$/m.exec(stdout)![1]!;
+      const block = /^```sh\n(\(\nset -C[\s\S]*?)\n```$/m.exec(stdout)![1]!;
       using nodes = await nodesBySsh(AT.m1);
       const { exitCode, stderr, calls } = await nodes.paste(block);
       expect([exitCode, stderr]).toEqual([0, ""]);

@@ -50,10 +50,15 @@ const STEP = /^### \[ \] (\d[a-z]): .+\n```sh\n([\s\S]*?)\n```\n(.+)$/gm;
 function linesIn(fence: string): string[] {
   const lines = fence.match(/^\(\n[\s\S]*?\n\)$|^(?:\\.|[^'\\\n]|'[^']*')+$/gm) ?? [];
   return lines.flatMap((line) => {
-    const [, all, each] = /^for a in (.+?); do (ssh -n \S+@\$a .+); done$/.exec(line) ?? [];
-    return all?.split(" ").map((address) => each!.replace("$a", address)) ?? line;
+    const [, all, each] = LOOP.exec(line) ?? [];
+    const words = all?.match(/"[^"]+"|\S+/g)?.map((word) => word.replaceAll('"', "").split(" "));
+    return words?.map(([a, n = ""]) => each!.replace("$n", n).replace("$a", a!)) ?? line;
   });
 }
+
+/** Over addresses, or over addresses with the names that ssh knows them by. */
+const LOOP =
+  /^(?:for a in|printf "%s\\n") (.+?)(?:;| \| while read -r a n;) do (ssh -n (?:-o HostKeyAlias=\$n )?\S+@\$a .+); done$/;
 
 interface Beside {
   /** What stands before each line of its output. */
@@ -138,7 +143,8 @@ function withAddresses({ lab, say }: Scene, page: string): string {
 async function typeFirst(scene: Scene, lines: readonly string[]): Promise<string | undefined> {
   let page: string | undefined;
   for (const line of lines) {
-    const [, address, command = line] = /^ssh -[nt] root@(\S+) '(?:cd \S+ && )?([^']+)'/.exec(line) ?? [];
+    const [, address, command = line] =
+      /^ssh -[nt] (?:-o HostKeyAlias=\S+ )?root@(\S+) '(?:cd \S+ && )?([^']+)'/.exec(line) ?? [];
     const node = address ? machineAt(scene, address) : scene.lab.controlPlanes[0]!;
     const isPlan = PLAN.test(command);
     const exit = isPlan ? [0, 2] : [0];
@@ -271,21 +277,24 @@ const FORMS: [pattern: RegExp, typed: Typed][] = [
     async ({ variables }, { name, value }) => variables.set(name!, value!).size > 0,
   ],
   // the lab's own machine has met each node
-  [/^(for a in|printf) .+; do ssh-keygen -F \$[an] .*; done$/, async () => true],
-  [/^ssh root@(?<address>\S+) "\$(?<name>\w+)" < kit\.tar\.gz$/, bringKit],
+  [/^printf .+; do ssh-keygen -F .*; done$/, async () => true],
+  [/^ssh (?:-o HostKeyAlias=\S+ )?root@(?<address>\S+) "\$(?<name>\w+)" < kit\.tar\.gz$/, bringKit],
   [/^scp -3 -p root@(?<from>[^:]+):(?<path>\S+) root@(?<to>[^:]+):(?<folder>\S+)\/$/, carry],
   [
     /^\(set -o pipefail; ssh -n root@(?<from>\S+) tar -C (?<folder>\S+) -cf - (?<names>.+) \| ssh -o HostKeyAlias=\S+ root@(?<to>\S+) tar -C (?<into>\S+) -xpf - \k<names>\)$/,
     ({ scene }, { from, folder, names, to, into }) =>
       carryAll(scene, { from: from!, to: to!, folder: folder!, into: into!, names: names!.split(" ") }),
   ],
-  [/^ssh -n root@(?<address>\S+) '(?<command>[^']+)'(?:; echo "exit code \$\?(?:: \$line)?")?$/, typeThere],
   [
-    /^(?<keep>line)=\$\(ssh -n root@(?<address>\S+) '(?<command>[^']+)'\)(?:; echo "exit code \$\?(?:: \$line)?")?$/,
+    /^ssh -n (?:-o HostKeyAlias=\S+ )?root@(?<address>\S+) '(?<command>[^']+)'(?:; echo "exit code \$\?(?:: \$line)?")?$/,
     typeThere,
   ],
   [
-    /^ssh -n root@(?<address>\S+) "cd \S+ && \$\{(?<variable>line):\?[^}]+\}"(?:; echo "exit code \$\?(?:: \$line)?")?$/,
+    /^(?<keep>line)=\$\(ssh -n (?:-o HostKeyAlias=\S+ )?root@(?<address>\S+) '(?<command>[^']+)'\)(?:; echo "exit code \$\?(?:: \$line)?")?$/,
+    typeThere,
+  ],
+  [
+    /^ssh -n (?:-o HostKeyAlias=\S+ )?root@(?<address>\S+) "cd \S+ && \$\{(?<variable>line):\?[^}]+\}"(?:; echo "exit code \$\?(?:: \$line)?")?$/,
     typeThere,
   ],
 ];
@@ -362,7 +371,7 @@ interface Pasted {
  */
 async function paste(window: Window, { line, step, told, output }: Pasted) {
   const { scene } = window;
-  const [, way, address] = /^(?:line=\$\()?ssh (-[nt]) \w+@(\S+)/.exec(line) ?? [];
+  const [, way, address] = /^(?:line=\$\()?ssh (-[nt]) (?:-o HostKeyAlias=\S+ )?\w+@(\S+)/.exec(line) ?? [];
   const node = {
     ...(address ? machineAt(scene, address) : scene.lab.operator!),
     run: () => output.then(withShownCode),

@@ -92,6 +92,14 @@ test("followPlan() types each line where its address is, and the printed line as
   expect(typed).toEqual(["cp1: ./bunw x", `cp2: ${JOIN}`]);
 });
 
+test("followPlan() types a line for several nodes on each of them, by address or by name", async () => {
+  const byAddress = "for a in 10.250.0.11 10.250.0.12; do ssh -n root@$a 'ls'; done";
+  const byName =
+    'printf "%s\\n" "10.250.0.11 cp1" "10.250.0.12 w2" | while read -r a n; do ssh -n -o HostKeyAlias=$n root@$a \'pwd\'; done';
+  const { typed } = await follow(one(`${byAddress}\n${byName}`));
+  expect(typed).toEqual(["cp1: ls", "cp2: ls", "cp1: pwd", "cp2: pwd"]);
+});
+
 test("followPlan() carries a file by its scp line", async () => {
   const { typed } = await follow(one("scp -3 -p root@10.250.0.11:/kit/token root@10.250.0.12:/kit/"), {
     "base64 -w0 /kit/token": { stdout: "dG9rZW4=" },

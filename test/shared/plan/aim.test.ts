@@ -1,7 +1,7 @@
 /** A plan's first sentences: what it is for, and which nodes it has looked at. */
 import { expect, test } from "bun:test";
 import { aimOf, joinsOf, lookedAt, whereToPlan } from "../../../shared/plan/aim.ts";
-import type { PlanNode } from "../../../shared/plan/paste.ts";
+import type { PlanNode } from "../../../shared/plan/plan-node.ts";
 
 const node = (name: string, role: string) => ({ name, role }) as PlanNode;
 const NODES = [

@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { askLines } from "../../../shared/plan/note.ts";
-import type { PlanNode } from "../../../shared/plan/paste.ts";
+import type { PlanNode } from "../../../shared/plan/plan-node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 const KIT = "ssh root@NODE 'tar -xzf -' < kit.tar.gz";
@@ -14,7 +14,7 @@ test("a node whose name is none of its own is not asked: its words would be anot
     { name: "w2", role: "worker", address: "10.0.0.3" },
   ];
   expect(askLines({ user: "root", said: {}, unkept: {}, nodes, kit: KIT })).toContain(
-    'nodes="cp1 10.0.0.1\nw2 10.0.0.3"\n',
+    'nodes="cp1 10.0.0.1\nw2 10.0.0.3 w2"\n',
   );
 });
 

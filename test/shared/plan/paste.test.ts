@@ -7,13 +7,12 @@ import {
   asRoot,
   isUserName,
   keptLine,
-  type Line,
-  type PlanNode,
   printedLines,
   sideBySide,
   sshLines,
 } from "../../../shared/plan/paste.ts";
 import { carryLines, kitLines, tarPipe } from "../../../shared/plan/paste-files.ts";
+import type { Line, PlanNode } from "../../../shared/plan/plan-node.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 
 /** The word goes through this bash, and through the shell at the other end, which has nothing but sudo. */
@@ -217,8 +216,12 @@ test("many workers are met by their names first, one after the other", async () 
   );
   const [meet, all, ...more] = carryLines("root", cp1, workers, ["token.d/NODE/token"]);
   expect(more).toEqual([]);
-  expect(meet!.text).toMatch(/^while read -r a n; do .* -o HostKeyAlias=\$n root@\$a true; done < workers$/);
-  expect(all!.text).toMatch(/^xargs -P 20 -n 2 bash -c '.* -o HostKeyAlias=\$1 root@\$0 .*' < workers$/);
+  expect(meet!.text).toMatch(
+    /^while read -r a n; do .* -o HostKeyAlias=\$n\} root@\$a true; done <<< "\$\{workers:\?.*\}"$/,
+  );
+  expect(all!.text).toMatch(
+    /^xargs -P 20 -n 2 bash -c '.* -o HostKeyAlias=\$2 root@\$1 .*' _ <<< "\$\{workers:\?.*\}"$/,
+  );
 });
 
 test.each(["policy.yaml", "my policy.yaml", "it's.yaml", "$(touch gone).yaml", "a;b.yaml"])(
@@ -227,7 +230,7 @@ test.each(["policy.yaml", "my policy.yaml", "it's.yaml", "$(touch gone).yaml", "
     const at = mkdtempSync(join(tmpdir(), "pipe-"));
     for (const folder of ["from", "to"]) mkdirSync(join(at, folder));
     writeFileSync(join(at, "from", name), "x");
-    const ends = { from: "10.0.0.1", to: "10.0.0.2" };
+    const ends = { from: cp1, to: cp2 };
     const pipe = tarPipe("root", ends, { folder: `${at}/from`, into: `${at}/to`, names: [name] });
     const { stderr } = await pasteInto(
       'for a; do shift; case "$a" in root@*) break;; esac; done; sh -c "$*"',

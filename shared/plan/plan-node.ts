@@ -1,0 +1,62 @@
+/**
+ * The nodes of a plan, with their addresses. A Node's status is written by its own kubelet: only what is an address, and
+ * nobody else's, gets into a line; else a placeholder, with the reason.
+ */
+import type { KnownNode } from "../facts/known-nodes.ts";
+import { isDnsName } from "../pki/addresses.ts";
+import { addressToType, identitiesOf } from "../workers/identities.ts";
+import type { Place } from "./runbook.ts";
+
+export interface PlanNode {
+  /** A DNS name, or "node 3". */
+  name: string;
+  role: "first control plane node" | "control plane node" | "worker";
+  /** ssh gets it: an IP address, or a placeholder such as ADDRESS-OF-w1. */
+  address: string;
+  /** Why it is a placeholder. */
+  why?: string;
+}
+
+/** All nodes but those of `without`: this one (`here`) first, then the other control plane nodes, then the workers. */
+export function planNodes(
+  from: Parameters<typeof identitiesOf>[0],
+  { here, without }: { here: string; without: readonly string[] },
+): PlanNode[] {
+  const known = identitiesOf(from);
+  const rank = (node: KnownNode) => (node.name === here ? 0 : node.controlPlane ? 1 : 2);
+  return from.cluster.nodes
+    .filter(({ name }) => !without.includes(name))
+    .toSorted((a, b) => rank(a) - rank(b))
+    .map((node, index) => {
+      const name = isName(node.name) ? node.name : `node ${index + 1}`;
+      const role = (["first control plane node", "control plane node", "worker"] as const)[rank(node)]!;
+      return { name, role, ...addressToType(node, known, name) };
+    });
+}
+
+export function isName(name: string): boolean {
+  return isDnsName(name) && !name.includes("*");
+}
+
+const ROLES_AT: Record<Place, readonly PlanNode["role"][]> = {
+  "first-control-plane": ["first control plane node"],
+  "other-control-planes": ["control plane node"],
+  "each-control-plane": ["first control plane node", "control plane node"],
+  "each-worker": ["worker"],
+  "each-node": ["first control plane node", "control plane node", "worker"],
+  operator: [],
+};
+
+export function nodesAt(nodes: readonly PlanNode[], place: Place): PlanNode[] {
+  return nodes.filter(({ role }) => ROLES_AT[place].includes(role));
+}
+
+export function isNotFirst({ role }: PlanNode): boolean {
+  return role !== "first control plane node";
+}
+
+/** `at`: the node, in words; unset: the operator's machine. */
+export interface Line {
+  at?: string;
+  text: string;
+}
