@@ -43,15 +43,16 @@ const USAGE = `Usage:
                                 [--output short|json] [--kubeadm-config] [--etcd-data DIR]
                                 [--control-plane NODE,…]
 
-Prints the damage of this node, the worst first, how bad it is and what still works meanwhile, where
-the old keys may still be, and the next commands. Reads only. ./bunw scripts/plan.ts prints all
-commands for this cluster and this damage.
+Prints the damage of this node, the worst first, and the next commands. It says how bad the damage
+is, what still works meanwhile, and where the old keys may still be. Reads only. ./bunw
+scripts/plan.ts prints all commands for this cluster and this damage.
 
 Options:
     --deep           Search for each lost key in memory, in the Secret kubeadm-certs and in free
-                     blocks of the disk. Print where each can still be found, and the row of the
-                     table in RUNBOOK 0.1: 0 all keys are here, 1 another control plane node or a
-                     Secret, 2 memory, 3 the disk, 4 a new CA, old tokens stay valid, 5 all new.
+                     blocks of the disk. Print where each key can still be found, and the row of the
+                     table in RUNBOOK 0.1. Row 0: all keys are here. 1: another control plane node
+                     or a Secret has them. 2: they are in memory. 3: they are on the disk. 4: a new
+                     CA is needed, old tokens stay valid. 5: all keys are new.
                      Reads only: a key that is found is saved nowhere.
     --no-disk        Do not read the disk, which takes long.
     --device DEVICE, --image FILE

@@ -177,10 +177,10 @@ Looks for this node's lost keys. Restores all found keys together, at the end. W
 memory, then the Secret, then the disk. The disk is searched only if ca.key, sa.key or the
 encryption configuration is still missing then.
 
-A key is restored only if its public half is known from a place where no tenant can write
-(kube-system in etcd, the kubelet's own files), and sa.key only if it verifies tokens of
-kube-system. An unproved key goes to the rescue folder, and the command that would restore it is
-printed. Ctrl-C ends the search; keys that are proved by then are restored.
+A key is restored only if its public half is known from a place where no tenant can write. Such
+places are kube-system in etcd and the kubelet's own files. sa.key is restored only if it verifies
+tokens of kube-system. An unproved key goes to the rescue folder, and the command that would restore
+it is printed. Ctrl-C ends the search; keys that are proved by then are restored.
 
 memory:  The controller-manager that leads still has ca.key and sa.key, an API server has sa.key,
          as long as they run. Stop the kubelet first (systemctl stop kubelet), and restart nothing.
@@ -193,8 +193,8 @@ disk:    Deleted files stay in free blocks until they are overwritten: do not wr
          before. Reads it once; that takes long. Finds keys, and encryption configurations: one
          that opens what etcd holds is restored; you choose if several do.
 files:   Searches for no key. Restores lost files that flags name and kubeadm did not make, as every
-         run of this script does: those that the static pod's own process still has mounted, and
-         those in the folder of --backup.
+         run of this script does. It takes the files that the static pod's own process still has
+         mounted, and those in the folder of --backup.
 
 Options:
     --backup DIR       A folder with your own copies of /etc/kubernetes, or of a part of it, or a

@@ -200,9 +200,10 @@ Options:
                      scripts on this node remember it.
     --lost-on NODES  Control plane nodes whose keys you give up: you have searched them, or they are
                      lost for good, or another machine answers at their address. Without it, no new
-                     key is made beside an etcd that may run, and no new CA while another node's
-                     controller-manager led last, or this node's own (its name) cannot be read: it
-                     may have ca.key in memory.
+                     key is made beside an etcd that may run. No new CA is made either while a
+                     controller-manager may have ca.key in memory. That is the one that led last, on
+                     another node, or this node's own if its memory cannot be read: then give this
+                     node's name.
     --start-without FLAGS
                      Flags of the API server, without dashes, whose files are lost for good: part 2
                      starts it without them. Each one loosens something; the refusal says what.

@@ -179,10 +179,11 @@ const USAGE = `Usage:
                                       [--dry-run]
     ./bunw scripts/03-workers.ts approve [--without NODE,…] [--lost NODE,…] [--dry-run]
 
-open:    On the first control plane node. Makes a bootstrap token for each worker (valid for 2
-         hours), writes it with the CA to token.d/NODE/token, and prints the line for the workers:
-         03-join. Starts approve as a unit of systemd. A second open revokes the first tokens.
-close:   On each control plane node. Waits until all nodes are back, approves serving certificates
+open:    On the first control plane node. Makes a bootstrap token for each worker, valid for 2
+         hours. Writes each token with the CA to token.d/NODE/token, and prints the line for the
+         workers: 03-join. Starts approve as a unit of systemd. A second open revokes the first
+         tokens.
+close:   On each control plane node. Waits until all nodes are back. Approves serving certificates
          of nodes that etcd knew, lets the controller-manager run in full again, and removes
          everything that open has made.
 approve: Where open was. Approves client certificates of workers that etcd knew: each one's own,

@@ -200,15 +200,16 @@ const USAGE = `Usage:
                                    [--without NODE,…] [--lost NODE,…] [--dry-run]
     ./bunw scripts/04-sa-tokens.ts retire [--without NODE,…] [--lost NODE,…] [--force] [--dry-run]
 
-Renews the tokens that no longer verify, and restarts pods with the old CA or an old token: first
-kube-proxy, on all nodes at once; then the network plugin and what it needs, a tenth of the nodes at
-a time; then webhooks and DNS; then the rest, by their own rolling updates. Pods of other
-controllers, and those whose updates are made by hand, are evicted, never more than a
+Renews the tokens that no longer verify, and restarts pods with the old CA or an old token. First
+kube-proxy restarts, on all nodes at once. The network plugin is next, with what it needs, a tenth
+of the nodes at a time. Webhooks and DNS follow, then the rest, by their own rolling updates. Pods
+of other controllers, and those whose updates are made by hand, are evicted, never more than a
 PodDisruptionBudget allows. Pods that run to their end, or that cannot be restarted, are left and
 named with their command; they do not stop the others.
 
 retire:  On each control plane node, afterwards. Removes the old key (sa-old.pub, if 00-token-key
-         made one) from the API server, unless a Secret or a running pod still holds a token of it.
+         made one) from the API server. It refuses while a Secret or a running pod still holds a
+         token of that key.
 
 Options:
     --without NODES  Nodes that are away for now.

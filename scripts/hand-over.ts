@@ -166,17 +166,17 @@ const USAGE = `Usage:
     ./bunw scripts/hand-over.ts files
 
 pack:     Locks the keys that all control plane nodes share (three CAs and sa) into one file in the
-          age format, for the other control plane nodes or as a backup. Refuses if one of the keys
-          is missing, has expired or does not fit. A file in memory (tmpfs) or in the kit's folder
-          does not count as a backup. The mark of one that does shows it to the other nodes.
+          age format. The file is for the other control plane nodes, or a backup. Refuses if one of
+          the keys is missing, has expired or does not fit. A file in memory (tmpfs) or in the kit's
+          folder does not count as a backup. The mark of one that does shows it to the other nodes.
 unpack:   Checks every key and puts the missing ones into their places, all or nothing. Keys that
           are here already stay as they are. If other keys are here, it changes nothing. It refuses
           a bundle of another cluster, one that is older than the cluster's CA, and to put keys on a
           worker.
 list:     Prints what is in a bundle. Writes nothing.
 snapshot: Opens the snapshot of etcd that pack --with-etcd made, for restore.ts.
-identity: Makes an age identity on the node that will open a bundle, or keeps the one in FILE, and
-          prints its recipient for pack --to.
+identity: Makes an age identity on the node that will open a bundle, or keeps the one in FILE.
+          Prints its recipient for pack --to.
 files:    Prints the paths of the keys, one a line, if you carry them another way.
 
 Without --to, --identity and --passphrase-file, you type the passphrase on the terminal.

@@ -133,9 +133,9 @@ to join again. It saves the kubelet's flags and its configuration in a new rescu
 gives the kubelet the same flags. After the reset it takes them from the last save.
 02-control-plane.ts --lost prints this line, on another control plane node.
 
-It refuses a machine without that address, a worker, and a living node: etcd or the API server runs
-on it, or another member of etcd lists it. If etcd's data is still here, the other members say
-whether this one was removed; if none answers, --lost does.
+It refuses a machine without that address, a worker, and a living node. A node lives if etcd or the
+API server runs on it, or if another member of etcd lists it. If etcd's data is still here, the
+other members say whether this one was removed; if none answers, --lost does.
 
 Options:
     --address IP:PORT     Where its API server listened, and will listen.

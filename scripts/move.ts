@@ -208,9 +208,9 @@ const USAGE = `Usage:
 For a cluster whose machines have other addresses than before, or a host with another name: its node
 keeps the old one. A control plane node finds its own old and new address; --moved gives those of
 other machines. All parts then read etcd's data as if the machines had always had their new
-addresses. Run it on each control plane node that has moved; then parts 1 and 2; then on each
-worker, with the line that it prints; then 03-workers close; then here once more: it updates the
-cluster.
+addresses. Run it on each control plane node that has moved, then parts 1 and 2. Then run the line
+that it prints on each worker, then 03-workers close. At the end run it once more on each control
+plane node that has moved: it updates the cluster.
 
 Options:
     --moved OLD=NEW,…

@@ -105,12 +105,12 @@ const USAGE = `Usage:
                            [--worker NODE,…] [--endpoint HOST:PORT] [--user NAME]
                            [--deep [--no-disk | --device DEVICE | --image FILE]] [--etcd-data DIR]
 
-Prints RUNBOOK.md for this cluster and this damage: only the lines that apply, in order, with the
-names and addresses of its nodes, ready to paste. FILE.html, such as plan.html, is a page with boxes
-to tick and buttons that copy. It checks this node as 00-assess does, and searches memory for lost
-keys; with --deep the disk, too. Reads only; it writes the file that you name. Your words about
-nodes, the endpoint and etcd's data are saved, in memory or in the rescue folder: later scripts on
-this node use them.
+Prints the commands of RUNBOOK.md for this cluster and this damage, ready to paste. Only those that
+apply are printed, in order, with the names and addresses of the nodes. FILE.html, such as
+plan.html, is a page with boxes to tick and buttons that copy. The script checks this node as
+00-assess does, and searches memory for lost keys; with --deep the disk, too. Reads only; it writes
+the file that you name. Your words about nodes, the endpoint and etcd's data are saved, in memory or
+in the rescue folder: later scripts on this node use them.
 
 Options:
     --lost NODES     These are lost for good. Nothing is typed on them; part 2's line removes them
@@ -133,8 +133,8 @@ Options:
                      With --deep: read this instead of the device that holds /etc/kubernetes.
 
 Exit codes: 0 nothing is damaged, 1 could not look, 2 damage found,
-            3 refused: this is no control plane node, the plan has to be made on another one, or
-            it waits for a look there, or for your word`;
+            3 refused: the plan has to be made on another control plane node, or it first needs
+            a look there, or your decision`;
 
 const OPTIONS = {
   lost: { type: "string", list: true },

@@ -206,12 +206,12 @@ const USAGE = `Usage:
                                [--etcd-data DIR]
 
 Renews CAs in the second half of their lifetime with their own keys: only the expiry date and the
-serial number of the certificate change. Certificates that they have signed, tokens and the hash for
-kubeadm join stay valid, and the old and the renewed certificate may be in use side by side until
-the old one expires. Run it on each control plane node, one after the other: etcd, the API server,
-controller-manager, scheduler and kubelet restart one by one, no other container does. Then on each
-worker, where it needs no key, no token and no carried file: its kubelet restarts. All that may take
-months.
+serial number of the certificate change. Certificates that they have signed stay valid, and so do
+tokens and the hash for kubeadm join. The old and the renewed certificate may be in use side by side
+until the old one expires. Run it on each control plane node, one after the other. etcd, the API
+server, controller-manager, scheduler and kubelet restart one by one; no other container restarts.
+Then run it on each worker, where it needs no key, no token and no carried file: the worker's
+kubelet restarts. All that may take months.
 
 Options:
     --only CAS       Of ${renewal.CA_NAMES.join(", ")}: these alone. Nothing restarts for

@@ -40,10 +40,10 @@ const USAGE = `Usage:
     ./bunw scripts/report.ts FILE.html [--logs DIR] [--etcd-data DIR]
     ./bunw scripts/report.ts --bundle FILE.tar [--with-names] [--logs DIR] [--etcd-data DIR]
 
-FILE.html, such as report.html, is one page about the repair, without a secret: what was broken,
-what each run did and changed on which node, what is left for people. It is made from the
-transcripts in the rescue folders, and from all checks of 05-verify, on a control plane node. Both
-files may be asked for at once. Reads only; it writes the files that you name.
+FILE.html, such as report.html, is one page about the repair, without a secret. It says what was
+broken, what each run did and changed on which node, and what is left for people. The page is made
+from the transcripts in the rescue folders, and from all checks of 05-verify, on a control plane
+node. Both files may be asked for at once. Reads only; it writes the files that you name.
 
 Options:
     --bundle FILE    Write a tar file for a colleague or an issue: transcripts, the output of

@@ -190,9 +190,10 @@ const USAGE = `Usage:
                               [--address IP] [--etcd-data DIR] [--dry-run]
 
 All control plane nodes are lost. This machine, with the cluster's kubelet, kubeadm and container
-runtime, becomes one of them: writes etcd's data with one member, and the missing files of the
-kubelet. It first says what the data has, and from when. It refuses while the old control plane, or
-something that may be it, answers. Then come the keys (hand-over.ts unpack), and parts 1 to 5.
+runtime, becomes one of them. The script writes etcd's data with one member, and the missing files
+of the kubelet. It first says what the data has, and from when. It refuses while the old control
+plane, or something that may be it, answers. Then come the keys (hand-over.ts unpack), and parts 1
+to 5.
 
 SNAPSHOT, such as snapshot.db, is the file of etcdctl snapshot save, or of hand-over.ts pack
 --with-etcd, which hand-over.ts snapshot opens. Its revision is raised by 1,000,000,000, so that
