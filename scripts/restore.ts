@@ -164,7 +164,7 @@ function ofMembers(dirs: readonly string[], values: Values, snapshot?: string): 
   const choice = lost.chooseData(all);
   const { chosen, isQuorum } = choice;
   const data = chosen.open();
-  if (chosen.root || chosen.last.isCut) {
+  if (chosen.root || !lost.isWhole(chosen.last)) {
     const found = attempt(() => content.contentFor(data, asOf(values), values.lost), undefined);
     const until = found && content.takenAt(found);
     say(lost.wayInWords(chosen, { until, snapshot: snapshot && hostPath(snapshot) }));

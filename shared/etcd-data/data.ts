@@ -41,10 +41,11 @@ export interface EtcdData {
   committed: { revision: number };
   keyCount: number;
   /**
-   * The log's last entry. `isCut`: later entries existed, and are lost. `isDamaged`: etcd would refuse a part
-   * of this log, before its last entry or behind it.
+   * The log's last entry. `isCut`: later entries existed, and are lost. `isEndSeen`: nothing but etcd's room is behind it
+   * in its file; else nobody knows what was there. `isDamaged`: etcd would refuse a part of this log, before its last entry
+   * or behind it.
    */
-  end: { index: number; term: number; isCut: boolean; isDamaged: boolean };
+  end: { index: number; term: number; isCut: boolean; isEndSeen: boolean; isDamaged: boolean };
   /** When db or log was last written. */
   lastWrite: Date;
   /**
@@ -191,7 +192,7 @@ function describe(state: DirectoryState) {
     members,
     revision: mvcc.revision,
     committed: { revision: committed },
-    end: { ...wal.last, isCut: wal.isCut, isDamaged: wal.isDamaged },
+    end: { ...wal.last, isCut: wal.isCut, isEndSeen: wal.isEndSeen, isDamaged: wal.isDamaged },
     keyCount: mvcc.keyCount,
     lastWrite,
     isFull,

@@ -97,7 +97,7 @@ export function readDbAlone(path: string): DirectoryState {
 
 const NO_LOG: Wal = {
   ...{ clusterId: "", memberId: "", entries: new Map(), before: [], isOfRestore: false, warnings: [] },
-  ...{ last: { index: 0, term: 0 }, commit: 0, isCut: false, isDamaged: false },
+  ...{ last: { index: 0, term: 0 }, commit: 0, isCut: false, isEndSeen: false, isDamaged: false },
 };
 
 interface Paths {

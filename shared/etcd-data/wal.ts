@@ -50,6 +50,8 @@ export interface Wal {
   commit: number;
   /** Entries behind the last one were there, and are lost: not those of a write that a power loss cut off. */
   isCut: boolean;
+  /** Behind the last record is nothing but the room that etcd has made: no entry was there. */
+  isEndSeen: boolean;
   isDamaged: boolean;
   /** Warnings for the operator: damage, lost entries. */
   warnings: string[];
@@ -81,31 +83,47 @@ export function readWal(folder: string, wish: Wish): Wal {
     ...{ entries: new Map(), before: [], isOfRestore: false },
     last: { index: 0, term: 0 },
     commit: 0,
-    ...{ isCut: false, isDamaged: false },
+    ...{ isCut: false, isEndSeen: false, isDamaged: false },
     warnings: [],
   };
   const reading: Reading = {
     isLast: false,
     crc: undefined,
     isBegun: false,
+    hasHead: false,
+    latest: { index: 0, term: 0 },
     hasRequest: false,
     keptBytes: 0,
     wal,
     wish,
   };
   for (const file of files)
-    readFile(`${folder}/${file}`, Object.assign(reading, { isLast: file === files.at(-1) }));
+    readFile(`${folder}/${file}`, Object.assign(reading, { isLast: file === files.at(-1), hasHead: false }));
   if (wal.before.at(-1)?.index !== wish.applied) wal.before = [];
   if (wish.readsOn) endAtGap(wal, wish);
   if (!wal.clusterId)
     throw new Damaged(`${folder}/${files[0]} does not begin with the ids of cluster and member`);
-  if (wal.commit > wal.last.index) {
-    wal.isCut = true;
-    wal.warnings.push(
-      `The log says that entry ${wal.commit} is committed, but ends at ${wal.last.index}: what is between them is lost`,
-    );
-  }
+  noteLost(wal, reading.latest);
   return wal;
+}
+
+/** `latest`: of all entries with a right checksum. One that is later than the end was read, and has no place there. */
+function noteLost(wal: Wal, latest: Place) {
+  const lost =
+    wal.commit > wal.last.index
+      ? `The log says that entry ${wal.commit} is committed, but ends at ${wal.last.index}: what is between them is lost`
+      : isLater(latest, wal.last) &&
+        `The log has entry ${latest.index} of term ${latest.term} in another place, but ends at ${wal.last.index}: what is between them is lost`;
+  if (!lost) return;
+  wal.isCut = true;
+  wal.warnings.push(lost);
+}
+
+type Place = Pick<Entry, "index" | "term">;
+
+/** By the rule of raft's election: the term, then the index. */
+export function isLater(one: Place, other: Place): boolean {
+  return one.term > other.term || (one.term === other.term && one.index > other.index);
 }
 
 /** Entries behind a missing one may depend on it. */
@@ -156,6 +174,10 @@ interface Reading {
   /** Whether an entry was read, and whether one was a request. */
   isBegun: boolean;
   hasRequest: boolean;
+  /** Whether this file has told the ids, as etcd gives a file its name when it has; or is damaged there. */
+  hasHead: boolean;
+  /** The latest entry whose checksum is right, wherever it is. */
+  latest: Place;
   keptBytes: number;
   wal: Wal;
   wish: Wish;
@@ -179,20 +201,29 @@ function readRecords(file: LogFile, from: number, reading: Reading): number | un
       return stopAtDamage(file, { ...frame, position }, reading);
     position = frame.end;
   }
-  if (isZeroFrom(file, position)) {
-    const { wal, isLast } = reading;
-    if (!isLast || position < FULL || position < file.size) return undefined;
-    wal.isCut = true;
-    wal.warnings.push(
-      `${file.path} is full, and the next file is lost, with all entries after ${wal.last.index}`,
-    );
-    return undefined;
-  }
-  return stopAtDamage(file, { start: position, end: file.size, position }, reading);
+  if (!isZeroFrom(file, position))
+    return stopAtDamage(file, { start: position, end: file.size, position }, reading);
+  if (reading.isLast) lookAtEnd(file, position, reading);
+  return undefined;
 }
 
-/** Bytes of a file for which etcd makes room. One that is full ends behind its last record, and there is a next one (wal.go, cut). */
-const FULL = 64 * 1024 * 1024;
+/**
+ * Bytes of a file for which etcd makes room (wal.go, SegmentSizeBytes; test/lab/checks/etcd-source.ts compares it). A file
+ * with records up to there ends behind the last one, and there is a next file (wal.go, cut).
+ */
+export const SEGMENT_SIZE = 64_000_000;
+
+/** Nothing but zeros follows the last record of the last file, at `position`. */
+function lookAtEnd({ path, size }: LogFile, position: number, { wal, hasHead }: Reading) {
+  wal.isEndSeen = hasHead && size >= SEGMENT_SIZE && position < SEGMENT_SIZE;
+  if (hasHead && position < SEGMENT_SIZE) return;
+  wal.isCut = true;
+  wal.warnings.push(
+    hasHead
+      ? `${path} is full, and the next file is lost, with all entries after ${wal.last.index}`
+      : `${path} has no record, and etcd makes no such file: all entries after ${wal.last.index} are lost`,
+  );
+}
 
 /** Bytes that are skipped at once if they are zeros: etcd makes room for 64 MB. */
 const ROOM = 4096;
@@ -200,7 +231,7 @@ const ROOM = 4096;
 /**
  * Where the log continues behind damage: a record that follows another one. Returns it with the sum before it.
  */
-function nextChain(file: LogFile, from: number) {
+export function nextChain(file: LogFile, from: number) {
   const recordAt = (position: number) => {
     if (position + FRAME_HEADER_SIZE > file.size) return undefined;
     const frame = readFrame(file.slice(position, position + FRAME_HEADER_SIZE), position);
@@ -234,7 +265,7 @@ export function readFrame(header: Buffer, position: number) {
   return { start, length, end: start + length + padding };
 }
 
-interface WalRecord {
+export interface WalRecord {
   type: number;
   crc: number;
   data: Uint8Array;
@@ -281,9 +312,10 @@ function stopAtDamage(
   const torn = frame.end > file.size || hasZeroSector(file, frame);
   const next = isZeroFrom(file, frame.position) ? undefined : nextChain(file, frame.position);
   const isTornEnd = isLast && torn && !next;
+  const isCutOff = frame.end > file.size;
   reading.crc = undefined;
   if (wish.readsOn && !isTornEnd) {
-    [wal.isDamaged, reading.crc, reading.isBegun] = [true, next?.crc, false];
+    [wal.isDamaged, reading.crc, reading.isBegun, reading.hasHead] = [true, next?.crc, false, true];
     wal.isCut ||= isLast && !next;
     return next?.position;
   }
@@ -291,7 +323,9 @@ function stopAtDamage(
   wal.isDamaged ||= !isTornEnd;
   wal.warnings.push(
     torn
-      ? `The log's last write was cut off, as by a power loss, and is left out: ${place}`
+      ? isCutOff
+        ? `The log's file ends inside a record, as where a copy broke off or a disk was full: ${place}. What came after it is not there`
+        : `The log's last write was cut off, as by a power loss, and is left out: ${place}`
       : `Checksum mismatch in ${place}: etcd refuses this log, and what was written after it (entry ${wal.last.index}) is left out`,
   );
   return undefined;
@@ -303,7 +337,7 @@ function stopAtDamage(
  */
 function addRecord(reading: Reading, record: WalRecord): boolean {
   const { wal } = reading;
-  if (record.type === METADATA_TYPE) return readMetadata(wal, record.data);
+  if (record.type === METADATA_TYPE) return readMetadata(reading, record.data);
   if (record.type === ENTRY_TYPE) return addEntry(reading, readEntry(record.data));
   if (record.type === STATE_TYPE) wal.commit = fieldsOf(record.data).number(3);
   else if (record.type === SNAPSHOT_TYPE) {
@@ -316,19 +350,22 @@ function addRecord(reading: Reading, record: WalRecord): boolean {
 }
 
 /** etcdserverpb.Metadata { 1 nodeID, 2 clusterID }, at the head of each file. */
-function readMetadata(wal: Wal, message: Uint8Array): boolean {
+function readMetadata(reading: Reading, message: Uint8Array): boolean {
+  const { wal } = reading;
   const fields = fieldsOf(message);
   const [memberId, clusterId] = [1, 2].map((number) =>
     fields.int(number) === 0n ? "" : hexId(fields.int(number)),
   );
   if (wal.clusterId && (wal.clusterId !== clusterId || wal.memberId !== memberId)) return false;
   Object.assign(wal, { memberId, clusterId });
+  reading.hasHead = true;
   return true;
 }
 
 function addEntry(reading: Reading, entry: Entry): boolean {
   noteRead(OF_A_ROW);
   const { wal, wish } = reading;
+  if (isLater(entry, reading.latest)) reading.latest = { index: entry.index, term: entry.term };
   const isNext = !reading.isBegun || entry.index <= wal.last.index + 1;
   if (!isNext || entry.type > 2 || !Number.isSafeInteger(entry.term) || entry.term < wal.last.term)
     return false;
@@ -363,7 +400,7 @@ function keepBefore(reading: Reading, entry: Entry) {
   while (reading.keptBytes > KEPT.bytes) reading.keptBytes -= before.shift()!.data.length;
 }
 
-function readEntry(message: Uint8Array): Entry {
+export function readEntry(message: Uint8Array): Entry {
   const fields = fieldsOf(message);
   return { type: fields.number(1), term: fields.number(2), index: fields.number(3), data: fields.bytes(4) };
 }

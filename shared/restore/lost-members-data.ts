@@ -12,6 +12,7 @@
  */
 import { type EtcdData, readEtcdData } from "../etcd-data/data.ts";
 import { DamagedData, explain } from "../etcd-data/directory.ts";
+import { laterThan } from "../etcd-data/log-end.ts";
 import { type Member, memberName } from "../etcd-data/members.ts";
 import { beginningAt, type OldRoot, wholeTrees } from "../etcd-data/old-roots.ts";
 import { Damaged } from "../etcd-data/protobuf.ts";
@@ -56,14 +57,19 @@ export function wayInto(host: string, snapshots: readonly string[] = []): WayBac
 
 /** The first words for the operator. `until`: the time of the data, if that is known. */
 export function wayInWords(
-  { root, last }: { root?: OldRoot | undefined; last: { index: number; isCut?: boolean } },
+  { root, last }: { root?: OldRoot | undefined; last: LogEnd },
   { until, snapshot }: { until?: Date | undefined; snapshot?: string | undefined } = {},
 ): string {
-  if (last.isCut)
-    return `as of ${until ? `${until.toISOString().slice(11, 19)} UTC` : "an unknown time"}, entry ${last.index}: what was acknowledged after that is lost`;
+  if (!isWhole(last)) {
+    const then = until ? `${until.toISOString().slice(11, 19)} UTC` : "an unknown time";
+    const lost = last.isCut
+      ? "what was acknowledged after that is lost"
+      : "the log's end is not seen, so what was acknowledged after that, if anything was, is lost";
+    return `as of ${then}, entry ${last.index}: ${lost}`;
+  }
   const tree = root?.path === snapshot ? "the snapshot" : "an older tree";
   const by = root?.index ? `${tree}, of entry ${root.index}, and the log` : "the log from its first entry on";
-  return `exact: ${by} has all keys up to entry ${last.index}, the last one`;
+  return `exact: ${by} has all keys up to entry ${last.index}, the last one on this disk`;
 }
 
 function reasonOf({ cause, message }: Fail): string {
@@ -98,6 +104,14 @@ function logIn(host: string): string {
   }
 }
 
+/** The log's last entry, as `EtcdData` has it. */
+type LogEnd = Pick<EtcdData["end"], "index"> & Partial<EtcdData["end"]>;
+
+/** Whether the log's end is here: nothing was behind it, as far as this disk shows. */
+export function isWhole({ isCut, isEndSeen }: Pick<LogEnd, "isCut" | "isEndSeen">): boolean {
+  return isEndSeen === true && !isCut;
+}
+
 export interface MemberData {
   dir: string;
   own: Member;
@@ -105,8 +119,7 @@ export interface MemberData {
   clusterId: string;
   revision: number;
   lastWrite: Date;
-  /** The log's last entry; `isCut` and `isDamaged` as `EtcdData` has them. */
-  last: { index: number; term: number; isCut?: boolean; isDamaged?: boolean };
+  last: LogEnd & { term: number; isDamaged?: boolean };
   /** Set if the newest tree of its db is damaged: an older one, from which the log leads to the same keys. */
   root?: OldRoot | undefined;
   /** Reads it again: what was proved is not proved once more. */
@@ -133,10 +146,18 @@ export function memberDataIn(dir: string, snapshot?: string): MemberData {
         { unchanged: true, hint: "take another member's data directory, or a snapshot" },
       );
     const open = () => readEtcdData(host, undefined, root && beginningAt(root, { isCut: end.isCut }));
-    return { dir, own, members, clusterId, revision, lastWrite, last: end, root, open };
+    const last = { ...end, isCut: end.isCut || saysLater(host, end) };
+    return { dir, own, members, clusterId, revision, lastWrite, last, root, open };
   } catch (cause) {
     throw explain(cause, { dir });
   }
+}
+
+/** Whether an entry that is later than the end lies somewhere in the folders, in words for the operator. */
+function saysLater(host: string, end: EtcdData["end"]): boolean {
+  const later = laterThan(end, { wal: `${host}/member/wal`, snap: `${host}/member/snap` });
+  if (later) say(`warning: the log ends at entry ${end.index}, but ${later}`);
+  return later !== undefined;
 }
 
 interface Chosen {
@@ -171,7 +192,7 @@ export function chooseData(all: readonly MemberData[]): Chosen {
   const voters = chosen.members.filter(({ isLearner }) => !isLearner);
   // a member may have acknowledged entries that its log has lost
   const complete = voters.filter(({ id }) =>
-    all.some(({ own, last }) => own.id === id && !last.isCut),
+    all.some(({ own, last }) => own.id === id && isWhole(last)),
   ).length;
   return { chosen, voters: voters.length, here: complete, isQuorum: 2 * complete > voters.length };
 }
@@ -184,13 +205,13 @@ export function sayChosen(all: readonly MemberData[], { chosen, here, voters, is
     );
   say(
     isQuorum
-      ? `${here} of ${voters} members: a quorum, so every acknowledged write is there`
-      : `${here} of ${voters} members: writes of the others alone are lost. More disks would help`,
+      ? `${here} of ${voters} members: a quorum, so every acknowledged write is there, as far as these disks show`
+      : `${here} of ${voters} members${here < all.length ? " with their log's end" : ""}: writes of the others alone are lost. More disks would help`,
   );
   if (!isQuorum) say("its revision is raised, so that clients list all objects again");
 }
 
-const damageOf = ({ root, last }: MemberData) => (last.isCut ? 2 : root ? 1 : 0);
+const damageOf = ({ root, last }: MemberData) => (isWhole(last) ? (root ? 1 : 0) : 2);
 
 function inWords(all: readonly MemberData[]): string {
   return all

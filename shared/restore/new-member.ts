@@ -141,6 +141,10 @@ export class LogRecords {
     return this;
   }
 
+  get size(): number {
+    return this.#frames.reduce((sum, { length }) => sum + length, 0);
+  }
+
   bytes(): Buffer {
     return Buffer.concat(this.#frames);
   }

@@ -14,6 +14,7 @@ import * as fs from "node:fs";
 import { basename } from "node:path";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { explain } from "../etcd-data/directory.ts";
+import { SEGMENT_SIZE } from "../etcd-data/wal.ts";
 import { Fail } from "../fail.ts";
 import { PRIVATE_FOLDER, refuseNoRoom } from "../files/file-tree.ts";
 import { freshPartial, hostPath, makeFolder, renameInto, sync, writeBeside } from "../files/files.ts";
@@ -96,12 +97,21 @@ export async function writeMember(
     const { last, members } = known;
     makeFolder(`${host}/snap`, PRIVATE_FOLDER);
     await writeNewDb(`${host}/snap/db`, data, { ...known, bump: place.bump });
-    for (const [path, bytes] of [
-      [`${host}/snap/${snapName(last)}`, snapBytes(last, members)],
-      [`${host}/wal/${logName(last.index)}`, logOf(known, place.peerUrl)],
-    ] as const)
-      renameInto(writeBeside(path, bytes, { mode: 0o600, old: undefined, folderMode: PRIVATE_FOLDER }), path);
+    for (const [path, bytes, size] of [
+      [`${host}/snap/${snapName(last)}`, snapBytes(last, members), 0],
+      [`${host}/wal/${logName(last.index)}`, logOf(known, place.peerUrl), SEGMENT_SIZE],
+    ] as const) {
+      const partial = writeBeside(path, bytes, { mode: 0o600, old: undefined, folderMode: PRIVATE_FOLDER });
+      if (size > 0) makeRoom(partial, size);
+      renameInto(partial, path);
+    }
   });
+}
+
+/** As etcd makes room in its log: whoever reads that sees its end. */
+function makeRoom(path: string, size: number) {
+  fs.truncateSync(path, size);
+  sync(path);
 }
 
 function logOf({ own, members, clusterId, last }: LoneMember, peerUrl: string): Buffer {

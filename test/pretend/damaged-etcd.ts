@@ -7,6 +7,7 @@ import { dirname } from "node:path";
 import { DbFile, Page } from "../../shared/etcd-data/db-file.ts";
 import type { DbNode } from "../../shared/restore/new-db.ts";
 import { random } from "./damage.ts";
+import { makeRoom } from "./write-wal.ts";
 
 /** A member's files, undamaged; and its db some time before, and a moment before. */
 export interface Source {
@@ -31,6 +32,8 @@ interface Victim extends Pages {
   db: Buffer;
   source: Source;
   files: Map<string, Buffer>;
+  /** Whether the log's last file keeps the room that etcd has made in it. */
+  hasRoom: boolean;
   pick: (n: number) => number;
 }
 
@@ -150,7 +153,7 @@ export function writeDamaged(dir: string, form: string, { seed, source }: { seed
   const names = form.split("+");
   const victim: Victim = {
     ...pagesOf(source.db, dir),
-    ...{ db: Buffer.from(source.db), source, files: new Map(source.files) },
+    ...{ db: Buffer.from(source.db), source, files: new Map(source.files), hasRoom: true },
     pick: random(seed * 7919 + FORMS.indexOf(form)),
   };
   let db: Buffer | undefined = victim.db;
@@ -159,7 +162,15 @@ export function writeDamaged(dir: string, form: string, { seed, source }: { seed
   for (const folder of ["snap", "wal"]) mkdirSync(`${dir}/member/${folder}`, { recursive: true });
   if (db) writeFileSync(`${dir}/member/snap/db`, db);
   for (const [name, bytes] of victim.files) writeFileSync(`${dir}/member/${name}`, bytes);
+  const last = lastLogOf(source.files);
+  if (last && victim.hasRoom && victim.files.has(last)) makeRoom(`${dir}/member/${last}`);
 }
+
+const lastLogOf = (files: Source["files"]) =>
+  [...files.keys()]
+    .filter((name) => name.startsWith("wal/"))
+    .sort()
+    .at(-1);
 
 const known = new WeakMap<Buffer, Pages>();
 

@@ -3,8 +3,8 @@
  * reader accepts it (the log begins with entry 1), so each test can choose the cluster's content. Format: the
  * head of shared/etcd-data/wal.ts.
  */
-import { mkdirSync, writeFileSync } from "node:fs";
-import { readWal } from "../../shared/etcd-data/wal.ts";
+import { mkdirSync, truncateSync, writeFileSync } from "node:fs";
+import { readWal, SEGMENT_SIZE } from "../../shared/etcd-data/wal.ts";
 import {
   bytesField,
   entryOf,
@@ -34,10 +34,17 @@ export interface Written {
   cut?: boolean;
   /** The first member's database is full: it has raised the alarm NOSPACE. */
   isFull?: boolean | undefined;
+  /** The log's last file has all the room that etcd makes: it takes 10 ms to read. */
+  hasRoom?: boolean;
+  /** Bytes of a file, after which the next one begins; etcd's, if it is not said. */
+  segment?: number;
 }
 
 /** Fills `dir`/member. The log's last revision is the number of puts + 1. */
-export function writeEtcdData(dir: string, { clusterId, members, puts, cut, isFull }: Written) {
+export function writeEtcdData(
+  dir: string,
+  { clusterId, members, puts, cut, isFull, hasRoom = false, segment = SEGMENT_SIZE }: Written,
+) {
   const joins = members.map((member) => entry(1, addition(member)));
   const names = members.map(({ id, name }) => entry(0, bytesField(1301, attributes(id, name))));
   const changes = puts.map(([key, value]) =>
@@ -47,24 +54,37 @@ export function writeEtcdData(dir: string, { clusterId, members, puts, cut, isFu
   const alarm = Buffer.concat([intField(1, 1), intField(2, BigInt(`0x${members[0]!.id}`)), intField(3, 1n)]);
   const entries = [...joins, ...names, ...changes, ...(isFull ? [entry(0, bytesField(10, alarm))] : [])];
   const metadata = [intField(1, BigInt(`0x${members[0]!.id}`)), intField(2, BigInt(`0x${clusterId}`))];
-  const log = new LogRecords().begin();
-  log.add(RECORD.metadata, Buffer.concat(metadata));
-  for (const [i, make] of entries.entries()) log.add(RECORD.entry, make(i + 1));
-  log.add(RECORD.state, Buffer.concat([intField(1, 2n), intField(3, BigInt(entries.length))]));
+  const state = (commit: number) => Buffer.concat([intField(1, 2n), intField(3, BigInt(commit))]);
+  const begin = (crc: number) => new LogRecords(crc).begin().add(RECORD.metadata, Buffer.concat(metadata));
   for (const folder of ["snap", "wal"])
     mkdirSync(`${dir}/member/${folder}`, { recursive: true, mode: 0o700 });
   const file = (sequence: number, first: number) =>
     `${dir}/member/wal/${[sequence, first].map((number) => number.toString(16).padStart(16, "0")).join("-")}.wal`;
-  writeFileSync(file(0, 0), Buffer.concat([log.bytes(), END]), { mode: 0o600 });
-  if (!cut) return;
-  const next = new LogRecords(log.crc).begin();
-  next.add(RECORD.metadata, Buffer.concat(metadata));
-  next.add(RECORD.state, Buffer.concat([intField(1, 2n), intField(3, BigInt(entries.length))]));
-  writeFileSync(file(1, entries.length + 1), Buffer.concat([next.bytes(), END]), { mode: 0o600 });
+  let [log, sequence, first] = [begin(0), 0, 0];
+  const next = (index: number) => {
+    writeLog(file(sequence, first), log.bytes(), false);
+    [log, sequence, first] = [begin(log.crc), sequence + 1, index];
+    log.add(RECORD.state, state(index - 1));
+  };
+  for (const [i, make] of entries.entries()) {
+    if (log.size >= segment) next(i + 1);
+    log.add(RECORD.entry, make(i + 1));
+  }
+  log.add(RECORD.state, state(entries.length));
+  if (cut) next(entries.length + 1);
+  writeLog(file(sequence, first), log.bytes(), true);
+  if (hasRoom) makeRoom(file(sequence, first));
 }
 
-/** At the end are zeros: etcd has made room there. */
-const END = Buffer.alloc(64);
+/** A full file ends behind its last record. */
+function writeLog(path: string, bytes: Uint8Array, hasZeros: boolean) {
+  writeFileSync(path, Buffer.concat([bytes, Buffer.alloc(hasZeros ? 64 : 0)]), { mode: 0o600 });
+}
+
+/** As etcd does in a log's last file: zeros, which take no place on the disk. */
+export function makeRoom(path: string) {
+  truncateSync(path, SEGMENT_SIZE);
+}
 
 /** Of term 2. */
 function entry(type: number, data: Uint8Array): (index: number) => Uint8Array {

@@ -5,6 +5,7 @@ import { purgedEtcd } from "../pretend/busy-etcd.ts";
 import { writeDamaged } from "../pretend/damaged-etcd.ts";
 import { pretendNode } from "../pretend/node.ts";
 import { here } from "../pretend/typed-here.ts";
+import { makeRoom } from "../pretend/write-wal.ts";
 
 setDefaultTimeout(300_000);
 
@@ -13,7 +14,10 @@ const PURGED = 3606;
 
 /** What is in the place of `member`. */
 const DAMAGES: Record<string, (member: string) => void> = {
-  "a db of zeros": (member) => writeFileSync(`${member}/snap/db`, Buffer.alloc(32768)),
+  "a db of zeros": (member) => {
+    writeFileSync(`${member}/snap/db`, Buffer.alloc(32768));
+    for (const name of readdirSync(`${member}/wal`)) makeRoom(`${member}/wal/${name}`);
+  },
   "a db that is cut off": (member) => {
     rmSync(`${member}/wal`, { recursive: true });
     writeDamaged(member.replace(/\/member$/, ""), "truncate", { seed: 1, source: purgedEtcd(PURGED) });
@@ -75,7 +79,7 @@ test("a db of zeros, and a log from its first entry on: restore says first that 
   using node = await damaged("a db of zeros");
   const { exitCode, stderr } = await node.run(RESTORE);
   expect(stderr).toMatch(
-    /Looks for an older tree that is whole\n +exact: the log from its first entry on has all keys up to entry \d+, the last one\n/,
+    /Looks for an older tree that is whole\n +exact: the log from its first entry on has all keys up to entry \d+, the last one on this disk\n/,
   );
   expect([exitCode, readdirSync(`${node.root}/var/lib/other`)]).toEqual([0, ["member"]]);
 });

@@ -341,7 +341,7 @@ async function disks(node: Awaited<ReturnType<typeof newMachine>>) {
     const members = [own, ...[MEMBER, OTHER, THIRD].filter((one) => one !== own)];
     mkdirSync(`${node.root}/mnt/${dir}`, { recursive: true });
     const puts = node.puts.slice(0, node.puts.length - less);
-    writeEtcdData(`${node.root}/mnt/${dir}`, { clusterId: "77", members, puts });
+    writeEtcdData(`${node.root}/mnt/${dir}`, { clusterId: "77", members, puts, hasRoom: true });
   }
 }
 

@@ -45,7 +45,7 @@ function disk(box: Sandbox, own: number, writes: number, more: Partial<Written> 
   const dir = `/mnt/${more.clusterId ?? ""}cp${own + 1}`;
   mkdirSync(`${box.dir}${dir}`, { recursive: true });
   const members = [MEMBERS[own]!, ...MEMBERS.filter((_, i) => i !== own)];
-  writeEtcdData(`${box.dir}${dir}`, { clusterId: "77", members, puts: puts(writes), ...more });
+  writeEtcdData(`${box.dir}${dir}`, { clusterId: "77", members, puts: puts(writes), hasRoom: true, ...more });
   return dir;
 }
 

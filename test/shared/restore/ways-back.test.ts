@@ -16,6 +16,7 @@ import { BUMP } from "../../../shared/restore/write-data.ts";
 import { busyEtcd, purgedEtcd } from "../../pretend/busy-etcd.ts";
 import { writeDamaged } from "../../pretend/damaged-etcd.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
+import { makeRoom } from "../../pretend/write-wal.ts";
 
 setDefaultTimeout(300_000);
 
@@ -58,7 +59,7 @@ test.each([
   writeDamaged(`${box.dir}/disk`, form, { seed: 1, source });
   const before = bytesIn(`${box.dir}/disk`);
   const found = memberDataIn("/disk");
-  expect(wayInWords(found)).toBe(`exact: ${by} has all keys up to entry 3774, the last one`);
+  expect(wayInWords(found)).toBe(`exact: ${by} has all keys up to entry 3774, the last one on this disk`);
   await writeAlone(found, { dir: DIR, peerUrl: NEW });
   using truth = readEtcdData(`${box.dir}/whole`);
   using data = readEtcdData(`${box.dir}${DIR}`);
@@ -101,7 +102,7 @@ test("a db of zeros, a snapshot of before, and the log from there on: all keys c
   expect((await failOf(() => memberDataIn("/disk")))?.message).toContain("no older tree is whole");
   const found = memberDataIn("/disk", "/night.db");
   expect(wayInWords(found, { snapshot: `${box.dir}/night.db` })).toMatch(
-    /^exact: the snapshot, of entry \d+, and the log has all keys up to entry 3774, the last one$/,
+    /^exact: the snapshot, of entry \d+, and the log has all keys up to entry 3774, the last one on this disk$/,
   );
   await writeAlone(found, { dir: DIR, peerUrl: NEW });
   using truth = readEtcdData(`${box.dir}/whole`);
@@ -184,7 +185,7 @@ test("a snapshot that is newer than the log is refused beside it", async () => {
   writeDamaged(`${box.dir}/disk`, "none", { seed: 1, source: { ...source, old, files, db: old } });
   rewriteLog(`${box.dir}/disk/member/wal`, ({ index }) => index < 3500);
   writeFileSync(`${box.dir}/night.db`, source.db);
-  expect(memberDataIn("/disk")).toMatchObject({ last: { index: 3499, isCut: false } });
+  expect(memberDataIn("/disk")).toMatchObject({ last: { index: 3499, isCut: true } });
   const refused = await failOf(() => memberDataIn("/disk", "/night.db"));
   expect(refused?.message).toContain("the log ends at entry 3499, before the db's 3718");
   expect(refused?.exitCode).toBe(3);
@@ -251,7 +252,10 @@ function rewriteLog(folder: string, change: (entry: Entry) => Entry | boolean) {
     const written = changed === true ? entry : changed;
     if (written) log.add(RECORD.entry, entryOf(written, written.data));
   }
-  for (const name of readdirSync(folder)) writeFileSync(`${folder}/${name}`, log.bytes());
+  for (const name of readdirSync(folder)) {
+    writeFileSync(`${folder}/${name}`, log.bytes());
+    makeRoom(`${folder}/${name}`);
+  }
 }
 
 /** Its values have other letters. */
