@@ -27,7 +27,7 @@ export function laterThan(end: Place, folders: { wal: string; snap: string }): s
 
 interface At {
   position: number;
-  /** Of all data before it; undefined where a record of the checksum has to come. */
+  /** Sum of all data before it; undefined where a record of the checksum has to come. */
   crc: number | undefined;
 }
 

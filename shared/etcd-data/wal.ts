@@ -121,7 +121,7 @@ function noteLost(wal: Wal, latest: Place) {
 
 type Place = Pick<Entry, "index" | "term">;
 
-/** By the rule of raft's election: the term, then the index. */
+/** Raft's election compares logs so: the term, then the index. */
 export function isLater(one: Place, other: Place): boolean {
   return one.term > other.term || (one.term === other.term && one.index > other.index);
 }
