@@ -49,7 +49,7 @@ export async function ensureAdmins({ facts }: { facts: ClusterFacts }, api: Kube
   if (infoOf(readKubeconfig(ADMIN_CONF)?.clientCertPem)?.o.includes(CLUSTER_ADMINS.name))
     rows.push(CLUSTER_ADMINS);
   const kubeletClient = certPath("apiserver-kubelet-client", facts.certificatesDir);
-  if (certInfo(readText(kubeletClient)!).o.length === 0) rows.push(KUBELET_CLIENT);
+  if (infoOf(readText(kubeletClient))?.o.length === 0) rows.push(KUBELET_CLIENT);
   try {
     await ensureBindings(api, rows);
   } catch (err) {
@@ -133,8 +133,8 @@ export async function cleanFrontProxy({ facts, cluster }: TrustBefore, api: Kube
   if (!now) return say(`${AUTHENTICATION}: not there yet, the API server makes it`);
   const data: AggregatedTrust = {};
   for (const key of ["client-ca-file", "requestheader-client-ca-file"] as const) {
-    const caPem = caText(AGGREGATED[key], facts.certificatesDir)!;
-    const text = withoutDead(now[key] ?? "", before[key], caPem);
+    const caPem = caText(AGGREGATED[key], facts.certificatesDir);
+    const text = caPem && withoutDead(now[key] ?? "", before[key], caPem);
     if (text !== undefined) data[key] = text;
   }
   const changed = Object.keys(data);

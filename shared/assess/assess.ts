@@ -18,7 +18,12 @@ import { controlPlaneWithoutData, isNotForParts } from "../facts/no-etcd-data.ts
 import { Fail } from "../fail.ts";
 import { type Container, isServerContainer } from "../node/containers.ts";
 import { kubeletsOtherName, type Node } from "../node/node.ts";
-import { kubeletsEndedConf, kubeletsLostFlags, StartedWithoutFlags } from "../node/systemctl-kubelet.ts";
+import {
+  type EndedConf,
+  endedConf,
+  kubeletsLostFlags,
+  StartedWithoutFlags,
+} from "../node/systemctl-kubelet.ts";
 import { wordsHere } from "../node/words.ts";
 import { oldSaKey } from "../old-sa-key/old-tokens.ts";
 import { type Remedy, remedyOf } from "../pki/actions.ts";
@@ -88,9 +93,27 @@ export async function assess(
   const stopped = withStopped(whole, stoppedProcesses(knownHere(seen(all))));
   const named = withOtherName(stopped, await kubeletsOtherName(node));
   const started = withUnfitKubelet(named, "kubelet-start", await kubeletsLostFlags(node.systemd));
-  const ended = await kubeletsEndedConf(node.systemd);
-  const hint = judged.role === "worker" ? ended?.hint : command("01-etcd");
-  return withUnfitKubelet(started, "kubelet-conf", ended && new Fail(ended.message, { hint: hint! }));
+  return withEndedConf(started, await endedConf(node.systemd));
+}
+
+/** One that has no certificate in its file runs, and may have been started so: all is well until it restarts. */
+function withEndedConf(assessed: Assessment, ended: EndedConf | undefined): Assessment {
+  if (!ended) return assessed;
+  const { fail, isExpired } = ended;
+  if (!isExpired && runs(assessed)) {
+    return withFirst(
+      assessed,
+      [row("kubelet-conf", "kubelet.conf", { warning: fail.message })],
+      [fail.hint],
+      "",
+    );
+  }
+  const hint = assessed.role === "worker" ? fail.hint : command("01-etcd");
+  return withUnfitKubelet(assessed, "kubelet-conf", new Fail(fail.message, { hint }));
+}
+
+function runs({ damage }: Assessment): boolean {
+  return damage.some(({ id, result }) => id === "kubelet" && result === "ok");
 }
 
 /** First: `rows`, and the way out where there is one. `why`: of a node that is well. */
@@ -108,8 +131,7 @@ function withFirst(
 
 /** A running kubelet may be older than the host's name: all is well until it restarts. */
 function withOtherName(assessed: Assessment, other: Fail | undefined): Assessment {
-  const runs = assessed.damage.some(({ id, result }) => id === "kubelet" && result === "ok");
-  if (!other || !runs) return withUnfitKubelet(assessed, "kubelet-name", other);
+  if (!other || !runs(assessed)) return withUnfitKubelet(assessed, "kubelet-name", other);
   const warning = row("kubelet-name", KINDS["kubelet-name"].what, { warning: other.message });
   return withFirst(assessed, [warning], [other.hint], "");
 }

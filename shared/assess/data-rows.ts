@@ -19,6 +19,7 @@ import { endpointDifference } from "../facts/endpoint.ts";
 import { hasStandIn, type LostFile, lostHere } from "../facts/lost-files.ts";
 import { isNotKubeadms, type WithoutData, whyWithoutData, withoutDataSteps } from "../facts/no-etcd-data.ts";
 import { releaseNote } from "../facts/node-to-repair.ts";
+import { unreadRows } from "../facts/read-by-pods.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { certificatesDirOn, manifestPath, whereIs } from "../manifests/on-disk.ts";
@@ -110,7 +111,7 @@ export async function assessWithoutParts(
   const why = whyWithoutData(found, dataDir);
   const damage = [
     ...(await etcdRows(found, dataDir)),
-    ...fileRows(found, known?.certificatesDir ?? certificatesDirOn(node)),
+    ...fileRows(node, found, known?.certificatesDir ?? certificatesDirOn(node)),
     ...(known?.data
       ? [...manifestRows(node, known), ...lostFileRows(lostBeside(node, known))]
       : lostManifests(node, found)),
@@ -156,10 +157,12 @@ async function etcdRows(
   return [row("etcd-data", "etcd", { warning: `external: ${detail}`, mend: EXTERNAL })];
 }
 
-function fileRows({ etcd }: WithoutData, certificatesDir: string): Check[] {
+function fileRows(node: Node, { etcd }: WithoutData, certificatesDir: string): Check[] {
+  const unread = unreadRows(undefined, undefined, node);
+  const all = CERTS.filter(({ name }) => !unread.includes(name));
   const certs = isNotKubeadms(etcd)
-    ? CERTS.filter((row) => row.ca !== "etcd-ca" && row.name !== "etcd-ca")
-    : CERTS;
+    ? all.filter((row) => row.ca !== "etcd-ca" && row.name !== "etcd-ca")
+    : all;
   const kubeconfigs = ["admin", "controller-manager", "scheduler"].map(kubeconfigRow);
   const found = byKind(
     pkiFindings({ certs, serviceAccountKey: true, kubeconfigs }, undefined, { certificatesDir }),

@@ -10,17 +10,18 @@ import type { ClusterCa } from "../facts/ca-copies.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { HOLD } from "../facts/course.ts";
 import { type LostFile, lostOfKubelet } from "../facts/lost-files.ts";
+import { casOfApiServer } from "../facts/read-by-pods.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { lostPods } from "../manifests/on-disk.ts";
 import { type Container, isServerContainer } from "../node/containers.ts";
 import { cniKubeconfigs, stateOfPem, trustsOldCa } from "../node/credentials.ts";
+import { hasOwnClient, stateOfConf } from "../node/kubelet-conf.ts";
 import { clientText } from "../node/kubelet-config.ts";
 import { kubeletActive, kubeletState, kubeletStopped, type Node } from "../node/node.ts";
 import { rescueFolders } from "../node/rescue-folder.ts";
-import { certInfo, day, infoOf, madeAt, trustsCa } from "../pki/certificate.ts";
-import { caText } from "../pki/examine.ts";
-import { readKubeconfig } from "../pki/kubeconfigs.ts";
+import { certInfo, day, infoOf, madeAt } from "../pki/certificate.ts";
+import { acceptedCas, caText } from "../pki/examine.ts";
 import { kubeletCaReader } from "../renew/ca-readers.ts";
 import { readerRows } from "../renew/reader-rows.ts";
 import { holders } from "../salvage/memory/processes.ts";
@@ -96,15 +97,17 @@ function clientCertificate(node: Node): string {
   return `client certificate ${info.notAfter < new Date() ? "expired on" : "until"} ${day(info.notAfter)}`;
 }
 
-/** Judged by the CA that this kubelet trusts, as there is no etcd data here. */
-export function clientPemRow({ kubelet }: Node): Check {
+/** Judged by the CAs that this kubelet trusts, and an API server here, as there is no etcd data here. */
+export function clientPemRow(node: Node): Check {
+  const { kubelet } = node;
   const [id, what] = ["kubelet-client-certificate", kubelet.clientPem] as const;
   const detail = "the kubelet's client certificate";
   const ca = attempt(() => readText(kubelet.clientCaFile));
   const read = () => clientText(kubelet);
   if (ca === undefined && attempt(read))
     return row(id, what, { warning: `${detail}; no CA is here to check it with` });
-  const state = stateOfPem(read, ca instanceof Fail ? undefined : ca);
+  const own = ca === undefined || ca instanceof Fail ? undefined : ca;
+  const state = stateOfPem(read, own && [own, casOfApiServer(node, "clients")].join("\n"));
   return state ? bad(id, what, state, detail) : row(id, what, detail);
 }
 
@@ -114,23 +117,20 @@ export function kubeletTrustRows(node: Node, { facts }: PartialFacts): Check[] {
   if (!ca || ca instanceof Fail || attempt(() => certInfo(ca)) instanceof Fail) return [];
   const { kubeconfig, clientPem, serverPem, serverTlsBootstrap } = node.kubelet;
   const rows: Check[] = [];
-  const conf = configState(kubeconfig, ca);
+  const conf = stateOfConf(node, ca);
   const confFile = kubeconfig.replace("/etc/kubernetes/", "");
   if (conf) rows.push(bad("kubelet-conf", confFile, conf, "part 1 writes a new one"));
-  const client = stateOfPem(() => clientText(node.kubelet), ca, node.name);
-  if (client) rows.push(bad("kubelet-client-certificate", clientPem, client, CLIENT));
+  const clientCas = acceptedCas(ca, "clients", facts);
+  const client = stateOfPem(() => clientText(node.kubelet), clientCas, node.name);
+  if (client && !hasOwnClient(node, ca, facts))
+    rows.push(bad("kubelet-client-certificate", clientPem, client, CLIENT));
   // without a serving certificate, the kubelet waits for an approval that not every cluster needs
   const serving =
-    serverTlsBootstrap && exists(serverPem) ? stateOfPem(() => readText(serverPem), ca) : undefined;
+    serverTlsBootstrap && exists(serverPem)
+      ? stateOfPem(() => readText(serverPem), acceptedCas(ca, "kubelets", facts))
+      : undefined;
   if (serving) rows.push(bad("kubelet-serving-certificate", serverPem, serving, SERVING));
   return rows;
-}
-
-function configState(kubeconfig: string, ca: string): string | undefined {
-  const config = attempt(() => readKubeconfig(kubeconfig));
-  if (config instanceof Fail) return "unreadable";
-  if (!config) return "missing";
-  return trustsCa(config.caPem, ca) ? undefined : "other CA";
 }
 
 const CLIENT = "the kubelet's client certificate; part 1 issues a new one";

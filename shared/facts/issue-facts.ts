@@ -23,6 +23,7 @@ import { isServerOf, shownSoon } from "../pki/served.ts";
 import { type Cluster, type ClusterConfiguration, need } from "./cluster.ts";
 import { serverPlace } from "./endpoint.ts";
 import { apiEndpoint, believedPeers, type Endpoint, type KnownNode } from "./known-nodes.ts";
+import { otherCas, unreadRows } from "./read-by-pods.ts";
 import { isExternalCa, isExternalSigner } from "./signed-elsewhere.ts";
 
 /**
@@ -73,6 +74,7 @@ export function factsFor(node: Node, cluster: Cluster, data: EtcdData, home?: Et
     externalCa: isExternalCa(data, cluster),
     externalSigner: isExternalSigner(data, cluster),
     ...(checksWithoutSaPub(node, data, cluster) && { withoutSaPub: true }),
+    ...seenInPods(node, cluster, data),
     kubeletClientBound: isBound(KUBELET_CLIENT_BINDING),
     ...(isBound(ADMINS_GROUP) && { adminsBound: true }),
   };
@@ -118,6 +120,18 @@ function apiAddress(node: Node, cluster: Cluster, data: EtcdData): Endpoint {
     );
   }
   return found;
+}
+
+/** Unset where kubeadm's defaults hold. */
+function seenInPods(node: Node, cluster: Cluster, data: EtcdData): Partial<ClusterFacts> {
+  const unread = unreadRows(data, cluster, node);
+  const [clients, kubelets] = (["clients", "kubelets"] as const).map((of) =>
+    otherCas(node, of, { data, oldCaPem: cluster.oldCaPem }),
+  ) as [string, string];
+  return {
+    ...(unread.length > 0 && { unread }),
+    ...(clients + kubelets !== "" && { alsoTrusted: { clients, kubelets } }),
+  };
 }
 
 /** Part 2 puts the manifest back as it is here, or as the mirror pod has it. */

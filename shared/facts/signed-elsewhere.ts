@@ -19,8 +19,8 @@ import { exists } from "../files/files.ts";
 import { commandOf, flags, hostPathOf, podFlags } from "../manifests/command.ts";
 import { findMirrorPods, type MirrorPod, mirrorPod } from "../manifests/mirror-pods.ts";
 import { SIGNER_FLAG } from "../manifests/repair-changes.ts";
+import { hasOwnClient } from "../node/kubelet-conf.ts";
 import type { Node } from "../node/node.ts";
-import { hasOwnClient } from "../node/node.ts";
 import type { PodSpec } from "../objects/objects.ts";
 import { signedBy } from "../pki/certificate.ts";
 import { CERTS, type ClusterFacts, certPath, certRow, keyPath } from "../pki/certs.ts";
@@ -78,7 +78,7 @@ export function lackingOfExternalCa({
   const { kubeconfigs } = wholePki(facts);
   const findings = pkiFindings({ certs: CERTS.filter((row) => row.ca === "ca"), kubeconfigs }, facts);
   const files = findings.filter(({ state }) => state !== "ok").map(({ paths }) => paths[0]!);
-  if (!hasOwnClient(node, clusterCa(facts.certificatesDir))) files.push(node.kubelet.clientPem);
+  if (!hasOwnClient(node, clusterCa(facts.certificatesDir), facts)) files.push(node.kubelet.clientPem);
   const steps = [
     `put the external CA's ca.key into ${facts.certificatesDir} for the time of the repair, then run ./bunw scripts/00-assess.ts again`,
     `or: kubeadm certs generate-csr --config FILE   # then have the CA sign these CSRs: RUNBOOK-MORE "If the cluster's CA is external"`,

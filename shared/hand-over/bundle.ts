@@ -51,6 +51,8 @@ export interface BundleManifest {
   externalSigner?: true;
   /** kubeadm did not make etcd: its CA is not the control plane nodes' to be packed. */
   externalEtcd?: true;
+  /** The API servers have no aggregation layer: nothing reads the front proxy's CA. */
+  withoutAggregation?: true;
   /** The operator's words that were saved on that node. */
   words?: Word[];
   /** The kubelet's configuration there, if kubeadm did not write it. */
@@ -94,6 +96,7 @@ export function readBundle(
       sha256,
       ...(elsewhere.externalSigner && { externalSigner: true as const }),
       ...(elsewhere.externalEtcd && { externalEtcd: true as const }),
+      ...(elsewhere.withoutAggregation && { withoutAggregation: true as const }),
       words: wordsHere(),
       ...(kubeletConfig && { kubeletConfig }),
     },
@@ -140,10 +143,11 @@ export function keysIn(files: Bundle["files"]): SharedKey[] {
   return SHARED_KEYS.filter(({ keyFile, publicFile }) => files.has(keyFile) || files.has(publicFile));
 }
 
-/** Shared keys that no control plane node has. */
+/** Shared keys that no control plane node has, or has to have. */
 export interface KeysElsewhere {
   externalSigner?: boolean;
   externalEtcd?: boolean;
+  withoutAggregation?: boolean;
 }
 
 export function sharedFiles(cluster: KeysElsewhere): string[] {
@@ -157,12 +161,14 @@ export function sharedPaths(place: PkiPlace, cluster: KeysElsewhere): string[] {
   return sharedFiles(cluster).map((name) => sharedPath(name, place));
 }
 
-function isElsewhere({ name }: SharedKey, { externalSigner, externalEtcd }: KeysElsewhere): boolean {
-  if (name === SERVICE_ACCOUNT_KEYS.name) return externalSigner === true;
-  return externalEtcd === true && name === ETCD_CA;
+function isElsewhere({ name }: SharedKey, cluster: KeysElsewhere): boolean {
+  if (name === SERVICE_ACCOUNT_KEYS.name) return cluster.externalSigner === true;
+  if (name === FRONT_PROXY_CA) return cluster.withoutAggregation === true;
+  return cluster.externalEtcd === true && name === ETCD_CA;
 }
 
 export const ETCD_CA = certRow("etcd-ca").file;
+export const FRONT_PROXY_CA = certRow("front-proxy-ca").file;
 
 export function caOf(files: Bundle["files"]): string {
   return publicHash(files, SHARED_KEYS.find(({ publicFile }) => publicFile === "ca.crt")!);

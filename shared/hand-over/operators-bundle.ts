@@ -37,9 +37,15 @@ import { type Key, type Lock, type LockKind, lockOf, open, recipientsIn } from "
 
 const NO_SA = "sa              not in it: an external signer has the service-account key";
 const NO_ETCD = "etcd/ca         not in it: kubeadm did not make etcd, and the key of its CA is not here";
+const NO_FRONT_PROXY =
+  "front-proxy-ca  not in it: no API server has an aggregation layer, so nothing reads it";
 
-export function notInIt({ externalSigner, externalEtcd }: KeysElsewhere): string[] {
-  return [...(externalSigner ? [NO_SA] : []), ...(externalEtcd ? [NO_ETCD] : [])];
+export function notInIt({ externalSigner, externalEtcd, withoutAggregation }: KeysElsewhere): string[] {
+  return [
+    ...(externalSigner ? [NO_SA] : []),
+    ...(externalEtcd ? [NO_ETCD] : []),
+    ...(withoutAggregation ? [NO_FRONT_PROXY] : []),
+  ];
 }
 
 export function aboutBundle({ files, manifest }: Bundle): string[] {

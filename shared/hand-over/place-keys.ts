@@ -10,6 +10,7 @@ import type { Cluster } from "../facts/cluster.ts";
 import { lookAtControlPlaneNode, type PartialFacts } from "../facts/control-plane-node.ts";
 import { controlPlaneNames } from "../facts/known-nodes.ts";
 import * as noData from "../facts/no-etcd-data.ts";
+import { unreadRows } from "../facts/read-by-pods.ts";
 import { isExternalSigner } from "../facts/signed-elsewhere.ts";
 import { attempt, Fail } from "../fail.ts";
 import { copyToRescue } from "../files/file-tree.ts";
@@ -26,6 +27,7 @@ import {
   type Bundle,
   caOf,
   ETCD_CA,
+  FRONT_PROXY_CA,
   type KeysElsewhere,
   keysIn,
   modeOf,
@@ -45,6 +47,7 @@ export function keysElsewhere({ data, cluster, home, etcdCa }: PartialFacts): Ke
   return {
     externalSigner: data !== undefined && cluster !== undefined && isExternalSigner(data, cluster),
     externalEtcd: noData.isNotKubeadms(home) && !etcdCa,
+    withoutAggregation: unreadRows(data, cluster?.nodes && { nodes: cluster.nodes }).includes(FRONT_PROXY_CA),
   };
 }
 

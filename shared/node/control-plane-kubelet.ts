@@ -9,22 +9,24 @@ import { copyToRescue } from "../files/file-tree.ts";
 import { exists, hostEntry, list, readText, stat, writeFile } from "../files/files.ts";
 import { certInfo, day, infoOf, madeAt, trustsCa } from "../pki/certificate.ts";
 import { type ClusterFacts, keyPath } from "../pki/certs.ts";
-import { caText } from "../pki/examine.ts";
+import { acceptedCas, caText } from "../pki/examine.ts";
 import { issueClient } from "../pki/issue.ts";
 import { serverVerdict } from "../pki/judge.ts";
 import {
   clusterServer,
+  type Kubeconfig,
   kubeletKubeconfig,
   localServer,
   readKubeconfig,
   withTrust,
 } from "../pki/kubeconfigs.ts";
 import { act, say } from "../run.ts";
-import { dropClientPems, dropForeignServing, withOtherCas, withRotated } from "./credentials.ts";
+import { dropClientPems, dropForeignServing, withOtherCas } from "./credentials.ts";
+import { hasOwnClient, signsInWithoutCertificate, stateOfConf } from "./kubelet-conf.ts";
 import { inside } from "./kubelet-config.ts";
-import { hasOwnClient, isOwnClient, kubeletActive, type Node } from "./node.ts";
+import { isOwnClient, kubeletActive, type Node } from "./node.ts";
 import { asideOf, rescueFolders } from "./rescue-folder.ts";
-import { putKubeletsFilesBack, ROTATED } from "./systemctl-kubelet.ts";
+import { type EndedConf, endedConf, putKubeletsFilesBack, writeEnded } from "./systemctl-kubelet.ts";
 
 /**
  * Gives the kubelet of a control plane node what it needs to run and to reach the API: a client certificate
@@ -42,11 +44,11 @@ export async function ensureControlPlaneKubelet(
   const ca = { cert: caText("ca", pki)!, key: readText(keyPath("ca", pki))! };
   const changes = [
     ensureClientCa(node, ca.cert, asideDir),
-    !hasOwnClient(node, ca.cert) && (await issueClientPem(node, facts, { ca, asideDir })),
-    dropForeignServing(node, ca.cert, asideDir),
+    !hasOwnClient(node, ca.cert, facts) && (await issueClientPem(node, facts, { ca, asideDir })),
+    dropForeignServing(node, acceptedCas(ca.cert, "kubelets", facts), asideDir),
   ];
   const starts = changes.includes(true) || !(await kubeletActive());
-  return [...changes, ensureKubeletConf(node, facts, { ca: ca.cert, asideDir, starts })].includes(true);
+  return [...changes, await ensureKubeletConf(node, facts, { ca: ca.cert, asideDir, starts })].includes(true);
 }
 
 /**
@@ -111,27 +113,23 @@ async function issueClientPem(
  * without servers accepts each connection and closes it; client-go tries a GET ten times then, and until one
  * has failed twice a kubelet that has just started mounts no volume, so it starts no static pod for 20 s
  * (pkg/kubelet/volumemanager/reconciler, updateReconstructedFromNodeStatus; v1.29). One that runs (not
- * `starts`) has the file of a cluster that was upgraded, and keeps it.
+ * `starts`) has the file of a cluster that was upgraded, and keeps it. A file that 00-assess calls well stays as it is,
+ * also where its user signs in by a program or a token.
  */
-function ensureKubeletConf(
+async function ensureKubeletConf(
   node: Node,
   facts: ClusterFacts,
   { ca: caPem, asideDir, starts }: { ca: string; asideDir: string; starts: boolean },
-): boolean {
+): Promise<boolean> {
   const { kubeconfig, clientPem } = node.kubelet;
   const now = attempt(() => readKubeconfig(kubeconfig), undefined);
   // one that leads elsewhere is somebody's own: a proxy on this node, say
   const isFar = starts && now?.server === clusterServer(facts) && now.server !== localServer(facts);
-  const isGood = now !== undefined && trustsCa(now.caPem, caPem) && !isFar;
-  if (isGood && (now.clientCertificatePath === clientPem || isOwnClient(node, inside(now), caPem))) {
-    say(`unchanged ${kubeconfig}`);
-    return false;
-  }
-  // what a kubelet that runs with its own has in memory is right: the file is for its next start
-  const mended = isGood && !starts ? withRotated(node.kubelet) : undefined;
-  if (mended) {
-    copyToRescue(kubeconfig, asideDir);
-    writeFile(kubeconfig, mended, { mode: 0o600, note: ROTATED });
+  const isGood = now !== undefined && !isFar && stateOfConf(node, caPem) === undefined;
+  const ended = isGood ? await endedConf(node.systemd) : undefined;
+  if (isGood && (!starts || isUsed(node, now, { caPem, facts, ended }))) {
+    // what a kubelet that runs with its own has in memory is right: the file is for its next start
+    if (!(ended?.isExpired && writeEnded(ended, asideDir))) say(`unchanged ${kubeconfig}`);
     return false;
   }
   const isOwn = now && !isFar && now.server !== localServer(facts) && !serverVerdict(now.server, facts);
@@ -141,4 +139,16 @@ function ensureKubeletConf(
   const content = ofOwn ?? kubeletKubeconfig({ server, ca: caPem, clientPem });
   const note = ofOwn && { note: `leads to ${now?.server}, as before` };
   return writeFile(kubeconfig, content, { mode: 0o600, ...note });
+}
+
+/** Whether the kubelet signs in by what is in this file, or by its own certificate beside it, after its next start, too. */
+function isUsed(
+  node: Node,
+  conf: Kubeconfig,
+  { caPem, facts, ended }: { caPem: string; facts: ClusterFacts; ended: EndedConf | undefined },
+): boolean {
+  const { clientPem, keepsCertificate } = node.kubelet;
+  if (conf.clientCertificatePath === clientPem) return true;
+  if (isOwnClient(node, inside(conf), acceptedCas(caPem, "clients", facts))) return true;
+  return keepsCertificate ? signsInWithoutCertificate(node, caPem) !== undefined : ended === undefined;
 }

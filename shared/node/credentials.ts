@@ -56,9 +56,9 @@ export function trusted(path: string, caPem: string): boolean {
 }
 
 /** The kubelet requests a new one when it starts, and part 3 approves its CSR. */
-export function dropForeignServing(node: Node, caPem: string, asideDir: string): boolean {
+export function dropForeignServing(node: Node, cas: string, asideDir: string): boolean {
   const { serverTlsBootstrap, serverPem } = node.kubelet;
-  if (!serverTlsBootstrap || !exists(serverPem) || trusted(serverPem, caPem)) return false;
+  if (!serverTlsBootstrap || !exists(serverPem) || trusted(serverPem, cas)) return false;
   moveAllToRescue(dirname(serverPem), "kubelet-server-", asideDir);
   return true;
 }

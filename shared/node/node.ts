@@ -225,10 +225,6 @@ export async function routedAddress(
   return left[0] && canonicalIp(left[0].local);
 }
 
-export function hasOwnClient(node: Node, caPem: string): boolean {
-  return isOwnClient(node, clientText(node.kubelet), caPem);
-}
-
 export function isOwnClient({ name }: Node, pem: string, caPem: string): boolean {
   return trustedText(pem, caPem) && certInfo(pem).cn === `system:node:${name}`;
 }

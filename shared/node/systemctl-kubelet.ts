@@ -6,8 +6,9 @@
  * Where a file is missing that a flag names, it only exits.
  *
  * With --bootstrap-kubeconfig the kubelet looks for a certificate in kubelet.conf alone, whatever it has rotated since: if
- * that has expired, and the bootstrap file is away, it exits (pkg/kubelet/certificate/bootstrap, LoadClientConfig; kubeadm
- * issue 1753). So it is told its own before each start.
+ * that has expired, or none is there beside a program or a token, and the bootstrap file is away, it exits
+ * (pkg/kubelet/certificate/bootstrap, LoadClientConfig, isClientConfigStillValid; kubeadm issue 1753). So it is told its own
+ * before each start.
  */
 import { isIP } from "node:net";
 import { $ } from "zx/core";
@@ -156,8 +157,11 @@ function aboutConfig(path: string): string {
 
 type Running = KubeletSeen["running"];
 
-interface EndedConf {
+/** Why kubelet.conf ends the kubelet's next start. */
+export interface EndedConf {
   path: string;
+  /** Its certificate has expired; if not, it has none, and its user signs in otherwise. */
+  isExpired: boolean;
   /** Its text with the certificate that the kubelet rotates; undefined where that is not valid either. */
   mended: string | undefined;
   fail: Fail;
@@ -169,13 +173,17 @@ async function endedInConf(command: readonly string[], known?: Running): Promise
   const flags: KubeletFlags = (isKubelet(command) ? undefined : await ask())?.flags ?? flagsOf(command);
   const [path, bootstrap] = ["kubeconfig", "bootstrap-kubeconfig"].map((name) => flags.get(name));
   if (!path || !bootstrap || attempt(() => readKubeconfig(bootstrap), undefined)) return undefined;
-  const infos = infosIn(attempt(() => readKubeconfig(path), undefined)?.clientCertPem);
-  const ended = infos.find(({ notAfter }) => notAfter < new Date());
-  if (!ended) return undefined;
+  const conf = attempt(() => readKubeconfig(path), undefined);
+  const ended = infosIn(conf?.clientCertPem).find(({ notAfter }) => notAfter < new Date());
+  if (!ended && !conf?.signsInBy) return undefined;
   const { clientPem } = readKubelet(flags, { mayBeGone: true });
   const mended = withRotated({ kubeconfig: path, clientPem });
-  const message = `The certificate in "${path}" has expired (${day(ended.notAfter)}): the kubelet does not start again`;
-  return { path, mended, fail: new Fail(message, { hint: mended ? leadByHand(path, clientPem) : ASSESS }) };
+  const why = ended
+    ? `The certificate in "${path}" has expired (${day(ended.notAfter)})`
+    : `There is no certificate in "${path}" (its user signs in by ${conf?.signsInBy}), and "${bootstrap}" is missing`;
+  const hint = mended ? leadByHand(path, clientPem) : ASSESS;
+  const fail = new Fail(`${why}: the kubelet does not start again`, { hint });
+  return { path, isExpired: ended !== undefined, mended, fail };
 }
 
 const ASSESS = "./bunw scripts/00-assess.ts says what gives this kubelet a new one";
@@ -187,16 +195,22 @@ function leadByHand(path: string, clientPem: string): string {
 }
 
 /** A kubelet.conf that each start by this kit mends, and no other start. */
-export async function kubeletsEndedConf({ unit, running }: KubeletSeen): Promise<Fail | undefined> {
+export async function endedConf({ unit, running }: KubeletSeen): Promise<EndedConf | undefined> {
   const ended = await attemptLater(() => endedInConf(readUnit(unit).command, running), undefined);
-  return ended?.mended === undefined ? undefined : ended.fail;
+  return ended?.mended === undefined ? undefined : ended;
 }
 
 export async function mendKubeletConf(unit?: Unit) {
   const ended = await endedInConf((unit ?? (await kubeletUnit())).command);
-  if (ended?.mended === undefined) return;
-  copyToRescue(ended.path, asideOf(rescueOfRun()));
-  writeFile(ended.path, ended.mended, { mode: 0o600, note: ROTATED });
+  if (ended) writeEnded(ended, asideOf(rescueOfRun()));
+}
+
+/** Returns whether it could be mended. */
+export function writeEnded({ path, mended, isExpired }: EndedConf, asideDir: string): boolean {
+  if (mended === undefined) return false;
+  copyToRescue(path, asideDir);
+  writeFile(path, mended, { mode: 0o600, note: isExpired ? ROTATED : NONE_IN_IT });
+  return true;
 }
 
 /**
@@ -216,7 +230,9 @@ export async function putKubeletsFilesBack() {
     });
 }
 
-export const ROTATED = "with the certificate that the kubelet rotates: the one in it has expired";
+const ROTATED = "with the certificate that the kubelet rotates: the one in it has expired";
+const NONE_IN_IT =
+  "with the certificate that the kubelet rotates: there was none in it, and the kubelet exits without one";
 
 /** Why a start would not fail, but lose flags; undefined where it would lose none, and where nothing tells. */
 export async function kubeletsLostFlags(seen: KubeletSeen): Promise<Fail | undefined> {

@@ -75,6 +75,10 @@ export interface ClusterFacts {
   externalSigner?: boolean;
   /** No flag of the API server names sa.pub: sa.key itself checks tokens. */
   withoutSaPub?: boolean;
+  /** Rows of the table that no static pod reads, by name: see facts/read-by-pods.ts. */
+  unread?: readonly string[];
+  /** More CAs in PEM by which the API server here knows clients, and the kubelets' ports. */
+  alsoTrusted?: { clients: string; kubelets: string };
   /** The ClusterRoleBinding KUBELET_CLIENT_BINDING is in etcd's data, whatever the version says. */
   kubeletClientBound?: boolean;
   /**
@@ -185,13 +189,17 @@ export const CERTS: readonly (Cert & { name: CertName })[] = TABLE;
 /** The key pair that signs service-account tokens: no certificate, the same on every control plane node. */
 export const SERVICE_ACCOUNT_KEYS = { name: "sa", file: "sa", shared: true } as const;
 
-/** Without the rows of etcd, as kubeadm leaves them out, where that is external; its CA stays if this kit has a use for it. */
+/**
+ * Without those that nothing here reads, and without the rows of etcd, as kubeadm leaves them out, where that is external;
+ * its CA stays if this kit has a use for it.
+ */
 export function certsOf({
   externalEtcd,
   etcdCa,
-}: Pick<ClusterFacts, "externalEtcd" | "etcdCa">): typeof CERTS {
+  unread = [],
+}: Pick<ClusterFacts, "externalEtcd" | "etcdCa" | "unread">): typeof CERTS {
   const isRow = ({ name, ca }: Cert) => ca !== "etcd-ca" && (name !== "etcd-ca" || etcdCa !== undefined);
-  return externalEtcd ? CERTS.filter(isRow) : CERTS;
+  return CERTS.filter((row) => !unread.includes(row.name) && (!externalEtcd || isRow(row)));
 }
 
 /** Where shared keys are: all below certificatesDir, but the CA of an etcd that kubeadm did not make. */

@@ -142,6 +142,15 @@ export function clusterCa(certificatesDir: string): string {
   });
 }
 
+/** The CA that signs here, first, and the others by which the API server knows clients, or the kubelets' ports. */
+export function acceptedCas(
+  caPem: string,
+  of: "clients" | "kubelets",
+  { alsoTrusted }: Pick<ClusterFacts, "alsoTrusted">,
+): string {
+  return [caPem, alsoTrusted?.[of] ?? ""].join("\n");
+}
+
 /** The same of any CA, by its row's name; undefined if the file is not there. */
 export function caText(ca: string, certificatesDir: string): string | undefined {
   const text = readable(certPath(ca, certificatesDir));
@@ -195,7 +204,7 @@ const OFFLINE =
   "its key is not on this node (is it stored offline?), and nothing needs it before one of its certificates expires";
 
 function leavesAreSound({ name }: Cert, facts: ClusterFacts, where: Where): boolean {
-  return CERTS.every((leaf) => leaf.ca !== name || examine(leaf, facts, where).state === "ok");
+  return certsOf(facts).every((leaf) => leaf.ca !== name || examine(leaf, facts, where).state === "ok");
 }
 
 /** Each server of the cluster is accepted. */

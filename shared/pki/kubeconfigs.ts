@@ -284,8 +284,7 @@ export function withCa(text: string, ca: string): string | undefined {
 /** The same, and its user has the certificate and key in this file, as a kubelet's. */
 export function withTrust(text: string, { ca, clientPem }: { ca: string; clientPem: string }) {
   return withUserAs(withCa(text, ca), (user) => {
-    for (const field of ["client-certificate-data", "client-key-data", "token", "tokenFile"])
-      delete user[field];
+    for (const field of Object.keys(user)) delete user[field];
     Object.assign(user, { "client-certificate": clientPem, "client-key": clientPem });
   });
 }

@@ -14,6 +14,7 @@ import { type OldSaKey, withoutKeys } from "../facts/course.ts";
 import { readEvidence } from "../facts/evidence.ts";
 import { lostHere } from "../facts/lost-files.ts";
 import { isNotForParts, isNotKubeadms } from "../facts/no-etcd-data.ts";
+import { unreadRows } from "../facts/read-by-pods.ts";
 import { isExternalCa, isExternalSigner } from "../facts/signed-elsewhere.ts";
 import { attemptLater, Fail, Refused } from "../fail.ts";
 import { certificatesDirOn } from "../manifests/on-disk.ts";
@@ -21,6 +22,7 @@ import { OtherDistribution } from "../node/kubelet-config.ts";
 import { type Node, readNode } from "../node/node.ts";
 import { oldSaKey } from "../old-sa-key/old-tokens.ts";
 import { trustedKeys } from "../pki/certificate.ts";
+import { certRow } from "../pki/certs.ts";
 import { say, tell } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { lostConfigs } from "./disk/encryption-config.ts";
@@ -72,7 +74,8 @@ export async function lookForLost(etcdData: string | undefined, { pid, backup, .
   const etcd = isNotForParts(home) ? home.runs : "static pod";
   const external = node && data && externalEtcd(home, node, data);
   const wanted = wantedKeys(known, { ...pkiPlace, ...said });
-  const foundKeys = new FoundKeys(wanted.filter(({ name }) => !neverHere(here, home).includes(name)));
+  const unwanted = neverHere(here, home, node);
+  const foundKeys = new FoundKeys(wanted.filter(({ name }) => !unwanted.includes(name)));
   const expired = expiredCas(known, pkiPlace);
   for (const { paths, detail } of expired) say(`${paths[0]}: ${detail}: a search does not help`);
   const strange = strangeCa(here);
@@ -97,14 +100,14 @@ export async function lookForLost(etcdData: string | undefined, { pid, backup, .
   return { ...brought, etcd, expired, strange, oldKey, disk: nothingFound() };
 }
 
-/** Keys that were never on a control plane node are not lost. */
-function neverHere({ data, cluster }: PartialFacts, home: EtcdHome): string[] {
+/** Keys that were never on a control plane node are not lost, nor are those that nothing reads. */
+function neverHere({ data, cluster }: PartialFacts, home: EtcdHome, node?: Node): string[] {
   const externalCa = data && cluster && isExternalCa(data, cluster);
   const externalSigner = data && cluster && isExternalSigner(data, cluster);
   const names = isNotKubeadms(home) && !etcdCaOf(home) ? ["etcd/ca"] : [];
   if (externalCa) names.push("ca");
   if (externalSigner) names.push("sa");
-  return names;
+  return [...names, ...unreadRows(data, cluster, node).map((name) => certRow(name).file)];
 }
 
 /**

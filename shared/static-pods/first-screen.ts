@@ -13,14 +13,13 @@ import { refuseFixed } from "../files/file-system.ts";
 import { exists, writeFile } from "../files/files.ts";
 import { manifestPath, whereIs } from "../manifests/on-disk.ts";
 import { controlPlaneContainers, isServerContainer } from "../node/containers.ts";
-import { hasOwnClient, kubeletStopped } from "../node/node.ts";
+import { hasOwnClient, stateOfConf } from "../node/kubelet-conf.ts";
+import { kubeletStopped } from "../node/node.ts";
 import { countOfKeys } from "../pki/actions.ts";
 import { endpointUrl } from "../pki/addresses.ts";
-import { trustsCa } from "../pki/certificate.ts";
 import { certPath, certRow } from "../pki/certs.ts";
 import { caText } from "../pki/examine.ts";
 import { makeKeysAhead } from "../pki/keys.ts";
-import { readKubeconfig } from "../pki/kubeconfigs.ts";
 import { servedPem } from "../pki/served.ts";
 import { say } from "../run.ts";
 import { inTime } from "../wait-for.ts";
@@ -125,8 +124,7 @@ function refuseFixedWork(cp: ControlPlaneNode, work: Work, also: readonly string
 function keepsKubelet({ node, facts }: ControlPlaneNode): boolean {
   const isKept = () => {
     const ca = caText("ca", facts.certificatesDir);
-    const conf = readKubeconfig(node.kubelet.kubeconfig);
-    return Boolean(ca && conf && trustsCa(conf.caPem, ca) && hasOwnClient(node, ca));
+    return ca !== undefined && stateOfConf(node, ca) === undefined && hasOwnClient(node, ca, facts);
   };
   return attempt(isKept, false);
 }

@@ -19,6 +19,7 @@ import { clockTrouble } from "../facts/clock.ts";
 import { askControlPlaneNode, type ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { believedPeers } from "../facts/known-nodes.ts";
 import { controlPlaneWithoutData, isNotForParts, whyWithoutData } from "../facts/no-etcd-data.ts";
+import { casOfApiServer } from "../facts/read-by-pods.ts";
 import { keptRepair } from "../facts/repair.ts";
 import { tokenKeys } from "../facts/sa-key.ts";
 import { IN_ROWS, withWords } from "../facts/said.ts";
@@ -29,10 +30,11 @@ import { hostFiles } from "../manifests/command.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { CONTROL_PLANE, type Container, containersIfAny } from "../node/containers.ts";
 import { cniKubeconfigs, stateOfPem, trustsOldCa } from "../node/credentials.ts";
+import { signsInWithoutCertificate } from "../node/kubelet-conf.ts";
 import { clientText } from "../node/kubelet-config.ts";
 import { kubeletsOtherName, type Node } from "../node/node.ts";
 import { rescuedEtcd } from "../node/rescue-folder.ts";
-import { kubeletsEndedConf } from "../node/systemctl-kubelet.ts";
+import { endedConf } from "../node/systemctl-kubelet.ts";
 import { endWords, endWordsOf, wordsOf } from "../node/words.ts";
 import { certInfo, day, infoOf, isValidNow, signedBy, trustedKeys } from "../pki/certificate.ts";
 import { clusterCa, pkiFindings, wholePki, withAdminElsewhere } from "../pki/examine.ts";
@@ -236,23 +238,34 @@ function stopped(all: readonly Container[]): Answer {
     : { warning: `${says}. ${mend}` };
 }
 
-function clientCertificate({ name, kubelet }: Node): Answer {
+function clientCertificate(node: Node): Answer {
+  const { name, kubelet } = node;
   const { clientCaFile } = kubelet;
-  const state = stateOfPem(() => clientText(kubelet), readText(clientCaFile), name);
+  const ca = readText(clientCaFile) ?? "";
+  const signsInBy = ca && signsInWithoutCertificate(node, ca);
+  if (signsInBy) return `none: it signs in by ${signsInBy}`;
+  const cas = [ca, casOfApiServer(node, "clients")].join("\n");
+  const state = stateOfPem(() => clientText(kubelet), cas, name);
   if (state) return { state, failed: `it has to be of system:node:${name}, signed by ${clientCaFile}` };
   const { cn, notAfter } = certInfo(clientText(kubelet));
   return `${cn}, until ${day(notAfter)}`;
 }
 
-async function kubeletConf({ name, systemd, kubelet: { kubeconfig, clientCaFile } }: Node): Promise<Answer> {
+async function kubeletConf({ name, systemd, kubelet }: Node): Promise<Answer> {
+  const { kubeconfig, clientCaFile } = kubelet;
   const conf = readKubeconfig(kubeconfig);
   if (!conf) return { state: "missing", failed: "" };
-  const ended = await kubeletsEndedConf(systemd);
-  if (ended) return { failed: ended.message, mend: ended.hint };
+  const ended = await endedConf(systemd);
+  if (ended?.isExpired) return { failed: ended.fail.message, mend: ended.fail.hint };
   if (trustedKeys(conf.caPem).isDisjointFrom(trustedKeys(readText(clientCaFile))))
     return { failed: `trusts another CA than ${clientCaFile}` };
-  await KubeApi.from(conf).get(`/api/v1/nodes/${name}`);
-  return `${conf.server} answers it`;
+  // as the kubelet itself: beside its certificate, what else the file's user signs in by does not count
+  const own = clientText(kubelet);
+  if (!own && conf.signsInBy && !conf.token)
+    return `${conf.server}, not asked: it signs in by ${conf.signsInBy}`;
+  const asIts = own ? { ...conf, token: undefined, clientCertPem: own, clientKeyPem: own } : conf;
+  await KubeApi.from(asIts).get(`/api/v1/nodes/${name}`);
+  return ended ? { warning: `${ended.fail.message}. ${ended.fail.hint}` } : `${conf.server} answers it`;
 }
 
 function* fileChecks(cp: ControlPlaneNode): Generator<CheckRow> {

@@ -90,7 +90,7 @@ export const WHERE: Where[] = [
   {
     shownBy: "assess.ts assess",
     why: "a row, the verdict, or the course: part 0 of the plan mends it, or there is none",
-    of: "actions.ts lostKey; issue-and-start.ts refuseForeignCa; signed-elsewhere.ts refuseExternalCa refuseOwnCertificate; node-to-repair.ts refuseDockershim; server-clock.ts wrongClock; node.ts otherName; preflight.ts roomInEtcd; wanted-manifests.ts wantedManifests; from-mirror-pod.ts manifestFromMirrorPod refuseUnknownFields; mirror-pods.ts decodeMirrorPod; on-disk.ts readManifest; kubeconfigs.ts unreadable; certificate.ts parse; examine.ts clusterCa; keys.ts insideOf; command.ts parseQuietly; assess.ts assess",
+    of: "actions.ts lostKey; issue-and-start.ts refuseForeignCa; signed-elsewhere.ts refuseExternalCa refuseOwnCertificate; node-to-repair.ts refuseDockershim; server-clock.ts wrongClock; node.ts otherName; preflight.ts roomInEtcd; wanted-manifests.ts wantedManifests; from-mirror-pod.ts manifestFromMirrorPod refuseUnknownFields; mirror-pods.ts decodeMirrorPod; on-disk.ts readManifest; kubeconfigs.ts unreadable; certificate.ts parse; examine.ts clusterCa; keys.ts insideOf; command.ts parseQuietly; assess.ts withEndedConf",
   },
   {
     shownBy: "plan.ts main",

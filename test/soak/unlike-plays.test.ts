@@ -21,13 +21,14 @@ import { NAT } from "../pretend/unlike-nat.ts";
 import { NETWORKS } from "../pretend/unlike-networks.ts";
 import { NODES } from "../pretend/unlike-nodes.ts";
 import { RELEASES } from "../pretend/unlike-releases.ts";
+import { TRUST } from "../pretend/unlike-trust.ts";
 import { rowsOf } from "./sample.ts";
 
 setDefaultTimeout(300_000);
 
 const ROWS = [
   ...[ENDPOINTS, CAS, FLAGS, HOSTS, MEMBERS, NAT, NODES, ADDONS],
-  ...[RELEASES, LAYOUTS, NETWORKS, NAMED_FILES],
+  ...[RELEASES, LAYOUTS, NETWORKS, NAMED_FILES, TRUST],
 ].flat();
 const ALL = ROWS.flatMap((row) =>
   (Object.keys(PLAYS) as Play[]).map((play) => [play, row.name, row] as const),

@@ -117,6 +117,43 @@ test.each<[string, NodeOptions, (node: PretendNode) => void]>([
   expect(await node.run("00-assess")).toMatchObject({ exitCode: 0 });
 });
 
+/** kubelet.conf's user signs in so, and has no certificate. */
+function signInBy({ root }: PretendNode, user: object) {
+  const conf = parse(readFileSync(root + CONF, "utf8"));
+  conf.users[0].user = user;
+  write(root + CONF, stringify(conf));
+}
+
+const NONE_IN_IT =
+  /There is no certificate in "\/etc\/kubernetes\/kubelet\.conf" \(its user signs in by a token\), and "\/etc\/kubernetes\/bootstrap-kubelet\.conf" is missing: the kubelet does not start again/;
+
+test("a token in place of a certificate: 00-assess and 05-verify warn of the next start, part 1 leaves the file, and each start by the kit mends it", async () => {
+  using node = await controlPlane();
+  signInBy(node, { token: "a-token" });
+  const before = node.read(CONF);
+  const { exitCode, stdout } = await node.run("00-assess");
+  expect({ exitCode, stdout }).toEqual({ exitCode: 0, stdout: expect.stringMatching(NONE_IN_IT) });
+  expect(stdout).toContain(`--client-certificate=${CURRENT} --client-key=${CURRENT}`);
+  expect((await node.run("05-verify")).stdout).toMatch(NONE_IN_IT);
+  expect(await node.run("01-etcd")).toMatchObject({ exitCode: 0 });
+  expect(node.read(CONF)).toBe(before);
+  expect(await node.run("renew-ca")).toMatchObject({ exitCode: 0 });
+  expect(certificateOf(node)).toBe(CURRENT);
+  expect(node.read(CONF)).not.toContain("a-token");
+});
+
+test("the same with a kubelet that is stopped: it is damage, and part 1 mends it", async () => {
+  const commands = [{ command: "systemctl is-active --quiet kubelet", exit: 3 }];
+  using node = await controlPlane({ commands });
+  signInBy(node, { token: "a-token" });
+  expect(await node.run("00-assess")).toMatchObject({
+    exitCode: 2,
+    stdout: expect.stringMatching(NONE_IN_IT),
+  });
+  await node.run("01-etcd");
+  expect(certificateOf(node)).toBe(CURRENT);
+});
+
 test("a wrapper's kubelet that runs tells its flags", async () => {
   const shown = { command: "systemctl show -p MainPID --value kubelet", stdout: "4711\n" };
   using node = await controlPlane({ commands: [...unit(WRAPPER), shown] });

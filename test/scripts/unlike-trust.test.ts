@@ -1,0 +1,8 @@
+/** Healthy stays healthy: clusters that differ from the usual one in who signs in how, and by whose word. */
+import { setDefaultTimeout } from "bun:test";
+import { staysHealthy } from "../pretend/stays-healthy.ts";
+import { TRUST } from "../pretend/unlike-trust.ts";
+
+setDefaultTimeout(300_000);
+
+staysHealthy(TRUST);
