@@ -54,6 +54,19 @@ export class Bbolt {
   }
 
   /**
+   * bbolt opens a file in which all pages are in order, and none has two places (db.go, freepages; tx_check.go). While
+   * somebody writes to it, it is open: that one has checked it. Errors: Damaged.
+   */
+  check() {
+    const { tree } = this;
+    try {
+      tree.pages();
+    } catch (err) {
+      if (!(err instanceof Damaged) || this.file.isNewest(tree.meta)) throw err;
+    }
+  }
+
+  /**
    * Each key of a bucket, last key first. Keys committed meanwhile are met below the current key, and not above
    * it: all items are from one tree only if nobody committed.
    */
@@ -90,6 +103,13 @@ const BUCKET_HEADER_SIZE = 16;
 const MAX_DEPTH = 64;
 /** Cached branch pages: those near the root are needed for each key. */
 const BRANCHES_KEPT = 512;
+
+/** Where a walk is: its level, and the key that is behind this page. */
+interface At {
+  depth: number;
+  seen: { pages: number; leafDepth: number };
+  until?: Buffer;
+}
 
 /** The root of a tree: a page id, or the page of an inline bucket. */
 type Root = { id: number } | { inline: Buffer };
@@ -153,30 +173,44 @@ export class Tree {
     return ["key", "meta"].every((name) => this.findBucket(name));
   }
 
+  /** 1 for each page that the tree leads to. Errors: Damaged where bbolt would not open the file. */
+  pages(): Uint8Array {
+    const taken = new Uint8Array(this.meta.highWater);
+    this.walk((id, page) => {
+      for (let part = id; part < id + page.span; part++) {
+        if (taken[part]) throw new Damaged(`page ${part} has two places`);
+        taken[part] = 1;
+      }
+    });
+    return taken;
+  }
+
   /**
    * Each page is valid until the next one. Skips everything below the branches in `whole`, and adds each branch that
    * it has visited to its end.
    */
-  walk(visit: Visit, whole = new Set<number>()) {
+  walk(visit: Visit, whole?: Set<number>) {
     const buckets: { id: number; name: string }[] = [];
     let left = this.meta.highWater;
-    const below = (id: number, page: Page, bucket: string) => {
-      if (whole.has(id)) return;
+    const below = (id: number, page: Page, { bucket, until }: { bucket: string; until?: Buffer }) => {
+      if (whole?.has(id)) return;
       if (left-- === 0) throw new Damaged(`${page.what} is met twice`);
+      checkPage(page, !bucket, until);
       visit(id, page, bucket);
       for (let i = 0; page.isLeaf && !bucket && i < page.count; i++)
-        if (page.isBucket(i)) buckets.push({ id: pageId(page.value(i), 0), name: page.key(i).toString() });
+        buckets.push({ id: pageId(page.value(i), 0), name: page.key(i).toString() });
       if (page.isLeaf) return;
-      for (let i = page.count - 1; i >= 0; i--) below(page.child(i), this.child(page, i), bucket);
-      if (bucket) whole.add(id);
+      for (let i = page.count - 1; i >= 0; i--)
+        below(page.child(i), this.child(page, i), { bucket, ...endOf(page, i, until) });
+      if (bucket) whole?.add(id);
     };
-    below(this.meta.root, this.page({ id: this.meta.root }), "");
-    for (const { id, name } of buckets) if (id !== 0) below(id, this.page({ id }), name);
+    below(this.meta.root, this.page({ id: this.meta.root }), { bucket: "" });
+    for (const { id, name } of buckets) if (id !== 0) below(id, this.page({ id }), { bucket: name });
   }
 
   private findBucket(name: string): Root | undefined {
     return this.findIn({ id: this.meta.root }, Buffer.from(name), (leaf, i) => {
-      if (!leaf.isBucket(i)) return undefined;
+      if (!leaf.isBucket(i)) throw new Damaged(`${name} is no bucket`);
       const value = leaf.value(i);
       if (value.length < BUCKET_HEADER_SIZE)
         throw new Damaged(`bucket ${name} has a header of ${value.length} bytes`);
@@ -206,16 +240,18 @@ export class Tree {
     page: Page,
     below?: Buffer,
     isForward = false,
-    at = { depth: 1, seen: { pages: 0, leafDepth: 0 } },
+    at: At = { depth: 1, seen: { pages: 0, leafDepth: 0 } },
   ): Generator<Leaf> {
-    const { depth, seen } = at;
+    const { depth, seen, until } = at;
     if (depth > MAX_DEPTH) throw new Damaged(`${page.what} lies deeper than ${MAX_DEPTH} levels`);
     if (++seen.pages > this.meta.highWater) throw new Damaged(`${page.what} is met twice`);
+    checkPage(page, false, until);
     const count = below ? page.lowerBound(below) : page.count;
     if (!page.isLeaf) {
       for (let step = 0; step < count; step++) {
-        const child = this.child(page, isForward ? step : count - 1 - step);
-        yield* this.leaves(child, below, isForward, { depth: depth + 1, seen });
+        const i = isForward ? step : count - 1 - step;
+        const next = { depth: depth + 1, seen, ...endOf(page, i, until) };
+        yield* this.leaves(this.child(page, i), below, isForward, next);
       }
       return;
     }
@@ -254,7 +290,9 @@ export class Tree {
   private inlinePage(bytes: Buffer): Page {
     if (bytes.length < PAGE_HEADER_SIZE) throw new Damaged("an inline page has no header");
     if (elementsEnd(bytes) > bytes.length) throw new Damaged("an inline page is cut off");
-    return new Page("an inline page", { head: bytes, size: bytes.length, rest: () => bytes });
+    const page = new Page("an inline page", { head: bytes, size: bytes.length, rest: () => bytes });
+    page.checkLayout();
+    return page;
   }
 
   private readPage(id: number, buffer: Buffer): Page {
@@ -269,11 +307,10 @@ export class Tree {
     const elements = elementsEnd(buffer);
     if (elements > size) throw new Damaged(`page ${id}: its elements do not fit`);
     const head = elements > buffer.length ? Buffer.from(this.readRest(place, elements)) : buffer;
-    return new Page(`page ${id}`, {
-      head,
-      size,
-      rest: (start, length) => this.readRest(place + start, length),
-    });
+    const rest = (start: number, length: number) => this.readRest(place + start, length);
+    const page = new Page(`page ${id}`, { head, size, rest });
+    page.checkLayout(pageSize);
+    return page;
   }
 
   private readRest(offset: number, length: number): Buffer {
@@ -282,6 +319,20 @@ export class Tree {
     this.file.read(bytes, offset);
     return bytes;
   }
+}
+
+/** The first key behind the child `i`; `until`: behind the branch itself. */
+function endOf(branch: Page, i: number, until?: Buffer): { until?: Buffer } {
+  const next = i + 1 < branch.count ? Buffer.from(branch.key(i + 1)) : until;
+  return next ? { until: next } : {};
+}
+
+/** A bucket in a bucket is none of etcd's, nor a key beside its buckets. */
+function checkPage(page: Page, isOfBuckets: boolean, until?: Buffer) {
+  page.checkOrder(until);
+  for (let i = 0; page.isLeaf && i < page.count; i++)
+    if (page.isBucket(i) !== isOfBuckets)
+      throw new Damaged(`${page.what} has ${isOfBuckets ? "a key among buckets" : "a bucket among keys"}`);
 }
 
 function cutOff(leaf: Page, count: number): Leaf {

@@ -227,9 +227,38 @@ export class Page {
     [this.what, this.head, this.size, this.rest] = [what, bytes.head, bytes.size, bytes.rest];
     const flags = this.head.readUInt16LE(8);
     this.count = this.head.readUInt16LE(10);
-    this.isLeaf = (flags & LEAF_PAGE_FLAG) !== 0;
-    if (!this.isLeaf && !(flags & BRANCH_PAGE_FLAG))
+    this.isLeaf = flags === LEAF_PAGE_FLAG;
+    if (!this.isLeaf && flags !== BRANCH_PAGE_FLAG)
       throw new Damaged(`${what} is neither branch nor leaf: flags ${flags}`);
+  }
+
+  /**
+   * bbolt writes keys and values behind the elements, in their order and without a gap, and takes as many pages as they
+   * need (node.go, write and spill). Errors: Damaged where this page is not so: a changed count hides keys.
+   */
+  checkLayout(pageSize = this.size) {
+    let end = PAGE_HEADER_SIZE + this.count * ELEMENT_SIZE;
+    for (let i = 0; i < this.count; i++) {
+      const element = this.element(i);
+      const field = element + (this.isLeaf ? 4 : 0);
+      if (element + this.head.readUInt32LE(field) !== end)
+        throw new Damaged(`${this.what}: key ${i} does not begin where the one before it ends`);
+      end += this.head.readUInt32LE(field + 4) + (this.isLeaf ? this.valueSize(i) : 0);
+    }
+    if (Math.ceil(end / pageSize) * pageSize !== this.size)
+      throw new Damaged(`${this.what} has ${this.size} bytes, and keys and values up to byte ${end}`);
+  }
+
+  /** Keys are in order, and `until` comes after them: a search among others ends too early. Errors: Damaged. */
+  checkOrder(until?: Buffer) {
+    let last: Buffer | undefined;
+    for (let i = 0; i < this.count; i++) {
+      const key = Buffer.from(this.key(i));
+      if (last && last.compare(key) >= 0) throw new Damaged(`${this.what} has keys that are not in order`);
+      last = key;
+    }
+    if (last && until && last.compare(until) >= 0)
+      throw new Damaged(`${this.what} ends behind the beginning of the page after it`);
   }
 
   get span(): number {

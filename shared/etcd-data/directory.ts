@@ -75,6 +75,7 @@ export function readDbAlone(path: string): DirectoryState {
   let db: Bbolt | undefined;
   try {
     db = new Bbolt(path);
+    db.check();
     const mvcc = new Mvcc(db);
     const tables = mvcc.catchUp((tree) => ({
       members: new Members(tree),
@@ -170,6 +171,7 @@ function readOnce(paths: Paths, from?: Beginning): DirectoryState {
   const snapshot = readNewestSnapshot(paths.snap);
   const db = from ? from.open() : openDb(paths, snapshot);
   try {
+    db?.check();
     const mvcc = new Mvcc(db);
     const { applied, term, newest, members, replay, ...tables } = mvcc.catchUp((tree) => ({
       storageVersion: tree && storageVersion(tree),

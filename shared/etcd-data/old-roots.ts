@@ -165,7 +165,7 @@ function latestBeside({ db, mvcc, newest, paths }: Read): number {
 
 function* pagesAround(db: Bbolt | undefined, others: readonly string[]): Generator<FoundPage> {
   if (db) {
-    const taken = db.stable(pagesOf);
+    const taken = db.stable((tree) => tree.pages());
     for (const found of pagesIn(db.file, db.file.newestMeta().pageSize)) if (!taken[found.id]) yield found;
   }
   for (const path of others) {
@@ -176,18 +176,6 @@ function* pagesAround(db: Bbolt | undefined, others: readonly string[]): Generat
       file.close();
     }
   }
-}
-
-/** 1 for each page that the tree leads to: bbolt does not open a file in which two lead to one. */
-function pagesOf(tree: Tree): Uint8Array {
-  const taken = new Uint8Array(tree.meta.highWater);
-  tree.walk((id, page) => {
-    for (let part = id; part < id + page.span; part++) {
-      if (taken[part]) throw new Damaged(`page ${part} has two places`);
-      taken[part] = 1;
-    }
-  });
-  return taken;
 }
 
 type Row = StoredRevision & { message: Buffer };

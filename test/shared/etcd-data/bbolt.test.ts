@@ -78,7 +78,7 @@ const pageOf = (db: Buffer, id: number) => db.subarray(id * PAGE, (id + 1) * PAG
 function threeLeaves(change: (db: Buffer) => unknown) {
   const keys = Object.fromEntries([..."abcdef"].map((key) => [key, key.repeat(200)]));
   const box = sandbox();
-  const bytes = dbFile({ pageSize: PAGE, perLeaf: 2, txid: 2n }, { key: keys });
+  const bytes = dbFile({ pageSize: PAGE, perLeaf: 2, txid: 2n }, { key: keys, other: keys });
   change(bytes);
   write(`${box.dir}/db`, bytes);
   return { box, path: `${box.dir}/db` };
@@ -106,3 +106,71 @@ test.each<[string, (db: Buffer) => unknown, string]>([
   for (const read of [keys, found]) expect(() => db.stable<unknown>(read)).toThrow(error);
   expect(() => [...db.backward("key", () => undefined)]).toThrow(error);
 });
+
+/** One page of six keys, and what a bit or two make of it: etcd does not start on it, or starts with fewer keys. */
+const ELEMENTS = 16;
+const LEAF: [string, (page: Buffer) => unknown, RegExp][] = [
+  ["keys that have changed places", (page) => page.write("z", page.indexOf("b".repeat(9))), /not in order/],
+  ["a count that is too small", (page) => page.writeUInt16LE(5, COUNT), /does not begin where/],
+  ["a count of zero", (page) => page.writeUInt16LE(0, COUNT), /bytes, and keys and values up to byte 16/],
+  [
+    "more pages than it needs",
+    (page) => page.writeUInt32LE(page.readUInt32LE(12) + 1, 12),
+    /keys and values up to/,
+  ],
+  ["a flag that no page has", (page) => page.writeUInt16LE(0x42, 8), /neither branch nor leaf/],
+  [
+    "a longer value",
+    (page) => page.writeUInt32LE(page.readUInt32LE(ELEMENTS + 12) + 1, ELEMENTS + 12),
+    /does not begin where/,
+  ],
+  ["a longer key", (page) => page.writeUInt32LE(2, ELEMENTS + 8), /does not begin where/],
+  [
+    "a key in another place",
+    (page) => page.writeUInt32LE(page.readUInt32LE(ELEMENTS + 4) ^ 4, ELEMENTS + 4),
+    /does not begin where/,
+  ],
+  ["a bucket among its keys", (page) => page.writeUInt32LE(1, ELEMENTS), /a bucket among keys/],
+];
+
+test.each(LEAF)("a page with %s is refused: by every reading, and by the check", (_, change, error) => {
+  using box = sandbox();
+  const keys = Object.fromEntries([..."abcdef"].map((key) => [key.repeat(9), key.repeat(90)]));
+  const bytes = dbFile({ pageSize: PAGE, perLeaf: 9, txid: 2n }, { key: keys, other: keys });
+  change(bytes.subarray(FIRST * PAGE));
+  write(`${box.dir}/db`, bytes);
+  using db = new Bbolt(`${box.dir}/db`);
+  expect(() => db.check()).toThrow(error);
+  expect(() => [...db.backward("key", () => undefined)]).toThrow(error);
+});
+
+test.each<[string, (db: Buffer) => unknown, RegExp]>([
+  [
+    "a leaf goes on behind the beginning of the next one",
+    (db) => changeKey(db, FIRST, 1, "e"),
+    /ends behind the beginning/,
+  ],
+  ["two buckets lead to one page", (db) => sameRoot(db), /has two places/],
+  ["a bucket has become a key", (db) => rootOf(db).writeUInt32LE(0, ELEMENTS), /a key among buckets/],
+])("a tree of which %s is refused", (_, change, error) => {
+  const { box, path } = threeLeaves(change);
+  using _box = box;
+  using db = new Bbolt(path);
+  expect(() => db.check()).toThrow(error);
+});
+
+/** The page of the bucket of buckets. */
+const rootOf = (db: Buffer) => pageOf(db, Number(db.readBigUInt64LE(32)));
+
+function changeKey(db: Buffer, id: number, i: number, key: string) {
+  const page = pageOf(db, id);
+  const element = ELEMENTS + i * 16;
+  page.write(key, element + page.readUInt32LE(element + 4));
+}
+
+/** The second bucket's root is the first one's. */
+function sameRoot(db: Buffer) {
+  const [page, root] = [rootOf(db), (i: number) => ELEMENTS + i * 16];
+  const value = (i: number) => root(i) + page.readUInt32LE(root(i) + 4) + page.readUInt32LE(root(i) + 8);
+  page.writeBigUInt64LE(page.readBigUInt64LE(value(0)), value(1));
+}
