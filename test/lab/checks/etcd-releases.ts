@@ -10,7 +10,8 @@ const RELEASES = ["3.5.21", "3.6.5"].map((release) => ({
   etcd: etcdBuild(`registry.k8s.io/etcd:${release}-0`),
 }));
 export const ETCDUTL = etcdBuild("registry.k8s.io/etcd:3.6.5-0", "etcdutl");
-export const ETCD_PROGRAMS = [ETCDUTL, ...RELEASES.map(({ etcd }) => etcd)];
+export const ETCD_BUILDS = RELEASES.map(({ etcd }) => etcd);
+export const ETCD_PROGRAMS = [ETCDUTL, ...ETCD_BUILDS];
 
 /** What is checked with one of them: its program, and a folder that is removed afterwards. */
 interface Release {

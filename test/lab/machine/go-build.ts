@@ -146,10 +146,15 @@ function tellProgress(name: string) {
   };
 }
 
+/** The folder with the source of a module, which is fetched if it is not here. */
+export async function sourceOf({ module, version }: Pick<GoBuild, "module" | "version">, folder = CACHE) {
+  const answer = await go(["mod", "download", "-json", `${module}@${version}`], folder);
+  return (JSON.parse(answer) as { Dir: string }).Dir;
+}
+
 /** Returns the folder of the module's source. */
 async function writeWrapperModule(folder: string, pin: GoBuild): Promise<string> {
-  const answer = await go(["mod", "download", "-json", `${pin.module}@${pin.version}`], folder);
-  const source = (JSON.parse(answer) as { Dir: string }).Dir;
+  const source = await sourceOf(pin, folder);
   const goMod = await readFile(join(source, "go.mod"), "utf8");
   const goVersion = /^go .*$/m.exec(goMod)?.[0] ?? "go 1.24.0";
   const replaced = [...replaceLines(goMod, pin), ...(await librariesOfKubernetes(folder, pin))];
