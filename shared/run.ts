@@ -14,6 +14,7 @@ import { ProcessOutput } from "zx/core";
 import packageJson from "../package.json" with { type: "json" };
 import { Fail } from "./fail.ts";
 import { plain, plainLine } from "./plain.ts";
+import { failOfSystem } from "./system-errors.ts";
 import {
   beginToTell,
   checkSignal,
@@ -36,8 +37,8 @@ export const mode = { dryRun: false, script: "", again: false, began: new Date()
 export class FullAnswer extends Error {}
 
 /**
- * Runs a script's `main`; shows a failure as `error:` and `hint:` and exits with its code. A bug keeps its
- * stack.
+ * Runs a script's `main`; shows a failure as `error:` and `hint:` and exits with its code, and so what the system
+ * refuses. A bug keeps its stack.
  */
 export async function run(main: () => Promise<unknown>) {
   Object.assign(mode, { began: new Date(), script: "" });
@@ -45,8 +46,9 @@ export async function run(main: () => Promise<unknown>) {
   try {
     refuseNoNumber(process.env.KUBE_PKI_REPAIR_PATIENCE);
     await main();
-  } catch (err) {
-    if (err instanceof FullAnswer) return answer(err.message);
+  } catch (thrown) {
+    if (thrown instanceof FullAnswer) return answer(thrown.message);
+    const err = failOfSystem(thrown) ?? thrown;
     if (err instanceof Fail)
       show(`${err.message}${err.unchanged ? UNCHANGED : ""}`, err.hint, unfinishedActions());
     else if (err instanceof ProcessOutput)

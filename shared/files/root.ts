@@ -14,6 +14,7 @@ import { existsSync, lstatSync, readlinkSync, realpathSync, type Stats } from "n
 import { dirname, join, resolve } from "node:path";
 import { attempt, codeOf, Fail, unlessCode } from "../fail.ts";
 import { shell } from "../shell-line.ts";
+import { howToRepair } from "../system-errors.ts";
 
 /** As the kernel: path_resolution(7). */
 const MAX_LINKS = 40;
@@ -221,24 +222,11 @@ export function failOfFile(err: unknown, verb: string, path: string, to = path):
   const code = codeOf(err);
   if (!code || err instanceof Fail) return err;
   const paths = to === path ? path : `${path} to ${to}`;
+  const at = code === "EPERM" ? path : to;
   return new Fail(`Cannot ${verb} ${paths}: ${(err as Error).message}`, {
-    hint: howToRepair(code, code === "EPERM" ? path : to),
+    hint: howToRepair(code, { path: at, place: nearestPlace(at) }),
     cause: err,
   });
-}
-
-function howToRepair(code: string, path: string): string {
-  const place = nearestPlace(path);
-  const isRoot = process.getuid?.() === 0;
-  // if even root may not, a flag of the file forbids it (chattr(1))
-  if (code === "EPERM" && isRoot)
-    return `see which flag forbids it: ${shell`lsattr -d ${place}`}. Take it off: ${shell`chattr -ia ${place}`}; then run the same line again`;
-  if (!isRoot && /^E(ACCES|PERM)$/.test(code)) return "run it as root";
-  if (code === "ENOSPC" || code === "EDQUOT")
-    return shell`make room there: df -h ${place}; df -i ${place}. Then run the same line again`;
-  if (code === "EROFS")
-    return shell`it can only be read. Why? findmnt -T ${place}; dmesg | tail. Then: mount -o remount,rw, and run the same line again`;
-  return shell`repair that, see: ls -ld ${path} ; df ${place}`;
 }
 
 /** The path, or the nearest folder above it that is there. */

@@ -202,6 +202,17 @@ test.each(NOT_OURS)("bunw refuses %s", async (_, change) => {
   expect([exitCode, stdout]).toEqual([1, ""]);
 });
 
+test("bunw's one line makes all files of a kit root's that a user has unpacked, with its folders and links", async () => {
+  await layOut();
+  write(`${kit}/token`, "mine");
+  await $`chown -hR ${STRANGER}:${STRANGER} ${kit} && chmod -R go+w ${kit}`;
+  const { stderr, exitCode } = await bunw(ASSESS);
+  expect([exitCode, stderr]).toEqual([1, expect.stringMatching(/^error: .* is somebody else's/)]);
+  const line = /if you have unpacked this kit yourself: (.+?); somebody else's/.exec(stderr)![1]!;
+  expect((await $`sh -c ${line}`.quiet()).exitCode).toBe(0);
+  expect(await bunw(ASSESS)).toEqual(worksAndNoMore);
+});
+
 test("bunw refuses a kit that was unpacked through a stranger's link into his own folder", async () => {
   await layOut();
   const his = join(elsewhere, "his");

@@ -130,6 +130,18 @@ test.each(LAID_OUT)("RUNBOOK.md's line refuses %s, shows it, and puts nothing th
   for (const path of [KIT_FOLDER, "/dev/shm/x"]) expect(existsSync(host.path(`${path}/bunw`))).toBe(false);
 });
 
+test("a kit in a user's home, which root runs: bunw's line brings all of it to root, and it runs", async () => {
+  const home = "/dev/shm/home";
+  mkdirSync(host.path(`${home}/kit`), { recursive: true });
+  await host.type(`cd ${home}/kit && tar -xzf - && chmod -R go+w . && chown -R ${STRANGER} ${home}`, {
+    stdin: tarball,
+  });
+  const { exitCode, said } = await host.type(`sh ${home}/kit/bunw scripts/00-assess.ts --help`);
+  expect([exitCode, said]).toEqual([1, expect.stringContaining(`as "${home}" is theirs`)]);
+  const line = /If you have unpacked this kit yourself: (.+)/.exec(said)![1]!;
+  expect(await host.type(`${line} scripts/00-assess.ts --help`)).toEqual(works);
+});
+
 test("where nothing can be mounted, nothing is unpacked", async () => {
   const { exitCode, said } = await unpack(LINE.replace("-t tmpfs", "-t no-such-memory"));
   expect([exitCode, said]).toEqual([1, expect.stringMatching(/^mount: /)]);

@@ -288,14 +288,15 @@ const [USER, ROOT] = [1000, 0];
 
 /** `[the system's code, whose script it is]` */
 test.each<[string, number, string]>([
-  ["EACCES", USER, "run it as root"],
-  ["EPERM", USER, "run it as root"],
+  ["EACCES", USER, "run it with sudo -i, or as root"],
+  ["EPERM", USER, "run it with sudo -i, or as root"],
   // as NFS' root_squash, or SELinux
   ["EACCES", ROOT, "repair that, see: ls -ld /etc/f ; df /"],
   ["EPERM", ROOT, "see which flag forbids it: lsattr -d /. Take it off: chattr -ia /; then run"],
-  ["EROFS", ROOT, "it can only be read. Why? findmnt -T /"],
+  ["EROFS", ROOT, "see why it can only be read: findmnt -T /"],
   ["ENOSPC", ROOT, "make room there: df -h /"],
-  ["EIO", ROOT, "repair that, see: ls -ld /etc/f"],
+  ["EIO", ROOT, "see what the kernel says of this disk: findmnt -T /"],
+  ["ENXIO", ROOT, "repair that, see: ls -ld /etc/f"],
 ])("a file that cannot be written, %s to the user %p: what to do", (code, user, hint) => {
   using _box = sandbox();
   using _user = spyOn(process, "getuid").mockReturnValue(user);
