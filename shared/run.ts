@@ -218,7 +218,7 @@ export const FOR_GOOD = {
     back: "until part 3, if the old keys turn up: put them into the place of the new ones, and part 1 again",
   },
   memberOut: {
-    what: "NODE is removed from etcd's members, and what only its data holds is lost. A machine of that name joins as a new, empty member",
+    what: "NODE is taken out of etcd's members, and what only its data holds is lost. A machine of that name joins as a new, empty member",
   },
   fullManager: {
     what: "the controller-manager runs in full again: it evicts pods of nodes that do not renew their Lease, after five minutes",

@@ -125,7 +125,7 @@ function ofOthers({ ofOthers, hold }: Seen): NodeVerdict | undefined {
   if (ofOthers.length === 0) return undefined;
   const files = ofOthers.map(({ paths: [path], cert }) => `${path} (${cert!.issuer})`);
   return {
-    verdict: `a CA has expired that another one has signed, and only that can renew it; its key is here, so what it has signed stays good: ${files.join(", ")}`,
+    verdict: `a CA has expired that another CA has signed, and only that other CA can renew it: ${files.join(", ")}. The key of the expired CA is here, so what it has signed stays valid`,
     next: inLines([...hold, ...renewedElsewhere(ofOthers)]),
   };
 }
@@ -171,7 +171,7 @@ function caEnded(seen: Seen): NodeVerdict | undefined {
   return {
     rung: 0,
     course: courseOf({ ...seen, expired: "all" }),
-    verdict: `the files of this node are well, but the CA's old certificate has expired (${day(endedAt)}), and no kubelet has been heard since: what has it in memory restarts, and the workers join`,
+    verdict: `the files of this node are well, but the CA's old certificate has expired (${day(endedAt)}), and no kubelet has renewed its Lease since. Processes that have that certificate in memory restart, and the workers join again`,
     next: inLines(partsHere()),
   };
 }
@@ -247,7 +247,7 @@ export const NO_NEW_POD: NodeVerdict = {
 
 export const OLD_CA_HELD: NodeVerdict = {
   verdict:
-    "the files of this node are well, but the CA's old certificate is still in memory here, and has expired: open connections continue, and no new one works",
+    "the files of this node are well, but processes here still have the CA's old certificate in memory, and it has expired. Open connections continue, and no new connection works",
   next: inLines([{ command: command("renew-ca"), note: "restarts what holds it, one after the other" }]),
 };
 

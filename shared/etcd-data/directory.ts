@@ -277,7 +277,7 @@ function checkTerm(
   if (!term || !found || (own && isExact ? own.term === term : found.term >= term)) return;
   const place = own ? "there" : "behind it";
   throw new Damaged(
-    `the db and the log are of two members: the db's last entry, ${applied}, is of term ${term}, and the log has one of term ${found.term} ${place}`,
+    `the db and the log are of two members: the db's last entry, ${applied}, is of term ${term}. The log has an entry of term ${found.term} ${place}`,
   );
 }
 

@@ -113,7 +113,7 @@ function newCa(strangers: readonly Peer[], cp: WithFacts): Pick<Question, "matte
     matters: "it would refuse a new CA",
     honest: keysFrom(strangers, cp),
     wrong:
-      "it and this one refuse each other until the keys of one are carried to the other, and every key that is still there was replaced for nothing",
+      "it and this one refuse each other until the keys of one are carried to the other. Every key that is still there was then replaced for nothing",
   };
 }
 

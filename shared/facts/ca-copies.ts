@@ -230,7 +230,7 @@ export function holdersOf({ managed, oldHashes, certificatesDir }: Outside): str
   if (!managed) return [templates];
   const { namespace, name } = managed;
   const secrets = ["ca", "etcd", "proxy", "sa"].map((purpose) => `${name}-${purpose}`).join(", ");
-  const management = `Cluster API's management cluster still has the old keys, and gives them to the next machine that it makes: in its namespace ${namespace}, put tls.crt and tls.key of the Secrets ${secrets} again, from ca, etcd/ca, front-proxy-ca and sa in ${certificatesDir} (of sa, tls.crt is sa.pub)`;
+  const management = `Cluster API's management cluster still has the old keys, and gives them to the next machine that it makes. Replace tls.crt and tls.key of the Secrets ${secrets} in its namespace ${namespace}. Take the new ones from ca, etcd/ca, front-proxy-ca and sa in ${certificatesDir} (for sa, tls.crt is sa.pub)`;
   return [management, templates];
 }
 

@@ -77,12 +77,12 @@ export function storedConfiguration(data: EtcdData): string {
   const text = configMapIn(data, OF)?.ClusterConfiguration;
   if (text) return text;
   throw new Refused(`Cannot find the ConfigMap ${OF} in etcd's data`, {
-    hint: `see what the data holds: ./bunw scripts/00-assess.ts; --etcd-data DIR names another folder. While the API lives, kubeadm makes it again: kubeadm init phase upload-config kubeadm --config FILE, with the cluster's own names and ranges in it; until it lives, put that FILE to ${CORRECTED}`,
+    hint: `see what the data holds: ./bunw scripts/00-assess.ts; --etcd-data DIR names another folder. kubeadm makes the ConfigMap again from a FILE with the cluster's own names and ranges. If the API answers: kubeadm init phase upload-config kubeadm --config FILE. If the API does not answer: put that FILE to ${CORRECTED}`,
   });
 }
 
 function parsedConfiguration(text: string, what: string): ClusterConfiguration {
-  const hint = `correct it: kubectl -n kube-system edit configmap kubeadm-config. If the API does not answer: ./bunw scripts/00-assess.ts --kubeadm-config >${CORRECTED} prints it, correct it there, then run the same script again, on each control plane node`;
+  const hint = `correct it: kubectl -n kube-system edit configmap kubeadm-config. If the API does not answer: ./bunw scripts/00-assess.ts --kubeadm-config >${CORRECTED} prints it. Correct it there, then run the same script again, on each control plane node`;
   const found: ClusterConfiguration = readMapping(text, what, { hint, shape: SHAPE });
   const { controlPlaneEndpoint: at, networking: { serviceSubnet: ranges } = {} } = found;
   const refuse = (field: string, is: string) => {
@@ -168,7 +168,7 @@ export const ONLY_LABELLED =
 
 /** Where etcd is on other machines: leases of API servers in etcd prove who is one, for as long as they run. */
 export const wasOff = (name: string) =>
-  `its label says that it is a control plane node, and no API server of it has written into etcd lately: it is treated as a worker. If it is one, and was off: ${command("00-assess", { "control-plane": [name] })}`;
+  `its label says that it is a control plane node, and no API server of it has written into etcd lately. So it is treated as a worker. If it is a control plane node, and was off: ${command("00-assess", { "control-plane": [name] })}`;
 
 export function onlyLabelled(nodes: readonly KnownNode[]): string[] {
   return nodes.flatMap(({ name, onlyLabelled }) => (onlyLabelled ? [name] : []));

@@ -55,7 +55,7 @@ interface Loss {
 const FLAGS: Record<string, Loss> = {
   "--audit-policy-file":             { standIn: true, without: "part 2 puts a replacement there, which records metadata only" },
   "--config":                        { of: "kube-scheduler", standIn: true, without: "part 2 puts a replacement there, with kube-scheduler's defaults: profiles and extenders of yours are lost" },
-  "--encryption-provider-config":    { without: "kube-apiserver does not start, and nothing else opens what is encrypted in etcd", choice: "what is encrypted in etcd stays unreadable, and new Secrets are stored unencrypted; one that names only a KMS plugin holds no key, and has its lines in RUNBOOK-MORE Files that kubeadm never made" },
+  "--encryption-provider-config":    { without: "kube-apiserver does not start, and nothing else opens what is encrypted in etcd", choice: "what is encrypted in etcd stays unreadable, and new Secrets are stored unencrypted. A file that names only a KMS plugin holds no key: RUNBOOK-MORE \"Files that kubeadm never made\" has the lines for it" },
   "--authentication-config":         { choice: "its issuers' tokens are refused, and anonymous requests are as --anonymous-auth says: allowed by default" },
   "--authorization-config":          { choice: "--authorization-mode=Node,RBAC takes its place, so its webhooks are asked no more" },
   "--admission-control-config-file": { choice: "admission plugins have their defaults: PodSecurity enforces nothing in a namespace without its labels" },
@@ -63,7 +63,7 @@ const FLAGS: Record<string, Loss> = {
   "--tracing-config-file":           { choice: "no traces" },
   "--oidc-ca-file":                  { choice: "the OIDC issuer needs a certificate of a CA that the API server's image knows" },
   "--kubelet-certificate-authority": { choice: "the API server does not check the kubelets' serving certificates: kubectl logs and exec may reach another machine" },
-  "--service-account-key-file":      { choice: "tokens that the key in it has signed are refused: part 4 makes new ones for Secrets, and copies of these outside of the cluster stop working" },
+  "--service-account-key-file":      { choice: "tokens that the key in it has signed are refused. Part 4 makes new tokens for Secrets, and copies of the old ones outside of the cluster stop working" },
   "--audit-webhook-config-file":     { choice: "audit events go to no webhook" },
   "--authentication-token-webhook-config-file": { choice: "tokens that this webhook accepts are refused" },
 };

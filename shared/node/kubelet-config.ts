@@ -212,7 +212,7 @@ function configIn(text: string, path: string): KubeletConfiguration {
 
 function noNode(file: string): Refused {
   return new Refused(`This is no node that kubeadm set up: "${file}" is missing`, {
-    hint: `run the script on a node of a kubeadm cluster; a worker without this file must join again: kubeadm join. All control plane nodes are lost, and this machine is new: RUNBOOK-MORE "Only a snapshot is left"`,
+    hint: `run the script on a node of a kubeadm cluster. If this is a worker that has lost this file, it must join again: kubeadm join. If all control plane nodes are lost, and this machine is new: RUNBOOK-MORE "Only a snapshot is left"`,
   });
 }
 
@@ -224,7 +224,7 @@ function kubeletGone(file: string): Refused {
   return new Refused(
     `The kubelet's configuration is gone: "${file}" is missing, and etcd's data is here (${ETCD_MEMBER}), so this is a control plane node`,
     {
-      hint: "let kubeadm write it again, out of etcd's data: RUNBOOK-MORE \"If the kubelet's folder is gone, too\": ./bunw scripts/00-assess.ts --kubeadm-config >/root/kubeadm.yaml, then kubeadm init phase kubelet-start --config /root/kubeadm.yaml && systemctl stop kubelet, then run the same line again",
+      hint: "let kubeadm write it again, out of etcd's data: ./bunw scripts/00-assess.ts --kubeadm-config >/root/kubeadm.yaml, then kubeadm init phase kubelet-start --config /root/kubeadm.yaml && systemctl stop kubelet. Then run the same line again. RUNBOOK-MORE \"If the kubelet's folder is gone, too\" has the reasons",
     },
   );
 }

@@ -48,7 +48,7 @@ export function readSeal(seal: string) {
 export const CONFIG_FIRST =
   "bring the EncryptionConfiguration back first, from a backup or another control plane node";
 
-const BY_HAND = `by hand, as this kit cannot read this cluster's facts: kubeadm init phase certs all --config FILE, and what else RUNBOOK-MORE "If a KMS plugin has encrypted ConfigMaps" says; lost keys come first`;
+const BY_HAND = `bring lost keys back first. Then renew by hand, as this kit cannot read this cluster's facts: kubeadm init phase certs all --config FILE. RUNBOOK-MORE "If a KMS plugin has encrypted ConfigMaps" has all steps`;
 
 /** Errors: Fail if it is encrypted, or is no such object. */
 export function readObject<T>(data: EtcdData, path: string): T | undefined {

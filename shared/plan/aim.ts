@@ -51,7 +51,7 @@ function aimOfRepair(
 const AIMS = {
   salvage: "This plan brings the old keys back: no running pod restarts.",
   ended:
-    "This plan renews the CA that has expired with its own key: workers join again by the same hash, no token changes, and pods that have the old certificate in memory restart once.",
+    "This plan renews the CA that has expired with its own key. Workers join again by the same hash, and no token changes. Pods that have the old certificate in memory restart once.",
   expired:
     "This plan renews what has expired: workers whose certificates have expired join again, and no running pod restarts.",
   reissue: "This plan makes again what is missing: no running pod restarts.",
@@ -149,7 +149,7 @@ export function whereToPlan(assessed: Assessment, around: Surroundings): Elsewhe
 function lookFirst(assessed: Assessment, { facts, nodes }: Surroundings): Elsewhere | undefined {
   const unseen = unseenOthers(nodes, facts);
   if (!needsProof(assessed, facts) || facts.isProved || unseen.length === 0) return undefined;
-  const aim = `Look at ${listed(unseen)} first, by the lines that ask all nodes: nothing is damaged on this node, and what is left there is not known here`;
+  const aim = `Look at ${listed(unseen)} first, by the lines that ask all nodes. Nothing is damaged on this node, and what is left on those nodes is not known here`;
   return { open: [], aim };
 }
 
@@ -225,6 +225,6 @@ function whoHasMore(lost: readonly string[], { seen, known, said }: PlanFacts): 
   const { name, lostData } = best;
   const has = `has ${keyFiles(lost.filter((key) => !best.lacks.includes(key)))}`;
   if (!lostData) return { to: name, open: [], aim: `Make this plan on ${name}: it ${has}` };
-  const aim = `Bring the keys from ${name} by a hand-over (RUNBOOK.md, part 1), and print the plan again: ${name} ${has}, and no data of etcd, so no part begins there`;
+  const aim = `Bring the keys from ${name} by a hand-over (RUNBOOK.md, part 1), and print the plan again. ${name} ${has}, and no data of etcd, so no part begins there`;
   return { open: [name], aim };
 }

@@ -52,7 +52,7 @@ function silentDecisions(around: Surroundings): Decisions | undefined {
     aim: `Say first what ${names} is: nothing answers there, and part 2 would stop for it`,
     notes: [
       {
-        text: `${names}: nothing answers at the address of its etcd${bySsh}. Start it, and ask again; or, if it is away for now, and comes back some day: it stays in the cluster and in etcd, nobody waits for it, and its pods are evicted once the controller-manager runs in full.`,
+        text: `${names}: nothing answers at the address of its etcd${bySsh}. Start it, and ask again. If it is away for now, and comes back some day, the line below says so. It then stays in the cluster and in etcd, and nobody waits for it. Its pods are evicted once the controller-manager runs in full.`,
         commands: planLine(around, "without", silent),
       },
       {

@@ -22,9 +22,9 @@ export const NEW_ONE = "At its end it prints the lines by which a new machine co
 const NAMES = "It should name no worker that has to join. If it names one: RUNBOOK.md 3.1";
 /** Who lives from memory renews its Lease until it starts anew. */
 export const DECIDES =
-  "It decides who joins. A worker that has lost its files, and whose kubelet runs on from memory, it does not name: that one joins when its kubelet has been restarted. Then repeat this step";
+  "It decides who joins. It does not name a worker that has lost its files, and whose kubelet keeps running from memory. That worker joins when its kubelet has been restarted. Then repeat this step";
 const BY_NAME =
-  "The first line asks about each machine that ssh does not know by its node's name, also if it knows the address: say yes only if that address is the node's";
+  "The first line asks about each machine that ssh does not know by its node's name, also if ssh knows the address. Say yes only if that address is the node's";
 const NO_JOIN =
   "Only for workers that the first step of this part has named. It has named none? Skip this step";
 

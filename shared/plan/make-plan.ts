@@ -154,7 +154,7 @@ const NOT_NEEDED: Record<number, string> = {
   4: "the keys that sign tokens are the old ones, so every token stays valid, and no running pod restarts",
 };
 const KEY_GIVEN_UP =
-  "the keys that sign tokens are the old ones. But tokens of the key that is given up are refused: ./bunw scripts/04-sa-tokens.ts after part 3 makes new ones for Secrets, and copies of them outside of the cluster stop working";
+  "the keys that sign tokens are the old ones. But tokens of the key that is given up are refused. After part 3, ./bunw scripts/04-sa-tokens.ts makes new tokens for Secrets, and copies of the old ones outside of the cluster stop working";
 
 function partsOf({ assessed, facts, nodes, parts }: Around, { steps, away }: Made): PlanPart[] {
   const notes: Record<number, () => Note[]> = {

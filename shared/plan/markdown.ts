@@ -55,7 +55,7 @@ export function howTo(plan: Plan): string[] {
   const lasts = `All commands up to the proof take about **${estimateOf(plan)}**: an estimate, from rehearsals on two cores.`;
   return [
     ...(estimateOf(plan) ? [lasts] : []),
-    `Paste the lines into one bash window on a machine that reaches the nodes by ssh ${who} and knows their host keys: if ssh asks about one, stop and look.`,
+    `Paste the lines into one bash window on a machine that reaches the nodes by ssh ${who} and knows their host keys. If ssh asks about a host key, stop and look.`,
     "A worker's address is only what its own kubelet says. So ssh asks about each worker by its node's name, once, also where it knows the address. Say yes only if that machine is that node.",
     `On a node itself, ${isRoot ? "" : "after `sudo -i`, "}type what stands behind \`&&\`.`,
     "Each line up to the proof may be repeated. Continue with the next step when one has finished as it says, with exit code 0 unless it names another.",

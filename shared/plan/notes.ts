@@ -226,7 +226,7 @@ function wayBack(way: string, { user, nodes, seen }: Asked): Note[] {
 const PRINTED_LINES =
   "sed -n '/^After part 3/,/^done/p' /root/kube-pki-repair-*/runs/*-02-control-plane-*.txt";
 const NODE_TO_NODE =
-  "The one with tar is for root's ssh from node to node: without that, hand-over.ts pack and unpack carry the keys, as in part 1, and admin.conf goes as they do.";
+  "The line with tar is for root's ssh from node to node. Without that ssh, hand-over.ts pack and unpack carry the keys, as in part 1, and you carry admin.conf in the same way.";
 
 /**
  * Before what is kept of the repair is removed: how a machine takes the place of what is lost. Part 2 knows
@@ -245,7 +245,7 @@ export function notesBeforeEnd(
   const part2 = steps.find(({ part }) => part === 2);
   if (part2 && controlPlanes.length > 0)
     notes.push({
-      text: `When all checks are good, a new machine, or the same one, empty, takes the place of ${listed(controlPlanes)}. Step ${part2.number} has printed the lines for it: they copy the shared keys and join it with kubeadm; 05-verify then says what of the old one is missing. ${user === ROOT ? "" : `${NODE_TO_NODE} `}${part2.on[0]} keeps what was printed:`,
+      text: `When all checks are good, a new machine, or the same one, empty, takes the place of ${listed(controlPlanes)}. Step ${part2.number} has printed the lines for it. They copy the shared keys, and join the machine with kubeadm. 05-verify then says what of the old machine is missing. ${user === ROOT ? "" : `${NODE_TO_NODE} `}${part2.on[0]} keeps what was printed:`,
       commands: linesHere({ nodes, user }, PRINTED_LINES),
     });
   const workers = names.filter((name) => !controlPlanes.includes(name));

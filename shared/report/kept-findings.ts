@@ -175,7 +175,7 @@ export function leftForPeople(
     });
   const lost = [...filesGivenUp(runs)].map(
     ([path, { flag, nodes }]) =>
-      `${path} is lost on ${listed(nodes)}, and the API server starts without ${flag}: if somebody finds it, put it back there, and run part 2, which puts the flag back`,
+      `${path} is lost on ${listed(nodes)}, and the API server starts without ${flag}. If somebody finds the file, put it back there, and run part 2, which puts the flag back`,
   );
   return [...new Set([...tasks.filter(Boolean), ...lost, ...(end?.left ?? []), ...now])];
 }

@@ -93,7 +93,7 @@ export function wantedManifests(
     if (!derived && mayLack) continue;
     if (!derived)
       throw new Fail(`Cannot find the mirror pod of ${name} on "${cp.node.name}" in etcd's data`, {
-        hint: `take ${name}.yaml from another control plane node, change the node's name and addresses in it, put it into ${cp.node.kubelet.staticPodPath}: RUNBOOK-MORE "If a mirror pod is gone"`,
+        hint: `take ${name}.yaml from another control plane node, and change the node's name and addresses in it. Put the file into ${cp.node.kubelet.staticPodPath}: RUNBOOK-MORE "If a mirror pod is gone"`,
       });
     manifests.push({ name, remark: "", ...derived });
   }

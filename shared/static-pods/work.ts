@@ -95,7 +95,7 @@ export function refuseOtherFolder(cp: ControlPlaneNode) {
       `etcd's manifest (${source}) has its data in "${wanted.dir}", and the data was found in "${cp.etcd.dir}"`,
       {
         unchanged: true,
-        hint: `put the data where the manifest has it (mount its disk there, or mv, if "${wanted.dir}" is empty or not there), as etcd would start there without it; then ${command("00-assess")}`,
+        hint: `put the data into the folder of the manifest, as etcd would start there without it: mount its disk there. If "${wanted.dir}" is empty or not there, mv does it, too. Then ${command("00-assess")}`,
       },
     );
   }

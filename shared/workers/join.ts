@@ -236,14 +236,14 @@ export async function proveKubelet(
  */
 async function orRollBack({ kubelet }: Node, { ca, saved }: { ca: string; saved: SavedTrust }) {
   const hasIt = () => trusted(kubelet.clientPem, ca) && exists(kubelet.kubeconfig);
-  const hint = `journalctl -u kubelet -n 50; on the first control plane node: ${APPROVER_LOG} (shows what it refused, and why; if it no longer runs: open again), kubectl get csr, and crictl ps: a controller-manager has to run there`;
+  const hint = `journalctl -u kubelet -n 50. On the first control plane node, ${APPROVER_LOG} shows what the approver refused, and why. There, kubectl get csr shows the request, and crictl ps shows whether a controller-manager runs: it has to`;
   try {
     await waitFor("the kubelet to get its certificate", hasIt, { seconds: 120, hint });
   } catch (err) {
     if (!(err instanceof Fail)) throw err;
     if (!(await undisturbed(() => rollBack(saved, hasIt)))) return;
     const again =
-      "Then there: ./bunw scripts/03-workers.ts open, and here the line and the file that it makes: this node may ask once with each token, and may have asked";
+      "Each token is good for one request, and this node may have made that request. Run ./bunw scripts/03-workers.ts open on that control plane node, which starts the approver again, too. Then run here the line that open prints, with the new token file";
     throw new Fail(err.message, { hint: `${hint}. The old files are back. ${again}`, cause: err });
   }
 }

@@ -5,15 +5,13 @@
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { readRunbook } from "../../shared/plan/runbook.ts";
+import { tooLong as longSentences, wordsOf } from "./sentences.ts";
 
 const HOME = join(import.meta.dir, "../..");
 const textOf = (page: string) => Bun.file(join(HOME, page)).text();
 
 const PAGES = ["README.md", "RUNBOOK.md", "RUNBOOK-MORE.md"];
-const [SENTENCE, PARAGRAPH, COLUMNS] = [25, 60, 100];
-
-/** The one sentence that is as long as it is: tests hold its words. */
-const LONG = /^Exit codes: 0 done or well/;
+const [PARAGRAPH, COLUMNS] = [60, 100];
 
 /** Without fences, tables and headings: a list's item is a paragraph. */
 function paragraphsOf(page: string): string[] {
@@ -27,19 +25,11 @@ function paragraphsOf(page: string): string[] {
     .filter(Boolean);
 }
 
-/** Code is one word, and of a link its text counts. */
-const plain = (text: string) => text.replace(/`[^`]*`/g, "`x`").replace(/\[([^\]]*)\]\([^)]*\)/g, "$1");
-const wordsOf = (text: string) => text.split(/\s+/).filter(Boolean).length;
-
 function tooLong(page: string): string[] {
-  return paragraphsOf(page).flatMap((paragraph) => {
-    const sentences = plain(paragraph).split(/(?<=[.!?]["*)]{0,3}) /);
-    const shown = (text: string) => `${wordsOf(text)} words: ${text.slice(0, 70)}`;
-    return [
-      ...(wordsOf(plain(paragraph)) > PARAGRAPH ? [shown(paragraph)] : []),
-      ...sentences.filter((one) => wordsOf(one) > SENTENCE && !LONG.test(one)).map(shown),
-    ];
-  });
+  return paragraphsOf(page).flatMap((paragraph) => [
+    ...(wordsOf(paragraph) > PARAGRAPH ? [`${wordsOf(paragraph)} words: ${paragraph.slice(0, 70)}`] : []),
+    ...longSentences([{ at: "paragraph", text: paragraph }]),
+  ]);
 }
 
 /** A line of prose; code that has more letters than the line stands as it is. */

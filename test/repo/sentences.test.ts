@@ -5,7 +5,7 @@
 import { expect, test } from "bun:test";
 import { helpOf, PACKER, SCRIPTS } from "./help.ts";
 import { cellsOf, helpTexts, literalsOf, tooLong, wordsOf } from "./sentences.ts";
-import { sourcesAt } from "./sources.ts";
+import { kitSources, sourcesAt } from "./sources.ts";
 
 const words = (count: number) => Array(count).fill("word").join(" ");
 const at = (text: string) => [{ at: "a", text }];
@@ -58,4 +58,12 @@ test.each([...SCRIPTS, PACKER])("%s --help has short sentences", async (script) 
   const texts = helpTexts(script, await helpOf(script));
   expect(texts.length).toBeGreaterThan(1);
   expect(tooLong(texts)).toEqual([]);
+});
+/** Tables of names that test/generate-fields.ts writes. */
+const GENERATED = "shared/objects/fields.ts";
+
+test("each message, hint and note has short sentences", async () => {
+  const literals = (await kitSources()).filter(({ path }) => path !== GENERATED).flatMap(literalsOf);
+  expect(literals.length).toBeGreaterThan(3_000);
+  expect(tooLong(literals)).toEqual([]);
 });

@@ -251,7 +251,7 @@ test.each([
   using _etcd = serveUnit(ETCD_PKI, stateOf(node.stored), ETCD_HOST);
   const before = await node.run("00-assess");
   expect(before.stdout).toMatch(
-    /w2 +note +its label says .* If it is one, and was off: \.\/bunw scripts\/00-assess\.ts --control-plane w2/,
+    /w2 +note +its label says .* If it is a control plane node, and was off: \.\/bunw scripts\/00-assess\.ts --control-plane w2/,
   );
   expect((await node.run("01-etcd --dry-run")).stderr).not.toMatch(/^ +w2, /m);
   const refused = await node.run("plan");

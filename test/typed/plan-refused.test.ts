@@ -118,7 +118,7 @@ test("a lost file that nobody seen has is a decision before any step: who may ha
     `${SA_2024} (kube-apiserver --service-account-key-file) is lost on m1, m2, and kube-apiserver does not start without it. kubeadm did not make it. m3 is away, and may have it.`,
     "From your own copies, which lie in the folder DIR of that node:",
     expect.stringMatching(
-      /^If nobody has them, this prints the plan with lines that start the API server without the flags that name them \(--service-account-key-file: tokens that the key in it has signed are refused: /,
+      /^If nobody has them, this prints the plan with lines that start the API server without the flags that name them \(--service-account-key-file: tokens that the key in it has signed are refused\. /,
     ),
   ]);
   expect(notes[3]!.line).toBe(

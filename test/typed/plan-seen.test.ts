@@ -186,7 +186,7 @@ const ROWS: Row[] = [
     ],
     hasNot: /root@10\.77\.0\.21 "LINE"/,
     says: [
-      "whose kubelet runs on from memory, it does not name: that one joins when its kubelet has been restarted.",
+      "whose kubelet keeps running from memory. That worker joins when its kubelet has been restarted.",
       "Only for workers that the first step of this part has named.",
     ],
   },
@@ -239,7 +239,7 @@ ROWS.push(
     what: "a node without etcd's data has the keys: they come from there, as no part begins on it",
     seen: { m2: as("m2", LOST), m3: as("m3", WELL_NO_DATA) },
     code: 3,
-    aim: "Bring the keys from m3 by a hand-over (RUNBOOK.md, part 1), and print the plan again: m3 has ca.key, front-proxy-ca.key, etcd/ca.key, sa.key, and no data of etcd, so no part begins there",
+    aim: "Bring the keys from m3 by a hand-over (RUNBOOK.md, part 1), and print the plan again. m3 has ca.key, front-proxy-ca.key, etcd/ca.key, sa.key, and no data of etcd, so no part begins there",
     looked: /m3/,
     says: [" && ./bunw scripts/plan.ts --seen /root/seen --lost-on m3'; echo"],
     hasNot: /--new-cas/,

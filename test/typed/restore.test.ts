@@ -192,7 +192,7 @@ test.each<[string, Lost, string, string, number]>([
   const { exitCode, stderr } = await node.run(line);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: code });
   expect(stderr).toContain(said);
-  expect(stderr).toMatch(/\nhint: .+\n$/);
+  expect(stderr).toMatch(/\nhint: .+\n(?: {2}.+\n)*$/);
   expect(node.fingerprint()).toEqual(before);
 });
 

@@ -124,8 +124,8 @@ const PLACE = { oldHashes: ["sha256:a", "sha256:b"], certificatesDir: "/etc/kube
 
 test("a management cluster gets all four pairs anew, by the names of its Secrets", () => {
   const [first, ...others] = holdersOf({ managed: { namespace: "fleet", name: "shop" }, ...PLACE });
-  expect(first).toContain("in its namespace fleet, put tls.crt and tls.key of the Secrets");
-  expect(first).toContain("the Secrets shop-ca, shop-etcd, shop-proxy, shop-sa again");
+  expect(first).toContain("Replace tls.crt and tls.key of the Secrets");
+  expect(first).toContain("the Secrets shop-ca, shop-etcd, shop-proxy, shop-sa in its namespace fleet");
   expect(others).toEqual(holdersOf({ managed: undefined, ...PLACE }));
   expect(others).toEqual([expect.stringContaining("search it for sha256:a and sha256:b, ")]);
 });

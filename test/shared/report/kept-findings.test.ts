@@ -227,7 +227,7 @@ test("a file that was given up is left for people", () => {
     recordOf("02-control-plane", { node: "cp2", events: [flag("back", "tracing-config-file", "t.yaml")] }),
   ];
   expect(leftForPeople(runs, { checks: [], end: undefined })).toEqual([
-    `${PKI}/sa-2024.pub is lost on cp1, cp2, and the API server starts without --service-account-key-file: if somebody finds it, put it back there, and run part 2, which puts the flag back`,
-    `${PKI}/oidc.crt is lost on cp2, and the API server starts without --oidc-ca-file: if somebody finds it, put it back there, and run part 2, which puts the flag back`,
+    `${PKI}/sa-2024.pub is lost on cp1, cp2, and the API server starts without --service-account-key-file. If somebody finds the file, put it back there, and run part 2, which puts the flag back`,
+    `${PKI}/oidc.crt is lost on cp2, and the API server starts without --oidc-ca-file. If somebody finds the file, put it back there, and run part 2, which puts the flag back`,
   ]);
 });

@@ -211,12 +211,12 @@ test.each([
   [
     "an older one",
     1,
-    /is damaged: the db and the log are of two members: the db's last entry, 3718, is of term 2, and the log has one of term 1 there/,
+    /is damaged: the db and the log are of two members: the db's last entry, 3718, is of term 2\. The log has an entry of term 1 there/,
   ],
   [
     "a newer one, and its own db is damaged",
     3,
-    /log are of two members: .* is of term 2, and the log has one of term 3 there/,
+    /log are of two members: .* is of term 2\. The log has an entry of term 3 there/,
   ],
 ])(
   "another member's db beside this member's log, where the entry's term is %s: refused",
