@@ -65,8 +65,9 @@ Options:
     --etcd-data DIR  etcd's data directory (default: found by itself). If etcd is on other machines:
                      https://HOST:2379,… (the client URLs of its members).
     --control-plane NODES
-                     These are control plane nodes that were off: if etcd is on other machines, only
-                     an API server that runs proves itself there. Saved for all scripts here.
+                     Count these as control plane nodes, although they were off. If etcd is on other
+                     machines, only a running API server proves itself there. The names are saved
+                     for all scripts on this node.
 
 Exit codes: 0 nothing is damaged, 1 could not look, 2 damage found,
             3 refused: this is no node of a kubeadm cluster`;

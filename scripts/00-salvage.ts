@@ -185,16 +185,17 @@ it is printed. Ctrl-C ends the search; keys that are proved by then are restored
 memory:  The controller-manager that leads still has ca.key and sa.key, an API server has sa.key,
          as long as they run. Stop the kubelet first (systemctl stop kubelet), and restart nothing.
          Reading does not disturb them.
-secret:  Every Secret in etcd's data: Cluster API keeps the keys there (CLUSTER-ca, CLUSTER-sa) of
-         a cluster that manages itself. Then the Secret kubeadm-certs, which kubeadm init
-         --upload-certs leaves for two hours. The certificate key that kubeadm printed opens it:
-         from --certificate-key-file, or typed.
-disk:    Deleted files stay in free blocks until they are overwritten: do not write to that disk
-         before. Reads it once; that takes long. Finds keys, and encryption configurations: one
-         that opens what etcd holds is restored; you choose if several do.
-files:   Searches for no key. Restores lost files that flags name and kubeadm did not make, as every
-         run of this script does. It takes the files that the static pod's own process still has
-         mounted, and those in the folder of --backup.
+secret:  Looks in every Secret of etcd's data: a cluster that manages itself by Cluster API has its
+         keys there (CLUSTER-ca, CLUSTER-sa). Then looks in the Secret kubeadm-certs, which kubeadm
+         init --upload-certs leaves for two hours. The certificate key that kubeadm printed opens
+         it: from --certificate-key-file, or typed.
+disk:    Searches free blocks, where deleted files stay until they are overwritten: do not write to
+         that disk first. Reads the disk once; that takes long. Finds keys and encryption
+         configurations. An encryption configuration is restored if it opens what etcd holds. If
+         several do, you choose one.
+files:   Searches for no key. Restores only lost files that flags name and kubeadm did not make;
+         every other run of this script restores them, too. Takes the files that the static pod's
+         own process still has mounted, and those in the folder of --backup.
 
 Options:
     --backup DIR       A folder with your own copies of /etc/kubernetes, or of a part of it, or a
@@ -205,9 +206,9 @@ Options:
                        found by then counts.
     --certificate-key-file FILE
                        A file that only you can read, with the certificate key.
-    --kid KID          The service-account key in use, if several are found, or only an earlier one.
-    --from CA          The same for the cluster CA: its fingerprint (sha256:…), or a source that
-                       names it (kubelet.conf).
+    --kid KID          Use this service-account key, if several are found, or only an earlier one.
+    --from CA          Use this cluster CA, if several are found: its fingerprint (sha256:…), or a
+                       source that names it (kubelet.conf).
     --pid PID          A process that you know to be the control plane's, though it is in no
                        container of kube-system.
     --move-aside       Move other keys that are here, valid or not, to the rescue folder, and put

@@ -198,15 +198,17 @@ Options:
                      two CAs, so nothing else must be renewed.
     --without NODES  Nodes that are away for now: no line is printed for them. This and later
                      scripts on this node remember it.
-    --lost-on NODES  Control plane nodes whose keys you give up: you have searched them, or they are
-                     lost for good, or another machine answers at their address. Without it, no new
-                     key is made beside an etcd that may run. No new CA is made either while a
+    --lost-on NODES  Make new keys although these control plane nodes may still have the old ones.
+                     Give a node's name only after you have searched it, or if it is lost for good,
+                     or if another machine answers at its address. Without it, no new key is made
+                     beside an etcd that may run. No new CA is made either while a
                      controller-manager may have ca.key in memory. That is the one that led last, on
                      another node, or this node's own if its memory cannot be read: then give this
                      node's name.
     --start-without FLAGS
                      Flags of the API server, without dashes, whose files are lost for good: part 2
-                     starts it without them. Each one loosens something; the refusal says what.
+                     starts it without them. Each one makes the cluster less strict; the refusal
+                     says how.
     --images-later   Continue although an image is not on this node: the kubelet pulls it. It holds
                      for part 2, too.`;
 

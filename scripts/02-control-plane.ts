@@ -203,11 +203,12 @@ Options:
                      members, and the commands that put new ones in are printed. A member that never
                      started has no node's name: give its id, as step 2.1 prints it. A node that
                      lives is refused.
-    --lost-on NODES  Some of --lost: you have looked, and another machine answers at their address.
-                     Without it, a server there makes this script ask.
+    --lost-on NODES  Nodes of --lost at whose address another machine answers: you have looked at
+                     it. Without this option, the script stops and asks you to look.
     --start-without FLAGS
                      Flags of the API server, without dashes, whose files are lost for good: it
-                     starts without them. Each one loosens something; the refusal says what.
+                     starts without them. Each one makes the cluster less strict; the refusal says
+                     how.
     --images-later   Continue although an image is not on this node: the kubelet pulls it.`;
 
 const OPTIONS = {

@@ -74,17 +74,18 @@ const USAGE = `Usage:
     ./bunw scripts/03-join.ts --server URL --ca-hash sha256:HASH --token-file FILE
                               [--without NODE,…] [--lost NODE,…] [--dry-run]
 
-On each worker, after 03-workers open on the first control plane node, which prints this line. The
-kubelet trusts the new CA and asks for a new client certificate; its configuration and all
-containers stay. If the certificate does not come, the old files come back; if join is stopped
-meanwhile, run it again. At its end it removes the token file.
+Run it on each worker, after 03-workers open on the first control plane node, which prints this
+line. It gives the kubelet the new CA and a new client certificate; the kubelet's configuration and
+all containers stay. If the certificate does not come, the script puts the old files back. If the
+script is stopped meanwhile, run it again. At its end it removes the token file.
 
 Options:
     --server URL       The API's address, as open prints it.
     --ca-hash HASHES   The new CA's fingerprint, as open prints it (kubeadm calls it
-                       --discovery-token-ca-cert-hash); of several certificates, each.
-    --token-file FILE  The token and the CA (default: token): open wrote this worker's own to
-                       token.d/NODE/token there. Copy it with scp.
+                       --discovery-token-ca-cert-hash). If the CA file has several certificates: all
+                       fingerprints, with commas between them.
+    --token-file FILE  The token and the CA (default: token). open wrote this worker's own to
+                       token.d/NODE/token on the first control plane node. Copy it with scp.
     --without NODES, --lost NODES
                        The same as for open: a node that is left out does not join.
     --etcd-data DIR    Where etcd's data would be, if this were a control plane node (default: all

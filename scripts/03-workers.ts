@@ -179,26 +179,31 @@ const USAGE = `Usage:
                                       [--dry-run]
     ./bunw scripts/03-workers.ts approve [--without NODE,…] [--lost NODE,…] [--dry-run]
 
-open:    On the first control plane node. Makes a bootstrap token for each worker, valid for 2
-         hours. Writes each token with the CA to token.d/NODE/token, and prints the line for the
+open:    Run it on the first control plane node. Makes a bootstrap token for each worker, valid for
+         2 hours. Writes each token with the CA to token.d/NODE/token, and prints the line for the
          workers: 03-join. Starts approve as a unit of systemd. A second open revokes the first
          tokens.
-close:   On each control plane node. Waits until all nodes are back. Approves serving certificates
-         of nodes that etcd knew, lets the controller-manager run in full again, and removes
-         everything that open has made.
-approve: Where open was. Approves client certificates of workers that etcd knew: each one's own,
-         once, while it does not renew its Lease. Run it by hand only where systemd-run fails.
+close:   Run it on each control plane node. Waits until all nodes are back. Approves serving
+         certificates of nodes that etcd knew, lets the controller-manager run in full again, and
+         removes everything that open has made.
+approve: Run it by hand only if systemd-run fails, on the node where open ran. Approves client
+         certificates of workers that etcd knew: each worker's own, once, while that worker does not
+         renew its Lease.
 
 Options:
     --token-file FILE  The token and the CA (default: token): each worker's own is written to
                        FILE.d/NODE/FILE. Copy them with scp; mode 0600.
-    --one-token        One token for all workers, in FILE: each can ask in another's name with it.
-    --endpoint HOST:PORT  Where the workers reach the API, where nothing decides it.
+    --one-token        Make one token for all workers, in FILE: with it each worker can ask in
+                       another's name.
+    --endpoint HOST:PORT
+                       The API's address for workers, if the files and objects that record it
+                       disagree.
     --without NODES    Nodes that are away for now: no certificate of theirs is approved, and close
-                       does not wait for them. After close their pods are evicted. When one comes
-                       back: open, 03-join there, close. Old CA: nothing.
-    --lost NODES       The same for nodes that are lost for good: close prints what deletes their
-                       Nodes. A node that renews its Lease is refused.
+                       does not wait for them. After close their pods are evicted. When such a node
+                       comes back: open, 03-join on that node, close. With the old CA it needs
+                       nothing.
+    --lost NODES       Nodes that are lost for good. They count as those of --without, and close
+                       prints what deletes their Nodes. A node that renews its Lease is refused.
     --wait MINUTES     How long close waits for the nodes (default: 15).`;
 
 const OPTIONS = {

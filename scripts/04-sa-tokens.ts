@@ -203,23 +203,23 @@ const USAGE = `Usage:
 Renews the tokens that no longer verify, and restarts pods with the old CA or an old token. First
 kube-proxy restarts, on all nodes at once. The network plugin is next, with what it needs, a tenth
 of the nodes at a time. Webhooks and DNS follow, then the rest, by their own rolling updates. Pods
-of other controllers, and those whose updates are made by hand, are evicted, never more than a
-PodDisruptionBudget allows. Pods that run to their end, or that cannot be restarted, are left and
-named with their command; they do not stop the others.
+whose updates are made by hand (OnDelete), and pods of other controllers, are evicted, never more
+than a PodDisruptionBudget allows. Pods that run to their end, or that cannot be restarted, are
+left. The command for each is printed, and they do not stop the others.
 
-retire:  On each control plane node, afterwards. Removes the old key (sa-old.pub, if 00-token-key
-         made one) from the API server. It refuses while a Secret or a running pod still holds a
-         token of that key.
+retire:  Run it on each control plane node, afterwards. Removes the old key (sa-old.pub, if
+         00-token-key made one) from the API server. It refuses while a Secret or a running pod
+         still holds a token of that key.
 
 Options:
     --without NODES  Nodes that are away for now.
-    --lost NODES     Nodes that are lost for good; delete them before.
+    --lost NODES     Nodes that are lost for good. Delete their Nodes before you run this.
     --only-system    Restart kube-system and the network plugin now, all others in a later run.
     --namespace NS   Restart this namespace's pods now (also several, with commas or repeated).
                      Without these two, all restart. Tokens in Secrets are renewed in any case.
     --skip WORKLOADS Workloads that you restart yourself: NAMESPACE/NAME,…, as 4.4 names them.
-    --force          retire: even if a Secret or a pod may still use a token of the old key. These
-                     tokens then stop working; nothing else changes.
+    --force          retire: remove the old key even if a Secret or a pod may still use a token of
+                     it. These tokens then stop working; nothing else changes.
     --dry-run        Print what would be renewed and restarted; nothing is changed.
 
 Exit codes: 0 done, 1 stopped (see the hint), or some workloads are left for you (4.7 names them),

@@ -192,9 +192,9 @@ const USAGE = `Usage:
     ./bunw scripts/05-verify.ts [--output short|json] [--all] [--wait SECONDS]
                                 [--without NODE,…] [--metrics FILE.prom] [--etcd-data DIR]
 
-Checks certificates, servers, nodes and tokens, from both ends. On a control plane node it checks
-the whole cluster, on a worker its kubelet. Reads only. What is bad comes first, the worst on top:
-how bad it is, what still works and until when, and the command that repairs it. How bad:
+Checks certificates, servers, nodes and tokens. On a control plane node it checks the whole cluster,
+on a worker the worker's kubelet. Reads only. What is bad comes first, the worst on top: how bad it
+is, what still works and until when, and the command that repairs it. How bad:
     outage now   something does not work
     outage later it works until a date, or until something restarts
     minor        it works; a spare, a protection or a tool is missing

@@ -168,11 +168,11 @@ const USAGE = `Usage:
 pack:     Locks the keys that all control plane nodes share (three CAs and sa) into one file in the
           age format. The file is for the other control plane nodes, or a backup. Refuses if one of
           the keys is missing, has expired or does not fit. A file in memory (tmpfs) or in the kit's
-          folder does not count as a backup. The mark of one that does shows it to the other nodes.
+          folder does not count as a backup. For a file that counts, pack writes a small mark
+          without secrets, and prints the lines that copy the mark to the other nodes.
 unpack:   Checks every key and puts the missing ones into their places, all or nothing. Keys that
           are here already stay as they are. If other keys are here, it changes nothing. It refuses
-          a bundle of another cluster, one that is older than the cluster's CA, and to put keys on a
-          worker.
+          a bundle of another cluster, a bundle that is older than the cluster's CA, and a worker.
 list:     Prints what is in a bundle. Writes nothing.
 snapshot: Opens the snapshot of etcd that pack --with-etcd made, for restore.ts.
 identity: Makes an age identity on the node that will open a bundle, or keeps the one in FILE.
@@ -186,21 +186,23 @@ Options:
     --generate              Make a passphrase and show it, once, on the terminal.
     --passphrase-file FILE  Take the passphrase from a file that only you can read.
     --identity FILE         Open with an age identity file.
-    --out FILE              The file to write (default: kube-pki-HASH-DATE.age in this folder, HASH
-                            of the cluster's CA; of snapshot: snapshot.db).
+    --out FILE              The file to write. Default of pack: kube-pki-HASH-DATE.age in this
+                            folder, with the HASH of the cluster's CA. Default of snapshot:
+                            snapshot.db.
     --with-etcd             Write a snapshot of etcd, too, into FILE.etcd.age, locked in the same
                             way.
-    --force                 pack: overwrite the file. unpack: this is a control plane node, although
-                            no trace of one is left, and the bundle does not name its nodes.
-    --ca-hash HASH          Refuse any other CA. A file for recipients needs it: anyone who knows a
-                            recipient can lock one for it. A bundle does not, if etcd's data names
-                            its CA, and was not restored from a snapshot.
+    --force                 pack: overwrite the file. unpack: write the keys although no trace of a
+                            control plane node is left here, and the bundle does not name its nodes.
+    --ca-hash HASH          Refuse any other CA. A file for recipients needs this option: anyone who
+                            knows a recipient can lock one for it. A bundle for recipients does not
+                            need it if etcd's data names its CA, and was not restored from a
+                            snapshot.
     --move-aside            Move other keys that are here to the rescue folder, and put the bundle's
                             in their places.
     --etcd-data DIR         etcd's data directory: it says which cluster this is (default: found
                             by itself).
 
-By hand; unpack takes it, too:
+Without this kit, by hand (unpack opens that file, too):
     ./bunw scripts/hand-over.ts files | xargs tar -cf - | age -p > keys.age`;
 
 const OPTIONS = {

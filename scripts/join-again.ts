@@ -127,15 +127,15 @@ const USAGE = `Usage:
     ./bunw scripts/join-again.ts --address IP:PORT --kubernetes VERSION [--lost NODE]
                                  [--etcd-data DIR] [--dry-run]
 
-Run it on a control plane node whose etcd data is lost, before kubeadm reset: the same machine is
-to join again. It saves the kubelet's flags and its configuration in a new rescue folder, below
+Run it on a control plane node whose etcd data is lost, before kubeadm reset: the same machine is to
+join again. It saves the kubelet's flags and its configuration in a new rescue folder, below
 /root/kube-pki-repair-TIME/${SAVED_BELOW}. There it also writes join.yaml, with which kubeadm join
-gives the kubelet the same flags. After the reset it takes them from the last save.
-02-control-plane.ts --lost prints this line, on another control plane node.
+gives the kubelet the same flags. If you run it after the reset, it takes the flags that it has
+saved last. 02-control-plane.ts --lost prints this line, on another control plane node.
 
 It refuses a machine without that address, a worker, and a living node. A node lives if etcd or the
 API server runs on it, or if another member of etcd lists it. If etcd's data is still here, the
-other members say whether this one was removed; if none answers, --lost does.
+other members say whether this one was removed. If none of them answers, --lost says so.
 
 Options:
     --address IP:PORT     Where its API server listened, and will listen.

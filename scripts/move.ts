@@ -205,20 +205,20 @@ const USAGE = `Usage:
     ./bunw scripts/move.ts [--moved OLD=NEW,…] [--without NODE,…] [--dry-run]
                            [--etcd-data DIR]
 
-For a cluster whose machines have other addresses than before, or a host with another name: its node
-keeps the old one. A control plane node finds its own old and new address; --moved gives those of
-other machines. All parts then read etcd's data as if the machines had always had their new
-addresses. Run it on each control plane node that has moved, then parts 1 and 2. Then run the line
-that it prints on each worker, then 03-workers close. At the end run it once more on each control
-plane node that has moved: it updates the cluster.
+Use it if machines of the cluster have new addresses, or a host has a new name: its Node keeps the
+old name. A control plane node finds its own old and new address; --moved gives those of other
+machines. All parts then read etcd's data as if the machines had always had their new addresses. Run
+it on each control plane node that has moved, then parts 1 and 2. Then run the line that it prints
+on each worker, then 03-workers close. At the end run it once more on each control plane node that
+has moved: it updates the cluster.
 
 Options:
     --moved OLD=NEW,…
-                     Other machines or balancers that moved; the endpoint, if renamed; this machine,
-                     if it has several addresses. A new endpoint:
+                     Old and new addresses of other machines and balancers that moved, of a renamed
+                     endpoint, and of this machine if it has several addresses. A new endpoint:
                      https://ADDRESS:6443=https://NAME:6443.
-    --without NODES  Nodes that are away for now: at the end nobody waits for them. Pods with an old
-                     address in memory restart there when they boot.`;
+    --without NODES  Nodes that are away for now: at the end nobody waits for them. When such a node
+                     boots, its pods with an old address in memory restart.`;
 
 const OPTIONS = {
   moved: { type: "string", list: true },

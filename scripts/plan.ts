@@ -109,22 +109,25 @@ Prints the commands of RUNBOOK.md for this cluster and this damage, ready to pas
 apply are printed, in order, with the names and addresses of the nodes. FILE.html, such as
 plan.html, is a page with boxes to tick and buttons that copy. The script checks this node as
 00-assess does, and searches memory for lost keys; with --deep the disk, too. Reads only; it writes
-the file that you name. Your words about nodes, the endpoint and etcd's data are saved, in memory or
-in the rescue folder: later scripts on this node use them.
+the file that you name. Your options about nodes, the endpoint and etcd's data are saved, in memory
+or in the rescue folder: later scripts on this node use them.
 
 Options:
-    --lost NODES     These are lost for good. Nothing is typed on them; part 2's line removes them
-                     from etcd, and the page says how new ones join.
-    --without NODES  These are away for now. Nothing is typed on them, nobody waits for them, and
-                     they stay in the cluster.
+    --lost NODES     Nodes that are lost for good. Nothing is typed on them; part 2's line removes
+                     them from etcd, and the page says how new ones join.
+    --without NODES  Nodes that are away for now. Nothing is typed on them, nobody waits for them,
+                     and they stay in the cluster.
     --lost-on NODES  Control plane nodes that you have searched: their keys are lost, too, or
-                     another machine answers at their address. The line that makes keys repeats it.
+                     another machine answers at their address. The plan's line that makes new keys
+                     gets the same option.
     --start-without FLAGS
-                     Flags of the API server, without dashes, whose files are lost for good.
-    --seen DIR       Other nodes' answers: the plan prints the lines that ask all of them and make
-                     the plan from their answers. Answers older than an hour do not count.
-    --worker NODES   These are workers, although their label calls them control plane nodes: etcd
-                     has no member of theirs.
+                     Make a plan that starts the API server without these flags (given without
+                     dashes), as their files are lost for good.
+    --seen DIR       The folder with the answers of all nodes: the plan prints the lines that
+                     collect them, and is then made from them. Answers older than an hour do not
+                     count.
+    --worker NODES   Nodes that are workers, although their label calls them control plane nodes:
+                     etcd has no member of theirs.
     --user NAME      The lines log in as this user, who may use sudo there without a password
                      (default: root).
     --deep           Search the disk as well, which takes long.
@@ -133,8 +136,8 @@ Options:
                      With --deep: read this instead of the device that holds /etc/kubernetes.
 
 Exit codes: 0 nothing is damaged, 1 could not look, 2 damage found,
-            3 refused: the plan has to be made on another control plane node, or it first needs
-            a look there, or your decision`;
+            3 refused: the plan has to be made on another control plane node, or you have to
+            search another node or decide something first`;
 
 const OPTIONS = {
   lost: { type: "string", list: true },

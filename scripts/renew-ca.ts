@@ -214,15 +214,16 @@ Then run it on each worker, where it needs no key, no token and no carried file:
 kubelet restarts. All that may take months.
 
 Options:
-    --only CAS       Of ${renewal.CA_NAMES.join(", ")}: these alone. Nothing restarts for
+    --only CAS       Renew only these, of ${renewal.CA_NAMES.join(", ")}. Nothing restarts for
                      front-proxy-ca.
-    --from FOLDER    Certificates that were made elsewhere: FOLDER/ca.crt, FOLDER/etcd/ca.crt,
-                     FOLDER/front-proxy-ca.crt, or some of them. For a CA whose key is not here, or
-                     that a company's CA has signed.
-    --undo           Put back the old certificates that this kit has moved aside. Possible until
-                     they expire, on each node.
+    --from FOLDER    Use certificates that were made elsewhere: FOLDER/ca.crt, FOLDER/etcd/ca.crt,
+                     FOLDER/front-proxy-ca.crt, or some of them. They are for a CA whose key is not
+                     here, or that a company's CA has signed.
+    --undo           Put back the old certificates that this kit has moved aside. That is possible
+                     until they expire, on each node.
 
-A key that others may have needs a new CA, not this: RUNBOOK-MORE "A CA that expires".`;
+If somebody else may have the key of a CA, do not renew that CA: it needs a new key. RUNBOOK-MORE
+"A CA that expires" has the steps.`;
 
 const OPTIONS = {
   only: { type: "string", list: true },

@@ -189,11 +189,11 @@ const USAGE = `Usage:
     ./bunw scripts/restore.ts [SNAPSHOT] --from DIR,… --as NODE [--lost NODE,…] [--lost-on NODE,…]
                               [--address IP] [--etcd-data DIR] [--dry-run]
 
-All control plane nodes are lost. This machine, with the cluster's kubelet, kubeadm and container
-runtime, becomes one of them. The script writes etcd's data with one member, and the missing files
-of the kubelet. It first says what the data has, and from when. It refuses while the old control
-plane, or something that may be it, answers. Then come the keys (hand-over.ts unpack), and parts 1
-to 5.
+Use it if all control plane nodes are lost. It makes this machine, with the cluster's kubelet,
+kubeadm and container runtime, one of them. It writes etcd's data with one member, and the missing
+files of the kubelet. It first says what the data has, and from when. It refuses while the old
+control plane, or something that may be it, answers. Then come the keys (hand-over.ts unpack), and
+parts 1 to 5.
 
 SNAPSHOT, such as snapshot.db, is the file of etcdctl snapshot save, or of hand-over.ts pack
 --with-etcd, which hand-over.ts snapshot opens. Its revision is raised by 1,000,000,000, so that
@@ -205,18 +205,18 @@ Options:
     --from DIRS       Data directories of lost members, from their disks or copies of them, such as
                       /mnt/var/lib/etcd. The one with the newest log is used. With those of more
                       than half of the members no acknowledged write is lost: better than any
-                      snapshot. With fewer, the revision is raised, too. Damaged ones are read by an
-                      older tree, or SNAPSHOT, and the log; the first line says if that is exact.
+                      snapshot. With fewer, the revision is raised, too. Damaged data is rebuilt
+                      from an older tree, or SNAPSHOT, and the log. The first line says whether the
+                      result is exact.
     --lost NODES      The other control plane nodes, if the data does not name them: a snapshot of
                       etcd 3.5 has no names of members that have joined.
     --ca-hash HASH    Refuse data that does not name this CA: its fingerprint, as pack printed it.
-                      After a snapshot without it, unpack needs it for a bundle for recipients.
+                      If you restore without it, unpack needs it later, for a bundle for recipients.
     --address IP      The node's address, if this machine has several.
     --lost-on NODES   Control plane nodes that you have looked at: another machine answers at their
                       address.
-    --skip-hash-check
-                      SNAPSHOT is a copy of etcd's member/snap/db, which has no sum.
-    --disarm          Leave etcd's alarms behind (NOSPACE, CORRUPT).
+    --skip-hash-check Restore although SNAPSHOT has no sum: it is a copy of etcd's member/snap/db.
+    --disarm          Do not take over etcd's alarms (NOSPACE, CORRUPT) into the new data.
     --etcd-data DIR   Where etcd's data goes (default: where kubeadm's configuration has it).`;
 
 const OPTIONS = {

@@ -29,12 +29,12 @@ async function main() {
 const USAGE = `Usage:
     ./bunw scripts/words.ts [--back WORD,…]
 
-Prints your saved words, from this node or from the one that packed the keys, that still hold: every
-script uses them.
+Prints the options that earlier scripts on this node, or the node that packed the keys, have saved,
+and that still hold. Every script uses these words.
 
 Options:
-    --back WORDS     Take these back: a node's name, a flag of --start-without, the endpoint or the
-                     folder, as they are printed. Other nodes keep theirs.
+    --back WORDS     Forget these words: a node's name, a flag of --start-without, the endpoint or
+                     the folder, as they are printed. Other nodes keep theirs.
 
 Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node`;
 
