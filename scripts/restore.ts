@@ -23,6 +23,7 @@ import * as lost from "../shared/restore/lost-members-data.ts";
 import { onlyMember } from "../shared/restore/new-member.ts";
 import { newPlace, refuseOldAnswers } from "../shared/restore/new-place.ts";
 import * as snapshots from "../shared/restore/snapshot-file.ts";
+import { proveSnapshot } from "../shared/restore/value-witnesses.ts";
 import { BUMP, writeMember } from "../shared/restore/write-data.ts";
 import { act, done, run, say, step } from "../shared/run.ts";
 
@@ -145,7 +146,9 @@ async function ofSnapshot(path: string, values: Values): Promise<Source> {
   snapshots.refuseState(data, { path, disarm: values.disarm });
   const found = content.contentFor(data, asOf(values), values.lost);
   content.refuseOlderImage(found);
-  say(`${path}: ${hasSum ? "its SHA-256 is right" : "without a SHA-256"}`);
+  const { values: count } = proveSnapshot(path, data);
+  const sum = hasSum ? "its SHA-256 is right" : "without a SHA-256";
+  say(`${path}: ${sum}, and each of its ${count} values is whole`);
   // a cluster that is restored twice is two clusters
   const token = `restored-${new Date().toISOString()}`;
   return {
@@ -164,11 +167,9 @@ function ofMembers(dirs: readonly string[], values: Values, snapshot?: string): 
   const choice = lost.chooseData(all);
   const { chosen, isQuorum } = choice;
   const data = chosen.open();
-  if (chosen.root || !lost.isWhole(chosen.last)) {
-    const found = attempt(() => content.contentFor(data, asOf(values), values.lost), undefined);
-    const until = found && content.takenAt(found);
-    say(lost.wayInWords(chosen, { until, snapshot: snapshot && hostPath(snapshot) }));
-  }
+  const found = attempt(() => content.contentFor(data, asOf(values), values.lost), undefined);
+  const until = found && content.takenAt(found);
+  say(lost.wayInWords(chosen, { until, snapshot: snapshot && hostPath(snapshot) }));
   lost.sayChosen(all, choice);
   content.refuseExternal(data);
   const name = memberName(chosen.own);

@@ -20,13 +20,15 @@ const MOST_LEAVES = 256;
 /** `using db = new Bbolt(path)` closes it. Everything that breaks the format is a `Damaged`. */
 export class Bbolt {
   readonly file: DbFile;
+  private readonly rows: Rows | undefined;
   private tree: Tree;
 
-  /** `meta`: an older tree in place of the newest one, of a file that nobody writes to. */
-  constructor(path: string, meta?: Meta) {
+  /** `meta`: an older tree in place of the newest one, of a file that nobody writes to. `rows`: as `Tree` has them. */
+  constructor(path: string, meta?: Meta, rows?: Rows) {
     this.file = new DbFile(path, meta);
+    this.rows = rows;
     try {
-      this.tree = new Tree(this.file, this.file.newestMeta());
+      this.tree = new Tree(this.file, this.file.newestMeta(), rows);
     } catch (err) {
       this[Symbol.dispose]();
       throw err;
@@ -48,7 +50,7 @@ export class Bbolt {
       } catch (err) {
         if (!(err instanceof Damaged) || this.file.isNewest(this.tree.meta)) throw err;
       }
-      this.tree = new Tree(this.file, this.file.newestMeta());
+      this.tree = new Tree(this.file, this.file.newestMeta(), this.rows);
     }
     throw new Damaged(`${this.file.path} was written to ${ATTEMPTS} times while one part of it was read`);
   }
@@ -119,6 +121,9 @@ export interface Row {
   value: Buffer;
 }
 
+/** Values that are read in place of the file's own, by their key as latin1 text. */
+export type Rows = ReadonlyMap<string, Buffer>;
+
 /** `bucket`: "" for the bucket of buckets. */
 type Visit = (id: number, page: Page, bucket: string) => void;
 
@@ -129,13 +134,15 @@ type Visit = (id: number, page: Page, bucket: string) => void;
 export class Tree {
   readonly meta: Meta;
   private readonly file: DbFile;
+  private readonly rows: Rows | undefined;
   private readonly branches = new Map<number, Page>();
   private readonly leafHead: Buffer;
   /** The bytes behind a leaf's first ones, valid until more of it is read. */
   private rest = Buffer.alloc(0);
 
-  constructor(file: DbFile, meta: Meta) {
-    [this.file, this.meta] = [file, meta];
+  /** `rows`: only of the bucket `key`, whose keys are like no other bucket's. */
+  constructor(file: DbFile, meta: Meta, rows?: Rows) {
+    [this.file, this.meta, this.rows] = [file, meta, rows];
     const used = meta.highWater * meta.pageSize;
     if (used > file.size)
       throw new Damaged(`${file.path} is cut off: ${file.size} bytes of at least ${used}`);
@@ -229,7 +236,7 @@ export class Tree {
       page = this.child(page, Math.max(0, isFirst ? next : next - 1));
     }
     const i = page.lowerBound(key);
-    return i < page.count && page.key(i).equals(key) ? read(page, i) : undefined;
+    return i < page.count && page.key(i).equals(key) ? read(this.shown(page), i) : undefined;
   }
 
   /**
@@ -260,7 +267,22 @@ export class Tree {
       throw new Damaged(
         `${page.what} is a leaf on level ${depth}, and others are on level ${seen.leafDepth}`,
       );
-    yield count === page.count ? page : cutOff(page, count);
+    yield this.shown(count === page.count ? page : cutOff(page, count));
+  }
+
+  private shown(leaf: Leaf): Leaf {
+    const { rows } = this;
+    if (!rows) return leaf;
+    const valueAt = (i: number) => rows.get(leaf.key(i).toString("latin1"));
+    return {
+      count: leaf.count,
+      key: (i) => leaf.key(i),
+      isBucket: (i) => leaf.isBucket(i),
+      value: (i, start = 0, length) =>
+        valueAt(i)?.subarray(start, length === undefined ? undefined : start + length) ??
+        leaf.value(i, start, length),
+      valueSize: (i) => valueAt(i)?.length ?? leaf.valueSize(i),
+    };
   }
 
   /**

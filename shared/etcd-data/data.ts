@@ -86,6 +86,8 @@ export interface EtcdData {
 }
 
 interface Stored extends Pick<DirectoryState["replay"], "leases" | "alarms" | "hasUsers"> {
+  /** Undefined where the log alone has all of it. */
+  db: DirectoryState["db"];
   /** The db's bucket `key`, oldest revision first. */
   rows: Iterable<Row>;
   /** The log's additions to them, oldest first. A key is its bytes as latin1 text. */
@@ -155,7 +157,7 @@ function dataOf(dir: string, load: () => DirectoryState): EtcdData {
       const { db, mvcc, replay } = view.state;
       const { leases, alarms, hasUsers } = replay;
       const rows = db?.stable((tree) => tree.items("key")) ?? [];
-      return { rows, changes: mvcc.changes, leases, alarms, hasUsers };
+      return { db, rows, changes: mvcc.changes, leases, alarms, hasUsers };
     },
     [Symbol.dispose]: () => view.state.db?.[Symbol.dispose](),
   };

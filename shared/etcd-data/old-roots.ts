@@ -9,10 +9,10 @@
  * the log's entries. Sources: go.etcd.io/bbolt tx.go, internal/freelist; etcd server/storage/schema.
  */
 import { existsSync } from "node:fs";
-import { Bbolt, Tree } from "./bbolt.ts";
+import { Bbolt, type Rows, Tree } from "./bbolt.ts";
 import { DbFile, elementsEnd, type Meta, PAGE_SIZES, Page, pageId } from "./db-file.ts";
 import type { Beginning, Read } from "./directory.ts";
-import { checkValues, mayHaveMade } from "./fits-log.ts";
+import { mayHaveMade } from "./fits-log.ts";
 import { legacyRequest } from "./members.ts";
 import { compaction, type Mvcc, storedNumber } from "./mvcc.ts";
 import { Damaged, unlessDamaged } from "./protobuf.ts";
@@ -25,6 +25,8 @@ import { bucketKey, readKeyValue, readRevision, type StoredRevision } from "./re
 export interface OldRoot extends Meta {
   path: string;
   index: number;
+  /** Read in place of damaged values: witnesses have them. */
+  rows?: Rows | undefined;
 }
 
 const NO_META: Meta = { pageSize: 0, root: 0, txid: 0n, highWater: 0, raw: Buffer.alloc(0) };
@@ -117,13 +119,12 @@ function isRoot({ page }: FoundPage): boolean {
 /** Reads a directory from this tree on. `proved`: what came of it before. */
 export function beginningAt(root: OldRoot, proved?: { isCut: boolean }): Beginning {
   return {
-    open: () => (root.index === 0 ? undefined : new Bbolt(root.path, root)),
+    open: () => (root.index === 0 ? undefined : new Bbolt(root.path, root, root.rows)),
     check(read, isMade) {
       if (proved) return;
       if (read.wal.last.index === 0) throw new Damaged("entry 1 is not in the log");
       if (!read.db) return;
       checkOldRoot(read, isMade);
-      checkValues(read.db, read.paths.wal, read.applied);
     },
     isCut: (read) => proved?.isCut ?? latestBeside(read) > read.mvcc.revision,
   };

@@ -56,11 +56,6 @@ export function readRevision(leaf: Leaf, i: number): StoredRevision {
   return { ...revision, key, lease };
 }
 
-/** The value in a value of the bucket: a view that holds until the next one. */
-export function valueIn(leaf: Leaf, i: number): Uint8Array {
-  return parseKeyValue(leaf.value(i)).value;
-}
-
 /** A whole value of the bucket, a copy. */
 export function readKeyValue(leaf: Leaf, i: number): KeyValue {
   const keyValue = parseKeyValue(leaf.value(i));
@@ -125,7 +120,7 @@ export function bucketKey({ main, sub, isTombstone }: RevisionKey): Buffer {
  * mvccpb.KeyValue { 1 key, 2 create_revision, 3 mod_revision, 4 version, 5 value, 6 lease }, with the key as
  * latin1.
  */
-function parseKeyValue(message: Uint8Array): KeyValue {
+export function parseKeyValue(message: Uint8Array): KeyValue {
   const keyValue: KeyValue = {
     key: "",
     value: NOTHING,

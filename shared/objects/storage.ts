@@ -33,12 +33,18 @@ const KINDS: Record<string, string[]> = {
  * follow their format are a `Fail`.
  */
 export function decodeObject(value: Uint8Array): Decoded {
-  try {
+  return failIfDamaged(() => {
     const head = Buffer.from(value.subarray(0, 256)).toString("latin1");
     if (head.startsWith("{")) return JSON.parse(Buffer.from(value).toString("utf8")) as StoredObject;
     if (head.startsWith("k8s:enc:")) return { encrypted: head.split(":").slice(2, 5).join(":") };
     if (head.startsWith("k8s\0")) return decodeUnknown(value.subarray(4));
     return { undecoded: isCbor(value) ? "an object in CBOR" : "" };
+  });
+}
+
+function failIfDamaged<T>(read: () => T): T {
+  try {
+    return read();
   } catch (cause) {
     if (!(cause instanceof Damaged || cause instanceof SyntaxError || cause instanceof RangeError))
       throw cause;
@@ -82,6 +88,14 @@ function decodeUnknown(message: Uint8Array): Decoded {
   };
   UNKNOWN_FIELDS.set(object, place.unknown);
   return object;
+}
+
+/** The metadata of any kind, of which `raw` is the message: all have it first. Errors: as `decodeObject`. */
+export function decodeMetadata(raw: Uint8Array): StoredObject["metadata"] {
+  return failIfDamaged(() => {
+    const metadata = decodeMessage("ObjectMeta", fieldsOf(raw).bytes(1), { path: "", unknown: [] });
+    return { name: "", ...metadata };
+  });
 }
 
 interface Field {
@@ -214,7 +228,7 @@ export const SCALARS: Record<string, (reader: Reader) => unknown> = {
     const { 1: type = 0, 2: int = 0, 3: text = "" } = scalarFields(reader.bytes());
     return type === 1 ? text : int;
   },
-  json: (reader) => JSON.parse(String(scalarFields(reader.bytes())[1] ?? "null")),
+  json: (reader) => JSON.parse(String(scalarFields(reader.bytes())[1] || "null")),
 };
 
 function toNumber(value: bigint): number | string {

@@ -22,10 +22,10 @@ import { attempt, Fail, Refused } from "../fail.ts";
 import { hostPath } from "../files/files.ts";
 import { say } from "../run.ts";
 import { refuseState } from "./snapshot-file.ts";
+import { type Proof, type Proved, proofWords, proveMember } from "./value-witnesses.ts";
 import { writeMember } from "./write-data.ts";
 
-interface WayBack {
-  data: EtcdData;
+interface WayBack extends Proved {
   /** In place of the newest tree, where that is damaged. */
   root?: OldRoot;
 }
@@ -35,18 +35,19 @@ interface WayBack {
  * is damaged, and no other tree leads to the same keys, and if a snapshot is newer than the log.
  */
 export function wayInto(host: string, snapshots: readonly string[] = []): WayBack {
-  const read = attempt(() => readEtcdData(host));
+  const prove = (data: EtcdData) => proveMember(host, data, snapshots);
+  const read = attempt(() => prove(readEtcdData(host)));
   if (read instanceof Fail && !(read instanceof DamagedData)) throw read;
-  const [end, dbs] = read instanceof Fail ? [-1, [`${host}/member/snap/db`]] : [read.end.index, []];
+  const [end, dbs] = read instanceof Fail ? [-1, [`${host}/member/snap/db`]] : [read.data.end.index, []];
   if (read instanceof Fail) say(`${read.message}. Looks for an older tree that is whole`);
   const refused: { index: number; why: string }[] = [];
   for (const root of wholeTrees([...dbs, ...snapshots])) {
     if (root.index <= end) break;
-    const data = attempt(() => readEtcdData(host, undefined, beginningAt(root)));
-    if (!(data instanceof Fail)) return { data, root };
-    refused.push({ index: root.index, why: reasonOf(data) });
+    const way = attempt(() => prove(readEtcdData(host, undefined, beginningAt(root))));
+    if (!(way instanceof Fail)) return { ...way, root };
+    refused.push({ index: root.index, why: reasonOf(way) });
   }
-  if (!(read instanceof Fail) && refused.length === 0) return { data: read };
+  if (!(read instanceof Fail) && refused.length === 0) return read;
   const before = read instanceof Fail ? `${read.message}. ` : "";
   throw new Refused(`${before}No exact way leads back: ${refusedInWords(refused, logIn(host))}`, {
     unchanged: true,
@@ -57,19 +58,22 @@ export function wayInto(host: string, snapshots: readonly string[] = []): WayBac
 
 /** The first words for the operator. `until`: the time of the data, if that is known. */
 export function wayInWords(
-  { root, last }: { root?: OldRoot | undefined; last: LogEnd },
+  { root, last, proof }: { root?: OldRoot | undefined; last: LogEnd; proof?: Proof },
   { until, snapshot }: { until?: Date | undefined; snapshot?: string | undefined } = {},
 ): string {
+  const values = proof ? `; ${proofWords(proof)}` : "";
   if (!isWhole(last)) {
     const then = until ? `${until.toISOString().slice(11, 19)} UTC` : "an unknown time";
     const lost = last.isCut
       ? "what was acknowledged after that is lost"
       : "the log's end is not seen, so what was acknowledged after that, if anything was, is lost";
-    return `as of ${then}, entry ${last.index}: ${lost}`;
+    return `as of ${then}, entry ${last.index}: ${lost}${values}`;
   }
-  const tree = root?.path === snapshot ? "the snapshot" : "an older tree";
-  const by = root?.index ? `${tree}, of entry ${root.index}, and the log` : "the log from its first entry on";
-  return `exact: ${by} has all keys up to entry ${last.index}, the last one on this disk`;
+  const end = `has all keys up to entry ${last.index}, the last one on this disk${values}`;
+  if (!root) return `${proof?.mended.length ? "exact" : "as it is"}: this data ${end}`;
+  const tree = root.path === snapshot ? "the snapshot" : "an older tree";
+  const by = root.index ? `${tree}, of entry ${root.index}, and the log` : "the log from its first entry on";
+  return `exact: ${by} ${end}`;
 }
 
 function reasonOf({ cause, message }: Fail): string {
@@ -122,6 +126,8 @@ export interface MemberData {
   last: LogEnd & { term: number; isDamaged?: boolean };
   /** Set if the newest tree of its db is damaged: an older one, from which the log leads to the same keys. */
   root?: OldRoot | undefined;
+  /** Whether its values are those that were written. */
+  proof: Proof;
   /** Reads it again: what was proved is not proved once more. */
   open(): EtcdData;
 }
@@ -133,7 +139,12 @@ export interface MemberData {
 export function memberDataIn(dir: string, snapshot?: string): MemberData {
   const host = hostPath(dir);
   try {
-    const { root, ...read } = wayInto(host, snapshot === undefined ? [] : [hostPath(snapshot)]);
+    const {
+      root,
+      from = root,
+      proof,
+      ...read
+    } = wayInto(host, snapshot === undefined ? [] : [hostPath(snapshot)]);
     using data = read.data;
     refuseState(data, { path: dir, disarm: true });
     const { memberId, members, clusterId, revision, lastWrite, end } = data;
@@ -145,9 +156,9 @@ export function memberDataIn(dir: string, snapshot?: string): MemberData {
           : `The member of "${dir}" was taken out of etcd before: its data ends there`,
         { unchanged: true, hint: "take another member's data directory, or a snapshot" },
       );
-    const open = () => readEtcdData(host, undefined, root && beginningAt(root, { isCut: end.isCut }));
+    const open = () => readEtcdData(host, undefined, from && beginningAt(from, { isCut: end.isCut }));
     const last = { ...end, isCut: end.isCut || saysLater(host, end) };
-    return { dir, own, members, clusterId, revision, lastWrite, last, root, open };
+    return { dir, own, members, clusterId, revision, lastWrite, last, root, proof, open };
   } catch (cause) {
     throw explain(cause, { dir });
   }

@@ -6,7 +6,7 @@
 import { closeSync, fsyncSync, openSync } from "node:fs";
 import { setImmediate } from "node:timers/promises";
 import type { Row } from "../etcd-data/bbolt.ts";
-import type { EtcdData } from "../etcd-data/data.ts";
+import type { EtcdData, KeyValue } from "../etcd-data/data.ts";
 import {
   BRANCH_PAGE_FLAG,
   BUCKET_LEAF_FLAG,
@@ -17,7 +17,6 @@ import {
   LEAF_PAGE_FLAG,
   PAGE_HEADER_SIZE,
 } from "../etcd-data/db-file.ts";
-import type { Revision } from "../etcd-data/mvcc.ts";
 import { noteRead } from "../etcd-data/raft-files.ts";
 import { bucketKey } from "../etcd-data/revisions.ts";
 import { writeAt } from "../files/files.ts";
@@ -168,15 +167,17 @@ function* revisionsOf(data: EtcdData, raised: Buffer | undefined): Generator<Row
   for (const change of changes) {
     sub = change.modRevision === main ? sub + 1 : 0;
     main = change.modRevision;
-    yield { key: bucketKey({ main, sub, isTombstone: change.deleted }), value: keyValueBytes(change) };
+    yield {
+      key: bucketKey({ main, sub, isTombstone: change.deleted }),
+      value: change.deleted ? bytesField(1, Buffer.from(change.key, "latin1")) : keyValueBytes(change),
+    };
   }
   if (raised) yield { key: raised, value: Buffer.alloc(0) };
 }
 
-/** mvccpb.KeyValue { 1 key, 2 create_revision, 3 mod_revision, 4 version, 5 value, 6 lease }; of a tombstone the key alone. */
-function keyValueBytes({ key, value, deleted, ...numbers }: Revision): Buffer {
+/** mvccpb.KeyValue { 1 key, 2 create_revision, 3 mod_revision, 4 version, 5 value, 6 lease }, with the key as latin1 text. */
+export function keyValueBytes({ key, value, ...numbers }: KeyValue): Buffer {
   const name = bytesField(1, Buffer.from(key, "latin1"));
-  if (deleted) return name;
   const { createRevision, modRevision, version, lease } = numbers;
   const before = [createRevision, modRevision, version].map((number, i) => intField(2 + i, number));
   return Buffer.concat([

@@ -58,14 +58,14 @@ function used(path: string): number {
 function saidOf(dir: string) {
   const found = memberDataIn(dir.slice(box.dir.length));
   return {
-    words: wayInWords(found).replace(/\d+/g, "N"),
+    words: wayInWords({ root: found.root, last: found.last }).replace(/\d+/g, "N"),
     isQuorum: chooseData([found]).isQuorum,
     revision: found.revision,
   };
 }
 
 const EXACT = {
-  words: "exact: the log from its first entry on has all keys up to entry N, the last one on this disk",
+  words: "as it is: this data has all keys up to entry N, the last one on this disk",
 };
 const LOST = "as of an unknown time, entry N: what was acknowledged after that is lost";
 const UNSEEN =

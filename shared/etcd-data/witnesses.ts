@@ -1,0 +1,165 @@
+/**
+ * Who else has the values of a database: its pages have no checksums, but the log's entries have, and so has a snapshot.
+ * What the log has of a revision is right. A value that is older than the log, and in no snapshot, has no second
+ * witness: it shows only whether it is whole.
+ *
+ * Revisions and the entries that made them go up together. Both are gone through from the newest on, and what fits no
+ * entry is older than the log, if nothing before it fits one. Memory: a sum of each put in the log, and what is wrong.
+ */
+import type { Bbolt } from "./bbolt.ts";
+import type { Leaf } from "./db-file.ts";
+import { writesIn } from "./fits-log.ts";
+import { legacyRequest } from "./members.ts";
+import { Damaged, wireFields } from "./protobuf.ts";
+import { readPut } from "./replay.ts";
+import { bucketKey, parseKeyValue, type RevisionKey, readRevision } from "./revisions.ts";
+import { type Entry, readWal } from "./wal.ts";
+
+/** A value that is wrong, or may be. */
+export interface Doubt<F> extends RevisionKey {
+  key: string;
+  /** The findings of `look`; whether it counts shows only when all values were seen. */
+  found: F[];
+  /** The log, or a snapshot, has another content of this revision. */
+  isOther: boolean;
+  /** One of these entries of the log has made it, if the log has it. */
+  entries: { first: number; last: number };
+}
+
+interface Witnessed<F> {
+  values: number;
+  /** Those that neither the log nor a snapshot has. */
+  alone: number;
+  doubts: Doubt<F>[];
+}
+
+interface Witnesses<F> {
+  /** The log's folder, and the last entry that the db has. */
+  log?: { folder: string; applied: number } | undefined;
+  /** Other dbs of this cluster. */
+  snapshots: readonly Bbolt[];
+  /** Looks at a value by itself; `key` is its bytes as latin1 text, and the value holds until the next one. */
+  look: (key: string, value: Uint8Array) => F[];
+  /** Is called once with that of each value that the log has not; returns what may be wrong. */
+  note: (found: readonly F[]) => F[];
+}
+
+/** More of them are no damage of single values: the log is another's, or pages of the tree have others' content. */
+const MOST_OTHERS = 1000;
+
+/** Errors: Damaged where more than single values are others than the witnesses have. */
+export function findWitnesses<F>(db: Bbolt, { log, snapshots, look, note }: Witnesses<F>): Witnessed<F> {
+  const puts = log ? putsIn(log.folder, log.applied) : noPuts();
+  const result: Witnessed<F> = { values: 0, alone: 0, doubts: [] };
+  let [entry, oldest, open] = [(log?.applied ?? 0) + 1, 0, [] as SeenRow<F>[]];
+  let others = 0;
+  const doubt = (row: SeenRow<F>, found: F[], isOther: boolean, first: number) => {
+    const { main, sub, isTombstone, key } = row;
+    result.doubts.push({ main, sub, isTombstone, key, found, isOther, entries: { first, last: entry } });
+    if (isOther && ++others > MOST_OTHERS)
+      throw new Damaged(`more than ${MOST_OTHERS} values are not what the log or the snapshot has of them`);
+  };
+  const noteOlder = (row: SeenRow<F>) => {
+    if (row.isInLog) return;
+    const found = note(row.found);
+    if (row.inSnapshots === undefined) result.alone++;
+    if (found.length > 0 || row.inSnapshots === "other") doubt(row, found, row.inSnapshots === "other", 0);
+  };
+  for (const row of db.backward("key", (leaf, i) => seenRow(leaf, i, { puts, snapshots, look }))) {
+    oldest ||= row.main - puts.count;
+    if (row.content === undefined) continue;
+    result.values++;
+    const made = puts.entriesOf.get(row.content)?.findLast((index) => index <= entry);
+    if (made !== undefined) {
+      for (const one of open) doubt(one, [], true, made);
+      [entry, open] = [made, []];
+    } else if (row.main > oldest && !puts.isKept.has(row.key)) open.push(row);
+    else noteOlder(row);
+  }
+  for (const row of open) noteOlder(row);
+  return result;
+}
+
+interface SeenRow<F> extends RevisionKey {
+  key: string;
+  /** A sum of key and value; undefined where there is no value. */
+  content: number | undefined;
+  isInLog: boolean;
+  inSnapshots: "same" | "other" | undefined;
+  found: F[];
+}
+
+interface Known<F> extends Pick<Witnesses<F>, "snapshots" | "look"> {
+  puts: Puts;
+}
+
+/** Keeps no value: those of one part of a db may be gigabytes. */
+function seenRow<F>(leaf: Leaf, i: number, { puts, snapshots, look }: Known<F>): SeenRow<F> {
+  const { main, sub, isTombstone, key } = readRevision(leaf, i);
+  const row = { main, sub, isTombstone, key, isInLog: false, inSnapshots: undefined, found: [] };
+  if (key === "" || isTombstone) return { ...row, content: undefined };
+  const message = leaf.value(i);
+  const value = parseKeyValue(message).value;
+  const content = sumOf(key, value);
+  if (puts.entriesOf.has(content)) return { ...row, content, isInLog: true };
+  const isSame = snapshots.map((db) =>
+    db.stable((tree) => tree.find("key", bucketKey(row), (other, k) => other.value(k).equals(message))),
+  );
+  const inSnapshots = isSame.includes(true) ? "same" : isSame.includes(false) ? "other" : undefined;
+  return { ...row, content, inSnapshots, found: look(key, value) };
+}
+
+export function sumOf(key: string, value: Uint8Array): number {
+  return Number(BigInt.asUintN(53, Bun.hash(value, Bun.hash(key))));
+}
+
+interface Puts {
+  /** The entries that put each content, oldest first. */
+  entriesOf: Map<number, number[]>;
+  /** Keys that were put without their value, which stays as it was. */
+  isKept: Set<string>;
+  /** How many entries may have made a revision. */
+  count: number;
+}
+
+const noPuts = (): Puts => ({ entriesOf: new Map(), isKept: new Set(), count: 0 });
+
+/** Leaves out what is before a gap in the log. */
+function putsIn(folder: string, applied: number): Puts {
+  let [puts, last] = [noPuts(), 0];
+  eachEntry(folder, (entry) => {
+    if (entry.index > last + 1) puts = noPuts();
+    last = entry.index;
+    if (entry.index > applied || !isRequest(entry)) return;
+    puts.count++;
+    for (const { key, value, ignoreValue } of putsOf(entry)) {
+      if (ignoreValue) puts.isKept.add(key);
+      const sum = sumOf(key, value);
+      const made = puts.entriesOf.get(sum);
+      if (made) made.push(entry.index);
+      else puts.entriesOf.set(sum, [entry.index]);
+    }
+  });
+  return puts;
+}
+
+/** Each entry of the log, whose data is a view that holds until the next one; behind damage, too. */
+export function eachEntry(folder: string, visit: (entry: Entry) => void) {
+  const isWanted = (entry: Entry) => {
+    visit(entry);
+    return false;
+  };
+  readWal(folder, { after: 0, isWanted, readsOn: true });
+}
+
+const isRequest = ({ type, data }: Entry) => type === 0 && !legacyRequest(data);
+
+/** In all branches of its transactions. */
+export function putsOf(entry: Entry): ReturnType<typeof readPut>[] {
+  if (!isRequest(entry)) return [];
+  return wireFields(entry.data)
+    .flatMap(({ number, bytes }) => writesIn(number, bytes))
+    .filter(({ isPut }) => isPut)
+    .map(({ message }) => readPut(message))
+    .toArray();
+}

@@ -1,0 +1,223 @@
+/** Values of a lost member: who else has them, and what is put in the place of one that is damaged. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { type EtcdData, readEtcdData } from "../../../shared/etcd-data/data.ts";
+import { failOf } from "../../../shared/fail.ts";
+import { memberDataIn, writeAlone } from "../../../shared/restore/lost-members-data.ts";
+import { bytesField } from "../../../shared/restore/new-member.ts";
+import { proofWords } from "../../../shared/restore/value-witnesses.ts";
+import { busyEtcd, purgedEtcd } from "../../pretend/busy-etcd.ts";
+import { writeDamaged } from "../../pretend/damaged-etcd.ts";
+import { writeRestored } from "../../pretend/restored.ts";
+import { type Sandbox, sandbox } from "../../pretend/sandbox.ts";
+import { snapshotOf } from "../../pretend/write-db.ts";
+
+setDefaultTimeout(300_000);
+
+const DIR = "/var/lib/etcd";
+const NEW = "https://10.9.9.9:2380";
+const DB = "/disk/member/snap/db";
+
+const contentOf = (data: EtcdData) =>
+  new Map(
+    data
+      .list("")
+      .map(({ key, value, ...numbers }) => [
+        key,
+        `${Bun.inspect(numbers)} ${Buffer.from(value).toString("latin1")}`,
+      ]),
+  );
+
+/** The fixture's values, with the revision that wrote each. */
+const revisionsOf = (data: EtcdData) =>
+  data
+    .list("")
+    .toArray()
+    .sort((a, b) => a.modRevision - b.modRevision);
+
+/** The member, with another letter in the value of its db that this text begins. */
+function letterIn(box: Sandbox, text: string, at = text.length) {
+  const db = readFileSync(`${box.dir}${DB}`);
+  let place = db.indexOf(text);
+  expect(place).toBeGreaterThan(0);
+  for (; place >= 0; place = db.indexOf(text, place + 1)) db[place + at]! ^= 1;
+  writeFileSync(`${box.dir}${DB}`, db);
+}
+
+/** What comes back is the truth. */
+async function expectAll(box: Sandbox, snapshot?: string) {
+  const found = memberDataIn("/disk", snapshot);
+  await writeAlone(found, { dir: DIR, peerUrl: NEW });
+  using truth = readEtcdData(`${box.dir}/whole`);
+  using data = readEtcdData(`${box.dir}${DIR}`);
+  expect(contentOf(data)).toEqual(contentOf(truth));
+  expect(data.keys("")).toEqual(truth.keys(""));
+  return found;
+}
+
+function busy(box: Sandbox, source = busyEtcd()) {
+  for (const folder of ["whole", "disk"]) writeDamaged(`${box.dir}/${folder}`, "none", { seed: 1, source });
+  using data = readEtcdData(`${box.dir}/whole`);
+  return revisionsOf(data).map(
+    ({ value }) => /\/registry.* of write \d+ /.exec(Buffer.from(value).toString())![0],
+  );
+}
+
+test.each([
+  ["in its value", (text: string) => text.length],
+  ["in its key, which is then another key", (text: string) => text.indexOf("object-") + 7],
+])("one letter of a value that the log has is another (%s): the log's is put in its place", async (_, at) => {
+  using box = sandbox();
+  const texts = busy(box, purgedEtcd(3000));
+  const text = texts.find((one) => Number(/ (\d+) $/.exec(one)![1]) > 3100)!;
+  const key = text.slice(0, text.indexOf(" of write"));
+  // the key is in the row twice: by itself, and at the value's beginning
+  if (at(text) === text.length) letterIn(box, text);
+  else changeKey(box, text, key);
+  const { proof } = await expectAll(box);
+  expect(proof.mended).toHaveLength(1);
+  expect(proofWords(proof)).toMatch(
+    / have no second witness, .*\. Damaged values that were put right: \/registry.*, by the log$/,
+  );
+});
+
+/** The key in the row of this value: the value begins with "k8s\0", some bytes, and the key, too. */
+function changeKey(box: Sandbox, text: string, key: string) {
+  const db = readFileSync(`${box.dir}${DB}`);
+  for (let value = db.indexOf(text); value >= 0; value = db.indexOf(text, value + 1)) {
+    const place = db.lastIndexOf(key, value - 1);
+    expect(value - place).toBeLessThan(key.length + 40);
+    db[place + key.length - 1]! ^= 1;
+  }
+  writeFileSync(`${box.dir}${DB}`, db);
+}
+
+test("a log from its first entry on has all values; of a purged one the older ones are counted", () => {
+  using box = sandbox();
+  busy(box);
+  expect(proofWords(memberDataIn("/disk").proof)).toMatch(/^each of \d+ values has a second witness$/);
+  busy(box, purgedEtcd(3606));
+  const { proof } = memberDataIn("/disk");
+  expect(proof).toMatchObject({ since: 3606, mended: [] });
+  expect(proof.alone).toBeGreaterThan(100);
+  expect(proof.alone).toBeLessThan(proof.values);
+  expect(proofWords(proof)).toBe(
+    `${proof.alone} of ${proof.values} values older than entry 3606 have no second witness, and each of them is whole`,
+  );
+});
+
+test("a snapshot is a witness of what is older than the log, and has what is put in its place", async () => {
+  using box = sandbox();
+  const texts = busy(box, purgedEtcd(3606));
+  writeFileSync(`${box.dir}/night.db`, busyEtcd().old);
+  const without = memberDataIn("/disk").proof;
+  const withIt = memberDataIn("/disk", "/night.db").proof;
+  expect(withIt.alone).toBeLessThan(without.alone / 2);
+  const old = busyEtcd().old;
+  letterIn(box, texts.find((text) => old.includes(text))!);
+  const { proof } = await expectAll(box, "/night.db");
+  expect(proof.mended.join()).toMatch(/^\/registry\/.* \(revision \d+\), by the snapshot$/);
+});
+
+/** Kubernetes' own values, and others' keys, all older than the log. */
+const PUTS: [key: string, value: string | Buffer][] = [
+  ...["a", "b", "c"].map((name): [string, Buffer] => [
+    `/registry/configmaps/default/${name}`,
+    stored(
+      "v1",
+      "ConfigMap",
+      named(name, "default"),
+      bytesField(2, Buffer.concat([bytesField(1, "k"), bytesField(2, "x".repeat(3000))])),
+    ),
+  ]),
+  ...["a", "b", "c"].map((name): [string, string] => [
+    `/registry/example.com/widgets/default/${name}`,
+    JSON.stringify({
+      apiVersion: "example.com/v1",
+      kind: "Widget",
+      metadata: { name, namespace: "default" },
+      spec: "y".repeat(3000),
+    }),
+  ]),
+  ["/registry/masterleases/10.0.0.1", stored("v1", "Endpoints", named("", ""))],
+  ["/registry/ranges/serviceips", stored("v1", "RangeAllocation", named("", ""))],
+  ["/registry/namespaces/kube-system", stored("v1", "Namespace", named("kube-system", ""))],
+  ["/coreos.com/network/config", "{{ of another program"],
+  ["/traefik/http/routers/a/rule", "Host(`a`)"],
+  ["compact_rev_key", "1234"],
+  ["/registry/k/0", "\0\0\0"],
+];
+
+function stored(apiVersion: string, kind: string, ...raw: Buffer[]) {
+  const type = Buffer.concat([bytesField(1, apiVersion), bytesField(2, kind)]);
+  const fields = [
+    bytesField(1, type),
+    bytesField(2, Buffer.concat(raw)),
+    bytesField(3, ""),
+    bytesField(4, ""),
+  ];
+  return Buffer.concat([Buffer.from("k8s\0"), ...fields]);
+}
+function named(name: string, namespace: string) {
+  return bytesField(1, Buffer.concat([bytesField(1, name), bytesField(3, namespace)]));
+}
+
+const BEFORE = {
+  consistent_index: Buffer.alloc(8, "\0\0\0\0\0\0\0\x01"),
+  term: Buffer.alloc(8, "\0\0\0\0\0\0\0\x01"),
+};
+
+/** A member that was restored from a snapshot: its log has none of the values. */
+async function restored(box: Sandbox) {
+  const snapshot = snapshotOf({
+    members: [{ id: "a1", name: "cp1", peerURLs: [NEW] }],
+    puts: PUTS,
+    buckets: { meta: BEFORE },
+  });
+  writeFileSync(`${box.dir}/night.db`, snapshot);
+  for (const dir of ["/whole", "/disk"]) {
+    mkdirSync(`${box.dir}${dir}`);
+    await writeRestored("/night.db", dir, { name: "cp1", token: "t", peerUrl: NEW }, 0);
+  }
+}
+
+test("values of Kubernetes and of other programs, older than the log: none is damaged", async () => {
+  using box = sandbox();
+  await restored(box);
+  const { proof } = await expectAll(box);
+  expect(proof).toMatchObject({ values: PUTS.length, alone: PUTS.length, mended: [] });
+});
+
+const HIT: [string, (db: Buffer) => unknown, RegExp][] = [
+  [
+    "a sector in JSON is zeros",
+    (db) => db.fill(0, db.indexOf("yyyy") + 700, db.indexOf("yyyy") + 1212),
+    /1 value\(s\) are damaged, and nothing has them whole: \/registry\/example\.com\/widgets\/default\/a \(revision 5\) \(it is no whole JSON\)/,
+  ],
+  [
+    "the head of an object is",
+    (db) => db.fill(0, db.indexOf("v1\x12\x09ConfigMap"), db.indexOf("xxxx") - 20),
+    /\/registry\/configmaps\/default\/. \(revision \d\) \(it does not end where its format says\)/,
+  ],
+  [
+    "a key is another",
+    (db) => db.write("widgets/default/d", db.indexOf("widgets/default/b")),
+    /\/registry\/example\.com\/widgets\/default\/d \(revision 6\) \(the object inside is default\/b\)/,
+  ],
+];
+
+test.each(HIT)(
+  "%s, and nothing else has it: refused with its name; with a snapshot all is back",
+  async (_, hit, why) => {
+    using box = sandbox();
+    await restored(box);
+    const db = readFileSync(`${box.dir}${DB}`);
+    hit(db);
+    writeFileSync(`${box.dir}${DB}`, db);
+    const refused = await failOf(() => memberDataIn("/disk"));
+    expect(refused?.message).toMatch(why);
+    expect(refused?.exitCode).toBe(3);
+    const { proof } = await expectAll(box, "/night.db");
+    expect(proof.mended).toHaveLength(1);
+  },
+);
