@@ -11,7 +11,7 @@ import { type Looked, lookHere } from "../shared/assess/look-here.ts";
 import { deepAsked } from "../shared/assess/survivors.ts";
 import { hintOf } from "../shared/checks/check.ts";
 import { keepSaid } from "../shared/facts/said.ts";
-import { attempt, Fail, Refused } from "../shared/fail.ts";
+import { attempt, attemptLater, Fail, Refused } from "../shared/fail.ts";
 import { parseOptions, writeTyped } from "../shared/files/operator-files.ts";
 import { readKubeconfig } from "../shared/pki/kubeconfigs.ts";
 import { needsProof } from "../shared/plan/aim.ts";
@@ -19,6 +19,7 @@ import { makePlan, type Plan } from "../shared/plan/make-plan.ts";
 import { planAsMarkdown } from "../shared/plan/markdown.ts";
 import { requireUserName } from "../shared/plan/paste.ts";
 import { toOperator } from "../shared/plan/paste-files.ts";
+import { noPlan, planAsData } from "../shared/plan/plan-data.ts";
 import { factsForPlan, type PlanFacts } from "../shared/plan/plan-facts.ts";
 import { planAsPage } from "../shared/plan/plan-page.ts";
 import { answer, run, say, step } from "../shared/run.ts";
@@ -26,7 +27,15 @@ import { shellWord } from "../shared/shell-line.ts";
 import { verifyHere } from "../shared/verify/verify-here.ts";
 
 async function main() {
-  const { file, deep, ...values } = parse();
+  const typed = parse();
+  if (!typed.json) return await printPlan(typed);
+  const made = await attemptLater(() => printPlan(typed));
+  if (!(made instanceof Fail)) return;
+  answer(JSON.stringify(noPlan(made)));
+  throw made;
+}
+
+async function printPlan({ file, deep, json, ...values }: ReturnType<typeof parse>) {
   const form = formOf(file);
   if (values.user !== undefined) requireUserName(values.user);
   const { assessment, facts, looked } = await step("0.1 Look at this node", async () => {
@@ -40,7 +49,8 @@ async function main() {
   });
   refuseWorker(assessment, looked);
   const plan = makePlan(assessment, facts, await runbookHere());
-  if (file === undefined) answer(form(plan));
+  if (json) answer(JSON.stringify(planAsData(plan, facts, assessment.damaged)));
+  else if (file === undefined) answer(form(plan));
   else write(file, form(plan), plan);
   if (plan.elsewhere) process.exitCode = 3;
   else if (assessment.damaged) process.exitCode = 2;
@@ -104,6 +114,7 @@ const USAGE = `Usage:
                            [--lost-on NODE,…] [--start-without FLAG,…] [--seen DIR]
                            [--worker NODE,…] [--endpoint HOST:PORT] [--user NAME]
                            [--deep [--no-disk | --device DEVICE | --image FILE]] [--etcd-data DIR]
+                           [--json]
 
 Prints the commands of RUNBOOK.md for this cluster and this damage, ready to paste. Only those that
 apply are printed, in order, with the names and addresses of the nodes. FILE.html, such as
@@ -130,6 +141,7 @@ Options:
                      etcd has no member of theirs.
     --user NAME      The lines log in as this user, who may use sudo there without a password
                      (default: root).
+    --json           The plan as data, also a refusal: npm run repair follows it.
     --deep           Search the disk as well, which takes long.
     --no-disk        With --deep: do not read the disk.
     --device DEVICE, --image FILE
@@ -148,6 +160,7 @@ const OPTIONS = {
   worker: { type: "string", list: true },
   endpoint: { type: "string" },
   user: { type: "string" },
+  json: { type: "boolean" },
   deep: { type: "boolean" },
   "no-disk": { type: "boolean" },
   device: { type: "string", file: "proved" },

@@ -89,6 +89,9 @@ export async function assess(
   const whole = {
     ...{ ...judged, node: node.name, kubernetes: known?.cluster?.kubernetesVersion, ca, damage },
     ...{ damaged: damage.some(hasFailed), survivors: judged.survivors ?? [] },
+    ...(running instanceof Fail
+      ? {}
+      : { workloads: running.filter((one) => !isServerContainer(one)).length }),
   };
   const stopped = withStopped(whole, stoppedProcesses(knownHere(seen(all))));
   const named = withOtherName(stopped, await kubeletsOtherName(node));

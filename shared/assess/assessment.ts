@@ -41,6 +41,8 @@ export interface Assessment extends NodeVerdict {
   /** Parts 1 to 3 would refuse here; unset: nothing is damaged. */
   refusals?: Refusal[];
   words?: Word[];
+  /** Containers that run here beside the control plane's servers; unset: they could not be listed. */
+  workloads?: number | undefined;
   /** Each lost key, and where it can still be found. */
   deep?: Deep | undefined;
   damaged: boolean;

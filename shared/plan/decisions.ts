@@ -10,8 +10,10 @@ import { exists } from "../files/files.ts";
 import { kubeadmsConfig } from "../node/kubelet-config.ts";
 import { pathsGivenUp } from "../node/words.ts";
 import { listed } from "../plain.ts";
+import { inForGoodWords } from "../run.ts";
 import { choices, choicesInWords, isGivenUp, isNeeded } from "../static-pods/without-files.ts";
-import { linesHere, linesOn, type Note, planWith, type Surroundings } from "./note.ts";
+import type { Act } from "./act.ts";
+import { linesHere, linesOn, type Note, planWith, type Surroundings, type Way } from "./note.ts";
 import { tarPipe } from "./paste-files.ts";
 import type { List, PlanFacts } from "./plan-facts.ts";
 import type { PlanNode } from "./plan-node.ts";
@@ -54,10 +56,26 @@ function silentDecisions(around: Surroundings): Decisions | undefined {
       {
         text: `${names}: nothing answers at the address of its etcd${bySsh}. Start it, and ask again. If it is away for now, and comes back some day, the line below says so. It then stays in the cluster and in etcd, and nobody waits for it. Its pods are evicted once the controller-manager runs in full.`,
         commands: planLine(around, "without", silent),
+        decides: "silent-control-planes",
+        ways: [
+          {
+            does: `${names} is away for now: nobody waits for it, and it stays a member of etcd`,
+            costs: "its pods are evicted once the controller-manager runs in full",
+            says: { without: silent },
+          },
+        ],
       },
       {
         text: `Only if its disk is lost for good: part 2 takes ${names} out of etcd, which cannot be taken back.`,
         commands: planLine(around, "lost", silent),
+        decides: "silent-control-planes",
+        ways: [
+          {
+            does: `${names} is lost for good: part 2 takes it out of etcd's members`,
+            irreversible: inForGoodWords("memberOut", { NODE: names }),
+            says: { lost: silent },
+          },
+        ],
       },
     ],
   };
@@ -159,6 +177,14 @@ function fileDecisions(open: readonly OpenFile[], here: string, around: Surround
         "start-without",
         flags.map(({ name }) => name),
       ),
+      decides: "lost-files",
+      ways: [
+        {
+          does: `Continue without ${listed(open.map(({ path }) => path))}`,
+          costs: choicesInWords(flags),
+          says: { "start-without": flags.map(({ name }) => name) },
+        },
+      ],
     });
   return { aim: `Decide first about lost files: ${listed(open.map(({ path }) => path))}`, notes };
 }
@@ -183,13 +209,35 @@ function fileNote(file: OpenFile, here: string, { facts, nodes }: Surroundings):
   if (program === "kubelet" && nodes.some(isWorkers))
     sentences.push("A worker may have one: read it first, as its addresses and resources are its own");
   const commands: string[] = [];
-  for (const to of nodes.filter(({ name }) => lostOn.includes(name))) {
-    if (to.name === here && mounted) commands.push(...linesOn(to, facts, command("00-salvage files")));
+  const ways: Way[] = [];
+  const lackers = nodes.filter(({ name }) => lostOn.includes(name));
+  const [to, from] = [lackers.map(({ name }) => name), has[0]?.name];
+  for (const to of lackers) {
+    if (to.name === here && mounted) {
+      const line = command("00-salvage files");
+      commands.push(...linesOn(to, facts, line));
+      ways.push({
+        does: `Read ${path} back from the process that has it on ${here}`,
+        acts: [typedOn(here, line)],
+      });
+    }
     if (has[0]) commands.push(bringLine([path], { from: has[0], to }, facts));
   }
-  if (commands.length === 0) return { text: `${sentences.join(". ")}.`, commands };
+  if (from)
+    ways.push({ does: `Copy ${path} from ${from}, which has it`, acts: [bringAct([path], from, to)] });
+  const text = `${sentences.join(". ")}.`;
+  ways.push({ does: `I have ${path}: type its path on this machine`, upload: { path, to } });
+  if (commands.length === 0) return { text, commands, decides: "lost-files", ways };
   const brings = `Typed on your machine, this brings it. Then ${askAgain(nodes)}:`;
-  return { text: `${sentences.join(". ")}. ${brings}`, commands };
+  return { text: `${text} ${brings}`, commands, decides: "lost-files", ways };
+}
+
+function typedOn(name: string, command: string): Act {
+  return { do: "type", on: [name], command, sideBySide: false };
+}
+
+function bringAct(files: string[], from: string, to: string[]): Act {
+  return { do: "carry", from, to, files, secret: false, keep: true };
 }
 
 function kubeadmsNotes({ path, lostOn }: OpenFile, { facts, nodes }: Surroundings): Note[] {
@@ -199,7 +247,9 @@ function kubeadmsNotes({ path, lostOn }: OpenFile, { facts, nodes }: Surrounding
     lostOn.includes(node.name) ? linesOn(node, facts, last.command) : [],
   );
   const text = `Only if nobody has ${path}. This is ${last.note}. Then ${askAgain(nodes)}:`;
-  return [{ text, commands }];
+  const does = `Write a replacement of ${path} with kubeadm. It is ${last.note}`;
+  const acts = [{ ...typedOn("", last.command), on: lostOn }];
+  return [{ text, commands, decides: "lost-files", ways: [{ does, acts }] }];
 }
 
 function askAgain({ length }: readonly PlanNode[]): string {

@@ -3,6 +3,7 @@
  */
 import { basename } from "node:path";
 import type { Task } from "../facts/course.ts";
+import type { FOR_GOOD } from "../run.ts";
 import { isSecret } from "./paste-files.ts";
 
 export interface Effort {
@@ -12,7 +13,23 @@ export interface Effort {
   seconds: readonly [number, number];
   longer?: string;
   note?: string;
+  /** Sentences about what cannot be taken back, as the script says them (FOR_GOOD of run.ts). */
+  irreversible?: readonly string[];
 }
+
+/**
+ * Each act that a script announces as irreversible → the tasks whose scripts do it. A row that is missing is a type
+ * error.
+ */
+export const FOR_GOOD_AT: Record<keyof typeof FOR_GOOD, readonly Task[]> = {
+  newKeys: ["new-cas", "new-internal-cas"],
+  bundle: ["hand-over"],
+  memberOut: ["control-plane"],
+  fullManager: ["close"],
+  tokens: ["tokens"],
+  restarts: ["tokens"],
+  oldKey: ["retire"],
+};
 
 const NOTHING = "nothing: it reads only";
 const NO_RESTART = "no container restarts";
@@ -95,8 +112,10 @@ export const EFFORTS: Record<Exclude<Task, "old-key-there">, Effort> = {
   },
   "delete-nodes": {
     does: "Delete the Node of what is lost for good",
-    costs:
-      "irreversible: its labels, taints and annotations are gone, and its pods start elsewhere: that machine must not run any more",
+    costs: "its pods start on other nodes: that machine must not run any more",
+    irreversible: [
+      "irreversible: the labels, taints and annotations of the Node are gone. There is no way back",
+    ],
     seconds: [1, 5],
   },
   tokens: {
@@ -133,7 +152,10 @@ export const EFFORTS: Record<Exclude<Task, "old-key-there">, Effort> = {
   },
   remove: {
     does: "Remove what the repair has saved",
-    costs: "irreversible: the old files and etcd's old data are the way back",
+    costs: "nothing of the cluster",
+    irreversible: [
+      "irreversible: the old files and etcd's old data are deleted. They are the way back of this repair",
+    ],
     seconds: [0, 2],
     note: "When nothing is missing any more: that may be days from now",
   },

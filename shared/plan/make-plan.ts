@@ -6,9 +6,11 @@ import type { Assessment } from "../assess/assessment.ts";
 import { type Course, courseFrom } from "../facts/course.ts";
 import { kindOf, meanings, wordsHere } from "../node/words.ts";
 import { registryPrefix } from "../objects/stored.ts";
+import { isInternal } from "../pki/certs.ts";
 import { FEW } from "../plain.ts";
 import { aimOf, type Elsewhere, joinsOf, lookedAt, othersOf, whereToPlan } from "./aim.ts";
 import { givenUpNotes, notesBeforePart3 } from "./decisions.ts";
+import type { CostsHere } from "./effort-here.ts";
 import { askLines, type Note, planAgain, type Surroundings } from "./note.ts";
 import { bundleNotes, firstNotes, notesBeforeEnd, notesBeforePart1 } from "./notes.ts";
 import { sshLines } from "./paste.ts";
@@ -17,7 +19,7 @@ import type { PlanFacts } from "./plan-facts.ts";
 import { isName, type Line, type PlanNode, planNodes } from "./plan-node.ts";
 import { stepsOf, stepThere } from "./plan-steps.ts";
 import { type Block, type Part, readRunbook } from "./runbook.ts";
-import { isSeenDone, saidBy, sightsOf, withSights } from "./seen-done.ts";
+import { isSeenDone, lostKeys, saidBy, sightsOf, withSights } from "./seen-done.ts";
 import {
   hasAnswered,
   hasNoServers,
@@ -123,8 +125,8 @@ type Steps = (SeenStep & Placed)[];
 
 /** A line with one of these is left out: the name is none. */
 function withoutNames(names: readonly string[], notes: readonly Note[]): Note[] {
-  return notes.map(({ text, commands }) => ({
-    text,
+  return notes.map(({ commands, ...note }) => ({
+    ...note,
     commands: commands.filter((line) => !names.some((name) => line.includes(name))),
   }));
 }
@@ -153,6 +155,10 @@ const NOT_NEEDED: Record<number, string> = {
   1: "etcd runs, and nothing of it is damaged",
   4: "the keys that sign tokens are the old ones, so every token stays valid, and no running pod restarts",
 };
+/** RUNBOOK.md has the one for etcd's static pod, whose manifest does not exist here. */
+const UNDO_OF_UNIT =
+  "Etcd was not stopped. The files that this part replaced are in the rescue folder, `/root/kube-pki-repair-TIME`.";
+
 const KEY_GIVEN_UP =
   "the keys that sign tokens are the old ones. But tokens of the key that is given up are refused. After part 3, ./bunw scripts/04-sa-tokens.ts makes new tokens for Secrets, and copies of the old ones outside of the cluster stop working";
 
@@ -168,7 +174,8 @@ function partsOf({ assessed, facts, nodes, parts }: Around, { steps, away }: Mad
     const own = steps.filter(({ part }) => part === number);
     if (own.length > 0) {
       const isUndone = number > 0 || own.some(({ task }) => task === "hold" || task === "token-key");
-      const [said, hasTable] = [isUndone ? undo : "", text.includes("\n| it says |")];
+      const way = number === 1 && facts.etcdRuns === "unit" ? UNDO_OF_UNIT : undo;
+      const [said, hasTable] = [isUndone ? way : "", text.includes("\n| it says |")];
       return [{ number, title, undo: said, notes: notes[number]?.() ?? [], steps: own, hasTable }];
     }
     if (away) return [];
@@ -225,6 +232,7 @@ function stepsHere({ assessed, nodes, facts, blocks }: Around): Omit<Steps[numbe
   const isAfter = course[0] === "tokens" || course[0] === "verify";
   const all = blocksOf(blocks, tasks, deep);
   const own = stepsOf(isAfter ? all.filter((block) => isOpen(block, facts)) : all, nodes, {
+    ...hereOf(assessed, facts),
     ...{ ...facts, joins, tells: several ? course.find((task) => TELLS.includes(task)) : undefined },
     done: isAfter ? doneAfter(facts) : {},
     well: damaged ? [] : others.filter((name) => nothingDamaged(name, facts.seen)),
@@ -233,6 +241,17 @@ function stepsHere({ assessed, nodes, facts, blocks }: Around): Omit<Steps[numbe
   // members of an etcd that is a unit go on without their API server
   const othersServe = facts.othersServe && !others.every((name) => hasNoServers(name, facts.seen));
   return withOutage(steps, { several, othersServe });
+}
+
+/** Facts that costs and irreversible acts depend on. */
+function hereOf(
+  { node, deep, workloads }: Assessment,
+  { seen }: PlanFacts,
+): Pick<CostsHere, "newKeys" | "workloads"> {
+  const counts = [{ name: node, workloads }, ...seen.nodes].flatMap(({ name, workloads }) =>
+    workloads === undefined ? [] : [[name, workloads] as const],
+  );
+  return { newKeys: lostKeys(deep).filter((name) => !isInternal(name)), workloads: new Map(counts) };
 }
 
 /** Brings the operator's words to the other control plane nodes. */
@@ -256,12 +275,18 @@ function doneAfter({ seen, made }: PlanFacts) {
 /** First what keeps the keys alive, where one is lost. */
 function stepsThere(
   { to }: Elsewhere,
-  { assessed: { course }, nodes, facts, blocks }: Around,
+  { assessed, nodes, facts, blocks }: Around,
 ): Omit<Steps[number], "seen">[] {
+  const { course } = assessed;
   const controlPlanes = nodes.filter(({ role }) => role !== "worker");
   const there = controlPlanes.filter(({ name }) => name === to);
   if (there.length === 0 && course && !course.includes("hold")) return [];
-  const steps = stepsOf(blocksOf(blocks, ["hold"], undefined), controlPlanes, { ...facts, joins: [] });
+  const counted = hereOf(assessed, facts);
+  const steps = stepsOf(blocksOf(blocks, ["hold"], undefined), controlPlanes, {
+    ...facts,
+    ...counted,
+    joins: [],
+  });
   if (there.length > 0) steps.push({ ...stepThere(facts, nodes[0]!, there), part: 0 });
   return numbered(steps);
 }

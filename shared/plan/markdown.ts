@@ -107,9 +107,15 @@ export function where({ way, on, sideBySide }: PlanStep): string {
   return `${way} ${listed(on)}${sideBySide ? " (side by side)" : ""}`;
 }
 
+/** "irreversible: …" begins a sentence. */
+export function asSentence(text: string): string {
+  return `${text[0]!.toUpperCase()}${text.slice(1)}`;
+}
+
 function about(step: SeenStep): string[] {
   const { seen, note, costs, ends, exit } = step;
   const lines = [...inSentences(seen).map(escaped), ...(note ? [note] : []), `Costs: ${costs}`];
+  lines.push(...(step.irreversible ?? []).map(asSentence));
   if (lasts(step)) lines.push(`Takes ${lasts(step)}`);
   if (ends) lines.push(`Ends in \`${ends}\``);
   if (exit.some((code) => code > 0)) lines.push(`Exit code ${exit.join(" or ")}`);

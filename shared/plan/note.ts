@@ -2,6 +2,7 @@
 import { command } from "../again.ts";
 import { isServer } from "../pki/addresses.ts";
 import { programWord, shell } from "../shell-line.ts";
+import type { Act } from "./act.ts";
 import { asRoot, KIT_PLACE, sshLines, sudo, terminalLines, withName } from "./paste.ts";
 import { kitProgram } from "./paste-files.ts";
 import type { List, PlanFacts, Said } from "./plan-facts.ts";
@@ -12,6 +13,43 @@ export interface Note {
   text: string;
   /** Pasted on the operator's machine; before any plan typed on this node. */
   commands: string[];
+  /** Ways to decide, for who is asked with numbers. */
+  ways?: Way[];
+  /** The question that they answer; set with `ways`. */
+  decides?: DecisionId;
+}
+
+/** Questions that the operator may have to decide. */
+export type DecisionId =
+  | "silent-control-planes"
+  | "silent-workers"
+  | "no-data"
+  | "lost-keys-elsewhere"
+  | "said-elsewhere"
+  | "lost-files"
+  | "label"
+  | "new-keys";
+
+/** One way to decide, and what has to be said or done for it. */
+export interface Way {
+  /** "it is away for now: nobody waits for it". */
+  does: string;
+  /** Its cost for the cluster. */
+  costs?: string;
+  /** A sentence about what cannot be taken back. */
+  irreversible?: string;
+  /** With these words the plan is made again. */
+  says?: Partial<Record<List, readonly string[]>>;
+  /** This brings what is missing; then the nodes are looked at again. */
+  acts?: Act[];
+  /** The operator names a file of his machine: it becomes this one on these nodes. */
+  upload?: { path: string; to: string[] };
+  /** The operator names a bundle of hand-over.ts. */
+  bundle?: true;
+  /** The disk is searched. */
+  deep?: true;
+  /** The plan's steps that make keys may be done. */
+  newKeys?: true;
 }
 
 export interface Surroundings {

@@ -7,6 +7,7 @@ import { kindOf, meanings, type Word } from "../node/words.ts";
 import { COLLECT } from "../old-sa-key/old-tokens.ts";
 import { typed } from "../options.ts";
 import { listed } from "../plain.ts";
+import { inForGoodWords } from "../run.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
 import { shell } from "../shell-line.ts";
 import { type Elsewhere, openOthers, othersOf } from "./aim.ts";
@@ -56,6 +57,13 @@ export function firstNotes({ course, next, damage, damaged }: Assessment, asked:
     notes.push({
       text: `Only if ${listed(away.open)} cannot be asked: you have looked there, and the keys are lost there, too, or the machine is lost for good? Then print the plan here with your word.`,
       commands: linesHere(asked, planWith(asked, "lost-on", away.open)),
+      decides: "lost-keys-elsewhere",
+      ways: [
+        {
+          does: `I have looked on ${listed(away.open)}: the keys are lost there, too, or the machine is lost for good`,
+          says: { "lost-on": away.open },
+        },
+      ],
     });
   return [...notes, ...(away?.notes ?? [])];
 }
@@ -78,7 +86,8 @@ function saidElsewhere(asked: Asked): Note[] {
     ];
     const more = Object.fromEntries(LISTS.map((list) => [list, of(list)]));
     const text = `On ${name} it was said that ${listed(meanings(own))}. Does it hold? Then print the plan here with that word.`;
-    return [{ text, commands: linesHere(asked, planAgain(asked, more)) }];
+    const ways = [{ does: `Yes, it holds: ${listed(meanings(own))}`, says: more }];
+    return [{ text, commands: linesHere(asked, planAgain(asked, more)), decides: "said-elsewhere", ways }];
   });
 }
 
@@ -93,6 +102,14 @@ function withoutData(asked: First): Note[] {
     {
       text: `${listed(names)}: no data of etcd is found there, so parts 1 and 2 cannot repair it. A disk that is not mounted? Mount it, and ask again. Lost for good? Then print the plan so: it continues without, and says at its end how the machine comes back.`,
       commands: linesHere(asked, planWith(asked, "lost", names)),
+      decides: "no-data",
+      ways: [
+        {
+          does: `Etcd's data on ${listed(names)} is lost for good: continue without it, and join the machine again at the end`,
+          irreversible: inForGoodWords("memberOut", { NODE: listed(names) }),
+          says: { lost: names },
+        },
+      ],
     },
   ];
 }
@@ -103,7 +120,9 @@ function silentWorkers(asked: Asked): Note[] {
   const names = asked.seen.silent.filter(isWorker);
   if (names.length === 0) return [];
   const text = `${listed(names)}: asked, and no answer. Off for now? Print the plan so: part 3 then does not wait for it, 15 minutes at most.`;
-  return [{ text, commands: linesHere(asked, planWith(asked, "without", names)) }];
+  const commands = linesHere(asked, planWith(asked, "without", names));
+  const does = `${listed(names)} is away for now: nobody waits for it, and it stays in the cluster`;
+  return [{ text, commands, decides: "silent-workers", ways: [{ does, says: { without: names } }] }];
 }
 
 const PASSPHRASE = "passphrase";

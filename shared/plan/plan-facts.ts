@@ -9,6 +9,7 @@ import { refuseNoQuorum } from "../etcd/unheard.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { isNameless } from "../etcd-data/members.ts";
 import { etcdClient } from "../etcd-location/client.ts";
+import type { EtcdHome } from "../etcd-location/etcd-home.ts";
 import { ownMember } from "../etcd-location/reach-etcd.ts";
 import { clusterCaSeen, hasNewKeys } from "../facts/ca-copies.ts";
 import { type Cluster, onlyLabelled } from "../facts/cluster.ts";
@@ -57,6 +58,8 @@ export interface PlanFacts {
   running: readonly string[];
   /** At the address of these nothing answers, also by ssh where they were asked; nor is a word said of them. */
   silent: readonly string[];
+  /** Where this cluster's etcd runs; undefined: not known. */
+  etcdRuns?: EtcdHome["runs"] | undefined;
   /** In this repair. */
   hasNewKeys: boolean;
   /**
@@ -106,7 +109,7 @@ interface Asked extends LeftOut {
  * operator has to say what a node is: a plan carries keys.
  */
 export async function factsForPlan(
-  { cp, cluster, data }: Partial<PartialFacts>,
+  { cp, cluster, data, home }: Partial<PartialFacts>,
   { user = ROOT, seen: folder, ...typed }: Asked,
 ): Promise<PlanFacts> {
   const all = cluster?.nodes ?? [];
@@ -138,6 +141,7 @@ export async function factsForPlan(
     repairedAt: rescueFolders()[0]?.made,
     leader: cp && lastLeaderElsewhere(cp),
     silent: await silentPeers(peers, [...left.names, ...left.away], { ...seen, running }),
+    etcdRuns: home?.runs,
     hasNewKeys: cp !== undefined && hasNewKeys(cp),
     made: madeHere(cp),
     noDisk: (await failOf(async () => new Disk((await deviceOf("/etc/kubernetes")).path)[Symbol.dispose]()))
@@ -258,10 +262,21 @@ async function silentPeers(
   return open.flatMap(({ name }, i) => (silent.includes(name) || heard[i] === undefined ? [name] : []));
 }
 
+/** The label of these Nodes says control plane, and nothing proves it. */
+export class Unclear extends Refused {
+  readonly names: readonly string[];
+
+  constructor(names: readonly string[], message: string, options: { hint: string }) {
+    super(message, options);
+    this.names = names;
+  }
+}
+
 function refuseUnclear(nodes: readonly KnownNode[], said: readonly string[], isElsewhere: boolean) {
   const names = onlyLabelled(nodes).filter((name) => !said.includes(name));
   if (names.length === 0) return;
-  throw new Refused(
+  throw new Unclear(
+    names,
     `${listed(names)}: by the label of the Node a control plane node, and ${isElsewhere ? "no API server of it has written into etcd lately" : "etcd knows no member of it"}`,
     {
       hint: `say which it is, because whoever may write a Node's status can set the label. A worker: ${again({ worker: names })}. A control plane node ${isElsewhere ? `that was off: ${command("00-assess", { "control-plane": names })}; then the same line again` : `whose member is gone: ${again({ lost: names })}`}`,

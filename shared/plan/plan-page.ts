@@ -10,6 +10,7 @@ import {
   ANEW,
   ANEW_AT_ANY_TIME,
   AWAY,
+  asSentence,
   estimateOf,
   howTo,
   ifItStops,
@@ -147,6 +148,7 @@ function marked(text: string): string {
 function about(step: PlanStep): string[] {
   const { costs, exit, ends } = step;
   const lines = [`<b>Costs</b> ${asHtml(costs)}.`];
+  for (const text of step.irreversible ?? []) lines.push(`<b>${asHtml(asSentence(text))}.</b>`);
   if (lasts(step)) lines.push(`<b>Takes</b> ${asHtml(lasts(step))}.`);
   if (ends) lines.push(`<b>Ends in</b> <code>${asHtml(ends)}</code>`);
   if (exit.some((code) => code > 0)) lines.push(`<b>Exit code</b> ${exit.join(" or ")}.`);

@@ -6,8 +6,8 @@ import { basename, dirname, resolve } from "node:path";
 import { command, withOptions } from "../again.ts";
 import type { Task } from "../facts/course.ts";
 import { listed } from "../plain.ts";
-import { inForGoodWords } from "../run.ts";
 import { shell, wordThere } from "../shell-line.ts";
+import type { Act } from "./act.ts";
 import {
   carrying,
   DECIDES,
@@ -18,19 +18,19 @@ import {
   GATHER,
   KEPT,
   KIT,
-  NEW_ONE,
   THERE,
 } from "./effort.ts";
+import { type CostsHere, effortHere } from "./effort-here.ts";
 import { FROM_LIST, workersList } from "./many-workers.ts";
 import { KIT_PLACE, keptLine, printedLines, sideBySide, sshLines, terminalLines } from "./paste.ts";
-import { carryLines, gatherLines, kitLines, tarPipe, toOperator } from "./paste-files.ts";
+import { carryLines, gatherLines, isSecret, kitLines, tarPipe, toOperator } from "./paste-files.ts";
 import type { PlanFacts, Said } from "./plan-facts.ts";
 import { isNotFirst, type Line, nodesAt, type PlanNode } from "./plan-node.ts";
 import type { Block } from "./runbook.ts";
 import { isSearched, wasSearched } from "./seen-nodes.ts";
 import { KEEPER, onNodes, type Placed, type PlanStep } from "./step-order.ts";
 
-interface Facts extends Pick<PlanFacts, "lost" | "user" | "said" | "seen"> {
+interface Facts extends CostsHere, Pick<PlanFacts, "lost" | "user" | "said" | "seen"> {
   /** The only workers that have to; unset: each of them. */
   joins: readonly string[] | undefined;
   tells?: Task | undefined;
@@ -95,22 +95,49 @@ function fileSteps(block: Joined, nodes: readonly PlanNode[], { user }: Facts): 
   if (sshTo) {
     const at = nodesAt(others, sshTo);
     const lines = kitLines(user, at, block.commands.join("\n  "));
-    return [{ ...KIT, ...onNodes(at, "to", true), part, exit, lines }];
+    const acts: Act[] = [{ do: "kit", to: namesOf(at) }];
+    return [{ ...KIT, ...onNodes(at, "to", true), part, exit, lines, acts }];
   }
   if (gather) {
     const first = nodes.find((node) => !isNotFirst(node))!;
     const lines = gatherLines(user, first, others, gather);
-    return [{ ...GATHER, ...onNodes(others, "on"), part, exit, task, lines }];
+    const acts: Act[] = [{ do: "gather", from: namesOf(others), to: first.name, into: gather }];
+    return [{ ...GATHER, ...onNodes(others, "on"), part, exit, task, lines, acts }];
   }
   const [from] = nodesAt(nodes, carry!.from);
   if (carry!.to === "operator") {
     const lines = [toOperator(user, from!, carry!.file)];
     const effort = fetching(carry!.file);
-    return [{ ...effort, way: "to", on: ["your machine"], sideBySide: false, part, exit, task, lines }];
+    const acts: Act[] = [{ do: "fetch", from: from!.name, file: carry!.file }];
+    return [{ ...effort, way: "to", on: ["your machine"], sideBySide: false, part, exit, task, lines, acts }];
   }
   const to = nodesAt(nodes, carry!.to);
   const effort = task === "backup-there" ? EFFORTS[task] : carrying(files);
-  return [{ ...effort, ...onNodes(to, "to"), part, exit, task, lines: carryLines(user, from!, to, files) }];
+  const lines = carryLines(user, from!, to, files);
+  const acts: Act[] = [{ do: "carry", from: from!.name, to: namesOf(to), files, secret: isSecret(files) }];
+  return [{ ...effort, ...onNodes(to, "to"), part, exit, task, lines, acts }];
+}
+
+const namesOf = (nodes: readonly PlanNode[]) => nodes.map(({ name }) => name);
+
+/** The line that a later step types is printed by the last command, on the first node. */
+function actsOf(commands: readonly string[], at: readonly PlanNode[], typing: Typing & Block): Act[] {
+  const { task, printed, terminal, sideBySide, isKept, aside } = typing;
+  const names = namesOf(at);
+  if (printed) {
+    const moveAside = aside.filter((name) => names.includes(name));
+    return [
+      { do: "type-printed", on: names, keptBy: KEEPER, sideBySide, moveAside, mayBeNone: task === "join" },
+    ];
+  }
+  return commands.map((command, index): Act => {
+    const keeps = isKept && index === commands.length - 1;
+    return {
+      ...{ do: "type", on: keeps ? names.slice(0, 1) : names, command, sideBySide },
+      ...(keeps && { keeps }),
+      ...(terminal && { terminal }),
+    };
+  });
 }
 
 /** Each script with the lines that prepare it. */
@@ -121,13 +148,13 @@ function typedSteps(block: Joined, nodes: readonly PlanNode[], facts: Facts, isK
   const aside = others.map(({ name }) => name);
   return inScripts(block.commands).map((commands, index, all) => {
     const isLast = index === all.length - 1;
+    const typedLines = commands.map((command) => commandSaid(command, block, facts));
+    const typing = { ...block, user: facts.user, isKept, aside };
     const step: Placed = {
-      ...{ ...effortOf(commands.at(-1)!, block, facts), ...onNodes(at, "on", sideBySide), part, exit, task },
-      lines: linesOf(
-        commands.map((command) => commandSaid(command, block, facts)),
-        at,
-        { ...block, user: facts.user, isKept, aside },
-      ),
+      ...{ ...effortOf(commands.at(-1)!, block, facts, at), ...onNodes(at, "on", sideBySide) },
+      ...{ part, exit, task },
+      lines: linesOf(typedLines, at, typing),
+      acts: actsOf(typedLines, at, typing),
     };
     const note = noteOf(block, at, facts, { isKept: isKept && isLast, aside });
     if (note !== undefined) step.note = note;
@@ -212,17 +239,8 @@ function saidFor(
   return { "lost-on": [...new Set([...lostOn, ...controlPlanes, ...looked])] };
 }
 
-function effortOf(command: string, { task }: Block, { lost: { controlPlanes } }: Facts): Effort {
-  if (command.endsWith(" --dry-run")) return DRY_RUN;
-  const effort: Effort = EFFORTS[task as keyof typeof EFFORTS];
-  if (task !== "control-plane" || controlPlanes.length === 0) return effort;
-  const nodes = controlPlanes.join(", ");
-  return {
-    ...effort,
-    does: `${effort.does}, and take ${nodes} out of etcd's members`,
-    costs: `${effort.costs}; ${inForGoodWords("memberOut", { NODE: nodes })}`,
-    note: NEW_ONE,
-  };
+function effortOf(command: string, { task }: Block, facts: Facts, at: readonly PlanNode[]): Effort {
+  return command.endsWith(" --dry-run") ? DRY_RUN : effortHere(task, facts, namesOf(at));
 }
 
 function linesOf(
@@ -256,5 +274,6 @@ export function stepThere(
     const way = { folder: parent, into: KIT_PLACE, names: [seen] };
     return [{ text: `(${tarPipe(user, { from, to: node }, way)})` }, ...line({ seen })];
   });
-  return { ...THERE, ...onNodes(there, "on"), lines, exit: [0, 2, 3] };
+  // who follows the data makes the plan there because the plan says `elsewhere`
+  return { ...THERE, ...onNodes(there, "on"), lines, acts: [], exit: [0, 2, 3] };
 }

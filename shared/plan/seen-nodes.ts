@@ -45,6 +45,8 @@ export interface SeenNode {
   held: Sight | undefined;
   /** Fingerprints of its kubelet's CAs. */
   trusts: readonly string[];
+  /** Containers that run there beside the control plane's servers. */
+  workloads: number | undefined;
 }
 
 /** Down to its memory: what it lacks is nowhere there. */
@@ -185,7 +187,12 @@ function seenNode(
     words: controlPlane ? asWords(said.words) : [],
     held: heldAt({ damage: rows, deep: said.deep, next: listOf(said.next).map(String) }, name, made),
     trusts: listOf(said.ca?.copies).map(hashOf),
+    workloads: countOf(said.workloads),
   };
+}
+
+function countOf(said: unknown): number | undefined {
+  return Number.isSafeInteger(said) && (said as number) >= 0 ? (said as number) : undefined;
 }
 
 /** Unset: a shell's complaint, a file that was cut off. */
@@ -212,6 +219,7 @@ interface Json {
   lostFiles?: unknown;
   refusals?: unknown;
   words?: unknown;
+  workloads?: unknown;
   deep?: { keys?: unknown; unread?: unknown; moveToRescue?: unknown } | null;
 }
 

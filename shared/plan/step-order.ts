@@ -6,6 +6,7 @@ import { command } from "../again.ts";
 import type { Cluster } from "../facts/cluster.ts";
 import type { Task } from "../facts/course.ts";
 import { hostsSaid, type Moved, meansWorkers, thatMoved } from "../pki/addresses.ts";
+import type { Act } from "./act.ts";
 import { DRY_RUN, type Effort, GATHER, KEPT, KIT, MOVES, THERE } from "./effort.ts";
 import { isWorkersList, LISTER } from "./many-workers.ts";
 import { sshLines } from "./paste.ts";
@@ -21,6 +22,8 @@ export interface PlanStep extends Effort {
   on: string[];
   sideBySide: boolean;
   lines: Line[];
+  /** The same as data. */
+  acts: Act[];
   exit: number[];
   ends?: string | undefined;
 }
@@ -50,7 +53,8 @@ export function withMoves(steps: readonly Placed[], { nodes, facts, joins }: Aro
     const index = all.findIndex(({ part, task }) => task !== undefined && part >= before);
     if (index < 0 || at.length === 0) return;
     const lines = sshLines(user, at, line);
-    all.splice(index, 0, { ...effort, ...onNodes(at, "on"), part: all[index]!.part, lines, exit: [0] });
+    const acts: Act[] = [{ do: "type", on: at.map(({ name }) => name), command: line, sideBySide: false }];
+    all.splice(index, 0, { ...effort, ...onNodes(at, "on"), part: all[index]!.part, lines, acts, exit: [0] });
   };
   const workers = nodesAt(nodes, "each-worker");
   const hasMoved = moved.size > 0 && known !== undefined;
@@ -110,9 +114,11 @@ const PLACES: readonly (readonly string[][])[] = [
 /** They take a letter only where they come: in most clusters never. */
 const RARE = ["old-key-there to", "end-etcd", ...Object.values(MOVES).map(({ does }) => does)];
 
-type Unnumbered = Pick<Placed, "part" | "task" | "way" | "does" | "note" | "lines">;
+type Unnumbered = Pick<Placed, "part" | "task" | "way" | "does" | "note" | "lines" | "acts">;
 
-function placeOf({ task, way, does }: Unnumbered): string {
+type Standing = Pick<Placed, "task" | "way" | "does">;
+
+function placeOf({ task, way, does }: Standing): string {
   if (!task || does === DRY_RUN.does || does === GATHER.does) return does;
   return way === "to" ? `${task} to` : task;
 }
@@ -133,12 +139,27 @@ export function numbered<S extends Unnumbered>(
     if (step.lines.some(isWorkersList)) lists = number;
     const text = (line: Line) => line.text.replaceAll(KEEPER, keeps).replaceAll(LISTER, lists);
     const lines = step.lines.map((line) => ({ ...line, text: text(line) }));
-    return { ...step, number, lines };
+    const acts = step.acts.map((act) => (act.do === "type-printed" ? { ...act, keptBy: keeps } : act));
+    return { ...step, number, lines, acts };
   });
 }
 
+/** The place of a step that makes files → the places of the steps that have carried or used what it made before. */
+const VOIDS: Readonly<Record<string, readonly string[]>> = {
+  "hand-over": ["hand-over to", "unpack"],
+  open: ["join to"],
+  backup: ["backup to", "backup-there to"],
+  report: ["report to"],
+};
+
+/** Numbers of the steps that have to be repeated after `step` is repeated. */
+export function makesVoid(step: Standing, all: readonly (Standing & { number: string })[]): string[] {
+  const places = VOIDS[placeOf(step)] ?? [];
+  return all.flatMap((one) => (places.includes(placeOf(one)) ? [one.number] : []));
+}
+
 /** Each ends the control plane of the nodes that type it. */
-const STOPS: readonly Task[] = ["end-etcd", "new-cas", "old-cas", "new-internal-cas", "etcd-there"];
+export const STOPS: readonly Task[] = ["end-etcd", "new-cas", "old-cas", "new-internal-cas", "etcd-there"];
 
 interface Others {
   several: boolean;

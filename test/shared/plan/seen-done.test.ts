@@ -52,6 +52,7 @@ const answer = {
   refusals: [],
   words: [],
   held: undefined,
+  workloads: undefined,
 };
 const nodes = [
   { ...answer, name: "m2", controlPlane: true, damaged: false, trusts: [NEW_CA] },

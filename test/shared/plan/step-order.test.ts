@@ -13,15 +13,17 @@ interface Step {
   way: "on" | "to";
   does: string;
   lines: [];
+  acts: [];
 }
 
 const { blocks } = readRunbook(RUNBOOK);
 /** Each of RUNBOOK.md's tasks, in its order. */
 const ALL: Step[] = blocks.flatMap(({ part = 0, task, carry }) =>
   task
-    ? [{ part, task, way: carry ? "to" : "on", does: task, lines: [] } as const].map((step) => ({
+    ? [{ part, task, way: carry ? "to" : "on", does: task } as const].map((step) => ({
         ...step,
         lines: [],
+        acts: [],
       }))
     : [],
 );
@@ -67,7 +69,9 @@ test("what only reads before a task has a letter of its own, and the task the ne
     { part: 6, task: "report", does: GATHER.does },
   ] as const;
   for (const { does, ...step } of first) {
-    const two = [does, step.task].map((one): Step => ({ ...step, way: "on", does: one, lines: [] }));
+    const two = [does, step.task].map(
+      (one): Step => ({ ...step, way: "on", does: one, lines: [], acts: [] }),
+    );
     const [its, tasks] = letters(two).map(([, number]) => number);
     expect(tasks! > its!).toBe(true);
   }
@@ -75,7 +79,7 @@ test("what only reads before a task has a letter of its own, and the task the ne
 
 test("a moved cluster has letters of its own, in each of its plans", () => {
   const moves = [MOVES.others, MOVES.workers, MOVES.end].map(
-    ({ does }, index): Step => ({ part: [1, 3, 5][index]!, way: "on", does, lines: [] }),
+    ({ does }, index): Step => ({ part: [1, 3, 5][index]!, way: "on", does, lines: [], acts: [] }),
   );
   const all = new Map(letters([...moves, ...ALL]));
   expect(moves.map(({ does }) => all.get(`${does} on`))).toEqual(["1a", "3a", "5a"]);

@@ -1,0 +1,159 @@
+#!/usr/bin/env bun
+/**
+ * Follows the plan: `npm run repair -- root@NODE` on your machine, or this script on a control plane
+ * node. It brings the kit to the nodes, asks all of them, shows one screen, and types what the plan
+ * has, node by node. You decide by numbers. The same command again continues.
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Fail } from "../shared/fail.ts";
+import { parseOptions } from "../shared/files/operator-files.ts";
+import { repairAll } from "../shared/follow/follow-plan.ts";
+import type { Host } from "../shared/follow/host.ts";
+import { HOME, kitFile } from "../shared/follow/kit-file.ts";
+import { REMOTE_KIT } from "../shared/follow/look-around.ts";
+import { AtTerminal, NOBODY } from "../shared/follow/person.ts";
+import { LogFile, newSession, type Session, type Words } from "../shared/follow/session.ts";
+import { Ssh } from "../shared/follow/ssh.ts";
+import { linesOfRunbook } from "../shared/follow/trusted-plan.ts";
+import { isUserName, ROOT } from "../shared/plan/paste.ts";
+import { answer, run, tell, VERSION } from "../shared/run.ts";
+import { shell } from "../shared/shell-line.ts";
+
+async function main() {
+  const { values, destination } = parse();
+  const first = firstHost(destination);
+  tell(`kube-pki-repair ${VERSION}   repair   changes nothing before you say so`);
+  const runbook = await Bun.file(join(HOME, "RUNBOOK.md")).text();
+  const dir = mkdtempSync(join(tmpdir(), "kube-pki-repair-"));
+  const isThere = process.stdin.isTTY === true && process.stdout.isTTY === true && !values.yes;
+  using transport = new Ssh(isThere);
+  try {
+    const session = newSession({
+      ...{ transport, first, person: isThere ? new AtTerminal() : NOBODY },
+      kit: await kitFile(values.kit, dir, runbook),
+      known: linesOfRunbook(runbook),
+      log: new LogFile(values.log ?? `repair-${timeNow()}.log`),
+      ...{
+        again: againLine(destination),
+        cleansUp: values["clean-up"] ?? false,
+        deep: values.deep ?? false,
+      },
+      ...{
+        mayBegin: values.yes ?? false,
+        mayMakeKeys: values["new-keys"] ?? false,
+        words: wordsOf(values),
+      },
+    });
+    stopOnSignals(session, transport);
+    process.exitCode = await repairAll(session);
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
+}
+
+/** "root@cp1"; nothing: this machine. Errors: Fail where it is no destination of ssh. */
+function firstHost(destination: string | undefined): Host {
+  if (destination === undefined)
+    return { name: "this node", address: "", user: ROOT, isHere: true, kit: HOME };
+  const [, user = ROOT, address] =
+    /^(?:([^@]+)@)?([A-Za-z0-9[][\w.:[\]%-]*)$/.exec(destination) ?? [];
+  if (address && isUserName(user)) return { name: address, address, user, kit: REMOTE_KIT };
+  throw new Fail(`"${destination}" is no destination of ssh`, {
+    hint: "name one control plane node: npm run repair -- root@ADDRESS",
+  });
+}
+
+function againLine(destination: string | undefined): string {
+  return destination === undefined
+    ? "./bunw scripts/repair.ts"
+    : shell`./bunw scripts/repair.ts ${destination}`;
+}
+
+/** The first one: it ends behind what runs now; the second one: at once. */
+function stopOnSignals(session: Session, transport: Disposable) {
+  const leave = (code: number) => {
+    transport[Symbol.dispose]();
+    process.exit(code);
+  };
+  process.on("SIGINT", () => {
+    if (session.isStopping) return leave(130);
+    session.isStopping = true;
+    answer(
+      "\nIt ends behind what runs now. Ctrl-C again leaves at once: what runs on a node then runs on there to its end.",
+    );
+  });
+  process.on("SIGHUP", () => leave(129));
+  process.on("SIGTERM", () => leave(143));
+}
+
+const USAGE = `Usage:
+    npm run repair -- [USER@]NODE [options]        from your machine
+    ./bunw scripts/repair.ts [USER@]NODE [options] the same, from an unpacked kit
+    ./bunw scripts/repair.ts [options]             on a control plane node itself: the others by ssh
+
+NODE is a control plane node, as ssh takes it: an address, or a name of your ssh configuration, whose
+jump host and port count for the other nodes, too. USER is root, or may use sudo there without a
+password. It looks at all nodes and shows one screen: what happened, what will be done, how long the
+API is away, what cannot be taken back. Nothing but a look is done before you say so; then each line
+is shown as a person would type it. Ctrl-C ends it behind what runs; the same line again continues.
+
+Options:
+    --yes            Ask nothing. Without a decision that no option makes, it ends with 3, and prints
+                     the options that decide.
+    --new-keys       With --yes: make new keys if the old ones are nowhere.
+    --deep           Search the disk of the node for lost keys as well, which takes long.
+    --lost NODES     These are lost for good.
+    --without NODES  These are away for now: nothing is typed on them, and nobody waits for them.
+    --lost-on NODES  Control plane nodes that you have searched: their keys are lost, too.
+    --start-without FLAGS
+                     Flags of the API server, without dashes, whose files are lost for good.
+    --worker NODES   These are workers, although their label calls them control plane nodes.
+    --endpoint HOST:PORT
+                     The API's address, if the files and objects that record it disagree.
+    --etcd-data DIR  etcd's data directory on the nodes (default: found by itself).
+    --kit FILE       Take this kit.tar.gz (default: this checkout or kit, packed again).
+    --log FILE       Write each command into this new file (default: repair-TIME.log, here).
+    --clean-up       After the proof: remove what the repair has saved, and the kit.
+
+Exit codes: 0 repaired and verified, or nothing has to be done, 1 stopped (see the hint),
+            2 a check of part 5 fails at the end, 3 waits for your decision, 130 ended by a signal`;
+
+const OPTIONS = {
+  yes: { type: "boolean" },
+  "new-keys": { type: "boolean" },
+  deep: { type: "boolean" },
+  lost: { type: "string", list: true },
+  without: { type: "string", list: true },
+  "lost-on": { type: "string", list: true },
+  "start-without": { type: "string", list: true },
+  worker: { type: "string", list: true },
+  endpoint: { type: "string" },
+  "etcd-data": { type: "string" },
+  kit: { type: "string", file: "proved" },
+  log: { type: "string", file: "written" },
+  "clean-up": { type: "boolean" },
+} as const;
+
+function parse() {
+  const words = { words: 1, allowPositionals: true } as const;
+  const { values, positionals } = parseOptions({ options: OPTIONS, usage: USAGE, ...words });
+  return { values, destination: positionals[0] };
+}
+
+/** The operator's words, as a plan takes them. */
+function wordsOf(values: ReturnType<typeof parse>["values"]): Words {
+  const { lost, without, worker, endpoint } = values;
+  const { "lost-on": lostOn, "start-without": startWithout, "etcd-data": etcdData } = values;
+  return {
+    ...{ lost, without, worker, "lost-on": lostOn, "start-without": startWithout },
+    ...{ endpoint, "etcd-data": etcdData },
+  };
+}
+
+function timeNow(): string {
+  return new Date().toISOString().slice(0, 19).replaceAll(/[-:]/g, "");
+}
+
+if (import.meta.main) await run(main);

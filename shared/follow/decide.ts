@@ -1,0 +1,140 @@
+/**
+ * Decisions as numbers. Each open one is asked before anything is done, with what speaks for each way; a way is a word
+ * that the plan takes, files that are brought, or a search. Without a terminal the options of the line decide.
+ */
+import { Fail } from "../fail.ts";
+import { listed, plainLine } from "../plain.ts";
+import type { Way } from "../plan/note.ts";
+import type { DecisionData } from "../plan/plan-data.ts";
+import { LISTS, type List } from "../plan/plan-facts.ts";
+import { answer, say } from "../run.ts";
+import { doAct } from "./do-act.ts";
+import { type Host, inKit } from "./host.ts";
+import type { Session } from "./session.ts";
+
+/** "changed": the nodes are looked at again; "wait": nobody has decided; "end": the operator stops here. */
+export type Decided = "go on" | "changed" | "wait" | "end";
+
+const LOOK_AGAIN = "Look again: I have changed something";
+const END = "End here: nothing more is done";
+
+/** All of them in turn; the first that changes something ends it, as the others may be gone then. */
+export async function decideAll(session: Session, decisions: readonly DecisionData[]): Promise<Decided> {
+  let left = decisions.filter(({ id }) => id !== "new-keys" || !session.mayMakeKeys).length;
+  const all = left;
+  for (const decision of decisions) {
+    if (decision.id === "new-keys" && session.mayMakeKeys) continue;
+    const title = `decide ${all - left + 1} of ${all}`;
+    left -= 1;
+    const decided = await decide(session, decision, title);
+    if (decided !== "go on") return decided;
+  }
+  return "go on";
+}
+
+async function decide(session: Session, { question, ways }: DecisionData, title: string): Promise<Decided> {
+  const shown = [...ways.map(shownWay), LOOK_AGAIN, END];
+  const chosen = await session.person.choose({
+    text: [`${title}: ${question[0]}`, ...question.slice(1)],
+    ways: shown,
+  });
+  if (chosen === undefined) return "wait";
+  if (chosen === ways.length) return "changed";
+  if (chosen > ways.length) return "end";
+  return await follow(session, ways[chosen]!);
+}
+
+function shownWay({ does, costs, irreversible }: Way): string {
+  return [does, ...(costs ? [costs] : []), ...(irreversible ? [irreversible] : [])].map(plainLine).join(". ");
+}
+
+async function follow(session: Session, way: Way): Promise<Decided> {
+  if (way.newKeys) {
+    session.mayMakeKeys = true;
+    return "go on";
+  }
+  if (way.deep) session.deep = true;
+  if (way.says) addWords(session, way.says);
+  for (const act of way.acts ?? []) {
+    const stopped = await doAct(session, { number: "0", exit: [0] }, act);
+    if (stopped) say(`${stopped.node}: ${stopped.reason}`);
+  }
+  if (way.upload) await upload(session, way.upload);
+  if (way.bundle) await openBundle(session);
+  return "changed";
+}
+
+export function addWords({ words }: Session, more: NonNullable<Way["says"]>) {
+  for (const list of LISTS) {
+    const names = [...(words[list] ?? []), ...(more[list] ?? [])];
+    if (names.length > 0) words[list] = [...new Set(names)];
+  }
+}
+
+/** The operator's own copy, into its place on each node that has lost it. A file that is there already stays. */
+async function upload(session: Session, { path, to }: NonNullable<Way["upload"]>) {
+  const file = await session.person.path(`The path of ${path} on this machine`);
+  if (file === undefined) return;
+  const input = await bytesOf(file);
+  const folder = path.slice(0, path.lastIndexOf("/"));
+  for (const name of to) {
+    const host = session.hosts.get(name)!;
+    const put = `set -C; umask 077; mkdir -p ${folder} && cat > ${path}`;
+    const { exitCode, stderr } = await session.transport.run(host, put, { input });
+    session.log.add({ node: name, command: put, seconds: 0, exitCode });
+    if (exitCode !== 0) say(`${name}: ${path} was not written: ${plainLine(stderr.trim())}`);
+    else say(`${name}: wrote ${path}, ${input.length} bytes`);
+  }
+}
+
+/** Of the old keys: the script proves each key, and asks for the passphrase. */
+async function openBundle(session: Session) {
+  const file = await session.person.path("The path of the bundle on this machine");
+  if (file === undefined) return;
+  const { first } = session;
+  const input = await bytesOf(file);
+  await session.transport.run(first, inKit(first, "umask 077; cat > operators-bundle.age"), { input });
+  const line = "./bunw scripts/hand-over.ts unpack operators-bundle.age";
+  answer(`${first.name}# ${line}`);
+  const exitCode = await session.transport.onTerminal(first, inKit(first, line));
+  session.log.add({ node: first.name, command: line, seconds: 0, exitCode });
+  await removeBundle(session, first);
+}
+
+async function removeBundle(session: Session, first: Host) {
+  await session.transport.run(first, inKit(first, "rm -f operators-bundle.age"));
+}
+
+/** Errors: Fail where it cannot be read, or is too large for a file of a node. */
+async function bytesOf(path: string): Promise<Uint8Array> {
+  const file = Bun.file(path);
+  if (!(await file.exists()))
+    throw new Fail(`There is no file "${plainLine(path)}"`, {
+      hint: "give the path of a file on this machine",
+    });
+  if (file.size > MOST_UPLOADED)
+    throw new Fail(`"${plainLine(path)}" has ${file.size} bytes, which is too large`, {
+      hint: "give the file itself, and not an archive of a disk",
+    });
+  return await file.bytes();
+}
+
+const MOST_UPLOADED = 64 * 2 ** 20;
+
+/** For who has no terminal: which options would decide. */
+export function optionsThatDecide(decisions: readonly DecisionData[]): string[] {
+  return decisions.flatMap(({ ways }) =>
+    ways.flatMap((way) => {
+      if (way.newKeys) return [`--new-keys: ${way.does}`];
+      if (way.deep) return [`--deep: ${way.does}`];
+      const words = Object.entries(way.says ?? {}) as [List, readonly string[]][];
+      return words.length > 0
+        ? [`${words.map(([list, names]) => `--${list} ${names.join(",")}`).join(" ")}: ${way.does}`]
+        : [];
+    }),
+  );
+}
+
+export function namesOf(decisions: readonly DecisionData[]): string {
+  return listed(decisions.map(({ id }) => id));
+}

@@ -1,0 +1,283 @@
+/**
+ * One act of a step, done: typed on its nodes, or a file brought. A line is shown as a person would type it, before it is
+ * typed. Twenty nodes at the same time at most; of workers that join, one goes alone first.
+ */
+import { writeFileSync } from "node:fs";
+import { basename, dirname } from "node:path";
+import { inParallel } from "../api/many.ts";
+import { Fail } from "../fail.ts";
+import { PACK_RUNS } from "../node/rescue-folder.ts";
+import { FEW, listed, plainLine, quoteUntrusted } from "../plain.ts";
+import {
+  type Act,
+  type Carry,
+  type Fetch,
+  type Gather,
+  type Typed,
+  type TypedPrinted,
+  typedByHand,
+} from "../plan/act.ts";
+import type { StepData } from "../plan/plan-data.ts";
+import { answer, say, tell } from "../run.ts";
+import { waitFor } from "../wait-for.ts";
+import { type Host, inKit, LOCKED, LOST, type Output, thereOf } from "./host.ts";
+import { Lanes } from "./lanes.ts";
+import { bringKit, meetOnce } from "./look-around.ts";
+import { doneMark, type Session } from "./session.ts";
+import { isKnownLine } from "./trusted-plan.ts";
+
+/** Where an act stopped, and why. */
+export interface Stopped {
+  node: string;
+  /** As a person types it there. */
+  command: string;
+  reason: string;
+  /** The script's own hint. */
+  hint?: string | undefined;
+  exitCode: number;
+}
+
+type Step = Pick<StepData, "number" | "exit"> & Partial<Pick<StepData, "task">>;
+
+/** Undefined: it ended as the plan says. Errors: Fail where a line is none of this kit's. */
+export async function doAct(session: Session, step: Step, act: Act): Promise<Stopped | undefined> {
+  if (isIdle(session, step)) return void say("no worker has to join: nothing is carried or typed for it");
+  const shown = typedByHand(act, { printed: (number) => session.printed.get(number) });
+  if (shown) answer(`      ${plainLine(shown)}`);
+  switch (act.do) {
+    case "type":
+    case "type-printed":
+      return await typeOnAll(session, step, act);
+    case "kit":
+      for (const name of act.to) await bringKit(session, hostOf(session, name));
+      return undefined;
+    case "carry":
+      return await carry(session, act);
+    case "fetch":
+      return await fetchFile(session, act);
+    case "gather":
+      return await gather(session, act);
+  }
+}
+
+/** Part 3 has printed no line: nobody joins. */
+function isIdle({ printed }: Session, { task, number }: Step): boolean {
+  const line = [...printed].find(([step]) => step[0] === number[0])?.[1];
+  return task === "join" && line === "";
+}
+
+function hostOf({ hosts }: Session, name: string): Host {
+  const host = hosts.get(name);
+  if (host) return host;
+  throw new Fail(`No way to ${plainLine(name)} is known: nothing proves its address`, {
+    hint: "type this step's line there by hand, then run the same line again",
+  });
+}
+
+async function typeOnAll(
+  session: Session,
+  step: Step,
+  act: Typed | TypedPrinted,
+): Promise<Stopped | undefined> {
+  const line = act.do === "type" ? act.command : session.printed.get(act.keptBy);
+  if (line === undefined)
+    throw new Fail(`Step ${step.number} types a line that no step has printed in this run`, {
+      hint: "run the same line again: the new plan begins with the step that prints it",
+    });
+  const open = act.on.filter((name) => !session.done.has(doneMark(step, name, line)));
+  if (act.do === "type" && act.terminal) return await typeOnTerminal(session, step, open, line);
+  using lanes = new Lanes(open);
+  let stopped: Stopped | undefined;
+  const one = async (name: string) => {
+    if (stopped && !act.sideBySide) return;
+    const aside = act.do === "type-printed" && act.moveAside.includes(name) ? " --move-aside" : "";
+    const end = await typeOn(session, step, { name, line, typed: `${line}${aside}`, lanes });
+    if ("stopped" in end) stopped ??= end.stopped;
+    else if (act.do === "type" && act.keeps) keepPrinted(session, step, end.stdout.trim());
+  };
+  // the first worker shows whether the line is right, before all others type it
+  const [first, ...others] = step.task === "join" && open.length > 2 ? open : [undefined, ...open];
+  if (first !== undefined) await one(first);
+  if (!stopped) await inParallel(others as string[], act.sideBySide || step.task === "verify" ? FEW : 1, one);
+  return stopped;
+}
+
+interface Line {
+  name: string;
+  /** As the plan has it. */
+  line: string;
+  /** With what this node alone needs. */
+  typed: string;
+  lanes: Lanes;
+}
+
+/**
+ * A connection that is lost is made again, and the same line typed once more: it finds out where it was. If the run before
+ * is still at work there, which holds the lock, it is waited for.
+ */
+async function typeOn(
+  session: Session,
+  step: Step,
+  { name, line, typed, lanes }: Line,
+): Promise<Output | { stopped: Stopped }> {
+  const host = hostOf(session, name);
+  const began = Date.now();
+  let wasLost = false;
+  const attempt = async () => {
+    const how = { onLine: (text: string) => lanes.said(name, text) };
+    const output = await session.transport.run(host, thereOf(host, typed), how);
+    if (output.exitCode !== LOST) return output;
+    wasLost = true;
+    session.met.delete(name);
+    lanes.said(name, "the connection was lost");
+    return undefined;
+  };
+  const until = { seconds: RECONNECT, hint: `look at the network of ${name}, then run the same line again` };
+  const isOver = async () => {
+    if (session.isStopping && wasLost) return LEFT;
+    if (!(await meetOnce(session, host))) return undefined;
+    const output = await attempt();
+    return wasLost && output?.exitCode === LOCKED ? undefined : output;
+  };
+  const output = (await waitFor(`${name} to end this step`, isOver, until)) ?? LEFT;
+  const { exitCode, stdout, stderr } = output;
+  session.log.add(
+    { step: step.number, node: name, command: typed, seconds: (Date.now() - began) / 1000, exitCode },
+    output,
+  );
+  const ok = step.exit.includes(exitCode);
+  lanes.ended(name, ok, ok ? endOf(step, stdout, stderr) : `exit code ${exitCode}`);
+  if (!ok) return { stopped: stoppedAt(name, typed, output) };
+  session.done.add(doneMark(step, name, line));
+  return output;
+}
+
+/** Seconds for which a lost connection is made again. */
+const RECONNECT = 300;
+
+/** Ctrl-C while the connection was lost. */
+const LEFT: Output = {
+  exitCode: 130,
+  stdout: "",
+  stderr: "error: the connection was lost, and not made again",
+};
+
+/** A script's last word; of a proof its sum. */
+function endOf({ task }: Step, stdout: string, stderr: string): string | undefined {
+  const sum = /^\d[\d,]* checks, .*$/m.exec(`${stdout}\n${stderr}`)?.[0];
+  if (task === "verify" && sum) return plainLine(sum);
+  const done = stderr
+    .trimEnd()
+    .split("\n")
+    .findLast((text) => text.startsWith("done"));
+  return done && plainLine(done);
+}
+
+export function stoppedAt(node: string, command: string, { exitCode, stderr }: Output): Stopped {
+  const reason = /^error: (.*)$/m.exec(stderr)?.[1] ?? stderr.trim().split("\n").at(-1) ?? "";
+  const hint = /^hint: (.*(?:\n {2,}.*)*)/m.exec(stderr)?.[1]?.replaceAll(/\n {2,}/g, " ");
+  return { node, command, exitCode, reason: quoteUntrusted(reason), hint: hint && quoteUntrusted(hint) };
+}
+
+/** With the operator's terminal, which shows a passphrase, or asks for one. Nothing of it is in the log. */
+async function typeOnTerminal(
+  session: Session,
+  step: Step,
+  on: readonly string[],
+  line: string,
+): Promise<Stopped | undefined> {
+  for (const name of on) {
+    const host = hostOf(session, name);
+    const began = Date.now();
+    const exitCode = await session.transport.onTerminal(host, thereOf(host, line));
+    session.log.add({
+      step: step.number,
+      node: name,
+      command: line,
+      seconds: (Date.now() - began) / 1000,
+      exitCode,
+    });
+    if (!step.exit.includes(exitCode))
+      return { node: name, command: line, exitCode, reason: `it ended with exit code ${exitCode}` };
+    session.done.add(doneMark(step, name, line));
+  }
+  return undefined;
+}
+
+/** It is typed on other nodes, so it has to be a line of this kit. */
+function keepPrinted({ printed, known }: Session, { number }: Step, line: string) {
+  if (line !== "" && (line.includes("\n") || !isKnownLine(line, known)))
+    throw new Fail(`Step ${number} has printed "${quoteUntrusted(line)}", which is no line of this kit`, {
+      hint: "look at that node by hand before you type it",
+    });
+  printed.set(number, line);
+}
+
+/** Through this machine's memory, by a pipe of two connections; never on its disk. */
+async function carry(session: Session, { from, to, files, keep }: Carry): Promise<Stopped | undefined> {
+  const source = hostOf(session, from);
+  for (const name of to) {
+    const target = hostOf(session, name);
+    const paths = files.map((file) => file.replace("NODE", name));
+    const folder = dirname(paths[0]!);
+    const names = paths.map((path) => basename(path)).join(" ");
+    const [own, into] = folder.startsWith("/") ? [folder, folder] : [`${source.kit}/${folder}`, target.kit];
+    const pack = `tar -C ${own} -cf - ${names}`;
+    const unpack = `tar -C ${into} -xp${keep ? "k" : ""}f - ${names}`;
+    if (source === target) continue;
+    const began = Date.now();
+    const why = await session.transport.pipe(source, pack, target, unpack);
+    const exitCode = why === undefined ? 0 : 1;
+    session.log.add({
+      node: name,
+      command: `${pack}   # ${from}, then ${unpack}`,
+      seconds: (Date.now() - began) / 1000,
+      exitCode,
+    });
+    if (why !== undefined) return { node: name, command: unpack, exitCode, reason: why };
+  }
+  return undefined;
+}
+
+/** A new file of this folder: a name that is there already is not written over. */
+async function fetchFile(session: Session, { from, file }: Fetch): Promise<Stopped | undefined> {
+  const host = hostOf(session, from);
+  const path = file.startsWith("/") ? file : `${host.kit}/${file}`;
+  const line = `base64 ${path}`;
+  const { exitCode, stdout, stderr } = await session.transport.run(host, line);
+  if (exitCode !== 0) return { node: from, command: line, exitCode, reason: quoteUntrusted(stderr.trim()) };
+  const bytes = Buffer.from(stdout, "base64");
+  const sum = await session.transport.run(host, `sha256sum ${path}`);
+  const isSame = sum.stdout.startsWith(new Bun.CryptoHasher("sha256").update(bytes).digest("hex"));
+  if (!isSame)
+    return {
+      node: from,
+      command: line,
+      exitCode: 1,
+      reason: `${path} came here with other bytes than lie there`,
+    };
+  const name = newName(basename(path));
+  writeFileSync(name, bytes, { mode: 0o600, flag: "wx" });
+  tell(`      ${name} is here: ${bytes.length} bytes, the same sha256 as on ${from}`);
+  return undefined;
+}
+
+/** "report.html" → "report-20261202T043100.html". */
+export function newName(name: string, at = new Date()): string {
+  const time = at.toISOString().slice(0, 19).replaceAll(/[-:]/g, "");
+  const dot = name.lastIndexOf(".");
+  return `${name.slice(0, dot)}-${time}${name.slice(dot)}`;
+}
+
+/** A node that cannot give its transcripts is named: the report is made without them. */
+async function gather(session: Session, { from, to, into }: Gather): Promise<Stopped | undefined> {
+  const target = hostOf(session, to);
+  const missing: string[] = [];
+  for (const name of from) {
+    const put = inKit(target, `mkdir -p -m 700 ${into} && cat > ${into}/${name}.tar`);
+    const why = await session.transport.pipe(hostOf(session, name), PACK_RUNS, target, put);
+    if (why !== undefined) missing.push(name);
+  }
+  if (missing.length > 0) say(`no transcripts came from ${listed(missing)}`);
+  return undefined;
+}

@@ -1,0 +1,84 @@
+/**
+ * The one screen before anything is done: what happened on which node, what will be done, how long it takes, how long the
+ * API is away, what it costs and what cannot be taken back. All of it comes from the plan, which has looked.
+ */
+import { listed, plainLine } from "../plain.ts";
+import type { PlanData, StepData } from "../plan/plan-data.ts";
+import { answer } from "../run.ts";
+
+/** Part 6: after the proof; and what is done days later. */
+const END = 6;
+const LATER = ["remove", "verify-again", "remove-kit"];
+
+export function openSteps({ parts }: PlanData): StepData[] {
+  return parts.flatMap(({ steps }) => steps.filter(({ isDone }) => !isDone));
+}
+
+export function isLater({ task }: StepData): boolean {
+  return task !== undefined && LATER.includes(task);
+}
+
+export function isOfEnd({ number }: StepData): boolean {
+  return number.startsWith(String(END));
+}
+
+export function showFirstPage(plan: PlanData) {
+  const { cluster, kubernetes, nodes, aim, verdict } = plan;
+  const roles = (role: RegExp) => nodes.filter((node) => role.test(node.role)).length;
+  const lines = [
+    `${cluster ?? "this cluster"}${kubernetes ? `, Kubernetes ${kubernetes}` : ""}: ${roles(/control plane/)} control plane nodes, ${roles(/worker/)} workers`,
+    ...rowsOf(plan),
+    "",
+    `${aim ?? verdict}`,
+    ...plan.notes.map((note) => `  note: ${note}`),
+  ];
+  answer(["", ...lines.map(plainLine)].join("\n"));
+}
+
+const MOST_ROWS = 20;
+
+function rowsOf({ nodes, lost, away }: PlanData): string[] {
+  const longest = Math.max(...nodes.map(({ name }) => name.length), 0);
+  const rows = [
+    ...nodes.map(({ name, said, why }) => `  ${name.padEnd(longest)}  ${said ?? why ?? "not looked at"}`),
+    ...lost.map((name) => `  ${name.padEnd(longest)}  lost for good, as was said: nothing is typed there`),
+    ...away.map((name) => `  ${name.padEnd(longest)}  away for now, as was said: nothing is typed there`),
+  ];
+  const more = rows.length - MOST_ROWS;
+  return more > 0 ? [...rows.slice(0, MOST_ROWS), `  and ${more} more nodes`] : rows;
+}
+
+/** The steps up to the proof, each with its cost. Returns the sentences about what cannot be taken back. */
+export function showSteps(plan: PlanData): string[] {
+  const steps = openSteps(plan).filter((step) => !isOfEnd(step));
+  const { apiAway } = plan;
+  const api = apiAway
+    ? ` The API is away for ${span(apiAway.seconds)}, from step ${apiAway.from} to step ${apiAway.until}.`
+    : "";
+  const irreversible = [
+    ...new Set(steps.flatMap((step) => step.irreversible.map((text) => `${step.number}: ${text}`))),
+  ];
+  const lines = [
+    "",
+    `${steps.length} steps up to the proof, ${span(plan.seconds)}.${api}`,
+    ...steps.map(stepLine),
+    ...(irreversible.length > 0 ? irreversible.map((text) => `  ! ${text}`) : ["Irreversible: nothing."]),
+    "What is replaced is kept in /root/kube-pki-repair-TIME of each node, until you remove it.",
+  ];
+  answer(lines.map(plainLine).join("\n"));
+  return irreversible;
+}
+
+function stepLine({ number, does, on, costs, irreversible }: StepData): string {
+  const cost = costs.startsWith("nothing") ? "" : `: ${costs}`;
+  return `  ${irreversible.length > 0 ? "!" : " "} ${number}  ${does} (${listed(on)})${cost}`;
+}
+
+/** "14 to 106 s", "1 to 7 minutes". */
+export function span([least, most]: readonly [number, number]): string {
+  if (most <= 120) return `${least} to ${most} s`;
+  const minutes = (seconds: number) => Math.max(1, Math.round(seconds / 60));
+  return minutes(least) === minutes(most)
+    ? `about ${minutes(most)} minutes`
+    : `${minutes(least)} to ${minutes(most)} minutes`;
+}

@@ -1,0 +1,195 @@
+/**
+ * From the first look to the proof: looks, asks what has to be decided, shows one screen, and then types one step after
+ * the other. It finds out where it is by looking, so the same command continues after a stop, from any machine.
+ */
+import { plainLine } from "../plain.ts";
+import type { DecisionData, NoPlanData, PlanData, StepData } from "../plan/plan-data.ts";
+import { answer, show, tell } from "../run.ts";
+import { decideAll, optionsThatDecide } from "./decide.ts";
+import { doAct, type Stopped } from "./do-act.ts";
+import { isLater, openSteps, showFirstPage, showSteps } from "./first-page.ts";
+import { byHand } from "./left-by-hand.ts";
+import { firstLook, lookAround, meetOnce } from "./look-around.ts";
+import type { Session } from "./session.ts";
+import { chooseAtStop } from "./stop.ts";
+
+/** Exit codes of `repair`. */
+export const ENDS = { repaired: 0, stopped: 1, bad: 2, waits: 3, interrupted: 130 } as const;
+export type End = (typeof ENDS)[keyof typeof ENDS];
+
+type Next = End | "look again";
+
+export async function repairAll(session: Session): Promise<End> {
+  for (;;) {
+    const next = await lookAndFollow(session);
+    if (next !== "look again") return next;
+  }
+}
+
+async function lookAndFollow(session: Session): Promise<Next> {
+  const own = await firstLook(session);
+  if (own.ended !== "ok") return await withoutPlan(session, own);
+  const held = await holdFirst(session, own);
+  if (held !== undefined) return held;
+  const plan = await lookAround(session, own);
+  if (plan.ended !== "ok") return await withoutPlan(session, plan);
+  showFirstPage(plan);
+  const decided = await decided1(session, plan.decisions);
+  if (decided !== undefined) return decided;
+  if (plan.elsewhere) return await asked(session, "No step can be planned before that.");
+  const steps = openSteps(plan).filter((step) => session.cleansUp || !isLater(step));
+  if (steps.length === 0) {
+    answer("\nNothing has to be done.");
+    return ENDS.repaired;
+  }
+  return (await begins(session, plan)) ?? (await followSteps(session, steps));
+}
+
+/** A plan that cannot be made may wait for a word; else its own error and hint are the end. */
+async function withoutPlan(
+  session: Session,
+  { message, hint, decisions = [], ended }: NoPlanData,
+): Promise<Next> {
+  if (decisions.length > 0) return (await decided1(session, decisions)) ?? "look again";
+  show(plainLine(message), plainLine(hint));
+  return ended === "refused" ? ENDS.waits : ENDS.stopped;
+}
+
+/** Undefined: all is decided, and the plan holds. */
+async function decided1(session: Session, decisions: readonly DecisionData[]): Promise<Next | undefined> {
+  if (decisions.length === 0) return undefined;
+  const decided = await decideAll(session, decisions);
+  if (decided === "changed") return "look again";
+  if (decided === "end") return ENDS.stopped;
+  if (decided === "go on") return undefined;
+  const options = optionsThatDecide(decisions).map((line) => `  ${plainLine(line)}`);
+  answer(["\nNobody has decided. These options decide, with --yes:", ...options].join("\n"));
+  return ENDS.waits;
+}
+
+/** Stopped kubelets keep keys in memory alive: this comes before any look at the others. */
+async function holdFirst(session: Session, plan: PlanData): Promise<Next | undefined> {
+  const hold = openSteps(plan).find(({ task }) => task === "hold");
+  if (!hold || session.isHeld) return undefined;
+  session.isHeld = true;
+  const text = [
+    `Keys are lost here. ${hold.does}, on ${hold.on.join(", ")}, before all else?`,
+    `It keeps keys in memory alive. ${hold.costs}. Way back: systemctl start kubelet.`,
+  ];
+  const way = session.mayBegin
+    ? 0
+    : await session.person.choose({ text, ways: ["Yes: stop the loss", "No: only look"] });
+  if (way !== 0) return undefined;
+  for (const name of hold.on) {
+    const host = session.hosts.get(name);
+    if (host) await meetOnce(session, host);
+  }
+  const on = hold.on.filter((name) => session.met.has(name));
+  const acts = hold.acts.map((act) => ("on" in act ? { ...act, on, sideBySide: true } : act));
+  tell(`\n${hold.number} ${hold.does}`);
+  for (const act of acts) {
+    const stopped = await doAct(session, hold, act);
+    if (stopped) tell(`${stopped.node}: ${stopped.reason}`);
+  }
+  return undefined;
+}
+
+/** Undefined: what the screen names may be done. What an earlier screen has named is not asked again. */
+async function begins(session: Session, plan: PlanData): Promise<Next | undefined> {
+  const irreversible = showSteps(plan);
+  const isNamed = irreversible.every((text) => session.named.has(text));
+  if (session.mayBegin && (isNamed || !session.person.isThere)) {
+    for (const text of irreversible) session.named.add(text);
+    return undefined;
+  }
+  const ways = ["Begin", "Look again", "End here: nothing is done"];
+  const way = await session.person.choose({ text: ["Begin?"], ways });
+  if (way === undefined) {
+    answer("\nNobody has said that it may begin: --yes says so.");
+    return ENDS.waits;
+  }
+  if (way === 1) return "look again";
+  if (way === 2) return ENDS.stopped;
+  session.mayBegin = true;
+  for (const text of irreversible) session.named.add(text);
+  return undefined;
+}
+
+async function asked(session: Session, text: string): Promise<Next> {
+  const way = await session.person.choose({
+    text: [text],
+    ways: ["Look again: I have changed something", "End here"],
+  });
+  if (way === undefined) return ENDS.waits;
+  return way === 0 ? "look again" : ENDS.stopped;
+}
+
+async function followSteps(session: Session, steps: readonly StepData[]): Promise<Next> {
+  let end: End = ENDS.repaired;
+  const left = [...steps];
+  for (let step = left[0]; step; step = left[0]) {
+    if (session.isStopping) return byHand(session, left, ENDS.interrupted);
+    if (!(await isWanted(session, step))) {
+      const { task } = step;
+      while (left[0]?.task === task) left.shift();
+      continue;
+    }
+    const stopped = await doStep(session, step);
+    if (stopped === undefined) left.shift();
+    else if (step.task === "verify") {
+      end = ENDS.bad;
+      tell(`A check of part 5 fails on ${stopped.node}: its report names each, and what mends it.`);
+      left.shift();
+    } else if (foundOtherwise(step, stopped)) return "look again";
+    else if (session.isStopping) return byHand(session, left, ENDS.interrupted);
+    else {
+      const next = await chooseAtStop(session, step, stopped);
+      if (next === "look again") return next;
+      if (next === "end") return byHand(session, left, ENDS.stopped);
+    }
+  }
+  sayEnd(session, end);
+  return end;
+}
+
+/** A salvage that found more or less than the plan expects makes another plan. */
+function foundOtherwise({ task }: StepData, { exitCode }: Stopped): boolean {
+  return task === "salvage" && (exitCode === 0 || exitCode === 2);
+}
+
+async function doStep(session: Session, step: StepData): Promise<Stopped | undefined> {
+  tell(`\n${step.number} ${plainLine(step.does)}`);
+  for (const act of step.acts) {
+    const stopped = await doAct(session, step, act);
+    if (stopped) return stopped;
+  }
+  return undefined;
+}
+
+/** Steps that a person may leave out, or has to prepare. Whether a step is done now. */
+async function isWanted(session: Session, { task, acts, note, does }: StepData): Promise<boolean> {
+  if (task === "backup" && acts.some((act) => act.do === "type")) {
+    const text = [
+      "Make a backup of the keys now?",
+      "It shows a passphrase once: write it down, away from the file.",
+    ];
+    const way = await session.person.choose({ text, ways: ["Yes", "No"] });
+    if (way !== 0) session.leftOut.add("backup");
+    return way === 0;
+  }
+  if (task?.startsWith("backup")) return !session.leftOut.has("backup");
+  if (task !== "retire") return true;
+  const text = [`${does}?`, note ?? ""];
+  const way = await session.person.choose({
+    text,
+    ways: ["Yes: they are restarted", "Not now: the same command asks again"],
+  });
+  return way === 0;
+}
+
+function sayEnd({ cleansUp, again }: Session, end: End) {
+  const words =
+    end === ENDS.repaired ? "Repaired, and verified." : "Repaired, but a check fails: see part 5 above.";
+  const later = cleansUp ? "" : ` When nothing is missing any more, days from now: ${again} --clean-up`;
+  answer(`\n${words}${later}`);
+}

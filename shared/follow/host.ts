@@ -1,0 +1,63 @@
+/** A node as the follower of a plan reaches it. Commands are typed there as root, in the kit's folder where they need it. */
+import { KIT_PLACE } from "../plan/paste.ts";
+
+export interface Host {
+  /** The Node's name; of the first one, until a plan has said it, the destination as it was typed. */
+  name: string;
+  /** What ssh gets: an address, or the operator's own name for it. */
+  address: string;
+  /** Who logs in: root, or a user who may use sudo there without a password. */
+  user: string;
+  /** Host keys are compared with that of this name (HostKeyAlias in ssh_config(5)). Unset: with that of the address. */
+  alias?: string | undefined;
+  /** This machine: no ssh. */
+  isHere?: true | undefined;
+  /** Where the kit lies. */
+  kit: string;
+}
+
+/** Of what another machine prints no more is kept: 8 MB. */
+export const MOST_OUTPUT = 8 * 2 ** 20;
+
+export interface Output {
+  exitCode: number;
+  stdout: string;
+  stderr: string;
+}
+
+interface HowToRun {
+  /** Its stdin; unset: none. */
+  input?: Uint8Array | undefined;
+  /** Each line of stderr as it comes; plain text. */
+  onLine?: ((line: string) => void) | undefined;
+}
+
+/**
+ * The way to the nodes. `LOST`: the connection ended, and not the command. Nothing of what comes back decides which
+ * host, path or option is next.
+ */
+export interface Transport {
+  /** Makes the connection; ssh may ask on the terminal about a host key. False: it does not answer. */
+  meet(host: Host): Promise<boolean>;
+  run(host: Host, command: string, how?: HowToRun): Promise<Output>;
+  /** With the terminal: it asks, or shows something once. Returns the exit code. */
+  onTerminal(host: Host, command: string): Promise<number>;
+  /** No copy is ever on this machine's disk. Returns the reason of a failure. */
+  pipe(from: Host, pack: string, to: Host, unpack: string): Promise<string | undefined>;
+}
+
+/** ssh's own exit code: the connection could not be made, or was lost. */
+export const LOST = 255;
+
+/** Another run holds the lock of that node. */
+export const LOCKED = 4;
+
+/** The kubelet, the processes and the cluster are everywhere, all else is in the kit's folder. */
+export function thereOf(host: Host, command: string): string {
+  const isAnywhere = /^(systemctl|for p in|kubectl|cd|rm|shred) /.test(command);
+  return isAnywhere ? command.replaceAll(KIT_PLACE, host.kit) : inKit(host, command);
+}
+
+export function inKit({ kit }: Host, command: string): string {
+  return `cd ${kit} && ${command}`;
+}

@@ -1,0 +1,184 @@
+/**
+ * The look before the plan: brings the kit to all nodes, asks all of them at the same time what 00-assess says there, and
+ * lets the first one make the plan of their answers. Reads only, but for what stops the loss of keys, which is asked first.
+ */
+import { command } from "../again.ts";
+import { inParallel } from "../api/many.ts";
+import { Fail } from "../fail.ts";
+import { writeTar } from "../hand-over/tar.ts";
+import { FEW, listed, plainLine, quoteUntrusted } from "../plain.ts";
+import type { NodeData, NoPlanData, PlanData } from "../plan/plan-data.ts";
+import { isName } from "../plan/plan-node.ts";
+import { say, tell } from "../run.ts";
+import { shell } from "../shell-line.ts";
+import { type Host, inKit, LOST, type Output } from "./host.ts";
+import { Lanes } from "./lanes.ts";
+import type { Session } from "./session.ts";
+import { readPlanData } from "./trusted-plan.ts";
+
+/** In the kit's folder of the node that makes the plan. */
+const SEEN = "seen.d";
+
+/** The longest answer of a node that counts, in bytes: as the plan has it. */
+const MOST_ANSWER = 2 ** 20;
+
+/** Its plan, of this node alone. */
+export async function firstLook(session: Session): Promise<PlanData | NoPlanData> {
+  const { first } = session;
+  tell(`looks at ${first.isHere ? "this node" : first.address}`);
+  if (!(await meetOnce(session, first)))
+    throw new Fail(`"${first.address}" does not answer by ssh`, {
+      hint: shell`try it by hand: ssh ${`${first.user}@${first.address}`} true`,
+      unchanged: true,
+    });
+  await bringKit(session, first);
+  const plan = await planOn(session, first, []);
+  if (plan.ended === "ok") remember(session, plan);
+  return plan;
+}
+
+/** The plan of what all nodes say; it is made on the node that has the keys, where that is another one. */
+export async function lookAround(session: Session, own: PlanData): Promise<PlanData | NoPlanData> {
+  const others = own.nodes.filter(({ name }) => name !== own.node && session.hosts.has(name));
+  if (others.length === 0) return own;
+  tell(`asks ${listed(others.map(({ name }) => name))}: reads only`);
+  const answers = await askAll(session, others);
+  const plan = await planOn(session, session.first, answers);
+  const to = plan.ended === "ok" ? plan.elsewhere?.to : undefined;
+  const there = to === undefined ? undefined : session.hosts.get(to);
+  if (plan.ended !== "ok" || !there || !session.met.has(there.name)) return plan;
+  tell(`${plainLine(plan.elsewhere!.aim)}`);
+  const ownAnswer = await answerOf(session, session.first);
+  session.first = there;
+  return await planOn(session, there, [
+    ...answers.filter(({ name }) => name !== there.name),
+    { name: own.node, json: ownAnswer.stdout },
+  ]);
+}
+
+/** Ways to the nodes: by the address that etcd's data proves; a name that ssh compares host keys with. */
+function remember(session: Session, plan: PlanData) {
+  const { first, hosts, user } = session;
+  hosts.delete(first.name);
+  first.name = plan.node;
+  hosts.set(plan.node, first);
+  session.met.add(plan.node);
+  for (const { name, address, why } of plan.nodes) {
+    if (hosts.has(name)) continue;
+    if (why !== undefined || !isName(name)) say(`${name}: not asked: ${plainLine(why ?? "it has no name")}`);
+    else hosts.set(name, { name, address, user, alias: name, kit: REMOTE_KIT });
+  }
+}
+
+/** Below /run, where only root can make folders. */
+export const REMOTE_KIT = "/run/kube-pki-repair";
+
+export async function meetOnce(session: Session, host: Host): Promise<boolean> {
+  if (session.met.has(host.name)) return true;
+  const isThere = await session.transport.meet(host);
+  if (isThere) session.met.add(host.name);
+  return isThere;
+}
+
+/** Over an older one, too. What is there already, file by file, stays. Errors: Fail where it cannot be unpacked. */
+export async function bringKit({ transport, kit }: Session, host: Host) {
+  if (host.isHere) return;
+  const { stdout } = await transport.run(host, `cat ${host.kit}/SHA256SUMS 2> /dev/null | sha256sum`);
+  if (stdout.startsWith(kit.sum)) return;
+  const input = await Bun.file(kit.path).bytes();
+  const { exitCode, stderr, stdout: bad } = await transport.run(host, kit.unpack, { input });
+  if (exitCode === 0) return;
+  throw new Fail(
+    `The kit cannot be unpacked on ${host.name}: ${quoteUntrusted(`${bad}${stderr}`.trim()) || `exit code ${exitCode}`}`,
+    { hint: `look at ${host.kit} there, then run the same line again` },
+  );
+}
+
+export interface NodesAnswer {
+  name: string;
+  /** "" if the node does not answer. */
+  json: string;
+}
+
+async function askAll(session: Session, others: readonly NodeData[]): Promise<NodesAnswer[]> {
+  const hosts = others.map(({ name }) => session.hosts.get(name)!);
+  // ssh may ask about a host key: one after the other
+  for (const host of hosts) await meetOnce(session, host);
+  const answers = new Map<string, string>();
+  using lanes = new Lanes(hosts.map(({ name }) => name));
+  await inParallel(hosts, FEW, async (host) => {
+    const { name } = host;
+    if (!session.met.has(name)) {
+      lanes.ended(name, false, "does not answer by ssh");
+      return void answers.set(name, "");
+    }
+    try {
+      await bringKit(session, host);
+      const output = await answerOf(session, host, (line) => lanes.said(name, line));
+      answers.set(name, output.stdout.length <= MOST_ANSWER ? output.stdout : "");
+      lanes.ended(
+        name,
+        output.exitCode !== LOST,
+        [0, 2].includes(output.exitCode) ? "has answered" : undefined,
+      );
+    } catch (err) {
+      if (!(err instanceof Fail)) throw err;
+      answers.set(name, "");
+      lanes.ended(name, false, plainLine(err.message));
+    }
+  });
+  return hosts.map(({ name }) => ({ name, json: answers.get(name) ?? "" }));
+}
+
+async function answerOf(session: Session, host: Host, onLine?: (line: string) => void): Promise<Output> {
+  const line = command("00-assess --deep --no-disk --json", {
+    "etcd-data": session.words["etcd-data"]?.startsWith("https://") ? session.words["etcd-data"] : undefined,
+  });
+  const began = Date.now();
+  const output = await session.transport.run(host, inKit(host, line), { onLine });
+  logIt(session, { node: host.name, command: line, began }, output);
+  return output;
+}
+
+async function planOn(session: Session, host: Host, answers: readonly NodesAnswer[]) {
+  if (answers.length > 0) await bringAnswers(session, host, answers);
+  const words = { ...session.words, user: session.user === "root" ? undefined : session.user };
+  const line = command(`plan --json${session.deep ? " --deep" : ""}`, {
+    ...(answers.length > 0 && { seen: SEEN }),
+    ...words,
+  });
+  const began = Date.now();
+  const output = await session.transport.run(host, inKit(host, line));
+  logIt(session, { node: host.name, command: line, began }, output);
+  if (output.stdout.trim() === "")
+    throw new Fail(`${host.name} made no plan: ${quoteUntrusted(lastLine(output.stderr))}`, {
+      hint: `type it there: cd ${host.kit} && ${line}`,
+    });
+  return readPlanData(output.stdout, session.known);
+}
+
+function lastLine(text: string): string {
+  return (/^error: (.+)$/m.exec(text)?.[1] ?? text.trim().split("\n").at(-1)) || "no word";
+}
+
+async function bringAnswers(session: Session, host: Host, answers: readonly NodesAnswer[]) {
+  const files = answers.map(({ name, json }) => ({
+    ...{ name: `${SEEN}/${name}.json`, mode: 0o600, bytes: Buffer.from(json) },
+  }));
+  const unpack = inKit(host, `rm -rf ${SEEN} && mkdir -m 700 ${SEEN} && tar --no-same-permissions -xof -`);
+  const { exitCode, stderr } = await session.transport.run(host, unpack, {
+    input: writeTar(files, new Date()),
+  });
+  if (exitCode !== 0)
+    throw new Fail(`The answers cannot be brought to ${host.name}: ${quoteUntrusted(stderr.trim())}`, {
+      hint: `look at ${host.kit} there, then run the same line again`,
+    });
+}
+
+function logIt(
+  session: Session,
+  { began, ...line }: { node: string; command: string; began: number },
+  output: Output,
+) {
+  session.log.add({ ...line, seconds: (Date.now() - began) / 1000, exitCode: output.exitCode }, output);
+}

@@ -1,0 +1,86 @@
+/**
+ * Who decides: a person at a terminal, who types numbers, or the options of a line without a terminal. A question shows
+ * each way with a number; nothing else has to be typed, but the path of a file.
+ */
+import { createInterface } from "node:readline/promises";
+import { plainLine } from "../plain.ts";
+import { answer } from "../run.ts";
+
+export interface Question {
+  /** Sentences; the first one is the question. */
+  text: readonly string[];
+  ways: readonly string[];
+}
+
+export interface Person {
+  /** Somebody answers: ssh may ask, too. */
+  readonly isThere: boolean;
+  /** The number of the way, from 0 on; undefined: nobody answers. */
+  choose(question: Question): Promise<number | undefined>;
+  /** Undefined: nobody answers. */
+  path(question: string): Promise<string | undefined>;
+}
+
+export function showQuestion({ text, ways }: Question) {
+  const [first = "", ...more] = text.map(plainLine);
+  answer(["", first, ...more.map((line) => `  ${line}`)].join("\n"));
+  answer(ways.map((way, index) => `  ${index + 1}  ${plainLine(way)}`).join("\n"));
+}
+
+/** Typed ahead is nothing: a line that came before its question is not its answer. */
+export class AtTerminal implements Person {
+  readonly isThere = true;
+
+  async choose(question: Question): Promise<number | undefined> {
+    showQuestion(question);
+    const { length } = question.ways;
+    for (;;) {
+      const typed = await this.#ask(`Type a number (1-${length}): `);
+      if (typed === undefined) return undefined;
+      const number = Number(typed.trim());
+      if (/^\d+$/.test(typed.trim()) && number >= 1 && number <= length) return number - 1;
+      answer(`"${plainLine(typed.trim())}" is no number from 1 to ${length}.`);
+    }
+  }
+
+  async path(question: string): Promise<string | undefined> {
+    const typed = await this.#ask(`${question}: `);
+    return typed?.trim() || undefined;
+  }
+
+  async #ask(prompt: string): Promise<string | undefined> {
+    dropTypedAhead();
+    const lines = createInterface({ input: process.stdin, output: process.stdout });
+    const ended = Promise.withResolvers<undefined>();
+    lines.once("close", () => ended.resolve(undefined));
+    // Ctrl-C at a question is Ctrl-C of the repair
+    lines.once("SIGINT", () => {
+      lines.close();
+      process.kill(process.pid, "SIGINT");
+    });
+    try {
+      return await Promise.race([lines.question(prompt), ended.promise]);
+    } finally {
+      lines.close();
+    }
+  }
+}
+
+/** tcflush(TCIFLUSH) by stty's own tool has no portable name: what lies there is read, and dropped. */
+function dropTypedAhead() {
+  process.stdin.resume();
+  while (process.stdin.read() !== null);
+  process.stdin.pause();
+}
+
+/** No terminal: the options of the line have to decide. */
+export const NOBODY: Person = {
+  isThere: false,
+  async choose(question) {
+    showQuestion(question);
+    return undefined;
+  },
+  async path() {
+    return undefined;
+  },
+};

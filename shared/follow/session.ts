@@ -1,0 +1,123 @@
+/** All that one `repair` knows: who is asked, what was said, which nodes are met, and what was typed. */
+import { appendFileSync, openSync, writeSync } from "node:fs";
+import { Fail } from "../fail.ts";
+import { redact } from "../plain.ts";
+import type { StepData } from "../plan/plan-data.ts";
+import type { List } from "../plan/plan-facts.ts";
+import type { Host, Output, Transport } from "./host.ts";
+import type { Kit } from "./kit-file.ts";
+import type { Person } from "./person.ts";
+
+/** The operator's words about nodes and files: a plan takes them as options. */
+export type Words = Partial<Record<List, readonly string[]>> & {
+  endpoint?: string | undefined;
+  "etcd-data"?: string | undefined;
+};
+
+export interface Session {
+  transport: Transport;
+  person: Person;
+  kit: Kit;
+  /** The lines of RUNBOOK.md: nothing else is typed. */
+  known: ReadonlySet<string>;
+  /** The node on which plans are made. */
+  first: Host;
+  /** The user who logs in on the other nodes. */
+  user: string;
+  /** Name of a node → the way to it. */
+  hosts: Map<string, Host>;
+  /** Names of those that have answered. */
+  met: Set<string>;
+  words: Words;
+  /** The disk is searched as well. */
+  deep: boolean;
+  /** Said: new keys may be made. */
+  mayMakeKeys: boolean;
+  /** Said, or asked on the screen before the first step: what it named may be done. */
+  mayBegin: boolean;
+  /** The first steps, which stop the loss, were done or declined. */
+  isHeld: boolean;
+  /** Sentences about what cannot be taken back, which a screen has named before its first step. */
+  named: Set<string>;
+  /** Tasks that the operator leaves out. */
+  leftOut: Set<string>;
+  /** The same command again, as it was typed. */
+  again: string;
+  /** Steps that are done only when nothing is missing any more. */
+  cleansUp: boolean;
+  /** Number of a step → the line that it has printed. */
+  printed: Map<string, string>;
+  /** "1f cp2 ./bunw …": ended as the plan says. */
+  done: Set<string>;
+  log: Log;
+  /** Ctrl-C was typed: the repair ends behind what runs now. */
+  isStopping: boolean;
+}
+
+type Given =
+  | "transport"
+  | "person"
+  | "kit"
+  | "known"
+  | "first"
+  | "words"
+  | "deep"
+  | "mayMakeKeys"
+  | "mayBegin";
+
+export function newSession(given: Pick<Session, Given | "log" | "again" | "cleansUp">): Session {
+  return {
+    ...given,
+    user: given.first.user,
+    ...{ hosts: new Map([[given.first.name, given.first]]), met: new Set(), isHeld: false },
+    ...{ named: new Set(), leftOut: new Set(), printed: new Map(), done: new Set(), isStopping: false },
+  };
+}
+
+/** Marks a line of a step as done on a node. */
+export function doneMark({ number }: Pick<StepData, "number">, node: string, line: string): string {
+  return `${number} ${node} ${line}`;
+}
+
+export interface Logged {
+  at: string;
+  /** "1a"; unset: it looks, or brings something. */
+  step?: string | undefined;
+  node: string;
+  command: string;
+  seconds: number;
+  exitCode: number;
+  /** The end of what was printed, without secrets. */
+  said?: string | undefined;
+}
+
+export interface Log {
+  add(line: Omit<Logged, "at" | "said">, output?: Output): void;
+}
+
+/** JSON lines, a command each, in a new file of this machine; no secret. */
+export class LogFile implements Log {
+  readonly path: string;
+
+  /** Errors: Fail where the file is there already, or cannot be made. */
+  constructor(path: string) {
+    this.path = path;
+    // a link or a file of another's is not followed: the name has to be new
+    try {
+      writeSync(openSync(path, "wx", 0o600), "");
+    } catch (err) {
+      throw new Fail(`The log cannot be written to "${path}": ${(err as Error).message}`, {
+        hint: "run it in a folder of your own, or name another file with --log FILE",
+      });
+    }
+  }
+
+  add(line: Omit<Logged, "at" | "said">, output?: Output) {
+    const end = output && redact(output.stderr.slice(-MOST_OF_A_SCRIPT)).text;
+    const whole: Logged = { at: new Date().toISOString(), ...line, ...(end && { said: end }) };
+    appendFileSync(this.path, `${JSON.stringify({ ...whole, command: redact(whole.command).text })}\n`);
+  }
+}
+
+/** Characters. */
+const MOST_OF_A_SCRIPT = 20_000;

@@ -1,0 +1,70 @@
+/** A step has stopped: the node's own error and hint, and the ways to continue, as numbers. */
+import { plainLine } from "../plain.ts";
+import type { StepData } from "../plan/plan-data.ts";
+import { answer } from "../run.ts";
+import { type Stopped, stoppedAt } from "./do-act.ts";
+import { inKit } from "./host.ts";
+import { Lanes } from "./lanes.ts";
+import type { Session } from "./session.ts";
+import { isKnownLine } from "./trusted-plan.ts";
+
+export async function chooseAtStop(
+  session: Session,
+  step: StepData,
+  stopped: Stopped,
+): Promise<"same" | "look again" | "end"> {
+  const { node, command, reason, hint, exitCode } = stopped;
+  const text = [
+    `Step ${step.number} has stopped on ${node}, with exit code ${exitCode}: ${reason}`,
+    ...(hint ? [`hint: ${hint}`] : []),
+    `It was: ${node}# ${command}`,
+  ];
+  const line = lineInHint(hint, command, session.known);
+  const own = line === undefined ? [] : [`Type the hint's line on ${node}: ${line}`];
+  const void1 = step.makesVoid.length > 0 ? `, then ${step.makesVoid.join(" and ")} follow` : "";
+  const ways = [
+    ...own,
+    `The same line again${void1}`,
+    "Look again, and make a new plan",
+    "End here: print what is left",
+  ];
+  const way = await session.person.choose({ text, ways });
+  if (way === undefined || way === ways.length - 1) return "end";
+  if (way === ways.length - 2) return "look again";
+  if (line === undefined || way > 0) return "same";
+  await typeHint(session, { step, node, line });
+  // what it has done, only a new look knows
+  return "look again";
+}
+
+/** The last line of the same script in the hint, with more options, if it is one of this kit's. */
+export function lineInHint(
+  hint: string | undefined,
+  command: string,
+  known: ReadonlySet<string>,
+): string | undefined {
+  const script = /^\.\/bunw scripts\/[\w-]+\.ts(?: [a-z]+\b)?/.exec(command)?.[0];
+  if (!script || !hint) return undefined;
+  const pattern = new RegExp(`${RegExp.escape(script)}(?: --[\\w-]+(?:[ =][\\w.:,/=@-]+)?)*`, "g");
+  return [...hint.matchAll(pattern)].map(([line]) => line).findLast((line) => isKnownLine(line, known));
+}
+
+async function typeHint(
+  session: Session,
+  { step, node, line }: { step: StepData; node: string; line: string },
+) {
+  const host = session.hosts.get(node)!;
+  answer(`      ${node}# ${plainLine(line)}`);
+  using lanes = new Lanes([node]);
+  const began = Date.now();
+  const output = await session.transport.run(host, inKit(host, line), {
+    onLine: (text) => lanes.said(node, text),
+  });
+  const seconds = (Date.now() - began) / 1000;
+  session.log.add({ step: step.number, node, command: line, seconds, exitCode: output.exitCode }, output);
+  lanes.ended(
+    node,
+    output.exitCode === 0,
+    output.exitCode === 0 ? undefined : stoppedAt(node, line, output).reason,
+  );
+}

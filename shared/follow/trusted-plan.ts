@@ -1,0 +1,125 @@
+/**
+ * A plan as a node has printed it. It chooses among known steps: nothing of it is typed anywhere, unless it is one of
+ * the runbook's own lines word for word, or one of its scripts with options and values of a closed list. A name, an
+ * address or a path of another form ends the repair before anything is typed.
+ */
+import { isIP } from "node:net";
+import { Fail } from "../fail.ts";
+import { quoteUntrusted } from "../plain.ts";
+import type { Act } from "../plan/act.ts";
+import type { DecisionData, NoPlanData, PlanData } from "../plan/plan-data.ts";
+import { PLAN_SCHEMA } from "../plan/plan-data.ts";
+import { isName } from "../plan/plan-node.ts";
+import { readRunbook } from "../plan/runbook.ts";
+
+/** Errors: Fail where it is no plan of this kit, or has a line that no plan has. */
+export function readPlanData(text: string, known: ReadonlySet<string>): PlanData | NoPlanData {
+  const plan = asJson(text);
+  if (plan?.schemaVersion !== PLAN_SCHEMA) throw wrong("a plan of this kit's version", plan?.schemaVersion);
+  if (plan.ended !== "ok") {
+    checkDecisions(plan.decisions ?? [], [], known);
+    return plan;
+  }
+  for (const { name, address, why } of plan.nodes) {
+    if (!isName(name) && !/^node \d+$/.test(name)) throw wrong("the name of a node", name);
+    if (why === undefined && isIP(address) === 0) throw wrong("an IP address", address);
+  }
+  const names = plan.nodes.map(({ name }) => name);
+  for (const { steps } of plan.parts)
+    for (const { number, acts } of steps) {
+      if (!/^\d[a-z]$/.test(number)) throw wrong("the number of a step", number);
+      for (const act of acts) checkAct(act, names, known);
+    }
+  checkDecisions(plan.decisions, names, known);
+  return plan;
+}
+
+function asJson(text: string): PlanData | NoPlanData | undefined {
+  try {
+    return JSON.parse(text) as PlanData | NoPlanData;
+  } catch (err) {
+    if (err instanceof SyntaxError) return undefined;
+    throw err;
+  }
+}
+
+function checkDecisions(all: readonly DecisionData[], names: readonly string[], known: ReadonlySet<string>) {
+  for (const { ways } of all)
+    for (const { acts = [], says = {}, upload } of ways) {
+      for (const act of acts) checkAct(act, names, known);
+      if (upload) checkFile(upload.path);
+      for (const value of Object.values(says).flat())
+        if (!/^[\w.:-]+$/.test(value)) throw wrong("a name", value);
+    }
+}
+
+function checkAct(act: Act, nodes: readonly string[], known: ReadonlySet<string>) {
+  const named = [
+    ...("on" in act ? act.on : []),
+    ...("to" in act ? [act.to].flat() : []),
+    ...("from" in act ? [act.from].flat() : []),
+  ];
+  for (const name of named) if (!nodes.includes(name)) throw wrong("a node of the plan", name);
+  if (act.do === "type" && !isKnownLine(act.command, known))
+    throw wrong("a line of this kit's runbook", act.command);
+  if (act.do === "carry") for (const file of act.files) checkFile(file);
+  if (act.do === "fetch") checkFile(act.file);
+  if (act.do === "gather") checkFile(act.into);
+  if (!KINDS.includes(act.do)) throw wrong("an act of a plan", act.do);
+}
+
+const KINDS: readonly Act["do"][] = ["type", "type-printed", "kit", "carry", "fetch", "gather"];
+
+function checkFile(path: string) {
+  if (!/^\/?[\w.-]+(?:\/[\w.-]+)*$/.test(path) || path.split("/").includes(".."))
+    throw wrong("the path of a file", path);
+}
+
+/** All lines that RUNBOOK.md has typed on a node. */
+export function linesOfRunbook(runbook: string): ReadonlySet<string> {
+  return new Set(readRunbook(runbook).blocks.flatMap(({ on, commands }) => (on ? commands : [])));
+}
+
+const VALUE = String.raw`(?:[\w.:,@%+=/[\]-]+|'[\w.:,@%+=/[\] -]+')`;
+
+/** Options that a plan, or a script that prints a line, may put behind a script. */
+// biome-ignore format: a list
+const OPTIONS = [
+  "without", "lost", "lost-on", "start-without", "endpoint", "etcd-data", "server", "ca-hash", "token-file", "passphrase-file", "move-aside", "new-cas",
+  "new-internal-cas", "force", "worker", "moved", "out", "recipient", "wait", "logs", "generate", "dry-run", "user", "no-disk", "control-plane",
+];
+const MORE = new RegExp(`^(?: --(?:${OPTIONS.join("|")})(?:[ =]${VALUE})?| ${VALUE})*$`);
+
+/** Lines between the runbook's parts, and those that its scripts print. */
+const ALSO = [
+  "./bunw scripts/03-join.ts",
+  "./bunw scripts/hand-over.ts unpack",
+  "./bunw scripts/move.ts",
+  "./bunw scripts/00-salvage.ts files",
+];
+const EXACTLY: readonly RegExp[] = [
+  /^systemctl restart kubelet$/,
+  /^kubectl --kubeconfig \/etc\/kubernetes\/admin\.conf delete node --ignore-not-found(?: [a-z0-9][a-z0-9.-]*)+$/,
+];
+
+/** A line of the runbook, also with more options; or one that stands between its parts. */
+export function isKnownLine(command: string, known: ReadonlySet<string>): boolean {
+  if (known.has(command) || EXACTLY.some((one) => one.test(command))) return true;
+  return scriptsOf(known).some(
+    (script) => command.startsWith(script) && MORE.test(command.slice(script.length)),
+  );
+}
+
+/** "./bunw scripts/03-workers.ts open". */
+function scriptsOf(known: ReadonlySet<string>): string[] {
+  return [...known, ...ALSO].flatMap(
+    (line) => /^\.\/bunw scripts\/[\w-]+\.ts(?: [a-z]+)?(?= |$)/.exec(line)?.[0] ?? [],
+  );
+}
+
+function wrong(what: string, value: unknown): Fail {
+  return new Fail(`The plan has "${quoteUntrusted(String(value))}", which is not ${what}`, {
+    hint: "look at that node by hand: its kit, or what it answers, is not this one's",
+    unchanged: true,
+  });
+}

@@ -1,0 +1,205 @@
+/**
+ * A plan as data: `plan.ts --json`. `repair` follows it, the lab does, and other programs may. Dates are ISO 8601,
+ * durations are seconds, nodes are names.
+ */
+import type { Task } from "../facts/course.ts";
+import { type Fail, Refused } from "../fail.ts";
+import { listed } from "../plain.ts";
+import { FOR_GOOD, VERSION } from "../run.ts";
+import type { Act } from "./act.ts";
+import type { Plan, SeenStep } from "./make-plan.ts";
+import type { DecisionId, Note, Way } from "./note.ts";
+import { type PlanFacts, Unclear } from "./plan-facts.ts";
+import type { PlanNode } from "./plan-node.ts";
+import { isSeenDone } from "./seen-done.ts";
+import { makesVoid, STOPS } from "./step-order.ts";
+
+/** Increased if a field disappears or changes its meaning; a new field does not count. */
+export const PLAN_SCHEMA = 1;
+
+export interface StepData {
+  /** "1a". */
+  number: string;
+  task?: Task | undefined;
+  does: string;
+  /** Names; "your machine" where a file is fetched. */
+  on: string[];
+  acts: Act[];
+  /** The exit codes with which the plan continues. */
+  exit: number[];
+  /** The last line of what it prints, with … for what varies. */
+  ends?: string | undefined;
+  costs: string;
+  /** On one node: the least and the most. */
+  seconds: readonly [number, number];
+  longer?: string | undefined;
+  note?: string | undefined;
+  /** Sentences about what cannot be taken back. */
+  irreversible: string[];
+  /** Numbers of the steps that have to be repeated after this one is repeated. */
+  makesVoid: string[];
+  isDone: boolean;
+}
+
+export interface PartData {
+  number: number;
+  title: string;
+  /** Why the part has no steps. */
+  why?: string | undefined;
+  /** How the part is taken back. */
+  undo: string;
+  notes: string[];
+  steps: StepData[];
+}
+
+export interface NodeData extends Pick<PlanNode, "name" | "role" | "address"> {
+  /** Why the address is a placeholder: nothing proves it. */
+  why?: string | undefined;
+  /** Its state, as it was seen. */
+  said?: string | undefined;
+}
+
+export interface DecisionData {
+  id: DecisionId;
+  question: string[];
+  ways: Way[];
+}
+
+export interface PlanData {
+  schemaVersion: typeof PLAN_SCHEMA;
+  ended: "ok";
+  /** The kit's version. */
+  kit: string;
+  node: string;
+  cluster?: string | undefined;
+  kubernetes?: string | undefined;
+  made: string;
+  damaged: boolean;
+  verdict: string;
+  aim?: string | undefined;
+  looked: string[];
+  nodes: NodeData[];
+  lost: string[];
+  away: string[];
+  /** All steps up to the proof. */
+  seconds: readonly [number, number];
+  /** The plan is made on another node (`to`), or waits for a look at nodes or for a word. */
+  elsewhere?: { aim: string; to?: string | undefined; open: string[] } | undefined;
+  /** Open ones come first; without one of their words the plan has no steps, or other ones. */
+  decisions: DecisionData[];
+  apiAway?: { from: string; until: string; seconds: [number, number] } | undefined;
+  notes: string[];
+  parts: PartData[];
+}
+
+/** The plan was refused, or could not be made. */
+export interface NoPlanData {
+  schemaVersion: typeof PLAN_SCHEMA;
+  ended: "refused" | "failed";
+  message: string;
+  hint: string;
+  decisions?: DecisionData[];
+}
+
+export function planAsData(plan: Plan, { noDisk }: Pick<PlanFacts, "noDisk">, damaged: boolean): PlanData {
+  const steps = plan.parts.flatMap(({ steps }) => steps);
+  const { cluster, kubernetes, node, verdict, aim, looked, lost, away, seconds, elsewhere } = plan;
+  const notes = [...plan.first, ...(elsewhere?.notes ?? [])];
+  return {
+    ...{ schemaVersion: PLAN_SCHEMA, ended: "ok", kit: VERSION, node, cluster, kubernetes },
+    ...{ made: plan.made.toISOString(), damaged, verdict, aim, looked, seconds },
+    nodes: plan.nodes.map(({ name, role, address, why, said }) => ({ name, role, address, why, said })),
+    ...{ lost: [...lost], away: [...away] },
+    elsewhere: elsewhere && { aim: elsewhere.aim, to: elsewhere.to, open: [...elsewhere.open] },
+    decisions: decisionsIn(notes, elsewhere ? [] : steps, noDisk),
+    apiAway: awayOf(steps),
+    notes: plan.first.filter(({ ways }) => !ways).map(({ text }) => text),
+    parts: plan.parts.map(({ number, title, why, undo, notes, steps: own }) => ({
+      ...{ number, title, why, undo },
+      notes: notes.map(({ text }) => text),
+      steps: own.map((step) => stepAsData(step, steps)),
+    })),
+  };
+}
+
+/** Data in the place of a plan that cannot be made: the reason, the next command, and what the operator may decide. */
+export function noPlan(why: Fail): NoPlanData {
+  const { message, hint } = why;
+  const data = {
+    schemaVersion: PLAN_SCHEMA,
+    ended: why instanceof Refused ? "refused" : "failed",
+    message,
+    hint,
+  };
+  if (!(why instanceof Unclear)) return data as NoPlanData;
+  const { names } = why;
+  const ways: Way[] = [
+    { does: `${listed(names)} is a worker`, says: { worker: names } },
+    { does: `${listed(names)} was a control plane node, and is lost for good`, says: { lost: names } },
+  ];
+  return { ...data, decisions: [{ id: "label", question: [message], ways }] } as NoPlanData;
+}
+
+/** Each with all of its ways, in the order of the notes. */
+function decisionsIn(
+  notes: readonly Note[],
+  steps: readonly SeenStep[],
+  noDisk: string | undefined,
+): DecisionData[] {
+  const open = notes.filter(({ ways }) => ways);
+  const groups = Map.groupBy(open, ({ decides }) => decides!);
+  const all = [...groups].map(
+    ([id, own]): DecisionData => ({
+      id,
+      question: own.map(({ text }) => text),
+      ways: own.flatMap(({ ways = [] }) => ways),
+    }),
+  );
+  const makes = steps.find((step) => MAKES_KEYS.includes(step.task!) && !isSeenDone(step));
+  return makes ? [...all, newKeys(makes, noDisk)] : all;
+}
+
+const MAKES_KEYS: readonly Task[] = ["new-cas", "new-internal-cas"];
+
+function newKeys({ task, costs }: SeenStep, noDisk: string | undefined): DecisionData {
+  const isInternal = task === "new-internal-cas";
+  const disk: Way[] =
+    noDisk === undefined ? [{ does: "Search the disk first: this takes minutes to hours", deep: true }] : [];
+  return {
+    id: "new-keys",
+    question: [
+      isInternal
+        ? "Keys of internal CAs were found nowhere. New ones cost little: no worker joins, and no pod restarts for them"
+        : "Lost keys were found nowhere. With a backup of the old keys, no worker joins, and no pod restarts",
+    ],
+    ways: [
+      ...disk,
+      { does: "I have a backup of the keys (a bundle of hand-over.ts): type its path", bundle: true },
+      { does: "Make new keys", newKeys: true, costs, irreversible: FOR_GOOD.newKeys.what },
+    ],
+  };
+}
+
+function stepAsData(step: SeenStep, all: readonly SeenStep[]): StepData {
+  const { number, task, does, on, acts, exit, ends, costs, seconds, longer, note, irreversible = [] } = step;
+  return {
+    ...{ number, task, does, on, acts, exit, ends, costs, seconds, longer, note },
+    irreversible: [...irreversible],
+    makesVoid: makesVoid(step, all),
+    isDone: isSeenDone(step),
+  };
+}
+
+/** From the first step that stops a control plane to the one that brings it back. */
+function awayOf(steps: readonly SeenStep[]): PlanData["apiAway"] {
+  const first = steps.findIndex(({ task }) => task && STOPS.includes(task));
+  const last = steps.findIndex(({ task }) => task === "control-plane");
+  if (first < 0 || last < first) return undefined;
+  const between = steps.slice(first, last + 1);
+  const sum = (end: 0 | 1) =>
+    between.reduce(
+      (all, { seconds, sideBySide, on }) => all + seconds[end] * (sideBySide ? 1 : on.length),
+      0,
+    );
+  return { from: steps[first]!.number, until: steps[last]!.number, seconds: [sum(0), sum(1)] };
+}
