@@ -34,6 +34,7 @@ async function main() {
       ...{ transport, first, person: isThere ? new AtTerminal() : NOBODY },
       kit: await kitFile(values.kit, dir, runbook),
       known: linesOfRunbook(runbook),
+      folder: process.cwd(),
       log: new LogFile(values.log ?? `repair-${timeNow()}.log`),
       ...{
         again: againLine(destination),

@@ -2,14 +2,15 @@
  * One act of a step, done: typed on its nodes, or a file brought. A line is shown as a person would type it, before it is
  * typed. Twenty nodes at the same time at most; of workers that join, one goes alone first.
  */
-import { writeFileSync } from "node:fs";
-import { basename, dirname } from "node:path";
+import { existsSync, writeFileSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
 import { inParallel } from "../api/many.ts";
-import { Fail } from "../fail.ts";
+import { Fail, failOf } from "../fail.ts";
 import { PACK_RUNS } from "../node/rescue-folder.ts";
 import { FEW, listed, plainLine, quoteUntrusted } from "../plain.ts";
 import {
   type Act,
+  type BringKit,
   type Carry,
   type Fetch,
   type Gather,
@@ -49,8 +50,7 @@ export async function doAct(session: Session, step: Step, act: Act): Promise<Sto
     case "type-printed":
       return await typeOnAll(session, step, act);
     case "kit":
-      for (const name of act.to) await bringKit(session, hostOf(session, name));
-      return undefined;
+      return await bringKits(session, act);
     case "carry":
       return await carry(session, act);
     case "fetch":
@@ -99,6 +99,16 @@ async function typeOnAll(
   const [first, ...others] = step.task === "join" && open.length > 2 ? open : [undefined, ...open];
   if (first !== undefined) await one(first);
   if (!stopped) await inParallel(others as string[], act.sideBySide || step.task === "verify" ? FEW : 1, one);
+  return stopped;
+}
+
+/** Twenty at a time; the first that does not take it is where the step stops. */
+async function bringKits(session: Session, { to }: BringKit): Promise<Stopped | undefined> {
+  let stopped: Stopped | undefined;
+  await inParallel(to, FEW, async (name) => {
+    const why = await failOf(() => bringKit(session, hostOf(session, name)));
+    if (why) stopped ??= { node: name, command: "the kit", reason: why.message, hint: why.hint, exitCode: 1 };
+  });
   return stopped;
 }
 
@@ -256,17 +266,20 @@ async function fetchFile(session: Session, { from, file }: Fetch): Promise<Stopp
       exitCode: 1,
       reason: `${path} came here with other bytes than lie there`,
     };
-  const name = newName(basename(path));
-  writeFileSync(name, bytes, { mode: 0o600, flag: "wx" });
+  const name = newName(session.folder, basename(path));
+  writeFileSync(join(session.folder, name), bytes, { mode: 0o600, flag: "wx" });
   tell(`      ${name} is here: ${bytes.length} bytes, the same sha256 as on ${from}`);
   return undefined;
 }
 
-/** "report.html" → "report-20261202T043100.html". */
-export function newName(name: string, at = new Date()): string {
-  const time = at.toISOString().slice(0, 19).replaceAll(/[-:]/g, "");
+/** "report.html" → "report-20261202T043100.html"; with "-2" behind the time if that one is there. */
+function newName(folder: string, name: string): string {
+  const time = new Date().toISOString().slice(0, 19).replaceAll(/[-:]/g, "");
   const dot = name.lastIndexOf(".");
-  return `${name.slice(0, dot)}-${time}${name.slice(dot)}`;
+  for (let count = 1; ; count++) {
+    const own = `${name.slice(0, dot)}-${time}${count > 1 ? `-${count}` : ""}${name.slice(dot)}`;
+    if (!existsSync(join(folder, own))) return own;
+  }
 }
 
 /** A node that cannot give its transcripts is named: the report is made without them. */

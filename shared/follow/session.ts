@@ -50,6 +50,8 @@ export interface Session {
   /** "1f cp2 ./bunw …": ended as the plan says. */
   done: Set<string>;
   log: Log;
+  /** Fetched files come here. */
+  folder: string;
   /** Ctrl-C was typed: the repair ends behind what runs now. */
   isStopping: boolean;
 }
@@ -65,7 +67,7 @@ type Given =
   | "mayMakeKeys"
   | "mayBegin";
 
-export function newSession(given: Pick<Session, Given | "log" | "again" | "cleansUp">): Session {
+export function newSession(given: Pick<Session, Given | "log" | "again" | "cleansUp" | "folder">): Session {
   return {
     ...given,
     user: given.first.user,
@@ -80,6 +82,7 @@ export function doneMark({ number }: Pick<StepData, "number">, node: string, lin
 }
 
 export interface Logged {
+  /** When it was typed: ISO 8601. */
   at: string;
   /** "1a"; unset: it looks, or brings something. */
   step?: string | undefined;
@@ -87,12 +90,15 @@ export interface Logged {
   command: string;
   seconds: number;
   exitCode: number;
-  /** The end of what was printed, without secrets. */
-  said?: string | undefined;
+  /** The ends of what was printed, without secrets. */
+  stdout?: string | undefined;
+  stderr?: string | undefined;
 }
 
+type Typed = Omit<Logged, "at" | "stdout" | "stderr">;
+
 export interface Log {
-  add(line: Omit<Logged, "at" | "said">, output?: Output): void;
+  add(line: Typed, output?: Output): void;
 }
 
 /** JSON lines, a command each, in a new file of this machine; no secret. */
@@ -112,10 +118,12 @@ export class LogFile implements Log {
     }
   }
 
-  add(line: Omit<Logged, "at" | "said">, output?: Output) {
-    const end = output && redact(output.stderr.slice(-MOST_OF_A_SCRIPT)).text;
-    const whole: Logged = { at: new Date().toISOString(), ...line, ...(end && { said: end }) };
-    appendFileSync(this.path, `${JSON.stringify({ ...whole, command: redact(whole.command).text })}\n`);
+  add(line: Typed, output?: Output) {
+    const end = (text: string | undefined) => text && redact(text.slice(-MOST_OF_A_SCRIPT)).text;
+    const [stdout, stderr] = [end(output?.stdout), end(output?.stderr)];
+    const at = new Date(Date.now() - 1000 * line.seconds).toISOString();
+    const whole: Logged = { at, ...line, command: redact(line.command).text, stdout, stderr };
+    appendFileSync(this.path, `${JSON.stringify(whole)}\n`);
   }
 }
 

@@ -80,7 +80,7 @@ export function linesOfRunbook(runbook: string): ReadonlySet<string> {
   return new Set(readRunbook(runbook).blocks.flatMap(({ on, commands }) => (on ? commands : [])));
 }
 
-const VALUE = String.raw`(?:[\w.:,@%+=/[\]-]+|'[\w.:,@%+=/[\] -]+')`;
+const VALUE = String.raw`(?:(?!-)[\w.:,@%+=/[\]-]+|'[\w.:,@%+=/[\] -]+')`;
 
 /** Options that a plan, or a script that prints a line, may put behind a script. */
 // biome-ignore format: a list

