@@ -11,7 +11,7 @@ import { Fail } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { repairAll } from "../shared/follow/follow-plan.ts";
 import type { Host } from "../shared/follow/host.ts";
-import { HOME, kitFile } from "../shared/follow/kit-file.ts";
+import { HOME, isCheckout, kitFile } from "../shared/follow/kit-file.ts";
 import { REMOTE_KIT } from "../shared/follow/look-around.ts";
 import { AtTerminal, NOBODY } from "../shared/follow/person.ts";
 import { LogFile, newSession, type Session, type Words } from "../shared/follow/session.ts";
@@ -67,8 +67,9 @@ function firstHost(destination: string | undefined): Host {
 }
 
 function againLine(destination: string | undefined): string {
-  return destination === undefined
-    ? "./bunw scripts/repair.ts"
+  if (destination === undefined) return "./bunw scripts/repair.ts";
+  return isCheckout()
+    ? shell`npm run repair -- ${destination}`
     : shell`./bunw scripts/repair.ts ${destination}`;
 }
 

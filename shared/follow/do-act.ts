@@ -3,26 +3,18 @@
  * typed. Twenty nodes at the same time at most; of workers that join, one goes alone first.
  */
 import { existsSync, writeFileSync } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { basename, join } from "node:path";
 import { inParallel } from "../api/many.ts";
 import { Fail, failOf } from "../fail.ts";
 import { PACK_RUNS } from "../node/rescue-folder.ts";
 import { FEW, listed, plainLine, quoteUntrusted } from "../plain.ts";
-import {
-  type Act,
-  type BringKit,
-  type Carry,
-  type Fetch,
-  type Gather,
-  type Typed,
-  type TypedPrinted,
-  typedByHand,
-} from "../plan/act.ts";
+import type { Act, BringKit, Carry, Fetch, Gather, Typed, TypedPrinted } from "../plan/act.ts";
 import type { StepData } from "../plan/plan-data.ts";
 import { answer, say, tell } from "../run.ts";
 import { waitFor } from "../wait-for.ts";
-import { type Host, inKit, LOCKED, LOST, type Output, thereOf } from "./host.ts";
+import { carriedTo, type Host, inKit, LOCKED, LOST, type Output, thereOf } from "./host.ts";
 import { Lanes } from "./lanes.ts";
+import { linesByHand } from "./left-by-hand.ts";
 import { bringKit, meetOnce } from "./look-around.ts";
 import { doneMark, type Session } from "./session.ts";
 import { isKnownLine } from "./trusted-plan.ts";
@@ -43,8 +35,7 @@ type Step = Pick<StepData, "number" | "exit"> & Partial<Pick<StepData, "task">>;
 /** Undefined: it ended as the plan says. Errors: Fail where a line is none of this kit's. */
 export async function doAct(session: Session, step: Step, act: Act): Promise<Stopped | undefined> {
   if (isIdle(session, step)) return void say("no worker has to join: nothing is carried or typed for it");
-  const shown = typedByHand(act, { printed: (number) => session.printed.get(number) });
-  if (shown) answer(`      ${plainLine(shown)}`);
+  for (const line of linesByHand(session, act)) answer(`      ${line}`);
   switch (act.do) {
     case "type":
     case "type-printed":
@@ -132,24 +123,10 @@ async function typeOn(
 ): Promise<Output | { stopped: Stopped }> {
   const host = hostOf(session, name);
   const began = Date.now();
-  let wasLost = false;
-  const attempt = async () => {
-    const how = { onLine: (text: string) => lanes.said(name, text) };
-    const output = await session.transport.run(host, thereOf(host, typed), how);
-    if (output.exitCode !== LOST) return output;
-    wasLost = true;
-    session.met.delete(name);
-    lanes.said(name, "the connection was lost");
-    return undefined;
-  };
-  const until = { seconds: RECONNECT, hint: `look at the network of ${name}, then run the same line again` };
-  const isOver = async () => {
-    if (session.isStopping && wasLost) return LEFT;
-    if (!(await meetOnce(session, host))) return undefined;
-    const output = await attempt();
-    return wasLost && output?.exitCode === LOCKED ? undefined : output;
-  };
-  const output = (await waitFor(`${name} to end this step`, isOver, until)) ?? LEFT;
+  const how = { onLine: (text: string) => lanes.said(name, text) };
+  const once = () => session.transport.run(host, thereOf(host, typed), how);
+  const first = await once();
+  const output = first.exitCode === LOST ? await afterLoss(session, host, once) : first;
   const { exitCode, stdout, stderr } = output;
   session.log.add(
     { step: step.number, node: name, command: typed, seconds: (Date.now() - began) / 1000, exitCode },
@@ -160,6 +137,22 @@ async function typeOn(
   if (!ok) return { stopped: stoppedAt(name, typed, output) };
   session.done.add(doneMark(step, name, line));
   return output;
+}
+
+/** Once more, as soon as the node answers; what runs there without this connection is waited for. */
+async function afterLoss(session: Session, host: Host, once: () => Promise<Output>): Promise<Output> {
+  const { name } = host;
+  session.met.delete(name);
+  const probe = async () => {
+    if (session.isStopping) return LEFT;
+    if (!(await meetOnce(session, host))) return undefined;
+    const output = await once();
+    if (output.exitCode === LOST) session.met.delete(name);
+    return output.exitCode === LOST || output.exitCode === LOCKED ? undefined : output;
+  };
+  const hint = `look at the network of ${name}, then run the same line again`;
+  const output = await waitFor(`${name} to answer again`, probe, { seconds: RECONNECT, hint, easing: true });
+  return output ?? LEFT;
 }
 
 /** Seconds for which a lost connection is made again. */
@@ -224,26 +217,16 @@ function keepPrinted({ printed, known }: Session, { number }: Step, line: string
 }
 
 /** Through this machine's memory, by a pipe of two connections; never on its disk. */
-async function carry(session: Session, { from, to, files, keep }: Carry): Promise<Stopped | undefined> {
-  const source = hostOf(session, from);
-  for (const name of to) {
-    const target = hostOf(session, name);
-    const paths = files.map((file) => file.replace("NODE", name));
-    const folder = dirname(paths[0]!);
-    const names = paths.map((path) => basename(path)).join(" ");
-    const [own, into] = folder.startsWith("/") ? [folder, folder] : [`${source.kit}/${folder}`, target.kit];
-    const pack = `tar -C ${own} -cf - ${names}`;
-    const unpack = `tar -C ${into} -xp${keep ? "k" : ""}f - ${names}`;
+async function carry(session: Session, act: Carry): Promise<Stopped | undefined> {
+  for (const name of act.to) {
+    const [source, target] = [hostOf(session, act.from), hostOf(session, name)];
     if (source === target) continue;
+    const { pack, unpack } = carriedTo(act, source, target);
     const began = Date.now();
     const why = await session.transport.pipe(source, pack, target, unpack);
     const exitCode = why === undefined ? 0 : 1;
-    session.log.add({
-      node: name,
-      command: `${pack}   # ${from}, then ${unpack}`,
-      seconds: (Date.now() - began) / 1000,
-      exitCode,
-    });
+    const seconds = (Date.now() - began) / 1000;
+    session.log.add({ node: name, command: `${unpack}   # from ${act.from}: ${pack}`, seconds, exitCode });
     if (why !== undefined) return { node: name, command: unpack, exitCode, reason: why };
   }
   return undefined;

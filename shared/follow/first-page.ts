@@ -26,13 +26,17 @@ export function showFirstPage(plan: PlanData) {
   const { cluster, kubernetes, nodes, aim, verdict } = plan;
   const roles = (role: RegExp) => nodes.filter((node) => role.test(node.role)).length;
   const lines = [
-    `${cluster ?? "this cluster"}${kubernetes ? `, Kubernetes ${kubernetes}` : ""}: ${roles(/control plane/)} control plane nodes, ${roles(/worker/)} workers`,
+    `${cluster ?? "this cluster"}${kubernetes ? `, Kubernetes ${kubernetes}` : ""}: ${counted(roles(/control plane/), "control plane node")}, ${counted(roles(/worker/), "worker")}`,
     ...rowsOf(plan),
     "",
     `${aim ?? verdict}`,
     ...plan.notes.map((note) => `  note: ${note}`),
   ];
   answer(["", ...lines.map(plainLine)].join("\n"));
+}
+
+function counted(number: number, what: string): string {
+  return `${number} ${what}${number === 1 ? "" : "s"}`;
 }
 
 const MOST_ROWS = 20;

@@ -42,7 +42,7 @@ async function lookAndFollow(session: Session): Promise<Next> {
     answer("\nNothing has to be done.");
     return ENDS.repaired;
   }
-  return (await begins(session, plan)) ?? (await followSteps(session, steps));
+  return (await begins(session, plan)) ?? (await followSteps(session, steps, plan.apiAway));
 }
 
 /** A plan that cannot be made may wait for a word; else its own error and hint are the end. */
@@ -124,8 +124,13 @@ async function asked(session: Session, text: string): Promise<Next> {
   return way === 0 ? "look again" : ENDS.stopped;
 }
 
-async function followSteps(session: Session, steps: readonly StepData[]): Promise<Next> {
+async function followSteps(
+  session: Session,
+  steps: readonly StepData[],
+  apiAway: PlanData["apiAway"],
+): Promise<Next> {
   let end: End = ENDS.repaired;
+  const watch = new Stopwatch(apiAway);
   const left = [...steps];
   for (let step = left[0]; step; step = left[0]) {
     if (session.isStopping) return byHand(session, left, ENDS.interrupted);
@@ -134,7 +139,7 @@ async function followSteps(session: Session, steps: readonly StepData[]): Promis
       while (left[0]?.task === task) left.shift();
       continue;
     }
-    const stopped = await doStep(session, step);
+    const stopped = await watch.during(step, () => doStep(session, step));
     if (stopped === undefined) left.shift();
     else if (step.task === "verify") {
       end = ENDS.bad;
@@ -148,7 +153,7 @@ async function followSteps(session: Session, steps: readonly StepData[]): Promis
       if (next === "end") return byHand(session, left, ENDS.stopped);
     }
   }
-  sayEnd(session, end);
+  sayEnd(session, end, watch);
   return end;
 }
 
@@ -187,9 +192,35 @@ async function isWanted(session: Session, { task, acts, note, does }: StepData):
   return way === 0;
 }
 
-function sayEnd({ cleansUp, again }: Session, end: End) {
+function sayEnd({ cleansUp, again }: Session, end: End, watch: Stopwatch) {
   const words =
-    end === ENDS.repaired ? "Repaired, and verified." : "Repaired, but a check fails: see part 5 above.";
-  const later = cleansUp ? "" : ` When nothing is missing any more, days from now: ${again} --clean-up`;
-  answer(`\n${words}${later}`);
+    end === ENDS.repaired ? "Repaired, and verified" : "Repaired, but a check fails: see part 5 above";
+  const later = cleansUp ? "" : `\nWhen nothing is missing any more, days from now: ${again} --clean-up`;
+  answer(`\n${words}, ${watch.words()}.${later}`);
+}
+
+/** How long it took, and how long of it the API may have been away: from the first step that stops it to its return. */
+class Stopwatch {
+  readonly #began = performance.now();
+  readonly #apiAway: PlanData["apiAway"];
+  #away: number | undefined;
+  #back: number | undefined;
+
+  constructor(apiAway: PlanData["apiAway"]) {
+    this.#apiAway = apiAway;
+  }
+
+  async during<T>({ number }: StepData, action: () => Promise<T>): Promise<T> {
+    if (number === this.#apiAway?.from) this.#away ??= performance.now();
+    const result = await action();
+    if (number === this.#apiAway?.until) this.#back = performance.now();
+    return result;
+  }
+
+  words(): string {
+    const seconds = (milliseconds: number) => `${Math.round(milliseconds / 1000)} s`;
+    const whole = `in ${seconds(performance.now() - this.#began)}`;
+    if (this.#away === undefined || this.#back === undefined) return whole;
+    return `${whole}; the API was away for ${seconds(this.#back - this.#away)} of it at most`;
+  }
 }

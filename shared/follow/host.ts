@@ -1,4 +1,6 @@
 /** A node as the follower of a plan reaches it. Commands are typed there as root, in the kit's folder where they need it. */
+import { basename, dirname } from "node:path";
+import type { Carry } from "../plan/act.ts";
 import { KIT_PLACE } from "../plan/paste.ts";
 
 export interface Host {
@@ -60,4 +62,21 @@ export function thereOf(host: Host, command: string): string {
 
 export function inKit({ kit }: Host, command: string): string {
   return `cd ${kit} && ${command}`;
+}
+
+/** How files go from one node to another: root's tar packs and unpacks them, with owner and mode. */
+export function carriedTo(
+  { files, keep }: Carry,
+  source: Host,
+  target: Host,
+): { pack: string; unpack: string } {
+  const paths = files.map((file) => file.replace("NODE", target.name));
+  const folder = dirname(paths[0]!);
+  const names = paths.map((path) => basename(path)).join(" ");
+  const isAbsolute = folder.startsWith("/");
+  const own = isAbsolute ? folder : folder === "." ? source.kit : `${source.kit}/${folder}`;
+  return {
+    pack: `tar -C ${own} -cf - ${names}`,
+    unpack: `tar -C ${isAbsolute ? folder : target.kit} -xp${keep ? "k" : ""}f - ${names}`,
+  };
 }

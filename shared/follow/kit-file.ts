@@ -42,15 +42,19 @@ function unpackIn(runbook: string): string {
   return kitProgram(line ?? "").program;
 }
 
+/** What packs a kit does not travel to the nodes. */
+export function isCheckout(): boolean {
+  return existsSync(join(HOME, PACKER));
+}
+
 async function packed(dir: string): Promise<string> {
   const path = join(dir, "kit.tar.gz");
-  const isCheckout = existsSync(join(HOME, PACKER));
-  const command = isCheckout ? [process.execPath, PACKER, "--out", path] : packItself(path);
-  say(isCheckout ? "packs the kit, which takes some seconds" : "packs this kit for the other nodes");
+  const command = isCheckout() ? [process.execPath, PACKER, "--out", path] : packItself(path);
+  say(isCheckout() ? "packs the kit, which takes some seconds" : "packs this kit for the other nodes");
   const { exitCode, stderr } = Bun.spawnSync(command, { cwd: HOME, stdout: "ignore", stderr: "pipe" });
   if (exitCode === 0) return path;
   throw new Fail(`The kit cannot be packed: ${stderr.toString().trim().split("\n").at(-1)}`, {
-    hint: isCheckout ? "npm run pack shows why" : "unpack the kit again, and run the same line there",
+    hint: isCheckout() ? "npm run pack shows why" : "unpack the kit again, and run the same line there",
   });
 }
 

@@ -25,7 +25,8 @@ const LONGEST_LINE = 4096;
 
 export class Ssh implements Transport, Disposable {
   readonly #dir = mkdtempSync(join(process.env.XDG_RUNTIME_DIR ?? tmpdir(), "kpr-ssh-"));
-  readonly #sockets = new Map<string, string>();
+  /** A host may get another name, once its plan has said it. */
+  readonly #sockets = new Map<Host, string>();
   readonly #isAsked: boolean;
   #way = DIRECTLY;
 
@@ -38,7 +39,7 @@ export class Ssh implements Transport, Disposable {
     if (host.isHere) return true;
     if (this.#sockets.size === 0) this.#way = await wayTo(host);
     const socket = join(this.#dir, String(this.#sockets.size));
-    this.#sockets.set(host.name, socket);
+    this.#sockets.set(host, socket);
     const master = ["-M", "-N", "-f", "-o", "ControlPersist=60"];
     const asks = ["-o", this.#isAsked ? "StrictHostKeyChecking=ask" : "BatchMode=yes"];
     const child = Bun.spawn(["ssh", ...master, ...asks, ...this.#options(host), loginOf(host)], {
@@ -48,10 +49,10 @@ export class Ssh implements Transport, Disposable {
   }
 
   #options(host: Host): string[] {
-    const { name, alias } = host;
+    const { alias } = host;
     const { port, proxyJump } = this.#way;
     return [
-      ...["-o", `ControlPath=${this.#sockets.get(name) ?? "none"}`, "-o", "ConnectTimeout=10"],
+      ...["-o", `ControlPath=${this.#sockets.get(host) ?? "none"}`, "-o", "ConnectTimeout=10"],
       ...["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"],
       ...(alias && port !== DIRECTLY.port ? ["-p", port] : []),
       ...(alias && proxyJump !== DIRECTLY.proxyJump ? ["-J", proxyJump] : []),
@@ -98,8 +99,8 @@ export class Ssh implements Transport, Disposable {
   }
 
   [Symbol.dispose]() {
-    for (const [name, socket] of this.#sockets)
-      Bun.spawnSync(["ssh", "-o", `ControlPath=${socket}`, "-O", "exit", name], {
+    for (const [host, socket] of this.#sockets)
+      Bun.spawnSync(["ssh", "-o", `ControlPath=${socket}`, "-O", "exit", loginOf(host)], {
         stdio: ["ignore", "ignore", "ignore"],
       });
     rmSync(this.#dir, { recursive: true, force: true });

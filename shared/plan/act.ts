@@ -2,7 +2,6 @@
  * The acts of a step of a plan, as data: the page, `repair`, a playbook and the lab are made of it. Nodes are names. A file
  * without a folder lies in the kit's folder; NODE in its path is the name of the node that gets it.
  */
-import { listed } from "../plain.ts";
 
 /** Typed as root in the kit's folder of each of these nodes. */
 export interface Typed {
@@ -68,36 +67,4 @@ export type Act = Typed | TypedPrinted | BringKit | Carry | Fetch | Gather;
 /** Names of nodes at which the act is done. */
 export function actsOn(act: Act): readonly string[] {
   return "on" in act ? act.on : act.do === "gather" ? act.from : act.do === "fetch" ? [act.from] : act.to;
-}
-
-/**
- * The act as a person types it in a shell of the named node: "cp1, cp2# ./bunw scripts/01-etcd.ts". `printed`: what a step
- * has printed, if it is known. Undefined: nothing is left of it on `on`.
- */
-export function typedByHand(
-  act: Act,
-  {
-    on = actsOn(act),
-    printed,
-  }: { on?: readonly string[]; printed?: (step: string) => string | undefined } = {},
-): string | undefined {
-  if (on.length === 0) return undefined;
-  const names = listed(on);
-  switch (act.do) {
-    case "type":
-      return `${names}# ${act.command}`;
-    case "type-printed": {
-      const line = printed?.(act.keptBy) ?? `the line that step ${act.keptBy} has printed`;
-      const aside = act.moveAside.filter((name) => on.includes(name));
-      return `${names}# ${line}${aside.length > 0 ? `   # on ${listed(aside)} with --move-aside` : ""}`;
-    }
-    case "kit":
-      return `your machine# bring the kit to ${names}`;
-    case "carry":
-      return `your machine# copy ${act.files.join(" and ")} from ${act.from} to ${names}, with owner and mode`;
-    case "fetch":
-      return `your machine# copy ${act.file} from ${act.from} to here`;
-    case "gather":
-      return `your machine# copy the transcripts of ${names} into ${act.into} of ${act.to}`;
-  }
 }

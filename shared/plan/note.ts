@@ -13,6 +13,8 @@ export interface Note {
   text: string;
   /** Pasted on the operator's machine; before any plan typed on this node. */
   commands: string[];
+  /** It is about lines to paste alone: who follows the plan as data has done it. */
+  isForHands?: true;
   /** Ways to decide, for who is asked with numbers. */
   ways?: Way[];
   /** The question that they answer; set with `ways`. */

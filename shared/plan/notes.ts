@@ -51,6 +51,7 @@ export function firstNotes({ course, next, damage, damaged }: Assessment, asked:
     notes.push({
       text: hold === undefined ? ASK : `Step ${hold} first: it stops the loss. ${ASK}`,
       commands: [ask],
+      isForHands: true,
     });
   // no plan for new keys is printed without the operator's word
   if (away && away.open.length > 0)

@@ -5,7 +5,7 @@
 import type { Task } from "../facts/course.ts";
 import { type Fail, Refused } from "../fail.ts";
 import { listed } from "../plain.ts";
-import { FOR_GOOD, VERSION } from "../run.ts";
+import { VERSION } from "../run.ts";
 import type { Act } from "./act.ts";
 import type { Plan, SeenStep } from "./make-plan.ts";
 import type { DecisionId, Note, Way } from "./note.ts";
@@ -113,7 +113,7 @@ export function planAsData(plan: Plan, { noDisk }: Pick<PlanFacts, "noDisk">, da
     elsewhere: elsewhere && { aim: elsewhere.aim, to: elsewhere.to, open: [...elsewhere.open] },
     decisions: decisionsIn(notes, elsewhere ? [] : steps, noDisk),
     apiAway: awayOf(steps),
-    notes: plan.first.filter(({ ways }) => !ways).map(({ text }) => text),
+    notes: plan.first.filter(({ ways, isForHands }) => !ways && !isForHands).map(({ text }) => text),
     parts: plan.parts.map(({ number, title, why, undo, notes, steps: own }) => ({
       ...{ number, title, why, undo },
       notes: notes.map(({ text }) => text),
@@ -161,7 +161,7 @@ function decisionsIn(
 
 const MAKES_KEYS: readonly Task[] = ["new-cas", "new-internal-cas"];
 
-function newKeys({ task, costs }: SeenStep, noDisk: string | undefined): DecisionData {
+function newKeys({ task, irreversible = [] }: SeenStep, noDisk: string | undefined): DecisionData {
   const isInternal = task === "new-internal-cas";
   const disk: Way[] =
     noDisk === undefined ? [{ does: "Search the disk first: this takes minutes to hours", deep: true }] : [];
@@ -175,7 +175,7 @@ function newKeys({ task, costs }: SeenStep, noDisk: string | undefined): Decisio
     ways: [
       ...disk,
       { does: "I have a backup of the keys (a bundle of hand-over.ts): type its path", bundle: true },
-      { does: "Make new keys", newKeys: true, costs, irreversible: FOR_GOOD.newKeys.what },
+      { does: "Make new keys", newKeys: true, ...(irreversible[0] && { irreversible: irreversible[0] }) },
     ],
   };
 }

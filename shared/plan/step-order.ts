@@ -180,9 +180,13 @@ export function withOutage<S extends PlanStep>(steps: readonly S[], { several, o
     if (several && !whole)
       return `the control plane of this node stops ${until}; the API of the others keeps running. ${NO_RESTART}`;
     if (step !== stops[0]) return `nothing more: the API is unavailable ${until}`;
-    return `${api} is unavailable ${until}, also if it still answers now. Read the steps up to ${back.number} first. ${NO_RESTART}`;
+    return `${api} is unavailable ${until}, also if it still answers now. ${NO_RESTART}`;
   };
-  return steps.map((step) => ({ ...step, costs: costsOf(step) }));
+  const noteOf = (step: S) =>
+    step === stops[0] && !(several && !whole)
+      ? { note: [`Read the steps up to ${back.number} first`, ...(step.note ? [step.note] : [])].join(". ") }
+      : {};
+  return steps.map((step) => ({ ...step, costs: costsOf(step), ...noteOf(step) }));
 }
 
 const NO_RESTART = "No running workload stops";

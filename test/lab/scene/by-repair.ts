@@ -4,6 +4,7 @@
  */
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { stripVTControlCharacters } from "node:util";
 import type { Logged } from "../../../shared/follow/session.ts";
 import type { Machine } from "../machine/machine.ts";
 import { operatorsTerminal, type Way } from "./reachable.ts";
@@ -74,13 +75,12 @@ export async function repairByOneCommand(
 
 /** Undefined: nothing is asked, or none of the ways is meant: then the test stops there. */
 function numberFor(screen: string, ways: readonly RegExp[]): string | undefined {
-  if (!/Type a number \(1-\d+\): (?:\u001b\[\d+G)?$/.test(screen)) return undefined;
-  const shown = [...screen.replaceAll("\r", "").matchAll(/^ {2}(\d+) {2}(.+)$/gm)].map(
-    ([, number, words]) => ({
-      number: number!,
-      words: words!,
-    }),
-  );
+  const text = stripVTControlCharacters(screen).replaceAll("\r", "");
+  if (!/Type a number \(1-\d+\): $/.test(text)) return undefined;
+  const shown = [...text.matchAll(/^ {2}(\d+) {2}(.+)$/gm)].map(([, number, words]) => ({
+    number: number!,
+    words: words!,
+  }));
   // the last list is the question's
   const last = shown.slice(shown.findLastIndex(({ number }) => number === "1"));
   for (const way of ways) {
