@@ -1,8 +1,8 @@
 #!/usr/bin/env bun
 /**
- * Follows the plan: `npm run repair -- root@NODE` on your machine, or this script on a control plane
- * node. It brings the kit to the nodes, asks all of them, shows one screen, and types what the plan
- * has, node by node. You decide by numbers. The same command again continues.
+ * Follows the plan: `npm run repair -- root@NODE` on your machine, or this script on a control
+ * plane node. It brings the kit to the nodes, asks all of them, shows one screen, and types what
+ * the plan has, node by node. You decide by numbers. The same command again continues.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -13,8 +13,8 @@ import { repairAll } from "../shared/follow/follow-plan.ts";
 import type { Host } from "../shared/follow/host.ts";
 import { HOME, isCheckout, kitFile } from "../shared/follow/kit-file.ts";
 import { REMOTE_KIT } from "../shared/follow/look-around.ts";
-import { AtTerminal, NOBODY } from "../shared/follow/person.ts";
-import { LogFile, newSession, type Session, type Words } from "../shared/follow/session.ts";
+import { AtTerminal, NO_PERSON } from "../shared/follow/person.ts";
+import { newSession, RepairLog, type Session, type Words } from "../shared/follow/session.ts";
 import { Ssh } from "../shared/follow/ssh.ts";
 import { linesOfRunbook } from "../shared/follow/trusted-plan.ts";
 import { isUserName, ROOT } from "../shared/plan/paste.ts";
@@ -31,11 +31,11 @@ async function main() {
   using transport = new Ssh(isThere);
   try {
     const session = newSession({
-      ...{ transport, first, person: isThere ? new AtTerminal() : NOBODY },
+      ...{ transport, first, person: isThere ? new AtTerminal() : NO_PERSON },
       kit: await kitFile(values.kit, dir, runbook),
       known: linesOfRunbook(runbook),
       folder: process.cwd(),
-      log: new LogFile(values.log ?? `repair-${timeNow()}.log`),
+      log: new RepairLog(values.log ?? `repair-${timeNow()}.log`),
       ...{
         again: againLine(destination),
         cleansUp: values["clean-up"] ?? false,
@@ -66,12 +66,16 @@ function firstHost(destination: string | undefined): Host {
   });
 }
 
+const NPM = "npm run repair --";
+
 function againLine(destination: string | undefined): string {
   if (destination === undefined) return "./bunw scripts/repair.ts";
-  return isCheckout()
-    ? shell`npm run repair -- ${destination}`
-    : shell`./bunw scripts/repair.ts ${destination}`;
+  const typed = shell`${destination}`;
+  return isCheckout() ? `${NPM} ${typed}` : shell`./bunw scripts/repair.ts ${destination}`;
 }
+
+const ENDS_SOON = `
+It ends behind what runs now. Ctrl-C again leaves at once: what runs on a node runs on there.`;
 
 /** The first one: it ends behind what runs now; the second one: at once. */
 function stopOnSignals(session: Session, transport: Disposable) {
@@ -82,9 +86,7 @@ function stopOnSignals(session: Session, transport: Disposable) {
   process.on("SIGINT", () => {
     if (session.isStopping) return leave(130);
     session.isStopping = true;
-    answer(
-      "\nIt ends behind what runs now. Ctrl-C again leaves at once: what runs on a node then runs on there to its end.",
-    );
+    answer(ENDS_SOON);
   });
   process.on("SIGHUP", () => leave(129));
   process.on("SIGTERM", () => leave(143));
@@ -95,15 +97,16 @@ const USAGE = `Usage:
     ./bunw scripts/repair.ts [USER@]NODE [options] the same, from an unpacked kit
     ./bunw scripts/repair.ts [options]             on a control plane node itself: the others by ssh
 
-NODE is a control plane node, as ssh takes it: an address, or a name of your ssh configuration, whose
+NODE is a control plane node, as ssh takes it: an address, or a name of your ssh configuration. Its
 jump host and port count for the other nodes, too. USER is root, or may use sudo there without a
-password. It looks at all nodes and shows one screen: what happened, what will be done, how long the
-API is away, what cannot be taken back. Nothing but a look is done before you say so; then each line
-is shown as a person would type it. Ctrl-C ends it behind what runs; the same line again continues.
+password. It looks at all nodes, and shows one screen: what happened, what will be done, and how
+long the API is unavailable. It names what cannot be taken back. Nothing but a look is done before you say
+so. Then each line is shown as a person would type it. Ctrl-C ends it behind what runs, and the
+same line again continues.
 
 Options:
-    --yes            Ask nothing. Without a decision that no option makes, it ends with 3, and prints
-                     the options that decide.
+    --yes            Ask nothing. If a decision is open, it ends with 3, and prints the options that
+                     decide.
     --new-keys       With --yes: make new keys if the old ones are nowhere.
     --deep           Search the disk of the node for lost keys as well, which takes long.
     --lost NODES     These are lost for good.
@@ -120,7 +123,8 @@ Options:
     --clean-up       After the proof: remove what the repair has saved, and the kit.
 
 Exit codes: 0 repaired and verified, or nothing has to be done, 1 stopped (see the hint),
-            2 a check of part 5 fails at the end, 3 waits for your decision, 130 ended by a signal`;
+            2 a check of part 5 fails at the end, 3 refused: waits for your decision,
+            130 ended by a signal`;
 
 const OPTIONS = {
   yes: { type: "boolean" },

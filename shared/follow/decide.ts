@@ -3,17 +3,18 @@
  * that the plan takes, files that are brought, or a search. Without a terminal the options of the line decide.
  */
 import { Fail } from "../fail.ts";
-import { listed, plainLine } from "../plain.ts";
+import { plainLine } from "../plain.ts";
 import type { Way } from "../plan/note.ts";
 import type { DecisionData } from "../plan/plan-data.ts";
 import { LISTS, type List } from "../plan/plan-facts.ts";
 import { answer, say } from "../run.ts";
+import { shell } from "../shell-line.ts";
 import { doAct } from "./do-act.ts";
 import { type Host, inKit } from "./host.ts";
 import type { Session } from "./session.ts";
 
 /** "changed": the nodes are looked at again; "wait": nobody has decided; "end": the operator stops here. */
-export type Decided = "go on" | "changed" | "wait" | "end";
+export type Decided = "continue" | "changed" | "wait" | "end";
 
 const LOOK_AGAIN = "Look again: I have changed something";
 const END = "End here: nothing more is done";
@@ -27,9 +28,9 @@ export async function decideAll(session: Session, decisions: readonly DecisionDa
     const title = `decide ${all - left + 1} of ${all}`;
     left -= 1;
     const decided = await decide(session, decision, title);
-    if (decided !== "go on") return decided;
+    if (decided !== "continue") return decided;
   }
-  return "go on";
+  return "continue";
 }
 
 async function decide(session: Session, { question, ways }: DecisionData, title: string): Promise<Decided> {
@@ -51,7 +52,7 @@ function shownWay({ does, costs, irreversible }: Way): string {
 async function follow(session: Session, way: Way): Promise<Decided> {
   if (way.newKeys) {
     session.mayMakeKeys = true;
-    return "go on";
+    return "continue";
   }
   if (way.deep) session.deep = true;
   if (way.says) addWords(session, way.says);
@@ -64,7 +65,7 @@ async function follow(session: Session, way: Way): Promise<Decided> {
   return "changed";
 }
 
-export function addWords({ words }: Session, more: NonNullable<Way["says"]>) {
+function addWords({ words }: Session, more: NonNullable<Way["says"]>) {
   for (const list of LISTS) {
     const names = [...(words[list] ?? []), ...(more[list] ?? [])];
     if (names.length > 0) words[list] = [...new Set(names)];
@@ -79,15 +80,15 @@ async function upload(session: Session, { path, to }: NonNullable<Way["upload"]>
   const folder = path.slice(0, path.lastIndexOf("/"));
   for (const name of to) {
     const host = session.hosts.get(name)!;
-    const put = `set -C; umask 077; mkdir -p ${folder} && cat > ${path}`;
+    const put = shell`set -C; umask 077; mkdir -p ${folder} && cat > ${path}`;
     const { exitCode, stderr } = await session.transport.run(host, put, { input });
     session.log.add({ node: name, command: put, seconds: 0, exitCode });
     if (exitCode !== 0) say(`${name}: ${path} was not written: ${plainLine(stderr.trim())}`);
-    else say(`${name}: wrote ${path}, ${input.length} bytes`);
+    else say(`wrote ${path} on ${name}: ${input.length} bytes`);
   }
 }
 
-/** Of the old keys: the script proves each key, and asks for the passphrase. */
+/** A bundle of the old keys: the script proves each key, and asks for the passphrase. */
 async function openBundle(session: Session) {
   const file = await session.person.path("The path of the bundle on this machine");
   if (file === undefined) return;
@@ -121,7 +122,7 @@ async function bytesOf(path: string): Promise<Uint8Array> {
 
 const MOST_UPLOADED = 64 * 2 ** 20;
 
-/** For who has no terminal: which options would decide. */
+/** Options that would decide, for who has no terminal. */
 export function optionsThatDecide(decisions: readonly DecisionData[]): string[] {
   return decisions.flatMap(({ ways }) =>
     ways.flatMap((way) => {
@@ -133,8 +134,4 @@ export function optionsThatDecide(decisions: readonly DecisionData[]): string[] 
         : [];
     }),
   );
-}
-
-export function namesOf(decisions: readonly DecisionData[]): string {
-  return listed(decisions.map(({ id }) => id));
 }

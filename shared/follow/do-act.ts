@@ -11,8 +11,9 @@ import { FEW, listed, plainLine, quoteUntrusted } from "../plain.ts";
 import type { Act, BringKit, Carry, Fetch, Gather, Typed, TypedPrinted } from "../plan/act.ts";
 import type { StepData } from "../plan/plan-data.ts";
 import { answer, say, tell } from "../run.ts";
+import { shell } from "../shell-line.ts";
 import { waitFor } from "../wait-for.ts";
-import { carriedTo, type Host, inKit, LOCKED, LOST, type Output, thereOf } from "./host.ts";
+import { CONNECTION_LOST, carriedTo, type Host, inKit, LOCKED, type Output, thereOf } from "./host.ts";
 import { Lanes } from "./lanes.ts";
 import { linesByHand } from "./left-by-hand.ts";
 import { bringKit, meetOnce } from "./look-around.ts";
@@ -126,7 +127,7 @@ async function typeOn(
   const how = { onLine: (text: string) => lanes.said(name, text) };
   const once = () => session.transport.run(host, thereOf(host, typed), how);
   const first = await once();
-  const output = first.exitCode === LOST ? await afterLoss(session, host, once) : first;
+  const output = first.exitCode === CONNECTION_LOST ? await afterLoss(session, host, once) : first;
   const { exitCode, stdout, stderr } = output;
   session.log.add(
     { step: step.number, node: name, command: typed, seconds: (Date.now() - began) / 1000, exitCode },
@@ -147,8 +148,8 @@ async function afterLoss(session: Session, host: Host, once: () => Promise<Outpu
     if (session.isStopping) return LEFT;
     if (!(await meetOnce(session, host))) return undefined;
     const output = await once();
-    if (output.exitCode === LOST) session.met.delete(name);
-    return output.exitCode === LOST || output.exitCode === LOCKED ? undefined : output;
+    if (output.exitCode === CONNECTION_LOST) session.met.delete(name);
+    return output.exitCode === CONNECTION_LOST || output.exitCode === LOCKED ? undefined : output;
   };
   const hint = `look at the network of ${name}, then run the same line again`;
   const output = await waitFor(`${name} to answer again`, probe, { seconds: RECONNECT, hint, easing: true });
@@ -270,7 +271,7 @@ async function gather(session: Session, { from, to, into }: Gather): Promise<Sto
   const target = hostOf(session, to);
   const missing: string[] = [];
   for (const name of from) {
-    const put = inKit(target, `mkdir -p -m 700 ${into} && cat > ${into}/${name}.tar`);
+    const put = inKit(target, shell`mkdir -p -m 700 ${into} && cat > ${`${into}/${name}.tar`}`);
     const why = await session.transport.pipe(hostOf(session, name), PACK_RUNS, target, put);
     if (why !== undefined) missing.push(name);
   }

@@ -6,20 +6,19 @@ import { listed, plainLine } from "../plain.ts";
 import type { PlanData, StepData } from "../plan/plan-data.ts";
 import { answer } from "../run.ts";
 
-/** Part 6: after the proof; and what is done days later. */
-const END = 6;
 const LATER = ["remove", "verify-again", "remove-kit"];
 
 export function openSteps({ parts }: PlanData): StepData[] {
   return parts.flatMap(({ steps }) => steps.filter(({ isDone }) => !isDone));
 }
 
-export function isLater({ task }: StepData): boolean {
+export function isForLater({ task }: StepData): boolean {
   return task !== undefined && LATER.includes(task);
 }
 
-export function isOfEnd({ number }: StepData): boolean {
-  return number.startsWith(String(END));
+/** Part 6: behind the proof. */
+function isOfEnd({ number }: StepData): boolean {
+  return number.startsWith("6");
 }
 
 export function showFirstPage(plan: PlanData) {
@@ -57,7 +56,7 @@ export function showSteps(plan: PlanData): string[] {
   const steps = openSteps(plan).filter((step) => !isOfEnd(step));
   const { apiAway } = plan;
   const api = apiAway
-    ? ` The API is away for ${span(apiAway.seconds)}, from step ${apiAway.from} to step ${apiAway.until}.`
+    ? ` The API is unavailable for ${span(apiAway.seconds)}, from step ${apiAway.from} to step ${apiAway.until}.`
     : "";
   const irreversible = [
     ...new Set(steps.flatMap((step) => step.irreversible.map((text) => `${step.number}: ${text}`))),
@@ -67,7 +66,7 @@ export function showSteps(plan: PlanData): string[] {
     `${steps.length} steps up to the proof, ${span(plan.seconds)}.${api}`,
     ...steps.map(stepLine),
     ...(irreversible.length > 0 ? irreversible.map((text) => `  ! ${text}`) : ["Irreversible: nothing."]),
-    "What is replaced is kept in /root/kube-pki-repair-TIME of each node, until you remove it.",
+    "What is replaced stays in /root/kube-pki-repair-TIME of each node, until you remove it.",
   ];
   answer(lines.map(plainLine).join("\n"));
   return irreversible;

@@ -7,19 +7,19 @@ import type { DecisionData, NoPlanData, PlanData, StepData } from "../plan/plan-
 import { answer, show, tell } from "../run.ts";
 import { decideAll, optionsThatDecide } from "./decide.ts";
 import { doAct, type Stopped } from "./do-act.ts";
-import { isLater, openSteps, showFirstPage, showSteps } from "./first-page.ts";
-import { byHand } from "./left-by-hand.ts";
+import { isForLater, openSteps, showFirstPage, showSteps } from "./first-page.ts";
+import { sayLeft } from "./left-by-hand.ts";
 import { firstLook, lookAround, meetOnce } from "./look-around.ts";
 import type { Session } from "./session.ts";
 import { chooseAtStop } from "./stop.ts";
 
 /** Exit codes of `repair`. */
 export const ENDS = { repaired: 0, stopped: 1, bad: 2, waits: 3, interrupted: 130 } as const;
-export type End = (typeof ENDS)[keyof typeof ENDS];
+type RepairEnd = (typeof ENDS)[keyof typeof ENDS];
 
-type Next = End | "look again";
+type Next = RepairEnd | "look again";
 
-export async function repairAll(session: Session): Promise<End> {
+export async function repairAll(session: Session): Promise<RepairEnd> {
   for (;;) {
     const next = await lookAndFollow(session);
     if (next !== "look again") return next;
@@ -37,7 +37,7 @@ async function lookAndFollow(session: Session): Promise<Next> {
   const decided = await decided1(session, plan.decisions);
   if (decided !== undefined) return decided;
   if (plan.elsewhere) return await asked(session, "No step can be planned before that.");
-  const steps = openSteps(plan).filter((step) => session.cleansUp || !isLater(step));
+  const steps = openSteps(plan).filter((step) => session.cleansUp || !isForLater(step));
   if (steps.length === 0) {
     answer("\nNothing has to be done.");
     return ENDS.repaired;
@@ -61,7 +61,7 @@ async function decided1(session: Session, decisions: readonly DecisionData[]): P
   const decided = await decideAll(session, decisions);
   if (decided === "changed") return "look again";
   if (decided === "end") return ENDS.stopped;
-  if (decided === "go on") return undefined;
+  if (decided === "continue") return undefined;
   const options = optionsThatDecide(decisions).map((line) => `  ${plainLine(line)}`);
   answer(["\nNobody has decided. These options decide, with --yes:", ...options].join("\n"));
   return ENDS.waits;
@@ -84,8 +84,8 @@ async function holdFirst(session: Session, plan: PlanData): Promise<Next | undef
     const host = session.hosts.get(name);
     if (host) await meetOnce(session, host);
   }
-  const on = hold.on.filter((name) => session.met.has(name));
-  const acts = hold.acts.map((act) => ("on" in act ? { ...act, on, sideBySide: true } : act));
+  const met = hold.on.filter((name) => session.met.has(name));
+  const acts = hold.acts.map((act) => ("on" in act ? { ...act, on: met, sideBySide: true } : act));
   tell(`\n${hold.number} ${hold.does}`);
   for (const act of acts) {
     const stopped = await doAct(session, hold, act);
@@ -129,11 +129,11 @@ async function followSteps(
   steps: readonly StepData[],
   apiAway: PlanData["apiAway"],
 ): Promise<Next> {
-  let end: End = ENDS.repaired;
+  let end: RepairEnd = ENDS.repaired;
   const watch = new Stopwatch(apiAway);
   const left = [...steps];
   for (let step = left[0]; step; step = left[0]) {
-    if (session.isStopping) return byHand(session, left, ENDS.interrupted);
+    if (session.isStopping) return sayLeft(session, left, ENDS.interrupted);
     if (!(await isWanted(session, step))) {
       const { task } = step;
       while (left[0]?.task === task) left.shift();
@@ -146,11 +146,11 @@ async function followSteps(
       tell(`A check of part 5 fails on ${stopped.node}: its report names each, and what mends it.`);
       left.shift();
     } else if (foundOtherwise(step, stopped)) return "look again";
-    else if (session.isStopping) return byHand(session, left, ENDS.interrupted);
+    else if (session.isStopping) return sayLeft(session, left, ENDS.interrupted);
     else {
       const next = await chooseAtStop(session, step, stopped);
       if (next === "look again") return next;
-      if (next === "end") return byHand(session, left, ENDS.stopped);
+      if (next === "end") return sayLeft(session, left, ENDS.stopped);
     }
   }
   sayEnd(session, end, watch);
@@ -192,7 +192,7 @@ async function isWanted(session: Session, { task, acts, note, does }: StepData):
   return way === 0;
 }
 
-function sayEnd({ cleansUp, again }: Session, end: End, watch: Stopwatch) {
+function sayEnd({ cleansUp, again }: Session, end: RepairEnd, watch: Stopwatch) {
   const words =
     end === ENDS.repaired ? "Repaired, and verified" : "Repaired, but a check fails: see part 5 above";
   const later = cleansUp ? "" : `\nWhen nothing is missing any more, days from now: ${again} --clean-up`;
@@ -221,6 +221,6 @@ class Stopwatch {
     const seconds = (milliseconds: number) => `${Math.round(milliseconds / 1000)} s`;
     const whole = `in ${seconds(performance.now() - this.#began)}`;
     if (this.#away === undefined || this.#back === undefined) return whole;
-    return `${whole}; the API was away for ${seconds(this.#back - this.#away)} of it at most`;
+    return `${whole}; the API was unavailable for ${seconds(this.#back - this.#away)} of it at most`;
   }
 }

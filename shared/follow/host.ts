@@ -2,11 +2,12 @@
 import { basename, dirname } from "node:path";
 import type { Carry } from "../plan/act.ts";
 import { KIT_PLACE } from "../plan/paste.ts";
+import { wordThere } from "../shell-line.ts";
 
 export interface Host {
   /** The Node's name; of the first one, until a plan has said it, the destination as it was typed. */
   name: string;
-  /** What ssh gets: an address, or the operator's own name for it. */
+  /** The destination for ssh: an address, or the operator's own name for it. */
   address: string;
   /** Who logs in: root, or a user who may use sudo there without a password. */
   user: string;
@@ -18,7 +19,7 @@ export interface Host {
   kit: string;
 }
 
-/** Of what another machine prints no more is kept: 8 MB. */
+/** The most of another machine's output that is kept: 8 MB. */
 export const MOST_OUTPUT = 8 * 2 ** 20;
 
 export interface Output {
@@ -35,7 +36,7 @@ interface HowToRun {
 }
 
 /**
- * The way to the nodes. `LOST`: the connection ended, and not the command. Nothing of what comes back decides which
+ * The way to the nodes. `CONNECTION_LOST`: the connection ended, and not the command. Nothing of what comes back decides which
  * host, path or option is next.
  */
 export interface Transport {
@@ -49,7 +50,7 @@ export interface Transport {
 }
 
 /** ssh's own exit code: the connection could not be made, or was lost. */
-export const LOST = 255;
+export const CONNECTION_LOST = 255;
 
 /** Another run holds the lock of that node. */
 export const LOCKED = 4;
@@ -72,11 +73,12 @@ export function carriedTo(
 ): { pack: string; unpack: string } {
   const paths = files.map((file) => file.replace("NODE", target.name));
   const folder = dirname(paths[0]!);
-  const names = paths.map((path) => basename(path)).join(" ");
+  const names = paths.map((path) => wordThere(basename(path))).join(" ");
   const isAbsolute = folder.startsWith("/");
   const own = isAbsolute ? folder : folder === "." ? source.kit : `${source.kit}/${folder}`;
+  const into = isAbsolute ? folder : target.kit;
   return {
-    pack: `tar -C ${own} -cf - ${names}`,
-    unpack: `tar -C ${isAbsolute ? folder : target.kit} -xp${keep ? "k" : ""}f - ${names}`,
+    pack: `tar -C ${wordThere(own)} -cf - ${names}`,
+    unpack: `tar -C ${wordThere(into)} -xp${keep ? "k" : ""}f - ${names}`,
   };
 }

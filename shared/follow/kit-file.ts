@@ -42,7 +42,7 @@ function unpackIn(runbook: string): string {
   return kitProgram(line ?? "").program;
 }
 
-/** What packs a kit does not travel to the nodes. */
+/** The program that packs a kit does not travel to the nodes. */
 export function isCheckout(): boolean {
   return existsSync(join(HOME, PACKER));
 }

@@ -18,7 +18,7 @@ const MOST = 12;
 /** Milliseconds between two drawings. */
 const REDRAW = 1000;
 
-export function hasLanes(): boolean {
+function hasLanes(): boolean {
   return process.stderr.isTTY === true && process.env.TERM !== "dumb";
 }
 

@@ -7,7 +7,7 @@ import { type Act, actsOn } from "../plan/act.ts";
 import { ROOT } from "../plan/paste.ts";
 import type { StepData } from "../plan/plan-data.ts";
 import { answer } from "../run.ts";
-import { programWord } from "../shell-line.ts";
+import { programWord, shell } from "../shell-line.ts";
 import { carriedTo, type Host, inKit } from "./host.ts";
 import { doneMark, type Session } from "./session.ts";
 
@@ -33,7 +33,7 @@ export function linesByHand(session: Session, act: Act, on: readonly string[] = 
       ];
     }
     case "kit":
-      return [`${HERE}# bring the kit to ${listed(on)}: RUNBOOK.md, "Copy the kit to a node"`];
+      return [`${HERE}# bring the kit to ${listed(on)}: RUNBOOK.md, part 0, has the line`];
     case "carry": {
       const from = host(act.from);
       if (!from) return [];
@@ -48,7 +48,7 @@ export function linesByHand(session: Session, act: Act, on: readonly string[] = 
       const to = host(act.to);
       if (!to) return [];
       return each((from) => {
-        const put = inKit(to, `mkdir -p -m 700 ${act.into} && cat > ${act.into}/${from.name}.tar`);
+        const put = inKit(to, shell`mkdir -p -m 700 ${act.into} && cat > ${`${act.into}/${from.name}.tar`}`);
         return `${sshTo(from, PACK_RUNS)} | ${sshTo(to, put)}`;
       });
     }
@@ -61,20 +61,23 @@ const MOST = 10;
 /** As ssh is typed: a name decides which machine it is, wherever the address leads. */
 function sshTo({ user, address, alias, isHere }: Host, command: string): string {
   if (isHere) return command;
-  const there = user === ROOT ? command : `sudo -n sh -c ${programWord(command)}`;
-  return `ssh ${alias ? `-o HostKeyAlias=${alias} ` : ""}${user}@${address} ${programWord(there)}`;
+  const asRoot = programWord(user === ROOT ? command : `sudo -n sh -c ${programWord(command)}`);
+  const login = `${user}@${address}`;
+  return alias
+    ? `${shell`ssh -o ${`HostKeyAlias=${alias}`} ${login}`} ${asRoot}`
+    : `${shell`ssh ${login}`} ${asRoot}`;
 }
 
 function fetchLine(from: Host | undefined, file: string): string {
   if (!from) return file;
   const path = file.startsWith("/") ? file : `${from.kit}/${file}`;
-  if (from.isHere) return `cp -p ${path} .`;
-  if (from.user !== ROOT) return `${sshTo(from, `cat ${path}`)} > ${basename(path)}`;
-  return `scp -p ${from.user}@${urlHost(from.address)}:${path} .`;
+  if (from.isHere) return shell`cp -p ${path} .`;
+  if (from.user !== ROOT) return `${sshTo(from, shell`cat ${path}`)} > ${basename(path)}`;
+  return shell`scp -p ${`${from.user}@${urlHost(from.address)}:${path}`} .`;
 }
 
 /** Prints what is left, without what is done. Returns the end that it got. */
-export function byHand<E>(session: Session, steps: readonly StepData[], end: E): E {
+export function sayLeft<E>(session: Session, steps: readonly StepData[], end: E): E {
   const lines = steps.flatMap((step) => leftOf(session, step));
   const kit = session.first.kit;
   answer(
@@ -89,8 +92,8 @@ export function byHand<E>(session: Session, steps: readonly StepData[], end: E):
 
 function leftOf(session: Session, step: StepData): string[] {
   const lines = step.acts.flatMap((act) => {
-    const on = actsOn(act).filter((name) => !session.done.has(doneMark(step, name, lineOf(session, act))));
-    return linesByHand(session, act, on);
+    const names = actsOn(act).filter((name) => !session.done.has(doneMark(step, name, lineOf(session, act))));
+    return linesByHand(session, act, names);
   });
   const makesVoid =
     step.makesVoid.length > 0 ? ` (repeated, it needs ${step.makesVoid.join(" and ")} again)` : "";

@@ -11,7 +11,7 @@ import type { NodeData, NoPlanData, PlanData } from "../plan/plan-data.ts";
 import { isName } from "../plan/plan-node.ts";
 import { say, tell } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { type Host, inKit, LOST, type Output } from "./host.ts";
+import { CONNECTION_LOST, type Host, inKit, type Output } from "./host.ts";
 import { Lanes } from "./lanes.ts";
 import type { Session } from "./session.ts";
 import { readPlanData } from "./trusted-plan.ts";
@@ -28,7 +28,7 @@ export async function firstLook(session: Session): Promise<PlanData | NoPlanData
   tell(`looks at ${first.isHere ? "this node" : first.address}`);
   if (!(await meetOnce(session, first)))
     throw new Fail(`"${first.address}" does not answer by ssh`, {
-      hint: shell`try it by hand: ssh ${`${first.user}@${first.address}`} true`,
+      hint: shell`log in by hand: ssh ${`${first.user}@${first.address}`} true`,
       unchanged: true,
     });
   await bringKit(session, first);
@@ -45,13 +45,13 @@ export async function lookAround(session: Session, own: PlanData): Promise<PlanD
   const answers = await askAll(session, others);
   const plan = await planOn(session, session.first, answers);
   const to = plan.ended === "ok" ? plan.elsewhere?.to : undefined;
-  const there = to === undefined ? undefined : session.hosts.get(to);
-  if (plan.ended !== "ok" || !there || !session.met.has(there.name)) return plan;
+  const planner = to === undefined ? undefined : session.hosts.get(to);
+  if (plan.ended !== "ok" || !planner || !session.met.has(planner.name)) return plan;
   tell(`${plainLine(plan.elsewhere!.aim)}`);
   const ownAnswer = await answerOf(session, session.first);
-  session.first = there;
-  return await planOn(session, there, [
-    ...answers.filter(({ name }) => name !== there.name),
+  session.first = planner;
+  return await planOn(session, planner, [
+    ...answers.filter(({ name }) => name !== planner.name),
     { name: own.node, json: ownAnswer.stdout },
   ]);
 }
@@ -94,7 +94,7 @@ export async function bringKit({ transport, kit }: Session, host: Host) {
   );
 }
 
-export interface NodesAnswer {
+interface NodesAnswer {
   name: string;
   /** "" if the node does not answer. */
   json: string;
@@ -118,7 +118,7 @@ async function askAll(session: Session, others: readonly NodeData[]): Promise<No
       answers.set(name, output.stdout.length <= MOST_ANSWER ? output.stdout : "");
       lanes.ended(
         name,
-        output.exitCode !== LOST,
+        output.exitCode !== CONNECTION_LOST,
         [0, 2].includes(output.exitCode) ? "has answered" : undefined,
       );
     } catch (err) {
@@ -143,7 +143,8 @@ async function answerOf(session: Session, host: Host, onLine?: (line: string) =>
 async function planOn(session: Session, host: Host, answers: readonly NodesAnswer[]) {
   if (answers.length > 0) await bringAnswers(session, host, answers);
   const words = { ...session.words, user: session.user === "root" ? undefined : session.user };
-  const line = command(`plan --json${session.deep ? " --deep" : ""}`, {
+  const line = command("plan --json", {
+    ...(session.deep && { deep: true }),
     ...(answers.length > 0 && { seen: SEEN }),
     ...words,
   });

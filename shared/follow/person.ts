@@ -6,7 +6,7 @@ import { createInterface } from "node:readline/promises";
 import { plainLine } from "../plain.ts";
 import { answer } from "../run.ts";
 
-export interface Question {
+export interface AskedNow {
   /** Sentences; the first one is the question. */
   text: readonly string[];
   ways: readonly string[];
@@ -16,12 +16,12 @@ export interface Person {
   /** Somebody answers: ssh may ask, too. */
   readonly isThere: boolean;
   /** The number of the way, from 0 on; undefined: nobody answers. */
-  choose(question: Question): Promise<number | undefined>;
+  choose(question: AskedNow): Promise<number | undefined>;
   /** Undefined: nobody answers. */
   path(question: string): Promise<string | undefined>;
 }
 
-export function showQuestion({ text, ways }: Question) {
+function showAsked({ text, ways }: AskedNow) {
   const [first = "", ...more] = text.map(plainLine);
   answer(["", first, ...more.map((line) => `  ${line}`)].join("\n"));
   answer(ways.map((way, index) => `  ${index + 1}  ${plainLine(way)}`).join("\n"));
@@ -31,8 +31,8 @@ export function showQuestion({ text, ways }: Question) {
 export class AtTerminal implements Person {
   readonly isThere = true;
 
-  async choose(question: Question): Promise<number | undefined> {
-    showQuestion(question);
+  async choose(question: AskedNow): Promise<number | undefined> {
+    showAsked(question);
     const { length } = question.ways;
     for (;;) {
       const typed = await this.#ask(`Type a number (1-${length}): `);
@@ -74,10 +74,10 @@ function dropTypedAhead() {
 }
 
 /** No terminal: the options of the line have to decide. */
-export const NOBODY: Person = {
+export const NO_PERSON: Person = {
   isThere: false,
   async choose(question) {
-    showQuestion(question);
+    showAsked(question);
     return undefined;
   },
   async path() {

@@ -97,12 +97,12 @@ export interface Logged {
 
 type Typed = Omit<Logged, "at" | "stdout" | "stderr">;
 
-export interface Log {
+interface Log {
   add(line: Typed, output?: Output): void;
 }
 
 /** JSON lines, a command each, in a new file of this machine; no secret. */
-export class LogFile implements Log {
+export class RepairLog implements Log {
   readonly path: string;
 
   /** Errors: Fail where the file is there already, or cannot be made. */

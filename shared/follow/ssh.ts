@@ -11,8 +11,8 @@ import { ROOT } from "../plan/paste.ts";
 import { programWord } from "../shell-line.ts";
 import { type Host, MOST_OUTPUT, type Output, type Transport } from "./host.ts";
 
-/** What `ssh -G` says of the first destination: the others are reached the same way. */
-export interface SameWay {
+/** The way to the first destination, by `ssh -G`: the others are reached the same way. */
+interface SameWay {
   port: string;
   /** "none": directly. */
   proxyJump: string;
@@ -63,9 +63,9 @@ export class Ssh implements Transport, Disposable {
   /** As root. */
   #argv(host: Host, command: string, { terminal = false } = {}): string[] {
     if (host.isHere) return ["/bin/sh", "-c", command];
-    const there = host.user === ROOT ? command : `sudo -n sh -c ${programWord(command)}`;
+    const asRoot = host.user === ROOT ? command : `sudo -n sh -c ${programWord(command)}`;
     const through = ["-o", "BatchMode=yes", "-o", "ControlMaster=no"];
-    return ["ssh", terminal ? "-t" : "-T", ...through, ...this.#options(host), loginOf(host), there];
+    return ["ssh", terminal ? "-t" : "-T", ...through, ...this.#options(host), loginOf(host), asRoot];
   }
 
   async run(host: Host, command: string, { input, onLine }: Parameters<Transport["run"]>[2] = {}) {
@@ -92,10 +92,10 @@ export class Ssh implements Transport, Disposable {
     const sink = Bun.spawn(this.#argv(to, unpack), {
       ...({ stdin: source.stdout, stdout: "ignore", stderr: "pipe", detached: true } as const),
     });
-    const said = await Promise.all([textOf(source.stderr), textOf(sink.stderr)]);
+    const words = await Promise.all([textOf(source.stderr), textOf(sink.stderr)]);
     const codes = [await source.exited, await sink.exited];
     if (codes.every((code) => code === 0)) return undefined;
-    return `exit codes ${codes.join(" and ")}: ${plainLine(said.join("").trim()).slice(0, LONGEST_LINE)}`;
+    return `exit codes ${codes.join(" and ")}: ${plainLine(words.join("").trim()).slice(0, LONGEST_LINE)}`;
   }
 
   [Symbol.dispose]() {
@@ -118,9 +118,9 @@ async function wayTo(host: Host): Promise<SameWay> {
     stdout: "pipe",
     stderr: "ignore",
   });
-  const said = await textOf(child.stdout);
+  const settings = await textOf(child.stdout);
   const value = (name: string, form: RegExp) =>
-    said
+    settings
       .split("\n")
       .find((line) => line.startsWith(`${name} `) && form.test(line.slice(name.length + 1)))
       ?.slice(name.length + 1);

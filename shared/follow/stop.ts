@@ -38,15 +38,17 @@ export async function chooseAtStop(
 }
 
 /** The last line of the same script in the hint, with more options, if it is one of this kit's. */
-export function lineInHint(
+function lineInHint(
   hint: string | undefined,
   command: string,
   known: ReadonlySet<string>,
 ): string | undefined {
   const script = /^\.\/bunw scripts\/[\w-]+\.ts(?: [a-z]+\b)?/.exec(command)?.[0];
   if (!script || !hint) return undefined;
-  const pattern = new RegExp(`${RegExp.escape(script)}(?: --[\\w-]+(?:[ =][\\w.:,/=@-]+)?)*`, "g");
-  return [...hint.matchAll(pattern)].map(([line]) => line).findLast((line) => isKnownLine(line, known));
+  const lines = hint.split(script).slice(1);
+  return lines
+    .map((rest) => `${script}${/^(?: --[a-z-]+(?:[ =][\w.:,/@]+)?)*/.exec(rest)![0]}`)
+    .findLast((line) => isKnownLine(line, known));
 }
 
 async function typeHint(

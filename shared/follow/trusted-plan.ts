@@ -88,7 +88,7 @@ const OPTIONS = [
   "without", "lost", "lost-on", "start-without", "endpoint", "etcd-data", "server", "ca-hash", "token-file", "passphrase-file", "move-aside", "new-cas",
   "new-internal-cas", "force", "worker", "moved", "out", "recipient", "wait", "logs", "generate", "dry-run", "user", "no-disk", "control-plane",
 ];
-const MORE = new RegExp(`^(?: --(?:${OPTIONS.join("|")})(?:[ =]${VALUE})?| ${VALUE})*$`);
+const MORE = new RegExp(`^(?: --(?:${OPTIONS.join("|")})(?:=${VALUE})?(?= |$)| ${VALUE}(?= |$))*$`);
 
 /** Lines between the runbook's parts, and those that its scripts print. */
 const ALSO = [

@@ -41,7 +41,7 @@ export interface StepData {
   isDone: boolean;
 }
 
-export interface PartData {
+interface PartData {
   number: number;
   title: string;
   /** Why the part has no steps. */

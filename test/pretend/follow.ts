@@ -6,9 +6,9 @@ import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-import { type Host, LOST, type Output, type Transport } from "../../shared/follow/host.ts";
+import { CONNECTION_LOST, type Host, type Output, type Transport } from "../../shared/follow/host.ts";
 import { REMOTE_KIT } from "../../shared/follow/look-around.ts";
-import type { Person, Question } from "../../shared/follow/person.ts";
+import type { AskedNow, Person } from "../../shared/follow/person.ts";
 import { type Logged, newSession, type Session } from "../../shared/follow/session.ts";
 import { linesOfRunbook } from "../../shared/follow/trusted-plan.ts";
 
@@ -44,7 +44,7 @@ export class PretendNodes implements Transport {
   ): Promise<Output> {
     const line = command.replace(`cd ${REMOTE_KIT} && `, "");
     this.calls.push(`${name}: ${line}`);
-    if (this.off.has(name)) return { ...DONE, exitCode: LOST };
+    if (this.off.has(name)) return { ...DONE, exitCode: CONNECTION_LOST };
     const output = { ...DONE, ...this.#answers(name, line) };
     for (const text of output.stderr.split("\n")) onLine?.(text);
     return output;
@@ -80,7 +80,7 @@ export class PretendPerson implements Person {
     this.#path = path;
   }
 
-  async choose({ text, ways }: Question): Promise<number | undefined> {
+  async choose({ text, ways }: AskedNow): Promise<number | undefined> {
     this.asked.push(`${text[0]} | ${ways.join(" | ")}`);
     const index = this.#ways.flatMap((wanted) => {
       const found = ways.findIndex((way) => wanted.test(way));

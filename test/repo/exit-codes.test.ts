@@ -5,6 +5,7 @@
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { Fail, Refused } from "../../shared/fail.ts";
+import { ENDS } from "../../shared/follow/follow-plan.ts";
 import { helpOf, PACKER, SCRIPTS } from "./help.ts";
 
 const HOME = join(import.meta.dir, "../..");
@@ -26,7 +27,8 @@ function possible(source: string): number[] {
   const writes = /\blockNode\b/.test(source);
   const bySignal = writes || /\bendOnSignal\b/.test(source);
   const own = [...source.matchAll(/process\.exitCode = (\d+)/g)].map(([, code]) => Number(code));
-  return [...new Set([0, 1, 3, ...own, ...(writes ? [4] : []), ...(bySignal ? [130] : [])])].sort(
+  const ends = /\brepairAll\(/.test(source) ? Object.values(ENDS) : [];
+  return [...new Set([0, 1, 3, ...own, ...ends, ...(writes ? [4] : []), ...(bySignal ? [130] : [])])].sort(
     (a, b) => a - b,
   );
 }

@@ -77,7 +77,7 @@ test("answers go to stdout and narration to stderr; console has no other use", (
 });
 
 /** These files make text plain first, or print no text of others. */
-const SPEAK = ["shared/run.ts", "shared/progress.ts"];
+const SPEAK = ["shared/run.ts", "shared/progress.ts", "shared/follow/lanes.ts"];
 
 test("only run.ts writes to the terminal: it removes control characters", () => {
   const speakers = shipped.filter(({ path }) => !SPEAK.includes(path));
@@ -131,7 +131,7 @@ const FLOORS: readonly (readonly string[])[] = [
   ["moved", "renew"],
   ["assess", "verify"],
   ["plan", "report"],
-  ["drill"],
+  ["drill", "follow"],
 ];
 
 const roomOf = (path: string) => /^shared\/(?:([^/]+)\/)?/.exec(path)?.[1] ?? "";

@@ -97,18 +97,18 @@ test("each script, with its words and options, that a page, a hint or a --help n
 
 /** By the word: the scripts that take it. They keep words, but for those of NOT_KEPT. */
 const SAID_ON: Record<WordOption, string> = {
-  without: "01-etcd 02-control-plane 03-join 03-workers 04-sa-tokens 05-verify move plan",
-  lost: "02-control-plane 03-join 03-workers 04-sa-tokens join-again plan restore",
-  "lost-on": "01-etcd 02-control-plane plan restore",
-  worker: "plan",
+  without: "01-etcd 02-control-plane 03-join 03-workers 04-sa-tokens 05-verify move plan repair",
+  lost: "02-control-plane 03-join 03-workers 04-sa-tokens join-again plan repair restore",
+  "lost-on": "01-etcd 02-control-plane plan repair restore",
+  worker: "plan repair",
   "control-plane": "00-assess",
-  "start-without": "01-etcd 02-control-plane plan",
-  endpoint: "01-etcd 02-control-plane 03-workers plan",
+  "start-without": "01-etcd 02-control-plane plan repair",
+  endpoint: "01-etcd 02-control-plane 03-workers plan repair",
   "etcd-data":
-    "00-assess 00-salvage 00-token-key 01-etcd 02-control-plane 03-join 03-workers 04-sa-tokens 05-verify drill hand-over join-again move plan renew-ca report restore",
+    "00-assess 00-salvage 00-token-key 01-etcd 02-control-plane 03-join 03-workers 04-sa-tokens 05-verify drill hand-over join-again move plan renew-ca repair report restore",
 };
 
-/** On a worker, or on a new machine, whose cluster is not known; and those that look at, or carry, what is in one folder. */
+/** On a worker, or on a new machine, whose cluster is not known; on the operator's machine, where a plan of a node keeps them; and those that look at, or carry, what is in one folder. */
 const NOT_KEPT = [
   "00-salvage",
   "00-token-key",
@@ -117,6 +117,7 @@ const NOT_KEPT = [
   "hand-over",
   "join-again",
   "renew-ca",
+  "repair",
   "report",
   "restore",
 ];

