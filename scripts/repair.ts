@@ -100,9 +100,9 @@ const USAGE = `Usage:
 NODE is a control plane node, as ssh takes it: an address, or a name of your ssh configuration. Its
 jump host and port count for the other nodes, too. USER is root, or may use sudo there without a
 password. It looks at all nodes, and shows one screen: what happened, what will be done, and how
-long the API is unavailable. It names what cannot be taken back. Nothing but a look is done before you say
-so. Then each line is shown as a person would type it. Ctrl-C ends it behind what runs, and the
-same line again continues.
+long the API is unavailable. It names what cannot be taken back. Nothing but a look is done before
+you say so. Then each line is shown as a person would type it. Ctrl-C ends it behind what runs, and
+the same line again continues.
 
 Options:
     --yes            Ask nothing. If a decision is open, it ends with 3, and prints the options that
