@@ -25,6 +25,7 @@ import { rescuedEtcd, rescuedLog } from "../shared/node/rescue-folder.ts";
 import { stopKubelet } from "../shared/node/systemctl-kubelet.ts";
 import { oldSaKey } from "../shared/old-sa-key/old-tokens.ts";
 import { keysToMake, type NewCas, type PkiAction } from "../shared/pki/actions.ts";
+import { refuseUnmakeable } from "../shared/pki/ensure.ts";
 import { newSaKeySince } from "../shared/pki/sa-keys.ts";
 import { caReaders, expiredHolders } from "../shared/renew/ca-readers.ts";
 import { done, run, say, step } from "../shared/run.ts";
@@ -110,6 +111,7 @@ async function look(values: Values, newCas: NewCas | undefined): Promise<Looked>
   await first.sayLostFiles(cp);
   const unitRestarts = cp.facts.externalEtcd ? await unit.lookAtUnit(cp, actions) : false;
   const work = wanted.etcdWork(cp, actions);
+  refuseUnmakeable(work.pki, cp.facts);
   const healthy = !unitRestarts && (await isHealthy(cp, work));
   const coming = { others: peers.others, imagesLater: values["images-later"], unitRestarts };
   if (!healthy) await beforeEtcdStops(cp, work, coming);

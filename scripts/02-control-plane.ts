@@ -9,7 +9,7 @@ import { adminClient, ownApiReady, sayEndpointReady } from "../shared/api/admin-
 import { cleanFrontProxy, ensureAdmins, publishClusterInfo } from "../shared/api/cluster-trust.ts";
 import type { KubeApi } from "../shared/api/kube-api.ts";
 import { dropDeadLeaders } from "../shared/api/leases.ts";
-import { proveEtcd } from "../shared/etcd/all-members.ts";
+import { proveEtcd, refuseNoPart1 } from "../shared/etcd/all-members.ts";
 import { believedNames } from "../shared/etcd-data/members.ts";
 import { caIsNew } from "../shared/facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../shared/facts/control-plane-node.ts";
@@ -80,6 +80,7 @@ async function checkEtcd(values: Values) {
   refuseExternalCa(known);
   const leftOut = withWords(values, known);
   const cp = { ...known, flagsToDrop: leftOut["start-without"] };
+  if (!mode.dryRun) refuseNoPart1(cp.facts);
   const work = await servers.lookAtServers(cp, values["super-admin"]);
   // only a word of this very line takes a member out of etcd
   const saved = leftOut.lost.filter((name) => !values.lost.includes(name));

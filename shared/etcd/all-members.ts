@@ -34,6 +34,15 @@ import {
 
 const PART_1_FIRST = "run part 1 first: ./bunw scripts/01-etcd.ts";
 
+/** Errors: Fail where no certificate can ask etcd. What else is missing before part 1, part 1 names better. */
+export function refuseNoPart1(facts: ClusterFacts) {
+  if (!etcdClient(facts)) throw noClient();
+}
+
+function noClient(): Fail {
+  return new Fail("etcd's certificates are not there", { hint: PART_1_FIRST });
+}
+
 /**
  * Step 2.1: this etcd is the old one, and so is each other member, except offline and lost ones; lost ones
  * are removed. Returns whether the database is full, and the nodes that are lost: named now, or taken out before.
@@ -54,7 +63,7 @@ export async function proveEtcd(cp: ControlPlaneNode, named: LeftOut, lostOn: re
     await sayPlannedRemovals(client, data, lost);
     return { isFull: data.isFull, lost: nodesAmong(lost, cp) };
   }
-  if (!client) throw new Fail("etcd's certificates are not there", { hint: PART_1_FIRST });
+  if (!client) throw noClient();
   const status = await attemptLater(() => toAnswer(client));
   if (status instanceof Fail) throw await whySilent(cp, status);
   refuseLearner(status!, cp);

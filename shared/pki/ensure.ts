@@ -66,6 +66,20 @@ export async function apply(actions: readonly PkiAction[], facts: ClusterFacts, 
 }
 
 /**
+ * Asks what `apply` would come to in its middle, before anything is written or stopped. Errors: Fail if a CA or sa.key
+ * is lost and no new one is asked for, or if the key of a CA that is to sign is not on this node.
+ */
+export function refuseUnmakeable(actions: readonly PkiAction[], facts: ClusterFacts) {
+  refuseLostKeys(actions);
+  for (const { row, todo, finding } of actions) {
+    const name = row && ("path" in row ? "ca" : row.ca);
+    if (todo !== "renew" || name === undefined) continue;
+    const ca = actions.find((one) => one.row?.name === name);
+    if (!ca || ca.todo === "keep") readSigner(name, finding.name, { actions, facts });
+  }
+}
+
+/**
  * sealos, KubeKey and modified kubeadms make certificates for 10 or 100 years: their users do not expect that
  * these last one year. A certificate's lifetime cannot be computed: kubeadm lets it begin when its CA does
  * (NewSignedCert in app/util/pkiutil).
@@ -202,6 +216,13 @@ async function writeSa({ todo, finding }: PkiAction, { options, takeKey }: Job):
 function signer(name: string, forName: string, { actions, facts, cas }: Job): Pair {
   const known = cas.get(name);
   if (known) return known;
+  const pair = readSigner(name, forName, { actions, facts });
+  cas.set(name, pair);
+  return pair;
+}
+
+/** A CA that stays as it is. Errors: Fail if it cannot sign. */
+function readSigner(name: string, forName: string, { actions, facts }: Pick<Job, "actions" | "facts">): Pair {
   const row = certRow(name);
   const finding = actions.find((one) => one.row?.name === name)?.finding ?? examine(row, facts);
   if (finding.state !== "ok") {
@@ -217,9 +238,7 @@ function signer(name: string, forName: string, { actions, facts, cas }: Job): Pa
     throw new Fail(`Cannot sign ${forName}: ${finding.paths[1]} is not there (${finding.detail})`, {
       hint: "put it there for the time of the repair",
     });
-  const pair = { cert: cert!, key };
-  cas.set(name, pair);
-  return pair;
+  return { cert: cert!, key };
 }
 
 function writePair({ paths }: Finding, { cert, key }: Pair, note: string): boolean {

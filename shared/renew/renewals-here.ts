@@ -15,7 +15,7 @@ import { refuseFixed } from "../files/file-system.ts";
 import { replaceFiles } from "../files/file-tree.ts";
 import { exists, readText, stat } from "../files/files.ts";
 import { contentPath } from "../files/root.ts";
-import { commandOf, hostPathOf } from "../manifests/command.ts";
+import { commandOf, hostFiles, hostPathOf } from "../manifests/command.ts";
 import { podsOnDisk } from "../manifests/on-disk.ts";
 import { clientText } from "../node/kubelet-config.ts";
 import type { Node } from "../node/node.ts";
@@ -63,11 +63,16 @@ export function haveExpired({ facts }: Pick<ControlPlaneNode, "facts">, names: r
   return names.some((name) => examine(certRow(name), facts).state === "expired");
 }
 
-/** Errors: Refused if a certificate or kubeconfig here is not valid: a repair comes first. */
-export function refuseUnsound({ facts }: Pick<ControlPlaneNode, "facts">) {
+/**
+ * Errors: Refused if a certificate, a kubeconfig or sa.key here is not valid: a repair comes first. What is missing may
+ * be stored elsewhere, but not where a static pod reads it: that one does not start again, and what only its process
+ * still knows ends with it.
+ */
+export function refuseUnsound({ facts, node }: Pick<ControlPlaneNode, "facts" | "node">) {
   const all = pkiFindings(wholePki(facts), facts);
-  const isAway = ({ row, state }: (typeof all)[number]) =>
-    state === "missing" ||
+  const read = new Set([...podsOnDisk({ node }).values()].flatMap(hostFiles).map(({ path }) => path));
+  const isAway = ({ row, state, paths }: (typeof all)[number]) =>
+    (state === "missing" && !paths.some((path) => read.has(path))) ||
     (state === "key missing" && row !== undefined && "file" in row && row.ca === undefined);
   const broken = all.filter((one) => one.state !== "ok" && !isAway(one));
   if (broken.length === 0) return;

@@ -31,7 +31,7 @@ import {
   isInternal,
   keyPath,
 } from "../pki/certs.ts";
-import { apply, ensureMany } from "../pki/ensure.ts";
+import { apply, ensureMany, refuseUnmakeable } from "../pki/ensure.ts";
 import { makeKeysAhead } from "../pki/keys.ts";
 import { markNewSaKey } from "../pki/sa-keys.ts";
 import { act, forGood, say } from "../run.ts";
@@ -180,13 +180,14 @@ export async function linkUsualDir(cp: ControlPlaneNode) {
 
 /**
  * Part 2, before it asks etcd. Says where the witnesses of the endpoint disagree. Errors: as `containers`,
- * `refuseLostFiles` and `refuseUnfitNode`; Refused if nothing decides between the witnesses, and something is to be
+ * `refuseUnmakeable`, `refuseLostFiles` and `refuseUnfitNode`; Refused if nothing decides between the witnesses, and something is to be
  * issued.
  */
 export async function lookAtServers(cp: ControlPlaneNode, superAdmin?: boolean): Promise<Work> {
   const running = await runningHere(cp);
   const work = serversWork(cp, superAdmin);
   const issued = issuedPaths(work);
+  refuseUnmakeable(work.pki, cp.facts);
   refuseLostFiles(cp, work.pods, startsOf(cp, { running, issued }));
   sayEndpoint(cp);
   if (issued.length > 0) refuseUndecided(cp);

@@ -9,7 +9,7 @@ import { LEASES, lease } from "./running.ts";
 
 /** What ends or starts something. */
 export const CHANGES = /systemctl (stop|start|restart)|crictl .* stop|systemd-run/;
-const SERVERS = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+export const SERVER_NAMES = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 
 /** A control plane node that is well. `flag`: one more of etcd's, on disk and in its mirror pod. */
 export async function livingNode({ flag, ...options }: NodeOptions & { flag?: string } = {}) {
@@ -19,7 +19,7 @@ export async function livingNode({ flag, ...options }: NodeOptions & { flag?: st
   };
   const node = await pretendNode({
     kind: "healthy control plane node",
-    containers: SERVERS,
+    containers: SERVER_NAMES,
     etcd: withFlag,
     ...options,
   });

@@ -1,0 +1,132 @@
+/**
+ * A control plane node that has lost shared keys, and a script that is typed there: how it ended, what it changed, and
+ * what its first screen promised. Dead: nothing of the control plane runs, until the kubelet starts. Alive: all runs.
+ */
+import { expect } from "bun:test";
+import { serviceAccountKeyId } from "../../shared/pki/sa-keys.ts";
+import { ADDRESS } from "./cluster.ts";
+import { sameEtcd, serveEtcd } from "./etcd.ts";
+import { gone, type PretendNode } from "./in-process.ts";
+import { CHANGES, SERVER_NAMES } from "./living.ts";
+import { longLives } from "./long-lives.ts";
+import { MANAGER_LEASE, newLeader, serveRunning } from "./running.ts";
+import { nodeHere } from "./typed-here.ts";
+
+/** Below /etc/kubernetes/pki: the private key, then its public half. */
+const KEYS: Record<string, readonly [string, string]> = {
+  ca: ["ca.key", "ca.crt"],
+  "etcd-ca": ["etcd/ca.key", "etcd/ca.crt"],
+  "front-proxy-ca": ["front-proxy-ca.key", "front-proxy-ca.crt"],
+  sa: ["sa.key", "sa.pub"],
+};
+
+const LINES = [
+  "01-etcd",
+  "01-etcd --new-internal-cas",
+  "01-etcd --new-cas",
+  "02-control-plane",
+  "03-workers open",
+  "03-workers close",
+  "03-join",
+  "04-sa-tokens",
+  "04-sa-tokens retire",
+  "renew-ca",
+  "move",
+  `join-again --address ${ADDRESS}:6443 --kubernetes v1.34.4 --lost m1`,
+] as const;
+
+export interface LostKeys {
+  /** Files below /etc/kubernetes/pki. */
+  files: readonly string[];
+  line: string;
+  alive: boolean;
+}
+
+/** Each key alone, with its public half and without; each two keys; by each script; on a dead and on a living node. */
+export const LOST_KEYS: readonly LostKeys[] = losses().flatMap((files) =>
+  LINES.flatMap((line) => [true, false].map((alive) => ({ files, line, alive }))),
+);
+
+function losses(): (readonly string[])[] {
+  const all = Object.values(KEYS);
+  const pairs = all.flatMap(([key], i) => all.slice(i + 1).map(([other]) => [key, other]));
+  return [...all.map(([key]) => [key]), ...all, ...pairs];
+}
+
+export interface Typed {
+  exitCode: number;
+  stderr: string;
+  /** Files of the node, calls of its programs, requests to its API, in words. */
+  changed: string[];
+}
+
+export function nameOf({ files, line, alive }: LostKeys): string {
+  return `${files.join(" and ")} lost on a ${alive ? "living" : "dead"} node: ${line.replace(ADDRESS, "IP")}`;
+}
+
+/**
+ * A run that stops before its first irreversible sentence has changed nothing; one that stops behind it has not stopped
+ * for a lost key.
+ */
+export async function expectRefusedFirst(row: LostKeys): Promise<Typed> {
+  const typed = await typedWithout(row);
+  const { exitCode, stderr, changed } = typed;
+  if (exitCode === 0) return typed;
+  expect(exitCode).toBeOneOf([1, 3]);
+  expect({ stderr, changed }).toEqual({
+    stderr: expect.stringMatching(/^error: .+\nhint: /m),
+    changed: stderr.includes("irreversible: ") ? changed : [],
+  });
+  expect(stderr.split("irreversible: ")[1] ?? "").not.toMatch(/cannot be used|Cannot sign/);
+  return typed;
+}
+
+const PATIENCE = { KUBE_PKI_REPAIR_PATIENCE: "0.02" };
+
+/** Where a part starts the kubelet, etcd and the API come, with the certificates that are there then. */
+export async function typedWithout({ files, line, alive }: LostKeys): Promise<Typed> {
+  const containers = alive ? [...SERVER_NAMES] : ["kube-proxy"];
+  using node = await nodeHere({ kind: "healthy control plane node", containers, etcd: longLives });
+  const requests: string[] = [];
+  let servers = alive ? serve(node) : undefined;
+  gone(...files.map((file) => `pki/${file}`))(node);
+  const startAgain = () => {
+    requests.push(...(servers?.end() ?? []));
+    servers = serve(node);
+  };
+  const before = new Set(node.fingerprint());
+  const run = node.run(line, PATIENCE);
+  await Promise.race([node.called("systemctl restart kubelet").then(startAgain), run]);
+  const { exitCode, stderr } = await run;
+  const written = node.fingerprint().filter((one) => !before.has(one));
+  requests.push(...(servers?.end() ?? []));
+  const changed = [
+    ...written.map((one) => one.split(" ")[0]!),
+    ...node.calls().filter((call) => CHANGES.test(call)),
+    // a token that is asked for is stored nowhere
+    ...requests.filter((one) => !one.endsWith("/token")),
+  ];
+  return { exitCode, stderr, changed };
+}
+
+/** `end` returns the requests that change something. */
+function serve(node: PretendNode) {
+  const etcd = serveEtcd(node.root, sameEtcd(node.stored));
+  const api = serveRunning(node, {
+    on: ({ path, method }, { objects }) => {
+      if (method === "DELETE" && path === MANAGER_LEASE) return newLeader(objects);
+      return path === "/openid/v1/jwks" ? Response.json({ keys: [{ kid: kidOf(node) }] }) : undefined;
+    },
+  });
+  return {
+    end() {
+      for (const server of [etcd, api]) server[Symbol.dispose]();
+      return api.changes();
+    },
+  };
+}
+
+function kidOf(node: PretendNode): string {
+  const file = "/etc/kubernetes/pki/sa.pub";
+  return node.exists(file) ? serviceAccountKeyId(node.read(file)) : "of the key that was lost";
+}

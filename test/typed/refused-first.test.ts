@@ -1,0 +1,29 @@
+/** A sample of test/soak/refused-first.test.ts: what can refuse comes before the first write. */
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { expectRefusedFirst, LOST_KEYS, nameOf } from "../pretend/lost-keys.ts";
+
+setDefaultTimeout(300_000);
+
+/** Each loss of one key, where the control plane runs: the last copy of the key may be in its memory. */
+const ROWS = LOST_KEYS.filter(
+  ({ files, line, alive }) => alive && files.length === 1 && /^0[12]-[a-z-]+$|^renew-ca$/.test(line),
+);
+
+test.each(ROWS.map((row) => [nameOf(row), row] as const))("%s", (_, row) => expectRefusedFirst(row));
+
+test("part 2 without ca.key leaves the controller-manager alone that has it in memory, and promises nothing", async () => {
+  const { exitCode, stderr, changed } = await expectRefusedFirst({
+    ...{ files: ["ca.key"], line: "02-control-plane", alive: true },
+  });
+  expect({ exitCode, changed }).toEqual({ exitCode: 1, changed: [] });
+  expect(stderr).toContain("ca.crt is needed and cannot be used: key missing");
+  expect(stderr).not.toContain("will write");
+});
+
+test("renew-ca without sa.key and sa.pub restarts nothing: only the servers that run still know the key", async () => {
+  const { exitCode, stderr, changed } = await expectRefusedFirst({
+    ...{ files: ["sa.key", "sa.pub"], line: "renew-ca", alive: true },
+  });
+  expect({ exitCode, changed }).toEqual({ exitCode: 3, changed: [] });
+  expect(stderr).toContain('Not all files here are valid: "/etc/kubernetes/pki/sa.key" (missing)');
+});
