@@ -92,7 +92,7 @@ export async function changeClusterInfo(api: KubeApi, change: (before: string) =
   // who has removed it lets nobody join, as hardening guides advise
   if (!now)
     return say(
-      "cluster-info is missing, and not made; kubeadm join needs it: kubeadm init phase bootstrap-token makes it",
+      "cluster-info is missing, and this script does not make it. If kubeadm join needs it: kubeadm init phase bootstrap-token makes it",
     );
   const before = now.data?.kubeconfig ?? "";
   const kubeconfig = change(before);

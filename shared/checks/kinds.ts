@@ -70,7 +70,7 @@ const NODE_KINDS = {
   "given-up": file("…", { what: "… is given up", severity: "weakens", works: "all but what the flag was for",
     mend: `put the file back, then: ${command("02-control-plane")} puts the flag back, too` }),
   "old-service-account-key": file("…", { what: "…", severity: "weakens",
-    works: "all; but tokens of the lost key are accepted, whoever has it", mend: command("04-sa-tokens retire") }),
+    works: "all; but whoever has the lost key can still make valid tokens", mend: command("04-sa-tokens retire") }),
   "rescue-folder": file("…", { what: "…", severity: "weakens", works: "all; but who becomes root here reads old keys or Secrets in it", mend: "RUNBOOK Report and clean up" }),
   "backup": file("backup", { what: "backup", severity: "weakens",
     works: "all; if the keys are lost once more, every node joins again and every pod restarts",
@@ -181,11 +181,11 @@ const CLUSTER_KINDS = {
   "pods-ready": { area: "pods", what: "Ready", severity: "note", works: "the other pods of the same owners",
     mend: `${KUBECTL} get pods -A` },
   "pods-fresh": { area: "pods", what: "older than the current CA or key", severity: "soon", warning: "soon", mend: `${PART_4} restarts them`,
-    works: "pods that do not call the API, or read their CA and token again" },
+    works: "pods that never call the API, and pods that read their CA and token again" },
   "pods-renewed": { area: "pods", what: "started after they could see the renewed CA", severity: "soon", warning: "soon", works: "all, until that day",
     mend: `most restart by themselves until then; others: ${KUBECTL} rollout restart` },
   "pods-skipped": { area: "pods", what: "left as they are by --skip", severity: "weakens", mend: `${PART_4}, without --skip`,
-    works: "pods that do not call the API, or read their CA and token again" },
+    works: "pods that never call the API, and pods that read their CA and token again" },
 } satisfies Record<string, Kind>;
 
 /** Printed before all others: nobody starts that kubelet. */

@@ -140,7 +140,7 @@ function refuseLater(place: EtcdPlace) {
   if (later.length === 0) return;
   const others = later.map(({ dir, written }) => `"${dir}" (${written.toISOString()})`);
   throw new Fail(
-    `Nothing here names etcd's folder: there is data in "${place.dir}", and some was written later in ${others.join(", ")}`,
+    `Nothing here names etcd's folder: there is data in "${place.dir}", and newer data in ${others.join(", ")}`,
     {
       hint: `name the right one: ${[place, ...later].map(({ dir }) => again({ "etcd-data": dir })).join(" or ")}`,
     },

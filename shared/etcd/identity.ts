@@ -163,7 +163,7 @@ export function wayWithout(member: Named, of: string): string {
   const lost = (words: string) => again({ lost: [name] }, { of: words });
   if (isNameless(member))
     return `${name} never started: a join was cut off. Take it out, and that machine can join again: ${lost("02-control-plane")}`;
-  return `${name} does not answer: part 1 there first. If it is away for now: ${again({ without: [name] }, { of })}. If its data is lost for good: ${lost(of)}`;
+  return `${name} does not answer: run part 1 on that node first. If it is away for now: ${again({ without: [name] }, { of })}. If its data is lost for good: ${lost(of)}`;
 }
 
 /** Prints each with the line that runs `of` without it. Says nothing if this etcd does not answer. */

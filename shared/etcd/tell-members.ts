@@ -47,7 +47,7 @@ export async function tellMembers(cp: ControlPlaneNode) {
     ...{ pki: cp.facts, isOpen: ({ shows }) => shows === "no certificate" },
     to: "to show a certificate",
     seconds: LOOKS,
-    hint: () => "crictl logs of etcd there",
+    hint: () => "run on that node: crictl logs $(crictl ps -a -q --name etcd | head -n 1)",
   });
   const { peers, silent, quorum } = await survey(cp, settled);
   const running = peers.filter(({ id }) => !silent.some((one) => one.id === id));
@@ -190,7 +190,7 @@ export function standIn<P extends Pick<Peer, "id" | "name" | "host" | "servedPem
   throw new Refused(
     `None of the old addresses of ${running.map(({ name }) => name).join(", ")} can be used for its machine`,
     {
-      hint: "see which machine has each address now. If one is only missing in its etcd's certificate: part 1 there first",
+      hint: "see which machine has each address now. If an address is only missing in the certificate of that machine's etcd: run part 1 on that machine first",
     },
   );
 }

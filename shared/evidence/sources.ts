@@ -76,7 +76,7 @@ export const SOURCES = {
   "a kubelet's answer":        { writer: "that kubelet, so whoever owns that node", decides: [], but: "whether probes of its own pods have run; of limited length, and it leads nowhere else" },
   /** In its Node, where many can write; but it is signed. */
   "an old serving certificate": { writer: "the CA of the cluster as it was", decides: [], but: "which of several nodes an address was of" },
-  "a signing request":         { writer: "whoever holds that kubelet's certificate, or its bootstrap token", decides: [], but: "the identity of a node that etcd knew and nobody else has" },
+  "a signing request":         { writer: "whoever holds that kubelet's certificate, or its bootstrap token", decides: [], but: "a name or an address of a node that etcd knew, if no other node has it" },
   /** A process of a container of kube-system's static pods, or of a systemd unit of the host. */
   "a control plane process":   { writer: "the control plane itself", decides: ["files"], but: "keys by a known public half, kubeconfigs by the cluster's CA" },
   /** The name proves nothing. */

@@ -226,7 +226,7 @@ interface Outside {
 
 /** Outside of the cluster these have to learn a new CA: a sentence each. */
 export function holdersOf({ managed, oldHashes, certificatesDir }: Outside): string[] {
-  const templates = `what makes new nodes (launch templates, Terraform, kickstart, join lines in a wiki) may name the old CA: search it for ${[...oldHashes].join(" and ")}, kubeadm's --discovery-token-ca-cert-hash`;
+  const templates = `launch templates, Terraform, kickstart files and join lines in a wiki may name the old CA. Search them for ${[...oldHashes].join(" and ")}, kubeadm's --discovery-token-ca-cert-hash`;
   if (!managed) return [templates];
   const { namespace, name } = managed;
   const secrets = ["ca", "etcd", "proxy", "sa"].map((purpose) => `${name}-${purpose}`).join(", ");

@@ -243,6 +243,6 @@ function withLostFiles(obstacle: Fail, all: readonly LostFile[]): Fail {
   const lost = all.filter(({ kind }) => kind !== "socket");
   if (lost.length === 0) return obstacle;
   const files = lost.map(({ path, program, namedBy }) => `${path} (${program} ${namedBy})`).join(", ");
-  const hint = `${obstacle.hint}. Lost here, and only copies bring them back: ${files}. All at once: ${command("00-salvage files")} --backup DIR`;
+  const hint = `${obstacle.hint}. These files are lost here, and only copies bring them back: ${files}. To restore all of them at once: ${command("00-salvage files")} --backup DIR`;
   return new Fail(obstacle.message, { hint, cause: obstacle, exitCode: obstacle.exitCode });
 }

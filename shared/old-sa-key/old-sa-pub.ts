@@ -88,7 +88,7 @@ export function computeKey(old: OldTokens, options: RsaOptions = {}): OldKey {
     const proved = prove(old, recovery.keys(chosen, options));
     if (proved.length === 1) return proved[0]!;
     if (proved.length > 1)
-      throw new Fail(`Two keys can have signed this one ${alg} token, and it names none (no kid)`, {
+      throw new Fail(`Two keys fit this one ${alg} token, and the token names none (no kid)`, {
         hint: `bring a second token, which shows which one: ${MORE}`,
       });
   }

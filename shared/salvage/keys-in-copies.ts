@@ -45,7 +45,7 @@ export function searchSecrets(foundKeys: FoundKeys, data: EtcdData | undefined) 
     }
   }
   if (sealed > 0) say(`Secrets in etcd's data: ${sealed} are encrypted at rest: not read`);
-  if (found === 0) say("Secrets in etcd's data: none that can be read has a lost key");
+  if (found === 0) say("Secrets in etcd's data: no readable Secret has a lost key");
 }
 
 /**

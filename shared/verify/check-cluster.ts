@@ -138,7 +138,7 @@ async function readyPods(api: KubeApi, away: AwayNodes, own: readonly string[]):
   const placeOf = (pod: RunningPod) => (isOn(pod, away) ? "there" : isJustLate(pod) ? "soon" : "here");
   const { here = [], there = [], soon = [] } = Object.groupBy(late, placeOf);
   const rest: string[] = [];
-  if (soon.length > 0) rest.push(`that are not Ready for less than a minute: ${listed(soon.map(nameOf))}`);
+  if (soon.length > 0) rest.push(`that became not Ready less than a minute ago: ${listed(soon.map(nameOf))}`);
   if (there.length > 0) rest.push(`on ${awayNames(there)}: ${listed(there.map(nameOf))}`);
   if (here.length > 0) rest.unshift(`not Ready: ${listed(here.map(nameOf))}`);
   const mend = expected.size > 0 && { mend: OWN_PODS };

@@ -64,7 +64,7 @@ export async function wrapUp(node: Node, cp: ControlPlaneNode | undefined): Prom
 function beforeRemoval(cp: ControlPlaneNode | undefined): Todo[] {
   const report = {
     command: command("report report.html"),
-    note: "once, on one control plane node: the page about this repair, of the transcripts in the rescue folders",
+    note: "once, on one control plane node: it writes a page about this repair, from the transcripts in the rescue folders",
     ...(!cp && { on: "a control plane node" }),
   };
   const backup = {
@@ -128,11 +128,8 @@ function onThisNode(node: string, dataFrom?: string): ToDelete[] {
   if (stat(`${ROOT}/token.d`)) add(shell`rm -rf ${ROOT}/token.d`, "the workers' bootstrap tokens");
   // files in the kit's folder are removed with it
   for (const folder of new Set([ROOT, typed(".")]))
-    for (const name of folder === KIT ? [] : secretFiles(hostEntry(folder)))
-      add(
-        shell`shred -u ${join(folder, name)}`,
-        "opens, or is, a bundle of all keys: when it is away from this machine",
-      );
+    for (const { name, why } of folder === KIT ? [] : secretFiles(hostEntry(folder)))
+      add(shell`shred -u ${join(folder, name)}`, why);
   return all;
 }
 
@@ -140,7 +137,10 @@ function onThisNode(node: string, dataFrom?: string): ToDelete[] {
 export function kits(kit = KIT): ToDelete {
   // who comes back needs it
   const back = meanings([...wordsOf("without"), ...wordsOf("start-without")]);
-  const secrets = [...secretFiles(kit), ...(existsSync(join(kit, "token.d")) ? ["token.d"] : [])];
+  const secrets = [
+    ...secretFiles(kit).map(({ name }) => name),
+    ...(existsSync(join(kit, "token.d")) ? ["token.d"] : []),
+  ];
   return {
     on: "every node",
     command: "cd / && umount /run/kube-pki-repair && rmdir /run/kube-pki-repair",
@@ -193,22 +193,35 @@ function unfinished(folder: string): string[] {
   });
 }
 
-/** A bundle or identity in the age format (with age-keygen's first line), a bootstrap token. */
-const SECRET =
-  /^(age-encryption\.org\/v1\n|-----BEGIN AGE ENCRYPTED FILE-----|(#.*\n)*AGE-SECRET-KEY-|[a-z0-9]{6}\.[a-z0-9]{16}\s)/;
+/** Files that hold a secret, by how they begin, each with what it is. age-keygen's first lines are comments. */
+const SECRETS: readonly [begins: RegExp, why: string][] = [
+  [
+    /^(age-encryption\.org\/v1\n|-----BEGIN AGE ENCRYPTED FILE-----)/,
+    "a bundle of keys: delete it when a copy is on another machine",
+  ],
+  [
+    /^(#.*\n)*AGE-SECRET-KEY-/,
+    "an age identity, which opens a bundle of keys: keep a copy on another machine",
+  ],
+  [/^[a-z0-9]{6}\.[a-z0-9]{16}\s/, "a worker's bootstrap token, and the CA"],
+];
 
 /** A passphrase file: only the bundle beside it shows its purpose. */
 const OPENER = /(^|[-.])passphrase(\.txt)?$/;
 /** Bytes: no bundle of keys is as large; its first line is not longer. */
 const [LARGEST, HEAD] = [1 << 20, 4096];
 
-/** Names of regular files in this folder of this machine, not below it. */
-function secretFiles(folder: string): string[] {
+/** Regular files in this folder of this machine, not below it, each with what it is. */
+function secretFiles(folder: string): { name: string; why: string }[] {
   const names = gone(() => readdirSync(folder)) ?? [];
-  return names.sort().filter((name) => {
+  return names.sort().flatMap((name) => {
     const path = join(folder, name);
     const info = gone(() => lstatSync(path));
-    if (!info?.isFile() || info.size > LARGEST) return false;
-    return OPENER.test(name) || SECRET.test(readFileSync(path).subarray(0, HEAD).toString("latin1"));
+    if (!info?.isFile() || info.size > LARGEST) return [];
+    if (OPENER.test(name))
+      return { name, why: "a passphrase, which opens a bundle of keys: keep a copy elsewhere" };
+    const head = readFileSync(path).subarray(0, HEAD).toString("latin1");
+    const why = SECRETS.find(([begins]) => begins.test(head))?.[1];
+    return why === undefined ? [] : { name, why };
   });
 }

@@ -185,7 +185,7 @@ export async function sayEvictions(
     say(
       isFull
         ? `${node}: ${number} to be deleted from ${from} on, unless it renews its Lease before${again}`
-        : `${node}: nothing is evicted. A controller-manager in full would delete ${number} from ${from} on${again}`,
+        : `${node}: nothing is evicted now. When the controller-manager runs in full again, it deletes ${number} from ${from} on${again}`,
     );
   }
   if (nodes.length > FEW) say(`and ${nodes.length - FEW} more nodes`);

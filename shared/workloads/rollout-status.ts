@@ -156,7 +156,8 @@ const USUAL = ["ContainerCreating", "PodInitializing"];
 export function whyNotReady({ metadata, spec, status }: RunningPod): string | undefined {
   if (status?.phase === "Failed")
     return [status.reason, status.message].filter(Boolean).join(": ") || "it failed";
-  if (metadata.deletionTimestamp) return `it does not end: is ${spec.nodeName} Ready?`;
+  if (metadata.deletionTimestamp)
+    return `the old pod does not terminate: see whether node ${spec.nodeName} is Ready`;
   for (const { state } of status?.containerStatuses ?? []) {
     const { reason, message } = state?.waiting ?? {};
     if (reason && !USUAL.includes(reason)) return message ? `${reason}: ${message}` : reason;

@@ -25,9 +25,9 @@ import { type Agents, networkUnit, noteAgent, servingPods, type UnitPart } from 
 
 const GROUPS = [
   "kube-proxy",
-  "what network plugins ask",
+  "pods that network plugins ask",
   "network plugins",
-  "the rest of network plugins",
+  "other pods of network plugins",
   "webhooks",
   "DNS, aggregated APIs and the rest of kube-system",
   "all others",
@@ -36,16 +36,20 @@ const GROUPS = [
 type GroupName = (typeof GROUPS)[number];
 
 const OF_UNIT: Record<UnitPart, GroupName> = {
-  asked: "what network plugins ask",
+  asked: "pods that network plugins ask",
   agent: "network plugins",
-  beside: "the rest of network plugins",
+  beside: "other pods of network plugins",
 };
 
 /** Groups that a new pod needs to be reached. */
-export const NETWORK: readonly GroupName[] = ["kube-proxy", "what network plugins ask", "network plugins"];
+export const NETWORK: readonly GroupName[] = [
+  "kube-proxy",
+  "pods that network plugins ask",
+  "network plugins",
+];
 
 /** Groups that restart before anything that needs a new pod, and before every test pod. */
-export const UNIT: readonly GroupName[] = [...NETWORK, "the rest of network plugins"];
+export const UNIT: readonly GroupName[] = [...NETWORK, "other pods of network plugins"];
 
 export interface Group {
   name: GroupName;

@@ -91,7 +91,7 @@ test("a Secret of anybody counts by the key alone: another CA's key in one of th
   const { exitCode, stderr } = await node.run("00-salvage");
   expect([exitCode, stderr]).toEqual([
     2,
-    expect.stringContaining("Secrets in etcd's data: none that can be read has a lost key"),
+    expect.stringContaining("Secrets in etcd's data: no readable Secret has a lost key"),
   ]);
   expect(node.exists("/etc/kubernetes/pki/ca.key")).toBe(false);
 });

@@ -133,6 +133,6 @@ test("02-control-plane says which member of etcd does not answer, and the way wi
   expect(exitCode).toBe(3);
   expect(stderr).toContain("  etcd 3.6.5: healthy, leader m1, 1 of 2 members answer, not m2\n");
   expect(stderr).toContain(
-    "hint: m2 does not answer: part 1 there first\n  If it is away for now: ./bunw scripts/02-control-plane.ts --without m2\n  If its data is lost for good: ./bunw scripts/02-control-plane.ts --lost m2\n",
+    "hint: m2 does not answer: run part 1 on that node first\n  If it is away for now: ./bunw scripts/02-control-plane.ts --without m2\n  If its data is lost for good: ./bunw scripts/02-control-plane.ts --lost m2\n",
   );
 });

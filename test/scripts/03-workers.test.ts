@@ -103,7 +103,7 @@ test("03-workers open and close name a control plane node that does not answer, 
   using _etcd = serveEtcd(node.root, { ...sameEtcd(node.stored), members: [MEMBER, lost] });
   using _api = serveLeases(node, ["m1", "w1", "w2"]);
   const line = (words: string) =>
-    `  m2 does not answer: part 1 there first. If it is away for now: ./bunw scripts/03-workers.ts ${words} --without m2. If its data is lost for good: ./bunw scripts/03-workers.ts ${words} --lost m2\n`;
+    `  m2 does not answer: run part 1 on that node first. If it is away for now: ./bunw scripts/03-workers.ts ${words} --without m2. If its data is lost for good: ./bunw scripts/03-workers.ts ${words} --lost m2\n`;
   expect((await node.run("03-workers open")).stderr).toContain(line("open"));
   expect((await node.run("03-workers close --dry-run")).stderr).toContain(line("close --dry-run"));
   expect((await node.run("03-workers close --dry-run --without m2")).stderr).not.toContain("does not answer");

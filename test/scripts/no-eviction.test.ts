@@ -98,7 +98,7 @@ test("part 2 with the old CA leaves it reduced while a worker is away, and says 
   expect(isReduced(node)).toBe(true);
   expect(stderr).toMatch(/^ {2}no Lease renewal from w2 \(last TIME\)\. /m);
   expect(stderr).toMatch(
-    /^ {2}w2: nothing is evicted\. A controller-manager in full would delete 2 pods from \d\d:\d\d:\d\d on\. Nobody makes this one again: shop\/debug$/m,
+    /^ {2}w2: nothing is evicted now\. When the controller-manager runs in full again, it deletes 2 pods from \d\d:\d\d:\d\d on\. Nobody makes this one again: shop\/debug$/m,
   );
   expect(stderr).toContain(
     "the controller-manager stays reduced, and nothing is evicted, until they are back: ./bunw scripts/03-workers.ts open, then on w2 the line that it prints, then on each control plane node: ./bunw scripts/03-workers.ts close. If one of them cannot come now: --without NODE\n",

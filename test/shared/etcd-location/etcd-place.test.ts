@@ -342,7 +342,7 @@ test.each([{ id: "77" }, {}])(
     using _box = restored({ ...ids, files: {}, minutes: 5 });
     const { message, hint } = await failOf();
     expect(message).toStartWith(
-      `Nothing here names etcd's folder: there is data in "/var/lib/etcd", and some was written later in "${RESTORED}" (20`,
+      `Nothing here names etcd's folder: there is data in "/var/lib/etcd", and newer data in "${RESTORED}" (20`,
     );
     expect(hint).toMatch(
       /^name the right one: .* --etcd-data \/var\/lib\/etcd or .* --etcd-data \/var\/lib\/etcd-from-backup$/,

@@ -127,7 +127,7 @@ test("a management cluster gets all four pairs anew, by the names of its Secrets
   expect(first).toContain("Replace tls.crt and tls.key of the Secrets");
   expect(first).toContain("the Secrets shop-ca, shop-etcd, shop-proxy, shop-sa in its namespace fleet");
   expect(others).toEqual(holdersOf({ managed: undefined, ...PLACE }));
-  expect(others).toEqual([expect.stringContaining("search it for sha256:a and sha256:b, ")]);
+  expect(others).toEqual([expect.stringContaining("Search them for sha256:a and sha256:b, ")]);
 });
 
 const OF_CLUSTER_API = {

@@ -37,7 +37,7 @@ test.each<[string, number | undefined, unknown]>([
   [
     "for seven seconds, as after close has restarted it",
     7,
-    "all but those that are not Ready for less than a minute: shop/web",
+    "all but those that became not Ready less than a minute ago: shop/web",
   ],
   ["for an hour", 3600, { warning: "not Ready: shop/web" }],
   ["since a time to come, by a node's wrong clock", -600, { warning: "not Ready: shop/web" }],
@@ -54,7 +54,7 @@ test.each<[string, number | undefined, unknown]>([
 });
 
 test.each([
-  ["has just made", 5, "all but those that are not Ready for less than a minute: shop/web"],
+  ["has just made", 5, "all but those that became not Ready less than a minute ago: shop/web"],
   ["made an hour ago", 3600, { warning: "not Ready: shop/web" }],
 ])("a pod of which no kubelet has said anything yet, and which somebody %s", async (_, seconds, answer) => {
   const creationTimestamp = new Date(Date.now() - seconds * 1000).toISOString();

@@ -133,7 +133,9 @@ test.each<[string, Record<string, object>, Parameters<typeof saidOf>[1], string[
     "a reduced controller-manager deletes nothing",
     { a: pod("w1", 300) },
     { isFull: false },
-    ["w1: nothing is evicted. A controller-manager in full would delete 1 pod from 12:05:50 on"],
+    [
+      "w1: nothing is evicted now. When the controller-manager runs in full again, it deletes 1 pod from 12:05:50 on",
+    ],
   ],
   [
     "of many nodes the first ones",

@@ -120,9 +120,9 @@ test.each<[string, Partial<Choice>, PodOwner[], Date, End | string]>([
 
 test.each<[Group["name"], boolean]>([
   ["kube-proxy", true],
-  ["what network plugins ask", true],
+  ["pods that network plugins ask", true],
   ["network plugins", true],
-  ["the rest of network plugins", false],
+  ["other pods of network plugins", false],
   ["webhooks", false],
 ])("a namespace alone is refused while %s would wait, as new pods need it: %p", async (name, isRefused) => {
   using server = pretendApi({ objects: { "/api/v1/namespaces/shop": {} } });

@@ -222,7 +222,7 @@ test.each<[string, RunningPod, string | undefined]>([
   [
     "it does not end",
     pod("a", {}, { deletionTimestamp: "2026-01-01T00:00:00Z" }),
-    "it does not end: is w1 Ready?",
+    "the old pod does not terminate: see whether node w1 is Ready",
   ],
   [
     "its image cannot be pulled",
