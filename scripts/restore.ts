@@ -22,6 +22,7 @@ import * as content from "../shared/restore/content.ts";
 import * as lost from "../shared/restore/lost-members-data.ts";
 import { onlyMember } from "../shared/restore/new-member.ts";
 import { newPlace, refuseOldAnswers } from "../shared/restore/new-place.ts";
+import { membersDataIn, sayDifferences } from "../shared/restore/several-members.ts";
 import * as snapshots from "../shared/restore/snapshot-file.ts";
 import { proveSnapshot } from "../shared/restore/value-witnesses.ts";
 import { BUMP, writeMember } from "../shared/restore/write-data.ts";
@@ -163,7 +164,7 @@ async function ofSnapshot(path: string, values: Values): Promise<Source> {
 }
 
 function ofMembers(dirs: readonly string[], values: Values, snapshot?: string): Source {
-  const all = dirs.map((dir) => lost.memberDataIn(dir, snapshot));
+  const all = membersDataIn(dirs, snapshot);
   const choice = lost.chooseData(all);
   const { chosen, isQuorum } = choice;
   const data = chosen.open();
@@ -171,6 +172,7 @@ function ofMembers(dirs: readonly string[], values: Values, snapshot?: string): 
   const until = found && content.takenAt(found);
   say(lost.wayInWords(chosen, { until, snapshot: snapshot && hostPath(snapshot) }));
   lost.sayChosen(all, choice);
+  sayDifferences(all);
   content.refuseExternal(data);
   const name = memberName(chosen.own);
   if (name !== asOf(values))

@@ -111,7 +111,7 @@ const CHECKS: Check[] = [
   { name: "lab: age opens our bundles, we open age's", cpu: 8, command: ["test/lab/checks/age-equal.ts"], runs: "beside the lab" },
   { name: "lab: YAML equals Kubernetes' own", cpu: 6, command: ["test/lab/checks/yaml-equal.ts"], runs: "beside the lab", count: countLines },
   { name: "lab: keys from the free blocks of real file systems", command: ["test/lab/checks/disks.ts"], runs: "beside the lab", isNightly: true, count: countTests },
-  { name: "lab: a log's size is etcd's", command: ["test/lab/checks/etcd-source.ts"], runs: "beside the lab", count: countLines },
+  { name: "lab: a log's size is etcd's", cpu: 5, command: ["test/lab/checks/etcd-source.ts"], runs: "beside the lab", count: countLines },
   { name: "lab: a restored snapshot equals etcdutl's", command: ["test/lab/checks/restore.ts"], runs: "beside the lab", isNightly: true, count: countLines, built: ETCD_PROGRAMS },
   { name: "lab: damaged data of a lost member has a way back", command: ["test/lab/checks/ways-back.ts"], runs: "beside the lab", isNightly: true, count: countLines, built: ETCD_PROGRAMS },
   { name: "lab: a lost member's data keeps what was acknowledged", command: ["test/lab/checks/survivor.ts"], runs: "beside the lab", isNightly: true, count: countLines, built: ETCD_PROGRAMS },

@@ -47,7 +47,10 @@ export interface Read extends Pick<DirectoryState, "db" | "mvcc" | "replay" | "w
 
 /** Starts from another tree than the newest one, and proves it. Errors: Damaged. */
 export interface Beginning {
-  open(): Bbolt | undefined;
+  /** Unset: the newest tree. */
+  open?(): Bbolt | undefined;
+  /** The log ends before the tree does, and has nothing for it but the ids. */
+  isAlone?: true;
   /** Before the log's replay. `isMade`: an entry is known to have made the newest revision. */
   check(read: Read, isMade: boolean): void;
   /** After the replay: whether the log's end is lost. */
@@ -132,6 +135,9 @@ function lastWrite(paths: Paths): Date {
   );
 }
 
+/** The db has entries that the log has lost. */
+export class LogEndsFirst extends Damaged {}
+
 /** etcd itself may start on it, and serve other keys: bbolt's pages have no checksums. */
 export class DamagedData extends Fail {
   readonly dir: string;
@@ -169,7 +175,7 @@ export function explain(cause: unknown, at: { dir: string; isWritten?: boolean }
 
 function readOnce(paths: Paths, from?: Beginning): DirectoryState {
   const snapshot = readNewestSnapshot(paths.snap);
-  const db = from ? from.open() : openDb(paths, snapshot);
+  const db = from?.open ? from.open() : openDb(paths, snapshot);
   try {
     db?.check();
     const mvcc = new Mvcc(db);
@@ -189,7 +195,9 @@ function readOnce(paths: Paths, from?: Beginning): DirectoryState {
       ...{ after, applied, readsOn: from !== undefined },
       isWanted: (entry: Entry) => entry.index > applied || mayName(entry) || (isInStore && entry.type !== 0),
     });
-    checkLog(wal, applied, paths);
+    if (from?.isAlone)
+      Object.assign(wal, { last: { index: applied, term: term || wal.last.term }, isEndSeen: false });
+    else checkLog(wal, applied, paths);
     checkTerm(wal, { applied, term, isExact: from !== undefined });
     wal.last.term ||= term;
     const isMade = checkFitsLog(wal.before, newest, replay);
@@ -253,7 +261,7 @@ function readLog(paths: Paths, wish: Wish): Wal {
 function checkLog(wal: Wal, applied: number, paths: Paths) {
   if (wal.last.index < applied) {
     const damage = wal.warnings[0] ? ` (${wal.warnings[0]})` : "";
-    throw new Damaged(`the log ends at entry ${wal.last.index}, before the db's ${applied}${damage}`);
+    throw new LogEndsFirst(`the log ends at entry ${wal.last.index}, before the db's ${applied}${damage}`);
   }
   if (applied === 0 && wal.isOfRestore)
     throw new Damaged(`${paths.db} is gone or empty, and what a restore put there is not in the log`);

@@ -27,6 +27,8 @@ export interface OldRoot extends Meta {
   index: number;
   /** Read in place of damaged values: witnesses have them. */
   rows?: Rows | undefined;
+  /** Without the log behind it. */
+  isAlone?: boolean;
 }
 
 const NO_META: Meta = { pageSize: 0, root: 0, txid: 0n, highWater: 0, raw: Buffer.alloc(0) };
@@ -119,6 +121,7 @@ function isRoot({ page }: FoundPage): boolean {
 /** Reads a directory from this tree on. `proved`: what came of it before. */
 export function beginningAt(root: OldRoot, proved?: { isCut: boolean }): Beginning {
   return {
+    ...(root.isAlone && { isAlone: true }),
     open: () => (root.index === 0 ? undefined : new Bbolt(root.path, root, root.rows)),
     check(read, isMade) {
       if (proved) return;
@@ -130,6 +133,23 @@ export function beginningAt(root: OldRoot, proved?: { isCut: boolean }): Beginni
   };
 }
 
+/** The newest tree without the log behind it: its last write may be an earlier one than its index says. */
+export function databaseAlone(): Beginning {
+  return {
+    isAlone: true,
+    check: ({ mvcc, replay }) => checkLeases(mvcc, replay),
+    isCut(read) {
+      latestBeside(read);
+      return true;
+    },
+  };
+}
+
+function checkLeases(mvcc: Mvcc, { leases }: Read["replay"]) {
+  for (const key of mvcc.keysWithLease((lease) => !leases.has(lease)))
+    throw new Damaged(`the lease of ${key} is gone`);
+}
+
 /** Errors: Damaged where a page of this tree may be of another time. */
 export function checkOldRoot(
   { mvcc, replay, newest, wal, applied }: Omit<Read, "db" | "paths">,
@@ -139,8 +159,7 @@ export function checkOldRoot(
   for (const { type, index, data } of wal.entries.values())
     if (type === 0 && index > applied && !legacyRequest(data) && mayHaveMade(data, newest))
       throw new Damaged(`its newest revision, ${newest!.main}, may be of entry ${index}`);
-  for (const key of mvcc.keysWithLease((lease) => !replay.leases.has(lease)))
-    throw new Damaged(`the lease of ${key} is gone`);
+  checkLeases(mvcc, replay);
 }
 
 /**

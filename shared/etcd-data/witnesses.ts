@@ -34,8 +34,8 @@ interface Witnessed<F> {
 }
 
 interface Witnesses<F> {
-  /** The log's folder, and the last entry that the db has. */
-  log?: { folder: string; applied: number } | undefined;
+  /** The log's folder, and the last entry that the db has; whether the log ends before that. */
+  log?: { folder: string; applied: number; isShort?: boolean } | undefined;
   /** Other dbs of this cluster. */
   snapshots: readonly Bbolt[];
   /** Looks at a value by itself; `key` is its bytes as latin1 text, and the value holds until the next one. */
@@ -66,12 +66,15 @@ export function findWitnesses<F>(db: Bbolt, { log, snapshots, look, note }: Witn
     if (found.length > 0 || row.inSnapshots === "other") doubt(row, found, row.inSnapshots === "other", 0);
   };
   for (const row of db.backward("key", (leaf, i) => seenRow(leaf, i, { puts, snapshots, look }))) {
-    oldest ||= row.main - puts.count;
+    if (!log?.isShort || puts.count === 0) oldest ||= row.main - puts.count;
     if (row.content === undefined) continue;
     result.values++;
     const made = puts.entriesOf.get(row.content)?.findLast((index) => index <= entry);
     if (made !== undefined) {
-      for (const one of open) doubt(one, [], true, made);
+      for (const one of open)
+        if (oldest > 0) doubt(one, [], true, made);
+        else noteOlder(one);
+      oldest ||= row.main - puts.count;
       [entry, open] = [made, []];
     } else if (row.main > oldest && !puts.isKept.has(row.key)) open.push(row);
     else noteOlder(row);

@@ -11,16 +11,17 @@
  * address is the new one. etcd starts on it as always, without that flag.
  */
 import { type EtcdData, readEtcdData } from "../etcd-data/data.ts";
-import { DamagedData, explain } from "../etcd-data/directory.ts";
+import { DamagedData, explain, LogEndsFirst } from "../etcd-data/directory.ts";
 import { laterThan } from "../etcd-data/log-end.ts";
 import { type Member, memberName } from "../etcd-data/members.ts";
-import { beginningAt, type OldRoot, wholeTrees } from "../etcd-data/old-roots.ts";
+import { beginningAt, databaseAlone, type OldRoot, wholeTrees } from "../etcd-data/old-roots.ts";
 import { Damaged } from "../etcd-data/protobuf.ts";
 import { firstEntryIn, readWal } from "../etcd-data/wal.ts";
 import { minute } from "../evidence/server-clock.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { hostPath } from "../files/files.ts";
 import { say } from "../run.ts";
+import { withDatabase } from "./database-alone.ts";
 import { refuseState } from "./snapshot-file.ts";
 import { type Proof, type Proved, proofWords, proveMember } from "./value-witnesses.ts";
 import { writeMember } from "./write-data.ts";
@@ -28,37 +29,67 @@ import { writeMember } from "./write-data.ts";
 interface WayBack extends Proved {
   /** In place of the newest tree, where that is damaged. */
   root?: OldRoot;
+  /** The newest tree, whose log ends before it does. */
+  isAlone?: boolean;
 }
 
 /**
  * `snapshots`: dbs of this cluster, from which the log may lead, too. Errors: Fail as `readEtcdData`; Refused if the data
- * is damaged, and no other tree leads to the same keys, and if a snapshot is newer than the log.
+ * is damaged, and no other tree leads to the same keys, and if a snapshot is newer than the log. `dir`: as the operator
+ * has named it.
  */
-export function wayInto(host: string, snapshots: readonly string[] = []): WayBack {
+export function wayInto(host: string, snapshots: readonly string[] = [], dir = host): WayBack {
   const prove = (data: EtcdData) => proveMember(host, data, snapshots);
   const read = attempt(() => prove(readEtcdData(host)));
-  if (read instanceof Fail && !(read instanceof DamagedData)) throw read;
+  if (read instanceof Fail && !(read instanceof DamagedData)) throw withDatabase(read, host, dir);
   const [end, dbs] = read instanceof Fail ? [-1, [`${host}/member/snap/db`]] : [read.data.end.index, []];
   if (read instanceof Fail) say(`${read.message}. Looks for an older tree that is whole`);
   const refused: { index: number; why: string }[] = [];
+  const alone = read instanceof Fail ? databaseBefore(host, snapshots, read) : undefined;
   for (const root of wholeTrees([...dbs, ...snapshots])) {
     if (root.index <= end) break;
     const way = attempt(() => prove(readEtcdData(host, undefined, beginningAt(root))));
-    if (!(way instanceof Fail)) return { ...way, root };
+    if (!(way instanceof Fail)) return laterOf({ ...way, root }, alone);
     refused.push({ index: root.index, why: reasonOf(way) });
   }
+  if (alone) return laterOf(undefined, alone);
   if (!(read instanceof Fail) && refused.length === 0) return read;
   const before = read instanceof Fail ? `${read.message}. ` : "";
-  throw new Refused(`${before}No exact way leads back: ${refusedInWords(refused, logIn(host))}`, {
+  const found = new Refused(`${before}No exact way leads back: ${refusedInWords(refused, logIn(host))}`, {
     unchanged: true,
     hint: 'name the folders of other members, too (--from DIR,DIR), or take a snapshot: RUNBOOK-MORE "If etcd\'s data is damaged"',
     cause: read,
   });
+  throw withDatabase(found, host, dir);
+}
+
+/** The db alone, where its log ends before it. */
+function databaseBefore(
+  host: string,
+  snapshots: readonly string[],
+  { cause }: DamagedData,
+): WayBack | undefined {
+  if (!(cause instanceof LogEndsFirst)) return undefined;
+  const read = () => readEtcdData(host, undefined, databaseAlone());
+  const way = attempt(() => proveMember(host, read(), snapshots, true));
+  return way instanceof Fail ? undefined : { ...way, isAlone: true };
+}
+
+/** The way that leads further: by the log, or to the db's own end. Both ends are said. */
+function laterOf(byLog: WayBack | undefined, alone: WayBack | undefined): WayBack {
+  if (!byLog || !alone) return (byLog ?? alone)!;
+  const [log, db] = [byLog.data.end.index, alone.data.end.index];
+  const [taken, left] = db > log ? [alone, byLog] : [byLog, alone];
+  left.data[Symbol.dispose]();
+  say(
+    `the log leads to entry ${log}, the database alone to entry ${db}: ${db > log ? "the database" : "the log"} is taken`,
+  );
+  return taken;
 }
 
 /** The first words for the operator. `until`: the time of the data, if that is known. */
 export function wayInWords(
-  { root, last, proof }: { root?: OldRoot | undefined; last: LogEnd; proof?: Proof },
+  { root, last, proof, isAlone }: Partial<Pick<MemberData, "root" | "proof" | "isAlone">> & { last: LogEnd },
   { until, snapshot }: { until?: Date | undefined; snapshot?: string | undefined } = {},
 ): string {
   const values = proof ? `; ${proofWords(proof)}` : "";
@@ -67,13 +98,16 @@ export function wayInWords(
     const lost = last.isCut
       ? "what was acknowledged after that is lost"
       : "the log's end is not seen, so what was acknowledged after that, if anything was, is lost";
-    return `as of ${then}, entry ${last.index}: ${lost}${values}`;
+    const source = isAlone ? ", by the database alone, whose log ends before it" : "";
+    return `as of ${then}, entry ${last.index}${source}: ${lost}${values}`;
   }
   const end = `has all keys up to entry ${last.index}, the last one on this disk${values}`;
   if (!root) return `${proof?.mended.length ? "exact" : "as it is"}: this data ${end}`;
   const tree = root.path === snapshot ? "the snapshot" : "an older tree";
-  const by = root.index ? `${tree}, of entry ${root.index}, and the log` : "the log from its first entry on";
-  return `exact: ${by} ${end}`;
+  const beginning = root.index
+    ? `${tree}, of entry ${root.index}, and the log`
+    : "the log from its first entry on";
+  return `exact: ${beginning} ${end}`;
 }
 
 function reasonOf({ cause, message }: Fail): string {
@@ -122,29 +156,28 @@ export interface MemberData {
   members: Member[];
   clusterId: string;
   revision: number;
+  /** The last one that a quorum had, as far as this member knew. */
+  committed: number;
   lastWrite: Date;
   last: LogEnd & { term: number; isDamaged?: boolean };
   /** Set if the newest tree of its db is damaged: an older one, from which the log leads to the same keys. */
   root?: OldRoot | undefined;
   /** Whether its values are those that were written. */
   proof: Proof;
+  /** Its log ends before its db does, and only the db is taken. */
+  isAlone?: boolean | undefined;
   /** Reads it again: what was proved is not proved once more. */
   open(): EtcdData;
 }
 
 /**
- * `snapshot`: of this cluster; a damaged log may lead from it. Errors: Fail as `readEtcdData`; Refused if its member
+ * `snapshot`: of this cluster, `others`: dbs of other members; a damaged log may lead from them. Errors: Fail as `readEtcdData`; Refused if its member
  * has no vote, or is none any more, and if it is damaged without an exact way back.
  */
-export function memberDataIn(dir: string, snapshot?: string): MemberData {
-  const host = hostPath(dir);
+export function memberDataIn(dir: string, snapshot?: string, others: readonly string[] = []): MemberData {
+  const [host, dbs] = [hostPath(dir), [...(snapshot === undefined ? [] : [snapshot]), ...others]];
   try {
-    const {
-      root,
-      from = root,
-      proof,
-      ...read
-    } = wayInto(host, snapshot === undefined ? [] : [hostPath(snapshot)]);
+    const { root, from = root, proof, isAlone, ...read } = wayInto(host, dbs.map(hostPath), dir);
     using data = read.data;
     refuseState(data, { path: dir, disarm: true });
     const { memberId, members, clusterId, revision, lastWrite, end } = data;
@@ -156,9 +189,12 @@ export function memberDataIn(dir: string, snapshot?: string): MemberData {
           : `The member of "${dir}" was taken out of etcd before: its data ends there`,
         { unchanged: true, hint: "take another member's data directory, or a snapshot" },
       );
-    const open = () => readEtcdData(host, undefined, from && beginningAt(from, { isCut: end.isCut }));
+    const beginning = from ? beginningAt(from, { isCut: end.isCut }) : isAlone ? databaseAlone() : undefined;
+    const open = () => readEtcdData(host, undefined, beginning);
     const last = { ...end, isCut: end.isCut || saysLater(host, end) };
-    return { dir, own, members, clusterId, revision, lastWrite, last, root, proof, open };
+    const committed = data.committed.revision;
+    const place = { dir, own, members, clusterId };
+    return { ...place, ...{ revision, committed, lastWrite, last, root, isAlone, proof }, open };
   } catch (cause) {
     throw explain(cause, { dir });
   }

@@ -31,16 +31,21 @@ export interface Proved {
   from?: OldRoot;
 }
 
-/** `snapshots`: other dbs of the cluster. Errors: DamagedData where a value is damaged, and no witness has it. */
-export function proveMember(host: string, data: EtcdData, snapshots: readonly string[]): Proved {
+/** `snapshots`: other dbs of the cluster. `isAlone`: only the db counts. Errors: DamagedData where a value is damaged, and no witness has it. */
+export function proveMember(
+  host: string,
+  data: EtcdData,
+  snapshots: readonly string[],
+  isAlone = false,
+): Proved {
   const { db } = data.stored();
   const folder = `${host}/member/wal`;
   const since = firstEntryIn(folder);
   if (!db) return { data, proof: { values: data.keyCount, alone: 0, since, mended: [] } };
   const applied = db.stable(consistentIndex);
-  const { proof, rows } = prove(host, db, { log: { folder, applied }, snapshots });
+  const { proof, rows } = prove(host, db, { log: { folder, applied, isShort: isAlone }, snapshots });
   if (!rows) return { data, proof: { ...proof, since } };
-  const from = { ...db.file.newestMeta(), path: db.file.path, index: applied, rows };
+  const from = { ...db.file.newestMeta(), path: db.file.path, index: applied, rows, isAlone };
   const { isCut } = data.end;
   data[Symbol.dispose]();
   return {
@@ -56,7 +61,7 @@ export function proveSnapshot(path: string, data: EtcdData): Proof {
 }
 
 interface With {
-  log?: { folder: string; applied: number };
+  log?: { folder: string; applied: number; isShort?: boolean };
   snapshots: readonly string[];
 }
 

@@ -79,7 +79,7 @@ function survivor(id: string) {
     own,
     members,
     clusterId: "77",
-    revision: 1,
+    ...{ revision: 1, committed: 1 },
     lastWrite: new Date(0),
     last: { index: 1, term: 1 },
     proof: { values: 0, alone: 0, since: 1, mended: [] },

@@ -1,6 +1,6 @@
 /** Damaged data of a lost member: what leads back, and what is refused; on real etcd: test/lab/checks/ways-back.ts. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { type EtcdData, readEtcdData } from "../../../shared/etcd-data/data.ts";
 import { fieldsOf } from "../../../shared/etcd-data/protobuf.ts";
 import { type Entry, parseRecord, readFrame, readWal } from "../../../shared/etcd-data/wal.ts";
@@ -179,6 +179,47 @@ test.each([
     last: { index: 3774, isCut: false },
     root: { path: night },
   });
+});
+
+test.each([
+  ["no older tree is by the log", purgedEtcd(PURGED)],
+  ["an older tree and the log end before it", purgedEtcd(2900)],
+])(
+  "the log ends before the whole db (%s): the db is taken, which is later, and both are said",
+  async (_, source) => {
+    using box = sandbox();
+    writeDamaged(`${box.dir}/whole`, "none", { seed: 1, source });
+    writeDamaged(`${box.dir}/disk`, "none", { seed: 1, source });
+    rewriteLog(`${box.dir}/disk/member/wal`, ({ index }) => index < 3700);
+    const found = memberDataIn("/disk");
+    expect(found).toMatchObject({ isAlone: true, last: { index: 3718, isCut: true } });
+    expect(wayInWords(found)).toBe(
+      "as of an unknown time, entry 3718, by the database alone, whose log ends before it: what was acknowledged after that is lost",
+    );
+    await writeAlone(found, { dir: DIR, peerUrl: NEW, bump: BUMP });
+    using truth = readEtcdData(`${box.dir}/whole`);
+    using read = found.open();
+    using data = readEtcdData(`${box.dir}${DIR}`);
+    expect(otherThan(truth, read)).toEqual([]);
+    expect(contentOf(data)).toEqual(contentOf(read));
+    expect(data.members).toMatchObject([{ name: "default", peerURLs: [NEW] }]);
+  },
+);
+
+test.each<[string, (member: string) => unknown]>([
+  ["its log is gone", (member) => rmSync(`${member}/wal`, { recursive: true })],
+  [
+    "its log has no bytes",
+    (member) => readdirSync(`${member}/wal`).map((name) => truncateSync(`${member}/wal/${name}`, 0)),
+  ],
+])("the db is whole, and %s: the refusal names the line that takes the db alone", async (_, damage) => {
+  using box = sandbox();
+  writeDamaged(`${box.dir}/disk`, "none", { seed: 1, source: purgedEtcd(PURGED) });
+  damage(`${box.dir}/disk/member`);
+  const refused = await failOf(() => memberDataIn("/disk"));
+  expect(refused?.hint).toMatch(
+    /^take the database alone, which is whole, of revision 3351: .* --skip-hash-check \/disk\/member\/snap\/db\nOr /,
+  );
 });
 
 test("a snapshot that is newer than the log is refused beside it", async () => {
