@@ -193,8 +193,8 @@ test.each([
     rewriteLog(`${box.dir}/disk/member/wal`, ({ index }) => index < 3700);
     const found = memberDataIn("/disk");
     expect(found).toMatchObject({ isAlone: true, last: { index: 3718, isCut: true } });
-    expect(wayInWords(found)).toBe(
-      "as of an unknown time, entry 3718, by the database alone, whose log ends before it: what was acknowledged after that is lost",
+    expect(wayInWords(found)).toStartWith(
+      "as of an unknown time, entry 3718, by the database alone, whose log ends before it: what was acknowledged after that is lost; ",
     );
     await writeAlone(found, { dir: DIR, peerUrl: NEW, bump: BUMP });
     using truth = readEtcdData(`${box.dir}/whole`);
