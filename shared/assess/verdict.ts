@@ -86,6 +86,7 @@ const FIRST_THAT_APPLIES: readonly ((seen: Seen) => NodeVerdict | undefined)[] =
   keysLost,
   caEnded,
   oldCaHeld,
+  strangeFolderAlone,
   signedAnew,
   newCa,
   ({ noNewPod }) => (noNewPod ? NO_NEW_POD : undefined),
@@ -180,6 +181,18 @@ function caEnded(seen: Seen): NodeVerdict | undefined {
 function oldCaHeld({ damage }: Seen): NodeVerdict | undefined {
   const failed = damage.filter(hasFailed);
   return failed.length > 0 && failed.every(({ id }) => id === "ca-held") ? OLD_CA_HELD : undefined;
+}
+
+/** Only if nothing else has failed: nothing is missing, and nothing has to be signed. */
+function strangeFolderAlone({ damage }: Seen): NodeVerdict | undefined {
+  const failed = damage.filter(hasFailed);
+  const [{ mend } = {}] = failed;
+  if (!mend || !failed.every(({ id }) => id === "usual-folder")) return undefined;
+  return {
+    verdict:
+      "the files of this node are well, but kubeadm's usual folder has keys that are not this cluster's: kubeadm without a configuration would sign with them",
+    next: [mend],
+  };
 }
 
 function signedAnew(seen: Seen): NodeVerdict | undefined {

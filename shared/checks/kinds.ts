@@ -75,6 +75,8 @@ const NODE_KINDS = {
   "backup": file("backup", { what: "backup", severity: "weakens",
     works: "all; if the keys are lost once more, every node joins again and every pod restarts",
     mend: `${BACKUP}, and keep the file away from this machine` }),
+  "usual-folder": { area: "node", what: "…", severity: "weakens", mend: PART_1,
+    works: "all, until kubeadm renews or joins with these keys: then nothing trusts what it makes" },
   "roots-kubeconfig": file("…", { what: "…", severity: "weakens",
     works: "all; but kubectl takes this file where KUBECONFIG names no other, and is Unauthorized",
     mend: "cp /etc/kubernetes/admin.conf /root/.kube/config" }),

@@ -46,6 +46,8 @@ export function firstNotes({ course, next, damage, damaged }: Assessment, asked:
   else if (unsafe)
     notes.push({ text: `${unsafe.detail}. ${way[0]?.toUpperCase()}${way.slice(1)}`, commands: [] });
   if (!course && damaged) notes.push(...inNotes(`This comes first. ${AGAIN}`, next, asked));
+  const folder = damage.find(({ id }) => id === "usual-folder");
+  if (folder) notes.push({ text: `S${folder.detail.slice(1)}.`, commands: [] });
   notes.push(...saidElsewhere(asked), ...withoutData(asked), ...silentWorkers(asked));
   if (ask)
     notes.push({

@@ -8,6 +8,7 @@ import { command } from "../again.ts";
 import { caIsNew, strangeCa } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { refuseUndecided, sayEndpoint } from "../facts/endpoint.ts";
+import { saidOfFolder, strangeFolder } from "../facts/usual-folder.ts";
 import { attempt, Fail } from "../fail.ts";
 import { isLink, moveToRescue } from "../files/file-tree.ts";
 import { exists, hostEntry, makeFolder, readText, stat } from "../files/files.ts";
@@ -158,19 +159,37 @@ async function holdServers(cp: ControlPlaneNode, wanted: readonly WantedManifest
 
 /**
  * kubeadm's usual folder is a link again, if it was one and all of /etc/kubernetes is lost, or if a path leads through
- * it: a folder made in its place would have none of the certificates.
+ * it: a folder made in its place would have none of the certificates. A stranger's folder is moved aside first.
  */
 export async function linkUsualDir(cp: ControlPlaneNode) {
   const { facts, node } = cp;
-  if (facts.certificatesDir === CERTIFICATES_DIR || exists(CERTIFICATES_DIR) || isLink(CERTIFICATES_DIR))
-    return;
+  if (facts.certificatesDir === CERTIFICATES_DIR) return;
+  if (moveStrangeFolder(cp)) return await makeLink(cp);
+  if (exists(CERTIFICATES_DIR) || isLink(CERTIFICATES_DIR)) return;
   const isLost = ![certPath("apiserver", facts.certificatesDir), manifestPath(cp, "kube-apiserver")].some(
     exists,
   );
   const pods = readableStaticPods(cp).flatMap(({ pod }) => hostFiles(pod));
   const paths = [node.kubelet.clientCaFile, ...pods.map(({ path }) => path)];
   const isNamed = paths.some((path) => isBelow(path, CERTIFICATES_DIR));
-  if (!isNamed && !(isLost && linksUsualDir())) return;
+  if (isNamed || (isLost && linksUsualDir())) await makeLink(cp);
+}
+
+/** A mount cannot be moved: that is said, and part 5 is bad until somebody has. Returns whether it was moved. */
+function moveStrangeFolder(cp: ControlPlaneNode): boolean {
+  const strange = strangeFolder({ ...cp, certificatesDir: cp.facts.certificatesDir }, cp.node);
+  if (!strange) return false;
+  say(saidOfFolder(strange));
+  if (strange.neededFor) {
+    say(`unchanged ${strange.path}: "${strange.neededFor}" is read there`);
+    return false;
+  }
+  const moved = attempt(() => moveToRescue(strange.path, cp.asideDir, "its keys are not the cluster's"));
+  if (moved instanceof Fail) say(`unchanged ${strange.path}: ${moved.message}. To mend it: ${moved.hint}`);
+  return !(moved instanceof Fail);
+}
+
+async function makeLink({ facts }: ControlPlaneNode) {
   const link = hostEntry(CERTIFICATES_DIR);
   await act("point", `${CERTIFICATES_DIR} to ${facts.certificatesDir}`, () => {
     makeFolder(dirname(link), 0o755);
