@@ -19,7 +19,7 @@ import { registryPrefix } from "../objects/stored.ts";
 import { addressBefore, endpointHost, endpointUrl, isLoopback } from "../pki/addresses.ts";
 import { algorithmOf } from "../pki/certificate.ts";
 import { ADMINS_GROUP, type ClusterFacts, certPath, KUBELET_CLIENT_BINDING } from "../pki/certs.ts";
-import { isServerOf, shownSoon } from "../pki/served.ts";
+import { isServerOf, isServersOf, shownSoon } from "../pki/served.ts";
 import { type Cluster, type ClusterConfiguration, need } from "./cluster.ts";
 import { serverPlace } from "./endpoint.ts";
 import { apiEndpoint, believedPeers, type Endpoint, type KnownNode } from "./known-nodes.ts";
@@ -119,7 +119,18 @@ function apiAddress(node: Node, cluster: Cluster, data: EtcdData): Endpoint {
       },
     );
   }
-  return found;
+  const card = node.nat === found.host ? memberOnCard(node, data) : undefined;
+  return card ? { ...found, host: card } : found;
+}
+
+/**
+ * The host of this node's etcd, where others know it by a card of this machine: then all but --advertise-address has that
+ * address, and NAT's is only for clients.
+ */
+function memberOnCard(node: Node, data: EtcdData): string | undefined {
+  const own = data.members.find(({ id }) => id === data.memberId);
+  const hosts = [...(own?.peerURLs ?? []), ...(own?.clientURLs ?? [])].map(hostOf);
+  return hosts.find((host) => host !== node.nat && node.addresses.includes(host));
 }
 
 /** Unset where kubeadm's defaults hold. */
@@ -207,7 +218,8 @@ export async function natLeadsHere(
   if (onCard.length > 0) return true;
   const isForIt = (pem: string | undefined) => pem !== undefined && isServerOf(pem, host, cluster.oldCaPem);
   const [here, there] = await Promise.all([node.addresses[0] ?? "", host].map((one) => shownSoon(one, port)));
-  if (isForIt(here) && here === there) return true;
+  // whatever names it has: each API server has a key of its own
+  if (here !== undefined && here === there && isServersOf(here, cluster.oldCaPem)) return true;
   const onDisk = readText(certPath("apiserver", cluster.certificatesDir));
   return listens.length > 0 && (isForIt(here) || isForIt(onDisk));
 }

@@ -123,9 +123,12 @@ export function serverTime(host: string, port: number, caPem: string): Promise<D
  * dates.
  */
 export function isServerOf(pem: string, host: string, caPem: string): boolean {
-  const info = infoOf(pem);
-  if (!info?.usages.includes("server") || !isKnown(pem, caPem)) return false;
-  return isFor(info.sans, host);
+  return isServersOf(pem, caPem) && isFor(infoOf(pem)!.sans, host);
+}
+
+/** The same of any name. */
+export function isServersOf(pem: string, caPem: string): boolean {
+  return infoOf(pem)?.usages.includes("server") === true && isKnown(pem, caPem);
 }
 
 /** Signed by one of these CAs, or one of these itself: a certificate that root has given to the server. */

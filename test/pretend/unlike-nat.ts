@@ -1,7 +1,7 @@
 /** Rows of unlike.ts: machines whose public address is at no card of theirs, as NAT has it. */
 import { ADDRESS } from "./cluster.ts";
 import { MEMBER } from "./node.ts";
-import type { Unlike } from "./unlike.ts";
+import { PLAYS, type Unlike } from "./unlike.ts";
 import { balancer, type Place } from "./unlike-cluster.ts";
 import { editKubeadm, editPod, reissue, setFlags, setServer, setServerOfCluster } from "./unlike-edits.ts";
 
@@ -33,6 +33,9 @@ const natHas = (clients: string[], peers: string[]) => async (place: Place) => {
 /** Nothing but the operator's word tells it from a machine that has moved. */
 const BY_WORD = { adds: `--endpoint ${PUBLIC}:6443` };
 
+/** While no API server answers. What leads to the endpoint leads there then, as the operator has said. */
+const TOLD = { ...BY_WORD, without: /^(admin\.conf: server|apiserver\.crt)$/ };
+
 const SAID = /is at no card of this machine, NAT leads it here/;
 
 export const NAT: Unlike[] = [
@@ -59,5 +62,16 @@ export const NAT: Unlike[] = [
     says: SAID,
     lost: BY_WORD,
     plays: { "lost, and the old keys found": BY_WORD },
+  },
+  {
+    name: "the API server advertises a public address that NAT has, and nothing else names it",
+    who: "--advertise-address by hand on a cloud machine, for pods of other networks",
+    change: (place) => {
+      balancer(place, PUBLIC, 6443);
+      setFlags(place, "kube-apiserver", `--advertise-address=${PUBLIC}`);
+    },
+    says: SAID,
+    lost: TOLD,
+    plays: Object.fromEntries(Object.keys(PLAYS).map((play) => [play, TOLD])),
   },
 ];
