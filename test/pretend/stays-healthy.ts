@@ -5,7 +5,17 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { runner } from "./many-runs.ts";
 import { runsHere } from "./typed-here.ts";
-import { bringBack, notBack, SCRIPTS, type Seen, type Unlike, USUAL, unlike } from "./unlike.ts";
+import {
+  bringBack,
+  type End,
+  notBack,
+  type Runner,
+  SCRIPTS,
+  type Seen,
+  type Unlike,
+  USUAL,
+  unlike,
+} from "./unlike.ts";
 
 /**
  * On each cluster every script of parts 0 to 5 stops nothing, changes no file and no object, and ends well,
@@ -52,6 +62,21 @@ export function staysHealthy(rows: readonly Unlike[]) {
       expect(notBack(before, after, row.lost?.without)).toEqual([]);
     });
   });
+}
+
+/**
+ * What 00-assess calls well, parts 1 and 2 leave: as they are typed on every node, also where one of them has a reason to
+ * refuse. Returns what they have changed; none where 00-assess names damage.
+ */
+export async function leftAlone(row: Unlike, runs: Runner): Promise<string[]> {
+  using cluster = await unlike(row, runs);
+  const typed = ({ typed: line }: Partial<End> = {}, script: string) => line ?? script;
+  const assessed = await cluster.run(typed(row.ends?.["00-assess"], "00-assess"));
+  if (assessed.exitCode !== 0) return [];
+  const changed: string[] = [];
+  for (const script of ["01-etcd", "02-control-plane"] as const)
+    changed.push(...(await cluster.run(typed(row.ends?.[script], script))).changed);
+  return changed;
 }
 
 function expectUntouched(seen: Seen, codes: number[], says?: RegExp) {

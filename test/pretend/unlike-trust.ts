@@ -1,8 +1,6 @@
 /** Rows of unlike.ts: who signs in how, and by whose word: the aggregation layer, the kubelets' CA, kubelet.conf. */
-import { readlinkSync } from "node:fs";
-import { dirname } from "node:path";
-import type { Pair } from "../../shared/pki/issue.ts";
-import { issueClient } from "../../shared/pki/issue.ts";
+import { certRow } from "../../shared/pki/certs.ts";
+import { issueClient, issueLeaf, type Pair } from "../../shared/pki/issue.ts";
 import { FACTS, otherCa, write } from "./cluster.ts";
 import { KUBEADM_UNIT } from "./node.ts";
 import type { Unlike } from "./unlike.ts";
@@ -11,6 +9,7 @@ import { editPod, editYaml, PKI, read, remove, setFlags } from "./unlike-edits.t
 
 const FRONT_PROXY = /^--(requestheader-|proxy-client-)/;
 const CLIENT_PEM = "/var/lib/kubelet/pki/kubelet-client-current.pem";
+const KUBELET_CERT = "/var/lib/kubelet/pki/kubelet-client-2026-01-02-03-04-05.pem";
 
 type Data = { data: Record<string, string> };
 
@@ -45,12 +44,7 @@ export function kubeletSignsIn(place: Place, by: object) {
 
 /** A new text for the file to which kubelet-client-current.pem leads. */
 function writeClientPem(place: Place, { cert, key }: Pair) {
-  write(
-    `${place.root}${dirname(CLIENT_PEM)}/${readlinkSync(place.root + CLIENT_PEM)
-      .split("/")
-      .at(-1)}`,
-    cert + key,
-  );
+  write(place.root + KUBELET_CERT, cert + key);
 }
 
 /** The controller-manager signs kubelets' certificates by a CA of their own, and the API server trusts both. */
@@ -114,5 +108,31 @@ export const TRUST: Unlike[] = [
     who: "--cluster-signing-kubelet-client-cert-file, so that no kubelet's CSR is signed by the cluster's CA",
     change: kubeletsCa,
     lost: { refuses: ["01-etcd --new-cas", /kubelet-ca\.(crt|key)/] },
+  },
+  {
+    name: "the ports of kubelets show certificates of a CA of their own",
+    who: "--cluster-signing-kubelet-serving-cert-file, with --kubelet-certificate-authority",
+    change: async (place) => {
+      const ca = await otherCa("kubelet-serving-ca");
+      write(`${place.root}${PKI}/kubelet-serving-ca.crt`, ca.cert, 0o644);
+      setFlags(place, "kube-apiserver", `--kubelet-certificate-authority=${PKI}/kubelet-serving-ca.crt`);
+      editYaml(place, "/var/lib/kubelet/config.yaml", (config) => {
+        config.serverTLSBootstrap = true;
+      });
+      const { cert, key } = await issueLeaf(certRow("apiserver"), ca, FACTS);
+      write(`${place.root}/var/lib/kubelet/pki/kubelet-server-current.pem`, cert + key);
+    },
+    lost: { refuses: ["01-etcd --new-cas", /kubelet-serving-ca\.crt/] },
+  },
+  {
+    name: "the kubelet has a token, and no certificate at all",
+    who: "rotateCertificates: false with a token of a static file",
+    change: (place) => {
+      signsIn({ token: "a-token-of-m1" })(place);
+      remove(place, CLIENT_PEM, KUBELET_CERT);
+      editYaml(place, "/var/lib/kubelet/config.yaml", (config) => {
+        config.rotateCertificates = false;
+      });
+    },
   },
 ];

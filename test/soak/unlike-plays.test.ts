@@ -6,30 +6,14 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { globSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { lastWords } from "../pretend/stays-healthy.ts";
+import { lastWords, leftAlone } from "../pretend/stays-healthy.ts";
 import { runsHere } from "../pretend/typed-here.ts";
 import { bringBack, notBack, PLAYS, type Play, type Unlike } from "../pretend/unlike.ts";
-import { ADDONS } from "../pretend/unlike-addons.ts";
-import { CAS } from "../pretend/unlike-cas.ts";
-import { ENDPOINTS } from "../pretend/unlike-endpoints.ts";
-import { FLAGS } from "../pretend/unlike-flags.ts";
-import { HOSTS } from "../pretend/unlike-host.ts";
-import { LAYOUTS } from "../pretend/unlike-layout.ts";
-import { MEMBERS } from "../pretend/unlike-members.ts";
-import { NAMED_FILES } from "../pretend/unlike-named-files.ts";
-import { NAT } from "../pretend/unlike-nat.ts";
-import { NETWORKS } from "../pretend/unlike-networks.ts";
-import { NODES } from "../pretend/unlike-nodes.ts";
-import { RELEASES } from "../pretend/unlike-releases.ts";
-import { TRUST } from "../pretend/unlike-trust.ts";
+import { ROWS } from "../pretend/unlike-rows.ts";
 import { rowsOf } from "./sample.ts";
 
 setDefaultTimeout(300_000);
 
-const ROWS = [
-  ...[ENDPOINTS, CAS, FLAGS, HOSTS, MEMBERS, NAT, NODES, ADDONS],
-  ...[RELEASES, LAYOUTS, NETWORKS, NAMED_FILES, TRUST],
-].flat();
 const ALL = ROWS.flatMap((row) =>
   (Object.keys(PLAYS) as Play[]).map((play) => [play, row.name, row] as const),
 );
@@ -71,6 +55,13 @@ test.each(rowsOf(ALL, 101))("%s: %s", async (play, _, row) => {
   });
   expect(notBack(before, after, expected.without)).toEqual([]);
 });
+
+test.each(rowsOf(ROWS, 61).map((row) => [row.name, row] as const))(
+  "if 00-assess calls it well, parts 1 and 2 change no byte: %s",
+  async (_, row) => {
+    expect(await leftAlone(row, runsHere)).toEqual([]);
+  },
+);
 
 test("a row leaves no folder behind, nor does one that fails", async () => {
   const change = () => {
