@@ -4,16 +4,10 @@
  * `12:30:45` and `2026-01-01` are. Written text is quoted if either of these would see more than a string. Go
  * reads a document's values as JSON; of two equal keys it takes the last one.
  */
-import {
-  type ParseOptions,
-  parseAllDocuments,
-  parseDocument,
-  type ScalarTag,
-  type SchemaOptions,
-  stringify,
-} from "yaml";
+import { type ParseOptions, type ScalarTag, type SchemaOptions, stringify, YAMLParseError } from "yaml";
 import { Refused } from "./fail.ts";
 import { memo } from "./memo.ts";
+import { documentsOf } from "./yaml-documents.ts";
 
 const tag = (name: string) => `tag:yaml.org,2002:${name}`;
 
@@ -106,13 +100,11 @@ const WRITE: SchemaOptions = {
 };
 
 /**
- * The only document of a text. Errors: YAMLParseError, ReferenceError (an alias to nothing, or too many),
- * RangeError (too deep).
+ * The only document of a text. Errors: YAMLParseError (also if it is too deep, or a key is a list), ReferenceError (an
+ * alias to nothing, or too many).
  */
 export function readYaml(text: string): unknown {
-  const document = onlyDocument(text);
-  if (document.errors[0]) throw document.errors[0];
-  return document.toJS();
+  return onlyDocument(text).toJS();
 }
 
 /** Paths of fields, "networking.podSubnet", and the type of each if it exists. */
@@ -154,16 +146,18 @@ export function readMapping(
   return value;
 }
 
-/** The first of several documents of a text. Errors: as `readYaml`. */
+/** The first of several documents of a text, whatever comes behind it. Errors: as `readYaml`. */
 export function readFirstYaml(text: string): unknown {
-  const document = firstDocument(text);
-  if (document?.errors[0]) throw document.errors[0];
-  return document?.toJS() ?? undefined;
+  return firstDocument(text).toJS() ?? undefined;
 }
 
 /** Parsed once for each text; `toJS` makes new values each time. */
-const onlyDocument = memo((text) => parseDocument(text, READ));
-const firstDocument = memo((text) => parseAllDocuments(text, READ)[0]);
+const firstDocument = memo((text) => documentsOf(text, READ).next().value!);
+const onlyDocument = memo((text) => {
+  const [first, second] = documentsOf(text, READ).take(2).toArray();
+  if (second) throw new YAMLParseError([0, 1], "MULTIPLE_DOCS", "The text has several documents");
+  return first!;
+});
 
 /** As sigs.k8s.io/yaml writes it: lines of any length, lists not indented. */
 export function yamlText(value: unknown): string {

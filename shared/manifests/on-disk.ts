@@ -7,7 +7,6 @@ import { YAMLParseError } from "yaml";
 import { staticPodRecords } from "../evidence/sources.ts";
 import { attempt, Fail } from "../fail.ts";
 import { exists, list, readText, removeFile, renameFile, stat } from "../files/files.ts";
-import { memo } from "../memo.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { installer } from "../node/started-with.ts";
@@ -37,7 +36,6 @@ export function readManifest(path: string): Manifest | undefined {
   if (info.size > MAX_SIZE) throw fail(`it has ${info.size} bytes, the kubelet reads only ${MAX_SIZE}`);
   const text = readText(path);
   if (!text?.trim()) return undefined;
-  if (isDeep(text)) throw fail("it is nested too deeply");
   const document = parseManifest(text, fail);
   return document === undefined ? undefined : (asPod(document, fail) as Manifest);
 }
@@ -75,25 +73,12 @@ export function endWaiting(place: { node: Node }, name: string, namespace?: stri
   leaves(path, undefined);
 }
 
-/** The parser's time grows with its square. */
-const MAX_DEPTH = 1000;
-
-const isDeep = memo((text) => {
-  let depth = 0;
-  for (const [bracket] of text.matchAll(/[[\]{}]/g)) {
-    depth = Math.max(0, depth + (bracket === "[" || bracket === "{" ? 1 : -1));
-    if (depth > MAX_DEPTH) return true;
-  }
-  return new RegExp(`(?<![-?:] )([-?:] ){${MAX_DEPTH}}`).test(text);
-});
-
 function parseManifest(text: string, fail: (why: string, cause: unknown) => Fail): unknown {
   try {
     return readFirstYaml(text);
   } catch (cause) {
-    // toJS fails at an alias to nothing, and at too many aliases; too deep a nesting overflows the stack
-    if (!(cause instanceof YAMLParseError || cause instanceof ReferenceError || cause instanceof RangeError))
-      throw cause;
+    // an alias to nothing, or too many aliases
+    if (!(cause instanceof YAMLParseError || cause instanceof ReferenceError)) throw cause;
     throw fail(cause.message.split("\n")[0]!.replace(/:$/, ""), cause);
   }
 }

@@ -275,8 +275,18 @@ export function envText({ variables }: LostEnv): string {
     .join("");
 }
 
+/** Letters: Linux gives a program no more (ARG_MAX, execve(2)). */
+const LONGEST_COMMAND = 2 ** 21;
+
+/** Variables beyond the longest command are left out: a text could name a long one any number of times. */
 function expanded(exec: string, variables: ReadonlyMap<string, string>): string[] {
-  return wordsOf(exec).flatMap((word) => expandWord(word, variables));
+  let left = LONGEST_COMMAND;
+  const valueOf = (name: string) => {
+    const value = variables.get(name) ?? "";
+    left -= value.length;
+    return left < 0 ? "" : value;
+  };
+  return wordsOf(exec).flatMap((word) => expandWord(word, valueOf));
 }
 
 export interface Unit {
@@ -363,8 +373,8 @@ function unquote(word: string): string {
 }
 
 /** `$NAME` alone becomes as many words as its value has; `${NAME}` stays part of its word. */
-function expandWord(word: string, variables: ReadonlyMap<string, string>): string[] {
+function expandWord(word: string, valueOf: (name: string) => string): string[] {
   const [, alone] = /^\$(\w+)$/.exec(word) ?? [];
-  if (alone) return wordsOf(variables.get(alone) ?? "");
-  return [word.replaceAll(/\$\{(\w+)\}/g, (_, name: string) => variables.get(name) ?? "")];
+  if (alone) return wordsOf(valueOf(alone));
+  return [word.replaceAll(/\$\{(\w+)\}/g, (_, name: string) => valueOf(name))];
 }

@@ -4,12 +4,9 @@ import { join } from "node:path";
 import { Glob } from "bun";
 import type { Node, SourceFile } from "typescript/unstable/ast";
 import * as is from "typescript/unstable/ast/is";
-import { writeFile } from "../../shared/files/files.ts";
-import { readManifest } from "../../shared/manifests/on-disk.ts";
 import { asMoved } from "../../shared/pki/addresses.ts";
 import { certificatesIn, privateKeysIn, publicKeysIn } from "../../shared/pki/certificate.ts";
 import { Checked } from "../mutation/checked.ts";
-import { sandbox } from "../pretend/sandbox.ts";
 import { asText, slowTexts } from "./slow-texts.ts";
 
 setDefaultTimeout(300_000);
@@ -99,11 +96,6 @@ function least(pattern: RegExp, text: string, enough: number, most: number): num
 /** What makes the patterns that are put together: each place of `new RegExp` is passed once at least. */
 const MAKERS: Record<string, () => unknown> = {
   "shared/again.ts": () => anew("shared/again.ts"),
-  "shared/manifests/on-disk.ts": () => {
-    using _box = sandbox();
-    writeFile("/a.yaml", "a: 1");
-    return readManifest("/a.yaml");
-  },
   "shared/pki/addresses.ts": () => [
     asMoved("x", new Map([["a.b", "c"]])),
     asMoved("x", new Map([["a", "b"]])),

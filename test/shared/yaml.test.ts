@@ -2,7 +2,7 @@
  * YAML as Kubernetes reads it. Go's own answers; test/lab/checks/yaml-equal.ts compares thousands of words
  * with the library itself.
  */
-import { expect, test } from "bun:test";
+import { expect, spyOn, test } from "bun:test";
 import { readFirstYaml, readYaml, yamlText } from "../../shared/yaml.ts";
 
 /** What sigs.k8s.io/yaml 1.6.0 makes of each plain word. */
@@ -51,4 +51,32 @@ test("readFirstYaml() reads the first of several documents; an empty text has no
   expect(readFirstYaml("a: on\n---\nb: 1\n")).toEqual({ a: true });
   expect(readFirstYaml("# nothing\n")).toBeUndefined();
   expect(() => readFirstYaml("{ a: [")).toThrow();
+});
+
+test.each([
+  ["keys in keys", "? ? ? a\n", /^A key is a list or a mapping at line 1, column 3$/],
+  ["a mapping as a key", "a: 1\n{b: c}: d\n", /^A key is a list or a mapping at line 2, column 1$/],
+  ["a list as a key in a flow", "a: {[b]: c}\n", /^A key is a list or a mapping at line 1, column 5$/],
+  [
+    "an alias to a list as a key",
+    "a: &a [b]\n*a : c\n",
+    /^A key is a list or a mapping at line 2, column 1$/,
+  ],
+  [
+    "lists in lists without end",
+    "[".repeat(100_000),
+    /^More than 100 levels of lists and mappings at line 1, /,
+  ],
+  ["items in items", "- ".repeat(50_000), /^More than 100 levels of lists and mappings at line 1, /],
+  ["several documents", "a: 1\n---\nb: 1\n", /^The text has several documents/],
+])("a text with %s is refused, as Kubernetes does, and the library prints nothing", (_, text, why) => {
+  using warned = spyOn(process, "emitWarning");
+  expect(() => readYaml(text)).toThrow(why);
+  expect(warned).not.toHaveBeenCalled();
+});
+
+test("what people write is read: a hundred levels, an alias to a text as a key, and a key after a question mark", () => {
+  const deep = `${"[".repeat(100)}a${"]".repeat(100)}`;
+  expect(JSON.stringify(readYaml(deep))).toBe(deep.replace("a", '"a"'));
+  expect(readYaml("a: &a b\n*a : c\n? d\n: e\n")).toEqual({ a: "b", b: "c", d: "e" });
 });

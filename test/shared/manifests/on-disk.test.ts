@@ -35,8 +35,10 @@ test.each([
     "metadata.annotations is no map of strings",
   ],
   ["aliases without end", BOMB, "Excessive alias count"],
-  ["lists in lists without end", "[".repeat(2_000_000), "it is nested too deeply"],
-  ["lists in lists on a line", `a: ${"- ".repeat(100_000)}`, "it is nested too deeply"],
+  ["lists in lists without end", "[".repeat(2_000_000), "More than 100 levels of lists"],
+  ["lists in lists on a line", "- ".repeat(100_000), "More than 100 levels of lists"],
+  ["items behind a key", `a: ${"- ".repeat(1000)}`, "Unexpected block-seq-ind on same line with key"],
+  ["keys in keys", "? ".repeat(40), "A key is a list or a mapping"],
 ])("a manifest on disk stops nothing: %s", (_, text, why) => {
   using _box = sandbox();
   const path = "/etc/kubernetes/manifests/kube-apiserver.yaml";
