@@ -281,12 +281,12 @@ const LONGEST_COMMAND = 2 ** 21;
 /** Variables beyond the longest command are left out: a text could name a long one any number of times. */
 function expanded(exec: string, variables: ReadonlyMap<string, string>): string[] {
   let left = LONGEST_COMMAND;
-  const valueOf = (name: string) => {
+  const lookUp = (name: string) => {
     const value = variables.get(name) ?? "";
     left -= value.length;
     return left < 0 ? "" : value;
   };
-  return wordsOf(exec).flatMap((word) => expandWord(word, valueOf));
+  return wordsOf(exec).flatMap((word) => expandWord(word, lookUp));
 }
 
 export interface Unit {
@@ -373,8 +373,8 @@ function unquote(word: string): string {
 }
 
 /** `$NAME` alone becomes as many words as its value has; `${NAME}` stays part of its word. */
-function expandWord(word: string, valueOf: (name: string) => string): string[] {
+function expandWord(word: string, lookUp: (name: string) => string): string[] {
   const [, alone] = /^\$(\w+)$/.exec(word) ?? [];
-  if (alone) return wordsOf(valueOf(alone));
-  return [word.replaceAll(/\$\{(\w+)\}/g, (_, name: string) => valueOf(name))];
+  if (alone) return wordsOf(lookUp(alone));
+  return [word.replaceAll(/\$\{(\w+)\}/g, (_, name: string) => lookUp(name))];
 }

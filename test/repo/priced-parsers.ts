@@ -286,7 +286,7 @@ const UNITS: Texts = {
   "backslashes in quotes": run("\\", { before: 'ExecStart="' }),
   "lines that go on": run("a \\\n", { before: "ExecStart=" }),
   "one variable, and many that name it": (size) =>
-    `Environment=A=${"x".repeat(size / 2)}\nExecStart=/usr/bin/kubelet ${"${A}".repeat(size / 8)}\n`,
+    `Environment=A=${"x".repeat(size / 2)}\nExecStart=/usr/bin/kubelet ${`\${A}`.repeat(size / 8)}\n`,
   variables: numbered((i) => `Environment=A${i}=b\n`, { after: "ExecStart=/usr/bin/kubelet $A1\n" }),
   "variables that are taken back": run("Environment=\n"),
   files: run("EnvironmentFile=-/none\n"),

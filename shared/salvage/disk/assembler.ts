@@ -88,7 +88,7 @@ export class Assembler {
   *joinedPems(): Generator<Find> {
     const joined = this.#pemHeads.flatMap((head) => {
       const ends = this.#ends.get(`${head.label} ${(head.offset + head.reach) % BLOCK}`) ?? [];
-      const all = this.#pieces.take(() => joinPems(this.#disk, head, ends));
+      const all = this.#pieces.take(() => (this.#isOver() ? [] : joinPems(this.#disk, head, ends)));
       return all.flatMap(({ block, joined }) => {
         const find = pemFind(block.label, block.pem, { offset: head.offset, joined });
         return find ? [{ head, find }] : [];
@@ -129,10 +129,14 @@ export class Assembler {
   }
 
   #config(word: number): Find[] {
-    if (this.#budget?.over()) return [];
-    const found = configAt(this.#disk, word, this.#configTried);
+    if (this.#isOver()) return [];
+    const found = configAt(this.#disk, word, this.#configTried, () => this.#isOver());
     this.#configTried = word;
     return found && this.#isNew(found.text) ? [this.#counted({ kind: "config", ...found })] : [];
+  }
+
+  #isOver(): boolean {
+    return this.#budget?.over() !== undefined;
   }
 
   /** The find; "known" where its content was met before, undefined where it is not what its label says. */

@@ -19,14 +19,18 @@ const FIELDS = ["apiVersion", "kind", "resources"];
 /** Bytes that are read before the word (comments, resources) and behind it. */
 const [BEFORE, AFTER] = [16 * BLOCK, 64 * BLOCK];
 
-/** The file does not begin before `after`; undefined where there is none, or its end was not found. */
-export function configAt(disk: Disk, word: number, after: number) {
+/**
+ * The file does not begin before `after`; undefined where there is none, its end was not found, or the time is over:
+ * a block may be full of what is dear to parse, so `isOver` is asked before each text.
+ */
+export function configAt(disk: Disk, word: number, after: number, isOver: () => boolean = () => false) {
   const from = Math.max(0, Math.floor(word / BLOCK) * BLOCK - BEFORE);
   const bytes = disk.read(from, word - from + AFTER);
   const [first, end] = [textStart(bytes, word - from), textEnd(bytes, word - from)];
   if (end === undefined) return undefined;
   // before the file, the block may be full of another one's text
   for (let start = first; start < word - from; start = (Math.floor(start / BLOCK) + 1) * BLOCK) {
+    if (isOver()) return undefined;
     const text = from + start < after ? "" : bytes.toString("utf8", start, end);
     if (isConfig(text)) return { offset: from + start, text };
   }
