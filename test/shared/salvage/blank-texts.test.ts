@@ -55,3 +55,21 @@ test("a place where a file may begin is tried once, however many words are behin
   expect(configAt(disk, second, 0)).toEqual({ offset: 0, text });
   expect(configAt(disk, second, first)).toBeUndefined();
 });
+
+test("between two texts that may be a configuration the search asks whether its time is over", () => {
+  const image = join(dir, "disk.img");
+  // no text of these borders is one: each is parsed
+  const before = `${"# a comment\n".repeat(1000)}`;
+  writeFileSync(image, `${before}${DECOY}${"\0".repeat(4096)}`);
+  using disk = new Disk(image);
+  let asked = 0;
+  const at = before.length + DECOY.indexOf("Encr");
+  expect(configAt(disk, at, 0, () => ++asked >= 3)).toBeUndefined();
+  expect(asked).toBe(3);
+});
+
+test("a block of nested keys costs the search no more than another one", async () => {
+  const { said, asked } = await searched(`kind: EncryptionConfiguration\n${"? ".repeat(1000)}\n`);
+  expect(said).toBeUndefined();
+  expect(asked).toBeLessThan(40);
+});
