@@ -2,7 +2,7 @@
  * What is pasted on the operator's machine, in a real bash with a played ssh: in a folder where another user has laid
  * links, with the address of another cluster's machine in a worker's Node, and in a second window.
  */
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { workersList } from "../../../shared/plan/many-workers.ts";
 import { askLines } from "../../../shared/plan/note.ts";
@@ -17,6 +17,9 @@ import {
 import type { Line, PlanNode } from "../../../shared/plan/plan-node.ts";
 import { Terminal } from "../../lab/scene/terminal.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
+
+/** Milliseconds. Thirty workers are many programs, on a machine that has other work. */
+setDefaultTimeout(300_000);
 
 const KIT = "ssh root@NODE 'tar -xzf -' < kit.tar.gz";
 const cp1: PlanNode = { name: "cp1", role: "first control plane node", address: "10.0.0.1" };
