@@ -9,10 +9,11 @@ import { existsSync, readdirSync, statSync } from "node:fs";
 import { codeOf, Fail } from "../fail.ts";
 import { shell } from "../shell-line.ts";
 import { Bbolt, type Tree } from "./bbolt.ts";
+import { ChangedFile, changeOfFile } from "./changed-file.ts";
 import { checkFitsLog, type Newest, newestIn } from "./fits-log.ts";
 import { legacyRequest, type Member, Members, mayName } from "./members.ts";
 import { Mvcc, storedNumber } from "./mvcc.ts";
-import { Damaged } from "./protobuf.ts";
+import { Damaged, unlessDamaged } from "./protobuf.ts";
 import { readNewestSnapshot, type Snapshot } from "./raft-files.ts";
 import { Replay } from "./replay.ts";
 import { type Entry, readWal, type Wal, type Wish } from "./wal.ts";
@@ -144,11 +145,27 @@ export class DamagedData extends Fail {
 
   constructor(dir: string, cause: Damaged) {
     super(`etcd's data in "${dir}" is damaged: ${cause.message}`, {
-      hint: 'leave it as it is, and take the data of another member, its disk, or a snapshot: RUNBOOK-MORE "If etcd\'s data is damaged"',
+      hint: `${mendOf(dir, cause)}leave it as it is, and take the data of another member, its disk, or a snapshot: RUNBOOK-MORE "If etcd's data is damaged"`,
       cause,
     });
     this.dir = dir;
   }
+}
+
+/** A line for a copy, as nothing is changed where it lies. */
+function mendOf(dir: string, cause: Damaged): string {
+  if (!(cause instanceof ChangedFile)) return "";
+  const copy = `${dir}.copy`;
+  const hint = statSync(dir).isDirectory()
+    ? cause.hint(`${copy}/member/snap/db`, `${shell`cp -a ${dir} ${copy}`} && `)
+    : cause.hint(copy);
+  return `${hint}\nElse `;
+}
+
+/** Undefined where its database is none that a program has changed. */
+function changeIn(dir: string): ChangedFile | undefined {
+  const path = statSync(dir, { throwIfNoEntry: false })?.isDirectory() ? `${dir}/member/snap/db` : dir;
+  return existsSync(path) ? unlessDamaged(() => changeOfFile(path)) : undefined;
 }
 
 /**
@@ -161,7 +178,7 @@ export function explain(cause: unknown, at: { dir: string; isWritten?: boolean }
       cause,
     });
   }
-  if (cause instanceof Damaged) return new DamagedData(at.dir, cause);
+  if (cause instanceof Damaged) return new DamagedData(at.dir, changeIn(at.dir) ?? cause);
   const code = codeOf(cause);
   if (code !== "EACCES" && code !== "EPERM" && code !== "EIO") return cause;
   return new Fail(`Cannot read the etcd data in "${at.dir}": ${code}`, {

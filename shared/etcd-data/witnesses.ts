@@ -112,7 +112,7 @@ function seenRow<F>(leaf: Leaf, i: number, { puts, snapshots, look }: Known<F>):
   return { ...row, content, inSnapshots, found: look(key, value) };
 }
 
-export function sumOf(key: string, value: Uint8Array): number {
+function sumOf(key: string, value: Uint8Array): number {
   return Number(BigInt.asUintN(53, Bun.hash(value, Bun.hash(key))));
 }
 

@@ -10,6 +10,7 @@
  * which claims no more than an election that this member would win; then the others are removed, and its own
  * address is the new one. etcd starts on it as always, without that flag.
  */
+import { ChangedFile } from "../etcd-data/changed-file.ts";
 import { type EtcdData, readEtcdData } from "../etcd-data/data.ts";
 import { DamagedData, explain, LogEndsFirst } from "../etcd-data/directory.ts";
 import { laterThan } from "../etcd-data/log-end.ts";
@@ -57,7 +58,9 @@ export function wayInto(host: string, snapshots: readonly string[] = [], dir = h
   const before = read instanceof Fail ? `${read.message}. ` : "";
   const found = new Refused(`${before}No exact way leads back: ${refusedInWords(refused, logIn(host))}`, {
     unchanged: true,
-    hint: 'name the folders of other members, too (--from DIR,DIR), or take a snapshot: RUNBOOK-MORE "If etcd\'s data is damaged"',
+    hint: isChanged(read)
+      ? read.hint
+      : 'name the folders of other members, too (--from DIR,DIR), or take a snapshot: RUNBOOK-MORE "If etcd\'s data is damaged"',
     cause: read,
   });
   throw withDatabase(found, host, dir);
@@ -86,6 +89,8 @@ function laterOf(byLog: WayBack | undefined, alone: WayBack | undefined): WayBac
   );
   return taken;
 }
+
+const isChanged = (read: unknown): read is Fail => read instanceof Fail && read.cause instanceof ChangedFile;
 
 /** The first words for the operator. `until`: the time of the data, if that is known. */
 export function wayInWords(

@@ -6,6 +6,7 @@
 import { createHash } from "node:crypto";
 import * as fs from "node:fs";
 import { again, command } from "../again.ts";
+import { changeOfFile } from "../etcd-data/changed-file.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { Fail, Refused } from "../fail.ts";
 import { megabytes } from "../files/file-system.ts";
@@ -25,6 +26,8 @@ export async function checkSnapshotFile(path: string, { skipHashCheck = false } 
   const info = tryFile("look at", path, () => fs.statSync(hostPath(path)));
   if (!info?.isFile())
     throw new Fail(`There is no snapshot "${path}"`, { hint: shell`look for the file: ls -l ${path}` });
+  const change = changeOfFile(hostPath(path), path);
+  if (change) throw new Refused(change.message, { unchanged: true, hint: change.hint(`${path}.as-it-was`) });
   const rest = info.size % SECTOR;
   if (info.size === 0 || (rest !== 0 && rest !== SUM))
     throw new Refused(`"${path}" is no snapshot of etcd, or not all of it: ${info.size} bytes`, {

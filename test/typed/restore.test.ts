@@ -575,22 +575,34 @@ test("at another address the plan begins with move, then a bundle that lies ther
   expect(places).toEqual(places.toSorted((a, b) => a - b));
 });
 
-test.each<[string, (bytes: Buffer) => Buffer]>([
-  ["a compressed one", gzipSync],
-  ["one in base64", (bytes) => Buffer.from(bytes.toString("base64"))],
-  ["an error of a bucket", () => Buffer.from('<?xml version="1.0"?><Error/>')],
-  ["a locked one", () => Buffer.from("age-encryption.org/v1\n-> X25519")],
-  ["an empty file", () => Buffer.alloc(0)],
-])("in place of a snapshot %s is refused, with what shows and opens it", async (_, made) => {
+const NO_SNAPSHOT = 'snapshot.db" is no snapshot of etcd, or not all of it: ';
+const WAYS = ["file /root/snapshot.db", "gunzip", "hand-over.ts snapshot /root/snapshot.db"];
+
+test.each<[string, (bytes: Buffer) => Buffer, string, string[]]>([
+  [
+    "a compressed one",
+    gzipSync,
+    'snapshot.db" is compressed (gzip)',
+    ["gunzip < /root/snapshot.db > /root/snapshot.db.as-it-was"],
+  ],
+  [
+    "one in base64",
+    (bytes) => Buffer.from(bytes.toString("base64")),
+    'snapshot.db" is in base64',
+    ["base64 -d < /root/snapshot.db > /root/snapshot.db.as-it-was"],
+  ],
+  ["an error of a bucket", () => Buffer.from('<?xml version="1.0"?><Error/>'), NO_SNAPSHOT, WAYS],
+  ["a locked one", () => Buffer.from("age-encryption.org/v1\n-> X25519"), NO_SNAPSHOT, WAYS],
+  ["an empty file", () => Buffer.alloc(0), NO_SNAPSHOT, WAYS],
+])("in place of a snapshot %s is refused, with what shows and opens it", async (_, made, said, ways) => {
   using node = await newMachine();
   const path = `${node.root}/root/snapshot.db`;
   writeFileSync(path, made(readFileSync(path)));
   const { exitCode, stderr } = await node.run(LINE);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 3 });
-  expect(stderr).toContain('snapshot.db" is no snapshot of etcd, or not all of it: ');
+  expect(stderr).toContain(said);
   const hint = stderr.slice(stderr.indexOf("hint:"));
-  for (const words of ["file /root/snapshot.db", "gunzip", "hand-over.ts snapshot /root/snapshot.db"])
-    expect(hint).toContain(words);
+  for (const words of ways) expect(hint).toContain(words);
 });
 
 test.each([
