@@ -8,8 +8,17 @@
  * *afterwards*. etcd commits every 100 ms, so a read is `stable` if it takes less; what takes longer is read
  * in parts, each from a tree of its own: see `backward`.
  */
-import { DbFile, elementsEnd, type Leaf, type Meta, PAGE_HEADER_SIZE, Page, pageId } from "./db-file.ts";
-import { Damaged } from "./protobuf.ts";
+import {
+  DbFile,
+  elementsEnd,
+  type Leaf,
+  type Meta,
+  numberAt,
+  PAGE_HEADER_SIZE,
+  Page,
+  pageId,
+} from "./db-file.ts";
+import { Damaged, isDamage } from "./protobuf.ts";
 
 /**
  * A part that fails is made as small as possible; its pages are then in the cache, and it fails again only by chance.
@@ -48,7 +57,7 @@ export class Bbolt {
         const result = read(this.tree, attempt);
         if (this.file.isNewest(this.tree.meta)) return result;
       } catch (err) {
-        if (!(err instanceof Damaged) || this.file.isNewest(this.tree.meta)) throw err;
+        if (!isDamage(err) || this.file.isNewest(this.tree.meta)) throw err;
       }
       this.tree = new Tree(this.file, this.file.newestMeta(), this.rows);
     }
@@ -64,7 +73,7 @@ export class Bbolt {
     try {
       tree.pages();
     } catch (err) {
-      if (!(err instanceof Damaged) || this.file.isNewest(tree.meta)) throw err;
+      if (!isDamage(err) || this.file.isNewest(tree.meta)) throw err;
     }
   }
 
@@ -323,7 +332,7 @@ export class Tree {
     const place = id * pageSize;
     this.file.read(buffer, place);
     if (pageId(buffer, 0) !== id) throw new Damaged(`page ${id} says it is page ${pageId(buffer, 0)}`);
-    const size = (buffer.readUInt32LE(12) + 1) * pageSize;
+    const size = (numberAt(buffer, 12, 4) + 1) * pageSize;
     if (place + size > highWater * pageSize)
       throw new Damaged(`page ${id} spans ${size / pageSize} pages, more than there are`);
     const elements = elementsEnd(buffer);

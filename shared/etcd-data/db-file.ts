@@ -181,11 +181,11 @@ function newerMeta(one: Found | undefined, other: Found | undefined): Found | un
 /** Undefined if there is no valid meta page at `offset`, or not the one of a file with this page size. */
 function parseMeta(raw: Buffer, offset: number): Found | undefined {
   const bytes = raw.subarray(offset, offset + META_END);
-  if (bytes.readUInt32LE(16) !== DB_MAGIC || bytes.readUInt32LE(20) !== DB_VERSION) return undefined;
+  if (numberAt(bytes, 16, 4) !== DB_MAGIC || numberAt(bytes, 20, 4) !== DB_VERSION) return undefined;
   if (bytes.readBigUInt64LE(META_CHECKSUM) !== fnv64a(bytes.subarray(PAGE_HEADER_SIZE, META_CHECKSUM)))
     return undefined;
   const meta = {
-    pageSize: bytes.readUInt32LE(24),
+    pageSize: numberAt(bytes, 24, 4),
     root: pageId(bytes, 32),
     highWater: pageId(bytes, 56),
     txid: bytes.readBigUInt64LE(64),
@@ -195,7 +195,15 @@ function parseMeta(raw: Buffer, offset: number): Found | undefined {
 
 /** Page ids are far below 2^53 in any real file; a larger one fails the bounds like any other. */
 export function pageId(bytes: Buffer, offset: number): number {
-  return Number(bytes.readBigUInt64LE(offset));
+  return numberAt(bytes, offset, 8);
+}
+
+/** Unsigned, little-endian. Errors: Damaged where the bytes end before it does. */
+export function numberAt(bytes: Buffer, offset: number, size: 2 | 4 | 8): number {
+  if (offset + size > bytes.length)
+    throw new Damaged(`a number at byte ${offset} does not end in ${bytes.length} bytes`);
+  if (size === 2) return bytes.readUInt16LE(offset);
+  return size === 4 ? bytes.readUInt32LE(offset) : Number(bytes.readBigUInt64LE(offset));
 }
 
 export function fnv64a(bytes: Uint8Array): bigint {
@@ -225,8 +233,8 @@ export class Page {
     bytes: { head: Buffer; size: number; rest: (start: number, length: number) => Buffer },
   ) {
     [this.what, this.head, this.size, this.rest] = [what, bytes.head, bytes.size, bytes.rest];
-    const flags = this.head.readUInt16LE(8);
-    this.count = this.head.readUInt16LE(10);
+    const flags = numberAt(this.head, 8, 2);
+    this.count = numberAt(this.head, 10, 2);
     this.isLeaf = flags === LEAF_PAGE_FLAG;
     if (!this.isLeaf && flags !== BRANCH_PAGE_FLAG)
       throw new Damaged(`${what} is neither branch nor leaf: flags ${flags}`);
@@ -241,9 +249,9 @@ export class Page {
     for (let i = 0; i < this.count; i++) {
       const element = this.element(i);
       const field = element + (this.isLeaf ? 4 : 0);
-      if (element + this.head.readUInt32LE(field) !== end)
+      if (element + numberAt(this.head, field, 4) !== end)
         throw new Damaged(`${this.what}: key ${i} does not begin where the one before it ends`);
-      end += this.head.readUInt32LE(field + 4) + (this.isLeaf ? this.valueSize(i) : 0);
+      end += numberAt(this.head, field + 4, 4) + (this.isLeaf ? this.valueSize(i) : 0);
     }
     if (Math.ceil(end / pageSize) * pageSize !== this.size)
       throw new Damaged(`${this.what} has ${this.size} bytes, and keys and values up to byte ${end}`);
@@ -262,12 +270,12 @@ export class Page {
   }
 
   get span(): number {
-    return this.head.readUInt32LE(12) + 1;
+    return numberAt(this.head, 12, 4) + 1;
   }
 
   key(i: number): Buffer {
     const element = this.element(i) + (this.isLeaf ? 4 : 0);
-    return this.bytes(this.element(i) + this.head.readUInt32LE(element), this.head.readUInt32LE(element + 4));
+    return this.bytes(this.element(i) + numberAt(this.head, element, 4), numberAt(this.head, element + 4, 4));
   }
 
   child(i: number): number {
@@ -275,18 +283,18 @@ export class Page {
   }
 
   isBucket(i: number): boolean {
-    return (this.head.readUInt32LE(this.element(i)) & BUCKET_LEAF_FLAG) !== 0;
+    return (numberAt(this.head, this.element(i), 4) & BUCKET_LEAF_FLAG) !== 0;
   }
 
   valueSize(i: number): number {
-    return this.head.readUInt32LE(this.element(i) + 12);
+    return numberAt(this.head, this.element(i) + 12, 4);
   }
 
   /** All of it, or a part. A view that holds until the next key or value is read. */
   value(i: number, start = 0, length = this.valueSize(i)): Buffer {
     const element = this.element(i);
     return this.bytes(
-      element + this.head.readUInt32LE(element + 4) + this.head.readUInt32LE(element + 8) + start,
+      element + numberAt(this.head, element + 4, 4) + numberAt(this.head, element + 8, 4) + start,
       length,
     );
   }
@@ -318,5 +326,5 @@ export type Leaf = Pick<Page, "count" | "key" | "isBucket" | "value" | "valueSiz
 
 /** Bytes of a page's header and elements; `header` holds at least the former. */
 export function elementsEnd(header: Buffer): number {
-  return PAGE_HEADER_SIZE + header.readUInt16LE(10) * ELEMENT_SIZE;
+  return PAGE_HEADER_SIZE + numberAt(header, 10, 2) * ELEMENT_SIZE;
 }

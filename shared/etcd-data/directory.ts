@@ -13,7 +13,7 @@ import { ChangedFile, changeOfFile } from "./changed-file.ts";
 import { checkFitsLog, type Newest, newestIn } from "./fits-log.ts";
 import { legacyRequest, type Member, Members, mayName } from "./members.ts";
 import { Mvcc, storedNumber } from "./mvcc.ts";
-import { Damaged, unlessDamaged } from "./protobuf.ts";
+import { Damaged, isDamage, unlessDamaged } from "./protobuf.ts";
 import { readNewestSnapshot, type Snapshot } from "./raft-files.ts";
 import { Replay } from "./replay.ts";
 import { type Entry, readWal, type Wal, type Wish } from "./wal.ts";
@@ -143,7 +143,7 @@ export class LogEndsFirst extends Damaged {}
 export class DamagedData extends Fail {
   readonly dir: string;
 
-  constructor(dir: string, cause: Damaged) {
+  constructor(dir: string, cause: Error) {
     super(`etcd's data in "${dir}" is damaged: ${cause.message}`, {
       hint: `${mendOf(dir, cause)}leave it as it is, and take the data of another member, its disk, or a snapshot: RUNBOOK-MORE "If etcd's data is damaged"`,
       cause,
@@ -172,13 +172,13 @@ function changeIn(dir: string): ChangedFile | undefined {
  * Turns damage, a directory that changes all the time, and missing permission into a Fail. Any other error is a bug.
  */
 export function explain(cause: unknown, at: { dir: string; isWritten?: boolean }): unknown {
-  if (cause instanceof Damaged && at.isWritten) {
+  if (isDamage(cause) && at.isWritten) {
     return new Fail(`Cannot read the etcd data in "${at.dir}", which is being written to: ${cause.message}`, {
       hint: "run the same line again; nothing has to stop. If it fails again: use the data directory of another etcd member",
       cause,
     });
   }
-  if (cause instanceof Damaged) return new DamagedData(at.dir, changeIn(at.dir) ?? cause);
+  if (isDamage(cause)) return new DamagedData(at.dir, changeIn(at.dir) ?? cause);
   const code = codeOf(cause);
   if (code !== "EACCES" && code !== "EPERM" && code !== "EIO") return cause;
   return new Fail(`Cannot read the etcd data in "${at.dir}": ${code}`, {

@@ -9,12 +9,17 @@
  */
 export class Damaged extends Error {}
 
+/** A number that lies behind the end of the bytes is a RangeError of Node's. */
+export function isDamage(err: unknown): err is Damaged | RangeError {
+  return err instanceof Damaged || err instanceof RangeError;
+}
+
 /** Undefined if what it reads is damaged. */
 export function unlessDamaged<T>(read: () => T): T | undefined {
   try {
     return read();
   } catch (err) {
-    if (err instanceof Damaged) return undefined;
+    if (isDamage(err)) return undefined;
     throw err;
   }
 }

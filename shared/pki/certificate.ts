@@ -53,8 +53,11 @@ export function certInfo(text: string): Readonly<CertInfo> {
   return infoOfPem(certificatesIn(text)[0] ?? "");
 }
 
-const infoOfPem = memo((pem): Readonly<CertInfo> => {
-  const cert = parse("certificate", () => new X509Certificate(pem));
+const infoOfPem = memo((pem): Readonly<CertInfo> => parse("certificate", () => readInfo(pem)));
+
+/** Errors: any of the library's, also for an extension that nobody can read. */
+function readInfo(pem: string): CertInfo {
+  const cert = new X509Certificate(pem);
   const eku = cert.getExtension(ExtendedKeyUsageExtension)?.usages ?? [];
   const key = publicKeyOf(pem);
   return {
@@ -71,7 +74,7 @@ const infoOfPem = memo((pem): Readonly<CertInfo> => {
     algorithm: algorithmName(key),
     pem,
   };
-});
+}
 
 /** The same; undefined if there is none that can be read. */
 export function infoOf(text = ""): Readonly<CertInfo> | undefined {
@@ -250,7 +253,12 @@ export type Parts = Record<
   Buffer
 >;
 
+/** Errors: Fail where it is no certificate. */
 export function partsOf(certPem: string): Parts {
+  return parse("certificate", () => readParts(certPem));
+}
+
+function readParts(certPem: string): Parts {
   const [tbs] = insideOf(new NodeCertificate(certPem).raw);
   const pieces = insideOf(tbs!);
   const next = () => pieces.shift()!;

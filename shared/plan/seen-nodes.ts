@@ -11,6 +11,7 @@ import { Fail } from "../fail.ts";
 import { list, stat } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
 import { asWords, type Word } from "../node/words.ts";
+import { SHARED_KEYS } from "../pki/certs.ts";
 import { isName } from "./plan-node.ts";
 
 export interface SeenNode {
@@ -102,9 +103,10 @@ export function readSeen(dir: string, known: Known): Seen {
   const nodes: SeenNode[] = [];
   const silent: string[] = [];
   const leftOut: string[] = [];
+  let strange = 0;
   for (const file of files.toSorted()) {
     const node = known.nodes.find(({ name }) => name === basename(file, ".json") && isName(name));
-    if (!node) leftOut.push(`${file}: no node of this cluster is called so`);
+    if (!node) strange++;
     else if (stat(`${dir}/${file}`)?.size === 0) silent.push(node.name);
     else {
       const said = asJson(smallText(`${dir}/${file}`) ?? "");
@@ -113,6 +115,7 @@ export function readSeen(dir: string, known: Known): Seen {
       else nodes.push(seenNode(said!, node, known));
     }
   }
+  if (strange > 0) leftOut.push(`${strange} other file(s): no node of this cluster is called so`);
   return { nodes, silent, leftOut };
 }
 
@@ -232,11 +235,17 @@ function lacking({ survivors, deep }: Json, rows: readonly Row[]): string[] | un
     const isLost = rows.some((row) => KEYS.includes(row.id) && row.result === "failed" && !row.isExpired);
     return listOf(survivors).length === 0 && !isLost ? [] : undefined;
   }
-  const keys = listOf(deep.keys) as { name?: unknown; places?: unknown }[];
+  const keys = listOf(deep.keys) as ({ name?: unknown; places?: unknown } | null)[];
   const found = (places: unknown) =>
     (listOf(places) as { found?: unknown }[]).some((place) => place?.found === true);
-  return keys.flatMap((key) => (typeof key?.name === "string" && !found(key.places) ? [key.name] : []));
+  return keys.flatMap((key) => {
+    const name = SHARED_NAMES.find((one) => one === key?.name);
+    return name !== undefined && !found(key?.places) ? [name] : [];
+  });
 }
+
+/** An answer's own words are not repeated. */
+const SHARED_NAMES = SHARED_KEYS.map(({ name }) => name);
 
 function refusedIn({ refusals }: Json): SeenNode["refusals"] {
   return listOf(refusals).flatMap((one) => {

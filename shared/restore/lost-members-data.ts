@@ -16,7 +16,7 @@ import { DamagedData, explain, LogEndsFirst } from "../etcd-data/directory.ts";
 import { laterThan } from "../etcd-data/log-end.ts";
 import { type Member, memberName } from "../etcd-data/members.ts";
 import { beginningAt, databaseAlone, type OldRoot, wholeTrees } from "../etcd-data/old-roots.ts";
-import { Damaged } from "../etcd-data/protobuf.ts";
+import { isDamage } from "../etcd-data/protobuf.ts";
 import { firstEntryIn, readWal } from "../etcd-data/wal.ts";
 import { minute } from "../evidence/server-clock.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
@@ -116,7 +116,7 @@ export function wayInWords(
 }
 
 function reasonOf({ cause, message }: Fail): string {
-  return cause instanceof Damaged ? cause.message : message;
+  return isDamage(cause) ? cause.message : message;
 }
 
 /** `log`: which entries it has. The last one that was refused is the log alone. */
@@ -142,7 +142,7 @@ function logIn(host: string): string {
     const { last } = readWal(folder, { after: from, isWanted: () => false });
     return `the log has entries ${from} to ${last.index}`;
   } catch (err) {
-    if (!(err instanceof Damaged)) throw err;
+    if (!isDamage(err)) throw err;
     return `the log is damaged, too: ${err.message}`;
   }
 }
