@@ -11,13 +11,13 @@ import { deepAsked } from "../shared/assess/survivors.ts";
 import { IN_ROWS, keepSaid, withWords } from "../shared/facts/said.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { hear } from "../shared/node/words.ts";
-import { answer, LOOKS, run, step } from "../shared/run.ts";
+import { answerText, LOOKS, run, step } from "../shared/run.ts";
 
 async function main() {
   const values = parse();
   const { "etcd-data": etcdData, "control-plane": controlPlanes } = values;
   hear({ "control-plane": controlPlanes });
-  if (values["kubeadm-config"]) return answer(await kubeadmConfig(etcdData));
+  if (values["kubeadm-config"]) return answerText(await kubeadmConfig(etcdData));
   const deep = deepAsked(values);
   const assessment = await step(
     "0.1 Look at this node",
@@ -32,7 +32,7 @@ async function main() {
     },
     LOOKS,
   );
-  if (values.json) answer(JSON.stringify(assessmentAsJson(assessment), null, 2));
+  if (values.json) answerText(JSON.stringify(assessmentAsJson(assessment), null, 2));
   else if (values.output === "short") printShort(assessment);
   else printAssessment(assessment);
   if (assessment.damaged) process.exitCode = 2;

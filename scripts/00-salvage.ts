@@ -157,14 +157,15 @@ function stopSearch() {
   if (stop.signal.aborted) process.exit(130);
   stop.abort();
   tell(
-    "\nstopping: keys that are proved are put into their places " +
+    "",
+    "stopping: keys that are proved are put into their places " +
       "(once more: stop at once; what was found stays in /dev/shm)",
   );
 }
 
 function stopped() {
   process.exitCode = 130;
-  tell("\nstopped: the search is not at its end; run it again for the rest");
+  tell("", "stopped: the search is not at its end; run it again for the rest");
 }
 
 const USAGE = `Usage:

@@ -68,7 +68,7 @@ async function main() {
     "kubeadm init phase kubelet-finalize all",
   );
   const replaced = lost.filter((name) => isControlPlaneName(name, cp));
-  if (replaced.length > 0) tell(howToReplace(cp, replaced));
+  if (replaced.length > 0) tell(...howToReplace(cp, replaced));
   done(inOneLine(await next(cp, api, { out: { without: out.without, lost }, away })));
 }
 

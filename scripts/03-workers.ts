@@ -71,7 +71,7 @@ async function open(values: Values) {
   tell("");
   joins.keepWorkersPods(cp, pods);
   await joins.startApprover({ ...values, ...out });
-  tell(`\nthen ${inOneLine(next.closing())}`);
+  tell("", `then ${inOneLine(next.closing())}`);
 }
 
 /** With the old CA, a kubelet may still wait: its serving certificate has expired, and it asks. */
@@ -151,7 +151,7 @@ function printJoinLine(
 ) {
   const ca = [...trustedKeys(clusterCa(facts.certificatesDir))].join(",");
   const each = `On each of these, as root, in the kit's folder, with its own token file in it`;
-  tell(`\n${each}: ${listed(joining)}`);
+  tell("", `${each}: ${listed(joining)}`);
   const at = clusterServer(facts);
   answer(command(shell`03-join --server ${at} --ca-hash ${ca} --token-file ${file}`, out));
 }

@@ -21,9 +21,9 @@ import { stat } from "../shared/files/files.ts";
 import { parseOptions, writeTyped } from "../shared/files/operator-files.ts";
 import { backupMade } from "../shared/hand-over/backup-mark.ts";
 import { readNode } from "../shared/node/node.ts";
-import { answer, run, tell, VERSION } from "../shared/run.ts";
+import { answerLines, answerText, run, tell, VERSION } from "../shared/run.ts";
 import { untilGood, verifyHere } from "../shared/verify/verify-here.ts";
-import { type WrapUp, wrapUp, wrapUpText } from "../shared/verify/wrap-up.ts";
+import { type WrapUp, wrapUp, wrapUpLines } from "../shared/verify/wrap-up.ts";
 
 async function main() {
   const values = parse();
@@ -48,15 +48,15 @@ function report(
   repair: WrapUp | undefined,
   until: string | undefined,
 ) {
-  if (values.json) answer(JSON.stringify({ ...checksAsJson(checks), repair }, null, 2));
+  if (values.json) answerText(JSON.stringify({ ...checksAsJson(checks), repair }, null, 2));
   else
     printChecks(checks, {
       all: values.all,
       advice: values.output === "short" ? "behind" : "below",
     });
-  if (repair && !values.json) answer(`\n${wrapUpText(repair)}`);
+  if (repair && !values.json) answerLines(["", ...wrapUpLines(repair)]);
   const hint = hintOf(checks);
-  if (until && !hint) tell(`\n${until}`);
+  if (until && !hint) tell("", until);
   tellSummary(checks);
   if (!hint) return;
   tell(`hint: ${hint}`);

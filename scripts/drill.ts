@@ -12,14 +12,14 @@ import { parseOptions } from "../shared/files/operator-files.ts";
 import { etcdBackup } from "../shared/hand-over/backup-mark.ts";
 import { day } from "../shared/pki/certificate.ts";
 import { listed } from "../shared/plain.ts";
-import { answer, run, step, VERSION } from "../shared/run.ts";
+import { answer, answerLines, answerText, run, step, VERSION } from "../shared/run.ts";
 
 async function main() {
   const { values } = parseOptions({ options: OPTIONS, usage: USAGE });
   const found = await step("Drill: repair this node in memory, and compare", () =>
     drill({ ...values, etcdData: values["etcd-data"] }),
   );
-  if (values.json) answer(JSON.stringify(found, null, 2));
+  if (values.json) answerText(JSON.stringify(found, null, 2));
   else printDrill(found);
   if (!found.allBack) process.exitCode = 2;
 }
@@ -30,9 +30,10 @@ export function printDrill(found: Drill) {
   answer(
     `kube-pki-repair ${VERSION}   drill, reads only   node ${node}   Kubernetes ${kubernetes}`,
   );
-  answer(
-    "if /etc/kubernetes were deleted now, and no old key were found, the repair would make:\n",
-  );
+  answerLines([
+    "if /etc/kubernetes were deleted now, and no old key were found, the repair would make:",
+    "",
+  ]);
   const rows = [...WORDS.flatMap((words) => fileRows(words, files)), ...serverRows(servers)];
   for (const file of lost) {
     const detail = `${namerOf(file)} needs it; ${COPY[file.kept]}`;
@@ -41,26 +42,30 @@ export function printDrill(found: Drill) {
   }
   if (backup) rows.push(backup.fits ? ok(BACKUP, backup.says) : bad(BACKUP, "none", backup.says));
   printLines([...rows, ...stops.map(({ message }) => bad("the repair", "stops", message))]);
-  if (others.length > 0) answer(`\n  not rebuilt, and named by no flag: ${listed(others)}`);
+  if (others.length > 0)
+    answerLines(["", `  not rebuilt, and named by no flag: ${listed(others)}`]);
   if (rows.some(({ state }) => state === "changed"))
-    answer("\n  - is here and would be missing, + would be new");
+    answerLines(["", "  - is here and would be missing, + would be new"]);
   if (due)
-    answer(
-      `\n  ${listed(due.files)}: in the second half of a CA's life, until ${day(due.first)}. ` +
+    answerLines([
+      "",
+      `  ${listed(due.files)}: in the second half of a CA's life, until ${day(due.first)}. ` +
         `It is renewed on the living cluster: ${command("renew-ca")}`,
-    );
-  answer(
-    "\n  if all disks of the control plane are lost, its objects come from a snapshot of etcd: " +
+    ]);
+  answerLines([
+    "",
+    "  if all disks of the control plane are lost, its objects come from a snapshot of etcd: " +
       etcdBackup(),
-  );
-  answer(
-    `\n  compared: ${files.length} files and ${servers.length} servers, ` +
+  ]);
+  answerLines([
+    "",
+    `  compared: ${files.length} files and ${servers.length} servers, ` +
       `${fieldsIn(found)} fields. Asked of the API server: ${found.apiReads} request`,
-  );
+  ]);
   const notAll = `not all of it would come back as it is. To do now: ${todo.length}`;
-  answer(`\nverdict: ${allBack ? "all of it would come back" : notAll}`);
+  answerLines(["", `verdict: ${allBack ? "all of it would come back" : notAll}`]);
   if (todo.length > 0)
-    answer(
+    answerText(
       `\nnow, while all is well\n${todo.map((lines) => lines.replaceAll(/^/gm, "  ")).join("\n")}`,
     );
 }

@@ -31,7 +31,7 @@ import { installersConfig } from "../shared/node/kubelet-config.ts";
 import { typed } from "../shared/options.ts";
 import { day } from "../shared/pki/certificate.ts";
 import * as ofEtcd from "../shared/restore/pack-etcd.ts";
-import { answer, done, forGood, mode, run, say, start } from "../shared/run.ts";
+import { answer, answerLines, done, forGood, mode, run, say, start } from "../shared/run.ts";
 import { shell } from "../shared/shell-line.ts";
 import { told } from "../shared/this-run.ts";
 
@@ -39,7 +39,7 @@ export async function main(args: string[] = process.argv.slice(2)) {
   const { values, positionals } = parse(args);
   const [command, file, ...more] = positionals;
   if (command === "identity" && file && more.length === 0) return await identity(file, values);
-  if (command === "files" && !file) return answer((await files(values)).join("\n"));
+  if (command === "files" && !file) return answerLines(await files(values));
   if (command === "pack" && !file) return await pack(values);
   if (command === "unpack" && file && more.length === 0) return await unpack(file, values);
   if (command === "list" && file && more.length === 0) return await list(file, values);
@@ -138,7 +138,7 @@ async function unpack(file: string, values: Values) {
 async function list(file: string, values: Values) {
   const { here } = await lookForKeys(values["etcd-data"]);
   const { bundle } = await own.openBundle(file, values, here);
-  answer(own.aboutBundle(bundle).join("\n"));
+  answerLines(own.aboutBundle(bundle));
 }
 
 /** The secret stays on the node where it is made; only the recipient travels. */

@@ -22,7 +22,7 @@ import { toOperator } from "../shared/plan/paste-files.ts";
 import { noPlan, planAsData } from "../shared/plan/plan-data.ts";
 import { factsForPlan, type PlanFacts } from "../shared/plan/plan-facts.ts";
 import { planAsPage } from "../shared/plan/plan-page.ts";
-import { answer, run, say, step } from "../shared/run.ts";
+import { answerText, run, say, step } from "../shared/run.ts";
 import { shellWord } from "../shared/shell-line.ts";
 import { verifyHere } from "../shared/verify/verify-here.ts";
 
@@ -31,7 +31,7 @@ async function main() {
   if (!typed.json) return await printPlan(typed);
   const made = await attemptLater(() => printPlan(typed));
   if (!(made instanceof Fail)) return;
-  answer(JSON.stringify(noPlan(made)));
+  answerText(JSON.stringify(noPlan(made)));
   throw made;
 }
 
@@ -49,8 +49,8 @@ async function printPlan({ file, deep, json, ...values }: ReturnType<typeof pars
   });
   refuseWorker(assessment, looked);
   const plan = makePlan(assessment, facts, await runbookHere());
-  if (json) answer(JSON.stringify(planAsData(plan, facts, assessment.damaged)));
-  else if (file === undefined) answer(form(plan));
+  if (json) answerText(JSON.stringify(planAsData(plan, facts, assessment.damaged)));
+  else if (file === undefined) answerText(form(plan));
   else write(file, form(plan), plan);
   if (plan.elsewhere) process.exitCode = 3;
   else if (assessment.damaged) process.exitCode = 2;

@@ -18,7 +18,7 @@ import { newSession, RepairLog, type Session, type Words } from "../shared/follo
 import { Ssh } from "../shared/follow/ssh.ts";
 import { linesOfRunbook } from "../shared/follow/trusted-plan.ts";
 import { isUserName, ROOT } from "../shared/plan/paste.ts";
-import { answer, run, tell, VERSION } from "../shared/run.ts";
+import { answerLines, run, tell, VERSION } from "../shared/run.ts";
 import { shell } from "../shared/shell-line.ts";
 
 async function main() {
@@ -74,8 +74,8 @@ function againLine(destination: string | undefined): string {
   return isCheckout() ? `${NPM} ${typed}` : shell`./bunw scripts/repair.ts ${destination}`;
 }
 
-const ENDS_SOON = `
-It ends behind what runs now. Ctrl-C again leaves at once: what runs on a node runs on there.`;
+const ENDS_SOON =
+  "It ends behind what runs now. Ctrl-C again leaves at once: what runs on a node runs on there.";
 
 /** The first one: it ends behind what runs now; the second one: at once. */
 function stopOnSignals(session: Session, transport: Disposable) {
@@ -86,7 +86,7 @@ function stopOnSignals(session: Session, transport: Disposable) {
   process.on("SIGINT", () => {
     if (session.isStopping) return leave(130);
     session.isStopping = true;
-    answer(ENDS_SOON);
+    answerLines(["", ENDS_SOON]);
   });
   process.on("SIGHUP", () => leave(129));
   process.on("SIGTERM", () => leave(143));

@@ -7,7 +7,7 @@ import { Fail } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { asSaid, endWords, wordsHere } from "../shared/node/words.ts";
 import { listed } from "../shared/plain.ts";
-import { answer, run } from "../shared/run.ts";
+import { answerLines, run } from "../shared/run.ts";
 
 async function main() {
   const { values } = parseOptions({ options: OPTIONS, usage: USAGE });
@@ -21,9 +21,7 @@ async function main() {
     });
   endWords(({ value }) => back.includes(value), "you take it back");
   const words = wordsHere();
-  answer(
-    words.length > 0 ? words.map(asSaid).join("\n") : "nothing that you have said is saved here",
-  );
+  answerLines(words.length > 0 ? words.map(asSaid) : ["nothing that you have said is saved here"]);
 }
 
 const USAGE = `Usage:

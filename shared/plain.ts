@@ -37,6 +37,11 @@ export function plainLine(text: string): string {
   return plain(text).replaceAll("\n", "\\n");
 }
 
+/** The same, never cut: a program reads it, or an operator pastes it. */
+export function wholeLine(text: string): string {
+  return plain(text, Infinity).replaceAll("\n", "\\n");
+}
+
 /** Another's sentence, short and in one line, to be put into one of ours. */
 export function quoteUntrusted(text: string): string {
   return cut(plainLine(text.trim()), STRANGERS);

@@ -13,7 +13,7 @@ import { stripVTControlCharacters } from "node:util";
 import { ProcessOutput } from "zx/core";
 import packageJson from "../package.json" with { type: "json" };
 import { Fail } from "./fail.ts";
-import { plain, plainLine, quoteUntrusted } from "./plain.ts";
+import { plain, plainLine, quoteUntrusted, wholeLine } from "./plain.ts";
 import { failOfSystem } from "./system-errors.ts";
 import {
   beginToTell,
@@ -48,7 +48,7 @@ export async function run(main: () => Promise<unknown>) {
     refuseNoNumber(process.env.KUBE_PKI_REPAIR_PATIENCE);
     await main();
   } catch (thrown) {
-    if (thrown instanceof FullAnswer) return answer(thrown.message);
+    if (thrown instanceof FullAnswer) return answerText(thrown.message);
     const err = failOfSystem(thrown) ?? thrown;
     if (err instanceof Fail)
       show(`${err.message}${err.unchanged ? UNCHANGED : ""}`, err.hint, unfinishedActions());
@@ -58,7 +58,12 @@ export async function run(main: () => Promise<unknown>) {
         "repair the cause, then run the same line again: it skips finished steps",
         unfinishedActions(),
       );
-    else tell(Bun.inspect(err));
+    else
+      tell(
+        ...Bun.inspect(err)
+          .split("\n")
+          .map((line) => `  | ${line}`),
+      );
     process.exit(err instanceof Fail ? err.exitCode : 1);
   }
 }
@@ -129,7 +134,7 @@ export async function step<T>(
  */
 export function done(next: string, left?: string) {
   const end = left ? `done for now: ${left}.  next, when you choose: ` : "done.  next: ";
-  tell(mode.dryRun ? "\ndone: nothing was changed.  next: the same without --dry-run" : `\n${end}${next}`);
+  tell("", mode.dryRun ? "done: nothing was changed.  next: the same without --dry-run" : `${end}${next}`);
 }
 
 let silent = false;
@@ -164,9 +169,9 @@ export function say(line: string) {
   narrate(`  ${plainLine(line)}`);
 }
 
-/** Narration of several lines. */
-export function tell(text: string) {
-  narrate(plain(text));
+/** Narration: each of these is one line, "" an empty one. */
+export function tell(...lines: readonly string[]) {
+  narrate(lines.map(plainLine).join("\n"));
 }
 
 /** The sign at the beginning of an answer's line: well, a warning, a failure. */
@@ -176,15 +181,32 @@ export type Sign = "√" | "‼" | "×";
 const COLOURS: Record<Sign, number> = { "√": 32, "‼": 33, "×": 31 };
 
 /**
- * An answer: a report, a command to paste. Programs read it, too, so it is never cut. A sign takes the place
- * of the first blank.
+ * One line of an answer: a row of a report, a command to paste. A line break in it is another's, and is shown as one.
+ * Programs read it, too, so it is never cut. A sign takes the place of the first blank.
  */
 export function answer(text: string, sign?: Sign) {
-  const line = plain(text, Infinity);
-  told({ what: "text", text: line });
-  console.log(
+  const line = wholeLine(text);
+  print(
+    line,
     sign && process.stdout.isTTY ? `${coloured(sign, COLOURS[sign])}${line.replace(/^ /, "")}` : line,
   );
+}
+
+/** Each of these is one line, "" an empty one. */
+export function answerLines(lines: readonly string[]) {
+  const whole = lines.map(wholeLine).join("\n");
+  print(whole, whole);
+}
+
+/** Text whose line breaks are ours: JSON, a plan, the help. Whoever makes it has made one line of each of another's words. */
+export function answerText(text: string) {
+  const whole = plain(text, Infinity);
+  print(whole, whole);
+}
+
+function print(text: string, shown: string) {
+  told({ what: "text", text });
+  console.log(shown);
 }
 
 /** Has no colour if the environment has NO_COLOR (no-color.org). */
@@ -261,14 +283,14 @@ export function inForGoodWords(act: keyof typeof FOR_GOOD, values: Record<string
 const UNCHANGED = ". Nothing was changed";
 
 /** Separates the alternatives of a hint into lines, but not inside of quotes. */
-const APART = /(?<!\w)'[^']*'|"[^"]*"|\. (?=(?:If|Or|Where)\b)/g;
+const APART = /(?<!\w)'[^']*'|"[^"]*"|\. (?=(?:If|Or|Else|Where)\b)/g;
 
 /** Shows what is left half done, the reason of the stop, and the next step. */
 export function show(message: string, hint: string, left: readonly string[] = []) {
-  for (const line of left) narrate(`\n${bold("note:")} ${plain(line)}`);
-  const lines = plain(hint).replaceAll(APART, (text) => (text === ". " ? "\n  " : text));
-  narrate(`\n${bold("error:")} ${plain(message)}\n${bold("hint:")} ${lines}`);
-  told({ what: "failed", message: plain(message), hint: plain(hint) });
+  for (const line of left) narrate(`\n${bold("note:")} ${plainLine(line)}`);
+  const lines = plainLine(hint).replaceAll(APART, (text) => (text === ". " ? "\n  " : text));
+  narrate(`\n${bold("error:")} ${plainLine(message)}\n${bold("hint:")} ${lines}`);
+  told({ what: "failed", message: plainLine(message), hint: plainLine(hint) });
 }
 
 function lastLine(output: ProcessOutput) {

@@ -24,7 +24,7 @@ import { attempt, Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { type Node, readNode } from "../node/node.ts";
 import { configMapIn, readObject } from "../objects/stored.ts";
-import { answer, VERSION } from "../run.ts";
+import { answer, answerLines, VERSION } from "../run.ts";
 import type { Assessment } from "./assessment.ts";
 
 export function printShort({ damage, verdict, next }: Assessment) {
@@ -33,8 +33,8 @@ export function printShort({ damage, verdict, next }: Assessment) {
 }
 
 function printNext({ verdict, next }: Pick<Assessment, "verdict" | "next">) {
-  answer(`\nverdict: ${verdict}`);
-  if (next.length > 0) answer(`\nnext\n${next.map((line) => `  ${line}`).join("\n")}`);
+  answerLines(["", `verdict: ${verdict}`]);
+  if (next.length > 0) answerLines(["", "next", ...next.map((line) => `  ${line}`)]);
 }
 
 export function printAssessment({
@@ -59,23 +59,23 @@ export function printAssessment({
       `${deep ? "no longer to be had" : "lost on this node"}: ${lost.join(", ")}${deep && !deep.diskSearched ? " (the disk was not searched)" : ""}`,
     );
   if (well) answer(`well: ${well}`);
-  answer(way ? `your way: ${way}\n` : "");
+  answerLines(way ? [`your way: ${way}`, ""] : [""]);
   if (well) notes(damage);
   else damageTable(damage);
   printDifferences(damage);
   stillWorks(damage);
-  if (cluster) answer(`\n  cluster, read from etcd: ${cluster}`);
+  if (cluster) answerLines(["", `  cluster, read from etcd: ${cluster}`]);
   printCas(ca);
   if (deep) {
-    answer("\nlost keys, and where each can still be found");
+    answerLines(["", "lost keys, and where each can still be found"]);
     printTable(deep.keys.map((key) => [key.file, key.places[0]?.where ?? "nowhere", key.detail]));
   } else if (survivors.length > 0) {
-    answer("\nwhere the old keys may still be");
+    answerLines(["", "where the old keys may still be"]);
     printTable(survivors.map((survivor) => [survivor.where, survivor.hope, survivor.detail]));
   }
-  if (filesBack.length > 0) answer(`\n${FILES_BACK}\n${filesBack.map((line) => `  ${line}`).join("\n")}`);
+  if (filesBack.length > 0) answerLines(["", FILES_BACK, ...filesBack.map((line) => `  ${line}`)]);
   printNext({ verdict, next });
-  if (damaged && (course || way)) answer(`\n${ALL_LINES}`);
+  if (damaged && (course || way)) answerLines(["", ALL_LINES]);
 }
 
 /** Outside of the list: another way to type the same. */
@@ -89,9 +89,10 @@ const ROLES: Record<Assessment["role"], string> = {
 };
 
 function printCas({ hashes, from, copies }: Assessment["ca"]) {
-  answer(
-    `\n  the cluster's CA${hashes.length > 0 ? `, by ${from}: ${hashes.join(", ")}` : `: ${NOBODY_NAMES_IT}`}`,
-  );
+  answerLines([
+    "",
+    `  the cluster's CA${hashes.length > 0 ? `, by ${from}: ${hashes.join(", ")}` : `: ${NOBODY_NAMES_IT}`}`,
+  ]);
   for (const { what, hash, is } of copies)
     answer(`    ${what}: ${is === "the cluster's" || !hash ? is : `${is}, ${hash}`}`);
 }
@@ -132,7 +133,7 @@ function stillWorks(damage: readonly Check[]) {
     inMemory.length > 1 && inMemory.includes(one) ? "" : `${one.severity} ${one.works}`,
   );
   if (kinds.size === 0) return;
-  answer("\nhow bad it is, and what still works meanwhile");
+  answerLines(["", "how bad it is, and what still works meanwhile"]);
   printTable(
     [...kinds].map(([kind, all]) => [
       SEVERITIES[all[0]!.severity!],

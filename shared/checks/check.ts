@@ -3,8 +3,8 @@
  */
 import { command } from "../again.ts";
 import type { Difference } from "../pki/judge.ts";
-import { listed } from "../plain.ts";
-import { answer, type Sign, tell } from "../run.ts";
+import { listed, plainLine } from "../plain.ts";
+import { answer, answerLines, type Sign, tell } from "../run.ts";
 import { type CheckId, KINDS, type Kind, SEVERITIES, type Severity } from "./kinds.ts";
 
 export interface CheckRow {
@@ -34,7 +34,10 @@ export function isWell(answer: Answer): boolean {
   return typeof answer === "string" || "differs" in answer;
 }
 
-/** A check and its result. `id` and `what` together identify one check. */
+/**
+ * A check and its result. `id` and `what` together identify one check. Only `found` makes it: each text is one line,
+ * whoever has written it.
+ */
 export interface Check {
   id: CheckId;
   area: string;
@@ -77,7 +80,20 @@ async function answerOf({ id, look }: CheckRow): Promise<Answer> {
   }
 }
 
-export function found({ id, of = "" }: Omit<CheckRow, "look">, answer: Answer): Check {
+export function found(row: Omit<CheckRow, "look">, answer: Answer): Check {
+  return inLinesOfItsOwn(resultOf(row, answer));
+}
+
+/** A line break, or another character that a terminal obeys, is shown and not obeyed. */
+function inLinesOfItsOwn(check: Check): Check {
+  const fields = Object.entries(check).map(([name, value]) => [
+    name,
+    typeof value === "string" ? plainLine(value) : value,
+  ]);
+  return Object.fromEntries(fields) as Check;
+}
+
+function resultOf({ id, of = "" }: Omit<CheckRow, "look">, answer: Answer): Check {
   const { area, what, severity, warning, works, mend }: Kind = KINDS[id];
   const row = { id, area, what: what.replace("…", of) };
   if (typeof answer === "string") return { ...row, result: "ok", detail: answer };
@@ -191,7 +207,7 @@ export function printDifferences(checks: readonly Check[]) {
   const found = checks.filter(({ differs }) => differs !== undefined);
   if (found.length === 0) return;
   const width = Math.max(...found.map(({ what }) => what.length)) + 5;
-  answer(`\n${DIFFERS}`);
+  answerLines(["", DIFFERS]);
   for (const { what, detail, differs } of found) {
     answer(`  ${what.padEnd(width - 2)}${detail}`);
     if (differs) answer(`${" ".repeat(width)}before the next kubeadm upgrade: ${differs}`);
@@ -214,7 +230,7 @@ const INDENT = " ".repeat(11);
 
 /** "61 checks, 2 failed (1 outage now, 1 minor), 3 warnings". */
 export function tellSummary(checks: readonly Check[]) {
-  tell(`\n${checks.length} checks, ${verdictOf(checks)}`);
+  tell("", `${checks.length} checks, ${verdictOf(checks)}`);
 }
 
 /* In a word, and as JSON. */

@@ -13,7 +13,7 @@ import { clearOverlay, note } from "../files/root.ts";
 import type { BackupState } from "../hand-over/backup-mark.ts";
 import { certRow } from "../pki/certs.ts";
 import { apply } from "../pki/ensure.ts";
-import { listed } from "../plain.ts";
+import { listed, plainLine } from "../plain.ts";
 import { mode, silently } from "../run.ts";
 import { KUBECTL, shell } from "../shell-line.ts";
 import {
@@ -111,7 +111,7 @@ export function todosOf({ files, servers, lost, backup, stops }: Found): string[
   const changed = files.filter(({ differences }) => differences.length > 0);
   const todo = stops
     .filter(({ byCopies }) => !byCopies || lost.length === 0)
-    .map(({ message, hint }) => `# the repair would stop: ${message}\n${hint}`);
+    .map(({ message, hint }) => `# the repair would stop: ${plainLine(message)}\n${plainLine(hint)}`);
   if (backup && !backup.fits)
     todo.push(
       `# ${backup.says}: without the old keys every node rejoins and every pod restarts\n${backup.command}`,

@@ -159,7 +159,7 @@ function mendOf(dir: string, cause: Damaged): string {
   const hint = statSync(dir).isDirectory()
     ? cause.hint(`${copy}/member/snap/db`, `${shell`cp -a ${dir} ${copy}`} && `)
     : cause.hint(copy);
-  return `${hint}\nElse `;
+  return `${hint}. Else `;
 }
 
 /** Undefined where its database is none that a program has changed. */

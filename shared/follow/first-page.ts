@@ -2,9 +2,9 @@
  * The one screen before anything is done: what happened on which node, what will be done, how long it takes, how long the
  * API is away, what it costs and what cannot be taken back. All of it comes from the plan, which has looked.
  */
-import { listed, plainLine } from "../plain.ts";
+import { listed } from "../plain.ts";
 import type { PlanData, StepData } from "../plan/plan-data.ts";
-import { answer } from "../run.ts";
+import { answerLines } from "../run.ts";
 
 const LATER = ["remove", "verify-again", "remove-kit"];
 
@@ -31,7 +31,7 @@ export function showFirstPage(plan: PlanData) {
     `${aim ?? verdict}`,
     ...plan.notes.map((note) => `  note: ${note}`),
   ];
-  answer(["", ...lines.map(plainLine)].join("\n"));
+  answerLines(["", ...lines]);
 }
 
 function counted(number: number, what: string): string {
@@ -68,7 +68,7 @@ export function showSteps(plan: PlanData): string[] {
     ...(irreversible.length > 0 ? irreversible.map((text) => `  ! ${text}`) : ["Irreversible: nothing."]),
     "What is replaced stays in /root/kube-pki-repair-TIME of each node, until you remove it.",
   ];
-  answer(lines.map(plainLine).join("\n"));
+  answerLines(lines);
   return irreversible;
 }
 

@@ -4,7 +4,7 @@
  */
 import { plainLine } from "../plain.ts";
 import type { DecisionData, NoPlanData, PlanData, StepData } from "../plan/plan-data.ts";
-import { answer, show, tell } from "../run.ts";
+import { answerLines, show, tell } from "../run.ts";
 import { decideAll, optionsThatDecide } from "./decide.ts";
 import { doAct, type Stopped } from "./do-act.ts";
 import { isForLater, openSteps, showFirstPage, showSteps } from "./first-page.ts";
@@ -39,7 +39,7 @@ async function lookAndFollow(session: Session): Promise<Next> {
   if (plan.elsewhere) return await asked(session, "No step can be planned before that.");
   const steps = openSteps(plan).filter((step) => session.cleansUp || !isForLater(step));
   if (steps.length === 0) {
-    answer("\nNothing has to be done.");
+    answerLines(["", "Nothing has to be done."]);
     return ENDS.repaired;
   }
   return (await begins(session, plan)) ?? (await followSteps(session, steps, plan.apiAway));
@@ -63,7 +63,7 @@ async function decided1(session: Session, decisions: readonly DecisionData[]): P
   if (decided === "end") return ENDS.stopped;
   if (decided === "continue") return undefined;
   const options = optionsThatDecide(decisions).map((line) => `  ${plainLine(line)}`);
-  answer(["\nNobody has decided. These options decide, with --yes:", ...options].join("\n"));
+  answerLines(["", "Nobody has decided. These options decide, with --yes:", ...options]);
   return ENDS.waits;
 }
 
@@ -86,7 +86,7 @@ async function holdFirst(session: Session, plan: PlanData): Promise<Next | undef
   }
   const met = hold.on.filter((name) => session.met.has(name));
   const acts = hold.acts.map((act) => ("on" in act ? { ...act, on: met, sideBySide: true } : act));
-  tell(`\n${hold.number} ${hold.does}`);
+  tell("", `${hold.number} ${hold.does}`);
   for (const act of acts) {
     const stopped = await doAct(session, hold, act);
     if (stopped) tell(`${stopped.node}: ${stopped.reason}`);
@@ -105,7 +105,7 @@ async function begins(session: Session, plan: PlanData): Promise<Next | undefine
   const ways = ["Begin", "Look again", "End here: nothing is done"];
   const way = await session.person.choose({ text: ["Begin?"], ways });
   if (way === undefined) {
-    answer("\nNobody has said that it may begin: --yes says so.");
+    answerLines(["", "Nobody has said that it may begin: --yes says so."]);
     return ENDS.waits;
   }
   if (way === 1) return "look again";
@@ -163,7 +163,7 @@ function foundOtherwise({ task }: StepData, { exitCode }: Stopped): boolean {
 }
 
 async function doStep(session: Session, step: StepData): Promise<Stopped | undefined> {
-  tell(`\n${step.number} ${plainLine(step.does)}`);
+  tell("", `${step.number} ${step.does}`);
   for (const act of step.acts) {
     const stopped = await doAct(session, step, act);
     if (stopped) return stopped;
@@ -195,8 +195,8 @@ async function isWanted(session: Session, { task, acts, note, does }: StepData):
 function sayEnd({ cleansUp, again }: Session, end: RepairEnd, watch: Stopwatch) {
   const words =
     end === ENDS.repaired ? "Repaired, and verified" : "Repaired, but a check fails: see part 5 above";
-  const later = cleansUp ? "" : `\nWhen nothing is missing any more, days from now: ${again} --clean-up`;
-  answer(`\n${words}, ${watch.words()}.${later}`);
+  const later = cleansUp ? [] : [`When nothing is missing any more, days from now: ${again} --clean-up`];
+  answerLines(["", `${words}, ${watch.words()}.`, ...later]);
 }
 
 /** How long it took, and how long of it the API may have been away: from the first step that stops it to its return. */

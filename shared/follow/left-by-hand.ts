@@ -6,7 +6,7 @@ import { listed, plainLine } from "../plain.ts";
 import { type Act, actsOn } from "../plan/act.ts";
 import { ROOT } from "../plan/paste.ts";
 import type { StepData } from "../plan/plan-data.ts";
-import { answer } from "../run.ts";
+import { answerLines } from "../run.ts";
 import { programWord, shell } from "../shell-line.ts";
 import { carriedTo, type Host, inKit } from "./host.ts";
 import { doneMark, type Session } from "./session.ts";
@@ -80,13 +80,12 @@ function fetchLine(from: Host | undefined, file: string): string {
 export function sayLeft<E>(session: Session, steps: readonly StepData[], end: E): E {
   const lines = steps.flatMap((step) => leftOf(session, step));
   const kit = session.first.kit;
-  answer(
-    [
-      `\nLeft to do. The same command continues: ${session.again}`,
-      `By hand, as root, in ${kit} of the named node:`,
-      ...lines,
-    ].join("\n"),
-  );
+  answerLines([
+    "",
+    `Left to do. The same command continues: ${session.again}`,
+    `By hand, as root, in ${kit} of the named node:`,
+    ...lines,
+  ]);
   return end;
 }
 

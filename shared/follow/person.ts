@@ -4,7 +4,7 @@
  */
 import { createInterface } from "node:readline/promises";
 import { plainLine } from "../plain.ts";
-import { answer } from "../run.ts";
+import { answer, answerLines } from "../run.ts";
 
 export interface AskedNow {
   /** Sentences; the first one is the question. */
@@ -22,9 +22,9 @@ export interface Person {
 }
 
 function showAsked({ text, ways }: AskedNow) {
-  const [first = "", ...more] = text.map(plainLine);
-  answer(["", first, ...more.map((line) => `  ${line}`)].join("\n"));
-  answer(ways.map((way, index) => `  ${index + 1}  ${plainLine(way)}`).join("\n"));
+  const [first = "", ...more] = text;
+  answerLines(["", first, ...more.map((line) => `  ${line}`)]);
+  answerLines(ways.map((way, index) => `  ${index + 1}  ${way}`));
 }
 
 /** Typed ahead is nothing: a line that came before its question is not its answer. */

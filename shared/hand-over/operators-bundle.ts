@@ -189,7 +189,7 @@ export function tellCarry({ bundle, ca, others }: Packed, options: LockOptions) 
   say(`${bundle} does not count as a backup: ${notKept(typed(bundle))}. A backup: ${BACKUP}`);
   const files = [bundle, ...(options["passphrase-file"] === undefined ? [] : [options["passphrase-file"]])];
   for (const name of others) say(shell`scp -p ${files} root@${name}:${dirname(typed(bundle))}/`);
-  tell("\ndone.  next: copy it into the kit's folder on each other control plane node; there:");
+  tell("", "done.  next: copy it into the kit's folder on each other control plane node; there:");
   answer(unpackLine(bundle, ca, options));
 }
 
@@ -206,7 +206,7 @@ export function tellKept({ bundle, ca, others }: Packed, options: LockOptions) {
   say(`to unpack it on another control plane node: ${unpackLine(bundle, ca, options)}`);
   const known =
     others.length > 0 ? "; so that the others know of it, its mark goes there, which holds no key:" : "";
-  tell(`\ndone.  next: move ${bundle} away${known || `, then ${command("05-verify")}`}`);
+  tell("", `done.  next: move ${bundle} away${known || `, then ${command("05-verify")}`}`);
   for (const to of others) answer(markLine({ to }));
 }
 

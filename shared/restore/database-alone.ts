@@ -17,7 +17,7 @@ export function withDatabase(refusal: Fail, host: string, dir: string): Fail {
   const line = `${again({ from: false, "skip-hash-check": true })} ${shellWord(`${dir}/member/snap/db`)}`;
   const Kind = refusal instanceof Refused ? Refused : Fail;
   return new Kind(refusal.message, {
-    hint: `take the database alone, which is whole, of revision ${whole.revision}: ${line}\nOr ${refusal.hint}`,
+    hint: `take the database alone, which is whole, of revision ${whole.revision}: ${line}. Or ${refusal.hint}`,
     ...{ unchanged: true, cause: refusal.cause },
   });
 }

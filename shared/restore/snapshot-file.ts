@@ -32,7 +32,7 @@ export async function checkSnapshotFile(path: string, { skipHashCheck = false } 
   if (info.size === 0 || (rest !== 0 && rest !== SUM))
     throw new Refused(`"${path}" is no snapshot of etcd, or not all of it: ${info.size} bytes`, {
       unchanged: true,
-      hint: `see what it is: ${shell`file ${path}`}\nIf it is compressed: gunzip, zstd -d, unxz, base64 -d\nIf it is locked: ${command(shell`hand-over snapshot ${path}`)}\nElse copy it here once more, from where it was made; compare with sha256sum`,
+      hint: `see what it is: ${shell`file ${path}`}. If it is compressed: gunzip, zstd -d, unxz, base64 -d. If it is locked: ${command(shell`hand-over snapshot ${path}`)}. Or copy it here once more, from where it was made; compare with sha256sum`,
     });
   const hasSum = rest === SUM;
   const size = info.size - rest;

@@ -7,7 +7,7 @@ import { type EtcdData, readEtcdData } from "../etcd-data/data.ts";
 import { consistentIndex, DamagedData } from "../etcd-data/directory.ts";
 import { fromRaw } from "../etcd-data/mvcc.ts";
 import { beginningAt, type OldRoot } from "../etcd-data/old-roots.ts";
-import { Damaged, unlessDamaged } from "../etcd-data/protobuf.ts";
+import { Damaged, isDamage, unlessDamaged } from "../etcd-data/protobuf.ts";
 import { firstEntryIn } from "../etcd-data/wal.ts";
 import { type Doubt, findWitnesses } from "../etcd-data/witnesses.ts";
 import { Groups, lookAtValue, type ValueFinding } from "../objects/whole-value.ts";
@@ -94,7 +94,7 @@ function prove(at: string, db: Bbolt, { log, snapshots }: With) {
       rows: mended.length > 0 ? rowsOfMended(mended) : undefined,
     };
   } catch (cause) {
-    throw cause instanceof Damaged ? new DamagedData(at, cause) : cause;
+    throw isDamage(cause) ? new DamagedData(at, cause) : cause;
   } finally {
     for (const other of others) other[Symbol.dispose]();
   }

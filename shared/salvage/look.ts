@@ -151,30 +151,34 @@ export function nextAfterSalvage(
   if (question) throw question;
   const lost = foundKeys.missing().filter(({ shared }) => shared);
   const files = lost.map(({ keyFile }) => keyFile).join(", ");
-  const stillLost = `\nstill lost: ${files}: ${notFound.length > 0 ? `not found in ${notFound.join(", ")}; ` : ""}`;
+  const stillLost = `still lost: ${files}: ${notFound.length > 0 ? `not found in ${notFound.join(", ")}; ` : ""}`;
   const names = (keys: readonly { name: string }[]) => keys.map(({ name }) => name);
   const issue = (made: readonly string[]) => nextCommand(salvage, made);
   if (lost.length > 0 && canReadNow()) {
     tell(
+      "",
       `${stillLost}etcd's data can be read now, so more can be proved and found: ${command("00-salvage")}`,
     );
     return undefined;
   }
   const inTheWay = strange && !moveToRescue;
   if (inTheWay)
-    tell(`\nstill lost: ca.key: ${NOT_THE_CLUSTERS}: ${again({ "move-aside": true }, { of: "00-salvage" })}`);
+    tell(
+      "",
+      `still lost: ca.key: ${NOT_THE_CLUSTERS}: ${again({ "move-aside": true }, { of: "00-salvage" })}`,
+    );
   if (lost.some(isIrreplaceable)) {
     const away = strange && moveToRescue ? shell`mv ${here.certificatesDir}/ca.{crt,key} /root/, then ` : "";
-    tell(`${stillLost}${LOOK_ELSEWHERE}\nif they are nowhere: ${away}${issue(names(lost))}`);
+    tell("", `${stillLost}${LOOK_ELSEWHERE}`, `if they are nowhere: ${away}${issue(names(lost))}`);
     return undefined;
   }
   if (inTheWay) return undefined;
   if (expired.length > 0) {
-    tell(`\nexpired: ${names(expired).join(", ")}; this makes new ones: ${issue(names(expired))}`);
+    tell("", `expired: ${names(expired).join(", ")}; this makes new ones: ${issue(names(expired))}`);
     return undefined;
   }
   if (lost.length > 0)
-    tell(`${stillLost}only control plane nodes trust them; the next command makes new ones`);
+    tell("", `${stillLost}only control plane nodes trust them; the next command makes new ones`);
   return issue(names(lost));
 }
 

@@ -214,7 +214,7 @@ function addressEdit(was: string, now: string): string {
  * their places, and admin.conf for discovery. So nobody has to make and type a bootstrap token or a
  * certificate key (kubeadm's cmd/join.go, discovery/file; SharedCertificateExists in phases/certs).
  */
-export function howToReplace(cp: ControlPlaneNode, names: readonly string[]): string {
+export function howToReplace(cp: ControlPlaneNode, names: readonly string[]): string[] {
   const { kubernetesVersion } = cp.cluster;
   const files = ["/etc/kubernetes/admin.conf", ...filesToCopy(cp)];
   const lost = names.flatMap((name) => keepLostNode(name, cp) ?? []);
@@ -236,7 +236,7 @@ export function howToReplace(cp: ControlPlaneNode, names: readonly string[]): st
     lines.push(
       shell`  tar -cPf - $(./bunw scripts/hand-over.ts files) ${files} | ssh root@${name} tar -xpPf -`,
     );
-  return [...lines, ...howToJoin(cp, lost), ...afterJoin(cp, lost)].join("\n");
+  return [...lines, ...howToJoin(cp, lost), ...afterJoin(cp, lost)];
 }
 
 function howToJoin({ node }: ControlPlaneNode, lost: readonly LostNode[]): string[] {

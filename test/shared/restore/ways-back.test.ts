@@ -218,7 +218,7 @@ test.each<[string, (member: string) => unknown]>([
   damage(`${box.dir}/disk/member`);
   const refused = await failOf(() => memberDataIn("/disk"));
   expect(refused?.hint).toMatch(
-    /^take the database alone, which is whole, of revision 3351: .* --skip-hash-check \/disk\/member\/snap\/db\nOr /,
+    /^take the database alone, which is whole, of revision 3351: .* --skip-hash-check \/disk\/member\/snap\/db\. Or /,
   );
 });
 
