@@ -194,9 +194,10 @@ disk:    Searches free blocks, where deleted files stay until they are overwritt
          that disk first. Reads the disk once; that takes long. Finds keys and encryption
          configurations. An encryption configuration is restored if it opens what etcd holds. If
          several do, you choose one.
-files:   Searches for no key. Restores only lost files that flags name and kubeadm did not make;
-         every other run of this script restores them, too. Takes the files that the static pod's
-         own process still has mounted, and those in the folder of --backup.
+files:   Searches no memory and no disk. Every other run of this script does the same, too. Restores
+         keys from an old folder beside, such as pki.bak or kubernetes.old. Restores lost files that
+         flags name and kubeadm did not make: those that the static pod's own process still has
+         mounted, and those in the folder of --backup.
 
 Options:
     --backup DIR       A folder with your own copies of /etc/kubernetes, or of a part of it, or a

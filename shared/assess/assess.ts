@@ -58,7 +58,7 @@ import {
   sharedRow,
   summary,
 } from "./rows.ts";
-import { type DeepOptions, searchDeep, survivors } from "./survivors.ts";
+import { type DeepOptions, keysBeside, searchDeep, survivors } from "./survivors.ts";
 import { controlPlaneVerdict, NOTHING_DAMAGED } from "./verdict.ts";
 import { assessWorker, cniRows, holdHere, kubeletRow, kubeletTrustRows, nothingRuns } from "./worker.ts";
 
@@ -193,10 +193,11 @@ async function assessControlPlane(look: Look): Promise<Judged> {
   const network = await cniRows(node);
   const oldKey = oldSaKey(known.data, node, certificatesDir);
   const keys = { ...keysOf(looked), strange: looked.strange, oldKey, known, lost };
+  const besideKeys = await keysBeside({ ...keys, evidence });
   const isSearched = options && keys.lostKeys.length > 0;
   const deep = isSearched ? await searchDeep({ ...keys, node, evidence }, options) : undefined;
   const verdict = controlPlaneVerdict({
-    ...{ ...keys, nodeName: node.name, clock: looked.clock, damage, deep },
+    ...{ ...keys, nodeName: node.name, clock: looked.clock, damage, deep, besideKeys },
     noNewPod: network.length > 0,
     hold: await holdHere(running),
   });
@@ -211,7 +212,7 @@ async function assessControlPlane(look: Look): Promise<Judged> {
     well: isWell ? await wellLine(cp, findings) : undefined,
     cluster: known.cluster && describe(known.cluster, known.facts),
     damage: [...withWhatComes(damage, node, certificatesDir, known.home), ...network],
-    ...(made.makesKeys && { survivors: survivors({ known, node, running, lost }) }),
+    ...(made.makesKeys && { survivors: survivors({ known, node, running, lost, besideKeys }) }),
     ...filesBack(look, lostFiles),
     ...(wordsHere().length > 0 && { words: wordsHere() }),
     ...(cp && isDamaged && { refusals: await silently(() => refusalsHere(cp, made)) }),

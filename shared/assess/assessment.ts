@@ -126,9 +126,17 @@ function rowAsJson({ id, what, detail, differs, until, serversStopped, ...check 
 
 export interface Survivor {
   where: string;
-  /** "worth a try", "no", "none" or "unknown". */
+  /** "found", "worth a try", "no", "none" or "unknown". */
   hope: string;
   detail: string;
+}
+
+/** A lost key that an old folder beside has, proved. */
+export interface KeyBeside {
+  /** The name of its row. */
+  name: string;
+  /** The file's whole path. */
+  path: string;
 }
 
 export interface Deep {
@@ -150,7 +158,7 @@ export interface KeyPlace {
   rung: 1 | 2 | 3;
   where: string;
   /** The argument of 00-salvage; unset: hand-over from another control plane node. */
-  word?: "memory" | "secret" | "disk";
+  word?: "memory" | "secret" | "disk" | "files";
   found: boolean;
 }
 

@@ -9,7 +9,7 @@ import { lastLeaderElsewhere } from "../facts/leaders.ts";
 import { CERTS, isInternal } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
-import type { Deep, KeyPlace, LostKey, NodeVerdict } from "./assessment.ts";
+import type { Deep, KeyBeside, KeyPlace, LostKey, NodeVerdict } from "./assessment.ts";
 
 /** Empty if only internal keys are lost: new ones cost nothing. */
 export function lostAndWay(
@@ -24,6 +24,17 @@ export function lostAndWay(
   };
 }
 
+/** All lost keys are in old folders beside, proved. */
+export function besideVerdict(oldKeys: readonly KeyBeside[], hold: readonly Todo[]): NodeVerdict {
+  const names = oldKeys.map(({ name }) => name).join(", ");
+  const note = "puts them back, and says what comes next";
+  return {
+    rung: 1,
+    verdict: `keys lost on this node: ${names}. They are in an old folder beside, proved by the cluster's public keys: ${oldKeys.map(({ path }) => path).join(", ")}`,
+    next: inLines([...hold, { command: command("00-salvage files"), note }]),
+  };
+}
+
 export function lostVerdict(names: readonly string[], oldKey: OldSaKey, hold: readonly Todo[]): NodeVerdict {
   const lost = `keys lost on this node: ${names.join(", ")}`;
   if (names.every(isInternal))
@@ -34,7 +45,7 @@ export function lostVerdict(names: readonly string[], oldKey: OldSaKey, hold: re
     };
   const madeNew = names.includes("ca") ? "new CA, every node rejoins" : "a new service-account key";
   return {
-    verdict: `${lost}. Look for the old ones first (00-salvage). If they are gone: ${madeNew}, pods restart`,
+    verdict: `${lost}. Are they stored offline, or on another control plane node? Bring them. Else look for the old ones (00-salvage). If they are gone: ${madeNew}, pods restart`,
     next: inLines([
       ...hold,
       ...LOOK_FIRST,
@@ -160,6 +171,7 @@ function salvageCommands({ keys, diskOption, moveToRescue }: Deep): Todo[] {
   const todo: Todo[] = [];
   const salvage = (line: string, more: Pick<Todo, "note"> = {}) =>
     todo.push({ command: moveToRescue ? `${line} --move-aside` : line, ...more });
+  if (words.has("files")) salvage(command("00-salvage files"));
   if (words.has("memory")) salvage(command("00-salvage memory"));
   if (words.has("secret")) salvage(command("00-salvage secret"), isAsked ? { note: ASKS } : {});
   if (words.has("disk")) salvage(`${command("00-salvage disk")} ${diskOption}`.trim());

@@ -18,27 +18,35 @@ import { registryPrefix, sealedIn } from "../objects/stored.ts";
 import { hashIn } from "../pki/certificate.ts";
 import { type PkiPlace, sharedPath } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
-import { say } from "../run.ts";
+import { say, silently } from "../run.ts";
 import { nothingFound, ownDevice, searchDisk } from "../salvage/disk-search.ts";
+import { searchBeside } from "../salvage/folders-beside.ts";
 import { FoundKeys } from "../salvage/found-keys.ts";
 import { findKubeadmCerts, IN_SECRETS, searchSecrets, snapshotsWith } from "../salvage/keys-in-copies.ts";
 import { mayHold, processesHere, searchMemory } from "../salvage/memory-search.ts";
 import { isIrreplaceable, type WantedKey, wantedKeys } from "../salvage/wanted-keys.ts";
 import { shell } from "../shell-line.ts";
-import type { Deep, KeyPlace, LostKey, Survivor } from "./assessment.ts";
+import type { Deep, KeyBeside, KeyPlace, LostKey, Survivor } from "./assessment.ts";
 
 interface Seen {
   known: PartialFacts;
   node: Node;
   running: Container[] | Fail;
   lost: LostNodes;
+  besideKeys: readonly KeyBeside[];
 }
 
-export function survivors({ known, node, running, lost }: Seen): Survivor[] {
+export function survivors({ known, node, running, lost, besideKeys }: Seen): Survivor[] {
   const { data, certificatesDir } = known;
   const all = [othersHave(known, { node, without: lost.names })];
   const add = (where: string, detail: string) => all.push({ where, hope: "worth a try", detail });
   const salvage = command("00-salvage");
+  for (const { path } of besideKeys)
+    all.unshift({
+      where: "a folder beside",
+      hope: "found",
+      detail: `${path}: ${command("00-salvage files")}`,
+    });
   add("a backup", `of ${certificatesDir}, of any age, if the CA was the same: ${salvage} --backup DIR`);
   const [newest] = snapshotsWith(certificatesDir);
   if (newest)
@@ -140,6 +148,23 @@ interface LostKeysHere extends Pick<Seen, "node" | "known" | "lost"> {
   oldKey: OldSaKey;
 }
 
+/** Looks at some fixed paths, so it is asked without `--deep`, too. Reads and says nothing else. */
+export async function keysBeside({
+  known: { certificatesDir, etcdCa },
+  ...seen
+}: Pick<LostKeysHere, "known" | "evidence" | "lostKeys" | "strange">): Promise<KeyBeside[]> {
+  if (seen.lostKeys.length === 0) return [];
+  const place = { certificatesDir, etcdCa };
+  const wanted = wantedKeys(seen.evidence, { ...place, others: seen.strange !== undefined });
+  const foundKeys = new FoundKeys(wanted, { stash: false });
+  await silently(async () => searchBeside(foundKeys, place));
+  return seen.lostKeys.flatMap(({ name }) => {
+    const one = wanted.find((key) => key.name === keyName(name));
+    const path = one && foundKeys.placeOf(one);
+    return path ? [{ name, path }] : [];
+  });
+}
+
 /** Searches memory first, and the disk only for keys that memory does not have. Reads only. */
 export async function searchDeep(
   { node, known, evidence, lostKeys, strange, oldKey, lost }: LostKeysHere,
@@ -152,6 +177,7 @@ export async function searchDeep(
   const wanted = all.filter(({ name }) => names.has(name));
   const foundKeys = new FoundKeys(wanted, { stash: false });
   foundKeys.takeWhatIsHere(place);
+  searchBeside(foundKeys, place);
   const notRead = await searchMemory(foundKeys, { data: known.data, processes: await processesHere(node) });
   searchSecrets(foundKeys, known.data);
   const diskSearched =
@@ -239,6 +265,7 @@ function keyName(name: string): string {
 
 function foundPlace(from: string): KeyPlace {
   if (from.startsWith(`${IN_SECRETS} `)) return { rung: 1, where: from, word: "secret", found: true };
+  if (from.startsWith("/")) return { rung: 1, where: from, word: "files", found: true };
   if (from.startsWith("blocks of")) return { rung: 3, where: from, word: "disk", found: true };
   return {
     rung: 2,

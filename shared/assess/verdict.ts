@@ -25,8 +25,8 @@ import { renewedElsewhere } from "../pki/actions.ts";
 import { day } from "../pki/certificate.ts";
 import { CERTS, type Cert, isInternal } from "../pki/certs.ts";
 import type { Finding } from "../pki/examine.ts";
-import type { Deep, NodeVerdict } from "./assessment.ts";
-import { deepVerdict, lostAndWay, lostVerdict } from "./keys-verdict.ts";
+import type { Deep, KeyBeside, NodeVerdict } from "./assessment.ts";
+import { besideVerdict, deepVerdict, lostAndWay, lostVerdict } from "./keys-verdict.ts";
 
 interface SeenHere {
   known: PartialFacts;
@@ -42,6 +42,7 @@ interface SeenHere {
   strange: StrangeCa | undefined;
   oldKey: OldSaKey;
   deep: Deep | undefined;
+  besideKeys: readonly KeyBeside[];
   lost: LostNodes;
   /** Part 0's commands that are still to be typed here. */
   hold: readonly Todo[];
@@ -154,7 +155,9 @@ function courseOf(seen: Seen): Course {
 }
 
 function keysLost(seen: Seen): NodeVerdict | undefined {
-  const { names, lostKeys, oldKey, hold } = seen;
+  const { names, lostKeys, oldKey, hold, besideKeys } = seen;
+  if (names.length > 0 && names.every((name) => besideKeys.some((one) => one.name === name)))
+    return besideVerdict(besideKeys, hold);
   if (names.length === 0) return undefined;
   return {
     ...lostAndWay(lostKeys, oldKey),

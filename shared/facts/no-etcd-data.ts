@@ -156,7 +156,11 @@ export function withoutDataSteps({ etcd, unreached }: WithoutData, node: Node | 
   if (etcd.runs === "unit") return unitSteps(etcd.unit, etcd.client);
   if (etcd.runs === "elsewhere")
     return [...stepsToEtcd({ etcd, unreached }), ...keysFirst(certificatesDirOn(node))];
-  return [...whereDataIs(), withoutNode(node?.name ?? "NODE")];
+  return [...whereDataIs(), withoutNode(node?.name ?? "NODE"), snapshotLeft(node?.name ?? "NODE")];
+}
+
+function snapshotLeft(name: string): string {
+  return shell`./bunw scripts/restore.ts SNAPSHOT --as ${name} --dry-run   # here, if it was the only one, or all are lost: RUNBOOK-MORE "Only a snapshot is left"`;
 }
 
 function stepsToEtcd({ etcd, unreached }: Pick<WithoutData, "etcd" | "unreached">): readonly string[] {

@@ -123,7 +123,7 @@ function lostKey(finding: Finding, remedy: Remedy, others: readonly string[] = [
       hint:
         others.length > 0
           ? bringIt(others)
-          : `look for it: ./bunw scripts/00-salvage.ts. Or bring it from another control plane node: ./bunw scripts/hand-over.ts. Or from a backup. If it is lost for good: ${again(option, { of: "01-etcd" })}`,
+          : `bring it for the time of the repair, if it is stored offline. Or look for it: ./bunw scripts/00-salvage.ts. Or bring it from another control plane node: ./bunw scripts/hand-over.ts. Or from a backup. If it is lost for good: ${again(option, { of: "01-etcd" })}`,
     },
   );
 }

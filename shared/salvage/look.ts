@@ -27,6 +27,7 @@ import { say, tell } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { lostConfigs } from "./disk/encryption-config.ts";
 import { nothingFound } from "./disk-search.ts";
+import { searchBeside } from "./folders-beside.ts";
 import { FoundKeys, refuseRivals } from "./found-keys.ts";
 import { searchFolder } from "./keys-in-copies.ts";
 import { processesHere } from "./memory-search.ts";
@@ -87,6 +88,7 @@ export async function lookForLost(etcdData: string | undefined, { pid, backup, .
   if (foundKeys.wanted.length === 0 && !strange) say(`${certificatesDir}: nothing is lost`);
   for (const one of foundKeys.wanted) sayLost(one);
   foundKeys.takeWhatIsHere(pkiPlace);
+  searchBeside(foundKeys, pkiPlace);
   if (backup !== undefined) searchFolder(foundKeys, backup);
   const oldKey = node ? oldSaKey(data, node, certificatesDir) : "lost";
   const files = node

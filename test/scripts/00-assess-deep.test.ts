@@ -77,7 +77,7 @@ test("where sa.key alone is lost, no node is said to join again and no new CA to
     await node.run("00-assess --deep --no-disk --json"),
   ].map(({ stdout }) => JSON.parse(stdout).verdict);
   expect(verdicts).toEqual([
-    "keys lost on this node: sa. Look for the old ones first (00-salvage). If they are gone: a new service-account key, pods restart",
+    "keys lost on this node: sa. Are they stored offline, or on another control plane node? Bring them. Else look for the old ones (00-salvage). If they are gone: a new service-account key, pods restart",
     "sa.key is nowhere to be found: a new one is made, tokens are renewed and pods restart (part 4); the disk was not searched (RUNBOOK 0.1, row 5)",
   ]);
 });

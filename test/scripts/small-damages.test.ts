@@ -68,7 +68,7 @@ const CASES: Record<string, Case> = {
   },
   "sa.key and sa.pub are lost": {
     damage: (root) => remove(root, "pki/sa.key", "pki/sa.pub"),
-    says: /^keys lost on this node: sa\. Look for the old ones first/,
+    says: /^keys lost on this node: sa\. Are they stored offline/,
     first: LOST,
   },
   "etcd's whole PKI is lost": {

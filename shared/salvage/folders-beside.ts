@@ -1,0 +1,62 @@
+/**
+ * Rung 1 without a search: lost keys in an old folder beside, such as pki/_bk_2025, pki.bak or kubernetes.old. Only
+ * fixed paths of a key in each folder beside the PKI folder and /etc/kubernetes, and in these two: no tree is walked,
+ * no link is followed, and each folder and file is root's. A key counts only by a known public half, so one of another
+ * cluster is not taken.
+ */
+import { dirname } from "node:path";
+import { attempt } from "../fail.ts";
+import { list } from "../files/files.ts";
+import { entryAt } from "../files/root.ts";
+import { isRoots, smallText } from "../files/untrusted-file.ts";
+import { privateKeysIn } from "../pki/certificate.ts";
+import type { PkiPlace } from "../pki/certs.ts";
+import type { FoundKeys } from "./found-keys.ts";
+
+/** Folders beside that are looked into; /etc of a server has some hundred. */
+const MOST_FOLDERS = 2000;
+
+/** Where a key is below an old folder: a copy of the PKI folder, or of /etc/kubernetes. */
+const BELOW = ["", "pki/"];
+
+/** Takes lost keys that are proved; says which. Reads some fixed paths only. */
+export function searchBeside(foundKeys: FoundKeys, { certificatesDir }: Pick<PkiPlace, "certificatesDir">) {
+  if (foundKeys.missing().length === 0) return;
+  const folders = foldersBeside(certificatesDir);
+  for (const { keyFile } of foundKeys.missing())
+    for (const folder of folders) for (const way of BELOW) takeFrom(foundKeys, folder, `${way}${keyFile}`);
+}
+
+function foldersBeside(certificatesDir: string): string[] {
+  const own = new Set([certificatesDir, CONF]);
+  const around = new Set([...own, ...[...own].map(dirname)]);
+  const all = [...around].flatMap((dir) => attempt(() => list(dir), []).map((name) => join(dir, name)));
+  return [...new Set(all)].filter((path) => !own.has(path) && isOwnFolder(path)).slice(0, MOST_FOLDERS);
+}
+
+const CONF = "/etc/kubernetes";
+
+function join(dir: string, name: string): string {
+  return dir === "/" ? `/${name}` : `${dir}/${name}`;
+}
+
+function takeFrom(foundKeys: FoundKeys, folder: string, file: string) {
+  const parts = file.split("/");
+  const isWay = parts
+    .slice(0, -1)
+    .every((_, i) => isOwnFolder(`${folder}/${parts.slice(0, i + 1).join("/")}`));
+  const path = `${folder}/${file}`;
+  if (!isWay || !isOwn(path, "file")) return;
+  const text = attempt(() => smallText(path), undefined) ?? "";
+  for (const key of privateKeysIn(text)) foundKeys.accept(key, path);
+}
+
+function isOwnFolder(path: string): boolean {
+  return isOwn(path, "folder");
+}
+
+/** It is root's, and no link. */
+function isOwn(path: string, kind: "file" | "folder"): boolean {
+  const entry = attempt(() => entryAt(path), undefined);
+  return entry !== undefined && (kind === "file" ? entry.isFile() : entry.isDirectory()) && isRoots(path);
+}
