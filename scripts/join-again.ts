@@ -45,7 +45,7 @@ async function main() {
 function lineOf({ address, kubernetes }: Values): WhereItWas {
   if (address && kubernetes) return whereItWas({ address, kubernetes });
   throw new Fail("join-again needs --address and --kubernetes", {
-    hint: "copy its line from the screen of 02-control-plane.ts --lost, on another node",
+    hint: "copy join-again.ts's line from the screen of 02-control-plane --lost, on another node",
   });
 }
 
@@ -73,7 +73,7 @@ async function kubeletIn(folder: string, { host }: WhereItWas): Promise<Kubelet>
   if (typeof name === "string" && typeof criSocket === "string")
     return { name, criSocket, from: folder };
   throw new Fail(`Cannot use "${path}": it is no YAML, or names no node and no criSocket`, {
-    hint: `repair it by hand; the flags are in ${folder}/kubeadm-flags.env`,
+    hint: `repair that file by hand: the kubelet's flags are in ${folder}/kubeadm-flags.env`,
   });
 }
 

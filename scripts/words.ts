@@ -17,7 +17,7 @@ async function main() {
   if (unsaid.length > 0)
     throw new Fail(`Nothing is saved of "${unsaid.join('", "')}"`, {
       unchanged: true,
-      hint: `take back one that is saved here: ${saved.length > 0 ? listed(saved) : "nothing"}`,
+      hint: `take back a word that is saved here: ${saved.length > 0 ? listed(saved) : "nothing"}`,
     });
   endWords(({ value }) => back.includes(value), "you take it back");
   const words = wordsHere();

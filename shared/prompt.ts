@@ -29,7 +29,7 @@ export function ask(prompt: string): string {
   });
   if (exitCode === 130)
     throw new Fail("Stopped at the question for the passphrase", {
-      hint: "run it again; nothing was written",
+      hint: "run the same line again; nothing was written",
     });
   if (exitCode !== 0) throw noTerminal();
   return stdout.toString();
@@ -40,7 +40,7 @@ export function askTwice(): string {
   const first = ask("Passphrase for the bundle: ");
   if (first === ask("The same again: ")) return first;
   throw new Fail("The two passphrases are not the same", {
-    hint: "run it again; --generate makes one for you",
+    hint: "run the same line again; --generate makes a passphrase for you",
   });
 }
 
@@ -66,7 +66,7 @@ export function newPassphrase(): string {
 
 function noTerminal(cause?: unknown): Fail {
   return new Fail("There is no terminal for the passphrase", {
-    hint: "run it in a terminal (ssh -t), or use --passphrase-file FILE, or recipients and --identity FILE",
+    hint: "run the same line in a terminal (ssh -t), or use --passphrase-file FILE, or recipients and --identity FILE",
     cause,
   });
 }

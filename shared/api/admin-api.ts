@@ -38,7 +38,7 @@ export async function adminClient(facts: ClusterFacts, server = localServer(fact
     `${ADMIN_CONF} signs in by ${admin.signsInBy}, and "${key}" is not here to sign a certificate for this kit`,
     {
       unchanged: true,
-      hint: "put it here for the time of the repair, then run the same line again",
+      hint: "put that key here for the time of the repair, then run the same line again",
     },
   );
 }

@@ -193,7 +193,7 @@ export async function nodeLeases(
     return awaited().every(ports.isClosed);
   };
   const seconds = Math.max(...leases.notRenewed.map((name) => secondsToRenew(first.get(name))));
-  const options = { seconds, hint: "journalctl -u kubelet there" };
+  const options = { seconds, hint: "run on that node: journalctl -u kubelet" };
   const what = () => `the kubelets of ${listed(awaited())} to renew their Leases`;
   if (leases.notRenewed.length > 0) await undefinedOnTimeout(waitFor(what, nothingToWaitFor, options));
   const [silent] = leases.notRenewed;

@@ -216,12 +216,12 @@ export function refuseMembersElsewhere(
       `${names}: no member of etcd, which is on other machines: there is nothing to take out`,
       {
         unchanged: true,
-        hint: `leave it out as one that is away: ${command("02-control-plane", { without: lost })}. After part 5: ${shell`kubectl delete node ${lost}`}`,
+        hint: `leave it out as a node that is away: ${command("02-control-plane", { without: lost })}. After part 5: ${shell`kubectl delete node ${lost}`}`,
       },
     );
   throw new Refused(`${names}: this kit takes no member out of an etcd that kubeadm did not make`, {
     unchanged: true,
-    hint: `remove it by its maker's own means (kubespray: remove-node.yml, recover-control-plane.yml), then run the same line without it: ${again({}, { of: "02-control-plane", less: lost })}`,
+    hint: `remove the member by the means of etcd's maker (kubespray: remove-node.yml, recover-control-plane.yml), then run the same line without that name: ${again({}, { of: "02-control-plane", less: lost })}`,
   });
 }
 
@@ -296,7 +296,7 @@ async function refuseSignsOfLife(
   refuseLiving(seen.answers, said, cp);
   throw new Refused(`${seen.renews} is not lost: its kubelet renews its Lease`, {
     unchanged: true,
-    hint: `type without it: ${again({}, { of: "02-control-plane", less: [seen.renews!] })}. If it shall go all the same, first there: systemctl stop kubelet`,
+    hint: `type the line without that name: ${again({}, { of: "02-control-plane", less: [seen.renews!] })}. If that node shall go all the same, first run there: systemctl stop kubelet`,
   });
 }
 

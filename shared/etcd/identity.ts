@@ -147,7 +147,7 @@ async function proveUids(
 function otherEtcd(what: string): OtherEtcd {
   return new OtherEtcd(`etcd answers, but it is not the old one: ${what}`, {
     hint:
-      "move its manifest out again; nothing was written to it (mv /etc/kubernetes/manifests/etcd.yaml /root/), compare its --data-dir with the " +
+      "move etcd's manifest out again, as nothing was written to this etcd (mv /etc/kubernetes/manifests/etcd.yaml /root/). Compare the manifest's --data-dir with the " +
       'folder that step 1.1 read, then RUNBOOK-MORE "If etcd comes up empty"',
   });
 }

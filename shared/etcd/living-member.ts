@@ -76,7 +76,7 @@ export function refuseOtherMachine({ addresses }: Pick<Node, "addresses">, host:
   if (addresses.map(canonicalIp).includes(canonicalIp(host))) return;
   throw new Refused(`"${host}" is no address of this machine (${addresses.join(", ")})`, {
     unchanged: true,
-    hint: "log in to the machine with that address: the line is for it. If this is that machine, and it has another address now: --address with that one",
+    hint: "log in to the machine with that address: the line is for that machine. If this is that machine, and it has a new address: give the new address to --address",
   });
 }
 

@@ -85,7 +85,7 @@ async function heardPeers(peers: readonly Peer[], lostOn: readonly string[], pki
     to: "to answer, whose machine may still have the keys that are made here",
     seconds: 30,
     hint: (open) =>
-      `look there. If it is lost for good, or its keys are: Ctrl-C, and ${again({ "lost-on": open.map(({ name }) => name) }, { of: "01-etcd" })}`,
+      `look at that node. If the node or its keys are lost for good: Ctrl-C, and ${again({ "lost-on": open.map(({ name }) => name) }, { of: "01-etcd" })}`,
   });
 }
 
@@ -154,7 +154,7 @@ export function refuseWhereOthersLive(
     `${server} ${runs} on ${peerNames(open)}, which may still have ${keys}: control plane nodes with different keys refuse each other`,
     {
       hint:
-        `type on one that has them: ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +
+        `type on a node that has the keys: ./bunw scripts/hand-over.ts pack, then here ./bunw scripts/hand-over.ts unpack FILE. ` +
         `If they are lost on all of these nodes as well: ${again({ "lost-on": running.map(({ name }) => name) }, { of: "01-etcd" })}`,
     },
   );

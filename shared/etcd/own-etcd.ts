@@ -69,7 +69,7 @@ export async function etcdLives(cp: ControlPlaneNode): Promise<boolean> {
 
 /** Step 1.5 issues it; etcd need not restart for that. */
 const NO_CLIENT = new Fail("its client certificate is not valid", {
-  hint: "continue: step 1.5 issues it, and 1.7 asks etcd",
+  hint: "continue: step 1.5 issues the certificate, and step 1.7 asks etcd",
 });
 
 async function proveServing(cp: ControlPlaneNode) {
@@ -136,7 +136,7 @@ function showsNothing({ id, created }: Container): Refused {
     `etcd's container runs since ${created.toISOString().slice(0, 19)}Z, and its port shows no certificate yet`,
     {
       unchanged: true,
-      hint: `see whether it still reads its data: ${shell`crictl logs --tail 20 ${id}`}. ${EVEN_IF}; ${shell`crictl stop ${id}`}; then run the same line again`,
+      hint: `see whether etcd still reads its data: ${shell`crictl logs --tail 20 ${id}`}. ${EVEN_IF}; ${shell`crictl stop ${id}`}; then run the same line again`,
     },
   );
 }

@@ -83,7 +83,7 @@ export const ASK_UNIT = "systemctl status etcd; journalctl -u etcd -n 50";
 export function unitSilent({ endpoint }: Pick<EtcdClient, "endpoint">, { message }: Fail): Refused {
   return new Refused(`etcd at ${endpoint} does not answer: ${message}`, {
     unchanged: true,
-    hint: `repair it where it runs, as this kit starts only the etcd that kubeadm makes: ${ASK_UNIT}; on its other members, too. If it has stopped: systemctl start etcd on each. Then run the same line again`,
+    hint: `repair etcd where it runs, as this kit starts only the etcd that kubeadm makes: ${ASK_UNIT}; on its other members, too. If etcd has stopped: systemctl start etcd on each. Then run the same line again`,
   });
 }
 
@@ -102,7 +102,7 @@ export function refuseNoQuorum(members: readonly Voter[], without: readonly stri
   throw new Refused(
     `etcd cannot answer without ${lost.join(", ")}: ${quorum.words} have to run, and ${quorum.running} would be left`,
     {
-      hint: `bring one of them back: what it needs is its etcd data. ${BEGINS_ANEW}`,
+      hint: `bring one of these nodes back: it needs its etcd data. ${BEGINS_ANEW}`,
     },
   );
 }

@@ -243,7 +243,7 @@ async function refuseOtherCa(cp: ControlPlaneNode, written: readonly string[]) {
   throw new Refused(
     `etcd here was started with another CA than the one in ${cp.facts.etcdCa!.cert}: nothing of it is left in use`,
     {
-      hint: `bring the CA that it has from another control plane node: ./bunw scripts/hand-over.ts pack there, unpack here. If all members get this one: systemctl stop etcd; then run the same line again`,
+      hint: `bring the CA that etcd has from another control plane node: ./bunw scripts/hand-over.ts pack there, unpack here. If all members get this one: systemctl stop etcd; then run the same line again`,
     },
   );
 }

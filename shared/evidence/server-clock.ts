@@ -22,16 +22,17 @@ export async function refuseOtherTime(server: string, caPem: string) {
   if (!(await clockIsSynchronized())) throw wrongClock(`${apart(-ahead)} that of ${server}`);
   throw new Fail(`The clock of ${server} is ${apart(ahead)} this machine's, which follows a time server`, {
     unchanged: true,
-    hint: `set it there: timedatectl; chronyc makestep. ${remakeHint(caPem)}`,
+    hint: `set the clock of that machine: timedatectl; chronyc makestep. ${remakeHint(caPem)}`,
   });
 }
 
 /** The things to make again once a control plane node's clock is set; part 2 makes no CA. */
 function remakeHint(caPem: string): string {
   const { notBefore } = certInfo(caPem);
-  if (notBefore.getTime() <= Date.now()) return "Then parts 1 and 2 there again, and this line again";
+  if (notBefore.getTime() <= Date.now())
+    return "Then run parts 1 and 2 on that machine again, and this line again";
   const remake =
-    "there 01-etcd.ts --new-cas once more, then what it prints, and the line of a new 03-workers.ts open here";
+    "run 01-etcd.ts --new-cas on that machine once more, then what it prints, then the line of a new 03-workers.ts open here";
   return `Its CA begins at ${minute(notBefore)}, later than now: ${remake}`;
 }
 
@@ -46,7 +47,7 @@ export function wrongClock(by: string): Fail {
   return new Fail(`This node's clock says ${minute(new Date())}: that is ${by}`, {
     unchanged: true,
     hint:
-      "see which clock is wrong: date -u on each node (certificates made now would not be valid for the others). Set that one: " +
+      "see which clock is wrong: date -u on each node (certificates made now would not be valid for the others). Set that clock: " +
       "timedatectl set-ntp true, or chronyc makestep; timedatectl shows whether it follows a time server. Then run the same line again. " +
       `If this clock is right, and was wrong before: ${BY_WORD}=right before the same command`,
   });

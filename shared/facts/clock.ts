@@ -93,7 +93,7 @@ export async function refuseDoubtfulClock(cp: Place) {
     {
       unchanged: true,
       hint:
-        "check the time: date -u (certificates made with a clock that is ahead are not yet valid once it is right). " +
+        "check the time: date -u (certificates made with a clock that is ahead are not yet valid once the clock is right). " +
         `If it is: ${BY_WORD}=right before the same command. If not: timedatectl set-ntp true, or chronyc makestep, and the same command`,
     },
   );

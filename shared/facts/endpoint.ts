@@ -341,7 +341,7 @@ export function refuseUndecided({ endpoint: seen }: { endpoint: EndpointSeen }) 
   if (!seen.undecided) return;
   throw new Refused(`Nothing decides the address of this cluster's API: ${saidBy(seen)}`, {
     unchanged: true,
-    hint: `give it: ${again({ endpoint: "HOST:PORT" })}`,
+    hint: `give the API's address: ${again({ endpoint: "HOST:PORT" })}`,
   });
 }
 

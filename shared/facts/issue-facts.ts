@@ -113,7 +113,7 @@ function apiAddress(node: Node, cluster: Cluster, data: EtcdData): Endpoint {
       `The API server of "${node.name}" was at "${found.host}", but this machine has ${node.addresses.join(", ")}`,
       {
         hint:
-          'wait until ip addr shows the address, then run the same line again. If it has moved: ./bunw scripts/move.ts, RUNBOOK-MORE "Machines that moved". ' +
+          'wait until ip addr shows the address, then run the same line again. If this machine has moved: ./bunw scripts/move.ts, RUNBOOK-MORE "Machines that moved". ' +
           `If NAT leads it here: ${command("01-etcd", { endpoint: serverPlace(endpointUrl(found.host, found.port)) })}. If it is another machine, run this on the node itself`,
         at: found,
       },
@@ -257,7 +257,7 @@ export function hoursOf(duration: string, field: string): number {
   const isWhole = parts.length > 0 && parts.map(([part]) => part).join("") === text;
   if (text !== "0" && !isWhole)
     throw new Fail(`Cannot read the duration "${duration}" in ${field}`, {
-      hint: `correct it, for example to 8760h0m0s; it is in the ConfigMap kubeadm-config of kube-system: ./bunw scripts/00-assess.ts --json`,
+      hint: `correct the duration, for example to 8760h0m0s. The ConfigMap kubeadm-config of kube-system has it: ./bunw scripts/00-assess.ts --json`,
     });
   const hours = parts.reduce((sum, [, number, unit]) => sum + Number(number) * UNITS[unit!]!, 0);
   return sign === "-" ? -hours : hours;

@@ -90,7 +90,7 @@ export function noControlPlane(dataDir: string): Fail {
   return new Refused(
     `This is no control plane node: nothing of a control plane is here, and there is no "${dataDir}"`,
     {
-      hint: `run it on a control plane node; for a worker there is only ./bunw scripts/03-join.ts. If this is a control plane node, find the disk or folder with etcd's data: ${whereDataIs().map(withoutComment).join("; ")}`,
+      hint: `run this script on a control plane node; for a worker there is only ./bunw scripts/03-join.ts. If this is a control plane node, find the disk or folder with etcd's data: ${whereDataIs().map(withoutComment).join("; ")}`,
     },
   );
 }
@@ -119,7 +119,7 @@ export function refuseWorker(
     `Nothing shows that "${node.name}" is a control plane node: it has no trace of one, and the bundle names no control plane nodes`,
     {
       unchanged: true,
-      hint: `${worker}. If it is a control plane node that has lost everything: the same with --force`,
+      hint: `${worker}. If this is a control plane node that has lost everything: the same line with --force`,
     },
   );
 }

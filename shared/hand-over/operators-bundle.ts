@@ -116,7 +116,7 @@ export async function openBundle(file: string, options: LockOptions, place: PkiP
   const info = stat(typed(file));
   if (!info)
     throw new Fail(`There is no file "${file}"`, {
-      hint: "pack writes it, on a control plane node that has the keys; carry it here with scp",
+      hint: "copy the bundle here with scp: pack writes it on a control plane node that has the keys",
     });
   if (info.kind !== "file" || info.size > MAX_BYTES) {
     const why = info.kind === "file" ? `${info.size} bytes are too many` : "it is not a file";
@@ -151,7 +151,7 @@ export function howToLock({
   if (to) {
     const recipients = recipientsIn(to);
     if (recipients.length === 0)
-      throw new Fail("--to names no recipient", { hint: "age-keygen -y IDENTITY-FILE prints it" });
+      throw new Fail("--to names no recipient", { hint: "age-keygen -y IDENTITY-FILE prints the recipient" });
     return async () => ({ recipients });
   }
   const passphrase = file === undefined ? undefined : refuseWeak(passphraseIn(file));
@@ -169,7 +169,7 @@ export function keyFor(lock: LockKind, { identity, "passphrase-file": file }: Lo
   }
   if (identity)
     throw new Fail("This bundle was packed with a passphrase, not for an identity", {
-      hint: "run it without --identity",
+      hint: "run the same line without --identity",
     });
   return { passphrase: file === undefined ? ask("Passphrase of the bundle: ") : passphraseIn(file) };
 }

@@ -159,7 +159,7 @@ function unprovedBundle(ca: string, known: string, lock: LockKind): Fail {
   const maker = lock === "recipients" ? ". Everybody who knows a recipient can lock such a file" : "";
   return new Fail(`Nothing proves that the bundle is from this cluster: its CA is ${ca}, ${known}`, {
     unchanged: true,
-    hint: `give the fingerprint that pack printed, or that another control plane node has (00-assess), not one from where the bundle lay: --ca-hash sha256:HASH${maker}`,
+    hint: `give the fingerprint that pack printed, or that 00-assess prints on another control plane node: --ca-hash sha256:HASH. Take no fingerprint from where the bundle lay${maker}`,
   });
 }
 

@@ -182,7 +182,7 @@ function whyNot(err: unknown, lockedWith: LockKind): Fail {
   if (message.startsWith("no identity matched")) return wrongKey(lockedWith, err);
   if (!message.includes("work factor")) return damaged(err);
   return new Fail("The passphrase of this file would take too long to try: its work factor is above 2^20", {
-    hint: "open it with age itself, if somebody you know has made it: age -d FILE",
+    hint: "open the file with age itself, if somebody you know has made it: age -d FILE",
     cause: err,
   });
 }
@@ -190,7 +190,7 @@ function whyNot(err: unknown, lockedWith: LockKind): Fail {
 function wrongKey(lockedWith: LockKind, cause: unknown): Fail {
   if (lockedWith === "passphrase") {
     return new Fail("The passphrase does not open this file", {
-      hint: "type it again. If it is certainly right, the file's beginning is damaged: compare its sha256sum with the original's",
+      hint: "type the passphrase again. If the passphrase is certainly right, the file's beginning is damaged: compare the file's sha256sum with the original's",
       cause,
     });
   }
@@ -202,7 +202,7 @@ function wrongKey(lockedWith: LockKind, cause: unknown): Fail {
 
 function damaged(cause?: unknown): Fail {
   return new Fail("The file is damaged: it was cut off or changed while it was copied", {
-    hint: "compare its sha256sum with the original's and copy it again; nothing was unpacked",
+    hint: "compare the file's sha256sum with the original's, and copy the file again; nothing was unpacked",
     cause,
   });
 }

@@ -143,6 +143,6 @@ function padding(size: number): number {
 
 function bad(what: string) {
   return new Fail(`The bundle's content is not a tar file of plain files: ${what}`, {
-    hint: "see what it is: age -d FILE | file - ; then pack a new one: ./bunw scripts/hand-over.ts pack",
+    hint: "see what the bundle holds: age -d FILE | file - ; then pack a new bundle: ./bunw scripts/hand-over.ts pack",
   });
 }

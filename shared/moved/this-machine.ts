@@ -61,7 +61,7 @@ export async function addressNow(
   const found = await routedAddress(like, guestsOf(known));
   if (found) return found;
   throw new Fail(`This machine was at ${like}, and nothing here shows which of its addresses replaces it`, {
-    hint: `give it: --moved ${like}=ADDRESS; it has ${node.addresses.join(", ")}`,
+    hint: `give the new address: --moved ${like}=ADDRESS; this machine has ${node.addresses.join(", ")}`,
   });
 }
 
@@ -76,7 +76,7 @@ export function refuseBesideEtcd({ nodes }: Pick<Cluster, "nodes">, moved: Moved
   if (names.length === 0) return;
   throw new Refused(`${names.join(", ")}: has moved, and kubeadm did not make this cluster's etcd`, {
     unchanged: true,
-    hint: "give that machine its old address. Or by hand: etcd by its maker's own means (kubespray: docs/operations/nodes.md); then there kubeadm init phase certs apiserver, kubeconfig all, control-plane all, with --config",
+    hint: "give that machine its old address. Or move it by hand: first etcd, by the means of its maker (kubespray: docs/operations/nodes.md). Then run there: kubeadm init phase certs apiserver, kubeconfig all, control-plane all, with --config",
   });
 }
 
@@ -104,7 +104,7 @@ export async function refuseAway(own: Moved) {
   if (why.length === 0) return;
   throw new Refused(`${[...own.keys()].join(", ")} may only be missing for now: ${why.join("; ")}`, {
     unchanged: true,
-    hint: `wait until ip addr shows it, then part 1. If it no longer has it: ${again({ moved: [...own].map((pair) => pair.join("=")) })}`,
+    hint: `wait until ip addr shows the address, then run part 1. If this machine no longer has the address: ${again({ moved: [...own].map((pair) => pair.join("=")) })}`,
   });
 }
 
@@ -122,7 +122,7 @@ export function refuseCopiedDisk({ node, data }: KnownHere) {
     `etcd's data here is of "${node.name}", and this is another machine (machine-id ${now}, was ${then})`,
     {
       unchanged: true,
-      hint: 'stop one of the two: with one member\'s data both damage etcd. If that one is lost for good: RUNBOOK-MORE "A control plane node is lost for good"',
+      hint: 'stop one of the two: with one member\'s data both damage etcd. If the other machine is lost for good: RUNBOOK-MORE "A control plane node is lost for good"',
     },
   );
 }

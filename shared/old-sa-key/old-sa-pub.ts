@@ -89,7 +89,7 @@ export function computeKey(old: OldTokens, options: RsaOptions = {}): OldKey {
     if (proved.length === 1) return proved[0]!;
     if (proved.length > 1)
       throw new Fail(`Two keys fit this one ${alg} token, and the token names none (no kid)`, {
-        hint: `bring a second token, which shows which one: ${MORE}`,
+        hint: `bring a second token, which shows which key it is: ${MORE}`,
       });
   }
   throw new Fail(

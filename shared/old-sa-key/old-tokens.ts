@@ -161,7 +161,7 @@ export function tokensOfLastKey(found: readonly FoundToken[], wanted?: string): 
   if (!wanted && kids.size > 1)
     throw new Fail(
       `The tokens of kube-system were signed by several keys: ${[...kids].map((one) => one || "(no kid)").join(", ")}`,
-      { hint: `say which one was in use last: ${withKid("KID")}` },
+      { hint: `say which key was in use last: ${withKid("KID")}` },
     );
   // Without a kid only its namespace shows whether a token can be trusted.
   const candidates =
@@ -186,7 +186,7 @@ function nothingShows(found: readonly FoundToken[]): Fail {
       },
     );
   return new Fail("There is no old token of kube-system in etcd's data, nor in a pod of this node", {
-    hint: `run it on another control plane node. If no other has one, collect them on a worker that you trust: (umask 077; (${COLLECT}) > tokens). Bring that file here, and give it: ${again({ "token-file": false }, { of: "00-token-key" })} --token-file tokens. Or name the key that you know to be the old one, if other tokens are here: ${withKid("KID")}`,
+    hint: `run the same line on another control plane node. If no other node has a token, collect tokens on a worker that you trust: (umask 077; (${COLLECT}) > tokens). Bring that file here, and give it: ${again({ "token-file": false }, { of: "00-token-key" })} --token-file tokens. Or name the key that you know to be the old one, if other tokens are here: ${withKid("KID")}`,
   });
 }
 

@@ -63,7 +63,7 @@ export function firstAddress(cidr: string): string {
   const size = isIP(ip) === 4 ? 32 : 128;
   if (!isIP(ip) || !/^\d+$/.test(bits) || Number(bits) >= size) {
     throw new Fail(`"${cidr}" is not a service subnet`, {
-      hint: "give it as ADDRESS/BITS, for example 10.96.0.0/12",
+      hint: "give the range as ADDRESS/BITS, for example 10.96.0.0/12",
     });
   }
   const bytes = ipBytes(ip).map(

@@ -236,7 +236,7 @@ function readSigner(name: string, forName: string, { actions, facts }: Pick<Job,
   const [cert, key] = [caText(row.name, facts.certificatesDir), readText(finding.paths[1]!)];
   if (!key)
     throw new Fail(`Cannot sign ${forName}: ${finding.paths[1]} is not there (${finding.detail})`, {
-      hint: "put it there for the time of the repair",
+      hint: "put the key there for the time of the repair",
     });
   return { cert: cert!, key };
 }

@@ -108,18 +108,18 @@ function refuseOther(caPem: string, keyPem: string) {
   const count = certificatesIn(caPem).length;
   if (count !== 1)
     throw new Fail(`${count} certificates in one file: which one is to be renewed?`, {
-      hint: "put the one whose key is here into a file of its own",
+      hint: "put the certificate whose key is here into a file of its own",
     });
   const { isCa, subject, issuer } = certInfo(caPem);
   if (!isCa)
     throw new Fail(`"${subject}" is no CA`, { hint: "kubeadm certs renew renews the other certificates" });
   if (!keyMatches(caPem, keyPem))
     throw new Fail(`The key is not that of "${subject}"`, {
-      hint: "find this one's key (00-salvage): with another key it is a new CA, which nobody trusts",
+      hint: "find the key of this CA (00-salvage): with another key it is a new CA, which nobody trusts",
     });
   if (!isSelfSigned(caPem))
     throw new Fail(`"${subject}" is signed by "${issuer}", not by itself`, {
-      hint: "send a CSR of its key and name to those who signed it: only they can renew it",
+      hint: "send a CSR with the CA's key and name to those who signed the CA: only they can renew it",
     });
 }
 

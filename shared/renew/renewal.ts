@@ -166,11 +166,11 @@ function keyMissing(row: Cert, now: CertInfo, key: string | undefined, facts: Cl
   if (key !== undefined)
     return new Refused(`"${path}" is signed by "${now.issuer}", and only that can renew it; ${end}`, {
       unchanged: true,
-      hint: `send them what this prints (no secret): ${requestLine(path, keyPath(row.name, facts.certificatesDir))}; what comes back: --from FOLDER, as FOLDER/${row.file}.crt`,
+      hint: `send the signer what this prints (no secret): ${requestLine(path, keyPath(row.name, facts.certificatesDir))}. Put what comes back into FOLDER/${row.file}.crt, then: --from FOLDER`,
     });
   return new Refused(`The key of "${path}" is not here, and ${end}`, {
     unchanged: true,
-    hint: `run this where the key is, then copy ${row.file}.crt from there (no secret) and here: --from FOLDER, as FOLDER/${row.file}.crt`,
+    hint: `run this script where the key is, and copy ${row.file}.crt from there (no secret) to FOLDER/${row.file}.crt here. Then: --from FOLDER`,
   });
 }
 

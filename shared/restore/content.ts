@@ -52,7 +52,7 @@ export function refuseExternal(data: EtcdData) {
   if (!attempt(() => readCluster(data).configuration.etcd?.external, undefined)) return;
   throw new Refused("This cluster's etcd is external: kubeadm does not run it", {
     unchanged: true,
-    hint: 'restore it where it runs, by its own means (etcdutl snapshot restore on each of its hosts): RUNBOOK-MORE "If etcd is external"',
+    hint: 'restore etcd where it runs, by its own means (etcdutl snapshot restore on each of its hosts): RUNBOOK-MORE "If etcd is external"',
   });
 }
 

@@ -235,7 +235,7 @@ export function chooseData(all: readonly MemberData[]): Chosen {
   if (twice)
     throw new Refused(`Two of these are data of one member, "${memberName(twice.own)}": ${inWords(all)}`, {
       unchanged: true,
-      hint: "name the one that was written last",
+      hint: "name the folder that was written last",
     });
   const [chosen] = all.toSorted(
     (a, b) => b.last.term - a.last.term || b.last.index - a.last.index || damageOf(a) - damageOf(b),

@@ -80,7 +80,7 @@ export function newAddress(found: Content, { addresses, given, routed }: Here): 
   if (owner && chosen !== old)
     throw new Refused(`${chosen} was the address of "${owner.name}"`, {
       unchanged: true,
-      hint: `type, if this machine is that one: ${again({ as: owner.name })}. If not, give it another address first`,
+      hint: `type, if this machine is that node: ${again({ as: owner.name })}. If it is not, give this machine another address first`,
     });
   return chosen;
 }
@@ -94,7 +94,7 @@ function oldAddress({ name, places }: KnownNode, data: EtcdData): string | undef
 function refuseAddress(given: string, { alike, old }: { alike: readonly string[]; old: string | undefined }) {
   if (alike.includes(canonicalIp(given))) return;
   throw new Fail(`This machine has no address "${given}"${old ? ` of the family of ${old}` : ""}`, {
-    hint: `see which address it has: ip -br addr (${alike.join(", ") || "none of this kind"})`,
+    hint: `see which addresses this machine has: ip -br addr (${alike.join(", ") || "none of this kind"})`,
   });
 }
 
@@ -223,7 +223,7 @@ function stillThere(old: readonly Answer[]): Refused {
   const nodes = [...new Set(old.flatMap(({ names }) => names))].join(", ");
   return new Refused(`The old control plane still answers: ${old.map(({ what }) => what).join(", ")}`, {
     unchanged: true,
-    hint: `repair it: on ${nodes} ./bunw scripts/00-assess.ts. If it shall go, as ${TWICE}: there ${stopped()}`,
+    hint: `repair the old control plane: on ${nodes} ./bunw scripts/00-assess.ts. If it shall go, as ${TWICE}: on those nodes ${stopped()}`,
   });
 }
 

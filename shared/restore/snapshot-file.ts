@@ -39,12 +39,12 @@ export async function checkSnapshotFile(path: string, { skipHashCheck = false } 
   if (hasSum && !(await isSumOf(path, size)))
     throw new Refused(`The SHA-256 at the end of "${path}" is not that of its content: it is damaged`, {
       unchanged: true,
-      hint: "copy it here once more, from where it was made, or take another snapshot",
+      hint: "copy the snapshot here once more, from where it was made, or take another snapshot",
     });
   if (!hasSum && !skipHashCheck)
     throw new Refused(`"${path}" has no SHA-256 at its end: it is a copy of etcd's member/snap/db`, {
       unchanged: true,
-      hint: `take it without its sum, if etcd was stopped while it was copied: ${again({ "skip-hash-check": true })}. What only the log had is missing (--from takes a whole data directory)`,
+      hint: `take the snapshot without its sum, if etcd was stopped while it was copied: ${again({ "skip-hash-check": true })}. What only the log had is missing (--from takes a whole data directory)`,
     });
   return hasSum;
 }
@@ -84,7 +84,7 @@ export function refuseState(
   if (hasUsers)
     throw new Refused(`"${path}" is of an etcd with users (auth enable): kubeadm's has none`, {
       unchanged: true,
-      hint: "restore it with etcdutl snapshot restore, if it is this cluster's",
+      hint: "restore the snapshot with etcdutl snapshot restore, if it is this cluster's",
     });
   if (alarms.length === 0 || disarm) return;
   const full = `raise --quota-backend-bytes in etcd's manifest after part 1, and defragment it: its database of ${megabytes(fs.statSync(hostPath(path)).size)} MB was full`;

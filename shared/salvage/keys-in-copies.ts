@@ -165,7 +165,7 @@ function certificateKeyOf({ keyFile, mayAsk, otherwise }: SecretOptions): string
   const answer = attempt(() => ask("Certificate key: "));
   if (!(answer instanceof Fail)) return answer;
   throw new Fail("No certificate key was given for the Secret kubeadm-certs", {
-    hint: `give --certificate-key-file FILE. Or run this in a terminal (ssh -t) and type it. If nobody has it: ${otherwise}`,
+    hint: `give --certificate-key-file FILE. Or run this script in a terminal (ssh -t) and type the key. If nobody has the key: ${otherwise}`,
     cause: answer,
   });
 }

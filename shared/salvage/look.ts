@@ -63,7 +63,7 @@ export async function lookForLost(etcdData: string | undefined, { pid, backup, .
     throw new Refused(
       `This is no control plane node: there is no "${dataDir}", and no process of a control plane runs here`,
       {
-        hint: "run it on each control plane node, before anything there is restarted; workers have none of these keys",
+        hint: "run this script on each control plane node, before anything restarts there; workers have none of these keys",
       },
     );
   const home = etcdHome({ node, dataDir, data, cluster: here.cluster, living: place.living });

@@ -90,7 +90,7 @@ async function searchOne(
   stop: AbortSignal | undefined,
 ): Promise<boolean> {
   const where = `${process.name} (pid ${process.pid})`;
-  const hint = "run it again when this node is less busy";
+  const hint = "run the same line again when this node is less busy";
   const budget = new Budget({ ...LIMITS, what: where, stop, hint });
   let found = 0;
   const onKey = (key: KeyObject) => {

@@ -129,7 +129,7 @@ function missingImages(message: string, missing: readonly string[], part: Coming
   return new Refused(message, {
     unchanged: true,
     hint:
-      `${pull}. Where no registry answers, on a node that has it: ${save}, and here: ctr -n k8s.io images import images.tar ` +
+      `${pull}. Where no registry answers, on a node that has the image: ${save}, and here: ctr -n k8s.io images import images.tar ` +
       `(CRI-O: podman save, podman load). If the kubelet can pull it, with credentials of its own: ${again({ "images-later": true }, { of: SCRIPT[part] })}`,
   });
 }

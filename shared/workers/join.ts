@@ -215,7 +215,7 @@ export async function proveKubelet(
   say(`${kubelet.clientPem}: ${certInfo(readText(kubelet.clientPem)!).subject}`);
   const self = KubeApi.from(readKubeconfig(kubelet.kubeconfig)!);
   const hint =
-    "journalctl -u kubelet -n 50. Its certificate stays, nothing is rolled back. When the cause is repaired, run the same command again: it only waits for the Lease";
+    "journalctl -u kubelet -n 50. The kubelet's certificate stays, and nothing is rolled back. When the cause is repaired, run the same line again: it only waits for the Lease";
   await waitForRenewal(self, node.name, since, { seconds: 60, hint });
   say(`${node.name}: renewed its Lease with the new certificate`);
   await leaveFormer(node, self, saved.dir);

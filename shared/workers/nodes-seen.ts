@@ -53,7 +53,7 @@ export async function proveNodes({ cluster }: ControlPlaneNode, api: KubeApi) {
 export async function proveOwnKubelet({ node, facts }: ControlPlaneNode, api: KubeApi) {
   const since = provingSince(clusterCa(facts.certificatesDir), readText(node.kubelet.clientPem));
   const hint =
-    "journalctl -u kubelet -n 50; check its clock (date), and that kubelet.conf's server is reachable";
+    "journalctl -u kubelet -n 50; check this node's clock (date), and that kubelet.conf's server is reachable";
   await waitForRenewal(api, node.name, since, { seconds: 90, hint });
   if (!mode.dryRun) say(`${node.name}: renewed its Lease with the new certificate`);
 }

@@ -148,7 +148,7 @@ export async function rollBack(saved: Copied, unless = () => false): Promise<boo
     return true;
   }
   throw new Fail(`Not all old files are back: ${trouble.message}`, {
-    hint: `repair the cause (${trouble.hint}); then run the same line again, or bring them back by hand: ${shell`cp -a ${saved.dir}/before/. /`} ; systemctl start kubelet`,
+    hint: `repair the cause (${trouble.hint}); then run the same line again, or bring the old files back by hand: ${shell`cp -a ${saved.dir}/before/. /`} ; systemctl start kubelet`,
     cause: trouble,
   });
 }
@@ -224,7 +224,7 @@ export async function leadAsBefore(
   const { kubeconfig, clientPem } = node.kubelet;
   const joined = readText(kubeconfig);
   if (mode.dryRun || !joined || own === serverIn(joined)) return;
-  const hint = `write it, when it does, into ${kubeconfig} in the place of ${serverIn(joined)}, then: systemctl restart kubelet`;
+  const hint = `wait until the API answers at ${own}. Then write that address into ${kubeconfig} in the place of ${serverIn(joined)}, and run: systemctl restart kubelet`;
   const answers = () => whoAnswers(own, ca).then((who) => who === "ours");
   // seconds: the kubelet's static pods, which it starts first, need no API
   const limit = { seconds: 30, hint };

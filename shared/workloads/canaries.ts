@@ -82,7 +82,7 @@ function shown(missed: readonly Missed[], tried: number): Shown {
   const [first] = missed;
   if (!first || missed.length < tried || !missed.every(({ sandbox }) => sandbox)) return { left };
   const noNetwork = new Fail(`no node gives a new pod a network: ${first.node}: ${first.why}`, {
-    hint: "kubectl get events -A --field-selector reason=FailedCreatePodSandBox. See whether the network plugin's pods run. Then run the same line again: it continues with these",
+    hint: "kubectl get events -A --field-selector reason=FailedCreatePodSandBox. See whether the network plugin's pods run. Then run the same line again: it continues with these test pods",
   });
   return { left, noNetwork };
 }

@@ -96,7 +96,7 @@ async function refuseSilent(api: KubeApi, nodes: readonly string[], since: Date)
   const what = `${notRenewed.length} of ${nodes.length} nodes do not renew their Lease: ${listed(notRenewed)}`;
   if (deaf) throw new Fail(`${what}: ${deaf.message}`, { hint: deaf.hint });
   throw new Fail(what, {
-    hint: `run part 3 there first. If they are away for now: ${again({ without: notRenewed }, { of: "04-sa-tokens" })}. If they are lost for good: --lost`,
+    hint: `run part 3 on these nodes first. If they are away for now: ${again({ without: notRenewed }, { of: "04-sa-tokens" })}. If they are lost for good: --lost`,
   });
 }
 

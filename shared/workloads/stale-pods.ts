@@ -215,7 +215,7 @@ function refuseUnknownSkip(owners: readonly PodOwner[], skip: readonly string[])
   const unknown = skip.filter((name) => !names.includes(name));
   if (unknown.length === 0) return;
   throw new Fail(`--skip ${unknown.join(",")}: no workload of this name has to restart`, {
-    hint: `take it out of --skip, or correct it. These restart: ${listed(names)}`,
+    hint: `take the name out of --skip, or correct it. These workloads restart: ${listed(names)}`,
   });
 }
 
@@ -223,7 +223,7 @@ function refuseUnknownSkip(owners: readonly PodOwner[], skip: readonly string[])
 async function refuseUnknownNamespace(api: KubeApi, namespace: string, owners: readonly PodOwner[]) {
   if (await api.find(`/api/v1/namespaces/${encodeURIComponent(namespace)}`)) return;
   throw new Fail(`There is no namespace "${namespace}"`, {
-    hint: `choose one where a restart is pending: ${listed(namespacesOf(owners)) || "none"}`,
+    hint: `choose a namespace where a restart is pending: ${listed(namespacesOf(owners)) || "none"}`,
   });
 }
 
@@ -234,7 +234,7 @@ function refuseDisorder(groups: readonly Group[], later: readonly PodOwner[], ch
   throw new Fail(
     `${label(first)} has to restart first: until then, new pods may get no traffic from Services`,
     {
-      hint: `type first, or with it: ${again({ "only-system": true, namespace: choice.namespaces }, { of: "04-sa-tokens" })}`,
+      hint: `type first, or at the same time: ${again({ "only-system": true, namespace: choice.namespaces }, { of: "04-sa-tokens" })}`,
     },
   );
 }

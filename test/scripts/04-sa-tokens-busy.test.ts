@@ -323,7 +323,7 @@ test("--skip leaves a workload to its operator: it is named, also by the dry run
   expect([exitCode, stderr]).toEqual([
     1,
     expect.stringContaining(
-      "error: --skip shop/sly: no workload of this name has to restart\nhint: take it out of --skip, or correct it. These restart: shop/shy\n",
+      "error: --skip shop/sly: no workload of this name has to restart\nhint: take the name out of --skip, or correct it. These workloads restart: shop/shy\n",
     ),
   ]);
 });

@@ -140,12 +140,12 @@ test.each([
   [
     "a mistyped namespace",
     "--namespace shp",
-    'error: There is no namespace "shp"\nhint: choose one where a restart is pending: kube-system, shop, blog\n',
+    'error: There is no namespace "shp"\nhint: choose a namespace where a restart is pending: kube-system, shop, blog\n',
   ],
   [
     "a namespace before kube-proxy",
     "--namespace shop",
-    `error: kube-system/kube-proxy (DaemonSet) has to restart first: until then, new pods may get no traffic from Services\nhint: type first, or with it: ${PART_4} --namespace shop --only-system\n`,
+    `error: kube-system/kube-proxy (DaemonSet) has to restart first: until then, new pods may get no traffic from Services\nhint: type first, or at the same time: ${PART_4} --namespace shop --only-system\n`,
   ],
 ])("04-sa-tokens refuses %s before it restarts anything", async (_, options, words) => {
   using node = await afterPart3();

@@ -136,7 +136,7 @@ test.each(["kind: [", "kind: JoinConfiguration\n"])(
       node,
       SECOND,
       /^Cannot use ".*join\.yaml": it /,
-      /^repair it by hand; the flags are in .*kubeadm-flags\.env/,
+      /^repair that file by hand: the kubelet's flags are in .*kubeadm-flags\.env/,
     );
   },
 );

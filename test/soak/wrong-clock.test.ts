@@ -272,7 +272,7 @@ test.each([
     -1,
     /chronyc makestep\. Its CA begins at \S+ \S+ UTC, later than now: there 01-etcd\.ts --new-cas once more, then what it prints, and/,
   ],
-  ["behind", 1, /chronyc makestep\. Then parts 1 and 2 there again, and this line again$/],
+  ["behind", 1, /chronyc makestep\. Then run parts 1 and 2 on that machine again, and this line again$/],
 ] as const)(
   "join on a worker whose clock follows a time server says that the server's is 60 minutes %s it",
   async (way, hours, then) => {

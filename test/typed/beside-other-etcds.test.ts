@@ -96,7 +96,7 @@ test.each(LAYOUTS)(
     expect(said).toMatch(
       layout.elsewhere
         ? /error: w2: no member of etcd, which is on other machines: .*\nhint: leave it out .*: \.\/bunw scripts\/02-control-plane\.ts --without w2\. After part 5: kubectl delete node w2\n/
-        : /error: w2: this kit takes no member out of an etcd that kubeadm did not make.*\nhint: remove it by its maker's own means /,
+        : /error: w2: this kit takes no member out of an etcd that kubeadm did not make.*\nhint: remove the member by the means of etcd's maker /,
     );
   },
 );

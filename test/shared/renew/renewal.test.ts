@@ -170,7 +170,9 @@ test("an expired CA, one without its key, and another one that was brought are r
   await expect(renewalHere({ cert: old.cert })).rejects.toThrow(
     'The key of "/etc/kubernetes/pki/ca.crt" is not here',
   );
-  await expect(renewalHere({ cert: old.cert })).rejects.toEqual(hint("--from FOLDER, as FOLDER/ca.crt"));
+  await expect(renewalHere({ cert: old.cert })).rejects.toEqual(
+    hint("to FOLDER/ca.crt here. Then: --from FOLDER"),
+  );
   const brought = { pem: other.cert, from: "/root/new/ca.crt" };
   await expect(renewalHere(old, { brought })).rejects.toThrow("it has another key, another key id");
   await expect(renewalHere({ cert: renewed }, { brought: { ...brought, pem: old.cert } })).rejects.toThrow(
