@@ -204,7 +204,9 @@ const OFFLINE =
   "its key is not on this node (is it stored offline?), and nothing needs it before one of its certificates expires";
 
 function leavesAreSound({ name }: Cert, facts: ClusterFacts, where: Where): boolean {
-  return certsOf(facts).every((leaf) => leaf.ca !== name || examine(leaf, facts, where).state === "ok");
+  // those of an etcd that kubeadm did not make are no rows: of them nothing is known here
+  const leaves = certsOf(facts).filter((leaf) => leaf.ca === name);
+  return leaves.length > 0 && leaves.every((leaf) => examine(leaf, facts, where).state === "ok");
 }
 
 /** Each server of the cluster is accepted. */
