@@ -91,6 +91,31 @@ const flip = ({ pick }: Victim, bytes: Buffer) => {
   const place = pick(bytes.length);
   bytes[place]! ^= 1 << pick(8);
 };
+/** The last log file ends there, and has no room. */
+const cutLog = (end: (victim: Victim, bytes: Buffer) => number): Act => {
+  return (victim) => {
+    const name = files(victim, "wal/").at(-1);
+    const bytes = name && victim.files.get(name)!;
+    if (name && bytes) victim.files.set(name, bytes.subarray(0, end(victim, bytes)));
+    victim.hasRoom = false;
+    return victim.db;
+  };
+};
+const renameLog = (to: (name: string) => string): Act => {
+  return (victim) => {
+    const name = files(victim, "wal/").at(-1);
+    if (name) victim.files.set(to(name), victim.files.get(name)!);
+    if (name) victim.files.delete(name);
+    return victim.db;
+  };
+};
+const swapLogs: Act = (victim) => {
+  const [one, two] = files(victim, "wal/").slice(-2);
+  if (!one || !two) return victim.db;
+  const [first, second] = [victim.files.get(one)!, victim.files.get(two)!];
+  victim.files.set(one, second).set(two, first);
+  return victim.db;
+};
 const without =
   (names: (victim: Victim) => string[]): Act =>
   (victim) => {
@@ -128,6 +153,16 @@ const ACTS: Record<string, Act> = {
   "wal-zero": changeFile("wal/", ({ pick }, bytes) => { const place = pick(bytes.length) & ~511; bytes.fill(0, place, Math.min(place + 4096, bytes.length)); }),
   "wal-last-gone": without((victim) => files(victim, "wal/").slice(-1)),
   "wal-none": without((victim) => files(victim, "wal/")),
+  "wal-cut": cutLog(({ pick }, bytes) => pick(bytes.length)),
+  "wal-cut-near-end": cutLog(({ pick }, bytes) => bytes.length - 1 - pick(Math.min(4096, bytes.length))),
+  "wal-no-room": cutLog((_, bytes) => bytes.length),
+  "wal-empty": cutLog(() => 0),
+  "wal-end-zero": changeFile("wal/", ({ pick }, bytes) => bytes.fill(0, bytes.length - 64 - pick(Math.min(60_000, bytes.length - 64)))),
+  "wal-head-zero": changeFile("wal/", (_, bytes) => bytes.fill(0, 0, 4096)),
+  "wal-foreign-page": changeFile("wal/", ({ pick, source, size }, bytes) => source.db.copy(bytes, pick(bytes.length) & ~511, 2 * size, 3 * size)),
+  "wal-renamed": renameLog((name) => `${name}.bak`),
+  "wal-copied-over": changeFile("wal/", ({ pick }, bytes) => bytes.copyWithin(pick(bytes.length) & ~511, pick(bytes.length) & ~511, bytes.length >> 1)),
+  "wal-swapped": swapLogs,
   "snap-flip": changeFile("snap/", flip),
   "snap-none": without((victim) => files(victim, "snap/")),
   "db-old": ({ source }) => Buffer.from(source.old),
@@ -148,13 +183,22 @@ export const FORMS = [
   ],
 ];
 
+const [OF_THE_LOG, OF_THE_DB] = [true, false].map((isLog) =>
+  Object.keys(ACTS).filter((name) => name !== "none" && name.startsWith("wal-") === isLog),
+) as [string[], string[]];
+
+/** Each damage of the log with each third one of the db, in turn. */
+export const PAIRS = OF_THE_LOG.flatMap((log, i) =>
+  OF_THE_DB.filter((_, k) => k % 3 === i % 3).map((db) => `${db}+${log}`),
+);
+
 /** Writes the member's files with this damage to `dir`/member. */
 export function writeDamaged(dir: string, form: string, { seed, source }: { seed: number; source: Source }) {
   const names = form.split("+");
   const victim: Victim = {
     ...pagesOf(source.db, dir),
     ...{ db: Buffer.from(source.db), source, files: new Map(source.files), hasRoom: true },
-    pick: random(seed * 7919 + FORMS.indexOf(form)),
+    pick: random(seed * 7919 + [...FORMS, ...PAIRS].indexOf(form)),
   };
   let db: Buffer | undefined = victim.db;
   for (const name of names) db = ACTS[name]!(victim);

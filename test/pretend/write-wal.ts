@@ -4,7 +4,7 @@
  * head of shared/etcd-data/wal.ts.
  */
 import { mkdirSync, truncateSync, writeFileSync } from "node:fs";
-import { readWal, SEGMENT_SIZE } from "../../shared/etcd-data/wal.ts";
+import { type Entry, readWal, SEGMENT_SIZE } from "../../shared/etcd-data/wal.ts";
 import {
   bytesField,
   entryOf,
@@ -114,6 +114,34 @@ function attributes(id: string, name: string): Uint8Array {
 
 function put(key: string, value: string | Uint8Array): Uint8Array {
   return Buffer.concat([bytesField(1, key), bytesField(2, value)]);
+}
+
+/** The same log in files of so many bytes each, and without the entries that are not wanted. */
+export function splitLog(
+  folder: string,
+  segment: number,
+  isWanted = (_: Entry) => true,
+): Map<string, Buffer> {
+  const { entries, last, ...wal } = readWal(folder, { after: 0, isWanted: () => true });
+  const ids = { memberId: BigInt(`0x${wal.memberId}`), clusterId: BigInt(`0x${wal.clusterId}`) };
+  const state = (commit: number) => hardStateOf({ term: last.term, vote: ids.memberId, commit });
+  const begin = (crc: number) => new LogRecords(crc).begin().add(RECORD.metadata, metadataOf(ids));
+  const hex = (number: number) => number.toString(16).padStart(16, "0");
+  const made = new Map<string, Buffer>();
+  let [log, first] = [begin(0), 0];
+  const end = () => made.set(`${hex(made.size)}-${hex(first)}.wal`, log.bytes());
+  for (const entry of entries.values()) {
+    if (log.size >= segment) {
+      end();
+      [log, first] = [begin(log.crc).add(RECORD.state, state(entry.index - 1)), entry.index];
+    }
+    const kept = isWanted(entry) ? entry.data : new Uint8Array();
+    log.add(RECORD.entry, entryOf(entry, kept));
+    if (entry.index % 8 === 0) log.add(RECORD.state, state(entry.index - 1));
+  }
+  log.add(RECORD.state, state(last.index));
+  end();
+  return made;
 }
 
 /** One log file as etcd cuts and purges it: of the log in `folder`, what begins with this entry. `to`: its last one. */
