@@ -95,6 +95,7 @@ const CHECKS: Check[] = [
   { name: "a sample of the soaks", cpu: 70, command: bunTest(TESTS.sampled), runs: "scripts", isAlone: true, env: { SAMPLE: "1" }, count: countTests },
   { name: "etcd's data, cut off and changed everywhere", command: bunTest(["test/shared/etcd-data/data.test.ts", "test/shared/etcd-data/old-roots.test.ts"]), runs: "soak", env: { EVERY_PLACE: "1" }, count: countTests },
   { name: "lab: etcd's data damaged, and what each tool brings back", command: ["test/lab/checks/damage-table.ts"], runs: "soak", count: countLines, built: [...ETCD_PROGRAMS, BBOLT_BUILD] },
+  { name: "lab: etcd and bbolt judge what is read and written of damaged data", command: ["test/lab/checks/damage-matrix.ts"], runs: "soak", count: countLines, built: [...ETCD_PROGRAMS, BBOLT_BUILD] },
   { name: "lab: a member that was away, and all have moved", command: ["test/lab/checks/lagging-member.ts"], runs: "soak", count: countLines, built: ETCD_PROGRAMS },
   ...TESTS.soaks.map((path): Check => ({ name: `soak: ${basename(path, ".test.ts")}`, command: bunTest([path]), runs: "soak", count: countTests })),
   { name: "lab: its programs are built", command: ["test/lab/machine/binaries.ts"], runs: "before the lab" },

@@ -6,7 +6,7 @@
 import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { type EtcdData, readEtcdData } from "../../../shared/etcd-data/data.ts";
 import { attempt, attemptLater, Fail } from "../../../shared/fail.ts";
-import { memberDataIn, writeAlone } from "../../../shared/restore/lost-members-data.ts";
+import { isWhole, memberDataIn, writeAlone } from "../../../shared/restore/lost-members-data.ts";
 import { BUMP } from "../../../shared/restore/write-data.ts";
 import { run, silently } from "../../../shared/run.ts";
 import { random } from "../../pretend/damage.ts";
@@ -77,7 +77,7 @@ export function purged(source: Source, { dataDir }: Member, from: number): Sourc
 }
 
 /** The files of a member that was killed while it was written to, and a snapshot of before. */
-async function killed(etcd: string, only: Member) {
+export async function killed(etcd: string, only: Member) {
   const member = await startMember(etcd, only, { flags: ["--snapshot-count=500"] });
   const pick = random(3);
   const db = () => readFileSync(`${only.dataDir}/member/snap/db`);
@@ -111,7 +111,7 @@ export function filesOf({ dataDir }: Member): Source["files"] {
   return new Map(files);
 }
 
-/** Without the room that etcd has made at the end of its log: a damage there hits nothing. */
+/** Without the room that etcd has made at the end of its log, which `writeDamaged` makes again: a damage there hits nothing. */
 function used(bytes: Buffer): Buffer {
   const end = bytes.findLastIndex((byte) => byte !== 0) + 1;
   return end < bytes.length ? bytes.subarray(0, Math.ceil((end + 64) / 8) * 8) : bytes;
@@ -135,12 +135,12 @@ async function comesBack(etcd: string, folder: string, { disk, truth, form, snap
   const kept = `${folder}/kept`;
   cpSync(disk, kept, { recursive: true });
   const alone = { ...memberAt(folder, `alone-${form.replaceAll(/\W/g, "")}`), name: found.own.name };
-  const bump = found.last.isCut ? BUMP : 0;
+  const bump = isWhole(found.last) ? 0 : BUMP;
   await silently(() => writeAlone(found, { dir: alone.dataDir, peerUrl: alone.peerUrl, bump }));
   using before = readEtcdData(alone.dataDir);
   await using started = await startMember(etcd, alone);
   const { etcd: answers, said } = await askMember(started.url);
-  const way = found.last.isCut ? "as of an entry" : "exact";
+  const way = isWhole(found.last) ? "exact" : "as of an entry";
   const here = {
     asWritten: compareWithEtcd("", answers, before),
     // the truth at that revision
