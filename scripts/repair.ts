@@ -5,6 +5,7 @@
  * the plan has, node by node. You decide by numbers. The same command again continues.
  */
 import { mkdtempSync, rmSync } from "node:fs";
+import { isIP } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Fail } from "../shared/fail.ts";
@@ -34,7 +35,7 @@ async function main() {
       ...{ transport, first, person: isThere ? new AtTerminal() : NO_PERSON },
       kit: await kitFile(values.kit, dir, runbook),
       known: linesOfRunbook(runbook),
-      folder: process.cwd(),
+      ...{ folder: process.cwd(), addresses: addressesOf(values.address) },
       log: new RepairLog(values.log ?? `repair-${timeNow()}.log`),
       ...{
         again: againLine(destination),
@@ -117,6 +118,8 @@ Options:
     --worker NODES   These are workers, although their label calls them control plane nodes.
     --endpoint HOST:PORT
                      The API's address, if the files and objects that record it disagree.
+    --address NODE=IP,…
+                     Addresses of nodes that nothing proves.
     --etcd-data DIR  etcd's data directory on the nodes (default: found by itself).
     --kit FILE       Take this kit.tar.gz (default: this checkout or kit, packed again).
     --log FILE       Write each command into this new file (default: repair-TIME.log, here).
@@ -136,6 +139,7 @@ const OPTIONS = {
   "start-without": { type: "string", list: true },
   worker: { type: "string", list: true },
   endpoint: { type: "string" },
+  address: { type: "string", list: true },
   "etcd-data": { type: "string" },
   kit: { type: "string", file: "proved" },
   log: { type: "string", file: "written" },
@@ -146,6 +150,16 @@ function parse() {
   const words = { words: 1, allowPositionals: true } as const;
   const { values, positionals } = parseOptions({ options: OPTIONS, usage: USAGE, ...words });
   return { values, destination: positionals[0] };
+}
+
+/** Errors: Fail where one has another form. */
+function addressesOf(pairs: readonly string[]): Map<string, string> {
+  const all = pairs.map((pair) => pair.split("=") as [string, string]);
+  const wrong = all.find(([name, address]) => !name || isIP(address ?? "") === 0);
+  if (!wrong) return new Map(all);
+  throw new Fail(`"${wrong.join("=")}" is no node with its address`, {
+    hint: "give both: --address w1=10.0.0.21",
+  });
 }
 
 /** The operator's words, as a plan takes them. */

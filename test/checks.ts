@@ -130,7 +130,7 @@ export async function allChecks(): Promise<Check[]> {
   const { SCENARIOS } = await import("./lab/rehearse.ts");
   const rows = SCENARIOS.filter(({ name }) => !COMPARED.includes(name)).map(({ name }): Check => {
     const built = [...(OF_CALICO.test(name) ? [CALICO] : []), ...(/field/.test(name) ? [CERT_MANAGER] : [])];
-    const guide = name === "field" ? "runbook" : "plan";
+    const guide = name === "field" ? "runbook" : "repair";
     return {
       name: `lab: rehearse ${name}, by the ${guide}`,
       isNightly: true,

@@ -8,7 +8,16 @@ import { inParallel } from "../api/many.ts";
 import { Fail, failOf } from "../fail.ts";
 import { PACK_RUNS } from "../node/rescue-folder.ts";
 import { FEW, listed, plainLine, quoteUntrusted } from "../plain.ts";
-import type { Act, BringKit, Carry, Fetch, Gather, Typed, TypedPrinted } from "../plan/act.ts";
+import {
+  type Act,
+  actsOn,
+  type BringKit,
+  type Carry,
+  type Fetch,
+  type Gather,
+  type Typed,
+  type TypedPrinted,
+} from "../plan/act.ts";
 import type { StepData } from "../plan/plan-data.ts";
 import { answer, say, tell } from "../run.ts";
 import { shell } from "../shell-line.ts";
@@ -37,6 +46,15 @@ type Step = Pick<StepData, "number" | "exit"> & Partial<Pick<StepData, "task">>;
 export async function doAct(session: Session, step: Step, act: Act): Promise<Stopped | undefined> {
   if (isIdle(session, step)) return void say("no worker has to join: nothing is carried or typed for it");
   for (const line of linesByHand(session, act)) answer(`      ${line}`);
+  const unreached = actsOn(act).find((name) => !session.hosts.has(name));
+  if (unreached !== undefined)
+    return {
+      node: unreached,
+      command: act.do === "type" ? act.command : act.do,
+      reason: `nothing proves the address of ${unreached}, and nobody has given it`,
+      hint: `run the same line again with --address ${unreached}=IP, or with --without ${unreached}`,
+      exitCode: 1,
+    };
   switch (act.do) {
     case "type":
     case "type-printed":

@@ -135,8 +135,8 @@ async function followSteps(
   for (let step = left[0]; step; step = left[0]) {
     if (session.isStopping) return sayLeft(session, left, ENDS.interrupted);
     if (!(await isWanted(session, step))) {
-      const { task } = step;
-      while (left[0]?.task === task) left.shift();
+      if (step.task) session.leftOut.add(step.task);
+      while (left[0]?.task === step.task) left.shift();
       continue;
     }
     const stopped = await watch.during(step, () => doStep(session, step));
@@ -179,7 +179,6 @@ async function isWanted(session: Session, { task, acts, note, does }: StepData):
       "It shows a passphrase once: write it down, away from the file.",
     ];
     const way = await session.person.choose({ text, ways: ["Yes", "No"] });
-    if (way !== 0) session.leftOut.add("backup");
     return way === 0;
   }
   if (task?.startsWith("backup")) return !session.leftOut.has("backup");
@@ -192,12 +191,15 @@ async function isWanted(session: Session, { task, acts, note, does }: StepData):
   return way === 0;
 }
 
-function sayEnd({ cleansUp, again }: Session, end: RepairEnd, watch: Stopwatch) {
+function sayEnd({ cleansUp, again, leftOut }: Session, end: RepairEnd, watch: Stopwatch) {
   const words =
     end === ENDS.repaired ? "Repaired, and verified" : "Repaired, but a check fails: see part 5 above";
+  const retire = leftOut.has("retire") ? [`${RETIRE_IS_LEFT}: ${again}`] : [];
   const later = cleansUp ? [] : [`When nothing is missing any more, days from now: ${again} --clean-up`];
-  answerLines(["", `${words}, ${watch.words()}.`, ...later]);
+  answerLines(["", `${words}, ${watch.words()}.`, ...retire, ...later]);
 }
+
+const RETIRE_IS_LEFT = "The old key of tokens is still accepted. When those pods are restarted";
 
 /** How long it took, and how long of it the API may have been away: from the first step that stops it to its return. */
 class Stopwatch {

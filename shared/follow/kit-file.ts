@@ -32,7 +32,7 @@ export async function kitFile(named: string | undefined, dir: string, runbook: s
   const { exitCode, stdout } = Bun.spawnSync(["tar", "-xzOf", path, SUMS]);
   if (exitCode !== 0 || stdout.length === 0)
     throw new Fail(`"${path}" is no kit: it has no ${SUMS}`, { hint: "npm run pack makes one: kit.tar.gz" });
-  return { path, sum: sumOf(stdout), unpack: unpackIn(runbook) };
+  return { path, sum: sha256Of(stdout), unpack: unpackIn(runbook) };
 }
 
 function unpackIn(runbook: string): string {
@@ -73,6 +73,6 @@ function packItself(path: string): string[] {
   return ["tar", "-czf", path, "--owner=0", "--group=0", "--", ...names, SUMS];
 }
 
-export function sumOf(bytes: Uint8Array): string {
+export function sha256Of(bytes: Uint8Array): string {
   return new Bun.CryptoHasher("sha256").update(bytes).digest("hex");
 }

@@ -2,6 +2,7 @@
  * The look before the plan: brings the kit to all nodes, asks all of them at the same time what 00-assess says there, and
  * lets the first one make the plan of their answers. Reads only, but for what stops the loss of keys, which is asked first.
  */
+import { isIP } from "node:net";
 import { command } from "../again.ts";
 import { inParallel } from "../api/many.ts";
 import { Fail } from "../fail.ts";
@@ -33,7 +34,7 @@ export async function firstLook(session: Session): Promise<PlanData | NoPlanData
     });
   await bringKit(session, first);
   const plan = await planOn(session, first, []);
-  if (plan.ended === "ok") remember(session, plan);
+  if (plan.ended === "ok") await remember(session, plan);
   return plan;
 }
 
@@ -56,8 +57,11 @@ export async function lookAround(session: Session, own: PlanData): Promise<PlanD
   ]);
 }
 
-/** Ways to the nodes: by the address that etcd's data proves; a name that ssh compares host keys with. */
-function remember(session: Session, plan: PlanData) {
+/**
+ * Ways to the nodes: by the address that etcd's data proves, or by the operator's own; and by a name that ssh compares
+ * host keys with.
+ */
+async function remember(session: Session, plan: PlanData) {
   const { first, hosts, user } = session;
   hosts.delete(first.name);
   first.name = plan.node;
@@ -65,9 +69,22 @@ function remember(session: Session, plan: PlanData) {
   session.met.add(plan.node);
   for (const { name, address, why } of plan.nodes) {
     if (hosts.has(name)) continue;
-    if (why !== undefined || !isName(name)) say(`${name}: not asked: ${plainLine(why ?? "it has no name")}`);
-    else hosts.set(name, { name, address, user, alias: name, kit: REMOTE_KIT });
+    const reached = why === undefined ? address : await operatorsAddress(session, name, why);
+    if (reached === undefined || !isName(name))
+      say(`leaves out ${name}: ${plainLine(why ?? "it has no name")}`);
+    else hosts.set(name, { name, address: reached, user, alias: name, kit: REMOTE_KIT });
   }
+}
+
+/** Undefined: the operator says none, and the node is left out. Errors: Fail where it is no address. */
+async function operatorsAddress(session: Session, name: string, why: string): Promise<string | undefined> {
+  const said =
+    session.addresses.get(name) ??
+    (await session.person.path(`${plainLine(why)}. The address of ${name}, or nothing to leave it out`));
+  if (said === undefined || isIP(said) > 0) return said;
+  throw new Fail(`"${plainLine(said)}" is no IP address`, {
+    hint: `give it with the line: --address ${name}=IP`,
+  });
 }
 
 /** Below /run, where only root can make folders. */

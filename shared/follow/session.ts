@@ -24,6 +24,8 @@ export interface Session {
   first: Host;
   /** The user who logs in on the other nodes. */
   user: string;
+  /** Name of a node → its address, as the operator has given it. */
+  addresses: ReadonlyMap<string, string>;
   /** Name of a node → the way to it. */
   hosts: Map<string, Host>;
   /** Names of those that have answered. */
@@ -67,7 +69,9 @@ type Given =
   | "mayMakeKeys"
   | "mayBegin";
 
-export function newSession(given: Pick<Session, Given | "log" | "again" | "cleansUp" | "folder">): Session {
+export function newSession(
+  given: Pick<Session, Given | "log" | "again" | "cleansUp" | "folder" | "addresses">,
+): Session {
   return {
     ...given,
     user: given.first.user,

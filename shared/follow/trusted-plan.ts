@@ -16,10 +16,7 @@ import { readRunbook } from "../plan/runbook.ts";
 export function readPlanData(text: string, known: ReadonlySet<string>): PlanData | NoPlanData {
   const plan = asJson(text);
   if (plan?.schemaVersion !== PLAN_SCHEMA) throw wrong("a plan of this kit's version", plan?.schemaVersion);
-  if (plan.ended !== "ok") {
-    checkDecisions(plan.decisions ?? [], [], known);
-    return plan;
-  }
+  if (plan.ended !== "ok") return { ...plan, decisions: knownWays(plan.decisions ?? [], [], known) };
   for (const { name, address, why } of plan.nodes) {
     if (!isName(name) && !/^node \d+$/.test(name)) throw wrong("the name of a node", name);
     if (why === undefined && isIP(address) === 0) throw wrong("an IP address", address);
@@ -30,8 +27,7 @@ export function readPlanData(text: string, known: ReadonlySet<string>): PlanData
       if (!/^\d[a-z]$/.test(number)) throw wrong("the number of a step", number);
       for (const act of acts) checkAct(act, names, known);
     }
-  checkDecisions(plan.decisions, names, known);
-  return plan;
+  return { ...plan, decisions: knownWays(plan.decisions, names, known) };
 }
 
 function asJson(text: string): PlanData | NoPlanData | undefined {
@@ -43,14 +39,22 @@ function asJson(text: string): PlanData | NoPlanData | undefined {
   }
 }
 
-function checkDecisions(all: readonly DecisionData[], names: readonly string[], known: ReadonlySet<string>) {
-  for (const { ways } of all)
-    for (const { acts = [], says = {}, upload } of ways) {
-      for (const act of acts) checkAct(act, names, known);
+/** A way with a line that this kit does not type is no way: its words stand in the question, for hands. */
+function knownWays(
+  all: readonly DecisionData[],
+  names: readonly string[],
+  known: ReadonlySet<string>,
+): DecisionData[] {
+  return all.map((decision) => ({
+    ...decision,
+    ways: decision.ways.filter(({ acts = [], says = {}, upload }) => {
+      for (const act of acts) if (act.do !== "type") checkAct(act, names, known);
       if (upload) checkFile(upload.path);
       for (const value of Object.values(says).flat())
         if (!/^[\w.:-]+$/.test(value)) throw wrong("a name", value);
-    }
+      return acts.every((act) => act.do !== "type" || isKnownLine(act.command, known));
+    }),
+  }));
 }
 
 function checkAct(act: Act, nodes: readonly string[], known: ReadonlySet<string>) {

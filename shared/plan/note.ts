@@ -23,6 +23,7 @@ export interface Note {
 
 /** Questions that the operator may have to decide. */
 export type DecisionId =
+  | "first"
   | "silent-control-planes"
   | "silent-workers"
   | "no-data"

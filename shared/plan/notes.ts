@@ -11,7 +11,7 @@ import { inForGoodWords } from "../run.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
 import { shell } from "../shell-line.ts";
 import { type Elsewhere, openOthers, othersOf } from "./aim.ts";
-import { linesHere, linesOn, type Note, planAgain, planWith } from "./note.ts";
+import { linesHere, linesOn, type Note, planAgain, planWith, type Way } from "./note.ts";
 import { ROOT } from "./paste.ts";
 import { printedInto, tarPipe } from "./paste-files.ts";
 import { LISTS, type List, type PlanFacts } from "./plan-facts.ts";
@@ -33,19 +33,25 @@ const AGAIN = "Then print the plan again";
 const ASK =
   "To look at all nodes at once, and make the plan of what they say, paste this on your machine, in the folder with kit.tar.gz. It reads only, and brings the kit where it is missing.";
 
-export function firstNotes({ course, next, damage, damaged }: Assessment, asked: First): Note[] {
+export function firstNotes(assessed: Assessment, asked: First): Note[] {
+  const { course, next, damage, damaged, node } = assessed;
   const { ask, hold, away } = asked;
   const notes: Note[] = [];
   const unsafe = damage.find(({ state }) => state === "unsafe");
   const [way = ""] = unsafe ? next : [];
   if (unsafe && isCommand(way))
     notes.push(
-      ...inNotes(`Do not start or restart the kubelet before this: ${unsafe.detail}. ${AGAIN}`, [way], asked),
+      ...inNotes(
+        `Do not start or restart the kubelet before this: ${unsafe.detail}. ${AGAIN}`,
+        [way],
+        asked,
+        node,
+      ),
     );
   // no line that mends it: who starts it is told, and the parts bring the file or refuse
   else if (unsafe)
     notes.push({ text: `${unsafe.detail}. ${way[0]?.toUpperCase()}${way.slice(1)}`, commands: [] });
-  if (!course && damaged) notes.push(...inNotes(`This comes first. ${AGAIN}`, next, asked));
+  if (!course && damaged) notes.push(...inNotes(`This comes first. ${AGAIN}`, next, asked, node));
   const folder = damage.find(({ id }) => id === "usual-folder");
   if (folder) notes.push({ text: `S${folder.detail.slice(1)}.`, commands: [] });
   notes.push(...saidElsewhere(asked), ...withoutData(asked), ...silentWorkers(asked));
@@ -153,9 +159,20 @@ function asNote(text: string): Note {
     : { text, commands: [] };
 }
 
-function inNotes(text: string, next: readonly string[], { unkept }: Asked): Note[] {
+/** `node`: this one, where the lines are typed. */
+function inNotes(text: string, next: readonly string[], { unkept }: Asked, node: string): Note[] {
   const sentences = next.filter((line) => !isCommand(line)).map(asNote);
-  return [{ text: `${text}.`, commands: [...next.filter(isCommand), command("plan", unkept)] }, ...sentences];
+  const lines = next.filter(isCommand);
+  const ways = lines.map((line): Way => {
+    const [typed = ""] = line.split(/(?<! ) +# /);
+    return {
+      does: `Type it on ${node}: ${line}`,
+      acts: [{ do: "type", on: [node], command: typed, sideBySide: false }],
+    };
+  });
+  const commands = [...lines, command("plan", unkept)];
+  const decided = ways.length > 0 ? { decides: "first" as const, ways } : {};
+  return [{ text: `${text}.`, commands, ...decided }, ...sentences];
 }
 
 /** After part 0: files without which part 1 stops, and places of lost keys that this node cannot read. */

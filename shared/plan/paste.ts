@@ -87,10 +87,19 @@ export function withName(name: string): string {
   return `while IFS= read -r l || [ "$l" ]; do printf "%s: %s\\n" ${name} "$l"; done`;
 }
 
-/** In a shell of their own, which prints nothing of its jobs. Each line that comes has its node's name before it. */
+/** Ctrl-C ends the lines here; a script that has begun on a node runs on there to its end. */
+const ON_CTRL_C = `trap 'for j in $(jobs -p); do kill -- -$j; done; echo "stopped here; what has begun on a node runs on there"; exit 130' INT`;
+
+/**
+ * In a shell of their own, which prints nothing of its jobs. Each line that comes has its node's name before it. With job
+ * control (set -m) each line is a process group of its own: without it a shell lets what runs in the background ignore
+ * Ctrl-C (POSIX.1-2024, 2.12 "Signals and Error Handling").
+ */
 export function sideBySide(lines: readonly Line[]): Line[] {
   const each = lines.map(({ at, text }) => `{ ${text}; } 2>&1 | as ${shell`${at!}`} &`);
-  return [{ text: ["(", `as() { ${withName('"$1"')}; }`, ...each, "wait", ")"].join("\n") }];
+  return [
+    { text: ["(", `as() { ${withName('"$1"')}; }`, "set -m", ON_CTRL_C, ...each, "wait", ")"].join("\n") },
+  ];
 }
 
 export function keptLine(user: string, node: PlanNode, command: string): Line {
@@ -106,6 +115,8 @@ export function terminalLines(user: string, nodes: readonly PlanNode[], command:
 
 interface PrintedBy {
   step: string;
+  /** That step, and those that carry what it makes. */
+  repeat?: string;
   /** Its meaning if none is printed; unset: a failure. */
   none?: string | undefined;
   aside?: readonly string[];
@@ -117,7 +128,7 @@ interface PrintedBy {
  */
 export function printedLines(user: string, nodes: readonly PlanNode[], by: PrintedBy): Line[] {
   const { step, none, aside = [] } = by;
-  const repeat = `repeat ${step} here${none ? `. If it prints none, ${none}` : ""}`;
+  const repeat = `repeat ${by.repeat ?? step} here${none ? `. If it prints none, ${none}` : ""}`;
   const kept = `cd ${KIT_PLACE} && \${line:?this window has no line of step ${step}: ${repeat}}`;
   const wordFor = (name: string) => {
     const command = `${kept}${aside.includes(name) ? " --move-aside" : ""}`;

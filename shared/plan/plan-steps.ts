@@ -28,7 +28,7 @@ import type { PlanFacts, Said } from "./plan-facts.ts";
 import { isNotFirst, type Line, nodesAt, type PlanNode } from "./plan-node.ts";
 import type { Block } from "./runbook.ts";
 import { isSearched, wasSearched } from "./seen-nodes.ts";
-import { KEEPER, onNodes, type Placed, type PlanStep } from "./step-order.ts";
+import { KEEPER, onNodes, type Placed, type PlanStep, REPEATED } from "./step-order.ts";
 
 interface Facts extends CostsHere, Pick<PlanFacts, "lost" | "user" | "said" | "seen"> {
   /** The only workers that have to; unset: each of them. */
@@ -253,7 +253,7 @@ function linesOf(
   if (typing.sideBySide && at.length > 1)
     return sideBySide(linesOf(commands, at, { ...typing, sideBySide: false }));
   const none = task === "join" ? "no worker has to join" : undefined;
-  if (printed) return printedLines(user, at, { step: KEEPER, none, aside });
+  if (printed) return printedLines(user, at, { step: KEEPER, repeat: REPEATED, none, aside });
   return commands.flatMap((command) =>
     isKept && command === commands.at(-1) && at[0]
       ? [keptLine(user, at[0], command)]

@@ -75,8 +75,8 @@ function namesToTell(moved: Moved, { nodes }: Cluster): readonly string[] {
   return (onlyMachines ? thatMoved(nodes, moved) : nodes).map(({ name }) => name);
 }
 
-/** Stands in a line until the steps have their numbers. */
-export const KEEPER = "STEP-THAT-KEEPS";
+/** Stand in a line until the steps have their numbers: the step that prints it, and all that is repeated with that one. */
+export const [KEEPER, REPEATED] = ["STEP-THAT-KEEPS", "STEPS-TO-REPEAT"];
 
 /**
  * Part → what stands in it, in order: a step has the same letter in every plan of a cluster, for the phone and a page's
@@ -131,16 +131,27 @@ export function numbered<S extends Unnumbered>(
   const own = new Set(steps.map(placeOf));
   const has = (place: string) => own.has(place) || !RARE.includes(place) || (several && place === "end-etcd");
   const rows = PLACES.map((part) => part.filter((row) => row.some(has)));
-  let [keeps, lists] = ["", ""];
-  return steps.map((step) => {
+  const all = steps.map((step) => {
     const index = rows[step.part]!.findIndex((row) => row.includes(placeOf(step)));
-    const number = `${step.part}${String.fromCharCode("a".charCodeAt(0) + index)}`;
-    if (step.note?.startsWith(KEPT)) keeps = number;
+    return { ...step, number: `${step.part}${String.fromCharCode("a".charCodeAt(0) + index)}` };
+  });
+  let [keeps, lists, repeated] = ["", "", ""];
+  return all.map((step) => {
+    const { number } = step;
+    if (step.note?.startsWith(KEPT)) {
+      keeps = number;
+      repeated = [number, ...makesVoid(step, all)].join(", ");
+    }
     if (step.lines.some(isWorkersList)) lists = number;
-    const text = (line: Line) => line.text.replaceAll(KEEPER, keeps).replaceAll(LISTER, lists);
+    const without = repeated.split(", ").filter((one) => one !== number);
+    const text = (line: Line) =>
+      line.text
+        .replaceAll(KEEPER, keeps)
+        .replaceAll(LISTER, lists)
+        .replaceAll(REPEATED, without.join(" and "));
     const lines = step.lines.map((line) => ({ ...line, text: text(line) }));
     const acts = step.acts.map((act) => (act.do === "type-printed" ? { ...act, keptBy: keeps } : act));
-    return { ...step, number, lines, acts };
+    return { ...step, lines, acts };
   });
 }
 

@@ -111,14 +111,15 @@ import { undelete } from "./scenarios/undelete.ts";
 import { watched } from "./scenarios/watched.ts";
 import { wrongNode } from "./scenarios/wrong-node.ts";
 import { play } from "./scene/play.ts";
-import { type Guide, openScene, type Scenario } from "./scene/scene.ts";
+import { GUIDES, type Guide, openScene, type Scenario } from "./scene/scene.ts";
 
 const USAGE = `Usage: npm run rehearse -- [options]
 
   --scenario NAME   the incident (default all-lost)
   --list            list the scenarios
   --compare NAME    rehearse this scenario, too, on a second cluster, and show both side by side
-  --follow GUIDE    what the operator follows where the scenario leaves it open: plan, as plan.ts prints it (default), or runbook
+  --follow GUIDE    what the operator follows where the scenario leaves it open: repair, one command and numbers (default);
+                    plan, the lines that plan.ts prints; or runbook
   --workers N       use N workers instead of the scenario's number
   --json FILE       the record (default rehearsal.json)
   --html FILE       the record as a page, in one file (default rehearsal.html); FILE-report.html is
@@ -133,7 +134,7 @@ Exit codes: 0 recovered · 1 not recovered, or stopped (see hint)`;
 const OPTIONS = {
   scenario: { type: "string", default: "all-lost" },
   compare: { type: "string" },
-  follow: { type: "string", default: "plan" },
+  follow: { type: "string", default: "repair" },
   workers: { type: "string" },
   json: { type: "string", default: "rehearsal.json" },
   html: { type: "string", default: "rehearsal.html" },
@@ -314,8 +315,9 @@ export function find(name: string): Scenario {
 }
 
 function guideCalled(name: string): Guide {
-  if (name === "plan" || name === "runbook") return name;
-  throw new Fail(`There is no guide "${name}"`, { hint: "--follow plan, or --follow runbook" });
+  const guide = GUIDES.find((known) => known === name);
+  if (guide) return guide;
+  throw new Fail(`There is no guide "${name}"`, { hint: `--follow ${GUIDES.join(", or --follow ")}` });
 }
 
 function listed(): string {

@@ -113,7 +113,7 @@ export function pretendSession({ transport, person, more = {} }: Given) {
     known: linesOfRunbook(RUNBOOK),
     first: { name: "10.0.0.11", address: "10.0.0.11", user: "root", kit: REMOTE_KIT },
     ...{ words: {}, deep: false, mayMakeKeys: false, mayBegin: false, cleansUp: false },
-    folder: dir,
+    ...{ folder: dir, addresses: new Map() },
     ...{ again: "npm run repair -- root@10.0.0.11", log: { add: (line) => void logged.push(line) } },
   });
   return { session: Object.assign(session, more), logged };

@@ -7,19 +7,11 @@ import { join } from "node:path";
 import { stripVTControlCharacters } from "node:util";
 import type { Logged } from "../../../shared/follow/session.ts";
 import type { Machine } from "../machine/machine.ts";
+import { chosenOf, USUAL } from "./follow-repair.ts";
 import { operatorsTerminal, type Way } from "./reachable.ts";
 import { KIT, type Scene, type } from "./scene.ts";
 
 const HOME = join(import.meta.dir, "../../..");
-
-/** What a tired operator chooses where a scenario says nothing else: the way that continues. */
-const USUAL: readonly RegExp[] = [
-  /^Yes: stop the loss/,
-  /^Make new keys/,
-  /^Begin$/,
-  /^No$/,
-  /^Yes: they are restarted/,
-];
 
 interface Asked {
   way: Way;
@@ -83,11 +75,12 @@ function numberFor(screen: string, ways: readonly RegExp[]): string | undefined 
   }));
   // the last list is the question's
   const last = shown.slice(shown.findLastIndex(({ number }) => number === "1"));
-  for (const way of ways) {
-    const found = last.find(({ words }) => way.test(words));
-    if (found) return found.number;
-  }
-  return last.at(-1)?.number;
+  return last[
+    chosenOf(
+      last.map(({ words }) => words),
+      ways,
+    )
+  ]?.number;
 }
 
 function addSteps(scene: Scene, log: string) {

@@ -8,6 +8,7 @@ import { Fail } from "../../../shared/fail.ts";
 import { INTRUDER_HOME } from "../attacker/intruder.ts";
 import type { Machine, Output } from "../machine/machine.ts";
 import { carryFile, followRunbook } from "./follow.ts";
+import { followRepair } from "./follow-repair.ts";
 import { restartBarePods } from "./printed.ts";
 import { withSaid } from "./said.ts";
 import { note, type Scene, type, unpackKit } from "./scene.ts";
@@ -91,9 +92,11 @@ interface Asked {
   parts?: number[];
 }
 
-/** Repairs by RUNBOOK.md with these tags, or by the plan. */
+/** Repairs by `repair`, by the plan that is typed, or by RUNBOOK.md with these tags. Some parts alone: by the plan. */
 export async function followGuide(scene: Scene, tags: string[], options: Asked = {}) {
-  await (scene.guide === "plan" ? followPlan(scene, options) : followRunbook(scene, tags, options));
+  if (scene.guide === "runbook") return await followRunbook(scene, tags, options);
+  if (scene.guide === "repair" && !options.parts) return await followRepair(scene, options);
+  await followPlan(scene, options);
 }
 
 const TO_THE_PROOF = [0, 1, 2, 3, 4, 5];

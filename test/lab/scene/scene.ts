@@ -61,8 +61,9 @@ export interface Scenario {
   lines: { title: string; run(scene: Scene): Promise<unknown> }[];
 }
 
-/** What the operator follows, where a scenario leaves it open: RUNBOOK.md, or what `plan` prints. */
-export type Guide = "runbook" | "plan";
+/** What the operator follows, where a scenario leaves it open: `repair`, RUNBOOK.md, or the lines that `plan` prints. */
+export const GUIDES = ["repair", "plan", "runbook"] as const;
+export type Guide = (typeof GUIDES)[number];
 
 export interface Scene {
   lab: Lab;

@@ -26,6 +26,7 @@ export class Terminal {
   /** What came since the last line ended. */
   private screen = "";
   private answered = 0;
+  private interrupt: RegExp | undefined;
   private readonly answers: Answers;
   private readonly terminal: Bun.Terminal;
   private readonly child: Bun.Subprocess;
@@ -73,6 +74,11 @@ export class Terminal {
     return { stdout: "", stderr: this.output(before), exitCode: Number(code) };
   }
 
+  /** Ctrl-C is typed once, when what is on the screen has these words. */
+  interruptAt(words: RegExp) {
+    this.interrupt = words;
+  }
+
   async [Symbol.asyncDispose]() {
     // as a window that is closed: whatever runs there gets a hangup from the kernel
     this.terminal.close();
@@ -86,6 +92,10 @@ export class Terminal {
 
   private shows(bytes: Uint8Array) {
     this.screen += this.decoder.decode(bytes, { stream: true });
+    if (this.interrupt?.test(this.screen)) {
+      this.interrupt = undefined;
+      this.terminal.write("\u0003");
+    }
     const unanswered = this.screen.slice(this.answered);
     const answer = this.screen.includes(RUNS) ? this.answers(unanswered) : undefined;
     if (answer !== undefined) {

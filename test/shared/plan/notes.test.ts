@@ -45,11 +45,18 @@ test("where the kubelet must not be started yet, the plan says so first, and wha
   ];
   const next = ["systemctl cat kubelet", "./bunw scripts/00-assess.ts"];
   const [note] = firstNotes(
-    { course: ["hold"], damaged: true, damage, next } as never,
+    { course: ["hold"], damaged: true, damage, next, node: "m1" } as never,
     { said: {}, unkept: {}, lost: NONE_LOST, seen: NONE_SEEN } as never,
   );
   expect(note).toEqual({
     text: "Do not start or restart the kubelet before this: its file of flags is missing. Then print the plan again.",
     commands: ["systemctl cat kubelet", "./bunw scripts/plan.ts"],
+    decides: "first",
+    ways: [
+      {
+        does: "Type it on m1: systemctl cat kubelet",
+        acts: [{ do: "type", on: ["m1"], command: "systemctl cat kubelet", sideBySide: false }],
+      },
+    ],
   });
 });

@@ -253,3 +253,23 @@ test.each(["all-lost", "expired", "ha-all-lost", "pki-lost-alive", "user", "with
 test("a node that no plan reaches as a worker is known by its address, as ever", () => {
   expect(sshLines("root", [cp2], "rm -rf x")[0]!.text).toBe("ssh -n root@10.0.0.2 'rm -rf x'");
 });
+
+test("Ctrl-C ends a block of nodes side by side, at once and on all of them", async () => {
+  using box = sandbox();
+  const machine = operatorsMachine(box.dir, ["cp1 10.0.0.1", "cp2 10.0.0.2"]);
+  const sleeps = ["cp1", "cp2"].map((at) => ({ at, text: "echo begun; sleep 600; echo ended" }));
+  await using bash = new Terminal([], { cwd: machine.cwd, env: machine.env });
+  bash.interruptAt(/cp1: begun[\s\S]*cp2: begun|cp2: begun[\s\S]*cp1: begun/);
+  const { stderr, exitCode } = await bash.paste(sideBySide(sleeps)[0]!.text);
+  expect([exitCode, stderr]).toEqual([130, expect.stringContaining("stopped here")]);
+  expect(stderr).not.toContain("ended");
+  const left = Bun.spawnSync(["pgrep", "-f", `^sleep 600$`], { stdout: "pipe" }).stdout.toString();
+  expect(left.split("\n").filter((pid) => pid && isChildOf(pid, box.dir))).toEqual([]);
+});
+
+/** A process whose working directory is below the folder. */
+function isChildOf(pid: string, dir: string): boolean {
+  return Bun.spawnSync(["readlink", `/proc/${pid}/cwd`], { stdout: "pipe" })
+    .stdout.toString()
+    .startsWith(dir);
+}

@@ -1,0 +1,156 @@
+/**
+ * Follows a plan as `repair` does, by its own code: the lab is the way to the nodes, in the place of ssh, and a person who
+ * answers by the words of the way that is meant. What is typed goes through `type`, as in every rehearsal.
+ */
+import { existsSync } from "node:fs";
+import { Fail } from "../../../shared/fail.ts";
+import { ENDS, repairAll } from "../../../shared/follow/follow-plan.ts";
+import { CONNECTION_LOST, type Host, type Output, type Transport } from "../../../shared/follow/host.ts";
+import { sha256Of } from "../../../shared/follow/kit-file.ts";
+import type { AskedNow, Person } from "../../../shared/follow/person.ts";
+import { newSession } from "../../../shared/follow/session.ts";
+import { linesOfRunbook } from "../../../shared/follow/trusted-plan.ts";
+import { UNPACK } from "../../../tools/pack/pack-kit.ts";
+import { INTRUDER_HOME } from "../attacker/intruder.ts";
+import type { Machine } from "../machine/machine.ts";
+import { restartBarePods } from "./printed.ts";
+import { KIT, note, type Scene, type } from "./scene.ts";
+
+/** What an operator chooses where a scenario says nothing else: the way that continues. */
+export const USUAL: readonly RegExp[] = [
+  /^Yes: stop the loss/,
+  /is a worker$/,
+  /^Type it on /,
+  /^Make new keys/,
+  /^Begin$/,
+  /^No$/,
+  /^Yes: they are restarted/,
+];
+
+export interface HowToRepair {
+  /** Tried before the usual ones. */
+  ways?: readonly RegExp[];
+  /** The disk is searched as well. */
+  deep?: boolean;
+  /** Names of nodes that never come back. */
+  without?: readonly string[];
+  /** After the repair: its end, which removes what it has saved. */
+  cleansUp?: boolean;
+}
+
+/** Errors: Fail where it does not end repaired and verified. */
+export async function followRepair(
+  scene: Scene,
+  { ways = [], deep = false, without = [], cleansUp = false }: HowToRepair,
+) {
+  const { lab } = scene;
+  const [first] = lab.controlPlanes as [Machine, ...Machine[]];
+  const owned = lab.nodes.filter((node) => existsSync(node.path(INTRUDER_HOME)));
+  const end = await repairAll(
+    newSession({
+      transport: new LabNodes(scene),
+      person: new Operator(scene, [...ways, ...USUAL]),
+      kit: { path: scene.kit, sum: sumIn(scene.kit), unpack: UNPACK },
+      known: linesOfRunbook(await Bun.file(`${import.meta.dir}/../../../RUNBOOK.md`).text()),
+      first: { name: first.ip, address: first.ip, user: "root", kit: KIT },
+      words: { lost: without },
+      ...{ deep, cleansUp, mayMakeKeys: false, mayBegin: false, again: "npm run repair" },
+      ...{ folder: process.env.TMPDIR ?? "/tmp", log: { add: () => undefined } },
+      addresses: new Map(owned.map(({ nodeName, ip }) => [nodeName, ip])),
+    }),
+  );
+  if (end !== ENDS.repaired)
+    throw new Fail(`repair ended with ${end}`, { hint: "what is on its screen? Look with --keep" });
+}
+
+function sumIn(kit: string): string {
+  return sha256Of(Bun.spawnSync(["tar", "-xzOf", kit, "SHA256SUMS"]).stdout);
+}
+
+class LabNodes implements Transport {
+  readonly #scene: Scene;
+
+  constructor(scene: Scene) {
+    this.#scene = scene;
+  }
+
+  #machine({ name, address }: Host): Machine {
+    const machine = this.#scene.lab.nodes.find(({ ip, nodeName }) => ip === address || nodeName === name);
+    if (machine) return machine;
+    throw new Fail(`No node of the lab has the address "${address}"`, { hint: "look at the plan's nodes" });
+  }
+
+  /** A machine that is off runs nothing. */
+  async meet(host: Host): Promise<boolean> {
+    return (await this.#bare(host, "true")).exitCode === 0;
+  }
+
+  async #bare(host: Host, command: string, input?: Uint8Array): Promise<Output> {
+    try {
+      return await this.#machine(host).run(["sh", "-c", command], { ...(input && { input }) });
+    } catch (err) {
+      return { exitCode: CONNECTION_LOST, stdout: "", stderr: String(err) };
+    }
+  }
+
+  async run(
+    host: Host,
+    command: string,
+    { input, onLine }: Parameters<Transport["run"]>[2] = {},
+  ): Promise<Output> {
+    const line = command.replace(`cd ${KIT} && `, "");
+    const isTyped = /^(?:\.\/bunw |systemctl |for p in|kubectl |umask 077 && head|shred )/.test(line);
+    if (input || !isTyped) return await this.#bare(host, command, input);
+    if (line.includes("04-sa-tokens.ts retire")) await restartBarePods(this.#scene);
+    const part = /scripts\/0([0-5])-/.exec(line)?.[1];
+    const { exitCode, raw, stderr } = await type(this.#scene, this.#machine(host), line, {
+      exit: [0, 1, 2, 3, 4],
+      part: part === undefined ? 0 : Number(part),
+    });
+    for (const text of stderr.split("\n")) onLine?.(text);
+    return { exitCode, stdout: raw, stderr };
+  }
+
+  async onTerminal(host: Host, command: string): Promise<number> {
+    return (await this.run(host, command)).exitCode;
+  }
+
+  async pipe(from: Host, pack: string, to: Host, unpack: string): Promise<string | undefined> {
+    this.#scene.say(`carries from ${from.name} to ${to.name}: ${pack}`);
+    const packed = await this.#bare(from, `set -e; (${pack}) | base64`);
+    const input = Buffer.from(packed.stdout);
+    const { exitCode, stderr } = await this.#bare(to, `base64 -d | (${unpack})`, input);
+    return packed.exitCode === 0 && exitCode === 0 ? undefined : `${packed.stderr}${stderr}`.trim();
+  }
+}
+
+class Operator implements Person {
+  readonly isThere = true;
+  readonly #scene: Scene;
+  readonly #ways: readonly RegExp[];
+
+  constructor(scene: Scene, ways: readonly RegExp[]) {
+    this.#scene = scene;
+    this.#ways = ways;
+  }
+
+  async choose({ text, ways }: AskedNow): Promise<number | undefined> {
+    const index = chosenOf(ways, this.#ways);
+    note(this.#scene, "repair asks", `${text[0]} → ${ways[index]}`);
+    return index;
+  }
+
+  async path(question: string): Promise<string | undefined> {
+    note(this.#scene, "repair asks", question);
+    return undefined;
+  }
+}
+
+/** The first way that is meant; none: the last one, which ends. */
+export function chosenOf(ways: readonly string[], meant: readonly RegExp[]): number {
+  for (const one of meant) {
+    const index = ways.findIndex((way) => one.test(way));
+    if (index >= 0) return index;
+  }
+  return ways.length - 1;
+}
