@@ -8,7 +8,7 @@ import { shell } from "../shell-line.ts";
 import { Damaged } from "./protobuf.ts";
 import { openRegular } from "./raft-files.ts";
 
-/** What was done to a file, and what brings it back. */
+/** A change that was made to a file, and the line that brings it back. */
 export class ChangedFile extends Damaged {
   /** Writes it to another file as it was; undefined where only the original has all of it. */
   readonly lineTo: ((to: string) => string) | undefined;

@@ -69,8 +69,8 @@ type Row = (typeof SHARED_KEYS)[number];
 /** A strange CA in certificatesDir says nothing of the cluster's; etcd's data does. */
 function clusterKeys(known: Known): ReadonlySet<string> {
   const row = SHARED_KEYS.find(({ keyFile }) => keyFile === "ca.key")!;
-  const here = strangeCa(known) ? new Set<string>() : keysIn(known.certificatesDir, row);
-  return here.size > 0 ? here : trustedKeys(known.cluster?.oldCaPem);
+  const keysHere = strangeCa(known) ? new Set<string>() : keysIn(known.certificatesDir, row);
+  return keysHere.size > 0 ? keysHere : trustedKeys(known.cluster?.oldCaPem);
 }
 
 function keysIn(folder: string, { publicFile, keyFile }: Row): ReadonlySet<string> {

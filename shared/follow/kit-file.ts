@@ -5,6 +5,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { Fail } from "../fail.ts";
+import { sha256Of } from "../hand-over/backup-mark.ts";
 import { kitProgram } from "../plan/paste-files.ts";
 import { readRunbook } from "../plan/runbook.ts";
 import { say } from "../run.ts";
@@ -71,8 +72,4 @@ function packItself(path: string): string[] {
     });
   const names = readFileSync(join(HOME, SUMS), "utf8").match(/(?<=^[0-9a-f]{64} {2}).+$/gm) ?? [];
   return ["tar", "-czf", path, "--owner=0", "--group=0", "--", ...names, SUMS];
-}
-
-export function sha256Of(bytes: Uint8Array): string {
-  return new Bun.CryptoHasher("sha256").update(bytes).digest("hex");
 }

@@ -78,11 +78,11 @@ async function remember(session: Session, plan: PlanData) {
 
 /** Undefined: the operator says none, and the node is left out. Errors: Fail where it is no address. */
 async function operatorsAddress(session: Session, name: string, why: string): Promise<string | undefined> {
-  const said =
+  const typed =
     session.addresses.get(name) ??
     (await session.person.path(`${plainLine(why)}. The address of ${name}, or nothing to leave it out`));
-  if (said === undefined || isIP(said) > 0) return said;
-  throw new Fail(`"${plainLine(said)}" is no IP address`, {
+  if (typed === undefined || isIP(typed) > 0) return typed;
+  throw new Fail(`"${plainLine(typed)}" is no IP address`, {
     hint: `give it with the line: --address ${name}=IP`,
   });
 }
