@@ -29,8 +29,8 @@ export function searchBeside(foundKeys: FoundKeys, { certificatesDir }: Pick<Pki
 
 function foldersBeside(certificatesDir: string): string[] {
   const own = new Set([certificatesDir, CONF]);
-  const around = new Set([...own, ...[...own].map(dirname)]);
-  const all = [...around].flatMap((dir) => attempt(() => list(dir), []).map((name) => join(dir, name)));
+  const neighbours = new Set([...own, ...[...own].map(dirname)]);
+  const all = [...neighbours].flatMap((dir) => attempt(() => list(dir), []).map((name) => join(dir, name)));
   return [...new Set(all)].filter((path) => !own.has(path) && isOwnFolder(path)).slice(0, MOST_FOLDERS);
 }
 
