@@ -1,0 +1,97 @@
+/**
+ * One to three changes of any bytes of a small member's log and database, seeded: none leads to an exact answer that is
+ * not all, or to another key. `MUTATIONS=2000` takes fewer.
+ */
+import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { gunzipSync } from "node:zlib";
+import { random } from "../pretend/damage.ts";
+import { sandbox } from "../pretend/sandbox.ts";
+import { makeRoom } from "../pretend/write-wal.ts";
+import { Judge, WRONG } from "./judge.ts";
+import { IS_SAMPLE } from "./sample.ts";
+
+setDefaultTimeout(24 * 3_600_000);
+
+const MUTATIONS = Number(process.env.MUTATIONS || (IS_SAMPLE ? 40 : 100_000));
+const RELEASES = ["3.5.21", "3.6.13"];
+const FIXTURES = `${import.meta.dirname}/../fixtures/etcd`;
+
+const box = sandbox();
+afterAll(() => box[Symbol.dispose]());
+
+/** "snap/db", "wal/NAME.wal". */
+type Files = Map<string, Buffer>;
+
+function filesOf(release: string): Files {
+  const names = readdirSync(`${FIXTURES}/${release}`).filter((name) => name.endsWith(".gz"));
+  return new Map(
+    names.map((name) => [
+      name.replace("_", "/").replace(/\.gz$/, ""),
+      gunzipSync(readFileSync(`${FIXTURES}/${release}/${name}`)),
+    ]),
+  );
+}
+
+function write(dir: string, files: Files) {
+  for (const folder of ["snap", "wal"]) mkdirSync(`${dir}/member/${folder}`, { recursive: true });
+  for (const [name, bytes] of files) writeFileSync(`${dir}/member/${name}`, bytes);
+  for (const name of files.keys()) if (name.startsWith("wal/")) makeRoom(`${dir}/member/${name}`);
+}
+
+type Change = (bytes: Buffer, pick: (n: number) => number) => unknown;
+
+const from = (bytes: Buffer, pick: (n: number) => number, of = 512) => pick(bytes.length) & -of;
+const CHANGES: Record<string, Change> = {
+  bit(bytes, pick) {
+    const at = pick(bytes.length);
+    bytes[at]! ^= 1 << pick(8);
+    return bytes;
+  },
+  byte(bytes, pick) {
+    bytes[pick(bytes.length)] = pick(256);
+    return bytes;
+  },
+  zeros(bytes, pick) {
+    const at = from(bytes, pick);
+    return bytes.fill(0, at, Math.min(at + 512 * (1 + pick(16)), bytes.length));
+  },
+  copied(bytes, pick) {
+    const at = from(bytes, pick);
+    return bytes.copyWithin(from(bytes, pick), at, at + 512 * (1 + pick(16)));
+  },
+  noise(bytes, pick) {
+    const at = from(bytes, pick);
+    for (let i = at; i < Math.min(at + 512, bytes.length); i++) bytes[i] = pick(256);
+    return bytes;
+  },
+};
+
+/** Files with one to three changes, and which they are. Zeros that reach the log's end may cover whole records. */
+function changed(files: Files, pick: (n: number) => number) {
+  const now = new Map([...files].map(([name, bytes]) => [name, Buffer.from(bytes)]));
+  const names = [...now.keys()].filter((name) => !name.endsWith(".snap"));
+  const made: string[] = [];
+  for (let count = 1 + pick(3); count > 0; count--) {
+    const [name, kind] = [names[pick(names.length)]!, Object.keys(CHANGES)[pick(5)]!];
+    CHANGES[kind]!(now.get(name)!, pick);
+    made.push(`${kind} in ${name.slice(0, 4)}`);
+  }
+  return { now, made };
+}
+
+for (const release of RELEASES)
+  test(`etcd ${release}: wrong, 0 of ${MUTATIONS / RELEASES.length} changes`, async () => {
+    const files = filesOf(release);
+    write(`${box.dir}/${release}`, files);
+    const judge = new Judge(`${box.dir}/all-${release}`, `${box.dir}/${release}/member/wal`);
+    const outcomes: Record<string, number> = {};
+    for (let seed = 1; seed <= MUTATIONS / RELEASES.length; seed++) {
+      const { now, made } = changed(files, random(seed));
+      write(`${box.dir}/disk`, now);
+      const outcome = await judge.outcomeOf("/disk", made.includes("zeros in wal/"));
+      outcomes[outcome] = (outcomes[outcome] ?? 0) + 1;
+      if (outcome.startsWith(WRONG)) expect(`seed ${seed}, ${made.join(", ")}: ${outcome}`).toBe("");
+    }
+    console.log(`etcd ${release}: ${Bun.inspect(outcomes, { compact: true })}`);
+  });
