@@ -143,7 +143,7 @@ function lostBeside(node: Node, { data, certificatesDir, home, etcd }: PartialFa
   );
 }
 
-const EXTERNAL = "RUNBOOK-MORE If etcd is external";
+const EXTERNAL = 'see RUNBOOK-MORE "If etcd is external"';
 
 async function etcdRows(
   { etcd: { runs, unit, servers }, from, unreached }: WithoutData,

@@ -239,7 +239,7 @@ test("lost, and nothing decides: refused before anything is stopped, with what e
   using node = await pretendNode({ etcd: said({ kubeadm: `${OLD}:6443`, clusterInfo: LB }) });
   const what =
     /^Nothing decides the address of this cluster's API: kubeadm-config: \S+:6443 \(does not answer\) {3}cluster-info: \S+:6443 /;
-  const again = /^give it: \.\/bunw scripts\/01-etcd\.ts --new-cas --endpoint HOST:PORT$/;
+  const again = /^give the API's address: \.\/bunw scripts\/01-etcd\.ts --new-cas --endpoint HOST:PORT$/;
   await expectRefusal(node, "01-etcd --new-cas", what, again, REFUSED);
   expect(await node.run(`01-etcd --dry-run --new-cas --endpoint ${LB}`)).toMatchObject({ exitCode: 0 });
   using later = await pretendNode({ kind: "healthy control plane node" });

@@ -261,7 +261,7 @@ test("00-salvage secret takes no certificate key from the environment, which eve
   });
   expect([exitCode, stderr]).toEqual([
     1,
-    expect.stringContaining("hint: give --certificate-key-file FILE\n  Or run this in a terminal"),
+    expect.stringContaining("hint: give --certificate-key-file FILE\n  Or run this script in a terminal"),
   ]);
 });
 

@@ -138,7 +138,7 @@ test.each([
     node,
     "01-etcd",
     "etcd answers, but it is not the old one",
-    "nothing was written to it",
+    "nothing was written to this etcd",
   );
 });
 

@@ -47,7 +47,7 @@ const PLACES: [where: string, kind: NonNullable<NodeOptions["kind"]>, code: numb
     without("hand-over", "03-join", "restore").map((line) => [
       line,
       /^This is no control plane node: /,
-      /^run it on (a|each) control plane node/,
+      /^run (?:it|this script) on (a|each) control plane node/,
     ]),
   ],
   [
@@ -62,7 +62,7 @@ const PLACES: [where: string, kind: NonNullable<NodeOptions["kind"]>, code: numb
           /kubeadm/,
         ],
       ),
-      ["00-salvage", /^This is no control plane node: /, /^run it on each control plane node/],
+      ["00-salvage", /^This is no control plane node: /, /^run this script on each control plane node/],
     ],
   ],
   ["a worker has nothing to pack", "worker", 1, [NOTHING_TO_PACK]],
@@ -94,7 +94,7 @@ const PLACES: [where: string, kind: NonNullable<NodeOptions["kind"]>, code: numb
       ["03-workers approve", /^There is no \/etc\/kubernetes\/admin\.conf$/, /^run part 2 first: /],
       ["04-sa-tokens", /^The shared keys are not there$/, /^run parts 1 and 2 first: /],
       ["04-sa-tokens retire", /^There is no \/etc\/kubernetes\/admin\.conf$/, /^run part 2 first: /],
-      ["hand-over unpack keys.age", /^There is no file "keys\.age"$/, /^pack writes it/],
+      ["hand-over unpack keys.age", /^There is no file "keys\.age"$/, /^copy the bundle here with scp: pack writes it/],
       NOTHING_TO_PACK,
     ],
   ],

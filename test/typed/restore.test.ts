@@ -216,7 +216,7 @@ test.each(["at the first question", "later"])(
     expect({ exitCode, stderr }).toMatchObject({ exitCode: 3 });
     expect(stderr).toContain(`The old control plane still answers: m1's etcd at ${SHOWN_ADDRESS}:2380`);
     expect(stderr).toMatch(
-      /\. Nothing was changed\nhint: repair it: .*\n {2}If .* there systemctl disable --now kubelet; for p in .*restore\.ts snapshot\.db --as m1 --lost-on m1\n$/,
+      /\. Nothing was changed\nhint: repair the old control plane: .*\n {2}If .* on those nodes systemctl disable --now kubelet; for p in .*restore\.ts snapshot\.db --as m1 --lost-on m1\n$/,
     );
     expect(node.exists("/var/lib/etcd")).toBe(false);
   },

@@ -20,7 +20,8 @@ const pages: Record<string, string> = {
 function wrongWay(mend: string): string[] {
   const scripts = [...mend.matchAll(/\.\/bunw (scripts\/[\w-]+\.ts)/g)].map(([, script]) => script!);
   const lost = scripts.filter((script) => !existsSync(join(HOME, script)));
-  const [named, page, place] = /(RUNBOOK(?:-MORE)?) (.+)$/.exec(mend) ?? [];
+  const [named, page, quoted] = /(RUNBOOK(?:-MORE)?) (.+)$/.exec(mend) ?? [];
+  const [, place] = /^"(.+)"$/.exec(quoted ?? "") ?? [];
   const isThere =
     !named ||
     pages[page!]!.split("\n").some(
@@ -29,12 +30,14 @@ function wrongWay(mend: string): string[] {
   return [...lost, ...(isThere ? [] : [named!]), ...(mend === "" ? ["nothing"] : [])];
 }
 
-test("a script, or a place of the runbook, that is not there is seen", () => {
-  expect(wrongWay("./bunw scripts/09-none.ts, RUNBOOK No such part")).toEqual([
+test("a script, or a place of the runbook, that is not there is seen, and a place that is not quoted", () => {
+  expect(wrongWay('./bunw scripts/09-none.ts, RUNBOOK "No such part"')).toEqual([
     "scripts/09-none.ts",
-    "RUNBOOK No such part",
+    'RUNBOOK "No such part"',
   ]);
-  expect(wrongWay("RUNBOOK What expires soon")).toEqual(["RUNBOOK What expires soon"]);
+  expect(wrongWay('RUNBOOK "What expires soon"')).toEqual(['RUNBOOK "What expires soon"']);
+  expect(wrongWay("RUNBOOK-MORE What expires soon")).toEqual(["RUNBOOK-MORE What expires soon"]);
+  expect(wrongWay('see RUNBOOK-MORE "What expires soon"')).toEqual([]);
 });
 
 test.each(Object.entries(KINDS))(
