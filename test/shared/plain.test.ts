@@ -42,9 +42,9 @@ test.each<[string, () => unknown]>([
   expect(text).not.toMatch(/[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e\u200b\u2028]/);
 });
 
-test("a stranger's newline does not begin a line of ours; our own do", async () => {
+test("a stranger's newline does not begin a line of ours; each argument of ours is a line", async () => {
   expect(await spoken(() => say("csr\n  w1: approved"))).toBe("  csr\\n  w1: approved");
-  expect(await spoken(() => tell("one\ntwo"))).toBe("one\ntwo");
+  expect(await spoken(() => tell("one", "two\nthree"))).toBe("one\ntwo\\nthree");
 });
 
 test("a stranger's sentence is short, no line is without end, and an answer for programs is whole", async () => {

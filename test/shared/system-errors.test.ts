@@ -50,5 +50,5 @@ test.each([
   ["a word of every object", Object.assign(new Error("odd"), { code: "constructor" })],
   ["a bug", new TypeError("odd")],
 ])("%s keeps its stack", async (_, err) => {
-  expect(await screenOf(err)).toMatch(/odd[\s\S]*\n\s+at .*system-errors\.test\.ts/);
+  expect(await screenOf(err)).toMatch(/odd[\s\S]*\n {2}\|\s+at .*system-errors\.test\.ts/);
 });
