@@ -25,8 +25,8 @@ async function main() {
 }
 
 export function printDrill(found: Drill) {
-  const { node, kubernetes, files, servers, lost, backup, others, due, stops, allBack, todo } =
-    found;
+  const { node, kubernetes, files, servers, lost, backup, snapshot, others, due, stops } = found;
+  const { allBack, todo } = found;
   answer(
     `kube-pki-repair ${VERSION}   drill, reads only   node ${node}   Kubernetes ${kubernetes}`,
   );
@@ -41,6 +41,7 @@ export function printDrill(found: Drill) {
     else rows.push(bad(file.path, "lost", detail));
   }
   if (backup) rows.push(backup.fits ? ok(BACKUP, backup.says) : bad(BACKUP, "none", backup.says));
+  if (snapshot) rows.push(snapshotRow(snapshot));
   printLines([...rows, ...stops.map(({ message }) => bad("the repair", "stops", message))]);
   if (others.length > 0)
     answerLines(["", `  not rebuilt, and named by no flag: ${listed(others)}`]);
@@ -99,6 +100,9 @@ const bad = (what: string, state: string, detail: string): TableRow => ({
   ...{ what, result: "failed", state, detail },
 });
 
+const snapshotRow = ({ path, fits, says }: NonNullable<Drill["snapshot"]>) =>
+  fits ? ok(path, says) : bad(path, "no snapshot", says);
+
 const isBack = ({ differences }: { differences: string[] }) => differences.length === 0;
 
 /** One line for all files that come back; a line for each that does not. */
@@ -124,7 +128,8 @@ function serverRows(servers: Drill["servers"]): TableRow[] {
 }
 
 const USAGE = `Usage:
-    ./bunw scripts/drill.ts [--bundle FILE] [--backup DIR] [--json] [--etcd-data DIR]
+    ./bunw scripts/drill.ts [--bundle FILE] [--backup DIR] [--snapshot FILE] [--json]
+                            [--etcd-data DIR]
 
 On a healthy control plane node: repairs it in memory, as if /etc/kubernetes were deleted and no old
 key were found. Compares that with the files here, and says what would not come back, and what to do
@@ -133,6 +138,7 @@ about it now. Reads only.
 Options:
     --bundle FILE    The bundle of hand-over pack: does it still have the current keys?
     --backup DIR     Your copies of files that nobody can rebuild: are they current?
+    --snapshot FILE  A snapshot of etcd: is it whole, and this cluster's, by the rules of restore?
     --json           Print the same for programs: each file as it is, and as it would be.
 
 Exit codes: 0 all would come back, 1 could not look, 2 not all, 3 refused: this node is not well`;
@@ -140,6 +146,7 @@ Exit codes: 0 all would come back, 1 could not look, 2 not all, 3 refused: this 
 const OPTIONS = {
   bundle: { type: "string", path: "proved" },
   backup: { type: "string", path: "trusted" },
+  snapshot: { type: "string", path: "trusted" },
   json: { type: "boolean" },
   "etcd-data": { type: "string", path: "proved" },
 } as const;

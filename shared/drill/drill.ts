@@ -24,6 +24,7 @@ import { dueCas } from "../renew/renewal.ts";
 import { copiesIn } from "../salvage/backup-files.ts";
 import { SERVERS } from "../static-pods/wanted-manifests.ts";
 import { compareFiles, compareServers, filesOf } from "./compared.ts";
+import { snapshotState } from "./kept-snapshot.ts";
 import { asIfGone, type KeptFile, rehearseRepair, type Stop, todosOf } from "./rehearsed-repair.ts";
 
 interface DrillOptions {
@@ -31,6 +32,8 @@ interface DrillOptions {
   /** The bundle of `hand-over pack`, and a folder with copies of files that nobody can rebuild. */
   bundle?: string | undefined;
   backup?: string | undefined;
+  /** A snapshot of etcd. */
+  snapshot?: string | undefined;
 }
 
 /** The shape of `drill --json`. */
@@ -51,7 +54,7 @@ export async function drill(options: DrillOptions): Promise<Drill> {
 const KUBERNETES = "/etc/kubernetes";
 
 /** The same at normal priority. */
-export async function repairAndCompare({ etcdData, bundle, backup: folder }: DrillOptions) {
+export async function repairAndCompare({ etcdData, bundle, backup: folder, snapshot }: DrillOptions) {
   const { cp, blind } = await look(etcdData);
   await refuseDamaged(cp);
   const present = filesOf(cp);
@@ -70,6 +73,7 @@ export async function repairAndCompare({ etcdData, bundle, backup: folder }: Dri
     lost,
     /** The backup of the shared keys; unset in external CA mode: there is nothing to pack. */
     ...(!cp.facts.externalCa && { backup: backupState(cp.facts.certificatesDir, bundle) }),
+    ...(snapshot !== undefined && { snapshot: await snapshotState(snapshot, cp.cluster) }),
     /** CAs to be renewed on the living cluster, whatever is lost. */
     ...(due && { due }),
     /** Reasons why the repair would stop. With copies of all lost files it could read the data. */

@@ -25,6 +25,7 @@ import {
 import { refuseWhereNothingFits } from "../static-pods/preflight.ts";
 import { refuseOtherFolder, serversWork, sharedActions } from "../static-pods/work.ts";
 import { type ComparedFile, type ComparedServer, filesOf } from "./compared.ts";
+import type { KeptSnapshot } from "./kept-snapshot.ts";
 
 /**
  * While `action` runs, these folders count as deleted, and nothing is written or said; afterwards all of it
@@ -103,11 +104,13 @@ interface Found {
   lost: KeptFile[];
   /** Unset in external CA mode. */
   backup?: BackupState;
+  /** Set if the operator has named one. */
+  snapshot?: KeptSnapshot;
   stops: Stop[];
 }
 
 /** Lines for a shell. */
-export function todosOf({ files, servers, lost, backup, stops }: Found): string[] {
+export function todosOf({ files, servers, lost, backup, snapshot, stops }: Found): string[] {
   const changed = files.filter(({ differences }) => differences.length > 0);
   const todo = stops
     .filter(({ byCopies }) => !byCopies || lost.length === 0)
@@ -116,6 +119,7 @@ export function todosOf({ files, servers, lost, backup, stops }: Found): string[
     todo.push(
       `# ${backup.says}: without the old keys every node rejoins and every pod restarts\n${backup.command}`,
     );
+  if (snapshot && !snapshot.fits) todo.push(`# ${snapshot.says}\n${snapshot.command}`);
   const unkept = lost.filter(({ kind, kept }) => kind !== "socket" && kept !== "same");
   if (unkept.length > 0) todo.push(keepCopies(unkept));
   for (const file of changed) todo.push(bringInto(file));

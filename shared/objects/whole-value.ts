@@ -99,7 +99,7 @@ function checkFields(message: Uint8Array, belongs: (number: number, wire: number
 }
 
 function inJson(key: string, value: Uint8Array): ValueFinding[] {
-  const group = `JSON in ${folderOf(key)}`;
+  const group = `JSON in ${folderOf(key, 2)}`;
   let object: unknown;
   try {
     object = JSON.parse(Buffer.from(value).toString("utf8"));
@@ -145,9 +145,9 @@ function sealFault(value: Uint8Array): string | undefined {
     : undefined;
 }
 
-/** "/registry/pods" of "/registry/pods/default/web". */
-function folderOf(key: string): string {
-  return key.split("/", 3).join("/");
+/** "/registry/pods" of "/registry/pods/default/web"; with two parts "/registry". */
+function folderOf(key: string, parts = 3): string {
+  return key.split("/", parts).join("/");
 }
 
 function latin1(bytes: Uint8Array): string {

@@ -103,7 +103,7 @@ export function refuseOtherCa({ oldCaPem }: Pick<Cluster, "oldCaPem">, confirmed
  * The newest Lease of a control plane node's kubelet, which no other kubelet writes: a file's own time is that of its
  * last copy.
  */
-export function takenAt({ data, cluster }: Content): Date | undefined {
+export function takenAt({ data, cluster }: Pick<Content, "data" | "cluster">): Date | undefined {
   const times = controlPlaneNames(cluster.nodes)
     .map((name) => attempt(() => readObject<StoredObject>(data, `leases/kube-node-lease/${name}`), undefined))
     .map((lease) => Date.parse((lease?.spec as { renewTime?: string } | undefined)?.renewTime ?? ""))

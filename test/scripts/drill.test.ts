@@ -11,12 +11,21 @@ import { manifestText } from "../../shared/manifests/on-disk.ts";
 import { reduced } from "../../shared/manifests/repair-changes.ts";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
-import { FACTS, healthyCp, manifest, mirrorPod, type Objects, write } from "../pretend/cluster.ts";
+import {
+  clusterObjects,
+  FACTS,
+  healthyCp,
+  manifest,
+  mirrorPod,
+  type Objects,
+  write,
+} from "../pretend/cluster.ts";
 import { sameEtcd, serveEtcd } from "../pretend/etcd.ts";
-import { expectTranscript, pretendNode } from "../pretend/node.ts";
+import { expectTranscript, MEMBER, pretendNode } from "../pretend/node.ts";
 import { newKeyOf } from "../pretend/old-keys.ts";
 import { serveRunning } from "../pretend/running.ts";
 import { encryptionConfig, sealed } from "../pretend/sealed.ts";
+import { snapshotOf } from "../pretend/write-db.ts";
 
 /** Milliseconds. A script takes half a second, on a machine that has nothing else to do. */
 setDefaultTimeout(300_000);
@@ -222,6 +231,24 @@ test.each<[string, (root: string) => void, string, object]>([
   const found = await drillOf({ ...plain, files }, ` --bundle ${bundle}`);
   expect(found.backup).toMatchObject(backup);
   expect(found.allBack).toBe(found.backup!.fits);
+});
+
+test.each([
+  ["a whole one", (bytes: Buffer) => bytes, true],
+  ["one that was cut off", (bytes: Buffer) => bytes.subarray(0, 20_000), false],
+])("drill --snapshot: %s", async (_, change, fits) => {
+  const { ca } = await healthyCp();
+  const puts = Object.entries(clusterObjects(ca.cert)).map(
+    ([key, object]) => [`/registry/${key}`, JSON.stringify(object)] as const,
+  );
+  const files = (root: string) => {
+    plain.files(root);
+    write(`${root}/root/night.db`, change(snapshotOf({ members: [MEMBER], puts })));
+  };
+  const found = await drillOf({ ...plain, files }, " --snapshot /root/night.db");
+  expect(found).toMatchObject({ snapshot: { fits }, allBack: fits });
+  const { stdout } = await drilled({ ...plain, files }, "drill --snapshot /root/night.db");
+  expect(stdout).toMatch(fits ? /\/root\/night\.db +ok +as of / : /\/root\/night\.db +!NO SNAPSHOT! /);
 });
 
 test.each([

@@ -101,6 +101,7 @@ test("a dry run writes nothing, and a second run writes over nothing", async () 
   const { exitCode, stderr } = await node.run(`${LINE} --dry-run`);
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain("would write /var/lib/etcd/member");
+  expect(stderr).toContain(`its SHA-256 is right, and each of its ${node.puts.length} values is whole`);
   expect(node.fingerprint()).toEqual(before);
   expect((await node.run(LINE)).exitCode).toBe(0);
   const after = node.fingerprint();
