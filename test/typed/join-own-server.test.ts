@@ -106,7 +106,7 @@ test("where its own balancer never answers it leads to --server, and says so wit
   const [run] = await Promise.all([node.run(join(), { KUBE_PKI_REPAIR_PATIENCE: "0.1" }), itsKubelet(node)]);
   expect(run).toMatchObject({ exitCode: 0 });
   expect(run.stderr).toMatch(
-    /warning: \S+kubelet.conf has the server https:\S+ now, as https:\S+ does not answer: write it, when it does,/,
+    /warning: \S+kubelet.conf has the server https:\S+ now, as https:\S+ does not answer: wait until the API answers at https:\S+\. Then write that address/,
   );
   expect(serverIn(node.read(CONF))).toBe(`https://${ADDRESS}:6443`);
 });
