@@ -18,7 +18,7 @@ export interface KeptSnapshot {
   path: string;
   fits: boolean;
   says: string;
-  /** What to do about it now; "" if it fits. */
+  /** The line to type now; "" if it fits. */
   command: string;
 }
 
@@ -39,17 +39,17 @@ async function look(path: string, here: Cluster): Promise<string> {
   const hasSum = await checkSnapshotFile(path, { skipHashCheck: true });
   using data = readSnapshotData(hostPath(path));
   const { values } = proveSnapshot(path, data);
-  const there = readCluster(data);
+  const itsCluster = readCluster(data);
   const own = trustedKeys(here.oldCaPem);
-  const named = [...trustedKeys(there.oldCaPem)];
+  const named = [...trustedKeys(itsCluster.oldCaPem)];
   if (!named.some((hash) => own.has(hash)))
     throw new Fail(
-      `"${path}" is of another cluster, or from before its CA was made anew: it names ${named.join(", ")}`,
+      `"${path}" is of another cluster, or of one with other CAs: it names ${named.join(", ")}`,
       {
         hint: ANOTHER,
       },
     );
-  const until = minute(takenAt({ data, cluster: there }) ?? data.lastWrite);
+  const until = minute(takenAt({ data, cluster: itsCluster }) ?? data.lastWrite);
   const sum = hasSum ? "its SHA-256 is right" : "without a SHA-256";
   return `as of ${until}, revision ${data.revision}: ${sum}, each of ${values} values is whole`;
 }

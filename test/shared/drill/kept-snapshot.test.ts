@@ -69,7 +69,7 @@ test.each<[string, () => Uint8Array | Promise<Uint8Array>, RegExp, RegExp | stri
   [
     "it is of another cluster",
     async () => snapshotOf({ members: [MEMBER], puts: putsOf((await otherCa()).cert) }),
-    /is of another cluster, or from before its CA was made anew: it names sha256:/,
+    /is of another cluster, or of one with other CAs: it names sha256:/,
     PACK,
   ],
 ])("none that would help (%s): said with what to do now", async (_, made, why, todo) => {
