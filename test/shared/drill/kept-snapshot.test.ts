@@ -51,7 +51,7 @@ test.each<[string, () => Uint8Array | Promise<Uint8Array>, RegExp, RegExp | stri
     "a letter is another",
     () => WHOLE.map((byte, i) => (i === 20_000 ? byte ^ 1 : byte)),
     /^The SHA-256 at the end of "\/night.db" is not that of its content/,
-    /copy it here once more/,
+    /copy the snapshot here once more/,
   ],
   [
     "a page was zeros when it was taken",
