@@ -21,6 +21,7 @@ import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
 import { trustSeen } from "../shared/facts/sa-key.ts";
 import { keepSaid, withWords } from "../shared/facts/said.ts";
 import { refuseExternalCa } from "../shared/facts/signed-elsewhere.ts";
+import { failOf } from "../shared/fail.ts";
 import { begin, type OptionValues } from "../shared/files/operator-files.ts";
 import { managerIsReduced } from "../shared/manifests/repair-changes.ts";
 import { lockNode } from "../shared/node/kept-run.ts";
@@ -80,8 +81,12 @@ async function checkEtcd(values: Values) {
   refuseExternalCa(known);
   const leftOut = withWords(values, known);
   const cp = { ...known, flagsToDrop: leftOut["start-without"] };
+  const isBeforePart1 = (await failOf(() => refuseNoPart1(cp.facts))) !== undefined;
   if (!mode.dryRun) refuseNoPart1(cp.facts);
-  const work = await servers.lookAtServers(cp, values["super-admin"]);
+  const work = await servers.lookAtServers(cp, {
+    superAdmin: values["super-admin"],
+    isBeforePart1,
+  });
   // only a word of this very line takes a member out of etcd
   const saved = leftOut.lost.filter((name) => !values.lost.includes(name));
   const out = { without: [...leftOut.without, ...saved], lost: values.lost };

@@ -202,11 +202,15 @@ async function makeLink({ facts }: ControlPlaneNode) {
  * `refuseUnmakeable`, `refuseLostFiles` and `refuseUnfitNode`; Refused if nothing decides between the witnesses, and something is to be
  * issued.
  */
-export async function lookAtServers(cp: ControlPlaneNode, superAdmin?: boolean): Promise<Work> {
+export async function lookAtServers(
+  cp: ControlPlaneNode,
+  { superAdmin, isBeforePart1 = false }: { superAdmin?: boolean | undefined; isBeforePart1?: boolean } = {},
+): Promise<Work> {
   const running = await runningHere(cp);
   const work = serversWork(cp, superAdmin);
   const issued = issuedPaths(work);
-  refuseUnmakeable(work.pki, cp.facts);
+  // a dry run before part 1 cannot know the keys that part 1 brings or makes
+  if (!isBeforePart1) refuseUnmakeable(work.pki, cp.facts);
   refuseLostFiles(cp, work.pods, startsOf(cp, { running, issued }));
   sayEndpoint(cp);
   if (issued.length > 0) refuseUndecided(cp);

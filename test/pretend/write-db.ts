@@ -89,7 +89,7 @@ export function snapshotOf({ members, puts, buckets = {} }: WrittenSnapshot): Bu
   const content: Content = {
     ...{ alarm: {}, auth: {}, lease: {}, members_removed: {} },
     key: Object.fromEntries(revisions),
-    members: Object.fromEntries(written),
+    members: Object.fromEntries([...written].sort(([a], [b]) => (a < b ? -1 : 1))),
     meta: {
       consistent_index: Buffer.from("0000000000000009", "hex"),
       term: Buffer.from("0000000000000002", "hex"),

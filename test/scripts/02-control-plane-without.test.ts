@@ -64,7 +64,7 @@ test.each(["", " --dry-run"])(
       node,
       `02-control-plane${dry} --lost m2`,
       "etcd cannot answer without m2: 2 of its 2 members have to run, and 1 would be left",
-      /^bring one of them back/,
+      /^bring one of these nodes back/,
       3,
     );
   },
