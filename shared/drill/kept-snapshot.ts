@@ -24,7 +24,7 @@ export interface KeptSnapshot {
 
 /** `cluster`: this node's. */
 export async function snapshotState(path: string, cluster: Cluster): Promise<KeptSnapshot> {
-  const says = await attemptLater(() => look(path, cluster));
+  const says = await attemptLater(() => judgedSnapshot(path, cluster));
   if (!(says instanceof Fail)) return { path, fits: true, says, command: "" };
   return {
     ...{ path, fits: false, says: says.message },
@@ -35,7 +35,7 @@ export async function snapshotState(path: string, cluster: Cluster): Promise<Kep
 const ANOTHER = command("hand-over pack --with-etcd");
 
 /** Errors: as `checkSnapshotFile` and `readSnapshotData`; Fail if it is of another cluster. */
-async function look(path: string, here: Cluster): Promise<string> {
+async function judgedSnapshot(path: string, here: Cluster): Promise<string> {
   const hasSum = await checkSnapshotFile(path, { skipHashCheck: true });
   using data = readSnapshotData(hostPath(path));
   const { values } = proveSnapshot(path, data);

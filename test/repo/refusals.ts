@@ -129,6 +129,6 @@ export const WHERE: Where[] = [
   },
   {
     why: "only drill and other scripts beside the repair, by a word of the same name",
-    of: "drill.ts refuseDamaged",
+    of: "drill.ts refuseDamaged; kept-snapshot.ts judgedSnapshot; snapshot-file.ts checkSnapshotFile",
   },
 ];

@@ -11,7 +11,7 @@ import { makeRoom } from "../pretend/write-wal.ts";
 import { Judge, WRONG } from "./judge.ts";
 import { IS_SAMPLE } from "./sample.ts";
 
-setDefaultTimeout(24 * 3_600_000);
+setDefaultTimeout(3_600_000);
 
 const MUTATIONS = Number(process.env.MUTATIONS || (IS_SAMPLE ? 40 : 100_000));
 const RELEASES = ["3.5.21", "3.6.13"];

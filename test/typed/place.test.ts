@@ -94,7 +94,11 @@ const PLACES: [where: string, kind: NonNullable<NodeOptions["kind"]>, code: numb
       ["03-workers approve", /^There is no \/etc\/kubernetes\/admin\.conf$/, /^run part 2 first: /],
       ["04-sa-tokens", /^The shared keys are not there$/, /^run parts 1 and 2 first: /],
       ["04-sa-tokens retire", /^There is no \/etc\/kubernetes\/admin\.conf$/, /^run part 2 first: /],
-      ["hand-over unpack keys.age", /^There is no file "keys\.age"$/, /^copy the bundle here with scp: pack writes it/],
+      [
+        "hand-over unpack keys.age",
+        /^There is no file "keys\.age"$/,
+        /^copy the bundle here with scp: pack writes it/,
+      ],
       NOTHING_TO_PACK,
     ],
   ],
