@@ -60,6 +60,7 @@ async function decided1(session: Session, decisions: readonly DecisionData[]): P
   if (decisions.length === 0) return undefined;
   const decided = await decideAll(session, decisions);
   if (decided === "changed") return "look again";
+  if (session.isStopping) return ENDS.interrupted;
   if (decided === "end") return ENDS.stopped;
   if (decided === "continue") return undefined;
   const options = optionsThatDecide(decisions).map((line) => `  ${plainLine(line)}`);

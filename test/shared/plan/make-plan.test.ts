@@ -7,9 +7,11 @@ import { assess } from "../../../shared/assess/assess.ts";
 import { lookHere } from "../../../shared/assess/look-here.ts";
 import { deepAsked } from "../../../shared/assess/survivors.ts";
 import { Fail } from "../../../shared/fail.ts";
+import { linesOfRunbook, readPlanData } from "../../../shared/follow/trusted-plan.ts";
 import { typed } from "../../../shared/options.ts";
 import { makePlan } from "../../../shared/plan/make-plan.ts";
 import { planAsMarkdown } from "../../../shared/plan/markdown.ts";
+import { planAsData } from "../../../shared/plan/plan-data.ts";
 import { factsForPlan } from "../../../shared/plan/plan-facts.ts";
 import { planAsPage } from "../../../shared/plan/plan-page.ts";
 import {
@@ -190,11 +192,11 @@ const nobody: Disposable = { [Symbol.dispose]: () => undefined };
 async function decidedFor(asked: Asked) {
   const seen = await lookHere(undefined, asked.endpoint);
   const facts = await factsForPlan(seen.known ?? {}, asked);
-  const plan = makePlan(
-    await assess(seen, { deep: deepAsked({ deep: true, "no-disk": true }), lost: facts.lost }),
-    facts,
-    RUNBOOK,
-  );
+  const assessed = await assess(seen, { deep: deepAsked({ deep: true, "no-disk": true }), lost: facts.lost });
+  const plan = makePlan(assessed, facts, RUNBOOK);
+  // repair types nothing else: each line of each of these plans passes its closed list
+  const data = planAsData(plan, facts, assessed.damaged);
+  expect(readPlanData(JSON.stringify(data), linesOfRunbook(RUNBOOK)).ended).toBe("ok");
   const notes = [...plan.first, ...plan.parts.flatMap((part) => part.notes)];
   return {
     nodes: plan.nodes.map((node) => Object.values(node).map(String).join(" ")),
