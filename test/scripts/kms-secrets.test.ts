@@ -131,7 +131,7 @@ test("where nobody has the encryption configuration: it holds no key, so it is w
   expect([exitCode, stderr]).toEqual([
     3,
     expect.stringContaining(
-      "names only a KMS plugin holds no key, and has its lines in RUNBOOK-MORE Files that kubeadm never made",
+      'names only a KMS plugin holds no key: RUNBOOK-MORE "Files that kubeadm never made" has the lines for it',
     ),
   ]);
 });
