@@ -12,7 +12,7 @@ import type { NodeData, NoPlanData, PlanData } from "../plan/plan-data.ts";
 import { isName } from "../plan/plan-node.ts";
 import { say, tell } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { CONNECTION_LOST, type Host, inKit, type Output } from "./host.ts";
+import { type Host, inKit, type Output } from "./host.ts";
 import { Lanes } from "./lanes.ts";
 import type { Session } from "./session.ts";
 import { readPlanData } from "./trusted-plan.ts";
@@ -133,11 +133,8 @@ async function askAll(session: Session, others: readonly NodeData[]): Promise<No
       await bringKit(session, host);
       const output = await answerOf(session, host, (line) => lanes.said(name, line));
       answers.set(name, output.stdout.length <= MOST_ANSWER ? output.stdout : "");
-      lanes.ended(
-        name,
-        output.exitCode !== CONNECTION_LOST,
-        [0, 2].includes(output.exitCode) ? "has answered" : undefined,
-      );
+      const hasAnswered = [0, 2].includes(output.exitCode);
+      lanes.ended(name, hasAnswered, hasAnswered ? "has answered" : undefined);
     } catch (err) {
       if (!(err instanceof Fail)) throw err;
       answers.set(name, "");

@@ -18,6 +18,12 @@ interface SameWay {
   proxyJump: string;
 }
 
+/**
+ * Seconds for which a connection outlives the last command: a person thinks before a question, and one that was killed
+ * leaves none for long.
+ */
+const PERSIST = 600;
+
 const DIRECTLY: SameWay = { port: "22", proxyJump: "none" };
 
 /** The longest part of a line without an end that is kept, in characters. */
@@ -40,7 +46,7 @@ export class Ssh implements Transport, Disposable {
     if (this.#sockets.size === 0) this.#way = await wayTo(host);
     const socket = join(this.#dir, String(this.#sockets.size));
     this.#sockets.set(host, socket);
-    const master = ["-M", "-N", "-f", "-o", "ControlPersist=60"];
+    const master = ["-M", "-N", "-f", "-o", `ControlPersist=${PERSIST}`];
     const asks = ["-o", this.#isAsked ? "StrictHostKeyChecking=ask" : "BatchMode=yes"];
     const child = Bun.spawn(["ssh", ...master, ...asks, ...this.#options(host), loginOf(host)], {
       stdio: [this.#isAsked ? "inherit" : "ignore", "inherit", "inherit"],
