@@ -42,16 +42,12 @@ async function main() {
   const looked = await step("1.1 Look at this node and at etcd's data", () =>
     look(values, newCasOf(values)),
   );
-  const { cp, actions, unitRestarts } = looked;
+  const { cp, actions } = looked;
   const [keysByHand, certificatesByHand, startByHand] = pod.kubeadmLines(cp.facts);
   await step("1.2 Stop what is left of the old control plane", () => stopOldControlPlane(looked));
   await step("1.3 Copy etcd's data and what else is left", () => copyWhatIsLeft(looked));
-  await step("1.4 Make or keep the shared keys", () => pod.makeSharedKeys(cp, actions), keysByHand);
-  await step(
-    "1.5 Issue etcd's certificates",
-    () => (unitRestarts ? unit.makeUnitFiles(looked) : pod.issueEtcdCertificates(cp)),
-    certificatesByHand,
-  );
+  await step("1.4 Make or keep the shared keys", () => makeSharedKeys(looked), keysByHand);
+  await step("1.5 Issue etcd's certificates", () => issueEtcds(looked), certificatesByHand);
   await step(
     "1.6 Put etcd's manifest back and let the kubelet run",
     () => startEtcd(looked),
@@ -113,10 +109,30 @@ async function look(values: Values, newCas: NewCas | undefined): Promise<Looked>
   const work = wanted.etcdWork(cp, actions);
   refuseUnmakeable(work.pki, cp.facts);
   const healthy = !unitRestarts && (await isHealthy(cp, work));
-  const coming = { others: peers.others, imagesLater: values["images-later"], unitRestarts };
-  if (!healthy) await beforeEtcdStops(cp, work, coming);
+  const looked = { cp, actions, healthy, unitRestarts };
+  const coming = {
+    others: peers.others,
+    imagesLater: values["images-later"],
+    unitRestarts,
+    healthy,
+  };
+  await beforeEtcdStops(cp, work, { ...coming, steps: () => changeFiles(looked) });
   keepSaid(cp);
-  return { cp, actions, healthy, unitRestarts };
+  return looked;
+}
+
+/** Steps 1.2 to 1.6, for the first screen: which files they change. */
+async function changeFiles(looked: Looked) {
+  for (const change of [stopOldControlPlane, copyWhatIsLeft, makeSharedKeys, issueEtcds, startEtcd])
+    await change(looked);
+}
+
+async function makeSharedKeys({ cp, actions }: Looked) {
+  await pod.makeSharedKeys(cp, actions);
+}
+
+async function issueEtcds(looked: Looked) {
+  await (looked.unitRestarts ? unit.makeUnitFiles(looked) : pod.issueEtcdCertificates(looked.cp));
 }
 
 /**

@@ -91,7 +91,8 @@ async function checkEtcd(values: Values) {
   const saved = leftOut.lost.filter((name) => !values.lost.includes(name));
   const out = { without: [...leftOut.without, ...saved], lost: values.lost };
   const etcd = await proveEtcd(cp, out, values["lost-on"]);
-  await beforeServersStop(cp, work, { ...values, ...etcd });
+  const steps = async () => servers.startServers(cp, work, await issue(cp, work));
+  await beforeServersStop(cp, work, { ...values, ...etcd, steps });
   keepSaid(cp);
   return { cp, out, lost: etcd.lost, work };
 }

@@ -29,9 +29,9 @@ export const VERSION: string = packageJson.version;
 
 /**
  * The state of a script's whole run, set by `run` and `start`. `again`: its steps are repeated without
- * output.
+ * output. `foretells`: they run in memory first, so that the first screen can name the files (files/foretell.ts).
  */
-export const mode = { dryRun: false, script: "", again: false, began: new Date() };
+export const mode = { dryRun: false, script: "", again: false, foretells: false, began: new Date() };
 
 /** Thrown if the answer is all that was asked for: exit code 0. */
 export class FullAnswer extends Error {}

@@ -163,6 +163,19 @@ type Listener = (event: RunEvent, at: Date) => void;
 let early: { event: RunEvent; at: Date }[] | undefined;
 let listener: Listener | undefined;
 
+/** While `action` runs, nobody is told anything, and nothing is noted as left half done. */
+export async function untold<T>(action: () => Promise<T>): Promise<T> {
+  const [earlyBefore, listenerBefore, leftBefore] = [early, listener, [...leftHalfDone]];
+  [early, listener] = [undefined, undefined];
+  try {
+    return await action();
+  } finally {
+    [early, listener] = [earlyBefore, listenerBefore];
+    leftHalfDone.clear();
+    for (const [what, note] of leftBefore) leftHalfDone.set(what, note);
+  }
+}
+
 /** The most messages kept before somebody listens. */
 const EARLY = 1000;
 

@@ -9,12 +9,12 @@ import { type LostFile, lostHere } from "../facts/lost-files.ts";
 import { refuseNoMember } from "../facts/node-to-repair.ts";
 import { lackingOfExternalCa } from "../facts/signed-elsewhere.ts";
 import { failOf } from "../fail.ts";
-import { clearOverlay, note } from "../files/root.ts";
+import { inMemory } from "../files/foretell.ts";
+import { note } from "../files/root.ts";
 import type { BackupState } from "../hand-over/backup-mark.ts";
 import { certRow } from "../pki/certs.ts";
 import { apply } from "../pki/ensure.ts";
 import { listed, plainLine } from "../plain.ts";
-import { mode, silently } from "../run.ts";
 import { KUBECTL, shell } from "../shell-line.ts";
 import {
   issueEtcdCertificates,
@@ -32,15 +32,10 @@ import type { KeptSnapshot } from "./kept-snapshot.ts";
  * is forgotten.
  */
 export async function asIfGone<T>(folders: readonly string[], action: () => Promise<T>): Promise<T> {
-  const wasDryRun = mode.dryRun;
-  mode.dryRun = true;
-  for (const folder of folders) note(folder, { kind: "gone" });
-  try {
-    return await silently(action);
-  } finally {
-    clearOverlay();
-    mode.dryRun = wasDryRun;
-  }
+  return await inMemory(async () => {
+    for (const folder of folders) note(folder, { kind: "gone" });
+    return await action();
+  });
 }
 
 /** The files that it makes, why it would stop, and the files that nobody can rebuild. */

@@ -45,7 +45,7 @@ export function moveToRescue(path: string, folder: string, why?: string): string
   const content = isLink(path) && exists(path) ? contentPath(path) : undefined;
   if (run.dryRun) {
     noteCopy(path, to);
-    note(resolve("/", path), { kind: "gone" });
+    note(resolve("/", path), { kind: "gone", to });
   } else tryFile("move", path, () => moveEntry(hostEntry(path), hostEntry(to)), true, to);
   told({ what: "file", did: "moved", path, to, ...(why === undefined ? {} : { why }) });
   say(`${did("move")} ${path} to ${to}${content ? ` (a link: unchanged ${content})` : ""}`);

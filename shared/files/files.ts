@@ -9,7 +9,7 @@
 import * as fs from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { attempt, codeOf, Fail } from "../fail.ts";
-import { did, mode as run, say } from "../run.ts";
+import { act, did, mode as run, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { told } from "../this-run.ts";
 import {
@@ -64,7 +64,9 @@ export function stat(path: string): FileInfo | undefined {
   if (place.kind === "file")
     return { mode: place.mode, size: place.bytes.length, kind: "file", uid: 0, gid: 0, ...madeNow() };
   const info = place.kind === "disk" ? tryFile("look at", path, () => fs.statSync(place.host)) : undefined;
-  if (info) return fileInfo(info);
+  // a file that was moved or copied in memory is changed by that
+  if (info)
+    return { ...fileInfo(info), ...(place.kind === "disk" && place.isMoved && { changed: new Date() }) };
   if (![...namesBelow(place.at).values()].includes(true)) return undefined;
   return { kind: "dir", mode: 0o755, uid: 0, gid: 0, size: 0, ...madeNow() };
 }
@@ -194,6 +196,27 @@ export function giveTo(path: string, { uid, gid, mode }: Ownership) {
   tryFile("change the owner of", path, give, true);
 }
 
+/** As `giveTo`, and says so. `why`: after its path. Errors: as `giveTo`. */
+export function setOwner(path: string, owner: Ownership, why: string) {
+  const { uid, gid, mode } = owner;
+  if (run.dryRun) note(contentPath(path), { kind: "file", bytes: readBytes(path)!, mode });
+  else giveTo(path, owner);
+  const line = `${did("set")} owner ${uid}:${gid}, mode 0${mode.toString(8)} of ${path}: ${why}`;
+  told({ what: "act", line });
+  say(line);
+}
+
+/** Makes a symbolic link, in place of one that may be there; says so. `target`: as it is written into the link. */
+export async function pointLink(path: string, target: string, words = target) {
+  if (run.dryRun) note(resolve("/", path), { kind: "link", target: resolve("/", dirname(path), target) });
+  await act("point", `${path} to ${words}`, () => {
+    const link = hostEntry(path);
+    makeFolder(dirname(link), 0o755);
+    fs.symlinkSync(target, `${link}.new`);
+    fs.renameSync(`${link}.new`, link);
+  });
+}
+
 /** Removes a file or a link (not what it points to); says so, and returns whether there was one. */
 export function removeFile(path: string): boolean {
   const host = hostEntry(path);
@@ -218,7 +241,7 @@ export function renameFile(from: string, to: string) {
   if (!content || mode === undefined)
     throw new Fail(`There is no "${from}"`, { hint: shell`ls -la ${dirname(from)}` });
   if (run.dryRun) {
-    note(resolve("/", from), { kind: "gone" });
+    note(resolve("/", from), { kind: "gone", to: resolve("/", to) });
     note(resolve("/", to), { kind: "file", bytes: Buffer.from(content), mode });
   } else tryFile("rename", from, () => renameInto(hostEntry(from), hostEntry(to)), true);
   told({ what: "file", did: "renamed", path: from, to });

@@ -12,6 +12,7 @@
  */
 import { existsSync, lstatSync, readlinkSync, realpathSync, type Stats } from "node:fs";
 import { dirname, join, resolve } from "node:path";
+import { forgetStates } from "../as-if.ts";
 import { attempt, codeOf, Fail, unlessCode } from "../fail.ts";
 import { shell } from "../shell-line.ts";
 import { howToRepair } from "../system-errors.ts";
@@ -59,14 +60,19 @@ export function contentAt(path: string): ContentPlace {
   const { path: at, real } = content(path);
   const place = lookUp(at);
   if (place.kind !== "disk") return { ...place, at };
-  return { kind: "disk", at, host: place.path === at && real ? join(root, real) : hostPath(place.path) };
+  const isMoved = place.path !== at;
+  return { kind: "disk", at, isMoved, host: !isMoved && real ? join(root, real) : hostPath(place.path) };
 }
 
-type ContentPlace = { at: string } & (Exclude<Entry, { kind: "tree" }> | { kind: "disk"; host: string });
+type ContentPlace = { at: string } & (
+  | Exclude<Noted, { kind: "tree" | "link" }>
+  | { kind: "disk"; host: string; isMoved: boolean }
+);
 
 /** `real`: without links on the way, if that is known already. */
 function content(path: string) {
-  const own = resolve("/", path);
+  const named = resolve("/", path);
+  const own = entries.get(named)?.kind === "link" ? throughLinks(named, true) : named;
   // a link that is deleted or replaced in memory has no target
   if (lookUp(own).kind !== "disk") return { path: own };
   if (root !== "/") {
@@ -150,19 +156,54 @@ function realpath(host: string): string | undefined {
   return unlessCode(["ENOENT", "ENOTDIR", "ELOOP"], () => realpathSync(host));
 }
 
-type Entry =
+/** `link`: to a path of the node. `gone`, and is now at `to`, if it was moved. */
+export type Noted =
   | { kind: "file"; bytes: Uint8Array; mode: number }
   | { kind: "tree"; source: string }
-  | { kind: "gone" };
+  | { kind: "link"; target: string }
+  | { kind: "gone"; to?: string };
 
-const entries = new Map<string, Entry>();
+const entries = new Map<string, Noted>();
 
+/** Nothing of a dry run is remembered, be it a file or a program. */
 export function clearOverlay() {
   entries.clear();
+  forgetStates();
+}
+
+/** Whatever is noted from here on is forgotten when the returned function is called. */
+export function rememberOverlay(): () => void {
+  const before = [...entries];
+  return () => {
+    entries.clear();
+    for (const [path, entry] of before) entries.set(path, entry);
+  };
+}
+
+/** The returned function says what was noted since, by the order of the paths. */
+export function notedSince(): () => [string, Noted][] {
+  const before = new Map(entries);
+  return () =>
+    [...entries].filter(([path, entry]) => before.get(path) !== entry).sort(([a], [b]) => (a < b ? -1 : 1));
+}
+
+/** Whether a file, a folder or a link is on disk at this very path, whatever a dry run has noted. */
+export function isOnDisk(path: string): boolean {
+  return entryAt(path) !== undefined;
+}
+
+/** The path behind links that were noted: those on the way to it, and with `last` one at its end. */
+function throughLinks(path: string, last: boolean): string {
+  for (let at = last ? path : dirname(path); at !== "/"; at = dirname(at)) {
+    const entry = entries.get(at);
+    if (entry?.kind === "link") return throughLinks(entry.target + path.slice(at.length), last);
+  }
+  return path;
 }
 
 /** Puts an entry at `path`; what was noted below it before is forgotten. */
-export function note(path: string, entry: Entry) {
+export function note(named: string, entry: Noted) {
+  const path = throughLinks(named, false);
   for (const known of entries.keys()) if (known.startsWith(`${path}/`)) entries.delete(known);
   entries.set(path, entry);
 }
@@ -171,18 +212,22 @@ export function note(path: string, entry: Entry) {
  * The current source of `path`: a file in memory, nothing, or a path on disk (its own, or the one its tree
  * came from).
  */
-export function lookUp(path: string): Exclude<Entry, { kind: "tree" }> | { kind: "disk"; path: string } {
+export function lookUp(
+  named: string,
+): Exclude<Noted, { kind: "tree" | "link" }> | { kind: "disk"; path: string } {
+  const path = throughLinks(named, true);
   for (let at = path; ; at = dirname(at)) {
     const entry = entries.get(at);
     if (entry?.kind === "tree") return { kind: "disk", path: entry.source + path.slice(at.length) };
-    if (entry?.kind === "gone" || (entry && at === path)) return entry;
+    if (entry?.kind === "gone" || (entry?.kind === "file" && at === path)) return entry;
     if (at === "/") return { kind: "disk", path };
   }
 }
 
 /** Names right below `folder` that the overlay adds (true) or hides (false). */
-export function namesBelow(folder: string): Map<string, boolean> {
+export function namesBelow(named: string): Map<string, boolean> {
   const names = new Map<string, boolean>();
+  const folder = throughLinks(named, true);
   const prefix = folder === "/" ? "/" : `${folder}/`;
   for (const [path, entry] of entries) {
     if (!path.startsWith(prefix)) continue;

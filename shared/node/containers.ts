@@ -4,6 +4,7 @@
  */
 import { basename } from "node:path";
 import { $ } from "zx/core";
+import { noteState, stateAsIf } from "../as-if.ts";
 import { attemptLater, Fail } from "../fail.ts";
 import { act, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
@@ -24,7 +25,7 @@ export async function containers(endpoint: string) {
     name: c.metadata.name,
     pod: c.labels?.["io.kubernetes.pod.name"] ?? "",
     namespace: c.labels?.["io.kubernetes.pod.namespace"] ?? "",
-    running: c.state === "CONTAINER_RUNNING",
+    running: c.state === "CONTAINER_RUNNING" && stateAsIf(c.id) !== "stopped",
     podUid: c.labels?.["io.kubernetes.pod.uid"] ?? "",
     // nanoseconds since 1970
     created: new Date(Number(c.createdAt ?? 0) / 1e6),
@@ -123,6 +124,7 @@ export async function stopContainers(endpoint: string, list: readonly Container[
     const stop = () =>
       $({ quiet: true })`crictl ${endpointOptions(endpoint)} stop --timeout ${seconds} ${container.id}`;
     await act("stop", container.name, () => sayWhile(`${container.name} to stop`, statusOf(endpoint), stop));
+    noteState(container.id, "stopped");
   }
 }
 

@@ -2,11 +2,10 @@
  * The kubelet of a control plane node: its client certificate and kubelet.conf, issued with the CA's key on
  * this disk.
  */
-import { renameSync, symlinkSync } from "node:fs";
 import { basename, dirname } from "node:path";
 import { attempt, Fail } from "../fail.ts";
 import { copyToRescue } from "../files/file-tree.ts";
-import { exists, hostEntry, list, readText, stat, writeFile } from "../files/files.ts";
+import { exists, list, pointLink, readText, stat, writeFile } from "../files/files.ts";
 import { certInfo, day, infoOf, madeAt, trustsCa } from "../pki/certificate.ts";
 import { type ClusterFacts, keyPath } from "../pki/certs.ts";
 import { acceptedCas, caText } from "../pki/examine.ts";
@@ -20,7 +19,7 @@ import {
   readKubeconfig,
   withTrust,
 } from "../pki/kubeconfigs.ts";
-import { act, say } from "../run.ts";
+import { mode, say } from "../run.ts";
 import { dropClientPems, dropForeignServing, withOtherCas } from "./credentials.ts";
 import { hasOwnClient, signsInWithoutCertificate, stateOfConf } from "./kubelet-conf.ts";
 import { inside } from "./kubelet-config.ts";
@@ -96,15 +95,11 @@ async function issueClientPem(
   const subject = { cn: `system:node:${node.name}`, o: "system:nodes" };
   // as a kubelet that renews it, whatever the cluster's keys are (client-go, generateCSR)
   const { cert, key } = await issueClient(subject, use.ca, { ...facts, keyAlgorithm: "ECDSA-P256" });
-  const stamp = new Date().toISOString().slice(0, 19).replace(/[T:]/g, "-");
+  const stamp = mode.began.toISOString().slice(0, 19).replace(/[T:]/g, "-");
   const dated = `${dirname(node.kubelet.clientPem)}/kubelet-client-${stamp}.pem`;
   writeFile(dated, cert + key, { mode: 0o600, note: `until ${day(certInfo(cert).notAfter)}` });
   // The kubelet requires a symbolic link here (certificate_store.go).
-  const link = hostEntry(node.kubelet.clientPem);
-  await act("point", `${node.kubelet.clientPem} to the new certificate`, () => {
-    symlinkSync(dated, `${link}.new`);
-    renameSync(`${link}.new`, link);
-  });
+  await pointLink(node.kubelet.clientPem, dated, "the new certificate");
   return true;
 }
 

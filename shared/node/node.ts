@@ -5,6 +5,7 @@
 import { isIP } from "node:net";
 import { $ } from "zx/core";
 import { command } from "../again.ts";
+import { stateAsIf } from "../as-if.ts";
 import { attemptLater, Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { isElsewhere } from "../files/root.ts";
@@ -65,6 +66,8 @@ export function needRoot() {
 }
 
 export async function kubeletActive(): Promise<boolean> {
+  const asIf = stateAsIf("kubelet");
+  if (asIf) return asIf === "runs";
   return (await $({ quiet: true, nothrow: true })`systemctl is-active --quiet kubelet`).exitCode === 0;
 }
 
@@ -73,6 +76,8 @@ export async function kubeletActive(): Promise<boolean> {
  * itself is "activating" (Restart=always) or "failed".
  */
 export async function kubeletState(): Promise<string> {
+  const asIf = stateAsIf("kubelet");
+  if (asIf) return asIf === "runs" ? "active" : "inactive";
   return (await $({ quiet: true, nothrow: true })`systemctl is-active kubelet`).stdout.trim();
 }
 

@@ -12,6 +12,7 @@
  */
 import { isIP } from "node:net";
 import { $ } from "zx/core";
+import { noteState } from "../as-if.ts";
 import { attempt, attemptLater, Fail, Refused } from "../fail.ts";
 import { copyToRescue } from "../files/file-tree.ts";
 import { exists, writeFile } from "../files/files.ts";
@@ -62,6 +63,7 @@ export async function systemctlKubelet(verb: "stop" | "start" | "restart", note 
       hint: `${look}. Then run the same line again: finished steps are skipped`,
     });
   });
+  noteState("kubelet", verb === "stop" ? "stopped" : "runs");
 }
 
 /** Unless it is stopped: one that ends by itself would come back in the middle. Errors: as `systemctlKubelet`. */

@@ -11,11 +11,12 @@ import { certificatesBefore, namesByHand, shownCopy } from "../facts/names-befor
 import { attempt, Fail } from "../fail.ts";
 import { refuseFixed } from "../files/file-system.ts";
 import { exists, writeFile } from "../files/files.ts";
+import { type FileForetold, foretell } from "../files/foretell.ts";
 import { manifestPath, whereIs } from "../manifests/on-disk.ts";
 import { controlPlaneContainers, isServerContainer } from "../node/containers.ts";
 import { hasOwnClient, stateOfConf } from "../node/kubelet-conf.ts";
 import { kubeletStopped } from "../node/node.ts";
-import { countOfKeys } from "../pki/actions.ts";
+import { countOfKeys, keysToMake, type PkiAction } from "../pki/actions.ts";
 import { endpointUrl } from "../pki/addresses.ts";
 import { certPath, certRow } from "../pki/certs.ts";
 import { caText } from "../pki/examine.ts";
@@ -23,6 +24,7 @@ import { makeKeysAhead } from "../pki/keys.ts";
 import { servedPem } from "../pki/served.ts";
 import { say } from "../run.ts";
 import { inTime } from "../wait-for.ts";
+import { changedOnNode, sayFilesNamed } from "./files-named.ts";
 import { type Coming, preflight, refuseWhereNothingFits } from "./preflight.ts";
 import { areReadByServers, toRestart } from "./restarts.ts";
 import { SERVERS, wantedManifests } from "./wanted-manifests.ts";
@@ -34,14 +36,19 @@ interface BeforeEtcd {
   imagesLater: boolean | undefined;
   /** etcd is a unit of this node, and is stopped, too. */
   unitRestarts?: boolean;
+  /** Nothing is stopped. */
+  healthy: boolean;
+  /** The steps of the part that change this node. */
+  steps: () => Promise<unknown>;
 }
 
-/** Part 1. Errors: as `preflight` and `refuseWhereNothingFits`. */
-export async function beforeEtcdStops(
-  cp: ControlPlaneNode,
-  work: Work,
-  { others, imagesLater, unitRestarts }: BeforeEtcd,
-) {
+/**
+ * Part 1; says nothing if nothing is to be done. Errors: as `preflight` and `refuseWhereNothingFits`, and what would stop
+ * the steps.
+ */
+export async function beforeEtcdStops(cp: ControlPlaneNode, work: Work, coming: BeforeEtcd) {
+  if (coming.healthy) return await beforeLittleWork(cp, work, coming);
+  const { others, imagesLater, unitRestarts, steps } = coming;
   await refuseWhereNothingFits(cp);
   refuseFixedAtEtcd(cp, work);
   const lacks = attempt(() => wantedManifests(cp));
@@ -55,13 +62,34 @@ export async function beforeEtcdStops(
   const stops = [...kubelet, ...new Set(running), ...(unitRestarts ? ["etcd.service"] : [])];
   const stopped = `${stops.join(", ") || "nothing: no server of the control plane runs"}; ${whoseApi(others, running)}`;
   sayScreen(cp, {
+    keys: work.pki,
     stops:
       cp.facts.externalEtcd && !unitRestarts
         ? "nothing: kubeadm did not make this etcd, and it runs on"
         : stopped,
-    writes: { ...work, pods: work.pods.filter(({ name }) => name === "etcd") },
+    files: await filesOf(cp, steps),
     has: ["room on the disk", ...has],
   });
+}
+
+/** etcd runs on: files are written all the same, where a shared key or a client's certificate is lost. */
+async function beforeLittleWork(cp: ControlPlaneNode, { pki }: Work, { steps }: BeforeEtcd) {
+  const files = await filesOf(cp, steps);
+  if (files.length === 0) return;
+  sayNewKeys(pki);
+  sayFilesNamed(files, cp.rescue);
+}
+
+function sayNewKeys(actions: readonly PkiAction[]) {
+  const names = keysToMake(actions).map(({ name }) => name);
+  if (names.length > 0) say(`will make new keys: ${names.join(", ")}`);
+}
+
+/** The files that the steps change, but for those of the rescue folder. Errors: those of the steps; as `refuseFixed`. */
+async function filesOf(cp: ControlPlaneNode, steps: () => Promise<unknown>): Promise<FileForetold[]> {
+  const files = changedOnNode((await foretell(steps)).files, cp.rescue);
+  refuseFixed(files.map(({ path }) => path).filter(exists));
+  return files;
 }
 
 /** Errors: as `refuseFixed`, for the files that part 1 writes. */
@@ -77,13 +105,19 @@ function whoseApi({ words, running, isEnough }: BeforeEtcd["others"], here: read
   return `the API of the whole cluster is unavailable: ${words} have to run, and ${running} other ${running === 1 ? "runs" : "run"}`;
 }
 
+interface BeforeServers extends Pick<BeforeEtcd, "steps"> {
+  "images-later"?: boolean | undefined;
+  /** As etcd says. */
+  isFull: boolean;
+}
+
 /**
- * Part 2; says nothing if nothing is to be done. `isFull`: as etcd says. Errors: as `preflight`.
+ * Part 2; says nothing if nothing is to be done. Errors: as `preflight`, and what would stop the steps.
  */
 export async function beforeServersStop(
   cp: ControlPlaneNode,
   work: Work,
-  { "images-later": imagesLater, isFull }: { "images-later"?: boolean | undefined; isFull: boolean },
+  { "images-later": imagesLater, isFull, steps }: BeforeServers,
 ) {
   const writes = toWrite(work);
   const issued = issuedPaths(work);
@@ -91,7 +125,8 @@ export async function beforeServersStop(
   const running = await runningHere(cp);
   const { stale } = await toRestart(cp, { running, issued });
   const stops = [...new Set(stale.map(({ name }) => name))];
-  if (writes.pki.length + writes.pods.length + stops.length === 0 && !isFull) return;
+  const files = await filesOf(cp, steps);
+  if (files.length + stops.length === 0 && !isFull) return;
   // a kubelet that starts again reads what is written, and its controller-manager ends before
   const restarts = areReadByServers(cp, issued) || writes.pods.length > 0;
   refuseFixedWork(cp, work, restarts ? [MANAGER] : []);
@@ -102,7 +137,7 @@ export async function beforeServersStop(
   const api = stops.includes("kube-apiserver")
     ? "; they start again at once, and this node's API is unavailable until then"
     : "";
-  sayScreen(cp, { stops: `${stops.join(", ") || "nothing"}${api}`, writes, has });
+  sayScreen(cp, { stops: `${stops.join(", ") || "nothing"}${api}`, files, has });
 }
 
 /**
@@ -138,15 +173,16 @@ export function comingHere(cp: ControlPlaneNode, work: Work): Coming {
 const MANAGER = "kube-controller-manager";
 
 interface Screen {
+  keys?: readonly PkiAction[];
   stops: string;
-  writes: Work;
+  files: readonly FileForetold[];
   has: readonly string[];
 }
 
-function sayScreen(cp: ControlPlaneNode, { stops, writes, has }: Screen) {
+function sayScreen(cp: ControlPlaneNode, { keys = [], stops, files, has }: Screen) {
   say(`will stop: ${stops}`);
-  const kubelets = keepsKubelet(cp) ? [] : ["the kubelet's certificate"];
-  say(`will write: ${[...inWords(toWrite(writes)), ...kubelets].join("; ") || "nothing"}`);
+  sayNewKeys(keys);
+  sayFilesNamed(files, cp.rescue);
   say(`checked: ${has.join(", ")}`);
   const { from, copies } = clusterCaSeen(cp.node, { ...cp, certificatesDir: cp.facts.certificatesDir });
   const agree = copies.filter((copy) => copy.is === "the cluster's").map(({ what }) => what);
@@ -156,24 +192,6 @@ function sayScreen(cp: ControlPlaneNode, { stops, writes, has }: Screen) {
       ? `; not: ${not.map((copy) => `${copy.what} (${copy.is})`).join(", ")}`
       : "";
   say(`cluster CA known from: ${[from, ...agree].join(", ")}${others}`);
-}
-
-/** "new keys ca, sa", "etcd/server.crt and .key", "4 kubeconfigs", "manifests/etcd.yaml". */
-function inWords({ pki, pods }: Work): string[] {
-  const made = pki.filter(({ todo }) => todo === "make").map(({ finding }) => finding.name);
-  const [certs, configs, others] = [[], [], []] as [string[], string[], string[]];
-  for (const { todo, row } of pki) {
-    if (todo === "make") continue;
-    if (!row) others.push("sa.pub");
-    else if ("path" in row) configs.push(row.path.replace("/etc/kubernetes/", ""));
-    else certs.push(`${row.file}.crt and .key`);
-  }
-  const manifests = pods.map(({ name }) => `manifests/${name}.yaml`);
-  const few = (names: string[], kind: string) => (names.length > 2 ? [`${names.length} ${kind}`] : names);
-  const kinds = made.length > 0 ? [`new keys ${made.join(", ")}`] : [];
-  kinds.push(...few(certs, "certificates"), ...few(configs, "kubeconfigs"), ...others);
-  kinds.push(...few(manifests, "manifests"));
-  return kinds;
 }
 
 /** Only what the cluster's CA has signed counts, so whoever answers there decides nothing. */

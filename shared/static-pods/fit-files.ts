@@ -18,7 +18,7 @@ import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { madeFiles } from "../facts/lost-files.ts";
 import { certificatesBefore } from "../facts/names-before.ts";
 import { copyToRescue } from "../files/file-tree.ts";
-import { giveTo, type Ownership, stat, writeFile } from "../files/files.ts";
+import { type Ownership, setOwner, stat, writeFile } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
 import { hostFiles, hostPathOf, mainContainer, podFlags } from "../manifests/command.ts";
 import type { Manifest, PodSpec } from "../objects/objects.ts";
@@ -33,7 +33,6 @@ import {
 } from "../pki/certificate.ts";
 import { certRow, keyPath } from "../pki/certs.ts";
 import { caText } from "../pki/examine.ts";
-import { act } from "../run.ts";
 import type { WantedManifest } from "./wanted-manifests.ts";
 
 type Pods = readonly Pick<WantedManifest, "name" | "manifest">[];
@@ -69,13 +68,12 @@ export function unreadable(pods: Pods, { facts }: ControlPlaneNode): { path: str
 }
 
 /** Gives each file to its readers, where they cannot read it. Errors: as `giveTo`. */
-export async function fitOwners(pods: Pods, { facts }: ControlPlaneNode) {
+export function fitOwners(pods: Pods, { facts }: ControlPlaneNode) {
   for (const [path, readers] of readersOf(pods, facts.certificatesDir)) {
     const [info, owner] = [stat(path), ownerFor(readers)];
     if (info?.kind !== "file" || !owner || readers.every(({ user }) => canRead(user, info))) continue;
     const names = readers.map(({ name, user }) => `${name} (user ${user.uid})`).join(" and ");
-    const what = `owner ${owner.uid}:${owner.gid}, mode 0${owner.mode.toString(8)} of ${path}`;
-    await act("set", `${what}: ${names} reads it`, () => giveTo(path, owner));
+    setOwner(path, owner, `${names} reads it`);
   }
 }
 

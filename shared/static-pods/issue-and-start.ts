@@ -2,7 +2,6 @@
  * Parts 1 and 2 on this node: certificates and kubeconfigs are issued, then static pods start. Part 1 brings etcd
  * back, part 2 the API server, controller-manager and scheduler.
  */
-import { symlinkSync } from "node:fs";
 import { dirname, relative } from "node:path";
 import { command } from "../again.ts";
 import { caIsNew, strangeCa } from "../facts/ca-copies.ts";
@@ -11,7 +10,7 @@ import { refuseUndecided, sayEndpoint } from "../facts/endpoint.ts";
 import { saidOfFolder, strangeFolder } from "../facts/usual-folder.ts";
 import { attempt, Fail } from "../fail.ts";
 import { isLink, moveToRescue } from "../files/file-tree.ts";
-import { exists, hostEntry, makeFolder, readText, stat } from "../files/files.ts";
+import { exists, pointLink, readText, stat } from "../files/files.ts";
 import { isBelow } from "../files/root.ts";
 import { hostFiles } from "../manifests/command.ts";
 import { linksUsualDir, manifestPath, takeAway } from "../manifests/on-disk.ts";
@@ -35,7 +34,7 @@ import {
 import { apply, ensureMany, refuseUnmakeable } from "../pki/ensure.ts";
 import { makeKeysAhead } from "../pki/keys.ts";
 import { markNewSaKey } from "../pki/sa-keys.ts";
-import { act, forGood, say } from "../run.ts";
+import { forGood, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { told } from "../this-run.ts";
 import { fitNamedCas, fitOwners } from "./fit-files.ts";
@@ -122,7 +121,7 @@ export async function issueEtcdCertificates(cp: ControlPlaneNode) {
   await ensureMany({ certs: CERTS.filter(isEtcds) }, cp.facts, ensureOptions(cp));
   const etcd = wantedManifests(cp, ["etcd"]);
   fitNamedCas(cp, etcd);
-  await fitOwners(etcd, cp);
+  fitOwners(etcd, cp);
 }
 
 /**
@@ -190,11 +189,8 @@ function moveStrangeFolder(cp: ControlPlaneNode): boolean {
 }
 
 async function makeLink({ facts }: ControlPlaneNode) {
-  const link = hostEntry(CERTIFICATES_DIR);
-  await act("point", `${CERTIFICATES_DIR} to ${facts.certificatesDir}`, () => {
-    makeFolder(dirname(link), 0o755);
-    symlinkSync(relative(dirname(CERTIFICATES_DIR), facts.certificatesDir), link);
-  });
+  const target = relative(dirname(CERTIFICATES_DIR), facts.certificatesDir);
+  await pointLink(CERTIFICATES_DIR, target, facts.certificatesDir);
 }
 
 /**
@@ -231,7 +227,7 @@ export async function issueForServers(cp: ControlPlaneNode, work: Work): Promise
   if (areReadByServers(cp, coming)) reduceInPlace(cp);
   const bundles = fitNamedCas(cp, work.pods);
   const { written } = await apply(work.pki, cp.facts, ensureOptions(cp));
-  await fitOwners(work.pods, cp);
+  fitOwners(work.pods, cp);
   const done = work.pki.filter(({ finding }) => written.includes(finding.name));
   return [...bundles, ...done.map(({ finding }) => finding.paths[0]!)];
 }

@@ -34,7 +34,7 @@ import type { Word } from "../node/words.ts";
 import { endWords, pathsGivenUp, wordsOf } from "../node/words.ts";
 import type { Manifest } from "../objects/objects.ts";
 import { kubeconfigRow } from "../pki/kubeconfigs.ts";
-import { say } from "../run.ts";
+import { mode, say } from "../run.ts";
 import { onOther, shell } from "../shell-line.ts";
 import { told } from "../this-run.ts";
 
@@ -110,7 +110,7 @@ export function startWithout(
     (file) => isGivenUp({ ...file, program: API }, flagsToDrop) && !exists(file.path),
   );
   for (const { namedBy, path } of lost.filter(({ path }) => !said.has(path))) {
-    said.add(path);
+    if (!mode.foretells) said.add(path);
     say(`kube-apiserver starts WITHOUT "${path}" (${namedBy}), as you chose: ${choiceOf(namedBy)}`);
     told({ what: "flag", did: "given up", flag: namedBy, path });
   }

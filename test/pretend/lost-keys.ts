@@ -9,6 +9,7 @@ import { sameEtcd, serveEtcd } from "./etcd.ts";
 import { gone, type PretendNode } from "./in-process.ts";
 import { CHANGES, SERVER_NAMES } from "./living.ts";
 import { longLives } from "./long-lives.ts";
+import { CRICTL, crictlPs } from "./node.ts";
 import { MANAGER_LEASE, newLeader, serveRunning } from "./running.ts";
 import { nodeHere } from "./typed-here.ts";
 
@@ -40,6 +41,8 @@ export interface LostKeys {
   files: readonly string[];
   line: string;
   alive: boolean;
+  /** A line that is typed before, on the same node. */
+  after?: string;
 }
 
 /** Each key alone, with its public half and without; each two keys; by each script; on a dead and on a living node. */
@@ -58,10 +61,13 @@ export interface Typed {
   stderr: string;
   /** Files of the node, calls of its programs, requests to its API, in words. */
   changed: string[];
+  /** Paths of files and links that are new, other or gone. */
+  files: string[];
 }
 
-export function nameOf({ files, line, alive }: LostKeys): string {
-  return `${files.join(" and ")} lost on a ${alive ? "living" : "dead"} node: ${line.replace(ADDRESS, "IP")}`;
+export function nameOf({ files, line, alive, after }: LostKeys): string {
+  const lines = [...(after ? [after] : []), line].join(", then ").replace(ADDRESS, "IP");
+  return `${files.join(" and ")} lost on a ${alive ? "living" : "dead"} node: ${lines}`;
 }
 
 /**
@@ -83,10 +89,20 @@ export async function expectRefusedFirst(row: LostKeys): Promise<Typed> {
 
 const PATIENCE = { KUBE_PKI_REPAIR_PATIENCE: "0.02" };
 
+/** Containers that were stopped stay so while the kubelet is stopped, which starts them again. */
+const RUNTIME = [
+  { command: `${CRICTL} stop --timeout 0 *`, does: 'echo > "$FAKE/ended"' },
+  {
+    command: `${CRICTL} ps -a -o json`,
+    does: `test -e "$FAKE/stopped" && test -e "$FAKE/ended" && echo '{"containers":[]}' || echo '${crictlPs(SERVER_NAMES)}'`,
+  },
+];
+
 /** Where a part starts the kubelet, etcd and the API come, with the certificates that are there then. */
-export async function typedWithout({ files, line, alive }: LostKeys): Promise<Typed> {
+export async function typedWithout({ files, line, alive, after: first }: LostKeys): Promise<Typed> {
   const containers = alive ? [...SERVER_NAMES] : ["kube-proxy"];
-  using node = await nodeHere({ kind: "healthy control plane node", containers, etcd: longLives });
+  const commands = alive ? RUNTIME : [];
+  using node = await nodeHere({ kind: "healthy control plane node", containers, commands, etcd: longLives });
   const requests: string[] = [];
   let servers = alive ? serve(node) : undefined;
   gone(...files.map((file) => `pki/${file}`))(node);
@@ -94,11 +110,21 @@ export async function typedWithout({ files, line, alive }: LostKeys): Promise<Ty
     requests.push(...(servers?.end() ?? []));
     servers = serve(node);
   };
-  const before = new Set(node.fingerprint());
-  const run = node.run(line, PATIENCE);
-  await Promise.race([node.called("systemctl restart kubelet").then(startAgain), run]);
-  const { exitCode, stderr } = await run;
-  const written = node.fingerprint().filter((one) => !before.has(one));
+  const type = async (words: string) => {
+    const restarts = () => node.calls().filter((call) => call === "systemctl restart kubelet").length;
+    const [until, shown] = [restarts(), shownBy(node)];
+    const isNew = () => !["", shown].includes(shownBy(node));
+    const run = node.run(words, PATIENCE);
+    const restarted = node.until("the API server to restart", () => restarts() > until || isNew());
+    await Promise.race([restarted.then(startAgain), run]);
+    return await run;
+  };
+  if (first) await type(first);
+  const fingerprint = node.fingerprint();
+  const before = new Set(fingerprint);
+  const { exitCode, stderr } = await type(line);
+  const after = node.fingerprint();
+  const written = after.filter((one) => !before.has(one));
   requests.push(...(servers?.end() ?? []));
   const changed = [
     ...written.map((one) => one.split(" ")[0]!),
@@ -106,8 +132,18 @@ export async function typedWithout({ files, line, alive }: LostKeys): Promise<Ty
     // a token that is asked for is stored nowhere
     ...requests.filter((one) => !one.endsWith("/token")),
   ];
-  return { exitCode, stderr, changed };
+  return { exitCode, stderr, changed, files: changedFiles(fingerprint, after) };
 }
+
+/** Folders are left out: their times change with what is in them. */
+function changedFiles(before: readonly string[], after: readonly string[]): string[] {
+  const other = [...new Set(before).symmetricDifference(new Set(after))];
+  const paths = other.filter((one) => !FOLDER.test(one)).map((one) => `/${one.split(" ")[0]}`);
+  return [...new Set(paths)].sort();
+}
+
+/** `st_mode` in octal, after the path. */
+const FOLDER = /^\S+ 4\d{4} /;
 
 /** `end` returns the requests that change something. */
 function serve(node: PretendNode) {
@@ -124,6 +160,12 @@ function serve(node: PretendNode) {
       return api.changes();
     },
   };
+}
+
+/** The API server starts again with it, whether the kubelet does or not. */
+function shownBy(node: PretendNode): string {
+  const file = "/etc/kubernetes/pki/apiserver.crt";
+  return node.exists(file) ? node.read(file) : "";
 }
 
 function kidOf(node: PretendNode): string {

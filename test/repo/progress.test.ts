@@ -65,7 +65,6 @@ test("each change is said by a verb that has its past", () => {
     "remove",
     "revoke",
     "save",
-    "set",
     "start",
     "stop",
     "update",

@@ -271,7 +271,8 @@ test("01-etcd: one screen before the first stop, the same in a dry run", async (
   expect(dry).toBe(
     [
       "  will stop: kubelet, etcd, kube-apiserver, kube-controller-manager, kube-scheduler; the API of the whole cluster is unavailable until part 2",
-      "  will write: etcd/server.crt and .key",
+      "  will write in /etc/kubernetes/manifests: kube-controller-manager.yaml",
+      "  will write in /etc/kubernetes/pki/etcd: server.crt, server.key",
       "  checked: room on the disk, the images of 4 static pods, no alarm in etcd, clock follows a time server",
       "  cluster CA known from: kube-root-ca.crt in etcd's data, /etc/kubernetes/pki/ca.crt, /etc/kubernetes/kubelet.conf",
     ].join("\n"),
@@ -310,7 +311,8 @@ test("02-control-plane: one screen before the first stop; none where nothing is 
     [
       // nobody else reads it; a kubelet that restarts gets its controller-manager reduced
       "  will stop: kube-scheduler, kube-controller-manager (with the kubelet, and reduced)",
-      "  will write: scheduler.conf",
+      "  will write in /etc/kubernetes: scheduler.conf",
+      "  will write in /etc/kubernetes/manifests: kube-controller-manager.yaml",
     ].join("\n"),
   );
 });

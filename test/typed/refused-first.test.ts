@@ -1,6 +1,10 @@
-/** A sample of test/soak/refused-first.test.ts: what can refuse comes before the first write. */
+/**
+ * A sample of test/soak/refused-first.test.ts: what can refuse comes before the first write, and what a first screen
+ * promises to write is what is written.
+ */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { expectRefusedFirst, LOST_KEYS, nameOf } from "../pretend/lost-keys.ts";
+import { expectPromiseKept, PROMISING } from "../pretend/promised-files.ts";
 
 setDefaultTimeout(300_000);
 
@@ -27,3 +31,17 @@ test("renew-ca without sa.key and sa.pub restarts nothing: only the servers that
   expect({ exitCode, changed }).toEqual({ exitCode: 3, changed: [] });
   expect(stderr).toContain('Not all files here are valid: "/etc/kubernetes/pki/sa.key" (missing)');
 });
+
+/** Losses that a line repairs: with new keys, with the certificates of keys that are here, and part 2 after part 1. */
+const PROMISES = PROMISING.filter(
+  ({ files, line, after }) =>
+    ["ca.key,ca.crt", "ca.crt,sa.pub", "../scheduler.conf,../manifests/kube-scheduler.yaml"].includes(
+      files.join(),
+    ) &&
+    (after || !/^01-etcd$|internal/.test(line)),
+);
+
+test.each(PROMISES.map((row) => [nameOf(row), row] as const))(
+  "the first screen names what is written: %s",
+  (_, row) => expectPromiseKept(row),
+);

@@ -260,7 +260,12 @@ async function part1({ newCas, lostOn = [], imagesLater }: Row) {
   await sayLostFiles(cp);
   const others = quorumOf(cp.data.members, ({ id }) => peers.alive.some((peer) => peer.id === id));
   const work = etcdWork(cp, actions);
-  await beforeEtcdStops(cp, work, { others, imagesLater });
+  const steps = async () => {
+    await pod.makeSharedKeys(cp, actions);
+    await pod.issueEtcdCertificates(cp);
+    await pod.startEtcd(cp);
+  };
+  await beforeEtcdStops(cp, work, { others, imagesLater, healthy: false, steps });
   const todo = actions
     .filter((action) => action.todo !== "keep")
     .map((action) => `${action.todo} ${action.finding.name}`);
@@ -277,7 +282,9 @@ function keysAsMade({ root }: Node) {
 async function part2({ imagesLater, isFull = false }: Row) {
   const cp = await controlPlaneToRepair(undefined);
   refuseExternalCa(cp);
-  await beforeServersStop(cp, await pod.lookAtServers(cp), { "images-later": imagesLater, isFull });
+  const work = await pod.lookAtServers(cp);
+  const steps = async () => pod.startServers(cp, work, await pod.issueForServers(cp, work));
+  await beforeServersStop(cp, work, { "images-later": imagesLater, isFull, steps });
 }
 
 /** What is stopped, written and checked; and what is warned of, by its first words. */
@@ -288,7 +295,9 @@ function screenOf(said: readonly string[]) {
     .map((line) => line.split(" ").slice(1, 6).join(" "));
   return {
     stops: after("will stop: "),
-    writes: after("will write: "),
+    files: said.flatMap(
+      (line) => /^will (?!stop)(.*)/.exec(line)?.[1]?.replace(/\d{4}(-\d\d){5}/, "TIME") ?? [],
+    ),
     has: after("checked: "),
     warnings,
   };

@@ -1,0 +1,61 @@
+/** The first screens of parts 1 and 2: the files that they name, and the files that the part then changes. */
+import { expect } from "bun:test";
+import { LOST_KEYS, type LostKeys, typedWithout } from "./lost-keys.ts";
+import { settled } from "./node.ts";
+
+/** Below /etc/kubernetes/pki, and no shared key: part 2 makes them again. */
+const MADE_AGAIN = [
+  ["apiserver.crt", "apiserver.key"],
+  ["front-proxy-client.key"],
+  ["../scheduler.conf", "../manifests/kube-scheduler.yaml"],
+  ["../kubelet.conf"],
+  ["../controller-manager.conf", "../manifests/kube-controller-manager.yaml", "../manifests/etcd.yaml"],
+  ["ca.crt", "sa.pub"],
+];
+
+const STATES = [true, false].map((alive) => ({ alive }));
+
+/** Each loss of shared keys, and each of other files; part 2 also after the part 1 that has made the keys. */
+export const PROMISING: readonly LostKeys[] = [
+  ...LOST_KEYS.filter(({ line }) => /^0[12]-/.test(line)),
+  ...MADE_AGAIN.flatMap((files) =>
+    STATES.flatMap((state) => [
+      { files, line: "01-etcd", ...state },
+      { files, line: "02-control-plane", ...state },
+      { files, line: "02-control-plane", after: "01-etcd", ...state },
+    ]),
+  ),
+  ...LOST_KEYS.filter(({ line }) => line === "02-control-plane").map((row) => ({
+    ...row,
+    after: "01-etcd --new-cas",
+  })),
+];
+
+/** Folders whose files a first screen names: what the rescue folder gets is not among them. */
+const NAMED = /^\/(?:etc\/kubernetes|var\/lib\/kubelet)\//;
+
+/**
+ * What the first screen names, and nothing else, is changed; where there is no screen, nothing is. Returns how the run
+ * ended, and what it has changed.
+ */
+export async function expectPromiseKept(row: LostKeys) {
+  const { stderr, exitCode, files } = await typedWithout(row);
+  const changed = files.filter((path) => NAMED.test(path)).map((path) => settled(path));
+  const named = promisedIn(stderr).filter((path) => NAMED.test(path));
+  expect({ stderr, changed }).toEqual({ stderr, changed: named });
+  return { exitCode, changed };
+}
+
+/** `  will write in /etc/kubernetes/pki: ca.crt, ca.key`. A manifest that is held waits beside its place. */
+function promisedIn(stderr: string): string[] {
+  const lines = stderr.matchAll(
+    /^ {2}will (write|move aside|remove|hold until part 2) in (\/[^:]+): (.+)$/gm,
+  );
+  const paths = [...lines].flatMap(([, verb, folder, names]) =>
+    names!.split(", ").flatMap((name) => {
+      const path = `${folder}/${name}`;
+      return verb!.startsWith("hold") ? [path, `${folder}/.${name}`] : [path];
+    }),
+  );
+  return paths.sort();
+}
