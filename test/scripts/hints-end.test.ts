@@ -161,7 +161,7 @@ test("00-salvage secret without its key names the way without it, not the search
   const { exitCode, stderr } = await node.run("00-salvage secret");
   expect(exitCode).toBe(1);
   expect(stderr).toEndWith(
-    "\n  If nobody has it: ./bunw scripts/00-token-key.ts, then ./bunw scripts/01-etcd.ts --new-cas\n",
+    "\n  If nobody has the key: ./bunw scripts/00-token-key.ts, then ./bunw scripts/01-etcd.ts --new-cas\n",
   );
 });
 
