@@ -219,7 +219,7 @@ test("04-sa-tokens refuses while the controller-manager is reduced: part 3 is no
 test("04-sa-tokens refuses while a node does not renew its Lease, and names it", async () => {
   const stderr = await refused("04-sa-tokens", { [`${LEASES}/w2`]: lease(4000) });
   expect(stderr).toEndWith(
-    "error: 1 of 3 nodes do not renew their Lease: w2\nhint: run part 3 there first\n  If they are away for now: ./bunw scripts/04-sa-tokens.ts --without w2\n  If they are lost for good: --lost\n",
+    "error: 1 of 3 nodes do not renew their Lease: w2\nhint: run part 3 on these nodes first\n  If they are away for now: ./bunw scripts/04-sa-tokens.ts --without w2\n  If they are lost for good: --lost\n",
   );
 });
 

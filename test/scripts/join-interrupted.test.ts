@@ -121,7 +121,7 @@ test.each(["the first time", "after a signal"])(
     expectStop(
       failed,
       /^Waited 60 s for the Lease of w1 to be renewed/,
-      /nothing is rolled back\. .* run the same command again/,
+      /nothing is rolled back\. .* run the same line again/,
     );
     expect(failed.stderr).not.toContain("== Roll back");
     node.kubelet.goOn("renews its Lease");

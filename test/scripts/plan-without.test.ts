@@ -152,7 +152,7 @@ test.each([
     "so many that etcd would never answer",
     "--lost m2,m3",
     /^etcd cannot answer without m2, m3: /,
-    /^bring one of them back/,
+    /^bring one of these nodes back/,
     3,
   ],
 ] as const)("refused: %s", async (_, line, error, hint, code) => {
