@@ -31,19 +31,23 @@ interface At {
   crc: number | undefined;
 }
 
-/** The first entry with a right checksum that is later. */
+/** The first entry with a right checksum that is later, unless another one takes its place in the same chain of records. */
 function laterIn(path: string, end: Place): Place | undefined {
   using file = new LogFile(path);
+  let later: Place | undefined;
   for (let at: At | undefined = { position: 0, crc: undefined }; at; ) {
     const record = recordAt(file, at.position);
-    if (!record || !follows(record, at)) at = nextChain(file, at.position);
-    else {
+    if (!record || !follows(record, at)) {
+      if (later) return later;
+      at = nextChain(file, at.position);
+    } else {
       const found = record.type === ENTRY ? unlessDamaged(() => readEntry(record.data)) : undefined;
-      if (found && isLater(found, end)) return found;
+      if (found && later && found.index <= later.index) later = undefined;
+      if (found && isLater(found, end)) later ??= found;
       at = { position: record.end, crc: record.crc };
     }
   }
-  return undefined;
+  return later;
 }
 
 function follows({ type, crc, data }: WalRecord, at: At): boolean {

@@ -92,6 +92,7 @@ export function readWal(folder: string, wish: Wish): Wal {
     isBegun: false,
     hasHead: false,
     latest: { index: 0, term: 0 },
+    terms: [],
     hasRequest: false,
     keptBytes: 0,
     wal,
@@ -178,6 +179,8 @@ interface Reading {
   hasHead: boolean;
   /** The latest entry whose checksum is right, wherever it is. */
   latest: Place;
+  /** The first entry of each term, oldest first, without those in whose place another one came. */
+  terms: Place[];
   keptBytes: number;
   wal: Wal;
   wish: Wish;
@@ -343,7 +346,10 @@ function addRecord(reading: Reading, record: WalRecord): boolean {
   else if (record.type === SNAPSHOT_TYPE) {
     const fields = fieldsOf(record.data);
     const snapshot = { index: fields.number(1), term: fields.number(2) };
-    if (snapshot.index > wal.last.index) wal.last = snapshot;
+    if (snapshot.index > wal.last.index) {
+      noteTerm(reading, snapshot);
+      wal.last = snapshot;
+    }
     if (snapshot.index > 0 && !reading.hasRequest) wal.isOfRestore = true;
   } else return record.type === CRC_TYPE;
   return true;
@@ -365,20 +371,44 @@ function readMetadata(reading: Reading, message: Uint8Array): boolean {
 function addEntry(reading: Reading, entry: Entry): boolean {
   noteRead(OF_A_ROW);
   const { wal, wish } = reading;
-  if (isLater(entry, reading.latest)) reading.latest = { index: entry.index, term: entry.term };
   const isNext = !reading.isBegun || entry.index <= wal.last.index + 1;
-  if (!isNext || entry.type > 2 || !Number.isSafeInteger(entry.term) || entry.term < wal.last.term)
-    return false;
+  const isPossible = isNext && entry.type <= 2 && Number.isSafeInteger(entry.term);
+  const isPlaced = isPossible && entry.term >= leastTerm(reading, entry.index);
+  if (isPlaced) noteTerm(reading, entry);
+  if (isLater(entry, reading.latest)) reading.latest = placeOf(entry);
+  if (!isPlaced) return false;
   for (let replaced = entry.index; replaced <= wal.last.index; replaced++) wal.entries.delete(replaced);
   const copy = (): Entry => ({ ...entry, data: new Uint8Array(entry.data) });
   const distance = (wish.applied ?? 0) - entry.index;
   if (distance >= 0 && distance < KEPT.entries) keepBefore(reading, copy());
   if (entry.index > wish.after && wish.isWanted(entry))
     wal.entries.set(entry.index, wish.readsOn ? later(entry, reading.file!.again(entry.data)) : copy());
-  wal.last = { index: entry.index, term: entry.term };
+  wal.last = placeOf(entry);
   reading.isBegun = true;
   reading.hasRequest ||= entry.type === 0 && entry.data.length > 0;
   return true;
+}
+
+const placeOf = ({ index, term }: Place): Place => ({ index, term });
+
+/**
+ * In a log the term never falls from one entry to the next. But an entry may take the place of one of a later term: a
+ * leader has written that on its own disk alone, and the next leader sends what it has of an older one (the Raft paper,
+ * figure 8). Nothing compares the two: raft log.go (maybeAppend, findConflict) takes each that differs, and etcd's
+ * wal.go (ReadAll) puts what comes later in the place of what was there. Behind damage it is not known what was between.
+ */
+function leastTerm({ isBegun, terms, wal }: Reading, index: number): number {
+  return isBegun ? (terms.findLast((one) => one.index < index)?.term ?? 0) : wal.last.term;
+}
+
+/** What an entry has taken the place of is not the latest any more: no quorum had it. */
+function noteTerm(reading: Reading, entry: Place) {
+  const { terms, latest, isBegun, wal } = reading;
+  const isReplaced = isBegun && entry.index <= wal.last.index;
+  if (isReplaced && latest.index === wal.last.index && latest.term === wal.last.term)
+    reading.latest = placeOf(entry);
+  while (terms.length > 0 && terms.at(-1)!.index >= entry.index) terms.pop();
+  if (terms.at(-1)?.term !== entry.term) terms.push(placeOf(entry));
 }
 
 function later({ type, term, index }: Entry, read: () => Uint8Array): Entry {

@@ -1,10 +1,14 @@
 /** Of etcd's snapshots the newest intact one counts; a log ends at damage in its last file, and is refused with damage before. */
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { laterThan } from "../../../shared/etcd-data/log-end.ts";
 import { crc32c, readNewestSnapshot } from "../../../shared/etcd-data/raft-files.ts";
 import { readWal, type Wal } from "../../../shared/etcd-data/wal.ts";
 import { entryOf, hardStateOf, LogRecords, metadataOf, RECORD } from "../../../shared/restore/new-member.ts";
 import { write } from "../../pretend/cluster.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
+import { makeRoom } from "../../pretend/write-wal.ts";
+
+setDefaultTimeout(300_000);
 
 const varint = (value: number): number[] =>
   value < 128 ? [value] : [(value % 128) | 128, ...varint(Math.floor(value / 128))];
@@ -102,4 +106,45 @@ test("a log with a wrong bit before its last file is refused: later writes are k
     ...{ last: { index: 1 }, isDamaged: true, isCut: true },
     warnings: [expect.stringContaining("etcd refuses this log")],
   });
+});
+
+/** A log with these entries in this order; behind them is all the room that etcd makes. */
+function logWith(entries: readonly { index: number; term: number }[]): Wal {
+  using box = sandbox();
+  const log = new LogRecords().begin().add(RECORD.metadata, metadataOf({ memberId: 1n, clusterId: 2n }));
+  for (const { index, term } of entries)
+    log.add(RECORD.entry, entryOf({ type: 0, term, index }, Buffer.from(`of term ${term}`)));
+  const path = `${box.dir}/${"0".repeat(16)}-${"0".repeat(16)}.wal`;
+  write(path, log.bytes());
+  makeRoom(path);
+  const wal = readWal(box.dir, { after: 0, isWanted: () => true });
+  const later = laterThan(wal.last, { wal: box.dir, snap: box.dir });
+  return { ...wal, warnings: [...wal.warnings, ...(later ? [later] : [])] };
+}
+
+const at = (index: number, term: number) => ({ index, term });
+
+/**
+ * Raft paper, figure 8: a leader of term 3 has written entry 2 on its own disk alone. The leader of term 4 has an entry 2
+ * of term 2, and sends it, since the places differ. Its first own entry, of term 4, may come in a later message.
+ */
+test.each([
+  ["and the new leader's entry behind it", [at(3, 4)], at(3, 4)],
+  ["and the new leader's entry is not here yet", [], at(2, 2)],
+])("an entry of an older term in the place of one that no quorum had is no damage: %s", (_, more, last) => {
+  const { entries, ...wal } = logWith([at(1, 2), at(2, 3), at(2, 2), ...more]);
+  expect(wal).toMatchObject({ last, warnings: [], isCut: false, isDamaged: false, isEndSeen: true });
+  expect([...entries.values()].map(({ index, term }) => at(index, term))).toEqual([
+    at(1, 2),
+    at(2, 2),
+    ...more,
+  ]);
+});
+
+test.each([
+  ["than the one before it", [at(1, 2), at(2, 1)]],
+  ["than the one before it, in the place of another", [at(1, 2), at(2, 3), at(3, 3), at(2, 1)]],
+  ["than the one before it, which was put in another's place", [at(1, 2), at(2, 3), at(2, 2), at(3, 1)]],
+])("an entry of an older term %s is damage: no leader has such a log", (_, entries) => {
+  expect(logWith(entries)).toMatchObject({ isDamaged: true, isCut: true });
 });
