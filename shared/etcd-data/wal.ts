@@ -401,7 +401,7 @@ function leastTerm({ isBegun, terms, wal }: Reading, index: number): number {
   return isBegun ? (terms.findLast((one) => one.index < index)?.term ?? 0) : wal.last.term;
 }
 
-/** What an entry has taken the place of is not the latest any more: no quorum had it. */
+/** An entry that another one has replaced is not the latest any more: no quorum had it. */
 function noteTerm(reading: Reading, entry: Place) {
   const { terms, latest, isBegun, wal } = reading;
   const isReplaced = isBegun && entry.index <= wal.last.index;

@@ -35,7 +35,7 @@ test("readPlan() knows the part of each step, its lines, its exit codes and how 
   ]);
   expect(steps.find(({ lines }) => lines[0]!.includes("--deep"))).toMatchObject({ part: 0, exit: [0, 2] });
   expect(steps.find(({ part }) => part === 2)!.lines).toEqual([
-    expect.stringMatching(/^\(\nas\(\) .*\n(\{ ssh .* &\n){3}wait\n\)$/),
+    expect.stringMatching(/^\(\nas\(\) .*\nset -m\ntrap .* INT\n(\{ ssh .* &\n){3}wait\n\)$/),
   ]);
   expect(steps.find(({ lines }) => lines[0]!.includes("--new-cas"))).toMatchObject({
     part: 1,
@@ -143,7 +143,7 @@ test.each([
   ["without", { without: ["cp2"] }, `${PLAN} --lost cp2`, 3],
 ])("followPlan() can read every line of the plan %s", async (name, asked, typedFirst, printedLines) => {
   const page = await pageOf(name);
-  const command = (line: string) => /'(?:cd \S+ && )?([^']+)'/.exec(line)?.[1] ?? "";
+  const command = (line: string) => /(?:ssh -n [^'\n]*)'(?:cd \S+ && )?([^']+)'/.exec(line)?.[1] ?? "";
   const repair = readPlan(page).filter(({ part }) => part < 6);
   const ended = repair.flatMap(({ lines, ends = "" }) =>
     lines.map((line) => [command(line), { stdout: JOIN, stderr: ends }]),
