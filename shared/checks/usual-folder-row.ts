@@ -1,8 +1,9 @@
 /** A stranger's keys in kubeadm's usual folder, as 00-assess and 05-verify say it. */
 
 import type { PartialFacts } from "../facts/control-plane-node.ts";
-import { saidOfFolder, strangeFolder } from "../facts/usual-folder.ts";
+import { lacksItsLink, saidOfFolder, strangeFolder } from "../facts/usual-folder.ts";
 import type { Node } from "../node/node.ts";
+import { CERTIFICATES_DIR } from "../pki/certs.ts";
 import { shell } from "../shell-line.ts";
 import type { Answer, CheckRow } from "./check.ts";
 
@@ -12,6 +13,8 @@ export function usualFolderRows(
   node: Node,
 ): (Omit<CheckRow, "look"> & { look: () => Answer })[] {
   const strange = strangeFolder(known, node);
+  if (!strange && lacksItsLink(known))
+    return [{ id: "usual-folder", of: CERTIFICATES_DIR, look: () => NO_LINK }];
   if (!strange) return [];
   const { path, neededFor } = strange;
   const sentence = saidOfFolder(strange);
@@ -23,3 +26,7 @@ export function usualFolderRows(
     : { failed: `${sentence}. Part 1 moves it aside` };
   return [{ id: "usual-folder", of: path, look: () => answer }];
 }
+
+const NO_LINK = {
+  warning: "a run has moved it aside and has made no link in its place. Part 1 makes the link",
+};

@@ -5,11 +5,13 @@
  */
 
 import { attempt } from "../fail.ts";
+import { isLink } from "../files/file-tree.ts";
 import { exists } from "../files/files.ts";
 import { isBelow, realPath } from "../files/root.ts";
 import { hostFiles } from "../manifests/command.ts";
 import { podsOnDisk } from "../manifests/on-disk.ts";
 import type { Node } from "../node/node.ts";
+import { wasMovedAside } from "../node/rescue-folder.ts";
 import { infoOf, madeAt, orUndefined, privateKeyOf, publicKeyHash, trustedKeys } from "../pki/certificate.ts";
 import { CERTIFICATES_DIR, SHARED_KEYS } from "../pki/certs.ts";
 import { readable } from "../pki/examine.ts";
@@ -55,6 +57,15 @@ export function strangeFolder(known: Known, node: Node): StrangeFolder | undefin
     ...(made[0] && { made: made[0] }),
     ...(neededFor !== undefined && { neededFor }),
   };
+}
+
+/**
+ * Whether a run was cut off between the move of kubeadm's usual folder and the making of the link: only the rescue
+ * folder says that it was there.
+ */
+export function lacksItsLink({ certificatesDir }: Pick<Known, "certificatesDir">): boolean {
+  const isMissing = !exists(CERTIFICATES_DIR) && !isLink(CERTIFICATES_DIR);
+  return isMissing && certificatesDir !== CERTIFICATES_DIR && wasMovedAside(CERTIFICATES_DIR);
 }
 
 /** A sentence about it, for every screen. */

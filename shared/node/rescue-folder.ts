@@ -97,6 +97,13 @@ export function versionsAside(path: string): Version[] {
   return found.sort((a, b) => a.until.getTime() - b.until.getTime());
 }
 
+/** Whether a run has moved it aside, whole or a file below it: the rescue folders keep its path. */
+export function wasMovedAside(path: string): boolean {
+  return rescueFolders().some((rescue) =>
+    list(`${asideOf(rescue)}${dirname(path)}`).includes(basename(path)),
+  );
+}
+
 export function foldersWithData(): Rescue[] {
   return rescueFolders().filter((rescue) => exists(rescuedEtcd(rescue)));
 }

@@ -7,7 +7,7 @@ import { command } from "../again.ts";
 import { caIsNew, strangeCa } from "../facts/ca-copies.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { refuseUndecided, sayEndpoint } from "../facts/endpoint.ts";
-import { saidOfFolder, strangeFolder } from "../facts/usual-folder.ts";
+import { lacksItsLink, saidOfFolder, strangeFolder } from "../facts/usual-folder.ts";
 import { attempt, Fail } from "../fail.ts";
 import { isLink, moveToRescue } from "../files/file-tree.ts";
 import { exists, pointLink, readText, stat } from "../files/files.ts";
@@ -157,8 +157,9 @@ async function holdServers(cp: ControlPlaneNode, wanted: readonly WantedManifest
 }
 
 /**
- * kubeadm's usual folder is a link again, if it was one and all of /etc/kubernetes is lost, or if a path leads through
- * it: a folder made in its place would have none of the certificates. A stranger's folder is moved aside first.
+ * kubeadm's usual folder is a link again, if it was one and all of /etc/kubernetes is lost, if a path leads through it,
+ * or if a run was cut off after it had moved the folder: one made in its place would have none of the certificates. A
+ * stranger's folder is moved aside first.
  */
 export async function linkUsualDir(cp: ControlPlaneNode) {
   const { facts, node } = cp;
@@ -171,7 +172,7 @@ export async function linkUsualDir(cp: ControlPlaneNode) {
   const pods = readableStaticPods(cp).flatMap(({ pod }) => hostFiles(pod));
   const paths = [node.kubelet.clientCaFile, ...pods.map(({ path }) => path)];
   const isNamed = paths.some((path) => isBelow(path, CERTIFICATES_DIR));
-  if (isNamed || (isLost && linksUsualDir())) await makeLink(cp);
+  if (isNamed || lacksItsLink(facts) || (isLost && linksUsualDir())) await makeLink(cp);
 }
 
 /** A mount cannot be moved: that is said, and part 5 is bad until somebody has. Returns whether it was moved. */

@@ -95,6 +95,11 @@ export function cutAfter(n: number): Record<string, string> {
   return { BUN_OPTIONS: `--preload ${import.meta.dir}/cut-off.ts`, PRETEND_CUT_AFTER: String(n) };
 }
 
+/** The words of the change, as cut-fs.ts has them: "renamed /root/… to ". */
+export function cutAt(words: string): Record<string, string> {
+  return { BUN_OPTIONS: `--preload ${import.meta.dir}/cut-off.ts`, PRETEND_CUT_AT: words };
+}
+
 function lastChange(node: CutNode): string {
   return readFileSync(`${node.env.FAKE}/${LAST_CHANGE}`, "utf8");
 }

@@ -20,7 +20,7 @@ import {
 import { CRICTL, crictlPs, KUBEADM_UNIT } from "./node.ts";
 import type { Unlike } from "./unlike.ts";
 import type { Place } from "./unlike-cluster.ts";
-import { editPod, editYaml, mount, read } from "./unlike-edits.ts";
+import { editPod, editYaml, mount, PKI, read } from "./unlike-edits.ts";
 import { staticPod } from "./unlike-host.ts";
 
 const CONFIG = "/var/lib/kubelet/config.yaml";
@@ -48,6 +48,16 @@ const beside = (by: Maker, where: { elsewhere: boolean }) => (place: Place) => {
   place.node.members = [where.elsewhere ? OTHER_MEMBER : UNIT_MEMBER];
   place.etcd = { ...ETCD_PKI, ...(where.elsewhere && { at: ETCD_HOST }) };
 };
+
+/** The certificates are in /etc/kubernetes/ssl, and pki is a link to it. */
+function kubesprays(place: Place) {
+  unit("kubespray")(place);
+  const flags = KUBELET_ENV.replace("/etc/kubernetes/kubelet-config.yaml", CONFIG).replace("=w1", "=m1");
+  write(`${place.root}/etc/kubernetes/kubelet.env`, flags);
+  write(`${place.root}/run/kubelet.environ`, flags.replaceAll(/^#.*\n|"/gm, ""));
+  // no flag of this kubelet's names it
+  rmSync(`${place.root}/etc/kubernetes/kubelet-config.yaml`);
+}
 
 export const LAYOUTS: Unlike[] = [
   {
@@ -109,15 +119,22 @@ export const LAYOUTS: Unlike[] = [
     name: "the certificates are in another folder, to which the usual one is a link, and a manifest is called kube-vip.yml",
     who: "kubespray",
     change: (place) => {
-      unit("kubespray")(place);
-      const flags = KUBELET_ENV.replace("/etc/kubernetes/kubelet-config.yaml", CONFIG).replace("=w1", "=m1");
-      write(`${place.root}/etc/kubernetes/kubelet.env`, flags);
-      write(`${place.root}/run/kubelet.environ`, flags.replaceAll(/^#.*\n|"/gm, ""));
-      // no flag of this kubelet's names it
-      rmSync(`${place.root}/etc/kubernetes/kubelet-config.yaml`);
+      kubesprays(place);
       staticPod(place, "kube-vip", "/etc/kubernetes/admin.conf");
       const folder = `${place.root}/etc/kubernetes/manifests`;
       renameSync(`${folder}/kube-vip.yaml`, `${folder}/kube-vip.yml`);
+    },
+  },
+  {
+    name: "the certificates are in another folder, and the usual one is an equal copy of it",
+    who: "kubespray, after a backup that follows links: rsync -L, cp -rL",
+    change: (place) => {
+      kubesprays(place);
+      rmSync(`${place.root}${PKI}`);
+      cpSync(`${place.root}/etc/kubernetes/ssl`, `${place.root}${PKI}`, {
+        recursive: true,
+        preserveTimestamps: true,
+      });
     },
   },
   {

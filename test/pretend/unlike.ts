@@ -195,15 +195,19 @@ export const PLAYS = {
 } as const;
 export type Play = keyof typeof PLAYS;
 
+/** kubespray's folder, to which pki is a link or a copy; else kubeadm's. */
+function keysFolder(root: string): string {
+  const kubesprays = "/etc/kubernetes/ssl";
+  return existsSync(`${root}${kubesprays}/ca.crt`) ? kubesprays : PKI;
+}
+
 function lose(root: string) {
   rmSync(`${root}/etc/kubernetes`, { recursive: true });
 }
 
 function loseAllButKeys(root: string, place: Place) {
   lose(root);
-  // kubespray's pki is a link
-  const pki = `${place.root}${PKI}`;
-  const folder = lstatSync(pki).isSymbolicLink() ? `/etc/kubernetes/${basename(readlinkSync(pki))}` : PKI;
+  const folder = keysFolder(place.root);
   for (const file of SHARED_FILES.filter((one) => existsSync(`${place.root}${folder}/${one}`)))
     cpSync(`${place.root}${folder}/${file}`, `${root}${folder}/${file}`, { preserveTimestamps: true });
 }
@@ -211,9 +215,10 @@ function loseAllButKeys(root: string, place: Place) {
 /** All certificates that m1's own CAs have signed end a day ago; `ended`: the CAs, too. Their keys stay. */
 async function expire(root: string, ended: boolean) {
   const read = (path: string) => (existsSync(root + path) ? readFileSync(root + path, "utf8") : undefined);
-  const keyOf = (ca: string) => read(`${PKI}/${certRow(ca).file}.key`);
+  const pki = keysFolder(root);
+  const keyOf = (ca: string) => read(`${pki}/${certRow(ca).file}.key`);
   const certs = CERTS.filter((row) => row.ca || ended).map((row): [string, string | undefined] => [
-    `${PKI}/${row.file}.crt`,
+    `${pki}/${row.file}.crt`,
     keyOf(row.ca ?? row.name),
   ]);
   const configs = KUBECONFIGS.map(({ path }): [string, string | undefined] => [path, keyOf("ca")]);
@@ -261,8 +266,8 @@ export async function bringBack(row: Unlike, runs: Runner, play: Play = "all los
     after: belongingsOf(node.root),
   });
   const issued = (file: string) => {
-    const path = `${node.root}${PKI}/${file}.crt`;
-    const text = () => (existsSync(path) ? readFileSync(path, "utf8") : undefined);
+    const path = () => `${node.root}${keysFolder(node.root)}/${file}.crt`;
+    const text = () => (existsSync(path()) ? readFileSync(path(), "utf8") : undefined);
     const before = text();
     return () => text() !== before;
   };

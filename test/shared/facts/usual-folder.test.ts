@@ -3,74 +3,19 @@
  * in every layout, and part 1 moves them aside and links; a folder that is well stays.
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import {
-  cpSync,
-  lstatSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  renameSync,
-  rmSync,
-  symlinkSync,
-} from "node:fs";
+import { cpSync, lstatSync, mkdirSync, readFileSync, readlinkSync, rmSync, symlinkSync } from "node:fs";
 import { parse, stringify } from "yaml";
 import { lookHere } from "../../../shared/assess/look-here.ts";
 import { controlPlaneToRepair } from "../../../shared/facts/node-to-repair.ts";
 import { strangeFolder } from "../../../shared/facts/usual-folder.ts";
 import { linkUsualDir } from "../../../shared/static-pods/issue-and-start.ts";
-import { type Objects, write } from "../../pretend/cluster.ts";
-import { commandsOf, external, layOut, UNIT_MEMBER } from "../../pretend/etcd-as-unit.ts";
+import { write } from "../../pretend/cluster.ts";
 import { lookAt } from "../../pretend/in-process.ts";
+import { DIR, LAYOUTS, type Layout } from "../../pretend/layouts.ts";
 import { strangersFolder, strangersText, USUAL } from "../../pretend/strangers-folder.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
 setDefaultTimeout(300_000);
-
-const SSL = "/etc/kubernetes/ssl";
-const elsewhere = (objects: Objects, dir: string) => {
-  for (const [key, object] of Object.entries(objects))
-    objects[key] = JSON.parse(JSON.stringify(object).replaceAll(USUAL, dir));
-};
-
-/** The usual node in each layout: kubeadm's, certificatesDir elsewhere by kubeadm-config, kubespray's, KubeKey's. */
-const LAYOUTS = {
-  "kubeadm's default": { kind: "healthy control plane node" },
-  "certificatesDir elsewhere": {
-    kind: "healthy control plane node",
-    etcd: (objects: Objects) => elsewhere(objects, "/srv/pki"),
-    change: ({ root }: { root: string }) => {
-      mkdirSync(`${root}/srv`);
-      renameSync(root + USUAL, `${root}/srv/pki`);
-      for (const file of ["/var/lib/kubelet/config.yaml", ...manifestsOf(root)])
-        write(root + file, readFileSync(root + file, "utf8").replaceAll(USUAL, "/srv/pki"));
-    },
-  },
-  kubespray: unit("kubespray"),
-  KubeKey: unit("KubeKey 3"),
-} as const;
-
-type Layout = keyof typeof LAYOUTS;
-
-function unit(by: "kubespray" | "KubeKey 3") {
-  return {
-    kind: "healthy control plane node",
-    ...{ members: [UNIT_MEMBER], commands: commandsOf(by) },
-    etcd: (objects: Objects) => external(objects, by),
-    change: ({ root }: { root: string }) => layOut(root, by),
-  } as const;
-}
-
-function manifestsOf(root: string): string[] {
-  return readdirSync(`${root}/etc/kubernetes/manifests`).map((name) => `/etc/kubernetes/manifests/${name}`);
-}
-
-const DIR: Record<Layout, string> = {
-  "kubeadm's default": USUAL,
-  "certificatesDir elsewhere": "/srv/pki",
-  kubespray: SSL,
-  KubeKey: USUAL,
-};
 
 /** What 00-assess finds there, and what lies there after part 1 has made its links, twice: "a link to …", or names. */
 async function played(layout: Layout, change: (root: string) => void) {
@@ -89,6 +34,7 @@ async function played(layout: Layout, change: (root: string) => void) {
   });
 }
 
+const SSL = DIR.kubespray;
 const ALL = ["ca.crt", "ca.key", "front-proxy-ca.crt", "front-proxy-ca.key"];
 const OWN_ETCD = ["etcd/ca.crt", "etcd/ca.key"];
 
