@@ -5,7 +5,7 @@
 import { command, inLines } from "../again.ts";
 import { type Check, found, hasFailed } from "../checks/check.ts";
 import { type CheckId, KINDS } from "../checks/kinds.ts";
-import { usualFolderRows } from "../checks/usual-folder-row.ts";
+import { sharedKeyRows } from "../checks/usual-folder-row.ts";
 import { knownHere, type StoppedProcess, stoppedProcesses } from "../evidence/owners.ts";
 import { clusterCaSeen, type StrangeCa, strangeCa } from "../facts/ca-copies.ts";
 import { clockTrouble } from "../facts/clock.ts";
@@ -243,7 +243,7 @@ async function damageOf(
     ...lostFileRows(lostFiles),
     ...(await unitRows(known.home, known.etcdCa)),
     ...dataRows(known, dataDir),
-    ...usualFolderRows(known, node).map((one) => found(one, one.look())),
+    ...sharedKeyRows(known, node).map((one) => found(one, one.look())),
     ...clusterRows(known),
   ];
   const rest = [

@@ -87,6 +87,7 @@ const FIRST_THAT_APPLIES: readonly ((seen: Seen) => NodeVerdict | undefined)[] =
   keysLost,
   caEnded,
   oldCaHeld,
+  strangeNamedAlone,
   strangeFolderAlone,
   signedAnew,
   newCa,
@@ -184,6 +185,17 @@ function caEnded(seen: Seen): NodeVerdict | undefined {
 function oldCaHeld({ damage }: Seen): NodeVerdict | undefined {
   const failed = damage.filter(hasFailed);
   return failed.length > 0 && failed.every(({ id }) => id === "ca-held") ? OLD_CA_HELD : undefined;
+}
+
+/** Only if nothing else has failed: no part writes a file that only a flag of somebody's names. */
+function strangeNamedAlone({ damage }: Seen): NodeVerdict | undefined {
+  const failed = damage.filter(hasFailed);
+  if (failed.length === 0 || !failed.every(({ id }) => id === "named-key")) return undefined;
+  return {
+    verdict:
+      "the files of this node are well, but a flag of a static pod names a file whose key is not this cluster's",
+    next: failed.flatMap(({ mend }) => mend ?? []),
+  };
 }
 
 /** Only if nothing else has failed: nothing is missing, and nothing has to be signed. */

@@ -77,6 +77,7 @@ const NODE_KINDS = {
     mend: `${BACKUP}, and keep the file away from this machine` }),
   "usual-folder": { area: "node", what: "…", severity: "weakens", mend: PART_1,
     works: "all, until kubeadm renews or joins with these keys: then nothing trusts what it makes" },
+  "named-key": file("…", { what: "…", severity: "soon", works: "all, until who reads it starts again or looks again", mend: ASSESS }),
   "roots-kubeconfig": file("…", { what: "…", severity: "weakens",
     works: "all; but kubectl takes this file where KUBECONFIG names no other, and is Unauthorized",
     mend: "cp /etc/kubernetes/admin.conf /root/.kube/config" }),

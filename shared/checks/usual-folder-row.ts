@@ -1,17 +1,22 @@
-/** A stranger's keys in kubeadm's usual folder, as 00-assess and 05-verify say it. */
+/** Shared keys that are not the cluster's where kubeadm, a static pod or the kubelet looks, as 00-assess and 05-verify say it. */
 
 import type { PartialFacts } from "../facts/control-plane-node.ts";
+import { strangeNamed } from "../facts/named-shared-keys.ts";
 import { lacksItsLink, saidOfFolder, strangeFolder } from "../facts/usual-folder.ts";
 import type { Node } from "../node/node.ts";
 import { CERTIFICATES_DIR } from "../pki/certs.ts";
 import { shell } from "../shell-line.ts";
 import type { Answer, CheckRow } from "./check.ts";
 
+type Known = Pick<PartialFacts, "cluster" | "facts" | "rescue" | "certificatesDir">;
+type Row = Omit<CheckRow, "look"> & { look: () => Answer };
+
 /** No row where every path of kubeadm leads to the cluster's keys. */
-export function usualFolderRows(
-  known: Pick<PartialFacts, "cluster" | "facts" | "rescue" | "certificatesDir">,
-  node: Node,
-): (Omit<CheckRow, "look"> & { look: () => Answer })[] {
+export function sharedKeyRows(known: Known, node: Node): Row[] {
+  return [...usualFolderRows(known, node), ...namedRows(known, node)];
+}
+
+function usualFolderRows(known: Known, node: Node): Row[] {
   const strange = strangeFolder(known, node);
   if (!strange && lacksItsLink(known))
     return [{ id: "usual-folder", of: CERTIFICATES_DIR, look: () => NO_LINK }];
@@ -28,5 +33,15 @@ export function usualFolderRows(
 }
 
 const NO_LINK = {
-  warning: "a run has moved it aside and has made no link in its place. Part 1 makes the link",
+  warning: `${CERTIFICATES_DIR} is missing: a run has moved it aside and has made no link in its place. Part 1 makes the link`,
 };
+
+function namedRows(known: Known, node: Node): Row[] {
+  return strangeNamed(known, node).map(({ path, namedBy, own, effect, byPart1 }) => {
+    const failed = `${namedBy} names it, and its key is not the cluster's, which is in ${own}: ${effect}`;
+    const mend = byPart1
+      ? {}
+      : { mend: shell`diff ${path} ${own}: who changed it? Put the cluster's into it` };
+    return { id: byPart1 ? "kubelet-ca" : "named-key", of: path, look: () => ({ failed, ...mend }) };
+  });
+}

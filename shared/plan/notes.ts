@@ -53,7 +53,8 @@ export function firstNotes(assessed: Assessment, asked: First): Note[] {
     notes.push({ text: `${unsafe.detail}. ${way[0]?.toUpperCase()}${way.slice(1)}`, commands: [] });
   if (!course && damaged) notes.push(...inNotes(`This comes first. ${AGAIN}`, next, asked, node));
   const folder = damage.find(({ id }) => id === "usual-folder");
-  if (folder) notes.push({ text: `S${folder.detail.slice(1)}.`, commands: [] });
+  if (folder)
+    notes.push({ text: `${folder.detail[0]?.toUpperCase()}${folder.detail.slice(1)}.`, commands: [] });
   notes.push(...saidElsewhere(asked), ...withoutData(asked), ...silentWorkers(asked));
   if (ask)
     notes.push({

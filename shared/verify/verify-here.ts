@@ -9,7 +9,7 @@ import { KubeApi } from "../api/kube-api.ts";
 import { type Answer, type Check, type CheckRow, Checks, check, hasFailed } from "../checks/check.ts";
 import { endingsHere, endingsShown, forecast, openFiles } from "../checks/forecast.ts";
 import { ASSESS, checkIdOf } from "../checks/kinds.ts";
-import { usualFolderRows } from "../checks/usual-folder-row.ts";
+import { sharedKeyRows } from "../checks/usual-folder-row.ts";
 import { inManifest } from "../etcd-location/etcd-candidates.ts";
 import { holdsData, isKnown } from "../etcd-location/etcd-folders.ts";
 import { etcdDataOf } from "../etcd-location/etcd-place.ts";
@@ -294,7 +294,7 @@ function* fileChecks(cp: ControlPlaneNode): Generator<CheckRow> {
     const warning = `holds ${heldIn(rescue)}${inUse}: remove it when nothing is missing any more`;
     yield check("rescue-folder", () => ({ warning }), rescue.dir);
   }
-  yield* usualFolderRows({ ...cp, certificatesDir: facts.certificatesDir }, cp.node);
+  yield* sharedKeyRows({ ...cp, certificatesDir: facts.certificatesDir }, cp.node);
   yield* rootsKubeconfig(facts);
   const others = believedPeers(cp.cluster, cp).map(({ name }) => name);
   if (!facts.externalCa) yield check("backup", () => backupAnswer(facts.certificatesDir, others));
