@@ -213,5 +213,7 @@ test("00-assess goes on beside pipes and nonsense in the manifests folder", asyn
   expect(stdout).toMatch(
     / manifests\/kube-controller-manager\.yaml +!UNREADABLE! .* is no manifest: spec\.volumes is no list\n/,
   );
-  expect(stdout).toMatch(/ manifests\/etcd\.yaml +!UNREADABLE! .* is no manifest: More than 100 levels of lists and mappings at line 1, column \d+\n/);
+  expect(stdout).toMatch(
+    / manifests\/etcd\.yaml +!UNREADABLE! .* is no manifest: More than 100 levels of lists and mappings at line 1, column \d+\n/,
+  );
 });
