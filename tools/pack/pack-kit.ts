@@ -10,7 +10,7 @@ import { join, resolve } from "node:path";
 import packageJson from "../../package.json" with { type: "json" };
 import { Fail } from "../../shared/fail.ts";
 import { parseOptions } from "../../shared/files/operator-files.ts";
-import { answer, endOnSignal, run, say, start } from "../../shared/run.ts";
+import { answerText, endOnSignal, run, say, start } from "../../shared/run.ts";
 import { shell } from "../../shared/shell-line.ts";
 import {
   type Arch,
@@ -36,7 +36,7 @@ async function main() {
   say(`${values.out}: ${size(out)} MB, for ${archs.join(", ")}`);
   if (!isTarball(out)) return;
   say(`SHA256 ${sha256(readFileSync(out))}: the same sources give the same file, on any machine`);
-  answer(next(values.out));
+  answerText(next(values.out));
 }
 
 function isTarball(out: string): boolean {
