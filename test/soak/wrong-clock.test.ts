@@ -270,7 +270,7 @@ test.each([
   [
     "ahead of",
     -1,
-    /chronyc makestep\. Its CA begins at \S+ \S+ UTC, later than now: there 01-etcd\.ts --new-cas once more, then what it prints, and/,
+    /chronyc makestep\. Its CA begins at \S+ \S+ UTC, later than now: run 01-etcd\.ts --new-cas on that machine once more, then what it prints, then/,
   ],
   ["behind", 1, /chronyc makestep\. Then run parts 1 and 2 on that machine again, and this line again$/],
 ] as const)(
