@@ -107,7 +107,7 @@ const PATHS: [resource: string, path: string][] = [
 ];
 
 /** "pods/kube-system/etcd-m1" → "/api/v1/namespaces/kube-system/pods/etcd-m1" */
-function apiPath(key: string): string {
+export function apiPath(key: string): string {
   const found = PATHS.find(([resource]) => key.startsWith(`${resource}/`));
   if (!found) throw new Error(`no path of the API is known for ${key}`);
   const [resource, path] = found;
