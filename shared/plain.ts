@@ -42,12 +42,17 @@ export function wholeLine(text: string): string {
   return plain(text, Infinity).replaceAll("\n", "\\n");
 }
 
+/** A sentence of ours that holds words of others: short, and in one line. */
+export function shortLine(text: string): string {
+  return cut(plainLine(text.trim()), STRANGERS);
+}
+
 /**
  * Another's sentence, short and in one line, to be put into one of ours. A hint of ours has its alternatives on lines of
  * their own (show in run.ts): one of another's has a blank there that does not break, whatever quotes are in it.
  */
 export function quoteUntrusted(text: string): string {
-  return cut(plainLine(text.trim()), STRANGERS).replaceAll(/\. (?=(?:If|Or|Else|Where)\b)/g, ".\u00a0");
+  return shortLine(text).replaceAll(/\. (?=(?:If|Or|Else|Where)\b)/g, ".\u00a0");
 }
 
 /**

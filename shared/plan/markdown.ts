@@ -1,5 +1,5 @@
 /** A plan as Markdown: for a terminal, a printer, a wiki. */
-import { listed, quoteUntrusted } from "../plain.ts";
+import { listed, shortLine } from "../plain.ts";
 import { VERSION } from "../run.ts";
 import type { Plan, PlanPart, SeenStep } from "./make-plan.ts";
 import { type Note, pastes } from "./note.ts";
@@ -13,7 +13,7 @@ export function planAsMarkdown(plan: Plan): string {
 
 /** Our sentences may hold names and words of others: no character of theirs makes a link, code or a table. */
 export function escaped(text: string): string {
-  return quoteUntrusted(text).replaceAll(/[\\`*_[\]<>|#~]/g, "\\$&");
+  return shortLine(text).replaceAll(/[\\`*_[\]<>|#~]/g, "\\$&");
 }
 
 function head(plan: Plan): string[] {
