@@ -3,7 +3,7 @@
  * that the plan takes, files that are brought, or a search. Without a terminal the options of the line decide.
  */
 import { Fail } from "../fail.ts";
-import { plainLine } from "../plain.ts";
+import { plainLine, quoteUntrusted } from "../plain.ts";
 import type { Way } from "../plan/note.ts";
 import type { DecisionData } from "../plan/plan-data.ts";
 import { LISTS, type List } from "../plan/plan-facts.ts";
@@ -83,7 +83,7 @@ async function upload(session: Session, { path, to }: NonNullable<Way["upload"]>
     const put = shell`set -C; umask 077; mkdir -p ${folder} && cat > ${path}`;
     const { exitCode, stderr } = await session.transport.run(host, put, { input });
     session.log.add({ node: name, command: put, seconds: 0, exitCode });
-    if (exitCode !== 0) say(`${name}: ${path} was not written: ${plainLine(stderr.trim())}`);
+    if (exitCode !== 0) say(`${name}: ${path} was not written: ${quoteUntrusted(stderr)}`);
     else say(`wrote ${path} on ${name}: ${input.length} bytes`);
   }
 }

@@ -164,7 +164,7 @@ async function afterLoss(session: Session, host: Host, once: () => Promise<Outpu
   session.met.delete(name);
   const probe = async () => {
     if (session.isStopping) return LEFT;
-    if (!(await meetOnce(session, host))) return undefined;
+    if ((await meetOnce(session, host)) !== undefined) return undefined;
     const output = await once();
     if (output.exitCode === CONNECTION_LOST) session.met.delete(name);
     return output.exitCode === CONNECTION_LOST || output.exitCode === LOCKED ? undefined : output;

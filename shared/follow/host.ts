@@ -29,10 +29,12 @@ export interface Output {
 }
 
 interface HowToRun {
-  /** Its stdin; unset: none. */
-  input?: Uint8Array | undefined;
+  /** Its stdin; unset: none. A file is not read into memory. */
+  input?: Uint8Array | Blob | undefined;
   /** Each line of stderr as it comes; plain text. */
   onLine?: ((line: string) => void) | undefined;
+  /** Seconds without a byte after which it is ended; unset: a quarter of an hour. */
+  quiet?: number | undefined;
 }
 
 /**
@@ -40,8 +42,8 @@ interface HowToRun {
  * host, path or option is next.
  */
 export interface Transport {
-  /** Makes the connection; ssh may ask on the terminal about a host key. False: it does not answer. */
-  meet(host: Host): Promise<boolean>;
+  /** Makes the connection; ssh may ask on the terminal about a host key. Undefined: it is there; else the reason. */
+  meet(host: Host): Promise<string | undefined>;
   run(host: Host, command: string, how?: HowToRun): Promise<Output>;
   /** With the terminal: it asks, or shows something once. Returns the exit code. */
   onTerminal(host: Host, command: string): Promise<number>;
@@ -51,6 +53,9 @@ export interface Transport {
 
 /** ssh's own exit code: the connection could not be made, or was lost. */
 export const CONNECTION_LOST = 255;
+
+/** It printed too much, or nothing for too long: it was ended here. As timeout(1) has it. */
+export const ENDED_HERE = 124;
 
 /** Another run holds the lock of that node. */
 export const LOCKED = 4;

@@ -9,11 +9,16 @@ interface Lane {
   name: string;
   began: number;
   last: string;
+  /** Lines of it that were printed. */
+  shown?: number;
   end?: { ok: boolean; seconds: number };
 }
 
 /** The most nodes that have a lane of their own. */
 const MOST = 12;
+
+/** Without a terminal: lines of one node that are printed; no script of this kit says so many. */
+export const MOST_LINES = 500;
 
 /** Milliseconds between two drawings. */
 const REDRAW = 1000;
@@ -37,7 +42,7 @@ export class Lanes implements Disposable {
     const lane = this.#of(name);
     if (!lane || lane.end || line.trim() === "") return;
     lane.last = line.trim();
-    if (!this.#timer) say(`${name}: ${line}`);
+    if (!this.#timer) sayOf(lane, line);
   }
 
   ended(name: string, ok: boolean, last?: string) {
@@ -64,6 +69,14 @@ export class Lanes implements Disposable {
     clearInterval(this.#timer);
     this.#draw();
   }
+}
+
+/** One node cannot fill the output of all. */
+function sayOf(lane: Lane, line: string) {
+  const shown = (lane.shown ?? 0) + 1;
+  lane.shown = shown;
+  if (shown <= MOST_LINES) say(`${lane.name}: ${line}`);
+  else if (shown === MOST_LINES + 1) say(`${lane.name}: more lines of it are not shown`);
 }
 
 /** "  √ cp1   4 s  done.  next: …"; of many nodes only those that run or have stopped, below a count. */

@@ -27,8 +27,9 @@ const MOST_ANSWER = 2 ** 20;
 export async function firstLook(session: Session): Promise<PlanData | NoPlanData> {
   const { first } = session;
   tell(`looks at ${first.isHere ? "this node" : first.address}`);
-  if (!(await meetOnce(session, first)))
-    throw new Fail(`"${first.address}" does not answer by ssh`, {
+  const why = await meetOnce(session, first);
+  if (why !== undefined)
+    throw new Fail(`"${first.address}": ${why}`, {
       hint: shell`log in by hand: ssh ${`${first.user}@${first.address}`} true`,
       unchanged: true,
     });
@@ -90,11 +91,12 @@ async function operatorsAddress(session: Session, name: string, why: string): Pr
 /** Below /run, where only root can make folders. */
 export const REMOTE_KIT = "/run/kube-pki-repair";
 
-export async function meetOnce(session: Session, host: Host): Promise<boolean> {
-  if (session.met.has(host.name)) return true;
-  const isThere = await session.transport.meet(host);
-  if (isThere) session.met.add(host.name);
-  return isThere;
+/** Undefined: it is there, or has been. Else why not. */
+export async function meetOnce(session: Session, host: Host): Promise<string | undefined> {
+  if (session.met.has(host.name)) return undefined;
+  const why = await session.transport.meet(host);
+  if (why === undefined) session.met.add(host.name);
+  return why;
 }
 
 /** Over an older one, too. What is there already, file by file, stays. Errors: Fail where it cannot be unpacked. */
@@ -102,14 +104,22 @@ export async function bringKit({ transport, kit }: Session, host: Host) {
   if (host.isHere) return;
   const { stdout } = await transport.run(host, `cat ${host.kit}/SHA256SUMS 2> /dev/null | sha256sum`);
   if (stdout.startsWith(kit.sum)) return;
-  const input = await Bun.file(kit.path).bytes();
-  const { exitCode, stderr, stdout: bad } = await transport.run(host, kit.unpack, { input });
+  const {
+    exitCode,
+    stderr,
+    stdout: bad,
+  } = await transport.run(host, kit.unpack, {
+    input: Bun.file(kit.path),
+  });
   if (exitCode === 0) return;
   throw new Fail(
     `The kit cannot be unpacked on ${host.name}: ${quoteUntrusted(`${bad}${stderr}`.trim()) || `exit code ${exitCode}`}`,
     { hint: `look at ${host.kit} there, then run the same line again` },
   );
 }
+
+/** Seconds for which a look at a node may say nothing. */
+const LOOK = 300;
 
 interface NodesAnswer {
   name: string;
@@ -120,13 +130,18 @@ interface NodesAnswer {
 async function askAll(session: Session, others: readonly NodeData[]): Promise<NodesAnswer[]> {
   const hosts = others.map(({ name }) => session.hosts.get(name)!);
   // ssh may ask about a host key: one after the other
-  for (const host of hosts) await meetOnce(session, host);
+  const silent = new Map<string, string>();
+  for (const host of hosts) {
+    const why = await meetOnce(session, host);
+    if (why !== undefined) silent.set(host.name, why);
+  }
   const answers = new Map<string, string>();
   using lanes = new Lanes(hosts.map(({ name }) => name));
   await inParallel(hosts, FEW, async (host) => {
     const { name } = host;
-    if (!session.met.has(name)) {
-      lanes.ended(name, false, "does not answer by ssh");
+    const why = silent.get(name);
+    if (why !== undefined) {
+      lanes.ended(name, false, why);
       return void answers.set(name, "");
     }
     try {
@@ -149,7 +164,7 @@ async function answerOf(session: Session, host: Host, onLine?: (line: string) =>
     "etcd-data": session.words["etcd-data"]?.startsWith("https://") ? session.words["etcd-data"] : undefined,
   });
   const began = Date.now();
-  const output = await session.transport.run(host, inKit(host, line), { onLine });
+  const output = await session.transport.run(host, inKit(host, line), { onLine, quiet: LOOK });
   logIt(session, { node: host.name, command: line, began }, output);
   return output;
 }

@@ -3,13 +3,17 @@
  * unknown host key, on the terminal; everything else goes through it, in sessions of their own, so that Ctrl-C here
  * reaches none of them.
  */
+import { randomBytes } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { plainLine } from "../plain.ts";
+import { quoteUntrusted } from "../plain.ts";
 import { ROOT } from "../plan/paste.ts";
 import { programWord } from "../shell-line.ts";
-import { type Host, MOST_OUTPUT, type Output, type Transport } from "./host.ts";
+import { ENDED_HERE, type Host, type Output, type Transport } from "./host.ts";
+import { boundedText, Leash, QUIET } from "./leash.ts";
+import { meetBySsh } from "./meet.ts";
+import { pump } from "./pump.ts";
 
 /** The way to the first destination, by `ssh -G`: the others are reached the same way. */
 interface SameWay {
@@ -26,32 +30,33 @@ const PERSIST = 600;
 
 const DIRECTLY: SameWay = { port: "22", proxyJump: "none" };
 
-/** The longest part of a line without an end that is kept, in characters. */
-const LONGEST_LINE = 4096;
+const PIPES = { stdout: "pipe", stderr: "pipe", detached: true } as const;
 
 export class Ssh implements Transport, Disposable {
   readonly #dir = mkdtempSync(join(process.env.XDG_RUNTIME_DIR ?? tmpdir(), "kpr-ssh-"));
   /** A host may get another name, once its plan has said it. */
   readonly #sockets = new Map<Host, string>();
   readonly #isAsked: boolean;
+  readonly #quiet: number;
+  /** Stands before each answer. A node cannot know it before it is asked. */
+  readonly #mark = `answer-${randomBytes(8).toString("hex")}`;
   #way = DIRECTLY;
 
-  /** `isAsked`: somebody is at the terminal, and may answer ssh's questions. */
-  constructor(isAsked: boolean) {
+  /** `isAsked`: somebody is at the terminal, and may answer ssh's questions. `quiet`: seconds. */
+  constructor(isAsked: boolean, quiet = QUIET) {
     this.#isAsked = isAsked;
+    this.#quiet = quiet;
   }
 
-  async meet(host: Host): Promise<boolean> {
-    if (host.isHere) return true;
-    if (this.#sockets.size === 0) this.#way = await wayTo(host);
+  async meet(host: Host): Promise<string | undefined> {
+    if (host.isHere) return undefined;
+    if (this.#sockets.size === 0) this.#way = await this.#wayTo(host);
     const socket = join(this.#dir, String(this.#sockets.size));
     this.#sockets.set(host, socket);
     const master = ["-M", "-N", "-f", "-o", `ControlPersist=${PERSIST}`];
     const asks = ["-o", this.#isAsked ? "StrictHostKeyChecking=ask" : "BatchMode=yes"];
-    const child = Bun.spawn(["ssh", ...master, ...asks, ...this.#options(host), loginOf(host)], {
-      stdio: [this.#isAsked ? "inherit" : "ignore", "inherit", "inherit"],
-    });
-    return (await child.exited) === 0;
+    const argv = ["ssh", ...master, ...asks, ...this.#options(host), loginOf(host)];
+    return await meetBySsh(host, argv, this.#isAsked);
   }
 
   #options(host: Host): string[] {
@@ -69,21 +74,29 @@ export class Ssh implements Transport, Disposable {
   /** As root. */
   #argv(host: Host, command: string, { terminal = false } = {}): string[] {
     if (host.isHere) return ["/bin/sh", "-c", command];
-    const asRoot = host.user === ROOT ? command : `sudo -n sh -c ${programWord(command)}`;
+    const marked = terminal ? command : `echo ${this.#mark}; ${command}`;
+    const asRoot = host.user === ROOT ? marked : `sudo -n sh -c ${programWord(marked)}`;
     const through = ["-o", "BatchMode=yes", "-o", "ControlMaster=no"];
     return ["ssh", terminal ? "-t" : "-T", ...through, ...this.#options(host), loginOf(host), asRoot];
   }
 
-  async run(host: Host, command: string, { input, onLine }: Parameters<Transport["run"]>[2] = {}) {
-    const child = Bun.spawn(this.#argv(host, command), {
-      ...({ stdin: input ?? "ignore", stdout: "pipe", stderr: "pipe", detached: true } as const),
-    });
+  #markOf({ isHere }: Host): string | undefined {
+    return isHere ? undefined : this.#mark;
+  }
+
+  async run(host: Host, command: string, how: Parameters<Transport["run"]>[2] = {}): Promise<Output> {
+    const { input, onLine, quiet = this.#quiet } = how;
+    const child = Bun.spawn(this.#argv(host, command), { stdin: input ?? "ignore", ...PIPES });
+    const { name } = host;
+    using leash = new Leash([child], `${name} has said nothing`, quiet);
     const [stdout, stderr, exitCode] = await Promise.all([
-      textOf(child.stdout),
-      textOf(child.stderr, onLine),
+      boundedText(child.stdout, { leash, name, mark: this.#markOf(host) }),
+      boundedText(child.stderr, { leash, name, onLine }),
       child.exited,
     ]);
-    return { stdout, stderr, exitCode } satisfies Output;
+    if (leash.reason === undefined) return { stdout, stderr, exitCode };
+    const why = `error: ${leash.reason}: its connection was ended here\nhint: look at ${name} by hand, or leave it out: --without ${name}`;
+    return { stdout, stderr: `${why}\n${stderr}`, exitCode: ENDED_HERE };
   }
 
   async onTerminal(host: Host, command: string): Promise<number> {
@@ -92,16 +105,35 @@ export class Ssh implements Transport, Disposable {
   }
 
   async pipe(from: Host, pack: string, to: Host, unpack: string): Promise<string | undefined> {
-    const source = Bun.spawn(this.#argv(from, pack), {
-      ...({ stdin: "ignore", stdout: "pipe", stderr: "pipe", detached: true } as const),
-    });
-    const sink = Bun.spawn(this.#argv(to, unpack), {
-      ...({ stdin: source.stdout, stdout: "ignore", stderr: "pipe", detached: true } as const),
-    });
-    const words = await Promise.all([textOf(source.stderr), textOf(sink.stderr)]);
+    const source = Bun.spawn(this.#argv(from, pack), { stdin: "ignore", ...PIPES });
+    const sink = Bun.spawn(this.#argv(to, unpack), { stdin: "pipe", ...PIPES });
+    using leash = new Leash([source, sink], `nothing has come from ${from.name} to ${to.name}`, this.#quiet);
+    const words = await Promise.all([
+      boundedText(source.stderr, { leash, name: from.name }),
+      boundedText(sink.stderr, { leash, name: to.name }),
+      boundedText(sink.stdout, { leash, name: to.name, mark: this.#markOf(to) }),
+      pump(source.stdout, sink.stdin, { leash, name: from.name, mark: this.#markOf(from) }),
+    ]);
     const codes = [await source.exited, await sink.exited];
-    if (codes.every((code) => code === 0)) return undefined;
-    return `exit codes ${codes.join(" and ")}: ${plainLine(words.join("").trim()).slice(0, LONGEST_LINE)}`;
+    if (leash.reason === undefined && codes.every((code) => code === 0)) return undefined;
+    const why = leash.reason ?? `exit codes ${codes.join(" and ")}`;
+    return `${why}: ${quoteUntrusted(words.join(""))}`;
+  }
+
+  /** A port and a jump host that the operator's configuration has for the first node. */
+  async #wayTo(host: Host): Promise<SameWay> {
+    const child = Bun.spawn(["ssh", "-G", loginOf(host)], { stdin: "ignore", ...PIPES });
+    using leash = new Leash([child], "ssh -G has said nothing", this.#quiet);
+    const settings = await boundedText(child.stdout, { leash, name: "ssh -G" });
+    const value = (name: string, form: RegExp) =>
+      settings
+        .split("\n")
+        .find((line) => line.startsWith(`${name} `) && form.test(line.slice(name.length + 1)))
+        ?.slice(name.length + 1);
+    return {
+      port: value("port", /^\d{1,5}$/) ?? DIRECTLY.port,
+      proxyJump: value("proxyjump", /^[\w@.:,[\]-]+$/) ?? DIRECTLY.proxyJump,
+    };
   }
 
   [Symbol.dispose]() {
@@ -115,41 +147,4 @@ export class Ssh implements Transport, Disposable {
 
 function loginOf({ user, address }: Host): string {
   return `${user}@${address}`;
-}
-
-/** A port and a jump host that the operator's configuration has for the first node. */
-async function wayTo(host: Host): Promise<SameWay> {
-  const child = Bun.spawn(["ssh", "-G", loginOf(host)], {
-    stdin: "ignore",
-    stdout: "pipe",
-    stderr: "ignore",
-  });
-  const settings = await textOf(child.stdout);
-  const value = (name: string, form: RegExp) =>
-    settings
-      .split("\n")
-      .find((line) => line.startsWith(`${name} `) && form.test(line.slice(name.length + 1)))
-      ?.slice(name.length + 1);
-  return {
-    port: value("port", /^\d{1,5}$/) ?? DIRECTLY.port,
-    proxyJump: value("proxyjump", /^[\w@.:,[\]-]+$/) ?? DIRECTLY.proxyJump,
-  };
-}
-
-/** The first MOST_OUTPUT characters; what comes behind them is read, and dropped. */
-async function textOf(stream: ReadableStream<Uint8Array>, onLine?: (line: string) => void): Promise<string> {
-  const decoder = new TextDecoder();
-  const parts: string[] = [];
-  let [length, open] = [0, ""];
-  for await (const bytes of stream) {
-    const text = decoder.decode(bytes, { stream: true });
-    if (length < MOST_OUTPUT) parts.push(text);
-    length += text.length;
-    if (!onLine) continue;
-    const lines = `${open}${text}`.split("\n");
-    open = lines.pop()!.slice(-LONGEST_LINE);
-    for (const line of lines) onLine(plainLine(line.slice(0, LONGEST_LINE)));
-  }
-  if (open) onLine?.(plainLine(open));
-  return parts.join("").slice(0, MOST_OUTPUT);
 }

@@ -8,11 +8,7 @@ import { Lanes } from "./lanes.ts";
 import type { Session } from "./session.ts";
 import { isKnownLine } from "./trusted-plan.ts";
 
-export async function chooseAtStop(
-  session: Session,
-  step: StepData,
-  stopped: Stopped,
-): Promise<"same" | "look again" | "end"> {
+export async function chooseAtStop(session: Session, step: StepData, stopped: Stopped): Promise<Next> {
   const { node, command, reason, hint, exitCode } = stopped;
   const text = [
     `Step ${step.number} has stopped on ${node}, with exit code ${exitCode}: ${reason}`,
@@ -20,21 +16,39 @@ export async function chooseAtStop(
     `It was: ${node}# ${command}`,
   ];
   const line = lineInHint(hint, command, session.known);
-  const own = line === undefined ? [] : [`Type the hint's line on ${node}: ${line}`];
+  const typesIt = async (): Promise<Next> => {
+    await typeHint(session, { step, node, line: line! });
+    return "look again";
+  };
+  const own = line === undefined ? [] : [{ does: `Type the hint's line on ${node}: ${line}`, next: typesIt }];
   const void1 = step.makesVoid.length > 0 ? `, then ${step.makesVoid.join(" and ")} follow` : "";
-  const ways = [
+  const ways: Way[] = [
+    // what it has done, only a new look knows
     ...own,
-    `The same line again${void1}`,
-    "Look again, and make a new plan",
-    "End here: print what is left",
+    { does: `The same line again${void1}`, next: async () => "same" },
+    { does: "Look again, and make a new plan", next: async () => "look again" },
+    ...withoutNode(session, node),
+    { does: "End here: print what is left", next: async () => "end" },
   ];
-  const way = await session.person.choose({ text, ways });
-  if (way === undefined || way === ways.length - 1) return "end";
-  if (way === ways.length - 2) return "look again";
-  if (line === undefined || way > 0) return "same";
-  await typeHint(session, { step, node, line });
-  // what it has done, only a new look knows
-  return "look again";
+  const way = await session.person.choose({ text, ways: ways.map(({ does }) => does) });
+  return way === undefined ? "end" : await ways[way]!.next();
+}
+
+type Next = "same" | "look again" | "end";
+
+interface Way {
+  does: string;
+  next(): Promise<Next>;
+}
+
+/** One node holds up no other; the plan says what its absence means. The node that makes the plans is needed. */
+function withoutNode({ words, first, hosts }: Session, node: string): Way[] {
+  if (node === first.name || !hosts.has(node)) return [];
+  const next = async (): Promise<Next> => {
+    words.without = [...new Set([...(words.without ?? []), node])];
+    return "look again";
+  };
+  return [{ does: `Continue without ${node}: it is away for now (--without ${node})`, next }];
 }
 
 /** The last line of the same script in the hint, with more options, if it is one of this kit's. */

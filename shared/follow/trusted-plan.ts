@@ -16,6 +16,7 @@ import { readRunbook } from "../plan/runbook.ts";
 export function readPlanData(text: string, known: ReadonlySet<string>): PlanData | NoPlanData {
   const plan = asJson(text);
   if (plan?.schemaVersion !== PLAN_SCHEMA) throw wrong("a plan of this kit's version", plan?.schemaVersion);
+  if (!isShaped(plan)) throw wrong("a plan of this kit's version", text.slice(0, 100));
   if (plan.ended !== "ok") return { ...plan, decisions: knownWays(plan.decisions ?? [], [], known) };
   for (const { name, address, why } of plan.nodes) {
     if (!isName(name) && !/^node \d+$/.test(name)) throw wrong("the name of a node", name);
@@ -28,6 +29,25 @@ export function readPlanData(text: string, known: ReadonlySet<string>): PlanData
       for (const act of acts) checkAct(act, names, known);
     }
   return { ...plan, decisions: knownWays(plan.decisions, names, known) };
+}
+
+/** A list where the plan has one: else a node's answer would be a fault of this kit. */
+function isShaped(plan: PlanData | NoPlanData): boolean {
+  const areObjects = (list: unknown) =>
+    Array.isArray(list) && list.every((one) => typeof one === "object" && one !== null);
+  if (!areObjects(plan.decisions ?? [])) return false;
+  if (!(plan.decisions ?? []).every(({ ways, question }) => areObjects(ways) && Array.isArray(question)))
+    return false;
+  if (plan.ended !== "ok") return true;
+  const lists = [plan.nodes, plan.parts];
+  if (!lists.every(areObjects) || ![plan.notes, plan.lost, plan.away].every(Array.isArray)) return false;
+  if (!plan.parts.every(({ steps }) => areObjects(steps))) return false;
+  return plan.parts.every(({ steps }) =>
+    steps.every(
+      ({ acts, exit, irreversible, makesVoid }) =>
+        areObjects(acts) && [exit, irreversible, makesVoid].every(Array.isArray),
+    ),
+  );
 }
 
 function asJson(text: string): PlanData | NoPlanData | undefined {

@@ -32,9 +32,9 @@ export class PretendNodes implements Transport {
     this.#answers = answers;
   }
 
-  async meet({ name }: Host): Promise<boolean> {
+  async meet({ name }: Host): Promise<string | undefined> {
     this.met.push(name);
-    return !this.off.has(name);
+    return this.off.has(name) ? "does not answer by ssh" : undefined;
   }
 
   async run(

@@ -49,6 +49,8 @@ const MAY_SLEEP: Record<string, string> = {
     "waits for the end of a process that is not our child; the kernel reports it to nobody else",
   "test/lab/machine/state.ts": "waits for the end of another lab, which holds the lock until then",
   "test/lab/machine/empty-cgroups.ts": "waits until cgroups are empty; the kernel reports that to nobody",
+  "shared/follow/leash.ts": "the limit of a node's silence",
+  "shared/follow/meet.ts": "an older ssh keeps its stderr open: no end of it can be awaited",
   "test/lab/scenarios/cut-points.ts": "the random moment of a power cut",
 };
 

@@ -39,6 +39,7 @@ const MAY_BE_SILENT: Record<string, string> = {
     "certificates, kubeconfigs and manifests are small; copyLargeTree says how far it is",
   "shared/workers/saved-trust.ts": "the files that a kubelet trusts and uses are small",
   "shared/follow/ssh.ts": "each run has a lane that shows its seconds, and ssh itself says what it waits for",
+  "shared/follow/meet.ts": "ssh's own limit is ten seconds, and ssh says on the terminal what it asks",
   "shared/follow/lanes.ts": "is what shows the seconds",
   "shared/follow/kit-file.ts": "says before it that the kit is packed, which takes seconds",
   "tools/pack/write-kit.ts": "npm on the operator's laptop, which says what it fetches",

@@ -81,11 +81,13 @@ class LabNodes implements Transport {
   }
 
   /** A machine that is off runs nothing. */
-  async meet(host: Host): Promise<boolean> {
-    return (await this.#bare(host, "true")).exitCode === 0;
+  async meet(host: Host): Promise<string | undefined> {
+    const isThere = (await this.#bare(host, "true")).exitCode === 0;
+    return isThere ? undefined : "the machine is off";
   }
 
-  async #bare(host: Host, command: string, input?: Uint8Array): Promise<Output> {
+  async #bare(host: Host, command: string, stdin?: Uint8Array | Blob): Promise<Output> {
+    const input = stdin instanceof Blob ? await stdin.bytes() : stdin;
     try {
       return await this.#machine(host).run(["sh", "-c", command], { ...(input && { input }) });
     } catch (err) {

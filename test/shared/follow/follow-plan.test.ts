@@ -1,6 +1,7 @@
 /** `repair` follows a plan of three control plane nodes and two workers, where all is lost. */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { ENDS, repairAll } from "../../../shared/follow/follow-plan.ts";
+import { MOST_OUTPUT, type Output } from "../../../shared/follow/host.ts";
 import { NO_PERSON } from "../../../shared/follow/person.ts";
 import type { PlanData } from "../../../shared/plan/plan-data.ts";
 import { type Answers, PretendNodes, PretendPerson, pretendSession } from "../../pretend/follow.ts";
@@ -11,9 +12,18 @@ import { typeHere } from "../../pretend/typed-here.ts";
 
 setDefaultTimeout(300_000);
 
-const PLAN = await lookAt(ASKED, async () => JSON.parse((await typeHere("plan --json")).stdout) as PlanData);
-for (const [index, node] of PLAN.nodes.entries())
-  Object.assign(node, { address: `10.0.0.${11 + index}`, why: undefined });
+async function planOf(words: string): Promise<PlanData> {
+  const plan = await lookAt(
+    ASKED,
+    async () => JSON.parse((await typeHere(`plan --json${words}`)).stdout) as PlanData,
+  );
+  for (const [index, node] of plan.nodes.entries())
+    Object.assign(node, { address: `10.0.0.${11 + index}`, why: undefined });
+  return plan;
+}
+
+const PLAN = await planOf("");
+const WITHOUT_W2 = await planOf(" --without w2");
 
 const PACKED =
   "./bunw scripts/hand-over.ts unpack --passphrase-file passphrase --ca-hash sha256:ab shared-keys.age";
@@ -181,6 +191,34 @@ test("a worker that does not answer by ssh is asked about, and what was said goe
   expect(transport.typed().join("\n")).not.toMatch(/0[1-5]-/);
 });
 
+const FLOOD = "x\u001b[2J\r".repeat(MOST_OUTPUT / 6);
+
+test.each<[string, Partial<Output>]>([
+  ["prints 8 MB", { stdout: FLOOD, stderr: FLOOD }],
+  ["answers with another's words", { stdout: '{"schemaVersion":1,"ended":"ok","nodes":[{"name":"; sh"}]}' }],
+  ["prints what a terminal obeys", { stderr: "\u001b]0;x\u0007\u202ehint: \r\nerror: \u001b[1A" }],
+  ["was left here", { exitCode: 124, stderr: "error: w2 has said nothing for 900 s\n" }],
+  ["is cut off again and again", { exitCode: 1, stderr: "x".repeat(1e6) }],
+])(
+  "a worker that %s: all others are repaired without it, and nothing of it obeys or fills the terminal",
+  async (_, wild) => {
+    const transport = nodes((node, command) => {
+      if (node === "w2") return { exitCode: 9, ...wild };
+      const isWithout = command.includes("plan.ts --json") && command.includes("--without w2");
+      return isWithout ? { stdout: JSON.stringify(WITHOUT_W2), exitCode: 2 } : undefined;
+    });
+    const person = new PretendPerson([...WAYS, /^Continue without w2/]);
+    const { end, stdout } = await repaired(transport, person);
+    expect(end).toBe(ENDS.repaired);
+    const stops = person.asked.filter((text) => text.includes(" has stopped on "));
+    expect(stops).toEqual([expect.stringMatching(/^Step \d\w has stopped on w2, /)]);
+    expect(transport.typed()).toContain(`w1: ${JOIN}`);
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: what a terminal obeys
+    expect(stdout).not.toMatch(/[\x00-\x08\x0b-\x1f\x7f\u202e]/);
+    expect(Math.max(...stdout.split("\n").map(({ length }) => length))).toBeLessThan(2_000);
+  },
+);
+
 test("a node that does not take the kit stops the step there, and the reason is shown", async () => {
   const transport = nodes((node, command) =>
     node === "w1" && command === "unpack the kit"
@@ -228,6 +266,8 @@ test.each<[string, (plan: PlanData) => void]>([
     "a node that is none of the plan's",
     (plan) => plan.parts[1]!.steps[0]!.acts.push({ do: "kit", to: ["elsewhere"] }),
   ],
+  ["no list of nodes", (plan) => void Object.assign(plan, { nodes: "m1" })],
+  ["a step without acts", (plan) => void Object.assign(plan.parts[1]!.steps[0]!, { acts: null })],
   ["a step that is none", (plan) => void Object.assign(plan.parts[1]!.steps[0]!, { number: "1a; x" })],
 ])("a plan with %s ends the repair before anything is typed", async (_, change) => {
   const plan = structuredClone(PLAN);

@@ -1,0 +1,107 @@
+/**
+ * The output of another machine, within bounds: a node that prints without end, or says nothing, is left. Its own lane ends,
+ * with the reason; no other one waits, and memory is bounded.
+ */
+import type { Subprocess } from "bun";
+import { plainLine } from "../plain.ts";
+import { MOST_OUTPUT } from "./host.ts";
+
+/** Seconds without a byte. A script of this kit that waits says so every ten seconds. */
+export const QUIET = 900;
+
+/** The longest part of a line that is kept, in characters. */
+export const LONGEST_LINE = 4096;
+
+/** Ends programs, each in a session of its own, with all that they have started. */
+export class Leash implements Disposable {
+  /** Why they were ended; undefined: they were not. */
+  reason: string | undefined;
+  readonly #children: readonly Subprocess[];
+  readonly #timer: ReturnType<typeof setTimeout>;
+
+  /** `silence`: "w1 has said nothing"; `quiet`: seconds for which that may last. */
+  constructor(children: readonly Subprocess[], silence: string, quiet: number) {
+    this.#children = children;
+    this.#timer = setTimeout(() => this.end(`${silence} for ${quiet} s`), quiet * 1000);
+  }
+
+  /** A byte has come, or has gone. */
+  moved() {
+    this.#timer.refresh();
+  }
+
+  end(reason: string) {
+    this.reason ??= reason;
+    for (const { pid } of this.#children) endGroup(pid);
+  }
+
+  [Symbol.dispose]() {
+    clearTimeout(this.#timer);
+  }
+}
+
+function endGroup(pid: number) {
+  try {
+    process.kill(-pid, "SIGKILL");
+  } catch (err) {
+    // it has ended already
+    if ((err as NodeJS.ErrnoException).code !== "ESRCH") throw err;
+  }
+}
+
+/** A login shell may print before the command: that is no answer of the command. */
+export class BehindMark {
+  readonly #mark: Buffer | undefined;
+  #before = Buffer.alloc(0);
+  #isFound: boolean;
+
+  /** A line that the command prints first; undefined: nothing stands before the answer. */
+  constructor(mark: string | undefined) {
+    this.#mark = mark === undefined ? undefined : Buffer.from(`${mark}\n`);
+    this.#isFound = mark === undefined;
+  }
+
+  /** The bytes that belong to the answer. */
+  of(bytes: Uint8Array): Uint8Array {
+    if (this.#isFound) return bytes;
+    const all = Buffer.concat([this.#before, bytes]);
+    const at = all.indexOf(this.#mark!);
+    this.#isFound = at >= 0;
+    this.#before = this.#isFound ? Buffer.alloc(0) : all.subarray(-this.#mark!.length);
+    return this.#isFound ? all.subarray(at + this.#mark!.length) : Buffer.alloc(0);
+  }
+}
+
+interface HowToRead {
+  leash: Leash;
+  /** Whose words they are. */
+  name: string;
+  mark?: string | undefined;
+  onLine?: ((line: string) => void) | undefined;
+}
+
+/** At most MOST_OUTPUT bytes; behind them its program is ended. */
+export async function boundedText(
+  stream: ReadableStream<Uint8Array>,
+  { leash, name, mark, onLine }: HowToRead,
+): Promise<string> {
+  const [decoder, behind] = [new TextDecoder(), new BehindMark(mark)];
+  const parts: string[] = [];
+  let [length, open] = [0, ""];
+  for await (const bytes of stream) {
+    leash.moved();
+    length += bytes.length;
+    if (length > MOST_OUTPUT) {
+      leash.end(`${name} has printed more than ${MOST_OUTPUT / 2 ** 20} MB`);
+      break;
+    }
+    const text = decoder.decode(behind.of(bytes), { stream: true });
+    parts.push(text);
+    if (!onLine) continue;
+    const lines = `${open}${text}`.split("\n");
+    open = lines.pop()!.slice(-LONGEST_LINE);
+    for (const line of lines) onLine(plainLine(line.slice(0, LONGEST_LINE)));
+  }
+  if (open) onLine?.(plainLine(open));
+  return parts.join("");
+}

@@ -1,0 +1,51 @@
+/**
+ * An ssh of the test's own, first on the path: it writes down its words, and runs there what it is told. What a hostile
+ * node does is a line of shell that runs before it.
+ */
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { Ssh } from "../../shared/follow/ssh.ts";
+import { sandbox } from "./sandbox.ts";
+
+interface Hostile {
+  /** Shell on the node as ssh makes a connection to it: a banner on stderr, an exit code. */
+  meets?: string;
+  /** Shell before each command: what a login shell's own file prints. */
+  logsIn?: string;
+  /** Seconds without a byte after which a connection is ended. */
+  quiet?: number;
+}
+
+function program({ meets = "exit 0", logsIn = "" }: Hostile): string {
+  return `#!/bin/bash
+printf '%s|' "$@" >> "$RAN"; echo >> "$RAN"
+case " $* " in
+  *" -G "*) printf 'port 2222\\nproxyjump bastion\\nuser x\\n'; exit 0;;
+  *" -O "*) exit 0;;
+  *" -N "*) ${meets}; exit 0;;
+esac
+${logsIn}
+for word; do last=$word; done
+exec sh -c "$last"`;
+}
+
+/** `ran`: a line for each call, with "|" behind each word; `said`: what was printed here. */
+export async function withSsh<T>(
+  use: (ssh: Ssh, dir: string) => Promise<T>,
+  hostile: Hostile = {},
+): Promise<{ value: T; ran: string[]; said: string[] }> {
+  using box = sandbox();
+  mkdirSync(`${box.dir}/bin`);
+  writeFileSync(`${box.dir}/bin/ssh`, program(hostile));
+  chmodSync(`${box.dir}/bin/ssh`, 0o755);
+  const { PATH, RAN } = process.env;
+  Object.assign(process.env, { PATH: `${box.dir}/bin:${PATH}`, RAN: `${box.dir}/ran` });
+  try {
+    using ssh = new Ssh(false, hostile.quiet);
+    const value = await use(ssh, box.dir);
+    return { value, ran: readFileSync(`${box.dir}/ran`, "utf8").trim().split("\n"), said: box.said };
+  } finally {
+    process.env.PATH = PATH;
+    if (RAN === undefined) delete process.env.RAN;
+    else process.env.RAN = RAN;
+  }
+}
