@@ -58,15 +58,16 @@ async function open(values: Values) {
   const out = await countOnAgain(cp, said);
   const silent = caIsNew(cp) ? undefined : await seen.findSilent(cp, api, leftNames(out));
   if (silent) seen.saySilent(silent);
-  if (silent?.workers.length === 0) return await nobodyJoins({ cp, api, out }, silent);
+  const workers = silent?.workers ?? seen.workersOf(cp, leftNames(out));
+  if (workers.length === 0 && (silent || !values["one-token"]))
+    return await nobodyJoins({ cp, api, out }, silent);
   const pods = seen.workersPods(cp, leftNames(out));
   await step(
     "3.1 Make a bootstrap token for each worker",
     () => makeTokens({ cp, api, out }, values, pods),
     `kubeadm token create --ttl 2h --groups ${TOKEN_GROUP}; kubectl certificate approve CSR`,
   );
-  const joining = silent?.workers ?? seen.workersOf(cp, leftNames(out));
-  printJoinLine(cp, joining, values["token-file"], out);
+  printJoinLine(cp, workers, values["token-file"], out);
   seen.sayWindows(cp, out, silent);
   tell("");
   joins.keepWorkersPods(cp, pods);
@@ -75,8 +76,8 @@ async function open(values: Values) {
 }
 
 /** With the old CA, a kubelet may still wait: its serving certificate has expired, and it asks. */
-async function nobodyJoins({ cp, api, out }: Scene, { controlPlanes, unrepaired }: seen.Silent) {
-  const silentControlPlanes = [...unrepaired, ...controlPlanes];
+async function nobodyJoins({ cp, api, out }: Scene, silent: seen.Silent | undefined) {
+  const silentControlPlanes = [...(silent?.unrepaired ?? []), ...(silent?.controlPlanes ?? [])];
   const options = { asking: await withoutServing(cp), without: leftNames(out) };
   const closeOn = silentControlPlanes.length === 0 ? await whereToClose(cp, api, options) : [];
   const end = { silentControlPlanes, closeOn, ...trustSeen(cp) };

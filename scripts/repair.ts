@@ -33,7 +33,7 @@ async function main() {
   try {
     const session = newSession({
       ...{ transport, first, person: isThere ? new AtTerminal() : NO_PERSON },
-      kit: await kitFile(values.kit, dir, runbook),
+      kit: once(() => kitFile(values.kit, dir, runbook)),
       known: linesOfRunbook(runbook),
       ...{ folder: process.cwd(), addresses: addressesOf(values.address) },
       log: new RepairLog(values.log ?? `repair-${timeNow()}.log`),
@@ -53,6 +53,11 @@ async function main() {
   } finally {
     rmSync(dir, { recursive: true });
   }
+}
+
+function once<T>(make: () => Promise<T>): () => Promise<T> {
+  let made: Promise<T> | undefined;
+  return () => (made ??= make());
 }
 
 /** "root@cp1"; nothing: this machine. Errors: Fail where it is no destination of ssh. */

@@ -255,6 +255,10 @@ async function carry(session: Session, act: Carry): Promise<Stopped | undefined>
 async function fetchFile(session: Session, { from, file }: Fetch): Promise<Stopped | undefined> {
   const host = hostOf(session, from);
   const path = file.startsWith("/") ? file : `${host.kit}/${file}`;
+  if (host.isHere) {
+    tell(`      ${path} is on this node: copy it to another machine`);
+    return undefined;
+  }
   const line = `base64 ${path}`;
   const { exitCode, stdout, stderr } = await session.transport.run(host, line);
   if (exitCode !== 0) return { node: from, command: line, exitCode, reason: quoteUntrusted(stderr.trim()) };

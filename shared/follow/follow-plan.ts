@@ -10,6 +10,7 @@ import { doAct, type Stopped } from "./do-act.ts";
 import { isForLater, openSteps, showFirstPage, showSteps } from "./first-page.ts";
 import { sayLeft } from "./left-by-hand.ts";
 import { firstLook, lookAround, meetOnce } from "./look-around.ts";
+import { leftHere, stepsFromHere } from "./on-this-node.ts";
 import type { Session } from "./session.ts";
 import { chooseAtStop } from "./stop.ts";
 
@@ -132,7 +133,7 @@ async function followSteps(
 ): Promise<Next> {
   let end: RepairEnd = ENDS.repaired;
   const watch = new Stopwatch(apiAway);
-  const left = [...steps];
+  const left = stepsFromHere(session, steps);
   for (let step = left[0]; step; step = left[0]) {
     if (session.isStopping) return sayLeft(session, left, ENDS.interrupted);
     if (!(await isWanted(session, step))) {
@@ -154,7 +155,7 @@ async function followSteps(
       if (next === "end") return sayLeft(session, left, ENDS.stopped);
     }
   }
-  sayEnd(session, end, watch);
+  sayEnd(session, end, watch, leftHere(session, steps));
   return end;
 }
 
@@ -192,12 +193,17 @@ async function isWanted(session: Session, { task, acts, note, does }: StepData):
   return way === 0;
 }
 
-function sayEnd({ cleansUp, again, leftOut }: Session, end: RepairEnd, watch: Stopwatch) {
+function sayEnd(
+  { cleansUp, again, leftOut }: Session,
+  end: RepairEnd,
+  watch: Stopwatch,
+  byHand: readonly string[],
+) {
   const words =
     end === ENDS.repaired ? "Repaired, and verified" : "Repaired, but a check fails: see part 5 above";
   const retire = leftOut.has("retire") ? [`${RETIRE_IS_LEFT}: ${again}`] : [];
   const later = cleansUp ? [] : [`When nothing is missing any more, days from now: ${again} --clean-up`];
-  answerLines(["", `${words}, ${watch.words()}.`, ...retire, ...later]);
+  answerLines(["", `${words}, ${watch.words()}.`, ...retire, ...later, ...byHand]);
 }
 
 const RETIRE_IS_LEFT = "The old key of tokens is still accepted. When those pods are restarted";

@@ -100,8 +100,9 @@ export async function meetOnce(session: Session, host: Host): Promise<string | u
 }
 
 /** Over an older one, too. What is there already, file by file, stays. Errors: Fail where it cannot be unpacked. */
-export async function bringKit({ transport, kit }: Session, host: Host) {
+export async function bringKit({ transport, ...session }: Session, host: Host) {
   if (host.isHere) return;
+  const kit = await session.kit();
   const { stdout } = await transport.run(host, `cat ${host.kit}/SHA256SUMS 2> /dev/null | sha256sum`);
   if (stdout.startsWith(kit.sum)) return;
   const {

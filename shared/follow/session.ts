@@ -17,7 +17,8 @@ export type Words = Partial<Record<List, readonly string[]>> & {
 export interface Session {
   transport: Transport;
   person: Person;
-  kit: Kit;
+  /** Packed when a node needs it: where there is one node, none does. */
+  kit: () => Promise<Kit>;
   /** The lines of RUNBOOK.md: nothing else is typed. */
   known: ReadonlySet<string>;
   /** The node on which plans are made. */

@@ -109,7 +109,7 @@ export function pretendSession({ transport, person, more = {} }: Given) {
   writeFileSync(path, "a kit");
   const logged: Pick<Logged, "node" | "command" | "seconds">[] = [];
   const session = newSession({
-    ...{ transport, person, kit: { path, sum: "of this kit", unpack: "unpack the kit" } },
+    ...{ transport, person, kit: async () => ({ path, sum: "of this kit", unpack: "unpack the kit" }) },
     known: linesOfRunbook(RUNBOOK),
     first: { name: "10.0.0.11", address: "10.0.0.11", user: "root", kit: REMOTE_KIT },
     ...{ words: {}, deep: false, mayMakeKeys: false, mayBegin: false, cleansUp: false },

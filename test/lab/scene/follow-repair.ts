@@ -50,7 +50,7 @@ export async function followRepair(
     newSession({
       transport: new LabNodes(scene),
       person: new Operator(scene, [...ways, ...USUAL]),
-      kit: { path: scene.kit, sum: sumIn(scene.kit), unpack: UNPACK },
+      kit: async () => ({ path: scene.kit, sum: sumIn(scene.kit), unpack: UNPACK }),
       known: linesOfRunbook(await Bun.file(`${import.meta.dir}/../../../RUNBOOK.md`).text()),
       first: { name: first.ip, address: first.ip, user: "root", kit: KIT },
       words: { lost: without },
