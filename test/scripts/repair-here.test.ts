@@ -85,6 +85,18 @@ test("all is lost on a single node: one command there repairs it, and part 5 pro
   const logged = readFileSync(join(folder, "repair.log"), "utf8").trim().split("\n");
   const typed = logged.map((line) => JSON.parse(line) as Logged);
   expect(typed.filter(({ step }) => step).map(({ command, exitCode: code }) => `${code} ${command}`)).toEqual(
-    ["0 systemctl stop kubelet"],
+    [
+      "0 systemctl stop kubelet",
+      expect.stringContaining("kill -STOP"),
+      "0 ./bunw scripts/01-etcd.ts --new-cas",
+      "0 ./bunw scripts/02-control-plane.ts",
+      "0 ./bunw scripts/03-workers.ts open",
+      "0 ./bunw scripts/03-workers.ts close",
+      "0 ./bunw scripts/04-sa-tokens.ts --dry-run",
+      "0 ./bunw scripts/04-sa-tokens.ts",
+      "0 ./bunw scripts/05-verify.ts",
+      "0 mkdir -p -m 700 logs.d",
+      "0 ./bunw scripts/report.ts report.html --logs logs.d",
+    ],
   );
 });
