@@ -35,7 +35,7 @@ import { readerRows } from "../renew/reader-rows.ts";
 import { silently } from "../run.ts";
 import { holders, mountedFiles } from "../salvage/memory/processes.ts";
 import { shell } from "../shell-line.ts";
-import { mountsSuperAdmin } from "../static-pods/wanted-manifests.ts";
+import { wantsSuperAdmin } from "../static-pods/wanted-manifests.ts";
 import { restoreCommands } from "../static-pods/without-files.ts";
 import {
   type Assessment,
@@ -287,7 +287,7 @@ function filesBack(
 function findingsOf(known: PartialFacts): Finding[] {
   const { facts, cp } = known;
   const wanted = facts
-    ? wholePki(facts, { superAdmin: cp !== undefined && mountsSuperAdmin(cp) })
+    ? wholePki(facts, { superAdmin: cp !== undefined && wantsSuperAdmin(cp) })
     : { certs: CERTS, serviceAccountKey: true };
   return withAdminElsewhere(pkiFindings(wanted, facts, known), facts);
 }

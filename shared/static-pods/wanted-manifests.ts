@@ -28,6 +28,7 @@ import { fitOldSaKey } from "../manifests/repair-changes.ts";
 import { CONTROL_PLANE } from "../node/containers.ts";
 import type { Manifest, PodSpec } from "../objects/objects.ts";
 import { asMoved, canonicalIp } from "../pki/addresses.ts";
+import { examine, type State } from "../pki/examine.ts";
 import { kubeconfigRow } from "../pki/kubeconfigs.ts";
 import { startWithout, withFlagsBack } from "./without-files.ts";
 
@@ -163,14 +164,18 @@ export function onlyOnPeers({ data, node, cluster }: ControlPlaneNode): { name: 
 }
 
 /**
- * kubeadm itself does not use super-admin.conf; since 1.29, kube-vip mounts it on the first control plane
- * node (kube-vip/kube-vip#684).
+ * Part 2 writes super-admin.conf where a static pod mounts it: since 1.29, kube-vip does on the first control plane node
+ * (kube-vip/kube-vip#684). One of another CA, too: `kubeadm init` and `certs renew all` read each that is there. An
+ * expired one harms nobody. Where ca.key is elsewhere, nobody here could write another.
  */
-export function mountsSuperAdmin(place: Place): boolean {
-  return readableStaticPods(place).some(({ pod }) =>
-    hostFiles(pod).some(({ path }) => path === kubeconfigRow("super-admin").path),
-  );
+export function wantsSuperAdmin(cp: Place & Pick<ControlPlaneNode, "facts">): boolean {
+  const row = kubeconfigRow("super-admin");
+  if (readableStaticPods(cp).some(({ pod }) => hostFiles(pod).some(({ path }) => path === row.path)))
+    return true;
+  return !cp.facts.externalCa && STRANGE.includes(examine(row, cp.facts).state);
 }
+
+const STRANGE: readonly State[] = ["wrong CA", "does not match its key"];
 
 /**
  * Manifests on disk, else mirror pods. No mirror pods where pods are encrypted in etcd: `wantedManifests`

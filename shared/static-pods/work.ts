@@ -31,10 +31,10 @@ import { pkiFindings } from "../pki/examine.ts";
 import { kubeconfigRows } from "../pki/kubeconfigs.ts";
 import {
   FROM_MIRROR_POD,
-  mountsSuperAdmin,
   SERVERS,
   type WantedManifest,
   wantedManifests,
+  wantsSuperAdmin,
 } from "./wanted-manifests.ts";
 import { flagsToComeBack, withoutFlags } from "./without-files.ts";
 
@@ -106,7 +106,7 @@ export function mustIssue(cp: ControlPlaneNode): boolean {
 }
 
 function serverActions(cp: ControlPlaneNode, superAdmin = false): PkiAction[] {
-  const rows = kubeconfigRows(cp.facts, { superAdmin: superAdmin || mountsSuperAdmin(cp) });
+  const rows = kubeconfigRows(cp.facts, { superAdmin: superAdmin || wantsSuperAdmin(cp) });
   const kubeconfigs = rows.filter((row) => row.name !== "kubelet");
   return actionsFor({ certs: CERTS, kubeconfigs, serviceAccountKey: true }, cp.facts, ensureOptions(cp));
 }

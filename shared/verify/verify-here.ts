@@ -47,7 +47,7 @@ import { olderInPods } from "../renew/pods-with-older-ca.ts";
 import { type OldCaHolder, oldCaHolders, readerRows } from "../renew/reader-rows.ts";
 import { LOOKS, mode, say, step } from "../run.ts";
 import { shell } from "../shell-line.ts";
-import { mountsSuperAdmin, otherStaticPods, SERVERS } from "../static-pods/wanted-manifests.ts";
+import { otherStaticPods, SERVERS, wantsSuperAdmin } from "../static-pods/wanted-manifests.ts";
 import { undefinedOnTimeout, waitFor } from "../wait-for.ts";
 import { workersPods } from "../workers/nodes-seen.ts";
 import { heldIn, rescuedFiles } from "../workloads/left-to-do.ts";
@@ -277,7 +277,7 @@ function* fileChecks(cp: ControlPlaneNode): Generator<CheckRow> {
     if (found instanceof Fail) return { failed: `${found.message}; ${found.hint}` };
     return found.length > 0 ? { warning: found.join("; ") } : "nothing says that it is wrong";
   });
-  const kubeconfigs = kubeconfigRows(facts, { superAdmin: mountsSuperAdmin(cp) });
+  const kubeconfigs = kubeconfigRows(facts, { superAdmin: wantsSuperAdmin(cp) });
   const findings = pkiFindings({ ...wholePki(facts), kubeconfigs }, facts);
   for (const { name, state, detail, differs } of withAdminElsewhere(findings, facts))
     yield check(checkIdOf(name), () => {

@@ -3,6 +3,7 @@
  * KubeKey's. All have the same certificates, as `healthyCp` has made them.
  */
 import { mkdirSync, readdirSync, readFileSync, renameSync } from "node:fs";
+import type { ApiOptions } from "./api.ts";
 import { ADDRESS, healthyCp, type Objects, write } from "./cluster.ts";
 import { sameEtcd, serveEtcd, serveUnit } from "./etcd.ts";
 import { commandsOf, ETCD_PKI, external, layOut, UNIT_MEMBER } from "./etcd-as-unit.ts";
@@ -69,13 +70,17 @@ export async function nodeIn(layout: Layout, options: Partial<NodeOptions> = {})
 }
 
 /** Its etcd and its API server, with the cluster's own certificates, whatever lies on the node. */
-export function serveIn(layout: Layout, node: Awaited<ReturnType<typeof nodeIn>>): Disposable {
+export function serveIn(
+  layout: Layout,
+  node: Awaited<ReturnType<typeof nodeIn>>,
+  api: Pick<ApiOptions, "on"> = {},
+): Disposable {
   const state = sameEtcd(node.stored);
   const servers = [
     "members" in LAYOUTS[layout]
       ? serveUnit(ETCD_PKI, { ...state, members: [UNIT_MEMBER] }, ADDRESS)
       : serveEtcd(healthy, state),
-    serveRunning({ root: healthy }),
+    serveRunning({ root: healthy }, api),
   ];
   return { [Symbol.dispose]: () => servers.forEach((one) => void one[Symbol.dispose]()) };
 }

@@ -32,9 +32,9 @@ import { lostConfigs } from "../../../shared/salvage/disk/encryption-config.ts";
 import { staleReaders } from "../../../shared/static-pods/restarts.ts";
 import { restoreManifests } from "../../../shared/static-pods/restore.ts";
 import {
-  mountsSuperAdmin,
   onlyOnPeers,
   otherStaticPods,
+  wantsSuperAdmin,
 } from "../../../shared/static-pods/wanted-manifests.ts";
 import { clusterObjects, healthyCp, manifest, type Objects } from "../../pretend/cluster.ts";
 import { controlPlaneOf, NODE, pretendData } from "../../pretend/control-plane-node.ts";
@@ -441,7 +441,7 @@ test("a tenant's pod is no reason for a super-admin.conf, names no static pod of
     );
   });
   using _box = sandbox();
-  expect(mountsSuperAdmin({ data, node: NODE })).toBe(false);
+  expect(wantsSuperAdmin(controlPlaneOf(data))).toBe(false);
   expect(onlyOnPeers(controlPlaneOf(data))).toEqual([{ name: "kube-vip", peer: "m2" }]);
 });
 
