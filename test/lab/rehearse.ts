@@ -28,6 +28,7 @@ import { bySsh, bySshAndPassword, bySshAndSudo } from "./scenarios/by-ssh.ts";
 import { caEnded, caEndedNewCas, haCaEnded, haCaEndedNewCas } from "./scenarios/ca-ended.ts";
 import { caEndsSoon, caHalfRenewed, haCaEndsSoon } from "./scenarios/ca-ends-soon.ts";
 import { caOneByOne } from "./scenarios/ca-one-by-one.ts";
+import { colleaguesKubeadm } from "./scenarios/colleagues-kubeadm.ts";
 import { companyCa, companyCaEnded } from "./scenarios/company-ca.ts";
 import { cutPoints } from "./scenarios/cut-points.ts";
 import { damaged, damagedAsOf, damagedLog, damagedSnapshot, damagedSurvivor } from "./scenarios/damaged.ts";
@@ -217,6 +218,7 @@ export const SCENARIOS: Scenario[] = [
   kubesprayWorkerLost,
   kubesprayRestarted,
   kubesprayAllWiped,
+  colleaguesKubeadm,
   kubekeyExpired,
   kubekeyLost,
   kubekey4Expired,
