@@ -23,8 +23,7 @@ import { allLost } from "./scenarios/all-lost.ts";
 import { article } from "./scenarios/article.ts";
 import { busy } from "./scenarios/busy.ts";
 import { byKubeadm } from "./scenarios/by-kubeadm.ts";
-import { byRepair, byRepairAndSudo, byRepairOne } from "./scenarios/by-repair.ts";
-import { bySsh, bySshAndPassword, bySshAndSudo } from "./scenarios/by-ssh.ts";
+import { byRepair, byRepairAndPassword, byRepairAndSudo, byRepairOne } from "./scenarios/by-repair.ts";
 import { caEnded, caEndedNewCas, haCaEnded, haCaEndedNewCas } from "./scenarios/ca-ended.ts";
 import { caEndsSoon, caHalfRenewed, haCaEndsSoon } from "./scenarios/ca-ends-soon.ts";
 import { caOneByOne } from "./scenarios/ca-one-by-one.ts";
@@ -91,7 +90,7 @@ import {
   swapped,
 } from "./scenarios/moved.ts";
 import { oldTokens } from "./scenarios/old-tokens.ts";
-import { phoneCall, phoneCallByPlan } from "./scenarios/phone-call.ts";
+import { phoneCall, phoneCallByRepair } from "./scenarios/phone-call.ts";
 import { randomDamages } from "./scenarios/random-damages.ts";
 import { repairedTwice } from "./scenarios/repaired-twice.ts";
 import {
@@ -119,8 +118,8 @@ const USAGE = `Usage: npm run rehearse -- [options]
   --scenario NAME   the incident (default all-lost)
   --list            list the scenarios
   --compare NAME    rehearse this scenario, too, on a second cluster, and show both side by side
-  --follow GUIDE    what the operator follows where the scenario leaves it open: repair, one command and numbers (default);
-                    plan, the lines that plan.ts prints; or runbook
+  --follow GUIDE    what the operator follows where the scenario leaves it open: repair, one command and numbers (default),
+                    or runbook
   --workers N       use N workers instead of the scenario's number
   --json FILE       the record (default rehearsal.json)
   --html FILE       the record as a page, in one file (default rehearsal.html); FILE-report.html is
@@ -158,14 +157,12 @@ export const SCENARIOS: Scenario[] = [
   byRepairOne,
   byRepair,
   byRepairAndSudo,
-  bySsh,
-  bySshAndSudo,
-  bySshAndPassword,
+  byRepairAndPassword,
   wrongNode,
   haOneDestroyed,
   haSameMachineBack,
   phoneCall,
-  phoneCallByPlan,
+  phoneCallByRepair,
   byKubeadm,
   busy,
   cutPoints,

@@ -1,5 +1,5 @@
 import { drilled } from "../scene/drilled.ts";
-import { followGuide } from "../scene/follow-plan.ts";
+import { followGuide } from "../scene/follow-repair.ts";
 import { nodesOn } from "../scene/power.ts";
 import { controlPlaneGone, deleteKubernetes, note, type Scenario, workloadsLeft } from "../scene/scene.ts";
 

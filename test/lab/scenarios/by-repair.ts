@@ -1,10 +1,14 @@
 /** One command on the operator's machine, whose ssh has never met the nodes, and no kit on any of them. */
-import { existsSync } from "node:fs";
+import { randomBytes } from "node:crypto";
+import { existsSync, readdirSync } from "node:fs";
+import { Fail } from "../../../shared/fail.ts";
 import { FLEET_PACKAGES } from "../machine/operator.ts";
 import { repairByOneCommand, withoutKit } from "../scene/by-repair.ts";
 import { restartBarePods } from "../scene/printed.ts";
-import { makeReachable, type Way } from "../scene/reachable.ts";
+import { makeReachable, operatorsTerminal, type Way } from "../scene/reachable.ts";
+import { blockThatBegins } from "../scene/runbook-block.ts";
 import type { Scenario, Scene } from "../scene/scene.ts";
+import type { Terminal } from "../scene/terminal.ts";
 import { allLost, everythingDeleted } from "./all-lost.ts";
 import { haAllLost } from "./several-control-planes.ts";
 
@@ -64,3 +68,63 @@ export const byRepairAndSudo: Scenario = {
   title: "As by-repair; a user with sudo logs in, and all nodes but the first are reached through it",
   lines: byOneCommand({ user: "ops", jump: true }),
 };
+
+const PASSWORD_WAY: Way = { user: "ops", password: randomBytes(12).toString("base64url"), unknown: true };
+
+export const byRepairAndPassword: Scenario = {
+  ...byRepair,
+  name: "by-repair-password",
+  title:
+    "As by-repair; nobody logs in as root, and sudo asks for a password: the operator types it once on each node",
+  lines: [
+    ...byOneCommand(PASSWORD_WAY).slice(0, -2),
+    {
+      title: "The operator finds that sudo asks, types RUNBOOK-MORE.md's lines, and one command",
+      run: withPassword,
+    },
+    {
+      title: "Pods that part 4 left to people are restarted, and the same command ends it",
+      run: againAndClosed,
+    },
+  ],
+};
+
+async function withPassword(scene: Scene) {
+  await using bash = operatorsTerminal(PASSWORD_WAY);
+  const { exitCode, stderr } = await bash.paste(
+    `ssh -n ops@${scene.lab.nodes[0]!.ip} "sudo -n sh -c 'systemctl stop kubelet'"`,
+  );
+  scene.checks.push({
+    name: "a line by ssh stops where sudo asks, and says so",
+    ok: exitCode !== 0 && stderr.includes("sudo: a password is required"),
+    detail: stderr.trim(),
+  });
+  await onEachNode(scene, bash, "ssh -t ubuntu@NODE");
+  await repairByOneCommand(scene, { way: PASSWORD_WAY, ways: [NOT_NOW] });
+}
+
+async function againAndClosed(scene: Scene) {
+  await again(scene, PASSWORD_WAY);
+  await using bash = operatorsTerminal(PASSWORD_WAY);
+  await onEachNode(scene, bash, "ssh ubuntu@NODE sudo -n rm");
+  const left = scene.lab.nodes.filter((node) => readdirSync(node.path("/etc/sudoers.d")).length > 0);
+  scene.checks.push({
+    name: "sudo asks again afterwards",
+    ok: left.length === 0,
+    detail: left.map(({ name }) => name).join() || "on every node",
+  });
+}
+
+/** The line of RUNBOOK-MORE.md that begins so, in the operator's terminal. */
+async function onEachNode(scene: Scene, bash: Terminal, begin: string) {
+  const [line] = blockThatBegins(begin) as [string];
+  for (const { ip, name } of scene.lab.nodes) {
+    const { exitCode, stderr } = await bash.paste(
+      line.replaceAll("ubuntu", PASSWORD_WAY.user!).replace("NODE", ip),
+    );
+    if (exitCode !== 0)
+      throw new Fail(`"${line}" ended with ${exitCode} on ${name}: ${stderr.trim()}`, {
+        hint: "see Where sudo asks for a password",
+      });
+  }
+}

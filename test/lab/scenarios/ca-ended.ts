@@ -8,7 +8,7 @@ import { issueCa } from "../../../shared/pki/issue.ts";
 import { testFacts } from "../../pretend/facts.ts";
 import { sh } from "../machine/machine.ts";
 import { type Profile, USUAL } from "../machine/profile.ts";
-import { followGuide } from "../scene/follow-plan.ts";
+import { followGuide } from "../scene/follow-repair.ts";
 import { note, type Scenario, type Scene, sayAndWait, startClock } from "../scene/scene.ts";
 import { allLost, TAGS as NEW_CA_TAGS } from "./all-lost.ts";
 import { HA_TAGS, TAGS } from "./expired.ts";

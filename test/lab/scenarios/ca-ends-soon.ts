@@ -9,7 +9,7 @@ import { issueClient } from "../../../shared/pki/issue.ts";
 import { KUBELET_CLIENT_PEM } from "../../../shared/pki/kubeconfigs.ts";
 import { testFacts } from "../../pretend/facts.ts";
 import { type Machine, sh } from "../machine/machine.ts";
-import { followGuide } from "../scene/follow-plan.ts";
+import { followGuide } from "../scene/follow-repair.ts";
 import { blockThatBegins } from "../scene/runbook-block.ts";
 import { note, type Scenario, type Scene, sayAndWait, startClock, type } from "../scene/scene.ts";
 import { type Asked, askEverySecond, CLIENTS, LOOKS_AT_NO_DATES } from "../scene/tls-clients.ts";

@@ -4,7 +4,7 @@ import { answerTo, ofCompany } from "../../pretend/company-ca.ts";
 import { testFacts } from "../../pretend/facts.ts";
 import { sh } from "../machine/machine.ts";
 import { type Profile, USUAL } from "../machine/profile.ts";
-import { followGuide } from "../scene/follow-plan.ts";
+import { followGuide } from "../scene/follow-repair.ts";
 import { assessed } from "../scene/printed.ts";
 import { type Scenario, type Scene, type } from "../scene/scene.ts";
 import { allLost } from "./all-lost.ts";

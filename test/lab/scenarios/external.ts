@@ -5,12 +5,11 @@
  */
 import { ETCD_PKI, external, HOSTS } from "../machine/external.ts";
 import { type Machine, sh } from "../machine/machine.ts";
-import { FLEET_PACKAGES } from "../machine/operator.ts";
-import { followGuide } from "../scene/follow-plan.ts";
+import { followGuide } from "../scene/follow-repair.ts";
 import { deleteKubernetes, type Scenario, type Scene, sayAndWait, type } from "../scene/scene.ts";
 import { aYearPasses, TAGS as EXPIRED, expired } from "./expired.ts";
 import { pkiLostAlive, TAGS } from "./keys-in-memory.ts";
-import { followOnThree, reachable, wellBefore } from "./kubespray.ts";
+import { followOnThree, wellBefore } from "./kubespray.ts";
 
 type Line = Scenario["lines"][number];
 
@@ -152,9 +151,7 @@ export const haExternal: Scenario = {
   name: "ha-external",
   title: `${externalLost.title}; three control plane nodes`,
   controlPlanes: 3,
-  packages: FLEET_PACKAGES,
   lines: [
-    reachable,
     keptOnThree.look,
     kubeletsStopped,
     deleted,

@@ -1,6 +1,6 @@
 import { globSync, rmSync } from "node:fs";
 import { followRunbook } from "../scene/follow.ts";
-import { followGuide } from "../scene/follow-plan.ts";
+import { followGuide } from "../scene/follow-repair.ts";
 import { cutPower, powerOn } from "../scene/power.ts";
 import { joinByPrinted, putBackByPrinted, untilAsBefore } from "../scene/replace.ts";
 import type { Scenario, Scene } from "../scene/scene.ts";

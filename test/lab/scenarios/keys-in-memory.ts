@@ -5,7 +5,7 @@
 import { undefinedOnTimeout } from "../../../shared/wait-for.ts";
 import { nodesReadyAt } from "../report/verdict.ts";
 import { away } from "../report/watch.ts";
-import { followGuide } from "../scene/follow-plan.ts";
+import { followGuide } from "../scene/follow-repair.ts";
 import {
   controlPlaneSamples,
   damage,

@@ -1,7 +1,7 @@
 /** KubeKey 4's layout: with /etc/kubernetes the API server's pair for etcd is lost; etcd's own becomes its copy. */
 import { kubekey4, OWN, PAIR } from "../machine/kubekey4.ts";
 import { ageFile } from "../scene/expire.ts";
-import { followGuide } from "../scene/follow-plan.ts";
+import { followGuide } from "../scene/follow-repair.ts";
 import type { Scenario } from "../scene/scene.ts";
 import { aYearPasses, TAGS as EXPIRED, expired } from "./expired.ts";
 import { TAGS } from "./keys-in-memory.ts";

@@ -7,13 +7,11 @@
 import { globSync, readFileSync } from "node:fs";
 import { KUBELET_CONFIG, kubekey, kubespray, SSL } from "../machine/kubespray.ts";
 import { type Machine, sh } from "../machine/machine.ts";
-import { FLEET_PACKAGES } from "../machine/operator.ts";
 import type { Profile } from "../machine/profile.ts";
 import { changedFiles, filesOf } from "../report/footprint.ts";
 import { ageFile } from "../scene/expire.ts";
 import { followRunbook } from "../scene/follow.ts";
-import { followGuide, followPlan, planOfAllNodes } from "../scene/follow-plan.ts";
-import { makeReachable, operatorsTerminal } from "../scene/reachable.ts";
+import { followGuide, followRepair } from "../scene/follow-repair.ts";
 import {
   controlPlaneSamples,
   damage,
@@ -211,20 +209,13 @@ export const kubesprayNewCas: Scenario = {
 
 const three = lost(2);
 
-export const reachable: Line = {
-  title: "The operator has a machine that reaches all nodes by ssh",
-  run: (scene) => makeReachable(scene),
-};
-
-/** By the plan that all nodes' answers make. */
 export function followOnThree(tags: readonly string[]): Line {
   return {
     title: "The operator follows RUNBOOK.md",
     async run(scene) {
       if (scene.guide === "runbook")
         return followRunbook(scene, [...tags, "several-control-planes"], { asHinted: true });
-      await using bash = operatorsTerminal({});
-      await followPlan(scene, { bash, page: await planOfAllNodes(scene, bash, undefined) });
+      await followRepair(scene, {});
     },
   };
 }
@@ -238,8 +229,7 @@ function onThree(scenario: Scenario, lines: Line[], tags: string[], { look, asBe
     controlPlanes: 3,
     workers: 2,
     profile: () => kubespray({ controlPlanes: 3, generation: "2.30" }),
-    packages: FLEET_PACKAGES,
-    lines: [reachable, look, ...lines, followOnThree(tags), asBefore],
+    lines: [look, ...lines, followOnThree(tags), asBefore],
   };
 }
 
@@ -264,7 +254,6 @@ export const fleetKubespray: Scenario = {
   title:
     "As ha-kubespray-new-cas; the operator runs RUNBOOK.md's playbook from one machine, then parts 4 and 5",
   lines: [
-    reachable,
     inventory.look,
     deleted,
     apiGone,

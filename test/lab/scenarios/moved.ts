@@ -11,7 +11,7 @@ import { addressOf } from "../machine/layout.ts";
 import { kubectl, type Machine, sh } from "../machine/machine.ts";
 import { USUAL } from "../machine/profile.ts";
 import { newAddress, readdress } from "../machine/readdress.ts";
-import { followPlan } from "../scene/follow-plan.ts";
+import { followRepair } from "../scene/follow-repair.ts";
 import { cutPower, powerOn } from "../scene/power.ts";
 import {
   controlPlaneSamples,
@@ -66,8 +66,8 @@ export const movedVip: Scenario = {
       run: (scene) => move(scene, ["cp1"], VIP),
     },
     {
-      title: "The operator types move without a word, then the plan",
-      run: (scene) => repairByPlan(scene, MOVE),
+      title: "The operator types move without a word, then the guide is followed",
+      run: (scene) => moveAndRepair(scene, MOVE),
     },
     { title: "Nothing names an old address", run: compareAddresses },
     { title: "Nothing takes the VIP for the machine's own", run: findVip },
@@ -120,7 +120,10 @@ export const movedLost: Scenario = {
         await move(scene, ["cp1"]);
       },
     },
-    { title: "The operator types move, then the plan", run: (scene) => repairByPlan(scene, MOVE) },
+    {
+      title: "The operator types move, then the guide is followed",
+      run: (scene) => moveAndRepair(scene, MOVE),
+    },
     { title: "Nothing names an old address", run: compareAddresses },
   ],
 };
@@ -383,7 +386,7 @@ async function repair(scene: Scene, who: string[]) {
   const [first] = movers as [Machine];
   await type(scene, first, "./bunw scripts/00-assess.ts", { part: 0, exit: [0, 2, 3] });
   const said = [...addresses].map((pair) => pair.join("=")).join(",");
-  if (scene.guide === "plan") return await repairByPlan(scene, `${MOVE} --moved ${said}`);
+  if (scene.guide === "repair") return await moveAndRepair(scene, `${MOVE} --moved ${said}`);
   for (const node of movers) await type(scene, node, `${MOVE} --moved ${said}`, { part: 0 });
   for (const node of movers) await type(scene, node, "./bunw scripts/01-etcd.ts", { part: 1 });
   await Promise.all(
@@ -398,10 +401,10 @@ async function repair(scene: Scene, who: string[]) {
 }
 
 /** Only the operator knows where the others are now. */
-async function repairByPlan(scene: Scene, move: string) {
+async function moveAndRepair(scene: Scene, move: string) {
   const [first] = scene.lab.controlPlanes as [Machine];
   await type(scene, first, move, { part: 0 });
-  await followPlan(scene);
+  await followRepair(scene, {});
 }
 
 /** The API server takes the place of a dead one out of the Service kubernetes when that one's lease has ended. */

@@ -8,7 +8,7 @@ import { globSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs"
 import { dirname } from "node:path";
 import { kubectl, type Machine, sh } from "../machine/machine.ts";
 import { newAddress, readdress } from "../machine/readdress.ts";
-import { followGuide, followPlan } from "../scene/follow-plan.ts";
+import { followGuide, followRepair } from "../scene/follow-repair.ts";
 import { cutPower, powerOn } from "../scene/power.ts";
 import { joinByPrinted, putBackByPrinted, untilAsBefore } from "../scene/replace.ts";
 import { blockThatBegins } from "../scene/runbook-block.ts";
@@ -178,7 +178,7 @@ async function repair(scene: Scene, left: Left) {
   const cp1 = firstOf(scene);
   await bring(scene, left);
   const move = await restore(scene, left);
-  if (scene.guide === "plan") return await followPlan(scene, { first: true });
+  if (scene.guide === "repair") return await followRepair(scene, {});
   const tags = bundle ? ["old-cas"] : ["new-cas", "join"];
   await type(scene, cp1, move, { part: 0 });
   await follow(scene, tags, [1, 2]);

@@ -1,5 +1,5 @@
 import { drilled } from "../scene/drilled.ts";
-import { followGuide } from "../scene/follow-plan.ts";
+import { followGuide } from "../scene/follow-repair.ts";
 import { cutPower, powerOn } from "../scene/power.ts";
 import {
   controlPlaneSamples,

@@ -5,16 +5,13 @@
 
 import { EARLIER_KEY, field } from "../machine/field.ts";
 import { kubectl, type Machine, sh } from "../machine/machine.ts";
-import { FLEET_PACKAGES } from "../machine/operator.ts";
 import { earlierKey, fieldLife } from "../scene/field-life.ts";
 import { carryFile, followRunbook, printedLine } from "../scene/follow.ts";
-import { askAllNodes, followPlan } from "../scene/follow-plan.ts";
+import { askedBy, followRepair } from "../scene/follow-repair.ts";
 import { cutPower, powerOn } from "../scene/power.ts";
-import { makeReachable, operatorsTerminal } from "../scene/reachable.ts";
 import { damage, note, type Scenario, type Scene, type } from "../scene/scene.ts";
 import { haAllLost } from "./several-control-planes.ts";
 
-const PLAN = "./bunw scripts/plan.ts";
 const PART_2 = "./bunw scripts/02-control-plane.ts";
 const SALVAGE = ["look-around", "salvage", "new-internal-cas"];
 const VERIFY = "./bunw scripts/05-verify.ts";
@@ -26,13 +23,8 @@ export const thirdAway: Scenario = {
     "With Calico: certificates are deleted on two of three control plane nodes, the third is off until next week, and a file that kubeadm never made is lost; the operator has what is printed",
   oldKeys: true,
   machinesFail: true,
-  packages: FLEET_PACKAGES,
   profile: () => field({ controlPlanes: 3, earlierKey: earlierKey(), namespace: "calico-system" }),
   lines: [
-    {
-      title: "The operator has a machine that reaches all nodes by ssh",
-      run: (scene) => makeReachable(scene),
-    },
     fieldLife.tokenOfEarlierKey,
     { title: "kubeadm-config names an endpoint of before", run: nameOldEndpoint },
     { title: "cp3 is off, and cp1 and cp2 lose their certificates", run: lose },
@@ -65,19 +57,9 @@ async function lose(scene: Scene) {
   await sh(cp2, "systemctl restart kubelet");
 }
 
-/** The line that the page offers for a decision, typed on the first control plane node; the page that it prints. */
-async function decide(scene: Scene, page: string, word: string): Promise<string> {
-  const lines = [...page.matchAll(/^ssh -n \S+ 'cd \S+ && (\.\/bunw scripts\/plan\.ts [^']+)'/gm)];
-  const line = lines.map(([, typed]) => typed!).find((typed) => typed.includes(word)) ?? "";
-  scene.checks.push({ name: `the plan prints the line for ${word}`, ok: line !== "", detail: line });
-  if (!line) return page;
-  const { raw } = await type(scene, scene.lab.controlPlanes[0]!, line, { part: 0, exit: [0, 2, 3] });
-  return raw;
-}
-
 async function repair(scene: Scene) {
   const began = Date.now();
-  await (scene.guide === "runbook" ? byRunbook(scene) : byPlan(scene));
+  await (scene.guide === "runbook" ? byRunbook(scene) : byRepair(scene));
   const took = ((Date.now() - began) / 1000).toFixed(0);
   note(scene, "repaired", `after ${took} s`);
 }
@@ -91,13 +73,18 @@ async function byRunbook(scene: Scene) {
   });
 }
 
-async function byPlan(scene: Scene) {
-  await using bash = operatorsTerminal({});
-  const { raw } = await type(scene, scene.lab.controlPlanes[0]!, PLAN, { part: 0, exit: [0, 2, 3] });
-  let page = await askAllNodes(raw, bash);
-  page = await decide(scene, page, "--without cp3");
-  page = await decide(scene, page, "--start-without");
-  await followPlan(scene, { bash, page });
+const AWAY = /^cp3 is away for now/;
+const WITHOUT_FILE = /^Continue without /;
+
+async function byRepair(scene: Scene) {
+  await followRepair(scene, { ways: [AWAY, WITHOUT_FILE] });
+  const answers = askedBy(scene).map((asked) => asked.split(" → ")[1]!);
+  for (const [what, way] of Object.entries({ "a node that is away": AWAY, "a lost file": WITHOUT_FILE }))
+    scene.checks.push({
+      name: `repair asks about ${what}`,
+      ok: answers.some((one) => way.test(one)),
+      detail: answers.join("; "),
+    });
 }
 
 async function verifyWithout(scene: Scene) {
@@ -112,7 +99,7 @@ async function verifyWithout(scene: Scene) {
 
 async function comeBack(scene: Scene) {
   await powerOn(scene, scene.lab.controlPlanes.slice(2));
-  await (scene.guide === "runbook" ? backByVerify(scene) : backByPlan(scene));
+  await (scene.guide === "runbook" ? backByVerify(scene) : backByRepair(scene));
   for (const node of scene.lab.controlPlanes) {
     const { stderr, ok } = await type(scene, node, `${VERIFY} --wait 60`, { part: 5 });
     scene.checks.push({
@@ -126,7 +113,7 @@ async function comeBack(scene: Scene) {
 
 /** Types the lines that 05-verify prints for a machine that is on again. */
 async function backByVerify(scene: Scene) {
-  const [cp1, cp2, cp3] = scene.lab.controlPlanes as [Machine, Machine, Machine];
+  const [cp1, , cp3] = scene.lab.controlPlanes as [Machine, Machine, Machine];
   const { stdout } = await type(scene, cp1, VERIFY, { part: 5 });
   const lines = /Its machine is on again.*tar -C.*hand-over\.ts pack.*01-etcd\.ts.*02-control-plane\.ts/;
   scene.checks.push({
@@ -134,10 +121,7 @@ async function backByVerify(scene: Scene) {
     ok: lines.test(stdout),
     detail: stdout.match(/.*Its machine is on again.*/)?.[0] ?? "",
   });
-  for (const node of [cp1, cp2]) {
-    await carryFile(cp3, node, EARLIER_KEY);
-    await type(scene, node, PART_2, { part: 2 });
-  }
+  await bringFile(scene);
   const pack = "./bunw scripts/hand-over.ts pack --passphrase-file passphrase --out shared-keys.age --force";
   await type(scene, cp1, "umask 077 && head -c 24 /dev/urandom | base64 > passphrase", { part: 1 });
   const { raw } = await type(scene, cp1, pack, { part: 1 });
@@ -149,17 +133,16 @@ async function backByVerify(scene: Scene) {
     await type(scene, cp3, line, { part: line === PART_2 ? 2 : 1 });
 }
 
-async function backByPlan(scene: Scene) {
-  const [cp1] = scene.lab.controlPlanes as [Machine];
-  await using bash = operatorsTerminal({});
-  const { raw } = await type(scene, cp1, PLAN, { part: 0, exit: [0, 2, 3] });
-  const page = await askAllNodes(raw, bash);
-  const [, bring = ""] = /^> .*, which was given up\..*\n\n```sh\n([\s\S]*?)\n```$/m.exec(page) ?? [];
-  scene.checks.push({
-    name: "the plan prints the lines that bring the lost file from cp3",
-    ok: bring !== "",
-    detail: bring,
-  });
-  for (const line of bring.split("\n")) await bash.paste(line);
-  await followPlan(scene, { bash, page, first: true });
+/** The file that was given up comes back by hand, and part 2 puts its flag back. */
+async function backByRepair(scene: Scene) {
+  await bringFile(scene);
+  await followRepair(scene, {});
+}
+
+async function bringFile(scene: Scene) {
+  const [cp1, cp2, cp3] = scene.lab.controlPlanes as [Machine, Machine, Machine];
+  for (const node of [cp1, cp2]) {
+    await carryFile(cp3, node, EARLIER_KEY);
+    await type(scene, node, PART_2, { part: 2 });
+  }
 }

@@ -4,7 +4,7 @@ import { parse, stringify } from "yaml";
 import { kubectl } from "../machine/machine.ts";
 import { NAMESPACES } from "../machine/workloads.ts";
 import { takeSnapshot } from "../report/snapshot.ts";
-import { followGuide } from "../scene/follow-plan.ts";
+import { followGuide } from "../scene/follow-repair.ts";
 import {
   controlPlaneGone,
   controlPlaneSamples,

@@ -13,6 +13,7 @@ import { sha256Of } from "../../../shared/hand-over/backup-mark.ts";
 import { UNPACK } from "../../../tools/pack/pack-kit.ts";
 import { INTRUDER_HOME } from "../attacker/intruder.ts";
 import type { Machine } from "../machine/machine.ts";
+import { followRunbook } from "./follow.ts";
 import { restartBarePods } from "./printed.ts";
 import { KIT, note, type Scene, type } from "./scene.ts";
 
@@ -37,6 +38,27 @@ export interface HowToRepair {
   /** After the repair: its end, which removes what it has saved. */
   cleansUp?: boolean;
 }
+
+interface Guided extends HowToRepair {
+  without?: string[];
+  /** Only these parts: then by RUNBOOK.md, as `repair` makes no halves. */
+  parts?: number[];
+}
+
+/** Repairs by `repair`, or by RUNBOOK.md with these tags. */
+export async function followGuide(scene: Scene, tags: string[], { parts, ...options }: Guided = {}) {
+  if (scene.guide === "runbook")
+    return await followRunbook(scene, tags, { ...options, ...(parts && { parts }) });
+  if (parts) return await followRunbook(scene, tags, { ...options, parts, asHinted: true });
+  await followRepair(scene, options);
+}
+
+/** What `repair` has asked so far, each with the answer that it got. */
+export function askedBy({ moments }: Scene): string[] {
+  return moments.flatMap(({ what, detail }) => (what === ASKS ? [detail] : []));
+}
+
+const ASKS = "repair asks";
 
 /** Errors: Fail where it does not end repaired and verified. */
 export async function followRepair(
@@ -138,12 +160,12 @@ class Operator implements Person {
 
   async choose({ text, ways }: AskedNow): Promise<number | undefined> {
     const index = chosenOf(ways, this.#ways);
-    note(this.#scene, "repair asks", `${text[0]} → ${ways[index]}`);
+    note(this.#scene, ASKS, `${text[0]} → ${ways[index]}`);
     return index;
   }
 
   async path(question: string): Promise<string | undefined> {
-    note(this.#scene, "repair asks", question);
+    note(this.#scene, ASKS, question);
     return undefined;
   }
 }

@@ -61,8 +61,8 @@ export interface Scenario {
   lines: { title: string; run(scene: Scene): Promise<unknown> }[];
 }
 
-/** What the operator follows, where a scenario leaves it open: `repair`, RUNBOOK.md, or the lines that `plan` prints. */
-export const GUIDES = ["repair", "plan", "runbook"] as const;
+/** What the operator follows, where a scenario leaves it open. */
+export const GUIDES = ["repair", "runbook"] as const;
 export type Guide = (typeof GUIDES)[number];
 
 export interface Scene {
@@ -161,9 +161,9 @@ export function roleIn(lab: Lab, machine: Machine) {
   };
 }
 
-/** Uses the lines that `pack` prints, or those of a plan. */
-export async function unpackKit(node: Machine, kit: string, lines = UNPACK) {
-  const { exitCode, stdout, stderr } = await node.run(["sh", "-c", lines], {
+/** Uses the lines that `pack` prints. */
+export async function unpackKit(node: Machine, kit: string) {
+  const { exitCode, stdout, stderr } = await node.run(["sh", "-c", UNPACK], {
     input: await Bun.file(kit).bytes(),
   });
   if (exitCode !== 0)
