@@ -9,9 +9,24 @@ type State = "runs" | "stopped";
 /** The key is a container's id, or a unit's name. */
 const states = new Map<string, State>();
 
+/** Names of the containers and units that were stopped, in their order. */
+const stops: string[] = [];
+
 /** Does nothing in a run that writes: the machine itself says it there. */
 export function noteState(what: string, state: State) {
   if (mode.dryRun) states.set(what, state);
+}
+
+/** Notes that it ends. `name`: in words for the operator. */
+export function noteStop(what: string, name: string) {
+  noteState(what, "stopped");
+  if (mode.dryRun) stops.push(name);
+}
+
+/** The returned function says what has ended since, each name once. */
+export function stopsSince(): () => string[] {
+  const before = stops.length;
+  return () => [...new Set(stops.slice(before))];
 }
 
 /** Undefined: the dry run has not touched it. */
@@ -21,13 +36,15 @@ export function stateAsIf(what: string): State | undefined {
 
 /** Whatever is noted from here on is forgotten when the returned function is called. */
 export function rememberStates(): () => void {
-  const before = [...states];
+  const [before, stopsBefore] = [[...states], stops.length];
   return () => {
+    stops.length = stopsBefore;
     states.clear();
     for (const [what, state] of before) states.set(what, state);
   };
 }
 
 export function forgetStates() {
+  stops.length = 0;
   states.clear();
 }

@@ -6,6 +6,7 @@
  */
 import { basename, dirname } from "node:path";
 import { $ } from "zx/core";
+import { noteStop } from "../as-if.ts";
 import { isByKit, pairsToIssue } from "../etcd-location/etcd-home.ts";
 import { idsOf, textOf } from "../etcd-location/etcd-unit.ts";
 import { hostOf, memberHosts } from "../etcd-location/reach-etcd.ts";
@@ -80,6 +81,7 @@ async function mustStart(cp: ControlPlaneNode): Promise<boolean> {
 export async function stopUnit() {
   leaves("etcd", "etcd is stopped: run the same line again, which starts it. Or: systemctl start etcd");
   await systemctlEtcd("stop");
+  noteStop("etcd", "etcd.service");
 }
 
 /** Does not wait for it: it is ready when enough members run. */

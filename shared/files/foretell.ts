@@ -1,8 +1,8 @@
 /**
  * A run's steps, done in memory before the run: by the same code, as in a dry run, without a word. So a screen can name
- * the files that will change, and a step that would stop in the middle stops before the first write.
+ * what will end and the files that will change, and a step that would stop in the middle stops before the first write.
  */
-import { rememberStates } from "../as-if.ts";
+import { rememberStates, stopsSince } from "../as-if.ts";
 import { mode, silently } from "../run.ts";
 import { untold } from "../this-run.ts";
 import { isOnDisk, type Noted, notedSince, rememberOverlay } from "./root.ts";
@@ -12,6 +12,13 @@ export interface FileForetold {
   path: string;
   does: "write" | "away";
   to?: string | undefined;
+}
+
+export interface Foretold {
+  /** In the order of their names. */
+  files: FileForetold[];
+  /** Names of the containers and units that end, in their order. */
+  stops: string[];
 }
 
 /** While `action` runs, nothing is written, said or stopped; afterwards all of it is forgotten. */
@@ -28,16 +35,16 @@ export async function inMemory<T>(action: () => Promise<T>): Promise<T> {
 }
 
 /**
- * The files that `action` would change, in the order of their names, and what it returns. Its keys are quick ones, which
- * nobody gets. Errors: those of `action`.
+ * All that `action` would change and end, and its value. Its keys are quick ones, which nobody gets. Errors: those of
+ * `action`.
  */
-export async function foretell<T>(action: () => Promise<T>): Promise<{ files: FileForetold[]; value: T }> {
+export async function foretell<T>(action: () => Promise<T>): Promise<Foretold & { value: T }> {
   return await inMemory(async () => {
-    const since = notedSince();
+    const [since, ended] = [notedSince(), stopsSince()];
     mode.foretells = true;
     try {
       const value = await action();
-      return { files: since().flatMap(foretold), value };
+      return { files: since().flatMap(foretold), stops: ended(), value };
     } finally {
       mode.foretells = false;
     }

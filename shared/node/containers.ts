@@ -4,7 +4,7 @@
  */
 import { basename } from "node:path";
 import { $ } from "zx/core";
-import { noteState, stateAsIf } from "../as-if.ts";
+import { noteStop, stateAsIf } from "../as-if.ts";
 import { attemptLater, Fail } from "../fail.ts";
 import { act, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
@@ -124,7 +124,7 @@ export async function stopContainers(endpoint: string, list: readonly Container[
     const stop = () =>
       $({ quiet: true })`crictl ${endpointOptions(endpoint)} stop --timeout ${seconds} ${container.id}`;
     await act("stop", container.name, () => sayWhile(`${container.name} to stop`, statusOf(endpoint), stop));
-    noteState(container.id, "stopped");
+    noteStop(container.id, container.name);
   }
 }
 

@@ -12,14 +12,14 @@
  */
 import { isIP } from "node:net";
 import { $ } from "zx/core";
-import { noteState } from "../as-if.ts";
+import { noteState, noteStop } from "../as-if.ts";
 import { attempt, attemptLater, Fail, Refused } from "../fail.ts";
 import { copyToRescue } from "../files/file-tree.ts";
 import { exists, writeFile } from "../files/files.ts";
 import { canonicalIp, isEachAddress } from "../pki/addresses.ts";
 import { day, infosIn } from "../pki/certificate.ts";
 import { readKubeconfig } from "../pki/kubeconfigs.ts";
-import { act, say } from "../run.ts";
+import { act, mode, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { leaves } from "../this-run.ts";
 import { sayWhile } from "../wait-for.ts";
@@ -52,6 +52,7 @@ export async function systemctlKubelet(verb: "stop" | "start" | "restart", note 
     await refuseUnfitKubelet(undefined, unit);
     await mendKubeletConf(unit);
   }
+  const ends = mode.dryRun && verb !== "start" && !(await kubeletStopped());
   const look = "systemctl status kubelet; journalctl -u kubelet -n 50";
   const turn = () => $({ quiet: true, nothrow: true })`systemctl ${verb} kubelet`;
   await act(verb, `kubelet${note}`, async () => {
@@ -63,7 +64,8 @@ export async function systemctlKubelet(verb: "stop" | "start" | "restart", note 
       hint: `${look}. Then run the same line again: finished steps are skipped`,
     });
   });
-  noteState("kubelet", verb === "stop" ? "stopped" : "runs");
+  if (ends) noteStop("kubelet", "kubelet");
+  if (verb !== "stop") noteState("kubelet", "runs");
 }
 
 /** Unless it is stopped: one that ends by itself would come back in the middle. Errors: as `systemctlKubelet`. */

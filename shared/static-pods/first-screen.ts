@@ -11,11 +11,10 @@ import { certificatesBefore, namesByHand, shownCopy } from "../facts/names-befor
 import { attempt, Fail } from "../fail.ts";
 import { refuseFixed } from "../files/file-system.ts";
 import { exists, writeFile } from "../files/files.ts";
-import { type FileForetold, foretell } from "../files/foretell.ts";
+import { type Foretold, foretell } from "../files/foretell.ts";
 import { manifestPath, whereIs } from "../manifests/on-disk.ts";
-import { controlPlaneContainers, isServerContainer } from "../node/containers.ts";
+import { controlPlaneContainers } from "../node/containers.ts";
 import { hasOwnClient, stateOfConf } from "../node/kubelet-conf.ts";
-import { kubeletStopped } from "../node/node.ts";
 import { countOfKeys, keysToMake, type PkiAction } from "../pki/actions.ts";
 import { endpointUrl } from "../pki/addresses.ts";
 import { certPath, certRow } from "../pki/certs.ts";
@@ -26,9 +25,8 @@ import { say } from "../run.ts";
 import { inTime } from "../wait-for.ts";
 import { changedOnNode, sayFilesNamed } from "./files-named.ts";
 import { type Coming, preflight, refuseWhereNothingFits } from "./preflight.ts";
-import { areReadByServers, toRestart } from "./restarts.ts";
 import { SERVERS, wantedManifests } from "./wanted-manifests.ts";
-import { issuedPaths, mustIssue, runningHere, toWrite, type Work } from "./work.ts";
+import { mustIssue, toWrite, type Work } from "./work.ts";
 
 interface BeforeEtcd {
   /** How many of etcd's members have to run; how many others do. */
@@ -57,25 +55,31 @@ export async function beforeEtcdStops(cp: ControlPlaneNode, work: Work, coming: 
   // they are made while programs stop and folders are copied
   makeKeysAhead(cp.facts.keyAlgorithm, countOfKeys(work.pki));
   const has = await preflight({ ...comingHere(cp, work), imagesLater });
-  const running = (await controlPlaneContainers(cp.node.runtimeEndpoint)).map(({ name }) => name);
-  const kubelet = (await kubeletStopped()) ? [] : ["kubelet"];
-  const stops = [...kubelet, ...new Set(running), ...(unitRestarts ? ["etcd.service"] : [])];
-  const stopped = `${stops.join(", ") || "nothing: no server of the control plane runs"}; ${whoseApi(others, running)}`;
+  const { files, stops } = await changesOf(cp, steps);
+  const runsOn = cp.facts.externalEtcd !== undefined && !unitRestarts;
   sayScreen(cp, {
     keys: work.pki,
-    stops:
-      cp.facts.externalEtcd && !unitRestarts
-        ? "nothing: kubeadm did not make this etcd, and it runs on"
-        : stopped,
-    files: await filesOf(cp, steps),
+    stops: runsOn ? stopsBesideEtcd(stops) : stopsWithEtcd(stops, others),
+    files,
     has: ["room on the disk", ...has],
   });
 }
 
+function stopsBesideEtcd(stops: readonly string[]): string {
+  const begin = stops.length > 0 ? `${stops.map(withReduced).join(", ")};` : "nothing:";
+  return `${begin} kubeadm did not make this etcd, and it runs on`;
+}
+
+function stopsWithEtcd(stops: readonly string[], others: BeforeEtcd["others"]): string {
+  const names = stops.join(", ") || "nothing: no server of the control plane runs";
+  return `${names}; ${whoseApi(others, stops)}`;
+}
+
 /** etcd runs on: files are written all the same, where a shared key or a client's certificate is lost. */
 async function beforeLittleWork(cp: ControlPlaneNode, { pki }: Work, { steps }: BeforeEtcd) {
-  const files = await filesOf(cp, steps);
-  if (files.length === 0) return;
+  const { files, stops } = await changesOf(cp, steps);
+  if (files.length + stops.length === 0) return;
+  if (stops.length > 0) say(`will stop: ${stopsOfServers(stops)}`);
   sayNewKeys(pki);
   sayFilesNamed(files, cp.rescue);
 }
@@ -85,21 +89,16 @@ function sayNewKeys(actions: readonly PkiAction[]) {
   if (names.length > 0) say(`will make new keys: ${names.join(", ")}`);
 }
 
-/** The files that the steps change, but for those of the rescue folder. Errors: those of the steps; as `refuseFixed`. */
-async function filesOf(cp: ControlPlaneNode, steps: () => Promise<unknown>): Promise<FileForetold[]> {
-  const files = changedOnNode((await foretell(steps)).files, cp.rescue);
+/** All that the steps end and change, but for files of the rescue folder. Errors: those of the steps; as `refuseFixed`. */
+async function changesOf(cp: ControlPlaneNode, steps: () => Promise<unknown>): Promise<Foretold> {
+  const { files: all, stops } = await foretell(steps);
+  const files = changedOnNode(all, cp.rescue);
   refuseFixed(files.map(({ path }) => path).filter(exists));
-  return files;
+  return { files, stops };
 }
 
-/** Errors: as `refuseFixed`, for the files that part 1 writes. */
-export function refuseFixedAtEtcd(cp: ControlPlaneNode, work: Work) {
-  // servers without certificates wait aside; a kubelet that restarts gets its controller-manager reduced
-  refuseFixedWork(cp, work, mustIssue(cp) ? SERVERS : [MANAGER]);
-}
-
-function whoseApi({ words, running, isEnough }: BeforeEtcd["others"], here: readonly string[]): string {
-  const is = here.includes("kube-apiserver") ? "is" : "stays";
+function whoseApi({ words, running, isEnough }: BeforeEtcd["others"], stops: readonly string[]): string {
+  const is = stops.includes("kube-apiserver") ? "is" : "stays";
   if (words.startsWith("1 of")) return `the API of the whole cluster ${is} unavailable until part 2`;
   if (isEnough) return `etcd keeps running with its ${running} other members, and so does their nodes' API`;
   return `the API of the whole cluster is unavailable: ${words} have to run, and ${running} other ${running === 1 ? "runs" : "run"}`;
@@ -119,34 +118,32 @@ export async function beforeServersStop(
   work: Work,
   { "images-later": imagesLater, isFull, steps }: BeforeServers,
 ) {
-  const writes = toWrite(work);
-  const issued = issuedPaths(work);
-  // asked again: it may have taken minutes until etcd answered, and containers end and start meanwhile
-  const running = await runningHere(cp);
-  const { stale } = await toRestart(cp, { running, issued });
-  const stops = [...new Set(stale.map(({ name }) => name))];
-  const files = await filesOf(cp, steps);
+  const { files, stops } = await changesOf(cp, steps);
   if (files.length + stops.length === 0 && !isFull) return;
-  // a kubelet that starts again reads what is written, and its controller-manager ends before
-  const restarts = areReadByServers(cp, issued) || writes.pods.length > 0;
-  refuseFixedWork(cp, work, restarts ? [MANAGER] : []);
-  const ends = restarts && !stops.includes(MANAGER);
-  if (ends && running.some((one) => isServerContainer(one) && one.name === MANAGER))
-    stops.push(`${MANAGER} (with the kubelet, and reduced)`);
   const has = await preflight({ ...comingHere(cp, work), part: 2, imagesLater, isFull });
-  const api = stops.includes("kube-apiserver")
-    ? "; they start again at once, and this node's API is unavailable until then"
-    : "";
-  sayScreen(cp, { stops: `${stops.join(", ") || "nothing"}${api}`, files, has });
+  sayScreen(cp, { stops: stopsOfServers(stops), files, has });
 }
 
-/**
- * `also`: more static pods whose manifest changes. Errors: as `refuseFixed`.
- */
-function refuseFixedWork(cp: ControlPlaneNode, work: Work, also: readonly string[]) {
+/** Each of them starts again in the same step. */
+function stopsOfServers(stops: readonly string[]): string {
+  if (stops.length === 0) return "nothing";
+  const api = stops.includes("kube-apiserver") ? ", and this node's API is unavailable until then" : "";
+  const start = stops.length > 1 ? "they start" : "it starts";
+  return `${stops.map(withReduced).join(", ")}; ${start} again at once${api}`;
+}
+
+/** Beside an etcd that runs on: until then it was in full. */
+function withReduced(name: string): string {
+  return name === MANAGER ? `${name} (it starts reduced)` : name;
+}
+
+/** Errors: as `refuseFixed`, for the files that part 1 writes. */
+export function refuseFixedAtEtcd(cp: ControlPlaneNode, work: Work) {
   const { pki, pods } = toWrite(work);
   const { kubeconfig, clientCaFile, clientPem } = cp.node.kubelet;
   const kubelets = keepsKubelet(cp) ? [] : [kubeconfig, clientCaFile, clientPem];
+  // servers without certificates wait aside; a kubelet that restarts gets its controller-manager reduced
+  const also = mustIssue(cp) ? SERVERS : [MANAGER];
   const all = [
     ...pki.flatMap(({ finding }) => finding.paths),
     ...[...pods.map(({ name }) => name), ...also].map((name) => whereIs(manifestPath(cp, name))),
@@ -175,7 +172,7 @@ const MANAGER = "kube-controller-manager";
 interface Screen {
   keys?: readonly PkiAction[];
   stops: string;
-  files: readonly FileForetold[];
+  files: Foretold["files"];
   has: readonly string[];
 }
 

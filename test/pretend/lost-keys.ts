@@ -63,6 +63,8 @@ export interface Typed {
   changed: string[];
   /** Paths of files and links that are new, other or gone. */
   files: string[];
+  /** Names of containers and units that were stopped, in the order of the alphabet. */
+  stopped: string[];
 }
 
 export function nameOf({ files, line, alive, after }: LostKeys): string {
@@ -122,6 +124,7 @@ export async function typedWithout({ files, line, alive, after: first }: LostKey
   if (first) await type(first);
   const fingerprint = node.fingerprint();
   const before = new Set(fingerprint);
+  const typedBefore = node.calls().length;
   const { exitCode, stderr } = await type(line);
   const after = node.fingerprint();
   const written = after.filter((one) => !before.has(one));
@@ -132,7 +135,17 @@ export async function typedWithout({ files, line, alive, after: first }: LostKey
     // a token that is asked for is stored nowhere
     ...requests.filter((one) => !one.endsWith("/token")),
   ];
-  return { exitCode, stderr, changed, files: changedFiles(fingerprint, after) };
+  const stopped = stoppedBy(node.calls().slice(typedBefore));
+  return { exitCode, stderr, changed, files: changedFiles(fingerprint, after), stopped };
+}
+
+/** The kubelet runs before: where it restarts, it is stopped. */
+function stoppedBy(calls: readonly string[]): string[] {
+  const names = calls.flatMap(
+    (call) =>
+      /^crictl .* stop --timeout \d+ (\S+)-id$|^systemctl (?:stop|restart) (\S+)$/.exec(call)?.slice(1) ?? [],
+  );
+  return [...new Set(names.filter((name) => name !== undefined))].sort();
 }
 
 /** Folders are left out: their times change with what is in them. */
@@ -145,21 +158,25 @@ function changedFiles(before: readonly string[], after: readonly string[]): stri
 /** `st_mode` in octal, after the path. */
 const FOLDER = /^\S+ 4\d{4} /;
 
-/** `end` returns the requests that change something. */
+/** An API server without its certificate does not start. `end` returns the requests that change something. */
 function serve(node: PretendNode) {
   const etcd = serveEtcd(node.root, sameEtcd(node.stored));
-  const api = serveRunning(node, {
+  const api = shownBy(node) ? serveApi(node) : undefined;
+  return {
+    end() {
+      for (const server of [etcd, api]) server?.[Symbol.dispose]();
+      return api?.changes() ?? [];
+    },
+  };
+}
+
+function serveApi(node: PretendNode) {
+  return serveRunning(node, {
     on: ({ path, method }, { objects }) => {
       if (method === "DELETE" && path === MANAGER_LEASE) return newLeader(objects);
       return path === "/openid/v1/jwks" ? Response.json({ keys: [{ kid: kidOf(node) }] }) : undefined;
     },
   });
-  return {
-    end() {
-      for (const server of [etcd, api]) server[Symbol.dispose]();
-      return api.changes();
-    },
-  };
 }
 
 /** The API server starts again with it, whether the kubelet does or not. */

@@ -1,4 +1,4 @@
-/** The first screens of parts 1 and 2: the files that they name, and the files that the part then changes. */
+/** The first screens of parts 1 and 2: what they name, and what the part then stops and changes. */
 import { expect } from "bun:test";
 import { LOST_KEYS, type LostKeys, typedWithout } from "./lost-keys.ts";
 import { settled } from "./node.ts";
@@ -35,15 +35,26 @@ export const PROMISING: readonly LostKeys[] = [
 const NAMED = /^\/(?:etc\/kubernetes|var\/lib\/kubelet)\//;
 
 /**
- * What the first screen names, and nothing else, is changed; where there is no screen, nothing is. Returns how the run
+ * What the first screen names, and nothing else, is stopped and changed; where there is no screen, nothing is. Returns how the run
  * ended, and what it has changed.
  */
 export async function expectPromiseKept(row: LostKeys) {
-  const { stderr, exitCode, files } = await typedWithout(row);
+  const { stderr, exitCode, files, stopped } = await typedWithout(row);
   const changed = files.filter((path) => NAMED.test(path)).map((path) => settled(path));
   const named = promisedIn(stderr).filter((path) => NAMED.test(path));
-  expect({ stderr, changed }).toEqual({ stderr, changed: named });
+  expect({ stderr, changed, stopped }).toEqual({ stderr, changed: named, stopped: stopsIn(stderr) });
   return { exitCode, changed };
+}
+
+/** `  will stop: kubelet, etcd; what follows from it`. */
+function stopsIn(stderr: string): string[] {
+  const [, names = "nothing"] = /^ {2}will stop: ([^:;\n]+)/m.exec(stderr) ?? [];
+  return names === "nothing"
+    ? []
+    : names
+        .split(", ")
+        .map((name) => name.replace(/ \(.*/, ""))
+        .sort();
 }
 
 /** `  will write in /etc/kubernetes/pki: ca.crt, ca.key`. A manifest that is held waits beside its place. */

@@ -310,7 +310,7 @@ test("02-control-plane: one screen before the first stop; none where nothing is 
   expect((await node.run("02-control-plane --dry-run")).stderr).toContain(
     [
       // nobody else reads it; a kubelet that restarts gets its controller-manager reduced
-      "  will stop: kube-scheduler, kube-controller-manager (with the kubelet, and reduced)",
+      "  will stop: kube-scheduler, kube-controller-manager (it starts reduced), kubelet; they start again at once",
       "  will write in /etc/kubernetes: scheduler.conf",
       "  will write in /etc/kubernetes/manifests: kube-controller-manager.yaml",
     ].join("\n"),

@@ -1,6 +1,6 @@
 /**
  * All refusals come before the first write: each loss of shared keys, by each script, on a dead and on a living node. And
- * the files that the first screens of parts 1 and 2 name are those that change.
+ * what the first screens of parts 1 and 2 name is what is stopped and what changes.
  * test/typed/refused-first.test.ts has a sample.
  */
 import { setDefaultTimeout, test } from "bun:test";
@@ -15,6 +15,6 @@ test.each(rowsOf(LOST_KEYS, 61).map((row) => [nameOf(row), row] as const))("%s",
 );
 
 test.each(rowsOf(PROMISING, 31).map((row) => [nameOf(row), row] as const))(
-  "the first screen names what is written: %s",
+  "the first screen names what is written and stopped: %s",
   (_, row) => expectPromiseKept(row),
 );

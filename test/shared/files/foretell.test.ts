@@ -1,7 +1,7 @@
 /** Steps that run in memory first: which files they name, and what is left of them afterwards. */
 import { expect, test } from "bun:test";
 import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
-import { noteState, stateAsIf } from "../../../shared/as-if.ts";
+import { noteState, noteStop, stateAsIf } from "../../../shared/as-if.ts";
 import { Fail, failOf } from "../../../shared/fail.ts";
 import { moveToRescue } from "../../../shared/files/file-tree.ts";
 import { pointLink, readText, removeFile, renameFile, writeFile } from "../../../shared/files/files.ts";
@@ -22,7 +22,8 @@ function withFiles() {
 
 test("files are named by what becomes of them in the end, and nothing is left of it", async () => {
   using box = withFiles();
-  const { files, value } = await foretell(async () => {
+  const { files, stops, value } = await foretell(async () => {
+    noteStop("some id", "etcd");
     writeFile("/d/a", "new");
     writeFile("/d/b", "new");
     moveToRescue("/d/b", "/aside");
@@ -32,10 +33,13 @@ test("files are named by what becomes of them in the end, and nothing is left of
     removeFile("/d/never");
     await pointLink("/d/link", "never/../f");
     writeFile("/d/f", "through the link");
-    noteState("kubelet", "stopped");
+    noteStop("kubelet", "kubelet");
+    noteState("kubelet", "runs");
+    noteStop("kubelet", "kubelet");
     leaves("x", "x is half done");
     return [readText("/d/link"), readText("/d/c"), stateAsIf("kubelet"), mode.dryRun];
   });
+  expect(stops).toEqual(["etcd", "kubelet"]);
   expect(value).toEqual(["through the link", undefined, "stopped", true]);
   expect(files).toEqual([
     { path: "/aside/d/b", does: "write" },
@@ -50,6 +54,7 @@ test("files are named by what becomes of them in the end, and nothing is left of
   expect([readText("/d/a"), readText("/d/b"), readText("/d/link")]).toEqual(["a", "b", "a"]);
   expect(existsSync(`${box.dir}/aside`)).toBe(false);
   expect(readFileSync(`${box.dir}/d/e`, "utf8")).toBe("e");
+  expect((await foretell(async () => undefined)).stops).toEqual([]);
   expect([stateAsIf("kubelet"), unfinishedActions(), mode.dryRun]).toEqual([undefined, [], false]);
 });
 

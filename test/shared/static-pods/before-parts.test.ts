@@ -11,6 +11,8 @@ import { refuseDoubtfulClock } from "../../../shared/facts/clock.ts";
 import { controlPlaneToRepair, refuseNoMember } from "../../../shared/facts/node-to-repair.ts";
 import { refuseExternalCa } from "../../../shared/facts/signed-elsewhere.ts";
 import { failOf } from "../../../shared/fail.ts";
+import { controlPlaneContainers, stopContainers } from "../../../shared/node/containers.ts";
+import { stopKubelet } from "../../../shared/node/systemctl-kubelet.ts";
 import { actionsFor, keysToMake, type NewCas } from "../../../shared/pki/actions.ts";
 import { CERTS, certRow, SHARED_FILES } from "../../../shared/pki/certs.ts";
 import { issueCa } from "../../../shared/pki/issue.ts";
@@ -260,7 +262,10 @@ async function part1({ newCas, lostOn = [], imagesLater }: Row) {
   await sayLostFiles(cp);
   const others = quorumOf(cp.data.members, ({ id }) => peers.alive.some((peer) => peer.id === id));
   const work = etcdWork(cp, actions);
+  const { runtimeEndpoint } = cp.node;
   const steps = async () => {
+    await stopKubelet();
+    await stopContainers(runtimeEndpoint, await controlPlaneContainers(runtimeEndpoint));
     await pod.makeSharedKeys(cp, actions);
     await pod.issueEtcdCertificates(cp);
     await pod.startEtcd(cp);
