@@ -118,7 +118,7 @@ export async function assessWithoutParts(
     // the verdict has the obstacle already
     ...(known?.data ? dataRows({ ...known, obstacle: undefined }, dataDir) : []),
     ...(await kubeletRow(node, running)),
-    clientPemRow(node),
+    await clientPemRow(node),
   ];
   const damaged = damage.some(hasFailed);
   return {

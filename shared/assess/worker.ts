@@ -6,6 +6,7 @@ import { dirname } from "node:path";
 import { command, inLines, type Todo } from "../again.ts";
 import { type Check, hasFailed } from "../checks/check.ts";
 import { knownHere, stoppedProcesses } from "../evidence/owners.ts";
+import { stateOfClient } from "../facts/api-accepts.ts";
 import type { ClusterCa } from "../facts/ca-copies.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { HOLD } from "../facts/course.ts";
@@ -97,17 +98,16 @@ function clientCertificate(node: Node): string {
   return `client certificate ${info.notAfter < new Date() ? "expired on" : "until"} ${day(info.notAfter)}`;
 }
 
-/** Judged by the CAs that this kubelet trusts, and an API server here, as there is no etcd data here. */
-export function clientPemRow(node: Node): Check {
+/** Judged by the CAs that this kubelet trusts, and an API server, as there is no etcd data here. */
+export async function clientPemRow(node: Node): Promise<Check> {
   const { kubelet } = node;
   const [id, what] = ["kubelet-client-certificate", kubelet.clientPem] as const;
   const detail = "the kubelet's client certificate";
   const ca = attempt(() => readText(kubelet.clientCaFile));
-  const read = () => clientText(kubelet);
-  if (ca === undefined && attempt(read))
+  if (ca === undefined && attempt(() => clientText(kubelet)))
     return row(id, what, { warning: `${detail}; no CA is here to check it with` });
   const own = ca === undefined || ca instanceof Fail ? undefined : ca;
-  const state = stateOfPem(read, own && [own, casOfApiServer(node, "clients")].join("\n"));
+  const state = await stateOfClient(node, own && [own, casOfApiServer(node, "clients")].join("\n"));
   return state ? bad(id, what, state, detail) : row(id, what, detail);
 }
 
@@ -171,7 +171,7 @@ export async function assessWorker(node: Node, running: Container[] | Fail, ca: 
     ...strangers
       .filter((path) => path !== clientCaFile && path !== kubeconfig)
       .map((path) => row("kubelet-ca", path, judge(path, true))),
-    clientPemRow(node),
+    await clientPemRow(node),
     ...lostFileRows(files),
     ...lostPods(node).map((pod) => bad("manifest", `static pod ${pod}`, "missing", lostPod(node))),
     ...(await kubeletRow(node, running)),

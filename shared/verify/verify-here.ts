@@ -15,6 +15,7 @@ import { holdsData, isKnown } from "../etcd-location/etcd-folders.ts";
 import { etcdDataOf } from "../etcd-location/etcd-place.ts";
 import { closeCopies, NoWayToEtcd } from "../etcd-location/living-etcd.ts";
 import { knownHere, stoppedProcesses } from "../evidence/owners.ts";
+import { stateOfClient } from "../facts/api-accepts.ts";
 import { trustedSince } from "../facts/ca-copies.ts";
 import { clockTrouble } from "../facts/clock.ts";
 import { askControlPlaneNode, type ControlPlaneNode } from "../facts/control-plane-node.ts";
@@ -30,7 +31,7 @@ import { backupAnswer } from "../hand-over/backup-mark.ts";
 import { hostFiles } from "../manifests/command.ts";
 import { manifestPath, readManifest } from "../manifests/on-disk.ts";
 import { CONTROL_PLANE, type Container, containersIfAny } from "../node/containers.ts";
-import { cniKubeconfigs, stateOfPem, trustsOldCa } from "../node/credentials.ts";
+import { cniKubeconfigs, trustsOldCa } from "../node/credentials.ts";
 import { signsInWithoutCertificate } from "../node/kubelet-conf.ts";
 import { clientText } from "../node/kubelet-config.ts";
 import { kubeletsOtherName, type Node } from "../node/node.ts";
@@ -239,14 +240,14 @@ function stopped(all: readonly Container[]): Answer {
     : { warning: `${says}. ${mend}` };
 }
 
-function clientCertificate(node: Node): Answer {
+async function clientCertificate(node: Node): Promise<Answer> {
   const { name, kubelet } = node;
   const { clientCaFile } = kubelet;
   const ca = readText(clientCaFile) ?? "";
   const signsInBy = ca && signsInWithoutCertificate(node, ca);
   if (signsInBy) return `none: it signs in by ${signsInBy}`;
   const cas = [ca, casOfApiServer(node, "clients")].join("\n");
-  const state = stateOfPem(() => clientText(kubelet), cas, name);
+  const state = await stateOfClient(node, cas, name);
   if (state) return { state, failed: `it has to be of system:node:${name}, signed by ${clientCaFile}` };
   const { cn, notAfter } = certInfo(clientText(kubelet));
   return `${cn}, until ${day(notAfter)}`;

@@ -13,6 +13,7 @@ import {
   tracesOf,
   USUAL_DATA,
 } from "../etcd-location/etcd-unit.ts";
+import { apiAccepts } from "../facts/api-accepts.ts";
 import { attempt, Fail, Refused } from "../fail.ts";
 import { moveToRescue } from "../files/file-tree.ts";
 import { exists, readText, writeTogether } from "../files/files.ts";
@@ -113,12 +114,14 @@ export function refuseLeftOut({ name }: Pick<Node, "name">, out: LeftOut) {
  * The CA with these fingerprints, if everything that the kubelet trusts and uses is of it, and it runs: one whose
  * client CA is lost cannot start.
  */
-export async function joinedCa({ kubelet }: Node, hashes: readonly string[]): Promise<string | undefined> {
+export async function joinedCa(node: Node, hashes: readonly string[]): Promise<string | undefined> {
+  const { kubelet } = node;
   const trusts = [() => readText(kubelet.clientCaFile), () => readKubeconfig(kubelet.kubeconfig)?.caPem];
   const cas = trusts.map((read) => attempt(() => caWith(hashes, read() ?? "")));
   const [ca] = cas.filter((pem) => typeof pem === "string");
-  const isAll = cas.every((pem) => typeof pem === "string" && trustedText(clientText(kubelet), pem));
-  return isAll && (await kubeletActive()) ? ca : undefined;
+  const isAll = cas.every((pem) => typeof pem === "string");
+  const isOf = () => cas.every((pem) => trustedText(clientText(kubelet), pem as string));
+  return isAll && (isOf() || (await apiAccepts(node))) && (await kubeletActive()) ? ca : undefined;
 }
 
 /**
@@ -234,8 +237,9 @@ export async function proveKubelet(
  * Waits for the certificate. If it does not come, the old files come back; a signal leaves the kubelet as it is.
  * Errors: Fail that names `open`: the key that asked is gone, and nobody knows whether it was given its certificate.
  */
-async function orRollBack({ kubelet }: Node, { ca, saved }: { ca: string; saved: SavedTrust }) {
-  const hasIt = () => trusted(kubelet.clientPem, ca) && exists(kubelet.kubeconfig);
+async function orRollBack(node: Node, { ca, saved }: { ca: string; saved: SavedTrust }) {
+  const { clientPem, kubeconfig } = node.kubelet;
+  const hasIt = async () => exists(kubeconfig) && (trusted(clientPem, ca) || (await apiAccepts(node)));
   const hint = `journalctl -u kubelet -n 50. On the first control plane node, ${APPROVER_LOG} shows what the approver refused, and why. There, kubectl get csr shows the request, and crictl ps shows whether a controller-manager runs: it has to`;
   try {
     await waitFor("the kubelet to get its certificate", hasIt, { seconds: 120, hint });

@@ -122,11 +122,14 @@ export function endJoin({ kubelet }: Node, tokenFile: string) {
  * `unless`: whether the kubelet has got its certificate until it was stopped; then it starts again, and nothing is put
  * back. Returns whether all is back. Errors: Fail if a file does not come back.
  */
-export async function rollBack(saved: Copied, unless = () => false): Promise<boolean> {
+export async function rollBack(
+  saved: Copied,
+  unless: () => boolean | Promise<boolean> = () => false,
+): Promise<boolean> {
   if (mode.dryRun) return true;
   tell("", "== Roll back: this worker's old files come back");
   const troubles = [await failOf(() => systemctlKubelet("stop"))];
-  if (unless()) {
+  if (await unless()) {
     say("the kubelet has its certificate now: nothing is put back");
     await systemctlKubelet("start");
     return false;

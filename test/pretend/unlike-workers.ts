@@ -6,7 +6,7 @@ import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node
 import { dirname } from "node:path";
 import { parse, stringify } from "yaml";
 import { certRow } from "../../shared/pki/certs.ts";
-import { issueLeaf } from "../../shared/pki/issue.ts";
+import { issueClient, issueLeaf } from "../../shared/pki/issue.ts";
 import { FACTS, otherCa, write } from "./cluster.ts";
 import { BALANCER, lead } from "./endpoint.ts";
 import { CRICTL, crictlPs, KUBEADM_UNIT, type pretendNode } from "./node.ts";
@@ -179,6 +179,18 @@ export const WORKERS: UnlikeWorker[] = [
     name: "its CA file has the company's CA before the cluster's",
     who: "monitoring that asks kubelets with certificates of the company",
     change: async ({ root, ca }) => write(root + CA, (await otherCa()).cert + ca.cert, 0o644),
+  },
+  {
+    name: "kubelets have a CA of their own",
+    who: "--cluster-signing-kubelet-client-cert-file; the API server's --client-ca-file has both CAs",
+    change: async ({ root }) => {
+      const { cert, key } = await issueClient(
+        { cn: "system:node:w1", o: "system:nodes" },
+        await otherCa("kubelet-ca"),
+        FACTS,
+      );
+      write(root + DATED, cert + key);
+    },
   },
   {
     name: "kubelet.conf names the CA's file in place of its content",
