@@ -100,6 +100,8 @@ const RUNTIME = [
   },
 ];
 
+const STOPS_SERVER = / stop --timeout \d+ (?:etcd|kube-apiserver)-id$/;
+
 /** Where a part starts the kubelet, etcd and the API come, with the certificates that are there then. */
 export async function typedWithout({ files, line, alive, after: first }: LostKeys): Promise<Typed> {
   const containers = alive ? [...SERVER_NAMES] : ["kube-proxy"];
@@ -113,11 +115,16 @@ export async function typedWithout({ files, line, alive, after: first }: LostKey
     servers = serve(node);
   };
   const type = async (words: string) => {
-    const restarts = () => node.calls().filter((call) => call === "systemctl restart kubelet").length;
-    const [until, shown] = [restarts(), shownBy(node)];
+    const [until, shown] = [node.calls().length, shownBy(node)];
+    // a kubelet that restarts leaves the servers that run
+    const isStarted = () => {
+      const calls = node.calls().slice(until);
+      const areEnded = servers === undefined || calls.some((call) => STOPS_SERVER.test(call));
+      return areEnded && calls.includes("systemctl restart kubelet");
+    };
     const isNew = () => !["", shown].includes(shownBy(node));
     const run = node.run(words, PATIENCE);
-    const restarted = node.until("the API server to restart", () => restarts() > until || isNew());
+    const restarted = node.until("the API server to restart", () => isStarted() || isNew());
     await Promise.race([restarted.then(startAgain), run]);
     return await run;
   };

@@ -70,7 +70,9 @@ export class Assembler {
           ]
         : []),
       ...(pieces > 0
-        ? [`${pieces} cut keys were not tried with every possible second piece: the disk has too many`]
+        ? [
+            "cut keys and certificates were not tried with every possible second piece: the disk has too many, or the search has no time left",
+          ]
         : []),
     ];
   }
@@ -88,16 +90,36 @@ export class Assembler {
   *joinedPems(): Generator<Find> {
     const joined = this.#pemHeads.flatMap((head) => {
       const ends = this.#ends.get(`${head.label} ${(head.offset + head.reach) % BLOCK}`) ?? [];
-      const all = this.#pieces.take(() => (this.#isOver() ? [] : joinPems(this.#disk, head, ends)));
-      return all.flatMap(({ block, joined }) => {
-        const find = pemFind(block.label, block.pem, { offset: head.offset, joined });
-        return find ? [{ head, find }] : [];
-      });
+      return this.#inTime(() =>
+        joinPems(this.#disk, head, ends).flatMap(({ block, joined }) => {
+          const find = pemFind(block.label, block.pem, { offset: head.offset, joined });
+          return find ? [{ head, find }] : [];
+        }),
+      );
     });
-    const proved = provedJoins(joined, this.#cas);
+    const proved = this.#provedJoins(joined);
     for (const { find } of proved) if (this.#isNew(find.pem)) yield this.#counted(find);
     for (const head of this.#pemHeads)
       if (!proved.some((one) => one.head === head)) this.#noteCut(head.label, head.offset);
+  }
+
+  /** None once the time for joins, or that of the search, is over. */
+  #inTime<T>(look: () => T[]): T[] {
+    return this.#pieces.take(look, this.#isOver());
+  }
+
+  /**
+   * A key proves itself. The halves of two certificates would read as one, so a certificate has to be signed by itself
+   * or by a CA that was found. Joined public keys are not worth a proof.
+   */
+  #provedJoins<T extends { find: PemFind }>(joined: readonly T[]): T[] {
+    const certificates = joined.filter(({ find }) => find.kind === "certificate");
+    const isSignedBy = (pem: string, ca: string) =>
+      this.#inTime(() => [orUndefined(() => signedBy(pem, ca)) === true])[0] === true;
+    const roots = certificates.map(({ find }) => find.pem).filter((pem) => isSignedBy(pem, pem));
+    const cas = [...this.#cas, ...roots];
+    const signed = new Set(certificates.filter(({ find }) => cas.some((ca) => isSignedBy(find.pem, ca))));
+    return joined.filter((one) => one.find.kind === "private key" || signed.has(one));
   }
 
   *leftovers(): Generator<Find> {
@@ -180,9 +202,9 @@ class TimeShare {
     this.#milliseconds = seconds * 1000;
   }
 
-  /** None if the time is over. A text that breaks a parser must not hide the keys behind it. */
-  take<T>(look: () => T[]): T[] {
-    if (this.#spent >= this.#milliseconds) {
+  /** None if the time is over, or all time `isOver`. A text that breaks a parser must not hide the keys behind it. */
+  take<T>(look: () => T[], isOver = false): T[] {
+    if (isOver || this.#spent >= this.#milliseconds) {
       this.skipped++;
       return [];
     }
@@ -196,20 +218,5 @@ class TimeShare {
     } finally {
       this.#spent += performance.now() - began;
     }
-  }
-}
-
-/**
- * A key proves itself. The halves of two certificates would read as one, so a certificate has to be signed by itself
- * or by a CA that was found. Joined public keys are not worth a proof.
- */
-function provedJoins<T extends { find: PemFind }>(joined: readonly T[], cas: readonly string[]): T[] {
-  const isSignedBy = (pem: string, ca: string) => orUndefined(() => signedBy(pem, ca)) === true;
-  const roots = joined.map(({ find }) => find.pem).filter((pem) => isSignedBy(pem, pem));
-  const isProved = { "private key": () => true, "public key": () => false, certificate: isSigned };
-  return joined.filter(({ find }) => isProved[find.kind](find));
-
-  function isSigned({ pem }: PemFind): boolean {
-    return [...cas, ...roots].some((ca) => isSignedBy(pem, ca));
   }
 }
