@@ -99,7 +99,8 @@ async function typeOnAll(
   using lanes = new Lanes(open);
   let stopped: Stopped | undefined;
   const one = async (name: string) => {
-    if (stopped && !act.sideBySide) return;
+    if (session.isStopping) stopped ??= leftBy(name, line);
+    if (session.isStopping || (stopped && !act.sideBySide)) return;
     const aside = act.do === "type-printed" && act.moveAside.includes(name) ? " --move-aside" : "";
     const end = await typeOn(session, step, { name, line, typed: `${line}${aside}`, lanes });
     if ("stopped" in end) stopped ??= end.stopped;
@@ -112,10 +113,19 @@ async function typeOnAll(
   return stopped;
 }
 
+/** Ctrl-C: what runs ends, and nothing begins. */
+function leftBy(node: string, command: string): Stopped {
+  return { node, command, reason: `Ctrl-C was typed: ${node} is left`, exitCode: LEFT.exitCode };
+}
+
 /** Twenty at a time; the first that does not take it is where the step stops. */
 async function bringKits(session: Session, { to }: BringKit): Promise<Stopped | undefined> {
   let stopped: Stopped | undefined;
   await inParallel(to, FEW, async (name) => {
+    if (session.isStopping) {
+      stopped ??= leftBy(name, "the kit");
+      return;
+    }
     const why = await failOf(() => bringKit(session, hostOf(session, name)));
     if (why) stopped ??= { node: name, command: "the kit", reason: why.message, hint: why.hint, exitCode: 1 };
   });
@@ -238,6 +248,7 @@ function keepPrinted({ printed, known }: Session, { number }: Step, line: string
 /** Through this machine's memory, by a pipe of two connections; never on its disk. */
 async function carry(session: Session, act: Carry): Promise<Stopped | undefined> {
   for (const name of act.to) {
+    if (session.isStopping) return leftBy(name, act.files.join(" "));
     const [source, target] = [hostOf(session, act.from), hostOf(session, name)];
     if (source === target) continue;
     const { pack, unpack } = carriedTo(act, source, target);

@@ -143,12 +143,12 @@ async function followSteps(
     }
     const stopped = await watch.during(step, () => doStep(session, step));
     if (stopped === undefined) left.shift();
+    else if (session.isStopping) return sayLeft(session, left, ENDS.interrupted);
     else if (step.task === "verify") {
       end = ENDS.bad;
       tell(`A check of part 5 fails on ${stopped.node}: its report names each, and what mends it.`);
       left.shift();
     } else if (foundOtherwise(step, stopped)) return "look again";
-    else if (session.isStopping) return sayLeft(session, left, ENDS.interrupted);
     else {
       const next = await chooseAtStop(session, step, stopped);
       if (next === "look again") return next;
