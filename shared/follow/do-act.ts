@@ -142,8 +142,8 @@ interface Line {
 }
 
 /**
- * A connection that is lost is made again, and the same line typed once more: it finds out where it was. If the run before
- * is still at work there, which holds the lock, it is waited for.
+ * A connection that is lost is made again, and the same line typed once more: it finds out where it was. A run before, also
+ * of a repair that has died, may be still at work there, and hold the lock: it is waited for.
  */
 async function typeOn(
   session: Session,
@@ -155,7 +155,8 @@ async function typeOn(
   const how = { onLine: (text: string) => lanes.said(name, text) };
   const once = () => session.transport.run(host, thereOf(host, typed), how);
   const first = await once();
-  const output = first.exitCode === CONNECTION_LOST ? await afterLoss(session, host, once) : first;
+  const isHeld = first.exitCode === CONNECTION_LOST || first.exitCode === LOCKED;
+  const output = isHeld ? await onceMore(session, host, first, once) : first;
   const { exitCode, stdout, stderr } = output;
   session.log.add(
     { step: step.number, node: name, command: typed, seconds: (Date.now() - began) / 1000, exitCode },
@@ -169,9 +170,15 @@ async function typeOn(
 }
 
 /** Once more, as soon as the node answers; what runs there without this connection is waited for. */
-async function afterLoss(session: Session, host: Host, once: () => Promise<Output>): Promise<Output> {
+async function onceMore(
+  session: Session,
+  host: Host,
+  first: Output,
+  once: () => Promise<Output>,
+): Promise<Output> {
   const { name } = host;
-  session.met.delete(name);
+  const isLost = first.exitCode === CONNECTION_LOST;
+  if (isLost) session.met.delete(name);
   const probe = async () => {
     if (session.isStopping) return LEFT;
     if ((await meetOnce(session, host)) !== undefined) return undefined;
@@ -179,8 +186,11 @@ async function afterLoss(session: Session, host: Host, once: () => Promise<Outpu
     if (output.exitCode === CONNECTION_LOST) session.met.delete(name);
     return output.exitCode === CONNECTION_LOST || output.exitCode === LOCKED ? undefined : output;
   };
-  const hint = `look at the network of ${name}, then run the same line again`;
-  const output = await waitFor(`${name} to answer again`, probe, { seconds: RECONNECT, hint, easing: true });
+  const hint = isLost
+    ? `look at the network of ${name}, then run the same line again`
+    : `look at the process that holds the lock on ${name}, then run the same line again`;
+  const what = isLost ? `${name} to answer again` : `the run that holds the lock on ${name}`;
+  const output = await waitFor(what, probe, { seconds: RECONNECT, hint, easing: true });
   return output ?? LEFT;
 }
 

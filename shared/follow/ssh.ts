@@ -4,7 +4,7 @@
  * reaches none of them.
  */
 import { randomBytes } from "node:crypto";
-import { mkdtempSync, rmSync } from "node:fs";
+import { lstatSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { quoteUntrusted } from "../plain.ts";
@@ -33,7 +33,7 @@ const DIRECTLY: SameWay = { port: "22", proxyJump: "none" };
 const PIPES = { stdout: "pipe", stderr: "pipe", detached: true } as const;
 
 export class Ssh implements Transport, Disposable {
-  readonly #dir = mkdtempSync(join(process.env.XDG_RUNTIME_DIR ?? tmpdir(), "kpr-ssh-"));
+  readonly #dir = mkdtempSync(join(socketsIn(), `${SOCKETS}${process.pid}-`));
   /** A host may get another name, once its plan has said it. */
   readonly #sockets = new Map<Host, string>();
   readonly #isAsked: boolean;
@@ -50,7 +50,10 @@ export class Ssh implements Transport, Disposable {
 
   async meet(host: Host): Promise<string | undefined> {
     if (host.isHere) return undefined;
-    if (this.#sockets.size === 0) this.#way = await this.#wayTo(host);
+    if (this.#sockets.size === 0) {
+      closeOfDead();
+      this.#way = await this.#wayTo(host);
+    }
     const socket = join(this.#dir, String(this.#sockets.size));
     this.#sockets.set(host, socket);
     const master = ["-M", "-N", "-f", "-o", `ControlPersist=${PERSIST}`];
@@ -137,12 +140,42 @@ export class Ssh implements Transport, Disposable {
   }
 
   [Symbol.dispose]() {
-    for (const [host, socket] of this.#sockets)
-      Bun.spawnSync(["ssh", "-o", `ControlPath=${socket}`, "-O", "exit", loginOf(host)], {
-        stdio: ["ignore", "ignore", "ignore"],
-      });
+    for (const [host, socket] of this.#sockets) endMaster(socket, loginOf(host));
     rmSync(this.#dir, { recursive: true, force: true });
   }
+}
+
+function socketsIn(): string {
+  return process.env.XDG_RUNTIME_DIR ?? tmpdir();
+}
+
+const SOCKETS = "kpr-ssh-";
+
+/** Connections that a repair has left which was killed: nobody else closes them, or removes their folder. */
+function closeOfDead() {
+  for (const name of readdirSync(socketsIn())) {
+    const pid = Number(/^kpr-ssh-(\d+)-/.exec(name)?.[1]);
+    const dir = join(socketsIn(), name);
+    if (!pid || lives(pid) || lstatSync(dir).uid !== process.getuid!()) continue;
+    for (const socket of readdirSync(dir)) endMaster(join(dir, socket), "root@left");
+    rmSync(dir, { recursive: true, force: true });
+  }
+}
+
+/** Also on macOS, which has no /proc. */
+function lives(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (err) {
+    return (err as NodeJS.ErrnoException).code !== "ESRCH";
+  }
+}
+
+/** ssh asks for a destination, and does not use it. */
+function endMaster(socket: string, destination: string) {
+  Bun.spawnSync(["ssh", "-o", `ControlPath=${socket}`, "-O", "exit", destination], {
+    stdio: ["ignore", "ignore", "ignore"],
+  });
 }
 
 function loginOf({ user, address }: Host): string {

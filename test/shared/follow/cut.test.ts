@@ -151,6 +151,16 @@ test("uncut it ends repaired, and has acts to cut", () => {
   expect(IRREVERSIBLE.length).toBeGreaterThan(1);
 });
 
+test("a run of a repair that has died still holds the lock of a node: its end is waited for, and nobody is asked", async () => {
+  const codes = [4, 4, 0];
+  const transport = new PretendNodes(() => ({ exitCode: codes.shift()! }));
+  const hosts = new Map([["m1", { name: "m1", address: "10.0.0.11", user: "root", kit: "/k" }]]);
+  const { session } = pretendSession({ transport, person: NO_PERSON, more: { hosts, met: new Set(["m1"]) } });
+  const act = { do: "type" as const, on: ["m1"], command: "./bunw scripts/01-etcd.ts", sideBySide: true };
+  const { value: stopped } = await caught(() => doAct(session, { number: "1a", exit: [0] }, act));
+  expect([stopped, codes]).toEqual([undefined, []]);
+});
+
 test("Ctrl-C while a fleet is at work: no further node begins, and those that are left are named", async () => {
   const names = Array.from({ length: 60 }, (_, i) => `w${i + 1}`);
   const transport = new PretendNodes((node) => {

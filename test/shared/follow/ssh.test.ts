@@ -1,6 +1,7 @@
 /** The way to the nodes: by ssh's own program, and on this machine without it. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { carriedTo, type Host } from "../../../shared/follow/host.ts";
 import { Ssh } from "../../../shared/follow/ssh.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
@@ -30,6 +31,25 @@ test("on this machine no ssh is needed: output, exit code, a pipe, and lines wit
   expect(await ssh.pipe(host, pack, host, unpack)).toBeUndefined();
   expect(readFileSync(`${box.dir}/there/token`, "utf8")).toBe("secret");
   expect(await ssh.pipe(host, "exit 3", host, "cat > /dev/null")).toMatch(/^exit codes 3 and 0/);
+});
+
+test("connections of a repair that was killed are closed by the next one, and those of one that lives are not", async () => {
+  const folder = process.env.XDG_RUNTIME_DIR ?? tmpdir();
+  // the number of a process that no kernel gives
+  const [dead, alive] = [`${folder}/kpr-ssh-${2 ** 22 + 1}-x`, `${folder}/kpr-ssh-${process.pid}-x`];
+  for (const dir of [dead, alive]) {
+    mkdirSync(dir);
+    writeFileSync(`${dir}/0`, "");
+  }
+  const { ran } = await withSsh(
+    async (ssh) =>
+      await ssh
+        .run(here("/"), "true")
+        .then(() => ssh.meet({ ...here("/k"), isHere: undefined, address: "cp1" })),
+  );
+  expect([existsSync(dead), existsSync(alive)]).toEqual([false, true]);
+  expect(ran.filter((line) => line.includes("-O|exit") && line.includes(dead))).toHaveLength(1);
+  rmSync(alive, { recursive: true });
 });
 
 test("each node is compared by its name, by the way of the first one; a command goes through the one connection, as root", async () => {
