@@ -23,7 +23,13 @@ import { allLost } from "./scenarios/all-lost.ts";
 import { article } from "./scenarios/article.ts";
 import { busy } from "./scenarios/busy.ts";
 import { byKubeadm } from "./scenarios/by-kubeadm.ts";
-import { byRepair, byRepairAndPassword, byRepairAndSudo, byRepairOne } from "./scenarios/by-repair.ts";
+import {
+  byRepair,
+  byRepairAndPassword,
+  byRepairAndSudo,
+  byRepairCut,
+  byRepairOne,
+} from "./scenarios/by-repair.ts";
 import { caEnded, caEndedNewCas, haCaEnded, haCaEndedNewCas } from "./scenarios/ca-ended.ts";
 import { caEndsSoon, caHalfRenewed, haCaEndsSoon } from "./scenarios/ca-ends-soon.ts";
 import { caOneByOne } from "./scenarios/ca-one-by-one.ts";
@@ -158,6 +164,7 @@ export const SCENARIOS: Scenario[] = [
   byRepair,
   byRepairAndSudo,
   byRepairAndPassword,
+  byRepairCut,
   wrongNode,
   haOneDestroyed,
   haSameMachineBack,

@@ -51,6 +51,7 @@ const MAY_SLEEP: Record<string, string> = {
   "test/lab/machine/empty-cgroups.ts": "waits until cgroups are empty; the kernel reports that to nobody",
   "shared/follow/leash.ts": "the limit of a node's silence",
   "shared/follow/meet.ts": "an older ssh keeps its stderr open: no end of it can be awaited",
+  "test/lab/scene/cut-repair.ts": "the random moment of a cut, and how long the network is dead",
   "test/lab/scenarios/cut-points.ts": "the random moment of a power cut",
 };
 

@@ -4,6 +4,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
 import { FLEET_PACKAGES } from "../machine/operator.ts";
 import { repairByOneCommand, withoutKit } from "../scene/by-repair.ts";
+import { cutAgainAndAgain } from "../scene/cut-repair.ts";
 import { restartBarePods } from "../scene/printed.ts";
 import { makeReachable, operatorsTerminal, type Way } from "../scene/reachable.ts";
 import { blockThatBegins } from "../scene/runbook-block.ts";
@@ -67,6 +68,22 @@ export const byRepairAndSudo: Scenario = {
   name: "by-repair-sudo",
   title: "As by-repair; a user with sudo logs in, and all nodes but the first are reached through it",
   lines: byOneCommand({ user: "ops", jump: true }),
+};
+
+export const byRepairCut: Scenario = {
+  ...byRepair,
+  name: "by-repair-cut",
+  title:
+    "As by-repair; repair is cut at random moments by Ctrl-C, kill -9 and a dead network, and the same command is typed again",
+  byRunbook: false,
+  commandsMayFail: true,
+  lines: [
+    ...byOneCommand({ unknown: true }).slice(0, -2),
+    {
+      title: "The operator types one command, which is cut again and again",
+      run: (scene) => cutAgainAndAgain(scene, { unknown: true }),
+    },
+  ],
 };
 
 const PASSWORD_WAY: Way = { user: "ops", password: randomBytes(12).toString("base64url"), unknown: true };

@@ -36,7 +36,7 @@ export async function repairByOneCommand(
 ) {
   const typed: string[] = [];
   const answers = (screen: string) => {
-    const answer = numberFor(screen, [...ways, ...USUAL]);
+    const answer = answersOf(ways)(screen);
     if (answer !== undefined) typed.push(answer);
     return answer;
   };
@@ -63,6 +63,11 @@ export async function repairByOneCommand(
     detail: `exit code ${exitCode} after ${seconds.toFixed(1)} s; ${typed.length} numbers: ${typed.join(" ")}`,
   });
   return screen;
+}
+
+/** The number of the way that is meant, or of the usual one. */
+export function answersOf(ways: readonly RegExp[]): (screen: string) => string | undefined {
+  return (screen) => numberFor(screen, [...ways, ...USUAL]);
 }
 
 /** Undefined: nothing is asked, or none of the ways is meant: then the test stops there. */

@@ -79,6 +79,11 @@ export class Terminal {
     this.interrupt = words;
   }
 
+  /** Ctrl-C is typed now. */
+  typeCtrlC() {
+    this.terminal.write("\u0003");
+  }
+
   async [Symbol.asyncDispose]() {
     // as a window that is closed: whatever runs there gets a hangup from the kernel
     this.terminal.close();

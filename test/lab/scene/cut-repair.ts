@@ -1,0 +1,110 @@
+/**
+ * `repair` is cut at random moments, again and again: by Ctrl-C, by the death of its process, by a dead network. The same
+ * command is typed after each, until it ends well.
+ */
+import { readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { SWITCH } from "../machine/network.ts";
+import { sh } from "../machine/shell.ts";
+import { answersOf } from "./by-repair.ts";
+import { operatorsTerminal, type Way } from "./reachable.ts";
+import { controlPlaneGone, deleteKubernetes, note, type Scene } from "./scene.ts";
+import type { Terminal } from "./terminal.ts";
+
+const HOME = join(import.meta.dir, "../../..");
+const CUTS = Number(process.env.CUTS ?? 20);
+
+/** Runs without a good end, behind the last cut. */
+const PATIENCE = 10;
+
+const KINDS = ["Ctrl-C", "kill -9", "dead network"] as const;
+
+/** Packets of the operator's own ssh alone: the nodes' bridge is below, and the balancer beside. */
+const DEAD = `nft -f - <<'END'
+table inet kpr_cut {
+  chain goes { type filter hook output priority 0; tcp dport 22 drop; }
+  chain comes { type filter hook input priority 0; tcp sport 22 drop; }
+}
+END`;
+
+/** `SEED` repeats the moments. A repair that ends well before the last cut is followed by the same damage again. */
+export async function cutAgainAndAgain(scene: Scene, way: Way) {
+  const seed = Number(process.env.SEED ?? Date.now() % 100_000);
+  note(scene, `cuts by the seed ${seed}`);
+  const random = randomOf(seed);
+  const fell: string[] = [];
+  let screen = "";
+  for (let failed = 0; failed < PATIENCE; ) {
+    const cut = fell.length < CUTS ? KINDS[fell.length % KINDS.length] : undefined;
+    const run = await typeAndCut(scene, way, { cut, random });
+    screen = run.screen;
+    if (run.fell) fell.push(`${cut} at ${run.where}`);
+    if (cut === undefined && run.exitCode !== 0) failed++;
+    if (run.exitCode !== 0) continue;
+    if (fell.length >= CUTS) break;
+    await deleteKubernetes(scene, scene.lab.nodes);
+    await controlPlaneGone(scene);
+  }
+  scene.checks.push(
+    {
+      name: `${CUTS} cuts fell into runs`,
+      ok: fell.length >= CUTS,
+      detail: `seed ${seed}: ${fell.join("; ")}`,
+    },
+    { name: "the last run ends verified", ok: /checks, all good/.test(screen), detail: screen.slice(-500) },
+  );
+  await noneIsLeft(scene);
+}
+
+interface Cut {
+  /** Undefined: it runs to its end. */
+  cut: (typeof KINDS)[number] | undefined;
+  random: () => number;
+}
+
+async function typeAndCut(scene: Scene, way: Way, { cut, random }: Cut) {
+  await using bash = operatorsTerminal(way, answersOf([/^Not now/]));
+  const pid = scene.lab.operator!.path("repair.pid");
+  rmSync(pid, { force: true });
+  const words = `${process.execPath} ${HOME}/scripts/repair.ts root@${scene.lab.controlPlanes[0]!.ip} --kit kit.tar.gz`;
+  const output = bash.paste(`sh -c 'echo $$ > repair.pid; exec ${words}'`, { seconds: 1200 });
+  const moment = 2 + 45 * random();
+  const isOver = cut === undefined || (await Promise.race([output, Bun.sleep(1000 * moment)])) !== undefined;
+  const where = `${moment.toFixed(1)} s`;
+  if (!isOver) await fall(bash, cut, { pid, seconds: 5 + 85 * random() });
+  const { exitCode, stderr } = await output;
+  note(scene, `repair ends with ${exitCode}`, isOver ? "uncut" : `${cut} at ${where}`);
+  return { exitCode, screen: stderr, fell: !isOver, where };
+}
+
+/** `seconds`: of the dead network; ssh notices after a minute. */
+async function fall(bash: Terminal, cut: Cut["cut"], { pid, seconds }: { pid: string; seconds: number }) {
+  if (cut === "Ctrl-C") return bash.typeCtrlC();
+  if (cut === "kill -9") return void process.kill(Number(readFileSync(pid, "utf8")), "SIGKILL");
+  await sh(["ip", "netns", "exec", SWITCH, "sh", "-c", DEAD]);
+  await Bun.sleep(1000 * seconds);
+  await sh(["ip", "netns", "exec", SWITCH, "nft", "delete", "table", "inet", "kpr_cut"]);
+}
+
+/** No script of a cut run works on beside the last one. */
+async function noneIsLeft({ lab, checks }: Scene) {
+  const left: string[] = [];
+  for (const node of lab.nodes) {
+    const { stdout } = await node.run(["pgrep", "-fa", "scripts/0[0-5]-"]);
+    if (stdout.trim()) left.push(`${node.name}: ${stdout.trim()}`);
+  }
+  checks.push({
+    name: "no script is left at work",
+    ok: left.length === 0,
+    detail: left.join("; ") || "none",
+  });
+}
+
+/** A linear congruential generator (Numerical Recipes, ranqd1): from 0 to below 1. */
+function randomOf(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 2 ** 32;
+  };
+}
