@@ -257,20 +257,24 @@ function keepPrinted({ printed, known }: Session, { number }: Step, line: string
 
 /** Through this machine's memory, by a pipe of two connections; never on its disk. */
 async function carry(session: Session, act: Carry): Promise<Stopped | undefined> {
-  for (const name of act.to) {
-    if (session.isStopping) return leftBy(name, act.files.join(" "));
+  let stopped: Stopped | undefined;
+  await inParallel(act.to, SESSIONS, async (name) => {
+    if (session.isStopping) stopped ??= leftBy(name, act.files.join(" "));
     const [source, target] = [hostOf(session, act.from), hostOf(session, name)];
-    if (source === target) continue;
+    if (session.isStopping || source === target) return;
     const { pack, unpack } = carriedTo(act, source, target);
     const began = Date.now();
     const why = await session.transport.pipe(source, pack, target, unpack);
     const exitCode = why === undefined ? 0 : 1;
     const seconds = (Date.now() - began) / 1000;
     session.log.add({ node: name, command: `${unpack}   # from ${act.from}: ${pack}`, seconds, exitCode });
-    if (why !== undefined) return { node: name, command: unpack, exitCode, reason: why };
-  }
-  return undefined;
+    if (why !== undefined) stopped ??= { node: name, command: unpack, exitCode, reason: why };
+  });
+  return stopped;
 }
+
+/** Files that leave one node at the same time: sshd opens ten sessions in a connection (MaxSessions). */
+const SESSIONS = 8;
 
 /** A new file of this folder: a name that is there already is not written over. */
 async function fetchFile(session: Session, { from, file }: Fetch): Promise<Stopped | undefined> {

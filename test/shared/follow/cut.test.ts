@@ -161,6 +161,25 @@ test("a run of a repair that has died still holds the lock of a node: its end is
   expect([stopped, codes]).toEqual([undefined, []]);
 });
 
+test("tokens go to eight workers at the same time: sshd lets ten sessions into one connection", async () => {
+  const names = Array.from({ length: 60 }, (_, i) => `w${i + 1}`);
+  let [now, most] = [0, 0];
+  const transport = new PretendNodes(() => undefined);
+  transport.pipe = async () => {
+    most = Math.max(most, ++now);
+    await new Promise((go) => setImmediate(go));
+    now--;
+    return undefined;
+  };
+  const hosts = new Map(
+    ["m1", ...names].map((name) => [name, { name, address: name, user: "root", kit: "/k" }]),
+  );
+  const { session } = pretendSession({ transport, person: NO_PERSON, more: { hosts } });
+  const act = { do: "carry" as const, from: "m1", to: names, files: ["token"], secret: true };
+  const { value: stopped } = await caught(() => doAct(session, { number: "3b", exit: [0] }, act));
+  expect([stopped, most]).toEqual([undefined, 8]);
+});
+
 test("Ctrl-C while a fleet is at work: no further node begins, and those that are left are named", async () => {
   const names = Array.from({ length: 60 }, (_, i) => `w${i + 1}`);
   const transport = new PretendNodes((node) => {
