@@ -53,7 +53,6 @@ export const NAT: Unlike[] = [
     change: natHas(["127.0.0.1"], ["127.0.0.1"]),
     says: SAID,
     lost: BY_WORD,
-    plays: { "lost, and the old keys found": BY_WORD },
   },
   {
     name: "NAT has the API server's public address, and etcd listens everywhere",
@@ -61,7 +60,6 @@ export const NAT: Unlike[] = [
     change: natHas(["0.0.0.0"], ["0.0.0.0"]),
     says: SAID,
     lost: BY_WORD,
-    plays: { "lost, and the old keys found": BY_WORD },
   },
   {
     name: "the API server advertises a public address that NAT has, and nothing else names it",

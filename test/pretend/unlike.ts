@@ -78,7 +78,7 @@ export interface Lost {
   code?: number;
   /** What does not come back as it was, by the names of `belongings`. */
   without?: RegExp;
-  /** What the operator types behind both parts. */
+  /** What the operator types behind both parts; of `lost`, in both plays that lose. */
   adds?: string;
 }
 
@@ -243,7 +243,8 @@ function ageOf(text: string): number {
 /** Parts 1 and 2 on m1 after a disaster, up to the first that does not end well. */
 export async function bringBack(row: Unlike, runs: Runner, play: Play = "all lost") {
   const { disaster, part1 } = PLAYS[play];
-  const { adds } = row.plays?.[play] ?? (play === "all lost" ? row.lost : undefined) ?? {};
+  // where /etc/kubernetes is lost, only the operator still knows it
+  const adds = row.plays?.[play]?.adds ?? (/lost/.test(play) ? row.lost?.adds : undefined);
   const typed = (line: string) => [line, ...(adds ? [adds] : [])].join(" ");
   const { place, node, env } = await nodeOf(row, disaster);
   for (const path of row.alsoLost ?? []) rmSync(node.root + path);
