@@ -90,7 +90,7 @@ export function noControlPlane(dataDir: string): Fail {
   return new Refused(
     `This is no control plane node: nothing of a control plane is here, and there is no "${dataDir}"`,
     {
-      hint: `run this script on a control plane node; for a worker there is only ./bunw scripts/03-join.ts. If this is a control plane node, find the disk or folder with etcd's data: ${whereDataIs().map(withoutComment).join("; ")}`,
+      hint: `run this script on a control plane node; for a worker there is only ./bunw scripts/03-join.ts. If this is a control plane node, find the disk or folder with etcd's data: ${[...whereDataIs(), ON_OTHERS].map(withoutComment).join("; ")}`,
     },
   );
 }
@@ -156,8 +156,17 @@ export function withoutDataSteps({ etcd, unreached }: WithoutData, node: Node | 
   if (etcd.runs === "unit") return unitSteps(etcd.unit, etcd.client);
   if (etcd.runs === "elsewhere")
     return [...stepsToEtcd({ etcd, unreached }), ...keysFirst(certificatesDirOn(node))];
-  return [...whereDataIs(), withoutNode(node?.name ?? "NODE"), snapshotLeft(node?.name ?? "NODE")];
+  const outside = etcd.runs === "static pod" ? [] : [ON_OTHERS];
+  return [
+    ...whereDataIs(),
+    ...outside,
+    withoutNode(node?.name ?? "NODE"),
+    snapshotLeft(node?.name ?? "NODE"),
+  ];
 }
+
+const ON_OTHERS =
+  "./bunw scripts/00-assess.ts --etcd-data https://HOST:2379   # if etcd is on other machines";
 
 function snapshotLeft(name: string): string {
   return shell`./bunw scripts/restore.ts SNAPSHOT --as ${name} --dry-run   # here, if it was the only one, or all are lost: RUNBOOK-MORE "Only a snapshot is left"`;
@@ -186,7 +195,7 @@ function whereDataIs(): string[] {
       `${command("00-assess", { "etcd-data": dir })}   # etcd's data is in it, and nothing here says whose`,
   );
   const none =
-    "lsblk -f   # no folder of this machine holds etcd's data. Is a disk not mounted? Mount it, then ./bunw scripts/00-assess.ts. Is etcd on other machines: ./bunw scripts/00-assess.ts --etcd-data https://HOST:2379";
+    "lsblk -f   # no folder of this machine holds etcd's data. Is a disk not mounted? Mount it, then ./bunw scripts/00-assess.ts";
   return found.length > 0 ? found : [none];
 }
 

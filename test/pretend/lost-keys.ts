@@ -124,9 +124,12 @@ export async function typedWithout({ files, line, alive, after: first }: LostKey
     };
     const isNew = () => !["", shown].includes(shownBy(node));
     const run = node.run(words, PATIENCE);
-    const restarted = node.until("the API server to restart", () => isStarted() || isNew());
-    await Promise.race([restarted.then(startAgain), run]);
-    return await run;
+    let hasEnded = false;
+    const restarted = node.until("the API server to restart", () => hasEnded || isStarted() || isNew());
+    await Promise.race([restarted.then(() => (hasEnded ? undefined : startAgain())), run]);
+    const result = await run;
+    hasEnded = true;
+    return result;
   };
   if (first) await type(first);
   const fingerprint = node.fingerprint();
