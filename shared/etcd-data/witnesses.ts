@@ -51,7 +51,9 @@ const MOST_OTHERS = 1000;
 export function findWitnesses<F>(db: Bbolt, { log, snapshots, look, note }: Witnesses<F>): Witnessed<F> {
   const puts = log ? putsIn(log.folder, log.applied) : noPuts();
   const result: Witnessed<F> = { values: 0, alone: 0, doubts: [] };
-  let [entry, oldest, open] = [(log?.applied ?? 0) + 1, 0, [] as SeenRow<F>[]];
+  let [entry, open] = [(log?.applied ?? 0) + 1, [] as SeenRow<F>[]];
+  // of the revisions that the log may have made; unset where it does not lead to the newest one
+  let oldest: number | undefined;
   let others = 0;
   const doubt = (row: SeenRow<F>, found: F[], isOther: boolean, first: number) => {
     const { main, sub, isTombstone, key } = row;
@@ -66,17 +68,17 @@ export function findWitnesses<F>(db: Bbolt, { log, snapshots, look, note }: Witn
     if (found.length > 0 || row.inSnapshots === "other") doubt(row, found, row.inSnapshots === "other", 0);
   };
   for (const row of db.backward("key", (leaf, i) => seenRow(leaf, i, { puts, snapshots, look }))) {
-    if (!log?.isShort || puts.count === 0) oldest ||= row.main - puts.count;
+    if (!log?.isShort || puts.count === 0) oldest ??= row.main - puts.count;
     if (row.content === undefined) continue;
     result.values++;
     const made = puts.entriesOf.get(row.content)?.findLast((index) => index <= entry);
     if (made !== undefined) {
       for (const one of open)
-        if (oldest > 0) doubt(one, [], true, made);
+        if (oldest !== undefined) doubt(one, [], true, made);
         else noteOlder(one);
-      oldest ||= row.main - puts.count;
+      oldest ??= row.main - puts.count;
       [entry, open] = [made, []];
-    } else if (row.main > oldest && !puts.isKept.has(row.key)) open.push(row);
+    } else if (row.main > (oldest ?? 0) && !puts.isKept.has(row.key)) open.push(row);
     else noteOlder(row);
   }
   for (const row of open) noteOlder(row);

@@ -175,7 +175,10 @@ function* revisionsOf(data: EtcdData, raised: Buffer | undefined): Generator<Row
   if (raised) yield { key: raised, value: Buffer.alloc(0) };
 }
 
-/** mvccpb.KeyValue { 1 key, 2 create_revision, 3 mod_revision, 4 version, 5 value, 6 lease }, with the key as latin1 text. */
+/**
+ * mvccpb.KeyValue { 1 key, 2 create_revision, 3 mod_revision, 4 version, 5 value, 6 lease }, with the key as latin1 text.
+ * As in etcd's own bytes, what is empty is left out.
+ */
 export function keyValueBytes({ key, value, ...numbers }: KeyValue): Buffer {
   const name = bytesField(1, Buffer.from(key, "latin1"));
   const { createRevision, modRevision, version, lease } = numbers;
@@ -183,7 +186,7 @@ export function keyValueBytes({ key, value, ...numbers }: KeyValue): Buffer {
   return Buffer.concat([
     name,
     ...before,
-    bytesField(5, value),
+    ...(value.length === 0 ? [] : [bytesField(5, value)]),
     ...(lease === 0n ? [] : [intField(6, lease)]),
   ]);
 }

@@ -1,6 +1,7 @@
 /** Values of a lost member: who else has them, and what is put in the place of one that is damaged. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { gunzipSync } from "node:zlib";
 import { type EtcdData, readEtcdData } from "../../../shared/etcd-data/data.ts";
 import { failOf } from "../../../shared/fail.ts";
 import { memberDataIn, writeAlone } from "../../../shared/restore/lost-members-data.ts";
@@ -11,6 +12,7 @@ import { writeDamaged } from "../../pretend/damaged-etcd.ts";
 import { writeRestored } from "../../pretend/restored.ts";
 import { type Sandbox, sandbox } from "../../pretend/sandbox.ts";
 import { snapshotOf } from "../../pretend/write-db.ts";
+import { makeRoom } from "../../pretend/write-wal.ts";
 
 setDefaultTimeout(300_000);
 
@@ -91,6 +93,22 @@ function changeKey(box: Sandbox, text: string, key: string) {
   }
   writeFileSync(`${box.dir}${DB}`, db);
 }
+
+test("a key that the log has not, though it has more entries than there are revisions, is the log's again", async () => {
+  using box = sandbox();
+  const fixtures = `${import.meta.dirname}/../../fixtures/etcd/3.5.21`;
+  for (const dir of [`${box.dir}/whole`, `${box.dir}/disk`]) {
+    for (const folder of ["snap", "wal"]) mkdirSync(`${dir}/member/${folder}`, { recursive: true });
+    for (const name of readdirSync(fixtures).filter((one) => one.endsWith(".gz"))) {
+      const path = `${dir}/member/${name.replace("_", "/").replace(/\.gz$/, "")}`;
+      writeFileSync(path, gunzipSync(readFileSync(`${fixtures}/${name}`)));
+      if (path.endsWith(".wal")) makeRoom(path);
+    }
+  }
+  letterIn(box, "/registry/configmaps/default/cm-42", "/registry/configmaps".length);
+  const { proof } = await expectAll(box);
+  expect(proof.mended).toEqual(["/registry/configmaps.default/cm-42 (revision 50), by the log"]);
+});
 
 test("a log from its first entry on has all values; of a purged one the older ones are counted", () => {
   using box = sandbox();
