@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
  * RUNBOOK.md for this cluster and this damage: only the lines that apply, in order, with the names
- * and addresses of its nodes, ready to paste. Reads only; run it on a control plane node.
+ * and addresses of its nodes, to be typed there. Reads only; run it on a control plane node.
  */
 import { join, resolve } from "node:path";
 import { command } from "../shared/again.ts";
@@ -15,10 +15,10 @@ import { attempt, attemptLater, Fail, Refused } from "../shared/fail.ts";
 import { parseOptions, writeTyped } from "../shared/files/operator-files.ts";
 import { readKubeconfig } from "../shared/pki/kubeconfigs.ts";
 import { needsProof } from "../shared/plan/aim.ts";
+import { linesOfAct, reachIn } from "../shared/plan/by-hand.ts";
+import { requireUserName } from "../shared/plan/login.ts";
 import { makePlan, type Plan } from "../shared/plan/make-plan.ts";
 import { planAsMarkdown } from "../shared/plan/markdown.ts";
-import { requireUserName } from "../shared/plan/paste.ts";
-import { toOperator } from "../shared/plan/paste-files.ts";
 import { noPlan, planAsData } from "../shared/plan/plan-data.ts";
 import { factsForPlan, type PlanFacts } from "../shared/plan/plan-facts.ts";
 import { planAsPage } from "../shared/plan/plan-page.ts";
@@ -68,7 +68,11 @@ function write(file: string, text: string, { user, node, nodes, leftOut }: Plan)
   const [here, path] = [nodes.find(({ name }) => name === node), resolve(file)];
   // a name that needs quotes here needs others there
   if (here && shellWord(path) === path)
-    say(`to your machine: ${toOperator(user, here, path).text}`);
+    for (const { text } of linesOfAct(
+      { do: "fetch", from: node, file: path },
+      { reach: reachIn(nodes, user) },
+    ))
+      say(`to your machine: ${text}`);
 }
 
 /** Keyed by the ending of the file's name. */
@@ -116,8 +120,8 @@ const USAGE = `Usage:
                            [--deep [--no-disk | --device DEVICE | --image FILE]] [--etcd-data DIR]
                            [--json]
 
-Prints the commands of RUNBOOK.md for this cluster and this damage, ready to paste. Only those that
-apply are printed, in order, with the names and addresses of the nodes. FILE.html, such as
+Prints the commands of RUNBOOK.md for this cluster and this damage, each with the node on which it
+is typed. Only those that apply are printed, in order. FILE.html, such as
 plan.html, is a page with boxes to tick and buttons that copy. The script checks this node as
 00-assess does, and searches memory for lost keys; with --deep the disk, too. Reads only; it writes
 the file that you name. Your options about nodes, the endpoint and etcd's data are saved, in memory
@@ -139,8 +143,8 @@ Options:
                      count.
     --worker NODES   Nodes that are workers, although their label calls them control plane nodes:
                      etcd has no member of theirs.
-    --user NAME      The lines log in as this user, who may use sudo there without a password
-                     (default: root).
+    --user NAME      Lines for your machine log in as this user, who may use sudo there without
+                     a password (default: root).
     --json           The plan as data, also a refusal: npm run repair follows it.
     --deep           Search the disk as well, which takes long.
     --no-disk        With --deep: do not read the disk.

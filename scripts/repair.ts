@@ -18,7 +18,7 @@ import { AtTerminal, NO_PERSON } from "../shared/follow/person.ts";
 import { newSession, RepairLog, type Session, type Words } from "../shared/follow/session.ts";
 import { Ssh } from "../shared/follow/ssh.ts";
 import { linesOfRunbook } from "../shared/follow/trusted-plan.ts";
-import { isUserName, ROOT } from "../shared/plan/paste.ts";
+import { isUserName, ROOT } from "../shared/plan/login.ts";
 import { answerLines, run, tell, VERSION } from "../shared/run.ts";
 import { shell } from "../shared/shell-line.ts";
 

@@ -18,11 +18,12 @@ import {
   type Typed,
   type TypedPrinted,
 } from "../plan/act.ts";
+import { carriedTo } from "../plan/by-hand.ts";
 import type { StepData } from "../plan/plan-data.ts";
 import { answer, say, tell } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { waitFor } from "../wait-for.ts";
-import { CONNECTION_LOST, carriedTo, type Host, inKit, LOCKED, type Output, thereOf } from "./host.ts";
+import { CONNECTION_LOST, type Host, inKit, LOCKED, type Output, thereOf } from "./host.ts";
 import { Lanes } from "./lanes.ts";
 import { linesByHand } from "./left-by-hand.ts";
 import { bringKit, meetOnce } from "./look-around.ts";

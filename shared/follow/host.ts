@@ -1,23 +1,8 @@
 /** A node as the follower of a plan reaches it. Commands are typed there as root, in the kit's folder where they need it. */
-import { basename, dirname } from "node:path";
-import type { Carry } from "../plan/act.ts";
-import { KIT_PLACE } from "../plan/paste.ts";
-import { wordThere } from "../shell-line.ts";
+import type { Reached } from "../plan/by-hand.ts";
+import { KIT_PLACE } from "../plan/login.ts";
 
-export interface Host {
-  /** The Node's name; of the first one, until a plan has said it, the destination as it was typed. */
-  name: string;
-  /** The destination for ssh: an address, or the operator's own name for it. */
-  address: string;
-  /** Who logs in: root, or a user who may use sudo there without a password. */
-  user: string;
-  /** Host keys are compared with that of this name (HostKeyAlias in ssh_config(5)). Unset: with that of the address. */
-  alias?: string | undefined;
-  /** This machine: no ssh. */
-  isHere?: true | undefined;
-  /** Where the kit lies. */
-  kit: string;
-}
+export type Host = Reached;
 
 /** The most of another machine's output that is kept: 8 MB. */
 export const MOST_OUTPUT = 8 * 2 ** 20;
@@ -68,22 +53,4 @@ export function thereOf(host: Host, command: string): string {
 
 export function inKit({ kit }: Host, command: string): string {
   return `cd ${kit} && ${command}`;
-}
-
-/** How files go from one node to another: root's tar packs and unpacks them, with owner and mode. */
-export function carriedTo(
-  { files, keep }: Carry,
-  source: Host,
-  target: Host,
-): { pack: string; unpack: string } {
-  const paths = files.map((file) => file.replace("NODE", target.name));
-  const folder = dirname(paths[0]!);
-  const names = paths.map((path) => wordThere(basename(path))).join(" ");
-  const isAbsolute = folder.startsWith("/");
-  const own = isAbsolute ? folder : folder === "." ? source.kit : `${source.kit}/${folder}`;
-  const into = isAbsolute ? folder : target.kit;
-  return {
-    pack: `tar -C ${wordThere(own)} -cf - ${names}`,
-    unpack: `tar -C ${wordThere(into)} -xp${keep ? "k" : ""}f - ${names}`,
-  };
 }

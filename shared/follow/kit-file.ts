@@ -6,7 +6,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { Fail } from "../fail.ts";
 import { sha256Of } from "../hand-over/backup-mark.ts";
-import { kitProgram } from "../plan/paste-files.ts";
+import { kitProgram } from "../plan/by-hand.ts";
 import { readRunbook } from "../plan/runbook.ts";
 import { say } from "../run.ts";
 

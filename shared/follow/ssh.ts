@@ -8,7 +8,7 @@ import { lstatSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { quoteUntrusted } from "../plain.ts";
-import { ROOT } from "../plan/paste.ts";
+import { ROOT } from "../plan/login.ts";
 import { programWord } from "../shell-line.ts";
 import { ENDED_HERE, type Host, type Output, type Transport } from "./host.ts";
 import { boundedText, Leash, QUIET } from "./leash.ts";

@@ -68,3 +68,7 @@ export type Act = Typed | TypedPrinted | BringKit | Carry | Fetch | Gather;
 export function actsOn(act: Act): readonly string[] {
   return "on" in act ? act.on : act.do === "gather" ? act.from : act.do === "fetch" ? [act.from] : act.to;
 }
+
+/** Whoever has one of these can become a node, or open the bundle of the keys. */
+export const isSecret = (files: readonly string[]) =>
+  files.some((one) => /(^|\/)(token|passphrase)$/.test(one));

@@ -13,8 +13,8 @@ import { listed } from "../plain.ts";
 import { inForGoodWords } from "../run.ts";
 import { choices, choicesInWords, isGivenUp, isNeeded } from "../static-pods/without-files.ts";
 import type { Act } from "./act.ts";
+import { type Line, linesOfAct, reachIn } from "./by-hand.ts";
 import { linesHere, linesOn, type Note, planWith, type Surroundings, type Way } from "./note.ts";
-import { tarPipe } from "./paste-files.ts";
 import type { List, PlanFacts } from "./plan-facts.ts";
 import type { PlanNode } from "./plan-node.ts";
 import { hasAnswered } from "./seen-nodes.ts";
@@ -41,7 +41,7 @@ export function decisionsOf(assessed: Assessment, around: Surroundings): Decisio
 }
 
 /** The line that prints the plan of the same answers, with more names. */
-function planLine({ facts, nodes }: Surroundings, option: List, names: readonly string[]): string[] {
+function planLine({ facts, nodes }: Surroundings, option: List, names: readonly string[]): Line[] {
   return linesHere({ ...facts, nodes }, planWith(facts, option, names));
 }
 
@@ -102,7 +102,7 @@ function refusalDecisions(
     const at = nodes.find(({ name }) => name === one.on);
     const script = one.part === 1 ? command("01-etcd --dry-run") : command("02-control-plane --dry-run");
     const text = `On ${says(one)}. Part ${one.part} there says what to do, and changes nothing:`;
-    notes.push({ text, commands: at ? linesOn(at, facts, script) : [] });
+    notes.push({ text, commands: at ? linesOn(at, script) : [] });
   }
   const aim =
     open.length > 0
@@ -155,16 +155,14 @@ function openFiles(
 }
 
 function fileDecisions(open: readonly OpenFile[], here: string, around: Surroundings): Decisions | undefined {
-  const { facts, nodes } = around;
+  const { nodes } = around;
   if (open.length === 0) return undefined;
   const lackers = nodes.filter(({ name }) => open.some(({ lostOn }) => lostOn.includes(name)));
   const notes = [
     ...open.map((file) => fileNote(file, here, around)),
     {
       text: "From your own copies, which lie in the folder DIR of that node:",
-      commands: lackers.flatMap((node) =>
-        linesOn(node, facts, "./bunw scripts/00-salvage.ts files --backup DIR"),
-      ),
+      commands: lackers.flatMap((node) => linesOn(node, "./bunw scripts/00-salvage.ts files --backup DIR")),
     },
     ...open.filter(isConfigOfKubelet).flatMap((file) => kubeadmsNotes(file, around)),
   ];
@@ -208,20 +206,20 @@ function fileNote(file: OpenFile, here: string, { facts, nodes }: Surroundings):
   const isWorkers = ({ name, role }: PlanNode) => role === "worker" && !lostOn.includes(name);
   if (program === "kubelet" && nodes.some(isWorkers))
     sentences.push("A worker may have one: read it first, as its addresses and resources are its own");
-  const commands: string[] = [];
+  const commands: Line[] = [];
   const ways: Way[] = [];
   const lackers = nodes.filter(({ name }) => lostOn.includes(name));
   const [to, from] = [lackers.map(({ name }) => name), has[0]?.name];
   for (const to of lackers) {
     if (to.name === here && mounted) {
       const line = command("00-salvage files");
-      commands.push(...linesOn(to, facts, line));
+      commands.push(...linesOn(to, line));
       ways.push({
         does: `Read ${path} back from the process that has it on ${here}`,
         acts: [typedOn(here, line)],
       });
     }
-    if (has[0]) commands.push(bringLine([path], { from: has[0], to }, facts));
+    if (has[0]) commands.push(...bringLines([path], has[0].name, to.name, { facts, nodes }));
   }
   if (from)
     ways.push({ does: `Copy ${path} from ${from}, which has it`, acts: [bringAct([path], from, to)] });
@@ -240,12 +238,10 @@ function bringAct(files: string[], from: string, to: string[]): Act {
   return { do: "carry", from, to, files, secret: false, keep: true };
 }
 
-function kubeadmsNotes({ path, lostOn }: OpenFile, { facts, nodes }: Surroundings): Note[] {
+function kubeadmsNotes({ path, lostOn }: OpenFile, { nodes }: Surroundings): Note[] {
   const last = kubeadmsConfig(path);
   if (!last) return [];
-  const commands = nodes.flatMap((node) =>
-    lostOn.includes(node.name) ? linesOn(node, facts, last.command) : [],
-  );
+  const commands = nodes.flatMap((node) => (lostOn.includes(node.name) ? linesOn(node, last.command) : []));
   const text = `Only if nobody has ${path}. This is ${last.note}. Then ${askAgain(nodes)}:`;
   const does = `Write a replacement of ${path} with kubeadm. It is ${last.note}`;
   const acts = [{ ...typedOn("", last.command), on: lostOn }];
@@ -256,13 +252,14 @@ function askAgain({ length }: readonly PlanNode[]): string {
   return length > 1 ? "ask all nodes again, by the lines on top" : "print the plan again";
 }
 
-function bringLine(
+function bringLines(
   paths: readonly string[],
-  ends: Record<"from" | "to", PlanNode>,
-  { user }: Pick<PlanFacts, "user">,
-): string {
-  const pipes = paths.map((path) => tarPipe(user, ends, { folder: "/", names: [path.slice(1)], keep: true }));
-  return `(${pipes.join("; ")})`;
+  from: string,
+  to: string,
+  { facts, nodes }: Surroundings,
+): Line[] {
+  const hands = { reach: reachIn(nodes, facts.user) };
+  return paths.flatMap((path) => linesOfAct(bringAct([path], from, [to]), hands));
 }
 
 /**
@@ -288,8 +285,8 @@ export function givenUpNotes(here: string, { facts, nodes }: Surroundings): Note
     if (lacking.length === 0) return [];
     const files = [...new Set(lacking.flatMap((one) => one.files))];
     const text = `${from.name} is on again, and may have ${listed(files)}, which ${files.length > 1 ? "were" : "was"} given up. If so, this brings it, and part 2 puts its flag back.`;
-    const bring = lacking.map(({ to, files }) => bringLine(files, { from, to }, facts));
-    const part2 = lacking.flatMap(({ to }) => linesOn(to, facts, command("02-control-plane")));
+    const bring = lacking.flatMap(({ to, files }) => bringLines(files, from.name, to.name, { facts, nodes }));
+    const part2 = lacking.flatMap(({ to }) => linesOn(to, command("02-control-plane")));
     return [{ text, commands: [...bring, ...part2] }];
   });
 }

@@ -4,7 +4,7 @@
 import { basename } from "node:path";
 import type { Task } from "../facts/course.ts";
 import type { FOR_GOOD } from "../run.ts";
-import { isSecret } from "./paste-files.ts";
+import { isSecret } from "./act.ts";
 
 export interface Effort {
   does: string;
@@ -34,14 +34,14 @@ export const FOR_GOOD_AT: Record<keyof typeof FOR_GOOD, readonly Task[]> = {
 const NOTHING = "nothing: it reads only";
 const NO_RESTART = "no container restarts";
 
-export const KEPT = "This window keeps the line that it prints, for a later step";
+export const KEPT = "Keep the line that it prints: a later step types it";
 export const NEW_ONE = "At its end it prints the lines by which a new machine comes in, after part 5";
 const NAMES = "It should name no worker that has to join. If it names one: RUNBOOK.md 3.1";
 /** Who lives from memory renews its Lease until it starts anew. */
 export const DECIDES =
   "It decides who joins. It does not name a worker that has lost its files, and whose kubelet keeps running from memory. That worker joins when its kubelet has been restarted. Then repeat this step";
 const BY_NAME =
-  "The first line asks about each machine that ssh does not know by its node's name, also if ssh knows the address. Say yes only if that address is the node's";
+  "ssh asks about each machine that it does not know by its node's name, also if ssh knows the address. Say yes only if that address is the node's";
 const NO_JOIN =
   "Only for workers that the first step of this part has named. It has named none? Skip this step";
 
@@ -215,7 +215,7 @@ export const THERE: Effort = { does: "Make the plan there", costs: NOTHING, seco
 export const GATHER: Effort = { does: "Bring the other nodes' transcripts", costs: NOTHING, seconds: [1, 2] };
 
 export function fetching(file: string): Effort {
-  const note = "It prints where the file lies: in a new folder of your home";
+  const note = "The file comes into your home";
   return { does: `Copy ${basename(file)}`, costs: "nothing", seconds: [1, 2], note };
 }
 

@@ -9,14 +9,13 @@ import { registryPrefix } from "../objects/stored.ts";
 import { isInternal } from "../pki/certs.ts";
 import { FEW } from "../plain.ts";
 import { aimOf, type Elsewhere, joinsOf, lookedAt, othersOf, whereToPlan } from "./aim.ts";
+import { type ByHand, type Line, linesOfAct, reachIn } from "./by-hand.ts";
 import { givenUpNotes, notesBeforePart3 } from "./decisions.ts";
 import type { CostsHere } from "./effort-here.ts";
-import { askLines, type Note, planAgain, type Surroundings } from "./note.ts";
+import { askLines, linesOn, type Note, planAgain, type Surroundings } from "./note.ts";
 import { bundleNotes, firstNotes, notesBeforeEnd, notesBeforePart1 } from "./notes.ts";
-import { sshLines } from "./paste.ts";
-import { toOperator } from "./paste-files.ts";
 import type { PlanFacts } from "./plan-facts.ts";
-import { isName, type Line, type PlanNode, planNodes } from "./plan-node.ts";
+import { isName, type PlanNode, planNodes } from "./plan-node.ts";
 import { stepsOf, stepThere } from "./plan-steps.ts";
 import { type Block, type Part, readRunbook } from "./runbook.ts";
 import { isSeenDone, lostKeys, saidBy, sightsOf, withSights } from "./seen-done.ts";
@@ -121,13 +120,14 @@ interface Around extends Surroundings {
   blocks: readonly Block[];
 }
 
+type Unseen = PlanStep & Placed;
 type Steps = (SeenStep & Placed)[];
 
 /** A line with one of these is left out: the name is none. */
 function withoutNames(names: readonly string[], notes: readonly Note[]): Note[] {
   return notes.map(({ commands, ...note }) => ({
     ...note,
-    commands: commands.filter((line) => !names.some((name) => line.includes(name))),
+    commands: commands.filter(({ text }) => !names.some((name) => text.includes(name))),
   }));
 }
 
@@ -190,7 +190,11 @@ const PAGE = "plan.html";
 
 /** Made of the same answers: those that are too old by then are named. */
 function anewLines(user: string, first: PlanNode, facts: PlanFacts): Line[] {
-  return [...sshLines(user, [first], planAgain(facts, {}, PAGE)), toOperator(user, first, PAGE)];
+  const hands = { reach: reachIn([first], user) };
+  return [
+    ...linesOn(first, planAgain(facts, {}, PAGE)),
+    ...linesOfAct({ do: "fetch", from: first.name, file: PAGE }, hands),
+  ];
 }
 
 /**
@@ -214,7 +218,7 @@ function courseHere({ course, damaged }: Assessment, { nodes, facts }: Surroundi
 
 const CARRIES_KEYS: Course = ["hand-over", "unpack"];
 
-function stepsHere({ assessed, nodes, facts, blocks }: Around): Omit<Steps[number], "seen">[] {
+function stepsHere({ assessed, nodes, facts, blocks }: Around): Unseen[] {
   const { course, damaged, deep } = assessed;
   // without the cluster's nodes no line has a place
   if (!course || nodes.length === 0) return [];
@@ -237,7 +241,8 @@ function stepsHere({ assessed, nodes, facts, blocks }: Around): Omit<Steps[numbe
     done: isAfter ? doneAfter(facts) : {},
     well: damaged ? [] : others.filter((name) => nothingDamaged(name, facts.seen)),
   });
-  const steps = numbered(withMoves(own, { nodes, facts, joins: isNewJoin }), { several });
+  const moved = withMoves(own, { nodes, facts, joins: isNewJoin });
+  const steps = numbered(moved, { several, ...byHandOf({ nodes, facts, blocks }) });
   // members of an etcd that is a unit go on without their API server
   const othersServe = facts.othersServe && !others.every((name) => hasNoServers(name, facts.seen));
   return withOutage(steps, { several, othersServe });
@@ -273,10 +278,7 @@ function doneAfter({ seen, made }: PlanFacts) {
 }
 
 /** First what keeps the keys alive, where one is lost. */
-function stepsThere(
-  { to }: Elsewhere,
-  { assessed, nodes, facts, blocks }: Around,
-): Omit<Steps[number], "seen">[] {
+function stepsThere({ to }: Elsewhere, { assessed, nodes, facts, blocks }: Around): Unseen[] {
   const { course } = assessed;
   const controlPlanes = nodes.filter(({ role }) => role !== "worker");
   const there = controlPlanes.filter(({ name }) => name === to);
@@ -288,13 +290,18 @@ function stepsThere(
     joins: [],
   });
   if (there.length > 0) steps.push({ ...stepThere(facts, nodes[0]!, there), part: 0 });
-  return numbered(steps);
+  return numbered(steps, byHandOf({ nodes, facts, blocks }));
 }
 
-function askOf({ assessed: { course, damaged }, nodes, facts, blocks }: Around): string | undefined {
-  const kit = blocks.find(({ sshTo }) => sshTo)?.commands.join("\n  ");
+/** RUNBOOK.md's own line brings the kit. */
+function byHandOf({ nodes, facts, blocks }: Pick<Around, "nodes" | "facts" | "blocks">): ByHand {
+  const kitLine = blocks.find(({ sshTo }) => sshTo)?.commands.join("\n  ");
+  return { reach: reachIn(nodes, facts.user), kitLine };
+}
+
+function askOf({ assessed: { course, damaged }, nodes, facts }: Around): Line[] {
   const hasOthers = nodes.slice(1).some(({ why }) => !why);
-  return (damaged || course) && kit && hasOthers ? askLines({ ...facts, nodes, kit }) : undefined;
+  return (damaged || course) && hasOthers ? askLines({ ...facts, nodes }) : [];
 }
 
 /** All steps up to the proof. `end`: 0 the least, 1 the most. */

@@ -1,9 +1,10 @@
 /** A plan as Markdown: for a terminal, a printer, a wiki. */
 import { listed, shortLine } from "../plain.ts";
 import { VERSION } from "../run.ts";
+import { inText, type Line } from "./by-hand.ts";
+import { KIT_PLACE, ROOT } from "./login.ts";
 import type { Plan, PlanPart, SeenStep } from "./make-plan.ts";
-import { type Note, pastes } from "./note.ts";
-import { ROOT } from "./paste.ts";
+import type { Note } from "./note.ts";
 import { inSentences, isSeenDone } from "./seen-done.ts";
 import type { PlanStep } from "./step-order.ts";
 
@@ -34,31 +35,35 @@ function head(plan: Plan): string[] {
   if (unknown.length > 0) lines.push("");
   for (const { address, why } of unknown)
     lines.push(`- ${address}: write its address in yourself. ${escaped(why!)}`);
-  if (anew.length > 0) lines.push("", `${ANEW_AT_ANY_TIME}:`, "", fence(anew.map(({ text }) => text)));
+  if (anew.length > 0) lines.push("", `${ANEW_AT_ANY_TIME}:`, "", fence(anew));
   return [...lines, ...plan.first.flatMap(note), ""];
 }
 
 export const ANEW_AT_ANY_TIME = "Make this plan again at any time, as a page; it says what is left then";
 
 const PROOF = 5;
-const NOT_SO = 'if not: RUNBOOK-MORE.md, "Where sudo asks for a password"';
 
 export function estimateOf({ seconds, parts }: Plan): string | undefined {
   return parts.some(({ number }) => number === PROOF) ? span(seconds) : undefined;
 }
 
+/** One way first; by hand stands below it. */
 export function howTo(plan: Plan): string[] {
-  const isRoot = plan.user === ROOT;
-  const who = isRoot
-    ? "as root"
-    : `as \`${plan.user}\`, who may use sudo there without a password (${NOT_SO}),`;
+  const { user } = plan;
+  const [first] = plan.nodes;
   const lasts = `All commands up to the proof take about **${estimateOf(plan)}**: an estimate, from rehearsals on two cores.`;
+  const sudo = `Lines for your machine log in as \`${user}\`, who may use sudo there without a password (if not: RUNBOOK-MORE.md, "Where sudo asks for a password").`;
   return [
+    ...(first
+      ? [
+          `**One command follows this plan, and asks you what has to be decided. On your machine: \`npm run repair -- ${user}@${first.address}\`.**`,
+        ]
+      : []),
     ...(estimateOf(plan) ? [lasts] : []),
-    `Paste the lines into one bash window on a machine that reaches the nodes by ssh ${who} and knows their host keys. If ssh asks about a host key, stop and look.`,
-    "A worker's address is only what its own kubelet says. So ssh asks about each worker by its node's name, once, also where it knows the address. Say yes only if that machine is that node.",
-    `On a node itself, ${isRoot ? "" : "after `sudo -i`, "}type what stands behind \`&&\`.`,
-    "Each line up to the proof may be repeated. Continue with the next step when one has finished as it says, with exit code 0 unless it names another.",
+    `By hand: type each line in a root shell of the node that stands above it, in \`${KIT_PLACE}\`.`,
+    "Your machine is one that reaches the nodes by ssh. If ssh asks about a host key there, stop and look: say yes only if that machine is that node.",
+    ...(user === ROOT ? [] : [sudo]),
+    "Each line up to the proof may be repeated. Continue with the next step when one has finished as it says, with exit code 0 unless it names another: `echo $?` shows it.",
     "A letter that is missing is a step that this plan does not need. 1.4 on the screen is a step of part 1.",
   ];
 }
@@ -75,7 +80,7 @@ export const LOST = "lost for good: nothing is typed there";
 export const AWAY = "away for now: nothing is typed there, nobody waits for it, and its pods are evicted";
 
 function note(one: Note): string[] {
-  return ["", `> ${escaped(one.text)}`, ...pastes(one).flatMap((lines) => ["", fence(lines)])];
+  return ["", `> ${escaped(one.text)}`, ...(one.commands.length > 0 ? ["", fence(one.commands)] : [])];
 }
 
 function part({ number, title, notes, steps, why, undo, hasTable }: PlanPart, { anew }: Plan): string[] {
@@ -92,12 +97,12 @@ export function ifItStops(part: number): string {
   return `**A step stops?** Its hint says what to do; RUNBOOK.md ${part} lists causes.`;
 }
 
-export const ANEW = "**It went otherwise?** Make the plan again, by the two lines at the top.";
+export const ANEW = "**It went otherwise?** Make the plan again, by the lines at the top.";
 
 function stepLines(step: SeenStep): string[] {
   return [
     `### [${isSeenDone(step) ? "x" : " "}] ${step.number}: ${step.does}, ${where(step)}`,
-    fence(step.lines.map(({ text }) => text)),
+    fence(step.lines),
     `${about(step).join(". ")}.`,
     "",
   ];
@@ -113,13 +118,18 @@ export function asSentence(text: string): string {
 }
 
 function about(step: SeenStep): string[] {
-  const { seen, note, costs, ends, exit } = step;
+  const { seen, note, costs, ends, exit, makesVoid } = step;
   const lines = [...inSentences(seen).map(escaped), ...(note ? [note] : []), `Costs: ${costs}`];
   lines.push(...(step.irreversible ?? []).map(asSentence));
+  if (makesVoid.length > 0) lines.push(repeatsOf(step));
   if (lasts(step)) lines.push(`Takes ${lasts(step)}`);
   if (ends) lines.push(`Ends in \`${ends}\``);
   if (exit.some((code) => code > 0)) lines.push(`Exit code ${exit.join(" or ")}`);
   return lines;
+}
+
+export function repeatsOf({ makesVoid }: Pick<PlanStep, "makesVoid">): string {
+  return `If you repeat this step, repeat ${makesVoid.join(" and ")}, too`;
 }
 
 /** "about 2 to 20 s a node (it copies etcd's data once)"; "" where it takes no time. */
@@ -137,6 +147,6 @@ function span([least, most]: readonly [number, number]): string {
     : `${minutes(least)} to ${minutes(most)} minutes`;
 }
 
-function fence(lines: readonly string[]): string {
-  return ["```sh", ...lines, "```"].join("\n");
+function fence(lines: readonly Line[]): string {
+  return ["```sh", ...inText(lines), "```"].join("\n");
 }

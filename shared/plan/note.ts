@@ -1,19 +1,17 @@
 /** A sentence beside a plan's steps, with lines to type: those that ask all nodes, and print it again. */
 import { command } from "../again.ts";
 import { isServer } from "../pki/addresses.ts";
-import { programWord, shell } from "../shell-line.ts";
+import { shell } from "../shell-line.ts";
 import type { Act } from "./act.ts";
-import { asRoot, KIT_PLACE, sshLines, sudo, terminalLines, withName } from "./paste.ts";
-import { kitProgram } from "./paste-files.ts";
+import { type Line, onYourMachine, printedInto, reachedAs } from "./by-hand.ts";
 import type { List, PlanFacts, Said } from "./plan-facts.ts";
 import { isName, type PlanNode } from "./plan-node.ts";
-import { meetLoop, sshWords, toMeet, WITHIN } from "./ssh-to.ts";
 
 export interface Note {
   text: string;
-  /** Pasted on the operator's machine; before any plan typed on this node. */
-  commands: string[];
-  /** It is about lines to paste alone: who follows the plan as data has done it. */
+  /** Typed where each says. */
+  commands: Line[];
+  /** It is about lines by hand alone: who follows the plan as data has done it. */
   isForHands?: true;
   /** Ways to decide, for who is asked with numbers. */
   ways?: Way[];
@@ -78,78 +76,48 @@ export function planWith(
   return planAgain(asked, { [option]: [...(asked.unkept[option] ?? []), ...names] });
 }
 
-export function linesOn(node: PlanNode, { user }: Pick<PlanFacts, "user">, line: string): string[] {
-  // with a terminal, if the script asks there
-  const lines = (ASKS.test(line) ? terminalLines : sshLines)(user, [node], line);
-  return lines.map(({ text }) => text);
-}
-
-/** Asks for a passphrase, or for kubeadm's certificate key. */
-const ASKS = /^\.\/bunw scripts\/(hand-over\.ts (?!.*--passphrase-file )|00-salvage\.ts secret)/;
-
-/** A line that asks is pasted alone: the next one would be its answer. */
-export function pastes({ commands }: Note): string[][] {
-  const asks = (line: string) => line.startsWith("ssh -t ");
-  const all: string[][] = [];
-  for (const line of commands) {
-    const last = all.at(-1);
-    if (last && !asks(line) && !asks(last[0]!)) last.push(line);
-    else all.push([line]);
-  }
-  return all;
+export function linesOn({ name }: Pick<PlanNode, "name">, ...lines: readonly string[]): Line[] {
+  return lines.map((text) => ({ at: name, text }));
 }
 
 /** On the first control plane node. Where the cluster's nodes are not known, as it is typed there. */
 export function linesHere(
-  { nodes: [first], user }: { nodes: readonly PlanNode[]; user: string },
+  { nodes: [first] }: { nodes: readonly PlanNode[] },
   ...lines: readonly string[]
-): string[] {
-  return first ? lines.flatMap((line) => linesOn(first, { user }, line)) : [...lines];
+): Line[] {
+  return first ? linesOn(first, ...lines) : lines.map((text) => ({ text }));
 }
 
-/** In the kit's folder, and on the operator's machine. */
+/** In the kit's folder of the node that makes the plan. */
 const SEEN = "seen.d";
-const LOOK = "./bunw scripts/00-assess.ts --deep --no-disk --json";
-
-/** Etcd's data where the operator has said that it is, on nodes with such a folder. */
-function lookAt(place: string | undefined): string {
-  if (!place) return LOOK;
-  const line = `${LOOK} ${shell`--etcd-data ${place}`}`;
-  return isServer(place) ? line : `if ${shell`[ -d ${place} ]`}; then ${line}; else ${LOOK}; fi`;
-}
 
 interface Asked {
   user: string;
   said: Partial<Said>;
   unkept: Partial<Said>;
   nodes: readonly PlanNode[];
-  kit: string;
 }
 
 /**
- * Asks all nodes what 00-assess says there, and makes the plan of their answers: pasted on the operator's machine, twenty
- * at the same time, with or without the kit. Before that, one after the other, ssh asks about each host key that it does
- * not know. A node that does not answer leaves an empty file. One without a known address is not asked, nor one without a
- * name of its own: its words would be another one's. The files are in a new folder that nobody else can write to, and that
- * goes at the end: a shell of its own removes it, also after Ctrl-C.
+ * The answer of 00-assess on each node, and the plan of that. A node that does not answer leaves an empty file. One without a
+ * known address is not asked, nor one without a name of its own: its words would be another one's.
  */
-export function askLines({ user, said, unkept, nodes, kit }: Asked): string {
-  const { program, file } = kitProgram(kit);
-  const look = `[ -x ${KIT_PLACE}/bunw ] || { ${program}\n} >&2 && cd ${KIT_PLACE} && ${lookAt(said["etcd-data"])}`;
-  const asked = nodes.filter(({ name, why }) => !why && isName(name));
-  const plan = `tar -C ${KIT_PLACE} --no-same-permissions -xof - && cd ${KIT_PLACE} && ${command(`plan --seen ${SEEN}`, unkept)}`;
-  // a third word is the name by which ssh knows the machine, where an address decides nothing
-  const ask = `{ ssh ${WITHIN} \${2:+-o HostKeyAlias=$2} ${user}@$1 "$look" < ${file} > "$d/${SEEN}/$0.json"; } 2>&1 | ${withName('"$0"')}; exit 0`;
-  return [
-    "(",
-    "set -C; umask 077",
-    `export look=${programWord(sudo(user) ? `${sudo(user)}sh -c ${programWord(look)}` : look)}`,
-    `nodes="${asked.map((node) => `${node.name} ${toMeet(node)}`).join("\n")}"`,
-    `echo "$nodes" | ${meetLoop(user, "_ a n")}`,
-    "d=$(mktemp -d) && export d || exit",
-    `trap 'rm -rf "$d"' EXIT`,
-    `mkdir "$d/${SEEN}" && echo "$nodes" | xargs -P 20 -L 1 sh -Cc '${ask}'`,
-    `tar -C "$d" -cf - ${SEEN} | ssh ${sshWords(user, nodes[0]!)} ${asRoot(user, plan)}`,
-    ")",
-  ].join("\n");
+export function askLines({ user, said, unkept, nodes }: Asked): Line[] {
+  const place = said["etcd-data"];
+  const look = command(
+    "00-assess --deep --no-disk --json",
+    place && isServer(place) ? { "etcd-data": place } : {},
+  );
+  const [first, ...others] = nodes;
+  if (!first) return [];
+  const to = reachedAs(first, user);
+  const asked = others.filter(({ name, why }) => !why && isName(name));
+  const lines = onYourMachine(
+    asked.map(({ name }) => name),
+    (name) => {
+      const from = reachedAs(asked.find((one) => one.name === name)!, user);
+      return printedInto(`${SEEN}/${name}.json`, from, to, `cd ${from.kit} && ${look}`);
+    },
+  );
+  return [...lines, ...linesOn(first, command("plan", { seen: SEEN, ...unkept }))];
 }

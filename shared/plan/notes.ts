@@ -11,9 +11,9 @@ import { inForGoodWords } from "../run.ts";
 import { isIrreplaceable } from "../salvage/wanted-keys.ts";
 import { shell } from "../shell-line.ts";
 import { type Elsewhere, openOthers, othersOf } from "./aim.ts";
+import { type Line, linesOfAct, printedInto, reachedAs, reachIn, YOUR_MACHINE } from "./by-hand.ts";
+import { ROOT } from "./login.ts";
 import { linesHere, linesOn, type Note, planAgain, planWith, type Way } from "./note.ts";
-import { ROOT } from "./paste.ts";
-import { printedInto, tarPipe } from "./paste-files.ts";
 import { LISTS, type List, type PlanFacts } from "./plan-facts.ts";
 import type { PlanNode } from "./plan-node.ts";
 import type { Placed, PlanStep } from "./step-order.ts";
@@ -24,14 +24,14 @@ type Asked = Pick<
 > & { nodes: readonly PlanNode[] };
 
 interface First extends Asked {
-  ask: string | undefined;
+  ask: Line[];
   hold: string | undefined;
   away: Elsewhere | undefined;
 }
 
 const AGAIN = "Then print the plan again";
 const ASK =
-  "To look at all nodes at once, and make the plan of what they say, paste this on your machine, in the folder with kit.tar.gz. It reads only, and brings the kit where it is missing.";
+  "One command looks at all nodes, and makes the plan of what they say. By hand, when each node has the kit (part 0), these lines do it. They read only.";
 
 export function firstNotes(assessed: Assessment, asked: First): Note[] {
   const { course, next, damage, damaged, node } = assessed;
@@ -56,10 +56,10 @@ export function firstNotes(assessed: Assessment, asked: First): Note[] {
   if (folder)
     notes.push({ text: `${folder.detail[0]?.toUpperCase()}${folder.detail.slice(1)}.`, commands: [] });
   notes.push(...saidElsewhere(asked), ...withoutData(asked), ...silentWorkers(asked));
-  if (ask)
+  if (ask.length > 0)
     notes.push({
       text: hold === undefined ? ASK : `Step ${hold} first: it stops the loss. ${ASK}`,
-      commands: [ask],
+      commands: ask,
       isForHands: true,
     });
   // no plan for new keys is printed without the operator's word
@@ -156,7 +156,7 @@ function isCommand(line: string): boolean {
 function asNote(text: string): Note {
   const [line = "", where] = text.split(/ {3}# (?=on )/);
   return where
-    ? { text: `${where[0]!.toUpperCase()}${where.slice(1)}:`, commands: [line] }
+    ? { text: `${where[0]!.toUpperCase()}${where.slice(1)}:`, commands: [{ text: line }] }
     : { text, commands: [] };
 }
 
@@ -171,7 +171,7 @@ function inNotes(text: string, next: readonly string[], { unkept }: Asked, node:
       acts: [{ do: "type", on: [node], command: typed, sideBySide: false }],
     };
   });
-  const commands = [...lines, command("plan", unkept)];
+  const commands = [...lines, command("plan", unkept)].map((text) => ({ text }));
   const decided = ways.length > 0 ? { decides: "first" as const, ways } : {};
   return [{ text: `${text}.`, commands, ...decided }, ...sentences];
 }
@@ -191,7 +191,7 @@ export function notesBeforePart1({ course, filesBack = [], damage, deep }: Asses
 /** Where keys may still be that nothing on this node brings back. */
 function hopeNotes(deep: NonNullable<Assessment["deep"]>, asked: Asked): Note[] {
   const notes: Note[] = [];
-  const add = (text: string, ...commands: string[]) => void notes.push({ text, commands });
+  const add = (text: string, ...commands: Line[]) => void notes.push({ text, commands });
   const lost = deep.keys.filter((key) => isIrreplaceable(key) && !key.places.some(({ found }) => found));
   if (lost.length === 0) return [];
   const files = lost.map(({ file }) => file).join(" and ");
@@ -204,7 +204,7 @@ function hopeNotes(deep: NonNullable<Assessment["deep"]>, asked: Asked): Note[] 
       `If another control plane node (${listed(others)}) still has ${files}, or finds them in memory: print the plan there, and follow that one.`,
       ...asked.nodes
         .filter(({ name }) => others.includes(name))
-        .flatMap((node) => linesOn(node, asked, command("plan", asked.said))),
+        .flatMap((node) => linesOn(node, command("plan", asked.said))),
     );
   if (lost.some(({ places }) => places.some(({ word }) => word === "secret")))
     add(
@@ -228,7 +228,10 @@ function tokensOfWorker(
     {
       text: `Optional, one to two minutes: no token that the lost sa.key has signed is on this node, and ${worker.name} may have some. If you trust it, their key is computed, and old tokens stay valid until part 4. The last line is refused once, as nothing here proves these tokens: its hint has the same line with --kid. Type that one.`,
       commands: [
-        printedInto("tokens", user, { from: worker, to: nodes[0]! }, COLLECT),
+        {
+          at: YOUR_MACHINE,
+          text: printedInto("tokens", reachedAs(worker, user), reachedAs(nodes[0]!, user), COLLECT),
+        },
         ...linesHere(asked, command("00-token-key --token-file tokens")),
       ],
     },
@@ -252,15 +255,22 @@ function wayBack(way: string, { user, nodes, seen }: Asked): Note[] {
     /^ssh root@(\S+) tar -C \/ -cf - (.+) \| tar -C \/ -xpkf - \2$/.exec(line) ?? [];
   const to = nodes[0]!;
   if (!nodes.some((node) => node.name === name))
-    return [{ text: comment || `On ${to.name}:`, commands: linesOn(to, { user }, line) }];
+    return [{ text: comment || `On ${to.name}:`, commands: linesOn(to, line) }];
   const all = names.split(" ");
   const isOne = (path: string) => all.includes(path.slice(1));
   const lackers = seen.nodes.flatMap((node) => (node.missing.some(isOne) ? node.name : []));
   const others = othersOf(nodes).filter((other) => !lackers.includes(other));
   const from = nodes.find((node) => node.name === others[0]);
   if (!from) return [];
-  const pipe = tarPipe(user, { from, to }, { folder: "/", names: all, keep: true });
-  return [{ text: `${listed(others)}: mostly the same there`, commands: [`(${pipe})`] }];
+  const hands = { reach: reachIn(nodes, user) };
+  const commands = all.flatMap((name) => {
+    const files = [`/${name}`];
+    return linesOfAct(
+      { do: "carry", from: from.name, to: [to.name], files, secret: false, keep: true },
+      hands,
+    );
+  });
+  return [{ text: `${listed(others)}: mostly the same there`, commands }];
 }
 
 const PRINTED_LINES =
@@ -286,7 +296,7 @@ export function notesBeforeEnd(
   if (part2 && controlPlanes.length > 0)
     notes.push({
       text: `When all checks are good, a new machine, or the same one, empty, takes the place of ${listed(controlPlanes)}. Step ${part2.number} has printed the lines for it. They copy the shared keys, and join the machine with kubeadm. 05-verify then says what of the old machine is missing. ${user === ROOT ? "" : `${NODE_TO_NODE} `}${part2.on[0]} keeps what was printed:`,
-      commands: linesHere({ nodes, user }, PRINTED_LINES),
+      commands: linesHere({ nodes }, PRINTED_LINES),
     });
   const workers = names.filter((name) => !controlPlanes.includes(name));
   if (workers.length > 0)

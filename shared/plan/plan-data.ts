@@ -12,7 +12,7 @@ import type { DecisionId, Note, Way } from "./note.ts";
 import { type PlanFacts, Unclear } from "./plan-facts.ts";
 import type { PlanNode } from "./plan-node.ts";
 import { isSeenDone } from "./seen-done.ts";
-import { makesVoid, STOPS } from "./step-order.ts";
+import { STOPS } from "./step-order.ts";
 
 /** Increased if a field disappears or changes its meaning; a new field does not count. */
 export const PLAN_SCHEMA = 1;
@@ -117,7 +117,7 @@ export function planAsData(plan: Plan, { noDisk }: Pick<PlanFacts, "noDisk">, da
     parts: plan.parts.map(({ number, title, why, undo, notes, steps: own }) => ({
       ...{ number, title, why, undo },
       notes: notes.map(({ text }) => text),
-      steps: own.map((step) => stepAsData(step, steps)),
+      steps: own.map(stepAsData),
     })),
   };
 }
@@ -180,12 +180,12 @@ function newKeys({ task, irreversible = [] }: SeenStep, noDisk: string | undefin
   };
 }
 
-function stepAsData(step: SeenStep, all: readonly SeenStep[]): StepData {
+function stepAsData(step: SeenStep): StepData {
   const { number, task, does, on, acts, exit, ends, costs, seconds, longer, note, irreversible = [] } = step;
   return {
     ...{ number, task, does, on, acts, exit, ends, costs, seconds, longer, note },
     irreversible: [...irreversible],
-    makesVoid: makesVoid(step, all),
+    makesVoid: step.makesVoid,
     isDone: isSeenDone(step),
   };
 }

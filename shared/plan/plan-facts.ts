@@ -33,7 +33,7 @@ import { isHeard } from "../pki/served.ts";
 import { listed } from "../plain.ts";
 import { Disk, deviceOf } from "../salvage/disk/disk.ts";
 import { wantedManifests } from "../static-pods/wanted-manifests.ts";
-import { ROOT } from "./paste.ts";
+import { ROOT } from "./login.ts";
 import { isName } from "./plan-node.ts";
 import { NONE_SEEN, readSeen, type Seen, type SeenNode } from "./seen-nodes.ts";
 

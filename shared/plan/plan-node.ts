@@ -54,9 +54,3 @@ export function nodesAt(nodes: readonly PlanNode[], place: Place): PlanNode[] {
 export function isNotFirst({ role }: PlanNode): boolean {
   return role !== "first control plane node";
 }
-
-/** `at`: the node, in words; unset: the operator's machine. */
-export interface Line {
-  at?: string;
-  text: string;
-}

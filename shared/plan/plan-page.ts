@@ -5,6 +5,7 @@
 import { createHash } from "node:crypto";
 import { asHtml, FEW } from "../plain.ts";
 import { VERSION } from "../run.ts";
+import type { Line } from "./by-hand.ts";
 import type { Plan, PlanPart, SeenStep } from "./make-plan.ts";
 import {
   ANEW,
@@ -16,14 +17,13 @@ import {
   ifItStops,
   LOST,
   lasts,
+  repeatsOf,
   where,
 } from "./markdown.ts";
 import type { Note } from "./note.ts";
-import type { Line } from "./plan-node.ts";
 import style from "./plan-page.css" with { type: "text" };
 import script from "./plan-page-script.js" with { type: "text" };
 import { inSentences, isSeenDone } from "./seen-done.ts";
-import type { PlanStep } from "./step-order.ts";
 
 export function planAsPage(plan: Plan): string {
   const title = `The plan${plan.cluster ? ` for the cluster ${plan.cluster}` : ""}`;
@@ -108,10 +108,7 @@ ${why ? "" : end}
 
 /** `of`: for those who hear the page. */
 function note({ text, commands }: Note, of: string): string {
-  return `<div class="note"><p>${asHtml(text)}</p>${lines(
-    commands.map((text) => ({ text })),
-    of,
-  )}</div>`;
+  return `<div class="note"><p>${asHtml(text)}</p>${lines(commands, of)}</div>`;
 }
 
 function step(one: SeenStep): string {
@@ -145,10 +142,11 @@ function marked(text: string): string {
   return asHtml(text).replaceAll(/ADDRESS-OF-[\w.-]+/g, "<mark>$&</mark>");
 }
 
-function about(step: PlanStep): string[] {
+function about(step: SeenStep): string[] {
   const { costs, exit, ends } = step;
   const lines = [`<b>Costs</b> ${asHtml(costs)}.`];
   for (const text of step.irreversible ?? []) lines.push(`<b>${asHtml(asSentence(text))}.</b>`);
+  if (step.makesVoid.length > 0) lines.push(`${asHtml(repeatsOf(step))}.`);
   if (lasts(step)) lines.push(`<b>Takes</b> ${asHtml(lasts(step))}.`);
   if (ends) lines.push(`<b>Ends in</b> <code>${asHtml(ends)}</code>`);
   if (exit.some((code) => code > 0)) lines.push(`<b>Exit code</b> ${exit.join(" or ")}.`);

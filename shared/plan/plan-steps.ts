@@ -1,13 +1,11 @@
-/**
- * The steps of a plan: a block of RUNBOOK.md, or a part of one, with the nodes that it is typed on and the
- * lines to paste.
- */
+/** The steps of a plan: a block of RUNBOOK.md, or a part of one, with the nodes that it is typed on. */
 import { basename, dirname, resolve } from "node:path";
 import { command, withOptions } from "../again.ts";
 import type { Task } from "../facts/course.ts";
 import { listed } from "../plain.ts";
-import { shell, wordThere } from "../shell-line.ts";
-import type { Act } from "./act.ts";
+import { shell } from "../shell-line.ts";
+import { type Act, isSecret } from "./act.ts";
+import { folderTo, reachedAs, YOUR_MACHINE } from "./by-hand.ts";
 import {
   carrying,
   DECIDES,
@@ -21,16 +19,15 @@ import {
   THERE,
 } from "./effort.ts";
 import { type CostsHere, effortHere } from "./effort-here.ts";
-import { FROM_LIST, workersList } from "./many-workers.ts";
-import { KIT_PLACE, keptLine, printedLines, sideBySide, sshLines, terminalLines } from "./paste.ts";
-import { carryLines, gatherLines, isSecret, kitLines, tarPipe, toOperator } from "./paste-files.ts";
+import { KIT_PLACE } from "./login.ts";
+import { linesOn } from "./note.ts";
 import type { PlanFacts, Said } from "./plan-facts.ts";
-import { isNotFirst, type Line, nodesAt, type PlanNode } from "./plan-node.ts";
+import { isNotFirst, nodesAt, type PlanNode } from "./plan-node.ts";
 import type { Block } from "./runbook.ts";
 import { isSearched, wasSearched } from "./seen-nodes.ts";
-import { KEEPER, onNodes, type Placed, type PlanStep, REPEATED } from "./step-order.ts";
+import { KEEPER, onNodes, type Placed } from "./step-order.ts";
 
-interface Facts extends CostsHere, Pick<PlanFacts, "lost" | "user" | "said" | "seen"> {
+interface Facts extends CostsHere, Pick<PlanFacts, "lost" | "said" | "seen"> {
   /** The only workers that have to; unset: each of them. */
   joins: readonly string[] | undefined;
   tells?: Task | undefined;
@@ -45,19 +42,9 @@ export function stepsOf(blocks: readonly Block[], nodes: readonly PlanNode[], fa
     // a later step needs what it prints: the next one that is typed on nodes is that line
     const isKept = all.slice(index + 1).find((one) => one.on)?.printed === true;
     const meant = nodes.filter((node) => isMeant(node, block, facts));
-    return block.on ? typedSteps(block, meant, facts, isKept) : fileSteps(block, meant, facts);
+    return block.on ? typedSteps(block, meant, facts, isKept) : fileSteps(block, meant);
   });
-  return withList(
-    steps.filter(({ on }) => on.length > 0),
-    nodes,
-  );
-}
-
-/** The list of many workers stands before the first line that reads it. */
-function withList(steps: readonly Placed[], nodes: readonly PlanNode[]): Placed[] {
-  const list = workersList(nodes) ?? [];
-  const first = steps.findIndex(({ lines }) => lines.some(({ text }) => text.includes(FROM_LIST)));
-  return steps.map((step, index) => (index === first ? { ...step, lines: [...list, ...step.lines] } : step));
+  return steps.filter(({ on }) => on.length > 0);
 }
 
 type Joined = Block & { files: string[] };
@@ -89,33 +76,29 @@ function isMeant(node: PlanNode, { part, task, sshTo }: Block, { joins, well = [
   return task !== "join" || node.role !== "worker" || !joins || joins.includes(node.name);
 }
 
-function fileSteps(block: Joined, nodes: readonly PlanNode[], { user }: Facts): Placed[] {
+function fileSteps(block: Joined, nodes: readonly PlanNode[]): Placed[] {
   const { part = 0, exit, task, carry, files, sshTo, gather } = block;
   const others = nodes.filter(isNotFirst);
   if (sshTo) {
     const at = nodesAt(others, sshTo);
-    const lines = kitLines(user, at, block.commands.join("\n  "));
     const acts: Act[] = [{ do: "kit", to: namesOf(at) }];
-    return [{ ...KIT, ...onNodes(at, "to", true), part, exit, lines, acts }];
+    return [{ ...KIT, ...onNodes(at, "to", true), part, exit, acts }];
   }
   if (gather) {
     const first = nodes.find((node) => !isNotFirst(node))!;
-    const lines = gatherLines(user, first, others, gather);
     const acts: Act[] = [{ do: "gather", from: namesOf(others), to: first.name, into: gather }];
-    return [{ ...GATHER, ...onNodes(others, "on"), part, exit, task, lines, acts }];
+    return [{ ...GATHER, ...onNodes(others, "on"), part, exit, task, acts }];
   }
   const [from] = nodesAt(nodes, carry!.from);
   if (carry!.to === "operator") {
-    const lines = [toOperator(user, from!, carry!.file)];
     const effort = fetching(carry!.file);
     const acts: Act[] = [{ do: "fetch", from: from!.name, file: carry!.file }];
-    return [{ ...effort, way: "to", on: ["your machine"], sideBySide: false, part, exit, task, lines, acts }];
+    return [{ ...effort, way: "to", on: [YOUR_MACHINE], sideBySide: false, part, exit, task, acts }];
   }
   const to = nodesAt(nodes, carry!.to);
   const effort = task === "backup-there" ? EFFORTS[task] : carrying(files);
-  const lines = carryLines(user, from!, to, files);
   const acts: Act[] = [{ do: "carry", from: from!.name, to: namesOf(to), files, secret: isSecret(files) }];
-  return [{ ...effort, ...onNodes(to, "to"), part, exit, task, lines, acts }];
+  return [{ ...effort, ...onNodes(to, "to"), part, exit, task, acts }];
 }
 
 const namesOf = (nodes: readonly PlanNode[]) => nodes.map(({ name }) => name);
@@ -149,11 +132,10 @@ function typedSteps(block: Joined, nodes: readonly PlanNode[], facts: Facts, isK
   return inScripts(block.commands).map((commands, index, all) => {
     const isLast = index === all.length - 1;
     const typedLines = commands.map((command) => commandSaid(command, block, facts));
-    const typing = { ...block, user: facts.user, isKept, aside };
+    const typing = { ...block, isKept, aside };
     const step: Placed = {
       ...{ ...effortOf(commands.at(-1)!, block, facts, at), ...onNodes(at, "on", sideBySide) },
       ...{ part, exit, task },
-      lines: linesOf(typedLines, at, typing),
       acts: actsOf(typedLines, at, typing),
     };
     const note = noteOf(block, at, facts, { isKept: isKept && isLast, aside });
@@ -243,36 +225,18 @@ function effortOf(command: string, { task }: Block, facts: Facts, at: readonly P
   return command.endsWith(" --dry-run") ? DRY_RUN : effortHere(task, facts, namesOf(at));
 }
 
-function linesOf(
-  commands: readonly string[],
-  at: readonly PlanNode[],
-  typing: Typing & Pick<Block, "task" | "printed" | "terminal" | "sideBySide"> & { user: string },
-): Line[] {
-  const { task, printed, terminal, user, isKept, aside } = typing;
-  if (terminal) return commands.flatMap((command) => terminalLines(user, at, command));
-  if (typing.sideBySide && at.length > 1)
-    return sideBySide(linesOf(commands, at, { ...typing, sideBySide: false }));
-  const none = task === "join" ? "no worker has to join" : undefined;
-  if (printed) return printedLines(user, at, { step: KEEPER, repeat: REPEATED, none, aside });
-  return commands.flatMap((command) =>
-    isKept && command === commands.at(-1) && at[0]
-      ? [keptLine(user, at[0], command)]
-      : sshLines(user, at, command),
-  );
-}
-
 /** The others' answers go along: that plan would ask for them once more. */
 export function stepThere(
   { user, said, folder }: Pick<PlanFacts, "user" | "said" | "folder">,
   from: PlanNode,
   there: readonly PlanNode[],
-): Omit<PlanStep, "number"> {
+): Omit<Placed, "part"> {
   const lines = there.flatMap((node) => {
-    const line = (more: { seen?: string }) => sshLines(user, [node], command("plan", { ...more, ...said }));
+    const line = (more: { seen?: string }) => linesOn(node, command("plan", { ...more, ...said }));
     if (folder === undefined) return line({});
-    const [seen, parent] = [basename(folder), wordThere(dirname(resolve(KIT_PLACE, folder)))];
-    const way = { folder: parent, into: KIT_PLACE, names: [seen] };
-    return [{ text: `(${tarPipe(user, { from, to: node }, way)})` }, ...line({ seen })];
+    const [seen, parent] = [basename(folder), dirname(resolve(KIT_PLACE, folder))];
+    const text = folderTo({ parent, seen }, reachedAs(from, user), reachedAs(node, user));
+    return [{ at: YOUR_MACHINE, text }, ...line({ seen })];
   });
   // who follows the data makes the plan there because the plan says `elsewhere`
   return { ...THERE, ...onNodes(there, "on"), lines, acts: [], exit: [0, 2, 3] };

@@ -7,11 +7,10 @@ import type { Cluster } from "../facts/cluster.ts";
 import type { Task } from "../facts/course.ts";
 import { hostsSaid, type Moved, meansWorkers, thatMoved } from "../pki/addresses.ts";
 import type { Act } from "./act.ts";
-import { DRY_RUN, type Effort, GATHER, KEPT, KIT, MOVES, THERE } from "./effort.ts";
-import { isWorkersList, LISTER } from "./many-workers.ts";
-import { sshLines } from "./paste.ts";
+import { type ByHand, type Line, linesOfAct } from "./by-hand.ts";
+import { DRY_RUN, type Effort, GATHER, KIT, MOVES, THERE } from "./effort.ts";
 import type { PlanFacts } from "./plan-facts.ts";
-import { isNotFirst, type Line, nodesAt, type PlanNode } from "./plan-node.ts";
+import { isNotFirst, nodesAt, type PlanNode } from "./plan-node.ts";
 
 export interface PlanStep extends Effort {
   number: string;
@@ -21,14 +20,17 @@ export interface PlanStep extends Effort {
   way: "on" | "to";
   on: string[];
   sideBySide: boolean;
-  lines: Line[];
-  /** The same as data. */
   acts: Act[];
+  /** The same, by hand. */
+  lines: Line[];
+  /** Numbers of the steps that have to be repeated after this one is repeated. */
+  makesVoid: string[];
   exit: number[];
   ends?: string | undefined;
 }
 
-export type Placed = Omit<PlanStep, "number"> & { part: number };
+/** `lines`: only of a step without acts. */
+export type Placed = Omit<PlanStep, "number" | "lines" | "makesVoid"> & { part: number; lines?: Line[] };
 
 export function onNodes(nodes: readonly PlanNode[], way: PlanStep["way"], sideBySide = false) {
   return { way, on: nodes.map(({ name }) => name), sideBySide: sideBySide && nodes.length > 1 };
@@ -36,7 +38,7 @@ export function onNodes(nodes: readonly PlanNode[], way: PlanStep["way"], sideBy
 
 interface Around {
   nodes: readonly PlanNode[];
-  facts: Pick<PlanFacts, "known" | "moved" | "isRestored" | "user">;
+  facts: Pick<PlanFacts, "known" | "moved" | "isRestored">;
   /** With a new CA each worker joins, which restarts its kubelet. */
   joins: boolean;
 }
@@ -46,15 +48,14 @@ interface Around {
  * their kubelets, and the cluster before the proof, as what restarts kube-proxy needs every kubelet.
  */
 export function withMoves(steps: readonly Placed[], { nodes, facts, joins }: Around): Placed[] {
-  const { known, moved, isRestored, user } = facts;
+  const { known, moved, isRestored } = facts;
   const all = [...steps];
   const put = (before: number, at: readonly PlanNode[], line: string, effort: Effort) => {
     // what only prepares a part, such as the kit, comes first
     const index = all.findIndex(({ part, task }) => task !== undefined && part >= before);
     if (index < 0 || at.length === 0) return;
-    const lines = sshLines(user, at, line);
     const acts: Act[] = [{ do: "type", on: at.map(({ name }) => name), command: line, sideBySide: false }];
-    all.splice(index, 0, { ...effort, ...onNodes(at, "on"), part: all[index]!.part, lines, acts, exit: [0] });
+    all.splice(index, 0, { ...effort, ...onNodes(at, "on"), part: all[index]!.part, acts, exit: [0] });
   };
   const workers = nodesAt(nodes, "each-worker");
   const hasMoved = moved.size > 0 && known !== undefined;
@@ -75,8 +76,8 @@ function namesToTell(moved: Moved, { nodes }: Cluster): readonly string[] {
   return (onlyMachines ? thatMoved(nodes, moved) : nodes).map(({ name }) => name);
 }
 
-/** Stand in a line until the steps have their numbers: the step that prints it, and all that is repeated with that one. */
-export const [KEEPER, REPEATED] = ["STEP-THAT-KEEPS", "STEPS-TO-REPEAT"];
+/** Stands in an act until the steps have their numbers: the step that prints its line. */
+export const KEEPER = "STEP-THAT-KEEPS";
 
 /**
  * Part → what stands in it, in order: a step has the same letter in every plan of a cluster, for the phone and a page's
@@ -114,7 +115,9 @@ const PLACES: readonly (readonly string[][])[] = [
 /** They take a letter only where they come: in most clusters never. */
 const RARE = ["old-key-there to", "end-etcd", ...Object.values(MOVES).map(({ does }) => does)];
 
-type Unnumbered = Pick<Placed, "part" | "task" | "way" | "does" | "note" | "lines" | "acts">;
+type Unnumbered = Pick<Placed, "part" | "task" | "way" | "does" | "acts" | "lines">;
+
+type Numbered = Pick<PlanStep, "number" | "lines" | "makesVoid">;
 
 type Standing = Pick<Placed, "task" | "way" | "does">;
 
@@ -123,11 +126,11 @@ function placeOf({ task, way, does }: Standing): string {
   return way === "to" ? `${task} to` : task;
 }
 
-/** "0a", "0b", "1a", …; a step that types a kept line names the one that keeps it. */
+/** "0a", "0b", "1a", …; a step that types a printed line names the one that prints it. */
 export function numbered<S extends Unnumbered>(
   steps: readonly S[],
-  { several = false }: { several?: boolean } = {},
-): (S & { number: string })[] {
+  { several = false, ...hands }: ByHand & { several?: boolean },
+): (S & Numbered)[] {
   const own = new Set(steps.map(placeOf));
   const has = (place: string) => own.has(place) || !RARE.includes(place) || (several && place === "end-etcd");
   const rows = PLACES.map((part) => part.filter((row) => row.some(has)));
@@ -135,23 +138,12 @@ export function numbered<S extends Unnumbered>(
     const index = rows[step.part]!.findIndex((row) => row.includes(placeOf(step)));
     return { ...step, number: `${step.part}${String.fromCharCode("a".charCodeAt(0) + index)}` };
   });
-  let [keeps, lists, repeated] = ["", "", ""];
+  let keeps = "";
   return all.map((step) => {
-    const { number } = step;
-    if (step.note?.startsWith(KEPT)) {
-      keeps = number;
-      repeated = [number, ...makesVoid(step, all)].join(", ");
-    }
-    if (step.lines.some(isWorkersList)) lists = number;
-    const without = repeated.split(", ").filter((one) => one !== number);
-    const text = (line: Line) =>
-      line.text
-        .replaceAll(KEEPER, keeps)
-        .replaceAll(LISTER, lists)
-        .replaceAll(REPEATED, without.join(" and "));
-    const lines = step.lines.map((line) => ({ ...line, text: text(line) }));
+    if (step.acts.some((act) => "keeps" in act)) keeps = step.number;
     const acts = step.acts.map((act) => (act.do === "type-printed" ? { ...act, keptBy: keeps } : act));
-    return { ...step, lines, acts };
+    const lines = step.lines ?? acts.flatMap((act) => linesOfAct(act, hands));
+    return { ...step, acts, lines, makesVoid: makesVoid(step, all) };
   });
 }
 
@@ -164,7 +156,7 @@ const VOIDS: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Numbers of the steps that have to be repeated after `step` is repeated. */
-export function makesVoid(step: Standing, all: readonly (Standing & { number: string })[]): string[] {
+function makesVoid(step: Standing, all: readonly (Standing & { number: string })[]): string[] {
   const places = VOIDS[placeOf(step)] ?? [];
   return all.flatMap((one) => (places.includes(placeOf(one)) ? [one.number] : []));
 }

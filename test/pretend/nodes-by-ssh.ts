@@ -75,6 +75,13 @@ export async function nodesBySsh(first: string) {
       if (!path || more.length > 0) throw new Error(`${name} is in ${more.length + (path ? 1 : 0)} folders`);
       return path;
     },
+    /** To each node that is named in these lines. */
+    async bringKit(lines: string) {
+      for (const ip of addressesIn(lines)) {
+        mkdirSync(`${at}/nodes/${ip}${KIT_FOLDER}`, { recursive: true });
+        program(`${at}/nodes/${ip}${KIT_FOLDER}/bunw`, BUNW);
+      }
+    },
     /** Pastes lines into a bash window on the operator's machine. */
     async paste(lines: string) {
       const meet = Bun.spawnSync([

@@ -78,25 +78,25 @@ export async function plan({ change, beside, args = "", ...options }: Damage) {
   return { ...run, stdout: stdout!, stderr: stderr!.replace(/in \d+\.\d s/g, "in SECONDS s") };
 }
 
-/** What is pasted: each step's first word, its nodes and what they run. A line for several nodes is one for each. */
+/** The lines of the page: "m1# 01-etcd.ts" for each node on which one is typed; those for the operator's machine as they are. */
 export function pasted(stdout: string): string[] {
-  const each = stdout.replaceAll(
-    /^(?:for a in|printf "%s\\n") (.+?)(?:;| \| while read -r a n;) do (ssh -n (?:-o HostKeyAlias=\$n )?\S+@\$a .+); done$/gm,
-    (_, all: string, line: string) =>
-      all
-        .match(/"[^"]+"|\S+/g)!
-        .map((word) => word.replaceAll('"', "").split(" "))
-        .map(([a, n = ""]) => line.replace("$n", n).replace("$a", a!))
-        .join("\n"),
-  );
-  return [...each.matchAll(/^(?:\{ )?((?:export |line=\$\()?(?:ssh|scp|xargs|\(set|while) .*)$/gm)].map(
-    ([, line]) =>
-      line!
-        .replace(/; echo "exit code \$\?(: \$line)?"/, "")
-        .replace(/; \} 2>&1 \| as (?:'[^']+'|\S+) &$/, "")
-        .replaceAll("cd /run/kube-pki-repair && ", "")
-        .replaceAll("./bunw scripts/", "")
-        .replace(/\$\{line:\?[^}]*\}/, "LINE")
-        .replace(/\$\{workers:\?[^}]*\}/, "WORKERS"),
-  );
+  return [...stdout.matchAll(/^```sh\n([\s\S]*?)\n```$/gm)].flatMap(([, fence]) => {
+    let at: string[] = [];
+    return fence!.split("\n").flatMap((line) => {
+      const [, place] = /^# on (.+):$/.exec(line) ?? [];
+      if (place) at = place === "your machine" ? [""] : place.split(", ");
+      return place || line.startsWith("  ") ? [] : at.map((name) => asTyped(name, line));
+    });
+  });
+}
+
+function asTyped(name: string, line: string): string {
+  const [, aside = ""] =
+    /^# the line that step \S+ has printed(?: {3}# on (.+) with --move-aside)?$/.exec(line) ?? [];
+  const printed = aside.split(", ").includes(name) ? "LINE --move-aside" : "LINE";
+  const text = line
+    .replace(/^# the line that step .*/, printed)
+    .replaceAll("cd /run/kube-pki-repair && ", "")
+    .replaceAll("./bunw scripts/", "");
+  return name === "" ? text : `${name}# ${text}`;
 }

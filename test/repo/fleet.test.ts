@@ -6,7 +6,7 @@ import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { parse } from "yaml";
 import { PACK_RUNS } from "../../shared/node/rescue-folder.ts";
-import { asRoot } from "../../shared/plan/paste.ts";
+import { asRoot } from "../../shared/plan/login.ts";
 import { type Block, readRunbook } from "../../shared/plan/runbook.ts";
 import { UNPACK } from "../../tools/pack/pack-kit.ts";
 

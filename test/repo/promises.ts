@@ -24,7 +24,7 @@ export const PROMISES: Promised[] = [
   readme("The same command again continues, from any machine", "test/shared/follow/follow-plan.test.ts: and it goes on where it was", "scenario by-repair"),
   readme("You decide by numbers", "test/shared/follow/follow-plan.test.ts: four numbers, and every step of the plan is typed", "scenario by-repair-one"),
   readme("else it ends with 3 and names them", "test/shared/follow/follow-plan.test.ts: nobody is there, and nothing is said"),
-  readme("prints all lines for your cluster and your damage, with its node names and addresses, ready to paste", "scenario by-repair", "test/scripts/plan.test.ts: every line of the repair, in order, with names and addresses", "test/scripts/plan.test.ts: bash runs the lines as they are", "scenario all-lost"),
+  readme("prints all lines for your cluster and your damage, with its node names and addresses, each with the node to type it on", "scenario by-repair", "test/scripts/plan.test.ts: every line of the repair, in order, with names and addresses", "scenario all-lost"),
   readme("a page with boxes to tick and buttons that copy", "check plan-page.ts", "test/scripts/plan.test.ts: plan FILE writes that file, and no other"),
   readme("If a CA itself has expired, and its key is here, part 1 renews it with that key", "scenario ca-ended", "test/shared/pki/lost-keys.test.ts: is renewed with its own key"),
   readme("(`plan.ts --user ubuntu` if you log in as ubuntu, who has sudo)", "scenario by-repair-sudo", "test/scripts/plan-user.test.ts: all is done by sudo"),

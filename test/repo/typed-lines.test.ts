@@ -19,13 +19,8 @@ const SAFE = /^(?:(?:shell|command|again|onOther|newCasOption|asRoot)[`(]|[A-Z][
 
 /** Files with other values in their lines, and why no shell can take one for something else. */
 const MAY_BE_BARE: Record<string, string> = {
-  "shared/plan/paste.ts":
-    "users are checked here, addresses and the nodes' names in plan-node.ts; all else is RUNBOOK.md's",
-  "shared/plan/paste-files.ts": "the same",
-  "shared/plan/note.ts": "the same",
-  "shared/plan/ssh-to.ts": "the same",
-  "shared/follow/host.ts": "paths are checked in trusted-plan.ts, and quoted for the shell there",
-  "shared/plan/markdown.ts": "a sentence about ssh",
+  "shared/plan/by-hand.ts":
+    "users are checked in login.ts, addresses and the nodes' names in plan-node.ts; all else is RUNBOOK.md's",
   "shared/drill/compared.ts": "a sentence about kubeadm's version",
   "shared/salvage/disk/disk.ts": "a sentence about findmnt",
 };

@@ -169,7 +169,7 @@ const START_HERE = `# Was anything deleted? First, as root, on each control plan
 ${HOLD.join("\n")}
 # then, in this folder
 sha256sum -c SHA256SUMS | grep -v ": OK$"  # is the kit complete? no output: yes
-./bunw scripts/plan.ts         # on a control plane node: all lines of the repair, to paste
+./bunw scripts/plan.ts         # on a control plane node: all lines of the repair
 ./bunw scripts/00-assess.ts    # on any node, reads only: what is damaged, and what comes next
 less RUNBOOK.md                # the recovery by hand; RUNBOOK-MORE.md: rare clusters, many nodes
 `;

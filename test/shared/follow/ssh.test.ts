@@ -2,8 +2,9 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { carriedTo, type Host } from "../../../shared/follow/host.ts";
+import type { Host } from "../../../shared/follow/host.ts";
 import { Ssh } from "../../../shared/follow/ssh.ts";
+import { carriedTo } from "../../../shared/plan/by-hand.ts";
 import { sandbox } from "../../pretend/sandbox.ts";
 import { withSsh } from "../../pretend/ssh-of-ours.ts";
 

@@ -209,9 +209,12 @@ async function decidedFor(asked: Asked) {
     ),
     titles: planAsMarkdown(plan).match(/^#+ \d.*$/gm),
     pasted: pasted(planAsMarkdown(plan)),
-    atTheSameTime: planAsMarkdown(plan).match(/^\{ .* &$/gm)?.length ?? 0,
+    atTheSameTime: planAsMarkdown(plan).match(/\(side by side\)/g)?.length ?? 0,
     notes: notes.map(({ text, commands }) =>
-      [text.split(" ").slice(0, 6).join(" "), ...commands.map((one) => one.split("\n")[0])].join(" | "),
+      [
+        text.split(" ").slice(0, 6).join(" "),
+        ...commands.map(({ at, text }) => `${at ? `${at}# ` : ""}${text.split("\n")[0]}`),
+      ].join(" | "),
     ),
     boxes: planAsPage(plan).match(/type="checkbox"/g)?.length ?? 0,
     seconds: plan.seconds.map((seconds) => Math.round(seconds)).join("-"),

@@ -5,7 +5,7 @@ import { planAsMarkdown } from "../../../shared/plan/markdown.ts";
 
 const STEP = {
   ...{ part: 1, way: "on", on: ["cp1"], sideBySide: false, costs: "nothing", seconds: [1, 2], exit: [0] },
-  ...{ lines: [{ at: "cp1", text: "true" }], seen: [] },
+  ...{ lines: [{ at: "cp1", text: "true" }], seen: [], makesVoid: [] },
 } as unknown as SeenStep;
 
 const PLAN = {
@@ -16,16 +16,22 @@ const PLAN = {
 test("a note, its lines, each step, how to undo the part, and to go on where it stops, stand apart", () => {
   const steps = ["1a", "1b"].map((number) => ({ ...STEP, number, does: `Do ${number}` }) as SeenStep);
   const parts = [
-    { number: 1, title: "Begin", notes: [{ text: "Look.", commands: ["ls"] }], steps, undo: "Go back." },
+    {
+      number: 1,
+      title: "Begin",
+      notes: [{ text: "Look.", commands: [{ at: "cp1", text: "ls" }] }],
+      steps,
+      undo: "Go back.",
+    },
   ] as unknown as Plan["parts"];
   const text = planAsMarkdown({ ...PLAN, parts });
   const blocks = text.slice(text.indexOf("## 1 Begin")).trim().split("\n\n");
   const ofStep = (number: string) =>
-    `### [ ] ${number}: Do ${number}, on cp1\n\`\`\`sh\ntrue\n\`\`\`\nCosts: nothing. Takes about 1 to 2 s.`;
+    `### [ ] ${number}: Do ${number}, on cp1\n\`\`\`sh\n# on cp1:\ntrue\n\`\`\`\nCosts: nothing. Takes about 1 to 2 s.`;
   expect(blocks).toEqual([
     "## 1 Begin",
     "> Look.",
-    "```sh\nls\n```",
+    "```sh\n# on cp1:\nls\n```",
     ofStep("1a"),
     ofStep("1b"),
     "**Undo.** Go back.",

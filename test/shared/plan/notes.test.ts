@@ -17,12 +17,13 @@ test("a node without etcd's data is asked about, unless it is said to be lost or
         lost: { ...NONE_LOST, ...lost },
         seen: { ...NONE_SEEN, nodes },
         away,
+        ask: [],
       } as never,
     ).filter(({ text }) => text.includes("no data of etcd is found there"));
   const told = (...given: Parameters<typeof asked>) => asked(...given).map(({ text }) => text.split(":")[0]);
   expect(told({})).toEqual(["m2, m3, m4"]);
   expect(told({ names: ["m2"], away: ["m3"] })).toEqual(["m4"]);
-  expect(asked({ names: ["m2"] })[0]!.commands).toEqual(["./bunw scripts/plan.ts --lost m3,m4"]);
+  expect(asked({ names: ["m2"] })[0]!.commands).toEqual([{ text: "./bunw scripts/plan.ts --lost m3,m4" }]);
   expect(told({ names: ["m2", "m3", "m4"] })).toEqual([]);
   expect(told({}, { open: ["m3"] })).toEqual(["m2, m4"]);
   expect(told({}, { open: ["m3"], to: "m3" })).toEqual(["m2, m3, m4"]);
@@ -32,11 +33,13 @@ test("the operator's word is asked for where nobody else knows whether the keys 
   const asked = (away: object, said: object = {}) =>
     firstNotes(
       { course: ["new-cas"], damaged: true, damage: [], next: [] } as never,
-      { said, unkept: {}, nodes: [], lost: NONE_LOST, seen: NONE_SEEN, away } as never,
+      { said, unkept: {}, nodes: [], lost: NONE_LOST, seen: NONE_SEEN, away, ask: [] } as never,
     ).flatMap(({ text, commands }) => (text.includes("you have looked there") ? commands : []));
   expect(asked({ open: [], to: "m2" })).toEqual([]);
-  expect(asked({ open: ["m3"] })).toEqual(["./bunw scripts/plan.ts --lost-on m3"]);
-  expect(asked({ open: ["m3"] }, { "lost-on": ["m2"] })).toEqual(["./bunw scripts/plan.ts --lost-on m3"]);
+  expect(asked({ open: ["m3"] })).toEqual([{ text: "./bunw scripts/plan.ts --lost-on m3" }]);
+  expect(asked({ open: ["m3"] }, { "lost-on": ["m2"] })).toEqual([
+    { text: "./bunw scripts/plan.ts --lost-on m3" },
+  ]);
 });
 
 test("where the kubelet must not be started yet, the plan says so first, and what to do is in a box", () => {
@@ -46,11 +49,11 @@ test("where the kubelet must not be started yet, the plan says so first, and wha
   const next = ["systemctl cat kubelet", "./bunw scripts/00-assess.ts"];
   const [note] = firstNotes(
     { course: ["hold"], damaged: true, damage, next, node: "m1" } as never,
-    { said: {}, unkept: {}, lost: NONE_LOST, seen: NONE_SEEN } as never,
+    { said: {}, unkept: {}, ask: [], lost: NONE_LOST, seen: NONE_SEEN } as never,
   );
   expect(note).toEqual({
     text: "Do not start or restart the kubelet before this: its file of flags is missing. Then print the plan again.",
-    commands: ["systemctl cat kubelet", "./bunw scripts/plan.ts"],
+    commands: [{ text: "systemctl cat kubelet" }, { text: "./bunw scripts/plan.ts" }],
     decides: "first",
     ways: [
       {

@@ -31,7 +31,9 @@ const RARE = ["old-key-there", "end-etcd"];
 const several = true;
 
 const letters = (steps: readonly Step[], options = { several }) =>
-  numbered(steps, options).map(({ does, way, number }) => [`${does} ${way}`, number] as const);
+  numbered(steps, { ...options, reach: () => undefined }).map(
+    ({ does, way, number }) => [`${does} ${way}`, number] as const,
+  );
 const whole = new Map(letters(ALL));
 
 test("each task of the runbook has a letter, in the runbook's order", () => {

@@ -1,0 +1,202 @@
+/**
+ * Acts as lines that a person types: in a root shell of the named node, in the kit's folder, or on his own machine. What is
+ * carried goes through a pipe of two ssh: no copy of it is ever on his disk.
+ */
+import { basename, dirname } from "node:path";
+import { Fail } from "../fail.ts";
+import { PACK_RUNS } from "../node/rescue-folder.ts";
+import { urlHost } from "../pki/addresses.ts";
+import { listed, plainLine } from "../plain.ts";
+import { shell, wordThere } from "../shell-line.ts";
+import { type Act, actsOn, type Carry } from "./act.ts";
+import { asRoot, KIT_PLACE, ROOT } from "./login.ts";
+import { isName, type PlanNode } from "./plan-node.ts";
+
+/** A node as its operator reaches it. */
+export interface Reached {
+  /** The Node's name; of the first one, until a plan has said it, the destination as it was typed. */
+  name: string;
+  /** The destination for ssh: an address, the operator's own name for it, or a placeholder such as ADDRESS-OF-w1. */
+  address: string;
+  /** Who logs in: root, or a user who may use sudo there without a password. */
+  user: string;
+  /** Host keys are compared with that of this name (HostKeyAlias in ssh_config(5)). Unset: with that of the address. */
+  alias?: string | undefined;
+  /** This machine: no ssh. */
+  isHere?: true | undefined;
+  /** Where the kit lies. */
+  kit: string;
+}
+
+/** `at`: the nodes, in words, or the operator's machine; unset: on the node that has printed it. */
+export interface Line {
+  at?: string;
+  text: string;
+}
+
+export const YOUR_MACHINE = "your machine";
+
+export interface ByHand {
+  /** Undefined: nothing proves its address. */
+  reach: (name: string) => Reached | undefined;
+  /** The line that the step of this number has printed. */
+  printed?: (step: string) => string | undefined;
+  /** The line that brings the kit to one NODE, as root. */
+  kitLine?: string | undefined;
+}
+
+/** Lines for so many nodes. */
+const MOST = 10;
+
+/** `on`: only these of the act's nodes. */
+export function linesOfAct(act: Act, hands: ByHand, on: readonly string[] = actsOn(act)): Line[] {
+  if (on.length === 0) return [];
+  switch (act.do) {
+    case "type":
+      return [{ at: listed(on), text: plainLine(act.command) }];
+    case "type-printed": {
+      const line = hands.printed?.(act.keptBy) ?? `# the line that step ${act.keptBy} has printed`;
+      const aside = act.moveAside.filter((name) => on.includes(name));
+      const more = aside.length > 0 ? `   # on ${listed(aside)} with --move-aside` : "";
+      return [{ at: listed(on), text: `${plainLine(line)}${more}` }];
+    }
+    case "kit":
+      return kitLines(hands, on);
+    case "fetch":
+      return [{ at: YOUR_MACHINE, text: fetchLine(hands.reach(act.from), act.file) }];
+    case "carry":
+      return each(hands, on, (to, from) => carryLine(act, from, to), act.from);
+    case "gather":
+      return each(
+        hands,
+        on,
+        (from, to) => printedInto(`${act.into}/${from.name}.tar`, from, to, PACK_RUNS),
+        act.to,
+      );
+  }
+}
+
+/** `other`: the node at the other end of each line. */
+function each(
+  { reach }: ByHand,
+  on: readonly string[],
+  line: (node: Reached, other: Reached) => string,
+  other: string,
+): Line[] {
+  const end = reach(other);
+  if (!end) return [];
+  return onYourMachine(on, (name) => {
+    const node = reach(name);
+    return node ? line(node, end) : `# ${name}: nothing proves its address`;
+  });
+}
+
+/** A line for each of these nodes, up to ten: a fleet is no work for hands. */
+export function onYourMachine(names: readonly string[], line: (name: string) => string): Line[] {
+  const more = names.slice(MOST);
+  const texts = names.slice(0, MOST).map(line);
+  if (more.length > 0) texts.push(`# and in the same way for ${listed(more)}`);
+  return texts.map((text) => ({ at: YOUR_MACHINE, text }));
+}
+
+/** Each node of a plan as its lines reach it. */
+export function reachIn(nodes: readonly PlanNode[], user: string): ByHand["reach"] {
+  return (name) => {
+    const node = nodes.find((one) => one.name === name);
+    return node && reachedAs(node, user);
+  };
+}
+
+/** A worker's address is what its own kubelet says: by its name ssh finds out which machine it is. */
+export function reachedAs({ name, address, role }: PlanNode, user: string): Reached {
+  return { name, address, user, kit: KIT_PLACE, ...(role === "worker" && isName(name) && { alias: name }) };
+}
+
+/** A name decides which machine it is, wherever the address leads. */
+function sshTo({ user, address, alias, isHere }: Reached, command: string, options = ""): string {
+  if (isHere) return command;
+  const option = alias ? shell`-o ${`HostKeyAlias=${alias}`} ` : "";
+  return `ssh ${options}${option}${shell`${`${user}@${address}`}`} ${asRoot(user, command)}`;
+}
+
+/** It reads nothing (-n): the next line that is pasted is not its input. */
+const outOf = (from: Reached, command: string) => sshTo(from, command, "-n ");
+
+/** Whoever has a secret can become a node: it goes to the machine that ssh knows by that name, also where it is no worker. */
+function carryLine(act: Carry, from: Reached, to: Reached): string {
+  const { pack, unpack } = carriedTo(act, from, to);
+  const target = act.secret && isName(to.name) ? { ...to, alias: to.name } : to;
+  return `${outOf(from, pack)} | ${sshTo(target, unpack)}`;
+}
+
+/** How files go from one node to another: root's tar packs and unpacks them, with owner and mode. */
+export function carriedTo(
+  { files, keep }: Pick<Carry, "files" | "keep">,
+  source: Reached,
+  target: Reached,
+): { pack: string; unpack: string } {
+  const paths = files.map((file) => file.replace("NODE", target.name));
+  const folder = dirname(paths[0]!);
+  const names = paths.map((path) => wordThere(basename(path))).join(" ");
+  const isAbsolute = folder.startsWith("/");
+  const own = isAbsolute ? folder : folder === "." ? source.kit : `${source.kit}/${folder}`;
+  const into = isAbsolute ? folder : target.kit;
+  return {
+    pack: `tar -C ${wordThere(own)} -cf - ${names}`,
+    unpack: `tar -C ${wordThere(into)} -xp${keep ? "k" : ""}f - ${names}`,
+  };
+}
+
+/** A folder, into the kit's folder of another node. */
+export function folderTo(
+  { parent, seen }: Record<"parent" | "seen", string>,
+  from: Reached,
+  to: Reached,
+): string {
+  return `${outOf(from, `tar -C ${wordThere(parent)} -cf - ${wordThere(seen)}`)} | ${sshTo(to, `tar -C ${to.kit} -xpf - ${wordThere(seen)}`)}`;
+}
+
+/** The output of a line on one node, into a file of the kit's folder of another one. */
+export function printedInto(file: string, from: Reached, to: Reached, line: string): string {
+  const folder = dirname(file);
+  const make = folder === "." ? "" : shell`mkdir -p -m 700 ${folder} && `;
+  return `${outOf(from, line)} | ${sshTo(to, `cd ${to.kit} && umask 077 && ${make}${shell`cat > ${file}`}`)}`;
+}
+
+/** Into the operator's home: in another folder a file of that name may be another user's link. */
+function fetchLine(from: Reached | undefined, file: string): string {
+  if (!from) return `# ${file}`;
+  const path = file.startsWith("/") ? file : `${from.kit}/${file}`;
+  if (from.isHere) return shell`cp -p ${path} .`;
+  if (from.user !== ROOT) return `${outOf(from, shell`cat ${path}`)} > ~/${basename(path)}`;
+  return `${shell`scp -p ${`${from.user}@${urlHost(from.address)}:${path}`}`} ~/`;
+}
+
+/** The halves of RUNBOOK.md's line `ssh root@NODE '…' < kit.tar.gz`. Errors: Fail where it is another. */
+export function kitProgram(line: string): { program: string; file: string } {
+  const [, program, file] = /^ssh root@NODE '([^']*)' < (\S+)$/.exec(line) ?? [];
+  if (program && file) return { program, file };
+  throw new Fail(`RUNBOOK.md's line for the kit has another form: ${line}`, { hint: "unpack the kit again" });
+}
+
+/** One line for all: NODE stands for each address. */
+function kitLines({ kitLine, reach }: ByHand, to: readonly string[]): Line[] {
+  if (kitLine === undefined)
+    return [{ at: YOUR_MACHINE, text: `# bring the kit to ${listed(to)}: RUNBOOK.md, part 0, has the line` }];
+  const { program, file } = kitProgram(kitLine);
+  const ends = to.flatMap((name) => reach(name) ?? []);
+  const addresses = ends.map(({ address }) => address);
+  const [end] = ends;
+  if (!end) return [];
+  const address = addresses.length > 1 ? "NODE" : end.address;
+  const nodes = addresses.length > 1 ? `   # NODE: ${listed(addresses)}` : "";
+  const text = `ssh ${end.user}@${address} ${asRoot(end.user, program)} < ${file}${nodes}`;
+  return [{ at: YOUR_MACHINE, text }];
+}
+
+/** As they stand on a page: the place before the lines that are typed there. */
+export function inText(lines: readonly Line[]): string[] {
+  return lines.flatMap(({ at, text }, index) =>
+    at === undefined || at === lines[index - 1]?.at ? text : [`# on ${at}:`, text],
+  );
+}
