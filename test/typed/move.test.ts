@@ -71,7 +71,7 @@ test("the plan begins with the script, and later with its lines for each node", 
     "02-control-plane.ts",
     "move.ts --moved",
     "03-workers.ts close",
-    "move.ts'",
+    "move.ts\n",
     "05-verify.ts",
   ].map((words) => stdout.indexOf(`./bunw scripts/${words}`));
   expect(places).toEqual(places.toSorted((a, b) => a - b));

@@ -569,7 +569,7 @@ test("at another address the plan begins with move, then a bundle that lies ther
     "02-control-plane.ts",
     "systemctl restart kubelet",
     "03-workers.ts open",
-    "scripts/move.ts'",
+    "scripts/move.ts\n",
     "05-verify.ts",
   ].map((words) => stdout.indexOf(words));
   expect(places).not.toContain(-1);
