@@ -36,8 +36,10 @@ export interface Stopped {
   /** As a person types it there. */
   command: string;
   reason: string;
-  /** The script's own hint. */
+  /** This program's own hint. */
   hint?: string | undefined;
+  /** The hint that the node has printed: whoever is root there may have written it. */
+  nodesHint?: string | undefined;
   exitCode: number;
 }
 
@@ -219,7 +221,7 @@ function endOf({ task }: Step, stdout: string, stderr: string): string | undefin
 export function stoppedAt(node: string, command: string, { exitCode, stderr }: Output): Stopped {
   const reason = /^error: (.*)$/m.exec(stderr)?.[1] ?? stderr.trim().split("\n").at(-1) ?? "";
   const hint = /^hint: (.*(?:\n {2,}.*)*)/m.exec(stderr)?.[1]?.replaceAll(/\n {2,}/g, " ");
-  return { node, command, exitCode, reason: quoteUntrusted(reason), hint: hint && quoteUntrusted(hint) };
+  return { node, command, exitCode, reason: quoteUntrusted(reason), nodesHint: hint && quoteUntrusted(hint) };
 }
 
 /** With the operator's terminal, which shows a passphrase, or asks for one. Nothing of it is in the log. */

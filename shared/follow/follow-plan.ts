@@ -2,7 +2,7 @@
  * From the first look to the proof: looks, asks what has to be decided, shows one screen, and then types one step after
  * the other. It finds out where it is by looking, so the same command continues after a stop, from any machine.
  */
-import { plainLine } from "../plain.ts";
+import { plainLine, quoteUntrusted } from "../plain.ts";
 import type { DecisionData, NoPlanData, PlanData, StepData } from "../plan/plan-data.ts";
 import { answerLines, show, tell } from "../run.ts";
 import { decideAll, optionsThatDecide } from "./decide.ts";
@@ -12,7 +12,7 @@ import { sayLeft } from "./left-by-hand.ts";
 import { firstLook, lookAround, meetOnce } from "./look-around.ts";
 import { leftHere, stepsFromHere } from "./on-this-node.ts";
 import type { Session } from "./session.ts";
-import { chooseAtStop } from "./stop.ts";
+import { chooseAtStop, nodesWords } from "./stop.ts";
 
 /** Exit codes of `repair`. */
 export const ENDS = { repaired: 0, stopped: 1, bad: 2, waits: 3, interrupted: 130 } as const;
@@ -46,13 +46,20 @@ async function lookAndFollow(session: Session): Promise<Next> {
   return (await begins(session, plan)) ?? (await followSteps(session, steps, plan.apiAway));
 }
 
-/** A plan that cannot be made may wait for a word; else its own error and hint are the end. */
+/** A plan that cannot be made may wait for a word; else the words of the node that makes it are the end. */
 async function withoutPlan(
   session: Session,
   { message, hint, decisions = [], ended }: NoPlanData,
 ): Promise<Next> {
   if (decisions.length > 0) return (await decided1(session, decisions)) ?? "look again";
-  show(plainLine(message), plainLine(hint));
+  const { name, isHere } = session.first;
+  if (isHere) show(plainLine(message), plainLine(hint));
+  else
+    answerLines([
+      "",
+      `${name} makes no plan: ${quoteUntrusted(message)}`,
+      nodesWords(name, quoteUntrusted(hint)),
+    ]);
   return ended === "refused" ? ENDS.waits : ENDS.stopped;
 }
 

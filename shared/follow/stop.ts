@@ -1,4 +1,7 @@
-/** A step has stopped: the node's own error and hint, and the ways to continue, as numbers. */
+/**
+ * A step has stopped: the node's error and hint, which are marked as its own, and the ways to continue, as numbers. A line
+ * of its hint is a way only if a plan may have that line, and only on that node.
+ */
 import { plainLine } from "../plain.ts";
 import type { StepData } from "../plan/plan-data.ts";
 import { answer } from "../run.ts";
@@ -9,18 +12,22 @@ import type { Session } from "./session.ts";
 import { isKnownLine } from "./trusted-plan.ts";
 
 export async function chooseAtStop(session: Session, step: StepData, stopped: Stopped): Promise<Next> {
-  const { node, command, reason, hint, exitCode } = stopped;
+  const { node, command, reason, hint, nodesHint, exitCode } = stopped;
   const text = [
     `Step ${step.number} has stopped on ${node}, with exit code ${exitCode}: ${reason}`,
     ...(hint ? [`hint: ${hint}`] : []),
+    ...(nodesHint ? [nodesWords(node, nodesHint)] : []),
     `It was: ${node}# ${command}`,
   ];
-  const line = lineInHint(hint, command, session.known);
+  const line = lineInHint(nodesHint, command, session.known);
   const typesIt = async (): Promise<Next> => {
     await typeHint(session, { step, node, line: line! });
     return "look again";
   };
-  const own = line === undefined ? [] : [{ does: `Type the hint's line on ${node}: ${line}`, next: typesIt }];
+  const own =
+    line === undefined
+      ? []
+      : [{ does: `Type on ${node} this kit's line in ${node}'s hint: ${line}`, next: typesIt }];
   const void1 = step.makesVoid.length > 0 ? `, then ${step.makesVoid.join(" and ")} follow` : "";
   const ways: Way[] = [
     // what it has done, only a new look knows
@@ -32,6 +39,11 @@ export async function chooseAtStop(session: Session, step: StepData, stopped: St
   ];
   const way = await session.person.choose({ text, ways: ways.map(({ does }) => does) });
   return way === undefined ? "end" : await ways[way]!.next();
+}
+
+/** A hint that a node has printed, which nobody takes for one of this machine. */
+export function nodesWords(node: string, hint: string): string {
+  return `${plainLine(node)}'s own hint: ${hint}`;
 }
 
 type Next = "same" | "look again" | "end";

