@@ -26,6 +26,7 @@ async function main() {
     options: OPTIONS,
     usage: USAGE,
     allowPositionals: true,
+    commands: { "": [], memory: [], secret: [], disk: [], files: [] },
   });
   const places = placesIn(positionals);
   start("00-salvage", values);
@@ -85,12 +86,7 @@ const NAMES: Record<Place, string> = {
 };
 
 function placesIn(positionals: readonly string[]): Place[] {
-  if (positionals.length === 1 && positionals[0] === "files") return [];
-  const places = PLACES.filter((place) => place === (positionals[0] ?? place));
-  if (places.length > 0 && positionals.length <= 1) return places;
-  throw new Fail(`00-salvage knows no place "${positionals.join(" ")}"`, {
-    hint: "./bunw scripts/00-salvage.ts --help",
-  });
+  return PLACES.filter((place) => place === (positionals[0] ?? place));
 }
 
 /** If one search ends early, the others continue, and everything found until then is put back. */

@@ -15,7 +15,7 @@ import { afterEtcd } from "../shared/facts/course.ts";
 import { controlPlaneToRepair, refuseNoMember, sayFacts } from "../shared/facts/node-to-repair.ts";
 import { keepSaid, withWords } from "../shared/facts/said.ts";
 import { refuseExternalCa } from "../shared/facts/signed-elsewhere.ts";
-import { Fail } from "../shared/fail.ts";
+import { UsageError } from "../shared/fail.ts";
 import { copyLargeTree } from "../shared/files/file-tree.ts";
 import { exists, readText } from "../shared/files/files.ts";
 import { begin, type OptionValues } from "../shared/files/operator-files.ts";
@@ -71,7 +71,7 @@ async function main() {
 function newCasOf(values: Values): NewCas | undefined {
   const { "new-cas": all, "new-internal-cas": internal } = values;
   if (!all || !internal) return all ? "all" : internal ? "internal" : undefined;
-  throw new Fail(
+  throw new UsageError(
     "--new-cas makes all lost shared keys, --new-internal-cas never the cluster's CA: give one",
     { hint: "./bunw scripts/00-assess.ts says which keys are lost" },
   );

@@ -5,7 +5,7 @@
  * again: it continues where it was stopped, or puts the old files back.
  */
 import { command, inOneLine } from "../shared/again.ts";
-import { Fail } from "../shared/fail.ts";
+import { UsageError } from "../shared/fail.ts";
 import { begin, type OptionValues } from "../shared/files/operator-files.ts";
 import { lockNode } from "../shared/node/kept-run.ts";
 import type { Node } from "../shared/node/node.ts";
@@ -43,7 +43,7 @@ type Paste = ReturnType<typeof pasted>;
 
 function pasted({ server, "ca-hash": hashes, "token-file": file }: Values) {
   if (server && hashes.length > 0) return { server, hashes, file };
-  throw new Fail("03-join needs --server and --ca-hash", {
+  throw new UsageError("03-join needs --server and --ca-hash", {
     hint: "paste the line that ./bunw scripts/03-workers.ts open printed",
   });
 }

@@ -17,7 +17,7 @@ import { containerEnd } from "../shared/facts/ended-container.ts";
 import { controlPlaneToRepair, refuseNoJoining } from "../shared/facts/node-to-repair.ts";
 import { trustSeen } from "../shared/facts/sa-key.ts";
 import { keepSaid, leftOut, withWords } from "../shared/facts/said.ts";
-import { Fail } from "../shared/fail.ts";
+import type { Fail } from "../shared/fail.ts";
 import { type OptionValues, parseOptions } from "../shared/files/operator-files.ts";
 import { lockNode, lockNodeShared } from "../shared/node/kept-run.ts";
 import { trustedKeys, trustsCa } from "../shared/pki/certificate.ts";
@@ -39,19 +39,15 @@ async function main() {
     options: OPTIONS,
     usage: USAGE,
     allowPositionals: true,
+    commands: { open: [], close: [], approve: [] },
   });
-  const name = positionals.join(" ");
-  const subcommand = COMMANDS.get(name);
-  if (!subcommand)
-    throw new Fail(`03-workers needs one of open, close, approve, got "${name}"`, {
-      hint: "./bunw scripts/03-workers.ts --help",
-    });
+  const name = positionals[0] as keyof typeof COMMANDS;
   start(`03-workers ${name}`, values);
   (name === "approve" ? lockNodeShared : lockNode)(); // approve runs beside open and close
-  await subcommand(values);
+  await COMMANDS[name](values);
 }
 
-const COMMANDS = new Map(Object.entries({ open, close, approve }));
+const COMMANDS = { open, close, approve };
 
 async function open(values: Values) {
   const { cp, api, out: said } = await onControlPlane(values, "03-workers open");

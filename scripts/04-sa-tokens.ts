@@ -38,12 +38,9 @@ async function main() {
     options: OPTIONS,
     usage: USAGE,
     allowPositionals: true,
+    commands: { "": [], retire: [] },
   });
-  const command = positionals.join(" ");
-  if (command !== "" && command !== "retire")
-    throw new Fail(`04-sa-tokens knows only retire, got "${command}"`, {
-      hint: "./bunw scripts/04-sa-tokens.ts --help",
-    });
+  const [command] = positionals;
   start(`04-sa-tokens${command ? ` ${command}` : ""}`, values);
   lockNode();
   if (command === "retire") return await retire(values);

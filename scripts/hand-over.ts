@@ -37,20 +37,18 @@ import { told } from "../shared/this-run.ts";
 
 export async function main(args: string[] = process.argv.slice(2)) {
   const { values, positionals } = parse(args);
-  const [command, file, ...more] = positionals;
-  if (command === "identity" && file && more.length === 0) return await identity(file, values);
-  if (command === "files" && !file) return answerLines(await files(values));
-  if (command === "pack" && !file) return await pack(values);
-  if (command === "unpack" && file && more.length === 0) return await unpack(file, values);
-  if (command === "list" && file && more.length === 0) return await list(file, values);
-  if (command === "snapshot" && file && more.length === 0) return await snapshot(file, values);
-  const typedWords = positionals.join(" ");
-  throw new Fail(
-    `hand-over needs pack, unpack FILE, list FILE, snapshot FILE, identity FILE or files, ` +
-      `got "${typedWords}"`,
-    { hint: "./bunw scripts/hand-over.ts --help" },
-  );
+  const [command, file = ""] = positionals;
+  if (command === "files") return answerLines(await files(values));
+  if (command === "pack") return await pack(values);
+  const withFile = { identity, unpack, list, snapshot };
+  await withFile[command as keyof typeof withFile](file, values);
 }
+
+/** The sub-commands, each with the word that follows it. */
+const COMMANDS = {
+  ...{ pack: [], unpack: ["FILE"], list: ["FILE"], snapshot: ["FILE"] },
+  ...{ identity: ["FILE"], files: [] },
+};
 
 async function pack(values: Values) {
   start("hand-over pack", values);
@@ -231,6 +229,7 @@ function parse(args: string[]) {
     options: OPTIONS,
     usage: USAGE,
     allowPositionals: true,
+    commands: COMMANDS,
     file: { unpack: "proved", list: "proved", snapshot: "proved", identity: "written" },
   });
 }

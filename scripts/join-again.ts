@@ -7,7 +7,7 @@
  * refuses a living node, as its line is printed on another node.
  */
 import { refuseLivingNode, refuseOtherMachine } from "../shared/etcd/living-member.ts";
-import { Fail } from "../shared/fail.ts";
+import { Fail, UsageError } from "../shared/fail.ts";
 import { exists, readText, writeFile } from "../shared/files/files.ts";
 import { begin, type OptionValues } from "../shared/files/operator-files.ts";
 import {
@@ -44,7 +44,7 @@ async function main() {
 
 function lineOf({ address, kubernetes }: Values): WhereItWas {
   if (address && kubernetes) return whereItWas({ address, kubernetes });
-  throw new Fail("join-again needs --address and --kubernetes", {
+  throw new UsageError("join-again needs --address and --kubernetes", {
     hint: "copy join-again.ts's line from the screen of 02-control-plane --lost, on another node",
   });
 }

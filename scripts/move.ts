@@ -13,7 +13,7 @@ import { otherControlPlanes } from "../shared/facts/known-nodes.ts";
 import { isNotKubeadms } from "../shared/facts/no-etcd-data.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
 import { keepSaid, withWords } from "../shared/facts/said.ts";
-import { attemptLater, Fail, Refused } from "../shared/fail.ts";
+import { attemptLater, Fail, Refused, UsageError } from "../shared/fail.ts";
 import { refuseFixed } from "../shared/files/file-system.ts";
 import { replaceFiles } from "../shared/files/file-tree.ts";
 import { begin, type OptionValues } from "../shared/files/operator-files.ts";
@@ -194,7 +194,7 @@ function workerLine(moved: Moved): string {
 async function onWorker(node: Node, values: Values) {
   const moved = pairs.pairsOf(values.moved);
   if (moved.size === 0 && !(await machine.hostRenamed(node)))
-    throw new Fail("On a worker this needs the addresses", {
+    throw new UsageError("On a worker this needs the addresses", {
       hint: "type the line that it prints on a control plane node: --moved OLD=NEW,…",
     });
   await machine.moveWorker(node, moved);

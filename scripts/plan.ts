@@ -11,7 +11,7 @@ import { type Looked, lookHere } from "../shared/assess/look-here.ts";
 import { deepAsked } from "../shared/assess/survivors.ts";
 import { hintOf } from "../shared/checks/check.ts";
 import { keepSaid } from "../shared/facts/said.ts";
-import { attempt, attemptLater, Fail, Refused } from "../shared/fail.ts";
+import { attempt, attemptLater, Fail, Refused, UsageError } from "../shared/fail.ts";
 import { parseOptions, writeTyped } from "../shared/files/operator-files.ts";
 import { readKubeconfig } from "../shared/pki/kubeconfigs.ts";
 import { needsProof } from "../shared/plan/aim.ts";
@@ -82,7 +82,7 @@ function formOf(file: string | undefined): (plan: Plan) => string {
   const form = FORMS[/\.(\w+)$/.exec(file ?? ".md")?.[1] ?? ""];
   if (form) return form;
   const endings = Object.keys(FORMS).map((ending) => `.${ending}`);
-  throw new Fail(`Cannot write the plan to "${file}"`, {
+  throw new UsageError(`Cannot write the plan to "${file}"`, {
     hint: `give a name that ends in ${endings.join(" or ")}`,
   });
 }

@@ -16,7 +16,7 @@ import { apiServerEnd } from "../shared/facts/ended-container.ts";
 import { otherControlPlanes } from "../shared/facts/known-nodes.ts";
 import { silentSinceCaEnded } from "../shared/facts/leaders.ts";
 import { controlPlaneToRepair } from "../shared/facts/node-to-repair.ts";
-import { Fail, Refused } from "../shared/fail.ts";
+import { Refused, UsageError } from "../shared/fail.ts";
 
 import { begin, type OptionValues } from "../shared/files/operator-files.ts";
 import { lockNode } from "../shared/node/kept-run.ts";
@@ -44,7 +44,7 @@ async function main() {
 function chosen({ only }: Values): renewal.CaName[] {
   const unknown = only.filter((name) => !renewal.CA_NAMES.some((one) => one === name));
   if (unknown.length > 0)
-    throw new Fail(`No CA is called "${unknown.join('", "')}"`, {
+    throw new UsageError(`No CA is called "${unknown.join('", "')}"`, {
       hint: `use one of these names: ${renewal.CA_NAMES.join(", ")}`,
     });
   return renewal.CA_NAMES.filter((name) => only.length === 0 || only.includes(name));

@@ -8,7 +8,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { isIP } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Fail } from "../shared/fail.ts";
+import { UsageError } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { repairAll } from "../shared/follow/follow-plan.ts";
 import type { Host } from "../shared/follow/host.ts";
@@ -67,7 +67,7 @@ function firstHost(destination: string | undefined): Host {
   const [, user = ROOT, address] =
     /^(?:([^@]+)@)?([A-Za-z0-9[][\w.:[\]%-]*)$/.exec(destination) ?? [];
   if (address && isUserName(user)) return { name: address, address, user, kit: REMOTE_KIT };
-  throw new Fail(`"${destination}" is no destination of ssh`, {
+  throw new UsageError(`"${destination}" is no destination of ssh`, {
     hint: "name one control plane node: npm run repair -- root@ADDRESS",
   });
 }
@@ -162,7 +162,7 @@ function addressesOf(pairs: readonly string[]): Map<string, string> {
   const all = pairs.map((pair) => pair.split("=") as [string, string]);
   const wrong = all.find(([name, address]) => !name || isIP(address ?? "") === 0);
   if (!wrong) return new Map(all);
-  throw new Fail(`"${wrong.join("=")}" is no node with its address`, {
+  throw new UsageError(`"${wrong.join("=")}" is no node with its address`, {
     hint: "give both: --address w1=10.0.0.21",
   });
 }

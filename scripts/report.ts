@@ -5,7 +5,7 @@
  */
 import { command } from "../shared/again.ts";
 import { hintOf, tellSummary } from "../shared/checks/check.ts";
-import { Fail } from "../shared/fail.ts";
+import { UsageError } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { readNode } from "../shared/node/node.ts";
 import { writeBundle, writeReport } from "../shared/report/write-report.ts";
@@ -19,8 +19,10 @@ async function main() {
   const { bundle, logs, "etcd-data": etcdData } = values;
   const [page] = positionals;
   const hint = "./bunw scripts/report.ts --help";
-  if (values["with-names"] && !bundle) throw new Fail("--with-names needs --bundle", { hint });
-  if (!page && !bundle) throw new Fail("Name the file to write: FILE.html, or --bundle", { hint });
+  if (values["with-names"] && !bundle)
+    throw new UsageError("--with-names needs --bundle", { hint });
+  if (!page && !bundle)
+    throw new UsageError("Name the file to write: FILE.html, or --bundle", { hint });
   const node = await readNode();
   tell(`kube-pki-repair ${VERSION}   report   node ${node.name}`);
   const found = await verifyHere(node, { etcdData, mustEnd: true });

@@ -8,7 +8,7 @@
 import { again } from "../shared/again.ts";
 import { type EtcdData, readSnapshotData } from "../shared/etcd-data/data.ts";
 import { isNameless, memberName } from "../shared/etcd-data/members.ts";
-import { attempt, Fail } from "../shared/fail.ts";
+import { attempt, Fail, UsageError } from "../shared/fail.ts";
 import { refuseNoMemory } from "../shared/files/file-system.ts";
 import { exists, hostPath } from "../shared/files/files.ts";
 import { begin, type OptionValues } from "../shared/files/operator-files.ts";
@@ -106,9 +106,12 @@ const UNPACK =
 
 function asOf({ as }: Values): string {
   if (as) return as;
-  throw new Fail("restore needs the name of the control plane node that this machine becomes", {
-    hint: "add --as NODE, with the name that kubectl get nodes had",
-  });
+  throw new UsageError(
+    "restore needs the name of the control plane node that this machine becomes",
+    {
+      hint: "add --as NODE, with the name that kubectl get nodes had",
+    },
+  );
 }
 
 interface Place {
@@ -134,7 +137,7 @@ async function sourceOf([file, ...more]: string[], values: Values): Promise<Sour
     return ofMembers(from.map(typed), values, typed(file));
   }
   if (!file && from.length > 0) return ofMembers(from.map(typed), values);
-  throw new Fail("restore needs one snapshot, or --from with data directories, or both", {
+  throw new UsageError("restore needs one snapshot, or --from with data directories, or both", {
     hint: "./bunw scripts/restore.ts --help",
   });
 }

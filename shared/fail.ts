@@ -33,6 +33,13 @@ export class Refused extends Fail {
   }
 }
 
+/** A word of the command line is wrong, so nothing was looked at. Exit code 64: EX_USAGE of sysexits.h. */
+export class UsageError extends Fail {
+  constructor(message: string, options: FailOptions) {
+    super(message, { ...options, exitCode: 64 });
+  }
+}
+
 /** The system's code of an error: "ENOENT". */
 export function codeOf(err: unknown): string | undefined {
   return err instanceof Error && "code" in err ? String(err.code) : undefined;

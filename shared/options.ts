@@ -3,7 +3,8 @@
  */
 import { basename, join, relative, resolve } from "node:path";
 import { type ParseArgsConfig, parseArgs } from "node:util";
-import { Fail } from "./fail.ts";
+import { UsageError } from "./fail.ts";
+import { nearest } from "./nearest.ts";
 import { FullAnswer, VERSION } from "./run.ts";
 import { shell } from "./shell-line.ts";
 
@@ -12,8 +13,15 @@ export function typed(path: string): string {
   return path.startsWith("https://") ? path : resolve(process.env.PWD ?? ".", path);
 }
 
-/** As for parseArgs. `usage`: the text of --help; `words`: the most beside the options, if any. */
-export type ScriptConfig = ParseArgsConfig & { usage: string; words?: number };
+/**
+ * As for parseArgs. `usage`: the text of --help; `words`: the most beside the options, if any. `commands`: the
+ * sub-commands, each with the names of the words that follow it; "": the script runs without one, too.
+ */
+export type ScriptConfig = ParseArgsConfig & {
+  usage: string;
+  words?: number;
+  commands?: Readonly<Record<string, readonly string[]>>;
+};
 
 /**
  * As parseArgs of node:util, for `parseOptions` (files/operator-files.ts), which also judges the paths. An
@@ -24,13 +32,16 @@ export type ScriptConfig = ParseArgsConfig & { usage: string; words?: number };
  * with the sub-command that it belongs to.
  */
 export function parseWords<T extends ScriptConfig>(given: T): Parsed<T> {
-  const config = { ...given, options: { ...given.options, help: { type: "boolean" } } } as const;
+  const config = {
+    ...given,
+    options: { ...given.options, help: { type: "boolean", short: "h" } },
+  } as const;
   own = config;
   if (tokensOf(config).some((token) => "rawName" in token && token.rawName === "--version"))
     throw new FullAnswer(`kube-pki-repair ${VERSION}`);
   const fault = faultOf(config);
   if (fault)
-    throw new Fail(fault.what, {
+    throw new UsageError(fault.what, {
       hint: `${fault.meant ? `type ${fault.meant}, or see ` : ""}${thisScript()} --help`,
     });
   const parsed = parseArgs(config);
@@ -58,6 +69,8 @@ const OFTEN: readonly [name: string, head: string, text: string][] = [
 /** Those of a script that changes the node, and names none itself. */
 const EXIT_CODES = `Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node or cluster,
             4 locked by another run, 130 ended by a signal`;
+/** All scripts have this one. */
+const USAGE_CODE = "            64 a word of the command line is wrong";
 
 /** The usage, with the options that most scripts have below its own, in their columns; and with the exit codes. */
 function helpOf({ usage, options = {} }: ScriptConfig): string {
@@ -77,7 +90,7 @@ function helpOf({ usage, options = {} }: ScriptConfig): string {
   );
   const codes = usage.includes("\nExit codes: ") ? [] : [EXIT_CODES];
   const all = [`${head}\nOptions:\n${[own, ...rows].join("\n")}`, ...more, ...codes];
-  return `${all.join("\n\n")}\n`;
+  return `${all.join("\n\n")},\n${USAGE_CODE}\n`;
 }
 
 export type Parsed<T extends ParseArgsConfig> = Omit<ReturnType<typeof parseArgs<T>>, "values"> & {
@@ -151,13 +164,16 @@ interface Fault {
 function faultOf(config: ScriptConfig): Fault | undefined {
   const { options = {}, allowPositionals, args = process.argv.slice(2) } = config;
   const tokens = tokensOf(config);
-  const command = tokens.find((token) => token.kind === "positional")?.value ?? "";
+  const typed = tokens.flatMap((token) => (token.kind === "positional" ? [token.value] : []));
+  const fault = isHelp(tokens) ? undefined : faultOfCommand(config, typed);
+  if (fault) return fault;
+  const [command = ""] = typed;
   let left = allowPositionals ? (config.words ?? Infinity) : 0;
   for (const token of tokens) {
     const word = args[token.index] ?? "";
     if (token.kind === "positional" && (--left < 0 || DASHES.test(word)))
       return { what: `"${word}" is not understood`, meant: meantBy(word, options) };
-    if (token.kind !== "option") continue;
+    if (token.kind !== "option" || token.rawName === "-h") continue;
     const option =
       token.rawName.startsWith("--") && Object.hasOwn(options, token.name) ? options[token.name] : undefined;
     if (!option) return { what: `There is no option "${word.split("=")[0]}"`, meant: meantBy(word, options) };
@@ -177,7 +193,12 @@ function faultOf(config: ScriptConfig): Fault | undefined {
     if ("number" in option && !(Number(token.value) > 0))
       return { what: `"${token.rawName}" takes a number, got "${token.value}"` };
   }
-  return undefined;
+  return isHelp(tokens) ? undefined : faultOfWords(config, typed);
+}
+
+/** Help needs no sub-command. */
+function isHelp(tokens: ReturnType<typeof tokensOf>): boolean {
+  return tokens.some((token) => token.kind === "option" && ["-h", "--help"].includes(token.rawName));
 }
 
 /** Word processors and chats make one long dash of two. */
@@ -199,9 +220,29 @@ function nameOfCommand(command: string): string {
   return command || basename(process.argv[1] ?? "", ".ts");
 }
 
-/** The first option that begins with the word; undefined if none does. */
+/** The option that was meant; undefined if none is near. */
 function meantBy(word: string, options: NonNullable<ParseArgsConfig["options"]>): string | undefined {
   const bare = word.replace(/^[-\u2010-\u2015\u2212]+/, "").replace(/=.*/, "");
-  const name = bare.length < 2 ? undefined : Object.keys(options).find((one) => one.startsWith(bare));
+  const name = nearest(bare, Object.keys(options));
   return name && `--${name}`;
+}
+
+/** The first word is one of the script's sub-commands. */
+function faultOfCommand({ commands }: ScriptConfig, [command = ""]: readonly string[]): Fault | undefined {
+  if (!commands || Object.hasOwn(commands, command)) return undefined;
+  const script = nameOfCommand("");
+  const all = Object.keys(commands).filter(Boolean);
+  if (command === "") return { what: `${script} needs a sub-command: ${oneOfNames(all)}` };
+  return { what: `${script} has no sub-command "${command}"`, meant: nearest(command, all) };
+}
+
+/** As many words follow a sub-command as it takes. */
+function faultOfWords({ commands }: ScriptConfig, typed: readonly string[]): Fault | undefined {
+  const [command = "", ...words] = typed;
+  const takes = commands?.[command];
+  if (!takes || takes.length === words.length) return undefined;
+  const line = (all: readonly string[]) => [nameOfCommand(""), ...all].filter(Boolean).join(" ");
+  return {
+    what: `${line([command, ...takes])} is the whole line but for its options, got "${line(typed)}"`,
+  };
 }

@@ -9,7 +9,7 @@ import type { PartialFacts } from "../facts/control-plane-node.ts";
 import type { LostNodes, OldSaKey } from "../facts/course.ts";
 import type { ClusterEvidence } from "../facts/evidence.ts";
 import { believedPeers } from "../facts/known-nodes.ts";
-import { attempt, Fail, failOf } from "../fail.ts";
+import { attempt, Fail, failOf, UsageError } from "../fail.ts";
 import { exists, readText } from "../files/files.ts";
 import { type Container, isServerContainer } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
@@ -136,7 +136,7 @@ export function deepAsked({
       diskOption: image ? shell`--image ${image}` : device ? shell`--device ${device}` : "",
     };
   if (!noDisk && !device && !image) return undefined;
-  throw new Fail("--no-disk, --device and --image need --deep: they say where it searches", {
+  throw new UsageError("--no-disk, --device and --image need --deep: they say where it searches", {
     hint: again({ deep: true }),
   });
 }

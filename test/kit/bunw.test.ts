@@ -6,6 +6,7 @@ import { expect, test } from "bun:test";
 import {
   chmodSync,
   chownSync,
+  existsSync,
   lchownSync,
   mkdirSync,
   readdirSync,
@@ -246,4 +247,31 @@ test("a core file of what bunw starts has nothing of its memory: keys are in it"
   const { stdout } =
     await $`${join(import.meta.dir, "../../bunw")} -e ${"console.log(await Bun.file('/proc/self/coredump_filter').text())"}`.quiet();
   expect(stdout.toString().trim()).toBe("00000000");
+});
+
+test.each([[], ["help"], ["-h"], ["--help"]])(
+  "bunw %s shows the kit's own list, and never Bun's help",
+  async (...words) => {
+    await layOut();
+    const { stdout, exitCode } = await bunw(words, { cwd: elsewhere });
+    expect(exitCode).toBe(0);
+    expect(stdout).toStartWith("kube-pki-repair ");
+    expect(stdout).toContain("Usage: ./bunw scripts/NAME.ts [options]");
+  },
+);
+
+test.each(["plan", "install", "x", "plan.ts"])(
+  "bunw %s runs no file of that name where it is called from, and no command of Bun's",
+  async (word) => {
+    await layOut();
+    await write(`${elsewhere}/${word}`, `import "${evil}"`);
+    const { stderr, exitCode } = await bunw([word], { cwd: elsewhere });
+    expect({ exitCode, ran: existsSync(marker) }).toEqual({ exitCode: 64, ran: false });
+    expect(stderr).toContain(`error: "${word}" is no script\n`);
+  },
+);
+
+test("bunw --version names the kit's release", async () => {
+  await layOut();
+  expect((await bunw(["--version"])).stdout).toStartWith("kube-pki-repair ");
 });

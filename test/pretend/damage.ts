@@ -192,6 +192,11 @@ export function isInternal(name: string): boolean {
   return name === "etcd-ca" || name === "front-proxy-ca";
 }
 
+/** "/etc/kubernetes/pki/etcd/ca.key" of "etcd-ca". */
+export function keyFileOf(name: string): string {
+  return `${P}/${KEY_FILES.get(name)}.key`;
+}
+
 /** The shared keys that a repair has to keep byte for byte. */
 export function soundKeys({ lost, foreigners, offline }: Expected): string[] {
   return [...KEY_FILES]

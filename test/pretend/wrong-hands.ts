@@ -12,6 +12,7 @@ type PretendNode = Awaited<ReturnType<typeof pretendNode>>;
 
 /** The exit code of what the tool does not do on this node, on this cluster, or with these names. */
 export const REFUSED = 3;
+export const WRONG_WORD = 64;
 
 /** Each script that changes a node, as it is typed. */
 export const WRITERS = [

@@ -4,7 +4,7 @@
  */
 import { expect, test } from "bun:test";
 import { join } from "node:path";
-import { Fail, Refused } from "../../shared/fail.ts";
+import { Fail, Refused, UsageError } from "../../shared/fail.ts";
 import { ENDS } from "../../shared/follow/follow-plan.ts";
 import { helpOf, PACKER, SCRIPTS } from "./help.ts";
 
@@ -28,9 +28,9 @@ function possible(source: string): number[] {
   const bySignal = writes || /\bendOnSignal\b/.test(source);
   const own = [...source.matchAll(/process\.exitCode = (\d+)/g)].map(([, code]) => Number(code));
   const ends = /\brepairAll\(/.test(source) ? Object.values(ENDS) : [];
-  return [...new Set([0, 1, 3, ...own, ...ends, ...(writes ? [4] : []), ...(bySignal ? [130] : [])])].sort(
-    (a, b) => a - b,
-  );
+  return [
+    ...new Set([0, 1, 3, 64, ...own, ...ends, ...(writes ? [4] : []), ...(bySignal ? [130] : [])]),
+  ].sort((a, b) => a - b);
 }
 
 test("the codes of a help text are read over lines, and a code that is not explained is seen", () => {
@@ -44,7 +44,7 @@ test("the codes of a help text are read over lines, and a code that is not expla
       4: "locked by another run",
     },
   });
-  expect(possible("lockNode();\nprocess.exitCode = 2;")).toEqual([0, 1, 2, 3, 4, 130]);
+  expect(possible("lockNode();\nprocess.exitCode = 2;")).toEqual([0, 1, 2, 3, 4, 64, 130]);
 });
 
 test.each([...SCRIPTS, PACKER])(
@@ -60,10 +60,11 @@ test.each([...SCRIPTS, PACKER])(
 test.each(["RUNBOOK.md", "README.md"])("%s says once what the codes mean", async (page) => {
   const text = (await sourceOf(page)).replace(/\s+/g, " ");
   const meaning =
-    "0 done or well, 1 stopped or could not look, 2 something is bad or still lost, 3 refused, 4 locked by another run, 130 ended by a signal";
+    "0 done or well, 1 stopped or could not look, 2 something is bad or still lost, 3 refused, 4 locked by another run, 64 a word of the command line is wrong, 130 ended by a signal";
   expect(text.split(meaning)).toHaveLength(2);
 });
 
-test("what is refused ends with 3, and any other stop with 1", () => {
-  expect([new Refused("x", { hint: "y" }).exitCode, new Fail("x", { hint: "y" }).exitCode]).toEqual([3, 1]);
+test("what is refused ends with 3, a wrong word of the command line with 64, and any other stop with 1", () => {
+  const ends = [Refused, UsageError, Fail].map((Kind) => new Kind("x", { hint: "y" }).exitCode);
+  expect(ends).toEqual([3, 64, 1]);
 });

@@ -55,7 +55,8 @@ function fail(start: string): never {
   throw new Error(`${start} is no declaration any more`);
 }
 
-export const refuses = ({ code }: Piece) => /\bnew (?:Fail|Refused|Kind|NoAnswer)\(|\bnew \(/.test(code);
+export const refuses = ({ code }: Piece) =>
+  /\bnew (?:Fail|Refused|Kind|NoAnswer|UsageError)\(|\bnew \(/.test(code);
 
 interface Where {
   /** The function of the plan, or of 00-assess, that shows it; unset: nobody can know it before. */
@@ -104,7 +105,7 @@ export const WHERE: Where[] = [
   },
   {
     why: "a word that was typed wrong: the plan's own lines are RUNBOOK's, held by named-in-texts.test.ts",
-    of: "options.ts parseWords; operator-files.ts refusal secretIn; 01-etcd.ts newCasOf; endpoint.ts askedEndpoint; stale-pods.ts refuseBareNames refuseDisorder refuseUnknownNamespace refuseUnknownSkip; look.ts vouchedFor; wanted-keys.ts chosen; old-tokens.ts addFromFile; 00-salvage.ts placesIn; renew.ts digestIn refuseLost refuseOther",
+    of: "options.ts parseWords; operator-files.ts refusal secretIn; 01-etcd.ts newCasOf; endpoint.ts askedEndpoint; stale-pods.ts refuseBareNames refuseDisorder refuseUnknownNamespace refuseUnknownSkip; look.ts vouchedFor; wanted-keys.ts chosen; old-tokens.ts addFromFile; renew.ts digestIn refuseLost refuseOther",
   },
   {
     shownBy: "etcd-place.ts etcdDataOf",
@@ -121,7 +122,7 @@ export const WHERE: Where[] = [
   },
   {
     why: "it needs the bundle that a step before makes, and its lock",
-    of: "hand-over.ts main pack toPack; operators-bundle.ts openBundle; bundle.ts readBundle refused; operators-bundle.ts howToLock keyFor passphraseIn refuseWeak; sealed.ts addIdentity addRecipient damaged readHeader whyNot wrongKey; tar.ts bad; prompt.ts ask askTwice noTerminal; place-keys.ts checkOrigin otherKeys unprovedBundle; no-etcd-data.ts refuseWorker; content.ts refuseOtherCa; pack-etcd.ts etcdHere unproved; pack-etcd.ts openSnapshot",
+    of: "hand-over.ts pack toPack; operators-bundle.ts openBundle; bundle.ts readBundle refused; operators-bundle.ts howToLock keyFor passphraseIn refuseWeak; sealed.ts addIdentity addRecipient damaged readHeader whyNot wrongKey; tar.ts bad; prompt.ts ask askTwice noTerminal; place-keys.ts checkOrigin otherKeys unprovedBundle; no-etcd-data.ts refuseWorker; content.ts refuseOtherCa; pack-etcd.ts etcdHere unproved; pack-etcd.ts openSnapshot",
   },
   {
     why: "a search finds it: the plan's line of part 0 is that search, and it changes nothing before",

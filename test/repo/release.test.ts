@@ -26,7 +26,7 @@ test.each(["01-etcd --endpoint --version", "01-etcd -- --version", "01-etcd --ve
   "%s asks for no version: the line is refused",
   async (line) => {
     const { exitCode, stdout, stderr } = await typeHere(line);
-    expect([exitCode, stdout]).toEqual([1, ""]);
+    expect([exitCode, stdout]).toEqual([64, ""]);
     expect(stderr).toContain("\nerror: ");
   },
 );

@@ -43,7 +43,7 @@ test("the paths are found: an output, a secret, a folder, a word after the comma
   for (const known of [
     "03-workers open --token-file: written",
     "05-verify --metrics: public",
-    "hand-over unpack --identity: secret",
+    "hand-over unpack FILE --identity: secret",
     "00-salvage --backup: trusted",
     "hand-over identity: written",
     "plan: written",

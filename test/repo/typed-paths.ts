@@ -16,9 +16,11 @@ export interface TypedPath {
   use: PathUse;
 }
 
-async function optionsOf(
-  path: string,
-): Promise<{ options: Record<string, Option>; file: string | undefined }> {
+async function optionsOf(path: string): Promise<{
+  options: Record<string, Option>;
+  commands: Record<string, string[]>;
+  file: string | undefined;
+}> {
   const text = await Bun.file(`${HOME}/${path}`).text();
   const [, block] = /\nconst OPTIONS = (\{[\s\S]+?\n\}) as const;/.exec(text)!;
   const known = {
@@ -28,7 +30,9 @@ async function optionsOf(
     DEFAULT_ARCHS: ["x64"],
   };
   const options = new Function(...Object.keys(known), `return ${block}`)(...Object.values(known));
-  return { options, file: /\bfile: (\{[^}]+\}|"\w+")/.exec(text.replace(block!, ""))?.[1] };
+  const listed = /\bcommands: (\{.+\}),\n|\nconst COMMANDS = (\{\n[\s\S]+?\n\});/.exec(text);
+  const commands = listed ? new Function(`return ${listed[1] ?? listed[2]}`)() : {};
+  return { options, commands, file: /\bfile: (\{[^}]+\}|"\w+")/.exec(text.replace(block!, ""))?.[1] };
 }
 
 export const tables = await Promise.all(
@@ -45,11 +49,15 @@ function usesOf(
 /** Of the scripts that a node gets. */
 export const PATHS = tables
   .filter(({ script }) => script !== basename(PACKER))
-  .flatMap(({ script, options, file }): TypedPath[] => {
-    const line = (words: string[], use: PathUse) => ({
-      line: [script.replace(".ts", ""), ...words].filter(Boolean).join(" "),
+  .flatMap(({ script, options, file, commands }): TypedPath[] => {
+    const line = ([command = "", ...words]: string[], use: PathUse) => ({
+      line: [script.replace(".ts", ""), ...wholeCommand(command, words), ...words].filter(Boolean).join(" "),
       use,
     });
+    const first = Object.keys(commands)[0] ?? "";
+    // the word after an option is its value, so the sub-command's own word stands before it
+    const wholeCommand = (command: string, words: readonly string[]) =>
+      command === "" ? [first] : [command, ...(words.length > 0 ? (commands[command] ?? []) : [])];
     const byOption = Object.entries(options).flatMap(([name, { of, path, file }]) =>
       (path ?? file)
         ? usesOf((path ?? file)!, of).map(([command, use]) => line([command, `--${name}`], use))

@@ -140,7 +140,7 @@ test("01-etcd with both flags for new keys refuses: one of them is never the clu
   using node = await pretendNode();
   const before = node.fingerprint();
   const { exitCode, stderr } = await node.run("01-etcd --new-cas --new-internal-cas");
-  expect(exitCode).toBe(1);
+  expect(exitCode).toBe(64);
   expect(stderr).toEndWith("give one\nhint: ./bunw scripts/00-assess.ts says which keys are lost\n");
   expect(node.fingerprint()).toEqual(before);
 });

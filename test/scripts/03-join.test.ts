@@ -28,7 +28,7 @@ test("03-join without the printed words stops and says what is missing", async (
   using node = await pretendNode({ kind: "worker" });
   const before = node.fingerprint();
   const { exitCode, stderr } = await node.run("03-join");
-  expect(exitCode).toBe(1);
+  expect(exitCode).toBe(64);
   expect(stderr).toEndWith(
     "\nerror: 03-join needs --server and --ca-hash\nhint: paste the line that ./bunw scripts/03-workers.ts open printed\n",
   );

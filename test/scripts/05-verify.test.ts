@@ -463,7 +463,7 @@ test("05-verify --output with another word names the ones there are", async () =
   using node = await pretendNode({ kind: "worker" });
   const { exitCode, stderr } = await verify(node, undefined, "05-verify --output yaml");
   expect({ exitCode, stderr }).toEqual({
-    exitCode: 1,
+    exitCode: 64,
     stderr: '\nerror: "--output" takes short or json, got "yaml"\nhint: ./bunw scripts/05-verify.ts --help\n',
   });
 });

@@ -404,8 +404,8 @@ test("00-salvage does not know other places", async () => {
   using node = here(await pretendNode({ kind: "no node" }));
   const { exitCode, stderr } = await node.run("00-salvage attic");
   expect([exitCode, stderr]).toEqual([
-    1,
-    expect.stringContaining('error: 00-salvage knows no place "attic"'),
+    64,
+    expect.stringContaining('error: 00-salvage has no sub-command "attic"'),
   ]);
 });
 

@@ -6,36 +6,36 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { cpSync } from "node:fs";
 import { lookAt } from "../pretend/in-process.ts";
 import { refusedHere, typeHere } from "../pretend/typed-here.ts";
-import { expectStop, REFUSED } from "../pretend/wrong-hands.ts";
+import { expectStop, REFUSED, WRONG_WORD } from "../pretend/wrong-hands.ts";
 
 /** Milliseconds, on a machine that has other things to do. */
 setDefaultTimeout(300_000);
 
-/** [line, error, the option that begins so] */
+/** [line, error, the option that was meant] */
 const WORDS: [line: string, error: string, meant: string][] = [
-  ["00-assess --deap", 'There is no option "--deap"', ""],
+  ["00-assess --deap", 'There is no option "--deap"', "--deep"],
   ["00-assess --constructor", 'There is no option "--constructor"', ""],
   ["00-assess deep", '"deep" is not understood', "--deep"],
-  ["00-salvage --dryrun", 'There is no option "--dryrun"', ""],
+  ["00-salvage --dryrun", 'There is no option "--dryrun"', "--dry-run"],
   ["00-salvage --minutes", '"--minutes" needs a value', ""],
   ["00-salvage memory --from --dry-run", '"--from" needs a value', ""],
-  ["00-token-key --tokenfile x", 'There is no option "--tokenfile"', ""],
+  ["00-token-key --tokenfile x", 'There is no option "--tokenfile"', "--token-file"],
   ["00-token-key --token-file=", '"--token-file" needs a value', ""],
   ["01-etcd --new-ca", 'There is no option "--new-ca"', "--new-cas"],
   ["01-etcd -new-cas", 'There is no option "-new-cas"', "--new-cas"],
   ["01-etcd —new-cas", '"—new-cas" is not understood', "--new-cas"],
   ["01-etcd --new-cas=yes", '"--new-cas" takes no value, got "yes"', ""],
-  ["01-etcd --new-cas --dry-rum", 'There is no option "--dry-rum"', ""],
+  ["01-etcd --new-cas --dry-rum", 'There is no option "--dry-rum"', "--dry-run"],
   ["02-control-plane --without=,", '"--without" takes names, got ","', ""],
   ["01-etcd --lost-on", '"--lost-on" needs a value', ""],
-  ["02-control-plane --witout cp3", 'There is no option "--witout"', ""],
+  ["02-control-plane --witout cp3", 'There is no option "--witout"', "--without"],
   ["02-control-plane --without --dry-run", '"--without" needs a value', ""],
   ["02-control-plane cp3", '"cp3" is not understood', ""],
   ["03-workers close –dry-run", '"–dry-run" is not understood', "--dry-run"],
-  ["03-workers close --weit 5", 'There is no option "--weit"', ""],
+  ["03-workers close --weit 5", 'There is no option "--weit"', "--wait"],
   ["03-join --server", '"--server" needs a value', ""],
-  ["03-join --server https://x --cahash sha256:00", 'There is no option "--cahash"', ""],
-  ["04-sa-tokens retire --forse", 'There is no option "--forse"', ""],
+  ["03-join --server https://x --cahash sha256:00", 'There is no option "--cahash"', "--ca-hash"],
+  ["04-sa-tokens retire --forse", 'There is no option "--forse"', "--force"],
   ["04-sa-tokens --without", '"--without" needs a value', ""],
   ["05-verify --al", 'There is no option "--al"', "--all"],
   ["05-verify all", '"all" is not understood', "--all"],
@@ -43,25 +43,25 @@ const WORDS: [line: string, error: string, meant: string][] = [
   ["hand-over unpack x.age --identity", '"--identity" needs a value', ""],
   ["hand-over pack --passphrase-file=", '"--passphrase-file" needs a value', ""],
   ["hand-over unpack x.age --ca-hash=", '"--ca-hash" needs a value', ""],
-  ["join-again --adress 10.0.0.13:6443", 'There is no option "--adress"', ""],
-  ["join-again --dryrun", 'There is no option "--dryrun"', ""],
+  ["join-again --adress 10.0.0.13:6443", 'There is no option "--adress"', "--address"],
+  ["join-again --dryrun", 'There is no option "--dryrun"', "--dry-run"],
   ["join-again cp3", '"cp3" is not understood', ""],
   ["join-again --address", '"--address" needs a value', ""],
   ["join-again --address --kubernetes v1.34.4", '"--address" needs a value', ""],
-  ["move --mvoed 10.0.0.1=10.0.0.2", 'There is no option "--mvoed"', ""],
+  ["move --mvoed 10.0.0.1=10.0.0.2", 'There is no option "--mvoed"', "--moved"],
   ["move --moved", '"--moved" needs a value', ""],
   ["move cp1", '"cp1" is not understood', ""],
-  ["plan --uzer x", 'There is no option "--uzer"', ""],
+  ["plan --uzer x", 'There is no option "--uzer"', "--user"],
   ["plan a.md b.md", '"b.md" is not understood', ""],
   ["plan --user", '"--user" needs a value', ""],
   ["report report.html case.tar", '"case.tar" is not understood', ""],
   ["drill --al", 'There is no option "--al"', ""],
 ];
 
-test.each(WORDS)("%s: refused, with the option that begins so", async (line, error, meant) => {
+test.each(WORDS)("%s: refused, with the option that was meant", async (line, error, meant) => {
   const hint = `${meant ? `type ${meant}, or see ` : ""}./bunw scripts/${line.split(" ")[0]}.ts --help`;
   expect(await typeHere(line)).toEqual({
-    exitCode: 1,
+    exitCode: 64,
     stdout: "",
     stderr: `\nerror: ${error}\nhint: ${hint}\n`,
   });
@@ -87,27 +87,33 @@ const OTHERS: [line: string, option: string, belongs: string, typed: string][] =
 
 test.each(OTHERS)("%s: refused: the option means nothing there", async (line, option, belongs, typed) => {
   const error = `\nerror: "${option}" belongs to ${belongs}, not to ${typed}\nhint: ./bunw scripts/${line.split(" ")[0]}.ts --help\n`;
-  expect(await typeHere(line)).toEqual({ exitCode: 1, stdout: "", stderr: error });
+  expect(await typeHere(line)).toEqual({ exitCode: 64, stdout: "", stderr: error });
 });
 
 /** Sub-commands: [line, error] */
 const COMMANDS: [line: string, error: RegExp][] = [
-  ["00-salvage memmory", /^00-salvage knows no place "memmory"$/],
-  ["00-salvage memory disk", /^00-salvage knows no place "memory disk"$/],
-  ["03-workers jion", /^03-workers needs one of open, close, approve, got "jion"$/],
-  ["03-workers open close", /^03-workers needs one of open, close, approve, got "open close"$/],
-  ["03-workers close dry-run", /got "close dry-run"$/],
-  ["04-sa-tokens retier", /^04-sa-tokens knows only retire, got "retier"$/],
-  ["hand-over", /^hand-over needs pack, unpack FILE/],
-  ["hand-over pack keys.age", /^hand-over needs pack, unpack FILE.* got "pack keys.age"$/],
-  ["hand-over unpack", /^hand-over needs pack, unpack FILE.* got "unpack"$/],
-  ["hand-over unpack a.age b.age", /got "unpack a.age b.age"$/],
+  ["00-salvage memmory", /^00-salvage has no sub-command "memmory"$/],
+  ["00-salvage memory disk", /^00-salvage memory is the whole line but for its options, got ".* disk"$/],
+  ["03-workers jion", /^03-workers has no sub-command "jion"$/],
+  ["03-workers open close", /got "03-workers open close"$/],
+  ["03-workers close dry-run", /got "03-workers close dry-run"$/],
+  ["04-sa-tokens retier", /^04-sa-tokens has no sub-command "retier"$/],
+  ["hand-over", /^hand-over needs a sub-command: pack, unpack, list, snapshot, identity or files$/],
+  [
+    "hand-over pack keys.age",
+    /^hand-over pack is the whole line but for its options, got "hand-over pack keys.age"$/,
+  ],
+  [
+    "hand-over unpack",
+    /^hand-over unpack FILE is the whole line but for its options, got "hand-over unpack"$/,
+  ],
+  ["hand-over unpack a.age b.age", /got "hand-over unpack a.age b.age"$/],
   ["01-etcd --new-cas --new-internal-cas", /give one$/],
   ["00-assess --no-disk", /need --deep/],
 ];
 
 test.each(COMMANDS)("%s: refused, with the help", async (line, error) => {
-  expectStop(await typeHere(line), error, /\.\/bunw scripts\/[\w-]+\.ts/);
+  expectStop(await typeHere(line), error, /\.\/bunw scripts\/[\w-]+\.ts/, WRONG_WORD);
 });
 
 test.each([
@@ -115,7 +121,7 @@ test.each([
   ["03-workers close --wait soon", /^"--wait" takes a number, got "soon"$/],
   ["03-workers close --wait=-5", /^"--wait" takes a number, got "-5"$/],
 ])("%s: a number is needed", async (line, error) => {
-  expectStop(await typeHere(line), error, /^\.\/bunw scripts\/[\w-]+\.ts --help$/);
+  expectStop(await typeHere(line), error, /^\.\/bunw scripts\/[\w-]+\.ts --help$/, WRONG_WORD);
 });
 
 test("plan plan.pdf: refused: nobody writes that", async () => {
@@ -123,6 +129,7 @@ test("plan plan.pdf: refused: nobody writes that", async () => {
     await typeHere("plan plan.pdf"),
     /^Cannot write the plan to "plan.pdf"$/,
     /^give a name that ends in \.md or \.html$/,
+    WRONG_WORD,
   );
 });
 

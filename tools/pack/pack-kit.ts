@@ -137,7 +137,7 @@ const USAGE = `Usage: npm run pack -- [--out FILE.tar.gz | --out FOLDER] [--arch
 
 Copy it to a node:  ssh root@NODE '${UNPACK}' < FILE.tar.gz
 Exit codes: 0 packed, 1 stopped (see the hint), 3 refused: others decide what is at PLACE,
-            130 ended by a signal`;
+            64 a word of the command line is wrong, 130 ended by a signal`;
 
 const OPTIONS = {
   out: {

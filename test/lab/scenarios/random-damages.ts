@@ -14,6 +14,7 @@ import {
   type Expected,
   expectedOf,
   isInternal,
+  keyFileOf,
   listed,
   type Place,
   random,
@@ -93,6 +94,7 @@ async function damageAndRepair(scene: Scene, turn: Turn) {
         : [refused]
       : await whatIsWrong(scene, inflicted, typed)),
   ];
+  bringOffline(scene.lab.controlPlanes[0]!, turn.saved, inflicted.wanted);
   if (!refused && number % 2 === 0) await scene.lab.controlPlanes[0]!.run(["bash", "-c", CLEAN_UP]);
   if (wrong.length > 0) tally.wrong.push(`${inflicted.label}: ${wrong.join(", ")}`);
   else tally[refused ? "refused" : "repaired"]++;
@@ -140,16 +142,24 @@ async function inflictNext(scene: Scene, { number, pick, saved }: Turn): Promise
  */
 async function whatIsWrong(
   scene: Scene,
-  { before, since, sound }: Inflicted,
+  { before, since, sound, wanted }: Inflicted,
   typed: string[],
 ): Promise<string[]> {
   const cp = scene.lab.controlPlanes[0]!;
   const others = [...sound]
     .filter(([file, text]) => textOf(cp, file) !== text)
     .map(([file]) => `${file} was good and has changed`);
-  const changes = Object.values(compare(before, await takeSnapshot(scene.lab))).flat();
+  const elsewhere = wanted.offline.map(keyFileOf);
+  const changes = Object.values(compare(before, await takeSnapshot(scene.lab)))
+    .flat()
+    .filter((change) => !elsewhere.some((file) => change.endsWith(` ${file}`)));
   const ended = typed.some((command) => command.includes("--new-cas")) ? [] : endedContainers(scene, since);
   return [...others, ...changes, ...ended.map((name) => `${name} ended`)];
+}
+
+/** A CA's key that is kept elsewhere is no damage: its owner brings it back, for the next damage. */
+function bringOffline(cp: Machine, saved: string, { offline }: Expected) {
+  for (const file of offline.map(keyFileOf)) cpSync(saved + file, cp.path(file), COPY);
 }
 
 /**
