@@ -10,6 +10,7 @@ import type { Bbolt } from "./bbolt.ts";
 import type { Leaf } from "./db-file.ts";
 import { writesIn } from "./fits-log.ts";
 import { legacyRequest } from "./members.ts";
+import { compaction, fromRaw } from "./mvcc.ts";
 import { Damaged, wireFields } from "./protobuf.ts";
 import { readPut } from "./replay.ts";
 import { bucketKey, parseKeyValue, type RevisionKey, readRevision } from "./revisions.ts";
@@ -54,6 +55,7 @@ export function findWitnesses<F>(db: Bbolt, { log, snapshots, look, note }: Witn
   let [entry, open] = [(log?.applied ?? 0) + 1, [] as SeenRow<F>[]];
   // of the revisions that the log may have made; unset where it does not lead to the newest one
   let oldest: number | undefined;
+  const deleted = new Map<string, number>();
   let others = 0;
   const doubt = (row: SeenRow<F>, found: F[], isOther: boolean, first: number) => {
     const { main, sub, isTombstone, key } = row;
@@ -69,6 +71,8 @@ export function findWitnesses<F>(db: Bbolt, { log, snapshots, look, note }: Witn
   };
   for (const row of db.backward("key", (leaf, i) => seenRow(leaf, i, { puts, snapshots, look }))) {
     if (!log?.isShort || puts.count === 0) oldest ??= row.main - puts.count;
+    if (row.isTombstone) deleted.set(row.key, row.main);
+    else deleted.delete(row.key);
     if (row.content === undefined) continue;
     result.values++;
     const made = puts.entriesOf.get(row.content)?.findLast((index) => index <= entry);
@@ -82,7 +86,15 @@ export function findWitnesses<F>(db: Bbolt, { log, snapshots, look, note }: Witn
     else noteOlder(row);
   }
   for (const row of open) noteOlder(row);
+  refuseDeletionOfNothing(deleted, db.stable(compaction));
   return result;
+}
+
+/** Only what was there is deleted, and a compaction before that leaves it (mvcc/key_index.go). */
+function refuseDeletionOfNothing(deleted: ReadonlyMap<string, number>, compacted: number) {
+  for (const [key, main] of deleted)
+    if (main > compacted)
+      throw new Damaged(`revision ${main} deletes "${fromRaw(key)}", which was not there`);
 }
 
 interface SeenRow<F> extends RevisionKey {

@@ -94,8 +94,8 @@ function changeKey(box: Sandbox, text: string, key: string) {
   writeFileSync(`${box.dir}${DB}`, db);
 }
 
-test("a key that the log has not, though it has more entries than there are revisions, is the log's again", async () => {
-  using box = sandbox();
+/** Etcd 3.5.21's, whose log has more entries than there are revisions. */
+function small(box: Sandbox) {
   const fixtures = `${import.meta.dirname}/../../fixtures/etcd/3.5.21`;
   for (const dir of [`${box.dir}/whole`, `${box.dir}/disk`]) {
     for (const folder of ["snap", "wal"]) mkdirSync(`${dir}/member/${folder}`, { recursive: true });
@@ -105,9 +105,37 @@ test("a key that the log has not, though it has more entries than there are revi
       if (path.endsWith(".wal")) makeRoom(path);
     }
   }
+}
+
+test("a key that the log has not, though it has more entries than there are revisions, is the log's again", async () => {
+  using box = sandbox();
+  small(box);
   letterIn(box, "/registry/configmaps/default/cm-42", "/registry/configmaps".length);
   const { proof } = await expectAll(box);
   expect(proof.mended).toEqual(["/registry/configmaps.default/cm-42 (revision 50), by the log"]);
+});
+
+test("a letter in the key of a deletion is seen: else what was deleted would be back", async () => {
+  using box = sandbox();
+  small(box);
+  const db = readFileSync(`${box.dir}${DB}`);
+  // a deletion's row has the key alone, and its value ends with it
+  const deletion = Buffer.concat([
+    Buffer.from([0x0a, 0x2e]),
+    Buffer.from("/registry/pods/kube-system/kube-vip-m1.example"),
+  ]);
+  let hits = 0;
+  for (let at = db.indexOf(deletion); at >= 0; at = db.indexOf(deletion, at + 1)) {
+    if (db[at + deletion.length] === 0x10) continue;
+    db[at + deletion.length - 2]! ^= 2;
+    hits++;
+  }
+  expect(hits).toBeGreaterThan(0);
+  writeFileSync(`${box.dir}${DB}`, db);
+  const refused = await failOf(() => memberDataIn("/disk"));
+  expect(refused?.message).toContain(
+    'revision 110 deletes "/registry/pods/kube-system/kube-vip-m1.exampne", which was not there',
+  );
 });
 
 test("a log from its first entry on has all values; of a purged one the older ones are counted", () => {
