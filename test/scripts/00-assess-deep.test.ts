@@ -199,5 +199,8 @@ test("--deep sees another key's public half in the way of the lost key's", async
 test("--image without --deep is refused", async () => {
   using node = await pretendNode({ kind: "no node" });
   const { exitCode, stderr } = await node.run("00-assess --image x");
-  expect([exitCode, stderr]).toEqual([1, expect.stringContaining("need --deep: they say where it searches")]);
+  expect([exitCode, stderr]).toEqual([
+    64,
+    expect.stringContaining("need --deep: they say where it searches"),
+  ]);
 });

@@ -6,9 +6,10 @@ import { typeHere } from "../pretend/typed-here.ts";
 
 test("a misspelt option is refused, with where the help is", async () => {
   expect(await typeHere("pack-kit --arhc x64")).toEqual({
-    exitCode: 1,
+    exitCode: 64,
     stdout: "",
-    stderr: '\nerror: There is no option "--arhc"\nhint: ./bunw tools/pack/pack-kit.ts --help\n',
+    stderr:
+      '\nerror: There is no option "--arhc"\nhint: type --arch, or see ./bunw tools/pack/pack-kit.ts --help\n',
   });
 });
 

@@ -100,7 +100,7 @@ test.each([
   const before = node.fingerprint();
   const { exitCode, stderr } = await node.run(line);
   expect({ exitCode, stderr }).toMatchObject({
-    exitCode: 1,
+    exitCode: line === "join-again" ? 64 : 1,
     stderr: expect.stringContaining(`error: ${error}\nhint: `),
   });
   expect(node.fingerprint()).toEqual(before);

@@ -171,5 +171,5 @@ test.each([
 ])("report %s is refused before anything is looked at", async (words, says) => {
   using node = here(await pretendNode({ kind: "worker" }));
   const { exitCode, stderr } = await node.run(`report ${words}`);
-  expect({ exitCode, stderr }).toEqual({ exitCode: 1, stderr: expect.stringMatching(says) });
+  expect({ exitCode, stderr }).toEqual({ exitCode: 64, stderr: expect.stringMatching(says) });
 });

@@ -165,8 +165,8 @@ const version = (stored: string): Content => ({
 });
 
 test.each<[string, Lost, string, string, number]>([
-  ["no name", {}, "restore snapshot.db", "needs the name of the control plane node", 1],
-  ["nothing to restore", {}, "restore --as m1", "needs one snapshot, or --from", 1],
+  ["no name", {}, "restore snapshot.db", "needs the name of the control plane node", 64],
+  ["nothing to restore", {}, "restore --as m1", "needs one snapshot, or --from", 64],
   ["both", {}, "restore snapshot.db --as m1 --from /mnt", "No etcd data in", 1],
   ["a worker's name", {}, "restore snapshot.db --as w1", '"w1" is not one of the control plane nodes', 3],
   ["an alarm", { buckets: { alarm: { [alarm]: "" } } }, LINE, "has the alarm NOSPACE", 3],
