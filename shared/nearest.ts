@@ -7,9 +7,10 @@
 export function nearest(word: string, names: readonly string[]): string | undefined {
   if (word.length < 2) return undefined;
   const begun = names.find((name) => name.startsWith(word));
+  if (begun !== undefined) return begun;
   const most = Math.min(3, Math.ceil(word.length / 4));
   const [best] = names
-    .map((name) => ({ name, slips: begun === name ? 0 : slipsBetween(word, name) }))
+    .map((name) => ({ name, slips: slipsBetween(word, name) }))
     .filter(({ slips }) => slips <= most)
     .sort((a, b) => a.slips - b.slips);
   return best?.name;

@@ -165,7 +165,8 @@ function faultOf(config: ScriptConfig): Fault | undefined {
   const { options = {}, allowPositionals, args = process.argv.slice(2) } = config;
   const tokens = tokensOf(config);
   const typed = tokens.flatMap((token) => (token.kind === "positional" ? [token.value] : []));
-  const fault = isHelp(tokens) ? undefined : faultOfCommand(config, typed);
+  const commands = isHelp(tokens) ? undefined : config.commands;
+  const fault = faultOfCommand(commands, typed);
   if (fault) return fault;
   const [command = ""] = typed;
   let left = allowPositionals ? (config.words ?? Infinity) : 0;
@@ -193,7 +194,7 @@ function faultOf(config: ScriptConfig): Fault | undefined {
     if ("number" in option && !(Number(token.value) > 0))
       return { what: `"${token.rawName}" takes a number, got "${token.value}"` };
   }
-  return isHelp(tokens) ? undefined : faultOfWords(config, typed);
+  return faultOfWords(commands, typed);
 }
 
 /** Help needs no sub-command. */
@@ -228,7 +229,10 @@ function meantBy(word: string, options: NonNullable<ParseArgsConfig["options"]>)
 }
 
 /** The first word is one of the script's sub-commands. */
-function faultOfCommand({ commands }: ScriptConfig, [command = ""]: readonly string[]): Fault | undefined {
+function faultOfCommand(
+  commands: ScriptConfig["commands"],
+  [command = ""]: readonly string[],
+): Fault | undefined {
   if (!commands || Object.hasOwn(commands, command)) return undefined;
   const script = nameOfCommand("");
   const all = Object.keys(commands).filter(Boolean);
@@ -237,7 +241,7 @@ function faultOfCommand({ commands }: ScriptConfig, [command = ""]: readonly str
 }
 
 /** As many words follow a sub-command as it takes. */
-function faultOfWords({ commands }: ScriptConfig, typed: readonly string[]): Fault | undefined {
+function faultOfWords(commands: ScriptConfig["commands"], typed: readonly string[]): Fault | undefined {
   const [command = "", ...words] = typed;
   const takes = commands?.[command];
   if (!takes || takes.length === words.length) return undefined;
