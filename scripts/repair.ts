@@ -13,12 +13,11 @@ import { parseOptions } from "../shared/files/operator-files.ts";
 import { repairAll } from "../shared/follow/follow-plan.ts";
 import type { Host } from "../shared/follow/host.ts";
 import { HOME, isCheckout, kitFile } from "../shared/follow/kit-file.ts";
-import { REMOTE_KIT } from "../shared/follow/look-around.ts";
 import { AtTerminal, NO_PERSON } from "../shared/follow/person.ts";
 import { newSession, RepairLog, type Session, type Words } from "../shared/follow/session.ts";
 import { Ssh } from "../shared/follow/ssh.ts";
 import { linesOfRunbook } from "../shared/follow/trusted-plan.ts";
-import { isUserName, ROOT } from "../shared/plan/login.ts";
+import { isUserName, KIT_PLACE, ROOT } from "../shared/plan/login.ts";
 import { answerLines, run, tell, VERSION } from "../shared/run.ts";
 import { shell } from "../shared/shell-line.ts";
 
@@ -66,7 +65,7 @@ function firstHost(destination: string | undefined): Host {
     return { name: "this node", address: "", user: ROOT, isHere: true, kit: HOME };
   const [, user = ROOT, address] =
     /^(?:([^@]+)@)?([A-Za-z0-9[][\w.:[\]%-]*)$/.exec(destination) ?? [];
-  if (address && isUserName(user)) return { name: address, address, user, kit: REMOTE_KIT };
+  if (address && isUserName(user)) return { name: address, address, user, kit: KIT_PLACE };
   throw new UsageError(`"${destination}" is no destination of ssh`, {
     hint: "name one control plane node: npm run repair -- root@ADDRESS",
   });

@@ -8,6 +8,8 @@ import { inParallel } from "../api/many.ts";
 import { Fail } from "../fail.ts";
 import { writeTar } from "../hand-over/tar.ts";
 import { FEW, listed, plainLine, quoteUntrusted } from "../plain.ts";
+import { KIT_PLACE } from "../plan/login.ts";
+import { lookLine, SEEN } from "../plan/note.ts";
 import type { NodeData, NoPlanData, PlanData } from "../plan/plan-data.ts";
 import { isName } from "../plan/plan-node.ts";
 import { say, tell } from "../run.ts";
@@ -16,9 +18,6 @@ import { type Host, inKit, type Output } from "./host.ts";
 import { Lanes } from "./lanes.ts";
 import type { Session } from "./session.ts";
 import { readPlanData } from "./trusted-plan.ts";
-
-/** In the kit's folder of the node that makes the plan. */
-const SEEN = "seen.d";
 
 /** The longest answer of a node that counts, in bytes: as the plan has it. */
 const MOST_ANSWER = 2 ** 20;
@@ -73,7 +72,7 @@ async function remember(session: Session, plan: PlanData) {
     const reached = why === undefined ? address : await operatorsAddress(session, name, why);
     if (reached === undefined || !isName(name))
       say(`leaves out ${name}: ${plainLine(why ?? "it has no name")}`);
-    else hosts.set(name, { name, address: reached, user, alias: name, kit: REMOTE_KIT });
+    else hosts.set(name, { name, address: reached, user, alias: name, kit: KIT_PLACE });
   }
 }
 
@@ -87,9 +86,6 @@ async function operatorsAddress(session: Session, name: string, why: string): Pr
     hint: `give it with the line: --address ${name}=IP`,
   });
 }
-
-/** Below /run, where only root can make folders. */
-export const REMOTE_KIT = "/run/kube-pki-repair";
 
 /** Undefined: it is there, or has been. Else why not. */
 export async function meetOnce(session: Session, host: Host): Promise<string | undefined> {
@@ -161,9 +157,7 @@ async function askAll(session: Session, others: readonly NodeData[]): Promise<No
 }
 
 async function answerOf(session: Session, host: Host, onLine?: (line: string) => void): Promise<Output> {
-  const line = command("00-assess --deep --no-disk --json", {
-    "etcd-data": session.words["etcd-data"]?.startsWith("https://") ? session.words["etcd-data"] : undefined,
-  });
+  const line = lookLine(session.words["etcd-data"]);
   const began = Date.now();
   const output = await session.transport.run(host, inKit(host, line), { onLine, quiet: LOOK });
   logIt(session, { node: host.name, command: line, began }, output);

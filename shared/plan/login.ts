@@ -5,6 +5,7 @@ import { programWord } from "../shell-line.ts";
 
 export const ROOT = "root";
 
+/** Below /run, where only root can make folders. */
 export const KIT_PLACE = "/run/kube-pki-repair";
 
 /**

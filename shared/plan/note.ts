@@ -89,7 +89,13 @@ export function linesHere(
 }
 
 /** In the kit's folder of the node that makes the plan. */
-const SEEN = "seen.d";
+export const SEEN = "seen.d";
+
+/** A node's answer, of which a plan is made. A folder of etcd's data is that of one node, and is not asked for on another. */
+export function lookLine(etcdData: string | undefined): string {
+  const place = etcdData && isServer(etcdData) ? { "etcd-data": etcdData } : {};
+  return command("00-assess --deep --no-disk --json", place);
+}
 
 interface Asked {
   user: string;
@@ -103,11 +109,7 @@ interface Asked {
  * known address is not asked, nor one without a name of its own: its words would be another one's.
  */
 export function askLines({ user, said, unkept, nodes }: Asked): Line[] {
-  const place = said["etcd-data"];
-  const look = command(
-    "00-assess --deep --no-disk --json",
-    place && isServer(place) ? { "etcd-data": place } : {},
-  );
+  const look = lookLine(said["etcd-data"]);
   const [first, ...others] = nodes;
   if (!first) return [];
   const to = reachedAs(first, user);

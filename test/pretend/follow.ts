@@ -7,10 +7,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 import { CONNECTION_LOST, type Host, type Output, type Transport } from "../../shared/follow/host.ts";
-import { REMOTE_KIT } from "../../shared/follow/look-around.ts";
 import type { AskedNow, Person } from "../../shared/follow/person.ts";
 import { type Logged, newSession, type Session } from "../../shared/follow/session.ts";
 import { linesOfRunbook } from "../../shared/follow/trusted-plan.ts";
+import { KIT_PLACE } from "../../shared/plan/login.ts";
 
 const RUNBOOK = readFileSync(join(import.meta.dir, "../../RUNBOOK.md"), "utf8");
 const DONE: Output = { exitCode: 0, stdout: "", stderr: "" };
@@ -42,7 +42,7 @@ export class PretendNodes implements Transport {
     command: string,
     { onLine }: Parameters<Transport["run"]>[2] = {},
   ): Promise<Output> {
-    const line = command.replace(`cd ${REMOTE_KIT} && `, "");
+    const line = command.replace(`cd ${KIT_PLACE} && `, "");
     this.calls.push(`${name}: ${line}`);
     if (this.off.has(name)) return { ...DONE, exitCode: CONNECTION_LOST };
     const output = { ...DONE, ...this.#answers(name, line) };
@@ -114,7 +114,7 @@ export function pretendSession({ transport, person, more = {} }: Given) {
   const session = newSession({
     ...{ transport, person, kit: async () => ({ path, sum: "of this kit", unpack: "unpack the kit" }) },
     known: linesOfRunbook(RUNBOOK),
-    first: { name: "10.0.0.11", address: "10.0.0.11", user: "root", kit: REMOTE_KIT },
+    first: { name: "10.0.0.11", address: "10.0.0.11", user: "root", kit: KIT_PLACE },
     ...{ words: {}, deep: false, mayMakeKeys: false, mayBegin: false, cleansUp: false },
     ...{ folder: dir, addresses: new Map() },
     ...{ again: "npm run repair -- root@10.0.0.11", log: { add: (line) => void logged.push(line) } },
