@@ -379,7 +379,7 @@ export function freshPartial(host: string): string {
   for (const name of fs.readdirSync(folder)) {
     if (!name.startsWith(prefix) || !name.endsWith(UNFINISHED) || isOthers(join(folder, name))) continue;
     const pid = name.slice(prefix.length, -UNFINISHED.length);
-    if (/^\d+$/.test(pid) && (Number(pid) === process.pid || !runs(Number(pid))))
+    if (/^\d+$/.test(pid) && (Number(pid) === process.pid || !processRuns(Number(pid))))
       fs.rmSync(join(folder, name), { recursive: true, force: true });
   }
   return join(folder, `${prefix}${process.pid}${UNFINISHED}`);
@@ -392,7 +392,7 @@ function isOthers(host: string): boolean {
 }
 
 /** Laptops that pack the kit may have no /proc. */
-function runs(pid: number): boolean {
+export function processRuns(pid: number): boolean {
   try {
     return process.kill(pid, 0);
   } catch (err) {

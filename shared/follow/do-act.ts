@@ -121,18 +121,33 @@ function leftBy(node: string, command: string): Stopped {
   return { node, command, reason: `Ctrl-C was typed: ${node} is left`, exitCode: LEFT.exitCode };
 }
 
-/** Twenty at a time; the first that does not take it is where the step stops. */
-async function bringKits(session: Session, { to }: BringKit): Promise<Stopped | undefined> {
+interface Sent {
+  to: readonly string[];
+  /** So many at a time. */
+  most: number;
+  /** In words, for a node that is left. */
+  what: string;
+}
+
+/** The first node that does not take it, or is left, is where the step stops; the others get it. */
+async function sendToAll(
+  session: Session,
+  { to, most, what }: Sent,
+  send: (name: string) => Promise<Stopped | undefined>,
+): Promise<Stopped | undefined> {
   let stopped: Stopped | undefined;
-  await inParallel(to, FEW, async (name) => {
-    if (session.isStopping) {
-      stopped ??= leftBy(name, "the kit");
-      return;
-    }
-    const why = await failOf(() => bringKit(session, hostOf(session, name)));
-    if (why) stopped ??= { node: name, command: "the kit", reason: why.message, hint: why.hint, exitCode: 1 };
+  await inParallel(to, most, async (name) => {
+    const end = session.isStopping ? leftBy(name, what) : await send(name);
+    stopped ??= end;
   });
   return stopped;
+}
+
+async function bringKits(session: Session, { to }: BringKit): Promise<Stopped | undefined> {
+  return await sendToAll(session, { to, most: FEW, what: "the kit" }, async (name) => {
+    const why = await failOf(() => bringKit(session, hostOf(session, name)));
+    return why && { node: name, command: "the kit", reason: why.message, hint: why.hint, exitCode: 1 };
+  });
 }
 
 interface Line {
@@ -260,20 +275,18 @@ function keepPrinted({ printed, known }: Session, { number }: Step, line: string
 
 /** Through this machine's memory, by a pipe of two connections; never on its disk. */
 async function carry(session: Session, act: Carry): Promise<Stopped | undefined> {
-  let stopped: Stopped | undefined;
-  await inParallel(act.to, SESSIONS, async (name) => {
-    if (session.isStopping) stopped ??= leftBy(name, act.files.join(" "));
+  const sent = { to: act.to, most: SESSIONS, what: act.files.join(" ") };
+  return await sendToAll(session, sent, async (name) => {
     const [source, target] = [hostOf(session, act.from), hostOf(session, name)];
-    if (session.isStopping || source === target) return;
+    if (source === target) return undefined;
     const { pack, unpack } = carriedTo(act, source, target);
     const began = Date.now();
     const why = await session.transport.pipe(source, pack, target, unpack);
     const exitCode = why === undefined ? 0 : 1;
     const seconds = (Date.now() - began) / 1000;
     session.log.add({ node: name, command: `${unpack}   # from ${act.from}: ${pack}`, seconds, exitCode });
-    if (why !== undefined) stopped ??= { node: name, command: unpack, exitCode, reason: why };
+    return why === undefined ? undefined : { node: name, command: unpack, exitCode, reason: why };
   });
-  return stopped;
 }
 
 /** Files that leave one node at the same time: sshd opens ten sessions in a connection (MaxSessions). */

@@ -10,7 +10,7 @@ import { MOST_OUTPUT } from "./host.ts";
 export const QUIET = 900;
 
 /** The longest part of a line that is kept, in characters. */
-export const LONGEST_LINE = 4096;
+const LONGEST_LINE = 4096;
 
 /** Ends programs, each in a session of its own, with all that they have started. */
 export class Leash implements Disposable {
@@ -80,14 +80,36 @@ interface HowToRead {
   onLine?: ((line: string) => void) | undefined;
 }
 
+/** The lines of a text that comes in pieces, each within bounds, as it came: another's words. */
+export class Lines {
+  #open = "";
+  readonly #onLine: (line: string) => void;
+
+  constructor(onLine: (line: string) => void) {
+    this.#onLine = onLine;
+  }
+
+  take(text: string) {
+    const lines = `${this.#open}${text}`.split("\n");
+    this.#open = lines.pop()!.slice(-LONGEST_LINE);
+    for (const line of lines) this.#onLine(line.slice(0, LONGEST_LINE));
+  }
+
+  /** The rest, which has no line break. */
+  end() {
+    if (this.#open) this.#onLine(this.#open);
+  }
+}
+
 /** At most MOST_OUTPUT bytes; behind them its program is ended. */
 export async function boundedText(
   stream: ReadableStream<Uint8Array>,
   { leash, name, mark, onLine }: HowToRead,
 ): Promise<string> {
   const [decoder, behind] = [new TextDecoder(), new BehindMark(mark)];
+  const lines = onLine && new Lines((line) => onLine(plainLine(line)));
   const parts: string[] = [];
-  let [length, open] = [0, ""];
+  let length = 0;
   for await (const bytes of stream) {
     leash.moved();
     length += bytes.length;
@@ -97,11 +119,8 @@ export async function boundedText(
     }
     const text = decoder.decode(behind.of(bytes), { stream: true });
     parts.push(text);
-    if (!onLine) continue;
-    const lines = `${open}${text}`.split("\n");
-    open = lines.pop()!.slice(-LONGEST_LINE);
-    for (const line of lines) onLine(plainLine(line.slice(0, LONGEST_LINE)));
+    lines?.take(text);
   }
-  if (open) onLine?.(plainLine(open));
+  lines?.end();
   return parts.join("");
 }

@@ -5,7 +5,7 @@
 import { plainLine, quoteUntrusted } from "../plain.ts";
 import { say } from "../run.ts";
 import type { Host } from "./host.ts";
-import { LONGEST_LINE } from "./leash.ts";
+import { Lines } from "./leash.ts";
 
 /** Lines of another machine that are shown. */
 const MOST_SHOWN = 20;
@@ -39,15 +39,13 @@ async function eachLine(
 ) {
   const [reader, decoder] = [stream.getReader(), new TextDecoder()];
   const isOver = exited.then(() => Bun.sleep(DRAINED)).then(() => undefined);
-  let open = "";
+  const lines = new Lines((line) => onLine(plainLine(line.replace(/\r$/, ""))));
   for (;;) {
     const next = await Promise.race([reader.read(), isOver]);
     if (!next || next.done) break;
-    const parts = `${open}${decoder.decode(next.value, { stream: true })}`.split("\n");
-    open = parts.pop()!.slice(-LONGEST_LINE);
-    for (const line of parts) onLine(plainLine(line.slice(0, LONGEST_LINE).replace(/\r$/, "")));
+    lines.take(decoder.decode(next.value, { stream: true }));
   }
-  if (open) onLine(plainLine(open));
+  lines.end();
   await reader.cancel();
 }
 

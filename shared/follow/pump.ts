@@ -16,7 +16,7 @@ export async function pump(
   source: ReadableStream<Uint8Array>,
   sink: FileSink,
   { leash, name, mark }: From,
-): Promise<string> {
+): Promise<void> {
   const answer = new BehindMark(mark);
   let length = 0;
   await using _ = { [Symbol.asyncDispose]: async () => void (await sink.end()) };
@@ -29,7 +29,6 @@ export async function pump(
     if (!(await isTaken(sink, answer.of(bytes)))) break;
     leash.moved();
   }
-  return "";
 }
 
 /** False: nobody reads there any more, and the exit code says why. */

@@ -7,6 +7,7 @@ import { randomBytes } from "node:crypto";
 import { lstatSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { processRuns } from "../files/files.ts";
 import { quoteUntrusted } from "../plain.ts";
 import { ROOT } from "../plan/login.ts";
 import { programWord } from "../shell-line.ts";
@@ -111,7 +112,7 @@ export class Ssh implements Transport, Disposable {
     const source = Bun.spawn(this.#argv(from, pack), { stdin: "ignore", ...PIPES });
     const sink = Bun.spawn(this.#argv(to, unpack), { stdin: "pipe", ...PIPES });
     using leash = new Leash([source, sink], `nothing has come from ${from.name} to ${to.name}`, this.#quiet);
-    const words = await Promise.all([
+    const [fromSource, fromSink, printed] = await Promise.all([
       boundedText(source.stderr, { leash, name: from.name }),
       boundedText(sink.stderr, { leash, name: to.name }),
       boundedText(sink.stdout, { leash, name: to.name, mark: this.#markOf(to) }),
@@ -120,7 +121,7 @@ export class Ssh implements Transport, Disposable {
     const codes = [await source.exited, await sink.exited];
     if (leash.reason === undefined && codes.every((code) => code === 0)) return undefined;
     const why = leash.reason ?? `exit codes ${codes.join(" and ")}`;
-    return `${why}: ${quoteUntrusted(words.join(""))}`;
+    return `${why}: ${quoteUntrusted(`${fromSource}${fromSink}${printed}`)}`;
   }
 
   /** A port and a jump host that the operator's configuration has for the first node. */
@@ -156,18 +157,9 @@ function closeOfDead() {
   for (const name of readdirSync(socketsIn())) {
     const pid = Number(/^kpr-ssh-(\d+)-/.exec(name)?.[1]);
     const dir = join(socketsIn(), name);
-    if (!pid || lives(pid) || lstatSync(dir).uid !== process.getuid!()) continue;
+    if (!pid || processRuns(pid) || lstatSync(dir).uid !== process.getuid!()) continue;
     for (const socket of readdirSync(dir)) endMaster(join(dir, socket), "root@left");
     rmSync(dir, { recursive: true, force: true });
-  }
-}
-
-/** Also on macOS, which has no /proc. */
-function lives(pid: number): boolean {
-  try {
-    return process.kill(pid, 0);
-  } catch (err) {
-    return (err as NodeJS.ErrnoException).code !== "ESRCH";
   }
 }
 
