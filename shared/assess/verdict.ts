@@ -1,7 +1,7 @@
 /** The conclusion for a control plane node: one sentence, and the commands that come next. */
 import { command, inLines, type Todo } from "../again.ts";
 import { type Check, hasFailed } from "../checks/check.ts";
-import { checkIdOf } from "../checks/kinds.ts";
+import { type CheckId, checkIdOf } from "../checks/kinds.ts";
 import { DamagedData } from "../etcd-data/directory.ts";
 import { caIsNew, type StrangeCa } from "../facts/ca-copies.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
@@ -181,16 +181,21 @@ function caEnded(seen: Seen): NodeVerdict | undefined {
   };
 }
 
-/** Only if nothing else has failed: no part of the repair does this. */
-function oldCaHeld({ damage }: Seen): NodeVerdict | undefined {
+/** The failed checks, if all of them are of this kind; none: another one has failed, or none at all. */
+function failedAlone({ damage }: Seen, kind: CheckId): Check[] {
   const failed = damage.filter(hasFailed);
-  return failed.length > 0 && failed.every(({ id }) => id === "ca-held") ? OLD_CA_HELD : undefined;
+  return failed.every(({ id }) => id === kind) ? failed : [];
+}
+
+/** Only if nothing else has failed: no part of the repair does this. */
+function oldCaHeld(seen: Seen): NodeVerdict | undefined {
+  return failedAlone(seen, "ca-held").length > 0 ? OLD_CA_HELD : undefined;
 }
 
 /** Only if nothing else has failed: no part writes a file that only a flag of somebody's names. */
-function strangeNamedAlone({ damage }: Seen): NodeVerdict | undefined {
-  const failed = damage.filter(hasFailed);
-  if (failed.length === 0 || !failed.every(({ id }) => id === "named-key")) return undefined;
+function strangeNamedAlone(seen: Seen): NodeVerdict | undefined {
+  const failed = failedAlone(seen, "named-key");
+  if (failed.length === 0) return undefined;
   return {
     verdict:
       "the files of this node are well, but a flag of a static pod names a file whose key is not this cluster's",
@@ -199,10 +204,9 @@ function strangeNamedAlone({ damage }: Seen): NodeVerdict | undefined {
 }
 
 /** Only if nothing else has failed: nothing is missing, and nothing has to be signed. */
-function strangeFolderAlone({ damage }: Seen): NodeVerdict | undefined {
-  const failed = damage.filter(hasFailed);
-  const [{ mend } = {}] = failed;
-  if (!mend || !failed.every(({ id }) => id === "usual-folder")) return undefined;
+function strangeFolderAlone(seen: Seen): NodeVerdict | undefined {
+  const [{ mend } = {}] = failedAlone(seen, "usual-folder");
+  if (!mend) return undefined;
   return {
     verdict:
       "the files of this node are well, but kubeadm's usual folder has keys that are not this cluster's: kubeadm without a configuration would sign with them",

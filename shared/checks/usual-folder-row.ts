@@ -2,7 +2,7 @@
 
 import type { PartialFacts } from "../facts/control-plane-node.ts";
 import { strangeNamed } from "../facts/named-shared-keys.ts";
-import { lacksItsLink, saidOfFolder, strangeFolder } from "../facts/usual-folder.ts";
+import { lacksItsLink, type StrangeFolder, saidOfFolder, strangeFolder } from "../facts/usual-folder.ts";
 import type { Node } from "../node/node.ts";
 import { CERTIFICATES_DIR } from "../pki/certs.ts";
 import { shell } from "../shell-line.ts";
@@ -13,11 +13,11 @@ type Row = Omit<CheckRow, "look"> & { look: () => Answer };
 
 /** No row where every path of kubeadm leads to the cluster's keys. */
 export function sharedKeyRows(known: Known, node: Node): Row[] {
-  return [...usualFolderRows(known, node), ...namedRows(known, node)];
+  const folder = strangeFolder(known, node);
+  return [...usualFolderRows(known, folder), ...namedRows(known, node, folder)];
 }
 
-function usualFolderRows(known: Known, node: Node): Row[] {
-  const strange = strangeFolder(known, node);
+function usualFolderRows(known: Known, strange: StrangeFolder | undefined): Row[] {
   if (!strange && lacksItsLink(known))
     return [{ id: "usual-folder", of: CERTIFICATES_DIR, look: () => NO_LINK }];
   if (!strange) return [];
@@ -36,8 +36,8 @@ const NO_LINK = {
   warning: `${CERTIFICATES_DIR} is missing: a run has moved it aside and has made no link in its place. Part 1 makes the link`,
 };
 
-function namedRows(known: Known, node: Node): Row[] {
-  return strangeNamed(known, node).map(({ path, namedBy, own, effect, byPart1 }) => {
+function namedRows(known: Known, node: Node, folder: StrangeFolder | undefined): Row[] {
+  return strangeNamed(known, node, folder).map(({ path, namedBy, own, effect, byPart1 }) => {
     const failed = `${namedBy} names it, and its key is not the cluster's, which is in ${own}: ${effect}`;
     const mend = byPart1
       ? {}

@@ -30,7 +30,7 @@ import {
 import { certPath, keyPath } from "../pki/certs.ts";
 import { strangeCa } from "./ca-copies.ts";
 import type { PartialFacts } from "./control-plane-node.ts";
-import { strangeFolder } from "./usual-folder.ts";
+import type { StrangeFolder } from "./usual-folder.ts";
 
 type Known = Pick<PartialFacts, "cluster" | "facts" | "rescue" | "certificatesDir">;
 type Ca = "ca" | "etcd-ca" | "front-proxy-ca";
@@ -74,11 +74,11 @@ const CA_FLAGS: readonly CaFlag[] = [
     effect: "new pods trust no API server once the controller-manager has started again" },
 ];
 
-/** One for each flag that leads elsewhere. None where the cluster cannot be read, or where its own keys are lost. */
-export function strangeNamed(known: Known, node: Node): StrangeNamed[] {
+/** One for each flag that leads elsewhere. `folder`: the stranger's, in kubeadm's usual place. None where the cluster cannot be read, or where its own keys are lost. */
+export function strangeNamed(known: Known, node: Node, folder: StrangeFolder | undefined): StrangeNamed[] {
   if (!known.facts || !known.cluster) return [];
   const pods = new Map([...podsOnDisk({ node }).values()].map((pod) => [pod.metadata.name, pod]));
-  const place: Here = { known, pods, moved: strangeFolder(known, node)?.files ?? [] };
+  const place: Here = { known, pods, moved: folder?.files ?? [] };
   return [
     ...CA_FLAGS.flatMap((row) => strangeCaFile(row, place)),
     ...strangeSigner(place),

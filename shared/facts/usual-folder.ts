@@ -18,7 +18,7 @@ import { readable } from "../pki/examine.ts";
 import { strangeCa } from "./ca-copies.ts";
 import type { PartialFacts } from "./control-plane-node.ts";
 
-interface StrangeFolder {
+export interface StrangeFolder {
   /** kubeadm's usual folder, and the one with the cluster's keys. */
   path: string;
   certificatesDir: string;

@@ -7,6 +7,7 @@ import { readFileSync } from "node:fs";
 import { parse, stringify } from "yaml";
 import { lookHere } from "../../../shared/assess/look-here.ts";
 import { strangeNamed } from "../../../shared/facts/named-shared-keys.ts";
+import { strangeFolder } from "../../../shared/facts/usual-folder.ts";
 import { flags } from "../../../shared/manifests/command.ts";
 import { certRow } from "../../../shared/pki/certs.ts";
 import { issueLeaf } from "../../../shared/pki/issue.ts";
@@ -48,7 +49,7 @@ async function found(layout: Layout, ...changes: Change[]): Promise<string[]> {
   return await lookAt(LAYOUTS[layout], async ({ root }) => {
     for (const change of changes) change(root);
     const { node, known } = await lookHere(undefined);
-    return strangeNamed(known!, node).map(({ namedBy }) => namedBy);
+    return strangeNamed(known!, node, strangeFolder(known!, node)).map(({ namedBy }) => namedBy);
   });
 }
 
