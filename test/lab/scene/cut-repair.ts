@@ -4,6 +4,7 @@
  */
 import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { random } from "../../pretend/damage.ts";
 import { SWITCH } from "../machine/network.ts";
 import { sh } from "../machine/shell.ts";
 import { answersOf } from "./by-repair.ts";
@@ -31,12 +32,12 @@ END`;
 export async function cutAgainAndAgain(scene: Scene, way: Way) {
   const seed = Number(process.env.SEED ?? Date.now() % 100_000);
   note(scene, `cuts by the seed ${seed}`);
-  const random = randomOf(seed);
+  const pick = random(seed);
   const fell: string[] = [];
   let screen = "";
   for (let failed = 0; failed < PATIENCE; ) {
     const cut = fell.length < CUTS ? KINDS[fell.length % KINDS.length] : undefined;
-    const run = await typeAndCut(scene, way, { cut, random });
+    const run = await typeAndCut(scene, way, { cut, pick });
     screen = run.screen;
     if (run.fell) fell.push(`${cut} at ${run.where}`);
     if (cut === undefined && run.exitCode !== 0) failed++;
@@ -59,19 +60,19 @@ export async function cutAgainAndAgain(scene: Scene, way: Way) {
 interface Cut {
   /** Undefined: it runs to its end. */
   cut: (typeof KINDS)[number] | undefined;
-  random: () => number;
+  pick: (n: number) => number;
 }
 
-async function typeAndCut(scene: Scene, way: Way, { cut, random }: Cut) {
+async function typeAndCut(scene: Scene, way: Way, { cut, pick }: Cut) {
   await using bash = operatorsTerminal(way, answersOf([/^Not now/]));
   const pid = scene.lab.operator!.path("repair.pid");
   rmSync(pid, { force: true });
   const words = `${process.execPath} ${HOME}/scripts/repair.ts root@${scene.lab.controlPlanes[0]!.ip} --kit kit.tar.gz`;
   const output = bash.paste(`sh -c 'echo $$ > repair.pid; exec ${words}'`, { seconds: 1200 });
-  const moment = 2 + 45 * random();
+  const moment = 2 + pick(450) / 10;
   const isOver = cut === undefined || (await Promise.race([output, Bun.sleep(1000 * moment)])) !== undefined;
   const where = `${moment.toFixed(1)} s`;
-  if (!isOver) await fall(bash, cut, { pid, seconds: 5 + 85 * random() });
+  if (!isOver) await fall(bash, cut, { pid, seconds: 5 + pick(850) / 10 });
   const { exitCode, stderr } = await output;
   note(scene, `repair ends with ${exitCode}`, isOver ? "uncut" : `${cut} at ${where}`);
   return { exitCode, screen: stderr, fell: !isOver, where };
@@ -98,13 +99,4 @@ async function noneIsLeft({ lab, checks }: Scene) {
     ok: left.length === 0,
     detail: left.join("; ") || "none",
   });
-}
-
-/** A linear congruential generator (Numerical Recipes, ranqd1): from 0 to below 1. */
-function randomOf(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return state / 2 ** 32;
-  };
 }
