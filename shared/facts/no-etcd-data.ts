@@ -133,7 +133,9 @@ export function stepsWhereDataIsLost(node: Node | undefined, place: Place): stri
   const steps =
     found && withoutDataSteps(found, node).map((line) => line.split(/(?<! ) +# /) as [string, string?]);
   return steps
-    ?.map(([command, note]) => (note?.startsWith("on ") ? `${note.split(":")[0]}: ${command}` : command))
+    ?.map(([command, note]) =>
+      /^(?:on|if) /.test(note ?? "") ? `${note!.split(":")[0]}: ${command}` : command,
+    )
     .join(", then ");
 }
 

@@ -153,6 +153,6 @@ test("hand-over unpack on a control plane node without etcd data names the way o
   expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
   expect(stderr).toContain("etcd's data is not here: part 1 would not begin\n");
   expect(stderr.trimEnd().split("\n").at(-1)).toMatch(
-    /^done\. {2}next: lsblk -f, then \.\/bunw scripts\/00-assess\.ts --etcd-data https:\/\/HOST:2379, then on another control plane node, if the data is lost for good: \.\/bunw scripts\/02-control-plane\.ts --lost m1, then \.\/bunw scripts\/restore\.ts SNAPSHOT --as m1 --dry-run$/,
+    /^done\. {2}next: lsblk -f, then if etcd is on other machines: \.\/bunw scripts\/00-assess\.ts --etcd-data https:\/\/HOST:2379, then on another control plane node, if the data is lost for good: \.\/bunw scripts\/02-control-plane\.ts --lost m1, then \.\/bunw scripts\/restore\.ts SNAPSHOT --as m1 --dry-run$/,
   );
 });
