@@ -27,11 +27,13 @@ export const colleaguesKubeadm: Scenario = {
   ],
 };
 
+/** kubeadm refuses to write over a kubeconfig with another CA: the colleague deletes that, too. */
 async function colleagueTypes(scene: Scene) {
   const [node] = scene.lab.controlPlanes;
   startClock(scene);
   for (const line of [
     `rm ${USUAL_FOLDER}`,
+    "rm /etc/kubernetes/super-admin.conf",
     "kubeadm init phase certs all",
     "kubeadm init phase kubeconfig super-admin",
   ])
