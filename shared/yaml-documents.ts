@@ -1,35 +1,24 @@
 /**
  * The documents of a YAML text that anybody may have written, at a price that grows with its size alone. Nothing is nested
- * deeper than any object of Kubernetes is, and no key is a list or a mapping: Kubernetes refuses these keys (sigs.k8s.io/yaml
- * makes JSON of a text), and the library would write out each again and again. The library prints nothing.
+ * deeper than any object of Kubernetes is, aliases stand for a bounded number of values, and no key is a list or a mapping:
+ * Kubernetes refuses these keys, and the library would write out each again and again. The library prints nothing.
  */
 import {
   Composer,
   type Document,
-  isAlias,
-  isCollection,
   LineCounter,
   type ParsedNode,
   type ParseOptions,
   Parser,
   type SchemaOptions,
-  visit,
   YAMLParseError,
 } from "yaml";
-
-/** Levels of lists and mappings. The schema of a CustomResourceDefinition has about forty. */
-const DEEPEST = 100;
-
-type ErrorCode = YAMLParseError["code"];
-
-const errorAt = (offset: number, code: ErrorCode, message: string) =>
-  new YAMLParseError([offset, offset + 1], code, message);
+import { DEEPEST, tooDeepAt, writeOutAliases } from "./yaml-aliases.ts";
 
 /** Looks how deep it is before each token: what is nested is made to objects only at the end of a document. */
 class ShallowParser extends Parser {
   override *next(source: string) {
-    if (this.stack.length > DEEPEST + 1)
-      throw errorAt(this.offset, "RESOURCE_EXHAUSTION", `More than ${DEEPEST} levels of lists and mappings`);
+    if (this.stack.length > DEEPEST + 1) throw tooDeepAt(this.offset);
     yield* super.next(source);
   }
 }
@@ -49,8 +38,8 @@ export function* documentsOf(
   const composer = new Composer<ParsedNode>({ ...options, prettyErrors: false, logLevel: "error" });
   try {
     for (const document of composer.compose(parser.parse(text), true, text.length)) {
-      const error = document.errors[0] ?? keyThatIsNone(document);
-      if (error) throw error;
+      if (document.errors[0]) throw document.errors[0];
+      writeOutAliases(document);
       yield document;
     }
   } catch (err) {
@@ -63,22 +52,4 @@ export function* documentsOf(
 function addPlace(error: YAMLParseError, lines: LineCounter) {
   const { line, col } = lines.linePos(error.pos[0]);
   error.message += ` at line ${line}, column ${col}`;
-}
-
-/** An alias stands for the last node before it that has its name. */
-function keyThatIsNone(document: YamlDocument): YAMLParseError | undefined {
-  const collections = new Map<string, boolean>();
-  let found: YAMLParseError | undefined;
-  visit(document, {
-    Pair(_, { key }) {
-      const isNone = isCollection(key) || (isAlias(key) && collections.get(key.source) === true);
-      if (!isNone) return undefined;
-      found = errorAt(key.range?.[0] ?? 0, "NON_STRING_KEY", "A key is a list or a mapping");
-      return visit.BREAK;
-    },
-    Value(_, node) {
-      if (node.anchor) collections.set(node.anchor, isCollection(node));
-    },
-  });
-  return found;
 }

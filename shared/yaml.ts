@@ -100,8 +100,8 @@ const WRITE: SchemaOptions = {
 };
 
 /**
- * The only document of a text. Errors: YAMLParseError (also if it is too deep, or a key is a list), ReferenceError (an
- * alias to nothing, or too many).
+ * The only document of a text. Errors: YAMLParseError (also if it is too deep, a key is a list, an alias leads to
+ * nothing, or the aliases stand for too much).
  */
 export function readYaml(text: string): unknown {
   return onlyDocument(text).toJS();

@@ -77,8 +77,7 @@ function parseManifest(text: string, fail: (why: string, cause: unknown) => Fail
   try {
     return readFirstYaml(text);
   } catch (cause) {
-    // an alias to nothing, or too many aliases
-    if (!(cause instanceof YAMLParseError || cause instanceof ReferenceError)) throw cause;
+    if (!(cause instanceof YAMLParseError)) throw cause;
     throw fail(cause.message.split("\n")[0]!.replace(/:$/, ""), cause);
   }
 }

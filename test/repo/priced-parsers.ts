@@ -75,6 +75,13 @@ const YAML: Texts = {
   "aliases of one": run("- *a\n", { before: "- &a x\n" }),
   "aliases of each": numbered((i) => `- &a${i} x\n- *a${i}\n`),
   "aliases of aliases": numbered((i) => `a${i}: &a${i} [${i > 1 ? `*a${i - 1}, *a${i - 1}` : "x"}]\n`),
+  "a chain of aliases": numbered((i) => `a${i}: &a${i} [${i > 1 ? `*a${i - 1}` : "x"}]\n`),
+  "aliases of aliases of nothing": numbered(
+    (i) => `a${i}: &a${i} [${i > 1 ? `*a${i - 1}, *a${i - 1}` : ""}]\n`,
+  ),
+  "aliases of empty lists": (size) => `a: &a [${"[], ".repeat(size / 8)}]\nb:\n${"- *a\n".repeat(size / 10)}`,
+  "aliases among items": (size) =>
+    `${"- a\n".repeat(size / 8)}${numbered((i) => `- &a${i} [${i > 1 ? `*a${i - 1}` : ""}]\n`)(size / 2)}`,
   "merges of one": run("  <<: *a\n", { before: "a: &a {k: 1}\nb:\n" }),
   "merges of many keys": (size) =>
     `a: &a\n${numbered((i) => `  k${i}: 1\n`)(size)}b:\n${"  <<: *a\n".repeat(90)}`,
@@ -303,6 +310,11 @@ const anew = (bytes: Buffer) => `#${turn++}\n${text(bytes)}`;
 
 export const PARSERS: readonly Priced[] = [
   { parser: "YAML", parse: (bytes) => readYaml(anew(bytes)), texts: YAML },
+  {
+    parser: "YAML that is then written as JSON",
+    parse: (bytes) => JSON.stringify(readYaml(anew(bytes))),
+    texts: YAML,
+  },
   { parser: "the first document of a YAML", parse: (bytes) => readFirstYaml(anew(bytes)), texts: DOCUMENTS },
   { parser: "kubeconfigs", parse: (bytes) => parseKubeconfig(anew(bytes), "/a"), texts: KUBECONFIGS },
   { parser: "stored objects", parse: decodeObject, texts: OBJECTS },

@@ -53,6 +53,10 @@ test("readFirstYaml() reads the first of several documents; an empty text has no
   expect(() => readFirstYaml("{ a: [")).toThrow();
 });
 
+/** Each line is twice the one before it. */
+const LAUGHS = (word: string) =>
+  Array.from({ length: 30 }, (_, i) => `a${i}: &a${i} [${i ? `*a${i - 1}, *a${i - 1}` : word}]\n`).join("");
+
 test.each([
   ["keys in keys", "? ? ? a\n", /^A key is a list or a mapping at line 1, column 3$/],
   ["a mapping as a key", "a: 1\n{b: c}: d\n", /^A key is a list or a mapping at line 2, column 1$/],
@@ -68,6 +72,28 @@ test.each([
     /^More than 100 levels of lists and mappings at line 1, /,
   ],
   ["items in items", "- ".repeat(50_000), /^More than 100 levels of lists and mappings at line 1, /],
+  [
+    "an alias to nothing",
+    "a: b\nc: *c\n",
+    /^No node before this alias has the anchor "c" at line 2, column 4$/,
+  ],
+  [
+    "an alias inside its own list",
+    "a: &a\n- b\n- *a\n",
+    /^The alias "a" is inside of what it stands for at line 3, column 3$/,
+  ],
+  ["a billion laughs", LAUGHS("ha"), /^The aliases stand for more than 10000 values at line 12, column 18$/],
+  [
+    "as many that say nothing",
+    LAUGHS(""),
+    /^The aliases stand for more than 10000 values at line 13, column 12$/,
+  ],
+  [
+    "lists in lists by aliases",
+    Array.from({ length: 101 }, (_, i) => `a${i}: &a${i} [${i ? `*a${i - 1}` : ""}]\n`).join(""),
+    /^More than 100 levels of lists and mappings at line 100, column 12$/,
+  ],
+  ["a merge of a number", "a: &a 1\nb:\n  <<: *a\n", /^Only mappings can be merged at line 3, column 7$/],
   ["several documents", "a: 1\n---\nb: 1\n", /^The text has several documents/],
 ])("a text with %s is refused, as Kubernetes does, and the library prints nothing", (_, text, why) => {
   using warned = spyOn(process, "emitWarning");
