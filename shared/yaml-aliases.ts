@@ -28,7 +28,7 @@ interface Plain {
   levels: number;
 }
 
-export const errorAt = (offset: number, code: YAMLParseError["code"], message: string) =>
+const errorAt = (offset: number, code: YAMLParseError["code"], message: string) =>
   new YAMLParseError([offset, offset + 1], code, message);
 
 export const tooDeepAt = (offset: number) =>

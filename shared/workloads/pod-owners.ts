@@ -106,14 +106,14 @@ export async function podOwner(find: Find, pod: RunningPod, since: Date): Promis
   };
   const reason = reasonToLeave(pod);
   if (!reference || reason) return left(reason);
-  const orphan = ({ kind, name }: Reference) =>
-    left(`its ${kind} ${name} is no longer there: nothing would bring it back`);
+  const orphan = (gone: Reference) => left(`its ${whereabouts(gone)}: nothing would bring it back`);
   const owned = (
     restart: PodOwner["restart"],
     { kind, name }: Reference,
     its?: { object: PodSet; path: string },
   ): PodOwner => ({
-    ...{ restart, namespace, name, controller: kind, since, pods: [pod] },
+    ...{ restart, namespace, name, since, pods: [pod] },
+    controller: isKind(kind) ? kind : "an owner without a valid kind",
     ...(its ? { path: its.path, ...waitsFor(kind, its.object) } : {}),
   });
   if (groupOfApi(reference.apiVersion) !== "apps") return owned("evict", reference);
@@ -129,6 +129,16 @@ export async function podOwner(find: Find, pod: RunningPod, since: Date): Promis
 }
 
 type Reference = NonNullable<ReturnType<typeof controllerOf>>;
+
+/** As API servers take kinds: a DNS label but for its capitals. */
+const isKind = (kind: string) => isDnsName(kind.toLowerCase());
+
+/** Who makes a pod writes both words: they are repeated only where they are names. */
+function whereabouts({ kind, name }: Reference): string {
+  return isKind(kind) && isDnsName(name)
+    ? `${kind} ${name} is no longer there`
+    : "owner has no valid name, and is not there";
+}
 
 const RESOURCES = new Map([
   ["ReplicaSet", "replicasets"],

