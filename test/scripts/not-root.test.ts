@@ -3,9 +3,9 @@
  * not do and how to run it, and has no stack of a bug. The help is for everybody.
  */
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, globSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { healthyCp } from "../pretend/cluster.ts";
 import { pretendNode } from "../pretend/node.ts";
 import { WRITERS } from "../pretend/wrong-hands.ts";
@@ -28,6 +28,7 @@ const READERS = [
   "renew-ca --dry-run",
   "move --dry-run",
   "words",
+  "repair",
 ];
 const FOLDERS = ["/var/lib/kubelet", "/etc/kubernetes"];
 
@@ -80,6 +81,15 @@ async function asUser(node: Awaited<ReturnType<typeof pretendNode>>, line: strin
   rmSync(place, { recursive: true });
   return { stdout, stderr, exitCode };
 }
+
+/** As the folder has them: a new script is here by itself. */
+const SCRIPTS = globSync("scripts/*.ts", { cwd: HOME }).map((path) => basename(path, ".ts"));
+
+test("each script of the folder is typed by a user who is not root", () => {
+  expect([...new Set([...READERS, ...WRITERS].map((line) => line.split(" ")[0]!))].sort()).toEqual(
+    SCRIPTS.sort(),
+  );
+});
 
 describe.skipIf(!isRoot)("who is not root", () => {
   test.each([...READERS, ...WRITERS])("%s: a sentence and a hint, no stack", async (line) => {
