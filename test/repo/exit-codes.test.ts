@@ -1,6 +1,6 @@
 /**
  * Exit codes: every script says its own in --help, those that the code can end with, in the words of
- * RUNBOOK.md and README.md.
+ * RUNBOOK.md and CONTRIBUTING.md.
  */
 import { expect, test } from "bun:test";
 import { join } from "node:path";
@@ -57,7 +57,7 @@ test.each([...SCRIPTS, PACKER])(
   },
 );
 
-test.each(["RUNBOOK.md", "README.md"])("%s says once what the codes mean", async (page) => {
+test.each(["RUNBOOK.md", "CONTRIBUTING.md"])("%s says once what the codes mean", async (page) => {
   const text = (await sourceOf(page)).replace(/\s+/g, " ");
   const meaning =
     "0 done or well, 1 stopped or could not look, 2 something is bad or still lost, 3 refused, 4 locked by another run, 64 a word of the command line is wrong, 130 ended by a signal";

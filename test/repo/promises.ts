@@ -4,7 +4,7 @@
  * promises.test.ts is red where the words, the test or the scenario are gone.
  */
 export interface Promised {
-  page: "README.md" | "RUNBOOK.md" | "RUNBOOK-MORE.md";
+  page: "README.md" | "RUNBOOK.md" | "RUNBOOK-MORE.md" | "CONTRIBUTING.md";
   /** As it stands there, line ends apart. */
   words: string;
   /** "FILE: words of the title", "scenario NAME", or "check FILE". */
@@ -12,6 +12,11 @@ export interface Promised {
 }
 
 const readme = (words: string, ...held: string[]): Promised => ({ page: "README.md", words, held });
+const contributing = (words: string, ...held: string[]): Promised => ({
+  page: "CONTRIBUTING.md",
+  words,
+  held,
+});
 const runbook = (words: string, ...held: string[]): Promised => ({ page: "RUNBOOK.md", words, held });
 const more = (words: string, ...held: string[]): Promised => ({ page: "RUNBOOK-MORE.md", words, held });
 
@@ -19,38 +24,38 @@ const more = (words: string, ...held: string[]): Promised => ({ page: "RUNBOOK-M
 export const PROMISES: Promised[] = [
   readme("No container restarts until you ask for it, nothing is evicted, Services keep their endpoints.", "scenario all-lost", "scenario ha-all-lost", "test/scripts/no-eviction.test.ts: stays reduced for it"),
   readme("**Only expired, and no workers? Three lines**", "scenario expired", "scenario ha-expired", "test/scripts/plan.test.ts: a plan where all certificates have expired is a handful of lines"),
-  readme("`x509: certificate has expired or is not yet valid`, also after `kubeadm certs renew all` (it leaves out the kubelets)", "scenario expired-half-renewed", "test/scripts/plan.test.ts: a plan where all certificates have expired is a handful of lines"),
-  readme("Workers have their lines, too.", "scenario expired-half-renewed", "test/scripts/plan.test.ts: a plan where all certificates have expired is a handful of lines"),
+  readme("kubeadm does not renew the kubelets' certificates", "scenario expired-half-renewed", "test/scripts/plan.test.ts: a plan where all certificates have expired is a handful of lines"),
+  runbook("Workers have their commands, too.", "scenario expired-half-renewed", "test/scripts/plan.test.ts: a plan where all certificates have expired is a handful of lines"),
   readme("The same command again continues, from any machine", "test/shared/follow/follow-plan.test.ts: and it goes on where it was", "scenario by-repair"),
   readme("You decide by numbers", "test/shared/follow/follow-plan.test.ts: four numbers, and every step of the plan is typed", "scenario by-repair-one"),
-  readme("else it ends with 3 and names them", "test/shared/follow/follow-plan.test.ts: nobody is there, and nothing is said"),
-  readme("prints all lines for your cluster and your damage, with its node names and addresses, each with the node to type it on", "scenario by-repair", "test/scripts/plan.test.ts: every line of the repair, in order, with names and addresses", "scenario all-lost"),
-  readme("a page with boxes to tick and buttons that copy", "check plan-page.ts", "test/scripts/plan.test.ts: plan FILE writes that file, and no other"),
-  readme("If a CA itself has expired, and its key is here, part 1 renews it with that key", "scenario ca-ended", "test/shared/pki/lost-keys.test.ts: is renewed with its own key"),
-  readme("(`plan.ts --user ubuntu` if you log in as ubuntu, who has sudo)", "scenario by-repair-sudo", "test/scripts/plan-user.test.ts: all is done by sudo"),
-  readme("They read the old cluster from etcd's data directory while etcd is off: names, addresses, flags and hand edits.", "check etcd.ts", "test/shared/manifests/from-mirror-pod.test.ts: ", "test/scripts/names-by-hand.test.ts: they stay under a new CA"),
-  readme("prove each step before the next", "test/typed/parts.test.ts: etcd and the API come back", "test/scripts/01-etcd.test.ts: does not take a healthy but empty etcd for the old one", "test/scripts/02-control-plane.test.ts: stops at an API that has none of them"),
-  readme("They never ask for facts on the node.", "scenario all-lost", "test/typed/parts.test.ts: part 2: the API comes back"),
+  readme("If one is missing, the command ends with 3 and names it", "test/shared/follow/follow-plan.test.ts: nobody is there, and nothing is said"),
+  runbook("It has only the commands that your cluster and your damage need, in order, each with the node to type it on.", "scenario by-repair", "test/scripts/plan.test.ts: every line of the repair, in order, with names and addresses", "scenario all-lost"),
+  runbook("a page with boxes to tick and buttons that copy", "check plan-page.ts", "test/scripts/plan.test.ts: plan FILE writes that file, and no other"),
+  runbook("(an expired CA is renewed with its own key)", "scenario ca-ended", "test/shared/pki/lost-keys.test.ts: is renewed with its own key"),
+  runbook("| log in as a user with sudo | `--user ubuntu` |", "scenario by-repair-sudo", "test/scripts/plan-user.test.ts: all is done by sudo"),
+  contributing("They read the old cluster from etcd's data directory while etcd is off: names, addresses, flags and hand edits.", "check etcd.ts", "test/shared/manifests/from-mirror-pod.test.ts: ", "test/scripts/names-by-hand.test.ts: they stay under a new CA"),
+  contributing("prove each step before the next", "test/typed/parts.test.ts: etcd and the API come back", "test/scripts/01-etcd.test.ts: does not take a healthy but empty etcd for the old one", "test/scripts/02-control-plane.test.ts: stops at an API that has none of them"),
+  contributing("They never ask for facts on the node.", "scenario all-lost", "test/typed/parts.test.ts: part 2: the API comes back"),
   readme("if etcd's data is gone with every snapshot and disk", "test/typed/restore.test.ts: a snapshot becomes etcd's data", "test/typed/refusals.test.ts: etcd's data is gone"),
   readme("if the cluster is not kubeadm's", "test/scripts/other-distributions.test.ts: ", "test/typed/place.test.ts: no node of kubeadm's"),
   readme("if the kubelet runs Docker by itself (dockershim, 1.23 and older).", "test/scripts/preflight.test.ts: with dockershim it is refused by name"),
-  readme("**It looks for the old keys before it makes new ones.**", "test/typed/00-salvage.test.ts: 01-etcd --new-cas refuses where a process that it would stop still holds a lost key", "test/shared/assess/assess.test.ts: deep: memory holds the keys"),
-  readme("The memory of a controller-manager that still runs has `ca.key` and `sa.key` (0.2 s).", "scenario pki-lost-alive", "check process-memory.ts", "test/shared/salvage/salvage.test.ts: all is lost, and memory has two keys"),
-  readme("kubeadm's own Secret has all shared keys.", "test/typed/00-salvage.test.ts: opens kubeadm-certs with the certificate key"),
-  readme("The disk's free blocks have deleted keys.", "scenario undelete", "check disks.ts", "test/shared/salvage/carve.test.ts: "),
-  readme("A public key that the cluster already knows proves each of them.", "test/scripts/00-salvage-hostile.test.ts: a planted pair of etcd's CA is not put to use", "test/shared/pki/lost-keys.test.ts: a key that signed none of the pods' tokens"),
-  readme("only workers whose own certificates are gone or expired join again, no running pod restarts, every token stays valid", "scenario pki-lost-alive", "scenario undelete", "test/scripts/plan.test.ts: no running pod restarts"),
-  readme("`00-token-key` computes its public half from two old tokens", "check old-tokens.ts", "scenario old-tokens", "test/typed/00-token-key.test.ts: computes the key of kube-proxy's tokens"),
-  readme("These may decide: root's files on the node", "test/shared/evidence/sources.test.ts: every row is played", "scenario hostile", "scenario hostile-alive"),
-  readme("Unproved finds are named, moved aside with their origin and never used. The script prints the command that would use them.", "test/scripts/00-salvage-hostile.test.ts: it is kept in the rescue folder, named, and taken with --kid alone", "test/scripts/hostile-mirror-pods.test.ts: names the mirror pods that nothing proves"),
-  readme("It repairs the node in memory, as if `/etc/kubernetes` were deleted and no old key were found.", "test/scripts/drill.test.ts: all of it would come back", "test/shared/drill/drill.test.ts: all of it would come back"),
-  readme("Exit code 0: all of it would come back.", "test/shared/drill/drill.test.ts: all of it would come back"),
+  contributing("**It looks for the old keys before it makes new ones.**", "test/typed/00-salvage.test.ts: 01-etcd --new-cas refuses where a process that it would stop still holds a lost key", "test/shared/assess/assess.test.ts: deep: memory holds the keys"),
+  contributing("The memory of a controller-manager that still runs has `ca.key` and `sa.key` (0.2 s).", "scenario pki-lost-alive", "check process-memory.ts", "test/shared/salvage/salvage.test.ts: all is lost, and memory has two keys"),
+  contributing("kubeadm's own Secret has all shared keys.", "test/typed/00-salvage.test.ts: opens kubeadm-certs with the certificate key"),
+  contributing("The disk's free blocks have deleted keys.", "scenario undelete", "check disks.ts", "test/shared/salvage/carve.test.ts: "),
+  contributing("A public key that the cluster already knows proves each of them.", "test/scripts/00-salvage-hostile.test.ts: a planted pair of etcd's CA is not put to use", "test/shared/pki/lost-keys.test.ts: a key that signed none of the pods' tokens"),
+  contributing("only workers whose own certificates are gone or expired join again, no running pod restarts, every token stays valid", "scenario pki-lost-alive", "scenario undelete", "test/scripts/plan.test.ts: no running pod restarts"),
+  contributing("`00-token-key` computes its public half from two old tokens", "check old-tokens.ts", "scenario old-tokens", "test/typed/00-token-key.test.ts: computes the key of kube-proxy's tokens"),
+  contributing("These may decide: root's files on the node", "test/shared/evidence/sources.test.ts: every row is played", "scenario hostile", "scenario hostile-alive"),
+  contributing("Unproved finds are named, moved aside with their origin and never used. The script prints the command that would use them.", "test/scripts/00-salvage-hostile.test.ts: it is kept in the rescue folder, named, and taken with --kid alone", "test/scripts/hostile-mirror-pods.test.ts: names the mirror pods that nothing proves"),
+  contributing("It repairs the node in memory, as if `/etc/kubernetes` were deleted and no old key were found.", "test/scripts/drill.test.ts: all of it would come back", "test/shared/drill/drill.test.ts: all of it would come back"),
+  contributing("Exit code 0: all of it would come back.", "test/shared/drill/drill.test.ts: all of it would come back"),
   readme("The two lines stop the kubelet, and pause this cluster's controller-manager.", "test/scripts/by-static-pod.test.ts: pauses the static pod's controller-manager, and nobody else's", "scenario hostile-alive"),
-  readme("It has the nodes' own Bun (x86-64, arm64) and needs no network there.", "check kit.ts", "test/kit/kit.test.ts: the kit has the packages that run"),
-  readme("each with `--help`, and with `--dry-run` if it writes", "test/repo/exit-codes.test.ts: explains every code", "test/repo/promises.test.ts: takes --dry-run if it writes"),
-  readme("Exit codes: 0 done or well, 1 stopped or could not look, 2 something is bad or still lost, 3 refused, 4 locked by another run, 64 a word of the command line is wrong, 130 ended by a signal.", "test/repo/exit-codes.test.ts: ", "test/scripts/wrong-hands-machine.test.ts: the second is kept out"),
-  readme("00-assess, plan, drill, 05-verify and report read only: they write no file but one that you name.", "test/scripts/05-verify-watch.test.ts: writes one file that others may read, whole, and nothing else", "test/kit/kit-writes-nothing.test.ts: changes no file", "test/scripts/plan.test.ts: plan FILE writes that file, and no other"),
-  readme("`fleet.yaml` runs parts 0 to 3 on many nodes", "scenario fleet", "check playbook.ts", "test/repo/fleet.test.ts: "),
+  runbook("The kit is one folder with its own Bun, in the memory of each node. Nothing is installed or fetched there.", "check kit.ts", "test/kit/kit.test.ts: the kit has the packages that run"),
+  contributing("each with `--help`, and with `--dry-run` if it writes", "test/repo/exit-codes.test.ts: explains every code", "test/repo/promises.test.ts: takes --dry-run if it writes"),
+  contributing("Exit codes: 0 done or well, 1 stopped or could not look, 2 something is bad or still lost, 3 refused, 4 locked by another run, 64 a word of the command line is wrong, 130 ended by a signal.", "test/repo/exit-codes.test.ts: ", "test/scripts/wrong-hands-machine.test.ts: the second is kept out"),
+  contributing("00-assess, plan, drill, 05-verify and report read only: they write no file but one that you name.", "test/scripts/05-verify-watch.test.ts: writes one file that others may read, whole, and nothing else", "test/kit/kit-writes-nothing.test.ts: changes no file", "test/scripts/plan.test.ts: plan FILE writes that file, and no other"),
+  contributing("`fleet.yaml` runs parts 0 to 3 on many nodes", "scenario fleet", "check playbook.ts", "test/repo/fleet.test.ts: "),
   runbook("Kubernetes 1.29 to 1.37 (rehearsed on each)", "scenario all-lost", "test/scripts/preflight.test.ts: a release before 1.29 is said to be not rehearsed"),
   runbook("no container restarts before part 4, nothing is evicted, Services keep their endpoints", "scenario all-lost", "scenario field", "test/scripts/no-eviction.test.ts: starts no controller-manager in full"),
   runbook("every pod with a mounted service-account token restarts once in part 4, by its own rolling update", "scenario busy", "test/typed/parts.test.ts: the stale pods and the token are renewed"),
@@ -58,7 +63,7 @@ export const PROMISES: Promised[] = [
   runbook("Each run that changes something leaves a transcript in its folder `runs`", "test/scripts/kept-runs.test.ts: keeps what it printed, its steps and each file"),
   runbook("No key and no token is in them.", "test/scripts/kept-runs.test.ts: a secret in a transcript would be seen, of each kind", "test/shared/redact.test.ts: looks like a secret"),
   runbook("Do not put the kit on the disk: its free blocks still hold the deleted files", "test/kit/kit-folder.test.ts: writes no block of a disk", "test/kit/bunw.test.ts: the kit writes nothing into the home"),
-  runbook("You may repeat it, also after a reboot: your own files stay there as long as the memory does.", "test/kit/kit-folder.test.ts: may be repeated: the operator's files stay"),
+  runbook("You may repeat it. A reboot empties the folder, and removes your own files in it, too.", "test/kit/kit-folder.test.ts: may be repeated: the operator's files stay"),
   more("with the disks of more than half of the members no acknowledged write is lost", "check survivor.ts", "test/shared/restore/lost-members-data.test.ts: with a quorum nothing acknowledged is lost"),
   more("`--force-new-cluster`, which other instructions have, drops the last acknowledged writes.", "check survivor.ts"),
   more("**The revision is raised by 1,000,000,000**, but not with the disks of more than half of the members. Otherwise kube-proxy, and whatever else has seen later revisions, would miss all changes until the cluster comes to them.", "check restore.ts"),
@@ -77,7 +82,7 @@ export const PROMISES: Promised[] = [
   runbook("part 2 keeps what a lost control plane node was (`lost-nodes/NODE` in the rescue folder)", "test/scripts/same-machine.test.ts: keeps what a lost control plane node was", "scenario ha-same-machine-back"),
   runbook("mv DIR/sa-old.pub back into its place, and part 2 again", "test/typed/00-token-key.test.ts: the way back of retire"),
   runbook("| `hand-over pack --force` | FILE is overwritten", "test/shared/hand-over/hand-over-refuses.test.ts: to overwrite a file without --force"),
-  runbook("Paused, it calls no node dead and evicts no pod.", "scenario pki-lost-alive", "test/scripts/no-eviction.test.ts: begins reduced"),
+  runbook("While it is paused, it marks no node as NotReady and evicts no pod.", "scenario pki-lost-alive", "test/scripts/no-eviction.test.ts: begins reduced"),
   more("`00-assess` and `05-verify` name every process of a pod that is stopped, with the line that continues it, and parts 1 and 2 continue those.", "test/scripts/by-static-pod.test.ts: name a stopped process of kube-system with the line that continues it", "test/scripts/by-static-pod.test.ts: part 2 continues them, too"),
   more("A bundle for recipients may come back only with `--ca-hash`", "test/shared/hand-over/hand-over-beside-keys.test.ts: takes a bundle for recipients only with a proof"),
   more("`age -d FILE | tar -t` opens it without this kit", "check age-equal.ts"),
@@ -88,7 +93,7 @@ export const PROMISES: Promised[] = [
   more("The file has names and dates, no secret.", "test/shared/checks/metrics.test.ts: ", "scenario watched", "check metrics.ts"),
   more("`unpack` writes those that are missing, all or none", "test/shared/hand-over/hand-over-beside-keys.test.ts: writes nothing where one file cannot be written"),
   more("| `/var/lib/kubelet/config.yaml`, `kubeadm-flags.env` | – | never changed, but", "test/scripts/kubelet-guard.test.ts: goes as far as its kubelet's certificate", "test/typed/parts.test.ts: never changed"),
-  readme("**Other addresses?**", "scenario moved", "scenario moved-all", "test/typed/move.test.ts: it finds its own addresses"),
+  readme("the machines have moved to other addresses or names", "scenario moved", "scenario moved-all", "test/typed/move.test.ts: it finds its own addresses"),
   more("no member of etcd is created again", "scenario moved-all", "test/shared/etcd/tell-members.test.ts: what is sent to the old address"),
   more("after `restore`, `plan.ts` prints each line from here to the end", "scenario restored", "scenario ha-restored", "test/typed/restore.test.ts: then the plan unpacks a bundle that lies there"),
   more("They know who was a member of etcd before (`words.json` in the rescue folder), and leave the others out as with `--lost`", "scenario ha-restored", "test/typed/restore.test.ts: every part knows that the other two are lost"),

@@ -43,9 +43,10 @@ test("CHANGELOG.md has this version on top, but for what is not released yet, an
   expect(lines.filter((line) => line.length > 200)).toEqual([]);
 });
 
-test("README.md shows this version, and how a release is taken and checked", async () => {
-  const readme = await textOf("README.md");
-  expect(readme.match(/kube-pki-repair[ -]\d+\.\d+\.\d+/g)).not.toBeNull();
-  for (const [, one] of readme.matchAll(/kube-pki-repair[ -](\d+\.\d+\.\d+)/g)) expect(one).toBe(version);
-  expect(readme).toContain("SHA256");
+test("each page that names a version names this one, and CONTRIBUTING.md says how a release is taken and checked", async () => {
+  const contributing = await textOf("CONTRIBUTING.md");
+  expect(contributing.match(/kube-pki-repair[ -]\d+\.\d+\.\d+/g)).not.toBeNull();
+  for (const page of [contributing, await textOf("README.md")])
+    for (const [, one] of page.matchAll(/kube-pki-repair[ -](\d+\.\d+\.\d+)/g)) expect(one).toBe(version);
+  expect(contributing).toContain("SHA256");
 });

@@ -1,6 +1,6 @@
 /**
  * Private words that are gone from what operators read: messages, hints, help, printed notes, and the pages. Beside each
- * its words of the field. The words that stay have their meaning in README.md, "Words".
+ * its words of the field. The words that stay have their meaning in CONTRIBUTING.md, "Our own words".
  */
 import { expect, test } from "bun:test";
 import { blank, kitSources, lineOf, type Source, sourcesAt, templatesOf } from "./sources.ts";

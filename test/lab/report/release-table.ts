@@ -58,6 +58,24 @@ export function cameBack(page: string, version: string, scenario: string, since 
   return cell !== NOT_RUN && !cell.startsWith(RED) && cell.split(", ").at(-1)! >= since;
 }
 
+/** Scenario → what the page's table says of it, where all releases came back with as many checks: "25 of 25 checks, on 1.29 to 1.37". */
+export function checksOnReleases(page: string): Map<string, string> {
+  const rows = rowsOf(page);
+  const minors = inOrder([...rows.keys()]).map((version) => `1.${numbersOf(version)[0]}`);
+  const sums = SCENARIOS.map((scenario, column) => {
+    const cells = [...rows.values()].map((cells) => cells[column]!.split(", ")[0]!);
+    return [scenario, new Set(cells).size === 1 ? cells[0]! : NOT_RUN] as const;
+  });
+  return new Map(
+    sums
+      .filter(([, checks]) => /^\d/.test(checks))
+      .map(([scenario, checks]) => [
+        scenario,
+        `${checks} checks, on Kubernetes ${minors[0]} to ${minors.at(-1)}`,
+      ]),
+  );
+}
+
 /**
  * The page with this rehearsal in its table, the newest release first; all other cells stay. Errors: Fail
  * where there is no table's place.
