@@ -4,6 +4,7 @@
  * the old files come back.
  */
 import { command, type LeftOut, leftNames } from "../again.ts";
+import { ApiError } from "../api/api-error.ts";
 import { KubeApi } from "../api/kube-api.ts";
 import { waitForRenewal } from "../api/leases.ts";
 import {
@@ -14,7 +15,7 @@ import {
   USUAL_DATA,
 } from "../etcd-location/etcd-unit.ts";
 import { apiAccepts } from "../facts/api-accepts.ts";
-import { attempt, Fail, Refused } from "../fail.ts";
+import { attempt, Fail, failOf, Refused } from "../fail.ts";
 import { moveToRescue } from "../files/file-tree.ts";
 import { exists, readText, writeTogether } from "../files/files.ts";
 import { certificatesDirOn, lostPods } from "../manifests/on-disk.ts";
@@ -34,7 +35,7 @@ import {
 import { bootstrapKubeconfig, readKubeconfig } from "../pki/kubeconfigs.ts";
 import { mode, say } from "../run.ts";
 import { undisturbed } from "../this-run.ts";
-import { waitFor } from "../wait-for.ts";
+import { inTime, waitFor } from "../wait-for.ts";
 import {
   confBefore,
   leadAsBefore,
@@ -184,10 +185,35 @@ function holds(read: () => string | undefined, ca: string): boolean {
   return attempt(() => trustsCa(read(), ca)) === true;
 }
 
-/** Errors: as `refuseUnfitKubelet`, if the kubelet has to ask for a certificate. */
-export async function refuseCannotAsk(node: Node, { ca }: Pick<NewTrust, "ca">) {
-  if (!exists(node.kubelet.kubeconfig) || !keepsConf(node, ca))
-    await refuseUnfitKubelet({ node, by: "join" });
+/**
+ * Before the kubelet stops. Errors: as `refuseUnfitKubelet`, if the kubelet has to ask for a certificate; Fail where
+ * the API server does not take its bootstrap token.
+ */
+export async function refuseCannotAsk(node: Node, trust: Pick<NewTrust, "ca" | "server" | "token">) {
+  if (exists(node.kubelet.kubeconfig) && keepsConf(node, trust.ca)) return;
+  await refuseUnfitKubelet({ node, by: "join" });
+  if (!trusted(node.kubelet.clientPem, trust.ca)) await refuseEndedToken(node, trust);
+}
+
+/**
+ * 401 alone says that nobody has this token; what its holder may do, `open` has decided. An API server behind a
+ * balancer may hear of a new token some seconds later than the one that made it.
+ */
+async function refuseEndedToken(node: Node, { server, ...by }: Pick<NewTrust, "ca" | "server" | "token">) {
+  const isKnown = async () => {
+    const answer = await failOf(() => new KubeApi({ server, ...by }).get("/version"));
+    return !(answer instanceof ApiError && answer.status === 401);
+  };
+  const hint = `type on the first control plane node: ./bunw scripts/03-workers.ts open. Then copy the new token of ${node.name} here, and run the same line again`;
+  if (await inTime("the API server to know this worker's bootstrap token", isKnown, { seconds: 10, hint }))
+    return;
+  throw new Fail(
+    `"${server}" does not take this worker's bootstrap token: it has expired, or open ran again`,
+    {
+      hint,
+      unchanged: true,
+    },
+  );
 }
 
 function keepsConf({ kubelet: { kubeconfig, clientPem } }: Node, ca: string): boolean {

@@ -12,6 +12,8 @@ export interface ApiRequest {
   /** With the query. */
   path: string;
   body: Any;
+  /** Of the header Authorization. */
+  token?: string | undefined;
 }
 
 export interface ApiOptions {
@@ -49,6 +51,7 @@ export function pretendApi(options: ApiOptions = {}) {
         method: request.method,
         path: url.pathname + url.search,
         body: text ? JSON.parse(text) : undefined,
+        token: request.headers.get("authorization")?.replace(/^Bearer /, ""),
       };
       requests.push(asked);
       return (

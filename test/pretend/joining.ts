@@ -20,15 +20,18 @@ const newHash = certInfo(newCa.cert).publicKeyHash;
 
 /**
  * An API server whose certificate is of `ca`. Like one of a hardened cluster it lets nobody in who shows no
- * credentials.
+ * credentials; `token` may see its version alone.
  */
-export async function serve(ca: Pair) {
+export async function serve(ca: Pair, token = TOKEN) {
   return pretendApi({
     hostname: ADDRESS,
     port: 6443,
     tls: await issueLeaf(certRow("apiserver"), ca, FACTS),
     objects: { [LEASE]: { spec: { renewTime: "2026-01-01T00:00:00Z" } } },
-    on: ({ path }, { objects }) => (objects.has(path) ? undefined : status(401, "Unauthorized")),
+    on: ({ path, token: shown }, { objects }) => {
+      if (objects.has(path)) return undefined;
+      return path === "/version" && shown === token ? Response.json({}) : status(401, "Unauthorized");
+    },
   });
 }
 

@@ -67,6 +67,20 @@ test.each([
   expect(api.requests).toEqual([]);
 });
 
+test("03-join with a token that has expired says so before the kubelet stops, and changes nothing", async () => {
+  using node = await pretendNode({ kind: "worker" });
+  writeToken(node.root);
+  using _api = await serve(newCa, "another.0123456789abcdef");
+  const before = node.fingerprint();
+  const { exitCode, stderr } = await node.run(join());
+  expect(exitCode).toBe(1);
+  expect(stderr).toMatch(
+    /error: "https:\S+" does not take this worker's bootstrap token: it has expired, or open ran again\. Nothing was changed\nhint: type on the first control plane node: \.\/bunw scripts\/03-workers\.ts open\. Then copy the new token of w1 here/,
+  );
+  expect(node.fingerprint()).toEqual(before);
+  expect(node.calls()).not.toContain("systemctl stop kubelet");
+});
+
 test("03-join on a worker that open was told not to wait for is refused: nobody would approve its certificate", async () => {
   using node = await pretendNode({ kind: "worker" });
   writeToken(node.root);

@@ -10,7 +10,7 @@ import { kubeletKubeconfig, serverIn } from "../../shared/pki/kubeconfigs.ts";
 import { pretendApi, status } from "../pretend/api.ts";
 import { ADDRESS, FACTS, write } from "../pretend/cluster.ts";
 import { BALANCER, lead } from "../pretend/endpoint.ts";
-import { bootstrap, join, LEASE, newCa, serve, writeToken } from "../pretend/joining.ts";
+import { bootstrap, join, LEASE, newCa, serve, TOKEN, writeToken } from "../pretend/joining.ts";
 import { pretendNode } from "../pretend/node.ts";
 import { here } from "../pretend/typed-here.ts";
 import { expectRefusal } from "../pretend/wrong-hands.ts";
@@ -22,13 +22,16 @@ const CONF = "/etc/kubernetes/kubelet.conf";
 const OWN = `https://${BALANCER}:6443`;
 const renewed = () => ({ metadata: {}, spec: { renewTime: new Date(Date.now() + 60_000).toISOString() } });
 
-/** The worker's own balancer, as it answers under the new CA. */
+/** The worker's own balancer, as it answers under the new CA: the token may see the version alone. */
 async function serveOwn() {
   return pretendApi({
     hostname: BALANCER,
     port: 6443,
     tls: await issueLeaf(certRow("apiserver"), newCa, { ...FACTS, certSANs: [BALANCER] }),
-    on: ({ path }) => (path === LEASE ? Response.json(renewed()) : status(401, "Unauthorized")),
+    on: ({ path, token }) => {
+      if (path === LEASE) return Response.json(renewed());
+      return path === "/version" && token === TOKEN ? Response.json({}) : status(401, "Unauthorized");
+    },
   });
 }
 
