@@ -84,7 +84,7 @@ class Anchors {
       all.levels = Math.max(all.levels, plain.levels);
       return plain.node;
     };
-    if (isSeq(node)) node.items.forEach((item, i) => (node.items[i] = add(item)));
+    if (isSeq(node)) node.items = node.items.map(add);
     else if (isMap(node)) for (const pair of node.items) writeOutPair(pair, add);
     else return all;
     all.levels++;
