@@ -36,6 +36,9 @@ const BLOCK = 1024 * 1024;
 /** Pages that are looked at to tell their size. */
 const LOOKED_AT = 1000;
 
+/** No tree: the log has all entries from the first one on. */
+export const LOG_ALONE: OldRoot = { ...NO_META, path: "", index: 0 };
+
 /** Newest first: the later a tree is, the further the log leads from it. The last one is the log alone. */
 export function* wholeTrees(paths: readonly string[]): Generator<OldRoot> {
   const found = paths.filter((path) => existsSync(path)).flatMap((path) => [...rootsIn(path)]);
@@ -46,7 +49,7 @@ export function* wholeTrees(paths: readonly string[]): Generator<OldRoot> {
     file.close();
     if (isWhole) yield root;
   }
-  yield { ...NO_META, path: "", index: 0 };
+  yield LOG_ALONE;
 }
 
 function* rootsIn(path: string): Generator<OldRoot> {
@@ -129,7 +132,9 @@ export function beginningAt(root: OldRoot, proved?: { isCut: boolean }): Beginni
       if (!read.db) return;
       checkOldRoot(read, isMade);
     },
-    isCut: (read) => proved?.isCut ?? latestBeside(read) > read.mvcc.revision,
+    isCut: (read) =>
+      proved?.isCut ??
+      (latestBeside(read) > read.mvcc.revision || latestIndexIn(read.paths.db) > read.wal.last.index),
   };
 }
 
@@ -160,6 +165,11 @@ export function checkOldRoot(
     if (type === 0 && index > applied && !legacyRequest(data) && mayHaveMade(data, newest))
       throw new Damaged(`its newest revision, ${newest!.main}, may be of entry ${index}`);
   checkLeases(mvcc, replay);
+}
+
+/** Also of trees that are not whole: their roots say how far the log has been. */
+function latestIndexIn(path: string): number {
+  return existsSync(path) ? Math.max(0, ...rootsIn(path).map(({ index }) => index)) : 0;
 }
 
 /**

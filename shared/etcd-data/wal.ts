@@ -179,6 +179,8 @@ interface Reading {
   hasHead: boolean;
   /** The latest entry whose checksum is right, wherever it is. */
   latest: Place;
+  /** The same where the log was damaged: what lies behind that may be copies of what came before. */
+  atDamage?: Place;
   /** The first entry of each term, oldest first, without those in whose place another one came. */
   terms: Place[];
   keptBytes: number;
@@ -217,8 +219,12 @@ function readRecords(file: LogFile, from: number, reading: Reading): number | un
 export const SEGMENT_SIZE = 64_000_000;
 
 /** Nothing but zeros follows the last record of the last file, at `position`. */
-function lookAtEnd({ path, size }: LogFile, position: number, { wal, hasHead }: Reading) {
+function lookAtEnd({ path, size }: LogFile, position: number, { wal, hasHead, latest, atDamage }: Reading) {
   wal.isEndSeen = hasHead && size >= SEGMENT_SIZE && position < SEGMENT_SIZE;
+  if (atDamage && !isLater(latest, atDamage)) {
+    wal.isCut = true;
+    wal.warnings.push(`${path} is damaged behind entry ${atDamage.index}, and has no later one behind that`);
+  }
   if (hasHead && position < SEGMENT_SIZE) return;
   wal.isCut = true;
   wal.warnings.push(
@@ -319,6 +325,7 @@ function stopAtDamage(
   reading.crc = undefined;
   if (wish.readsOn && !isTornEnd) {
     [wal.isDamaged, reading.crc, reading.isBegun, reading.hasHead] = [true, next?.crc, false, true];
+    reading.atDamage = reading.latest;
     wal.isCut ||= isLast && !next;
     return next?.position;
   }

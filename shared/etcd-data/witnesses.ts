@@ -11,9 +11,10 @@ import type { Leaf } from "./db-file.ts";
 import { writesIn } from "./fits-log.ts";
 import { legacyRequest } from "./members.ts";
 import { compaction, fromRaw } from "./mvcc.ts";
-import { Damaged, wireFields } from "./protobuf.ts";
+import { Damaged, fieldsOf, wireFields } from "./protobuf.ts";
 import { readPut } from "./replay.ts";
 import { bucketKey, parseKeyValue, type RevisionKey, readRevision } from "./revisions.ts";
+import { type NumberedRow, RowNumbers } from "./row-numbers.ts";
 import { type Entry, readWal } from "./wal.ts";
 
 /** A value that is wrong, or may be. */
@@ -32,6 +33,8 @@ interface Witnessed<F> {
   /** Those that neither the log nor a snapshot has. */
   alone: number;
   doubts: Doubt<F>[];
+  /** A row whose numbers etcd does not give out; one with another key may be the cause. */
+  misnumbered: Damaged | undefined;
 }
 
 interface Witnesses<F> {
@@ -51,11 +54,12 @@ const MOST_OTHERS = 1000;
 /** Errors: Damaged where more than single values are others than the witnesses have. */
 export function findWitnesses<F>(db: Bbolt, { log, snapshots, look, note }: Witnesses<F>): Witnessed<F> {
   const puts = log ? putsIn(log.folder, log.applied) : noPuts();
-  const result: Witnessed<F> = { values: 0, alone: 0, doubts: [] };
+  const result: Witnessed<F> = { values: 0, alone: 0, doubts: [], misnumbered: undefined };
   let [entry, open] = [(log?.applied ?? 0) + 1, [] as SeenRow<F>[]];
   // of the revisions that the log may have made; unset where it does not lead to the newest one
   let oldest: number | undefined;
   const deleted = new Map<string, number>();
+  const numbers = new RowNumbers();
   let others = 0;
   const doubt = (row: SeenRow<F>, found: F[], isOther: boolean, first: number) => {
     const { main, sub, isTombstone, key } = row;
@@ -71,6 +75,7 @@ export function findWitnesses<F>(db: Bbolt, { log, snapshots, look, note }: Witn
   };
   for (const row of db.backward("key", (leaf, i) => seenRow(leaf, i, { puts, snapshots, look }))) {
     if (!log?.isShort || puts.count === 0) oldest ??= row.main - puts.count;
+    numbers.note(row);
     if (row.isTombstone) deleted.set(row.key, row.main);
     else deleted.delete(row.key);
     if (row.content === undefined) continue;
@@ -86,7 +91,10 @@ export function findWitnesses<F>(db: Bbolt, { log, snapshots, look, note }: Witn
     else noteOlder(row);
   }
   for (const row of open) noteOlder(row);
-  refuseDeletionOfNothing(deleted, db.stable(compaction));
+  const compacted = db.stable(compaction);
+  refuseDeletionOfNothing(deleted, compacted);
+  numbers.checkCompacted(compacted, puts.compactions);
+  result.misnumbered = numbers.faultAt(compacted);
   return result;
 }
 
@@ -97,8 +105,7 @@ function refuseDeletionOfNothing(deleted: ReadonlyMap<string, number>, compacted
       throw new Damaged(`revision ${main} deletes "${fromRaw(key)}", which was not there`);
 }
 
-interface SeenRow<F> extends RevisionKey {
-  key: string;
+interface SeenRow<F> extends NumberedRow {
   /** A sum of key and value; undefined where there is no value. */
   content: number | undefined;
   isInLog: boolean;
@@ -113,10 +120,14 @@ interface Known<F> extends Pick<Witnesses<F>, "snapshots" | "look"> {
 /** Keeps no value: those of one part of a db may be gigabytes. */
 function seenRow<F>(leaf: Leaf, i: number, { puts, snapshots, look }: Known<F>): SeenRow<F> {
   const { main, sub, isTombstone, key } = readRevision(leaf, i);
-  const row = { main, sub, isTombstone, key, isInLog: false, inSnapshots: undefined, found: [] };
+  const row = {
+    ...{ main, sub, isTombstone, key, createRevision: 0, version: 0 },
+    ...{ isInLog: false, inSnapshots: undefined, found: [] },
+  };
   if (key === "" || isTombstone) return { ...row, content: undefined };
   const message = leaf.value(i);
-  const value = parseKeyValue(message).value;
+  const { value, createRevision, version } = parseKeyValue(message);
+  Object.assign(row, { createRevision, version });
   const content = sumOf(key, value);
   if (puts.entriesOf.has(content)) return { ...row, content, isInLog: true };
   const isSame = snapshots.map((db) =>
@@ -137,9 +148,11 @@ interface Puts {
   isKept: Set<string>;
   /** How many entries may have made a revision. */
   count: number;
+  /** Revisions up to which an entry has compacted. */
+  compactions: Set<number>;
 }
 
-const noPuts = (): Puts => ({ entriesOf: new Map(), isKept: new Set(), count: 0 });
+const noPuts = (): Puts => ({ entriesOf: new Map(), isKept: new Set(), count: 0, compactions: new Set() });
 
 /** Leaves out what is before a gap in the log. */
 function putsIn(folder: string, applied: number): Puts {
@@ -149,6 +162,8 @@ function putsIn(folder: string, applied: number): Puts {
     last = entry.index;
     if (entry.index > applied || !isRequest(entry)) return;
     puts.count++;
+    for (const { number, bytes } of wireFields(entry.data))
+      if (number === COMPACTION) puts.compactions.add(fieldsOf(bytes).number(1));
     for (const { key, value, ignoreValue } of putsOf(entry)) {
       if (ignoreValue) puts.isKept.add(key);
       const sum = sumOf(key, value);
@@ -168,6 +183,9 @@ export function eachEntry(folder: string, visit: (entry: Entry) => void) {
   };
   readWal(folder, { after: 0, isWanted, readsOn: true });
 }
+
+/** InternalRaftRequest { 7 CompactionRequest { 1 revision } }. */
+const COMPACTION = 7;
 
 const isRequest = ({ type, data }: Entry) => type === 0 && !legacyRequest(data);
 

@@ -8,11 +8,13 @@ import { consistentIndex, DamagedData } from "../etcd-data/directory.ts";
 import { fromRaw } from "../etcd-data/mvcc.ts";
 import { beginningAt, type OldRoot } from "../etcd-data/old-roots.ts";
 import { Damaged, isDamage, unlessDamaged } from "../etcd-data/protobuf.ts";
+import { checkNumbers } from "../etcd-data/row-numbers.ts";
 import { firstEntryIn } from "../etcd-data/wal.ts";
 import { type Doubt, findWitnesses } from "../etcd-data/witnesses.ts";
 import { Groups, lookAtValue, type ValueFinding } from "../objects/whole-value.ts";
 import { listed } from "../plain.ts";
 import { mend, rowsOfMended } from "./mended-values.ts";
+import { isFew, proveByWholeLog } from "./whole-log.ts";
 
 export interface Proof {
   /** How many values there are, and how many of them nobody else has. */
@@ -41,17 +43,28 @@ export function proveMember(
   const { db } = data.stored();
   const folder = `${host}/member/wal`;
   const since = firstEntryIn(folder);
-  if (!db) return { data, proof: { values: data.keyCount, alone: 0, since, mended: [] } };
+  const witnessed = { values: data.keyCount, alone: 0, since, mended: [] };
+  if (!db) return { data, proof: witnessed };
+  const byLog = since === 1 && !isAlone ? explained(host, () => proveByWholeLog(host, data)) : undefined;
+  if (byLog) return { ...byLog, proof: { ...witnessed, values: byLog.data.keyCount, mended: byLog.mended } };
   const applied = db.stable(consistentIndex);
   const { proof, rows } = prove(host, db, { log: { folder, applied, isShort: isAlone }, snapshots });
   if (!rows) return { data, proof: { ...proof, since } };
   const from = { ...db.file.newestMeta(), path: db.file.path, index: applied, rows, isAlone };
   const { isCut } = data.end;
   data[Symbol.dispose]();
-  return {
-    ...{ data: readEtcdData(host, undefined, beginningAt(from, { isCut })), from },
-    proof: { ...proof, since },
-  };
+  const again = readEtcdData(host, undefined, beginningAt(from, { isCut }));
+  explained(host, () => checkNumbers(again.stored().db!));
+  return { data: again, from, proof: { ...proof, since } };
+}
+
+/** Errors: DamagedData in place of Damaged. */
+function explained<T>(at: string, action: () => T): T {
+  try {
+    return action();
+  } catch (cause) {
+    throw isDamage(cause) ? new DamagedData(at, cause) : cause;
+  }
 }
 
 /** The same of a snapshot: what its values show of themselves. */
@@ -75,7 +88,7 @@ function prove(at: string, db: Bbolt, { log, snapshots }: With) {
       look: lookAtValue,
       note: (all: readonly ValueFinding[]) => groups.note(all),
     };
-    const { values, alone, doubts } = findWitnesses(db, witnesses);
+    const { values, alone, doubts, misnumbered } = findWitnesses(db, witnesses);
     const damaged = doubts.filter(
       ({ isOther, found }) => isOther || found.some((one) => groups.isDamage(one)),
     );
@@ -84,6 +97,7 @@ function prove(at: string, db: Bbolt, { log, snapshots }: With) {
     const mended = mend(db, damaged, { log: log?.folder, snapshots: others, isWhole });
     if (groups.others > 0) throw new Damaged(`${damaged.length + groups.others} values are damaged`);
     refuseUnmended(at, damaged, mended, values);
+    if (misnumbered && mended.length === 0) throw misnumbered;
     return {
       proof: {
         values,
@@ -105,10 +119,6 @@ const opened = (path: string) => unlessDamaged(() => new Bbolt(path));
 
 const nameOf = ({ key, main }: Doubt<unknown>) => `${fromRaw(key)} (revision ${main})`;
 
-/** The part of all values that damage of single ones may reach: more of them are another cluster's. */
-const FEW = 0.05;
-const ALWAYS_FEW = 8;
-
 function refuseUnmended(
   at: string,
   damaged: readonly Doubt<ValueFinding>[],
@@ -117,7 +127,7 @@ function refuseUnmended(
 ) {
   const left = damaged.filter((doubt) => !mended.some((one) => one.doubt === doubt));
   const others = damaged.filter(({ isOther }) => isOther);
-  const isMany = others.length > Math.max(ALWAYS_FEW, FEW * values);
+  const isMany = !isFew(others.length, values);
   const [first] = isMany ? others : left;
   if (!first) return;
   const why = first.isOther

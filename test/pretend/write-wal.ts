@@ -3,7 +3,7 @@
  * reader accepts it (the log begins with entry 1), so each test can choose the cluster's content. Format: the
  * head of shared/etcd-data/wal.ts.
  */
-import { mkdirSync, truncateSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { type Entry, readWal, SEGMENT_SIZE } from "../../shared/etcd-data/wal.ts";
 import {
   bytesField,
@@ -156,4 +156,12 @@ export function laterLog(folder: string, from: number, to = Number.POSITIVE_INFI
   later.add(RECORD.state, hardStateOf(state));
   const hex = (number: number) => number.toString(16).padStart(16, "0");
   return { name: `${hex(1)}-${hex(from)}.wal`, bytes: Buffer.concat([later.bytes(), Buffer.alloc(4096)]) };
+}
+
+/** Leaves the log in `folder` as etcd cuts and purges it: one file, of this entry on, with its room behind it. */
+export function purgeLog(folder: string, from: number) {
+  const { name, bytes } = laterLog(folder, from);
+  for (const old of readdirSync(folder)) rmSync(`${folder}/${old}`);
+  writeFileSync(`${folder}/${name}`, bytes, { mode: 0o600 });
+  makeRoom(`${folder}/${name}`);
 }

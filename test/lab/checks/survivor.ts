@@ -2,7 +2,7 @@
  * Data directories of lost members, on real etcd of both releases: each write that a client was told of is
  * there after this kit has taken one of them; `--force-new-cluster` alone loses the last.
  */
-import { cpSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, rmSync } from "node:fs";
 import { readEtcdData } from "../../../shared/etcd-data/data.ts";
 import { readNewestSnapshot, snapNames } from "../../../shared/etcd-data/raft-files.ts";
 import { Fail } from "../../../shared/fail.ts";
@@ -13,7 +13,7 @@ import {
   writeAlone,
 } from "../../../shared/restore/lost-members-data.ts";
 import { run, silently } from "../../../shared/run.ts";
-import { laterLog } from "../../pretend/write-wal.ts";
+import { purgeLog } from "../../pretend/write-wal.ts";
 import { ask } from "../machine/loopback-etcd.ts";
 import { compareWithEtcd } from "./etcd-equal.ts";
 import { askMember, type Member, memberAt, membersOf, startMember } from "./etcd-member.ts";
@@ -75,13 +75,6 @@ async function withoutSnap(etcd: string, folder: string): Promise<string> {
   if (!Bun.deepEquals(here, { differences: [], clusterId: found.clusterId, revision: found.revision }))
     throw new Fail(`it does not start without its .snap: ${Bun.inspect(here)}`, { hint: "writeAlone" });
   return `without its .snap files, and with a purged log: ${said.keys} keys at revision ${said.revision}, same cluster`;
-}
-
-/** As etcd cuts and purges it: the log begins with a file of its own, with this entry. */
-function purgeLog(folder: string, index: number) {
-  const { name, bytes } = laterLog(folder, index);
-  for (const old of readdirSync(folder)) rmSync(`${folder}/${old}`);
-  writeFileSync(`${folder}/${name}`, bytes);
 }
 
 interface Case {

@@ -15,7 +15,7 @@ import { readPut } from "../../../shared/etcd-data/replay.ts";
 import { parseRecord, readFrame, readWal } from "../../../shared/etcd-data/wal.ts";
 import { RECORD } from "../../../shared/restore/new-member.ts";
 import { writeDamaged } from "../../pretend/damaged-etcd.ts";
-import { laterLog } from "../../pretend/write-wal.ts";
+import { purgeLog } from "../../pretend/write-wal.ts";
 import { kubectl } from "../machine/machine.ts";
 import { KIT, type Scenario, type Scene, sayAndWait, type } from "../scene/scene.ts";
 import { follow, othersJoin } from "./restored.ts";
@@ -232,10 +232,8 @@ function zerosAndPurgedLog(dataDir: string) {
   const night = `${dataDir}/night.db`;
   writeFileSync(night, Buffer.from(kept, "base64"));
   using db = new Bbolt(night);
-  const { name, bytes } = laterLog(folder, Math.max(1, db.stable(consistentIndex) - 200));
+  purgeLog(folder, Math.max(1, db.stable(consistentIndex) - 200));
   rmSync(night);
-  for (const old of readdirSync(folder)) rmSync(`${folder}/${old}`);
-  writeFileSync(`${folder}/${name}`, bytes, { mode: 0o600 });
   const { length } = readFileSync(`${dataDir}/member/snap/db`);
   writeFileSync(`${dataDir}/member/snap/db`, Buffer.alloc(length));
 }

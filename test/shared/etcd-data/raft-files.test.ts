@@ -108,6 +108,24 @@ test("a log with a wrong bit before its last file is refused: later writes are k
   });
 });
 
+test("a copy of earlier records lies over the last one: the log's end is lost, though the copy is whole", () => {
+  using box = sandbox();
+  const log = new LogRecords().begin().add(RECORD.metadata, metadataOf({ memberId: 1n, clusterId: 2n }));
+  const places = [1, 2, 3].map((index) => {
+    const from = log.size;
+    log.add(RECORD.entry, entryOf({ type: 0, term: 1, index }, Buffer.from("a value")));
+    return from;
+  });
+  const whole = log.bytes();
+  const path = `${box.dir}/${"0".repeat(16)}-${"0".repeat(16)}.wal`;
+  const copy = whole.subarray(places[0]!, places[2]!);
+  write(path, Buffer.concat([whole.subarray(0, places[2]! + 8), Buffer.alloc(8, 0xff), copy]));
+  makeRoom(path);
+  const wal = readWal(box.dir, { after: 0, isWanted: () => true, readsOn: true });
+  expect(wal).toMatchObject({ last: { index: 2 }, isDamaged: true, isCut: true });
+  expect(wal.warnings.join()).toContain("is damaged behind entry 2, and has no later one behind that");
+});
+
 /** A log with these entries in this order; behind them is all the room that etcd makes. */
 function logWith(entries: readonly { index: number; term: number }[]): Wal {
   using box = sandbox();

@@ -2,17 +2,20 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
+import { Bbolt } from "../../../shared/etcd-data/bbolt.ts";
 import { type EtcdData, readEtcdData } from "../../../shared/etcd-data/data.ts";
+import { consistentIndex } from "../../../shared/etcd-data/directory.ts";
 import { failOf } from "../../../shared/fail.ts";
-import { memberDataIn, writeAlone } from "../../../shared/restore/lost-members-data.ts";
+import { memberDataIn, wayInWords, writeAlone } from "../../../shared/restore/lost-members-data.ts";
 import { bytesField } from "../../../shared/restore/new-member.ts";
 import { proofWords } from "../../../shared/restore/value-witnesses.ts";
+import { proveByWholeLog } from "../../../shared/restore/whole-log.ts";
 import { busyEtcd, purgedEtcd } from "../../pretend/busy-etcd.ts";
 import { writeDamaged } from "../../pretend/damaged-etcd.ts";
 import { writeRestored } from "../../pretend/restored.ts";
 import { type Sandbox, sandbox } from "../../pretend/sandbox.ts";
 import { snapshotOf } from "../../pretend/write-db.ts";
-import { makeRoom } from "../../pretend/write-wal.ts";
+import { makeRoom, purgeLog } from "../../pretend/write-wal.ts";
 
 setDefaultTimeout(300_000);
 
@@ -115,9 +118,88 @@ test("a key that the log has not, though it has more entries than there are revi
   expect(proof.mended).toEqual(["/registry/configmaps.default/cm-42 (revision 50), by the log"]);
 });
 
-test("a letter in the key of a deletion is seen: else what was deleted would be back", async () => {
+/** The same with a log that begins with this entry. */
+function smallPurged(box: Sandbox, from: number) {
+  small(box);
+  for (const dir of ["/whole", "/disk"]) purgeLog(`${box.dir}${dir}/member/wal`, from);
+}
+
+/** In each page of the disk's db, be it in use or not. */
+function eachPlace(box: Sandbox, text: string | Buffer, change: (db: Buffer, at: number) => unknown) {
+  const db = readFileSync(`${box.dir}${DB}`);
+  const places: number[] = [];
+  for (let at = db.indexOf(text); at >= 0; at = db.indexOf(text, at + 1)) places.push(at);
+  expect(places.length).toBeGreaterThan(0);
+  for (const at of places) change(db, at);
+  writeFileSync(`${box.dir}${DB}`, db);
+}
+
+const OLDEST = "/registry/namespaces/kube-system\x10";
+/** Of revision 72, which is compacted: created at 12, version 2. */
+const NUMBERS = Buffer.from("/registry/configmaps/default/cm-4\x10\x0c\x18\x48\x20\x02");
+
+test("a letter in the key of the oldest row: a log from its first entry on has each, and the log's is taken", async () => {
   using box = sandbox();
   small(box);
+  eachPlace(box, OLDEST, (db, at) => (db[at + OLDEST.length - 2]! ^= 0x80));
+  const { proof } = await expectAll(box);
+  expect(proof.mended).toHaveLength(1);
+  expect(proof.mended[0]).toEndWith(" (revision 2), by the log");
+  expect(proof.alone).toBe(0);
+});
+
+test("another version of a key than the log has made: the log's is taken", async () => {
+  using box = sandbox();
+  small(box);
+  eachPlace(box, NUMBERS, (db, at) => (db[at + NUMBERS.length - 1] = 9));
+  const { proof } = await expectAll(box);
+  expect(proof.mended).toEqual(["/registry/configmaps/default/cm-4 (revision 72), by the log"]);
+});
+
+test("the newest row of a key is gone, and a wrong number of the last compaction hides that: the log has it", () => {
+  using box = sandbox();
+  small(box);
+  const key = "/registry/pods/kube-system/etcd-m1.example";
+  const read = readEtcdData(`${box.dir}/disk`);
+  const rows = (name: string) =>
+    read.history(name).filter(({ modRevision }) => name !== key || modRevision !== 111);
+  expect(rows(key)).toHaveLength(read.history(key).length - 1);
+  const less: EtcdData = { ...read, history: rows, compactedRevision: read.revision };
+  const found = proveByWholeLog(`${box.dir}/disk`, less)!;
+  expect(found.mended).toEqual([`${key} (revision 111), by the log`]);
+  expect(found.data.get(key)?.modRevision).toBe(111);
+});
+
+test("a compaction beyond the newest revision that the log has not is damage: all later revisions would be others", async () => {
+  using box = sandbox();
+  smallPurged(box, 120);
+  const scheduled = Buffer.concat([
+    Buffer.from("scheduledCompactRev"),
+    Buffer.from([0, 0, 0, 0, 0, 0, 0, 100]),
+  ]);
+  eachPlace(box, scheduled, (db, at) => (db[at + scheduled.length - 1] = 254));
+  const refused = await failOf(() => memberDataIn("/disk"));
+  expect(refused?.message).toMatch(
+    /revisions up to 254 are compacted, but the newest one is \d+, and the log has no such compaction/,
+  );
+});
+
+test("the database is zeros, and etcd has purged its log: the night's snapshot and the log are exact", async () => {
+  using box = sandbox();
+  busy(box);
+  writeFileSync(`${box.dir}/night.db`, busyEtcd().old);
+  using night = new Bbolt(`${box.dir}/night.db`);
+  purgeLog(`${box.dir}/disk/member/wal`, night.stable(consistentIndex) - 200);
+  writeFileSync(`${box.dir}${DB}`, Buffer.alloc(busyEtcd().db.length));
+  const found = await expectAll(box, "/night.db");
+  expect(wayInWords(found, { snapshot: `${box.dir}/night.db` })).toStartWith(
+    `exact: the snapshot, of entry ${night.stable(consistentIndex)}, and the log has all keys up to entry `,
+  );
+});
+
+test("a letter in the key of a deletion is seen: else what was deleted would be back", async () => {
+  using box = sandbox();
+  smallPurged(box, 120);
   const db = readFileSync(`${box.dir}${DB}`);
   // a deletion's row has the key alone, and its value ends with it
   const deletion = Buffer.concat([
@@ -267,3 +349,14 @@ test.each(HIT)(
     expect(proof.mended).toHaveLength(1);
   },
 );
+
+test("numbers of a row that etcd does not give out are damage, where nothing else has the row", async () => {
+  using box = sandbox();
+  await restored(box);
+  const row = "/registry/configmaps/default/b\x10";
+  eachPlace(box, row, (db, at) => (db[at + row.length] = 0));
+  const refused = await failOf(() => memberDataIn("/disk"));
+  expect(refused?.message).toContain(
+    'revision 3 of "/registry/configmaps/default/b" has numbers that etcd does not give out: created at 0, version 1',
+  );
+});
