@@ -6,7 +6,7 @@
 import { assess } from "../shared/assess/assess.ts";
 import { assessmentAsJson } from "../shared/assess/assessment.ts";
 import { lookHere } from "../shared/assess/look-here.ts";
-import { kubeadmConfig, printAssessment, printShort } from "../shared/assess/printed.ts";
+import { kubeadmConfig, printAssessment, printShort, tellNode } from "../shared/assess/printed.ts";
 import { deepAsked } from "../shared/assess/survivors.ts";
 import { IN_ROWS, keepSaid, withWords } from "../shared/facts/said.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
@@ -32,20 +32,21 @@ async function main() {
     },
     LOOKS,
   );
+  if (!values.json) tellNode(assessment);
   if (values.json) answerText(JSON.stringify(assessmentAsJson(assessment), null, 2));
   else if (values.output === "short") printShort(assessment);
-  else printAssessment(assessment);
+  else printAssessment(assessment, values);
   if (assessment.damaged) process.exitCode = 2;
 }
 
 const USAGE = `Usage:
     ./bunw scripts/00-assess.ts [--deep [--no-disk | --device DEVICE | --image FILE]]
-                                [--output short|json] [--kubeadm-config] [--etcd-data DIR]
-                                [--control-plane NODE,…]
+                                [--all] [--output short|json] [--kubeadm-config]
+                                [--etcd-data DIR] [--control-plane NODE,…]
 
-Prints the damage of this node, the worst first, and the next commands. It says how bad the damage
-is, what still works meanwhile, and where the old keys may still be. Reads only. ./bunw
-scripts/plan.ts prints all commands for this cluster and this damage.
+Prints the verdict on this node and the next commands, then the damage, the worst first. It says how
+bad the damage is, what still works meanwhile, and where the old keys may still be. Reads only.
+./bunw scripts/plan.ts prints all commands for this cluster and this damage.
 
 Options:
     --deep           Search for each lost key in memory, in the Secret kubeadm-certs and in free
@@ -57,6 +58,8 @@ Options:
     --no-disk        Do not read the disk, which takes long.
     --device DEVICE, --image FILE
                      Read this instead of the device that holds /etc/kubernetes.
+    --all            Print also what is not damaged, the cluster as etcd's data has it, and the hash
+                     of each copy of the CA.
     --output WORD    short: only what is damaged, a line each, and what comes next. json: the same
                      for programs, with the version of its fields, and a summary.
     --json           The same as --output json.
@@ -77,6 +80,7 @@ const OPTIONS = {
   "no-disk": { type: "boolean" },
   device: { type: "string", file: "proved" },
   image: { type: "string", file: "proved" },
+  all: { type: "boolean" },
   output: { type: "string", oneOf: ["short", "json"] },
   json: { type: "boolean" },
   "kubeadm-config": { type: "boolean" },

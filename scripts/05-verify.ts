@@ -4,24 +4,32 @@
  * plane node it looks at the whole cluster, on a worker at its kubelet. Run it at any time.
  */
 import { dirname } from "node:path";
-import { command } from "../shared/again.ts";
-import {
-  type Check,
-  checksAsJson,
-  hintOf,
-  printChecks,
-  summaryOf,
-  tellSummary,
-} from "../shared/checks/check.ts";
+import { command, inLines } from "../shared/again.ts";
+import { type Check, checksAsJson, summaryOf } from "../shared/checks/check.ts";
 import { type Ending, goodUntil } from "../shared/checks/forecast.ts";
 import { SEVERITIES } from "../shared/checks/kinds.ts";
+import {
+  headlineOf,
+  printChecks,
+  summaryText,
+  tellSummary,
+} from "../shared/checks/print-checks.ts";
+import { hintOf, nextOf } from "../shared/checks/way.ts";
 import { keepSaid } from "../shared/facts/said.ts";
 import { Fail } from "../shared/fail.ts";
 import { stat } from "../shared/files/files.ts";
 import { parseOptions, writeTyped } from "../shared/files/operator-files.ts";
 import { backupMade } from "../shared/hand-over/backup-mark.ts";
 import { readNode } from "../shared/node/node.ts";
-import { answerLines, answerText, run, tell, VERSION } from "../shared/run.ts";
+import {
+  answer,
+  answerLines,
+  answerText,
+  answerToPaste,
+  run,
+  tell,
+  VERSION,
+} from "../shared/run.ts";
 import { untilGood, verifyHere } from "../shared/verify/verify-here.ts";
 import { type WrapUp, wrapUp, wrapUpLines } from "../shared/verify/wrap-up.ts";
 
@@ -49,18 +57,27 @@ function report(
   until: string | undefined,
 ) {
   if (values.json) answerText(JSON.stringify({ ...checksAsJson(checks), repair }, null, 2));
-  else
-    printChecks(checks, {
-      all: values.all,
-      advice: values.output === "short" ? "behind" : "below",
-    });
-  if (repair && !values.json) answerLines(["", ...wrapUpLines(repair)]);
+  else screen(checks, values, repair);
   const hint = hintOf(checks);
   if (until && !hint) tell("", until);
   tellSummary(checks);
   if (!hint) return;
   tell(`hint: ${hint}`);
   process.exitCode = 2;
+}
+
+/** The verdict and the next commands, then the table: who sees only the first lines can begin. */
+function screen(checks: readonly Check[], { all, output }: Values, repair: WrapUp | undefined) {
+  answer(
+    `verdict: ${[headlineOf(checks), summaryText(checks)].filter(Boolean).join(". ")}`,
+    undefined,
+    2,
+  );
+  const next = nextOf(checks);
+  if (next.length > 0) answerToPaste(["", "next", ...inLines(next).map((line) => `  ${line}`)]);
+  if (all || checks.some(({ result }) => result !== "ok")) answerLines([""]);
+  printChecks(checks, { all, advice: output === "short" ? "behind" : "below" });
+  if (repair) answerToPaste(["", ...wrapUpLines(repair)]);
 }
 
 interface Seen {
@@ -83,7 +100,7 @@ export function metricsText(
   { node, checks, endings, oldCa, backup }: Seen,
   now = new Date(),
 ): string {
-  const { ok } = summaryOf(checks);
+  const { ok, unknown } = summaryOf(checks);
   const bad = (["failed", "warning"] as const).flatMap((result) =>
     Object.keys(SEVERITIES).map((severity) => ({
       labels: { result, severity },
@@ -96,6 +113,7 @@ export function metricsText(
     metric("last_run_timestamp_seconds", "When it was looked last.", [{ value: seconds(now) }]),
     metric("checks", "How many checks ended so.", [
       { labels: { result: "ok", severity: "" }, value: ok },
+      { labels: { result: "unknown", severity: "" }, value: unknown },
       ...bad,
     ]),
     metric("bad_checks", "Checks that failed or warn, by their id.", badById(checks)),
@@ -193,8 +211,9 @@ const USAGE = `Usage:
                                 [--without NODE,…] [--metrics FILE.prom] [--etcd-data DIR]
 
 Checks certificates, servers, nodes and tokens. On a control plane node it checks the whole cluster,
-on a worker the worker's kubelet. Reads only. What is bad comes first, the worst on top: how bad it
-is, what still works and until when, and the command that repairs it. How bad:
+on a worker the worker's kubelet. Reads only. The verdict and the next commands come first, then a
+row for each cause, the worst on top. It says how bad it is, what still works and until when, and
+the command that repairs it. Checks that could not be made are counted below their cause. How bad:
     outage now   something does not work
     outage later it works until a date, or until something restarts
     minor        it works; a spare, a protection or a tool is missing
@@ -203,7 +222,7 @@ After a repair it ends with what has changed, what is left for people, and what 
 node. ./bunw scripts/report.ts makes a page of the repair, and a bundle for a colleague.
 
 Options:
-    --all            Print every check, not only warnings and failures.
+    --all            Print every check, also those that are good, and those that could not be made.
     --output WORD    short: one line for each. json: all checks, for programs, with a summary, the
                      version of these fields, and what a repair has changed and left.
     --json           The same as --output json.
@@ -215,7 +234,8 @@ Options:
                      each certificate expires, what is bad, the age of the backup. The name of the
                      file ends in .prom.
 
-On a terminal each line has a sign: √ good, ‼ warning, × failed. NO_COLOR=1 takes the colour away.
+On a terminal each line has a sign: √ good, ‼ warning, × failed. NO_COLOR=1 and TERM=dumb take the
+colour away; without UTF-8 (LC_ALL=C) the signs are + ! x.
 
 Exit codes: 0 nothing failed (there may be warnings), 1 could not look, 2 a check failed,
             3 refused: this is no node of a kubeadm cluster`;

@@ -4,7 +4,8 @@
  * would come back and what would not. Reads only; RUNBOOK-MORE, "Before it happens".
  */
 import { command } from "../shared/again.ts";
-import { printLines, type TableRow } from "../shared/checks/check.ts";
+import type { TableRow } from "../shared/checks/check.ts";
+import { printLines } from "../shared/checks/print-checks.ts";
 import type { ComparedFile, Fields } from "../shared/drill/compared.ts";
 import { type Drill, drill } from "../shared/drill/drill.ts";
 import { namerOf } from "../shared/facts/lost-files.ts";

@@ -9,7 +9,7 @@ import { assess } from "../shared/assess/assess.ts";
 import type { Assessment } from "../shared/assess/assessment.ts";
 import { type Looked, lookHere } from "../shared/assess/look-here.ts";
 import { deepAsked } from "../shared/assess/survivors.ts";
-import { hintOf } from "../shared/checks/check.ts";
+import { hintOf } from "../shared/checks/way.ts";
 import { keepSaid } from "../shared/facts/said.ts";
 import { attempt, attemptLater, Fail, Refused, UsageError } from "../shared/fail.ts";
 import { parseOptions, writeTyped } from "../shared/files/operator-files.ts";

@@ -4,7 +4,8 @@
  * a colleague. Neither has a secret. Checks like 05-verify; writes only the files that you name.
  */
 import { command } from "../shared/again.ts";
-import { hintOf, tellSummary } from "../shared/checks/check.ts";
+import { tellSummary } from "../shared/checks/print-checks.ts";
+import { hintOf } from "../shared/checks/way.ts";
 import { UsageError } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { readNode } from "../shared/node/node.ts";

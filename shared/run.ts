@@ -14,6 +14,7 @@ import { ProcessOutput } from "zx/core";
 import packageJson from "../package.json" with { type: "json" };
 import { Fail } from "./fail.ts";
 import { plain, plainLine, quoteUntrusted, wholeLine } from "./plain.ts";
+import { hasColour, inLocale, pasteLines, wrapped } from "./screen-width.ts";
 import { failOfSystem } from "./system-errors.ts";
 import {
   beginToTell,
@@ -159,7 +160,7 @@ function narrate(text: string) {
   titleOfLook = undefined;
   if (title) narrate(title);
   told({ what: "text", text: stripVTControlCharacters(text) });
-  if (process.stderr.isTTY) process.stderr.write(`${text}\n`);
+  if (process.stderr.isTTY) process.stderr.write(`${inLocale(text)}\n`);
   else console.error(text);
 }
 
@@ -182,13 +183,17 @@ const COLOURS: Record<Sign, number> = { "√": 32, "‼": 33, "×": 31 };
 
 /**
  * One line of an answer: a row of a report, a command to paste. A line break in it is another's, and is shown as one.
- * Programs read it, too, so it is never cut. A sign takes the place of the first blank.
+ * Programs read it, too, so it is never cut. A sign takes the place of the first blank. With `hang` it is prose: a
+ * terminal shows it broken between words, with so many blanks before each further line.
  */
-export function answer(text: string, sign?: Sign) {
+export function answer(text: string, sign?: Sign, hang?: number) {
   const line = wholeLine(text);
+  const shown = hang === undefined ? line : wrapped(line, hang).join("\n");
   print(
     line,
-    sign && process.stdout.isTTY ? `${coloured(sign, COLOURS[sign])}${line.replace(/^ /, "")}` : line,
+    sign && process.stdout.isTTY
+      ? `${coloured(inLocale(sign), COLOURS[sign])}${shown.replace(/^ /, "")}`
+      : shown,
   );
 }
 
@@ -196,6 +201,12 @@ export function answer(text: string, sign?: Sign) {
 export function answerLines(lines: readonly string[]) {
   const whole = lines.map(wholeLine).join("\n");
   print(whole, whole);
+}
+
+/** Lines to paste, with their comments; on a narrow terminal a comment goes below its command. */
+export function answerToPaste(lines: readonly string[]) {
+  const whole = lines.map(wholeLine);
+  print(whole.join("\n"), whole.flatMap((line) => pasteLines(line)).join("\n"));
 }
 
 /** Text whose line breaks are ours: JSON, a plan, the help. Whoever makes it has made one line of each of another's words. */
@@ -206,12 +217,11 @@ export function answerText(text: string) {
 
 function print(text: string, shown: string) {
   told({ what: "text", text });
-  console.log(shown);
+  console.log(process.stdout.isTTY ? inLocale(shown) : shown);
 }
 
-/** Has no colour if the environment has NO_COLOR (no-color.org). */
 function coloured(text: string, code: number): string {
-  return process.env.NO_COLOR ? text : `\x1b[${code}m${text}\x1b[0m`;
+  return hasColour() ? `\x1b[${code}m${text}\x1b[0m` : text;
 }
 
 const PAST: Record<string, string> = { copy: "copied", set: "set", stop: "stopped", write: "wrote" };

@@ -86,7 +86,8 @@ export async function assess(
       : await assessWorker(node, running, ca);
   const serversStopped =
     judged.role === "control plane" && !(running instanceof Fail) && !running.some(isServerContainer);
-  const damage = serversStopped ? judged.damage.map(withoutServers) : judged.damage;
+  const others = known?.cluster ? believedPeers(known.cluster, { node }).map(({ name }) => name) : [];
+  const damage = serversStopped ? judged.damage.map((one) => withoutServers(one, others)) : judged.damage;
   const whole = {
     ...{ ...judged, node: node.name, kubernetes: known?.cluster?.kubernetesVersion, ca, damage },
     ...{ damaged: damage.some(hasFailed), survivors: judged.survivors ?? [] },
@@ -130,7 +131,7 @@ function withFirst(
   const { damage, damaged, verdict } = assessed;
   const all = { ...assessed, damage: [...damage, ...rows], next: [...next, ...assessed.next] };
   if (!rows.some(hasFailed)) return all;
-  return { ...all, well: undefined, damaged: true, verdict: damaged ? verdict : why };
+  return { ...all, well: undefined, silent: undefined, damaged: true, verdict: damaged ? verdict : why };
 }
 
 /** A running kubelet may be older than the host's name: all is well until it restarts. */
@@ -209,7 +210,7 @@ async function assessControlPlane(look: Look): Promise<Judged> {
   };
   return {
     role: "control plane",
-    well: isWell ? await wellLine(cp, findings) : undefined,
+    ...(isWell ? await wellLine(cp, findings) : {}),
     cluster: known.cluster && describe(known.cluster, known.facts),
     damage: [...withWhatComes(damage, node, certificatesDir, known.home), ...network],
     ...(made.makesKeys && { survivors: survivors({ known, node, running, lost, besideKeys }) }),

@@ -1,4 +1,6 @@
 /** The shape of `00-assess --json`, and of its tables on the terminal. */
+
+import { withCauses } from "../checks/causes.ts";
 import {
   type Answer,
   type Check,
@@ -18,6 +20,7 @@ import { backupAnswer } from "../hand-over/backup-mark.ts";
 import type { Node } from "../node/node.ts";
 import type { Word } from "../node/words.ts";
 import { day } from "../pki/certificate.ts";
+import { listed } from "../plain.ts";
 import type { Refusal } from "./look-here.ts";
 
 export interface Assessment extends NodeVerdict {
@@ -31,6 +34,8 @@ export interface Assessment extends NodeVerdict {
    * answer.
    */
   well?: string | undefined;
+  /** "its API server does not answer": nothing is damaged, and yet it is away. */
+  silent?: string | undefined;
   ca: ClusterCa;
   damage: Check[];
   survivors: Survivor[];
@@ -98,21 +103,28 @@ function withDate(one: Check, until: string): Check {
   };
 }
 
-/** A missing file does harm at once if no server has it in memory. */
-export function withoutServers(one: Check): Check {
+/** A missing file does harm at once if no server has it in memory. `others`: the other control plane nodes. */
+export function withoutServers(one: Check, others: readonly string[]): Check {
   if (!hasFailed(one) || one.area !== "files" || KINDS[one.id].severity !== "soon") return one;
-  const works = one.until ? `${STOPPED}. ${FIRST_END} ${one.until}` : STOPPED;
+  const stopped =
+    others.length > 0 ? `${STOPPED}, and the API on ${listed(others)}, if it runs there` : STOPPED;
+  const works = one.until ? `${stopped}. ${FIRST_END} ${one.until}` : stopped;
   return { ...one, serversStopped: true, severity: "outage", works };
 }
 
 const FIRST_END = "The first certificate that is still here expires on";
-const STOPPED = "pods and Services as they are, and the API where another control plane node runs it";
+const STOPPED = "pods and Services as they are";
 
 export type AssessmentJson = ReturnType<typeof assessmentAsJson>;
 
 export function assessmentAsJson(assessment: Assessment) {
   const damage = assessment.damage.map(rowAsJson);
-  return { ...checksAsJson(assessment.damage), made: new Date().toISOString(), ...assessment, damage };
+  return {
+    ...checksAsJson(withCauses(assessment.damage)),
+    made: new Date().toISOString(),
+    ...assessment,
+    damage,
+  };
 }
 
 /**

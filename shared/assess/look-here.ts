@@ -60,13 +60,13 @@ export function seen(all: Container[] | Fail): Container[] {
 }
 
 /**
- * Says what was checked, and which servers answer. `findings`: all are right. Undefined if this node's API server or etcd
- * does not answer.
+ * Says what was checked, and which servers answer; or, if this node's API server or etcd does not, that. `findings`: all
+ * are right.
  */
 export async function wellLine(
   cp: ControlPlaneNode,
   findings: readonly Finding[],
-): Promise<string | undefined> {
+): Promise<{ well: string } | { silent: string }> {
   const { facts, node, cluster } = cp;
   const manifests = CONTROL_PLANE.map((name) => manifestPath({ node }, name));
   const { kubeconfig, clientPem } = node.kubelet;
@@ -82,13 +82,18 @@ export async function wellLine(
     ...etcd.map((to) => whoAnswers(to, etcdCa)),
   ]);
   const answering = answers.filter((answer) => answer === "ours").length;
-  if (answers[0] !== "ours" || answers[servers.length] !== "ours") return undefined;
+  const away = [
+    ...(answers[0] === "ours" ? [] : [`its API server ${ANSWERS[answers[0]!]}`]),
+    ...(answers[servers.length] === "ours" ? [] : [`its etcd ${ANSWERS[answers[servers.length]!]}`]),
+  ];
+  if (away.length > 0) return { silent: away.join(", and ") };
   const silent =
     servers.length > 1 && answers[1] !== "ours"
       ? `; from here ${clusterServer(facts)} ${ANSWERS[answers[1]!]}`
       : "";
   const expiry = soonest(findings);
-  return `${[...files].filter(exists).length} files${expiry && ` (${expiry})`}, ${answering} servers answer with certificates of this cluster's CA${silent}`;
+  const checked = `${[...files].filter(exists).length} files${expiry && ` (${expiry})`}`;
+  return { well: `${checked}, ${answering} servers answer with certificates of this cluster's CA${silent}` };
 }
 
 export interface Refusal {

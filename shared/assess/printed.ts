@@ -4,16 +4,10 @@
  */
 import { stringify } from "yaml";
 import { command } from "../again.ts";
-import {
-  type Check,
-  hasFailed,
-  printChecks,
-  printDifferences,
-  printLines,
-  printTable,
-  worstFirst,
-} from "../checks/check.ts";
+import { causesOf, withCauses } from "../checks/causes.ts";
+import { type Check, worstFirst } from "../checks/check.ts";
 import { SEVERITIES } from "../checks/kinds.ts";
+import { printChecks, printDifferences, printLines, printTable, shortName } from "../checks/print-checks.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { etcdDataOf } from "../etcd-location/etcd-place.ts";
 import { readConfiguration, storedConfiguration } from "../facts/cluster.ts";
@@ -24,62 +18,46 @@ import { attempt, Fail } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { type Node, readNode } from "../node/node.ts";
 import { configMapIn, readObject } from "../objects/stored.ts";
-import { answer, answerLines, VERSION } from "../run.ts";
+import { answer, answerLines, answerToPaste, tell, VERSION } from "../run.ts";
 import type { Assessment } from "./assessment.ts";
 
 export function printShort({ damage, verdict, next }: Assessment) {
-  printChecks(damage, { advice: "none" });
-  printNext({ verdict, next });
+  printVerdict({ verdict, next });
+  if (damage.some(({ result }) => result !== "ok")) answerLines([""]);
+  printChecks(withCauses(damage), { advice: "none" });
 }
 
-function printNext({ verdict, next }: Pick<Assessment, "verdict" | "next">) {
-  answerLines(["", `verdict: ${verdict}`]);
-  if (next.length > 0) answerLines(["", "next", ...next.map((line) => `  ${line}`)]);
+function printVerdict({ verdict, next }: Pick<Assessment, "verdict" | "next">) {
+  answer(`verdict: ${verdict}`, undefined, 2);
+  if (next.length > 0) answerToPaste(["", "next", ...next.map((line) => `  ${line}`)]);
 }
 
-export function printAssessment({
-  node,
-  role,
-  kubernetes,
-  well,
-  cluster,
-  ca,
-  damage,
-  survivors,
-  verdict,
-  next,
-  ...more
-}: Assessment) {
-  const { deep, lost = [], way, course, filesBack = [], damaged } = more;
-  answer(
-    `kube-pki-repair ${VERSION}   reads only   node ${node} (${ROLES[role]})${kubernetes ? `   Kubernetes ${kubernetes}` : ""}`,
-  );
-  if (lost.length > 0)
-    answer(
-      `${deep ? "no longer to be had" : "lost on this node"}: ${lost.join(", ")}${deep && !deep.diskSearched ? " (the disk was not searched)" : ""}`,
-    );
-  if (well) answer(`well: ${well}`);
-  answerLines(way ? [`your way: ${way}`, ""] : [""]);
-  if (well) notes(damage);
-  else damageTable(damage);
+/** The first line on the screen: whose node this is. */
+export function tellNode({ node, role, kubernetes }: Pick<Assessment, "node" | "role" | "kubernetes">) {
+  const release = kubernetes ? `   Kubernetes ${kubernetes}` : "";
+  tell(`kube-pki-repair ${VERSION}   00-assess   reads only   node ${node} (${ROLES[role]})${release}`, "");
+}
+
+/** The verdict and the next commands, then the reasons. `all`: also what is well, and the cluster. */
+export function printAssessment(assessment: Assessment, { all = false } = {}) {
+  const { damage, damaged, way, course, filesBack = [], well, silent } = assessment;
+  const verdict = silent ? `${assessment.verdict}, but ${silent}` : assessment.verdict;
+  printVerdict({ ...assessment, verdict });
+  if (filesBack.length > 0) answerToPaste(["", FILES_BACK, ...filesBack.map((line) => `  ${line}`)]);
+  if (damaged && (course || way)) answerToPaste(["", ALL_LINES]);
+  if (way) answer(`your way: ${way}`, undefined, 2);
+  if (well) answerLines([""]);
+  if (well) answer(`well: ${well}`, undefined, 2);
+  if (well && !all) notes(damage);
+  else damageTable(withCauses(damage), all);
   printDifferences(damage);
-  stillWorks(damage);
-  if (cluster) answerLines(["", `  cluster, read from etcd: ${cluster}`]);
-  printCas(ca);
-  if (deep) {
-    answerLines(["", "lost keys, and where each can still be found"]);
-    printTable(deep.keys.map((key) => [key.file, key.places[0]?.where ?? "nowhere", key.detail]));
-  } else if (survivors.length > 0) {
-    answerLines(["", "where the old keys may still be"]);
-    printTable(survivors.map((survivor) => [survivor.where, survivor.hope, survivor.detail]));
-  }
-  if (filesBack.length > 0) answerLines(["", FILES_BACK, ...filesBack.map((line) => `  ${line}`)]);
-  printNext({ verdict, next });
-  if (damaged && (course || way)) answerLines(["", ALL_LINES]);
+  placesOfKeys(assessment);
+  if (all) about(assessment);
+  else strangeCas(assessment.ca);
 }
 
 /** Outside of the list: another way to type the same. */
-const ALL_LINES = `all lines of the repair, for all nodes, ready to paste: ${command("plan")}`;
+const ALL_LINES = `all commands of the repair, for all nodes, ready to paste: ${command("plan")}`;
 const FILES_BACK = "files that cannot be rebuilt: bring them back before part 1, by any of these";
 
 const ROLES: Record<Assessment["role"], string> = {
@@ -88,59 +66,104 @@ const ROLES: Record<Assessment["role"], string> = {
   unknown: "worker, or a control plane node that lost everything",
 };
 
+function placesOfKeys({ deep, survivors, lost = [] }: Assessment) {
+  if (deep) {
+    const disk = deep.diskSearched ? "" : " (the disk was not searched)";
+    answerLines(["", "lost keys, and where each can still be found"]);
+    printTable(deep.keys.map((key) => [key.file, key.places[0]?.where ?? "nowhere", key.detail]));
+    if (lost.length > 0) answer(`  no longer to be had: ${lost.join(", ")}${disk}`, undefined, 4);
+  } else if (survivors.length > 0) {
+    answerLines([""]);
+    answer(`where the old keys may still be${lost.length > 0 ? `: ${lost.join(", ")}` : ""}`, undefined, 2);
+    printTable(survivors.map((survivor) => [survivor.where, survivor.hope, survivor.detail]));
+  }
+}
+
+function about({ cluster, ca }: Assessment) {
+  if (cluster) {
+    answerLines([""]);
+    answer(`  cluster, read from etcd: ${cluster}`, undefined, 4);
+  }
+  printCas(ca);
+}
+
+/** Copies of the cluster's own CA are no news. */
+function strangeCas(ca: Assessment["ca"]) {
+  const strange = ca.copies.filter(({ is }) => is === "another CA");
+  if (strange.length > 0) printCas({ ...ca, copies: strange });
+}
+
 function printCas({ hashes, from, copies }: Assessment["ca"]) {
-  answerLines([
-    "",
-    `  the cluster's CA${hashes.length > 0 ? `, by ${from}: ${hashes.join(", ")}` : `: ${NOBODY_NAMES_IT}`}`,
-  ]);
+  const named = hashes.length > 0 ? `, by ${from}: ${hashes.join(", ")}` : `: ${NOBODY_NAMES_IT}`;
+  answerLines([""]);
+  answer(`  the cluster's CA${named}`, undefined, 4);
   for (const { what, hash, is } of copies)
-    answer(`    ${what}: ${is === "the cluster's" || !hash ? is : `${is}, ${hash}`}`);
+    answer(`    ${what}: ${is === "the cluster's" || !hash ? is : `${is}, ${hash}`}`, undefined, 6);
 }
 
 const NOBODY_NAMES_IT = "nothing here names it; 00-assess on a control plane node with etcd's data does";
 
 function notes(damage: readonly Check[]) {
   for (const { what, detail } of damage.filter(({ result }) => result === "warning"))
-    answer(`  note   ${what}: ${detail}`);
+    answer(`  note   ${what}: ${detail}`, undefined, 9);
 }
+
+/** The worst first: a row for each cause, and below it how bad it is. */
+function damageTable(damage: readonly Check[], all: boolean) {
+  const shown = worstFirst(damage).filter(({ differs }) => differs === undefined);
+  const follow = shown.filter(({ cause }) => cause !== undefined);
+  const well = shown.filter(({ result }) => result === "ok");
+  const rows = causesOf(shown).flatMap(({ shown: same }) => rowsOf(same));
+  if (rows.length > 0 || all) answerLines([""]);
+  if (rows.length > 0 || all) printLines([...rows, ...(all ? [...follow, ...well] : [])], HEAD);
+  if (!all && follow.length > 0) answer(`  because of that: ${nameList(follow)}`, undefined, 4);
+  stillWorks(damage);
+  if (!all && well.length > 0) answer(`not damaged: ${well.length} more (--all shows them)`, undefined, 2);
+}
+
+const HEAD = [["what", "state", "detail"]];
 
 /** So many that say the same have their own lines. */
 const NAMED = 3;
 
-/** The worst first. */
-function damageTable(damage: readonly Check[]) {
-  const shown = worstFirst(damage).filter(({ differs }) => differs === undefined);
-  const kinds = Map.groupBy(shown, ({ id, result, state, detail }) =>
-    JSON.stringify([id, result, state, detail]),
+/** Keys and certificates that one date or one deletion has broken are one row; so are many that say the same. */
+function rowsOf(same: readonly Check[]): Check[] {
+  const [pki, others] = [same.filter(isPki), same.filter((one) => !isPki(one))];
+  const isOne = pki.length > NAMED;
+  const rest = Map.groupBy(isOne ? others : same, ({ id, detail }) => `${id} ${detail}`);
+  const kinds = [...rest.values()].flatMap((alike) =>
+    alike.length > NAMED ? [{ ...alike[0]!, what: andMore(alike) }] : alike,
   );
-  printLines(
-    [...kinds.values()].flatMap((same) =>
-      same.length > NAMED ? [{ ...same[0]!, what: andMore(same) }] : same,
-    ),
-    [["what", "state", "detail"]],
-  );
+  return [...(isOne ? [{ ...pki[0]!, ...together(pki) }] : []), ...kinds];
 }
+
+const isPki = ({ id }: Check) =>
+  /^(certificate|kubeconfig)|^service-account-key$|^kubelet-client-certificate$/.test(id);
+
+function together(same: readonly Check[]): Pick<Check, "what" | "detail"> {
+  const what =
+    same[0]!.state === "expired" ? "certificates and kubeconfigs" : "keys, certificates, kubeconfigs";
+  return { what, detail: nameList(same) };
+}
+
+const nameList = (checks: readonly Check[]) => checks.map(shortName).join(", ");
 
 function andMore([first, ...more]: readonly Check[]): string {
-  return more.length > 0 ? `${first!.what} and ${more.length} more` : first!.what;
+  return more.length > 0 ? `${shortName(first!)} and ${more.length} more` : shortName(first!);
 }
 
-/** One line for each kind, and one for all files that running processes have in memory. */
+/** One sentence for each kind, and one for all files that running processes have in memory. */
 function stillWorks(damage: readonly Check[]) {
-  const failed = worstFirst(damage.filter(hasFailed));
+  const failed = worstFirst(damage.filter(({ result, cause }) => result === "failed" && cause === undefined));
   const inMemory = failed.filter(({ severity, area }) => severity === "soon" && area === "files");
   const kinds = Map.groupBy(failed, (one) =>
     inMemory.length > 1 && inMemory.includes(one) ? "" : `${one.severity} ${one.works}`,
   );
-  if (kinds.size === 0) return;
-  answerLines(["", "how bad it is, and what still works meanwhile"]);
-  printTable(
-    [...kinds].map(([kind, all]) => [
-      SEVERITIES[all[0]!.severity!],
-      andMore(all),
-      kind === "" ? untilItRestarts(all) : all[0]!.works!,
-    ]),
-  );
+  if (kinds.size > 0) answerLines([""]);
+  for (const [kind, all] of kinds) {
+    const works = kind === "" ? untilItRestarts(all) : all[0]!.works!;
+    answer(`${SEVERITIES[all[0]!.severity!]}, by ${andMore(all)}. Still works: ${works}`, undefined, 2);
+  }
 }
 
 function untilItRestarts(all: readonly Check[]): string {

@@ -2,6 +2,7 @@
 import { command, inLines, type Todo } from "../again.ts";
 import { type Check, hasFailed } from "../checks/check.ts";
 import { type CheckId, checkIdOf } from "../checks/kinds.ts";
+import { shortName } from "../checks/print-checks.ts";
 import { DamagedData } from "../etcd-data/directory.ts";
 import { caIsNew, type StrangeCa } from "../facts/ca-copies.ts";
 import type { PartialFacts } from "../facts/control-plane-node.ts";
@@ -219,9 +220,27 @@ function signedAnew(seen: Seen): NodeVerdict | undefined {
   return {
     rung: 0,
     course: courseOf(seen),
-    verdict: `the CAs and the service-account key are here. They sign again what is missing${renewal(seen.damage)}`,
+    verdict: `${broken(seen.damage)} CAs and the service-account key are here: parts 1 and 2 make again what they have signed, and every token stays valid${renewal(seen.damage)}`,
     next: inLines(partsHere()),
   };
+}
+
+/** "10 certificates have expired. The" */
+function broken(damage: readonly Check[]): string {
+  const failed = damage.filter(hasFailed);
+  const all = (state: RegExp) => failed.filter((one) => state.test(one.state ?? ""));
+  const words = [
+    ...sentence(all(/^expired$/), "certificates have expired", "has expired"),
+    ...sentence(all(/^(key |certificate )?missing$/), "files are missing", "is missing"),
+  ];
+  return words.length > 0 ? `${words.join(", and ")}. The` : "the";
+}
+
+/** A row for several files begins with their number. */
+function sentence(rows: readonly Check[], several: string, one: string): string[] {
+  if (rows.length === 0) return [];
+  const count = rows.reduce((sum, { what }) => sum + (Number.parseInt(what, 10) || 1), 0);
+  return count === 1 ? [`${shortName(rows[0]!)} ${one}`] : [`${count} ${several}`];
 }
 
 function casToRenew(damage: readonly Check[]): Cert[] {

@@ -228,7 +228,7 @@ function eitherVerdict({ name, nameFrom }: Node): Verdict {
     role: "unknown",
     verdict:
       `this is a worker, or a control plane node that lost everything: nothing here shows which. Its name is "${name}" (from ${nameFrom}). ` +
-      `${command("00-assess")} on a control plane node names all of them, in its line "cluster"`,
+      `${command("00-assess --all")} on a control plane node names all of them, in its line "cluster"`,
     next: [`if ${name} is not among them: ${JOIN}`, `if ${name} is among them${NO_WORKER}`],
   };
 }

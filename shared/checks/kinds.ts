@@ -25,16 +25,16 @@ const IN_MEMORY = "a server has it in memory until it restarts";
  */
 // biome-ignore format: a table
 const CERTIFICATES: Record<CertName, Pick<Kind, "works"> & Partial<Kind>> = {
-  "ca": { works: "all that has a certificate, until that expires; no node joins, no kubelet gets its next one", mend: ASSESS },
-  "apiserver": { works: `${IN_MEMORY}; once it has expired, nobody reaches the API` },
-  "apiserver-kubelet-client": { works: `${IN_MEMORY}; once it has expired, kubectl logs, exec and port-forward fail, and nothing else` },
-  "front-proxy-ca": { works: `${IN_MEMORY}; without it only aggregated APIs fail (kubectl top, autoscalers)`, mend: ASSESS },
-  "front-proxy-client": { works: `${IN_MEMORY}; once it has expired, only aggregated APIs fail (kubectl top, autoscalers)` },
+  "ca": { works: "all that has a certificate, until that expires; no node joins, no kubelet gets its next one", mend: ASSESS, expired: "connections that are open; nobody trusts what this CA has signed" },
+  "apiserver": { works: `${IN_MEMORY}; once it has expired, nobody reaches the API`, expired: "connections that are open; nobody who checks certificates reaches this API server" },
+  "apiserver-kubelet-client": { works: `${IN_MEMORY}; once it has expired, kubectl logs, exec and port-forward fail, and nothing else`, expired: "all but kubectl logs, exec and port-forward" },
+  "front-proxy-ca": { works: `${IN_MEMORY}; without it only aggregated APIs fail (kubectl top, autoscalers)`, mend: ASSESS, expired: "all but aggregated APIs (kubectl top, autoscalers)" },
+  "front-proxy-client": { works: `${IN_MEMORY}; once it has expired, only aggregated APIs fail (kubectl top, autoscalers)`, expired: "all but aggregated APIs (kubectl top, autoscalers)" },
   "etcd-ca": { works: "connections to etcd that are open; new ones fail when etcd or an API server restarts", mend: ASSESS },
   "etcd-server": { works: "connections to etcd that are open; each new one fails", mend: PART_1 },
   "etcd-peer": { works: "connections between etcd's members that are open; each new one fails", mend: PART_1 },
   "etcd-healthcheck-client": { severity: "weakens", works: "all: only kubeadm and people ask etcd with it", mend: PART_1 },
-  "apiserver-etcd-client": { works: "the API server's open connections to etcd; without a new one the API is gone" },
+  "apiserver-etcd-client": { works: "the API server's open connections to etcd; without a new one the API is gone", expired: "the API server's open connections to etcd; each new one fails" },
 };
 
 const CERTIFICATE_KINDS = Object.fromEntries(
@@ -103,7 +103,8 @@ const NODE_KINDS = {
     works: "its containers, and the kubelet until it restarts: then it asks for another Node, and is refused" },
   "kubelet-ca": { area: "kubelet", what: "…", severity: "soon", works: "the kubelet, until it restarts", mend: ASSESS },
   "kubelet-client-certificate": { area: "kubelet", what: "…", severity: "soon", mend: ASSESS,
-    works: "its containers; once it has expired, the node becomes NotReady within a minute, and its pods are replaced after five" },
+    works: "its containers; once it has expired, the node becomes NotReady within a minute, and its pods are replaced after five",
+    expired: "its containers; the API refuses this kubelet, so the node is NotReady, and its pods are replaced after five minutes" },
   "kubelet-serving-certificate": { area: "kubelet", what: "…", severity: "weakens", mend: command("03-workers close"),
     works: "pods; kubectl logs and exec fail on this node, and kubectl top" },
   "kubelet-conf": { area: "kubelet", what: "…", severity: "soon", mend: ASSESS, works: "its containers; without it the kubelet does not reach the API after its next start" },
@@ -115,7 +116,7 @@ const NODE_KINDS = {
     mend: "crictl ps" },
   "stopped-process": { area: "node", what: "processes of pods", severity: "outage", mend: "kill -CONT PID",
     works: "all but what they do; a probe may not see it" },
-  "etcd-data": { area: "etcd", what: "data on this control plane node", severity: "outage", mend: 'see RUNBOOK-MORE "If a member has no data"',
+  "etcd-data": { area: "etcd", what: "data on this control plane node", severity: "outage", mend: ASSESS,
     works: "containers as they are, and etcd where most members run" },
   "etcd-damage": { area: "etcd", what: "data on this control plane node", severity: "outage", mend: `see RUNBOOK-MORE "If etcd's data is damaged"`,
     works: "containers as they are, and etcd where most members run; one that runs on this data may not start again" },
@@ -144,7 +145,8 @@ const CLUSTER_KINDS = {
   "etcd-members": { area: "etcd", what: "members", severity: "weakens", mend: ASSESS,
     works: "all, as long as more than half of the members answer" },
   "admin-conf": { area: "API", what: "admin.conf", severity: "weakens", works: "all; only its users are locked out", mend: PART_2 },
-  "api-ready": { area: "API", what: "…", severity: "outage", works: AS_THEY_ARE, mend: ASSESS },
+  "api-ready": { area: "API", what: "…", severity: "outage", works: AS_THEY_ARE,
+    mend: "crictl ps -a --name kube-apiserver, then crictl logs ID: it says why the API server does not answer" },
   "api-certificate": { area: "API", what: "serves the certificate that is on disk", severity: "soon", mend: PART_2,
     works: "clients that trust the CA of the one that it shows, until that expires" },
   "api-token": { area: "API", what: "a new token is signed and accepted", severity: "outage", mend: PART_2,
@@ -205,6 +207,14 @@ export const KINDS = {
 
 export type CheckId = keyof typeof KINDS;
 
+/** The same for checks that ask somebody, where nobody answers: nothing is known of the file. */
+export const KINDS_AWAY: Partial<Record<CheckId, Pick<Kind, "works" | "mend">>> = {
+  "kubelet-conf": {
+    works: "its containers; nothing changes on this node while the API does not answer",
+    mend: `on a control plane node: ${command("05-verify")}`,
+  },
+};
+
 /** The check id of a finding, by the name of its certificate, key or kubeconfig. */
 export function checkIdOf(name: string): CheckId {
   const ids = [
@@ -241,6 +251,8 @@ export interface Kind {
   warning?: Severity;
   /** The things that still work if it fails, and until when. */
   works: string;
+  /** The same after the date of its certificate has passed; unset: as `works`. */
+  expired?: string;
   /** The command that mends it, or the place in RUNBOOK.md that says how. "…" as in `what`. */
   mend: string;
 }

@@ -120,7 +120,7 @@ const NOTHING_LEFT =
   "Nothing that the scripts know of. Hand out new kubeconfigs if the CA is new, and make a backup.";
 
 function checksCard({ checks }: RepairReport): string {
-  const MARKS = { ok: "✓", warning: "‼", failed: "✗" } as const;
+  const MARKS = { ok: "✓", warning: "‼", failed: "✗", unknown: "‼" } as const;
   const row = (check: ShownCheck) => ({
     mark: MARKS[check.result],
     name: `${check.area}: ${check.what}`,

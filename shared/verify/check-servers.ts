@@ -192,7 +192,13 @@ async function endpointAnswer(
 async function servedCertificate({ facts }: ControlPlaneNode): Promise<Answer> {
   const [row, pki] = [certRow("apiserver"), facts.certificatesDir];
   const paths = [certPath(row, pki), keyPath(row, pki), certPath("ca", pki)];
-  const [cert, key, ca] = paths.map((path) => readText(path)!);
+  const [cert, key, ca] = paths.map((path) => readText(path));
+  const lost = paths.filter((path) => readText(path) === undefined);
+  if (lost.length > 0)
+    return {
+      failed: `not compared: there is no ${lost.join(", ")}`,
+      needed: ["certificate-apiserver", "certificate-ca"],
+    };
   const served = await servedPem(facts.advertiseAddress, facts.bindPort);
   if (shareCertificate(served, facts.shown ?? ""))
     return `of --tls-cert-file, until ${day(certInfo(served).notAfter)}`;

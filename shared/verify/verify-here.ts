@@ -4,11 +4,13 @@
  * records it.
  */
 
+import { command } from "../again.ts";
 import { ADMIN_CONF, adminClient } from "../api/admin-api.ts";
 import { KubeApi } from "../api/kube-api.ts";
+import { withCauses } from "../checks/causes.ts";
 import { type Answer, type Check, type CheckRow, Checks, check, hasFailed } from "../checks/check.ts";
 import { endingsHere, endingsShown, forecast, openFiles } from "../checks/forecast.ts";
-import { ASSESS, checkIdOf } from "../checks/kinds.ts";
+import { ASSESS, type CheckId, checkIdOf } from "../checks/kinds.ts";
 import { sharedKeyRows } from "../checks/usual-folder-row.ts";
 import { inManifest } from "../etcd-location/etcd-candidates.ts";
 import { holdsData, isKnown } from "../etcd-location/etcd-folders.ts";
@@ -73,8 +75,9 @@ export async function verifyHere(
   { etcdData, without = [], mustEnd = false, well = new Map() }: HowToVerify,
 ) {
   const checks = new Checks();
-  await step("5.1 Check this node's kubelet", () => checks.add(kubeletChecks(node)), LOOKS);
   const place = await etcdDataOf(etcdData, { node });
+  const mend = isKnown(place) ? command("01-etcd") : ASSESS;
+  await step("5.1 Check this node's kubelet", () => checks.add(kubeletChecks(node, mend)), LOOKS);
   const known = isKnown(place) ? await askControlPlaneNode(place, node) : undefined;
   const { cp, obstacle } = known ?? {};
   // if etcd is not kubeadm's, neither are its certificates, and that is no damage
@@ -99,7 +102,7 @@ export async function verifyHere(
   const shown = cp ? await endingsShown(cp) : [];
   const endings = [...endingsHere(node, known?.certificatesDir, known?.home), ...shown];
   await checks.add(forecast(endings));
-  return { checks: checks.all as readonly Check[], endings, known, oldCa };
+  return { checks: withCauses(checks.all) as readonly Check[], endings, known, oldCa };
 }
 
 interface Noted {
@@ -129,7 +132,8 @@ async function verifyControlPlane(checks: Checks, cp: ControlPlaneNode, noted: N
     if (!(admin instanceof Fail)) return await checks.add(serverChecks(cp, admin, names));
     // a limit of this kit is no damage of the cluster
     const words = `${admin.message}; ${admin.hint}`;
-    const answer = admin instanceof Refused ? { warning: words } : { failed: words };
+    const needed: CheckId[] = ["kubeconfig-admin"];
+    const answer = admin instanceof Refused ? { warning: words } : { failed: words, needed };
     await checks.add([check("admin-conf", () => answer), withoutAdmin(cp)]);
   };
   const whole = async () => {
@@ -202,11 +206,12 @@ export async function untilGood<T extends Pick<VerifiedHere, "checks"> & Partial
   return now;
 }
 
-function* kubeletChecks(node: Node): Generator<CheckRow> {
+/** `mend`: the command that gives this kubelet new files. */
+function* kubeletChecks(node: Node, mend: string): Generator<CheckRow> {
   const { clientPem, clientCaFile, kubeconfig, bootstrapKubeconfig } = node.kubelet;
-  yield check("kubelet-client-certificate", () => clientCertificate(node), clientPem);
+  yield check("kubelet-client-certificate", () => clientCertificate(node, mend), clientPem);
   yield check("stopped-process", async () => stopped(await containersIfAny(node)));
-  yield check("kubelet-conf", () => kubeletConf(node), kubeconfig);
+  yield check("kubelet-conf", () => kubeletConf(node, mend), kubeconfig);
   yield check(
     "bootstrap-kubelet-conf",
     () =>
@@ -240,7 +245,7 @@ function stopped(all: readonly Container[]): Answer {
     : { warning: `${says}. ${mend}` };
 }
 
-async function clientCertificate(node: Node): Promise<Answer> {
+async function clientCertificate(node: Node, mend: string): Promise<Answer> {
   const { name, kubelet } = node;
   const { clientCaFile } = kubelet;
   const ca = readText(clientCaFile) ?? "";
@@ -248,19 +253,19 @@ async function clientCertificate(node: Node): Promise<Answer> {
   if (signsInBy) return `none: it signs in by ${signsInBy}`;
   const cas = [ca, casOfApiServer(node, "clients")].join("\n");
   const state = await stateOfClient(node, cas, name);
-  if (state) return { state, failed: `it has to be of system:node:${name}, signed by ${clientCaFile}` };
+  if (state) return { state, failed: `it has to be of system:node:${name}, signed by ${clientCaFile}`, mend };
   const { cn, notAfter } = certInfo(clientText(kubelet));
   return `${cn}, until ${day(notAfter)}`;
 }
 
-async function kubeletConf({ name, systemd, kubelet }: Node): Promise<Answer> {
+async function kubeletConf({ name, systemd, kubelet }: Node, mend: string): Promise<Answer> {
   const { kubeconfig, clientCaFile } = kubelet;
   const conf = readKubeconfig(kubeconfig);
-  if (!conf) return { state: "missing", failed: "" };
+  if (!conf) return { state: "missing", failed: "", mend };
   const ended = await endedConf(systemd);
   if (ended?.isExpired) return { failed: ended.fail.message, mend: ended.fail.hint };
   if (trustedKeys(conf.caPem).isDisjointFrom(trustedKeys(readText(clientCaFile))))
-    return { failed: `trusts another CA than ${clientCaFile}` };
+    return { failed: `trusts another CA than ${clientCaFile}`, needed: ["certificate-ca"], mend };
   // as the kubelet itself: beside its certificate, what else the file's user signs in by does not count
   const own = clientText(kubelet);
   if (!own && conf.signsInBy && !conf.token)
@@ -285,10 +290,12 @@ function* fileChecks(cp: ControlPlaneNode): Generator<CheckRow> {
       if (name === "kubelet") return "see the kubelet's checks";
       return state === "ok" ? (differs ?? detail) : { state, failed: detail };
     });
+  const idOf = (path: string) =>
+    findings.filter(({ paths }) => paths.includes(path)).map((one) => checkIdOf(one.name))[0];
   for (const name of facts.externalEtcd ? SERVERS : CONTROL_PLANE)
-    yield check("manifest", () => manifest(manifestPath(cp, name)), name);
+    yield check("manifest", () => manifest(manifestPath(cp, name), idOf), name);
   for (const { name, namespace } of otherStaticPods(cp))
-    yield check("manifest", () => manifest(manifestPath(cp, name, namespace)), name);
+    yield check("manifest", () => manifest(manifestPath(cp, name, namespace), idOf), name);
   yield* openFiles(cp);
   for (const rescue of rescuedFiles()) {
     const inUse = cp.dataFrom === rescuedEtcd(rescue) ? "; the scripts still use this folder" : "";
@@ -301,16 +308,19 @@ function* fileChecks(cp: ControlPlaneNode): Generator<CheckRow> {
   if (!facts.externalCa) yield check("backup", () => backupAnswer(facts.certificatesDir, others));
 }
 
-function manifest(path: string): Answer {
+/** `idOf`: the check of a file; undefined: it has none. */
+function manifest(path: string, idOf: (path: string) => CheckId | undefined): Answer {
   const pod = readManifest(path);
   if (!pod) return { state: "missing", failed: "" };
   // a volume without a type is mounted empty if its path is missing
   const missing = hostFiles(pod).filter(
     ({ type, path }) => type !== "" && !type.endsWith("OrCreate") && !exists(path),
   );
-  return missing.length === 0
-    ? "there, with all files it names"
-    : { failed: `needs ${missing.map((file) => `"${file.path}" (${file.namedBy})`).join(", ")}` };
+  if (missing.length === 0) return "there, with all files it names";
+  const ids = missing.map((file) => idOf(file.path));
+  // a file that no other check has seen is this row's own finding
+  const needed = ids.includes(undefined) ? [] : (ids as CheckId[]);
+  return { failed: `needs ${missing.map((file) => `"${file.path}" (${file.namedBy})`).join(", ")}`, needed };
 }
 
 /**

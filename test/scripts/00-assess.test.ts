@@ -139,7 +139,7 @@ test.each([
     using node = await pretendNode({ kind: "worker" });
     mkdirSync(`${node.root}/var/lib/kubelet/pods/${UUID}/containers/etcd`, { recursive: true });
     podRecord(node.root, namespace, pod, UUID);
-    expect((await node.run("00-assess")).stdout).toContain("node w1 (worker)");
+    expect((await node.run("00-assess")).stderr).toContain("node w1 (worker)");
   },
 );
 
@@ -206,12 +206,7 @@ test("00-assess --json gives the same as JSON, and nothing else on stdout", asyn
 });
 
 test.each([
-  [
-    "no server runs",
-    ["kube-proxy"],
-    "outage",
-    "pods and Services as they are, and the API where another control plane node runs it. The first",
-  ],
+  ["no server runs", ["kube-proxy"], "outage", "pods and Services as they are. The first"],
   [
     "servers still have it in memory",
     ["kube-apiserver", "etcd"],
@@ -244,7 +239,8 @@ test("00-assess --output short prints what is damaged, the worst first, and what
   for (const file of ["admin.conf", "pki/apiserver.crt"]) rmSync(`${node.root}/etc/kubernetes/${file}`);
   const { stdout, exitCode } = await node.run("00-assess --output short");
   expect(exitCode).toBe(2);
-  expect(stdout.split("\n").slice(0, 3)).toEqual([
+  expect(stdout).toStartWith("verdict: 2 files are missing. The CAs ");
+  expect(stdout.split("\n").slice(-3)).toEqual([
     "  failed   files: pki/apiserver.crt, pki/apiserver.key: !CERTIFICATE MISSING!: the key is there without its certificate",
     "  failed   files: admin.conf: !MISSING!",
     "",
@@ -274,7 +270,7 @@ async function externalCa() {
 
 test("00-assess does not miss the key of an external CA", async () => {
   using node = await externalCa();
-  const { exitCode, stdout } = await node.run("00-assess");
+  const { exitCode, stdout } = await node.run("00-assess --all");
   expect([exitCode, stdout]).toEqual([
     0,
     expect.stringMatching(
@@ -287,10 +283,7 @@ test("where an external CA has to sign something, 00-assess, 01-etcd and 02-cont
   using node = await externalCa();
   rmSync(`${node.root}/etc/kubernetes/pki/apiserver.crt`);
   const { exitCode, stdout } = await node.run("00-assess");
-  expect([exitCode, stdout]).toEqual([
-    2,
-    expect.stringContaining("\nverdict: the cluster's CA is external: "),
-  ]);
+  expect([exitCode, stdout]).toEqual([2, expect.stringMatching(/^verdict: the cluster's CA is external: /)]);
   const before = node.fingerprint();
   for (const line of ["01-etcd --new-cas", "02-control-plane"]) {
     const { exitCode, stderr } = await node.run(line);

@@ -114,11 +114,12 @@ async function onTerminal(env: Record<string, string>) {
 }
 
 test("on a terminal each line has its sign and colour, with NO_COLOR only the sign", async () => {
-  const coloured = await onTerminal({});
+  const LC_ALL = "C.UTF-8";
+  const coloured = await onTerminal({ LC_ALL });
   expect(coloured).toStartWith("kube-pki-repair ");
   expect(coloured).toContain("\n[31m×[0m failed   kubelet: /etc/kubernetes/kubelet.conf: ");
   expect(coloured).toContain("\n[32m√[0m ok       kubelet: /etc/kubernetes/bootstrap-kubelet.conf: ");
-  const plain = await onTerminal({ NO_COLOR: "1" });
+  const plain = await onTerminal({ LC_ALL, NO_COLOR: "1" });
   expect(plain).toContain("\n× failed   kubelet: /etc/kubernetes/kubelet.conf: ");
   expect(plain).not.toContain("[0m");
 });

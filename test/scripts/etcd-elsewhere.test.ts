@@ -64,7 +64,7 @@ async function nodeWith({
 test("what the stopped container had mounted is found, read, copied with its log, and stands in the manifest again", async () => {
   using node = await nodeWith({ wal: "/fast/wal", commands: RUNTIME });
   const place = "etcd's data: /srv/etcd, its log: /fast/wal";
-  const { stdout, stderr, exitCode } = await node.run("00-assess");
+  const { stdout, stderr, exitCode } = await node.run("00-assess --all");
   expect(stderr).toContain(`  ${place} (the container etcd-m1 (eeeeeeeeeeeee))\n`);
   expect({ exitCode, stdout }).toMatchObject({
     exitCode: 2,

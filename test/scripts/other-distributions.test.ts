@@ -40,5 +40,5 @@ test.each([
 
 test("what k3s has left on a node that kubeadm has set up since does not count", async () => {
   using node = await nodeWith("/var/lib/rancher/k3s", "worker");
-  expect((await node.run("00-assess")).stdout).toContain("node w1 (worker)");
+  expect((await node.run("00-assess")).stderr).toContain("node w1 (worker)");
 });

@@ -174,7 +174,7 @@ test("at the end of the road nothing is left to warn of: the backup is known, an
   for (const path of ["pass", "keys.age", basename(RESCUE)])
     rmSync(`${node.root}/root/${path}`, { recursive: true });
   const { exitCode, stdout, stderr } = await end(node);
-  expect({ exitCode, stdout }).toEqual({ exitCode: 0, stdout: "" });
+  expect({ exitCode, stdout }).toEqual({ exitCode: 0, stdout: "verdict: 49 checks, all good\n" });
   expect(stderr).toMatch(/\n\d+ checks, all good\n$/);
 });
 

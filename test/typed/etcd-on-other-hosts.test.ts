@@ -40,7 +40,7 @@ async function refused(node: Awaited<ReturnType<typeof wiped>>, line: string) {
 test("where etcd runs is typed once; 00-assess then knows the cluster, and part 1 begins", async () => {
   using node = await wiped();
   using _etcd = serveUnit(ETCD_PKI, stateOf(node.stored), ETCD_HOST);
-  const { stdout, stderr } = await node.run(`00-assess ${FROM}`);
+  const { stdout, stderr } = await node.run(`00-assess --all ${FROM}`);
   expect(stderr).toContain("etcd's data: https://");
   expect(stdout).toMatch(/https:\/\/\S+:2379 +ok +1 member/);
   expect(stdout).toMatch(/\n {2}\.\/bunw scripts\/01-etcd\.ts/);
@@ -161,7 +161,8 @@ test("certificates that have expired are damage: 00-assess, part 5 and the plan 
     stdout: expect.stringMatching(/\n {2}etcd +!UNREACHABLE! /),
   });
   const [, next = ""] = stdout.split("\nnext\n");
-  const lines = next
+  const [list = ""] = next.split("\n\n");
+  const lines = list
     .trimEnd()
     .split("\n")
     .map((line) => line.trim().split(/ {3}# /));

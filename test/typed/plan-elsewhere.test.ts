@@ -75,7 +75,7 @@ test.each(HERE)("the plan is made here: $what", async ({ host, words, line, chan
 test("00-assess --deep sends to the node whose controller-manager led last, once the loss is stopped, and puts nothing back before", async () => {
   await lookAt({ etcd: ledBy("m2"), members: MEMBERS }, async () => {
     const { stdout } = await typeHere("00-assess --deep --no-disk");
-    const next = stdout.slice(stdout.indexOf("\nnext\n"));
+    const next = stdout.split("\n\n").find((block) => block.startsWith("next\n"))!;
     expect(next.match(/^ {2}.*$/gm)).toEqual([
       "  systemctl stop kubelet",
       expect.stringMatching(
@@ -91,7 +91,7 @@ test("00-assess --deep sends to the node whose controller-manager led last, once
 test("00-assess --deep sends to no plan of the last leader where ca.key is found here: its process has no other key that is lost", async () => {
   await lookAt({ etcd: ledBy("m2"), members: MEMBERS, change: memory }, async () => {
     const { stdout } = await typeHere("00-assess --deep --no-disk");
-    const next = stdout.slice(stdout.indexOf("\nnext\n"));
+    const next = stdout.split("\n\n").find((block) => block.startsWith("next\n"))!;
     expect(next).toContain("./bunw scripts/00-salvage.ts memory");
     expect(next).not.toMatch(/on m2: |--lost-on/);
   });

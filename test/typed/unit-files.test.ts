@@ -112,7 +112,7 @@ test("00-assess names what has expired and part 1, and so does the plan", async 
   expect({ exitCode, stdout }).toMatchObject({
     exitCode: 2,
     stdout: expect.stringMatching(
-      /member-m1\.pem +!EXPIRED! [\s\S]*\nnext\n {2}\.\/bunw scripts\/01-etcd\.ts\n/,
+      /\nnext\n {2}\.\/bunw scripts\/01-etcd\.ts\n[\s\S]*member-m1\.pem +!EXPIRED! /,
     ),
   });
   const plan = await node.run("plan");

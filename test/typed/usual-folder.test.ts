@@ -50,9 +50,9 @@ test("a stranger's CA in kubeadm's usual folder: each screen says so, part 1 mov
     });
   }
   const assess = await node.run("00-assess");
-  expect(assess.stdout).toMatch(/minor +\/etc\/kubernetes\/pki/);
+  expect(assess.stdout).toMatch(/minor, by \/etc\/kubernetes\/pki\. /);
   expect(assess.stdout).toMatch(
-    /\nverdict: the files of this node are well, but kubeadm's usual folder [\s\S]*\n {2}\.\/bunw scripts\/01-etcd\.ts\n(?!.*02-)/,
+    /^verdict: the files of this node are well, but kubeadm's usual folder [\s\S]*\n {2}\.\/bunw scripts\/01-etcd\.ts\n(?!.*02-)/,
   );
   const plan = await node.run("plan");
   expect(plan.stdout).toMatch(

@@ -41,7 +41,7 @@ interface Row {
 }
 
 const PKI = "/etc/kubernetes/pki";
-const HERE = /^the CAs and the service-account key are here/;
+const HERE = /\bCAs and the service-account key are here/i;
 const ISSUE = ["01-etcd", "02-control-plane", "05-verify"];
 const INTERNAL = ["01-etcd --new-internal-cas", "02-control-plane", "05-verify"];
 const HELD = HOLD.map(({ command }) => command);

@@ -76,20 +76,20 @@ test("flags that come back without a name leave the host's, and that is another 
 
 test("containers that run on until the kubelet starts are no outage now; they are if it has started without its flags", async () => {
   expect(await printed({ commands: STOPPED, change: keptFlags })).toContain(
-    "\noutage later the kubelet's start this node's containers run on; all of them stop if its kubelet starts without its file\n",
+    "\noutage later, by the kubelet's start. Still works: this node's containers run on; all of them stop if its kubelet starts without its file\n",
   );
   const change = ({ root }: PretendNode) => {
     write(`${root}/proc/4711/environ`, "LANG=C\0");
     write(`${root}/proc/4711/cmdline`, "/usr/local/bin/kubelet\0");
   };
   expect(await printed({ commands: [RUNS], containers: [], change })).toContain(
-    "\noutage now the kubelet's start nothing on this node\n",
+    "\noutage now, by the kubelet's start. Still works: nothing on this node\n",
   );
 });
 
 test("what is missing does not expire", async () => {
   const text = await printed({ commands: STOPPED, change: keptFlags });
-  expect(text).toContain("\noutage later /etc/kubernetes/pki/ca.crt the kubelet, until it restarts\n");
+  expect(text).toContain("\noutage later, by ca.crt. Still works: the kubelet, until it restarts\n");
   expect(text).not.toContain("expires soon");
 });
 

@@ -9,14 +9,13 @@ import {
   Checks,
   checksAsJson,
   found,
-  hintOf,
-  printChecks,
-  printLines,
   stateWord,
   summaryOf,
   verdictOf,
   worstFirst,
 } from "../../../shared/checks/check.ts";
+import { printChecks, printLines } from "../../../shared/checks/print-checks.ts";
+import { hintOf } from "../../../shared/checks/way.ts";
 
 async function resultOf(look: CheckRow["look"]): Promise<Check[]> {
   const checks = new Checks();
@@ -45,7 +44,7 @@ test.each<[string, CheckRow["look"], Partial<Check>]>([
   [
     "an error",
     () => Promise.reject(new Error("No answer from m1")),
-    { result: "failed", detail: "No answer from m1", ...bad },
+    { result: "failed", detail: "No answer from m1", thrown: true, ...bad },
   ],
 ])("a row that gives: %s", async (_, look, check) => {
   expect(await resultOf(look)).toEqual([
@@ -98,7 +97,7 @@ test("the worst stands first, what failed before warnings, those of a kind toget
     ...["older than the current CA or key", "backup", "clock", "a new token is signed and accepted"],
   ]);
   expect(summaryOf(checks)).toEqual({
-    ...{ checks: 8, ok: 2, warnings: 2, failed: 4 },
+    ...{ checks: 8, ok: 2, warnings: 2, failed: 4, unknown: 0 },
     severities: { outage: 3, soon: 2, weakens: 1, note: 0 },
   });
 });
@@ -129,9 +128,11 @@ test("the last line leads to a part of the repair where one mends it, else to wh
   expect(hintOf([returned])).toBe("type what repairs each, then run the same line again");
   const sides = found({ id: "tokens-both-ways", of: "m2" }, { failed: "its sa.key is another" });
   expect(hintOf([sides])).toBe("type what repairs each, then run the same line again");
-  expect(hintOf([returned, lost])).toBe(
-    "./bunw scripts/00-assess.ts on that node says which part repairs it",
-  );
+  expect(hintOf([returned, lost])).toBe("./bunw scripts/02-control-plane.ts");
+  const etcd = found({ id: "certificate-etcd-server" }, { state: "expired", failed: "" });
+  expect(hintOf([lost, etcd])).toBe("./bunw scripts/01-etcd.ts, then ./bunw scripts/02-control-plane.ts");
+  const ca = found({ id: "certificate-ca" }, { state: "missing", failed: "" });
+  expect(hintOf([lost, etcd, ca])).toBe("./bunw scripts/00-assess.ts");
 });
 
 /** The lines of an answer, without the colours. */
@@ -181,13 +182,14 @@ test("what fails alike has its advice once, below the last of them; what is well
 
 test("on a terminal each line of a table begins with the sign of its result, and its head with none", () => {
   const { isTTY } = process.stdout;
-  process.stdout.isTTY = true;
+  const { columns } = process.stdout;
+  Object.assign(process.stdout, { isTTY: true, columns: 120 });
   try {
     const [head, ...lines] = heard(() => printLines(DOWN.slice(1, 4), [["what", "state", "detail"]]));
     expect(head).toMatch(/^ {2}what +state +detail$/);
     expect(lines.map((line) => line[0])).toEqual(["×", "‼", "√"]);
   } finally {
-    process.stdout.isTTY = isTTY;
+    Object.assign(process.stdout, { isTTY, columns });
   }
 });
 

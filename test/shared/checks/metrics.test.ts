@@ -27,6 +27,7 @@ test("certificates, checks by result and by id, the backup's age, and when it wa
   expect(lines.filter((line) => !line.startsWith("#") && !line.includes("_info{"))).toEqual([
     "kube_pki_repair_last_run_timestamp_seconds 1795694400",
     'kube_pki_repair_checks{result="ok",severity=""} 1',
+    'kube_pki_repair_checks{result="unknown",severity=""} 0',
     'kube_pki_repair_checks{result="failed",severity="outage"} 2',
     ...["soon", "weakens", "note"].map(
       (severity) => `kube_pki_repair_checks{result="failed",severity="${severity}"} 0`,
