@@ -180,7 +180,7 @@ export async function assessWorker(node: Node, running: Container[] | Fail, ca: 
   const network = await cniRows(node);
   // a control plane node that lost everything has no kubelet.conf either
   const verdict = exists(kubeconfig)
-    ? workerVerdict(damage.some(hasFailed), network.length > 0, held.some(hasFailed), hasJoined(node, ca))
+    ? workerVerdict(damage, network.length > 0, held.some(hasFailed), hasJoined(node, ca))
     : eitherVerdict(node);
   return {
     cluster: undefined,
@@ -191,18 +191,32 @@ export async function assessWorker(node: Node, running: Container[] | Fail, ca: 
 
 type Verdict = Pick<Assessment, "role" | "verdict" | "next">;
 
-function workerVerdict(damaged: boolean, noNewPod: boolean, hasOldCa: boolean, joined: boolean): Verdict {
+function workerVerdict(
+  damage: readonly Check[],
+  noNewPod: boolean,
+  hasOldCa: boolean,
+  joined: boolean,
+): Verdict {
   const well = joined ? JOINED : NOTHING_DAMAGED;
-  const verdict = damaged ? JOINS_AGAIN : hasOldCa ? OLD_CA_HELD : noNewPod ? NO_NEW_POD : well;
+  const verdict = damage.some(hasFailed)
+    ? joinsAgain(damage)
+    : hasOldCa
+      ? OLD_CA_HELD
+      : noNewPod
+        ? NO_NEW_POD
+        : well;
   return { role: "worker", ...verdict };
 }
 
 const JOIN = `parts 1 and 2 on the control plane nodes, then the line that ${command("03-workers open")} prints there`;
 
-const JOINS_AGAIN = {
-  verdict: "this worker has to join again. Its containers run on",
-  next: [JOIN],
-};
+function joinsAgain(damage: readonly Check[]) {
+  const isExpired = damage.some(
+    ({ id, state }) => id === "kubelet-client-certificate" && state === "expired",
+  );
+  const why = isExpired ? "the kubelet's client certificate has expired: " : "";
+  return { verdict: `${why}this worker has to join again. Its containers run on`, next: [JOIN] };
+}
 
 const NOTHING_DAMAGED = {
   verdict:
