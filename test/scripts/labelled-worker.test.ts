@@ -64,7 +64,7 @@ test("with that word it is a worker: no key is carried to it, and part 1 and 2 a
 
 test("00-assess names it, and counts it among the workers", async () => {
   using node = await pretendNode({ ...HIS, kind: "healthy control plane node" });
-  const { stdout } = await node.run("00-assess");
+  const { stdout } = await node.run("00-assess --all");
   expect(stdout).toMatch(
     /^ {2}w1 +note +its label says that it is a control plane node, and etcd knows no member of it/m,
   );
