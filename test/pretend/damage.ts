@@ -111,16 +111,27 @@ export interface Expected {
   foreigners: string[];
   /** CAs of control plane nodes whose key alone is gone: nothing needs it before one of its certificates expires. */
   offline: string[];
+  /** admin.conf, where it alone is gone: nothing on the node reads it, and security teams store it elsewhere. */
+  adminElsewhere: boolean;
   /** Other files. */
   others: string[];
 }
+
+const ADMIN = `${E}/admin.conf`;
 
 export function expectedOf(damage: Damage, place: Place): Expected {
   const broken = (file: string) => {
     const kind = damage.get(file)?.kind;
     return kind === "mode" ? undefined : kind;
   };
-  const found: Expected = { rows: new Set(), lost: [], foreigners: [], offline: [], others: [] };
+  const found: Expected = {
+    rows: new Set(),
+    lost: [],
+    foreigners: [],
+    offline: [],
+    adminElsewhere: false,
+    others: [],
+  };
   const { rows, lost, foreigners } = found;
   for (const { name, file } of CAS) {
     const [cert, key] = [broken(`${P}/${file}.crt`), broken(`${P}/${file}.key`)];
@@ -153,6 +164,10 @@ export function expectedOf(damage: Damage, place: Place): Expected {
   found.others = filesOf(place).filter(
     (file) => broken(file) && !/\/pki\/(ca|front-proxy-ca|etcd\/ca|sa)\./.test(file),
   );
+  if (rows.size + foreigners.length === 0 && found.others.length === 1 && broken(ADMIN) === "gone") {
+    found.adminElsewhere = true;
+    found.others = [];
+  }
   return found;
 }
 
@@ -193,8 +208,13 @@ export function isInternal(name: string): boolean {
 }
 
 /** "/etc/kubernetes/pki/etcd/ca.key" of "etcd-ca". */
-export function keyFileOf(name: string): string {
+function keyFileOf(name: string): string {
   return `${P}/${KEY_FILES.get(name)}.key`;
+}
+
+/** Files that their owner stores elsewhere: nothing repairs what is no damage. */
+export function elsewhereOf({ offline, adminElsewhere }: Expected): string[] {
+  return [...offline.map(keyFileOf), ...(adminElsewhere ? [ADMIN] : [])];
 }
 
 /** The shared keys that a repair has to keep byte for byte. */

@@ -12,9 +12,9 @@ import {
   chooseDamage,
   type Damage,
   type Expected,
+  elsewhereOf,
   expectedOf,
   isInternal,
-  keyFileOf,
   listed,
   type Place,
   random,
@@ -86,6 +86,7 @@ async function damageAndRepair(scene: Scene, turn: Turn) {
   if (misreported.length === 0) tally.right++;
   const { typed, refused } = await followPrinted(scene, said.next);
   if (refused) await putBack(scene, turn.saved);
+  else bringElsewhere(scene.lab.controlPlanes[0]!, turn.saved, inflicted.wanted);
   const wrong = [
     ...misreported,
     ...(refused
@@ -94,7 +95,6 @@ async function damageAndRepair(scene: Scene, turn: Turn) {
         : [refused]
       : await whatIsWrong(scene, inflicted, typed)),
   ];
-  bringOffline(scene.lab.controlPlanes[0]!, turn.saved, inflicted.wanted);
   if (!refused && number % 2 === 0) await scene.lab.controlPlanes[0]!.run(["bash", "-c", CLEAN_UP]);
   if (wrong.length > 0) tally.wrong.push(`${inflicted.label}: ${wrong.join(", ")}`);
   else tally[refused ? "refused" : "repaired"]++;
@@ -149,17 +149,21 @@ async function whatIsWrong(
   const others = [...sound]
     .filter(([file, text]) => textOf(cp, file) !== text)
     .map(([file]) => `${file} was good and has changed`);
-  const elsewhere = wanted.offline.map(keyFileOf);
+  const elsewhere = elsewhereOf(wanted);
   const changes = Object.values(compare(before, await takeSnapshot(scene.lab)))
     .flat()
-    .filter((change) => !elsewhere.some((file) => change.endsWith(` ${file}`)));
+    .filter((change) => !elsewhere.some((file) => change.includes(` ${file}`)));
   const ended = typed.some((command) => command.includes("--new-cas")) ? [] : endedContainers(scene, since);
   return [...others, ...changes, ...ended.map((name) => `${name} ended`)];
 }
 
-/** A CA's key that is kept elsewhere is no damage: its owner brings it back, for the next damage. */
-function bringOffline(cp: Machine, saved: string, { offline }: Expected) {
-  for (const file of offline.map(keyFileOf)) cpSync(saved + file, cp.path(file), COPY);
+/**
+ * A CA's key or an admin.conf that is stored elsewhere is no damage: its owner brings it back. A CA that the way has made
+ * anew meanwhile has its own key already.
+ */
+function bringElsewhere(cp: Machine, saved: string, wanted: Expected) {
+  for (const file of elsewhereOf(wanted))
+    if (!existsSync(cp.path(file))) cpSync(saved + file, cp.path(file), COPY);
 }
 
 /**
