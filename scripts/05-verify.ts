@@ -11,6 +11,7 @@ import { SEVERITIES } from "../shared/checks/kinds.ts";
 import {
   headlineOf,
   printChecks,
+  printVerdict,
   summaryText,
   tellSummary,
 } from "../shared/checks/print-checks.ts";
@@ -21,15 +22,7 @@ import { stat } from "../shared/files/files.ts";
 import { parseOptions, writeTyped } from "../shared/files/operator-files.ts";
 import { backupMade } from "../shared/hand-over/backup-mark.ts";
 import { readNode } from "../shared/node/node.ts";
-import {
-  answer,
-  answerLines,
-  answerText,
-  answerToPaste,
-  run,
-  tell,
-  VERSION,
-} from "../shared/run.ts";
+import { answerLines, answerText, answerToPaste, run, tell, VERSION } from "../shared/run.ts";
 import { untilGood, verifyHere } from "../shared/verify/verify-here.ts";
 import { type WrapUp, wrapUp, wrapUpLines } from "../shared/verify/wrap-up.ts";
 
@@ -66,15 +59,10 @@ function report(
   process.exitCode = 2;
 }
 
-/** The verdict and the next commands, then the table: who sees only the first lines can begin. */
+/** The verdict and the next commands, then the table. */
 function screen(checks: readonly Check[], { all, output }: Values, repair: WrapUp | undefined) {
-  answer(
-    `verdict: ${[headlineOf(checks), summaryText(checks)].filter(Boolean).join(". ")}`,
-    undefined,
-    2,
-  );
-  const next = nextOf(checks);
-  if (next.length > 0) answerToPaste(["", "next", ...inLines(next).map((line) => `  ${line}`)]);
+  const verdict = [headlineOf(checks), summaryText(checks)].filter(Boolean).join(". ");
+  printVerdict(verdict, inLines(nextOf(checks)));
   if (all || checks.some(({ result }) => result !== "ok")) answerLines([""]);
   printChecks(checks, { all, advice: output === "short" ? "behind" : "below" });
   if (repair) answerToPaste(["", ...wrapUpLines(repair)]);

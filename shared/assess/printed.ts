@@ -7,7 +7,14 @@ import { command } from "../again.ts";
 import { causesOf, withCauses } from "../checks/causes.ts";
 import { type Check, worstFirst } from "../checks/check.ts";
 import { SEVERITIES } from "../checks/kinds.ts";
-import { printChecks, printDifferences, printLines, printTable, shortName } from "../checks/print-checks.ts";
+import {
+  printChecks,
+  printDifferences,
+  printLines,
+  printTable,
+  printVerdict,
+  shortName,
+} from "../checks/print-checks.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { etcdDataOf } from "../etcd-location/etcd-place.ts";
 import { readConfiguration, storedConfiguration } from "../facts/cluster.ts";
@@ -22,14 +29,9 @@ import { answer, answerLines, answerToPaste, tell, VERSION } from "../run.ts";
 import type { Assessment } from "./assessment.ts";
 
 export function printShort({ damage, verdict, next }: Assessment) {
-  printVerdict({ verdict, next });
+  printVerdict(verdict, next);
   if (damage.some(({ result }) => result !== "ok")) answerLines([""]);
   printChecks(withCauses(damage), { advice: "none" });
-}
-
-function printVerdict({ verdict, next }: Pick<Assessment, "verdict" | "next">) {
-  answer(`verdict: ${verdict}`, undefined, 2);
-  if (next.length > 0) answerToPaste(["", "next", ...next.map((line) => `  ${line}`)]);
 }
 
 /** The first line on the screen: whose node this is. */
@@ -42,7 +44,7 @@ export function tellNode({ node, role, kubernetes }: Pick<Assessment, "node" | "
 export function printAssessment(assessment: Assessment, { all = false } = {}) {
   const { damage, damaged, way, course, filesBack = [], well, silent } = assessment;
   const verdict = silent ? `${assessment.verdict}, but ${silent}` : assessment.verdict;
-  printVerdict({ ...assessment, verdict });
+  printVerdict(verdict, assessment.next);
   if (filesBack.length > 0) answerToPaste(["", FILES_BACK, ...filesBack.map((line) => `  ${line}`)]);
   if (damaged && (course || way)) answerToPaste(["", ALL_LINES]);
   if (way) answer(`your way: ${way}`, undefined, 2);

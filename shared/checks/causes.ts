@@ -2,7 +2,7 @@
  * Cause and consequence. A check that needs what another one has found broken is a consequence: it has the id of its
  * cause, and is counted below it. What could not be asked for that reason has not failed: nobody has looked at it.
  */
-import type { Check } from "./check.ts";
+import { type Check, isOfDates } from "./check.ts";
 import { type CheckId, KINDS } from "./kinds.ts";
 
 /** An id, or an id with its node or file: "manifest etcd". */
@@ -59,9 +59,6 @@ const NEEDS: Partial<Record<CheckId, readonly Need[]>> = {
 /** A file shows these by itself: no other file explains them. */
 const OWN_STATES = ["missing", "key missing", "certificate missing", "unreadable"];
 
-/** With a wrong clock nobody knows whether it is so. */
-const HAVE_DATES = ["expired", "not yet valid"];
-
 /** One act makes many of these: a date has passed, or somebody has deleted files. */
 const TOGETHER = ["expired", "missing"];
 
@@ -98,7 +95,7 @@ function rootOf(check: Check, bad: readonly Check[]): Check | undefined {
 
 /** A finding without an error is explained only by what it cannot be judged without. */
 function needsOf({ id, state, thrown, needed }: Check): readonly string[] {
-  if (state && HAVE_DATES.includes(state)) return ["clock"];
+  if (isOfDates(state)) return ["clock"];
   if (needed) return needed;
   return thrown || (state && !OWN_STATES.includes(state)) ? (NEEDS[id] ?? []) : [];
 }

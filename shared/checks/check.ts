@@ -100,6 +100,11 @@ function inLinesOfItsOwn(check: Check): Check {
   return Object.fromEntries(fields) as Check;
 }
 
+/** It is bad only by its dates: with a wrong clock nobody knows whether it is so. */
+export function isOfDates(state: string | undefined): boolean {
+  return state === "expired" || state === "not yet valid";
+}
+
 function resultOf({ id, of = "" }: Omit<CheckRow, "look">, answer: Answer): Check {
   const { area, what, severity, warning, works: otherwise, expired, mend }: Kind = KINDS[id];
   const row = { id, area, what: what.replace("…", of) };
@@ -109,7 +114,7 @@ function resultOf({ id, of = "" }: Omit<CheckRow, "look">, answer: Answer): Chec
   const way = mend.replace("…", of);
   if ("failed" in answer) {
     const { failed, state, mend = way, needed } = answer;
-    const hasEnded = state === "expired" || state === "not yet valid";
+    const hasEnded = isOfDates(state);
     const works = (hasEnded && expired) || otherwise;
     // what no process has in memory yet fails at once if its dates do not fit
     const isNow = severity === "soon" && hasEnded;

@@ -7,8 +7,8 @@ import { RENEW_IN_TIME } from "../etcd-location/living-etcd.ts";
 import { CERTS } from "../pki/certs.ts";
 import { KUBECTL } from "../shell-line.ts";
 
-const PART_1 = command("01-etcd");
-const PART_2 = command("02-control-plane");
+export const PART_1 = command("01-etcd");
+export const PART_2 = command("02-control-plane");
 const PART_4 = command("04-sa-tokens");
 const CLOSE = command("03-workers close");
 const RENEW_CA = command("renew-ca");

@@ -2,7 +2,7 @@
  * Checks on the screen: one row for each cause, what still works, and the command that can run now. What follows from a
  * cause is counted below it. Tables know the width of the terminal.
  */
-import { answer, answerLines, type Sign, tell } from "../run.ts";
+import { answer, answerLines, answerToPaste, type Sign, tell } from "../run.ts";
 import { columns, isNarrow } from "../screen-width.ts";
 import { type Cause, causesOf } from "./causes.ts";
 import { type Check, hasFailed, stateWord, type TableRow, verdictOf, worstFirst } from "./check.ts";
@@ -147,6 +147,12 @@ export function printDifferences(checks: readonly Check[]) {
 const DIFFERS = "differs from what kubeadm-config says, and works (nothing to do)";
 
 /* In one sentence. */
+
+/** First on the screen: who sees only these lines can begin. `next`: lines to type. */
+export function printVerdict(verdict: string, next: readonly string[]) {
+  answer(`verdict: ${verdict}`, undefined, 2);
+  if (next.length > 0) answerToPaste(["", "next", ...next.map((line) => `  ${line}`)]);
+}
 
 /** "11 files have expired; the API does not answer"; "" if nothing has failed. */
 export function headlineOf(checks: readonly Check[]): string {

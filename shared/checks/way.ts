@@ -2,15 +2,14 @@
  * The command that can run now. A part of the repair that needs an earlier one names that one first; where lost keys have
  * to be judged, 00-assess comes first.
  */
-import { command, type Todo } from "../again.ts";
+import type { Todo } from "../again.ts";
 import { kitCommand } from "../screen-width.ts";
 import { causesOf } from "./causes.ts";
 import { type Check, hasFailed } from "./check.ts";
-import { ASSESS, KINDS } from "./kinds.ts";
+import { ASSESS, KINDS, PART_1, PART_2 } from "./kinds.ts";
 
 /** A part of the repair, alone or with words behind it. */
 const PART = /^\.\/bunw scripts\/0[1-4]-[\w-]+\.ts/;
-const [PART_1, PART_2] = [command("01-etcd"), command("02-control-plane")];
 
 const mendsOf = (checks: readonly Check[]) => [...new Set(checks.flatMap(({ mend }) => mend ?? []))];
 

@@ -42,6 +42,12 @@ export async function agedText(file: string, caKey: string, ageMs = YEAR_MS): Pr
   return text.includes("client-certificate-data") ? agedKubeconfig(text, caKey, ageMs) : undefined;
 }
 
+/** Makes such a file older where it is; one that holds no certificate stays. */
+export async function ageFile(path: string, caKey: string, ageMs = YEAR_MS) {
+  const text = await agedText(readFileSync(path, "utf8"), caKey, ageMs);
+  if (text) writeFileSync(path, text);
+}
+
 async function agedKubeconfig(text: string, caKey: string, ageMs: number): Promise<string> {
   const kubeconfig = parse(text);
   for (const { user } of kubeconfig.users) {

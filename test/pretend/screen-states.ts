@@ -2,10 +2,10 @@
  * Seven states of a node in which an operator types 00-assess or 05-verify: a disaster each, and one that is well. What
  * the screens say of each is in test/typed/first-screens.test.ts.
  */
-import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readdirSync, rmSync } from "node:fs";
 import { KUBECONFIGS } from "../../shared/pki/kubeconfigs.ts";
 import { sameEtcd, serveEtcd } from "./etcd.ts";
-import { agedText, expireCertificates } from "./expired.ts";
+import { ageFile, expireCertificates } from "./expired.ts";
 import { type NodeOptions, pretendNode } from "./node.ts";
 import { serveRunning } from "./running.ts";
 
@@ -69,17 +69,12 @@ function joined(first: () => void, servers: readonly Disposable[]) {
 async function expireAll({ root, ca }: Made) {
   await expireCertificates(root);
   for (const { path } of KUBECONFIGS)
-    if (await Bun.file(root + path).exists()) await age(root + path, ca.key);
+    if (await Bun.file(root + path).exists()) await ageFile(root + path, ca.key);
   await ageClient(root, ca.key);
 }
 
 /** The kubelet's link leads outside of the pretend root. */
 async function ageClient(root: string, caKey: string) {
   const files = readdirSync(root + KUBELET).filter((name) => /^kubelet-client-2.*\.pem$/.test(name));
-  for (const name of files) await age(`${root}${KUBELET}/${name}`, caKey);
-}
-
-async function age(path: string, caKey: string) {
-  const text = await agedText(readFileSync(path, "utf8"), caKey);
-  if (text) writeFileSync(path, text);
+  for (const name of files) await ageFile(`${root}${KUBELET}/${name}`, caKey);
 }

@@ -1,5 +1,5 @@
 /** A node in the damage of each page of docs/, by the page's name: what it shows is on that page. */
-import { readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { truncateSync } from "node:fs";
 import { assess } from "../../shared/assess/assess.ts";
 import { type AssessmentJson, assessmentAsJson } from "../../shared/assess/assessment.ts";
 import { lookHere } from "../../shared/assess/look-here.ts";
@@ -8,7 +8,7 @@ import type { SymptomName } from "../../tools/docs/symptoms.ts";
 import { purgedEtcd } from "./busy-etcd.ts";
 import { ADDRESS, healthyCp, otherCa } from "./cluster.ts";
 import { writeDamaged } from "./damaged-etcd.ts";
-import { agedText, expireCertificates, YEAR_MS } from "./expired.ts";
+import { ageFile, expireCertificates, YEAR_MS } from "./expired.ts";
 import { gone, lookAt, type PretendNode, put } from "./in-process.ts";
 import { LAYOUTS } from "./layouts.ts";
 import { SHOWN_ADDRESS } from "./node.ts";
@@ -27,8 +27,7 @@ const STOPPED = ["is-active --quiet kubelet", "is-active kubelet"].map((words) =
 }));
 
 async function age(root: string, ...paths: string[]) {
-  for (const path of paths)
-    writeFileSync(root + path, (await agedText(readFileSync(root + path, "utf8"), ca.key, 2 * YEAR_MS))!);
+  for (const path of paths) await ageFile(root + path, ca.key, 2 * YEAR_MS);
 }
 
 const CONFIGS = ["admin", "controller-manager", "scheduler"].map((name) => `/etc/kubernetes/${name}.conf`);

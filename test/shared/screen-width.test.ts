@@ -1,0 +1,18 @@
+/** A command of this kit is one word on the screen, its sub-command with it. */
+import { expect, test } from "bun:test";
+import { command } from "../../shared/again.ts";
+import { kitCommand, wrapped } from "../../shared/screen-width.ts";
+import { kitSources } from "../repo/sources.ts";
+
+const printed = (await kitSources()).flatMap(({ text }) =>
+  [...text.matchAll(/\bcommand\("([\w-]+ [a-z]+)["` ]/g)].map(([, words]) => command(words!)),
+);
+
+test.each([...new Set(printed)])("%s is one word, whatever follows", (line) => {
+  expect(kitCommand(`${line} on each control plane node`)).toBe(line);
+  expect(wrapped(`type ${line} on each control plane node`, 2, 20)).toContain(`  ${line}`);
+});
+
+test("there are such commands", () => {
+  expect(printed.length).toBeGreaterThan(20);
+});
