@@ -4,10 +4,10 @@ import { Fail } from "../../../shared/fail.ts";
 import { VERSION } from "../../../shared/run.ts";
 import { undefinedOnTimeout } from "../../../shared/wait-for.ts";
 import { kubectl, type Lab } from "../machine/machine.ts";
-import { addOnsOf } from "../machine/profile.ts";
 import { nodesOn } from "../scene/power.ts";
 import { controlPlaneSamples, type Scenario, type Scene } from "../scene/scene.ts";
 import { diskChecks } from "./disk-writes.ts";
+import { disturbedIn, restartedIn, restartsByRuns } from "./disturbed.ts";
 import { measure, type Phase } from "./heartbeat.ts";
 import { readHeartbeats, SERVICE_CALLER, waitForBeats } from "./heartbeat-files.ts";
 import { transcriptChecks } from "./left-by-runs.ts";
@@ -15,15 +15,7 @@ import { measurePings, readPings } from "./pings.ts";
 import { API_ANSWERS, keptChecks, liveChecks, recordedChecks, trustOfWorkers } from "./questions.ts";
 import type { Check, Lane, Rehearsal, Step } from "./rehearsal.ts";
 import { compare, type Snapshot, snapshotOfDisks, takeSnapshot } from "./snapshot.ts";
-import {
-  away,
-  containersGone,
-  endpointsLost,
-  podsEvicted,
-  podsReadySince,
-  renewals,
-  type Sample,
-} from "./watch.ts";
+import { away, endpointsLost, podsReadySince, renewals, type Sample } from "./watch.ts";
 
 /** Ends the scene: asks the live cluster, stops the watchers, and writes the record. */
 export async function judge(scene: Scene, scenario: Scenario, freshSeconds: number): Promise<Rehearsal> {
@@ -121,21 +113,13 @@ function whatWasSeen(scene: Scene, times: Times) {
     .flatMap(({ phases }) => phases);
   const failures = (...names: string[]) =>
     services.filter(({ name }) => names.includes(name)).reduce((sum, { failed }) => sum + failed, 0);
-  const byThemselves = addOnsOf(lab.profile).flatMap(({ endsWithoutApi }) => endsWithoutApi ?? []);
-  const isEnded = (name: string) => !byThemselves.some((pattern) => pattern.test(name));
-  // A machine that was off has ended all that it had.
-  const watchers = scene.watchers.filter(({ machine }) => !scene.away.includes(machine.name));
-  const gone = (from: number, to: number) =>
-    watchers.flatMap(({ watcher }) => containersGone(watcher.samples(), from, to)).filter(isEnded);
+  const before = disturbedIn(scene, zero, times.part4);
+  const inAll = restartedIn(scene, zero, Number.POSITIVE_INFINITY);
   const cp = controlPlaneSamples(scene)[0]!;
-  const lost = lab.nodes.flatMap(({ name, nodeName }) => (scene.replaced.includes(name) ? nodeName : []));
-  const restarted = gone(zero, times.part4);
   return {
     heartbeats,
-    restarted,
-    restartedInPart4: gone(zero, Number.POSITIVE_INFINITY).filter((name) => !restarted.includes(name)),
-    evicted: podsEvicted(cp, zero, times.part4, lost),
-    endpointsLost: endpointsLost(cp, zero, times.part4),
+    ...before,
+    restartedInPart4: inAll.filter((name) => !before.restarted.includes(name)),
     dnsLostSeconds: endpointsLost(cp, zero, Number.POSITIVE_INFINITY, DNS).seconds,
     pings: scene.pings
       ? measurePings(readPings(lab.nodes), scene.pings.pods(), zero)
@@ -202,10 +186,11 @@ function timesOf(scene: Scene): Times {
   const steps = scene.steps.filter(({ start }) => start >= 0);
   const started = (step: Step | undefined) => step && zero + step.start * 1000;
   const ended = (step: Step | undefined) => step && zero + (step.start + step.seconds) * 1000;
-  // in a plan the end of a move stands before the proof: it restarts pods, too
-  const ofPart4 = steps.filter(
-    ({ part, command }) => part === 4 || (part === 5 && /\bmove\.ts/.test(command)),
-  );
+  const ofPart4 = steps.filter(({ part }) => part === 4);
+  const byRuns = restartsByRuns(scene.lab, zero);
+  // a machine that was replaced, or cleaned up, has no transcript
+  const begins = [byRuns?.from, started(ofPart4[0])].filter((at) => at !== undefined);
+  const ends = [byRuns?.to, ended(ofPart4.at(-1))].filter((at) => at !== undefined);
   const api = firstReturn(controlPlaneSamples(scene), "api", zero);
   const renewed = renewals(
     controlPlaneSamples(scene).flat(),
@@ -213,8 +198,8 @@ function timesOf(scene: Scene): Times {
   );
   return {
     first: started(steps[0]),
-    part4: started(ofPart4[0]) ?? Number.POSITIVE_INFINITY,
-    part4End: ended(ofPart4.at(-1)) ?? Number.POSITIVE_INFINITY,
+    part4: Math.min(Number.POSITIVE_INFINITY, ...begins),
+    part4End: ends.length > 0 ? Math.max(...ends) : Number.POSITIVE_INFINITY,
     etcd: firstReturn(controlPlaneSamples(scene), "etcd", zero),
     api,
     nodesReady: meant.every(({ nodeName }) => renewed.has(nodeName))

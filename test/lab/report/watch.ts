@@ -102,7 +102,7 @@ export function containersAt(samples: Sample[], at: number): number {
 }
 
 /**
- * Pods seen before `from` that were leaving, or were gone, at some look before `to`. `lost`: nodes whose machines never
+ * Pods that stayed at `from`, and were leaving, or were gone, at some look before `to`. `lost`: nodes whose machines never
  * came back. Their Nodes are deleted, and so are their pods.
  */
 export function podsEvicted(
@@ -112,7 +112,7 @@ export function podsEvicted(
   lost: readonly string[] = [],
 ): string[] {
   const seen = samples.findLast((sample) => sample.pods && sample.t <= from)?.pods ?? [];
-  const before = seen.filter(({ mirror, node = "" }) => !mirror && !lost.includes(node));
+  const before = seen.filter(({ mirror, leaving, node = "" }) => !mirror && !leaving && !lost.includes(node));
   const evicted = new Set<string>();
   for (const look of samples.filter((sample) => sample.pods && sample.t > from && sample.t < to)) {
     const staying = new Set(look.pods!.filter((pod) => !pod.leaving).map((pod) => pod.uid));

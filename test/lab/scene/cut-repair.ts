@@ -7,9 +7,18 @@ import { join } from "node:path";
 import { random } from "../../pretend/damage.ts";
 import { SWITCH } from "../machine/network.ts";
 import { sh } from "../machine/shell.ts";
+import { disturbedIn, restartsByRuns } from "../report/disturbed.ts";
+import type { Check } from "../report/rehearsal.ts";
 import { answersOf } from "./by-repair.ts";
 import { operatorsTerminal, type Way } from "./reachable.ts";
-import { controlPlaneGone, deleteKubernetes, note, type Scene } from "./scene.ts";
+import {
+  controlPlaneGone,
+  controlPlaneSamples,
+  deleteKubernetes,
+  note,
+  type Scene,
+  sayAndWait,
+} from "./scene.ts";
 import type { Terminal } from "./terminal.ts";
 
 const HOME = join(import.meta.dir, "../../..");
@@ -35,6 +44,7 @@ export async function cutAgainAndAgain(scene: Scene, way: Way) {
   const pick = random(seed);
   const fell: string[] = [];
   let screen = "";
+  const rounds: Round[] = [];
   for (let failed = 0; failed < PATIENCE; ) {
     const cut = fell.length < CUTS ? KINDS[fell.length % KINDS.length] : undefined;
     const run = await typeAndCut(scene, way, { cut, pick });
@@ -42,7 +52,9 @@ export async function cutAgainAndAgain(scene: Scene, way: Way) {
     if (run.fell) fell.push(`${cut} at ${run.where}`);
     if (cut === undefined && run.exitCode !== 0) failed++;
     if (run.exitCode !== 0) continue;
+    rounds.push(roundOf(scene));
     if (fell.length >= CUTS) break;
+    await podsSettle(scene);
     await deleteKubernetes(scene, scene.lab.nodes);
     await controlPlaneGone(scene);
   }
@@ -54,7 +66,44 @@ export async function cutAgainAndAgain(scene: Scene, way: Way) {
     },
     { name: "the last run ends verified", ok: /checks, all good/.test(screen), detail: screen.slice(-500) },
   );
+  scene.checks.push(...roundChecks(rounds));
   await noneIsLeft(scene);
+}
+
+/** Pods that part 4 has replaced end late: the next damage has nothing to do with it. */
+async function podsSettle(scene: Scene) {
+  const settled = () =>
+    controlPlaneSamples(scene)[0]!
+      .findLast(({ pods }) => pods)!
+      .pods!.every(({ ready, leaving }) => ready && !leaving);
+  await sayAndWait(scene, "every pod to be Ready, and none to leave", settled, {
+    seconds: 180,
+    hint: "kubectl get pods -A, with --keep",
+  });
+}
+
+/** From one damage to the end of its repair. */
+type Round = ReturnType<typeof disturbedIn>;
+
+/** What a round disturbed before part 4 restarted pods. */
+function roundOf(scene: Scene): Round {
+  return disturbedIn(scene, scene.zero, restartsByRuns(scene.lab, scene.zero)?.from ?? Date.now());
+}
+
+function roundChecks(rounds: readonly Round[]): Check[] {
+  const noneIn = (what: string, namesOf: (round: Round) => string[]) => {
+    const names = rounds.flatMap((round, index) => namesOf(round).map((name) => `${index + 1}: ${name}`));
+    return {
+      name: `in no round ${what} before part 4`,
+      ok: names.length === 0,
+      detail: names.join("; ") || `${rounds.length} rounds`,
+    };
+  };
+  return [
+    noneIn("a workload container restarted", ({ restarted }) => restarted),
+    noneIn("a pod was evicted", ({ evicted }) => evicted),
+    noneIn("a Service lost its endpoints", ({ endpointsLost }) => endpointsLost.services),
+  ];
 }
 
 interface Cut {

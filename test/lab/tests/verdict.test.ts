@@ -184,6 +184,35 @@ test("a repair before this damage counts neither as this one's beginning nor as 
   expect(record.checks.filter((check) => !check.ok)).toEqual([]);
 });
 
+test("pods that a run restarted by its own step are of no repair: by its transcript, where no step was typed in full", async () => {
+  const cut = await scene();
+  cut.steps = cut.steps.filter(({ part }) => part !== 4);
+  const gone = samplesSince(cut.zero).map((sample) =>
+    sample.t === cut.zero + 5000 ? { ...sample, containers: {}, pods: [] } : sample,
+  );
+  cut.watchers[0]!.watcher = { samples: () => gone, stop: async () => {} };
+  const failed = async () =>
+    (await judge(cut, allLost, 10)).checks.filter(({ ok }) => !ok).map(({ detail }) => detail);
+  expect(await failed()).toEqual(["shop/agent-cp1", "shop/agent-cp1/agent"]);
+  const lines = (title: string) =>
+    [
+      { at: new Date(cut.zero + 4500), what: "run", format: 1, script: "04-sa-tokens", args: [] },
+      { at: new Date(cut.zero + 4600), what: "step", title },
+    ].map((line) => `${JSON.stringify(line)}\n`);
+  const runs = `${cut.lab.nodes[0]!.path("/root")}/kube-pki-repair-20261203T000000/runs`;
+  const keep = (title: string) => {
+    write(`${runs}/20261203T000000-04-sa-tokens-7.txt`, "");
+    write(`${runs}/20261203T000000-04-sa-tokens-7.jsonl`, lines(title).join(""));
+  };
+  keep("2.4 Write the API server's certificate");
+  expect(await failed()).toContain("shop/agent-cp1/agent");
+  for (const title of ["4.5 Restart the pods", "M.6 Restart what keeps an old address in memory"]) {
+    keep(title);
+    expect(await failed()).not.toContain("shop/agent-cp1/agent");
+  }
+  rmSync(runs, { recursive: true });
+});
+
 test("judge() says not recovered, and why, when a file, a flag or a container is lost", async () => {
   const lost = await scene();
   const node = lost.lab.controlPlanes[0]!;

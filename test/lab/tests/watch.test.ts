@@ -77,5 +77,7 @@ test("podsEvicted() counts a pod that is leaving; endpointsLost() the seconds wi
     samples.map((one) => ({ ...one, ...(one.pods && { pods: one.pods.map((pod) => ({ ...pod, node })) }) }));
   expect(podsEvicted(on("cp2"), 1000, 9000, ["cp2"])).toEqual([]);
   expect(podsEvicted(on("w1"), 1000, 9000, ["cp2"])).toEqual(["a/p2"]);
+  const last = { t: 6500, pods: [pod("p1")] };
+  expect(podsEvicted([...samples, last], 6000, 9000)).toEqual([]); // it was leaving before
   expect(endpointsLost(samples, 1000)).toEqual({ seconds: 1, services: ["a/web"] });
 });
