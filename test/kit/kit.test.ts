@@ -2,7 +2,7 @@
 import { afterAll, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { $, Glob } from "bun";
 import { HOLD } from "../../shared/facts/course.ts";
 import { packFolder } from "../../tools/pack/pack-kit.ts";
@@ -85,6 +85,32 @@ test("a node can send its kit on, without what was put beside it", async () => {
   await $`tar -C ${other} -xzf ${from}/kit.tar.gz`;
   await $`sha256sum --quiet -c SHA256SUMS`.cwd(other);
   expect(readdirSync(other).sort()).toEqual(readdirSync(kit).sort());
+});
+
+/** As GitHub makes it of a heading. */
+const anchorOf = (title: string) =>
+  title
+    .toLowerCase()
+    .replace(/[^\w -]/g, "")
+    .replaceAll(" ", "-");
+
+/** `page`: its path in the kit. */
+function deadLinks(page: string): string[] {
+  const links = readFileSync(join(kit, page), "utf8").matchAll(/\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)/g);
+  return [...links].flatMap(([, path, anchor]) => {
+    const file = path ? join(dirname(page), path) : page;
+    if (!existsSync(join(kit, file))) return [`${page}: ${file}`];
+    const titles = readFileSync(join(kit, file), "utf8").matchAll(/^#+ (.+)$/gm);
+    return !anchor || [...titles].some(([, title]) => anchorOf(title!) === anchor)
+      ? []
+      : [`${page}: ${file}#${anchor}`];
+  });
+}
+
+test("each relative link of each page in the kit leads to a file and a heading of the kit", () => {
+  const pages = [...new Glob("**/*.md").scanSync(kit)].filter((page) => !page.startsWith("node_modules/"));
+  expect(pages).toContain("README.md");
+  expect(pages.flatMap(deadLinks)).toEqual([]);
 });
 
 test("packing twice gives the same sums", async () => {

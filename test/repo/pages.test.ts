@@ -81,3 +81,15 @@ test("no page names a chapter without a link to it, but in tables and undo lines
   );
   expect((await Promise.all(named)).flat()).toEqual([]);
 });
+
+test("the seconds of README.md are the least and the most of the lab's runs by repair", async () => {
+  const [, table = ""] =
+    /^### By `repair`\n([\s\S]*?)\n\n[^|]*\n## /m.exec(await textOf("CONTRIBUTING.md")) ?? [];
+  const rows = [...table.matchAll(/^\| `[\w-]+`, \d\+\d \| (\d+) s \| (\d+) s \|/gm)];
+  expect(rows.length).toBeGreaterThan(10);
+  const [all, away] = [1, 2].map((cell) => rows.map((row) => Number(row[cell])));
+  const span = (seconds: number[]) => `${Math.min(...seconds)} to ${Math.max(...seconds)} seconds`;
+  expect(await textOf("README.md")).toContain(
+    `[${span(all!)}](CONTRIBUTING.md#by-repair), and the API was unavailable for ${span(away!)} of it`,
+  );
+});

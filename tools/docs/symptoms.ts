@@ -94,8 +94,8 @@ export const SYMPTOMS = {
     scenarios: ["expired-half-renewed"],
     threads: [
       "kubernetes/website#42944",
-      "kubernetes/kubernetes#125283",
-      "kubernetes/kubernetes#84252",
+      "kubernetes/kubernetes#102556",
+      "kubernetes/kubernetes#103575",
     ],
   },
   "bootstrap-kubelet-conf": {
@@ -131,7 +131,7 @@ export const SYMPTOMS = {
     ...{ type: "clock", costs: "old", finds: { state: EXPIRED, what: "admin.conf" } },
     scenarios: ["expired"],
     rows: ["only the kubeconfigs are lost"],
-    threads: ["kubernetes/kubernetes#63128"],
+    threads: ["kubesphere/kubesphere#3900"],
   },
   "signed-by-unknown-authority": {
     title: "x509: certificate signed by unknown authority",
@@ -181,7 +181,7 @@ export const SYMPTOMS = {
   "invalid-bearer-token": {
     title: "Unable to authenticate the request: invalid bearer token",
     short: "invalid bearer token",
-    also: ["square/go-jose: error in cryptographic primitive"],
+    also: ["error in cryptographic primitive"],
     means: [
       "The API server has another service-account key (sa.pub) than the one that signed the pods' tokens.",
       "sa.key was lost or made again, or the control plane nodes have different ones.",
@@ -252,7 +252,7 @@ export const SYMPTOMS = {
     ],
     ...{ type: "clock", costs: "old", finds: { state: EXPIRED, what: "controller-manager.conf" } },
     scenarios: ["kubekey-expired", "kubekey4-expired"],
-    threads: ["yuyicai/update-kube-cert#28", "kubesphere/kubekey#2310"],
+    threads: ["yuyicai/update-kube-cert#28", "yuyicai/update-kube-cert#5"],
   },
   "certificate-is-valid-for": {
     title: "x509: certificate is valid for 10.96.0.1, 10.0.0.11, not 10.0.0.12",
@@ -282,7 +282,7 @@ export const SYMPTOMS = {
     ],
     ...{ type: "etcd", costs: "etcd", finds: { state: "DAMAGED", what: "/var/lib/etcd" } },
     scenarios: ["damaged", "damaged-snapshot", "damaged-log", "damaged-survivor"],
-    threads: [],
+    threads: ["etcd-io/etcd#10722", "etcd-io/etcd#14569", "etcd-io/etcd#18642"],
   },
 } as const satisfies Record<string, Symptom>;
 

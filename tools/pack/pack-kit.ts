@@ -120,7 +120,7 @@ export const UNPACK = [
     "{ ls -ld $D; exit 1; }",
   'grep -q " $D tmpfs " /proc/mounts || ' +
     "mount -t tmpfs -o mode=0700,size=1g,nosuid,nodev,exec tmpfs $D || exit 1",
-  "cd $D && rm -rf bun scripts shared node_modules && tar -xzf - && " +
+  "cd $D && rm -rf bun docs scripts shared node_modules && tar -xzf - && " +
     '! sha256sum -c SHA256SUMS 2>&1 | grep -v ": OK$"',
 ].join("\n  ");
 
@@ -153,8 +153,8 @@ const OPTIONS = {
  * takes that of a folder above, and everybody may write above a kit.
  */
 const CONTENTS = [
-  ...["bunw", "bunfig.toml", "tsconfig.json", "package.json", "scripts", "shared"],
-  ...["RUNBOOK.md", "RUNBOOK-MORE.md", "README.md", "CHANGELOG.md", "LICENSE"],
+  ...["bunw", "bunfig.toml", "tsconfig.json", "package.json", "scripts", "shared", "docs"],
+  ...["RUNBOOK.md", "RUNBOOK-MORE.md", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"],
 ];
 
 /** The same lines as in part 0 of RUNBOOK.md, and in course.ts, which a laptop does not need. */
