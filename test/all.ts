@@ -14,8 +14,9 @@ import { allChecks, type Check, HOME, inOwnNetwork, isAsked, type Runs } from ".
 import { type Cost, costTable, tooDear } from "./costs.ts";
 import { type Count, countRecord } from "./counts.ts";
 import { cpuOfLab } from "./lab/machine/cgroups.ts";
-import { CACHE, isBuilt } from "./lab/machine/go-build.ts";
+import { isBuilt } from "./lab/machine/go-build.ts";
 import { commitOf, keepLastRun, oldestFirst, readLastRuns, shownRun } from "./last-runs.ts";
+import { LAST_RUNS, lastRelease, notRehearsedSince, rehearsedLines } from "./rehearsed.ts";
 import { IN_MEMORY, openFolder } from "./temporary.ts";
 
 const USAGE = `Usage: npm test [-- options]     what each commit needs: ok, ok:scripts, one rehearsal, quick comparisons
@@ -44,9 +45,6 @@ const BESIDE = availableParallelism();
 
 /** Where the CPU is wanted, a process of this niceness gets a tenth of what another one gets. */
 const NICE = ["nice", "-n", "10"];
-
-/** What each check did last, on this machine. */
-const LAST_RUNS = join(CACHE, "last-runs.json");
 
 /**
  * Temporary files of tests. Bun ends its test processes without an "exit", so what one of them keeps for all
@@ -120,6 +118,7 @@ async function runChecks(chosen: readonly Check[], part: string | undefined, unt
   await Promise.all([scripts, soaks, others, runAll("in the lab")]);
   console.log(`\n${costTable(total.costs).join("\n")}`);
   if (part === undefined) console.log(await nightLine());
+  if (part === "night") console.log((await rehearsedSince()).join("\n"));
   for (const line of total.red) console.log(`not ok: ${line}`);
   console.log(`${total.passed} passed, ${total.failed} failed`);
   process.exitCode = total.failed === 0 && total.passed > 0 ? 0 : 1;
@@ -132,6 +131,13 @@ async function nightLine(): Promise<string> {
   const [oldest] = oldestFirst(nightly, runs);
   const never = nightly.filter(({ name }) => !runs[name]).length;
   return `left to npm run night: ${nightly.length} checks; ${never} of them never ran here; next: ${oldest?.name}: ran last: ${shownRun(runs[oldest?.name ?? ""])}`;
+}
+
+/** Scenarios that this release has not seen green. It makes nothing red: the check before a release reads it. */
+async function rehearsedSince(): Promise<string[]> {
+  const all = [...new Set((await allChecks()).flatMap(({ scenario }) => scenario ?? []))];
+  const since = await lastRelease(HOME);
+  return rehearsedLines(notRehearsedSince(readLastRuns(LAST_RUNS), all, since), all, since);
 }
 
 /** What all of the lab needs has no turn. */

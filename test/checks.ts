@@ -9,6 +9,7 @@ import { CALICO } from "./lab/machine/calico.ts";
 import { CERT_MANAGER } from "./lab/machine/cert-manager.ts";
 import { CACHE } from "./lab/machine/go-build.ts";
 import { BBOLT_BUILD, type GoBuild } from "./lab/machine/pins.ts";
+import { rehearsalName } from "./rehearsed.ts";
 
 /**
  * When a check runs. First those of `ok`; then those `before the lab`, and `in the lab`, one after the other
@@ -118,7 +119,7 @@ const CHECKS: Check[] = [
   { name: "lab: a lost member's data keeps what was acknowledged", command: ["test/lab/checks/survivor.ts"], runs: "beside the lab", isNightly: true, count: countLines, built: ETCD_PROGRAMS },
   { name: "lab: an etcd that lives is proved, and copied by its own snapshot", command: ["test/lab/checks/living-etcd.ts"], runs: "beside the lab", isNightly: true, count: countLines, built: ETCD_PROGRAMS },
   { name: "lab: members that have moved find each other", command: ["test/lab/checks/moved-members.ts"], runs: "beside the lab", isNightly: true, count: countLines, built: ETCD_PROGRAMS },
-  { name: "lab: rehearse all-lost", cpu: 300, ...rehearsal("all-lost", "runbook") },
+  { name: rehearsalName("all-lost", "runbook"), cpu: 300, ...rehearsal("all-lost", "runbook") },
   { name: "lab: etcd read offline equals etcd", cpu: 120, command: ["test/lab/checks/etcd.ts"], runs: "in the lab" },
 ];
 
@@ -132,7 +133,7 @@ export async function allChecks(): Promise<Check[]> {
     const built = [...(OF_CALICO.test(name) ? [CALICO] : []), ...(/field/.test(name) ? [CERT_MANAGER] : [])];
     const guide = name === "field" ? "runbook" : "repair";
     return {
-      name: `lab: rehearse ${name}, by the ${guide}`,
+      name: rehearsalName(name, guide),
       isNightly: true,
       ...rehearsal(name, guide),
       built,

@@ -12,8 +12,8 @@ export interface LastRun {
   failed: number;
   /** Of the clock. */
   seconds: number;
-  /** Seconds. */
-  cpu: number;
+  /** Seconds. Unset: a rehearsal alone does not measure it. */
+  cpu?: number;
 }
 
 /** Check → its last run. */

@@ -11,6 +11,7 @@ import { Fail } from "../../shared/fail.ts";
 import { run } from "../../shared/run.ts";
 import { packTarball } from "../../tools/pack/pack-kit.ts";
 import { OWN_ARCH } from "../kit/own-arch.ts";
+import { keepingRow, LAST_RUNS, rehearsalName } from "../rehearsed.ts";
 import { binaries } from "./machine/binaries.ts";
 import { Cluster } from "./machine/cluster.ts";
 import { installPackages } from "./machine/packages.ts";
@@ -279,6 +280,8 @@ async function main() {
       keep: values.keep ?? false,
       report,
       save,
+      // the night's own row: with other numbers of nodes, or another Kubernetes, it is another rehearsal
+      row: values.workers || process.env.KUBERNETES ? undefined : rehearsalName(scenario.name, guide),
     }),
   );
   console.log(`\n${timeline(record)}\n report: ${values.html}   ${values.json}`);
@@ -303,9 +306,12 @@ async function withKit<T>(use: (kit: string) => Promise<T>): Promise<T> {
 /** Saves the first record before the second rehearsal begins, which may stop. */
 async function rehearseBoth(
   [scenario, other]: [Scenario, Scenario?],
-  options: { kit: string; guide: Guide; keep: boolean; report: string; save(record: Rehearsal): void },
+  { row, ...options }: Options & { save(record: Rehearsal): void; row: string | undefined },
 ) {
-  const record = await rehearse(scenario, { ...options, keep: options.keep && !other });
+  const first = () => rehearse(scenario, { ...options, keep: options.keep && !other });
+  const record = row
+    ? await keepingRow({ name: row, file: LAST_RUNS, home: import.meta.dir }, first)
+    : await first();
   options.save(record);
   if (!other) return record;
   record.article = await rehearse(other, options);
@@ -331,10 +337,14 @@ function listed(): string {
   return SCENARIOS.map(({ name, title }) => `${name.padEnd(width)}  ${title}`).join("\n");
 }
 
-async function rehearse(
-  scenario: Scenario,
-  options: { kit: string; guide: Guide; keep: boolean; report: string },
-): Promise<Rehearsal> {
+interface Options {
+  kit: string;
+  guide: Guide;
+  keep: boolean;
+  report: string;
+}
+
+async function rehearse(scenario: Scenario, options: Options): Promise<Rehearsal> {
   const began = Date.now();
   const say = (line: string) =>
     console.error(`${((Date.now() - began) / 1000).toFixed(1).padStart(7)} s  ${line}`);
