@@ -6,13 +6,13 @@
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { isIP } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { UsageError } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { repairAll } from "../shared/follow/follow-plan.ts";
 import type { Host } from "../shared/follow/host.ts";
 import { HOME, isCheckout, kitFile } from "../shared/follow/kit-file.ts";
+import { folderIn } from "../shared/follow/on-this-node.ts";
 import { AtTerminal, NO_PERSON } from "../shared/follow/person.ts";
 import { newSession, RepairLog, type Session, type Words } from "../shared/follow/session.ts";
 import { Ssh } from "../shared/follow/ssh.ts";
@@ -26,9 +26,10 @@ async function main() {
   const first = firstHost(destination);
   tell(`kube-pki-repair ${VERSION}   repair   changes nothing before you say so`);
   const runbook = await Bun.file(join(HOME, "RUNBOOK.md")).text();
-  const dir = mkdtempSync(join(tmpdir(), "kube-pki-repair-"));
+  const folder = folderIn(first);
+  const dir = mkdtempSync(join(folder, "kube-pki-repair-"));
   const isThere = process.stdin.isTTY === true && process.stdout.isTTY === true && !values.yes;
-  using transport = new Ssh(isThere);
+  using transport = new Ssh(isThere, { folder });
   try {
     const session = newSession({
       ...{ transport, first, person: isThere ? new AtTerminal() : NO_PERSON },

@@ -5,8 +5,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { lstatSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { processRuns } from "../files/files.ts";
 import { quoteUntrusted } from "../plain.ts";
 import { ROOT } from "../plan/login.ts";
@@ -14,6 +13,7 @@ import { programWord } from "../shell-line.ts";
 import { ENDED_HERE, type Host, type Output, type Transport } from "./host.ts";
 import { boundedText, Leash, QUIET } from "./leash.ts";
 import { meetBySsh } from "./meet.ts";
+import { folderIn } from "./on-this-node.ts";
 import { pump } from "./pump.ts";
 
 /** The way to the first destination, by `ssh -G`: the others are reached the same way. */
@@ -34,7 +34,7 @@ const DIRECTLY: SameWay = { port: "22", proxyJump: "none" };
 const PIPES = { stdout: "pipe", stderr: "pipe", detached: true } as const;
 
 export class Ssh implements Transport, Disposable {
-  readonly #dir = mkdtempSync(join(socketsIn(), `${SOCKETS}${process.pid}-`));
+  readonly #dir: string;
   /** A host may get another name, once its plan has said it. */
   readonly #sockets = new Map<Host, string>();
   readonly #isAsked: boolean;
@@ -43,8 +43,9 @@ export class Ssh implements Transport, Disposable {
   readonly #mark = `answer-${randomBytes(8).toString("hex")}`;
   #way = DIRECTLY;
 
-  /** `isAsked`: somebody is at the terminal, and may answer ssh's questions. `quiet`: seconds. */
-  constructor(isAsked: boolean, quiet = QUIET) {
+  /** `isAsked`: somebody is at the terminal, and may answer ssh's questions. `quiet`: seconds. `folder`: for sockets. */
+  constructor(isAsked: boolean, { quiet = QUIET, folder = folderIn({}) } = {}) {
+    this.#dir = mkdtempSync(join(folder, `${SOCKETS}${process.pid}-`));
     this.#isAsked = isAsked;
     this.#quiet = quiet;
   }
@@ -52,7 +53,7 @@ export class Ssh implements Transport, Disposable {
   async meet(host: Host): Promise<string | undefined> {
     if (host.isHere) return undefined;
     if (this.#sockets.size === 0) {
-      closeOfDead();
+      closeOfDead(dirname(this.#dir));
       this.#way = await this.#wayTo(host);
     }
     const socket = join(this.#dir, String(this.#sockets.size));
@@ -146,17 +147,13 @@ export class Ssh implements Transport, Disposable {
   }
 }
 
-function socketsIn(): string {
-  return process.env.XDG_RUNTIME_DIR ?? tmpdir();
-}
-
 const SOCKETS = "kpr-ssh-";
 
 /** Connections that a repair has left which was killed: nobody else closes them, or removes their folder. */
-function closeOfDead() {
-  for (const name of readdirSync(socketsIn())) {
+function closeOfDead(folder: string) {
+  for (const name of readdirSync(folder)) {
     const pid = Number(/^kpr-ssh-(\d+)-/.exec(name)?.[1]);
-    const dir = join(socketsIn(), name);
+    const dir = join(folder, name);
     if (!pid || processRuns(pid) || lstatSync(dir).uid !== process.getuid!()) continue;
     for (const socket of readdirSync(dir)) endMaster(join(dir, socket), "root@left");
     rmSync(dir, { recursive: true, force: true });

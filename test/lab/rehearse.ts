@@ -29,6 +29,8 @@ import {
   byRepairAndPassword,
   byRepairAndSudo,
   byRepairCut,
+  byRepairHere,
+  byRepairHereWorker,
   byRepairOne,
 } from "./scenarios/by-repair.ts";
 import { caEnded, caEndedNewCas, haCaEnded, haCaEndedNewCas } from "./scenarios/ca-ended.ts";
@@ -166,6 +168,8 @@ export const SCENARIOS: Scenario[] = [
   byRepairAndSudo,
   byRepairAndPassword,
   byRepairCut,
+  byRepairHere,
+  byRepairHereWorker,
   wrongNode,
   haOneDestroyed,
   haSameMachineBack,

@@ -40,7 +40,7 @@ export async function withSsh<T>(
   const { PATH, RAN } = process.env;
   Object.assign(process.env, { PATH: `${box.dir}/bin:${PATH}`, RAN: `${box.dir}/ran` });
   try {
-    using ssh = new Ssh(false, hostile.quiet);
+    using ssh = new Ssh(false, { quiet: hostile.quiet });
     const value = await use(ssh, box.dir);
     return { value, ran: readFileSync(`${box.dir}/ran`, "utf8").trim().split("\n"), said: box.said };
   } finally {

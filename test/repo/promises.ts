@@ -28,6 +28,7 @@ export const PROMISES: Promised[] = [
   runbook("Workers have their commands, too.", "scenario expired-half-renewed", "test/scripts/plan.test.ts: a plan where all certificates have expired is a handful of lines"),
   readme("The same command again continues, from any machine", "test/shared/follow/follow-plan.test.ts: and it goes on where it was", "scenario by-repair"),
   readme("You decide by numbers", "test/shared/follow/follow-plan.test.ts: four numbers, and every step of the plan is typed", "scenario by-repair-one"),
+  readme("you have only the node, and no laptop", "scenario by-repair-here", "scenario by-repair-here-worker", "test/scripts/repair-here.test.ts: one command there repairs it"),
   readme("If one is missing, the command ends with 3 and names it", "test/shared/follow/follow-plan.test.ts: nobody is there, and nothing is said"),
   runbook("It has only the commands that your cluster and your damage need, in order, each with the node to type it on.", "scenario by-repair", "test/scripts/plan.test.ts: every line of the repair, in order, with names and addresses", "scenario all-lost"),
   runbook("a page with boxes to tick and buttons that copy", "check plan-page.ts", "test/scripts/plan.test.ts: plan FILE writes that file, and no other"),

@@ -125,10 +125,10 @@ function isAvailable({ kind, metadata, spec, status }: KubeObject) {
 type Beat = { t: number; ok: boolean };
 
 /**
- * The last heartbeat of a workload, from the disk of the worker it runs on: readable while the API is down.
+ * The last heartbeat of a workload, from the disk of the node it runs on: readable while the API is down.
  */
 function lastBeat(cluster: Cluster, namespace: string, name: string): Beat | undefined {
-  const logs = cluster.workers.flatMap((node) => {
+  const logs = cluster.nodes.flatMap((node) => {
     const path = `/var/log/heartbeat/${namespace}-${name}.log`;
     return node.exists(path) ? readFileSync(node.path(path), "utf8").split("\n") : [];
   });

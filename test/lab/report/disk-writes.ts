@@ -41,6 +41,8 @@ const OWN = [
   /^\/(opt\/kube-pki-repair|var\/lib\/prometheus\/node-exporter)\//,
   /^\/etc\/systemd\/system\/(timers\.target\.wants\/)?kube-pki-repair-(verify|mail)\./,
   /^\/root\/kit\.tar\.gz$/,
+  // ssh's, of an operator who types on the node
+  /^\/root\/\.ssh\/known_hosts(?:\.old)?$/,
   /^\/etc\/kubernetes\//,
   // of an etcd that is a unit, where they have expired
   /^\/etc\/ssl\/etcd\/ssl\/[\w.-]+\.(pem|crt|key)$/,

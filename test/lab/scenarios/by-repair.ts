@@ -3,10 +3,11 @@ import { randomBytes } from "node:crypto";
 import { existsSync, readdirSync } from "node:fs";
 import { Fail } from "../../../shared/fail.ts";
 import { FLEET_PACKAGES } from "../machine/operator.ts";
-import { repairByOneCommand, withoutKit } from "../scene/by-repair.ts";
+import { USUAL } from "../machine/profile.ts";
+import { repairByOneCommand, repairHere, withoutKit } from "../scene/by-repair.ts";
 import { cutAgainAndAgain } from "../scene/cut-repair.ts";
 import { restartBarePods } from "../scene/printed.ts";
-import { makeReachable, operatorsTerminal, type Way } from "../scene/reachable.ts";
+import { makeReachable, operatorsTerminal, reachableFromFirst, type Way } from "../scene/reachable.ts";
 import { blockThatBegins } from "../scene/runbook-block.ts";
 import type { Scenario, Scene } from "../scene/scene.ts";
 import type { Terminal } from "../scene/terminal.ts";
@@ -17,13 +18,13 @@ import { haAllLost } from "./several-control-planes.ts";
 const NOT_NOW = /^Not now/;
 
 /** Only where the old key of tokens was computed. */
-async function again(scene: Scene, way: Way) {
+async function again(scene: Scene, repair: () => Promise<unknown>) {
   const isLeft = scene.lab.controlPlanes.some((node) =>
     existsSync(node.path("/etc/kubernetes/pki/sa-old.pub")),
   );
   if (!isLeft) return;
   await restartBarePods(scene);
-  await repairByOneCommand(scene, { way });
+  await repair();
 }
 
 function byOneCommand(way: Way): Scenario["lines"] {
@@ -32,7 +33,7 @@ function byOneCommand(way: Way): Scenario["lines"] {
       title: "The operator has a machine that reaches all nodes by ssh",
       run: (scene) => makeReachable(scene, way),
     },
-    { title: "No node has the kit", run: withoutKit },
+    { title: "No node has the kit", run: (scene) => withoutKit(scene) },
     ...everythingDeleted,
     {
       title: "The operator types one command",
@@ -40,7 +41,7 @@ function byOneCommand(way: Way): Scenario["lines"] {
     },
     {
       title: "Pods that part 4 left to people are restarted, and the same command ends it",
-      run: (scene) => again(scene, way),
+      run: (scene) => again(scene, () => repairByOneCommand(scene, { way })),
     },
   ];
 }
@@ -61,6 +62,48 @@ export const byRepairOne: Scenario = {
     "As all-lost; the operator types npm run repair -- root@cp1 on a machine beside the cluster, and numbers",
   packages: FLEET_PACKAGES,
   lines: byOneCommand({ unknown: true }),
+};
+
+/** Workloads run on the only node, as its operator wants it: kubeadm's taint is taken away. */
+const alone = () => ({
+  ...USUAL,
+  afterJoin: [["taint", "nodes", "--all", "node-role.kubernetes.io/control-plane:NoSchedule-"]],
+});
+
+const onTheNode: Scenario["lines"] = [
+  ...everythingDeleted,
+  {
+    title: "The operator has no other machine, and types the script's line on the node",
+    run: (scene) => repairHere(scene, [NOT_NOW]),
+  },
+  {
+    title: "Pods that part 4 left to people are restarted, and the same command ends it",
+    run: (scene) => again(scene, () => repairHere(scene)),
+  },
+];
+
+export const byRepairHere: Scenario = {
+  ...allLost,
+  name: "by-repair-here",
+  title:
+    "As all-lost, on a cluster of one node; the operator has nothing but its console, and types scripts/repair.ts there",
+  workers: 0,
+  profile: alone,
+  lines: onTheNode,
+};
+
+/** Workers have no kit, and no machine but the first node reaches them. */
+export const byRepairHereWorker: Scenario = {
+  ...allLost,
+  name: "by-repair-here-worker",
+  title:
+    "As all-lost; the operator types scripts/repair.ts on the control plane node, which alone reaches the worker",
+  packages: FLEET_PACKAGES.slice(1),
+  lines: [
+    { title: "Only the control plane node reaches the worker by ssh", run: reachableFromFirst },
+    { title: "The worker has no kit", run: (scene) => withoutKit(scene, scene.lab.workers) },
+    ...onTheNode,
+  ],
 };
 
 export const byRepairAndSudo: Scenario = {
@@ -121,7 +164,7 @@ async function withPassword(scene: Scene) {
 }
 
 async function againAndClosed(scene: Scene) {
-  await again(scene, PASSWORD_WAY);
+  await again(scene, () => repairByOneCommand(scene, { way: PASSWORD_WAY }));
   await using bash = operatorsTerminal(PASSWORD_WAY);
   await onEachNode(scene, bash, "ssh ubuntu@NODE sudo -n rm");
   const left = scene.lab.nodes.filter((node) => readdirSync(node.path("/etc/sudoers.d")).length > 0);

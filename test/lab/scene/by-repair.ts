@@ -1,5 +1,5 @@
 /**
- * One command on the operator's machine, in a terminal: `npm run repair -- root@NODE`. Its questions are answered by the
+ * One command in a terminal: `npm run repair -- root@NODE` on the operator's machine, or the script on a node itself. Its questions are answered by the
  * words of the way that is meant; the record has each line that it typed, from its own log.
  */
 import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -8,8 +8,9 @@ import { stripVTControlCharacters } from "node:util";
 import type { Logged } from "../../../shared/follow/session.ts";
 import type { Machine } from "../machine/machine.ts";
 import { chosenOf, USUAL } from "./follow-repair.ts";
-import { operatorsTerminal, type Way } from "./reachable.ts";
+import { operatorsTerminal, type Way, windowOn } from "./reachable.ts";
 import { KIT, type Scene, type } from "./scene.ts";
+import type { Terminal } from "./terminal.ts";
 
 const HOME = join(import.meta.dir, "../../..");
 
@@ -25,37 +26,74 @@ interface Asked {
 }
 
 /** Each node as it is for who has never packed a kit. */
-export async function withoutKit({ lab }: Scene) {
-  for (const node of lab.nodes) await node.run(["sh", "-c", `cd / && umount ${KIT} && rmdir ${KIT}`]);
+export async function withoutKit({ lab }: Scene, nodes = lab.nodes) {
+  for (const node of nodes) await node.run(["sh", "-c", `cd / && umount ${KIT} && rmdir ${KIT}`]);
 }
 
-/** Types the command, and answers. Returns what was on the screen. */
+/** Types the command on the operator's machine, and answers. Returns what was on the screen. */
 export async function repairByOneCommand(
   scene: Scene,
   { way, ways = [], options = "", exit = [0], node }: Asked,
 ) {
+  const operator = scene.lab.operator!;
+  const log = operator.path("repair.log");
+  rmSync(log, { force: true });
+  const { ip } = node ?? scene.lab.controlPlanes[0]!;
+  const words = `${way.user ?? "root"}@${ip} --kit kit.tar.gz --log repair.log${options}`;
+  const screen = await answered(scene, {
+    ...{ machine: operator, exit, ways, shown: `npm run repair -- ${words}` },
+    line: `${process.execPath} ${HOME}/scripts/repair.ts ${words}`,
+    window: (answers) => operatorsTerminal(way, answers),
+    log: async () => (existsSync(log) ? readFileSync(log, "utf8") : ""),
+  });
+  writeFileSync(operator.path("screen.txt"), screen);
+  return screen;
+}
+
+/** Types the command on the first control plane node, in the kit's folder: there is no other machine. */
+export async function repairHere(scene: Scene, ways: readonly RegExp[] = []) {
+  const node = scene.lab.controlPlanes[0]!;
+  // the kit's folder is in memory: no path of this machine leads there
+  const log = `${KIT}/repair.log`;
+  await node.run(["rm", "-f", log]);
+  const line = "./bunw scripts/repair.ts --log repair.log";
+  return await answered(scene, {
+    ...{ machine: node, exit: [0], ways, shown: line, line: `cd ${KIT} && ${line}` },
+    window: (answers) => windowOn(node, answers),
+    log: async () => (await node.run(["cat", log])).stdout,
+  });
+}
+
+interface Typed {
+  /** Where it is typed. */
+  machine: Machine;
+  line: string;
+  /** As the record has it. */
+  shown: string;
+  exit: readonly number[];
+  ways: readonly RegExp[];
+  window(answers: (screen: string) => string | undefined): Terminal;
+  /** JSON lines, or "". */
+  log(): Promise<string>;
+}
+
+async function answered(scene: Scene, { machine, line, shown, exit, ways, window, log }: Typed) {
   const typed: string[] = [];
   const answers = (screen: string) => {
     const answer = answersOf(ways)(screen);
     if (answer !== undefined) typed.push(answer);
     return answer;
   };
-  await using bash = operatorsTerminal(way, answers);
-  const operator = scene.lab.operator!;
-  const log = operator.path("repair.log");
-  rmSync(log, { force: true });
-  const { ip } = node ?? scene.lab.controlPlanes[0]!;
-  const words = `${way.user ?? "root"}@${ip} --kit kit.tar.gz --log repair.log${options}`;
+  await using bash = window(answers);
   const began = Date.now();
-  const output = bash.paste(`${process.execPath} ${HOME}/scripts/repair.ts ${words}`, { seconds: 900 });
-  const machine = { ...operator, run: () => output };
-  const { exitCode } = await type(scene, machine, `npm run repair -- ${words}`, {
+  const output = bash.paste(line, { seconds: 900 });
+  const { exitCode } = await type(scene, { ...machine, run: () => output }, shown, {
     ...{ exit: [...exit], mayHoldToken: true },
   });
-  if (existsSync(log)) addSteps(scene, readFileSync(log, "utf8"));
+  const lines = (await log()).trim();
+  if (lines !== "") addSteps(scene, lines);
   const screen = (await output).stderr;
   const seconds = (Date.now() - began) / 1000;
-  writeFileSync(operator.path("screen.txt"), screen);
   if (process.env.REPAIR_SCREEN) writeFileSync(process.env.REPAIR_SCREEN, screen);
   scene.checks.push({
     name: "one command repairs the cluster, by numbers alone",
@@ -89,7 +127,7 @@ function numberFor(screen: string, ways: readonly RegExp[]): string | undefined 
 }
 
 function addSteps(scene: Scene, log: string) {
-  for (const line of log.trim().split("\n")) {
+  for (const line of log.split("\n")) {
     const {
       at,
       step,

@@ -43,11 +43,39 @@ const fingerprints = new Set<string>();
  */
 export function operatorsTerminal({ password }: Way, others: Answers = () => undefined): Terminal {
   const answers = (screen: string) => {
-    if (/\(yes\/no\/\[fingerprint\]\)\? $/.test(screen))
-      return fingerprints.has(/SHA256:[\w+/]+/.exec(screen)?.[0] ?? "") ? "yes" : "no";
+    const yes = saysYes(screen);
+    if (yes !== undefined) return yes;
     return /^\[sudo\] password for \S+: $/m.test(screen) ? password : others(screen);
   };
   return new Terminal(["ip", "netns", "exec", SWITCH], { cwd: OPERATOR, env: operatorsShell(), answers });
+}
+
+const ENTER = join(import.meta.dir, "../enter.ts");
+
+/** A window on a node, as its console has: no other machine is needed. It says yes to a host key that is another node's. */
+export function windowOn({ name }: Machine, others: Answers): Terminal {
+  const answers = (screen: string) => saysYes(screen) ?? others(screen);
+  return new Terminal([process.execPath, ENTER, name], {
+    cwd: LAB,
+    env: { PATH: process.env.PATH! },
+    answers,
+  });
+}
+
+/** ssh's question about a host key. Undefined: it asks nothing. */
+function saysYes(screen: string): string | undefined {
+  if (!/\(yes\/no\/\[fingerprint\]\)\? $/.test(screen)) return undefined;
+  return fingerprints.has(/SHA256:[\w+/]+/.exec(screen)?.[0] ?? "") ? "yes" : "no";
+}
+
+/** Each other node lets root of the first one in, and nobody else. The first one has met none of them. */
+export async function reachableFromFirst({ lab }: Scene) {
+  const [first, ...others] = lab.nodes as [Machine, ...Machine[]];
+  mkdirSync(first.path("/root/.ssh"), { recursive: true, mode: 0o700 });
+  const publicKey = await newKey(first.path("/root/.ssh/id_ed25519"));
+  const allowed = `root@${first.ip}`;
+  const hostKeys = await Promise.all(others.map((node) => startSshd(node, { publicKey, allowed })));
+  for (const key of hostKeys) fingerprints.add(fingerprintOf(key));
 }
 
 /**

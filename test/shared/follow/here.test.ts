@@ -1,10 +1,13 @@
 /** `repair` on a control plane node itself, without a laptop: what a fetch, a backup and the end of the kit are there. */
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { tmpdir } from "node:os";
 import { ENDS, repairAll } from "../../../shared/follow/follow-plan.ts";
+import { folderIn } from "../../../shared/follow/on-this-node.ts";
 import type { PlanData } from "../../../shared/plan/plan-data.ts";
 import { PretendNodes, PretendPerson, pretendSession } from "../../pretend/follow.ts";
 import { lookAt } from "../../pretend/in-process.ts";
 import { caught } from "../../pretend/quietly.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
 import { typeHere } from "../../pretend/typed-here.ts";
 
 setDefaultTimeout(300_000);
@@ -62,4 +65,10 @@ test("the kit under the running repair is removed by hand, last", async () => {
   expect(stdout).toContain(
     "Last, remove the kit under this repair: cd / && umount /run/kube-pki-repair && rmdir",
   );
+});
+
+test("on the node itself no kit and no connection lies on a disk, whose free blocks may have the lost keys", () => {
+  using box = sandbox();
+  expect(folderIn({ isHere: true })).toBe(`${box.dir}/run`);
+  expect(folderIn({})).toBe(process.env.XDG_RUNTIME_DIR ?? tmpdir());
 });
