@@ -8,8 +8,9 @@ import { USUAL } from "../machine/profile.ts";
 import { drilled } from "../scene/drilled.ts";
 import { earlierKey, fieldLife, offWorker } from "../scene/field-life.ts";
 import { followRunbook } from "../scene/follow.ts";
+import { followRepair } from "../scene/follow-repair.ts";
 import { operatorsFiles } from "../scene/operators-files.ts";
-import type { Scenario } from "../scene/scene.ts";
+import type { Scenario, Scene } from "../scene/scene.ts";
 import { allLost, everythingDeleted, TAGS as LOST } from "./all-lost.ts";
 import { aYearPasses, TAGS as EXPIRED, expired, HA_TAGS as HA_EXPIRED } from "./expired.ts";
 import { certificatesDeleted, pkiLostAlive, TAGS as SALVAGE } from "./keys-in-memory.ts";
@@ -69,6 +70,9 @@ const DISASTERS: Disaster[] = [
   },
 ];
 
+/** A file that a flag names, and that kubeadm did not make. */
+const LOST_FILE = / is lost on .*does not start without it/;
+
 interface Size {
   name: string;
   controlPlanes: number;
@@ -84,10 +88,32 @@ function inTheField({ name, controlPlanes, workers, namespace }: Size): Scenario
     const files = operatorsFiles(profile);
     const { before, after } = lines(files, drilled());
     const { off: goesOff, on: comesBack } = offWorker(off);
-    const follow = (parts: number[], who: { away?: string[]; workers?: string[] } = {}): Lines[number] => ({
-      title: `The operator follows RUNBOOK.md, ${parts.length > 1 ? `parts ${parts[0]} to ${parts.at(-1)}` : `part ${parts[0]}`}`,
-      run: (scene) => followRunbook(scene, tags[controlPlanes > 1 ? 1 : 0], { parts, ...who }),
-    });
+    const follow = (scene: Scene, parts: number[], who: { away?: string[]; workers?: string[] } = {}) =>
+      followRunbook(scene, tags[controlPlanes > 1 ? 1 : 0], { parts, ...who });
+    const filesBack = async (scene: Scene) => {
+      for (const line of [files.named, files.putBack]) await line.run(scene);
+    };
+    const repaired: Lines[number] = {
+      title: `The operator follows repair or RUNBOOK.md without ${off}, and brings back the files that only he has`,
+      async run(scene) {
+        if (scene.guide === "repair")
+          return await followRepair(scene, {
+            ways: [new RegExp(`^${off} is away for now`)],
+            first: { question: LOST_FILE, does: () => filesBack(scene) },
+          });
+        await follow(scene, [0], { away: [off] });
+        await filesBack(scene);
+        await follow(scene, [1, 2, 3, 4], { away: [off] });
+      },
+    };
+    const repairedAgain: Lines[number] = {
+      title: `The operator follows it again, for ${off}`,
+      async run(scene) {
+        if (scene.guide === "repair") return await followRepair(scene, {});
+        await follow(scene, [3], { workers: [off] });
+        await follow(scene, [4, 5]);
+      },
+    };
     return {
       ...base,
       ...{ name: `${name}${suffix}`, controlPlanes, workers, profile },
@@ -95,8 +121,7 @@ function inTheField({ name, controlPlanes, workers, namespace }: Size): Scenario
       lines: [
         ...[fieldLife.tokenOfEarlierKey, fieldLife.certificateBefore, files.keep],
         ...before(goesOff),
-        ...[follow([0], { away: [off] }), files.named, files.putBack, follow([1, 2, 3, 4], { away: [off] })],
-        ...[comesBack, follow([3], { workers: [off] }), follow([4, 5])],
+        ...[repaired, comesBack, repairedAgain],
         ...[fieldLife.tokenIsValid, fieldLife.certificateAfter, ...after],
       ],
     };

@@ -31,6 +31,8 @@ export const USUAL: readonly RegExp[] = [
 export interface HowToRepair {
   /** Tried before the usual ones. */
   ways?: readonly RegExp[];
+  /** Done once by the operator at this question; he then chooses to look again. */
+  first?: { question: RegExp; does(): Promise<unknown> };
   /** The disk is searched as well. */
   deep?: boolean;
   /** Names of nodes that never come back. */
@@ -63,7 +65,7 @@ const ASKS = "repair asks";
 /** Errors: Fail where it does not end repaired and verified. */
 export async function followRepair(
   scene: Scene,
-  { ways = [], deep = false, without = [], cleansUp = false }: HowToRepair,
+  { ways = [], first: mended, deep = false, without = [], cleansUp = false }: HowToRepair,
 ) {
   const { lab } = scene;
   const [first] = lab.controlPlanes as [Machine, ...Machine[]];
@@ -71,7 +73,7 @@ export async function followRepair(
   const end = await repairAll(
     newSession({
       transport: new LabNodes(scene),
-      person: new Operator(scene, [...ways, ...USUAL]),
+      person: new Operator(scene, [...ways, ...USUAL], mended),
       kit: async () => ({ path: scene.kit, sum: sumIn(scene.kit), unpack: UNPACK }),
       known: linesOfRunbook(await Bun.file(`${import.meta.dir}/../../../RUNBOOK.md`).text()),
       first: { name: first.ip, address: first.ip, user: "root", kit: KIT },
@@ -148,20 +150,33 @@ class LabNodes implements Transport {
   }
 }
 
-class Operator implements Person {
+const LOOK_AGAIN = /^Look again/;
+
+export class Operator implements Person {
   readonly isThere = true;
   readonly #scene: Scene;
   readonly #ways: readonly RegExp[];
+  #first: HowToRepair["first"];
 
-  constructor(scene: Scene, ways: readonly RegExp[]) {
+  constructor(scene: Scene, ways: readonly RegExp[], first: HowToRepair["first"]) {
     this.#scene = scene;
     this.#ways = ways;
+    this.#first = first;
   }
 
   async choose({ text, ways }: AskedNow): Promise<number | undefined> {
-    const index = chosenOf(ways, this.#ways);
+    const index = chosenOf(ways, (await this.#mends(text)) ? [LOOK_AGAIN] : this.#ways);
     note(this.#scene, ASKS, `${text[0]} → ${ways[index]}`);
     return index;
+  }
+
+  async #mends(text: readonly string[]): Promise<boolean> {
+    const first = this.#first;
+    if (!first || !text.some((line) => first.question.test(line))) return false;
+    this.#first = undefined;
+    note(this.#scene, ASKS, text[0]);
+    await first.does();
+    return true;
   }
 
   async path(question: string): Promise<string | undefined> {

@@ -1,6 +1,8 @@
-/** What an operator of the lab types where a line was refused. */
+/** What an operator of the lab types where a line was refused, and what he answers. */
 import { expect, test } from "bun:test";
 import { hintedLine } from "../scene/follow.ts";
+import { Operator } from "../scene/follow-repair.ts";
+import type { Scene } from "../scene/scene.ts";
 
 const ONE = "./bunw scripts/01-etcd.ts";
 
@@ -27,4 +29,21 @@ test.each([
   ],
 ])("hintedLine(): %s", (_, stderr, line) => {
   expect(hintedLine(`${ONE} --new-cas`, stderr)).toBe(line);
+});
+
+test("an operator brings back what a question names, once, and looks again; else he takes the way that is meant", async () => {
+  const scene = { moments: [], zero: Date.now(), say: () => undefined } as Partial<Scene> as Scene;
+  const done: string[] = [];
+  const does = async () => void done.push("brought");
+  const operator = new Operator(scene, [/^w3 is away/], { question: / is lost on /, does });
+  const lost = {
+    text: ["decide 1 of 1: first", "/etc/x is lost on cp1"],
+    ways: ["Copy it", "Look again: yes"],
+  };
+  expect(await operator.choose({ text: ["w3?"], ways: ["End", "w3 is away for now"] })).toBe(1);
+  expect(done).toEqual([]);
+  expect(await operator.choose(lost)).toBe(1);
+  expect(done).toEqual(["brought"]);
+  expect(await operator.choose({ ...lost, ways: ["w3 is away", "Look again", "End"] })).toBe(0);
+  expect(done).toHaveLength(1);
 });
