@@ -84,6 +84,7 @@ function listLines(): string[] {
     `kube-pki-repair ${VERSION}: repairs a kubeadm cluster whose certificates expired or were deleted.`,
     "",
     "Usage: ./bunw scripts/NAME.ts [options]     ./bunw scripts/NAME.ts --help",
+    "In bash, TAB completes the names of scripts and options after this line: . scripts/completion.bash",
     ...GROUPS.flatMap(({ title, scripts }) => [
       "",
       title,

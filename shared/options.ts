@@ -120,7 +120,12 @@ function thisScript(): string {
 }
 
 /** Unset: this script has not read its command line. */
-let own: ParseArgsConfig | undefined;
+let own: ScriptConfig | undefined;
+
+/** The table by which this script has read its command line; undefined: it has not. */
+export function lineRead(): ScriptConfig | undefined {
+  return own;
+}
 
 /**
  * A word of the command line, or an option with its value: true for a switch, all names of a list, else the

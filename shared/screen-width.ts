@@ -16,9 +16,39 @@ export function isNarrow(): boolean {
   return columns() < NARROW;
 }
 
+/** Options of all scripts that take no value: the word behind one is prose. test/repo/completion.test.ts holds the list. */
+export const SWITCHES: readonly string[] = [
+  "all",
+  "clean-up",
+  "deep",
+  "disarm",
+  "dry-run",
+  "force",
+  "generate",
+  "help",
+  "images-later",
+  "json",
+  "kubeadm-config",
+  "move-aside",
+  "new-cas",
+  "new-internal-cas",
+  "new-keys",
+  "no-disk",
+  "one-token",
+  "only-system",
+  "skip-hash-check",
+  "super-admin",
+  "undo",
+  "with-etcd",
+  "with-names",
+  "yes",
+];
+
+const SUB_COMMAND = "(?:approve|close|disk|files|memory|open|pack|retire|secret|unpack|worker)\\b";
+const OPTION = `--(?:(?:${SWITCHES.join("|")})(?![\\w-])|[\\w-]+(?: (?!-)[\\w./,:=-]+)?)`;
+
 /** A script with its word, its options and their values. */
-const COMMAND =
-  /\.\/bunw scripts\/[\w-]+\.ts(?: (?:--[\w-]+(?: (?!-)[\w./,:=-]+)?|(?:approve|close|disk|files|memory|open|pack|retire|secret|unpack|worker)\b))*|\S+/g;
+const COMMAND = new RegExp(`\\./bunw scripts/[\\w-]+\\.ts(?: (?:${OPTION}|${SUB_COMMAND}))*|\\S+`, "g");
 
 /** The command of this kit with which the text begins; "" if it begins with another word. */
 export function kitCommand(text: string): string {

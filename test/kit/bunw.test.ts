@@ -37,6 +37,8 @@ import {
   write,
 } from "../pretend/laid-out-kit.ts";
 
+const HOME = join(import.meta.dir, "../..");
+
 withKit();
 
 /** Bun finds a package of this name by it; all scripts import that one. */
@@ -55,7 +57,7 @@ test("the kit names its own settings, and there is nothing in them that loads an
 
 test("whatever the umask of the one who packs, the folder is 0700 and nothing in it can be written by others", async () => {
   await $`umask 000; ${process.execPath} tools/pack/pack-kit.ts --out ${join(elsewhere, "kit")}`
-    .cwd(join(import.meta.dir, "../.."))
+    .cwd(HOME)
     .quiet();
   expect((await $`find ${join(elsewhere, "kit")} -perm /022`.text()).trim()).toBe("");
   expect(statSync(join(elsewhere, "kit")).mode & 0o777).toBe(0o700);
@@ -120,10 +122,9 @@ test("bunw takes no proxy out of root's shell: the kit's requests go to the serv
   const env = Object.fromEntries(
     ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"].map((name) => [name, "http://p:1"]),
   );
-  const { stdout } = await bunw(
-    ["-e", "console.log(Object.keys(process.env).filter((name) => /_proxy$/i.test(name)))"],
-    { env },
-  );
+  const ask = `${home}/ask.ts`;
+  write(ask, "console.log(Object.keys(process.env).filter((name) => /_proxy$/i.test(name)))");
+  const { stdout } = await bunw([ask], { env });
   expect(stdout.trim()).toBe("[]");
 });
 
@@ -131,7 +132,9 @@ test("bunw takes no variables out of an .env, wherever it lies", async () => {
   await layOut();
   for (const name of [".env", ".env.local", ".env.development"])
     write(`${elsewhere}/${name}`, "FROM_A_STRANGER=1\n");
-  const { stdout } = await bunw(["-e", "console.log(process.env.FROM_A_STRANGER)"], { cwd: elsewhere });
+  const ask = `${home}/ask.ts`;
+  write(ask, "console.log(process.env.FROM_A_STRANGER)");
+  const { stdout } = await bunw([ask], { cwd: elsewhere });
   expect(stdout).toBe("undefined\n");
 });
 
@@ -268,6 +271,18 @@ test.each(["plan", "install", "x", "plan.ts"])(
     const { stderr, exitCode } = await bunw([word], { cwd: elsewhere });
     expect({ exitCode, ran: existsSync(marker) }).toEqual({ exitCode: 64, ran: false });
     expect(stderr).toContain(`error: "${word}" is no script\n`);
+  },
+);
+
+test.each(["scripts", "scripts/", "./scripts", "--jsn", "-e"])(
+  "bunw %s is no script: a folder is none, and an option needs one before it",
+  async (word) => {
+    await layOut();
+    const said = [await bunw([word], { cwd: kit }), await $`./bunw ${word}`.cwd(HOME).nothrow().quiet()];
+    const [inKit, inCheckout] = said.map(({ exitCode, stderr }) => [exitCode, String(stderr).trim()]);
+    const refused = [64, `error: "${word}" is no script\nhint: list all scripts: ./bunw --help`];
+    expect(inKit).toEqual(refused);
+    if (!word.startsWith("-")) expect(inCheckout).toEqual(refused);
   },
 );
 

@@ -102,6 +102,7 @@ const MAKERS: Record<string, () => unknown> = {
   ],
   "shared/pki/certificate.ts": () => [certificatesIn("x"), publicKeysIn("x"), privateKeysIn("x")],
   "shared/plain.ts": () => anew("shared/plain.ts"),
+  "shared/screen-width.ts": () => anew("shared/screen-width.ts"),
   "shared/follow/trusted-plan.ts": () => anew("shared/follow/trusted-plan.ts"),
 };
 

@@ -16,3 +16,15 @@ test.each([...new Set(printed)])("%s is one word, whatever follows", (line) => {
 test("there are such commands", () => {
   expect(printed.length).toBeGreaterThan(20);
 });
+
+test.each([
+  ["./bunw scripts/01-etcd.ts --new-cas on each control plane node", "./bunw scripts/01-etcd.ts --new-cas"],
+  ["./bunw scripts/03-workers.ts close --force later", "./bunw scripts/03-workers.ts close --force"],
+  ["./bunw scripts/plan.ts --lost cp3 on cp1", "./bunw scripts/plan.ts --lost cp3"],
+  [
+    "./bunw scripts/renew-ca.ts --dry-run --only ca,etcd-ca first",
+    "./bunw scripts/renew-ca.ts --dry-run --only ca,etcd-ca",
+  ],
+])("a prose word behind an option without a value is no part of the command: %s", (text, line) => {
+  expect(kitCommand(text)).toBe(line);
+});
