@@ -62,7 +62,7 @@ export function openDoor(words: readonly string[]) {
   const [word] = words;
   if (word === undefined || HELP.includes(word)) return answerLines(listLines());
   if (word === "--version") return answerLines([`kube-pki-repair ${VERSION}`]);
-  const script = nearest(nameIn(word), LISTED) ?? nearest(nameIn(word), LISTED.map(withoutNumber));
+  const script = nearest(nameIn(word), [...LISTED.map(withoutNumber), ...LISTED]);
   const meant = LISTED.find((one) => script && one.endsWith(script));
   const path = meant && shell`./bunw scripts/${meant}.ts`;
   throw new UsageError(`"${word}" is no script`, { hint: path ? `type ${path}, or ${LIST}` : LIST });

@@ -1,12 +1,12 @@
 /**
- * The name that an operator meant: the one that begins with his word, else the one with the fewest slips of
+ * The name that an operator meant: the shortest that begins with his word, else the one with the fewest slips of
  * the keyboard between them.
  */
 
 /** Undefined if no name is near: more than one slip in four letters, or more than three. */
 export function nearest(word: string, names: readonly string[]): string | undefined {
   if (word.length < 2) return undefined;
-  const begun = names.find((name) => name.startsWith(word));
+  const begun = names.filter((name) => name.startsWith(word)).sort((a, b) => a.length - b.length)[0];
   if (begun !== undefined) return begun;
   const most = Math.min(3, Math.ceil(word.length / 4));
   const [best] = names

@@ -153,7 +153,7 @@ function whyOf(rung: number, lost: readonly LostKey[], keys: readonly LostKey[])
     const places = new Set(
       keys.flatMap(({ places }) => places.flatMap((one) => (one.rung === 1 ? one.where : []))),
     );
-    return `the lost keys may still be had (${[...places].join("; ")}): bring them here, then repair this node alone`;
+    return `the lost keys may still be had (${[...places].join("; ")}): look there before new ones are made`;
   }
   if (rung < 5 || lost.some(({ name }) => name === "ca")) return WHY[rung];
   return "sa.key is nowhere to be found: a new one is made, tokens are renewed and pods restart (part 4)";

@@ -167,7 +167,10 @@ function whereKeysAre(
   const open = (names: readonly string[]) => names.filter((name) => !isDone(name, facts));
   const leaders = lost.includes("ca") ? open(facts.leader?.nodes ?? []) : [];
   const [leader] = leaders;
-  if (leader !== undefined) return { to: leader, open: leaders, aim: `Make this plan on ${leader}: ${LED}` };
+  if (leader !== undefined && hasAnswered(leader, facts.seen))
+    return { to: leader, open: leaders, aim: `Make this plan on ${leader}: ${LED}` };
+  // all nodes are looked at by one way: who has the keys is known then
+  if (leader !== undefined) return { open: leaders, aim: `Look at ${listed(leaders)} first: ${LED}` };
   const running = open(facts.running);
   if (running.length === 0) return undefined;
   const aim = `Look at ${listed(running)} first: etcd runs there, or seems to, so ${keyFiles(lost)} may still be there`;

@@ -96,7 +96,7 @@ export function makePlan(given: Assessment, all: PlanFacts, runbook: string): Pl
   return {
     ...{ node: assessed.node, kubernetes: assessed.kubernetes, cluster: known?.cluster.name, made, user },
     verdict,
-    ownVerdict: aim === undefined || areSeen ? undefined : verdict,
+    ownVerdict: aim === undefined || areSeen || away ? undefined : verdict,
     nodes: nodes.map((node) => ({ ...node, ...saidBy(node.name, facts.seen, assessed) })),
     ...{ lost: lost.names, away: lost.away },
     aim,
@@ -284,7 +284,9 @@ function stepsThere({ to }: Elsewhere, { assessed, nodes, facts, blocks }: Aroun
   const there = controlPlanes.filter(({ name }) => name === to);
   if (there.length === 0 && course && !course.includes("hold")) return [];
   const counted = hereOf(assessed, facts);
-  const steps = stepsOf(blocksOf(blocks, ["hold"], undefined), controlPlanes, {
+  // whoever is asked needs the kit
+  const on = there.length > 0 ? controlPlanes : nodes;
+  const steps = stepsOf(blocksOf(blocks, ["hold"], undefined), on, {
     ...facts,
     ...counted,
     joins: [],

@@ -18,6 +18,9 @@ test.each([
   ["verfy", "05-verify"],
   ["Salvage", "00-salvage"],
   ["./scripts/handover.ts", "hand-over"],
+  ["join", "03-join"],
+  ["join-a", "join-again"],
+  ["control", "02-control-plane"],
 ])("%s: the hint has the line of %s", async (word, script) => {
   const { message, hint, exitCode } = (await failOf(() => openDoor([word])))!;
   expect({ message, exitCode }).toEqual({ message: `"${word}" is no script`, exitCode: 64 });
