@@ -30,7 +30,7 @@ import { beforeServersStop, keepShown } from "../shared/static-pods/first-screen
 import * as manager from "../shared/static-pods/full-manager.ts";
 import * as servers from "../shared/static-pods/issue-and-start.ts";
 import { howToReplace } from "../shared/static-pods/lost-nodes.ts";
-import { proveOldSaKeys, takeUpSaKey } from "../shared/static-pods/take-up.ts";
+import { foreseeSaKey, proveOldSaKeys, takeUpSaKey } from "../shared/static-pods/take-up.ts";
 import { endGivenUp, refuseNoChoice } from "../shared/static-pods/without-files.ts";
 import type { Work } from "../shared/static-pods/work.ts";
 import { areEvicted, sayEvictions } from "../shared/workers/away.ts";
@@ -91,7 +91,10 @@ async function checkEtcd(values: Values) {
   const saved = leftOut.lost.filter((name) => !values.lost.includes(name));
   const out = { without: [...leftOut.without, ...saved], lost: values.lost };
   const etcd = await proveEtcd(cp, out, values["lost-on"]);
-  const steps = async () => servers.startServers(cp, work, await issue(cp, work));
+  const steps = async () => {
+    await servers.startServers(cp, work, await issue(cp, work));
+    await foreseeSaKey(cp);
+  };
   await beforeServersStop(cp, work, { ...values, ...etcd, steps });
   keepSaid(cp);
   return { cp, out, lost: etcd.lost, work };

@@ -13,6 +13,7 @@ import { refuseFixed } from "../files/file-system.ts";
 import { exists, writeFile } from "../files/files.ts";
 import { type Foretold, foretell } from "../files/foretell.ts";
 import { manifestPath, whereIs } from "../manifests/on-disk.ts";
+import { managerIsReduced } from "../manifests/repair-changes.ts";
 import { controlPlaneContainers } from "../node/containers.ts";
 import { hasOwnClient, stateOfConf } from "../node/kubelet-conf.ts";
 import { countOfKeys, keysToMake, type PkiAction } from "../pki/actions.ts";
@@ -55,18 +56,19 @@ export async function beforeEtcdStops(cp: ControlPlaneNode, work: Work, coming: 
   // they are made while programs stop and folders are copied
   makeKeysAhead(cp.facts.keyAlgorithm, countOfKeys(work.pki));
   const has = await preflight({ ...comingHere(cp, work), imagesLater });
-  const { files, stops } = await changesOf(cp, steps);
+  const changes = await changesOf(cp, steps);
+  const { files, stops } = changes;
   const runsOn = cp.facts.externalEtcd !== undefined && !unitRestarts;
   sayScreen(cp, {
     keys: work.pki,
-    stops: runsOn ? stopsBesideEtcd(stops) : stopsWithEtcd(stops, others),
+    stops: runsOn ? stopsBesideEtcd(changes) : stopsWithEtcd(stops, others),
     files,
     has: ["room on the disk", ...has],
   });
 }
 
-function stopsBesideEtcd(stops: readonly string[]): string {
-  const begin = stops.length > 0 ? `${stops.map(withReduced).join(", ")};` : "nothing:";
+function stopsBesideEtcd({ stops, isReduced }: Changes): string {
+  const begin = stops.length > 0 ? `${stops.map(withReduced(isReduced)).join(", ")};` : "nothing:";
   return `${begin} kubeadm did not make this etcd, and it runs on`;
 }
 
@@ -77,9 +79,10 @@ function stopsWithEtcd(stops: readonly string[], others: BeforeEtcd["others"]): 
 
 /** etcd runs on: files are written all the same, where a shared key or a client's certificate is lost. */
 async function beforeLittleWork(cp: ControlPlaneNode, { pki }: Work, { steps }: BeforeEtcd) {
-  const { files, stops } = await changesOf(cp, steps);
+  const changes = await changesOf(cp, steps);
+  const { files, stops } = changes;
   if (files.length + stops.length === 0) return;
-  if (stops.length > 0) say(`will stop: ${stopsOfServers(stops)}`);
+  if (stops.length > 0) say(`will stop: ${stopsOfServers(changes)}`);
   sayNewKeys(pki);
   sayFilesNamed(files, cp.rescue);
 }
@@ -89,12 +92,24 @@ function sayNewKeys(actions: readonly PkiAction[]) {
   if (names.length > 0) say(`will make new keys: ${names.join(", ")}`);
 }
 
+interface Changes extends Foretold {
+  /** The controller-manager is so afterwards. */
+  isReduced: boolean;
+}
+
 /** All that the steps end and change, but for files of the rescue folder. Errors: those of the steps; as `refuseFixed`. */
-async function changesOf(cp: ControlPlaneNode, steps: () => Promise<unknown>): Promise<Foretold> {
-  const { files: all, stops } = await foretell(steps);
+async function changesOf(cp: ControlPlaneNode, steps: () => Promise<unknown>): Promise<Changes> {
+  const {
+    files: all,
+    stops,
+    value,
+  } = await foretell(async () => {
+    await steps();
+    return managerIsReduced(cp);
+  });
   const files = changedOnNode(all, cp.rescue);
   refuseFixed(files.map(({ path }) => path).filter(exists));
-  return { files, stops };
+  return { files, stops, isReduced: value };
 }
 
 function whoseApi({ words, running, isEnough }: BeforeEtcd["others"], stops: readonly string[]): string {
@@ -118,23 +133,25 @@ export async function beforeServersStop(
   work: Work,
   { "images-later": imagesLater, isFull, steps }: BeforeServers,
 ) {
-  const { files, stops } = await changesOf(cp, steps);
-  if (files.length + stops.length === 0 && !isFull) return;
+  const changes = await changesOf(cp, steps);
+  const { files, stops } = changes;
+  const later = changes.isReduced ? STOPS_LATER : undefined;
+  if (files.length + stops.length === 0 && !isFull) return later && say(later);
   const has = await preflight({ ...comingHere(cp, work), part: 2, imagesLater, isFull });
-  sayScreen(cp, { stops: stopsOfServers(stops), files, has });
+  sayScreen(cp, { stops: stopsOfServers(changes), later, files, has });
 }
 
 /** Each of them starts again in the same step. */
-function stopsOfServers(stops: readonly string[]): string {
+function stopsOfServers({ stops, isReduced }: Changes): string {
   if (stops.length === 0) return "nothing";
   const api = stops.includes("kube-apiserver") ? ", and this node's API is unavailable until then" : "";
   const start = stops.length > 1 ? "they start" : "it starts";
-  return `${stops.map(withReduced).join(", ")}; ${start} again at once${api}`;
+  return `${stops.map(withReduced(isReduced)).join(", ")}; ${start} again at once${api}`;
 }
 
 /** Beside an etcd that runs on: until then it was in full. */
-function withReduced(name: string): string {
-  return name === MANAGER ? `${name} (it starts reduced)` : name;
+function withReduced(isReduced: boolean): (name: string) => string {
+  return (name) => (isReduced && name === MANAGER ? `${name} (it starts reduced)` : name);
 }
 
 /** Errors: as `refuseFixed`, for the files that part 1 writes. */
@@ -169,15 +186,20 @@ export function comingHere(cp: ControlPlaneNode, work: Work): Coming {
 
 const MANAGER = "kube-controller-manager";
 
+/** At the end of part 2, which cannot know yet which nodes will answer. */
+const STOPS_LATER = `will stop later: ${MANAGER} (it starts in full), when each node renews its Lease or is named as away`;
+
 interface Screen {
   keys?: readonly PkiAction[];
   stops: string;
+  later?: string | undefined;
   files: Foretold["files"];
   has: readonly string[];
 }
 
-function sayScreen(cp: ControlPlaneNode, { keys = [], stops, files, has }: Screen) {
+function sayScreen(cp: ControlPlaneNode, { keys = [], stops, later, files, has }: Screen) {
   say(`will stop: ${stops}`);
+  if (later) say(later);
   sayNewKeys(keys);
   sayFilesNamed(files, cp.rescue);
   say(`checked: ${has.join(", ")}`);

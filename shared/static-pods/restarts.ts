@@ -145,9 +145,20 @@ export async function toRestart(
   for (const { container, isOurs } of readers) {
     const isServer = isServerContainer(container) && container.name !== "etcd";
     const server = isServer ? SERVERS.find((name) => name === container.name) : undefined;
-    if (isOurs || (server && !(await worksHere(cp, server)))) restart.add(container);
+    if (isOurs || (server && !(await worksStill(cp, container, server)))) restart.add(container);
   }
   return { stale: [...restart], kept: readers.filter(({ container }) => !restart.has(container)) };
+}
+
+/** The node of a run → container's id → whether it works: asked once, for what the first screen names and for what is stopped. */
+const judged = new WeakMap<ControlPlaneNode, Map<string, boolean>>();
+
+async function worksStill(cp: ControlPlaneNode, { id }: Container, server: (typeof SERVERS)[number]) {
+  const answers = judged.get(cp) ?? new Map<string, boolean>();
+  judged.set(cp, answers);
+  const works = answers.get(id) ?? (await worksHere(cp, server));
+  answers.set(id, works);
+  return works;
 }
 
 /**

@@ -6,8 +6,10 @@
  * old manifest is removed first. The new one waits beside its place under a name with a dot, which the kubelet ignores
  * (pkg/kubelet/config/file.go). An API server reads the files of keys only when it starts, and publishes what it has read.
  */
+import { adminClient } from "../api/admin-api.ts";
 import { orStarting } from "../api/api-error.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
+import { attemptLater } from "../fail.ts";
 import { exists, removeFile, renameFile, stat, writeFile } from "../files/files.ts";
 import { manifestPath, manifestText, waitingPath } from "../manifests/on-disk.ts";
 import { type Container, controlPlaneContainers, stopContainers } from "../node/containers.ts";
@@ -103,7 +105,7 @@ export async function proveOldSaKeys(
   if (proved) say("old and new service-account tokens are accepted, until part 4 takes sa-old.pub out");
 }
 
-/** They read it only once. Returns when; undefined if there were none. */
+/** They read it only once. Returns when; undefined if there were none. In a dry run they are only said to stop. */
 export async function takeUpSaKey({ facts, node }: ControlPlaneNode, api: Api): Promise<Date | undefined> {
   if (facts.externalSigner) return undefined;
   const own = publicKeysIn(saPubText(facts.certificatesDir) ?? "").map(serviceAccountKeyId);
@@ -111,14 +113,26 @@ export async function takeUpSaKey({ facts, node }: ControlPlaneNode, api: Api): 
   if (!published?.length || own.some((kid) => published.includes(kid))) return undefined;
   const since = new Date();
   say("the API server signs tokens with another key than sa.key on disk");
-  const holders = (await controlPlaneContainers(node.runtimeEndpoint)).filter(({ name }) =>
-    HOLDERS.includes(name),
-  );
+  const holders = await saKeyHolders(node);
   await stopContainers(node.runtimeEndpoint, holders);
   await waitForKeys(api, "the API server to check tokens with the current sa.pub", (kids) =>
     own.some((kid) => kids.includes(kid)),
   );
   return since;
+}
+
+/**
+ * The same, for the first screen, before the API is proved: an API server that the steps leave alone is asked now. One that
+ * does not answer is asked when it does.
+ */
+export async function foreseeSaKey(cp: ControlPlaneNode) {
+  const isLeft = (await saKeyHolders(cp.node)).some(({ name }) => name === "kube-apiserver");
+  if (isLeft) await attemptLater(async () => takeUpSaKey(cp, await adminClient(cp.facts)), undefined);
+}
+
+async function saKeyHolders(node: ControlPlaneNode["node"]): Promise<Container[]> {
+  const all = await controlPlaneContainers(node.runtimeEndpoint);
+  return all.filter(({ name }) => HOLDERS.includes(name));
 }
 
 const HOLDERS = ["kube-apiserver", "kube-controller-manager"];

@@ -3,14 +3,20 @@
  * what its first screen promised. Dead: nothing of the control plane runs, until the kubelet starts. Alive: all runs.
  */
 import { expect } from "bun:test";
+import { readFileSync, writeFileSync } from "node:fs";
+import { parse } from "yaml";
+import { manifestText } from "../../shared/manifests/on-disk.ts";
+import { reduced } from "../../shared/manifests/repair-changes.ts";
+import type { Manifest } from "../../shared/objects/objects.ts";
 import { serviceAccountKeyId } from "../../shared/pki/sa-keys.ts";
+import type { ApiOptions } from "./api.ts";
 import { ADDRESS } from "./cluster.ts";
 import { sameEtcd, serveEtcd } from "./etcd.ts";
 import { gone, type PretendNode } from "./in-process.ts";
 import { CHANGES, SERVER_NAMES } from "./living.ts";
 import { longLives } from "./long-lives.ts";
 import { CRICTL, crictlPs } from "./node.ts";
-import { MANAGER_LEASE, newLeader, serveRunning } from "./running.ts";
+import { living, MANAGER_LEASE, newLeader, serveRunning } from "./running.ts";
 import { nodeHere } from "./typed-here.ts";
 
 /** Below /etc/kubernetes/pki: the private key, then its public half. */
@@ -43,7 +49,21 @@ export interface LostKeys {
   alive: boolean;
   /** A line that is typed before, on the same node. */
   after?: string;
+  /** Another state of the node. */
+  also?: keyof typeof ALSO;
 }
+
+/** Changes of a node that is well. */
+const ALSO = {
+  /** An earlier part 2 has left it so. */
+  "its controller-manager is reduced": (node: PretendNode) => {
+    const file = `${node.root}/etc/kubernetes/manifests/kube-controller-manager.yaml`;
+    const manifest = parse(readFileSync(file, "utf8")) as Manifest;
+    writeFileSync(file, manifestText(reduced(manifest, "v1.34.4")));
+  },
+  /** It publishes that key until it is stopped. */
+  "its API server signs with another sa.key": () => undefined,
+};
 
 /** Each key alone, with its public half and without; each two keys; by each script; on a dead and on a living node. */
 export const LOST_KEYS: readonly LostKeys[] = losses().flatMap((files) =>
@@ -67,8 +87,9 @@ export interface Typed {
   stopped: string[];
 }
 
-export function nameOf({ files, line, alive, after }: LostKeys): string {
+export function nameOf({ files, line, alive, after, also }: LostKeys): string {
   const lines = [...(after ? [after] : []), line].join(", then ").replace(ADDRESS, "IP");
+  if (also) return `on a living node ${also}: ${lines}`;
   return `${files.join(" and ")} lost on a ${alive ? "living" : "dead"} node: ${lines}`;
 }
 
@@ -92,27 +113,44 @@ export async function expectRefusedFirst(row: LostKeys): Promise<Typed> {
 const PATIENCE = { KUBE_PKI_REPAIR_PATIENCE: "0.02" };
 
 /** Containers that were stopped stay so while the kubelet is stopped, which starts them again. */
-const RUNTIME = [
-  { command: `${CRICTL} stop --timeout 0 *`, does: 'echo > "$FAKE/ended"' },
-  {
-    command: `${CRICTL} ps -a -o json`,
-    does: `test -e "$FAKE/stopped" && test -e "$FAKE/ended" && echo '{"containers":[]}' || echo '${crictlPs(SERVER_NAMES)}'`,
-  },
-];
+function runtime(shown: string) {
+  return [
+    { command: `${CRICTL} stop --timeout 0 *`, does: 'echo > "$FAKE/ended"' },
+    {
+      command: `${CRICTL} ps -a -o json`,
+      does: `test -e "$FAKE/stopped" && test -e "$FAKE/ended" && echo '{"containers":[]}' || echo '${shown}'`,
+    },
+  ];
+}
 
+/** They have started before this node's files were written, as seen from here. */
+const OLD_SERVERS = crictlPs(SERVER_NAMES);
+
+/** They have read the node's files. */
+function newServers(): string {
+  return OLD_SERVERS.replaceAll(/(?<="createdAt":")\d+(?=")/g, `${Date.now() + 60_000}000000`);
+}
+
+const STOPS_API = / stop --timeout \d+ kube-apiserver-id$/;
 const STOPS_SERVER = / stop --timeout \d+ (?:etcd|kube-apiserver)-id$/;
 
 /** Where a part starts the kubelet, etcd and the API come, with the certificates that are there then. */
-export async function typedWithout({ files, line, alive, after: first }: LostKeys): Promise<Typed> {
+export async function typedWithout({ files, line, alive, after: first, also }: LostKeys): Promise<Typed> {
   const containers = alive ? [...SERVER_NAMES] : ["kube-proxy"];
-  const commands = alive ? RUNTIME : [];
+  const commands = alive ? runtime(also ? newServers() : OLD_SERVERS) : [];
   using node = await nodeHere({ kind: "healthy control plane node", containers, commands, etcd: longLives });
   const requests: string[] = [];
-  let servers = alive ? serve(node) : undefined;
+  const kid = () =>
+    also === "its API server signs with another sa.key" && !node.calls().some((call) => STOPS_API.test(call))
+      ? "of another key"
+      : kidOf(node);
+  const api: Api = { kid, renewing: also !== undefined };
+  let servers = alive ? serve(node, api) : undefined;
+  if (also) ALSO[also](node);
   gone(...files.map((file) => `pki/${file}`))(node);
   const startAgain = () => {
     requests.push(...(servers?.end() ?? []));
-    servers = serve(node);
+    servers = serve(node, api);
   };
   const type = async (words: string) => {
     const [until, shown] = [node.calls().length, shownBy(node)];
@@ -123,13 +161,14 @@ export async function typedWithout({ files, line, alive, after: first }: LostKey
       return areEnded && calls.includes("systemctl restart kubelet");
     };
     const isNew = () => !["", shown].includes(shownBy(node));
-    const run = node.run(words, PATIENCE);
     let hasEnded = false;
+    // a run that throws has ended, too: servers that start after it would stay at the addresses of the next row
+    const run = node.run(words, PATIENCE).finally(() => {
+      hasEnded = true;
+    });
     const restarted = node.until("the API server to restart", () => hasEnded || isStarted() || isNew());
     await Promise.race([restarted.then(() => (hasEnded ? undefined : startAgain())), run]);
-    const result = await run;
-    hasEnded = true;
-    return result;
+    return await run;
   };
   if (first) await type(first);
   const fingerprint = node.fingerprint();
@@ -145,17 +184,20 @@ export async function typedWithout({ files, line, alive, after: first }: LostKey
     // a token that is asked for is stored nowhere
     ...requests.filter((one) => !one.endsWith("/token")),
   ];
-  const stopped = stoppedBy(node.calls().slice(typedBefore));
+  const stopped = stoppedBy(node.calls().slice(typedBefore), stderr);
   return { exitCode, stderr, changed, files: changedFiles(fingerprint, after), stopped };
 }
 
-/** The kubelet runs before: where it restarts, it is stopped. */
-function stoppedBy(calls: readonly string[]): string[] {
+/** The kubelet runs before: where it restarts, it is stopped. A static pod ends also when its manifest is removed. */
+function stoppedBy(calls: readonly string[], stderr: string): string[] {
+  const exchanged = stderr.matchAll(/^ {2}removed \S+\/manifests\/([\w-]+)\.yaml/gm);
   const names = calls.flatMap(
     (call) =>
       /^crictl .* stop --timeout \d+ (\S+)-id$|^systemctl (?:stop|restart) (\S+)$/.exec(call)?.slice(1) ?? [],
   );
-  return [...new Set(names.filter((name) => name !== undefined))].sort();
+  return [
+    ...new Set([...names, ...[...exchanged].map(([, name]) => name!)].filter((name) => name !== undefined)),
+  ].sort();
 }
 
 /** Folders are left out: their times change with what is in them. */
@@ -168,10 +210,17 @@ function changedFiles(before: readonly string[], after: readonly string[]): stri
 /** `st_mode` in octal, after the path. */
 const FOLDER = /^\S+ 4\d{4} /;
 
+interface Api {
+  /** What it publishes. */
+  kid: () => string;
+  /** All nodes renew their Leases, however long a run takes. */
+  renewing: boolean;
+}
+
 /** An API server without its certificate does not start. `end` returns the requests that change something. */
-function serve(node: PretendNode) {
+function serve(node: PretendNode, how: Api) {
   const etcd = serveEtcd(node.root, sameEtcd(node.stored));
-  const api = shownBy(node) ? serveApi(node) : undefined;
+  const api = shownBy(node) ? serveApi(node, how) : undefined;
   return {
     end() {
       for (const server of [etcd, api]) server?.[Symbol.dispose]();
@@ -180,13 +229,12 @@ function serve(node: PretendNode) {
   };
 }
 
-function serveApi(node: PretendNode) {
-  return serveRunning(node, {
-    on: ({ path, method }, { objects }) => {
-      if (method === "DELETE" && path === MANAGER_LEASE) return newLeader(objects);
-      return path === "/openid/v1/jwks" ? Response.json({ keys: [{ kid: kidOf(node) }] }) : undefined;
-    },
-  });
+function serveApi(node: PretendNode, { kid, renewing }: Api) {
+  const on: ApiOptions["on"] = ({ path, method }, { objects }) => {
+    if (method === "DELETE" && path === MANAGER_LEASE) return newLeader(objects);
+    return path === "/openid/v1/jwks" ? Response.json({ keys: [{ kid: kid() }] }) : undefined;
+  };
+  return serveRunning(node, { on: renewing ? living(["m1", "w1", "w2"], on) : on });
 }
 
 /** The API server starts again with it, whether the kubelet does or not. */

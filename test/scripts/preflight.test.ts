@@ -311,6 +311,7 @@ test("02-control-plane: one screen before the first stop; none where nothing is 
     [
       // nobody else reads it; a kubelet that restarts gets its controller-manager reduced
       "  will stop: kube-scheduler, kube-controller-manager (it starts reduced), kubelet; they start again at once",
+      "  will stop later: kube-controller-manager (it starts in full), when each node renews its Lease or is named as away",
       "  will write in /etc/kubernetes: scheduler.conf",
       "  will write in /etc/kubernetes/manifests: kube-controller-manager.yaml",
     ].join("\n"),

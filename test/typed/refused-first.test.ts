@@ -37,7 +37,8 @@ test("renew-ca without sa.key and sa.pub restarts nothing: only the servers that
  * that leaves etcd alone restarts the kubelet that has lost its own file.
  */
 const PROMISES = PROMISING.filter(
-  ({ files, line, after, alive }) =>
+  ({ files, line, after, alive, also }) =>
+    also !== undefined ||
     (alive && files.join() === "../kubelet.conf") ||
     (["ca.key,ca.crt", "ca.crt,sa.pub", "../scheduler.conf,../manifests/kube-scheduler.yaml"].includes(
       files.join(),
