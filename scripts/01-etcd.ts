@@ -12,7 +12,7 @@ import { hasNewKeys } from "../shared/facts/ca-copies.ts";
 import { refuseDoubtfulClock } from "../shared/facts/clock.ts";
 import { type ControlPlaneNode, keepRan } from "../shared/facts/control-plane-node.ts";
 import { afterEtcd } from "../shared/facts/course.ts";
-import { controlPlaneToRepair, refuseNoMember, sayFacts } from "../shared/facts/node-to-repair.ts";
+import { controlPlaneToRepair, refuseUnfitData, sayFacts } from "../shared/facts/node-to-repair.ts";
 import { keepSaid, withWords } from "../shared/facts/said.ts";
 import { refuseExternalCa } from "../shared/facts/signed-elsewhere.ts";
 import { UsageError } from "../shared/fail.ts";
@@ -93,7 +93,7 @@ async function look(values: Values, newCas: NewCas | undefined): Promise<Looked>
   const leftOut = withWords(values, known);
   const cp = { ...known, flagsToDrop: leftOut["start-without"] };
   refuseExternalCa(cp);
-  refuseNoMember(cp);
+  refuseUnfitData(cp);
   const actions = wanted.sharedActions(cp, newCas);
   const peers = await lookAtPeers(cp, actions, { typed: lostOn, said: leftOut["lost-on"] });
   pod.refuseForeignCa(cp);

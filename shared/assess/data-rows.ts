@@ -53,7 +53,8 @@ export function dataRows(
   if (data.isFull) warn("etcd-room", "room in etcd's database", `${FULL}. When etcd runs: ${room}`);
   const note = cluster && releaseNote(cluster.kubernetesVersion);
   if (note) warn("release", "release", note);
-  for (const warning of data.warnings) warn("etcd-data", dataFrom, warning);
+  if (data.damage) rows.push(bad("etcd-damage", dataDir, "damaged", data.damage.message));
+  else for (const warning of data.warnings) warn("etcd-data", dataFrom, warning);
   // facts that only the repair needs are no damage if the cluster works without them
   if (obstacle && lacksOnlyConfiguration(data)) warn("etcd-facts", FACTS, obstacle.message);
   else if (obstacle) rows.push(bad("etcd-facts", FACTS, "incomplete", obstacle.message));

@@ -95,7 +95,8 @@ const FIRST_THAT_APPLIES: readonly ((seen: Seen) => NodeVerdict | undefined)[] =
   ({ noNewPod }) => (noNewPod ? NO_NEW_POD : undefined),
 ];
 
-function obstacle({ known: { obstacle }, damaged, nodeName }: Seen): NodeVerdict | undefined {
+function obstacle({ known, damaged, nodeName }: Seen): NodeVerdict | undefined {
+  const obstacle = known.obstacle ?? known.data?.damage;
   if (!obstacle) return undefined;
   return {
     verdict: `${damaged ? "the" : `${NOTHING_DAMAGED}. A`} repair cannot begin: ${obstacle.message}`,

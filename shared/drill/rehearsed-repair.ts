@@ -6,7 +6,7 @@
 import { command } from "../again.ts";
 import type { ControlPlaneNode } from "../facts/control-plane-node.ts";
 import { type LostFile, lostHere } from "../facts/lost-files.ts";
-import { refuseNoMember } from "../facts/node-to-repair.ts";
+import { refuseUnfitData } from "../facts/node-to-repair.ts";
 import { lackingOfExternalCa } from "../facts/signed-elsewhere.ts";
 import { failOf } from "../fail.ts";
 import { inMemory } from "../files/foretell.ts";
@@ -48,7 +48,7 @@ export async function rehearseRepair(cp: ControlPlaneNode) {
       hint: external.steps.join("; "),
     });
   const lost = bringBack(cp);
-  for (const step of [refuseNoMember, refuseOtherFolder, refuseWhereNothingFits, makeFiles]) {
+  for (const step of [refuseUnfitData, refuseOtherFolder, refuseWhereNothingFits, makeFiles]) {
     const stop = await failOf(() => step(cp));
     if (stop && !stops.some(({ message }) => message === stop.message))
       stops.push({ message: stop.message, hint: stop.hint });

@@ -3,9 +3,17 @@
  * keys' history. A running etcd does not disturb the reading, nor the reading etcd.
  */
 import type { Row } from "./bbolt.ts";
-import { type Beginning, type DirectoryState, explain, readDbAlone, readDirectory } from "./directory.ts";
+import {
+  type Beginning,
+  DamagedData,
+  type DirectoryState,
+  explain,
+  readDbAlone,
+  readDirectory,
+} from "./directory.ts";
 import type { Member } from "./members.ts";
 import { CompactedSince, fromRaw, type Mvcc, type Revision, toRaw } from "./mvcc.ts";
+import { Damaged } from "./protobuf.ts";
 import type { KeyValue } from "./revisions.ts";
 
 export type { KeyValue, Member };
@@ -42,10 +50,11 @@ export interface EtcdData {
   keyCount: number;
   /**
    * The log's last entry. `isCut`: later entries existed, and are lost. `isEndSeen`: nothing but etcd's room is behind it
-   * in its file; else nobody knows what was there. `isDamaged`: etcd would refuse a part of this log, before its last entry
-   * or behind it.
+   * in its file; else nobody knows what was there.
    */
-  end: { index: number; term: number; isCut: boolean; isEndSeen: boolean; isDamaged: boolean };
+  end: { index: number; term: number; isCut: boolean; isEndSeen: boolean };
+  /** The log is damaged, and what is left of it leads to these keys: etcd does not start on it, or without what is lost. */
+  damage?: DamagedData | undefined;
   /** When db or log was last written. */
   lastWrite: Date;
   /**
@@ -108,10 +117,10 @@ export function readSnapshotData(file: string): EtcdData {
 }
 
 function dataOf(dir: string, load: () => DirectoryState): EtcdData {
-  let view = readView(load);
+  let view = readView(dir, load);
   const repeat = <T>(action: (mvcc: Mvcc) => T): T => {
     view.state.db?.[Symbol.dispose]();
-    view = readView(load);
+    view = readView(dir, load);
     Object.assign(data, view.facts);
     return action(view.state.mvcc);
   };
@@ -173,12 +182,12 @@ function rereadIfCompacted<T>(action: () => T, otherwise: () => T): T {
   return otherwise();
 }
 
-function readView(load: () => DirectoryState) {
+function readView(dir: string, load: () => DirectoryState) {
   const state = load();
-  return { state, facts: describe(state) };
+  return { state, facts: describe(dir, state) };
 }
 
-function describe(state: DirectoryState) {
+function describe(dir: string, state: DirectoryState) {
   const { mvcc, wal, members, committed: logged, lastWrite, isFull, storageVersion } = state;
   // A single member commits all its entries when it starts.
   const committed = members.length > 1 ? logged : mvcc.revision;
@@ -194,7 +203,8 @@ function describe(state: DirectoryState) {
     members,
     revision: mvcc.revision,
     committed: { revision: committed },
-    end: { ...wal.last, isCut: wal.isCut, isEndSeen: wal.isEndSeen, isDamaged: wal.isDamaged },
+    end: { ...wal.last, isCut: wal.isCut, isEndSeen: wal.isEndSeen },
+    damage: wal.isDamaged && wal.warnings[0] ? new DamagedData(dir, new Damaged(wal.warnings[0])) : undefined,
     keyCount: mvcc.keyCount,
     lastWrite,
     isFull,

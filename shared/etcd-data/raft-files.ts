@@ -34,14 +34,19 @@ export function noteRead(bytes: number) {
 /** Bytes that are needed for a moment to take a row or a record apart. */
 export const OF_A_ROW = 1024;
 
-/** Bytes of a block; a longer record gets a block of its own length. */
+/** Bytes of a block, and of a file's first one; a longer record gets a block of its own length. */
 const LOG_BLOCK = 1024 * 1024;
+const FIRST_BLOCK = LOG_BLOCK / 16;
+
+/** The room at the end of each log file that was read, for as long as nobody writes to it: 64 MB that need no second reading. */
+const rooms = new Map<string, { stamp: string; from: number }>();
 
 /** `using file = new LogFile(path)` closes it. */
 export class LogFile {
   readonly path: string;
   readonly size: number;
   private readonly file: number;
+  private readonly stamp: string;
   private buffer = Buffer.alloc(0);
   private start = 0;
   private length = 0;
@@ -49,7 +54,18 @@ export class LogFile {
   constructor(path: string) {
     this.path = path;
     this.file = openRegular(path);
-    this.size = fstatSync(this.file).size;
+    const { ino, size, mtimeNs, ctimeNs } = fstatSync(this.file, { bigint: true });
+    [this.size, this.stamp] = [Number(size), [ino, size, mtimeNs, ctimeNs].join(" ")];
+  }
+
+  /** From this byte on were zeros when it was read last; the file's size where that is not known. */
+  get room(): number {
+    const known = rooms.get(this.path);
+    return known?.stamp === this.stamp ? known.from : this.size;
+  }
+
+  noteRoom(from: number) {
+    if (this.size - from > LOG_BLOCK) rooms.set(this.path, { stamp: this.stamp, from });
   }
 
   [Symbol.dispose]() {
@@ -78,9 +94,12 @@ export class LogFile {
   }
 
   private readBlock(from: number, atLeast: number) {
-    const length = Math.min(Math.max(atLeast, LOG_BLOCK), this.size - from);
-    noteRead(length);
-    if (length > this.buffer.length) this.buffer = Buffer.allocUnsafeSlow(length);
+    const block = Math.min(LOG_BLOCK, Math.max(FIRST_BLOCK, 2 * this.buffer.length));
+    const length = Math.min(Math.max(atLeast, block), this.size - from);
+    if (length > this.buffer.length) {
+      noteRead(length);
+      this.buffer = Buffer.allocUnsafeSlow(length);
+    }
     [this.start, this.length] = [from, 0];
     while (this.length < length) {
       const count = readSync(this.file, this.buffer, this.length, length - this.length, from + this.length);
@@ -105,8 +124,9 @@ export function hasZeroSector(file: LogFile, frame: { start: number; end: number
 
 /** Whether nothing but zeros follows. */
 export function isZeroFrom(file: LogFile, position: number): boolean {
-  for (let at = position; at < file.size; at += LOG_BLOCK)
-    if (!isZero(file.slice(at, Math.min(at + LOG_BLOCK, file.size)))) return false;
+  for (let [at, end] = [position, file.room]; at < end; at += LOG_BLOCK)
+    if (!isZero(file.slice(at, Math.min(at + LOG_BLOCK, end)))) return false;
+  if (position < file.room) file.noteRoom(position);
   return true;
 }
 

@@ -52,6 +52,7 @@ export interface Wal {
   isCut: boolean;
   /** Behind the last record is nothing but the room that etcd has made: no entry was there. */
   isEndSeen: boolean;
+  /** No power cut leaves it so: etcd refuses it, or starts without what is lost. */
   isDamaged: boolean;
   /** Warnings for the operator: damage, lost entries. */
   warnings: string[];
@@ -116,7 +117,7 @@ function noteLost(wal: Wal, latest: Place) {
       : isLater(latest, wal.last) &&
         `The log has entry ${latest.index} of term ${latest.term} in another place, but ends at ${wal.last.index}: what is between them is lost`;
   if (!lost) return;
-  wal.isCut = true;
+  [wal.isCut, wal.isDamaged] = [true, true];
   wal.warnings.push(lost);
 }
 
@@ -227,6 +228,7 @@ function lookAtEnd({ path, size }: LogFile, position: number, { wal, hasHead, la
   }
   if (hasHead && position < SEGMENT_SIZE) return;
   wal.isCut = true;
+  wal.isDamaged ||= !hasHead;
   wal.warnings.push(
     hasHead
       ? `${path} is full, and the next file is lost, with all entries after ${wal.last.index}`
@@ -250,16 +252,19 @@ export function nextChain(file: LogFile, from: number) {
       ? { ...record, data: new Uint8Array(record.data), end: frame.end }
       : undefined;
   };
-  for (let at = from; at + FRAME_HEADER_SIZE <= file.size; at += 8) {
+  let room = from;
+  for (let at = from; at < file.room && at + FRAME_HEADER_SIZE <= file.size; at += 8) {
     if (at % ROOM === 0 && isZero(file.slice(at, Math.min(at + ROOM, file.size)))) {
       at += ROOM - 8;
       continue;
     }
+    room = at + 8;
     const one = recordAt(at);
     const next = one && recordAt(one.end);
     if (next?.data.length && next.type !== CRC_TYPE && crc32c(next.data, one!.crc) === next.crc)
       return { position: one!.end, crc: one!.crc };
   }
+  if (room < file.room) file.noteRoom(room);
   return undefined;
 }
 
@@ -330,7 +335,7 @@ function stopAtDamage(
     return next?.position;
   }
   wal.isCut ||= !isTornEnd;
-  wal.isDamaged ||= !isTornEnd;
+  wal.isDamaged ||= !isTornEnd || isCutOff;
   wal.warnings.push(
     torn
       ? isCutOff

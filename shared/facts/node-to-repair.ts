@@ -105,6 +105,12 @@ export function refuseNoJoining(cp: Pick<ControlPlaneNode, "node" | "endpoint">)
   if (trouble) throw trouble;
 }
 
+/** Errors: as `refuseNoMember`; DamagedData where etcd would not start on its log, or without a part of it. */
+export function refuseUnfitData(cp: ControlPlaneNode) {
+  refuseNoMember(cp);
+  if (cp.data.damage) throw cp.data.damage;
+}
+
 /**
  * Errors: Refused if etcd's data belongs to another machine's member, or this member's network has other
  * addresses.

@@ -164,7 +164,7 @@ export interface MemberData {
   /** The last one that a quorum had, as far as this member knew. */
   committed: number;
   lastWrite: Date;
-  last: LogEnd & { term: number; isDamaged?: boolean };
+  last: LogEnd & { term: number };
   /** Set if the newest tree of its db is damaged: an older one, from which the log leads to the same keys. */
   root?: OldRoot | undefined;
   /** Whether its values are those that were written. */

@@ -1,6 +1,6 @@
 /** etcd's data on this node is damaged: each script that reads it names that, and what is left to do. */
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { readdirSync, renameSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { purgedEtcd } from "../pretend/busy-etcd.ts";
 import { writeDamaged } from "../pretend/damaged-etcd.ts";
 import { pretendNode } from "../pretend/node.ts";
@@ -55,6 +55,33 @@ test.each(Object.keys(DAMAGES))("%s: every script refuses it, with what is left 
     expect(node.fingerprint(), line).toEqual(before);
   }
 });
+
+const LOG = "/var/lib/etcd/member/wal";
+
+/** The log is read to its damage, as etcd itself would not. */
+test.each(["healthy", "wiped"] as const)(
+  "one bit near the log's end of a %s node: 00-assess says that it is damage, and part 1 starts no etcd on it",
+  async (kind) => {
+    using node = here(await pretendNode({ kind: `${kind} control plane node` }));
+    const path = `${node.root}${LOG}/${readdirSync(node.root + LOG)
+      .sort()
+      .at(-1)!}`;
+    const bytes = readFileSync(path);
+    bytes[bytes.findLastIndex((byte) => byte !== 0) - 40]! ^= 1;
+    writeFileSync(path, bytes);
+    const { exitCode, stdout } = await node.run("00-assess --json");
+    const { damage, verdict, next } = JSON.parse(stdout);
+    expect(damage).toContainEqual(expect.objectContaining({ id: "etcd-damage", state: "!DAMAGED!" }));
+    expect(verdict).toMatch(/^the repair cannot begin: etcd's data in .* is damaged: Checksum mismatch in /);
+    expect(next.join("\n")).toContain(CHAPTER);
+    expect(exitCode).toBe(2);
+    expect((await node.run("00-assess")).stdout).not.toContain("nothing is damaged");
+    const before = node.fingerprint();
+    const part1 = await node.run("01-etcd");
+    expect(part1.stderr).toMatch(/^error: etcd's data in .* is damaged: Checksum mismatch in /m);
+    expect([part1.exitCode, node.fingerprint()]).toEqual([1, before]);
+  },
+);
 
 /** What is missing, in numbers. */
 const REFUSED: Record<string, RegExp> = {

@@ -1,7 +1,8 @@
 /** Of etcd's snapshots the newest intact one counts; a log ends at damage in its last file, and is refused with damage before. */
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { closeSync, openSync, utimesSync, writeFileSync, writeSync } from "node:fs";
 import { laterThan } from "../../../shared/etcd-data/log-end.ts";
-import { crc32c, readNewestSnapshot } from "../../../shared/etcd-data/raft-files.ts";
+import { crc32c, isZeroFrom, LogFile, readNewestSnapshot } from "../../../shared/etcd-data/raft-files.ts";
 import { readWal, type Wal } from "../../../shared/etcd-data/wal.ts";
 import { entryOf, hardStateOf, LogRecords, metadataOf, RECORD } from "../../../shared/restore/new-member.ts";
 import { write } from "../../pretend/cluster.ts";
@@ -165,4 +166,23 @@ test.each([
   ["than the one before it, which was put in another's place", [at(1, 2), at(2, 3), at(2, 2), at(3, 1)]],
 ])("an entry of an older term %s is damage: no leader has such a log", (_, entries) => {
   expect(logWith(entries)).toMatchObject({ isDamaged: true, isCut: true });
+});
+
+test("the room behind a log is read once, and again when somebody has written to the file", () => {
+  using box = sandbox();
+  const path = `${box.dir}/a.wal`;
+  const roomAfter = (position: number) => {
+    using file = new LogFile(path);
+    return { isRoom: isZeroFrom(file, position), room: file.room };
+  };
+  writeFileSync(path, Buffer.concat([Buffer.alloc(4096, 1), Buffer.alloc(4 * MB)]));
+  expect(roomAfter(0)).toEqual({ isRoom: false, room: 4096 + 4 * MB });
+  expect(roomAfter(4096)).toEqual({ isRoom: true, room: 4096 });
+  expect(roomAfter(8192)).toEqual({ isRoom: true, room: 4096 });
+  expect(roomAfter(0)).toEqual({ isRoom: false, room: 4096 });
+  const file = openSync(path, "r+");
+  writeSync(file, Buffer.of(1), 0, 1, 3 * MB);
+  closeSync(file);
+  utimesSync(path, new Date(), new Date(1));
+  expect(roomAfter(4096)).toEqual({ isRoom: false, room: 4096 + 4 * MB });
 });
