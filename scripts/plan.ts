@@ -90,10 +90,18 @@ function formOf(file: string | undefined): (plan: Plan) => string {
 function refuseWorker({ role, node: name, verdict }: Assessment, { node }: Looked) {
   if (role === "control plane") return;
   const server = attempt(() => readKubeconfig(node.kubelet.kubeconfig)?.server, undefined);
-  const kubeletNote = server ? `: this kubelet asks ${server}, one of them or their balancer` : "";
+  const kubeletNote = server ? `: this kubelet asks ${server}, ${whoAnswersAt(server)}` : "";
   throw new Refused(`"${name}" is no control plane node: ${verdict}`, {
     hint: `make it on a control plane node${kubeletNote}. There: ${command("plan")}`,
   });
+}
+
+/** kubespray and KubeKey give each worker a balancer of its own. */
+function whoAnswersAt(server: string): string {
+  const isOwn = /^https:\/\/(localhost|127\.0\.0\.1|\[::1\])(:|\/|$)/.test(server);
+  return isOwn
+    ? "its own balancer, whose configuration names them: grep -rhE ':6443' /etc/nginx /etc/haproxy /etc/kubekey"
+    : "one of them or their balancer";
 }
 
 /** Files that this node's API server names, and another node has lost. */

@@ -275,6 +275,19 @@ export function refuseLost(
 const SAME_CA =
   "after part 1, if the cluster's CA signs the kubelets' serving certificates (serverTLSBootstrap)";
 
+/** By the operator's words: nobody is sent to a machine that is gone, and to one whose keys are lost only with a doubt. */
+function whoHas(others: readonly string[]): { names: string[]; note: string } {
+  const isSaid = (option: "lost" | "without" | "lost-on", name: string) =>
+    wordsOf(option).some(({ value }) => value === name);
+  const there = others.filter((name) => !isSaid("lost", name) && !isSaid("without", name));
+  const names = there.filter((name) => !isSaid("lost-on", name));
+  if (names.length > 0) return { names, note: `${names.join(", ")}: mostly the same there` };
+  return {
+    names: there,
+    note: `${there.join(", ")}: keys are lost there, as you said; only if the file is not`,
+  };
+}
+
 /**
  * Commands that bring these files back, the surest first. `mounted`: paths that a process still has; `others`: other
  * control plane nodes.
@@ -289,11 +302,12 @@ export function restoreCommands(
   const todo: Todo[] = [];
   if (mounted.length > 0)
     todo.push({ command: command("00-salvage files"), note: `still mounted: ${mounted.join(", ")}` });
-  if (files.length > 0 && others.length > 0)
+  const { names, note } = whoHas(others);
+  if (files.length > 0 && names[0] !== undefined)
     todo.push({
       // only these are unpacked, whatever comes
-      command: `${onOther(others[0]!, shell`tar -C / -cf - ${paths}`)} | ${shell`tar -C / -xpkf - ${paths}`}`,
-      note: `${others.join(", ")}: mostly the same there`,
+      command: `${onOther(names[0], shell`tar -C / -cf - ${paths}`)} | ${shell`tar -C / -xpkf - ${paths}`}`,
+      note,
     });
   if (files.length > 0)
     todo.push({ command: command("00-salvage files --backup DIR"), note: "DIR: your own copies of them" });

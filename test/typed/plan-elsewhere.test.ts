@@ -4,7 +4,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { createPrivateKey } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { healthyCp, led, type Objects } from "../pretend/cluster.ts";
+import { healthyCp, led, type Objects, write } from "../pretend/cluster.ts";
 import { serveDeaf } from "../pretend/etcd.ts";
 import { lookAt, type PretendNode } from "../pretend/in-process.ts";
 import { bigInt, pretendProcess } from "../pretend/memory.ts";
@@ -134,5 +134,9 @@ test("a plan on a worker is refused, with the place where the control plane node
       `^make it on a control plane node: this kubelet asks https://${SHOWN_ADDRESS}:6443, one of them or their balancer`,
     );
     await refusedHere(node, "plan", /^"w1" is no control plane node: /, hint, 3);
+    const conf = "/etc/kubernetes/kubelet.conf";
+    write(node.root + conf, node.read(conf).replace(/server: .*/, "server: https://localhost:6443"));
+    const own = /this kubelet asks https:\/\/localhost:6443, its own balancer, whose configuration names them: grep /;
+    await refusedHere(node, "plan", /^"w1" is no control plane node: /, own, 3);
   });
 });

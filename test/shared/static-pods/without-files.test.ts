@@ -8,7 +8,7 @@ import { inLines } from "../../../shared/again.ts";
 import type { LostFile } from "../../../shared/facts/lost-files.ts";
 import { failOf, Refused } from "../../../shared/fail.ts";
 import { commandOf } from "../../../shared/manifests/command.ts";
-import { hear, keepWords, wordsOf } from "../../../shared/node/words.ts";
+import { hear, keepWords, nothingTyped, type Spoken, wordsOf } from "../../../shared/node/words.ts";
 import type { Manifest } from "../../../shared/objects/objects.ts";
 import {
   endGivenUp,
@@ -207,6 +207,25 @@ test("a lost file stops the start, an audit policy and a socket do not", async (
 });
 
 const PKI = "/etc/kubernetes/pki";
+
+test("no copy is sent for from a node that is said to be lost or away; one whose keys are lost comes last, with a doubt", () => {
+  using _ = sandbox();
+  const way = (said: Spoken) => {
+    nothingTyped();
+    hear(said);
+    const all = restoreCommands([lost("--oidc-ca-file")], { mounted: [], others: ["m2", "m3"], pki: PKI });
+    return inLines(all).filter((line) => line.includes("ssh "));
+  };
+  const from = (name: string, note: string) => [
+    `ssh root@${name} tar -C / -cf - etc/kubernetes/own/oidc-ca-file | tar -C / -xpkf - etc/kubernetes/own/oidc-ca-file   # ${note}`,
+  ];
+  expect(way({})).toEqual(from("m2", "m2, m3: mostly the same there"));
+  expect(way({ "lost-on": ["m2"] })).toEqual(from("m3", "m3: mostly the same there"));
+  expect(way({ lost: ["m2"], without: ["m3"] })).toEqual([]);
+  expect(way({ "lost-on": ["m2", "m3"] })).toEqual(
+    from("m2", "m2, m3: keys are lost there, as you said; only if the file is not"),
+  );
+});
 
 test.each<[string, LostFile[], { mounted?: string[]; others?: string[] }, string[]]>([
   ["nothing is lost", [], {}, []],
