@@ -96,11 +96,13 @@ function refuseWorker({ role, node: name, verdict }: Assessment, { node }: Looke
   });
 }
 
+const NAMES_THEM = "grep -rhE ':6443' /etc/nginx /etc/haproxy /etc/kubekey";
+
 /** kubespray and KubeKey give each worker a balancer of its own. */
 function whoAnswersAt(server: string): string {
   const isOwn = /^https:\/\/(localhost|127\.0\.0\.1|\[::1\])(:|\/|$)/.test(server);
   return isOwn
-    ? "its own balancer, whose configuration names them: grep -rhE ':6443' /etc/nginx /etc/haproxy /etc/kubekey"
+    ? `its own balancer, whose configuration names them: ${NAMES_THEM}`
     : "one of them or their balancer";
 }
 

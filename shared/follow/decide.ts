@@ -11,6 +11,7 @@ import { answer, say } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { doAct } from "./do-act.ts";
 import { type Host, inKit } from "./host.ts";
+import { MOST, patience } from "./late.ts";
 import type { Session } from "./session.ts";
 
 /** "changed": the nodes are looked at again; "wait": nobody has decided; "end": the operator stops here. */
@@ -81,7 +82,10 @@ async function upload(session: Session, { path, to }: NonNullable<Way["upload"]>
   for (const name of to) {
     const host = session.hosts.get(name)!;
     const put = shell`set -C; umask 077; mkdir -p ${folder} && cat > ${path}`;
-    const { exitCode, stderr } = await session.transport.run(host, put, { input });
+    const { exitCode, stderr } = await session.transport.run(host, put, {
+      input,
+      ...patience(session, MOST.file),
+    });
     session.log.add({ node: name, command: put, seconds: 0, exitCode });
     if (exitCode !== 0) say(`${name}: ${path} was not written: ${quoteUntrusted(stderr)}`);
     else say(`wrote ${path} on ${name}: ${input.length} bytes`);

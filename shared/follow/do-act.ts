@@ -25,6 +25,7 @@ import { shell } from "../shell-line.ts";
 import { waitFor } from "../wait-for.ts";
 import { CONNECTION_LOST, type Host, inKit, LOCKED, type Output, thereOf } from "./host.ts";
 import { Lanes } from "./lanes.ts";
+import { MOST, mostOf, patience } from "./late.ts";
 import { linesByHand } from "./left-by-hand.ts";
 import { bringKit, meetOnce } from "./look-around.ts";
 import { doneMark, type Session } from "./session.ts";
@@ -170,7 +171,8 @@ async function typeOn(
 ): Promise<Output | { stopped: Stopped }> {
   const host = hostOf(session, name);
   const began = Date.now();
-  const how = { onLine: (text: string) => lanes.said(name, text) };
+  const onLine = (text: string) => lanes.said(name, text);
+  const how = { onLine, ...patience(session, mostOf(step.task)) };
   const once = () => session.transport.run(host, thereOf(host, typed), how);
   const first = await once();
   const isHeld = first.exitCode === CONNECTION_LOST || first.exitCode === LOCKED;
@@ -281,7 +283,7 @@ async function carry(session: Session, act: Carry): Promise<Stopped | undefined>
     if (source === target) return undefined;
     const { pack, unpack } = carriedTo(act, source, target);
     const began = Date.now();
-    const why = await session.transport.pipe(source, pack, target, unpack);
+    const why = await session.transport.pipe(source, pack, target, unpack, patience(session, MOST.file));
     const exitCode = why === undefined ? 0 : 1;
     const seconds = (Date.now() - began) / 1000;
     session.log.add({ node: name, command: `${unpack}   # from ${act.from}: ${pack}`, seconds, exitCode });
@@ -301,10 +303,11 @@ async function fetchFile(session: Session, { from, file }: Fetch): Promise<Stopp
     return undefined;
   }
   const line = `base64 ${path}`;
-  const { exitCode, stdout, stderr } = await session.transport.run(host, line);
+  const how = patience(session, MOST.file);
+  const { exitCode, stdout, stderr } = await session.transport.run(host, line, how);
   if (exitCode !== 0) return { node: from, command: line, exitCode, reason: quoteUntrusted(stderr.trim()) };
   const bytes = Buffer.from(stdout, "base64");
-  const sum = await session.transport.run(host, `sha256sum ${path}`);
+  const sum = await session.transport.run(host, `sha256sum ${path}`, how);
   const isSame = sum.stdout.startsWith(new Bun.CryptoHasher("sha256").update(bytes).digest("hex"));
   if (!isSame)
     return {
@@ -335,7 +338,8 @@ async function gather(session: Session, { from, to, into }: Gather): Promise<Sto
   const missing: string[] = [];
   for (const name of from) {
     const put = inKit(target, shell`mkdir -p -m 700 ${into} && cat > ${`${into}/${name}.tar`}`);
-    const why = await session.transport.pipe(hostOf(session, name), PACK_RUNS, target, put);
+    const how = patience(session, MOST.file);
+    const why = await session.transport.pipe(hostOf(session, name), PACK_RUNS, target, put, how);
     if (why !== undefined) missing.push(name);
   }
   if (missing.length > 0) say(`no transcripts came from ${listed(missing)}`);

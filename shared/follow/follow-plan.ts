@@ -9,7 +9,7 @@ import { decideAll, optionsThatDecide } from "./decide.ts";
 import { doAct, type Stopped } from "./do-act.ts";
 import { isForLater, openSteps, showFirstPage, showSteps } from "./first-page.ts";
 import { sayLeft } from "./left-by-hand.ts";
-import { firstLook, lookAround, meetOnce } from "./look-around.ts";
+import { firstLook, lookAround, meetAll } from "./look-around.ts";
 import { leftHere, stepsFromHere } from "./on-this-node.ts";
 import type { Session } from "./session.ts";
 import { chooseAtStop, nodesWords } from "./stop.ts";
@@ -89,10 +89,10 @@ async function holdFirst(session: Session, plan: PlanData): Promise<Next | undef
     ? 0
     : await session.person.choose({ text, ways: ["Yes: stop the loss", "No: only look"] });
   if (way !== 0) return undefined;
-  for (const name of hold.on) {
-    const host = session.hosts.get(name);
-    if (host) await meetOnce(session, host);
-  }
+  await meetAll(
+    session,
+    hold.on.flatMap((name) => session.hosts.get(name) ?? []),
+  );
   const met = hold.on.filter((name) => session.met.has(name));
   const acts = hold.acts.map((act) => ("on" in act ? { ...act, on: met, sideBySide: true } : act));
   tell("", `${hold.number} ${hold.does}`);

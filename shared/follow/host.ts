@@ -13,13 +13,24 @@ export interface Output {
   stderr: string;
 }
 
-interface HowToRun {
+/** How long others may take: seconds. */
+export interface Patience {
+  /** Without a byte. */
+  quiet?: number | undefined;
+  /** In all. */
+  most?: number | undefined;
+  /**
+   * Somebody decides: true waits as long again, false ends it. Unset: nobody is there, and it ends. `signal` aborts when
+   * it has ended by itself.
+   */
+  onLate?: ((why: string, signal: AbortSignal) => Promise<boolean>) | undefined;
+}
+
+interface HowToRun extends Patience {
   /** Its stdin; unset: none. A file is not read into memory. */
   input?: Uint8Array | Blob | undefined;
   /** Each line of stderr as it comes; plain text. */
   onLine?: ((line: string) => void) | undefined;
-  /** Seconds without a byte after which it is ended; unset: a quarter of an hour. */
-  quiet?: number | undefined;
 }
 
 /**
@@ -27,13 +38,16 @@ interface HowToRun {
  * host, path or option is next.
  */
 export interface Transport {
-  /** Makes the connection; ssh may ask on the terminal about a host key. Undefined: it is there; else the reason. */
+  /**
+   * Makes the connection. Many may be made at the same time: where ssh has to ask on the terminal, one is asked about after
+   * the other. Undefined: it is there; else the reason.
+   */
   meet(host: Host): Promise<string | undefined>;
   run(host: Host, command: string, how?: HowToRun): Promise<Output>;
   /** With the terminal: it asks, or shows something once. Returns the exit code. */
   onTerminal(host: Host, command: string): Promise<number>;
   /** No copy is ever on this machine's disk. Returns the reason of a failure. */
-  pipe(from: Host, pack: string, to: Host, unpack: string): Promise<string | undefined>;
+  pipe(from: Host, pack: string, to: Host, unpack: string, how?: Patience): Promise<string | undefined>;
 }
 
 /** ssh's own exit code: the connection could not be made, or was lost. */

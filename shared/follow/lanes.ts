@@ -27,6 +27,19 @@ function hasLanes(): boolean {
   return process.stderr.isTTY === true && process.env.TERM !== "dumb";
 }
 
+/** Questions that are on the terminal now. */
+let questions = 0;
+
+/** No lane is drawn while somebody is asked. */
+export function stillLanes(): Disposable {
+  questions += 1;
+  return {
+    [Symbol.dispose]() {
+      questions -= 1;
+    },
+  };
+}
+
 export class Lanes implements Disposable {
   readonly #lanes: Lane[];
   readonly #timer: ReturnType<typeof setInterval> | undefined;
@@ -58,6 +71,11 @@ export class Lanes implements Disposable {
   }
 
   #draw() {
+    if (questions > 0) {
+      // what is drawn stands above the question
+      this.#drawn = 0;
+      return;
+    }
     const lines = linesOf(this.#lanes, Date.now(), (process.stderr.columns ?? 80) - 1);
     const up = this.#drawn > 0 ? `\u001b[${this.#drawn}A` : "";
     process.stderr.write(`${up}${lines.map((line) => `\u001b[2K${line}`).join("\n")}\n`);

@@ -4,30 +4,59 @@
  */
 import type { Subprocess } from "bun";
 import { plainLine } from "../plain.ts";
-import { MOST_OUTPUT } from "./host.ts";
+import { MOST_OUTPUT, type Patience } from "./host.ts";
 
 /** Seconds without a byte. A script of this kit that waits says so every ten seconds. */
-export const QUIET = 900;
+const QUIET = 900;
+
+/** Seconds for a line that names no other limit: more than any script of this kit takes, but a search of a disk. */
+const LONGEST = 3600;
 
 /** The longest part of a line that is kept, in characters. */
 const LONGEST_LINE = 4096;
+
+interface Watched extends Patience {
+  /** "w1 has said nothing". */
+  silence: string;
+  /** "w1 has been at work". */
+  work: string;
+}
 
 /** Ends programs, each in a session of its own, with all that they have started. */
 export class Leash implements Disposable {
   /** Why they were ended; undefined: they were not. */
   reason: string | undefined;
   readonly #children: readonly Subprocess[];
-  readonly #timer: ReturnType<typeof setTimeout>;
+  readonly #quiet: ReturnType<typeof setTimeout>;
+  readonly #whole: ReturnType<typeof setTimeout>;
+  readonly #over = new AbortController();
+  readonly #onLate: Patience["onLate"];
+  #isAsking = false;
 
-  /** `silence`: "w1 has said nothing"; `quiet`: seconds for which that may last. */
-  constructor(children: readonly Subprocess[], silence: string, quiet: number) {
+  constructor(
+    children: readonly Subprocess[],
+    { silence, work, quiet = QUIET, most = LONGEST, onLate }: Watched,
+  ) {
     this.#children = children;
-    this.#timer = setTimeout(() => this.end(`${silence} for ${quiet} s`), quiet * 1000);
+    this.#onLate = onLate;
+    this.#quiet = setTimeout(() => this.#late(`${silence} for ${quiet} s`), quiet * 1000);
+    this.#whole = setTimeout(() => this.#late(`${work} for ${most} s, and has not ended`), most * 1000);
   }
 
   /** A byte has come, or has gone. */
   moved() {
-    this.#timer.refresh();
+    this.#quiet.refresh();
+  }
+
+  async #late(why: string) {
+    if (this.#isAsking || this.#over.signal.aborted) return;
+    this.#isAsking = true;
+    const mayGoOn = (await this.#onLate?.(why, this.#over.signal)) ?? false;
+    this.#isAsking = false;
+    if (this.#over.signal.aborted) return;
+    if (!mayGoOn) return this.end(why);
+    this.#quiet.refresh();
+    this.#whole.refresh();
   }
 
   end(reason: string) {
@@ -36,7 +65,9 @@ export class Leash implements Disposable {
   }
 
   [Symbol.dispose]() {
-    clearTimeout(this.#timer);
+    this.#over.abort();
+    clearTimeout(this.#quiet);
+    clearTimeout(this.#whole);
   }
 }
 

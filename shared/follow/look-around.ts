@@ -16,6 +16,7 @@ import { say, tell } from "../run.ts";
 import { shell } from "../shell-line.ts";
 import { type Host, inKit, type Output } from "./host.ts";
 import { Lanes } from "./lanes.ts";
+import { MOST, patience } from "./late.ts";
 import type { Session } from "./session.ts";
 import { readPlanData } from "./trusted-plan.ts";
 
@@ -95,19 +96,29 @@ export async function meetOnce(session: Session, host: Host): Promise<string | u
   return why;
 }
 
+/** Twenty at the same time; ssh asks about one after the other. Name → why it is not there, of those that are not. */
+export async function meetAll(session: Session, hosts: readonly Host[]): Promise<Map<string, string>> {
+  const silent = new Map<string, string>();
+  await inParallel(hosts, FEW, async (host) => {
+    const why = await meetOnce(session, host);
+    if (why !== undefined) silent.set(host.name, why);
+  });
+  return silent;
+}
+
 /** Over an older one, too. What is there already, file by file, stays. Errors: Fail where it cannot be unpacked. */
-export async function bringKit({ transport, ...session }: Session, host: Host) {
+export async function bringKit(session: Session, host: Host) {
   if (host.isHere) return;
+  const { transport } = session;
   const kit = await session.kit();
-  const { stdout } = await transport.run(host, `cat ${host.kit}/SHA256SUMS 2> /dev/null | sha256sum`);
+  const how = patience(session, MOST.kit);
+  const { stdout } = await transport.run(host, `cat ${host.kit}/SHA256SUMS 2> /dev/null | sha256sum`, how);
   if (stdout.startsWith(kit.sum)) return;
   const {
     exitCode,
     stderr,
     stdout: bad,
-  } = await transport.run(host, kit.unpack, {
-    input: Bun.file(kit.path),
-  });
+  } = await transport.run(host, kit.unpack, { input: Bun.file(kit.path), ...how });
   if (exitCode === 0) return;
   throw new Fail(
     `The kit cannot be unpacked on ${host.name}: ${quoteUntrusted(`${bad}${stderr}`.trim()) || `exit code ${exitCode}`}`,
@@ -126,12 +137,7 @@ interface NodesAnswer {
 
 async function askAll(session: Session, others: readonly NodeData[]): Promise<NodesAnswer[]> {
   const hosts = others.map(({ name }) => session.hosts.get(name)!);
-  // ssh may ask about a host key: one after the other
-  const silent = new Map<string, string>();
-  for (const host of hosts) {
-    const why = await meetOnce(session, host);
-    if (why !== undefined) silent.set(host.name, why);
-  }
+  const silent = await meetAll(session, hosts);
   const answers = new Map<string, string>();
   using lanes = new Lanes(hosts.map(({ name }) => name));
   await inParallel(hosts, FEW, async (host) => {
@@ -159,7 +165,9 @@ async function askAll(session: Session, others: readonly NodeData[]): Promise<No
 async function answerOf(session: Session, host: Host, onLine?: (line: string) => void): Promise<Output> {
   const line = lookLine(session.words["etcd-data"]);
   const began = Date.now();
-  const output = await session.transport.run(host, inKit(host, line), { onLine, quiet: LOOK });
+  const output = await session.transport.run(host, inKit(host, line), {
+    ...{ onLine, quiet: LOOK, ...patience(session, MOST.look) },
+  });
   logIt(session, { node: host.name, command: line, began }, output);
   return output;
 }
@@ -173,7 +181,8 @@ async function planOn(session: Session, host: Host, answers: readonly NodesAnswe
     ...words,
   });
   const began = Date.now();
-  const output = await session.transport.run(host, inKit(host, line));
+  const how = patience(session, session.deep ? MOST.disk : MOST.plan);
+  const output = await session.transport.run(host, inKit(host, line), how);
   logIt(session, { node: host.name, command: line, began }, output);
   if (output.stdout.trim() === "")
     throw new Fail(`${host.name} made no plan: ${quoteUntrusted(lastLine(output.stderr))}`, {
@@ -192,7 +201,7 @@ async function bringAnswers(session: Session, host: Host, answers: readonly Node
   }));
   const unpack = inKit(host, `rm -rf ${SEEN} && mkdir -m 700 ${SEEN} && tar --no-same-permissions -xof -`);
   const { exitCode, stderr } = await session.transport.run(host, unpack, {
-    input: writeTar(files, new Date()),
+    ...{ input: writeTar(files, new Date()), ...patience(session, MOST.file) },
   });
   if (exitCode !== 0)
     throw new Fail(`The answers cannot be brought to ${host.name}: ${quoteUntrusted(stderr.trim())}`, {

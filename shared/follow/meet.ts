@@ -10,24 +10,66 @@ import { Lines } from "./leash.ts";
 /** Lines of another machine that are shown. */
 const MOST_SHOWN = 20;
 
-/** Undefined: it is there. Else why not. */
-export async function meetBySsh(
-  host: Host,
-  argv: readonly string[],
-  isAsked: boolean,
-): Promise<string | undefined> {
-  const child = Bun.spawn([...argv], { stdio: [isAsked ? "inherit" : "ignore", "ignore", "pipe"] });
-  const lines: string[] = [];
-  let shown = 0;
+interface Meeting {
+  isMet: boolean;
+  /** A person may change that: a host key that nobody has compared, a password, a passphrase. */
+  mayBeAsked: boolean;
+  /** Why it is not met. */
+  why: string;
+  /** The first lines that were printed. */
+  said: string[];
+}
+
+interface HowToMeet {
+  /** It is ended behind so many. */
+  seconds: number;
+  /** It asks on the terminal; its lines are shown at once. Unset: it has no terminal. */
+  asks?: Host;
+}
+
+export async function meetBySsh(argv: readonly string[], { seconds, asks }: HowToMeet): Promise<Meeting> {
+  const stdio = [asks ? "inherit" : "ignore", "ignore", "pipe"] as const;
+  const child = Bun.spawn([...argv], {
+    stdio: [...stdio],
+    ...(!asks && { detached: true, env: neverAsks() }),
+  });
+  const [last, said]: [string[], string[]] = [[], []];
+  let isLate = false;
+  const late = setTimeout(() => {
+    isLate = true;
+    child.kill("SIGKILL");
+  }, seconds * 1000);
   const reading = eachLine(child.stderr, child.exited, (line) => {
-    lines.push(line);
-    if (lines.length > MOST_SHOWN) lines.shift();
-    if (shown++ < MOST_SHOWN && line.trim() !== "") say(`${host.name}, by ssh: ${line}`);
+    last.push(line);
+    if (last.length > MOST_SHOWN) last.shift();
+    if (said.length >= MOST_SHOWN || line.trim() === "") return;
+    said.push(line);
+    if (asks) sayLine(asks, line);
   });
   const exitCode = await child.exited;
+  clearTimeout(late);
   await reading;
-  return exitCode === 0 ? undefined : reasonOf(lines);
+  const why = isLate ? `its ssh has not let us in for ${seconds} s` : reasonOf(last);
+  const isSilent = isLate || last.some((line) => NO_ANSWER.test(line));
+  return { isMet: exitCode === 0, mayBeAsked: !isSilent, why, said: asks ? [] : said };
 }
+
+/** What it has printed without a terminal is shown. Undefined: it is there. Else why not. */
+export function toldBy(host: Host, { isMet, why, said }: Meeting): string | undefined {
+  for (const line of said) sayLine(host, line);
+  return isMet ? undefined : why;
+}
+
+function sayLine({ name }: Host, line: string) {
+  say(`${name}, by ssh: ${line}`);
+}
+
+/** ssh(1): it takes no other program in the place of the terminal. */
+const neverAsks = () => ({ ...process.env, SSH_ASKPASS_REQUIRE: "never" });
+
+/** OpenSSH's words where no answer of a person changes anything (sshconnect.c, kex.c). */
+const NO_ANSWER =
+  /^ssh: |^connect to host |Connection (?:timed out|refused|closed|reset)|timed out|REMOTE HOST IDENTIFICATION HAS CHANGED/;
 
 /** Milliseconds. An older ssh keeps stderr open in the connection that stays behind: no end comes then. */
 const DRAINED = 200;

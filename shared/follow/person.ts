@@ -15,8 +15,8 @@ export interface AskedNow {
 export interface Person {
   /** Somebody answers: ssh may ask, too. */
   readonly isThere: boolean;
-  /** The number of the way, from 0 on; undefined: nobody answers. */
-  choose(question: AskedNow): Promise<number | undefined>;
+  /** The number of the way, from 0 on; undefined: nobody answers, or the question is taken back (`signal`). */
+  choose(question: AskedNow, signal?: AbortSignal): Promise<number | undefined>;
   /** Undefined: nobody answers. */
   path(question: string): Promise<string | undefined>;
 }
@@ -31,11 +31,12 @@ function showAsked({ text, ways }: AskedNow) {
 export class AtTerminal implements Person {
   readonly isThere = true;
 
-  async choose(question: AskedNow): Promise<number | undefined> {
+  async choose(question: AskedNow, signal?: AbortSignal): Promise<number | undefined> {
     showAsked(question);
     const { length } = question.ways;
     for (;;) {
-      const typed = await this.#ask(`Type a number (1-${length}): `);
+      const typed = await this.#ask(`Type a number (1-${length}): `, signal);
+      if (signal?.aborted) answer("It has ended meanwhile: nothing has to be decided.");
       if (typed === undefined) return undefined;
       const number = Number(typed.trim());
       if (/^\d+$/.test(typed.trim()) && number >= 1 && number <= length) return number - 1;
@@ -48,11 +49,12 @@ export class AtTerminal implements Person {
     return typed?.trim() || undefined;
   }
 
-  async #ask(prompt: string): Promise<string | undefined> {
+  async #ask(prompt: string, signal?: AbortSignal): Promise<string | undefined> {
     dropTypedAhead();
     const lines = createInterface({ input: process.stdin, output: process.stdout });
     const ended = Promise.withResolvers<undefined>();
     lines.once("close", () => ended.resolve(undefined));
+    signal?.addEventListener("abort", () => lines.close());
     // Ctrl-C at a question is Ctrl-C of the repair
     lines.once("SIGINT", () => {
       lines.close();

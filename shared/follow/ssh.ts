@@ -10,11 +10,12 @@ import { processRuns } from "../files/files.ts";
 import { quoteUntrusted } from "../plain.ts";
 import { ROOT } from "../plan/login.ts";
 import { programWord } from "../shell-line.ts";
-import { ENDED_HERE, type Host, type Output, type Transport } from "./host.ts";
-import { boundedText, Leash, QUIET } from "./leash.ts";
-import { meetBySsh } from "./meet.ts";
+import { ENDED_HERE, type Host, type Output, type Patience, type Transport } from "./host.ts";
+import { boundedText, Leash } from "./leash.ts";
+import { meetBySsh, toldBy } from "./meet.ts";
 import { folderIn } from "./on-this-node.ts";
 import { pump } from "./pump.ts";
+import { AT_TERMINAL, Turns } from "./turns.ts";
 
 /** The way to the first destination, by `ssh -G`: the others are reached the same way. */
 interface SameWay {
@@ -29,6 +30,18 @@ interface SameWay {
  */
 const PERSIST = 600;
 
+interface SshOptions {
+  quiet: number | undefined;
+  longestMeeting: number | undefined;
+  folder: string;
+}
+
+/** Seconds for a connection that somebody may have to answer questions for. */
+const MEETING = 600;
+
+/** Connections that a jump host makes at the same time: sshd drops some of more than ten (MaxStartups). */
+const THROUGH_A_JUMP_HOST = 8;
+
 const DIRECTLY: SameWay = { port: "22", proxyJump: "none" };
 
 const PIPES = { stdout: "pipe", stderr: "pipe", detached: true } as const;
@@ -38,13 +51,24 @@ export class Ssh implements Transport, Disposable {
   /** A host may get another name, once its plan has said it. */
   readonly #sockets = new Map<Host, string>();
   readonly #isAsked: boolean;
-  readonly #quiet: number;
+  readonly #quiet: number | undefined;
+  readonly #longestMeeting: number;
+  /** Made so far, or tried: ssh makes no socket over one that a lost connection has left. */
+  #connections = 0;
+  #through = new Turns(Number.POSITIVE_INFINITY);
   /** Stands before each answer. A node cannot know it before it is asked. */
   readonly #mark = `answer-${randomBytes(8).toString("hex")}`;
   #way = DIRECTLY;
 
-  /** `isAsked`: somebody is at the terminal, and may answer ssh's questions. `quiet`: seconds. `folder`: for sockets. */
-  constructor(isAsked: boolean, { quiet = QUIET, folder = folderIn({}) } = {}) {
+  /**
+   * `isAsked`: somebody is at the terminal, and may answer ssh's questions. `quiet`, `longestMeeting`: seconds. `folder`:
+   * for sockets.
+   */
+  constructor(
+    isAsked: boolean,
+    { quiet, longestMeeting = MEETING, folder = folderIn({}) }: Partial<SshOptions> = {},
+  ) {
+    this.#longestMeeting = longestMeeting;
     this.#dir = mkdtempSync(join(folder, `${SOCKETS}${process.pid}-`));
     this.#isAsked = isAsked;
     this.#quiet = quiet;
@@ -55,13 +79,18 @@ export class Ssh implements Transport, Disposable {
     if (this.#sockets.size === 0) {
       closeOfDead(dirname(this.#dir));
       this.#way = await this.#wayTo(host);
+      if (this.#way.proxyJump !== DIRECTLY.proxyJump) this.#through = new Turns(THROUGH_A_JUMP_HOST);
     }
-    const socket = join(this.#dir, String(this.#sockets.size));
-    this.#sockets.set(host, socket);
-    const master = ["-M", "-N", "-f", "-o", `ControlPersist=${PERSIST}`];
-    const asks = ["-o", this.#isAsked ? "StrictHostKeyChecking=ask" : "BatchMode=yes"];
-    const argv = ["ssh", ...master, ...asks, ...this.#options(host), loginOf(host)];
-    return await meetBySsh(host, argv, this.#isAsked);
+    const argv = (...asks: string[]) => {
+      this.#sockets.set(host, join(this.#dir, String(this.#connections++)));
+      const master = ["-M", "-N", "-f", "-o", `ControlPersist=${PERSIST}`];
+      return ["ssh", ...master, "-o", ...asks, ...this.#options(host), loginOf(host)];
+    };
+    const seconds = this.#longestMeeting;
+    const silently = await this.#through.take(() => meetBySsh(argv("BatchMode=yes"), { seconds }));
+    if (silently.isMet || !this.#isAsked || !silently.mayBeAsked) return toldBy(host, silently);
+    const asked = () => meetBySsh(argv("StrictHostKeyChecking=ask"), { seconds, asks: host });
+    return toldBy(host, await AT_TERMINAL.take(asked));
   }
 
   #options(host: Host): string[] {
@@ -90,10 +119,11 @@ export class Ssh implements Transport, Disposable {
   }
 
   async run(host: Host, command: string, how: Parameters<Transport["run"]>[2] = {}): Promise<Output> {
-    const { input, onLine, quiet = this.#quiet } = how;
+    const { input, onLine } = how;
     const child = Bun.spawn(this.#argv(host, command), { stdin: input ?? "ignore", ...PIPES });
     const { name } = host;
-    using leash = new Leash([child], `${name} has said nothing`, quiet);
+    const said = { silence: `${name} has said nothing`, work: `${name} has been at work` };
+    using leash = new Leash([child], { ...said, quiet: this.#quiet, ...how });
     const [stdout, stderr, exitCode] = await Promise.all([
       boundedText(child.stdout, { leash, name, mark: this.#markOf(host) }),
       boundedText(child.stderr, { leash, name, onLine }),
@@ -109,10 +139,18 @@ export class Ssh implements Transport, Disposable {
     return await Bun.spawn(argv, { stdio: ["inherit", "inherit", "inherit"] }).exited;
   }
 
-  async pipe(from: Host, pack: string, to: Host, unpack: string): Promise<string | undefined> {
+  async pipe(
+    from: Host,
+    pack: string,
+    to: Host,
+    unpack: string,
+    how: Patience = {},
+  ): Promise<string | undefined> {
     const source = Bun.spawn(this.#argv(from, pack), { stdin: "ignore", ...PIPES });
     const sink = Bun.spawn(this.#argv(to, unpack), { stdin: "pipe", ...PIPES });
-    using leash = new Leash([source, sink], `nothing has come from ${from.name} to ${to.name}`, this.#quiet);
+    const silence = `nothing has come from ${from.name} to ${to.name}`;
+    const work = `${from.name} has sent to ${to.name}`;
+    using leash = new Leash([source, sink], { silence, work, quiet: this.#quiet, ...how });
     const [fromSource, fromSink, printed] = await Promise.all([
       boundedText(source.stderr, { leash, name: from.name }),
       boundedText(sink.stderr, { leash, name: to.name }),
@@ -128,7 +166,7 @@ export class Ssh implements Transport, Disposable {
   /** A port and a jump host that the operator's configuration has for the first node. */
   async #wayTo(host: Host): Promise<SameWay> {
     const child = Bun.spawn(["ssh", "-G", loginOf(host)], { stdin: "ignore", ...PIPES });
-    using leash = new Leash([child], "ssh -G has said nothing", this.#quiet);
+    using leash = new Leash([child], { silence: "ssh -G has said nothing", work: "ssh -G has been at work" });
     const settings = await boundedText(child.stdout, { leash, name: "ssh -G" });
     const value = (name: string, form: RegExp) =>
       settings
@@ -142,7 +180,7 @@ export class Ssh implements Transport, Disposable {
   }
 
   [Symbol.dispose]() {
-    for (const [host, socket] of this.#sockets) endMaster(socket, loginOf(host));
+    for (const socket of readdirSync(this.#dir)) endMaster(join(this.#dir, socket));
     rmSync(this.#dir, { recursive: true, force: true });
   }
 }
@@ -155,14 +193,14 @@ function closeOfDead(folder: string) {
     const pid = Number(/^kpr-ssh-(\d+)-/.exec(name)?.[1]);
     const dir = join(folder, name);
     if (!pid || processRuns(pid) || lstatSync(dir).uid !== process.getuid!()) continue;
-    for (const socket of readdirSync(dir)) endMaster(join(dir, socket), "root@left");
+    for (const socket of readdirSync(dir)) endMaster(join(dir, socket));
     rmSync(dir, { recursive: true, force: true });
   }
 }
 
 /** ssh asks for a destination, and does not use it. */
-function endMaster(socket: string, destination: string) {
-  Bun.spawnSync(["ssh", "-o", `ControlPath=${socket}`, "-O", "exit", destination], {
+function endMaster(socket: string) {
+  Bun.spawnSync(["ssh", "-o", `ControlPath=${socket}`, "-O", "exit", "root@left"], {
     stdio: ["ignore", "ignore", "ignore"],
   });
 }

@@ -8,6 +8,7 @@ import { answer } from "../run.ts";
 import { type Stopped, stoppedAt } from "./do-act.ts";
 import { inKit } from "./host.ts";
 import { Lanes } from "./lanes.ts";
+import { mostOf, patience } from "./late.ts";
 import type { Session } from "./session.ts";
 import { isKnownLine } from "./trusted-plan.ts";
 
@@ -86,7 +87,7 @@ async function typeHint(
   using lanes = new Lanes([node]);
   const began = Date.now();
   const output = await session.transport.run(host, inKit(host, line), {
-    onLine: (text) => lanes.said(node, text),
+    ...{ onLine: (text) => lanes.said(node, text), ...patience(session, mostOf(step.task)) },
   });
   const seconds = (Date.now() - began) / 1000;
   session.log.add({ step: step.number, node, command: line, seconds, exitCode: output.exitCode }, output);

@@ -13,6 +13,8 @@ interface Hostile {
   logsIn?: string;
   /** Seconds without a byte after which a connection is ended. */
   quiet?: number;
+  /** Seconds after which one that is not made is given up. */
+  longestMeeting?: number;
 }
 
 function program({ meets = "exit 0", logsIn = "" }: Hostile): string {
@@ -40,7 +42,7 @@ export async function withSsh<T>(
   const { PATH, RAN } = process.env;
   Object.assign(process.env, { PATH: `${box.dir}/bin:${PATH}`, RAN: `${box.dir}/ran` });
   try {
-    using ssh = new Ssh(false, { quiet: hostile.quiet });
+    using ssh = new Ssh(false, { quiet: hostile.quiet, longestMeeting: hostile.longestMeeting });
     const value = await use(ssh, box.dir);
     return { value, ran: readFileSync(`${box.dir}/ran`, "utf8").trim().split("\n"), said: box.said };
   } finally {

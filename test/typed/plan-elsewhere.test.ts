@@ -136,7 +136,8 @@ test("a plan on a worker is refused, with the place where the control plane node
     await refusedHere(node, "plan", /^"w1" is no control plane node: /, hint, 3);
     const conf = "/etc/kubernetes/kubelet.conf";
     write(node.root + conf, node.read(conf).replace(/server: .*/, "server: https://localhost:6443"));
-    const own = /this kubelet asks https:\/\/localhost:6443, its own balancer, whose configuration names them: grep /;
+    const own =
+      /this kubelet asks https:\/\/localhost:6443, its own balancer, whose configuration names them: grep /;
     await refusedHere(node, "plan", /^"w1" is no control plane node: /, own, 3);
   });
 });

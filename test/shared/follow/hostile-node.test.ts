@@ -105,3 +105,69 @@ test("without a terminal one node cannot fill the log of all: some lines, then i
   expect(shown.at(-1)).toBe("  w1: more lines of it are not shown");
   expect(stderr).toContain("  cp1: 2.1 starts\n");
 });
+
+const DRIPS = "while :; do echo .; sleep 0.05; done";
+
+test("a node that sends a little for ever is left behind its limit, with the reason, where nobody can be asked", async () => {
+  const { value } = await withSsh((ssh) => ssh.run(w1, DRIPS, { most: 0.5 }));
+  expect(value.exitCode).toBe(124);
+  expect(value.stderr).toStartWith("error: w1 has been at work for 0.5 s, and has not ended: ");
+});
+
+test.each([
+  ["sends a little for ever", DRIPS, { most: 0.3 }, "w1 has been at work for 0.3 s, and has not ended"],
+  ["says nothing", "exec sleep 1000", { quiet: 0.3 }, "w1 has said nothing for 0.3 s"],
+])(
+  "where a node %s, somebody decides each time, and nothing ends without his word",
+  async (_, command, how, why) => {
+    const asked: string[] = [];
+    const answers = [true, true, false];
+    const onLate = async (words: string) => {
+      asked.push(words);
+      return answers.shift()!;
+    };
+    const { value } = await withSsh((ssh) => ssh.run(w1, command, { ...how, onLate }));
+    expect(asked).toEqual([why, why, why]);
+    expect(value.exitCode).toBe(124);
+  },
+);
+
+test("a question about a node that ends meanwhile is taken back, and its answer counts", async () => {
+  let isTaken = false;
+  const onLate = async (_: string, signal: AbortSignal) => {
+    await new Promise((done) => signal.addEventListener("abort", done));
+    isTaken = true;
+    return false;
+  };
+  const { value } = await withSsh((ssh) => ssh.run(w1, "sleep 0.6; echo done", { quiet: 0.2, onLate }));
+  expect(value).toMatchObject({ exitCode: 0, stdout: "done\n" });
+  expect(isTaken).toBe(true);
+});
+
+test("a file that comes byte by byte for ever is decided in the same way", async () => {
+  const pack = "while :; do printf .; sleep 0.05; done";
+  const { value } = await withSsh((ssh, dir) => ssh.pipe(w1, pack, cp1, `cat > ${dir}/w1`, { most: 0.4 }));
+  expect(value).toContain("w1 has sent to cp1 for 0.4 s, and has not ended");
+});
+
+test("a node that lets nobody in, and does not refuse either, is left after a while", async () => {
+  const meets = "while :; do echo 'a moment' >&2; sleep 0.05; done";
+  const { value } = await withSsh((ssh) => ssh.meet(w1), { meets, longestMeeting: 0.5 });
+  expect(value).toStartWith("its ssh has not let us in for 0.5 s");
+});
+
+test("many nodes are met at the same time, and a slow one holds up no other", async () => {
+  const nodes = Array.from(
+    { length: 10 },
+    (_, i): Host => ({ ...w1, name: `w${i}`, address: `10.0.1.${i}` }),
+  );
+  const meets = `mkdir -p "$RAN.d"; touch "$RAN.d/$$"; for i in $(seq 200); do [ $(ls "$RAN.d" | wc -l) -ge 10 ] && exit 0; sleep 0.05; done; exit 9`;
+  const { value } = await withSsh(
+    async (ssh) => {
+      await ssh.run({ ...cp1, isHere: true }, "true");
+      return await Promise.all(nodes.map((node) => ssh.meet(node)));
+    },
+    { meets },
+  );
+  expect(value).toEqual(nodes.map(() => undefined));
+});

@@ -69,3 +69,16 @@ test("each node is compared by its name, by the way of the first one; a command 
   expect(typed).toMatch(/^-T\|-o\|BatchMode=yes\|.*HostKeyAlias=w1\|ops@10\.0\.0\.21\|sudo -n sh -c /);
   expect(ran.join()).not.toContain("StrictHostKeyChecking=no");
 });
+
+test("each connection has a socket of its own: ssh makes none over one that a lost connection has left", async () => {
+  const worker: Host = { name: "w1", address: "10.0.0.21", user: "ops", alias: "w1", kit: "/k" };
+  const first: Host = { ...worker, name: "cp1", address: "cp1", alias: undefined };
+  const { ran } = await withSsh(async (ssh) => {
+    for (const host of [first, worker, worker, worker, first]) await ssh.meet(host);
+  });
+  const sockets = ran.flatMap((line) =>
+    line.startsWith("-M|") ? (/ControlPath=([^|]+)/.exec(line)?.[1] ?? "none") : [],
+  );
+  expect(sockets).toHaveLength(5);
+  expect(new Set(sockets).size).toBe(5);
+});
