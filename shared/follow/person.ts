@@ -36,7 +36,7 @@ export class AtTerminal implements Person {
     const { length } = question.ways;
     for (;;) {
       const typed = await this.#ask(`Type a number (1-${length}): `, signal);
-      if (signal?.aborted) answer("It has ended meanwhile: nothing has to be decided.");
+      if (signal?.aborted) answer("It is finished meanwhile: nothing has to be decided.");
       if (typed === undefined) return undefined;
       const number = Number(typed.trim());
       if (/^\d+$/.test(typed.trim()) && number >= 1 && number <= length) return number - 1;
