@@ -11,7 +11,7 @@ import { deepAsked } from "../shared/assess/survivors.ts";
 import { IN_ROWS, keepSaid, withWords } from "../shared/facts/said.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { hear } from "../shared/node/words.ts";
-import { answerText, LOOKS, run, step } from "../shared/run.ts";
+import { answerJson, answerText, LOOKS, run, step } from "../shared/run.ts";
 
 async function main() {
   const values = parse();
@@ -33,7 +33,7 @@ async function main() {
     LOOKS,
   );
   if (!values.json) tellNode(assessment);
-  if (values.json) answerText(JSON.stringify(assessmentAsJson(assessment), null, 2));
+  if (values.json) answerJson(assessmentAsJson(assessment));
   else if (values.output === "short") printShort(assessment);
   else printAssessment(assessment, values);
   if (assessment.damaged) process.exitCode = 2;

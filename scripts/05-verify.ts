@@ -22,7 +22,7 @@ import { stat } from "../shared/files/files.ts";
 import { parseOptions, writeTyped } from "../shared/files/operator-files.ts";
 import { backupMade } from "../shared/hand-over/backup-mark.ts";
 import { readNode } from "../shared/node/node.ts";
-import { answerLines, answerText, answerToPaste, run, tell, VERSION } from "../shared/run.ts";
+import { answerJson, answerLines, answerToPaste, run, tell, VERSION } from "../shared/run.ts";
 import { untilGood, verifyHere } from "../shared/verify/verify-here.ts";
 import { type WrapUp, wrapUp, wrapUpLines } from "../shared/verify/wrap-up.ts";
 
@@ -49,7 +49,7 @@ function report(
   repair: WrapUp | undefined,
   until: string | undefined,
 ) {
-  if (values.json) answerText(JSON.stringify({ ...checksAsJson(checks), repair }, null, 2));
+  if (values.json) answerJson({ ...checksAsJson(checks), repair });
   else screen(checks, values, repair);
   const hint = hintOf(checks);
   if (until && !hint) tell("", until);

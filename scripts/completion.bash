@@ -44,11 +44,11 @@ _kube_pki_repair() {
   "join-again.ts ") words="--address --kubernetes --lost --etcd-data --dry-run --help" ;;
   "move.ts ") words="--moved --without --etcd-data --dry-run --help" ;;
   "plan.ts ") words="--lost --without --lost-on --start-without --seen --worker --endpoint --user --json --deep --no-disk --device --image --etcd-data --help" ;;
-  "renew-ca.ts ") words="--only --from --undo --etcd-data --dry-run --help" ;;
+  "renew-ca.ts ") words="--only --from --undo --etcd-data --dry-run --json --help" ;;
   "repair.ts ") words="--yes --new-keys --deep --lost --without --lost-on --start-without --worker --endpoint --address --etcd-data --kit --log --clean-up --help" ;;
   "report.ts ") words="--bundle --with-names --logs --etcd-data --help" ;;
   "restore.ts ") words="--as --from --ca-hash --address --lost --lost-on --skip-hash-check --disarm --etcd-data --dry-run --help" ;;
-  "words.ts ") words="--back --help" ;;
+  "words.ts ") words="--back --json --help" ;;
   esac
   mapfile -t COMPREPLY < <(compgen -W "$words" -- "$typed")
 }

@@ -13,14 +13,14 @@ import { parseOptions } from "../shared/files/operator-files.ts";
 import { etcdBackup } from "../shared/hand-over/backup-mark.ts";
 import { day } from "../shared/pki/certificate.ts";
 import { listed } from "../shared/plain.ts";
-import { answer, answerLines, answerText, run, step, VERSION } from "../shared/run.ts";
+import { answer, answerJson, answerLines, answerText, run, step, VERSION } from "../shared/run.ts";
 
 async function main() {
   const { values } = parseOptions({ options: OPTIONS, usage: USAGE });
   const found = await step("Drill: repair this node in memory, and compare", () =>
     drill({ ...values, etcdData: values["etcd-data"] }),
   );
-  if (values.json) answerText(JSON.stringify(found, null, 2));
+  if (values.json) answerJson(found);
   else printDrill(found);
   if (!found.allBack) process.exitCode = 2;
 }

@@ -11,7 +11,7 @@ import { type Looked, lookHere } from "../shared/assess/look-here.ts";
 import { deepAsked } from "../shared/assess/survivors.ts";
 import { hintOf } from "../shared/checks/way.ts";
 import { keepSaid } from "../shared/facts/said.ts";
-import { attempt, attemptLater, Fail, Refused, UsageError } from "../shared/fail.ts";
+import { attempt, Fail, Refused, UsageError } from "../shared/fail.ts";
 import { parseOptions, writeTyped } from "../shared/files/operator-files.ts";
 import { readKubeconfig } from "../shared/pki/kubeconfigs.ts";
 import { needsProof } from "../shared/plan/aim.ts";
@@ -19,23 +19,15 @@ import { linesOfAct, reachIn } from "../shared/plan/by-hand.ts";
 import { requireUserName } from "../shared/plan/login.ts";
 import { makePlan, type Plan } from "../shared/plan/make-plan.ts";
 import { planAsMarkdown } from "../shared/plan/markdown.ts";
-import { noPlan, planAsData } from "../shared/plan/plan-data.ts";
+import { planAsData } from "../shared/plan/plan-data.ts";
 import { factsForPlan, type PlanFacts } from "../shared/plan/plan-facts.ts";
 import { planAsPage } from "../shared/plan/plan-page.ts";
-import { answerText, run, say, step } from "../shared/run.ts";
+import { answerJson, answerText, run, say, step } from "../shared/run.ts";
 import { shellWord } from "../shared/shell-line.ts";
 import { verifyHere } from "../shared/verify/verify-here.ts";
 
 async function main() {
-  const typed = parse();
-  if (!typed.json) return await printPlan(typed);
-  const made = await attemptLater(() => printPlan(typed));
-  if (!(made instanceof Fail)) return;
-  answerText(JSON.stringify(noPlan(made)));
-  throw made;
-}
-
-async function printPlan({ file, deep, json, ...values }: ReturnType<typeof parse>) {
+  const { file, deep, json, ...values } = parse();
   const form = formOf(file);
   if (values.user !== undefined) requireUserName(values.user);
   const { assessment, facts, looked } = await step("0.1 Look at this node", async () => {
@@ -49,7 +41,7 @@ async function printPlan({ file, deep, json, ...values }: ReturnType<typeof pars
   });
   refuseWorker(assessment, looked);
   const plan = makePlan(assessment, facts, await runbookHere());
-  if (json) answerText(JSON.stringify(planAsData(plan, facts, assessment.damaged)));
+  if (json) answerJson(planAsData(plan, facts, assessment.damaged), 0);
   else if (file === undefined) answerText(form(plan));
   else write(file, form(plan), plan);
   if (plan.elsewhere) process.exitCode = 3;

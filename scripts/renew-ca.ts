@@ -28,7 +28,7 @@ import * as renewal from "../shared/renew/renewal.ts";
 import * as here from "../shared/renew/renewals-here.ts";
 import { asKubelet, renewalOfWorker } from "../shared/renew/renewals-here.ts";
 import * as restart from "../shared/renew/restart.ts";
-import { done, run, say, step } from "../shared/run.ts";
+import { answerJson, done, mode, run, say, step } from "../shared/run.ts";
 import { readWorker } from "../shared/workers/join.ts";
 
 async function main() {
@@ -63,17 +63,29 @@ async function onControlPlane(cp: ControlPlaneNode, values: Values, only: renewa
     if (written.length === 0) say("all files have the renewed CAs already");
     await mendKubeletConf();
   });
-  if (hasEnded) return done("./bunw scripts/00-assess.ts, then parts 0 to 5 with these CAs");
+  if (hasEnded)
+    return finish(
+      values,
+      renewals,
+      "./bunw scripts/00-assess.ts, then parts 0 to 5 with these CAs",
+    );
   const answers = await step(
     `R.3 Restart what has read another one, ${isLate ? "all at once" : "one after the other"}`,
     () => restartAll(cp, api, isLate, values),
     "crictl stop ID of etcd, kube-apiserver, …; systemctl restart kubelet",
   );
-  if (!answers) return done(inOneLine(untilEtcdAnswers(cp)));
+  if (!answers) return finish(values, renewals, inOneLine(untilEtcdAnswers(cp)));
   const ca = renewals.find(({ name }) => name === "ca");
   const leader = await step("R.4 Update the cluster's objects", () => ca && tell(cp, api, ca));
   if (!values.undo) sayLeft(renewals);
-  done(inOneLine(next(cp, renewals, leader)));
+  finish(values, renewals, inOneLine(next(cp, renewals, leader)));
+}
+
+/** The last line; with `--json` the answer, too. */
+function finish({ json }: Values, renewals: readonly renewal.Renewal[], left: string) {
+  if (json)
+    answerJson({ isDryRun: mode.dryRun, renewals: renewals.map(renewal.asData), next: left });
+  done(left);
 }
 
 /** Errors: Refused if a controller-manager that starts in full would evict workers' pods. */
@@ -126,7 +138,8 @@ async function tell(cp: ControlPlaneNode, api: KubeApi, ca: renewal.Renewal) {
 }
 
 /** A worker: its kubelet's two files, and one restart of the kubelet. */
-async function onWorker({ "etcd-data": etcdData, from, undo }: Values, place: { isHosted?: true }) {
+async function onWorker(values: Values, place: { isHosted?: true }) {
+  const { "etcd-data": etcdData, from, undo } = values;
   const node = await readWorker(etcdData, undefined, place);
   const one = await step("R.1 Look at this worker's CA", async () => {
     const candidate = from === undefined ? undefined : here.broughtFor("ca", from);
@@ -148,7 +161,11 @@ async function onWorker({ "etcd-data": etcdData, from, undo }: Values, place: { 
     },
     "systemctl restart kubelet",
   );
-  done("the same on the other workers, then ./bunw scripts/05-verify.ts on all nodes");
+  finish(
+    values,
+    [one],
+    "the same on the other workers, then ./bunw scripts/05-verify.ts on all nodes",
+  );
 }
 
 /** Holders that still trust only an old certificate, which is allowed until its end. */
@@ -203,7 +220,7 @@ function others(cp: ControlPlaneNode): string[] {
 
 const USAGE = `Usage:
     ./bunw scripts/renew-ca.ts [--only CA,…] [--from FOLDER] [--undo] [--dry-run]
-                               [--etcd-data DIR]
+                               [--etcd-data DIR] [--json]
 
 Renews CAs in the second half of their lifetime with their own keys: only the expiry date and the
 serial number of the certificate change. Certificates that they have signed stay valid, and so do
@@ -221,6 +238,8 @@ Options:
                      here, or that a company's CA has signed.
     --undo           Put back the old certificates that this kit has moved aside. That is possible
                      until they expire, on each node.
+    --json           Print the dates of the CAs before and after for programs, and what comes next;
+                     with --dry-run nothing is renewed.
 
 If somebody else may have the key of a CA, do not renew that CA: it needs a new key. RUNBOOK-MORE
 "A CA that expires" has the steps.`;
@@ -231,6 +250,7 @@ const OPTIONS = {
   undo: { type: "boolean" },
   "etcd-data": { type: "string", path: "proved" },
   "dry-run": { type: "boolean" },
+  json: { type: "boolean" },
 } as const;
 
 type Values = OptionValues<typeof OPTIONS>;

@@ -7,7 +7,7 @@ import { Fail } from "../shared/fail.ts";
 import { parseOptions } from "../shared/files/operator-files.ts";
 import { asSaid, endWords, wordsHere } from "../shared/node/words.ts";
 import { listed } from "../shared/plain.ts";
-import { answerLines, run } from "../shared/run.ts";
+import { answerJson, answerLines, run } from "../shared/run.ts";
 
 async function main() {
   const { values } = parseOptions({ options: OPTIONS, usage: USAGE });
@@ -21,11 +21,15 @@ async function main() {
     });
   endWords(({ value }) => back.includes(value), "you take it back");
   const words = wordsHere();
-  answerLines(words.length > 0 ? words.map(asSaid) : ["nothing that you have said is saved here"]);
+  if (values.json) answerJson({ words });
+  else
+    answerLines(
+      words.length > 0 ? words.map(asSaid) : ["nothing that you have said is saved here"],
+    );
 }
 
 const USAGE = `Usage:
-    ./bunw scripts/words.ts [--back WORD,…]
+    ./bunw scripts/words.ts [--back WORD,…] [--json]
 
 Prints the options that earlier scripts on this node, or the node that packed the keys, have saved,
 and that still hold. Every script uses these words.
@@ -33,11 +37,13 @@ and that still hold. Every script uses these words.
 Options:
     --back WORDS     Forget these words: a node's name, a flag of --start-without, the endpoint or
                      the folder, as they are printed. Other nodes keep theirs.
+    --json           Print the same for programs, with the time and the script of each option.
 
 Exit codes: 0 done, 1 stopped (see the hint), 3 refused: not for this node`;
 
 const OPTIONS = {
   back: { type: "string", list: true },
+  json: { type: "boolean" },
 } as const;
 
 if (import.meta.main) await run(main);

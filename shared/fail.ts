@@ -3,6 +3,8 @@ interface FailOptions {
   hint: string;
   unchanged?: boolean;
   cause?: unknown;
+  /** Further fields of the answer for programs (json-answer.ts). */
+  more?: Record<string, unknown> | undefined;
 }
 
 /**
@@ -14,12 +16,14 @@ export class Fail extends Error {
   /** The screen adds to the message that nothing was changed. */
   readonly unchanged: boolean;
   readonly exitCode: number;
+  readonly more: Record<string, unknown> | undefined;
 
   constructor(message: string, options: FailOptions & { exitCode?: number }) {
     super(message, { cause: options.cause });
     this.hint = options.hint;
     this.unchanged = options.unchanged ?? false;
     this.exitCode = options.exitCode ?? 1;
+    this.more = options.more;
   }
 }
 

@@ -4,6 +4,7 @@
 import { basename, join, relative, resolve } from "node:path";
 import { type ParseArgsConfig, parseArgs } from "node:util";
 import { UsageError } from "./fail.ts";
+import { json } from "./json-answer.ts";
 import { nearest } from "./nearest.ts";
 import { FullAnswer, VERSION } from "./run.ts";
 import { shell } from "./shell-line.ts";
@@ -37,6 +38,7 @@ export function parseWords<T extends ScriptConfig>(given: T): Parsed<T> {
     options: { ...given.options, help: { type: "boolean", short: "h" } },
   } as const;
   own = config;
+  json.isAsked = asksJson(config);
   if (tokensOf(config).some((token) => "rawName" in token && token.rawName === "--version"))
     throw new FullAnswer(`kube-pki-repair ${VERSION}`);
   const fault = faultOf(config);
@@ -53,6 +55,18 @@ export function parseWords<T extends ScriptConfig>(given: T): Parsed<T> {
     if ("list" in option) values[name] = listOf(valuesOf(name, config).join());
   }
   return parsed as unknown as Parsed<T>;
+}
+
+/** Also on a line with a wrong word: whoever reads the answer reads why. */
+function asksJson(config: ScriptConfig): boolean {
+  return (
+    Object.hasOwn(config.options ?? {}, "json") &&
+    tokensOf(config).some(
+      (token) =>
+        token.kind === "option" &&
+        (token.rawName === "--json" || (token.rawName === "--output" && token.value === "json")),
+    )
+  );
 }
 
 /** Options that most scripts have; a usage that describes one itself has its own words for it. */

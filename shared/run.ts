@@ -13,6 +13,7 @@ import { stripVTControlCharacters } from "node:util";
 import { ProcessOutput } from "zx/core";
 import packageJson from "../package.json" with { type: "json" };
 import { Fail } from "./fail.ts";
+import { json, okAnswer, stoppedAnswer } from "./json-answer.ts";
 import { plain, plainLine, quoteUntrusted, wholeLine } from "./plain.ts";
 import { hasColour, inLocale, pasteLines, wrapped } from "./screen-width.ts";
 import { failOfSystem } from "./system-errors.ts";
@@ -43,6 +44,7 @@ export class FullAnswer extends Error {}
  */
 export async function run(main: () => Promise<unknown>) {
   Object.assign(mode, { began: new Date(), script: "" });
+  Object.assign(json, { isAsked: false, isGiven: false });
   leavesNothing();
   process.emitWarning = tellWarning;
   try {
@@ -51,22 +53,38 @@ export async function run(main: () => Promise<unknown>) {
   } catch (thrown) {
     if (thrown instanceof FullAnswer) return answerText(thrown.message);
     const err = failOfSystem(thrown) ?? thrown;
-    if (err instanceof Fail)
-      show(`${err.message}${err.unchanged ? UNCHANGED : ""}`, err.hint, unfinishedActions());
-    else if (err instanceof ProcessOutput)
-      show(
-        `A program that this step called exited ${err.exitCode}: ${lastLine(err)}`,
-        "repair the cause, then run the same line again: it skips finished steps",
-        unfinishedActions(),
-      );
+    const { message, hint } = stopOf(err);
+    if (err instanceof Fail || err instanceof ProcessOutput) show(message, hint, unfinishedActions());
     else
       tell(
         ...Bun.inspect(err)
           .split("\n")
           .map((line) => `  | ${line}`),
       );
+    answerStop(err, message, hint);
     process.exit(err instanceof Fail ? err.exitCode : 1);
   }
+}
+
+/** The words of an error for the operator. */
+function stopOf(err: unknown): { message: string; hint: string } {
+  if (err instanceof Fail)
+    return { message: `${err.message}${err.unchanged ? UNCHANGED : ""}`, hint: err.hint };
+  if (err instanceof ProcessOutput)
+    return {
+      message: `A program that this step called exited ${err.exitCode}: ${lastLine(err)}`,
+      hint: "repair the cause, then run the same line again: it skips finished steps",
+    };
+  return {
+    message: err instanceof Error ? err.message : String(err),
+    hint: "send the lines of stderr with a question: it is a bug of this kit",
+  };
+}
+
+/** A program gets one answer: a stop behind it is only told. */
+function answerStop(err: unknown, message: string, hint: string) {
+  if (json.isAsked && !json.isGiven)
+    printJson(stoppedAnswer(err, { message: plainLine(message), hint: plainLine(hint) }));
 }
 
 /** A library's warning may hold a stranger's text: by itself it would come to the terminal as it is. */
@@ -85,9 +103,10 @@ function refuseNoNumber(patience: string | undefined) {
 /** From here on a signal ends this script in order. */
 export function endOnSignal() {
   onSignal((signal) => {
-    const { message, hint, exitCode } = stoppedBy(signal);
-    show(message, hint, unfinishedActions());
-    process.exit(exitCode);
+    const stopped = stoppedBy(signal);
+    show(stopped.message, stopped.hint, unfinishedActions());
+    answerStop(stopped, stopped.message, stopped.hint);
+    process.exit(stopped.exitCode);
   });
 }
 
@@ -213,6 +232,16 @@ export function answerToPaste(lines: readonly string[]) {
 export function answerText(text: string) {
   const whole = plain(text, Infinity);
   print(whole, whole);
+}
+
+/** The answer of a script with `--json`: its own fields, behind those that each has. `indent`: blanks a level. */
+export function answerJson(data: object, indent = 2) {
+  printJson(okAnswer(data), indent);
+}
+
+function printJson(data: object, indent = 2) {
+  json.isGiven = true;
+  answerText(JSON.stringify(data, null, indent));
 }
 
 function print(text: string, shown: string) {

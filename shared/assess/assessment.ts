@@ -17,6 +17,7 @@ import type { ClusterCa } from "../facts/ca-copies.ts";
 import type { Course } from "../facts/course.ts";
 import type { LostFile } from "../facts/lost-files.ts";
 import { backupAnswer } from "../hand-over/backup-mark.ts";
+import { okAnswer } from "../json-answer.ts";
 import type { Node } from "../node/node.ts";
 import type { Word } from "../node/words.ts";
 import { day } from "../pki/certificate.ts";
@@ -119,21 +120,21 @@ export type AssessmentJson = ReturnType<typeof assessmentAsJson>;
 
 export function assessmentAsJson(assessment: Assessment) {
   const damage = assessment.damage.map(rowAsJson);
-  return {
+  return okAnswer({
     ...checksAsJson(withCauses(assessment.damage)),
     made: new Date().toISOString(),
     ...assessment,
     damage,
-  };
+  });
 }
 
 /**
  * `state`: `ok`, `known` (no damage, but good to know), `differs` (works, no damage either), or in capitals
  * what is wrong.
  */
-function rowAsJson({ id, what, detail, differs, until, serversStopped, ...check }: Check) {
+function rowAsJson({ id, what, detail, differs, until, notAfter, serversStopped, ...check }: Check) {
   const state = differs !== undefined ? "differs" : check.result === "warning" ? "known" : stateWord(check);
-  return { id, what, state, detail, ...(differs && { before: differs }), serversStopped, until };
+  return { id, what, state, detail, ...(differs && { before: differs }), serversStopped, until, notAfter };
 }
 
 export interface Survivor {

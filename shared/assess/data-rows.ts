@@ -5,7 +5,7 @@
  */
 import { $ } from "zx/core";
 import { command } from "../again.ts";
-import { type Check, hasFailed } from "../checks/check.ts";
+import { type Check, dated, hasFailed } from "../checks/check.ts";
 import { ASSESS, type CheckId } from "../checks/kinds.ts";
 import { DamagedData } from "../etcd-data/directory.ts";
 import { isNameless, type Member, memberName } from "../etcd-data/members.ts";
@@ -235,5 +235,6 @@ function etcdsFileRow(what: string): Check {
     text instanceof Fail || text.includes(" PRIVATE KEY-----") ? undefined : attempt(() => certInfo(text));
   if (text instanceof Fail || info instanceof Fail) return bad(id, what, "unreadable", "etcd's own");
   const verdict = info && timeVerdict(info);
-  return row(id, what, verdict ? { state: verdict[0], failed: verdict[1] } : info ? day(info.notAfter) : "");
+  const answer = verdict ? { state: verdict[0], failed: verdict[1] } : info ? day(info.notAfter) : "";
+  return row(id, what, dated(answer, info?.notAfter));
 }

@@ -165,8 +165,12 @@ export type RefusalId = keyof typeof REFUSALS;
 
 /** "the first expires on 2027-11-30", or "". */
 export function soonest(findings: readonly Finding[]): string {
-  const ends = findings.flatMap(({ cert }) => cert?.notAfter ?? []).sort((a, b) => +a - +b);
-  return ends[0] ? `the first expires on ${day(ends[0])}` : "";
+  const first = firstToExpire(findings);
+  return first ? `the first expires on ${day(first)}` : "";
+}
+
+export function firstToExpire(findings: readonly Finding[]): Date | undefined {
+  return findings.flatMap(({ cert }) => cert?.notAfter ?? []).sort((a, b) => +a - +b)[0];
 }
 
 /** Throws no Fail: each is a row. Other errors pass. */

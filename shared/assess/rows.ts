@@ -1,5 +1,5 @@
 /** The rows of the damage table. */
-import { type Check, found } from "../checks/check.ts";
+import { type Check, dated, found } from "../checks/check.ts";
 import { openFiles } from "../checks/forecast.ts";
 import { checkIdOf } from "../checks/kinds.ts";
 import type { EtcdHome } from "../etcd-location/etcd-home.ts";
@@ -24,7 +24,7 @@ import { shell } from "../shell-line.ts";
 import { otherStaticPods, unprovedPods, wantedManifests } from "../static-pods/wanted-manifests.ts";
 import { onDisk } from "../static-pods/work.ts";
 import { bad, row } from "./assessment.ts";
-import { soonest } from "./look-here.ts";
+import { firstToExpire, soonest } from "./look-here.ts";
 
 export function clockRows(found: Fail | readonly string[]): Check[] {
   if (found instanceof Fail) return [bad("clock", "clock", "wrong", found.message)];
@@ -51,7 +51,7 @@ function findingRow(finding: Finding, lost = ""): Check {
   const { state, detail, differs } = finding;
   const answer =
     differs ?? (state === "ok" ? detail : { state, failed: state === "missing" ? lost : detail });
-  return row(checkIdOf(finding.name), whatOf(finding), answer);
+  return row(checkIdOf(finding.name), whatOf(finding), dated(answer, finding.cert?.notAfter));
 }
 
 function whatOf({ paths }: Finding): string {
@@ -82,7 +82,8 @@ export function summary(what: "certificates" | "kubeconfigs", findings: Finding[
   const wrong = findings.filter(({ state }) => state !== "ok");
   const differences = findings.filter(({ differs }) => differs).map((finding) => findingRow(finding));
   const all = `${findings.length} ${what}`;
-  if (wrong.length === 0) return [row(what, all, soonest(findings)), ...differences];
+  if (wrong.length === 0)
+    return [row(what, all, dated(soonest(findings), firstToExpire(findings))), ...differences];
   if (findings.every(({ state }) => state === "missing")) return [bad(what, all, "missing")];
   return [...wrong.map((finding) => findingRow(finding)), ...differences];
 }

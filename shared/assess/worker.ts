@@ -4,7 +4,8 @@
  */
 import { dirname } from "node:path";
 import { command, inLines, type Todo } from "../again.ts";
-import { type Check, hasFailed } from "../checks/check.ts";
+import { type Check, dated, hasFailed } from "../checks/check.ts";
+import type { CheckId } from "../checks/kinds.ts";
 import { knownHere, stoppedProcesses } from "../evidence/owners.ts";
 import { stateOfClient } from "../facts/api-accepts.ts";
 import type { ClusterCa } from "../facts/ca-copies.ts";
@@ -49,8 +50,9 @@ export async function kubeletRow(
     held && state === "inactive"
       ? { warning: `${HELD}; ${detail}` }
       : { state: "stopped", failed: `${loops}${detail}` };
-  const kubelet = (detail: string) => row("kubelet", "kubelet", runs ? detail : stopped(detail));
-  const certificate = clientCertificate(node);
+  const { words: certificate, notAfter } = clientCertificate(node);
+  const kubelet = (detail: string) =>
+    row("kubelet", "kubelet", dated(runs ? detail : stopped(detail), notAfter));
   if (running instanceof Fail)
     return [
       kubelet(certificate),
@@ -90,12 +92,16 @@ export async function holdHere(running: Container[] | Fail): Promise<Todo[]> {
 
 const MANAGER = "kube-controller-manager";
 
-function clientCertificate(node: Node): string {
+function clientCertificate(node: Node): { words: string; notAfter?: Date } {
   const pem = clientText(node.kubelet);
-  if (!pem) return "no client certificate";
+  if (!pem) return { words: "no client certificate" };
   const info = attempt(() => certInfo(pem));
-  if (info instanceof Fail) return "a client certificate that cannot be read";
-  return `client certificate ${info.notAfter < new Date() ? "expired on" : "until"} ${day(info.notAfter)}`;
+  if (info instanceof Fail) return { words: "a client certificate that cannot be read" };
+  const { notAfter } = info;
+  return {
+    words: `client certificate ${notAfter < new Date() ? "expired on" : "until"} ${day(notAfter)}`,
+    notAfter,
+  };
 }
 
 /** Judged by the CAs that this kubelet trusts, and an API server, as there is no etcd data here. */
@@ -108,7 +114,8 @@ export async function clientPemRow(node: Node): Promise<Check> {
     return row(id, what, { warning: `${detail}; no CA is here to check it with` });
   const own = ca === undefined || ca instanceof Fail ? undefined : ca;
   const state = await stateOfClient(node, own && [own, casOfApiServer(node, "clients")].join("\n"));
-  return state ? bad(id, what, state, detail) : row(id, what, detail);
+  const end = attempt(() => infoOf(clientText(kubelet)), undefined)?.notAfter;
+  return row(id, what, dated(state ? { state, failed: detail } : detail, end));
 }
 
 /** Wrong files that the kubelet trusts and uses. They cannot be judged without a CA here. */
@@ -123,14 +130,19 @@ export function kubeletTrustRows(node: Node, { facts }: PartialFacts): Check[] {
   const clientCas = acceptedCas(ca, "clients", facts);
   const client = stateOfPem(() => clientText(node.kubelet), clientCas, node.name);
   if (client && !hasOwnClient(node, ca, facts))
-    rows.push(bad("kubelet-client-certificate", clientPem, client, CLIENT));
+    rows.push(ofPem("kubelet-client-certificate", clientPem, client, CLIENT, clientText(node.kubelet)));
   // without a serving certificate, the kubelet waits for an approval that not every cluster needs
   const serving =
     serverTlsBootstrap && exists(serverPem)
       ? stateOfPem(() => readText(serverPem), acceptedCas(ca, "kubelets", facts))
       : undefined;
-  if (serving) rows.push(bad("kubelet-serving-certificate", serverPem, serving, SERVING));
+  if (serving)
+    rows.push(ofPem("kubelet-serving-certificate", serverPem, serving, SERVING, readText(serverPem)));
   return rows;
+}
+
+function ofPem(id: CheckId, path: string, state: string, failed: string, pem: string | undefined): Check {
+  return row(id, path, dated({ state, failed }, infoOf(pem)?.notAfter));
 }
 
 const CLIENT = "the kubelet's client certificate; part 1 issues a new one";

@@ -16,8 +16,19 @@ export function check(id: CheckId, look: CheckRow["look"], of?: string): CheckRo
   return { id, look, ...(of !== undefined && { of }) };
 }
 
-/** A string: all is well, with details. `severity` and `mend` replace those of the kind. */
-export type Answer = string | Difference | { warning: string; mend?: string } | Failed;
+/**
+ * A string, or `well`: all is well, with details. `severity` and `mend` replace those of the kind. `notAfter`: when the
+ * certificate of the check expires, or the first of several.
+ */
+export type Answer =
+  | string
+  | ((Difference | { warning: string; mend?: string } | Failed | { well: string }) & { notAfter?: Date });
+
+/** The same answer, with the date for programs. */
+export function dated(answer: Answer, notAfter: Date | undefined): Answer {
+  if (!notAfter) return answer;
+  return { ...(typeof answer === "string" ? { well: answer } : answer), notAfter };
+}
 
 interface Failed {
   /** "" if the state says all. */
@@ -31,7 +42,7 @@ interface Failed {
 }
 
 export function isWell(answer: Answer): boolean {
-  return typeof answer === "string" || "differs" in answer;
+  return typeof answer === "string" || "differs" in answer || "well" in answer;
 }
 
 /**
@@ -62,6 +73,8 @@ export interface Check {
   serversStopped?: true;
   /** Set by 00-assess if the CA is lost: the day on which the first certificate in use expires. */
   until?: string;
+  /** ISO 8601: when the certificate of this check expires, or the first of several. */
+  notAfter?: string;
 }
 
 export function hasFailed({ result }: Pick<Check, "result">): boolean {
@@ -88,7 +101,11 @@ async function checkedOf(row: CheckRow): Promise<Check> {
 }
 
 export function found(row: Omit<CheckRow, "look">, answer: Answer): Check {
-  return inLinesOfItsOwn(resultOf(row, answer));
+  const notAfter = typeof answer === "string" ? undefined : answer.notAfter;
+  return inLinesOfItsOwn({
+    ...resultOf(row, answer),
+    ...(notAfter && { notAfter: notAfter.toISOString() }),
+  });
 }
 
 /** A line break, or another character that a terminal obeys, is shown and not obeyed. */
@@ -109,6 +126,7 @@ function resultOf({ id, of = "" }: Omit<CheckRow, "look">, answer: Answer): Chec
   const { area, what, severity, warning, works: otherwise, expired, mend }: Kind = KINDS[id];
   const row = { id, area, what: what.replace("…", of) };
   if (typeof answer === "string") return { ...row, result: "ok", detail: answer };
+  if ("well" in answer) return { ...row, result: "ok", detail: answer.well };
   if ("differs" in answer)
     return { ...row, result: "ok", detail: answer.differs, differs: answer.before ?? "" };
   const way = mend.replace("…", of);
@@ -208,14 +226,14 @@ export function verdictOf(
   return `${verdict}${following}${warnings > 0 ? `, ${warnings} warning${warnings > 1 ? "s" : ""}` : ""}`;
 }
 
-/** Increased when a field of the JSON disappears or changes its meaning; a new field does not count. */
-const SCHEMA_VERSION = 1;
-
-/** Common fields of every `--output json` of a list of checks. */
+/** Common fields of every `--output json` of a list of checks; severities have the words of the screen. */
 export function checksAsJson(checks: readonly Check[]) {
-  const shown = checks.map((check) => ({
+  const shown = checks.map(({ severity, ...check }) => ({
     ...check,
+    ...(severity && { severity: SEVERITIES[severity] }),
     detail: [check.state, check.detail].filter(Boolean).join(": "),
   }));
-  return { schemaVersion: SCHEMA_VERSION, summary: summaryOf(checks), checks: shown };
+  const { severities, ...counts } = summaryOf(checks);
+  const inWords = Object.entries(severities).map(([kind, count]) => [SEVERITIES[kind as Severity], count]);
+  return { summary: { ...counts, severities: Object.fromEntries(inWords) }, checks: shown };
 }

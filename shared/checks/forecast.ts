@@ -21,7 +21,7 @@ import { oldSaPub } from "../pki/sa-keys.ts";
 import { shownSoon } from "../pki/served.ts";
 import { listed } from "../plain.ts";
 import { endGivenUp } from "../static-pods/without-files.ts";
-import { type CheckRow, check } from "./check.ts";
+import { type CheckRow, check, dated } from "./check.ts";
 import type { CheckId } from "./kinds.ts";
 
 export interface Ending {
@@ -125,7 +125,9 @@ export function forecast(endings: readonly Ending[], now = new Date()): CheckRow
   const first = firstOf(left);
   if (soon.size === 0 && first)
     return [
-      check("expiry-next", () => `none; the first is ${basename(first.path)}, on ${day(first.notAfter)}`),
+      check("expiry-next", () =>
+        dated(`none; the first is ${basename(first.path)}, on ${day(first.notAfter)}`, first.notAfter),
+      ),
     ];
   return [...soon].map(([id, all]): CheckRow => {
     const [[first, together], ...later] = [...Map.groupBy(all, ({ notAfter }) => day(notAfter))] as [
@@ -137,7 +139,7 @@ export function forecast(endings: readonly Ending[], now = new Date()): CheckRow
       .join("");
     return check(
       id,
-      () => ({ warning: `until ${first}, ${days} days from now${laterNote}` }),
+      () => dated({ warning: `until ${first}, ${days} days from now${laterNote}` }, together[0]!.notAfter),
       named(together),
     );
   });

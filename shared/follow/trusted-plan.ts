@@ -5,17 +5,17 @@
  */
 import { isIP } from "node:net";
 import { Fail } from "../fail.ts";
+import { ANSWER_SCHEMA } from "../json-answer.ts";
 import { quoteUntrusted } from "../plain.ts";
 import type { Act } from "../plan/act.ts";
 import type { DecisionData, NoPlanData, PlanData } from "../plan/plan-data.ts";
-import { PLAN_SCHEMA } from "../plan/plan-data.ts";
 import { isName } from "../plan/plan-node.ts";
 import { readRunbook } from "../plan/runbook.ts";
 
 /** Errors: Fail where it is no plan of this kit, or has a line that no plan has. */
 export function readPlanData(text: string, known: ReadonlySet<string>): PlanData | NoPlanData {
   const plan = asJson(text);
-  if (plan?.schemaVersion !== PLAN_SCHEMA) throw wrong("a plan of this kit's version", plan?.schemaVersion);
+  if (plan?.schemaVersion !== ANSWER_SCHEMA) throw wrong("a plan of this kit's version", plan?.schemaVersion);
   if (!isShaped(plan)) throw wrong("a plan of this kit's version", text.slice(0, 100));
   if (plan.ended !== "ok") return { ...plan, decisions: knownWays(plan.decisions ?? [], [], known) };
   for (const { name, address, why } of plan.nodes) {

@@ -3,19 +3,14 @@
  * durations are seconds, nodes are names.
  */
 import type { Task } from "../facts/course.ts";
-import { type Fail, Refused } from "../fail.ts";
-import { listed } from "../plain.ts";
-import { VERSION } from "../run.ts";
+import { okAnswer, type StoppedAnswer } from "../json-answer.ts";
 import type { Act } from "./act.ts";
 import type { Plan, SeenStep } from "./make-plan.ts";
 import type { DecisionId, Note, Way } from "./note.ts";
-import { type PlanFacts, Unclear } from "./plan-facts.ts";
+import type { PlanFacts } from "./plan-facts.ts";
 import type { PlanNode } from "./plan-node.ts";
 import { isSeenDone } from "./seen-done.ts";
 import { STOPS } from "./step-order.ts";
-
-/** Increased if a field disappears or changes its meaning; a new field does not count. */
-export const PLAN_SCHEMA = 1;
 
 export interface StepData {
   /** "1a". */
@@ -65,11 +60,7 @@ export interface DecisionData {
   ways: Way[];
 }
 
-export interface PlanData {
-  schemaVersion: typeof PLAN_SCHEMA;
-  ended: "ok";
-  /** The kit's version. */
-  kit: string;
+export interface PlanData extends ReturnType<typeof okAnswer<object>> {
   node: string;
   cluster?: string | undefined;
   kubernetes?: string | undefined;
@@ -93,11 +84,7 @@ export interface PlanData {
 }
 
 /** The plan was refused, or could not be made. */
-export interface NoPlanData {
-  schemaVersion: typeof PLAN_SCHEMA;
-  ended: "refused" | "failed";
-  message: string;
-  hint: string;
+export interface NoPlanData extends StoppedAnswer {
   decisions?: DecisionData[];
 }
 
@@ -105,8 +92,8 @@ export function planAsData(plan: Plan, { noDisk }: Pick<PlanFacts, "noDisk">, da
   const steps = plan.parts.flatMap(({ steps }) => steps);
   const { cluster, kubernetes, node, verdict, aim, looked, lost, away, seconds, elsewhere } = plan;
   const notes = [...plan.first, ...(elsewhere?.notes ?? [])];
-  return {
-    ...{ schemaVersion: PLAN_SCHEMA, ended: "ok", kit: VERSION, node, cluster, kubernetes },
+  return okAnswer({
+    ...{ node, cluster, kubernetes },
     ...{ made: plan.made.toISOString(), damaged, verdict, aim, looked, seconds },
     nodes: plan.nodes.map(({ name, role, address, why, said }) => ({ name, role, address, why, said })),
     ...{ lost: [...lost], away: [...away] },
@@ -119,25 +106,7 @@ export function planAsData(plan: Plan, { noDisk }: Pick<PlanFacts, "noDisk">, da
       notes: notes.map(({ text }) => text),
       steps: own.map(stepAsData),
     })),
-  };
-}
-
-/** Data in the place of a plan that cannot be made: the reason, the next command, and what the operator may decide. */
-export function noPlan(why: Fail): NoPlanData {
-  const { message, hint } = why;
-  const data = {
-    schemaVersion: PLAN_SCHEMA,
-    ended: why instanceof Refused ? "refused" : "failed",
-    message,
-    hint,
-  };
-  if (!(why instanceof Unclear)) return data as NoPlanData;
-  const { names } = why;
-  const ways: Way[] = [
-    { does: `${listed(names)} is a worker`, says: { worker: names } },
-    { does: `${listed(names)} was a control plane node, and is lost for good`, says: { lost: names } },
-  ];
-  return { ...data, decisions: [{ id: "label", question: [message], ways }] } as NoPlanData;
+  });
 }
 
 /** Each with all of its ways, in the order of the notes. */

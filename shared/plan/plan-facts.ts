@@ -263,12 +263,13 @@ async function silentPeers(
 }
 
 /** The label of these Nodes says control plane, and nothing proves it. */
-export class Unclear extends Refused {
-  readonly names: readonly string[];
-
+class Unclear extends Refused {
   constructor(names: readonly string[], message: string, options: { hint: string }) {
-    super(message, options);
-    this.names = names;
+    const ways = [
+      { does: `${listed(names)} is a worker`, says: { worker: [...names] } },
+      { does: `${listed(names)} was a control plane node, and is lost for good`, says: { lost: [...names] } },
+    ];
+    super(message, { ...options, more: { decisions: [{ id: "label", question: [message], ways }] } });
   }
 }
 

@@ -10,6 +10,7 @@ import { HOLD } from "../facts/course.ts";
 import { Fail } from "../fail.ts";
 import { list, stat } from "../files/files.ts";
 import { smallText } from "../files/untrusted-file.ts";
+import { ANSWER_SCHEMA } from "../json-answer.ts";
 import { asWords, type Word } from "../node/words.ts";
 import { SHARED_KEYS } from "../pki/certs.ts";
 import { isName } from "./plan-node.ts";
@@ -106,10 +107,14 @@ export function readSeen(dir: string, known: Known): Seen {
   let strange = 0;
   for (const file of files.toSorted()) {
     const node = known.nodes.find(({ name }) => name === basename(file, ".json") && isName(name));
-    if (!node) strange++;
-    else if (stat(`${dir}/${file}`)?.size === 0) silent.push(node.name);
+    if (!node) {
+      strange++;
+      continue;
+    }
+    const said = asJson(smallText(`${dir}/${file}`) ?? "");
+    // a look that was refused or has failed says nothing of the node
+    if (stat(`${dir}/${file}`)?.size === 0 || isStopped(said)) silent.push(node.name);
     else {
-      const said = asJson(smallText(`${dir}/${file}`) ?? "");
       const why = whyLeftOut(said, node.name, known);
       if (why) leftOut.push(`${file}: ${why}`);
       else nodes.push(seenNode(said!, node, known));
@@ -119,12 +124,17 @@ export function readSeen(dir: string, known: Known): Seen {
   return { nodes, silent, leftOut };
 }
 
+function isStopped(said: Json | undefined): boolean {
+  return said?.schemaVersion === ANSWER_SCHEMA && said.ended !== "ok";
+}
+
 function whyLeftOut(
   said: Json | undefined,
   name: string,
   { hashes, now, repairedAt }: Known,
 ): string | undefined {
-  if (said?.schemaVersion !== 1 || !Array.isArray(said.damage)) return "no answer of 00-assess --json";
+  if (said?.schemaVersion !== ANSWER_SCHEMA || !Array.isArray(said.damage))
+    return "no answer of 00-assess --json";
   if (said.node !== name) return "it is of another node than its name says";
   const minutes = (now.getTime() - new Date(String(said.made)).getTime()) / 60_000;
   if (!(minutes <= OLD)) return `older than ${OLD} minutes, or without a time: ask again`;
@@ -211,6 +221,7 @@ function asJson(text: string): Json | undefined {
 /** Nothing in it is sure to be there. */
 interface Json {
   schemaVersion?: unknown;
+  ended?: unknown;
   node?: unknown;
   role?: unknown;
   made?: unknown;

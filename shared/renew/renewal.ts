@@ -40,6 +40,12 @@ export interface Renewal {
   note: string;
 }
 
+/** The answer for programs: dates are ISO 8601. */
+export function asData({ name, path, now, next, note }: Renewal) {
+  const [notAfter, notAfterThen] = [now, next].map((cert) => cert.notAfter.toISOString());
+  return { name, path, changes: now.pem !== next.pem, notAfter, notAfterThen, note };
+}
+
 const HOUR_MS = 3_600_000;
 
 /**

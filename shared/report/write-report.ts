@@ -14,6 +14,7 @@ import { controlPlaneNames, type KnownNode } from "../facts/known-nodes.ts";
 import { attemptLater, Fail } from "../fail.ts";
 import { writeTyped } from "../files/operator-files.ts";
 import { writeTar } from "../hand-over/tar.ts";
+import { okAnswer } from "../json-answer.ts";
 import { PACK_RUNS } from "../node/rescue-folder.ts";
 import { typed } from "../options.ts";
 import { isDnsName, urlHost } from "../pki/addresses.ts";
@@ -112,7 +113,7 @@ export async function writeBundle(file: string, { here, hostName, known, checks,
   const { runs, notes } = readKeptRuns(here, options.logs, controlPlaneNames(known?.cluster?.nodes ?? []));
   const assessed = await assessment(options.etcdData);
   const kubernetes = known?.cluster?.kubernetesVersion;
-  const verified = { node: here, kubernetes, ...checksAsJson(checks), end };
+  const verified = okAnswer({ node: here, kubernetes, ...checksAsJson(checks), end });
   const found: BundledFile[] = [
     { name: "assess", end: ".json", text: JSON.stringify(assessed, null, 2) },
     { name: "verify", end: ".json", text: JSON.stringify(verified, null, 2) },

@@ -7,7 +7,7 @@ import { adminClient } from "../api/admin-api.ts";
 import type { KubeApi } from "../api/kube-api.ts";
 import type { LEADERS } from "../api/kube-object.ts";
 import { allRenewals, isFresh, leaderNow } from "../api/leases.ts";
-import { type Answer, type CheckRow, check } from "../checks/check.ts";
+import { type Answer, type CheckRow, check, dated } from "../checks/check.ts";
 import { askOthers, howMany } from "../etcd/identity.ts";
 import { turnedAway } from "../etcd/unheard.ts";
 import { isNameless, memberName } from "../etcd-data/members.ts";
@@ -200,13 +200,17 @@ async function servedCertificate({ facts }: ControlPlaneNode): Promise<Answer> {
       needed: ["certificate-apiserver", "certificate-ca"],
     };
   const served = await servedPem(facts.advertiseAddress, facts.bindPort);
-  if (shareCertificate(served, facts.shown ?? ""))
-    return `of --tls-cert-file, until ${day(certInfo(served).notAfter)}`;
+  if (shareCertificate(served, facts.shown ?? "")) return endOf(served, "of --tls-cert-file, ");
   if (!signedBy(served, ca!))
     return { failed: `it shows a certificate of "${certInfo(served).issuer}", not of the CA on disk` };
   if (!keyMatches(served, key!))
     return { failed: "it shows another certificate: it has not been restarted since" };
-  return `until ${day(certInfo(cert!).notAfter)}`;
+  return endOf(cert!);
+}
+
+function endOf(cert: string, kind = ""): Answer {
+  const { notAfter } = certInfo(cert);
+  return dated(`${kind}until ${day(notAfter)}`, notAfter);
 }
 
 /**

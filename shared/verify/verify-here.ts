@@ -8,7 +8,7 @@ import { command } from "../again.ts";
 import { ADMIN_CONF, adminClient } from "../api/admin-api.ts";
 import { KubeApi } from "../api/kube-api.ts";
 import { withCauses } from "../checks/causes.ts";
-import { type Answer, type Check, type CheckRow, Checks, check, hasFailed } from "../checks/check.ts";
+import { type Answer, type Check, type CheckRow, Checks, check, dated, hasFailed } from "../checks/check.ts";
 import { endingsHere, endingsShown, forecast, openFiles } from "../checks/forecast.ts";
 import { ASSESS, type CheckId, checkIdOf } from "../checks/kinds.ts";
 import { sharedKeyRows } from "../checks/usual-folder-row.ts";
@@ -253,9 +253,13 @@ async function clientCertificate(node: Node, mend: string): Promise<Answer> {
   if (signsInBy) return `none: it signs in by ${signsInBy}`;
   const cas = [ca, casOfApiServer(node, "clients")].join("\n");
   const state = await stateOfClient(node, cas, name);
-  if (state) return { state, failed: `it has to be of system:node:${name}, signed by ${clientCaFile}`, mend };
+  if (state) {
+    const failed = `it has to be of system:node:${name}, signed by ${clientCaFile}`;
+    const cert = attempt(() => certInfo(clientText(kubelet)), undefined);
+    return dated({ state, failed, mend }, cert?.notAfter);
+  }
   const { cn, notAfter } = certInfo(clientText(kubelet));
-  return `${cn}, until ${day(notAfter)}`;
+  return dated(`${cn}, until ${day(notAfter)}`, notAfter);
 }
 
 async function kubeletConf({ name, systemd, kubelet }: Node, mend: string): Promise<Answer> {
@@ -285,10 +289,10 @@ function* fileChecks(cp: ControlPlaneNode): Generator<CheckRow> {
   });
   const kubeconfigs = kubeconfigRows(facts, { superAdmin: wantsSuperAdmin(cp) });
   const findings = pkiFindings({ ...wholePki(facts), kubeconfigs }, facts);
-  for (const { name, state, detail, differs } of withAdminElsewhere(findings, facts))
+  for (const { name, state, detail, differs, cert } of withAdminElsewhere(findings, facts))
     yield check(checkIdOf(name), () => {
       if (name === "kubelet") return "see the kubelet's checks";
-      return state === "ok" ? (differs ?? detail) : { state, failed: detail };
+      return dated(state === "ok" ? (differs ?? detail) : { state, failed: detail }, cert?.notAfter);
     });
   const idOf = (path: string) =>
     findings.filter(({ paths }) => paths.includes(path)).map((one) => checkIdOf(one.name))[0];

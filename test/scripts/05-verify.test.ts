@@ -4,10 +4,12 @@
  */
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, rmSync } from "node:fs";
+import { ANSWER_SCHEMA } from "../../shared/json-answer.ts";
 import { manifestText } from "../../shared/manifests/on-disk.ts";
 import { reduced } from "../../shared/manifests/repair-changes.ts";
 import { certRow } from "../../shared/pki/certs.ts";
 import { issueLeaf } from "../../shared/pki/issue.ts";
+import { VERSION } from "../../shared/run.ts";
 import { type ApiRequest, pretendApi, status } from "../pretend/api.ts";
 import { ADDRESS, FACTS, healthyCp, manifest, mirrorPod, otherCa, write } from "../pretend/cluster.ts";
 import { LOST, sameEtcd, serveEtcd, serveOtherMember, THIRD, THIRD_AT } from "../pretend/etcd.ts";
@@ -420,16 +422,16 @@ test("05-verify --json prints every check, and a worker's are its kubelet's", as
   const { exitCode, stdout } = await verify(node, undefined, "05-verify --json");
   expect(exitCode).toBe(2);
   const { checks, ...report } = JSON.parse(stdout);
-  const severities = { outage: 1, soon: 0, weakens: 0, note: 0 };
+  const severities = { "outage now": 1, "outage later": 0, minor: 0, note: 0 };
   expect(report).toEqual({
-    schemaVersion: 1,
+    ...{ schemaVersion: ANSWER_SCHEMA, ended: "ok", kit: VERSION },
     summary: { checks: 5, ok: 4, warnings: 0, failed: 1, unknown: 0, severities },
   });
   const [area, kubeletConf] = ["kubelet", "/etc/kubernetes/kubelet.conf"];
   expect(checks).toEqual([
     {
       ...{ id: "kubelet-client-certificate", area, what: "/var/lib/kubelet/pki/kubelet-client-current.pem" },
-      ...{ result: "ok", detail: expect.stringContaining("system:node:w1, until ") },
+      ...{ result: "ok", detail: expect.stringContaining("system:node:w1, until "), notAfter: "TIME" },
     },
     {
       id: "stopped-process",
@@ -447,7 +449,7 @@ test("05-verify --json prints every check, and a worker's are its kubelet's", as
         detail: expect.stringContaining("No answer from "),
       },
       ...{
-        severity: "outage",
+        severity: "outage now",
         works: expect.stringContaining("its containers; "),
         mend: "on a control plane node: ./bunw scripts/05-verify.ts",
       },
@@ -459,6 +461,7 @@ test("05-verify --json prints every check, and a worker's are its kubelet's", as
     {
       ...{ id: "expiry-next", area: "files", what: "what expires in the next 90 days", result: "ok" },
       detail: expect.stringContaining("none; the first is "),
+      notAfter: "TIME",
     },
   ]);
   expect((await verify(node, undefined, "05-verify --output json")).stdout).toBe(stdout);
@@ -505,6 +508,6 @@ test("a stranger on the API server's port, while admin.conf is gone, hides no ou
     objects: {},
   });
   expect(await apiOf(node)).toMatchObject([
-    { result: "failed", severity: "outage", detail: expect.stringContaining("not of the cluster's CA") },
+    { result: "failed", severity: "outage now", detail: expect.stringContaining("not of the cluster's CA") },
   ]);
 });

@@ -13,6 +13,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { ANSWER_SCHEMA } from "../../shared/json-answer.ts";
 import { trustedKeys } from "../../shared/pki/certificate.ts";
 import { healthyCp, write } from "../pretend/cluster.ts";
 import { agedText } from "../pretend/expired.ts";
@@ -131,7 +132,14 @@ const EVIL = "10.0.0.9; reboot `x` $(y) </code><img src=x>";
 function lostEverything(node: string) {
   const keys = ["ca", "front-proxy-ca", "etcd/ca", "sa"].map((name) => ({ name, places: [] }));
   const hashes = [...trustedKeys(readFileSync(`${healthy}${PKI}/ca.crt`, "utf8"))];
-  const says = { schemaVersion: 1, node, role: "control plane", made: new Date(), ca: { hashes } };
+  const says = {
+    schemaVersion: ANSWER_SCHEMA,
+    ended: "ok",
+    node,
+    role: "control plane",
+    made: new Date(),
+    ca: { hashes },
+  };
   return { ...says, damaged: true, damage: [], survivors: [{}], deep: { keys, unread: [] } };
 }
 

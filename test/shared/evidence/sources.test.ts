@@ -29,6 +29,7 @@ import { exists } from "../../../shared/files/files.ts";
 import type { Bundle } from "../../../shared/hand-over/bundle.ts";
 import { checkOrigin, takeKubeletConfig, takeWordsOf } from "../../../shared/hand-over/place-keys.ts";
 import type { LockKind } from "../../../shared/hand-over/sealed.ts";
+import { ANSWER_SCHEMA } from "../../../shared/json-answer.ts";
 import { findStaticPods } from "../../../shared/manifests/mirror-pods.ts";
 import { newRescue } from "../../../shared/node/rescue-folder.ts";
 import { keepOwn, wordsHere } from "../../../shared/node/words.ts";
@@ -410,7 +411,8 @@ const PLAYS: Record<SourceName, Partial<Record<Decision, () => Promise<boolean> 
       using box = sandbox();
       const said = {
         words: [HIS_WORD],
-        schemaVersion: 1,
+        schemaVersion: ANSWER_SCHEMA,
+        ended: "ok",
         node: "cp9",
         role: "control plane",
         made: new Date(),
