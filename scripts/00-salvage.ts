@@ -40,6 +40,7 @@ async function main() {
       from: values.from,
       pid: values.pid,
       backup: values.backup,
+      stop: stop.signal,
     }),
   );
   const only = positionals[0];
@@ -118,7 +119,7 @@ async function searchProcesses({ foundKeys, here, processes }: Job): Promise<boo
 
 async function searchSecret(job: Job): Promise<boolean> {
   const { foundKeys, here, values, only } = job;
-  searchSecrets(foundKeys, here.data);
+  await searchSecrets(foundKeys, here.data, { stop: stop.signal });
   if (foundKeys.missing().length === 0) return true;
   const keyFile = values["certificate-key-file"];
   const lost = foundKeys.missing().map(({ name }) => name);

@@ -157,7 +157,7 @@ export async function keysBeside({
   const place = { certificatesDir, etcdCa };
   const wanted = wantedKeys(seen.evidence, { ...place, others: seen.strange !== undefined });
   const foundKeys = new FoundKeys(wanted, { stash: false });
-  await silently(async () => searchBeside(foundKeys, place));
+  await silently(() => searchBeside(foundKeys, place));
   return seen.lostKeys.flatMap(({ name }) => {
     const one = wanted.find((key) => key.name === keyName(name));
     const path = one && foundKeys.placeOf(one);
@@ -177,9 +177,10 @@ export async function searchDeep(
   const wanted = all.filter(({ name }) => names.has(name));
   const foundKeys = new FoundKeys(wanted, { stash: false });
   foundKeys.takeWhatIsHere(place);
-  searchBeside(foundKeys, place);
+  await searchBeside(foundKeys, place);
   const notRead = await searchMemory(foundKeys, { data: known.data, processes: await processesHere(node) });
-  searchSecrets(foundKeys, known.data);
+  const late = await failOf(() => searchSecrets(foundKeys, known.data));
+  if (late) say(`not searched to the end: ${late.message}; ${late.hint}`);
   const diskSearched =
     foundKeys.missing().length > 0 && options.disk !== undefined && (await readDisk(options.disk, foundKeys));
   const others = placesElsewhere({ node, without: lost.names }, known);

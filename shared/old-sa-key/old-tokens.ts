@@ -5,6 +5,7 @@
  */
 import { createPublicKey } from "node:crypto";
 import { again } from "../again.ts";
+import { type Budget, budgetOf } from "../budget.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { kubeSystemUids, ofPodFolder } from "../evidence/owners.ts";
 import { may, ofNamespace } from "../evidence/sources.ts";
@@ -57,10 +58,21 @@ export function oldSaKey(
   return old.tokens.length >= (old.alg.startsWith("RS") ? 2 : 1) ? "in tokens" : "lost";
 }
 
-/** Tokens of all sources; `podsDir`: the kubelet's. Errors: Fail if the named file does not exist. */
-export function collectTokens(data: EtcdData, podsDir: string, tokenFile?: string): Collected {
+/**
+ * Tokens of all sources; `podsDir`: the kubelet's. Errors: Fail if the named file does not exist, or there are too many
+ * Secrets.
+ */
+export function collectTokens(
+  data: EtcdData,
+  podsDir: string,
+  tokenFile?: string,
+  budget = budgetOf(
+    "the Secrets of etcd's data",
+    "give a file with old tokens, a line each: --token-file FILE",
+  ),
+): Collected {
   const few = new Few();
-  const inEtcd = fromSecrets(data, few);
+  const inEtcd = fromSecrets(data, few, budget);
   const counts = {
     ...inEtcd,
     volumes: fromVolumes(data, podsDir, few),
@@ -97,10 +109,12 @@ class Few {
   }
 }
 
-function fromSecrets(data: EtcdData, few: Few): { secrets: number; encrypted: number } {
+/** Errors: Fail where the budget is spent. */
+function fromSecrets(data: EtcdData, few: Few, budget: Budget): { secrets: number; encrypted: number } {
   const prefix = `${registryPrefix(data)}/secrets/`;
   const counts = { secrets: 0, encrypted: 0 };
   for (const key of data.keys(prefix)) {
+    budget.ask();
     const secret = decodeObject(data.get(key)!.value);
     if ("encrypted" in secret) counts.encrypted++;
     if (!isObject(secret) || (secret as Secret).type !== TOKEN_TYPE) continue;

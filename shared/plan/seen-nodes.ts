@@ -5,6 +5,7 @@
  */
 import { basename } from "node:path";
 import { REFUSALS, type Refusal, type RefusalId } from "../assess/look-here.ts";
+import { budgetOf } from "../budget.ts";
 import type { Check } from "../checks/check.ts";
 import { HOLD } from "../facts/course.ts";
 import { Fail } from "../fail.ts";
@@ -13,6 +14,7 @@ import { smallText } from "../files/untrusted-file.ts";
 import { ANSWER_SCHEMA } from "../json-answer.ts";
 import { asWords, type Word } from "../node/words.ts";
 import { SHARED_KEYS } from "../pki/certs.ts";
+import { count } from "../progress.ts";
 import { isName } from "./plan-node.ts";
 
 export interface SeenNode {
@@ -94,8 +96,12 @@ interface Known {
 /** Minutes: an older answer does not know what happened since; and a clock may be so far ahead of ours. */
 const [OLD, AHEAD] = [60, 5];
 
-/** Errors: Fail where there is no such folder, or no answer in it. */
-export function readSeen(dir: string, known: Known): Seen {
+/** Errors: Fail where there is no such folder, or no answer in it. What the time is over for is left out. */
+export function readSeen(
+  dir: string,
+  known: Known,
+  budget = budgetOf(dir, "take away what is no answer of a node"),
+): Seen {
   const files = stat(dir)?.kind === "dir" ? list(dir).filter((name) => name.endsWith(".json")) : [];
   if (files.length === 0)
     throw new Fail(`"${dir}" holds no answer of a node (NODE.json)`, {
@@ -105,7 +111,12 @@ export function readSeen(dir: string, known: Known): Seen {
   const silent: string[] = [];
   const leftOut: string[] = [];
   let strange = 0;
-  for (const file of files.toSorted()) {
+  for (const [i, file] of files.toSorted().entries()) {
+    const over = budget.over();
+    if (over) {
+      leftOut.push(`${count(files.length - i)} file(s) are not read: ${over}`);
+      break;
+    }
     const node = known.nodes.find(({ name }) => name === basename(file, ".json") && isName(name));
     if (!node) {
       strange++;

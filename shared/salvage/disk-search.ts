@@ -4,9 +4,11 @@
  * encryption configuration has to be whole. Writes nothing to the disk, and reads it once. Whoever has a volume on that
  * disk can have laid out the finds: see evidence/sources.ts.
  */
+
+import { Budget } from "../budget.ts";
 import { privateKeyOf } from "../pki/certificate.ts";
 import { CERTS } from "../pki/certs.ts";
-import { Budget, count, Progress } from "../progress.ts";
+import { count, Progress } from "../progress.ts";
 import { say } from "../run.ts";
 import { Assembler, WORDS } from "./disk/assembler.ts";
 import { Disk, deviceOf } from "./disk/disk.ts";
@@ -143,15 +145,22 @@ function progressOf(disk: Disk): OnProgress {
   };
 }
 
+/** The most words that are still looked at, in what was read when the time ends. */
+const MOST_LATE = 256;
+
 /** As they are met, each content once; cut files at the end. Errors: Fail where the budget is spent. */
 export async function* carve(
   disk: Disk,
   { onProgress, budget }: { onProgress?: OnProgress; budget?: Budget } = {},
 ): AsyncGenerator<Find> {
   const files = new Assembler(disk, budget);
-  let read = 0;
+  let [read, late] = [0, 0];
   for await (const { hits, done } of search(disk, WORDS)) {
-    for (const { needle, offset } of hits) yield* files.look(needle, offset);
+    for (const { needle, offset } of hits) {
+      // a stranger may have filled all that was read
+      if (budget?.over() && late++ === MOST_LATE) budget.ask();
+      yield* files.look(needle, offset);
+    }
     onProgress?.(done, files.found);
     budget?.spend(done - read);
     read = done;

@@ -5,12 +5,14 @@
  * cluster is not taken.
  */
 import { dirname } from "node:path";
-import { attempt } from "../fail.ts";
+import { budgetOf } from "../budget.ts";
+import { attempt, failOf } from "../fail.ts";
 import { list } from "../files/files.ts";
 import { entryAt } from "../files/root.ts";
 import { isRoots, smallText } from "../files/untrusted-file.ts";
 import { privateKeysIn } from "../pki/certificate.ts";
 import type { PkiPlace } from "../pki/certs.ts";
+import { say } from "../run.ts";
 import type { FoundKeys } from "./found-keys.ts";
 
 /** Folders beside that are looked into; /etc of a server has some hundred. */
@@ -19,12 +21,23 @@ const MOST_FOLDERS = 2000;
 /** Where a key is below an old folder: a copy of the PKI folder, or of /etc/kubernetes. */
 const BELOW = ["", "pki/"];
 
-/** Takes lost keys that are proved; says which. Reads some fixed paths only. */
-export function searchBeside(foundKeys: FoundKeys, { certificatesDir }: Pick<PkiPlace, "certificatesDir">) {
+/** Takes lost keys that are proved; says which, and what was left out. Reads some fixed paths only. */
+export async function searchBeside(
+  foundKeys: FoundKeys,
+  { certificatesDir }: Pick<PkiPlace, "certificatesDir">,
+  budget = budgetOf("old folders beside", "give the folder with your copies: --backup DIR"),
+) {
   if (foundKeys.missing().length === 0) return;
-  const folders = foldersBeside(certificatesDir);
-  for (const { keyFile } of foundKeys.missing())
-    for (const folder of folders) for (const way of BELOW) takeFrom(foundKeys, folder, `${way}${keyFile}`);
+  const search = async () => {
+    for (const folder of foldersBeside(certificatesDir))
+      for (const { keyFile } of foundKeys.missing())
+        for (const way of BELOW) {
+          await budget.askAndListen();
+          takeFrom(foundKeys, folder, `${way}${keyFile}`);
+        }
+  };
+  const ended = await failOf(search);
+  if (ended) say(`warning: ${ended.message}; ${ended.hint}`);
 }
 
 function foldersBeside(certificatesDir: string): string[] {

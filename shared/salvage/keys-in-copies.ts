@@ -8,8 +8,10 @@
  * encrypted with a certificate key that only its terminal ever showed. Each value is AES-GCM: nonce 12 |
  * ciphertext | tag 16 (kubeadm's app/phases/copycerts, app/util/crypto).
  */
+import { command } from "../again.ts";
+import { type Budget, budgetOf } from "../budget.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
-import { attempt, Fail } from "../fail.ts";
+import { attempt, Fail, failOf } from "../fail.ts";
 import { filesBelow } from "../files/file-tree.ts";
 import { exists, list, stat } from "../files/files.ts";
 import { secretIn } from "../files/operator-files.ts";
@@ -28,13 +30,21 @@ import type { FoundKeys } from "./found-keys.ts";
 const MOST_FILES = 20_000;
 const DEEPEST = 12;
 
-/** All Secrets of all namespaces that can be read. Says what was found. */
-export function searchSecrets(foundKeys: FoundKeys, data: EtcdData | undefined) {
+/**
+ * All Secrets of all namespaces that can be read. Says what was found. Errors: Fail where the budget is spent: a tenant
+ * may have made any number of keys.
+ */
+export async function searchSecrets(
+  foundKeys: FoundKeys,
+  data: EtcdData | undefined,
+  { stop, budget = budgetOf("the Secrets of etcd's data", ELSEWHERE, stop) }: Bounds = {},
+) {
   const prefix = data && attempt(() => `${registryPrefix(data)}/secrets/`);
   if (!data || prefix === undefined || prefix instanceof Fail || foundKeys.missing().length === 0) return;
   let [found, sealed] = [0, 0];
   for (const { key, value } of data.list(prefix)) {
     if (!mayHoldKey(value)) continue;
+    await budget.askAndListen();
     const decoded = attempt(() => decodeObject(value));
     if (decoded instanceof Fail) continue;
     if ("encrypted" in decoded) sealed++;
@@ -47,6 +57,13 @@ export function searchSecrets(foundKeys: FoundKeys, data: EtcdData | undefined) 
   if (sealed > 0) say(`Secrets in etcd's data: ${sealed} are encrypted at rest: not read`);
   if (found === 0) say("Secrets in etcd's data: no readable Secret has a lost key");
 }
+
+interface Bounds {
+  stop?: AbortSignal | undefined;
+  budget?: Budget;
+}
+
+const ELSEWHERE = `look for the keys in other places: ${command("00-salvage")} --help`;
 
 /**
  * Whether a stored Secret may hold a private key, or is encrypted: most are much larger (releases of Helm),
@@ -72,18 +89,32 @@ function inBase64(text: string, before: number): string {
 /** The place of a find in a Secret, in words. */
 export const IN_SECRETS = "the Secret";
 
-/** Every file below the folder, but nothing behind links. Errors: Fail if it is no folder. */
-export function searchFolder(foundKeys: FoundKeys, folder: string) {
+/** Every file below the folder, but nothing behind links; says what is left out. Errors: Fail if it is no folder. */
+export async function searchFolder(
+  foundKeys: FoundKeys,
+  folder: string,
+  { stop, budget = budgetOf(folder, SMALLER, stop) }: Bounds = {},
+) {
   if (stat(folder)?.kind !== "dir")
     throw new Fail(`"${folder}" is no folder`, { hint: "give the folder with your copies: --backup DIR" });
   let [found, files] = [0, 0];
-  for (const path of filesBelow(folder, DEEPEST)) {
-    if (++files > MOST_FILES)
-      return say(`${folder}: more than ${MOST_FILES} files: name a folder in it that has pki/`);
-    const text = attempt(() => smallText(path));
-    if (typeof text === "string") found += takeKeys(foundKeys, [text], `your copy ${path}`);
-  }
+  const ended = await failOf(async () => {
+    for (const path of filesBelow(folder, DEEPEST)) {
+      if (files === MOST_FILES) throw tooMany(folder);
+      await budget.askAndListen();
+      files++;
+      const text = attempt(() => smallText(path));
+      if (typeof text === "string") found += takeKeys(foundKeys, [text], `your copy ${path}`);
+    }
+  });
   say(`${folder}: files: ${count(files)}, lost keys among them: ${count(found)}`);
+  if (ended) say(`warning: ${ended.message}; ${ended.hint}`);
+}
+
+const SMALLER = "name a folder in it that has pki/: --backup DIR";
+
+function tooMany(folder: string): Fail {
+  return new Fail(`${folder} has more than ${MOST_FILES} files: the others are not read`, { hint: SMALLER });
 }
 
 function takeKeys(foundKeys: FoundKeys, texts: readonly string[], from: string): number {

@@ -48,10 +48,11 @@ interface Said extends Pick<WantedOptions, "others" | "kid" | "from"> {
   /** A process that is the control plane's. */
   pid: string | undefined;
   backup: string | undefined;
+  stop?: AbortSignal;
 }
 
 /** Errors: Fail if this is no control plane node, or the operator names what is not there. */
-export async function lookForLost(etcdData: string | undefined, { pid, backup, ...said }: Said) {
+export async function lookForLost(etcdData: string | undefined, { pid, backup, stop, ...said }: Said) {
   const node = await thisNode();
   const place = await etcdDataOf(etcdData, { node });
   sayPlace(place);
@@ -88,8 +89,8 @@ export async function lookForLost(etcdData: string | undefined, { pid, backup, .
   if (foundKeys.wanted.length === 0 && !strange) say(`${certificatesDir}: nothing is lost`);
   for (const one of foundKeys.wanted) sayLost(one);
   foundKeys.takeWhatIsHere(pkiPlace);
-  searchBeside(foundKeys, pkiPlace);
-  if (backup !== undefined) searchFolder(foundKeys, backup);
+  await searchBeside(foundKeys, pkiPlace);
+  if (backup !== undefined) await searchFolder(foundKeys, backup, { stop });
   const oldKey = node ? oldSaKey(data, node, certificatesDir) : "lost";
   const files = node
     ? lostHere({ data, node, certificatesDir, etcd: place, facts: { externalEtcd: external } }).filter(

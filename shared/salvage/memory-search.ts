@@ -4,6 +4,7 @@
  * nothing else that is seen there is ever kept.
  */
 import { createPrivateKey, type KeyObject } from "node:crypto";
+import { Budget } from "../budget.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { knownHere } from "../evidence/owners.ts";
 import { leaderHost } from "../facts/leaders.ts";
@@ -12,7 +13,6 @@ import { exists } from "../files/files.ts";
 import { containers } from "../node/containers.ts";
 import type { Node } from "../node/node.ts";
 import { orUndefined, publicKeyHash } from "../pki/certificate.ts";
-import { Budget } from "../progress.ts";
 import { say } from "../run.ts";
 import type { FoundKeys } from "./found-keys.ts";
 import {
@@ -133,7 +133,7 @@ export async function searchProcess(
   const found = { keys: new Map<string, KeyObject>(), megabytes: 0, seconds: 0 };
   for await (const bytes of pieces(process, budget)) {
     found.megabytes += bytes.length / 1e6;
-    for (const key of keysIn(bytes, search)) {
+    for (const key of keysIn(bytes, search, budget)) {
       const hash = publicKeyHash(key);
       if (!search.wanted.delete(hash)) continue;
       found.keys.set(hash, key);
@@ -153,8 +153,12 @@ interface Search {
   curves: Curve[];
 }
 
-function* keysIn(bytes: Uint8Array, { wanted, rsa, curves }: Search): Generator<KeyObject> {
-  yield* encodedKeysIn(bytes, wanted);
+function* keysIn(
+  bytes: Uint8Array,
+  { wanted, rsa, curves }: Search,
+  budget: Budget | undefined,
+): Generator<KeyObject> {
+  yield* encodedKeysIn(bytes, wanted, budget);
   for (const { key, prime } of primesIn(bytes, rsa.values())) yield keyFromPrime(key, prime);
   for (const curve of curves) yield* scalarsIn(bytes, curve, wanted);
 }
@@ -205,16 +209,18 @@ const DER_MARKS: readonly { mark: Buffer; read: DerReader }[] = [
   { mark: Buffer.from("0201010430", "hex"), read: sec1("P-384", 48) },
 ];
 
-/** Skips what only looks like one. Some may not be wanted. */
-export function* encodedKeysIn(bytes: Uint8Array, wanted: Wanted): Generator<KeyObject> {
+/** Skips what only looks like one. Some may not be wanted. Errors: Fail where the budget is spent. */
+export function* encodedKeysIn(bytes: Uint8Array, wanted: Wanted, budget?: Budget): Generator<KeyObject> {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   for (const at of places(buffer, PEM_BEGIN)) {
+    budget?.ask();
     const pem = PEM_KEY.exec(buffer.toString("latin1", at, at + PEM_LONGEST))?.[0];
     const key = pem && orUndefined(() => createPrivateKey(pem));
     if (key) yield key;
   }
   for (const { mark, read } of DER_MARKS) {
     for (const at of places(buffer, mark)) {
+      budget?.ask();
       const key = read(buffer, at, wanted);
       if (key) yield key;
     }

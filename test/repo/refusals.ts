@@ -126,7 +126,7 @@ export const WHERE: Where[] = [
   },
   {
     why: "a search finds it: the plan's line of part 0 is that search, and it changes nothing before",
-    of: "progress.ts Budget; disk.ts endedEarly; found-keys.ts refuseRivals; wanted-keys.ts generation; keys-in-copies.ts searchFolder; file-tree.ts isKept; keys-in-copies.ts findKubeadmCerts; look.ts lookForLost; old-tokens.ts tokensOfLastKey nothingShows; processes.ts openMemory; put-back.ts questionOf; keys-in-copies.ts certificateKeyOf decrypt keyBytes",
+    of: "budget.ts Budget; disk.ts endedEarly; found-keys.ts refuseRivals; wanted-keys.ts generation; keys-in-copies.ts searchFolder tooMany; file-tree.ts isKept; keys-in-copies.ts findKubeadmCerts; look.ts lookForLost; old-tokens.ts tokensOfLastKey nothingShows; processes.ts openMemory; put-back.ts questionOf; keys-in-copies.ts certificateKeyOf decrypt keyBytes",
   },
   {
     why: "only drill and other scripts beside the repair, by a word of the same name",

@@ -2,8 +2,8 @@
  * Turns the words that a search (disk-search.ts) meets on a disk into whole files: reads around each word, and joins what is
  * in two pieces.
  */
+import type { Budget } from "../../budget.ts";
 import { orUndefined, signedBy } from "../../pki/certificate.ts";
-import type { Budget } from "../../progress.ts";
 import type { Disk } from "./disk.ts";
 import { configAt, KIND } from "./encryption-config.ts";
 import {
@@ -52,7 +52,7 @@ export class Assembler {
   readonly #texts = new TimeShare(TEXT_SECONDS);
   readonly #pieces = new TimeShare(PIECE_SECONDS);
 
-  /** Once the `budget` is spent no configuration is tried; keys are looked at in what was read. */
+  /** Once the `budget` is spent no configuration is tried, and no second piece; keys are looked at in what was read. */
   constructor(disk: Disk, budget?: Budget) {
     this.#disk = disk;
     this.#budget = budget;
@@ -90,8 +90,9 @@ export class Assembler {
   *joinedPems(): Generator<Find> {
     const joined = this.#pemHeads.flatMap((head) => {
       const ends = this.#ends.get(`${head.label} ${(head.offset + head.reach) % BLOCK}`) ?? [];
-      return this.#inTime(() =>
-        joinPems(this.#disk, head, ends).flatMap(({ block, joined }) => {
+      const pieces = this.#inTime(() => joinPems(this.#disk, head, ends));
+      return pieces.flatMap(({ block, joined }) =>
+        this.#inTime(() => {
           const find = pemFind(block.label, block.pem, { offset: head.offset, joined });
           return find ? [{ head, find }] : [];
         }),

@@ -269,7 +269,7 @@ async function salvaged({ said, moveToRescue }: Row) {
   const { foundKeys, here, processes } = job;
   const lost = foundKeys.missing().map(({ name }) => name);
   await searchMemory(foundKeys, { data: here.data, processes });
-  searchSecrets(foundKeys, here.data);
+  await searchSecrets(foundKeys, here.data);
   const question = putBack(job, { moveToRescue });
   const next = nextAfterSalvage(job, { notFound: ["memory"], moveToRescue: moveToRescue === true, question });
   return {

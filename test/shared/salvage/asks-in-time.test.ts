@@ -1,0 +1,200 @@
+/**
+ * Each reader that parses what others may have made in any number asks its budget between two parses, and stops: the search of
+ * the disk and of memory, etcd's rows, old folders, copies, answers of nodes. By work, not by time.
+ */
+import { expect, test } from "bun:test";
+import { createPrivateKey } from "node:crypto";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Budget } from "../../../shared/budget.ts";
+import type { EtcdData } from "../../../shared/etcd-data/data.ts";
+import { failOf } from "../../../shared/fail.ts";
+import { collectTokens } from "../../../shared/old-sa-key/old-tokens.ts";
+import { publicKeyHash } from "../../../shared/pki/certificate.ts";
+import { readSeen } from "../../../shared/plan/seen-nodes.ts";
+import { Disk } from "../../../shared/salvage/disk/disk.ts";
+import { carve } from "../../../shared/salvage/disk-search.ts";
+import { searchBeside } from "../../../shared/salvage/folders-beside.ts";
+import { FoundKeys } from "../../../shared/salvage/found-keys.ts";
+import { searchFolder, searchSecrets } from "../../../shared/salvage/keys-in-copies.ts";
+import { searchProcess } from "../../../shared/salvage/memory-search.ts";
+import type { WantedKey } from "../../../shared/salvage/wanted-keys.ts";
+import { write } from "../../pretend/cluster.ts";
+import { noise } from "../../pretend/lost-disk.ts";
+import { pretendProcess } from "../../pretend/memory.ts";
+import { newKeyOf } from "../../pretend/old-keys.ts";
+import { quietly } from "../../pretend/quietly.ts";
+import { sandbox } from "../../pretend/sandbox.ts";
+
+const MANY = 20;
+const KEYS = Array.from({ length: MANY }, () => newKeyOf("ECDSA-P256").key);
+/** The key that is lost is the last one. */
+const LOST = KEYS.at(-1)!;
+const target = { hash: publicKeyHash(createPrivateKey(LOST)), kind: "P-256" as const };
+
+function lost(): FoundKeys {
+  const generation = { ...target, from: ["the test"], tokens: [] };
+  const wanted = {
+    name: "ca",
+    keyFile: "ca.key",
+    publicFile: "ca.crt",
+    shared: true,
+    generations: [generation],
+  };
+  return new FoundKeys([wanted as unknown as WantedKey], { stash: false });
+}
+
+/** etcd's data with a Secret for each key. */
+function secrets(): EtcdData {
+  const rows = KEYS.map((key, i) => {
+    const secret = { apiVersion: "v1", kind: "Secret", type: "Opaque", data: { "tls.key": btoa(key) } };
+    return { key: `/registry/secrets/shop/s${i}`, value: Buffer.from(JSON.stringify(secret)) };
+  });
+  const namespace = "/registry/namespaces/kube-system";
+  return {
+    keys: (prefix: string) =>
+      [namespace, ...rows.map(({ key }) => key)].filter((key) => key.startsWith(prefix)),
+    get: (key: string) => rows.find((row) => row.key === key),
+    list: (prefix: string) => rows.filter(({ key }) => key.startsWith(prefix)).values(),
+  } as unknown as EtcdData;
+}
+
+interface Reader {
+  what: string;
+  /** Returns how many it has found; all ends with the lost key. */
+  read: (budget: Budget, root: string) => Promise<number> | number;
+}
+
+const READERS: Reader[] = [
+  {
+    what: "keys on the disk",
+    read: async (budget) => {
+      const dir = mkdtempSync(join(tmpdir(), "asks-"));
+      // more than the words of a piece that was read which are looked at when the time is over
+      const keys = Array.from({ length: 300 }, () => newKeyOf("ECDSA-P256").key);
+      const blocks = keys.map((key) => Buffer.concat([Buffer.from(key), Buffer.alloc(4096 - key.length)]));
+      writeFileSync(join(dir, "disk.img"), Buffer.concat([noise(4096), ...blocks]));
+      let found = 0;
+      try {
+        using disk = new Disk(join(dir, "disk.img"));
+        for await (const _ of carve(disk, { budget })) found++;
+        return found;
+      } finally {
+        rmSync(dir, { recursive: true });
+      }
+    },
+  },
+  {
+    what: "keys in two pieces on the disk",
+    read: async (budget) => {
+      const dir = mkdtempSync(join(tmpdir(), "asks-"));
+      const key = newKeyOf("RSA-2048").key;
+      const blank = () => Buffer.alloc(1024);
+      const heads = [Buffer.from(key.slice(0, 1024)), blank()];
+      // each looks like its second piece
+      const ends = Array.from({ length: MANY }, () => {
+        const block = Buffer.alloc(2048);
+        block.write(key.slice(1024).replace(/^\w/, (letter) => (letter === "A" ? "B" : "A")));
+        return block;
+      });
+      const last = Buffer.alloc(2048);
+      last.write(key.slice(1024));
+      writeFileSync(join(dir, "disk.img"), Buffer.concat([...heads, ...ends, last]));
+      let found = 0;
+      try {
+        using disk = new Disk(join(dir, "disk.img"));
+        for await (const find of carve(disk, { budget })) if (find.kind === "private key") found += MANY;
+        return found;
+      } finally {
+        rmSync(dir, { recursive: true });
+      }
+    },
+  },
+  {
+    what: "keys in the memory of a process",
+    read: async (budget, root) => {
+      pretendProcess(root, { pid: 31, comm: "kube-apiserver", holds: KEYS.map((key) => Buffer.from(key)) });
+      const process = { pid: 31, name: "kube-apiserver" };
+      return (await searchProcess(process, [target], { budget })).keys.size * MANY;
+    },
+  },
+  {
+    what: "keys in etcd's Secrets",
+    read: async (budget) => {
+      const found = lost();
+      await searchSecrets(found, secrets(), { budget });
+      return found.missing().length === 0 ? MANY : 0;
+    },
+  },
+  {
+    what: "tokens in etcd's Secrets",
+    read: (budget) => collectTokens(secrets(), "/pods", undefined, budget).found.length + MANY,
+  },
+  {
+    what: "a folder of copies",
+    read: async (budget, root) => {
+      for (const [i, key] of KEYS.entries()) write(`${root}/mnt/${String(i).padStart(2, "0")}.key`, key);
+      const found = lost();
+      await searchFolder(found, "/mnt", { budget });
+      return found.missing().length === 0 ? MANY : 0;
+    },
+  },
+  {
+    what: "old folders beside",
+    read: async (budget, root) => {
+      for (const [i, key] of KEYS.entries())
+        write(`${root}/etc/kubernetes/pki/old.${String(i).padStart(2, "0")}/ca.key`, key);
+      const found = lost();
+      await searchBeside(found, { certificatesDir: "/etc/kubernetes/pki" }, budget);
+      return found.missing().length === 0 ? MANY : 0;
+    },
+  },
+  {
+    what: "answers of nodes",
+    read: (budget, root) => {
+      const names = KEYS.map((_, i) => `w${String(i).padStart(2, "0")}`);
+      for (const node of names) {
+        const said = {
+          schemaVersion: 1,
+          node,
+          role: "worker",
+          made: new Date(),
+          ca: { hashes: ["h"] },
+          damage: [],
+        };
+        write(`${root}/seen/${node}.json`, JSON.stringify(said));
+      }
+      const nodes = names.map((name) => ({ name, controlPlane: false }));
+      return readSeen("/seen", { nodes, hashes: ["h"], now: new Date() }, budget).nodes.length;
+    },
+  },
+];
+
+/** Read with a signal that counts how often it is asked, and that ends the search then. */
+async function readUntil({ read }: Reader, stopAt = Number.POSITIVE_INFINITY) {
+  using box = sandbox();
+  let asked = 0;
+  const stop = {
+    get aborted() {
+      return ++asked >= stopAt;
+    },
+  } as AbortSignal;
+  const budget = new Budget({ what: "it", seconds: 3600, bytes: 1e12, stop, hint: "give it more" });
+  let found = 0;
+  const said = await failOf(() => quietly(async () => (found = await read(budget, box.dir))));
+  return { asked, found, said: said?.message };
+}
+
+test.each(READERS.map((reader) => [reader.what, reader] as const))(
+  "%s: the budget is asked between two parses, and ends the reading",
+  async (_, reader) => {
+    const whole = await readUntil(reader);
+    expect(whole.said).toBeUndefined();
+    expect(whole.found).toBeGreaterThanOrEqual(MANY);
+    expect(whole.asked).toBeGreaterThanOrEqual(MANY);
+    const half = await readUntil(reader, Math.floor(whole.asked / 2));
+    expect(half.found).toBeLessThan(whole.found);
+    expect(half.asked - Math.floor(whole.asked / 2)).toBeLessThanOrEqual(Math.max(MANY + 4, 2 * 256));
+  },
+);
