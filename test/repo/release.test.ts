@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import { basename, join } from "node:path";
 import packageJson from "../../package.json" with { type: "json" };
+import { releasesIn } from "../../tools/release/version.ts";
 import { typeHere } from "../pretend/typed-here.ts";
 import { helpOf, PACKER, SCRIPTS } from "./help.ts";
 
@@ -31,22 +32,23 @@ test.each(["01-etcd --endpoint --version", "01-etcd -- --version", "01-etcd --ve
   },
 );
 
-test("the file that `npm run pack` writes is named by the version", async () => {
-  expect(await helpOf(PACKER)).toContain(`(default kube-pki-repair-${version}.tar.gz)`);
+test("the file that `npm run pack` writes is named by the version of its sources", async () => {
+  expect(await helpOf(PACKER)).toContain("(default kube-pki-repair-VERSION.tar.gz");
 });
 
-test("CHANGELOG.md has this version on top, but for what is not released yet, and is short enough to be read", async () => {
+test("CHANGELOG.md has the releases, above them what is not released, or what package.json announces, and is short", async () => {
   const lines = (await textOf("CHANGELOG.md")).trimEnd().split("\n");
-  const heads = lines.filter((line) => line.startsWith("## ") && line !== "## Unreleased");
-  expect(heads[0]).toBe(`## ${version}`);
+  const heads = lines.filter((line) => line.startsWith("## "));
+  const released = releasesIn(HOME).map((release) => `## ${release.version}`);
+  const announced = `## ${version.replace("+checkout", "")}`;
+  const next = ["## Unreleased", announced].filter((head) => !released.includes(head));
+  expect(next.some((head) => head === heads[0]) || heads[0] === released.at(-1)).toBe(true);
+  expect(heads.filter((head) => !next.includes(head))).toEqual(released.toReversed());
   expect(lines.length).toBeLessThanOrEqual(150);
   expect(lines.filter((line) => line.length > 200)).toEqual([]);
 });
 
-test("each page that names a version names this one, and CONTRIBUTING.md says how a release is taken and checked", async () => {
-  const contributing = await textOf("CONTRIBUTING.md");
-  expect(contributing.match(/kube-pki-repair[ -]\d+\.\d+\.\d+/g)).not.toBeNull();
-  for (const page of [contributing, await textOf("README.md")])
-    for (const [, one] of page.matchAll(/kube-pki-repair[ -](\d+\.\d+\.\d+)/g)) expect(one).toBe(version);
-  expect(contributing).toContain("SHA256");
+test("no page names a kit by the number of a release, which would be another one soon", async () => {
+  for (const page of ["README.md", "CONTRIBUTING.md", "RUNBOOK-MORE.md"])
+    expect([page, (await textOf(page)).match(/kube-pki-repair[ -]v?\d+\.\d+\.\d+/g)]).toEqual([page, null]);
 });

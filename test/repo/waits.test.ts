@@ -42,6 +42,7 @@ const MAY_BE_SILENT: Record<string, string> = {
   "shared/follow/meet.ts": "ssh's own limit is ten seconds, and ssh says on the terminal what it asks",
   "shared/follow/lanes.ts": "is what shows the seconds",
   "shared/follow/kit-file.ts": "says before it that the kit is packed, which takes seconds",
+  "tools/release/version.ts": "git reads a small repository on the maker's machine",
   "tools/pack/write-kit.ts": "npm on the operator's laptop, which says what it fetches",
 };
 

@@ -4,14 +4,15 @@
  * they import as one file, RUNBOOK.md, and the sums. Runs on any laptop: the kit does not depend on
  * it. Same sources: same bytes. Needs the network once, for the nodes' Bun.
  */
-import { createHash } from "node:crypto";
-import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import packageJson from "../../package.json" with { type: "json" };
 import { Fail } from "../../shared/fail.ts";
-import { parseOptions } from "../../shared/files/operator-files.ts";
+import { parseOptions, refuseOthers } from "../../shared/files/operator-files.ts";
 import { answerText, endOnSignal, run, say, start } from "../../shared/run.ts";
 import { shell } from "../../shared/shell-line.ts";
+import { sha256, versionOf } from "../release/version.ts";
+import { contentsOf } from "./contents.ts";
 import {
   type Arch,
   bundledPackages,
@@ -28,15 +29,16 @@ const HOME = resolve(import.meta.dir, "../..");
 async function main() {
   const { values } = parseOptions({ options: OPTIONS, usage: USAGE });
   start("pack-kit");
-  const [out, archs] = [resolve(values.out), archsOf(values.arch)];
+  const named = values.out ?? `kube-pki-repair-${versionOf(HOME)}.tar.gz`;
+  const [out, archs] = [refuseOthers(resolve(named), "written"), archsOf(values.arch)];
   refuseKitPlace(out);
   endOnSignal();
   if (isTarball(out)) await packTarball(out, archs);
   else await packFolder(out, archs);
-  say(`${values.out}: ${size(out)} MB, for ${archs.join(", ")}`);
+  say(`${named}: ${size(out)} MB, for ${archs.join(", ")}`);
   if (!isTarball(out)) return;
   say(`SHA256 ${sha256(readFileSync(out))}: the same sources give the same file, on any machine`);
-  answerText(next(values.out));
+  answerText(next(named));
 }
 
 function isTarball(out: string): boolean {
@@ -63,38 +65,36 @@ function archsOf(words: string): Arch[] {
   });
 }
 
-export async function packTarball(out: string, archs: Arch[]) {
-  await writeKitTarball(out, await kitFiles(archs));
+export async function packTarball(out: string, archs: Arch[], version = versionOf(HOME)) {
+  await writeKitTarball(out, await kitFiles(archs, version));
 }
 
 export async function packFolder(out: string, archs: Arch[]) {
-  writeKitFolder(out, await kitFiles(archs));
+  writeKitFolder(out, await kitFiles(archs, versionOf(HOME)));
 }
 
 /** All files of a node, by their path in the kit, in order. */
-async function kitFiles(archs: Arch[]): Promise<Map<string, Uint8Array>> {
-  const names = CONTENTS.filter((item) => existsSync(join(HOME, item))).flatMap(filesBelow);
-  const files = new Map(names.map((name) => [name, readFileSync(join(HOME, name)) as Uint8Array]));
+async function kitFiles(archs: Arch[], version: string): Promise<Map<string, Uint8Array>> {
+  const files = new Map(
+    contentsOf(HOME).map((name) => [name, readFileSync(join(HOME, name)) as Uint8Array]),
+  );
   const sources = [...files].flatMap(([name, bytes]) =>
     name.endsWith(".ts") ? Buffer.from(bytes).toString() : [],
   );
   const direct = Object.keys(packageJson.dependencies);
   for (const file of await bundledPackages(HOME, sources, direct)) files.set(...file);
   for (const arch of archs) files.set(`bun/${arch}`, await nodesBun(arch));
+  files.set("package.json", versioned(files.get("package.json")!, version));
   files.set("START-HERE.txt", Buffer.from(START_HERE));
   const sorted = [...files].sort(([a], [b]) => (a < b ? -1 : 1));
   const sums = sorted.map(([name, bytes]) => `${sha256(bytes)}  ${name}\n`);
   return new Map([...sorted, [SUMS, Buffer.from(sums.join(""))]]);
 }
 
-function sha256(bytes: Uint8Array): string {
-  return createHash("sha256").update(bytes).digest("hex");
-}
-
-/** The files of the checkout below a path; links are resolved, as a kit has none. */
-function filesBelow(path: string): string[] {
-  if (statSync(join(HOME, path)).isFile()) return [path];
-  return readdirSync(join(HOME, path)).flatMap((name) => filesBelow(`${path}/${name}`));
+/** package.json, with the version of these sources: the scripts take theirs from it. */
+function versioned(bytes: Uint8Array, version: string): Uint8Array {
+  const json = JSON.parse(Buffer.from(bytes).toString()) as object;
+  return Buffer.from(`${JSON.stringify({ ...json, version }, null, 2)}\n`);
 }
 
 function size(path: string): number {
@@ -130,7 +130,8 @@ const DEFAULT_ARCHS: Arch[] = ["x64", "arm64"];
 const USAGE = `Usage: npm run pack -- [--out FILE.tar.gz | --out FOLDER] [--arch ARCH,…]
 
   --out PLACE   a tarball if it ends in .tar.gz or .tgz, otherwise a folder (new or empty)
-                (default kube-pki-repair-${packageJson.version}.tar.gz)
+                (default kube-pki-repair-VERSION.tar.gz). VERSION is a release's, such as 1.0.0,
+                only where these are its sources; else 1.0.0+12.g3663da779.
   --arch ARCH   the nodes' machines: ${Object.keys(NODES_BUN).join(", ")}
                 (default ${DEFAULT_ARCHS.join(",")}); each takes about 50 MB,
                 and ./bunw chooses on the node
@@ -143,19 +144,9 @@ const OPTIONS = {
   out: {
     type: "string",
     file: "written",
-    default: `kube-pki-repair-${packageJson.version}.tar.gz`,
   },
   arch: { type: "string", default: DEFAULT_ARCHS.join(",") },
 } as const;
-
-/**
- * The operator's files, unchanged from the checkout. tsconfig.json is among them: without one, Bun
- * takes that of a folder above, and everybody may write above a kit.
- */
-const CONTENTS = [
-  ...["bunw", "bunfig.toml", "tsconfig.json", "package.json", "scripts", "shared", "docs"],
-  ...["RUNBOOK.md", "RUNBOOK-MORE.md", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"],
-];
 
 /** The same lines as in part 0 of RUNBOOK.md, and in course.ts, which a laptop does not need. */
 const HOLD = [

@@ -74,7 +74,7 @@ export async function mirrorPodsAreThere(scene: Scene) {
     return names.every((name) => found.includes(name));
   };
   await sayAndWait(scene, "the tenant's mirror pods", there, {
-    seconds: 60,
+    seconds: 180,
     hint: `kubectl -n ${TEAM} logs mirror-maker, with --keep`,
   });
 }
