@@ -129,7 +129,11 @@ interface Source {
 }
 
 async function sourceOf([file, ...more]: string[], values: Values): Promise<Source> {
-  const { from } = values;
+  const { from, "give-up": keys } = values;
+  if (keys.length > 0 && from.length === 0)
+    throw new Fail("--give-up belongs to --from: a snapshot is taken whole", {
+      hint: "./bunw scripts/restore.ts --help",
+    });
   if (file && more.length === 0) {
     const snapshot = await ofSnapshot(typed(file), values);
     if (from.length === 0) return snapshot;
@@ -167,7 +171,7 @@ async function ofSnapshot(path: string, values: Values): Promise<Source> {
 }
 
 function ofMembers(dirs: readonly string[], values: Values, snapshot?: string): Source {
-  const all = membersDataIn(dirs, snapshot);
+  const all = membersDataIn(dirs, snapshot, values["give-up"]);
   const choice = lost.chooseData(all);
   const { chosen, isQuorum } = choice;
   const data = chosen.open();
@@ -193,7 +197,7 @@ const USAGE = `Usage:
                               [--ca-hash sha256:HASH] [--address IP] [--skip-hash-check] [--disarm]
                               [--etcd-data DIR] [--dry-run]
     ./bunw scripts/restore.ts [SNAPSHOT] --from DIR,… --as NODE [--lost NODE,…] [--lost-on NODE,…]
-                              [--address IP] [--etcd-data DIR] [--dry-run]
+                              [--address IP] [--etcd-data DIR] [--give-up KEY,…] [--dry-run]
 
 Use it if all control plane nodes are lost. It makes this machine, with the cluster's kubelet,
 kubeadm and container runtime, one of them. It writes etcd's data with one member, and the missing
@@ -214,6 +218,8 @@ Options:
                       snapshot. With fewer, the revision is raised, too. Damaged data is rebuilt
                       from an older tree, or SNAPSHOT, and the log. The first line says whether the
                       result is exact.
+    --give-up KEYS    Give up keys whose values are damaged, and nothing has them whole: exactly
+                      those that the refusal names. The whole key goes. The result is as of then.
     --lost NODES      The other control plane nodes, if the data does not name them: a snapshot of
                       etcd 3.5 has no names of members that have joined.
     --ca-hash HASH    Refuse data that does not name this CA: its fingerprint, as pack printed it.
@@ -235,6 +241,7 @@ const OPTIONS = {
   "skip-hash-check": { type: "boolean" },
   disarm: { type: "boolean" },
   "etcd-data": { type: "string", path: "trusted" },
+  "give-up": { type: "string", list: true },
   "dry-run": { type: "boolean" },
 } as const;
 

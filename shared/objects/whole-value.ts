@@ -17,6 +17,8 @@ import { decodeMetadata, decodeObject, isCborMap } from "./storage.ts";
 export interface ValueFinding {
   group?: string;
   fault?: string | undefined;
+  /** The fault is in the key as well as in the value. */
+  isName?: boolean;
 }
 
 /** `key`: its bytes as latin1 text. */
@@ -124,7 +126,7 @@ function nameInside(key: string, { apiVersion, kind, metadata }: Named): ValueFi
   const end = latin1(Buffer.from(parts.map((part) => `/${part}`).join("")));
   const group = namesOf(apiVersion, kind);
   const isThere = !metadata.name || key.endsWith(end);
-  return { group, fault: isThere ? undefined : `the object inside is ${end.slice(1)}` };
+  return { group, fault: isThere ? undefined : `the object inside is ${end.slice(1)}`, isName: true };
 }
 
 /** Kubernetes' own API has one rule for all kinds. */

@@ -10,6 +10,8 @@
  * which claims no more than an election that this member would win; then the others are removed, and its own
  * address is the new one. etcd starts on it as always, without that flag.
  */
+
+import { again } from "../again.ts";
 import { ChangedFile } from "../etcd-data/changed-file.ts";
 import { type EtcdData, readEtcdData } from "../etcd-data/data.ts";
 import { DamagedData, explain, LogEndsFirst } from "../etcd-data/directory.ts";
@@ -23,6 +25,7 @@ import { attempt, Fail, Refused } from "../fail.ts";
 import { hostPath } from "../files/files.ts";
 import { say } from "../run.ts";
 import { withDatabase } from "./database-alone.ts";
+import { Unmended, withKeysLeftOut } from "./left-out.ts";
 import { refuseState } from "./snapshot-file.ts";
 import { type Proof, type Proved, proofWords, proveMember } from "./value-witnesses.ts";
 import { writeMember } from "./write-data.ts";
@@ -37,33 +40,49 @@ interface WayBack extends Proved {
 /**
  * `snapshots`: dbs of this cluster, from which the log may lead, too. Errors: Fail as `readEtcdData`; Refused if the data
  * is damaged, and no other tree leads to the same keys, and if a snapshot is newer than the log. `dir`: as the operator
- * has named it.
+ * has named it. `without`: keys that may be given up.
  */
-export function wayInto(host: string, snapshots: readonly string[] = [], dir = host): WayBack {
-  const prove = (data: EtcdData) => proveMember(host, data, snapshots);
+export function wayInto(
+  host: string,
+  snapshots: readonly string[] = [],
+  { dir = host, without = [] }: { dir?: string; without?: readonly string[] } = {},
+): WayBack {
+  const prove = (data: EtcdData) => proveMember(host, data, { snapshots, without });
   const read = attempt(() => prove(readEtcdData(host)));
   if (read instanceof Fail && !(read instanceof DamagedData)) throw withDatabase(read, host, dir);
   const [end, dbs] = read instanceof Fail ? [-1, [`${host}/member/snap/db`]] : [read.data.end.index, []];
   if (read instanceof Fail) say(`${read.message}. Looks for an older tree that is whole`);
   const refused: { index: number; why: string }[] = [];
+  let unmended = unmendedOf(read);
   const alone = read instanceof Fail ? databaseBefore(host, snapshots, read) : undefined;
   for (const root of wholeTrees([...dbs, ...snapshots])) {
     if (root.index <= end) break;
     const way = attempt(() => prove(readEtcdData(host, undefined, beginningAt(root))));
     if (!(way instanceof Fail)) return laterOf({ ...way, root }, alone);
+    unmended ??= unmendedOf(way);
     refused.push({ index: root.index, why: reasonOf(way) });
   }
   if (alone) return laterOf(undefined, alone);
   if (!(read instanceof Fail) && refused.length === 0) return read;
   const before = read instanceof Fail ? `${read.message}. ` : "";
+  const others = isChanged(read)
+    ? read.hint
+    : 'name the folders of other members, too (--from DIR,DIR), or take a snapshot: RUNBOOK-MORE "If etcd\'s data is damaged"';
   const found = new Refused(`${before}No exact way leads back: ${refusedInWords(refused, logIn(host))}`, {
     unchanged: true,
-    hint: isChanged(read)
-      ? read.hint
-      : 'name the folders of other members, too (--from DIR,DIR), or take a snapshot: RUNBOOK-MORE "If etcd\'s data is damaged"',
+    hint: unmended
+      ? `${others}. If there is none, give up these keys: ${again({ "give-up": unmended.keys })}`
+      : others,
     cause: read,
   });
-  throw withDatabase(found, host, dir);
+  // a database with such a value is not whole either
+  throw unmended ? found : withDatabase(found, host, dir);
+}
+
+/** The damage that names keys which can be given up. */
+function unmendedOf(read: unknown): Unmended | undefined {
+  const cause = read instanceof Fail ? read.cause : undefined;
+  return cause instanceof Unmended && cause.keys.length > 0 ? cause : undefined;
 }
 
 /** The db alone, where its log ends before it. */
@@ -74,7 +93,7 @@ function databaseBefore(
 ): WayBack | undefined {
   if (!(cause instanceof LogEndsFirst)) return undefined;
   const read = () => readEtcdData(host, undefined, databaseAlone());
-  const way = attempt(() => proveMember(host, read(), snapshots, true));
+  const way = attempt(() => proveMember(host, read(), { snapshots, isAlone: true }));
   return way instanceof Fail ? undefined : { ...way, isAlone: true };
 }
 
@@ -98,13 +117,18 @@ export function wayInWords(
   { until, snapshot }: { until?: Date | undefined; snapshot?: string | undefined } = {},
 ): string {
   const values = proof ? `; ${proofWords(proof)}` : "";
+  const left = last.leftOut ?? [];
   if (!isWhole(last)) {
     const then = until ? `${until.toISOString().slice(11, 19)} UTC` : "an unknown time";
     const lost = last.isCut
       ? "what was acknowledged after that is lost"
-      : "the log's end is not seen, so what was acknowledged after that, if anything was, is lost";
+      : last.isEndSeen
+        ? "each other key is the last one on this disk"
+        : "the log's end is not seen, so what was acknowledged after that, if anything was, is lost";
+    const given =
+      left.length > 0 ? `, without ${left.length} key(s) that are given up (${left.join(", ")})` : "";
     const source = isAlone ? ", by the database alone, whose log ends before it" : "";
-    return `as of ${then}, entry ${last.index}${source}: ${lost}${values}`;
+    return `as of ${then}, entry ${last.index}${given}${source}: ${lost}${values}`;
   }
   const end = `has all keys up to entry ${last.index}, the last one on this disk${values}`;
   if (!root) return `${proof?.mended.length ? "exact" : "as it is"}: this data ${end}`;
@@ -148,11 +172,15 @@ function logIn(host: string): string {
 }
 
 /** The log's last entry, as `EtcdData` has it. */
-type LogEnd = Pick<EtcdData["end"], "index"> & Partial<EtcdData["end"]>;
+type LogEnd = Pick<EtcdData["end"], "index"> &
+  Partial<EtcdData["end"]> & {
+    /** Keys that are given up. */
+    leftOut?: readonly string[];
+  };
 
-/** Whether the log's end is here: nothing was behind it, as far as this disk shows. */
-export function isWhole({ isCut, isEndSeen }: Pick<LogEnd, "isCut" | "isEndSeen">): boolean {
-  return isEndSeen === true && !isCut;
+/** Whether all is here up to the log's end: nothing was behind it, as far as this disk shows, and no key is given up. */
+export function isWhole({ isCut, isEndSeen, leftOut = [] }: Omit<LogEnd, "index">): boolean {
+  return isEndSeen === true && !isCut && leftOut.length === 0;
 }
 
 export interface MemberData {
@@ -176,13 +204,18 @@ export interface MemberData {
 }
 
 /**
- * `snapshot`: of this cluster, `others`: dbs of other members; a damaged log may lead from them. Errors: Fail as `readEtcdData`; Refused if its member
- * has no vote, or is none any more, and if it is damaged without an exact way back.
+ * `snapshot`: of this cluster, `others`: dbs of other members; a damaged log may lead from them. `without`: keys that are
+ * given up. Errors: Fail as `readEtcdData`; Refused if its member has no vote, or is none any more, and if it is damaged
+ * without an exact way back.
  */
-export function memberDataIn(dir: string, snapshot?: string, others: readonly string[] = []): MemberData {
+export function memberDataIn(
+  dir: string,
+  snapshot?: string,
+  { others = [], without = [] }: { others?: readonly string[]; without?: readonly string[] } = {},
+): MemberData {
   const [host, dbs] = [hostPath(dir), [...(snapshot === undefined ? [] : [snapshot]), ...others]];
   try {
-    const { root, from = root, proof, isAlone, ...read } = wayInto(host, dbs.map(hostPath), dir);
+    const { root, from = root, proof, isAlone, ...read } = wayInto(host, dbs.map(hostPath), { dir, without });
     using data = read.data;
     refuseState(data, { path: dir, disarm: true });
     const { memberId, members, clusterId, revision, lastWrite, end } = data;
@@ -195,8 +228,9 @@ export function memberDataIn(dir: string, snapshot?: string, others: readonly st
         { unchanged: true, hint: "take another member's data directory, or a snapshot" },
       );
     const beginning = from ? beginningAt(from, { isCut: end.isCut }) : isAlone ? databaseAlone() : undefined;
-    const open = () => readEtcdData(host, undefined, beginning);
-    const last = { ...end, isCut: end.isCut || saysLater(host, end) };
+    const { leftOut } = proof;
+    const open = () => withKeysLeftOut(readEtcdData(host, undefined, beginning), leftOut);
+    const last = { ...end, isCut: end.isCut || saysLater(host, end), leftOut };
     const committed = data.committed.revision;
     const place = { dir, own, members, clusterId };
     return { ...place, ...{ revision, committed, lastWrite, last, root, isAlone, proof }, open };
@@ -246,7 +280,8 @@ export function chooseData(all: readonly MemberData[]): Chosen {
   const complete = voters.filter(({ id }) =>
     all.some(({ own, last }) => own.id === id && isWhole(last)),
   ).length;
-  return { chosen, voters: voters.length, here: complete, isQuorum: 2 * complete > voters.length };
+  const isQuorum = 2 * complete > voters.length && chosen.proof.leftOut.length === 0;
+  return { chosen, voters: voters.length, here: complete, isQuorum };
 }
 
 /** Each directory, the one that is taken, and what is lost without the others. */
@@ -260,6 +295,8 @@ export function sayChosen(all: readonly MemberData[], { chosen, here, voters, is
       ? `${here} of ${voters} members: a quorum, so every acknowledged write is there, as far as these disks show`
       : `${here} of ${voters} members${here < all.length ? " with their log's end" : ""}: writes of the others alone are lost. More disks would help`,
   );
+  const { leftOut } = chosen.proof;
+  if (leftOut.length > 0) say(`given up: ${leftOut.join(", ")}`);
   if (!isQuorum) say("its revision is raised, so that clients list all objects again");
 }
 

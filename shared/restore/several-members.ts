@@ -3,10 +3,12 @@
  * that all of them have their keys are compared. etcd compares a sum of them, at its start and while it runs
  * (server/etcdserver/corrupt.go), and names no key: etcd#17084.
  */
+
+import { again } from "../again.ts";
 import type { EtcdData } from "../etcd-data/data.ts";
 import { DamagedData } from "../etcd-data/directory.ts";
 import { memberName } from "../etcd-data/members.ts";
-import { attempt, Fail } from "../fail.ts";
+import { attempt, Fail, Refused } from "../fail.ts";
 import { exists } from "../files/files.ts";
 import { listed } from "../plain.ts";
 import { say } from "../run.ts";
@@ -14,19 +16,40 @@ import { type MemberData, memberDataIn } from "./lost-members-data.ts";
 
 /**
  * Each of these folders. One that is refused by itself is read once more with the others' databases, from which its log may
- * lead. Errors: as `memberDataIn`.
+ * lead, and only then without the keys of `without`. Errors: as `memberDataIn`; Refused if one of them is whole.
  */
-export function membersDataIn(dirs: readonly string[], snapshot?: string): MemberData[] {
-  return dirs.map((dir) => {
+export function membersDataIn(
+  dirs: readonly string[],
+  snapshot?: string,
+  without: readonly string[] = [],
+): MemberData[] {
+  const all = dirs.map((dir) => {
     const found = attempt(() => memberDataIn(dir, snapshot));
     if (!(found instanceof Fail)) return found;
     const others = dirs.filter((other) => other !== dir).map((other) => `${other}/member/snap/db`);
     const dbs = found.cause instanceof DamagedData ? others.filter(exists) : [];
-    if (dbs.length === 0) throw found;
+    if (dbs.length === 0) return lessOf(found, () => memberDataIn(dir, snapshot, { without }));
     say(`${dir}: looks for a database of the other members from which its log leads`);
-    const again = attempt(() => memberDataIn(dir, snapshot, dbs));
-    if (again instanceof Fail) throw found;
-    return again;
+    const more = attempt(() => memberDataIn(dir, snapshot, { others: dbs }));
+    if (!(more instanceof Fail)) return more;
+    return lessOf(found, () => memberDataIn(dir, snapshot, { others: dbs, without }));
+  });
+  refuseNeedless(all, without);
+  return all;
+
+  function lessOf(found: Fail, read: () => MemberData): MemberData {
+    if (without.length === 0) throw found;
+    return read();
+  }
+}
+
+/** Nothing that is whole is given up. */
+function refuseNeedless(all: readonly MemberData[], without: readonly string[]) {
+  const whole = without.filter((key) => !all.some(({ proof }) => proof.leftOut.includes(key)));
+  if (whole.length === 0) return;
+  throw new Refused(`--give-up names what is not damaged in this data: ${listed(whole)}`, {
+    unchanged: true,
+    hint: `type the line without it: ${again({}, { less: whole })}`,
   });
 }
 

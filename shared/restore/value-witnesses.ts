@@ -13,6 +13,7 @@ import { firstEntryIn } from "../etcd-data/wal.ts";
 import { type Doubt, findWitnesses } from "../etcd-data/witnesses.ts";
 import { Groups, lookAtValue, type ValueFinding } from "../objects/whole-value.ts";
 import { listed } from "../plain.ts";
+import { canLeaveOut, Unmended } from "./left-out.ts";
 import { mend, rowsOfMended } from "./mended-values.ts";
 import { isFew, proveByWholeLog } from "./whole-log.ts";
 
@@ -24,6 +25,8 @@ export interface Proof {
   since: number | undefined;
   /** Damaged values that a witness has put right, in words. */
   mended: string[];
+  /** Keys that are given up, of `without`. */
+  leftOut: string[];
 }
 
 export interface Proved {
@@ -33,22 +36,32 @@ export interface Proved {
   from?: OldRoot;
 }
 
-/** `snapshots`: other dbs of the cluster. `isAlone`: only the db counts. Errors: DamagedData where a value is damaged, and no witness has it. */
+interface ProvedBy {
+  /** Other dbs of the cluster. */
+  snapshots: readonly string[];
+  /** Keys that may be given up, where nothing has their values whole. */
+  without?: readonly string[];
+  /** Only the db counts. */
+  isAlone?: boolean;
+}
+
+/** Errors: DamagedData by `Unmended` where a value is damaged, no witness has it, and its key is not given up. */
 export function proveMember(
   host: string,
   data: EtcdData,
-  snapshots: readonly string[],
-  isAlone = false,
+  { snapshots, without = [], isAlone = false }: ProvedBy,
 ): Proved {
   const { db } = data.stored();
   const folder = `${host}/member/wal`;
   const since = firstEntryIn(folder);
-  const witnessed = { values: data.keyCount, alone: 0, since, mended: [] };
+  const witnessed = { values: data.keyCount, alone: 0, since, mended: [], leftOut: [] };
   if (!db) return { data, proof: witnessed };
   const byLog = since === 1 && !isAlone ? explained(host, () => proveByWholeLog(host, data)) : undefined;
   if (byLog) return { ...byLog, proof: { ...witnessed, values: byLog.data.keyCount, mended: byLog.mended } };
   const applied = db.stable(consistentIndex);
-  const { proof, rows } = prove(host, db, { log: { folder, applied, isShort: isAlone }, snapshots });
+  const { proof, rows } = prove(host, db, {
+    ...{ log: { folder, applied, isShort: isAlone }, snapshots, without },
+  });
   if (!rows) return { data, proof: { ...proof, since } };
   const from = { ...db.file.newestMeta(), path: db.file.path, index: applied, rows, isAlone };
   const { isCut } = data.end;
@@ -70,15 +83,16 @@ function explained<T>(at: string, action: () => T): T {
 /** The same of a snapshot: what its values show of themselves. */
 export function proveSnapshot(path: string, data: EtcdData): Proof {
   const { db } = data.stored();
-  return prove(path, db!, { snapshots: [] }).proof;
+  return prove(path, db!, { snapshots: [], without: [] }).proof;
 }
 
 interface With {
   log?: { folder: string; applied: number; isShort?: boolean };
   snapshots: readonly string[];
+  without: readonly string[];
 }
 
-function prove(at: string, db: Bbolt, { log, snapshots }: With) {
+function prove(at: string, db: Bbolt, { log, snapshots, without }: With) {
   const groups = new Groups();
   const others = snapshots.filter((path) => path !== db.file.path).flatMap((path) => opened(path) ?? []);
   try {
@@ -96,13 +110,16 @@ function prove(at: string, db: Bbolt, { log, snapshots }: With) {
       !lookAtValue(key, value).some((one) => groups.isDamage(one));
     const mended = mend(db, damaged, { log: log?.folder, snapshots: others, isWhole });
     if (groups.others > 0) throw new Damaged(`${damaged.length + groups.others} values are damaged`);
-    refuseUnmended(at, damaged, mended, values);
+    const left = damaged.filter((doubt) => !mended.some((one) => one.doubt === doubt));
+    refuseUnmended(at, { damaged, left, values, without });
     if (misnumbered && mended.length === 0) throw misnumbered;
     return {
       proof: {
-        values,
-        alone,
+        values: values - left.length,
+        // a snapshot may have its damaged one, too
+        alone: Math.min(alone - left.length, values - left.length),
         since: undefined,
+        leftOut: [...new Set(left.map(({ key }) => fromRaw(key)))],
         mended: mended.map(({ doubt, by }) => `${nameOf(doubt)}, by the ${by}`),
       },
       rows: mended.length > 0 ? rowsOfMended(mended) : undefined,
@@ -119,27 +136,33 @@ const opened = (path: string) => unlessDamaged(() => new Bbolt(path));
 
 const nameOf = ({ key, main }: Doubt<unknown>) => `${fromRaw(key)} (revision ${main})`;
 
-function refuseUnmended(
-  at: string,
-  damaged: readonly Doubt<ValueFinding>[],
-  mended: readonly { doubt: unknown }[],
-  values: number,
-) {
-  const left = damaged.filter((doubt) => !mended.some((one) => one.doubt === doubt));
+interface Unproved {
+  damaged: readonly Doubt<ValueFinding>[];
+  /** Those of them that no witness has. */
+  left: readonly Doubt<ValueFinding>[];
+  values: number;
+  without: readonly string[];
+}
+
+function refuseUnmended(at: string, { damaged, left, values, without }: Unproved) {
   const others = damaged.filter(({ isOther }) => isOther);
   const isMany = !isFew(others.length, values);
   const [first] = isMany ? others : left;
   if (!first) return;
+  const isFree = left.every(({ key, found, isOther }) => !isOther && canLeaveOut(fromRaw(key), found));
+  const keys = isFree && !isMany ? [...new Set(left.map(({ key }) => fromRaw(key)))] : [];
+  if (keys.length > 0 && keys.every((key) => without.includes(key))) return;
   const why = first.isOther
     ? `revision ${first.main} is not what its witnesses have of it`
     : first.found.map(({ fault }) => fault).join(", ");
   const many = `${others.length} of ${values} values are others than the log or the snapshot has, so these are of another cluster`;
   throw new DamagedData(
     at,
-    new Damaged(
+    new Unmended(
       isMany
         ? `${many} (${nameOf(first)}: ${why})`
         : `${left.length} value(s) are damaged, and nothing has them whole: ${listed(left.map(nameOf))} (${why})`,
+      keys,
     ),
   );
 }

@@ -7,7 +7,7 @@ import { type EtcdData, readEtcdData } from "../../shared/etcd-data/data.ts";
 import { wireFields } from "../../shared/etcd-data/protobuf.ts";
 import type { Entry } from "../../shared/etcd-data/wal.ts";
 import { attemptLater, Fail } from "../../shared/fail.ts";
-import { isWhole, memberDataIn } from "../../shared/restore/lost-members-data.ts";
+import { chooseData, isWhole, memberDataIn } from "../../shared/restore/lost-members-data.ts";
 import { silently } from "../../shared/run.ts";
 import { splitLog } from "../pretend/write-wal.ts";
 
@@ -31,20 +31,29 @@ export class Judge {
 
   /** In words how the member of `dir` is brought back. `mayEndEarly`: whole records at the log's end are zeros. */
   async outcomeOf(dir: string, mayEndEarly: boolean): Promise<string> {
-    const outcome = await attemptLater(() => silently(async () => this.broughtBack(dir, mayEndEarly)));
-    return outcome instanceof Fail ? "refused" : outcome;
+    const judged = (without: readonly string[]) =>
+      attemptLater(() => silently(async () => this.broughtBack(dir, mayEndEarly, without)));
+    const outcome = await judged([]);
+    if (!(outcome instanceof Fail)) return outcome;
+    const keys = / --give-up (\S+)$/.exec(outcome.hint ?? "")?.[1]?.split(",");
+    if (!keys) return "refused";
+    const less = await judged(keys);
+    if (less instanceof Fail) return `${WRONG}refused without ${keys}, too: ${less.message}`;
+    return less.startsWith(WRONG) ? less : `${less}, keys given up`;
   }
 
-  private broughtBack(dir: string, mayEndEarly: boolean): string {
-    const found = memberDataIn(dir);
+  private broughtBack(dir: string, mayEndEarly: boolean, without: readonly string[]): string {
+    const found = memberDataIn(dir, undefined, { without });
     using data = found.open();
     const { revision } = data;
     const then = this.known.getOrInsertComputed(revision, () => contentAt(this.truth, revision));
     const now = contentAt(data, revision);
-    const names = [...new Set([...then.keys(), ...now.keys()])];
+    const names = [...new Set([...then.keys(), ...now.keys()])].filter((name) => !without.includes(name));
+    if (without.some((key) => now.has(key))) return `${WRONG}a key that was given up is there`;
     const keys = names.filter((key) => withoutValue(then.get(key)) !== withoutValue(now.get(key)));
     const values = names.filter((key) => then.get(key) !== now.get(key));
-    const isExact = isWhole(found.last);
+    const isExact = isWhole(found.last) && without.length === 0;
+    if (chooseData([found]).isQuorum && !isExact) return `${WRONG}a quorum, and not exact`;
     if (keys.length > 0) return `${WRONG}${keys.length} keys, ${isExact ? "exact" : "as of"}`;
     if (values.length > found.proof.alone) return `${WRONG}values that have a witness`;
     const counted = values.length > 0 ? ", values without a witness" : "";

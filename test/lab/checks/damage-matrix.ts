@@ -70,7 +70,7 @@ async function matrix(judge: Judge, source: Source): Promise<Outcome> {
         checkPages(judge, `${disk}/member/snap/db`, `${form} ${seed}, which is read`);
         note("read, and sound for bbolt");
       }
-      const found = await silently(() => attemptLater(() => memberDataIn(disk)));
+      const found = await silently(() => attemptLater(() => broughtBack(disk)));
       if (found instanceof Fail) note("refused");
       else
         note(
@@ -82,6 +82,15 @@ async function matrix(judge: Judge, source: Source): Promise<Outcome> {
       if (!(found instanceof Fail)) note("written");
     }
   return outcomes;
+}
+
+/** Without the keys that a refusal offers to give up. */
+function broughtBack(disk: string): MemberData {
+  const found = attempt(() => memberDataIn(disk));
+  if (!(found instanceof Fail)) return found;
+  const without = / --give-up (\S+)$/.exec(found.hint ?? "")?.[1]?.split(",");
+  if (!without) throw found;
+  return memberDataIn(disk, undefined, { without });
 }
 
 async function brought(
@@ -96,7 +105,8 @@ async function brought(
       writeAlone(found, { dir: as.dataDir, peerUrl: as.peerUrl, bump: isQuorum ? 0 : BUMP }),
     );
     checkPages(judge, `${as.dataDir}/member/snap/db`, `${what}, as written`);
-    if (!isStarted) return isQuorum ? "exact" : "as of";
+    const said = found.proof.leftOut.length > 0 ? "keys given up" : isQuorum ? "exact" : "as of";
+    if (!isStarted) return said;
     using before = readEtcdData(as.dataDir);
     await using started = await startMember(judge.etcd, as);
     const { etcd: answers } = await askMember(started.url);
@@ -105,7 +115,7 @@ async function brought(
       throw new Fail(`${what}: etcd has other keys: ${Bun.inspect(wrong.slice(0, 3))}`, {
         hint: "writeAlone",
       });
-    return isQuorum ? "exact, etcd started" : "as of, etcd started";
+    return `${said}, etcd started`;
   } finally {
     rmSync(as.dataDir, { recursive: true, force: true });
   }

@@ -6,10 +6,17 @@ import { Bbolt } from "../../../shared/etcd-data/bbolt.ts";
 import { type EtcdData, readEtcdData } from "../../../shared/etcd-data/data.ts";
 import { consistentIndex } from "../../../shared/etcd-data/directory.ts";
 import { failOf } from "../../../shared/fail.ts";
-import { memberDataIn, wayInWords, writeAlone } from "../../../shared/restore/lost-members-data.ts";
+import {
+  chooseData,
+  memberDataIn,
+  wayInWords,
+  writeAlone,
+} from "../../../shared/restore/lost-members-data.ts";
 import { bytesField } from "../../../shared/restore/new-member.ts";
+import { membersDataIn } from "../../../shared/restore/several-members.ts";
 import { proofWords } from "../../../shared/restore/value-witnesses.ts";
 import { proveByWholeLog } from "../../../shared/restore/whole-log.ts";
+import { BUMP } from "../../../shared/restore/write-data.ts";
 import { busyEtcd, purgedEtcd } from "../../pretend/busy-etcd.ts";
 import { writeDamaged } from "../../pretend/damaged-etcd.ts";
 import { writeRestored } from "../../pretend/restored.ts";
@@ -359,4 +366,50 @@ test("numbers of a row that etcd does not give out are damage, where nothing els
   expect(refused?.message).toContain(
     'revision 3 of "/registry/configmaps/default/b" has numbers that etcd does not give out: created at 0, version 1',
   );
+});
+
+test.each(HIT.slice(0, 2))(
+  "%s: the refusal has the line that gives up its key; the result is as of then, and says which",
+  async (_, hit) => {
+    using box = sandbox();
+    await restored(box);
+    const db = readFileSync(`${box.dir}${DB}`);
+    hit(db);
+    writeFileSync(`${box.dir}${DB}`, db);
+    const refused = await failOf(() => membersDataIn(["/disk"]));
+    const key = / give up these keys: .* --give-up (\S+)$/.exec(refused!.hint!)![1]!;
+    expect(refused?.message).toContain(`nothing has them whole: ${key} (revision `);
+    expect(refused?.hint).not.toContain("take the database alone");
+    const all = membersDataIn(["/disk"], undefined, [key]);
+    const choice = chooseData(all);
+    expect(choice).toMatchObject({ here: 0, isQuorum: false });
+    expect(wayInWords(choice.chosen)).toStartWith(
+      `as of an unknown time, entry ${choice.chosen.last.index}, without 1 key(s) that are given up (${key}): `,
+    );
+    await writeAlone(choice.chosen, { dir: DIR, peerUrl: NEW, bump: BUMP });
+    using truth = readEtcdData(`${box.dir}/whole`);
+    using data = readEtcdData(`${box.dir}${DIR}`);
+    const rest = contentOf(truth);
+    rest.delete(key);
+    expect(contentOf(data)).toEqual(rest);
+    expect(data.history(key)).toEqual([]);
+    expect(data.revision).toBe(truth.revision + BUMP);
+  },
+);
+
+test("a key that is whole is not given up, nor one whose name is in doubt", async () => {
+  using box = sandbox();
+  await restored(box);
+  const whole = "/registry/configmaps/default/a";
+  expect((await failOf(() => membersDataIn(["/disk"], undefined, [whole])))?.message).toBe(
+    `--give-up names what is not damaged in this data: ${whole}`,
+  );
+  const db = readFileSync(`${box.dir}${DB}`);
+  HIT[2]![1](db);
+  writeFileSync(`${box.dir}${DB}`, db);
+  const refused = await failOf(() =>
+    membersDataIn(["/disk"], undefined, ["/registry/example.com/widgets/default/d"]),
+  );
+  expect(refused?.message).toMatch(HIT[2]![2]);
+  expect(refused?.hint).not.toContain("--give-up");
 });
