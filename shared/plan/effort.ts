@@ -36,7 +36,7 @@ const NO_RESTART = "no container restarts";
 
 export const KEPT = "Keep the line that it prints: a later step types it";
 export const NEW_ONE = "At its end it prints the lines by which a new machine comes in, after part 5";
-const NAMES = "It should name no worker that has to join. If it names one: RUNBOOK.md 3.1";
+const NAMES = 'It should name no worker that has to join. If it names one: RUNBOOK.md, "Join the workers"';
 /** Who lives from memory renews its Lease until it starts anew. */
 export const DECIDES =
   "It decides who joins. It does not name a worker that has lost its files, and whose kubelet keeps running from memory. That worker joins when its kubelet has been restarted. Then repeat this step";

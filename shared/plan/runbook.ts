@@ -1,7 +1,7 @@
 /**
  * RUNBOOK.md as data: parts, steps, and the commands with the place where each is typed.
  *
- * A part is `## 1 …`, a step `### 1.1 …`. A `sh` fence that the rehearsal runs says where in its info string,
+ * A part is `## 1 …`, a step `### 1.1 …`, or a row `| 1.1 … |` of a table where hands type nothing. A `sh` fence that the rehearsal runs says where in its info string,
  * which the page does not show:
  *
  *     ```sh task=open                           which task of a repair it is, by the table in facts/course.ts: a plan has those of its course
@@ -94,16 +94,22 @@ export function readRunbook(markdown: string): Runbook {
         ? { number: Number(number), title: title!.trim(), steps: [], text: "", undo: "" }
         : undefined;
       if (part) parts.push(part);
-    } else if (part && /^### \d+\.\d+ /.test(line)) part.steps.push(line.slice(4).trim());
+    } else if (part) part.steps.push(...stepIn(line));
   }
   if (fence) throw bad(fence.line, "the fence is never closed");
   return {
     parts: parts.map((one) => {
       const undo = /^\*\*Undo\.\*\* ((?:.+\n)+)/m.exec(one.text)?.[1] ?? "";
-      return { ...one, undo: undo.trim().replaceAll("\n", " ") };
+      return { ...one, steps: one.steps.toSorted(), undo: undo.trim().replaceAll("\n", " ") };
     }),
     blocks,
   };
+}
+
+/** The step that a heading or a row names, if it does. */
+function stepIn(line: string): string[] {
+  const [, heading, row] = /^(?:### (\d\.\d .+)|\| (\d\.\d [^|]+?) \|.*)$/.exec(line) ?? [];
+  return heading || row ? [(heading ?? row)!.trim()] : [];
 }
 
 /** Output belongs to the commands just before it, and to those beside them that run the same script. */

@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 import { $, Glob } from "bun";
+import { SEVERITIES } from "../../shared/checks/kinds.ts";
 import { courseFrom, type Known, TASKS, type Task } from "../../shared/facts/course.ts";
 import { readRunbook } from "../../shared/plan/runbook.ts";
 import { FOR_GOOD } from "../../shared/run.ts";
@@ -32,6 +33,30 @@ test("the runbook's numbered headings are the scripts' steps, in order", async (
   // of a file in its order; 03-join runs between two words of 03-workers
   expect(steps).toEqual(steps.map((own) => own.toSorted()));
   expect([...new Set(steps.flat())].sort()).toEqual(parts.flatMap((part) => part.steps));
+});
+
+/** Each heading below a part, with the text up to the next one. */
+const sections = parts.flatMap(({ text }) =>
+  text.split(/^(?=### )/m).filter((one) => one.startsWith("### ")),
+);
+
+test("a heading below a part is for hands: there is a command below it, a choice, or what all commands have in common", () => {
+  const noCommand = sections.filter((one) => !/^```sh/m.test(one)).map((one) => one.split("\n")[0]);
+  expect(noCommand).toEqual(["### Only expired", "### Words, costs and rules"]);
+});
+
+test("a warning stands before the command that it is about", () => {
+  const late = sections
+    .concat(parts.map(({ text }) => text.split(/^### /m)[0]!))
+    .flatMap((one) => one.split(/^```sh[\s\S]*?^```\n/m).slice(1))
+    .flatMap((behind) => behind.match(/^(?:Do not|Never|Before you) [^\n]*/gm) ?? []);
+  expect(late).toEqual([]);
+});
+
+test("the words of part 5's table are the severities of the code", () => {
+  const { text: part5 } = parts.find(({ number }) => number === 5)!;
+  const words = [...part5.matchAll(/^\| \*([a-z ]+)\* \|/gm)].map(([, word]) => word!);
+  expect(words).toEqual(Object.values(SEVERITIES));
 });
 
 test("the runbook runs every numbered script", () => {
