@@ -43,7 +43,8 @@ export class Terminal {
     const terminal = { cols: 200, rows: 50, data: (_: Bun.Terminal, bytes: Uint8Array) => this.shows(bytes) };
     this.child = Bun.spawn([...enters, "bash", "--noprofile", "--norc", "-i"], {
       cwd,
-      env: { ...env, TERM: "xterm" },
+      // bash writes its history when it ends, to the disk with the lost keys
+      env: { ...env, TERM: "xterm", HISTFILE: "/dev/null" },
       terminal,
     });
     this.terminal = this.child.terminal!;
