@@ -19,9 +19,10 @@ test("the kit's sums are right", async () => {
   await $`sha256sum --quiet -c SHA256SUMS`.cwd(kit).env(bare).quiet();
 });
 
-test("START-HERE says in ten lines what comes first: stop the kubelet as part 0 does, then the plan", () => {
+test("START-HERE says in ten lines what people see, then what comes first: stop the kubelet as part 0 does, then the plan", () => {
   const lines = readFileSync(`${kit}/START-HERE.txt`, "utf8").trim().split("\n");
   expect(lines.length).toBeLessThanOrEqual(10);
+  expect(lines[0]).toMatch(/certificate has expired.*connection refused.*\/etc\/kubernetes/);
   const typed = lines.filter((line) => !line.startsWith("#"));
   expect(typed.slice(0, 2)).toEqual(HOLD.map(({ command }) => command));
   expect(typed.findIndex((line) => line.startsWith("./bunw "))).toBe(

@@ -9,6 +9,7 @@ import { join } from "node:path";
 export const CONTENTS = [
   ...["bunw", "bunfig.toml", "tsconfig.json", "package.json", "scripts", "shared", "docs"],
   ...["RUNBOOK.md", "RUNBOOK-MORE.md", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"],
+  "SECURITY.md",
   "licences",
 ];
 
