@@ -49,12 +49,12 @@ export async function meetBySsh(argv: readonly string[], { seconds, asks }: HowT
   const exitCode = await child.exited;
   clearTimeout(late);
   await reading;
-  const why = isLate ? `its ssh has not let us in for ${seconds} s` : reasonOf(last);
+  const why = isLate ? `within ${seconds} s it has let nobody in by ssh` : reasonOf(last);
   const isSilent = isLate || last.some((line) => NO_ANSWER.test(line));
   return { isMet: exitCode === 0, mayBeAsked: !isSilent, why, said: asks ? [] : said };
 }
 
-/** What it has printed without a terminal is shown. Undefined: it is there. Else why not. */
+/** Shows what the node has printed without a terminal. Returns undefined where it is there, else why not. */
 export function toldBy(host: Host, { isMet, why, said }: Meeting): string | undefined {
   for (const line of said) sayLine(host, line);
   return isMet ? undefined : why;

@@ -89,8 +89,8 @@ export class Ssh implements Transport, Disposable {
     const seconds = this.#longestMeeting;
     const silently = await this.#through.take(() => meetBySsh(argv("BatchMode=yes"), { seconds }));
     if (silently.isMet || !this.#isAsked || !silently.mayBeAsked) return toldBy(host, silently);
-    const asked = () => meetBySsh(argv("StrictHostKeyChecking=ask"), { seconds, asks: host });
-    return toldBy(host, await AT_TERMINAL.take(asked));
+    const meetAtTerminal = () => meetBySsh(argv("StrictHostKeyChecking=ask"), { seconds, asks: host });
+    return toldBy(host, await AT_TERMINAL.take(meetAtTerminal));
   }
 
   #options(host: Host): string[] {
@@ -122,8 +122,8 @@ export class Ssh implements Transport, Disposable {
     const { input, onLine } = how;
     const child = Bun.spawn(this.#argv(host, command), { stdin: input ?? "ignore", ...PIPES });
     const { name } = host;
-    const said = { silence: `${name} has said nothing`, work: `${name} has been at work` };
-    using leash = new Leash([child], { ...said, quiet: this.#quiet, ...how });
+    const reasons = { silence: `${name} has said nothing`, work: `${name} has been at work` };
+    using leash = new Leash([child], { ...reasons, quiet: this.#quiet, ...how });
     const [stdout, stderr, exitCode] = await Promise.all([
       boundedText(child.stdout, { leash, name, mark: this.#markOf(host) }),
       boundedText(child.stderr, { leash, name, onLine }),

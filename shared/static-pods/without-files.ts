@@ -275,16 +275,16 @@ export function refuseLost(
 const SAME_CA =
   "after part 1, if the cluster's CA signs the kubelets' serving certificates (serverTLSBootstrap)";
 
-/** By the operator's words: nobody is sent to a machine that is gone, and to one whose keys are lost only with a doubt. */
+/** Nobody is sent to a machine that is gone, as the operator said, and to one whose keys are lost only with a doubt. */
 function whoHas(others: readonly string[]): { names: string[]; note: string } {
   const isSaid = (option: "lost" | "without" | "lost-on", name: string) =>
     wordsOf(option).some(({ value }) => value === name);
-  const there = others.filter((name) => !isSaid("lost", name) && !isSaid("without", name));
-  const names = there.filter((name) => !isSaid("lost-on", name));
+  const reachable = others.filter((name) => !isSaid("lost", name) && !isSaid("without", name));
+  const names = reachable.filter((name) => !isSaid("lost-on", name));
   if (names.length > 0) return { names, note: `${names.join(", ")}: mostly the same there` };
   return {
-    names: there,
-    note: `${there.join(", ")}: keys are lost there, as you said; only if the file is not`,
+    names: reachable,
+    note: `${reachable.join(", ")}: keys are lost there, as you said; only if the file is not`,
   };
 }
 

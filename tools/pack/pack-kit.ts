@@ -157,12 +157,13 @@ const HOLD = [
 ];
 
 /** As the table of README.md begins: by what people see. */
-const START_HERE = `# "certificate has expired", "connection refused" on :6443, or /etc/kubernetes is gone?
-# See first whether \`date\` is right. Was anything deleted? As root, on each control plane node:
+const START_HERE = `\
+# "certificate has expired", "connection refused" on :6443, or /etc/kubernetes is gone?
+# See whether \`date\` is right. Was anything deleted? As root, on each control plane node:
 ${HOLD.join("\n")}
 sha256sum -c SHA256SUMS | grep -v ": OK$"  # in this folder; no output: the kit is complete
 ./bunw scripts/plan.ts          # on a control plane node, reads only: all lines of the repair
-./bunw scripts/repair.ts        # there: one command that types them. From a machine beside: root@NODE
+./bunw scripts/repair.ts        # there, or from a machine beside with root@NODE: it types them
 ./bunw scripts/00-assess.ts     # on any node, reads only: what is damaged, and what comes next
 less RUNBOOK.md                 # the recovery by hand; RUNBOOK-MORE.md: rare clusters, many nodes
 `;
