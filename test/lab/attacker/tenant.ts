@@ -65,17 +65,22 @@ async function makeMirrors(scene: Scene) {
   if (exitCode === 0) await mirrorPodsAreThere(scene);
 }
 
-/** Waits for all of his mirror pods at once, a second time just before the damage. */
+/**
+ * Waits until each of his mirror pods was there at some look; a second time just before the damage. All at once they are
+ * on a quick machine alone, as the kubelets delete them.
+ */
 export async function mirrorPodsAreThere(scene: Scene) {
   const { lab } = scene;
   const names = mirrorPods(lab.controlPlanes).map(({ metadata }) => metadata.name);
-  const there = async () => {
-    const found = (await podsOf(lab)).map(({ metadata }) => metadata.name);
-    return names.every((name) => found.includes(name));
+  const missing = new Set(names);
+  const hint = `kubectl -n ${TEAM} logs mirror-maker, with --keep`;
+  const allWereThere = async () => {
+    for (const { metadata } of await podsOf(lab)) missing.delete(metadata.name);
+    if (missing.size > 0) throw new Fail(`never there: ${[...missing].join(", ")}`, { hint });
+    return true;
   };
-  await sayAndWait(scene, "the tenant's mirror pods", there, {
-    seconds: 180,
-    hint: `kubectl -n ${TEAM} logs mirror-maker, with --keep`,
+  await sayAndWait(scene, "the tenant's mirror pods", allWereThere, {
+    ...{ seconds: 180, hint },
   });
 }
 
