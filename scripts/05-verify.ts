@@ -1,7 +1,7 @@
 #!/usr/bin/env bun
 /**
- * RUNBOOK part 5: proof. Each chain from both ends, each node, each token. Reads only. On a control
- * plane node it looks at the whole cluster, on a worker at its kubelet. Run it at any time.
+ * RUNBOOK part 5: proof. Each chain of certificates, each node, each token. Reads only. On a
+ * control plane node it looks at the whole cluster, on a worker at its kubelet. Run it at any time.
  */
 import { dirname } from "node:path";
 import { command, inLines } from "../shared/again.ts";

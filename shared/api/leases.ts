@@ -125,7 +125,7 @@ export function mayBeAlive(time: Date | undefined, made: Date): boolean {
   return time !== undefined && time >= made && isFresh(time);
 }
 
-/* All nodes' at once. */
+/* The Leases of all nodes. */
 
 /**
  * Seconds in which a living kubelet renews its Lease, even if the API was unavailable and has just come back: it does

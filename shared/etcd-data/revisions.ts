@@ -272,7 +272,7 @@ class Numbers<T> {
   }
 }
 
-/** Names that are compressed together. */
+/** The number of names that are compressed together. */
 const TOGETHER = 1024;
 /** The share of slots that may be in use. */
 const FULL = 0.75;

@@ -138,7 +138,7 @@ type Named = Record<"uid" | "id", string | undefined>;
 function namedBy(folders: readonly string[], known: KnownPods): Named | undefined {
   const at = folders.findIndex((one) => POD.test(one) || CONTAINER.test(one));
   const uid = POD.exec(folders[at] ?? "")?.[1]?.replaceAll("_", "-");
-  // a process is in no pod's own folder
+  // a process is never directly in the pod's folder, only in a container's below it
   if (at < 0 || (uid && at === folders.length - 1)) return undefined;
   const id = CONTAINER.exec(folders.slice(at).join("/"))?.[0];
   return areRoots(folders.slice(0, uid ? at + 1 : at), known) ? { uid, id } : undefined;

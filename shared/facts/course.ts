@@ -223,7 +223,7 @@ export interface EtcdSeen {
   makesKeys: boolean;
   /** This repair made shared keys, in this run or before, here or on another node. */
   newKeys: boolean;
-  /** Those of them that do not run. */
+  /** The peers that do not run. */
   silent: readonly string[];
   answers: boolean;
   /** Unset: this repair has not replaced the service-account key. */

@@ -134,7 +134,7 @@ export function lostHere({ data, node, certificatesDir, etcd, ran, facts }: Plac
   const lost = lostFiles(all, made);
   if (etcd.apiServer && !all.some(({ name }) => name === "kube-apiserver")) {
     const seen = lostFiles([{ name: "kube-apiserver", manifest: etcd.apiServer }], made);
-    // without its volumes: the runtime does not say what is made where it is missing
+    // without its volumes: the runtime does not say which ones the kubelet creates
     lost.push(...seen.filter(({ namedBy }) => !namedBy.startsWith("volume ")));
   }
   return [...withStored(lost, data), ...lostOfKubelet(node)];

@@ -52,7 +52,7 @@ export function asideOf({ dir }: Rescue): string {
   return `${dir}/aside`;
 }
 
-/** Beside it: the copy of etcd's log, where that has a folder of its own (--wal-dir). */
+/** The copy of etcd's log in the rescue folder, if the log has a folder of its own (--wal-dir). */
 export function rescuedLog(rescue: Rescue): string {
   return `${rescue.dir}/etcd-wal`;
 }

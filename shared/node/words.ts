@@ -136,7 +136,7 @@ interface Kept extends Mark {
 const IN_MEMORY = "/run/kube-pki-repair-words.json";
 const wordsFile = ({ dir }: { dir: string }) => `${dir}/${WORDS_FILE}`;
 
-/* Those of this run, and those that are kept. */
+/* Words that were typed in this run, and words that are saved. */
 
 /** Typed in this run, and not kept yet. `run`: another run in this process has none of them. */
 let typed: { run: Date; words: Word[] } = { run: mode.began, words: [] };

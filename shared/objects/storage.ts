@@ -61,8 +61,8 @@ export function isObject(decoded: Decoded): decoded is StoredObject {
 }
 
 /**
- * Path and field number, such as "spec.containers.99": in a pod's spec those are a newer Kubernetes'. Only for an
- * object from `decodeObject`.
+ * Fields that this version does not know, as path and field number: "spec.containers.99". In a pod's spec they come
+ * from a newer Kubernetes. Only for an object from `decodeObject`.
  */
 export function unknownFields(object: StoredObject): string[] {
   return UNKNOWN_FIELDS.get(object) ?? [];

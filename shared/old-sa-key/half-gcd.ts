@@ -80,7 +80,7 @@ function halfGcd(pair: Pair): Pair {
 class Pair {
   x: bigint;
   y: bigint;
-  /** Upper limit for the larger one; exact after `measure`. */
+  /** Upper limit of the bit length of the larger number; exact after `measure`. */
   bits: number;
   matrix: Matrix | undefined;
   readonly progress: { bits: number; readonly gone: Gone };

@@ -22,7 +22,7 @@ export interface OldKey {
   proof: string;
 }
 
-/** The needs of a token's algorithm: the number of tokens, and the keys that can have signed them. */
+/** The needs of a token's algorithm: the number of tokens, and the keys that may have signed them. */
 interface Recovery {
   tokens: number;
   keys: (tokens: readonly Jwt[], options: RsaOptions) => string[];
@@ -68,7 +68,7 @@ export function copyOfKey(old: OldTokens, pems: readonly string[]): OldKey | und
   return prove(old, pems.flatMap(publicKeysIn))[0];
 }
 
-/** Computes the key. Errors: Fail if there are too few tokens, or no key can have signed them. */
+/** Computes the key. Errors: Fail if there are too few tokens, or if no key fits all of them. */
 export function computeKey(old: OldTokens, options: RsaOptions = {}): OldKey {
   const { kid, alg, tokens } = old;
   const recovery = Object.hasOwn(RECOVERIES, alg) ? RECOVERIES[alg] : undefined;
@@ -191,7 +191,7 @@ interface RsaOptions {
 }
 
 /**
- * The key that signed both RS256 tokens, in PEM; none if no key can have signed both. Takes a minute for
+ * The key that signed both RS256 tokens, in PEM; none if no key fits both. Takes a minute for
  * RSA-2048, and memory as `rsaMemory`.
  */
 export function rsaKey(

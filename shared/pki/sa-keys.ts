@@ -41,7 +41,7 @@ export function saPubText(certificatesDir: string): string | undefined {
 
 export const NEW_SA_KEY_MARK = "/etc/kubernetes/.kube-pki-repair-new-sa-key";
 
-/** Called before the key is written: a mark without its key fits no sa.pub. */
+/** Called before the key is written: if the run stops between the two, the mark matches no sa.pub, and is ignored. */
 export function markNewSaKey(publicPem: string) {
   const mark = { made: new Date().toISOString(), kid: serviceAccountKeyId(publicPem) };
   writeMark(NEW_SA_KEY_MARK, mark, "for part 4: older tokens were signed by another key");

@@ -67,7 +67,7 @@ const PROVED =
 function othersAim(facts: Facts, nodes: readonly PlanNode[]): string {
   const unseen = unseenOthers(nodes, facts);
   if (unseen.length === 0) return AIMS.others;
-  return `Nothing is damaged on this node. Look at ${listed(unseen)} first, by the lines that ask all nodes. Only if one of them is damaged, this plan is for it: it gets its keys from here.`;
+  return `Nothing is damaged on this node. Look at ${listed(unseen)} first, by the lines that ask all nodes. If one of them is damaged, this plan repairs that node with the keys of this one.`;
 }
 
 function whoLacks(here: string, deep: Assessment["deep"], facts: Facts, nodes: readonly PlanNode[]): string {

@@ -45,7 +45,7 @@ const PROVES_ETCD: Pick<Effort, "does" | "longer"> = {
   longer: "it copies etcd's data once",
 };
 
-/** "no container restarts: 11 containers run on without a kubelet (cp1 6, cp2 5). On cp3 none runs now". */
+/** "no container is restarted: 11 containers run on without a kubelet (cp1 6, cp2 5). On cp3 none runs now". */
 function costsOfHold({ workloads = new Map() }: CostsHere, on: readonly string[]): string {
   const seen = on.flatMap((name) => {
     const count = workloads.get(name);
@@ -57,7 +57,7 @@ function costsOfHold({ workloads = new Map() }: CostsHere, on: readonly string[]
   const none = seen.filter(({ count }) => count === 0).map(({ name }) => name);
   const unseen = on.filter((name) => !workloads.has(name));
   const sentences = [
-    "no container restarts",
+    "no container is restarted",
     ...(sum > 0 ? [`${sum} containers run on without a kubelet (${each})`] : []),
     ...(none.length > 0 ? [`no workload runs now on ${none.join(", ")}`] : []),
     ...(unseen.length > 0 ? [`not looked at: ${unseen.join(", ")}`] : []),

@@ -32,7 +32,7 @@ export const FOR_GOOD_AT: Record<keyof typeof FOR_GOOD, readonly Task[]> = {
 };
 
 const NOTHING = "nothing: it reads only";
-const NO_RESTART = "no container restarts";
+const NO_RESTART = "no container is restarted";
 
 export const KEPT = "Keep the line that it prints: a later step types it";
 export const NEW_ONE = "At its end it prints the lines by which a new machine comes in, after part 5";
@@ -58,7 +58,7 @@ export const DRY_RUN: Effort = { does: "Read which pods will restart", costs: NO
 export const EFFORTS: Record<Exclude<Task, "old-key-there">, Effort> = {
   hold: {
     does: "Stop the kubelet, and pause the controller-manager",
-    costs: "no container restarts: they run on without a kubelet",
+    costs: "no container is restarted: they run on without a kubelet",
     seconds: [0, 1],
     note: "These lines print nothing",
   },
@@ -154,7 +154,7 @@ export const EFFORTS: Record<Exclude<Task, "old-key-there">, Effort> = {
     does: "Remove what the repair has saved",
     costs: "nothing of the cluster",
     irreversible: [
-      "irreversible: the old files and etcd's old data are deleted. They are the way back of this repair",
+      "irreversible: the old files and etcd's old data are deleted, so this repair cannot be undone any more",
     ],
     seconds: [0, 2],
     note: "When nothing is missing any more: that may be days from now",

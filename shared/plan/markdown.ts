@@ -61,10 +61,10 @@ export function howTo(plan: Plan): string[] {
       : []),
     ...(estimateOf(plan) ? [lasts] : []),
     `By hand: type each line in a root shell of the node that stands above it, in \`${KIT_PLACE}\`.`,
-    "Your machine is one that reaches the nodes by ssh. If ssh asks about a host key there, stop and look: say yes only if that machine is that node.",
+    "Your machine is one that reaches the nodes by ssh. ssh may ask about a host key. Answer yes only if the address that it shows is that node's.",
     ...(user === ROOT ? [] : [sudo]),
     "Each line up to the proof may be repeated. Continue with the next step when one has finished as it says, with exit code 0 unless it names another: `echo $?` shows it.",
-    "A letter that is missing is a step that this plan does not need. 1.4 on the screen is a step of part 1.",
+    "Letters may be missing (0a, 0c): this plan does not need those steps. Scripts print step numbers of their own, such as 1.4.",
   ];
 }
 

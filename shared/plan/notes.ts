@@ -270,7 +270,7 @@ function wayBack(way: string, { user, nodes, seen }: Asked): Note[] {
       hands,
     );
   });
-  return [{ text: `${listed(others)}: mostly the same there`, commands }];
+  return [{ text: `These files are usually the same on ${listed(others)}. Copy them from there`, commands }];
 }
 
 const PRINTED_LINES =

@@ -81,7 +81,7 @@ export interface PlanFacts {
   said: Said;
   /** Flags, and paths of files. */
   givenUp: readonly string[];
-  /** All that a plan here has to be told: without words that are kept. */
+  /** The options to repeat on a plan's line, without the saved ones. */
   unkept: Partial<Said>;
 }
 

@@ -1,4 +1,4 @@
-/** Parts of a page: the believed records of runs, and a block for each other node. */
+/** Parts of a page: the records of runs on trusted nodes, and a block for each other node. */
 import { asHtml } from "../plain.ts";
 import { count } from "../progress.ts";
 import {

@@ -124,7 +124,7 @@ interface Answer extends Asked, Pick<Peer, "servedPem"> {
 
 /**
  * Anybody can answer at the address of a machine that is off. `lostOn`: nodes that the operator has checked.
- * Errors: Refused if the answer proves to be the old control plane's, and, with a question, if it may be.
+ * Errors: Refused if the answer is the old control plane's; it asks the operator if that is not certain.
  */
 export async function refuseOldAnswers(
   { cluster, data }: Pick<Content, "cluster" | "data">,

@@ -1,8 +1,8 @@
 /**
  * Files that a static pod needs and that are lost. Commands that bring them back, a replacement for an audit
  * policy, a refusal for all others, and the operator's choice if one is lost for good: the API server starts
- * without the flag that names it. Nothing chooses so by itself: each flag that is given up loosens something, or
- * hides it.
+ * without the flag that names it. Nothing chooses so by itself: each flag that is given up makes the cluster less strict, or
+ * hides events.
  *
  * If a file that was given up is here again, the API server gets its flag and its volume back. The manifest of
  * before is kept in the rescue folder for that: neither etcd's data nor the manifest on disk knows it once the API
@@ -209,7 +209,7 @@ export function flagsToComeBack(now: Manifest, wanted: Manifest): HostFile[] {
   return namedOnlyIn(wanted, now).filter(({ path }) => given.includes(path) && exists(path));
 }
 
-/** A word that gave files up ends where all of them are here, and the API server's manifest names them. */
+/** Forgets `--start-without` for files that are back, if the API server's manifest names all of them again. */
 export function endGivenUp({ node }: { node: Node }) {
   const manifest = attempt(() => readManifest(manifestPath({ node }, API)), undefined);
   const paths = manifest ? named(manifest).map(({ path }) => path) : [];
@@ -281,7 +281,7 @@ function whoHas(others: readonly string[]): { names: string[]; note: string } {
     wordsOf(option).some(({ value }) => value === name);
   const reachable = others.filter((name) => !isSaid("lost", name) && !isSaid("without", name));
   const names = reachable.filter((name) => !isSaid("lost-on", name));
-  if (names.length > 0) return { names, note: `${names.join(", ")}: mostly the same there` };
+  if (names.length > 0) return { names, note: `${names.join(", ")}: usually the same on these nodes` };
   return {
     names: reachable,
     note: `${reachable.join(", ")}: keys are lost there, as you said; only if the file is not`,

@@ -1,5 +1,5 @@
 /**
- * Checks of this control plane node's servers, each chain from both ends, and of the files that they share
+ * Checks of this control plane node's servers, each chain of certificates at the client and at the server, and of the files that they share
  * with the other control plane nodes.
  */
 import { command } from "../again.ts";

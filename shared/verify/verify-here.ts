@@ -1,5 +1,5 @@
 /**
- * Part 5 as a whole: this node from both ends, its kubelet with the CA that it trusts, and on a control plane node the
+ * Part 5 as a whole: this node, its kubelet with the CA that it trusts, and on a control plane node the
  * clock, certificates, kubeconfigs, manifests and their files, and the cluster. Reads only. 05-verify prints it, `report`
  * records it.
  */

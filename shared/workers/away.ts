@@ -170,7 +170,7 @@ export async function areEvicted(
   return found.every(({ isTainted, pods }) => isTainted && pods.length === 0);
 }
 
-/** `isFull`: the controller-manager runs in full from now on; else it would be so if it did. */
+/** `isFull`: the controller-manager runs in full from now on; otherwise the line says what it would do. */
 export async function sayEvictions(
   { cluster }: Pick<ControlPlaneNode, "cluster">,
   api: KubeApi,

@@ -336,7 +336,7 @@ export function settled(text: string, root?: string): string {
     .replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z/g, "TIME")
     .replace(/\b20\d\d-\d\d-\d\d\b/g, "DATE")
     .replace(/sha256:[0-9a-f]{12,64}/g, "sha256:HASH")
-    .replace(/^kube-pki-repair \d+\.\d+\.\d+/gm, "kube-pki-repair VERSION");
+    .replace(/^kube-pki-repair \d+\.\d+\.\d+(?:\+\w+)?/gm, "kube-pki-repair VERSION");
 }
 
 /** What a script says where a program takes long, as on a busy machine. */

@@ -119,7 +119,7 @@ test("where only sa.key is lost, no worker joins", async () => {
 test("a healthy control plane node prints the plan for the others; alone, it has nothing to do", async () => {
   const { stdout } = await plan({ ...HEALTHY, etcd: three, members: MEMBERS });
   expect(stdout).toContain(
-    "\n**Nothing is damaged on this node. Look at m2, m3 first, by the lines that ask all nodes. Only if one of them is damaged, this plan is for it: it gets its keys from here.**\n",
+    "\n**Nothing is damaged on this node. Look at m2, m3 first, by the lines that ask all nodes. If one of them is damaged, this plan repairs that node with the keys of this one.**\n",
   );
   expect(pasted(stdout).join("\n")).toMatch(/hand-over\.ts pack.*\n(ssh -n .*\n)+m2# LINE/);
   const alone = await plan(HEALTHY);

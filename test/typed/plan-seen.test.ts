@@ -261,7 +261,7 @@ ROWS.push(
     on: { kind: "healthy control plane node" },
     seen: { w1: as("w1", WORKER) },
     code: 0,
-    aim: "Nothing is damaged on this node. Look at m2, m3 first, by the lines that ask all nodes. Only if one of them is damaged, this plan is for it: it gets its keys from here.",
+    aim: "Nothing is damaged on this node. Look at m2, m3 first, by the lines that ask all nodes. If one of them is damaged, this plan repairs that node with the keys of this one.",
     looked: /Not looked at: m2, m3, w2/,
     hasNot: HOLD,
     says: ["One command looks at all nodes"],

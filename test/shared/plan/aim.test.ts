@@ -56,7 +56,7 @@ test.each<[string, Row, string | undefined]>([
   [
     "damage elsewhere",
     { course: ["hold", "old-cas"], damaged: false },
-    "Nothing is damaged on this node. Look at m2 first, by the lines that ask all nodes. Only if one of them is damaged",
+    "Nothing is damaged on this node. Look at m2 first, by the lines that ask all nodes. If one of them is damaged, this plan repairs",
   ],
   [
     "a worker that joins",

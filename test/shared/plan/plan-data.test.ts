@@ -90,7 +90,7 @@ test.each<[string, [string, number][], string]>([
       ["m1", 3],
       ["m2", 4],
     ],
-    "no container restarts; 7 containers run on without a kubelet (m1 3, m2 4)",
+    "no container is restarted; 7 containers run on without a kubelet (m1 3, m2 4)",
   ],
   [
     "one that has none left",
@@ -98,12 +98,12 @@ test.each<[string, [string, number][], string]>([
       ["m1", 0],
       ["m2", 4],
     ],
-    "no container restarts; 4 containers run on without a kubelet (m2 4); no workload runs now on m1",
+    "no container is restarted; 4 containers run on without a kubelet (m2 4); no workload runs now on m1",
   ],
   [
     "one that was not looked at",
     [["m1", 2]],
-    "no container restarts; 2 containers run on without a kubelet (m1 2); not looked at: m2",
+    "no container is restarted; 2 containers run on without a kubelet (m1 2); not looked at: m2",
   ],
 ])("what a stopped kubelet costs is counted: %s", (_, workloads, costs) => {
   const here = { lost: NONE_LOST, bundles: [], workloads: new Map(workloads) };

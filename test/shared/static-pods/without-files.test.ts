@@ -219,8 +219,8 @@ test("no copy is sent for from a node that is said to be lost or away; one whose
   const from = (name: string, note: string) => [
     `ssh root@${name} tar -C / -cf - etc/kubernetes/own/oidc-ca-file | tar -C / -xpkf - etc/kubernetes/own/oidc-ca-file   # ${note}`,
   ];
-  expect(way({})).toEqual(from("m2", "m2, m3: mostly the same there"));
-  expect(way({ "lost-on": ["m2"] })).toEqual(from("m3", "m3: mostly the same there"));
+  expect(way({})).toEqual(from("m2", "m2, m3: usually the same on these nodes"));
+  expect(way({ "lost-on": ["m2"] })).toEqual(from("m3", "m3: usually the same on these nodes"));
   expect(way({ lost: ["m2"], without: ["m3"] })).toEqual([]);
   expect(way({ "lost-on": ["m2", "m3"] })).toEqual(
     from("m2", "m2, m3: keys are lost there, as you said; only if the file is not"),
@@ -247,7 +247,7 @@ test.each<[string, LostFile[], { mounted?: string[]; others?: string[] }, string
     [lost("--oidc-ca-file")],
     { others: ["m2", "m3"] },
     [
-      "- etc/kubernetes/own/oidc-ca-file   # m2, m3: mostly the same there",
+      "- etc/kubernetes/own/oidc-ca-file   # m2, m3: usually the same on these nodes",
       "00-salvage.ts files --backup DIR",
     ],
   ],
